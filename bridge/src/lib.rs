@@ -1,0 +1,1 @@
+//! Homomorphic linear layers on shares: packing, budget, ciphertext to shares and back.

@@ -1,0 +1,1 @@
+//! GLWE with static public masks, published hints and split bodies.

@@ -1,0 +1,2 @@
+//! Small-integer networks: description, reference interpreter, files, data.
+pub mod network;

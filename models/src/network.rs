@@ -1,0 +1,184 @@
+//! The description of a small-integer network: a public [`Architecture`] and its private [`Weights`].
+//!
+//! A network is a list of nodes in topological order. Tensors are named by number: tensor 0 is the input, tensor `i + 1`
+//! is the output of node `i`. Every tensor is either an *activation* (integers of a few bits, in a known [`Range`]) or an
+//! *accumulator* (the result of a linear node, not yet requantised). Linear nodes read activations; requantisation reads
+//! an accumulator; everything else reads and makes activations.
+
+use serde::{Deserialize, Serialize};
+
+/// A tensor: 0 is the network's input, `i + 1` the output of node `i`.
+pub type TensorId = usize;
+
+/// Channels, height, width. A vector of n values is `[n, 1, 1]`.
+pub type Shape = [usize; 3];
+
+/// The closed interval that a tensor's values lie in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Range {
+    /// Smallest value.
+    pub lo: i64,
+    /// Largest value.
+    pub hi: i64,
+}
+
+/// What the network reads, and how a picture becomes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Input {
+    /// Channels, height, width.
+    pub shape: Shape,
+    /// Width of the stored values y, 1..=8 bits: y in 0..2^bits.
+    pub bits: u32,
+    /// The network computes on x = y - zero_point; 0 for most networks.
+    #[serde(default)]
+    pub zero_point: i64,
+}
+
+/// What the network is, without its weights: shapes, widths and shifts. Public to both parties.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Architecture {
+    /// A name to print.
+    pub name: String,
+    /// The input tensor.
+    pub input: Input,
+    /// Nodes in topological order.
+    pub nodes: Vec<Node>,
+    /// The tensor that is the network's answer; usually an accumulator (logits).
+    pub output: TensorId,
+    /// Real value of one unit of the output, where the model knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_scale: Option<f64>,
+    /// Names of the classes, in order of the output, where the model knows them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<String>,
+}
+
+/// One operation with a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Unique; reports and errors use it.
+    pub name: String,
+    /// What it does.
+    #[serde(flatten)]
+    pub op: Op,
+}
+
+/// The operations.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum Op {
+    /// z = sum of terms + bias per output channel (private): the only operation that makes an accumulator.
+    Linear {
+        /// What is added up; all terms have the same output shape.
+        terms: Vec<Term>,
+    },
+    /// y = clamp(z >> shift, 0, 2^bits - 1); the value carried on is y - zero_point. A rounding constant is part of the bias.
+    Requantise {
+        /// An accumulator.
+        input: TensorId,
+        /// Width of y, 1..=8.
+        bits: u32,
+        /// Arithmetic right shift: one entry for the layer, or one per channel.
+        shift: Vec<u32>,
+        /// Subtracted from y.
+        #[serde(default)]
+        zero_point: i64,
+    },
+    /// Largest value of each window; padding never wins.
+    MaxPool {
+        /// An activation.
+        input: TensorId,
+        /// Window, stride and padding.
+        #[serde(flatten)]
+        window: Window,
+    },
+    /// y = (multiplier * S + offset) >> shift over the sum S of each window (padding counts as 0 and is part of the window).
+    AvgPool {
+        /// An activation with a range that starts at 0.
+        input: TensorId,
+        /// Window, stride and padding.
+        #[serde(flatten)]
+        window: Window,
+        /// At least 1.
+        multiplier: i64,
+        /// The rounding constant.
+        offset: i64,
+        /// Arithmetic right shift.
+        shift: u32,
+    },
+    /// The sum of each window, unrounded.
+    SumPool {
+        /// An activation.
+        input: TensorId,
+        /// Window, stride and padding (padding counts as 0).
+        #[serde(flatten)]
+        window: Window,
+    },
+    /// `[c, h, w]` to `[c * h * w, 1, 1]`, row-major.
+    Flatten {
+        /// An activation.
+        input: TensorId,
+    },
+    /// y = table[x - lo], lo the smallest value of the input's range: any function of a value of at most 8 bits.
+    Table {
+        /// An activation whose range has at most 256 values.
+        input: TensorId,
+        /// One entry for each value of the input's range, in order. Public.
+        table: Vec<i64>,
+    },
+}
+
+/// Window geometry of a pool or a convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// Height and width.
+    pub kernel: [usize; 2],
+    /// Down and right.
+    pub stride: [usize; 2],
+    /// Top, left, bottom, right.
+    #[serde(default)]
+    pub padding: [usize; 4],
+    /// Down and right; 1 means dense.
+    #[serde(default = "ones")]
+    pub dilation: [usize; 2],
+}
+
+fn ones() -> [usize; 2] {
+    [1, 1]
+}
+
+/// One summand of a linear node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "term", rename_all = "snake_case")]
+pub enum Term {
+    /// A convolution with private weights `[out_channels, in_channels / groups, kernel h, kernel w]`.
+    Conv {
+        /// An activation.
+        input: TensorId,
+        /// Output channels.
+        out_channels: usize,
+        /// 1 for an ordinary convolution, the number of channels for a depthwise one.
+        groups: usize,
+        /// Kernel geometry; padding is the value 0.
+        #[serde(flatten)]
+        window: Window,
+        /// Width of the weights: 1 means {-1, +1}.
+        weight_bits: u32,
+    },
+    /// A matrix of private weights `[outputs, inputs]` on a flattened activation.
+    Dense {
+        /// An activation of shape `[inputs, 1, 1]`.
+        input: TensorId,
+        /// Length of the result.
+        outputs: usize,
+        /// Width of the weights: 1 means {-1, +1}.
+        weight_bits: u32,
+    },
+    /// A public multiple of an activation (a residual).
+    Identity {
+        /// An activation of the node's output shape.
+        input: TensorId,
+        /// Public.
+        multiplier: i64,
+    },
+}

@@ -1,0 +1,1 @@
+//! Two-party computation from silent oblivious transfer, for small integers.

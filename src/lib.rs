@@ -1,0 +1,1 @@
+//! Private inference for low-bit neural networks.

@@ -1,0 +1,2 @@
+//! The `lowkey` command.
+fn main() {}
