@@ -182,3 +182,171 @@ pub enum Term {
         multiplier: i64,
     },
 }
+
+impl Range {
+    /// True if `value` lies in the interval.
+    pub fn contains(self, value: i64) -> bool {
+        self.lo <= value && value <= self.hi
+    }
+
+    /// How many integers the interval holds; 0 if it is empty.
+    pub fn count(self) -> u128 {
+        (i128::from(self.hi) - i128::from(self.lo) + 1).max(0) as u128
+    }
+
+    /// The smallest interval that holds this one and 0, the value of padding.
+    pub fn with_zero(self) -> Range {
+        Range {
+            lo: self.lo.min(0),
+            hi: self.hi.max(0),
+        }
+    }
+
+    /// The largest absolute value in the interval.
+    pub fn magnitude(self) -> u64 {
+        self.lo.unsigned_abs().max(self.hi.unsigned_abs())
+    }
+
+    /// The smallest ell with -2^(ell-1) <= v <= 2^(ell-1) - 1 for every v of the interval: the width of a signed ring that
+    /// holds it.
+    pub fn signed_bits(self) -> u32 {
+        let negative = if self.lo < 0 {
+            i64::BITS - (!self.lo).leading_zeros()
+        } else {
+            0
+        };
+        let positive = if self.hi > 0 {
+            i64::BITS - self.hi.leading_zeros()
+        } else {
+            0
+        };
+        negative.max(positive) + 1
+    }
+}
+
+impl Input {
+    /// The interval of x = y - zero_point for y in 0..2^bits.
+    pub fn range(&self) -> Range {
+        quantised_range(self.bits, self.zero_point)
+    }
+}
+
+/// The interval of y - zero_point for y in 0..2^bits, `bits` at most 8 and `zero_point` of modest size (both checked).
+pub(crate) fn quantised_range(bits: u32, zero_point: i64) -> Range {
+    Range {
+        lo: -zero_point,
+        hi: (1 << bits) - 1 - zero_point,
+    }
+}
+
+impl Architecture {
+    /// Number of tensors: the input and one per node.
+    pub fn tensor_count(&self) -> usize {
+        self.nodes.len() + 1
+    }
+
+    /// The nodes (by index) that read `tensor`, once for each time they read it.
+    pub fn consumers(&self, tensor: TensorId) -> impl Iterator<Item = usize> + '_ {
+        self.nodes
+            .iter()
+            .enumerate()
+            .flat_map(move |(index, node)| {
+                node.op
+                    .inputs()
+                    .into_iter()
+                    .filter(move |&input| input == tensor)
+                    .map(move |_| index)
+            })
+    }
+}
+
+impl Op {
+    /// The tensors it reads, in order.
+    pub fn inputs(&self) -> Vec<TensorId> {
+        match self {
+            Op::Linear { terms } => terms.iter().map(Term::input).collect(),
+            Op::Requantise { input, .. }
+            | Op::MaxPool { input, .. }
+            | Op::AvgPool { input, .. }
+            | Op::SumPool { input, .. }
+            | Op::Flatten { input }
+            | Op::Table { input, .. } => vec![*input],
+        }
+    }
+}
+
+impl Term {
+    /// The tensor it reads.
+    pub fn input(&self) -> TensorId {
+        match self {
+            Term::Conv { input, .. } | Term::Dense { input, .. } | Term::Identity { input, .. } => {
+                *input
+            }
+        }
+    }
+
+    /// Width of its weights; `None` for an identity, which has none.
+    pub fn weight_bits(&self) -> Option<u32> {
+        match self {
+            Term::Conv { weight_bits, .. } | Term::Dense { weight_bits, .. } => Some(*weight_bits),
+            Term::Identity { .. } => None,
+        }
+    }
+
+    /// Shape of its weights, `[out_channels, in_channels / groups, kernel h, kernel w]` (a matrix is `[outputs, inputs, 1, 1]`),
+    /// where `input` is the shape of the tensor it reads; `None` for an identity.
+    pub fn weight_shape(&self, input: Shape) -> Option<[usize; 4]> {
+        match self {
+            Term::Conv {
+                out_channels,
+                groups,
+                window,
+                ..
+            } => {
+                let [height, width] = window.kernel;
+                Some([*out_channels, input[0] / groups, height, width])
+            }
+            Term::Dense { outputs, .. } => Some([*outputs, input[0], 1, 1]),
+            Term::Identity { .. } => None,
+        }
+    }
+}
+
+impl Window {
+    /// A window of one element that moves by one: what a dense layer or a pointwise convolution has.
+    pub const POINT: Window = Window {
+        kernel: [1, 1],
+        stride: [1, 1],
+        padding: [0; 4],
+        dilation: [1, 1],
+    };
+
+    /// Rows and columns that one window spans: dilation * (kernel - 1) + 1.
+    pub fn extent(&self) -> [usize; 2] {
+        [0, 1].map(|axis| self.dilation[axis] * (self.kernel[axis] - 1) + 1)
+    }
+
+    /// Height and width of the padded input.
+    pub fn padded(&self, [height, width]: [usize; 2]) -> [usize; 2] {
+        let [top, left, bottom, right] = self.padding;
+        [height + top + bottom, width + left + right]
+    }
+
+    /// Height and width of the output: floor((padded - extent) / stride) + 1 per axis; `None` where the window is larger than
+    /// the padded input. Kernel, stride and dilation are at least 1.
+    pub fn output(&self, input: [usize; 2]) -> Option<[usize; 2]> {
+        let (padded, extent) = (self.padded(input), self.extent());
+        let axis = |a: usize| Some(padded[a].checked_sub(extent[a])? / self.stride[a] + 1);
+        Some([axis(0)?, axis(1)?])
+    }
+
+    /// Row and column that tap `tap` of output element `at` reads; `None` if it lies in the padding of an input of size `input`.
+    pub fn source(&self, input: [usize; 2], at: [usize; 2], tap: [usize; 2]) -> Option<[usize; 2]> {
+        let axis = |a: usize| {
+            (at[a] * self.stride[a] + tap[a] * self.dilation[a])
+                .checked_sub(self.padding[a])
+                .filter(|&i| i < input[a])
+        };
+        Some([axis(0)?, axis(1)?])
+    }
+}
