@@ -1,0 +1,357 @@
+//! Correlated OTs as values: moved, never copied, spent once.
+//!
+//! OT number `i` of a direction gives the sender `k`, the receiver `k ^ b * delta` and the bit `b`:
+//!
+//! ```text
+//! sent.keys()[i] ^ b_i * delta = received.keys()[i],    lsb(sent key) = 0,    b_i = lsb(received key)
+//! ```
+
+use crate::block::{Block, Delta};
+use crate::error::{Error, Result};
+use crate::party::Party;
+use std::fmt;
+use std::iter::Sum;
+use std::ops::{Add, AddAssign, Mul};
+use zeroize::Zeroize;
+
+/// A number of OTs in each direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct OtCount {
+    /// OTs in which the client receives and the server sends.
+    pub client_receives: usize,
+    /// OTs in which the server receives and the client sends.
+    pub server_receives: usize,
+}
+
+impl OtCount {
+    /// No OT.
+    pub const ZERO: Self = Self { client_receives: 0, server_receives: 0 };
+
+    /// `n` OTs in which `party` receives.
+    #[must_use]
+    pub fn received_by(party: Party, n: usize) -> Self {
+        match party {
+            Party::Client => Self { client_receives: n, server_receives: 0 },
+            Party::Server => Self { client_receives: 0, server_receives: n },
+        }
+    }
+
+    /// How many OTs `party` receives.
+    #[must_use]
+    pub fn where_receives(self, party: Party) -> usize {
+        match party {
+            Party::Client => self.client_receives,
+            Party::Server => self.server_receives,
+        }
+    }
+
+    /// Both directions together.
+    #[must_use]
+    pub fn total(self) -> usize {
+        self.client_receives + self.server_receives
+    }
+}
+
+impl Add for OtCount {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self {
+            client_receives: self.client_receives + other.client_receives,
+            server_receives: self.server_receives + other.server_receives,
+        }
+    }
+}
+
+impl AddAssign for OtCount {
+    fn add_assign(&mut self, other: Self) {
+        *self = *self + other;
+    }
+}
+
+impl Mul<usize> for OtCount {
+    type Output = Self;
+    fn mul(self, times: usize) -> Self {
+        Self { client_receives: self.client_receives * times, server_receives: self.server_receives * times }
+    }
+}
+
+impl Sum for OtCount {
+    fn sum<I: Iterator<Item = Self>>(counts: I) -> Self {
+        counts.fold(Self::ZERO, Add::add)
+    }
+}
+
+/// Consecutive keys of one direction, wiped when dropped.
+pub(super) struct Keys {
+    first: u64,
+    blocks: Vec<Block>,
+    /// Blocks before this one were moved out (and wiped).
+    start: usize,
+}
+
+impl Keys {
+    pub fn new(first: u64, blocks: Vec<Block>) -> Self {
+        Self { first, blocks, start: 0 }
+    }
+
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+
+    pub fn len(&self) -> usize {
+        self.blocks.len() - self.start
+    }
+
+    pub fn as_slice(&self) -> &[Block] {
+        &self.blocks[self.start..]
+    }
+
+    /// Moves the first `n` keys out, `n` at most [`Keys::len`]. Copies the smaller of the two parts.
+    pub fn split_front(&mut self, n: usize) -> Self {
+        let mut front = Self::new(self.first, Vec::new());
+        let end = self.start + n;
+        if n <= self.len() - n {
+            front.blocks = self.blocks[self.start..end].to_vec();
+            self.blocks[self.start..end].zeroize();
+            self.start = end;
+        } else {
+            let rest = self.blocks[end..].to_vec();
+            self.blocks[end..].zeroize();
+            self.blocks.truncate(end);
+            front.start = self.start;
+            front.blocks = std::mem::replace(&mut self.blocks, rest);
+            self.start = 0;
+        }
+        self.first += n as u64;
+        front
+    }
+}
+
+impl Drop for Keys {
+    fn drop(&mut self) {
+        self.blocks.as_mut_slice().zeroize();
+    }
+}
+
+/// The sender's half of consecutive OTs.
+pub struct SentCots {
+    keys: Keys,
+    delta: Delta,
+}
+
+impl SentCots {
+    pub(super) fn new(keys: Keys, delta: Delta) -> Self {
+        Self { keys, delta }
+    }
+
+    /// The index of the first OT, counted over the whole session and the same on both sides.
+    #[must_use]
+    pub fn first(&self) -> u64 {
+        self.keys.first()
+    }
+
+    /// How many OTs there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// True if there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The key of choice 0 of each OT; the key of choice 1 is that XOR [`SentCots::delta`].
+    #[must_use]
+    pub fn keys(&self) -> &[Block] {
+        self.keys.as_slice()
+    }
+
+    /// The correlation, the same for the whole session.
+    #[must_use]
+    pub fn delta(&self) -> &Delta {
+        &self.delta
+    }
+
+    /// Moves the first `n` OTs out.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    #[must_use]
+    pub fn split_front(&mut self, n: usize) -> Self {
+        assert!(n <= self.len(), "cannot split {n} of {} OTs", self.len());
+        Self::new(self.keys.split_front(n), self.delta.clone())
+    }
+}
+
+impl fmt::Debug for SentCots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SentCots({}..+{})", self.first(), self.len())
+    }
+}
+
+/// The receiver's half of consecutive OTs.
+pub struct ReceivedCots {
+    keys: Keys,
+}
+
+impl ReceivedCots {
+    pub(super) fn new(keys: Keys) -> Self {
+        Self { keys }
+    }
+
+    /// The index of the first OT, counted over the whole session and the same on both sides.
+    #[must_use]
+    pub fn first(&self) -> u64 {
+        self.keys.first()
+    }
+
+    /// How many OTs there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// True if there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The key of the choice of each OT. The choice is its least significant bit and is random.
+    #[must_use]
+    pub fn keys(&self) -> &[Block] {
+        self.keys.as_slice()
+    }
+
+    /// The choice bit of OT `i` (relative to [`ReceivedCots::first`]), 0 or 1.
+    #[must_use]
+    pub fn choice(&self, i: usize) -> u8 {
+        self.keys()[i].lsb()
+    }
+
+    /// Moves the first `n` OTs out.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    #[must_use]
+    pub fn split_front(&mut self, n: usize) -> Self {
+        assert!(n <= self.len(), "cannot split {n} of {} OTs", self.len());
+        Self::new(self.keys.split_front(n))
+    }
+}
+
+impl fmt::Debug for ReceivedCots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ReceivedCots({}..+{})", self.first(), self.len())
+    }
+}
+
+/// One party's halves of OTs in both directions.
+#[derive(Debug)]
+pub struct Cots {
+    party: Party,
+    /// The OTs in which this party sends.
+    pub sent: SentCots,
+    /// The OTs in which this party receives.
+    pub received: ReceivedCots,
+}
+
+impl Cots {
+    pub(super) fn new(party: Party, sent: SentCots, received: ReceivedCots) -> Self {
+        Self { party, sent, received }
+    }
+
+    /// The party that holds these halves.
+    #[must_use]
+    pub fn party(&self) -> Party {
+        self.party
+    }
+
+    /// How many OTs there are in each direction.
+    #[must_use]
+    pub fn count(&self) -> OtCount {
+        OtCount::received_by(self.party, self.received.len())
+            + OtCount::received_by(self.party.other(), self.sent.len())
+    }
+
+    /// Moves the first OTs of both directions out, for example for one layer.
+    ///
+    /// # Errors
+    /// [`Error::Exhausted`] if there are fewer; nothing is moved then.
+    pub fn split_front(&mut self, need: OtCount) -> Result<Self> {
+        check(need, self.count())?;
+        Ok(Self::new(
+            self.party,
+            self.sent.split_front(need.where_receives(self.party.other())),
+            self.received.split_front(need.where_receives(self.party)),
+        ))
+    }
+}
+
+/// Fails with [`Error::Exhausted`] if `have` does not cover `need`.
+pub(super) fn check(need: OtCount, have: OtCount) -> Result<()> {
+    for party in [Party::Client, Party::Server] {
+        let (need, have) = (need.where_receives(party), have.where_receives(party));
+        if need > have {
+            return Err(Error::Exhausted { received_by: party, need, have });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ot::ideal;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha20Rng;
+
+    const NEED: OtCount = OtCount { client_receives: 100, server_receives: 37 };
+
+    #[test]
+    fn the_ideal_double_is_correlated() {
+        let (client, server) = ideal::deal(NEED, &mut ChaCha20Rng::seed_from_u64(1));
+        assert_eq!(client.count(), NEED);
+        assert_eq!(server.count(), NEED);
+        ideal::assert_correlated(&client, &server);
+    }
+
+    #[test]
+    fn splits_keep_order_index_and_correlation() {
+        let (mut client, mut server) = ideal::deal(NEED, &mut ChaCha20Rng::seed_from_u64(2));
+        let all = client.received.keys().to_vec();
+        let mut seen = Vec::new();
+        for n in [0, 1, 60, 3, 36] {
+            let need = OtCount { client_receives: n, server_receives: n / 3 };
+            let (c, s) = (client.split_front(need).unwrap(), server.split_front(need).unwrap());
+            assert_eq!(c.received.first(), seen.len() as u64);
+            ideal::assert_correlated(&c, &s);
+            seen.extend_from_slice(c.received.keys());
+        }
+        assert_eq!(seen, all);
+        assert_eq!(client.received.first(), 100);
+        assert_eq!(client.count().client_receives, 0);
+    }
+
+    #[test]
+    fn splitting_more_than_there_is_moves_nothing() {
+        let (mut client, _) = ideal::deal(NEED, &mut ChaCha20Rng::seed_from_u64(3));
+        let need = OtCount::received_by(Party::Server, 38);
+        assert!(matches!(
+            client.split_front(need),
+            Err(Error::Exhausted { received_by: Party::Server, need: 38, have: 37 })
+        ));
+        assert_eq!(client.count(), NEED);
+    }
+
+    #[test]
+    fn secrets_print_redacted() {
+        let (client, _) = ideal::deal(NEED, &mut ChaCha20Rng::seed_from_u64(4));
+        assert_eq!(
+            format!("{client:?}"),
+            "Cots { party: Client, sent: SentCots(0..+37), received: ReceivedCots(0..+100) }"
+        );
+    }
+}
