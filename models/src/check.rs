@@ -6,9 +6,7 @@
 use std::collections::HashMap;
 
 use crate::error::{Kind, ModelError, Place, Problem};
-use crate::network::{
-    Architecture, Input, Node, Op, Range, Shape, TensorId, Term, Window, quantised_range,
-};
+use crate::network::{Architecture, Input, Node, Op, Range, Shape, TensorId, Term, Window, quantised_range};
 
 /// Largest dimension, kernel, stride, padding, dilation.
 pub const MAX_DIMENSION: usize = 1 << 16;
@@ -66,61 +64,48 @@ impl Architecture {
         }
         at_most("the number of nodes", self.nodes.len(), MAX_NODES).map_err(|p| p.at(&whole))?;
 
+        let tensors = self.check_nodes()?;
+        self.check_output(&tensors)?;
+        Ok(tensors)
+    }
+
+    /// The input and the nodes, in order, without the rules about what is read at the end.
+    pub(crate) fn check_nodes(&self) -> Result<Vec<TensorInfo>, ModelError> {
         let mut tensors = Vec::with_capacity(self.tensor_count());
         tensors.push(check_input(&self.input).map_err(|p| p.at(&Place::Input))?);
         let mut names: HashMap<&str, usize> = HashMap::new();
         let mut weights = 0;
         for (index, node) in self.nodes.iter().enumerate() {
-            let place = Place::Node {
-                index,
-                name: node.name.clone(),
-            };
+            let place = Place::Node { index, name: node.name.clone() };
             check_name(&node.name).map_err(|p| p.at(&place))?;
             if let Some(first) = names.insert(&node.name, index) {
                 return Err(Problem::DuplicateName { first }.at(&place));
             }
             tensors.push(check_node(index, node, &tensors, &mut weights)?);
         }
-        self.check_output(&tensors)?;
         Ok(tensors)
     }
 
     fn check_output(&self, tensors: &[TensorInfo]) -> Result<(), ModelError> {
         let last = self.nodes.len();
         let Some(output) = tensors.get(self.output) else {
-            return Err(Problem::UnknownTensor {
-                tensor: self.output,
-                last,
-            }
-            .at(&Place::Network));
+            return Err(Problem::UnknownTensor { tensor: self.output, last }.at(&Place::Network));
         };
         if !self.classes.is_empty() && self.classes.len() != output.elements() {
-            let problem = Problem::Classes {
-                found: self.classes.len(),
-                wanted: output.elements(),
-            };
+            let problem = Problem::Classes { found: self.classes.len(), wanted: output.elements() };
             return Err(problem.at(&Place::Network));
         }
-        if self
-            .output_scale
-            .is_some_and(|scale| !(scale.is_finite() && scale > 0.0))
-        {
+        if self.output_scale.is_some_and(|scale| !(scale.is_finite() && scale > 0.0)) {
             return Err(Problem::OutputScale.at(&Place::Network));
         }
         let mut used = vec![false; tensors.len()];
         used[self.output] = true;
-        self.nodes
-            .iter()
-            .flat_map(|node| node.op.inputs())
-            .for_each(|tensor| used[tensor] = true);
+        self.nodes.iter().flat_map(|node| node.op.inputs()).for_each(|tensor| used[tensor] = true);
         match used.iter().position(|&used| !used) {
             None => Ok(()),
             Some(0) => Err(Problem::Unused { tensor: 0 }.at(&Place::Input)),
             Some(tensor) => {
-                let place = Place::Node {
-                    index: tensor - 1,
-                    name: self.nodes[tensor - 1].name.clone(),
-                };
+                let place = Place::Node { index: tensor - 1, name: self.nodes[tensor - 1].name.clone() };
                 Err(Problem::Unused { tensor }.at(&place))
             }
         }
@@ -129,88 +114,42 @@ impl Architecture {
 
 fn check_name(name: &str) -> Result<(), Problem> {
     at_most("the length of its name", name.len(), MAX_NAME)?;
-    if name.is_empty() || name.chars().any(char::is_control) {
-        Err(Problem::BadName)
-    } else {
-        Ok(())
-    }
+    if name.is_empty() || name.chars().any(char::is_control) { Err(Problem::BadName) } else { Ok(()) }
 }
 
 fn check_input(input: &Input) -> Result<TensorInfo, Problem> {
     check_shape(input.shape)?;
     check_quantiser(input.bits, input.zero_point)?;
-    Ok(TensorInfo {
-        shape: input.shape,
-        kind: Kind::Activation,
-        range: input.range(),
-    })
+    Ok(TensorInfo { shape: input.shape, kind: Kind::Activation, range: input.range() })
 }
 
-fn check_node(
-    index: usize,
-    node: &Node,
-    tensors: &[TensorInfo],
-    weights: &mut u128,
-) -> Result<TensorInfo, ModelError> {
-    let place = Place::Node {
-        index,
-        name: node.name.clone(),
-    };
+fn check_node(index: usize, node: &Node, tensors: &[TensorInfo], weights: &mut u128) -> Result<TensorInfo, ModelError> {
+    let place = Place::Node { index, name: node.name.clone() };
     let activation = |tensor| read(tensors, tensor, Kind::Activation);
     let info = match &node.op {
         Op::Linear { terms } => return check_linear(index, &node.name, terms, tensors, weights),
-        Op::Requantise {
-            input,
-            bits,
-            shift,
-            zero_point,
-        } => read(tensors, *input, Kind::Accumulator)
-            .and_then(|x| check_requantise(x, *bits, shift, *zero_point)),
-        Op::MaxPool { input, window } => activation(*input)
-            .and_then(|x| check_pool(x.shape, window, true).map(|shape| TensorInfo { shape, ..x })),
-        Op::AvgPool {
-            input,
-            window,
-            multiplier,
-            offset,
-            shift,
-        } => activation(*input).and_then(|x| {
+        Op::Requantise { input, bits, shift, zero_point } => {
+            read(tensors, *input, Kind::Accumulator).and_then(|x| check_requantise(x, *bits, shift, *zero_point))
+        }
+        Op::MaxPool { input, window } => {
+            activation(*input).and_then(|x| check_pool(x.shape, window, true).map(|shape| TensorInfo { shape, ..x }))
+        }
+        Op::AvgPool { input, window, multiplier, offset, shift } => activation(*input).and_then(|x| {
             let shape = check_pool(x.shape, window, false)?;
             let hi = average_bound(*input, x.range, window, *multiplier, *offset, *shift)?;
-            Ok(TensorInfo {
-                shape,
-                range: Range {
-                    lo: *offset >> *shift,
-                    hi,
-                },
-                ..x
-            })
+            Ok(TensorInfo { shape, range: Range { lo: *offset >> *shift, hi }, ..x })
         }),
         Op::SumPool { input, window } => activation(*input).and_then(|x| {
             let shape = check_pool(x.shape, window, false)?;
-            Ok(TensorInfo {
-                shape,
-                range: sum_range(x.range, window)?,
-                ..x
-            })
+            Ok(TensorInfo { shape, range: sum_range(x.range, window)?, ..x })
         }),
         Op::Flatten { input } => activation(*input).and_then(|x| {
-            at_most(
-                "the length of the flattened tensor",
-                x.elements(),
-                MAX_DIMENSION,
-            )?;
-            Ok(TensorInfo {
-                shape: [x.elements(), 1, 1],
-                ..x
-            })
+            at_most("the length of the flattened tensor", x.elements(), MAX_DIMENSION)?;
+            Ok(TensorInfo { shape: [x.elements(), 1, 1], ..x })
         }),
-        Op::Table { input, table } => activation(*input).and_then(|x| {
-            Ok(TensorInfo {
-                range: table_range(x.range, table)?,
-                ..x
-            })
-        }),
+        Op::Table { input, table } => {
+            activation(*input).and_then(|x| Ok(TensorInfo { range: table_range(x.range, table)?, ..x }))
+        }
     };
     info.map_err(|problem| problem.at(&place))
 }
@@ -223,10 +162,7 @@ fn check_linear(
     tensors: &[TensorInfo],
     weights: &mut u128,
 ) -> Result<TensorInfo, ModelError> {
-    let node = Place::Node {
-        index,
-        name: name.to_owned(),
-    };
+    let node = Place::Node { index, name: name.to_owned() };
     if terms.is_empty() {
         return Err(Problem::NoTerms.at(&node));
     }
@@ -234,72 +170,32 @@ fn check_linear(
     let mut shape: Option<Shape> = None;
     let (mut lo, mut hi) = (0i128, 0i128);
     for (position, term) in terms.iter().enumerate() {
-        let place = || Place::Term {
-            index,
-            name: name.to_owned(),
-            term: position,
-        };
+        let place = || Place::Term { index, name: name.to_owned(), term: position };
         let x = read(tensors, term.input(), Kind::Activation).map_err(|p| p.at(&place()))?;
         let (result, range) = check_term(term, x, weights).map_err(|p| p.at(&place()))?;
         let wanted = *shape.get_or_insert(result);
         if result != wanted {
-            return Err(Problem::Shape {
-                what: "the term's result",
-                found: result,
-                wanted,
-            }
-            .at(&place()));
+            return Err(Problem::Shape { what: "the term's result", found: result, wanted }.at(&place()));
         }
         lo += range.0;
         hi += range.1;
     }
     let limit = i128::from(MAX_ACCUMULATOR);
     for value in [lo, hi] {
-        within(
-            "the largest possible sum of the terms",
-            value,
-            -limit,
-            limit,
-        )
-        .map_err(|p| p.at(&node))?;
+        within("the largest possible sum of the terms", value, -limit, limit).map_err(|p| p.at(&node))?;
     }
     let shape = shape.expect("there is at least one term");
-    Ok(TensorInfo {
-        shape,
-        kind: Kind::Accumulator,
-        range: Range {
-            lo: lo as i64,
-            hi: hi as i64,
-        },
-    })
+    Ok(TensorInfo { shape, kind: Kind::Accumulator, range: Range { lo: lo as i64, hi: hi as i64 } })
 }
 
 /// The shape of a term's result and the interval of its values, by the width of its weights.
-fn check_term(
-    term: &Term,
-    x: TensorInfo,
-    weights: &mut u128,
-) -> Result<(Shape, (i128, i128)), Problem> {
+fn check_term(term: &Term, x: TensorInfo, weights: &mut u128) -> Result<(Shape, (i128, i128)), Problem> {
     let shape = match term {
-        Term::Conv {
-            out_channels,
-            groups,
-            window,
-            ..
-        } => {
-            within(
-                "the number of output channels",
-                *out_channels as i128,
-                1,
-                MAX_DIMENSION as i128,
-            )?;
+        Term::Conv { out_channels, groups, window, .. } => {
+            within("the number of output channels", *out_channels as i128, 1, MAX_DIMENSION as i128)?;
             let [channels, height, width] = x.shape;
             if *groups == 0 || channels % groups != 0 || out_channels % groups != 0 {
-                return Err(Problem::Groups {
-                    groups: *groups,
-                    input: channels,
-                    output: *out_channels,
-                });
+                return Err(Problem::Groups { groups: *groups, input: channels, output: *out_channels });
             }
             let [height, width] = check_window(channels, [height, width], window)?;
             check_shape([*out_channels, height, width])?
@@ -307,11 +203,7 @@ fn check_term(
         Term::Dense { outputs, .. } => {
             let wanted = [x.shape[0], 1, 1];
             if x.shape != wanted {
-                return Err(Problem::Shape {
-                    what: "the input of a dense term",
-                    found: x.shape,
-                    wanted,
-                });
+                return Err(Problem::Shape { what: "the input of a dense term", found: x.shape, wanted });
             }
             check_shape([*outputs, 1, 1])?
         }
@@ -324,95 +216,47 @@ fn check_term(
         }
     };
     let bits = term.weight_bits().expect("a convolution or a matrix");
-    within(
-        "the width of the weights",
-        bits.into(),
-        1,
-        MAX_WEIGHT_BITS.into(),
-    )?;
-    let [outputs, inputs, height, width] = term
-        .weight_shape(x.shape)
-        .expect("a convolution or a matrix");
+    within("the width of the weights", bits.into(), 1, MAX_WEIGHT_BITS.into())?;
+    let [outputs, inputs, height, width] = term.weight_shape(x.shape).expect("a convolution or a matrix");
     // Each factor is at most 2^16.
     let taps = inputs as u128 * height as u128 * width as u128;
     *weights += outputs as u128 * taps;
     if *weights > MAX_WEIGHTS as u128 {
-        return Err(Problem::TooLarge {
-            what: "the number of weights",
-            value: *weights,
-            limit: MAX_WEIGHTS as u128,
-        });
+        return Err(Problem::TooLarge { what: "the number of weights", value: *weights, limit: MAX_WEIGHTS as u128 });
     }
     let padded = matches!(term, Term::Conv { window, .. } if window.padding != [0; 4]);
     let range = if padded { x.range.with_zero() } else { x.range };
-    let (least, most) = (
-        i128::from(weight_range(bits).lo),
-        i128::from(weight_range(bits).hi),
-    );
+    let (least, most) = (i128::from(weight_range(bits).lo), i128::from(weight_range(bits).hi));
     let ends = [least, most].map(|w| [range.lo, range.hi].map(|v| w * i128::from(v)));
     let (lo, hi) = (ends.iter().flatten().min(), ends.iter().flatten().max());
     let taps = taps as i128;
-    Ok((
-        shape,
-        (
-            lo.expect("four products") * taps,
-            hi.expect("four products") * taps,
-        ),
-    ))
+    Ok((shape, (lo.expect("four products") * taps, hi.expect("four products") * taps)))
 }
 
 /// The values of a weight of `bits` bits: {-1, +1} (as the interval -1..=1) for one bit, two's complement for more.
 pub fn weight_range(bits: u32) -> Range {
-    if bits == 1 {
-        Range { lo: -1, hi: 1 }
-    } else {
-        Range {
-            lo: -(1 << (bits - 1)),
-            hi: (1 << (bits - 1)) - 1,
-        }
-    }
+    if bits == 1 { Range { lo: -1, hi: 1 } } else { Range { lo: -(1 << (bits - 1)), hi: (1 << (bits - 1)) - 1 } }
 }
 
-fn check_requantise(
-    x: TensorInfo,
-    bits: u32,
-    shift: &[u32],
-    zero_point: i64,
-) -> Result<TensorInfo, Problem> {
+fn check_requantise(x: TensorInfo, bits: u32, shift: &[u32], zero_point: i64) -> Result<TensorInfo, Problem> {
     check_quantiser(bits, zero_point)?;
     let channels = x.shape[0];
     if shift.len() != 1 && shift.len() != channels {
-        return Err(Problem::ShiftCount {
-            found: shift.len(),
-            channels,
-        });
+        return Err(Problem::ShiftCount { found: shift.len(), channels });
     }
     for &s in shift {
         within("a shift", s.into(), 0, MAX_SHIFT.into())?;
     }
-    Ok(TensorInfo {
-        shape: x.shape,
-        kind: Kind::Activation,
-        range: quantised_range(bits, zero_point),
-    })
+    Ok(TensorInfo { shape: x.shape, kind: Kind::Activation, range: quantised_range(bits, zero_point) })
 }
 
 fn check_quantiser(bits: u32, zero_point: i64) -> Result<(), Problem> {
-    within(
-        "the width of the activation",
-        bits.into(),
-        1,
-        MAX_ACTIVATION_BITS.into(),
-    )?;
+    within("the width of the activation", bits.into(), 1, MAX_ACTIVATION_BITS.into())?;
     within("the zero point", zero_point.into(), 0, (1 << bits) - 1)
 }
 
 /// The output shape of a pool. A max pool needs a value in every window.
-fn check_pool(
-    [channels, height, width]: Shape,
-    window: &Window,
-    values: bool,
-) -> Result<Shape, Problem> {
+fn check_pool([channels, height, width]: Shape, window: &Window, values: bool) -> Result<Shape, Problem> {
     let input = [height, width];
     let output = check_window(channels, input, window)?;
     if values {
@@ -420,11 +264,8 @@ fn check_pool(
             let empty = |&at: &usize| {
                 let start = at * window.stride[axis];
                 // The first tap at or after the first element, by number; it must exist and lie before the end.
-                let tap = window.padding[axis]
-                    .saturating_sub(start)
-                    .div_ceil(window.dilation[axis]);
-                tap >= window.kernel[axis]
-                    || start + tap * window.dilation[axis] - window.padding[axis] >= input[axis]
+                let tap = window.padding[axis].saturating_sub(start).div_ceil(window.dilation[axis]);
+                tap >= window.kernel[axis] || start + tap * window.dilation[axis] - window.padding[axis] >= input[axis]
             };
             if let Some(at) = (0..output[axis]).find(empty) {
                 return Err(Problem::WindowOfPadding { axis: name, at });
@@ -434,11 +275,7 @@ fn check_pool(
     check_shape([channels, output[0], output[1]])
 }
 
-fn check_window(
-    channels: usize,
-    input: [usize; 2],
-    window: &Window,
-) -> Result<[usize; 2], Problem> {
+fn check_window(channels: usize, input: [usize; 2], window: &Window) -> Result<[usize; 2], Problem> {
     let limit = MAX_DIMENSION as i128;
     for axis in 0..2 {
         within("a kernel size", window.kernel[axis] as i128, 1, limit)?;
@@ -449,15 +286,8 @@ fn check_window(
         within("a padding", padding as i128, 0, limit)?;
     }
     let padded = window.padded(input);
-    at_most(
-        "the number of elements with padding",
-        channels * padded[0] * padded[1],
-        MAX_ELEMENTS,
-    )?;
-    window.output(input).ok_or(Problem::WindowTooLarge {
-        extent: window.extent(),
-        padded,
-    })
+    at_most("the number of elements with padding", channels * padded[0] * padded[1], MAX_ELEMENTS)?;
+    window.output(input).ok_or(Problem::WindowTooLarge { extent: window.extent(), padded })
 }
 
 /// The largest (multiplier * S + offset) >> shift; it must not exceed the largest input, and S must not be negative.
@@ -470,11 +300,7 @@ fn average_bound(
     shift: u32,
 ) -> Result<i64, Problem> {
     if range.lo != 0 {
-        return Err(Problem::AverageInput {
-            tensor,
-            lo: range.lo,
-            hi: range.hi,
-        });
+        return Err(Problem::AverageInput { tensor, lo: range.lo, hi: range.hi });
     }
     let limit = i128::from(MAX_ACCUMULATOR);
     within("the multiplier of an average", multiplier.into(), 1, limit)?;
@@ -482,55 +308,30 @@ fn average_bound(
     within("a shift", shift.into(), 0, MAX_SHIFT.into())?;
     let largest_sum = i128::from(sum_range(range, window)?.hi);
     let largest = i128::from(multiplier) * largest_sum + i128::from(offset);
-    within(
-        "the largest multiplied sum of an average",
-        largest,
-        0,
-        limit,
-    )?;
+    within("the largest multiplied sum of an average", largest, 0, limit)?;
     let largest = largest >> shift;
     if largest > i128::from(range.hi) {
-        return Err(Problem::AverageExceeds {
-            largest,
-            hi: range.hi,
-        });
+        return Err(Problem::AverageExceeds { largest, hi: range.hi });
     }
     Ok(largest as i64)
 }
 
 fn sum_range(range: Range, window: &Window) -> Result<Range, Problem> {
     let count = window.kernel[0] as i128 * window.kernel[1] as i128;
-    let range = if window.padding == [0; 4] {
-        range
-    } else {
-        range.with_zero()
-    };
+    let range = if window.padding == [0; 4] { range } else { range.with_zero() };
     let limit = i128::from(MAX_ACTIVATION);
     let mut ends = [0; 2];
     for (end, value) in ends.iter_mut().zip([range.lo, range.hi]) {
-        within(
-            "a sum over the window",
-            count * i128::from(value),
-            -limit,
-            limit,
-        )?;
+        within("a sum over the window", count * i128::from(value), -limit, limit)?;
         *end = count as i64 * value;
     }
-    Ok(Range {
-        lo: ends[0],
-        hi: ends[1],
-    })
+    Ok(Range { lo: ends[0], hi: ends[1] })
 }
 
 fn table_range(input: Range, table: &[i64]) -> Result<Range, Problem> {
     let wanted = input.count();
     if table.len() as u128 != wanted || wanted > 256 {
-        return Err(Problem::TableLength {
-            found: table.len(),
-            lo: input.lo,
-            hi: input.hi,
-            wanted,
-        });
+        return Err(Problem::TableLength { found: table.len(), lo: input.lo, hi: input.hi, wanted });
     }
     let lo = *table.iter().min().expect("a range has values");
     let hi = *table.iter().max().expect("a range has values");
@@ -538,27 +339,13 @@ fn table_range(input: Range, table: &[i64]) -> Result<Range, Problem> {
     for value in [lo, hi] {
         within("a result of the table", value.into(), -limit, limit)?;
     }
-    if hi - lo > 255 {
-        Err(Problem::TableRange { lo, hi })
-    } else {
-        Ok(Range { lo, hi })
-    }
+    if hi - lo > 255 { Err(Problem::TableRange { lo, hi }) } else { Ok(Range { lo, hi }) }
 }
 
 fn read(tensors: &[TensorInfo], tensor: TensorId, wanted: Kind) -> Result<TensorInfo, Problem> {
     let last = tensors.len() - 1;
-    let info = *tensors
-        .get(tensor)
-        .ok_or(Problem::UnknownTensor { tensor, last })?;
-    if info.kind == wanted {
-        Ok(info)
-    } else {
-        Err(Problem::WrongKind {
-            tensor,
-            found: info.kind,
-            wanted,
-        })
-    }
+    let info = *tensors.get(tensor).ok_or(Problem::UnknownTensor { tensor, last })?;
+    if info.kind == wanted { Ok(info) } else { Err(Problem::WrongKind { tensor, found: info.kind, wanted }) }
 }
 
 fn check_shape(shape: Shape) -> Result<Shape, Problem> {
@@ -566,34 +353,17 @@ fn check_shape(shape: Shape) -> Result<Shape, Problem> {
         within("a dimension", size as i128, 1, MAX_DIMENSION as i128)?;
     }
     // Three factors of at most 2^16 fit a usize.
-    at_most(
-        "the number of elements",
-        shape.iter().product(),
-        MAX_ELEMENTS,
-    )?;
+    at_most("the number of elements", shape.iter().product(), MAX_ELEMENTS)?;
     Ok(shape)
 }
 
 fn at_most(what: &'static str, value: usize, limit: usize) -> Result<(), Problem> {
     if value > limit {
-        return Err(Problem::TooLarge {
-            what,
-            value: value as u128,
-            limit: limit as u128,
-        });
+        return Err(Problem::TooLarge { what, value: value as u128, limit: limit as u128 });
     }
     Ok(())
 }
 
 fn within(what: &'static str, value: i128, lo: i128, hi: i128) -> Result<(), Problem> {
-    if (lo..=hi).contains(&value) {
-        Ok(())
-    } else {
-        Err(Problem::OutOfRange {
-            what,
-            value,
-            lo,
-            hi,
-        })
-    }
+    if (lo..=hi).contains(&value) { Ok(()) } else { Err(Problem::OutOfRange { what, value, lo, hi }) }
 }

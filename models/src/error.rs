@@ -11,7 +11,7 @@ pub struct ModelError {
     /// Where.
     pub place: Place,
     /// What.
-    pub problem: Problem,
+    pub problem: Box<Problem>,
 }
 
 /// The part of a network that an error is about.
@@ -56,10 +56,7 @@ impl fmt::Display for Place {
 
 impl Problem {
     pub(crate) fn at(self, place: &Place) -> ModelError {
-        ModelError {
-            place: place.clone(),
-            problem: self,
-        }
+        ModelError { place: place.clone(), problem: Box::new(self) }
     }
 }
 
@@ -211,9 +208,7 @@ pub enum Problem {
         hi: i64,
     },
     /// A table of the wrong length.
-    #[error(
-        "the table has {found} entries, the input range {lo}..={hi} needs {wanted} (at most 256)"
-    )]
+    #[error("the table has {found} entries, the input range {lo}..={hi} needs {wanted} (at most 256)")]
     TableLength {
         /// Entries given.
         found: usize,
@@ -225,9 +220,7 @@ pub enum Problem {
         wanted: u128,
     },
     /// A table whose results do not fit 8 bits.
-    #[error(
-        "the table's results lie in {lo}..={hi}; they must fit 8 bits (a difference of at most 255)"
-    )]
+    #[error("the table's results lie in {lo}..={hi}; they must fit 8 bits (a difference of at most 255)")]
     TableRange {
         /// Smallest result.
         lo: i64,
@@ -297,9 +290,7 @@ pub enum Problem {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InputError {
     /// Another shape.
-    #[error(
-        "the input has shape {found:?}, the network reads {wanted:?} (channels, height, width)"
-    )]
+    #[error("the input has shape {found:?}, the network reads {wanted:?} (channels, height, width)")]
     Shape {
         /// The input's.
         found: Shape,

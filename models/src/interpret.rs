@@ -1,11 +1,11 @@
 //! The reference interpreter: what a network computes, by definition. Written to be obviously right, not fast; `fast.rs` is
 //! tested against it, and so is everything that computes the same thing in secret.
 
-use ndarray::{Array3, Array4};
+use ndarray::{Array3, Array4, Axis};
 
 use crate::error::InputError;
 use crate::network::{Input, Op, Range, Shape, Term, Window};
-use crate::weights::{LinearWeights, Network};
+use crate::weights::Network;
 
 /// The values of a tensor: `[channels, height, width]`.
 pub type Tensor = Array3<i64>;
@@ -25,39 +25,48 @@ impl Network {
     /// # Errors
     /// If the input has another shape, or a value outside of the range.
     pub fn run_all(&self, input: &Tensor) -> Result<Vec<Tensor>, InputError> {
+        self.evaluate(input, |index, position, z, x| {
+            let (terms, weights) = self.linear(index).expect("the node is linear");
+            let array = weights.terms[position].as_ref().expect("the term has weights");
+            add_conv(z, x, &terms[position], array);
+        })
+    }
+
+    /// All tensors, where `add_term(node, term, z, x)` adds a term with weights on the tensor x to z.
+    pub(crate) fn evaluate(
+        &self,
+        input: &Tensor,
+        add_term: impl Fn(usize, usize, &mut Tensor, &Tensor),
+    ) -> Result<Vec<Tensor>, InputError> {
         check_input(&self.architecture().input, input)?;
         let mut tensors = vec![input.clone()];
         for (index, node) in self.architecture().nodes.iter().enumerate() {
             let shape = self.tensors()[index + 1].shape;
             let result = match &node.op {
-                Op::Linear { .. } => {
-                    let (terms, weights) = self.linear(index).expect("the node is linear");
-                    linear(terms, weights, &tensors, shape)
+                Op::Linear { terms } => {
+                    let (_, weights) = self.linear(index).expect("the node is linear");
+                    let mut z = Tensor::from_shape_fn(shape, |(channel, _, _)| weights.bias[channel]);
+                    for (position, term) in terms.iter().enumerate() {
+                        let x = &tensors[term.input()];
+                        match term {
+                            Term::Identity { multiplier, .. } => z += &(x * *multiplier),
+                            Term::Conv { .. } | Term::Dense { .. } => add_term(index, position, &mut z, x),
+                        }
+                    }
+                    z
                 }
-                Op::Requantise {
-                    input,
-                    bits,
-                    shift,
-                    zero_point,
-                } => requantise(&tensors[*input], *bits, shift, *zero_point),
-                Op::MaxPool { input, window } => pool(&tensors[*input], window, shape, |values| {
-                    values.max().expect("a value in every window")
-                }),
-                Op::SumPool { input, window } => {
-                    pool(&tensors[*input], window, shape, |values| values.sum())
+                Op::Requantise { input, bits, shift, zero_point } => {
+                    requantise(&tensors[*input], *bits, shift, *zero_point)
                 }
-                Op::AvgPool {
-                    input,
-                    window,
-                    multiplier,
-                    offset,
-                    shift,
-                } => pool(&tensors[*input], window, shape, |values| {
-                    (multiplier * values.sum::<i64>() + offset) >> shift
-                }),
+                Op::MaxPool { input, window } => {
+                    pool(&tensors[*input], window, shape, |values| values.max().expect("a value in every window"))
+                }
+                Op::SumPool { input, window } => pool(&tensors[*input], window, shape, |values| values.sum()),
+                Op::AvgPool { input, window, multiplier, offset, shift } => {
+                    pool(&tensors[*input], window, shape, |values| (multiplier * values.sum::<i64>() + offset) >> shift)
+                }
                 Op::Flatten { input } => {
-                    Tensor::from_shape_vec(shape, tensors[*input].iter().copied().collect())
-                        .expect("as many elements")
+                    Tensor::from_shape_vec(shape, tensors[*input].iter().copied().collect()).expect("as many elements")
                 }
                 Op::Table { input, table } => {
                     let lo = self.tensors()[*input].range.lo;
@@ -85,10 +94,7 @@ pub(crate) fn check_input(input: &Input, tensor: &Tensor) -> Result<(), InputErr
     let [channels, height, width] = input.shape;
     if tensor.dim() != (channels, height, width) {
         let (c, h, w) = tensor.dim();
-        return Err(InputError::Shape {
-            found: [c, h, w],
-            wanted: input.shape,
-        });
+        return Err(InputError::Shape { found: [c, h, w], wanted: input.shape });
     }
     let range @ Range { lo, hi } = input.range();
     match tensor.iter().find(|&&value| !range.contains(value)) {
@@ -97,40 +103,19 @@ pub(crate) fn check_input(input: &Input, tensor: &Tensor) -> Result<(), InputErr
     }
 }
 
-fn linear(terms: &[Term], weights: &LinearWeights, tensors: &[Tensor], shape: Shape) -> Tensor {
-    let mut z = Tensor::from_shape_fn(shape, |(channel, _, _)| weights.bias[channel]);
-    for (term, w) in terms.iter().zip(&weights.terms) {
-        match (term, w) {
-            (Term::Identity { input, multiplier }, None) => z += &(&tensors[*input] * *multiplier),
-            (
-                Term::Conv {
-                    input,
-                    groups,
-                    window,
-                    ..
-                },
-                Some(w),
-            ) => add_conv(&mut z, &tensors[*input], w, *groups, window),
-            (Term::Dense { input, .. }, Some(w)) => {
-                add_conv(&mut z, &tensors[*input], w, 1, &Window::POINT)
-            }
-            _ => unreachable!("a network has weights exactly where its terms ask for them"),
-        }
-    }
-    z
-}
-
-/// z += w * x, with 0 for what lies in the padding.
-fn add_conv(z: &mut Tensor, x: &Tensor, w: &Array4<i32>, groups: usize, window: &Window) {
-    let (channels, height, width) = x.dim();
+/// z += w * x, with 0 for what lies in the padding; `term` is a convolution or a matrix, which is a convolution with a window of
+/// one element.
+pub(crate) fn add_conv(z: &mut Tensor, x: &Tensor, term: &Term, w: &Array4<i32>) {
+    let (window, groups) = match term {
+        Term::Conv { window, groups, .. } => (*window, *groups),
+        Term::Dense { .. } | Term::Identity { .. } => (Window::POINT, 1),
+    };
+    let (_, height, width) = x.dim();
     let (outputs, per_group, _, _) = w.dim();
-    debug_assert_eq!(channels, per_group * groups);
     for ((o, row, column), z) in z.indexed_iter_mut() {
         let first = o / (outputs / groups) * per_group;
-        for ((i, tap_row, tap_column), &w) in w.index_axis(ndarray::Axis(0), o).indexed_iter() {
-            if let Some([r, c]) =
-                window.source([height, width], [row, column], [tap_row, tap_column])
-            {
+        for ((i, tap_row, tap_column), &w) in w.index_axis(Axis(0), o).indexed_iter() {
+            if let Some([r, c]) = window.source([height, width], [row, column], [tap_row, tap_column]) {
                 *z += i64::from(w) * x[(first + i, r, c)];
             }
         }
@@ -141,29 +126,19 @@ fn add_conv(z: &mut Tensor, x: &Tensor, w: &Array4<i32>, groups: usize, window: 
 fn requantise(z: &Tensor, bits: u32, shift: &[u32], zero_point: i64) -> Tensor {
     let hi = (1 << bits) - 1;
     Tensor::from_shape_fn(z.dim(), |at| {
-        let shift = if shift.len() == 1 {
-            shift[0]
-        } else {
-            shift[at.0]
-        };
+        let shift = if shift.len() == 1 { shift[0] } else { shift[at.0] };
         (z[at] >> shift).clamp(0, hi) - zero_point
     })
 }
 
 /// `reduce` over the values of each window that are not padding.
-fn pool(
-    x: &Tensor,
-    window: &Window,
-    shape: Shape,
-    reduce: impl Fn(&mut dyn Iterator<Item = i64>) -> i64,
-) -> Tensor {
+fn pool(x: &Tensor, window: &Window, shape: Shape, reduce: impl Fn(&mut dyn Iterator<Item = i64>) -> i64) -> Tensor {
     let (_, height, width) = x.dim();
     let [rows, columns] = window.kernel;
     Tensor::from_shape_fn(shape, |(channel, row, column)| {
         let taps = (0..rows).flat_map(|r| (0..columns).map(move |c| [r, c]));
-        let mut values = taps
-            .filter_map(|tap| window.source([height, width], [row, column], tap))
-            .map(|[r, c]| x[(channel, r, c)]);
+        let mut values =
+            taps.filter_map(|tap| window.source([height, width], [row, column], tap)).map(|[r, c]| x[(channel, r, c)]);
         reduce(&mut values)
     })
 }

@@ -196,10 +196,7 @@ impl Range {
 
     /// The smallest interval that holds this one and 0, the value of padding.
     pub fn with_zero(self) -> Range {
-        Range {
-            lo: self.lo.min(0),
-            hi: self.hi.max(0),
-        }
+        Range { lo: self.lo.min(0), hi: self.hi.max(0) }
     }
 
     /// The largest absolute value in the interval.
@@ -210,16 +207,8 @@ impl Range {
     /// The smallest ell with -2^(ell-1) <= v <= 2^(ell-1) - 1 for every v of the interval: the width of a signed ring that
     /// holds it.
     pub fn signed_bits(self) -> u32 {
-        let negative = if self.lo < 0 {
-            i64::BITS - (!self.lo).leading_zeros()
-        } else {
-            0
-        };
-        let positive = if self.hi > 0 {
-            i64::BITS - self.hi.leading_zeros()
-        } else {
-            0
-        };
+        let negative = if self.lo < 0 { i64::BITS - (!self.lo).leading_zeros() } else { 0 };
+        let positive = if self.hi > 0 { i64::BITS - self.hi.leading_zeros() } else { 0 };
         negative.max(positive) + 1
     }
 }
@@ -233,10 +222,7 @@ impl Input {
 
 /// The interval of y - zero_point for y in 0..2^bits, `bits` at most 8 and `zero_point` of modest size (both checked).
 pub(crate) fn quantised_range(bits: u32, zero_point: i64) -> Range {
-    Range {
-        lo: -zero_point,
-        hi: (1 << bits) - 1 - zero_point,
-    }
+    Range { lo: -zero_point, hi: (1 << bits) - 1 - zero_point }
 }
 
 impl Architecture {
@@ -247,16 +233,9 @@ impl Architecture {
 
     /// The nodes (by index) that read `tensor`, once for each time they read it.
     pub fn consumers(&self, tensor: TensorId) -> impl Iterator<Item = usize> + '_ {
-        self.nodes
-            .iter()
-            .enumerate()
-            .flat_map(move |(index, node)| {
-                node.op
-                    .inputs()
-                    .into_iter()
-                    .filter(move |&input| input == tensor)
-                    .map(move |_| index)
-            })
+        self.nodes.iter().enumerate().flat_map(move |(index, node)| {
+            node.op.inputs().into_iter().filter(move |&input| input == tensor).map(move |_| index)
+        })
     }
 }
 
@@ -279,9 +258,7 @@ impl Term {
     /// The tensor it reads.
     pub fn input(&self) -> TensorId {
         match self {
-            Term::Conv { input, .. } | Term::Dense { input, .. } | Term::Identity { input, .. } => {
-                *input
-            }
+            Term::Conv { input, .. } | Term::Dense { input, .. } | Term::Identity { input, .. } => *input,
         }
     }
 
@@ -297,12 +274,7 @@ impl Term {
     /// where `input` is the shape of the tensor it reads; `None` for an identity.
     pub fn weight_shape(&self, input: Shape) -> Option<[usize; 4]> {
         match self {
-            Term::Conv {
-                out_channels,
-                groups,
-                window,
-                ..
-            } => {
+            Term::Conv { out_channels, groups, window, .. } => {
                 let [height, width] = window.kernel;
                 Some([*out_channels, input[0] / groups, height, width])
             }
@@ -314,12 +286,7 @@ impl Term {
 
 impl Window {
     /// A window of one element that moves by one: what a dense layer or a pointwise convolution has.
-    pub const POINT: Window = Window {
-        kernel: [1, 1],
-        stride: [1, 1],
-        padding: [0; 4],
-        dilation: [1, 1],
-    };
+    pub const POINT: Window = Window { kernel: [1, 1], stride: [1, 1], padding: [0; 4], dilation: [1, 1] };
 
     /// Rows and columns that one window spans: dilation * (kernel - 1) + 1.
     pub fn extent(&self) -> [usize; 2] {
@@ -343,9 +310,7 @@ impl Window {
     /// Row and column that tap `tap` of output element `at` reads; `None` if it lies in the padding of an input of size `input`.
     pub fn source(&self, input: [usize; 2], at: [usize; 2], tap: [usize; 2]) -> Option<[usize; 2]> {
         let axis = |a: usize| {
-            (at[a] * self.stride[a] + tap[a] * self.dilation[a])
-                .checked_sub(self.padding[a])
-                .filter(|&i| i < input[a])
+            (at[a] * self.stride[a] + tap[a] * self.dilation[a]).checked_sub(self.padding[a]).filter(|&i| i < input[a])
         };
         Some([axis(0)?, axis(1)?])
     }

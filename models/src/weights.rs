@@ -33,12 +33,7 @@ impl fmt::Debug for Weights {
 
 impl fmt::Debug for LinearWeights {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "LinearWeights {{ {} terms, {} channels, redacted }}",
-            self.terms.len(),
-            self.bias.len()
-        )
+        write!(f, "LinearWeights {{ {} terms, {} channels, redacted }}", self.terms.len(), self.bias.len())
     }
 }
 
@@ -64,10 +59,7 @@ impl Network {
             return Err(Problem::WeightNodes { found, wanted }.at(&Place::Network));
         }
         for (index, (node, weights)) in architecture.nodes.iter().zip(&weights.linear).enumerate() {
-            let place = Place::Node {
-                index,
-                name: node.name.clone(),
-            };
+            let place = Place::Node { index, name: node.name.clone() };
             match (&node.op, weights) {
                 (Op::Linear { terms }, Some(weights)) => {
                     check_linear(index, &node.name, terms, weights, &tensors)?;
@@ -79,11 +71,7 @@ impl Network {
                 (_, None) => {}
             }
         }
-        Ok(Network {
-            architecture,
-            weights,
-            tensors,
-        })
+        Ok(Network { architecture, weights, tensors })
     }
 
     /// The public half.
@@ -103,10 +91,7 @@ impl Network {
 
     /// Terms and weights of node `index`; `None` if it is not linear.
     pub fn linear(&self, index: usize) -> Option<(&[Term], &LinearWeights)> {
-        match (
-            &self.architecture.nodes.get(index)?.op,
-            &self.weights.linear[index],
-        ) {
+        match (&self.architecture.nodes.get(index)?.op, &self.weights.linear[index]) {
             (Op::Linear { terms }, Some(weights)) => Some((terms, weights)),
             _ => None,
         }
@@ -125,82 +110,44 @@ fn check_linear(
     weights: &LinearWeights,
     tensors: &[TensorInfo],
 ) -> Result<(), ModelError> {
-    let node = Place::Node {
-        index,
-        name: name.to_owned(),
-    };
+    let node = Place::Node { index, name: name.to_owned() };
     if weights.terms.len() != terms.len() {
-        return Err(Problem::WeightTerms {
-            found: weights.terms.len(),
-            wanted: terms.len(),
-        }
-        .at(&node));
+        return Err(Problem::WeightTerms { found: weights.terms.len(), wanted: terms.len() }.at(&node));
     }
     for (position, (term, array)) in terms.iter().zip(&weights.terms).enumerate() {
-        check_term(term, array.as_ref(), tensors).map_err(|problem| {
-            problem.at(&Place::Term {
-                index,
-                name: name.to_owned(),
-                term: position,
-            })
-        })?;
+        check_term(term, array.as_ref(), tensors)
+            .map_err(|problem| problem.at(&Place::Term { index, name: name.to_owned(), term: position }))?;
     }
     let channels = tensors[index + 1].shape[0];
     if weights.bias.len() != channels {
-        return Err(Problem::BiasCount {
-            found: weights.bias.len(),
-            wanted: channels,
-        }
-        .at(&node));
+        return Err(Problem::BiasCount { found: weights.bias.len(), wanted: channels }.at(&node));
     }
     let limit = MAX_ACCUMULATOR;
-    match weights
-        .bias
-        .iter()
-        .find(|&&bias| !(-limit..=limit).contains(&bias))
-    {
+    match weights.bias.iter().find(|&&bias| !(-limit..=limit).contains(&bias)) {
         None => Ok(()),
         Some(&bias) => {
             let (lo, hi) = (i128::from(-limit), i128::from(limit));
-            Err(Problem::OutOfRange {
-                what: "a bias",
-                value: bias.into(),
-                lo,
-                hi,
-            }
-            .at(&node))
+            Err(Problem::OutOfRange { what: "a bias", value: bias.into(), lo, hi }.at(&node))
         }
     }
 }
 
-fn check_term(
-    term: &Term,
-    array: Option<&Array4<i32>>,
-    tensors: &[TensorInfo],
-) -> Result<(), Problem> {
+fn check_term(term: &Term, array: Option<&Array4<i32>>, tensors: &[TensorInfo]) -> Result<(), Problem> {
     let wanted = term.weight_shape(tensors[term.input()].shape);
     let (Some(wanted), Some(array)) = (wanted, array) else {
         return if wanted.is_none() && array.is_none() {
             Ok(())
         } else {
-            Err(Problem::WeightPresence {
-                found: array.is_some(),
-            })
+            Err(Problem::WeightPresence { found: array.is_some() })
         };
     };
     if array.shape() != wanted {
-        return Err(Problem::WeightShape {
-            found: array.shape().to_vec(),
-            wanted,
-        });
+        return Err(Problem::WeightShape { found: array.shape().to_vec(), wanted });
     }
     let bits = term.weight_bits().expect("the term has weights");
     match array.iter().find(|&&w| !weight_fits(w, bits)) {
         None => Ok(()),
-        Some(&w) => Err(Problem::WeightValue {
-            value: w.into(),
-            bits,
-        }),
+        Some(&w) => Err(Problem::WeightValue { value: w.into(), bits }),
     }
 }
 

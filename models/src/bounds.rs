@@ -1,0 +1,85 @@
+//! Reachable accumulators: the interval of z for each output channel, from the actual weights and the ranges of the inputs.
+//!
+//! For one term the interval is exact when its window can take every combination of input values: positive weights times the
+//! largest input plus negative weights times the smallest one gives the maximum. Two terms that read the same tensor are bounded
+//! separately, so the interval of their sum contains the reachable one.
+
+use ndarray::Axis;
+
+use crate::check::TensorInfo;
+use crate::network::{Range, Term};
+use crate::weights::{LinearWeights, Network};
+
+/// Reachable accumulators of one linear node, biases included.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinearBounds {
+    /// By output channel.
+    pub channels: Vec<Range>,
+}
+
+impl LinearBounds {
+    /// The smallest interval that holds the accumulators of all channels.
+    pub fn range(&self) -> Range {
+        let lo = self.channels.iter().map(|range| range.lo).min();
+        let hi = self.channels.iter().map(|range| range.hi).max();
+        Range { lo: lo.expect("at least one channel"), hi: hi.expect("at least one channel") }
+    }
+
+    /// The smallest ell with -2^(ell-1) <= z <= 2^(ell-1) - 1 for every reachable z.
+    pub fn accumulator_bits(&self) -> u32 {
+        self.range().signed_bits()
+    }
+}
+
+impl Network {
+    /// The reachable accumulators, one entry per node, `None` for nodes that are not linear.
+    pub fn bounds(&self) -> Vec<Option<LinearBounds>> {
+        (0..self.architecture().nodes.len())
+            .map(|index| {
+                let (terms, weights) = self.linear(index)?;
+                Some(LinearBounds { channels: linear_bounds(terms, weights, self.tensors()) })
+            })
+            .collect()
+    }
+}
+
+/// Reachable z of each channel, bias included.
+pub(crate) fn linear_bounds(terms: &[Term], weights: &LinearWeights, tensors: &[TensorInfo]) -> Vec<Range> {
+    let mut bounds: Vec<Range> = weights.bias.iter().map(|&b| Range { lo: b, hi: b }).collect();
+    for position in 0..terms.len() {
+        for (sum, term) in bounds.iter_mut().zip(term_bounds(position, terms, weights, tensors)) {
+            *sum = Range { lo: sum.lo + term.lo, hi: sum.hi + term.hi };
+        }
+    }
+    bounds
+}
+
+/// Reachable values of one term for each channel.
+pub(crate) fn term_bounds(
+    position: usize,
+    terms: &[Term],
+    weights: &LinearWeights,
+    tensors: &[TensorInfo],
+) -> Vec<Range> {
+    let term = &terms[position];
+    let mut range = tensors[term.input()].range;
+    if matches!(term, Term::Conv { window, .. } if window.padding != [0; 4]) {
+        range = range.with_zero();
+    }
+    let product = |w: i64| {
+        let ends = [w * range.lo, w * range.hi];
+        Range { lo: ends[0].min(ends[1]), hi: ends[0].max(ends[1]) }
+    };
+    match (term, &weights.terms[position]) {
+        (Term::Identity { multiplier, .. }, None) => vec![product(*multiplier); weights.bias.len()],
+        (_, Some(array)) => array
+            .axis_iter(Axis(0))
+            .map(|row| {
+                row.iter()
+                    .map(|&w| product(w.into()))
+                    .fold(Range { lo: 0, hi: 0 }, |sum, p| Range { lo: sum.lo + p.lo, hi: sum.hi + p.hi })
+            })
+            .collect(),
+        _ => unreachable!("a network has weights exactly where its terms ask for them"),
+    }
+}

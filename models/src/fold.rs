@@ -1,0 +1,179 @@
+//! An equivalent network with one shift per requantisation and small biases.
+//!
+//! Let y = clamp(z >> s_c, 0, 2^a - 1) on channel c, z in the reachable interval of `bounds.rs`. Every activation of the folded
+//! network equals the original one on every input:
+//!
+//! - *One shift.* With s the largest shift of a channel that is not constant, weights and bias of channel c are multiplied by
+//!   2^(s - s_c), and floor(2^(s - s_c) z / 2^s) = floor(z / 2^s_c). An identity term whose channels need different factors becomes
+//!   a depthwise 1x1 convolution.
+//! - *Constant channels.* If y is the same at both ends of the reachable interval, it is the same everywhere, since y is monotone
+//!   in z. The weights become 0 and the bias y 2^s. Where an identity term stays, the bias instead keeps the sum on the constant's
+//!   side: at most 2^s - 1 for y = 0, at least y 2^s for y = 2^a - 1.
+//!
+//! Hence |bias| <= max |z| + 2^(a + s) on all channels. An accumulator that several nodes read, or that is the network's output,
+//! stays as it is.
+
+use ndarray::{Array4, Axis};
+
+use crate::bounds::{linear_bounds, term_bounds};
+use crate::check::MAX_WEIGHT_BITS;
+use crate::error::{ModelError, Place, Problem};
+use crate::network::{Op, Range, Term, Window};
+use crate::weights::{LinearWeights, Network, weight_fits};
+
+impl Network {
+    /// The equivalent network with one shift per requantisation (see the module's text).
+    ///
+    /// # Errors
+    /// If shifts are so far apart that a folded weight needs more than 16 bits, or a bias leaves its limits.
+    pub fn folded(&self) -> Result<Network, ModelError> {
+        let (mut architecture, mut weights) = self.clone().into_parts();
+        for index in 0..architecture.nodes.len() {
+            let Op::Requantise { input, bits, shift, .. } = &architecture.nodes[index].op else { continue };
+            // An accumulator is never tensor 0.
+            let (accumulator, source, bits) = (*input, *input - 1, *bits);
+            let alone = architecture.consumers(accumulator).count() == 1 && architecture.output != accumulator;
+            let folded_shift = if alone {
+                let (terms, linear) = self.linear(source).expect("only linear nodes make accumulators");
+                let channels = linear.bias.len();
+                let shifts = (0..channels).map(|c| if shift.len() == 1 { shift[0] } else { shift[c] }).collect();
+                let place = Place::Node { index: source, name: architecture.nodes[source].name.clone() };
+                let folding = Folding::plan(self, terms, linear, shifts, bits);
+                let (terms, linear) = folding.apply(terms, linear).map_err(|problem| problem.at(&place))?;
+                architecture.nodes[source].op = Op::Linear { terms };
+                weights.linear[source] = Some(linear);
+                vec![folding.shift]
+            } else if shift.iter().all(|s| s == &shift[0]) {
+                vec![shift[0]]
+            } else {
+                shift.clone()
+            };
+            if let Op::Requantise { shift, .. } = &mut architecture.nodes[index].op {
+                *shift = folded_shift;
+            }
+        }
+        Network::new(architecture, weights)
+    }
+}
+
+/// What happens to one channel.
+enum Channel {
+    /// Weights and bias are multiplied by 2^factor.
+    Scaled { factor: u32 },
+    /// All weights become 0; `bias` keeps y constant.
+    Constant { bias: i64 },
+}
+
+struct Folding {
+    /// The one shift.
+    shift: u32,
+    /// True if identity terms become depthwise convolutions.
+    depthwise: bool,
+    channels: Vec<Channel>,
+}
+
+impl Folding {
+    fn plan(network: &Network, terms: &[Term], linear: &LinearWeights, shifts: Vec<u32>, bits: u32) -> Folding {
+        let top = (1i64 << bits) - 1;
+        let bounds = linear_bounds(terms, linear, network.tensors());
+        let identity = identity_range(network, terms, linear);
+        let constant: Vec<Option<i64>> = bounds
+            .iter()
+            .zip(&shifts)
+            .map(|(z, s)| {
+                let (y, at_hi) = ((z.lo >> s).clamp(0, top), (z.hi >> s).clamp(0, top));
+                // Next to an identity term a constant between 0 and the top needs its place: leave such a channel alone.
+                (y == at_hi && (identity.is_none() || y == 0 || y == top)).then_some(y)
+            })
+            .collect();
+        let live = || constant.iter().zip(&shifts).filter(|(constant, _)| constant.is_none()).map(|(_, &s)| s);
+        let shift = live().max().unwrap_or(shifts[0]);
+        let depthwise = identity.is_some() && live().any(|s| s != shift);
+        let beside = identity.filter(|_| !depthwise);
+        let channels = constant
+            .iter()
+            .zip(&shifts)
+            .map(|(constant, s)| match (*constant, beside) {
+                (None, _) => Channel::Scaled { factor: shift - s },
+                (Some(y), None) => Channel::Constant { bias: y << shift },
+                (Some(0), Some(x)) => Channel::Constant { bias: ((1 << shift) - 1 - x.hi).min(0) },
+                (Some(y), Some(x)) => Channel::Constant { bias: (y << shift) - x.lo },
+            })
+            .collect();
+        Folding { shift, depthwise, channels }
+    }
+
+    fn apply(&self, terms: &[Term], linear: &LinearWeights) -> Result<(Vec<Term>, LinearWeights), Problem> {
+        let mut folded = (Vec::new(), LinearWeights { terms: Vec::new(), bias: Vec::new() });
+        for (term, array) in terms.iter().zip(&linear.terms) {
+            let (term, array) = match (term, array) {
+                (Term::Identity { input, multiplier }, None) if self.depthwise => {
+                    let channels = self.channels.len();
+                    let multiplier = i32::try_from(*multiplier)
+                        .map_err(|_| Problem::WeightValue { value: *multiplier, bits: MAX_WEIGHT_BITS })?;
+                    let array = self.scale(&Array4::from_elem([channels, 1, 1, 1], multiplier))?;
+                    let weight_bits = width(&array, 2)?;
+                    let (input, window) = (*input, Window::POINT);
+                    let term = Term::Conv { input, out_channels: channels, groups: channels, window, weight_bits };
+                    (term, Some(array))
+                }
+                (term, None) => (term.clone(), None),
+                (term, Some(array)) => {
+                    let array = self.scale(array)?;
+                    let mut term = term.clone();
+                    if let Term::Conv { weight_bits, .. } | Term::Dense { weight_bits, .. } = &mut term {
+                        *weight_bits = width(&array, *weight_bits)?;
+                    }
+                    (term, Some(array))
+                }
+            };
+            folded.0.push(term);
+            folded.1.terms.push(array);
+        }
+        for (channel, &bias) in self.channels.iter().zip(&linear.bias) {
+            folded.1.bias.push(match channel {
+                // Saturated biases are far over the limit that the new network is checked against.
+                Channel::Scaled { factor } => bias.saturating_mul(1 << factor),
+                Channel::Constant { bias } => *bias,
+            });
+        }
+        Ok(folded)
+    }
+
+    fn scale(&self, array: &Array4<i32>) -> Result<Array4<i32>, Problem> {
+        let mut scaled = array.clone();
+        for (mut row, channel) in scaled.axis_iter_mut(Axis(0)).zip(&self.channels) {
+            let factor = match channel {
+                Channel::Scaled { factor } => 1i64 << factor,
+                Channel::Constant { .. } => 0,
+            };
+            for w in &mut row {
+                let value = i64::from(*w) * factor;
+                *w = i32::try_from(value).map_err(|_| Problem::WeightValue { value, bits: MAX_WEIGHT_BITS })?;
+            }
+        }
+        Ok(scaled)
+    }
+}
+
+/// The values that the identity terms add to every channel; `None` without such terms.
+fn identity_range(network: &Network, terms: &[Term], linear: &LinearWeights) -> Option<Range> {
+    terms
+        .iter()
+        .enumerate()
+        .filter(|(_, term)| matches!(term, Term::Identity { .. }))
+        .map(|(position, _)| term_bounds(position, terms, linear, network.tensors())[0])
+        .reduce(|sum, range| Range { lo: sum.lo + range.lo, hi: sum.hi + range.hi })
+}
+
+/// The declared width if it holds the weights, else the smallest that does.
+fn width(array: &Array4<i32>, declared: u32) -> Result<u32, Problem> {
+    let holds = |&bits: &u32| array.iter().all(|&w| weight_fits(w, bits));
+    if holds(&declared) {
+        return Ok(declared);
+    }
+    (2..=MAX_WEIGHT_BITS).find(holds).ok_or_else(|| {
+        let value = array.iter().copied().max_by_key(|w| w.unsigned_abs()).expect("there are weights").into();
+        Problem::WeightValue { value, bits: MAX_WEIGHT_BITS }
+    })
+}

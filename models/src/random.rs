@@ -1,0 +1,298 @@
+//! Random valid networks and inputs for property tests (feature `random`): every operation, every kind of window, widths of 1 to
+//! 8 bits, zero points, residuals, shared tensors, per-channel shifts, constant channels.
+//!
+//! The same generator state gives the same network: a test that prints its seed can be repeated.
+
+use ndarray::Array4;
+use rand::{Rng, RngExt};
+
+use crate::bounds::linear_bounds;
+use crate::check::{MAX_SHIFT, TensorInfo, weight_range};
+use crate::error::Kind;
+use crate::interpret::Tensor;
+use crate::network::{Architecture, Input, Node, Op, Range, TensorId, Term, Window};
+use crate::weights::{LinearWeights, Network, Weights};
+
+/// How large the networks are.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// Blocks (a linear layer with its requantisation, a pool, a table) before the last layer.
+    pub blocks: usize,
+    /// Most channels of a tensor.
+    pub channels: usize,
+    /// Largest height and width of the input.
+    pub side: usize,
+    /// Widest weights, at most 8.
+    pub weight_bits: u32,
+    /// Widest activations, at most 8.
+    pub activation_bits: u32,
+}
+
+impl Default for Size {
+    /// Networks that the reference interpreter runs in well under a millisecond.
+    fn default() -> Size {
+        Size { blocks: 4, channels: 4, side: 7, weight_bits: 8, activation_bits: 8 }
+    }
+}
+
+/// A random network whose output is the accumulator of a dense layer over everything that was left to read, or, one time in
+/// four, the requantisation of that.
+pub fn network<R: Rng + ?Sized>(rng: &mut R, size: &Size) -> Network {
+    let bits = rng.random_range(1..=size.activation_bits);
+    let mut dimension = |most: usize| rng.random_range(1..=most);
+    let shape = [dimension(size.channels), dimension(size.side), dimension(size.side)];
+    let input = Input { shape, bits, zero_point: zero_point(rng, bits) };
+    let mut builder = Builder::new(rng, *size, input);
+    for _ in 0..size.blocks {
+        builder.block();
+    }
+    builder.finish()
+}
+
+/// A random input of a network.
+pub fn input<R: Rng + ?Sized>(rng: &mut R, input: &Input) -> Tensor {
+    let Range { lo, hi } = input.range();
+    Tensor::from_shape_simple_fn(input.shape, || rng.random_range(lo..=hi))
+}
+
+/// Random weights of a given shape and width; one time in four most of them are 0 (where the width allows).
+pub fn weights<R: Rng + ?Sized>(rng: &mut R, shape: [usize; 4], bits: u32) -> Array4<i32> {
+    let Range { lo, hi } = weight_range(bits);
+    let sparse = rng.random_range(0..4) == 0;
+    Array4::from_shape_simple_fn(shape, || match bits {
+        1 => 2 * rng.random_range(0..2) - 1,
+        _ if sparse && rng.random_range(0..4) != 0 => 0,
+        _ => rng.random_range(lo as i32..=hi as i32),
+    })
+}
+
+fn zero_point<R: Rng + ?Sized>(rng: &mut R, bits: u32) -> i64 {
+    if rng.random_range(0..3) == 0 { rng.random_range(0..1 << bits) } else { 0 }
+}
+
+struct Builder<'r, R: ?Sized> {
+    rng: &'r mut R,
+    size: Size,
+    architecture: Architecture,
+    linear: Vec<Option<LinearWeights>>,
+    tensors: Vec<TensorInfo>,
+}
+
+impl<'r, R: Rng + ?Sized> Builder<'r, R> {
+    fn new(rng: &'r mut R, size: Size, input: Input) -> Self {
+        let tensors = vec![TensorInfo { shape: input.shape, kind: Kind::Activation, range: input.range() }];
+        let architecture = Architecture {
+            name: "random".to_owned(),
+            input,
+            nodes: Vec::new(),
+            output: 0,
+            output_scale: None,
+            classes: Vec::new(),
+        };
+        Builder { rng, size, architecture, linear: Vec::new(), tensors }
+    }
+
+    /// True one time in `n`.
+    fn one_in(&mut self, n: u32) -> bool {
+        self.rng.random_range(0..n) == 0
+    }
+
+    /// Appends a node; the checker says what its tensor is.
+    fn push(&mut self, op: Op, weights: Option<LinearWeights>) -> TensorId {
+        let name = format!("node{}", self.architecture.nodes.len());
+        self.architecture.nodes.push(Node { name, op });
+        self.linear.push(weights);
+        self.tensors = self.architecture.check_nodes().expect("only valid nodes are appended");
+        self.tensors.len() - 1
+    }
+
+    /// An activation to read: usually the last one, so that networks are deep.
+    fn source(&mut self) -> TensorId {
+        let activations: Vec<TensorId> = self.activations().collect();
+        if self.one_in(4) {
+            activations[self.rng.random_range(0..activations.len())]
+        } else {
+            *activations.last().expect("the input is an activation")
+        }
+    }
+
+    fn activations(&self) -> impl Iterator<Item = TensorId> + '_ {
+        (0..self.tensors.len()).filter(|&tensor| self.tensors[tensor].kind == Kind::Activation)
+    }
+
+    fn block(&mut self) {
+        let input = self.source();
+        let TensorInfo { shape, range, .. } = self.tensors[input];
+        match self.rng.random_range(0..10) {
+            0 => {
+                let window = self.window(shape, true);
+                self.push(Op::MaxPool { input, window }, None);
+            }
+            1 if range.lo == 0 => {
+                let window = self.window(shape, false);
+                let count = (window.kernel[0] * window.kernel[1]) as i64;
+                let shift = self.rng.random_range(4..=10);
+                let (multiplier, offset) = ((1 << shift) / count, self.rng.random_range(0..1 << shift));
+                self.push(Op::AvgPool { input, window, multiplier, offset, shift }, None);
+            }
+            2 if range.magnitude() < 1 << 12 => {
+                let window = self.window(shape, false);
+                self.push(Op::SumPool { input, window }, None);
+            }
+            3 if range.count() <= 256 => {
+                let (bits, shift) =
+                    (self.rng.random_range(1..=self.size.activation_bits), self.rng.random_range(-128..=128));
+                let table = (0..range.count()).map(|_| self.rng.random_range(0..1 << bits) + shift).collect();
+                self.push(Op::Table { input, table }, None);
+            }
+            4 => {
+                let input = self.flat(input);
+                let outputs = self.rng.random_range(1..=3 * self.size.channels);
+                let term = Term::Dense { input, outputs, weight_bits: self.weight_bits() };
+                self.layer(term);
+            }
+            _ => {
+                let term = self.convolution(input);
+                self.layer(term);
+            }
+        }
+    }
+
+    fn weight_bits(&mut self) -> u32 {
+        self.rng.random_range(1..=self.size.weight_bits)
+    }
+
+    fn flat(&mut self, input: TensorId) -> TensorId {
+        if self.tensors[input].shape[1..] == [1, 1] { input } else { self.push(Op::Flatten { input }, None) }
+    }
+
+    fn convolution(&mut self, input: TensorId) -> Term {
+        let shape = self.tensors[input].shape;
+        let divisors: Vec<usize> = (1..=shape[0]).filter(|g| shape[0].is_multiple_of(*g)).collect();
+        let groups = divisors[self.rng.random_range(0..divisors.len())];
+        let multiples = (self.size.channels / groups).max(1);
+        let out_channels = groups * self.rng.random_range(1..=multiples);
+        let window = self.window(shape, false);
+        Term::Conv { input, out_channels, groups, window, weight_bits: self.weight_bits() }
+    }
+
+    /// A window that fits; with `values`, one without padding next to it (so that no window of a pool is empty) unless it
+    /// is dense and at least two wide.
+    fn window(&mut self, [_, height, width]: [usize; 3], values: bool) -> Window {
+        let mut window = Window::POINT;
+        for (axis, side) in [height, width].into_iter().enumerate() {
+            let kernel = self.rng.random_range(1..=3);
+            let dilation = if self.one_in(3) { 2 } else { 1 };
+            window.stride[axis] = self.rng.random_range(1..=2);
+            let most = if !values {
+                2
+            } else if kernel > 1 && dilation == 1 {
+                1
+            } else {
+                0
+            };
+            let padding = if self.one_in(2) { 0 } else { most };
+            let (before, after) = (self.rng.random_range(0..=padding), self.rng.random_range(0..=padding));
+            if dilation * (kernel - 1) < side + before + after {
+                window.kernel[axis] = kernel;
+                window.dilation[axis] = dilation;
+                window.padding[axis] = before;
+                window.padding[axis + 2] = after;
+            }
+        }
+        window
+    }
+
+    /// A linear node with `term`, now and then with residuals, its requantisation and now and then a second one.
+    fn layer(&mut self, term: Term) {
+        let shape = self.result(&term);
+        let mut terms = vec![term];
+        for other in self.activations().collect::<Vec<_>>() {
+            let found = self.tensors[other].shape;
+            if found == shape && self.one_in(3) {
+                let multiplier = self.rng.random_range(1..=8) * if self.one_in(2) { 1 } else { -1 };
+                terms.push(Term::Identity { input: other, multiplier });
+            } else if found[1..] == shape[1..] && self.one_in(6) {
+                let weight_bits = self.weight_bits();
+                let (out_channels, window) = (shape[0], Window::POINT);
+                terms.push(Term::Conv { input: other, out_channels, groups: 1, window, weight_bits });
+            }
+        }
+        if terms.len() > 1 && self.one_in(4) {
+            // The residuals alone, or in another order.
+            terms.rotate_left(1);
+        }
+        let accumulator = self.linear(terms);
+        self.requantise(accumulator);
+        if self.one_in(6) {
+            self.requantise(accumulator);
+        }
+    }
+
+    fn result(&self, term: &Term) -> [usize; 3] {
+        let shape = self.tensors[term.input()].shape;
+        match term {
+            Term::Conv { out_channels, window, .. } => {
+                let [height, width] = window.output([shape[1], shape[2]]).expect("the window fits");
+                [*out_channels, height, width]
+            }
+            Term::Dense { outputs, .. } => [*outputs, 1, 1],
+            Term::Identity { .. } => shape,
+        }
+    }
+
+    /// A linear node with random weights; the biases move the accumulators around 0, now and then far away from it.
+    fn linear(&mut self, terms: Vec<Term>) -> TensorId {
+        let channels = self.result(&terms[0])[0];
+        let arrays = terms
+            .iter()
+            .map(|term| {
+                let shape = term.weight_shape(self.tensors[term.input()].shape)?;
+                Some(weights(self.rng, shape, term.weight_bits().expect("it has weights")))
+            })
+            .collect();
+        let mut linear = LinearWeights { terms: arrays, bias: vec![0; channels] };
+        let bounds = linear_bounds(&terms, &linear, &self.tensors);
+        for (bias, z) in linear.bias.iter_mut().zip(bounds) {
+            let reach = z.magnitude() as i64;
+            let far = if self.rng.random_range(0..8) == 0 { 8 } else { 1 };
+            *bias = self.rng.random_range(-reach - 2..=reach + 2) * far;
+        }
+        self.push(Op::Linear { terms }, Some(linear))
+    }
+
+    /// A requantisation whose shift suits the accumulators, give or take a few bits.
+    fn requantise(&mut self, input: TensorId) {
+        let bits = self.rng.random_range(1..=self.size.activation_bits);
+        let Op::Linear { terms } = &self.architecture.nodes[input - 1].op else { unreachable!("an accumulator") };
+        let weights = self.linear[input - 1].as_ref().expect("a linear node has weights");
+        let bounds = linear_bounds(terms, weights, &self.tensors);
+        let suited = bounds.iter().map(|z| z.signed_bits()).max().expect("a channel").saturating_sub(bits + 1);
+        let base = self.rng.random_range(suited.saturating_sub(2)..=suited + 1);
+        let count = if self.one_in(2) { bounds.len() } else { 1 };
+        let spread = if count == 1 { 0 } else { 3 };
+        let shift = (0..count).map(|_| (base + self.rng.random_range(0..=spread)).min(MAX_SHIFT)).collect();
+        let zero_point = zero_point(self.rng, bits);
+        self.push(Op::Requantise { input, bits, shift, zero_point }, None);
+    }
+
+    /// The last layer reads every activation that nothing else reads.
+    fn finish(mut self) -> Network {
+        let unused: Vec<TensorId> =
+            self.activations().filter(|&tensor| self.architecture.consumers(tensor).next().is_none()).collect();
+        let outputs = self.rng.random_range(2..=10);
+        let terms = unused
+            .into_iter()
+            .map(|tensor| {
+                let input = self.flat(tensor);
+                Term::Dense { input, outputs, weight_bits: self.weight_bits() }
+            })
+            .collect();
+        let accumulator = self.linear(terms);
+        if self.one_in(4) {
+            self.requantise(accumulator);
+        }
+        self.architecture.output = self.tensors.len() - 1;
+        Network::new(self.architecture, Weights { linear: self.linear }).expect("the generator keeps the rules")
+    }
+}
