@@ -1,1 +1,83 @@
-//! GLWE with static public masks, published hints and split bodies.
+//! GLWE with static public masks, published hints and split bodies: the lattice half of a private linear layer.
+//!
+//! One server holds small-integer weights w, one client an input x. This crate gives them polynomials, masks, secrets,
+//! bodies, hints, noise and parameters; it knows neither networks nor connections. How inputs are packed into
+//! polynomials and who sends what is the business of its callers. Everything is exact integer arithmetic; floats occur
+//! in the noise formula only.
+//!
+//! # Notation
+//!
+//! That of `protocol.md`, also inside the modules; plain words in the API.
+//!
+//! | symbol | meaning | where |
+//! |---|---|---|
+//! | q, N | 2^32 or 2^64, machine words that wrap; degree of Z_q\[X\]/(X^N+1) | [`params`], [`word`], [`torus`] |
+//! | a * b | negacyclic product, exact | [`ring`]; single coefficients: [`window`] |
+//! | a_j, a*_0 | public masks of input ciphertext j, and of the rerandomiser | [`mask`] |
+//! | s | the client's uniform ternary secret, fresh per inference | [`secret`] |
+//! | t_j = a_j s + e_j, b*_0 = a*_0 s + e*_0 | bodies | [`Secret::body`] |
+//! | sum_j w_oj a_j | the weights applied to the masks | [`evaluate`] |
+//! | hint_o = sum_j w_oj a_j + a*_0 u_o + e_o | published once per output ciphertext o | [`hint::publish`] |
+//! | u_o | the server's rerandomiser | [`Rerandomiser`] |
+//! | share_o = -hint_o s, B_o = sum_j w_oj b_j + b*_0 u_o | phase shares: B_o + share_o = scaling (W x)_o + noise | [`Secret::phase_share`], [`Rerandomiser::apply`] |
+//! | floor(x / U) | from torus share to ring share | [`torus::floor_share`] |
+//! | rb, r0, rh | bits rounded off the bodies, b*_0 and the hint | [`torus::round_to`], [`pack`] |
+//! | V, 9 sqrt(V) + ... <= U/2 | the noise and the exactness condition | [`noise`] |
+//!
+//! *phase* is b - a s, *scaling* is q / 2^ell, *parameters* are those of the lattice, *weights* those of the network.
+//!
+//! # What `tfhe` gives and what is written here
+//!
+//! From `tfhe`: the distribution and the security curves that describe the [`params`], the csprng that expands the
+//! [`mask`]s, the number-theoretic transforms under the [`ring`]. Its stock decryption is the oracle of the tests: a
+//! `GlweCiphertext` built from our mask and body decrypts under our secret to our phase.
+//!
+//! `core_crypto` has no ternary secrets, no evaluation of mask and body apart from each other, no product of a GLWE
+//! ciphertext with an arbitrary polynomial, no secret seeds of 256 bits, and multiplies polynomials by Karatsuba in
+//! encryption and decryption. These are written here.
+//!
+//! # Rules
+//!
+//! A secret encrypts under a mask once ([`Secret::body`] refuses the second time). u_o belongs to one publication
+//! ([`hint::publication_rng`]). Secrets and rerandomisers are not copied, print redacted and are wiped on drop. A peer
+//! names a [`ParameterSet`] by number. Randomness is always an argument. No branch and no address depends on a secret,
+//! except on the positions that rejection sampling skips, which are independent of it.
+//!
+//! # References
+//!
+//! * [APS15] Albrecht, Player, Scott. On the concrete hardness of learning with errors. J. Math. Cryptology 9(3), and its
+//!   estimator (`malb/lattice-estimator`).
+//! * [HLHD22] Huang, Lu, Hong, Ding. Cheetah: lean and fast secure two-party deep neural network inference. USENIX
+//!   Security 2022. Coefficient packing, for which products by polynomials are needed.
+//! * [LPR10] Lyubashevsky, Peikert, Regev. On ideal lattices and learning with errors over rings. EUROCRYPT 2010. RLWE
+//!   and its encryption, whose encryption of zero rerandomises the hint.
+//! * [SimplePIR] Henzinger, Hong, Corrigan-Gibbs, Meiklejohn, Vaikuntanathan. One server for the price of two: simple and
+//!   fast single-server private information retrieval. USENIX Security 2023. Static masks and a hint for every query.
+
+mod crt;
+pub mod error;
+pub mod evaluate;
+pub mod hint;
+pub mod mask;
+pub mod noise;
+pub mod pack;
+pub mod params;
+pub mod ring;
+mod sample;
+pub mod secret;
+mod simd;
+pub mod torus;
+pub mod window;
+pub mod word;
+
+pub use error::HeError;
+pub use evaluate::Evaluator;
+pub use hint::{Hint, Rerandomiser, publication_rng, publish};
+pub use mask::{EpochSeed, Mask, MaskId};
+pub use noise::NoiseTerms;
+pub use params::ParameterSet;
+pub use ring::{NttPoly, NttSmall, Ring};
+pub use secret::Secret;
+pub use torus::{floor_share, round_all, round_to};
+pub use window::Window;
+pub use word::TorusWord;

@@ -1,0 +1,212 @@
+//! hint_o = sum_j w_oj * a_j + a*_0 * u_o + e_o, rounded: what the server publishes once per output ciphertext.
+//!
+//! a*_0 u_o + e_o is an RLWE sample under the secret u_o with the key-independent half a*_0 reused, the
+//! re-randomisation of [LPR10]: it hides the evaluated masks, hence the weights. The server keeps u_o and corrects for it
+//! with the client's b*_0 = a*_0 s + e*_0 (`protocol.md`, section 1).
+//!
+//! (u_o, e_o) belongs to exactly one (weights, packing, masks, parameters): `security.md`, rule 4. Take fresh randomness
+//! per publication, or [`publication_rng`] with a digest of all of these, so that recomputing gives the same bytes.
+
+use std::fmt;
+
+use rand::{CryptoRng, SeedableRng};
+use rand_chacha::ChaCha20Rng;
+use sha2::{Digest, Sha256};
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::error::HeError;
+use crate::mask::{Mask, MaskId};
+use crate::pack;
+use crate::ring::{NttPoly, NttSmall, Ring};
+use crate::sample;
+use crate::torus::round_to;
+use crate::window::Window;
+use crate::word::TorusWord;
+
+/// Draws of (u_o, e_o) before [`publish`] gives up. A layer planned with any margin passes the first.
+pub const MAX_TRIES: u32 = 64;
+
+/// A published hint: N torus coefficients, multiples of 2^rh. Public.
+#[derive(Debug, Clone)]
+pub struct Hint<W: TorusWord> {
+    ring: &'static Ring<W>,
+    rh: u32,
+    coefficients: Vec<W>,
+}
+
+/// The server's u_o. Not printed, zeroized on drop.
+pub struct Rerandomiser<W: TorusWord> {
+    ring: &'static Ring<W>,
+    coefficients: Vec<i8>,
+    ntt: NttSmall<W>,
+}
+
+/// Publishes the hint of one output ciphertext, rounded to multiples of 2^rh.
+///
+/// `evaluated` is sum_j w_oj * a_j (N coefficients, see [`Evaluator`](crate::evaluate::Evaluator)), `mask0` is a*_0.
+/// `check` receives |u_o|^2 and |delta_o|^2, delta_o = e_o + rounding error, and decides by the noise formula whether
+/// the output is exact; if not, u_o and e_o are drawn again.
+///
+/// # Errors
+/// [`HeError::NotRerandomiser`] if `mask0` is another mask, [`HeError::Rounding`] if rh is not below the torus width,
+/// [`HeError::NoiseCheck`] after [`MAX_TRIES`] failed checks.
+pub fn publish<W, R, C>(
+    evaluated: &[W],
+    mask0: &Mask<W>,
+    rng: &mut R,
+    rh: u32,
+    mut check: C,
+) -> Result<(Hint<W>, Rerandomiser<W>), HeError>
+where
+    W: TorusWord,
+    R: CryptoRng,
+    C: FnMut(f64, f64) -> bool,
+{
+    let ring = mask0.ring();
+    assert_eq!(evaluated.len(), ring.degree());
+    if mask0.id() != MaskId::RERANDOMISER {
+        return Err(HeError::NotRerandomiser(mask0.id()));
+    }
+    check_rounding::<W>(rh)?;
+    for _ in 0..MAX_TRIES {
+        let rerandomiser = Rerandomiser::generate(ring, rng);
+        // Exact, then noisy: x becomes e_o - x in place, so the product enters with the opposite sign.
+        let mut exact = rerandomiser.apply(mask0.ntt());
+        for (word, evaluated) in exact.iter_mut().zip(evaluated) {
+            *word = word.wrapping_add(*evaluated);
+        }
+        let mut coefficients: Vec<W> = exact.iter().map(|word| word.wrapping_neg()).collect();
+        sample::noise_minus(rng, ring.set().noise_bound, &mut coefficients);
+        let mut delta_norm2 = 0.0;
+        for (word, exact) in coefficients.iter_mut().zip(exact.iter()) {
+            *word = round_to(*word, rh);
+            delta_norm2 += (word.wrapping_sub(*exact).to_i64() as f64).powi(2);
+        }
+        if check(rerandomiser.norm2(), delta_norm2) {
+            return Ok((Hint { ring, rh, coefficients }, rerandomiser));
+        }
+    }
+    Err(HeError::NoiseCheck { tries: MAX_TRIES })
+}
+
+/// The generator for one output's (u_o, e_o), as a function of a secret key of the server and everything that the
+/// publication depends on (`security.md`, rule 4).
+///
+/// `context_digest` must cover weights, packing, masks (epoch seed) and parameters; then recomputing gives the same
+/// bytes and a changed model gives independent randomness. The seed is SHA-256(label | key | digest | layer | output)
+/// with the 32-byte label and the key filling the first block: a keyed compression function on inputs of one length.
+pub fn publication_rng(server_key: &[u8; 32], context_digest: &[u8; 32], layer: u32, output: u32) -> ChaCha20Rng {
+    let hash = Sha256::new()
+        .chain_update(b"lowkey-he/hint-publication/v1\0\0\0")
+        .chain_update(server_key)
+        .chain_update(context_digest)
+        .chain_update(layer.to_le_bytes())
+        .chain_update(output.to_le_bytes());
+    let seed: Zeroizing<[u8; 32]> = Zeroizing::new(hash.finalize().into());
+    ChaCha20Rng::from_seed(*seed)
+}
+
+impl<W: TorusWord> Hint<W> {
+    /// The ring it lives in.
+    pub fn ring(&self) -> &'static Ring<W> {
+        self.ring
+    }
+
+    /// Its N coefficients.
+    pub fn coefficients(&self) -> &[W] {
+        &self.coefficients
+    }
+
+    /// Its transform, for [`Secret::phase_share`](crate::secret::Secret::phase_share).
+    pub fn ntt(&self) -> NttPoly<W> {
+        self.ring.forward(&self.coefficients)
+    }
+
+    /// Its window, for [`Secret::phase_share_at`](crate::secret::Secret::phase_share_at).
+    pub fn window(&self) -> Window<W> {
+        Window::new(&self.coefficients)
+    }
+
+    /// Length of the encoding: BITS - rh bits per coefficient. `rh` is below BITS.
+    pub fn byte_len(ring: &Ring<W>, rh: u32) -> usize {
+        pack::packed_len(ring.degree(), W::BITS - rh)
+    }
+
+    /// The coefficients without the rh low bits, packed.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let short: Vec<W> = self.coefficients.iter().map(|word| word.shr(self.rh)).collect();
+        let mut bytes = vec![];
+        pack::append(&mut bytes, &short, W::BITS - self.rh);
+        bytes
+    }
+
+    /// The inverse of [`to_bytes`](Self::to_bytes).
+    ///
+    /// # Errors
+    /// [`HeError::Rounding`] if rh is not below the torus width, [`HeError::Length`] unless there are exactly
+    /// [`byte_len`](Self::byte_len) bytes.
+    pub fn from_bytes(ring: &'static Ring<W>, rh: u32, bytes: &[u8]) -> Result<Self, HeError> {
+        check_rounding::<W>(rh)?;
+        let mut coefficients: Vec<W> = pack::read(bytes, ring.degree(), W::BITS - rh)?;
+        for word in &mut coefficients {
+            *word = word.shl(rh);
+        }
+        Ok(Self { ring, rh, coefficients })
+    }
+}
+
+impl<W: TorusWord> Rerandomiser<W> {
+    fn generate<R: CryptoRng>(ring: &'static Ring<W>, rng: &mut R) -> Self {
+        let mut coefficients = vec![0; ring.degree()];
+        sample::ternary(rng, &mut coefficients);
+        let ntt = ring.forward_ternary(&coefficients);
+        Self { ring, coefficients, ntt }
+    }
+
+    /// |u_o|^2, which is also |u_o|_1.
+    pub fn norm2(&self) -> f64 {
+        self.coefficients.iter().map(|&u| u32::from(u.unsigned_abs())).sum::<u32>().into()
+    }
+
+    /// b*_0 * u_o, all N coefficients.
+    pub fn apply(&self, b0: &NttPoly<W>) -> Zeroizing<Vec<W>> {
+        let mut product = Zeroizing::new(self.ring.zero());
+        let mut out = Zeroizing::new(vec![W::default(); self.ring.degree()]);
+        self.apply_acc(b0, &mut product);
+        self.ring.inverse_into(&mut product, &mut out);
+        out
+    }
+
+    /// acc += b*_0 * u_o, in the transformed domain, where the products with the weights are summed.
+    pub fn apply_acc(&self, b0: &NttPoly<W>, acc: &mut NttPoly<W>) {
+        self.ring.mul_acc(acc, b0, &self.ntt);
+    }
+
+    /// The coefficients at `positions` of b*_0 * u_o, by inner products.
+    ///
+    /// # Panics
+    /// If a position is not below N.
+    pub fn apply_at(&self, b0: &Window<W>, positions: &[usize]) -> Zeroizing<Vec<W>> {
+        Zeroizing::new(b0.product_at(&self.coefficients, positions))
+    }
+}
+
+impl<W: TorusWord> Drop for Rerandomiser<W> {
+    fn drop(&mut self) {
+        self.coefficients.zeroize();
+        self.ntt.zeroize();
+    }
+}
+
+impl<W: TorusWord> fmt::Debug for Rerandomiser<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Rerandomiser({}, [redacted])", self.ring.set().name)
+    }
+}
+
+fn check_rounding<W: TorusWord>(bits: u32) -> Result<(), HeError> {
+    match bits < W::BITS {
+        true => Ok(()),
+        false => Err(HeError::Rounding { bits, torus_bits: W::BITS }),
+    }
+}
