@@ -11,8 +11,8 @@
 //! * x >= 0: x < (M/P) (P+1)/2, so the last digit is below (P+1)/2;
 //! * x < 0: x + M >= M - (M/P)(P-1)/2 = (M/P)(P+1)/2, so the last digit is at least (P+1)/2.
 //!
-//! Subtracting M in the second case gives x itself, hence x mod q. [`Residues::LIMIT`] is that bound, about 2^58.96 for
-//! two primes and 2^88.95 for three.
+//! Subtracting M in the second case gives x itself, hence x mod q. [`Residues::LIMIT`] is that bound, about 2^58.97 for
+//! two primes and 2^88.96 for three.
 //!
 //! No branch and no address depends on the values.
 

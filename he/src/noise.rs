@@ -106,3 +106,50 @@ fn rounding_variance(bits: u32) -> f64 {
         _ => 4f64.powi(bits as i32) / 12.0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::params::{T32N1024, T32N2048, T64N4096};
+
+    fn close(a: f64, b: f64) -> bool {
+        (a / b - 1.0).abs() < 1e-12
+    }
+
+    #[test]
+    fn planning_is_the_formula_with_expected_norms() {
+        // |w|^2 = 600, |w|_1 = 200, sigma^2 = 129/6 = 21.5, 4^rb/12 = 4^6/12, 4^r0/12 = 4^5/12, rh = 0.
+        let terms = NoiseTerms::planned(&T32N2048, 600.0, 200.0, 6, 5, 0);
+        let n = 2048.0;
+        let v = 600.0 * (21.5 + 4096.0 / 12.0) + n * 2.0 / 3.0 * (21.5 + 1024.0 / 12.0) + n * 2.0 / 3.0 * 21.5;
+        assert!(close(terms.variance(&T32N2048), v));
+        assert!(close(required(&T32N2048, &[terms]), 9.0 * v.sqrt() + 100.0 + n));
+        assert_eq!(allowed(13, 32), 131072.0);
+        assert!(close(margin_bits(&T32N2048, 13, &[terms]), (131072.0 / (9.0 * v.sqrt() + 100.0 + n)).log2()));
+    }
+
+    #[test]
+    fn branches_add() {
+        let (a, b) = (
+            NoiseTerms::planned(&T64N4096, 600.0, 200.0, 20, 18, 19),
+            NoiseTerms::planned(&T64N4096, 50.0, 40.0, 18, 18, 17),
+        );
+        let v = a.variance(&T64N4096) + b.variance(&T64N4096);
+        assert!(close(variance(&T64N4096, &[a, b]), v));
+        assert!(close(required(&T64N4096, &[a, b]), 9.0 * v.sqrt() + 120.0 + 2.0 * 4096.0));
+        assert_eq!(variance(&T64N4096, &[]), 0.0);
+    }
+
+    #[test]
+    fn each_guard_against_noise_counts() {
+        // On the smallest ring the noise alone rules out wide accumulators.
+        let terms = NoiseTerms::planned(&T32N1024, 600.0, 200.0, 0, 0, 0);
+        assert!(margin_bits(&T32N1024, 10, &[terms]) > 0.0);
+        assert!(margin_bits(&T32N1024, 13, &[terms]) < 0.0);
+    }
+
+    #[test]
+    fn nine_deviations_fail_once_in_2_to_the_57() {
+        assert!((2.0 * (-KAPPA * KAPPA / 2.0).exp()).log2() < -57.0);
+    }
+}

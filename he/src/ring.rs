@@ -6,7 +6,7 @@
 //!
 //! **Exactness.** A coefficient of sum_j a_j * b_j is an integer of magnitude at most (q-1) * sum_j |b_j|_1. It comes
 //! back exactly while that is at most the limit L of `crt.rs`, so the sum of the 1-norms of all small factors of one
-//! accumulation must not exceed [`Ring::max_norm1`] = floor(L / (q-1)): 2^26.95 for q = 2^32, 2^24.95 for q = 2^64. An
+//! accumulation must not exceed [`Ring::max_norm1`] = floor(L / (q-1)): 2^26.97 for q = 2^32, 2^24.96 for q = 2^64. An
 //! [`NttPoly`] carries the sum of the norms that went into it. [`Ring::forward_small`] refuses a factor beyond the limit
 //! with an error, [`Ring::mul_acc`] asserts the limit for the sum: check [`NttSmall::norm1`] of weights that nothing
 //! else has bounded. Ternary factors count N, whatever their values.
