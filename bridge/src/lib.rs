@@ -1,1 +1,46 @@
 //! Homomorphic linear layers on shares: packing, budget, ciphertext to shares and back.
+//!
+//! One linear layer, z = sum_i W_i x_i, each activation held as x = xhat + m (the client's pad, the server's masked
+//! activation). Symbols are those of the design: q the torus, N the ring degree, ell the accumulator width, U = q / 2^(ell+1),
+//! L = ell + 1.
+//!
+//! ```text
+//!     offline   client   body_j = a_j s + e_j + scaling xhat     low bits only where the body defines the pad     -> server
+//!                        b*_0   = a*_0 s + e*_0                                                                   -> server
+//!                        c      = floor(-hint s / U)                                  ciphertext -> shares: no message
+//!               server   v_off  = floor((sum_j w_oj body_j + b*_0 u_o + T) / U)
+//!     online    client   d = x_c - xhat                                               shares -> ciphertext            -> server
+//!               server   v = v_off + 2 W m,   m = x_s + d                             the plain integer convolution
+//!     result    c + v = 2 z + r (mod 2^L),   0 <= r < 2
+//! ```
+//!
+//! The *direct* schedule sends whole bodies of x_c when the share exists and does the same sums then: m is x_s.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`packing`] | which coefficient carries which element ([HLHD22], section 3.1) |
+//! | [`layer`] | what both parties know of a layer |
+//! | [`budget`] | does it fit, and how much is rounded off |
+//! | [`keys`] | per-inference secrets and b*_0 |
+//! | [`client`], [`server`] | the two halves |
+//! | [`conv`] | integer convolutions modulo 2^16, 2^32, 2^64 |
+//!
+//! [HLHD22]: Huang, Lu, Hong, Ding. Cheetah: lean and fast secure two-party deep neural network inference. USENIX Security 2022.
+
+pub mod budget;
+pub mod client;
+pub mod conv;
+pub mod error;
+pub mod keys;
+pub mod layer;
+pub mod packing;
+pub mod parameters;
+pub mod server;
+
+pub use client::{ClientLinear, client_layer};
+pub use error::BridgeError;
+pub use keys::{RerandomiserMasks, Secrets, ServerKeys, SetPlan};
+pub use layer::{LayerPlan, Schedule, TermPlan};
+pub use packing::{DoesNotFit, Packing};
+pub use parameters::LayerParameters;
+pub use server::{OfflineShare, Publisher, ServerLinear, publish_layer};

@@ -1,0 +1,60 @@
+//! The HE parameters of one linear layer and the widths that follow from them.
+
+use lowkey_he::params::ParameterSet;
+
+/// Guard bits below a linear layer's result: always 1 (`protocol.md`, section 1).
+pub const GUARD_BITS: u32 = 1;
+
+/// What both parties know of one linear layer's arithmetic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LayerParameters {
+    /// Ring, torus and noise.
+    pub set: &'static ParameterSet,
+    /// ell: width of the accumulator ring.
+    pub ell: u32,
+    /// rb: low bits rounded off every body.
+    pub body_rounding: u32,
+    /// rh: low bits rounded off the published hint.
+    pub hint_rounding: u32,
+}
+
+impl LayerParameters {
+    /// log2 of the scaling q / 2^ell: where the message ends and the low bits begin.
+    pub fn log_scaling(&self) -> u32 {
+        self.set.torus_bits - self.ell
+    }
+
+    /// log2 of U = q / 2^(ell + g), the unit of the rounded shares.
+    pub fn log_unit(&self) -> u32 {
+        self.log_scaling() - GUARD_BITS
+    }
+
+    /// L = ell + g, the width of the shares c and v.
+    pub fn share_bits(&self) -> u32 {
+        self.ell + GUARD_BITS
+    }
+
+    /// Bits on the wire of a body whose top bits are the pad itself.
+    pub fn low_width(&self) -> u32 {
+        self.log_scaling() - self.body_rounding
+    }
+
+    /// Bits on the wire of a whole body.
+    pub fn full_width(&self) -> u32 {
+        self.set.torus_bits - self.body_rounding
+    }
+
+    /// T = (2^g + 1) U / 2 - 1: what the server adds before it rounds down, so that noise may err either way.
+    pub fn offset(&self) -> u64 {
+        3 * ((1u64 << self.log_unit()) / 2) - 1
+    }
+
+    /// True if every width above makes sense: at least one noise bit below the message, and one bit of each body left.
+    pub fn consistent(&self) -> bool {
+        self.ell >= 2
+            && self.ell + 3 <= self.set.torus_bits
+            && self.ell <= 48
+            && self.body_rounding < self.log_scaling()
+            && self.hint_rounding < self.set.torus_bits
+    }
+}

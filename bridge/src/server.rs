@@ -1,0 +1,247 @@
+//! The server's half of an encrypted linear layer: publication, the offline share v_off, and the online convolution.
+//!
+//! ```text
+//!     offline   v_off = floor((sum_j w_oj * body_j + b*_0 u_o + T) / U)
+//!     online    v     = v_off + 2 W m   (mod 2^(ell + 1))       m = x - xhat, the masked activation
+//! ```
+
+use std::sync::Arc;
+
+use lowkey_he::evaluate::Evaluator;
+use lowkey_he::hint::{Rerandomiser, publication_rng, publish};
+use lowkey_he::mask::EpochSeed;
+use lowkey_he::noise::{self, NoiseTerms};
+use lowkey_he::pack;
+use lowkey_he::ring::Ring;
+use lowkey_he::torus::floor_share;
+use rayon::prelude::*;
+
+use crate::budget::Norms;
+use crate::client::expand_masks;
+use crate::conv::{Kernel, Word};
+use crate::error::BridgeError;
+use crate::keys::{LinearWord, RerandomiserMasks, ServerKeys};
+use crate::layer::{LayerPlan, Schedule, TilePlan};
+use crate::packing::UNFILLED;
+
+/// Up to this many outputs of a tile, inner products are cheaper than a transform.
+const FEW_OUTPUTS: usize = 12;
+
+/// The server's share of a layer's result before the input is known. Made once, moved into the online half.
+pub struct OfflineShare(Vec<u64>);
+
+/// The server's half of a layer, whatever its torus.
+pub trait ServerLinear: Send + Sync {
+    /// Evaluates the layer on the encrypted bodies: one message per term, as [`ClientLinear`](crate::ClientLinear) made them.
+    ///
+    /// # Errors
+    /// When a message does not have the length that the plan gives it.
+    fn offline(&self, messages: &[Vec<u8>], keys: &ServerKeys, schedule: Schedule)
+    -> Result<OfflineShare, BridgeError>;
+
+    /// The server's share of the result, of ell + 1 bits each, from one masked activation per term (words of a ring of at
+    /// least ell bits). The network's own integer convolution, and nothing else.
+    fn online(&self, offline: OfflineShare, masked: &[&[u64]]) -> Vec<u64>;
+}
+
+/// What the server needs beside the plan to publish a layer.
+pub struct Publisher<'a> {
+    /// Public seed of the masks.
+    pub epoch: &'a EpochSeed,
+    /// a*_0 of every set.
+    pub masks: &'a RerandomiserMasks,
+    /// Secret; the hint's randomness is a function of it and of `context`.
+    pub server_key: &'a [u8; 32],
+    /// Digest of everything that the publication depends on: weights, packing, masks, parameters.
+    pub context: &'a [u8; 32],
+}
+
+struct ServerLayer<W: LinearWord> {
+    plan: Arc<LayerPlan>,
+    terms: Vec<ServerTerm<W>>,
+    online: Online,
+}
+
+struct ServerTerm<W: LinearWord> {
+    kernel: Kernel<W>,
+    rerandomisers: Vec<Rerandomiser<W>>,
+}
+
+/// The online convolutions in the narrowest word that holds ell bits.
+enum Online {
+    U16(Vec<Kernel<u16>>),
+    U32(Vec<Kernel<u32>>),
+    U64(Vec<Kernel<u64>>),
+}
+
+/// Publishes a layer: the server's half, and the hint's bytes. `weights` has, per term, `[out, in / groups, kernel]`;
+/// `b0_rounding` is r0 of the layer's parameter set.
+///
+/// # Errors
+/// When the noise check fails for an output ciphertext: the plan's parameters do not suit these weights.
+pub fn publish_layer(
+    plan: Arc<LayerPlan>,
+    b0_rounding: u32,
+    weights: &[&[i32]],
+    publisher: &Publisher<'_>,
+) -> Result<(Box<dyn ServerLinear>, Vec<u8>), BridgeError> {
+    Ok(match plan.parameters.set.torus_bits {
+        32 => {
+            let (layer, hint) = ServerLayer::<u32>::publish(plan, b0_rounding, weights, publisher)?;
+            (Box::new(layer), hint)
+        }
+        _ => {
+            let (layer, hint) = ServerLayer::<u64>::publish(plan, b0_rounding, weights, publisher)?;
+            (Box::new(layer), hint)
+        }
+    })
+}
+
+impl<W: LinearWord> ServerLayer<W> {
+    fn publish(
+        plan: Arc<LayerPlan>,
+        b0_rounding: u32,
+        weights: &[&[i32]],
+        publisher: &Publisher<'_>,
+    ) -> Result<(Self, Vec<u8>), BridgeError> {
+        let parameters = plan.parameters;
+        let set = parameters.set;
+        let ring = Ring::<W>::shared(set)?;
+        let mask0 = W::masks(publisher.masks).get(&set.id).ok_or(BridgeError::MissingKeys { set: set.name })?;
+        let norms: Vec<Vec<Norms>> =
+            plan.terms.iter().zip(weights).map(|(term, w)| Norms::per_output(term.packing.shape(), w)).collect();
+        let planned = |term: usize, output: usize| {
+            norms[term][output].planned(set, parameters.body_rounding, b0_rounding, parameters.hint_rounding)
+        };
+        let mut bytes = Vec::with_capacity(plan.hint_len());
+        let mut terms = Vec::with_capacity(plan.terms.len());
+        for (index, (term, &weights)) in plan.terms.iter().zip(weights).enumerate() {
+            let masks = expand_masks(ring, publisher.epoch, term);
+            let one = |output: usize| {
+                let polynomials = term.packing.weight_polynomials(output, weights);
+                let products = polynomials.iter().map(|(ciphertext, terms)| (&masks[*ciphertext], terms.as_slice()));
+                let evaluated = Evaluator::new(ring).evaluate(products)?;
+                let mut rng = publication_rng(publisher.server_key, publisher.context, term.layer, output as u32);
+                let mut branches: Vec<NoiseTerms> = (0..plan.terms.len()).map(|term| planned(term, output)).collect();
+                let check = |rerandomiser_norm2, hint_error_norm2| {
+                    branches[index].rerandomiser_norm2 = rerandomiser_norm2;
+                    branches[index].hint_error_norm2 = hint_error_norm2;
+                    noise::margin_bits(set, parameters.ell, &branches) >= 0.0
+                };
+                publish(&evaluated, mask0, &mut rng, parameters.hint_rounding, check)
+            };
+            let published = (0..plan.output[0]).into_par_iter().map(one).collect::<Result<Vec<_>, _>>()?;
+            let mut rerandomisers = Vec::with_capacity(published.len());
+            for (hint, rerandomiser) in published {
+                bytes.extend_from_slice(&hint.to_bytes());
+                rerandomisers.push(rerandomiser);
+            }
+            terms.push(ServerTerm { kernel: Kernel::new(&term.packing.tile_shape(), weights), rerandomisers });
+        }
+        let online = match parameters.ell {
+            ..=16 => Online::U16(online_kernels(&plan, weights)),
+            ..=32 => Online::U32(online_kernels(&plan, weights)),
+            _ => Online::U64(online_kernels(&plan, weights)),
+        };
+        Ok((Self { plan, terms, online }, bytes))
+    }
+
+    /// One tile's bodies as torus words, in order.
+    fn bodies(&self, tile: &TilePlan, message: &[u8], schedule: Schedule) -> Result<Vec<W>, BridgeError> {
+        let parameters = &self.plan.parameters;
+        let (low, full) = message.split_at(tile.low_len(parameters, schedule));
+        let low_count = tile.low_count(schedule);
+        let mut low = unpack(low, low_count, parameters.low_width())?.into_iter();
+        let mut full = unpack(full, tile.own_pad.len() - low_count, parameters.full_width())?.into_iter();
+        let word = |index| if tile.is_low(index, schedule) { low.next() } else { full.next() };
+        let words = (0..tile.own_pad.len()).map(word);
+        Ok(words.map(|word: Option<W>| word.expect("counted above").shl(parameters.body_rounding)).collect())
+    }
+}
+
+fn unpack<W: LinearWord>(bytes: &[u8], count: usize, width: u32) -> Result<Vec<W>, BridgeError> {
+    if count == 0 && bytes.is_empty() { Ok(Vec::new()) } else { Ok(pack::read(bytes, count, width)?) }
+}
+
+fn online_kernels<T: Word>(plan: &LayerPlan, weights: &[&[i32]]) -> Vec<Kernel<T>> {
+    plan.terms.iter().zip(weights).map(|(term, weights)| Kernel::new(term.packing.shape(), weights)).collect()
+}
+
+impl<W: LinearWord> ServerLinear for ServerLayer<W> {
+    fn offline(
+        &self,
+        messages: &[Vec<u8>],
+        keys: &ServerKeys,
+        schedule: Schedule,
+    ) -> Result<OfflineShare, BridgeError> {
+        let parameters = &self.plan.parameters;
+        let set = parameters.set;
+        let keys = W::keys(keys).get(&set.id).ok_or(BridgeError::MissingKeys { set: set.name })?;
+        let pixels = self.plan.pixels();
+        let mut phases = vec![W::from_u64(parameters.offset()); self.plan.outputs()];
+        for ((plan, own), message) in self.plan.terms.iter().zip(&self.terms).zip(messages) {
+            let expected = plan.message_len(parameters, schedule);
+            if message.len() != expected {
+                return Err(BridgeError::Length { what: "a message of bodies", expected, found: message.len() });
+            }
+            let mut rest = message.as_slice();
+            let mut products = vec![W::default(); plan.packing.tile_shape().output_len()];
+            let tile_pixels: usize = plan.packing.tile_output().iter().product();
+            for (key, tile) in keys.iter().zip(&plan.tiles) {
+                let (bytes, after) =
+                    rest.split_at(tile.low_len(parameters, schedule) + tile.full_len(parameters, schedule));
+                rest = after;
+                let bodies = self.bodies(tile, bytes, schedule)?;
+                let gather = |&index: &u32| if index == UNFILLED { W::default() } else { bodies[index as usize] };
+                let padded: Vec<W> = tile.tile.gather.iter().map(gather).collect();
+                own.kernel.apply(&padded, &mut products);
+                let outputs = tile.outputs();
+                let positions: Vec<usize> = outputs.iter().map(|output| output.2).collect();
+                let channels = phases.par_chunks_exact_mut(pixels).zip(products.par_chunks_exact(tile_pixels));
+                channels.zip(&own.rerandomisers).for_each(|((phases, products), rerandomiser)| {
+                    let mut add = |(pixel, from, _): (usize, usize, usize), blind: W| {
+                        phases[pixel] = phases[pixel].wrapping_add(products[from]).wrapping_add(blind);
+                    };
+                    if outputs.len() <= FEW_OUTPUTS {
+                        let blinds = rerandomiser.apply_at(&key.window, &positions);
+                        outputs.iter().zip(blinds.iter()).for_each(|(output, blind)| add(*output, *blind));
+                    } else {
+                        let blinds = rerandomiser.apply(&key.ntt);
+                        outputs.iter().for_each(|output| add(*output, blinds[output.2]));
+                    }
+                });
+            }
+        }
+        let log_unit = parameters.log_unit();
+        Ok(OfflineShare(phases.iter().map(|&phase| floor_share(phase, log_unit).to_u64()).collect()))
+    }
+
+    fn online(&self, offline: OfflineShare, masked: &[&[u64]]) -> Vec<u64> {
+        let mask = (1 << self.plan.parameters.share_bits()) - 1;
+        let mut share = offline.0;
+        match &self.online {
+            Online::U16(kernels) => convolve(kernels, masked, &mut share, |x| x as u16),
+            Online::U32(kernels) => convolve(kernels, masked, &mut share, |x| x as u32),
+            Online::U64(kernels) => convolve(kernels, masked, &mut share, |x| x),
+        }
+        share.iter_mut().for_each(|v| *v &= mask);
+        share
+    }
+}
+
+/// share += 2 sum_i W_i m_i.
+fn convolve<T: Word + Into<u64>>(
+    kernels: &[Kernel<T>],
+    masked: &[&[u64]],
+    share: &mut [u64],
+    narrow: impl Fn(u64) -> T,
+) {
+    let mut products = vec![T::default(); share.len()];
+    for (kernel, masked) in kernels.iter().zip(masked) {
+        let input: Vec<T> = masked.iter().map(|&x| narrow(x)).collect();
+        kernel.apply_add(&input, &mut products);
+    }
+    for (v, product) in share.iter_mut().zip(products) {
+        *v = v.wrapping_add(product.into() << 1);
+    }
+}

@@ -1,0 +1,292 @@
+//! The linear layer on shares equals the plain integer layer: every parameter set, both schedules, tiles, several terms.
+
+use std::sync::Arc;
+
+use lowkey_bridge::budget::{self, Norms};
+use lowkey_bridge::conv::ConvShape;
+use lowkey_bridge::keys::{self, SetPlan};
+use lowkey_bridge::{
+    LayerParameters, LayerPlan, Packing, Publisher, Schedule, TermPlan, client_layer, publish_layer,
+};
+use lowkey_he::mask::EpochSeed;
+use lowkey_he::params::{self, ParameterSet};
+use proptest::prelude::*;
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha20Rng;
+
+/// One layer with some terms, all reading the same tensor, with weights and one input, shared at random.
+struct Case {
+    set: &'static ParameterSet,
+    ell: u32,
+    shapes: Vec<ConvShape>,
+    weights: Vec<Vec<i32>>,
+    input: Vec<i64>,
+}
+
+/// Both parties' shares of the result.
+struct Shares {
+    c: Vec<u64>,
+    v: Vec<u64>,
+}
+
+impl Case {
+    fn new(set: &'static ParameterSet, shapes: Vec<ConvShape>, weight: i32, activation: i64, seed: u64) -> Self {
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let weights: Vec<Vec<i32>> = shapes
+            .iter()
+            .map(|s| (0..s.out_channels * s.fan_in()).map(|_| rng.random_range(-weight..=weight)).collect())
+            .collect();
+        let input = (0..shapes[0].input_len()).map(|_| rng.random_range(0..=activation)).collect();
+        let mut case = Self { set, ell: 0, shapes, weights, input };
+        let largest = case.plain().into_iter().map(i64::abs).max().unwrap_or(0);
+        case.ell = (64 - largest.leading_zeros() + 1).max(2);
+        case
+    }
+
+    fn plain(&self) -> Vec<i64> {
+        let mut sum = vec![0; self.shapes[0].output_len()];
+        for (shape, weights) in self.shapes.iter().zip(&self.weights) {
+            for (sum, z) in sum.iter_mut().zip(convolve(shape, weights, &self.input)) {
+                *sum += z;
+            }
+        }
+        sum
+    }
+
+    fn norms(&self) -> Vec<Norms> {
+        let largest = |(s, w): (&ConvShape, &Vec<i32>)| {
+            Norms::per_output(s, w).into_iter().fold(Norms::default(), Norms::max)
+        };
+        self.shapes.iter().zip(&self.weights).map(largest).collect()
+    }
+
+    /// Runs the layer; `None` if the parameter set does not fit it.
+    fn run(&self, schedule: Schedule, seed: u64) -> Option<Shares> {
+        let rounding = budget::largest_rounding(self.set, self.ell, &self.norms(), 4)?;
+        let parameters = LayerParameters {
+            set: self.set,
+            ell: self.ell,
+            body_rounding: rounding.body,
+            hint_rounding: rounding.hint,
+        };
+        assert!(parameters.consistent());
+        let mut claimed = vec![false; self.input.len()];
+        let terms = self.shapes.iter().enumerate().map(|(index, shape)| {
+            let packing = Packing::new(shape, self.set.degree).expect("small enough");
+            TermPlan::new(index as u32, packing, |e| !std::mem::replace(&mut claimed[e as usize], true))
+        });
+        let terms = terms.collect();
+        let (height, width) = self.shapes[0].output();
+        let output = [self.shapes[0].out_channels, height, width];
+        let plan = Arc::new(LayerPlan { parameters, output, terms });
+        let sets = [SetPlan { set: self.set, secrets: plan.secrets(), b0_rounding: rounding.b0 }];
+
+        let epoch = EpochSeed([3; 32]);
+        let masks = keys::rerandomiser_masks(&sets, &epoch).unwrap();
+        let publisher = Publisher { epoch: &epoch, masks: &masks, server_key: &[1; 32], context: &[2; 32] };
+        let weights: Vec<&[i32]> = self.weights.iter().map(Vec::as_slice).collect();
+        let (server, hint) = publish_layer(plan.clone(), rounding.b0, &weights, &publisher).unwrap();
+        assert_eq!(hint.len(), plan.hint_len());
+        let client = client_layer(plan.clone(), &epoch, &hint).unwrap();
+
+        let ring = self.ell + 3;
+        let mask = (1u64 << ring) - 1;
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let x_s: Vec<u64> = self.input.iter().map(|_| rng.next_u64() & mask).collect();
+        let x_c: Vec<u64> = self.input.iter().zip(&x_s).map(|(x, s)| (*x as u64).wrapping_sub(*s) & mask).collect();
+        let mut pads: Vec<u64> = x_s.iter().map(|_| rng.next_u64() & mask).collect();
+
+        let (mut secrets, b0) = keys::generate(&sets, &masks, &mut rng).unwrap();
+        let keys = keys::receive(&sets, &b0).unwrap();
+        let mut messages = Vec::new();
+        for (index, term) in plan.terms.iter().enumerate() {
+            let message = match schedule {
+                Schedule::Prepared => client.encrypt_pads(index, &mut secrets, &mut pads, &mut rng),
+                Schedule::Direct => client.encrypt_shares(index, &mut secrets, &x_c, &mut rng),
+            };
+            let message = message.unwrap();
+            assert_eq!(message.len(), term.message_len(&parameters, schedule));
+            messages.push(message);
+        }
+        let c = client.share(&secrets).unwrap().to_vec();
+        let offline = server.offline(&messages, &keys, schedule).unwrap();
+        let masked: Vec<u64> = match schedule {
+            Schedule::Prepared => {
+                let d = x_c.iter().zip(&pads).map(|(x, pad)| x.wrapping_sub(*pad) & mask);
+                x_s.iter().zip(d).map(|(s, d)| s.wrapping_add(d) & mask).collect()
+            }
+            Schedule::Direct => x_s,
+        };
+        let v = server.online(offline, &vec![masked.as_slice(); plan.terms.len()]);
+        Some(Shares { c, v })
+    }
+
+    fn check(&self, schedule: Schedule, seed: u64) -> Option<Shares> {
+        let shares = self.run(schedule, seed)?;
+        let mask = (1u64 << (self.ell + 1)) - 1;
+        for (index, z) in self.plain().into_iter().enumerate() {
+            let sum = shares.c[index].wrapping_add(shares.v[index]);
+            let r = sum.wrapping_sub((z as u64) << 1) & mask;
+            assert!(r < 2, "output {index}: r = {r}, ell = {}, {}, {schedule:?}", self.ell, self.set.name);
+        }
+        Some(shares)
+    }
+}
+
+fn convolve(s: &ConvShape, weights: &[i32], input: &[i64]) -> Vec<i64> {
+    let (height, width) = s.output();
+    let (inputs, outputs) = (s.channels / s.groups, s.out_channels / s.groups);
+    let mut out = Vec::new();
+    for o in 0..s.out_channels {
+        for i in 0..height {
+            for j in 0..width {
+                let mut sum = 0;
+                for c in 0..inputs {
+                    for r in 0..s.kernel[0] {
+                        for t in 0..s.kernel[1] {
+                            let y = (i * s.stride[0] + r * s.dilation[0]).wrapping_sub(s.padding[0]);
+                            let x = (j * s.stride[1] + t * s.dilation[1]).wrapping_sub(s.padding[1]);
+                            if y < s.height && x < s.width {
+                                let w = weights[((o * inputs + c) * s.kernel[0] + r) * s.kernel[1] + t];
+                                let channel = o / outputs * inputs + c;
+                                sum += i64::from(w) * input[(channel * s.height + y) * s.width + x];
+                            }
+                        }
+                    }
+                }
+                out.push(sum);
+            }
+        }
+    }
+    out
+}
+
+fn conv(channels: usize, size: usize, out_channels: usize, kernel: usize, padding: usize) -> ConvShape {
+    ConvShape {
+        channels,
+        height: size,
+        width: size,
+        out_channels,
+        kernel: [kernel; 2],
+        stride: [1; 2],
+        padding: [padding; 4],
+        dilation: [1; 2],
+        groups: 1,
+    }
+}
+
+#[test]
+fn every_parameter_set_and_both_schedules() {
+    for set in params::ALL {
+        for schedule in [Schedule::Prepared, Schedule::Direct] {
+            let case = Case::new(set, vec![conv(3, 12, 4, 3, 1)], 1, 1, 1);
+            case.check(schedule, 5).unwrap_or_else(|| panic!("{} fits a small layer", set.name));
+        }
+    }
+}
+
+#[test]
+fn with_the_same_randomness_both_schedules_give_the_same_shares() {
+    for shapes in [vec![conv(3, 12, 4, 3, 1)], vec![conv(2, 50, 2, 3, 1)], vec![ConvShape::dense(300, 20)]] {
+        let case = Case::new(&params::T32N2048, shapes, 7, 15, 2);
+        let (prepared, direct) = (case.check(Schedule::Prepared, 6).unwrap(), case.check(Schedule::Direct, 6).unwrap());
+        assert_eq!(prepared.c, direct.c);
+        assert_eq!(prepared.v, direct.v);
+    }
+}
+
+#[test]
+fn an_input_larger_than_a_ciphertext_is_tiled() {
+    let case = Case::new(&params::T32N1024, vec![conv(1, 70, 2, 3, 1)], 1, 3, 3);
+    assert!(Packing::new(&case.shapes[0], 1024).unwrap().tiles() > 4);
+    case.check(Schedule::Prepared, 7).expect("fits");
+    case.check(Schedule::Direct, 7).expect("fits");
+}
+
+#[test]
+fn wide_accumulators_take_the_wide_torus_and_words() {
+    let case = Case::new(&params::T64N2048, vec![conv(8, 9, 3, 3, 1)], 127, 255, 4);
+    assert!(case.ell > 18, "ell = {}", case.ell);
+    assert!(Case { set: &params::T32N2048, ..Case::new(&params::T32N2048, vec![conv(8, 9, 3, 3, 1)], 127, 255, 4) }
+        .run(Schedule::Prepared, 1)
+        .is_none());
+    case.check(Schedule::Prepared, 8).expect("fits");
+    let wider = Case::new(&params::T64N4096, vec![conv(64, 5, 2, 5, 0)], 30_000, 255, 4);
+    assert!(wider.ell > 32, "ell = {}", wider.ell);
+    wider.check(Schedule::Prepared, 8).expect("fits");
+}
+
+#[test]
+fn several_terms_of_one_tensor_share_one_upload() {
+    let shapes = vec![conv(4, 10, 3, 3, 1), conv(4, 10, 3, 1, 0), conv(4, 10, 3, 5, 2)];
+    let case = Case::new(&params::T32N2048, shapes, 3, 7, 5);
+    case.check(Schedule::Prepared, 9).expect("fits");
+    case.check(Schedule::Direct, 9).expect("fits");
+}
+
+#[test]
+fn messages_of_the_wrong_length_are_refused() {
+    let set = &params::T32N2048;
+    let shape = conv(1, 8, 2, 3, 0);
+    let parameters = LayerParameters { set, ell: 10, body_rounding: 5, hint_rounding: 5 };
+    let packing = Packing::new(&shape, set.degree).unwrap();
+    let plan = Arc::new(LayerPlan {
+        parameters,
+        output: [2, 6, 6],
+        terms: vec![TermPlan::new(0, packing, |_| true)],
+    });
+    let sets = [SetPlan { set, secrets: 1, b0_rounding: 3 }];
+    let epoch = EpochSeed([3; 32]);
+    let masks = keys::rerandomiser_masks(&sets, &epoch).unwrap();
+    let publisher = Publisher { epoch: &epoch, masks: &masks, server_key: &[1; 32], context: &[2; 32] };
+    let (server, hint) = publish_layer(plan.clone(), 3, &[&[1; 18]], &publisher).unwrap();
+    assert!(client_layer(plan.clone(), &epoch, &hint[1..]).is_err_and(|e| e.is_peer_fault()));
+    let (mut secrets, b0) = keys::generate(&sets, &masks, &mut ChaCha20Rng::from_seed([0; 32])).unwrap();
+    assert!(keys::receive(&sets, &b0[1..]).is_err_and(|e| e.is_peer_fault()));
+    let keys = keys::receive(&sets, &b0).unwrap();
+    assert!(server.offline(&[vec![0; 3]], &keys, Schedule::Prepared).is_err_and(|e| e.is_peer_fault()));
+    // A second encryption under the same secret and masks is refused.
+    let client = client_layer(plan, &epoch, &hint).unwrap();
+    let mut rng = ChaCha20Rng::from_seed([1; 32]);
+    client.encrypt_pads(0, &mut secrets, &mut [0; 64], &mut rng).unwrap();
+    assert!(client.encrypt_pads(0, &mut secrets, &mut [0; 64], &mut rng).is_err());
+}
+
+fn shapes() -> impl Strategy<Value = ConvShape> {
+    let small = 1..=3usize;
+    (
+        (small.clone(), small.clone(), 1..=3usize),
+        (1..=14usize, 1..=14usize),
+        (1..=4usize, 1..=4usize),
+        (small.clone(), small.clone()),
+        (small.clone(), small),
+        [0..=2usize, 0..=2usize, 0..=2usize, 0..=2usize],
+    )
+        .prop_map(|((inputs, outputs, groups), (height, width), kernel, stride, dilation, padding)| ConvShape {
+            channels: inputs * groups,
+            height,
+            width,
+            out_channels: outputs * groups,
+            kernel: kernel.into(),
+            stride: stride.into(),
+            padding,
+            dilation: dilation.into(),
+            groups,
+        })
+        .prop_filter("the kernel fits the padded input", |s| {
+            s.height + s.padding[0] + s.padding[2] > (s.kernel[0] - 1) * s.dilation[0]
+                && s.width + s.padding[1] + s.padding[3] > (s.kernel[1] - 1) * s.dilation[1]
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+    #[test]
+    fn random_layers_are_exact(shape in shapes(), bits in 1u32..=8, set in 0usize..4, direct: bool, seed: u64) {
+        let schedule = if direct { Schedule::Direct } else { Schedule::Prepared };
+        let case = Case::new(params::ALL[set], vec![shape], (1 << (bits - 1)).max(1), (1 << bits) - 1, seed);
+        if case.check(schedule, seed ^ 1).is_none() {
+            prop_assert!(case.ell > 6, "ell = {} does not fit {}", case.ell, case.set.name);
+        }
+    }
+}
