@@ -1,0 +1,211 @@
+//! What can go wrong, whose fault it is, and what to do about it.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use lowkey_mpc::Error as ProtocolError;
+
+use crate::store::Digest;
+
+/// The result of a step of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Who has to change something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The person at this end: an argument, a file, a model.
+    User,
+    /// The connection or the program at the other end.
+    Peer,
+    /// Refused for safety: something is not what was pinned or seen before.
+    Safety,
+    /// This program.
+    Internal,
+}
+
+impl Fault {
+    /// The exit code of the command: 2 user, 3 peer, 4 safety, 70 internal. (1: a result differs from the plaintext network.)
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Fault::User => 2,
+            Fault::Peer => 3,
+            Fault::Safety => 4,
+            Fault::Internal => 70,
+        }
+    }
+}
+
+/// The reason that an abort frame gives to the other party. It never depends on a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum AbortCode {
+    /// The hello is not one of this protocol and version.
+    Version = 1,
+    /// A message that the protocol does not allow here.
+    Protocol = 2,
+    /// Too many sessions or slots.
+    Busy = 3,
+    /// A slot that does not exist or was used.
+    Slot = 4,
+    /// The plan or the published model is not acceptable.
+    Plan = 5,
+    /// The published model is not the one that was pinned or seen before.
+    Digest = 6,
+    /// No progress.
+    Timeout = 7,
+    /// An error of the sender's own.
+    Internal = 8,
+}
+
+impl AbortCode {
+    /// What a peer's code means, in words.
+    pub fn describe(code: u16) -> &'static str {
+        match code {
+            1 => "it speaks another version of the protocol",
+            2 => "it received a message that the protocol does not allow",
+            3 => "it is busy with too many sessions",
+            4 => "the inference slot does not exist or was used",
+            5 => "it does not accept the plan",
+            6 => "it does not accept the model's digest",
+            7 => "it waited too long",
+            8 => "it failed",
+            _ => "it gave a code that this version does not know",
+        }
+    }
+}
+
+/// An error of the library and of the command.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An argument that does not make sense.
+    #[error("{what}")]
+    Usage {
+        /// What is wrong.
+        what: String,
+        /// What to do.
+        hint: String,
+    },
+    /// A file that cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A model file that is not valid.
+    #[error("{}: {source}", path.display())]
+    Model {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// An input that the network does not read.
+    #[error("{0}")]
+    Input(Box<dyn std::error::Error + Send + Sync>),
+    /// A network for which no parameters exist.
+    #[error(transparent)]
+    Plan(#[from] crate::plan::PlanError),
+    /// A connection that could not be made.
+    #[error("{address}: {source}")]
+    Connect {
+        /// The other end, or the address to listen on.
+        address: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The other end, or the connection, failed during the session.
+    #[error("{0}")]
+    Session(#[from] ProtocolError),
+    /// The peer sent a valid message with impossible content.
+    #[error("the {peer} sent {what}")]
+    Peer {
+        /// "client" or "server".
+        peer: &'static str,
+        /// What.
+        what: String,
+    },
+    /// The server's model is not the one expected.
+    #[error("the server's model has digest {}, expected {}", hex::encode(found), hex::encode(expected))]
+    Digest {
+        /// Of the model that the server publishes.
+        found: Digest,
+        /// Pinned, or seen at the first use.
+        expected: Digest,
+        /// Where the digest of the first use is kept; `None` if it was given as an argument.
+        noted: Option<PathBuf>,
+    },
+    /// A bug of this program.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+impl Error {
+    /// An argument that does not make sense, and what to do.
+    pub fn usage(what: impl fmt::Display, hint: impl fmt::Display) -> Self {
+        Self::Usage { what: what.to_string(), hint: hint.to_string() }
+    }
+
+    /// A file that cannot be read or written.
+    pub fn file(path: &Path, source: io::Error) -> Self {
+        Self::File { path: path.to_owned(), source }
+    }
+
+    /// A bug of this program.
+    pub fn internal(what: impl fmt::Display) -> Self {
+        Self::Internal(what.to_string())
+    }
+
+    /// Who has to change something.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Usage { .. } | Self::File { .. } | Self::Model { .. } | Self::Input(_) | Self::Plan(_) => Fault::User,
+            Self::Connect { .. } | Self::Peer { .. } => Fault::Peer,
+            Self::Session(ProtocolError::FrameTooLarge { .. } | ProtocolError::Encode(_)) => Fault::Internal,
+            Self::Session(ProtocolError::Exhausted { .. }) => Fault::Internal,
+            Self::Session(_) => Fault::Peer,
+            Self::Digest { .. } => Fault::Safety,
+            Self::Internal(_) => Fault::Internal,
+        }
+    }
+
+    /// What to do about it, in one sentence.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Usage { hint, .. } => hint.clone(),
+            Self::Session(ProtocolError::PeerAborted(code)) => format!("the peer says: {}", AbortCode::describe(*code)),
+            Self::Session(ProtocolError::Timeout { .. }) => "check that the other end still runs".into(),
+            Self::Session(ProtocolError::Disconnected) => {
+                "the other end stopped, or one end uses TLS and the other does not".into()
+            }
+            Self::Session(ProtocolError::Protocol { .. }) | Self::Peer { .. } => {
+                "check that both ends run the same version of lowkey, both with TLS or both without".into()
+            }
+            Self::Connect { .. } => "check the address and that the server runs".into(),
+            Self::Digest { noted: Some(path), .. } => format!(
+                "if the server's owner confirms the new model, accept it with --model-digest, or remove {}",
+                path.display()
+            ),
+            Self::Digest { noted: None, .. } => "ask the server's owner for the digest of the current model".into(),
+            Self::Internal(_) => "this is a bug: please report it with the command that shows it".into(),
+            _ => return None,
+        })
+    }
+
+    /// The code to send to the peer before giving up; `None` if the peer already knows or cannot hear.
+    pub fn abort_code(&self) -> Option<AbortCode> {
+        Some(match self {
+            Self::Session(
+                ProtocolError::PeerAborted(_) | ProtocolError::Disconnected | ProtocolError::Io(_),
+            ) => return None,
+            Self::Session(ProtocolError::Timeout { .. }) => AbortCode::Timeout,
+            Self::Session(ProtocolError::Protocol { .. }) | Self::Peer { .. } => AbortCode::Protocol,
+            Self::Plan(_) => AbortCode::Plan,
+            Self::Digest { .. } => AbortCode::Digest,
+            _ => AbortCode::Internal,
+        })
+    }
+}

@@ -1,0 +1,281 @@
+//! Connections: TLS 1.3 with a certificate authority or a pinned certificate, or plain TCP where that was asked for.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+use sha2::{Digest as _, Sha256};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use crate::error::{Error, Result};
+
+/// A stream of bytes to the other party.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// How a client knows that it talks to the right server.
+#[derive(Clone, Debug)]
+pub enum Trust {
+    /// TLS 1.3; the certificate is signed by an authority in this PEM file.
+    Authority(std::path::PathBuf),
+    /// TLS 1.3; the certificate has this SHA-256 (of its DER form).
+    Pin([u8; 32]),
+    /// Plain TCP.
+    Plain,
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+fn tls(error: impl std::fmt::Display) -> io::Error {
+    io::Error::other(error.to_string())
+}
+
+/// Reads a certificate chain.
+///
+/// # Errors
+/// When the file cannot be read or holds no certificate.
+pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
+    let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect)
+        .map_err(|error| Error::file(path, tls(error)))?;
+    if certificates.is_empty() {
+        return Err(Error::file(path, io::Error::other("no certificate in it")));
+    }
+    Ok(certificates)
+}
+
+/// The SHA-256 of a certificate, as `--pin` takes it.
+pub fn pin_of(certificate: &CertificateDer<'_>) -> [u8; 32] {
+    Sha256::digest(certificate).into()
+}
+
+/// True if every address that `address` (host:port) stands for is a loopback address.
+pub async fn is_loopback(address: &str) -> bool {
+    match tokio::net::lookup_host(address).await {
+        Ok(addresses) => {
+            let mut addresses = addresses.peekable();
+            addresses.peek().is_some() && addresses.all(|a| a.ip().is_loopback())
+        }
+        Err(_) => false,
+    }
+}
+
+/// Connects to `address` (host:port).
+///
+/// # Errors
+/// When nothing listens there, or the certificate is not the trusted one.
+pub async fn connect(address: &str, trust: &Trust) -> Result<Box<dyn Stream>> {
+    let failed = |source| Error::Connect { address: address.to_owned(), source };
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|error| Error::internal(error.to_string()))?;
+    let config = match trust {
+        Trust::Plain => None,
+        Trust::Authority(path) => {
+            let mut roots = RootCertStore::empty();
+            for certificate in certificates(path)? {
+                roots.add(certificate).map_err(|error| Error::file(path, tls(error)))?;
+            }
+            Some(builder.with_root_certificates(roots).with_no_client_auth())
+        }
+        Trust::Pin(pin) => Some(
+            builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(Pinned { pin: *pin, provider: provider() }))
+                .with_no_client_auth(),
+        ),
+    };
+    let stream = TcpStream::connect(address).await.map_err(failed)?;
+    stream.set_nodelay(true).map_err(failed)?;
+    let Some(config) = config else { return Ok(Box::new(stream)) };
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let name = match host.parse::<IpAddr>() {
+        Ok(ip) => ServerName::from(ip),
+        Err(_) => ServerName::try_from(host.to_owned()).map_err(|error| failed(tls(error)))?,
+    };
+    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(failed)?;
+    Ok(Box::new(stream))
+}
+
+/// Accepts the certificate with one SHA-256 and no other; the handshake's signature is checked against it as usual.
+#[derive(Debug)]
+struct Pinned {
+    pin: [u8; 32],
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let found = pin_of(end_entity);
+        if found == self.pin {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            Err(rustls::Error::General(format!("the certificate has pin {}, not the expected one", hex::encode(found))))
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::Error::General("only TLS 1.3 is spoken".into()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// A listening socket, with TLS if a certificate was given.
+pub struct Listener {
+    socket: TcpListener,
+    tls: Option<TlsAcceptor>,
+}
+
+impl Listener {
+    /// Listens on `address`; `identity` is a certificate chain and its private key, as PEM files.
+    ///
+    /// # Errors
+    /// When the address is taken or the files are not a certificate and its key.
+    pub async fn bind(address: &str, identity: Option<(&Path, &Path)>) -> Result<Self> {
+        let tls = match identity {
+            None => None,
+            Some((certificate, key)) => {
+                let chain = certificates(certificate)?;
+                let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| Error::file(key, tls(error)))?;
+                let config = ServerConfig::builder_with_provider(provider())
+                    .with_protocol_versions(&[&rustls::version::TLS13])
+                    .map_err(|error| Error::internal(error.to_string()))?
+                    .with_no_client_auth()
+                    .with_single_cert(chain, secret)
+                    .map_err(|error| Error::file(key, tls(error)))?;
+                Some(TlsAcceptor::from(Arc::new(config)))
+            }
+        };
+        let socket = TcpListener::bind(address)
+            .await
+            .map_err(|source| Error::Connect { address: address.to_owned(), source })?;
+        Ok(Self { socket, tls })
+    }
+
+    /// The address that clients connect to.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Waits for a connection. The TLS handshake is left to [`Incoming::secure`], so that a slow client delays nobody else.
+    pub async fn accept(&self) -> io::Result<(Incoming, SocketAddr)> {
+        let (stream, address) = self.socket.accept().await?;
+        Ok((Incoming { stream, tls: self.tls.clone() }, address))
+    }
+}
+
+/// A connection whose TLS handshake is still to come.
+pub struct Incoming {
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+}
+
+impl Incoming {
+    /// Does the TLS handshake, if the listener has a certificate.
+    pub async fn secure(self) -> io::Result<Box<dyn Stream>> {
+        self.stream.set_nodelay(true)?;
+        Ok(match self.tls {
+            None => Box::new(self.stream),
+            Some(acceptor) => Box::new(acceptor.accept(self.stream).await?),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    struct Identity {
+        folder: tempfile::TempDir,
+        pin: [u8; 32],
+    }
+
+    impl Identity {
+        fn make() -> Self {
+            let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::write(folder.path().join("cert.pem"), made.cert.pem()).unwrap();
+            std::fs::write(folder.path().join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+            Self { folder, pin: pin_of(made.cert.der()) }
+        }
+
+        async fn echo_server(&self) -> u16 {
+            let [cert, key] = ["cert.pem", "key.pem"].map(|name| self.folder.path().join(name));
+            let listener = Listener::bind("127.0.0.1:0", Some((&cert, &key))).await.unwrap();
+            let port = listener.address().unwrap().port();
+            tokio::spawn(async move {
+                loop {
+                    let (incoming, _) = listener.accept().await.unwrap();
+                    let Ok(mut stream) = incoming.secure().await else { continue };
+                    let mut byte = [0];
+                    if stream.read_exact(&mut byte).await.is_ok() {
+                        stream.write_all(&byte).await.unwrap();
+                        stream.flush().await.unwrap();
+                    }
+                }
+            });
+            port
+        }
+    }
+
+    async fn ping(mut stream: Box<dyn Stream>) -> u8 {
+        stream.write_all(&[42]).await.unwrap();
+        stream.flush().await.unwrap();
+        stream.read_u8().await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn tls_with_an_authority_or_a_pin_and_with_nothing_else() {
+        let (identity, other) = (Identity::make(), Identity::make());
+        let address = format!("localhost:{}", identity.echo_server().await);
+        let authority = |i: &Identity| Trust::Authority(i.folder.path().join("cert.pem"));
+        assert_eq!(ping(connect(&address, &Trust::Pin(identity.pin)).await.unwrap()).await, 42);
+        assert_eq!(ping(connect(&address, &authority(&identity)).await.unwrap()).await, 42);
+        assert!(matches!(connect(&address, &Trust::Pin(other.pin)).await, Err(Error::Connect { .. })));
+        assert!(matches!(connect(&address, &authority(&other)).await, Err(Error::Connect { .. })));
+    }
+
+    #[tokio::test]
+    async fn loopback_is_recognised() {
+        assert!(is_loopback("127.0.0.1:80").await);
+        assert!(is_loopback("[::1]:80").await);
+        assert!(!is_loopback("192.0.2.1:80").await);
+        assert!(!is_loopback("no port").await);
+    }
+}
