@@ -1,0 +1,103 @@
+//! y mod 2^k as shares in a larger ring, and on to y - xhat: how a small result reaches the next layer.
+//!
+//! *Extend.* The top bit of y is known to be zero, so the two shares wrap iff the top bit of either is one:
+//! y = y_c + y_s - 2^k (alpha OR beta), alpha and beta the top bits, alpha OR beta = alpha + beta (1 - alpha): one OLE of
+//! ring - k bits, in which the server receives.
+//!
+//! *Upload.* The next linear layer takes x = xhat + m, xhat fixed by the client before the input is known:
+//!
+//! ```text
+//! client    d = y_c - xhat mod 2^ring                             -> server    m = y_s + d
+//! ```
+
+use crate::program::{Builder, Share, Word};
+use serde::{Deserialize, Serialize};
+
+/// In which form a nonlinear layer leaves its result y.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Finish {
+    /// Shares of y modulo 2^(a+1); of one-bit values, XOR shares. What pooling takes.
+    Small,
+    /// Shares modulo 2^ring.
+    Share {
+        /// Bits of the ring.
+        ring: u8,
+    },
+    /// The server gets m = y - xhat modulo 2^ring, xhat an input of the client known offline.
+    Upload {
+        /// Bits of the ring.
+        ring: u8,
+    },
+}
+
+impl Finish {
+    /// Bits of the result's ring, for values of `bits` bits.
+    #[must_use]
+    pub fn ring(self, bits: usize) -> usize {
+        match self {
+            Self::Small => small_width(bits),
+            Self::Share { ring } | Self::Upload { ring } => usize::from(ring),
+        }
+    }
+
+    /// True if the client gives xhat.
+    #[must_use]
+    pub fn uploads(self) -> bool {
+        matches!(self, Self::Upload { .. })
+    }
+}
+
+/// Bits of the shares that [`Finish::Small`] leaves: one more than the values have, as room for the sign of
+/// a difference. One-bit values need none: the lowest bits of additive shares are XOR shares.
+#[must_use]
+pub fn small_width(bits: usize) -> usize {
+    if bits == 1 { 1 } else { bits + 1 }
+}
+
+/// Shares of y modulo 2^ring from shares modulo 2^k, where y < 2^(k-1). If ring is at most k, nothing is sent.
+pub(crate) fn extend(b: &mut Builder, y: &Share, ring: usize) -> Share {
+    let k = y.server.width();
+    let low = Share { client: b.resize(&y.client, ring), server: b.resize(&y.server, ring) };
+    if ring <= k {
+        return low;
+    }
+    let alpha = b.slice(&y.client, k - 1, 1);
+    let beta = b.half(y.server.party, y.server.planes[k - 1], y.server.time);
+    let alpha = b.resize(&alpha, ring - k);
+    let one = b.constant(alpha.party, 1, ring - k);
+    let not_alpha = b.sub(&one, &alpha);
+    let (server, client) = b.ole(beta, &not_alpha);
+    let client = b.add(&client, &alpha);
+    let wrap = Share { client: b.shift_left(&client, k, ring), server: b.shift_left(&server, k, ring) };
+    b.sub_shares(&low, &wrap)
+}
+
+/// The server's m = y - xhat, from shares of y in the ring of xhat.
+pub(crate) fn upload(b: &mut Builder, y: &Share, xhat: &Word) -> Word {
+    let d = b.sub(&y.client, xhat);
+    let d = b.send(&d);
+    b.add(&y.server, &d)
+}
+
+/// Makes the outputs: `y` in the ring of `finish` (for [`Finish::Small`], as it is). `xhat` is the client's input if
+/// the finish uploads.
+pub(crate) fn finish_in_ring(b: &mut Builder, y: &Share, xhat: Option<&Word>) {
+    match xhat {
+        Some(xhat) => {
+            let m = upload(b, y, xhat);
+            b.output(&m);
+        }
+        None => b.output_share(y),
+    }
+}
+
+/// Makes the outputs from shares of y modulo 2^k, y < 2^(k-1).
+pub(crate) fn finish(b: &mut Builder, small: &Share, finish: Finish, xhat: Option<&Word>) {
+    match finish {
+        Finish::Small => b.output_share(small),
+        Finish::Share { ring } | Finish::Upload { ring } => {
+            let y = extend(b, small, usize::from(ring));
+            finish_in_ring(b, &y, xhat);
+        }
+    }
+}

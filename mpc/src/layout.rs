@@ -1,0 +1,347 @@
+//! Which digits a requantisation uses: flights against bits, found with the protocol as its own cost function.
+
+use crate::carry::{MAX_DIGIT, Pair, Part, carry};
+use crate::extend::Finish;
+use crate::party::Party;
+use crate::program::{Bit, Builder, Time};
+use crate::requantise::{self, Spec};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Most high bits that a table gate takes, the carry in not counted.
+pub const MAX_TABLE: usize = 5;
+
+/// How the bits above the kept digit are evaluated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Top {
+    /// The carry chain goes on to the sign, bit by bit.
+    Chain,
+    /// One gate over all high bits.
+    Table,
+    /// Kept digit and high bits beside the low carry, for both its values.
+    Skip,
+}
+
+/// The digits of one requantisation.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Layout {
+    /// The low bits, from the lowest; for a = 1, all bits below the sign.
+    pub low: Vec<Part>,
+    /// The kept bits; for a = 1, nothing.
+    pub mid: Vec<Part>,
+    /// The high bits.
+    pub top: Top,
+}
+
+/// Why a specification or a layout is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LayoutError {
+    /// A field is out of bounds, or the layer is constant.
+    #[error("no requantisation has {0:?}")]
+    Spec(Spec),
+    /// The result does not fit its ring, or the ring is wider than 64 bits.
+    #[error("values of {bits} bits cannot end as {finish:?}")]
+    Ring {
+        /// Bits of a value.
+        bits: usize,
+        /// The form asked for.
+        finish: Finish,
+    },
+    /// The digits do not cover the bits that they should.
+    #[error("the {what} digits cover {found} bits of {expected}")]
+    Cover {
+        /// Which digits.
+        what: &'static str,
+        /// Bits to cover.
+        expected: usize,
+        /// Bits covered.
+        found: usize,
+    },
+    /// A digit is empty or too wide.
+    #[error("the {what} digits contain {part:?}")]
+    Part {
+        /// Which digits.
+        what: &'static str,
+        /// The offending part.
+        part: Part,
+    },
+    /// The gate for the high bits does not exist at this size.
+    #[error("{top:?} does not take {high} high bits")]
+    Top {
+        /// The gate asked for.
+        top: Top,
+        /// Bits above the kept digit.
+        high: usize,
+    },
+    /// A size of another protocol is out of bounds.
+    #[error("{what} is {found}, must be from {min} to {max}")]
+    Size {
+        /// The size.
+        what: &'static str,
+        /// The least allowed.
+        min: usize,
+        /// The most allowed.
+        max: usize,
+        /// What was given.
+        found: usize,
+    },
+}
+
+/// Fails with [`LayoutError::Size`] unless `min <= found <= max`.
+pub(crate) fn check_size(what: &'static str, found: usize, min: usize, max: usize) -> Result<(), LayoutError> {
+    if (min..=max).contains(&found) { Ok(()) } else { Err(LayoutError::Size { what, min, max, found }) }
+}
+
+/// Fails with [`LayoutError::Ring`] unless values of `bits` bits fit the ring of `finish`.
+pub(crate) fn check_ring(finish: Finish, bits: usize) -> Result<(), LayoutError> {
+    let fits = finish == Finish::Small || (bits..=64).contains(&finish.ring(bits));
+    if fits { Ok(()) } else { Err(LayoutError::Ring { bits, finish }) }
+}
+
+/// Fails unless the parts are gates that exist and cover exactly `expected` bits.
+pub(crate) fn check_parts(what: &'static str, parts: &[Part], expected: usize) -> Result<(), LayoutError> {
+    if let Some(part) = parts.iter().find(|part| !part.is_valid()) {
+        return Err(LayoutError::Part { what, part: part.clone() });
+    }
+    let found = parts.iter().fold(0, |sum: usize, part| sum.saturating_add(part.bits()));
+    if found != expected {
+        return Err(LayoutError::Cover { what, expected, found });
+    }
+    Ok(())
+}
+
+impl Layout {
+    /// Checks that the layout fits; call it on every layout that a peer or a file proposes.
+    ///
+    /// # Errors
+    /// [`LayoutError`], saying what does not fit.
+    pub fn check(&self, spec: Spec, finish: Finish) -> Result<(), LayoutError> {
+        let (low, a, high) = spec.cuts()?;
+        check_ring(finish, a)?;
+        if a == 1 {
+            check_parts("low", &self.low, spec.width() - 1)?;
+            check_parts("kept", &self.mid, 0)?;
+            return match self.top {
+                Top::Chain => Ok(()),
+                top => Err(LayoutError::Top { top, high }),
+            };
+        }
+        check_parts("low", &self.low, low)?;
+        check_parts("kept", &self.mid, a)?;
+        let fits = match self.top {
+            Top::Chain => true,
+            Top::Table | Top::Skip => high <= MAX_TABLE,
+        };
+        if fits { Ok(()) } else { Err(LayoutError::Top { top: self.top, high }) }
+    }
+}
+
+/// One way to do a step: more flights or more bits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Choice<L> {
+    /// One-way latencies from the start of the online stage to the last arrival.
+    pub flights: u32,
+    /// Bits per lane, random OTs included at their price.
+    pub price: f64,
+    /// The digits.
+    pub layout: L,
+}
+
+/// The cheapest of all for each number of flights, fewest flights first; each is cheaper than those before it.
+pub(crate) fn frontier<L>(all: impl IntoIterator<Item = Choice<L>>) -> Vec<Choice<L>> {
+    let mut best = std::collections::BTreeMap::new();
+    for choice in all {
+        match best.entry(choice.flights) {
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                entry.insert(choice);
+            }
+            std::collections::btree_map::Entry::Occupied(mut entry) => {
+                let known: &mut Choice<L> = entry.get_mut();
+                if choice.price < known.price {
+                    *known = choice;
+                }
+            }
+        }
+    }
+    let mut least = f64::INFINITY;
+    best.into_values()
+        .filter(|choice| {
+            let cheaper = choice.price < least;
+            least = least.min(choice.price);
+            cheaper
+        })
+        .collect()
+}
+
+/// A carry chain whose cost is known.
+#[derive(Clone, Debug)]
+struct Plan {
+    price: f64,
+    server: Time,
+    client: Time,
+    parts: Vec<Part>,
+}
+
+/// Where a carry chain starts: when each party knows its number, and whether a carry comes in at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Start {
+    pub server: Time,
+    pub client: Time,
+    pub carry_in: bool,
+}
+
+/// Searches layouts for one price of a random OT, in bits per OT. Keeps what it has found.
+#[derive(Debug)]
+pub struct Search {
+    ot_price: f64,
+    plans: HashMap<(usize, Start), Arc<Vec<Plan>>>,
+    links: HashMap<(Part, Start, Option<(Time, Time)>), Plan>,
+    found: HashMap<(Spec, Finish), Arc<Vec<Choice<Layout>>>>,
+}
+
+/// Blocks of one or two digits that cover `m` bits.
+fn blocks(m: usize) -> Vec<Vec<u8>> {
+    let digit = |m: usize| (1..=MAX_DIGIT).contains(&m).then_some(m as u8);
+    let one = digit(m).map(|m| vec![m]);
+    let two = (1..m).filter_map(|low| Some(vec![digit(low)?, digit(m - low)?]));
+    one.into_iter().chain(two).collect()
+}
+
+impl Search {
+    /// A search at this price.
+    #[must_use]
+    pub fn new(ot_price: f64) -> Self {
+        Self { ot_price, plans: HashMap::new(), links: HashMap::new(), found: HashMap::new() }
+    }
+
+    /// The price of a random OT in bits.
+    #[must_use]
+    pub fn ot_price(&self) -> f64 {
+        self.ot_price
+    }
+
+    /// All layouts of a requantisation worth considering: the cheapest for each number of flights, fewest flights
+    /// first, each cheaper than those before it.
+    ///
+    /// # Errors
+    /// [`LayoutError`] if the specification has no layout.
+    pub fn requantise(&mut self, spec: Spec, finish: Finish) -> Result<Arc<Vec<Choice<Layout>>>, LayoutError> {
+        if let Some(known) = self.found.get(&(spec, finish)) {
+            return Ok(Arc::clone(known));
+        }
+        let mut choices = Vec::new();
+        for layout in self.candidates(spec, finish)? {
+            let mut b = Builder::counting();
+            requantise::record(&mut b, spec, &layout, finish, Time::OFFLINE, Time::START)?;
+            choices.push(Choice { flights: b.flights(), price: b.tally().price(self.ot_price), layout });
+        }
+        let found = Arc::new(frontier(choices));
+        self.found.insert((spec, finish), Arc::clone(&found));
+        Ok(found)
+    }
+
+    /// Every layout that combines undominated chains for its parts.
+    ///
+    /// # Errors
+    /// As [`Search::requantise`].
+    pub(crate) fn candidates(&mut self, spec: Spec, finish: Finish) -> Result<Vec<Layout>, LayoutError> {
+        let (low, a, high) = spec.cuts()?;
+        check_ring(finish, a)?;
+        let start = Start { server: Time::START, client: Time::OFFLINE, carry_in: false };
+        if a == 1 {
+            let lows = self.chains(spec.width() - 1, start);
+            return Ok(lows.into_iter().map(|low| Layout { low, mid: Vec::new(), top: Top::Chain }).collect());
+        }
+        let lows = self.chains(low, start);
+        let mids = self.chains(a, Start { carry_in: low > 0, ..start });
+        let mut tops: Vec<(Vec<Part>, Top)> = Vec::new();
+        for mid in mids {
+            tops.push((mid.clone(), Top::Chain));
+            if high <= MAX_TABLE {
+                tops.push((mid, Top::Table));
+            }
+        }
+        if high <= MAX_TABLE {
+            tops.extend(blocks(a).into_iter().map(|widths| (vec![Part::Block(widths)], Top::Skip)));
+        }
+        let both = lows.iter().flat_map(|low| tops.iter().map(move |top| (low, top)));
+        Ok(both.map(|(low, (mid, top))| Layout { low: low.clone(), mid: mid.clone(), top: *top }).collect())
+    }
+
+    /// Undominated chains for `bits` bits: no other is cheaper and has both halves of the carry earlier.
+    pub(crate) fn chains(&mut self, bits: usize, start: Start) -> Vec<Vec<Part>> {
+        self.plans(bits, start).iter().map(|plan| plan.parts.clone()).collect()
+    }
+
+    fn plans(&mut self, bits: usize, start: Start) -> Arc<Vec<Plan>> {
+        if let Some(known) = self.plans.get(&(bits, start)) {
+            return Arc::clone(known);
+        }
+        let plans = if bits == 0 {
+            vec![Plan { price: 0.0, server: start.server, client: start.client, parts: Vec::new() }]
+        } else {
+            self.extended_plans(bits, start)
+        };
+        let plans = Arc::new(plans);
+        self.plans.insert((bits, start), Arc::clone(&plans));
+        plans
+    }
+
+    /// The dynamic programme: a chain is a shorter one and one part more.
+    fn extended_plans(&mut self, bits: usize, start: Start) -> Vec<Plan> {
+        let mut found = Vec::new();
+        for m in 1..=bits.min(MAX_PART) {
+            for shorter in self.plans(bits - m, start).iter() {
+                let digit = (m <= MAX_DIGIT).then_some(Part::Digit(m as u8));
+                let inner = if shorter.parts.is_empty() { Vec::new() } else { blocks(m) };
+                for part in digit.into_iter().chain(inner.into_iter().map(Part::Block)) {
+                    let has_carry = start.carry_in || !shorter.parts.is_empty();
+                    let link = self.link(&part, start, has_carry.then_some((shorter.server, shorter.client)));
+                    let mut parts = shorter.parts.clone();
+                    parts.push(part);
+                    found.push(Plan { price: shorter.price + link.price, parts, ..link });
+                }
+            }
+        }
+        let order = |plan: &Plan| plan.server.flights() + plan.client.flights();
+        found.sort_by(|a, b| a.price.total_cmp(&b.price).then_with(|| order(a).cmp(&order(b))));
+        let mut best: Vec<Plan> = Vec::new();
+        for plan in found {
+            if !best.iter().any(|other| other.server <= plan.server && other.client <= plan.client) {
+                best.push(plan);
+            }
+        }
+        best
+    }
+
+    /// The cost of one part, given when the halves of its carry are known, and when those of its output are.
+    fn link(&mut self, part: &Part, start: Start, known: Option<(Time, Time)>) -> Plan {
+        let key = (part.clone(), start, known);
+        if let Some(plan) = self.links.get(&key) {
+            return plan.clone();
+        }
+        let mut b = Builder::counting();
+        let carry_in = known.map(|(server, client)| shared_bit(&mut b, server, client));
+        let v = b.input(Party::Server, part.bits(), start.server);
+        let c = b.input(Party::Client, part.bits(), start.client);
+        let pair = Pair::new(&mut b, &v, &c);
+        let out = carry(&mut b, std::slice::from_ref(part), &pair, carry_in).expect("a part has bits");
+        let (server, client) = out.both();
+        let price = b.tally().price(self.ot_price);
+        let plan = Plan { price, server: server.time, client: client.time, parts: Vec::new() };
+        self.links.insert(key, plan.clone());
+        plan
+    }
+}
+
+/// Most bits of one part that the search tries.
+const MAX_PART: usize = 6;
+
+fn shared_bit(b: &mut Builder, server: Time, client: Time) -> Bit {
+    let [s, c] = [(Party::Server, server), (Party::Client, client)].map(|(party, time)| {
+        let word = b.input(party, 1, time);
+        b.half(party, word.planes[0], time)
+    });
+    b.bit(s, c)
+}

@@ -1,0 +1,36 @@
+//! Runs the stages of a program over a channel.
+
+use super::exec::{Prepared, Ready, Step};
+use crate::bits::Planes;
+use crate::channel::{Channel, FrameKind};
+use crate::error::Result;
+
+/// The offline stage. `inputs` are this party's inputs of offline times.
+///
+/// # Errors
+/// Those of the channel, and [`crate::error::Error::Protocol`] for a frame that is malformed.
+pub async fn offline(prepared: Prepared, channel: &mut Channel, inputs: Vec<Planes>) -> Result<Ready> {
+    let mut run = prepared.offline(inputs);
+    loop {
+        match run.step() {
+            Step::Send(payload) => channel.send(FrameKind::Data, payload).await?,
+            Step::Receive(len) => run.receive(&channel.recv(FrameKind::Data, len).await?)?,
+            Step::Done => return Ok(run.finish()),
+        }
+    }
+}
+
+/// The online stage. `inputs` are this party's other inputs; returns its outputs.
+///
+/// # Errors
+/// As [`offline`].
+pub async fn online(ready: Ready, channel: &mut Channel, inputs: Vec<Planes>) -> Result<Vec<Planes>> {
+    let mut run = ready.online(inputs);
+    loop {
+        match run.step() {
+            Step::Send(payload) => channel.send(FrameKind::Data, payload).await?,
+            Step::Receive(len) => run.receive(&channel.recv(FrameKind::Data, len).await?)?,
+            Step::Done => return Ok(run.finish()),
+        }
+    }
+}
