@@ -23,7 +23,8 @@ const LANES: usize = 8;
 
 /// One tile of a convolution.
 pub(super) fn tile(_: Avx2, tile: Tile<'_>) {
-    // SAFETY: the token proves that the processor has AVX2, and the caller checked the tile.
+    tile.check();
+    // SAFETY: the token proves that the processor has AVX2, and the tile is checked.
     unsafe {
         match (tile.rows, tile.blocks) {
             (4, 1) => tile_of::<4, 2>(tile),
@@ -73,7 +74,8 @@ unsafe fn tile_of<const R: usize, const H: usize>(tile: Tile<'_>) {
 
 /// One panel of a dense layer.
 pub(super) fn dense(_: Avx2, weights: DenseWeights<'_>, inputs: &[u32], out: &mut [i32; DENSE_ROWS]) {
-    // SAFETY: the token proves that the processor has AVX2, and the caller checked the weights.
+    weights.check(inputs.len());
+    // SAFETY: the token proves that the processor has AVX2, and the weights are checked.
     unsafe { dense_of(weights, inputs, out) }
 }
 

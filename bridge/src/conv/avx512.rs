@@ -10,7 +10,7 @@ use super::word::{Sum, Word};
 
 /// Proof that the processor has AVX-512 F, BW, DQ, VL and POPCNT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Avx512(());
+pub(super) struct Avx512(());
 
 impl Avx512 {
     pub(super) fn detect() -> Option<Self> {
@@ -25,11 +25,16 @@ impl Avx512 {
 
 /// Proof that the processor has AVX-512 VNNI too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Vnni(pub(super) Avx512);
+pub(super) struct Vnni(Avx512);
 
 impl Vnni {
     pub(super) fn detect() -> Option<Self> {
         Avx512::detect().filter(|_| is_x86_feature_detected!("avx512vnni")).map(Self)
+    }
+
+    /// What this processor has besides VNNI.
+    pub(super) fn base(self) -> Avx512 {
+        self.0
     }
 }
 
@@ -47,7 +52,8 @@ macro_rules! kernels {
     ($features:literal, $multiply_add:ident, $token:ty, $tile:ident, $tile_of:ident, $dense:ident, $dense_of:ident) => {
         /// One tile of a convolution.
         pub(super) fn $tile(_: $token, tile: Tile<'_>) {
-            // SAFETY: the token proves that the processor has the features, and the caller checked the tile.
+            tile.check();
+            // SAFETY: the token proves that the processor has the features, and the tile is checked.
             unsafe {
                 match (tile.rows, tile.blocks) {
                     (8, 3) => $tile_of::<8, 3>(tile),
@@ -106,8 +112,9 @@ macro_rules! kernels {
 
         /// One panel of a dense layer.
         pub(super) fn $dense(_: $token, weights: DenseWeights<'_>, inputs: &[u32], out: &mut [i32; DENSE_ROWS]) {
-            // SAFETY: the token proves that the processor has the features, and the caller checked that there are
-            // DENSE_ROWS pairs of weights for every input.
+            weights.check(inputs.len());
+            // SAFETY: the token proves that the processor has the features, and there are DENSE_ROWS pairs of weights for
+            // every input.
             unsafe {
                 match weights {
                     DenseWeights::Bytes(weights) => $dense_of::<true>(weights.as_ptr().cast(), inputs, out),

@@ -95,7 +95,6 @@ impl Backend {
     /// sums[r][p] = sum over k of weights[k][r] . image[taps[k] + p], each product one of pairs, modulo 2^32.
     #[inline]
     pub(super) fn tile(self, tile: Tile<'_>) {
-        tile.check();
         match self {
             Self::Scalar => scalar::tile(tile),
             #[cfg(target_arch = "x86_64")]
@@ -110,7 +109,6 @@ impl Backend {
     /// out[r] = sum over k of weights[k][r] . inputs[k], each product one of pairs, modulo 2^32.
     #[inline]
     pub(super) fn dense(self, weights: DenseWeights<'_>, inputs: &[u32], out: &mut [i32; DENSE_ROWS]) {
-        weights.check(inputs.len());
         match self {
             Self::Scalar => scalar::dense(weights, inputs, out),
             #[cfg(target_arch = "x86_64")]
@@ -129,7 +127,9 @@ impl Backend {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(token) => avx2::fold(token, sums, values, place, first),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512(token) | Self::Vnni(Vnni(token)) => avx512::fold(token, sums, values, place, first),
+            Self::Avx512(token) => avx512::fold(token, sums, values, place, first),
+            #[cfg(target_arch = "x86_64")]
+            Self::Vnni(token) => avx512::fold(token.base(), sums, values, place, first),
         }
     }
 
@@ -140,7 +140,9 @@ impl Backend {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(token) => avx2::store(token, sums, spans, out, add),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512(token) | Self::Vnni(Vnni(token)) => avx512::store(token, sums, spans, out, add),
+            Self::Avx512(token) => avx512::store(token, sums, spans, out, add),
+            #[cfg(target_arch = "x86_64")]
+            Self::Vnni(token) => avx512::store(token.base(), sums, spans, out, add),
         }
     }
 
@@ -151,7 +153,9 @@ impl Backend {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(token) => avx2::fill_plane(token, cells, source),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512(token) | Self::Vnni(Vnni(token)) => avx512::fill_plane(token, cells, source),
+            Self::Avx512(token) => avx512::fill_plane(token, cells, source),
+            #[cfg(target_arch = "x86_64")]
+            Self::Vnni(token) => avx512::fill_plane(token.base(), cells, source),
         }
     }
 }
@@ -163,7 +167,7 @@ pub(super) struct Tile<'a> {
     /// `[taps][rows]` pairs of 16-bit weights.
     pub(super) weights: &'a [u32],
     pub(super) taps: TapSlice<'a>,
-    /// Cells, from that of the first tap offset 0 at the first pixel.
+    /// The cells of a limb, from the one that a tap of offset 0 reads at the first pixel.
     pub(super) image: &'a [u32],
     /// `[rows][blocks * BLOCK]`.
     pub(super) sums: &'a mut [i32],
@@ -172,7 +176,7 @@ pub(super) struct Tile<'a> {
 impl Tile<'_> {
     /// Panics unless every access of a kernel is inside the slices.
     #[inline]
-    fn check(&self) {
+    pub(super) fn check(&self) {
         assert_eq!(self.weights.len(), self.taps.offsets().len() * self.rows, "a panel holds its rows for every tap");
         assert!(self.image.len() >= self.taps.reach() + self.blocks * BLOCK, "a tile lies inside the image");
         assert_eq!(self.sums.len(), self.rows * self.blocks * BLOCK, "a tile has its sums");
@@ -189,7 +193,7 @@ pub(super) enum DenseWeights<'a> {
 impl DenseWeights<'_> {
     /// Panics unless there are weights for exactly `pairs` pairs of inputs.
     #[inline]
-    fn check(&self, pairs: usize) {
+    pub(super) fn check(&self, pairs: usize) {
         let len = match self {
             Self::Bytes(weights) => weights.len(),
             Self::Words(weights) => weights.len(),

@@ -74,7 +74,7 @@ impl ConvShape {
         self.out_channels * height * width
     }
 
-    /// Weights of one output channel: channels / groups * kernel[0] * kernel[1].
+    /// Weights of one output channel: `channels / groups * kernel[0] * kernel[1]`.
     ///
     /// # Panics
     /// If `groups` is zero.

@@ -96,7 +96,7 @@ fn fill_strided<W: Word, const S: usize>(cells: &mut [u32], source: &Source<'_, 
                     *cell = u32::from(word.limb(limb)) << place;
                 }
             }
-            (None, None) => cells.fill(0),
+            (None, None) => {}
         }
     }
 }

@@ -6,12 +6,12 @@
 //!
 //! # Method
 //!
-//! Words are cut into signed 16-bit limbs ([`word`]), weights are 16-bit digits, almost always one ([`pack`]). A product
+//! Words are cut into signed 16-bit limbs (`word`), weights are 16-bit digits, almost always one (`pack`). A product
 //! of two pairs of these, summed into 32 bits, is one lane of the processor's multiply-add instruction. The input is laid
-//! out once as padded planes of pairs ([`image`]), in which each tap of the kernel is a constant offset for any stride,
-//! dilation and padding ([`geometry`]); tiles of output channels times pixels read it there, with all sums in registers
-//! ([`direct`]). No column matrix is formed. A convolution to one pixel is a matrix times a vector and has its own loop
-//! ([`dense`]). The inner loops exist in plain Rust, for AVX2, AVX-512 and AVX-512 VNNI ([`backend`]), all with the same
+//! out once as padded planes of pairs (`image`), in which each tap of the kernel is a constant offset for any stride,
+//! dilation and padding (`geometry`); tiles of output channels times pixels read it there, with all sums in registers
+//! (`direct`). No column matrix is formed. A convolution to one pixel is a matrix times a vector and has its own loop
+//! (`dense`). The inner loops exist in plain Rust, for AVX2, AVX-512 and AVX-512 VNNI (`backend`), all with the same
 //! result.
 //!
 //! The time depends on the shape and on the sizes of the weights, never on the input.

@@ -6,7 +6,7 @@
 
 /// A word that the convolution is computed in: `u16`, `u32` or `u64`.
 ///
-/// Arithmetic wraps modulo 2^[`Limbs::BITS`].
+/// Arithmetic wraps modulo 2^BITS.
 pub trait Word: Limbs {}
 
 impl Word for u16 {}
