@@ -1,6 +1,45 @@
-//! Small-integer networks: description, reference interpreter, files, data.
+//! Small-integer networks: what they are, what they compute, and the files they and their inputs come in. Nothing here is secret.
+//!
+//! A network multiplies activations of 1 to 8 bits with weights of 1 to 8 bits, adds up exactly, and requantises the sums to few
+//! bits again:
+//!
+//! ```text
+//! z = sum of W_i x_i + sum of M_k x_k + bias          linear: convolutions, matrices, residuals (an accumulator)
+//! y = clamp(z >> shift, 0, 2^bits - 1)                requantise; the value carried on is x = y - zero_point (an activation)
+//! ```
+//!
+//! Pools, flattening and tables go from activations to activations. [`Network::run`] is the definition of the right answer:
+//! whatever computes the same network in secret is compared with it, bit for bit.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`network`] | the public description: [`Architecture`], its nodes and windows |
+//! | [`check`] | the rules that an architecture keeps, its tensors, the limits |
+//! | [`weights`] | the private half, and [`Network`]: both halves, checked |
+//! | [`interpret`] | the reference interpreter; [`Network::run_batch`] is a faster one with the same results |
+//! | [`bounds`] | reachable accumulators, hence the width of the ring of each layer |
+//! | [`fold`] | the equivalent network with one shift per layer and small biases |
+//! | [`json`], [`mod@file`] | the architecture as JSON, the network as a safetensors file |
+//! | [`data`] | inputs from PNG, IDX and NPY files |
+//! | [`zoo`] | networks that come with the crate |
+//! | `random` | random networks for property tests (feature `random`) |
+//!
+//! Files and architectures may come from strangers: they are read with limits, into typed errors that name the place and the
+//! numbers.
+//!
+//! ```
+//! use lowkey_models::{argmax, zoo};
+//!
+//! let digits = zoo::find("digits").expect("it is bundled");
+//! let (network, demo) = (digits.network(), digits.demo().expect("it has demo inputs"));
+//! let logits = network.run(&demo.inputs.get(0).expect("360 of them"))?;
+//! assert_eq!(argmax(&logits), usize::from(demo.labels[0]));
+//! # Ok::<(), lowkey_models::InputError>(())
+//! ```
+
 pub mod bounds;
 pub mod check;
+pub mod data;
 pub mod error;
 mod fast;
 pub mod file;
@@ -11,9 +50,11 @@ pub mod network;
 #[cfg(feature = "random")]
 pub mod random;
 pub mod weights;
+pub mod zoo;
 
 pub use bounds::LinearBounds;
 pub use check::TensorInfo;
+pub use data::{DataError, DataProblem, Inputs, quantise, read_labels};
 pub use error::{InputError, Kind, ModelError, Place, Problem};
 pub use file::{FileError, FileProblem};
 pub use interpret::{Tensor, argmax};

@@ -1,4 +1,4 @@
-//! The description of a small-integer network: a public [`Architecture`] and its private [`Weights`].
+//! The description of a small-integer network: a public [`Architecture`] and its private [`Weights`](crate::Weights).
 //!
 //! A network is a list of nodes in topological order. Tensors are named by number: tensor 0 is the input, tensor `i + 1`
 //! is the output of node `i`. Every tensor is either an *activation* (integers of a few bits, in a known [`Range`]) or an

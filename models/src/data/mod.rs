@@ -1,0 +1,279 @@
+//! Inputs from files: pictures (PNG, IDX) are quantised, arrays (NPY) are taken as they are.
+//!
+//! | file | becomes |
+//! |---|---|
+//! | PNG, grey or RGB, 8 bits per channel | one input; an alpha channel is dropped |
+//! | IDX (MNIST), also gzipped | one input per picture |
+//! | NPY of integers, `[H, W]`, `[C, H, W]`, `[N, C, H, W]`, also gzipped | the quantised inputs y themselves |
+//!
+//! The kind of a file is known by its first bytes, not by its name. A pixel p of 8 bits becomes y = p >> (8 - bits); the network
+//! computes on x = y - zero_point. Sizes are checked before anything of that size is allocated, so a small file never takes much
+//! memory.
+
+mod idx;
+mod npy;
+mod picture;
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use crate::interpret::Tensor;
+use crate::json::printable;
+use crate::network::Input;
+
+/// Largest file of inputs or labels, before and after decompression, in bytes.
+pub const MAX_DATA: u64 = 256 << 20;
+
+/// y = pixel >> (8 - bits), minus the zero point: what the network reads for a pixel of 8 bits.
+pub fn quantise(pixel: u8, input: &Input) -> i64 {
+    i64::from(quantised(pixel, input)) - input.zero_point
+}
+
+fn quantised(pixel: u8, input: &Input) -> u8 {
+    pixel >> (8 - input.bits)
+}
+
+/// Inputs of a network, in order. Prints redacted.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Inputs {
+    input: Input,
+    /// y, one byte each, `[n, channels, height, width]` in row-major order.
+    values: Vec<u8>,
+}
+
+impl fmt::Debug for Inputs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Inputs {{ {} of shape {:?}, redacted }}", self.len(), self.input.shape)
+    }
+}
+
+impl Inputs {
+    /// Reads all inputs of a file. `input` is that of a checked architecture.
+    ///
+    /// # Errors
+    /// If the file can't be read, is of no known kind, is damaged, or holds something of another size or range than the network
+    /// reads; the error names the file and both sizes.
+    pub fn read(path: impl AsRef<Path>, input: &Input) -> Result<Inputs, DataError> {
+        let path = path.as_ref();
+        load(path)
+            .and_then(|bytes| Inputs::from_bytes(&bytes, input))
+            .map_err(|problem| DataError { path: path.to_owned(), problem })
+    }
+
+    /// The same from the bytes of a file.
+    ///
+    /// # Errors
+    /// As [`Inputs::read`].
+    pub fn from_bytes(bytes: &[u8], input: &Input) -> Result<Inputs, DataProblem> {
+        let bytes = &decompressed(bytes)?[..];
+        let values = match Format::of(bytes)? {
+            Format::Idx => idx::pictures(bytes, input)?,
+            Format::Npy => npy::inputs(bytes, input)?,
+            Format::Png => picture::pixels(bytes, input)?,
+        };
+        Ok(Inputs { input: input.clone(), values })
+    }
+
+    /// How many inputs there are.
+    pub fn len(&self) -> usize {
+        self.values.len() / self.elements()
+    }
+
+    /// Never true: a file without inputs is refused.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// Input `index` as x = y - zero_point; `None` if there are fewer.
+    pub fn get(&self, index: usize) -> Option<Tensor> {
+        let values = self.values.chunks(self.elements()).nth(index)?;
+        let x = values.iter().map(|&y| i64::from(y) - self.input.zero_point).collect();
+        Some(Tensor::from_shape_vec(self.input.shape, x).expect("as many values as elements"))
+    }
+
+    /// All inputs in order.
+    pub fn iter(&self) -> impl Iterator<Item = Tensor> + '_ {
+        (0..self.len()).map_while(|index| self.get(index))
+    }
+
+    fn elements(&self) -> usize {
+        self.input.shape.iter().product()
+    }
+}
+
+/// Reads labels: IDX or NPY of one dimension, also gzipped, one byte each.
+///
+/// # Errors
+/// If the file can't be read, is of no such kind, is damaged, or has a value outside of 0..=255.
+pub fn read_labels(path: impl AsRef<Path>) -> Result<Vec<u8>, DataError> {
+    let path = path.as_ref();
+    load(path)
+        .and_then(|bytes| labels_from_bytes(&bytes))
+        .map_err(|problem| DataError { path: path.to_owned(), problem })
+}
+
+/// The same from the bytes of a file.
+///
+/// # Errors
+/// As [`read_labels`].
+pub fn labels_from_bytes(bytes: &[u8]) -> Result<Vec<u8>, DataProblem> {
+    let bytes = &decompressed(bytes)?[..];
+    match Format::of(bytes)? {
+        Format::Idx => idx::labels(bytes),
+        Format::Npy => npy::labels(bytes),
+        Format::Png => Err(DataProblem::NotLabels),
+    }
+}
+
+/// A file of inputs or labels that can't be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {problem}", path.display())]
+pub struct DataError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    #[source]
+    pub problem: DataProblem,
+}
+
+/// What is wrong with a file of inputs or labels.
+#[derive(Debug, thiserror::Error)]
+pub enum DataProblem {
+    /// The operating system refuses, or the compressed data are damaged.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// Over [`MAX_DATA`].
+    #[error("more than {limit} bytes{}", if *.decompressed { " once decompressed" } else { "" })]
+    TooLarge {
+        /// True if the file itself is smaller.
+        decompressed: bool,
+        /// The limit.
+        limit: u64,
+    },
+    /// Not a format that is known.
+    #[error("none of PNG, IDX (as MNIST has it, .gz too) and NPY")]
+    UnknownFormat,
+    /// A header that is damaged or of a kind that is not read.
+    #[error("{format} header: {what}")]
+    Header {
+        /// "IDX", "NPY" or "PNG".
+        format: &'static str,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// More or fewer data than the header says.
+    #[error("{found} bytes of data, its header says {wanted}")]
+    Length {
+        /// Bytes after the header.
+        found: usize,
+        /// Bytes that the header asks for.
+        wanted: u128,
+    },
+    /// Another size than the network reads.
+    #[error("it holds {found}, the network reads {wanted} (channels x height x width){hint}")]
+    Size {
+        /// The file's size.
+        found: String,
+        /// The network's.
+        wanted: String,
+        /// What to do about it; empty or a sentence after a semicolon.
+        hint: &'static str,
+    },
+    /// A value that the network does not read.
+    #[error("it holds the value {value}, the network reads 0..={hi}")]
+    Value {
+        /// The value.
+        value: i64,
+        /// The largest that is read.
+        hi: i64,
+    },
+    /// A file without a single input.
+    #[error("it holds no inputs")]
+    Empty,
+    /// Something else than a row of labels.
+    #[error("not a row of labels (IDX or NPY of one dimension, values 0..=255)")]
+    NotLabels,
+    /// A PNG that can't be decoded.
+    #[error("PNG: {0}")]
+    Png(String),
+}
+
+enum Format {
+    Idx,
+    Npy,
+    Png,
+}
+
+impl Format {
+    fn of(bytes: &[u8]) -> Result<Format, DataProblem> {
+        match bytes {
+            [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => Ok(Format::Npy),
+            [0x89, b'P', b'N', b'G', ..] => Ok(Format::Png),
+            [0, 0, ..] => Ok(Format::Idx),
+            _ => Err(DataProblem::UnknownFormat),
+        }
+    }
+}
+
+fn load(path: &Path) -> Result<Vec<u8>, DataProblem> {
+    read_limited(File::open(path)?, false)
+}
+
+fn decompressed(bytes: &[u8]) -> Result<std::borrow::Cow<'_, [u8]>, DataProblem> {
+    if bytes.starts_with(&[0x1f, 0x8b]) {
+        read_limited(flate2::read::MultiGzDecoder::new(bytes), true).map(Into::into)
+    } else {
+        Ok(bytes.into())
+    }
+}
+
+fn read_limited(reader: impl Read, decompressed: bool) -> Result<Vec<u8>, DataProblem> {
+    let mut bytes = Vec::new();
+    reader.take(MAX_DATA + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_DATA {
+        return Err(DataProblem::TooLarge { decompressed, limit: MAX_DATA });
+    }
+    Ok(bytes)
+}
+
+fn header(format: &'static str, what: impl AsRef<str>) -> DataProblem {
+    DataProblem::Header { format, what: printable(what.as_ref()) }
+}
+
+/// The bytes after a header that asks for `shape` elements of `size` bytes.
+fn exactly(bytes: &[u8], shape: &[usize], size: usize) -> Result<(), DataProblem> {
+    let wanted = shape.iter().try_fold(size as u128, |all, &n| all.checked_mul(n as u128)).unwrap_or(u128::MAX);
+    if bytes.len() as u128 == wanted { Ok(()) } else { Err(DataProblem::Length { found: bytes.len(), wanted }) }
+}
+
+/// Checks that an array of shape `found` is one input or a row of inputs, `[N, C, H, W]` without leading ones.
+fn check_shape(found: &[usize], input: &Input) -> Result<(), DataProblem> {
+    let wanted = &input.shape[..];
+    let [channels, height, width] = input.shape;
+    let mut forms = vec![wanted];
+    if channels == 1 {
+        forms.push(&wanted[1..]);
+    }
+    if [height, width] == [1, 1] {
+        forms.push(&wanted[..1]);
+    }
+    if forms.contains(&found) {
+        return Ok(());
+    }
+    match found {
+        [0, rest @ ..] if forms.contains(&rest) => Err(DataProblem::Empty),
+        [_, rest @ ..] if forms.contains(&rest) => Ok(()),
+        _ => {
+            let last = [height, width, channels];
+            let hint = if found.ends_with(&last) { "; the channels must come first" } else { "" };
+            Err(DataProblem::Size { found: sizes(found), wanted: sizes(wanted), hint })
+        }
+    }
+}
+
+fn sizes(shape: &[usize]) -> String {
+    let sizes: Vec<String> = shape.iter().take(8).map(usize::to_string).collect();
+    if sizes.is_empty() { "a single number".to_owned() } else { sizes.join(" x ") }
+}

@@ -1,0 +1,293 @@
+//! Inputs from files: every format, every size error, hostile files.
+
+use std::io::Write;
+
+use flate2::{Compression, write::GzEncoder};
+use lowkey_models::data::{MAX_DATA, labels_from_bytes};
+use lowkey_models::{DataProblem, Input, Inputs, Tensor, quantise, read_labels};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha20Rng;
+
+fn input(shape: [usize; 3], bits: u32) -> Input {
+    Input { shape, bits, zero_point: 0 }
+}
+
+fn idx(shape: &[u32], data: &[u8]) -> Vec<u8> {
+    let mut file = vec![0, 0, 8, shape.len() as u8];
+    shape.iter().for_each(|size| file.extend(size.to_be_bytes()));
+    [file, data.to_vec()].concat()
+}
+
+fn npy(kind: &str, fortran: bool, shape: &str, data: &[u8]) -> Vec<u8> {
+    let order = if fortran { "True" } else { "False" };
+    let mut header = format!("{{'descr': '{kind}', 'fortran_order': {order}, 'shape': {shape}, }}");
+    while (header.len() + 11) % 64 != 0 {
+        header.push(' ');
+    }
+    header.push('\n');
+    [b"\x93NUMPY\x01\x00", &(header.len() as u16).to_le_bytes()[..], header.as_bytes(), data].concat()
+}
+
+fn gzip(data: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(data).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn png(colours: png::ColorType, depth: png::BitDepth, width: u32, height: u32, data: &[u8]) -> Vec<u8> {
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, width, height);
+    encoder.set_color(colours);
+    encoder.set_depth(depth);
+    if colours == png::ColorType::Indexed {
+        encoder.set_palette(vec![0; 6]);
+    }
+    encoder.write_header().unwrap().write_image_data(data).unwrap();
+    file
+}
+
+fn grey(width: u32, height: u32, data: &[u8]) -> Vec<u8> {
+    png(png::ColorType::Grayscale, png::BitDepth::Eight, width, height, data)
+}
+
+fn values(file: &[u8], input: &Input) -> Result<Vec<Vec<i64>>, DataProblem> {
+    Ok(Inputs::from_bytes(file, input)?.iter().map(|x| x.iter().copied().collect()).collect())
+}
+
+fn message(file: &[u8], input: &Input) -> String {
+    Inputs::from_bytes(file, input).expect_err("the file does not suit the network").to_string()
+}
+
+#[test]
+fn pixels_are_cut_to_the_width_and_moved_by_the_zero_point() {
+    for bits in 1..=8 {
+        let input = Input { shape: [1, 1, 1], bits, zero_point: 1 };
+        for pixel in 0..=255u8 {
+            assert_eq!(quantise(pixel, &input), i64::from(pixel) / (1 << (8 - bits)) - 1);
+            assert!(input.range().contains(quantise(pixel, &input)));
+        }
+    }
+    let two = Input { zero_point: 2, ..input([1, 1, 2], 4) };
+    assert_eq!(values(&idx(&[1, 1, 2], &[0, 255]), &two).unwrap(), [[-2, 13]]);
+}
+
+#[test]
+fn idx_pictures_and_labels() {
+    let two = idx(&[2, 2, 3], &(0..12).map(|i| 16 * i).collect::<Vec<u8>>());
+    let wanted = [(0..6).collect::<Vec<i64>>(), (6..12).collect()];
+    assert_eq!(values(&two, &input([1, 2, 3], 4)).unwrap(), wanted);
+    assert_eq!(values(&gzip(&two), &input([1, 2, 3], 4)).unwrap(), wanted);
+    assert_eq!(labels_from_bytes(&idx(&[3], &[5, 0, 9])).unwrap(), [5, 0, 9]);
+    assert_eq!(labels_from_bytes(&gzip(&idx(&[3], &[5, 0, 9]))).unwrap(), [5, 0, 9]);
+    assert!(matches!(labels_from_bytes(&two), Err(DataProblem::NotLabels)));
+    let colour = idx(&[1, 3, 1, 1], &[16, 32, 48]);
+    assert_eq!(values(&colour, &input([3, 1, 1], 4)).unwrap(), [[1, 2, 3]]);
+    let other = message(&two, &input([1, 3, 2], 4));
+    assert_eq!(other, "it holds 2 x 2 x 3, the network reads 1 x 3 x 2 (channels x height x width)");
+    assert!(matches!(values(&idx(&[0, 2, 3], &[]), &input([1, 2, 3], 4)), Err(DataProblem::Empty)));
+}
+
+#[test]
+fn damaged_idx_headers() {
+    let one = input([1, 1, 1], 4);
+    for file in [&b"\0\0"[..], b"\0\0\x08", b"\0\0\x08\x03\0\0\0\x01", b"\0\0\x0d\x01\0\0\0\x01\0"] {
+        assert!(matches!(Inputs::from_bytes(file, &one), Err(DataProblem::Header { format: "IDX", .. })), "{file:?}");
+    }
+    assert_eq!(message(&idx(&[2, 1, 1], &[0]), &one), "1 bytes of data, its header says 2");
+    assert_eq!(message(&idx(&[1, 1, 1], &[0, 0]), &one), "2 bytes of data, its header says 1");
+    let huge = idx(&[u32::MAX; 8], &[]);
+    assert!(matches!(Inputs::from_bytes(&huge, &one), Err(DataProblem::Length { wanted: u128::MAX, .. })));
+}
+
+#[test]
+fn npy_of_every_type_and_shape() {
+    let input = input([1, 2, 3], 4);
+    let numbers = [0, 1, 2, 3, 4, 15];
+    let bytes = |encode: &dyn Fn(i64) -> Vec<u8>| numbers.iter().flat_map(|&v| encode(v)).collect::<Vec<u8>>();
+    let files = [
+        ("|u1", bytes(&|v| vec![v as u8])),
+        ("|i1", bytes(&|v| vec![v as u8])),
+        ("<i2", bytes(&|v| (v as i16).to_le_bytes().to_vec())),
+        (">i2", bytes(&|v| (v as i16).to_be_bytes().to_vec())),
+        ("<i4", bytes(&|v| (v as i32).to_le_bytes().to_vec())),
+        (">i4", bytes(&|v| (v as i32).to_be_bytes().to_vec())),
+        ("<i8", bytes(&|v| v.to_le_bytes().to_vec())),
+        (">i8", bytes(&|v| v.to_be_bytes().to_vec())),
+    ];
+    for (kind, data) in &files {
+        for shape in ["(2, 3)", "(1, 2, 3)", "(1, 1, 2, 3)"] {
+            let file = npy(kind, false, shape, data);
+            assert_eq!(values(&file, &input).unwrap(), [numbers], "{kind} {shape}");
+            assert_eq!(values(&gzip(&file), &input).unwrap(), [numbers]);
+        }
+    }
+    // Columns first: [[0, 2, 4], [1, 3, 15]].
+    assert_eq!(values(&npy("|u1", true, "(2, 3)", &files[0].1), &input).unwrap(), [[0, 2, 4, 1, 3, 15]]);
+    let batch = npy("|u1", true, "(2, 1, 1, 2)", &[1, 2, 3, 4]);
+    let row = Input { shape: [1, 1, 2], ..input.clone() };
+    assert_eq!(values(&batch, &row).unwrap(), [[1, 3], [2, 4]]);
+    let flat = Input { shape: [2, 1, 1], ..input.clone() };
+    assert_eq!(values(&npy("|u1", false, "(2,)", &[1, 2]), &flat).unwrap(), [[1, 2]]);
+    assert_eq!(values(&npy("|u1", false, "(2, 2)", &[1, 2, 3, 4]), &flat).unwrap(), [[1, 2], [3, 4]]);
+    assert_eq!(labels_from_bytes(&npy("<i8", false, "(1,)", &7i64.to_le_bytes())).unwrap(), [7]);
+}
+
+#[test]
+fn npy_values_are_taken_as_they_are_and_must_be_in_range() {
+    let signed = Input { shape: [1, 1, 2], bits: 4, zero_point: 8 };
+    assert_eq!(values(&npy("|u1", false, "(1, 2)", &[0, 15]), &signed).unwrap(), [[-8, 7]]);
+    let large = message(&npy("|u1", false, "(1, 2)", &[0, 16]), &signed);
+    assert_eq!(large, "it holds the value 16, the network reads 0..=15");
+    let negative = message(&npy("|i1", false, "(1, 2)", &[255, 0]), &signed);
+    assert_eq!(negative, "it holds the value -1, the network reads 0..=15");
+    let far = npy("<i8", false, "(1, 1)", &i64::MIN.to_le_bytes());
+    assert!(matches!(
+        Inputs::from_bytes(&far, &Input { shape: [1, 1, 1], ..signed }),
+        Err(DataProblem::Value { value: i64::MIN, hi: 15 })
+    ));
+    let label = npy("<i2", false, "(1,)", &256i16.to_le_bytes());
+    assert!(matches!(labels_from_bytes(&label), Err(DataProblem::Value { value: 256, hi: 255 })));
+}
+
+#[test]
+fn npy_sizes_and_headers_that_do_not_fit() {
+    let three = input([3, 2, 2], 8);
+    let last = message(&npy("|u1", false, "(2, 2, 3)", &[0; 12]), &three);
+    let reads = "the network reads 3 x 2 x 2 (channels x height x width)";
+    assert_eq!(last, format!("it holds 2 x 2 x 3, {reads}; the channels must come first"));
+    assert_eq!(message(&npy("|u1", false, "(5,)", &[0; 5]), &three), format!("it holds 5, {reads}"));
+    assert_eq!(message(&npy("|u1", false, "()", &[0; 1]), &three), format!("it holds a single number, {reads}"));
+    assert!(matches!(values(&npy("|u1", false, "(0, 3, 2, 2)", &[]), &three), Err(DataProblem::Empty)));
+    assert_eq!(message(&npy("<i8", false, "(3, 2, 2)", &[0; 12]), &three), "12 bytes of data, its header says 96");
+    let kind = message(&npy("<f4", false, "(3, 2, 2)", &[0; 48]), &three);
+    assert_eq!(kind, "NPY header: type <f4; u1, i1, i2, i4 and i8 are read");
+    let overflow = npy("|u1", false, "(18446744073709551615, 3, 2, 2)", &[]);
+    assert!(matches!(Inputs::from_bytes(&overflow, &three), Err(DataProblem::Length { .. })));
+    let broken = [
+        "",
+        "{",
+        "{}",
+        "{'descr': '|u1'}",
+        "{'descr': '|u1', 'descr': '|u1', 'fortran_order': False, 'shape': (3, 2, 2)}",
+        "{'descr': '|u1', 'fortran_order': Maybe, 'shape': (3, 2, 2)}",
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (-3, 2, 2)}",
+        "{'descr': '|u1', 'fortran_order': False, 'shape': [3, 2, 2]}",
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (3, 2, 2), 'extra': 1}",
+        "{'descr': [('a', '|u1')], 'fortran_order': False, 'shape': (3, 2, 2)}",
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (99999999999999999999, 2, 2)}",
+    ];
+    for header in broken.iter().map(|text| text.to_string()).chain(["(".repeat(60_000)]) {
+        let file =
+            [b"\x93NUMPY\x01\x00", &(header.len() as u16).to_le_bytes()[..], header.as_bytes(), &[0; 12]].concat();
+        assert!(
+            matches!(Inputs::from_bytes(&file, &three), Err(DataProblem::Header { format: "NPY", .. })),
+            "{header}"
+        );
+    }
+    for file in
+        [&b"\x93NUMPY"[..], b"\x93NUMPY\x01\x00", b"\x93NUMPY\x02\x00\xff\xff\xff\xff{}", b"\x93NUMPY\x09\x00\0\0"]
+    {
+        assert!(matches!(Inputs::from_bytes(file, &three), Err(DataProblem::Header { format: "NPY", .. })), "{file:?}");
+    }
+}
+
+#[test]
+fn pictures() {
+    use png::{BitDepth::Eight, ColorType::*};
+    let two = input([1, 1, 2], 4);
+    assert_eq!(values(&grey(2, 1, &[15, 255]), &two).unwrap(), [[0, 15]]);
+    assert_eq!(values(&png(GrayscaleAlpha, Eight, 2, 1, &[16, 9, 32, 9]), &two).unwrap(), [[1, 2]]);
+    let colour = input([3, 1, 2], 8);
+    assert_eq!(values(&png(Rgb, Eight, 2, 1, &[1, 2, 3, 4, 5, 6]), &colour).unwrap(), [[1, 4, 2, 5, 3, 6]]);
+    assert_eq!(values(&png(Rgba, Eight, 2, 1, &[1, 2, 3, 0, 4, 5, 6, 0]), &colour).unwrap(), [[1, 4, 2, 5, 3, 6]]);
+    let to_grey = message(&png(Rgb, Eight, 2, 1, &[0; 6]), &two);
+    let reads = "the network reads 1 x 1 x 2 (channels x height x width)";
+    assert_eq!(to_grey, format!("it holds 3 x 1 x 2, {reads}; save it in grey"));
+    assert!(message(&grey(2, 1, &[0; 2]), &colour).ends_with("; save it as RGB"));
+    assert_eq!(message(&grey(1, 2, &[0; 2]), &two), format!("it holds 1 x 2 x 1, {reads}; scale or crop it first"));
+    let deep = message(&png(Grayscale, png::BitDepth::Sixteen, 2, 1, &[0; 4]), &two);
+    assert_eq!(deep, "PNG header: 16 bits per channel; save it with 8");
+    let palette = message(&png(Indexed, Eight, 2, 1, &[0, 1]), &two);
+    assert_eq!(palette, "PNG header: a palette is not read; save it as RGB or grey");
+    let photograph = grey(3000, 2000, &vec![7; 6_000_000]);
+    assert_eq!(message(&photograph, &two), format!("it holds 1 x 2000 x 3000, {reads}; scale or crop it first"));
+}
+
+#[test]
+fn damaged_files_are_errors_or_inputs_in_range() {
+    let mut rng = ChaCha20Rng::seed_from_u64(5);
+    let input = input([1, 4, 4], 4);
+    let files = [
+        grey(4, 4, &(0..16).map(|i| 16 * i).collect::<Vec<u8>>()),
+        idx(&[2, 4, 4], &[77; 32]),
+        gzip(&idx(&[2, 4, 4], &[77; 32])),
+        npy("<i2", true, "(2, 1, 4, 4)", &[0; 64]),
+        gzip(&npy("|u1", false, "(4, 4)", &[1; 16])),
+    ];
+    for (number, file) in files.iter().enumerate() {
+        assert!(Inputs::from_bytes(file, &input).is_ok(), "file {number}");
+        for end in 0..file.len() {
+            let cut = Inputs::from_bytes(&file[..end], &input);
+            // A PNG without its trailer, or a gzip member without its checksum, may still be complete; nothing else is.
+            assert!(cut.is_err() || number == 0, "file {number} cut at {end}");
+        }
+        for _ in 0..3000 {
+            let mut damaged = file.clone();
+            for _ in 0..rng.random_range(1..4) {
+                let at = rng.random_range(0..damaged.len());
+                damaged[at] = rng.random();
+            }
+            if let Ok(inputs) = Inputs::from_bytes(&damaged, &input) {
+                assert!(inputs.iter().flatten().all(|value| input.range().contains(value)));
+            }
+            let _ = labels_from_bytes(&damaged);
+        }
+    }
+}
+
+#[test]
+fn a_small_file_never_becomes_a_large_one() {
+    // A bomb: 257 MiB of zeros in about 260 kB.
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    let zeros = vec![0; 1 << 20];
+    for _ in 0..=MAX_DATA >> 20 {
+        encoder.write_all(&zeros).unwrap();
+    }
+    let bomb = encoder.finish().unwrap();
+    let error = Inputs::from_bytes(&bomb, &input([1, 28, 28], 4)).unwrap_err();
+    assert!(matches!(error, DataProblem::TooLarge { decompressed: true, .. }), "{error}");
+    assert!(matches!(labels_from_bytes(&bomb), Err(DataProblem::TooLarge { .. })));
+    // A picture that claims to be 2^31 pixels wide and high.
+    let mut file = grey(2, 2, &[0; 4]);
+    file[16..24].copy_from_slice(&[0x7f, 0xff, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff]);
+    let crc = crc(&file[12..29]);
+    file[29..33].copy_from_slice(&crc.to_be_bytes());
+    assert!(Inputs::from_bytes(&file, &input([1, 2, 2], 4)).is_err());
+}
+
+/// The checksum of a PNG chunk.
+fn crc(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0u32, |crc, &b| {
+        (0..8).fold(crc ^ u32::from(b), |crc, _| (crc >> 1) ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 })
+    })
+}
+
+#[test]
+fn files_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pictures.idx");
+    std::fs::write(&path, idx(&[1, 1, 2], &[0, 255])).unwrap();
+    let inputs = Inputs::read(&path, &input([1, 1, 2], 4)).unwrap();
+    assert_eq!(inputs.len(), 1);
+    assert!(!inputs.is_empty());
+    assert_eq!(inputs.get(0), Some(Tensor::from_shape_vec([1, 1, 2], vec![0, 15]).unwrap()));
+    assert_eq!(inputs.get(1), None);
+    assert_eq!(format!("{inputs:?}"), "Inputs { 1 of shape [1, 1, 2], redacted }");
+    let error = Inputs::read(&path, &input([1, 2, 2], 4)).unwrap_err().to_string();
+    assert!(error.contains("pictures.idx: it holds 1 x 1 x 2, the network reads 1 x 2 x 2"), "{error}");
+    assert!(read_labels(&path).unwrap_err().to_string().contains("pictures.idx: not a row of labels"));
+    let missing = Inputs::read(folder.path().join("none"), &input([1, 1, 2], 4)).unwrap_err();
+    assert!(matches!(missing.problem, DataProblem::Io(_)));
+    assert!(matches!(Inputs::from_bytes(b"GIF89a", &input([1, 1, 2], 4)), Err(DataProblem::UnknownFormat)));
+    assert!(matches!(Inputs::from_bytes(b"", &input([1, 1, 2], 4)), Err(DataProblem::UnknownFormat)));
+}

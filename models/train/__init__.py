@@ -1,0 +1,1 @@
+"""Quantisation-aware training of the networks in models/zoo."""
