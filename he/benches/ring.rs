@@ -28,7 +28,7 @@ fn blocks<W: TorusWord>(criterion: &mut Criterion, set: &'static ParameterSet) {
     group.bench_function("forward", |b| b.iter(|| ring.forward_into(black_box(mask.coefficients()), &mut poly)));
     group.bench_function("forward_small", |b| b.iter(|| ring.forward_small_into(black_box(&weights), &mut small_out)));
     group.bench_function("mul_acc", |b| {
-        // A sum of more than the exact number of products is never read: start over in time.
+        // A fresh sum each time: a sum has a largest number of exact products.
         b.iter_batched_ref(|| ring.zero(), |acc| ring.mul_acc(acc, mask.ntt(), &small), BatchSize::LargeInput);
     });
     group.bench_function("inverse", |b| {
@@ -38,7 +38,7 @@ fn blocks<W: TorusWord>(criterion: &mut Criterion, set: &'static ParameterSet) {
     group.bench_function("mask_expand", |b| b.iter(|| Mask::expand(ring, &epoch, mask.id())));
     group.bench_function("secret_generate", |b| b.iter(|| Secret::generate(ring, &mut rng)));
     group.bench_function("body", |b| {
-        // One secret for all bodies of a batch: every body has its own mask, the polynomial is the same.
+        // A fresh secret each time, made outside the timing: a mask encrypts once.
         b.iter_batched_ref(
             || Secret::generate(ring, &mut ChaCha20Rng::seed_from_u64(2)),
             |secret| secret.body_into(&mask, &mut rng, &mut words),

@@ -9,8 +9,7 @@ use crate::mask::Mask;
 use crate::ring::{NttPoly, NttSmall, Ring};
 use crate::word::TorusWord;
 
-/// Applies sparse weight polynomials to masks, with buffers that it reuses and wipes.
-#[derive(Debug)]
+/// Applies sparse weight polynomials to masks, with buffers that it reuses, and wipes on drop.
 pub struct Evaluator<W: TorusWord> {
     ring: &'static Ring<W>,
     dense: Vec<i64>,
@@ -61,5 +60,12 @@ impl<W: TorusWord> Drop for Evaluator<W> {
         self.dense.zeroize();
         self.weights.zeroize();
         self.sum.zeroize();
+    }
+}
+
+/// The buffers hold weights.
+impl<W: TorusWord> std::fmt::Debug for Evaluator<W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Evaluator({}, [redacted])", self.ring.set().name)
     }
 }

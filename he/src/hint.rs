@@ -6,6 +6,8 @@
 //!
 //! (u_o, e_o) belongs to exactly one (weights, packing, masks, parameters): `security.md`, rule 4. Take fresh randomness
 //! per publication, or [`publication_rng`] with a digest of all of these, so that recomputing gives the same bytes.
+//!
+//! [LPR10]: crate#references
 
 use std::fmt;
 

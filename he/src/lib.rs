@@ -26,6 +26,46 @@
 //!
 //! *phase* is b - a s, *scaling* is q / 2^ell, *parameters* are those of the lattice, *weights* those of the network.
 //!
+//! # Example
+//!
+//! One output of a layer with one input ciphertext, whole bodies (the direct schedule):
+//!
+//! ```
+//! use lowkey_he::{EpochSeed, Evaluator, Mask, MaskId, Ring, Secret, params, publish};
+//! use rand::SeedableRng;
+//!
+//! # fn main() -> Result<(), lowkey_he::HeError> {
+//! let ring = Ring::<u32>::shared(&params::T32N2048)?;
+//! let epoch = EpochSeed([7; 32]);
+//! let mask = Mask::expand(ring, &epoch, MaskId { layer: 0, ciphertext: 0 });
+//! let mask0 = Mask::expand(ring, &epoch, MaskId::RERANDOMISER);
+//!
+//! // Setup. The server's weights: 3 + 2 X. It publishes the hint once.
+//! let mut server_rng = rand_chacha::ChaCha20Rng::from_seed([1; 32]);
+//! let evaluated = Evaluator::new(ring).evaluate([(&mask, &[(0, 3), (1, 2)][..])])?;
+//! let (hint, rerandomiser) = publish(&evaluated, &mask0, &mut server_rng, 8, |_, _| true)?;
+//!
+//! // The client encrypts 5 + 4 X, scaled to the top 8 bits, and keeps its share of the phase.
+//! let mut client_rng = rand_chacha::ChaCha20Rng::from_seed([2; 32]);
+//! let mut secret = Secret::generate(ring, &mut client_rng);
+//! let b0 = secret.body(&mask0, &mut client_rng)?;
+//! let mut body = secret.body(&mask, &mut client_rng)?;
+//! body[0] = body[0].wrapping_add(5 << 24);
+//! body[1] = body[1].wrapping_add(4 << 24);
+//! let share = secret.phase_share(&hint.ntt());
+//!
+//! // The server evaluates. The two shares add up to the product, up to noise in the low bits.
+//! let weights: Vec<i64> = [3, 2].into_iter().chain([0; 2046]).collect();
+//! let mut sum = ring.zero();
+//! ring.mul_acc(&mut sum, &ring.forward(&body), &ring.forward_small(&weights)?);
+//! rerandomiser.apply_acc(&ring.forward(&b0), &mut sum);
+//! let server = ring.inverse(&sum);
+//! let result = |i: usize| server[i].wrapping_add(share[i]).wrapping_add(1 << 23) >> 24;
+//! assert_eq!([result(0), result(1), result(2)], [15, 22, 8]);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # What `tfhe` gives and what is written here
 //!
 //! From `tfhe`: the distribution and the security curves that describe the [`params`], the csprng that expands the
@@ -45,13 +85,13 @@
 //!
 //! # References
 //!
-//! * [APS15] Albrecht, Player, Scott. On the concrete hardness of learning with errors. J. Math. Cryptology 9(3), and its
+//! * \[APS15\] Albrecht, Player, Scott. On the concrete hardness of learning with errors. J. Math. Cryptology 9(3), and its
 //!   estimator (`malb/lattice-estimator`).
-//! * [HLHD22] Huang, Lu, Hong, Ding. Cheetah: lean and fast secure two-party deep neural network inference. USENIX
+//! * \[HLHD22\] Huang, Lu, Hong, Ding. Cheetah: lean and fast secure two-party deep neural network inference. USENIX
 //!   Security 2022. Coefficient packing, for which products by polynomials are needed.
-//! * [LPR10] Lyubashevsky, Peikert, Regev. On ideal lattices and learning with errors over rings. EUROCRYPT 2010. RLWE
+//! * \[LPR10\] Lyubashevsky, Peikert, Regev. On ideal lattices and learning with errors over rings. EUROCRYPT 2010. RLWE
 //!   and its encryption, whose encryption of zero rerandomises the hint.
-//! * [SimplePIR] Henzinger, Hong, Corrigan-Gibbs, Meiklejohn, Vaikuntanathan. One server for the price of two: simple and
+//! * \[SimplePIR\] Henzinger, Hong, Corrigan-Gibbs, Meiklejohn, Vaikuntanathan. One server for the price of two: simple and
 //!   fast single-server private information retrieval. USENIX Security 2023. Static masks and a hint for every query.
 
 mod crt;

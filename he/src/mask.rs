@@ -16,6 +16,8 @@
 //! AES keys with certainty: they never coincide.
 //!
 //! On x86-64 the generator needs AES-NI and panics without it.
+//!
+//! [SimplePIR]: crate#references
 
 use concrete_csprng::generators::{DefaultRandomGenerator, RandomGenerator};
 use concrete_csprng::seeders::XofSeed;

@@ -58,25 +58,36 @@ pub fn read_into<W: TorusWord>(bytes: &[u8], width: u32, out: &mut [W]) -> Resul
     if bytes.len() != expected {
         return Err(HeError::Length { expected, found: bytes.len() });
     }
-    let (words, rest) = bytes.as_chunks::<8>();
-    let mut last = [0; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    let mut words = words.iter().chain([&last]).map(|word| u64::from_le_bytes(*word));
-    // The low `filled` < 64 bits of `pending` have been taken from `words` but not yet been returned.
-    let (mut pending, mut filled) = (0u128, 0);
-    for value in out {
-        if filled < width {
-            pending |= u128::from(words.next().unwrap_or(0)) << filled;
-            filled += 64;
+    if let Some(last) = bytes.last() {
+        let used = (out.len() * width as usize - 1) % 8 + 1;
+        if u32::from(*last) >> used != 0 {
+            return Err(HeError::Padding);
         }
-        *value = W::from_u64(pending as u64 & mask);
-        pending >>= width;
-        filled -= width;
     }
-    match pending == 0 && words.all(|word| word == 0) {
-        true => Ok(()),
-        false => Err(HeError::Padding),
+    // The field that starts at bit `at` lies within the 16 bytes from byte at / 8, up to 57 bits within the first 8.
+    let wide = |bytes: &[u8], at: usize| {
+        let word = u128::from_le_bytes(*bytes[at / 8..].first_chunk().expect("16 bytes follow"));
+        W::from_u64((word >> (at % 8)) as u64 & mask)
+    };
+    let narrow = |bytes: &[u8], at: usize| {
+        let word = u64::from_le_bytes(*bytes[at / 8..].first_chunk().expect("16 bytes follow"));
+        W::from_u64((word >> (at % 8)) & mask)
+    };
+    // Fields that 16 bytes follow; the rest start within the last 16 bytes.
+    let width = width as usize;
+    let inner = bytes.len().checked_sub(16).map_or(0, |starts| (starts * 8 / width + 1).min(out.len()));
+    let (head, tail) = out.split_at_mut(inner);
+    match width <= 57 {
+        true => head.iter_mut().enumerate().for_each(|(i, value)| *value = narrow(bytes, i * width)),
+        false => head.iter_mut().enumerate().for_each(|(i, value)| *value = wide(bytes, i * width)),
     }
+    let rest = &bytes[(inner * width / 8).min(bytes.len())..];
+    let mut padded = [0; 32];
+    padded[..rest.len()].copy_from_slice(rest);
+    for (i, value) in tail.iter_mut().enumerate() {
+        *value = wide(&padded, inner * width % 8 + i * width);
+    }
+    Ok(())
 }
 
 fn field_mask(width: u32) -> u64 {

@@ -20,6 +20,7 @@
 //!
 //! [`minimal_glwe_bound_for_132_bits_security_tuniform`]:
 //!     tfhe::core_crypto::commons::noise_formulas::secure_noise::minimal_glwe_bound_for_132_bits_security_tuniform
+//! [APS15]: crate#references
 
 use tfhe::core_crypto::prelude::{GlweDimension, PolynomialSize, TUniform, UnsignedInteger};
 

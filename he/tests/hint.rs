@@ -4,11 +4,12 @@ mod common;
 
 use common::{ring, schoolbook, seeded, uniform};
 use lowkey_he::hint::MAX_TRIES;
-use lowkey_he::params::{T32N1024, T32N2048, T64N2048};
+use lowkey_he::params::{T32N1024, T32N2048, T64N2048, T64N4096};
 use lowkey_he::{
     EpochSeed, Evaluator, HeError, Hint, Mask, MaskId, ParameterSet, TorusWord, Window, publication_rng, publish,
 };
 use rand_chacha::ChaCha20Rng;
+use sha2::{Digest, Sha256};
 
 const EPOCH: EpochSeed = EpochSeed([42; 32]);
 
@@ -93,6 +94,17 @@ fn a_recomputed_publication_is_the_same_and_any_change_gives_another() {
     for (key, digest, layer, output) in [(0, 2, 3, 4), (1, 0, 3, 4), (1, 2, 0, 4), (1, 2, 3, 0), (1, 2, 4, 3)] {
         assert_ne!(bytes(key, digest, layer, output), reference);
     }
+}
+
+/// Masks, sampling order, rounding and packing in one number: a changed byte shows here.
+#[test]
+fn the_published_bytes_are_pinned() {
+    let digest = |bytes: &[u8]| Sha256::digest(bytes)[..8].iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let rng = |output| publication_rng(&[1; 32], &[2; 32], 3, output);
+    assert_eq!(digest(&hint_bytes::<u32>(&T32N1024, &mut rng(0))), "289f51c51c531195");
+    assert_eq!(digest(&hint_bytes::<u32>(&T32N2048, &mut rng(1))), "bb1065e8b3fec1fe");
+    assert_eq!(digest(&hint_bytes::<u64>(&T64N2048, &mut rng(2))), "7c5f650c2ead4769");
+    assert_eq!(digest(&hint_bytes::<u64>(&T64N4096, &mut rng(3))), "079d7ec7945427b1");
 }
 
 #[test]
