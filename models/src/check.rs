@@ -12,6 +12,8 @@ use crate::network::{Architecture, Input, Node, Op, Range, Shape, TensorId, Term
 pub const MAX_DIMENSION: usize = 1 << 16;
 /// Most elements of a tensor, padding included.
 pub const MAX_ELEMENTS: usize = 1 << 24;
+/// Most elements of all tensors together.
+pub const MAX_TOTAL_ELEMENTS: usize = 1 << 28;
 /// Most nodes.
 pub const MAX_NODES: usize = 4096;
 /// Most terms of a linear node.
@@ -74,7 +76,7 @@ impl Architecture {
         let mut tensors = Vec::with_capacity(self.tensor_count());
         tensors.push(check_input(&self.input).map_err(|p| p.at(&Place::Input))?);
         let mut names: HashMap<&str, usize> = HashMap::new();
-        let mut weights = 0;
+        let (mut weights, mut elements) = (0, tensors[0].elements());
         for (index, node) in self.nodes.iter().enumerate() {
             let place = Place::Node { index, name: node.name.clone() };
             check_name(&node.name).map_err(|p| p.at(&place))?;
@@ -82,6 +84,8 @@ impl Architecture {
                 return Err(Problem::DuplicateName { first }.at(&place));
             }
             tensors.push(check_node(index, node, &tensors, &mut weights)?);
+            elements += tensors[index + 1].elements();
+            at_most("the number of elements of all tensors", elements, MAX_TOTAL_ELEMENTS).map_err(|p| p.at(&place))?;
         }
         Ok(tensors)
     }

@@ -5,7 +5,7 @@ use ndarray::Array4;
 
 use crate::bounds::term_bounds;
 use crate::error::InputError;
-use crate::interpret::{Tensor, add_conv};
+use crate::interpret::{Tensor, add_product};
 use crate::network::{Term, Window};
 use crate::weights::Network;
 
@@ -23,13 +23,9 @@ impl Network {
         inputs
             .iter()
             .map(|input| {
-                let mut tensors = self.evaluate(input, |index, position, z, x| match &packed[index][position] {
-                    Some(packed) => packed.add(z, x),
-                    None => {
-                        let (terms, weights) = self.linear(index).expect("the node is linear");
-                        let array = weights.terms[position].as_ref().expect("the term has weights");
-                        add_conv(z, x, &terms[position], array);
-                    }
+                let mut tensors = self.evaluate(input, |index, term, x, z| match &packed[index][term.position] {
+                    Some(packed) => packed.add(x, z),
+                    None => add_product(term, x, z),
                 })?;
                 Ok(tensors.swap_remove(self.architecture().output))
             })
@@ -81,7 +77,7 @@ impl Packed {
     }
 
     /// z += w * x.
-    fn add(&self, z: &mut Tensor, x: &Tensor) {
+    fn add(&self, x: &Tensor, z: &mut Tensor) {
         let (_, _, columns) = z.dim();
         let (_, height, width) = x.dim();
         let x = x.as_slice().expect("tensors are row-major");

@@ -77,18 +77,25 @@ impl Folding {
         let top = (1i64 << bits) - 1;
         let bounds = linear_bounds(terms, linear, network.tensors());
         let identity = identity_range(network, terms, linear);
-        let constant: Vec<Option<i64>> = bounds
-            .iter()
-            .zip(&shifts)
-            .map(|(z, s)| {
+        let constants = |beside_identity: bool| -> Vec<Option<i64>> {
+            let constant = |(z, s): (&Range, &u32)| {
                 let (y, at_hi) = ((z.lo >> s).clamp(0, top), (z.hi >> s).clamp(0, top));
                 // Next to an identity term a constant between 0 and the top needs its place: leave such a channel alone.
-                (y == at_hi && (identity.is_none() || y == 0 || y == top)).then_some(y)
-            })
-            .collect();
-        let live = || constant.iter().zip(&shifts).filter(|(constant, _)| constant.is_none()).map(|(_, &s)| s);
-        let shift = live().max().unwrap_or(shifts[0]);
-        let depthwise = identity.is_some() && live().any(|s| s != shift);
+                (y == at_hi && (!beside_identity || y == 0 || y == top)).then_some(y)
+            };
+            bounds.iter().zip(&shifts).map(constant).collect()
+        };
+        let largest = |constants: &[Option<i64>]| -> Option<(u32, bool)> {
+            let live = || constants.iter().zip(&shifts).filter(|(constant, _)| constant.is_none()).map(|(_, &s)| s);
+            let shift = live().max()?;
+            Some((shift, live().all(|s| s == shift)))
+        };
+        let mut constant = constants(identity.is_some());
+        let depthwise = identity.is_some() && largest(&constant).is_some_and(|(_, same)| !same);
+        if depthwise {
+            constant = constants(false);
+        }
+        let shift = largest(&constant).map_or(shifts[0], |(shift, _)| shift);
         let beside = identity.filter(|_| !depthwise);
         let channels = constant
             .iter()

@@ -3,9 +3,10 @@
 
 use ndarray::{Array3, Array4, Axis};
 
+use crate::check::TensorInfo;
 use crate::error::InputError;
 use crate::network::{Input, Op, Range, Shape, Term, Window};
-use crate::weights::Network;
+use crate::weights::{LinearWeights, Network};
 
 /// The values of a tensor: `[channels, height, width]`.
 pub type Tensor = Array3<i64>;
@@ -25,57 +26,73 @@ impl Network {
     /// # Errors
     /// If the input has another shape, or a value outside of the range.
     pub fn run_all(&self, input: &Tensor) -> Result<Vec<Tensor>, InputError> {
-        self.evaluate(input, |index, position, z, x| {
-            let (terms, weights) = self.linear(index).expect("the node is linear");
-            let array = weights.terms[position].as_ref().expect("the term has weights");
-            add_conv(z, x, &terms[position], array);
-        })
+        self.evaluate(input, |_, term, x, z| add_product(term, x, z))
     }
 
-    /// All tensors, where `add_term(node, term, z, x)` adds a term with weights on the tensor x to z.
+    /// All tensors, where `add_term(node, term, x, z)` adds a term with weights, on the tensor x, to z.
     pub(crate) fn evaluate(
         &self,
         input: &Tensor,
-        add_term: impl Fn(usize, usize, &mut Tensor, &Tensor),
+        add_term: impl Fn(usize, Weighted<'_>, &Tensor, &mut Tensor),
     ) -> Result<Vec<Tensor>, InputError> {
         check_input(&self.architecture().input, input)?;
         let mut tensors = vec![input.clone()];
         for (index, node) in self.architecture().nodes.iter().enumerate() {
-            let shape = self.tensors()[index + 1].shape;
-            let result = match &node.op {
-                Op::Linear { terms } => {
-                    let (_, weights) = self.linear(index).expect("the node is linear");
-                    let mut z = Tensor::from_shape_fn(shape, |(channel, _, _)| weights.bias[channel]);
-                    for (position, term) in terms.iter().enumerate() {
-                        let x = &tensors[term.input()];
-                        match term {
-                            Term::Identity { multiplier, .. } => z += &(x * *multiplier),
-                            Term::Conv { .. } | Term::Dense { .. } => add_term(index, position, &mut z, x),
-                        }
-                    }
-                    z
-                }
-                Op::Requantise { input, bits, shift, zero_point } => {
-                    requantise(&tensors[*input], *bits, shift, *zero_point)
-                }
-                Op::MaxPool { input, window } => {
-                    pool(&tensors[*input], window, shape, |values| values.max().expect("a value in every window"))
-                }
-                Op::SumPool { input, window } => pool(&tensors[*input], window, shape, |values| values.sum()),
-                Op::AvgPool { input, window, multiplier, offset, shift } => {
-                    pool(&tensors[*input], window, shape, |values| (multiplier * values.sum::<i64>() + offset) >> shift)
-                }
-                Op::Flatten { input } => {
-                    Tensor::from_shape_vec(shape, tensors[*input].iter().copied().collect()).expect("as many elements")
-                }
-                Op::Table { input, table } => {
-                    let lo = self.tensors()[*input].range.lo;
-                    tensors[*input].mapv(|x| table[(x - lo) as usize])
-                }
-            };
-            tensors.push(result);
+            let weights = self.weights().linear[index].as_ref();
+            let add_term = |term: Weighted<'_>, x: &Tensor, z: &mut Tensor| add_term(index, term, x, z);
+            tensors.push(step(&node.op, weights, self.tensors(), &tensors, add_term));
         }
         Ok(tensors)
+    }
+}
+
+/// A term with weights.
+#[derive(Clone, Copy)]
+pub(crate) struct Weighted<'w> {
+    pub term: &'w Term,
+    /// Its position in the node.
+    pub position: usize,
+    pub weights: &'w Array4<i32>,
+}
+
+/// The tensor after `tensors`, made by `op`; `infos` are those of the checker.
+pub(crate) fn step(
+    op: &Op,
+    weights: Option<&LinearWeights>,
+    infos: &[TensorInfo],
+    tensors: &[Tensor],
+    add_term: impl Fn(Weighted<'_>, &Tensor, &mut Tensor),
+) -> Tensor {
+    let shape = infos[tensors.len()].shape;
+    match op {
+        Op::Linear { terms } => {
+            let weights = weights.expect("a linear node has weights");
+            let mut z = Tensor::from_shape_fn(shape, |(channel, _, _)| weights.bias[channel]);
+            for (position, (term, array)) in terms.iter().zip(&weights.terms).enumerate() {
+                let x = &tensors[term.input()];
+                match (term, array) {
+                    (Term::Identity { multiplier, .. }, _) => z += &(x * *multiplier),
+                    (term, Some(weights)) => add_term(Weighted { term, position, weights }, x, &mut z),
+                    (_, None) => unreachable!("a network has weights exactly where its terms ask for them"),
+                }
+            }
+            z
+        }
+        Op::Requantise { input, bits, shift, zero_point } => requantise(&tensors[*input], *bits, shift, *zero_point),
+        Op::MaxPool { input, window } => {
+            pool(&tensors[*input], window, shape, |values| values.max().expect("a value in every window"))
+        }
+        Op::SumPool { input, window } => pool(&tensors[*input], window, shape, |values| values.sum()),
+        Op::AvgPool { input, window, multiplier, offset, shift } => {
+            pool(&tensors[*input], window, shape, |values| (multiplier * values.sum::<i64>() + offset) >> shift)
+        }
+        Op::Flatten { input } => {
+            Tensor::from_shape_vec(shape, tensors[*input].iter().copied().collect()).expect("as many elements")
+        }
+        Op::Table { input, table } => {
+            let lo = infos[*input].range.lo;
+            tensors[*input].mapv(|x| table[(x - lo) as usize])
+        }
     }
 }
 
@@ -103,9 +120,8 @@ pub(crate) fn check_input(input: &Input, tensor: &Tensor) -> Result<(), InputErr
     }
 }
 
-/// z += w * x, with 0 for what lies in the padding; `term` is a convolution or a matrix, which is a convolution with a window of
-/// one element.
-pub(crate) fn add_conv(z: &mut Tensor, x: &Tensor, term: &Term, w: &Array4<i32>) {
+/// z += w * x, with 0 for what lies in the padding; a matrix is a convolution with a window of one element.
+pub(crate) fn add_product(Weighted { term, weights: w, .. }: Weighted<'_>, x: &Tensor, z: &mut Tensor) {
     let (window, groups) = match term {
         Term::Conv { window, groups, .. } => (*window, *groups),
         Term::Dense { .. } | Term::Identity { .. } => (Window::POINT, 1),

@@ -3,13 +3,13 @@
 //!
 //! The same generator state gives the same network: a test that prints its seed can be repeated.
 
-use ndarray::Array4;
+use ndarray::{Array4, Axis};
 use rand::{Rng, RngExt};
 
 use crate::bounds::linear_bounds;
 use crate::check::{MAX_SHIFT, TensorInfo, weight_range};
 use crate::error::Kind;
-use crate::interpret::Tensor;
+use crate::interpret::{Tensor, add_product, step};
 use crate::network::{Architecture, Input, Node, Op, Range, TensorId, Term, Window};
 use crate::weights::{LinearWeights, Network, Weights};
 
@@ -36,8 +36,19 @@ impl Default for Size {
 }
 
 /// A random network whose output is the accumulator of a dense layer over everything that was left to read, or, one time in
-/// four, the requantisation of that.
+/// four, the requantisation of that. Nearly always it depends on the input.
 pub fn network<R: Rng + ?Sized>(rng: &mut R, size: &Size) -> Network {
+    for _ in 0..8 {
+        let (network, answers) = candidate(rng, size);
+        if answers.iter().any(|answer| answer != &answers[0]) {
+            return network;
+        }
+    }
+    candidate(rng, size).0
+}
+
+/// A random network and its answers to a few inputs.
+fn candidate<R: Rng + ?Sized>(rng: &mut R, size: &Size) -> (Network, Vec<Tensor>) {
     let bits = rng.random_range(1..=size.activation_bits);
     let mut dimension = |most: usize| rng.random_range(1..=most);
     let shape = [dimension(size.channels), dimension(size.side), dimension(size.side)];
@@ -76,10 +87,13 @@ struct Builder<'r, R: ?Sized> {
     architecture: Architecture,
     linear: Vec<Option<LinearWeights>>,
     tensors: Vec<TensorInfo>,
+    /// The tensors of a few inputs: biases and shifts are chosen such that results depend on the input.
+    samples: [Vec<Tensor>; 4],
 }
 
 impl<'r, R: Rng + ?Sized> Builder<'r, R> {
     fn new(rng: &'r mut R, size: Size, input: Input) -> Self {
+        let samples = std::array::from_fn(|_| vec![self::input(rng, &input)]);
         let tensors = vec![TensorInfo { shape: input.shape, kind: Kind::Activation, range: input.range() }];
         let architecture = Architecture {
             name: "random".to_owned(),
@@ -89,7 +103,7 @@ impl<'r, R: Rng + ?Sized> Builder<'r, R> {
             output_scale: None,
             classes: Vec::new(),
         };
-        Builder { rng, size, architecture, linear: Vec::new(), tensors }
+        Builder { rng, size, architecture, linear: Vec::new(), tensors, samples }
     }
 
     /// True one time in `n`.
@@ -100,9 +114,12 @@ impl<'r, R: Rng + ?Sized> Builder<'r, R> {
     /// Appends a node; the checker says what its tensor is.
     fn push(&mut self, op: Op, weights: Option<LinearWeights>) -> TensorId {
         let name = format!("node{}", self.architecture.nodes.len());
-        self.architecture.nodes.push(Node { name, op });
-        self.linear.push(weights);
+        self.architecture.nodes.push(Node { name, op: op.clone() });
         self.tensors = self.architecture.check_nodes().expect("only valid nodes are appended");
+        for sample in &mut self.samples {
+            sample.push(step(&op, weights.as_ref(), &self.tensors, sample, add_product));
+        }
+        self.linear.push(weights);
         self.tensors.len() - 1
     }
 
@@ -241,7 +258,8 @@ impl<'r, R: Rng + ?Sized> Builder<'r, R> {
         }
     }
 
-    /// A linear node with random weights; the biases move the accumulators around 0, now and then far away from it.
+    /// A linear node with random weights. The biases move the accumulators of the samples around 0, now and then so far away that
+    /// the channel becomes constant.
     fn linear(&mut self, terms: Vec<Term>) -> TensorId {
         let channels = self.result(&terms[0])[0];
         let arrays = terms
@@ -253,31 +271,43 @@ impl<'r, R: Rng + ?Sized> Builder<'r, R> {
             .collect();
         let mut linear = LinearWeights { terms: arrays, bias: vec![0; channels] };
         let bounds = linear_bounds(&terms, &linear, &self.tensors);
-        for (bias, z) in linear.bias.iter_mut().zip(bounds) {
-            let reach = z.magnitude() as i64;
-            let far = if self.rng.random_range(0..8) == 0 { 8 } else { 1 };
-            *bias = self.rng.random_range(-reach - 2..=reach + 2) * far;
+        let accumulator = self.push(Op::Linear { terms }, Some(linear.clone()));
+        for (channel, (bias, bound)) in linear.bias.iter_mut().zip(bounds).enumerate() {
+            let values: Vec<i64> =
+                self.samples.iter().flat_map(|s| s[accumulator].index_axis(Axis(0), channel)).copied().collect();
+            let reach = (values.iter().max().expect("values") - values.iter().min().expect("values")) / 4 + 1;
+            *bias = self.rng.random_range(-reach..=3 * reach) - values[self.rng.random_range(0..values.len())];
+            if self.rng.random_range(0..12) == 0 {
+                *bias += bound.magnitude() as i64 * self.rng.random_range(-8..=8);
+            }
         }
-        self.push(Op::Linear { terms }, Some(linear))
+        for sample in &mut self.samples {
+            for (mut plane, bias) in sample[accumulator].outer_iter_mut().zip(&linear.bias) {
+                plane += *bias;
+            }
+        }
+        self.linear[accumulator - 1] = Some(linear);
+        accumulator
     }
 
-    /// A requantisation whose shift suits the accumulators, give or take a few bits.
+    /// A requantisation whose shift suits the accumulators of the samples, give or take a bit or two.
     fn requantise(&mut self, input: TensorId) {
         let bits = self.rng.random_range(1..=self.size.activation_bits);
-        let Op::Linear { terms } = &self.architecture.nodes[input - 1].op else { unreachable!("an accumulator") };
-        let weights = self.linear[input - 1].as_ref().expect("a linear node has weights");
-        let bounds = linear_bounds(terms, weights, &self.tensors);
-        let suited = bounds.iter().map(|z| z.signed_bits()).max().expect("a channel").saturating_sub(bits + 1);
-        let base = self.rng.random_range(suited.saturating_sub(2)..=suited + 1);
-        let count = if self.one_in(2) { bounds.len() } else { 1 };
-        let spread = if count == 1 { 0 } else { 3 };
+        let values = self.samples.iter().flat_map(|sample| &sample[input]).copied();
+        let mut positive: Vec<i64> = values.filter(|&z| z > 0).collect();
+        positive.sort_unstable();
+        let typical = Range { lo: 0, hi: positive.get(positive.len() / 2).copied().unwrap_or(0) };
+        let suited = typical.signed_bits().saturating_sub(bits);
+        let base = self.rng.random_range(suited.saturating_sub(3)..=suited);
+        let channels = self.tensors[input].shape[0];
+        let (count, spread) = if self.one_in(2) { (channels, 3) } else { (1, 0) };
         let shift = (0..count).map(|_| (base + self.rng.random_range(0..=spread)).min(MAX_SHIFT)).collect();
         let zero_point = zero_point(self.rng, bits);
         self.push(Op::Requantise { input, bits, shift, zero_point }, None);
     }
 
     /// The last layer reads every activation that nothing else reads.
-    fn finish(mut self) -> Network {
+    fn finish(mut self) -> (Network, Vec<Tensor>) {
         let unused: Vec<TensorId> =
             self.activations().filter(|&tensor| self.architecture.consumers(tensor).next().is_none()).collect();
         let outputs = self.rng.random_range(2..=10);
@@ -293,6 +323,8 @@ impl<'r, R: Rng + ?Sized> Builder<'r, R> {
             self.requantise(accumulator);
         }
         self.architecture.output = self.tensors.len() - 1;
-        Network::new(self.architecture, Weights { linear: self.linear }).expect("the generator keeps the rules")
+        let answers = self.samples.into_iter().filter_map(|mut sample| sample.pop()).collect();
+        let weights = Weights { linear: self.linear };
+        (Network::new(self.architecture, weights).expect("the generator keeps the rules"), answers)
     }
 }

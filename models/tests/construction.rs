@@ -269,6 +269,21 @@ fn number_of_weights() {
 }
 
 #[test]
+fn elements_of_all_tensors() {
+    let mut architecture = valid();
+    architecture.input.shape = [1 << 8, 1 << 8, 1 << 8];
+    let same = |i: usize| node(&i.to_string(), Op::MaxPool { input: i, window: Window::POINT });
+    architecture.nodes = (0..16).map(same).collect();
+    architecture.classes.clear();
+    architecture.output = 16;
+    let place = Place::Node { index: 15, name: "15".into() };
+    assert_too_large(architecture.check().unwrap_err(), place, "the number of elements of all tensors");
+    architecture.nodes.pop();
+    architecture.output = 15;
+    architecture.check().unwrap();
+}
+
+#[test]
 fn pools_and_tables() {
     let max = |window| broken(|a| a.nodes[2].op = Op::MaxPool { input: 2, window });
     let far = Window { padding: [2, 0, 0, 0], ..window(2, 1, 0) };

@@ -4,8 +4,13 @@ mod common;
 
 use std::collections::HashSet;
 
-use lowkey_models::{Architecture, Input, InputError, Network, Node, Op, Range, Tensor, Term, Weights, Window, argmax};
+use lowkey_models::random;
+use lowkey_models::{
+    Architecture, Input, InputError, LinearWeights, Network, Node, Op, Range, Tensor, Term, Weights, Window, argmax,
+};
 use ndarray::{Array3, Array4, s};
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
 
 /// x in the middle of an array filled with `fill`.
 fn padded(x: &Array3<i128>, [top, left, bottom, right]: [usize; 4], fill: i128) -> Array3<i128> {
@@ -141,6 +146,46 @@ fn fast_path_equals_interpreter() {
     });
 }
 
+/// Activations wider than 16 bits, and sums wider than 32: the fast path leaves these terms to the simple one.
+#[test]
+fn fast_path_leaves_wide_terms_alone() {
+    let window = Window { kernel: [16, 16], stride: [16, 16], ..Window::POINT };
+    let dense = |input, outputs| Op::Linear { terms: vec![Term::Dense { input, outputs, weight_bits: 16 }] };
+    let nodes = vec![
+        Node { name: "sum".into(), op: Op::SumPool { input: 0, window } },
+        Node { name: "flat".into(), op: Op::Flatten { input: 1 } },
+        Node { name: "wide".into(), op: dense(2, 3) },
+    ];
+    let input = Input { shape: [2, 32, 32], bits: 8, zero_point: 0 };
+    let architecture =
+        Architecture { name: "wide".into(), input, nodes, output: 3, output_scale: None, classes: Vec::new() };
+    let array = Array4::from_shape_fn([3, 8, 1, 1], |(o, i, _, _)| 32767 - (o * 1000 + i) as i32);
+    let linear = LinearWeights { terms: vec![Some(array)], bias: vec![-1, 0, 1] };
+    let network = Network::new(architecture, Weights { linear: vec![None, None, Some(linear)] }).unwrap();
+    let input = Tensor::from_elem([2, 32, 32], 255);
+    let answer = network.run(&input).unwrap();
+    assert_eq!(
+        answer.iter().map(|&z| i128::from(z)).collect::<Vec<_>>(),
+        brute_force(&network, &input)[3].as_slice().unwrap()
+    );
+    assert!(answer[(0, 0, 0)] > 1 << 32);
+    assert_eq!(network.run_batch(&[input]).unwrap(), [answer]);
+}
+
+/// Random networks are of no use if everything is clamped away.
+#[test]
+fn random_networks_compute_something() {
+    let mut varied = 0;
+    for seed in 0..200 {
+        let (network, _) = common::network_and_inputs(seed);
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let answer = |_| network.run(&random::input(&mut rng, &network.architecture().input)).unwrap();
+        let answers: Vec<Tensor> = (0..20).map(answer).collect();
+        varied += usize::from(answers.iter().any(|answer| answer != &answers[0]));
+    }
+    assert!(varied >= 160, "{varied} of 200 networks depend on their input");
+}
+
 #[test]
 fn random_networks_have_every_feature() {
     let mut seen = HashSet::new();
@@ -211,7 +256,7 @@ fn identity_network(bits: u32, zero_point: i64) -> Network {
     let nodes = vec![Node { name: "same".into(), op: Op::Linear { terms } }];
     let architecture =
         Architecture { name: "same".into(), input, nodes, output: 1, output_scale: None, classes: Vec::new() };
-    let linear = vec![Some(lowkey_models::LinearWeights { terms: vec![None], bias: vec![0, 0] })];
+    let linear = vec![Some(LinearWeights { terms: vec![None], bias: vec![0, 0] })];
     Network::new(architecture, Weights { linear }).unwrap()
 }
 
