@@ -21,7 +21,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, BufReader};
 use traffic::Meter;
 use writer::{Writer, limit};
 
@@ -180,6 +180,24 @@ impl Channel {
         wire::decode(&payload, max_len)
     }
 
+    /// Receives the control message that opens a stage, and enters the stage that its frame names: for the party that is
+    /// told what comes next. Returns the counters as they were before.
+    ///
+    /// # Errors
+    /// As [`Channel::recv_control`], and [`Error::Protocol`] if the stage is [`Stage::Setup`]. Silence is not an error here:
+    /// the peer may take its time.
+    pub async fn recv_opening<T: DeserializeOwned>(&mut self, max_len: usize) -> Result<(T, Traffic)> {
+        if self.out_of_step {
+            return Err(Error::Disconnected);
+        }
+        if self.reader.fill_buf().await?.is_empty() {
+            return Err(Error::Disconnected);
+        }
+        let before = self.traffic();
+        let payload = self.recv_checked(FrameKind::Control, 0, max_len, true).await?;
+        Ok((wire::decode(&payload, max_len)?, before))
+    }
+
     /// Tells the peer that this party gives up, as well as the connection still allows.
     ///
     /// The code says which step gave up. It must not depend on anything computed from secrets.
@@ -207,6 +225,10 @@ impl Channel {
     }
 
     async fn recv_between(&mut self, kind: FrameKind, min: usize, max: usize) -> Result<Vec<u8>> {
+        self.recv_checked(kind, min, max, false).await
+    }
+
+    async fn recv_checked(&mut self, kind: FrameKind, min: usize, max: usize, opens: bool) -> Result<Vec<u8>> {
         if self.writer.failed() {
             return Err(self.writer.failure().await);
         }
@@ -219,6 +241,12 @@ impl Channel {
         let header = Header::decode(bytes)?;
         if header.kind == FrameKind::Abort && kind != FrameKind::Abort {
             return Err(self.read_abort(header).await);
+        }
+        if opens {
+            if header.stage == Stage::Setup {
+                return Err(Error::protocol("stage of a request", "offline or online", header.stage));
+            }
+            self.meter.enter(header.stage);
         }
         self.check(header, kind, min, max)?;
         let payload = self.read_payload(header.len as usize).await?;
