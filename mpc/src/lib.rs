@@ -1,4 +1,16 @@
 //! Two-party computation from silent oblivious transfer, for small integers.
+//!
+//! # References
+//!
+//! | key | source |
+//! |---|---|
+//! | [GGM86] | Goldreich, Goldwasser, Micali: How to construct random functions. J. ACM 33(4) |
+//! | [GKWY20] | Guo, Katz, Wang, Yu: Efficient and secure multiparty computation from fixed-key block ciphers. IEEE S&P 2020, ePrint 2019/074 |
+//! | [GYW+23] | Guo, Yang, Wang, Zhang, Xie, Zhang, Liu: Half-tree: halving the cost of tree expansion in COT and DPF. Eurocrypt 2023, ePrint 2022/1431 |
+//! | [MR19] | Masny, Rindal: Endemic oblivious transfer. CCS 2019, ePrint 2019/706 |
+//! | [Roy22] | Roy: SoftSpokenOT: quieter OT extension from small-field silent VOLE. Crypto 2022, ePrint 2022/192 |
+//! | [War12] | Warren: Hacker's delight, second edition |
+//! | [YWLZW20] | Yang, Weng, Lan, Zhang, Wang: Ferret: fast extension for correlated OT with small communication. CCS 2020, ePrint 2020/924 |
 
 pub mod bits;
 pub mod block;

@@ -106,6 +106,19 @@ impl Keys {
         &self.blocks[self.start..]
     }
 
+    /// The vector behind the keys, with room for `additional` blocks. Blocks that are appended become keys.
+    pub fn reserve(&mut self, additional: usize) -> &mut Vec<Block> {
+        if additional > self.blocks.capacity() - self.blocks.len() {
+            // Move by hand, so that no copy is left behind.
+            let mut blocks = Vec::with_capacity(self.len() + additional);
+            blocks.extend_from_slice(self.as_slice());
+            self.blocks[self.start..].zeroize();
+            self.blocks = blocks;
+            self.start = 0;
+        }
+        &mut self.blocks
+    }
+
     /// Moves the first `n` keys out, `n` at most [`Keys::len`]. Copies the smaller of the two parts.
     pub fn split_front(&mut self, n: usize) -> Self {
         let mut front = Self::new(self.first, Vec::new());

@@ -1,7 +1,26 @@
-//! Correlated OT in both directions, from nothing but a channel.
+//! `sent ^ b Delta = received`: correlated OT in both directions, from nothing but a channel.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`base`] | a few random OTs from public-key cryptography |
+//! | [`softspoken`] | correlated OTs from 128 of these, 31 bits each; `ggm.rs`: its trees, `transpose.rs`: its columns |
+//! | [`silent`] | correlated OTs from earlier ones, 1.37 bits each; `half_tree.rs`: its noise, `lpn.rs`: its matrix |
+//! | `setup.rs` | [`base`], then [`softspoken`], in both directions at once |
+//! | [`Correlations`] | the pool: batches of [`silent`] on demand |
+//! | [`Cots`] | OTs that were taken out of the pool, to be spent once |
 
+pub mod base;
 mod cots;
+mod ggm;
+mod half_tree;
 #[cfg(test)]
 pub(crate) mod ideal;
+mod lpn;
+mod pool;
+mod setup;
+pub mod silent;
+pub mod softspoken;
+mod transpose;
 
 pub use cots::{Cots, OtCount, ReceivedCots, SentCots};
+pub use pool::{Correlations, NextIndex, price};

@@ -1,0 +1,109 @@
+//! Cost of correlated OTs and of their parts, on one core per party, without a network.
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use lowkey_mpc::block::{Block, Delta};
+use lowkey_mpc::hash::{CcrHash, TccrHash};
+use lowkey_mpc::ot::base::{self, Domain, SessionId};
+use lowkey_mpc::ot::{silent, softspoken};
+use lowkey_mpc::party::Party;
+use lowkey_mpc::prg::Prg;
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
+use std::hint::black_box;
+
+const MATRICES: Block = Block::new(1, 2);
+const SEED_BLOCKS: usize = silent::SEED.div_ceil(128);
+
+/// Base OTs dealt by one party: both keys, and the chosen one.
+fn base_keys(delta: &Delta, rng: &mut ChaCha20Rng) -> (Vec<[Block; 2]>, Vec<Block>) {
+    let pairs: Vec<_> = (0..softspoken::BASE_OTS).map(|_| [Block::random(rng), Block::random(rng)]).collect();
+    let choices = softspoken::base_choices(delta);
+    let chosen = pairs.iter().zip(choices).map(|(pair, b)| pair[usize::from(b)]).collect();
+    (pairs, chosen)
+}
+
+fn silent_ot(c: &mut Criterion) {
+    let rng = &mut ChaCha20Rng::seed_from_u64(1);
+    let delta = Delta::random(rng);
+    let (pairs, chosen) = base_keys(&delta, rng);
+    let (m, correction) = softspoken::receive(&pairs, SEED_BLOCKS);
+    let k = softspoken::send(&chosen, &delta, &correction, SEED_BLOCKS).expect("an honest peer");
+    let mut roots = Prg::new(&[3; 32]);
+    let mut out = Vec::with_capacity(silent::OUTPUTS);
+
+    // One batch yields 796,364 usable OTs; the time per element is the time per usable OT.
+    let mut group = c.benchmark_group("silent OT, per batch");
+    group.sample_size(40);
+    group.throughput(Throughput::Elements(silent::USABLE as u64));
+    let mut sender = Some(silent::Sender::new(delta, &k[..silent::SEED], MATRICES));
+    let (grown, message) = sender.take().expect("just made").grow(&mut roots, &mut out);
+    sender = Some(grown.finish(&mut out));
+    group.bench_function("sender", |b| {
+        b.iter(|| {
+            out.clear();
+            let state = sender.take().expect("put back below");
+            let (grown, message) = state.grow(&mut roots, &mut out);
+            sender = Some(grown.finish(&mut out));
+            message
+        });
+    });
+    // The receiver's work does not depend on what the message says.
+    let mut receiver = Some(silent::Receiver::new(&m[..silent::SEED], MATRICES));
+    group.bench_function("receiver", |b| {
+        b.iter(|| {
+            out.clear();
+            let state = receiver.take().expect("put back below");
+            receiver = Some(state.extend(&message, &mut out));
+        });
+    });
+    group.finish();
+}
+
+fn bootstrap(c: &mut Criterion) {
+    let rng = &mut ChaCha20Rng::seed_from_u64(2);
+    let delta = Delta::random(rng);
+    let (pairs, chosen) = base_keys(&delta, rng);
+    let (_, correction) = softspoken::receive(&pairs, SEED_BLOCKS);
+
+    let mut group = c.benchmark_group("SoftSpokenOT, per bootstrap");
+    group.throughput(Throughput::Elements(SEED_BLOCKS as u64 * 128));
+    group.bench_function("sender", |b| {
+        b.iter(|| softspoken::send(&chosen, &delta, &correction, SEED_BLOCKS));
+    });
+    group.bench_function("receiver", |b| b.iter(|| softspoken::receive(&pairs, SEED_BLOCKS)));
+    group.finish();
+
+    let domain = Domain { session: SessionId([0; 32]), receiver: Party::Client };
+    let mut group = c.benchmark_group("base OT, 128");
+    group.sample_size(10);
+    group.bench_function("both parties", |b| {
+        b.iter(|| {
+            let (sender, to_receiver) = base::Sender::start(domain, softspoken::BASE_OTS, rng);
+            let choices = softspoken::base_choices(&delta);
+            let (receiver, to_sender) = base::Receiver::start(domain, choices, rng);
+            (sender.finish(&to_sender), receiver.finish(&to_receiver))
+        });
+    });
+    group.finish();
+}
+
+fn hashes(c: &mut Criterion) {
+    const N: usize = 4096;
+    let mut keys = vec![Block::new(1, 2); N];
+    let mut out = vec![Block::ZERO; N];
+    let tweak = |j: usize| Block::new(j as u64, 0);
+
+    let mut group = c.benchmark_group("hash, per 4096 blocks");
+    group.throughput(Throughput::Elements(N as u64));
+    let tccr = TccrHash::new();
+    group.bench_function("TCCR", |b| b.iter(|| tccr.hash(black_box(&mut keys), tweak)));
+    group.bench_function("TCCR, inner known", |b| {
+        b.iter(|| tccr.finish(black_box(&keys), tweak, &mut out));
+    });
+    let ccr = CcrHash::new();
+    group.bench_function("CCR", |b| b.iter(|| ccr.hash(black_box(&keys), &mut out)));
+    group.finish();
+}
+
+criterion_group!(benches, silent_ot, bootstrap, hashes);
+criterion_main!(benches);

@@ -1,0 +1,190 @@
+//! One party's correlated OTs of one session: made in batches, spent once, in the order of their index.
+//!
+//! ```text
+//! ensure, each party:   as sender:    trees -> message (one per batch) -> keys
+//!                       as receiver:  message of the peer -> keys
+//! ```
+//!
+//! Both parties first do all that they send and then all that they receive, so they work at the same time and a call
+//! takes one flight, however many batches it makes.
+
+use super::base::SessionId;
+use super::cots::{self, Cots, Keys, OtCount, ReceivedCots, SentCots};
+use super::setup;
+use super::silent::{self, BatchMessage, USABLE};
+use crate::channel::{Channel, FrameKind, HEADER_BYTES};
+use crate::error::{Error, Result};
+use crate::party::Party;
+use crate::prg::Prg;
+use rand::CryptoRng;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// What correlated OTs cost on the wire, exactly.
+pub mod price {
+    use super::{BatchMessage, HEADER_BYTES, OtCount, USABLE};
+    pub use crate::ot::setup::SETUP_BYTES;
+
+    /// OTs that one batch yields.
+    pub const OTS_PER_BATCH: usize = USABLE;
+
+    /// Bytes of one batch, frame header included, all sent by the party that sends in these OTs.
+    pub const BATCH_BYTES: usize = HEADER_BYTES + BatchMessage::BYTES;
+
+    /// Bytes per OT when batches are used up.
+    pub const BYTES_PER_OT: f64 = BATCH_BYTES as f64 / USABLE as f64;
+
+    /// Batches that yield at least `n` OTs.
+    #[must_use]
+    pub const fn batches(n: usize) -> usize {
+        n.div_ceil(USABLE)
+    }
+
+    /// Bytes, both parties together, of the batches that yield at least `need` from an empty pool.
+    #[must_use]
+    pub const fn bytes(need: OtCount) -> usize {
+        (batches(need.client_receives) + batches(need.server_receives)) * BATCH_BYTES
+    }
+}
+
+/// The indices of the next OTs to be taken. Equal on both sides, and public.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NextIndex {
+    /// Where the client receives.
+    pub client_receives: u64,
+    /// Where the server receives.
+    pub server_receives: u64,
+}
+
+/// One party's halves of the OTs of both directions.
+pub struct Correlations {
+    party: Party,
+    session: SessionId,
+    /// Secret roots of the sender's trees.
+    roots: Prg,
+    /// `None` after a batch failed, which ends the session.
+    sender: Option<silent::Sender>,
+    /// As `sender`.
+    receiver: Option<silent::Receiver>,
+    sent: Keys,
+    received: Keys,
+}
+
+impl Correlations {
+    /// Sets up OT extension in both directions, without making OTs: [`price::SETUP_BYTES`] each way, three flights.
+    /// Both parties call it at the same time.
+    ///
+    /// # Errors
+    /// Those of [`Channel::recv`], and [`Error::Protocol`] if the peer's messages are malformed.
+    pub async fn setup<R: CryptoRng>(ch: &mut Channel, rng: &mut R) -> Result<Self> {
+        let (sender, receiver, session) = setup::set_up(ch, rng).await?;
+        Ok(Self {
+            party: ch.party(),
+            session,
+            roots: Prg::from_rng(rng),
+            sender: Some(sender),
+            receiver: Some(receiver),
+            sent: Keys::new(0, Vec::new()),
+            received: Keys::new(0, Vec::new()),
+        })
+    }
+
+    /// The party that holds these halves.
+    #[must_use]
+    pub fn party(&self) -> Party {
+        self.party
+    }
+
+    /// A public value, unique to the session and known to both parties.
+    #[must_use]
+    pub fn session(&self) -> SessionId {
+        self.session
+    }
+
+    /// OTs that are ready to be taken.
+    #[must_use]
+    pub fn available(&self) -> OtCount {
+        OtCount::received_by(self.party, self.received.len())
+            + OtCount::received_by(self.party.other(), self.sent.len())
+    }
+
+    /// The indices of the next OTs that [`Correlations::take`] gives.
+    #[must_use]
+    pub fn next_index(&self) -> NextIndex {
+        let (sent, received) = (self.sent.first(), self.received.first());
+        match self.party {
+            Party::Client => NextIndex { client_receives: received, server_receives: sent },
+            Party::Server => NextIndex { client_receives: sent, server_receives: received },
+        }
+    }
+
+    /// Compares the peer's indices with ours; a session does so before it spends OTs.
+    ///
+    /// # Errors
+    /// [`Error::Protocol`] if they differ.
+    pub fn check_next_index(&self, peer: NextIndex) -> Result<()> {
+        let ours = self.next_index();
+        if peer != ours {
+            let show = |index: NextIndex| format!("{} and {}", index.client_receives, index.server_receives);
+            return Err(Error::protocol("index of the next OTs", show(ours), show(peer)));
+        }
+        Ok(())
+    }
+
+    /// Makes OTs until `need` are available, in whole batches; what is left stays for later. Both parties call it with
+    /// the same `need`.
+    ///
+    /// # Errors
+    /// Those of [`Channel::recv`], [`Error::Protocol`] if a batch is malformed or out of order, and
+    /// [`Error::Disconnected`] if an earlier call failed.
+    pub async fn ensure(&mut self, ch: &mut Channel, need: OtCount) -> Result<()> {
+        let missing = |party, have: &Keys| price::batches(need.where_receives(party).saturating_sub(have.len()));
+        let to_send = missing(self.party.other(), &self.sent);
+        let to_receive = missing(self.party, &self.received);
+
+        let out = self.sent.reserve(to_send * USABLE + silent::SEED * to_send.min(1));
+        for _ in 0..to_send {
+            let sender = self.sender.take().ok_or(Error::Disconnected)?;
+            let (grown, message) = sender.grow(&mut self.roots, out);
+            ch.send(FrameKind::OtBatch, message.encode()).await?;
+            self.sender = Some(grown.finish(out));
+        }
+
+        let out = self.received.reserve(to_receive * USABLE + silent::SEED * to_receive.min(1));
+        for _ in 0..to_receive {
+            let receiver = self.receiver.take().ok_or(Error::Disconnected)?;
+            let message = ch.recv(FrameKind::OtBatch, BatchMessage::BYTES).await?;
+            let message = BatchMessage::decode(&message, receiver.first())?;
+            self.receiver = Some(receiver.extend(&message, out));
+        }
+        Ok(())
+    }
+
+    /// Moves the next `need` OTs out, for one inference. Both parties call it with the same `need`.
+    ///
+    /// # Errors
+    /// [`Error::Exhausted`] if fewer are available; nothing is moved then. [`Error::Disconnected`] if
+    /// [`Correlations::ensure`] failed before.
+    pub fn take(&mut self, need: OtCount) -> Result<Cots> {
+        cots::check(need, self.available())?;
+        let (Some(sender), Some(_)) = (&self.sender, &self.receiver) else {
+            return Err(Error::Disconnected);
+        };
+        let delta = sender.delta().clone();
+        let sent = self.sent.split_front(need.where_receives(self.party.other()));
+        let received = self.received.split_front(need.where_receives(self.party));
+        Ok(Cots::new(self.party, SentCots::new(sent, delta), ReceivedCots::new(received)))
+    }
+}
+
+impl fmt::Debug for Correlations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Correlations")
+            .field("party", &self.party)
+            .field("available", &self.available())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

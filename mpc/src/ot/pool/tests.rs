@@ -1,0 +1,209 @@
+//! Tests of both directions together, over a channel.
+
+use super::*;
+use crate::channel::{Limits, Traffic, Way};
+use crate::ot::ideal;
+use crate::party::Stage;
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
+use sha2::{Digest, Sha256};
+use tokio::net::{TcpListener, TcpStream};
+
+fn rng(party: Party, seed: u64) -> ChaCha20Rng {
+    ChaCha20Rng::seed_from_u64(2 * seed + party as u64)
+}
+
+async fn set_up(ch: &mut Channel, seed: u64) -> Correlations {
+    let rng = &mut rng(ch.party(), seed);
+    Correlations::setup(ch, rng).await.unwrap()
+}
+
+/// Both parties after the set-up, in the offline stage.
+async fn pools(mut channels: (Channel, Channel), seed: u64) -> [(Channel, Correlations); 2] {
+    let (client, server) = tokio::join!(set_up(&mut channels.0, seed), set_up(&mut channels.1, seed));
+    channels.0.enter(Stage::Offline);
+    channels.1.enter(Stage::Offline);
+    [(channels.0, client), (channels.1, server)]
+}
+
+async fn ensure([client, server]: &mut [(Channel, Correlations); 2], need: OtCount) {
+    let (a, b) = tokio::join!(client.1.ensure(&mut client.0, need), server.1.ensure(&mut server.0, need));
+    a.unwrap();
+    b.unwrap();
+}
+
+fn take([client, server]: &mut [(Channel, Correlations); 2], need: OtCount) {
+    assert_eq!(client.1.next_index(), server.1.next_index());
+    let halves = [client.1.take(need).unwrap(), server.1.take(need).unwrap()];
+    assert_eq!(halves[0].count(), need);
+    ideal::assert_correlated(&halves[0], &halves[1]);
+}
+
+fn count(client_receives: usize, server_receives: usize) -> OtCount {
+    OtCount { client_receives, server_receives }
+}
+
+#[tokio::test]
+async fn many_batches_both_ways_cost_what_the_price_says() {
+    let mut parties = pools(Channel::pair(), 1).await;
+    for (ch, pool) in &parties {
+        let setup = ch.traffic().stage(Stage::Setup);
+        assert_eq!(setup.ot_batches.bytes_sent, price::SETUP_BYTES as u64);
+        assert_eq!(setup.ot_batches.bytes_received, price::SETUP_BYTES as u64);
+        assert_eq!((setup.other.bytes(), setup.flights), (0, 3));
+        assert_eq!(pool.available(), OtCount::ZERO);
+    }
+
+    let need = count(2 * USABLE - 5, 10);
+    ensure(&mut parties, need).await;
+    let [(ch, pool), _] = &parties;
+    assert_eq!(pool.available(), count(2 * USABLE, USABLE));
+    let offline = ch.traffic().stage(Stage::Offline);
+    assert_eq!(offline.ot_batches.bytes() as usize, price::bytes(need));
+    assert_eq!(offline.ot_batches.bytes_received as usize, 2 * price::BATCH_BYTES);
+    assert_eq!(offline.flights, 1);
+    take(&mut parties, need);
+    assert_eq!(parties[0].1.next_index().client_receives, need.client_receives as u64);
+
+    // What is left counts: nothing is sent for it, and the next batch joins it.
+    let bytes = |parties: &[(Channel, Correlations); 2]| parties[0].0.traffic().total().bytes();
+    let before = bytes(&parties);
+    ensure(&mut parties, count(5, USABLE - 10)).await;
+    assert_eq!(bytes(&parties), before);
+    let need = count(6, USABLE);
+    ensure(&mut parties, need).await;
+    assert_eq!(bytes(&parties) - before, 2 * price::BATCH_BYTES as u64);
+    take(&mut parties, need);
+    take(&mut parties, count(USABLE - 1, USABLE - 10));
+    assert_eq!(parties[1].1.available(), OtCount::ZERO);
+}
+
+#[tokio::test]
+async fn it_works_over_tcp() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (client, server) = tokio::join!(TcpStream::connect(address), listener.accept());
+    let channels = (
+        Channel::new(client.unwrap(), Party::Client, Limits::default()),
+        Channel::new(server.unwrap().0, Party::Server, Limits::default()),
+    );
+    let mut parties = pools(channels, 2).await;
+    ensure(&mut parties, count(1, 1)).await;
+    take(&mut parties, count(USABLE, USABLE));
+    let [(client, _), (server, _)] = parties;
+    let traffic = |ch: &Channel| -> Traffic { ch.traffic() };
+    assert_eq!(traffic(&client).total().bytes_sent, traffic(&server).total().bytes_received);
+    client.close().await.unwrap();
+    server.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn taking_too_many_is_refused_and_spends_nothing() {
+    let mut parties = pools(Channel::pair(), 3).await;
+    ensure(&mut parties, count(1, 0)).await;
+    let pool = &mut parties[0].1;
+    let refused = |result: Result<Cots>, party, have| matches!(result, Err(Error::Exhausted { received_by, have: h, .. }) if (received_by, h) == (party, have));
+    assert!(refused(pool.take(count(USABLE + 1, 0)), Party::Client, USABLE));
+    assert!(refused(pool.take(count(0, 1)), Party::Server, 0));
+    assert_eq!(pool.available(), count(USABLE, 0));
+    take(&mut parties, count(USABLE, 0));
+}
+
+#[tokio::test]
+async fn diverging_indices_are_found() {
+    let mut parties = pools(Channel::pair(), 4).await;
+    ensure(&mut parties, count(1, 1)).await;
+    let [(_, client), (_, server)] = &mut parties;
+    client.check_next_index(server.next_index()).unwrap();
+    drop(server.take(count(0, 1)).unwrap());
+    let error = client.check_next_index(server.next_index()).unwrap_err();
+    assert!(error.is_peer_fault());
+    assert_eq!(error.to_string(), "the peer broke the protocol: index of the next OTs is 0 and 1, expected 0 and 0");
+}
+
+#[tokio::test]
+async fn parties_that_disagree_on_the_need_fail_with_a_typed_error_or_wait() {
+    let limits = Limits { timeout: std::time::Duration::from_secs(1), ..Limits::default() };
+    let (client, server) = tokio::io::duplex(1 << 20);
+    let channels = (Channel::new(client, Party::Client, limits), Channel::new(server, Party::Server, limits));
+    let [(mut client, mut pool), (_server, _)] = pools(channels, 5).await;
+    // The server sends nothing although the client waits for a batch.
+    let error = pool.ensure(&mut client, count(1, 0)).await.unwrap_err();
+    assert!(matches!(error, Error::Timeout { .. }), "{error}");
+    // The failed batch ends the pool.
+    assert!(matches!(pool.ensure(&mut client, count(1, 0)).await, Err(Error::Disconnected)));
+    assert!(matches!(pool.take(OtCount::ZERO), Err(Error::Disconnected)));
+}
+
+/// What a client makes of a peer that sends these frames in the set-up.
+async fn hostile_setup(frames: Vec<Vec<u8>>) -> Error {
+    let (mut client, mut server) = Channel::pair();
+    let attack = async {
+        for frame in frames {
+            server.send(FrameKind::OtBatch, frame).await.unwrap();
+            // Take in what the client sends, so that depths stay plausible.
+            let _ = server.recv_at_most(FrameKind::OtBatch, 1 << 20).await;
+        }
+        server.close().await.unwrap();
+    };
+    let mut rng = rng(Party::Client, 6);
+    let (result, ()) = tokio::join!(
+        async {
+            let result = Correlations::setup(&mut client, &mut rng).await;
+            client.close().await.unwrap();
+            result
+        },
+        attack
+    );
+    result.unwrap_err()
+}
+
+#[tokio::test]
+async fn hostile_set_ups_end_in_typed_errors() {
+    let hello = vec![1; 33];
+    let base = 12_288;
+    for frames in [
+        vec![vec![2; 33]],
+        vec![vec![1; 32]],
+        vec![vec![]],
+        vec![hello.clone(), vec![0; base - 32]],
+        vec![hello.clone(), vec![0; base]],
+        vec![hello.clone(), vec![255; base]],
+    ] {
+        let error = hostile_setup(frames).await;
+        assert!(error.is_peer_fault(), "{error}");
+    }
+    assert!(matches!(hostile_setup(vec![hello]).await, Error::Disconnected));
+}
+
+/// Every byte on the wire, with fixed randomness: a change here is a change of the protocol.
+#[tokio::test]
+async fn the_transcript_is_pinned() {
+    let mut channels = Channel::pair();
+    let view = channels.0.record();
+    let mut parties = pools(channels, 7).await;
+    // The second batch of a direction starts from outputs of the first, so its message shows them.
+    ensure(&mut parties, count(USABLE + 1, 1)).await;
+    let (client, server) = (parties[0].1.take(count(1000, 0)), parties[1].1.take(count(1000, 0)));
+    ideal::assert_correlated(&client.unwrap(), &server.unwrap());
+
+    let mut transcript = Sha256::new();
+    let frames = view.take();
+    assert_eq!(frames.len(), 3 * 2 + 2 + 1);
+    for frame in frames {
+        transcript.update([u8::from(frame.way == Way::Sent), frame.kind.code(), frame.stage.code()]);
+        transcript.update((frame.payload.len() as u64).to_le_bytes());
+        transcript.update(&frame.payload);
+    }
+    let digest: String = transcript.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(digest, "62338ae38dbee7f800e9d6cd9116e98b4bce29ebc400ce1c1931aca8653e2ad4");
+}
+
+#[test]
+fn prices_are_what_the_parameters_give() {
+    assert_eq!(USABLE, 796_364);
+    assert_eq!(price::BATCH_BYTES, 8 + 12 + 136_000);
+    assert_eq!(price::SETUP_BYTES, 3 * 8 + 33 + 12_288 + 3_072 + 31 * 579 * 16);
+    assert_eq!(price::bytes(count(1, 2 * USABLE + 1)), 4 * price::BATCH_BYTES);
+    assert!((price::BYTES_PER_OT * 8.0 - 1.366).abs() < 0.001);
+}
