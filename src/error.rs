@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use lowkey_mpc::Error as ProtocolError;
+use lowkey_mpc::error::Error as ProtocolError;
 
 use crate::store::Digest;
 
@@ -128,6 +128,28 @@ pub enum Error {
         /// What.
         what: String,
     },
+    /// The peer speaks another version of the protocol.
+    #[error("the {peer} speaks version {found} of the protocol, this program version {}", crate::session::VERSION)]
+    Version {
+        /// "client" or "server".
+        peer: &'static str,
+        /// Its version.
+        found: u32,
+    },
+    /// A slot that does not exist, was used, or comes out of turn.
+    #[error("slot {slot} does not exist, was used, or is out of turn")]
+    Slot {
+        /// Its number.
+        slot: u64,
+    },
+    /// Too much at once.
+    #[error("more than {limit} {what}")]
+    Busy {
+        /// Of what.
+        what: &'static str,
+        /// How many are allowed.
+        limit: usize,
+    },
     /// The server's model is not the one expected.
     #[error("the server's model has digest {}, expected {}", hex::encode(found), hex::encode(expected))]
     Digest {
@@ -163,7 +185,9 @@ impl Error {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Usage { .. } | Self::File { .. } | Self::Model { .. } | Self::Input(_) | Self::Plan(_) => Fault::User,
-            Self::Connect { .. } | Self::Peer { .. } => Fault::Peer,
+            Self::Connect { .. } | Self::Peer { .. } | Self::Version { .. } | Self::Slot { .. } | Self::Busy { .. } => {
+                Fault::Peer
+            }
             Self::Session(ProtocolError::FrameTooLarge { .. } | ProtocolError::Encode(_)) => Fault::Internal,
             Self::Session(ProtocolError::Exhausted { .. }) => Fault::Internal,
             Self::Session(_) => Fault::Peer,
@@ -184,6 +208,7 @@ impl Error {
             Self::Session(ProtocolError::Protocol { .. }) | Self::Peer { .. } => {
                 "check that both ends run the same version of lowkey, both with TLS or both without".into()
             }
+            Self::Version { .. } => "install the same version of lowkey at both ends".into(),
             Self::Connect { .. } => "check the address and that the server runs".into(),
             Self::Digest { noted: Some(path), .. } => format!(
                 "if the server's owner confirms the new model, accept it with --model-digest, or remove {}",
@@ -203,6 +228,9 @@ impl Error {
             ) => return None,
             Self::Session(ProtocolError::Timeout { .. }) => AbortCode::Timeout,
             Self::Session(ProtocolError::Protocol { .. }) | Self::Peer { .. } => AbortCode::Protocol,
+            Self::Version { .. } => AbortCode::Version,
+            Self::Slot { .. } => AbortCode::Slot,
+            Self::Busy { .. } => AbortCode::Busy,
             Self::Plan(_) => AbortCode::Plan,
             Self::Digest { .. } => AbortCode::Digest,
             _ => AbortCode::Internal,

@@ -63,14 +63,15 @@ pub fn margin_bits(set: &ParameterSet, ell: u32, branches: &[Norms], rounding: R
     noise::margin_bits(set, ell, &terms) - if branches.len() > 1 { BRANCH_MARGIN } else { 0.0 }
 }
 
-/// The largest rounding of bodies, then of the hint, that fits beside `b0`; `None` if nothing does.
+/// The largest rounding of bodies that fits beside `b0` and a hint rounded alike, then the largest of the hint; `None` if
+/// nothing fits.
 pub fn largest_rounding(set: &ParameterSet, ell: u32, branches: &[Norms], b0: u32) -> Option<Rounding> {
     if ell + 3 > set.torus_bits {
         return None;
     }
     let limit = set.torus_bits - ell;
     let fits = |body, hint| margin_bits(set, ell, branches, Rounding { body, b0, hint }) >= 0.0;
-    let body = (0..limit).rev().find(|&body| fits(body, 0))?;
-    let hint = (0..set.torus_bits).rev().find(|&hint| fits(body, hint))?;
+    let body = (0..limit).rev().find(|&body| fits(body, b0))?;
+    let hint = (b0..set.torus_bits).rev().find(|&hint| fits(body, hint))?;
     Some(Rounding { body, b0, hint })
 }

@@ -5,6 +5,7 @@
 //! a max pool one bit more than the values. The protocol that makes x ends in that ring.
 
 use lowkey_models::{Architecture, Kind, Op, TensorId, TensorInfo, Term};
+use lowkey_mpc::extend;
 
 /// How a tensor is shared between the parties.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +22,7 @@ pub enum Holding {
         /// The tensor whose storage this is: itself, or what it is a reshaping of.
         root: TensorId,
     },
-    /// Shares of y = x - lo mod 2^(bits + 1), read by max pools only and never uploaded.
+    /// Shares of y = x - lo in a ring just large enough to compare, read by max pools only and never uploaded.
     Small {
         /// Width of the values y in bits.
         bits: u32,
@@ -33,26 +34,47 @@ pub fn width_of(span: i64) -> u32 {
     (i64::BITS - span.leading_zeros()).max(1)
 }
 
-/// Width of the values of an activation, counted from its smallest one.
-pub fn value_bits(info: &TensorInfo) -> u32 {
-    width_of(info.range.hi - info.range.lo)
+/// Width of the shares of values of `bits` bits that a max pool reads.
+pub fn small_width(bits: u32) -> u32 {
+    extend::small_width(bits as usize) as u32
 }
 
 /// Width of the sum of an average pool before its shift, one bit more than the sum needs: y = sum >> shift is at most the
 /// input's largest value.
-pub fn average_ring(info: &TensorInfo, shift: u32) -> u32 {
-    shift + value_bits(info) + 1
+pub fn average_ring(bits: u32, shift: u32) -> u32 {
+    shift + bits + 1
 }
 
-/// The holding of every tensor, given the ell of every linear node.
-///
-/// `ell(node)` is asked for linear nodes only.
-pub fn holdings(architecture: &Architecture, tensors: &[TensorInfo], ell: impl Fn(usize) -> u32) -> Vec<Holding> {
-    let mut rings: Vec<u32> = tensors.iter().map(|t| value_bits(t) + u32::from(t.range.lo < 0)).collect();
+/// Width of the values of every tensor, counted from the smallest one: where an accumulator has too few bits for a clip to
+/// happen, fewer than the requantisation asks for. `ell(node)` is asked for linear nodes only.
+pub fn value_widths(architecture: &Architecture, tensors: &[TensorInfo], ell: impl Fn(usize) -> u32) -> Vec<u32> {
+    let mut widths: Vec<u32> = tensors.iter().map(|t| width_of(t.range.hi - t.range.lo)).collect();
+    for (index, node) in architecture.nodes.iter().enumerate() {
+        match &node.op {
+            Op::Requantise { input, bits, shift, .. } => {
+                let left = ell(*input - 1).saturating_sub(1 + shift.iter().max().copied().unwrap_or(0));
+                widths[index + 1] = (*bits).min(left).max(1);
+            }
+            Op::MaxPool { input, .. } | Op::Flatten { input } => widths[index + 1] = widths[*input],
+            _ => {}
+        }
+    }
+    widths
+}
+
+/// The holding of every tensor, given the ell of every linear node (asked for those only) and the widths of all values.
+pub fn holdings(
+    architecture: &Architecture,
+    tensors: &[TensorInfo],
+    widths: &[u32],
+    ell: impl Fn(usize) -> u32,
+) -> Vec<Holding> {
+    let signed = tensors.iter().map(|t| u32::from(t.range.lo < 0));
+    let mut rings: Vec<u32> = widths.iter().zip(signed).map(|(width, sign)| width + sign).collect();
     let mut pooled_only = vec![true; tensors.len()];
     if tensors[architecture.output].kind == Kind::Activation {
         // An arg max compares differences, which need one bit more.
-        rings[architecture.output] = value_bits(&tensors[architecture.output]) + 1;
+        rings[architecture.output] = widths[architecture.output] + 1;
         pooled_only[architecture.output] = false;
     }
     pooled_only[0] = false;
@@ -72,8 +94,8 @@ pub fn holdings(architecture: &Architecture, tensors: &[TensorInfo], ell: impl F
                 }
             }
             Op::Requantise { .. } => {}
-            Op::MaxPool { input, .. } => ask(*input, value_bits(&tensors[*input]) + 1, true),
-            Op::AvgPool { input, shift, .. } => ask(*input, average_ring(&tensors[*input], *shift), false),
+            Op::MaxPool { input, .. } => ask(*input, small_width(widths[*input]), true),
+            Op::AvgPool { input, shift, .. } => ask(*input, average_ring(widths[*input], *shift), false),
             Op::SumPool { input, .. } | Op::Flatten { input } => {
                 let ring = rings[index + 1];
                 rings[*input] = rings[*input].max(ring);
@@ -81,18 +103,18 @@ pub fn holdings(architecture: &Architecture, tensors: &[TensorInfo], ell: impl F
                 pooled_only[index + 1] = false;
             }
             Op::Table { input, .. } => {
-                ask(*input, value_bits(&tensors[*input]), false);
+                ask(*input, widths[*input], false);
                 pooled_only[index + 1] = false;
             }
         }
     }
     let mut holdings: Vec<Holding> = Vec::with_capacity(tensors.len());
-    for (tensor, info) in tensors.iter().enumerate() {
+    for tensor in 0..tensors.len() {
         let op = tensor.checked_sub(1).map(|index| &architecture.nodes[index].op);
         holdings.push(match op {
             Some(Op::Linear { .. }) => Holding::Accumulator { ell: ell(tensor - 1) },
             Some(Op::Flatten { input }) => holdings[*input],
-            _ if pooled_only[tensor] => Holding::Small { bits: value_bits(info) },
+            _ if pooled_only[tensor] => Holding::Small { bits: widths[tensor] },
             _ => Holding::Shared { ring: rings[tensor], root: tensor },
         });
     }

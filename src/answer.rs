@@ -1,0 +1,121 @@
+//! Opening the output to the client, both roles: exact logits, or the class alone.
+//!
+//! The class of a single output is 0, and nothing travels. An activation has no guard bit; for the arg max both shares are
+//! doubled, which makes one.
+
+use lowkey_bridge::parameters::GUARD_BITS;
+use lowkey_mpc::argmax::ArgmaxReady;
+use lowkey_mpc::bits::Planes;
+use lowkey_mpc::channel::Channel;
+use lowkey_mpc::ot::Cots;
+use lowkey_mpc::program::{self, Ready};
+use zeroize::Zeroizing;
+
+use crate::error::{Error, Result};
+use crate::layers::{Halves, reduce};
+use crate::plan::{Answer, Plan, Reveal, Source};
+
+/// One party's half of the opening, its offline stage over.
+pub(crate) enum AnswerReady {
+    /// The values.
+    Logits(Ready),
+    /// The index; `None` where there is only one.
+    Class(Option<ArgmaxReady>),
+}
+
+/// What a client learns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// The network's integer outputs.
+    Logits(Vec<i64>),
+    /// The index of the largest.
+    Class(usize),
+}
+
+/// A party's share of the output, in lanes: of an accumulator with its guard bit, of an activation without.
+fn share<'a>(answer: &Answer, halves: &'a Halves, accumulators: &'a [Zeroizing<Vec<u64>>]) -> &'a [u64] {
+    match answer.source {
+        Source::Accumulator(linear) => &accumulators[linear],
+        Source::Shared(tensor) => &halves.shared[tensor],
+        Source::Small(_) => unreachable!("the output is not read by pools only"),
+    }
+}
+
+/// The share as the program of `reveal` takes it.
+fn planes(answer: &Answer, reveal: Reveal, share: &[u64]) -> Planes {
+    let accumulator = matches!(answer.source, Source::Accumulator(_));
+    match (reveal, accumulator) {
+        (_, true) => Planes::from_lanes(share, (answer.bits + GUARD_BITS) as usize),
+        (Reveal::Logits, false) => Planes::from_lanes(share, answer.bits as usize),
+        (Reveal::Class, false) => {
+            let mut doubled: Zeroizing<Vec<u64>> = Zeroizing::new(share.iter().map(|x| x << GUARD_BITS).collect());
+            reduce(&mut doubled, answer.bits + GUARD_BITS);
+            Planes::from_lanes(&doubled, (answer.bits + GUARD_BITS) as usize)
+        }
+    }
+}
+
+/// Prepares the opening and runs its offline half; the client gives its shares, the server none.
+pub(crate) async fn offline(
+    channel: &mut Channel,
+    plan: &Plan,
+    reveal: Reveal,
+    cots: &mut Cots,
+    shares: Option<(&Halves, &[Zeroizing<Vec<u64>>])>,
+) -> Result<AnswerReady> {
+    let answer = &plan.answer;
+    let input = shares.map(|(halves, accumulators)| planes(answer, reveal, share(answer, halves, accumulators)));
+    Ok(match (reveal, &answer.class) {
+        (Reveal::Logits, _) => {
+            let own = cots.split_front(answer.logits.cost(answer.lanes).ots)?;
+            let prepared = answer.logits.prepare(answer.lanes, own)?;
+            AnswerReady::Logits(program::offline(prepared, channel, input.into_iter().collect()).await?)
+        }
+        (Reveal::Class, Some(argmax)) => {
+            let own = cots.split_front(argmax.ots())?;
+            AnswerReady::Class(Some(argmax.prepare(own)?.offline(channel, input).await?))
+        }
+        (Reveal::Class, None) => AnswerReady::Class(None),
+    })
+}
+
+/// Client: the online half.
+pub(crate) async fn receive(channel: &mut Channel, plan: &Plan, ready: AnswerReady) -> Result<Output> {
+    let answer = &plan.answer;
+    let missing = || Error::internal("an opening without a result");
+    Ok(match ready {
+        AnswerReady::Logits(ready) => {
+            let opened = program::online(ready, channel, vec![]).await?.into_iter().next().ok_or_else(missing)?;
+            let lowest = match answer.source {
+                Source::Accumulator(_) => -(1i64 << (answer.bits - 1)),
+                _ => plan.tensors[plan.architecture.output].range.lo,
+            };
+            let mask = (1u64 << answer.bits) - 1;
+            let signed = |z: u64| (z.wrapping_sub(lowest as u64) & mask) as i64 + lowest;
+            Output::Logits(opened.to_lanes::<u64>().into_iter().map(signed).collect())
+        }
+        AnswerReady::Class(Some(ready)) => Output::Class(ready.online(channel, None).await?.ok_or_else(missing)?),
+        AnswerReady::Class(None) => Output::Class(0),
+    })
+}
+
+/// Server: the online half.
+pub(crate) async fn send(
+    channel: &mut Channel,
+    plan: &Plan,
+    ready: AnswerReady,
+    halves: &Halves,
+    accumulators: &[Zeroizing<Vec<u64>>],
+) -> Result<()> {
+    let own = share(&plan.answer, halves, accumulators);
+    match ready {
+        AnswerReady::Logits(ready) => {
+            program::online(ready, channel, vec![planes(&plan.answer, Reveal::Logits, own)]).await?;
+        }
+        AnswerReady::Class(Some(ready)) => {
+            ready.online(channel, Some(planes(&plan.answer, Reveal::Class, own))).await?;
+        }
+        AnswerReady::Class(None) => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,336 @@
+//! The client's session: open it, prepare slots, infer.
+
+use std::sync::Arc;
+
+use lowkey_bridge::Schedule;
+use lowkey_mpc::channel::{Channel, FrameKind, Limits};
+use lowkey_mpc::ot::{Correlations, OtCount};
+use lowkey_mpc::party::{Party, Stage};
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
+
+use crate::answer::Output;
+use crate::error::{Error, Result};
+use crate::net::Stream;
+use crate::offline::{self, CONTROL};
+use crate::online::{self, Times};
+use crate::plan::{MAX_HINT_BYTES, Reveal};
+use crate::publication::{ClientModel, MAX_PLAN_BYTES, Package, Progress};
+use crate::report::{LayerReport, Measured, Measurement, StageReport, layers};
+use crate::session::{Accept, Action, HINT_CHUNK, Hello, MAGIC, MAX_CONTROL, Request, VERSION, Welcome, check_version};
+use crate::slot::ClientSlot;
+use crate::store::{Digest, Store};
+
+/// How a client opens a session.
+pub struct Options<'a> {
+    /// The only model digest to accept; `None` accepts what was seen first at this address.
+    pub digest: Option<Digest>,
+    /// Where hints and known digests are kept; `None` keeps nothing.
+    pub store: Option<&'a Store>,
+    /// The server's address, under which its digest is known.
+    pub address: &'a str,
+    /// What the connection tolerates.
+    pub limits: Limits,
+    /// Told about long work.
+    pub progress: Progress<'a>,
+}
+
+/// A session with a server.
+pub struct Client {
+    channel: Channel,
+    model: Arc<ClientModel>,
+    ot: Correlations,
+    rng: ChaCha20Rng,
+    next_slot: u64,
+    setup: StageReport,
+    /// Set before the first byte of a request and cleared at its end: after an error nothing more happens in this session.
+    broken: bool,
+}
+
+/// One answered input.
+#[derive(Clone, Debug)]
+pub struct Inference {
+    /// What the client learnt.
+    pub output: Output,
+    /// The offline stage; all zero in the direct schedule.
+    pub offline: StageReport,
+    /// The online stage.
+    pub online: StageReport,
+    /// Both by layer.
+    pub layers: Vec<LayerReport>,
+}
+
+/// A slot and what it took to prepare it.
+#[derive(Debug)]
+pub struct Prepared {
+    slot: ClientSlot,
+    measured: Measured,
+}
+
+impl Prepared {
+    /// The offline stage.
+    pub fn report(&self) -> &StageReport {
+        &self.measured.stage
+    }
+}
+
+impl Client {
+    /// Opens a session: handshake, hint, base OTs. `seed` is fresh randomness of the operating system.
+    ///
+    /// # Errors
+    /// When the peer is not a server of this version, its model is not the expected one, or the connection fails.
+    pub async fn open(stream: Box<dyn Stream>, options: Options<'_>, seed: [u8; 32]) -> Result<Self> {
+        let mut channel = Channel::new(stream, Party::Client, options.limits);
+        match Self::set_up(&mut channel, &options, seed).await {
+            Ok((model, ot, rng, setup)) => {
+                Ok(Self { channel, model, ot, rng, next_slot: 0, setup, broken: false })
+            }
+            Err(error) => {
+                give_up(&mut channel, &error).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn set_up(
+        channel: &mut Channel,
+        options: &Options<'_>,
+        seed: [u8; 32],
+    ) -> Result<(Arc<ClientModel>, Correlations, ChaCha20Rng, StageReport)> {
+        let measurement = Measurement::start(channel, Stage::Setup);
+        channel.scope(CONTROL);
+        channel.send_control(&Hello { magic: MAGIC, version: VERSION }).await?;
+        let welcome: Welcome = channel.recv_control(MAX_CONTROL).await?;
+        check_version("server", welcome.version)?;
+        let noted = check_digest(&welcome, options)?;
+        if welcome.plan_bytes as usize > MAX_PLAN_BYTES || u64::from(welcome.hint_bytes) > MAX_HINT_BYTES {
+            return Err(Error::Peer { peer: "server", what: "sizes beyond every limit".into() });
+        }
+        channel.scope("plan");
+        let plan = channel.recv(FrameKind::Control, welcome.plan_bytes as usize).await?;
+
+        let kept = options.store.and_then(|store| store.model(&welcome.digest));
+        let kept = kept.and_then(|bytes| Package::from_bytes(&bytes)).filter(|p| p.digest() == welcome.digest);
+        channel.scope(CONTROL);
+        channel.send_control(&Accept { send_hint: kept.is_none() }).await?;
+        let package = match kept {
+            Some(package) => package,
+            None => {
+                channel.scope("hint");
+                let mut hint = Vec::new();
+                while hint.len() < welcome.hint_bytes as usize {
+                    let rest = welcome.hint_bytes as usize - hint.len();
+                    hint.extend_from_slice(&channel.recv(FrameKind::Hint, rest.min(HINT_CHUNK)).await?);
+                }
+                Package { plan, epoch: welcome.epoch, hint }
+            }
+        };
+        let found = package.digest();
+        if found != welcome.digest {
+            return Err(Error::Peer { peer: "server", what: "a model that is not the one it announced".into() });
+        }
+        let mut rng = ChaCha20Rng::from_seed(seed);
+        channel.scope("base ots");
+        let (model, ot) = (ClientModel::open(&package, options.progress)?, Correlations::setup(channel, &mut rng).await?);
+        let setup = measurement.finish(channel).stage;
+        if let Some(store) = options.store {
+            store.keep_model(&welcome.digest, &package.to_bytes())?;
+            if noted.is_none() || options.digest.is_some() {
+                store.remember(options.address, &welcome.digest)?;
+            }
+        }
+        Ok((model, ot, rng, setup))
+    }
+
+    /// The model that the server published.
+    pub fn model(&self) -> &ClientModel {
+        &self.model
+    }
+
+    /// The setup stage.
+    pub fn setup(&self) -> &StageReport {
+        &self.setup
+    }
+
+    /// The connection, for its counters.
+    pub fn channel(&mut self) -> &mut Channel {
+        &mut self.channel
+    }
+
+    /// Prepares a slot: everything that does not depend on the input.
+    ///
+    /// # Errors
+    /// When the connection or the peer fails. The session is over then.
+    pub async fn prepare(&mut self, reveal: Reveal) -> Result<Prepared> {
+        let number = self.begin()?;
+        let outcome = self.prepare_slot(number, reveal).await;
+        self.end(outcome).await
+    }
+
+    async fn prepare_slot(&mut self, number: u64, reveal: Reveal) -> Result<Prepared> {
+        let mut measurement = Measurement::start(&mut self.channel, Stage::Offline);
+        self.request(Action::Prepare { slot: number, reveal }).await?;
+        let key = (self.ot.session(), number);
+        let slot = offline::client(&mut self.channel, &self.model, &mut self.ot, key, reveal, &mut self.rng).await?;
+        measurement.charge(self.model.plan.ots(reveal));
+        Ok(Prepared { slot, measured: measurement.finish(&self.channel) })
+    }
+
+    /// Answers an input with a prepared slot, which is used up whatever happens. `input` has the values of the input tensor,
+    /// row-major.
+    ///
+    /// # Errors
+    /// When the input is not in the network's range or shape (the slot is lost, the session goes on), or the connection or the
+    /// peer fails (the session is over). There is no retry: an input goes with one slot only.
+    pub async fn infer(&mut self, prepared: Prepared, input: &[i64]) -> Result<Inference> {
+        self.check_input(input)?;
+        if prepared.slot.session != self.ot.session() {
+            return Err(Error::usage("the slot belongs to another session", "prepare one in this session"));
+        }
+        if self.broken {
+            return Err(over());
+        }
+        self.broken = true;
+        let Prepared { slot, measured } = prepared;
+        let mut times = Times::new();
+        let outcome = self.run_slot(slot, input, &mut times).await;
+        let (output, online) = self.end(outcome).await?;
+        let layers = layers(&measured, &online, &times);
+        Ok(Inference { output, offline: measured.stage, online: online.stage, layers })
+    }
+
+    async fn run_slot(&mut self, slot: ClientSlot, input: &[i64], times: &mut Times) -> Result<(Output, Measured)> {
+        let measurement = Measurement::start(&mut self.channel, Stage::Online);
+        self.request(Action::Run { slot: slot.number }).await?;
+        let output = online::client(&mut self.channel, &self.model, slot, input, times).await?;
+        Ok((output, measurement.finish(&self.channel)))
+    }
+
+    /// Answers an input in the direct schedule: nothing was prepared.
+    ///
+    /// # Errors
+    /// As [`infer`](Self::infer).
+    pub async fn infer_direct(&mut self, reveal: Reveal, input: &[i64]) -> Result<Inference> {
+        self.check_input(input)?;
+        let number = self.begin()?;
+        let mut times = Times::new();
+        let outcome = self.run_direct(number, reveal, input, &mut times).await;
+        let (output, online) = self.end(outcome).await?;
+        let none = Measured::default();
+        let layers = layers(&none, &online, &times);
+        Ok(Inference { output, offline: none.stage, online: online.stage, layers })
+    }
+
+    async fn run_direct(
+        &mut self,
+        number: u64,
+        reveal: Reveal,
+        input: &[i64],
+        times: &mut Times,
+    ) -> Result<(Output, Measured)> {
+        let mut measurement = Measurement::start(&mut self.channel, Stage::Online);
+        self.request(Action::Direct { slot: number, reveal }).await?;
+        let (channel, model, ot) = (&mut self.channel, &self.model, &mut self.ot);
+        let output = online::client_direct(channel, model, ot, reveal, input, &mut self.rng, times).await?;
+        measurement.charge(self.model.plan.ots(reveal));
+        Ok((output, measurement.finish(&self.channel)))
+    }
+
+    /// Prepares and infers.
+    ///
+    /// # Errors
+    /// As [`prepare`](Self::prepare) and [`infer`](Self::infer).
+    pub async fn answer(&mut self, schedule: Schedule, reveal: Reveal, input: &[i64]) -> Result<Inference> {
+        self.check_input(input)?;
+        match schedule {
+            Schedule::Prepared => {
+                let slot = self.prepare(reveal).await?;
+                self.infer(slot, input).await
+            }
+            Schedule::Direct => self.infer_direct(reveal, input).await,
+        }
+    }
+
+    /// OTs that are left from earlier batches.
+    pub fn ots_left(&self) -> OtCount {
+        self.ot.available()
+    }
+
+    /// Ends the session.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub async fn close(mut self) -> Result<()> {
+        if !self.broken {
+            self.channel.enter(Stage::Online);
+            self.request(Action::Close).await?;
+        }
+        Ok(self.channel.close().await?)
+    }
+
+    fn check_input(&self, input: &[i64]) -> Result<()> {
+        let info = &self.model.plan.tensors[0];
+        if input.len() != info.elements() {
+            let (found, wanted) = (input.len(), info.elements());
+            let what = format!("the input has {found} values, the network reads {wanted} {:?}", info.shape);
+            return Err(Error::usage(what, "give one value per channel, row and column"));
+        }
+        match input.iter().find(|&&value| !info.range.contains(value)) {
+            None => Ok(()),
+            Some(value) => {
+                let what =
+                    format!("the input has the value {value}, the network reads {}..={}", info.range.lo, info.range.hi);
+                Err(Error::usage(what, "quantise the input as the model says"))
+            }
+        }
+    }
+
+    /// Burns the next slot number.
+    fn begin(&mut self) -> Result<u64> {
+        if self.broken {
+            return Err(over());
+        }
+        self.broken = true;
+        self.next_slot += 1;
+        Ok(self.next_slot - 1)
+    }
+
+    async fn end<T>(&mut self, outcome: Result<T>) -> Result<T> {
+        match &outcome {
+            Ok(_) => self.broken = false,
+            Err(error) => give_up(&mut self.channel, error).await,
+        }
+        outcome
+    }
+
+    async fn request(&mut self, action: Action) -> Result<()> {
+        self.channel.scope(CONTROL);
+        Ok(self.channel.send_control(&Request { action, ots: self.ot.next_index() }).await?)
+    }
+}
+
+fn over() -> Error {
+    Error::usage("the session is over after an error", "open a new session; slots of this one are burned")
+}
+
+/// Tells the peer why, as far as it may know.
+pub(crate) async fn give_up(channel: &mut Channel, error: &Error) {
+    if let Some(code) = error.abort_code() {
+        channel.abort(code as u16).await;
+    }
+}
+
+/// Compares the announced digest with the pinned or known one; returns the known one.
+fn check_digest(welcome: &Welcome, options: &Options<'_>) -> Result<Option<Digest>> {
+    let found = welcome.digest;
+    let known = match options.store {
+        Some(store) => store.known(options.address)?,
+        None => None,
+    };
+    let (expected, noted) = match (options.digest, known) {
+        (Some(pinned), _) => (pinned, None),
+        (None, Some(known)) => (known, options.store.map(|store| store.known_path(options.address))),
+        (None, None) => return Ok(None),
+    };
+    if found == expected { Ok(known) } else { Err(Error::Digest { found, expected, noted }) }
+}

@@ -1,0 +1,215 @@
+//! The offline stage of one slot, both roles: everything that does not depend on the input.
+//!
+//! ```text
+//!     client                                                server
+//!     secrets;  b*_0 of each            ------------->
+//!     bodies of every tensor's pad      ------------->      v_off of a layer as soon as all its bodies are here
+//!     c = floor(-hint s / U)
+//!     corrections of c and of pads      ------------->      (programs, node by node)
+//!                                       <-------------      Ready
+//! ```
+//!
+//! OT correlations are extended first, both parties at once.
+
+use lowkey_bridge::{Schedule, keys};
+use lowkey_mpc::bits::Planes;
+use lowkey_mpc::channel::{Channel, FrameKind};
+use lowkey_mpc::ot::{Correlations, Cots};
+use lowkey_mpc::ot::base::SessionId;
+use lowkey_mpc::party::Party;
+use lowkey_mpc::program::{self, Ready};
+use rand::Rng;
+use rand_chacha::ChaCha20Rng;
+use zeroize::Zeroizing;
+
+use crate::answer;
+use crate::error::{Error, Result};
+use crate::layers::Halves;
+use crate::plan::{Holding, Nonlinear, Plan, Reveal, Source, Step};
+use crate::publication::{ClientModel, ServerModel};
+use crate::session;
+use crate::slot::{ClientSlot, ServerSlot};
+
+/// The scope of frames that belong to no layer.
+pub(crate) const KEYS: &str = "keys";
+/// The scope of OT extension.
+pub(crate) const OT: &str = "ot extension";
+/// The scope of the output.
+pub(crate) const OUTPUT: &str = "output";
+/// The scope of requests and their answers.
+pub(crate) const CONTROL: &str = "control";
+
+/// Client: prepares a slot.
+pub(crate) async fn client(
+    channel: &mut Channel,
+    model: &ClientModel,
+    ot: &mut Correlations,
+    (session, number): (SessionId, u64),
+    reveal: Reveal,
+    rng: &mut ChaCha20Rng,
+) -> Result<ClientSlot> {
+    let plan = &model.plan;
+    let mut cots = take_ots(channel, plan, ot, reveal).await?;
+    channel.scope(KEYS);
+    let (mut secrets, b0) = keys::generate(&plan.sets, &model.masks, rng).map_err(Error::internal)?;
+    channel.send(FrameKind::Data, b0).await?;
+
+    let mut halves = Halves::new(plan, Party::Client);
+    let mut uploads = plan.uploads.iter().peekable();
+    for (tensor, holding) in plan.holdings.iter().enumerate() {
+        let &Holding::Shared { ring, root } = holding else { continue };
+        if root != tensor {
+            continue;
+        }
+        match tensor.checked_sub(1).map(|node| &plan.steps[node]) {
+            Some(step @ Step::SumPool { .. }) => halves.local(step),
+            _ => halves.shared[tensor] = random_pads(plan.tensors[tensor].elements(), ring, rng),
+        }
+        while let Some(upload) = uploads.next_if(|upload| upload.tensor == tensor) {
+            let layer = model.layers[upload.linear].as_ref().expect("an upload belongs to an encrypted layer");
+            let pads = &mut halves.shared[tensor];
+            let bodies = layer.encrypt_pads(upload.term, &mut secrets, pads, rng).map_err(Error::internal)?;
+            channel.scope(plan.name(plan.linear[upload.linear].node));
+            channel.send(FrameKind::Data, bodies).await?;
+        }
+    }
+
+    let mut shares: Vec<Zeroizing<Vec<u64>>> = Vec::with_capacity(plan.linear.len());
+    for linear in 0..plan.linear.len() {
+        shares.push(client_share(model, linear, &secrets, &halves)?);
+    }
+    drop(secrets);
+
+    let mut programs = Vec::with_capacity(plan.steps.len());
+    for step in &plan.steps {
+        programs.push(match step {
+            Step::Nonlinear(step) => {
+                channel.scope(plan.name(step.node));
+                let mut inputs = client_early_inputs(plan, step, &halves, &shares);
+                if let Holding::Shared { ring, root } = plan.holdings[step.node + 1] {
+                    inputs.push(Planes::from_lanes(&halves.shared[root], ring as usize));
+                }
+                Some(offline(channel, step, Schedule::Prepared, &mut cots, inputs).await?)
+            }
+            _ => None,
+        });
+    }
+    channel.scope(OUTPUT);
+    let answer = answer::offline(channel, plan, reveal, &mut cots, Some((&halves, &shares))).await?;
+    channel.scope(CONTROL);
+    let ready: session::Ready = channel.recv_control(session::MAX_CONTROL).await?;
+    if ready.slot != number {
+        return Err(Error::Peer { peer: "server", what: "readiness of another slot".into() });
+    }
+    Ok(ClientSlot { session, number, pads: halves.shared, programs, answer })
+}
+
+/// Server: prepares a slot.
+pub(crate) async fn server(
+    channel: &mut Channel,
+    model: &ServerModel,
+    ot: &mut Correlations,
+    number: u64,
+    reveal: Reveal,
+) -> Result<ServerSlot> {
+    let plan = &model.plan;
+    let mut cots = take_ots(channel, plan, ot, reveal).await?;
+    channel.scope(KEYS);
+    let b0 = channel.recv(FrameKind::Data, plan.b0_bytes()).await?;
+    let keys = keys::receive(&plan.sets, &b0).map_err(peer_or_bug)?;
+
+    let mut messages: Vec<Vec<Option<Vec<u8>>>> = plan.linear.iter().map(|node| vec![None; node.inputs.len()]).collect();
+    let mut shares: Vec<_> = plan.linear.iter().map(|_| None).collect();
+    for upload in &plan.uploads {
+        channel.scope(plan.name(plan.linear[upload.linear].node));
+        let bodies = channel.recv(FrameKind::Data, plan.body_len(upload, Schedule::Prepared)).await?;
+        let own = &mut messages[upload.linear];
+        own[upload.term] = Some(bodies);
+        if own.iter().all(Option::is_some) {
+            let layer = model.layers[upload.linear].as_ref().expect("an upload belongs to an encrypted layer");
+            let bodies: Vec<Vec<u8>> = own.drain(..).flatten().collect();
+            shares[upload.linear] = Some(layer.offline(&bodies, &keys, Schedule::Prepared).map_err(peer_or_bug)?);
+        }
+    }
+
+    let mut programs = Vec::with_capacity(plan.steps.len());
+    for step in &plan.steps {
+        programs.push(match step {
+            Step::Nonlinear(step) => {
+                channel.scope(plan.name(step.node));
+                Some(offline(channel, step, Schedule::Prepared, &mut cots, vec![]).await?)
+            }
+            _ => None,
+        });
+    }
+    channel.scope(OUTPUT);
+    let answer = answer::offline(channel, plan, reveal, &mut cots, None).await?;
+    channel.scope(CONTROL);
+    channel.send_control(&session::Ready { slot: number }).await?;
+    Ok(ServerSlot { number, shares, programs, answer })
+}
+
+/// Extends OTs if need be and takes those of one inference.
+pub(crate) async fn take_ots(
+    channel: &mut Channel,
+    plan: &Plan,
+    ot: &mut Correlations,
+    reveal: Reveal,
+) -> Result<Cots> {
+    let need = plan.ots(reveal);
+    channel.scope(OT);
+    ot.ensure(channel, need).await?;
+    Ok(ot.take(need)?)
+}
+
+/// Prepares one node's program and runs its offline half.
+pub(crate) async fn offline(
+    channel: &mut Channel,
+    step: &Nonlinear,
+    schedule: Schedule,
+    cots: &mut Cots,
+    inputs: Vec<Planes>,
+) -> Result<Ready> {
+    let program = step.programs.of(schedule);
+    let own = cots.split_front(program.cost(step.lanes).ots)?;
+    Ok(program::offline(program.prepare(step.lanes, own)?, channel, inputs).await?)
+}
+
+/// The client's share of an accumulator: that of the encrypted terms, and the public multiples of its shares.
+pub(crate) fn client_share(
+    model: &ClientModel,
+    linear: usize,
+    secrets: &lowkey_bridge::Secrets,
+    halves: &Halves,
+) -> Result<Zeroizing<Vec<u64>>> {
+    let node = &model.plan.linear[linear];
+    let mut share = match &model.layers[linear] {
+        Some(layer) => layer.share(secrets).map_err(Error::internal)?,
+        None => Zeroizing::new(vec![0; model.plan.tensors[node.node + 1].elements()]),
+    };
+    halves.add_identities(node, &mut share);
+    Ok(share)
+}
+
+/// The client's inputs that are known before a program starts, its upload pad excepted.
+pub(crate) fn client_early_inputs(
+    plan: &Plan,
+    step: &Nonlinear,
+    halves: &Halves,
+    shares: &[Zeroizing<Vec<u64>>],
+) -> Vec<Planes> {
+    match step.source {
+        Source::Accumulator(linear) => vec![Planes::from_lanes(&shares[linear], step.input_width as usize)],
+        Source::Shared(_) => halves.inputs(plan, step),
+        Source::Small(_) => vec![],
+    }
+}
+
+fn random_pads(elements: usize, ring: u32, rng: &mut ChaCha20Rng) -> Zeroizing<Vec<u64>> {
+    let mask = (1 << ring) - 1;
+    Zeroizing::new((0..elements).map(|_| rng.next_u64() & mask).collect())
+}
+
+pub(crate) fn peer_or_bug(error: lowkey_bridge::BridgeError) -> Error {
+    if error.is_peer_fault() { Error::Peer { peer: "client", what: error.to_string() } } else { Error::internal(error) }
+}

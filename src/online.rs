@@ -1,0 +1,280 @@
+//! The online stage of one inference, both roles: the layer loop.
+//!
+//! ```text
+//!     client                                                server
+//!     d = x - xhat of the input         ------------->      m = d
+//!                                                           each linear layer: v = v_off + 2 (W m + bias)
+//!     each nonlinear layer: its program <------------>      ends with d of the result: m = y - xhat
+//!     output                            <-------------
+//! ```
+//!
+//! In the direct schedule nothing was prepared: the parties hold shares of every tensor, and each linear layer encrypts the
+//! client's share, evaluates under encryption and converts back, then and there.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use lowkey_bridge::parameters::GUARD_BITS;
+use lowkey_bridge::{OfflineShare, Schedule, Secrets, ServerKeys, keys};
+use lowkey_he::pack;
+use lowkey_mpc::bits::Planes;
+use lowkey_mpc::channel::{Channel, FrameKind};
+use lowkey_mpc::ot::Correlations;
+use lowkey_mpc::party::Party;
+use lowkey_mpc::program::{self, Ready};
+use rand_chacha::ChaCha20Rng;
+use zeroize::Zeroizing;
+
+use crate::answer::{self, Output};
+use crate::error::{Error, Result};
+use crate::layers::{Halves, reduce};
+use crate::offline::{
+    KEYS, OUTPUT, client_early_inputs, client_share, offline as prepare_program, peer_or_bug, take_ots,
+};
+use crate::plan::{Nonlinear, NonlinearKind, Plan, Reveal, Source, Step};
+use crate::publication::{ClientModel, ServerModel};
+use crate::slot::{ClientSlot, ServerSlot};
+
+/// The scope of the input.
+pub(crate) const INPUT: &str = "input";
+
+/// Milliseconds by node.
+pub(crate) type Times = BTreeMap<String, f64>;
+
+/// Client, prepared schedule: uses a slot. `input` has the values x of the input tensor.
+pub(crate) async fn client(
+    channel: &mut Channel,
+    model: &ClientModel,
+    slot: ClientSlot,
+    input: &[i64],
+    times: &mut Times,
+) -> Result<Output> {
+    let plan = &model.plan;
+    let mut halves = Halves::new(plan, Party::Client);
+    halves.shared = slot.pads;
+    let (ring, _) = plan.shared(0).expect("the input is shared");
+    let mut d: Vec<u64> = input.iter().zip(halves.shared[0].iter()).map(|(x, p)| (*x as u64).wrapping_sub(*p)).collect();
+    reduce(&mut d, ring);
+    let mut message = Vec::new();
+    pack::append(&mut message, &d, ring);
+    channel.scope(INPUT);
+    channel.send(FrameKind::Data, message).await?;
+    for (step, ready) in plan.steps.iter().zip(slot.programs) {
+        // Everything else the client has done before the input was known.
+        let (Step::Nonlinear(step), Some(ready)) = (step, ready) else { continue };
+        let clock = Instant::now();
+        channel.scope(plan.name(step.node));
+        client_program(channel, plan, step, ready, &mut halves).await?;
+        note(times, plan.name(step.node), clock);
+    }
+    channel.scope(OUTPUT);
+    answer::receive(channel, plan, slot.answer).await
+}
+
+/// Server, prepared schedule: uses a slot.
+pub(crate) async fn server(channel: &mut Channel, model: &ServerModel, slot: ServerSlot) -> Result<()> {
+    let plan = &model.plan;
+    let mut halves = Halves::new(plan, Party::Server);
+    let (ring, _) = plan.shared(0).expect("the input is shared");
+    let elements = plan.tensors[0].elements();
+    channel.scope(INPUT);
+    let message = channel.recv(FrameKind::Data, pack::packed_len(elements, ring)).await?;
+    let masked = pack::read(&message, elements, ring)
+        .map_err(|error| Error::Peer { peer: "client", what: format!("an input that cannot be read: {error}") })?;
+    halves.shared[0] = Zeroizing::new(masked);
+
+    let mut accumulators = Vec::with_capacity(plan.linear.len());
+    let mut shares = slot.shares.into_iter();
+    for (step, ready) in plan.steps.iter().zip(slot.programs) {
+        match (step, ready) {
+            (Step::Linear(linear), _) => {
+                accumulators.push(server_share(model, *linear, shares.next().flatten(), &halves));
+            }
+            (Step::Nonlinear(step), Some(ready)) => {
+                channel.scope(plan.name(step.node));
+                server_program(channel, plan, step, ready, &mut halves, &accumulators).await?;
+            }
+            (step, _) => halves.local(step),
+        }
+    }
+    channel.scope(OUTPUT);
+    answer::send(channel, plan, slot.answer, &halves, &accumulators).await
+}
+
+/// Client, direct schedule.
+pub(crate) async fn client_direct(
+    channel: &mut Channel,
+    model: &ClientModel,
+    ot: &mut Correlations,
+    reveal: Reveal,
+    input: &[i64],
+    rng: &mut ChaCha20Rng,
+    times: &mut Times,
+) -> Result<Output> {
+    let plan = &model.plan;
+    let mut cots = take_ots(channel, plan, ot, reveal).await?;
+    channel.scope(KEYS);
+    let (mut secrets, b0) = keys::generate(&plan.sets, &model.masks, rng).map_err(Error::internal)?;
+    channel.send(FrameKind::Data, b0).await?;
+
+    let mut halves = Halves::new(plan, Party::Client);
+    let (ring, _) = plan.shared(0).expect("the input is shared");
+    halves.shared[0] = Zeroizing::new(input.iter().map(|x| *x as u64).collect());
+    reduce(&mut halves.shared[0], ring);
+    let mut accumulators = Vec::with_capacity(plan.linear.len());
+    for (node, step) in plan.steps.iter().enumerate() {
+        let clock = Instant::now();
+        channel.scope(plan.name(node));
+        match step {
+            Step::Linear(linear) => {
+                encrypt_inputs(channel, model, *linear, &mut secrets, &halves, rng).await?;
+                accumulators.push(client_share(model, *linear, &secrets, &halves)?);
+            }
+            Step::Nonlinear(step) => {
+                let inputs = client_early_inputs(plan, step, &halves, &accumulators);
+                let ready = prepare_program(channel, step, Schedule::Direct, &mut cots, inputs).await?;
+                client_program(channel, plan, step, ready, &mut halves).await?;
+            }
+            step => halves.local(step),
+        }
+        note(times, plan.name(node), clock);
+    }
+    channel.scope(OUTPUT);
+    let ready = answer::offline(channel, plan, reveal, &mut cots, Some((&halves, &accumulators))).await?;
+    answer::receive(channel, plan, ready).await
+}
+
+/// Server, direct schedule.
+pub(crate) async fn server_direct(
+    channel: &mut Channel,
+    model: &ServerModel,
+    ot: &mut Correlations,
+    reveal: Reveal,
+) -> Result<()> {
+    let plan = &model.plan;
+    let mut cots = take_ots(channel, plan, ot, reveal).await?;
+    channel.scope(KEYS);
+    let b0 = channel.recv(FrameKind::Data, plan.b0_bytes()).await?;
+    let keys = keys::receive(&plan.sets, &b0).map_err(peer_or_bug)?;
+
+    let mut halves = Halves::new(plan, Party::Server);
+    halves.shared[0] = Zeroizing::new(vec![0; plan.tensors[0].elements()]);
+    let mut accumulators = Vec::with_capacity(plan.linear.len());
+    for (node, step) in plan.steps.iter().enumerate() {
+        channel.scope(plan.name(node));
+        match step {
+            Step::Linear(linear) => {
+                let share = evaluate(channel, model, *linear, &keys).await?;
+                accumulators.push(server_share(model, *linear, share, &halves));
+            }
+            Step::Nonlinear(step) => {
+                let ready = prepare_program(channel, step, Schedule::Direct, &mut cots, vec![]).await?;
+                server_program(channel, plan, step, ready, &mut halves, &accumulators).await?;
+            }
+            step => halves.local(step),
+        }
+    }
+    channel.scope(OUTPUT);
+    let ready = answer::offline(channel, plan, reveal, &mut cots, None).await?;
+    answer::send(channel, plan, ready, &halves, &accumulators).await
+}
+
+/// Direct schedule, client: share to ciphertext.
+async fn encrypt_inputs(
+    channel: &mut Channel,
+    model: &ClientModel,
+    linear: usize,
+    secrets: &mut Secrets,
+    halves: &Halves,
+    rng: &mut ChaCha20Rng,
+) -> Result<()> {
+    let Some(layer) = &model.layers[linear] else { return Ok(()) };
+    for (term, tensor) in model.plan.linear[linear].inputs.iter().enumerate() {
+        let bodies = layer.encrypt_shares(term, secrets, &halves.shared[*tensor], rng).map_err(Error::internal)?;
+        channel.send(FrameKind::Data, bodies).await?;
+    }
+    Ok(())
+}
+
+/// Direct schedule, server: the homomorphic layer, and ciphertext to share.
+async fn evaluate(
+    channel: &mut Channel,
+    model: &ServerModel,
+    linear: usize,
+    keys: &ServerKeys,
+) -> Result<Option<OfflineShare>> {
+    let Some(layer) = &model.layers[linear] else { return Ok(None) };
+    let mut messages = Vec::new();
+    for upload in model.plan.uploads_of(linear) {
+        messages.push(channel.recv(FrameKind::Data, model.plan.body_len(upload, Schedule::Direct)).await?);
+    }
+    Ok(Some(layer.offline(&messages, keys, Schedule::Direct).map_err(peer_or_bug)?))
+}
+
+/// The server's share of an accumulator: v = v_off + 2 (W m + M m + bias), with one masked activation m per term.
+fn server_share(
+    model: &ServerModel,
+    linear: usize,
+    offline: Option<OfflineShare>,
+    halves: &Halves,
+) -> Zeroizing<Vec<u64>> {
+    let node = &model.plan.linear[linear];
+    let masked: Vec<&[u64]> = node.inputs.iter().map(|tensor| halves.shared[*tensor].as_slice()).collect();
+    let mut share = match (&model.layers[linear], offline) {
+        (Some(layer), Some(offline)) => layer.online(offline, &masked),
+        _ => vec![0; model.plan.tensors[node.node + 1].elements()],
+    };
+    let pixels = share.len() / model.biases[linear].len();
+    for (channel, bias) in share.chunks_exact_mut(pixels).zip(&model.biases[linear]) {
+        let bias = (*bias as u64) << GUARD_BITS;
+        channel.iter_mut().for_each(|v| *v = v.wrapping_add(bias));
+    }
+    halves.add_identities(node, &mut share);
+    Zeroizing::new(share)
+}
+
+/// The online half of a program, client.
+async fn client_program(
+    channel: &mut Channel,
+    plan: &Plan,
+    step: &Nonlinear,
+    ready: Ready,
+    halves: &mut Halves,
+) -> Result<()> {
+    let late = match step.source {
+        Source::Small(_) => halves.inputs(plan, step),
+        _ => vec![],
+    };
+    if let Some(result) = program::online(ready, channel, late).await?.into_iter().next() {
+        halves.keep(plan, step, result);
+    }
+    Ok(())
+}
+
+/// The online half of a program, server.
+async fn server_program(
+    channel: &mut Channel,
+    plan: &Plan,
+    step: &Nonlinear,
+    ready: Ready,
+    halves: &mut Halves,
+    accumulators: &[Zeroizing<Vec<u64>>],
+) -> Result<()> {
+    let inputs = match (step.source, &step.kind) {
+        (Source::Accumulator(linear), NonlinearKind::Requantise { lowered }) => {
+            let mut share = accumulators[linear].clone();
+            let lowered = (*lowered as u64) << GUARD_BITS;
+            share.iter_mut().for_each(|v| *v = v.wrapping_sub(lowered));
+            vec![Planes::from_lanes(&share, step.input_width as usize)]
+        }
+        _ => halves.inputs(plan, step),
+    };
+    if let Some(result) = program::online(ready, channel, inputs).await?.into_iter().next() {
+        halves.keep(plan, step, result);
+    }
+    Ok(())
+}
+
+fn note(times: &mut Times, name: &str, clock: Instant) {
+    *times.entry(name.to_owned()).or_default() += clock.elapsed().as_secs_f64() * 1e3;
+}

@@ -1,0 +1,109 @@
+//! The part of a plan that a planner decides and a server publishes; everything else follows from it and the architecture.
+
+use std::fmt;
+use std::str::FromStr;
+
+use lowkey_mpc::carry::Part;
+use lowkey_mpc::layout::Layout;
+use serde::{Deserialize, Serialize};
+
+/// The link that flights are chosen for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Link {
+    /// Both parties on one machine.
+    #[default]
+    Loopback,
+    /// 3 Gbit/s, 0.3 ms round trip.
+    Lan,
+    /// 100 Mbit/s, 40 ms round trip.
+    Wan,
+}
+
+impl Link {
+    /// One-way latency in seconds.
+    pub fn latency(self) -> f64 {
+        match self {
+            Self::Loopback => 20e-6,
+            Self::Lan => 0.15e-3,
+            Self::Wan => 20e-3,
+        }
+    }
+
+    /// Bits per second. For loopback, where bytes cost copies and system calls only, a figure that still makes a byte worth
+    /// saving.
+    pub fn bandwidth(self) -> f64 {
+        match self {
+            Self::Loopback => 1e9,
+            Self::Lan => 3e9,
+            Self::Wan => 100e6,
+        }
+    }
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Loopback => "loopback",
+            Self::Lan => "lan",
+            Self::Wan => "wan",
+        })
+    }
+}
+
+impl FromStr for Link {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "loopback" => Ok(Self::Loopback),
+            "lan" => Ok(Self::Lan),
+            "wan" => Ok(Self::Wan),
+            _ => Err("expected loopback, lan or wan".into()),
+        }
+    }
+}
+
+/// What was chosen for one linear node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinearChoice {
+    /// Width of the accumulator ring.
+    pub ell: u32,
+    /// The id of the parameter set; `None` where nothing is encrypted (a sum of residuals).
+    pub set: Option<u8>,
+    /// rb.
+    pub body_rounding: u32,
+    /// rh.
+    pub hint_rounding: u32,
+}
+
+/// What was chosen for one parameter set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetChoice {
+    /// The set's id.
+    pub set: u8,
+    /// r0.
+    pub b0_rounding: u32,
+}
+
+/// The digits of one nonlinear layer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LayoutChoice {
+    /// Of a requantisation.
+    Requantise(Layout),
+    /// Of the one carry chain of an average pool, a max pool's comparison, or an arg max's.
+    Chain(Vec<Part>),
+}
+
+/// Everything that a planner decides.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Choices {
+    /// What the layouts were chosen for.
+    pub link: Link,
+    /// In order of the linear nodes.
+    pub linear: Vec<LinearChoice>,
+    /// Every set in use, by ascending id.
+    pub sets: Vec<SetChoice>,
+    /// Digits of every requantisation, average pool and max pool in order of the nodes, then of the arg max.
+    pub layouts: Vec<LayoutChoice>,
+}

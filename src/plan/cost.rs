@@ -1,0 +1,179 @@
+//! What an inference will send, frame by frame: the plan's prediction, which the sockets' counters must meet.
+
+use lowkey_bridge::Schedule;
+use lowkey_he::pack;
+use lowkey_mpc::channel::HEADER_BYTES;
+use lowkey_mpc::ot::{NextIndex, OtCount};
+use lowkey_mpc::party::{Party, Stage};
+use lowkey_mpc::program::{Cost, Time};
+use lowkey_mpc::wire;
+use serde::Serialize;
+
+use super::steps::Step;
+use super::{Plan, Reveal};
+use crate::offline::{CONTROL, KEYS, OUTPUT};
+use crate::online::INPUT;
+use crate::session::{Action, Ready, Request};
+
+/// One frame, header included.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// When.
+    pub stage: Stage,
+    /// Who.
+    pub sender: Party,
+    /// What for: a node's name, or one of the scopes that belong to no layer.
+    pub scope: String,
+    /// Bytes, header included.
+    pub bytes: u64,
+    /// Frames of one group are sent by both parties before either receives the other's.
+    group: u32,
+}
+
+/// The frames of one inference, in order, and the OTs that it consumes; batches of OTs excepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prediction {
+    /// All frames.
+    pub frames: Vec<Frame>,
+    /// OTs consumed.
+    pub ots: OtCount,
+}
+
+impl Prediction {
+    /// Bytes that a party sends in a stage.
+    pub fn bytes(&self, stage: Stage, sender: Party) -> u64 {
+        self.frames.iter().filter(|f| f.stage == stage && f.sender == sender).map(|f| f.bytes).sum()
+    }
+
+    /// Bytes of both parties in one stage for one scope.
+    pub fn scope_bytes(&self, stage: Stage, scope: &str) -> u64 {
+        self.frames.iter().filter(|f| f.stage == stage && f.scope == scope).map(|f| f.bytes).sum()
+    }
+
+    /// One-way latencies on the critical path of a stage: the largest frame depth, where a frame's depth is 1 + the largest
+    /// that its sender has received. `batches` are the parties that send a batch of OTs after the request.
+    pub fn flights(&self, stage: Stage, batches: &[Party]) -> u64 {
+        let mut received = [0u64; 2];
+        let mut largest = 0;
+        let at = |party: Party| usize::from(party == Party::Server);
+        let mut groups: Vec<Vec<Party>> = Vec::new();
+        let mut last = None;
+        for frame in self.frames.iter().filter(|frame| frame.stage == stage) {
+            if last == Some(frame.group) {
+                groups.last_mut().expect("a group was begun").push(frame.sender);
+            } else {
+                groups.push(vec![frame.sender]);
+                last = Some(frame.group);
+            }
+        }
+        if !groups.is_empty() && !batches.is_empty() {
+            groups.insert(1, batches.to_vec());
+        }
+        for group in groups {
+            let depths: Vec<(Party, u64)> = group.iter().map(|&sender| (sender, 1 + received[at(sender)])).collect();
+            for (sender, depth) in depths {
+                largest = largest.max(depth);
+                let receiver = &mut received[at(sender.other())];
+                *receiver = (*receiver).max(depth);
+            }
+        }
+        largest
+    }
+}
+
+struct Frames {
+    frames: Vec<Frame>,
+    group: u32,
+}
+
+impl Frames {
+    fn push(&mut self, stage: Stage, sender: Party, scope: &str, payload: usize) {
+        self.group += 1;
+        let bytes = (HEADER_BYTES + payload) as u64;
+        self.frames.push(Frame { stage, sender, scope: scope.to_owned(), bytes, group: self.group });
+    }
+
+    fn control<T: Serialize>(&mut self, stage: Stage, sender: Party, message: &T) {
+        let payload = wire::encode(message).expect("control messages are encodable").len();
+        self.push(stage, sender, CONTROL, payload);
+    }
+
+    /// The frames of one stage of a program, sent in stage `during`.
+    fn program(&mut self, cost: &Cost, of: Stage, during: Stage, scope: &str) {
+        let mut last: Option<Time> = None;
+        for frame in cost.frames.iter().filter(|frame| frame.time.stage() == of) {
+            let group = self.group;
+            self.push(during, frame.sender, scope, frame.bytes);
+            if last == Some(frame.time) {
+                self.group = group;
+                self.frames.last_mut().expect("just pushed").group = group;
+            }
+            last = Some(frame.time);
+        }
+    }
+}
+
+/// Predicts one inference: of the prepared schedule its offline and online stage, of the direct one its only stage.
+pub fn predict(plan: &Plan, schedule: Schedule, reveal: Reveal) -> Prediction {
+    let mut all = Frames { frames: Vec::new(), group: 0 };
+    let ots = NextIndex { client_receives: 0, server_receives: 0 };
+    let answer = match (reveal, &plan.answer.class) {
+        (Reveal::Logits, _) => Some(plan.answer.logits.cost(plan.answer.lanes)),
+        (Reveal::Class, Some(argmax)) => Some(argmax.cost()),
+        (Reveal::Class, None) => None,
+    };
+    let programs = plan.steps.iter().filter_map(|step| match step {
+        Step::Nonlinear(step) => Some((plan.name(step.node), step.programs.of(schedule).cost(step.lanes))),
+        _ => None,
+    });
+    let mut programs: Vec<(&str, Cost)> = programs.collect();
+    programs.extend(answer.map(|cost| (OUTPUT, cost)));
+    match schedule {
+        Schedule::Prepared => {
+            let (offline, online) = (Stage::Offline, Stage::Online);
+            all.control(offline, Party::Client, &Request { action: Action::Prepare { slot: 0, reveal }, ots });
+            all.push(offline, Party::Client, KEYS, plan.b0_bytes());
+            for upload in &plan.uploads {
+                let scope = plan.name(plan.linear[upload.linear].node);
+                all.push(offline, Party::Client, scope, plan.body_len(upload, schedule));
+            }
+            for (scope, cost) in &programs {
+                all.program(cost, Stage::Offline, offline, scope);
+            }
+            all.control(offline, Party::Server, &Ready { slot: 0 });
+
+            all.control(online, Party::Client, &Request { action: Action::Run { slot: 0 }, ots });
+            let (ring, _) = plan.shared(0).expect("the input is shared");
+            all.push(online, Party::Client, INPUT, pack::packed_len(plan.tensors[0].elements(), ring));
+            for (scope, cost) in &programs {
+                all.program(cost, Stage::Online, online, scope);
+            }
+        }
+        Schedule::Direct => {
+            let online = Stage::Online;
+            all.control(online, Party::Client, &Request { action: Action::Direct { slot: 0, reveal }, ots });
+            all.push(online, Party::Client, KEYS, plan.b0_bytes());
+            let mut programs = programs.into_iter();
+            for (node, step) in plan.steps.iter().enumerate() {
+                match step {
+                    Step::Linear(linear) => {
+                        for upload in plan.uploads_of(*linear) {
+                            all.push(online, Party::Client, plan.name(node), plan.body_len(upload, schedule));
+                        }
+                    }
+                    Step::Nonlinear(_) => {
+                        let (scope, cost) = programs.next().expect("one per nonlinear step");
+                        all.program(&cost, Stage::Offline, online, scope);
+                        all.program(&cost, Stage::Online, online, scope);
+                    }
+                    _ => {}
+                }
+            }
+            for (scope, cost) in programs {
+                all.program(&cost, Stage::Offline, online, scope);
+                all.program(&cost, Stage::Online, online, scope);
+            }
+        }
+    }
+    Prediction { frames: all.frames, ots: plan.ots(reveal) }
+}

@@ -1,0 +1,184 @@
+//! The plan of a network: everything that both parties must agree on, derived from the public architecture and a few choices.
+//!
+//! A server *chooses* ([`planner`]: from the weights) and publishes; both parties *derive* the same [`Plan`] from architecture
+//! and choices, so that nothing else about it travels or needs to be trusted. A client refuses what it cannot derive.
+
+mod choices;
+mod cost;
+mod error;
+mod linear;
+pub mod planner;
+mod rings;
+mod steps;
+mod windows;
+
+use lowkey_bridge::SetPlan;
+use lowkey_models::{Architecture, Kind, Op, TensorId, TensorInfo};
+use lowkey_mpc::ot::OtCount;
+
+pub use choices::{Choices, LayoutChoice, LinearChoice, Link, SetChoice};
+pub use cost::{Frame, Prediction, predict};
+pub use error::PlanError;
+pub use linear::{LinearNode, Upload};
+pub use rings::{Holding, width_of};
+pub use steps::{Answer, Nonlinear, NonlinearKind, Programs, Source, Step};
+pub use windows::Windows;
+
+/// Most activations that one inference handles.
+pub const MAX_ACTIVATIONS: u64 = 1 << 26;
+/// Most bytes of a hint.
+pub const MAX_HINT_BYTES: u64 = 1 << 31;
+/// Most bytes of one inference's bodies.
+pub const MAX_OFFLINE_BYTES: u64 = 1 << 31;
+
+/// What a network's output is shown as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reveal {
+    /// The network's integer outputs, exactly.
+    #[default]
+    Logits,
+    /// The index of the largest output (the lowest of equals), and nothing else.
+    Class,
+}
+
+/// The derived plan. Public.
+#[derive(Debug)]
+pub struct Plan {
+    /// The network's public half; one shift per requantisation.
+    pub architecture: Architecture,
+    /// What was chosen.
+    pub choices: Choices,
+    /// Shapes, kinds and ranges of all tensors.
+    pub tensors: Vec<TensorInfo>,
+    /// How each tensor is held.
+    pub holdings: Vec<Holding>,
+    /// Parameter sets, in order of `choices.sets`.
+    pub sets: Vec<SetPlan>,
+    /// Linear nodes, in order.
+    pub linear: Vec<LinearNode>,
+    /// Bodies, in the order in which they travel.
+    pub uploads: Vec<Upload>,
+    /// One per node.
+    pub steps: Vec<Step>,
+    /// How the output is opened.
+    pub answer: Answer,
+}
+
+impl Plan {
+    /// Derives the plan.
+    ///
+    /// # Errors
+    /// When the architecture breaks a rule, or the choices are not choices for it. A server's message is decided upon here.
+    pub fn derive(architecture: Architecture, choices: Choices) -> Result<Self, PlanError> {
+        let tensors = architecture.check()?;
+        check_counts(&architecture, &choices, &tensors)?;
+        check_size(&tensors)?;
+        let ell = |node: usize| choices.linear[linear_index(&architecture, node)].ell;
+        let widths = rings::value_widths(&architecture, &tensors, ell);
+        let holdings = rings::holdings(&architecture, &tensors, &widths, ell);
+        let (linear, uploads, sets) = linear::derive(&architecture, &choices, &tensors, &holdings)?;
+        let (steps, answer) = steps::derive(&architecture, &choices, &tensors, &holdings, &widths)?;
+        let plan = Self { architecture, choices, tensors, holdings, sets, linear, uploads, steps, answer };
+        at_most("the hint's size in bytes", plan.hint_bytes() as u64, MAX_HINT_BYTES)?;
+        at_most("the size of the bodies in bytes", plan.body_bytes() as u64, MAX_OFFLINE_BYTES)?;
+        Ok(plan)
+    }
+
+    /// The ring of an activation that is uploaded or computed locally, and the tensor whose storage it uses.
+    pub fn shared(&self, tensor: TensorId) -> Option<(u32, TensorId)> {
+        match self.holdings[tensor] {
+            Holding::Shared { ring, root } => Some((ring, root)),
+            _ => None,
+        }
+    }
+
+    /// Bytes of the published hint.
+    pub fn hint_bytes(&self) -> usize {
+        self.linear.iter().filter_map(|node| node.encrypted.as_ref()).map(|layer| layer.hint_len()).sum()
+    }
+
+    /// Bytes of all bodies of one inference in the prepared schedule.
+    pub fn body_bytes(&self) -> usize {
+        self.uploads.iter().map(|upload| self.body_len(upload, lowkey_bridge::Schedule::Prepared)).sum()
+    }
+
+    /// The bodies of a linear node's terms, in order of the terms.
+    pub fn uploads_of(&self, linear: usize) -> Vec<&Upload> {
+        let mut uploads: Vec<&Upload> = self.uploads.iter().filter(|upload| upload.linear == linear).collect();
+        uploads.sort_by_key(|upload| upload.term);
+        uploads
+    }
+
+    /// Bytes of one term's bodies.
+    pub fn body_len(&self, upload: &Upload, schedule: lowkey_bridge::Schedule) -> usize {
+        let layer = self.linear[upload.linear].encrypted.as_ref().expect("an upload belongs to an encrypted term");
+        layer.terms[upload.term].message_len(&layer.parameters, schedule)
+    }
+
+    /// Bytes of all b*_0 of one inference.
+    pub fn b0_bytes(&self) -> usize {
+        self.sets.iter().map(SetPlan::message_len).sum()
+    }
+
+    /// Nonlinear activations: results of requantisations.
+    pub fn activations(&self) -> usize {
+        let requantised = |node: usize| matches!(self.architecture.nodes[node].op, Op::Requantise { .. });
+        (0..self.steps.len()).filter(|&node| requantised(node)).map(|node| self.tensors[node + 1].elements()).sum()
+    }
+
+    /// OTs that one inference consumes.
+    pub fn ots(&self, reveal: Reveal) -> OtCount {
+        let of_step = |step: &Step| match step {
+            Step::Nonlinear(step) => step.programs.prepared.cost(step.lanes).ots,
+            _ => OtCount::ZERO,
+        };
+        let answer = match (reveal, &self.answer.class) {
+            (Reveal::Logits, _) => self.answer.logits.cost(self.answer.lanes).ots,
+            (Reveal::Class, Some(argmax)) => argmax.ots(),
+            (Reveal::Class, None) => OtCount::ZERO,
+        };
+        self.steps.iter().map(of_step).sum::<OtCount>() + answer
+    }
+
+    /// Name of a node.
+    pub fn name(&self, node: usize) -> &str {
+        &self.architecture.nodes[node].name
+    }
+}
+
+/// The position of linear node `node` among the linear nodes.
+pub(crate) fn linear_index(architecture: &Architecture, node: usize) -> usize {
+    architecture.nodes[..node].iter().filter(|node| matches!(node.op, Op::Linear { .. })).count()
+}
+
+fn check_counts(architecture: &Architecture, choices: &Choices, tensors: &[TensorInfo]) -> Result<(), PlanError> {
+    let linear = architecture.nodes.iter().filter(|node| matches!(node.op, Op::Linear { .. })).count();
+    let layouts = steps::layouts_needed(architecture, tensors);
+    for (what, found, expected) in
+        [("linear layers", choices.linear.len(), linear), ("layouts", choices.layouts.len(), layouts)]
+    {
+        if found != expected {
+            return Err(PlanError::Count { what, found, expected });
+        }
+    }
+    for node in &architecture.nodes {
+        match &node.op {
+            Op::Requantise { shift, .. } if shift.len() != 1 => {
+                return Err(PlanError::PerChannelShift { node: node.name.clone(), shifts: shift.len() });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn check_size(tensors: &[TensorInfo]) -> Result<(), PlanError> {
+    let count = |kind: Kind| tensors.iter().filter(|t| t.kind == kind).map(|t| t.elements() as u64).sum();
+    at_most("the number of activations", count(Kind::Activation), MAX_ACTIVATIONS)?;
+    at_most("the number of accumulators", count(Kind::Accumulator), MAX_ACTIVATIONS)
+}
+
+pub(crate) fn at_most(what: &'static str, value: u64, limit: u64) -> Result<(), PlanError> {
+    if value <= limit { Ok(()) } else { Err(PlanError::TooLarge { what, value, limit }) }
+}

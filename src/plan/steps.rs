@@ -1,0 +1,388 @@
+//! The nodes in order, as both parties run them: which protocol, on what, with what result.
+
+use std::sync::Arc;
+
+use lowkey_bridge::Schedule;
+use lowkey_bridge::parameters::GUARD_BITS;
+use lowkey_models::{Architecture, Op, TensorId, TensorInfo};
+use lowkey_mpc::argmax::Argmax;
+use lowkey_mpc::extend::Finish;
+use lowkey_mpc::layout::{Choice, LayoutError, Search};
+use lowkey_mpc::ot::price;
+use lowkey_mpc::program::{Program, Time};
+use lowkey_mpc::{maxpool, output, requantise, table, truncate};
+
+use super::choices::{Choices, LayoutChoice, Link};
+use super::error::PlanError;
+use super::linear_index;
+use super::rings::{self, Holding, average_ring, small_width};
+use super::windows::Windows;
+
+/// What one node does.
+#[derive(Debug)]
+pub enum Step {
+    /// A linear node: the index in [`Plan::linear`](super::Plan::linear).
+    Linear(usize),
+    /// A two-party protocol.
+    Nonlinear(Box<Nonlinear>),
+    /// Sums of windows, local.
+    SumPool {
+        /// The tensor (storage) that is read.
+        input: TensorId,
+        /// The tensor that is made.
+        output: TensorId,
+        /// Ring of the result.
+        ring: u32,
+        /// Its windows.
+        windows: Windows,
+    },
+    /// Nothing to compute.
+    Reshape,
+}
+
+/// One two-party protocol on every element of a layer.
+#[derive(Debug)]
+pub struct Nonlinear {
+    /// Which node.
+    pub node: usize,
+    /// What it reads.
+    pub source: Source,
+    /// Which protocol.
+    pub kind: NonlinearKind,
+    /// Elements of the result.
+    pub lanes: usize,
+    /// Width of the shares that the program reads.
+    pub input_width: u32,
+    /// Width of the values that it makes.
+    pub bits: u32,
+    /// The program of each schedule.
+    pub programs: Programs,
+}
+
+/// What a nonlinear node reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// An accumulator: the index in [`Plan::linear`](super::Plan::linear).
+    Accumulator(usize),
+    /// A shared activation (storage).
+    Shared(TensorId),
+    /// Shares in a small ring.
+    Small(TensorId),
+}
+
+/// The protocols.
+#[derive(Debug)]
+pub enum NonlinearKind {
+    /// Of accumulators; `lowered` is what the server subtracts first (2^s where only the sign counts).
+    Requantise {
+        /// Subtracted from every accumulator by the server.
+        lowered: i64,
+    },
+    /// The largest value of each window.
+    MaxPool {
+        /// The windows.
+        windows: Windows,
+    },
+    /// (multiplier * sum + offset) >> shift of each window.
+    AvgPool {
+        /// The windows.
+        windows: Windows,
+        /// Public.
+        multiplier: i64,
+        /// Public.
+        offset: i64,
+    },
+    /// A table look-up.
+    Table,
+}
+
+/// The programs of a node: they differ in how the result ends.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    /// The client uploads x - xhat.
+    pub prepared: Arc<Program>,
+    /// The parties keep shares.
+    pub direct: Arc<Program>,
+}
+
+impl Programs {
+    /// The program of a schedule.
+    pub fn of(&self, schedule: Schedule) -> &Arc<Program> {
+        match schedule {
+            Schedule::Prepared => &self.prepared,
+            Schedule::Direct => &self.direct,
+        }
+    }
+
+    fn build(
+        holding: Holding,
+        mut program: impl FnMut(Finish) -> Result<Program, LayoutError>,
+    ) -> Result<Self, LayoutError> {
+        Ok(match holding {
+            Holding::Shared { ring, .. } => {
+                let ring = ring as u8;
+                let prepared = Arc::new(program(Finish::Upload { ring })?);
+                Self { prepared, direct: Arc::new(program(Finish::Share { ring })?) }
+            }
+            _ => {
+                let small = Arc::new(program(Finish::Small)?);
+                Self { prepared: small.clone(), direct: small }
+            }
+        })
+    }
+}
+
+fn finish_of(holding: Holding) -> Finish {
+    match holding {
+        Holding::Shared { ring, .. } => Finish::Upload { ring: ring as u8 },
+        _ => Finish::Small,
+    }
+}
+
+/// Everything that the construction of one node's protocol depends on.
+struct Context<'a> {
+    architecture: &'a Architecture,
+    choices: &'a Choices,
+    tensors: &'a [TensorInfo],
+    holdings: &'a [Holding],
+    widths: &'a [u32],
+}
+
+/// The specification of one node's protocol, before its layout is known.
+enum Spec {
+    Requantise(requantise::Spec),
+    Truncate(truncate::Spec),
+    MaxPool(maxpool::Spec),
+    Table { bits: u32, entries: Vec<i64> },
+}
+
+impl Context<'_> {
+    fn source(&self, tensor: TensorId) -> Source {
+        match self.holdings[tensor] {
+            Holding::Accumulator { .. } => Source::Accumulator(linear_index(self.architecture, tensor - 1)),
+            Holding::Shared { root, .. } => Source::Shared(root),
+            Holding::Small { .. } => Source::Small(tensor),
+        }
+    }
+
+    fn spec(&self, node: usize) -> Option<Spec> {
+        let byte = |value: u32| u8::try_from(value).unwrap_or(u8::MAX);
+        match &self.architecture.nodes[node].op {
+            Op::Requantise { input, bits, shift, .. } => Some(Spec::Requantise(requantise::Spec {
+                ell: byte(self.choices.linear[linear_index(self.architecture, *input - 1)].ell),
+                shift: byte(shift[0]),
+                bits: byte(*bits),
+                guard: byte(GUARD_BITS),
+            })),
+            Op::AvgPool { input, shift, .. } => Some(Spec::Truncate(truncate::Spec {
+                width: byte(average_ring(self.widths[*input], *shift)),
+                shift: byte(*shift),
+                bits: byte(self.widths[*input]),
+            })),
+            Op::MaxPool { input, window } => {
+                let late = matches!(self.holdings[*input], Holding::Small { .. });
+                Some(Spec::MaxPool(maxpool::Spec {
+                    bits: byte(self.widths[*input]),
+                    window: u8::try_from(window.kernel[0] * window.kernel[1]).unwrap_or(u8::MAX),
+                    client: if late { Time::START } else { Time::OFFLINE },
+                    server: Time::START,
+                }))
+            }
+            Op::Table { input, table } => {
+                let bits = self.widths[*input];
+                let mut entries = table.clone();
+                // Indices beyond the input's range are not reachable.
+                entries.resize(1 << bits, table.first().copied().unwrap_or(0));
+                Some(Spec::Table { bits, entries })
+            }
+            Op::Linear { .. } | Op::SumPool { .. } | Op::Flatten { .. } => None,
+        }
+    }
+
+    fn kind(&self, node: usize, spec: &Spec) -> Result<NonlinearKind, LayoutError> {
+        let output = self.tensors[node + 1].shape;
+        let windows = |input: TensorId, window| Windows::new(window, self.tensors[input].shape, [output[1], output[2]]);
+        Ok(match (&self.architecture.nodes[node].op, spec) {
+            (Op::Requantise { shift, .. }, Spec::Requantise(spec)) => {
+                NonlinearKind::Requantise { lowered: if spec.is_sign()? { 1 << shift[0] } else { 0 } }
+            }
+            (Op::MaxPool { input, window }, _) => NonlinearKind::MaxPool { windows: windows(*input, window) },
+            (Op::AvgPool { input, window, multiplier, offset, .. }, _) => {
+                NonlinearKind::AvgPool { windows: windows(*input, window), multiplier: *multiplier, offset: *offset }
+            }
+            _ => NonlinearKind::Table,
+        })
+    }
+
+    fn step(&self, node: usize, layouts: &mut std::slice::Iter<'_, LayoutChoice>) -> Result<Step, PlanError> {
+        let op = &self.architecture.nodes[node].op;
+        let Some(spec) = self.spec(node) else {
+            return Ok(match op {
+                Op::Linear { .. } => Step::Linear(linear_index(self.architecture, node)),
+                Op::SumPool { input, window } => {
+                    let output = self.tensors[node + 1].shape;
+                    let windows = Windows::new(window, self.tensors[*input].shape, [output[1], output[2]]);
+                    let (Source::Shared(input), Holding::Shared { ring, .. }) =
+                        (self.source(*input), self.holdings[node + 1])
+                    else {
+                        unreachable!("sum pools read and make shared tensors")
+                    };
+                    Step::SumPool { input, output: node + 1, ring, windows }
+                }
+                _ => Step::Reshape,
+            });
+        };
+        let of_node = |source| PlanError::Layout { node: self.architecture.nodes[node].name.clone(), source };
+        let holding = self.holdings[node + 1];
+        let kind = self.kind(node, &spec).map_err(of_node)?;
+        let mut next = || layouts.next().expect("counted before");
+        let misplaced = || PlanError::Choice {
+            node: Some(self.architecture.nodes[node].name.clone()),
+            what: "the kind of its layout",
+            value: node as u64,
+        };
+        let (input_width, bits, programs) = match &spec {
+            Spec::Requantise(spec) => {
+                let LayoutChoice::Requantise(layout) = next() else { return Err(misplaced()) };
+                let programs = Programs::build(holding, |finish| requantise::program(*spec, layout, finish));
+                (spec.width() as u32, spec.effective_bits().map_err(of_node)? as u32, programs)
+            }
+            Spec::Truncate(spec) => {
+                let LayoutChoice::Chain(chain) = next() else { return Err(misplaced()) };
+                let programs =
+                    Programs::build(holding, |finish| truncate::program(*spec, chain, finish, Time::START));
+                (spec.width.into(), spec.bits.into(), programs)
+            }
+            Spec::MaxPool(spec) => {
+                let LayoutChoice::Chain(chain) = next() else { return Err(misplaced()) };
+                let programs = Programs::build(holding, |finish| maxpool::program(*spec, chain, finish));
+                (small_width(spec.bits.into()), spec.bits.into(), programs)
+            }
+            Spec::Table { bits, entries } => {
+                let programs = Programs::build(holding, |finish| table::program(*bits as usize, entries, finish));
+                (*bits, self.widths[node + 1], programs)
+            }
+        };
+        let inputs = op.inputs();
+        Ok(Step::Nonlinear(Box::new(Nonlinear {
+            node,
+            source: self.source(inputs[0]),
+            kind,
+            lanes: self.tensors[node + 1].elements(),
+            input_width,
+            bits,
+            programs: programs.map_err(of_node)?,
+        })))
+    }
+}
+
+/// How the output is opened to the client.
+#[derive(Debug)]
+pub struct Answer {
+    /// What is opened: an accumulator or a shared activation.
+    pub source: Source,
+    /// Number of values.
+    pub lanes: usize,
+    /// Width of a value: ell of an accumulator, the ring of an activation.
+    pub bits: u32,
+    /// Opens the values.
+    pub logits: Arc<Program>,
+    /// Opens the index of the largest; `None` for an output of one value. Takes a guard bit in any case.
+    pub class: Option<Argmax>,
+}
+
+impl Context<'_> {
+    fn answer_bits(&self) -> u32 {
+        match self.holdings[self.architecture.output] {
+            Holding::Accumulator { ell } => ell,
+            Holding::Shared { ring, .. } => ring,
+            Holding::Small { .. } => unreachable!("the output is not read by pools only"),
+        }
+    }
+
+    fn answer(&self, layouts: &mut std::slice::Iter<'_, LayoutChoice>) -> Result<Answer, PlanError> {
+        let of_output = |source| PlanError::Layout { node: "output".into(), source };
+        let source = self.source(self.architecture.output);
+        let (lanes, bits) = (self.tensors[self.architecture.output].elements(), self.answer_bits());
+        let logits = match source {
+            Source::Accumulator(_) => output::logits(bits as usize),
+            _ => output::reveal(bits as usize),
+        };
+        let class = match (lanes, layouts.next()) {
+            (1, _) => None,
+            (_, Some(LayoutChoice::Chain(chain))) => {
+                Some(Argmax::new(bits as usize, lanes, chain).map_err(of_output)?)
+            }
+            _ => return Err(PlanError::Choice { node: None, what: "the layout of the arg max", value: 0 }),
+        };
+        Ok(Answer { source, lanes, bits, logits: Arc::new(logits.map_err(of_output)?), class })
+    }
+}
+
+/// The number of layouts that a plan needs: see [`Choices::layouts`].
+pub(super) fn layouts_needed(architecture: &Architecture, tensors: &[TensorInfo]) -> usize {
+    let has_layout = |op: &Op| matches!(op, Op::Requantise { .. } | Op::AvgPool { .. } | Op::MaxPool { .. });
+    let nodes = architecture.nodes.iter().filter(|node| has_layout(&node.op)).count();
+    nodes + usize::from(tensors[architecture.output].elements() > 1)
+}
+
+pub(super) fn derive(
+    architecture: &Architecture,
+    choices: &Choices,
+    tensors: &[TensorInfo],
+    holdings: &[Holding],
+    widths: &[u32],
+) -> Result<(Vec<Step>, Answer), PlanError> {
+    let context = Context { architecture, choices, tensors, holdings, widths };
+    let mut layouts = choices.layouts.iter();
+    let nodes = 0..architecture.nodes.len();
+    let steps = nodes.map(|node| context.step(node, &mut layouts)).collect::<Result<_, _>>()?;
+    Ok((steps, context.answer(&mut layouts)?))
+}
+
+/// Chooses the layouts of all nonlinear nodes for the link of `choices`.
+pub(super) fn choose_layouts(architecture: &Architecture, choices: &Choices) -> Result<Vec<LayoutChoice>, PlanError> {
+    let tensors = architecture.check()?;
+    let ell = |node: usize| choices.linear[linear_index(architecture, node)].ell;
+    let widths = rings::value_widths(architecture, &tensors, ell);
+    let holdings = rings::holdings(architecture, &tensors, &widths, ell);
+    let context = Context { architecture, choices, tensors: &tensors, holdings: &holdings, widths: &widths };
+    let mut search = Search::new(8.0 * price::BYTES_PER_OT);
+    let mut layouts = Vec::new();
+    for node in 0..architecture.nodes.len() {
+        let of_node = |source| PlanError::Layout { node: architecture.nodes[node].name.clone(), source };
+        let finish = finish_of(holdings[node + 1]);
+        let lanes = tensors[node + 1].elements();
+        layouts.push(match context.spec(node) {
+            Some(Spec::Requantise(spec)) => {
+                let found = search.requantise(spec, finish).map_err(of_node)?;
+                LayoutChoice::Requantise(best(&found, lanes, choices.link))
+            }
+            Some(Spec::Truncate(spec)) => {
+                let found = search.truncate(spec, finish, Time::START).map_err(of_node)?;
+                LayoutChoice::Chain(best(&found, lanes, choices.link))
+            }
+            Some(Spec::MaxPool(spec)) => {
+                let found = search.max_pool(spec, finish).map_err(of_node)?;
+                LayoutChoice::Chain(best(&found, lanes, choices.link))
+            }
+            Some(Spec::Table { .. }) | None => continue,
+        });
+    }
+    let (classes, bits) = (tensors[architecture.output].elements(), context.answer_bits());
+    if classes > 1 {
+        let of_output = |source| PlanError::Layout { node: "output".into(), source };
+        let found = search.argmax(bits as usize, classes).map_err(of_output)?;
+        layouts.push(LayoutChoice::Chain(best(&found, 1, choices.link)));
+    }
+    Ok(layouts)
+}
+
+/// The layout with the least time on a link: more flights only where the bits saved are worth their latency.
+fn best<L: Clone>(found: &[Choice<L>], lanes: usize, link: Link) -> L {
+    let seconds = |choice: &Choice<L>| {
+        f64::from(choice.flights) * link.latency() + choice.price * lanes as f64 / link.bandwidth()
+    };
+    let least = found.iter().min_by(|a, b| seconds(a).total_cmp(&seconds(b)));
+    least.expect("a search that succeeds finds a layout").layout.clone()
+}

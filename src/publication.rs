@@ -1,0 +1,210 @@
+//! A published model: the public package that a server makes once and a client keeps, and the private half that the server
+//! keeps.
+//!
+//! The package is the plan (architecture and choices), the epoch seed of the masks, and the hint. Its digest covers these
+//! public bytes only: a digest of the weights would confirm a guess. Seed and hint are functions of the server's key and of
+//! everything that they depend on, so that a restarted server publishes the same bytes, and a changed model independent ones.
+
+use std::sync::Arc;
+
+use lowkey_bridge::{ClientLinear, Publisher, RerandomiserMasks, ServerLinear, client_layer, keys, publish_layer};
+use lowkey_he::EpochSeed;
+use lowkey_models::{Architecture, Network};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::error::{Error, Result};
+use crate::plan::{Choices, Link, MAX_HINT_BYTES, Plan, planner};
+use crate::store::Digest;
+
+/// Longest encoding of architecture and choices, in bytes.
+pub const MAX_PLAN_BYTES: usize = 16 << 20;
+
+/// Called with (layers done, layers in all) while layers are prepared.
+pub type Progress<'a> = &'a (dyn Fn(usize, usize) + Sync);
+
+/// The public bytes of a model.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Package {
+    /// Architecture and choices, as JSON.
+    pub plan: Vec<u8>,
+    /// Public seed of the masks.
+    pub epoch: [u8; 32],
+    /// The hints of all layers, in order.
+    pub hint: Vec<u8>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PlanText {
+    architecture: serde_json::Value,
+    choices: Choices,
+}
+
+impl Package {
+    /// SHA-256 over all parts, each preceded by its length.
+    pub fn digest(&self) -> Digest {
+        let mut hash = Sha256::new_with_prefix(b"lowkey/model/1");
+        for part in [&self.plan[..], &self.epoch, &self.hint] {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+        hash.finalize().into()
+    }
+
+    /// The form in which a package lies in a file.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        [&(self.plan.len() as u64).to_le_bytes()[..], &self.plan, &self.epoch, &self.hint].concat()
+    }
+
+    /// The inverse of [`to_bytes`](Self::to_bytes); `None` if the bytes are too few.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (length, rest) = bytes.split_first_chunk::<8>()?;
+        let (plan, rest) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
+        let (epoch, hint) = rest.split_first_chunk::<32>()?;
+        Some(Self { plan: plan.to_vec(), epoch: *epoch, hint: hint.to_vec() })
+    }
+
+    /// Derives the plan.
+    ///
+    /// # Errors
+    /// When the text is not a plan, or not one that this program accepts: the server's fault.
+    pub fn derive(&self) -> Result<Plan> {
+        let bad = |what: String| Error::Peer { peer: "server", what };
+        if self.plan.len() > MAX_PLAN_BYTES {
+            return Err(bad(format!("a plan of {} bytes", self.plan.len())));
+        }
+        let text: PlanText =
+            serde_json::from_slice(&self.plan).map_err(|error| bad(format!("a plan that cannot be read: {error}")))?;
+        let architecture = Architecture::from_json(&text.architecture.to_string())
+            .map_err(|error| bad(format!("a plan with an impossible architecture: {error}")))?;
+        let plan = Plan::derive(architecture, text.choices)?;
+        if plan.hint_bytes() != self.hint.len() {
+            let (found, expected) = (self.hint.len(), plan.hint_bytes());
+            return Err(bad(format!("a hint of {found} bytes for a plan that needs {expected}")));
+        }
+        Ok(plan)
+    }
+}
+
+fn plan_text(plan: &Plan) -> Result<Vec<u8>> {
+    let architecture = serde_json::to_value(&plan.architecture).map_err(Error::internal)?;
+    serde_json::to_vec(&PlanText { architecture, choices: plan.choices.clone() }).map_err(Error::internal)
+}
+
+/// The server's side of a published model.
+pub struct ServerModel {
+    /// The plan.
+    pub plan: Plan,
+    /// What clients get.
+    pub package: Package,
+    /// Its digest.
+    pub digest: Digest,
+    /// By linear node: the private half of its encrypted terms.
+    pub(crate) layers: Vec<Option<Box<dyn ServerLinear>>>,
+    /// By linear node and output channel.
+    pub(crate) biases: Vec<Vec<i64>>,
+}
+
+impl ServerModel {
+    /// Plans and publishes a network.
+    ///
+    /// # Errors
+    /// When a layer fits no parameter set, or the network is beyond this program's limits.
+    pub fn publish(network: &Network, link: Link, server_key: &[u8; 32], progress: Progress<'_>) -> Result<Arc<Self>> {
+        let network = network.folded().map_err(crate::plan::PlanError::from)?;
+        let plan = planner::plan(&network, link)?;
+        let text = plan_text(&plan)?;
+        let weights = weights_digest(&network);
+        let epoch = derive(b"lowkey/epoch/1", &[server_key, &Sha256::digest(&text).into(), &weights]);
+        let context = derive(b"lowkey/publication/1", &[&Sha256::digest(&text).into(), &weights, &epoch]);
+
+        let epoch = EpochSeed(epoch);
+        let masks = keys::rerandomiser_masks(&plan.sets, &epoch).map_err(Error::internal)?;
+        let publisher = Publisher { epoch: &epoch, masks: &masks, server_key, context: &context };
+        let mut hint = Vec::with_capacity(plan.hint_bytes());
+        let (mut layers, mut biases) = (Vec::new(), Vec::new());
+        for (done, node) in plan.linear.iter().enumerate() {
+            progress(done, plan.linear.len());
+            let (_, own) = network.linear(node.node).expect("the plan is this network's");
+            biases.push(own.bias.clone());
+            let Some(layer) = &node.encrypted else {
+                layers.push(None);
+                continue;
+            };
+            let set = plan.sets.iter().find(|set| set.set == layer.parameters.set).expect("derived with the plan");
+            let arrays: Vec<_> = own.terms.iter().flatten().map(|array| array.as_standard_layout()).collect();
+            let arrays: Vec<&[i32]> = arrays.iter().map(|a| a.as_slice().expect("standard layout")).collect();
+            let (half, bytes) =
+                publish_layer(layer.clone(), set.b0_rounding, &arrays, &publisher).map_err(Error::internal)?;
+            hint.extend_from_slice(&bytes);
+            layers.push(Some(half));
+        }
+        progress(plan.linear.len(), plan.linear.len());
+        let package = Package { plan: text, epoch: epoch.0, hint };
+        let digest = package.digest();
+        Ok(Arc::new(Self { plan, package, digest, layers, biases }))
+    }
+}
+
+fn derive(label: &[u8], parts: &[&[u8; 32]]) -> [u8; 32] {
+    let mut hash = Sha256::new_with_prefix((label.len() as u64).to_le_bytes());
+    hash.update(label);
+    parts.iter().for_each(|part| hash.update(part));
+    hash.finalize().into()
+}
+
+/// Covers every weight and bias. Never leaves the server.
+fn weights_digest(network: &Network) -> [u8; 32] {
+    let mut hash = Sha256::new_with_prefix(b"lowkey/weights/1");
+    for own in network.weights().linear.iter().flatten() {
+        for array in own.terms.iter().flatten() {
+            hash.update((array.len() as u64).to_le_bytes());
+            array.iter().for_each(|weight| hash.update(weight.to_le_bytes()));
+        }
+        hash.update((own.bias.len() as u64).to_le_bytes());
+        own.bias.iter().for_each(|bias| hash.update(bias.to_le_bytes()));
+    }
+    hash.finalize().into()
+}
+
+/// The client's side of a published model.
+pub struct ClientModel {
+    /// The plan.
+    pub plan: Plan,
+    /// The package's digest.
+    pub digest: Digest,
+    /// a*_0 of every set.
+    pub(crate) masks: RerandomiserMasks,
+    /// By linear node: hints and masks of its encrypted terms.
+    pub(crate) layers: Vec<Option<Box<dyn ClientLinear>>>,
+}
+
+impl ClientModel {
+    /// Derives the plan from a package, and prepares hints and masks.
+    ///
+    /// # Errors
+    /// When the package is not one that this program accepts: the server's fault.
+    pub fn open(package: &Package, progress: Progress<'_>) -> Result<Arc<Self>> {
+        let plan = package.derive()?;
+        let epoch = EpochSeed(package.epoch);
+        let masks = keys::rerandomiser_masks(&plan.sets, &epoch).map_err(Error::internal)?;
+        let mut rest = package.hint.as_slice();
+        let mut layers = Vec::new();
+        for (done, node) in plan.linear.iter().enumerate() {
+            progress(done, plan.linear.len());
+            let Some(layer) = &node.encrypted else {
+                layers.push(None);
+                continue;
+            };
+            let (hint, after) = rest.split_at(layer.hint_len());
+            rest = after;
+            let half = client_layer(layer.clone(), &epoch, hint)
+                .map_err(|error| Error::Peer { peer: "server", what: format!("a hint that cannot be used: {error}") })?;
+            layers.push(Some(half));
+        }
+        progress(plan.linear.len(), plan.linear.len());
+        Ok(Arc::new(Self { digest: package.digest(), plan, masks, layers }))
+    }
+}
+
+const _: () = assert!(MAX_HINT_BYTES <= u32::MAX as u64, "a hint travels in frames of 32-bit length");

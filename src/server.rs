@@ -1,0 +1,159 @@
+//! The server's sessions: one per client, several at once, none of which can harm another.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lowkey_mpc::channel::{Channel, FrameKind, Limits};
+use lowkey_mpc::ot::Correlations;
+use lowkey_mpc::party::{Party, Stage};
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
+
+use crate::client::give_up;
+use crate::error::{Error, Result};
+use crate::net::Stream;
+use crate::publication::ServerModel;
+use crate::report::{Measurement, StageReport};
+use crate::session::{
+    Accept, Action, HINT_CHUNK, Hello, MAGIC, MAX_CONTROL, MAX_SLOTS, Request, VERSION, Welcome, check_version,
+};
+use crate::slot::ServerSlot;
+use crate::{offline, online};
+
+/// What a server tolerates.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Of each connection.
+    pub limits: Limits,
+    /// The longest silence between two requests.
+    pub idle: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { limits: Limits::default(), idle: Duration::from_secs(600) }
+    }
+}
+
+/// What a session did, as the server saw it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SessionReport {
+    /// Handshake, hint, base OTs.
+    pub setup: StageReport,
+    /// All offline stages.
+    pub offline: StageReport,
+    /// All online stages.
+    pub online: StageReport,
+    /// Inferences answered.
+    pub inferences: u64,
+}
+
+/// Serves one client until it closes the session. `seed` is fresh randomness of the operating system.
+///
+/// # Errors
+/// When the client or the connection fails. The client is told with a code, where it can still hear.
+pub async fn serve(
+    stream: Box<dyn Stream>,
+    model: Arc<ServerModel>,
+    options: Options,
+    seed: [u8; 32],
+) -> Result<SessionReport> {
+    let mut channel = Channel::new(stream, Party::Server, options.limits);
+    match session(&mut channel, &model, options, seed).await {
+        Ok(report) => {
+            // The client has said goodbye and may be gone already.
+            let _ = channel.close().await;
+            Ok(report)
+        }
+        Err(error) => {
+            give_up(&mut channel, &error).await;
+            Err(error)
+        }
+    }
+}
+
+async fn session(
+    channel: &mut Channel,
+    model: &ServerModel,
+    options: Options,
+    seed: [u8; 32],
+) -> Result<SessionReport> {
+    let mut rng = ChaCha20Rng::from_seed(seed);
+    let measurement = Measurement::start(channel, Stage::Setup);
+    welcome(channel, model).await?;
+    channel.scope("base ots");
+    let mut ot = Correlations::setup(channel, &mut rng).await?;
+    let mut report = SessionReport { setup: measurement.finish(channel).stage, ..SessionReport::default() };
+
+    let mut slots: VecDeque<ServerSlot> = VecDeque::new();
+    let mut next_slot = 0;
+    loop {
+        let opening = tokio::time::timeout(options.idle, channel.recv_opening::<Request>(MAX_CONTROL)).await;
+        let timeout = lowkey_mpc::error::Error::Timeout { after: options.idle };
+        let (request, before) = opening.map_err(|_| timeout)??;
+        let mut measurement = Measurement::resume(channel, before);
+        ot.check_next_index(request.ots)?;
+        match (request.action, channel.stage()) {
+            (Action::Close, _) => return Ok(report),
+            (Action::Prepare { slot, reveal }, Stage::Offline) => {
+                burn(slot, &mut next_slot)?;
+                if slots.len() >= MAX_SLOTS {
+                    return Err(Error::Busy { what: "prepared slots", limit: MAX_SLOTS });
+                }
+                slots.push_back(offline::server(channel, model, &mut ot, slot, reveal).await?);
+                measurement.charge(model.plan.ots(reveal));
+                report.offline.add(&measurement.finish(channel).stage);
+            }
+            (Action::Run { slot }, Stage::Online) => {
+                let found = slots.iter().position(|prepared| prepared.number == slot);
+                let prepared = found.and_then(|index| slots.remove(index)).ok_or(Error::Slot { slot })?;
+                online::server(channel, model, prepared).await?;
+                report.online.add(&measurement.finish(channel).stage);
+                report.inferences += 1;
+            }
+            (Action::Direct { slot, reveal }, Stage::Online) => {
+                burn(slot, &mut next_slot)?;
+                online::server_direct(channel, model, &mut ot, reveal).await?;
+                measurement.charge(model.plan.ots(reveal));
+                report.online.add(&measurement.finish(channel).stage);
+                report.inferences += 1;
+            }
+            _ => return Err(Error::Peer { peer: "client", what: "a request in the wrong stage".into() }),
+        }
+    }
+}
+
+/// A slot number is used once, and they come without gaps.
+fn burn(slot: u64, next: &mut u64) -> Result<()> {
+    if slot != *next {
+        return Err(Error::Slot { slot });
+    }
+    *next += 1;
+    Ok(())
+}
+
+async fn welcome(channel: &mut Channel, model: &ServerModel) -> Result<()> {
+    channel.scope(offline::CONTROL);
+    let hello: Hello = channel.recv_control(MAX_CONTROL).await?;
+    if hello.magic != MAGIC {
+        return Err(Error::Peer { peer: "client", what: "something that is not a hello of lowkey".into() });
+    }
+    check_version("client", hello.version)?;
+    let package = &model.package;
+    let size = |len: usize| u32::try_from(len).map_err(Error::internal);
+    let (plan_bytes, hint_bytes) = (size(package.plan.len())?, size(package.hint.len())?);
+    let (digest, epoch) = (model.digest, package.epoch);
+    channel.send_control(&Welcome { version: VERSION, digest, epoch, plan_bytes, hint_bytes }).await?;
+    channel.scope("plan");
+    channel.send(FrameKind::Control, package.plan.clone()).await?;
+    channel.scope(offline::CONTROL);
+    let accept: Accept = channel.recv_control(MAX_CONTROL).await?;
+    if accept.send_hint {
+        channel.scope("hint");
+        for chunk in package.hint.chunks(HINT_CHUNK) {
+            channel.send(FrameKind::Hint, chunk.to_vec()).await?;
+        }
+    }
+    Ok(())
+}
