@@ -7,7 +7,9 @@
 //! client    e = (1 - 2c) - (m_1 - m_0)                            -> server
 //! ```
 
-use crate::program::{Bit, Builder, Share, Word};
+use crate::layout::{LayoutError, check_size};
+use crate::party::Party;
+use crate::program::{Bit, Builder, Program, Share, Time, Word};
 
 /// Shares of a bit modulo 2^k.
 pub(crate) fn bit_to_ring(b: &mut Builder, bit: Bit, k: usize) -> Share {
@@ -19,4 +21,45 @@ pub(crate) fn bit_to_ring(b: &mut Builder, bit: Bit, k: usize) -> Share {
     let own = b.resize(&own, k);
     let client = b.add(&client, &own);
     Share { server: Word { time: server.time.max(s.time), ..server }, client }
+}
+
+/// The program. Inputs: the client's and the server's half, known at these times. Outputs: shares modulo 2^k.
+///
+/// # Errors
+/// [`LayoutError::Size`] unless k is from 1 to 64.
+pub fn program(k: usize, client: Time, server: Time) -> Result<Program, LayoutError> {
+    check_size("the ring of a converted bit", k, 1, 64)?;
+    let mut b = Builder::new();
+    let halves = b.input_share(1, client, server);
+    let c = b.half(Party::Client, halves.client.planes[0], client);
+    let s = b.half(Party::Server, halves.server.planes[0], server);
+    let bit = b.bit(s, c);
+    let share = bit_to_ring(&mut b, bit, k);
+    b.output_share(&share);
+    Ok(b.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bits::Planes;
+    use crate::program::testing::{ODD_LANES, open, run};
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha20Rng;
+    use std::sync::Arc;
+
+    #[test]
+    fn shares_add_up_to_the_bit() {
+        for (k, client) in [(1, Time::START), (2, Time::OFFLINE), (5, Time::START), (64, Time::Online(3))] {
+            let program = Arc::new(program(k, client, Time::START).unwrap());
+            for (seed, lanes) in ODD_LANES.into_iter().enumerate() {
+                let mut rng = ChaCha20Rng::seed_from_u64(seed as u64);
+                let [c, s] = [(); 2].map(|()| Planes::random(lanes, 1, &mut rng));
+                let outcome = run(&program, lanes, &[c.clone(), s.clone()], seed as u64);
+                let bits = c.to_lanes::<u64>().into_iter().zip(s.to_lanes::<u64>());
+                let want: Vec<u64> = bits.map(|(c, s)| c ^ s).collect();
+                assert_eq!(open(&outcome.client[0], &outcome.server[0]), want, "k {k} seed {seed}");
+            }
+        }
+    }
 }

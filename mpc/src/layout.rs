@@ -1,10 +1,13 @@
 //! Which digits a requantisation uses: flights against bits, found with the protocol as its own cost function.
 
 use crate::carry::{MAX_DIGIT, Pair, Part, carry};
+use crate::compare;
 use crate::extend::Finish;
+use crate::maxpool;
 use crate::party::Party;
 use crate::program::{Bit, Builder, Time};
 use crate::requantise::{self, Spec};
+use crate::truncate;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,7 +20,7 @@ pub const MAX_TABLE: usize = 5;
 pub enum Top {
     /// The carry chain goes on to the sign, bit by bit.
     Chain,
-    /// One gate over all high bits.
+    /// One gate over the high bits that the digits of [`Layout::high`] leave.
     Table,
     /// Kept digit and high bits beside the low carry, for both its values.
     Skip,
@@ -30,6 +33,8 @@ pub struct Layout {
     pub low: Vec<Part>,
     /// The kept bits; for a = 1, nothing.
     pub mid: Vec<Part>,
+    /// With [`Top::Table`]: digits below the table, for more high bits than a table takes. Else nothing.
+    pub high: Vec<u8>,
     /// The high bits.
     pub top: Top,
 }
@@ -122,6 +127,7 @@ impl Layout {
         if a == 1 {
             check_parts("low", &self.low, spec.width() - 1)?;
             check_parts("kept", &self.mid, 0)?;
+            self.check_high(0)?;
             return match self.top {
                 Top::Chain => Ok(()),
                 top => Err(LayoutError::Top { top, high }),
@@ -129,11 +135,19 @@ impl Layout {
         }
         check_parts("low", &self.low, low)?;
         check_parts("kept", &self.mid, a)?;
-        let fits = match self.top {
-            Top::Chain => true,
-            Top::Table | Top::Skip => high <= MAX_TABLE,
-        };
-        if fits { Ok(()) } else { Err(LayoutError::Top { top: self.top, high }) }
+        match self.top {
+            Top::Table => self.check_high(high - 1),
+            Top::Chain | Top::Skip => self.check_high(0),
+        }?;
+        let left = high - self.high.iter().map(|m| usize::from(*m)).sum::<usize>();
+        if self.top == Top::Chain || left <= MAX_TABLE { Ok(()) } else { Err(LayoutError::Top { top: self.top, high }) }
+    }
+
+    /// Checks that the digits below the table exist and cover at most `most` bits.
+    fn check_high(&self, most: usize) -> Result<(), LayoutError> {
+        let parts: Vec<Part> = self.high.iter().map(|m| Part::Digit(*m)).collect();
+        let found = parts.iter().fold(0, |sum: usize, part| sum.saturating_add(part.bits()));
+        check_parts("high", &parts, found.min(most))
     }
 }
 
@@ -191,13 +205,39 @@ pub(crate) struct Start {
     pub carry_in: bool,
 }
 
+impl Start {
+    /// Both parties know their numbers when the online stage starts, and no carry comes in.
+    pub fn online() -> Self {
+        Self { server: Time::START, client: Time::START, carry_in: false }
+    }
+}
+
+/// One part, where its chain starts, and when the server and the client know the carry that comes in.
+type Link = (Part, Start, Option<(Time, Time)>);
+
 /// Searches layouts for one price of a random OT, in bits per OT. Keeps what it has found.
 #[derive(Debug)]
 pub struct Search {
     ot_price: f64,
     plans: HashMap<(usize, Start), Arc<Vec<Plan>>>,
-    links: HashMap<(Part, Start, Option<(Time, Time)>), Plan>,
+    links: HashMap<Link, Plan>,
     found: HashMap<(Spec, Finish), Arc<Vec<Choice<Layout>>>>,
+}
+
+/// Digits below a table of one to three bits: as many equal ones as fit, the rest before them.
+fn high_digits(high: usize) -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    for left in (1..=MOST_EQUAL).filter(|left| high >= FEW_HIGH && *left < high) {
+        for m in 1..=MOST_EQUAL {
+            let (rest, equal) = ((high - left) % m, (high - left) / m);
+            let first = (rest > 0).then_some(rest as u8);
+            let digits: Vec<u8> = first.into_iter().chain(std::iter::repeat_n(m as u8, equal)).collect();
+            if !all.contains(&digits) {
+                all.push(digits);
+            }
+        }
+    }
+    all
 }
 
 /// Blocks of one or two digits that cover `m` bits.
@@ -230,15 +270,18 @@ impl Search {
         if let Some(known) = self.found.get(&(spec, finish)) {
             return Ok(Arc::clone(known));
         }
-        let mut choices = Vec::new();
-        for layout in self.candidates(spec, finish)? {
-            let mut b = Builder::counting();
-            requantise::record(&mut b, spec, &layout, finish, Time::OFFLINE, Time::START)?;
-            choices.push(Choice { flights: b.flights(), price: b.tally().price(self.ot_price), layout });
-        }
-        let found = Arc::new(frontier(choices));
+        let candidates = self.candidates(spec, finish)?;
+        let choices: Result<Vec<_>, _> = candidates.into_iter().map(|layout| self.cost(spec, layout, finish)).collect();
+        let found = Arc::new(frontier(choices?));
         self.found.insert((spec, finish), Arc::clone(&found));
         Ok(found)
+    }
+
+    /// What a layout costs: the protocol is its own cost function.
+    pub(crate) fn cost(&self, spec: Spec, layout: Layout, finish: Finish) -> Result<Choice<Layout>, LayoutError> {
+        let mut b = Builder::counting();
+        requantise::record(&mut b, spec, &layout, finish, Time::OFFLINE, Time::START)?;
+        Ok(Choice { flights: b.flights(), price: b.tally().price(self.ot_price), layout })
     }
 
     /// Every layout that combines undominated chains for its parts.
@@ -251,22 +294,77 @@ impl Search {
         let start = Start { server: Time::START, client: Time::OFFLINE, carry_in: false };
         if a == 1 {
             let lows = self.chains(spec.width() - 1, start);
-            return Ok(lows.into_iter().map(|low| Layout { low, mid: Vec::new(), top: Top::Chain }).collect());
+            return Ok(lows
+                .into_iter()
+                .map(|low| Layout { low, mid: Vec::new(), high: Vec::new(), top: Top::Chain })
+                .collect());
         }
         let lows = self.chains(low, start);
         let mids = self.chains(a, Start { carry_in: low > 0, ..start });
-        let mut tops: Vec<(Vec<Part>, Top)> = Vec::new();
+        let plain = |mid: &[Part], top| Layout { low: Vec::new(), mid: mid.to_vec(), high: Vec::new(), top };
+        let mut tops = Vec::new();
         for mid in mids {
-            tops.push((mid.clone(), Top::Chain));
+            tops.push(plain(&mid, Top::Chain));
             if high <= MAX_TABLE {
-                tops.push((mid, Top::Table));
+                tops.push(plain(&mid, Top::Table));
             }
+            tops.extend(high_digits(high).into_iter().map(|digits| Layout { high: digits, ..plain(&mid, Top::Table) }));
         }
         if high <= MAX_TABLE {
-            tops.extend(blocks(a).into_iter().map(|widths| (vec![Part::Block(widths)], Top::Skip)));
+            tops.extend(blocks(a).into_iter().map(|widths| plain(&[Part::Block(widths)], Top::Skip)));
         }
         let both = lows.iter().flat_map(|low| tops.iter().map(move |top| (low, top)));
-        Ok(both.map(|(low, (mid, top))| Layout { low: low.clone(), mid: mid.clone(), top: *top }).collect())
+        Ok(both.map(|(low, top)| Layout { low: low.clone(), ..top.clone() }).collect())
+    }
+
+    /// Chains for a comparison of numbers of `width` bits ([`compare::program`]), as [`Search::requantise`] lists layouts.
+    ///
+    /// # Errors
+    /// [`LayoutError`] if the width is out of bounds.
+    pub fn compare(&mut self, width: usize, client: Time, server: Time) -> Result<Vec<Choice<Vec<Part>>>, LayoutError> {
+        check_size("the width of a comparison", width, 2, compare::MAX_WIDTH)?;
+        self.choose(width - 1, client, server, |b, chain| compare::record(b, width, chain, client, server))
+    }
+
+    /// Chains for [`truncate::program`].
+    ///
+    /// # Errors
+    /// [`LayoutError`] if the specification has no program.
+    pub fn truncate(
+        &mut self,
+        spec: truncate::Spec,
+        finish: Finish,
+        server: Time,
+    ) -> Result<Vec<Choice<Vec<Part>>>, LayoutError> {
+        let shift = usize::from(spec.shift);
+        spec.check(&vec![Part::Digit(1); shift], finish)?;
+        self.choose(shift, Time::OFFLINE, server, |b, chain| truncate::record(b, spec, chain, finish, server))
+    }
+
+    /// Chains for the comparisons of [`maxpool::program`].
+    ///
+    /// # Errors
+    /// [`LayoutError`] if the specification has no program.
+    pub fn max_pool(&mut self, spec: maxpool::Spec, finish: Finish) -> Result<Vec<Choice<Vec<Part>>>, LayoutError> {
+        spec.check(&vec![Part::Digit(1); spec.compared()], finish)?;
+        self.choose(spec.compared(), spec.client, spec.server, |b, chain| maxpool::record(b, spec, chain, finish))
+    }
+
+    /// The frontier of a protocol that depends on one chain.
+    pub(crate) fn choose(
+        &mut self,
+        bits: usize,
+        client: Time,
+        server: Time,
+        record: impl Fn(&mut Builder, &[Part]),
+    ) -> Result<Vec<Choice<Vec<Part>>>, LayoutError> {
+        let chains = self.chains(bits, Start { server, client, carry_in: false });
+        let ot_price = self.ot_price;
+        Ok(frontier(chains.into_iter().map(|layout| {
+            let mut b = Builder::counting();
+            record(&mut b, &layout);
+            Choice { flights: b.flights(), price: b.tally().price(ot_price), layout }
+        })))
     }
 
     /// Undominated chains for `bits` bits: no other is cheaper and has both halves of the carry earlier.
@@ -334,6 +432,12 @@ impl Search {
         plan
     }
 }
+
+/// With fewer high bits, digits below the table gain nothing.
+const FEW_HIGH: usize = 3;
+
+/// Most bits of a digit below the table, and of the table above such digits, that the search tries.
+const MOST_EQUAL: usize = 3;
 
 /// Most bits of one part that the search tries.
 const MAX_PART: usize = 6;

@@ -22,6 +22,7 @@
 //! For a = 1 the server has added -2^s more, so that y is the complement of one sign bit.
 
 use crate::carry::{Pair, ands, carry, gate, generate_propagate, step};
+use crate::compare::words;
 use crate::convert::bit_to_ring;
 use crate::extend::{Finish, finish, finish_in_ring};
 use crate::layout::{Layout, LayoutError, Top};
@@ -130,10 +131,8 @@ pub(crate) fn record(
         let y = not_negative(b, layout, &c, &v);
         match form {
             Finish::Small => {
-                let (s, c) = y.both();
-                let client = b.word_of(Party::Client, c.plane, c.time);
-                let server = b.word_of(Party::Server, s.plane, s.time);
-                b.output_share(&Share { client, server });
+                let words = words(b, y);
+                b.output_share(&words);
             }
             Finish::Share { ring } | Finish::Upload { ring } => {
                 let y = bit_to_ring(b, y, usize::from(ring));
@@ -178,8 +177,7 @@ fn clamped(b: &mut Builder, spec: Spec, layout: &Layout, c: &Word, v: &Word) -> 
         Top::Skip => skip(b, layout, &kept, &top, k_low),
         Top::Table => {
             let carry = middle_carry(b, layout, &kept, k_low);
-            let outputs = gate(b, Gate::Top(h), &top, Some(carry));
-            High { carry, in_range: outputs[0], not_negative: outputs[1] }
+            table(b, layout, &top, carry)
         }
         Top::Chain => {
             let carry = middle_carry(b, layout, &kept, k_low);
@@ -222,6 +220,31 @@ fn middle_in_ring(b: &mut Builder, carry: Bit, k: usize) -> Share {
     let (s, c) = carry.both();
     let [client, server] = [c, s].map(|half| b.word_of(half.party, half.plane, half.time));
     Share { client: b.shift_left(&client, k - 1, k), server: b.shift_left(&server, k - 1, k) }
+}
+
+/// Digits with zero tests, then one gate over the bits that are left.
+fn table(b: &mut Builder, layout: &Layout, top: &Pair, carry: Bit) -> High {
+    let (mut k, mut at, mut zero) = (carry, 0, None);
+    for m in layout.high.iter().map(|m| usize::from(*m)) {
+        let outputs = gate(b, Gate::Zero(m), &top.slice(at..at + m), Some(k));
+        (k, at) = (outputs[0], at + m);
+        zero = Some(match zero {
+            None => outputs[1],
+            Some(zero) => ands(b, outputs[1], &[zero])[0],
+        });
+    }
+    let rest = top.slice(at..top.server.len());
+    let (in_range, not_negative) = if rest.server.len() == 1 {
+        let local = rest.bit(b, 0);
+        let sign = b.xor_bits(local, k);
+        let not_negative = b.flip(sign);
+        (not_negative, not_negative)
+    } else {
+        let outputs = gate(b, Gate::Top(rest.server.len()), &rest, Some(k));
+        (outputs[0], outputs[1])
+    };
+    let in_range = zero.map_or(in_range, |zero| ands(b, in_range, &[zero])[0]);
+    High { carry, in_range, not_negative }
 }
 
 /// The chain goes on to the sign; in range is the AND of the complemented high bits.

@@ -170,10 +170,7 @@ impl Builder {
 
     /// The inputs of both parties for one shared number.
     pub fn input_share(&mut self, width: usize, client: Time, server: Time) -> Share {
-        Share {
-            client: self.input(Party::Client, width, client),
-            server: self.input(Party::Server, width, server),
-        }
+        Share { client: self.input(Party::Client, width, client), server: self.input(Party::Server, width, server) }
     }
 
     /// The next output of the party that holds `word`.

@@ -15,8 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A compiled two-party protocol. It holds for any number of lanes.
 #[derive(Debug)]
 pub struct Program {
-    pub(crate) client: Code,
-    pub(crate) server: Code,
+    pub(super) client: Code,
+    pub(super) server: Code,
     pub(super) frames: Vec<Frame>,
     tally: Tally,
     inputs: Vec<Port>,
@@ -33,7 +33,7 @@ pub(super) struct Frame {
 
 /// The code of one party.
 #[derive(Debug, Default)]
-pub(crate) struct Code {
+pub(super) struct Code {
     /// The pads to hash, a wire after the other.
     pub wires: Vec<WirePads>,
     /// The first segment runs when the OTs arrive; then those of the offline and of the online stage.
@@ -339,7 +339,9 @@ impl<'a> PartyCompiler<'a> {
     /// (output, bit, plane) of this party's outputs, counted among its own.
     fn outputs(&self) -> impl Iterator<Item = (u32, u32, Plane)> {
         let mine = self.builder.outputs.iter().filter(|(port, _)| port.party == self.party);
-        (0..).zip(mine).flat_map(|(output, (_, planes))| (0..).zip(planes).map(move |(bit, plane)| (output, bit, *plane)))
+        (0..)
+            .zip(mine)
+            .flat_map(|(output, (_, planes))| (0..).zip(planes).map(move |(bit, plane)| (output, bit, *plane)))
     }
 
     fn compile(mut self) -> Code {

@@ -23,6 +23,8 @@ pub enum Gate {
     Ext(usize),
     /// (generate, propagate) of a digit: the sum overflows; the sum is all ones.
     Gp(usize),
+    /// (carry, zero) of a digit with a carry in as in [`Gate::Ext`]: the carry out; the sum without it is zero.
+    Zero(usize),
     /// (in range, not negative) of the topmost digit, with a carry in as in [`Gate::Ext`]: the sum is zero; its
     /// top bit is zero.
     Top(usize),
@@ -47,7 +49,7 @@ impl Gate {
     pub fn inputs(self) -> usize {
         match self {
             Self::First(m) | Self::Gp(m) | Self::Top0(m) => m,
-            Self::Ext(m) | Self::Top(m) => m + 1,
+            Self::Ext(m) | Self::Zero(m) | Self::Top(m) => m + 1,
         }
     }
 
@@ -64,6 +66,10 @@ impl Gate {
             Self::First(m) => vec![digits(m) >> m == 1],
             Self::Ext(m) => vec![(digits(m) + carry_in(m)) >> m == 1],
             Self::Gp(m) => vec![digits(m) >> m == 1, digits(m) == (1 << m) - 1],
+            Self::Zero(m) => {
+                let sum = digits(m) + carry_in(m);
+                vec![sum >> m == 1, sum & ((1 << m) - 1) == 0]
+            }
             Self::Top(h) => in_range(digits(h) + carry_in(h), h).to_vec(),
             Self::Top0(h) => {
                 let [u0, w0] = in_range(digits(h), h);
@@ -79,7 +85,9 @@ impl Gate {
     /// If a side has no bit or more than [`MAX_BITS`].
     #[must_use]
     pub fn polynomials(self) -> &'static [Polynomial] {
-        static KNOWN: [[OnceLock<Vec<Polynomial>>; MAX_BITS]; 5] = [const { [const { OnceLock::new() }; MAX_BITS] }; 5];
+        const KINDS: usize = 6;
+        static KNOWN: [[OnceLock<Vec<Polynomial>>; MAX_BITS]; KINDS] =
+            [const { [const { OnceLock::new() }; MAX_BITS] }; KINDS];
         let n = self.inputs();
         assert!((1..=MAX_BITS).contains(&n), "{self:?} has {n} bits on a side");
         let kind = match self {
@@ -88,6 +96,7 @@ impl Gate {
             Self::Gp(_) => 2,
             Self::Top(_) => 3,
             Self::Top0(_) => 4,
+            Self::Zero(_) => 5,
         };
         KNOWN[kind][n - 1].get_or_init(|| {
             let row = |y| (0..1 << n).map(|x| self.outputs(y, x)).collect();
@@ -110,15 +119,12 @@ impl Polynomial {
                 *coefficient |= (row >> set & 1) << y;
             }
         }
-        let private: Vec<usize> = (1..1 << n)
-            .filter(|set| coefficients[*set] != 0 && coefficients[*set] != all)
-            .collect();
+        let private: Vec<usize> =
+            (1..1 << n).filter(|set| coefficients[*set] != 0 && coefficients[*set] != all).collect();
         let is_sent = |set: usize| private.iter().any(|above| above & set == set);
         Self {
             sent: (1..1 << n).filter(|set| is_sent(*set)).collect(),
-            free: (1..1 << n)
-                .filter(|set| !is_sent(*set) && coefficients[*set] == all)
-                .collect(),
+            free: (1..1 << n).filter(|set| !is_sent(*set) && coefficients[*set] == all).collect(),
             coefficients,
         }
     }
@@ -151,7 +157,7 @@ pub fn moebius(table: u64) -> u64 {
 mod tests {
     use super::*;
 
-    const ALL: [Gate; 12] = [
+    const ALL: [Gate; 15] = [
         Gate::First(1),
         Gate::First(2),
         Gate::First(4),
@@ -164,6 +170,9 @@ mod tests {
         Gate::Top(3),
         Gate::Top0(1),
         Gate::Top0(3),
+        Gate::Zero(1),
+        Gate::Zero(2),
+        Gate::Zero(3),
     ];
 
     #[test]
@@ -190,7 +199,7 @@ mod tests {
     fn sizes() {
         let sent = |gate: Gate| -> usize { gate.polynomials().iter().map(|p| p.sent.len()).sum() };
         let sizes = ALL.map(sent);
-        assert_eq!(sizes, [1, 3, 15, 2, 6, 30, 1, 13, 0, 18, 0, 16]);
+        assert_eq!(sizes, [1, 3, 15, 2, 6, 30, 1, 13, 0, 18, 0, 16, 2, 10, 26]);
         assert_eq!(Gate::Ext(2).polynomials()[0].maximal(), vec![0b011, 0b101, 0b110]);
     }
 }

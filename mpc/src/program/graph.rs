@@ -46,13 +46,25 @@ pub(crate) enum Label {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Op {
     /// Bit `bit` of the party's input.
-    Input { input: u32, bit: u32 },
+    Input {
+        input: u32,
+        bit: u32,
+    },
     /// The choice of the wire's random OT.
-    Choice { wire: u32 },
+    Choice {
+        wire: u32,
+    },
     /// Bit `position` of the hash of the wire's key for one gate.
-    Pad { wire: u32, gate: u32, label: Label, position: u32 },
+    Pad {
+        wire: u32,
+        gate: u32,
+        label: Label,
+        position: u32,
+    },
     /// A plane that the peer sent.
-    Received { message: u32 },
+    Received {
+        message: u32,
+    },
     Not(Plane),
     Xor(Plane, Plane),
     And(Plane, Plane),
@@ -258,7 +270,13 @@ mod tests {
             Op::Or(a, b) => of(a) | of(b),
             Op::Xor3(a, b, c) => of(a) ^ of(b) ^ of(c),
             Op::Maj(a, b, c) => u8::from(of(a)) + u8::from(of(b)) + u8::from(of(c)) >= 2,
-            Op::Mux(s, zero, one) => if of(s) { of(one) } else { of(zero) },
+            Op::Mux(s, zero, one) => {
+                if of(s) {
+                    of(one)
+                } else {
+                    of(zero)
+                }
+            }
             Op::AndXor(a, b, c) => (of(a) & of(b)) ^ of(c),
             Op::Choice { .. } | Op::Pad { .. } | Op::Received { .. } => unreachable!("not a function of inputs"),
         }
@@ -268,13 +286,12 @@ mod tests {
     fn folding_keeps_the_meaning() {
         for kinds in 0..5_u32.pow(3) {
             let mut graph = Graph::new(true);
-            let input = |graph: &mut Graph, bit| {
-                graph.source(Op::Input { input: 0, bit }, Party::Client, Time::START)
-            };
+            let input = |graph: &mut Graph, bit| graph.source(Op::Input { input: 0, bit }, Party::Client, Time::START);
             let sources = [input(&mut graph, 0), input(&mut graph, 1), input(&mut graph, 2), Plane::ZERO, Plane::ONE];
             let [a, b, c] = [0, 1, 2].map(|i| sources[(kinds / 5_u32.pow(i) % 5) as usize]);
             type Three = fn(&mut Graph, Plane, Plane, Plane) -> Plane;
-            let cases: [(Three, fn(bool, bool, bool) -> bool); 8] = [
+            type Meaning = fn(bool, bool, bool) -> bool;
+            let cases: [(Three, Meaning); 8] = [
                 (|g, a, _, _| g.not(a), |a, _, _| !a),
                 (|g, a, b, _| g.xor(a, b), |a, b, _| a ^ b),
                 (|g, a, b, _| g.and(a, b), |a, b, _| a & b),

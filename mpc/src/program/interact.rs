@@ -253,10 +253,14 @@ impl<'a> PolyCircuit<'a> {
             }
         }
         let mut coefficients = vec![Plane::ZERO; sets];
-        let planes: Vec<Plane> = polynomial.sent.iter().map(|set| {
-            let value = self.function(polynomial.coefficients[*set]);
-            self.builder.graph.xor(value, secret[*set])
-        }).collect();
+        let planes: Vec<Plane> = polynomial
+            .sent
+            .iter()
+            .map(|set| {
+                let value = self.function(polynomial.coefficients[*set]);
+                self.builder.graph.xor(value, secret[*set])
+            })
+            .collect();
         let word = Word { party: sender, planes, time: sent_at };
         let received = self.builder.send_at(&word, sent_at);
         for (set, plane) in polynomial.sent.iter().zip(received.planes) {

@@ -12,6 +12,8 @@ mod machine;
 mod pads;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod time;
 mod words;
 
@@ -21,5 +23,7 @@ pub use cost::{Cost, FrameCost, Tally};
 pub use drive::{offline, online};
 pub use exec::{OfflineRun, OnlineRun, Prepared, Ready, Step};
 pub use gates::{Gate, MAX_BITS, Polynomial};
+pub(crate) use graph::Label;
 pub use graph::Plane;
+pub(crate) use interact::Tap;
 pub use time::Time;

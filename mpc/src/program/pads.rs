@@ -106,3 +106,68 @@ fn fill_gate(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ot::ideal;
+    use crate::party::Party;
+    use crate::program::testing::{ODD_LANES, run};
+    use crate::program::{Builder, Time};
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha20Rng;
+    use std::sync::Arc;
+
+    /// Bit `position` of the pads of a gate, from the definition.
+    fn pad(key: Block, index: u64, gate: u64, position: u64) -> u64 {
+        let mut block = [key];
+        TccrHash::new().hash(&mut block, |_| Block::new(index, gate << 32 | (position / 128)));
+        (u128::from(block[0]) >> (position % 128) & 1) as u64
+    }
+
+    #[test]
+    fn pads_are_hashes_of_single_keys() {
+        const PADS: usize = 300;
+        let mut b = Builder::new();
+        let client = b.input(Party::Client, 2, Time::OFFLINE);
+        let halves = b.halves(&client);
+        // The second wire, its second gate.
+        let _ = b.tap(halves[0]);
+        let _ = b.tap(halves[1]);
+        let (tap, _) = b.tap(halves[1]);
+        for label in [Label::Held, Label::Zero, Label::One] {
+            for pads in [b.pads(tap, label, 64), b.pads(tap, label, PADS)] {
+                for from in (0..pads.width()).step_by(60) {
+                    let word = b.slice(&pads, from, 60.min(pads.width() - from));
+                    b.output(&word);
+                }
+            }
+        }
+        let choice = b.choice_of(tap);
+        let choice = b.word_of(Party::Client, choice, Time::Prepared);
+        b.output(&choice);
+        let program = Arc::new(b.finish());
+        for lanes in ODD_LANES {
+            let (client, server) = ideal::deal(program.ots() * lanes, &mut ChaCha20Rng::seed_from_u64(lanes as u64));
+            let zero = crate::bits::Planes::zero(lanes, 2);
+            let outcome = run(&program, lanes, &[zero], lanes as u64);
+            for lane in 0..lanes {
+                let i = lanes + lane;
+                let (held, sent) = (client.received.keys()[i], server.sent.keys()[i]);
+                let delta = server.sent.delta().block();
+                let mut outputs = [outcome.client.iter(), outcome.server.iter()];
+                for (key, side) in [(held, 0), (sent, 1), (sent ^ delta, 1)] {
+                    for width in [64, PADS] {
+                        for from in (0..width).step_by(60) {
+                            let got = outputs[side].next().unwrap().to_lanes::<u64>()[lane];
+                            let all = from..width.min(from + 60);
+                            let want = all.rev().fold(0, |all, p| all << 1 | pad(key, i as u64, 1, p as u64));
+                            assert_eq!(got, want, "lane {lane} of {lanes}");
+                        }
+                    }
+                }
+                assert_eq!(outputs[0].next().unwrap().to_lanes::<u8>()[lane], client.received.choice(i));
+            }
+        }
+    }
+}

@@ -24,7 +24,7 @@ pub(crate) struct Outcome {
     pub frames: Vec<Sent>,
 }
 
-pub(crate) trait Machine {
+trait Machine {
     fn step(&mut self) -> Step;
     fn receive(&mut self, frame: &[u8]) -> Result<()>;
 }
@@ -44,7 +44,7 @@ macro_rules! machine {
 machine!(OfflineRun, OnlineRun);
 
 /// Runs both machines of a stage to their end.
-pub(crate) fn converse(client: &mut impl Machine, server: &mut impl Machine, stage: Stage, frames: &mut Vec<Sent>) {
+fn converse(client: &mut impl Machine, server: &mut impl Machine, stage: Stage, frames: &mut Vec<Sent>) {
     let mut queues = [std::collections::VecDeque::new(), std::collections::VecDeque::new()];
     loop {
         let mut idle = true;

@@ -20,6 +20,24 @@ impl Builder {
         Word { party: a.party, planes, time: a.time.max(b.time) }
     }
 
+    /// a xor b, bit by bit.
+    pub fn xor(&mut self, a: &Word, b: &Word) -> Word {
+        self.map(a, b, |this, a, b| this.graph.xor(a, b))
+    }
+
+    /// XOR of planes of one party.
+    pub(crate) fn xor_all(&mut self, planes: &[Plane]) -> Plane {
+        let mut triples = planes.chunks(2);
+        let mut sum = Plane::ZERO;
+        for pair in &mut triples {
+            sum = match pair {
+                [a, b] => self.graph.xor3(sum, *a, *b),
+                rest => self.graph.xor(sum, rest.first().copied().unwrap_or(Plane::ZERO)),
+            };
+        }
+        sum
+    }
+
     /// a + b.
     pub fn add(&mut self, a: &Word, b: &Word) -> Word {
         let mut carry = Plane::ZERO;
