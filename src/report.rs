@@ -109,10 +109,12 @@ impl Measurement {
         let traffic = channel.traffic().since(&self.before);
         let totals = traffic.stage(self.stage);
         let [charge_sent, charge_received] = charges(self.ots, self.party);
+        // The bootstrap of OT extension belongs to setup; what it yields is never charged.
+        let own = if self.stage == Stage::Setup { totals.total() } else { totals.other };
         let stage = StageReport {
             ms,
-            bytes_sent: totals.other.bytes_sent + charge_sent,
-            bytes_received: totals.other.bytes_received + charge_received,
+            bytes_sent: own.bytes_sent + charge_sent,
+            bytes_received: own.bytes_received + charge_received,
             flights: totals.flights,
             ots: self.ots.total() as u64,
             ot_batch_bytes_sent: totals.ot_batches.bytes_sent,
@@ -132,6 +134,11 @@ impl Measurement {
 pub(crate) fn charges(ots: OtCount, party: Party) -> [u64; 2] {
     let charge = |count: usize| (count as f64 * price::BYTES_PER_OT).ceil() as u64;
     [charge(ots.where_receives(party.other())), charge(ots.where_receives(party))]
+}
+
+/// What consumed OTs cost both parties together.
+pub fn charged_bytes(ots: OtCount) -> u64 {
+    charges(ots, Party::Client).iter().sum()
 }
 
 /// Merges the scopes of several stages into one list in order of first appearance.

@@ -3,7 +3,7 @@
 use lowkey_bridge::Schedule;
 use lowkey_he::pack;
 use lowkey_mpc::channel::HEADER_BYTES;
-use lowkey_mpc::ot::{NextIndex, OtCount};
+use lowkey_mpc::ot::{NextIndex, OtCount, price};
 use lowkey_mpc::party::{Party, Stage};
 use lowkey_mpc::program::{Cost, Time};
 use lowkey_mpc::wire;
@@ -13,7 +13,8 @@ use super::steps::Step;
 use super::{Plan, Reveal};
 use crate::offline::{CONTROL, KEYS, OUTPUT};
 use crate::online::INPUT;
-use crate::session::{Action, Ready, Request};
+use crate::publication::Package;
+use crate::session::{Accept, Action, HINT_CHUNK, Hello, MAGIC, Ready, Request, VERSION, Welcome};
 
 /// One frame, header included.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +80,21 @@ impl Prediction {
         }
         largest
     }
+}
+
+/// Bytes of the setup stage with the hint sent, both directions: handshake, plan, hint, base OTs and bootstrap.
+pub fn setup_bytes(package: &Package) -> u64 {
+    let sized = |payload: usize| (HEADER_BYTES + payload) as u64;
+    let control = |payload: lowkey_mpc::error::Result<Vec<u8>>| {
+        sized(payload.expect("control messages are encodable").len())
+    };
+    let welcome = Welcome { version: VERSION, digest: [0; 32], epoch: [0; 32], plan_bytes: 0, hint_bytes: 0 };
+    control(wire::encode(&Hello { magic: MAGIC, version: VERSION }))
+        + control(wire::encode(&welcome))
+        + control(wire::encode(&Accept { send_hint: true }))
+        + sized(package.plan.len())
+        + package.hint.chunks(HINT_CHUNK).map(|chunk| sized(chunk.len())).sum::<u64>()
+        + price::SETUP_BYTES as u64
 }
 
 struct Frames {

@@ -17,7 +17,7 @@ use lowkey_models::{Architecture, Kind, Op, TensorId, TensorInfo};
 use lowkey_mpc::ot::OtCount;
 
 pub use choices::{Choices, LayoutChoice, LinearChoice, Link, SetChoice};
-pub use cost::{Frame, Prediction, predict};
+pub use cost::{Frame, Prediction, predict, setup_bytes};
 pub use error::PlanError;
 pub use linear::{LinearNode, Upload};
 pub use rings::{Holding, width_of};

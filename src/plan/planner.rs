@@ -11,7 +11,7 @@ use lowkey_models::{Network, Op, Range};
 
 use super::choices::{Choices, LinearChoice, Link, SetChoice};
 use super::error::PlanError;
-use super::linear::conv_shape;
+use super::linear::{LinearNode, conv_shape};
 use super::steps;
 use super::{Plan, width_of};
 
@@ -28,6 +28,32 @@ pub fn plan(network: &Network, link: Link) -> Result<Plan, PlanError> {
     let mut choices = Choices { link, linear, sets, layouts: Vec::new() };
     choices.layouts = steps::choose_layouts(network.architecture(), &choices)?;
     Plan::derive(network.architecture().clone(), choices)
+}
+
+/// What a plan does not say of a linear node, because it depends on the weights.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Detail {
+    /// Smallest ring that holds every reachable accumulator.
+    pub accumulator_bits: u32,
+    /// log2 of the noise allowed over the noise planned for; `None` where nothing is encrypted.
+    pub noise_margin_bits: Option<f64>,
+}
+
+/// Details of all linear nodes, in order. `network` is the folded network that `plan` was made for.
+pub fn details(network: &Network, plan: &Plan) -> Vec<Detail> {
+    let bounds = network.bounds();
+    let of = |(layer, node): (Layer, &LinearNode)| {
+        let norms: Vec<Norms> = layer.terms.iter().map(|term| term.1).collect();
+        let margin = node.encrypted.as_ref().map(|encrypted| {
+            let parameters = &encrypted.parameters;
+            let set = plan.sets.iter().find(|set| set.set == parameters.set).expect("derived with the plan");
+            let (body, hint, b0) = (parameters.body_rounding, parameters.hint_rounding, set.b0_rounding);
+            budget::margin_bits(parameters.set, parameters.ell, &norms, Rounding { body, b0, hint })
+        });
+        let bounds = bounds[node.node].as_ref().expect("a linear node has bounds");
+        Detail { accumulator_bits: bounds.accumulator_bits(), noise_margin_bits: margin }
+    };
+    layers(network).into_iter().zip(&plan.linear).map(of).collect()
 }
 
 /// A linear node as the choice of parameters sees it.

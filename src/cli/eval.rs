@@ -1,0 +1,120 @@
+//! `lowkey eval`: accuracy of the integer network on a data set, and of some images privately.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use lowkey::report::{human_bytes, human_ms};
+use lowkey::{Error, Result};
+use lowkey_models::argmax;
+use serde::Serialize;
+
+use super::demo::{is_plaintext, values};
+use super::local::Local;
+use super::records::median;
+use super::{DataArgument, LinkArgument, Mode, model, print_json, progress};
+
+/// Images evaluated at once in the clear.
+const BATCH: usize = 100;
+
+#[derive(Args)]
+pub struct Arguments {
+    /// A .lowkey file, or the name of a bundled model.
+    #[arg(long, value_name = "FILE")]
+    model: PathBuf,
+    #[command(flatten)]
+    data: DataArgument,
+    /// Answer this many images privately too, both parties in this process, and compare.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    private: usize,
+    #[command(flatten)]
+    mode: Mode,
+    #[command(flatten)]
+    link: LinkArgument,
+    /// Print one JSON object instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Record {
+    images: usize,
+    correct: usize,
+    /// Percent.
+    accuracy: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    private: Option<Private>,
+}
+
+#[derive(Serialize)]
+struct Private {
+    images: usize,
+    mismatches: usize,
+    online_ms_median: f64,
+    offline_ms_median: f64,
+    bytes_per_image: f64,
+}
+
+pub fn run(arguments: Arguments) -> Result<ExitCode> {
+    let network = model::read(&arguments.model)?;
+    let data = model::data_set(&arguments.data, &network.architecture().input)?;
+    let images = data.inputs.len();
+    let bar = progress::bar("evaluating", images as u64);
+    let mut correct = 0;
+    for first in (0..images).step_by(BATCH) {
+        let batch: Vec<_> = (first..(first + BATCH).min(images)).filter_map(|i| data.inputs.get(i)).collect();
+        let outputs = network.run_batch(&batch).map_err(|error| Error::Input(Box::new(error)))?;
+        let predictions = outputs.iter().map(argmax);
+        correct += predictions.zip(&data.labels[first..]).filter(|(p, label)| *p == usize::from(**label)).count();
+        bar.inc(batch.len() as u64);
+    }
+    bar.finish_and_clear();
+
+    let mut private = None;
+    if arguments.private > 0 {
+        let count = arguments.private.min(images);
+        let mut local = Local::start(&network, arguments.link.link)?;
+        let bar = progress::bar("privately", count as u64);
+        let (mut mismatches, mut bytes) = (0, 0);
+        let (mut online, mut offline) = (Vec::new(), Vec::new());
+        for index in 0..count {
+            let input = data.inputs.get(index).expect("the index is below the length");
+            let values = values(&data.inputs, index).expect("the index is below the length");
+            let (schedule, reveal) = (arguments.mode.schedule.into(), arguments.mode.reveal.into());
+            let inference = local.runtime.block_on(local.client.answer(schedule, reveal, &values))?;
+            mismatches += usize::from(!is_plaintext(&network, &input, &inference.output)?);
+            bytes += inference.offline.bytes() + inference.online.bytes();
+            online.push(inference.online.ms);
+            offline.push(inference.offline.ms);
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        local.runtime.block_on(local.client.close())?;
+        private = Some(Private {
+            images: count,
+            mismatches,
+            online_ms_median: median(online),
+            offline_ms_median: median(offline),
+            bytes_per_image: bytes as f64 / count as f64,
+        });
+    }
+
+    let record = Record { images, correct, accuracy: 100.0 * correct as f64 / images as f64, private };
+    if arguments.json {
+        print_json(&record)?;
+    } else {
+        println!("{}: {correct} of {images} correct, {:.2} %", network.architecture().name, record.accuracy);
+        if let Some(private) = &record.private {
+            println!(
+                "{} privately: {} differ from the plaintext network; median offline {}, online {}; {} per image",
+                private.images,
+                private.mismatches,
+                human_ms(private.offline_ms_median),
+                human_ms(private.online_ms_median),
+                human_bytes(private.bytes_per_image as u64)
+            );
+        }
+    }
+    let exact = record.private.is_none_or(|private| private.mismatches == 0);
+    Ok(if exact { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}

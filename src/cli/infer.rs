@@ -1,0 +1,159 @@
+//! `lowkey infer`: have a server's model answer images, privately.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use lowkey::client::{Client, Options};
+use lowkey::net::{self, Trust};
+use lowkey::report::{human_bytes, human_ms};
+use lowkey::store::{Digest, Store};
+use lowkey::{Error, Output, Result};
+
+use super::demo::values;
+use super::records::{InferenceRecord, mean_stage, prediction, stage_line};
+use super::{Mode, TimeoutArgument, model, print_json, progress, runtime, seed};
+
+#[derive(Args)]
+pub struct Arguments {
+    /// The server, host:port.
+    #[arg(long, value_name = "ADDR")]
+    server: String,
+    /// A PNG, .npy (u8 or integers, NCHW or HW) or IDX file (.gz too).
+    #[arg(long, value_name = "FILE")]
+    input: PathBuf,
+    /// The first image to take, of a file that has several.
+    #[arg(long, default_value_t = 0, value_name = "I")]
+    index: usize,
+    /// How many images.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    count: usize,
+    #[command(flatten)]
+    mode: Mode,
+    /// Certificate authority of the server, as PEM.
+    #[arg(long, value_name = "FILE", group = "trust")]
+    ca: Option<PathBuf>,
+    /// SHA-256 of the server's certificate, as `lowkey serve` prints it.
+    #[arg(long, value_name = "HASH", group = "trust", value_parser = parse_hash)]
+    pin: Option<[u8; 32]>,
+    /// Plain TCP even to another machine.
+    #[arg(long, group = "trust")]
+    insecure: bool,
+    /// Accept the model with this digest and no other.
+    #[arg(long, value_name = "HEX", value_parser = parse_hash)]
+    model_digest: Option<Digest>,
+    /// Where hints and known digests are kept.
+    #[arg(long, value_name = "DIR", env = "LOWKEY_CACHE")]
+    cache: Option<PathBuf>,
+    #[command(flatten)]
+    timeout: TimeoutArgument,
+    /// Print one JSON object per image instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+fn parse_hash(text: &str) -> Result<[u8; 32], String> {
+    let mut hash = [0; 32];
+    hex::decode_to_slice(text, &mut hash).map_err(|_| "expected 64 hexadecimal digits".to_owned())?;
+    Ok(hash)
+}
+
+pub fn run(arguments: Arguments) -> Result<ExitCode> {
+    if arguments.count == 0 {
+        return Err(Error::usage("--count is 0", "ask for one image at least"));
+    }
+    let runtime = runtime()?;
+    let trust = trust(&arguments, runtime.block_on(net::is_loopback(&arguments.server)))?;
+    let store = Store::open(arguments.cache.clone())?;
+    runtime.block_on(async {
+        let stream = net::connect(&arguments.server, &trust).await?;
+        let progress = progress::callback("setup");
+        let options = Options {
+            digest: arguments.model_digest,
+            store: Some(&store),
+            address: &arguments.server,
+            limits: arguments.timeout.limits(),
+            progress: &progress,
+        };
+        let mut client = Client::open(stream, options, seed()?).await?;
+        // Only now is it known what the network reads; a wrong file costs the server nothing more.
+        let outcome = infer(&mut client, &arguments).await;
+        match outcome {
+            Ok(()) => client.close().await?,
+            Err(error) => {
+                let _ = client.close().await;
+                return Err(error);
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn trust(arguments: &Arguments, loopback: bool) -> Result<Trust> {
+    Ok(match (&arguments.ca, arguments.pin) {
+        (Some(path), _) => Trust::Authority(path.clone()),
+        (_, Some(pin)) => Trust::Pin(pin),
+        _ if loopback => Trust::Plain,
+        _ if arguments.insecure => {
+            eprintln!("warning: plain TCP: anyone on the way can change or read the traffic");
+            Trust::Plain
+        }
+        _ => {
+            return Err(Error::usage(
+                format!("nothing says how to recognise the server at {}", arguments.server),
+                "give --ca FILE or --pin HASH, or --insecure for plain TCP",
+            ));
+        }
+    })
+}
+
+async fn infer(client: &mut Client, arguments: &Arguments) -> Result<()> {
+    let architecture = client.model().plan.architecture.clone();
+    let inputs = model::inputs(&arguments.input, &architecture.input)?;
+    let end = arguments.index.checked_add(arguments.count).filter(|&end| end <= inputs.len());
+    let end = end.ok_or_else(|| {
+        Error::usage(
+            format!("{} has {} images", arguments.input.display(), inputs.len()),
+            format!("--index {} --count {} goes beyond them", arguments.index, arguments.count),
+        )
+    })?;
+    let setup = client.setup().clone();
+    if !arguments.json {
+        println!("model {}, digest {}", architecture.name, hex::encode(client.model().digest));
+        println!("{}", stage_line("setup", &setup));
+    }
+    let (schedule, reveal) = (arguments.mode.schedule.into(), arguments.mode.reveal.into());
+    let bar = progress::bar("inferring", arguments.count as u64);
+    let mut inferences = Vec::new();
+    for index in arguments.index..end {
+        let values = values(&inputs, index).expect("the index was checked");
+        let inference = client.answer(schedule, reveal, &values).await?;
+        let record = InferenceRecord::new(index, &inference, &setup, &architecture);
+        if arguments.json {
+            print_json(&record)?;
+        } else {
+            let class = record.class.map(|name| format!(" ({name})")).unwrap_or_default();
+            let logits = match &inference.output {
+                Output::Logits(logits) => format!(", logits {logits:?}"),
+                Output::Class(_) => String::new(),
+            };
+            let bytes = inference.offline.bytes() + inference.online.bytes();
+            println!(
+                "image {index}: {}{class}{logits}; offline {}, online {}, {}",
+                prediction(&inference.output),
+                human_ms(inference.offline.ms),
+                human_ms(inference.online.ms),
+                human_bytes(bytes)
+            );
+        }
+        inferences.push(inference);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    if !arguments.json && inferences.len() > 1 {
+        println!("mean of {} inferences (OTs charged by consumption)", inferences.len());
+        println!("{}", stage_line("offline", &mean_stage(inferences.iter().map(|i| &i.offline))));
+        println!("{}", stage_line("online", &mean_stage(inferences.iter().map(|i| &i.online))));
+    }
+    Ok(())
+}

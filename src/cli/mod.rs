@@ -1,0 +1,191 @@
+//! The command line: arguments, exit codes, and what the subcommands share.
+//!
+//! Exit codes: 0 success; 1 a private result differs from the plaintext network's; 2 the arguments or files are at fault; 3 the
+//! other end or the connection is; 4 refused for safety; 70 a bug.
+
+mod demo;
+mod eval;
+mod infer;
+mod local;
+mod model;
+mod plan;
+mod progress;
+mod records;
+mod serve;
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use lowkey::{Error, Result};
+
+/// Private inference for low-bit neural networks.
+///
+/// A server holds the weights, a client the image. The client gets exactly the plaintext integer network's answer; the
+/// server learns nothing of the image, the client nothing of the weights beyond the answer.
+#[derive(Parser)]
+#[command(name = "lowkey", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Print what happens (twice: in detail) on standard error.
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    verbose: u8,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run both parties over loopback on a bundled model and bundled images.
+    Demo(demo::Arguments),
+    /// Serve a model to clients.
+    Serve(serve::Arguments),
+    /// Have a server's model answer an image, privately.
+    Infer(infer::Arguments),
+    /// Show how a model would run: rings, parameters, bytes, flights.
+    Plan(plan::Arguments),
+    /// Accuracy of a model on a data set, in the clear and privately.
+    Eval(eval::Arguments),
+}
+
+/// What the client is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Reveal {
+    /// The network's integer outputs.
+    #[default]
+    Logits,
+    /// The index of the largest output, and nothing else.
+    Class,
+}
+
+impl From<Reveal> for lowkey::Reveal {
+    fn from(reveal: Reveal) -> Self {
+        match reveal {
+            Reveal::Logits => Self::Logits,
+            Reveal::Class => Self::Class,
+        }
+    }
+}
+
+/// When the lattice work happens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Schedule {
+    /// Before the input is known; the online stage is plain integer arithmetic.
+    #[default]
+    Prepared,
+    /// When the input is there: no offline stage, more bytes and a longer online stage.
+    Direct,
+}
+
+impl From<Schedule> for lowkey::Schedule {
+    fn from(schedule: Schedule) -> Self {
+        match schedule {
+            Schedule::Prepared => Self::Prepared,
+            Schedule::Direct => Self::Direct,
+        }
+    }
+}
+
+/// How an inference is done.
+#[derive(Args, Clone, Copy)]
+struct Mode {
+    /// What the client is shown.
+    #[arg(long, value_enum, default_value_t)]
+    reveal: Reveal,
+    /// When the lattice work happens.
+    #[arg(long, value_enum, default_value_t)]
+    schedule: Schedule,
+}
+
+/// The link that a plan is made for.
+#[derive(Args, Clone, Copy)]
+struct LinkArgument {
+    /// The link to plan for: how many flights a saved byte is worth [loopback, lan, wan].
+    #[arg(long, default_value = "lan", value_name = "LINK")]
+    link: lowkey::Link,
+}
+
+/// Where data is found.
+#[derive(Args, Clone)]
+struct DataArgument {
+    /// A folder with an IDX data set (t10k-images-idx3-ubyte[.gz] and its labels).
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+/// What a connection tolerates.
+#[derive(Args, Clone, Copy)]
+struct TimeoutArgument {
+    /// Give up after this many seconds without progress.
+    #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    timeout: u64,
+}
+
+impl TimeoutArgument {
+    fn limits(self) -> lowkey_mpc::channel::Limits {
+        lowkey_mpc::channel::Limits { timeout: Duration::from_secs(self.timeout), ..Default::default() }
+    }
+}
+
+/// Parses the arguments, runs the command, and turns the outcome into an exit code.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    start_log(cli.verbose);
+    let outcome = match cli.command {
+        Command::Demo(arguments) => demo::run(arguments),
+        Command::Serve(arguments) => serve::run(arguments),
+        Command::Infer(arguments) => infer::run(arguments),
+        Command::Plan(arguments) => plan::run(arguments),
+        Command::Eval(arguments) => eval::run(arguments),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error}");
+            if let Some(hint) = error.hint() {
+                eprintln!("hint: {hint}");
+            }
+            ExitCode::from(error.fault().exit_code())
+        }
+    }
+}
+
+fn start_log(verbose: u8) {
+    use tracing_subscriber::EnvFilter;
+    let level = match verbose {
+        0 => "warn",
+        1 => "info",
+        _ => "debug",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+}
+
+/// A runtime for connections. Sessions compute on threads of their own.
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Error::internal(format!("no runtime: {error}")))
+}
+
+/// Fresh randomness of the operating system.
+fn seed() -> Result<[u8; 32]> {
+    use rand::TryRng;
+    let mut seed = [0; 32];
+    rand::rngs::SysRng.try_fill_bytes(&mut seed).map_err(|error| Error::internal(format!("no randomness: {error}")))?;
+    Ok(seed)
+}
+
+/// Prints one JSON object on a line.
+fn print_json(record: &impl serde::Serialize) -> Result<()> {
+    println!("{}", serde_json::to_string(record).map_err(Error::internal)?);
+    Ok(())
+}

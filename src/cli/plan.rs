@@ -1,0 +1,209 @@
+//! `lowkey plan`: how a model would run, layer by layer, before anything runs.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use lowkey::plan::planner::{self, Detail};
+use lowkey::plan::{Holding, Nonlinear, NonlinearKind, Plan, Prediction, Step, predict, setup_bytes};
+use lowkey::report::{charged_bytes, human_bytes};
+use lowkey::{Result, Reveal, Schedule, ServerModel};
+use lowkey_models::{Op, Term};
+use lowkey_mpc::party::{Party, Stage};
+use serde::Serialize;
+
+use super::{LinkArgument, Mode, model, print_json, progress};
+
+#[derive(Args)]
+pub struct Arguments {
+    /// A .lowkey file, or the name of a bundled model.
+    #[arg(value_name = "FILE")]
+    model: PathBuf,
+    #[command(flatten)]
+    mode: Mode,
+    #[command(flatten)]
+    link: LinkArgument,
+    /// Print one JSON object instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Record {
+    model: String,
+    link: String,
+    layers: Vec<Layer>,
+    total: Total,
+}
+
+#[derive(Serialize)]
+struct Layer {
+    name: String,
+    kind: &'static str,
+    /// Smallest ring that holds every accumulator; linear layers only.
+    accumulator_bits: Option<u32>,
+    /// Ring of the result.
+    ring_bits: u32,
+    torus_bits: Option<u32>,
+    degree: Option<usize>,
+    /// Bits that an input element takes on the wire offline; online it takes its ring.
+    wire_bits: Option<u32>,
+    noise_margin_bits: Option<f64>,
+    activations: usize,
+    /// Both directions, OTs included at their price.
+    offline_bytes: u64,
+    online_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct Total {
+    hint_bytes: u64,
+    setup_bytes: u64,
+    offline_bytes: u64,
+    online_bytes: u64,
+    flights: u64,
+    activations: usize,
+}
+
+pub fn run(arguments: Arguments) -> Result<ExitCode> {
+    let network = model::read(&arguments.model)?;
+    let folded = network.folded().map_err(lowkey::plan::PlanError::from)?;
+    // A key of zeros: nothing is published, and all sizes are the same.
+    let published = ServerModel::publish(&network, arguments.link.link, &[0; 32], &progress::callback("planning"))?;
+    let plan = &published.plan;
+    let (schedule, reveal): (Schedule, Reveal) = (arguments.mode.schedule.into(), arguments.mode.reveal.into());
+    let prediction = predict(plan, schedule, reveal);
+    let record = Record {
+        model: plan.architecture.name.clone(),
+        link: plan.choices.link.to_string(),
+        layers: layers(plan, &planner::details(&folded, plan), &prediction, schedule),
+        total: Total {
+            hint_bytes: plan.hint_bytes() as u64,
+            setup_bytes: setup_bytes(&published.package),
+            offline_bytes: stage_bytes(&prediction, Stage::Offline, schedule),
+            online_bytes: stage_bytes(&prediction, Stage::Online, schedule),
+            flights: prediction.flights(Stage::Online, &[]),
+            activations: plan.activations(),
+        },
+    };
+    if arguments.json { print_json(&record)? } else { print(&record) }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Bytes of a stage, the OTs charged to the stage that consumes them.
+fn stage_bytes(prediction: &Prediction, stage: Stage, schedule: Schedule) -> u64 {
+    let frames = prediction.bytes(stage, Party::Client) + prediction.bytes(stage, Party::Server);
+    let charged = if stage == stage_of_ots(schedule) { charged_bytes(prediction.ots) } else { 0 };
+    frames + charged
+}
+
+fn stage_of_ots(schedule: Schedule) -> Stage {
+    match schedule {
+        Schedule::Prepared => Stage::Offline,
+        Schedule::Direct => Stage::Online,
+    }
+}
+
+fn layers(plan: &Plan, details: &[Detail], prediction: &Prediction, schedule: Schedule) -> Vec<Layer> {
+    let mut layers = Vec::new();
+    for (node, step) in plan.steps.iter().enumerate() {
+        let name = plan.name(node).to_owned();
+        let mut offline_bytes = prediction.scope_bytes(Stage::Offline, &name);
+        let mut online_bytes = prediction.scope_bytes(Stage::Online, &name);
+        let mut layer = Layer {
+            kind: kind(plan, node, step),
+            accumulator_bits: None,
+            ring_bits: match plan.holdings[node + 1] {
+                Holding::Accumulator { ell } => ell,
+                Holding::Shared { ring, .. } => ring,
+                Holding::Small { bits } => bits + 1,
+            },
+            torus_bits: None,
+            degree: None,
+            wire_bits: None,
+            noise_margin_bits: None,
+            activations: 0,
+            offline_bytes: 0,
+            online_bytes: 0,
+            name,
+        };
+        match step {
+            Step::Linear(linear) => {
+                layer.accumulator_bits = Some(details[*linear].accumulator_bits);
+                if let Some(encrypted) = &plan.linear[*linear].encrypted {
+                    let parameters = &encrypted.parameters;
+                    layer.torus_bits = Some(parameters.set.torus_bits);
+                    layer.degree = Some(parameters.set.degree);
+                    layer.wire_bits = Some(parameters.low_width());
+                    layer.noise_margin_bits = details[*linear].noise_margin_bits;
+                }
+            }
+            Step::Nonlinear(step) => {
+                let charged = charged_bytes(step.programs.of(schedule).cost(step.lanes).ots);
+                match stage_of_ots(schedule) {
+                    Stage::Offline => offline_bytes += charged,
+                    _ => online_bytes += charged,
+                }
+                if let Nonlinear { kind: NonlinearKind::Requantise { .. }, lanes, .. } = &**step {
+                    layer.activations = *lanes;
+                }
+            }
+            Step::SumPool { .. } | Step::Reshape => {}
+        }
+        (layer.offline_bytes, layer.online_bytes) = (offline_bytes, online_bytes);
+        layers.push(layer);
+    }
+    layers
+}
+
+fn kind(plan: &Plan, node: usize, step: &Step) -> &'static str {
+    match (&plan.architecture.nodes[node].op, step) {
+        (Op::Linear { terms }, _) => match terms.as_slice() {
+            [Term::Dense { .. }] => "dense",
+            [Term::Conv { groups: 1, .. }] => "conv",
+            [Term::Conv { .. }] => "grouped conv",
+            [Term::Identity { .. }, ..] => "sum",
+            _ => "conv and sum",
+        },
+        (Op::Requantise { .. }, _) => "requantise",
+        (Op::MaxPool { .. }, _) => "max pool",
+        (Op::AvgPool { .. }, _) => "average pool",
+        (Op::SumPool { .. }, _) => "sum pool",
+        (Op::Flatten { .. }, _) => "flatten",
+        (Op::Table { .. }, _) => "table",
+    }
+}
+
+fn print(record: &Record) {
+    println!("{}, planned for {}", record.model, record.link);
+    println!(
+        "{:<20} {:<13} {:>4} {:>5} {:>6} {:>5} {:>5} {:>7} {:>11} {:>11} {:>11}",
+        "layer", "kind", "acc", "ring", "torus", "N", "wire", "margin", "activations", "offline", "online"
+    );
+    for layer in &record.layers {
+        let number = |value: Option<u64>| value.map_or(String::new(), |value| value.to_string());
+        println!(
+            "{:<20} {:<13} {:>4} {:>5} {:>6} {:>5} {:>5} {:>7} {:>11} {:>11} {:>11}",
+            layer.name,
+            layer.kind,
+            number(layer.accumulator_bits.map(u64::from)),
+            layer.ring_bits,
+            number(layer.torus_bits.map(u64::from)),
+            number(layer.degree.map(|n| n as u64)),
+            number(layer.wire_bits.map(u64::from)),
+            layer.noise_margin_bits.map_or(String::new(), |bits| format!("{bits:.2}")),
+            number(Some(layer.activations as u64).filter(|&n| n > 0)),
+            human_bytes(layer.offline_bytes),
+            human_bytes(layer.online_bytes)
+        );
+    }
+    let total = &record.total;
+    println!(
+        "per inference: {} offline, {} online in {} flights, {} activations",
+        human_bytes(total.offline_bytes),
+        human_bytes(total.online_bytes),
+        total.flights,
+        total.activations
+    );
+    println!("once: setup {}, of it the hint {}", human_bytes(total.setup_bytes), human_bytes(total.hint_bytes));
+}

@@ -1,0 +1,139 @@
+//! The lines of `--json`: one object per line, documented in the README, stable.
+
+use lowkey::report::{LayerReport, StageReport, human_bytes, human_ms};
+use lowkey::{Inference, Output};
+use lowkey_models::Architecture;
+use serde::Serialize;
+
+/// The stages of one inference. Setup happens once per session and is repeated in every line.
+#[derive(Serialize)]
+pub struct Stages<'a> {
+    pub setup: &'a StageReport,
+    pub offline: &'a StageReport,
+    pub online: &'a StageReport,
+}
+
+/// A line of `infer` and `demo`.
+#[derive(Serialize)]
+pub struct InferenceRecord<'a> {
+    /// Position of the input in its file.
+    pub index: usize,
+    /// Index of the largest output, the lowest of equals.
+    pub prediction: usize,
+    /// Its name, where the model has names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class: Option<&'a str>,
+    /// The network's integer outputs; absent with `--reveal class`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logits: Option<&'a [i64]>,
+    /// The same through the output scale, where the model has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outputs: Option<Vec<f64>>,
+    /// Demo: what the image shows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<u8>,
+    /// Demo: equal to the plaintext network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub matches: Option<bool>,
+    pub stages: Stages<'a>,
+    pub layers: &'a [LayerReport],
+}
+
+impl<'a> InferenceRecord<'a> {
+    pub fn new(
+        index: usize,
+        inference: &'a Inference,
+        setup: &'a StageReport,
+        architecture: &'a Architecture,
+    ) -> Self {
+        let prediction = prediction(&inference.output);
+        let logits = match &inference.output {
+            Output::Logits(logits) => Some(logits.as_slice()),
+            Output::Class(_) => None,
+        };
+        let scaled = |logits: &[i64]| {
+            architecture.output_scale.map(|scale| logits.iter().map(|&z| z as f64 * scale).collect::<Vec<f64>>())
+        };
+        Self {
+            index,
+            prediction,
+            class: architecture.classes.get(prediction).map(String::as_str),
+            logits,
+            outputs: logits.and_then(scaled),
+            label: None,
+            matches: None,
+            stages: Stages { setup, offline: &inference.offline, online: &inference.online },
+            layers: &inference.layers,
+        }
+    }
+}
+
+/// The index of the largest output, the lowest of equals.
+pub fn prediction(output: &Output) -> usize {
+    match output {
+        Output::Class(class) => *class,
+        Output::Logits(logits) => {
+            (0..logits.len()).rev().max_by_key(|&index| logits[index]).unwrap_or(0)
+        }
+    }
+}
+
+/// One stage for people: time, bytes each way, flights.
+pub fn stage_line(name: &str, stage: &StageReport) -> String {
+    format!(
+        "{name:<8} {:>8}   sent {:>9}   received {:>9}   {:>3} flights",
+        human_ms(stage.ms),
+        human_bytes(stage.bytes_sent),
+        human_bytes(stage.bytes_received),
+        stage.flights
+    )
+}
+
+/// The layers of some inferences for people, averaged.
+pub fn layer_table(inferences: &[Inference]) -> String {
+    let mut text = format!("{:<24} {:>12} {:>12} {:>10}\n", "layer", "offline", "online", "online");
+    let Some(first) = inferences.first() else { return text };
+    for layer in &first.layers {
+        let all = || inferences.iter().flat_map(|i| &i.layers).filter(|other| other.name == layer.name);
+        let of = |pick: fn(&LayerReport) -> f64| all().map(pick).sum::<f64>() / inferences.len() as f64;
+        let offline = of(|layer| layer.offline_bytes as f64) as u64;
+        let online = of(|layer| layer.online_bytes as f64) as u64;
+        let time = of(|layer| layer.online_ms);
+        text += &format!(
+            "{:<24} {:>12} {:>12} {:>10}\n",
+            layer.name,
+            human_bytes(offline),
+            human_bytes(online),
+            if time > 0.0 { human_ms(time) } else { String::new() }
+        );
+    }
+    text
+}
+
+/// The mean of some stages.
+pub fn mean_stage<'a>(stages: impl Iterator<Item = &'a StageReport>) -> StageReport {
+    let mut sum = StageReport::default();
+    let mut count = 0u64;
+    for stage in stages {
+        sum.add(stage);
+        count += 1;
+    }
+    let count = count.max(1);
+    StageReport {
+        ms: sum.ms / count as f64,
+        bytes_sent: sum.bytes_sent / count,
+        bytes_received: sum.bytes_received / count,
+        flights: sum.flights / count,
+        ots: sum.ots / count,
+        ot_batch_bytes_sent: sum.ot_batch_bytes_sent / count,
+        ot_batch_bytes_received: sum.ot_batch_bytes_received / count,
+        socket_bytes_sent: sum.socket_bytes_sent / count,
+        socket_bytes_received: sum.socket_bytes_received / count,
+    }
+}
+
+/// The middle value (the upper one of two).
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}

@@ -1,0 +1,147 @@
+//! `lowkey serve`: a model for clients, several at once.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use lowkey::net::{self, Incoming, Listener};
+use lowkey::report::{human_bytes, human_ms};
+use lowkey::server::{self, SessionReport};
+use lowkey::store::Store;
+use lowkey::{Error, Result, ServerModel};
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::{LinkArgument, TimeoutArgument, model, progress, runtime, seed};
+
+#[derive(Args)]
+pub struct Arguments {
+    /// A .lowkey file, or the name of a bundled model.
+    #[arg(long, value_name = "FILE")]
+    model: PathBuf,
+    /// Where to listen; port 0 picks a free port.
+    #[arg(long, default_value = "127.0.0.1:7117", value_name = "ADDR")]
+    listen: String,
+    /// Certificate chain for TLS 1.3, as PEM.
+    #[arg(long, value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// Private key of the certificate, as PEM.
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+    /// Plain TCP even where others can listen.
+    #[arg(long, conflicts_with = "cert")]
+    insecure: bool,
+    #[command(flatten)]
+    link: LinkArgument,
+    /// Most sessions at once; further clients wait.
+    #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    sessions: u16,
+    /// Where the server's key is kept.
+    #[arg(long, value_name = "DIR", env = "LOWKEY_CACHE")]
+    cache: Option<PathBuf>,
+    #[command(flatten)]
+    timeout: TimeoutArgument,
+    /// End a session after this many seconds without a request.
+    #[arg(long, default_value_t = 600, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    idle: u64,
+}
+
+pub fn run(arguments: Arguments) -> Result<ExitCode> {
+    let network = model::read(&arguments.model)?;
+    let runtime = runtime()?;
+    let identity = arguments.cert.as_deref().zip(arguments.key.as_deref());
+    let loopback = runtime.block_on(net::is_loopback(&arguments.listen));
+    if identity.is_none() && !loopback {
+        if !arguments.insecure {
+            return Err(Error::usage(
+                format!("{} can be reached by others, and there is no certificate", arguments.listen),
+                "give --cert and --key, or --insecure; a self-signed certificate: openssl req -x509 -newkey ed25519 -nodes \
+                 -subj /CN=lowkey -addext subjectAltName=DNS:HOST -keyout key.pem -out cert.pem",
+            ));
+        }
+        eprintln!("warning: plain TCP: anyone on the way can change or read the traffic");
+    }
+    let store = Store::open(arguments.cache.clone())?;
+    let key = store.server_key(&mut ChaCha20Rng::from_seed(seed()?))?;
+    let model = ServerModel::publish(&network, arguments.link.link, &key, &progress::callback("publishing"))?;
+    runtime.block_on(async {
+        let listener = Listener::bind(&arguments.listen, identity).await?;
+        let address = listener.address().map_err(Error::internal)?;
+        println!("listening on {address}");
+        println!("model {} digest {}", network.architecture().name, hex::encode(model.digest));
+        if let Some((certificate, _)) = identity {
+            let chain = net::certificates(certificate)?;
+            println!("certificate pin {}", hex::encode(net::pin_of(&chain[0])));
+        }
+        let options = server::Options { limits: arguments.timeout.limits(), idle: Duration::from_secs(arguments.idle) };
+        let sessions = Arc::new(Semaphore::new(arguments.sessions.into()));
+        tokio::select! {
+            outcome = accept(listener, model, options, sessions) => outcome,
+            _ = tokio::signal::ctrl_c() => Ok(()),
+        }
+    })?;
+    // Sessions in progress end with the process.
+    runtime.shutdown_background();
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn accept(
+    listener: Listener,
+    model: Arc<ServerModel>,
+    options: server::Options,
+    sessions: Arc<Semaphore>,
+) -> Result<()> {
+    loop {
+        let permit = sessions.clone().acquire_owned().await.map_err(Error::internal)?;
+        match listener.accept().await {
+            Ok((incoming, address)) => {
+                let model = model.clone();
+                tokio::task::spawn_blocking(move || {
+                    let outcome = session(incoming, model, options, permit);
+                    match outcome {
+                        Ok(report) => tracing::info!("{address}: {}", describe(&report)),
+                        Err(error) => tracing::warn!("{address}: {error}"),
+                    }
+                });
+            }
+            Err(error) => {
+                // Out of file descriptors, say: others are still being served.
+                tracing::warn!("accept: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+fn session(
+    incoming: Incoming,
+    model: Arc<ServerModel>,
+    options: server::Options,
+    _permit: OwnedSemaphorePermit,
+) -> Result<SessionReport> {
+    Handle::current().block_on(async {
+        let handshake = tokio::time::timeout(options.limits.timeout, incoming.secure()).await;
+        let stream = handshake
+            .map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))
+            .flatten()
+            .map_err(|source| Error::Connect { address: "TLS handshake".into(), source })?;
+        server::serve(stream, model, options, seed()?).await
+    })
+}
+
+fn describe(report: &SessionReport) -> String {
+    format!(
+        "{} inferences, setup {} in {}, offline {} in {}, online {} in {}",
+        report.inferences,
+        human_bytes(report.setup.bytes()),
+        human_ms(report.setup.ms),
+        human_bytes(report.offline.bytes()),
+        human_ms(report.offline.ms),
+        human_bytes(report.online.bytes()),
+        human_ms(report.online.ms)
+    )
+}
