@@ -2,14 +2,16 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use lowkey_mpc::block::{Block, Delta};
+use lowkey_mpc::channel::Channel;
 use lowkey_mpc::hash::{CcrHash, TccrHash};
 use lowkey_mpc::ot::base::{self, Domain, SessionId};
-use lowkey_mpc::ot::{silent, softspoken};
+use lowkey_mpc::ot::{Correlations, OtCount, price, silent, softspoken};
 use lowkey_mpc::party::Party;
 use lowkey_mpc::prg::Prg;
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 use std::hint::black_box;
+use tokio::runtime::Handle;
 
 const MATRICES: Block = Block::new(1, 2);
 const SEED_BLOCKS: usize = silent::SEED.div_ceil(128);
@@ -54,6 +56,42 @@ fn silent_ot(c: &mut Criterion) {
             out.clear();
             let state = receiver.take().expect("put back below");
             receiver = Some(state.extend(&message, &mut out));
+        });
+    });
+    group.finish();
+}
+
+/// One batch in each direction, both parties at work on two threads, over a channel in memory.
+fn pool(c: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let need = OtCount { client_receives: price::OTS_PER_BATCH, server_receives: price::OTS_PER_BATCH };
+    let step = |state: Option<Correlations>, mut ch: Channel| {
+        move || {
+            Handle::current().block_on(async move {
+                let rng = &mut ChaCha20Rng::seed_from_u64(ch.party() as u64);
+                let mut pool = match state {
+                    Some(pool) => pool,
+                    None => Correlations::setup(&mut ch, rng).await.expect("an honest peer"),
+                };
+                pool.ensure(&mut ch, need).await.expect("an honest peer");
+                drop(pool.take(need).expect("just made"));
+                (Some(pool), ch)
+            })
+        }
+    };
+    let _guard = runtime.enter();
+    let (client, server) = Channel::pair();
+    let mut states = Some([(None, client), (None, server)]);
+    let mut group = c.benchmark_group("pool");
+    group.sample_size(20);
+    group.throughput(Throughput::Elements(need.total() as u64));
+    group.bench_function("one batch each way, two threads", |b| {
+        b.iter(|| {
+            let [client, server] = states.take().expect("put back below");
+            let client = tokio::task::spawn_blocking(step(client.0, client.1));
+            let server = tokio::task::spawn_blocking(step(server.0, server.1));
+            let done = runtime.block_on(async { tokio::join!(client, server) });
+            states = Some([done.0.expect("no panic"), done.1.expect("no panic")]);
         });
     });
     group.finish();
@@ -105,5 +143,5 @@ fn hashes(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, silent_ot, bootstrap, hashes);
+criterion_group!(benches, silent_ot, pool, bootstrap, hashes);
 criterion_main!(benches);

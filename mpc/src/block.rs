@@ -7,6 +7,9 @@ use std::ops::{BitAnd, BitXor, BitXorAssign};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use zeroize::{DefaultIsZeroes, Zeroize, ZeroizeOnDrop};
 
+// Blocks go to the wire, and become bytes and 16-bit words, as they lie in memory.
+const _: () = assert!(cfg!(target_endian = "little"), "blocks are little-endian in memory");
+
 /// 128 bits, little-endian, aligned to 16 bytes. Most blocks are secret, so all print redacted.
 ///
 /// `==` is not constant-time: it is meant for tests and public values. Use [`ConstantTimeEq`] elsewhere.

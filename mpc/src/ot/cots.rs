@@ -12,6 +12,7 @@ use crate::party::Party;
 use std::fmt;
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Mul};
+use std::sync::{Arc, Mutex, PoisonError};
 use zeroize::Zeroize;
 
 /// A number of OTs in each direction.
@@ -81,17 +82,37 @@ impl Sum for OtCount {
     }
 }
 
+/// The largest buffer that came back from dropped keys, wiped. Touching fresh memory costs half as much as an OT, so the
+/// next batches of the same session reuse it.
+#[derive(Clone, Default)]
+struct Spare(Arc<Mutex<Vec<Block>>>);
+
+impl Spare {
+    fn take(&self) -> Vec<Block> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn give(&self, mut buffer: Vec<Block>) {
+        buffer.clear();
+        let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if buffer.capacity() > spare.capacity() {
+            *spare = buffer;
+        }
+    }
+}
+
 /// Consecutive keys of one direction, wiped when dropped.
 pub(super) struct Keys {
     first: u64,
     blocks: Vec<Block>,
     /// Blocks before this one were moved out (and wiped).
     start: usize,
+    spare: Spare,
 }
 
 impl Keys {
     pub fn new(first: u64, blocks: Vec<Block>) -> Self {
-        Self { first, blocks, start: 0 }
+        Self { first, blocks, start: 0, spare: Spare::default() }
     }
 
     pub fn first(&self) -> u64 {
@@ -110,18 +131,19 @@ impl Keys {
     pub fn reserve(&mut self, additional: usize) -> &mut Vec<Block> {
         if additional > self.blocks.capacity() - self.blocks.len() {
             // Move by hand, so that no copy is left behind.
-            let mut blocks = Vec::with_capacity(self.len() + additional);
+            let mut blocks = self.spare.take();
+            if blocks.capacity() < self.len() + additional {
+                blocks = Vec::with_capacity(self.len() + additional);
+            }
             blocks.extend_from_slice(self.as_slice());
-            self.blocks[self.start..].zeroize();
-            self.blocks = blocks;
-            self.start = 0;
+            self.replace(blocks);
         }
         &mut self.blocks
     }
 
     /// Moves the first `n` keys out, `n` at most [`Keys::len`]. Copies the smaller of the two parts.
     pub fn split_front(&mut self, n: usize) -> Self {
-        let mut front = Self::new(self.first, Vec::new());
+        let mut front = Self { first: self.first, blocks: Vec::new(), start: 0, spare: self.spare.clone() };
         let end = self.start + n;
         if n <= self.len() - n {
             front.blocks = self.blocks[self.start..end].to_vec();
@@ -138,11 +160,18 @@ impl Keys {
         self.first += n as u64;
         front
     }
+
+    /// Puts `blocks` in the place of the buffer, which is wiped and may be used again.
+    fn replace(&mut self, blocks: Vec<Block>) {
+        self.blocks[self.start..].zeroize();
+        self.start = 0;
+        self.spare.give(std::mem::replace(&mut self.blocks, blocks));
+    }
 }
 
 impl Drop for Keys {
     fn drop(&mut self) {
-        self.blocks.as_mut_slice().zeroize();
+        self.replace(Vec::new());
     }
 }
 
@@ -346,6 +375,25 @@ mod tests {
         assert_eq!(seen, all);
         assert_eq!(client.received.first(), 100);
         assert_eq!(client.count().client_receives, 0);
+    }
+
+    #[test]
+    fn the_buffer_of_dropped_keys_is_used_again() {
+        let mut keys = Keys::new(0, vec![Block::ONES; 100]);
+        let mut front = keys.split_front(60);
+        let buffer = front.as_slice().as_ptr();
+        // The rest, the smaller part, was copied.
+        assert_eq!(keys.as_slice(), [Block::ONES; 40]);
+        front.blocks.resize(100, Block::ONES);
+        front.replace(Vec::new());
+        let mut spare = keys.spare.take();
+        assert_eq!((spare.as_ptr(), spare.len()), (buffer, 0));
+        spare.extend_from_slice(&[Block::ZERO; 10]);
+        keys.spare.give(spare);
+        assert_eq!(keys.reserve(50).as_ptr(), buffer);
+        assert_eq!(keys.as_slice(), [Block::ONES; 40]);
+        drop(keys.split_front(1));
+        assert_eq!((keys.first(), keys.len()), (61, 39));
     }
 
     #[test]

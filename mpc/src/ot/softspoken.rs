@@ -150,9 +150,9 @@ pub fn base_choices(delta: &Delta) -> Vec<u8> {
     delta_bits(delta).map(|bit| 1 - bit).to_vec()
 }
 
-fn delta_bits(delta: &Delta) -> [u8; BASE_OTS] {
+fn delta_bits(delta: &Delta) -> Zeroizing<[u8; BASE_OTS]> {
     let delta = u128::from(delta.block());
-    std::array::from_fn(|i| (delta >> i & 1) as u8)
+    Zeroizing::new(std::array::from_fn(|i| (delta >> i & 1) as u8))
 }
 
 /// `planes = sum_p p r_p` without position 0, and `total = sum_p r_p`, over the streams of the leaves at positions `p`.

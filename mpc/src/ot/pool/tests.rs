@@ -1,13 +1,14 @@
 //! Tests of both directions together, over a channel.
 
 use super::*;
-use crate::channel::{Limits, Traffic, Way};
+use crate::channel::{Limits, Way};
 use crate::ot::ideal;
 use crate::party::Stage;
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 use sha2::{Digest, Sha256};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 
 fn rng(party: Party, seed: u64) -> ChaCha20Rng {
     ChaCha20Rng::seed_from_u64(2 * seed + party as u64)
@@ -78,23 +79,31 @@ async fn many_batches_both_ways_cost_what_the_price_says() {
     assert_eq!(parties[1].1.available(), OtCount::ZERO);
 }
 
-#[tokio::test]
-async fn it_works_over_tcp() {
+/// As sessions run: each party on its own blocking thread, over TCP.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_works_over_tcp_on_blocking_threads() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (client, server) = tokio::join!(TcpStream::connect(address), listener.accept());
-    let channels = (
-        Channel::new(client.unwrap(), Party::Client, Limits::default()),
-        Channel::new(server.unwrap().0, Party::Server, Limits::default()),
-    );
-    let mut parties = pools(channels, 2).await;
-    ensure(&mut parties, count(1, 1)).await;
-    take(&mut parties, count(USABLE, USABLE));
-    let [(client, _), (server, _)] = parties;
-    let traffic = |ch: &Channel| -> Traffic { ch.traffic() };
-    assert_eq!(traffic(&client).total().bytes_sent, traffic(&server).total().bytes_received);
-    client.close().await.unwrap();
-    server.close().await.unwrap();
+    let need = count(USABLE + 1, 1);
+    let party = |socket: TcpStream, party| {
+        tokio::task::spawn_blocking(move || {
+            Handle::current().block_on(async {
+                let mut ch = Channel::new(socket, party, Limits::default());
+                let mut pool = set_up(&mut ch, 2).await;
+                ch.enter(Stage::Offline);
+                pool.ensure(&mut ch, need).await.unwrap();
+                let total = ch.traffic().total();
+                ch.close().await.unwrap();
+                (pool.take(need).unwrap(), total)
+            })
+        })
+    };
+    let (client, server) = tokio::join!(party(client.unwrap(), Party::Client), party(server.unwrap().0, Party::Server));
+    let ((client, at_client), (server, at_server)) = (client.unwrap(), server.unwrap());
+    ideal::assert_correlated(&client, &server);
+    assert_eq!(at_client.bytes_sent, at_server.bytes_received);
+    assert_eq!(at_client.bytes_received, at_server.bytes_sent);
 }
 
 #[tokio::test]
