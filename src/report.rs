@@ -131,7 +131,7 @@ impl Measurement {
 }
 
 /// What consumed OTs cost a party: (bytes sent, bytes received). The sender of a direction's OTs sends its batches.
-pub(crate) fn charges(ots: OtCount, party: Party) -> [u64; 2] {
+pub fn charges(ots: OtCount, party: Party) -> [u64; 2] {
     let charge = |count: usize| (count as f64 * price::BYTES_PER_OT).ceil() as u64;
     [charge(ots.where_receives(party.other())), charge(ots.where_receives(party))]
 }

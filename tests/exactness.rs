@@ -2,8 +2,11 @@
 
 mod common;
 
-use lowkey::{Reveal, Schedule};
-use lowkey_models::zoo;
+use lowkey::{Output, Reveal, Schedule};
+use lowkey_models::random::{self, Size};
+use lowkey_models::{Tensor, zoo};
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
 
 #[test]
 fn digits_in_both_schedules_and_reveals() {
@@ -17,5 +20,81 @@ fn digits_in_both_schedules_and_reveals() {
                 assert_eq!(answer.output, common::expected(&network, input, reveal), "{schedule:?} {reveal:?}");
             }
         }
+    }
+}
+
+/// 200 MNIST test images in the prepared schedule, some in the direct one, and some by class only.
+#[test]
+fn mnist_minionn() {
+    let Some(images) = common::mnist_test(200) else { return };
+    let network = zoo::find("mnist-minionn-w4a4").unwrap().network();
+    let model = common::publish(&network);
+    for (schedule, reveal, count) in [
+        (Schedule::Prepared, Reveal::Logits, 200),
+        (Schedule::Direct, Reveal::Logits, 20),
+        (Schedule::Prepared, Reveal::Class, 20),
+        (Schedule::Direct, Reveal::Class, 5),
+    ] {
+        let inputs = &images[..count];
+        for (index, (input, answer)) in inputs.iter().zip(common::infer(&model, inputs, schedule, reveal)).enumerate() {
+            assert_eq!(answer.output, common::expected(&network, input, reveal), "{index} {schedule:?} {reveal:?}");
+        }
+    }
+}
+
+/// Random networks: shapes, strides, paddings, dilations, groups, widths, residuals, tensors with several consumers, pools,
+/// tables, zero points. LOWKEY_RANDOM_NETWORKS sets how many, LOWKEY_RANDOM_SEED the first seed.
+#[test]
+fn random_networks() {
+    let number = |name: &str, default: u64| std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(default);
+    let (count, first) = (number("LOWKEY_RANDOM_NETWORKS", 60), number("LOWKEY_RANDOM_SEED", 1));
+    for seed in first..first + count {
+        check_random(seed, &Size::default());
+    }
+}
+
+fn check_random(seed: u64, size: &Size) {
+    let mut rng = ChaCha20Rng::seed_from_u64(seed);
+    let network = random::network(&mut rng, size);
+    let inputs: Vec<Tensor> = (0..2).map(|_| random::input(&mut rng, &network.architecture().input)).collect();
+    let model = match common::try_publish(&network) {
+        Ok(model) => model,
+        Err(error) => panic!("seed {seed}: {error}\n{}", network.architecture().to_json()),
+    };
+    for (schedule, reveal) in [
+        (Schedule::Prepared, Reveal::Logits),
+        (Schedule::Direct, Reveal::Logits),
+        (Schedule::Prepared, Reveal::Class),
+        (Schedule::Direct, Reveal::Class),
+    ] {
+        for (input, answer) in inputs.iter().zip(common::infer(&model, &inputs, schedule, reveal)) {
+            let expected = common::expected(&network, input, reveal);
+            assert_eq!(
+                answer.output,
+                expected,
+                "seed {seed} {schedule:?} {reveal:?}\n{}",
+                network.architecture().to_json()
+            );
+        }
+    }
+}
+
+/// An input that needs several tiles in every layer.
+#[test]
+fn inputs_larger_than_a_tile() {
+    for seed in 1..=3 {
+        check_random(seed, &Size { blocks: 2, channels: 2, side: 90, ..Size::default() });
+    }
+}
+
+/// Equal logits: the lowest index wins.
+#[test]
+fn ties_go_to_the_lowest_index() {
+    let network = common::constant_logits(&[3, 7, 7, -2, 7, 1, 0]);
+    let model = common::publish(&network);
+    let inputs = vec![Tensor::zeros((1, 2, 2))];
+    for schedule in [Schedule::Prepared, Schedule::Direct] {
+        let answer = common::infer(&model, &inputs, schedule, Reveal::Class);
+        assert_eq!(answer[0].output, Output::Class(1));
     }
 }

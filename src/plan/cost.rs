@@ -94,7 +94,7 @@ pub fn setup_bytes(package: &Package) -> u64 {
         + control(wire::encode(&Accept { send_hint: true }))
         + sized(package.plan.len())
         + package.hint.chunks(HINT_CHUNK).map(|chunk| sized(chunk.len())).sum::<u64>()
-        + price::SETUP_BYTES as u64
+        + 2 * price::SETUP_BYTES as u64
 }
 
 struct Frames {

@@ -19,6 +19,48 @@ pub fn publish(network: &Network) -> Arc<ServerModel> {
     ServerModel::publish(network, Link::Lan, &seed(), &|_, _| {}).expect("the network can be planned")
 }
 
+/// As [`publish`], for networks that may be refused.
+pub fn try_publish(network: &Network) -> lowkey::Result<Arc<ServerModel>> {
+    ServerModel::publish(network, Link::Lan, &seed(), &|_, _| {})
+}
+
+/// The first MNIST test images, quantised for four bits; `None`, and a word why, where there is no data.
+pub fn mnist_test(count: usize) -> Option<Vec<Tensor>> {
+    let Some(root) = std::env::var_os("LOWKEY_DATA") else {
+        eprintln!("skipped: LOWKEY_DATA is not set (a folder with mnist/ in it)");
+        return None;
+    };
+    let path = std::path::Path::new(&root).join("mnist/t10k-images-idx3-ubyte.gz");
+    let input = lowkey_models::Input { shape: [1, 28, 28], bits: 4, zero_point: 0 };
+    let inputs = lowkey_models::data::Inputs::read(path, &input).expect("LOWKEY_DATA has the MNIST test images");
+    Some(inputs.iter().take(count).collect())
+}
+
+/// A network whose logits are these whatever the (1 x 2 x 2, one bit) input.
+pub fn constant_logits(logits: &[i64]) -> Network {
+    use lowkey_models::{Architecture, Input, LinearWeights, Node, Op, Term, Weights};
+    let nodes = vec![
+        Node { name: "flatten".into(), op: Op::Flatten { input: 0 } },
+        Node {
+            name: "dense".into(),
+            op: Op::Linear { terms: vec![Term::Dense { input: 1, outputs: logits.len(), weight_bits: 2 }] },
+        },
+    ];
+    let architecture = Architecture {
+        name: "constant".into(),
+        input: Input { shape: [1, 2, 2], bits: 1, zero_point: 0 },
+        nodes,
+        output: 2,
+        output_scale: None,
+        classes: vec![],
+    };
+    let weights = LinearWeights {
+        terms: vec![Some(ndarray::Array4::zeros((logits.len(), 4, 1, 1)))],
+        bias: logits.to_vec(),
+    };
+    Network::new(architecture, Weights { linear: vec![None, Some(weights)] }).expect("valid")
+}
+
 /// Opens a session with a server task of its own.
 pub async fn session(model: &Arc<ServerModel>) -> (Client, tokio::task::JoinHandle<lowkey::Result<SessionReport>>) {
     let (here, there) = tokio::io::duplex(1 << 20);
