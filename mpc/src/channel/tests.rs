@@ -171,6 +171,28 @@ async fn flights_are_the_longest_chain() {
 }
 
 #[tokio::test]
+async fn an_opening_names_its_stage_and_may_be_late() {
+    let (io, peer) = duplex(1 << 16);
+    let mut client = Channel::new(peer, Party::Client, Limits::default());
+    let mut server = Channel::new(io, Party::Server, SHORT);
+    let late = async {
+        tokio::time::sleep(2 * SHORT.timeout).await;
+        client.enter(Stage::Online);
+        client.send_control(&5_u32).await.unwrap();
+    };
+    let (opening, ()) = tokio::join!(server.recv_opening::<u32>(4), late);
+    let (message, before) = opening.unwrap();
+    assert_eq!((message, server.stage()), (5, Stage::Online));
+    assert_eq!(before.total(), Count::default());
+    assert_eq!(server.traffic().stage(Stage::Online).flights, 1);
+
+    client.enter(Stage::Setup);
+    client.send_control(&6_u32).await.unwrap();
+    assert!(server.recv_opening::<u32>(4).await.unwrap_err().is_peer_fault());
+    assert!(matches!(server.recv_opening::<u32>(4).await, Err(Error::Disconnected)));
+}
+
+#[tokio::test]
 async fn traffic_is_kept_per_stage_scope_and_kind() {
     let (mut client, mut server) = Channel::pair();
     client.enter(Stage::Offline);
