@@ -10,8 +10,9 @@
 //!   in z. The weights become 0 and the bias y 2^s. Where an identity term stays, the bias instead keeps the sum on the constant's
 //!   side: at most 2^s - 1 for y = 0, at least y 2^s for y = 2^a - 1.
 //!
-//! Hence |bias| <= max |z| + 2^(a + s) on all channels. An accumulator that several nodes read, or that is the network's output,
-//! stays as it is.
+//! Hence |bias| <= max |z| + 2^(a + s) on all channels. Where several nodes read an accumulator (or one node and the caller, as
+//! the output) and one of them has different shifts for different channels, the linear node is repeated for each
+//! (`separate.rs`); if all have the same shift everywhere, it stays as it is.
 
 use ndarray::{Array4, Axis};
 
@@ -19,6 +20,7 @@ use crate::bounds::{linear_bounds, term_bounds};
 use crate::check::MAX_WEIGHT_BITS;
 use crate::error::{ModelError, Place, Problem};
 use crate::network::{Op, Range, Term, Window};
+use crate::separate::separate;
 use crate::weights::{LinearWeights, Network, weight_fits};
 
 impl Network {
@@ -27,6 +29,14 @@ impl Network {
     /// # Errors
     /// If shifts are so far apart that a folded weight needs more than 16 bits, or a bias leaves its limits.
     pub fn folded(&self) -> Result<Network, ModelError> {
+        match separate(self)? {
+            Some(separated) => separated.fold_each(),
+            None => self.fold_each(),
+        }
+    }
+
+    /// Folds every accumulator that one requantisation reads and nothing else.
+    fn fold_each(&self) -> Result<Network, ModelError> {
         let (mut architecture, mut weights) = self.clone().into_parts();
         for index in 0..architecture.nodes.len() {
             let Op::Requantise { input, bits, shift, .. } = &architecture.nodes[index].op else { continue };
@@ -43,10 +53,9 @@ impl Network {
                 architecture.nodes[source].op = Op::Linear { terms };
                 weights.linear[source] = Some(linear);
                 vec![folding.shift]
-            } else if shift.iter().all(|s| s == &shift[0]) {
-                vec![shift[0]]
             } else {
-                shift.clone()
+                // Several readers: separated unless all shifts of each are the same.
+                vec![shift[0]]
             };
             if let Op::Requantise { shift, .. } = &mut architecture.nodes[index].op {
                 *shift = folded_shift;
@@ -155,7 +164,7 @@ impl Folding {
                 Channel::Constant { .. } => 0,
             };
             for w in &mut row {
-                let value = i64::from(*w) * factor;
+                let value = i64::from(*w).saturating_mul(factor);
                 *w = i32::try_from(value).map_err(|_| Problem::WeightValue { value, bits: MAX_WEIGHT_BITS })?;
             }
         }

@@ -49,6 +49,7 @@ pub mod json;
 pub mod network;
 #[cfg(feature = "random")]
 pub mod random;
+mod separate;
 pub mod weights;
 pub mod zoo;
 

@@ -29,7 +29,7 @@ pub struct Input {
     pub shape: Shape,
     /// Width of the stored values y, 1..=8 bits: y in 0..2^bits.
     pub bits: u32,
-    /// The network computes on x = y - zero_point; 0 for most networks.
+    /// The network computes on x = y - zero_point, 0 <= zero_point < 2^bits; 0 for most networks.
     #[serde(default)]
     pub zero_point: i64,
 }
@@ -80,7 +80,7 @@ pub enum Op {
         bits: u32,
         /// Arithmetic right shift: one entry for the layer, or one per channel.
         shift: Vec<u32>,
-        /// Subtracted from y.
+        /// Subtracted from y, 0..2^bits.
         #[serde(default)]
         zero_point: i64,
     },
@@ -92,7 +92,8 @@ pub enum Op {
         #[serde(flatten)]
         window: Window,
     },
-    /// y = (multiplier * S + offset) >> shift over the sum S of each window (padding counts as 0 and is part of the window).
+    /// y = (multiplier * S + offset) >> shift over the sum S of each window (padding counts as 0 and is part of the window). No y
+    /// exceeds the largest input.
     AvgPool {
         /// An activation with a range that starts at 0.
         input: TensorId,
@@ -101,7 +102,7 @@ pub enum Op {
         window: Window,
         /// At least 1.
         multiplier: i64,
-        /// The rounding constant.
+        /// The rounding constant, at least 0.
         offset: i64,
         /// Arithmetic right shift.
         shift: u32,
@@ -240,6 +241,24 @@ impl Architecture {
 }
 
 impl Op {
+    /// Replaces every tensor that the operation reads.
+    pub(crate) fn rename_inputs(&mut self, mut new: impl FnMut(TensorId) -> TensorId) {
+        match self {
+            Op::Linear { terms } => {
+                for term in terms {
+                    let (Term::Conv { input, .. } | Term::Dense { input, .. } | Term::Identity { input, .. }) = term;
+                    *input = new(*input);
+                }
+            }
+            Op::Requantise { input, .. }
+            | Op::MaxPool { input, .. }
+            | Op::AvgPool { input, .. }
+            | Op::SumPool { input, .. }
+            | Op::Flatten { input }
+            | Op::Table { input, .. } => *input = new(*input),
+        }
+    }
+
     /// The tensors it reads, in order.
     pub fn inputs(&self) -> Vec<TensorId> {
         match self {

@@ -40,7 +40,7 @@ impl Default for Size {
 pub fn network<R: Rng + ?Sized>(rng: &mut R, size: &Size) -> Network {
     for _ in 0..8 {
         let (network, answers) = candidate(rng, size);
-        if answers.iter().any(|answer| answer != &answers[0]) {
+        if answers.iter().any(|answer| *answer != answers[0]) {
             return network;
         }
     }

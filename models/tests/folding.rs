@@ -3,7 +3,10 @@
 mod common;
 
 use lowkey_models::random;
-use lowkey_models::{Kind, Network, Op, Range, Tensor};
+use lowkey_models::{
+    Architecture, Input, Kind, LinearWeights, Network, Node, Op, Problem, Range, Tensor, Term, Weights, Window,
+};
+use ndarray::Array4;
 use rand::SeedableRng;
 
 fn assert_same_activations(network: &Network, folded: &Network, input: &Tensor) {
@@ -81,4 +84,68 @@ fn folding_keeps_networks_of_full_width() {
         let input = random::input(&mut rng, &network.architecture().input);
         assert_same_activations(&network, &folded, &input);
     }
+}
+
+/// x of 4 bits in two channels, z = w x (1x1) + M x + bias, y = clamp(z >> shift_c, 0, 15).
+fn residual(weights: [i32; 4], multiplier: i64, bias: [i64; 2], shift: [u32; 2]) -> Network {
+    let conv = Term::Conv { input: 0, out_channels: 2, groups: 1, window: Window::POINT, weight_bits: 4 };
+    let terms = vec![conv, Term::Identity { input: 0, multiplier }];
+    let shift = shift.to_vec();
+    let nodes = vec![
+        Node { name: "sum".into(), op: Op::Linear { terms } },
+        Node { name: "relu".into(), op: Op::Requantise { input: 1, bits: 4, shift, zero_point: 0 } },
+    ];
+    let input = Input { shape: [2, 1, 1], bits: 4, zero_point: 0 };
+    let array = Array4::from_shape_vec([2, 2, 1, 1], weights.to_vec()).unwrap();
+    let linear = LinearWeights { terms: vec![Some(array), None], bias: bias.to_vec() };
+    let architecture =
+        Architecture { name: "residual".into(), input, nodes, output: 2, output_scale: None, classes: Vec::new() };
+    Network::new(architecture, Weights { linear: vec![Some(linear), None] }).unwrap()
+}
+
+fn assert_same_everywhere(network: &Network, folded: &Network) {
+    for value in 0..256 {
+        let input = Tensor::from_shape_vec([2, 1, 1], vec![value / 16, value % 16]).unwrap();
+        assert_eq!(network.run(&input).unwrap(), folded.run(&input).unwrap());
+    }
+}
+
+#[test]
+fn a_residual_of_channels_with_different_shifts_becomes_depthwise() {
+    let network = residual([1, 2, -3, 4], 3, [5, -6], [2, 4]);
+    let folded = network.folded().unwrap();
+    assert_same_everywhere(&network, &folded);
+    let (terms, weights) = folded.linear(0).unwrap();
+    let wanted = Term::Conv { input: 0, out_channels: 2, groups: 2, window: Window::POINT, weight_bits: 5 };
+    assert_eq!(terms[1], wanted);
+    assert_eq!(weights.terms[1].as_ref().unwrap().as_slice().unwrap(), [12, 3]);
+    assert_eq!(weights.terms[0].as_ref().unwrap().as_slice().unwrap(), [4, 8, -3, 4]);
+    assert_eq!(weights.bias, [20, -6]);
+    let Op::Requantise { shift, .. } = &folded.architecture().nodes[1].op else { panic!() };
+    assert_eq!(shift, &[4]);
+}
+
+#[test]
+fn a_constant_channel_beside_a_residual_keeps_its_side() {
+    // z in -100_000 + 3 x + ... is never positive; z in 100_000 + ... always over the top.
+    for (bias, y) in [(-100_000, 0), (100_000, 15)] {
+        let network = residual([1, 2, -3, 4], 3, [5, bias], [3, 3]);
+        let folded = network.folded().unwrap();
+        assert_same_everywhere(&network, &folded);
+        let (terms, weights) = folded.linear(0).unwrap();
+        assert!(matches!(terms[1], Term::Identity { multiplier: 3, .. }));
+        // 3 x lies in 0..=45: at most 7 for y = 0, at least 15 * 8 for y = 15.
+        assert_eq!(weights.bias, [5, if y == 0 { 7 - 45 } else { 120 }]);
+        assert_eq!(weights.terms[0].as_ref().unwrap().as_slice().unwrap(), [1, 2, 0, 0]);
+        assert_eq!(folded.run(&Tensor::zeros([2, 1, 1])).unwrap()[(1, 0, 0)], y);
+        assert!(folded.bounds()[0].as_ref().unwrap().accumulator_bits() <= 9);
+    }
+}
+
+#[test]
+fn shifts_that_are_too_far_apart_are_refused() {
+    let network = residual([1, 2, -3, 4], i64::from(i32::MAX), [0, 1 << 40], [0, 40]);
+    assert!(matches!(*network.folded().unwrap_err().problem, Problem::WeightValue { bits: 16, .. }));
+    let network = residual([0, 0, -3, 4], 1, [0, 1 << 45], [0, 40]);
+    assert!(network.folded().is_ok(), "a constant channel sets no shift");
 }

@@ -59,3 +59,19 @@ def distorted(images, *, pixels):
     cos, sin = scale * turn.cos(), scale * turn.sin()
     rows = torch.stack([torch.stack([cos, -sin, move[:, 0]], 1), torch.stack([sin, cos, move[:, 1]], 1)], 1)
     return F.grid_sample(images, F.affine_grid(rows, images.shape, align_corners=False), align_corners=False)
+
+
+class Batches:
+    """Random batches of (prepared images, labels), in another order each time; what is left over is left out."""
+
+    def __init__(self, images, labels, *, size, prepare):
+        self.images, self.labels, self.size, self.prepare = images, labels, size, prepare
+
+    def __len__(self):
+        return len(self.images) // self.size
+
+    def __iter__(self):
+        order = torch.randperm(len(self.images))
+        for i in range(len(self)):
+            chosen = order[i * self.size : (i + 1) * self.size]
+            yield self.prepare(self.images[chosen]), self.labels[chosen]

@@ -20,19 +20,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--epochs", type=int, nargs=2, default=[60, 120], metavar=("FLOAT", "INTEGER"))
-    parser.add_argument("--accumulator-bits", type=int, default=10)
+    parser.add_argument("--accumulator-bits", type=int, nargs=3, default=[9, 10, 10])
     parser.add_argument("--zoo", type=pathlib.Path, default=ZOO)
     options = parser.parse_args()
     torch.manual_seed(options.seed)
     torch.set_num_threads(1)
     x, y, x_held, y_held = data.digits()
 
-    def batches(size=32):
-        order = torch.randperm(len(x))
-        for start in range(0, len(x), size):
-            chosen = order[start : start + size]
-            yield data.distorted(x[chosen], pixels=0.7).round(), y[chosen]
-
+    batches = data.Batches(x, y, size=32, prepare=lambda images: data.distorted(images, pixels=0.7).round())
     floating = FloatNet((1, 8, 8), LAYERS, input_max=15)
     fit(floating, batches, epochs=options.epochs[0], rate=0.01, label="float")
     float_accuracy = accuracy(floating, x_held, y_held)

@@ -7,11 +7,11 @@ import torch.nn.functional as F
 
 
 def fit(model, batches, *, epochs, rate, teacher=None, label):
-    """Adam with a one-cycle rate. `batches()` yields (inputs, labels); `teacher`, if given, adds its soft labels (distillation).
+    """Adam with a one-cycle rate. `batches` yields (inputs, labels) once per epoch; `teacher`, if given, adds its soft labels (distillation).
 
     A model with a method `project` is projected after each step.
     """
-    steps = sum(1 for _ in batches())
+    steps = len(batches)
     optimiser = torch.optim.Adam(model.parameters(), lr=rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=epochs * steps, pct_start=0.15)
     project = getattr(model, "project", lambda: None)
@@ -19,7 +19,7 @@ def fit(model, batches, *, epochs, rate, teacher=None, label):
     for epoch in range(epochs):
         model.train()
         total = 0.0
-        for x, y in batches():
+        for x, y in batches:
             logits = model(x)
             loss = F.cross_entropy(logits, y)
             if teacher is not None:

@@ -19,19 +19,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--epochs", type=int, nargs=2, default=[10, 20], metavar=("FLOAT", "INTEGER"))
-    parser.add_argument("--accumulator-bits", type=int, default=12)
+    parser.add_argument("--accumulator-bits", type=int, nargs=4, default=[10, 12, 12, 12])
     parser.add_argument("--zoo", type=pathlib.Path, default=ZOO)
     options = parser.parse_args()
     torch.manual_seed(options.seed)
     torch.set_num_threads(1)
     x, y, x_test, y_test = data.mnist()
 
-    def batches(size=128):
-        order = torch.randperm(len(x))
-        for start in range(0, len(x) - size + 1, size):
-            chosen = order[start : start + size]
-            yield data.four_bits(data.distorted(x[chosen], pixels=2)), y[chosen]
-
+    batches = data.Batches(x, y, size=128, prepare=lambda images: data.four_bits(data.distorted(images, pixels=2)))
     x_test = data.four_bits(x_test)
     floating = FloatNet((1, 28, 28), LAYERS, input_max=15)
     fit(floating, batches, epochs=options.epochs[0], rate=0.004, label="float")

@@ -9,7 +9,7 @@ from .layers import QuantisedLayer, QuantisedNet
 
 @torch.no_grad()
 def quantised(model, sample, *, weight_bits, activation_bits, accumulator_bits):
-    """Folds batch normalisation into weights and biases and chooses the steps.
+    """Folds batch normalisation into weights and biases and chooses the steps. `accumulator_bits` has one entry per layer.
 
     A layer maps x * A_in to y * A_out, A the real value of one unit. A_out is chosen so that 15 (for 4 bits) stands for a large
     activation of `sample`. The weight step d follows from d * A_in / A_out = 2^-s, with s such that d is close to the step that
@@ -44,7 +44,7 @@ def quantised(model, sample, *, weight_bits, activation_bits, accumulator_bits):
             weight_bits=weight_bits,
             activation_bits=activation_bits,
             input_max=input_max,
-            accumulator_bits=accumulator_bits,
+            accumulator_bits=accumulator_bits[position],
             padding=linear.padding[0] if weight.dim() == 4 else 0,
         )
         layers.append(layer)
