@@ -61,22 +61,22 @@ fn check_random(seed: u64, size: &Size) {
         Ok(model) => model,
         Err(error) => panic!("seed {seed}: {error}\n{}", network.architecture().to_json()),
     };
-    for (schedule, reveal) in [
-        (Schedule::Prepared, Reveal::Logits),
-        (Schedule::Direct, Reveal::Logits),
-        (Schedule::Prepared, Reveal::Class),
-        (Schedule::Direct, Reveal::Class),
-    ] {
-        for (input, answer) in inputs.iter().zip(common::infer(&model, &inputs, schedule, reveal)) {
-            let expected = common::expected(&network, input, reveal);
-            assert_eq!(
-                answer.output,
-                expected,
-                "seed {seed} {schedule:?} {reveal:?}\n{}",
-                network.architecture().to_json()
-            );
+    common::block_on(async {
+        let (mut client, server) = common::session(&model).await;
+        for input in &inputs {
+            for schedule in [Schedule::Prepared, Schedule::Direct] {
+                for reveal in [Reveal::Logits, Reveal::Class] {
+                    let values: Vec<i64> = input.iter().copied().collect();
+                    let answer = client.answer(schedule, reveal, &values).await.expect("the inference succeeds");
+                    let expected = common::expected(&network, input, reveal);
+                    let json = network.architecture().to_json();
+                    assert_eq!(answer.output, expected, "seed {seed} {schedule:?} {reveal:?}\n{json}");
+                }
+            }
         }
-    }
+        client.close().await.expect("the session closes");
+        server.await.expect("no panic").expect("the server saw no error");
+    });
 }
 
 /// An input that needs several tiles in every layer.

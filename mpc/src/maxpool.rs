@@ -17,10 +17,11 @@ use crate::extend::{Finish, finish, finish_in_ring, small_width};
 use crate::layout::{LayoutError, check_parts, check_ring, check_size};
 use crate::party::Party;
 use crate::program::{Bit, Builder, Program, Share, Time, Word};
-use crate::requantise::MAX_BITS;
 use crate::select::multiply_bit;
 use serde::{Deserialize, Serialize};
 
+/// Widest value, in bits: pools may read sums of activations.
+pub const MAX_BITS: u8 = 32;
 /// Largest window.
 pub const MAX_WINDOW: usize = 64;
 
@@ -211,7 +212,7 @@ mod tests {
     #[test]
     fn refuses_what_does_not_fit() {
         let form = Finish::Upload { ring: 13 };
-        for (bits, window, chain) in [(0, 2, vec![]), (9, 2, vec![Part::Digit(1); 9]), (4, 0, vec![Part::Digit(4)])] {
+        for (bits, window, chain) in [(0, 2, vec![]), (33, 2, vec![Part::Digit(1); 33]), (4, 0, vec![Part::Digit(4)])] {
             assert!(program(spec(bits, window), &chain, form).is_err());
         }
         assert!(program(spec(4, 65), &[Part::Digit(4)], form).is_err());

@@ -18,6 +18,8 @@ use crate::party::Party;
 use crate::program::{Builder, Program, Share, Time};
 use serde::{Deserialize, Serialize};
 
+/// Widest average, in bits: pools may read sums of activations.
+pub const MAX_BITS: usize = 32;
 /// Widest sum, in bits.
 pub const MAX_WIDTH: usize = 64;
 
@@ -39,7 +41,7 @@ impl Spec {
     /// [`LayoutError`], saying what does not fit.
     pub fn check(self, chain: &[Part], form: Finish) -> Result<(), LayoutError> {
         let [width, shift, bits] = [self.width, self.shift, self.bits].map(usize::from);
-        check_size("bits of an average", bits, 1, 16)?;
+        check_size("bits of an average", bits, 1, MAX_BITS)?;
         check_size("the ring of a sum", width, shift + bits + 1, MAX_WIDTH)?;
         check_parts("low", chain, shift)?;
         check_ring(form, bits)
