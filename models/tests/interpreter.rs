@@ -181,7 +181,7 @@ fn random_networks_compute_something() {
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
         let answer = |_| network.run(&random::input(&mut rng, &network.architecture().input)).unwrap();
         let answers: Vec<Tensor> = (0..20).map(answer).collect();
-        varied += usize::from(answers.iter().any(|answer| answer != &answers[0]));
+        varied += usize::from(answers.iter().any(|answer| *answer != answers[0]));
     }
     assert!(varied >= 160, "{varied} of 200 networks depend on their input");
 }
