@@ -14,6 +14,11 @@ use super::choices::{Choices, LinearChoice};
 use super::error::PlanError;
 use super::rings::Holding;
 
+/// Most taps of a kernel: packing takes time in proportion.
+const MAX_TAPS: u64 = 1 << 12;
+/// Largest stride: a stride of t makes t^2 phase channels.
+const MAX_STRIDE: u64 = 64;
+
 /// A linear node: encrypted terms and identities.
 #[derive(Debug)]
 pub struct LinearNode {
@@ -109,6 +114,10 @@ pub(super) fn derive(
         let mut draft = LinearNode { node, ell: choice.ell, encrypted: None, inputs: vec![], identities: vec![] };
         let mut packings = Vec::new();
         for term in terms {
+            if let Term::Conv { window, .. } = term {
+                super::at_most("a kernel's number of taps", (window.kernel[0] * window.kernel[1]) as u64, MAX_TAPS)?;
+                super::at_most("a stride", window.stride[0].max(window.stride[1]) as u64, MAX_STRIDE)?;
+            }
             let source = root(term.input());
             match (conv_shape(term, tensors[term.input()].shape), term) {
                 (Some(shape), _) => {
