@@ -22,6 +22,7 @@ use crate::party::Party;
 use crate::program::{Bit, Builder, Cost, Prepared, Program, Ready, Share, Time, Word, offline, online};
 use crate::requantise::MAX_ELL;
 use crate::select::multiply_bit;
+use crate::widen::drop_guard;
 use std::sync::Arc;
 
 /// Most classes.
@@ -69,7 +70,7 @@ impl Argmax {
         check_sizes(ell, classes)?;
         check_parts("comparison", chain, ell - 1)?;
         let mut b = Builder::new();
-        let (mut client, mut server) = drop_guard(&mut b, ell);
+        let (mut client, mut server) = without_guard(&mut b, ell);
         let mut stages = vec![(Arc::new(b.finish()), classes)];
         let mut players = classes;
         for round in 0.. {
@@ -211,17 +212,11 @@ fn check_sizes(ell: usize, classes: usize) -> std::result::Result<(), LayoutErro
     check_size("the number of classes", classes, 2, MAX_CLASSES)
 }
 
-/// z = (c >> 1) + (v >> 1) + c_0 v_0; returns when client and server know their shares.
-fn drop_guard(b: &mut Builder, ell: usize) -> (Time, Time) {
+/// The program that drops the guard bits of all logits; returns when client and server know their shares.
+fn without_guard(b: &mut Builder, ell: usize) -> (Time, Time) {
     let c = b.input(Party::Client, ell + 1, Time::OFFLINE);
     let v = b.input(Party::Server, ell + 1, Time::START);
-    let lowest = b.slice(&v, 0, 1);
-    let lowest = b.resize(&lowest, ell);
-    let choice = b.half(Party::Client, c.planes[0], c.time);
-    let (client, server) = b.ole(choice, &lowest);
-    let carry = Share { client, server };
-    let kept = Share { client: b.slice(&c, 1, ell), server: b.slice(&v, 1, ell) };
-    let z = b.add_shares(&kept, &carry);
+    let z = drop_guard(b, &c, &v);
     b.output_share(&z);
     (z.client.time, z.server.time)
 }

@@ -167,8 +167,10 @@ const fn low_groups(step: usize) -> u64 {
 /// Transposes the low `width` columns of a 64 x 64 bit matrix: bit `l` of the new row `i < width` is bit `i` of
 /// the old row `l`. Rows from `width` on are left undefined.
 ///
-/// The recursive block transposition, except that blocks which hold no wanted column are dropped as early as
+/// The recursive block transposition [War12], except that blocks which hold no wanted column are dropped as early as
 /// possible.
+///
+/// [War12]: crate#references
 #[inline(always)]
 pub(crate) fn gather(rows: &mut [u64; WORD_LANES], width: usize) {
     let mut step = WORD_LANES / 2;

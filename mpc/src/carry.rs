@@ -45,7 +45,7 @@ impl Part {
         }
     }
 
-    /// True if the gates of the part exist: digits of 1 to [`MAX_DIGIT`] bits, at most 64 bits in all.
+    /// True if the gates of the part exist: digits of 1 to [`MAX_DIGIT`] bits, at most 64 of them.
     #[must_use]
     pub fn is_valid(&self) -> bool {
         let digit = |m: &u8| (1..=MAX_DIGIT).contains(&usize::from(*m));

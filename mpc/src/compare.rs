@@ -1,4 +1,4 @@
-//! bit = [x + y mod 2^k >= 2^(k-1)], the top bit of a shared number, XOR-shared; of a difference it says *less than*.
+//! `bit = (x + y mod 2^k >= 2^(k-1))`, the top bit of a shared number, XOR-shared; of a difference it says *less than*.
 //!
 //! The client's share plays c and the server's v: the carry out of the low k-1 bits ([`crate::carry`]) plus the two top
 //! bits. A difference of numbers below 2^(k-1) is negative iff its top bit modulo 2^k is one.
@@ -19,7 +19,7 @@ pub(crate) fn top_bit(b: &mut Builder, chain: &[Part], x: &Share) -> Bit {
     b.xor_bits(k, local)
 }
 
-/// [x < y], where the difference fits the ring.
+/// `x < y`, where the difference fits the ring.
 pub(crate) fn less_than(b: &mut Builder, chain: &[Part], x: &Share, y: &Share) -> Bit {
     let difference = b.sub_shares(x, y);
     top_bit(b, chain, &difference)
@@ -32,7 +32,7 @@ pub(crate) fn words(b: &Builder, bit: Bit) -> Share {
     Share { client, server }
 }
 
-/// The program of [x < y]. Inputs: the shares of x, then of y (`width` bits, the client's first). Outputs: XOR shares.
+/// The program of `x < y`. Inputs: the shares of x, then of y (`width` bits, the client's first). Outputs: XOR shares.
 ///
 /// # Errors
 /// [`LayoutError`] if the width is not from 2 to [`MAX_WIDTH`], or the chain does not cover the bits below the top.
@@ -53,7 +53,7 @@ pub(crate) fn record(b: &mut Builder, width: usize, chain: &[Part], client: Time
     b.output_share(&words);
 }
 
-/// The ideal version: [x < y] for signed numbers whose difference fits `width` bits.
+/// The ideal version: `x < y` for signed numbers whose difference fits `width` bits.
 #[must_use]
 pub fn ideal(width: usize, x: u64, y: u64) -> bool {
     x.wrapping_sub(y) >> (width - 1) & 1 == 1

@@ -1,14 +1,16 @@
 //! y mod 2^k as shares in a larger ring, and on to y - xhat: how a small result reaches the next layer.
 //!
 //! *Extend.* The top bit of y is known to be zero, so the two shares wrap iff the top bit of either is one:
-//! y = y_c + y_s - 2^k (alpha OR beta), alpha and beta the top bits, alpha OR beta = alpha + beta (1 - alpha): one OLE of
-//! ring - k bits, in which the server receives.
+//! y = y_c + y_s - 2^k (alpha OR beta), alpha and beta the top bits [RRG+21], alpha OR beta = alpha + beta (1 - alpha): one
+//! OLE of ring - k bits, in which the server receives.
 //!
 //! *Upload.* The next linear layer takes x = xhat + m, xhat fixed by the client before the input is known:
 //!
 //! ```text
 //! client    d = y_c - xhat mod 2^ring                             -> server    m = y_s + d
 //! ```
+//!
+//! [RRG+21]: crate#references
 
 use crate::program::{Builder, Share, Word};
 use serde::{Deserialize, Serialize};

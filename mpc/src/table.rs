@@ -1,6 +1,6 @@
-//! y = table[x], where x = xhat + m mod 2^a: any function of a small activation.
+//! `y = table[x]`, where x = xhat + m mod 2^a: any function of a small activation.
 //!
-//! One 1-of-2^a OT. The client receives; its choice is xhat, so its a corrections d go offline. Wire i has one pad word
+//! One 1-of-2^a OT [NP99]. The client receives; its choice is xhat, so its a corrections d go offline. Wire i has one pad word
 //! for every index, under either key; the pad of index w, in terms of the wires' random choices, is the XOR over i of
 //! pad word w of wire i under choice w_i, and the client can compute it for its own choice only. With z = w xor d:
 //!
@@ -13,6 +13,8 @@
 //! The server must not look up by m, nor the client by xhat: tables are rotated and read by multiplexers, one level
 //! for each bit. Where it saves bits, the entries, less their minimum, are shared in the smallest ring that leaves
 //! their top bit zero, and the result is extended ([`crate::extend`]).
+//!
+//! [NP99]: crate#references
 
 use crate::extend::{Finish, extend, finish_in_ring};
 use crate::layout::{LayoutError, check_ring, check_size};

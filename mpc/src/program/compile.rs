@@ -1,112 +1,13 @@
-//! From a recorded protocol to code for each party: segments between frames, registers within a segment, slots across.
-//!
-//! A *segment* is what a party does at one time: take in the frame that arrives, compute, send the frame of that
-//! time. Planes that live within a segment are in *registers*, a scratch memory for a block of lanes; planes that
-//! live longer are stored in *slots*, which exist for all lanes.
+//! From a recorded protocol to code for each party: dead planes dropped, nodes placed in segments, registers and slots
+//! given out.
 
-use super::builder::{Builder, Message, Port};
-use super::cost::{Cost, FrameCost, Tally};
+use super::builder::{Builder, Message};
+use super::code::{Code, Frame, GatePads, Instruction, OpCode, Program, Segment, WirePads};
 use super::graph::{Label, Op, Plane};
 use super::time::Time;
 use crate::ot::OtCount;
 use crate::party::Party;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// A compiled two-party protocol. It holds for any number of lanes.
-#[derive(Debug)]
-pub struct Program {
-    pub(super) client: Code,
-    pub(super) server: Code,
-    pub(super) frames: Vec<Frame>,
-    tally: Tally,
-    inputs: Vec<Port>,
-    outputs: Vec<Port>,
-}
-
-/// What one party sends at one time.
-#[derive(Clone, Debug)]
-pub(super) struct Frame {
-    pub time: Time,
-    pub sender: Party,
-    pub planes: usize,
-}
-
-/// The code of one party.
-#[derive(Debug, Default)]
-pub(super) struct Code {
-    /// The pads to hash, a wire after the other.
-    pub wires: Vec<WirePads>,
-    /// The first segment runs when the OTs arrive; then those of the offline and of the online stage.
-    pub segments: Vec<Segment>,
-    pub registers: usize,
-    pub slots: usize,
-}
-
-/// What a party hashes for one wire.
-#[derive(Debug)]
-pub(super) struct WirePads {
-    /// True if the party receives on this wire.
-    pub receives: bool,
-    /// Number of the wire among those of its direction.
-    pub index: usize,
-    /// Register of the choice.
-    pub choice: Option<u32>,
-    pub gates: Vec<GatePads>,
-}
-
-/// Pads of one gate from one key.
-#[derive(Debug)]
-pub(super) struct GatePads {
-    pub label: Label,
-    pub gate: u32,
-    /// (position, register), ascending.
-    pub planes: Vec<(u32, u32)>,
-}
-
-#[derive(Debug)]
-pub(super) struct Segment {
-    pub time: Time,
-    /// Index of the frame to await.
-    pub receive: Option<usize>,
-    pub code: Vec<Instruction>,
-    /// Index of the frame to send.
-    pub send: Option<usize>,
-}
-
-/// One operation on a block of lanes; unused operands are zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Instruction {
-    pub code: OpCode,
-    /// Register written, or read by [`OpCode::Store`], [`OpCode::Put`] and [`OpCode::Output`].
-    pub register: u32,
-    pub operands: [u32; 3],
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum OpCode {
-    Zero,
-    One,
-    Not,
-    Xor,
-    And,
-    Or,
-    Xor3,
-    Maj,
-    Mux,
-    AndXor,
-    /// Register from slot.
-    Load,
-    /// Register to slot.
-    Store,
-    /// Register from a plane of the frame received.
-    Take,
-    /// Register to a plane of the frame to be sent.
-    Put,
-    /// Register from (input, bit).
-    Input,
-    /// Register to (output, bit).
-    Output,
-}
 
 impl Builder {
     /// Compiles what was recorded.
@@ -158,51 +59,6 @@ impl Builder {
             }
         }
         needed
-    }
-}
-
-impl Program {
-    /// Random OTs per lane.
-    #[must_use]
-    pub fn ots(&self) -> OtCount {
-        self.tally.ots
-    }
-
-    /// Bits per lane.
-    #[must_use]
-    pub fn tally(&self) -> &Tally {
-        &self.tally
-    }
-
-    /// Inputs of both parties. A party gives its own, in this order: those of an offline time at
-    /// [`super::Prepared::offline`], the others at [`super::Ready::online`].
-    #[must_use]
-    pub fn inputs(&self) -> &[Port] {
-        &self.inputs
-    }
-
-    /// Outputs of both parties; a party gets its own, in this order.
-    #[must_use]
-    pub fn outputs(&self) -> &[Port] {
-        &self.outputs
-    }
-
-    /// Frames, bytes, random OTs and flights for a number of lanes. A plane takes ceil(lanes / 8) bytes.
-    #[must_use]
-    pub fn cost(&self, lanes: usize) -> Cost {
-        let cost = |frame: &Frame| FrameCost {
-            time: frame.time,
-            sender: frame.sender,
-            bytes: frame.planes * lanes.div_ceil(8),
-        };
-        Cost { frames: self.frames.iter().map(cost).collect(), ots: self.tally.ots * lanes }
-    }
-
-    pub(super) fn code(&self, party: Party) -> &Code {
-        match party {
-            Party::Client => &self.client,
-            Party::Server => &self.server,
-        }
     }
 }
 

@@ -7,7 +7,7 @@
 //! A run is a pure state machine: [`Step::Send`] and [`Step::Receive`] say what to do with the channel. In the direct
 //! schedule the offline run simply comes right before the online one.
 
-use super::compile::{Code, Program};
+use super::code::{Code, Program};
 use super::machine::{Blocks, Chunks, FrameBuffer, Memory, Place, run};
 use super::pads;
 use crate::bits::Planes;

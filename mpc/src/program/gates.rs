@@ -7,7 +7,7 @@
 //! ```
 //!
 //! has a *free* part, the coefficients that do not depend on y, and a *sent* part: all sets below a set whose
-//! coefficient does. Sets are bit masks. Digits are little-endian; the half of a carry is the last bit.
+//! coefficient does. A set is a number whose bit i says whether it holds position i. Digits are little-endian; the half of a carry is the last bit.
 
 use std::sync::OnceLock;
 

@@ -7,7 +7,7 @@ use super::time::Time;
 use crate::party::Party;
 use std::collections::HashMap;
 
-/// A bit of every lane: a constant, or a node of the [`Graph`].
+/// A bit of every lane: a constant, or a node of the graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Plane(u32);
 

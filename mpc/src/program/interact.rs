@@ -1,8 +1,10 @@
 //! The interactive steps: messages, corrections, OLE, polynomial OT, chosen OT.
 //!
 //! Notation: a wire's receiver holds the bit x, its random OT gave it the choice b and the key of b, the sender
-//! the keys of 0 and 1. The correction is d = x xor b. A gate hashes each key alone, under a tweak of its own,
+//! the keys of 0 and 1. The correction is d = x xor b [Bea95]. A gate hashes each key alone, under a tweak of its own,
 //! into a stream of pad bits.
+//!
+//! [Bea95]: crate#references
 
 use super::builder::{Bit, Builder, Half, Message, Wire, Word};
 use super::gates::{Gate, Polynomial, moebius};
@@ -120,7 +122,7 @@ impl Builder {
     }
 
     /// Additive shares of x * y modulo 2^k, for a bit x and a word y of k bits of the other party: the shares of
-    /// the receiver (the owner of x) and of the sender. \[COT-based OLE; Gilboa99\]
+    /// the receiver (the owner of x) and of the sender [Gil99].
     ///
     /// ```text
     /// receiver    d = x xor b                                      -> sender
@@ -130,6 +132,8 @@ impl Builder {
     ///
     /// m_0 and m_1 are the first k pads of either key. The sum, case by case: d = 0, b = x: m_x + x (y - m_1 + m_0)
     /// - m_0 = x y. d = 1, b = 1 - x: -m_b + x (y - m_1 + m_0) + m_1 = x y.
+    ///
+    /// [Gil99]: crate#references
     pub fn ole(&mut self, x: Half, y: &Word) -> (Word, Word) {
         if y.width() == 1
             && let Some((a, b)) = self.split(x)
@@ -140,6 +144,11 @@ impl Builder {
         }
         let k = y.width();
         let (tap, d_arrival) = self.tap(x);
+        if !self.graph.records {
+            let e = self.send(y);
+            let (mine, theirs) = (x.time.max(e.time), d_arrival);
+            return (Word { time: mine, ..e }, Word { party: y.party, planes: y.planes.clone(), time: theirs });
+        }
         let [m, m_0, m_1] = [Label::Held, Label::Zero, Label::One].map(|label| self.pads(tap, label, k));
         let change = self.sub(&m_1, &m_0);
         let e = self.sub(y, &change);
@@ -162,11 +171,13 @@ impl Builder {
     /// receiver    P(x) xor (sent and free part)(x)                 sender   coefficient 0 of T(y, .) xor P
     /// ```
     ///
-    /// Q_B(z) is the XOR over i in B of pad number w of wire i under choice w_i, where w = z xor d is z in terms
+    /// Q_B(z), as in [NP99], is the XOR over i in B of pad number w of wire i under choice w_i, where w = z xor d is z in terms
     /// of the random choices: 2^|B| pads per wire, disjoint for every output and B. The receiver can compute
     /// Q_B(x_B) and lacks at least one key for every other z. In terms of w the pads depend on no correction, so
     /// both parties combine them when the OTs arrive: the receiver keeps one bit of each Q_B, the sender its normal
     /// form, in which z = w xor d is the substitution of x_i xor d_i for every variable.
+    ///
+    /// [NP99]: crate#references
     ///
     /// # Panics
     /// If the number of bits does not fit the gate.
@@ -198,13 +209,15 @@ impl Builder {
         outputs
     }
 
-    /// Chosen 1-of-2 OT: the owner of `x` learns `zero` or `one`, as x says, and nothing of the other.
+    /// Chosen 1-of-2 OT: the owner of `x` learns `zero` or `one`, as x says, and nothing of the other [Bea95].
     ///
     /// ```text
     /// receiver    d = x xor b                                      -> sender
     /// sender      c_w = (word of choice w xor d) xor pads of w     -> receiver     w = 0, 1
     /// receiver    c_b xor pads of b
     /// ```
+    ///
+    /// [Bea95]: crate#references
     pub fn choose(&mut self, x: Half, zero: &Word, one: &Word) -> Word {
         let k = zero.width();
         let (tap, arrival) = self.tap(x);

@@ -1,6 +1,6 @@
 //! The machine that runs a party's code over all lanes, a block of lanes at a time.
 
-use super::compile::{Code, Instruction, OpCode};
+use super::code::{Code, Instruction, OpCode};
 use crate::bits::Planes;
 use zeroize::Zeroize;
 

@@ -4,7 +4,7 @@
 //! H(x; i, g, p div 128), H the tweakable correlation-robust hash. A sender hashes k_i and k_i xor delta, a receiver
 //! its only key; never is a XOR of keys hashed. One inner permutation per key serves all gates of a wire.
 
-use super::compile::{Code, GatePads, WirePads};
+use super::code::{Code, GatePads, WirePads};
 use super::graph::Label;
 use super::machine::{CHUNK_LANES, Chunk, Place};
 use crate::bits::{WORD_LANES, gather};

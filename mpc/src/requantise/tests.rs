@@ -3,8 +3,9 @@
 use super::*;
 use crate::bits::Planes;
 use crate::carry::Part;
-use crate::layout::{Choice, Search, frontier};
+use crate::layout::{Choice, Search, Start, frontier};
 use crate::program::testing::{ODD_LANES, open, run};
+use proptest::prelude::*;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 use sha2::{Digest, Sha256};
@@ -137,6 +138,9 @@ const REFERENCE: [Found; 12] = [
     ),
 ];
 
+/// A prepared layer: the client knows its share before the input exists.
+const PREPARED: Start = Start { server: Time::START, client: Time::OFFLINE, carry_in: false };
+
 /// (flights, bits, OTs that the client and the server receive) of layouts, and their prices.
 fn costs(spec: Spec, form: Finish, found: &[Choice<Layout>], ot_price: f64) -> Vec<(u32, usize, usize, usize)> {
     let cost = |choice: &Choice<Layout>| {
@@ -156,9 +160,9 @@ fn search_finds_what_the_specification_finds() {
     for ((ell, shift, bits, ring), ot_price, expected) in REFERENCE {
         let (spec, form) = (Spec { ell, shift, bits, guard: 1 }, Finish::Upload { ring });
         let mut search = Search::new(ot_price);
-        let mut known = search.candidates(spec, form).unwrap();
+        let mut known = search.candidates(spec, form, PREPARED).unwrap();
         known.retain(|layout| layout.high.is_empty());
-        let plain = frontier(known.into_iter().map(|layout| search.cost(spec, layout, form).unwrap()));
+        let plain = frontier(known.into_iter().map(|layout| search.cost(spec, layout, form, PREPARED).unwrap()));
         assert_eq!(costs(spec, form, &plain, ot_price), expected, "{spec:?} at {ot_price} bits per OT");
         let found = search.requantise(spec, form).unwrap();
         for choice in plain {
@@ -250,11 +254,11 @@ fn any_times() {
     let spec = Spec { ell: 10, shift: 4, bits: 3, guard: 1 };
     let form = Finish::Share { ring: 8 };
     let (c, v) = samples(spec, 64, 11);
-    for choice in Search::new(0.73).requantise(spec, form).unwrap().iter() {
-        for (c_time, v_time) in
-            [(Time::START, Time::START), (Time::Online(5), Time::Online(2)), (Time::OFFLINE, Time::OFFLINE)]
-        {
+    let late = (Time::Online(5), Time::Online(2));
+    for (c_time, v_time) in [(Time::START, Time::START), late, (Time::OFFLINE, Time::OFFLINE)] {
+        for choice in Search::new(0.73).requantise_at(spec, form, c_time, v_time).unwrap().iter() {
             let program = Arc::new(program_at(spec, &choice.layout, form, c_time, v_time).unwrap());
+            assert_eq!(program.cost(1).flights(), choice.flights);
             let inputs = [Planes::from_lanes(&c, spec.width()), Planes::from_lanes(&v, spec.width())];
             let outcome = run(&program, c.len(), &inputs, 3);
             for (lane, y) in open(&outcome.client[0], &outcome.server[0]).into_iter().enumerate() {
@@ -331,5 +335,47 @@ fn few_bits_left_run_without_clip() {
     assert!(Spec { shift: 8, ..spec }.effective_bits().is_err());
     for z in -256..256 {
         assert!(ideal(spec, z) < 8);
+    }
+}
+
+fn any_part() -> impl Strategy<Value = Part> {
+    prop_oneof![(0..6_u8).prop_map(Part::Digit), prop::collection::vec(0..6_u8, 0..4).prop_map(Part::Block)]
+}
+
+fn any_layout() -> impl Strategy<Value = Layout> {
+    let parts = || prop::collection::vec(any_part(), 0..4);
+    let top = prop_oneof![Just(Top::Chain), Just(Top::Table), Just(Top::Skip)];
+    (parts(), parts(), prop::collection::vec(0..6_u8, 0..3), top).prop_map(|(low, mid, high, top)| Layout {
+        low,
+        mid,
+        high,
+        top,
+    })
+}
+
+proptest! {
+    /// Whatever a peer proposes is refused or computes the right thing.
+    #[test]
+    fn layouts_of_a_peer_are_refused_or_right(
+        layout in any_layout(), ell in 0..14_u8, shift in 0..10_u8, bits in 0..10_u8, guard in 0..3_u8, ring in 0..70_u8,
+    ) {
+        let (spec, form) = (Spec { ell, shift, bits, guard }, Finish::Share { ring });
+        // Digits that fit are rare among random ones: also try them on the layer that they cover.
+        let covered = |parts: &[Part]| parts.iter().map(Part::bits).sum::<usize>() as u8;
+        let fitting = Spec {
+            ell: covered(&layout.low) + covered(&layout.mid) + bits % 6,
+            shift: covered(&layout.low).saturating_sub(1),
+            bits: covered(&layout.mid),
+            guard: 1,
+        };
+        for spec in [spec, fitting] {
+            match program(spec, &layout, form) {
+                Ok(_) => {
+                    let (c, v) = samples(spec, 20, 1);
+                    check(spec, &layout, form, &c, &v, 1);
+                }
+                Err(error) => prop_assert_eq!(layout.check(spec, form), Err(error)),
+            }
+        }
     }
 }

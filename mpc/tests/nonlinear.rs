@@ -1,0 +1,85 @@
+//! Requantisation and logits end to end, as a session runs them: silent OT, one channel, both stages, nothing ideal.
+
+use lowkey_mpc::bits::Planes;
+use lowkey_mpc::channel::{Channel, HEADER_BYTES};
+use lowkey_mpc::extend::Finish;
+use lowkey_mpc::layout::Search;
+use lowkey_mpc::ot::{Correlations, OtCount};
+use lowkey_mpc::output;
+use lowkey_mpc::party::{Party, Stage};
+use lowkey_mpc::program::{Program, offline, online};
+use lowkey_mpc::requantise::{self, Spec};
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
+use std::sync::Arc;
+
+const SPEC: Spec = Spec { ell: 13, shift: 7, bits: 4, guard: 1 };
+const RING: u8 = 13;
+const LANES: usize = 1000;
+
+/// One party: its OTs, then both programs, each stage of both before the next. Inputs by program and stage.
+async fn party(
+    mut ch: Channel,
+    programs: [Arc<Program>; 2],
+    early: [Vec<Planes>; 2],
+    late: [Vec<Planes>; 2],
+) -> (Vec<Planes>, Channel) {
+    let mut rng = ChaCha20Rng::seed_from_u64(ch.party() as u64);
+    let mut pool = Correlations::setup(&mut ch, &mut rng).await.unwrap();
+    let need: OtCount = programs.iter().map(|program| program.ots() * LANES).sum();
+    ch.enter(Stage::Offline);
+    pool.ensure(&mut ch, need).await.unwrap();
+    // A new visit, so that the traffic below is that of the programs.
+    ch.enter(Stage::Offline);
+    let mut ready = Vec::new();
+    for (program, inputs) in programs.iter().zip(early) {
+        let prepared = program.prepare(LANES, pool.take(program.ots() * LANES).unwrap()).unwrap();
+        ready.push(offline(prepared, &mut ch, inputs).await.unwrap());
+    }
+    ch.enter(Stage::Online);
+    let mut outputs = Vec::new();
+    for (ready, inputs) in ready.into_iter().zip(late) {
+        outputs.extend(online(ready, &mut ch, inputs).await.unwrap());
+    }
+    (outputs, ch)
+}
+
+#[tokio::test]
+async fn requantise_and_logits_over_silent_ot() {
+    let finish = Finish::Upload { ring: RING };
+    let layout = Search::new(0.73).requantise(SPEC, finish).unwrap()[1].layout.clone();
+    let programs =
+        [requantise::program(SPEC, &layout, finish).unwrap(), output::logits(SPEC.ell.into()).unwrap()].map(Arc::new);
+    let rng = &mut ChaCha20Rng::seed_from_u64(99);
+    let [c, v, c_out, v_out] = [(); 4].map(|()| Planes::random(LANES, SPEC.width(), rng));
+    let xhat = Planes::random(LANES, RING.into(), rng);
+
+    let (client, server) = Channel::pair();
+    let early = [vec![c.clone(), xhat.clone()], vec![c_out.clone()]];
+    let client = party(client, programs.clone(), early, [vec![], vec![]]);
+    let server = party(server, programs.clone(), [vec![], vec![]], [vec![v.clone()], vec![v_out.clone()]]);
+    let ((logits, client), (m, server)) = tokio::join!(client, server);
+
+    let lanes = |planes: &Planes| planes.to_lanes::<u64>();
+    let sums = lanes(&c).into_iter().zip(lanes(&v)).map(|(c, v)| c + v);
+    let shift = 64 - SPEC.width();
+    for (lane, x) in sums.enumerate() {
+        let y = (lanes(&xhat)[lane] + lanes(&m[0])[lane]) % (1 << RING);
+        let z = (x << shift).cast_signed() >> shift >> SPEC.guard;
+        assert_eq!(y, requantise::ideal(SPEC, z), "lane {lane}");
+    }
+    for (lane, (c, v)) in lanes(&c_out).into_iter().zip(lanes(&v_out)).enumerate() {
+        assert_eq!(lanes(&logits[0])[lane], output::ideal(SPEC.ell.into(), c, v), "lane {lane}");
+    }
+
+    // The plan's bytes and flights are those of the sockets.
+    for (channel, sender) in [(client, Party::Client), (server, Party::Server)] {
+        let online = channel.traffic().stage(Stage::Online);
+        let frames = programs.iter().flat_map(|program| program.cost(LANES).frames);
+        let frames = frames.filter(|frame| frame.time.stage() == Stage::Online && frame.sender == sender);
+        let planned: usize = frames.map(|frame| frame.bytes + HEADER_BYTES).sum();
+        assert_eq!(online.total().bytes_sent as usize, planned);
+        // The logits do not wait for the client's last word: the server learns of it, then answers.
+        assert_eq!(online.flights, u64::from(programs[0].cost(LANES).flights() + programs[1].cost(LANES).flights()));
+    }
+}
