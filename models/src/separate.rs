@@ -4,6 +4,7 @@
 //! that several nodes read (or one node and the caller, as the output) can be multiplied for one of them only, so if a reader
 //! has different shifts for different channels, the linear node is repeated: once for each reader.
 
+use crate::check::MAX_NAME;
 use crate::error::ModelError;
 use crate::network::{Node, Op, TensorId};
 use crate::weights::{Network, Weights};
@@ -54,7 +55,15 @@ pub(crate) fn separate(network: &Network) -> Result<Option<Network>, ModelError>
 /// A name for copy number `number` of a node, which no node of the network has.
 fn unused_name(network: &Network, name: &str, number: usize) -> String {
     let taken = |candidate: &String| network.architecture().nodes.iter().any(|node| &node.name == candidate);
-    let mut candidate = format!("{name}#{number}");
+    // Room for the number and a few more characters within the longest name.
+    let stem: String = name
+        .chars()
+        .scan(0, |len, c| {
+            *len += c.len_utf8();
+            (*len <= MAX_NAME - 32).then_some(c)
+        })
+        .collect();
+    let mut candidate = format!("{stem}#{number}");
     while taken(&candidate) {
         candidate.push('#');
     }
