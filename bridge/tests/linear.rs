@@ -5,9 +5,7 @@ use std::sync::Arc;
 use lowkey_bridge::budget::{self, Norms};
 use lowkey_bridge::conv::ConvShape;
 use lowkey_bridge::keys::{self, SetPlan};
-use lowkey_bridge::{
-    LayerParameters, LayerPlan, Packing, Publisher, Schedule, TermPlan, client_layer, publish_layer,
-};
+use lowkey_bridge::{LayerParameters, LayerPlan, Packing, Publisher, Schedule, TermPlan, client_layer, publish_layer};
 use lowkey_he::mask::EpochSeed;
 use lowkey_he::params::{self, ParameterSet};
 use proptest::prelude::*;
@@ -54,9 +52,8 @@ impl Case {
     }
 
     fn norms(&self) -> Vec<Norms> {
-        let largest = |(s, w): (&ConvShape, &Vec<i32>)| {
-            Norms::per_output(s, w).into_iter().fold(Norms::default(), Norms::max)
-        };
+        let largest =
+            |(s, w): (&ConvShape, &Vec<i32>)| Norms::per_output(s, w).into_iter().fold(Norms::default(), Norms::max);
         self.shapes.iter().zip(&self.weights).map(largest).collect()
     }
 
@@ -207,9 +204,11 @@ fn an_input_larger_than_a_ciphertext_is_tiled() {
 fn wide_accumulators_take_the_wide_torus_and_words() {
     let case = Case::new(&params::T64N2048, vec![conv(8, 9, 3, 3, 1)], 127, 255, 4);
     assert!(case.ell > 18, "ell = {}", case.ell);
-    assert!(Case { set: &params::T32N2048, ..Case::new(&params::T32N2048, vec![conv(8, 9, 3, 3, 1)], 127, 255, 4) }
-        .run(Schedule::Prepared, 1)
-        .is_none());
+    assert!(
+        Case { set: &params::T32N2048, ..Case::new(&params::T32N2048, vec![conv(8, 9, 3, 3, 1)], 127, 255, 4) }
+            .run(Schedule::Prepared, 1)
+            .is_none()
+    );
     case.check(Schedule::Prepared, 8).expect("fits");
     let mut wider = Case::new(&params::T64N4096, vec![conv(64, 5, 2, 5, 0)], 30_000, 255, 4);
     wider.ell = 36; // u64 words online
@@ -230,11 +229,7 @@ fn messages_of_the_wrong_length_are_refused() {
     let shape = conv(1, 8, 2, 3, 0);
     let parameters = LayerParameters { set, ell: 10, body_rounding: 5, hint_rounding: 5 };
     let packing = Packing::new(&shape, set.degree).unwrap();
-    let plan = Arc::new(LayerPlan {
-        parameters,
-        output: [2, 6, 6],
-        terms: vec![TermPlan::new(0, packing, |_| true)],
-    });
+    let plan = Arc::new(LayerPlan { parameters, output: [2, 6, 6], terms: vec![TermPlan::new(0, packing, |_| true)] });
     let sets = [SetPlan { set, secrets: 1, b0_rounding: 3 }];
     let epoch = EpochSeed([3; 32]);
     let masks = keys::rerandomiser_masks(&sets, &epoch).unwrap();
