@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use lowkey_he::hint::Hint;
 use lowkey_he::mask::{EpochSeed, Mask, MaskId};
-use lowkey_he::ring::{NttPoly, Ring};
-use lowkey_he::torus::{floor_share, round_to};
-use lowkey_he::window::Window;
 use lowkey_he::pack;
+use lowkey_he::ring::{NttPoly, Ring};
+use lowkey_he::torus::round_to;
+use lowkey_he::window::Window;
+use rand::CryptoRng;
 use rand_chacha::ChaCha20Rng;
 use rayon::prelude::*;
 use zeroize::Zeroizing;
 
+use crate::convert;
 use crate::error::BridgeError;
 use crate::keys::{LinearWord, Secrets};
 use crate::layer::{LayerPlan, Schedule, TermPlan};
@@ -54,7 +56,7 @@ pub trait ClientLinear: Send + Sync {
 }
 
 /// The client's half for the torus word `W`.
-struct ClientLayer<W: LinearWord> {
+pub(crate) struct ClientLayer<W: LinearWord> {
     plan: Arc<LayerPlan>,
     terms: Vec<ClientTerm<W>>,
 }
@@ -92,7 +94,7 @@ pub(crate) fn expand_masks<W: LinearWord>(ring: &'static Ring<W>, epoch: &EpochS
 }
 
 impl<W: LinearWord> ClientLayer<W> {
-    fn new(plan: Arc<LayerPlan>, epoch: &EpochSeed, hint: &[u8]) -> Result<Self, BridgeError> {
+    pub(crate) fn new(plan: Arc<LayerPlan>, epoch: &EpochSeed, hint: &[u8]) -> Result<Self, BridgeError> {
         if hint.len() != plan.hint_len() {
             return Err(BridgeError::Length { what: "the hint", expected: plan.hint_len(), found: hint.len() });
         }
@@ -116,15 +118,14 @@ impl<W: LinearWord> ClientLayer<W> {
         Ok(Self { plan, terms })
     }
 
-    /// Encrypts the message `of(element)` in every body; the bodies that [`Schedule::Prepared`] cuts hand their top bits to
-    /// `pad(element, bits)` instead.
-    fn encrypt(
+    /// Encrypts the value of its element in every body; the bodies that [`Schedule::Prepared`] cuts define it instead.
+    pub(crate) fn encrypt<R: CryptoRng>(
         &self,
         term: usize,
         schedule: Schedule,
         secrets: &mut Secrets,
         values: &mut dyn Values,
-        rng: &mut ChaCha20Rng,
+        rng: &mut R,
     ) -> Result<Vec<u8>, BridgeError> {
         let parameters = &self.plan.parameters;
         let (plan, own) = (&self.plan.terms[term], &self.terms[term]);
@@ -161,6 +162,37 @@ impl<W: LinearWord> ClientLayer<W> {
         }
         Ok(message)
     }
+
+    /// p_c = -hint s of every output, the terms added up.
+    pub(crate) fn phases(&self, secrets: &Secrets) -> Result<Zeroizing<Vec<W>>, BridgeError> {
+        let set = self.plan.parameters.set;
+        let secrets = W::secrets(secrets).get(&set.id).ok_or(BridgeError::MissingKeys { set: set.name })?;
+        let pixels = self.plan.pixels();
+        let mut phases = Zeroizing::new(vec![W::default(); self.plan.outputs()]);
+        phases.par_chunks_exact_mut(pixels).enumerate().for_each(|(channel, phases)| {
+            for (plan, own) in self.plan.terms.iter().zip(&self.terms) {
+                for (secret, tile) in secrets.iter().zip(&plan.tiles) {
+                    let outputs = tile.outputs();
+                    match &own.hints[channel] {
+                        ClientHint::Product(hint) => {
+                            let share = secret.phase_share(hint);
+                            for &(pixel, _, coefficient) in outputs {
+                                phases[pixel] = phases[pixel].wrapping_add(share[coefficient]);
+                            }
+                        }
+                        ClientHint::Inner(hint) => {
+                            let positions: Vec<usize> = outputs.iter().map(|output| output.2).collect();
+                            let share = secret.phase_share_at(hint, &positions);
+                            for (&(pixel, _, _), share) in outputs.iter().zip(share.iter()) {
+                                phases[pixel] = phases[pixel].wrapping_add(*share);
+                            }
+                        }
+                    }
+                }
+            }
+        });
+        Ok(phases)
+    }
 }
 
 fn pack_nonempty<W: LinearWord>(message: &mut Vec<u8>, words: &[W], width: u32) {
@@ -170,12 +202,12 @@ fn pack_nonempty<W: LinearWord>(message: &mut Vec<u8>, words: &[W], width: u32) 
 }
 
 /// Where the encrypted values come from, and where pads go.
-trait Values {
+pub(crate) trait Values {
     fn get(&self, element: usize) -> u64;
     fn define(&mut self, element: usize, low: u64, bits: u32);
 }
 
-struct Pads<'a>(&'a mut [u64]);
+pub(crate) struct Pads<'a>(pub &'a mut [u64]);
 
 impl Values for Pads<'_> {
     fn get(&self, element: usize) -> u64 {
@@ -188,7 +220,7 @@ impl Values for Pads<'_> {
     }
 }
 
-struct Shares<'a>(&'a [u64]);
+pub(crate) struct Shares<'a>(pub &'a [u64]);
 
 impl Values for Shares<'_> {
     fn get(&self, element: usize) -> u64 {
@@ -222,34 +254,6 @@ impl<W: LinearWord> ClientLinear for ClientLayer<W> {
     }
 
     fn share(&self, secrets: &Secrets) -> Result<Zeroizing<Vec<u64>>, BridgeError> {
-        let parameters = &self.plan.parameters;
-        let set = parameters.set;
-        let secrets = W::secrets(secrets).get(&set.id).ok_or(BridgeError::MissingKeys { set: set.name })?;
-        let pixels = self.plan.pixels();
-        let mut phases = Zeroizing::new(vec![W::default(); self.plan.outputs()]);
-        phases.par_chunks_exact_mut(pixels).enumerate().for_each(|(channel, phases)| {
-            for (plan, own) in self.plan.terms.iter().zip(&self.terms) {
-                for (secret, tile) in secrets.iter().zip(&plan.tiles) {
-                    let outputs = tile.outputs();
-                    match &own.hints[channel] {
-                        ClientHint::Product(hint) => {
-                            let share = secret.phase_share(hint);
-                            for &(pixel, _, coefficient) in outputs {
-                                phases[pixel] = phases[pixel].wrapping_add(share[coefficient]);
-                            }
-                        }
-                        ClientHint::Inner(hint) => {
-                            let positions: Vec<usize> = outputs.iter().map(|output| output.2).collect();
-                            let share = secret.phase_share_at(hint, &positions);
-                            for (&(pixel, _, _), share) in outputs.iter().zip(share.iter()) {
-                                phases[pixel] = phases[pixel].wrapping_add(*share);
-                            }
-                        }
-                    }
-                }
-            }
-        });
-        let log_unit = parameters.log_unit();
-        Ok(Zeroizing::new(phases.iter().map(|&phase| floor_share(phase, log_unit).to_u64()).collect()))
+        Ok(convert::client_share(&self.plan.parameters, &self.phases(secrets)?))
     }
 }

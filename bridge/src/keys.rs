@@ -123,7 +123,11 @@ linear_word!(u64, t64);
 /// # Errors
 /// When a set's torus and word disagree: our bug.
 pub fn rerandomiser_masks(plans: &[SetPlan], epoch: &EpochSeed) -> Result<RerandomiserMasks, BridgeError> {
-    fn expand<W: LinearWord>(all: &mut RerandomiserMasks, plan: &SetPlan, epoch: &EpochSeed) -> Result<(), BridgeError> {
+    fn expand<W: LinearWord>(
+        all: &mut RerandomiserMasks,
+        plan: &SetPlan,
+        epoch: &EpochSeed,
+    ) -> Result<(), BridgeError> {
         let mask = Mask::expand(Ring::<W>::shared(plan.set)?, epoch, MaskId::RERANDOMISER);
         W::masks_mut(all).insert(plan.set.id, mask);
         Ok(())

@@ -23,6 +23,7 @@
 //! | [`budget`] | does it fit, and how much is rounded off |
 //! | [`keys`] | per-inference secrets and b*_0 |
 //! | [`client`], [`server`] | the two halves |
+//! | [`convert`] | torus shares to ring shares: why the layer is exact |
 //! | [`conv`] | integer convolutions modulo 2^16, 2^32, 2^64 |
 //!
 //! [HLHD22]: Huang, Lu, Hong, Ding. Cheetah: lean and fast secure two-party deep neural network inference. USENIX Security 2022.
@@ -30,9 +31,12 @@
 pub mod budget;
 pub mod client;
 pub mod conv;
+pub mod convert;
 pub mod error;
 pub mod keys;
 pub mod layer;
+#[cfg(test)]
+mod noise_tests;
 pub mod packing;
 pub mod parameters;
 pub mod server;

@@ -246,8 +246,8 @@ impl Packing {
                     let (py, px) = (row * s.stride[0] + y, column * s.stride[1] + x);
                     let inside = (s.padding[0]..s.padding[0] + s.height).contains(&py)
                         && (s.padding[1]..s.padding[1] + s.width).contains(&px);
-                    let element = inside
-                        .then(|| ((channel * s.height + py - s.padding[0]) * s.width + px - s.padding[1]) as u32);
+                    let element =
+                        inside.then(|| ((channel * s.height + py - s.padding[0]) * s.width + px - s.padding[1]) as u32);
                     let old = places[place].replace(element);
                     assert!(old.is_none_or(|old| old == element), "two inputs at one coefficient");
                     at[(channel * height + y) * width + x] = place;
@@ -363,8 +363,8 @@ mod tests {
                                 let x = (j * s.stride[1] + t * s.dilation[1]).wrapping_sub(s.padding[1]);
                                 if y < s.height && x < s.width {
                                     let w = weights[((o * inputs + c) * s.kernel[0] + r) * s.kernel[1] + t];
-                                    sum += i64::from(w)
-                                        * input[((o / outputs * inputs + c) * s.height + y) * s.width + x];
+                                    sum +=
+                                        i64::from(w) * input[((o / outputs * inputs + c) * s.height + y) * s.width + x];
                                 }
                             }
                         }

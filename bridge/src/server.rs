@@ -13,12 +13,13 @@ use lowkey_he::mask::EpochSeed;
 use lowkey_he::noise::{self, NoiseTerms};
 use lowkey_he::pack;
 use lowkey_he::ring::Ring;
-use lowkey_he::torus::floor_share;
+use rand::CryptoRng;
 use rayon::prelude::*;
 
 use crate::budget::Norms;
 use crate::client::expand_masks;
 use crate::conv::{Kernel, Word};
+use crate::convert;
 use crate::error::BridgeError;
 use crate::keys::{LinearWord, RerandomiserMasks, ServerKeys};
 use crate::layer::{LayerPlan, Schedule, TilePlan};
@@ -56,7 +57,7 @@ pub struct Publisher<'a> {
     pub context: &'a [u8; 32],
 }
 
-struct ServerLayer<W: LinearWord> {
+pub(crate) struct ServerLayer<W: LinearWord> {
     plan: Arc<LayerPlan>,
     terms: Vec<ServerTerm<W>>,
     online: Online,
@@ -104,10 +105,23 @@ impl<W: LinearWord> ServerLayer<W> {
         weights: &[&[i32]],
         publisher: &Publisher<'_>,
     ) -> Result<(Self, Vec<u8>), BridgeError> {
+        let rng = |layer, output| publication_rng(publisher.server_key, publisher.context, layer, output);
+        Self::publish_with(plan, b0_rounding, weights, publisher.epoch, publisher.masks, rng)
+    }
+
+    /// Publishes with the generator `rng(layer, output)` for each (u_o, e_o).
+    pub(crate) fn publish_with<R: CryptoRng>(
+        plan: Arc<LayerPlan>,
+        b0_rounding: u32,
+        weights: &[&[i32]],
+        epoch: &EpochSeed,
+        masks: &RerandomiserMasks,
+        rng: impl Fn(u32, u32) -> R + Sync,
+    ) -> Result<(Self, Vec<u8>), BridgeError> {
         let parameters = plan.parameters;
         let set = parameters.set;
         let ring = Ring::<W>::shared(set)?;
-        let mask0 = W::masks(publisher.masks).get(&set.id).ok_or(BridgeError::MissingKeys { set: set.name })?;
+        let mask0 = W::masks(masks).get(&set.id).ok_or(BridgeError::MissingKeys { set: set.name })?;
         let norms: Vec<Vec<Norms>> =
             plan.terms.iter().zip(weights).map(|(term, w)| Norms::per_output(term.packing.shape(), w)).collect();
         let planned = |term: usize, output: usize| {
@@ -116,12 +130,12 @@ impl<W: LinearWord> ServerLayer<W> {
         let mut bytes = Vec::with_capacity(plan.hint_len());
         let mut terms = Vec::with_capacity(plan.terms.len());
         for (index, (term, &weights)) in plan.terms.iter().zip(weights).enumerate() {
-            let masks = expand_masks(ring, publisher.epoch, term);
+            let masks = expand_masks(ring, epoch, term);
             let one = |output: usize| {
                 let polynomials = term.packing.weight_polynomials(output, weights);
                 let products = polynomials.iter().map(|(ciphertext, terms)| (&masks[*ciphertext], terms.as_slice()));
                 let evaluated = Evaluator::new(ring).evaluate(products)?;
-                let mut rng = publication_rng(publisher.server_key, publisher.context, term.layer, output as u32);
+                let mut rng = rng(term.layer, output as u32);
                 let mut branches: Vec<NoiseTerms> = (0..plan.terms.len()).map(|term| planned(term, output)).collect();
                 let check = |rerandomiser_norm2, hint_error_norm2| {
                     branches[index].rerandomiser_norm2 = rerandomiser_norm2;
@@ -140,7 +154,7 @@ impl<W: LinearWord> ServerLayer<W> {
         }
         let online = match parameters.ell {
             ..=16 => Online::U16(online_kernels(&plan, weights)),
-            ..=32 => Online::U32(online_kernels(&plan, weights)),
+            17..=32 => Online::U32(online_kernels(&plan, weights)),
             _ => Online::U64(online_kernels(&plan, weights)),
         };
         Ok((Self { plan, terms, online }, bytes))
@@ -157,28 +171,19 @@ impl<W: LinearWord> ServerLayer<W> {
         let words = (0..tile.own_pad.len()).map(word);
         Ok(words.map(|word: Option<W>| word.expect("counted above").shl(parameters.body_rounding)).collect())
     }
-}
 
-fn unpack<W: LinearWord>(bytes: &[u8], count: usize, width: u32) -> Result<Vec<W>, BridgeError> {
-    if count == 0 && bytes.is_empty() { Ok(Vec::new()) } else { Ok(pack::read(bytes, count, width)?) }
-}
-
-fn online_kernels<T: Word>(plan: &LayerPlan, weights: &[&[i32]]) -> Vec<Kernel<T>> {
-    plan.terms.iter().zip(weights).map(|(term, weights)| Kernel::new(term.packing.shape(), weights)).collect()
-}
-
-impl<W: LinearWord> ServerLinear for ServerLayer<W> {
-    fn offline(
+    /// p_v = sum_j w_oj body_j + b*_0 u_o of every output, the terms added up.
+    pub(crate) fn phases(
         &self,
         messages: &[Vec<u8>],
         keys: &ServerKeys,
         schedule: Schedule,
-    ) -> Result<OfflineShare, BridgeError> {
+    ) -> Result<Vec<W>, BridgeError> {
         let parameters = &self.plan.parameters;
         let set = parameters.set;
         let keys = W::keys(keys).get(&set.id).ok_or(BridgeError::MissingKeys { set: set.name })?;
         let pixels = self.plan.pixels();
-        let mut phases = vec![W::from_u64(parameters.offset()); self.plan.outputs()];
+        let mut phases = vec![W::default(); self.plan.outputs()];
         for ((plan, own), message) in self.plan.terms.iter().zip(&self.terms).zip(messages) {
             let expected = plan.message_len(parameters, schedule);
             if message.len() != expected {
@@ -212,8 +217,27 @@ impl<W: LinearWord> ServerLinear for ServerLayer<W> {
                 });
             }
         }
-        let log_unit = parameters.log_unit();
-        Ok(OfflineShare(phases.iter().map(|&phase| floor_share(phase, log_unit).to_u64()).collect()))
+        Ok(phases)
+    }
+}
+
+fn unpack<W: LinearWord>(bytes: &[u8], count: usize, width: u32) -> Result<Vec<W>, BridgeError> {
+    if count == 0 && bytes.is_empty() { Ok(Vec::new()) } else { Ok(pack::read(bytes, count, width)?) }
+}
+
+fn online_kernels<T: Word>(plan: &LayerPlan, weights: &[&[i32]]) -> Vec<Kernel<T>> {
+    plan.terms.iter().zip(weights).map(|(term, weights)| Kernel::new(term.packing.shape(), weights)).collect()
+}
+
+impl<W: LinearWord> ServerLinear for ServerLayer<W> {
+    fn offline(
+        &self,
+        messages: &[Vec<u8>],
+        keys: &ServerKeys,
+        schedule: Schedule,
+    ) -> Result<OfflineShare, BridgeError> {
+        let phases = self.phases(messages, keys, schedule)?;
+        Ok(OfflineShare(convert::server_share(&self.plan.parameters, &phases)))
     }
 
     fn online(&self, offline: OfflineShare, masked: &[&[u64]]) -> Vec<u64> {
