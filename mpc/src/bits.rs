@@ -71,21 +71,7 @@ impl Planes {
     pub fn from_lanes<T: LaneWord>(values: &[T], width: usize) -> Self {
         assert!(width <= T::BITS, "a lane of {} bits has no {width} bits", T::BITS);
         let mut planes = Self::zero(values.len(), width);
-        let stride = planes.stride();
-        vectorised(|| {
-            let mut rows = [0; WORD_LANES];
-            for (w, chunk) in values.chunks(WORD_LANES).enumerate() {
-                rows[chunk.len()..].fill(0);
-                for (row, value) in rows.iter_mut().zip(chunk) {
-                    *row = value.widen();
-                }
-                gather(&mut rows, width);
-                for (i, row) in rows[..width].iter().enumerate() {
-                    planes.words[i * stride + w] = *row;
-                }
-            }
-            rows.zeroize();
-        });
+        slice_bits(values, width, &mut planes.words);
         planes
     }
 
@@ -97,20 +83,7 @@ impl Planes {
     pub fn to_lanes<T: LaneWord>(&self) -> Vec<T> {
         assert!(self.width <= T::BITS, "{} bits do not fit a lane of {}", self.width, T::BITS);
         let mut values = vec![T::default(); self.lanes];
-        let stride = self.stride();
-        vectorised(|| {
-            let mut rows = [0; WORD_LANES];
-            for (w, chunk) in values.chunks_mut(WORD_LANES).enumerate() {
-                for (i, row) in rows[..self.width].iter_mut().enumerate() {
-                    *row = self.words[i * stride + w];
-                }
-                scatter(&mut rows, self.width);
-                for (value, row) in chunk.iter_mut().zip(&rows) {
-                    *value = T::narrow(*row);
-                }
-            }
-            rows.zeroize();
-        });
+        join_bits(&self.words, self.width, &mut values);
         values
     }
 
@@ -149,6 +122,41 @@ impl Planes {
     pub fn plane_mut(&mut self, i: usize) -> &mut [u64] {
         let stride = self.stride();
         &mut self.words[i * stride..][..stride]
+    }
+}
+
+vectorised! {
+    /// Fills the planes of the low `width` bits of `values`.
+    fn slice_bits<T: LaneWord>(values: &[T], width: usize, words: &mut [u64]) {
+        let (stride, mut rows) = (values.len().div_ceil(WORD_LANES), [0; WORD_LANES]);
+        for (w, chunk) in values.chunks(WORD_LANES).enumerate() {
+            rows[chunk.len()..].fill(0);
+            for (row, value) in rows.iter_mut().zip(chunk) {
+                *row = value.widen();
+            }
+            gather(&mut rows, width);
+            for (i, row) in rows[..width].iter().enumerate() {
+                words[i * stride + w] = *row;
+            }
+        }
+        rows.zeroize();
+    }
+}
+
+vectorised! {
+    /// The inverse of [`slice_bits`].
+    fn join_bits<T: LaneWord>(words: &[u64], width: usize, values: &mut [T]) {
+        let (stride, mut rows) = (values.len().div_ceil(WORD_LANES), [0; WORD_LANES]);
+        for (w, chunk) in values.chunks_mut(WORD_LANES).enumerate() {
+            for (i, row) in rows[..width].iter_mut().enumerate() {
+                *row = words[i * stride + w];
+            }
+            scatter(&mut rows, width);
+            for (value, row) in chunk.iter_mut().zip(&rows) {
+                *value = T::narrow(*row);
+            }
+        }
+        rows.zeroize();
     }
 }
 

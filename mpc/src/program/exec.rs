@@ -15,7 +15,6 @@ use crate::error::{Error, Result};
 use crate::hash::TccrHash;
 use crate::ot::Cots;
 use crate::party::{Party, Stage};
-use crate::vectorise::vectorised;
 use std::fmt;
 use std::sync::Arc;
 
@@ -193,7 +192,7 @@ impl State {
             let place = Place { first, size, slots: first * code.slots };
             before(code, registers, place);
             let mut memory = Memory { slots: &mut self.slots.0, received, sent: &mut sent, inputs, outputs };
-            vectorised(|| run(&segment.code, &mut registers.0, place, &mut memory));
+            run(&segment.code, &mut registers.0, place, &mut memory);
         }
         self.next += 1;
         sent

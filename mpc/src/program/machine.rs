@@ -2,6 +2,7 @@
 
 use super::code::{Code, Instruction, OpCode};
 use crate::bits::Planes;
+use crate::vectorise::vectorised;
 use zeroize::Zeroize;
 
 /// Words of a chunk: the unit of every plane in memory, 512 lanes.
@@ -147,48 +148,49 @@ pub(super) struct Place {
     pub slots: usize,
 }
 
-/// Runs the code of a segment on one block. Every instruction does the same work whatever the values.
-#[inline(always)]
-pub(super) fn run(code: &[Instruction], registers: &mut [Chunk], place: Place, memory: &mut Memory<'_>) {
-    let n = place.size;
-    let at = |register: u32| register as usize * n;
-    for instruction in code {
-        let [a, b, c] = instruction.operands;
-        let dst = at(instruction.register);
-        match instruction.code {
-            OpCode::Zero => registers[dst..dst + n].fill(Chunk([0; CHUNK_WORDS])),
-            OpCode::One => registers[dst..dst + n].fill(Chunk([u64::MAX; CHUNK_WORDS])),
-            OpCode::Not => map(registers, n, dst, [at(a); 3], |a, _, _| !a),
-            OpCode::Xor => map(registers, n, dst, [at(a), at(b), at(b)], |a, b, _| a ^ b),
-            OpCode::And => map(registers, n, dst, [at(a), at(b), at(b)], |a, b, _| a & b),
-            OpCode::Or => map(registers, n, dst, [at(a), at(b), at(b)], |a, b, _| a | b),
-            OpCode::Xor3 => map(registers, n, dst, [at(a), at(b), at(c)], |a, b, c| a ^ b ^ c),
-            OpCode::Maj => map(registers, n, dst, [at(a), at(b), at(c)], |a, b, c| (a & b) | (c & (a | b))),
-            OpCode::Mux => map(registers, n, dst, [at(a), at(b), at(c)], |s, zero, one| zero ^ (s & (zero ^ one))),
-            OpCode::AndXor => map(registers, n, dst, [at(a), at(b), at(c)], |a, b, c| (a & b) ^ c),
-            OpCode::Load => {
-                let slot = place.slots + at(a);
-                registers[dst..dst + n].copy_from_slice(&memory.slots[slot..slot + n]);
-            }
-            OpCode::Store => {
-                let slot = place.slots + at(a);
-                memory.slots[slot..slot + n].copy_from_slice(&registers[dst..dst + n]);
-            }
-            OpCode::Take => {
-                registers[dst..dst + n].copy_from_slice(memory.received.plane(a, place.first, n));
-            }
-            OpCode::Put => {
-                memory.sent.plane_mut(a, place.first, n).copy_from_slice(&registers[dst..dst + n]);
-            }
-            OpCode::Input => {
-                let plane = &memory.inputs[a as usize].plane(b as usize)[place.first * CHUNK_WORDS..];
-                let words = registers[dst..dst + n].iter_mut().flat_map(|chunk| &mut chunk.0);
-                words.zip(plane).for_each(|(word, input)| *word = *input);
-            }
-            OpCode::Output => {
-                let plane = &mut memory.outputs[a as usize].plane_mut(b as usize)[place.first * CHUNK_WORDS..];
-                let words = registers[dst..dst + n].iter().flat_map(|chunk| &chunk.0);
-                plane.iter_mut().zip(words).for_each(|(output, word)| *output = *word);
+vectorised! {
+    /// Runs the code of a segment on one block. Every instruction does the same work whatever the values.
+    pub(super) fn run(code: &[Instruction], registers: &mut [Chunk], place: Place, memory: &mut Memory<'_>) {
+        let n = place.size;
+        let at = |register: u32| register as usize * n;
+        for instruction in code {
+            let [a, b, c] = instruction.operands;
+            let dst = at(instruction.register);
+            match instruction.code {
+                OpCode::Zero => registers[dst..dst + n].fill(Chunk([0; CHUNK_WORDS])),
+                OpCode::One => registers[dst..dst + n].fill(Chunk([u64::MAX; CHUNK_WORDS])),
+                OpCode::Not => map(registers, n, dst, [at(a); 3], |a, _, _| !a),
+                OpCode::Xor => map(registers, n, dst, [at(a), at(b), at(b)], |a, b, _| a ^ b),
+                OpCode::And => map(registers, n, dst, [at(a), at(b), at(b)], |a, b, _| a & b),
+                OpCode::Or => map(registers, n, dst, [at(a), at(b), at(b)], |a, b, _| a | b),
+                OpCode::Xor3 => map(registers, n, dst, [at(a), at(b), at(c)], |a, b, c| a ^ b ^ c),
+                OpCode::Maj => map(registers, n, dst, [at(a), at(b), at(c)], |a, b, c| (a & b) | (c & (a | b))),
+                OpCode::Mux => map(registers, n, dst, [at(a), at(b), at(c)], |s, zero, one| zero ^ (s & (zero ^ one))),
+                OpCode::AndXor => map(registers, n, dst, [at(a), at(b), at(c)], |a, b, c| (a & b) ^ c),
+                OpCode::Load => {
+                    let slot = place.slots + at(a);
+                    registers[dst..dst + n].copy_from_slice(&memory.slots[slot..slot + n]);
+                }
+                OpCode::Store => {
+                    let slot = place.slots + at(a);
+                    memory.slots[slot..slot + n].copy_from_slice(&registers[dst..dst + n]);
+                }
+                OpCode::Take => {
+                    registers[dst..dst + n].copy_from_slice(memory.received.plane(a, place.first, n));
+                }
+                OpCode::Put => {
+                    memory.sent.plane_mut(a, place.first, n).copy_from_slice(&registers[dst..dst + n]);
+                }
+                OpCode::Input => {
+                    let plane = &memory.inputs[a as usize].plane(b as usize)[place.first * CHUNK_WORDS..];
+                    let words = registers[dst..dst + n].iter_mut().flat_map(|chunk| &mut chunk.0);
+                    words.zip(plane).for_each(|(word, input)| *word = *input);
+                }
+                OpCode::Output => {
+                    let plane = &mut memory.outputs[a as usize].plane_mut(b as usize)[place.first * CHUNK_WORDS..];
+                    let words = registers[dst..dst + n].iter().flat_map(|chunk| &chunk.0);
+                    plane.iter_mut().zip(words).for_each(|(output, word)| *output = *word);
+                }
             }
         }
     }

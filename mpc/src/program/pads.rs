@@ -4,30 +4,47 @@
 //! H(x; i, g, p div 128), H the tweakable correlation-robust hash. A sender hashes k_i and k_i xor delta, a receiver
 //! its only key; never is a XOR of keys hashed. One inner permutation per key serves all gates of a wire.
 
-use super::code::{Code, GatePads, WirePads};
+use super::code::{Code, WirePads};
 use super::graph::Label;
-use super::machine::{CHUNK_LANES, Chunk, Place};
+use super::machine::{CHUNK_LANES, CHUNK_WORDS, Chunk, Place};
 use crate::bits::{WORD_LANES, gather};
 use crate::block::Block;
 use crate::hash::TccrHash;
 use crate::ot::Cots;
 use crate::vectorise::vectorised;
+use std::ops::Range;
 use zeroize::Zeroize;
 
-/// Keys, hashes and their transposes of one chunk of lanes.
+/// Inner permutations and hashes of the keys of one chunk of lanes.
 struct Workspace {
     inner: Vec<Block>,
     out: Vec<Block>,
+}
+
+/// Where a chunk of lanes lies in the registers of its block.
+#[derive(Clone, Copy)]
+struct Spot {
+    /// Chunks per register.
+    size: usize,
+    /// Which of them.
+    chunk: usize,
+}
+
+impl Spot {
+    #[inline(always)]
+    fn of(self, register: u32) -> usize {
+        register as usize * self.size + self.chunk
+    }
 }
 
 /// Fills the pad registers of a block. The keys of wire `w` are those from `w * lanes` on.
 pub(super) fn fill(code: &Code, cots: &Cots, lanes: usize, hash: &TccrHash, registers: &mut [Chunk], place: Place) {
     let mut space = Workspace { inner: vec![Block::ZERO; CHUNK_LANES], out: vec![Block::ZERO; CHUNK_LANES] };
     for wire in &code.wires {
-        for i in 0..place.size {
-            let start = (place.first + i) * CHUNK_LANES;
+        for chunk in 0..place.size {
+            let start = (place.first + chunk) * CHUNK_LANES;
             let keys = wire.index * lanes + start..wire.index * lanes + lanes.min(start + CHUNK_LANES);
-            fill_chunk(wire, cots, keys, hash, &mut space, |register| register as usize * place.size + i, registers);
+            fill_chunk(wire, cots, keys, hash, &mut space, Spot { size: place.size, chunk }, registers);
         }
     }
     space.inner.zeroize();
@@ -37,10 +54,10 @@ pub(super) fn fill(code: &Code, cots: &Cots, lanes: usize, hash: &TccrHash, regi
 fn fill_chunk(
     wire: &WirePads,
     cots: &Cots,
-    keys: std::ops::Range<usize>,
+    keys: Range<usize>,
     hash: &TccrHash,
     space: &mut Workspace,
-    at: impl Fn(u32) -> usize,
+    spot: Spot,
     registers: &mut [Chunk],
 ) {
     let (first, all) = match wire.receives {
@@ -50,8 +67,8 @@ fn fill_chunk(
     let index = first + keys.start as u64;
     let keys = &all[keys];
     if let Some(choice) = wire.choice {
-        let words = &mut registers[at(choice)].0;
-        *words = [0; 8];
+        let words = &mut registers[spot.of(choice)].0;
+        *words = [0; CHUNK_WORDS];
         for (word, keys) in words.iter_mut().zip(keys.chunks(WORD_LANES)) {
             *word = keys.iter().rev().fold(0, |word, key| word << 1 | u64::from(key.lsb()));
         }
@@ -69,41 +86,34 @@ fn fill_chunk(
         }
         hash.inner(inner);
         for gate in gates {
-            fill_gate(gate, index, hash, inner, out, &at, registers);
+            for planes in gate.planes.chunk_by(|(a, _), (b, _)| a / 128 == b / 128) {
+                let block = u64::from(planes[0].0 / 128);
+                hash.finish(inner, |j| Block::new(index + j as u64, u64::from(gate.gate) << 32 | block), out);
+                for half in planes.chunk_by(|(a, _), (b, _)| a / 64 == b / 64) {
+                    keep_planes(out, half, spot, registers);
+                }
+            }
         }
     }
 }
 
-fn fill_gate(
-    gate: &GatePads,
-    index: u64,
-    hash: &TccrHash,
-    inner: &[Block],
-    out: &mut [Block],
-    at: impl Fn(u32) -> usize,
-    registers: &mut [Chunk],
-) {
-    for planes in gate.planes.chunk_by(|(a, _), (b, _)| a / 128 == b / 128) {
-        let block = u64::from(planes[0].0 / 128);
-        hash.finish(inner, |j| Block::new(index + j as u64, u64::from(gate.gate) << 32 | block), out);
-        for half in planes.chunk_by(|(a, _), (b, _)| a / 64 == b / 64) {
-            let high = half[0].0 / 64 % 2 == 1;
-            let width = half[half.len() - 1].0 as usize % WORD_LANES + 1;
-            vectorised(|| {
-                let mut rows = [0; WORD_LANES];
-                for (w, lanes) in out.chunks(WORD_LANES).enumerate() {
-                    rows[lanes.len()..].fill(0);
-                    for (row, lane) in rows.iter_mut().zip(lanes) {
-                        *row = if high { lane.high() } else { lane.low() };
-                    }
-                    gather(&mut rows, width);
-                    for (position, register) in half {
-                        registers[at(*register)].0[w] = rows[*position as usize % WORD_LANES];
-                    }
-                }
-                rows.zeroize();
-            });
+vectorised! {
+    /// Transposes one half of the blocks, that which holds the positions of `planes`, and keeps these.
+    fn keep_planes(blocks: &[Block], planes: &[(u32, u32)], spot: Spot, registers: &mut [Chunk]) {
+        let (low, high) = (planes[0].0, planes[planes.len() - 1].0);
+        let (second, width) = (low as usize / WORD_LANES % 2 == 1, high as usize % WORD_LANES + 1);
+        let mut rows = [0; WORD_LANES];
+        for (w, lanes) in blocks.chunks(WORD_LANES).enumerate() {
+            rows[lanes.len()..].fill(0);
+            for (row, lane) in rows.iter_mut().zip(lanes) {
+                *row = if second { lane.high() } else { lane.low() };
+            }
+            gather(&mut rows, width);
+            for (position, register) in planes {
+                registers[spot.of(*register)].0[w] = rows[*position as usize % WORD_LANES];
+            }
         }
+        rows.zeroize();
     }
 }
 
