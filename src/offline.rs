@@ -14,8 +14,8 @@
 use lowkey_bridge::{Schedule, keys};
 use lowkey_mpc::bits::Planes;
 use lowkey_mpc::channel::{Channel, FrameKind};
-use lowkey_mpc::ot::{Correlations, Cots};
 use lowkey_mpc::ot::base::SessionId;
+use lowkey_mpc::ot::{Correlations, Cots};
 use lowkey_mpc::party::Party;
 use lowkey_mpc::program::{self, Ready};
 use rand::Rng;
@@ -118,7 +118,8 @@ pub(crate) async fn server(
     let b0 = channel.recv(FrameKind::Data, plan.b0_bytes()).await?;
     let keys = keys::receive(&plan.sets, &b0).map_err(peer_or_bug)?;
 
-    let mut messages: Vec<Vec<Option<Vec<u8>>>> = plan.linear.iter().map(|node| vec![None; node.inputs.len()]).collect();
+    let mut messages: Vec<Vec<Option<Vec<u8>>>> =
+        plan.linear.iter().map(|node| vec![None; node.inputs.len()]).collect();
     let mut shares: Vec<_> = plan.linear.iter().map(|_| None).collect();
     for upload in &plan.uploads {
         channel.scope(plan.name(plan.linear[upload.linear].node));

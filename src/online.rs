@@ -53,7 +53,8 @@ pub(crate) async fn client(
     let mut halves = Halves::new(plan, Party::Client);
     halves.shared = slot.pads;
     let (ring, _) = plan.shared(0).expect("the input is shared");
-    let mut d: Vec<u64> = input.iter().zip(halves.shared[0].iter()).map(|(x, p)| (*x as u64).wrapping_sub(*p)).collect();
+    let mut d: Vec<u64> =
+        input.iter().zip(halves.shared[0].iter()).map(|(x, p)| (*x as u64).wrapping_sub(*p)).collect();
     reduce(&mut d, ring);
     let mut message = Vec::new();
     pack::append(&mut message, &d, ring);

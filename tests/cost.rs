@@ -100,9 +100,8 @@ fn check(network: &Network, schedule: Schedule, reveal: Reveal) {
 
     // Reports against sockets.
     assert_eq!([run.setup.bytes_sent, run.setup.bytes_received], run.setup_socket, "{context}: setup");
-    let sum = |pick: fn(&StageReport) -> u64| {
-        run.inferences.iter().map(|i| pick(&i.offline) + pick(&i.online)).sum::<u64>()
-    };
+    let sum =
+        |pick: fn(&StageReport) -> u64| run.inferences.iter().map(|i| pick(&i.offline) + pick(&i.online)).sum::<u64>();
     assert_eq!([sum(|s| s.socket_bytes_sent), sum(|s| s.socket_bytes_received)], run.socket, "{context}");
 
     // Reports against the prediction.
@@ -119,7 +118,8 @@ fn check(network: &Network, schedule: Schedule, reveal: Reveal) {
 }
 
 fn check_stage(prediction: &Prediction, report: &StageReport, stage: Stage, schedule: Schedule, context: &str) {
-    let consumes = matches!((stage, schedule), (Stage::Offline, Schedule::Prepared) | (Stage::Online, Schedule::Direct));
+    let consumes =
+        matches!((stage, schedule), (Stage::Offline, Schedule::Prepared) | (Stage::Online, Schedule::Direct));
     let [charge_sent, charge_received] = if consumes { charges(prediction.ots, Party::Client) } else { [0, 0] };
     let context = format!("{context}: {stage}");
     assert_eq!(report.bytes_sent, prediction.bytes(stage, Party::Client) + charge_sent, "{context}: sent");

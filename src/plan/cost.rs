@@ -85,9 +85,8 @@ impl Prediction {
 /// Bytes of the setup stage with the hint sent, both directions: handshake, plan, hint, base OTs and bootstrap.
 pub fn setup_bytes(package: &Package) -> u64 {
     let sized = |payload: usize| (HEADER_BYTES + payload) as u64;
-    let control = |payload: lowkey_mpc::error::Result<Vec<u8>>| {
-        sized(payload.expect("control messages are encodable").len())
-    };
+    let control =
+        |payload: lowkey_mpc::error::Result<Vec<u8>>| sized(payload.expect("control messages are encodable").len());
     let welcome = Welcome { version: VERSION, digest: [0; 32], epoch: [0; 32], plan_bytes: 0, hint_bytes: 0 };
     control(wire::encode(&Hello { magic: MAGIC, version: VERSION }))
         + control(wire::encode(&welcome))

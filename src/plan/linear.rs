@@ -100,7 +100,8 @@ pub(super) fn derive(
         _ => unreachable!("linear nodes read shared tensors"),
     };
     let nodes = architecture.nodes.iter().enumerate();
-    let linear = nodes.filter_map(|(node, n)| if let Op::Linear { terms } = &n.op { Some((node, terms)) } else { None });
+    let linear =
+        nodes.filter_map(|(node, n)| if let Op::Linear { terms } = &n.op { Some((node, terms)) } else { None });
 
     // Packings first, since the order of uploads decides which body defines a pad.
     let mut drafts = Vec::new();
@@ -140,16 +141,16 @@ pub(super) fn derive(
     let fresh = |tensor: TensorId| {
         !matches!(tensor.checked_sub(1).map(|node| &architecture.nodes[node].op), Some(Op::SumPool { .. }))
     };
-    let mut planned: Vec<Vec<Option<TermPlan>>> = drafts.iter().map(|(_, p)| p.iter().map(|_| None).collect()).collect();
+    let mut planned: Vec<Vec<Option<TermPlan>>> =
+        drafts.iter().map(|(_, p)| p.iter().map(|_| None).collect()).collect();
     let mut claimed: (TensorId, Vec<bool>) = (usize::MAX, vec![]);
     for (number, upload) in uploads.iter().enumerate() {
         if claimed.0 != upload.tensor {
             claimed = (upload.tensor, vec![!fresh(upload.tensor); tensors[upload.tensor].elements()]);
         }
         let packing = drafts[upload.linear].1[upload.term].take().expect("each term is uploaded once");
-        let term = TermPlan::new(number as u32, packing, |element| {
-            !std::mem::replace(&mut claimed.1[element as usize], true)
-        });
+        let term =
+            TermPlan::new(number as u32, packing, |element| !std::mem::replace(&mut claimed.1[element as usize], true));
         planned[upload.linear][upload.term] = Some(term);
     }
 

@@ -249,8 +249,7 @@ impl Context<'_> {
             }
             Spec::Truncate(spec) => {
                 let LayoutChoice::Chain(chain) = next() else { return Err(misplaced()) };
-                let programs =
-                    Programs::build(holding, |finish| truncate::program(*spec, chain, finish, Time::START));
+                let programs = Programs::build(holding, |finish| truncate::program(*spec, chain, finish, Time::START));
                 (spec.width.into(), spec.bits.into(), programs)
             }
             Spec::MaxPool(spec) => {
@@ -310,9 +309,7 @@ impl Context<'_> {
         };
         let class = match (lanes, layouts.next()) {
             (1, _) => None,
-            (_, Some(LayoutChoice::Chain(chain))) => {
-                Some(Argmax::new(bits as usize, lanes, chain).map_err(of_output)?)
-            }
+            (_, Some(LayoutChoice::Chain(chain))) => Some(Argmax::new(bits as usize, lanes, chain).map_err(of_output)?),
             _ => return Err(PlanError::Choice { node: None, what: "the layout of the arg max", value: 0 }),
         };
         Ok(Answer { source, lanes, bits, logits: Arc::new(logits.map_err(of_output)?), class })

@@ -54,10 +54,8 @@ pub fn constant_logits(logits: &[i64]) -> Network {
         output_scale: None,
         classes: vec![],
     };
-    let weights = LinearWeights {
-        terms: vec![Some(ndarray::Array4::zeros((logits.len(), 4, 1, 1)))],
-        bias: logits.to_vec(),
-    };
+    let weights =
+        LinearWeights { terms: vec![Some(ndarray::Array4::zeros((logits.len(), 4, 1, 1)))], bias: logits.to_vec() };
     Network::new(architecture, Weights { linear: vec![None, Some(weights)] }).expect("valid")
 }
 
