@@ -15,7 +15,7 @@ use crate::net::Stream;
 use crate::offline::{self, CONTROL};
 use crate::online::{self, Times};
 use crate::plan::{MAX_HINT_BYTES, Reveal};
-use crate::publication::{ClientModel, MAX_PLAN_BYTES, Package, Progress};
+use crate::publication::{ClientModel, MAX_PLAN_BYTES, Package, Progress, read_plan};
 use crate::report::{LayerReport, Measured, Measurement, StageReport, layers};
 use crate::session::{Accept, Action, HINT_CHUNK, Hello, MAGIC, MAX_CONTROL, Request, VERSION, Welcome, check_version};
 use crate::slot::ClientSlot;
@@ -82,9 +82,7 @@ impl Client {
     pub async fn open(stream: Box<dyn Stream>, options: Options<'_>, seed: [u8; 32]) -> Result<Self> {
         let mut channel = Channel::new(stream, Party::Client, options.limits);
         match Self::set_up(&mut channel, &options, seed).await {
-            Ok((model, ot, rng, setup)) => {
-                Ok(Self { channel, model, ot, rng, next_slot: 0, setup, broken: false })
-            }
+            Ok((model, ot, rng, setup)) => Ok(Self { channel, model, ot, rng, next_slot: 0, setup, broken: false }),
             Err(error) => {
                 give_up(&mut channel, &error).await;
                 Err(error)
@@ -107,31 +105,25 @@ impl Client {
             return Err(Error::Peer { peer: "server", what: "sizes beyond every limit".into() });
         }
         channel.scope("plan");
-        let plan = channel.recv(FrameKind::Control, welcome.plan_bytes as usize).await?;
+        let text = channel.recv(FrameKind::Control, welcome.plan_bytes as usize).await?;
 
         let kept = options.store.and_then(|store| store.model(&welcome.digest));
         let kept = kept.and_then(|bytes| Package::from_bytes(&bytes)).filter(|p| p.digest() == welcome.digest);
+        // A plan is refused before its hint is asked for.
+        let plan = match &kept {
+            Some(package) => package.derive()?,
+            None => read_plan(&text, welcome.hint_bytes as usize)?,
+        };
         channel.scope(CONTROL);
         channel.send_control(&Accept { send_hint: kept.is_none() }).await?;
         let package = match kept {
             Some(package) => package,
-            None => {
-                channel.scope("hint");
-                let mut hint = Vec::new();
-                while hint.len() < welcome.hint_bytes as usize {
-                    let rest = welcome.hint_bytes as usize - hint.len();
-                    hint.extend_from_slice(&channel.recv(FrameKind::Hint, rest.min(HINT_CHUNK)).await?);
-                }
-                Package { plan, epoch: welcome.epoch, hint }
-            }
+            None => receive_hint(channel, &welcome, text).await?,
         };
-        let found = package.digest();
-        if found != welcome.digest {
-            return Err(Error::Peer { peer: "server", what: "a model that is not the one it announced".into() });
-        }
         let mut rng = ChaCha20Rng::from_seed(seed);
+        let model = ClientModel::open(plan, &package, options.progress)?;
         channel.scope("base ots");
-        let (model, ot) = (ClientModel::open(&package, options.progress)?, Correlations::setup(channel, &mut rng).await?);
+        let ot = Correlations::setup(channel, &mut rng).await?;
         let setup = measurement.finish(channel).stage;
         if let Some(store) = options.store {
             store.keep_model(&welcome.digest, &package.to_bytes())?;
@@ -318,6 +310,21 @@ pub(crate) async fn give_up(channel: &mut Channel, error: &Error) {
     if let Some(code) = error.abort_code() {
         channel.abort(code as u16).await;
     }
+}
+
+/// Receives the hint, whose length suits the plan, and checks the package against the announced digest.
+async fn receive_hint(channel: &mut Channel, welcome: &Welcome, plan: Vec<u8>) -> Result<Package> {
+    channel.scope("hint");
+    let mut hint = Vec::new();
+    while hint.len() < welcome.hint_bytes as usize {
+        let rest = welcome.hint_bytes as usize - hint.len();
+        hint.extend_from_slice(&channel.recv(FrameKind::Hint, rest.min(HINT_CHUNK)).await?);
+    }
+    let package = Package { plan, epoch: welcome.epoch, hint };
+    if package.digest() != welcome.digest {
+        return Err(Error::Peer { peer: "server", what: "a model that is not the one it announced".into() });
+    }
+    Ok(package)
 }
 
 /// Compares the announced digest with the pinned or known one; returns the known one.

@@ -109,6 +109,9 @@ pub enum Error {
     /// A network for which no parameters exist.
     #[error(transparent)]
     Plan(#[from] crate::plan::PlanError),
+    /// A server's plan that this program does not accept.
+    #[error("the server's plan is refused: {0}")]
+    Refused(#[source] crate::plan::PlanError),
     /// A connection that could not be made.
     #[error("{address}: {source}")]
     Connect {
@@ -116,6 +119,14 @@ pub enum Error {
         address: String,
         /// Why.
         source: io::Error,
+    },
+    /// The server's certificate is not the trusted one.
+    #[error("{address}: {why}")]
+    Certificate {
+        /// The server.
+        address: String,
+        /// What is wrong with its certificate.
+        why: String,
     },
     /// The other end, or the connection, failed during the session.
     #[error("{0}")]
@@ -185,13 +196,13 @@ impl Error {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Usage { .. } | Self::File { .. } | Self::Model { .. } | Self::Input(_) | Self::Plan(_) => Fault::User,
-            Self::Connect { .. } | Self::Peer { .. } | Self::Version { .. } | Self::Slot { .. } | Self::Busy { .. } => {
-                Fault::Peer
-            }
+            Self::Connect { source, .. } if is_own_address(source) => Fault::User,
+            Self::Connect { .. } | Self::Peer { .. } | Self::Refused(_) => Fault::Peer,
+            Self::Version { .. } | Self::Slot { .. } | Self::Busy { .. } => Fault::Peer,
             Self::Session(ProtocolError::FrameTooLarge { .. } | ProtocolError::Encode(_)) => Fault::Internal,
             Self::Session(ProtocolError::Exhausted { .. }) => Fault::Internal,
             Self::Session(_) => Fault::Peer,
-            Self::Digest { .. } => Fault::Safety,
+            Self::Digest { .. } | Self::Certificate { .. } => Fault::Safety,
             Self::Internal(_) => Fault::Internal,
         }
     }
@@ -209,7 +220,12 @@ impl Error {
                 "check that both ends run the same version of lowkey, both with TLS or both without".into()
             }
             Self::Version { .. } => "install the same version of lowkey at both ends".into(),
-            Self::Connect { .. } => "check the address and that the server runs".into(),
+            Self::Refused(_) => "the server's owner has to publish the model again with this version of lowkey".into(),
+            Self::Connect { source, .. } => connect_hint(source.kind()).into(),
+            Self::Certificate { .. } => {
+                "if the server's owner confirms its certificate, name it with --pin, or its authority with --ca".into()
+            }
+            Self::File { source, .. } => file_hint(source.kind())?.into(),
             Self::Digest { noted: Some(path), .. } => format!(
                 "if the server's owner confirms the new model, accept it with --model-digest, or remove {}",
                 path.display()
@@ -223,17 +239,45 @@ impl Error {
     /// The code to send to the peer before giving up; `None` if the peer already knows or cannot hear.
     pub fn abort_code(&self) -> Option<AbortCode> {
         Some(match self {
-            Self::Session(
-                ProtocolError::PeerAborted(_) | ProtocolError::Disconnected | ProtocolError::Io(_),
-            ) => return None,
+            Self::Session(ProtocolError::PeerAborted(_) | ProtocolError::Disconnected | ProtocolError::Io(_)) => {
+                return None;
+            }
             Self::Session(ProtocolError::Timeout { .. }) => AbortCode::Timeout,
             Self::Session(ProtocolError::Protocol { .. }) | Self::Peer { .. } => AbortCode::Protocol,
             Self::Version { .. } => AbortCode::Version,
             Self::Slot { .. } => AbortCode::Slot,
             Self::Busy { .. } => AbortCode::Busy,
-            Self::Plan(_) => AbortCode::Plan,
+            Self::Plan(_) | Self::Refused(_) => AbortCode::Plan,
             Self::Digest { .. } => AbortCode::Digest,
             _ => AbortCode::Internal,
         })
     }
+}
+
+/// True if an address was not one, or cannot be listened on: the other end has no part in it.
+fn is_own_address(error: &io::Error) -> bool {
+    use io::ErrorKind::{AddrInUse, AddrNotAvailable, InvalidInput, PermissionDenied};
+    matches!(error.kind(), AddrInUse | AddrNotAvailable | InvalidInput | PermissionDenied)
+}
+
+fn connect_hint(kind: io::ErrorKind) -> &'static str {
+    use io::ErrorKind::{AddrInUse, AddrNotAvailable, InvalidData, InvalidInput, PermissionDenied, UnexpectedEof};
+    match kind {
+        AddrInUse => "another program listens there: choose another port; 0 picks a free one",
+        AddrNotAvailable => "choose an address of this machine",
+        InvalidInput => "an address is host:port",
+        PermissionDenied => "choose a port from 1024 on",
+        InvalidData | UnexpectedEof => "check that the server uses TLS: it does where it runs with --cert and --key",
+        _ => "check the address and that the server runs",
+    }
+}
+
+fn file_hint(kind: io::ErrorKind) -> Option<&'static str> {
+    use io::ErrorKind::{IsADirectory, NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem, StorageFull};
+    Some(match kind {
+        NotFound | IsADirectory | NotADirectory => "check the path",
+        PermissionDenied | ReadOnlyFilesystem => "name a place that you may read and write",
+        StorageFull => "make room on the disk",
+        _ => return None,
+    })
 }

@@ -4,12 +4,15 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, ServerConfig, SignatureScheme,
+};
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -40,6 +43,18 @@ fn tls(error: impl std::fmt::Display) -> io::Error {
     io::Error::other(error.to_string())
 }
 
+/// A PEM file that cannot be read, or has no `wanted` in it.
+fn pem_error(path: &Path, error: pem::Error, wanted: &str) -> Error {
+    Error::file(
+        path,
+        match error {
+            pem::Error::Io(error) => error,
+            pem::Error::NoItemsFound => io::Error::other(format!("no {wanted} in it")),
+            error => tls(error),
+        },
+    )
+}
+
 /// Reads a certificate chain.
 ///
 /// # Errors
@@ -47,7 +62,7 @@ fn tls(error: impl std::fmt::Display) -> io::Error {
 pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect)
-        .map_err(|error| Error::file(path, tls(error)))?;
+        .map_err(|error| pem_error(path, error, "certificate"))?;
     if certificates.is_empty() {
         return Err(Error::file(path, io::Error::other("no certificate in it")));
     }
@@ -60,21 +75,28 @@ pub fn pin_of(certificate: &CertificateDer<'_>) -> [u8; 32] {
 }
 
 /// True if every address that `address` (host:port) stands for is a loopback address.
-pub async fn is_loopback(address: &str) -> bool {
-    match tokio::net::lookup_host(address).await {
-        Ok(addresses) => {
-            let mut addresses = addresses.peekable();
-            addresses.peek().is_some() && addresses.all(|a| a.ip().is_loopback())
-        }
-        Err(_) => false,
-    }
-}
-
-/// Connects to `address` (host:port).
 ///
 /// # Errors
-/// When nothing listens there, or the certificate is not the trusted one.
-pub async fn connect(address: &str, trust: &Trust) -> Result<Box<dyn Stream>> {
+/// When it is not host:port, or nobody knows the host.
+pub async fn is_loopback(address: &str) -> Result<bool> {
+    let failed = |source| Error::Connect { address: address.to_owned(), source };
+    let mut addresses = tokio::net::lookup_host(address).await.map_err(failed)?.peekable();
+    Ok(addresses.peek().is_some() && addresses.all(|a| a.ip().is_loopback()))
+}
+
+/// Connects to `address` (host:port), within `timeout`.
+///
+/// # Errors
+/// When nothing answers there, or the certificate is not the trusted one.
+pub async fn connect(address: &str, trust: &Trust, timeout: Duration) -> Result<Box<dyn Stream>> {
+    let late = || {
+        let source = io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", timeout.as_secs_f64()));
+        Error::Connect { address: address.to_owned(), source }
+    };
+    tokio::time::timeout(timeout, connect_patiently(address, trust)).await.map_err(|_| late())?
+}
+
+async fn connect_patiently(address: &str, trust: &Trust) -> Result<Box<dyn Stream>> {
     let failed = |source| Error::Connect { address: address.to_owned(), source };
     let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -104,8 +126,20 @@ pub async fn connect(address: &str, trust: &Trust) -> Result<Box<dyn Stream>> {
         Ok(ip) => ServerName::from(ip),
         Err(_) => ServerName::try_from(host.to_owned()).map_err(|error| failed(tls(error)))?,
     };
-    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(failed)?;
-    Ok(Box::new(stream))
+    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
+    Ok(Box::new(stream.map_err(|error| handshake_error(address, error))?))
+}
+
+/// Tells a certificate that is not trusted from a connection that failed.
+fn handshake_error(address: &str, error: io::Error) -> Error {
+    let address = address.to_owned();
+    match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        Some(why @ rustls::Error::InvalidCertificate(_)) => Error::Certificate { address, why: why.to_string() },
+        _ => {
+            let source = io::Error::new(error.kind(), format!("the TLS handshake failed: {error}"));
+            Error::Connect { address, source }
+        }
+    }
 }
 
 /// Accepts the certificate with one SHA-256 and no other; the handshake's signature is checked against it as usual.
@@ -113,6 +147,14 @@ pub async fn connect(address: &str, trust: &Trust) -> Result<Box<dyn Stream>> {
 struct Pinned {
     pin: [u8; 32],
     provider: Arc<CryptoProvider>,
+}
+
+/// A certificate other than the pinned one.
+#[derive(Debug, thiserror::Error)]
+#[error("its pin is {}, expected {}", hex::encode(found), hex::encode(expected))]
+struct Pins {
+    found: [u8; 32],
+    expected: [u8; 32],
 }
 
 impl ServerCertVerifier for Pinned {
@@ -128,7 +170,8 @@ impl ServerCertVerifier for Pinned {
         if found == self.pin {
             Ok(ServerCertVerified::assertion())
         } else {
-            Err(rustls::Error::General(format!("the certificate has pin {}, not the expected one", hex::encode(found))))
+            let pins = Pins { found, expected: self.pin };
+            Err(rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(pins)))))
         }
     }
 
@@ -171,7 +214,7 @@ impl Listener {
             None => None,
             Some((certificate, key)) => {
                 let chain = certificates(certificate)?;
-                let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| Error::file(key, tls(error)))?;
+                let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| pem_error(key, error, "private key"))?;
                 let config = ServerConfig::builder_with_provider(provider())
                     .with_protocol_versions(&[&rustls::version::TLS13])
                     .map_err(|error| Error::internal(error.to_string()))?
@@ -265,17 +308,27 @@ mod tests {
         let (identity, other) = (Identity::make(), Identity::make());
         let address = format!("localhost:{}", identity.echo_server().await);
         let authority = |i: &Identity| Trust::Authority(i.folder.path().join("cert.pem"));
-        assert_eq!(ping(connect(&address, &Trust::Pin(identity.pin)).await.unwrap()).await, 42);
-        assert_eq!(ping(connect(&address, &authority(&identity)).await.unwrap()).await, 42);
-        assert!(matches!(connect(&address, &Trust::Pin(other.pin)).await, Err(Error::Connect { .. })));
-        assert!(matches!(connect(&address, &authority(&other)).await, Err(Error::Connect { .. })));
+        let connect = async |trust| connect(&address, &trust, Duration::from_secs(20)).await;
+        assert_eq!(ping(connect(Trust::Pin(identity.pin)).await.unwrap()).await, 42);
+        assert_eq!(ping(connect(authority(&identity)).await.unwrap()).await, 42);
+        assert!(matches!(connect(Trust::Pin(other.pin)).await, Err(Error::Certificate { .. })));
+        assert!(matches!(connect(authority(&other)).await, Err(Error::Certificate { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_silent_server_does_not_hold_up_a_handshake() {
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap().to_string();
+        let outcome = connect(&address, &Trust::Pin([0; 32]), Duration::from_millis(50)).await;
+        let Err(Error::Connect { source, .. }) = outcome else { panic!("it has a certificate") };
+        assert_eq!(source.kind(), io::ErrorKind::TimedOut);
     }
 
     #[tokio::test]
     async fn loopback_is_recognised() {
-        assert!(is_loopback("127.0.0.1:80").await);
-        assert!(is_loopback("[::1]:80").await);
-        assert!(!is_loopback("192.0.2.1:80").await);
-        assert!(!is_loopback("no port").await);
+        assert!(is_loopback("127.0.0.1:80").await.unwrap());
+        assert!(is_loopback("[::1]:80").await.unwrap());
+        assert!(!is_loopback("192.0.2.1:80").await.unwrap());
+        assert!(matches!(is_loopback("no port").await, Err(Error::Connect { .. })));
     }
 }

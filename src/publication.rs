@@ -67,23 +67,31 @@ impl Package {
     /// Derives the plan.
     ///
     /// # Errors
-    /// When the text is not a plan, or not one that this program accepts: the server's fault.
+    /// As [`read_plan`].
     pub fn derive(&self) -> Result<Plan> {
-        let bad = |what: String| Error::Peer { peer: "server", what };
-        if self.plan.len() > MAX_PLAN_BYTES {
-            return Err(bad(format!("a plan of {} bytes", self.plan.len())));
-        }
-        let text: PlanText =
-            serde_json::from_slice(&self.plan).map_err(|error| bad(format!("a plan that cannot be read: {error}")))?;
-        let architecture = Architecture::from_json(&text.architecture.to_string())
-            .map_err(|error| bad(format!("a plan with an impossible architecture: {error}")))?;
-        let plan = Plan::derive(architecture, text.choices)?;
-        if plan.hint_bytes() != self.hint.len() {
-            let (found, expected) = (self.hint.len(), plan.hint_bytes());
-            return Err(bad(format!("a hint of {found} bytes for a plan that needs {expected}")));
-        }
-        Ok(plan)
+        read_plan(&self.plan, self.hint.len())
     }
+}
+
+/// Derives a plan from its text, before a hint of `hint_bytes` bytes is asked for.
+///
+/// # Errors
+/// When the text is not a plan, not one that this program accepts, or its hint has another length: the server's fault.
+pub fn read_plan(text: &[u8], hint_bytes: usize) -> Result<Plan> {
+    let bad = |what: String| Error::Peer { peer: "server", what };
+    if text.len() > MAX_PLAN_BYTES {
+        return Err(bad(format!("a plan of {} bytes", text.len())));
+    }
+    let text: PlanText =
+        serde_json::from_slice(text).map_err(|error| bad(format!("a plan that cannot be read: {error}")))?;
+    let architecture = Architecture::from_json(&text.architecture.to_string())
+        .map_err(|error| bad(format!("a plan with an impossible architecture: {error}")))?;
+    let plan = Plan::derive(architecture, text.choices).map_err(Error::Refused)?;
+    if plan.hint_bytes() != hint_bytes {
+        let expected = plan.hint_bytes();
+        return Err(bad(format!("a hint of {hint_bytes} bytes for a plan that needs {expected}")));
+    }
+    Ok(plan)
 }
 
 fn plan_text(plan: &Plan) -> Result<Vec<u8>> {
@@ -180,12 +188,11 @@ pub struct ClientModel {
 }
 
 impl ClientModel {
-    /// Derives the plan from a package, and prepares hints and masks.
+    /// Prepares hints and masks of a package, whose plan was [derived](Package::derive) before.
     ///
     /// # Errors
-    /// When the package is not one that this program accepts: the server's fault.
-    pub fn open(package: &Package, progress: Progress<'_>) -> Result<Arc<Self>> {
-        let plan = package.derive()?;
+    /// When the hint is not one that this program accepts: the server's fault.
+    pub(crate) fn open(plan: Plan, package: &Package, progress: Progress<'_>) -> Result<Arc<Self>> {
         let epoch = EpochSeed(package.epoch);
         let masks = keys::rerandomiser_masks(&plan.sets, &epoch).map_err(Error::internal)?;
         let mut rest = package.hint.as_slice();
@@ -198,8 +205,10 @@ impl ClientModel {
             };
             let (hint, after) = rest.split_at(layer.hint_len());
             rest = after;
-            let half = client_layer(layer.clone(), &epoch, hint)
-                .map_err(|error| Error::Peer { peer: "server", what: format!("a hint that cannot be used: {error}") })?;
+            let half = client_layer(layer.clone(), &epoch, hint).map_err(|error| Error::Peer {
+                peer: "server",
+                what: format!("a hint that cannot be used: {error}"),
+            })?;
             layers.push(Some(half));
         }
         progress(plan.linear.len(), plan.linear.len());

@@ -153,6 +153,8 @@ async fn welcome(channel: &mut Channel, model: &ServerModel) -> Result<()> {
         channel.scope("hint");
         for chunk in package.hint.chunks(HINT_CHUNK) {
             channel.send(FrameKind::Hint, chunk.to_vec()).await?;
+            // One chunk in memory at a time, however slowly the client reads.
+            channel.flush().await?;
         }
     }
     Ok(())

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rand::CryptoRng;
 use zeroize::Zeroizing;
@@ -92,12 +93,16 @@ impl Store {
     }
 }
 
-/// Writes beside the target and renames, so that no reader ever sees half a file.
+/// Writes beside the target and renames, so that no reader ever sees half a file. Sessions of one process may write the same
+/// file at once.
 fn write_whole(path: &Path, bytes: &[u8], private: bool) -> Result<(), Error> {
+    static WRITES: AtomicU64 = AtomicU64::new(0);
     let parent = path.parent().expect("the store's files lie in its folder");
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".{}-{}.part", std::process::id(), WRITES.fetch_add(1, Ordering::Relaxed)));
+    let beside = PathBuf::from(beside);
     let attempt = || -> io::Result<()> {
         fs::create_dir_all(parent)?;
-        let beside = path.with_extension(format!("{}.part", std::process::id()));
         let mut options = fs::OpenOptions::new();
         options.write(true).create(true).truncate(true);
         #[cfg(unix)]
@@ -110,7 +115,11 @@ fn write_whole(path: &Path, bytes: &[u8], private: bool) -> Result<(), Error> {
         fs::rename(&beside, path)
     };
     let _ = private;
-    attempt().map_err(|error| Error::file(path, error))
+    attempt().map_err(|error| {
+        // What is left of it is of no use; the error that matters is the first.
+        let _ = fs::remove_file(&beside);
+        Error::file(path, error)
+    })
 }
 
 #[cfg(test)]
@@ -130,6 +139,28 @@ mod tests {
         store.remember("host:1", &[2; 32]).unwrap();
         assert_eq!(store.known("host:1").unwrap(), Some([2; 32]));
         assert_eq!(store.known("host:2").unwrap(), None);
+    }
+
+    /// Addresses that differ after the last dot, and several sessions of one process.
+    #[test]
+    fn writes_at_the_same_time_do_not_meet() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(Some(folder.path().into())).unwrap();
+        let digest = |address: u8| [address; 32];
+        std::thread::scope(|scope| {
+            for thread in 0..8u8 {
+                let store = &store;
+                scope.spawn(move || {
+                    for _ in 0..20 {
+                        let address = thread % 4;
+                        store.remember(&format!("127.0.0.1:{address}"), &digest(address)).unwrap();
+                        assert_eq!(store.known(&format!("127.0.0.1:{address}")).unwrap(), Some(digest(address)));
+                    }
+                });
+            }
+        });
+        let files = fs::read_dir(folder.path().join("servers")).unwrap();
+        assert_eq!(files.count(), 4, "nothing is left beside the four notes");
     }
 
     #[test]

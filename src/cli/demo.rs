@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use lowkey::report::human_bytes;
+use lowkey::report::{human_bytes, human_ms};
 use lowkey::{Error, Inference, Output, Result};
 use lowkey_models::data::Inputs;
 use lowkey_models::{Network, Tensor, argmax, zoo};
@@ -11,7 +11,7 @@ use lowkey_models::{Network, Tensor, argmax, zoo};
 use super::local::Local;
 use super::model::{self, DataSet};
 use super::records::{InferenceRecord, layer_table, mean_stage, prediction, stage_line};
-use super::{DataArgument, LinkArgument, Mode, print_json};
+use super::{DataArgument, LinkArgument, Mode, print_json, say};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -19,8 +19,8 @@ pub struct Arguments {
     #[arg(long, default_value = "digits", value_name = "NAME")]
     model: String,
     /// How many images.
-    #[arg(long, default_value_t = 10, value_name = "N")]
-    count: usize,
+    #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    count: u32,
     #[command(flatten)]
     mode: Mode,
     #[command(flatten)]
@@ -39,22 +39,28 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     })?;
     let network = bundled.network();
     let images = images(&bundled, &network, &arguments.data)?;
-    let (schedule, reveal) = (arguments.mode.schedule.into(), arguments.mode.reveal.into());
-
     let mut local = Local::start(&network, arguments.link.link)?;
-    let setup = local.client.setup().clone();
+    let outcome = answer(&mut local, &network, &images, &arguments);
+    let exact = local.end(outcome)?;
+    Ok(if exact { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// Answers the images; true if all answers equal the plaintext network's.
+fn answer(local: &mut Local, network: &Network, images: &DataSet, arguments: &Arguments) -> Result<bool> {
+    let (schedule, reveal) = (arguments.mode.schedule.into(), arguments.mode.reveal.into());
+    let setup = local.client().setup().clone();
     if !arguments.json {
-        println!("{}: {}", network.architecture().name, describe(&local));
-        println!("{}", stage_line("setup", &setup));
+        say(format_args!("{}: {}", network.architecture().name, describe(local)))?;
+        say(stage_line("setup", &setup))?;
     }
     let mut inferences = Vec::new();
     let mut matching = 0;
     let mut correct = 0;
-    for index in 0..arguments.count.min(images.inputs.len()) {
+    for index in 0..images.inputs.len().min(arguments.count as usize) {
         let input = images.inputs.get(index).expect("the index is below the length");
         let values: Vec<i64> = input.iter().copied().collect();
-        let inference = local.runtime.block_on(local.client.answer(schedule, reveal, &values))?;
-        let matches = is_plaintext(&network, &input, &inference.output)?;
+        let inference = local.answer(schedule, reveal, &values)?;
+        let matches = is_plaintext(network, &input, &inference.output)?;
         let label = images.labels[index];
         matching += usize::from(matches);
         correct += usize::from(prediction(&inference.output) == usize::from(label));
@@ -63,22 +69,22 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
             (record.label, record.matches) = (Some(label), Some(matches));
             print_json(&record)?;
         } else {
-            let verdict = if matches { "equal to the plaintext network" } else { "DIFFERENT from the plaintext network" };
-            println!(
-                "image {index:>3}: label {label}, prediction {}, {verdict}; offline {:.1} ms, online {:.1} ms, {}",
+            let verdict =
+                if matches { "equal to the plaintext network" } else { "DIFFERENT from the plaintext network" };
+            say(format_args!(
+                "image {index:>3}: label {label}, prediction {}, {verdict}; offline {}, online {}, {}",
                 prediction(&inference.output),
-                inference.offline.ms,
-                inference.online.ms,
+                human_ms(inference.offline.ms),
+                human_ms(inference.online.ms),
                 human_bytes(inference.offline.bytes() + inference.online.bytes())
-            );
+            ))?;
         }
         inferences.push(inference);
     }
     if !arguments.json {
-        summary(&inferences, matching, correct);
+        say(summary(&inferences, matching, correct))?;
     }
-    local.runtime.block_on(local.client.close())?;
-    Ok(if matching == inferences.len() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    Ok(matching == inferences.len())
 }
 
 /// The bundled images, or those of a data set where they may not be bundled.
@@ -90,7 +96,7 @@ fn images(bundled: &zoo::Bundled, network: &Network, data: &DataArgument) -> Res
 }
 
 fn describe(local: &Local) -> String {
-    let plan = &local.client.model().plan;
+    let plan = &local.client().model().plan;
     let sets: Vec<String> = plan.sets.iter().map(|set| format!("{} ({} secrets)", set.set.name, set.secrets)).collect();
     format!("{} activations, {}, planned for {}", plan.activations(), sets.join(", "), plan.choices.link)
 }
@@ -104,19 +110,22 @@ pub fn is_plaintext(network: &Network, input: &Tensor, output: &Output) -> Resul
     })
 }
 
-fn summary(inferences: &[Inference], matching: usize, correct: usize) {
+fn summary(inferences: &[Inference], matching: usize, correct: usize) -> String {
     let n = inferences.len();
-    println!("\nmean of {n} inferences (OTs charged by consumption)");
-    println!("{}", stage_line("offline", &mean_stage(inferences.iter().map(|i| &i.offline))));
-    println!("{}", stage_line("online", &mean_stage(inferences.iter().map(|i| &i.online))));
     let batches: u64 = inferences
         .iter()
         .flat_map(|i| [&i.offline, &i.online])
         .map(|s| s.ot_batch_bytes_sent + s.ot_batch_bytes_received)
         .sum();
-    println!("whole OT batches of the run: {}", human_bytes(batches));
-    println!("\n{}", layer_table(inferences));
-    println!("{correct} of {n} predictions correct, {matching} of {n} equal to the plaintext network");
+    [
+        format!("\nmean of {n} inferences (OTs charged by consumption)"),
+        stage_line("offline", &mean_stage(inferences.iter().map(|i| &i.offline))),
+        stage_line("online", &mean_stage(inferences.iter().map(|i| &i.online))),
+        format!("whole OT batches of the run: {}\n", human_bytes(batches)),
+        layer_table(inferences),
+        format!("{correct} of {n} predictions correct, {matching} of {n} equal to the plaintext network"),
+    ]
+    .join("\n")
 }
 
 /// The values of input `index`, row-major.

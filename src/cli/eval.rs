@@ -6,13 +6,14 @@ use std::process::ExitCode;
 use clap::Args;
 use lowkey::report::{human_bytes, human_ms};
 use lowkey::{Error, Result};
-use lowkey_models::argmax;
+use lowkey_models::{Network, argmax};
 use serde::Serialize;
 
-use super::demo::{is_plaintext, values};
+use super::demo::is_plaintext;
 use super::local::Local;
+use super::model::DataSet;
 use super::records::median;
-use super::{DataArgument, LinkArgument, Mode, model, print_json, progress};
+use super::{DataArgument, LinkArgument, Mode, model, print_json, progress, say};
 
 /// Images evaluated at once in the clear.
 const BATCH: usize = 100;
@@ -70,51 +71,55 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     }
     bar.finish_and_clear();
 
-    let mut private = None;
-    if arguments.private > 0 {
-        let count = arguments.private.min(images);
-        let mut local = Local::start(&network, arguments.link.link)?;
-        let bar = progress::bar("privately", count as u64);
-        let (mut mismatches, mut bytes) = (0, 0);
-        let (mut online, mut offline) = (Vec::new(), Vec::new());
-        for index in 0..count {
-            let input = data.inputs.get(index).expect("the index is below the length");
-            let values = values(&data.inputs, index).expect("the index is below the length");
-            let (schedule, reveal) = (arguments.mode.schedule.into(), arguments.mode.reveal.into());
-            let inference = local.runtime.block_on(local.client.answer(schedule, reveal, &values))?;
-            mismatches += usize::from(!is_plaintext(&network, &input, &inference.output)?);
-            bytes += inference.offline.bytes() + inference.online.bytes();
-            online.push(inference.online.ms);
-            offline.push(inference.offline.ms);
-            bar.inc(1);
+    let private = match arguments.private {
+        0 => None,
+        count => {
+            let mut local = Local::start(&network, arguments.link.link)?;
+            let outcome = privately(&mut local, &network, &data, count.min(images), arguments.mode);
+            Some(local.end(outcome)?)
         }
-        bar.finish_and_clear();
-        local.runtime.block_on(local.client.close())?;
-        private = Some(Private {
-            images: count,
-            mismatches,
-            online_ms_median: median(online),
-            offline_ms_median: median(offline),
-            bytes_per_image: bytes as f64 / count as f64,
-        });
-    }
-
+    };
     let record = Record { images, correct, accuracy: 100.0 * correct as f64 / images as f64, private };
     if arguments.json {
         print_json(&record)?;
     } else {
-        println!("{}: {correct} of {images} correct, {:.2} %", network.architecture().name, record.accuracy);
+        say(format_args!("{}: {correct} of {images} correct, {:.2} %", network.architecture().name, record.accuracy))?;
         if let Some(private) = &record.private {
-            println!(
+            say(format_args!(
                 "{} privately: {} differ from the plaintext network; median offline {}, online {}; {} per image",
                 private.images,
                 private.mismatches,
                 human_ms(private.offline_ms_median),
                 human_ms(private.online_ms_median),
                 human_bytes(private.bytes_per_image as u64)
-            );
+            ))?;
         }
     }
     let exact = record.private.is_none_or(|private| private.mismatches == 0);
     Ok(if exact { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// Answers the first `count` images privately.
+fn privately(local: &mut Local, network: &Network, data: &DataSet, count: usize, mode: Mode) -> Result<Private> {
+    let bar = progress::bar("privately", count as u64);
+    let (mut mismatches, mut bytes) = (0, 0);
+    let (mut online, mut offline) = (Vec::new(), Vec::new());
+    for index in 0..count {
+        let input = data.inputs.get(index).expect("the index is below the length");
+        let values: Vec<i64> = input.iter().copied().collect();
+        let inference = local.answer(mode.schedule.into(), mode.reveal.into(), &values)?;
+        mismatches += usize::from(!is_plaintext(network, &input, &inference.output)?);
+        bytes += inference.offline.bytes() + inference.online.bytes();
+        online.push(inference.online.ms);
+        offline.push(inference.offline.ms);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(Private {
+        images: count,
+        mismatches,
+        online_ms_median: median(online),
+        offline_ms_median: median(offline),
+        bytes_per_image: bytes as f64 / count as f64,
+    })
 }

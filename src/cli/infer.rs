@@ -12,7 +12,7 @@ use lowkey::{Error, Output, Result};
 
 use super::demo::values;
 use super::records::{InferenceRecord, mean_stage, prediction, stage_line};
-use super::{Mode, TimeoutArgument, model, print_json, progress, runtime, seed};
+use super::{Mode, TimeoutArgument, model, print_json, progress, runtime, say, seed, warn};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -26,8 +26,8 @@ pub struct Arguments {
     #[arg(long, default_value_t = 0, value_name = "I")]
     index: usize,
     /// How many images.
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    count: usize,
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    count: u32,
     #[command(flatten)]
     mode: Mode,
     /// Certificate authority of the server, as PEM.
@@ -59,14 +59,13 @@ fn parse_hash(text: &str) -> Result<[u8; 32], String> {
 }
 
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
-    if arguments.count == 0 {
-        return Err(Error::usage("--count is 0", "ask for one image at least"));
-    }
+    // Whether it holds an image is known once the server has said what its network reads.
+    std::fs::File::open(&arguments.input).map_err(|error| Error::file(&arguments.input, error))?;
     let runtime = runtime()?;
-    let trust = trust(&arguments, runtime.block_on(net::is_loopback(&arguments.server)))?;
+    let trust = trust(&arguments, runtime.block_on(net::is_loopback(&arguments.server))?)?;
     let store = Store::open(arguments.cache.clone())?;
     runtime.block_on(async {
-        let stream = net::connect(&arguments.server, &trust).await?;
+        let stream = net::connect(&arguments.server, &trust, arguments.timeout.duration()).await?;
         let progress = progress::callback("setup");
         let options = Options {
             digest: arguments.model_digest,
@@ -95,7 +94,7 @@ fn trust(arguments: &Arguments, loopback: bool) -> Result<Trust> {
         (_, Some(pin)) => Trust::Pin(pin),
         _ if loopback => Trust::Plain,
         _ if arguments.insecure => {
-            eprintln!("warning: plain TCP: anyone on the way can change or read the traffic");
+            warn("warning: plain TCP: anyone on the way can change or read the traffic\n");
             Trust::Plain
         }
         _ => {
@@ -110,7 +109,7 @@ fn trust(arguments: &Arguments, loopback: bool) -> Result<Trust> {
 async fn infer(client: &mut Client, arguments: &Arguments) -> Result<()> {
     let architecture = client.model().plan.architecture.clone();
     let inputs = model::inputs(&arguments.input, &architecture.input)?;
-    let end = arguments.index.checked_add(arguments.count).filter(|&end| end <= inputs.len());
+    let end = arguments.index.checked_add(arguments.count as usize).filter(|&end| end <= inputs.len());
     let end = end.ok_or_else(|| {
         Error::usage(
             format!("{} has {} images", arguments.input.display(), inputs.len()),
@@ -119,8 +118,8 @@ async fn infer(client: &mut Client, arguments: &Arguments) -> Result<()> {
     })?;
     let setup = client.setup().clone();
     if !arguments.json {
-        println!("model {}, digest {}", architecture.name, hex::encode(client.model().digest));
-        println!("{}", stage_line("setup", &setup));
+        say(format_args!("model {}, digest {}", architecture.name, hex::encode(client.model().digest)))?;
+        say(stage_line("setup", &setup))?;
     }
     let (schedule, reveal) = (arguments.mode.schedule.into(), arguments.mode.reveal.into());
     let bar = progress::bar("inferring", arguments.count as u64);
@@ -138,22 +137,22 @@ async fn infer(client: &mut Client, arguments: &Arguments) -> Result<()> {
                 Output::Class(_) => String::new(),
             };
             let bytes = inference.offline.bytes() + inference.online.bytes();
-            println!(
+            say(format_args!(
                 "image {index}: {}{class}{logits}; offline {}, online {}, {}",
                 prediction(&inference.output),
                 human_ms(inference.offline.ms),
                 human_ms(inference.online.ms),
                 human_bytes(bytes)
-            );
+            ))?;
         }
         inferences.push(inference);
         bar.inc(1);
     }
     bar.finish_and_clear();
     if !arguments.json && inferences.len() > 1 {
-        println!("mean of {} inferences (OTs charged by consumption)", inferences.len());
-        println!("{}", stage_line("offline", &mean_stage(inferences.iter().map(|i| &i.offline))));
-        println!("{}", stage_line("online", &mean_stage(inferences.iter().map(|i| &i.online))));
+        say(format_args!("mean of {} inferences (OTs charged by consumption)", inferences.len()))?;
+        say(stage_line("offline", &mean_stage(inferences.iter().map(|i| &i.offline))))?;
+        say(stage_line("online", &mean_stage(inferences.iter().map(|i| &i.online))))?;
     }
     Ok(())
 }

@@ -13,8 +13,9 @@ mod progress;
 mod records;
 mod serve;
 
-use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -123,8 +124,12 @@ struct TimeoutArgument {
 }
 
 impl TimeoutArgument {
+    fn duration(self) -> Duration {
+        Duration::from_secs(self.timeout)
+    }
+
     fn limits(self) -> lowkey_mpc::channel::Limits {
-        lowkey_mpc::channel::Limits { timeout: Duration::from_secs(self.timeout), ..Default::default() }
+        lowkey_mpc::channel::Limits { timeout: self.duration(), ..Default::default() }
     }
 }
 
@@ -141,14 +146,24 @@ pub fn run() -> ExitCode {
     };
     match outcome {
         Ok(code) => code,
+        // Whoever read the output has seen enough, as in `lowkey demo | head`.
+        Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
-            if let Some(hint) = error.hint() {
-                eprintln!("hint: {hint}");
-            }
+            let hint = error.hint().map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
+            warn(format_args!("error: {error}\n{hint}"));
             ExitCode::from(error.fault().exit_code())
         }
     }
+}
+
+/// Writes to standard error, where somebody still reads it.
+fn warn(text: impl fmt::Display) {
+    let _ = write!(io::stderr(), "{text}");
+}
+
+/// Prints a line.
+fn say(line: impl fmt::Display) -> Result<()> {
+    writeln!(io::stdout(), "{line}").map_err(|error| Error::file(Path::new("standard output"), error))
 }
 
 fn start_log(verbose: u8) {
@@ -161,9 +176,10 @@ fn start_log(verbose: u8) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
         .with_target(false)
+        .log_internal_errors(false)
         .init();
 }
 
@@ -186,6 +202,5 @@ fn seed() -> Result<[u8; 32]> {
 
 /// Prints one JSON object on a line.
 fn print_json(record: &impl serde::Serialize) -> Result<()> {
-    println!("{}", serde_json::to_string(record).map_err(Error::internal)?);
-    Ok(())
+    say(serde_json::to_string(record).map_err(Error::internal)?)
 }

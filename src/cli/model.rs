@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use lowkey::{Error, Result};
 use lowkey_models::data::{Inputs, read_labels};
-use lowkey_models::{Network, Input, zoo};
+use lowkey_models::{Input, Network, zoo};
 
 use super::DataArgument;
 
@@ -53,7 +53,8 @@ pub fn data_folder(argument: &DataArgument) -> Result<PathBuf> {
 pub fn data_set(argument: &DataArgument, input: &Input) -> Result<DataSet> {
     let folder = data_folder(argument)?;
     let find = |what: &str, kind: &str| {
-        let names = ["t10k", "test"].iter().flat_map(|part| ["", ".gz"].map(|end| format!("{part}-{what}-{kind}-ubyte{end}")));
+        let names =
+            ["t10k", "test"].iter().flat_map(|part| ["", ".gz"].map(|end| format!("{part}-{what}-{kind}-ubyte{end}")));
         let paths: Vec<PathBuf> = names.map(|name| folder.join(name)).collect();
         paths.iter().find(|path| path.exists()).cloned().ok_or_else(|| {
             let example = paths[0].file_name().unwrap_or_default().to_string_lossy().into_owned();

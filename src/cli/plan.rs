@@ -12,7 +12,7 @@ use lowkey_models::{Op, Term};
 use lowkey_mpc::party::{Party, Stage};
 use serde::Serialize;
 
-use super::{LinkArgument, Mode, model, print_json, progress};
+use super::{LinkArgument, Mode, model, print_json, progress, say};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -86,7 +86,11 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
             activations: plan.activations(),
         },
     };
-    if arguments.json { print_json(&record)? } else { print(&record) }
+    if arguments.json {
+        print_json(&record)?
+    } else {
+        print(&record)?
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -174,15 +178,15 @@ fn kind(plan: &Plan, node: usize, step: &Step) -> &'static str {
     }
 }
 
-fn print(record: &Record) {
-    println!("{}, planned for {}", record.model, record.link);
-    println!(
+fn print(record: &Record) -> Result<()> {
+    say(format_args!("{}, planned for {}", record.model, record.link))?;
+    say(format_args!(
         "{:<20} {:<13} {:>4} {:>5} {:>6} {:>5} {:>5} {:>7} {:>11} {:>11} {:>11}",
         "layer", "kind", "acc", "ring", "torus", "N", "wire", "margin", "activations", "offline", "online"
-    );
+    ))?;
     for layer in &record.layers {
         let number = |value: Option<u64>| value.map_or(String::new(), |value| value.to_string());
-        println!(
+        say(format_args!(
             "{:<20} {:<13} {:>4} {:>5} {:>6} {:>5} {:>5} {:>7} {:>11} {:>11} {:>11}",
             layer.name,
             layer.kind,
@@ -195,15 +199,19 @@ fn print(record: &Record) {
             number(Some(layer.activations as u64).filter(|&n| n > 0)),
             human_bytes(layer.offline_bytes),
             human_bytes(layer.online_bytes)
-        );
+        ))?;
     }
     let total = &record.total;
-    println!(
+    say(format_args!(
         "per inference: {} offline, {} online in {} flights, {} activations",
         human_bytes(total.offline_bytes),
         human_bytes(total.online_bytes),
         total.flights,
         total.activations
-    );
-    println!("once: setup {}, of it the hint {}", human_bytes(total.setup_bytes), human_bytes(total.hint_bytes));
+    ))?;
+    say(format_args!(
+        "once: setup {}, of it the hint {}",
+        human_bytes(total.setup_bytes),
+        human_bytes(total.hint_bytes)
+    ))
 }

@@ -40,12 +40,7 @@ pub struct InferenceRecord<'a> {
 }
 
 impl<'a> InferenceRecord<'a> {
-    pub fn new(
-        index: usize,
-        inference: &'a Inference,
-        setup: &'a StageReport,
-        architecture: &'a Architecture,
-    ) -> Self {
+    pub fn new(index: usize, inference: &'a Inference, setup: &'a StageReport, architecture: &'a Architecture) -> Self {
         let prediction = prediction(&inference.output);
         let logits = match &inference.output {
             Output::Logits(logits) => Some(logits.as_slice()),
@@ -72,9 +67,7 @@ impl<'a> InferenceRecord<'a> {
 pub fn prediction(output: &Output) -> usize {
     match output {
         Output::Class(class) => *class,
-        Output::Logits(logits) => {
-            (0..logits.len()).rev().max_by_key(|&index| logits[index]).unwrap_or(0)
-        }
+        Output::Logits(logits) => (0..logits.len()).rev().max_by_key(|&index| logits[index]).unwrap_or(0),
     }
 }
 
@@ -91,7 +84,7 @@ pub fn stage_line(name: &str, stage: &StageReport) -> String {
 
 /// The layers of some inferences for people, averaged.
 pub fn layer_table(inferences: &[Inference]) -> String {
-    let mut text = format!("{:<24} {:>12} {:>12} {:>10}\n", "layer", "offline", "online", "online");
+    let mut text = format!("{:<24} {:>12} {:>12} {:>12}\n", "layer", "offline", "online", "online time");
     let Some(first) = inferences.first() else { return text };
     for layer in &first.layers {
         let all = || inferences.iter().flat_map(|i| &i.layers).filter(|other| other.name == layer.name);
@@ -100,7 +93,7 @@ pub fn layer_table(inferences: &[Inference]) -> String {
         let online = of(|layer| layer.online_bytes as f64) as u64;
         let time = of(|layer| layer.online_ms);
         text += &format!(
-            "{:<24} {:>12} {:>12} {:>10}\n",
+            "{:<24} {:>12} {:>12} {:>12}\n",
             layer.name,
             human_bytes(offline),
             human_bytes(online),

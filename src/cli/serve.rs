@@ -16,7 +16,7 @@ use rand_chacha::ChaCha20Rng;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{LinkArgument, TimeoutArgument, model, progress, runtime, seed};
+use super::{LinkArgument, TimeoutArgument, model, progress, runtime, say, seed, warn};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -54,7 +54,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let network = model::read(&arguments.model)?;
     let runtime = runtime()?;
     let identity = arguments.cert.as_deref().zip(arguments.key.as_deref());
-    let loopback = runtime.block_on(net::is_loopback(&arguments.listen));
+    let loopback = runtime.block_on(net::is_loopback(&arguments.listen))?;
     if identity.is_none() && !loopback {
         if !arguments.insecure {
             return Err(Error::usage(
@@ -63,7 +63,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
                  -subj /CN=lowkey -addext subjectAltName=DNS:HOST -keyout key.pem -out cert.pem",
             ));
         }
-        eprintln!("warning: plain TCP: anyone on the way can change or read the traffic");
+        warn("warning: plain TCP: anyone on the way can change or read the traffic\n");
     }
     let store = Store::open(arguments.cache.clone())?;
     let key = store.server_key(&mut ChaCha20Rng::from_seed(seed()?))?;
@@ -71,12 +71,14 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     runtime.block_on(async {
         let listener = Listener::bind(&arguments.listen, identity).await?;
         let address = listener.address().map_err(Error::internal)?;
-        println!("listening on {address}");
-        println!("model {} digest {}", network.architecture().name, hex::encode(model.digest));
+        let mut lines = format!("listening on {address}\n");
+        lines += &format!("model {} digest {}", network.architecture().name, hex::encode(model.digest));
         if let Some((certificate, _)) = identity {
             let chain = net::certificates(certificate)?;
-            println!("certificate pin {}", hex::encode(net::pin_of(&chain[0])));
+            lines += &format!("\ncertificate pin {}", hex::encode(net::pin_of(&chain[0])));
         }
+        // A server goes on if nobody reads this.
+        let _ = say(lines);
         let options = server::Options { limits: arguments.timeout.limits(), idle: Duration::from_secs(arguments.idle) };
         let sessions = Arc::new(Semaphore::new(arguments.sessions.into()));
         tokio::select! {
