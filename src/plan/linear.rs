@@ -108,10 +108,6 @@ pub(super) fn derive(
     let mut uploads = Vec::new();
     for ((index, (node, terms)), choice) in linear.enumerate().zip(&choices.linear) {
         let name = &architecture.nodes[node].name;
-        if !(2..=48).contains(&choice.ell) {
-            let what = "the accumulator width";
-            return Err(PlanError::Choice { node: Some(name.clone()), what, value: choice.ell.into() });
-        }
         let mut draft = LinearNode { node, ell: choice.ell, encrypted: None, inputs: vec![], identities: vec![] };
         let mut packings = Vec::new();
         for term in terms {

@@ -28,6 +28,8 @@ pub use windows::Windows;
 pub const MAX_ACTIVATIONS: u64 = 1 << 26;
 /// Most bytes of a hint.
 pub const MAX_HINT_BYTES: u64 = 1 << 31;
+/// Widths that an accumulator may have.
+pub const WIDTHS: std::ops::RangeInclusive<u32> = 2..=48;
 /// Most bytes of one inference's bodies.
 pub const MAX_OFFLINE_BYTES: u64 = 1 << 31;
 
@@ -152,6 +154,7 @@ pub(crate) fn linear_index(architecture: &Architecture, node: usize) -> usize {
     architecture.nodes[..node].iter().filter(|node| matches!(node.op, Op::Linear { .. })).count()
 }
 
+/// Checks what everything else relies on: that there is one choice for each thing to choose, and the widths.
 fn check_counts(architecture: &Architecture, choices: &Choices, tensors: &[TensorInfo]) -> Result<(), PlanError> {
     let linear = architecture.nodes.iter().filter(|node| matches!(node.op, Op::Linear { .. })).count();
     let layouts = steps::layouts_needed(architecture, tensors);
@@ -162,10 +165,18 @@ fn check_counts(architecture: &Architecture, choices: &Choices, tensors: &[Tenso
             return Err(PlanError::Count { what, found, expected });
         }
     }
+    let mut linear = choices.linear.iter();
     for node in &architecture.nodes {
         match &node.op {
             Op::Requantise { shift, .. } if shift.len() != 1 => {
                 return Err(PlanError::PerChannelShift { node: node.name.clone(), shifts: shift.len() });
+            }
+            Op::Linear { .. } => {
+                let ell = linear.next().expect("counted above").ell;
+                if !WIDTHS.contains(&ell) {
+                    let what = "the accumulator width";
+                    return Err(PlanError::Choice { node: Some(node.name.clone()), what, value: ell.into() });
+                }
             }
             _ => {}
         }
