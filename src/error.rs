@@ -95,14 +95,9 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// A model file that is not valid.
-    #[error("{}: {source}", path.display())]
-    Model {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
+    /// A model file that is not valid. The message names the file.
+    #[error("{0}")]
+    Model(Box<dyn std::error::Error + Send + Sync>),
     /// An input that the network does not read.
     #[error("{0}")]
     Input(Box<dyn std::error::Error + Send + Sync>),
@@ -195,7 +190,7 @@ impl Error {
     /// Who has to change something.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Usage { .. } | Self::File { .. } | Self::Model { .. } | Self::Input(_) | Self::Plan(_) => Fault::User,
+            Self::Usage { .. } | Self::File { .. } | Self::Model(_) | Self::Input(_) | Self::Plan(_) => Fault::User,
             Self::Connect { source, .. } if is_own_address(source) => Fault::User,
             Self::Connect { .. } | Self::Peer { .. } | Self::Refused(_) => Fault::Peer,
             Self::Version { .. } | Self::Slot { .. } | Self::Busy { .. } => Fault::Peer,
@@ -211,6 +206,9 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Usage { hint, .. } => hint.clone(),
+            Self::Model(_) => "check that it is a whole .lowkey file".into(),
+            Self::Input(_) => "images are PNG, .npy or IDX files, of the size that the network reads".into(),
+            Self::Plan(_) => "this network cannot run privately as it is".into(),
             Self::Session(ProtocolError::PeerAborted(code)) => format!("the peer says: {}", AbortCode::describe(*code)),
             Self::Session(ProtocolError::Timeout { .. }) => "check that the other end still runs".into(),
             Self::Session(ProtocolError::Disconnected) => {

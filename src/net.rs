@@ -84,11 +84,19 @@ pub async fn is_loopback(address: &str) -> Result<bool> {
     Ok(addresses.peek().is_some() && addresses.all(|a| a.ip().is_loopback()))
 }
 
+/// Connects to `address` (host:port), within a minute.
+///
+/// # Errors
+/// As [`connect_within`].
+pub async fn connect(address: &str, trust: &Trust) -> Result<Box<dyn Stream>> {
+    connect_within(address, trust, Duration::from_secs(60)).await
+}
+
 /// Connects to `address` (host:port), within `timeout`.
 ///
 /// # Errors
 /// When nothing answers there, or the certificate is not the trusted one.
-pub async fn connect(address: &str, trust: &Trust, timeout: Duration) -> Result<Box<dyn Stream>> {
+pub async fn connect_within(address: &str, trust: &Trust, timeout: Duration) -> Result<Box<dyn Stream>> {
     let late = || {
         let source = io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", timeout.as_secs_f64()));
         Error::Connect { address: address.to_owned(), source }
@@ -308,7 +316,7 @@ mod tests {
         let (identity, other) = (Identity::make(), Identity::make());
         let address = format!("localhost:{}", identity.echo_server().await);
         let authority = |i: &Identity| Trust::Authority(i.folder.path().join("cert.pem"));
-        let connect = async |trust| connect(&address, &trust, Duration::from_secs(20)).await;
+        let connect = async |trust| connect(&address, &trust).await;
         assert_eq!(ping(connect(Trust::Pin(identity.pin)).await.unwrap()).await, 42);
         assert_eq!(ping(connect(authority(&identity)).await.unwrap()).await, 42);
         assert!(matches!(connect(Trust::Pin(other.pin)).await, Err(Error::Certificate { .. })));
@@ -319,7 +327,7 @@ mod tests {
     async fn a_silent_server_does_not_hold_up_a_handshake() {
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap().to_string();
-        let outcome = connect(&address, &Trust::Pin([0; 32]), Duration::from_millis(50)).await;
+        let outcome = connect_within(&address, &Trust::Pin([0; 32]), Duration::from_millis(50)).await;
         let Err(Error::Connect { source, .. }) = outcome else { panic!("it has a certificate") };
         assert_eq!(source.kind(), io::ErrorKind::TimedOut);
     }

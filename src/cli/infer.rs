@@ -65,7 +65,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let trust = trust(&arguments, runtime.block_on(net::is_loopback(&arguments.server))?)?;
     let store = Store::open(arguments.cache.clone())?;
     runtime.block_on(async {
-        let stream = net::connect(&arguments.server, &trust, arguments.timeout.duration()).await?;
+        let stream = net::connect_within(&arguments.server, &trust, arguments.timeout.duration()).await?;
         let progress = progress::callback("setup");
         let options = Options {
             digest: arguments.model_digest,

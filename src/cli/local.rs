@@ -36,7 +36,7 @@ impl Local {
                     tracing::warn!("server: {error}");
                 }
             });
-            let stream = net::connect(&address, &Trust::Plain, Limits::default().timeout).await?;
+            let stream = net::connect(&address, &Trust::Plain).await?;
             let progress = progress::callback("setup");
             let options = Options {
                 digest: None,

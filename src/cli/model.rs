@@ -23,7 +23,7 @@ pub fn read(model: &Path) -> Result<Network> {
             format!("give a .lowkey file, or the name of a bundled model: {}", names.join(", ")),
         ));
     }
-    Network::read(model).map_err(|source| Error::Model { path: model.to_owned(), source: Box::new(source) })
+    Network::read(model).map_err(|error| Error::Model(Box::new(error)))
 }
 
 /// Reads inputs for a network.
