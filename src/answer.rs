@@ -33,11 +33,11 @@ pub enum Output {
 }
 
 /// A party's share of the output, in lanes: of an accumulator with its guard bit, of an activation without.
-fn share<'a>(answer: &Answer, halves: &'a Halves, accumulators: &'a [Zeroizing<Vec<u64>>]) -> &'a [u64] {
+fn share<'a>(answer: &Answer, halves: &'a Halves) -> &'a [u64] {
     match answer.source {
-        Source::Accumulator(linear) => &accumulators[linear],
+        Source::Accumulator(node) => &halves.accumulators[node],
         Source::Shared(tensor) => &halves.shared[tensor],
-        Source::Small(_) => unreachable!("the output is not read by pools only"),
+        Source::Small(_) | Source::Scaled(_) => unreachable!("no output is held so"),
     }
 }
 
@@ -61,10 +61,10 @@ pub(crate) async fn offline(
     plan: &Plan,
     reveal: Reveal,
     cots: &mut Cots,
-    shares: Option<(&Halves, &[Zeroizing<Vec<u64>>])>,
+    shares: Option<&Halves>,
 ) -> Result<AnswerReady> {
     let answer = &plan.answer;
-    let input = shares.map(|(halves, accumulators)| planes(answer, reveal, share(answer, halves, accumulators)));
+    let input = shares.map(|halves| planes(answer, reveal, share(answer, halves)));
     Ok(match (reveal, &answer.class) {
         (Reveal::Logits, _) => {
             let own = cots.split_front(answer.logits.cost(answer.lanes).ots)?;
@@ -100,14 +100,8 @@ pub(crate) async fn receive(channel: &mut Channel, plan: &Plan, ready: AnswerRea
 }
 
 /// Server: the online half.
-pub(crate) async fn send(
-    channel: &mut Channel,
-    plan: &Plan,
-    ready: AnswerReady,
-    halves: &Halves,
-    accumulators: &[Zeroizing<Vec<u64>>],
-) -> Result<()> {
-    let own = share(&plan.answer, halves, accumulators);
+pub(crate) async fn send(channel: &mut Channel, plan: &Plan, ready: AnswerReady, halves: &Halves) -> Result<()> {
+    let own = share(&plan.answer, halves);
     match ready {
         AnswerReady::Logits(ready) => {
             program::online(ready, channel, vec![planes(&plan.answer, Reveal::Logits, own)]).await?;

@@ -17,25 +17,32 @@ pub(crate) struct Halves {
     pub(crate) shared: Vec<Zeroizing<Vec<u64>>>,
     /// By tensor: shares in a small ring.
     pub(crate) small: Vec<Option<Planes>>,
+    /// By node: shares of an accumulator, with or without its guard bit.
+    pub(crate) accumulators: Vec<Zeroizing<Vec<u64>>>,
 }
 
 impl Halves {
     /// No tensor yet.
     pub(crate) fn new(plan: &Plan, party: Party) -> Self {
         let tensors = plan.tensors.len();
+        let empty = |count: usize| (0..count).map(|_| Zeroizing::new(Vec::new())).collect();
         Self {
             party,
-            shared: (0..tensors).map(|_| Zeroizing::new(Vec::new())).collect(),
+            shared: empty(tensors),
             small: (0..tensors).map(|_| None).collect(),
+            accumulators: empty(tensors - 1),
         }
     }
 
     /// A step that each party does alone.
     pub(crate) fn local(&mut self, step: &Step) {
-        if let Step::SumPool { input, output, ring, windows } = step {
-            let mut sum = windows.sum(&self.shared[*input]);
-            reduce(&mut sum, *ring);
-            self.shared[*output] = Zeroizing::new(sum);
+        if let Step::Local { inputs, output, ring, windows } = step {
+            let mut values: Vec<u64> = match windows {
+                Some(windows) => windows.sum(&self.shared[inputs[0]]),
+                None => inputs.iter().flat_map(|input| self.shared[*input].iter().copied()).collect(),
+            };
+            reduce(&mut values, *ring);
+            self.shared[*output] = Zeroizing::new(values);
         }
     }
 
@@ -57,18 +64,22 @@ impl Halves {
         }
     }
 
-    /// What a pool or a table reads, as program inputs: one per window element, values counted from 0.
+    /// What a program reads beside the pad of its result: one input per window element of a pool. Activations are counted
+    /// from 0.
     pub(crate) fn inputs(&self, plan: &Plan, step: &Nonlinear) -> Vec<Planes> {
         let width = step.input_width as usize;
-        let values = match step.source {
-            Source::Accumulator(_) => unreachable!("accumulators have their own path"),
+        let mut values = match step.source {
+            Source::Accumulator(node) | Source::Scaled(node) => self.accumulators[node].clone(),
             Source::Small(tensor) => {
                 Zeroizing::new(self.small[tensor].as_ref().expect("computed by an earlier step").to_lanes::<u64>())
             }
             Source::Shared(tensor) => {
                 let mut values = self.shared[tensor].clone();
-                let lowest = self.public(plan.tensors[tensor].range.lo);
-                values.iter_mut().for_each(|x| *x = x.wrapping_sub(lowest));
+                // An average pool counts from its lowest result, by its offset.
+                if !matches!(step.kind, NonlinearKind::AvgPool { .. }) {
+                    let lowest = self.public(plan.tensors[tensor].range.lo);
+                    values.iter_mut().for_each(|x| *x = x.wrapping_sub(lowest));
+                }
                 values
             }
         };
@@ -81,12 +92,18 @@ impl Halves {
                 sum.iter_mut().for_each(|x| *x = x.wrapping_mul(*multiplier as u64).wrapping_add(offset));
                 vec![planes(&sum)]
             }
-            NonlinearKind::Table | NonlinearKind::Requantise { .. } => vec![planes(&values)],
+            NonlinearKind::Requantise { lowered } => {
+                let guard = if matches!(step.source, Source::Accumulator(_)) { GUARD_BITS } else { 0 };
+                let lowered = self.public(lowered << guard);
+                values.iter_mut().for_each(|z| *z = z.wrapping_sub(lowered));
+                vec![planes(&values)]
+            }
+            NonlinearKind::Table | NonlinearKind::Scale { .. } => vec![planes(&values)],
         }
     }
 
-    /// Keeps a program's result, whose values count from 0 (those of a table do not).
-    pub(crate) fn keep(&mut self, plan: &Plan, step: &Nonlinear, result: Planes) {
+    /// Keeps a program's result. Activations count from 0 (those of a table do not). `bias` is the server's, of a scale.
+    pub(crate) fn keep(&mut self, plan: &Plan, step: &Nonlinear, result: Planes, bias: &[i64]) {
         match plan.holdings[step.node + 1] {
             Holding::Small { .. } => self.small[step.node + 1] = Some(result),
             Holding::Shared { ring, root } => {
@@ -98,7 +115,21 @@ impl Halves {
                 reduce(&mut values, ring);
                 self.shared[root] = values;
             }
-            Holding::Accumulator { .. } => unreachable!("nonlinear steps make activations"),
+            Holding::Scaled { ell } => {
+                let NonlinearKind::Scale { multiplier, .. } = &step.kind else {
+                    unreachable!("only scales make these")
+                };
+                let mut values = Zeroizing::new(result.to_lanes::<u64>());
+                let pixels = plan.tensors[step.node + 1].shape[1..].iter().product();
+                for (channel, values) in values.chunks_exact_mut(pixels).enumerate() {
+                    let factor = multiplier[if multiplier.len() == 1 { 0 } else { channel }] as u64;
+                    let bias = bias.get(channel).map_or(0, |bias| *bias as u64);
+                    values.iter_mut().for_each(|z| *z = z.wrapping_mul(factor).wrapping_add(bias));
+                }
+                reduce(&mut values, ell);
+                self.accumulators[step.node] = values;
+            }
+            Holding::Accumulator { .. } => unreachable!("linear steps make these"),
         }
     }
 }

@@ -25,7 +25,7 @@ use zeroize::Zeroizing;
 use crate::answer;
 use crate::error::{Error, Result};
 use crate::layers::Halves;
-use crate::plan::{Holding, Nonlinear, Plan, Reveal, Source, Step};
+use crate::plan::{Holding, Nonlinear, Plan, Reveal, Step};
 use crate::publication::{ClientModel, ServerModel};
 use crate::session;
 use crate::slot::{ClientSlot, ServerSlot};
@@ -62,7 +62,7 @@ pub(crate) async fn client(
             continue;
         }
         match tensor.checked_sub(1).map(|node| &plan.steps[node]) {
-            Some(step @ Step::SumPool { .. }) => halves.local(step),
+            Some(step @ Step::Local { .. }) => halves.local(step),
             _ => halves.shared[tensor] = random_pads(plan.tensors[tensor].elements(), ring, rng),
         }
         while let Some(upload) = uploads.next_if(|upload| upload.tensor == tensor) {
@@ -74,9 +74,8 @@ pub(crate) async fn client(
         }
     }
 
-    let mut shares: Vec<Zeroizing<Vec<u64>>> = Vec::with_capacity(plan.linear.len());
-    for linear in 0..plan.linear.len() {
-        shares.push(client_share(model, linear, &secrets, &halves)?);
+    for (linear, node) in plan.linear.iter().enumerate() {
+        halves.accumulators[node.node] = client_share(model, linear, &secrets, &halves)?;
     }
     drop(secrets);
 
@@ -85,7 +84,7 @@ pub(crate) async fn client(
         programs.push(match step {
             Step::Nonlinear(step) => {
                 channel.scope(plan.name(step.node));
-                let mut inputs = client_early_inputs(plan, step, &halves, &shares);
+                let mut inputs = client_early_inputs(plan, step, &halves);
                 if let Holding::Shared { ring, root } = plan.holdings[step.node + 1] {
                     inputs.push(Planes::from_lanes(&halves.shared[root], ring as usize));
                 }
@@ -95,7 +94,7 @@ pub(crate) async fn client(
         });
     }
     channel.scope(OUTPUT);
-    let answer = answer::offline(channel, plan, reveal, &mut cots, Some((&halves, &shares))).await?;
+    let answer = answer::offline(channel, plan, reveal, &mut cots, Some(&halves)).await?;
     channel.scope(CONTROL);
     let ready: session::Ready = channel.recv_control(session::MAX_CONTROL).await?;
     if ready.slot != number {
@@ -193,17 +192,8 @@ pub(crate) fn client_share(
 }
 
 /// The client's inputs that are known before a program starts, its upload pad excepted.
-pub(crate) fn client_early_inputs(
-    plan: &Plan,
-    step: &Nonlinear,
-    halves: &Halves,
-    shares: &[Zeroizing<Vec<u64>>],
-) -> Vec<Planes> {
-    match step.source {
-        Source::Accumulator(linear) => vec![Planes::from_lanes(&shares[linear], step.input_width as usize)],
-        Source::Shared(_) => halves.inputs(plan, step),
-        Source::Small(_) => vec![],
-    }
+pub(crate) fn client_early_inputs(plan: &Plan, step: &Nonlinear, halves: &Halves) -> Vec<Planes> {
+    if step.source.is_early() { halves.inputs(plan, step) } else { vec![] }
 }
 
 fn random_pads(elements: usize, ring: u32, rng: &mut ChaCha20Rng) -> Zeroizing<Vec<u64>> {

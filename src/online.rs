@@ -17,7 +17,6 @@ use std::time::Instant;
 use lowkey_bridge::parameters::GUARD_BITS;
 use lowkey_bridge::{OfflineShare, Schedule, Secrets, ServerKeys, keys};
 use lowkey_he::pack;
-use lowkey_mpc::bits::Planes;
 use lowkey_mpc::channel::{Channel, FrameKind};
 use lowkey_mpc::ot::Correlations;
 use lowkey_mpc::party::Party;
@@ -31,7 +30,7 @@ use crate::layers::{Halves, reduce};
 use crate::offline::{
     KEYS, OUTPUT, client_early_inputs, client_share, offline as prepare_program, peer_or_bug, take_ots,
 };
-use crate::plan::{Nonlinear, NonlinearKind, Plan, Reveal, Source, Step};
+use crate::plan::{Nonlinear, Plan, Reveal, Step};
 use crate::publication::{ClientModel, ServerModel};
 use crate::slot::{ClientSlot, ServerSlot};
 
@@ -84,22 +83,21 @@ pub(crate) async fn server(channel: &mut Channel, model: &ServerModel, slot: Ser
         .map_err(|error| Error::Peer { peer: "client", what: format!("an input that cannot be read: {error}") })?;
     halves.shared[0] = Zeroizing::new(masked);
 
-    let mut accumulators = Vec::with_capacity(plan.linear.len());
     let mut shares = slot.shares.into_iter();
     for (step, ready) in plan.steps.iter().zip(slot.programs) {
         match (step, ready) {
             (Step::Linear(linear), _) => {
-                accumulators.push(server_share(model, *linear, shares.next().flatten(), &halves));
+                server_share(model, *linear, shares.next().flatten(), &mut halves);
             }
             (Step::Nonlinear(step), Some(ready)) => {
                 channel.scope(plan.name(step.node));
-                server_program(channel, plan, step, ready, &mut halves, &accumulators).await?;
+                server_program(channel, model, step, ready, &mut halves).await?;
             }
             (step, _) => halves.local(step),
         }
     }
     channel.scope(OUTPUT);
-    answer::send(channel, plan, slot.answer, &halves, &accumulators).await
+    answer::send(channel, plan, slot.answer, &halves).await
 }
 
 /// Client, direct schedule.
@@ -122,17 +120,16 @@ pub(crate) async fn client_direct(
     let (ring, _) = plan.shared(0).expect("the input is shared");
     halves.shared[0] = Zeroizing::new(input.iter().map(|x| *x as u64).collect());
     reduce(&mut halves.shared[0], ring);
-    let mut accumulators = Vec::with_capacity(plan.linear.len());
     for (node, step) in plan.steps.iter().enumerate() {
         let clock = Instant::now();
         channel.scope(plan.name(node));
         match step {
             Step::Linear(linear) => {
                 encrypt_inputs(channel, model, *linear, &mut secrets, &halves, rng).await?;
-                accumulators.push(client_share(model, *linear, &secrets, &halves)?);
+                halves.accumulators[node] = client_share(model, *linear, &secrets, &halves)?;
             }
             Step::Nonlinear(step) => {
-                let inputs = client_early_inputs(plan, step, &halves, &accumulators);
+                let inputs = client_early_inputs(plan, step, &halves);
                 let ready = prepare_program(channel, step, Schedule::Direct, &mut cots, inputs).await?;
                 client_program(channel, plan, step, ready, &mut halves).await?;
             }
@@ -141,7 +138,7 @@ pub(crate) async fn client_direct(
         note(times, plan.name(node), clock);
     }
     channel.scope(OUTPUT);
-    let ready = answer::offline(channel, plan, reveal, &mut cots, Some((&halves, &accumulators))).await?;
+    let ready = answer::offline(channel, plan, reveal, &mut cots, Some(&halves)).await?;
     answer::receive(channel, plan, ready).await
 }
 
@@ -160,24 +157,23 @@ pub(crate) async fn server_direct(
 
     let mut halves = Halves::new(plan, Party::Server);
     halves.shared[0] = Zeroizing::new(vec![0; plan.tensors[0].elements()]);
-    let mut accumulators = Vec::with_capacity(plan.linear.len());
     for (node, step) in plan.steps.iter().enumerate() {
         channel.scope(plan.name(node));
         match step {
             Step::Linear(linear) => {
                 let share = evaluate(channel, model, *linear, &keys).await?;
-                accumulators.push(server_share(model, *linear, share, &halves));
+                server_share(model, *linear, share, &mut halves);
             }
             Step::Nonlinear(step) => {
                 let ready = prepare_program(channel, step, Schedule::Direct, &mut cots, vec![]).await?;
-                server_program(channel, plan, step, ready, &mut halves, &accumulators).await?;
+                server_program(channel, model, step, ready, &mut halves).await?;
             }
             step => halves.local(step),
         }
     }
     channel.scope(OUTPUT);
     let ready = answer::offline(channel, plan, reveal, &mut cots, None).await?;
-    answer::send(channel, plan, ready, &halves, &accumulators).await
+    answer::send(channel, plan, ready, &halves).await
 }
 
 /// Direct schedule, client: share to ciphertext.
@@ -212,26 +208,22 @@ async fn evaluate(
     Ok(Some(layer.offline(&messages, keys, Schedule::Direct).map_err(peer_or_bug)?))
 }
 
-/// The server's share of an accumulator: v = v_off + 2 (W m + M m + bias), with one masked activation m per term.
-fn server_share(
-    model: &ServerModel,
-    linear: usize,
-    offline: Option<OfflineShare>,
-    halves: &Halves,
-) -> Zeroizing<Vec<u64>> {
+/// Keeps the server's share of an accumulator: v = v_off + 2 (W m + M m + bias), with one masked activation m per term.
+fn server_share(model: &ServerModel, linear: usize, offline: Option<OfflineShare>, halves: &mut Halves) {
     let node = &model.plan.linear[linear];
     let masked: Vec<&[u64]> = node.inputs.iter().map(|tensor| halves.shared[*tensor].as_slice()).collect();
     let mut share = match (&model.layers[linear], offline) {
         (Some(layer), Some(offline)) => layer.online(offline, &masked),
         _ => vec![0; model.plan.tensors[node.node + 1].elements()],
     };
-    let pixels = share.len() / model.biases[linear].len();
-    for (channel, bias) in share.chunks_exact_mut(pixels).zip(&model.biases[linear]) {
+    let biases = &model.biases[node.node];
+    let pixels = share.len() / biases.len();
+    for (channel, bias) in share.chunks_exact_mut(pixels).zip(biases) {
         let bias = (*bias as u64) << GUARD_BITS;
         channel.iter_mut().for_each(|v| *v = v.wrapping_add(bias));
     }
     halves.add_identities(node, &mut share);
-    Zeroizing::new(share)
+    halves.accumulators[node.node] = Zeroizing::new(share);
 }
 
 /// The online half of a program, client.
@@ -242,12 +234,9 @@ async fn client_program(
     ready: Ready,
     halves: &mut Halves,
 ) -> Result<()> {
-    let late = match step.source {
-        Source::Small(_) => halves.inputs(plan, step),
-        _ => vec![],
-    };
+    let late = if step.source.is_early() { vec![] } else { halves.inputs(plan, step) };
     if let Some(result) = program::online(ready, channel, late).await?.into_iter().next() {
-        halves.keep(plan, step, result);
+        halves.keep(plan, step, result, &[]);
     }
     Ok(())
 }
@@ -255,23 +244,14 @@ async fn client_program(
 /// The online half of a program, server.
 async fn server_program(
     channel: &mut Channel,
-    plan: &Plan,
+    model: &ServerModel,
     step: &Nonlinear,
     ready: Ready,
     halves: &mut Halves,
-    accumulators: &[Zeroizing<Vec<u64>>],
 ) -> Result<()> {
-    let inputs = match (step.source, &step.kind) {
-        (Source::Accumulator(linear), NonlinearKind::Requantise { lowered }) => {
-            let mut share = accumulators[linear].clone();
-            let lowered = (*lowered as u64) << GUARD_BITS;
-            share.iter_mut().for_each(|v| *v = v.wrapping_sub(lowered));
-            vec![Planes::from_lanes(&share, step.input_width as usize)]
-        }
-        _ => halves.inputs(plan, step),
-    };
+    let inputs = halves.inputs(&model.plan, step);
     if let Some(result) = program::online(ready, channel, inputs).await?.into_iter().next() {
-        halves.keep(plan, step, result);
+        halves.keep(&model.plan, step, result, &model.biases[step.node]);
     }
     Ok(())
 }

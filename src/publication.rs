@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use lowkey_bridge::{ClientLinear, Publisher, RerandomiserMasks, ServerLinear, client_layer, keys, publish_layer};
 use lowkey_he::EpochSeed;
-use lowkey_models::{Architecture, Network};
+use lowkey_models::{Architecture, LinearWeights, Network};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -109,7 +109,7 @@ pub struct ServerModel {
     pub digest: Digest,
     /// By linear node: the private half of its encrypted terms.
     pub(crate) layers: Vec<Option<Box<dyn ServerLinear>>>,
-    /// By linear node and output channel.
+    /// By node and output channel; empty for nodes without biases.
     pub(crate) biases: Vec<Vec<i64>>,
 }
 
@@ -130,11 +130,12 @@ impl ServerModel {
         let masks = keys::rerandomiser_masks(&plan.sets, &epoch).map_err(Error::internal)?;
         let publisher = Publisher { epoch: &epoch, masks: &masks, server_key, context: &context };
         let mut hint = Vec::with_capacity(plan.hint_bytes());
-        let (mut layers, mut biases) = (Vec::new(), Vec::new());
+        let own = |weights: &Option<LinearWeights>| weights.as_ref().map_or(Vec::new(), |own| own.bias.clone());
+        let biases = network.weights().linear.iter().map(own).collect();
+        let mut layers = Vec::new();
         for (done, node) in plan.linear.iter().enumerate() {
             progress(done, plan.linear.len());
             let (_, own) = network.linear(node.node).expect("the plan is this network's");
-            biases.push(own.bias.clone());
             let Some(layer) = &node.encrypted else {
                 layers.push(None);
                 continue;

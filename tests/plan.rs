@@ -14,7 +14,7 @@ fn dense(inputs: usize, weight: i32, weight_bits: u32, bits: u32, shift: u32) ->
         name: name.into(),
         op: Op::Linear { terms: vec![Term::Dense { input, outputs, weight_bits }] },
     };
-    let requantise = Op::Requantise { input: 1, bits, shift: vec![shift], zero_point: 0 };
+    let requantise = Op::Requantise { input: 1, bits, shift: vec![shift], top: None, zero_point: 0 };
     let nodes = vec![layer("wide", 0, 8), Node { name: "relu".into(), op: requantise }, layer("last", 2, 2)];
     let architecture = Architecture {
         name: "dense".into(),

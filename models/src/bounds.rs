@@ -7,10 +7,10 @@
 use ndarray::Axis;
 
 use crate::check::TensorInfo;
-use crate::network::{Range, Term};
+use crate::network::{Op, Range, Term};
 use crate::weights::{LinearWeights, Network};
 
-/// Reachable accumulators of one linear node, biases included.
+/// Reachable accumulators of one linear node or scale, biases included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinearBounds {
     /// By output channel.
@@ -32,15 +32,32 @@ impl LinearBounds {
 }
 
 impl Network {
-    /// The reachable accumulators, one entry per node, `None` for nodes that are not linear.
+    /// The reachable accumulators, one entry per node, `None` for nodes that make none.
     pub fn bounds(&self) -> Vec<Option<LinearBounds>> {
-        (0..self.architecture().nodes.len())
-            .map(|index| {
-                let (terms, weights) = self.linear(index)?;
-                Some(LinearBounds { channels: linear_bounds(terms, weights, self.tensors()) })
-            })
-            .collect()
+        let mut all: Vec<Option<LinearBounds>> = Vec::new();
+        for (node, weights) in self.architecture().nodes.iter().zip(&self.weights().linear) {
+            let channels = match (&node.op, weights) {
+                (Op::Linear { terms }, Some(weights)) => Some(linear_bounds(terms, weights, self.tensors())),
+                (Op::Scale { input, multiplier }, Some(weights)) => {
+                    let source = all[*input - 1].as_ref().expect("a scale reads an accumulator");
+                    Some(scale_bounds(&source.channels, multiplier, &weights.bias))
+                }
+                _ => None,
+            };
+            all.push(channels.map(|channels| LinearBounds { channels }));
+        }
+        all
     }
+}
+
+/// Reachable multiplier * z + bias of each channel, saturated.
+pub(crate) fn scale_bounds(channels: &[Range], multiplier: &[i64], bias: &[i64]) -> Vec<Range> {
+    let of = |(channel, (range, b)): (usize, (&Range, &i64))| {
+        let m = if multiplier.len() == 1 { multiplier[0] } else { multiplier[channel] };
+        let end = |value: i64| m.saturating_mul(value).saturating_add(*b);
+        Range { lo: end(range.lo), hi: end(range.hi) }
+    };
+    channels.iter().zip(bias).enumerate().map(of).collect()
 }
 
 /// Reachable z of each channel, bias included.

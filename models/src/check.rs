@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use crate::error::{Kind, ModelError, Place, Problem};
-use crate::network::{Architecture, Input, Node, Op, Range, Shape, TensorId, Term, Window, quantised_range};
+use crate::network::{Architecture, Input, Node, Op, Range, Shape, TensorId, Term, Window};
 
 /// Largest dimension, kernel, stride, padding, dilation.
 pub const MAX_DIMENSION: usize = 1 << 16;
@@ -28,6 +28,8 @@ pub const MAX_ACTIVATION_BITS: u32 = 8;
 pub const MAX_WEIGHT_BITS: u32 = 16;
 /// Largest magnitude of an activation (sum pools make wide ones).
 pub const MAX_ACTIVATION: i64 = 1 << 24;
+/// Largest multiplier of a scale.
+pub const MAX_MULTIPLIER: i64 = 1 << 31;
 /// Largest magnitude of a sum of terms, and of a bias: their sum stays far inside an `i64`.
 pub const MAX_ACCUMULATOR: i64 = 1 << 50;
 /// Longest name, in bytes.
@@ -95,6 +97,9 @@ impl Architecture {
         let Some(output) = tensors.get(self.output) else {
             return Err(Problem::UnknownTensor { tensor: self.output, last }.at(&Place::Network));
         };
+        if matches!(self.output.checked_sub(1).map(|node| &self.nodes[node].op), Some(Op::Scale { .. })) {
+            return Err(Problem::ScaledOutput.at(&Place::Network));
+        }
         if !self.classes.is_empty() && self.classes.len() != output.elements() {
             let problem = Problem::Classes { found: self.classes.len(), wanted: output.elements() };
             return Err(problem.at(&Place::Network));
@@ -130,31 +135,33 @@ fn check_input(input: &Input) -> Result<TensorInfo, Problem> {
 fn check_node(index: usize, node: &Node, tensors: &[TensorInfo], weights: &mut u128) -> Result<TensorInfo, ModelError> {
     let place = Place::Node { index, name: node.name.clone() };
     let activation = |tensor| read(tensors, tensor, Kind::Activation);
-    let info = match &node.op {
-        Op::Linear { terms } => return check_linear(index, &node.name, terms, tensors, weights),
-        Op::Requantise { input, bits, shift, zero_point } => {
-            read(tensors, *input, Kind::Accumulator).and_then(|x| check_requantise(x, *bits, shift, *zero_point))
-        }
-        Op::MaxPool { input, window } => {
-            activation(*input).and_then(|x| check_pool(x.shape, window, true).map(|shape| TensorInfo { shape, ..x }))
-        }
-        Op::AvgPool { input, window, multiplier, offset, shift } => activation(*input).and_then(|x| {
-            let shape = check_pool(x.shape, window, false)?;
-            let hi = average_bound(*input, x.range, window, *multiplier, *offset, *shift)?;
-            Ok(TensorInfo { shape, range: Range { lo: *offset >> *shift, hi }, ..x })
-        }),
-        Op::SumPool { input, window } => activation(*input).and_then(|x| {
-            let shape = check_pool(x.shape, window, false)?;
-            Ok(TensorInfo { shape, range: sum_range(x.range, window)?, ..x })
-        }),
-        Op::Flatten { input } => activation(*input).and_then(|x| {
-            at_most("the length of the flattened tensor", x.elements(), MAX_DIMENSION)?;
-            Ok(TensorInfo { shape: [x.elements(), 1, 1], ..x })
-        }),
-        Op::Table { input, table } => {
-            activation(*input).and_then(|x| Ok(TensorInfo { range: table_range(x.range, table)?, ..x }))
-        }
-    };
+    let info =
+        match &node.op {
+            Op::Linear { terms } => return check_linear(index, &node.name, terms, tensors, weights),
+            Op::Scale { input, multiplier } => {
+                read(tensors, *input, Kind::Accumulator).and_then(|x| check_scale(x, multiplier))
+            }
+            Op::Requantise { input, bits, shift, top, zero_point } => read(tensors, *input, Kind::Accumulator)
+                .and_then(|x| check_requantise(x, *bits, shift, *top, *zero_point)),
+            Op::MaxPool { input, window } => activation(*input)
+                .and_then(|x| check_pool(x.shape, window, true).map(|shape| TensorInfo { shape, ..x })),
+            Op::AvgPool { input, window, multiplier, offset, shift } => activation(*input).and_then(|x| {
+                let shape = check_pool(x.shape, window, false)?;
+                Ok(TensorInfo { shape, range: average_range(x.range, window, *multiplier, *offset, *shift)?, ..x })
+            }),
+            Op::SumPool { input, window } => activation(*input).and_then(|x| {
+                let shape = check_pool(x.shape, window, false)?;
+                Ok(TensorInfo { shape, range: sum_range(x.range, window)?, ..x })
+            }),
+            Op::Flatten { input } => activation(*input).and_then(|x| {
+                at_most("the length of the flattened tensor", x.elements(), MAX_DIMENSION)?;
+                Ok(TensorInfo { shape: [x.elements(), 1, 1], ..x })
+            }),
+            Op::Concat { inputs } => check_concat(tensors, inputs),
+            Op::Table { input, table } => {
+                activation(*input).and_then(|x| Ok(TensorInfo { range: table_range(x.range, table)?, ..x }))
+            }
+        };
     info.map_err(|problem| problem.at(&place))
 }
 
@@ -242,8 +249,58 @@ pub fn weight_range(bits: u32) -> Range {
     if bits == 1 { Range { lo: -1, hi: 1 } } else { Range { lo: -(1 << (bits - 1)), hi: (1 << (bits - 1)) - 1 } }
 }
 
-fn check_requantise(x: TensorInfo, bits: u32, shift: &[u32], zero_point: i64) -> Result<TensorInfo, Problem> {
+/// An accumulator times positive multipliers. The range is that of the products, like that of a linear node without biases.
+fn check_scale(x: TensorInfo, multiplier: &[i64]) -> Result<TensorInfo, Problem> {
+    let channels = x.shape[0];
+    if multiplier.len() != 1 && multiplier.len() != channels {
+        return Err(Problem::MultiplierCount { found: multiplier.len(), channels });
+    }
+    let limit = i128::from(MAX_ACCUMULATOR);
+    let mut most = 1;
+    for &m in multiplier {
+        within("a multiplier", m.into(), 1, i128::from(MAX_MULTIPLIER))?;
+        most = most.max(m);
+    }
+    let mut ends = [0; 2];
+    for (end, value) in ends.iter_mut().zip([x.range.lo.min(0), x.range.hi.max(0)]) {
+        within("the largest possible multiplied sum", i128::from(value) * i128::from(most), -limit, limit)?;
+        *end = value * most;
+    }
+    Ok(TensorInfo { range: Range { lo: ends[0], hi: ends[1] }, ..x })
+}
+
+/// Activations one behind the other: all of one height and width.
+fn check_concat(tensors: &[TensorInfo], inputs: &[TensorId]) -> Result<TensorInfo, Problem> {
+    within("the number of inputs", inputs.len() as i128, 2, MAX_TERMS as i128)?;
+    let mut result: Option<TensorInfo> = None;
+    for &input in inputs {
+        let x = read(tensors, input, Kind::Activation)?;
+        result = Some(match result {
+            None => x,
+            Some(sum) => {
+                let wanted = [x.shape[0], sum.shape[1], sum.shape[2]];
+                if x.shape != wanted {
+                    return Err(Problem::Shape { what: "an input", found: x.shape, wanted });
+                }
+                let shape = check_shape([sum.shape[0] + x.shape[0], x.shape[1], x.shape[2]])?;
+                let range = Range { lo: sum.range.lo.min(x.range.lo), hi: sum.range.hi.max(x.range.hi) };
+                TensorInfo { shape, range, ..x }
+            }
+        });
+    }
+    Ok(result.expect("two inputs at least"))
+}
+
+fn check_requantise(
+    x: TensorInfo,
+    bits: u32,
+    shift: &[u32],
+    top: Option<i64>,
+    zero_point: i64,
+) -> Result<TensorInfo, Problem> {
     check_quantiser(bits, zero_point)?;
+    let largest = (1 << bits) - 1;
+    within("the largest value", top.unwrap_or(largest).into(), 1, largest.into())?;
     let channels = x.shape[0];
     if shift.len() != 1 && shift.len() != channels {
         return Err(Problem::ShiftCount { found: shift.len(), channels });
@@ -251,7 +308,8 @@ fn check_requantise(x: TensorInfo, bits: u32, shift: &[u32], zero_point: i64) ->
     for &s in shift {
         within("a shift", s.into(), 0, MAX_SHIFT.into())?;
     }
-    Ok(TensorInfo { shape: x.shape, kind: Kind::Activation, range: quantised_range(bits, zero_point) })
+    let range = Range { lo: -zero_point, hi: top.unwrap_or(largest) - zero_point };
+    Ok(TensorInfo { shape: x.shape, kind: Kind::Activation, range })
 }
 
 fn check_quantiser(bits: u32, zero_point: i64) -> Result<(), Problem> {
@@ -294,30 +352,21 @@ fn check_window(channels: usize, input: [usize; 2], window: &Window) -> Result<[
     window.output(input).ok_or(Problem::WindowTooLarge { extent: window.extent(), padded })
 }
 
-/// The largest (multiplier * S + offset) >> shift; it must not exceed the largest input, and S must not be negative.
-fn average_bound(
-    tensor: TensorId,
-    range: Range,
-    window: &Window,
-    multiplier: i64,
-    offset: i64,
-    shift: u32,
-) -> Result<i64, Problem> {
-    if range.lo != 0 {
-        return Err(Problem::AverageInput { tensor, lo: range.lo, hi: range.hi });
-    }
+/// The values of (multiplier * S + offset) >> shift.
+fn average_range(range: Range, window: &Window, multiplier: i64, offset: i64, shift: u32) -> Result<Range, Problem> {
     let limit = i128::from(MAX_ACCUMULATOR);
     within("the multiplier of an average", multiplier.into(), 1, limit)?;
-    within("the offset of an average", offset.into(), 0, limit)?;
+    within("the offset of an average", offset.into(), -limit, limit)?;
     within("a shift", shift.into(), 0, MAX_SHIFT.into())?;
-    let largest_sum = i128::from(sum_range(range, window)?.hi);
-    let largest = i128::from(multiplier) * largest_sum + i128::from(offset);
-    within("the largest multiplied sum of an average", largest, 0, limit)?;
-    let largest = largest >> shift;
-    if largest > i128::from(range.hi) {
-        return Err(Problem::AverageExceeds { largest, hi: range.hi });
+    let sum = sum_range(range, window)?;
+    let mut ends = [0; 2];
+    for (end, sum) in ends.iter_mut().zip([sum.lo, sum.hi]) {
+        let product = i128::from(multiplier) * i128::from(sum) + i128::from(offset);
+        within("the multiplied sum of an average", product, -limit, limit)?;
+        *end = (product >> shift) as i64;
+        within("an average", (*end).into(), -i128::from(MAX_ACTIVATION), i128::from(MAX_ACTIVATION))?;
     }
-    Ok(largest as i64)
+    Ok(Range { lo: ends[0], hi: ends[1] })
 }
 
 fn sum_range(range: Range, window: &Window) -> Result<Range, Problem> {

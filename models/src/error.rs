@@ -189,24 +189,6 @@ pub enum Problem {
         /// Channels.
         channels: usize,
     },
-    /// An average over values whose range does not start at 0.
-    #[error("an average needs an input range that starts at 0, tensor {tensor} has {lo}..={hi}")]
-    AverageInput {
-        /// The input.
-        tensor: TensorId,
-        /// Its smallest value.
-        lo: i64,
-        /// Its largest value.
-        hi: i64,
-    },
-    /// An average that exceeds the values that it averages.
-    #[error("the average reaches {largest}, more than the largest input {hi}")]
-    AverageExceeds {
-        /// The largest average.
-        largest: i128,
-        /// The largest input.
-        hi: i64,
-    },
     /// A table of the wrong length.
     #[error("the table has {found} entries, the input range {lo}..={hi} needs {wanted} (at most 256)")]
     TableLength {
@@ -226,6 +208,17 @@ pub enum Problem {
         lo: i64,
         /// Largest result.
         hi: i64,
+    },
+    /// A scale whose result nothing requantises.
+    #[error("the output is the result of a scale; it must be requantised first")]
+    ScaledOutput,
+    /// Neither one multiplier nor one per channel.
+    #[error("it has {found} multipliers; one, or one for each of {channels} channels, is needed")]
+    MultiplierCount {
+        /// Multipliers given.
+        found: usize,
+        /// Channels.
+        channels: usize,
     },
     /// A number of class names that is not the number of outputs.
     #[error("it names {found} classes, the output has {wanted} values")]

@@ -22,7 +22,7 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use crate::check::TensorInfo;
 use crate::error::ModelError;
 use crate::json::{JsonError, MAX_JSON, printable};
-use crate::network::{Architecture, Op, Term};
+use crate::network::{Architecture, Term};
 use crate::weights::{LinearWeights, Network, Weights};
 
 /// The version that this crate reads and writes.
@@ -191,7 +191,7 @@ impl Network {
     pub fn to_bytes(&self) -> Result<Vec<u8>, FileError> {
         let mut entries = Vec::new();
         for (index, node) in self.architecture().nodes.iter().enumerate() {
-            let Some((terms, weights)) = self.linear(index) else {
+            let (Some(terms), Some(weights)) = (node.op.terms(), &self.weights().linear[index]) else {
                 continue;
             };
             let bias = weights.bias.iter().flat_map(|b| b.to_le_bytes()).collect();
@@ -263,7 +263,7 @@ fn read_weights(architecture: &Architecture, file: &SafeTensors) -> Result<Weigh
     let mut used = HashSet::new();
     let mut linear = Vec::with_capacity(architecture.nodes.len());
     for (index, node) in architecture.nodes.iter().enumerate() {
-        let Op::Linear { terms } = &node.op else {
+        let Some(terms) = node.op.terms() else {
             linear.push(None);
             continue;
         };

@@ -39,16 +39,22 @@ impl Network {
     fn fold_each(&self) -> Result<Network, ModelError> {
         let (mut architecture, mut weights) = self.clone().into_parts();
         for index in 0..architecture.nodes.len() {
-            let Op::Requantise { input, bits, shift, .. } = &architecture.nodes[index].op else { continue };
+            let Op::Requantise { input, bits, shift, top, .. } = architecture.nodes[index].op.clone() else {
+                continue;
+            };
             // An accumulator is never tensor 0.
-            let (accumulator, source, bits) = (*input, *input - 1, *bits);
+            let (accumulator, source, top) = (input, input - 1, top.unwrap_or((1 << bits) - 1));
             let alone = architecture.consumers(accumulator).count() == 1 && architecture.output != accumulator;
-            let folded_shift = if alone {
-                let (terms, linear) = self.linear(source).expect("only linear nodes make accumulators");
-                let channels = linear.bias.len();
-                let shifts = (0..channels).map(|c| if shift.len() == 1 { shift[0] } else { shift[c] }).collect();
-                let place = Place::Node { index: source, name: architecture.nodes[source].name.clone() };
-                let folding = Folding::plan(self, terms, linear, shifts, bits);
+            let channels = self.tensors()[accumulator].shape[0];
+            let shifts: Vec<u32> = (0..channels).map(|c| if shift.len() == 1 { shift[0] } else { shift[c] }).collect();
+            let place = Place::Node { index: source, name: architecture.nodes[source].name.clone() };
+            let folded_shift = if let (true, Op::Scale { multiplier, .. }) = (alone, &mut architecture.nodes[source].op)
+            {
+                let own = weights.linear[source].as_mut().expect("a scale has biases");
+                vec![fold_scale(multiplier, &mut own.bias, &shifts)]
+            } else if alone {
+                let (terms, linear) = self.linear(source).expect("only linear nodes and scales make accumulators");
+                let folding = Folding::plan(self, terms, linear, shifts, top);
                 let (terms, linear) = folding.apply(terms, linear).map_err(|problem| problem.at(&place))?;
                 architecture.nodes[source].op = Op::Linear { terms };
                 weights.linear[source] = Some(linear);
@@ -63,6 +69,23 @@ impl Network {
         }
         Network::new(architecture, weights)
     }
+}
+
+/// One shift for all channels of a scale: multipliers and biases of the others are multiplied by the power of two that is
+/// missing. A result beyond the limits is refused by [`Network::new`].
+fn fold_scale(multiplier: &mut Vec<i64>, bias: &mut [i64], shifts: &[u32]) -> u32 {
+    let largest = shifts.iter().copied().max().unwrap_or(0);
+    if shifts.iter().all(|&shift| shift == largest) {
+        return largest;
+    }
+    if multiplier.len() == 1 {
+        *multiplier = vec![multiplier[0]; shifts.len()];
+    }
+    for ((m, b), shift) in multiplier.iter_mut().zip(bias).zip(shifts) {
+        *m = m.saturating_mul(1 << (largest - shift));
+        *b = b.saturating_mul(1 << (largest - shift));
+    }
+    largest
 }
 
 /// What happens to one channel.
@@ -82,8 +105,7 @@ struct Folding {
 }
 
 impl Folding {
-    fn plan(network: &Network, terms: &[Term], linear: &LinearWeights, shifts: Vec<u32>, bits: u32) -> Folding {
-        let top = (1i64 << bits) - 1;
+    fn plan(network: &Network, terms: &[Term], linear: &LinearWeights, shifts: Vec<u32>, top: i64) -> Folding {
         let bounds = linear_bounds(terms, linear, network.tensors());
         let identity = identity_range(network, terms, linear);
         let constants = |beside_identity: bool| -> Vec<Option<i64>> {

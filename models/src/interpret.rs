@@ -78,7 +78,18 @@ pub(crate) fn step(
             }
             z
         }
-        Op::Requantise { input, bits, shift, zero_point } => requantise(&tensors[*input], *bits, shift, *zero_point),
+        Op::Scale { input, multiplier } => {
+            let bias = &weights.expect("a scale has biases").bias;
+            let mut z = tensors[*input].clone();
+            for (channel, mut plane) in z.outer_iter_mut().enumerate() {
+                let multiplier = if multiplier.len() == 1 { multiplier[0] } else { multiplier[channel] };
+                plane.mapv_inplace(|z| multiplier * z + bias[channel]);
+            }
+            z
+        }
+        Op::Requantise { input, bits, shift, top, zero_point } => {
+            requantise(&tensors[*input], top.unwrap_or((1 << bits) - 1), shift, *zero_point)
+        }
         Op::MaxPool { input, window } => {
             pool(&tensors[*input], window, shape, |values| values.max().expect("a value in every window"))
         }
@@ -88,6 +99,10 @@ pub(crate) fn step(
         }
         Op::Flatten { input } => {
             Tensor::from_shape_vec(shape, tensors[*input].iter().copied().collect()).expect("as many elements")
+        }
+        Op::Concat { inputs } => {
+            let parts: Vec<_> = inputs.iter().map(|input| tensors[*input].view()).collect();
+            ndarray::concatenate(Axis(0), &parts).expect("parts of one height and width")
         }
         Op::Table { input, table } => {
             let lo = infos[*input].range.lo;
@@ -139,11 +154,10 @@ pub(crate) fn add_product(Weighted { term, weights: w, .. }: Weighted<'_>, x: &T
 }
 
 /// y = clamp(z >> shift, 0, 2^bits - 1) - zero_point.
-fn requantise(z: &Tensor, bits: u32, shift: &[u32], zero_point: i64) -> Tensor {
-    let hi = (1 << bits) - 1;
+fn requantise(z: &Tensor, top: i64, shift: &[u32], zero_point: i64) -> Tensor {
     Tensor::from_shape_fn(z.dim(), |at| {
         let shift = if shift.len() == 1 { shift[0] } else { shift[at.0] };
-        (z[at] >> shift).clamp(0, hi) - zero_point
+        (z[at] >> shift).clamp(0, top) - zero_point
     })
 }
 

@@ -72,7 +72,15 @@ pub enum Op {
         /// What is added up; all terms have the same output shape.
         terms: Vec<Term>,
     },
-    /// y = clamp(z >> shift, 0, 2^bits - 1); the value carried on is y - zero_point. A rounding constant is part of the bias.
+    /// z' = multiplier * z + bias per channel, an accumulator again: for scales that are no powers of two. The multipliers are
+    /// public, the biases private.
+    Scale {
+        /// An accumulator.
+        input: TensorId,
+        /// Positive: one entry for the layer, or one per channel.
+        multiplier: Vec<i64>,
+    },
+    /// y = clamp(z >> shift, 0, top); the value carried on is y - zero_point. A rounding constant is part of the bias.
     Requantise {
         /// An accumulator.
         input: TensorId,
@@ -80,6 +88,9 @@ pub enum Op {
         bits: u32,
         /// Arithmetic right shift: one entry for the layer, or one per channel.
         shift: Vec<u32>,
+        /// The largest y, 2^bits - 1 unless given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        top: Option<i64>,
         /// Subtracted from y, 0..2^bits.
         #[serde(default)]
         zero_point: i64,
@@ -92,17 +103,16 @@ pub enum Op {
         #[serde(flatten)]
         window: Window,
     },
-    /// y = (multiplier * S + offset) >> shift over the sum S of each window (padding counts as 0 and is part of the window). No y
-    /// exceeds the largest input.
+    /// y = (multiplier * S + offset) >> shift over the sum S of each window (padding counts as 0 and is part of the window).
     AvgPool {
-        /// An activation with a range that starts at 0.
+        /// An activation.
         input: TensorId,
         /// Window, stride and padding.
         #[serde(flatten)]
         window: Window,
         /// At least 1.
         multiplier: i64,
-        /// The rounding constant, at least 0.
+        /// The rounding constant.
         offset: i64,
         /// Arithmetic right shift.
         shift: u32,
@@ -119,6 +129,11 @@ pub enum Op {
     Flatten {
         /// An activation.
         input: TensorId,
+    },
+    /// Activations of one height and width, channel after channel.
+    Concat {
+        /// Two or more activations.
+        inputs: Vec<TensorId>,
     },
     /// y = table[x - lo], lo the smallest value of the input's range: any function of a value of at most 8 bits.
     Table {
@@ -241,6 +256,15 @@ impl Architecture {
 }
 
 impl Op {
+    /// The terms of an operation that has private numbers: none for a scale, which has biases only; `None` for all others.
+    pub fn terms(&self) -> Option<&[Term]> {
+        match self {
+            Op::Linear { terms } => Some(terms),
+            Op::Scale { .. } => Some(&[]),
+            _ => None,
+        }
+    }
+
     /// Replaces every tensor that the operation reads.
     pub(crate) fn rename_inputs(&mut self, mut new: impl FnMut(TensorId) -> TensorId) {
         match self {
@@ -250,7 +274,9 @@ impl Op {
                     *input = new(*input);
                 }
             }
-            Op::Requantise { input, .. }
+            Op::Concat { inputs } => inputs.iter_mut().for_each(|input| *input = new(*input)),
+            Op::Scale { input, .. }
+            | Op::Requantise { input, .. }
             | Op::MaxPool { input, .. }
             | Op::AvgPool { input, .. }
             | Op::SumPool { input, .. }
@@ -263,7 +289,9 @@ impl Op {
     pub fn inputs(&self) -> Vec<TensorId> {
         match self {
             Op::Linear { terms } => terms.iter().map(Term::input).collect(),
-            Op::Requantise { input, .. }
+            Op::Concat { inputs } => inputs.clone(),
+            Op::Scale { input, .. }
+            | Op::Requantise { input, .. }
             | Op::MaxPool { input, .. }
             | Op::AvgPool { input, .. }
             | Op::SumPool { input, .. }

@@ -26,12 +26,14 @@ pub struct Size {
     pub weight_bits: u32,
     /// Widest activations, at most 8.
     pub activation_bits: u32,
+    /// Whether requantisations may clip below their width.
+    pub clips: bool,
 }
 
 impl Default for Size {
     /// Networks that the reference interpreter runs in well under a millisecond.
     fn default() -> Size {
-        Size { blocks: 4, channels: 4, side: 7, weight_bits: 8, activation_bits: 8 }
+        Size { blocks: 4, channels: 4, side: 7, weight_bits: 8, activation_bits: 8, clips: false }
     }
 }
 
@@ -140,16 +142,17 @@ impl<'r, R: Rng + ?Sized> Builder<'r, R> {
     fn block(&mut self) {
         let input = self.source();
         let TensorInfo { shape, range, .. } = self.tensors[input];
-        match self.rng.random_range(0..10) {
+        match self.rng.random_range(0..11) {
             0 => {
                 let window = self.window(shape, true);
                 self.push(Op::MaxPool { input, window }, None);
             }
-            1 if range.lo == 0 => {
+            1 => {
                 let window = self.window(shape, false);
                 let count = (window.kernel[0] * window.kernel[1]) as i64;
                 let shift = self.rng.random_range(4..=10);
-                let (multiplier, offset) = ((1 << shift) / count, self.rng.random_range(0..1 << shift));
+                let half = 1i64 << (shift - 1);
+                let (multiplier, offset) = ((1 << shift) / count, self.rng.random_range(-half..=half));
                 self.push(Op::AvgPool { input, window, multiplier, offset, shift }, None);
             }
             2 if range.magnitude() < 1 << 12 => {
@@ -163,6 +166,16 @@ impl<'r, R: Rng + ?Sized> Builder<'r, R> {
                 self.push(Op::Table { input, table }, None);
             }
             4 => {
+                let fits: Vec<TensorId> = self
+                    .activations()
+                    .filter(|&other| self.tensors[other].shape[1..] == shape[1..] && self.tensors[other].shape[0] <= 16)
+                    .collect();
+                if shape[0] <= 16 {
+                    let other = fits[self.rng.random_range(0..fits.len())];
+                    self.push(Op::Concat { inputs: vec![input, other] }, None);
+                }
+            }
+            5 => {
                 let input = self.flat(input);
                 let outputs = self.rng.random_range(1..=3 * self.size.channels);
                 let term = Term::Dense { input, outputs, weight_bits: self.weight_bits() };
@@ -240,10 +253,30 @@ impl<'r, R: Rng + ?Sized> Builder<'r, R> {
             terms.rotate_left(1);
         }
         let accumulator = self.linear(terms);
-        self.requantise(accumulator);
+        if self.one_in(4) {
+            let scaled = self.scale(accumulator);
+            self.requantise(scaled);
+        }
+        if !self.read(accumulator) || self.one_in(6) {
+            self.requantise(accumulator);
+        }
         if self.one_in(6) {
             self.requantise(accumulator);
         }
+    }
+
+    fn read(&self, tensor: TensorId) -> bool {
+        self.architecture.consumers(tensor).next().is_some()
+    }
+
+    /// A scale with multipliers of a few bits, one or one per channel.
+    fn scale(&mut self, input: TensorId) -> TensorId {
+        let channels = self.tensors[input].shape[0];
+        let count = if self.one_in(2) { 1 } else { channels };
+        let bits = self.rng.random_range(1..=10);
+        let multiplier = (0..count).map(|_| self.rng.random_range(1..=1 << bits)).collect();
+        let bias = (0..channels).map(|_| self.rng.random_range(-(1 << bits)..=1 << bits)).collect();
+        self.push(Op::Scale { input, multiplier }, Some(LinearWeights { terms: vec![], bias }))
     }
 
     fn result(&self, term: &Term) -> [usize; 3] {
@@ -303,7 +336,11 @@ impl<'r, R: Rng + ?Sized> Builder<'r, R> {
         let (count, spread) = if self.one_in(2) { (channels, 3) } else { (1, 0) };
         let shift = (0..count).map(|_| (base + self.rng.random_range(0..=spread)).min(MAX_SHIFT)).collect();
         let zero_point = zero_point(self.rng, bits);
-        self.push(Op::Requantise { input, bits, shift, zero_point }, None);
+        // Now and then a clip below the width.
+        let largest = (1 << bits) - 1;
+        let clips = self.size.clips && bits > 1 && self.one_in(5);
+        let top = clips.then(|| self.rng.random_range(largest / 2..=largest)).filter(|&t| t > 0);
+        self.push(Op::Requantise { input, bits, shift, top, zero_point }, None);
     }
 
     /// The last layer reads every activation that nothing else reads.

@@ -78,7 +78,7 @@ mod tests {
     use ndarray::Array4;
 
     fn requantise(name: &str, shift: Vec<u32>) -> Node {
-        Node { name: name.into(), op: Op::Requantise { input: 1, bits: 4, shift, zero_point: 0 } }
+        Node { name: name.into(), op: Op::Requantise { input: 1, bits: 4, shift, top: None, zero_point: 0 } }
     }
 
     /// One dense layer, read by two requantisations and by the caller.

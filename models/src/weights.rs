@@ -8,7 +8,7 @@ use crate::check::{MAX_ACCUMULATOR, TensorInfo, weight_range};
 use crate::error::{ModelError, Place, Problem};
 use crate::network::{Architecture, Op, Term};
 
-/// Weights and biases of a network: one entry per node, `Some` for linear nodes. Prints redacted.
+/// Weights and biases of a network: one entry per node, `Some` for linear nodes and (biases only) for scales. Prints redacted.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Weights {
     /// By node.
@@ -60,18 +60,38 @@ impl Network {
         }
         for (index, (node, weights)) in architecture.nodes.iter().zip(&weights.linear).enumerate() {
             let place = Place::Node { index, name: node.name.clone() };
-            match (&node.op, weights) {
-                (Op::Linear { terms }, Some(weights)) => {
-                    check_linear(index, &node.name, terms, weights, &tensors)?;
-                }
-                (Op::Linear { .. }, None) => {
+            match (node.op.terms(), weights) {
+                (Some(terms), Some(weights)) => check_linear(index, &node.name, terms, weights, &tensors)?,
+                (Some(_), None) => {
                     return Err(Problem::WeightPresence { found: false }.at(&place));
                 }
                 (_, Some(_)) => return Err(Problem::WeightPresence { found: true }.at(&place)),
                 (_, None) => {}
             }
         }
-        Ok(Network { architecture, weights, tensors })
+        let network = Network { architecture, weights, tensors };
+        network.check_scales()?;
+        Ok(network)
+    }
+
+    /// The multiplied accumulators of every scale fit, with the actual weights and biases.
+    fn check_scales(&self) -> Result<(), ModelError> {
+        if !self.architecture.nodes.iter().any(|node| matches!(node.op, Op::Scale { .. })) {
+            return Ok(());
+        }
+        for (index, (node, bounds)) in self.architecture.nodes.iter().zip(self.bounds()).enumerate() {
+            let (Op::Scale { .. }, Some(bounds)) = (&node.op, bounds) else { continue };
+            let limit = 2 * i128::from(MAX_ACCUMULATOR);
+            for value in [bounds.range().lo, bounds.range().hi] {
+                if !(-limit..=limit).contains(&value.into()) {
+                    let (lo, hi) = (-limit, limit);
+                    let problem =
+                        Problem::OutOfRange { what: "a reachable multiplied sum", value: value.into(), lo, hi };
+                    return Err(problem.at(&Place::Node { index, name: node.name.clone() }));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The public half.

@@ -1,11 +1,15 @@
 //! The networks that come with this crate, and inputs to try them on.
 //!
-//! | name | what | made by |
-//! |---|---|---|
-//! | `digits` | 8x8 handwritten digits, convolutions, max pools, 4-bit weights and activations | `models/train/digits.py` |
-//! | `mnist-minionn-w4a4` | MNIST with the architecture of MiniONN, 4-bit weights and activations | `models/train/mnist_minionn.py` |
+//! | names | what |
+//! |---|---|
+//! | `digits` | 8x8 handwritten digits, convolutions, max pools, 4-bit weights and activations |
+//! | `mnist-minionn-w{1,2,3,4,6,8}a{..}` | MNIST, the architecture of MiniONN, weights and activations of equal width |
+//! | `mnist-hcnn-w{1,2,3,4,6,8}a{..}` | MNIST, that of HCNN, likewise |
+//! | `mnist-cryptonets-w{1,2,3,4,6,8}a{..}` | MNIST, like that of CryptoNets, likewise |
+//! | `cifar10-minionn-w{2,3,4}a{..}` | CIFAR-10, the architecture of MiniONN, likewise |
+//! | `cifar10-resnet20-w{2,4}a{..}` | CIFAR-10, ResNet-20, likewise |
 //!
-//! `models/zoo/<name>.md` says how each was trained and what it reaches.
+//! `models/zoo/<name>.md` says how each was trained (`python3 -m train <name>`) and what it reaches.
 //!
 //! The demo inputs of `digits` are the 360 images that its training never saw. They are part of "Optical Recognition of
 //! Handwritten Digits" by E. Alpaydin and C. Kaynak, UCI Machine Learning Repository (1998), <https://doi.org/10.24432/C50P49>,
@@ -32,19 +36,25 @@ pub struct Demo {
     pub labels: Vec<u8>,
 }
 
+/// A network without demo inputs.
+macro_rules! bundled {
+    ($name:literal) => {
+        Bundled { name: $name, file: include_bytes!(concat!("../zoo/", $name, ".lowkey")), demo: None }
+    };
+}
+
 /// All bundled networks.
-pub const ALL: [Bundled; 2] = [
+pub const ALL: &[Bundled] = &[
     Bundled {
-        name: "digits",
-        file: include_bytes!("../zoo/digits.lowkey"),
         demo: Some([include_bytes!("../zoo/digits-images.npy"), include_bytes!("../zoo/digits-labels.npy")]),
+        ..bundled!("digits")
     },
-    Bundled { name: "mnist-minionn-w4a4", file: include_bytes!("../zoo/mnist-minionn-w4a4.lowkey"), demo: None },
+    bundled!("mnist-minionn-w4a4"),
 ];
 
 /// The bundled network of that name.
 pub fn find(name: &str) -> Option<Bundled> {
-    ALL.into_iter().find(|bundled| bundled.name == name)
+    ALL.iter().copied().find(|bundled| bundled.name == name)
 }
 
 impl Bundled {

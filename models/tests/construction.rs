@@ -29,7 +29,7 @@ fn valid() -> Architecture {
         input: Input { shape: [2, 6, 6], bits: 4, zero_point: 0 },
         nodes: vec![
             node("conv", Op::Linear { terms: residual }),
-            node("relu", Op::Requantise { input: 1, bits: 4, shift: vec![5], zero_point: 0 }),
+            node("relu", Op::Requantise { input: 1, bits: 4, shift: vec![5], top: None, zero_point: 0 }),
             node("pool", Op::MaxPool { input: 2, window: window(2, 2, 0) }),
             node("mean", average),
             node("flat", Op::Flatten { input: 4 }),
@@ -169,7 +169,8 @@ fn order_kinds_and_use() {
     }
     let linear = broken(|a| a.nodes[1].op = Op::Linear { terms: vec![Term::Identity { input: 1, multiplier: 1 }] });
     assert_broken(linear, at_term(1, 0), accumulator);
-    let again = broken(|a| a.nodes[2].op = Op::Requantise { input: 2, bits: 4, shift: vec![0], zero_point: 0 });
+    let again =
+        broken(|a| a.nodes[2].op = Op::Requantise { input: 2, bits: 4, shift: vec![0], top: None, zero_point: 0 });
     assert_broken(again, at_node(2), Problem::WrongKind { tensor: 2, found: wanted, wanted: found });
     let skipped = broken(|a| a.nodes[5].op = Op::Flatten { input: 4 });
     assert_broken(skipped, at_node(4), Problem::Unused { tensor: 5 });
@@ -193,7 +194,7 @@ fn widths_and_zero_points() {
     assert_out_of_range(broken(|a| a.input.zero_point = 16), Place::Input, "the zero point", 16);
     let requantise = |bits, shift: &[u32], zero_point| {
         let shift = shift.to_vec();
-        broken(|a| a.nodes[1].op = Op::Requantise { input: 1, bits, shift, zero_point })
+        broken(|a| a.nodes[1].op = Op::Requantise { input: 1, bits, shift, top: None, zero_point })
     };
     assert_out_of_range(requantise(0, &[5], 0), at_node(1), "the width of the activation", 0);
     assert_out_of_range(requantise(u32::MAX, &[5], 0), at_node(1), "the width of the activation", u32::MAX.into());
@@ -201,6 +202,12 @@ fn widths_and_zero_points() {
     assert_out_of_range(requantise(4, &[41], 0), at_node(1), "a shift", 41);
     assert_out_of_range(requantise(4, &[3, 99], 0), at_node(1), "a shift", 99);
     assert_broken(requantise(4, &[], 0), at_node(1), Problem::ShiftCount { found: 0, channels: 2 });
+    for top in [0, 16] {
+        let clip = broken(|a| {
+            a.nodes[1].op = Op::Requantise { input: 1, bits: 4, shift: vec![5], top: Some(top), zero_point: 0 };
+        });
+        assert_out_of_range(clip, at_node(1), "the largest value", top.into());
+    }
     assert_broken(requantise(4, &[1, 2, 3], 0), at_node(1), Problem::ShiftCount { found: 3, channels: 2 });
     for weight_bits in [0, MAX_WEIGHT_BITS + 1, u32::MAX] {
         let term = Term::Dense { input: 6, outputs: 3, weight_bits };
@@ -299,14 +306,12 @@ fn pools_and_tables() {
         broken(|a| a.nodes[3].op = Op::AvgPool { input: 3, window, multiplier, offset, shift })
     };
     assert_out_of_range(mean(0, 0, 2), at_node(3), "the multiplier of an average", 0);
-    assert_out_of_range(mean(1, -1, 2), at_node(3), "the offset of an average", -1);
+    let offset = mean(1, -MAX_ACCUMULATOR - 1, 2);
+    assert_out_of_range(offset, at_node(3), "the offset of an average", -i128::from(MAX_ACCUMULATOR) - 1);
     assert_out_of_range(mean(1, 0, 41), at_node(3), "a shift", 41);
     let huge = mean(MAX_ACCUMULATOR, 0, 40);
-    assert_out_of_range(huge, at_node(3), "the largest multiplied sum of an average", i128::from(MAX_ACCUMULATOR) * 60);
-    assert_broken(mean(2, 0, 2), at_node(3), Problem::AverageExceeds { largest: 30, hi: 15 });
-    assert_broken(mean(1, 4, 2), at_node(3), Problem::AverageExceeds { largest: 16, hi: 15 });
-    let signed = broken(|a| a.nodes[1].op = Op::Requantise { input: 1, bits: 4, shift: vec![5], zero_point: 8 });
-    assert_broken(signed, at_node(3), Problem::AverageInput { tensor: 3, lo: -8, hi: 7 });
+    assert_out_of_range(huge, at_node(3), "the multiplied sum of an average", i128::from(MAX_ACCUMULATOR) * 60);
+    assert_out_of_range(mean(1, 1 << 40, 2), at_node(3), "an average", 1 << 38);
     let sums = broken(|a| {
         a.input.shape = [1, 2048, 2048];
         a.nodes[0].op = Op::SumPool { input: 0, window: window(2000, 1, 0) };
@@ -401,7 +406,8 @@ fn a_binary_weight_is_never_zero() {
 
 #[test]
 fn errors_read_well_and_weights_print_redacted() {
-    let error = broken(|a| a.nodes[1].op = Op::Requantise { input: 1, bits: 4, shift: vec![1; 3], zero_point: 0 });
+    let error =
+        broken(|a| a.nodes[1].op = Op::Requantise { input: 1, bits: 4, shift: vec![1; 3], top: None, zero_point: 0 });
     let text = "node \"relu\" (number 1): it has 3 shifts; one, or one for each of 2 channels, is needed";
     assert_eq!(error.to_string(), text);
     let network = Network::new(valid(), valid_weights()).unwrap();
@@ -416,4 +422,23 @@ fn signed_bits_of_a_range() {
     assert_eq!([bits(0, 0), bits(-1, 0), bits(0, 1), bits(-2, 1), bits(-3, 1), bits(-8, 7)], [1, 1, 2, 2, 3, 4]);
     assert_eq!([bits(-9, 7), bits(-8, 8), bits(0, 2047), bits(-2049, 0), bits(i64::MIN, i64::MAX)], [5, 5, 12, 13, 64]);
     assert_eq!(bits(5, 7), 4);
+}
+
+#[test]
+fn scales_and_concatenations() {
+    let scale = |multiplier: Vec<i64>| broken(|a| a.nodes[1].op = Op::Scale { input: 1, multiplier });
+    assert_broken(scale(vec![]), at_node(1), Problem::MultiplierCount { found: 0, channels: 2 });
+    assert_broken(scale(vec![1; 3]), at_node(1), Problem::MultiplierCount { found: 3, channels: 2 });
+    assert_out_of_range(scale(vec![1, 0]), at_node(1), "a multiplier", 0);
+    assert_out_of_range(scale(vec![1 << 32]), at_node(1), "a multiplier", 1 << 32);
+    let of_an_activation = broken(|a| a.nodes[2].op = Op::Scale { input: 2, multiplier: vec![1] });
+    let (found, wanted) = (Kind::Activation, Kind::Accumulator);
+    assert_broken(of_an_activation, at_node(2), Problem::WrongKind { tensor: 2, found, wanted });
+
+    let concat = |inputs: Vec<usize>| broken(|a| a.nodes[2].op = Op::Concat { inputs });
+    assert_out_of_range(concat(vec![2]), at_node(2), "the number of inputs", 1);
+    let (found, wanted) = (Kind::Accumulator, Kind::Activation);
+    assert_broken(concat(vec![2, 1]), at_node(2), Problem::WrongKind { tensor: 1, found, wanted });
+    let error = broken(|a| a.nodes[3].op = Op::Concat { inputs: vec![2, 3] });
+    assert!(matches!(*error.problem, Problem::Shape { what: "an input", .. }), "{error}");
 }

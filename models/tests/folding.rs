@@ -49,7 +49,7 @@ fn folded_network_has_one_shift_and_bounded_biases() {
             if architecture.consumers(*input).count() > 1 || architecture.output == *input {
                 continue;
             }
-            let (_, weights) = folded.linear(*input - 1).unwrap();
+            let Some((_, weights)) = folded.linear(*input - 1) else { continue };
             for (&bias, z) in weights.bias.iter().zip(&bounds[*input - 1].as_ref().unwrap().channels) {
                 // z - bias, the reach of the terms alone.
                 let reach = Range { lo: z.lo - bias, hi: z.hi - bias }.magnitude();
@@ -98,7 +98,7 @@ fn residual(weights: [i32; 4], multiplier: i64, bias: [i64; 2], shift: [u32; 2])
     let shift = shift.to_vec();
     let nodes = vec![
         Node { name: "sum".into(), op: Op::Linear { terms } },
-        Node { name: "relu".into(), op: Op::Requantise { input: 1, bits: 4, shift, zero_point: 0 } },
+        Node { name: "relu".into(), op: Op::Requantise { input: 1, bits: 4, shift, top: None, zero_point: 0 } },
     ];
     let input = Input { shape: [2, 1, 1], bits: 4, zero_point: 0 };
     let array = Array4::from_shape_vec([2, 2, 1, 1], weights.to_vec()).unwrap();

@@ -75,10 +75,17 @@ fn brute_force(network: &Network, input: &Tensor) -> Vec<Array3<i128>> {
                 }
                 z
             }
-            Op::Requantise { input, bits, shift, zero_point } => {
+            Op::Scale { input, multiplier } => {
+                let bias = &network.weights().linear[index].as_ref().unwrap().bias;
+                Array3::from_shape_fn(x(*input).dim(), |at @ (channel, _, _)| {
+                    i128::from(multiplier[channel % multiplier.len()]) * x(*input)[at] + i128::from(bias[channel])
+                })
+            }
+            Op::Requantise { input, bits, shift, top, zero_point } => {
+                let top = top.map_or((1 << bits) - 1, i128::from);
                 Array3::from_shape_fn(x(*input).dim(), |at @ (channel, _, _)| {
                     let step = 1i128 << shift[channel % shift.len()];
-                    x(*input)[at].div_euclid(step).max(0).min((1 << bits) - 1) - i128::from(*zero_point)
+                    x(*input)[at].div_euclid(step).max(0).min(top) - i128::from(*zero_point)
                 })
             }
             Op::MaxPool { input, window } => {
@@ -92,6 +99,11 @@ fn brute_force(network: &Network, input: &Tensor) -> Vec<Array3<i128>> {
             Op::Flatten { input } => {
                 let length = x(*input).len();
                 x(*input).clone().into_shape_with_order((length, 1, 1)).unwrap()
+            }
+            Op::Concat { inputs } => {
+                let (_, height, width) = x(inputs[0]).dim();
+                let values: Vec<i128> = inputs.iter().flat_map(|&input| x(input).iter().copied()).collect();
+                Array3::from_shape_vec((values.len() / (height * width), height, width), values).unwrap()
             }
             Op::Table { input, table } => {
                 let Range { lo, .. } = network.tensors()[*input].range;
@@ -221,7 +233,12 @@ fn random_networks_have_every_feature() {
                         }
                     }
                 }
-                Op::Requantise { input, shift, zero_point, bits } => {
+                Op::Scale { .. } => drop(seen.insert("scale")),
+                Op::Concat { .. } => drop(seen.insert("concatenation")),
+                Op::Requantise { input, shift, zero_point, bits, top } => {
+                    if top.is_some() {
+                        seen.insert("clip");
+                    }
                     if architecture.consumers(*input).count() > 1 {
                         seen.insert("shared accumulator");
                     }
@@ -247,7 +264,7 @@ fn random_networks_have_every_feature() {
             seen.insert("two consumers");
         }
     }
-    assert_eq!(seen.len(), 19, "{seen:?}");
+    assert_eq!(seen.len(), 22, "{seen:?}");
 }
 
 fn identity_network(bits: u32, zero_point: i64) -> Network {

@@ -118,7 +118,7 @@ fn layers(plan: &Plan, details: &[Detail], prediction: &Prediction, schedule: Sc
             kind: kind(plan, node, step),
             accumulator_bits: None,
             ring_bits: match plan.holdings[node + 1] {
-                Holding::Accumulator { ell } => ell,
+                Holding::Accumulator { ell } | Holding::Scaled { ell } => ell,
                 Holding::Shared { ring, .. } => ring,
                 Holding::Small { bits } => bits + 1,
             },
@@ -152,7 +152,7 @@ fn layers(plan: &Plan, details: &[Detail], prediction: &Prediction, schedule: Sc
                     layer.activations = *lanes;
                 }
             }
-            Step::SumPool { .. } | Step::Reshape => {}
+            Step::Local { .. } | Step::Reshape => {}
         }
         (layer.offline_bytes, layer.online_bytes) = (offline_bytes, online_bytes);
         layers.push(layer);
@@ -169,7 +169,9 @@ fn kind(plan: &Plan, node: usize, step: &Step) -> &'static str {
             [Term::Identity { .. }, ..] => "sum",
             _ => "conv and sum",
         },
+        (Op::Scale { .. }, _) => "scale",
         (Op::Requantise { .. }, _) => "requantise",
+        (Op::Concat { .. }, _) => "concat",
         (Op::MaxPool { .. }, _) => "max pool",
         (Op::AvgPool { .. }, _) => "average pool",
         (Op::SumPool { .. }, _) => "sum pool",

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use lowkey_models::{Architecture, Op};
 use lowkey_mpc::carry::Part;
 use lowkey_mpc::layout::Layout;
 use serde::{Deserialize, Serialize};
@@ -95,6 +96,21 @@ pub enum LayoutChoice {
     Chain(Vec<Part>),
 }
 
+impl Choices {
+    /// The ring of the accumulator that node `node` makes: of a linear node or a scale.
+    ///
+    /// # Panics
+    /// If it is neither, or the choices are for another architecture.
+    pub fn ell(&self, architecture: &Architecture, node: usize) -> u32 {
+        let before = |wanted: fn(&Op) -> bool| architecture.nodes[..node].iter().filter(|n| wanted(&n.op)).count();
+        match &architecture.nodes[node].op {
+            Op::Linear { .. } => self.linear[before(|op| matches!(op, Op::Linear { .. }))].ell,
+            Op::Scale { .. } => self.scales[before(|op| matches!(op, Op::Scale { .. }))],
+            other => unreachable!("{other:?} makes no accumulator"),
+        }
+    }
+}
+
 /// Everything that a planner decides.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Choices {
@@ -102,6 +118,8 @@ pub struct Choices {
     pub link: Link,
     /// In order of the linear nodes.
     pub linear: Vec<LinearChoice>,
+    /// Width of the ring of every scale's result, in order of the scales.
+    pub scales: Vec<u32>,
     /// Every set in use, by ascending id.
     pub sets: Vec<SetChoice>,
     /// Digits of every requantisation, average pool and max pool in order of the nodes, then of the arg max.

@@ -135,7 +135,8 @@ pub(super) fn derive(
     uploads.sort_by_key(|u| (u.tensor, std::cmp::Reverse(choices.linear[u.linear].ell), u.linear, u.term));
 
     let fresh = |tensor: TensorId| {
-        !matches!(tensor.checked_sub(1).map(|node| &architecture.nodes[node].op), Some(Op::SumPool { .. }))
+        let op = tensor.checked_sub(1).map(|node| &architecture.nodes[node].op);
+        !matches!(op, Some(Op::SumPool { .. } | Op::Concat { .. }))
     };
     let mut planned: Vec<Vec<Option<TermPlan>>> =
         drafts.iter().map(|(_, p)| p.iter().map(|_| None).collect()).collect();

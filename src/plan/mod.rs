@@ -76,7 +76,7 @@ impl Plan {
         let tensors = architecture.check()?;
         check_counts(&architecture, &choices, &tensors)?;
         check_size(&tensors)?;
-        let ell = |node: usize| choices.linear[linear_index(&architecture, node)].ell;
+        let ell = |node: usize| choices.ell(&architecture, node);
         let widths = rings::value_widths(&architecture, &tensors, ell);
         let holdings = rings::holdings(&architecture, &tensors, &widths, ell);
         let (linear, uploads, sets) = linear::derive(&architecture, &choices, &tensors, &holdings)?;
@@ -149,30 +149,31 @@ impl Plan {
     }
 }
 
-/// The position of linear node `node` among the linear nodes.
-pub(crate) fn linear_index(architecture: &Architecture, node: usize) -> usize {
-    architecture.nodes[..node].iter().filter(|node| matches!(node.op, Op::Linear { .. })).count()
-}
-
 /// Checks what everything else relies on: that there is one choice for each thing to choose, and the widths.
 fn check_counts(architecture: &Architecture, choices: &Choices, tensors: &[TensorInfo]) -> Result<(), PlanError> {
-    let linear = architecture.nodes.iter().filter(|node| matches!(node.op, Op::Linear { .. })).count();
+    let count = |wanted: fn(&Op) -> bool| architecture.nodes.iter().filter(|node| wanted(&node.op)).count();
+    let linear = count(|op| matches!(op, Op::Linear { .. }));
+    let scales = count(|op| matches!(op, Op::Scale { .. }));
     let layouts = steps::layouts_needed(architecture, tensors);
-    for (what, found, expected) in
-        [("linear layers", choices.linear.len(), linear), ("layouts", choices.layouts.len(), layouts)]
-    {
+    for (what, found, expected) in [
+        ("linear layers", choices.linear.len(), linear),
+        ("scales", choices.scales.len(), scales),
+        ("layouts", choices.layouts.len(), layouts),
+    ] {
         if found != expected {
             return Err(PlanError::Count { what, found, expected });
         }
     }
-    let mut linear = choices.linear.iter();
-    for node in &architecture.nodes {
+    for (index, node) in architecture.nodes.iter().enumerate() {
         match &node.op {
             Op::Requantise { shift, .. } if shift.len() != 1 => {
                 return Err(PlanError::PerChannelShift { node: node.name.clone(), shifts: shift.len() });
             }
-            Op::Linear { .. } => {
-                let ell = linear.next().expect("counted above").ell;
+            Op::Requantise { bits, top: Some(top), .. } if *top != (1 << bits) - 1 => {
+                return Err(PlanError::Clip { node: node.name.clone(), top: *top, bits: *bits });
+            }
+            Op::Linear { .. } | Op::Scale { .. } => {
+                let ell = choices.ell(architecture, index);
                 if !WIDTHS.contains(&ell) {
                     let what = "the accumulator width";
                     return Err(PlanError::Choice { node: Some(node.name.clone()), what, value: ell.into() });

@@ -7,7 +7,7 @@ use lowkey_bridge::conv::ConvShape;
 use lowkey_bridge::{LayerParameters, Packing};
 use lowkey_he::ParameterSet;
 use lowkey_he::params;
-use lowkey_models::{Network, Op, Range};
+use lowkey_models::{LinearBounds, Network, Op, Range};
 
 use super::choices::{Choices, LinearChoice, Link, SetChoice};
 use super::error::PlanError;
@@ -25,7 +25,7 @@ const HINT_WEIGHT: f64 = 1e-3;
 pub fn plan(network: &Network, link: Link) -> Result<Plan, PlanError> {
     let layers = layers(network);
     let (linear, sets) = choose_sets(&layers)?;
-    let mut choices = Choices { link, linear, sets, layouts: Vec::new() };
+    let mut choices = Choices { link, linear, scales: scales(network), sets, layouts: Vec::new() };
     choices.layouts = steps::choose_layouts(network.architecture(), &choices)?;
     Plan::derive(network.architecture().clone(), choices)
 }
@@ -70,7 +70,6 @@ fn layers(network: &Network) -> Vec<Layer> {
     let mut layers = Vec::new();
     for (node, bounds) in bounds.iter().enumerate() {
         let (Some(bounds), Some((terms, weights))) = (bounds, network.linear(node)) else { continue };
-        let ranges: Vec<Range> = bounds.channels.clone();
         let terms = terms.iter().zip(&weights.terms).filter_map(|(term, array)| {
             let shape = conv_shape(term, network.tensors()[term.input()].shape)?;
             let weights = array.as_ref()?.as_standard_layout();
@@ -79,7 +78,7 @@ fn layers(network: &Network) -> Vec<Layer> {
         });
         layers.push(Layer {
             name: architecture.nodes[node].name.clone(),
-            ell: accumulator_ring(network, node, &ranges),
+            ell: accumulator_ring(network, node, bounds.range()),
             outputs: network.tensors()[node + 1].shape[0],
             terms: terms.collect(),
         });
@@ -87,20 +86,34 @@ fn layers(network: &Network) -> Vec<Layer> {
     layers
 }
 
-/// ell of linear node `node`: the smallest ring that holds every reachable accumulator and what its consumers do with it.
-fn accumulator_ring(network: &Network, node: usize, channels: &[Range]) -> u32 {
+/// The rings of all scales' results, in order.
+fn scales(network: &Network) -> Vec<u32> {
+    let nodes = network.architecture().nodes.iter().zip(network.bounds()).enumerate();
+    let scales = nodes.filter(|(_, (node, _))| matches!(node.op, Op::Scale { .. }));
+    let ring = |(node, (_, bounds)): (usize, (_, Option<LinearBounds>))| {
+        accumulator_ring(network, node, bounds.expect("a scale has bounds").range())
+    };
+    scales.map(ring).collect()
+}
+
+/// ell of linear node or scale `node`: the smallest ring that holds every reachable accumulator and what its consumers do with
+/// it.
+fn accumulator_ring(network: &Network, node: usize, Range { lo, hi }: Range) -> u32 {
     let architecture = network.architecture();
-    let lo = channels.iter().map(|range| range.lo).min().unwrap_or(0);
-    let hi = channels.iter().map(|range| range.hi).max().unwrap_or(0);
     let mut ell = Range { lo, hi }.signed_bits().max(2);
     for consumer in architecture.consumers(node + 1) {
-        if let Op::Requantise { bits, shift, .. } = &architecture.nodes[consumer].op {
-            let shift = shift.iter().max().copied().unwrap_or(0);
-            ell = ell.max(shift + 2);
-            if (*bits).min(ell - 1 - shift) == 1 {
-                // Only the sign of z - 2^s is evaluated.
-                ell = ell.max(Range { lo: lo - (1 << shift), hi: hi - (1 << shift) }.signed_bits());
+        match &architecture.nodes[consumer].op {
+            Op::Requantise { bits, shift, .. } => {
+                let shift = shift.iter().max().copied().unwrap_or(0);
+                ell = ell.max(shift + 2);
+                if (*bits).min(ell - 1 - shift) == 1 {
+                    // Only the sign of z - 2^s is evaluated.
+                    ell = ell.max(Range { lo: lo - (1 << shift), hi: hi - (1 << shift) }.signed_bits());
+                }
             }
+            // Widening adds 2^(ell-2), and the sum must stay below 2^(ell-1).
+            Op::Scale { .. } => ell = ell.max(Range { lo, hi }.signed_bits() + 1),
+            _ => {}
         }
     }
     if architecture.output == node + 1 {

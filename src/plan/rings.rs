@@ -15,6 +15,11 @@ pub enum Holding {
         /// Width of z in bits.
         ell: u32,
     },
+    /// A multiplied accumulator: c + v = z mod 2^ell, neither known before the input.
+    Scaled {
+        /// Width of z in bits.
+        ell: u32,
+    },
     /// (xhat, m) with x = xhat + m mod 2^ring.
     Shared {
         /// Width of the ring in bits.
@@ -39,21 +44,21 @@ pub fn small_width(bits: u32) -> u32 {
     extend::small_width(bits as usize) as u32
 }
 
-/// Width of the sum of an average pool before its shift, one bit more than the sum needs: y = sum >> shift is at most the
-/// input's largest value.
+/// Width of the multiplied sum of an average pool, counted from the lowest average, one bit more than it needs: its values
+/// after the shift have `bits` bits.
 pub fn average_ring(bits: u32, shift: u32) -> u32 {
     shift + bits + 1
 }
 
 /// Width of the values of every tensor, counted from the smallest one: where an accumulator has too few bits for a clip to
-/// happen, fewer than the requantisation asks for. `ell(node)` is asked for linear nodes only.
+/// happen, fewer than the requantisation asks for. `ell(node)` is asked for linear nodes and scales only.
 pub fn value_widths(architecture: &Architecture, tensors: &[TensorInfo], ell: impl Fn(usize) -> u32) -> Vec<u32> {
     let mut widths: Vec<u32> = tensors.iter().map(|t| width_of(t.range.hi - t.range.lo)).collect();
     for (index, node) in architecture.nodes.iter().enumerate() {
         match &node.op {
-            Op::Requantise { input, bits, shift, .. } => {
+            Op::Requantise { input, shift, .. } => {
                 let left = ell(*input - 1).saturating_sub(1 + shift.iter().max().copied().unwrap_or(0));
-                widths[index + 1] = (*bits).min(left).max(1);
+                widths[index + 1] = widths[index + 1].min(left).max(1);
             }
             Op::MaxPool { input, .. } | Op::Flatten { input } => widths[index + 1] = widths[*input],
             _ => {}
@@ -62,7 +67,7 @@ pub fn value_widths(architecture: &Architecture, tensors: &[TensorInfo], ell: im
     widths
 }
 
-/// The holding of every tensor, given the ell of every linear node (asked for those only) and the widths of all values.
+/// The holding of every tensor, given the ell of every linear node and scale, and the widths of all values.
 pub fn holdings(
     architecture: &Architecture,
     tensors: &[TensorInfo],
@@ -93,13 +98,21 @@ pub fn holdings(
                     ask(term.input(), ell(index) - spare, false);
                 }
             }
-            Op::Requantise { .. } => {}
+            Op::Requantise { .. } | Op::Scale { .. } => {}
             Op::MaxPool { input, .. } => ask(*input, small_width(widths[*input]), true),
-            Op::AvgPool { input, shift, .. } => ask(*input, average_ring(widths[*input], *shift), false),
+            Op::AvgPool { input, shift, .. } => ask(*input, average_ring(widths[index + 1], *shift), false),
             Op::SumPool { input, .. } | Op::Flatten { input } => {
                 let ring = rings[index + 1];
                 rings[*input] = rings[*input].max(ring);
                 pooled_only[*input] = false;
+                pooled_only[index + 1] = false;
+            }
+            Op::Concat { inputs } => {
+                let ring = rings[index + 1];
+                for &input in inputs {
+                    rings[input] = rings[input].max(ring);
+                    pooled_only[input] = false;
+                }
                 pooled_only[index + 1] = false;
             }
             Op::Table { input, .. } => {
@@ -113,6 +126,7 @@ pub fn holdings(
         let op = tensor.checked_sub(1).map(|index| &architecture.nodes[index].op);
         holdings.push(match op {
             Some(Op::Linear { .. }) => Holding::Accumulator { ell: ell(tensor - 1) },
+            Some(Op::Scale { .. }) => Holding::Scaled { ell: ell(tensor - 1) },
             Some(Op::Flatten { input }) => holdings[*input],
             _ if pooled_only[tensor] => Holding::Small { bits: widths[tensor] },
             _ => Holding::Shared { ring: rings[tensor], root: tensor },

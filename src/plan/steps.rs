@@ -10,11 +10,10 @@ use lowkey_mpc::extend::Finish;
 use lowkey_mpc::layout::{Choice, LayoutError, Search};
 use lowkey_mpc::ot::price;
 use lowkey_mpc::program::{Program, Time};
-use lowkey_mpc::{maxpool, output, requantise, table, truncate};
+use lowkey_mpc::{maxpool, output, requantise, table, truncate, widen};
 
 use super::choices::{Choices, LayoutChoice, Link};
 use super::error::PlanError;
-use super::linear_index;
 use super::rings::{self, Holding, average_ring, small_width};
 use super::windows::Windows;
 
@@ -25,16 +24,16 @@ pub enum Step {
     Linear(usize),
     /// A two-party protocol.
     Nonlinear(Box<Nonlinear>),
-    /// Sums of windows, local.
-    SumPool {
-        /// The tensor (storage) that is read.
-        input: TensorId,
+    /// A linear function of activations that each party applies to its half.
+    Local {
+        /// The tensors (storage) that are read.
+        inputs: Vec<TensorId>,
         /// The tensor that is made.
         output: TensorId,
         /// Ring of the result.
         ring: u32,
-        /// Its windows.
-        windows: Windows,
+        /// The windows that are summed; `None` for inputs one behind the other.
+        windows: Option<Windows>,
     },
     /// Nothing to compute.
     Reshape,
@@ -62,12 +61,21 @@ pub struct Nonlinear {
 /// What a nonlinear node reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// An accumulator: the index in [`Plan::linear`](super::Plan::linear).
+    /// The accumulator of this linear node: the client knows its share before the input.
     Accumulator(usize),
+    /// The multiplied accumulator of this scale: neither party knows its share before the input.
+    Scaled(usize),
     /// A shared activation (storage).
     Shared(TensorId),
     /// Shares in a small ring.
     Small(TensorId),
+}
+
+impl Source {
+    /// True if the client knows its share before the input.
+    pub fn is_early(self) -> bool {
+        matches!(self, Self::Accumulator(_) | Self::Shared(_))
+    }
 }
 
 /// The protocols.
@@ -94,6 +102,13 @@ pub enum NonlinearKind {
     },
     /// A table look-up.
     Table,
+    /// An accumulator in a wider ring and without its guard bit, then multiplied by each party.
+    Scale {
+        /// One entry, or one per channel. Public.
+        multiplier: Vec<i64>,
+        /// Width of the result.
+        ell: u32,
+    },
 }
 
 /// The programs of a node: they differ in how the result ends.
@@ -119,6 +134,10 @@ impl Programs {
         mut program: impl FnMut(Finish) -> Result<Program, LayoutError>,
     ) -> Result<Self, LayoutError> {
         Ok(match holding {
+            Holding::Scaled { ell } => {
+                let shares = Arc::new(program(Finish::Share { ring: ell as u8 })?);
+                Self { prepared: shares.clone(), direct: shares }
+            }
             Holding::Shared { ring, .. } => {
                 let ring = ring as u8;
                 let prepared = Arc::new(program(Finish::Upload { ring })?);
@@ -130,6 +149,11 @@ impl Programs {
             }
         })
     }
+}
+
+/// The position of linear node `node` among the linear nodes.
+fn linear_index(architecture: &Architecture, node: usize) -> usize {
+    architecture.nodes[..node].iter().filter(|node| matches!(node.op, Op::Linear { .. })).count()
 }
 
 fn finish_of(holding: Holding) -> Finish {
@@ -154,12 +178,14 @@ enum Spec {
     Truncate(truncate::Spec),
     MaxPool(maxpool::Spec),
     Table { bits: u32, entries: Vec<i64> },
+    Widen { ell: u32 },
 }
 
 impl Context<'_> {
     fn source(&self, tensor: TensorId) -> Source {
         match self.holdings[tensor] {
-            Holding::Accumulator { .. } => Source::Accumulator(linear_index(self.architecture, tensor - 1)),
+            Holding::Accumulator { .. } => Source::Accumulator(tensor - 1),
+            Holding::Scaled { .. } => Source::Scaled(tensor - 1),
             Holding::Shared { root, .. } => Source::Shared(root),
             Holding::Small { .. } => Source::Small(tensor),
         }
@@ -168,26 +194,24 @@ impl Context<'_> {
     fn spec(&self, node: usize) -> Option<Spec> {
         let byte = |value: u32| u8::try_from(value).unwrap_or(u8::MAX);
         match &self.architecture.nodes[node].op {
+            Op::Scale { input, .. } => Some(Spec::Widen { ell: self.choices.ell(self.architecture, *input - 1) }),
             Op::Requantise { input, bits, shift, .. } => Some(Spec::Requantise(requantise::Spec {
-                ell: byte(self.choices.linear[linear_index(self.architecture, *input - 1)].ell),
+                ell: byte(self.choices.ell(self.architecture, *input - 1)),
                 shift: byte(shift[0]),
                 bits: byte(*bits),
-                guard: byte(GUARD_BITS),
+                guard: if matches!(self.source(*input), Source::Scaled(_)) { 0 } else { byte(GUARD_BITS) },
             })),
-            Op::AvgPool { input, shift, .. } => Some(Spec::Truncate(truncate::Spec {
-                width: byte(average_ring(self.widths[*input], *shift)),
+            Op::AvgPool { shift, .. } => Some(Spec::Truncate(truncate::Spec {
+                width: byte(average_ring(self.widths[node + 1], *shift)),
                 shift: byte(*shift),
-                bits: byte(self.widths[*input]),
+                bits: byte(self.widths[node + 1]),
             })),
-            Op::MaxPool { input, window } => {
-                let late = matches!(self.holdings[*input], Holding::Small { .. });
-                Some(Spec::MaxPool(maxpool::Spec {
-                    bits: byte(self.widths[*input]),
-                    window: u8::try_from(window.kernel[0] * window.kernel[1]).unwrap_or(u8::MAX),
-                    client: if late { Time::START } else { Time::OFFLINE },
-                    server: Time::START,
-                }))
-            }
+            Op::MaxPool { input, window } => Some(Spec::MaxPool(maxpool::Spec {
+                bits: byte(self.widths[*input]),
+                window: u8::try_from(window.kernel[0] * window.kernel[1]).unwrap_or(u8::MAX),
+                client: self.client_time(*input),
+                server: Time::START,
+            })),
             Op::Table { input, table } => {
                 let bits = self.widths[*input];
                 let mut entries = table.clone();
@@ -195,7 +219,7 @@ impl Context<'_> {
                 entries.resize(1 << bits, table.first().copied().unwrap_or(0));
                 Some(Spec::Table { bits, entries })
             }
-            Op::Linear { .. } | Op::SumPool { .. } | Op::Flatten { .. } => None,
+            Op::Linear { .. } | Op::SumPool { .. } | Op::Concat { .. } | Op::Flatten { .. } => None,
         }
     }
 
@@ -207,31 +231,47 @@ impl Context<'_> {
                 NonlinearKind::Requantise { lowered: if spec.is_sign()? { 1 << shift[0] } else { 0 } }
             }
             (Op::MaxPool { input, window }, _) => NonlinearKind::MaxPool { windows: windows(*input, window) },
-            (Op::AvgPool { input, window, multiplier, offset, .. }, _) => {
-                NonlinearKind::AvgPool { windows: windows(*input, window), multiplier: *multiplier, offset: *offset }
+            (Op::AvgPool { input, window, multiplier, offset, shift }, _) => {
+                // Counted from the lowest average.
+                let offset = offset - (self.tensors[node + 1].range.lo << shift);
+                NonlinearKind::AvgPool { windows: windows(*input, window), multiplier: *multiplier, offset }
+            }
+            (Op::Scale { multiplier, .. }, _) => {
+                let ell = self.choices.ell(self.architecture, node);
+                NonlinearKind::Scale { multiplier: multiplier.clone(), ell }
             }
             _ => NonlinearKind::Table,
         })
     }
 
-    fn step(&self, node: usize, layouts: &mut std::slice::Iter<'_, LayoutChoice>) -> Result<Step, PlanError> {
+    /// When the client knows its share of what a node reads.
+    fn client_time(&self, tensor: TensorId) -> Time {
+        if self.source(tensor).is_early() { Time::OFFLINE } else { Time::START }
+    }
+
+    /// A node without a protocol.
+    fn local(&self, node: usize) -> Step {
         let op = &self.architecture.nodes[node].op;
-        let Some(spec) = self.spec(node) else {
-            return Ok(match op {
-                Op::Linear { .. } => Step::Linear(linear_index(self.architecture, node)),
-                Op::SumPool { input, window } => {
-                    let output = self.tensors[node + 1].shape;
-                    let windows = Windows::new(window, self.tensors[*input].shape, [output[1], output[2]]);
-                    let (Source::Shared(input), Holding::Shared { ring, .. }) =
-                        (self.source(*input), self.holdings[node + 1])
-                    else {
-                        unreachable!("sum pools read and make shared tensors")
-                    };
-                    Step::SumPool { input, output: node + 1, ring, windows }
-                }
-                _ => Step::Reshape,
-            });
+        let windows = match op {
+            Op::Linear { .. } => return Step::Linear(linear_index(self.architecture, node)),
+            Op::SumPool { input, window } => {
+                let output = self.tensors[node + 1].shape;
+                Some(Windows::new(window, self.tensors[*input].shape, [output[1], output[2]]))
+            }
+            Op::Concat { .. } => None,
+            _ => return Step::Reshape,
         };
+        let storage = |tensor| match self.holdings[tensor] {
+            Holding::Shared { root, ring } => (root, ring),
+            _ => unreachable!("local steps read and make shared tensors"),
+        };
+        let (output, ring) = storage(node + 1);
+        Step::Local { inputs: op.inputs().into_iter().map(|tensor| storage(tensor).0).collect(), output, ring, windows }
+    }
+
+    fn step(&self, node: usize, layouts: &mut std::slice::Iter<'_, LayoutChoice>) -> Result<Step, PlanError> {
+        let inputs = self.architecture.nodes[node].op.inputs();
+        let Some(spec) = self.spec(node) else { return Ok(self.local(node)) };
         let of_node = |source| PlanError::Layout { node: self.architecture.nodes[node].name.clone(), source };
         let holding = self.holdings[node + 1];
         let kind = self.kind(node, &spec).map_err(of_node)?;
@@ -244,7 +284,10 @@ impl Context<'_> {
         let (input_width, bits, programs) = match &spec {
             Spec::Requantise(spec) => {
                 let LayoutChoice::Requantise(layout) = next() else { return Err(misplaced()) };
-                let programs = Programs::build(holding, |finish| requantise::program(*spec, layout, finish));
+                let client = self.client_time(inputs[0]);
+                let programs = Programs::build(holding, |finish| {
+                    requantise::program_at(*spec, layout, finish, client, Time::START)
+                });
                 (spec.width() as u32, spec.effective_bits().map_err(of_node)? as u32, programs)
             }
             Spec::Truncate(spec) => {
@@ -257,12 +300,15 @@ impl Context<'_> {
                 let programs = Programs::build(holding, |finish| maxpool::program(*spec, chain, finish));
                 (small_width(spec.bits.into()), spec.bits.into(), programs)
             }
+            Spec::Widen { ell } => {
+                let programs = Programs::build(holding, |finish| widen::program(*ell as usize, finish.ring(0)));
+                (ell + GUARD_BITS, 0, programs)
+            }
             Spec::Table { bits, entries } => {
                 let programs = Programs::build(holding, |finish| table::program(*bits as usize, entries, finish));
                 (*bits, self.widths[node + 1], programs)
             }
         };
-        let inputs = op.inputs();
         Ok(Step::Nonlinear(Box::new(Nonlinear {
             node,
             source: self.source(inputs[0]),
@@ -295,7 +341,7 @@ impl Context<'_> {
         match self.holdings[self.architecture.output] {
             Holding::Accumulator { ell } => ell,
             Holding::Shared { ring, .. } => ring,
-            Holding::Small { .. } => unreachable!("the output is not read by pools only"),
+            Holding::Small { .. } | Holding::Scaled { .. } => unreachable!("no output is held so"),
         }
     }
 
@@ -340,7 +386,7 @@ pub(super) fn derive(
 /// Chooses the layouts of all nonlinear nodes for the link of `choices`.
 pub(super) fn choose_layouts(architecture: &Architecture, choices: &Choices) -> Result<Vec<LayoutChoice>, PlanError> {
     let tensors = architecture.check()?;
-    let ell = |node: usize| choices.linear[linear_index(architecture, node)].ell;
+    let ell = |node: usize| choices.ell(architecture, node);
     let widths = rings::value_widths(architecture, &tensors, ell);
     let holdings = rings::holdings(architecture, &tensors, &widths, ell);
     let context = Context { architecture, choices, tensors: &tensors, holdings: &holdings, widths: &widths };
@@ -352,7 +398,8 @@ pub(super) fn choose_layouts(architecture: &Architecture, choices: &Choices) -> 
         let lanes = tensors[node + 1].elements();
         layouts.push(match context.spec(node) {
             Some(Spec::Requantise(spec)) => {
-                let found = search.requantise(spec, finish).map_err(of_node)?;
+                let client = context.client_time(architecture.nodes[node].op.inputs()[0]);
+                let found = search.requantise_at(spec, finish, client, Time::START).map_err(of_node)?;
                 LayoutChoice::Requantise(best(&found, lanes, choices.link))
             }
             Some(Spec::Truncate(spec)) => {
@@ -363,7 +410,7 @@ pub(super) fn choose_layouts(architecture: &Architecture, choices: &Choices) -> 
                 let found = search.max_pool(spec, finish).map_err(of_node)?;
                 LayoutChoice::Chain(best(&found, lanes, choices.link))
             }
-            Some(Spec::Table { .. }) | None => continue,
+            Some(Spec::Table { .. } | Spec::Widen { .. }) | None => continue,
         });
     }
     let (classes, bits) = (tensors[architecture.output].elements(), context.answer_bits());
