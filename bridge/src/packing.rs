@@ -14,6 +14,7 @@
 //! neighbouring channels their padding rows: all of them carry the public value 0. A layer larger than a ciphertext is cut into
 //! tiles of one shape; every tile has its own secret and the same masks.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use crate::conv::ConvShape;
@@ -71,8 +72,11 @@ pub struct Packing {
     output: [usize; 2],
     tile: [usize; 2],
     grid: [usize; 2],
-    phases: Vec<[usize; 2]>,
+    /// The row and the column phases that taps meet, numbered: phase (p, q) is row number * columns + column number.
+    phases: [HashMap<usize, usize>; 2],
     taps: Vec<Tap>,
+    /// Largest row and column of a tap within its phase.
+    reach: [usize; 2],
     row_pitch: usize,
     channel_pitch: usize,
     slots: usize,
@@ -86,17 +90,21 @@ impl Packing {
     /// When not even one output fits.
     pub fn new(shape: &ConvShape, degree: usize) -> Result<Self, DoesNotFit> {
         let (height, width) = shape.output();
-        let mut phases = Vec::new();
-        let mut taps = Vec::new();
+        let phases = [0, 1].map(|axis| {
+            let mut numbers = HashMap::new();
+            for tap in 0..shape.kernel[axis] {
+                let next = numbers.len();
+                numbers.entry(tap * shape.dilation[axis] % shape.stride[axis]).or_insert(next);
+            }
+            numbers
+        });
+        let mut taps = Vec::with_capacity(shape.kernel[0] * shape.kernel[1]);
         for r in 0..shape.kernel[0] {
             for t in 0..shape.kernel[1] {
                 let [y, x] = [r * shape.dilation[0], t * shape.dilation[1]];
-                let phase = [y % shape.stride[0], x % shape.stride[1]];
-                let index = phases.iter().position(|p| *p == phase).unwrap_or_else(|| {
-                    phases.push(phase);
-                    phases.len() - 1
-                });
-                taps.push(Tap { phase: index, dy: y / shape.stride[0], dx: x / shape.stride[1] });
+                let [row, column] = [phases[0][&(y % shape.stride[0])], phases[1][&(x % shape.stride[1])]];
+                let phase = row * phases[1].len() + column;
+                taps.push(Tap { phase, dy: y / shape.stride[0], dx: x / shape.stride[1] });
             }
         }
         let reach = [taps.iter().map(|t| t.dy).max().unwrap_or(0), taps.iter().map(|t| t.dx).max().unwrap_or(0)];
@@ -108,6 +116,7 @@ impl Packing {
             grid: [0; 2],
             phases,
             taps,
+            reach,
             row_pitch: 0,
             channel_pitch: 0,
             slots: 0,
@@ -117,11 +126,11 @@ impl Packing {
             for down in 1..=height {
                 packing.tile = [height.div_ceil(down), width.div_ceil(across)];
                 packing.grid = [height.div_ceil(packing.tile[0]), width.div_ceil(packing.tile[1])];
-                packing.set_pitches(reach);
+                packing.set_pitches();
                 let [rows, columns] = [packing.tile[0] + reach[0], packing.tile[1] + reach[1]];
                 let span = (rows - 1) * packing.row_pitch + columns;
                 if span <= degree {
-                    let channels = shape.channels * packing.phases.len();
+                    let channels = shape.channels * packing.phase_count();
                     packing.slots = (1 + (degree - span) / packing.channel_pitch).min(channels);
                     packing.base =
                         (packing.slots - 1) * packing.channel_pitch + reach[0] * packing.row_pitch + reach[1];
@@ -133,8 +142,8 @@ impl Packing {
     }
 
     /// Where a dimension is neither cut nor strided, the padding after one row (channel) is that before the next.
-    fn set_pitches(&mut self, reach: [usize; 2]) {
-        let s = &self.shape;
+    fn set_pitches(&mut self) {
+        let (s, reach) = (&self.shape, self.reach);
         let pitch = |axis: usize, size: usize, before: usize, after: usize| {
             if self.grid[axis] == 1 && s.stride[axis] == 1 {
                 (size + before.max(after)).max(self.output[axis])
@@ -160,7 +169,7 @@ impl Packing {
 
     /// Input ciphertexts (and masks) per tile.
     pub fn ciphertexts(&self) -> usize {
-        (self.shape.channels * self.phases.len()).div_ceil(self.slots)
+        (self.shape.channels * self.phase_count()).div_ceil(self.slots)
     }
 
     /// Tiles, each under its own secret.
@@ -179,10 +188,23 @@ impl Packing {
         [0, 1].map(|d| (self.tile[d] - 1) * s.stride[d] + (s.kernel[d] - 1) * s.dilation[d] + 1)
     }
 
+    /// An upper bound on the words that this packing takes in plans and masks, and on the steps to plan it: computed without
+    /// planning, so that a stranger's layer can be refused first.
+    pub fn size(&self) -> u64 {
+        let [height, width] = self.padded_shape();
+        let tile = self.ciphertexts() * self.degree + self.shape.channels * height * width;
+        let outputs = self.output[0] * self.output[1];
+        (tile as u64).saturating_mul(self.tiles() as u64).saturating_add((2 * outputs + 2 * self.taps.len()) as u64)
+    }
+
     /// The convolution of one tile's padded input: same kernel, no padding.
     pub fn tile_shape(&self) -> ConvShape {
         let [height, width] = self.padded_shape();
         ConvShape { height, width, padding: [0; 4], ..self.shape.clone() }
+    }
+
+    fn phase_count(&self) -> usize {
+        self.phases[0].len() * self.phases[1].len()
     }
 
     fn pos(&self, slot: usize, y: usize, x: usize) -> usize {
@@ -203,8 +225,8 @@ impl Packing {
         let own = &weights[o * inputs * self.taps.len()..][..inputs * self.taps.len()];
         let mut polynomials: Vec<(usize, Vec<(usize, i32)>)> = Vec::new();
         for (channel, kernel) in own.chunks_exact(self.taps.len()).enumerate() {
-            for phase in 0..self.phases.len() {
-                let place = (first + channel) * self.phases.len() + phase;
+            for phase in 0..self.phase_count() {
+                let place = (first + channel) * self.phase_count() + phase;
                 let (ciphertext, slot) = (place / self.slots, place % self.slots);
                 if polynomials.last().is_none_or(|p| p.0 != ciphertext) {
                     polynomials.push((ciphertext, Vec::new()));
@@ -227,7 +249,11 @@ impl Packing {
         let rows = row..(row + self.tile[0]).min(self.output[0]);
         let columns = column..(column + self.tile[1]).min(self.output[1]);
         let [height, width] = self.padded_shape();
-        let needed = self.needed(rows.len(), columns.len());
+        let (needed, pitch) = self.needed(rows.len(), columns.len());
+        let numbers = |axis: usize, size: usize| -> Vec<Option<usize>> {
+            (0..size).map(|i| self.phases[axis].get(&(i % s.stride[axis])).copied()).collect()
+        };
+        let (row_phases, column_phases) = (numbers(0, height), numbers(1, width));
 
         // One entry per (ciphertext, coefficient) that some useful output meets.
         let mut places = vec![None; self.ciphertexts() * self.degree];
@@ -235,12 +261,12 @@ impl Packing {
         for channel in 0..s.channels {
             for y in 0..height {
                 for x in 0..width {
-                    let phase = [y % s.stride[0], x % s.stride[1]];
-                    let Some(phase) = self.phases.iter().position(|p| *p == phase) else { continue };
-                    if !needed[phase][y / s.stride[0] * width + x / s.stride[1]] {
+                    let (Some(row_phase), Some(column_phase)) = (row_phases[y], column_phases[x]) else { continue };
+                    let phase = row_phase * self.phases[1].len() + column_phase;
+                    if !needed[phase][y / s.stride[0] * pitch + x / s.stride[1]] {
                         continue;
                     }
-                    let slot = channel * self.phases.len() + phase;
+                    let slot = channel * self.phase_count() + phase;
                     let pos = self.pos(slot % self.slots, y / s.stride[0], x / s.stride[1]);
                     let place = slot / self.slots * self.degree + pos;
                     let (py, px) = (row * s.stride[0] + y, column * s.stride[1] + x);
@@ -270,16 +296,16 @@ impl Packing {
         Tile { bodies, gather, rows, columns }
     }
 
-    /// Per phase, the pixels (row-major, pitch = padded width) that the first `rows` x `columns` outputs of a tile read.
-    fn needed(&self, rows: usize, columns: usize) -> Vec<Vec<bool>> {
-        let [height, width] = self.padded_shape();
-        let mut needed = vec![vec![false; height * width]; self.phases.len()];
+    /// Per phase, the pixels (row-major, and their pitch) that the first `rows` x `columns` outputs of a tile read.
+    fn needed(&self, rows: usize, columns: usize) -> (Vec<Vec<bool>>, usize) {
+        let [height, width] = [0, 1].map(|d| self.tile[d] + self.reach[d]);
+        let mut needed = vec![vec![false; height * width]; self.phase_count()];
         for tap in &self.taps {
             for i in 0..rows {
                 needed[tap.phase][(i + tap.dy) * width + tap.dx..][..columns].fill(true);
             }
         }
-        needed
+        (needed, width)
     }
 }
 
@@ -390,7 +416,12 @@ mod tests {
                     .map(|_| next(15) as i32 - 7).collect();
             let input: Vec<i64> = (0..shape.channels * shape.height * shape.width).map(|_| next(1000)).collect();
             match Packing::new(&shape, 1 << log_degree) {
-                Ok(packing) => prop_assert_eq!(by_polynomials(&packing, &weights, &input), plain(&shape, &weights, &input)),
+                Ok(packing) => {
+                    prop_assert_eq!(by_polynomials(&packing, &weights, &input), plain(&shape, &weights, &input));
+                    let tiles = (0..packing.tiles()).map(|index| packing.tile(index));
+                    let words: usize = tiles.map(|tile| tile.bodies.len() + tile.gather.len()).sum();
+                    prop_assert!(words as u64 <= packing.size());
+                }
                 Err(error) => prop_assert!(error.needed > 1 << log_degree),
             }
         }
