@@ -1,6 +1,9 @@
 //! Both parties in one process, over an in-memory connection, with independent randomness.
 #![allow(dead_code)]
 
+pub mod faulty;
+pub mod frames;
+
 use std::sync::Arc;
 
 use lowkey::client::{Client, Options};
