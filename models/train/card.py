@@ -4,42 +4,55 @@ import numpy as np
 import torch
 
 from .export import export
+from .golden import write_golden
 from .integer import IntegerNet
 
+#: How many images, evenly spread, the quick count takes.
+QUICK = 1000
 
-def finish(net, zoo, *, name, shape, classes, images, labels, float_accuracy, about, command, epochs):
-    """images: [B, C, H, W] of 4-bit integers; zoo: the folder that gets <name>.lowkey and <name>.md."""
-    path = zoo / f"{name}.lowkey"
-    export(net, path, name=name, shape=shape, input_bits=4, classes=classes)
+
+def finish(net, entry, source, zoo, *, float_accuracy, command, trained):
+    """zoo: the folder that gets <name>.lowkey and <name>.md; command, trained: texts of the card."""
+    path = zoo / f"{entry.name}.lowkey"
+    inputs, labels = source.test
+    shape = list(inputs.shape[1:])
+    export(net, path, name=entry.name, shape=shape, input_bits=entry.input_bits, classes=source.classes)
     file = IntegerNet(path)
-    right = 0
-    for start in range(0, len(images), 500):
-        batch = images[start : start + 500]
-        logits = file(batch)
+    right = np.zeros(len(labels), bool)
+    for start in range(0, len(inputs), 200):
+        batch = inputs[start : start + 200]
+        logits = file(np.ascontiguousarray(batch.numpy()).astype(np.uint8))
         with torch.no_grad():
-            trained = net.integers(torch.from_numpy(batch.astype(np.float32))).numpy().astype(np.int64)
-        assert (logits == trained).all(), "the file and the trained network differ"
-        right += int((logits.argmax(1) == labels[start : start + 500]).sum())
+            trained_logits = net.integers(batch).numpy().astype(np.int64)
+        assert (logits == trained_logits).all(), "the file and the trained network differ"
+        right[start : start + 200] = logits.argmax(1) == labels[start : start + 200].numpy()
+    table = file.table()
+    for row, layer, limit in zip(table, net.layers, entry.accumulator_bits, strict=True):
+        assert row[5] <= limit, f"{row[0]}: {row[5]} bits"
+    total = int(right.sum())
     lines = [
-        f"# {name}",
+        f"# {entry.name}",
         "",
-        f"{about}.",
+        f"{source.about}. Architecture: {entry.architecture}.",
         "",
         "| | |",
         "|---|---|",
-        f"| input | {' x '.join(map(str, shape))}, 4 bits |",
-        f"| accuracy, integer network | {100 * right / len(images):.2f} % ({right} of {len(images)}) |",
-        f"| accuracy, floating-point network it started from | {100 * float_accuracy:.2f} % |",
-        f"| made by | `{command}` in `models/`, {epochs[0]} epochs in floating point, {epochs[1]} in integers |",
-        "",
-        "Worst-case accumulators over the actual weights and all inputs, bias included; weights lie in -7..=7, activations in 0..=15.",
-        "",
-        "| layer | shape | weight bits | shift | accumulator bits | largest bias |",
-        "|---|---|---|---|---|---|",
+        f"| input | {' x '.join(map(str, shape))}, {entry.input_bits} bits |",
+        f"| accuracy, integer network | {100 * total / len(right):.2f} % ({total} of {len(right)}) |",
     ]
-    for layer, bits, shift, accumulator, bias in file.table():
-        weight = file.tensors[f"{layer}.0.weight"]
-        sizes = " x ".join(map(str, weight.shape))
-        lines.append(f"| {layer} | {sizes} | {bits} | {'' if shift is None else shift} | {accumulator} | {bias} |")
-    (zoo / f"{name}.md").write_text("\n".join(lines) + "\n")
+    if len(right) > QUICK:
+        every = len(right) // QUICK
+        lines.append(f"| right of every {every}th image, from the first | {int(right[::every].sum())} of {QUICK} |")
+    lines += [
+        f"| accuracy, floating-point network it started from | {100 * float_accuracy:.2f} % |",
+        f"| made by | `{command}` in `models/`: {trained} |",
+        "",
+        "Worst-case accumulators over the actual weights and all inputs, bias included; x' is the tensor that a skip adds.",
+        "",
+        "| layer | weights | weight bits | shift | activation bits | accumulator bits | largest bias |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    lines += ["| " + " | ".join("" if cell is None else str(cell) for cell in row) + " |" for row in table]
+    (zoo / f"{entry.name}.md").write_text("\n".join(lines) + "\n")
+    write_golden(path, zoo.parent / "tests" / "golden")
     print("\n".join(lines[6:]), flush=True)

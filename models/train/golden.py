@@ -19,11 +19,17 @@ def made_up(shape, bits):
     return ((k * 2654435761 % 2**32 >> 16) % 2**bits).astype(np.int64).reshape(8, *shape)
 
 
+def write_golden(path, folder):
+    """path: a model file; folder: where <name>-logits.npy goes."""
+    net = IntegerNet(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    logits = net(made_up(net.architecture["input"]["shape"], net.architecture["input"]["bits"]))
+    np.save(folder / f"{path.stem}-logits.npy", logits)
+
+
 def main():
     for path in sorted((MODELS / "zoo").glob("*.lowkey")):
-        net = IntegerNet(path)
-        logits = net(made_up(net.architecture["input"]["shape"], net.architecture["input"]["bits"]))
-        np.save(MODELS / "tests" / "golden" / f"{path.stem}-logits.npy", logits)
+        write_golden(path, MODELS / "tests" / "golden")
 
 
 if __name__ == "__main__":

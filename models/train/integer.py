@@ -1,6 +1,7 @@
-"""A second evaluation of a model file, in numpy with 64-bit integers, that shares nothing with the training code.
+"""A second evaluation of a model file, in numpy, that shares nothing with the training code.
 
-It covers what the training code writes: convolutions and matrices of one term, one shift per layer, max pools, flatten.
+It covers what the training code writes: linear nodes of convolutions, matrices and identities, one shift per layer, pools of
+windows side by side, flatten. Products are summed as 64-bit floats, which are exact for integers below 2^53.
 """
 
 import json
@@ -28,41 +29,70 @@ class IntegerNet:
 
     def node(self, node, values):
         if node["op"] == "linear":
-            (term,) = node["terms"]
-            w = self.tensors[node["name"] + ".0.weight"].astype(np.int64)
+            terms = enumerate(node["terms"])
+            z = sum(product(values[term["input"]], term, self.tensors.get(f"{node['name']}.{i}.weight")) for i, term in terms)
             b = self.tensors[node["name"] + ".bias"].astype(np.int64)
-            x = values[term["input"]]
-            if term["term"] == "dense":
-                return x @ w.T + b
-            top, left, bottom, right = term["padding"]
-            x = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
-            windows = np.lib.stride_tricks.sliding_window_view(x, term["kernel"], (2, 3))
-            return np.einsum("bihwkl,oikl->bohw", windows, w, optimize=True) + b[:, None, None]
+            return z + b.reshape(-1, *[1] * (z.ndim - 2))
         x = values[node["input"]]
         if node["op"] == "requantise":
             return np.clip(x >> node["shift"][0], 0, 2 ** node["bits"] - 1)
+        if node["op"] == "flatten":
+            return x.reshape(len(x), -1)
+        (k, _) = node["kernel"]
+        batch, channels, height, width = x.shape
+        windows = x[:, :, : height // k * k, : width // k * k].reshape(batch, channels, height // k, k, width // k, k)
         if node["op"] == "max_pool":
-            (k, _) = node["kernel"]
-            batch, channels, height, width = x.shape
-            x = x[:, :, : height // k * k, : width // k * k]
-            return x.reshape(batch, channels, height // k, k, width // k, k).max((3, 5))
-        assert node["op"] == "flatten", node["op"]
-        return x.reshape(len(x), -1)
+            return windows.max((3, 5))
+        total = windows.sum((3, 5))
+        if node["op"] == "sum_pool":
+            return total
+        assert node["op"] == "avg_pool", node["op"]
+        return (node["multiplier"] * total + node["offset"]) >> node["shift"]
 
     def table(self):
-        """(layer, weight bits, shift, worst-case accumulator bits, largest |bias|) of each linear layer."""
-        rows, nodes = [], self.architecture["nodes"]
-        top = 2 ** self.architecture["input"]["bits"] - 1
-        for node in nodes:
+        """(layer, shapes of its weights, weight bits, shift, activation bits, worst-case accumulator bits, largest |bias|) of each linear layer."""
+        rows, highest = [], [2 ** self.architecture["input"]["bits"] - 1]
+        for node in self.architecture["nodes"]:
             if node["op"] == "requantise":
-                top = 2 ** node["bits"] - 1
-                rows[-1][2] = node["shift"][0]
-            if node["op"] == "linear":
-                w = self.tensors[node["name"] + ".0.weight"].astype(np.int64)
-                w = w.reshape(len(w), -1)
+                highest.append(2 ** node["bits"] - 1)
+                rows[-1][3:5] = node["shift"][0], node["bits"]
+            elif node["op"] == "sum_pool":
+                highest.append(highest[node["input"]] * node["kernel"][0] * node["kernel"][1])
+            elif node["op"] != "linear":
+                highest.append(highest[node["input"]])
+            else:
                 b = self.tensors[node["name"] + ".bias"].astype(np.int64)
-                highest = (b + top * np.maximum(w, 0).sum(1)).max()
-                lowest = (b + top * np.minimum(w, 0).sum(1)).min()
-                bits = 1 + max(int(max(highest, 0)).bit_length(), int(max(~lowest, 0)).bit_length())
-                rows.append([node["name"], node["terms"][0]["weight_bits"], None, bits, int(np.abs(b).max())])
+                low, high, shapes, bits = b.copy(), b.copy(), [], None
+                for i, term in enumerate(node["terms"]):
+                    top = highest[term["input"]]
+                    if term["term"] == "identity":
+                        high += term["multiplier"] * top
+                        shapes.append(f"{term['multiplier']} x'")
+                        continue
+                    w = self.tensors[f"{node['name']}.{i}.weight"].astype(np.int64)
+                    shapes.append(" x ".join(map(str, w.shape)))
+                    w = w.reshape(len(w), -1)
+                    high += top * np.maximum(w, 0).sum(1)
+                    low += top * np.minimum(w, 0).sum(1)
+                    bits = term["weight_bits"]
+                accumulator = 1 + max(int(max(high.max(), 0)).bit_length(), int(max(~low.min(), 0)).bit_length())
+                rows.append([node["name"], " + ".join(shapes), bits, None, None, accumulator, int(np.abs(b).max())])
+                highest.append(None)
         return rows
+
+
+def product(x, term, weight):
+    """One term of a linear node."""
+    if term["term"] == "identity":
+        return term["multiplier"] * x
+    w = weight.astype(np.float64)
+    if term["term"] == "dense":
+        return (x.astype(np.float64) @ w.T).astype(np.int64)
+    top, left, bottom, right = term["padding"]
+    x = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (top, bottom), (left, right)))
+    windows = np.lib.stride_tricks.sliding_window_view(x, term["kernel"], (2, 3))
+    windows = windows[:, :, :: term["stride"][0], :: term["stride"][1]]
+    batch, _, height, width, _, _ = windows.shape
+    columns = windows.transpose(0, 2, 3, 1, 4, 5).reshape(batch * height * width, -1)
+    z = (columns @ w.reshape(len(w), -1).T).reshape(batch, height, width, -1)
+    return z.transpose(0, 3, 1, 2).astype(np.int64)
