@@ -1,0 +1,129 @@
+//! `serve` and `infer` as two processes: every kind of input, every way to ask, and what the client remembers.
+
+use super::*;
+
+#[test]
+fn images_of_every_kind() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Serving::digits(&[]);
+    let pictures = files::idx_images(Digits::SIZE, &digits().pixels(0..4));
+    let npy = digits().npy(folder.path(), 0..4);
+    let single = files::write(folder.path(), "single.npy", &files::npy(&[8, 8], &digits().values(2..3)));
+    let idx = files::write(folder.path(), "images.idx", &pictures);
+    let zipped = files::write(folder.path(), "images.gz", &files::gzip(&pictures));
+    let png = files::write(folder.path(), "three.png", &files::png(Digits::SIZE, &digits().pixels(3..4)));
+    for (file, index, shows) in [(&npy, 1, 1), (&single, 0, 2), (&idx, 2, 2), (&zipped, 3, 3), (&png, 0, 3)] {
+        let index = index.to_string();
+        let records = server.infer(&["--input", text(file), "--index", &index, "--json"]).records();
+        let [record] = &records[..] else { panic!("{} lines", records.len()) };
+        assert_eq!(keys(record), named("index prediction class logits outputs stages layers"), "{}", file.display());
+        assert_eq!(integers(&record["logits"]), digits().logits(shows), "{}", file.display());
+        assert_eq!(record["index"].to_string(), index);
+    }
+
+    // Several of them, in both schedules, with the class alone.
+    let input = ["--input", text(&npy), "--index", "1", "--count", "3"];
+    for schedule in ["prepared", "direct"] {
+        let records = server.infer(&[&input[..], &["--json", "--schedule", schedule]].concat()).records();
+        let logits: Vec<Vec<i64>> = records.iter().map(|record| integers(&record["logits"])).collect();
+        assert_eq!(logits, [1, 2, 3].map(|image| digits().logits(image)), "{schedule}");
+        let records = server.infer(&[&input[..], &["--json", "--reveal", "class", "--schedule", schedule]].concat());
+        let records = records.records();
+        let classes: Vec<_> = records.iter().map(|record| record["prediction"].as_u64().unwrap() as usize).collect();
+        assert_eq!(classes, [1, 2, 3].map(|image| digits().class(image)), "{schedule}");
+        assert!(records.iter().all(|record| record["logits"].is_null() && record["outputs"].is_null()));
+    }
+
+    // For people.
+    let said = server.infer(&input).prints();
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines[0], format!("model digits, digest {}", server.digest));
+    assert!(lines[1].starts_with("setup "), "{said}");
+    let class = digits().class(1);
+    let logits = digits().logits(1);
+    assert!(lines[2].starts_with(&format!("image 1: {class}, logits {logits:?}; offline ")), "{said}");
+    assert!(lines[5].starts_with("mean of 3 inferences"), "{said}");
+    assert_eq!(server.stop(), "", "a server of honest clients has nothing to complain about");
+}
+
+/// The hint travels once; a restarted server publishes the same bytes.
+#[test]
+fn the_second_session_is_cheaper() {
+    let folder = tempfile::tempdir().unwrap();
+    let npy = digits().npy(folder.path(), 0..2);
+    let server_cache = folder.path().join("server");
+    let client_cache = folder.path().join("client");
+    let serve = ["--cache", text(&server_cache)];
+    let infer = ["--cache", text(&client_cache), "--input", text(&npy), "--json"];
+    let setup = |server: &Serving| {
+        let records = server.infer(&infer).records();
+        assert_eq!(integers(&records[0]["logits"]), digits().logits(0));
+        records[0]["stages"]["setup"]["bytes_received"].as_u64().unwrap()
+    };
+    let server = Serving::digits(&serve);
+    let (digest, address) = (server.digest.clone(), server.address.clone());
+    let (first, second) = (setup(&server), setup(&server));
+    let hint = lowkey(&["plan", "digits", "--json"]).records()[0]["total"]["hint_bytes"].as_u64().unwrap();
+    assert_eq!(first - second, hint + 8);
+    server.stop();
+
+    let server = Serving::start(&[&["--model", "digits", "--listen", &address], &serve[..]].concat());
+    assert_eq!((&server.digest, &server.address), (&digest, &address));
+    assert_eq!(setup(&server), second);
+
+    // A file of the cache that was damaged is fetched again.
+    let kept = client_cache.join("models").join(&digest);
+    let mut bytes = std::fs::read(&kept).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&kept, bytes).unwrap();
+    assert_eq!(setup(&server), first);
+    assert_eq!(setup(&server), second);
+}
+
+/// Another model at a known address is refused until the user accepts it by its digest.
+#[test]
+fn a_model_that_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let npy = digits().npy(folder.path(), 0..2);
+    let (architecture, mut weights) = zoo::find("digits").unwrap().network().into_parts();
+    weights.linear.iter_mut().flatten().for_each(|own| own.bias[0] += 1);
+    let retrained = Network::new(architecture, weights).unwrap();
+    let file = folder.path().join("retrained.lowkey");
+    retrained.write(&file).unwrap();
+    let expected: Vec<i64> = retrained.run(&digits().images[0]).unwrap().iter().copied().collect();
+    let client_cache = folder.path().join("client");
+    let infer = ["--cache", text(&client_cache), "--input", text(&npy), "--json"];
+
+    let server = Serving::digits(&[]);
+    let (digest, address) = (server.digest.clone(), server.address.clone());
+    server.infer(&infer).records();
+    let wrong = "0".repeat(64);
+    server.infer(&[&infer[..], &["--model-digest", &wrong]].concat()).fails(4, &wrong, "owner");
+    server.infer(&[&infer[..], &["--model-digest", &digest]].concat()).records();
+    let malformed = server.infer(&[&infer[..], &["--model-digest", "beef"]].concat());
+    assert_eq!(malformed.code, Some(2));
+    assert!(malformed.err.contains("64 hexadecimal digits"), "{}", malformed.err);
+    server.stop();
+
+    let server = Serving::start(&["--model", text(&file), "--listen", &address]);
+    assert_eq!((&server.model[..], &server.address), ("digits", &address));
+    assert_ne!(server.digest, digest);
+    let refusal = server.infer(&infer).fails(4, &server.digest, "--model-digest");
+    assert!(refusal.err.contains(&digest) && refusal.err.contains(text(&client_cache)), "{}", refusal.err);
+    let accepted = server.infer(&[&infer[..], &["--model-digest", &server.digest]].concat()).records();
+    assert_eq!(integers(&accepted[0]["logits"]), expected);
+    assert_eq!(integers(&server.infer(&infer).records()[0]["logits"]), expected, "the new model is noted now");
+}
+
+/// What a server says goes to standard error, and only when asked.
+#[test]
+fn a_server_that_tells() {
+    let folder = tempfile::tempdir().unwrap();
+    let npy = digits().npy(folder.path(), 0..1);
+    let server = Serving::digits(&["-v"]);
+    server.infer(&["--input", text(&npy)]).prints();
+    // Its last line comes after the client has gone.
+    std::thread::sleep(Duration::from_millis(300));
+    let told = server.stop();
+    assert!(told.contains("1 inferences, setup ") && told.contains(" kB in "), "{told}");
+}
