@@ -116,7 +116,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The server's certificate is not the trusted one.
-    #[error("{address}: {why}")]
+    #[error("the certificate of {address} is not the trusted one: {why}")]
     Certificate {
         /// The server.
         address: String,

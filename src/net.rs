@@ -142,11 +142,23 @@ async fn connect_patiently(address: &str, trust: &Trust) -> Result<Box<dyn Strea
 fn handshake_error(address: &str, error: io::Error) -> Error {
     let address = address.to_owned();
     match error.get_ref().and_then(|inner| inner.downcast_ref()) {
-        Some(why @ rustls::Error::InvalidCertificate(_)) => Error::Certificate { address, why: why.to_string() },
+        Some(rustls::Error::InvalidCertificate(why)) => Error::Certificate { address, why: in_words(why) },
         _ => {
             let source = io::Error::new(error.kind(), format!("the TLS handshake failed: {error}"));
             Error::Connect { address, source }
         }
+    }
+}
+
+/// What is wrong with a certificate.
+fn in_words(why: &CertificateError) -> String {
+    match why {
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => "no authority in the file has signed it".into(),
+        CertificateError::Other(OtherError(why)) => match why.to_string().as_str() {
+            "CaUsedAsEndEntity" => "it is an authority's (CA:TRUE), not a server's; a pin accepts it".into(),
+            other => other.into(),
+        },
+        other => other.to_string(),
     }
 }
 
@@ -159,7 +171,7 @@ struct Pinned {
 
 /// A certificate other than the pinned one.
 #[derive(Debug, thiserror::Error)]
-#[error("its pin is {}, expected {}", hex::encode(found), hex::encode(expected))]
+#[error("pin {}, expected {}", hex::encode(found), hex::encode(expected))]
 struct Pins {
     found: [u8; 32],
     expected: [u8; 32],
@@ -228,7 +240,12 @@ impl Listener {
                     .map_err(|error| Error::internal(error.to_string()))?
                     .with_no_client_auth()
                     .with_single_cert(chain, secret)
-                    .map_err(|error| Error::file(key, tls(error)))?;
+                    .map_err(|error| match error {
+                        rustls::Error::InconsistentKeys(_) => {
+                            Error::file(key, io::Error::other("it does not belong to the certificate"))
+                        }
+                        error => Error::file(key, tls(error)),
+                    })?;
                 Some(TlsAcceptor::from(Arc::new(config)))
             }
         };

@@ -131,7 +131,8 @@ async fn infer(client: &mut Client, arguments: &Arguments) -> Result<()> {
         if arguments.json {
             print_json(&record)?;
         } else {
-            let class = record.class.map(|name| format!(" ({name})")).unwrap_or_default();
+            let named = record.class.filter(|name| *name != record.prediction.to_string());
+            let class = named.map(|name| format!(" ({name})")).unwrap_or_default();
             let logits = match &inference.output {
                 Output::Logits(logits) => format!(", logits {logits:?}"),
                 Output::Class(_) => String::new(),

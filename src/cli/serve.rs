@@ -60,16 +60,18 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
             return Err(Error::usage(
                 format!("{} can be reached by others, and there is no certificate", arguments.listen),
                 "give --cert and --key, or --insecure; a self-signed certificate: openssl req -x509 -newkey ed25519 -nodes \
-                 -subj /CN=lowkey -addext subjectAltName=DNS:HOST -keyout key.pem -out cert.pem",
+                 -subj /CN=lowkey -addext basicConstraints=critical,CA:FALSE -addext subjectAltName=DNS:HOST \
+                 -keyout key.pem -out cert.pem",
             ));
         }
         warn("warning: plain TCP: anyone on the way can change or read the traffic\n");
     }
     let store = Store::open(arguments.cache.clone())?;
     let key = store.server_key(&mut ChaCha20Rng::from_seed(seed()?))?;
+    // An address that is taken shows before the work begins.
+    let listener = runtime.block_on(Listener::bind(&arguments.listen, identity))?;
     let model = ServerModel::publish(&network, arguments.link.link, &key, &progress::callback("publishing"))?;
     runtime.block_on(async {
-        let listener = Listener::bind(&arguments.listen, identity).await?;
         let address = listener.address().map_err(Error::internal)?;
         let mut lines = format!("listening on {address}\n");
         lines += &format!("model {} digest {}", network.architecture().name, hex::encode(model.digest));
