@@ -18,6 +18,8 @@ use super::rings::Holding;
 const MAX_TAPS: u64 = 1 << 12;
 /// Largest stride: a stride of t makes t^2 phase channels.
 const MAX_STRIDE: u64 = 64;
+/// Largest packing of all terms together, in words (see [`Packing::size`]): what a stranger's plan may take of our memory.
+pub(super) const MAX_PACKED: u64 = 1 << 27;
 
 /// A linear node: encrypted terms and identities.
 #[derive(Debug)]
@@ -105,6 +107,7 @@ pub(super) fn derive(
 
     // Packings first, since the order of uploads decides which body defines a pad.
     let mut drafts = Vec::new();
+    let mut packed = 0;
     let mut uploads = Vec::new();
     for ((index, (node, terms)), choice) in linear.enumerate().zip(&choices.linear) {
         let name = &architecture.nodes[node].name;
@@ -119,7 +122,10 @@ pub(super) fn derive(
             match (conv_shape(term, tensors[term.input()].shape), term) {
                 (Some(shape), _) => {
                     uploads.push(Upload { linear: index, term: packings.len(), tensor: source });
-                    packings.push(pack(name, choice.ell, &shape, parameters(name, choice)?.set)?);
+                    let packing = pack(name, choice.ell, &shape, parameters(name, choice)?.set)?;
+                    packed = packing.size().saturating_add(packed);
+                    super::at_most("the size of the packed layers", packed, MAX_PACKED)?;
+                    packings.push(packing);
                     draft.inputs.push(source);
                 }
                 (None, Term::Identity { multiplier, .. }) => draft.identities.push((source, *multiplier)),

@@ -30,6 +30,8 @@ pub const MAX_ACTIVATIONS: u64 = 1 << 26;
 pub const MAX_HINT_BYTES: u64 = 1 << 31;
 /// Widths that an accumulator may have.
 pub const WIDTHS: std::ops::RangeInclusive<u32> = 2..=48;
+/// Most values that the windows of all pools read.
+pub const MAX_WINDOWS: u64 = 1 << 27;
 /// Most bytes of one inference's bodies.
 pub const MAX_OFFLINE_BYTES: u64 = 1 << 31;
 
@@ -75,7 +77,7 @@ impl Plan {
     pub fn derive(architecture: Architecture, choices: Choices) -> Result<Self, PlanError> {
         let tensors = architecture.check()?;
         check_counts(&architecture, &choices, &tensors)?;
-        check_size(&tensors)?;
+        check_size(&architecture, &tensors)?;
         let ell = |node: usize| choices.ell(&architecture, node);
         let widths = rings::value_widths(&architecture, &tensors, ell);
         let holdings = rings::holdings(&architecture, &tensors, &widths, ell);
@@ -185,10 +187,17 @@ fn check_counts(architecture: &Architecture, choices: &Choices, tensors: &[Tenso
     Ok(())
 }
 
-fn check_size(tensors: &[TensorInfo]) -> Result<(), PlanError> {
+fn check_size(architecture: &Architecture, tensors: &[TensorInfo]) -> Result<(), PlanError> {
     let count = |kind: Kind| tensors.iter().filter(|t| t.kind == kind).map(|t| t.elements() as u64).sum();
     at_most("the number of activations", count(Kind::Activation), MAX_ACTIVATIONS)?;
-    at_most("the number of accumulators", count(Kind::Accumulator), MAX_ACTIVATIONS)
+    at_most("the number of accumulators", count(Kind::Accumulator), MAX_ACTIVATIONS)?;
+    let pooled = architecture.nodes.iter().zip(&tensors[1..]).filter_map(|(node, output)| match &node.op {
+        Op::MaxPool { window, .. } | Op::AvgPool { window, .. } | Op::SumPool { window, .. } => {
+            Some((window.kernel[0] * window.kernel[1] * output.elements()) as u64)
+        }
+        _ => None,
+    });
+    at_most("the number of values in all windows", pooled.fold(0, u64::saturating_add), MAX_WINDOWS)
 }
 
 pub(crate) fn at_most(what: &'static str, value: u64, limit: u64) -> Result<(), PlanError> {
