@@ -60,7 +60,38 @@ pub struct Inference {
     pub layers: Vec<LayerReport>,
 }
 
-/// A slot and what it took to prepare it.
+/// A slot and what it took to prepare it. An input moves it:
+///
+/// ```no_run
+/// # async fn once(client: &mut lowkey::Client, image: &[i64]) -> lowkey::Result<()> {
+/// let slot = client.prepare(lowkey::Reveal::Logits).await?;
+/// client.infer(slot, image).await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// so that a second one cannot go with it,
+///
+/// ```compile_fail,E0382
+/// # async fn twice(client: &mut lowkey::Client, image: &[i64]) -> lowkey::Result<()> {
+/// let slot = client.prepare(lowkey::Reveal::Logits).await?;
+/// client.infer(slot, image).await?;
+/// client.infer(slot, image).await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// and it can neither be copied nor written down.
+///
+/// ```compile_fail,E0277
+/// fn copied<T: Clone>() {}
+/// copied::<lowkey::client::Prepared>();
+/// ```
+///
+/// ```compile_fail,E0277
+/// fn written_down<T: serde::Serialize>() {}
+/// written_down::<lowkey::client::Prepared>();
+/// ```
 #[derive(Debug)]
 pub struct Prepared {
     slot: ClientSlot,

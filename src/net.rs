@@ -153,7 +153,9 @@ fn handshake_error(address: &str, error: io::Error) -> Error {
 /// What is wrong with a certificate.
 fn in_words(why: &CertificateError) -> String {
     match why {
-        CertificateError::UnknownIssuer | CertificateError::BadSignature => "no authority in the file has signed it".into(),
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "no authority in the file has signed it".into()
+        }
         CertificateError::Other(OtherError(why)) => match why.to_string().as_str() {
             "CaUsedAsEndEntity" => "it is an authority's (CA:TRUE), not a server's; a pin accepts it".into(),
             other => other.into(),

@@ -7,7 +7,7 @@ use lowkey_bridge::conv::ConvShape;
 use lowkey_bridge::{LayerParameters, Packing};
 use lowkey_he::ParameterSet;
 use lowkey_he::params;
-use lowkey_models::{LinearBounds, Network, Op, Range};
+use lowkey_models::{LinearBounds, Network, Node, Op, Range};
 
 use super::choices::{Choices, LinearChoice, Link, SetChoice};
 use super::error::PlanError;
@@ -88,10 +88,15 @@ fn layers(network: &Network) -> Vec<Layer> {
 
 /// The rings of all scales' results, in order.
 fn scales(network: &Network) -> Vec<u32> {
+    let sources = network.bounds();
     let nodes = network.architecture().nodes.iter().zip(network.bounds()).enumerate();
     let scales = nodes.filter(|(_, (node, _))| matches!(node.op, Op::Scale { .. }));
-    let ring = |(node, (_, bounds)): (usize, (_, Option<LinearBounds>))| {
-        accumulator_ring(network, node, bounds.expect("a scale has bounds").range())
+    let ring = |(node, (scale, bounds)): (usize, (&Node, Option<LinearBounds>))| {
+        // Widening never narrows: as wide as what is scaled, at least.
+        let source = scale.op.inputs()[0] - 1;
+        let widened =
+            accumulator_ring(network, source, sources[source].as_ref().expect("it reads an accumulator").range());
+        accumulator_ring(network, node, bounds.expect("a scale has bounds").range()).max(widened)
     };
     scales.map(ring).collect()
 }

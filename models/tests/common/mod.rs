@@ -23,8 +23,8 @@ pub fn network_and_inputs(seed: u64) -> (Network, Vec<Tensor>) {
     let mut rng = ChaCha20Rng::seed_from_u64(seed);
     let sizes = [
         Size::default(),
-        Size { blocks: 1, ..Size::default() },
-        Size { blocks: 9, channels: 6, side: 9, ..Size::default() },
+        Size { blocks: 1, clips: true, ..Size::default() },
+        Size { blocks: 9, channels: 6, side: 9, clips: true, ..Size::default() },
         Size { weight_bits: 2, activation_bits: 2, ..Size::default() },
     ];
     let network = random::network(&mut rng, &sizes[seed as usize % sizes.len()]);
