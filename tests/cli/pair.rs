@@ -127,3 +127,30 @@ fn a_server_that_tells() {
     let told = server.stop();
     assert!(told.contains("1 inferences, setup ") && told.contains(" kB in "), "{told}");
 }
+
+/// Several clients, each with an image of its own; and a server that takes one at a time.
+#[test]
+fn several_clients() {
+    let folder = tempfile::tempdir().unwrap();
+    let npy = digits().npy(folder.path(), 0..8);
+    for sessions in ["16", "1"] {
+        let server = Serving::digits(&["--sessions", sessions]);
+        let clients: Vec<Child> = (0..4)
+            .map(|client| {
+                let first = (2 * client).to_string();
+                let arguments = ["--input", text(&npy), "--index", &first, "--count", "2", "--json"];
+                let mut infer = command(&[&["infer", "--server", &server.address], &arguments[..]].concat());
+                infer.stdout(Stdio::piped()).spawn().unwrap()
+            })
+            .collect();
+        for (client, child) in clients.into_iter().enumerate() {
+            let output = child.wait_with_output().unwrap();
+            assert!(output.status.success());
+            let lines = String::from_utf8(output.stdout).unwrap();
+            let records: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            let logits: Vec<_> = records.iter().map(|record| integers(&record["logits"])).collect();
+            assert_eq!(logits, [2 * client, 2 * client + 1].map(|image| digits().logits(image)));
+        }
+        assert_eq!(server.stop(), "");
+    }
+}
