@@ -18,10 +18,10 @@ fn dense(inputs: usize, weight: i32, weight_bits: u32, bits: u32, shift: u32) ->
     let nodes = vec![layer("wide", 0, 8), Node { name: "relu".into(), op: requantise }, layer("last", 2, 2)];
     let architecture = Architecture {
         name: "dense".into(),
-        input: Input { shape: [inputs, 1, 1], bits, zero_point: 0 },
+        input: Input { shape: [inputs, 1, 1], bits, zero_point: 0, pixels: None },
         nodes,
         output: 3,
-        output_scale: None,
+        rounding: None, output_scale: None,
         classes: vec![],
     };
     let weights = |outputs: usize, inputs: usize, weight: i32| {

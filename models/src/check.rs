@@ -66,6 +66,9 @@ impl Architecture {
         if self.nodes.is_empty() {
             return Err(Problem::NoNodes.at(&whole));
         }
+        let rounding = self.rounding.as_deref().unwrap_or("none");
+        at_most("the length of the rounding rule's name", rounding.len(), MAX_NAME).map_err(|p| p.at(&whole))?;
+        check_name(rounding).map_err(|p| p.at(&whole))?;
         at_most("the number of nodes", self.nodes.len(), MAX_NODES).map_err(|p| p.at(&whole))?;
 
         let tensors = self.check_nodes()?;
@@ -129,6 +132,14 @@ fn check_name(name: &str) -> Result<(), Problem> {
 fn check_input(input: &Input) -> Result<TensorInfo, Problem> {
     check_shape(input.shape)?;
     check_quantiser(input.bits, input.zero_point)?;
+    if let Some(tables) = &input.pixels {
+        let (found, wanted) = (tables.len(), input.shape[0]);
+        if found != wanted || tables.iter().any(|table| table.len() != 256) {
+            return Err(Problem::PixelTables { found, wanted });
+        }
+        let largest = tables.iter().flatten().max().copied().unwrap_or(0);
+        within("a pixel's value", largest.into(), 0, (1 << input.bits) - 1)?;
+    }
     Ok(TensorInfo { shape: input.shape, kind: Kind::Activation, range: input.range() })
 }
 

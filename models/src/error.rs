@@ -209,6 +209,14 @@ pub enum Problem {
         /// Largest result.
         hi: i64,
     },
+    /// Tables for pixels that are not 256 values for each channel.
+    #[error("it has {found} tables for pixels; {wanted} of 256 values are needed")]
+    PixelTables {
+        /// Tables given.
+        found: usize,
+        /// Channels.
+        wanted: usize,
+    },
     /// A scale whose result nothing requantises.
     #[error("the output is the result of a scale; it must be requantised first")]
     ScaledOutput,

@@ -32,6 +32,9 @@ pub struct Input {
     /// The network computes on x = y - zero_point, 0 <= zero_point < 2^bits; 0 for most networks.
     #[serde(default)]
     pub zero_point: i64,
+    /// How a pixel of 8 bits becomes y: 256 values for each channel. `None`: y = pixel >> (8 - bits).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pixels: Option<Vec<Vec<u8>>>,
 }
 
 /// What the network is, without its weights: shapes, widths and shifts. Public to both parties.
@@ -45,6 +48,9 @@ pub struct Architecture {
     pub nodes: Vec<Node>,
     /// The tensor that is the network's answer; usually an accumulator (logits).
     pub output: TensorId,
+    /// The rounding rule of the runtime that this network equals, where it was imported: for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rounding: Option<String>,
     /// Real value of one unit of the output, where the model knows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_scale: Option<f64>,

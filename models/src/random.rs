@@ -54,7 +54,7 @@ fn candidate<R: Rng + ?Sized>(rng: &mut R, size: &Size) -> (Network, Vec<Tensor>
     let bits = rng.random_range(1..=size.activation_bits);
     let mut dimension = |most: usize| rng.random_range(1..=most);
     let shape = [dimension(size.channels), dimension(size.side), dimension(size.side)];
-    let input = Input { shape, bits, zero_point: zero_point(rng, bits) };
+    let input = Input { shape, bits, zero_point: zero_point(rng, bits), pixels: None };
     let mut builder = Builder::new(rng, *size, input);
     for _ in 0..size.blocks {
         builder.block();
@@ -102,6 +102,7 @@ impl<'r, R: Rng + ?Sized> Builder<'r, R> {
             input,
             nodes: Vec::new(),
             output: 0,
+            rounding: None,
             output_scale: None,
             classes: Vec::new(),
         };

@@ -95,9 +95,10 @@ mod tests {
         ];
         let architecture = Architecture {
             name: "shared".into(),
-            input: Input { shape: [2, 1, 1], bits: 3, zero_point: 0 },
+            input: Input { shape: [2, 1, 1], bits: 3, zero_point: 0, pixels: None },
             nodes,
             output: 4,
+            rounding: None,
             output_scale: None,
             classes: vec![],
         };

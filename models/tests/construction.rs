@@ -26,7 +26,7 @@ fn valid() -> Architecture {
     let average = Op::AvgPool { input: 3, window: window(2, 1, 0), multiplier: 1, offset: 2, shift: 2 };
     Architecture {
         name: "valid".into(),
-        input: Input { shape: [2, 6, 6], bits: 4, zero_point: 0 },
+        input: Input { shape: [2, 6, 6], bits: 4, zero_point: 0, pixels: None },
         nodes: vec![
             node("conv", Op::Linear { terms: residual }),
             node("relu", Op::Requantise { input: 1, bits: 4, shift: vec![5], top: None, zero_point: 0 }),
@@ -441,4 +441,12 @@ fn scales_and_concatenations() {
     assert_broken(concat(vec![2, 1]), at_node(2), Problem::WrongKind { tensor: 1, found, wanted });
     let error = broken(|a| a.nodes[3].op = Op::Concat { inputs: vec![2, 3] });
     assert!(matches!(*error.problem, Problem::Shape { what: "an input", .. }), "{error}");
+}
+
+#[test]
+fn tables_for_pixels() {
+    let tables = |tables: Vec<Vec<u8>>| broken(|a| a.input.pixels = Some(tables));
+    assert_broken(tables(vec![vec![0; 256]]), Place::Input, Problem::PixelTables { found: 1, wanted: 2 });
+    assert_broken(tables(vec![vec![0; 255]; 2]), Place::Input, Problem::PixelTables { found: 2, wanted: 2 });
+    assert_out_of_range(tables(vec![vec![16; 256]; 2]), Place::Input, "a pixel's value", 16);
 }

@@ -9,7 +9,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 
 fn input(shape: [usize; 3], bits: u32) -> Input {
-    Input { shape, bits, zero_point: 0 }
+    Input { shape, bits, zero_point: 0, pixels: None }
 }
 
 fn idx(shape: &[u32], data: &[u8]) -> Vec<u8> {
@@ -61,14 +61,29 @@ fn message(file: &[u8], input: &Input) -> String {
 #[test]
 fn pixels_are_cut_to_the_width_and_moved_by_the_zero_point() {
     for bits in 1..=8 {
-        let input = Input { shape: [1, 1, 1], bits, zero_point: 1 };
+        let input = Input { shape: [1, 1, 1], bits, zero_point: 1, pixels: None };
         for pixel in 0..=255u8 {
-            assert_eq!(quantise(pixel, &input), i64::from(pixel) / (1 << (8 - bits)) - 1);
-            assert!(input.range().contains(quantise(pixel, &input)));
+            assert_eq!(quantise(pixel, 0, &input), i64::from(pixel) / (1 << (8 - bits)) - 1);
+            assert!(input.range().contains(quantise(pixel, 0, &input)));
         }
     }
     let two = Input { zero_point: 2, ..input([1, 1, 2], 4) };
     assert_eq!(values(&idx(&[1, 1, 2], &[0, 255]), &two).unwrap(), [[-2, 13]]);
+}
+
+#[test]
+fn a_model_may_say_what_a_pixel_means() {
+    let tables: Vec<Vec<u8>> =
+        vec![(0..=255).map(|p: u8| p / 100).collect(), (0..=255).map(|p: u8| 3 - p / 64).collect()];
+    let input = Input { shape: [2, 1, 2], bits: 2, zero_point: 1, pixels: Some(tables) };
+    assert_eq!(quantise(250, 0, &input), 1);
+    assert_eq!(quantise(250, 1, &input), -1);
+    // Two images of two channels of two pixels, as IDX.
+    let idx =
+        [&[0u8, 0, 8, 4, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2][..], &[0, 100, 0, 64, 200, 255, 128, 255]];
+    let inputs = Inputs::from_bytes(&idx.concat(), &input).unwrap();
+    let of = |index| inputs.get(index).unwrap().iter().copied().collect::<Vec<i64>>();
+    assert_eq!([of(0), of(1)], [[-1, 0, 2, 1], [1, 1, 0, -1]]);
 }
 
 #[test]
@@ -134,7 +149,7 @@ fn npy_of_every_type_and_shape() {
 
 #[test]
 fn npy_values_are_taken_as_they_are_and_must_be_in_range() {
-    let signed = Input { shape: [1, 1, 2], bits: 4, zero_point: 8 };
+    let signed = Input { shape: [1, 1, 2], bits: 4, zero_point: 8, pixels: None };
     assert_eq!(values(&npy("|u1", false, "(1, 2)", &[0, 15]), &signed).unwrap(), [[-8, 7]]);
     let large = message(&npy("|u1", false, "(1, 2)", &[0, 16]), &signed);
     assert_eq!(large, "it holds the value 16, the network reads 0..=15");

@@ -100,11 +100,18 @@ fn residual(weights: [i32; 4], multiplier: i64, bias: [i64; 2], shift: [u32; 2])
         Node { name: "sum".into(), op: Op::Linear { terms } },
         Node { name: "relu".into(), op: Op::Requantise { input: 1, bits: 4, shift, top: None, zero_point: 0 } },
     ];
-    let input = Input { shape: [2, 1, 1], bits: 4, zero_point: 0 };
+    let input = Input { shape: [2, 1, 1], bits: 4, zero_point: 0, pixels: None };
     let array = Array4::from_shape_vec([2, 2, 1, 1], weights.to_vec()).unwrap();
     let linear = LinearWeights { terms: vec![Some(array), None], bias: bias.to_vec() };
-    let architecture =
-        Architecture { name: "residual".into(), input, nodes, output: 2, output_scale: None, classes: Vec::new() };
+    let architecture = Architecture {
+        name: "residual".into(),
+        input,
+        nodes,
+        output: 2,
+        rounding: None,
+        output_scale: None,
+        classes: Vec::new(),
+    };
     Network::new(architecture, Weights { linear: vec![Some(linear), None] }).unwrap()
 }
 

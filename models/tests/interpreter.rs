@@ -168,9 +168,16 @@ fn fast_path_leaves_wide_terms_alone() {
         Node { name: "flat".into(), op: Op::Flatten { input: 1 } },
         Node { name: "wide".into(), op: dense(2, 3) },
     ];
-    let input = Input { shape: [2, 32, 32], bits: 8, zero_point: 0 };
-    let architecture =
-        Architecture { name: "wide".into(), input, nodes, output: 3, output_scale: None, classes: Vec::new() };
+    let input = Input { shape: [2, 32, 32], bits: 8, zero_point: 0, pixels: None };
+    let architecture = Architecture {
+        name: "wide".into(),
+        input,
+        nodes,
+        output: 3,
+        rounding: None,
+        output_scale: None,
+        classes: Vec::new(),
+    };
     let array = Array4::from_shape_fn([3, 8, 1, 1], |(o, i, _, _)| 32767 - (o * 1000 + i) as i32);
     let linear = LinearWeights { terms: vec![Some(array)], bias: vec![-1, 0, 1] };
     let network = Network::new(architecture, Weights { linear: vec![None, None, Some(linear)] }).unwrap();
@@ -268,11 +275,18 @@ fn random_networks_have_every_feature() {
 }
 
 fn identity_network(bits: u32, zero_point: i64) -> Network {
-    let input = Input { shape: [2, 1, 1], bits, zero_point };
+    let input = Input { shape: [2, 1, 1], bits, zero_point, pixels: None };
     let terms = vec![Term::Identity { input: 0, multiplier: 1 }];
     let nodes = vec![Node { name: "same".into(), op: Op::Linear { terms } }];
-    let architecture =
-        Architecture { name: "same".into(), input, nodes, output: 1, output_scale: None, classes: Vec::new() };
+    let architecture = Architecture {
+        name: "same".into(),
+        input,
+        nodes,
+        output: 1,
+        rounding: None,
+        output_scale: None,
+        classes: Vec::new(),
+    };
     let linear = vec![Some(LinearWeights { terms: vec![None], bias: vec![0, 0] })];
     Network::new(architecture, Weights { linear }).unwrap()
 }

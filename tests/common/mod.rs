@@ -34,7 +34,7 @@ pub fn mnist_test(count: usize) -> Option<Vec<Tensor>> {
         return None;
     };
     let path = std::path::Path::new(&root).join("mnist/t10k-images-idx3-ubyte.gz");
-    let input = lowkey_models::Input { shape: [1, 28, 28], bits: 4, zero_point: 0 };
+    let input = lowkey_models::Input { shape: [1, 28, 28], bits: 4, zero_point: 0, pixels: None };
     let inputs = lowkey_models::data::Inputs::read(path, &input).expect("LOWKEY_DATA has the MNIST test images");
     Some(inputs.iter().take(count).collect())
 }
@@ -51,10 +51,10 @@ pub fn constant_logits(logits: &[i64]) -> Network {
     ];
     let architecture = Architecture {
         name: "constant".into(),
-        input: Input { shape: [1, 2, 2], bits: 1, zero_point: 0 },
+        input: Input { shape: [1, 2, 2], bits: 1, zero_point: 0, pixels: None },
         nodes,
         output: 2,
-        output_scale: None,
+        rounding: None, output_scale: None,
         classes: vec![],
     };
     let weights =

@@ -26,7 +26,9 @@ fn array(file: &[u8]) -> Result<(Vec<usize>, &[u8]), DataProblem> {
 pub(super) fn pictures(file: &[u8], input: &Input) -> Result<Vec<u8>, DataProblem> {
     let (shape, data) = array(file)?;
     check_shape(&shape, input)?;
-    Ok(data.iter().map(|&pixel| quantised(pixel, input)).collect())
+    let [channels, height, width] = input.shape;
+    let planes = data.chunks_exact(height * width).zip((0..channels).cycle());
+    Ok(planes.flat_map(|(plane, channel)| plane.iter().map(move |&pixel| quantised(pixel, channel, input))).collect())
 }
 
 /// Labels `[N]`.

@@ -26,13 +26,17 @@ use crate::network::Input;
 /// Largest file of inputs or labels, before and after decompression, in bytes.
 pub const MAX_DATA: u64 = 256 << 20;
 
-/// y = pixel >> (8 - bits), minus the zero point: what the network reads for a pixel of 8 bits.
-pub fn quantise(pixel: u8, input: &Input) -> i64 {
-    i64::from(quantised(pixel, input)) - input.zero_point
+/// What the network reads for a pixel of 8 bits in a channel: y = pixel >> (8 - bits), or as the model's table says, minus the
+/// zero point. `channel` is one that the input has.
+pub fn quantise(pixel: u8, channel: usize, input: &Input) -> i64 {
+    i64::from(quantised(pixel, channel, input)) - input.zero_point
 }
 
-fn quantised(pixel: u8, input: &Input) -> u8 {
-    pixel >> (8 - input.bits)
+fn quantised(pixel: u8, channel: usize, input: &Input) -> u8 {
+    match &input.pixels {
+        None => pixel >> (8 - input.bits),
+        Some(tables) => tables[channel][usize::from(pixel)],
+    }
 }
 
 /// Inputs of a network, in order. Prints redacted.

@@ -39,6 +39,6 @@ pub(super) fn pixels(file: &[u8], input: &Input) -> Result<Vec<u8>, DataProblem>
     }
     let mut data = vec![0; stored * height * width];
     reader.next_frame(&mut data).map_err(broken)?;
-    let plane = |channel| data.iter().skip(channel).step_by(stored).map(|&pixel| quantised(pixel, input));
+    let plane = |channel| data.iter().skip(channel).step_by(stored).map(move |&pixel| quantised(pixel, channel, input));
     Ok((0..channels).flat_map(plane).collect())
 }
