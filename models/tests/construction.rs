@@ -37,6 +37,7 @@ fn valid() -> Architecture {
             node("dense", Op::Linear { terms: vec![Term::Dense { input: 6, outputs: 3, weight_bits: 2 }] }),
         ],
         output: 7,
+        rounding: None,
         output_scale: Some(0.5),
         classes: vec!["a".into(), "b".into(), "c".into()],
     }
