@@ -11,7 +11,7 @@ use lowkey_models::{LinearBounds, Network, Node, Op, Range};
 
 use super::choices::{Choices, LinearChoice, Link, SetChoice};
 use super::error::PlanError;
-use super::linear::{LinearNode, conv_shape};
+use super::linear::{LinearNode, MAX_PACKED, conv_shape};
 use super::steps;
 use super::{Plan, width_of};
 
@@ -136,11 +136,20 @@ struct Bodies {
     tiles: usize,
 }
 
+/// The packing of one term, or why there is none.
+fn packing(shape: &ConvShape, set: &ParameterSet) -> Result<Packing, String> {
+    let packing = Packing::new(shape, set.degree).map_err(|error| error.to_string())?;
+    match packing.size() {
+        size if size <= MAX_PACKED => Ok(packing),
+        size => Err(format!("it would take {size} words, at most {MAX_PACKED} are handled")),
+    }
+}
+
 fn bodies(layer: &Layer, set: &ParameterSet, known: &mut HashMap<(String, usize), Option<Bodies>>) -> Option<Bodies> {
     *known.entry((layer.name.clone(), set.degree)).or_insert_with(|| {
         let mut sum = Bodies { low: 0, full: 0, tiles: 0 };
         for (shape, _) in &layer.terms {
-            let packing = Packing::new(shape, set.degree).ok()?;
+            let packing = packing(shape, set).ok()?;
             let mut seen = vec![false; shape.input_len()];
             for index in 0..packing.tiles() {
                 for body in packing.tile(index).bodies {
@@ -258,7 +267,7 @@ fn cheapest<'a>(
 
 fn nothing_fits(layer: &Layer, norms: &[Norms]) -> PlanError {
     let tried = params::ALL.into_iter().map(|set| {
-        let packed = layer.terms.iter().try_for_each(|(shape, _)| Packing::new(shape, set.degree).map(|_| ()));
+        let packed = layer.terms.iter().try_for_each(|(shape, _)| packing(shape, set).map(|_| ()));
         match packed {
             Err(error) => format!("{}: {error}", set.name),
             Ok(()) if layer.ell + 3 > set.torus_bits => format!("{}: the torus has {} bits", set.name, set.torus_bits),
