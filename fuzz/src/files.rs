@@ -1,0 +1,186 @@
+//! Files and texts: architectures, plans, layouts, models, inputs.
+
+use std::sync::{Arc, OnceLock};
+
+use lowkey::plan::{Choices, LayoutChoice, LinearChoice, SetChoice, planner};
+use lowkey::publication::{Package, read_plan};
+use lowkey::{Fault, Link, ServerModel};
+use lowkey_models::data::labels_from_bytes;
+use lowkey_models::{Architecture, Input, Inputs, Network, Node, Op, Term, Window, zoo};
+use lowkey_mpc::carry::Part;
+use lowkey_mpc::extend::Finish;
+use lowkey_mpc::layout::{Layout, Search};
+use lowkey_mpc::requantise::{self, Spec};
+use lowkey_mpc::wire;
+
+fn digits() -> Network {
+    zoo::find("digits").expect("bundled").network()
+}
+
+/// A published model.
+pub fn model() -> &'static Arc<ServerModel> {
+    static MODEL: OnceLock<Arc<ServerModel>> = OnceLock::new();
+    MODEL.get_or_init(|| ServerModel::publish(&digits(), Link::Lan, &[7; 32], &|_, _| {}).expect("it fits"))
+}
+
+pub fn architecture(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(architecture) = Architecture::from_json(text) {
+        let again = Architecture::from_json(&architecture.to_json()).expect("what was read can be written");
+        assert!(again == architecture);
+    }
+}
+
+pub fn architectures() -> Vec<Vec<u8>> {
+    zoo::ALL.iter().map(|bundled| bundled.network().architecture().to_json().into_bytes()).collect()
+}
+
+/// The text of a plan, for a hint of the right length.
+pub fn plan(bytes: &[u8]) {
+    match read_plan(bytes, model().package.hint.len()) {
+        Ok(plan) => assert_eq!(plan.hint_bytes(), model().package.hint.len()),
+        Err(error) => assert!(error.fault() != Fault::Internal, "{error}"),
+    }
+}
+
+/// Of a classifier, of a network with residuals, tables and pools of every kind; and some that are too large.
+pub fn plans() -> Vec<Vec<u8>> {
+    use lowkey_models::random::{self, Size};
+    use rand::SeedableRng;
+    let mut plans = vec![model().package.plan.clone()];
+    for seed in 1..=6 {
+        let network = random::network(&mut rand_chacha::ChaCha20Rng::seed_from_u64(seed), &Size::default());
+        if let Ok(model) = ServerModel::publish(&network, Link::Lan, &[7; 32], &|_, _| {}) {
+            plans.push(model.package.plan.clone());
+        }
+    }
+    plans.extend(large_plans());
+    plans
+}
+
+/// Short texts of plans that would take any amount of memory.
+fn large_plans() -> Vec<Vec<u8>> {
+    let window = |kernel: usize| Window { kernel: [kernel; 2], stride: [1; 2], padding: [0; 4], dilation: [1; 2] };
+    let conv = |kernel| Term::Conv { input: 0, out_channels: 1, groups: 1, window: window(kernel), weight_bits: 1 };
+    let text = |shape: [usize; 3], op: Op| {
+        let choice = LinearChoice { ell: 40, set: Some(4), body_rounding: 0, hint_rounding: 0 };
+        let (linear, sets) = match op {
+            Op::Linear { .. } => (vec![choice], vec![SetChoice { set: 4, b0_rounding: 0 }]),
+            _ => (vec![], vec![]),
+        };
+        let chain = vec![Part::Digit(3); 13];
+        let layouts = vec![LayoutChoice::Chain(chain)];
+        let choices = Choices { link: Link::Lan, linear, scales: vec![], sets, layouts };
+        let architecture = Architecture {
+            name: "large".into(),
+            input: Input { shape, bits: 1, zero_point: 0, pixels: None },
+            nodes: vec![Node { name: "only".into(), op }],
+            output: 1,
+            rounding: None,
+            output_scale: None,
+            classes: vec![],
+        };
+        serde_json::to_vec(&serde_json::json!({ "architecture": architecture, "choices": choices })).expect("JSON")
+    };
+    vec![
+        // Tiles of a few outputs each, nearly all of which is overlap.
+        text([1, 4096, 4096], Op::Linear { terms: vec![conv(45)] }),
+        text([1, 4096, 4096], Op::Linear { terms: vec![conv(1); 64] }),
+        // A mask polynomial for every sixteen channels.
+        text([65536, 16, 16], Op::Linear { terms: vec![conv(16); 16] }),
+        text([1, 4096, 4096], Op::SumPool { input: 0, window: window(2048) }),
+        text([1, 4096, 4096], Op::MaxPool { input: 0, window: window(2048) }),
+    ]
+}
+
+pub fn package(bytes: &[u8]) {
+    if let Some(package) = Package::from_bytes(bytes) {
+        assert!(package.to_bytes() == bytes);
+        if let Err(error) = package.derive() {
+            assert!(error.fault() != Fault::Internal, "{error}");
+        }
+    }
+}
+
+pub fn packages() -> Vec<Vec<u8>> {
+    let package = &model().package;
+    let short = Package { plan: package.plan.clone(), epoch: package.epoch, hint: package.hint[..64].to_vec() };
+    vec![short.to_bytes(), package.to_bytes()]
+}
+
+/// A layout, as JSON or as a message, and the program that a peer makes us build of it.
+pub fn layout(bytes: &[u8]) {
+    let text = serde_json::from_slice::<(Spec, Finish, Layout)>(bytes).ok();
+    let message = wire::decode::<(Spec, Finish, Layout)>(bytes, 1 << 16).ok();
+    for (spec, finish, layout) in text.into_iter().chain(message) {
+        if layout.check(spec, finish).is_ok() {
+            let program = requantise::program(spec, &layout, finish).expect("the layout fits");
+            assert!(program.cost(1).flights() > 0);
+        }
+    }
+}
+
+pub fn layouts() -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    for (ell, shift, bits, finish) in [
+        (13, 7, 4, Finish::Upload { ring: 13 }),
+        (9, 7, 1, Finish::Share { ring: 9 }),
+        (48, 30, 8, Finish::Upload { ring: 48 }),
+        (6, 0, 2, Finish::Small),
+    ] {
+        let spec = Spec { ell, shift, bits, guard: 1 };
+        for choice in Search::new(0.73).requantise(spec, finish).expect("it exists").iter() {
+            let value = (spec, finish, choice.layout.clone());
+            all.push(serde_json::to_vec(&value).expect("JSON"));
+            all.push(wire::encode(&value).expect("a message"));
+        }
+    }
+    all
+}
+
+/// A model file, and what a server makes of it before it publishes.
+pub fn network(bytes: &[u8]) {
+    if let Ok(network) = Network::from_bytes(bytes) {
+        let again = Network::from_bytes(&network.to_bytes().expect("what was read can be written"));
+        assert!(again.expect("what was written can be read") == network);
+        if let Ok(folded) = network.folded() {
+            let _ = planner::plan(&folded, Link::Lan);
+        }
+    }
+}
+
+pub fn networks() -> Vec<Vec<u8>> {
+    vec![digits().to_bytes().expect("it was read")]
+}
+
+/// The shapes that inputs are read for.
+fn shapes() -> [Input; 3] {
+    [
+        Input { shape: [1, 8, 8], bits: 4, zero_point: 0, pixels: None },
+        Input { shape: [3, 4, 4], bits: 8, zero_point: 128, pixels: None },
+        Input { shape: [5, 1, 1], bits: 1, zero_point: 1, pixels: None },
+    ]
+}
+
+pub fn inputs(bytes: &[u8]) {
+    for input in shapes() {
+        if let Ok(inputs) = Inputs::from_bytes(bytes, &input) {
+            assert!(!inputs.is_empty());
+            let range = input.range();
+            assert!(inputs.iter().all(|x| x.iter().all(|&x| range.contains(x))));
+        }
+    }
+    let _ = labels_from_bytes(bytes);
+}
+
+pub fn input_files() -> Vec<Vec<u8>> {
+    [
+        &include_bytes!("../seeds/grey.png")[..],
+        include_bytes!("../seeds/rgba.png"),
+        include_bytes!("../seeds/pictures.idx.gz"),
+        include_bytes!("../seeds/labels.idx"),
+        include_bytes!("../seeds/inputs.npy"),
+    ]
+    .map(<[u8]>::to_vec)
+    .into()
+}
