@@ -138,6 +138,30 @@ pub(crate) fn step(b: &mut Builder, k: Bit, v: Half, c: Half) -> Bit {
     b.bit(server, client)
 }
 
+/// maj(c, v, k) and maj(c, not v, k), at the cost of one: they differ by c xor k. Without a carry that comes in, k = 0.
+pub(crate) fn fork_step(b: &mut Builder, known: Option<Bit>, v: Half, c: Half) -> [Bit; 2] {
+    let private = Bit { server: None, client: Some(c) };
+    let (first, change) = match known {
+        Some(k) => (step(b, k, v, c), b.xor_bits(private, k)),
+        None => (gate(b, Gate::First(1), &Pair { server: vec![v], client: vec![c] }, None)[0], private),
+    };
+    [first, b.xor_bits(first, change)]
+}
+
+/// The carries out of a digit of m bits of two numbers with one carry in, if any, and the same bits of the client. The client
+/// receives, so that it pays for its bits once.
+pub(crate) fn fork_gate(b: &mut Builder, m: usize, first: &Pair, second: &Pair, known: Option<Bit>) -> [Bit; 2] {
+    let mut client = first.client.clone();
+    let both = known.map(Bit::both);
+    client.extend(both.map(|(_, c)| c));
+    let gate = if known.is_some() { Gate::Ext(m) } else { Gate::First(m) };
+    [first, second].map(|pair| {
+        let mut server = pair.server.clone();
+        server.extend(both.map(|(s, _)| s));
+        b.poly(gate, &client, &server)[0]
+    })
+}
+
 fn xor3_halves(b: &mut Builder, x: Half, y: Half, z: Half) -> Half {
     let xy = b.xor_halves(x, y);
     b.xor_halves(xy, z)

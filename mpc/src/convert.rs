@@ -1,26 +1,44 @@
 //! bit as shares modulo 2^k: an XOR-shared bit becomes a number (B2A).
 //!
-//! With the server's half s and the client's half c, s xor c = c + s (1 - 2c): one OLE, in which the server receives.
+//! With the server's half s and the client's half c, s xor c = s + c - 2 s c, and the product counts modulo 2^(k-1)
+//! only: one OLE of k-1 bits. For k = 1 the halves are the shares.
 //!
 //! ```text
 //! server    d = s xor b                                           -> client
-//! client    e = (1 - 2c) - (m_1 - m_0)                            -> server
+//! client    e = c - (m_1 - m_0) mod 2^(k-1)                       -> server
 //! ```
+//!
+//! The roles are exchanged where the client's half has its OT already and the server's has none.
 
 use crate::layout::{LayoutError, check_size};
 use crate::party::Party;
-use crate::program::{Bit, Builder, Program, Share, Time, Word};
+use crate::program::{Bit, Builder, Half, Program, Share, Time, Word};
 
 /// Shares of a bit modulo 2^k.
 pub(crate) fn bit_to_ring(b: &mut Builder, bit: Bit, k: usize) -> Share {
     let (s, c) = bit.both();
-    let one = b.constant(c.party, 1, k);
-    let sign = b.neg_if(&one, c.plane, c.time);
-    let (server, client) = b.ole(s, &sign);
-    let own = b.word_of(c.party, c.plane, c.time);
-    let own = b.resize(&own, k);
-    let client = b.add(&client, &own);
-    Share { server: Word { time: server.time.max(s.time), ..server }, client }
+    let [client, server] = [c, s].map(|half| word(b, half, k));
+    if k == 1 {
+        return Share { client, server };
+    }
+    let server_receives = b.is_open(s) || !b.is_open(c);
+    let product = if server_receives {
+        let y = word(b, c, k - 1);
+        let (server, client) = b.ole(s, &y);
+        Share { client, server }
+    } else {
+        let y = word(b, s, k - 1);
+        let (client, server) = b.ole(c, &y);
+        Share { client, server }
+    };
+    let twice = Share { client: b.shift_left(&product.client, 1, k), server: b.shift_left(&product.server, 1, k) };
+    b.sub_shares(&Share { client, server }, &twice)
+}
+
+/// A half as a number of `k` bits.
+fn word(b: &Builder, half: Half, k: usize) -> Word {
+    let bit = b.word_of(half.party, half.plane, half.time);
+    b.resize(&bit, k)
 }
 
 /// The program. Inputs: the client's and the server's half, known at these times. Outputs: shares modulo 2^k.

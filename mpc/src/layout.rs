@@ -6,6 +6,7 @@ pub use search::{Choice, Search};
 pub(crate) use search::{Start, frontier};
 
 use crate::carry::Part;
+use crate::clamp::Clip;
 use crate::extend::Finish;
 use crate::requantise::Spec;
 use serde::{Deserialize, Serialize};
@@ -16,11 +17,11 @@ pub const MAX_TABLE: usize = 5;
 /// How the bits above the kept digit are evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Top {
-    /// The carry chain goes on to the sign, bit by bit.
+    /// The carry chain goes on to the sign, for the number itself and for what it exceeds the top by.
     Chain,
-    /// One gate over the high bits that the digits of [`Layout::high`] leave.
+    /// One gate over the high bits that the digits of [`Layout::high`] leave. Not with a top below 2^a - 1.
     Table,
-    /// Kept digit and high bits beside the low carry, for both its values.
+    /// Kept digit and high bits beside the low carry, for both its values. Not with a top below 2^a - 1.
     Skip,
 }
 
@@ -31,10 +32,13 @@ pub struct Layout {
     pub low: Vec<Part>,
     /// The kept bits; for a = 1, nothing.
     pub mid: Vec<Part>,
-    /// With [`Top::Table`]: digits below the table, for more high bits than a table takes. Else nothing.
+    /// With [`Top::Chain`]: the high bits below the sign. With [`Top::Table`]: digits below the table, for more high bits
+    /// than a table takes. Else nothing.
     pub high: Vec<u8>,
     /// The high bits.
     pub top: Top,
+    /// True if the low carry and the overflow are joined into one bit: fewer bits, one flight more.
+    pub joined: bool,
 }
 
 /// Why a specification or a layout is refused.
@@ -77,6 +81,16 @@ pub enum LayoutError {
         /// Bits above the kept digit.
         high: usize,
     },
+    /// There are no two bits to be joined.
+    #[error("nothing can be joined where {low} low and {high} high bits make values up to {top}")]
+    Joined {
+        /// Bits below the kept digit.
+        low: usize,
+        /// Bits above the kept digit.
+        high: usize,
+        /// The largest value.
+        top: u64,
+    },
     /// A size of another protocol is out of bounds.
     #[error("{what} is {found}, must be from {min} to {max}")]
     Size {
@@ -115,36 +129,79 @@ pub(crate) fn check_parts(what: &'static str, parts: &[Part], expected: usize) -
 }
 
 impl Layout {
+    /// The layout of a sign, whose only chain is `low`.
+    pub(crate) fn of_sign(low: Vec<Part>) -> Self {
+        Self { low, mid: Vec::new(), high: Vec::new(), top: Top::Chain, joined: false }
+    }
+
     /// Checks that the layout fits; call it on every layout that a peer or a file proposes.
     ///
     /// # Errors
     /// [`LayoutError`], saying what does not fit.
     pub fn check(&self, spec: Spec, finish: Finish) -> Result<(), LayoutError> {
+        self.check_clipped(spec, Clip::default(), finish)
+    }
+
+    /// [`Layout::check`] with a clip.
+    ///
+    /// # Errors
+    /// [`LayoutError`], saying what does not fit.
+    pub fn check_clipped(&self, spec: Spec, clip: Clip, finish: Finish) -> Result<(), LayoutError> {
         let (low, a, high) = spec.cuts()?;
         check_ring(finish, a)?;
         if a == 1 {
             check_parts("low", &self.low, spec.width() - 1)?;
             check_parts("kept", &self.mid, 0)?;
             self.check_high(0)?;
+            self.check_joined(false, low, high, 1)?;
             return match self.top {
                 Top::Chain => Ok(()),
                 top => Err(LayoutError::Top { top, high }),
             };
         }
         check_parts("low", &self.low, low)?;
+        self.check_clamp(low, a, high, clip)
+    }
+
+    /// Checks the parts that clamp a number of `a` kept and `high` high bits, above `low` bits whose carry comes in.
+    pub(crate) fn check_clamp(&self, low: usize, a: usize, high: usize, clip: Clip) -> Result<(), LayoutError> {
+        check_clip(clip, a)?;
         check_parts("kept", &self.mid, a)?;
-        match self.top {
-            Top::Table => self.check_high(high - 1),
-            Top::Chain | Top::Skip => self.check_high(0),
-        }?;
-        let left = high - self.high.iter().map(|m| usize::from(*m)).sum::<usize>();
-        if self.top == Top::Chain || left <= MAX_TABLE { Ok(()) } else { Err(LayoutError::Top { top: self.top, high }) }
+        let is_low = clip.is_low(a);
+        let largest = clip.threshold(a, high).map_or((1 << a) - 1, |end| end - 1);
+        self.check_joined(low > 0 && high > 1 && !is_low, low, high, largest)?;
+        let fits = match self.top {
+            Top::Chain => return check_parts("high", &self.digits(), high - 1),
+            Top::Table => {
+                self.check_high(high - 1)?;
+                high - self.high.iter().map(|m| usize::from(*m)).sum::<usize>() <= MAX_TABLE
+            }
+            Top::Skip => {
+                self.check_high(0)?;
+                high <= MAX_TABLE
+            }
+        };
+        if fits && !is_low { Ok(()) } else { Err(LayoutError::Top { top: self.top, high }) }
+    }
+
+    fn check_joined(&self, can_join: bool, low: usize, high: usize, top: u64) -> Result<(), LayoutError> {
+        if self.joined && !can_join { Err(LayoutError::Joined { low, high, top }) } else { Ok(()) }
     }
 
     /// Checks that the digits below the table exist and cover at most `most` bits.
     fn check_high(&self, most: usize) -> Result<(), LayoutError> {
-        let parts: Vec<Part> = self.high.iter().map(|m| Part::Digit(*m)).collect();
+        let parts = self.digits();
         let found = parts.iter().fold(0, |sum: usize, part| sum.saturating_add(part.bits()));
         check_parts("high", &parts, found.min(most))
     }
+
+    fn digits(&self) -> Vec<Part> {
+        self.high.iter().map(|m| Part::Digit(*m)).collect()
+    }
+}
+
+/// Fails unless values of exactly `a` bits reach the top of the clip.
+fn check_clip(clip: Clip, a: usize) -> Result<(), LayoutError> {
+    let least = 1 << (a - 1);
+    check_size("the top of a clip", clip.top.into(), least, u8::MAX.into())
 }

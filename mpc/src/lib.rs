@@ -21,6 +21,7 @@ pub mod bits;
 pub mod block;
 pub mod carry;
 pub mod channel;
+pub mod clamp;
 pub mod compare;
 pub mod convert;
 pub mod error;

@@ -1,7 +1,8 @@
 //! Flights against bits, found with the protocol as its own cost function: a dynamic programme over carry chains.
 
-use super::{Layout, LayoutError, MAX_TABLE, Top, check_ring, check_size};
+use super::{Layout, LayoutError, MAX_TABLE, Top, check_clip, check_ring, check_size};
 use crate::carry::{MAX_DIGIT, Pair, Part, carry};
+use crate::clamp::Clip;
 use crate::compare;
 use crate::extend::Finish;
 use crate::maxpool;
@@ -77,7 +78,7 @@ pub struct Search {
     ot_price: f64,
     plans: HashMap<(usize, Start), Arc<Vec<Plan>>>,
     links: HashMap<Link, Plan>,
-    found: HashMap<(Spec, Finish, Start), Layouts>,
+    found: HashMap<(Spec, Clip, Finish, Start), Layouts>,
 }
 
 /// Digits below a table of one to three bits: as many equal ones as fit, the rest before them.
@@ -94,6 +95,26 @@ fn high_digits(high: usize) -> Vec<Vec<u8>> {
         }
     }
     all
+}
+
+/// Digits of at most three bits that cover `bits`: all ways if they are few, else one bit and then equal digits, the rest
+/// before these.
+fn compositions(bits: usize) -> Vec<Vec<u8>> {
+    const FEW: usize = 4;
+    let digits = 1..=bits.min(MOST_EQUAL);
+    if bits == 0 {
+        return vec![Vec::new()];
+    }
+    if bits <= FEW {
+        let with = |m: usize| compositions(bits - m).into_iter().map(move |rest| [vec![m as u8], rest].concat());
+        return digits.flat_map(with).collect();
+    }
+    let equal = |m: usize| {
+        let (rest, equal) = ((bits - 1) % m, (bits - 1) / m);
+        let first = (rest > 0).then_some(rest as u8);
+        [1].into_iter().chain(first).chain(std::iter::repeat_n(m as u8, equal)).collect()
+    };
+    digits.map(equal).collect()
 }
 
 /// Blocks of one or two digits that cover `m` bits.
@@ -131,14 +152,29 @@ impl Search {
     /// # Errors
     /// As [`Search::requantise`].
     pub fn requantise_at(&mut self, spec: Spec, finish: Finish, c: Time, v: Time) -> Result<Layouts, LayoutError> {
+        self.requantise_clipped(spec, Clip::default(), finish, c, v)
+    }
+
+    /// [`Search::requantise`] for [`requantise::program_clipped`].
+    ///
+    /// # Errors
+    /// As [`Search::requantise`], and [`LayoutError::Size`] if the clip's top is below 2^(a-1).
+    pub fn requantise_clipped(
+        &mut self,
+        spec: Spec,
+        clip: Clip,
+        finish: Finish,
+        c: Time,
+        v: Time,
+    ) -> Result<Layouts, LayoutError> {
         let start = Start { server: v, client: c, carry_in: false };
-        if let Some(known) = self.found.get(&(spec, finish, start)) {
+        if let Some(known) = self.found.get(&(spec, clip, finish, start)) {
             return Ok(Arc::clone(known));
         }
-        let candidates = self.candidates(spec, finish, start)?;
-        let costs = candidates.into_iter().map(|layout| self.cost(spec, layout, finish, start));
+        let candidates = self.candidates(spec, clip, finish, start)?;
+        let costs = candidates.into_iter().map(|layout| self.cost(spec, clip, layout, finish, start));
         let found = Arc::new(frontier(costs.collect::<Result<Vec<_>, _>>()?));
-        self.found.insert((spec, finish, start), Arc::clone(&found));
+        self.found.insert((spec, clip, finish, start), Arc::clone(&found));
         Ok(found)
     }
 
@@ -146,12 +182,13 @@ impl Search {
     pub(crate) fn cost(
         &self,
         spec: Spec,
+        clip: Clip,
         layout: Layout,
         finish: Finish,
         start: Start,
     ) -> Result<Choice<Layout>, LayoutError> {
         let mut b = Builder::counting();
-        requantise::record(&mut b, spec, &layout, finish, start.client, start.server)?;
+        requantise::record(&mut b, spec, clip, &layout, finish, start.client, start.server)?;
         Ok(Choice { flights: b.flights(), price: b.tally().price(self.ot_price), layout })
     }
 
@@ -159,32 +196,48 @@ impl Search {
     ///
     /// # Errors
     /// As [`Search::requantise`].
-    pub(crate) fn candidates(&mut self, spec: Spec, finish: Finish, start: Start) -> Result<Vec<Layout>, LayoutError> {
+    pub(crate) fn candidates(
+        &mut self,
+        spec: Spec,
+        clip: Clip,
+        finish: Finish,
+        start: Start,
+    ) -> Result<Vec<Layout>, LayoutError> {
         let (low, a, high) = spec.cuts()?;
         check_ring(finish, a)?;
         if a == 1 {
             let lows = self.chains(spec.width() - 1, start);
-            return Ok(lows
-                .into_iter()
-                .map(|low| Layout { low, mid: Vec::new(), high: Vec::new(), top: Top::Chain })
-                .collect());
+            return Ok(lows.into_iter().map(Layout::of_sign).collect());
         }
+        check_clip(clip, a)?;
         let lows = self.chains(low, start);
-        let mids = self.chains(a, Start { carry_in: low > 0, ..start });
-        let plain = |mid: &[Part], top| Layout { low: Vec::new(), mid: mid.to_vec(), high: Vec::new(), top };
-        let mut tops = Vec::new();
-        for mid in mids {
-            tops.push(plain(&mid, Top::Chain));
-            if high <= MAX_TABLE {
-                tops.push(plain(&mid, Top::Table));
-            }
-            tops.extend(high_digits(high).into_iter().map(|digits| Layout { high: digits, ..plain(&mid, Top::Table) }));
-        }
-        if high <= MAX_TABLE {
-            tops.extend(blocks(a).into_iter().map(|widths| plain(&[Part::Block(widths)], Top::Skip)));
-        }
+        let tops = self.clamps(a, high, clip, Start { carry_in: low > 0, ..start });
         let both = lows.iter().flat_map(|low| tops.iter().map(move |top| (low, top)));
         Ok(both.map(|(low, top)| Layout { low: low.clone(), ..top.clone() }).collect())
+    }
+
+    /// Every way to clamp that combines undominated chains; no low digits.
+    pub(crate) fn clamps(&mut self, a: usize, high: usize, clip: Clip, start: Start) -> Vec<Layout> {
+        let plain =
+            |mid: &[Part], high: Vec<u8>, top| Layout { low: Vec::new(), mid: mid.to_vec(), high, top, joined: false };
+        let mut found = Vec::new();
+        for mid in self.chains(a, start) {
+            found.extend(compositions(high - 1).into_iter().map(|digits| plain(&mid, digits, Top::Chain)));
+            if high <= MAX_TABLE {
+                found.push(plain(&mid, Vec::new(), Top::Table));
+            }
+            found.extend(high_digits(high).into_iter().map(|digits| plain(&mid, digits, Top::Table)));
+        }
+        if high <= MAX_TABLE {
+            found.extend(blocks(a).into_iter().map(|widths| plain(&[Part::Block(widths)], Vec::new(), Top::Skip)));
+        }
+        if clip.is_low(a) {
+            found.retain(|layout| layout.top == Top::Chain);
+        } else if start.carry_in && high > 1 {
+            let joined: Vec<Layout> = found.iter().map(|layout| Layout { joined: true, ..layout.clone() }).collect();
+            found.extend(joined);
+        }
+        found
     }
 
     /// Chains for a comparison of numbers of `width` bits ([`compare::program`]), as [`Search::requantise`] lists layouts.

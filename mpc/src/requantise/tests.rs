@@ -3,7 +3,7 @@
 use super::*;
 use crate::bits::Planes;
 use crate::carry::Part;
-use crate::layout::{Choice, Search, Start, frontier};
+use crate::layout::{Choice, Search, Start, Top};
 use crate::program::testing::{ODD_LANES, open, run};
 use proptest::prelude::*;
 use rand::{Rng, SeedableRng};
@@ -11,21 +11,30 @@ use rand_chacha::ChaCha20Rng;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
-/// The accumulator behind a pair of shares, and the activation that must come out.
-fn expected(spec: Spec, c: u64, v: u64) -> u64 {
+/// The accumulator behind a pair of shares.
+fn accumulator(spec: Spec, c: u64, v: u64) -> i64 {
     let width = spec.width() as u32;
-    let x = (c.wrapping_add(v) << (64 - width)) as i64 >> (64 - width) >> spec.guard;
+    (c.wrapping_add(v) << (64 - width)) as i64 >> (64 - width) >> spec.guard
+}
+
+/// The activation that must come out of a pair of shares.
+fn expected(spec: Spec, clip: Clip, c: u64, v: u64) -> u64 {
+    let z = accumulator(spec, c, v);
     if spec.effective_bits().unwrap() == 1 {
         // The server has subtracted 2^s: only the sign counts.
-        u64::from(x >= 0)
+        u64::from(z >= 0)
     } else {
-        ideal(spec, x)
+        ideal_clipped(spec, clip, z)
     }
 }
 
 /// Runs one layout and compares every lane.
 fn check(spec: Spec, layout: &Layout, form: Finish, c: &[u64], v: &[u64], seed: u64) {
-    let program = Arc::new(program(spec, layout, form).unwrap());
+    check_clipped(spec, Clip::default(), layout, form, c, v, seed);
+}
+
+fn check_clipped(spec: Spec, clip: Clip, layout: &Layout, form: Finish, c: &[u64], v: &[u64], seed: u64) {
+    let program = Arc::new(program_clipped(spec, clip, layout, form, Time::OFFLINE, Time::START).unwrap());
     let (lanes, bits) = (c.len(), spec.effective_bits().unwrap());
     let ring = form.ring(bits);
     let kept = u64::MAX >> (64 - ring);
@@ -42,14 +51,21 @@ fn check(spec: Spec, layout: &Layout, form: Finish, c: &[u64], v: &[u64], seed: 
         }
     };
     for (lane, y) in got.into_iter().enumerate() {
-        let want = expected(spec, c[lane], v[lane]) & kept;
-        assert_eq!(y, want, "{spec:?} {layout:?} {form:?} c={} v={} seed {seed}", c[lane], v[lane]);
+        let want = expected(spec, clip, c[lane], v[lane]) & kept;
+        assert_eq!(y, want, "{spec:?} {clip:?} {layout:?} {form:?} c={} v={} seed {seed}", c[lane], v[lane]);
     }
 }
 
 /// Every pair of shares of a small ring.
 fn all_pairs(width: usize) -> (Vec<u64>, Vec<u64>) {
     (0..1 << width).flat_map(|c| (0..1 << width).map(move |v| (c, v))).unzip()
+}
+
+/// Pairs of shares whose accumulators the clip allows.
+fn allowed(spec: Spec, clip: Clip, (c, v): (Vec<u64>, Vec<u64>)) -> (Vec<u64>, Vec<u64>) {
+    let least = -(1_i64 << (spec.ell - 1)) + (1 << (spec.shift + spec.bits));
+    let fits = |(c, v): &(u64, u64)| !clip.spare || accumulator(spec, *c, *v) >= least;
+    c.into_iter().zip(v).filter(fits).unzip()
 }
 
 #[test]
@@ -75,6 +91,36 @@ fn exhaustive_on_small_rings() {
         }
     }
 }
+
+/// Every pair of shares of small rings, every clip, and not only the best layouts but all that the search looks at.
+#[test]
+fn exhaustive_with_every_clip_and_candidate() {
+    for (ell, shift, bits, guard) in
+        [(6, 2, 2, 1), (5, 1, 2, 0), (6, 2, 3, 0), (6, 0, 2, 0), (5, 0, 3, 1), (6, 1, 3, 0)]
+    {
+        let spec = Spec { ell, shift, bits, guard };
+        for (top, spare) in (1 << (bits - 1)..1 << bits).flat_map(|top| [(top, false), (top, true)]) {
+            let clip = Clip { top, spare };
+            if spare && ell == shift + bits + 1 {
+                continue;
+            }
+            let (c, v) = allowed(spec, clip, all_pairs(spec.width()));
+            let mut search = Search::new(0.73);
+            let candidates = search.candidates(spec, clip, Finish::Small, PREPARED).unwrap();
+            let some = candidates.len().div_ceil(40);
+            assert!(candidates.iter().any(|layout| layout.top == Top::Chain));
+            for layout in candidates.iter().step_by(some) {
+                check_clipped(spec, clip, layout, Finish::Small, &c, &v, 2);
+            }
+            for choice in
+                search.requantise_clipped(spec, clip, Finish::Small, Time::OFFLINE, Time::START).unwrap().iter()
+            {
+                check_clipped(spec, clip, &choice.layout, Finish::Small, &c, &v, 3);
+            }
+        }
+    }
+}
+
 /// (ell, shift, bits, ring), price of an OT, then (flights, bits per activation, OTs that the client and the server
 /// receive) of every layout found.
 type Found = ((u8, u8, u8, u8), f64, &'static [(u32, usize, usize, usize)]);
@@ -142,9 +188,15 @@ const REFERENCE: [Found; 12] = [
 const PREPARED: Start = Start { server: Time::START, client: Time::OFFLINE, carry_in: false };
 
 /// (flights, bits, OTs that the client and the server receive) of layouts, and their prices.
-fn costs(spec: Spec, form: Finish, found: &[Choice<Layout>], ot_price: f64) -> Vec<(u32, usize, usize, usize)> {
+fn costs(
+    spec: Spec,
+    clip: Clip,
+    form: Finish,
+    found: &[Choice<Layout>],
+    ot_price: f64,
+) -> Vec<(u32, usize, usize, usize)> {
     let cost = |choice: &Choice<Layout>| {
-        let program = program(spec, &choice.layout, form).unwrap();
+        let program = program_clipped(spec, clip, &choice.layout, form, Time::OFFLINE, Time::START).unwrap();
         let bits: usize = program.tally().frames().map(|(_, _, bits)| bits).sum();
         let ots = program.ots();
         assert!((choice.price - bits as f64 - ot_price * ots.total() as f64).abs() < 1e-9);
@@ -154,34 +206,96 @@ fn costs(spec: Spec, form: Finish, found: &[Choice<Layout>], ot_price: f64) -> V
     found.iter().map(cost).collect()
 }
 
-/// Among the layouts that the specification knows, the same are found, at the same costs; ours may be better.
+/// Two conversions of a bit less: for every number of flights we need fewer bits than the specification.
 #[test]
-fn search_finds_what_the_specification_finds() {
+fn search_finds_better_than_the_specification() {
     for ((ell, shift, bits, ring), ot_price, expected) in REFERENCE {
         let (spec, form) = (Spec { ell, shift, bits, guard: 1 }, Finish::Upload { ring });
-        let mut search = Search::new(ot_price);
-        let mut known = search.candidates(spec, form, PREPARED).unwrap();
-        known.retain(|layout| layout.high.is_empty());
-        let plain = frontier(known.into_iter().map(|layout| search.cost(spec, layout, form, PREPARED).unwrap()));
-        assert_eq!(costs(spec, form, &plain, ot_price), expected, "{spec:?} at {ot_price} bits per OT");
-        let found = search.requantise(spec, form).unwrap();
-        for choice in plain {
-            assert!(found.iter().any(|ours| ours.flights <= choice.flights && ours.price <= choice.price));
+        let found = Search::new(ot_price).requantise(spec, form).unwrap();
+        let less = if bits == 1 { 1.0 } else { 2.0 };
+        for (flights, sent, c, s) in expected {
+            let price = *sent as f64 + ot_price * (c + s) as f64;
+            let ours = found.iter().rfind(|ours| ours.flights <= *flights).unwrap();
+            assert!(ours.price < price - less + 1e-9, "{spec:?}: {price} bits in {flights} flights, ours {ours:?}");
         }
     }
 }
 
-/// Digits below the table: the specification has 175.1, 152.4, 144.7, 140.4 .. and 24 flights (172.2 bits).
+/// (flights, bits, OTs that the client and the server receive) of every layout, for an OT of 0.73 bits.
 #[test]
-fn more_high_bits() {
-    let cases = [
-        ((15, 8, 4, 15), [(6, 151, 21, 12), (8, 132, 13, 15), (10, 121, 14, 13)]),
-        ((16, 4, 2, 16), [(10, 168, 17, 17), (12, 149, 17, 20), (14, 146, 15, 23)]),
+fn costs_are_pinned() {
+    let known = Clip { spare: true, ..Clip::default() };
+    let low = Clip { top: 11, ..Clip::default() };
+    let upload = |ring| Finish::Upload { ring };
+    let cases: [((u8, u8, u8), Finish, Clip, &[(u32, usize, usize, usize)]); 9] = [
+        (
+            (13, 7, 4),
+            upload(13),
+            Clip::default(),
+            &[(6, 126, 18, 10), (8, 107, 11, 12), (10, 100, 10, 13), (12, 98, 7, 18), (14, 96, 3, 24), (16, 94, 3, 26)],
+        ),
+        (
+            (13, 7, 4),
+            upload(13),
+            known,
+            &[(6, 126, 18, 10), (8, 102, 11, 11), (10, 95, 10, 13), (12, 93, 7, 18), (14, 91, 3, 24), (16, 90, 3, 25)],
+        ),
+        (
+            (13, 7, 4),
+            upload(13),
+            low,
+            &[(8, 173, 11, 12), (10, 112, 9, 18), (12, 106, 8, 21), (14, 104, 4, 27), (16, 103, 4, 28)],
+        ),
+        (
+            (10, 4, 4),
+            Finish::Small,
+            Clip::default(),
+            &[
+                (4, 99, 13, 8),
+                (5, 84, 9, 8),
+                (6, 67, 10, 8),
+                (7, 65, 7, 10),
+                (8, 64, 7, 11),
+                (9, 63, 6, 13),
+                (10, 62, 6, 14),
+                (11, 61, 3, 18),
+                (12, 60, 3, 19),
+            ],
+        ),
+        (
+            (10, 4, 4),
+            Finish::Small,
+            known,
+            &[
+                (4, 99, 13, 8),
+                (5, 79, 9, 7),
+                (6, 62, 7, 10),
+                (7, 60, 7, 10),
+                (8, 59, 7, 11),
+                (9, 58, 6, 13),
+                (10, 57, 6, 14),
+                (11, 56, 3, 18),
+            ],
+        ),
+        (
+            (12, 6, 4),
+            upload(12),
+            Clip::default(),
+            &[(6, 115, 17, 10), (8, 96, 10, 12), (10, 93, 10, 12), (12, 91, 6, 18), (14, 89, 3, 23), (16, 88, 3, 24)],
+        ),
+        (
+            (12, 6, 4),
+            upload(12),
+            known,
+            &[(6, 117, 10, 9), (8, 91, 10, 11), (10, 88, 10, 12), (12, 86, 6, 18), (14, 84, 3, 23)],
+        ),
+        ((10, 6, 2), upload(10), Clip::default(), &[(6, 86, 8, 10), (8, 75, 7, 11), (10, 73, 4, 16), (12, 71, 3, 19)]),
+        ((9, 7, 1), upload(9), Clip::default(), &[(4, 61, 9, 6), (6, 54, 6, 8), (8, 52, 5, 11), (10, 51, 2, 15)]),
     ];
-    for ((ell, shift, bits, ring), expected) in cases {
-        let (spec, form) = (Spec { ell, shift, bits, guard: 1 }, Finish::Upload { ring });
-        let found = Search::new(0.73).requantise(spec, form).unwrap();
-        assert_eq!(costs(spec, form, &found[..3], 0.73), expected, "{spec:?}");
+    for ((ell, shift, bits), form, clip, expected) in cases {
+        let spec = Spec { ell, shift, bits, guard: 1 };
+        let found = Search::new(0.73).requantise_clipped(spec, clip, form, Time::OFFLINE, Time::START).unwrap();
+        assert_eq!(costs(spec, clip, form, &found, 0.73), expected, "{spec:?} {clip:?} {form:?}");
     }
 }
 
@@ -204,13 +318,26 @@ fn random_and_edges_on_large_rings() {
     for (seed, (ell, shift, bits, guard)) in specs.into_iter().enumerate() {
         let spec = Spec { ell, shift, bits, guard };
         let (c, v) = samples(spec, 300, seed as u64);
+        let mut search = Search::new(1.37);
         for form in [Finish::Small, Finish::Share { ring: 20 }, Finish::Upload { ring: 9 }] {
-            let Ok(found) = Search::new(1.37).requantise(spec, form) else {
+            let Ok(found) = search.requantise(spec, form) else {
                 assert_eq!(spec.effective_bits(), Err(LayoutError::Spec(spec)));
                 continue;
             };
             for choice in [&found[0], &found[found.len() / 2], &found[found.len() - 1]] {
                 check(spec, &choice.layout, form, &c, &v, seed as u64);
+            }
+            let a = spec.effective_bits().unwrap();
+            for (top, spare) in [(1 << (a - 1), false), ((1_u16 << a) - 2, true), ((1 << a) - 1, true)] {
+                let clip = Clip { top: top as u8, spare };
+                if a == 1 || (spare && usize::from(ell) < usize::from(shift) + a + 2) {
+                    continue;
+                }
+                let (c, v) = allowed(spec, clip, (c.clone(), v.clone()));
+                let found = search.requantise_clipped(spec, clip, form, Time::OFFLINE, Time::START).unwrap();
+                for choice in [&found[0], &found[found.len() - 1]] {
+                    check_clipped(spec, clip, &choice.layout, form, &c, &v, seed as u64);
+                }
             }
         }
     }
@@ -262,7 +389,7 @@ fn any_times() {
             let inputs = [Planes::from_lanes(&c, spec.width()), Planes::from_lanes(&v, spec.width())];
             let outcome = run(&program, c.len(), &inputs, 3);
             for (lane, y) in open(&outcome.client[0], &outcome.server[0]).into_iter().enumerate() {
-                assert_eq!(y, expected(spec, c[lane], v[lane]), "{c_time:?} {v_time:?}");
+                assert_eq!(y, expected(spec, Clip::default(), c[lane], v[lane]), "{c_time:?} {v_time:?}");
             }
         }
     }
@@ -277,6 +404,7 @@ fn transcript_is_pinned() {
         mid: vec![Part::Digit(2), Part::Digit(1), Part::Digit(1)],
         high: vec![],
         top: Top::Table,
+        joined: false,
     };
     let program = Arc::new(program(spec, &layout, Finish::Upload { ring: 13 }).unwrap());
     let mut rng = ChaCha20Rng::seed_from_u64(42);
@@ -289,14 +417,19 @@ fn transcript_is_pinned() {
         hash.update(frame.payload);
     }
     let hash: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(hash, "a5da44f33e77f4bfe14918a893083bc0a0a2eec3aa2e43218a226ae6e91c1814");
+    assert_eq!(hash, "9bf12067e0f80adafefb71fabcfbd1aec43caf98ff34baf37ca3c1fca8abacf5");
 }
 
 #[test]
 fn refuses_layouts_that_do_not_fit() {
     let (spec, form) = (Spec { ell: 13, shift: 7, bits: 4, guard: 1 }, Finish::Upload { ring: 13 });
-    let good =
-        Layout { low: vec![Part::Digit(4), Part::Digit(4)], mid: vec![Part::Digit(4)], high: vec![], top: Top::Table };
+    let good = Layout {
+        low: vec![Part::Digit(4), Part::Digit(4)],
+        mid: vec![Part::Digit(4)],
+        high: vec![],
+        top: Top::Table,
+        joined: true,
+    };
     assert_eq!(good.check(spec, form), Ok(()));
     let bad = [
         Layout { low: vec![Part::Digit(4)], ..good.clone() },
@@ -308,7 +441,8 @@ fn refuses_layouts_that_do_not_fit() {
         Layout { mid: vec![Part::Digit(4), Part::Digit(1)], ..good.clone() },
         Layout { high: vec![2], ..good.clone() },
         Layout { high: vec![1, 0], ..good.clone() },
-        Layout { high: vec![1], top: Top::Chain, ..good.clone() },
+        Layout { top: Top::Chain, ..good.clone() },
+        Layout { high: vec![2], top: Top::Chain, ..good.clone() },
         Layout { high: vec![1], top: Top::Skip, ..good.clone() },
     ];
     for layout in bad {
@@ -345,12 +479,9 @@ fn any_part() -> impl Strategy<Value = Part> {
 fn any_layout() -> impl Strategy<Value = Layout> {
     let parts = || prop::collection::vec(any_part(), 0..4);
     let top = prop_oneof![Just(Top::Chain), Just(Top::Table), Just(Top::Skip)];
-    (parts(), parts(), prop::collection::vec(0..6_u8, 0..3), top).prop_map(|(low, mid, high, top)| Layout {
-        low,
-        mid,
-        high,
-        top,
-    })
+    let high = prop::collection::vec(0..6_u8, 0..3);
+    let layout = (parts(), parts(), high, top, any::<bool>());
+    layout.prop_map(|(low, mid, high, top, joined)| Layout { low, mid, high, top, joined })
 }
 
 proptest! {
@@ -358,7 +489,9 @@ proptest! {
     #[test]
     fn layouts_of_a_peer_are_refused_or_right(
         layout in any_layout(), ell in 0..14_u8, shift in 0..10_u8, bits in 0..10_u8, guard in 0..3_u8, ring in 0..70_u8,
+        top in prop_oneof![Just(u8::MAX), any::<u8>(), 0..16_u8],
     ) {
+        let clip = Clip { top, spare: false };
         let (spec, form) = (Spec { ell, shift, bits, guard }, Finish::Share { ring });
         // Digits that fit are rare among random ones: also try them on the layer that they cover.
         let covered = |parts: &[Part]| parts.iter().map(Part::bits).sum::<usize>() as u8;
@@ -369,12 +502,12 @@ proptest! {
             guard: 1,
         };
         for spec in [spec, fitting] {
-            match program(spec, &layout, form) {
+            match program_clipped(spec, clip, &layout, form, Time::OFFLINE, Time::START) {
                 Ok(_) => {
                     let (c, v) = samples(spec, 20, 1);
-                    check(spec, &layout, form, &c, &v, 1);
+                    check_clipped(spec, clip, &layout, form, &c, &v, 1);
                 }
-                Err(error) => prop_assert_eq!(layout.check(spec, form), Err(error)),
+                Err(error) => prop_assert_eq!(layout.check_clipped(spec, clip, form), Err(error)),
             }
         }
     }
