@@ -1,7 +1,9 @@
 //! Which digits a requantisation uses: layouts, what a valid one is, and the search for good ones.
 
+mod pool;
 mod search;
 
+pub use pool::{PoolLayout, PoolPrograms};
 pub use search::{Choice, Search};
 pub(crate) use search::{Start, frontier};
 

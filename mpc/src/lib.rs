@@ -32,6 +32,7 @@ pub mod maxpool;
 pub mod ot;
 pub mod output;
 pub mod party;
+pub mod pooled;
 pub mod prg;
 pub mod program;
 pub mod requantise;

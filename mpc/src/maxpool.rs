@@ -105,7 +105,7 @@ pub(crate) fn record(b: &mut Builder, spec: Spec, chain: &[Part], form: Finish) 
 }
 
 /// Plays neighbours against each other until one is left.
-fn tournament<T>(mut players: Vec<T>, mut play: impl FnMut(T, T) -> T) -> T {
+pub(crate) fn tournament<T>(mut players: Vec<T>, mut play: impl FnMut(T, T) -> T) -> T {
     while players.len() > 1 {
         let mut waiting = players.into_iter();
         let mut winners = Vec::new();
