@@ -4,11 +4,12 @@
 //! prepared schedule, and the parties' shares of x in the direct one.
 
 use lowkey_bridge::parameters::GUARD_BITS;
+use lowkey_models::TensorId;
 use lowkey_mpc::bits::Planes;
 use lowkey_mpc::party::Party;
 use zeroize::Zeroizing;
 
-use crate::plan::{Holding, LinearNode, Nonlinear, NonlinearKind, Plan, Source, Step};
+use crate::plan::{Holding, LinearNode, Nonlinear, NonlinearKind, Plan, Source, Step, Windows};
 
 /// One party's half of every tensor, while an inference lasts.
 pub(crate) struct Halves {
@@ -64,9 +65,44 @@ impl Halves {
         }
     }
 
-    /// What a program reads beside the pad of its result: one input per window element of a pool. Activations are counted
-    /// from 0.
-    pub(crate) fn inputs(&self, plan: &Plan, step: &Nonlinear) -> Vec<Planes> {
+    /// What a program reads before the input is known, the pad of its result excepted. The server gives nothing.
+    pub(crate) fn early_inputs(&self, plan: &Plan, step: &Nonlinear) -> Vec<Planes> {
+        match &step.kind {
+            _ if self.party == Party::Server || !step.source.is_early() => vec![],
+            NonlinearKind::Pooled { windows, low, .. } => self.pooled_words(step, windows, *low),
+            _ => self.inputs(plan, step),
+        }
+    }
+
+    /// What a program reads when it runs.
+    pub(crate) fn late_inputs(&self, plan: &Plan, step: &Nonlinear) -> Vec<Planes> {
+        match (&step.kind, self.party) {
+            (NonlinearKind::Pooled { windows, carries, .. }, Party::Client) => self.pooled_carries(windows, *carries),
+            (NonlinearKind::Pooled { windows, carries, low }, Party::Server) => {
+                let words = self.pooled_words(step, windows, *low);
+                words.into_iter().zip(self.pooled_carries(windows, *carries)).flat_map(<[Planes; 2]>::from).collect()
+            }
+            (_, Party::Client) if step.source.is_early() => vec![],
+            _ => self.inputs(plan, step),
+        }
+    }
+
+    /// The accumulators of windows without their low bits, one input per window element.
+    fn pooled_words(&self, step: &Nonlinear, windows: &Windows, low: u32) -> Vec<Planes> {
+        let Source::Accumulator(node) = step.source else { unreachable!("pools before a clip read accumulators") };
+        let words: Zeroizing<Vec<u64>> = Zeroizing::new(self.accumulators[node].iter().map(|z| z >> low).collect());
+        windows.gather(&words, 0).map(|tap| Planes::from_lanes(&tap, step.input_width as usize)).collect()
+    }
+
+    /// The carries that belong to [`pooled_words`](Self::pooled_words).
+    fn pooled_carries(&self, windows: &Windows, tensor: TensorId) -> Vec<Planes> {
+        let carries = self.small[tensor].as_ref().expect("computed by an earlier step").to_lanes::<u64>();
+        windows.gather(&Zeroizing::new(carries), 0).map(|tap| Planes::from_lanes(&tap, 1)).collect()
+    }
+
+    /// The inputs of a program that reads one tensor at one time: one input per window element of a pool. Activations are
+    /// counted from 0.
+    fn inputs(&self, plan: &Plan, step: &Nonlinear) -> Vec<Planes> {
         let width = step.input_width as usize;
         let mut values = match step.source {
             Source::Accumulator(node) | Source::Scaled(node) => self.accumulators[node].clone(),
@@ -98,7 +134,8 @@ impl Halves {
                 values.iter_mut().for_each(|z| *z = z.wrapping_sub(lowered));
                 vec![planes(&values)]
             }
-            NonlinearKind::Table | NonlinearKind::Scale { .. } => vec![planes(&values)],
+            NonlinearKind::Carries | NonlinearKind::Table | NonlinearKind::Scale { .. } => vec![planes(&values)],
+            NonlinearKind::Pooled { .. } => unreachable!("reads its inputs at two times"),
         }
     }
 

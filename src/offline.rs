@@ -84,7 +84,7 @@ pub(crate) async fn client(
         programs.push(match step {
             Step::Nonlinear(step) => {
                 channel.scope(plan.name(step.node));
-                let mut inputs = client_early_inputs(plan, step, &halves);
+                let mut inputs = halves.early_inputs(plan, step);
                 if let Holding::Shared { ring, root } = plan.holdings[step.node + 1] {
                     inputs.push(Planes::from_lanes(&halves.shared[root], ring as usize));
                 }
@@ -189,11 +189,6 @@ pub(crate) fn client_share(
     };
     halves.add_identities(node, &mut share);
     Ok(share)
-}
-
-/// The client's inputs that are known before a program starts, its upload pad excepted.
-pub(crate) fn client_early_inputs(plan: &Plan, step: &Nonlinear, halves: &Halves) -> Vec<Planes> {
-    if step.source.is_early() { halves.inputs(plan, step) } else { vec![] }
 }
 
 fn random_pads(elements: usize, ring: u32, rng: &mut ChaCha20Rng) -> Zeroizing<Vec<u64>> {

@@ -27,9 +27,7 @@ use zeroize::Zeroizing;
 use crate::answer::{self, Output};
 use crate::error::{Error, Result};
 use crate::layers::{Halves, reduce};
-use crate::offline::{
-    KEYS, OUTPUT, client_early_inputs, client_share, offline as prepare_program, peer_or_bug, take_ots,
-};
+use crate::offline::{KEYS, OUTPUT, client_share, offline as prepare_program, peer_or_bug, take_ots};
 use crate::plan::{Nonlinear, Plan, Reveal, Step};
 use crate::publication::{ClientModel, ServerModel};
 use crate::slot::{ClientSlot, ServerSlot};
@@ -129,7 +127,7 @@ pub(crate) async fn client_direct(
                 halves.accumulators[node] = client_share(model, *linear, &secrets, &halves)?;
             }
             Step::Nonlinear(step) => {
-                let inputs = client_early_inputs(plan, step, &halves);
+                let inputs = halves.early_inputs(plan, step);
                 let ready = prepare_program(channel, step, Schedule::Direct, &mut cots, inputs).await?;
                 client_program(channel, plan, step, ready, &mut halves).await?;
             }
@@ -234,8 +232,8 @@ async fn client_program(
     ready: Ready,
     halves: &mut Halves,
 ) -> Result<()> {
-    let late = if step.source.is_early() { vec![] } else { halves.inputs(plan, step) };
-    if let Some(result) = program::online(ready, channel, late).await?.into_iter().next() {
+    let inputs = halves.late_inputs(plan, step);
+    if let Some(result) = program::online(ready, channel, inputs).await?.into_iter().next() {
         halves.keep(plan, step, result, &[]);
     }
     Ok(())
@@ -249,7 +247,7 @@ async fn server_program(
     ready: Ready,
     halves: &mut Halves,
 ) -> Result<()> {
-    let inputs = halves.inputs(&model.plan, step);
+    let inputs = halves.late_inputs(&model.plan, step);
     if let Some(result) = program::online(ready, channel, inputs).await?.into_iter().next() {
         halves.keep(&model.plan, step, result, &model.biases[step.node]);
     }

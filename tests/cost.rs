@@ -153,7 +153,7 @@ fn reports_sockets_and_predictions_agree_on_random_networks() {
     use rand::SeedableRng;
     for seed in 1..=15 {
         let mut rng = rand_chacha::ChaCha20Rng::seed_from_u64(seed);
-        let mut network = random::network(&mut rng, &Size::default());
+        let mut network = random::network(&mut rng, &Size { clips: true, ..Size::default() });
         let (mut architecture, weights) = network.into_parts();
         architecture.name = format!("random {seed}");
         network = Network::new(architecture, weights).unwrap();

@@ -49,7 +49,7 @@ fn random_networks() {
     let number = |name: &str, default: u64| std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(default);
     let (count, first) = (number("LOWKEY_RANDOM_NETWORKS", 60), number("LOWKEY_RANDOM_SEED", 1));
     for seed in first..first + count {
-        check_random(seed, &Size::default());
+        check_random(seed, &Size { clips: true, ..Size::default() });
     }
 }
 

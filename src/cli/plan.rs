@@ -148,7 +148,8 @@ fn layers(plan: &Plan, details: &[Detail], prediction: &Prediction, schedule: Sc
                     Stage::Offline => offline_bytes += charged,
                     _ => online_bytes += charged,
                 }
-                if let Nonlinear { kind: NonlinearKind::Requantise { .. }, lanes, .. } = &**step {
+                let Nonlinear { kind, lanes, .. } = &**step;
+                if let NonlinearKind::Requantise { .. } | NonlinearKind::Carries = kind {
                     layer.activations = *lanes;
                 }
             }

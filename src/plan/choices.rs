@@ -90,8 +90,24 @@ pub struct SetChoice {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LayoutChoice {
-    /// Of a requantisation.
-    Requantise(Layout),
+    /// Of a requantisation that clips.
+    Requantise {
+        /// The digits.
+        layout: Layout,
+        /// That the accumulator stays above the lowest values of its ring (`lowkey_mpc::requantise::Clip::spare`).
+        spare: bool,
+    },
+    /// Of a requantisation whose values go into a max pool before their clip: the chain over the low bits.
+    Carries(Vec<Part>),
+    /// Of the max pool of such values.
+    Pooled {
+        /// The chain of a comparison.
+        game: Vec<Part>,
+        /// The digits of the clip.
+        clip: Layout,
+        /// As above.
+        spare: bool,
+    },
     /// Of the one carry chain of an average pool, a max pool's comparison, or an arg max's.
     Chain(Vec<Part>),
 }

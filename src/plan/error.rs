@@ -28,16 +28,6 @@ pub enum PlanError {
         /// How many.
         shifts: usize,
     },
-    /// A clip below the width of an activation, for which there is no protocol yet.
-    #[error("node {node:?} clips at {top}, below the {bits} bits of its values, which is not supported")]
-    Clip {
-        /// The node.
-        node: String,
-        /// The largest value.
-        top: i64,
-        /// The width.
-        bits: u32,
-    },
     /// A size over what this program handles.
     #[error("{what} is {value}, at most {limit} is handled")]
     TooLarge {

@@ -6,6 +6,7 @@
 mod choices;
 mod cost;
 mod error;
+mod layouts;
 mod linear;
 pub mod planner;
 mod rings;
@@ -170,9 +171,6 @@ fn check_counts(architecture: &Architecture, choices: &Choices, tensors: &[Tenso
         match &node.op {
             Op::Requantise { shift, .. } if shift.len() != 1 => {
                 return Err(PlanError::PerChannelShift { node: node.name.clone(), shifts: shift.len() });
-            }
-            Op::Requantise { bits, top: Some(top), .. } if *top != (1 << bits) - 1 => {
-                return Err(PlanError::Clip { node: node.name.clone(), top: *top, bits: *bits });
             }
             Op::Linear { .. } | Op::Scale { .. } => {
                 let ell = choices.ell(architecture, index);

@@ -4,16 +4,19 @@ use std::collections::HashMap;
 
 use lowkey_bridge::budget::{self, Norms, Rounding};
 use lowkey_bridge::conv::ConvShape;
-use lowkey_bridge::{LayerParameters, Packing};
+use lowkey_bridge::{LayerParameters, Packing, Schedule};
 use lowkey_he::ParameterSet;
 use lowkey_he::params;
 use lowkey_models::{LinearBounds, Network, Node, Op, Range};
+use lowkey_mpc::layout::Search;
+use lowkey_mpc::ot::price;
+use lowkey_mpc::party::Stage;
 
 use super::choices::{Choices, LinearChoice, Link, SetChoice};
 use super::error::PlanError;
 use super::linear::{LinearNode, MAX_PACKED, conv_shape};
-use super::steps;
-use super::{Plan, width_of};
+use super::rings::clipped_bits;
+use super::{Plan, Reveal, layouts, predict, width_of};
 
 /// How much a byte of the hint, sent once, weighs against a byte sent for every inference.
 const HINT_WEIGHT: f64 = 1e-3;
@@ -23,11 +26,42 @@ const HINT_WEIGHT: f64 = 1e-3;
 /// # Errors
 /// When a layer fits no parameter set (named with the numbers), or the network is beyond this program's limits.
 pub fn plan(network: &Network, link: Link) -> Result<Plan, PlanError> {
-    let layers = layers(network);
-    let (linear, sets) = choose_sets(&layers)?;
+    let bounds = network.bounds();
+    let mut search = Search::new(8.0 * price::BYTES_PER_OT);
+    let mut layers = layers(network);
+    let mut best = plan_layers(network, link, &layers, &bounds, &mut search)?;
+    // A max pool before its clip may need one bit more.
+    for layer in layouts::cramped(network.architecture(), &best.choices, &bounds)? {
+        layers[layer].ell += 1;
+        match plan_layers(network, link, &layers, &bounds, &mut search) {
+            Ok(plan) if seconds(&plan) < seconds(&best) => best = plan,
+            _ => layers[layer].ell -= 1,
+        }
+    }
+    Ok(best)
+}
+
+/// A plan for layers whose rings have been chosen.
+fn plan_layers(
+    network: &Network,
+    link: Link,
+    layers: &[Layer],
+    bounds: &[Option<LinearBounds>],
+    search: &mut Search,
+) -> Result<Plan, PlanError> {
+    let (linear, sets) = choose_sets(layers)?;
     let mut choices = Choices { link, linear, scales: scales(network), sets, layouts: Vec::new() };
-    choices.layouts = steps::choose_layouts(network.architecture(), &choices)?;
+    choices.layouts = layouts::choose(network.architecture(), &choices, bounds, search)?;
     Plan::derive(network.architecture().clone(), choices)
+}
+
+/// Time of one inference's traffic on the plan's link, OTs at their price.
+fn seconds(plan: &Plan) -> f64 {
+    let link = plan.choices.link;
+    let all = predict(plan, Schedule::Prepared, Reveal::Logits);
+    let frames: u64 = all.frames.iter().map(|frame| frame.bytes).sum();
+    let bytes = frames as f64 + price::BYTES_PER_OT * all.ots.total() as f64;
+    all.flights(Stage::Online, &[]) as f64 * link.latency() + 8.0 * bytes / link.bandwidth()
 }
 
 /// What a plan does not say of a linear node, because it depends on the weights.
@@ -108,10 +142,10 @@ fn accumulator_ring(network: &Network, node: usize, Range { lo, hi }: Range) -> 
     let mut ell = Range { lo, hi }.signed_bits().max(2);
     for consumer in architecture.consumers(node + 1) {
         match &architecture.nodes[consumer].op {
-            Op::Requantise { bits, shift, .. } => {
+            Op::Requantise { bits, shift, top, .. } => {
                 let shift = shift.iter().max().copied().unwrap_or(0);
                 ell = ell.max(shift + 2);
-                if (*bits).min(ell - 1 - shift) == 1 {
+                if clipped_bits(*bits, *top).min(ell - 1 - shift) == 1 {
                     // Only the sign of z - 2^s is evaluated.
                     ell = ell.max(Range { lo: lo - (1 << shift), hi: hi - (1 << shift) }.signed_bits());
                 }

@@ -39,6 +39,11 @@ pub fn width_of(span: i64) -> u32 {
     (i64::BITS - span.leading_zeros()).max(1)
 }
 
+/// Bits of values up to the top of a clip, of a requantisation to `bits` bits.
+pub fn clipped_bits(bits: u32, top: Option<i64>) -> u32 {
+    top.map_or(bits, |top| bits.min(width_of(top)))
+}
+
 /// Width of the shares of values of `bits` bits that a max pool reads.
 pub fn small_width(bits: u32) -> u32 {
     extend::small_width(bits as usize) as u32

@@ -7,14 +7,14 @@ use lowkey_bridge::parameters::GUARD_BITS;
 use lowkey_models::{Architecture, Op, TensorId, TensorInfo};
 use lowkey_mpc::argmax::Argmax;
 use lowkey_mpc::extend::Finish;
-use lowkey_mpc::layout::{Choice, LayoutError, Search};
-use lowkey_mpc::ot::price;
+use lowkey_mpc::layout::LayoutError;
 use lowkey_mpc::program::{Program, Time};
-use lowkey_mpc::{maxpool, output, requantise, table, truncate, widen};
+use lowkey_mpc::requantise::Clip;
+use lowkey_mpc::{maxpool, output, pooled, requantise, table, truncate, widen};
 
-use super::choices::{Choices, LayoutChoice, Link};
+use super::choices::{Choices, LayoutChoice};
 use super::error::PlanError;
-use super::rings::{self, Holding, average_ring, small_width};
+use super::rings::{Holding, average_ring, clipped_bits, small_width};
 use super::windows::Windows;
 
 /// What one node does.
@@ -86,10 +86,21 @@ pub enum NonlinearKind {
         /// Subtracted from every accumulator by the server.
         lowered: i64,
     },
+    /// The carries out of the low bits of accumulators, whose clip comes after a max pool.
+    Carries,
     /// The largest value of each window.
     MaxPool {
         /// The windows.
         windows: Windows,
+    },
+    /// The largest of each window of accumulators, clipped: of c >> low + v >> low + carry.
+    Pooled {
+        /// The windows.
+        windows: Windows,
+        /// The tensor that stands for the carries.
+        carries: TensorId,
+        /// The bits that only carry.
+        low: u32,
     },
     /// (multiplier * sum + offset) >> shift of each window.
     AvgPool {
@@ -129,24 +140,24 @@ impl Programs {
         }
     }
 
+    /// A program whose result does not depend on the schedule.
+    fn single(program: Program) -> Self {
+        let program = Arc::new(program);
+        Self { prepared: program.clone(), direct: program }
+    }
+
     fn build(
         holding: Holding,
         mut program: impl FnMut(Finish) -> Result<Program, LayoutError>,
     ) -> Result<Self, LayoutError> {
         Ok(match holding {
-            Holding::Scaled { ell } => {
-                let shares = Arc::new(program(Finish::Share { ring: ell as u8 })?);
-                Self { prepared: shares.clone(), direct: shares }
-            }
+            Holding::Scaled { ell } => Self::single(program(Finish::Share { ring: ell as u8 })?),
             Holding::Shared { ring, .. } => {
                 let ring = ring as u8;
                 let prepared = Arc::new(program(Finish::Upload { ring })?);
                 Self { prepared, direct: Arc::new(program(Finish::Share { ring })?) }
             }
-            _ => {
-                let small = Arc::new(program(Finish::Small)?);
-                Self { prepared: small.clone(), direct: small }
-            }
+            _ => Self::single(program(Finish::Small)?),
         })
     }
 }
@@ -156,7 +167,7 @@ fn linear_index(architecture: &Architecture, node: usize) -> usize {
     architecture.nodes[..node].iter().filter(|node| matches!(node.op, Op::Linear { .. })).count()
 }
 
-fn finish_of(holding: Holding) -> Finish {
+pub(super) fn finish_of(holding: Holding) -> Finish {
     match holding {
         Holding::Shared { ring, .. } => Finish::Upload { ring: ring as u8 },
         _ => Finish::Small,
@@ -164,21 +175,27 @@ fn finish_of(holding: Holding) -> Finish {
 }
 
 /// Everything that the construction of one node's protocol depends on.
-struct Context<'a> {
-    architecture: &'a Architecture,
-    choices: &'a Choices,
-    tensors: &'a [TensorInfo],
-    holdings: &'a [Holding],
-    widths: &'a [u32],
+pub(super) struct Context<'a> {
+    pub architecture: &'a Architecture,
+    pub choices: &'a Choices,
+    pub tensors: &'a [TensorInfo],
+    pub holdings: &'a [Holding],
+    pub widths: &'a [u32],
 }
 
 /// The specification of one node's protocol, before its layout is known.
-enum Spec {
-    Requantise(requantise::Spec),
+pub(super) enum Spec {
+    /// And the largest result.
+    Requantise(requantise::Spec, u8),
     Truncate(truncate::Spec),
     MaxPool(maxpool::Spec),
-    Table { bits: u32, entries: Vec<i64> },
-    Widen { ell: u32 },
+    Table {
+        bits: u32,
+        entries: Vec<i64>,
+    },
+    Widen {
+        ell: u32,
+    },
 }
 
 impl Context<'_> {
@@ -191,16 +208,19 @@ impl Context<'_> {
         }
     }
 
-    fn spec(&self, node: usize) -> Option<Spec> {
+    pub fn spec(&self, node: usize) -> Option<Spec> {
         let byte = |value: u32| u8::try_from(value).unwrap_or(u8::MAX);
         match &self.architecture.nodes[node].op {
             Op::Scale { input, .. } => Some(Spec::Widen { ell: self.choices.ell(self.architecture, *input - 1) }),
-            Op::Requantise { input, bits, shift, .. } => Some(Spec::Requantise(requantise::Spec {
-                ell: byte(self.choices.ell(self.architecture, *input - 1)),
-                shift: byte(shift[0]),
-                bits: byte(*bits),
-                guard: if matches!(self.source(*input), Source::Scaled(_)) { 0 } else { byte(GUARD_BITS) },
-            })),
+            Op::Requantise { input, bits, shift, top, .. } => {
+                let spec = requantise::Spec {
+                    ell: byte(self.choices.ell(self.architecture, *input - 1)),
+                    shift: byte(shift[0]),
+                    bits: byte(clipped_bits(*bits, *top)),
+                    guard: if matches!(self.source(*input), Source::Scaled(_)) { 0 } else { byte(GUARD_BITS) },
+                };
+                Some(Spec::Requantise(spec, top.map_or(u8::MAX, |top| u8::try_from(top).unwrap_or(u8::MAX))))
+            }
             Op::AvgPool { shift, .. } => Some(Spec::Truncate(truncate::Spec {
                 width: byte(average_ring(self.widths[node + 1], *shift)),
                 shift: byte(*shift),
@@ -223,11 +243,34 @@ impl Context<'_> {
         }
     }
 
+    /// The max pool that alone reads what requantisation `node` makes, where the clip can come after the pool.
+    pub fn pooled(&self, node: usize) -> Option<(usize, pooled::Spec)> {
+        let Some(Spec::Requantise(layer, top)) = self.spec(node) else { return None };
+        let mut consumers = self.architecture.consumers(node + 1);
+        let (pool, None) = (consumers.next()?, consumers.next()) else { return None };
+        let Op::MaxPool { window, .. } = &self.architecture.nodes[pool].op else { return None };
+        let window = u8::try_from(window.kernel[0] * window.kernel[1]).ok()?;
+        let input = self.architecture.nodes[node].op.inputs()[0];
+        let fits = matches!(self.source(input), Source::Accumulator(_))
+            && matches!(self.holdings[node + 1], Holding::Small { .. })
+            && layer.effective_bits().is_ok_and(|bits| bits > 1);
+        let clip = Clip { top, spare: false };
+        fits.then_some((pool, pooled::Spec { layer, clip, window }))
+    }
+
+    /// The same for a pool whose input is in `steps`, if that was not clipped.
+    fn unclipped(&self, pool: usize, steps: &[Step]) -> Option<(Source, pooled::Spec)> {
+        let before = self.architecture.nodes[pool].op.inputs()[0].checked_sub(1)?;
+        let Step::Nonlinear(step) = &steps[before] else { return None };
+        let NonlinearKind::Carries = step.kind else { return None };
+        Some((step.source, self.pooled(before)?.1))
+    }
+
     fn kind(&self, node: usize, spec: &Spec) -> Result<NonlinearKind, LayoutError> {
         let output = self.tensors[node + 1].shape;
         let windows = |input: TensorId, window| Windows::new(window, self.tensors[input].shape, [output[1], output[2]]);
         Ok(match (&self.architecture.nodes[node].op, spec) {
-            (Op::Requantise { shift, .. }, Spec::Requantise(spec)) => {
+            (Op::Requantise { shift, .. }, Spec::Requantise(spec, _)) => {
                 NonlinearKind::Requantise { lowered: if spec.is_sign()? { 1 << shift[0] } else { 0 } }
             }
             (Op::MaxPool { input, window }, _) => NonlinearKind::MaxPool { windows: windows(*input, window) },
@@ -245,7 +288,7 @@ impl Context<'_> {
     }
 
     /// When the client knows its share of what a node reads.
-    fn client_time(&self, tensor: TensorId) -> Time {
+    pub fn client_time(&self, tensor: TensorId) -> Time {
         if self.source(tensor).is_early() { Time::OFFLINE } else { Time::START }
     }
 
@@ -269,12 +312,19 @@ impl Context<'_> {
         Step::Local { inputs: op.inputs().into_iter().map(|tensor| storage(tensor).0).collect(), output, ring, windows }
     }
 
-    fn step(&self, node: usize, layouts: &mut std::slice::Iter<'_, LayoutChoice>) -> Result<Step, PlanError> {
+    /// The step of a node; `steps` are those before it.
+    fn step(
+        &self,
+        node: usize,
+        steps: &[Step],
+        layouts: &mut std::slice::Iter<'_, LayoutChoice>,
+    ) -> Result<Step, PlanError> {
         let inputs = self.architecture.nodes[node].op.inputs();
         let Some(spec) = self.spec(node) else { return Ok(self.local(node)) };
         let of_node = |source| PlanError::Layout { node: self.architecture.nodes[node].name.clone(), source };
         let holding = self.holdings[node + 1];
-        let kind = self.kind(node, &spec).map_err(of_node)?;
+        let mut source = self.source(inputs[0]);
+        let mut kind = self.kind(node, &spec).map_err(of_node)?;
         let mut next = || layouts.next().expect("counted before");
         let misplaced = || PlanError::Choice {
             node: Some(self.architecture.nodes[node].name.clone()),
@@ -282,24 +332,42 @@ impl Context<'_> {
             value: node as u64,
         };
         let (input_width, bits, programs) = match &spec {
-            Spec::Requantise(spec) => {
-                let LayoutChoice::Requantise(layout) = next() else { return Err(misplaced()) };
-                let client = self.client_time(inputs[0]);
-                let programs = Programs::build(holding, |finish| {
-                    requantise::program_at(*spec, layout, finish, client, Time::START)
-                });
-                (spec.width() as u32, spec.effective_bits().map_err(of_node)? as u32, programs)
-            }
+            Spec::Requantise(spec, top) => match next() {
+                LayoutChoice::Requantise { layout, spare } => {
+                    let (client, clip) = (self.client_time(inputs[0]), Clip { top: *top, spare: *spare });
+                    let programs = Programs::build(holding, |finish| {
+                        requantise::program_clipped(*spec, clip, layout, finish, client, Time::START)
+                    });
+                    (spec.width() as u32, spec.effective_bits().map_err(of_node)? as u32, programs)
+                }
+                LayoutChoice::Carries(chain) => {
+                    let (_, spec) = self.pooled(node).ok_or_else(misplaced)?;
+                    kind = NonlinearKind::Carries;
+                    (spec.low() as u32, 1, pooled::carries(spec, chain).map(Programs::single))
+                }
+                _ => return Err(misplaced()),
+            },
             Spec::Truncate(spec) => {
                 let LayoutChoice::Chain(chain) = next() else { return Err(misplaced()) };
                 let programs = Programs::build(holding, |finish| truncate::program(*spec, chain, finish, Time::START));
                 (spec.width.into(), spec.bits.into(), programs)
             }
-            Spec::MaxPool(spec) => {
-                let LayoutChoice::Chain(chain) = next() else { return Err(misplaced()) };
-                let programs = Programs::build(holding, |finish| maxpool::program(*spec, chain, finish));
-                (small_width(spec.bits.into()), spec.bits.into(), programs)
-            }
+            Spec::MaxPool(spec) => match (next(), self.unclipped(node, steps)) {
+                (LayoutChoice::Chain(chain), None) => {
+                    let programs = Programs::build(holding, |finish| maxpool::program(*spec, chain, finish));
+                    (small_width(spec.bits.into()), spec.bits.into(), programs)
+                }
+                (LayoutChoice::Pooled { game, clip, spare }, Some((accumulators, mut whole))) => {
+                    whole.clip.spare = *spare;
+                    source = accumulators;
+                    if let NonlinearKind::MaxPool { windows } = kind {
+                        kind = NonlinearKind::Pooled { windows, carries: inputs[0], low: whole.low() as u32 };
+                    }
+                    let programs = Programs::build(holding, |finish| pooled::program(whole, game, clip, finish));
+                    (whole.width() as u32, spec.bits.into(), programs)
+                }
+                _ => return Err(misplaced()),
+            },
             Spec::Widen { ell } => {
                 let programs = Programs::build(holding, |finish| widen::program(*ell as usize, finish.ring(0)));
                 (ell + GUARD_BITS, 0, programs)
@@ -311,7 +379,7 @@ impl Context<'_> {
         };
         Ok(Step::Nonlinear(Box::new(Nonlinear {
             node,
-            source: self.source(inputs[0]),
+            source,
             kind,
             lanes: self.tensors[node + 1].elements(),
             input_width,
@@ -337,7 +405,7 @@ pub struct Answer {
 }
 
 impl Context<'_> {
-    fn answer_bits(&self) -> u32 {
+    pub fn answer_bits(&self) -> u32 {
         match self.holdings[self.architecture.output] {
             Holding::Accumulator { ell } => ell,
             Holding::Shared { ring, .. } => ring,
@@ -378,55 +446,10 @@ pub(super) fn derive(
 ) -> Result<(Vec<Step>, Answer), PlanError> {
     let context = Context { architecture, choices, tensors, holdings, widths };
     let mut layouts = choices.layouts.iter();
-    let nodes = 0..architecture.nodes.len();
-    let steps = nodes.map(|node| context.step(node, &mut layouts)).collect::<Result<_, _>>()?;
-    Ok((steps, context.answer(&mut layouts)?))
-}
-
-/// Chooses the layouts of all nonlinear nodes for the link of `choices`.
-pub(super) fn choose_layouts(architecture: &Architecture, choices: &Choices) -> Result<Vec<LayoutChoice>, PlanError> {
-    let tensors = architecture.check()?;
-    let ell = |node: usize| choices.ell(architecture, node);
-    let widths = rings::value_widths(architecture, &tensors, ell);
-    let holdings = rings::holdings(architecture, &tensors, &widths, ell);
-    let context = Context { architecture, choices, tensors: &tensors, holdings: &holdings, widths: &widths };
-    let mut search = Search::new(8.0 * price::BYTES_PER_OT);
-    let mut layouts = Vec::new();
+    let mut steps = Vec::with_capacity(architecture.nodes.len());
     for node in 0..architecture.nodes.len() {
-        let of_node = |source| PlanError::Layout { node: architecture.nodes[node].name.clone(), source };
-        let finish = finish_of(holdings[node + 1]);
-        let lanes = tensors[node + 1].elements();
-        layouts.push(match context.spec(node) {
-            Some(Spec::Requantise(spec)) => {
-                let client = context.client_time(architecture.nodes[node].op.inputs()[0]);
-                let found = search.requantise_at(spec, finish, client, Time::START).map_err(of_node)?;
-                LayoutChoice::Requantise(best(&found, lanes, choices.link))
-            }
-            Some(Spec::Truncate(spec)) => {
-                let found = search.truncate(spec, finish, Time::START).map_err(of_node)?;
-                LayoutChoice::Chain(best(&found, lanes, choices.link))
-            }
-            Some(Spec::MaxPool(spec)) => {
-                let found = search.max_pool(spec, finish).map_err(of_node)?;
-                LayoutChoice::Chain(best(&found, lanes, choices.link))
-            }
-            Some(Spec::Table { .. } | Spec::Widen { .. }) | None => continue,
-        });
+        let step = context.step(node, &steps, &mut layouts)?;
+        steps.push(step);
     }
-    let (classes, bits) = (tensors[architecture.output].elements(), context.answer_bits());
-    if classes > 1 {
-        let of_output = |source| PlanError::Layout { node: "output".into(), source };
-        let found = search.argmax(bits as usize, classes).map_err(of_output)?;
-        layouts.push(LayoutChoice::Chain(best(&found, 1, choices.link)));
-    }
-    Ok(layouts)
-}
-
-/// The layout with the least time on a link: more flights only where the bits saved are worth their latency.
-fn best<L: Clone>(found: &[Choice<L>], lanes: usize, link: Link) -> L {
-    let seconds = |choice: &Choice<L>| {
-        f64::from(choice.flights) * link.latency() + choice.price * lanes as f64 / link.bandwidth()
-    };
-    let least = found.iter().min_by(|a, b| seconds(a).total_cmp(&seconds(b)));
-    least.expect("a search that succeeds finds a layout").layout.clone()
+    Ok((steps, context.answer(&mut layouts)?))
 }

@@ -106,8 +106,8 @@ fn plans_out_of_bounds() {
         ("a layout too few", "/choices/layouts", json!(layouts[1..])),
         ("a layout too many", "/choices/layouts", json!(extra)),
         ("layouts in another order", "/choices/layouts", json!(layouts.iter().rev().collect::<Vec<_>>())),
-        ("a layout without digits", "/choices/layouts/0/requantise/low", json!([])),
-        ("a digit of 255 bits", "/choices/layouts/0/requantise/low", json!([{"Digit": 255}])),
+        ("a layout without digits", "/choices/layouts/0/requantise/layout/low", json!([])),
+        ("a digit of 255 bits", "/choices/layouts/0/requantise/layout/low", json!([{"Digit": 255}])),
         ("a layer too few", "/choices/linear", json!([plan()["choices"]["linear"][0]])),
     ];
     block_on(async {

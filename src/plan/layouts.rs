@@ -1,0 +1,135 @@
+//! Chooses the digits of all nonlinear nodes, flights against bits for a link; and which max pools come before their clip.
+
+use lowkey_models::{Architecture, LinearBounds, Op};
+use lowkey_mpc::layout::{Choice, PoolLayout, Search};
+use lowkey_mpc::pooled;
+use lowkey_mpc::program::Time;
+use lowkey_mpc::requantise::{self, Clip};
+
+use super::choices::{Choices, LayoutChoice, Link};
+use super::error::PlanError;
+use super::rings;
+use super::steps::{Context, Spec, finish_of};
+
+/// The layouts of all nonlinear nodes for the link of `choices`. `bounds` are those of the weights.
+pub(super) fn choose(
+    architecture: &Architecture,
+    choices: &Choices,
+    bounds: &[Option<LinearBounds>],
+    search: &mut Search,
+) -> Result<Vec<LayoutChoice>, PlanError> {
+    let tensors = architecture.check()?;
+    let ell = |node: usize| choices.ell(architecture, node);
+    let widths = rings::value_widths(architecture, &tensors, ell);
+    let holdings = rings::holdings(architecture, &tensors, &widths, ell);
+    let context = Context { architecture, choices, tensors: &tensors, holdings: &holdings, widths: &widths };
+    let link = choices.link;
+    // Of the pools that were chosen together with the layer before them.
+    let mut pools: Vec<Option<LayoutChoice>> = vec![None; architecture.nodes.len()];
+    let mut layouts = Vec::new();
+    for node in 0..architecture.nodes.len() {
+        let of_node = |source| PlanError::Layout { node: architecture.nodes[node].name.clone(), source };
+        let finish = finish_of(holdings[node + 1]);
+        let lanes = tensors[node + 1].elements();
+        if let Some((pool, mut spec)) = context.pooled(node) {
+            let (bounds, windows) = (source_bounds(architecture, bounds, node), tensors[pool + 1].elements());
+            spec.clip.spare = is_spare(spec.layer, bounds);
+            let finish = finish_of(holdings[pool + 1]);
+            let values = lanes as f64 / windows as f64;
+            let found =
+                search.pool(spec, finish, values, has_room(architecture, pool, spec, bounds)).map_err(of_node)?;
+            let spare = spec.clip.spare;
+            let (own, pooled) = match best(&found, windows, link) {
+                PoolLayout::After { layer, game } => {
+                    (LayoutChoice::Requantise { layout: layer, spare }, LayoutChoice::Chain(game))
+                }
+                PoolLayout::Between { low, game, clip } => {
+                    (LayoutChoice::Carries(low), LayoutChoice::Pooled { game, clip, spare })
+                }
+            };
+            layouts.push(own);
+            pools[pool] = Some(pooled);
+            continue;
+        }
+        layouts.push(match context.spec(node) {
+            Some(Spec::Requantise(spec, top)) => {
+                let client = context.client_time(architecture.nodes[node].op.inputs()[0]);
+                let spare = is_spare(spec, source_bounds(architecture, bounds, node));
+                let clip = Clip { top, spare };
+                let found = search.requantise_clipped(spec, clip, finish, client, Time::START).map_err(of_node)?;
+                LayoutChoice::Requantise { layout: best(&found, lanes, link), spare }
+            }
+            Some(Spec::Truncate(spec)) => {
+                let found = search.truncate(spec, finish, Time::START).map_err(of_node)?;
+                LayoutChoice::Chain(best(&found, lanes, link))
+            }
+            Some(Spec::MaxPool(spec)) => match pools[node].take() {
+                Some(chosen) => chosen,
+                None => {
+                    let found = search.max_pool(spec, finish).map_err(of_node)?;
+                    LayoutChoice::Chain(best(&found, lanes, link))
+                }
+            },
+            Some(Spec::Table { .. } | Spec::Widen { .. }) | None => continue,
+        });
+    }
+    let (classes, bits) = (tensors[architecture.output].elements(), context.answer_bits());
+    if classes > 1 {
+        let of_output = |source| PlanError::Layout { node: "output".into(), source };
+        let found = search.argmax(bits as usize, classes).map_err(of_output)?;
+        layouts.push(LayoutChoice::Chain(best(&found, 1, link)));
+    }
+    Ok(layouts)
+}
+
+/// The linear nodes, by number among them, whose pool could come before the clip if their ring had one bit more.
+pub(super) fn cramped(
+    architecture: &Architecture,
+    choices: &Choices,
+    bounds: &[Option<LinearBounds>],
+) -> Result<Vec<usize>, PlanError> {
+    let tensors = architecture.check()?;
+    let ell = |node: usize| choices.ell(architecture, node);
+    let widths = rings::value_widths(architecture, &tensors, ell);
+    let holdings = rings::holdings(architecture, &tensors, &widths, ell);
+    let context = Context { architecture, choices, tensors: &tensors, holdings: &holdings, widths: &widths };
+    let is_linear = |node: &usize| matches!(architecture.nodes[*node].op, Op::Linear { .. });
+    let linear: Vec<usize> = (0..architecture.nodes.len()).filter(is_linear).collect();
+    let cramped = |node: usize| {
+        let (pool, spec) = context.pooled(node)?;
+        let room = has_room(architecture, pool, spec, source_bounds(architecture, bounds, node));
+        (!room).then(|| linear.binary_search(&(architecture.nodes[node].op.inputs()[0] - 1)).ok())?
+    };
+    Ok((0..architecture.nodes.len()).filter_map(cramped).collect())
+}
+
+/// The accumulators that requantisation `node` reads.
+fn source_bounds<'a>(architecture: &Architecture, bounds: &'a [Option<LinearBounds>], node: usize) -> &'a LinearBounds {
+    bounds[architecture.nodes[node].op.inputs()[0] - 1].as_ref().expect("a requantisation reads accumulators")
+}
+
+/// True if no accumulator shifted is among the lowest 2^a of its ring.
+fn is_spare(spec: requantise::Spec, bounds: &LinearBounds) -> bool {
+    let Ok(bits) = spec.effective_bits() else { return false };
+    bounds.range().lo >= (1 << (usize::from(spec.shift) + bits)) - (1 << (spec.ell - 1))
+}
+
+/// True if the shifted accumulators within a window differ by less than half their ring; padding counts as 0.
+fn has_room(architecture: &Architecture, pool: usize, spec: pooled::Spec, bounds: &LinearBounds) -> bool {
+    let padded = matches!(&architecture.nodes[pool].op, Op::MaxPool { window, .. } if window.padding != [0; 4]);
+    let shift = spec.layer.shift;
+    bounds
+        .channels
+        .iter()
+        .map(|range| if padded { range.with_zero() } else { *range })
+        .all(|range| (range.hi >> shift) - (range.lo >> shift) < 1 << (spec.width() - 1))
+}
+
+/// The layout with the least time on a link: more flights only where the bits saved are worth their latency.
+fn best<L: Clone>(found: &[Choice<L>], lanes: usize, link: Link) -> L {
+    let seconds = |choice: &Choice<L>| {
+        f64::from(choice.flights) * link.latency() + choice.price * lanes as f64 / link.bandwidth()
+    };
+    let least = found.iter().min_by(|a, b| seconds(a).total_cmp(&seconds(b)));
+    least.expect("a search that succeeds finds a layout").layout.clone()
+}
