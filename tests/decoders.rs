@@ -198,7 +198,8 @@ fn no_decoder_panics_or_takes_much_memory() {
 fn large_plans_are_refused_for_their_size() {
     for text in decoders::large_plans() {
         let error = read_plan(&text, 0).expect_err("refused");
-        assert!(matches!(error, Error::Refused(PlanError::TooLarge { .. })), "{error}");
+        let text = String::from_utf8_lossy(&text);
+        assert!(matches!(error, Error::Refused(PlanError::TooLarge { .. })), "{error}: {text}");
     }
 }
 

@@ -61,8 +61,11 @@ pub fn plans() -> Vec<Vec<u8>> {
 
 /// Short texts of plans that would take any amount of memory.
 pub fn large_plans() -> Vec<Vec<u8>> {
-    let conv = |kernel: usize| json!({ "term": "conv", "input": 0, "out_channels": 1, "groups": 1, "kernel": [kernel, kernel], "weight_bits": 1 });
-    let text = |shape: [usize; 3], node: Value| {
+    let conv = |kernel: usize| {
+        let kernel = [kernel, kernel];
+        json!({ "term": "conv", "input": 0, "out_channels": 1, "groups": 1, "kernel": kernel, "stride": [1, 1], "weight_bits": 1 })
+    };
+    let text = |shape: [usize; 3], layouts: usize, node: Value| {
         let linear = node["op"] == "linear";
         let choice = LinearChoice { ell: 40, set: Some(4), body_rounding: 0, hint_rounding: 0 };
         let choices = Choices {
@@ -70,7 +73,7 @@ pub fn large_plans() -> Vec<Vec<u8>> {
             linear: vec![choice; usize::from(linear)],
             scales: vec![],
             sets: vec![SetChoice { set: 4, b0_rounding: 0 }; usize::from(linear)],
-            layouts: vec![LayoutChoice::Chain(vec![Part::Digit(3); 13])],
+            layouts: vec![LayoutChoice::Chain(vec![Part::Digit(3); 13]); layouts],
         };
         let input = json!({ "shape": shape, "bits": 1 });
         let architecture = json!({ "name": "large", "input": input, "nodes": [node], "output": 1 });
@@ -80,12 +83,12 @@ pub fn large_plans() -> Vec<Vec<u8>> {
     let pool = |op: &str| json!({ "name": "only", "op": op, "input": 0, "kernel": [2048, 2048], "stride": [1, 1] });
     vec![
         // Tiles of a few outputs each, nearly all of which is overlap.
-        text([1, 4096, 4096], layer(vec![conv(45)])),
-        text([1, 4096, 4096], layer(vec![conv(1); 64])),
+        text([1, 4096, 4096], 1, layer(vec![conv(45)])),
+        text([1, 4096, 4096], 1, layer(vec![conv(1); 64])),
         // A mask polynomial for every sixteen channels.
-        text([65536, 16, 16], layer(vec![conv(16); 16])),
-        text([1, 4096, 4096], pool("sum_pool")),
-        text([1, 4096, 4096], pool("max_pool")),
+        text([65536, 16, 16], 0, layer(vec![conv(16); 16])),
+        text([1, 4096, 4096], 1, pool("sum_pool")),
+        text([1, 4096, 4096], 2, pool("max_pool")),
     ]
 }
 
