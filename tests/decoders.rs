@@ -13,6 +13,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use decoders::Decoder;
+use lowkey::Error;
+use lowkey::plan::PlanError;
+use lowkey::publication::read_plan;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 
@@ -167,6 +170,7 @@ fn no_decoder_panics_or_takes_much_memory() {
     let seconds: f64 = number("LOWKEY_FUZZ_SECONDS").unwrap_or(5.0);
     println!("LOWKEY_SEED={seed}");
     the_search_finds_faults();
+    large_plans_are_refused_for_their_size();
     let only = std::env::var("LOWKEY_FUZZ_ONLY").ok();
     let chosen: Vec<&Decoder> =
         decoders::ALL.iter().filter(|decoder| only.as_ref().is_none_or(|only| only == decoder.name)).collect();
@@ -187,6 +191,15 @@ fn no_decoder_panics_or_takes_much_memory() {
             std::fs::write(&path, &bytes).expect("the input is kept");
             panic!("{}, LOWKEY_SEED={seed}, input {}: {failure:?}", decoder.name, path.display());
         }
+    }
+}
+
+/// The texts are plans but for their size.
+fn large_plans_are_refused_for_their_size() {
+    for text in decoders::large_plans() {
+        let error = read_plan(&text, 0).expect_err("refused");
+        let text = String::from_utf8_lossy(&text);
+        assert!(matches!(error, Error::Refused(PlanError::TooLarge { .. })), "{error}: {text}");
     }
 }
 

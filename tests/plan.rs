@@ -21,7 +21,8 @@ fn dense(inputs: usize, weight: i32, weight_bits: u32, bits: u32, shift: u32) ->
         input: Input { shape: [inputs, 1, 1], bits, zero_point: 0, pixels: None },
         nodes,
         output: 3,
-        rounding: None, output_scale: None,
+        rounding: None,
+        output_scale: None,
         classes: vec![],
     };
     let weights = |outputs: usize, inputs: usize, weight: i32| {

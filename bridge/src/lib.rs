@@ -18,7 +18,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`packing`] | which coefficient carries which element ([HLHD22], section 3.1) |
+//! | [`packing`] | which coefficient carries which element (\[HLHD22\], section 3.1) |
 //! | [`layer`] | what both parties know of a layer |
 //! | [`budget`] | does it fit, and how much is rounded off |
 //! | [`keys`] | per-inference secrets and b*_0 |
@@ -26,7 +26,7 @@
 //! | [`convert`] | torus shares to ring shares: why the layer is exact |
 //! | [`conv`] | integer convolutions modulo 2^16, 2^32, 2^64 |
 //!
-//! [HLHD22]: Huang, Lu, Hong, Ding. Cheetah: lean and fast secure two-party deep neural network inference. USENIX Security 2022.
+//! \[HLHD22\]: Huang, Lu, Hong, Ding. Cheetah: lean and fast secure two-party deep neural network inference. USENIX Security 2022.
 
 pub mod budget;
 pub mod client;

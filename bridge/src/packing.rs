@@ -1,4 +1,4 @@
-//! Coefficient packing ([HLHD22], section 3.1): which coefficient of which ciphertext carries which input element, where
+//! Coefficient packing (\[HLHD22\], section 3.1): which coefficient of which ciphertext carries which input element, where
 //! the kernel's taps go, and at which coefficients the outputs appear.
 //!
 //! Notation. A convolution of stride t is a stride-1 convolution on t^2 *phase channels* (space-to-depth): the padded pixel

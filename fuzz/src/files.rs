@@ -6,12 +6,13 @@ use lowkey::plan::{Choices, LayoutChoice, LinearChoice, SetChoice, planner};
 use lowkey::publication::{Package, read_plan};
 use lowkey::{Fault, Link, ServerModel};
 use lowkey_models::data::labels_from_bytes;
-use lowkey_models::{Architecture, Input, Inputs, Network, Node, Op, Term, Window, zoo};
+use lowkey_models::{Architecture, Input, Inputs, Network, zoo};
 use lowkey_mpc::carry::Part;
 use lowkey_mpc::extend::Finish;
 use lowkey_mpc::layout::{Layout, Search};
 use lowkey_mpc::requantise::{self, Spec};
 use lowkey_mpc::wire;
+use serde_json::{Value, json};
 
 fn digits() -> Network {
     zoo::find("digits").expect("bundled").network()
@@ -59,37 +60,35 @@ pub fn plans() -> Vec<Vec<u8>> {
 }
 
 /// Short texts of plans that would take any amount of memory.
-fn large_plans() -> Vec<Vec<u8>> {
-    let window = |kernel: usize| Window { kernel: [kernel; 2], stride: [1; 2], padding: [0; 4], dilation: [1; 2] };
-    let conv = |kernel| Term::Conv { input: 0, out_channels: 1, groups: 1, window: window(kernel), weight_bits: 1 };
-    let text = |shape: [usize; 3], op: Op| {
-        let choice = LinearChoice { ell: 40, set: Some(4), body_rounding: 0, hint_rounding: 0 };
-        let (linear, sets) = match op {
-            Op::Linear { .. } => (vec![choice], vec![SetChoice { set: 4, b0_rounding: 0 }]),
-            _ => (vec![], vec![]),
-        };
-        let chain = vec![Part::Digit(3); 13];
-        let layouts = vec![LayoutChoice::Chain(chain)];
-        let choices = Choices { link: Link::Lan, linear, scales: vec![], sets, layouts };
-        let architecture = Architecture {
-            name: "large".into(),
-            input: Input { shape, bits: 1, zero_point: 0, pixels: None },
-            nodes: vec![Node { name: "only".into(), op }],
-            output: 1,
-            rounding: None,
-            output_scale: None,
-            classes: vec![],
-        };
-        serde_json::to_vec(&serde_json::json!({ "architecture": architecture, "choices": choices })).expect("JSON")
+pub fn large_plans() -> Vec<Vec<u8>> {
+    let conv = |kernel: usize| {
+        let kernel = [kernel, kernel];
+        json!({ "term": "conv", "input": 0, "out_channels": 1, "groups": 1, "kernel": kernel, "stride": [1, 1], "weight_bits": 1 })
     };
+    let text = |shape: [usize; 3], layouts: usize, node: Value| {
+        let linear = node["op"] == "linear";
+        let choice = LinearChoice { ell: 40, set: Some(4), body_rounding: 0, hint_rounding: 0 };
+        let choices = Choices {
+            link: Link::Lan,
+            linear: vec![choice; usize::from(linear)],
+            scales: vec![],
+            sets: vec![SetChoice { set: 4, b0_rounding: 0 }; usize::from(linear)],
+            layouts: vec![LayoutChoice::Chain(vec![Part::Digit(3); 13]); layouts],
+        };
+        let input = json!({ "shape": shape, "bits": 1 });
+        let architecture = json!({ "name": "large", "input": input, "nodes": [node], "output": 1 });
+        json!({ "architecture": architecture, "choices": choices }).to_string().into_bytes()
+    };
+    let layer = |terms: Vec<Value>| json!({ "name": "only", "op": "linear", "terms": terms });
+    let pool = |op: &str| json!({ "name": "only", "op": op, "input": 0, "kernel": [2048, 2048], "stride": [1, 1] });
     vec![
         // Tiles of a few outputs each, nearly all of which is overlap.
-        text([1, 4096, 4096], Op::Linear { terms: vec![conv(45)] }),
-        text([1, 4096, 4096], Op::Linear { terms: vec![conv(1); 64] }),
+        text([1, 4096, 4096], 1, layer(vec![conv(45)])),
+        text([1, 4096, 4096], 1, layer(vec![conv(1); 64])),
         // A mask polynomial for every sixteen channels.
-        text([65536, 16, 16], Op::Linear { terms: vec![conv(16); 16] }),
-        text([1, 4096, 4096], Op::SumPool { input: 0, window: window(2048) }),
-        text([1, 4096, 4096], Op::MaxPool { input: 0, window: window(2048) }),
+        text([65536, 16, 16], 0, layer(vec![conv(16); 16])),
+        text([1, 4096, 4096], 1, pool("sum_pool")),
+        text([1, 4096, 4096], 2, pool("max_pool")),
     ]
 }
 
@@ -153,13 +152,14 @@ pub fn networks() -> Vec<Vec<u8>> {
     vec![digits().to_bytes().expect("it was read")]
 }
 
-/// The shapes that inputs are read for.
+/// What networks say of their inputs.
 fn shapes() -> [Input; 3] {
     [
-        Input { shape: [1, 8, 8], bits: 4, zero_point: 0, pixels: None },
-        Input { shape: [3, 4, 4], bits: 8, zero_point: 128, pixels: None },
-        Input { shape: [5, 1, 1], bits: 1, zero_point: 1, pixels: None },
+        json!({ "shape": [1, 8, 8], "bits": 4 }),
+        json!({ "shape": [3, 4, 4], "bits": 8, "zero_point": 128 }),
+        json!({ "shape": [5, 1, 1], "bits": 1, "zero_point": 1 }),
     ]
+    .map(|input| serde_json::from_value(input).expect("an input"))
 }
 
 pub fn inputs(bytes: &[u8]) {

@@ -8,6 +8,8 @@ mod messages;
 mod ot;
 mod sessions;
 
+pub use files::large_plans;
+
 /// One decoder, or a family of them.
 pub struct Decoder {
     /// Name of the fuzz target.

@@ -1,15 +1,11 @@
-//! The bundled networks: accuracy, widths, and the same logits as the numpy evaluation of `models/train`.
+//! The bundled networks: what their cards say, and the same logits as the numpy evaluation of `models/train`.
 
+use std::fmt::Debug;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
-use lowkey_models::{Inputs, Kind, LinearBounds, Network, Op, Tensor, Term, argmax, read_labels, zoo};
-
-fn right(network: &Network, inputs: &Inputs, labels: &[u8]) -> usize {
-    assert_eq!(inputs.len(), labels.len());
-    let inputs: Vec<Tensor> = inputs.iter().collect();
-    let answers = network.run_batch(&inputs).unwrap();
-    answers.iter().zip(labels).filter(|(answer, label)| argmax(answer) == usize::from(**label)).count()
-}
+use lowkey_models::zoo::{self, Bundled};
+use lowkey_models::{Architecture, Inputs, Kind, LinearBounds, Network, Op, Tensor, Term, argmax, read_labels};
 
 /// The integers of an NPY file of `<i8`.
 fn golden(name: &str) -> Vec<i64> {
@@ -31,90 +27,220 @@ fn logits_are_those_of_the_second_evaluation() {
             .map(|n| (0..elements).map(|k| value(n * elements + k)).collect())
             .map(|values| Tensor::from_shape_vec(input.shape, values).unwrap())
             .collect();
-        let logits: Vec<i64> = inputs.iter().flat_map(|x| network.run(x).unwrap()).collect();
-        assert_eq!(logits, golden(bundled.name), "{}", bundled.name);
+        let golden = golden(bundled.name);
         let fast: Vec<i64> = network.run_batch(&inputs).unwrap().into_iter().flatten().collect();
-        assert_eq!(fast, logits, "{}", bundled.name);
+        assert_eq!(fast, golden, "{}", bundled.name);
+        // The definition is slow on large pictures.
+        let slow = network.run(&inputs[0]).unwrap();
+        assert_eq!(slow.as_slice().unwrap(), &golden[..slow.len()], "{}", bundled.name);
     }
 }
 
+/// A card: `models/zoo/<name>.md`.
+struct Card(Vec<Vec<String>>);
+
+impl Card {
+    fn of(name: &str) -> Card {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("zoo").join(format!("{name}.md"));
+        let text = std::fs::read_to_string(path).unwrap();
+        let cells = |line: &str| line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
+        Card(text.lines().filter(|line| line.starts_with('|')).map(cells).collect())
+    }
+
+    /// The cells of the row that starts with `label`.
+    fn row(&self, label: &str) -> Option<&[String]> {
+        self.0.iter().find(|row| row[0] == label).map(|row| &row[1..])
+    }
+
+    /// "97.50 % (351 of 360)": 351 and 360.
+    fn right(&self) -> [usize; 2] {
+        let text = &self.row("accuracy, integer network").unwrap()[0];
+        let (_, counts) = text.split_once('(').unwrap();
+        let (right, all) = counts.trim_end_matches(')').split_once(" of ").unwrap();
+        [number(right), number(all)]
+    }
+
+    /// The count over every tenth image.
+    fn right_of_some(&self) -> usize {
+        number(self.row("right of every 10th image, from the first").unwrap()[0].strip_suffix(" of 1000").unwrap())
+    }
+}
+
+fn number<T: FromStr<Err: Debug>>(text: &str) -> T {
+    text.parse().unwrap()
+}
+
+/// The 2 of "mnist-hcnn-w2a2"; `digits` has four bits.
+fn width(name: &str) -> u32 {
+    if name == "digits" { 4 } else { number(name.rsplit_once('a').unwrap().1) }
+}
+
 #[test]
-fn bundled_networks_have_four_bits_one_shift_per_layer_and_small_accumulators() {
-    for (name, accumulator_bits) in [("digits", &[9, 10, 10][..]), ("mnist-minionn-w4a4", &[10, 12, 12, 12])] {
-        let network = zoo::find(name).unwrap().network();
+fn cards_have_the_widths_and_accumulators_of_the_files() {
+    for bundled in zoo::ALL {
+        let name = bundled.name;
+        let (network, card, width) = (bundled.network(), Card::of(name), width(name));
         let architecture = network.architecture();
         assert_eq!(architecture.name, name);
-        assert_eq!(architecture.input.bits, 4);
+        let [channels, height, columns] = architecture.input.shape;
+        let input = format!("{channels} x {height} x {columns}, {} bits", architecture.input.bits);
+        assert_eq!(card.row("input").unwrap(), [input], "{name}");
         assert_eq!(architecture.classes.len(), 10);
         assert_eq!(network.tensors()[architecture.output].kind, Kind::Accumulator);
         assert!(architecture.output_scale.is_some_and(|scale| scale > 0.0));
+        let bounds = network.bounds();
         for (index, node) in architecture.nodes.iter().enumerate() {
-            match &node.op {
-                Op::Requantise { bits, shift, .. } => assert_eq!((*bits, shift.len()), (4, 1)),
-                Op::Linear { terms } => {
-                    assert!(terms.iter().all(|term| term.weight_bits() == Some(4)));
-                    let (_, weights) = network.linear(index).unwrap();
-                    assert!(weights.terms[0].as_ref().unwrap().iter().all(|w| w.abs() <= 7));
-                }
-                _ => {}
+            let Op::Linear { terms } = &node.op else { continue };
+            let row = card.row(&node.name).unwrap_or_else(|| panic!("{name}: {} has a row", node.name));
+            assert_eq!(row[1], width.to_string(), "{name}");
+            let (_, weights) = network.linear(index).unwrap();
+            for (term, weights) in terms.iter().zip(&weights.terms) {
+                let Some(weights) = weights else { continue };
+                assert_eq!(term.weight_bits(), Some(width), "{name}");
+                let top = if width == 1 { 1 } else { (1 << (width - 1)) - 1 };
+                assert!(weights.iter().all(|w| w.abs() <= top), "{name}");
             }
+            let requantise = architecture.nodes.get(index + 1).map(|node| &node.op);
+            if let Some(Op::Requantise { bits, shift, zero_point: 0, .. }) = requantise {
+                assert_eq!((&row[2], &row[3]), (&shift[0].to_string(), &bits.to_string()), "{name}");
+                assert!(shift.len() == 1 && *bits <= width, "{name}");
+            } else {
+                assert_eq!(architecture.output, index + 1);
+            }
+            let bits = bounds[index].as_ref().unwrap().accumulator_bits();
+            assert_eq!(row[4], bits.to_string(), "{name}: {}", node.name);
         }
-        let bits: Vec<u32> = network.bounds().iter().flatten().map(|bounds| bounds.accumulator_bits()).collect();
-        assert_eq!(bits, accumulator_bits, "{name}");
         // Folding has no shifts to fold; at most it removes constant channels.
         let folded = network.folded().unwrap();
-        for (folded, bounds) in folded.bounds().iter().zip(network.bounds()) {
+        for (folded, bounds) in folded.bounds().iter().zip(&bounds) {
             let bits = |b: &Option<LinearBounds>| b.as_ref().map(LinearBounds::accumulator_bits);
-            assert!(bits(folded) <= bits(&bounds), "{name}");
+            assert!(bits(folded) <= bits(bounds), "{name}");
         }
     }
     assert!(zoo::find("nothing").is_none());
 }
 
 #[test]
-fn mnist_network_has_the_architecture_of_minionn() {
-    let network = zoo::find("mnist-minionn-w4a4").unwrap().network();
-    let linear: Vec<(usize, usize)> = network
-        .architecture()
-        .nodes
-        .iter()
-        .filter_map(|node| match &node.op {
-            Op::Linear { terms } => Some(match &terms[0] {
-                Term::Conv { out_channels, window, .. } => (*out_channels, window.kernel[0]),
-                Term::Dense { outputs, .. } => (*outputs, 1),
-                Term::Identity { .. } => unreachable!("no residuals"),
-            }),
-            _ => None,
+fn accumulators_at_four_bits_are_small() {
+    let widest = |name: &str| {
+        let network = zoo::find(name).unwrap().network();
+        network.bounds().iter().flatten().map(LinearBounds::accumulator_bits).max().unwrap()
+    };
+    assert!(widest("digits") <= 10);
+    assert!(widest("mnist-minionn-w4a4") <= 12);
+}
+
+/// Output channels and kernel of each linear node, without skips.
+fn linear(name: &str) -> Vec<(usize, usize)> {
+    let network = zoo::find(name).unwrap().network();
+    let terms = network.architecture().nodes.iter().filter_map(|node| match &node.op {
+        Op::Linear { terms } => Some(&terms[0]),
+        _ => None,
+    });
+    terms
+        .map(|term| match term {
+            Term::Conv { out_channels, window, .. } => (*out_channels, window.kernel[0]),
+            Term::Dense { outputs, .. } => (*outputs, 1),
+            Term::Identity { .. } => panic!("{name}: a node without weights"),
         })
-        .collect();
-    assert_eq!(linear, [(16, 5), (16, 5), (100, 1), (10, 1)]);
+        .collect()
+}
+
+#[test]
+fn networks_have_the_architectures_of_their_names() {
+    assert_eq!(linear("mnist-minionn-w4a4"), [(16, 5), (16, 5), (100, 1), (10, 1)]);
+}
+
+/// How many of the inputs the network gets right, on all cores.
+fn right(network: &Network, inputs: &[Tensor], labels: &[u8]) -> usize {
+    assert_eq!(inputs.len(), labels.len());
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let part = inputs.len().div_ceil(threads);
+    let count = |inputs: &[Tensor], labels: &[u8]| {
+        let answers = network.run_batch(inputs).unwrap();
+        answers.iter().zip(labels).filter(|(answer, label)| argmax(answer) == usize::from(**label)).count()
+    };
+    std::thread::scope(|scope| {
+        let parts = inputs.chunks(part).zip(labels.chunks(part));
+        let running: Vec<_> = parts.map(|(inputs, labels)| scope.spawn(move || count(inputs, labels))).collect();
+        running.into_iter().map(|thread| thread.join().unwrap()).sum()
+    })
 }
 
 #[test]
 fn digits_reaches_its_accuracy() {
     let bundled = zoo::find("digits").unwrap();
     let demo = bundled.demo().unwrap();
-    assert_eq!(demo.inputs.len(), 360);
-    let right = right(&bundled.network(), &demo.inputs, &demo.labels);
-    // models/zoo/digits.md says how many.
-    assert_eq!(right, 351);
+    let inputs: Vec<Tensor> = demo.inputs.iter().collect();
+    assert_eq!([right(&bundled.network(), &inputs, &demo.labels), inputs.len()], Card::of("digits").right());
+}
+
+fn data() -> Option<PathBuf> {
+    let data = std::env::var_os("LOWKEY_DATA").map(PathBuf::from);
+    if data.is_none() {
+        eprintln!("skipped: LOWKEY_DATA does not name the folder that holds mnist/ and cifar10/");
+    }
+    data
+}
+
+fn family(prefix: &str) -> impl Iterator<Item = &'static Bundled> {
+    zoo::ALL.iter().filter(move |bundled| bundled.name.starts_with(prefix))
 }
 
 #[test]
-fn mnist_reaches_its_accuracy() {
-    let Some(data) = std::env::var_os("LOWKEY_DATA").map(PathBuf::from) else {
-        eprintln!(
-            "skipped: LOWKEY_DATA does not name the folder that holds mnist/ (the images are not part of this repository)"
-        );
-        return;
-    };
-    let network = zoo::find("mnist-minionn-w4a4").unwrap().network();
-    let images = data.join("mnist/t10k-images-idx3-ubyte.gz");
-    let inputs = Inputs::read(images, &network.architecture().input).unwrap();
+fn mnist_networks_reach_their_accuracies() {
+    let Some(data) = data() else { return };
     let labels = read_labels(data.join("mnist/t10k-labels-idx1-ubyte.gz")).unwrap();
-    let start = std::time::Instant::now();
-    let right = right(&network, &inputs, &labels);
-    eprintln!("{right} of {} right, {:.1} s", labels.len(), start.elapsed().as_secs_f64());
-    // models/zoo/mnist-minionn-w4a4.md says how many.
-    assert_eq!(right, 9954);
+    for bundled in family("mnist-") {
+        let network = bundled.network();
+        let images = data.join("mnist/t10k-images-idx3-ubyte.gz");
+        let inputs: Vec<Tensor> = Inputs::read(images, &network.architecture().input).unwrap().iter().collect();
+        let found = [right(&network, &inputs, &labels), labels.len()];
+        assert_eq!(found, Card::of(bundled.name).right(), "{}", bundled.name);
+    }
+}
+
+/// Every tenth image, or all with LOWKEY_SLOW=1 (minutes).
+#[test]
+fn cifar10_networks_reach_their_accuracies() {
+    let Some(data) = data() else { return };
+    let all = std::env::var("LOWKEY_SLOW").is_ok_and(|slow| slow == "1");
+    let archive = std::fs::read(data.join("cifar10/test.zip")).unwrap();
+    let files: Vec<(String, &[u8])> = stored(&archive).into_iter().filter(|(name, _)| name.ends_with(".png")).collect();
+    assert_eq!(files.len(), 10_000);
+    for bundled in family("cifar10-") {
+        let (network, card) = (bundled.network(), Card::of(bundled.name));
+        let Architecture { input, classes, .. } = network.architecture();
+        let (mut inputs, mut labels) = (Vec::new(), Vec::new());
+        for (name, png) in files.iter().step_by(if all { 1 } else { 10 }) {
+            inputs.push(Inputs::from_bytes(png, input).unwrap().get(0).unwrap());
+            let class = name.split('/').nth(1).unwrap();
+            labels.push(classes.iter().position(|name| name == class).unwrap() as u8);
+        }
+        let found = right(&network, &inputs, &labels);
+        if all {
+            assert_eq!([found, labels.len()], card.right(), "{}", bundled.name);
+        } else {
+            assert_eq!(found, card.right_of_some(), "{}", bundled.name);
+        }
+    }
+}
+
+/// Names and contents of the files of a zip archive without compression, in the order of its directory.
+fn stored(archive: &[u8]) -> Vec<(String, &[u8])> {
+    let u16_at = |at: usize| usize::from(u16::from_le_bytes(archive[at..at + 2].try_into().unwrap()));
+    let u32_at = |at: usize| u32::from_le_bytes(archive[at..at + 4].try_into().unwrap()) as usize;
+    let end = archive.len() - 22;
+    assert_eq!(&archive[end..end + 4], b"PK\x05\x06", "an archive without comment");
+    let (count, mut at) = (u16_at(end + 10), u32_at(end + 16));
+    let mut files = Vec::new();
+    for _ in 0..count {
+        assert_eq!((&archive[at..at + 4], u16_at(at + 10)), (&b"PK\x01\x02"[..], 0), "a stored file");
+        let (size, local) = (u32_at(at + 24), u32_at(at + 42));
+        let name = String::from_utf8(archive[at + 46..][..u16_at(at + 28)].to_vec()).unwrap();
+        let start = local + 30 + u16_at(local + 26) + u16_at(local + 28);
+        files.push((name, &archive[start..start + size]));
+        at += 46 + u16_at(at + 28) + u16_at(at + 30) + u16_at(at + 32);
+    }
+    files
 }

@@ -48,7 +48,7 @@ def resnet20(bits, accumulators):
     activations = [bits] * (len(layers) - 2) + [2]
     name = f"cifar10-resnet20-w{bits}a{bits}"
     architecture = "ResNet-20 (He et al. 2016), 1x1 convolutions where a skip changes shape, sums for the last average"
-    return Entry(name, "cifar10", architecture, layers, 5, bits, activations, accumulators, (30, 12))
+    return Entry(name, "cifar10", architecture, layers, 5, bits, activations, accumulators, (18, 10))
 
 
 ENTRIES = [
@@ -87,7 +87,7 @@ ENTRIES = [
         },
     ),
     *widths(
-        template("cifar10-minionn", "cifar10", "MiniONN (Liu et al. 2017)", architectures.CIFAR_MINIONN, (14, 8)),
+        template("cifar10-minionn", "cifar10", "MiniONN (Liu et al. 2017)", architectures.CIFAR_MINIONN, (9, 6)),
         {
             2: (5, [9, 10, 10, 10, 10, 7, 7, 11]),
             3: (5, [10, 11, 11, 11, 11, 9, 9, 12]),

@@ -91,12 +91,15 @@ fn parameters(node: &str, choice: &LinearChoice) -> Result<LayerParameters, Plan
     Ok(parameters)
 }
 
+/// Linear nodes, uploads and parameter sets of a plan.
+type Derived = (Vec<LinearNode>, Vec<Upload>, Vec<SetPlan>);
+
 pub(super) fn derive(
     architecture: &Architecture,
     choices: &Choices,
     tensors: &[TensorInfo],
     holdings: &[Holding],
-) -> Result<(Vec<LinearNode>, Vec<Upload>, Vec<SetPlan>), PlanError> {
+) -> Result<Derived, PlanError> {
     let root = |tensor: TensorId| match holdings[tensor] {
         Holding::Shared { root, .. } => root,
         _ => unreachable!("linear nodes read shared tensors"),

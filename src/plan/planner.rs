@@ -203,7 +203,7 @@ fn bodies(layer: &Layer, set: &ParameterSet, known: &mut HashMap<(String, usize)
 fn choose_sets(layers: &[Layer]) -> Result<(Vec<LinearChoice>, Vec<SetChoice>), PlanError> {
     let mut known = HashMap::new();
     // For every layer, set and r0: rounding and cost in bits, if it fits.
-    let mut options: Vec<HashMap<(u8, u32), (Rounding, f64, usize)>> = Vec::with_capacity(layers.len());
+    let mut options: Vec<HashMap<(u8, u32), Fitting>> = Vec::with_capacity(layers.len());
     for layer in layers.iter() {
         let norms: Vec<Norms> = layer.terms.iter().map(|term| term.1).collect();
         let mut fits = HashMap::new();
@@ -289,6 +289,7 @@ fn choose_sets(layers: &[Layer]) -> Result<(Vec<LinearChoice>, Vec<SetChoice>), 
     Ok((linear, sets))
 }
 
+/// Rounding, cost in bits, tiles.
 type Fitting = (Rounding, f64, usize);
 
 fn cheapest<'a>(

@@ -54,7 +54,8 @@ pub fn constant_logits(logits: &[i64]) -> Network {
         input: Input { shape: [1, 2, 2], bits: 1, zero_point: 0, pixels: None },
         nodes,
         output: 2,
-        rounding: None, output_scale: None,
+        rounding: None,
+        output_scale: None,
         classes: vec![],
     };
     let weights =
