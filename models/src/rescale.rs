@@ -16,7 +16,8 @@
 //! equality on every z of the interval is that [`Affine::equals`] holds: the conditions above, checked in integers.
 //!
 //! Half-to-even rounding of a power of two has thresholds that lie 2^s - 1 and 2^s + 1 apart in turn. No line does that, but each
-//! of f = f_0 + f_1 does, where f_j counts the thresholds with k = j modulo 2: see [`Steps::split`].
+//! of f = f_0 + f_1 does, where f_j counts the thresholds with k = j modulo 2: see [`Steps::split`]. Rounding half away from zero
+//! has a bend at zero: there f = min(f, k) + max(f - k, 0) with a line for each, see [`Steps::cut`].
 
 use crate::network::Range;
 
@@ -126,6 +127,14 @@ impl Steps {
                 Steps { domain: self.domain, first, thresholds }
             })
             .collect()
+    }
+
+    /// min(f, level) and max(f, level) - level, whose sum is f: for rules that have a bend at `level`.
+    pub fn cut(&self, level: i64) -> [Steps; 2] {
+        let below = ((level - self.first).max(0) as usize).min(self.thresholds.len());
+        let (low, high) = self.thresholds.split_at(below);
+        let part = |first: i64, thresholds: &[i64]| Steps { domain: self.domain, first, thresholds: thresholds.to_vec() };
+        [part(self.first.min(level), low), part((self.first - level).max(0), high)]
     }
 
     /// The slopes of lines that equal the steps when rounded down and clamped to 0..=top.

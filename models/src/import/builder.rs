@@ -282,7 +282,8 @@ impl Builder {
         self.node(&format!("{name}/scale"), op, Some(LinearWeights { terms: vec![], bias }))
     }
 
-    /// The sum of two requantisations of one accumulator: even and odd thresholds (see `rescale.rs`).
+    /// The sum of two requantisations of one accumulator (see `rescale.rs`): below and above the zero point, below and above the
+    /// level that the first can reach, or even and odd thresholds.
     fn split(
         &mut self,
         name: &str,
@@ -292,19 +293,20 @@ impl Builder {
         steps: &[Steps],
     ) -> Result<TensorId, Obstacle> {
         let channels = steps.len();
-        let halves: Vec<Vec<Steps>> = steps.iter().map(|steps| steps.split(2)).collect();
-        let mut fits = Vec::new();
-        for part in 0..2 {
-            let steps: Vec<Steps> = halves.iter().map(|halves| halves[part].clone()).collect();
-            let top = steps.iter().map(Steps::last).max().expect("at least one channel").max(1);
-            let natural = (1 << ((top as u64).ilog2() + 1)) - 1;
-            let found = fit(&steps, natural).map(|fit| (fit, natural)).or_else(|| Some((fit(&steps, top)?, top)));
-            let Some((fit, top)) = found else {
-                let channel = steps.iter().position(|steps| fit_one(steps, top)).unwrap_or(0);
-                return Err(Obstacle::NoFit { channel, domain: steps[channel].domain });
-            };
-            fits.push((fit, top));
-        }
+        let cut = |level: i64| -> Vec<Vec<Steps>> { steps.iter().map(|steps| steps.cut(level).to_vec()).collect() };
+        let highest = || {
+            let last = steps.iter().map(Steps::last).max().expect("at least one channel");
+            let levels: Vec<i64> = (1..last).collect();
+            let reached = levels.partition_point(|&level| fit_part(&cut(level), 0).is_some());
+            fit_parts(&cut(*levels.get(reached.checked_sub(1)?)?))
+        };
+        let parities = || fit_parts(&steps.iter().map(|steps| steps.split(2)).collect::<Vec<_>>());
+        let at_zero = || fit_parts(&cut(zero_point)).filter(|_| zero_point > 0);
+        let Some(fits) = at_zero().or_else(highest).or_else(parities) else {
+            let top = (1 << bits) - 1;
+            let channel = steps.iter().position(|steps| fit_one(steps, top)).unwrap_or(0);
+            return Err(Obstacle::NoFit { channel, domain: steps[channel].domain });
+        };
         let input = self.linear(name, sum)?;
         let mut terms = Vec::new();
         for (fit, top) in fits {
@@ -440,6 +442,18 @@ impl Builder {
     pub fn is_activation(&self, id: TensorId) -> bool {
         self.tensors[id].kind == Kind::Activation
     }
+}
+
+/// Lines for the first and the second part of each channel, each with its top.
+fn fit_parts(channels: &[Vec<Steps>]) -> Option<Vec<(Vec<Affine>, i64)>> {
+    (0..2).map(|part| fit_part(channels, part)).collect()
+}
+
+fn fit_part(channels: &[Vec<Steps>], part: usize) -> Option<(Vec<Affine>, i64)> {
+    let steps: Vec<Steps> = channels.iter().map(|parts| parts[part].clone()).collect();
+    let top = steps.iter().map(Steps::last).max().expect("at least one channel").max(1);
+    let natural = (1 << ((top as u64).ilog2() + 1)) - 1;
+    fit(&steps, natural).map(|fit| (fit, natural)).or_else(|| Some((fit(&steps, top)?, top)))
 }
 
 /// True if no line equals these steps.

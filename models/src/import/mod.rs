@@ -16,6 +16,7 @@ pub(crate) mod builder;
 pub mod error;
 pub mod onnx;
 pub mod report;
+pub mod tflite;
 
 use std::fs::File;
 use std::io::Read;
@@ -40,6 +41,8 @@ pub struct Options {
     pub preprocessing: Option<Preprocessing>,
     /// When multipliers go into the weights.
     pub fold: Fold,
+    /// Whose rounding a TFLite network has.
+    pub tflite: tflite::Rounding,
     /// Accept what is not equal to the runtime bit for bit, each case with a note in the report: floating-point sums whose
     /// result depends on the order of summation, and outputs of different units.
     pub approximate: bool,
@@ -85,7 +88,7 @@ pub fn read(path: impl AsRef<Path>, options: &Options) -> Result<Imported, Impor
 /// # Errors
 /// As [`read`].
 pub fn from_bytes(bytes: &[u8], options: &Options) -> Result<Imported, ImportError> {
-    onnx::import(bytes, options)
+    if tflite::is_tflite(bytes) { tflite::import(bytes, options) } else { onnx::import(bytes, options) }
 }
 
 fn load(path: &Path) -> Result<Vec<u8>, ImportProblem> {

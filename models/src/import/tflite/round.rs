@@ -1,0 +1,183 @@
+//! How LiteRT rounds: the rules as functions of the accumulator, exactly as its kernels compute them.
+//!
+//! *Double* rounding is that of the reference kernels (gemmlowp): with m = M 2^(e-31), M of 31 bits,
+//!
+//! ```text
+//! high(a) = floor(a M / 2^31 + 1/2)                         SaturatingRoundingDoublingHighMul
+//! rule(z) = high(z 2^max(e,0)) / 2^max(-e,0), half away from 0    RoundingDivideByPOT
+//! ```
+//!
+//! *Single* rounding is that of XNNPACK, which the runtime uses unless it is told otherwise: rule(z) = round(fl(z) * s), the
+//! product in 32-bit floats, half to even.
+//!
+//! Both are monotone. Double rounding has a bend at 0, where ties change their side.
+
+use crate::network::Range;
+
+/// Which kernels an imported TFLite network equals, bit for bit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rounding {
+    /// The reference kernels (`BUILTIN_REF`).
+    #[default]
+    Double,
+    /// XNNPACK, the default of the runtime.
+    Single,
+}
+
+impl Rounding {
+    /// The name that a network carries.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Rounding::Double => "LiteRT reference kernels: 31-bit multiplier, rounded twice",
+            Rounding::Single => "LiteRT with XNNPACK: float32 multiplier, half to even",
+        }
+    }
+}
+
+/// A multiplication with a rounding.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Rule {
+    Double(Multiplier),
+    Single(f32),
+}
+
+/// M 2^(e - 31).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Multiplier {
+    /// M, in 2^30..2^31, or 0.
+    pub significand: i32,
+    /// e.
+    pub exponent: i32,
+}
+
+impl Multiplier {
+    /// QuantizeMultiplier: `real` to 31 bits; `real` is not negative.
+    pub fn of(real: f64) -> Multiplier {
+        if real == 0.0 || !real.is_normal() {
+            return Multiplier { significand: 0, exponent: 0 };
+        }
+        // real = fraction * 2^exponent with fraction in [1/2, 1)
+        let bits = real.to_bits();
+        let mut exponent = ((bits >> 52) & 0x7ff) as i32 - 1022;
+        let fraction = f64::from_bits(bits & !(0x7ff << 52) | (0x3fe << 52));
+        let mut significand = (fraction * (1u64 << 31) as f64).round() as i64;
+        if significand == 1 << 31 {
+            significand /= 2;
+            exponent += 1;
+        }
+        if exponent < -31 {
+            return Multiplier { significand: 0, exponent: 0 };
+        }
+        Multiplier { significand: significand as i32, exponent }
+    }
+
+    /// MultiplyByQuantizedMultiplier, for what [`Multiplier::holds`].
+    pub fn apply(self, z: i64) -> i64 {
+        let z = z << self.exponent.max(0);
+        let high = (z * i64::from(self.significand) + (1 << 30)) >> 31;
+        divide_by_power(high, (-self.exponent).max(0) as u32)
+    }
+
+    /// True if no number of 32 bits overflows on its way, for any z in the interval.
+    pub fn holds(self, domain: Range) -> bool {
+        let limit = i128::from(i32::MAX) - 256;
+        self.exponent < 31 && (i128::from(domain.magnitude()) << self.exponent.max(0)) <= limit
+    }
+}
+
+/// z / 2^exponent, half away from 0.
+fn divide_by_power(z: i64, exponent: u32) -> i64 {
+    let mask = (1i64 << exponent) - 1;
+    let threshold = (mask >> 1) + i64::from(z < 0);
+    (z >> exponent) + i64::from(z & mask > threshold)
+}
+
+impl Rule {
+    /// round(m z).
+    pub fn apply(self, z: i64) -> i64 {
+        match self {
+            Rule::Double(multiplier) => multiplier.apply(z),
+            // A product that leaves the integers is clamped by the conversion, and by the kernel.
+            Rule::Single(scale) => (z as f32 * scale).round_ties_even() as i64,
+        }
+    }
+
+    /// True if the runtime computes it without overflow on the whole interval.
+    pub fn holds(self, domain: Range) -> bool {
+        match self {
+            Rule::Double(multiplier) => multiplier.holds(domain),
+            Rule::Single(_) => domain.magnitude() <= i32::MAX as u64,
+        }
+    }
+}
+
+/// Clamping and zero point of a quantised tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Clamp {
+    pub zero_point: i64,
+    /// Smallest stored value.
+    pub lo: i64,
+    /// Largest stored value.
+    pub hi: i64,
+}
+
+impl Clamp {
+    /// The stored value of a rounded number.
+    pub fn apply(self, rounded: i64) -> i64 {
+        rounded.saturating_add(self.zero_point).clamp(self.lo, self.hi)
+    }
+}
+
+/// A fused activation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Activation {
+    None,
+    Relu,
+    ReluN1To1,
+    Relu6,
+}
+
+impl Activation {
+    /// By its number in the schema.
+    pub fn of(code: i8) -> Option<Activation> {
+        [Activation::None, Activation::Relu, Activation::ReluN1To1, Activation::Relu6].get(code as usize).copied()
+    }
+
+    /// The clamp of a tensor with this activation: bounds are quantised as the kernels do it.
+    pub fn clamp(self, rounding: Rounding, scale: f32, zero_point: i64, stored: Range) -> Clamp {
+        let quantise = |value: f32| match rounding {
+            Rounding::Double => zero_point.saturating_add((value / scale).round() as i64),
+            Rounding::Single => (value / scale + zero_point as f32).round_ties_even() as i64,
+        };
+        let (least, most) = match self {
+            Activation::None => (stored.lo, stored.hi),
+            Activation::Relu => (quantise(0.0), stored.hi),
+            Activation::ReluN1To1 => (quantise(-1.0), quantise(1.0)),
+            Activation::Relu6 => (quantise(0.0), quantise(6.0)),
+        };
+        let lo = least.max(stored.lo).min(stored.hi);
+        Clamp { zero_point, lo, hi: most.min(stored.hi).max(lo) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn multipliers_have_31_bits() {
+        assert_eq!(Multiplier::of(1.0), Multiplier { significand: 1 << 30, exponent: 1 });
+        assert_eq!(Multiplier::of(0.75), Multiplier { significand: 3 << 29, exponent: 0 });
+        assert_eq!(Multiplier::of(1.0 - 1e-12), Multiplier { significand: 1 << 30, exponent: 1 });
+        assert_eq!(Multiplier::of(1e-12), Multiplier { significand: 0, exponent: 0 });
+    }
+
+    #[test]
+    fn ties_go_away_from_zero_after_they_went_up() {
+        let half = Multiplier::of(0.25);
+        let rounded: Vec<i64> = (-7..=7).map(|z| half.apply(z)).collect();
+        // 0.25 = 2^30 2^-31 2^-1: the first product is exact for even z only, and rounds up.
+        assert_eq!(rounded, [-2, -2, -1, -1, -1, -1, 0, 0, 1, 1, 1, 1, 2, 2, 2]);
+        assert!(rounded.is_sorted());
+    }
+}

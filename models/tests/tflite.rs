@@ -1,0 +1,149 @@
+//! TFLite files against LiteRT: random graphs and MobileNet, element by element, and files that are refused.
+//!
+//! The oracle is Python in `target/oracles/tflite` with `ai-edge-litert`, installed when it is missing. Without it (no network, or
+//! LOWKEY_ORACLES=0) those tests say so and pass; the fixtures need nothing.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use lowkey_models::import::tflite::Rounding;
+use lowkey_models::import::{self, Imported, Options};
+use lowkey_models::{Network, Tensor};
+
+const PACKAGES: [&str; 3] = ["ai-edge-litert==2.3.0", "numpy", "flatbuffers"];
+
+/// The Python of the oracle.
+fn python() -> Option<&'static Path> {
+    static PYTHON: OnceLock<Option<PathBuf>> = OnceLock::new();
+    PYTHON.get_or_init(find_python).as_deref()
+}
+
+fn find_python() -> Option<PathBuf> {
+    if std::env::var_os("LOWKEY_ORACLES").is_some_and(|value| value == "0") {
+        eprintln!("skipped: LOWKEY_ORACLES=0");
+        return None;
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/oracles/tflite");
+    let python = folder.join("bin/python");
+    let works = || {
+        let import = Command::new(&python).args(["-c", "import ai_edge_litert.schema_py_generated, numpy"]).output();
+        import.is_ok_and(|output| output.status.success())
+    };
+    if !works() {
+        let made = Command::new("python3").args(["-m", "venv"]).arg(&folder).output();
+        let install = || Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(PACKAGES).output();
+        let installed = made.is_ok_and(|o| o.status.success()) && install().is_ok_and(|o| o.status.success());
+        if !installed || !works() {
+            eprintln!("skipped: LiteRT can't be installed for Python");
+            return None;
+        }
+    }
+    Some(python)
+}
+
+fn here(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn import(path: &Path, rounding: Rounding) -> Result<Imported, import::ImportError> {
+    import::read(path, &Options { tflite: rounding, ..Options::default() })
+}
+
+/// The inputs of a file of bytes, height by width by channels each.
+fn inputs(network: &Network, bytes: &[u8]) -> Vec<Tensor> {
+    let input = &network.architecture().input;
+    let [channels, height, width] = input.shape;
+    let of = |image: &[u8]| {
+        Tensor::from_shape_fn((channels, height, width), |(c, h, w)| {
+            i64::from(image[(h * width + w) * channels + c]) - input.zero_point
+        })
+    };
+    bytes.chunks_exact(channels * height * width).map(of).collect()
+}
+
+/// The elements of a tensor, height by width by channels.
+fn elements(tensor: &Tensor) -> Vec<i64> {
+    tensor.clone().permuted_axes([1, 2, 0]).iter().copied().collect()
+}
+
+/// Runs the network on the inputs of a case and compares with what LiteRT made of them.
+fn compare(case: &Path, rounding: Rounding, imported: &Imported) {
+    let network = &imported.network;
+    let images = inputs(network, &std::fs::read(case.with_extension("inputs")).expect("inputs"));
+    let kind = if rounding == Rounding::Double { "double" } else { "single" };
+    let bytes = std::fs::read(case.with_extension(kind)).expect("outputs");
+    let wanted: Vec<i64> =
+        bytes.chunks_exact(4).map(|b| i32::from_le_bytes(b.try_into().expect("4 bytes")).into()).collect();
+    let answers = network.run_batch(&images).expect("inputs fit");
+    let found: Vec<i64> = answers.iter().flat_map(elements).collect();
+    let wrong: Vec<String> = (found.iter().zip(&wanted).enumerate())
+        .filter(|(_, (found, wanted))| found != wanted)
+        .map(|(at, (found, wanted))| format!("{at}: {found} instead of {wanted}"))
+        .collect();
+    assert_eq!(found.len(), wanted.len(), "{}: number of elements", case.display());
+    assert!(wrong.is_empty(), "{} {kind}: {} of {} differ: {}", case.display(), wrong.len(), found.len(), wrong[..wrong.len().min(5)].join(", "));
+}
+
+/// Random graphs of one kind under both roundings, from the seed in LOWKEY_SEED or 1.
+fn graphs(kind: &str, count: usize, roundings: &[Rounding]) {
+    let Some(python) = python() else { return };
+    let seed = std::env::var("LOWKEY_SEED").unwrap_or_else(|_| "1".into());
+    let count = std::env::var("LOWKEY_GRAPHS").map_or(count, |count| count.parse().expect("a number"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let script = here("tests/oracle/tflite/graphs.py");
+    let output = Command::new(python)
+        .env("TF_CPP_MIN_LOG_LEVEL", "3")
+        .arg(script)
+        .arg(folder.path())
+        .args([&seed, &count.to_string(), kind])
+        .output()
+        .expect("python runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    eprintln!("LOWKEY_SEED={seed}, {count} graphs of kind {kind}");
+    let mut refused = Vec::new();
+    for line in lines.lines() {
+        let number = line.split(' ').next().expect("a number");
+        let case = folder.path().join(number).with_extension("tflite");
+        for &rounding in roundings {
+            match import(&case, rounding) {
+                Ok(imported) => {
+                    let checked = std::panic::catch_unwind(|| compare(&case, rounding, &imported));
+                    if checked.is_err() {
+                        panic!("seed {seed}, {kind}, {rounding:?}, graph {line}\n{}", imported.network.architecture().to_json());
+                    }
+                }
+                Err(error) => refused.push(format!("{rounding:?} {line}: {error}")),
+            }
+        }
+    }
+    assert!(refused.is_empty(), "seed {seed}: {} refused of {}:\n{}", refused.len(), lines.lines().count() * roundings.len(), refused.join("\n"));
+}
+
+const BOTH: [Rounding; 2] = [Rounding::Double, Rounding::Single];
+
+#[test]
+fn linear_layers() {
+    graphs("linear", 60, &BOTH[..1]);
+}
+
+#[test]
+fn means() {
+    graphs("mean", 20, &BOTH[..1]);
+}
+
+#[test]
+fn pads() {
+    graphs("pad", 20, &BOTH[..1]);
+}
+
+#[test]
+fn concatenations() {
+    graphs("concatenate", 20, &BOTH[..1]);
+}
+
+#[test]
+fn unsigned_numbers() {
+    graphs("unsigned", 20, &BOTH[..1]);
+}
