@@ -118,7 +118,10 @@ fn graphs(kind: &str, count: usize, roundings: &[Rounding]) {
             }
         }
     }
-    assert!(refused.is_empty(), "seed {seed}: {} refused of {}:\n{}", refused.len(), lines.lines().count() * roundings.len(), refused.join("\n"));
+    // Networks have no accumulators of more than 50 bits after the multiplication, which some layers would need.
+    let wide = refused.iter().filter(|reason| reason.contains("the largest possible multiplied sum")).count();
+    let all = lines.lines().count() * roundings.len();
+    assert!(refused.len() == wide && wide <= all / 20, "seed {seed}: {} refused of {all}:\n{}", refused.len(), refused.join("\n"));
 }
 
 const BOTH: [Rounding; 2] = [Rounding::Double, Rounding::Single];

@@ -171,10 +171,19 @@ impl<'m, 'f> Walk<'m, 'f> {
             return refuse("its activation function is unknown", "use none, RELU, RELU6 or RELU_N1_TO_1");
         };
         let clamp = activation.clamp(self.rounding, y.scale, y.clamp.zero_point, Range { lo: y.clamp.lo, hi: y.clamp.hi });
-        // Matrices with one scale, and all layers of unsigned numbers, take the product of scales in 32 bits.
-        let short = filter.scales.len() == 1 && (matrix || x.clamp.lo == 0);
-        let rules: Vec<Rule> =
-            filter.scales.iter().map(|&w| rule(self.rounding, x.scale, w, y.scale, short)).collect();
+        let unsigned = x.clamp.lo == 0;
+        let rule = |weight: &f32| match self.rounding {
+            Rounding::Single => Rule::Single(x.scale * weight / y.scale),
+            // Convolutions of unsigned numbers take the product of scales in 32 bits.
+            Rounding::Double if unsigned && !matrix => {
+                Rule::Double(Multiplier::of(f64::from(x.scale * weight) / f64::from(y.scale)))
+            }
+            Rounding::Double => {
+                let real = f64::from(x.scale) * f64::from(*weight) / f64::from(y.scale);
+                if matrix { Rule::Wide(real) } else { Rule::Double(Multiplier::of(real)) }
+            }
+        };
+        let rules: Vec<Rule> = filter.scales.iter().map(rule).collect();
         let pick = |channel: usize| rules[if rules.len() == 1 { 0 } else { channel }];
         for (channel, domain) in self.builder.bounds(&sum).into_iter().enumerate() {
             if !pick(channel).holds(domain) {
@@ -198,17 +207,6 @@ fn layer_dims(x: &Value, grid: Shape, matrix: bool, result: &Tensor<'_>) -> Vec<
         (true, [outputs, 1, 1]) => vec![1, outputs],
         (true, [outputs, ..]) => x.dims.iter().copied().take(x.dims.len() - 1).chain([outputs]).collect(),
         (false, [channels, height, width]) => vec![1, height, width, channels],
-    }
-}
-
-/// round(m z) with m = input * weight / output, in the precision of the kernel.
-fn rule(rounding: Rounding, input: f32, weight: f32, output: f32, short: bool) -> Rule {
-    match rounding {
-        Rounding::Double => {
-            let product = if short { f64::from(input * weight) } else { f64::from(input) * f64::from(weight) };
-            Rule::Double(Multiplier::of(product / f64::from(output)))
-        }
-        Rounding::Single => Rule::Single(input * weight / output),
     }
 }
 

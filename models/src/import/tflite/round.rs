@@ -7,6 +7,9 @@
 //! rule(z) = high(z 2^max(e,0)) / 2^max(-e,0), half away from 0    RoundingDivideByPOT
 //! ```
 //!
+//! The reference kernel for matrices takes the product in 64-bit floats instead and rounds it half away from 0;
+//! kernels of TensorFlow Lite before LiteRT used the rule above there too.
+//!
 //! *Single* rounding is that of XNNPACK, which the runtime uses unless it is told otherwise: rule(z) = round(fl(z) * s), the
 //! product in 32-bit floats, half to even.
 //!
@@ -28,8 +31,8 @@ impl Rounding {
     /// The name that a network carries.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Rounding::Double => "LiteRT reference kernels: 31-bit multiplier, rounded twice",
-            Rounding::Single => "LiteRT with XNNPACK: float32 multiplier, half to even",
+            Rounding::Double => "LiteRT 2 reference kernels: 31-bit multipliers, rounded twice",
+            Rounding::Single => "LiteRT 2 with XNNPACK: float32 multipliers, half to even",
         }
     }
 }
@@ -38,6 +41,8 @@ impl Rounding {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Rule {
     Double(Multiplier),
+    /// In 64-bit floats, half away from zero: what the reference kernel for matrices does.
+    Wide(f64),
     Single(f32),
 }
 
@@ -97,6 +102,7 @@ impl Rule {
     pub fn apply(self, z: i64) -> i64 {
         match self {
             Rule::Double(multiplier) => multiplier.apply(z),
+            Rule::Wide(scale) => (z as f64 * scale).round() as i64,
             // A product that leaves the integers is clamped by the conversion, and by the kernel.
             Rule::Single(scale) => (z as f32 * scale).round_ties_even() as i64,
         }
@@ -107,6 +113,7 @@ impl Rule {
         match self {
             Rule::Double(multiplier) => multiplier.holds(domain),
             Rule::Single(_) => domain.magnitude() <= i32::MAX as u64,
+            Rule::Wide(scale) => domain.magnitude() as f64 * scale.max(1.0) < f64::from(i32::MAX - 256),
         }
     }
 }

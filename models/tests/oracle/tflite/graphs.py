@@ -103,6 +103,8 @@ class Random:
 
     def dense(self):
         inputs, outputs = int(np.prod(self.x["shape"])), int(self.rng.integers(1, 12))
+        if inputs > 400:  # accumulators times multipliers of more than 50 bits are refused
+            return self.mean()
         if len(self.x["shape"]) != 2:
             self.reshape([1, inputs])
         weights, bias, spread, scale = self.filter([outputs, inputs], 0)
@@ -241,9 +243,10 @@ def grow(rng, kind):
         steps.insert(len(steps) if kind == "mean" else int(rng.integers(1, len(steps) + 1)), kind)
     for step in steps:
         getattr(grown, step)()
-    ending = "none" if kind in ("unsigned", "mean") else rng.choice(["dense", "none", "dynamic"])
+    ending = "none" if kind == "mean" else rng.choice(["dense", "none", "dynamic"])
     if ending == "dynamic":
-        grown.dynamic_reshape()
+        if np.prod(grown.x["shape"]) <= 400:
+            grown.dynamic_reshape()
         grown.dense()
     elif ending == "dense":
         grown.dense()
