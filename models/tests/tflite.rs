@@ -128,25 +128,46 @@ const BOTH: [Rounding; 2] = [Rounding::Double, Rounding::Single];
 
 #[test]
 fn linear_layers() {
-    graphs("linear", 60, &BOTH[..1]);
+    graphs("linear", 60, &BOTH);
 }
 
 #[test]
 fn means() {
-    graphs("mean", 20, &BOTH[..1]);
+    graphs("mean", 20, &BOTH);
 }
 
 #[test]
 fn pads() {
-    graphs("pad", 20, &BOTH[..1]);
+    graphs("pad", 20, &BOTH);
 }
 
 #[test]
 fn concatenations() {
-    graphs("concatenate", 20, &BOTH[..1]);
+    graphs("concatenate", 20, &BOTH);
 }
 
 #[test]
 fn unsigned_numbers() {
-    graphs("unsigned", 20, &BOTH[..1]);
+    graphs("unsigned", 20, &BOTH);
+}
+
+#[test]
+fn mobilenet_is_what_litert_computes() {
+    let path = here("zoo/mobilenet-v1-025-128.tflite");
+    let Some(python) = python() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let case = folder.path().join("mobilenet.tflite");
+    let script = here("tests/oracle/tflite/run.py");
+    let output = Command::new(python)
+        .args([&script, &path, &case.with_extension("")])
+        .args(["1", "20"])
+        .output()
+        .expect("python runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for rounding in BOTH {
+        let imported = import::read(&path, &Options { tflite: rounding, approximate: true, ..Options::default() });
+        let imported = imported.expect("MobileNet is imported");
+        assert!(imported.network.architecture().rounding.is_some());
+        compare(&case, rounding, &imported);
+    }
 }

@@ -12,6 +12,9 @@ use crate::network::{Architecture, Input, Node, Op, Range, Shape, TensorId, Term
 use crate::rescale::{Affine, NotMonotone, Steps, fit};
 use crate::weights::{LinearWeights, Network, Weights, weight_fits};
 
+/// Most requantisations that one of a source runtime becomes.
+const MAX_PIECES: usize = 4;
+
 /// When multipliers of a rescaling go into the weights instead of a public scale.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fold {
@@ -282,8 +285,8 @@ impl Builder {
         self.node(&format!("{name}/scale"), op, Some(LinearWeights { terms: vec![], bias }))
     }
 
-    /// The sum of two requantisations of one accumulator (see `rescale.rs`): below and above the zero point, below and above the
-    /// level that the first can reach, or even and odd thresholds.
+    /// The sum of a few requantisations of one accumulator (see `rescale.rs`): below and above the zero point, even and odd
+    /// thresholds, or from each level to the highest that a line can reach.
     fn split(
         &mut self,
         name: &str,
@@ -293,16 +296,10 @@ impl Builder {
         steps: &[Steps],
     ) -> Result<TensorId, Obstacle> {
         let channels = steps.len();
-        let cut = |level: i64| -> Vec<Vec<Steps>> { steps.iter().map(|steps| steps.cut(level).to_vec()).collect() };
-        let highest = || {
-            let last = steps.iter().map(Steps::last).max().expect("at least one channel");
-            let levels: Vec<i64> = (1..last).collect();
-            let reached = levels.partition_point(|&level| fit_part(&cut(level), 0).is_some());
-            fit_parts(&cut(*levels.get(reached.checked_sub(1)?)?))
-        };
-        let parities = || fit_parts(&steps.iter().map(|steps| steps.split(2)).collect::<Vec<_>>());
-        let at_zero = || fit_parts(&cut(zero_point)).filter(|_| zero_point > 0);
-        let Some(fits) = at_zero().or_else(highest).or_else(parities) else {
+        let parts = |of: &dyn Fn(&Steps) -> Vec<Steps>| fit_parts(&steps.iter().map(of).collect::<Vec<_>>());
+        let at_zero = || parts(&|steps| steps.cut(zero_point).to_vec()).filter(|_| zero_point > 0);
+        let parities = || parts(&|steps| steps.split(2));
+        let Some(fits) = at_zero().or_else(parities).or_else(|| pieces(steps)) else {
             let top = (1 << bits) - 1;
             let channel = steps.iter().position(|steps| fit_one(steps, top)).unwrap_or(0);
             return Err(Obstacle::NoFit { channel, domain: steps[channel].domain });
@@ -444,16 +441,34 @@ impl Builder {
     }
 }
 
-/// Lines for the first and the second part of each channel, each with its top.
+/// Lines for the parts of each channel, each with its top.
 fn fit_parts(channels: &[Vec<Steps>]) -> Option<Vec<(Vec<Affine>, i64)>> {
-    (0..2).map(|part| fit_part(channels, part)).collect()
+    let part = |part: usize| channels.iter().map(|parts| parts[part].clone()).collect::<Vec<Steps>>();
+    (0..channels[0].len()).map(|number| fit_part(&part(number))).collect()
 }
 
-fn fit_part(channels: &[Vec<Steps>], part: usize) -> Option<(Vec<Affine>, i64)> {
-    let steps: Vec<Steps> = channels.iter().map(|parts| parts[part].clone()).collect();
+/// Lines for pieces from one level to the next, each as high as a line reaches: at most [`MAX_PIECES`].
+fn pieces(steps: &[Steps]) -> Option<Vec<(Vec<Affine>, i64)>> {
+    let (mut rest, mut fits) = (steps.to_vec(), Vec::new());
+    while fits.len() < MAX_PIECES {
+        if let Some(last) = fit_part(&rest) {
+            fits.push(last);
+            return Some(fits);
+        }
+        let low = |level: i64| rest.iter().map(|steps| steps.cut(level)[0].clone()).collect::<Vec<_>>();
+        let levels: Vec<i64> = (1..rest.iter().map(Steps::last).max()?).collect();
+        let reached = levels.partition_point(|&level| fit_part(&low(level)).is_some());
+        let level = levels[reached.checked_sub(1)?];
+        fits.push(fit_part(&low(level))?);
+        rest = rest.iter().map(|steps| steps.cut(level)[1].clone()).collect();
+    }
+    None
+}
+
+fn fit_part(steps: &[Steps]) -> Option<(Vec<Affine>, i64)> {
     let top = steps.iter().map(Steps::last).max().expect("at least one channel").max(1);
     let natural = (1 << ((top as u64).ilog2() + 1)) - 1;
-    fit(&steps, natural).map(|fit| (fit, natural)).or_else(|| Some((fit(&steps, top)?, top)))
+    fit(steps, natural).map(|fit| (fit, natural)).or_else(|| Some((fit(steps, top)?, top)))
 }
 
 /// True if no line equals these steps.

@@ -5,8 +5,9 @@ use ndarray::Array4;
 use super::model::{Element, Operator, Tensor};
 use super::round::{Activation, Multiplier, Rounding, Rule};
 use super::walk::{Trouble, Value, Walk, integers32, positive, quantisation, refuse};
-use crate::import::builder::{Sum, weight_width};
+use crate::import::builder::{Obstacle, Sum, weight_width};
 use crate::import::report::Verdict;
+use crate::rescale::Steps;
 use crate::network::{Range, Shape, TensorId, Term, Window};
 
 /// Numbers of the options' fields.
@@ -193,7 +194,32 @@ impl<'m, 'f> Walk<'m, 'f> {
             }
         }
         let zero_point = clamp.zero_point - y.clamp.lo;
-        let id = self.builder.requantise(name, sum, zero_point, |channel, z| clamp.apply(pick(channel).apply(z)) - y.clamp.lo)?;
+        let stored = |rule: Rule, z: i64| clamp.apply(rule.apply(z)) - y.clamp.lo;
+        let found = self.builder.requantise(name, sum.clone(), zero_point, |channel, z| stored(pick(channel), z));
+        let id = match found {
+            Err(Obstacle::NoFit { .. }) if self.approximate && self.rounding == Rounding::Single => {
+                let nearest = |channel: usize| match pick(channel) {
+                    Rule::Single(scale) => Rule::Nearest(scale),
+                    other => other,
+                };
+                let steps = |domain, rule: Rule| Steps::of(domain, |z| stored(rule, z)).map(|steps| steps.thresholds);
+                let (mut all, mut moved) = (0, 0);
+                for (channel, domain) in self.builder.bounds(&sum).into_iter().enumerate() {
+                    let (Ok(exact), Ok(near)) = (steps(domain, pick(channel)), steps(domain, nearest(channel))) else {
+                        continue;
+                    };
+                    all += exact.len();
+                    moved += exact.iter().zip(&near).filter(|(one, other)| one != other).count();
+                }
+                let note = format!(
+                    "{name} is rounded without 32-bit floats: {moved} of {all} steps lie at another accumulator than XNNPACK's"
+                );
+                let id = self.builder.requantise(name, sum, zero_point, |channel, z| stored(nearest(channel), z))?;
+                self.builder.report.note(note);
+                id
+            }
+            found => found?,
+        };
         let dims = layer_dims(x, grid, matrix, result);
         self.define(operator, Value { id, grid, dims, padding: [0; 4], scale: y.scale, clamp: y.clamp });
         Ok(())

@@ -23,7 +23,8 @@ pub enum Rounding {
     /// The reference kernels (`BUILTIN_REF`).
     #[default]
     Double,
-    /// XNNPACK, the default of the runtime.
+    /// XNNPACK, the default of the runtime. Where sums are wide its 32-bit floats are no longer a line with steps; such layers are
+    /// refused, or rounded without floats if [`approximate`](crate::import::Options::approximate) is set.
     Single,
 }
 
@@ -44,6 +45,8 @@ pub(super) enum Rule {
     /// In 64-bit floats, half away from zero: what the reference kernel for matrices does.
     Wide(f64),
     Single(f32),
+    /// The same without the rounding of the product, half up.
+    Nearest(f32),
 }
 
 /// M 2^(e - 31).
@@ -97,12 +100,28 @@ fn divide_by_power(z: i64, exponent: u32) -> i64 {
     (z >> exponent) + i64::from(z & mask > threshold)
 }
 
+/// floor(z * scale + 1/2), exactly; `scale` is positive and normal.
+fn nearest(z: i64, scale: f32) -> i64 {
+    let bits = scale.to_bits();
+    let significand = i128::from(bits & 0x7f_ffff | 0x80_0000);
+    // scale = significand / 2^shift
+    let shift = 150 - (bits >> 23) as i32;
+    let product = i128::from(z) * significand;
+    match shift {
+        // |z| < 2^32: the result is 0.
+        60.. => 0,
+        1..60 => ((product + (1 << (shift - 1))) >> shift) as i64,
+        _ => (product << (-shift).min(60)).clamp(i64::MIN.into(), i64::MAX.into()) as i64,
+    }
+}
+
 impl Rule {
     /// round(m z).
     pub fn apply(self, z: i64) -> i64 {
         match self {
             Rule::Double(multiplier) => multiplier.apply(z),
             Rule::Wide(scale) => (z as f64 * scale).round() as i64,
+            Rule::Nearest(scale) => nearest(z, scale),
             // A product that leaves the integers is clamped by the conversion, and by the kernel.
             Rule::Single(scale) => (z as f32 * scale).round_ties_even() as i64,
         }
@@ -112,7 +131,7 @@ impl Rule {
     pub fn holds(self, domain: Range) -> bool {
         match self {
             Rule::Double(multiplier) => multiplier.holds(domain),
-            Rule::Single(_) => domain.magnitude() <= i32::MAX as u64,
+            Rule::Single(_) | Rule::Nearest(_) => domain.magnitude() <= i32::MAX as u64,
             Rule::Wide(scale) => domain.magnitude() as f64 * scale.max(1.0) < f64::from(i32::MAX - 256),
         }
     }
@@ -177,6 +196,16 @@ mod tests {
         assert_eq!(Multiplier::of(0.75), Multiplier { significand: 3 << 29, exponent: 0 });
         assert_eq!(Multiplier::of(1.0 - 1e-12), Multiplier { significand: 1 << 30, exponent: 1 });
         assert_eq!(Multiplier::of(1e-12), Multiplier { significand: 0, exponent: 0 });
+    }
+
+    #[test]
+    fn the_nearest_number_needs_no_floats() {
+        assert_eq!((-3..=3).map(|z| nearest(z, 0.5)).collect::<Vec<_>>(), [-1, -1, 0, 0, 1, 1, 2]);
+        assert_eq!([nearest(7, 3.0), nearest(-7, 16_777_216.0), nearest(1 << 31, 1e-20)], [21, -7 << 24, 0]);
+        for z in -100_000..100_000 {
+            let product = f64::from(0.003_f32) * z as f64;
+            assert_eq!(nearest(z, 0.003), (product + 0.5).floor() as i64);
+        }
     }
 
     #[test]

@@ -84,6 +84,8 @@ pub(super) struct Walk<'m, 'f> {
     pub model: &'m Model<'f>,
     pub builder: Builder,
     pub rounding: Rounding,
+    /// Near the runtime is good enough.
+    pub approximate: bool,
     /// By tensor of the file.
     pub values: HashMap<usize, Value>,
     /// Vectors of whole numbers that describe shapes, by tensor of the file.
@@ -101,8 +103,8 @@ pub(super) fn network(model: &Model<'_>, options: &Options) -> Result<Imported, 
     let name = options.name.as_deref().unwrap_or("network");
     let trouble = |trouble, report: &Report| describe(trouble, "INPUT", &start.name, report);
     let builder = Builder::new(name, input, options.fold, report.clone()).map_err(|o| trouble(o.into(), &report))?;
-    let mut walk =
-        Walk { model, builder, rounding: options.tflite, values: HashMap::new(), numbers: HashMap::new() };
+    let (rounding, approximate) = (options.tflite, options.approximate);
+    let mut walk = Walk { model, builder, rounding, approximate, values: HashMap::new(), numbers: HashMap::new() };
     walk.values.insert(ends.input, value);
     for (index, operator) in model.operators.iter().enumerate() {
         if ends.dropped.contains(&index) || !ends.needed.contains(&index) {
