@@ -147,6 +147,11 @@ fn concatenations() {
 }
 
 #[test]
+fn sums() {
+    graphs("add", 20, &BOTH);
+}
+
+#[test]
 fn unsigned_numbers() {
     graphs("unsigned", 20, &BOTH);
 }

@@ -8,7 +8,8 @@
 //! | [`walk`] | operator by operator, from file to network |
 //! | [`linear`] | convolutions and matrices |
 //! | [`pool`] | pools and means |
-//! | [`pointwise`] | sums, tables, rescalings |
+//! | [`add`] | sums of two tensors |
+//! | [`pointwise`] | tables, rescalings |
 //! | [`shape`] | reshapes, pads, concatenations, and the arithmetic of shapes |
 //!
 //! A stored value q of a tensor means scale * (q - zero_point). The network computes on x = q - zero_point, so padding is 0 and a
@@ -18,6 +19,7 @@
 //!
 //! > A. Dalskov, D. Escudero, M. Keller: "Secure Evaluation of Quantized Neural Networks", PoPETs 2020(4).
 
+mod add;
 mod flatbuffer;
 mod linear;
 mod model;
