@@ -152,6 +152,31 @@ fn sums() {
 }
 
 #[test]
+fn rescalings() {
+    graphs("quantise", 20, &BOTH);
+}
+
+#[test]
+fn relus() {
+    graphs("relu", 20, &BOTH);
+}
+
+#[test]
+fn logistic_functions() {
+    graphs("logistic", 15, &BOTH);
+}
+
+#[test]
+fn hyperbolic_tangents() {
+    graphs("tanh", 15, &BOTH);
+}
+
+#[test]
+fn hard_swishes() {
+    graphs("hard_swish", 15, &BOTH);
+}
+
+#[test]
 fn unsigned_numbers() {
     graphs("unsigned", 20, &BOTH);
 }

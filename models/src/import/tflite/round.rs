@@ -42,6 +42,8 @@ impl Rounding {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Rule {
     Double(Multiplier),
+    /// M / 2^8, half up: how XNNPACK changes scales.
+    Short(i64),
     /// In 64-bit floats, half away from zero: what the reference kernel for matrices does.
     Wide(f64),
     Single(f32),
@@ -94,7 +96,7 @@ impl Multiplier {
 }
 
 /// z / 2^exponent, half away from 0.
-fn divide_by_power(z: i64, exponent: u32) -> i64 {
+pub(super) fn divide_by_power(z: i64, exponent: u32) -> i64 {
     let mask = (1i64 << exponent) - 1;
     let threshold = (mask >> 1) + i64::from(z < 0);
     (z >> exponent) + i64::from(z & mask > threshold)
@@ -120,6 +122,7 @@ impl Rule {
     pub fn apply(self, z: i64) -> i64 {
         match self {
             Rule::Double(multiplier) => multiplier.apply(z),
+            Rule::Short(multiplier) => (z * multiplier + (1 << 7)) >> 8,
             Rule::Wide(scale) => (z as f64 * scale).round() as i64,
             Rule::Nearest(scale) => nearest(z, scale),
             // A product that leaves the integers is clamped by the conversion, and by the kernel.
@@ -131,7 +134,7 @@ impl Rule {
     pub fn holds(self, domain: Range) -> bool {
         match self {
             Rule::Double(multiplier) => multiplier.holds(domain),
-            Rule::Single(_) | Rule::Nearest(_) => domain.magnitude() <= i32::MAX as u64,
+            Rule::Single(_) | Rule::Nearest(_) | Rule::Short(_) => domain.magnitude() <= i32::MAX as u64,
             Rule::Wide(scale) => domain.magnitude() as f64 * scale.max(1.0) < f64::from(i32::MAX - 256),
         }
     }
