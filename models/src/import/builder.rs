@@ -374,7 +374,8 @@ impl Builder {
         }
         let sum = self.node(&format!("{name}/sum"), Op::SumPool { input, window }, None)?;
         let channels = self.tensor(sum).shape[0];
-        self.requantise(name, Sum::identity(sum, channels), zero_point, |_, z| rule(z))
+        let least = least.min(zero_point);
+        self.requantise(name, Sum::identity(sum, channels), zero_point - least, |_, z| rule(z) - least)
     }
 
     /// A vector of a tensor's elements, row-major; the tensor itself if it is one.
