@@ -189,8 +189,8 @@ impl<'m, 'f> Walk<'m, 'f> {
         for (channel, domain) in self.builder.bounds(&sum).into_iter().enumerate() {
             if !pick(channel).holds(domain) {
                 let Range { lo, hi } = domain;
-                let reason = format!("channel {channel} reaches {lo}..={hi}, where the runtime overflows");
-                return refuse(reason, "no network equals what the runtime does then");
+                let reason = format!("channel {channel} reaches {lo}..={hi}, which the runtime can't rescale by its scales");
+                return refuse(reason, "use other scales, or fewer inputs");
             }
         }
         let zero_point = clamp.zero_point - y.clamp.lo;

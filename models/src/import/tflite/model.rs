@@ -10,6 +10,10 @@ const MAX_PARTS: usize = 1 << 16;
 /// Most dimensions of a tensor.
 const MAX_RANK: usize = 8;
 
+/// Most numbers and characters that describe tensors and operators, weights and biases aside: a small file could otherwise name
+/// one long list many times.
+const MAX_DESCRIPTIONS: usize = 1 << 22;
+
 /// A file.
 #[derive(Debug)]
 pub(super) struct Model<'f> {
@@ -110,8 +114,23 @@ impl<'f> Model<'f> {
         let (tensors, operators) = (graph.tables(0)?, graph.tables(3)?);
         bounded("the number of tensors", tensors.len(), MAX_PARTS)?;
         bounded("the number of operators", operators.len(), MAX_PARTS)?;
-        let tensors = tensors.iter().map(|t| tensor(t, bytes, &buffers)).collect::<Result<Vec<_>, _>>()?;
-        let operators = operators.iter().map(|o| operator(o, &codes, tensors.len())).collect::<Result<Vec<_>, _>>()?;
+        let mut described = 0;
+        let mut describe = |size: usize| {
+            described += size;
+            bounded("the length of all names, scales and lists of tensors", described, MAX_DESCRIPTIONS)
+        };
+        let tensor = |table| -> Result<Tensor<'f>, ImportProblem> {
+            let tensor = tensor(table, bytes, &buffers)?;
+            describe(tensor.name.len() + 3 * tensor.scale.len())?;
+            Ok(tensor)
+        };
+        let tensors = tensors.iter().map(tensor).collect::<Result<Vec<_>, _>>()?;
+        let operator = |table| -> Result<Operator<'f>, ImportProblem> {
+            let operator = operator(table, &codes, tensors.len())?;
+            describe(operator.name.len() + operator.inputs.len() + operator.outputs.len())?;
+            Ok(operator)
+        };
+        let operators = operators.iter().map(operator).collect::<Result<Vec<_>, _>>()?;
         let ends = |field| -> Result<Vec<usize>, ImportProblem> {
             let index = |i| known(i, tensors.len())?.ok_or_else(|| ImportProblem::Damaged("an end without tensor".into()));
             graph.i32s(field)?.into_iter().map(index).collect()

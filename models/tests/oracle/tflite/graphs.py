@@ -222,6 +222,30 @@ class Random:
         output = self.tensor(self.x["shape"], self.x["scale"] * self.rng.uniform(0.6, 1), self.zero_point())
         self.operator("HARD_SWISH", [self.x["number"]], output, ("HardSwishOptions", {}))
 
+    def begin_elsewhere(self):
+        """Puts another type before the input: unsigned numbers or floating-point numbers, and QUANTIZE."""
+        first, shape = self.x, self.x["shape"]
+        if self.rng.random() < 0.5:
+            before = {**first, "number": self.graph.tensor(shape, np.uint8, first["scale"], first["zero_point"] + 128)}
+        else:
+            before = {**first, "number": self.graph.tensor(shape, np.float32), "real": True}
+        self.graph.operator("QUANTIZE", [before["number"]], [first["number"]], ("QuantizeOptions", {}))
+        self.names.append("QUANTIZE")
+        self.input = before
+
+    def end_elsewhere(self):
+        """Puts another type behind the output; what it stands for is the same."""
+        last, shape = self.x, self.x["shape"]
+        if self.rng.random() < 0.5:
+            behind = {**last, "number": self.graph.tensor(shape, np.uint8, last["scale"], last["zero_point"] + 128)}
+            self.graph.operator("QUANTIZE", [last["number"]], [behind["number"]], ("QuantizeOptions", {}))
+            self.names.append("QUANTIZE")
+        else:
+            behind = {**last, "number": self.graph.tensor(shape, np.float32)}
+            self.graph.operator("DEQUANTIZE", [last["number"]], [behind["number"]], ("DequantizeOptions", {}))
+            self.names.append("DEQUANTIZE")
+        return behind
+
     def softmax(self):
         """Left out by an import: the expected output is that of the tensor before it."""
         output = self.tensor(self.x["shape"], 1 / 256, self.lo)
@@ -239,7 +263,9 @@ def grow(rng, kind):
     side = int(rng.integers(4, 9))
     grown.start([1, side, int(rng.integers(4, 9)), int(rng.integers(1, 5))])
     steps = [str(step) for step in rng.choice(FIRST, int(rng.integers(1, 4)), p=[0.5, 0.3, 0.1, 0.1])]
-    if kind not in ("linear", "unsigned"):
+    if kind == "ends":
+        grown.begin_elsewhere()
+    elif kind not in ("linear", "unsigned"):
         steps.insert(len(steps) if kind == "mean" else int(rng.integers(1, len(steps) + 1)), kind)
     for step in steps:
         getattr(grown, step)()
@@ -251,6 +277,8 @@ def grow(rng, kind):
     elif ending == "dense":
         grown.dense()
     logits = grown.x
+    if kind == "ends":
+        return grown, grown.end_elsewhere(), logits
     last = grown.softmax() if len(logits["shape"]) == 2 and rng.random() < 0.3 else logits
     return grown, last, logits
 
@@ -261,6 +289,11 @@ def run(grown, logits, inputs, resolver):
     model.allocate_tensors()
     results = []
     for image in inputs:
+        details = model.get_input_details()[0]
+        if details["dtype"] == np.float32:
+            image = np.float32(grown.input["scale"]) * (image.astype(np.float32) - grown.input["zero_point"])
+        elif details["dtype"] == np.uint8 and grown.dtype == np.int8:
+            image = (image.astype(np.int16) + 128).astype(np.uint8)
         model.set_tensor(grown.input["number"], image)
         model.invoke()
         results.append(model.get_tensor(logits["number"]).astype(np.int32) - logits["zero_point"])

@@ -2,7 +2,8 @@
 
     python run.py <file.tflite> <case> <seed> <count>
 
-writes `<case>.inputs`, `<case>.double` and `<case>.single` as `graphs.py` does. Images are smooth noise.
+writes `<case>.inputs`, `<case>.double` and `<case>.single` as `graphs.py` does. Images are smooth noise. With seed 0 their values
+are the upper bytes of 2654435761 i mod 2^32 instead, i = 0, 1, .., and `<case>.inputs` is left out.
 """
 
 import sys
@@ -37,7 +38,11 @@ def main():
         for cell in (1, 4, 16, 64)
     )
     images = np.clip(np.rint(images), 0, 255).astype(np.uint8)
-    Path(case + ".inputs").write_bytes(images.tobytes())
+    if seed == 0:
+        numbers = np.arange(images.size, dtype=np.uint64) * np.uint64(2654435761) % np.uint64(2**32)
+        images = (numbers >> np.uint64(24)).astype(np.uint8).reshape(images.shape)
+    else:
+        Path(case + ".inputs").write_bytes(images.tobytes())
     inputs = images if unsigned else (images.astype(np.int16) - 128).astype(np.int8)
     for name, resolver in [("double", litert.OpResolverType.BUILTIN_REF), ("single", litert.OpResolverType.BUILTIN)]:
         runtime = litert.Interpreter(model_content=file, experimental_op_resolver_type=resolver, num_threads=1)
