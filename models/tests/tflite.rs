@@ -84,7 +84,14 @@ fn compare(case: &Path, rounding: Rounding, imported: &Imported) {
         .map(|(at, (found, wanted))| format!("{at}: {found} instead of {wanted}"))
         .collect();
     assert_eq!(found.len(), wanted.len(), "{}: number of elements", case.display());
-    assert!(wrong.is_empty(), "{} {kind}: {} of {} differ: {}", case.display(), wrong.len(), found.len(), wrong[..wrong.len().min(5)].join(", "));
+    assert!(
+        wrong.is_empty(),
+        "{} {kind}: {} of {} differ: {}",
+        case.display(),
+        wrong.len(),
+        found.len(),
+        wrong[..wrong.len().min(5)].join(", ")
+    );
 }
 
 /// Random graphs of one kind under both roundings, from the seed in LOWKEY_SEED or 1.
@@ -113,7 +120,10 @@ fn graphs(kind: &str, count: usize, roundings: &[Rounding]) {
                 Ok(imported) => {
                     let checked = std::panic::catch_unwind(|| compare(&case, rounding, &imported));
                     if checked.is_err() {
-                        panic!("seed {seed}, {kind}, {rounding:?}, graph {line}\n{}", imported.network.architecture().to_json());
+                        panic!(
+                            "seed {seed}, {kind}, {rounding:?}, graph {line}\n{}",
+                            imported.network.architecture().to_json()
+                        );
                     }
                 }
                 Err(error) => refused.push(format!("{rounding:?} {line}: {error}")),
@@ -123,9 +133,15 @@ fn graphs(kind: &str, count: usize, roundings: &[Rounding]) {
     // Networks have no accumulators of more than 50 bits after the multiplication, which some layers would need; and the 32-bit
     // floats of XNNPACK are no line with steps where sums are wide.
     let reasons = ["the largest possible multiplied sum", "no multiplier, offset and shift equal the rounding rule"];
-    let wide = |reason: &&String| reason.contains(reasons[0]) || reason.starts_with("Single") && reason.contains(reasons[1]);
+    let wide =
+        |reason: &&String| reason.contains(reasons[0]) || reason.starts_with("Single") && reason.contains(reasons[1]);
     let (wide, all) = (refused.iter().filter(wide).count(), lines.lines().count() * roundings.len());
-    assert!(refused.len() == wide && wide <= all.div_ceil(20), "seed {seed}: {} refused of {all}:\n{}", refused.len(), refused.join("\n"));
+    assert!(
+        refused.len() == wide && wide <= all.div_ceil(20),
+        "seed {seed}: {} refused of {all}:\n{}",
+        refused.len(),
+        refused.join("\n")
+    );
 }
 
 #[test]

@@ -54,7 +54,10 @@ impl<'m, 'f> Walk<'m, 'f> {
         let fits = |levels: &Vec<i64>| levels.windows(2).map(|ends| grid.fit(ends[0], ends[1])).collect();
         let cuts = cuts.iter().filter(|levels| levels.is_sorted_by(|one, other| one < other));
         let Some(planes) = cuts.map(fits).find_map(|fits: Option<Vec<Plane>>| fits) else {
-            return refuse("no multipliers equal its two roundings on all pairs", "use the other rounding, or other scales");
+            return refuse(
+                "no multipliers equal its two roundings on all pairs",
+                "use the other rounding, or other scales",
+            );
         };
         let id = self.planes(name, &operands, &planes, zero_point)?;
         let dims = first.dims.clone();

@@ -7,8 +7,8 @@ use super::round::{Activation, Multiplier, Rounding, Rule};
 use super::walk::{Trouble, Value, Walk, integers32, positive, quantisation, refuse};
 use crate::import::builder::{Obstacle, Sum, weight_width};
 use crate::import::report::Verdict;
-use crate::rescale::Steps;
 use crate::network::{Range, Shape, TensorId, Term, Window};
+use crate::rescale::Steps;
 
 /// Numbers of the options' fields.
 struct Fields {
@@ -42,7 +42,8 @@ impl<'m, 'f> Walk<'m, 'f> {
         let at = |[o, i, r, c]: [usize; 4]| ((o * height + r) * width + c) * inputs + i;
         let weights = arrange(&filter, [outputs, inputs, height, width], at)?;
         let groups = x.grid[0] / inputs;
-        let term = Term::Conv { input: x.id, out_channels: outputs, groups, window, weight_bits: weight_width(&weights) };
+        let term =
+            Term::Conv { input: x.id, out_channels: outputs, groups, window, weight_bits: weight_width(&weights) };
         self.layer(operator, name, &x, (term, weights), &filter, CONVOLUTION.activation)?;
         Ok(Verdict::Imported("a convolution"))
     }
@@ -52,7 +53,10 @@ impl<'m, 'f> Walk<'m, 'f> {
         let x = self.value(operator, 0)?.image()?.clone();
         let filter = self.filter(operator, 3)?;
         let [1, height, width, outputs] = filter.dims[..] else {
-            return refuse(format!("its weights have shape {:?}", filter.dims), "[1, height, width, channels] is needed");
+            return refuse(
+                format!("its weights have shape {:?}", filter.dims),
+                "[1, height, width, channels] is needed",
+            );
         };
         if outputs == 0 || outputs % x.grid[0] != 0 {
             return refuse(format!("it makes {outputs} channels of {}", x.grid[0]), "the file is damaged");
@@ -60,7 +64,8 @@ impl<'m, 'f> Walk<'m, 'f> {
         let window = self.window(operator, &x, [height, width], &DEPTHWISE)?;
         let weights = arrange(&filter, [outputs, 1, height, width], |[o, _, r, c]| (r * width + c) * outputs + o)?;
         let groups = x.grid[0];
-        let term = Term::Conv { input: x.id, out_channels: outputs, groups, window, weight_bits: weight_width(&weights) };
+        let term =
+            Term::Conv { input: x.id, out_channels: outputs, groups, window, weight_bits: weight_width(&weights) };
         self.layer(operator, name, &x, (term, weights), &filter, DEPTHWISE.activation)?;
         Ok(Verdict::Imported("a depthwise convolution"))
     }
@@ -171,7 +176,8 @@ impl<'m, 'f> Walk<'m, 'f> {
         let Some(activation) = Activation::of(operator.i8(activation)?) else {
             return refuse("its activation function is unknown", "use none, RELU, RELU6 or RELU_N1_TO_1");
         };
-        let clamp = activation.clamp(self.rounding, y.scale, y.clamp.zero_point, Range { lo: y.clamp.lo, hi: y.clamp.hi });
+        let clamp =
+            activation.clamp(self.rounding, y.scale, y.clamp.zero_point, Range { lo: y.clamp.lo, hi: y.clamp.hi });
         let unsigned = x.clamp.lo == 0;
         let rule = |weight: &f32| match self.rounding {
             Rounding::Single => Rule::Single(x.scale * weight / y.scale),
@@ -189,7 +195,8 @@ impl<'m, 'f> Walk<'m, 'f> {
         for (channel, domain) in self.builder.bounds(&sum).into_iter().enumerate() {
             if !pick(channel).holds(domain) {
                 let Range { lo, hi } = domain;
-                let reason = format!("channel {channel} reaches {lo}..={hi}, which the runtime can't rescale by its scales");
+                let reason =
+                    format!("channel {channel} reaches {lo}..={hi}, which the runtime can't rescale by its scales");
                 return refuse(reason, "use other scales, or fewer inputs");
             }
         }
@@ -281,7 +288,10 @@ type Shape4 = [usize; 4];
 /// Refuses tensors that are no constants of this file.
 fn constant(tensor: &Tensor<'_>) -> Result<(), Trouble> {
     if tensor.indirect {
-        return refuse(format!("\"{}\" is sparse or lies in another file", tensor.name), "export it dense, in one file");
+        return refuse(
+            format!("\"{}\" is sparse or lies in another file", tensor.name),
+            "export it dense, in one file",
+        );
     }
     if tensor.data.is_empty() {
         return refuse(format!("\"{}\" is no constant", tensor.name), "weights and biases must be constants");

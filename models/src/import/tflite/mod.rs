@@ -5,6 +5,7 @@
 //! | [`flatbuffer`] | tables, vectors and strings within bounds |
 //! | [`model`] | tensors, operators and options of a file |
 //! | [`round`] | the two roundings of the runtime |
+//! | [`ends`] | where the network starts and ends in the graph |
 //! | [`walk`] | operator by operator, from file to network |
 //! | [`linear`] | convolutions and matrices |
 //! | [`pool`] | pools and means |
@@ -20,6 +21,7 @@
 //! > A. Dalskov, D. Escudero, M. Keller: "Secure Evaluation of Quantized Neural Networks", PoPETs 2020(4).
 
 mod add;
+mod ends;
 mod flatbuffer;
 mod linear;
 mod model;

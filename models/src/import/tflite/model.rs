@@ -132,7 +132,8 @@ impl<'f> Model<'f> {
         };
         let operators = operators.iter().map(operator).collect::<Result<Vec<_>, _>>()?;
         let ends = |field| -> Result<Vec<usize>, ImportProblem> {
-            let index = |i| known(i, tensors.len())?.ok_or_else(|| ImportProblem::Damaged("an end without tensor".into()));
+            let index =
+                |i| known(i, tensors.len())?.ok_or_else(|| ImportProblem::Damaged("an end without tensor".into()));
             graph.i32s(field)?.into_iter().map(index).collect()
         };
         let (inputs, outputs) = (ends(1)?, ends(2)?);

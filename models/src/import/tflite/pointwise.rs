@@ -18,7 +18,8 @@ impl<'m, 'f> Walk<'m, 'f> {
         }
         let ratio = x.scale / scale;
         // XNNPACK takes eight bits of the ratio, for tensors of one type; the runtime's own kernel does the rest.
-        let short = self.rounding == Rounding::Single && x.clamp.lo == clamp.lo && (2f32.powi(-8)..=128.0).contains(&ratio);
+        let short =
+            self.rounding == Rounding::Single && x.clamp.lo == clamp.lo && (2f32.powi(-8)..=128.0).contains(&ratio);
         let rule = if short { Rule::Short((256.0 * ratio).round_ties_even() as i64) } else { ratio_rule(&x, scale) };
         self.rescale(operator, name, &x, Quantisation { scale, clamp }, (rule, clamp))?;
         Ok(Verdict::Imported("a rescaling"))
@@ -35,13 +36,16 @@ impl<'m, 'f> Walk<'m, 'f> {
             model::RELU6 => self.rescale(operator, name, &x, y, (ratio_rule(&x, y.scale), clamp(Activation::Relu6)))?,
             code => {
                 let swish = Swish::of(x.scale, y.scale);
-                let Some(swish) = swish.filter(|swish| code != model::HARD_SWISH || swish.rescale.exponent <= 0) else {
-                    return refuse(format!("it rescales from {} to {}", x.scale, y.scale), "use scales that are closer");
-                };
+                if code == model::HARD_SWISH && swish.is_none() {
+                    return refuse(
+                        format!("it rescales from {} to {}", x.scale, y.scale),
+                        "use scales that are closer",
+                    );
+                }
                 let rounding = self.rounding;
-                let stored = |value: i64| match code {
-                    model::HARD_SWISH => y.clamp.apply(swish.apply(value)),
-                    model::TANH => by_table(rounding, (x.scale * value as f32).tanh(), y),
+                let stored = |value: i64| match (code, swish) {
+                    (model::HARD_SWISH, Some(swish)) => y.clamp.apply(swish.apply(value)),
+                    (model::TANH, _) => by_table(rounding, (x.scale * value as f32).tanh(), y),
                     _ => by_table(rounding, 1.0 / (1.0 + (-x.scale * value as f32).exp()), y),
                 };
                 let id = self.builder.apply(name, x.id, |value| stored(value) - y.clamp.zero_point)?;
@@ -105,8 +109,8 @@ impl Swish {
         };
         let fine = input / 128.0;
         let swish = Swish { rescale: short(fine / output), gate: short(fine / (3.0 / 32768.0)) };
-        let fits = |m: Multiplier| (-15..=15).contains(&m.exponent);
-        (fits(swish.rescale) && fits(swish.gate)).then_some(swish)
+        let fits = |m: Multiplier, most: i32| (-15..=most).contains(&m.exponent);
+        (fits(swish.rescale, 0) && fits(swish.gate, 15)).then_some(swish)
     }
 
     /// The rounded value.

@@ -12,7 +12,10 @@ impl<'m, 'f> Walk<'m, 'f> {
     pub fn average_pool(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
         let (x, window, clamp) = self.pool(operator)?;
         if window.padding != x.padding {
-            return refuse("its windows at the border are smaller", "use VALID padding, or an input that windows cover");
+            return refuse(
+                "its windows at the border are smaller",
+                "use VALID padding, or an input that windows cover",
+            );
         }
         let count = (window.kernel[0] * window.kernel[1]) as i64;
         let average = |sum: i64| {
@@ -32,9 +35,8 @@ impl<'m, 'f> Walk<'m, 'f> {
             return refuse("it reads the result of a PAD", "a max pool may follow a PAD only behind a RELU");
         }
         let id = self.builder.node(name, Op::MaxPool { input: x.id, window }, None)?;
-        let id = self.builder.apply(&format!("{name}/activation"), id, |value| {
-            clamp.apply(value) - clamp.zero_point
-        })?;
+        let id =
+            self.builder.apply(&format!("{name}/activation"), id, |value| clamp.apply(value) - clamp.zero_point)?;
         self.pooled(operator, &x, id);
         Ok(Verdict::Imported("a max pool"))
     }
@@ -82,9 +84,9 @@ impl<'m, 'f> Walk<'m, 'f> {
         if !rule.holds(Range { lo: range.lo.saturating_mul(count), hi: range.hi.saturating_mul(count) }) {
             return refuse("its sum overflows in the runtime", "use another output scale");
         }
-        let id = self.builder.average(name, x.id, window, clamp.zero_point - clamp.lo, |sum| {
-            clamp.apply(rule.apply(sum)) - clamp.lo
-        })?;
+        let id = self
+            .builder
+            .average(name, x.id, window, clamp.zero_point - clamp.lo, |sum| clamp.apply(rule.apply(sum)) - clamp.lo)?;
         let dims = if operator.i8(0)? != 0 { vec![1, 1, 1, channels] } else { vec![1, channels] };
         let grid = [channels, 1, 1];
         self.define(operator, Value { id, grid, dims, padding: [0; 4], scale, clamp });

@@ -21,7 +21,8 @@ impl<'m, 'f> Walk<'m, 'f> {
             model::RESHAPE => Some(operator.i32s(0)?.into_iter().map(i64::from).collect()),
             _ => None,
         };
-        let dims = given.and_then(|dims| complete(&dims, elements)).unwrap_or_else(|| self.result(operator).dims.clone());
+        let dims =
+            given.and_then(|dims| complete(&dims, elements)).unwrap_or_else(|| self.result(operator).dims.clone());
         if dims.iter().try_fold(1usize, |product, &size| product.checked_mul(size)) != Some(elements) {
             return refuse(format!("it makes {dims:?} of {:?}", x.dims), "the file is damaged");
         }

@@ -1,7 +1,8 @@
 //! From a file to a network: the ends of the graph, then every operator in the order of the file.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
+use super::ends::{Ends, no_integers, refuse_unsupported};
 use super::model::{self, Element, Model, Operator, Tensor};
 use super::round::{Clamp, Rounding};
 use crate::import::builder::{Builder, Obstacle};
@@ -75,7 +76,10 @@ impl Value {
         if self.dims == [1, height, width, self.grid[0]] {
             return Ok(self);
         }
-        refuse(format!("it reads a tensor of shape {:?} as an image", self.dims), "a vector can't become an image again")
+        refuse(
+            format!("it reads a tensor of shape {:?} as an image", self.dims),
+            "a vector can't become an image again",
+        )
     }
 }
 
@@ -118,7 +122,8 @@ pub(super) fn network(model: &Model<'_>, options: &Options) -> Result<Imported, 
     }
     let last = &model.tensors[ends.output];
     let output = walk.values.get(&ends.output).and_then(|value| value.unpadded().ok().cloned());
-    let Some(value) = output.filter(|value| value.grid[0] == 1 || value.grid[1..] == [1, 1] || value.image().is_ok()) else {
+    let Some(value) = output.filter(|value| value.grid[0] == 1 || value.grid[1..] == [1, 1] || value.image().is_ok())
+    else {
         let reason = format!("its output \"{}\" is no vector and no image of activations", last.name);
         return Err(ImportProblem::File { reason, hint: "export the network up to its logits" }.into());
     };
@@ -129,131 +134,6 @@ pub(super) fn network(model: &Model<'_>, options: &Options) -> Result<Imported, 
         .map_err(|obstacle| describe(obstacle.into(), "OUTPUT", &last.name, &report))?;
     Ok(Imported { network, report })
 }
-
-/// Where a network starts and ends in the graph.
-struct Ends {
-    /// The quantised input.
-    input: usize,
-    /// The logits.
-    output: usize,
-    /// Operators before the one and behind the other.
-    dropped: HashSet<usize>,
-    /// Operators that the logits depend on.
-    needed: HashSet<usize>,
-}
-
-impl Ends {
-    fn find(model: &Model<'_>, report: &mut Report) -> Result<Ends, ImportError> {
-        let (&[mut input], &[mut output]) = (&model.inputs[..], &model.outputs[..]) else {
-            let reason = format!("it has {} inputs and {} outputs", model.inputs.len(), model.outputs.len());
-            return Err(ImportProblem::File { reason, hint: "export a model with one of each" }.into());
-        };
-        let mut makers = HashMap::new();
-        for (index, operator) in model.operators.iter().enumerate() {
-            operator.outputs.iter().for_each(|&output| drop(makers.insert(output, index)));
-        }
-        let source = |tensor: usize| {
-            let index = *makers.get(&tensor)?;
-            let operator = &model.operators[index];
-            Some((index, operator, (*operator.inputs.first()?)?))
-        };
-        let mut dropped = HashSet::new();
-        // Each step goes to an operator that was not there before, or stops.
-        while let Some((index, operator, before)) = source(output).filter(|(index, ..)| !dropped.contains(index)) {
-            let softmax = || source(before).is_some_and(|(_, operator, _)| operator.code == model::SOFTMAX);
-            let why = match operator.code {
-                model::SOFTMAX => "the client takes the softmax, or the largest logit",
-                model::DEQUANTIZE => "the network answers with integers",
-                model::QUANTIZE | model::RESHAPE | model::SQUEEZE if softmax() => "it follows a softmax that is left out",
-                _ => break,
-            };
-            report.count(&operator.name, Verdict::Dropped(why));
-            dropped.insert(index);
-            output = before;
-        }
-        if model.tensors[input].element == Element::Float32 {
-            let readers = model.operators.iter().enumerate().filter(|(_, o)| o.inputs.contains(&Some(input)));
-            let readers: Vec<(usize, &Operator<'_>)> = readers.collect();
-            let [(index, operator)] = readers[..] else {
-                return Err(no_integers(&model.tensors[input]).into());
-            };
-            if operator.code != model::QUANTIZE {
-                return Err(no_integers(&model.tensors[input]).into());
-            }
-            report.count(&operator.name, Verdict::Dropped("the network reads quantised values"));
-            dropped.insert(index);
-            input = operator.outputs[0];
-        }
-        let mut needed = HashSet::new();
-        let mut open = vec![output];
-        while let Some(tensor) = open.pop() {
-            if let Some(&index) = makers.get(&tensor).filter(|index| !dropped.contains(index)) {
-                if needed.insert(index) {
-                    open.extend(model.operators[index].inputs.iter().flatten());
-                }
-            }
-        }
-        Ok(Ends { input, output, dropped, needed })
-    }
-}
-
-fn no_integers(tensor: &Tensor<'_>) -> ImportProblem {
-    ImportProblem::File {
-        reason: format!("\"{}\" is a tensor of floating-point numbers", tensor.name),
-        hint: "quantise the model to 8-bit integers with a representative data set (full integer quantisation)",
-    }
-}
-
-/// All operators that no network has at once.
-fn refuse_unsupported(model: &Model<'_>, ends: &Ends, report: &Report) -> Result<(), ImportError> {
-    let mut report = report.clone();
-    let mut rows = Vec::new();
-    for (index, operator) in model.operators.iter().enumerate().filter(|(index, _)| ends.needed.contains(index)) {
-        let hint = if operator.code == model::SOFTMAX {
-            "a softmax is left out at the end of a network only"
-        } else if SUPPORTED.contains(&operator.code) {
-            continue;
-        } else {
-            "replace it before the export by operators that are supported: convolutions, matrices, ADD, pools, MEAN, \
-             CONCATENATION, PAD, RESHAPE, RELU, RELU6, LOGISTIC, TANH, HARD_SWISH"
-        };
-        let node = operator.outputs.first().map_or(format!("number {index}"), |&o| model.tensors[o].name.clone());
-        report.count(&operator.name, Verdict::Unsupported { node: node.clone(), hint: hint.into() });
-        let reason = "no network has this operation".into();
-        rows.push(Refusal { op: operator.name.clone(), node, reason, hint: hint.into() });
-    }
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let problem = ImportProblem::Unsupported { rows };
-    Err(ImportError { report: Some(Box::new(report)), ..problem.into() })
-}
-
-const SUPPORTED: [i32; 23] = [
-    model::ADD,
-    model::AVERAGE_POOL_2D,
-    model::CONCATENATION,
-    model::CONV_2D,
-    model::DEPTHWISE_CONV_2D,
-    model::FULLY_CONNECTED,
-    model::LOGISTIC,
-    model::MAX_POOL_2D,
-    model::RELU,
-    model::RELU6,
-    model::RESHAPE,
-    model::TANH,
-    model::PAD,
-    model::MEAN,
-    model::SQUEEZE,
-    model::STRIDED_SLICE,
-    model::PADV2,
-    model::EXPAND_DIMS,
-    model::SHAPE,
-    model::PACK,
-    model::QUANTIZE,
-    model::HARD_SWISH,
-    model::DEQUANTIZE,
-];
 
 /// The network's input and the value that it stands for.
 fn input(
@@ -286,8 +166,7 @@ fn input(
         report.note("pixels p go in as q = p + (smallest q), unless a preprocessing is given");
     }
     let input = Input { shape: grid, bits: 8, zero_point: clamp.zero_point - clamp.lo, pixels };
-    let value =
-        Value { id: 0, grid, dims: tensor.dims.clone(), padding: [0; 4], scale: quantisation.scale, clamp };
+    let value = Value { id: 0, grid, dims: tensor.dims.clone(), padding: [0; 4], scale: quantisation.scale, clamp };
     Ok((input, value))
 }
 
@@ -296,8 +175,12 @@ fn pixels(preprocessing: &Preprocessing, q: Quantisation, channels: usize) -> Re
     let Preprocessing { scale, mean, std } = preprocessing;
     let fits = |values: &[f32]| values.len() == 1 || values.len() == channels;
     if !fits(mean) || !fits(std) || !std.iter().all(|&std| std.is_finite() && std > 0.0) {
-        let reason = format!("the preprocessing has {} means and {} deviations for {channels} channels", mean.len(), std.len());
-        return Err(ImportProblem::File { reason, hint: "give one of each, or one for each channel, deviations above 0" });
+        let reason =
+            format!("the preprocessing has {} means and {} deviations for {channels} channels", mean.len(), std.len());
+        return Err(ImportProblem::File {
+            reason,
+            hint: "give one of each, or one for each channel, deviations above 0",
+        });
     }
     let pick = |values: &[f32], channel: usize| values[if values.len() == 1 { 0 } else { channel }];
     let stored = |channel: usize, pixel: u8| {
@@ -347,7 +230,8 @@ pub(super) fn positive(scale: f32, tensor: &Tensor<'_>) -> Result<(), Trouble> {
 }
 
 fn describe(trouble: Trouble, op: &str, node: &str, report: &Report) -> ImportError {
-    let refusal = |reason: String, hint: &str| Refusal { op: op.into(), node: node.into(), reason, hint: hint.into() }.into();
+    let refusal =
+        |reason: String, hint: &str| Refusal { op: op.into(), node: node.into(), reason, hint: hint.into() }.into();
     let problem = match trouble {
         Trouble::File(problem) => problem,
         Trouble::Refused { reason, hint } => refusal(reason, hint),
@@ -373,7 +257,9 @@ impl<'m, 'f> Walk<'m, 'f> {
             model::MEAN => self.mean(operator, name),
             model::ADD => self.add(operator, name),
             model::QUANTIZE => self.quantise(operator, name),
-            model::RELU | model::RELU6 | model::LOGISTIC | model::TANH | model::HARD_SWISH => self.table(operator, name),
+            model::RELU | model::RELU6 | model::LOGISTIC | model::TANH | model::HARD_SWISH => {
+                self.table(operator, name)
+            }
             model::RESHAPE | model::SQUEEZE | model::EXPAND_DIMS => self.reshape(operator),
             model::PAD | model::PADV2 => self.pad(operator),
             model::CONCATENATION => self.concatenate(operator, name),
@@ -396,7 +282,8 @@ impl<'m, 'f> Walk<'m, 'f> {
         match self.values.get(&tensor) {
             Some(value) => Ok(value.clone()),
             None => {
-                let reason = format!("its input \"{}\" does not depend on the network's input", self.model.tensors[tensor].name);
+                let reason =
+                    format!("its input \"{}\" does not depend on the network's input", self.model.tensors[tensor].name);
                 refuse(reason, "fold constants before the export")
             }
         }
@@ -421,7 +308,9 @@ impl<'m, 'f> Walk<'m, 'f> {
         let tensor = &self.model.tensors[index];
         let numbers = match tensor.element {
             Element::Int32 => integers32(tensor.data),
-            Element::Int64 => tensor.data.chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().expect("8"))).collect(),
+            Element::Int64 => {
+                tensor.data.chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().expect("8"))).collect()
+            }
             _ => Vec::new(),
         };
         if numbers.is_empty() || numbers.len() > 1 << 16 || numbers.len() != tensor.elements() {
