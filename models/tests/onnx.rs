@@ -49,8 +49,11 @@ fn list<'v>(value: &'v Value, name: &str) -> &'v Vec<Value> {
     value[name].as_array().expect("a list")
 }
 
-/// Runs the network on the inputs of a case; the outputs are as the runtime's, but for a tolerance where those are floats.
-fn compare(imported: &Imported, case: &Value, what: &str) {
+/// Runs the network on the inputs of a case; the outputs are as the runtime's, but for a tolerance where those are floats. Returns
+/// how many outputs differ, which none may unless the report says so.
+fn compare(imported: &Imported, case: &Value, what: &str) -> usize {
+    let promised = !imported.report.notes.iter().any(|note| note.contains("may differ by one") || note.contains("approxim"));
+    let mut differ = 0;
     let network = &imported.network;
     let shape = network.architecture().input.shape;
     let tolerance = if case["exact"].as_bool().expect("a flag") { 0.0 } else { case["tolerance"].as_f64().unwrap_or(0.51) };
@@ -63,9 +66,11 @@ fn compare(imported: &Imported, case: &Value, what: &str) {
         for (at, (found, wanted)) in output.iter().zip(&wanted).enumerate() {
             // Float outputs are sums of products with float units: their error is relative.
             let near = (*found as f64 - wanted).abs() <= tolerance + if tolerance > 0.0 { 1e-5 * wanted.abs() } else { 0.0 };
-            assert!(near, "{what}: output {at} is {found}, not {wanted}\n{}{:#?}", imported.report, network.architecture());
+            differ += usize::from(!near);
+            assert!(near || !promised, "{what}: output {at} is {found}, not {wanted}\n{}{:#?}", imported.report, network.architecture());
         }
     }
+    differ
 }
 
 /// Imports `count` random graphs and compares them; returns how many were refused, and the reasons.
@@ -83,19 +88,25 @@ fn dialect(name: &str, count: u64, options: &Options) -> Option<Vec<String>> {
     let output = command.output().expect("Python runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let mut refused = Vec::new();
+    let (mut noted, mut differ) = (0, 0);
     for index in 0..count {
         let what = format!("{name}, seed {seed}, graph {index}");
         let case = std::fs::read(folder.path().join(format!("{index}.json"))).expect("a case");
         let case: Value = serde_json::from_slice(&case).expect("valid JSON");
         match import::read(folder.path().join(format!("{index}.onnx")), options) {
-            Ok(imported) => compare(&imported, &case, &what),
+            Ok(imported) => {
+                let wrong = compare(&imported, &case, &what);
+                noted += usize::from(wrong > 0);
+                differ += wrong;
+            }
             Err(error) => match *error.problem {
                 ImportProblem::Refused(refusal) => refused.push(format!("{what}: {refusal}")),
                 problem => panic!("{what}: {problem}"),
             },
         }
     }
-    eprintln!("{name}: {} equal, {} refused", count as usize - refused.len(), refused.len());
+    let equal = count as usize - refused.len() - noted;
+    eprintln!("{name}: {equal} equal, {noted} with {differ} outputs that differ as noted, {} refused", refused.len());
     refused.iter().for_each(|reason| eprintln!("  refused: {reason}"));
     Some(refused)
 }

@@ -16,6 +16,7 @@ pub(super) struct Graph<'m> {
     pub constants: HashMap<&'m str, Constant>,
     /// The nodes that read a tensor, once for each time.
     consumers: HashMap<&'m str, Vec<usize>>,
+    makers: HashMap<&'m str, usize>,
     pub input: &'m ValueInfo,
     pub output: &'m str,
     /// Version of the operators of ONNX itself.
@@ -56,8 +57,10 @@ impl<'m> Graph<'m> {
             });
         };
         let mut consumers: HashMap<&str, Vec<usize>> = HashMap::new();
+        let mut makers = HashMap::new();
         let nodes: Vec<Node> = graph.node.iter().map(|proto| Node { proto }).collect();
         for (index, node) in nodes.iter().enumerate() {
+            makers.insert(node.output(), index);
             for name in &node.proto.input {
                 consumers.entry(name).or_default().push(index);
             }
@@ -67,12 +70,17 @@ impl<'m> Graph<'m> {
         }
         let opset = model.opset_import.iter().find(|set| matches!(set.domain.as_str(), "" | "ai.onnx"));
         let opset = opset.map_or(13, |set| set.version);
-        Ok(Graph { nodes, constants, consumers, input, output: &output.name, opset })
+        Ok(Graph { nodes, constants, consumers, makers, input, output: &output.name, opset })
     }
 
     /// The nodes that read a tensor.
     pub fn consumers(&self, tensor: &str) -> &[usize] {
         self.consumers.get(tensor).map_or(&[], Vec::as_slice)
+    }
+
+    /// The node that makes a tensor.
+    pub fn maker(&self, tensor: &str) -> Option<Node<'m>> {
+        self.makers.get(tensor).map(|&index| self.nodes[index])
     }
 
     /// The only node that reads a tensor, if there is just one and the tensor is not the graph's output.

@@ -209,23 +209,31 @@ impl<'m> Walk<'m> {
         }
         let quantiser = self.onnx_quantiser(node, 6, 7)?;
         let element = self.element(node, 7)?;
-        let id = self.integer_add(node, a, b, &quantiser)?;
+        let id = self.integer_add(node, a, b, &quantiser, 0)?;
         Ok(Value::Ints(Ints { id, zero: quantiser.zero as i64, element, layout }))
     }
 
-    /// ONNX Runtime's `QLinearAdd` on x86 processors with AVX2: two fused multiply-adds, half to even.
-    fn integer_add(&mut self, node: Node<'m>, a: Scale, b: Scale, quantiser: &Quantiser) -> Result<TensorId, Stop> {
+    /// ONNX Runtime's `QLinearAdd` on x86 processors with AVX2: two fused multiply-adds, half to even. The result's zero point is
+    /// larger by `by`.
+    fn integer_add(
+        &mut self,
+        node: Node<'m>,
+        a: Scale,
+        b: Scale,
+        quantiser: &Quantiser,
+        by: i64,
+    ) -> Result<TensorId, Stop> {
         let rule_name = "ONNX Runtime QLinearAdd on x86 with AVX2: float32 fused multiply-adds, half to even";
         self.builder.report.rule(rule_name);
         let zero = |scale: &Scale| scale.quantised.map_or(0, |(zero, _)| zero);
         let (za, zb) = (zero(&a), zero(&b));
         let (ra, rb) = (a.unit / quantiser.scale, b.unit / quantiser.scale);
-        let fixed = quantiser.zero as f32 - (ra * za as f32 + rb * zb as f32);
+        let fixed = (quantiser.zero as i64 + by) as f32 - (ra * za as f32 + rb * zb as f32);
         let (lo, hi) = (quantiser.lo, quantiser.hi);
         let rule = |xa: i64, xb: i64| {
             let (qa, qb) = ((xa + za) as f32, (xb + zb) as f32);
             let v = qa.mul_add(ra, qb.mul_add(rb, fixed));
-            ((v.round_ties_even() as i64).clamp(lo, hi), true)
+            ((v.round_ties_even() as i64 - by).clamp(lo, hi), true)
         };
         self.pair(node, a, b, quantiser, &Doubts::default(), rule)
     }
@@ -238,9 +246,9 @@ impl<'m> Walk<'m> {
         quantiser: &Quantiser,
         element: Element,
     ) -> Result<Option<TensorId>, Stop> {
-        let typed = |scale: &Scale| {
-            element.small().is_some() && scale.quantised.is_some_and(|(_, other)| other == element)
-        };
+        let becomes = self.becomes_unsigned(node.output(), element);
+        let own = if becomes { Element::UINT8 } else { element };
+        let typed = |scale: &Scale| own.small().is_some() && scale.quantised.is_some_and(|(_, other)| other == own);
         let implied = match &real.post[..] {
             [] => true,
             [Post::Clip(lo, hi)] => super::requantise::clip_is_implied(*lo, *hi, quantiser, element),
@@ -251,7 +259,10 @@ impl<'m> Walk<'m> {
             return Ok(None);
         }
         match &real.source {
-            Source::Pair(a, b) if typed(a) && typed(b) => self.integer_add(node, *a, *b, quantiser).map(Some),
+            Source::Pair(a, b) if typed(a) && typed(b) => {
+                let by = if becomes { 128 } else { 0 };
+                self.integer_add(node, *a, *b, quantiser, by).map(Some)
+            }
             Source::Average { input, window, global } if typed(input) => {
                 self.integer_average(node, *input, window, *global, quantiser).map(Some)
             }
@@ -305,7 +316,7 @@ impl<'m> Walk<'m> {
         }
         let (line, wrong) = table.nearest(slopes);
         let pairs = ra.count() * rb.count();
-        self.builder.report.note(format!("@: {wrong} of {pairs} pairs of summands give a sum that differs by one"));
+        self.builder.report.note(format!("@: {wrong} of {pairs} pairs of summands give a sum that differs from the runtime's: results may differ by one"));
         let (shift, least, hi) = (line.shift, table.lo, table.hi);
         let rule = |_: usize, z: i64| (z >> shift).clamp(least, hi);
         self.requantise_sum(name, sum(line.ma, line.mb, line.bias), quantiser, rule)

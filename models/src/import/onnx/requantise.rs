@@ -11,6 +11,7 @@ use super::value::{Ints, Later, Layout, Real, Scale, Source, Stop, Value};
 use super::walk::Walk;
 use crate::import::builder::Sum;
 use crate::network::{Op, Range, TensorId};
+use crate::rescale::Steps;
 
 pub(super) const FUSED: &str = "ONNX Runtime: float32 product of accumulator and scale, half to even";
 pub(super) const FLOAT: &str = "float32 in the graph's order, half to even";
@@ -183,22 +184,20 @@ impl<'m> Walk<'m> {
         };
         let (x, w) = fused.elements;
         let byte = |element: Element| matches!(element, Element::Int { bits: 8, .. });
-        let signed = |element: Element| matches!(element, Element::Int { signed: true, .. });
-        let types = x == element && byte(x) && byte(w) && (!signed(x) || signed(w));
         let (first, clip) = real.post.split_at(usize::from(fused.bias.is_some()).min(real.post.len()));
         let implied = match clip {
             [] => true,
             [Post::Clip(lo, hi)] => clip_is_implied(*lo, *hi, quantiser, element),
             _ => false,
         };
-        let alone = self.graph.reader(fused.output).is_some_and(|(reader, other)| {
-            if clip.is_empty() {
-                reader == index
-            } else {
-                self.graph.reader(other.output()).is_some_and(|(reader, _)| reader == index)
-            }
-        });
-        if !(types && implied && alone && real.later.is_empty()) {
+        if !(byte(x) && byte(w) && byte(element) && implied && self.leads_to(fused.output, index)) {
+            return Ok(None);
+        }
+        // On x86 only unsigned activations are merged, and signed ones that become unsigned.
+        let unsigned = |element: Element| element == Element::UINT8;
+        let result = if self.becomes_unsigned(node.output(), element) { Element::UINT8 } else { element };
+        let merged = unsigned(x) && unsigned(result);
+        if !merged && (element == Element::UINT8 || w != Element::INT8) {
             return Ok(None);
         }
         let mut sum = sum.clone();
@@ -208,11 +207,52 @@ impl<'m> Walk<'m> {
                 let unit = fused.input * at(&fused.weights, channel);
                 *sum += (at(bias, channel) / unit).round_ties_even() as i64;
             }
-            let note = "a bias of real numbers is rounded to whole units, as ONNX Runtime 1.21 and later does it";
+            let note = "biases of real numbers are rounded to whole units, as ONNX Runtime since 1.21 does it";
             self.builder.report.note(note);
         }
         let scale: Vec<f32> = fused.weights.iter().map(|w| fused.input * w / quantiser.scale).collect();
-        self.requantise_ints(node, sum, &scale, quantiser).map(Some)
+        if !merged {
+            self.note_floats(node, real, quantiser, &sum, &scale);
+        }
+        let id = self.requantise_ints(node, sum, &scale, quantiser)?;
+        self.later(node, real, id).map(Some)
+    }
+
+    /// True if only node `index` reads the tensor, perhaps through operations that the runtime moves behind the quantiser.
+    fn leads_to(&self, tensor: &'m str, index: usize) -> bool {
+        let mut name = tensor;
+        while let Some((reader, node)) = self.graph.reader(name) {
+            if reader == index {
+                return true;
+            }
+            if !matches!(node.op(), "Relu" | "Clip" | "MaxPool" | "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze") {
+                return false;
+            }
+            name = node.output();
+        }
+        false
+    }
+
+    /// Says so if floats, which the runtime may use for signed bytes on x86, could give another result than integers.
+    fn note_floats(&mut self, node: Node<'m>, real: &Real<'m>, quantiser: &Quantiser, sum: &Sum, scale: &[f32]) {
+        let Source::Sum { sum: own, unit, float } = &real.source else { return };
+        let bounds = self.builder.bounds(sum);
+        let differs = |channel: usize, z: i64| {
+            let error = float.error[channel];
+            let exact = (z - sum.bias[channel] + own.bias[channel]) as f64 * unit[channel];
+            let near = apply(&real.post, channel, Near { error, ..Near::rounded(exact) });
+            quantised(quantiser, channel, near) != (integer_rule(quantiser, at(scale, channel), z), true)
+        };
+        let any = bounds.iter().enumerate().any(|(channel, &range)| {
+            let rule = |z| integer_rule(quantiser, at(scale, channel), z) - quantiser.lo;
+            let steps = Steps::of(range, rule).map(|steps| steps.thresholds).unwrap_or_default();
+            steps.iter().any(|&z| differs(channel, z) || differs(channel, z - 1))
+        });
+        if any {
+            let note = "signed bytes are computed with as ONNX Runtime does it on ARM, in integers; where it keeps floats, as on x86 \
+                        behind some quantisers, results may differ by one";
+            self.builder.report.note(format!("{} \"{}\": {note}", node.op(), node.name()));
+        }
     }
 
     /// clamp(half_to_even(float(z) * scale) + zero), ONNX Runtime's rule for integers.
@@ -228,11 +268,8 @@ impl<'m> Walk<'m> {
             return Err(Stop::new(reason, "the runtime would overflow: use fewer bits"));
         }
         self.builder.report.rule(FUSED);
-        let (lo, hi, zero) = (quantiser.lo, quantiser.hi, quantiser.zero as i64);
-        let rule = |channel: usize, z: i64| {
-            let v = (z as f32 * at(scale, channel)).round_ties_even();
-            (v as i64).saturating_add(zero).clamp(lo, hi) - lo
-        };
+        let (lo, zero) = (quantiser.lo, quantiser.zero as i64);
+        let rule = |channel: usize, z: i64| integer_rule(quantiser, at(scale, channel), z) - lo;
         Ok(self.builder.requantise(node.name(), sum, zero - lo, rule)?)
     }
 
@@ -306,7 +343,7 @@ impl<'m> Walk<'m> {
             let hint = "use scales that are powers of two, or accept results that may differ by one there (approximate)";
             return Err(Stop::new(reason, hint));
         }
-        self.builder.report.note(format!("@: {reason}; exact arithmetic takes the place of float32"));
+        self.builder.report.note(format!("@: {reason}; exact arithmetic takes the place of float32, and results may differ by one"));
         Ok(())
     }
 
@@ -342,6 +379,12 @@ impl<'m> Walk<'m> {
         let id = self.builder.requantise(name, sum, 0, |c, z| rule(c, z) - least)?;
         Ok(self.builder.apply(&format!("{name}/values"), id, |y| factor * (y + least) - offset)?)
     }
+}
+
+/// clamp(half_to_even(float(z) * scale) + zero).
+fn integer_rule(quantiser: &Quantiser, scale: f32, z: i64) -> i64 {
+    let v = (z as f32 * scale).round_ties_even() as i64;
+    v.saturating_add(quantiser.zero as i64).clamp(quantiser.lo, quantiser.hi)
 }
 
 /// True if what a quantiser's type can hold lies within the clip: the clip changes nothing.

@@ -17,6 +17,7 @@ pub(super) enum Element {
 
 impl Element {
     pub const UINT8: Element = Element::Int { bits: 8, signed: false };
+    pub const INT8: Element = Element::Int { bits: 8, signed: true };
 
     /// By the number that the schema gives it.
     pub fn of(number: i32) -> Option<Element> {

@@ -211,7 +211,22 @@ impl<'m> Walk<'m> {
         let (unit, zero) = (self.scalar(node, 1)?, self.zero(node, 2)?);
         let ints = self.ints(node, 0, zero)?;
         Quantiser::onnx(unit, zero, (0, 0))?;
+        let pair = node.input(0).is_some_and(|name| {
+            self.becomes_unsigned(name, ints.element) && self.graph.maker(name).is_some_and(|n| n.op() == "QuantizeLinear")
+        });
+        if pair {
+            return Ok(self.with_unit(Ints { zero: zero + 128, element: Element::UINT8, ..ints }, unit));
+        }
         Ok(self.with_unit(ints, unit))
+    }
+
+    /// On x86 ONNX Runtime makes unsigned bytes of signed ones between a quantiser and a `DequantizeLinear` that alone reads it,
+    /// and is itself read once.
+    pub(super) fn becomes_unsigned(&self, quantised: &str, element: Element) -> bool {
+        element == Element::INT8
+            && self.graph.reader(quantised).is_some_and(|(_, reader)| {
+                reader.op() == "DequantizeLinear" && self.graph.reader(reader.output()).is_some()
+            })
     }
 
     fn with_unit(&self, ints: Ints, unit: f32) -> Value<'m> {
