@@ -131,3 +131,14 @@ fn qcdq_graphs_equal_onnxruntime() {
 fn qoperator_graphs_equal_onnxruntime() {
     dialect("qoperator", 60, &Options::default());
 }
+
+#[test]
+fn qonnx_graphs_equal_the_executor() {
+    let Some(refused) = dialect("qonnx", 60, &Options::default()) else { return };
+    assert!(refused.len() < 10, "{refused:#?}");
+}
+
+#[test]
+fn qonnx_graphs_with_any_scale_are_near_the_executor() {
+    dialect("qonnx_floats", 60, &Options { approximate: true, ..Options::default() });
+}

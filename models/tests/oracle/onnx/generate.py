@@ -47,10 +47,10 @@ def main():
     dialect, seed, count, folder = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
     for index in range(count):
         rng = np.random.default_rng([seed, index])
-        if dialect == "qonnx":
+        if dialect.startswith("qonnx"):
             import qonnx_graphs
 
-            model, case = qonnx_graphs.run(rng, SAMPLES)
+            model, case = qonnx_graphs.run(rng, SAMPLES, powers=dialect == "qonnx")
         else:
             model, case = run_qdq(rng, dialect)
         onnx.save(model, f"{folder}/{index}.onnx")

@@ -49,7 +49,9 @@ class Graph:
         result = helper.make_tensor_value_info(self.x, output_type, None)
         graph = helper.make_graph(self.nodes, "random", [source], [result], self.constants)
         opsets = [helper.make_opsetid("", opset), helper.make_opsetid(MICROSOFT, 1), helper.make_opsetid(QONNX, 2)]
-        return helper.make_model(graph, opset_imports=opsets, ir_version=10, producer_name="oracle")
+        model = helper.make_model(graph, opset_imports=opsets, producer_name="oracle")
+        model.ir_version = 10
+        return model
 
 
 def scale_near(rng, value):
