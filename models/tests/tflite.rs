@@ -274,6 +274,11 @@ fn sums() {
 }
 
 #[test]
+fn reshapes() {
+    graphs("squeeze", 20, &BOTH);
+}
+
+#[test]
 fn rescalings() {
     graphs("quantise", 20, &BOTH);
 }

@@ -70,47 +70,74 @@ class Random:
         extent = dilation * (kernel - 1) + 1
         return -(-size // stride) if padding == "same" else (size - extent) // stride + 1
 
-    def conv(self):
-        rng, (_, height, width, channels) = self.rng, self.x["shape"]
-        kernel, stride = int(rng.choice([1, 2, 3])), int(rng.choice([1, 1, 2]))
-        dilation = int(rng.choice([1, 1, 2])) if stride == 1 else 1
+    def geometry(self, kernels, strides, dilations=(1,)):
+        """Kernel, stride, dilation (down and right each), padding and the size of the result."""
+        rng, size = self.rng, self.x["shape"][1:3]
+        kernel, stride, dilation = ([int(v) for v in rng.choice(of, 2)] for of in (kernels, strides, dilations))
+        if stride != [1, 1]:
+            dilation = [1, 1]
         padding = str(rng.choice(["same", "valid"]))
-        if min(height, width) < dilation * (kernel - 1) + 1:
+        if any(s < d * (k - 1) + 1 for s, d, k in zip(size, dilation, kernel)):
             padding = "same"
-        outputs = int(rng.integers(1, 9))
-        weights, bias, spread, scale = self.filter([outputs, kernel, kernel, channels], 0)
-        shape = [1] + [self.window(size, kernel, stride, dilation, padding) for size in (height, width)] + [outputs]
-        options = dict(
-            padding=PADDINGS[padding], strideW=stride, strideH=stride, dilationWFactor=dilation, dilationHFactor=dilation,
-            fusedActivationFunction=ACTIVATIONS[self.activation()],
-        )
-        output = self.result(shape, spread, scale)
-        self.operator("CONV_2D", [self.x["number"], weights, bias], output, ("Conv2DOptions", options))
+        result = [self.window(*part, padding) for part in zip(size, kernel, stride, dilation)]
+        fields = dict(padding=PADDINGS[padding], strideH=stride[0], strideW=stride[1])
+        return kernel, result, fields, dict(dilationHFactor=dilation[0], dilationWFactor=dilation[1])
+
+    def conv(self):
+        rng, channels = self.rng, self.x["shape"][3]
+        kernel, size, fields, dilation = self.geometry([1, 2, 3], [1, 1, 2], [1, 1, 2])
+        groups = 2 if channels % 2 == 0 and self.dtype == np.int8 and rng.random() < 0.3 else 1
+        outputs = groups * int(rng.integers(1, 9 // groups))
+        weights, bias, spread, scale = self.filter([outputs, *kernel, channels // groups], 0)
+        options = fields | dilation | dict(fusedActivationFunction=ACTIVATIONS[self.activation()])
+        output = self.result([1, *size, outputs], spread, scale)
+        inputs = [self.x["number"], weights, bias]
+        self.operator("CONV_2D", inputs, output, ("Conv2DOptions", options))
 
     def depthwise(self):
-        rng, (_, height, width, channels) = self.rng, self.x["shape"]
-        kernel, stride, multiplier = int(rng.choice([2, 3])), int(rng.choice([1, 2])), int(rng.choice([1, 1, 2]))
-        padding = str(rng.choice(["same", "valid"])) if min(height, width) >= kernel else "same"
-        outputs = channels * multiplier
-        weights, bias, spread, scale = self.filter([1, kernel, kernel, outputs], 3)
-        shape = [1] + [self.window(size, kernel, stride, 1, padding) for size in (height, width)] + [outputs]
-        options = dict(
-            padding=PADDINGS[padding], strideW=stride, strideH=stride, depthMultiplier=multiplier, dilationWFactor=1,
-            dilationHFactor=1, fusedActivationFunction=ACTIVATIONS[self.activation()],
-        )
-        output = self.result(shape, spread, scale)
-        self.operator("DEPTHWISE_CONV_2D", [self.x["number"], weights, bias], output, ("DepthwiseConv2DOptions", options))
+        multiplier = int(self.rng.choice([1, 1, 2]))
+        kernel, size, fields, dilation = self.geometry([1, 2, 3], [1, 2], [1, 1, 2])
+        if fields["strideH"] != fields["strideW"]:  # the runtime knows no others
+            fields["strideH"] = fields["strideW"] = 1
+            parts = zip(self.x["shape"][1:3], kernel, [1, 1], [1, 1], 2 * ["same"])
+            size, fields["padding"] = [self.window(*part) for part in parts], PADDINGS["same"]
+            dilation = dict(dilationHFactor=1, dilationWFactor=1)
+        outputs = self.x["shape"][3] * multiplier
+        weights, bias, spread, scale = self.filter([1, *kernel, outputs], 3)
+        activation = dict(depthMultiplier=multiplier, fusedActivationFunction=ACTIVATIONS[self.activation()])
+        output = self.result([1, *size, outputs], spread, scale)
+        inputs = [self.x["number"], weights, bias]
+        self.operator("DEPTHWISE_CONV_2D", inputs, output, ("DepthwiseConv2DOptions", fields | dilation | activation))
 
     def dense(self):
-        inputs, outputs = int(np.prod(self.x["shape"])), int(self.rng.integers(1, 12))
+        """A matrix on a vector, on an image as a vector, or at each position of an image."""
+        shape, outputs = self.x["shape"], int(self.rng.integers(1, 12))
+        inputs = int(np.prod(shape))
         if inputs > 400:  # accumulators times multipliers of more than 50 bits are refused
             return self.mean()
-        if len(self.x["shape"]) != 2:
-            self.reshape([1, inputs])
-        weights, bias, spread, scale = self.filter([outputs, inputs], 0)
-        output = self.result([1, outputs], spread, scale)
+        way = self.rng.choice(["reshape", "as it is", "everywhere"]) if len(shape) == 4 else "vector"
         options = dict(fusedActivationFunction=ACTIVATIONS[self.activation()])
+        result = [1, outputs]
+        if way == "reshape":
+            self.reshape([1, inputs])
+        elif way == "everywhere":
+            inputs, result, options["keepNumDims"] = shape[3], [*shape[:3], outputs], True
+        weights, bias, spread, scale = self.filter([outputs, inputs], 0)
+        output = self.result(result, spread, scale)
+        # Biases may be left out.
+        bias = -1 if self.rng.random() < 0.2 else bias
         self.operator("FULLY_CONNECTED", [self.x["number"], weights, bias], output, ("FullyConnectedOptions", options))
+
+    def squeeze(self):
+        """To one position, without the dimensions of 1, and back."""
+        self.mean(keep=True)
+        channels, scale, zero_point = self.x["shape"][3], self.x["scale"], self.x["zero_point"]
+        output = self.tensor([1, channels], scale, zero_point)
+        self.operator("SQUEEZE", [self.x["number"]], output, ("SqueezeOptions", {"squeezeDims": [1, 2]}))
+        output = self.tensor([1, 1, channels], scale, zero_point)
+        axis = self.graph.constant(np.array(1, np.int32))
+        self.operator("EXPAND_DIMS", [self.x["number"], axis], output, ("ExpandDimsOptions", {}))
+        self.reshape([1, 1, 1, channels])
 
     def reshape(self, shape):
         number = self.graph.constant(np.array(shape, np.int32))
@@ -133,18 +160,13 @@ class Random:
         self.operator("RESHAPE", [self.x["number"], packed], output, ("ReshapeOptions", {"newShape": []}))
 
     def pool(self, name, padding=None):
-        rng, (_, height, width, channels) = self.rng, self.x["shape"]
-        kernel, stride = int(rng.choice([2, 3])), int(rng.choice([1, 2]))
-        padding = padding or str(rng.choice(["same", "valid"]))
-        if min(height, width) < kernel:
+        kernel, size, fields, _ = self.geometry([1, 2, 3], [1, 2])
+        if padding and fields["padding"] != PADDINGS[padding]:
             return
-        shape = [1] + [self.window(size, kernel, stride, 1, padding) for size in (height, width)] + [channels]
-        output = self.tensor(shape, self.x["scale"], self.x["zero_point"])
-        options = dict(
-            padding=PADDINGS[padding], strideW=stride, strideH=stride, filterWidth=kernel, filterHeight=kernel,
-            fusedActivationFunction=ACTIVATIONS[self.activation()],
-        )
-        self.operator(name, [self.x["number"]], output, ("Pool2DOptions", options))
+        output = self.tensor([1, *size, self.x["shape"][3]], self.x["scale"], self.x["zero_point"])
+        fields |= dict(
+            filterHeight=kernel[0], filterWidth=kernel[1], fusedActivationFunction=ACTIVATIONS[self.activation()])
+        self.operator(name, [self.x["number"]], output, ("Pool2DOptions", fields))
 
     def max_pool(self):
         self.pool("MAX_POOL_2D")
@@ -152,9 +174,9 @@ class Random:
     def average_pool(self):
         self.pool("AVERAGE_POOL_2D", "valid")
 
-    def mean(self):
+    def mean(self, keep=None):
         _, height, width, channels = self.x["shape"]
-        keep = bool(self.rng.random() < 0.5)
+        keep = bool(self.rng.random() < 0.5) if keep is None else keep
         shape = [1, 1, 1, channels] if keep else [1, channels]
         output = self.tensor(shape, self.x["scale"] * self.rng.uniform(0.2, 1.2), self.zero_point())
         axes = self.graph.constant(np.array([1, 2], np.int32))
@@ -167,7 +189,9 @@ class Random:
         pads = self.graph.constant(np.array([[0, 0], pads[:2], pads[2:], [0, 0]], np.int32))
         output = self.tensor(shape, self.x["scale"], self.x["zero_point"])
         self.operator("PAD", [self.x["number"], pads], output, ("PadOptions", {}))
-        self.conv()
+        self.average_pool() if self.rng.random() < 0.3 else self.conv()
+        if self.names[-1] == "PAD":
+            self.depthwise()
 
     def add(self):
         first = self.x
@@ -258,7 +282,7 @@ FIRST = ["conv", "depthwise", "max_pool", "average_pool"]
 
 
 def grow(rng, kind):
-    unsigned = kind == "unsigned"
+    unsigned = kind == "unsigned" or kind != "ends" and rng.random() < 0.15
     grown = Random(rng, unsigned)
     side = int(rng.integers(4, 9))
     grown.start([1, side, int(rng.integers(4, 9)), int(rng.integers(1, 5))])
@@ -269,6 +293,8 @@ def grow(rng, kind):
         steps.insert(len(steps) if kind == "mean" else int(rng.integers(1, len(steps) + 1)), kind)
     for step in steps:
         getattr(grown, step)()
+    if not set(grown.names) - {"QUANTIZE"}:
+        grown.conv()
     ending = "none" if kind == "mean" else rng.choice(["dense", "none", "dynamic"])
     if ending == "dynamic":
         if np.prod(grown.x["shape"]) <= 400:
