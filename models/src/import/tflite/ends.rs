@@ -55,12 +55,12 @@ impl Ends {
             let [(index, operator)] = readers[..] else {
                 return Err(no_integers(&model.tensors[input]).into());
             };
-            if operator.code != model::QUANTIZE {
+            let (model::QUANTIZE, &[quantised]) = (operator.code, &operator.outputs[..]) else {
                 return Err(no_integers(&model.tensors[input]).into());
-            }
+            };
             report.count(&operator.name, Verdict::Dropped("the network reads quantised values"));
             dropped.insert(index);
-            input = operator.outputs[0];
+            input = quantised;
         }
         let mut needed = HashSet::new();
         let mut open = vec![output];

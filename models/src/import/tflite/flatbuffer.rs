@@ -160,3 +160,47 @@ pub(super) fn bounded(what: &'static str, value: usize, limit: usize) -> Result<
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A table at 12 with a number at 4, a vector at 8 that leads to 24, and nothing else.
+    fn file() -> Vec<u8> {
+        let mut file = vec![0; 4];
+        file[0] = 12;
+        file.extend([8, 0, 12, 0, 4, 0, 8, 0]); // 4: length of the list, length of the table, two fields
+        file.extend([8, 0, 0, 0]); // 12: the list is 8 bytes before
+        file.extend([7, 0, 0, 0]); // 16: the number
+        file.extend([4, 0, 0, 0]); // 20: the vector is 4 bytes behind
+        file.extend([2, 0, 0, 0, 1, 0, 0, 0, 255, 255, 255, 255]); // 24: two numbers
+        file
+    }
+
+    #[test]
+    fn fields_are_read() {
+        let file = file();
+        let table = Table::root(&file).expect("a table");
+        assert_eq!(table.i32(0, 3).expect("a number"), 7);
+        assert_eq!(table.i32s(1).expect("a vector"), [1, -1]);
+        assert_eq!(table.i32(2, 3).expect("the default"), 3);
+        assert!(table.table(3).expect("nothing").is_none());
+    }
+
+    #[test]
+    fn what_leaves_the_file_is_refused() {
+        let whole = file();
+        for length in 0..whole.len() {
+            let cut = Table::root(&whole[..length]).and_then(|table| table.i32s(1));
+            assert!(cut.is_err(), "{length} bytes");
+        }
+        // Every byte of an offset or a length, set to 255.
+        for at in [0, 1, 3, 4, 5, 8, 10, 12, 15, 20, 23, 24, 27] {
+            let mut file = whole.clone();
+            file[at] = 255;
+            let read = Table::root(&file).and_then(|table| Ok((table.i32(0, 3)?, table.i32s(1)?)));
+            assert!(read.is_err(), "byte {at}");
+        }
+        assert!(bounded("what", 5, 4).is_err() && bounded("what", 4, 4).is_ok());
+    }
+}

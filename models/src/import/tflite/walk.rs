@@ -146,7 +146,8 @@ fn input(
     let quantisation = quantisation(tensor).map_err(|t| describe(t, "INPUT", &tensor.name, report))?;
     // An input that is a vector until it is reshaped is an image from the start.
     let first = model.operators.iter().find(|o| o.inputs.first() == Some(&Some(ends.input)));
-    let reshaped = first.filter(|o| o.code == model::RESHAPE).map(|o| &model.tensors[o.outputs[0]].dims);
+    let reshaped = first.filter(|o| o.code == model::RESHAPE).and_then(|o| o.outputs.first());
+    let reshaped = reshaped.map(|&output| &model.tensors[output].dims);
     let dims = reshaped.filter(|dims| dims.len() == 4 && dims.iter().product::<usize>() == tensor.elements());
     let grid = match dims.unwrap_or(&tensor.dims)[..] {
         [1, height, width, channels] => [channels, height, width],
