@@ -9,7 +9,7 @@ use crate::check::{MAX_NAME, MAX_WEIGHT_BITS, TensorInfo};
 use crate::error::{Kind, ModelError};
 use crate::import::report::Report;
 use crate::network::{Architecture, Input, Node, Op, Range, Shape, TensorId, Term, Window};
-use crate::rescale::{Affine, NotMonotone, Steps, fit};
+use crate::rescale::{Affine, NotMonotone, Steps, fit, near};
 use crate::weights::{LinearWeights, Network, Weights, weight_fits};
 
 /// Most requantisations that one of a source runtime becomes.
@@ -123,6 +123,8 @@ pub(crate) struct Builder {
     tensors: Vec<TensorInfo>,
     names: HashSet<String>,
     fold: Fold,
+    /// Lines that miss a few thresholds by one are taken, with a note, instead of sums of several exact ones.
+    pub near: bool,
     /// What the user is told.
     pub report: Report,
 }
@@ -140,7 +142,7 @@ impl Builder {
             rounding: None,
         };
         let tensors = architecture.check_nodes()?;
-        Ok(Builder { architecture, weights: Vec::new(), tensors, names: HashSet::new(), fold, report })
+        Ok(Builder { architecture, weights: Vec::new(), tensors, names: HashSet::new(), fold, near: false, report })
     }
 
     /// Shape and range of a tensor.
@@ -241,11 +243,25 @@ impl Builder {
             (Some(free), None) => Some((free, natural)),
             (None, None) => None,
         };
-        if let Some((fits, top)) = fits {
-            let clip = (top < natural).then_some(top);
-            return self.affine(name, sum, &fits, bits, clip, zero_point);
+        let Some((fits, top)) = fits else {
+            if let Some((lines, missed)) = near(&steps, top).filter(|_| self.near) {
+                let all: usize = steps.iter().map(|steps| steps.thresholds.len()).sum();
+                let what = "boundaries are off by one accumulator: results may differ by one";
+                self.report.note(format!("\"{name}\": {missed} of {all} {what}"));
+                let clip = (top < natural).then_some(top);
+                return self.affine(name, sum, &lines, bits, clip, zero_point);
+            }
+            return self.split(name, &sum, zero_point, bits, &steps);
+        };
+        let (clip, mark) = ((top < natural).then_some(top), self.mark());
+        match self.affine(name, sum.clone(), &fits, bits, clip, zero_point) {
+            // Parts have smaller multipliers.
+            Err(wide @ Obstacle::Model(_)) => {
+                self.return_to(mark);
+                self.split(name, &sum, zero_point, bits, &steps).map_err(|_| wide)
+            }
+            done => done,
         }
-        self.split(name, sum, zero_point, bits, &steps)
     }
 
     /// One linear node, a scale unless multipliers are 1 or fit the weights, one requantisation.
@@ -286,39 +302,72 @@ impl Builder {
     }
 
     /// The sum of a few requantisations of one accumulator (see `rescale.rs`): below and above the zero point, even and odd
-    /// thresholds, or from each level to the highest that a line can reach.
+    /// thresholds, these cut in the middle, from each level to the highest that a line can reach, or equal parts, whose multipliers are smaller.
     fn split(
+        &mut self,
+        name: &str,
+        sum: &Sum,
+        zero_point: i64,
+        bits: u32,
+        steps: &[Steps],
+    ) -> Result<TensorId, Obstacle> {
+        let parts = |of: &dyn Fn(&Steps) -> Vec<Steps>| fit_parts(&steps.iter().map(of).collect::<Vec<_>>());
+        let at_zero = || parts(&|steps| steps.cut(zero_point).to_vec()).filter(|_| zero_point > 0);
+        let parities = || parts(&|steps| steps.split(2));
+        let both = || parts(&|steps| steps.split(2).iter().flat_map(|part| part.cut(part.last() / 2)).collect());
+        let ways: [&dyn Fn() -> Option<Fits>; 5] =
+            [&at_zero, &parities, &both, &|| pieces(steps), &|| quarters(steps)];
+        let top = (1 << bits) - 1;
+        let channel = steps.iter().position(|steps| fit_one(steps, top)).unwrap_or(0);
+        let mut obstacle = Obstacle::NoFit { channel, domain: steps[channel].domain };
+        for fits in ways.into_iter().filter_map(|way| way()) {
+            let mark = self.mark();
+            match self.parts(name, sum.clone(), zero_point, bits, &fits) {
+                Err(wide @ Obstacle::Model(_)) => obstacle = wide,
+                done => return done,
+            }
+            self.return_to(mark);
+        }
+        Err(obstacle)
+    }
+
+    fn parts(
         &mut self,
         name: &str,
         sum: Sum,
         zero_point: i64,
         bits: u32,
-        steps: &[Steps],
+        fits: &[(Vec<Affine>, i64)],
     ) -> Result<TensorId, Obstacle> {
-        let channels = steps.len();
-        let parts = |of: &dyn Fn(&Steps) -> Vec<Steps>| fit_parts(&steps.iter().map(of).collect::<Vec<_>>());
-        let at_zero = || parts(&|steps| steps.cut(zero_point).to_vec()).filter(|_| zero_point > 0);
-        let parities = || parts(&|steps| steps.split(2));
-        let Some(fits) = at_zero().or_else(parities).or_else(|| pieces(steps)) else {
-            let top = (1 << bits) - 1;
-            let channel = steps.iter().position(|steps| fit_one(steps, top)).unwrap_or(0);
-            return Err(Obstacle::NoFit { channel, domain: steps[channel].domain });
-        };
+        let channels = sum.bias.len();
         let input = self.linear(name, sum)?;
         let mut terms = Vec::new();
         for (fit, top) in fits {
             let multipliers = fit.iter().map(|fit| fit.multiplier).collect();
             let scaled = self.scale(name, input, multipliers, fit.iter().map(|fit| fit.offset).collect())?;
             let shift = one_or_all(fit.iter().map(|fit| fit.shift).collect());
-            let bits = (top as u64).ilog2() + 1;
-            let top = Some(top).filter(|&top| top < (1 << bits) - 1);
+            let bits = (*top as u64).ilog2() + 1;
+            let top = Some(*top).filter(|&top| top < (1 << bits) - 1);
             let op = Op::Requantise { input: scaled, bits, shift, top, zero_point: 0 };
-            let half = self.node(&format!("{name}/half"), op, None)?;
-            terms.push((Term::Identity { input: half, multiplier: 1 }, None));
+            let part = self.node(&format!("{name}/part"), op, None)?;
+            terms.push((Term::Identity { input: part, multiplier: 1 }, None));
         }
-        let input = self.linear(&format!("{name}/halves"), Sum { terms, bias: vec![0; channels] })?;
+        let input = self.linear(&format!("{name}/parts"), Sum { terms, bias: vec![0; channels] })?;
         let op = Op::Requantise { input, bits, shift: vec![0], top: None, zero_point };
         self.node(&format!("{name}/requantise"), op, None)
+    }
+
+    /// What [`Builder::return_to`] needs.
+    fn mark(&self) -> (usize, HashSet<String>) {
+        (self.architecture.nodes.len(), self.names.clone())
+    }
+
+    /// Takes back the nodes that were added since.
+    fn return_to(&mut self, (nodes, names): (usize, HashSet<String>)) {
+        self.architecture.nodes.truncate(nodes);
+        self.weights.truncate(nodes);
+        self.tensors.truncate(nodes + 1);
+        self.names = names;
     }
 
     /// x = function(input), for an input of at most 256 values: nothing where that is the identity, a requantisation where the
@@ -336,14 +385,11 @@ impl Builder {
         let (lo, hi) = (*table.iter().min().expect("values"), *table.iter().max().expect("values"));
         let rises = table.is_sorted() || table.iter().rev().is_sorted();
         if table.len() > 32 && rises && lo <= 0 && hi - lo <= 255 {
-            let before = (self.architecture.nodes.len(), self.names.clone());
+            let mark = self.mark();
             match self.requantise(name, Sum::identity(input, shape[0]), -lo, |_, x| function(x) - lo) {
-                Err(Obstacle::NoFit { .. }) => {
-                    self.architecture.nodes.truncate(before.0);
-                    self.weights.truncate(before.0);
-                    self.tensors.truncate(before.0 + 1);
-                    self.names = before.1;
-                }
+                Err(Obstacle::NoFit { .. }) => self.return_to(mark),
+                // More than two parts cost more than a table.
+                Ok(_) if self.architecture.nodes.len() > mark.0 + 7 => self.return_to(mark),
                 done => return done,
             }
         }
@@ -442,14 +488,27 @@ impl Builder {
     }
 }
 
+/// Lines for each part, with its top.
+type Fits = Vec<(Vec<Affine>, i64)>;
+
+/// Lines for four parts of equally many levels.
+fn quarters(steps: &[Steps]) -> Option<Fits> {
+    let last = steps.iter().map(Steps::last).max()?;
+    let ends = [0, last / 4, last / 2, 3 * last / 4, last];
+    let cut = |steps: &Steps| -> Vec<Steps> {
+        ends.windows(2).map(|ends| steps.cut(ends[0])[1].cut(ends[1] - ends[0])[0].clone()).collect()
+    };
+    fit_parts(&steps.iter().map(cut).collect::<Vec<_>>())
+}
+
 /// Lines for the parts of each channel, each with its top.
-fn fit_parts(channels: &[Vec<Steps>]) -> Option<Vec<(Vec<Affine>, i64)>> {
+fn fit_parts(channels: &[Vec<Steps>]) -> Option<Fits> {
     let part = |part: usize| channels.iter().map(|parts| parts[part].clone()).collect::<Vec<Steps>>();
     (0..channels[0].len()).map(|number| fit_part(&part(number))).collect()
 }
 
 /// Lines for pieces from one level to the next, each as high as a line reaches: at most [`MAX_PIECES`].
-fn pieces(steps: &[Steps]) -> Option<Vec<(Vec<Affine>, i64)>> {
+fn pieces(steps: &[Steps]) -> Option<Fits> {
     let (mut rest, mut fits) = (steps.to_vec(), Vec::new());
     while fits.len() < MAX_PIECES {
         if let Some(last) = fit_part(&rest) {
@@ -558,6 +617,31 @@ mod tests {
         check(128, 128, |z| z.max(0) + 128);
         check(0, 0, |_| 7);
         check(0, 7, |z| 100 + i64::from(z > 17));
+    }
+
+    #[test]
+    fn long_accumulators_are_rescaled_exactly_in_parts_or_nearly_in_one() {
+        let rule = |c: usize, z: i64| {
+            let scale = [0.000_912_3f32, 0.000_871_1, 0.000_655_5][c];
+            ((z as f32 * scale).round_ties_even() as i64 + 100).clamp(0, 255)
+        };
+        for near in [false, true] {
+            let mut builder = builder([1, 1, 1], 128);
+            builder.near = near;
+            let array = Array4::from_shape_vec([3, 1, 1, 1], vec![3001, -2999, 3333]).expect("three weights");
+            let term = Term::Conv { input: 0, out_channels: 3, groups: 1, window: Window::POINT, weight_bits: 13 };
+            let sum = Sum { terms: vec![(term, Some(array.clone()))], bias: vec![5, -7, 11] };
+            let output = builder.requantise("layer", sum, 100, rule).expect("a rule that fits");
+            let (network, report) = builder.finish(output, None).expect("a valid network");
+            assert!(network.architecture().nodes.len() > 3 || !report.notes.is_empty(), "no single line equals the rule");
+            for x in -128..=127 {
+                let y = network.run(&Tensor::from_elem([1, 1, 1], x)).expect("a valid input");
+                for c in 0..3 {
+                    let wanted = rule(c, i64::from(array[[c, 0, 0, 0]]) * x + [5, -7, 11][c]) - 100;
+                    assert!((y[[c, 0, 0]] - wanted).abs() <= i64::from(near), "channel {c} at {x}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -2,16 +2,16 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`flatbuffer`] | tables, vectors and strings within bounds |
-//! | [`model`] | tensors, operators and options of a file |
-//! | [`round`] | the two roundings of the runtime |
-//! | [`ends`] | where the network starts and ends in the graph |
-//! | [`walk`] | operator by operator, from file to network |
-//! | [`linear`] | convolutions and matrices |
-//! | [`pool`] | pools and means |
-//! | [`add`] | sums of two tensors |
-//! | [`pointwise`] | tables, rescalings |
-//! | [`shape`] | reshapes, pads, concatenations, and the arithmetic of shapes |
+//! | `flatbuffer` | tables, vectors and strings within bounds |
+//! | `model` | tensors, operators and options of a file |
+//! | `round` | the two roundings of the runtime |
+//! | `ends` | where the network starts and ends in the graph |
+//! | `walk` | operator by operator, from file to network |
+//! | `linear` | convolutions and matrices |
+//! | `pool` | pools and means |
+//! | `add` | sums of two tensors |
+//! | `pointwise` | tables, rescalings |
+//! | `shape` | reshapes, pads, concatenations, and the arithmetic of shapes |
 //!
 //! A stored value q of a tensor means scale * (q - zero_point). The network computes on x = q - zero_point, so padding is 0 and a
 //! convolution is a plain sum of products, z = sum w x + bias. A requantisation of the runtime is q' = clamp(rule(z) + zero_point'),
