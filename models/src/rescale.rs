@@ -16,7 +16,8 @@
 //! equality on every z of the interval is that [`Affine::equals`] holds: the conditions above, checked in integers.
 //!
 //! Half-to-even rounding of a power of two has thresholds that lie 2^s - 1 and 2^s + 1 apart in turn. No line does that, but each
-//! of f = f_0 + f_1 does, where f_j counts the thresholds with k = j modulo 2: see [`Steps::split`]. Rounding half away from zero
+//! of f = f_0 + f_1 does, where f_j counts the thresholds with k = j modulo 2: see [`Steps::split`]. The same serves float32 products
+//! of accumulators of 18 bits and more, some of which are rounded to a half. Rounding half away from zero
 //! has a bend at zero: there f = min(f, k) + max(f - k, 0) with a line for each, see [`Steps::cut`].
 
 use crate::network::Range;
@@ -133,29 +134,15 @@ impl Steps {
     pub fn cut(&self, level: i64) -> [Steps; 2] {
         let below = ((level - self.first).max(0) as usize).min(self.thresholds.len());
         let (low, high) = self.thresholds.split_at(below);
-        let part = |first: i64, thresholds: &[i64]| Steps { domain: self.domain, first, thresholds: thresholds.to_vec() };
+        let part =
+            |first: i64, thresholds: &[i64]| Steps { domain: self.domain, first, thresholds: thresholds.to_vec() };
         [part(self.first.min(level), low), part((self.first - level).max(0), high)]
     }
 
     /// The slopes of lines that equal the steps when rounded down and clamped to 0..=top.
     pub fn slopes(&self, top: i64) -> Slopes {
         let (over, under) = self.points(top);
-        let (over, under) = (hull(&over, true), hull(&under, false));
-        let mut slopes = Slopes { least: None, most: None };
-        // Over (x, k) and under (x', k') with beta between: k - m x < k' - m x'.
-        for &(x, k) in &over {
-            for &(x2, k2) in &under {
-                let (run, rise) = (i128::from(x2) - i128::from(x), i128::from(k2) - i128::from(k));
-                match run {
-                    // m run < rise
-                    0 if rise > 0 => {}
-                    0 => return Slopes { least: Some((1, 1)), most: Some((1, 1)) },
-                    _ if run > 0 => slopes.at_most(rise, run),
-                    _ => slopes.at_least(-rise, -run),
-                }
-            }
-        }
-        slopes
+        slopes(&over, &under)
     }
 
     /// The points (z, k) that the line must not pass below, and those that it must pass below, by ascending z.
@@ -193,6 +180,26 @@ impl Steps {
 }
 
 type Point = (i64, i64);
+
+/// The slopes of lines that pass over some points and under others.
+fn slopes(over: &[Point], under: &[Point]) -> Slopes {
+    let (over, under) = (hull(over, true), hull(under, false));
+    let mut slopes = Slopes { least: None, most: None };
+    // Over (x, k) and under (x', k') with beta between: k - m x < k' - m x'.
+    for &(x, k) in &over {
+        for &(x2, k2) in &under {
+            let (run, rise) = (i128::from(x2) - i128::from(x), i128::from(k2) - i128::from(k));
+            match run {
+                // m run < rise
+                0 if rise > 0 => {}
+                0 => return Slopes { least: Some((1, 1)), most: Some((1, 1)) },
+                _ if run > 0 => slopes.at_most(rise, run),
+                _ => slopes.at_least(-rise, -run),
+            }
+        }
+    }
+    slopes
+}
 
 /// The vertices of the upper (lower) convex hull of points by ascending z, those that matter for lines above (below).
 fn hull(points: &[Point], upper: bool) -> Vec<Point> {
@@ -285,6 +292,47 @@ pub fn fit(channels: &[Steps], top: i64) -> Option<Vec<Affine>> {
     each(&|_| common)
 }
 
+/// Lines that miss thresholds by one at most, and how many thresholds of all channels they miss: where [`fit`] finds none, and
+/// thresholds lie at least 64 apart on average. The multipliers have 20 bits.
+pub fn near(channels: &[Steps], top: i64) -> Option<(Vec<Affine>, usize)> {
+    let line = |steps: &Steps| -> Option<(Affine, usize)> {
+        if let [first, .., last] = steps.thresholds[..]
+            && (last - first) / (steps.thresholds.len() as i64 - 1) < 64
+        {
+            return None;
+        }
+        let (mut over, mut under) = steps.points(top);
+        over.iter_mut().for_each(|point| point.0 += 1);
+        under.iter_mut().for_each(|point| point.0 -= 1);
+        let slopes = slopes(&over, &under);
+        // The middle of the interval.
+        let end = |end: Option<(i128, i128)>| end.map(|(rise, run)| rise as f64 / run as f64);
+        let slope = match (end(slopes.least), end(slopes.most)) {
+            (Some(least), Some(most)) => (least.max(0.0) + most) / 2.0,
+            (Some(bound), None) | (None, Some(bound)) => bound,
+            (None, None) => 1.0,
+        };
+        let shift = (0..=MAX_SHIFT).rev().find(|&shift| slope * f64::from(shift).exp2() < f64::from(1 << 20))?;
+        let multiplier = ((slope * f64::from(shift).exp2()).round() as i64).max(1);
+        let offset = |&(z, k): &Point| (i128::from(k) << shift) - i128::from(multiplier) * i128::from(z);
+        let (least, most) = (over.iter().map(offset).max(), under.iter().map(|point| offset(point) - 1).min());
+        let offset = match (least, most) {
+            (Some(least), Some(most)) => (least + most).div_euclid(2),
+            (Some(bound), None) | (None, Some(bound)) => bound,
+            (None, None) => 0,
+        };
+        let affine = Affine { multiplier, offset: offset.try_into().ok()?, shift };
+        let missed =
+            |&z: &i64| affine.value(z, top) != steps.value(z) || affine.value(z - 1, top) != steps.value(z - 1);
+        let count = steps.thresholds.iter().filter(|z| missed(z)).count();
+        let close = |&z: &i64| (affine.value(z, top) - steps.value(z)).abs() <= 1;
+        steps.thresholds.iter().all(close).then_some((affine, count))
+    };
+    let lines: Option<Vec<(Affine, usize)>> = channels.iter().map(line).collect();
+    let (affine, missed): (Vec<Affine>, Vec<usize>) = lines?.into_iter().unzip();
+    Some((affine, missed.into_iter().sum()))
+}
+
 #[cfg(test)]
 mod tests {
     use rand::{RngExt, SeedableRng};
@@ -333,6 +381,36 @@ mod tests {
         let fits: Vec<Affine> =
             halves.iter().map(|half| fit(std::slice::from_ref(half), 63).expect("one half")[0]).collect();
         assert!((0..=1000).all(|z| fits[0].value(z, 63) + fits[1].value(z, 63) == rule(z)));
+    }
+
+    #[test]
+    fn float_products_of_long_accumulators_fit_in_parts() {
+        let seed: u64 = 17;
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let mut split = 0;
+        for round in 0..40 {
+            let (scale, zero) = (rng.random_range(0.0005f32..0.002), rng.random_range(0..=255));
+            let reach = (800.0 / scale) as i64;
+            let rule = |z: i64| ((z as f32 * scale).round_ties_even() as i64 + zero).clamp(0, 255);
+            let steps = Steps::of(Range { lo: -reach, hi: reach }, rule).expect("monotone");
+            if fit(std::slice::from_ref(&steps), 255).is_some() {
+                continue;
+            }
+            split += 1;
+            let parts: Vec<Steps> = steps.split(2).iter().flat_map(|part| part.cut(part.last() / 2)).collect();
+            assert!(
+                parts.iter().all(|part| fit(std::slice::from_ref(part), part.last().max(1)).is_some()),
+                "round {round}"
+            );
+            let (lines, missed) = near(std::slice::from_ref(&steps), 255).expect("a line that is near");
+            assert!(missed > 0 && missed < 20, "seed {seed}, round {round}: {missed} thresholds");
+            for _ in 0..2000 {
+                let z = rng.random_range(-reach..=reach);
+                assert_eq!(parts.iter().map(|part| part.value(z)).sum::<i64>(), rule(z), "seed {seed}, round {round}");
+                assert!((lines[0].value(z, 255) - rule(z)).abs() <= 1, "seed {seed}, round {round}");
+            }
+        }
+        assert!(split > 0, "some have no line");
     }
 
     #[test]

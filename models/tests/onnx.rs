@@ -52,22 +52,31 @@ fn list<'v>(value: &'v Value, name: &str) -> &'v Vec<Value> {
 /// Runs the network on the inputs of a case; the outputs are as the runtime's, but for a tolerance where those are floats. Returns
 /// how many outputs differ, which none may unless the report says so.
 fn compare(imported: &Imported, case: &Value, what: &str) -> usize {
-    let promised = !imported.report.notes.iter().any(|note| note.contains("may differ by one") || note.contains("approxim"));
+    let promised =
+        !imported.report.notes.iter().any(|note| note.contains("may differ by one") || note.contains("approxim"));
     let mut differ = 0;
     let network = &imported.network;
     let shape = network.architecture().input.shape;
-    let tolerance = if case["exact"].as_bool().expect("a flag") { 0.0 } else { case["tolerance"].as_f64().unwrap_or(0.51) };
+    let tolerance =
+        if case["exact"].as_bool().expect("a flag") { 0.0 } else { case["tolerance"].as_f64().unwrap_or(0.51) };
     for (input, wanted) in list(case, "inputs").iter().zip(list(case, "outputs")) {
         let values = input.as_array().expect("a list").iter().map(|v| v.as_i64().expect("an integer")).collect();
         let input = Tensor::from_shape_vec(shape, values).unwrap_or_else(|error| panic!("{what}: {error}"));
         let output = network.run(&input).unwrap_or_else(|error| panic!("{what}: {error}"));
-        let wanted: Vec<f64> = wanted.as_array().expect("a list").iter().map(|v| v.as_f64().expect("a number")).collect();
+        let wanted: Vec<f64> =
+            wanted.as_array().expect("a list").iter().map(|v| v.as_f64().expect("a number")).collect();
         assert_eq!(output.len(), wanted.len(), "{what}");
         for (at, (found, wanted)) in output.iter().zip(&wanted).enumerate() {
             // Float outputs are sums of products with float units: their error is relative.
-            let near = (*found as f64 - wanted).abs() <= tolerance + if tolerance > 0.0 { 1e-5 * wanted.abs() } else { 0.0 };
+            let near =
+                (*found as f64 - wanted).abs() <= tolerance + if tolerance > 0.0 { 1e-5 * wanted.abs() } else { 0.0 };
             differ += usize::from(!near);
-            assert!(near || !promised, "{what}: output {at} is {found}, not {wanted}\n{}{:#?}", imported.report, network.architecture());
+            assert!(
+                near || !promised,
+                "{what}: output {at} is {found}, not {wanted}\n{}{:#?}",
+                imported.report,
+                network.architecture()
+            );
         }
     }
     differ

@@ -58,7 +58,8 @@ pub(super) fn fold<'m>(node: Node<'m>, inputs: &[Option<Value<'m>>], opset: i64)
         }
         "Squeeze" => {
             let axes = axes(node, number(1), opset)?;
-            let drop = axes.map(|axes| axes.iter().map(|&a| axis(a, rank)).collect::<Result<Vec<_>, _>>()).transpose()?;
+            let drop =
+                axes.map(|axes| axes.iter().map(|&a| axis(a, rank)).collect::<Result<Vec<_>, _>>()).transpose()?;
             let keep = |(at, size): (usize, &usize)| {
                 let gone = *size == 1 && drop.as_ref().is_none_or(|drop| drop.contains(&at));
                 (!gone).then_some(*size)
@@ -269,7 +270,13 @@ pub(super) fn dequantise(
     let group = |index: usize| index / inner.max(1) % groups.max(1);
     let zero = |index: usize| if zeros.len() == 1 { zeros[0] } else { zeros[group(index)] };
     let shifted = values.iter().enumerate().map(|(index, &v)| v.saturating_sub(zero(index))).collect();
-    checked(Scaled { shape: ints.shape.clone(), ints: shifted, scale: scales.to_vec(), axis, element: Some(ints.element) })
+    checked(Scaled {
+        shape: ints.shape.clone(),
+        ints: shifted,
+        scale: scales.to_vec(),
+        axis,
+        element: Some(ints.element),
+    })
 }
 
 fn checked(scaled: Scaled) -> Result<Scaled, Stop> {

@@ -22,7 +22,10 @@ pub(super) struct Input {
 
 impl Input {
     /// Finds it. The node is that which reads the input.
-    pub fn find<'m>(graph: &Graph<'m>, values: &HashMap<&'m str, Value<'m>>) -> Result<Input, (Option<Node<'m>>, Stop)> {
+    pub fn find<'m>(
+        graph: &Graph<'m>,
+        values: &HashMap<&'m str, Value<'m>>,
+    ) -> Result<Input, (Option<Node<'m>>, Stop)> {
         let (element, dims) = graph.input_type().map_err(|problem| (None, problem.into()))?;
         let (rank, shape) = match dims[..] {
             [_, c, h, w] => (4, [c, h, w]),
@@ -158,10 +161,16 @@ impl Known<'_, '_> {
         let small = element.small().ok_or_else(|| Stop::new("an input of more than 8 bits", "use 8-bit integers"))?;
         let (scale, zero) = match self.node.op() {
             "ConvInteger" | "MatMulInteger" => (1.0, self.zero(2)?),
-            "DequantizeLinear" | "QLinearConv" | "QLinearMatMul" | "QGemm" | "QLinearAdd" | "QLinearAveragePool"
-            | "QLinearGlobalAveragePool" | "QLinearSigmoid" | "QLinearLeakyRelu" | "QLinearConcat" => {
-                (self.scalar(at + 1)?, self.zero(at + 2)?)
-            }
+            "DequantizeLinear"
+            | "QLinearConv"
+            | "QLinearMatMul"
+            | "QGemm"
+            | "QLinearAdd"
+            | "QLinearAveragePool"
+            | "QLinearGlobalAveragePool"
+            | "QLinearSigmoid"
+            | "QLinearLeakyRelu"
+            | "QLinearConcat" => (self.scalar(at + 1)?, self.zero(at + 2)?),
             op => return Err(Stop::new(format!("{op} on integers"), "put DequantizeLinear before")),
         };
         Quantiser::onnx(scale, zero as i64, small)

@@ -81,7 +81,8 @@ impl<'m> Walk<'m> {
         }
         let quantiser = self.onnx_quantiser(node, y_scale, y_zero)?;
         let element = self.element(node, y_zero)?;
-        let scale: Vec<f32> = weights.scale.iter().map(|&w| alpha_times(alpha, x_scale) * w / quantiser.scale).collect();
+        let scale: Vec<f32> =
+            weights.scale.iter().map(|&w| alpha_times(alpha, x_scale) * w / quantiser.scale).collect();
         let id = self.requantise_ints(node, sum, &scale, &quantiser)?;
         Ok(Value::Ints(Ints { id, zero: quantiser.zero as i64, element, layout }))
     }
@@ -161,7 +162,10 @@ impl<'m> Walk<'m> {
             return Err(Stop::new("weights that are no matrix", "flatten the input first"));
         };
         if weights.scale.len() > 1 && weights.axis != 0 {
-            return Err(Stop::new("units of the weights along another axis than the outputs", "use one unit per output"));
+            return Err(Stop::new(
+                "units of the weights along another axis than the outputs",
+                "use one unit per output",
+            ));
         }
         if layout.rank != 2 || layout.pad != [0; 4] || shape != [inputs, 1, 1] {
             let reason = format!("a matrix for {inputs} inputs on a tensor of shape {shape:?}");
@@ -192,18 +196,22 @@ impl<'m> Walk<'m> {
         }
         let unit = |c: usize| f64::from(input.unit) * f64::from(at(&weights.scale, c)) * f64::from(alpha);
         let mut post = Vec::new();
-        let mut float_bias = None;
         if !quantised_form && kind != FusedKind::MatMul && node.input(2).is_some() {
             match self.value(node, 2)? {
                 Value::Scaled(bias) if bias.ints.len() == channels && bias.is_in_units(&unit) => {
                     sum.bias = bias.ints.clone();
                 }
                 value => {
+                    let number = matches!(value, Value::Constant(_));
                     let bias = value.constant().ok_or_else(|| Stop::new("a bias that is not constant", "fold it"))?;
                     let bias = super::quantiser::per_channel(&bias.to_floats(), channels)
                         .ok_or_else(|| Stop::new("a bias that is not one number per channel", "export it so"))?;
-                    float_bias = Some(bias.clone());
-                    post.push(Post::Add(bias));
+                    let integers = input.quantised.is_some() && weights.element.is_some();
+                    if number && integers && self.leads_to_quantiser(node.output()) {
+                        self.round_bias(&mut sum, &bias, alpha_times(alpha, input.unit), &weights.scale);
+                    } else {
+                        post.push(Post::Add(bias));
+                    }
                 }
             }
         }
@@ -217,7 +225,6 @@ impl<'m> Walk<'m> {
                 input: alpha_times(alpha, input.unit),
                 weights: weights.scale.clone(),
                 elements: (element, other),
-                bias: float_bias,
                 output: node.output(),
             }),
             _ => None,
@@ -263,7 +270,8 @@ impl<'m> Walk<'m> {
         match mode.as_str() {
             "valid" => {}
             "notset" => {
-                let wrong = || Stop::new("pads that are not four small numbers", "networks have two spatial dimensions");
+                let wrong =
+                    || Stop::new("pads that are not four small numbers", "networks have two spatial dimensions");
                 if let Some(pads) = node.ints("pads") {
                     if pads.len() != 4 {
                         return Err(wrong());
@@ -289,16 +297,48 @@ impl<'m> Walk<'m> {
         Ok(window)
     }
 
-    /// Where the constant bias of an `Add` behind a `MatMul` makes a `Gemm` of both, as ONNX Runtime does it.
-    pub(super) fn with_bias(&self, real: &Real<'m>, node: Node<'m>, bias: &[f32]) -> Option<Fused<'m>> {
-        let fused = real.fused.as_ref()?;
-        let mergeable = fused.kind == FusedKind::MatMul && real.post.is_empty() && self.graph.reader(fused.output).is_some();
-        mergeable.then(|| Fused {
-            kind: FusedKind::Gemm,
-            bias: Some(bias.to_vec()),
-            output: node.output(),
-            ..fused.clone()
-        })
+    /// Where the constant bias of an `Add` behind a `MatMul` makes a `Gemm` of both, as ONNX Runtime does it, and a quantiser follows.
+    pub(super) fn with_bias(&mut self, real: &Real<'m>, node: Node<'m>, bias: &[f32]) -> Option<Value<'m>> {
+        let (Some(fused), Source::Sum { sum, unit, .. }) = (&real.fused, &real.source) else { return None };
+        let merges = fused.kind == FusedKind::MatMul
+            && real.post.is_empty()
+            && real.later.is_empty()
+            && self.graph.reader(fused.output).is_some()
+            && self.leads_to_quantiser(node.output());
+        if !merges {
+            return None;
+        }
+        let mut sum = sum.clone();
+        self.round_bias(&mut sum, bias, fused.input, &fused.weights);
+        let magnitude = self.magnitudes(&sum);
+        let products = sum.terms.iter().filter_map(|(_, array)| array.as_ref()).map(|array| array.len()).sum::<usize>();
+        let scales = Scales { unit: fused.input, exact: true };
+        let float = Float::of(products / sum.bias.len(), &magnitude, scales, |c| at(&fused.weights, c));
+        let fused = Some(Fused { kind: FusedKind::Gemm, output: node.output(), ..fused.clone() });
+        let source = Source::Sum { sum, unit: unit.clone(), float };
+        Some(Value::Real(Rc::new(Real { source, fused, ..real.clone() })))
+    }
+
+    /// Adds a bias of real numbers, rounded to whole units of the products, as ONNX Runtime does it before a quantiser.
+    fn round_bias(&mut self, sum: &mut Sum, bias: &[f32], input: f32, weights: &[f32]) {
+        for (channel, z) in sum.bias.iter_mut().enumerate() {
+            *z += (at(bias, channel) / (input * at(weights, channel))).round_ties_even() as i64;
+        }
+        let note = "biases of real numbers are rounded to whole units, as ONNX Runtime since 1.21 does it";
+        self.builder.report.note(note);
+    }
+
+    /// True if only a quantiser reads the tensor, perhaps behind an activation.
+    fn leads_to_quantiser(&self, tensor: &'m str) -> bool {
+        let mut name = tensor;
+        while let Some((_, node)) = self.graph.reader(name) {
+            match node.op() {
+                "QuantizeLinear" => return true,
+                "Relu" | "Clip" | "MaxPool" | "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" => name = node.output(),
+                _ => return false,
+            }
+        }
+        false
     }
 }
 

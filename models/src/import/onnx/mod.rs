@@ -83,7 +83,8 @@ fn network(graph: &Graph, name: &str, options: &Options, report: Report) -> Resu
     let first = graph.nodes[0];
     let network_input = input.network(options.preprocessing.as_ref()).map_err(|stop| walk::problem(first, stop))?;
     let builder = Builder::new(name, network_input, options.fold, report);
-    let builder = builder.map_err(|obstacle| walk::problem(first, obstacle.into()))?;
+    let mut builder = builder.map_err(|obstacle| walk::problem(first, obstacle.into()))?;
+    builder.near = options.approximate;
     let value = match input.element {
         Some(element) => {
             Value::Ints(value::Ints { id: 0, zero: input.quantiser.zero as i64, element, layout: input.layout })
@@ -106,7 +107,8 @@ fn known<'m>(graph: &Graph<'m>) -> Result<HashMap<&'m str, Value<'m>>, ImportPro
     let mut values: HashMap<&str, Value> =
         graph.constants.iter().map(|(&name, constant)| (name, Value::Constant(constant.clone()))).collect();
     for &node in &graph.nodes {
-        let inputs: Vec<Option<Value>> = node.proto.input.iter().map(|name| values.get(name.as_str()).cloned()).collect();
+        let inputs: Vec<Option<Value>> =
+            node.proto.input.iter().map(|name| values.get(name.as_str()).cloned()).collect();
         let missing = |(value, name): (&Option<Value>, &String)| value.is_none() && !name.is_empty();
         if inputs.iter().zip(&node.proto.input).any(missing) {
             continue;
@@ -147,7 +149,9 @@ fn hint(op: &str) -> &'static str {
         "LayerNormalization" | "InstanceNormalization" | "GroupNormalization" => {
             "use batch normalisation, whose factors are constant after training"
         }
-        _ => "replace it by layers that are imported: convolutions, matrices, pools, sums, and functions of 8-bit values",
+        _ => {
+            "replace it by layers that are imported: convolutions, matrices, pools, sums, and functions of 8-bit values"
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::graph::Node;
-use super::quantiser::{Quantiser, per_channel, Rule};
+use super::quantiser::{Quantiser, Rule, per_channel};
 use super::real::{Float, Function, Post, power_of_two};
 use super::requantise::Doubts;
 use super::tensor::Element;
@@ -107,23 +107,18 @@ impl<'m> Walk<'m> {
             if matches!(self.value(node, constant)?, Value::Constant(_) | Value::Scaled(_)) {
                 let real = self.real(node, other)?;
                 let list = self.channel_list(node, constant, &real)?;
-                let fused = self.with_bias(&real, node, &list);
-                let Value::Real(sum) = self.after(&real, Post::Add(list))? else { unreachable!("a step gives reals") };
-                return Ok(Value::Real(Rc::new(Real { fused, ..(*sum).clone() })));
+                if let Some(merged) = self.with_bias(&real, node, &list) {
+                    return Ok(merged);
+                }
+                return self.after(&real, Post::Add(list));
             }
         }
         let (a, b) = (self.real(node, 0)?, self.real(node, 1)?);
         if a.layout != b.layout || a.channels != b.channels || self.shape(&a)? != self.shape(&b)? {
             return Err(Stop::new("tensors of different shapes", "broadcasts are for constants only"));
         }
-        let real = |source| Real {
-            source,
-            post: vec![],
-            later: vec![],
-            channels: a.channels,
-            layout: a.layout,
-            fused: None,
-        };
+        let real =
+            |source| Real { source, post: vec![], later: vec![], channels: a.channels, layout: a.layout, fused: None };
         if let (Some(x), Some(y)) = (a.plain(), b.plain()) {
             return Ok(Value::Real(Rc::new(real(Source::Pair(x, y)))));
         }
@@ -281,7 +276,8 @@ impl<'m> Walk<'m> {
         rule: impl Fn(i64, i64) -> (i64, bool),
     ) -> Result<TensorId, Stop> {
         let (ra, rb) = (self.builder.tensor(a.id).range, self.builder.tensor(b.id).range);
-        if ra.count() > 256 || rb.count() > 256 {
+        // Ranges of joined tensors are a little larger than 8 bits.
+        if ra.count() > 1024 || rb.count() > 1024 {
             return Err(Stop::new("a sum of values of more than 8 bits", "quantise both summands to at most 8 bits"));
         }
         let channels = self.builder.tensor(a.id).shape[0];
@@ -344,7 +340,8 @@ struct Pairs {
 
 impl Pairs {
     fn of(a: Range, b: Range, rule: impl Fn(i64, i64) -> i64) -> Pairs {
-        let values: Vec<i64> = (a.lo..=a.hi).flat_map(|xa| (b.lo..=b.hi).map(move |xb| (xa, xb))).map(|(x, y)| rule(x, y)).collect();
+        let values: Vec<i64> =
+            (a.lo..=a.hi).flat_map(|xa| (b.lo..=b.hi).map(move |xb| (xa, xb))).map(|(x, y)| rule(x, y)).collect();
         let (lo, hi) = (values.iter().min().copied().unwrap_or(0), values.iter().max().copied().unwrap_or(0));
         Pairs { a, b, values, lo, hi }
     }
@@ -425,9 +422,8 @@ impl Pairs {
         let shift = 20;
         let [ma, mb] = slopes.map(|slope| ((slope * f64::from(shift).exp2()).round() as i64).clamp(1, 1 << 29));
         let gaps = self.gaps(ma, mb);
-        let middle = |(k, gap): (usize, &(i64, i64))| {
-            ((self.lo + 1 + k as i64) << shift) - (gap.0.saturating_add(gap.1)) / 2
-        };
+        let middle =
+            |(k, gap): (usize, &(i64, i64))| ((self.lo + 1 + k as i64) << shift) - (gap.0.saturating_add(gap.1)) / 2;
         let mut middles: Vec<i64> = gaps.iter().enumerate().map(middle).collect();
         middles.sort_unstable();
         let line = Line { ma, mb, bias: middles.get(middles.len() / 2).copied().unwrap_or(0), shift };

@@ -73,7 +73,10 @@ impl<'m> Walk<'m> {
                 let mut axes: Vec<i64> = axes.iter().map(|&a| if a < 0 { a + 4 } else { a }).collect();
                 axes.sort_unstable();
                 if axes != [2, 3] || layout.rank != 4 {
-                    return Err(Stop::new("a mean over other axes than height and width", "networks average over both"));
+                    return Err(Stop::new(
+                        "a mean over other axes than height and width",
+                        "networks average over both",
+                    ));
                 }
                 if node.int("keepdims", 1) == 0 {
                     layout.rank = 2;

@@ -149,7 +149,9 @@ pub(super) fn same(a: &Quantiser, b: &Quantiser) -> bool {
 pub(super) fn per_channel<T: Copy + PartialEq>(values: &[T], channels: usize) -> Option<Vec<T>> {
     match values.len() {
         1 => Some(vec![values[0]]),
-        n if n == channels => Some(if (1..n).all(|c| at(values, c) == values[0]) { vec![values[0]] } else { values.to_vec() }),
+        n if n == channels => {
+            Some(if (1..n).all(|c| at(values, c) == values[0]) { vec![values[0]] } else { values.to_vec() })
+        }
         _ => None,
     }
 }

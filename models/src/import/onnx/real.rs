@@ -18,7 +18,10 @@ pub(super) enum Post {
     Mul(Vec<f32>),
     Div(Vec<f32>),
     /// scale * v + bias, with one rounding or two.
-    Norm { scale: Vec<f32>, bias: Vec<f32> },
+    Norm {
+        scale: Vec<f32>,
+        bias: Vec<f32>,
+    },
     Clip(f32, f32),
     Function(Function),
 }
@@ -32,7 +35,9 @@ pub(super) enum Function {
     /// Slope and offset.
     HardSigmoid(f32, f32),
     /// By the error function, or by tanh.
-    Gelu { tanh: bool },
+    Gelu {
+        tanh: bool,
+    },
     /// The factor below zero.
     Elu(f32),
     LeakyRelu(f32),
@@ -58,7 +63,8 @@ impl Near {
     }
 
     fn after(self, v: f32, factor: f64) -> Near {
-        let error = if self.error == 0.0 { 0.0 } else { self.error * factor.abs() + f64::from(v).abs() * 2.0 * HALF_ULP };
+        let error =
+            if self.error == 0.0 { 0.0 } else { self.error * factor.abs() + f64::from(v).abs() * 2.0 * HALF_ULP };
         Near { v, error }
     }
 }
@@ -161,8 +167,20 @@ impl Function {
                 let inner = (2.0 / std::f64::consts::PI).sqrt() * (v + 0.044_715 * v * v * v);
                 0.5 * v * (1.0 + inner.tanh())
             }
-            Function::Elu(alpha) => if v >= 0.0 { v } else { f64::from(alpha) * v.exp_m1() },
-            Function::LeakyRelu(slope) => if v >= 0.0 { v } else { f64::from(slope) * v },
+            Function::Elu(alpha) => {
+                if v >= 0.0 {
+                    v
+                } else {
+                    f64::from(alpha) * v.exp_m1()
+                }
+            }
+            Function::LeakyRelu(slope) => {
+                if v >= 0.0 {
+                    v
+                } else {
+                    f64::from(slope) * v
+                }
+            }
         }
     }
 }

@@ -184,8 +184,7 @@ impl<'m> Walk<'m> {
         };
         let (x, w) = fused.elements;
         let byte = |element: Element| matches!(element, Element::Int { bits: 8, .. });
-        let (first, clip) = real.post.split_at(usize::from(fused.bias.is_some()).min(real.post.len()));
-        let implied = match clip {
+        let implied = match &real.post[..] {
             [] => true,
             [Post::Clip(lo, hi)] => clip_is_implied(*lo, *hi, quantiser, element),
             _ => false,
@@ -200,16 +199,7 @@ impl<'m> Walk<'m> {
         if !merged && (element == Element::UINT8 || w != Element::INT8) {
             return Ok(None);
         }
-        let mut sum = sum.clone();
-        if let (Some(_), [Post::Add(bias)]) = (&fused.bias, first) {
-            // The runtime quantises the bias with the unit of the products.
-            for (channel, sum) in sum.bias.iter_mut().enumerate() {
-                let unit = fused.input * at(&fused.weights, channel);
-                *sum += (at(bias, channel) / unit).round_ties_even() as i64;
-            }
-            let note = "biases of real numbers are rounded to whole units, as ONNX Runtime since 1.21 does it";
-            self.builder.report.note(note);
-        }
+        let sum = sum.clone();
         let scale: Vec<f32> = fused.weights.iter().map(|w| fused.input * w / quantiser.scale).collect();
         if !merged {
             self.note_floats(node, real, quantiser, &sum, &scale);
@@ -235,11 +225,11 @@ impl<'m> Walk<'m> {
 
     /// Says so if floats, which the runtime may use for signed bytes on x86, could give another result than integers.
     fn note_floats(&mut self, node: Node<'m>, real: &Real<'m>, quantiser: &Quantiser, sum: &Sum, scale: &[f32]) {
-        let Source::Sum { sum: own, unit, float } = &real.source else { return };
+        let Source::Sum { unit, float, .. } = &real.source else { return };
         let bounds = self.builder.bounds(sum);
         let differs = |channel: usize, z: i64| {
             let error = float.error[channel];
-            let exact = (z - sum.bias[channel] + own.bias[channel]) as f64 * unit[channel];
+            let exact = z as f64 * unit[channel];
             let near = apply(&real.post, channel, Near { error, ..Near::rounded(exact) });
             quantised(quantiser, channel, near) != (integer_rule(quantiser, at(scale, channel), z), true)
         };
@@ -274,7 +264,12 @@ impl<'m> Walk<'m> {
     }
 
     /// Real numbers, quantised: a tensor of the network whose values are x = factor * q - offset.
-    pub(super) fn quantise(&mut self, node: Node<'m>, real: &Real<'m>, quantiser: &Quantiser) -> Result<TensorId, Stop> {
+    pub(super) fn quantise(
+        &mut self,
+        node: Node<'m>,
+        real: &Real<'m>,
+        quantiser: &Quantiser,
+    ) -> Result<TensorId, Stop> {
         let doubts = Doubts::default();
         let name = node.name();
         let steps = &real.post;
@@ -340,10 +335,13 @@ impl<'m> Walk<'m> {
             return Ok(());
         }
         if !self.options.approximate {
-            let hint = "use scales that are powers of two, or accept results that may differ by one there (approximate)";
+            let hint =
+                "use scales that are powers of two, or accept results that may differ by one there (approximate)";
             return Err(Stop::new(reason, hint));
         }
-        self.builder.report.note(format!("@: {reason}; exact arithmetic takes the place of float32, and results may differ by one"));
+        self.builder
+            .report
+            .note(format!("@: {reason}; exact arithmetic takes the place of float32, and results may differ by one"));
         Ok(())
     }
 

@@ -40,7 +40,10 @@ impl<'m> Walk<'m> {
                 let scales: Option<Vec<Scale>> = parts.iter().map(|part| part.plain()).collect();
                 let scales = scales.filter(|scales| scales.iter().all(|s| s.unit == scales[0].unit && s.exact));
                 let scales = scales.ok_or_else(|| {
-                    Stop::new("its input joins values with different units", "quantise them alike, or quantise again behind")
+                    Stop::new(
+                        "its input joins values with different units",
+                        "quantise them alike, or quantise again behind",
+                    )
                 })?;
                 let inputs = scales.iter().map(|scale| scale.id).collect();
                 let id = self.builder.node(&format!("{name}/concat"), Op::Concat { inputs }, None)?;
@@ -73,9 +76,7 @@ impl<'m> Walk<'m> {
         let (shape, layout) = match &value {
             Value::Ints(ints) => (self.builder.tensor(ints.id).shape, ints.layout),
             Value::Real(real) => (self.shape(real)?, real.layout),
-            Value::Input { flat } => {
-                (self.input.shape, if *flat { Layout::of_rank(2) } else { self.input.layout })
-            }
+            Value::Input { flat } => (self.input.shape, if *flat { Layout::of_rank(2) } else { self.input.layout }),
             Value::Class(_) => return Ok(value),
             Value::Constant(_) | Value::Scaled(_) => unreachable!("constants are folded before"),
         };
@@ -175,7 +176,8 @@ impl<'m> Walk<'m> {
             return Err(Stop::new("padding of other than height and width", "networks have two spatial dimensions"));
         };
         let size = |pad: i64| usize::try_from(pad).ok().filter(|&pad| pad <= 1 << 12);
-        let (Some(top), Some(left), Some(bottom), Some(right)) = (size(top), size(left), size(bottom), size(right)) else {
+        let (Some(top), Some(left), Some(bottom), Some(right)) = (size(top), size(left), size(bottom), size(right))
+        else {
             return Err(Stop::new("padding that is negative or very large", "pad by small numbers"));
         };
         if fill != wanted {
@@ -294,7 +296,9 @@ impl<'m> Walk<'m> {
             let factors: Vec<i64> = unit.iter().map(|u| (u / common).round() as i64).collect();
             let off = unit.iter().zip(&factors).map(|(u, &f)| (f as f64 * common / u - 1.0).abs()).fold(0.0, f64::max);
             sum.multiply(&factors)?;
-            self.builder.report.note(format!("outputs have different units: factors approximate them to {:.2} %", 100.0 * off));
+            self.builder
+                .report
+                .note(format!("outputs have different units: factors approximate them to {:.2} %", 100.0 * off));
         }
         for (z, b) in sum.bias.iter_mut().zip(&bias) {
             let exact = b / common;
@@ -308,7 +312,9 @@ impl<'m> Walk<'m> {
             let note = format!("the bias of the output is rounded to whole units, by {rounded:.2} of a unit at most");
             self.builder.report.note(note);
         }
-        if !real.layout.pad.iter().all(|&pad| pad == 0) || real.later.iter().any(|later| matches!(later, Later::MaxPool(_))) {
+        if !real.layout.pad.iter().all(|&pad| pad == 0)
+            || real.later.iter().any(|later| matches!(later, Later::MaxPool(_)))
+        {
             return Err(Stop::new("a pool of values that nothing has quantised", "quantise the output"));
         }
         Ok((self.builder.linear(node.name(), sum)?, Some(common)))

@@ -129,7 +129,11 @@ impl Constant {
             shape.push(dim);
         }
         if count > MAX_WEIGHTS as u128 {
-            return Err(ImportProblem::TooLarge { what: "a tensor's elements", value: count, limit: MAX_WEIGHTS as u128 });
+            return Err(ImportProblem::TooLarge {
+                what: "a tensor's elements",
+                value: count,
+                limit: MAX_WEIGHTS as u128,
+            });
         }
         let count = count as usize;
         let values = values(tensor, element, count).ok_or_else(|| damaged("has not as much data as its shape says"))?;
@@ -140,7 +144,11 @@ impl Constant {
 /// The elements; `None` if their number is wrong.
 fn values(tensor: &TensorProto, element: Element, count: usize) -> Option<Values> {
     let raw = &tensor.raw_data;
-    if raw.is_empty() && count > 0 { typed(tensor, element, count) } else { unpack(raw, tensor.data_type, element, count) }
+    if raw.is_empty() && count > 0 {
+        typed(tensor, element, count)
+    } else {
+        unpack(raw, tensor.data_type, element, count)
+    }
 }
 
 fn exactly<T>(values: Vec<T>, count: usize) -> Option<Vec<T>> {
@@ -152,7 +160,9 @@ fn typed(tensor: &TensorProto, element: Element, count: usize) -> Option<Values>
         (_, 1) => Values::Float(Rc::new(exactly(tensor.float_data.clone(), count)?)),
         (_, 11) => Values::Float(Rc::new(exactly(tensor.double_data.iter().map(|&v| v as f32).collect(), count)?)),
         (_, 10) => Values::Float(Rc::new(exactly(tensor.int32_data.iter().map(|&v| half(v as u16)).collect(), count)?)),
-        (_, 16) => Values::Float(Rc::new(exactly(tensor.int32_data.iter().map(|&v| brain(v as u16)).collect(), count)?)),
+        (_, 16) => {
+            Values::Float(Rc::new(exactly(tensor.int32_data.iter().map(|&v| brain(v as u16)).collect(), count)?))
+        }
         (_, 7) => Values::Int(Rc::new(exactly(tensor.int64_data.clone(), count)?)),
         (Element::Int { bits: bits @ (2 | 4), signed }, _) => {
             let bytes: Vec<u8> = tensor.int32_data.iter().map(|&v| v as u8).collect();

@@ -115,8 +115,6 @@ pub(super) struct Fused<'m> {
     /// Units of the weights, one or one for each channel; a factor of the node included.
     pub weights: Vec<f32>,
     pub elements: (Element, Element),
-    /// A bias that is not quantised in the file, and is the first of the node's posts.
-    pub bias: Option<Vec<f32>>,
     /// The name of the tensor that the node makes.
     pub output: &'m str,
 }

@@ -212,7 +212,8 @@ impl<'m> Walk<'m> {
         let ints = self.ints(node, 0, zero)?;
         Quantiser::onnx(unit, zero, (0, 0))?;
         let pair = node.input(0).is_some_and(|name| {
-            self.becomes_unsigned(name, ints.element) && self.graph.maker(name).is_some_and(|n| n.op() == "QuantizeLinear")
+            self.becomes_unsigned(name, ints.element)
+                && self.graph.maker(name).is_some_and(|n| n.op() == "QuantizeLinear")
         });
         if pair {
             return Ok(self.with_unit(Ints { zero: zero + 128, element: Element::UINT8, ..ints }, unit));
@@ -260,7 +261,8 @@ impl<'m> Walk<'m> {
             let mut name = name;
             while name != self.graph.output {
                 let next = self.graph.reader(name).map(|(_, node)| node);
-                let Some(next) = next.filter(|n| matches!(n.op(), "ArgMax" | "Cast" | "Identity" | "Squeeze" | "Reshape"))
+                let Some(next) =
+                    next.filter(|n| matches!(n.op(), "ArgMax" | "Cast" | "Identity" | "Squeeze" | "Reshape"))
                 else {
                     return false;
                 };

@@ -23,7 +23,7 @@ class Qdq(Graph):
         self.zero = int(rng.integers(self.lo, self.hi + 1)) if self.chance(0.5) else self.lo
         self.start = (self.scale, self.zero)
         self.sigma = 74.0 * float(self.scale)  # of the real values, roughly
-        self.first = True
+        self.pools = True  # whether a pool may stand between a convolution and its quantiser
 
     def parameters(self, scale, zero):
         return [self.constant(scale, np.float32), self.constant(zero, self.dtype)]
@@ -110,8 +110,8 @@ class Qdq(Graph):
         shape = [out, channels // groups, *kernel]
         taps = int(np.prod(shape[1:]))
         ints, scales, zeros = self.weights(shape, 0, taps)
-        self.linear("Conv", ints, scales, zeros, 0, out, attributes)
         self.shape = [out, *size]
+        self.linear("Conv", ints, scales, zeros, 0, out, attributes)
 
     def linear(self, op, ints, scales, zeros, axis, outputs, attributes, final=False):
         rng = self.rng
@@ -145,17 +145,19 @@ class Qdq(Graph):
         if kind == "relu":
             y = self.node("Relu", [y])
         elif kind == "clip":
-            most = self.constant(np.float32(0))
-            y = self.node("Clip", [y, self.constant(np.float32(0)), most])
+            bound = self.constant(np.float32(0))
+            y = self.node("Clip", [y, self.constant(np.float32(0)), bound])
+        if self.pools and len(self.shape) == 3 and self.chance(0.15):
+            # A pool before the quantiser.
+            attributes, size = window(self, pads=False)
+            y = self.node("MaxPool", [y], **attributes)
+            self.shape[1:] = size
         self.quantised(y, self.sigma, positive=kind != "none")
         if kind == "clip":
             # The largest value that the type can hold.
             most = np.float32(self.scale * np.float32(self.hi - self.zero))
-            self.constants = [c for c in self.constants if c.name != self.bound(y)]
-            self.constants.append(numpy_helper.from_array(most, self.bound(y)))
-
-    def bound(self, y):
-        return next(node.input[2] for node in self.nodes if y in node.output)
+            self.constants = [c for c in self.constants if c.name != bound]
+            self.constants.append(numpy_helper.from_array(most, bound))
 
     def max_pool(self):
         attributes, size = window(self, pads=False)
@@ -190,7 +192,9 @@ class Qdq(Graph):
         first = (self.x, self.scale, self.zero)
         channels = self.shape[0]
         ints, scales, zeros = self.weights([channels, channels, 1, 1], 0, channels)
+        self.pools = False
         self.linear("Conv", ints, scales, zeros, 0, channels, {"kernel_shape": [1, 1]})
+        self.pools = True
         return first, (self.x, self.scale, self.zero)
 
     def add(self):
