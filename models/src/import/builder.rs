@@ -315,8 +315,7 @@ impl Builder {
         let at_zero = || parts(&|steps| steps.cut(zero_point).to_vec()).filter(|_| zero_point > 0);
         let parities = || parts(&|steps| steps.split(2));
         let both = || parts(&|steps| steps.split(2).iter().flat_map(|part| part.cut(part.last() / 2)).collect());
-        let ways: [&dyn Fn() -> Option<Fits>; 5] =
-            [&at_zero, &parities, &both, &|| pieces(steps), &|| quarters(steps)];
+        let ways: [&dyn Fn() -> Option<Fits>; 5] = [&at_zero, &parities, &both, &|| pieces(steps), &|| quarters(steps)];
         let top = (1 << bits) - 1;
         let channel = steps.iter().position(|steps| fit_one(steps, top)).unwrap_or(0);
         let mut obstacle = Obstacle::NoFit { channel, domain: steps[channel].domain };
@@ -633,7 +632,10 @@ mod tests {
             let sum = Sum { terms: vec![(term, Some(array.clone()))], bias: vec![5, -7, 11] };
             let output = builder.requantise("layer", sum, 100, rule).expect("a rule that fits");
             let (network, report) = builder.finish(output, None).expect("a valid network");
-            assert!(network.architecture().nodes.len() > 3 || !report.notes.is_empty(), "no single line equals the rule");
+            assert!(
+                network.architecture().nodes.len() > 3 || !report.notes.is_empty(),
+                "no single line equals the rule"
+            );
             for x in -128..=127 {
                 let y = network.run(&Tensor::from_elem([1, 1, 1], x)).expect("a valid input");
                 for c in 0..3 {
