@@ -172,7 +172,7 @@ fn plans_with_something_changed() {
 /// A max pool before its clip and the layer before it are chosen together, or refused.
 #[test]
 fn pools_and_their_layers_go_together() {
-    let network = lowkey_models::zoo::find("mnist-minionn-w4a4").unwrap().network();
+    let network = zoo::find("mnist-minionn-w4a4").unwrap().network();
     let [plain, pooled] = [Link::Lan, Link::Metered].map(|link| common::publish_for(&network, link));
     let hint = pooled.package.hint.len();
     let text = |model: &ServerModel| -> Value { serde_json::from_slice(&model.package.plan).unwrap() };
