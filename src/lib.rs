@@ -12,6 +12,7 @@
 //! | [`session`] | the messages that open and steer a session |
 //! | [`report`] | time, bytes and flights of each stage |
 //! | [`net`], [`store`] | connections, and what is kept on disk |
+//! | [`shape`] | a slower link, for benchmarks |
 //!
 //! The flow of one inference: `offline.rs` (before the input is known), then `online.rs` (the layer loop), each with both roles.
 
@@ -27,6 +28,7 @@ pub mod publication;
 pub mod report;
 pub mod server;
 pub mod session;
+pub mod shape;
 mod slot;
 pub mod store;
 

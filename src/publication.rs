@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, Result};
-use crate::plan::{Choices, Link, MAX_HINT_BYTES, Plan, planner};
+use crate::plan::planner::{self, Target};
+use crate::plan::{Choices, MAX_HINT_BYTES, Plan};
 use crate::store::Digest;
 
 /// Longest encoding of architecture and choices, in bytes.
@@ -118,9 +119,14 @@ impl ServerModel {
     ///
     /// # Errors
     /// When a layer fits no parameter set, or the network is beyond this program's limits.
-    pub fn publish(network: &Network, link: Link, server_key: &[u8; 32], progress: Progress<'_>) -> Result<Arc<Self>> {
+    pub fn publish(
+        network: &Network,
+        target: impl Into<Target>,
+        server_key: &[u8; 32],
+        progress: Progress<'_>,
+    ) -> Result<Arc<Self>> {
         let network = network.folded().map_err(crate::plan::PlanError::from)?;
-        let plan = planner::plan(&network, link)?;
+        let plan = planner::plan(&network, target)?;
         let text = plan_text(&plan)?;
         let weights = weights_digest(&network);
         let epoch = derive(b"lowkey/epoch/1", &[server_key, &Sha256::digest(&text).into(), &weights]);

@@ -7,7 +7,7 @@ use lowkey_mpc::channel::{Channel, Count, FrameKind, Traffic};
 use lowkey_mpc::ot::OtCount;
 use lowkey_mpc::ot::price;
 use lowkey_mpc::party::{Party, Stage};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// One stage as one party saw it.
 ///
@@ -15,7 +15,7 @@ use serde::Serialize;
 /// silent OT, which many inferences share; each OT that the stage consumes is charged instead, at the price of a batch
 /// divided by the OTs that it yields. A session's first batch is part of the set-up, with all its bytes. `socket_bytes_*` are
 /// what really went over the socket in this stage, batches included.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StageReport {
     /// Wall time in milliseconds.
     pub ms: f64,
@@ -158,6 +158,16 @@ pub(crate) fn layers(offline: &Measured, online: &Measured, times: &BTreeMap<Str
     offline.into_iter().for_each(|(index, bytes)| layers[index].offline_bytes += bytes);
     online.into_iter().for_each(|(index, bytes)| layers[index].online_bytes += bytes);
     layers
+}
+
+/// The most memory that a process (this one, unless its number is given) has had resident so far, in bytes. `None` where the
+/// operating system does not say (only Linux does, in /proc).
+pub fn peak_memory(process: Option<u32>) -> Option<u64> {
+    let process = process.map_or("self".to_owned(), |number| number.to_string());
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
 }
 
 /// A number of bytes as people write it (decimal units).

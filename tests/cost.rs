@@ -157,7 +157,7 @@ fn reports_sockets_and_predictions_agree_on_random_networks() {
         let (mut architecture, weights) = network.into_parts();
         architecture.name = format!("random {seed}");
         network = Network::new(architecture, weights).unwrap();
-        let link = if seed % 2 == 0 { Link::Metered } else { Link::Lan };
+        let link = if seed.is_multiple_of(2) { Link::Metered } else { Link::Lan };
         check(&network, link, Schedule::Prepared, Reveal::Logits);
         check(&network, link, Schedule::Direct, Reveal::Class);
     }

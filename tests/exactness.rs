@@ -62,7 +62,7 @@ fn check_random(seed: u64, size: &Size) -> usize {
     let mut rng = ChaCha20Rng::seed_from_u64(seed);
     let network = random::network(&mut rng, size);
     let inputs: Vec<Tensor> = (0..2).map(|_| random::input(&mut rng, &network.architecture().input)).collect();
-    let link = if seed % 2 == 0 { Link::Metered } else { Link::Lan };
+    let link = if seed.is_multiple_of(2) { Link::Metered } else { Link::Lan };
     let model = match common::try_publish_for(&network, link) {
         Ok(model) => model,
         Err(error) => panic!("seed {seed}: {error}\n{}", network.architecture().to_json()),

@@ -55,7 +55,7 @@ pub mod zoo;
 
 pub use bounds::LinearBounds;
 pub use check::TensorInfo;
-pub use data::{DataError, DataProblem, Inputs, quantise, read_labels};
+pub use data::{DataError, DataProblem, Inputs, Labelled, quantise, read_labels};
 pub use error::{InputError, Kind, ModelError, Place, Problem};
 pub use file::{FileError, FileProblem};
 pub use interpret::{Tensor, argmax};

@@ -49,6 +49,7 @@ pub const ALL: &[Bundled] = &[
         demo: Some([include_bytes!("../zoo/digits-images.npy"), include_bytes!("../zoo/digits-labels.npy")]),
         ..bundled!("digits")
     },
+    bundled!("mnist-minionn-w1a1"),
     bundled!("mnist-minionn-w4a4"),
 ];
 

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use lowkey_models::zoo::{self, Bundled};
-use lowkey_models::{Architecture, Inputs, Kind, LinearBounds, Network, Op, Tensor, Term, argmax, read_labels};
+use lowkey_models::{
+    Architecture, Inputs, Kind, Labelled, LinearBounds, Network, Op, Tensor, Term, argmax, read_labels,
+};
 
 /// The integers of an NPY file of `<i8`.
 fn golden(name: &str) -> Vec<i64> {
@@ -205,18 +207,15 @@ fn mnist_networks_reach_their_accuracies() {
 fn cifar10_networks_reach_their_accuracies() {
     let Some(data) = data() else { return };
     let all = std::env::var("LOWKEY_SLOW").is_ok_and(|slow| slow == "1");
-    let archive = std::fs::read(data.join("cifar10/test.zip")).unwrap();
-    let files: Vec<(String, &[u8])> = stored(&archive).into_iter().filter(|(name, _)| name.ends_with(".png")).collect();
-    assert_eq!(files.len(), 10_000);
+    let archive = data.join("cifar10/test.zip");
     for bundled in family("cifar10-") {
         let (network, card) = (bundled.network(), Card::of(bundled.name));
         let Architecture { input, classes, .. } = network.architecture();
-        let (mut inputs, mut labels) = (Vec::new(), Vec::new());
-        for (name, png) in files.iter().step_by(if all { 1 } else { 10 }) {
-            inputs.push(Inputs::from_bytes(png, input).unwrap().get(0).unwrap());
-            let class = name.split('/').nth(1).unwrap();
-            labels.push(classes.iter().position(|name| name == class).unwrap() as u8);
-        }
+        let set = Labelled::read(&archive, input, classes).unwrap();
+        assert_eq!(set.labels.len(), 10_000);
+        let step = if all { 1 } else { 10 };
+        let inputs: Vec<Tensor> = set.inputs.iter().step_by(step).collect();
+        let labels: Vec<u8> = set.labels.iter().copied().step_by(step).collect();
         let found = right(&network, &inputs, &labels);
         if all {
             assert_eq!([found, labels.len()], card.right(), "{}", bundled.name);
@@ -224,23 +223,4 @@ fn cifar10_networks_reach_their_accuracies() {
             assert_eq!(found, card.right_of_some(), "{}", bundled.name);
         }
     }
-}
-
-/// Names and contents of the files of a zip archive without compression, in the order of its directory.
-fn stored(archive: &[u8]) -> Vec<(String, &[u8])> {
-    let u16_at = |at: usize| usize::from(u16::from_le_bytes(archive[at..at + 2].try_into().unwrap()));
-    let u32_at = |at: usize| u32::from_le_bytes(archive[at..at + 4].try_into().unwrap()) as usize;
-    let end = archive.len() - 22;
-    assert_eq!(&archive[end..end + 4], b"PK\x05\x06", "an archive without comment");
-    let (count, mut at) = (u16_at(end + 10), u32_at(end + 16));
-    let mut files = Vec::new();
-    for _ in 0..count {
-        assert_eq!((&archive[at..at + 4], u16_at(at + 10)), (&b"PK\x01\x02"[..], 0), "a stored file");
-        let (size, local) = (u32_at(at + 24), u32_at(at + 42));
-        let name = String::from_utf8(archive[at + 46..][..u16_at(at + 28)].to_vec()).unwrap();
-        let start = local + 30 + u16_at(local + 26) + u16_at(local + 28);
-        files.push((name, &archive[start..start + size]));
-        at += 46 + u16_at(at + 28) + u16_at(at + 30) + u16_at(at + 32);
-    }
-    files
 }

@@ -6,10 +6,10 @@ use clap::Args;
 use lowkey::report::{human_bytes, human_ms};
 use lowkey::{Error, Inference, Output, Result};
 use lowkey_models::data::Inputs;
-use lowkey_models::{Network, Tensor, argmax, zoo};
+use lowkey_models::{Labelled, Network, Tensor, argmax, zoo};
 
 use super::local::Local;
-use super::model::{self, DataSet};
+use super::model;
 use super::records::{InferenceRecord, layer_table, mean_stage, prediction, stage_line};
 use super::{DataArgument, LinkArgument, Mode, print_json, say};
 
@@ -46,7 +46,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
 }
 
 /// Answers the images; true if all answers equal the plaintext network's.
-fn answer(local: &mut Local, network: &Network, images: &DataSet, arguments: &Arguments) -> Result<bool> {
+fn answer(local: &mut Local, network: &Network, images: &Labelled, arguments: &Arguments) -> Result<bool> {
     let (schedule, reveal) = (arguments.mode.schedule.into(), arguments.mode.reveal.into());
     let setup = local.client().setup().clone();
     if !arguments.json {
@@ -88,10 +88,10 @@ fn answer(local: &mut Local, network: &Network, images: &DataSet, arguments: &Ar
 }
 
 /// The bundled images, or those of a data set where they may not be bundled.
-fn images(bundled: &zoo::Bundled, network: &Network, data: &DataArgument) -> Result<DataSet> {
+fn images(bundled: &zoo::Bundled, network: &Network, data: &DataArgument) -> Result<Labelled> {
     match bundled.demo() {
-        Some(demo) if data.data.is_none() => Ok(DataSet { inputs: demo.inputs, labels: demo.labels }),
-        _ => model::data_set(data, &network.architecture().input),
+        Some(demo) if data.data.is_none() => Ok(Labelled { inputs: demo.inputs, labels: demo.labels }),
+        _ => model::data_set(data, network.architecture()),
     }
 }
 

@@ -2,16 +2,16 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use clap::Args;
 use lowkey::report::{human_bytes, human_ms};
 use lowkey::{Error, Result};
-use lowkey_models::{Network, argmax};
+use lowkey_models::{Labelled, Network, argmax};
 use serde::Serialize;
 
 use super::demo::is_plaintext;
 use super::local::Local;
-use super::model::DataSet;
 use super::records::median;
 use super::{DataArgument, LinkArgument, Mode, model, print_json, progress, say};
 
@@ -58,19 +58,9 @@ struct Private {
 
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let network = model::read(&arguments.model)?;
-    let data = model::data_set(&arguments.data, &network.architecture().input)?;
+    let data = model::data_set(&arguments.data, network.architecture())?;
     let images = data.inputs.len();
-    let bar = progress::bar("evaluating", images as u64);
-    let mut correct = 0;
-    for first in (0..images).step_by(BATCH) {
-        let batch: Vec<_> = (first..(first + BATCH).min(images)).filter_map(|i| data.inputs.get(i)).collect();
-        let outputs = network.run_batch(&batch).map_err(|error| Error::Input(Box::new(error)))?;
-        let predictions = outputs.iter().map(argmax);
-        correct += predictions.zip(&data.labels[first..]).filter(|(p, label)| *p == usize::from(**label)).count();
-        bar.inc(batch.len() as u64);
-    }
-    bar.finish_and_clear();
-
+    let correct = right(&network, &data, images)?;
     let private = match arguments.private {
         0 => None,
         count => {
@@ -99,8 +89,35 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     Ok(if exact { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
+/// How many of the first `count` images the integer network gets right.
+pub fn right(network: &Network, data: &Labelled, count: usize) -> Result<usize> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let bar = progress::bar("evaluating", count as u64);
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<usize> {
+        let mut correct = 0;
+        loop {
+            let first = next.fetch_add(BATCH, Ordering::Relaxed);
+            if first >= count {
+                return Ok(correct);
+            }
+            let batch: Vec<_> = (first..(first + BATCH).min(count)).filter_map(|i| data.inputs.get(i)).collect();
+            let outputs = network.run_batch(&batch).map_err(|error| Error::Input(Box::new(error)))?;
+            let predictions = outputs.iter().map(argmax);
+            correct += predictions.zip(&data.labels[first..]).filter(|(p, label)| *p == usize::from(**label)).count();
+            bar.inc(batch.len() as u64);
+        }
+    };
+    let correct = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().map(|worker| worker.join().expect("no panics")).sum::<Result<usize>>()
+    });
+    bar.finish_and_clear();
+    correct
+}
+
 /// Answers the first `count` images privately.
-fn privately(local: &mut Local, network: &Network, data: &DataSet, count: usize, mode: Mode) -> Result<Private> {
+fn privately(local: &mut Local, network: &Network, data: &Labelled, count: usize, mode: Mode) -> Result<Private> {
     let bar = progress::bar("privately", count as u64);
     let (mut mismatches, mut bytes) = (0, 0);
     let (mut online, mut offline) = (Vec::new(), Vec::new());

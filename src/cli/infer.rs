@@ -7,6 +7,7 @@ use clap::Args;
 use lowkey::client::{Client, Options};
 use lowkey::net::{self, Trust};
 use lowkey::report::{human_bytes, human_ms};
+use lowkey::shape::shape;
 use lowkey::store::{Digest, Store};
 use lowkey::{Error, Output, Result};
 
@@ -45,6 +46,9 @@ pub struct Arguments {
     /// Where hints and known digests are kept.
     #[arg(long, value_name = "DIR", env = "LOWKEY_CACHE")]
     cache: Option<PathBuf>,
+    /// Pretend to have a link with this delay and rate, to measure [lan, wan].
+    #[arg(long, value_name = "LINK")]
+    shape: Option<lowkey::Link>,
     #[command(flatten)]
     timeout: TimeoutArgument,
     /// Print one JSON object per image instead of text.
@@ -66,6 +70,10 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let store = Store::open(arguments.cache.clone())?;
     runtime.block_on(async {
         let stream = net::connect_within(&arguments.server, &trust, arguments.timeout.duration()).await?;
+        let stream: Box<dyn net::Stream> = match arguments.shape {
+            Some(link) => Box::new(shape(stream, link)),
+            None => stream,
+        };
         let progress = progress::callback("setup");
         let options = Options {
             digest: arguments.model_digest,

@@ -3,6 +3,7 @@
 //! Exit codes: 0 success; 1 a private result differs from the plaintext network's; 2 the arguments or files are at fault; 3 the
 //! other end or the connection is; 4 refused for safety; 70 a bug.
 
+mod bench;
 mod demo;
 mod eval;
 mod infer;
@@ -20,6 +21,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use lowkey::plan::planner::Widths;
 use lowkey::{Error, Result};
 
 /// Private inference for low-bit neural networks.
@@ -48,6 +50,8 @@ enum Command {
     Plan(plan::Arguments),
     /// Accuracy of a model on a data set, in the clear and privately.
     Eval(eval::Arguments),
+    /// Measure networks against each other.
+    Bench(bench::Arguments),
 }
 
 /// What the client is shown.
@@ -89,7 +93,7 @@ impl From<Schedule> for lowkey::Schedule {
 }
 
 /// How an inference is done.
-#[derive(Args, Clone, Copy)]
+#[derive(Args, Clone, Copy, Default)]
 struct Mode {
     /// What the client is shown.
     #[arg(long, value_enum, default_value_t)]
@@ -107,10 +111,25 @@ struct LinkArgument {
     link: lowkey::Link,
 }
 
+/// How rings are chosen.
+#[derive(Args, Clone, Copy)]
+struct WidthsArgument {
+    /// Plan with integers of 32 bits and the torus of 64 bits everywhere, to compare with.
+    #[arg(long)]
+    straightforward: bool,
+}
+
+impl From<WidthsArgument> for Widths {
+    fn from(argument: WidthsArgument) -> Self {
+        if argument.straightforward { Self::Straightforward } else { Self::Tight }
+    }
+}
+
 /// Where data is found.
 #[derive(Args, Clone)]
 struct DataArgument {
-    /// A folder with an IDX data set (t10k-images-idx3-ubyte[.gz] and its labels).
+    /// A folder with an IDX test set (t10k-images-idx3-ubyte[.gz] and its labels), or with pictures in folders named by class; a
+    /// zip archive of such folders.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 }
@@ -143,6 +162,7 @@ pub fn run() -> ExitCode {
         Command::Infer(arguments) => infer::run(arguments),
         Command::Plan(arguments) => plan::run(arguments),
         Command::Eval(arguments) => eval::run(arguments),
+        Command::Bench(arguments) => bench::run(arguments),
     };
     match outcome {
         Ok(code) => code,

@@ -4,15 +4,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use lowkey::plan::planner::{self, Detail};
+use lowkey::plan::planner::{self, Detail, Target, Widths};
 use lowkey::plan::{Holding, Nonlinear, NonlinearKind, Plan, Prediction, Step, predict, setup_bytes};
 use lowkey::report::{charged_bytes, human_bytes};
-use lowkey::{Result, Reveal, Schedule, ServerModel};
-use lowkey_models::{Op, Term};
+use lowkey::{Link, Result, Reveal, Schedule, ServerModel};
+use lowkey_models::{Network, Op, Term};
 use lowkey_mpc::party::{Party, Stage};
 use serde::Serialize;
 
-use super::{LinkArgument, Mode, model, print_json, progress, say};
+use super::{LinkArgument, Mode, WidthsArgument, model, print_json, progress, say};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -23,58 +23,75 @@ pub struct Arguments {
     mode: Mode,
     #[command(flatten)]
     link: LinkArgument,
+    #[command(flatten)]
+    widths: WidthsArgument,
     /// Print one JSON object instead of text.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Serialize)]
-struct Record {
-    model: String,
-    link: String,
-    layers: Vec<Layer>,
-    total: Total,
+pub struct Record {
+    pub model: String,
+    /// The rounding rule of the program that the network was imported from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rounding: Option<String>,
+    pub link: String,
+    pub layers: Vec<Layer>,
+    pub total: Total,
 }
 
 #[derive(Serialize)]
-struct Layer {
-    name: String,
-    kind: &'static str,
+pub struct Layer {
+    pub name: String,
+    pub kind: &'static str,
     /// Smallest ring that holds every accumulator; linear layers only.
-    accumulator_bits: Option<u32>,
+    pub accumulator_bits: Option<u32>,
     /// Ring of the result.
-    ring_bits: u32,
-    torus_bits: Option<u32>,
-    degree: Option<usize>,
+    pub ring_bits: u32,
+    pub torus_bits: Option<u32>,
+    pub degree: Option<usize>,
     /// Bits that an input element takes on the wire offline; online it takes its ring.
-    wire_bits: Option<u32>,
-    noise_margin_bits: Option<f64>,
-    activations: usize,
+    pub wire_bits: Option<u32>,
+    pub noise_margin_bits: Option<f64>,
+    pub activations: usize,
     /// Both directions, OTs included at their price.
-    offline_bytes: u64,
-    online_bytes: u64,
+    pub offline_bytes: u64,
+    pub online_bytes: u64,
 }
 
 #[derive(Serialize)]
-struct Total {
-    hint_bytes: u64,
-    setup_bytes: u64,
-    offline_bytes: u64,
-    online_bytes: u64,
-    flights: u64,
-    activations: usize,
+pub struct Total {
+    pub hint_bytes: u64,
+    pub setup_bytes: u64,
+    pub offline_bytes: u64,
+    pub online_bytes: u64,
+    pub flights: u64,
+    pub activations: usize,
 }
 
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let network = model::read(&arguments.model)?;
+    let record = record(&network, arguments.link.link, arguments.widths.into(), arguments.mode)?;
+    if arguments.json {
+        print_json(&record)?
+    } else {
+        print(&record)?
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Plans a network.
+pub fn record(network: &Network, link: Link, widths: Widths, mode: Mode) -> Result<Record> {
     let folded = network.folded().map_err(lowkey::plan::PlanError::from)?;
     // A key of zeros: nothing is published, and all sizes are the same.
-    let published = ServerModel::publish(&network, arguments.link.link, &[0; 32], &progress::callback("planning"))?;
+    let published = ServerModel::publish(network, Target { link, widths }, &[0; 32], &progress::callback("planning"))?;
     let plan = &published.plan;
-    let (schedule, reveal): (Schedule, Reveal) = (arguments.mode.schedule.into(), arguments.mode.reveal.into());
+    let (schedule, reveal): (Schedule, Reveal) = (mode.schedule.into(), mode.reveal.into());
     let prediction = predict(plan, schedule, reveal);
-    let record = Record {
+    Ok(Record {
         model: plan.architecture.name.clone(),
+        rounding: plan.architecture.rounding.clone(),
         link: plan.choices.link.to_string(),
         layers: layers(plan, &planner::details(&folded, plan), &prediction, schedule),
         total: Total {
@@ -85,13 +102,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
             flights: prediction.flights(Stage::Online, &[]),
             activations: plan.activations(),
         },
-    };
-    if arguments.json {
-        print_json(&record)?
-    } else {
-        print(&record)?
-    }
-    Ok(ExitCode::SUCCESS)
+    })
 }
 
 /// Bytes of a stage, the OTs charged to the stage that consumes them.
@@ -183,6 +194,9 @@ fn kind(plan: &Plan, node: usize, step: &Step) -> &'static str {
 
 fn print(record: &Record) -> Result<()> {
     say(format_args!("{}, planned for {}", record.model, record.link))?;
+    if let Some(rounding) = &record.rounding {
+        say(format_args!("rounding: {rounding}"))?;
+    }
     say(format_args!(
         "{:<20} {:<13} {:>4} {:>5} {:>6} {:>5} {:>5} {:>7} {:>11} {:>11} {:>11}",
         "layer", "kind", "acc", "ring", "torus", "N", "wire", "margin", "activations", "offline", "online"

@@ -1,6 +1,6 @@
 //! The lines of `--json`: one object per line, documented in the README, stable.
 
-use lowkey::report::{LayerReport, StageReport, human_bytes, human_ms};
+use lowkey::report::{LayerReport, StageReport, human_bytes, human_ms, peak_memory};
 use lowkey::{Inference, Output};
 use lowkey_models::Architecture;
 use serde::Serialize;
@@ -37,6 +37,9 @@ pub struct InferenceRecord<'a> {
     pub matches: Option<bool>,
     pub stages: Stages<'a>,
     pub layers: &'a [LayerReport],
+    /// The most memory that this process has had resident so far, where the system says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peak_memory_bytes: Option<u64>,
 }
 
 impl<'a> InferenceRecord<'a> {
@@ -59,6 +62,7 @@ impl<'a> InferenceRecord<'a> {
             matches: None,
             stages: Stages { setup, offline: &inference.offline, online: &inference.online },
             layers: &inference.layers,
+            peak_memory_bytes: peak_memory(None),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use lowkey::net::{self, Incoming, Listener};
+use lowkey::plan::planner::Target;
 use lowkey::report::{human_bytes, human_ms};
 use lowkey::server::{self, SessionReport};
 use lowkey::store::Store;
@@ -16,7 +17,7 @@ use rand_chacha::ChaCha20Rng;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{LinkArgument, TimeoutArgument, model, progress, runtime, say, seed, warn};
+use super::{LinkArgument, TimeoutArgument, WidthsArgument, model, progress, runtime, say, seed, warn};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -37,6 +38,8 @@ pub struct Arguments {
     insecure: bool,
     #[command(flatten)]
     link: LinkArgument,
+    #[command(flatten)]
+    widths: WidthsArgument,
     /// Most sessions at once; further clients wait.
     #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     sessions: u16,
@@ -70,7 +73,8 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let key = store.server_key(&mut ChaCha20Rng::from_seed(seed()?))?;
     // An address that is taken shows before the work begins.
     let listener = runtime.block_on(Listener::bind(&arguments.listen, identity))?;
-    let model = ServerModel::publish(&network, arguments.link.link, &key, &progress::callback("publishing"))?;
+    let target = Target { link: arguments.link.link, widths: arguments.widths.into() };
+    let model = ServerModel::publish(&network, target, &key, &progress::callback("publishing"))?;
     runtime.block_on(async {
         let address = listener.address().map_err(Error::internal)?;
         let mut lines = format!("listening on {address}\n");

@@ -21,19 +21,59 @@ use super::{Plan, Reveal, layouts, predict, width_of};
 /// How much a byte of the hint, sent once, weighs against a byte sent for every inference.
 const HINT_WEIGHT: f64 = 1e-3;
 
+/// What a plan is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The link between the parties.
+    pub link: Link,
+    /// How rings and parameter sets are chosen.
+    pub widths: Widths,
+}
+
+impl From<Link> for Target {
+    fn from(link: Link) -> Self {
+        Self { link, widths: Widths::Tight }
+    }
+}
+
+/// How rings and parameter sets are chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Widths {
+    /// For each layer what its accumulators need.
+    #[default]
+    Tight,
+    /// Integers of 32 bits and the torus of 64 bits for every layer, whatever it needs: the baseline of the width study.
+    Straightforward,
+}
+
+impl Widths {
+    /// The narrowest accumulator.
+    fn least(self) -> u32 {
+        match self {
+            Self::Tight => 2,
+            Self::Straightforward => 32,
+        }
+    }
+
+    fn sets(self) -> impl Iterator<Item = &'static ParameterSet> + Clone {
+        params::ALL.into_iter().filter(move |set| self == Self::Tight || set.torus_bits == 64)
+    }
+}
+
 /// Chooses for a folded network (see [`Network::folded`]) and derives the plan.
 ///
 /// # Errors
 /// When a layer fits no parameter set (named with the numbers), or the network is beyond this program's limits.
-pub fn plan(network: &Network, link: Link) -> Result<Plan, PlanError> {
+pub fn plan(network: &Network, target: impl Into<Target>) -> Result<Plan, PlanError> {
+    let target = target.into();
     let bounds = network.bounds();
     let mut search = Search::new(8.0 * price::BYTES_PER_OT);
-    let mut layers = layers(network);
-    let mut best = plan_layers(network, link, &layers, &bounds, &mut search)?;
+    let mut layers = layers(network, target.widths);
+    let mut best = plan_layers(network, target, &layers, &bounds, &mut search)?;
     // A max pool before its clip may need one bit more.
     for layer in layouts::cramped(network.architecture(), &best.choices, &bounds)? {
         layers[layer].ell += 1;
-        match plan_layers(network, link, &layers, &bounds, &mut search) {
+        match plan_layers(network, target, &layers, &bounds, &mut search) {
             Ok(plan) if seconds(&plan) < seconds(&best) => best = plan,
             _ => layers[layer].ell -= 1,
         }
@@ -44,13 +84,13 @@ pub fn plan(network: &Network, link: Link) -> Result<Plan, PlanError> {
 /// A plan for layers whose rings have been chosen.
 fn plan_layers(
     network: &Network,
-    link: Link,
+    Target { link, widths }: Target,
     layers: &[Layer],
     bounds: &[Option<LinearBounds>],
     search: &mut Search,
 ) -> Result<Plan, PlanError> {
-    let (linear, sets) = choose_sets(layers)?;
-    let mut choices = Choices { link, linear, scales: scales(network), sets, layouts: Vec::new() };
+    let (linear, sets) = choose_sets(layers, widths)?;
+    let mut choices = Choices { link, linear, scales: scales(network, widths), sets, layouts: Vec::new() };
     choices.layouts = layouts::choose(network.architecture(), &choices, bounds, search)?;
     Plan::derive(network.architecture().clone(), choices)
 }
@@ -87,7 +127,8 @@ pub fn details(network: &Network, plan: &Plan) -> Vec<Detail> {
         let bounds = bounds[node.node].as_ref().expect("a linear node has bounds");
         Detail { accumulator_bits: bounds.accumulator_bits(), noise_margin_bits: margin }
     };
-    layers(network).into_iter().zip(&plan.linear).map(of).collect()
+    // Rings do not matter here, the plan has them.
+    layers(network, Widths::Tight).into_iter().zip(&plan.linear).map(of).collect()
 }
 
 /// A linear node as the choice of parameters sees it.
@@ -98,7 +139,7 @@ struct Layer {
     terms: Vec<(ConvShape, Norms)>,
 }
 
-fn layers(network: &Network) -> Vec<Layer> {
+fn layers(network: &Network, widths: Widths) -> Vec<Layer> {
     let architecture = network.architecture();
     let bounds = network.bounds();
     let mut layers = Vec::new();
@@ -112,7 +153,7 @@ fn layers(network: &Network) -> Vec<Layer> {
         });
         layers.push(Layer {
             name: architecture.nodes[node].name.clone(),
-            ell: accumulator_ring(network, node, bounds.range()),
+            ell: accumulator_ring(network, node, bounds.range()).max(widths.least()),
             outputs: network.tensors()[node + 1].shape[0],
             terms: terms.collect(),
         });
@@ -121,7 +162,7 @@ fn layers(network: &Network) -> Vec<Layer> {
 }
 
 /// The rings of all scales' results, in order.
-fn scales(network: &Network) -> Vec<u32> {
+fn scales(network: &Network, widths: Widths) -> Vec<u32> {
     let sources = network.bounds();
     let nodes = network.architecture().nodes.iter().zip(network.bounds()).enumerate();
     let scales = nodes.filter(|(_, (node, _))| matches!(node.op, Op::Scale { .. }));
@@ -130,7 +171,7 @@ fn scales(network: &Network) -> Vec<u32> {
         let source = scale.op.inputs()[0] - 1;
         let widened =
             accumulator_ring(network, source, sources[source].as_ref().expect("it reads an accumulator").range());
-        accumulator_ring(network, node, bounds.expect("a scale has bounds").range()).max(widened)
+        accumulator_ring(network, node, bounds.expect("a scale has bounds").range()).max(widened).max(widths.least())
     };
     scales.map(ring).collect()
 }
@@ -200,7 +241,7 @@ fn bodies(layer: &Layer, set: &ParameterSet, known: &mut HashMap<(String, usize)
 }
 
 /// The cheapest assignment of parameter sets to layers, and of roundings to both. At most two sets are combined.
-fn choose_sets(layers: &[Layer]) -> Result<(Vec<LinearChoice>, Vec<SetChoice>), PlanError> {
+fn choose_sets(layers: &[Layer], widths: Widths) -> Result<(Vec<LinearChoice>, Vec<SetChoice>), PlanError> {
     let mut known = HashMap::new();
     // For every layer, set and r0: rounding and cost in bits, if it fits.
     let mut options: Vec<HashMap<(u8, u32), Fitting>> = Vec::with_capacity(layers.len());
@@ -208,7 +249,7 @@ fn choose_sets(layers: &[Layer]) -> Result<(Vec<LinearChoice>, Vec<SetChoice>), 
         let norms: Vec<Norms> = layer.terms.iter().map(|term| term.1).collect();
         let mut fits = HashMap::new();
         if !norms.is_empty() {
-            for set in params::ALL {
+            for set in widths.sets() {
                 for b0 in 0..set.torus_bits {
                     let Some(rounding) = budget::largest_rounding(set, layer.ell, &norms, b0) else { break };
                     let Some(bodies) = bodies(layer, set, &mut known) else { break };
@@ -229,9 +270,9 @@ fn choose_sets(layers: &[Layer]) -> Result<(Vec<LinearChoice>, Vec<SetChoice>), 
     }
 
     let roundings = |set: &'static ParameterSet| (0..set.torus_bits / 2).map(move |b0| (set, b0));
-    let singles = params::ALL.into_iter().flat_map(roundings).map(|one| vec![one]);
-    let pairs = params::ALL.into_iter().enumerate().flat_map(|(i, a)| {
-        let others = params::ALL.into_iter().skip(i + 1).flat_map(roundings);
+    let singles = widths.sets().flat_map(roundings).map(|one| vec![one]);
+    let pairs = widths.sets().enumerate().flat_map(|(i, a)| {
+        let others = widths.sets().skip(i + 1).flat_map(roundings);
         others.flat_map(move |b| roundings(a).map(move |a| vec![a, b]))
     });
     let mut best: Option<(f64, Vec<(&'static ParameterSet, u32)>)> = None;

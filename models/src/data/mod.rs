@@ -4,12 +4,14 @@
 //! |---|---|
 //! | PNG, grey or RGB, 8 bits per channel | one input; an alpha channel is dropped |
 //! | IDX (MNIST), also gzipped | one input per picture |
+//! | folders of PNG named by class, also in a zip archive | one input and one label per picture ([`Labelled`]) |
 //! | NPY of integers, `[H, W]`, `[C, H, W]`, `[N, C, H, W]`, also gzipped | the quantised inputs y themselves |
 //!
 //! The kind of a file is known by its first bytes, not by its name. A pixel p of 8 bits becomes y = p >> (8 - bits); the network
 //! computes on x = y - zero_point. Sizes are checked before anything of that size is allocated, so a small file never takes much
 //! memory.
 
+mod folders;
 mod idx;
 mod npy;
 mod picture;
@@ -19,9 +21,11 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+pub use folders::Labelled;
+
 use crate::interpret::Tensor;
 use crate::json::printable;
-use crate::network::Input;
+use crate::network::{Input, Shape};
 
 /// Largest file of inputs or labels, before and after decompression, in bytes.
 pub const MAX_DATA: u64 = 256 << 20;
@@ -100,6 +104,16 @@ impl Inputs {
     /// All inputs in order.
     pub fn iter(&self) -> impl Iterator<Item = Tensor> + '_ {
         (0..self.len()).map_while(|index| self.get(index))
+    }
+
+    /// The stored values y of each input, row-major.
+    pub fn stored(&self) -> impl Iterator<Item = &[u8]> {
+        self.values.chunks(self.elements())
+    }
+
+    /// The shape of each input.
+    pub fn shape(&self) -> Shape {
+        self.input.shape
     }
 
     fn elements(&self) -> usize {
@@ -202,6 +216,17 @@ pub enum DataProblem {
     /// A PNG that can't be decoded.
     #[error("PNG: {0}")]
     Png(String),
+    /// A zip archive that can't be read.
+    #[error("zip archive: {0}")]
+    Zip(String),
+    /// A picture in a folder that is not the name of a class.
+    #[error("it lies in a folder named \"{found}\"; the network's classes are {known}")]
+    UnknownClass {
+        /// The folder's name.
+        found: String,
+        /// The names of the classes; empty if the model has none.
+        known: String,
+    },
 }
 
 enum Format {

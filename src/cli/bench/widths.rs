@@ -1,0 +1,228 @@
+//! `lowkey bench widths`: every width of a family of networks, privately, both parties on loopback.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use lowkey::plan::Link;
+use lowkey::plan::planner::Widths;
+use lowkey::{Error, Result};
+use lowkey_models::zoo::{self, Bundled};
+use lowkey_models::{Labelled, Network};
+
+use super::rows::{LayerRow, Row, Shaped, Stage, over};
+use super::{plots, processes, table};
+use crate::cli::eval::right;
+use crate::cli::plan as planning;
+use crate::cli::{DataArgument, LinkArgument, Mode, model, print_json, progress, say, warn};
+
+#[derive(Args)]
+pub struct Arguments {
+    /// The networks whose names start with this: mnist, cifar, mnist-hcnn, ...; all of them unless given.
+    #[arg(long, value_name = "FAMILY", default_value = "")]
+    zoo: String,
+    /// Images answered privately for each network.
+    #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    count: u32,
+    /// Images evaluated in the clear for the accuracy; all unless given.
+    #[arg(long, value_name = "N")]
+    images: Option<usize>,
+    /// Where the table and the plots go.
+    #[arg(long, default_value = "target/bench-widths", value_name = "DIR")]
+    out: PathBuf,
+    /// Measure over a link with this delay and rate, too [lan, wan].
+    #[arg(long, value_name = "LINK")]
+    shape: Option<Link>,
+    /// Leave out the row at 32-bit integers.
+    #[arg(long)]
+    no_baseline: bool,
+    #[command(flatten)]
+    data: DataArgument,
+    #[command(flatten)]
+    link: LinkArgument,
+    /// Print one JSON object per network instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: Arguments) -> Result<ExitCode> {
+    let networks: Vec<&Bundled> = zoo::ALL.iter().filter(|network| network.name.starts_with(&arguments.zoo)).collect();
+    if networks.is_empty() {
+        let names: Vec<&str> = zoo::ALL.iter().map(|network| network.name).collect();
+        return Err(Error::usage(
+            format!("no bundled network starts with {:?}", arguments.zoo),
+            format!("there are: {}", names.join(", ")),
+        ));
+    }
+    fs::create_dir_all(&arguments.out).map_err(|error| Error::file(&arguments.out, error))?;
+    let mut rows = Vec::new();
+    let bar = progress::bar("networks", networks.len() as u64);
+    for bundled in networks {
+        let network = bundled.network();
+        let data = images(bundled, &network, &arguments.data)?;
+        let count = arguments.images.unwrap_or(usize::MAX).clamp(1, data.labels.len());
+        let correct = right(&network, &data, count)?;
+        let accuracy = 100.0 * correct as f64 / count as f64;
+        // Both rows are the same network: the baseline shows what the choice of widths saves.
+        for straightforward in [false, true] {
+            if straightforward && (arguments.no_baseline || width(bundled.name) != 4) {
+                continue;
+            }
+            let row = measure(bundled, &network, &data, straightforward, &arguments)?;
+            let row = Row { accuracy, images: count, ..row };
+            if arguments.json {
+                print_json(&row)?;
+            }
+            rows.push(row);
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    if !arguments.json {
+        say(table::text(&rows).trim_end())?;
+    }
+    let write = |name: &str, text: &str| {
+        let path = arguments.out.join(name);
+        fs::write(&path, text).map_err(|error| Error::file(&path, error))
+    };
+    write("widths.csv", &table::csv(&rows))?;
+    write("widths.txt", &table::text(&rows))?;
+    write("widths.json", &(serde_json::to_string_pretty(&rows).map_err(Error::internal)? + "\n"))?;
+    for path in plots::draw(&rows, &arguments.out)? {
+        tracing::info!("wrote {}", path.display());
+    }
+    warn(format_args!("table and plots are in {}\n", arguments.out.display()));
+    Ok(if rows.iter().all(|row| row.mismatches == 0) { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// The 2 of "mnist-hcnn-w2a2"; `digits` has four bits.
+fn width(name: &str) -> u32 {
+    name.rsplit_once('a').and_then(|(_, bits)| bits.parse().ok()).unwrap_or(4)
+}
+
+/// The bundled images, or the test set.
+fn images(bundled: &Bundled, network: &Network, data: &DataArgument) -> Result<Labelled> {
+    match bundled.demo() {
+        Some(demo) if data.data.is_none() => Ok(Labelled { inputs: demo.inputs, labels: demo.labels }),
+        _ => model::data_set(data, network.architecture()),
+    }
+}
+
+/// Runs a network privately.
+fn measure(
+    bundled: &Bundled,
+    network: &Network,
+    data: &Labelled,
+    straightforward: bool,
+    arguments: &Arguments,
+) -> Result<Row> {
+    let link = arguments.link.link;
+    let widths = if straightforward { Widths::Straightforward } else { Widths::Tight };
+    let planned = planning::record(network, link, widths, Mode::default())?;
+    let count = data.labels.len().min(arguments.count as usize);
+    let folder = tempfile::tempdir().map_err(|error| Error::file(&std::env::temp_dir(), error))?;
+    let inputs = folder.path().join("inputs.npy");
+    fs::write(&inputs, npy(data, count)).map_err(|error| Error::file(&inputs, error))?;
+    let caches = ["loopback", "shaped"].map(|name| folder.path().join(name));
+    let task = |shape: Option<Link>| processes::Task {
+        model: bundled.name,
+        straightforward,
+        link,
+        shape,
+        inputs: &inputs,
+        count,
+        cache: &caches[usize::from(shape.is_some())],
+    };
+    let run = processes::run(&task(None))?;
+    let shaped = match arguments.shape {
+        None => None,
+        Some(link) => {
+            let run = processes::run(&task(Some(link)))?;
+            let of = |pick: fn(&processes::Line) -> &lowkey::report::StageReport| Stage::mean(&run.lines, pick).ms;
+            Some(Shaped {
+                link,
+                offline_ms: of(|line| &line.stages.offline),
+                online_ms: of(|line| &line.stages.online),
+            })
+        }
+    };
+    let plain = |index: usize| -> Result<Vec<i64>> {
+        let input = data.inputs.get(index).expect("as many as were answered");
+        Ok(network.run(&input).map_err(|error| Error::Input(Box::new(error)))?.iter().copied().collect())
+    };
+    let mut mismatches = 0;
+    for (index, line) in run.lines.iter().enumerate() {
+        mismatches += usize::from(plain(index)? != line.logits);
+    }
+    let first = std::slice::from_ref(&run.lines[0]);
+    let (offline, online) =
+        (Stage::mean(&run.lines, |line| &line.stages.offline), Stage::mean(&run.lines, |line| &line.stages.online));
+    let linear = planned.layers.iter().filter(|layer| layer.accumulator_bits.is_some());
+    Ok(Row {
+        network: format!("{}{}", bundled.name, if straightforward { " at 32 bits" } else { "" }),
+        straightforward,
+        bits: width(bundled.name),
+        images: 0,
+        accuracy: 0.0,
+        private_images: count,
+        mismatches,
+        layers: linear
+            .map(|layer| LayerRow {
+                name: layer.name.clone(),
+                accumulator_bits: layer.accumulator_bits,
+                ring_bits: layer.ring_bits,
+                torus_bits: layer.torus_bits,
+                degree: layer.degree,
+                noise_margin_bits: layer.noise_margin_bits,
+            })
+            .collect(),
+        hint_bytes: planned.total.hint_bytes,
+        activations: planned.total.activations,
+        setup: Stage::mean(first, |line| &line.stages.setup),
+        offline,
+        online,
+        lan_ms: over(Link::Lan, offline, online),
+        wan_ms: over(Link::Wan, offline, online),
+        lan_online_ms: online.over(Link::Lan),
+        wan_online_ms: online.over(Link::Wan),
+        shaped,
+        client_peak_bytes: run.client_peak,
+        server_peak_bytes: run.server_peak,
+    })
+}
+
+/// The first `count` inputs as an NPY file of quantised values, as `lowkey infer` reads them.
+fn npy(data: &Labelled, count: usize) -> Vec<u8> {
+    let [channels, height, width] = data.inputs.shape();
+    let header =
+        format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({count}, {channels}, {height}, {width}), }}");
+    // The header's length makes the data start at a multiple of 64.
+    let header = format!("{header:<width$}\n", width = (header.len() + 11).next_multiple_of(64) - 11);
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend((header.len() as u16).to_le_bytes());
+    bytes.extend(header.as_bytes());
+    bytes.extend(data.inputs.stored().take(count).flatten());
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inputs_survive_their_file() {
+        let bundled = zoo::find("digits").unwrap();
+        let (network, demo) = (bundled.network(), bundled.demo().unwrap());
+        let data = Labelled { inputs: demo.inputs, labels: demo.labels };
+        let bytes = npy(&data, 7);
+        assert_eq!((bytes.len() - 7 * 64) % 64, 0);
+        let read = lowkey_models::Inputs::from_bytes(&bytes, &network.architecture().input).unwrap();
+        assert!(read.iter().eq(data.inputs.iter().take(7)));
+    }
+
+    #[test]
+    fn widths_are_read_from_names() {
+        assert_eq!(["mnist-hcnn-w2a2", "cifar10-resnet20-w4a4", "digits"].map(width), [2, 4, 4]);
+    }
+}
