@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 ///
 /// `bytes_sent` and `bytes_received` are what the stage costs: every byte of its frames, headers included, except batches of
 /// silent OT, which many inferences share; each OT that the stage consumes is charged instead, at the price of a batch
-/// divided by the OTs that it yields. `socket_bytes_*` are what really went over the socket in this stage, batches included.
+/// divided by the OTs that it yields. A session's first batch is part of the set-up, with all its bytes. `socket_bytes_*` are
+/// what really went over the socket in this stage, batches included.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StageReport {
     /// Wall time in milliseconds.

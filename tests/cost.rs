@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use lowkey::client::{Client, Options};
 use lowkey::plan::{Prediction, predict, setup_bytes};
 use lowkey::report::{StageReport, charges};
-use lowkey::{Inference, Reveal, Schedule, ServerModel, server};
+use lowkey::{Inference, Link, Reveal, Schedule, ServerModel, server};
 use lowkey_models::{Network, zoo};
 use lowkey_mpc::channel::Limits;
 use lowkey_mpc::ot::price;
@@ -93,8 +93,8 @@ fn run(model: &Arc<ServerModel>, schedule: Schedule, reveal: Reveal, count: usiz
     })
 }
 
-fn check(network: &Network, schedule: Schedule, reveal: Reveal) {
-    let model = common::publish(network);
+fn check(network: &Network, link: Link, schedule: Schedule, reveal: Reveal) {
+    let model = common::publish_for(network, link);
     let run = run(&model, schedule, reveal, 3);
     let context = format!("{} {schedule:?} {reveal:?}", network.architecture().name);
 
@@ -142,7 +142,7 @@ fn reports_sockets_and_predictions_agree() {
     let digits = zoo::find("digits").unwrap().network();
     for schedule in [Schedule::Prepared, Schedule::Direct] {
         for reveal in [Reveal::Logits, Reveal::Class] {
-            check(&digits, schedule, reveal);
+            check(&digits, Link::Lan, schedule, reveal);
         }
     }
 }
@@ -157,20 +157,31 @@ fn reports_sockets_and_predictions_agree_on_random_networks() {
         let (mut architecture, weights) = network.into_parts();
         architecture.name = format!("random {seed}");
         network = Network::new(architecture, weights).unwrap();
-        check(&network, Schedule::Prepared, Reveal::Logits);
-        check(&network, Schedule::Direct, Reveal::Class);
+        let link = if seed.is_multiple_of(2) { Link::Metered } else { Link::Lan };
+        check(&network, link, Schedule::Prepared, Reveal::Logits);
+        check(&network, link, Schedule::Direct, Reveal::Class);
     }
 }
 
-/// 24 bytes per activation offline and online together, OTs charged by consumption; setup within 3 MB.
+#[test]
+fn reports_sockets_and_predictions_agree_where_pools_come_before_their_clip() {
+    let network = zoo::find("mnist-minionn-w4a4").unwrap().network();
+    assert_eq!(common::pooled(&common::publish_for(&network, Link::Metered)), 2);
+    check(&network, Link::Metered, Schedule::Prepared, Reveal::Logits);
+    check(&network, Link::Metered, Schedule::Direct, Reveal::Logits);
+}
+
+/// Bytes per activation offline and online together, OTs charged by consumption: few flights, or few bytes; setup within 3 MB.
 #[test]
 fn traffic_of_the_mnist_model() {
     let network = zoo::find("mnist-minionn-w4a4").unwrap().network();
-    let model = common::publish(&network);
-    assert_eq!(model.plan.activations(), 10_340);
-    assert!(setup_bytes(&model.package) < 3_000_000);
-    let run = run(&model, Schedule::Prepared, Reveal::Logits, 1);
-    let bytes = run.inferences[0].offline.bytes() + run.inferences[0].online.bytes();
-    let per_activation = bytes as f64 / 10_340.0;
-    assert!(per_activation <= 24.0, "{per_activation:.2} bytes per activation");
+    for (link, most) in [(Link::Lan, 20.0), (Link::Loopback, 13.0), (Link::Metered, 12.0)] {
+        let model = common::publish_for(&network, link);
+        assert_eq!(model.plan.activations(), 10_340);
+        assert!(setup_bytes(&model.package) < 3_000_000);
+        let run = run(&model, Schedule::Prepared, Reveal::Logits, 1);
+        let bytes = run.inferences[0].offline.bytes() + run.inferences[0].online.bytes();
+        let per_activation = bytes as f64 / 10_340.0;
+        assert!(per_activation <= most, "{link}: {per_activation:.2} bytes per activation");
+    }
 }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use lowkey::{Output, Reveal, Schedule};
+use lowkey::{Link, Output, Reveal, Schedule};
 use lowkey_models::random::{self, Size};
 use lowkey_models::{Tensor, zoo};
 use rand::SeedableRng;
@@ -28,36 +28,42 @@ fn digits_in_both_schedules_and_reveals() {
 fn mnist_minionn() {
     let Some(images) = common::mnist_test(200) else { return };
     let network = zoo::find("mnist-minionn-w4a4").unwrap().network();
-    let model = common::publish(&network);
-    for (schedule, reveal, count) in [
-        (Schedule::Prepared, Reveal::Logits, 200),
-        (Schedule::Direct, Reveal::Logits, 20),
-        (Schedule::Prepared, Reveal::Class, 20),
-        (Schedule::Direct, Reveal::Class, 5),
+    let models = [Link::Lan, Link::Metered].map(|link| common::publish_for(&network, link));
+    assert_eq!(common::pooled(&models[1]), 2);
+    for (model, schedule, reveal, count) in [
+        (0, Schedule::Prepared, Reveal::Logits, 200),
+        (0, Schedule::Direct, Reveal::Logits, 20),
+        (0, Schedule::Prepared, Reveal::Class, 20),
+        (0, Schedule::Direct, Reveal::Class, 5),
+        (1, Schedule::Prepared, Reveal::Logits, 40),
+        (1, Schedule::Direct, Reveal::Logits, 5),
     ] {
-        let inputs = &images[..count];
-        for (index, (input, answer)) in inputs.iter().zip(common::infer(&model, inputs, schedule, reveal)).enumerate() {
-            assert_eq!(answer.output, common::expected(&network, input, reveal), "{index} {schedule:?} {reveal:?}");
+        let (model, inputs) = (&models[model], &images[..count]);
+        for (index, (input, answer)) in inputs.iter().zip(common::infer(model, inputs, schedule, reveal)).enumerate() {
+            let what = format!("{index} {schedule:?} {reveal:?} {}", model.plan.choices.link);
+            assert_eq!(answer.output, common::expected(&network, input, reveal), "{what}");
         }
     }
 }
 
 /// Random networks: shapes, strides, paddings, dilations, groups, widths, residuals, tensors with several consumers, pools,
-/// tables, zero points. LOWKEY_RANDOM_NETWORKS sets how many, LOWKEY_RANDOM_SEED the first seed.
+/// tables, zero points, clips; planned for few flights or for few bytes in turn. LOWKEY_RANDOM_NETWORKS sets how many, LOWKEY_RANDOM_SEED the first seed.
 #[test]
 fn random_networks() {
     let number = |name: &str, default: u64| std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(default);
     let (count, first) = (number("LOWKEY_RANDOM_NETWORKS", 60), number("LOWKEY_RANDOM_SEED", 1));
-    for seed in first..first + count {
-        check_random(seed, &Size { clips: true, ..Size::default() });
-    }
+    let pooled: usize =
+        (first..first + count).map(|seed| check_random(seed, &Size { clips: true, ..Size::default() })).sum();
+    assert!(count < 60 || pooled > 0, "no max pool came before its clip");
 }
 
-fn check_random(seed: u64, size: &Size) {
+/// Returns how many max pools came before their clip.
+fn check_random(seed: u64, size: &Size) -> usize {
     let mut rng = ChaCha20Rng::seed_from_u64(seed);
     let network = random::network(&mut rng, size);
     let inputs: Vec<Tensor> = (0..2).map(|_| random::input(&mut rng, &network.architecture().input)).collect();
-    let model = match common::try_publish(&network) {
+    let link = if seed.is_multiple_of(2) { Link::Metered } else { Link::Lan };
+    let model = match common::try_publish_for(&network, link) {
         Ok(model) => model,
         Err(error) => panic!("seed {seed}: {error}\n{}", network.architecture().to_json()),
     };
@@ -77,6 +83,28 @@ fn check_random(seed: u64, size: &Size) {
         client.close().await.expect("the session closes");
         server.await.expect("no panic").expect("the server saw no error");
     });
+    common::pooled(&model)
+}
+
+/// Networks that are all convolutions and max pools, planned for few bytes: many of the pools come before their clip.
+#[test]
+fn max_pools_before_their_clip() {
+    let (mut pooled, mut pools) = (0, 0);
+    for seed in 1..=24 {
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let network = common::convolution_and_pool(&mut rng);
+        let model = common::publish_for(&network, Link::Metered);
+        (pooled, pools) = (pooled + common::pooled(&model), pools + 1);
+        let inputs: Vec<_> = (0..3).map(|_| random::input(&mut rng, &network.architecture().input)).collect();
+        for schedule in [Schedule::Prepared, Schedule::Direct] {
+            let answers = common::infer(&model, &inputs, schedule, Reveal::Logits);
+            for (input, answer) in inputs.iter().zip(answers) {
+                let json = network.architecture().to_json();
+                assert_eq!(answer.output, common::expected(&network, input, Reveal::Logits), "seed {seed}\n{json}");
+            }
+        }
+    }
+    assert!(4 * pooled > pools, "{pooled} of {pools}");
 }
 
 /// An input that needs several tiles in every layer.

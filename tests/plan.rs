@@ -97,3 +97,14 @@ fn a_published_model_depends_on_key_and_weights_only() {
     // Another plan of the same weights has its own masks too.
     assert_ne!(first.package.epoch, publish(1, Link::Wan).package.epoch);
 }
+
+/// The two pools of the MNIST model come before their clip where bytes count and after it where flights do; a convolution whose
+/// accumulators leave too little room gets a bit more.
+#[test]
+fn max_pools_come_before_their_clip_where_that_saves() {
+    let network = zoo::find("mnist-minionn-w4a4").unwrap().network();
+    let [few_flights, few_bytes] = [Link::Wan, Link::Metered].map(|link| common::publish_for(&network, link));
+    assert_eq!([&few_flights, &few_bytes].map(|model| common::pooled(model)), [0, 2]);
+    let ell = |model: &lowkey::ServerModel| model.plan.linear[0].ell;
+    assert_eq!(ell(&few_bytes), ell(&few_flights) + 1);
+}

@@ -10,7 +10,7 @@ use lowkey_mpc::layout::Search;
 use lowkey_mpc::ot::base::{self as base_ot, Domain, ReceiverMessage, SenderMessage, SessionId};
 use lowkey_mpc::ot::silent::{self, BatchMessage};
 use lowkey_mpc::ot::softspoken::{self, BASE_OTS, Correction};
-use lowkey_mpc::ot::{Correlations, Cots, OtCount};
+use lowkey_mpc::ot::{Correlations, Cots, OtCount, price};
 use lowkey_mpc::output;
 use lowkey_mpc::party::Party;
 use lowkey_mpc::prg::Prg;
@@ -187,7 +187,7 @@ impl Programs {
 
 /// Both parties' OTs of one batch in each direction: the server's and the client's.
 fn deal() -> [Cots; 2] {
-    let need = OtCount { client_receives: silent::USABLE, server_receives: silent::USABLE };
+    let need = OtCount { client_receives: price::OTS_OF_SETUP, server_receives: price::OTS_OF_SETUP };
     let one = async |mut channel: Channel| {
         let mut pool = Correlations::setup(&mut channel, &mut rng()).await.expect("set up");
         pool.ensure(&mut channel, need).await.expect("OTs");

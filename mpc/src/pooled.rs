@@ -292,7 +292,7 @@ mod tests {
                 let near = (3_u64 << (shift + bits)) / 2;
                 let mut value = |i: usize| {
                     let z = (rng.next_u64() as i64) >> (65 - ell);
-                    let z = if i % 2 == 0 { z } else { z.rem_euclid(near as i64) - (near / 6) as i64 };
+                    let z = if i.is_multiple_of(2) { z } else { z.rem_euclid(near as i64) - (near / 6) as i64 };
                     ((z as u64) << 1) | (rng.next_u64() & 1)
                 };
                 let windows: Vec<Vec<u64>> = (0..lanes).map(|_| (0..window.into()).map(&mut value).collect()).collect();

@@ -109,7 +109,7 @@ struct Mode {
 /// The link that a plan is made for.
 #[derive(Args, Clone, Copy)]
 struct LinkArgument {
-    /// The link to plan for: how many flights a saved byte is worth [loopback, lan, wan].
+    /// The link to plan for: how many flights a saved byte is worth [loopback, lan, wan, metered].
     #[arg(long, default_value = "lan", value_name = "LINK")]
     link: lowkey::Link,
 }

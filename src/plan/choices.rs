@@ -19,6 +19,8 @@ pub enum Link {
     Lan,
     /// 100 Mbit/s, 40 ms round trip.
     Wan,
+    /// One that is paid by the byte, whatever the time: the fewest bytes.
+    Metered,
 }
 
 impl Link {
@@ -28,14 +30,15 @@ impl Link {
             Self::Loopback => 20e-6,
             Self::Lan => 0.15e-3,
             Self::Wan => 20e-3,
+            Self::Metered => 0.0,
         }
     }
 
-    /// Bits per second. For loopback, where bytes cost copies and system calls only, a figure that still makes a byte worth
-    /// saving.
+    /// Bits per second. For loopback, where bytes cost copies and system calls only, and for a metered link a figure that still
+    /// makes a byte worth saving.
     pub fn bandwidth(self) -> f64 {
         match self {
-            Self::Loopback => 1e9,
+            Self::Loopback | Self::Metered => 1e9,
             Self::Lan => 3e9,
             Self::Wan => 100e6,
         }
@@ -48,6 +51,7 @@ impl fmt::Display for Link {
             Self::Loopback => "loopback",
             Self::Lan => "lan",
             Self::Wan => "wan",
+            Self::Metered => "metered",
         })
     }
 }
@@ -59,7 +63,8 @@ impl FromStr for Link {
             "loopback" => Ok(Self::Loopback),
             "lan" => Ok(Self::Lan),
             "wan" => Ok(Self::Wan),
-            _ => Err("expected loopback, lan or wan".into()),
+            "metered" => Ok(Self::Metered),
+            _ => Err("expected loopback, lan, wan or metered".into()),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Chooses the digits of all nonlinear nodes, flights against bits for a link; and which max pools come before their clip.
 
-use lowkey_models::{Architecture, LinearBounds, Op};
+use lowkey_models::{Architecture, LinearBounds, Op, TensorInfo};
 use lowkey_mpc::layout::{Choice, PoolLayout, Search};
 use lowkey_mpc::pooled;
 use lowkey_mpc::program::Time;
@@ -8,8 +8,30 @@ use lowkey_mpc::requantise::{self, Clip};
 
 use super::choices::{Choices, LayoutChoice, Link};
 use super::error::PlanError;
-use super::rings;
+use super::rings::{self, Holding};
 use super::steps::{Context, Spec, finish_of};
+
+/// How all tensors are held.
+struct Held {
+    tensors: Vec<TensorInfo>,
+    widths: Vec<u32>,
+    holdings: Vec<Holding>,
+}
+
+impl Held {
+    fn new(architecture: &Architecture, choices: &Choices) -> Result<Self, PlanError> {
+        let tensors = architecture.check()?;
+        let ell = |node: usize| choices.ell(architecture, node);
+        let widths = rings::value_widths(architecture, &tensors, ell);
+        let holdings = rings::holdings(architecture, &tensors, &widths, ell);
+        Ok(Self { tensors, widths, holdings })
+    }
+
+    fn context<'a>(&'a self, architecture: &'a Architecture, choices: &'a Choices) -> Context<'a> {
+        let Self { tensors, widths, holdings } = self;
+        Context { architecture, choices, tensors, holdings, widths }
+    }
+}
 
 /// The layouts of all nonlinear nodes for the link of `choices`. `bounds` are those of the weights.
 pub(super) fn choose(
@@ -18,12 +40,9 @@ pub(super) fn choose(
     bounds: &[Option<LinearBounds>],
     search: &mut Search,
 ) -> Result<Vec<LayoutChoice>, PlanError> {
-    let tensors = architecture.check()?;
-    let ell = |node: usize| choices.ell(architecture, node);
-    let widths = rings::value_widths(architecture, &tensors, ell);
-    let holdings = rings::holdings(architecture, &tensors, &widths, ell);
-    let context = Context { architecture, choices, tensors: &tensors, holdings: &holdings, widths: &widths };
-    let link = choices.link;
+    let held = Held::new(architecture, choices)?;
+    let context = held.context(architecture, choices);
+    let (tensors, holdings, link) = (&held.tensors, &held.holdings, choices.link);
     // Of the pools that were chosen together with the layer before them.
     let mut pools: Vec<Option<LayoutChoice>> = vec![None; architecture.nodes.len()];
     let mut layouts = Vec::new();
@@ -88,11 +107,8 @@ pub(super) fn cramped(
     choices: &Choices,
     bounds: &[Option<LinearBounds>],
 ) -> Result<Vec<usize>, PlanError> {
-    let tensors = architecture.check()?;
-    let ell = |node: usize| choices.ell(architecture, node);
-    let widths = rings::value_widths(architecture, &tensors, ell);
-    let holdings = rings::holdings(architecture, &tensors, &widths, ell);
-    let context = Context { architecture, choices, tensors: &tensors, holdings: &holdings, widths: &widths };
+    let held = Held::new(architecture, choices)?;
+    let context = held.context(architecture, choices);
     let is_linear = |node: &usize| matches!(architecture.nodes[*node].op, Op::Linear { .. });
     let linear: Vec<usize> = (0..architecture.nodes.len()).filter(is_linear).collect();
     let cramped = |node: usize| {

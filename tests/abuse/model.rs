@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use lowkey::Package;
 use lowkey::publication::read_plan;
 use lowkey::session::{Accept, Hello, MAX_CONTROL, VERSION, Welcome};
 use lowkey::store::{Digest, Store};
+use lowkey::{Link, Package};
 use lowkey_models::random::{self, Size};
 use lowkey_mpc::channel::{Channel, FrameKind};
 use lowkey_mpc::party::Party;
@@ -154,8 +154,12 @@ fn plans_with_something_changed() {
     let digits = digits().model.clone();
     for seed in first..first + count {
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
-        let model =
-            if seed == 1 { digits.clone() } else { common::publish(&random::network(&mut rng, &Size::default())) };
+        let size = Size { clips: true, ..Size::default() };
+        let model = match seed {
+            1 => digits.clone(),
+            2 => common::publish_for(&common::convolution_and_pool(&mut rng), Link::Metered),
+            _ => common::publish(&random::network(&mut rng, &size)),
+        };
         for _ in 0..100 {
             let mut plan = serde_json::from_slice(&model.package.plan).unwrap();
             let what = format!("seed {seed}: {}", change_something(&mut plan, &mut rng));
@@ -163,6 +167,38 @@ fn plans_with_something_changed() {
         }
     }
     assert!(outcomes["refused"] > 10 * count && outcomes["not a plan of this hint"] > 10 * count, "{outcomes:?}");
+}
+
+/// A max pool before its clip and the layer before it are chosen together, or refused.
+#[test]
+fn pools_and_their_layers_go_together() {
+    let network = zoo::find("mnist-minionn-w4a4").unwrap().network();
+    let [plain, pooled] = [Link::Lan, Link::Metered].map(|link| common::publish_for(&network, link));
+    let hint = pooled.package.hint.len();
+    let text = |model: &ServerModel| -> Value { serde_json::from_slice(&model.package.plan).unwrap() };
+    let (plain, pooled) = (text(&plain), text(&pooled));
+    let layout = |plan: &Value, index: usize| plan["choices"]["layouts"][index].clone();
+    assert!(layout(&pooled, 0)["carries"].is_array() && layout(&pooled, 1)["pooled"].is_object());
+    assert_eq!(read("as published", &pooled, hint), "accepted");
+    let game = &layout(&pooled, 1)["pooled"]["game"];
+    let cases = [
+        ("a clip before and after", "0", layout(&plain, 0)),
+        ("no clip at all", "1", layout(&plain, 1)),
+        ("carries of a pool", "1", layout(&pooled, 0)),
+        ("a pool of a layer", "0", layout(&pooled, 1)),
+        ("carries that nothing pools", "4", layout(&pooled, 0)),
+        ("carries of nothing", "0/carries", json!([])),
+        ("carries of 255 bits", "0/carries", json!([{"Digit": 255}])),
+        ("a game of too many digits", "1/pooled/game", json!([game, game])),
+        ("a game of no digits", "1/pooled/game", json!([])),
+        ("low digits in a clip", "1/pooled/clip/low", json!([{"Digit": 1}])),
+        ("a clip of no digits", "1/pooled/clip/mid", json!([])),
+    ];
+    for (what, pointer, value) in cases {
+        let mut plan = pooled.clone();
+        *plan.pointer_mut(&format!("/choices/layouts/{pointer}")).unwrap() = value;
+        assert_ne!(read(what, &plan, hint), "accepted", "{what}");
+    }
 }
 
 /// Reads a plan; says what came of it.

@@ -87,7 +87,7 @@ fn demo_of_what_is_not_there() {
     for (arguments, complaint) in [
         (&["demo", "--count", "0"][..], "--count"),
         (&["demo", "--count", "many"], "--count"),
-        (&["demo", "--link", "carrier-pigeon"], "expected loopback, lan or wan"),
+        (&["demo", "--link", "carrier-pigeon"], "expected loopback, lan, wan or metered"),
         (&["demo", "--reveal", "weights"], "logits, class"),
     ] {
         let ran = lowkey(arguments);

@@ -10,6 +10,7 @@ use lowkey::plan::{Step, predict};
 use lowkey::{Plan, Reveal, Schedule, ServerModel, server};
 use lowkey_he::pack;
 use lowkey_mpc::channel::{FrameKind, HEADER_BYTES, Limits};
+use lowkey_mpc::ot::silent::{FIRST, LATER};
 use lowkey_mpc::party::{Party, Stage};
 use rand::RngExt;
 use rand_chacha::ChaCha20Rng;
@@ -124,12 +125,16 @@ pub fn session(
         server.await.expect("no panic").expect("the server saw no error");
     });
     let bytes = read.lock().unwrap();
-    let frames: Vec<Frame> = frames(&bytes).into_iter().filter(|frame| frame.stage() != Stage::Setup).collect();
+    let (setup, frames): (Vec<Frame>, Vec<Frame>) =
+        frames(&bytes).into_iter().partition(|frame| frame.stage() == Stage::Setup);
+    let first_batch = setup.last().expect("the set-up makes the first batch of OTs");
+    assert_eq!((first_batch.is(FrameKind::OtBatch), first_batch.payload.len()), (true, FIRST.message_bytes()));
     let (last, frames) = frames.split_last().expect("a session ends with a request");
     assert!(last.is(FrameKind::Control));
     let requests = frames.iter().filter(|frame| frame.is(FrameKind::Control)).count();
     assert_eq!(requests % count, 0, "every inference has as many requests");
     let mut inferences: Vec<Vec<&Frame>> = vec![Vec::new(); count];
+    inferences[0].push(first_batch);
     let mut seen = 0;
     for frame in frames {
         seen += usize::from(frame.is(FrameKind::Control));
@@ -276,13 +281,15 @@ impl Bits {
         }
     }
 
-    /// Adds a batch of OTs: after 12 bytes of version and index a block for each of the 10 levels of each tree. The leaves and
-    /// the keys have even blocks, so the lowest bit of the last level is zero.
+    /// Adds a batch of OTs: after 12 bytes of version and index a block for each level of each tree. The leaves and the keys have
+    /// even blocks, so the lowest bit of the last level is zero.
     fn batch(&mut self, payload: &[u8]) {
+        let preset = if payload.len() == FIRST.message_bytes() { FIRST } else { LATER };
         for (number, block) in payload[12..].as_chunks::<16>().0.iter().enumerate() {
-            let (block, level) = (u128::from_le_bytes(*block), number as u32 % 10);
-            assert!(level != 9 || block & 1 == 0);
-            (u32::from(level == 9)..128).for_each(|bit| self.push(bit, block >> bit & 1 == 1));
+            let (block, level) = (u128::from_le_bytes(*block), number % preset.depth);
+            let is_last = level == preset.depth - 1;
+            assert!(!is_last || block & 1 == 0);
+            (u32::from(is_last)..128).for_each(|bit| self.push(bit, block >> bit & 1 == 1));
         }
     }
 

@@ -224,7 +224,6 @@ mod tests {
         let least = |found: Vec<Choice<PoolLayout>>| found.last().unwrap().price;
         let after = least(search.pool(spec, finish, 4.0, false).unwrap());
         let between = least(search.pool(spec, finish, 4.0, true).unwrap());
-        println!("{between} {after}");
         assert!(between < 0.85 * after, "{between} {after}");
     }
 }

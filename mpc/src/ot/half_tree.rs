@@ -23,29 +23,25 @@
 use crate::block::{Block, Delta};
 use crate::hash::CcrHash;
 
-/// Levels of a tree.
-pub const DEPTH: usize = 10;
-
-/// Leaves of a tree.
-pub const LEAVES: usize = 1 << DEPTH;
-
 /// Clears the least significant bit.
 const EVEN: Block = Block::new(!1, !0);
 
-/// Fills `leaves` with `v` from a random `root`, and returns the sums `L_i`.
-pub fn grow(hash: &CcrHash, delta: &Delta, root: Block, leaves: &mut [Block; LEAVES]) -> [Block; DEPTH] {
+/// Fills the `2^DEPTH` leaves with `v` from a random `root`, and returns the sums `L_i`.
+pub fn grow<const DEPTH: usize>(hash: &CcrHash, delta: &Delta, root: Block, leaves: &mut [Block]) -> [Block; DEPTH] {
+    assert_eq!(leaves.len(), 1 << DEPTH, "a tree has 2^DEPTH leaves");
     let mut sums = [Block::ZERO; DEPTH];
     leaves[0] = root;
     leaves[1] = root ^ delta.block();
     sums[0] = root;
     for (level, sum) in sums.iter_mut().enumerate().skip(1) {
-        [*sum, _] = expand(hash, level, leaves);
+        [*sum, _] = expand(hash, level, level == DEPTH - 1, leaves);
     }
     sums
 }
 
-/// Fills `leaves` with `w`, from the bits of the secret index and the sums of the other sides.
-pub fn puncture(hash: &CcrHash, alpha: &[u8; DEPTH], sums: &[Block; DEPTH], leaves: &mut [Block; LEAVES]) {
+/// Fills the `2^DEPTH` leaves with `w`, from the bits of the secret index and the sums of the other sides.
+pub fn puncture<const DEPTH: usize>(hash: &CcrHash, alpha: &[u8; DEPTH], sums: &[Block; DEPTH], leaves: &mut [Block]) {
+    assert_eq!(leaves.len(), 1 << DEPTH, "a tree has 2^DEPTH leaves");
     // What the hole's children become when the hole is expanded from zero: H(0) and 0 ^ H(0).
     let mut garbage = [Block::ZERO];
     hash.hash(&[Block::ZERO], &mut garbage);
@@ -57,7 +53,7 @@ pub fn puncture(hash: &CcrHash, alpha: &[u8; DEPTH], sums: &[Block; DEPTH], leav
     for level in 1..DEPTH {
         let last = level == DEPTH - 1;
         let right = Block::splat(alpha[level]);
-        let [left_sum, right_sum] = expand(hash, level, leaves);
+        let [left_sum, right_sum] = expand(hash, level, last, leaves);
         let mut known = sums[level];
         if last {
             garbage = garbage & EVEN;
@@ -86,8 +82,8 @@ pub fn puncture(hash: &CcrHash, alpha: &[u8; DEPTH], sums: &[Block; DEPTH], leav
 /// Replaces the first `2^level` nodes by their left children, and puts the right ones behind them. Returns the sums of
 /// both sides. The last level has its least significant bits cleared.
 #[inline]
-fn expand(hash: &CcrHash, level: usize, nodes: &mut [Block; LEAVES]) -> [Block; 2] {
-    let mask = if level == DEPTH - 1 { EVEN } else { Block::ONES };
+fn expand(hash: &CcrHash, level: usize, last: bool, nodes: &mut [Block]) -> [Block; 2] {
+    let mask = if last { EVEN } else { Block::ONES };
     let mut sums = [Block::ZERO; 2];
     let (parents, right) = nodes[..2 << level].split_at_mut(1 << level);
     let mut hashes = [Block::ZERO; CcrHash::BATCH];
@@ -124,33 +120,47 @@ mod tests {
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha20Rng;
 
-    fn bits(alpha: usize) -> [u8; DEPTH] {
+    const DEPTH: usize = 10;
+    const LEAVES: usize = 1 << DEPTH;
+
+    fn bits<const DEPTH: usize>(alpha: usize) -> [u8; DEPTH] {
         std::array::from_fn(|i| (alpha >> i & 1) as u8)
     }
 
     /// What the receiver gets from honest messages: `L_i ^ r_i Delta`, `r_i = 1 - alpha_i`.
-    fn sums_of_the_other_sides(left: &[Block; DEPTH], alpha: &[u8; DEPTH], delta: &Delta) -> [Block; DEPTH] {
+    fn sums_of_the_other_sides<const DEPTH: usize>(
+        left: &[Block; DEPTH],
+        alpha: &[u8; DEPTH],
+        delta: &Delta,
+    ) -> [Block; DEPTH] {
         std::array::from_fn(|i| left[i] ^ delta.times(1 - alpha[i]))
     }
 
     #[test]
     fn leaves_differ_by_delta_at_the_secret_place_only() {
+        leaves_differ::<2>();
+        leaves_differ::<10>();
+        leaves_differ::<11>();
+    }
+
+    fn leaves_differ<const DEPTH: usize>() {
+        let leaves = 1 << DEPTH;
         let hash = CcrHash::new();
         let seed = 11;
         let rng = &mut ChaCha20Rng::seed_from_u64(seed);
         for trial in 0..60 {
             let alpha = match trial {
                 0 => 0,
-                1 => LEAVES - 1,
-                _ => rng.next_u32() as usize % LEAVES,
+                1 => leaves - 1,
+                _ => rng.next_u32() as usize % leaves,
             };
             let delta = Delta::random(rng);
-            let mut v = [Block::ZERO; LEAVES];
-            let left = grow(&hash, &delta, Block::random(rng), &mut v);
-            let mut w = [Block::ONES; LEAVES];
-            let known = sums_of_the_other_sides(&left, &bits(alpha), &delta);
-            puncture(&hash, &bits(alpha), &known, &mut w);
-            for i in 0..LEAVES {
+            let mut v = vec![Block::ZERO; leaves];
+            let left: [Block; DEPTH] = grow(&hash, &delta, Block::random(rng), &mut v);
+            let mut w = vec![Block::ONES; leaves];
+            let known = sums_of_the_other_sides(&left, &bits::<DEPTH>(alpha), &delta);
+            puncture(&hash, &bits::<DEPTH>(alpha), &known, &mut w);
+            for i in 0..leaves {
                 let e = u8::from(i == alpha);
                 assert!(v[i] ^ delta.times(e) == w[i], "leaf {i}, alpha {alpha}, seed {seed}");
                 assert_eq!((v[i].lsb(), w[i].lsb()), (0, e));
@@ -163,7 +173,7 @@ mod tests {
         let hash = CcrHash::new();
         let rng = &mut ChaCha20Rng::seed_from_u64(12);
         let delta = Delta::random(rng);
-        let alpha = bits(rng.next_u32() as usize % LEAVES);
+        let alpha: [u8; DEPTH] = bits(rng.next_u32() as usize % LEAVES);
         let mut v = [Block::ZERO; LEAVES];
         let left = grow(&hash, &delta, Block::random(rng), &mut v);
         for level in 0..DEPTH {

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`base`] | a few random OTs from public-key cryptography |
 //! | [`softspoken`] | correlated OTs from 128 of these, 31 bits each; `ggm.rs`: its trees, `transpose.rs`: its columns |
-//! | [`silent`] | correlated OTs from earlier ones, 1.37 bits each; `half_tree.rs`: its noise, `lpn.rs`: its matrix |
+//! | [`silent`] | correlated OTs from earlier ones, 0.73 bits each; `half_tree.rs`: its noise, `lpn.rs`: its matrix |
 //! | `setup.rs` | [`base`], then [`softspoken`], in both directions at once |
 //! | [`Correlations`] | the pool: batches of [`silent`] on demand |
 //! | [`Cots`] | OTs that were taken out of the pool, to be spent once |

@@ -11,7 +11,7 @@
 use super::base::SessionId;
 use super::cots::{self, Cots, Keys, OtCount, ReceivedCots, SentCots};
 use super::setup;
-use super::silent::{self, BatchMessage, USABLE};
+use super::silent::{self, BatchMessage, LATER, Preset};
 use crate::channel::{Channel, FrameKind, HEADER_BYTES};
 use crate::error::{Error, Result};
 use crate::party::Party;
@@ -20,30 +20,37 @@ use rand::CryptoRng;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// What correlated OTs cost on the wire, exactly.
+/// What correlated OTs cost on the wire, exactly. A session's first batch, which seeds the others, belongs to its set-up; what it
+/// yields comes with it.
 pub mod price {
-    use super::{BatchMessage, HEADER_BYTES, OtCount, USABLE};
+    use super::{HEADER_BYTES, LATER, OtCount};
     pub use crate::ot::setup::SETUP_BYTES;
+    use crate::ot::silent::FIRST;
+
+    /// OTs in each direction that the set-up yields.
+    pub const OTS_OF_SETUP: usize = FIRST.usable();
 
     /// OTs that one batch yields.
-    pub const OTS_PER_BATCH: usize = USABLE;
+    pub const OTS_PER_BATCH: usize = LATER.usable();
 
     /// Bytes of one batch, frame header included, all sent by the party that sends in these OTs.
-    pub const BATCH_BYTES: usize = HEADER_BYTES + BatchMessage::BYTES;
+    pub const BATCH_BYTES: usize = HEADER_BYTES + LATER.message_bytes();
 
     /// Bytes per OT when batches are used up.
-    pub const BYTES_PER_OT: f64 = BATCH_BYTES as f64 / USABLE as f64;
+    pub const BYTES_PER_OT: f64 = BATCH_BYTES as f64 / OTS_PER_BATCH as f64;
 
     /// Batches that yield at least `n` OTs.
     #[must_use]
     pub const fn batches(n: usize) -> usize {
-        n.div_ceil(USABLE)
+        n.div_ceil(OTS_PER_BATCH)
     }
 
-    /// Bytes, both parties together, of the batches that yield at least `need` from an empty pool.
+    /// Bytes, both parties together, of the batches that yield at least `need` after what the set-up yields.
     #[must_use]
     pub const fn bytes(need: OtCount) -> usize {
-        (batches(need.client_receives) + batches(need.server_receives)) * BATCH_BYTES
+        let client = batches(need.client_receives.saturating_sub(OTS_OF_SETUP));
+        let server = batches(need.server_receives.saturating_sub(OTS_OF_SETUP));
+        (client + server) * BATCH_BYTES
     }
 }
 
@@ -71,14 +78,14 @@ pub struct Correlations {
 }
 
 impl Correlations {
-    /// Sets up OT extension in both directions, without making OTs: [`price::SETUP_BYTES`] each way, three flights.
-    /// Both parties call it at the same time.
+    /// Sets up OT extension in both directions and makes the first batch, [`price::OTS_OF_SETUP`] each way:
+    /// [`price::SETUP_BYTES`] each way, four flights. Both parties call it at the same time.
     ///
     /// # Errors
     /// Those of [`Channel::recv`], and [`Error::Protocol`] if the peer's messages are malformed.
     pub async fn setup<R: CryptoRng>(ch: &mut Channel, rng: &mut R) -> Result<Self> {
         let (sender, receiver, session) = setup::set_up(ch, rng).await?;
-        Ok(Self {
+        let mut pool = Self {
             party: ch.party(),
             session,
             roots: Prg::from_rng(rng),
@@ -86,7 +93,9 @@ impl Correlations {
             receiver: Some(receiver),
             sent: Keys::new(0, Vec::new()),
             received: Keys::new(0, Vec::new()),
-        })
+        };
+        pool.ensure(ch, OtCount { client_receives: 1, server_receives: 1 }).await?;
+        Ok(pool)
     }
 
     /// The party that holds these halves.
@@ -138,25 +147,29 @@ impl Correlations {
     /// Those of [`Channel::recv`], [`Error::Protocol`] if a batch is malformed or out of order, and
     /// [`Error::Disconnected`] if an earlier call failed.
     pub async fn ensure(&mut self, ch: &mut Channel, need: OtCount) -> Result<()> {
-        let missing = |party, have: &Keys| price::batches(need.where_receives(party).saturating_sub(have.len()));
-        let to_send = missing(self.party.other(), &self.sent);
-        let to_receive = missing(self.party, &self.received);
+        let missing = |party, have: &Keys| need.where_receives(party).saturating_sub(have.len());
+        let sender = self.sender.take().ok_or(Error::Disconnected)?;
+        let receiver = self.receiver.take().ok_or(Error::Disconnected)?;
+        let to_send = batches(sender.first(), missing(self.party.other(), &self.sent));
+        let to_receive = batches(receiver.first(), missing(self.party, &self.received));
 
-        let out = self.sent.reserve(to_send * USABLE + silent::SEED * to_send.min(1));
-        for _ in 0..to_send {
-            let sender = self.sender.take().ok_or(Error::Disconnected)?;
-            let (grown, message) = sender.grow(&mut self.roots, out);
+        let out = self.sent.reserve(room(&to_send));
+        let mut next = sender;
+        for _ in &to_send {
+            let (grown, message) = next.grow(&mut self.roots, out);
             ch.send(FrameKind::OtBatch, message.encode()).await?;
-            self.sender = Some(grown.finish(out));
+            next = grown.finish(out);
         }
+        self.sender = Some(next);
 
-        let out = self.received.reserve(to_receive * USABLE + silent::SEED * to_receive.min(1));
-        for _ in 0..to_receive {
-            let receiver = self.receiver.take().ok_or(Error::Disconnected)?;
-            let message = ch.recv(FrameKind::OtBatch, BatchMessage::BYTES).await?;
-            let message = BatchMessage::decode(&message, receiver.first())?;
-            self.receiver = Some(receiver.extend(&message, out));
+        let out = self.received.reserve(room(&to_receive));
+        let mut next = receiver;
+        for preset in &to_receive {
+            let message = ch.recv(FrameKind::OtBatch, preset.message_bytes()).await?;
+            let message = BatchMessage::decode(&message, next.first())?;
+            next = next.extend(&message, out);
         }
+        self.receiver = Some(next);
         Ok(())
     }
 
@@ -175,6 +188,23 @@ impl Correlations {
         let received = self.received.split_front(need.where_receives(self.party));
         Ok(Cots::new(self.party, SentCots::new(sent, delta), ReceivedCots::new(received)))
     }
+}
+
+/// The batches from the one of index `next` on that yield at least `missing` OTs.
+fn batches(mut next: u64, mut missing: usize) -> Vec<Preset> {
+    let mut batches = Vec::new();
+    while missing > 0 {
+        let preset = Preset::at(next);
+        next += preset.usable() as u64;
+        missing = missing.saturating_sub(preset.usable());
+        batches.push(preset);
+    }
+    batches
+}
+
+/// The room that batches need while they are made: what they yield, and the last one's seed for the next.
+fn room(batches: &[Preset]) -> usize {
+    batches.iter().map(|preset| preset.usable()).sum::<usize>() + LATER.seed() * batches.len().min(1)
 }
 
 impl fmt::Debug for Correlations {

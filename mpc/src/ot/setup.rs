@@ -1,4 +1,4 @@
-//! From nothing to the seeds of silent OT, in both directions at once, in three flights.
+//! From nothing to the seeds of silent OT, in both directions at once, in three flights; the first batch is a fourth.
 //!
 //! ```text
 //! each party                                                            flight
@@ -34,8 +34,9 @@ const BASE_BYTES: usize = base::ReceiverMessage::bytes(BASE_OTS) + base::SenderM
 /// Columns of SoftSpokenOT, in blocks: the smallest number that covers a seed.
 const COLUMN_BLOCKS: usize = SEED.div_ceil(128);
 
-/// Bytes that each party sends in the set-up, frame headers included.
-pub const SETUP_BYTES: usize = 3 * HEADER_BYTES + HELLO_BYTES + BASE_BYTES + Correction::bytes(COLUMN_BLOCKS);
+/// Bytes that each party sends in the set-up and for the first batch, frame headers included.
+pub const SETUP_BYTES: usize =
+    4 * HEADER_BYTES + HELLO_BYTES + BASE_BYTES + Correction::bytes(COLUMN_BLOCKS) + silent::FIRST.message_bytes();
 
 /// Runs the set-up; both parties call it. Returns this party's two roles and the session.
 pub async fn set_up<R: CryptoRng>(

@@ -1,18 +1,25 @@
-//! `k ^ b Delta = m`: correlated OTs from silent OT extension, 1.37 bits each on the wire.
+//! `k ^ b Delta = m`: correlated OTs from silent OT extension, 0.73 bits each on the wire.
 //!
-//! Ferret [YWLZW20] with regular noise and the trees of [GYW+23], semi-honest. A batch turns [`SEED`] correlated OTs
-//! into [`OUTPUTS`]; the last [`SEED`] of these are the seed of the next batch, the others are usable.
+//! Ferret [YWLZW20] with regular noise and the trees of [GYW+23], semi-honest. A batch turns a seed of correlated OTs, k for the
+//! matrix and d for each of t trees, into n = t 2^d; the last ones are the seed of the next batch, the others are usable.
 //!
 //! ```text
 //! sender (Delta; seed keys k)                         receiver (seed keys m, choices b = lsb(m))
 //! tree j: leaves v, sums c from the OTs               tree j: leaves w, v ^ e Delta = w; e has a single one, at the
-//! 65536 + 10 j ..                  -- all c -->       place that the choices of these OTs spell
+//! k + d j ..                       -- all c -->       place that the choices of these OTs spell
 //! k' = A k ^ v                                        m' = A m ^ w,  so that k' ^ b' Delta = m' with b' = A b ^ e
 //! ```
 //!
-//! `A` is the public matrix of `lpn.rs`, applied to the first 65536 seed keys. That the choices `b'` are
-//! pseudo-random is the LPN assumption with regular noise: [`TREES`] errors, one in each block of 1024
-//! samples, dimension 65536, the preset that emp-ot ships for 128 bits.
+//! `A` is the public matrix of `lpn.rs`, applied to the first k seed keys. That the choices `b'` are pseudo-random is the LPN
+//! assumption with regular noise: t errors, one in each block of 2^d samples, dimension k. The [`Preset`]s are two that emp-ot
+//! ships for 128 bits:
+//!
+//! | preset | n | k | t | d | bits per usable OT | for |
+//! |---|---|---|---|---|---|---|
+//! | [`FIRST`] | 870,400 | 65,536 | 850 | 10 | 1.50 | the first batch, whose seed costs 31 bits per OT |
+//! | [`LATER`] | 2,396,160 | 131,072 | 1,170 | 11 | 0.73 | all others, whose seed is left from the batch before |
+//!
+//! In both, 2^d is n / t, and k samples are free of errors with probability (1 - t/n)^k = e^-64, 2^-92.
 //!
 //! A message carries no secret that is used twice: each step takes the state by value, so it cannot run twice on the
 //! same seed.
@@ -20,28 +27,76 @@
 //! [GYW+23]: crate#references
 //! [YWLZW20]: crate#references
 
-use super::half_tree::{self, LEAVES};
-use super::lpn::{self, Matrices, Table};
+use super::half_tree;
+use super::lpn::{FEW_COLUMNS, MANY_COLUMNS, Matrices};
 use crate::block::{Block, Delta};
 use crate::error::{Error, Result};
 use crate::hash::CcrHash;
 use crate::prg::Prg;
 use zeroize::{Zeroize, Zeroizing};
 
-/// Trees of a batch: the weight `t` of the noise.
-pub const TREES: usize = 850;
+/// The size of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Preset {
+    /// t: trees, and the weight of the noise.
+    pub trees: usize,
+    /// d: levels of a tree.
+    pub depth: usize,
+    /// k: columns of the matrix.
+    pub columns: usize,
+}
 
-/// Correlated OTs that a batch makes, `n`.
-pub const OUTPUTS: usize = TREES * LEAVES;
+/// The first batch of a session.
+pub const FIRST: Preset = Preset { trees: 850, depth: FEW_LEVELS, columns: FEW_COLUMNS };
 
-/// OTs spent on the sums of the trees.
-const TREE_OTS: usize = TREES * half_tree::DEPTH;
+/// Every other batch.
+pub const LATER: Preset = Preset { trees: 1170, depth: MANY_LEVELS, columns: MANY_COLUMNS };
 
-/// Correlated OTs that a batch starts from: `k` for the matrix, then 10 for each tree.
-pub const SEED: usize = lpn::COLUMNS + TREE_OTS;
+/// Levels of the small trees.
+const FEW_LEVELS: usize = 10;
 
-/// Correlated OTs that a batch yields.
-pub const USABLE: usize = OUTPUTS - SEED;
+/// Levels of the large trees.
+const MANY_LEVELS: usize = 11;
+
+/// Correlated OTs that a session's first batch starts from.
+pub const SEED: usize = FIRST.seed();
+
+impl Preset {
+    /// Of the batch whose first usable OT has this index.
+    #[must_use]
+    pub const fn at(index: u64) -> Self {
+        if index == 0 { FIRST } else { LATER }
+    }
+
+    /// n: correlated OTs that the batch makes.
+    #[must_use]
+    pub const fn outputs(self) -> usize {
+        self.trees << self.depth
+    }
+
+    /// Correlated OTs that the batch starts from.
+    #[must_use]
+    pub const fn seed(self) -> usize {
+        self.columns + self.tree_ots()
+    }
+
+    /// Correlated OTs that the batch yields: all but the seed of the next.
+    #[must_use]
+    pub const fn usable(self) -> usize {
+        self.outputs() - LATER.seed()
+    }
+
+    /// Bytes of the message.
+    #[must_use]
+    pub const fn message_bytes(self) -> usize {
+        PREFIX_BYTES + self.tree_ots() * Block::BYTES
+    }
+
+    /// OTs spent on the sums of the trees.
+    const fn tree_ots(self) -> usize {
+        self.trees * self.depth
+    }
+}
 
 /// Version of the message format.
 const VERSION: u8 = 1;
@@ -53,7 +108,7 @@ const PREFIX_BYTES: usize = 1 + 1 + 2 + 8;
 ///
 /// ```text
 /// byte  0        1         2..4            4..12                    12..                    then
-///       version  reserved  length of the   index of the first       850 x 10 blocks c       the check
+///       version  reserved  length of the   index of the first       t x d blocks c          the check
 ///                = 0       check = 0       usable OT of the batch
 /// ```
 ///
@@ -62,20 +117,18 @@ const PREFIX_BYTES: usize = 1 + 1 + 2 + 8;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchMessage {
     first: u64,
-    sums: Vec<[Block; half_tree::DEPTH]>,
+    /// d for each tree.
+    sums: Vec<Block>,
 }
 
 impl BatchMessage {
-    /// Bytes of the message.
-    pub const BYTES: usize = PREFIX_BYTES + TREE_OTS * Block::BYTES;
-
     /// The message as bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(Self::BYTES);
+        let mut bytes = Vec::with_capacity(Preset::at(self.first).message_bytes());
         bytes.extend_from_slice(&[VERSION, 0, 0, 0]);
         bytes.extend_from_slice(&self.first.to_le_bytes());
-        bytes.extend_from_slice(bytemuck::cast_slice(self.sums.as_flattened()));
+        bytes.extend_from_slice(bytemuck::cast_slice(&self.sums));
         bytes
     }
 
@@ -84,8 +137,9 @@ impl BatchMessage {
     /// # Errors
     /// [`Error::Protocol`] if length, version, length of the check, or index differ.
     pub fn decode(bytes: &[u8], first: u64) -> Result<Self> {
-        if bytes.len() != Self::BYTES {
-            return Err(Error::protocol("length of an OT batch", Self::BYTES, bytes.len()));
+        let expected = Preset::at(first).message_bytes();
+        if bytes.len() != expected {
+            return Err(Error::protocol("length of an OT batch", expected, bytes.len()));
         }
         let (prefix, sums) = bytes.split_at(PREFIX_BYTES);
         if prefix[0] != VERSION || prefix[1] != 0 {
@@ -99,40 +153,36 @@ impl BatchMessage {
         if found != first {
             return Err(Error::protocol("first index of an OT batch", first, found));
         }
-        Ok(Self {
-            first,
-            sums: sums.chunks_exact(half_tree::DEPTH * Block::BYTES).map(bytemuck::pod_read_unaligned).collect(),
-        })
+        Ok(Self { first, sums: sums.chunks_exact(Block::BYTES).map(bytemuck::pod_read_unaligned).collect() })
     }
 }
 
 /// The seed keys of one party, wiped when dropped.
 struct Seed {
-    table: Box<Table>,
-    trees: Vec<[Block; half_tree::DEPTH]>,
+    preset: Preset,
+    keys: Vec<Block>,
 }
 
 impl Seed {
-    fn new(keys: &[Block]) -> Self {
-        assert_eq!(keys.len(), SEED, "a batch starts from a fixed number of OTs");
-        let mut seed = Self {
-            table: vec![Block::ZERO; lpn::COLUMNS].try_into().expect("the length of a table"),
-            trees: vec![[Block::ZERO; half_tree::DEPTH]; TREES],
-        };
-        seed.replace(keys);
-        seed
+    fn new(preset: Preset, keys: &[Block]) -> Self {
+        assert_eq!(keys.len(), preset.seed(), "a batch starts from a fixed number of OTs");
+        Self { preset, keys: keys.to_vec() }
     }
 
-    fn replace(&mut self, keys: &[Block]) {
-        let (table, trees) = keys.split_at(lpn::COLUMNS);
-        self.table.copy_from_slice(table);
-        self.trees.as_flattened_mut().copy_from_slice(trees);
+    fn table(&self) -> &[Block] {
+        &self.keys[..self.preset.columns]
+    }
+
+    /// The keys of all trees.
+    fn trees(&self) -> &[Block] {
+        &self.keys[self.preset.columns..]
     }
 
     /// Moves the last outputs of a batch into the seed of the next.
     fn refill(&mut self, out: &mut Vec<Block>) {
-        let usable = out.len() - SEED;
-        self.replace(&out[usable..]);
+        let usable = out.len() - LATER.seed();
+        let next = Self::new(LATER, &out[usable..]);
+        *self = next;
         out[usable..].zeroize();
         out.truncate(usable);
     }
@@ -140,8 +190,7 @@ impl Seed {
 
 impl Drop for Seed {
     fn drop(&mut self) {
-        self.table.zeroize();
-        self.trees.as_flattened_mut().zeroize();
+        self.keys.zeroize();
     }
 }
 
@@ -151,16 +200,21 @@ struct Common {
     matrices: Matrices,
     hash: CcrHash,
     batch: u64,
+    /// The index of the first usable OT of this batch.
+    first: u64,
 }
 
 impl Common {
     fn new(seed: &[Block], matrices: Block) -> Self {
-        Self { seed: Seed::new(seed), matrices: Matrices::new(matrices), hash: CcrHash::new(), batch: 0 }
+        let matrices = Matrices::new(matrices);
+        Self { seed: Seed::new(FIRST, seed), matrices, hash: CcrHash::new(), batch: 0, first: 0 }
     }
 
-    /// The index of the first usable OT of this batch.
-    fn first(&self) -> u64 {
-        self.batch * USABLE as u64
+    /// Goes on to the next batch.
+    fn advance(&mut self, out: &mut Vec<Block>) {
+        self.batch += 1;
+        self.first += self.seed.preset.usable() as u64;
+        self.seed.refill(out);
     }
 }
 
@@ -186,21 +240,35 @@ impl Sender {
         &self.delta
     }
 
+    /// The index that the next message has.
+    #[must_use]
+    pub fn first(&self) -> u64 {
+        self.common.first
+    }
+
     /// Grows the trees, from roots that must come from a secret random stream, and appends their leaves to `out`.
     #[must_use]
     pub fn grow(self, roots: &mut Prg, out: &mut Vec<Block>) -> (GrownSender, BatchMessage) {
-        let Common { seed, hash, .. } = &self.common;
-        let mut root = Zeroizing::new([Block::ZERO; TREES]);
-        roots.fill(&mut *root);
-        let mut leaves = Zeroizing::new([Block::ZERO; LEAVES]);
-        let mut sums = Vec::with_capacity(TREES);
-        for (&root, keys) in root.iter().zip(&seed.trees) {
-            let left = half_tree::grow(hash, &self.delta, root, &mut leaves);
-            sums.push(std::array::from_fn(|i| left[i] ^ keys[i]));
-            out.extend_from_slice(&*leaves);
-        }
-        let message = BatchMessage { first: self.common.first(), sums };
+        let sums = match self.common.seed.preset.depth {
+            FEW_LEVELS => self.grow_trees::<FEW_LEVELS>(roots, out),
+            _ => self.grow_trees::<MANY_LEVELS>(roots, out),
+        };
+        let message = BatchMessage { first: self.common.first, sums };
         (GrownSender(self), message)
+    }
+
+    fn grow_trees<const DEPTH: usize>(&self, roots: &mut Prg, out: &mut Vec<Block>) -> Vec<Block> {
+        let Common { seed, hash, .. } = &self.common;
+        let mut root = Zeroizing::new(vec![Block::ZERO; seed.preset.trees]);
+        roots.fill(&mut root);
+        let mut leaves = Zeroizing::new(vec![Block::ZERO; 1 << DEPTH]);
+        let mut sums = Vec::with_capacity(seed.preset.tree_ots());
+        for (&root, keys) in root.iter().zip(seed.trees().as_chunks::<DEPTH>().0) {
+            let left: [Block; DEPTH] = half_tree::grow(hash, &self.delta, root, &mut leaves);
+            sums.extend(left.iter().zip(keys).map(|(&left, &key)| left ^ key));
+            out.extend_from_slice(&leaves);
+        }
+        sums
     }
 }
 
@@ -208,7 +276,7 @@ impl Sender {
 pub struct GrownSender(Sender);
 
 impl GrownSender {
-    /// Turns the leaves at the end of `out` into [`USABLE`] keys.
+    /// Turns the leaves at the end of `out` into [`Preset::usable`] keys.
     ///
     /// # Panics
     /// If `out` does not end with the leaves that [`Sender::grow`] appended.
@@ -216,10 +284,9 @@ impl GrownSender {
     pub fn finish(self, out: &mut Vec<Block>) -> Sender {
         let Self(mut sender) = self;
         let common = &mut sender.common;
-        let start = out.len() - OUTPUTS;
-        common.matrices.add_product(common.batch, 0, &common.seed.table, &mut out[start..]);
-        common.seed.refill(out);
-        common.batch += 1;
+        let start = out.len() - common.seed.preset.outputs();
+        common.matrices.add_product(common.batch, 0, common.seed.table(), &mut out[start..]);
+        common.advance(out);
         sender
     }
 }
@@ -242,24 +309,31 @@ impl Receiver {
     /// The index that the next message must have.
     #[must_use]
     pub fn first(&self) -> u64 {
-        self.common.first()
+        self.common.first
     }
 
-    /// Appends the [`USABLE`] keys of one batch to `out`.
+    /// Appends the [`Preset::usable`] keys of one batch to `out`.
     #[must_use]
     pub fn extend(mut self, message: &BatchMessage, out: &mut Vec<Block>) -> Self {
-        let common = &mut self.common;
-        let mut leaves = Zeroizing::new([Block::ZERO; LEAVES]);
-        for (tree, (keys, sums)) in common.seed.trees.iter().zip(&message.sums).enumerate() {
-            let alpha = std::array::from_fn(|i| 1 - keys[i].lsb());
-            let known = std::array::from_fn(|i| sums[i] ^ keys[i]);
-            half_tree::puncture(&common.hash, &alpha, &known, &mut leaves);
-            common.matrices.add_product(common.batch, tree * LEAVES, &common.seed.table, &mut *leaves);
-            out.extend_from_slice(&*leaves);
+        match self.common.seed.preset.depth {
+            FEW_LEVELS => self.puncture_trees::<FEW_LEVELS>(message, out),
+            _ => self.puncture_trees::<MANY_LEVELS>(message, out),
         }
-        common.seed.refill(out);
-        common.batch += 1;
+        self.common.advance(out);
         self
+    }
+
+    fn puncture_trees<const DEPTH: usize>(&self, message: &BatchMessage, out: &mut Vec<Block>) {
+        let Common { seed, matrices, hash, batch, .. } = &self.common;
+        let mut leaves = Zeroizing::new(vec![Block::ZERO; 1 << DEPTH]);
+        let (keys, sums) = (seed.trees().as_chunks::<DEPTH>().0, message.sums.as_chunks::<DEPTH>().0);
+        for (tree, (keys, sums)) in keys.iter().zip(sums).enumerate() {
+            let alpha: [u8; DEPTH] = std::array::from_fn(|i| 1 - keys[i].lsb());
+            let known: [Block; DEPTH] = std::array::from_fn(|i| sums[i] ^ keys[i]);
+            half_tree::puncture(hash, &alpha, &known, &mut leaves);
+            matrices.add_product(*batch, tree << DEPTH, seed.table(), &mut leaves);
+            out.extend_from_slice(&leaves);
+        }
     }
 }
 
@@ -286,17 +360,32 @@ mod tests {
     }
 
     #[test]
+    fn presets_are_those_of_the_table() {
+        assert_eq!((FIRST.outputs(), FIRST.seed(), FIRST.usable()), (870_400, 74_036, 726_458));
+        assert_eq!((LATER.outputs(), LATER.seed(), LATER.usable()), (2_396_160, 143_942, 2_252_218));
+        let bits = |preset: Preset| 8.0 * preset.message_bytes() as f64 / preset.usable() as f64;
+        assert!((bits(FIRST) - 1.498).abs() < 0.001 && (bits(LATER) - 0.7315).abs() < 0.001);
+        for preset in [FIRST, LATER] {
+            let rate = preset.trees as f64 / preset.outputs() as f64;
+            assert!(preset.columns as f64 * (1.0 - rate).log2() < -92.0, "{preset:?}");
+        }
+    }
+
+    #[test]
     fn every_output_of_several_batches_is_correlated() {
         let (mut sender, mut receiver, mut roots) = pair(1);
         let (mut k, mut m) = (Vec::new(), Vec::new());
-        for batch in 1..=3 {
+        for batch in 0..3 {
+            let preset = if batch == 0 { FIRST } else { LATER };
             let (grown, message) = sender.grow(&mut roots, &mut k);
             let bytes = message.encode();
-            assert_eq!(bytes.len(), BatchMessage::BYTES);
+            assert_eq!(bytes.len(), preset.message_bytes());
             sender = grown.finish(&mut k);
             let message = BatchMessage::decode(&bytes, receiver.first()).unwrap();
             receiver = receiver.extend(&message, &mut m);
-            assert_eq!((k.len(), m.len()), (batch * USABLE, batch * USABLE));
+            let usable = FIRST.usable() + batch * LATER.usable();
+            assert_eq!((k.len(), m.len()), (usable, usable));
+            assert_eq!((sender.first(), receiver.first()), (usable as u64, usable as u64));
         }
         assert_eq!(broken(&k, &m, sender.delta()), 0);
         assert!(k.iter().all(|k| k.lsb() == 0));
@@ -310,20 +399,20 @@ mod tests {
 
     #[test]
     fn a_flipped_bit_of_a_message_breaks_the_correlation() {
-        // A bit of tree 3, level 5. In the batch it reaches some leaves of the tree only; the next batch starts from outputs
-        // of the last trees, so flip there to see it spread.
-        for (tree, spreads) in [(3, false), (TREES - 1, true)] {
+        // A bit of tree 3, level 5. In the batch it reaches some leaves of the tree only; the next batch multiplies outputs
+        // of late trees by its matrix, so flip there to see it spread.
+        for (tree, spreads) in [(3, false), (FIRST.trees - 100, true)] {
             let (sender, receiver, mut roots) = pair(2);
             let (mut k, mut m) = (Vec::new(), Vec::new());
             let (grown, message) = sender.grow(&mut roots, &mut k);
             let sender = grown.finish(&mut k);
             let mut bytes = message.encode();
-            bytes[PREFIX_BYTES + (tree * half_tree::DEPTH + 5) * Block::BYTES + 7] ^= 0x10;
+            bytes[PREFIX_BYTES + (tree * FIRST.depth + 5) * Block::BYTES + 7] ^= 0x10;
             let message = BatchMessage::decode(&bytes, 0).unwrap();
             let receiver = receiver.extend(&message, &mut m);
             let first = broken(&k, &m, sender.delta());
             assert_eq!(first > 0, !spreads);
-            assert!(first < LEAVES);
+            assert!(first < 1 << FIRST.depth);
 
             let (grown, message) = sender.grow(&mut roots, &mut k);
             let sender = grown.finish(&mut k);
@@ -355,17 +444,19 @@ mod tests {
         assert_eq!(fault(&with(1, 1), 0), "version of an OT batch");
         assert_eq!(fault(&with(3, 1), 0), "check length of an OT batch");
         assert_eq!(fault(&with(11, 1), 0), "first index of an OT batch");
-        assert_eq!(fault(&good, USABLE as u64), "first index of an OT batch");
+        assert_eq!(fault(&good, FIRST.usable() as u64), "length of an OT batch");
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
         #[test]
         fn garbage_is_refused_without_panic(seed: u64, prefix: [u8; PREFIX_BYTES]) {
-            let mut bytes = vec![seed as u8; BatchMessage::BYTES];
-            bytes[..PREFIX_BYTES].copy_from_slice(&prefix);
-            if let Ok(message) = BatchMessage::decode(&bytes, seed) {
-                prop_assert_eq!(message.encode(), bytes);
+            for first in [0, seed] {
+                let mut bytes = vec![seed as u8; Preset::at(first).message_bytes()];
+                bytes[..PREFIX_BYTES].copy_from_slice(&prefix);
+                if let Ok(message) = BatchMessage::decode(&bytes, first) {
+                    prop_assert_eq!(message.encode(), bytes);
+                }
             }
         }
     }

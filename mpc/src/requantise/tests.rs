@@ -187,6 +187,9 @@ const REFERENCE: [Found; 12] = [
 /// A prepared layer: the client knows its share before the input exists.
 const PREPARED: Start = Start { server: Time::START, client: Time::OFFLINE, carry_in: false };
 
+/// (ell, shift, bits) of a layer, how it ends, its clip, and the costs of its layouts.
+type Pinned = ((u8, u8, u8), Finish, Clip, &'static [(u32, usize, usize, usize)]);
+
 /// (flights, bits, OTs that the client and the server receive) of layouts, and their prices.
 fn costs(
     spec: Spec,
@@ -227,7 +230,7 @@ fn costs_are_pinned() {
     let known = Clip { spare: true, ..Clip::default() };
     let low = Clip { top: 11, ..Clip::default() };
     let upload = |ring| Finish::Upload { ring };
-    let cases: [((u8, u8, u8), Finish, Clip, &[(u32, usize, usize, usize)]); 9] = [
+    let cases: [Pinned; 9] = [
         (
             (13, 7, 4),
             upload(13),

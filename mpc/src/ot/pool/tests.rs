@@ -3,6 +3,7 @@
 use super::*;
 use crate::channel::{Limits, Way};
 use crate::ot::ideal;
+use crate::ot::price::{OTS_OF_SETUP, OTS_PER_BATCH};
 use crate::party::Stage;
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
@@ -51,14 +52,14 @@ async fn many_batches_both_ways_cost_what_the_price_says() {
         let setup = ch.traffic().stage(Stage::Setup);
         assert_eq!(setup.ot_batches.bytes_sent, price::SETUP_BYTES as u64);
         assert_eq!(setup.ot_batches.bytes_received, price::SETUP_BYTES as u64);
-        assert_eq!((setup.other.bytes(), setup.flights), (0, 3));
-        assert_eq!(pool.available(), OtCount::ZERO);
+        assert_eq!((setup.other.bytes(), setup.flights), (0, 4));
+        assert_eq!(pool.available(), count(OTS_OF_SETUP, OTS_OF_SETUP));
     }
 
-    let need = count(2 * USABLE - 5, 10);
+    let need = count(OTS_OF_SETUP + 2 * OTS_PER_BATCH - 5, OTS_OF_SETUP + 10);
     ensure(&mut parties, need).await;
     let [(ch, pool), _] = &parties;
-    assert_eq!(pool.available(), count(2 * USABLE, USABLE));
+    assert_eq!(pool.available(), count(OTS_OF_SETUP + 2 * OTS_PER_BATCH, OTS_OF_SETUP + OTS_PER_BATCH));
     let offline = ch.traffic().stage(Stage::Offline);
     assert_eq!(offline.ot_batches.bytes() as usize, price::bytes(need));
     assert_eq!(offline.ot_batches.bytes_received as usize, 2 * price::BATCH_BYTES);
@@ -69,13 +70,13 @@ async fn many_batches_both_ways_cost_what_the_price_says() {
     // What is left counts: nothing is sent for it, and the next batch joins it.
     let bytes = |parties: &[(Channel, Correlations); 2]| parties[0].0.traffic().total().bytes();
     let before = bytes(&parties);
-    ensure(&mut parties, count(5, USABLE - 10)).await;
+    ensure(&mut parties, count(5, OTS_PER_BATCH - 10)).await;
     assert_eq!(bytes(&parties), before);
-    let need = count(6, USABLE);
+    let need = count(6, OTS_PER_BATCH);
     ensure(&mut parties, need).await;
     assert_eq!(bytes(&parties) - before, 2 * price::BATCH_BYTES as u64);
     take(&mut parties, need);
-    take(&mut parties, count(USABLE - 1, USABLE - 10));
+    take(&mut parties, count(OTS_PER_BATCH - 1, OTS_PER_BATCH - 10));
     assert_eq!(parties[1].1.available(), OtCount::ZERO);
 }
 
@@ -85,7 +86,7 @@ async fn it_works_over_tcp_on_blocking_threads() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (client, server) = tokio::join!(TcpStream::connect(address), listener.accept());
-    let need = count(USABLE + 1, 1);
+    let need = count(OTS_OF_SETUP + 1, 1);
     let party = |socket: TcpStream, party| {
         tokio::task::spawn_blocking(move || {
             Handle::current().block_on(async {
@@ -109,13 +110,12 @@ async fn it_works_over_tcp_on_blocking_threads() {
 #[tokio::test]
 async fn taking_too_many_is_refused_and_spends_nothing() {
     let mut parties = pools(Channel::pair(), 3).await;
-    ensure(&mut parties, count(1, 0)).await;
     let pool = &mut parties[0].1;
     let refused = |result: Result<Cots>, party, have| matches!(result, Err(Error::Exhausted { received_by, have: h, .. }) if (received_by, h) == (party, have));
-    assert!(refused(pool.take(count(USABLE + 1, 0)), Party::Client, USABLE));
-    assert!(refused(pool.take(count(0, 1)), Party::Server, 0));
-    assert_eq!(pool.available(), count(USABLE, 0));
-    take(&mut parties, count(USABLE, 0));
+    assert!(refused(pool.take(count(OTS_OF_SETUP + 1, 0)), Party::Client, OTS_OF_SETUP));
+    assert!(refused(pool.take(count(0, OTS_OF_SETUP + 1)), Party::Server, OTS_OF_SETUP));
+    assert_eq!(pool.available(), count(OTS_OF_SETUP, OTS_OF_SETUP));
+    take(&mut parties, count(OTS_OF_SETUP, OTS_OF_SETUP));
 }
 
 #[tokio::test]
@@ -137,7 +137,7 @@ async fn parties_that_disagree_on_the_need_fail_with_a_typed_error_or_wait() {
     let channels = (Channel::new(client, Party::Client, limits), Channel::new(server, Party::Server, limits));
     let [(mut client, mut pool), (_server, _)] = pools(channels, 5).await;
     // The server sends nothing although the client waits for a batch.
-    let error = pool.ensure(&mut client, count(1, 0)).await.unwrap_err();
+    let error = pool.ensure(&mut client, count(OTS_OF_SETUP + 1, 0)).await.unwrap_err();
     assert!(matches!(error, Error::Timeout { .. }), "{error}");
     // The failed batch ends the pool.
     assert!(matches!(pool.ensure(&mut client, count(1, 0)).await, Err(Error::Disconnected)));
@@ -192,27 +192,27 @@ async fn the_transcript_is_pinned() {
     let view = channels.0.record();
     let mut parties = pools(channels, 7).await;
     // The second batch of a direction starts from outputs of the first, so its message shows them.
-    ensure(&mut parties, count(USABLE + 1, 1)).await;
+    ensure(&mut parties, count(OTS_OF_SETUP + 1, 1)).await;
     let (client, server) = (parties[0].1.take(count(1000, 0)), parties[1].1.take(count(1000, 0)));
     ideal::assert_correlated(&client.unwrap(), &server.unwrap());
 
     let mut transcript = Sha256::new();
     let frames = view.take();
-    assert_eq!(frames.len(), 3 * 2 + 2 + 1);
+    assert_eq!(frames.len(), 4 * 2 + 1);
     for frame in frames {
         transcript.update([u8::from(frame.way == Way::Sent), frame.kind.code(), frame.stage.code()]);
         transcript.update((frame.payload.len() as u64).to_le_bytes());
         transcript.update(&frame.payload);
     }
     let digest: String = transcript.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(digest, "62338ae38dbee7f800e9d6cd9116e98b4bce29ebc400ce1c1931aca8653e2ad4");
+    assert_eq!(digest, "de0cd526260c41861d571c9a5a6f3b19b0c93dac7f585539ccd3b677eac6daec");
 }
 
 #[test]
 fn prices_are_what_the_parameters_give() {
-    assert_eq!(USABLE, 796_364);
-    assert_eq!(price::BATCH_BYTES, 8 + 12 + 136_000);
-    assert_eq!(price::SETUP_BYTES, 3 * 8 + 33 + 12_288 + 3_072 + 31 * 579 * 16);
-    assert_eq!(price::bytes(count(1, 2 * USABLE + 1)), 4 * price::BATCH_BYTES);
-    assert!((price::BYTES_PER_OT * 8.0 - 1.366).abs() < 0.001);
+    assert_eq!((OTS_OF_SETUP, OTS_PER_BATCH), (726_458, 2_252_218));
+    assert_eq!(price::BATCH_BYTES, 8 + 12 + 1170 * 11 * 16);
+    assert_eq!(price::SETUP_BYTES, 4 * 8 + 33 + 12_288 + 3_072 + 31 * 579 * 16 + 12 + 136_000);
+    assert_eq!(price::bytes(count(OTS_OF_SETUP, OTS_OF_SETUP + 2 * OTS_PER_BATCH + 1)), 3 * price::BATCH_BYTES);
+    assert!((price::BYTES_PER_OT * 8.0 - 0.7315).abs() < 0.001);
 }
