@@ -158,3 +158,9 @@ fn networks_of_the_static_quantiser_equal_onnxruntime() {
         dialect(form, 40, &Options::default());
     }
 }
+
+#[test]
+fn graphs_with_unusual_shapes_equal_onnxruntime() {
+    let Some(refused) = dialect("shapes", 70, &Options::default()) else { return };
+    assert!(refused.is_empty(), "{refused:#?}");
+}

@@ -51,6 +51,10 @@ def main():
             import qonnx_graphs
 
             model, case = qonnx_graphs.run(rng, SAMPLES, powers=dialect == "qonnx")
+        elif dialect == "shapes":
+            import shapes
+
+            model, case = shapes.run(rng, SAMPLES, index)
         elif dialect.startswith("static"):
             import static
 
