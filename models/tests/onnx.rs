@@ -151,3 +151,16 @@ fn qonnx_graphs_equal_the_executor() {
 fn qonnx_graphs_with_any_scale_are_near_the_executor() {
     dialect("qonnx_floats", 60, &Options { approximate: true, ..Options::default() });
 }
+
+#[test]
+fn networks_of_the_static_quantiser_equal_onnxruntime() {
+    for form in ["static_qdq", "static_qoperator"] {
+        dialect(form, 40, &Options::default());
+    }
+}
+
+#[test]
+fn graphs_with_unusual_shapes_equal_onnxruntime() {
+    let Some(refused) = dialect("shapes", 70, &Options::default()) else { return };
+    assert!(refused.is_empty(), "{refused:#?}");
+}

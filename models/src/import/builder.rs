@@ -302,7 +302,7 @@ impl Builder {
     }
 
     /// The sum of a few requantisations of one accumulator (see `rescale.rs`): below and above the zero point, even and odd
-    /// thresholds, these cut in the middle, from each level to the highest that a line can reach, or equal parts, whose multipliers are smaller.
+    /// thresholds, these cut in the middle, from each level to the highest that a line can reach, or four parts, whose multipliers are smaller.
     fn split(
         &mut self,
         name: &str,
@@ -315,7 +315,8 @@ impl Builder {
         let at_zero = || parts(&|steps| steps.cut(zero_point).to_vec()).filter(|_| zero_point > 0);
         let parities = || parts(&|steps| steps.split(2));
         let both = || parts(&|steps| steps.split(2).iter().flat_map(|part| part.cut(part.last() / 2)).collect());
-        let ways: [&dyn Fn() -> Option<Fits>; 5] = [&at_zero, &parities, &both, &|| pieces(steps), &|| quarters(steps)];
+        let ways: [&dyn Fn() -> Option<Fits>; 5] =
+            [&at_zero, &parities, &both, &|| pieces(steps), &|| quarters(steps, zero_point)];
         let top = (1 << bits) - 1;
         let channel = steps.iter().position(|steps| fit_one(steps, top)).unwrap_or(0);
         let mut obstacle = Obstacle::NoFit { channel, domain: steps[channel].domain };
@@ -409,7 +410,10 @@ impl Builder {
         let range = if window.padding == [0; 4] { range } else { range.with_zero() };
         let domain = Range { lo: range.lo.saturating_mul(count), hi: range.hi.saturating_mul(count) };
         // With all values above 0 and below the top, nothing is clamped.
-        let least = rule(domain.lo);
+        let (least, most) = (rule(domain.lo), rule(domain.hi));
+        if most.saturating_sub(least) > 255 {
+            return Err(Obstacle::TooWide { lo: least, hi: most });
+        }
         let steps = Steps::of(domain, |z| rule(z) - least + 1)
             .map_err(|NotMonotone { at }| Obstacle::NotMonotone { channel: 0, at })?;
         if let Some(fit) = fit(&[steps], i64::MAX) {
@@ -490,10 +494,11 @@ impl Builder {
 /// Lines for each part, with its top.
 type Fits = Vec<(Vec<Affine>, i64)>;
 
-/// Lines for four parts of equally many levels.
-fn quarters(steps: &[Steps]) -> Option<Fits> {
+/// Lines for four parts, two below and two above a level.
+fn quarters(steps: &[Steps], level: i64) -> Option<Fits> {
     let last = steps.iter().map(Steps::last).max()?;
-    let ends = [0, last / 4, last / 2, 3 * last / 4, last];
+    let middle = if 1 < level && level < last - 1 { level } else { last / 2 };
+    let ends = [0, middle / 2, middle, middle + (last - middle) / 2, last];
     let cut = |steps: &Steps| -> Vec<Steps> {
         ends.windows(2).map(|ends| steps.cut(ends[0])[1].cut(ends[1] - ends[0])[0].clone()).collect()
     };
@@ -632,10 +637,7 @@ mod tests {
             let sum = Sum { terms: vec![(term, Some(array.clone()))], bias: vec![5, -7, 11] };
             let output = builder.requantise("layer", sum, 100, rule).expect("a rule that fits");
             let (network, report) = builder.finish(output, None).expect("a valid network");
-            assert!(
-                network.architecture().nodes.len() > 3 || !report.notes.is_empty(),
-                "no single line equals the rule"
-            );
+            assert!(network.architecture().nodes.len() > 3 || !report.notes.is_empty(), "no single line equals the rule");
             for x in -128..=127 {
                 let y = network.run(&Tensor::from_elem([1, 1, 1], x)).expect("a valid input");
                 for c in 0..3 {

@@ -27,7 +27,8 @@ pub(super) fn fold<'m>(node: Node<'m>, inputs: &[Option<Value<'m>>], opset: i64)
         "Identity" | "Dropout" => first.clone(),
         "Cast" => cast(first, &constant, node)?,
         "DequantizeLinear" => {
-            let axis = axis(node.int("axis", 1), rank)?;
+            // Without a list of units the axis means nothing.
+            let axis = if needed(1)?.len() == 1 { 0 } else { axis(node.int("axis", 1), rank)? };
             if node.int("block_size", 0) != 0 {
                 return Err(Stop::new("units for blocks of weights", "use one unit for each output channel"));
             }

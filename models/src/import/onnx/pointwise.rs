@@ -306,6 +306,19 @@ impl<'m> Walk<'m> {
                 done => return done,
             }
         }
+        // Even and odd steps, with multipliers of their own.
+        let halves = table.halves();
+        if let [Some(even), Some(odd)] = halves.each_ref().map(|half| half.line(slopes.map(|slope| slope / 2.0))) {
+            let mut terms = Vec::new();
+            for (line, half) in [even, odd].into_iter().zip(&halves) {
+                let (shift, top) = (line.shift, half.hi);
+                let rule = |_: usize, z: i64| (z >> shift).clamp(0, top);
+                let id = self.builder.requantise(&format!("{name}/half"), sum(line.ma, line.mb, line.bias), 0, rule)?;
+                terms.push((Term::Identity { input: id, multiplier: 1 }, None));
+            }
+            let sum = Sum { terms, bias: vec![0; channels] };
+            return self.requantise_sum(name, sum, quantiser, |_, z| (z + table.lo).min(table.hi));
+        }
         if !self.options.approximate {
             let reason = "no multipliers, offset and shift equal its rounding for all pairs of values";
             return Err(Stop::new(reason, "accept sums that differ by one for a few pairs (approximate)"));
@@ -344,6 +357,14 @@ impl Pairs {
             (a.lo..=a.hi).flat_map(|xa| (b.lo..=b.hi).map(move |xb| (xa, xb))).map(|(x, y)| rule(x, y)).collect();
         let (lo, hi) = (values.iter().min().copied().unwrap_or(0), values.iter().max().copied().unwrap_or(0));
         Pairs { a, b, values, lo, hi }
+    }
+
+    /// Two functions whose sum is this one less its least value: the steps in turn.
+    fn halves(&self) -> [Pairs; 2] {
+        [1, 0].map(|by| {
+            let values: Vec<i64> = self.values.iter().map(|value| (value - self.lo + by) / 2).collect();
+            Pairs { a: self.a, b: self.b, values, lo: 0, hi: (self.hi - self.lo + by) / 2 }
+        })
     }
 
     /// Least and largest ma xa + mb xb among the pairs with each value.

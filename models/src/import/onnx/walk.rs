@@ -301,7 +301,7 @@ pub(super) fn problem(node: Node<'_>, stop: Stop) -> ImportProblem {
         Stop::Obstacle(Obstacle::Model(error)) => refused(model(&error), "networks have limits on sizes".to_owned()),
         Stop::Obstacle(obstacle) => {
             let hint = match obstacle {
-                Obstacle::NoFit { .. } => "use a scale that is a power of two, or fewer bits",
+                Obstacle::NoFit { .. } => "use a scale that is a power of two, or accept results that may differ by one for a few accumulators (approximate)",
                 Obstacle::NotMonotone { .. } => "quantise the values before the function, so that it becomes a table",
                 Obstacle::TooWide { .. } => "quantise to at most 8 bits",
                 _ => "give all channels the same sign",

@@ -51,6 +51,14 @@ def main():
             import qonnx_graphs
 
             model, case = qonnx_graphs.run(rng, SAMPLES, powers=dialect == "qonnx")
+        elif dialect == "shapes":
+            import shapes
+
+            model, case = shapes.run(rng, SAMPLES, index)
+        elif dialect.startswith("static"):
+            import static
+
+            model, case = static.run(rng, SAMPLES, dialect.removeprefix("static_"))
         else:
             model, case = run_qdq(rng, dialect)
         onnx.save(model, f"{folder}/{index}.onnx")

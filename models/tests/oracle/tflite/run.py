@@ -19,15 +19,21 @@ def main():
     path, case, seed, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(path.read_bytes(), 0))
     graph = model.subgraphs[0]
-    for operator in reversed(graph.operators):
-        code = model.operatorCodes[operator.opcodeIndex].builtinCode
-        if code == schema.BuiltinOperator.SOFTMAX and operator.outputs[0] == graph.outputs[0]:
-            graph.outputs = [operator.inputs[0]]
+    cut, makers = graph.outputs[0], {int(o.outputs[0]): o for o in graph.operators}
+    names = schema.BuiltinOperator
+    while cut in makers and model.operatorCodes[makers[cut].opcodeIndex].builtinCode in (
+            names.SOFTMAX, names.QUANTIZE, names.DEQUANTIZE):
+        cut = int(makers[cut].inputs[0])
+        if model.operatorCodes[makers[cut].opcodeIndex].builtinCode not in (names.SOFTMAX, names.QUANTIZE, names.DEQUANTIZE):
+            graph.outputs = [cut]
     builder = flatbuffers.Builder(1 << 20)
     builder.Finish(model.Pack(builder), b"TFL3")
     file = bytes(builder.Output())
     source, output = graph.tensors[graph.inputs[0]], int(graph.outputs[0])
     unsigned = source.type == schema.TensorType.UINT8
+    if source.type == schema.TensorType.FLOAT32:
+        first = next(o for o in graph.operators if o.inputs[0] == graph.inputs[0])
+        quantization = graph.tensors[first.outputs[0]].quantization
     zero_point = int(graph.tensors[output].quantization.zeroPoint[0])
     _, height, width, channels = source.shape
     rng = np.random.default_rng(seed)
@@ -49,6 +55,8 @@ def main():
         runtime.allocate_tensors()
         results = []
         for image in inputs:
+            if source.type == schema.TensorType.FLOAT32:
+                image = (quantization.scale[0] * (image.astype(np.float32) - quantization.zeroPoint[0])).astype(np.float32)
             runtime.set_tensor(runtime.get_input_details()[0]["index"], image[None])
             runtime.invoke()
             results.append(runtime.get_tensor(output).astype(np.int32) - zero_point)
