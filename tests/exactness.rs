@@ -3,6 +3,7 @@
 mod common;
 
 use lowkey::{Link, Output, Reveal, Schedule};
+use lowkey_models::import;
 use lowkey_models::random::{self, Size};
 use lowkey_models::{Tensor, zoo};
 use rand::SeedableRng;
@@ -124,5 +125,21 @@ fn ties_go_to_the_lowest_index() {
     for schedule in [Schedule::Prepared, Schedule::Direct] {
         let answer = common::infer(&model, &inputs, schedule, Reveal::Class);
         assert_eq!(answer[0].output, Output::Class(1));
+    }
+}
+
+/// MobileNet V1 as an import of TFLite makes it: depthwise convolutions, general scales, an average pool, 1001 outputs. One image,
+/// or 20 with LOWKEY_SLOW=1.
+#[test]
+fn an_imported_mobilenet() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/models/zoo/mobilenet-v1-025-128.tflite");
+    let network = import::read(file, &import::Options::default()).expect("it is supported").network;
+    let model = common::publish(&network);
+    let count = if std::env::var("LOWKEY_SLOW").is_ok_and(|slow| slow == "1") { 20 } else { 1 };
+    let mut rng = ChaCha20Rng::seed_from_u64(1);
+    let inputs: Vec<_> = (0..count).map(|_| random::input(&mut rng, &network.architecture().input)).collect();
+    let answers = common::infer(&model, &inputs, Schedule::Prepared, Reveal::Logits);
+    for (index, (input, answer)) in inputs.iter().zip(answers).enumerate() {
+        assert_eq!(answer.output, common::expected(&network, input, Reveal::Logits), "{index}");
     }
 }
