@@ -317,21 +317,38 @@ fn unsigned_numbers() {
 
 #[test]
 fn mobilenet_is_what_litert_computes() {
-    let path = here("zoo/mobilenet-v1-025-128.tflite");
+    whole_file(&here("zoo/mobilenet-v1-025-128.tflite"), 20);
+}
+
+/// Files of your own, in the folder that LOWKEY_TFLITE names.
+#[test]
+fn files_of_a_folder_are_what_litert_computes() {
+    let Some(folder) = std::env::var_os("LOWKEY_TFLITE") else { return };
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_some_and(|extension| extension == "tflite") {
+            whole_file(&path, 8);
+        }
+    }
+}
+
+/// Compares a file with LiteRT on random images.
+fn whole_file(path: &Path, images: usize) {
     let Some(python) = python() else { return };
     let folder = tempfile::tempdir().expect("a folder");
-    let case = folder.path().join("mobilenet.tflite");
-    let script = here("tests/oracle/tflite/run.py");
+    let case = folder.path().join("case.tflite");
     let output = Command::new(python)
-        .args([&script, &path, &case.with_extension("")])
-        .args(["1", "20"])
+        .arg(here("tests/oracle/tflite/run.py"))
+        .args([path, &case.with_extension("")])
+        .args(["1", &images.to_string()])
         .output()
         .expect("python runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     for rounding in BOTH {
-        let imported = import::read(&path, &Options { tflite: rounding, approximate: true, ..Options::default() });
-        let imported = imported.expect("MobileNet is imported");
+        let imported = import::read(path, &Options { tflite: rounding, approximate: true, ..Options::default() });
+        let imported = imported.expect("the file is imported");
         assert!(imported.network.architecture().rounding.is_some());
+        eprintln!("{}:\n{}", path.display(), imported.report);
         compare(&case, rounding, &imported);
     }
 }

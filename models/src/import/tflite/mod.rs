@@ -36,7 +36,6 @@ pub use round::Rounding;
 use crate::import::{ImportError, Imported, Options};
 use model::Model;
 
-
 /// True if the bytes say that they are a TFLite file.
 pub(super) fn is_tflite(bytes: &[u8]) -> bool {
     bytes.get(4..8) == Some(b"TFL3")
