@@ -156,7 +156,7 @@ impl Pairs {
     /// Multipliers near slope * 2^shift, the nearest first; not 0.
     fn candidates(slopes: [f64; 2], shift: u32) -> Vec<(i64, i64)> {
         let near = |slope: f64| {
-            let m = (slope * f64::from(shift).exp2()).round() as i64;
+            let m = ((slope * f64::from(shift).exp2()).round() as i64).clamp(0, 1 << 30);
             [m, m - 1, m + 1]
         };
         let (all_a, all_b) = (near(slopes[0]), near(slopes[1]));
