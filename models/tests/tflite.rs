@@ -158,8 +158,7 @@ fn fixtures_are_what_litert_computes() {
 #[test]
 fn mobilenet_is_what_litert_computed() {
     for (rounding, kind) in [(Rounding::Double, "double"), (Rounding::Single, "single")] {
-        let options = Options { tflite: rounding, approximate: true, ..Options::default() };
-        let imported = import::read(here("zoo/mobilenet-v1-025-128.tflite"), &options).expect("MobileNet is imported");
+        let imported = import(&here("zoo/mobilenet-v1-025-128.tflite"), rounding).expect("MobileNet is imported");
         let input = &imported.network.architecture().input;
         assert_eq!((input.shape, input.zero_point), ([3, 128, 128], 127));
         let image: Vec<u8> = (0..3 * 128 * 128u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
@@ -168,6 +167,8 @@ fn mobilenet_is_what_litert_computed() {
         let golden: Vec<i64> =
             golden.chunks_exact(4).map(|b| i32::from_le_bytes(b.try_into().expect("4 bytes")).into()).collect();
         assert_eq!(elements(&answers[0]), golden, "{kind}");
+        let file = imported.network.to_bytes().expect("it fits a model file");
+        assert_eq!(Network::from_bytes(&file).expect("its own model file"), imported.network);
     }
 }
 
@@ -317,21 +318,38 @@ fn unsigned_numbers() {
 
 #[test]
 fn mobilenet_is_what_litert_computes() {
-    let path = here("zoo/mobilenet-v1-025-128.tflite");
+    whole_file(&here("zoo/mobilenet-v1-025-128.tflite"), 20, false);
+}
+
+/// Files of your own, in the folder that LOWKEY_TFLITE names; those that can't be exact may be approximate.
+#[test]
+fn files_of_a_folder_are_what_litert_computes() {
+    let Some(folder) = std::env::var_os("LOWKEY_TFLITE") else { return };
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_some_and(|extension| extension == "tflite") {
+            whole_file(&path, 8, true);
+        }
+    }
+}
+
+/// Compares a file with LiteRT on random images.
+fn whole_file(path: &Path, images: usize, approximate: bool) {
     let Some(python) = python() else { return };
     let folder = tempfile::tempdir().expect("a folder");
-    let case = folder.path().join("mobilenet.tflite");
-    let script = here("tests/oracle/tflite/run.py");
+    let case = folder.path().join("case.tflite");
     let output = Command::new(python)
-        .args([&script, &path, &case.with_extension("")])
-        .args(["1", "20"])
+        .arg(here("tests/oracle/tflite/run.py"))
+        .args([path, &case.with_extension("")])
+        .args(["1", &images.to_string()])
         .output()
         .expect("python runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     for rounding in BOTH {
-        let imported = import::read(&path, &Options { tflite: rounding, approximate: true, ..Options::default() });
-        let imported = imported.expect("MobileNet is imported");
+        let imported = import::read(path, &Options { tflite: rounding, approximate, ..Options::default() });
+        let imported = imported.expect("the file is imported");
         assert!(imported.network.architecture().rounding.is_some());
+        eprintln!("{}:\n{}", path.display(), imported.report);
         compare(&case, rounding, &imported);
     }
 }

@@ -6,7 +6,7 @@ use ndarray::{Array4, Axis};
 
 use crate::bounds::linear_bounds;
 use crate::check::{MAX_NAME, MAX_WEIGHT_BITS, TensorInfo};
-use crate::error::{Kind, ModelError};
+use crate::error::ModelError;
 use crate::import::report::Report;
 use crate::network::{Architecture, Input, Node, Op, Range, Shape, TensorId, Term, Window};
 use crate::rescale::{Affine, NotMonotone, Steps, fit, near};
@@ -484,11 +484,6 @@ impl Builder {
         self.architecture.output =
             if self.architecture.output == 0 { 0 } else { new[self.architecture.output] + shift };
     }
-
-    /// True if the tensor is an activation.
-    pub fn is_activation(&self, id: TensorId) -> bool {
-        self.tensors[id].kind == Kind::Activation
-    }
 }
 
 /// Lines for each part, with its top.
@@ -637,7 +632,10 @@ mod tests {
             let sum = Sum { terms: vec![(term, Some(array.clone()))], bias: vec![5, -7, 11] };
             let output = builder.requantise("layer", sum, 100, rule).expect("a rule that fits");
             let (network, report) = builder.finish(output, None).expect("a valid network");
-            assert!(network.architecture().nodes.len() > 3 || !report.notes.is_empty(), "no single line equals the rule");
+            assert!(
+                network.architecture().nodes.len() > 3 || !report.notes.is_empty(),
+                "no single line equals the rule"
+            );
             for x in -128..=127 {
                 let y = network.run(&Tensor::from_elem([1, 1, 1], x)).expect("a valid input");
                 for c in 0..3 {

@@ -122,7 +122,7 @@ pub(super) fn target(shape: &[usize], wanted: &Constant, node: Node<'_>) -> Resu
     let known = new.iter().filter(|&&size| size != usize::MAX).try_fold(1usize, |all, &size| all.checked_mul(size));
     let known = known.ok_or_else(inconsistent)?;
     let open = new.iter().filter(|&&size| size == usize::MAX).count();
-    if open > 1 || (open == 1 && (known == 0 || total % known != 0)) || (open == 0 && known != total) {
+    if open > 1 || (open == 1 && (known == 0 || !total.is_multiple_of(known))) || (open == 0 && known != total) {
         return Err(inconsistent());
     }
     new.iter_mut().filter(|size| **size == usize::MAX).for_each(|size| *size = total / known.max(1));

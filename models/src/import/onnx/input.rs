@@ -1,5 +1,7 @@
 //! The network's input: how the graph's input becomes integers.
 
+use std::collections::{HashMap, HashSet};
+
 use super::constants::{quant_rule, target_element};
 use super::graph::{Graph, Node};
 use super::quantiser::{Quantiser, Rule};
@@ -7,8 +9,6 @@ use super::tensor::Element;
 use super::value::{Layout, Stop, Value};
 use crate::import::{ImportProblem, Preprocessing};
 use crate::network;
-
-use std::collections::HashMap;
 
 /// The input of the graph and what quantises it.
 pub(super) struct Input {
@@ -41,7 +41,7 @@ impl Input {
             let hint = "export with fixed sizes; only the batch may be open";
             return Err((None, ImportProblem::File { reason, hint }.into()));
         }
-        let Some((node, at)) = reader(graph, &graph.input.name, 0) else {
+        let Some((node, at)) = reader(graph, &graph.input.name) else {
             let reason = "nothing quantises the input".to_owned();
             let hint = "put QuantizeLinear or Quant on the graph's input, or give it 8-bit integers";
             return Err((None, ImportProblem::File { reason, hint }.into()));
@@ -102,18 +102,22 @@ fn is_quantiser(node: Node<'_>) -> bool {
 }
 
 /// The first node that does something with a tensor, and which of its inputs that is.
-fn reader<'m>(graph: &Graph<'m>, tensor: &str, depth: usize) -> Option<(Node<'m>, usize)> {
-    for &index in graph.consumers(tensor) {
-        let node = graph.nodes[index];
-        let at = node.proto.input.iter().position(|name| name == tensor)?;
-        match node.op() {
-            "Identity" | "Dropout" | "Cast" | "Flatten" | "Reshape" | "Pad" | "MaxPool" if at == 0 && depth < 16 => {
-                if let Some(found) = reader(graph, node.output(), depth + 1) {
-                    return Some(found);
+fn reader<'m>(graph: &Graph<'m>, tensor: &'m str) -> Option<(Node<'m>, usize)> {
+    let mut open = vec![tensor];
+    let mut seen = HashSet::from([tensor]);
+    while let Some(tensor) = open.pop() {
+        for &index in graph.consumers(tensor) {
+            let node = graph.nodes[index];
+            let at = node.proto.input.iter().position(|name| name == tensor)?;
+            match node.op() {
+                "Identity" | "Dropout" | "Cast" | "Flatten" | "Reshape" | "Pad" | "MaxPool" if at == 0 => {
+                    if seen.insert(node.output()) {
+                        open.push(node.output());
+                    }
                 }
+                "Shape" => {}
+                _ => return Some((node, at)),
             }
-            "Shape" => {}
-            _ => return Some((node, at)),
         }
     }
     None

@@ -10,6 +10,7 @@ use super::real::{Float, Post, Scales, at, power_of_two};
 use super::tensor::{Constant, Element};
 use super::value::{Fused, FusedKind, Ints, Layout, Real, Scale, Scaled, Source, Stop, Value};
 use super::walk::Walk;
+use crate::check::MAX_ACCUMULATOR;
 use crate::import::builder::{Sum, weight_width};
 use crate::network::{Range, Term, Window};
 
@@ -72,7 +73,7 @@ impl<'m> Walk<'m> {
         if let Some(index) = bias {
             let bias = self.constant(node, index)?.to_ints().filter(|bias| bias.len() == sum.bias.len());
             let bias = bias.ok_or_else(|| Stop::new("a bias that is not one integer per channel", "export it so"))?;
-            sum.bias = bias.to_vec();
+            sum.bias = bounded(&bias)?;
         }
         let (y_scale, y_zero) = if gemm { (7, 8) } else { (6, 7) };
         if node.input(y_scale).is_none() {
@@ -107,7 +108,8 @@ impl<'m> Walk<'m> {
         };
         let channels = sum.bias.len();
         // The accumulator is an integer: making a float of it rounds once.
-        let source = Source::Sum { unit: vec![1.0; channels], float: Float::exact(channels), sum };
+        let unit = Rc::new(vec![1.0; channels]);
+        let source = Source::Sum { unit, float: Rc::new(Float::exact(channels)), sum: Rc::new(sum) };
         Ok(Value::Real(Rc::new(Real { source, post: vec![], later: vec![], channels, layout, fused: None })))
     }
 
@@ -152,7 +154,7 @@ impl<'m> Walk<'m> {
         let weight_bits = weight_width(&array);
         let term = Term::Conv { input, out_channels, groups, window, weight_bits };
         let sum = Sum { terms: vec![(term, Some(array))], bias: vec![0; out_channels] };
-        Ok((sum, Layout::of_rank(4)))
+        Ok((self.limited(sum)?, Layout::of_rank(4)))
     }
 
     /// Weights are `[outputs, inputs]`.
@@ -174,7 +176,7 @@ impl<'m> Walk<'m> {
         let array = weights.array([outputs, inputs, 1, 1])?;
         let weight_bits = weight_width(&array);
         let term = Term::Dense { input, outputs, weight_bits };
-        Ok(Sum { terms: vec![(term, Some(array))], bias: vec![0; outputs] })
+        self.limited(Sum { terms: vec![(term, Some(array))], bias: vec![0; outputs] })
     }
 
     /// Real values: a sum of products of `input` and `weights`, and the node's bias (input 2).
@@ -199,7 +201,7 @@ impl<'m> Walk<'m> {
         if !quantised_form && kind != FusedKind::MatMul && node.input(2).is_some() {
             match self.value(node, 2)? {
                 Value::Scaled(bias) if bias.ints.len() == channels && bias.is_in_units(&unit) => {
-                    sum.bias = bias.ints.clone();
+                    sum.bias = bounded(&bias.ints)?;
                 }
                 value => {
                     let number = matches!(value, Value::Constant(_));
@@ -229,8 +231,17 @@ impl<'m> Walk<'m> {
             }),
             _ => None,
         };
-        let source = Source::Sum { unit: (0..channels).map(unit).collect(), float, sum };
+        let unit = Rc::new((0..channels).map(unit).collect());
+        let source = Source::Sum { unit, float: Rc::new(float), sum: Rc::new(sum) };
         Ok(Value::Real(Rc::new(Real { source, post, later: vec![], channels, layout, fused })))
+    }
+
+    /// Refuses sums that leave the network's limits.
+    pub(super) fn limited(&self, sum: Sum) -> Result<Sum, Stop> {
+        if self.magnitudes(&sum).iter().any(|&most| most > MAX_ACCUMULATOR as f64) {
+            return Err(Stop::new("accumulators of more than 50 bits", "use fewer bits, or smaller layers"));
+        }
+        Ok(sum)
     }
 
     /// What the absolute values of the summands can add up to, by channel.
@@ -308,21 +319,22 @@ impl<'m> Walk<'m> {
         if !merges {
             return None;
         }
-        let mut sum = sum.clone();
+        let mut sum = (**sum).clone();
         self.round_bias(&mut sum, bias, fused.input, &fused.weights);
         let magnitude = self.magnitudes(&sum);
         let products = sum.terms.iter().filter_map(|(_, array)| array.as_ref()).map(|array| array.len()).sum::<usize>();
         let scales = Scales { unit: fused.input, exact: true };
         let float = Float::of(products / sum.bias.len(), &magnitude, scales, |c| at(&fused.weights, c));
         let fused = Some(Fused { kind: FusedKind::Gemm, output: node.output(), ..fused.clone() });
-        let source = Source::Sum { sum, unit: unit.clone(), float };
+        let source = Source::Sum { sum: Rc::new(sum), unit: Rc::clone(unit), float: Rc::new(float) };
         Some(Value::Real(Rc::new(Real { source, fused, ..real.clone() })))
     }
 
     /// Adds a bias of real numbers, rounded to whole units of the products, as ONNX Runtime does it before a quantiser.
     fn round_bias(&mut self, sum: &mut Sum, bias: &[f32], input: f32, weights: &[f32]) {
         for (channel, z) in sum.bias.iter_mut().enumerate() {
-            *z += (at(bias, channel) / (input * at(weights, channel))).round_ties_even() as i64;
+            let units = (at(bias, channel) / (input * at(weights, channel))).round_ties_even() as i64;
+            *z += units.clamp(-MAX_ACCUMULATOR, MAX_ACCUMULATOR);
         }
         let note = "biases of real numbers are rounded to whole units, as ONNX Runtime since 1.21 does it";
         self.builder.report.note(note);
@@ -342,6 +354,14 @@ impl<'m> Walk<'m> {
     }
 }
 
+/// A bias within the network's limits.
+fn bounded(bias: &[i64]) -> Result<Vec<i64>, Stop> {
+    if bias.iter().any(|b| b.unsigned_abs() > MAX_ACCUMULATOR as u64) {
+        return Err(Stop::new("a bias of more than 50 bits", "the file is not consistent"));
+    }
+    Ok(bias.to_vec())
+}
+
 /// The factor of a `Gemm` goes into the input's unit.
 fn alpha_times(alpha: f32, scale: f32) -> f32 {
     if alpha == 1.0 { scale } else { alpha * scale }
@@ -359,10 +379,10 @@ impl Scaled {
     }
 
     fn array(&self, shape: [usize; 4]) -> Result<Array4<i32>, Stop> {
-        let small = |&w: &i64| i32::try_from(w).ok();
+        let small = |&w: &i64| i32::try_from(w).ok().filter(|w| w.unsigned_abs() < 1 << 15);
         let ints: Option<Vec<i32>> = self.ints.iter().map(small).collect();
         let array = ints.and_then(|ints| Array4::from_shape_vec(shape, ints).ok());
-        array.ok_or_else(|| Stop::new("weights of more than 32 bits", "quantise them to at most 8"))
+        array.ok_or_else(|| Stop::new("weights of more than 16 bits", "quantise them to at most 8"))
     }
 
     /// True if the integers are in these units, but for the rounding of the units' products.

@@ -8,7 +8,7 @@
 //! | [`value`], [`real`], [`quantiser`] | integers and real numbers, and the functions between them |
 //! | [`walk`] | node by node, from graph to network |
 //! | [`linear`], [`pool`], [`pointwise`], [`shape`] | the operations |
-//! | [`requantise`] | from accumulators to activations |
+//! | [`requantise`], [`fused`], [`pairs`] | from accumulators and sums to activations |
 //!
 //! A quantised value q means scale * (q - zero_point); the network computes on x = q - zero_point. Between two quantisers the file
 //! has functions of real numbers. They are collected, and become one function from accumulator to value, which is evaluated in 32-bit
@@ -23,9 +23,11 @@
 //!   file is refused, unless results may be approximate: then exact arithmetic takes the place of float sums.
 
 mod constants;
+mod fused;
 mod graph;
 mod input;
 mod linear;
+mod pairs;
 mod pointwise;
 mod pool;
 mod quantiser;

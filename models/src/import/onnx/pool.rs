@@ -2,11 +2,12 @@
 
 use std::rc::Rc;
 
+use super::fused::FUSED;
 use super::graph::Node;
 use super::pointwise::offset_rule;
 use super::quantiser::Quantiser;
 use super::real::{Near, power_of_two, quantised};
-use super::requantise::{Doubts, FUSED};
+use super::requantise::Doubts;
 use super::value::{Ints, Later, Layout, Real, Scale, Source, Stop, Value};
 use super::walk::Walk;
 use crate::network::{Op, Shape, TensorId, Window};

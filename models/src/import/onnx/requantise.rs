@@ -5,15 +5,12 @@ use std::rc::Rc;
 
 use super::graph::Node;
 use super::quantiser::{Mode, Quantiser, Rule, same};
-use super::real::{Near, Post, apply, at, power_of_two, quantised};
-use super::tensor::Element;
+use super::real::{Near, Post, apply, power_of_two, quantised};
 use super::value::{Ints, Later, Layout, Real, Scale, Source, Stop, Value};
 use super::walk::Walk;
-use crate::import::builder::Sum;
+use crate::import::builder::{Obstacle, Sum};
 use crate::network::{Op, Range, TensorId};
-use crate::rescale::Steps;
 
-pub(super) const FUSED: &str = "ONNX Runtime: float32 product of accumulator and scale, half to even";
 pub(super) const FLOAT: &str = "float32 in the graph's order, half to even";
 
 /// Counts results that float arithmetic does not determine.
@@ -170,99 +167,6 @@ impl<'m> Walk<'m> {
         Ok(Value::Real(Rc::new(Real::tensor(Scale { id, unit, exact, quantised: None }, channels, layout))))
     }
 
-    /// ONNX Runtime's integer operation for a linear node, an activation that the quantiser implies, and the quantiser.
-    fn fused(
-        &mut self,
-        index: usize,
-        node: Node<'m>,
-        real: &Real<'m>,
-        quantiser: &Quantiser,
-        element: Element,
-    ) -> Result<Option<TensorId>, Stop> {
-        let (Some(fused), Source::Sum { sum, .. }) = (&real.fused, &real.source) else {
-            return self.fused_other(node, real, quantiser, element);
-        };
-        let (x, w) = fused.elements;
-        let byte = |element: Element| matches!(element, Element::Int { bits: 8, .. });
-        let implied = match &real.post[..] {
-            [] => true,
-            [Post::Clip(lo, hi)] => clip_is_implied(*lo, *hi, quantiser, element),
-            _ => false,
-        };
-        if !(byte(x) && byte(w) && byte(element) && implied && self.leads_to(fused.output, index)) {
-            return Ok(None);
-        }
-        // On x86 only unsigned activations are merged, and signed ones that become unsigned.
-        let unsigned = |element: Element| element == Element::UINT8;
-        let result = if self.becomes_unsigned(node.output(), element) { Element::UINT8 } else { element };
-        let merged = unsigned(x) && unsigned(result);
-        if !merged && (element == Element::UINT8 || w != Element::INT8) {
-            return Ok(None);
-        }
-        let sum = sum.clone();
-        let scale: Vec<f32> = fused.weights.iter().map(|w| fused.input * w / quantiser.scale).collect();
-        if !merged {
-            self.note_floats(node, real, quantiser, &sum, &scale);
-        }
-        let id = self.requantise_ints(node, sum, &scale, quantiser)?;
-        self.later(node, real, id).map(Some)
-    }
-
-    /// True if only node `index` reads the tensor, perhaps through operations that the runtime moves behind the quantiser.
-    fn leads_to(&self, tensor: &'m str, index: usize) -> bool {
-        let mut name = tensor;
-        while let Some((reader, node)) = self.graph.reader(name) {
-            if reader == index {
-                return true;
-            }
-            if !matches!(node.op(), "Relu" | "Clip" | "MaxPool" | "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze") {
-                return false;
-            }
-            name = node.output();
-        }
-        false
-    }
-
-    /// Says so if floats, which the runtime may use for signed bytes on x86, could give another result than integers.
-    fn note_floats(&mut self, node: Node<'m>, real: &Real<'m>, quantiser: &Quantiser, sum: &Sum, scale: &[f32]) {
-        let Source::Sum { unit, float, .. } = &real.source else { return };
-        let bounds = self.builder.bounds(sum);
-        let differs = |channel: usize, z: i64| {
-            let error = float.error[channel];
-            let exact = z as f64 * unit[channel];
-            let near = apply(&real.post, channel, Near { error, ..Near::rounded(exact) });
-            quantised(quantiser, channel, near) != (integer_rule(quantiser, at(scale, channel), z), true)
-        };
-        let any = bounds.iter().enumerate().any(|(channel, &range)| {
-            let rule = |z| integer_rule(quantiser, at(scale, channel), z) - quantiser.lo;
-            let steps = Steps::of(range, rule).map(|steps| steps.thresholds).unwrap_or_default();
-            steps.iter().any(|&z| differs(channel, z) || differs(channel, z - 1))
-        });
-        if any {
-            let note = "signed bytes are computed with as ONNX Runtime does it on ARM, in integers; where it keeps floats, as on x86 \
-                        behind some quantisers, results may differ by one";
-            self.builder.report.note(format!("{} \"{}\": {note}", node.op(), node.name()));
-        }
-    }
-
-    /// clamp(half_to_even(float(z) * scale) + zero), ONNX Runtime's rule for integers.
-    pub(super) fn requantise_ints(
-        &mut self,
-        node: Node<'m>,
-        sum: Sum,
-        scale: &[f32],
-        quantiser: &Quantiser,
-    ) -> Result<TensorId, Stop> {
-        if let Some(channel) = self.builder.bounds(&sum).iter().position(|range| range.signed_bits() > 32) {
-            let reason = format!("the accumulator of channel {channel} can leave 32 bits");
-            return Err(Stop::new(reason, "the runtime would overflow: use fewer bits"));
-        }
-        self.builder.report.rule(FUSED);
-        let (lo, zero) = (quantiser.lo, quantiser.zero as i64);
-        let rule = |channel: usize, z: i64| integer_rule(quantiser, at(scale, channel), z) - lo;
-        Ok(self.builder.requantise(node.name(), sum, zero - lo, rule)?)
-    }
-
     /// Real numbers, quantised: a tensor of the network whose values are x = factor * q - offset.
     pub(super) fn quantise(
         &mut self,
@@ -291,7 +195,7 @@ impl<'m> Walk<'m> {
                     let error = float.error[channel];
                     Near { error, ..Near::rounded(z as f64 * unit[channel]) }
                 };
-                self.requantise_sum(name, sum.clone(), quantiser, |channel, z| rule(channel, near(channel, z)))?
+                self.requantise_sum(name, (**sum).clone(), quantiser, |channel, z| rule(channel, near(channel, z)))?
             }
             Source::Average { input, window, .. } => {
                 let average = self.average_value(*input, window);
@@ -369,26 +273,17 @@ impl<'m> Walk<'m> {
     ) -> Result<TensorId, Stop> {
         let (factor, offset, _) = quantiser.means()?;
         let bounds = self.builder.bounds(&sum);
-        let ends = bounds.iter().enumerate().flat_map(|(c, &Range { lo, hi })| [rule(c, lo), rule(c, hi)]);
-        let least = ends.min().expect("at least one channel");
+        let ends = || bounds.iter().enumerate().flat_map(|(c, &Range { lo, hi })| [rule(c, lo), rule(c, hi)]);
+        let (least, most) = (ends().min().expect("at least one channel"), ends().max().expect("at least one channel"));
+        if most - least > 255 {
+            return Err(Obstacle::TooWide { lo: least, hi: most }.into());
+        }
         if factor == 1 && offset >= least && offset - least <= 255 {
             return Ok(self.builder.requantise(name, sum, offset - least, |c, z| rule(c, z) - least)?);
         }
         let id = self.builder.requantise(name, sum, 0, |c, z| rule(c, z) - least)?;
         Ok(self.builder.apply(&format!("{name}/values"), id, |y| factor * (y + least) - offset)?)
     }
-}
-
-/// clamp(half_to_even(float(z) * scale) + zero).
-fn integer_rule(quantiser: &Quantiser, scale: f32, z: i64) -> i64 {
-    let v = (z as f32 * scale).round_ties_even() as i64;
-    v.saturating_add(quantiser.zero as i64).clamp(quantiser.lo, quantiser.hi)
-}
-
-/// True if what a quantiser's type can hold lies within the clip: the clip changes nothing.
-pub(super) fn clip_is_implied(lo: f32, hi: f32, quantiser: &Quantiser, element: Element) -> bool {
-    let end = |q: i64| (q - quantiser.zero as i64) as f32 * quantiser.scale;
-    element.small().is_some_and(|(least, most)| end(least) >= lo && end(most) <= hi)
 }
 
 fn rule_name(rule: &Rule) -> String {

@@ -257,7 +257,7 @@ impl<'m> Walk<'m> {
             let scale = self.plain(real, node)?;
             return Ok((scale.id, Some(scale.unit.into())));
         };
-        let (mut sum, mut unit) = (sum.clone(), unit.clone());
+        let (mut sum, mut unit) = ((**sum).clone(), (**unit).clone());
         let mut rounded = 0.0f64;
         // Factors first, then offsets: v = unit z + bias.
         let mut bias = vec![0.0; unit.len()];
@@ -302,10 +302,10 @@ impl<'m> Walk<'m> {
         }
         for (z, b) in sum.bias.iter_mut().zip(&bias) {
             let exact = b / common;
-            if !(exact.abs() < (1u64 << 45) as f64) {
+            if exact.is_nan() || exact.abs() >= (1u64 << 45) as f64 {
                 return Err(Stop::new("a bias that is much larger than its unit", "quantise with a larger scale"));
             }
-            *z += exact.round() as i64;
+            *z = z.saturating_add(exact.round() as i64);
             rounded = rounded.max((exact - exact.round()).abs());
         }
         if rounded > 1e-4 {

@@ -79,7 +79,7 @@ pub(super) enum Source<'m> {
     /// unit * x.
     Tensor(Scale),
     /// unit * (sum of products), with a unit for each channel.
-    Sum { sum: Sum, unit: Vec<f64>, float: Float },
+    Sum { sum: Rc<Sum>, unit: Rc<Vec<f64>>, float: Rc<Float> },
     /// unit * (sum over each window) / count.
     Average { input: Scale, window: Window, global: bool },
     /// The sum of two.

@@ -252,7 +252,7 @@ impl<'m> Walk<'m> {
         }
         let scale: Vec<f32> = gamma.iter().zip(&variance).map(|(g, v)| g / (v + epsilon).sqrt()).collect();
         let bias = (0..scale.len()).map(|c| beta[c] - mean[c] * scale[c]).collect();
-        Ok(then(&real, Post::Norm { scale, bias }))
+        self.after(&real, Post::Norm { scale, bias })
     }
 
     /// `Softmax` and `ArgMax` at the end.
@@ -274,7 +274,7 @@ impl<'m> Walk<'m> {
             return Err(Stop::new("it is not the last operation", "only a softmax or argmax at the end is left out"));
         }
         let value = self.value(node, 0)?.clone();
-        Ok(if class || matches!(value, Value::Class(_)) { Value::Class(Box::new(value)) } else { value })
+        Ok(if class && !matches!(value, Value::Class(_)) { Value::Class(Box::new(value)) } else { value })
     }
 }
 
@@ -301,7 +301,9 @@ pub(super) fn problem(node: Node<'_>, stop: Stop) -> ImportProblem {
         Stop::Obstacle(Obstacle::Model(error)) => refused(model(&error), "networks have limits on sizes".to_owned()),
         Stop::Obstacle(obstacle) => {
             let hint = match obstacle {
-                Obstacle::NoFit { .. } => "use a scale that is a power of two, or accept results that may differ by one for a few accumulators (approximate)",
+                Obstacle::NoFit { .. } => {
+                    "use a scale that is a power of two, or accept results that may differ by one for a few accumulators (approximate)"
+                }
                 Obstacle::NotMonotone { .. } => "quantise the values before the function, so that it becomes a table",
                 Obstacle::TooWide { .. } => "quantise to at most 8 bits",
                 _ => "give all channels the same sign",

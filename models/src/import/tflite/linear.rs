@@ -218,9 +218,7 @@ impl<'m, 'f> Walk<'m, 'f> {
                     all += exact.len();
                     moved += exact.iter().zip(&near).filter(|(one, other)| one != other).count();
                 }
-                let note = format!(
-                    "{name} is rounded without 32-bit floats: {moved} of {all} steps lie at another accumulator than XNNPACK's"
-                );
+                let note = format!("{moved} of {all} steps in {name} are not those of the 32-bit floats of XNNPACK");
                 let id = self.builder.requantise(name, sum, zero_point, |channel, z| stored(nearest(channel), z))?;
                 self.builder.report.note(note);
                 id

@@ -114,7 +114,8 @@ pub(super) fn network(model: &Model<'_>, options: &Options) -> Result<Imported, 
         if ends.dropped.contains(&index) || !ends.needed.contains(&index) {
             continue;
         }
-        let name = model.tensors[operator.outputs[0]].name.clone();
+        // Converters join the names of all layers that became one.
+        let name = model.tensors[operator.outputs[0]].name.split(';').next().unwrap_or_default().to_owned();
         match walk.operator(operator, &name) {
             Ok(what) => walk.builder.report.count(&operator.name, what),
             Err(trouble) => return Err(describe(trouble, &operator.name, &name, &walk.builder.report)),
