@@ -98,6 +98,9 @@ pub enum Error {
     /// A model file that is not valid. The message names the file.
     #[error("{0}")]
     Model(Box<dyn std::error::Error + Send + Sync>),
+    /// An ONNX or TFLite file that cannot be imported. The message names the file, the node and what to do.
+    #[error(transparent)]
+    Import(#[from] Box<lowkey_models::import::ImportError>),
     /// An input that the network does not read.
     #[error("{0}")]
     Input(Box<dyn std::error::Error + Send + Sync>),
@@ -190,7 +193,12 @@ impl Error {
     /// Who has to change something.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Usage { .. } | Self::File { .. } | Self::Model(_) | Self::Input(_) | Self::Plan(_) => Fault::User,
+            Self::Usage { .. }
+            | Self::File { .. }
+            | Self::Model(_)
+            | Self::Import(_)
+            | Self::Input(_)
+            | Self::Plan(_) => Fault::User,
             Self::Connect { source, .. } if is_own_address(source) => Fault::User,
             Self::Connect { .. } | Self::Peer { .. } | Self::Refused(_) => Fault::Peer,
             Self::Version { .. } | Self::Slot { .. } | Self::Busy { .. } => Fault::Peer,
@@ -207,6 +215,7 @@ impl Error {
         Some(match self {
             Self::Usage { hint, .. } => hint.clone(),
             Self::Model(_) => "check that it is a whole .lowkey file".into(),
+            Self::Import(_) => "`lowkey import` prints what became of each operation".into(),
             Self::Input(_) => "images are PNG, .npy or IDX files, of the size that the network reads".into(),
             Self::Plan(_) => "this network cannot run privately as it is".into(),
             Self::Session(ProtocolError::PeerAborted(code)) => format!("the peer says: {}", AbortCode::describe(*code)),

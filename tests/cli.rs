@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `cli/demo.rs` | `demo`, `plan`, `eval`: one process |
+//! | `cli/import.rs` | `import`, and the files it reads given to other commands |
 //! | `cli/pair.rs` | `serve` and `infer`: images, files, models, digests |
 //! | `cli/trust.rs` | TLS, pins, plain TCP |
 //! | `cli/trouble.rs` | what users and networks do wrong |
@@ -15,6 +16,8 @@ mod common;
 mod demo;
 #[path = "cli/files.rs"]
 mod files;
+#[path = "cli/import.rs"]
+mod import;
 #[path = "cli/pair.rs"]
 mod pair;
 #[path = "cli/trouble.rs"]

@@ -44,11 +44,13 @@ pub mod error;
 mod fast;
 pub mod file;
 pub mod fold;
+pub mod import;
 pub mod interpret;
 pub mod json;
 pub mod network;
 #[cfg(feature = "random")]
 pub mod random;
+pub mod rescale;
 mod separate;
 pub mod weights;
 pub mod zoo;

@@ -11,6 +11,7 @@ use lowkey_models::{Labelled, Network, argmax};
 use serde::Serialize;
 
 use super::demo::is_plaintext;
+use super::import::ImportOptions;
 use super::local::Local;
 use super::records::median;
 use super::{DataArgument, LinkArgument, Mode, model, print_json, progress, say};
@@ -20,7 +21,7 @@ const BATCH: usize = 100;
 
 #[derive(Args)]
 pub struct Arguments {
-    /// A .lowkey file, or the name of a bundled model.
+    /// A .lowkey, ONNX or TFLite file, or the name of a bundled model.
     #[arg(long, value_name = "FILE")]
     model: PathBuf,
     #[command(flatten)]
@@ -35,6 +36,8 @@ pub struct Arguments {
     /// Print one JSON object instead of text.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    import: ImportOptions,
 }
 
 #[derive(Serialize)]
@@ -57,7 +60,7 @@ struct Private {
 }
 
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
-    let network = model::read(&arguments.model)?;
+    let network = model::read(&arguments.model, &arguments.import)?;
     let data = model::data_set(&arguments.data, network.architecture())?;
     let images = data.inputs.len();
     let correct = right(&network, &data, images)?;

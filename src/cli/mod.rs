@@ -6,6 +6,7 @@
 mod bench;
 mod demo;
 mod eval;
+mod import;
 mod infer;
 mod local;
 mod model;
@@ -42,6 +43,8 @@ struct Cli {
 enum Command {
     /// Run both parties over loopback on a bundled model and bundled images.
     Demo(demo::Arguments),
+    /// Make a .lowkey file of an ONNX or TFLite file.
+    Import(import::Arguments),
     /// Serve a model to clients.
     Serve(serve::Arguments),
     /// Have a server's model answer an image, privately.
@@ -158,6 +161,7 @@ pub fn run() -> ExitCode {
     start_log(cli.verbose);
     let outcome = match cli.command {
         Command::Demo(arguments) => demo::run(arguments),
+        Command::Import(arguments) => import::run(arguments),
         Command::Serve(arguments) => serve::run(arguments),
         Command::Infer(arguments) => infer::run(arguments),
         Command::Plan(arguments) => plan::run(arguments),

@@ -1,6 +1,8 @@
 //! Finding models, inputs and data sets.
 
 use std::env;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use lowkey::{Error, Result};
@@ -8,9 +10,10 @@ use lowkey_models::data::{DataProblem, Inputs, read_labels};
 use lowkey_models::{Architecture, Input, Labelled, Network, zoo};
 
 use super::DataArgument;
+use super::import::ImportOptions;
 
-/// Reads a model file; the name of a bundled model stands for that model.
-pub fn read(model: &Path) -> Result<Network> {
+/// Reads a model file, importing it if it is another program's; the name of a bundled model stands for that model.
+pub fn read(model: &Path, options: &ImportOptions) -> Result<Network> {
     if !model.exists()
         && let Some(bundled) = model.to_str().and_then(zoo::find)
     {
@@ -20,10 +23,24 @@ pub fn read(model: &Path) -> Result<Network> {
         let names: Vec<&str> = zoo::ALL.iter().map(|bundled| bundled.name).collect();
         return Err(Error::usage(
             format!("{}: no such file", model.display()),
-            format!("give a .lowkey file, or the name of a bundled model: {}", names.join(", ")),
+            format!("give a .lowkey, ONNX or TFLite file, or the name of a bundled model: {}", names.join(", ")),
         ));
     }
+    if !is_lowkey(model)? {
+        return options.read(model);
+    }
     Network::read(model).map_err(|error| Error::Model(Box::new(error)))
+}
+
+/// Whether a file is a safetensors file, by its name or by the JSON after its first eight bytes.
+fn is_lowkey(model: &Path) -> Result<bool> {
+    if model.extension().is_some_and(|end| end == "lowkey") {
+        return Ok(true);
+    }
+    let mut start = Vec::new();
+    let read = File::open(model).and_then(|file| file.take(9).read_to_end(&mut start));
+    read.map_err(|error| Error::file(model, error))?;
+    Ok(start.get(8) == Some(&b'{'))
 }
 
 /// Reads inputs for a network.

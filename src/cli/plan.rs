@@ -12,11 +12,12 @@ use lowkey_models::{Network, Op, Term};
 use lowkey_mpc::party::{Party, Stage};
 use serde::Serialize;
 
+use super::import::ImportOptions;
 use super::{LinkArgument, Mode, WidthsArgument, model, print_json, progress, say};
 
 #[derive(Args)]
 pub struct Arguments {
-    /// A .lowkey file, or the name of a bundled model.
+    /// A .lowkey, ONNX or TFLite file, or the name of a bundled model.
     #[arg(value_name = "FILE")]
     model: PathBuf,
     #[command(flatten)]
@@ -28,6 +29,8 @@ pub struct Arguments {
     /// Print one JSON object instead of text.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    import: ImportOptions,
 }
 
 #[derive(Serialize)]
@@ -71,7 +74,7 @@ pub struct Total {
 }
 
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
-    let network = model::read(&arguments.model)?;
+    let network = model::read(&arguments.model, &arguments.import)?;
     let record = record(&network, arguments.link.link, arguments.widths.into(), arguments.mode)?;
     if arguments.json {
         print_json(&record)?

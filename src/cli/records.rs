@@ -38,7 +38,6 @@ pub struct InferenceRecord<'a> {
     pub stages: Stages<'a>,
     pub layers: &'a [LayerReport],
     /// The most memory that this process has had resident so far, where the system says.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub peak_memory_bytes: Option<u64>,
 }
 

@@ -17,11 +17,12 @@ use rand_chacha::ChaCha20Rng;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::import::ImportOptions;
 use super::{LinkArgument, TimeoutArgument, WidthsArgument, model, progress, runtime, say, seed, warn};
 
 #[derive(Args)]
 pub struct Arguments {
-    /// A .lowkey file, or the name of a bundled model.
+    /// A .lowkey, ONNX or TFLite file, or the name of a bundled model.
     #[arg(long, value_name = "FILE")]
     model: PathBuf,
     /// Where to listen; port 0 picks a free port.
@@ -51,10 +52,12 @@ pub struct Arguments {
     /// End a session after this many seconds without a request.
     #[arg(long, default_value_t = 600, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     idle: u64,
+    #[command(flatten)]
+    import: ImportOptions,
 }
 
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
-    let network = model::read(&arguments.model)?;
+    let network = model::read(&arguments.model, &arguments.import)?;
     let runtime = runtime()?;
     let identity = arguments.cert.as_deref().zip(arguments.key.as_deref());
     let loopback = runtime.block_on(net::is_loopback(&arguments.listen))?;

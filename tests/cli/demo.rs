@@ -8,7 +8,7 @@ const STAGE: &str = "ms bytes_sent bytes_received flights ots ot_batch_bytes_sen
 #[test]
 fn help_is_one_screen_and_names_every_command() {
     let help = lowkey(&["--help"]).prints();
-    for command in ["demo", "serve", "infer", "plan", "eval"] {
+    for command in ["demo", "import", "serve", "infer", "plan", "eval", "bench"] {
         assert!(help.contains(&format!("\n  {command} ")), "{help}");
     }
     assert!(help.lines().count() <= 30, "{help}");
@@ -42,7 +42,10 @@ fn demo_for_programs() {
     let records = lowkey(&["demo", "--count", "3", "--json"]).records();
     assert_eq!(records.len(), 3);
     for (index, record) in records.iter().enumerate() {
-        assert_eq!(keys(record), named("index prediction class logits outputs label matches stages layers"));
+        assert_eq!(
+            keys(record),
+            named("index prediction class logits outputs label matches stages layers peak_memory_bytes")
+        );
         assert_eq!(record["index"], index);
         assert_eq!(integers(&record["logits"]), digits().logits(index));
         assert_eq!(record["prediction"], digits().class(index));
@@ -70,7 +73,7 @@ fn demo_for_programs() {
 fn demo_of_the_class_alone_in_the_direct_schedule() {
     let records = lowkey(&["demo", "--count", "2", "--json", "--reveal", "class", "--schedule", "direct"]).records();
     for (index, record) in records.iter().enumerate() {
-        assert_eq!(keys(record), named("index prediction class label matches stages layers"));
+        assert_eq!(keys(record), named("index prediction class label matches stages layers peak_memory_bytes"));
         assert_eq!((&record["prediction"], &record["matches"]), (&digits().class(index).into(), &true.into()));
         let offline = &record["stages"]["offline"];
         assert!(named(STAGE).into_iter().all(|key| offline[key].as_f64() == Some(0.0)), "{offline}");

@@ -16,7 +16,12 @@ fn images_of_every_kind() {
         let index = index.to_string();
         let records = server.infer(&["--input", text(file), "--index", &index, "--json"]).records();
         let [record] = &records[..] else { panic!("{} lines", records.len()) };
-        assert_eq!(keys(record), named("index prediction class logits outputs stages layers"), "{}", file.display());
+        assert_eq!(
+            keys(record),
+            named("index prediction class logits outputs stages layers peak_memory_bytes"),
+            "{}",
+            file.display()
+        );
         assert_eq!(integers(&record["logits"]), digits().logits(shows), "{}", file.display());
         assert_eq!(record["index"].to_string(), index);
     }

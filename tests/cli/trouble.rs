@@ -49,8 +49,12 @@ fn models_that_are_not_models() {
     let mut damaged = good.to_vec();
     damaged[20] ^= 0x20;
     let cases = [
-        ("/nowhere/model.lowkey".to_owned(), "/nowhere/model.lowkey", "digits, mnist-minionn-w4a4"),
-        ("digit".to_owned(), "digit: no such file", "digits, mnist-minionn-w4a4"),
+        (
+            "/nowhere/model.lowkey".to_owned(),
+            "/nowhere/model.lowkey",
+            "ONNX or TFLite file, or the name of a bundled model: digits",
+        ),
+        ("digit".to_owned(), "digit: no such file", "ONNX or TFLite file, or the name of a bundled model: digits"),
         (file("empty.lowkey", b""), "empty.lowkey", "whole .lowkey file"),
         (file("cut.lowkey", &good[..good.len() - 1]), "cut.lowkey", "whole .lowkey file"),
         (file("words.lowkey", b"not a model at all, but long enough"), "words.lowkey", "whole .lowkey file"),

@@ -1,0 +1,690 @@
+//! Puts a network together, node by node: every node is checked when it is added, and requantisations are given by their rule.
+
+use std::collections::HashSet;
+
+use ndarray::{Array4, Axis};
+
+use crate::bounds::linear_bounds;
+use crate::check::{MAX_NAME, MAX_WEIGHT_BITS, TensorInfo};
+use crate::error::{Kind, ModelError};
+use crate::import::report::Report;
+use crate::network::{Architecture, Input, Node, Op, Range, Shape, TensorId, Term, Window};
+use crate::rescale::{Affine, NotMonotone, Steps, fit, near};
+use crate::weights::{LinearWeights, Network, Weights, weight_fits};
+
+/// Most requantisations that one of a source runtime becomes.
+const MAX_PIECES: usize = 4;
+
+/// When multipliers of a rescaling go into the weights instead of a public scale.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fold {
+    /// Never.
+    Never,
+    /// Where all multiplied weights of the layer stay below 2^7.
+    #[default]
+    Auto,
+}
+
+/// What can't be built.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Obstacle {
+    /// A node that breaks a rule of networks.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A rounding rule that rises and falls.
+    #[error("channel {channel} is not monotone at the accumulator {at}")]
+    NotMonotone {
+        /// The channel.
+        channel: usize,
+        /// The accumulator.
+        at: i64,
+    },
+    /// A rounding rule that no multiplier, offset and shift equals.
+    #[error("no multiplier, offset and shift equal the rounding rule on every accumulator in {}..={} of channel {channel}", .domain.lo, .domain.hi)]
+    NoFit {
+        /// The first such channel.
+        channel: usize,
+        /// Its reachable accumulators.
+        domain: Range,
+    },
+    /// A negative factor next to a residual.
+    #[error("channel {channel} falls, but a residual is added to it")]
+    Falling {
+        /// The channel.
+        channel: usize,
+    },
+    /// Results that differ by more than 255.
+    #[error("results span {lo}..={hi}, more than 8 bits")]
+    TooWide {
+        /// Smallest.
+        lo: i64,
+        /// Largest.
+        hi: i64,
+    },
+}
+
+/// A linear node that is not part of the network yet: z = sum of terms + bias.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Sum {
+    /// Each with its weights, `None` for an identity.
+    pub terms: Vec<(Term, Option<Array4<i32>>)>,
+    /// By output channel.
+    pub bias: Vec<i64>,
+}
+
+impl Sum {
+    /// z = x, for a tensor of `channels` channels.
+    pub fn identity(input: TensorId, channels: usize) -> Sum {
+        Sum { terms: vec![(Term::Identity { input, multiplier: 1 }, None)], bias: vec![0; channels] }
+    }
+
+    fn parts(self) -> (Vec<Term>, LinearWeights) {
+        let (terms, arrays) = self.terms.into_iter().unzip();
+        (terms, LinearWeights { terms: arrays, bias: self.bias })
+    }
+
+    fn has_identity(&self) -> bool {
+        self.terms.iter().any(|(term, _)| matches!(term, Term::Identity { .. }))
+    }
+
+    /// Multiplies everything by `factors`, one per channel (all the same where there are identities), and makes the widths of
+    /// the weights fit.
+    pub fn multiply(&mut self, factors: &[i64]) -> Result<(), Obstacle> {
+        debug_assert!(!self.has_identity() || factors.iter().all(|&f| f == factors[0]));
+        for (bias, factor) in self.bias.iter_mut().zip(factors) {
+            *bias = bias.saturating_mul(*factor);
+        }
+        for (term, array) in &mut self.terms {
+            let (Some(array), Term::Conv { weight_bits, .. } | Term::Dense { weight_bits, .. }) = (array, &mut *term)
+            else {
+                if let Term::Identity { multiplier, .. } = term {
+                    *multiplier = multiplier.saturating_mul(factors[0]);
+                }
+                continue;
+            };
+            for (mut row, factor) in array.axis_iter_mut(Axis(0)).zip(factors) {
+                row.mapv_inplace(|w| i32::try_from(i64::from(w).saturating_mul(*factor)).unwrap_or(i32::MAX));
+            }
+            *weight_bits = weight_width(array);
+        }
+        Ok(())
+    }
+}
+
+/// The smallest width that holds all weights: 1 for {-1, +1}; over the limit if there is none.
+pub(crate) fn weight_width(array: &Array4<i32>) -> u32 {
+    (1..=MAX_WEIGHT_BITS).find(|&bits| array.iter().all(|&w| weight_fits(w, bits))).unwrap_or(MAX_WEIGHT_BITS + 1)
+}
+
+/// A network that grows.
+pub(crate) struct Builder {
+    architecture: Architecture,
+    weights: Vec<Option<LinearWeights>>,
+    tensors: Vec<TensorInfo>,
+    names: HashSet<String>,
+    fold: Fold,
+    /// Lines that miss a few thresholds by one are taken, with a note, instead of sums of several exact ones.
+    pub near: bool,
+    /// What the user is told.
+    pub report: Report,
+}
+
+impl Builder {
+    /// A network that has an input and nothing else yet.
+    pub fn new(name: &str, input: Input, fold: Fold, report: Report) -> Result<Builder, Obstacle> {
+        let architecture = Architecture {
+            name: clean(name, 120),
+            input,
+            nodes: Vec::new(),
+            output: 0,
+            output_scale: None,
+            classes: Vec::new(),
+            rounding: None,
+        };
+        let tensors = architecture.check_nodes()?;
+        Ok(Builder { architecture, weights: Vec::new(), tensors, names: HashSet::new(), fold, near: false, report })
+    }
+
+    /// Shape and range of a tensor.
+    pub fn tensor(&self, id: TensorId) -> TensorInfo {
+        self.tensors[id]
+    }
+
+    /// Adds a node; its name is made unique.
+    pub fn node(&mut self, name: &str, op: Op, weights: Option<LinearWeights>) -> Result<TensorId, Obstacle> {
+        let name = self.unique(name);
+        self.architecture.nodes.push(Node { name, op });
+        // Quadratic in the number of nodes, of which there are few thousand at most.
+        match self.architecture.check_nodes() {
+            Ok(tensors) => self.tensors = tensors,
+            Err(error) => {
+                self.architecture.nodes.pop();
+                return Err(error.into());
+            }
+        }
+        self.weights.push(weights);
+        Ok(self.architecture.nodes.len())
+    }
+
+    fn unique(&mut self, name: &str) -> String {
+        let name = clean(name, 100);
+        let mut candidate = name.clone();
+        let mut number = 1;
+        while !self.names.insert(candidate.clone()) {
+            number += 1;
+            candidate = format!("{name}_{number}");
+        }
+        candidate
+    }
+
+    /// The reachable values of a sum, by channel.
+    pub fn bounds(&self, sum: &Sum) -> Vec<Range> {
+        let (terms, weights) = sum.clone().parts();
+        linear_bounds(&terms, &weights, &self.tensors)
+    }
+
+    /// Adds a linear node.
+    pub fn linear(&mut self, name: &str, sum: Sum) -> Result<TensorId, Obstacle> {
+        let (terms, weights) = sum.parts();
+        self.node(name, Op::Linear { terms }, Some(weights))
+    }
+
+    /// Adds a sum and its requantisation: the activation x = rule(channel, z) - zero_point, where the rule is monotone in z (rising or
+    /// falling), with values of at least 0 that span at most 8 bits. Exact on every reachable z, or refused.
+    pub fn requantise(
+        &mut self,
+        name: &str,
+        mut sum: Sum,
+        zero_point: i64,
+        rule: impl Fn(usize, i64) -> i64,
+    ) -> Result<TensorId, Obstacle> {
+        let domains = self.bounds(&sum);
+        let falls = |c: usize, domain: &Range| rule(c, domain.lo) > rule(c, domain.hi);
+        let signs: Vec<i64> =
+            domains.iter().enumerate().map(|(c, domain)| if falls(c, domain) { -1 } else { 1 }).collect();
+        if let Some(channel) = signs.iter().position(|&sign| sign < 0) {
+            if sum.has_identity() && signs.iter().any(|&sign| sign > 0) {
+                return Err(Obstacle::Falling { channel });
+            }
+            sum.multiply(&signs)?;
+        }
+        let mut steps = Vec::with_capacity(domains.len());
+        for (channel, (domain, &sign)) in domains.into_iter().zip(&signs).enumerate() {
+            let domain = if sign < 0 { Range { lo: -domain.hi, hi: -domain.lo } } else { domain };
+            let of = Steps::of(domain, |z| rule(channel, sign * z));
+            steps.push(of.map_err(|NotMonotone { at }| Obstacle::NotMonotone { channel, at })?);
+        }
+        self.requantise_steps(name, sum, zero_point, steps)
+    }
+
+    fn requantise_steps(
+        &mut self,
+        name: &str,
+        mut sum: Sum,
+        zero_point: i64,
+        mut steps: Vec<Steps>,
+    ) -> Result<TensorId, Obstacle> {
+        // Values that are never reached at the lower end cost bits; the zero point must stay at least 0.
+        let least = steps.iter().map(|steps| steps.first).min().expect("at least one channel");
+        let lowered = least.min(zero_point).max(0);
+        let zero_point = zero_point - lowered;
+        steps.iter_mut().for_each(|steps| *steps = steps.lowered(lowered));
+        constant_channels(&mut sum, &mut steps);
+        let top = steps.iter().map(Steps::last).max().expect("at least one channel").max(zero_point).max(1);
+        if top > 255 {
+            return Err(Obstacle::TooWide { lo: least, hi: top + lowered });
+        }
+        let bits = (top as u64).ilog2() + 1;
+        let natural = (1 << bits) - 1;
+        // A clip below the width costs a comparison: leave it out where no larger multipliers come of it.
+        let fits = match (fit(&steps, natural), fit(&steps, top)) {
+            (Some(free), Some(clipped)) if free[0].shift <= clipped[0].shift => Some((free, natural)),
+            (_, Some(clipped)) => Some((clipped, top)),
+            (Some(free), None) => Some((free, natural)),
+            (None, None) => None,
+        };
+        let Some((fits, top)) = fits else {
+            if let Some((lines, missed)) = near(&steps, top).filter(|_| self.near) {
+                let all: usize = steps.iter().map(|steps| steps.thresholds.len()).sum();
+                let what = "boundaries are off by one accumulator: results may differ by one";
+                self.report.note(format!("\"{name}\": {missed} of {all} {what}"));
+                let clip = (top < natural).then_some(top);
+                return self.affine(name, sum, &lines, bits, clip, zero_point);
+            }
+            return self.split(name, &sum, zero_point, bits, &steps);
+        };
+        let (clip, mark) = ((top < natural).then_some(top), self.mark());
+        match self.affine(name, sum.clone(), &fits, bits, clip, zero_point) {
+            // Parts have smaller multipliers.
+            Err(wide @ Obstacle::Model(_)) => {
+                self.return_to(mark);
+                self.split(name, &sum, zero_point, bits, &steps).map_err(|_| wide)
+            }
+            done => done,
+        }
+    }
+
+    /// One linear node, a scale unless multipliers are 1 or fit the weights, one requantisation.
+    fn affine(
+        &mut self,
+        name: &str,
+        mut sum: Sum,
+        fits: &[Affine],
+        bits: u32,
+        top: Option<i64>,
+        zero_point: i64,
+    ) -> Result<TensorId, Obstacle> {
+        let offsets: Vec<i64> = fits.iter().map(|fit| fit.offset).collect();
+        let multipliers: Vec<i64> = fits.iter().map(|fit| fit.multiplier).collect();
+        let shift = one_or_all(fits.iter().map(|fit| fit.shift).collect());
+        let folds = multipliers.iter().all(|&m| m == 1) || (self.fold == Fold::Auto && small(&sum, &multipliers));
+        let accumulator = if folds {
+            sum.multiply(&multipliers)?;
+            sum.bias.iter_mut().zip(&offsets).for_each(|(bias, offset)| *bias = bias.saturating_add(*offset));
+            self.linear(name, sum)?
+        } else {
+            let input = self.linear(name, sum)?;
+            self.scale(name, input, multipliers, offsets)?
+        };
+        let op = Op::Requantise { input: accumulator, bits, shift, top, zero_point };
+        self.node(&format!("{name}/requantise"), op, None)
+    }
+
+    fn scale(
+        &mut self,
+        name: &str,
+        input: TensorId,
+        multipliers: Vec<i64>,
+        bias: Vec<i64>,
+    ) -> Result<TensorId, Obstacle> {
+        let op = Op::Scale { input, multiplier: one_or_all(multipliers) };
+        self.node(&format!("{name}/scale"), op, Some(LinearWeights { terms: vec![], bias }))
+    }
+
+    /// The sum of a few requantisations of one accumulator (see `rescale.rs`): below and above the zero point, even and odd
+    /// thresholds, these cut in the middle, from each level to the highest that a line can reach, or four parts, whose multipliers are smaller.
+    fn split(
+        &mut self,
+        name: &str,
+        sum: &Sum,
+        zero_point: i64,
+        bits: u32,
+        steps: &[Steps],
+    ) -> Result<TensorId, Obstacle> {
+        let parts = |of: &dyn Fn(&Steps) -> Vec<Steps>| fit_parts(&steps.iter().map(of).collect::<Vec<_>>());
+        let at_zero = || parts(&|steps| steps.cut(zero_point).to_vec()).filter(|_| zero_point > 0);
+        let parities = || parts(&|steps| steps.split(2));
+        let both = || parts(&|steps| steps.split(2).iter().flat_map(|part| part.cut(part.last() / 2)).collect());
+        let ways: [&dyn Fn() -> Option<Fits>; 5] =
+            [&at_zero, &parities, &both, &|| pieces(steps), &|| quarters(steps, zero_point)];
+        let top = (1 << bits) - 1;
+        let channel = steps.iter().position(|steps| fit_one(steps, top)).unwrap_or(0);
+        let mut obstacle = Obstacle::NoFit { channel, domain: steps[channel].domain };
+        for fits in ways.into_iter().filter_map(|way| way()) {
+            let mark = self.mark();
+            match self.parts(name, sum.clone(), zero_point, bits, &fits) {
+                Err(wide @ Obstacle::Model(_)) => obstacle = wide,
+                done => return done,
+            }
+            self.return_to(mark);
+        }
+        Err(obstacle)
+    }
+
+    fn parts(
+        &mut self,
+        name: &str,
+        sum: Sum,
+        zero_point: i64,
+        bits: u32,
+        fits: &[(Vec<Affine>, i64)],
+    ) -> Result<TensorId, Obstacle> {
+        let channels = sum.bias.len();
+        let input = self.linear(name, sum)?;
+        let mut terms = Vec::new();
+        for (fit, top) in fits {
+            let multipliers = fit.iter().map(|fit| fit.multiplier).collect();
+            let scaled = self.scale(name, input, multipliers, fit.iter().map(|fit| fit.offset).collect())?;
+            let shift = one_or_all(fit.iter().map(|fit| fit.shift).collect());
+            let bits = (*top as u64).ilog2() + 1;
+            let top = Some(*top).filter(|&top| top < (1 << bits) - 1);
+            let op = Op::Requantise { input: scaled, bits, shift, top, zero_point: 0 };
+            let part = self.node(&format!("{name}/part"), op, None)?;
+            terms.push((Term::Identity { input: part, multiplier: 1 }, None));
+        }
+        let input = self.linear(&format!("{name}/parts"), Sum { terms, bias: vec![0; channels] })?;
+        let op = Op::Requantise { input, bits, shift: vec![0], top: None, zero_point };
+        self.node(&format!("{name}/requantise"), op, None)
+    }
+
+    /// What [`Builder::return_to`] needs.
+    fn mark(&self) -> (usize, HashSet<String>) {
+        (self.architecture.nodes.len(), self.names.clone())
+    }
+
+    /// Takes back the nodes that were added since.
+    fn return_to(&mut self, (nodes, names): (usize, HashSet<String>)) {
+        self.architecture.nodes.truncate(nodes);
+        self.weights.truncate(nodes);
+        self.tensors.truncate(nodes + 1);
+        self.names = names;
+    }
+
+    /// x = function(input), for an input of at most 256 values: nothing where that is the identity, a requantisation where the
+    /// function is monotone and the input has more than 5 bits, else a table.
+    pub fn apply(&mut self, name: &str, input: TensorId, function: impl Fn(i64) -> i64) -> Result<TensorId, Obstacle> {
+        let TensorInfo { range, shape, .. } = self.tensor(input);
+        let values = range.lo..=range.hi;
+        if range.count() > 256 {
+            return Err(Obstacle::TooWide { lo: range.lo, hi: range.hi });
+        }
+        if values.clone().all(|x| function(x) == x) {
+            return Ok(input);
+        }
+        let table: Vec<i64> = values.map(&function).collect();
+        let (lo, hi) = (*table.iter().min().expect("values"), *table.iter().max().expect("values"));
+        let rises = table.is_sorted() || table.iter().rev().is_sorted();
+        if table.len() > 32 && rises && lo <= 0 && hi - lo <= 255 {
+            let mark = self.mark();
+            match self.requantise(name, Sum::identity(input, shape[0]), -lo, |_, x| function(x) - lo) {
+                Err(Obstacle::NoFit { .. }) => self.return_to(mark),
+                // More than two parts cost more than a table.
+                Ok(_) if self.architecture.nodes.len() > mark.0 + 7 => self.return_to(mark),
+                done => return done,
+            }
+        }
+        self.node(name, Op::Table { input, table }, None)
+    }
+
+    /// x = rule(S) - zero_point of the sum S over each window (padding counts as 0): an average without clip where the rule allows.
+    pub fn average(
+        &mut self,
+        name: &str,
+        input: TensorId,
+        window: Window,
+        zero_point: i64,
+        rule: impl Fn(i64) -> i64,
+    ) -> Result<TensorId, Obstacle> {
+        let count = (window.kernel[0] * window.kernel[1]) as i64;
+        let range = self.tensor(input).range;
+        let range = if window.padding == [0; 4] { range } else { range.with_zero() };
+        let domain = Range { lo: range.lo.saturating_mul(count), hi: range.hi.saturating_mul(count) };
+        // With all values above 0 and below the top, nothing is clamped.
+        let (least, most) = (rule(domain.lo), rule(domain.hi));
+        if most.saturating_sub(least) > 255 {
+            return Err(Obstacle::TooWide { lo: least, hi: most });
+        }
+        let steps = Steps::of(domain, |z| rule(z) - least + 1)
+            .map_err(|NotMonotone { at }| Obstacle::NotMonotone { channel: 0, at })?;
+        if let Some(fit) = fit(&[steps], i64::MAX) {
+            let Affine { multiplier, offset, shift } = fit[0];
+            let offset = offset.saturating_add((least - 1 - zero_point) << shift);
+            return self.node(name, Op::AvgPool { input, window, multiplier, offset, shift }, None);
+        }
+        let sum = self.node(&format!("{name}/sum"), Op::SumPool { input, window }, None)?;
+        let channels = self.tensor(sum).shape[0];
+        let least = least.min(zero_point);
+        self.requantise(name, Sum::identity(sum, channels), zero_point - least, |_, z| rule(z) - least)
+    }
+
+    /// A vector of a tensor's elements, row-major; the tensor itself if it is one.
+    pub fn flatten(&mut self, name: &str, input: TensorId) -> Result<TensorId, Obstacle> {
+        let [_, height, width] = self.tensor(input).shape;
+        if [height, width] == [1, 1] { Ok(input) } else { self.node(name, Op::Flatten { input }, None) }
+    }
+
+    /// The shape that a term's result would have; `None` where it does not fit.
+    pub fn shape_of(&self, term: &Term) -> Option<Shape> {
+        let [channels, height, width] = self.tensor(term.input()).shape;
+        match term {
+            Term::Conv { out_channels, window, .. } => {
+                let [height, width] = window.output([height, width])?;
+                Some([*out_channels, height, width])
+            }
+            Term::Dense { outputs, .. } => Some([*outputs, 1, 1]),
+            Term::Identity { .. } => Some([channels, height, width]),
+        }
+    }
+
+    /// The network; nodes that nothing reads are left out.
+    pub fn finish(mut self, output: TensorId, output_scale: Option<f64>) -> Result<(Network, Report), Obstacle> {
+        self.architecture.output = output;
+        self.architecture.output_scale = output_scale;
+        let rule = self.report.rounding_rule();
+        self.architecture.rounding = (!rule.is_empty()).then(|| clean(&rule, MAX_NAME));
+        self.remove_unused();
+        let network = Network::new(self.architecture, Weights { linear: self.weights })?;
+        Ok((network, self.report))
+    }
+
+    fn remove_unused(&mut self) {
+        let mut used = vec![false; self.tensors.len()];
+        used[self.architecture.output] = true;
+        for (index, node) in self.architecture.nodes.iter().enumerate().rev() {
+            if used[index + 1] {
+                node.op.inputs().into_iter().for_each(|input| used[input] = true);
+            }
+        }
+        let new: Vec<TensorId> = used
+            .iter()
+            .scan(0, |next, &used| {
+                *next += usize::from(used);
+                Some(*next - usize::from(used))
+            })
+            .collect();
+        // Tensor 0 stays, even if nothing reads it: that is for the checker to refuse.
+        let shift = usize::from(!used[0]);
+        let mut keep = used[1..].iter();
+        self.architecture.nodes.retain(|_| *keep.next().expect("one entry per node"));
+        let mut keep = used[1..].iter();
+        self.weights.retain(|_| *keep.next().expect("one entry per node"));
+        for node in &mut self.architecture.nodes {
+            node.op.rename_inputs(|input| if input == 0 { 0 } else { new[input] + shift });
+        }
+        self.architecture.output =
+            if self.architecture.output == 0 { 0 } else { new[self.architecture.output] + shift };
+    }
+
+    /// True if the tensor is an activation.
+    pub fn is_activation(&self, id: TensorId) -> bool {
+        self.tensors[id].kind == Kind::Activation
+    }
+}
+
+/// Lines for each part, with its top.
+type Fits = Vec<(Vec<Affine>, i64)>;
+
+/// Lines for four parts, two below and two above a level.
+fn quarters(steps: &[Steps], level: i64) -> Option<Fits> {
+    let last = steps.iter().map(Steps::last).max()?;
+    let middle = if 1 < level && level < last - 1 { level } else { last / 2 };
+    let ends = [0, middle / 2, middle, middle + (last - middle) / 2, last];
+    let cut = |steps: &Steps| -> Vec<Steps> {
+        ends.windows(2).map(|ends| steps.cut(ends[0])[1].cut(ends[1] - ends[0])[0].clone()).collect()
+    };
+    fit_parts(&steps.iter().map(cut).collect::<Vec<_>>())
+}
+
+/// Lines for the parts of each channel, each with its top.
+fn fit_parts(channels: &[Vec<Steps>]) -> Option<Fits> {
+    let part = |part: usize| channels.iter().map(|parts| parts[part].clone()).collect::<Vec<Steps>>();
+    (0..channels[0].len()).map(|number| fit_part(&part(number))).collect()
+}
+
+/// Lines for pieces from one level to the next, each as high as a line reaches: at most [`MAX_PIECES`].
+fn pieces(steps: &[Steps]) -> Option<Fits> {
+    let (mut rest, mut fits) = (steps.to_vec(), Vec::new());
+    while fits.len() < MAX_PIECES {
+        if let Some(last) = fit_part(&rest) {
+            fits.push(last);
+            return Some(fits);
+        }
+        let low = |level: i64| rest.iter().map(|steps| steps.cut(level)[0].clone()).collect::<Vec<_>>();
+        let levels: Vec<i64> = (1..rest.iter().map(Steps::last).max()?).collect();
+        let reached = levels.partition_point(|&level| fit_part(&low(level)).is_some());
+        let level = levels[reached.checked_sub(1)?];
+        fits.push(fit_part(&low(level))?);
+        rest = rest.iter().map(|steps| steps.cut(level)[1].clone()).collect();
+    }
+    None
+}
+
+fn fit_part(steps: &[Steps]) -> Option<(Vec<Affine>, i64)> {
+    let top = steps.iter().map(Steps::last).max().expect("at least one channel").max(1);
+    let natural = (1 << ((top as u64).ilog2() + 1)) - 1;
+    fit(steps, natural).map(|fit| (fit, natural)).or_else(|| Some((fit(steps, top)?, top)))
+}
+
+/// True if no line equals these steps.
+fn fit_one(steps: &Steps, top: i64) -> bool {
+    fit(std::slice::from_ref(steps), top).is_none()
+}
+
+/// Channels whose result is always the same get weights of 0, unless that needs wider weights or there are identities.
+fn constant_channels(sum: &mut Sum, steps: &mut [Steps]) {
+    let narrow = |(term, _): &(Term, _)| term.weight_bits() == Some(1);
+    if sum.has_identity() || sum.terms.iter().any(narrow) {
+        return;
+    }
+    for (channel, steps) in steps.iter_mut().enumerate().filter(|(_, steps)| steps.thresholds.is_empty()) {
+        for (_, array) in &mut sum.terms {
+            let array = array.as_mut().expect("only identities have no weights");
+            array.index_axis_mut(Axis(0), channel).fill(0);
+        }
+        sum.bias[channel] = 0;
+        steps.domain = Range { lo: 0, hi: 0 };
+    }
+}
+
+/// True if multiplied weights stay below 2^7 and identities have one multiplier for all channels.
+fn small(sum: &Sum, multipliers: &[i64]) -> bool {
+    let same = multipliers.iter().all(|&m| m == multipliers[0]);
+    (same || !sum.has_identity())
+        && sum.terms.iter().filter_map(|(_, array)| array.as_ref()).all(|array| {
+            array
+                .axis_iter(Axis(0))
+                .zip(multipliers)
+                .all(|(row, &m)| row.iter().all(|&w| i64::from(w).abs() * m < 1 << 7))
+        })
+}
+
+/// One entry if all are the same.
+fn one_or_all<T: PartialEq + Clone>(values: Vec<T>) -> Vec<T> {
+    if values.iter().all(|value| *value == values[0]) { vec![values[0].clone()] } else { values }
+}
+
+/// A name without control characters, at most `limit` bytes, not empty.
+fn clean(name: &str, limit: usize) -> String {
+    let mut clean = String::new();
+    for c in name.chars().map(|c| if c.is_control() { '_' } else { c }) {
+        if clean.len() + c.len_utf8() > limit {
+            break;
+        }
+        clean.push(c);
+    }
+    if clean.is_empty() { "node".to_owned() } else { clean }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::interpret::Tensor;
+
+    fn builder(shape: Shape, zero_point: i64) -> Builder {
+        let input = Input { shape, bits: 8, zero_point, pixels: None };
+        Builder::new("test", input, Fold::Auto, Report::default()).expect("a valid input")
+    }
+
+    /// Runs the network on every value of a single input.
+    fn answers(network: &Network) -> Vec<(i64, i64)> {
+        let Range { lo, hi } = network.architecture().input.range();
+        let run = |x| (x, network.run(&Tensor::from_elem([1, 1, 1], x)).expect("a valid input")[[0, 0, 0]]);
+        (lo..=hi).map(run).collect()
+    }
+
+    fn check(zero_point: i64, zero: i64, rule: impl Fn(i64) -> i64) {
+        let mut builder = builder([1, 1, 1], zero_point);
+        let sum = Sum::identity(0, 1);
+        let output = builder.requantise("layer", sum, zero, |_, z| rule(z)).expect("a rule that fits");
+        let (network, _) = builder.finish(output, None).expect("a valid network");
+        for (x, y) in answers(&network) {
+            assert_eq!(y, rule(x) - zero, "at {x}");
+        }
+    }
+
+    #[test]
+    fn requantisations_equal_their_rules() {
+        check(0, 0, |z| ((z as f32 * 0.37f32).round_ties_even() as i64).clamp(0, 15));
+        check(100, 20, |z| ((z as f32 * 0.1234f32).round_ties_even() as i64 + 20).clamp(0, 255));
+        check(128, 3, |z| ((z as f32 * 0.5).round_ties_even() as i64 + 3).clamp(0, 255));
+        check(128, 128, |z| ((z as f32 * -0.7).round_ties_even() as i64 + 128).clamp(0, 255));
+        check(128, 128, |z| z.max(0) + 128);
+        check(0, 0, |_| 7);
+        check(0, 7, |z| 100 + i64::from(z > 17));
+    }
+
+    #[test]
+    fn long_accumulators_are_rescaled_exactly_in_parts_or_nearly_in_one() {
+        let rule = |c: usize, z: i64| {
+            let scale = [0.000_912_3f32, 0.000_871_1, 0.000_655_5][c];
+            ((z as f32 * scale).round_ties_even() as i64 + 100).clamp(0, 255)
+        };
+        for near in [false, true] {
+            let mut builder = builder([1, 1, 1], 128);
+            builder.near = near;
+            let array = Array4::from_shape_vec([3, 1, 1, 1], vec![3001, -2999, 3333]).expect("three weights");
+            let term = Term::Conv { input: 0, out_channels: 3, groups: 1, window: Window::POINT, weight_bits: 13 };
+            let sum = Sum { terms: vec![(term, Some(array.clone()))], bias: vec![5, -7, 11] };
+            let output = builder.requantise("layer", sum, 100, rule).expect("a rule that fits");
+            let (network, report) = builder.finish(output, None).expect("a valid network");
+            assert!(network.architecture().nodes.len() > 3 || !report.notes.is_empty(), "no single line equals the rule");
+            for x in -128..=127 {
+                let y = network.run(&Tensor::from_elem([1, 1, 1], x)).expect("a valid input");
+                for c in 0..3 {
+                    let wanted = rule(c, i64::from(array[[c, 0, 0, 0]]) * x + [5, -7, 11][c]) - 100;
+                    assert!((y[[c, 0, 0]] - wanted).abs() <= i64::from(near), "channel {c} at {x}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn tables_serve_what_is_not_monotone() {
+        let mut builder = builder([1, 1, 1], 128);
+        let square = builder.apply("square", 0, |x| x * x / 70).expect("a table");
+        let (network, _) = builder.finish(square, None).expect("a valid network");
+        assert!(matches!(network.architecture().nodes[..], [Node { op: Op::Table { .. }, .. }]));
+        assert!(answers(&network).into_iter().all(|(x, y)| y == x * x / 70));
+    }
+
+    #[test]
+    fn averages_equal_their_rules() {
+        let mut builder = builder([1, 2, 2], 0);
+        let window = Window { kernel: [2, 2], stride: [2, 2], ..Window::POINT };
+        let rule = |sum: i64| (sum as f32 * 0.25 * 0.9).round_ties_even() as i64;
+        let output = builder.average("average", 0, window, 5, |sum| rule(sum) + 5).expect("an average that fits");
+        let (network, _) = builder.finish(output, None).expect("a valid network");
+        for sum in 0..=255 * 4 {
+            let values = (0..4).map(|i| (sum + i) / 4).collect();
+            let x = Tensor::from_shape_vec([1, 2, 2], values).expect("four values");
+            assert_eq!(network.run(&x).expect("a valid input")[[0, 0, 0]], rule(sum), "at {sum}");
+        }
+    }
+
+    #[test]
+    fn what_nothing_reads_is_left_out() {
+        let mut builder = builder([1, 1, 1], 0);
+        builder.apply("unread", 0, |x| 255 - x).expect("a table");
+        let output = builder.apply("read", 0, |x| x / 2).expect("a table");
+        let (network, _) = builder.finish(output, None).expect("a valid network");
+        assert!(network.architecture().nodes.iter().all(|node| node.name.starts_with("read")));
+        assert!(answers(&network).into_iter().all(|(x, y)| y == x / 2));
+    }
+
+    #[test]
+    fn rules_that_rise_and_fall_are_refused() {
+        let mut builder = builder([1, 1, 1], 128);
+        let error = builder.requantise("layer", Sum::identity(0, 1), 0, |_, z| z * z / 100).expect_err("a parabola");
+        assert!(matches!(error, Obstacle::NotMonotone { channel: 0, .. }), "{error}");
+    }
+}

@@ -1,0 +1,115 @@
+//! What can be wrong with a file of another program: the node, the reason, and what to do about it.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use crate::error::ModelError;
+use crate::import::report::Report;
+use crate::json::printable;
+
+/// A file that can't be imported.
+#[derive(Debug)]
+pub struct ImportError {
+    /// The file, if it was read by name.
+    pub path: Option<PathBuf>,
+    /// What is wrong with it.
+    pub problem: Box<ImportProblem>,
+    /// What became of the operations until then, where the file could be decoded.
+    pub report: Option<Box<Report>>,
+}
+
+impl fmt::Display for ImportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.path {
+            Some(path) => write!(f, "{}: {}", path.display(), self.problem),
+            None => self.problem.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ImportError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&*self.problem)
+    }
+}
+
+impl<T: Into<ImportProblem>> From<T> for ImportError {
+    fn from(problem: T) -> ImportError {
+        ImportError { path: None, problem: Box::new(problem.into()), report: None }
+    }
+}
+
+/// What is wrong with a file. Names are quoted and escaped where they are printed.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportProblem {
+    /// The operating system refuses.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// A part over its limit.
+    #[error("{what}: {value}, at most {limit} is allowed")]
+    TooLarge {
+        /// Which part.
+        what: &'static str,
+        /// Its size.
+        value: u128,
+        /// The limit.
+        limit: u128,
+    },
+    /// Neither ONNX nor TFLite.
+    #[error("neither an ONNX nor a TFLite file")]
+    UnknownFormat,
+    /// A file that breaks the rules of its format.
+    #[error("damaged: {}", printable(.0))]
+    Damaged(String),
+    /// Something that concerns the file as a whole.
+    #[error("{}; {hint}", printable(.reason))]
+    File {
+        /// What.
+        reason: String,
+        /// What to do about it.
+        hint: &'static str,
+    },
+    /// Operations that no network has.
+    #[error("{} that {} not supported; the first is {}", count(.rows.len()), if .rows.len() == 1 { "is" } else { "are" }, .rows[0])]
+    Unsupported {
+        /// One for each, at least one.
+        rows: Vec<Refusal>,
+    },
+    /// An operation that networks have, but not like this.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// A network that breaks a rule.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+}
+
+fn count(n: usize) -> String {
+    if n == 1 { "an operation".to_owned() } else { format!("{n} operations") }
+}
+
+/// A node, why it is refused, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The operation.
+    pub op: String,
+    /// The node's name, or that of its first output.
+    pub node: String,
+    /// Why.
+    pub reason: String,
+    /// What to do about it.
+    pub hint: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (op, node) = (printable(&self.op), printable(&self.node));
+        write!(f, "{op} \"{node}\": {}; {}", printable(&self.reason), printable(&self.hint))
+    }
+}
+
+impl From<Refusal> for ImportProblem {
+    fn from(refusal: Refusal) -> ImportProblem {
+        ImportProblem::Refused(refusal)
+    }
+}

@@ -1,0 +1,371 @@
+//! What can be computed from constants alone: quantised weights, shapes, scales.
+
+use std::rc::Rc;
+
+use super::graph::Node;
+use super::quantiser::{Mode, Quantiser, Rule};
+use super::tensor::{Constant, Element, Values};
+use super::value::{Scaled, Stop, Value};
+
+const INT64: Element = Element::Int { bits: 64, signed: true };
+
+fn inconsistent() -> Stop {
+    Stop::new("shapes that do not fit each other", "the file is not consistent")
+}
+
+/// The node's result, if it is one of those that are computed on constants; `inputs` are all constant.
+pub(super) fn fold<'m>(node: Node<'m>, inputs: &[Option<Value<'m>>], opset: i64) -> Result<Option<Value<'m>>, Stop> {
+    if node.op() == "Constant" {
+        return Ok(Some(Value::Constant(node.value()?)));
+    }
+    let Some(Some(first)) = inputs.first() else { return Ok(None) };
+    let number = |index: usize| inputs.get(index).and_then(Option::as_ref).and_then(Value::constant);
+    let needed = |index: usize| number(index).ok_or_else(|| Stop::new("an input is missing", "the file is damaged"));
+    let constant = needed(0)?;
+    let rank = constant.shape.len();
+    Ok(Some(match node.op() {
+        "Identity" | "Dropout" => first.clone(),
+        "Cast" => cast(first, &constant, node)?,
+        "DequantizeLinear" => {
+            // Without a list of units the axis means nothing.
+            let axis = if needed(1)?.len() == 1 { 0 } else { axis(node.int("axis", 1), rank)? };
+            if node.int("block_size", 0) != 0 {
+                return Err(Stop::new("units for blocks of weights", "use one unit for each output channel"));
+            }
+            Value::Scaled(Rc::new(dequantise(&constant, &needed(1)?, number(2).as_ref(), axis)?))
+        }
+        "QuantizeLinear" => Value::Constant(quantise(node, &constant, &needed(1)?, number(2).as_ref())?),
+        "Quant" | "IntQuant" | "BipolarQuant" => Value::Scaled(Rc::new(quant(node, inputs, &constant)?)),
+        "Clip" => Value::Constant(clip(&constant, number(1), number(2))?),
+        "Reshape" => reshaped(first, &constant, &target(&constant.shape, &needed(1)?, node)?),
+        "Flatten" => {
+            let axis = axis(node.int("axis", 1), rank + 1)?;
+            let (before, after) = constant.shape.split_at(axis);
+            let shape = [before.iter().product(), after.iter().product()];
+            reshaped(first, &constant, &shape)
+        }
+        "Unsqueeze" => {
+            let axes = axes(node, number(1), opset)?.ok_or_else(inconsistent)?;
+            let mut shape = constant.shape.clone();
+            let mut sorted = axes.iter().map(|&a| axis(a, rank + axes.len())).collect::<Result<Vec<_>, _>>()?;
+            sorted.sort_unstable();
+            for at in sorted {
+                if at > shape.len() {
+                    return Err(inconsistent());
+                }
+                shape.insert(at, 1);
+            }
+            reshaped(first, &constant, &shape)
+        }
+        "Squeeze" => {
+            let axes = axes(node, number(1), opset)?;
+            let drop =
+                axes.map(|axes| axes.iter().map(|&a| axis(a, rank)).collect::<Result<Vec<_>, _>>()).transpose()?;
+            let keep = |(at, size): (usize, &usize)| {
+                let gone = *size == 1 && drop.as_ref().is_none_or(|drop| drop.contains(&at));
+                (!gone).then_some(*size)
+            };
+            let shape: Vec<usize> = constant.shape.iter().enumerate().filter_map(keep).collect();
+            reshaped(first, &constant, &shape)
+        }
+        "Transpose" => transpose(first, &constant, node)?,
+        "Shape" => {
+            let sizes: Vec<i64> = constant.shape.iter().map(|&size| size as i64).collect();
+            Value::Constant(Constant::ints(vec![sizes.len()], INT64, sizes))
+        }
+        "Gather" => Value::Constant(gather(&constant, &needed(1)?, node.int("axis", 0))?),
+        "Concat" => {
+            let mut values = Vec::new();
+            for index in 0..inputs.len() {
+                let part = needed(index)?;
+                if part.shape.len() != 1 {
+                    return Ok(None);
+                }
+                values.extend_from_slice(&part.to_ints().ok_or_else(inconsistent)?);
+            }
+            Value::Constant(Constant::ints(vec![values.len()], INT64, values))
+        }
+        "Add" | "Sub" | "Mul" | "Div" => Value::Constant(arithmetic(node.op(), &constant, &needed(1)?)?),
+        _ => return Ok(None),
+    }))
+}
+
+/// An axis, counted from the end if it is negative.
+pub(super) fn axis(axis: i64, rank: usize) -> Result<usize, Stop> {
+    let rank = rank as i64;
+    let axis = if axis < 0 { axis + rank } else { axis };
+    if (0..rank.max(1)).contains(&axis) { Ok(axis as usize) } else { Err(inconsistent()) }
+}
+
+/// Axes: an attribute up to version 12 of the operators, an input since.
+pub(super) fn axes(node: Node<'_>, input: Option<Constant>, _opset: i64) -> Result<Option<Vec<i64>>, Stop> {
+    match (node.ints("axes"), input) {
+        (Some(axes), _) => Ok(Some(axes.to_vec())),
+        (None, Some(axes)) => Ok(Some(axes.to_ints().ok_or_else(inconsistent)?.to_vec())),
+        (None, None) => Ok(None),
+    }
+}
+
+/// The shape that `Reshape` asks for: 0 keeps a dimension, one -1 is what is left.
+pub(super) fn target(shape: &[usize], wanted: &Constant, node: Node<'_>) -> Result<Vec<usize>, Stop> {
+    let wanted = wanted.to_ints().ok_or_else(inconsistent)?;
+    let total: usize = shape.iter().product();
+    let keep = node.int("allowzero", 0) == 0;
+    let mut new = Vec::new();
+    for (at, &size) in wanted.iter().enumerate() {
+        new.push(match size {
+            -1 => usize::MAX,
+            0 if keep => *shape.get(at).ok_or_else(inconsistent)?,
+            size => usize::try_from(size).ok().filter(|&size| size <= 1 << 32).ok_or_else(inconsistent)?,
+        });
+    }
+    let known = new.iter().filter(|&&size| size != usize::MAX).try_fold(1usize, |all, &size| all.checked_mul(size));
+    let known = known.ok_or_else(inconsistent)?;
+    let open = new.iter().filter(|&&size| size == usize::MAX).count();
+    if open > 1 || (open == 1 && (known == 0 || total % known != 0)) || (open == 0 && known != total) {
+        return Err(inconsistent());
+    }
+    new.iter_mut().filter(|size| **size == usize::MAX).for_each(|size| *size = total / known.max(1));
+    Ok(new)
+}
+
+fn reshaped<'m>(value: &Value<'m>, constant: &Constant, shape: &[usize]) -> Value<'m> {
+    match value {
+        Value::Scaled(scaled) if scaled.scale.len() == 1 => {
+            Value::Scaled(Rc::new(Scaled { shape: shape.to_vec(), axis: 0, ..(**scaled).clone() }))
+        }
+        _ => Value::Constant(Constant { shape: shape.to_vec(), ..constant.clone() }),
+    }
+}
+
+fn transpose<'m>(value: &Value<'m>, constant: &Constant, node: Node<'m>) -> Result<Value<'m>, Stop> {
+    let rank = constant.shape.len();
+    let order: Vec<usize> = match node.ints("perm") {
+        Some(perm) => perm.iter().map(|&p| axis(p, rank)).collect::<Result<_, _>>()?,
+        None => (0..rank).rev().collect(),
+    };
+    let mut seen = order.clone();
+    seen.sort_unstable();
+    if seen != (0..rank).collect::<Vec<_>>() {
+        return Err(inconsistent());
+    }
+    let shape: Vec<usize> = order.iter().map(|&o| constant.shape[o]).collect();
+    let stride = |of: usize| constant.shape[of + 1..].iter().product::<usize>();
+    let strides: Vec<usize> = order.iter().map(|&o| stride(o)).collect();
+    let source = |mut index: usize| {
+        let mut from = 0;
+        for at in (0..rank).rev() {
+            from += index % shape[at] * strides[at];
+            index /= shape[at];
+        }
+        from
+    };
+    let count = constant.len();
+    Ok(match value {
+        Value::Scaled(scaled) => {
+            let ints = (0..count).map(|index| scaled.ints[source(index)]).collect();
+            let axis = order.iter().position(|&o| o == scaled.axis).unwrap_or(0);
+            Value::Scaled(Rc::new(Scaled { shape, ints, axis, ..(**scaled).clone() }))
+        }
+        _ => Value::Constant(match &constant.values {
+            Values::Float(values) => Constant::floats(shape.clone(), (0..count).map(|i| values[source(i)]).collect()),
+            Values::Int(values) => {
+                Constant::ints(shape.clone(), constant.element, (0..count).map(|i| values[source(i)]).collect())
+            }
+        }),
+    })
+}
+
+fn cast<'m>(value: &Value<'m>, constant: &Constant, node: Node<'m>) -> Result<Value<'m>, Stop> {
+    let to = i32::try_from(node.int("to", 1)).ok().and_then(Element::of).ok_or_else(inconsistent)?;
+    Ok(match (to, &constant.values) {
+        (Element::Float, Values::Float(_)) => value.clone(),
+        (Element::Float, _) => Value::Constant(Constant::floats(constant.shape.clone(), constant.to_floats().to_vec())),
+        (element, _) => {
+            let whole = constant.to_floats().iter().map(|v| v.trunc() as i64).collect();
+            let ints = if let Values::Int(values) = &constant.values { values.to_vec() } else { whole };
+            Value::Constant(Constant::ints(constant.shape.clone(), element, ints))
+        }
+    })
+}
+
+fn gather(constant: &Constant, indices: &Constant, along: i64) -> Result<Constant, Stop> {
+    if constant.shape.len() != 1 || axis(along, 1)? != 0 {
+        return Err(Stop::new("a choice from a tensor that is no list", "only shapes are computed with"));
+    }
+    let (values, wanted) = (constant.to_ints().ok_or_else(inconsistent)?, indices.to_ints().ok_or_else(inconsistent)?);
+    let chosen = |&index: &i64| axis(index, values.len()).ok().and_then(|at| values.get(at).copied());
+    let chosen: Option<Vec<i64>> = wanted.iter().map(chosen).collect();
+    Ok(Constant::ints(indices.shape.clone(), INT64, chosen.ok_or_else(inconsistent)?))
+}
+
+/// Sums, differences, products and quotients of constants of one shape, or with one number.
+fn arithmetic(op: &str, a: &Constant, b: &Constant) -> Result<Constant, Stop> {
+    let count = a.len().max(b.len());
+    if (a.len() != count && a.len() != 1) || (b.len() != count && b.len() != 1) || count == 0 {
+        return Err(Stop::new("constants of different shapes", "fold constants before the export"));
+    }
+    let shape = if a.len() == count { a.shape.clone() } else { b.shape.clone() };
+    if let (Values::Int(x), Values::Int(y)) = (&a.values, &b.values) {
+        let value = |i: usize| {
+            let (x, y) = (x[i % x.len()], y[i % y.len()]);
+            match op {
+                "Add" => x.checked_add(y),
+                "Sub" => x.checked_sub(y),
+                "Mul" => x.checked_mul(y),
+                _ => x.checked_div(y),
+            }
+        };
+        let values: Option<Vec<i64>> = (0..count).map(value).collect();
+        return Ok(Constant::ints(shape, a.element, values.ok_or_else(inconsistent)?));
+    }
+    let (x, y) = (a.to_floats(), b.to_floats());
+    let value = |i: usize| {
+        let (x, y) = (x[i % x.len()], y[i % y.len()]);
+        match op {
+            "Add" => x + y,
+            "Sub" => x - y,
+            "Mul" => x * y,
+            _ => x / y,
+        }
+    };
+    Ok(Constant::floats(shape, (0..count).map(value).collect()))
+}
+
+fn clip(constant: &Constant, lo: Option<Constant>, hi: Option<Constant>) -> Result<Constant, Stop> {
+    let bound = |bound: Option<Constant>, otherwise: f32| bound.map_or(Some(otherwise), |bound| bound.scalar());
+    let lo = bound(lo, f32::MIN).ok_or_else(inconsistent)?;
+    let hi = bound(hi, f32::MAX).ok_or_else(inconsistent)?;
+    Ok(match &constant.values {
+        Values::Float(values) => {
+            let values = values.iter().map(|v| v.max(lo).min(hi)).collect();
+            Constant::floats(constant.shape.clone(), values)
+        }
+        // Casts of floats saturate.
+        Values::Int(values) => {
+            let values = values.iter().map(|&v| v.max(lo as i64).min(hi as i64)).collect();
+            Constant::ints(constant.shape.clone(), constant.element, values)
+        }
+    })
+}
+
+/// Integers with units from integers, scales and zero points of `DequantizeLinear`.
+pub(super) fn dequantise(
+    ints: &Constant,
+    scale: &Constant,
+    zero: Option<&Constant>,
+    axis: usize,
+) -> Result<Scaled, Stop> {
+    let values = ints.to_ints().ok_or_else(inconsistent)?;
+    let scales = scale.to_floats();
+    let zeros = match zero {
+        Some(zero) => zero.to_ints().ok_or_else(inconsistent)?,
+        None => Rc::new(vec![0]),
+    };
+    let groups = ints.shape.get(axis).copied().unwrap_or(1);
+    let fits = |count: usize| count == 1 || count == groups;
+    if !fits(scales.len()) || !fits(zeros.len()) {
+        return Err(Stop::new("scales that are not one, or one for each channel", "quantise by tensor or by channel"));
+    }
+    let inner: usize = ints.shape.iter().skip(axis + 1).product();
+    let group = |index: usize| index / inner.max(1) % groups.max(1);
+    let zero = |index: usize| if zeros.len() == 1 { zeros[0] } else { zeros[group(index)] };
+    let shifted = values.iter().enumerate().map(|(index, &v)| v.saturating_sub(zero(index))).collect();
+    checked(Scaled {
+        shape: ints.shape.clone(),
+        ints: shifted,
+        scale: scales.to_vec(),
+        axis,
+        element: Some(ints.element),
+    })
+}
+
+fn checked(scaled: Scaled) -> Result<Scaled, Stop> {
+    match scaled.scale.iter().find(|scale| !(scale.is_normal() && **scale > 0.0)) {
+        None => Ok(scaled),
+        Some(scale) => Err(Stop::new(format!("a scale of {scale}"), "scales are positive numbers")),
+    }
+}
+
+/// Type of the result of `QuantizeLinear`: that of the zero point, else an attribute, else unsigned bytes.
+pub(super) fn target_element(node: Node<'_>, zero: Option<&Constant>) -> Element {
+    let declared = i32::try_from(node.int("output_dtype", 0)).ok().and_then(Element::of);
+    zero.map(|zero| zero.element).or(declared).unwrap_or(Element::UINT8)
+}
+
+fn quantise(node: Node<'_>, constant: &Constant, scale: &Constant, zero: Option<&Constant>) -> Result<Constant, Stop> {
+    let element = target_element(node, zero);
+    let small = element.small().ok_or_else(|| Stop::new("more than 8 bits", "quantise to at most 8 bits"))?;
+    let one = Constant::ints(vec![], INT64, vec![0]);
+    let zeros = zero.unwrap_or(&one).to_ints().ok_or_else(inconsistent)?;
+    let scales = scale.to_floats();
+    let axis = axis(node.int("axis", 1), constant.shape.len()).unwrap_or(0);
+    let groups = constant.shape.get(axis).copied().unwrap_or(1).max(1);
+    let inner = constant.shape.iter().skip(axis + 1).product::<usize>().max(1);
+    if [scales.len(), zeros.len()].iter().any(|&n| n != 1 && n != groups) {
+        return Err(inconsistent());
+    }
+    let value = |(index, &v): (usize, &f32)| {
+        let group = index / inner % groups;
+        let (scale, zero) = (scales[group % scales.len()], zeros[group % zeros.len()]);
+        Quantiser::onnx(scale, zero, small).map(|quantiser| quantiser.index(0, v))
+    };
+    let values = constant.to_floats().iter().enumerate().map(value).collect::<Result<Vec<_>, _>>()?;
+    Ok(Constant::ints(constant.shape.clone(), element, values))
+}
+
+/// The rule of `Quant`, but for its scale.
+pub(super) fn quant_rule(node: Node<'_>, bits: f32) -> Result<(Rule, i64, i64), Stop> {
+    if node.op() == "BipolarQuant" {
+        return Ok((Rule::Bipolar, 0, 1));
+    }
+    if !(1.0..=16.0).contains(&bits) || bits.fract() != 0.0 {
+        return Err(Stop::new(format!("a width of {bits} bits"), "whole widths up to 8 bits are imported"));
+    }
+    let (signed, narrow) = (node.int("signed", 1) != 0, node.int("narrow", 0));
+    let bits = bits as u32;
+    if signed && bits == 1 {
+        return Ok((Rule::Bipolar, 0, 1));
+    }
+    let (lo, hi) = if signed {
+        (-(1 << (bits - 1)) + narrow.clamp(0, 1), (1 << (bits - 1)) - 1)
+    } else {
+        (0, (1 << bits) - 1 - narrow.clamp(0, 1))
+    };
+    Ok((Rule::Qonnx(Mode::of(&node.text("rounding_mode", "ROUND"))?), lo, hi))
+}
+
+/// Quantised weights by QONNX: the scale is broadcast, so it may have any rank.
+fn quant(node: Node<'_>, inputs: &[Option<Value<'_>>], constant: &Constant) -> Result<Scaled, Stop> {
+    let input = |index: usize| inputs.get(index).and_then(Option::as_ref).and_then(Value::constant);
+    let missing = || Stop::new("an input is missing", "the file is damaged");
+    let scale = input(1).ok_or_else(missing)?;
+    let bipolar = node.op() == "BipolarQuant";
+    let zero = if bipolar { 0.0 } else { input(2).and_then(|zero| zero.scalar()).ok_or_else(missing)? };
+    let bits = if bipolar { 1.0 } else { input(3).and_then(|bits| bits.scalar()).ok_or_else(missing)? };
+    let (rule, lo, hi) = quant_rule(node, bits)?;
+    let rank = constant.shape.len();
+    let scales = scale.to_floats();
+    // The axis of the scale that is longer than 1, counted from the right.
+    let long = scale.shape.iter().position(|&size| size != 1);
+    let axis = match long {
+        None => 0,
+        Some(at) => (at + rank).checked_sub(scale.shape.len()).ok_or_else(inconsistent)?,
+    };
+    let groups = constant.shape.get(axis).copied().unwrap_or(1).max(1);
+    if scales.len() != 1 && scales.len() != groups {
+        return Err(Stop::new("scales along more than one axis", "quantise by tensor or by channel"));
+    }
+    let inner = constant.shape.iter().skip(axis + 1).product::<usize>().max(1);
+    let value = |(index, &v): (usize, &f32)| {
+        let scale = scales[index / inner % groups % scales.len()];
+        let quantiser = Quantiser { rule: rule.clone(), scale, zero: zero.into(), lo, hi }.checked()?;
+        let (factor, offset, _) = quantiser.means()?;
+        if factor == 2 && rule != Rule::Bipolar {
+            return Err(Stop::new(format!("a zero point of {zero}"), "zero points of weights are whole"));
+        }
+        Ok(factor * quantiser.index(0, v) - offset)
+    };
+    let ints = constant.to_floats().iter().enumerate().map(value).collect::<Result<Vec<_>, _>>()?;
+    checked(Scaled { shape: constant.shape.clone(), ints, scale: scales.to_vec(), axis, element: None })
+}

@@ -1,0 +1,178 @@
+//! The network's input: how the graph's input becomes integers.
+
+use super::constants::{quant_rule, target_element};
+use super::graph::{Graph, Node};
+use super::quantiser::{Quantiser, Rule};
+use super::tensor::Element;
+use super::value::{Layout, Stop, Value};
+use crate::import::{ImportProblem, Preprocessing};
+use crate::network;
+
+use std::collections::HashMap;
+
+/// The input of the graph and what quantises it.
+pub(super) struct Input {
+    /// The rule; for an input of integers that of the unit that the first layer declares.
+    pub quantiser: Quantiser,
+    /// The type of the graph's input if it has integers.
+    pub element: Option<Element>,
+    pub layout: Layout,
+    pub shape: [usize; 3],
+}
+
+impl Input {
+    /// Finds it. The node is that which reads the input.
+    pub fn find<'m>(
+        graph: &Graph<'m>,
+        values: &HashMap<&'m str, Value<'m>>,
+    ) -> Result<Input, (Option<Node<'m>>, Stop)> {
+        let (element, dims) = graph.input_type().map_err(|problem| (None, problem.into()))?;
+        let (rank, shape) = match dims[..] {
+            [_, c, h, w] => (4, [c, h, w]),
+            [_, n] => (2, [n, 1, 1]),
+            _ => {
+                let reason = format!("the input has {} dimensions", dims.len());
+                let hint = "an input is [batch, channels, height, width] or [batch, features]";
+                return Err((None, ImportProblem::File { reason, hint }.into()));
+            }
+        };
+        if shape.contains(&0) {
+            let reason = "the input's shape is not known".to_owned();
+            let hint = "export with fixed sizes; only the batch may be open";
+            return Err((None, ImportProblem::File { reason, hint }.into()));
+        }
+        let Some((node, at)) = reader(graph, &graph.input.name, 0) else {
+            let reason = "nothing quantises the input".to_owned();
+            let hint = "put QuantizeLinear or Quant on the graph's input, or give it 8-bit integers";
+            return Err((None, ImportProblem::File { reason, hint }.into()));
+        };
+        let known = Known { node, values };
+        let quantiser = if element == Element::Float {
+            if at != 0 || !is_quantiser(node) {
+                let hint = "quantise the input: QuantizeLinear, Quant, or an input of 8-bit integers";
+                return Err((Some(node), Stop::new("it reads the graph's input, which nothing has quantised", hint)));
+            }
+            known.quantiser()
+        } else {
+            known.declared(at, element)
+        };
+        let quantiser = quantiser.map_err(|stop| (Some(node), stop))?;
+        let element = Some(element).filter(|&element| element != Element::Float);
+        Ok(Input { quantiser, element, layout: Layout::of_rank(rank), shape })
+    }
+
+    /// The network's input: y = q - lo.
+    pub fn network(&self, preprocessing: Option<&Preprocessing>) -> Result<network::Input, Stop> {
+        let Quantiser { lo, hi, zero, .. } = self.quantiser;
+        let levels = hi.saturating_sub(lo);
+        if !(1..=255).contains(&levels) {
+            return Err(Stop::new(format!("an input of values {lo}..={hi}"), "quantise the input to at most 8 bits"));
+        }
+        let bits = levels.ilog2() + 1;
+        let bipolar = self.quantiser.rule == Rule::Bipolar;
+        let zero_point = if bipolar { 0 } else { zero as i64 - lo };
+        if !(0..1 << bits).contains(&zero_point) || (!bipolar && zero.fract() != 0.0) {
+            return Err(Stop::new(format!("a zero point of {zero} of the input"), "use one that is a possible value"));
+        }
+        let channels = self.shape[0];
+        let table = |preprocessing: &Preprocessing| {
+            (0..channels).map(|c| self.pixels(preprocessing, c)).collect::<Result<Vec<_>, Stop>>()
+        };
+        let pixels = preprocessing.map(table).transpose()?;
+        Ok(network::Input { shape: self.shape, bits, zero_point, pixels })
+    }
+
+    /// What each pixel value becomes on a channel.
+    fn pixels(&self, preprocessing: &Preprocessing, channel: usize) -> Result<Vec<u8>, Stop> {
+        let entry = |list: &[f32]| if list.len() == 1 { Some(list[0]) } else { list.get(channel).copied() };
+        let (Some(mean), Some(std)) = (entry(&preprocessing.mean), entry(&preprocessing.std)) else {
+            let reason = format!("preprocessing has no mean or no deviation for channel {channel}");
+            return Err(Stop::new(reason, "give one number, or one for each channel"));
+        };
+        if !(std.is_normal() && std > 0.0 && mean.is_finite() && preprocessing.scale.is_finite()) {
+            return Err(Stop::new("preprocessing with a deviation that is no positive number", "give another"));
+        }
+        let value = |pixel: u8| (preprocessing.scale * f32::from(pixel) - mean) / std;
+        Ok((0..=255).map(|pixel| (self.quantiser.index(channel, value(pixel)) - self.quantiser.lo) as u8).collect())
+    }
+}
+
+fn is_quantiser(node: Node<'_>) -> bool {
+    matches!(node.op(), "QuantizeLinear" | "Quant" | "IntQuant" | "BipolarQuant" | "MultiThreshold")
+}
+
+/// The first node that does something with a tensor, and which of its inputs that is.
+fn reader<'m>(graph: &Graph<'m>, tensor: &str, depth: usize) -> Option<(Node<'m>, usize)> {
+    for &index in graph.consumers(tensor) {
+        let node = graph.nodes[index];
+        let at = node.proto.input.iter().position(|name| name == tensor)?;
+        match node.op() {
+            "Identity" | "Dropout" | "Cast" | "Flatten" | "Reshape" | "Pad" | "MaxPool" if at == 0 && depth < 16 => {
+                if let Some(found) = reader(graph, node.output(), depth + 1) {
+                    return Some(found);
+                }
+            }
+            "Shape" => {}
+            _ => return Some((node, at)),
+        }
+    }
+    None
+}
+
+/// A node whose inputs may be known.
+struct Known<'v, 'm> {
+    node: Node<'m>,
+    values: &'v HashMap<&'m str, Value<'m>>,
+}
+
+impl Known<'_, '_> {
+    fn scalar(&self, index: usize) -> Result<f32, Stop> {
+        let value = self.node.input(index).and_then(|name| self.values.get(name)).and_then(Value::constant);
+        let many = || Stop::new(format!("input {index} is not one constant number"), "quantise the input by tensor");
+        value.and_then(|constant| constant.scalar()).ok_or_else(many)
+    }
+
+    fn zero(&self, index: usize) -> Result<f32, Stop> {
+        if self.node.input(index).is_none() { Ok(0.0) } else { self.scalar(index) }
+    }
+
+    fn quantiser(&self) -> Result<Quantiser, Stop> {
+        let node = self.node;
+        match node.op() {
+            "QuantizeLinear" => {
+                let zero = node.input(2).and_then(|name| self.values.get(name)).and_then(Value::constant);
+                let small = target_element(node, zero.as_ref()).small();
+                let small = small.ok_or_else(|| Stop::new("more than 8 bits", "quantise to at most 8 bits"))?;
+                Quantiser::onnx(self.scalar(1)?, self.zero(2)? as i64, small)
+            }
+            "MultiThreshold" => Err(Stop::new("thresholds on the graph's input", "put Quant before")),
+            _ => {
+                let bipolar = node.op() == "BipolarQuant";
+                let bits = if bipolar { 1.0 } else { self.scalar(3)? };
+                let zero = if bipolar { 0.0 } else { f64::from(self.zero(2)?) };
+                let (rule, lo, hi) = quant_rule(node, bits)?;
+                Quantiser { rule, scale: self.scalar(1)?, zero, lo, hi }.checked()
+            }
+        }
+    }
+
+    /// Unit and zero point that a node declares for its input `at`.
+    fn declared(&self, at: usize, element: Element) -> Result<Quantiser, Stop> {
+        let small = element.small().ok_or_else(|| Stop::new("an input of more than 8 bits", "use 8-bit integers"))?;
+        let (scale, zero) = match self.node.op() {
+            "ConvInteger" | "MatMulInteger" => (1.0, self.zero(2)?),
+            "DequantizeLinear"
+            | "QLinearConv"
+            | "QLinearMatMul"
+            | "QGemm"
+            | "QLinearAdd"
+            | "QLinearAveragePool"
+            | "QLinearGlobalAveragePool"
+            | "QLinearSigmoid"
+            | "QLinearLeakyRelu"
+            | "QLinearConcat" => (self.scalar(at + 1)?, self.zero(at + 2)?),
+            op => return Err(Stop::new(format!("{op} on integers"), "put DequantizeLinear before")),
+        };
+        Quantiser::onnx(scale, zero as i64, small)
+    }
+}

@@ -1,0 +1,376 @@
+//! Convolutions and matrices: `Conv`, `Gemm`, `MatMul` on quantised values, and their integer forms.
+
+use std::rc::Rc;
+
+use ndarray::Array4;
+
+use super::constants::dequantise;
+use super::graph::Node;
+use super::real::{Float, Post, Scales, at, power_of_two};
+use super::tensor::{Constant, Element};
+use super::value::{Fused, FusedKind, Ints, Layout, Real, Scale, Scaled, Source, Stop, Value};
+use super::walk::Walk;
+use crate::import::builder::{Sum, weight_width};
+use crate::network::{Range, Term, Window};
+
+impl<'m> Walk<'m> {
+    /// `Conv`.
+    pub(super) fn conv(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
+        let real = self.real(node, 0)?;
+        let weights = self.weights(node, 1)?;
+        let (input, layout) = (self.plain(&real, node)?, real.layout);
+        let (sum, layout) = self.conv_sum(node, input.id, layout, &weights)?;
+        self.sum(node, FusedKind::Conv, input, &weights, 1.0, sum, layout)
+    }
+
+    /// `Gemm`: alpha A B + beta C.
+    pub(super) fn gemm(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
+        let real = self.real(node, 0)?;
+        let weights = self.weights(node, 1)?;
+        if node.int("transA", 0) != 0 || (node.float("beta", 1.0) != 1.0 && node.input(2).is_some()) {
+            return Err(Stop::new("transA or beta", "export a plain linear layer: transA = 0, beta = 1"));
+        }
+        let weights = if node.int("transB", 0) == 0 { Rc::new(weights.transposed()?) } else { weights };
+        let input = self.plain(&real, node)?;
+        let sum = self.dense_sum(input.id, real.layout, &weights)?;
+        let alpha = node.float("alpha", 1.0);
+        self.sum(node, FusedKind::Gemm, input, &weights, alpha, sum, Layout::of_rank(2))
+    }
+
+    /// `MatMul` of an activation and constant weights.
+    pub(super) fn matmul(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
+        let real = self.real(node, 0)?;
+        let weights = Rc::new(self.weights(node, 1)?.transposed()?);
+        let input = self.plain(&real, node)?;
+        let sum = self.dense_sum(input.id, real.layout, &weights)?;
+        self.sum(node, FusedKind::MatMul, input, &weights, 1.0, sum, Layout::of_rank(2))
+    }
+
+    /// `QLinearConv`, `QLinearMatMul` and `QGemm`.
+    pub(super) fn qlinear(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
+        let gemm = node.op() == "QGemm";
+        let (kind, alpha) = match node.op() {
+            "QLinearConv" => (FusedKind::Conv, 1.0),
+            "QLinearMatMul" => (FusedKind::MatMul, 1.0),
+            _ => (FusedKind::Gemm, node.float("alpha", 1.0)),
+        };
+        let (x_scale, x_zero) = (self.scalar(node, 1)?, self.zero(node, 2)?);
+        let x = self.ints(node, 0, x_zero)?;
+        let columns = kind != FusedKind::Conv && !(gemm && node.int("transB", 0) != 0);
+        let weights = self.int_weights(node, 3, 4, 5, if columns { 1 } else { 0 })?;
+        let weights = if columns { weights.transposed()? } else { weights };
+        let (sum, layout) = match kind {
+            FusedKind::Conv => self.conv_sum(node, x.id, x.layout, &weights)?,
+            _ => (self.dense_sum(x.id, x.layout, &weights)?, Layout::of_rank(2)),
+        };
+        let bias = match kind {
+            FusedKind::Conv => node.input(8).map(|_| 8),
+            FusedKind::MatMul => None,
+            FusedKind::Gemm => node.input(6).map(|_| 6),
+        };
+        let mut sum = sum;
+        if let Some(index) = bias {
+            let bias = self.constant(node, index)?.to_ints().filter(|bias| bias.len() == sum.bias.len());
+            let bias = bias.ok_or_else(|| Stop::new("a bias that is not one integer per channel", "export it so"))?;
+            sum.bias = bias.to_vec();
+        }
+        let (y_scale, y_zero) = if gemm { (7, 8) } else { (6, 7) };
+        if node.input(y_scale).is_none() {
+            let input = Scale { id: x.id, unit: x_scale, exact: true, quantised: Some((x_zero, x.element)) };
+            return self.sum(node, kind, input, &weights, alpha, sum, layout);
+        }
+        let quantiser = self.onnx_quantiser(node, y_scale, y_zero)?;
+        let element = self.element(node, y_zero)?;
+        let scale: Vec<f32> =
+            weights.scale.iter().map(|&w| alpha_times(alpha, x_scale) * w / quantiser.scale).collect();
+        let id = self.requantise_ints(node, sum, &scale, &quantiser)?;
+        Ok(Value::Ints(Ints { id, zero: quantiser.zero as i64, element, layout }))
+    }
+
+    /// `ConvInteger` and `MatMulInteger`: the accumulators, as numbers with unit 1.
+    pub(super) fn integer(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
+        let x_zero = self.zero(node, 2)?;
+        let x = self.ints(node, 0, x_zero)?;
+        let conv = node.op() == "ConvInteger";
+        let ints = self.constant(node, 1)?;
+        let zero = match node.input(3) {
+            Some(_) => Some(self.constant(node, 3)?),
+            None => None,
+        };
+        let one = Constant::floats(vec![], vec![1.0]);
+        let weights = dequantise(&ints, &one, zero.as_ref(), usize::from(!conv))?;
+        let weights = if conv { weights } else { weights.transposed()? };
+        let (sum, layout) = if conv {
+            self.conv_sum(node, x.id, x.layout, &weights)?
+        } else {
+            (self.dense_sum(x.id, x.layout, &weights)?, Layout::of_rank(2))
+        };
+        let channels = sum.bias.len();
+        // The accumulator is an integer: making a float of it rounds once.
+        let source = Source::Sum { unit: vec![1.0; channels], float: Float::exact(channels), sum };
+        Ok(Value::Real(Rc::new(Real { source, post: vec![], later: vec![], channels, layout, fused: None })))
+    }
+
+    /// Scaled weights; float constants are refused.
+    fn weights(&self, node: Node<'m>, index: usize) -> Result<Rc<Scaled>, Stop> {
+        match self.value(node, index)? {
+            Value::Scaled(scaled) => Ok(Rc::clone(scaled)),
+            Value::Constant(_) => {
+                Err(Stop::new("the weights are floats", "quantise them: QuantizeLinear, Quant or BipolarQuant"))
+            }
+            _ => Err(Stop::new("the weights are not constant", "only products with constants are linear layers")),
+        }
+    }
+
+    fn int_weights(&self, node: Node<'m>, ints: usize, scale: usize, zero: usize, axis: usize) -> Result<Scaled, Stop> {
+        let (ints, scale) = (self.constant(node, ints)?, self.constant(node, scale)?);
+        let zero = self.constant(node, zero)?;
+        dequantise(&ints, &scale, Some(&zero), axis)
+    }
+
+    fn conv_sum(
+        &mut self,
+        node: Node<'m>,
+        input: usize,
+        layout: Layout,
+        weights: &Scaled,
+    ) -> Result<(Sum, Layout), Stop> {
+        let shape = self.builder.tensor(input).shape;
+        let &[out_channels, per_group, rows, columns] = &weights.shape[..] else {
+            return Err(Stop::new("not two-dimensional", "networks have two spatial dimensions"));
+        };
+        if weights.scale.len() > 1 && weights.axis != 0 {
+            return Err(Stop::new("units of the weights along another axis than the output channels", "use axis 0"));
+        }
+        let groups = usize::try_from(node.int("group", 1)).unwrap_or(0);
+        if layout.rank != 4 || groups == 0 || per_group.checked_mul(groups) != Some(shape[0]) {
+            let reason = format!("weights for {per_group} times {groups} channels on a tensor of shape {shape:?}");
+            return Err(Stop::new(reason, "the file is not consistent, or the layout is not channels first"));
+        }
+        let window = self.window(node, [rows, columns], shape, layout.pad)?;
+        let array = weights.array([out_channels, per_group, rows, columns])?;
+        let weight_bits = weight_width(&array);
+        let term = Term::Conv { input, out_channels, groups, window, weight_bits };
+        let sum = Sum { terms: vec![(term, Some(array))], bias: vec![0; out_channels] };
+        Ok((sum, Layout::of_rank(4)))
+    }
+
+    /// Weights are `[outputs, inputs]`.
+    fn dense_sum(&mut self, input: usize, layout: Layout, weights: &Scaled) -> Result<Sum, Stop> {
+        let shape = self.builder.tensor(input).shape;
+        let &[outputs, inputs] = &weights.shape[..] else {
+            return Err(Stop::new("weights that are no matrix", "flatten the input first"));
+        };
+        if weights.scale.len() > 1 && weights.axis != 0 {
+            return Err(Stop::new(
+                "units of the weights along another axis than the outputs",
+                "use one unit per output",
+            ));
+        }
+        if layout.rank != 2 || layout.pad != [0; 4] || shape != [inputs, 1, 1] {
+            let reason = format!("a matrix for {inputs} inputs on a tensor of shape {shape:?}");
+            return Err(Stop::new(reason, "flatten the input to a vector first"));
+        }
+        let array = weights.array([outputs, inputs, 1, 1])?;
+        let weight_bits = weight_width(&array);
+        let term = Term::Dense { input, outputs, weight_bits };
+        Ok(Sum { terms: vec![(term, Some(array))], bias: vec![0; outputs] })
+    }
+
+    /// Real values: a sum of products of `input` and `weights`, and the node's bias (input 2).
+    #[expect(clippy::too_many_arguments, reason = "what a linear node of the file consists of")]
+    fn sum(
+        &mut self,
+        node: Node<'m>,
+        kind: FusedKind,
+        input: Scale,
+        weights: &Scaled,
+        alpha: f32,
+        mut sum: Sum,
+        layout: Layout,
+    ) -> Result<Value<'m>, Stop> {
+        let channels = sum.bias.len();
+        let quantised_form = node.op().starts_with('Q');
+        if !quantised_form && layout.rank == 2 && alpha != 1.0 && !power_of_two(alpha) {
+            return Err(Stop::new(format!("alpha = {alpha}"), "fold it into the weights' scale"));
+        }
+        let unit = |c: usize| f64::from(input.unit) * f64::from(at(&weights.scale, c)) * f64::from(alpha);
+        let mut post = Vec::new();
+        if !quantised_form && kind != FusedKind::MatMul && node.input(2).is_some() {
+            match self.value(node, 2)? {
+                Value::Scaled(bias) if bias.ints.len() == channels && bias.is_in_units(&unit) => {
+                    sum.bias = bias.ints.clone();
+                }
+                value => {
+                    let number = matches!(value, Value::Constant(_));
+                    let bias = value.constant().ok_or_else(|| Stop::new("a bias that is not constant", "fold it"))?;
+                    let bias = super::quantiser::per_channel(&bias.to_floats(), channels)
+                        .ok_or_else(|| Stop::new("a bias that is not one number per channel", "export it so"))?;
+                    let integers = input.quantised.is_some() && weights.element.is_some();
+                    if number && integers && self.leads_to_quantiser(node.output()) {
+                        self.round_bias(&mut sum, &bias, alpha_times(alpha, input.unit), &weights.scale);
+                    } else {
+                        post.push(Post::Add(bias));
+                    }
+                }
+            }
+        }
+        let magnitude = self.magnitudes(&sum);
+        let products = weights.ints.len() / channels;
+        let scales = Scales { unit: input.unit * alpha, exact: input.exact };
+        let float = Float::of(products, &magnitude, scales, |c| at(&weights.scale, c));
+        let fused = match (input.quantised, weights.element) {
+            (Some((_, element)), Some(other)) => Some(Fused {
+                kind,
+                input: alpha_times(alpha, input.unit),
+                weights: weights.scale.clone(),
+                elements: (element, other),
+                output: node.output(),
+            }),
+            _ => None,
+        };
+        let source = Source::Sum { unit: (0..channels).map(unit).collect(), float, sum };
+        Ok(Value::Real(Rc::new(Real { source, post, later: vec![], channels, layout, fused })))
+    }
+
+    /// What the absolute values of the summands can add up to, by channel.
+    pub(super) fn magnitudes(&self, sum: &Sum) -> Vec<f64> {
+        let mut all: Vec<f64> = sum.bias.iter().map(|&b| b.unsigned_abs() as f64).collect();
+        for (term, array) in &sum.terms {
+            let Range { lo, hi } = self.builder.tensor(term.input()).range;
+            let most = lo.unsigned_abs().max(hi.unsigned_abs()) as f64;
+            for (channel, sum) in all.iter_mut().enumerate() {
+                *sum += match (term, array) {
+                    (_, Some(array)) => {
+                        let row = array.index_axis(ndarray::Axis(0), channel);
+                        row.iter().map(|&w| f64::from(w).abs()).sum::<f64>() * most
+                    }
+                    (Term::Identity { multiplier, .. }, None) => multiplier.unsigned_abs() as f64 * most,
+                    (_, None) => 0.0,
+                };
+            }
+        }
+        all
+    }
+
+    /// Kernel geometry: strides, dilations and padding of the node, and zeros around the input besides.
+    pub(super) fn window(
+        &self,
+        node: Node<'m>,
+        kernel: [usize; 2],
+        shape: [usize; 3],
+        extra: [usize; 4],
+    ) -> Result<Window, Stop> {
+        let (stride, dilation) = (node.pair("strides", 1)?, node.pair("dilations", 1)?);
+        if stride.contains(&0) || dilation.contains(&0) || kernel.contains(&0) {
+            return Err(Stop::new("a kernel, stride or dilation of 0", "the file is not consistent"));
+        }
+        let mut window = Window { kernel, stride, dilation, padding: [0; 4] };
+        let mode = node.text("auto_pad", "notset");
+        match mode.as_str() {
+            "valid" => {}
+            "notset" => {
+                let wrong =
+                    || Stop::new("pads that are not four small numbers", "networks have two spatial dimensions");
+                if let Some(pads) = node.ints("pads") {
+                    if pads.len() != 4 {
+                        return Err(wrong());
+                    }
+                    for (padding, &pad) in window.padding.iter_mut().zip(pads) {
+                        *padding = usize::try_from(pad).ok().filter(|&pad| pad <= 1 << 16).ok_or_else(wrong)?;
+                    }
+                }
+            }
+            _ => {
+                for axis in 0..2 {
+                    let size = shape[1 + axis] + extra[axis] + extra[axis + 2];
+                    let wanted = size.div_ceil(stride[axis]);
+                    let needed = (wanted - 1) * stride[axis] + window.extent()[axis];
+                    let total = needed.saturating_sub(size);
+                    let less = total / 2;
+                    let before = if mode == "same_lower" { total - less } else { less };
+                    (window.padding[axis], window.padding[axis + 2]) = (before, total - before);
+                }
+            }
+        }
+        window.padding.iter_mut().zip(extra).for_each(|(padding, extra)| *padding += extra);
+        Ok(window)
+    }
+
+    /// Where the constant bias of an `Add` behind a `MatMul` makes a `Gemm` of both, as ONNX Runtime does it, and a quantiser follows.
+    pub(super) fn with_bias(&mut self, real: &Real<'m>, node: Node<'m>, bias: &[f32]) -> Option<Value<'m>> {
+        let (Some(fused), Source::Sum { sum, unit, .. }) = (&real.fused, &real.source) else { return None };
+        let merges = fused.kind == FusedKind::MatMul
+            && real.post.is_empty()
+            && real.later.is_empty()
+            && self.graph.reader(fused.output).is_some()
+            && self.leads_to_quantiser(node.output());
+        if !merges {
+            return None;
+        }
+        let mut sum = sum.clone();
+        self.round_bias(&mut sum, bias, fused.input, &fused.weights);
+        let magnitude = self.magnitudes(&sum);
+        let products = sum.terms.iter().filter_map(|(_, array)| array.as_ref()).map(|array| array.len()).sum::<usize>();
+        let scales = Scales { unit: fused.input, exact: true };
+        let float = Float::of(products / sum.bias.len(), &magnitude, scales, |c| at(&fused.weights, c));
+        let fused = Some(Fused { kind: FusedKind::Gemm, output: node.output(), ..fused.clone() });
+        let source = Source::Sum { sum, unit: unit.clone(), float };
+        Some(Value::Real(Rc::new(Real { source, fused, ..real.clone() })))
+    }
+
+    /// Adds a bias of real numbers, rounded to whole units of the products, as ONNX Runtime does it before a quantiser.
+    fn round_bias(&mut self, sum: &mut Sum, bias: &[f32], input: f32, weights: &[f32]) {
+        for (channel, z) in sum.bias.iter_mut().enumerate() {
+            *z += (at(bias, channel) / (input * at(weights, channel))).round_ties_even() as i64;
+        }
+        let note = "biases of real numbers are rounded to whole units, as ONNX Runtime since 1.21 does it";
+        self.builder.report.note(note);
+    }
+
+    /// True if only a quantiser reads the tensor, perhaps behind an activation.
+    fn leads_to_quantiser(&self, tensor: &'m str) -> bool {
+        let mut name = tensor;
+        while let Some((_, node)) = self.graph.reader(name) {
+            match node.op() {
+                "QuantizeLinear" => return true,
+                "Relu" | "Clip" | "MaxPool" | "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" => name = node.output(),
+                _ => return false,
+            }
+        }
+        false
+    }
+}
+
+/// The factor of a `Gemm` goes into the input's unit.
+fn alpha_times(alpha: f32, scale: f32) -> f32 {
+    if alpha == 1.0 { scale } else { alpha * scale }
+}
+
+impl Scaled {
+    /// A matrix with its axes exchanged.
+    fn transposed(&self) -> Result<Scaled, Stop> {
+        let &[rows, columns] = &self.shape[..] else {
+            return Err(Stop::new("weights that are no matrix", "flatten the input first"));
+        };
+        let ints = (0..columns).flat_map(|c| (0..rows).map(move |r| self.ints[r * columns + c])).collect();
+        let axis = 1 - self.axis.min(1);
+        Ok(Scaled { shape: vec![columns, rows], ints, axis, ..self.clone() })
+    }
+
+    fn array(&self, shape: [usize; 4]) -> Result<Array4<i32>, Stop> {
+        let small = |&w: &i64| i32::try_from(w).ok();
+        let ints: Option<Vec<i32>> = self.ints.iter().map(small).collect();
+        let array = ints.and_then(|ints| Array4::from_shape_vec(shape, ints).ok());
+        array.ok_or_else(|| Stop::new("weights of more than 32 bits", "quantise them to at most 8"))
+    }
+
+    /// True if the integers are in these units, but for the rounding of the units' products.
+    fn is_in_units(&self, unit: &impl Fn(usize) -> f64) -> bool {
+        let near = |c: usize| {
+            let (own, wanted) = (f64::from(self.unit(c)), unit(c));
+            (own - wanted).abs() <= 1e-6 * wanted.abs()
+        };
+        (0..self.ints.len()).all(near) && self.element == Some(Element::Int { bits: 32, signed: true })
+    }
+}

@@ -1,0 +1,171 @@
+//! ONNX files: QONNX, QDQ, QCDQ and QOperator.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`schema`] | the messages of the format |
+//! | [`tensor`], [`constants`] | constants, and what is computed from constants alone |
+//! | [`graph`], [`input`] | the graph, and what quantises its input |
+//! | [`value`], [`real`], [`quantiser`] | integers and real numbers, and the functions between them |
+//! | [`walk`] | node by node, from graph to network |
+//! | [`linear`], [`pool`], [`pointwise`], [`shape`] | the operations |
+//! | [`requantise`] | from accumulators to activations |
+//!
+//! A quantised value q means scale * (q - zero_point); the network computes on x = q - zero_point. Between two quantisers the file
+//! has functions of real numbers. They are collected, and become one function from accumulator to value, which is evaluated in 32-bit
+//! floats in the order of the runtime:
+//!
+//! - *QDQ and QCDQ*: ONNX Runtime, with its default optimisations, merges `DequantizeLinear`, a linear node, and `QuantizeLinear` into
+//!   one operation on integers: half_to_even(float(z) * (x_scale * w_scale / y_scale)) + zero_point. So does this import. Without
+//!   optimisations the runtime adds up floats, and results may differ by one.
+//! - *QOperator*: the same rule.
+//! - *QONNX*, and whatever the runtime does not merge: floats are added up in an order that nobody promises. If units are powers of
+//!   two, or no accumulator comes near a boundary, the result is the same in every order, and the network equals it. Otherwise the
+//!   file is refused, unless results may be approximate: then exact arithmetic takes the place of float sums.
+
+mod constants;
+mod graph;
+mod input;
+mod linear;
+mod pointwise;
+mod pool;
+mod quantiser;
+mod real;
+mod requantise;
+mod schema;
+mod shape;
+mod tensor;
+mod value;
+mod walk;
+
+use std::collections::HashMap;
+
+use crate::import::builder::Builder;
+use crate::import::error::Refusal;
+use crate::import::report::{Report, Verdict};
+use crate::import::{ImportError, ImportProblem, Imported, Options};
+use graph::Graph;
+use input::Input;
+use value::{Stop, Value};
+use walk::Walk;
+
+/// Reads an ONNX file.
+///
+/// The network's input are values q - zero_point of the quantised input; its output those of the last quantised tensor, or the
+/// accumulators of the last layer, before any softmax.
+///
+/// # Errors
+/// Whatever is wrong with the file, with the node and what to do about it.
+pub fn import(bytes: &[u8], options: &Options) -> Result<Imported, ImportError> {
+    let model = schema::decode(bytes)?;
+    let graph = Graph::new(&model)?;
+    let mut report = Report {
+        format: format_of(&graph).to_owned(),
+        producer: format!("{} {}", model.producer_name, model.producer_version).trim().to_owned(),
+        ..Report::default()
+    };
+    let attach = |problem: ImportProblem, report: &Report| ImportError {
+        report: Some(Box::new(report.clone())),
+        ..ImportError::from(problem)
+    };
+    check_operations(&graph, &mut report).map_err(|problem| attach(problem, &report))?;
+    let name = options.name.clone().unwrap_or_else(|| model.graph.as_ref().map_or("", |graph| &graph.name).to_owned());
+    network(&graph, &name, options, report.clone()).map_err(|problem| attach(problem, &report))
+}
+
+fn network(graph: &Graph, name: &str, options: &Options, report: Report) -> Result<Imported, ImportProblem> {
+    let mut values = known(graph)?;
+    let located = |(node, stop): (Option<graph::Node>, Stop)| match (node, stop) {
+        (Some(node), stop) => walk::problem(node, stop),
+        (None, Stop::Problem(problem)) => problem,
+        (None, _) => ImportProblem::Damaged("the input can't be read".to_owned()),
+    };
+    let input = Input::find(graph, &values).map_err(located)?;
+    let first = graph.nodes[0];
+    let network_input = input.network(options.preprocessing.as_ref()).map_err(|stop| walk::problem(first, stop))?;
+    let builder = Builder::new(name, network_input, options.fold, report);
+    let mut builder = builder.map_err(|obstacle| walk::problem(first, obstacle.into()))?;
+    builder.near = options.approximate;
+    let value = match input.element {
+        Some(element) => {
+            Value::Ints(value::Ints { id: 0, zero: input.quantiser.zero as i64, element, layout: input.layout })
+        }
+        None => Value::Input { flat: false },
+    };
+    values.insert(&graph.input.name, value);
+    let mut walk = Walk { graph, options, builder, input, values, clips: HashMap::new() };
+    walk.all()?;
+    let last = graph.nodes.iter().find(|node| node.output() == graph.output).copied().unwrap_or(first);
+    let output = walk.values.get(graph.output).cloned();
+    let output = output.ok_or_else(|| ImportProblem::Damaged("nothing makes the output".to_owned()))?;
+    let (id, unit) = walk.output(&output, last).map_err(|stop| walk::problem(last, stop))?;
+    let (network, report) = walk.builder.finish(id, unit).map_err(|obstacle| walk::problem(last, obstacle.into()))?;
+    Ok(Imported { network, report })
+}
+
+/// The constants of the file and what follows from them alone.
+fn known<'m>(graph: &Graph<'m>) -> Result<HashMap<&'m str, Value<'m>>, ImportProblem> {
+    let mut values: HashMap<&str, Value> =
+        graph.constants.iter().map(|(&name, constant)| (name, Value::Constant(constant.clone()))).collect();
+    for &node in &graph.nodes {
+        let inputs: Vec<Option<Value>> =
+            node.proto.input.iter().map(|name| values.get(name.as_str()).cloned()).collect();
+        let missing = |(value, name): (&Option<Value>, &String)| value.is_none() && !name.is_empty();
+        if inputs.iter().zip(&node.proto.input).any(missing) {
+            continue;
+        }
+        let value = constants::fold(node, &inputs, graph.opset).map_err(|stop| walk::problem(node, stop))?;
+        if let Some(value) = value {
+            values.insert(node.output(), value);
+        }
+    }
+    Ok(values)
+}
+
+/// Counts the operations, and refuses those that no network has, all at once.
+fn check_operations(graph: &Graph, report: &mut Report) -> Result<(), ImportProblem> {
+    let mut rows: Vec<Refusal> = Vec::new();
+    for node in &graph.nodes {
+        let hint = hint(node.op());
+        let unsupported = || Verdict::Unsupported { node: node.name().to_owned(), hint: hint.to_owned() };
+        let verdict = walk::verdict(node.op()).unwrap_or_else(unsupported);
+        if matches!(verdict, Verdict::Unsupported { .. }) && rows.iter().all(|row| row.op != node.op()) {
+            let (op, node) = (node.op().to_owned(), node.name().to_owned());
+            rows.push(Refusal { op, node, reason: "no network has this operation".to_owned(), hint: hint.to_owned() });
+        }
+        report.count(node.op(), verdict);
+    }
+    if rows.is_empty() { Ok(()) } else { Err(ImportProblem::Unsupported { rows }) }
+}
+
+/// What to do about an operation that no network has.
+fn hint(op: &str) -> &'static str {
+    match op {
+        "DynamicQuantizeLinear" | "DynamicQuantizeMatMul" | "MatMulIntegerToFloat" => {
+            "quantise statically: scales that depend on the input are not imported"
+        }
+        "MatMulNBits" => "keep DequantizeLinear and MatMul apart",
+        "LSTM" | "GRU" | "RNN" | "Loop" | "If" | "Scan" => "networks have no loops and no choices",
+        "ConvTranspose" | "Resize" | "Upsample" => "networks do not enlarge images",
+        "LayerNormalization" | "InstanceNormalization" | "GroupNormalization" => {
+            "use batch normalisation, whose factors are constant after training"
+        }
+        _ => {
+            "replace it by layers that are imported: convolutions, matrices, pools, sums, and functions of 8-bit values"
+        }
+    }
+}
+
+fn format_of(graph: &Graph) -> &'static str {
+    let has = |ops: &[&str]| graph.nodes.iter().any(|node| ops.contains(&node.op()));
+    if has(&["Quant", "IntQuant", "BipolarQuant", "MultiThreshold", "Trunc"]) {
+        "QONNX"
+    } else if has(&["QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulInteger"]) {
+        "ONNX QOperator"
+    } else if graph.nodes.iter().any(|node| {
+        node.op() == "QuantizeLinear" && graph.reader(node.output()).is_some_and(|(_, next)| next.op() == "Clip")
+    }) {
+        "ONNX QCDQ"
+    } else {
+        "ONNX QDQ"
+    }
+}

@@ -1,0 +1,199 @@
+//! Pools.
+
+use std::rc::Rc;
+
+use super::graph::Node;
+use super::pointwise::offset_rule;
+use super::quantiser::Quantiser;
+use super::real::{Near, power_of_two, quantised};
+use super::requantise::{Doubts, FUSED};
+use super::value::{Ints, Later, Layout, Real, Scale, Source, Stop, Value};
+use super::walk::Walk;
+use crate::network::{Op, Shape, TensorId, Window};
+
+impl<'m> Walk<'m> {
+    /// The shape of real values, after what is done later.
+    pub(super) fn shape(&self, real: &Real<'m>) -> Result<Shape, Stop> {
+        let wrong = || Stop::new("a window that does not fit", "the file is not consistent");
+        let pooled = |[channels, height, width]: Shape, window: &Window| {
+            window.output([height, width]).map(|[height, width]| [channels, height, width]).ok_or_else(wrong)
+        };
+        let mut shape = match &real.source {
+            Source::Tensor(scale) | Source::Pair(scale, _) => self.builder.tensor(scale.id).shape,
+            Source::Sum { sum, .. } => self.builder.shape_of(&sum.terms[0].0).ok_or_else(wrong)?,
+            Source::Average { input, window, .. } => pooled(self.builder.tensor(input.id).shape, window)?,
+            Source::Concat(parts) => {
+                let mut all = self.shape(&parts[0])?;
+                all[0] = real.channels;
+                all
+            }
+        };
+        for later in &real.later {
+            shape = match later {
+                Later::MaxPool(window) => pooled(shape, window)?,
+                Later::Flatten => [shape.iter().product(), 1, 1],
+            };
+        }
+        Ok(shape)
+    }
+
+    pub(super) fn max_pool(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
+        if let Value::Ints(ints) = *self.value(node, 0)? {
+            let window = self.pool_window(node, self.builder.tensor(ints.id).shape, ints.layout, true)?;
+            let id = self.builder.node(node.name(), Op::MaxPool { input: ints.id, window }, None)?;
+            return Ok(Value::Ints(Ints { id, ..ints }));
+        }
+        let real = self.real(node, 0)?;
+        let window = self.pool_window(node, self.shape(&real)?, real.layout, true)?;
+        let mut real = (*real).clone();
+        match real.plain() {
+            Some(scale) => {
+                let id = self.builder.node(node.name(), Op::MaxPool { input: scale.id, window }, None)?;
+                real.source = Source::Tensor(Scale { id, ..scale });
+            }
+            None => real.later.push(Later::MaxPool(window)),
+        }
+        Ok(Value::Real(Rc::new(real)))
+    }
+
+    /// `AveragePool`, `GlobalAveragePool`, and `ReduceMean` over both spatial axes.
+    pub(super) fn average_pool(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
+        let real = self.real(node, 0)?;
+        let input = self.plain(&real, node)?;
+        let shape = self.builder.tensor(input.id).shape;
+        let global = node.op() != "AveragePool";
+        let mut layout = real.layout;
+        let window = if global {
+            if node.op() == "ReduceMean" {
+                let axes = match node.input(1) {
+                    Some(_) => Some(self.constant(node, 1)?),
+                    None => None,
+                };
+                let axes = super::constants::axes(node, axes, self.graph.opset)?.unwrap_or_default();
+                let mut axes: Vec<i64> = axes.iter().map(|&a| if a < 0 { a + 4 } else { a }).collect();
+                axes.sort_unstable();
+                if axes != [2, 3] || layout.rank != 4 {
+                    return Err(Stop::new(
+                        "a mean over other axes than height and width",
+                        "networks average over both",
+                    ));
+                }
+                if node.int("keepdims", 1) == 0 {
+                    layout.rank = 2;
+                }
+            }
+            if real.layout.rank != 4 || real.layout.pad != [0; 4] {
+                return Err(Stop::new("an average of what is no image", "networks average over height and width"));
+            }
+            Window { kernel: [shape[1], shape[2]], ..Window::POINT }
+        } else {
+            self.average_window(node, shape, real.layout)?
+        };
+        let source = Source::Average { input, window, global };
+        let channels = real.channels;
+        Ok(Value::Real(Rc::new(Real { source, post: vec![], later: vec![], channels, layout, fused: None })))
+    }
+
+    /// `QLinearAveragePool` and `QLinearGlobalAveragePool`: x, its scale and zero point, those of y.
+    pub(super) fn qlinear_average_pool(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
+        let (unit, zero) = (self.scalar(node, 1)?, self.zero(node, 2)?);
+        let x = self.ints(node, 0, zero)?;
+        if node.int("channels_last", 0) != 0 {
+            return Err(Stop::new("channels come last", "export with channels first"));
+        }
+        let shape = self.builder.tensor(x.id).shape;
+        let global = node.op() == "QLinearGlobalAveragePool";
+        let window = if global {
+            Window { kernel: [shape[1], shape[2]], ..Window::POINT }
+        } else {
+            self.average_window(node, shape, x.layout)?
+        };
+        let quantiser = self.onnx_quantiser(node, 3, 4)?;
+        let element = self.element(node, 4)?;
+        let input = Scale { id: x.id, unit, exact: true, quantised: Some((zero, x.element)) };
+        let id = self.integer_average(node, input, &window, global, &quantiser)?;
+        Ok(Value::Ints(Ints { id, zero: quantiser.zero as i64, element, layout: x.layout }))
+    }
+
+    /// ONNX Runtime's averages of integers: of a whole image in integers, of windows in floats.
+    pub(super) fn integer_average(
+        &mut self,
+        node: Node<'m>,
+        input: Scale,
+        window: &Window,
+        global: bool,
+        quantiser: &Quantiser,
+    ) -> Result<TensorId, Stop> {
+        let zero = quantiser.zero as i64;
+        if global {
+            self.builder.report.rule(FUSED);
+            let count = (window.kernel[0] * window.kernel[1]) as f32;
+            let scale = input.unit / (quantiser.scale * count);
+            let (lo, hi) = (quantiser.lo, quantiser.hi);
+            let rule = |sum: i64| {
+                let v = (sum as f32 * scale).round_ties_even() as i64;
+                v.saturating_add(zero).clamp(lo, hi)
+            };
+            return Ok(self.builder.average(node.name(), input.id, *window, zero, rule)?);
+        }
+        self.builder.report.rule("ONNX Runtime: float32 average, half to even");
+        let doubts = Doubts::default();
+        let (average, own) = (self.average_value(input, window), offset_rule(quantiser));
+        let rule = |sum: i64| doubts.note(quantised(&own, 0, average(sum)));
+        let id = self.builder.average(node.name(), input.id, *window, zero, rule)?;
+        self.settle(&doubts, "the order of summation decides results: an average lies on the boundary of two values")?;
+        Ok(id)
+    }
+
+    /// The average of values with this sum, as the runtime has it.
+    pub(super) fn average_value(&self, input: Scale, window: &Window) -> impl Fn(i64) -> Near + use<'m> {
+        let count = (window.kernel[0] * window.kernel[1]) as f64;
+        let range = self.builder.tensor(input.id).range.with_zero();
+        let most = count * range.magnitude() as f64;
+        let unit = f64::from(input.unit);
+        let whole = input.exact && power_of_two(input.unit) && most < (1 << 24) as f64;
+        let exact = whole && power_of_two(count as f32);
+        // Each value is rounded once, each addition once, and the division.
+        let error = if exact { 0.0 } else { (count + 3.0) / (1 << 24) as f64 * most * unit / count };
+        move |sum| Near { error, ..Near::rounded(sum as f64 * unit / count) }
+    }
+
+    fn average_window(&self, node: Node<'m>, shape: Shape, layout: Layout) -> Result<Window, Stop> {
+        let window = self.pool_window(node, shape, layout, false)?;
+        if window.padding != [0; 4] && node.int("count_include_pad", 0) == 0 {
+            let hint = "set count_include_pad, or leave out the padding";
+            return Err(Stop::new("an average that does not count its padding", hint));
+        }
+        if window.dilation != [1, 1] {
+            return Err(Stop::new("an average over a dilated window", "networks average over dense windows"));
+        }
+        Ok(window)
+    }
+
+    /// A pool's window. What `ceil_mode` adds is padding, where padding does not count.
+    fn pool_window(&self, node: Node<'m>, shape: Shape, layout: Layout, max: bool) -> Result<Window, Stop> {
+        if layout.rank != 4 {
+            return Err(Stop::new("a pool of what is no image", "networks have two spatial dimensions"));
+        }
+        if layout.pad != [0; 4] {
+            return Err(Stop::new("it follows padding", "give the pool its own padding"));
+        }
+        let mut window = self.window(node, node.pair("kernel_shape", 0)?, shape, [0; 4])?;
+        if node.int("ceil_mode", 0) != 0 {
+            for axis in 0..2 {
+                let (extent, stride) = (window.extent()[axis], window.stride[axis]);
+                let free = window.padded([shape[1], shape[2]])[axis].saturating_sub(extent);
+                let missing = free.div_ceil(stride) * stride - free;
+                // A window that begins in the padding at the end is left out.
+                let start = free.div_ceil(stride) * stride;
+                if missing > 0 && start < shape[1 + axis] + window.padding[axis] {
+                    if !max {
+                        return Err(Stop::new("an average of windows that leave the image", "do without ceil_mode"));
+                    }
+                    window.padding[axis + 2] += missing;
+                }
+            }
+        }
+        Ok(window)
+    }
+}

@@ -1,0 +1,242 @@
+//! Functions of real numbers as a runtime computes them: in 32-bit floats, step by step, with a bound on what the order of summation
+//! can change.
+//!
+//! A value is v with |v - what the runtime has| <= error. The error is 0 as long as every step has one correctly rounded result;
+//! sums of products with units that are no powers of two have not, since nobody says in which order they are added up.
+
+use super::quantiser::Quantiser;
+
+/// 2^-24: a float's relative rounding error.
+const HALF_ULP: f64 = 1.0 / (1 << 24) as f64;
+
+/// A step on each element. Lists have one entry, or one for each channel.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Post {
+    Add(Vec<f32>),
+    /// c - v.
+    From(Vec<f32>),
+    Mul(Vec<f32>),
+    Div(Vec<f32>),
+    /// scale * v + bias, with one rounding or two.
+    Norm {
+        scale: Vec<f32>,
+        bias: Vec<f32>,
+    },
+    Clip(f32, f32),
+    Function(Function),
+}
+
+/// A function of one number.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Function {
+    Sigmoid,
+    Tanh,
+    HardSwish,
+    /// Slope and offset.
+    HardSigmoid(f32, f32),
+    /// By the error function, or by tanh.
+    Gelu {
+        tanh: bool,
+    },
+    /// The factor below zero.
+    Elu(f32),
+    LeakyRelu(f32),
+}
+
+/// A value and how far off it may be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Near {
+    pub v: f32,
+    pub error: f64,
+}
+
+/// How far off sums of products may be, in reals, by channel; nothing if they are exact in any order.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Float {
+    pub error: Vec<f64>,
+}
+
+impl Near {
+    /// A real number that the runtime has after one rounding.
+    pub fn rounded(v: f64) -> Near {
+        Near { v: v as f32, error: 0.0 }
+    }
+
+    fn after(self, v: f32, factor: f64) -> Near {
+        let error =
+            if self.error == 0.0 { 0.0 } else { self.error * factor.abs() + f64::from(v).abs() * 2.0 * HALF_ULP };
+        Near { v, error }
+    }
+}
+
+/// Entry `channel` of a list with one entry, or one for each channel.
+pub(super) fn at<T: Copy>(list: &[T], channel: usize) -> T {
+    if list.len() == 1 { list[0] } else { list[channel] }
+}
+
+impl Float {
+    pub fn exact(channels: usize) -> Float {
+        Float { error: vec![0.0; channels] }
+    }
+
+    /// For sums of `products` products of magnitudes that add up to `magnitude` integers, with these units. They are exact in any
+    /// order if units are powers of two and all partial sums fit a float.
+    pub fn of(products: usize, magnitude: &[f64], input: Scales, weights: impl Fn(usize) -> f32) -> Float {
+        let error = |(channel, &magnitude): (usize, &f64)| {
+            let weight = weights(channel);
+            if input.exact && power_of_two(input.unit) && power_of_two(weight) && magnitude < (1 << 24) as f64 {
+                return 0.0;
+            }
+            (products as f64 + 5.0) * HALF_ULP * magnitude * f64::from(input.unit).abs() * f64::from(weight).abs()
+        };
+        Float { error: magnitude.iter().enumerate().map(error).collect() }
+    }
+}
+
+/// Unit of the input of a sum, and whether it is exact.
+#[derive(Clone, Copy)]
+pub(super) struct Scales {
+    pub unit: f32,
+    pub exact: bool,
+}
+
+/// True if a product with the number is exact (but for very small results).
+pub(super) fn power_of_two(v: f32) -> bool {
+    v.is_normal() && v.to_bits() & 0x7f_ffff == 0
+}
+
+/// What the steps make of `near` on a channel.
+pub(super) fn apply(post: &[Post], channel: usize, near: Near) -> Near {
+    post.iter().fold(near, |near, step| step.apply(channel, near))
+}
+
+impl Post {
+    fn apply(&self, channel: usize, near: Near) -> Near {
+        let v = near.v;
+        match self {
+            Post::Add(c) => near.after(v + at(c, channel), 1.0),
+            Post::From(c) => near.after(at(c, channel) - v, 1.0),
+            Post::Mul(c) => near.after(v * at(c, channel), at(c, channel).into()),
+            Post::Div(c) => near.after(v / at(c, channel), 1.0 / f64::from(at(c, channel))),
+            Post::Norm { scale, bias } => {
+                let (scale, bias) = (at(scale, channel), at(bias, channel));
+                let (twice, once) = (v * scale + bias, v.mul_add(scale, bias));
+                let mut near = near.after(twice, scale.into());
+                near.error += f64::from((twice - once).abs());
+                near
+            }
+            Post::Clip(lo, hi) => Near { v: v.max(*lo).min(*hi), ..near },
+            Post::Function(function) => {
+                let exact = function.value(v.into());
+                let own = if function.is_exact() { 0.0 } else { 2.5e-7 * exact.abs().max(1.0) };
+                let v = if let Function::LeakyRelu(slope) = function {
+                    if v >= 0.0 { v } else { slope * v }
+                } else {
+                    exact as f32
+                };
+                Near { v, error: near.error * 1.25 + own }
+            }
+        }
+    }
+
+    /// True if the step rises on every channel.
+    pub fn rises(&self) -> bool {
+        match self {
+            Post::Add(_) | Post::Clip(..) => true,
+            Post::From(_) => false,
+            Post::Mul(c) | Post::Div(c) | Post::Norm { scale: c, .. } => c.iter().all(|&c| c > 0.0),
+            Post::Function(function) => !matches!(function, Function::HardSwish | Function::Gelu { .. }),
+        }
+    }
+}
+
+impl Function {
+    fn is_exact(self) -> bool {
+        matches!(self, Function::LeakyRelu(_))
+    }
+
+    /// In 64-bit floats.
+    fn value(self, v: f64) -> f64 {
+        match self {
+            Function::Sigmoid => 1.0 / (1.0 + (-v).exp()),
+            Function::Tanh => v.tanh(),
+            Function::HardSwish => v * (v / 6.0 + 0.5).clamp(0.0, 1.0),
+            Function::HardSigmoid(alpha, beta) => (f64::from(alpha) * v + f64::from(beta)).clamp(0.0, 1.0),
+            Function::Gelu { tanh: false } => 0.5 * v * (1.0 + erf(v * std::f64::consts::FRAC_1_SQRT_2)),
+            Function::Gelu { tanh: true } => {
+                let inner = (2.0 / std::f64::consts::PI).sqrt() * (v + 0.044_715 * v * v * v);
+                0.5 * v * (1.0 + inner.tanh())
+            }
+            Function::Elu(alpha) => {
+                if v >= 0.0 {
+                    v
+                } else {
+                    f64::from(alpha) * v.exp_m1()
+                }
+            }
+            Function::LeakyRelu(slope) => {
+                if v >= 0.0 {
+                    v
+                } else {
+                    f64::from(slope) * v
+                }
+            }
+        }
+    }
+}
+
+/// The error function: its series near 0, a continued fraction further out; to about 1e-15.
+fn erf(x: f64) -> f64 {
+    let a = x.abs();
+    if a > 6.0 {
+        return x.signum();
+    }
+    let scale = std::f64::consts::FRAC_2_SQRT_PI * (-a * a).exp();
+    if a < 2.5 {
+        // erf(a) = 2/sqrt(pi) e^(-a^2) sum of 2^n a^(2n+1) / (1 * 3 * ... * (2n+1)): all terms positive.
+        let (mut term, mut sum) = (a, a);
+        for n in 1..120 {
+            term *= 2.0 * a * a / f64::from(2 * n + 1);
+            sum += term;
+        }
+        return x.signum() * scale * sum;
+    }
+    // erfc(a) = e^(-a^2)/sqrt(pi) / (a + (1/2)/(a + 1/(a + (3/2)/(a + ...)))).
+    let fraction = (1..80).rev().fold(a, |rest, n| a + f64::from(n) / 2.0 / rest);
+    x.signum() * (1.0 - scale / 2.0 / fraction)
+}
+
+/// A quantiser's result, and whether it is the same for everything that the value may be.
+pub(super) fn quantised(quantiser: &Quantiser, channel: usize, near: Near) -> (i64, bool) {
+    let q = quantiser.index(channel, near.v);
+    if near.error == 0.0 {
+        return (q, true);
+    }
+    let reach = near.error * 1.01;
+    let ends = [-reach, reach].map(|by| quantiser.index(channel, (f64::from(near.v) + by) as f32));
+    (q, ends == [q, q])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_error_function_is_right() {
+        // Abramowitz and Stegun, table 7.1.
+        for (x, wanted) in [(0.0, 0.0), (0.5, 0.520_499_877_8), (1.0, 0.842_700_792_9), (2.0, 0.995_322_265_0)] {
+            assert!((erf(x) - wanted).abs() < 1e-10, "{x}: {}", erf(x));
+            assert!((erf(-x) + wanted).abs() < 1e-10);
+        }
+        // Both forms agree where they meet.
+        assert!((erf(2.499_999_999) - erf(2.500_000_001)).abs() < 1e-11);
+    }
+
+    #[test]
+    fn sums_are_exact_with_powers_of_two_only() {
+        let scales = Scales { unit: 0.25, exact: true };
+        assert_eq!(Float::of(9, &[1e4, 1e4], scales, |_| 0.5), Float::exact(2));
+        assert!(Float::of(9, &[1e4], scales, |_| 0.3).error[0] > 0.0);
+        assert!(Float::of(9, &[1e9], scales, |_| 0.5).error[0] > 0.0);
+    }
+}

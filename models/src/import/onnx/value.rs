@@ -1,0 +1,205 @@
+//! What a tensor of the graph is while it is being imported.
+//!
+//! Integers live in the network at once. Real values don't: they are kept as what they are made of (a sum of products, an average, a
+//! tensor times its unit) and what is done to each of them, until something quantises them. The whole way from the accumulator to the
+//! quantised value is then one function of one integer.
+
+use std::rc::Rc;
+
+use super::real::{Float, Post};
+use super::tensor::{Constant, Element};
+use crate::import::ImportProblem;
+use crate::import::builder::{Obstacle, Sum};
+use crate::network::{TensorId, Window};
+
+/// A tensor.
+#[derive(Clone)]
+pub(super) enum Value<'m> {
+    /// Known numbers.
+    Constant(Constant),
+    /// Known numbers that are integers times a unit: quantised weights.
+    Scaled(Rc<Scaled>),
+    /// The graph's input, as real numbers that nothing has quantised yet; flattened or not.
+    Input { flat: bool },
+    /// Integers.
+    Ints(Ints),
+    /// Real numbers.
+    Real(Rc<Real<'m>>),
+    /// An argmax: only an output.
+    Class(Box<Value<'m>>),
+}
+
+/// Constant integers with units: real value = scale * ints.
+#[derive(Clone)]
+pub(super) struct Scaled {
+    pub shape: Vec<usize>,
+    /// Zero points are subtracted.
+    pub ints: Vec<i64>,
+    /// One, or one for each index of `axis`.
+    pub scale: Vec<f32>,
+    pub axis: usize,
+    /// Type in the file; `None` for QONNX.
+    pub element: Option<Element>,
+}
+
+/// Quantised values q = x + zero, x the network's tensor.
+#[derive(Clone, Copy)]
+pub(super) struct Ints {
+    pub id: TensorId,
+    pub zero: i64,
+    pub element: Element,
+    pub layout: Layout,
+}
+
+/// How a tensor of the graph lies over one of the network.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) struct Layout {
+    /// Dimensions of the graph's tensor, the batch included: 4 or 2.
+    pub rank: usize,
+    /// Zeros around it that are not part of the network's tensor: top, left, bottom, right.
+    pub pad: [usize; 4],
+}
+
+/// Real values: the source, then `post` on each element, then `later`.
+#[derive(Clone)]
+pub(super) struct Real<'m> {
+    pub source: Source<'m>,
+    pub post: Vec<Post>,
+    /// What is done once the values are quantised; it commutes with that.
+    pub later: Vec<Later>,
+    pub channels: usize,
+    pub layout: Layout,
+    /// What the runtime would fuse this with.
+    pub fused: Option<Fused<'m>>,
+}
+
+/// Where real values come from.
+#[derive(Clone)]
+pub(super) enum Source<'m> {
+    /// unit * x.
+    Tensor(Scale),
+    /// unit * (sum of products), with a unit for each channel.
+    Sum { sum: Sum, unit: Vec<f64>, float: Float },
+    /// unit * (sum over each window) / count.
+    Average { input: Scale, window: Window, global: bool },
+    /// The sum of two.
+    Pair(Scale, Scale),
+    /// One behind the other.
+    Concat(Vec<Rc<Real<'m>>>),
+}
+
+/// A tensor of the network with its unit, and the type in the file of what it was made of.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) struct Scale {
+    pub id: TensorId,
+    pub unit: f32,
+    /// False if unit * x is only near the value that the runtime has.
+    pub exact: bool,
+    /// Zero point and type where a `DequantizeLinear` made it.
+    pub quantised: Option<(i64, Element)>,
+}
+
+/// An operation that commutes with a rising function of each element.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Later {
+    MaxPool(Window),
+    Flatten,
+}
+
+/// A node that ONNX Runtime merges with the quantiser behind it into an operation on integers.
+#[derive(Clone)]
+pub(super) struct Fused<'m> {
+    pub kind: FusedKind,
+    /// Unit of the input.
+    pub input: f32,
+    /// Units of the weights, one or one for each channel; a factor of the node included.
+    pub weights: Vec<f32>,
+    pub elements: (Element, Element),
+    /// The name of the tensor that the node makes.
+    pub output: &'m str,
+}
+
+/// Which node.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum FusedKind {
+    Conv,
+    MatMul,
+    Gemm,
+}
+
+/// Why a node can't be imported.
+pub(super) enum Stop {
+    /// It is not like networks have it: why, and what to do.
+    Refused { reason: String, hint: String },
+    /// The network has no such node.
+    Obstacle(Obstacle),
+    /// The file is bad.
+    Problem(ImportProblem),
+}
+
+impl Stop {
+    pub fn new(reason: impl Into<String>, hint: impl Into<String>) -> Stop {
+        Stop::Refused { reason: reason.into(), hint: hint.into() }
+    }
+}
+
+impl From<Obstacle> for Stop {
+    fn from(obstacle: Obstacle) -> Stop {
+        Stop::Obstacle(obstacle)
+    }
+}
+
+impl From<ImportProblem> for Stop {
+    fn from(problem: ImportProblem) -> Stop {
+        Stop::Problem(problem)
+    }
+}
+
+impl Layout {
+    pub fn of_rank(rank: usize) -> Layout {
+        Layout { rank, pad: [0; 4] }
+    }
+}
+
+impl Scaled {
+    /// Unit of element group `index` of the axis.
+    pub fn unit(&self, index: usize) -> f32 {
+        if self.scale.len() == 1 { self.scale[0] } else { self.scale[index] }
+    }
+
+    /// The real values.
+    pub fn to_constant(&self) -> Constant {
+        let inner: usize = self.shape[self.axis.min(self.shape.len())..].iter().skip(1).product();
+        let unit = |index: usize| {
+            if self.scale.len() == 1 { self.scale[0] } else { self.scale[index / inner % self.scale.len()] }
+        };
+        let values = self.ints.iter().enumerate().map(|(index, &v)| v as f32 * unit(index)).collect();
+        Constant::floats(self.shape.clone(), values)
+    }
+}
+
+impl<'m> Value<'m> {
+    /// The numbers, if they are known.
+    pub fn constant(&self) -> Option<Constant> {
+        match self {
+            Value::Constant(constant) => Some(constant.clone()),
+            Value::Scaled(scaled) => Some(scaled.to_constant()),
+            _ => None,
+        }
+    }
+}
+
+impl<'m> Real<'m> {
+    /// A network's tensor times its unit.
+    pub fn tensor(scale: Scale, channels: usize, layout: Layout) -> Real<'m> {
+        Real { source: Source::Tensor(scale), post: vec![], later: vec![], channels, layout, fused: None }
+    }
+
+    /// The network's tensor, if it is nothing but that times a unit.
+    pub fn plain(&self) -> Option<Scale> {
+        match self.source {
+            Source::Tensor(scale) if self.post.is_empty() && self.later.is_empty() => Some(scale),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! Node by node, from graph to network.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use super::constants;
+use super::graph::{Graph, Node};
+use super::input::Input;
+use super::quantiser::Quantiser;
+use super::real::{Function, Post};
+use super::tensor::{Constant, Element};
+use super::value::{Ints, Layout, Real, Scale, Stop, Value};
+use crate::error::ModelError;
+use crate::import::builder::{Builder, Obstacle};
+use crate::import::error::Refusal;
+use crate::import::report::Verdict;
+use crate::import::{ImportProblem, Options};
+
+/// An import that is under way.
+pub(super) struct Walk<'m> {
+    pub graph: &'m Graph<'m>,
+    pub options: &'m Options,
+    pub builder: Builder,
+    pub input: Input,
+    /// What is known of each tensor.
+    pub values: HashMap<&'m str, Value<'m>>,
+    /// Bounds of a `Clip` that was merged with the quantiser before it, by the name of the clip's input.
+    pub clips: HashMap<&'m str, (i64, i64)>,
+}
+
+/// What becomes of an operation; `None` if no network has it.
+pub(super) fn verdict(op: &str) -> Option<Verdict> {
+    Some(match op {
+        "Conv" | "Gemm" | "MatMul" | "ConvInteger" | "MatMulInteger" => Verdict::Imported("a linear layer"),
+        "QLinearConv" | "QLinearMatMul" | "QGemm" => Verdict::Imported("a linear layer and its requantisation"),
+        "Quant" | "IntQuant" | "BipolarQuant" | "MultiThreshold" | "Trunc" | "QuantizeLinear" => {
+            Verdict::Imported("a requantisation, or quantised weights")
+        }
+        "DequantizeLinear" => Verdict::Imported("a unit"),
+        "BatchNormalization" | "Relu" | "Clip" | "Mul" | "Div" | "Sub" => {
+            Verdict::Imported("part of the requantisation behind it")
+        }
+        "Add" | "Sum" | "QLinearAdd" => Verdict::Imported("a bias or a residual"),
+        "MaxPool" => Verdict::Imported("a max pool"),
+        "AveragePool" | "GlobalAveragePool" | "QLinearAveragePool" | "QLinearGlobalAveragePool" | "ReduceMean" => {
+            Verdict::Imported("an average pool")
+        }
+        "Concat" | "QLinearConcat" => Verdict::Imported("a concatenation"),
+        "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze" | "Transpose" => Verdict::Imported("a shape"),
+        "Pad" => Verdict::Imported("padding of the layer behind it"),
+        "Sigmoid" | "Tanh" | "HardSwish" | "HardSigmoid" | "Gelu" | "Elu" | "LeakyRelu" | "QLinearSigmoid"
+        | "QLinearLeakyRelu" => Verdict::Imported("a table"),
+        "Constant" | "Shape" | "Gather" => Verdict::Imported("constants"),
+        "Identity" | "Dropout" | "Cast" => Verdict::Dropped("it changes nothing"),
+        "Softmax" | "LogSoftmax" | "QLinearSoftmax" => {
+            Verdict::Dropped("the network's output are the values before it; their order is the same")
+        }
+        "ArgMax" => Verdict::Dropped("the network's output are the values before it; the client finds the largest"),
+        _ => return None,
+    })
+}
+
+impl<'m> Walk<'m> {
+    /// Imports all nodes that are not constant.
+    pub fn all(&mut self) -> Result<(), ImportProblem> {
+        for (index, &node) in self.graph.nodes.iter().enumerate() {
+            if self.values.contains_key(node.output()) {
+                continue;
+            }
+            let before = self.builder.report.notes.len();
+            let value = self.step(index, node).map_err(|stop| problem(node, stop))?;
+            for note in self.builder.report.notes.iter_mut().skip(before).filter(|note| note.starts_with('@')) {
+                *note = format!("{} \"{}\"{}", node.op(), node.name(), &note[1..]);
+            }
+            self.values.insert(node.output(), value);
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, index: usize, node: Node<'m>) -> Result<Value<'m>, Stop> {
+        let known = |name: &String| self.values.get(name.as_str()).cloned();
+        let inputs: Vec<Option<Value>> = node.proto.input.iter().map(known).collect();
+        let constant = |(value, name): (&Option<Value>, &String)| match value {
+            Some(value) => matches!(value, Value::Constant(_) | Value::Scaled(_)),
+            None => name.is_empty(),
+        };
+        if inputs.iter().zip(&node.proto.input).all(constant) {
+            if let Some(value) = constants::fold(node, &inputs, self.graph.opset)? {
+                return Ok(value);
+            }
+            return Err(Stop::new("all its inputs are constant", "fold constants before the export"));
+        }
+        match node.op() {
+            "Identity" | "Dropout" => Ok(self.value(node, 0)?.clone()),
+            "Cast" => self.cast(node),
+            "QuantizeLinear" | "Quant" | "IntQuant" | "BipolarQuant" | "MultiThreshold" | "Trunc" => {
+                self.quantiser_node(index, node)
+            }
+            "DequantizeLinear" => self.dequantise(node),
+            "Conv" => self.conv(node),
+            "Gemm" => self.gemm(node),
+            "MatMul" => self.matmul(node),
+            "QLinearConv" | "QLinearMatMul" | "QGemm" => self.qlinear(node),
+            "ConvInteger" | "MatMulInteger" => self.integer(node),
+            "BatchNormalization" => self.batch_norm(node),
+            "Relu" => self.clip(node, Some(0.0), None),
+            "Clip" => self.clip_node(node),
+            "Mul" | "Div" | "Sub" => self.arithmetic(node),
+            "Add" | "Sum" => self.add(node),
+            "QLinearAdd" => self.qlinear_add(node),
+            "MaxPool" => self.max_pool(node),
+            "AveragePool" | "GlobalAveragePool" | "ReduceMean" => self.average_pool(node),
+            "QLinearAveragePool" | "QLinearGlobalAveragePool" => self.qlinear_average_pool(node),
+            "Concat" => self.concat(node),
+            "QLinearConcat" => self.qlinear_concat(node),
+            "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze" | "Transpose" => self.reshape(node),
+            "Pad" => self.pad(node),
+            "Shape" => self.shape_of(node),
+            "Sigmoid" => self.function(node, Function::Sigmoid),
+            "Tanh" => self.function(node, Function::Tanh),
+            "HardSwish" => self.function(node, Function::HardSwish),
+            "HardSigmoid" => {
+                self.function(node, Function::HardSigmoid(node.float("alpha", 0.2), node.float("beta", 0.5)))
+            }
+            "Gelu" => self.function(node, Function::Gelu { tanh: node.text("approximate", "none") == "tanh" }),
+            "Elu" => self.function(node, Function::Elu(node.float("alpha", 1.0))),
+            "LeakyRelu" => self.function(node, Function::LeakyRelu(node.float("alpha", 0.01))),
+            "QLinearSigmoid" => self.qlinear_function(node, Function::Sigmoid),
+            "QLinearLeakyRelu" => self.qlinear_function(node, Function::LeakyRelu(node.float("alpha", 0.01))),
+            "Softmax" | "LogSoftmax" | "QLinearSoftmax" => self.last(node, false),
+            "ArgMax" => self.last(node, true),
+            op => Err(Stop::new(format!("{op} in this place"), "only constants may be computed like this")),
+        }
+    }
+
+    /// What is known of an input.
+    pub fn value(&self, node: Node<'m>, index: usize) -> Result<&Value<'m>, Stop> {
+        let missing = || Stop::new(format!("input {index} is missing"), "the file is damaged, or not in order");
+        node.input(index).and_then(|name| self.values.get(name)).ok_or_else(missing)
+    }
+
+    /// An input of real numbers.
+    pub fn real(&self, node: Node<'m>, index: usize) -> Result<Rc<Real<'m>>, Stop> {
+        match self.value(node, index)? {
+            Value::Real(real) => Ok(Rc::clone(real)),
+            Value::Input { .. } => Err(Stop::new(
+                "it reads the graph's input, which nothing has quantised",
+                "quantise the input: QuantizeLinear, Quant, or an input of 8-bit integers",
+            )),
+            Value::Ints(_) => Err(Stop::new("integers where real numbers are expected", "put DequantizeLinear before")),
+            Value::Constant(_) | Value::Scaled(_) => {
+                Err(Stop::new("a constant where an activation is expected", "fold constants before the export"))
+            }
+            Value::Class(_) => Err(Stop::new("it reads an argmax", "end the network there")),
+        }
+    }
+
+    /// An input of integers with the zero point that the node declares.
+    pub fn ints(&self, node: Node<'m>, index: usize, zero: i64) -> Result<Ints, Stop> {
+        match self.value(node, index)? {
+            Value::Ints(ints) if ints.zero == zero => Ok(*ints),
+            Value::Ints(ints) => {
+                let reason = format!("a zero point of {zero} where the values were made with {}", ints.zero);
+                Err(Stop::new(reason, "use one zero point for a tensor"))
+            }
+            _ => Err(Stop::new("real numbers where integers are expected", "put QuantizeLinear before")),
+        }
+    }
+
+    /// A constant input.
+    pub fn constant(&self, node: Node<'m>, index: usize) -> Result<Constant, Stop> {
+        let changing = || Stop::new(format!("input {index} is not constant"), "fold constants before the export");
+        self.value(node, index)?.constant().ok_or_else(changing)
+    }
+
+    /// An input that is one number.
+    pub fn scalar(&self, node: Node<'m>, index: usize) -> Result<f32, Stop> {
+        let many = || Stop::new(format!("input {index} is not one number"), "quantise activations by tensor");
+        self.constant(node, index)?.scalar().ok_or_else(many)
+    }
+
+    /// A zero point; 0 if it is left out.
+    pub fn zero(&self, node: Node<'m>, index: usize) -> Result<i64, Stop> {
+        if node.input(index).is_none() { Ok(0) } else { Ok(self.scalar(node, index)? as i64) }
+    }
+
+    /// The type of a zero point, which is that of the values.
+    pub fn element(&self, node: Node<'m>, index: usize) -> Result<Element, Stop> {
+        let zero = node.input(index).map(|_| self.constant(node, index)).transpose()?;
+        Ok(constants::target_element(node, zero.as_ref()))
+    }
+
+    /// The quantiser that scale and zero point of a node describe.
+    pub fn onnx_quantiser(&self, node: Node<'m>, scale: usize, zero: usize) -> Result<Quantiser, Stop> {
+        let small = self.element(node, zero)?.small();
+        let small = small.ok_or_else(|| Stop::new("results of more than 8 bits", "quantise to at most 8 bits"))?;
+        Quantiser::onnx(self.scalar(node, scale)?, self.zero(node, zero)?, small)
+    }
+
+    fn cast(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
+        let to = i32::try_from(node.int("to", 1)).ok().and_then(Element::of);
+        match (self.value(node, 0)?.clone(), to) {
+            (value @ (Value::Real(_) | Value::Input { .. }), Some(Element::Float)) => Ok(value),
+            (Value::Ints(ints), Some(Element::Float)) if ints.zero == 0 => Ok(self.with_unit(ints, 1.0)),
+            (Value::Class(value), _) => Ok(Value::Class(value)),
+            _ => Err(Stop::new("a change of type", "quantise with QuantizeLinear and DequantizeLinear")),
+        }
+    }
+
+    fn dequantise(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
+        let (unit, zero) = (self.scalar(node, 1)?, self.zero(node, 2)?);
+        let ints = self.ints(node, 0, zero)?;
+        Quantiser::onnx(unit, zero, (0, 0))?;
+        let pair = node.input(0).is_some_and(|name| {
+            self.becomes_unsigned(name, ints.element)
+                && self.graph.maker(name).is_some_and(|n| n.op() == "QuantizeLinear")
+        });
+        if pair {
+            return Ok(self.with_unit(Ints { zero: zero + 128, element: Element::UINT8, ..ints }, unit));
+        }
+        Ok(self.with_unit(ints, unit))
+    }
+
+    /// On x86 ONNX Runtime makes unsigned bytes of signed ones between a quantiser and a `DequantizeLinear` that alone reads it,
+    /// and is itself read once.
+    pub(super) fn becomes_unsigned(&self, quantised: &str, element: Element) -> bool {
+        element == Element::INT8
+            && self.graph.reader(quantised).is_some_and(|(_, reader)| {
+                reader.op() == "DequantizeLinear" && self.graph.reader(reader.output()).is_some()
+            })
+    }
+
+    fn with_unit(&self, ints: Ints, unit: f32) -> Value<'m> {
+        let scale = Scale { id: ints.id, unit, exact: true, quantised: Some((ints.zero, ints.element)) };
+        Value::Real(Rc::new(Real::tensor(scale, self.builder.tensor(ints.id).shape[0], ints.layout)))
+    }
+
+    fn batch_norm(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
+        let real = self.real(node, 0)?;
+        let list = |index: usize| -> Result<Vec<f32>, Stop> {
+            let values = self.constant(node, index)?.to_floats();
+            if values.len() == real.channels {
+                Ok(values.to_vec())
+            } else {
+                Err(Stop::new("not one number per channel", "the file is not consistent"))
+            }
+        };
+        let (gamma, beta, mean, variance) = (list(1)?, list(2)?, list(3)?, list(4)?);
+        let epsilon = node.float("epsilon", 1e-5);
+        if node.int("training_mode", 0) != 0 {
+            return Err(Stop::new("it is in training mode", "export the model in evaluation mode: model.eval()"));
+        }
+        let scale: Vec<f32> = gamma.iter().zip(&variance).map(|(g, v)| g / (v + epsilon).sqrt()).collect();
+        let bias = (0..scale.len()).map(|c| beta[c] - mean[c] * scale[c]).collect();
+        Ok(then(&real, Post::Norm { scale, bias }))
+    }
+
+    /// `Softmax` and `ArgMax` at the end.
+    fn last(&mut self, node: Node<'m>, class: bool) -> Result<Value<'m>, Stop> {
+        let ends = |name: &'m str| -> bool {
+            let mut name = name;
+            while name != self.graph.output {
+                let next = self.graph.reader(name).map(|(_, node)| node);
+                let Some(next) =
+                    next.filter(|n| matches!(n.op(), "ArgMax" | "Cast" | "Identity" | "Squeeze" | "Reshape"))
+                else {
+                    return false;
+                };
+                name = next.output();
+            }
+            true
+        };
+        if !ends(node.output()) {
+            return Err(Stop::new("it is not the last operation", "only a softmax or argmax at the end is left out"));
+        }
+        let value = self.value(node, 0)?.clone();
+        Ok(if class || matches!(value, Value::Class(_)) { Value::Class(Box::new(value)) } else { value })
+    }
+}
+
+/// `real`, and a step on each element.
+pub(super) fn then<'m>(real: &Real<'m>, post: Post) -> Value<'m> {
+    let mut real = real.clone();
+    real.post.push(post);
+    Value::Real(Rc::new(real))
+}
+
+/// Dimensions of the graph's tensor over a shape of the network.
+pub(super) fn dims(shape: [usize; 3], layout: Layout) -> Vec<usize> {
+    if layout.rank == 2 { vec![1, shape[0] * shape[1] * shape[2]] } else { vec![1, shape[0], shape[1], shape[2]] }
+}
+
+/// What is wrong with a node.
+pub(super) fn problem(node: Node<'_>, stop: Stop) -> ImportProblem {
+    let refused = |reason: String, hint: String| {
+        ImportProblem::Refused(Refusal { op: node.op().to_owned(), node: node.name().to_owned(), reason, hint })
+    };
+    match stop {
+        Stop::Refused { reason, hint } => refused(reason, hint),
+        Stop::Problem(problem) => problem,
+        Stop::Obstacle(Obstacle::Model(error)) => refused(model(&error), "networks have limits on sizes".to_owned()),
+        Stop::Obstacle(obstacle) => {
+            let hint = match obstacle {
+                Obstacle::NoFit { .. } => "use a scale that is a power of two, or accept results that may differ by one for a few accumulators (approximate)",
+                Obstacle::NotMonotone { .. } => "quantise the values before the function, so that it becomes a table",
+                Obstacle::TooWide { .. } => "quantise to at most 8 bits",
+                _ => "give all channels the same sign",
+            };
+            refused(obstacle.to_string(), hint.to_owned())
+        }
+    }
+}
+
+fn model(error: &ModelError) -> String {
+    error.to_string()
+}

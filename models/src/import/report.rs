@@ -1,0 +1,109 @@
+//! The report of an import: which operations a file has, what became of each, and how its runtime rounds.
+
+use std::fmt;
+
+use crate::json::printable;
+
+/// What became of a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// "QONNX", "ONNX QDQ", "TFLite", ...
+    pub format: String,
+    /// The program that wrote the file, where it says so.
+    pub producer: String,
+    /// The rounding rule that the network reproduces, e.g. "ONNX Runtime: float32 multiply, half to even".
+    pub rounding: Vec<String>,
+    /// One row per operation and verdict, in order of first appearance.
+    pub rows: Vec<Row>,
+    /// Whatever else the user should know, one sentence each.
+    pub notes: Vec<String>,
+}
+
+/// Nodes of one operation that had the same fate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The operation's name in the file.
+    pub op: String,
+    /// How many nodes.
+    pub count: usize,
+    /// What became of them.
+    pub verdict: Verdict,
+}
+
+/// The fate of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is part of the network; as what.
+    Imported(&'static str),
+    /// It is left out, which changes nothing that the network promises; why.
+    Dropped(&'static str),
+    /// No network has it.
+    Unsupported {
+        /// The first such node.
+        node: String,
+        /// What to do about it.
+        hint: String,
+    },
+}
+
+impl Report {
+    /// Counts a node of operation `op`.
+    pub(crate) fn count(&mut self, op: &str, verdict: Verdict) {
+        let alike = |other: &Verdict| match (other, &verdict) {
+            (Verdict::Unsupported { .. }, Verdict::Unsupported { .. }) => true,
+            (one, other) => one == other,
+        };
+        let same = |row: &&mut Row| row.op == op && alike(&row.verdict);
+        match self.rows.iter_mut().find(same) {
+            Some(row) => row.count += 1,
+            None => self.rows.push(Row { op: op.to_owned(), count: 1, verdict }),
+        }
+    }
+
+    /// Adds a note unless it is there.
+    pub(crate) fn note(&mut self, note: impl Into<String>) {
+        let note = note.into();
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+
+    /// Adds a rounding rule unless it is there.
+    pub(crate) fn rule(&mut self, rule: &str) {
+        if !self.rounding.iter().any(|known| known == rule) {
+            self.rounding.push(rule.to_owned());
+        }
+    }
+
+    /// The rounding rules in one line, empty if nothing is rounded.
+    pub fn rounding_rule(&self) -> String {
+        self.rounding.join("; ")
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.format)?;
+        if !self.producer.is_empty() {
+            write!(f, " written by {}", printable(&self.producer))?;
+        }
+        writeln!(f)?;
+        for row in &self.rows {
+            write!(f, "  {:>5} x {:<24} ", row.count, printable(&row.op))?;
+            match &row.verdict {
+                Verdict::Imported(what) => writeln!(f, "{what}")?,
+                Verdict::Dropped(why) => writeln!(f, "dropped: {why}")?,
+                Verdict::Unsupported { node, hint } => {
+                    writeln!(f, "NOT SUPPORTED, first at \"{}\": {}", printable(node), printable(hint))?;
+                }
+            }
+        }
+        for rule in &self.rounding {
+            writeln!(f, "rounding: {rule}")?;
+        }
+        for note in &self.notes {
+            writeln!(f, "note: {}", printable(note))?;
+        }
+        Ok(())
+    }
+}

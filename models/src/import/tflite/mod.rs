@@ -1,0 +1,54 @@
+//! TFLite files with 8-bit integers, as LiteRT runs them.
+//!
+//! | module | what |
+//! |---|---|
+//! | `flatbuffer` | tables, vectors and strings within bounds |
+//! | `model` | tensors, operators and options of a file |
+//! | `round` | the two roundings of the runtime |
+//! | `ends` | where the network starts and ends in the graph |
+//! | `walk` | operator by operator, from file to network |
+//! | `linear` | convolutions and matrices |
+//! | `pool` | pools and means |
+//! | `add` | sums of two tensors |
+//! | `pointwise` | tables, rescalings |
+//! | `shape` | reshapes, pads, concatenations, and the arithmetic of shapes |
+//!
+//! A stored value q of a tensor means scale * (q - zero_point). The network computes on x = q - zero_point, so padding is 0 and a
+//! convolution is a plain sum of products, z = sum w x + bias. A requantisation of the runtime is q' = clamp(rule(z) + zero_point'),
+//! with one rule for each output channel; it becomes the smallest multiplier, offset and shift that equal it on every reachable z,
+//! or the file is refused. What MobileNets need of it is described in
+//!
+//! > A. Dalskov, D. Escudero, M. Keller: "Secure Evaluation of Quantized Neural Networks", PoPETs 2020(4).
+
+mod add;
+mod ends;
+mod flatbuffer;
+mod linear;
+mod model;
+mod pointwise;
+mod pool;
+mod round;
+mod shape;
+mod walk;
+
+pub use round::Rounding;
+
+use crate::import::{ImportError, Imported, Options};
+use model::Model;
+
+/// True if the bytes say that they are a TFLite file.
+pub(super) fn is_tflite(bytes: &[u8]) -> bool {
+    bytes.get(4..8) == Some(b"TFL3")
+}
+
+/// Reads a TFLite file.
+///
+/// The network's input is y = q - (smallest q) in 0..=255, so pixels go in as they are unless there is a preprocessing; its output
+/// are the values q - zero_point before any softmax.
+///
+/// # Errors
+/// Whatever is wrong with the file, with the operator and what to do about it.
+pub fn import(bytes: &[u8], options: &Options) -> Result<Imported, ImportError> {
+    let model = Model::read(bytes)?;
+    walk::network(&model, options)
+}

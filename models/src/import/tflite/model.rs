@@ -1,0 +1,240 @@
+//! The parts of a TFLite file that an import reads: tensors, operators and their options, by the field numbers of the schema.
+//!
+//! The schema is `tflite/converter/schema/schema.fbs` of LiteRT; numbers of fields are part of the format and never change.
+
+use super::flatbuffer::{Table, bounded};
+use crate::import::error::ImportProblem;
+
+/// Most tensors, and most operators.
+const MAX_PARTS: usize = 1 << 16;
+/// Most dimensions of a tensor.
+const MAX_RANK: usize = 8;
+
+/// Most numbers and characters that describe tensors and operators, weights and biases aside: a small file could otherwise name
+/// one long list many times.
+const MAX_DESCRIPTIONS: usize = 1 << 22;
+
+/// A file.
+#[derive(Debug)]
+pub(super) struct Model<'f> {
+    /// What the program that wrote it says about it.
+    pub description: String,
+    pub tensors: Vec<Tensor<'f>>,
+    /// In an order in which they can be executed.
+    pub operators: Vec<Operator<'f>>,
+    /// Tensors.
+    pub inputs: Vec<usize>,
+    /// Tensors.
+    pub outputs: Vec<usize>,
+}
+
+/// A tensor.
+#[derive(Debug)]
+pub(super) struct Tensor<'f> {
+    pub name: String,
+    /// With 1 for dimensions that are not known, usually the batch.
+    pub dims: Vec<usize>,
+    pub element: Element,
+    /// The bytes of a constant; empty for others.
+    pub data: &'f [u8],
+    /// One for the tensor, or one for each channel.
+    pub scale: Vec<f32>,
+    /// As many as scales.
+    pub zero_point: Vec<i64>,
+    /// Along which there is a scale for each channel.
+    pub axis: usize,
+    /// Compressed, or in another file.
+    pub indirect: bool,
+}
+
+/// The type of an element.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Element {
+    Float32,
+    Int32,
+    UInt8,
+    Int64,
+    Int8,
+    /// By its number in the schema.
+    Other(i8),
+}
+
+/// An operator.
+#[derive(Debug)]
+pub(super) struct Operator<'f> {
+    pub name: String,
+    /// Its number in the schema.
+    pub code: i32,
+    /// Tensors; `None` where an input is left out.
+    pub inputs: Vec<Option<usize>>,
+    /// Tensors.
+    pub outputs: Vec<usize>,
+    /// `None` means that every option has its default.
+    options: Option<Table<'f>>,
+}
+
+impl Operator<'_> {
+    /// Option number `field` of its table.
+    pub fn i8(&self, field: usize) -> Result<i8, ImportProblem> {
+        self.options.map_or(Ok(0), |options| options.i8(field, 0))
+    }
+
+    pub fn i32(&self, field: usize, default: i32) -> Result<i32, ImportProblem> {
+        self.options.map_or(Ok(default), |options| options.i32(field, default))
+    }
+
+    pub fn i32s(&self, field: usize) -> Result<Vec<i32>, ImportProblem> {
+        self.options.map_or(Ok(Vec::new()), |options| options.i32s(field))
+    }
+}
+
+impl Tensor<'_> {
+    /// Number of elements.
+    pub fn elements(&self) -> usize {
+        self.dims.iter().product()
+    }
+}
+
+impl<'f> Model<'f> {
+    pub fn read(bytes: &'f [u8]) -> Result<Model<'f>, ImportProblem> {
+        if !super::is_tflite(bytes) {
+            return Err(ImportProblem::UnknownFormat);
+        }
+        let root = Table::root(bytes)?;
+        let version = root.u32(0, 0)?;
+        if version != 3 {
+            return Err(ImportProblem::Damaged(format!("its schema has version {version}, this reads version 3")));
+        }
+        let graphs = root.tables(2)?;
+        let [graph] = graphs[..] else {
+            let reason = format!("it has {} subgraphs", graphs.len());
+            return Err(ImportProblem::File { reason, hint: "export a model without control flow" });
+        };
+        let (buffers, codes) = (root.tables(4)?, root.tables(1)?);
+        let (tensors, operators) = (graph.tables(0)?, graph.tables(3)?);
+        bounded("the number of tensors", tensors.len(), MAX_PARTS)?;
+        bounded("the number of operators", operators.len(), MAX_PARTS)?;
+        let mut described = 0;
+        let mut describe = |size: usize| {
+            described += size;
+            bounded("the length of all names, scales and lists of tensors", described, MAX_DESCRIPTIONS)
+        };
+        let tensor = |table| -> Result<Tensor<'f>, ImportProblem> {
+            let tensor = tensor(table, bytes, &buffers)?;
+            describe(tensor.name.len() + 3 * tensor.scale.len())?;
+            Ok(tensor)
+        };
+        let tensors = tensors.iter().map(tensor).collect::<Result<Vec<_>, _>>()?;
+        let operator = |table| -> Result<Operator<'f>, ImportProblem> {
+            let operator = operator(table, &codes, tensors.len())?;
+            describe(operator.name.len() + operator.inputs.len() + operator.outputs.len())?;
+            Ok(operator)
+        };
+        let operators = operators.iter().map(operator).collect::<Result<Vec<_>, _>>()?;
+        let ends = |field| -> Result<Vec<usize>, ImportProblem> {
+            let index =
+                |i| known(i, tensors.len())?.ok_or_else(|| ImportProblem::Damaged("an end without tensor".into()));
+            graph.i32s(field)?.into_iter().map(index).collect()
+        };
+        let (inputs, outputs) = (ends(1)?, ends(2)?);
+        Ok(Model { description: root.string(3)?, tensors, operators, inputs, outputs })
+    }
+}
+
+/// The tensor number `index`; `None` for -1.
+fn known(index: i32, count: usize) -> Result<Option<usize>, ImportProblem> {
+    match usize::try_from(index) {
+        Ok(index) if index < count => Ok(Some(index)),
+        Err(_) if index == -1 => Ok(None),
+        _ => Err(ImportProblem::Damaged(format!("tensor {index} of {count}"))),
+    }
+}
+
+fn tensor<'f>(table: &Table<'f>, bytes: &'f [u8], buffers: &[Table<'f>]) -> Result<Tensor<'f>, ImportProblem> {
+    let dims = table.i32s(0)?;
+    bounded("the number of dimensions of a tensor", dims.len(), MAX_RANK)?;
+    let dims: Vec<usize> = dims.iter().map(|&size| size.max(if size < 0 { 1 } else { 0 }) as usize).collect();
+    if dims.iter().try_fold(1usize, |product, &size| product.checked_mul(size)).is_none() {
+        return Err(ImportProblem::Damaged("a tensor of too many elements".into()));
+    }
+    let element = match table.i8(1, 0)? {
+        0 => Element::Float32,
+        2 => Element::Int32,
+        3 => Element::UInt8,
+        4 => Element::Int64,
+        9 => Element::Int8,
+        other => Element::Other(other),
+    };
+    let buffer = table.u32(2, 0)? as usize;
+    let buffer = buffers.get(buffer).ok_or_else(|| ImportProblem::Damaged(format!("buffer {buffer} is not there")))?;
+    let mut data = buffer.data(0)?;
+    // Files of more than 2 GB keep data behind the tables.
+    let (start, length) = (buffer.u64(1, 0)?, buffer.u64(2, 0)?);
+    if start > 1 {
+        let range = usize::try_from(start).ok().zip(usize::try_from(length).ok());
+        data = range
+            .and_then(|(start, length)| bytes.get(start..)?.get(..length))
+            .ok_or_else(|| ImportProblem::Damaged("a buffer leaves the file".into()))?;
+    }
+    let (mut scale, mut zero_point, mut axis) = (Vec::new(), Vec::new(), 0);
+    if let Some(quantisation) = table.table(4)? {
+        scale = quantisation.f32s(2)?;
+        zero_point = quantisation.i64s(3)?;
+        axis = quantisation.i32(6, 0)?.max(0) as usize;
+        if zero_point.is_empty() {
+            zero_point = vec![0; scale.len()];
+        }
+        if zero_point.len() != scale.len() {
+            return Err(ImportProblem::Damaged(format!("{} scales, {} zero points", scale.len(), zero_point.len())));
+        }
+    }
+    let indirect = table.table(6)?.is_some() || table.u32(10, 0)? != 0;
+    Ok(Tensor { name: table.string(3)?, dims, element, data, scale, zero_point, axis, indirect })
+}
+
+fn operator<'f>(table: &Table<'f>, codes: &[Table<'f>], tensors: usize) -> Result<Operator<'f>, ImportProblem> {
+    let index = table.u32(0, 0)? as usize;
+    let code = codes.get(index).ok_or_else(|| ImportProblem::Damaged(format!("operator code {index} is not there")))?;
+    // Codes above 127 are in the newer field only.
+    let (old, new) = (i32::from(code.i8(0, 0)?), code.i32(3, 0)?);
+    let number = old.max(new);
+    let name = match name(number) {
+        Some(name) => name.to_owned(),
+        None if number == CUSTOM => code.string(1)?,
+        None => format!("operator {number}"),
+    };
+    let inputs = table.i32s(1)?.into_iter().map(|i| known(i, tensors)).collect::<Result<_, _>>()?;
+    let outputs = table.i32s(2)?.into_iter().map(|i| known(i, tensors)).collect::<Result<Option<_>, _>>()?;
+    let outputs = outputs.ok_or_else(|| ImportProblem::Damaged("an operator without output".into()))?;
+    Ok(Operator { name, code: number, inputs, outputs, options: table.table(4)? })
+}
+
+/// Declares operators by their numbers in the schema: a constant for those that are imported, a name for all here.
+macro_rules! operators {
+    ($($number:literal $name:ident),* ; $($other:literal $text:literal),* $(,)?) => {
+        $(pub(super) const $name: i32 = $number;)*
+
+        fn name(code: i32) -> Option<&'static str> {
+            match code {
+                $($number => Some(stringify!($name)),)*
+                $($other => Some($text),)*
+                _ => None,
+            }
+        }
+    };
+}
+
+/// An operator with a name of its own.
+const CUSTOM: i32 = 32;
+
+operators! {
+    0 ADD, 1 AVERAGE_POOL_2D, 2 CONCATENATION, 3 CONV_2D, 4 DEPTHWISE_CONV_2D, 6 DEQUANTIZE, 9 FULLY_CONNECTED, 14 LOGISTIC,
+    17 MAX_POOL_2D, 19 RELU, 21 RELU6, 22 RESHAPE, 25 SOFTMAX, 28 TANH, 34 PAD, 40 MEAN, 43 SQUEEZE, 45 STRIDED_SLICE, 60 PADV2,
+    70 EXPAND_DIMS, 77 SHAPE, 83 PACK, 114 QUANTIZE, 117 HARD_SWISH;
+    5 "DEPTH_TO_SPACE", 7 "EMBEDDING_LOOKUP", 8 "FLOOR", 11 "L2_NORMALIZATION", 12 "L2_POOL_2D", 16 "LSTM", 18 "MUL",
+    20 "RELU_N1_TO_1", 23 "RESIZE_BILINEAR", 26 "SPACE_TO_DEPTH", 36 "GATHER", 37 "BATCH_TO_SPACE_ND",
+    38 "SPACE_TO_BATCH_ND", 39 "TRANSPOSE", 41 "SUB", 42 "DIV", 47 "EXP", 49 "SPLIT", 50 "LOG_SOFTMAX", 53 "CAST", 54 "PRELU",
+    55 "MAXIMUM", 56 "ARG_MAX", 57 "MINIMUM", 65 "SLICE", 67 "TRANSPOSE_CONV", 74 "SUM", 76 "RSQRT", 78 "POW", 80 "FAKE_QUANT",
+    82 "REDUCE_MAX", 88 "UNPACK", 97 "RESIZE_NEAREST_NEIGHBOR", 98 "LEAKY_RELU", 99 "SQUARED_DIFFERENCE", 100 "MIRROR_PAD",
+    102 "SPLIT_V", 111 "ELU", 126 "BATCH_MATMUL", 150 "GELU",
+}

@@ -1,0 +1,132 @@
+//! Rescalings and functions of single values.
+
+use super::model::{self, Operator};
+use super::round::{Activation, Clamp, Multiplier, Rounding, Rule, divide_by_power};
+use super::walk::{Quantisation, Trouble, Value, Walk, quantisation, refuse};
+use crate::import::report::Verdict;
+use crate::network::Range;
+
+impl<'m, 'f> Walk<'m, 'f> {
+    /// Another scale for the same values; nothing where only the type changes.
+    pub fn quantise(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
+        let x = self.value(operator, 0)?.unpadded()?.clone();
+        let Quantisation { scale, clamp } = quantisation(self.result(operator))?;
+        let shift = clamp.zero_point - x.clamp.zero_point == clamp.lo - x.clamp.lo;
+        if scale == x.scale && shift {
+            self.define(operator, Value { clamp, ..x });
+            return Ok(Verdict::Dropped("it only changes the type"));
+        }
+        let ratio = x.scale / scale;
+        // XNNPACK takes eight bits of the ratio, for tensors of one type; the runtime's own kernel does the rest.
+        let short =
+            self.rounding == Rounding::Single && x.clamp.lo == clamp.lo && (2f32.powi(-8)..=128.0).contains(&ratio);
+        let rule = if short { Rule::Short((256.0 * ratio).round_ties_even() as i64) } else { ratio_rule(&x, scale) };
+        self.rescale(operator, name, &x, Quantisation { scale, clamp }, (rule, clamp))?;
+        Ok(Verdict::Imported("a rescaling"))
+    }
+
+    /// A function of single values.
+    pub fn table(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
+        let x = self.value(operator, 0)?.unpadded()?.clone();
+        let y = quantisation(self.result(operator))?;
+        let stored = Range { lo: y.clamp.lo, hi: y.clamp.hi };
+        let clamp = |activation: Activation| activation.clamp(self.rounding, y.scale, y.clamp.zero_point, stored);
+        match operator.code {
+            model::RELU => self.rescale(operator, name, &x, y, (ratio_rule(&x, y.scale), clamp(Activation::Relu)))?,
+            model::RELU6 => self.rescale(operator, name, &x, y, (ratio_rule(&x, y.scale), clamp(Activation::Relu6)))?,
+            code => {
+                let swish = Swish::of(x.scale, y.scale);
+                if code == model::HARD_SWISH && swish.is_none() {
+                    return refuse(
+                        format!("it rescales from {} to {}", x.scale, y.scale),
+                        "use scales that are closer",
+                    );
+                }
+                let rounding = self.rounding;
+                let stored = |value: i64| match (code, swish) {
+                    (model::HARD_SWISH, Some(swish)) => y.clamp.apply(swish.apply(value)),
+                    (model::TANH, _) => by_table(rounding, (x.scale * value as f32).tanh(), y),
+                    _ => by_table(rounding, 1.0 / (1.0 + (-x.scale * value as f32).exp()), y),
+                };
+                let id = self.builder.apply(name, x.id, |value| stored(value) - y.clamp.zero_point)?;
+                self.define(operator, Value { id, scale: y.scale, clamp: y.clamp, ..x.clone() });
+            }
+        }
+        Ok(Verdict::Imported("a function of single values"))
+    }
+
+    fn rescale(
+        &mut self,
+        operator: &Operator<'f>,
+        name: &str,
+        x: &Value,
+        y: Quantisation,
+        (rule, clamp): (Rule, Clamp),
+    ) -> Result<(), Trouble> {
+        if !rule.holds(self.builder.tensor(x.id).range) {
+            return refuse(format!("it rescales from {} to {}", x.scale, y.scale), "use scales that are closer");
+        }
+        let id = self.builder.apply(name, x.id, |value| clamp.apply(rule.apply(value)) - clamp.zero_point)?;
+        self.define(operator, Value { id, scale: y.scale, clamp: y.clamp, ..x.clone() });
+        Ok(())
+    }
+}
+
+/// Both kinds of kernels rescale single values with 31-bit multipliers.
+fn ratio_rule(x: &Value, scale: f32) -> Rule {
+    Rule::Double(Multiplier::of(f64::from(x.scale) / f64::from(scale)))
+}
+
+/// The stored value of a real one, as the runtimes fill their tables.
+fn by_table(rounding: Rounding, real: f32, y: Quantisation) -> i64 {
+    match rounding {
+        Rounding::Double => y.clamp.apply((real / y.scale).round() as i64),
+        // The zero point is added before the rounding.
+        Rounding::Single => {
+            let stored = (real / y.scale + y.clamp.zero_point as f32).round_ties_even() as i64;
+            stored.clamp(y.clamp.lo, y.clamp.hi)
+        }
+    }
+}
+
+/// x relu6(x + 3) / 6 in 16-bit numbers, as both kinds of kernels compute it (`hardswish.h`): x 2^7 has the scale input / 2^7; it is
+/// brought to the output's scale, and to one of 3 / 2^15, in which relu6(x + 3) / 6 is a number of 16 bits.
+#[derive(Clone, Copy, Debug)]
+struct Swish {
+    /// To the output's scale.
+    rescale: Multiplier,
+    /// To the scale of the gate.
+    gate: Multiplier,
+}
+
+impl Swish {
+    /// `None` if a multiplier is out of range.
+    fn of(input: f32, output: f32) -> Option<Swish> {
+        let short = |real: f32| {
+            let Multiplier { significand, exponent } = Multiplier::of(f64::from(real));
+            let significand = (i64::from(significand) + (1 << 15)) >> 16;
+            Multiplier { significand: significand.min(i16::MAX.into()) as i32, exponent }
+        };
+        let fine = input / 128.0;
+        let swish = Swish { rescale: short(fine / output), gate: short(fine / (3.0 / 32768.0)) };
+        let fits = |m: Multiplier, most: i32| (-15..=most).contains(&m.exponent);
+        (fits(swish.rescale, 0) && fits(swish.gate, 15)).then_some(swish)
+    }
+
+    /// The rounded value.
+    fn apply(self, x: i64) -> i64 {
+        let saturated = |value: i64| value.clamp(i16::MIN.into(), i16::MAX.into());
+        let high = |value: i64, m: Multiplier| saturated((value * i64::from(m.significand) + (1 << 14)) >> 15);
+        let fine = x << 7;
+        let scaled = high(fine, self.rescale);
+        let up = self.gate.exponent.max(0);
+        let mut gate = high(saturated(fine << (up - 1).max(0)), self.gate);
+        if up > 0 {
+            gate = saturated(gate << 1);
+        }
+        gate = divide_by_power(gate, (-self.gate.exponent).max(0) as u32);
+        gate = (gate + (1 << 15)) >> 1;
+        let product = saturated(gate * scaled / (1 << 15));
+        divide_by_power(product, (-self.rescale.exponent).max(0) as u32)
+    }
+}

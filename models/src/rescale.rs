@@ -1,0 +1,422 @@
+//! Exact rescaling: floor((M z + b) / 2^s), clamped, equal to a given monotone step function on an interval of integers.
+//!
+//! Let f be monotone on lo..=hi with values in 0..=top. What it is, is said by its thresholds T_k = min { z : f(z) >= k }. With
+//! m = M / 2^s and beta = b / 2^s,
+//!
+//! ```text
+//! clamp(floor(m z + beta), 0, top) = f(z) on lo..=hi   iff   m z + beta >= k   at z = T_k     for k in f(lo)+1..=f(hi)
+//!                                                            m z + beta <  k   at z = T_k - 1     "
+//!                                                            m lo + beta >= f(lo)             unless f(lo) = 0
+//!                                                            m hi + beta <  f(hi) + 1         unless f(hi) = top
+//! ```
+//!
+//! since the left side is monotone too: the line passes over some points and under others. The slopes of such lines are an open
+//! interval between two slopes of hull edges, computed exactly in rational numbers; if M / 2^s lies in it, a whole b exists,
+//! because M z + b and k 2^s are whole. So the smallest s is the first one with a multiple of 2^-s in that interval. The proof of
+//! equality on every z of the interval is that [`Affine::equals`] holds: the conditions above, checked in integers.
+//!
+//! Half-to-even rounding of a power of two has thresholds that lie 2^s - 1 and 2^s + 1 apart in turn. No line does that, but each
+//! of f = f_0 + f_1 does, where f_j counts the thresholds with k = j modulo 2: see [`Steps::split`]. The same serves float32 products
+//! of accumulators of 18 bits and more, some of which are rounded to a half. Rounding half away from zero
+//! has a bend at zero: there f = min(f, k) + max(f - k, 0) with a line for each, see [`Steps::cut`].
+
+use crate::network::Range;
+
+/// Largest shift that is searched for.
+const MAX_SHIFT: u32 = crate::check::MAX_SHIFT;
+/// Largest multiplier.
+const MAX_MULTIPLIER: i128 = crate::check::MAX_MULTIPLIER as i128;
+/// Intervals of up to this many integers are evaluated everywhere; larger ones by bisection between the thresholds.
+const ENUMERATED: u128 = 1 << 12;
+
+/// A monotone step function on an interval, by its thresholds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Steps {
+    /// The interval; not empty.
+    pub domain: Range,
+    /// The value at its lower end, at least 0.
+    pub first: i64,
+    /// For each k in first+1..=last, the least z with f(z) >= k; ascending, within the interval.
+    pub thresholds: Vec<i64>,
+}
+
+/// A rule that is not monotone: f(z) > f(z + 1), or values below 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotMonotone {
+    /// Where.
+    pub at: i64,
+}
+
+/// y = floor((multiplier z + offset) / 2^shift), to be clamped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Affine {
+    /// M, at least 1.
+    pub multiplier: i64,
+    /// b.
+    pub offset: i64,
+    /// s.
+    pub shift: u32,
+}
+
+impl Steps {
+    /// The steps of `rule` on `domain`: all values are looked at if there are up to 4096, otherwise thresholds are found by
+    /// bisection, which is right if the rule is monotone (rounded multiplications and additions are); that is checked around them.
+    ///
+    /// # Errors
+    /// If the rule is seen to fall.
+    pub fn of(domain: Range, rule: impl Fn(i64) -> i64) -> Result<Steps, NotMonotone> {
+        assert!(domain.lo <= domain.hi, "an interval that is not empty");
+        let (first, last) = (rule(domain.lo), rule(domain.hi));
+        if first < 0 || last < first {
+            return Err(NotMonotone { at: domain.lo });
+        }
+        let mut steps = Steps { domain, first, thresholds: Vec::with_capacity((last - first) as usize) };
+        if domain.count() <= ENUMERATED {
+            let mut value = first;
+            for z in domain.lo..=domain.hi {
+                let next = rule(z);
+                if next < value {
+                    return Err(NotMonotone { at: z - 1 });
+                }
+                steps.thresholds.extend((value..next).map(|_| z));
+                value = next;
+            }
+            return Ok(steps);
+        }
+        let mut below = domain.lo;
+        while steps.last() < last {
+            let k = steps.last() + 1;
+            // rule(below) < k <= rule(at)
+            let mut at = domain.hi;
+            while at - below > 1 {
+                let middle = below + (at - below) / 2;
+                if rule(middle) >= k { at = middle } else { below = middle }
+            }
+            let (before, here) = (rule(below), rule(at));
+            if before >= k || here < k || here > last || (at < domain.hi && rule(at + 1) < here) {
+                return Err(NotMonotone { at: below });
+            }
+            steps.thresholds.extend((steps.last()..here).map(|_| at));
+            below = at;
+        }
+        Ok(steps)
+    }
+
+    /// The value at the upper end of the interval.
+    pub fn last(&self) -> i64 {
+        self.first + self.thresholds.len() as i64
+    }
+
+    /// f(z) for z in the interval.
+    pub fn value(&self, z: i64) -> i64 {
+        self.first + self.thresholds.partition_point(|&threshold| threshold <= z) as i64
+    }
+
+    /// f - by, for f >= by: the same steps further down.
+    pub fn lowered(&self, by: i64) -> Steps {
+        Steps { first: self.first - by, ..self.clone() }
+    }
+
+    /// `parts` functions whose sum is f: part j counts the k in 1..=f(z) with k - 1 = j modulo `parts`.
+    pub fn split(&self, parts: usize) -> Vec<Steps> {
+        (0..parts)
+            .map(|part| {
+                // The number of k in 1..=first that belong to the part.
+                let first = (self.first + (parts - 1 - part) as i64) / parts as i64;
+                let mine = |&(index, _): &(usize, &i64)| (self.first as usize + index) % parts == part;
+                let thresholds = self.thresholds.iter().enumerate().filter(mine).map(|(_, &t)| t).collect();
+                Steps { domain: self.domain, first, thresholds }
+            })
+            .collect()
+    }
+
+    /// min(f, level) and max(f, level) - level, whose sum is f: for rules that have a bend at `level`.
+    pub fn cut(&self, level: i64) -> [Steps; 2] {
+        let below = ((level - self.first).max(0) as usize).min(self.thresholds.len());
+        let (low, high) = self.thresholds.split_at(below);
+        let part =
+            |first: i64, thresholds: &[i64]| Steps { domain: self.domain, first, thresholds: thresholds.to_vec() };
+        [part(self.first.min(level), low), part((self.first - level).max(0), high)]
+    }
+
+    /// The slopes of lines that equal the steps when rounded down and clamped to 0..=top.
+    pub fn slopes(&self, top: i64) -> Slopes {
+        let (over, under) = self.points(top);
+        slopes(&over, &under)
+    }
+
+    /// The points (z, k) that the line must not pass below, and those that it must pass below, by ascending z.
+    fn points(&self, top: i64) -> (Vec<Point>, Vec<Point>) {
+        let (mut over, mut under) = (Vec::new(), Vec::new());
+        if self.first > 0 {
+            over.push((self.domain.lo, self.first));
+        }
+        for (k, &threshold) in (self.first + 1..).zip(&self.thresholds) {
+            over.push((threshold, k));
+            under.push((threshold - 1, k));
+        }
+        if self.last() < top {
+            under.push((self.domain.hi, self.last() + 1));
+        }
+        (over, under)
+    }
+
+    /// The smallest multiplier for shift `shift` and an offset; `None` if there is none.
+    fn affine(&self, slopes: &Slopes, shift: u32, top: i64) -> Option<Affine> {
+        let (multiplier, _) = slopes.multipliers(shift)?;
+        let (over, under) = self.points(top);
+        let offset = |&(z, k): &Point| (i128::from(k) << shift) - multiplier * i128::from(z);
+        let least = over.iter().map(offset).max();
+        let most = under.iter().map(offset).min().map(|bound| bound - 1);
+        let offset = match (least, most) {
+            // The middle: nothing depends on it.
+            (Some(least), Some(most)) => (least + most).div_euclid(2),
+            (Some(bound), None) | (None, Some(bound)) => bound,
+            (None, None) => 0,
+        };
+        let affine = Affine { multiplier: multiplier.try_into().ok()?, offset: offset.try_into().ok()?, shift };
+        affine.equals(self, top).then_some(affine)
+    }
+}
+
+type Point = (i64, i64);
+
+/// The slopes of lines that pass over some points and under others.
+fn slopes(over: &[Point], under: &[Point]) -> Slopes {
+    let (over, under) = (hull(over, true), hull(under, false));
+    let mut slopes = Slopes { least: None, most: None };
+    // Over (x, k) and under (x', k') with beta between: k - m x < k' - m x'.
+    for &(x, k) in &over {
+        for &(x2, k2) in &under {
+            let (run, rise) = (i128::from(x2) - i128::from(x), i128::from(k2) - i128::from(k));
+            match run {
+                // m run < rise
+                0 if rise > 0 => {}
+                0 => return Slopes { least: Some((1, 1)), most: Some((1, 1)) },
+                _ if run > 0 => slopes.at_most(rise, run),
+                _ => slopes.at_least(-rise, -run),
+            }
+        }
+    }
+    slopes
+}
+
+/// The vertices of the upper (lower) convex hull of points by ascending z, those that matter for lines above (below).
+fn hull(points: &[Point], upper: bool) -> Vec<Point> {
+    let mut hull: Vec<Point> = Vec::new();
+    for &point in points {
+        while let [.., a, b] = hull[..] {
+            let wide = |v: i64, w: i64| i128::from(v) - i128::from(w);
+            let turn = wide(b.0, a.0) * wide(point.1, a.1) - wide(b.1, a.1) * wide(point.0, a.0);
+            if if upper { turn >= 0 } else { turn <= 0 } {
+                hull.pop();
+            } else {
+                break;
+            }
+        }
+        hull.push(point);
+    }
+    hull
+}
+
+/// An open interval of slopes, its ends as fractions with positive denominators; `None` is unbounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slopes {
+    least: Option<(i128, i128)>,
+    most: Option<(i128, i128)>,
+}
+
+impl Slopes {
+    fn at_least(&mut self, rise: i128, run: i128) {
+        if self.least.is_none_or(|(r, d)| rise * d > r * run) {
+            self.least = Some((rise, run));
+        }
+    }
+
+    fn at_most(&mut self, rise: i128, run: i128) {
+        if self.most.is_none_or(|(r, d)| rise * d < r * run) {
+            self.most = Some((rise, run));
+        }
+    }
+
+    /// The whole numbers M >= 1 with M / 2^shift in the interval.
+    fn multipliers(&self, shift: u32) -> Option<(i128, i128)> {
+        let least = self.least.map_or(1, |(rise, run)| ((rise << shift).div_euclid(run) + 1).max(1));
+        let most = self.most.map_or(MAX_MULTIPLIER, |(rise, run)| {
+            // The largest whole number below.
+            (-((-rise << shift).div_euclid(run) + 1)).min(MAX_MULTIPLIER)
+        });
+        (least <= most).then_some((least, most))
+    }
+
+    /// The smallest shift that has a multiplier.
+    pub fn shift(&self) -> Option<u32> {
+        (0..=MAX_SHIFT).find(|&shift| self.multipliers(shift).is_some())
+    }
+}
+
+impl Affine {
+    /// clamp(floor((M z + b) / 2^s), 0, top).
+    pub fn value(&self, z: i64, top: i64) -> i64 {
+        let sum = i128::from(self.multiplier) * i128::from(z) + i128::from(self.offset);
+        (sum >> self.shift).clamp(0, top.into()) as i64
+    }
+
+    /// True if it equals the steps on their whole interval, for a positive multiplier: the conditions of the module's text.
+    pub fn equals(&self, steps: &Steps, top: i64) -> bool {
+        let (over, under) = steps.points(top);
+        let sum = |z: i64| i128::from(self.multiplier) * i128::from(z) + i128::from(self.offset);
+        self.multiplier > 0
+            && steps.last() <= top
+            && over.iter().all(|&(z, k)| sum(z) >= i128::from(k) << self.shift)
+            && under.iter().all(|&(z, k)| sum(z) < i128::from(k) << self.shift)
+    }
+}
+
+/// A multiplier, an offset and a shift for each channel: pure shifts, each the smallest of its channel, where all multipliers can
+/// be 1; otherwise the smallest shift that all channels can have in common.
+///
+/// The result is `None` if there is none within the limits of [`crate::check`].
+pub fn fit(channels: &[Steps], top: i64) -> Option<Vec<Affine>> {
+    let slopes: Vec<Slopes> = channels.iter().map(|steps| steps.slopes(top)).collect();
+    let shifts = slopes.iter().map(Slopes::shift).collect::<Option<Vec<u32>>>()?;
+    let each = |shift: &dyn Fn(usize) -> u32| -> Option<Vec<Affine>> {
+        let channel = |c: usize| channels[c].affine(&slopes[c], shift(c), top);
+        (0..channels.len()).map(channel).collect()
+    };
+    let own = each(&|c| shifts[c])?;
+    if own.iter().all(|affine| affine.multiplier == 1) {
+        return Some(own);
+    }
+    let common = shifts.iter().copied().max()?;
+    each(&|_| common)
+}
+
+/// Lines that miss thresholds by one at most, and how many thresholds of all channels they miss: where [`fit`] finds none, and
+/// thresholds lie at least 64 apart on average. The multipliers have 20 bits.
+pub fn near(channels: &[Steps], top: i64) -> Option<(Vec<Affine>, usize)> {
+    let line = |steps: &Steps| -> Option<(Affine, usize)> {
+        if let [first, .., last] = steps.thresholds[..]
+            && (last - first) / (steps.thresholds.len() as i64 - 1) < 64
+        {
+            return None;
+        }
+        let (mut over, mut under) = steps.points(top);
+        over.iter_mut().for_each(|point| point.0 += 1);
+        under.iter_mut().for_each(|point| point.0 -= 1);
+        let slopes = slopes(&over, &under);
+        // The middle of the interval.
+        let end = |end: Option<(i128, i128)>| end.map(|(rise, run)| rise as f64 / run as f64);
+        let slope = match (end(slopes.least), end(slopes.most)) {
+            (Some(least), Some(most)) => (least.max(0.0) + most) / 2.0,
+            (Some(bound), None) | (None, Some(bound)) => bound,
+            (None, None) => 1.0,
+        };
+        let shift = (0..=MAX_SHIFT).rev().find(|&shift| slope * f64::from(shift).exp2() < f64::from(1 << 20))?;
+        let multiplier = ((slope * f64::from(shift).exp2()).round() as i64).max(1);
+        let offset = |&(z, k): &Point| (i128::from(k) << shift) - i128::from(multiplier) * i128::from(z);
+        let (least, most) = (over.iter().map(offset).max(), under.iter().map(|point| offset(point) - 1).min());
+        let offset = match (least, most) {
+            (Some(least), Some(most)) => (least + most).div_euclid(2),
+            (Some(bound), None) | (None, Some(bound)) => bound,
+            (None, None) => 0,
+        };
+        let affine = Affine { multiplier, offset: offset.try_into().ok()?, shift };
+        let missed =
+            |&z: &i64| affine.value(z, top) != steps.value(z) || affine.value(z - 1, top) != steps.value(z - 1);
+        let count = steps.thresholds.iter().filter(|z| missed(z)).count();
+        let close = |&z: &i64| (affine.value(z, top) - steps.value(z)).abs() <= 1;
+        steps.thresholds.iter().all(close).then_some((affine, count))
+    };
+    let lines: Option<Vec<(Affine, usize)>> = channels.iter().map(line).collect();
+    let (affine, missed): (Vec<Affine>, Vec<usize>) = lines?.into_iter().unzip();
+    Some((affine, missed.into_iter().sum()))
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha20Rng;
+
+    use super::*;
+
+    #[test]
+    fn fitted_lines_equal_float_rescaling_everywhere() {
+        let seed: u64 = 0x5ca1_ab1e;
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        for round in 0..200 {
+            let bits = rng.random_range(1..=8);
+            let top = (1i64 << bits) - 1;
+            let reach = 1i64 << rng.random_range(4..=13);
+            let domain = Range { lo: -rng.random_range(0..=reach), hi: rng.random_range(1..=reach) };
+            let scale = rng.random_range(0.2f32..3.0) * top as f32 / reach as f32;
+            let zero = rng.random_range(0..=top);
+            let rule = |z: i64| ((z as f32 * scale).round_ties_even() as i64 + zero).clamp(0, top);
+            let steps = Steps::of(domain, rule).expect("monotone");
+            let fits = fit(std::slice::from_ref(&steps), top).unwrap_or_else(|| panic!("seed {seed}, round {round}"));
+            for z in domain.lo..=domain.hi {
+                assert_eq!(fits[0].value(z, top), rule(z), "seed {seed}, round {round}, z {z}");
+                assert_eq!(steps.value(z), rule(z), "seed {seed}, round {round}, z {z}");
+            }
+            assert!(
+                fits[0].shift == 0 || steps.slopes(top).multipliers(fits[0].shift - 1).is_none(),
+                "the smallest shift"
+            );
+        }
+    }
+
+    #[test]
+    fn long_intervals_give_the_same_steps_as_short_ones() {
+        let rule = |z: i64| ((z as f32 * 0.003_21).round_ties_even() as i64 + 7).clamp(0, 31);
+        let steps = Steps::of(Range { lo: -50_000, hi: 50_000 }, rule).expect("monotone");
+        assert!((-50_000..=50_000).all(|z| steps.value(z) == rule(z)));
+    }
+
+    #[test]
+    fn half_to_even_of_a_power_of_two_fits_in_two_parts() {
+        let rule = |z: i64| (z as f64 / 16.0).round_ties_even() as i64;
+        let steps = Steps::of(Range { lo: 0, hi: 1000 }, rule).expect("monotone");
+        assert_eq!(fit(std::slice::from_ref(&steps), 63), None);
+        let halves = steps.split(2);
+        let fits: Vec<Affine> =
+            halves.iter().map(|half| fit(std::slice::from_ref(half), 63).expect("one half")[0]).collect();
+        assert!((0..=1000).all(|z| fits[0].value(z, 63) + fits[1].value(z, 63) == rule(z)));
+    }
+
+    #[test]
+    fn float_products_of_long_accumulators_fit_in_parts() {
+        let seed: u64 = 17;
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let mut split = 0;
+        for round in 0..40 {
+            let (scale, zero) = (rng.random_range(0.0005f32..0.002), rng.random_range(0..=255));
+            let reach = (800.0 / scale) as i64;
+            let rule = |z: i64| ((z as f32 * scale).round_ties_even() as i64 + zero).clamp(0, 255);
+            let steps = Steps::of(Range { lo: -reach, hi: reach }, rule).expect("monotone");
+            if fit(std::slice::from_ref(&steps), 255).is_some() {
+                continue;
+            }
+            split += 1;
+            let parts: Vec<Steps> = steps.split(2).iter().flat_map(|part| part.cut(part.last() / 2)).collect();
+            assert!(
+                parts.iter().all(|part| fit(std::slice::from_ref(part), part.last().max(1)).is_some()),
+                "round {round}"
+            );
+            let (lines, missed) = near(std::slice::from_ref(&steps), 255).expect("a line that is near");
+            assert!(missed > 0 && missed < 20, "seed {seed}, round {round}: {missed} thresholds");
+            for _ in 0..2000 {
+                let z = rng.random_range(-reach..=reach);
+                assert_eq!(parts.iter().map(|part| part.value(z)).sum::<i64>(), rule(z), "seed {seed}, round {round}");
+                assert!((lines[0].value(z, 255) - rule(z)).abs() <= 1, "seed {seed}, round {round}");
+            }
+        }
+        assert!(split > 0, "some have no line");
+    }
+
+    #[test]
+    fn falling_rules_are_refused() {
+        assert_eq!(Steps::of(Range { lo: 0, hi: 9 }, |z| (z - 3).abs()), Err(NotMonotone { at: 0 }));
+        assert_eq!(Steps::of(Range { lo: 0, hi: 9 }, |z| z - 1), Err(NotMonotone { at: 0 }));
+        assert!(Steps::of(Range { lo: 0, hi: 1 << 20 }, |z| 100 - z.min(100)).is_err());
+    }
+}

@@ -1,0 +1,166 @@
+//! Imported ONNX networks against ONNX Runtime and the QONNX executor, integer by integer.
+//!
+//! The graphs are random; Python writes and runs them in an environment under `target/oracles`, which is made when it is missing.
+//! Without Python or a network the tests say so and pass; `LOWKEY_ORACLES=0` leaves them out. `LOWKEY_SEED` repeats a run,
+//! `LOWKEY_CASES` says how many graphs of each dialect there are.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use lowkey_models::import::{self, ImportProblem, Imported, Options};
+use lowkey_models::interpret::Tensor;
+use serde_json::Value;
+
+const PACKAGES: [&str; 4] = ["onnx", "onnxruntime", "qonnx", "numpy"];
+
+/// The interpreter of an environment that has the packages; `None` if there is none.
+fn python() -> Option<&'static Path> {
+    static PYTHON: OnceLock<Option<PathBuf>> = OnceLock::new();
+    PYTHON.get_or_init(install).as_deref()
+}
+
+fn install() -> Option<PathBuf> {
+    if std::env::var("LOWKEY_ORACLES").is_ok_and(|value| value == "0") {
+        return None;
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/oracles/onnx");
+    let python = folder.join("bin/python");
+    let works = || {
+        let import = format!("import {}", PACKAGES.join(", "));
+        Command::new(&python).args(["-c", &import]).output().is_ok_and(|output| output.status.success())
+    };
+    if works() {
+        return Some(python);
+    }
+    let made = Command::new("python3").args(["-m", "venv"]).arg(&folder).output().ok()?;
+    if made.status.success() {
+        let mut pip = Command::new(&python);
+        pip.args(["-m", "pip", "install", "-q"]).args(PACKAGES).output().ok()?;
+    }
+    works().then_some(python)
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
+}
+
+fn list<'v>(value: &'v Value, name: &str) -> &'v Vec<Value> {
+    value[name].as_array().expect("a list")
+}
+
+/// Runs the network on the inputs of a case; the outputs are as the runtime's, but for a tolerance where those are floats. Returns
+/// how many outputs differ, which none may unless the report says so.
+fn compare(imported: &Imported, case: &Value, what: &str) -> usize {
+    let promised =
+        !imported.report.notes.iter().any(|note| note.contains("may differ by one") || note.contains("approxim"));
+    let mut differ = 0;
+    let network = &imported.network;
+    let shape = network.architecture().input.shape;
+    let tolerance =
+        if case["exact"].as_bool().expect("a flag") { 0.0 } else { case["tolerance"].as_f64().unwrap_or(0.51) };
+    for (input, wanted) in list(case, "inputs").iter().zip(list(case, "outputs")) {
+        let values = input.as_array().expect("a list").iter().map(|v| v.as_i64().expect("an integer")).collect();
+        let input = Tensor::from_shape_vec(shape, values).unwrap_or_else(|error| panic!("{what}: {error}"));
+        let output = network.run(&input).unwrap_or_else(|error| panic!("{what}: {error}"));
+        let wanted: Vec<f64> =
+            wanted.as_array().expect("a list").iter().map(|v| v.as_f64().expect("a number")).collect();
+        assert_eq!(output.len(), wanted.len(), "{what}");
+        for (at, (found, wanted)) in output.iter().zip(&wanted).enumerate() {
+            // Float outputs are sums of products with float units: their error is relative.
+            let near =
+                (*found as f64 - wanted).abs() <= tolerance + if tolerance > 0.0 { 1e-5 * wanted.abs() } else { 0.0 };
+            differ += usize::from(!near);
+            assert!(
+                near || !promised,
+                "{what}: output {at} is {found}, not {wanted}\n{}{:#?}",
+                imported.report,
+                network.architecture()
+            );
+        }
+    }
+    differ
+}
+
+/// Imports `count` random graphs and compares them; returns how many were refused, and the reasons.
+fn dialect(name: &str, count: u64, options: &Options) -> Option<Vec<String>> {
+    let Some(python) = python() else {
+        eprintln!("skipped: no Python environment with {} under target/oracles", PACKAGES.join(", "));
+        return None;
+    };
+    let (seed, count) = (number("LOWKEY_SEED", 1), number("LOWKEY_CASES", count));
+    eprintln!("{name}: seed {seed}, {count} graphs");
+    let folder = tempfile::tempdir().expect("a folder");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle/onnx/generate.py");
+    let mut command = Command::new(python);
+    command.arg(script).arg(name).args([seed.to_string(), count.to_string()]).arg(folder.path());
+    let output = command.output().expect("Python runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut refused = Vec::new();
+    let (mut noted, mut differ) = (0, 0);
+    for index in 0..count {
+        let what = format!("{name}, seed {seed}, graph {index}");
+        let case = std::fs::read(folder.path().join(format!("{index}.json"))).expect("a case");
+        let case: Value = serde_json::from_slice(&case).expect("valid JSON");
+        match import::read(folder.path().join(format!("{index}.onnx")), options) {
+            Ok(imported) => {
+                let wrong = compare(&imported, &case, &what);
+                noted += usize::from(wrong > 0);
+                differ += wrong;
+            }
+            Err(error) => match *error.problem {
+                ImportProblem::Refused(refusal) => refused.push(format!("{what}: {refusal}")),
+                problem => panic!("{what}: {problem}"),
+            },
+        }
+    }
+    let equal = count as usize - refused.len() - noted;
+    eprintln!("{name}: {equal} equal, {noted} with {differ} outputs that differ as noted, {} refused", refused.len());
+    refused.iter().for_each(|reason| eprintln!("  refused: {reason}"));
+    Some(refused)
+}
+
+#[test]
+fn qdq_graphs_equal_onnxruntime() {
+    let Some(refused) = dialect("qdq", 60, &Options::default()) else { return };
+    assert!(refused.is_empty(), "{refused:#?}");
+}
+
+#[test]
+fn qdq_graphs_with_sums_averages_and_functions_equal_onnxruntime() {
+    dialect("qdq_extras", 60, &Options::default());
+}
+
+#[test]
+fn qcdq_graphs_equal_onnxruntime() {
+    dialect("qcdq", 60, &Options::default());
+}
+
+#[test]
+fn qoperator_graphs_equal_onnxruntime() {
+    dialect("qoperator", 60, &Options::default());
+}
+
+#[test]
+fn qonnx_graphs_equal_the_executor() {
+    let Some(refused) = dialect("qonnx", 60, &Options::default()) else { return };
+    assert!(refused.len() < 10, "{refused:#?}");
+}
+
+#[test]
+fn qonnx_graphs_with_any_scale_are_near_the_executor() {
+    dialect("qonnx_floats", 60, &Options { approximate: true, ..Options::default() });
+}
+
+#[test]
+fn networks_of_the_static_quantiser_equal_onnxruntime() {
+    for form in ["static_qdq", "static_qoperator"] {
+        dialect(form, 40, &Options::default());
+    }
+}
+
+#[test]
+fn graphs_with_unusual_shapes_equal_onnxruntime() {
+    let Some(refused) = dialect("shapes", 70, &Options::default()) else { return };
+    assert!(refused.is_empty(), "{refused:#?}");
+}

@@ -1,0 +1,69 @@
+"""Writes random graphs of one dialect, runs them, and stores inputs and outputs as integers.
+
+    generate.py dialect seed count folder
+
+Every graph becomes folder/N.onnx and folder/N.json: {"inputs": [[...]], "outputs": [[...]], "tolerance": 0}, where an input is the
+list of x = q - zero_point, and an output the list of the network's values.
+"""
+
+import json
+import sys
+import warnings
+
+import numpy as np
+import onnx
+
+warnings.filterwarnings("ignore")
+SAMPLES = 6
+
+
+def run_qdq(rng, dialect):
+    import onnxruntime
+    import qdq
+
+    narrow = int(rng.integers(2, 8)) if dialect == "qcdq" else None
+    graph, model = qdq.random(rng, dialect == "qoperator", narrow, dialect.endswith("_extras") or dialect == "qoperator")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    scale, zero = graph.start
+    inputs, outputs = [], []
+    for _ in range(SAMPLES):
+        q = rng.integers(graph.lo, graph.hi + 1, [1] + graph.shape0)
+        if graph.operator:
+            feed = q.astype(graph.dtype)
+        else:
+            feed = ((q - zero).astype(np.float32) * scale).astype(np.float32)
+        (y,) = session.run(None, {"input": feed})
+        inputs.append((q - zero).flatten().tolist())
+        if graph.unit is None:
+            outputs.append((y.astype(int) - graph.zero).flatten().tolist())
+        else:
+            outputs.append((y.flatten().astype(np.float64) / graph.unit).tolist())
+    return model, {"inputs": inputs, "outputs": outputs, "exact": graph.unit is None}
+
+
+def main():
+    dialect, seed, count, folder = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+    for index in range(count):
+        rng = np.random.default_rng([seed, index])
+        if dialect.startswith("qonnx"):
+            import qonnx_graphs
+
+            model, case = qonnx_graphs.run(rng, SAMPLES, powers=dialect == "qonnx")
+        elif dialect == "shapes":
+            import shapes
+
+            model, case = shapes.run(rng, SAMPLES, index)
+        elif dialect.startswith("static"):
+            import static
+
+            model, case = static.run(rng, SAMPLES, dialect.removeprefix("static_"))
+        else:
+            model, case = run_qdq(rng, dialect)
+        onnx.save(model, f"{folder}/{index}.onnx")
+        with open(f"{folder}/{index}.json", "w") as file:
+            json.dump(case, file)
+
+
+main()

@@ -1,0 +1,147 @@
+"""One graph for each thing that the random ones do not have: 4-bit weights, integer accumulators, padding, shapes that are computed."""
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, numpy_helper
+
+from qdq import Qdq
+
+
+def start(rng, shape=(2, 6, 6), dtype=np.uint8):
+    graph = Qdq(rng, list(shape), dtype)
+    graph.unit = None
+    graph.scale, graph.pools = np.float32(2.0**-5), False
+    graph.start = (graph.scale, graph.zero)
+    graph.enter()
+    return graph
+
+
+def int4(rng):
+    """Weights of 4 bits, packed; scales are powers of two, since the runtime adds up floats here."""
+    graph = start(rng)
+    kind = TensorProto.INT4 if graph.chance(0.5) else TensorProto.UINT4
+    low = -8 if kind == TensorProto.INT4 else 0
+    w = graph.packed(rng.integers(low, low + 16, [3, 2, 3, 3]), kind)
+    zero = graph.packed(np.int64(low + 8 + rng.integers(-2, 3)), kind)
+    y = graph.node("DequantizeLinear", [w, graph.constant(np.float32(2.0**-3)), zero], axis=0)
+    y = graph.node("Conv", [graph.real(), y], kernel_shape=[3, 3])
+    graph.shape = [3, 4, 4]
+    graph.scale, graph.zero = np.float32(2.0 ** int(rng.integers(-4, 0))), 128
+    graph.x = graph.node("QuantizeLinear", [y] + graph.parameters(graph.scale, graph.zero))
+    return graph
+
+
+def integers(rng):
+    """ConvInteger or MatMulInteger, a scale and a bias, a quantiser."""
+    graph = start(rng)
+    graph.operator = True
+    graph.nodes.clear()
+    x_zero = graph.constant(graph.zero, graph.dtype)
+    if graph.chance(0.5):
+        w = graph.constant(rng.integers(-127, 128, [3, 2, 3, 3]).astype(np.int8))
+        y = graph.node("ConvInteger", ["input", w, x_zero, graph.constant(np.int8(3))], kernel_shape=[3, 3])
+        graph.shape = [3, 4, 4]
+    else:
+        flat = graph.node("Flatten", ["input"], axis=1)
+        w = graph.constant(rng.integers(-127, 128, [72, 5]).astype(np.int8))
+        y = graph.node("MatMulInteger", [flat, w, x_zero])
+        graph.shape = [5]
+    y = graph.node("Cast", [y], to=TensorProto.FLOAT)
+    y = graph.node("Mul", [y, graph.constant(np.float32(rng.uniform(0.5, 2) * 1e-3))])
+    bias = rng.normal(0, 1, [graph.shape[0]] + [1] * (len(graph.shape) - 1)).astype(np.float32)
+    y = graph.node("Add", [y, graph.constant(bias)])
+    graph.quantised(y, 60.0)
+    return graph
+
+
+def padded(rng):
+    """Pad before a convolution, on real numbers or on integers."""
+    graph = start(rng)
+    pads = graph.constant([0, 0, 1, 2, 0, 0, 2, 0], np.int64)
+    w, scales, zeros = graph.weights([3, 2, 3, 3], 0, 18)
+    weights = graph.node("DequantizeLinear", [graph.constant(w), graph.constant(scales), graph.constant(zeros)], axis=0)
+    if graph.chance(0.5):
+        x = graph.node("Pad", [graph.real(), pads])
+    else:
+        x = graph.node("Pad", [graph.x, pads, graph.constant(graph.zero, graph.dtype)])
+        x = graph.real(x)
+    y = graph.node("Conv", [x, weights], kernel_shape=[3, 3], auto_pad=str(rng.choice(["VALID", "SAME_UPPER", "SAME_LOWER"])))
+    graph.shape = None
+    graph.quantised(y, graph.sigma)
+    return graph
+
+
+def computed(rng):
+    """A flattening whose shape the graph computes, as PyTorch exports x.view(x.size(0), -1)."""
+    graph = start(rng)
+    real = graph.real()
+    size = graph.node("Gather", [graph.node("Shape", [real]), graph.constant(np.int64(0))], axis=0)
+    size = graph.node("Unsqueeze", [size, graph.constant([0], np.int64)])
+    shape = graph.node("Concat", [size, graph.constant([-1], np.int64)], axis=0)
+    y = graph.node("Reshape", [real, shape])
+    graph.x = graph.node("QuantizeLinear", [y] + graph.parameters(graph.scale, graph.zero))
+    graph.shape = [72]
+    graph.dense()
+    return graph
+
+
+def ceil(rng):
+    """Pools whose last windows leave the image."""
+    graph = start(rng, (2, 7, 8))
+    y = graph.node("MaxPool", [graph.real()], kernel_shape=[3, 2], strides=[2, 3], pads=[1, 0, 1, 0], ceil_mode=1)
+    graph.x = graph.node("QuantizeLinear", [y] + graph.parameters(graph.scale, graph.zero))
+    graph.shape = None
+    return graph
+
+
+def mean(rng):
+    """A mean over height and width, then a layer."""
+    graph = start(rng, (3, 4, 4))
+    keep = int(graph.chance(0.5))
+    y = graph.node("ReduceMean", [graph.real(), graph.constant([2, 3], np.int64)], keepdims=keep)
+    graph.scale, graph.zero = np.float32(2.0**-6), 100
+    graph.x = graph.node("QuantizeLinear", [y] + graph.parameters(graph.scale, graph.zero))
+    graph.shape = [3, 1, 1] if keep else [3]
+    graph.flatten()
+    graph.dense()
+    return graph
+
+
+def softmax(rng):
+    """A softmax or an argmax at the end is left out: the values before it are the output."""
+    graph = computed(rng)
+    graph.x = graph.real()
+    graph.before = graph.x
+    graph.x = graph.node("Softmax", [graph.x], axis=1)
+    return graph
+
+
+KINDS = [int4, integers, padded, computed, ceil, mean, softmax]
+
+
+def run(rng, samples, index):
+    graph = KINDS[index % len(KINDS)](rng)
+    real = TensorProto.FLOAT
+    before = getattr(graph, "before", None)
+    kind = TensorProto.UINT8 if graph.operator else real
+    model = graph.model(kind, real if before else TensorProto.UINT8)
+    asked = onnx.ModelProto.FromString(model.SerializeToString())
+    if before:
+        asked.graph.output.append(onnx.helper.make_empty_tensor_value_info(before))
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(asked.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    scale, zero = graph.start
+    inputs, outputs = [], []
+    for _ in range(samples):
+        q = rng.integers(graph.lo, graph.hi + 1, [1] + graph.shape0)
+        feed = q.astype(graph.dtype) if graph.operator else ((q - zero).astype(np.float32) * scale).astype(np.float32)
+        y = session.run(None, {"input": feed})[-1]
+        inputs.append((q - zero).flatten().tolist())
+        if before:
+            y = np.round(y.astype(np.float64) / np.float64(graph.scale)).astype(int)
+        else:
+            y = y.astype(int) - graph.zero
+        outputs.append(y.flatten().tolist())
+    return model, {"inputs": inputs, "outputs": outputs, "exact": True}

@@ -1,0 +1,347 @@
+"""Random small TFLite graphs, and what LiteRT computes on random inputs.
+
+    python graphs.py <folder> <seed> <count> [kind]
+
+writes, for each graph, `<n>.tflite`, `<n>.inputs` (the input's values less its smallest stored value, bytes, batch after batch),
+`<n>.double` and `<n>.single` (the output's values less its zero point, 32-bit integers): what the reference kernels and what
+XNNPACK compute. Prints one line per graph: its number and its operators.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from ai_edge_litert import interpreter as litert
+from writer import ACTIVATIONS, PADDINGS, Graph
+
+IMAGES = 6
+
+
+class Random:
+    """A graph that grows at random; `self.x` is a tensor number with what is known of it."""
+
+    def __init__(self, rng, unsigned=False):
+        self.rng, self.graph, self.names = rng, Graph(), []
+        self.dtype = np.uint8 if unsigned else np.int8
+        self.lo, self.hi = (0, 255) if unsigned else (-128, 127)
+
+    def tensor(self, shape, scale, zero_point, **more):
+        number = self.graph.tensor(shape, self.dtype, scale, zero_point, **more)
+        return {"number": number, "shape": list(shape), "scale": float(np.float32(scale)), "zero_point": zero_point}
+
+    def zero_point(self):
+        return int(self.rng.choice([self.lo, self.hi - 127, int(self.rng.integers(self.lo, self.hi + 1))]))
+
+    def start(self, shape):
+        self.x = self.input = self.tensor(shape, self.rng.uniform(0.005, 0.05), self.zero_point())
+
+    def operator(self, name, inputs, output, options=None):
+        self.names.append(name)
+        self.graph.operator(name, inputs, [output["number"]], options)
+        self.x = output
+
+    def activation(self):
+        return self.rng.choice([None, "relu", "relu6", "relu_n1_to_1"], p=[0.4, 0.25, 0.3, 0.05])
+
+    def filter(self, shape, axis, zeroes=0.1):
+        """Random weights and biases; the axis of channels is that of scales."""
+        rng, channels = self.rng, shape[axis]
+        each = rng.random() < 0.8 and self.dtype == np.int8 and not (axis == 0 and len(shape) == 2 and rng.random() < 0.5)
+        scale = rng.uniform(0.001, 0.02, channels if each else 1).astype(np.float32)
+        if self.dtype == np.int8:
+            weights, zero_point = rng.integers(-127, 128, shape), 0
+        else:
+            weights, zero_point = rng.integers(0, 256, shape), int(rng.integers(1, 255))
+        if rng.random() < zeroes:
+            weights[rng.random(shape) < 0.5] = zero_point
+        taps = np.prod(shape) // channels
+        spread = 40 * 73 * np.sqrt(taps)
+        bias = rng.normal(0, spread * rng.choice([0, 0.3, 1]), channels).astype(np.int32)
+        number = self.graph.constant(weights.astype(self.dtype), scale=scale, zero_point=zero_point, axis=axis if each else 0)
+        bias_scale = scale * np.float32(self.x["scale"])
+        return number, self.graph.constant(bias, scale=bias_scale, zero_point=0), spread, scale
+
+    def result(self, shape, spread, scale):
+        """A tensor in which sums of this spread fill a good part of the range."""
+        step = self.x["scale"] * float(np.median(scale)) * spread / self.rng.uniform(10, 70)
+        return self.tensor(shape, step, self.zero_point())
+
+    def window(self, size, kernel, stride, dilation, padding):
+        extent = dilation * (kernel - 1) + 1
+        return -(-size // stride) if padding == "same" else (size - extent) // stride + 1
+
+    def geometry(self, kernels, strides, dilations=(1,)):
+        """Kernel, stride, dilation (down and right each), padding and the size of the result."""
+        rng, size = self.rng, self.x["shape"][1:3]
+        kernel, stride, dilation = ([int(v) for v in rng.choice(of, 2)] for of in (kernels, strides, dilations))
+        if stride != [1, 1]:
+            dilation = [1, 1]
+        padding = str(rng.choice(["same", "valid"]))
+        if any(s < d * (k - 1) + 1 for s, d, k in zip(size, dilation, kernel)):
+            padding = "same"
+        result = [self.window(*part, padding) for part in zip(size, kernel, stride, dilation)]
+        fields = dict(padding=PADDINGS[padding], strideH=stride[0], strideW=stride[1])
+        return kernel, result, fields, dict(dilationHFactor=dilation[0], dilationWFactor=dilation[1])
+
+    def conv(self):
+        rng, channels = self.rng, self.x["shape"][3]
+        kernel, size, fields, dilation = self.geometry([1, 2, 3], [1, 1, 2], [1, 1, 2])
+        groups = 2 if channels % 2 == 0 and self.dtype == np.int8 and rng.random() < 0.3 else 1
+        outputs = groups * int(rng.integers(1, 9 // groups))
+        weights, bias, spread, scale = self.filter([outputs, *kernel, channels // groups], 0)
+        options = fields | dilation | dict(fusedActivationFunction=ACTIVATIONS[self.activation()])
+        output = self.result([1, *size, outputs], spread, scale)
+        inputs = [self.x["number"], weights, bias]
+        self.operator("CONV_2D", inputs, output, ("Conv2DOptions", options))
+
+    def depthwise(self):
+        multiplier = int(self.rng.choice([1, 1, 2]))
+        kernel, size, fields, dilation = self.geometry([1, 2, 3], [1, 2], [1, 1, 2])
+        if fields["strideH"] != fields["strideW"]:  # the runtime knows no others
+            fields["strideH"] = fields["strideW"] = 1
+            parts = zip(self.x["shape"][1:3], kernel, [1, 1], [1, 1], 2 * ["same"])
+            size, fields["padding"] = [self.window(*part) for part in parts], PADDINGS["same"]
+            dilation = dict(dilationHFactor=1, dilationWFactor=1)
+        outputs = self.x["shape"][3] * multiplier
+        weights, bias, spread, scale = self.filter([1, *kernel, outputs], 3)
+        activation = dict(depthMultiplier=multiplier, fusedActivationFunction=ACTIVATIONS[self.activation()])
+        output = self.result([1, *size, outputs], spread, scale)
+        inputs = [self.x["number"], weights, bias]
+        self.operator("DEPTHWISE_CONV_2D", inputs, output, ("DepthwiseConv2DOptions", fields | dilation | activation))
+
+    def dense(self):
+        """A matrix on a vector, on an image as a vector, or at each position of an image."""
+        shape, outputs = self.x["shape"], int(self.rng.integers(1, 12))
+        inputs = int(np.prod(shape))
+        if inputs > 400:  # accumulators times multipliers of more than 50 bits are refused
+            return self.mean()
+        way = self.rng.choice(["reshape", "as it is", "everywhere"]) if len(shape) == 4 else "vector"
+        options = dict(fusedActivationFunction=ACTIVATIONS[self.activation()])
+        result = [1, outputs]
+        if way == "reshape":
+            self.reshape([1, inputs])
+        elif way == "everywhere":
+            inputs, result, options["keepNumDims"] = shape[3], [*shape[:3], outputs], True
+        weights, bias, spread, scale = self.filter([outputs, inputs], 0)
+        output = self.result(result, spread, scale)
+        # Biases may be left out.
+        bias = -1 if self.rng.random() < 0.2 else bias
+        self.operator("FULLY_CONNECTED", [self.x["number"], weights, bias], output, ("FullyConnectedOptions", options))
+
+    def squeeze(self):
+        """To one position, without the dimensions of 1, and back."""
+        self.mean(keep=True)
+        channels, scale, zero_point = self.x["shape"][3], self.x["scale"], self.x["zero_point"]
+        output = self.tensor([1, channels], scale, zero_point)
+        self.operator("SQUEEZE", [self.x["number"]], output, ("SqueezeOptions", {"squeezeDims": [1, 2]}))
+        output = self.tensor([1, 1, channels], scale, zero_point)
+        axis = self.graph.constant(np.array(1, np.int32))
+        self.operator("EXPAND_DIMS", [self.x["number"], axis], output, ("ExpandDimsOptions", {}))
+        self.reshape([1, 1, 1, channels])
+
+    def reshape(self, shape):
+        number = self.graph.constant(np.array(shape, np.int32))
+        output = self.tensor(shape, self.x["scale"], self.x["zero_point"])
+        self.operator("RESHAPE", [self.x["number"], number], output, ("ReshapeOptions", {"newShape": shape}))
+
+    def dynamic_reshape(self):
+        """As exports with a free batch have it: SHAPE, STRIDED_SLICE, PACK, RESHAPE."""
+        graph, inputs = self.graph, int(np.prod(self.x["shape"]))
+        number = lambda values: graph.constant(np.array(values, np.int32))
+        shape = graph.tensor([len(self.x["shape"])], np.int32)
+        graph.operator("SHAPE", [self.x["number"]], [shape], ("ShapeOptions", {"outType": 2}))
+        batch = graph.tensor([], np.int32)
+        ends = [number([0]), number([1]), number([1])]
+        graph.operator("STRIDED_SLICE", [shape, *ends], [batch], ("StridedSliceOptions", {"shrinkAxisMask": 1}))
+        packed = graph.tensor([2], np.int32)
+        graph.operator("PACK", [batch, number(inputs)], [packed], ("PackOptions", {"valuesCount": 2, "axis": 0}))
+        output = self.tensor([1, inputs], self.x["scale"], self.x["zero_point"], signature=[-1, inputs])
+        self.names += ["SHAPE", "STRIDED_SLICE", "PACK"]
+        self.operator("RESHAPE", [self.x["number"], packed], output, ("ReshapeOptions", {"newShape": []}))
+
+    def pool(self, name, padding=None):
+        kernel, size, fields, _ = self.geometry([1, 2, 3], [1, 2])
+        if padding and fields["padding"] != PADDINGS[padding]:
+            return
+        output = self.tensor([1, *size, self.x["shape"][3]], self.x["scale"], self.x["zero_point"])
+        fields |= dict(
+            filterHeight=kernel[0], filterWidth=kernel[1], fusedActivationFunction=ACTIVATIONS[self.activation()])
+        self.operator(name, [self.x["number"]], output, ("Pool2DOptions", fields))
+
+    def max_pool(self):
+        self.pool("MAX_POOL_2D")
+
+    def average_pool(self):
+        self.pool("AVERAGE_POOL_2D", "valid")
+
+    def mean(self, keep=None):
+        _, height, width, channels = self.x["shape"]
+        keep = bool(self.rng.random() < 0.5) if keep is None else keep
+        shape = [1, 1, 1, channels] if keep else [1, channels]
+        output = self.tensor(shape, self.x["scale"] * self.rng.uniform(0.2, 1.2), self.zero_point())
+        axes = self.graph.constant(np.array([1, 2], np.int32))
+        self.operator("MEAN", [self.x["number"], axes], output, ("ReducerOptions", {"keepDims": keep}))
+
+    def pad(self):
+        _, height, width, channels = self.x["shape"]
+        pads = self.rng.integers(0, 3, 4)
+        shape = [1, height + int(pads[0] + pads[1]), width + int(pads[2] + pads[3]), channels]
+        pads = self.graph.constant(np.array([[0, 0], pads[:2], pads[2:], [0, 0]], np.int32))
+        output = self.tensor(shape, self.x["scale"], self.x["zero_point"])
+        self.operator("PAD", [self.x["number"], pads], output, ("PadOptions", {}))
+        self.average_pool() if self.rng.random() < 0.3 else self.conv()
+        if self.names[-1] == "PAD":
+            self.depthwise()
+
+    def add(self):
+        first = self.x
+        shape = first["shape"]
+        self.conv_like(shape)
+        second = self.x
+        if self.rng.random() < 0.2:
+            second = first
+        scale = np.hypot(first["scale"], second["scale"]) * self.rng.uniform(0.5, 1.2)
+        output = self.tensor(shape, scale, self.zero_point())
+        options = {"fusedActivationFunction": ACTIVATIONS[self.rng.choice([None, "relu", "relu6"])]}
+        self.operator("ADD", [first["number"], second["number"]], output, ("AddOptions", options))
+
+    def conv_like(self, shape):
+        weights, bias, spread, scale = self.filter([shape[3], 3, 3, shape[3]], 0)
+        options = dict(
+            padding=PADDINGS["same"], strideW=1, strideH=1, dilationWFactor=1, dilationHFactor=1,
+            fusedActivationFunction=ACTIVATIONS[self.activation()],
+        )
+        output = self.result(shape, spread, scale)
+        self.operator("CONV_2D", [self.x["number"], weights, bias], output, ("Conv2DOptions", options))
+
+    def concatenate(self):
+        first, shape = self.x, self.x["shape"]
+        pooled = self.tensor(shape, first["scale"], first["zero_point"])
+        options = dict(
+            padding=PADDINGS["same"], strideW=1, strideH=1, filterWidth=3, filterHeight=3,
+            fusedActivationFunction=ACTIVATIONS[None],
+        )
+        self.operator("MAX_POOL_2D", [first["number"]], pooled, ("Pool2DOptions", options))
+        output = self.tensor(shape[:3] + [2 * shape[3]], first["scale"], first["zero_point"])
+        options = {"axis": int(self.rng.choice([3, -1])), "fusedActivationFunction": 0}
+        self.operator("CONCATENATION", [first["number"], pooled["number"]], output, ("ConcatenationOptions", options))
+
+    def quantise(self):
+        output = self.tensor(self.x["shape"], self.x["scale"] * self.rng.uniform(0.5, 2), self.zero_point())
+        self.operator("QUANTIZE", [self.x["number"]], output, ("QuantizeOptions", {}))
+
+    def relu(self):
+        output = self.tensor(self.x["shape"], self.x["scale"] * self.rng.choice([1, 0.7]), self.zero_point())
+        self.operator(str(self.rng.choice(["RELU", "RELU6"])), [self.x["number"]], output)
+
+    def logistic(self):
+        output = self.tensor(self.x["shape"], 1 / 256, self.lo)
+        self.operator("LOGISTIC", [self.x["number"]], output)
+
+    def tanh(self):
+        output = self.tensor(self.x["shape"], 1 / 128, self.lo + 128)
+        self.operator("TANH", [self.x["number"]], output)
+
+    def hard_swish(self):
+        output = self.tensor(self.x["shape"], self.x["scale"] * self.rng.uniform(0.6, 1), self.zero_point())
+        self.operator("HARD_SWISH", [self.x["number"]], output, ("HardSwishOptions", {}))
+
+    def begin_elsewhere(self):
+        """Puts another type before the input: unsigned numbers or floating-point numbers, and QUANTIZE."""
+        first, shape = self.x, self.x["shape"]
+        if self.rng.random() < 0.5:
+            before = {**first, "number": self.graph.tensor(shape, np.uint8, first["scale"], first["zero_point"] + 128)}
+        else:
+            before = {**first, "number": self.graph.tensor(shape, np.float32), "real": True}
+        self.graph.operator("QUANTIZE", [before["number"]], [first["number"]], ("QuantizeOptions", {}))
+        self.names.append("QUANTIZE")
+        self.input = before
+
+    def end_elsewhere(self):
+        """Puts another type behind the output; what it stands for is the same."""
+        last, shape = self.x, self.x["shape"]
+        if self.rng.random() < 0.5:
+            behind = {**last, "number": self.graph.tensor(shape, np.uint8, last["scale"], last["zero_point"] + 128)}
+            self.graph.operator("QUANTIZE", [last["number"]], [behind["number"]], ("QuantizeOptions", {}))
+            self.names.append("QUANTIZE")
+        else:
+            behind = {**last, "number": self.graph.tensor(shape, np.float32)}
+            self.graph.operator("DEQUANTIZE", [last["number"]], [behind["number"]], ("DequantizeOptions", {}))
+            self.names.append("DEQUANTIZE")
+        return behind
+
+    def softmax(self):
+        """Left out by an import: the expected output is that of the tensor before it."""
+        output = self.tensor(self.x["shape"], 1 / 256, self.lo)
+        self.graph.operator("SOFTMAX", [self.x["number"]], [output["number"]], ("SoftmaxOptions", {"beta": 1.0}))
+        self.names.append("SOFTMAX")
+        return output
+
+
+FIRST = ["conv", "depthwise", "max_pool", "average_pool"]
+
+
+def grow(rng, kind):
+    unsigned = kind == "unsigned" or kind != "ends" and rng.random() < 0.15
+    grown = Random(rng, unsigned)
+    side = int(rng.integers(4, 9))
+    grown.start([1, side, int(rng.integers(4, 9)), int(rng.integers(1, 5))])
+    steps = [str(step) for step in rng.choice(FIRST, int(rng.integers(1, 4)), p=[0.5, 0.3, 0.1, 0.1])]
+    if kind == "ends":
+        grown.begin_elsewhere()
+    elif kind not in ("linear", "unsigned"):
+        steps.insert(len(steps) if kind == "mean" else int(rng.integers(1, len(steps) + 1)), kind)
+    for step in steps:
+        getattr(grown, step)()
+    if not set(grown.names) - {"QUANTIZE"}:
+        grown.conv()
+    ending = "none" if kind == "mean" else rng.choice(["dense", "none", "dynamic"])
+    if ending == "dynamic":
+        if np.prod(grown.x["shape"]) <= 400:
+            grown.dynamic_reshape()
+        grown.dense()
+    elif ending == "dense":
+        grown.dense()
+    logits = grown.x
+    if kind == "ends":
+        return grown, grown.end_elsewhere(), logits
+    last = grown.softmax() if len(logits["shape"]) == 2 and rng.random() < 0.3 else logits
+    return grown, last, logits
+
+
+def run(grown, logits, inputs, resolver):
+    file = grown.graph.finish([grown.input["number"]], [logits["number"]])
+    model = litert.Interpreter(model_content=file, experimental_op_resolver_type=resolver, num_threads=1)
+    model.allocate_tensors()
+    results = []
+    for image in inputs:
+        details = model.get_input_details()[0]
+        if details["dtype"] == np.float32:
+            image = np.float32(grown.input["scale"]) * (image.astype(np.float32) - grown.input["zero_point"])
+        elif details["dtype"] == np.uint8 and grown.dtype == np.int8:
+            image = (image.astype(np.int16) + 128).astype(np.uint8)
+        model.set_tensor(grown.input["number"], image)
+        model.invoke()
+        results.append(model.get_tensor(logits["number"]).astype(np.int32) - logits["zero_point"])
+    return np.stack(results)
+
+
+def main():
+    folder, seed, count = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    kind = sys.argv[4] if len(sys.argv) > 4 else "linear"
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        rng = np.random.default_rng([seed, number])
+        grown, last, logits = grow(rng, kind)
+        file = grown.graph.finish([grown.input["number"]], [last["number"]])
+        shape = [IMAGES] + grown.input["shape"]
+        inputs = rng.integers(grown.lo, grown.hi + 1, shape).astype(grown.dtype)
+        (folder / f"{number}.tflite").write_bytes(file)
+        (folder / f"{number}.inputs").write_bytes((inputs.astype(np.int32) - grown.lo).astype(np.uint8).tobytes())
+        for name, resolver in [("double", litert.OpResolverType.BUILTIN_REF), ("single", litert.OpResolverType.BUILTIN)]:
+            results = run(grown, logits, inputs, resolver)
+            (folder / f"{number}.{name}").write_bytes(results.astype("<i4").tobytes())
+        print(number, " ".join(grown.names), flush=True)
+
+
+main()

@@ -1,0 +1,337 @@
+//! TFLite files against LiteRT: random graphs and MobileNet, element by element, and files that are refused.
+//!
+//! The oracle is Python in `target/oracles/tflite` with `ai-edge-litert`, installed when it is missing. Without it (no network, or
+//! LOWKEY_ORACLES=0) those tests say so and pass; the fixtures need nothing.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use lowkey_models::import::tflite::Rounding;
+use lowkey_models::import::{self, ImportProblem, Imported, Options, Preprocessing};
+use lowkey_models::{Network, Tensor};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha20Rng;
+
+const PACKAGES: [&str; 3] = ["ai-edge-litert==2.3.0", "numpy", "flatbuffers"];
+
+/// The Python of the oracle.
+fn python() -> Option<&'static Path> {
+    static PYTHON: OnceLock<Option<PathBuf>> = OnceLock::new();
+    PYTHON.get_or_init(find_python).as_deref()
+}
+
+fn find_python() -> Option<PathBuf> {
+    if std::env::var_os("LOWKEY_ORACLES").is_some_and(|value| value == "0") {
+        eprintln!("skipped: LOWKEY_ORACLES=0");
+        return None;
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/oracles/tflite");
+    let python = folder.join("bin/python");
+    let works = || {
+        let import = Command::new(&python).args(["-c", "import ai_edge_litert.schema_py_generated, numpy"]).output();
+        import.is_ok_and(|output| output.status.success())
+    };
+    if !works() {
+        let made = Command::new("python3").args(["-m", "venv"]).arg(&folder).output();
+        let install = || Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(PACKAGES).output();
+        let installed = made.is_ok_and(|o| o.status.success()) && install().is_ok_and(|o| o.status.success());
+        if !installed || !works() {
+            eprintln!("skipped: LiteRT can't be installed for Python");
+            return None;
+        }
+    }
+    Some(python)
+}
+
+fn here(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn import(path: &Path, rounding: Rounding) -> Result<Imported, import::ImportError> {
+    import::read(path, &Options { tflite: rounding, ..Options::default() })
+}
+
+/// The inputs of a file of bytes, height by width by channels each.
+fn inputs(network: &Network, bytes: &[u8]) -> Vec<Tensor> {
+    let input = &network.architecture().input;
+    let [channels, height, width] = input.shape;
+    let of = |image: &[u8]| {
+        Tensor::from_shape_fn((channels, height, width), |(c, h, w)| {
+            i64::from(image[(h * width + w) * channels + c]) - input.zero_point
+        })
+    };
+    bytes.chunks_exact(channels * height * width).map(of).collect()
+}
+
+/// The elements of a tensor, height by width by channels.
+fn elements(tensor: &Tensor) -> Vec<i64> {
+    tensor.clone().permuted_axes([1, 2, 0]).iter().copied().collect()
+}
+
+/// Runs the network on the inputs of a case and compares with what LiteRT made of them.
+fn compare(case: &Path, rounding: Rounding, imported: &Imported) {
+    let network = &imported.network;
+    let images = inputs(network, &std::fs::read(case.with_extension("inputs")).expect("inputs"));
+    let kind = if rounding == Rounding::Double { "double" } else { "single" };
+    let bytes = std::fs::read(case.with_extension(kind)).expect("outputs");
+    let wanted: Vec<i64> =
+        bytes.chunks_exact(4).map(|b| i32::from_le_bytes(b.try_into().expect("4 bytes")).into()).collect();
+    let answers = network.run_batch(&images).expect("inputs fit");
+    let found: Vec<i64> = answers.iter().flat_map(elements).collect();
+    let wrong: Vec<String> = (found.iter().zip(&wanted).enumerate())
+        .filter(|(_, (found, wanted))| found != wanted)
+        .map(|(at, (found, wanted))| format!("{at}: {found} instead of {wanted}"))
+        .collect();
+    assert_eq!(found.len(), wanted.len(), "{}: number of elements", case.display());
+    assert!(
+        wrong.is_empty(),
+        "{} {kind}: {} of {} differ: {}",
+        case.display(),
+        wrong.len(),
+        found.len(),
+        wrong[..wrong.len().min(5)].join(", ")
+    );
+}
+
+/// Random graphs of one kind under both roundings, from the seed in LOWKEY_SEED or 1.
+fn graphs(kind: &str, count: usize, roundings: &[Rounding]) {
+    let Some(python) = python() else { return };
+    let seed = std::env::var("LOWKEY_SEED").unwrap_or_else(|_| "1".into());
+    let count = std::env::var("LOWKEY_GRAPHS").map_or(count, |count| count.parse().expect("a number"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let script = here("tests/oracle/tflite/graphs.py");
+    let output = Command::new(python)
+        .env("TF_CPP_MIN_LOG_LEVEL", "3")
+        .arg(script)
+        .arg(folder.path())
+        .args([&seed, &count.to_string(), kind])
+        .output()
+        .expect("python runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    eprintln!("LOWKEY_SEED={seed}, {count} graphs of kind {kind}");
+    let mut refused = Vec::new();
+    for line in lines.lines() {
+        let number = line.split(' ').next().expect("a number");
+        let case = folder.path().join(number).with_extension("tflite");
+        for &rounding in roundings {
+            match import(&case, rounding) {
+                Ok(imported) => {
+                    let checked = std::panic::catch_unwind(|| compare(&case, rounding, &imported));
+                    if checked.is_err() {
+                        panic!(
+                            "seed {seed}, {kind}, {rounding:?}, graph {line}\n{}",
+                            imported.network.architecture().to_json()
+                        );
+                    }
+                }
+                Err(error) => refused.push(format!("{rounding:?} {line}: {error}")),
+            }
+        }
+    }
+    // Networks have no accumulators of more than 50 bits after the multiplication, which some layers would need; and the 32-bit
+    // floats of XNNPACK are no line with steps where sums are wide.
+    let reasons = ["the largest possible multiplied sum", "no multiplier, offset and shift equal the rounding rule"];
+    let wide =
+        |reason: &&String| reason.contains(reasons[0]) || reason.starts_with("Single") && reason.contains(reasons[1]);
+    let (wide, all) = (refused.iter().filter(wide).count(), lines.lines().count() * roundings.len());
+    assert!(
+        refused.len() == wide && wide <= all.div_ceil(20),
+        "seed {seed}: {} refused of {all}:\n{}",
+        refused.len(),
+        refused.join("\n")
+    );
+}
+
+#[test]
+fn fixtures_are_what_litert_computes() {
+    for name in ["sum", "pool", "softmax"] {
+        let case = here("tests/golden/tflite").join(name).with_extension("tflite");
+        for rounding in BOTH {
+            let imported = import(&case, rounding).expect("the fixture is imported");
+            compare(&case, rounding, &imported);
+        }
+    }
+}
+
+#[test]
+fn mobilenet_is_what_litert_computed() {
+    for (rounding, kind) in [(Rounding::Double, "double"), (Rounding::Single, "single")] {
+        let options = Options { tflite: rounding, approximate: true, ..Options::default() };
+        let imported = import::read(here("zoo/mobilenet-v1-025-128.tflite"), &options).expect("MobileNet is imported");
+        let input = &imported.network.architecture().input;
+        assert_eq!((input.shape, input.zero_point), ([3, 128, 128], 127));
+        let image: Vec<u8> = (0..3 * 128 * 128u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let answers = imported.network.run_batch(&inputs(&imported.network, &image)).expect("the input fits");
+        let golden = std::fs::read(here("tests/golden/tflite/mobilenet").with_extension(kind)).expect("logits");
+        let golden: Vec<i64> =
+            golden.chunks_exact(4).map(|b| i32::from_le_bytes(b.try_into().expect("4 bytes")).into()).collect();
+        assert_eq!(elements(&answers[0]), golden, "{kind}");
+    }
+}
+
+/// The bytes of a fixture.
+fn fixture(name: &str) -> Vec<u8> {
+    std::fs::read(here("tests/golden/tflite").join(name).with_extension("tflite")).expect("a fixture")
+}
+
+#[test]
+fn damaged_files_are_refused_without_panic() {
+    let options = Options::default();
+    let mut rng = ChaCha20Rng::seed_from_u64(1);
+    for (name, count) in [("pool", 800), ("softmax", 150), ("sum", 60)] {
+        let whole = fixture(name);
+        for length in 0..whole.len() {
+            // The end of the file may be a list that nothing reads.
+            let read = import::from_bytes(&whole[..length], &options);
+            assert!(read.is_err() || length > whole.len() / 2, "{name}: {length} bytes");
+        }
+        let mut refused = 0;
+        for _ in 0..count {
+            let mut file = whole.clone();
+            for _ in 0..rng.random_range(1..4) {
+                let at = rng.random_range(0..file.len());
+                file[at] = match rng.random_range(0..4) {
+                    0 => 0,
+                    1 => 255,
+                    2 => file[at] ^ 1 << rng.random_range(0..8),
+                    _ => rng.random(),
+                };
+            }
+            refused += usize::from(import::from_bytes(&file, &options).is_err());
+        }
+        assert!((count / 10..count).contains(&refused), "{name}: {refused} of {count} refused");
+    }
+}
+
+/// The fixture with the code of its operators of number `from` replaced.
+fn with_operator(name: &str, from: u8, to: u8) -> Vec<u8> {
+    let original = fixture(name);
+    let expected = import::from_bytes(&original, &Options::default()).expect("the fixture is imported").report;
+    // Both code fields hold the number; a place where a change makes another report is one of them.
+    for at in 0..original.len() {
+        if original[at] == from {
+            let mut file = original.clone();
+            file[at] = to;
+            match import::from_bytes(&file, &Options::default()) {
+                Err(error) if matches!(*error.problem, ImportProblem::Unsupported { .. }) => return file,
+                _ => {}
+            }
+        }
+    }
+    panic!("no operator {from} in {expected}");
+}
+
+#[test]
+fn unsupported_operators_are_named() {
+    // An average pool becomes a transposition.
+    let error = import::from_bytes(&with_operator("pool", 1, 39), &Options::default()).expect_err("it is refused");
+    let text = error.to_string();
+    assert!(text.contains("TRANSPOSE \"t1\"") && text.contains("replace it before the export"), "{text}");
+    let report = error.report.expect("a report").to_string();
+    assert!(report.contains("NOT SUPPORTED"), "{report}");
+}
+
+#[test]
+fn pixels_go_through_the_preprocessing() {
+    let preprocessing = Preprocessing { scale: 1.0 / 255.0, mean: vec![0.25], std: vec![0.5] };
+    let options = Options { preprocessing: Some(preprocessing), ..Options::default() };
+    let imported = import::from_bytes(&fixture("pool"), &options).expect("the fixture is imported");
+    let input = imported.network.architecture().input.clone();
+    let tables = input.pixels.expect("tables of pixels");
+    assert_eq!(tables.len(), input.shape[0]);
+    assert!(tables.iter().all(|table| table.is_sorted() && table[0] != table[255]));
+    // Real values rise by 2 over all pixels.
+    let plain = import::from_bytes(&fixture("pool"), &Options::default()).expect("the fixture is imported");
+    assert_eq!(plain.network.architecture().input.pixels, None);
+    assert!(plain.report.to_string().contains("pixels p go in as"));
+}
+
+const BOTH: [Rounding; 2] = [Rounding::Double, Rounding::Single];
+
+#[test]
+fn linear_layers() {
+    graphs("linear", 60, &BOTH);
+}
+
+#[test]
+fn means() {
+    graphs("mean", 20, &BOTH);
+}
+
+#[test]
+fn pads() {
+    graphs("pad", 20, &BOTH);
+}
+
+#[test]
+fn concatenations() {
+    graphs("concatenate", 20, &BOTH);
+}
+
+#[test]
+fn sums() {
+    graphs("add", 20, &BOTH);
+}
+
+#[test]
+fn reshapes() {
+    graphs("squeeze", 20, &BOTH);
+}
+
+#[test]
+fn rescalings() {
+    graphs("quantise", 20, &BOTH);
+}
+
+#[test]
+fn relus() {
+    graphs("relu", 20, &BOTH);
+}
+
+#[test]
+fn logistic_functions() {
+    graphs("logistic", 15, &BOTH);
+}
+
+#[test]
+fn hyperbolic_tangents() {
+    graphs("tanh", 15, &BOTH);
+}
+
+#[test]
+fn hard_swishes() {
+    graphs("hard_swish", 15, &BOTH);
+}
+
+#[test]
+fn other_types_at_the_ends() {
+    graphs("ends", 20, &BOTH);
+}
+
+#[test]
+fn unsigned_numbers() {
+    graphs("unsigned", 20, &BOTH);
+}
+
+#[test]
+fn mobilenet_is_what_litert_computes() {
+    let path = here("zoo/mobilenet-v1-025-128.tflite");
+    let Some(python) = python() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let case = folder.path().join("mobilenet.tflite");
+    let script = here("tests/oracle/tflite/run.py");
+    let output = Command::new(python)
+        .args([&script, &path, &case.with_extension("")])
+        .args(["1", "20"])
+        .output()
+        .expect("python runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for rounding in BOTH {
+        let imported = import::read(&path, &Options { tflite: rounding, approximate: true, ..Options::default() });
+        let imported = imported.expect("MobileNet is imported");
+        assert!(imported.network.architecture().rounding.is_some());
+        compare(&case, rounding, &imported);
+    }
+}

@@ -1,0 +1,133 @@
+//! `lowkey import`: from an ONNX or TFLite file to a .lowkey file, with a report of its operations.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use lowkey::{Error, Result};
+use lowkey_models::Network;
+use lowkey_models::import::{self, Imported, Options, Preprocessing, tflite};
+
+use super::say;
+
+#[derive(Args)]
+pub struct Arguments {
+    /// An ONNX file (QDQ, QCDQ, QOperator, QONNX) or a TFLite file with 8-bit integers.
+    #[arg(value_name = "MODEL")]
+    model: PathBuf,
+    /// Where the network goes; only a report unless given.
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Name of the network; that of the file unless given.
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    #[command(flatten)]
+    options: ImportOptions,
+}
+
+/// What an ONNX or TFLite file does not say.
+#[derive(Args, Clone, Default)]
+#[command(next_help_heading = "For ONNX and TFLite files")]
+pub struct ImportOptions {
+    /// Whose rounding a TFLite network has.
+    #[arg(long, value_enum, default_value_t)]
+    rounding: Rounding,
+    /// The network was trained on (pixel * SCALE - mean) / std, pixel in 0..=255; 1/255 with --mean or --std.
+    #[arg(long, value_name = "SCALE", value_parser = parse_scale)]
+    pixel_scale: Option<f32>,
+    /// Mean of each channel, or one for all, with commas.
+    #[arg(long, value_name = "MEAN", value_delimiter = ',', allow_negative_numbers = true)]
+    mean: Vec<f32>,
+    /// Standard deviation of each channel, or one for all, with commas.
+    #[arg(long, value_name = "STD", value_delimiter = ',')]
+    std: Vec<f32>,
+    /// Accept layers that are not equal to the runtime on every accumulator; the report says which.
+    #[arg(long)]
+    approximate: bool,
+}
+
+/// Whose rounding a TFLite network has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Rounding {
+    /// The reference kernels, which round twice.
+    #[default]
+    Reference,
+    /// XNNPACK, the runtime's default, which rounds once.
+    Xnnpack,
+}
+
+/// "0.5" or "1/255".
+fn parse_scale(text: &str) -> Result<f32, String> {
+    let number = |text: &str| text.trim().parse::<f32>().map_err(|_| format!("{text:?} is no number"));
+    let scale = match text.split_once('/') {
+        Some((above, below)) => number(above)? / number(below)?,
+        None => number(text)?,
+    };
+    if scale.is_finite() && scale > 0.0 { Ok(scale) } else { Err("it must be positive".into()) }
+}
+
+impl ImportOptions {
+    fn options(&self, name: Option<String>) -> Options {
+        let or = |values: &[f32], default: f32| if values.is_empty() { vec![default] } else { values.to_vec() };
+        let given = self.pixel_scale.is_some() || !self.mean.is_empty() || !self.std.is_empty();
+        let preprocessing = given.then(|| Preprocessing {
+            scale: self.pixel_scale.unwrap_or(1.0 / 255.0),
+            mean: or(&self.mean, 0.0),
+            std: or(&self.std, 1.0),
+        });
+        let tflite = match self.rounding {
+            Rounding::Reference => tflite::Rounding::Double,
+            Rounding::Xnnpack => tflite::Rounding::Single,
+        };
+        Options { name, preprocessing, tflite, approximate: self.approximate, ..Options::default() }
+    }
+
+    /// Imports a network for another command; notes of the report go to the log.
+    pub fn read(&self, model: &std::path::Path) -> Result<Network> {
+        let Imported { network, report } = import::read(model, &self.options(None)).map_err(refused)?;
+        for note in &report.notes {
+            tracing::info!("{note}");
+        }
+        Ok(network)
+    }
+}
+
+fn refused(error: import::ImportError) -> Error {
+    Error::Import(Box::new(error))
+}
+
+pub fn run(arguments: Arguments) -> Result<ExitCode> {
+    let imported = import::read(&arguments.model, &arguments.options.options(arguments.name));
+    let Imported { network, report } = match imported {
+        Ok(imported) => imported,
+        Err(error) => {
+            if let Some(report) = &error.report {
+                say(report.to_string().trim_end())?;
+            }
+            return Err(refused(error));
+        }
+    };
+    if let Some(output) = &arguments.output {
+        network.write(output).map_err(|error| Error::Model(Box::new(error)))?;
+    }
+    say(report.to_string().trim_end())?;
+    let bits: Vec<u32> = network.bounds().iter().flatten().map(|bounds| bounds.accumulator_bits()).collect();
+    let nodes = network.architecture().nodes.len();
+    say(format_args!("{nodes} nodes; accumulators of {} bits at most", bits.iter().max().copied().unwrap_or(0)))?;
+    if let Some(output) = &arguments.output {
+        say(format_args!("wrote {}; next: lowkey plan {0}", output.display()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scales_are_numbers_or_fractions() {
+        assert_eq!(parse_scale("0.5"), Ok(0.5));
+        assert_eq!(parse_scale("1/255"), Ok(1.0 / 255.0));
+        assert!(parse_scale("1/0").is_err() && parse_scale("-1").is_err() && parse_scale("x").is_err());
+    }
+}
