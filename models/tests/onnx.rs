@@ -122,10 +122,11 @@ fn dialect(name: &str, count: u64, options: &Options) -> Option<Vec<String>> {
     Some(refused)
 }
 
-/// Imports `count` random graphs; at most `most` of them may be refused.
-fn check(name: &str, count: u64, options: &Options, most: usize) {
+/// Imports `count` random graphs; at most `most` percent of them may be refused.
+fn check(name: &str, count: u64, options: &Options, most: u64) {
     if let Some(refused) = dialect(name, count, options) {
-        assert!(refused.len() <= most, "{refused:#?}");
+        let most = most * number("LOWKEY_CASES", count) / 100;
+        assert!(refused.len() as u64 <= most, "{refused:#?}");
     }
 }
 
@@ -136,18 +137,18 @@ fn qdq_graphs_equal_onnxruntime() {
 
 #[test]
 fn qdq_graphs_with_sums_averages_and_functions_equal_onnxruntime() {
-    check("qdq_extras", 60, &Options::default(), 6);
+    check("qdq_extras", 60, &Options::default(), 10);
 }
 
 #[test]
 fn qcdq_graphs_equal_onnxruntime() {
     // A Relu in front of a quantiser and a clip is not merged: floats decide.
-    check("qcdq", 40, &Options::default(), 20);
+    check("qcdq", 40, &Options::default(), 50);
 }
 
 #[test]
 fn qoperator_graphs_equal_onnxruntime() {
-    check("qoperator", 60, &Options::default(), 6);
+    check("qoperator", 60, &Options::default(), 10);
 }
 
 #[test]
@@ -157,13 +158,13 @@ fn qonnx_graphs_equal_the_executor() {
 
 #[test]
 fn qonnx_graphs_with_any_scale_are_near_the_executor() {
-    check("qonnx_floats", 20, &Options { approximate: true, ..Options::default() }, 2);
+    check("qonnx_floats", 20, &Options { approximate: true, ..Options::default() }, 10);
 }
 
 #[test]
 fn networks_of_the_static_quantiser_equal_onnxruntime() {
     for form in ["static_qdq", "static_qoperator"] {
-        check(form, 30, &Options::default(), 2);
+        check(form, 30, &Options::default(), 5);
     }
 }
 
