@@ -97,7 +97,7 @@ fn dialect(name: &str, count: u64, options: &Options) -> Option<Vec<String>> {
     let output = command.output().expect("Python runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let mut refused = Vec::new();
-    let (mut noted, mut differ) = (0, 0);
+    let (mut noted, mut differ, mut outputs) = (0, 0, 0);
     for index in 0..count {
         let what = format!("{name}, seed {seed}, graph {index}");
         let case = std::fs::read(folder.path().join(format!("{index}.json"))).expect("a case");
@@ -106,6 +106,7 @@ fn dialect(name: &str, count: u64, options: &Options) -> Option<Vec<String>> {
             Ok(imported) => {
                 let wrong = compare(&imported, &case, &what);
                 noted += usize::from(wrong > 0);
+                outputs += list(&case, "outputs").iter().map(|o| o.as_array().map_or(0, Vec::len)).sum::<usize>();
                 differ += wrong;
             }
             Err(error) => match *error.problem {
@@ -115,52 +116,59 @@ fn dialect(name: &str, count: u64, options: &Options) -> Option<Vec<String>> {
         }
     }
     let equal = count as usize - refused.len() - noted;
+    assert!(differ * 20 <= outputs, "{name}, seed {seed}: {differ} of {outputs} outputs differ");
     eprintln!("{name}: {equal} equal, {noted} with {differ} outputs that differ as noted, {} refused", refused.len());
     refused.iter().for_each(|reason| eprintln!("  refused: {reason}"));
     Some(refused)
 }
 
+/// Imports `count` random graphs; at most `most` percent of them may be refused.
+fn check(name: &str, count: u64, options: &Options, most: u64) {
+    if let Some(refused) = dialect(name, count, options) {
+        let most = most * number("LOWKEY_CASES", count) / 100;
+        assert!(refused.len() as u64 <= most, "{refused:#?}");
+    }
+}
+
 #[test]
 fn qdq_graphs_equal_onnxruntime() {
-    let Some(refused) = dialect("qdq", 60, &Options::default()) else { return };
-    assert!(refused.is_empty(), "{refused:#?}");
+    check("qdq", 60, &Options::default(), 0);
 }
 
 #[test]
 fn qdq_graphs_with_sums_averages_and_functions_equal_onnxruntime() {
-    dialect("qdq_extras", 60, &Options::default());
+    check("qdq_extras", 60, &Options::default(), 10);
 }
 
 #[test]
 fn qcdq_graphs_equal_onnxruntime() {
-    dialect("qcdq", 60, &Options::default());
+    // A Relu in front of a quantiser and a clip is not merged: floats decide.
+    check("qcdq", 40, &Options::default(), 50);
 }
 
 #[test]
 fn qoperator_graphs_equal_onnxruntime() {
-    dialect("qoperator", 60, &Options::default());
+    check("qoperator", 60, &Options::default(), 10);
 }
 
 #[test]
 fn qonnx_graphs_equal_the_executor() {
-    let Some(refused) = dialect("qonnx", 60, &Options::default()) else { return };
-    assert!(refused.len() < 10, "{refused:#?}");
+    check("qonnx", 30, &Options::default(), 0);
 }
 
 #[test]
 fn qonnx_graphs_with_any_scale_are_near_the_executor() {
-    dialect("qonnx_floats", 60, &Options { approximate: true, ..Options::default() });
+    check("qonnx_floats", 20, &Options { approximate: true, ..Options::default() }, 10);
 }
 
 #[test]
 fn networks_of_the_static_quantiser_equal_onnxruntime() {
     for form in ["static_qdq", "static_qoperator"] {
-        dialect(form, 40, &Options::default());
+        check(form, 30, &Options::default(), 5);
     }
 }
 
 #[test]
 fn graphs_with_unusual_shapes_equal_onnxruntime() {
-    let Some(refused) = dialect("shapes", 70, &Options::default()) else { return };
-    assert!(refused.is_empty(), "{refused:#?}");
+    check("shapes", 70, &Options::default(), 0);
 }

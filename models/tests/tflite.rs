@@ -235,6 +235,25 @@ fn unsupported_operators_are_named() {
 }
 
 #[test]
+fn what_no_network_has_is_refused_with_the_reason() {
+    let Some(python) = python() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let script = here("tests/oracle/tflite/refused.py");
+    let output = Command::new(python).args([&script, folder.path()]).output().expect("python runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = String::from_utf8(output.stdout).expect("text");
+    assert!(lines.lines().count() > 15);
+    for line in lines.lines() {
+        let (name, words) = line.split_once('\t').expect("a name and words");
+        let path = folder.path().join(name).with_extension("tflite");
+        for rounding in BOTH {
+            let error = import(&path, rounding).expect_err(name).to_string();
+            assert!(error.contains(words), "{name}: {error}");
+        }
+    }
+}
+
+#[test]
 fn pixels_go_through_the_preprocessing() {
     let preprocessing = Preprocessing { scale: 1.0 / 255.0, mean: vec![0.25], std: vec![0.5] };
     let options = Options { preprocessing: Some(preprocessing), ..Options::default() };

@@ -315,8 +315,12 @@ impl Builder {
         let at_zero = || parts(&|steps| steps.cut(zero_point).to_vec()).filter(|_| zero_point > 0);
         let parities = || parts(&|steps| steps.split(2));
         let both = || parts(&|steps| steps.split(2).iter().flat_map(|part| part.cut(part.last() / 2)).collect());
-        let ways: [&dyn Fn() -> Option<Fits>; 5] =
-            [&at_zero, &parities, &both, &|| pieces(steps), &|| quarters(steps, zero_point)];
+        let woven = || {
+            let parity = |j: usize| steps.iter().map(|steps| steps.split(2).swap_remove(j)).collect::<Vec<_>>();
+            Some([pieces(&parity(0))?, pieces(&parity(1))?].concat())
+        };
+        let ways: [&dyn Fn() -> Option<Fits>; 6] =
+            [&at_zero, &parities, &both, &|| pieces(steps), &|| quarters(steps, zero_point), &woven];
         let top = (1 << bits) - 1;
         let channel = steps.iter().position(|steps| fit_one(steps, top)).unwrap_or(0);
         let mut obstacle = Obstacle::NoFit { channel, domain: steps[channel].domain };
@@ -324,7 +328,13 @@ impl Builder {
             let mark = self.mark();
             match self.parts(name, sum.clone(), zero_point, bits, &fits) {
                 Err(wide @ Obstacle::Model(_)) => obstacle = wide,
-                done => return done,
+                done => {
+                    if fits.len() > 2 {
+                        let what = "requantisations take the place of one, to be exact";
+                        self.report.note(format!("\"{name}\": {} {what}", fits.len()));
+                    }
+                    return done;
+                }
             }
             self.return_to(mark);
         }

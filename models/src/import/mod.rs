@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`error`] | what can be wrong with a file, with the node and what to do about it |
 //! | [`report`] | which operations a file has and what became of them |
-//! | [`builder`] | puts networks together: linear nodes, requantisations by any rule, pools, tables |
+//! | `builder` | puts networks together: linear nodes, requantisations by any rule, pools, tables |
 //! | [`onnx`] | QONNX (`Quant`, `BipolarQuant`, `Trunc`, `MultiThreshold`), ONNX QDQ, QCDQ and QOperator |
 //! | [`tflite`] | TensorFlow Lite |
 //!

@@ -2,13 +2,13 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`schema`] | the messages of the format |
-//! | [`tensor`], [`constants`] | constants, and what is computed from constants alone |
-//! | [`graph`], [`input`] | the graph, and what quantises its input |
-//! | [`value`], [`real`], [`quantiser`] | integers and real numbers, and the functions between them |
-//! | [`walk`] | node by node, from graph to network |
-//! | [`linear`], [`pool`], [`pointwise`], [`shape`] | the operations |
-//! | [`requantise`], [`fused`], [`pairs`] | from accumulators and sums to activations |
+//! | `schema` | the messages of the format |
+//! | `tensor`, `constants` | constants, and what is computed from constants alone |
+//! | `graph`, `input` | the graph, and what quantises its input |
+//! | `value`, `real`, `quantiser` | integers and real numbers, and the functions between them |
+//! | `walk` | node by node, from graph to network |
+//! | `linear`, `pool`, `pointwise`, `shape` | the operations |
+//! | `requantise`, `fused`, `pairs` | from accumulators and sums to activations |
 //!
 //! A quantised value q means scale * (q - zero_point); the network computes on x = q - zero_point. Between two quantisers the file
 //! has functions of real numbers. They are collected, and become one function from accumulator to value, which is evaluated in 32-bit

@@ -182,7 +182,14 @@ impl<'m> Walk<'m> {
             Source::Tensor(scale) => {
                 let near = |x: i64| scale.near(x);
                 let by_channel = steps.iter().any(Post::differs) || quantiser.differs();
-                if by_channel || self.builder.tensor(scale.id).range.count() > 256 {
+                let wide = self.builder.tensor(scale.id).range.count() > 256;
+                let table = wide && !steps.iter().all(Post::rises);
+                let narrow = if table { self.narrowed(node, scale)? } else { None };
+                if let Some(id) = narrow {
+                    // A table needs a tensor of 8 bits.
+                    let (factor, offset, _) = quantiser.means()?;
+                    self.builder.apply(name, id, |x| factor * rule(0, near(x)) - offset)?
+                } else if by_channel || wide {
                     let sum = Sum::identity(scale.id, real.channels);
                     self.requantise_sum(name, sum, quantiser, |channel, x| rule(channel, near(x)))?
                 } else {
@@ -229,8 +236,18 @@ impl<'m> Walk<'m> {
                 self.builder.node(name, Op::Concat { inputs: ids }, None)?
             }
         };
-        self.settle(&doubts, "float32 sums decide results: an accumulator lies nearer to a boundary than their error")?;
+        self.settle(&doubts, "float32 arithmetic decides results: a value lies nearer to a boundary than its error")?;
         self.later(node, real, id)
+    }
+
+    /// A tensor whose declared range is wider than the type of its values, clipped to that; `None` if nothing says the type.
+    fn narrowed(&mut self, node: Node<'m>, scale: &Scale) -> Result<Option<TensorId>, Stop> {
+        let Some((zero, (lo, hi))) = scale.quantised.and_then(|(zero, element)| Some((zero, element.small()?))) else {
+            return Ok(None);
+        };
+        let sum = Sum::identity(scale.id, self.builder.tensor(scale.id).shape[0]);
+        let name = format!("{}/clip", node.name());
+        Ok(Some(self.builder.requantise(&name, sum, zero - lo, |_, x| (x + zero).clamp(lo, hi) - lo)?))
     }
 
     /// Refuses doubts unless results may be approximate.

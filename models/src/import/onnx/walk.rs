@@ -298,7 +298,10 @@ pub(super) fn problem(node: Node<'_>, stop: Stop) -> ImportProblem {
     match stop {
         Stop::Refused { reason, hint } => refused(reason, hint),
         Stop::Problem(problem) => problem,
-        Stop::Obstacle(Obstacle::Model(error)) => refused(model(&error), "networks have limits on sizes".to_owned()),
+        Stop::Obstacle(Obstacle::Model(error)) => refused(
+            model(&error),
+            "networks have limits; results that may differ by one need less (approximate)".to_owned(),
+        ),
         Stop::Obstacle(obstacle) => {
             let hint = match obstacle {
                 Obstacle::NoFit { .. } => {

@@ -76,7 +76,7 @@ impl Ends {
 
 pub(super) fn no_integers(tensor: &Tensor<'_>) -> ImportProblem {
     ImportProblem::File {
-        reason: format!("\"{}\" is a tensor of floating-point numbers", tensor.name),
+        reason: format!("tensor {} is one of floating-point numbers", tensor.name),
         hint: "quantise the model to 8-bit integers with a representative data set (full integer quantisation)",
     }
 }

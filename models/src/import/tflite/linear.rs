@@ -196,7 +196,7 @@ impl<'m, 'f> Walk<'m, 'f> {
             if !pick(channel).holds(domain) {
                 let Range { lo, hi } = domain;
                 let reason =
-                    format!("channel {channel} reaches {lo}..={hi}, which the runtime can't rescale by its scales");
+                    format!("channel {channel} reaches {lo}..={hi}, which the runtime does not rescale by its scales");
                 return refuse(reason, "use other scales, or fewer inputs");
             }
         }
@@ -287,12 +287,12 @@ type Shape4 = [usize; 4];
 fn constant(tensor: &Tensor<'_>) -> Result<(), Trouble> {
     if tensor.indirect {
         return refuse(
-            format!("\"{}\" is sparse or lies in another file", tensor.name),
+            format!("tensor {} is sparse or lies in another file", tensor.name),
             "export it dense, in one file",
         );
     }
     if tensor.data.is_empty() {
-        return refuse(format!("\"{}\" is no constant", tensor.name), "weights and biases must be constants");
+        return refuse(format!("tensor {} is no constant", tensor.name), "weights and biases must be constants");
     }
     Ok(())
 }

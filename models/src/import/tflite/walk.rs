@@ -78,7 +78,7 @@ impl Value {
         }
         refuse(
             format!("it reads a tensor of shape {:?} as an image", self.dims),
-            "a vector can't become an image again",
+            "a vector never becomes an image again",
         )
     }
 }
@@ -125,7 +125,7 @@ pub(super) fn network(model: &Model<'_>, options: &Options) -> Result<Imported, 
     let output = walk.values.get(&ends.output).and_then(|value| value.unpadded().ok().cloned());
     let Some(value) = output.filter(|value| value.grid[0] == 1 || value.grid[1..] == [1, 1] || value.image().is_ok())
     else {
-        let reason = format!("its output \"{}\" is no vector and no image of activations", last.name);
+        let reason = format!("its output {} is no vector and no image of activations", last.name);
         return Err(ImportProblem::File { reason, hint: "export the network up to its logits" }.into());
     };
     let report = walk.builder.report.clone();
@@ -206,19 +206,19 @@ pub(super) fn stored(tensor: &Tensor<'_>) -> Result<Range, Trouble> {
         Element::Int8 => Ok(Range { lo: -128, hi: 127 }),
         Element::UInt8 => Ok(Range { lo: 0, hi: 255 }),
         Element::Float32 => Err(no_integers(tensor).into()),
-        other => refuse(format!("\"{}\" has elements of type {other:?}", tensor.name), "export with 8-bit integers"),
+        other => refuse(format!("tensor {} has elements of type {other:?}", tensor.name), "export with 8-bit integers"),
     }
 }
 
 pub(super) fn quantisation(tensor: &Tensor<'_>) -> Result<Quantisation, Trouble> {
     let Range { lo, hi } = stored(tensor)?;
     let ([scale], [zero_point]) = (&tensor.scale[..], &tensor.zero_point[..]) else {
-        let reason = format!("\"{}\" has {} scales", tensor.name, tensor.scale.len());
+        let reason = format!("tensor {} has {} scales", tensor.name, tensor.scale.len());
         return refuse(reason, "activations need one scale and one zero point");
     };
     positive(*scale, tensor)?;
     if !(lo..=hi).contains(zero_point) {
-        return refuse(format!("\"{}\" has the zero point {zero_point}", tensor.name), "it must be a stored value");
+        return refuse(format!("tensor {} has the zero point {zero_point}", tensor.name), "it must be a stored value");
     }
     Ok(Quantisation { scale: *scale, clamp: Clamp { zero_point: *zero_point, lo, hi } })
 }
@@ -228,7 +228,7 @@ pub(super) fn positive(scale: f32, tensor: &Tensor<'_>) -> Result<(), Trouble> {
     if scale.is_normal() && scale > 0.0 {
         return Ok(());
     }
-    refuse(format!("\"{}\" has the scale {scale}", tensor.name), "scales must be positive")
+    refuse(format!("tensor {} has the scale {scale}", tensor.name), "scales must be positive")
 }
 
 fn describe(trouble: Trouble, op: &str, node: &str, report: &Report) -> ImportError {
@@ -284,8 +284,10 @@ impl<'m, 'f> Walk<'m, 'f> {
         match self.values.get(&tensor) {
             Some(value) => Ok(value.clone()),
             None => {
-                let reason =
-                    format!("its input \"{}\" does not depend on the network's input", self.model.tensors[tensor].name);
+                let reason = format!(
+                    "its operand {} does not depend on the input of the network",
+                    self.model.tensors[tensor].name
+                );
                 refuse(reason, "fold constants before the export")
             }
         }
@@ -316,7 +318,7 @@ impl<'m, 'f> Walk<'m, 'f> {
             _ => Vec::new(),
         };
         if numbers.is_empty() || numbers.len() > 1 << 16 || numbers.len() != tensor.elements() {
-            return refuse(format!("\"{}\" is no vector of constants", tensor.name), "export with fixed shapes");
+            return refuse(format!("tensor {} is no vector of constants", tensor.name), "export with fixed shapes");
         }
         Ok(numbers)
     }

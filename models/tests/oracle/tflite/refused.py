@@ -1,0 +1,110 @@
+"""Files that an import refuses, and words of the error that each must give.
+
+    python refused.py <folder>
+
+prints one line per file: its name, a tab, and the words.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from writer import PADDINGS, Graph
+
+SAME, VALID = PADDINGS["same"], PADDINGS["valid"]
+POOL = dict(padding=VALID, strideW=2, strideH=2, filterWidth=2, filterHeight=2, fusedActivationFunction=0)
+CONV = dict(
+    padding=SAME, strideW=1, strideH=1, dilationWFactor=1, dilationHFactor=1, fusedActivationFunction=0)
+
+
+def image(graph, shape=(1, 4, 4, 2), dtype=np.int8, scale=0.1, zero_point=0, **more):
+    return graph.tensor(shape, dtype, scale, zero_point, **more)
+
+
+def conv(graph, x, y, weights=None, **fields):
+    if weights is None:
+        weights = graph.constant(np.ones((2, 1, 1, 2), np.int8), scale=0.1, name="weights")
+    bias = graph.constant(np.zeros(2, np.int32), scale=0.01)
+    graph.operator("CONV_2D", [x, weights, bias], [y], ("Conv2DOptions", CONV | fields))
+
+
+def simple(build):
+    """A graph with an input and an output, and what `build` puts between them."""
+    graph = Graph()
+    x, y = image(graph, name="image"), image(graph, name="result")
+    build(graph, x, y)
+    return graph.finish([x], [y])
+
+
+def cases():
+    graph = Graph()
+    x, y = graph.tensor((1, 4, 4, 2), np.float32, name="image"), graph.tensor((1, 4, 4, 2), np.float32)
+    weights, bias = graph.constant(np.ones((2, 1, 1, 2), np.float32)), graph.constant(np.zeros(2, np.float32))
+    graph.operator("CONV_2D", [x, weights, bias], [y], ("Conv2DOptions", CONV))
+    yield "floats", graph.finish([x], [y]), "tensor image is one of floating-point numbers; quantise"
+
+    graph = Graph()
+    x, y = image(graph, (2, 4, 4, 2)), image(graph, (2, 4, 4, 2))
+    conv(graph, x, y)
+    yield "batch", graph.finish([x], [y]), "export it for a batch of one image"
+
+    graph = Graph()
+    x, y = image(graph), image(graph)
+    conv(graph, x, y)
+    yield "ends", graph.finish([x], [x, y]), "1 inputs and 2 outputs"
+
+    graph = Graph()
+    x, y = image(graph, dtype=np.int16), image(graph, dtype=np.int16)
+    conv(graph, x, y)
+    yield "wide", graph.finish([x], [y]), "export with 8-bit integers"
+
+    graph = Graph()
+    x, y = image(graph, scale=[0.1, 0.2]), image(graph)
+    conv(graph, x, y)
+    yield "scales", graph.finish([x], [y]), "activations need one scale"
+
+    graph = Graph()
+    x, y = image(graph), image(graph, scale=0.0)
+    conv(graph, x, y)
+    yield "zero", graph.finish([x], [y]), "scales must be positive"
+
+    graph = Graph()
+    x, y = image(graph), image(graph, scale=1e-12)
+    conv(graph, x, y)
+    yield "steep", graph.finish([x], [y]), "channel 0 reaches"
+
+    graph = Graph()
+    x, middle, y = image(graph), image(graph, scale=1 / 256, zero_point=-128, name="soft"), image(graph)
+    graph.operator("SOFTMAX", [x], [middle], ("SoftmaxOptions", {"beta": 1.0}))
+    conv(graph, middle, y)
+    yield "softmax", graph.finish([x], [y]), "SOFTMAX \"soft\": no network has this operation; a softmax is left out"
+
+    yield "tanh", simple(lambda g, x, y: conv(g, x, y, fusedActivationFunction=4)), "its activation function is unknown"
+    yield "activation", simple(lambda g, x, y: conv(g, x, y, weights=x)), "tensor image is no constant"
+    wrong = lambda g, x, y: conv(g, x, y, g.constant(np.ones((2, 1, 1, 3), np.int8), scale=0.1))  # noqa: E731
+    yield "channels", simple(wrong), "its weights read 3 of 2 channels"
+    shifted = lambda g, x, y: conv(g, x, y, g.constant(np.ones((2, 1, 1, 2), np.int8), scale=0.1, zero_point=3))  # noqa: E731
+    yield "zero_point", simple(shifted), "signed weights need zero point 0"
+    multiply = lambda g, x, y: g.operator("MUL", [x, x], [y], ("MulOptions", {}))  # noqa: E731
+    yield "product", simple(multiply), "MUL \"result\": no network has this operation"
+    custom = lambda g, x, y: g.operator("CUSTOM", [x], [y], custom="Mine")  # noqa: E731
+    yield "custom", simple(custom), "Mine \"result\""
+    borders = POOL | dict(padding=SAME, filterWidth=3)
+    pool = lambda g, x, y: g.operator("AVERAGE_POOL_2D", [x], [y], ("Pool2DOptions", borders))  # noqa: E731
+    yield "borders", simple(pool), "use VALID padding"
+    mean = lambda g, x, y: g.operator(  # noqa: E731
+        "MEAN", [x, g.constant(np.array([3], np.int32))], [y], ("ReducerOptions", {"keepDims": True}))
+    yield "axis", simple(mean), "runs over the axes [3]"
+    add = lambda g, x, y: g.operator(  # noqa: E731
+        "ADD", [x, g.constant(np.ones((1, 4, 4, 2), np.int8), scale=0.1, name="one")], [y], ("AddOptions", {}))
+    yield "constant", simple(add), "its operand one does not depend on the input of the network"
+
+
+def main():
+    folder = Path(sys.argv[1])
+    for name, file, words in cases():
+        (folder / f"{name}.tflite").write_bytes(file)
+        print(name, words, sep="\t")
+
+
+main()
