@@ -80,5 +80,12 @@ fn unknown_field(given: &Value, known: &Value) -> Option<String> {
 
 /// Text of a stranger, fit for a terminal: control characters escaped, at most 200 characters.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars().take(200).flat_map(char::escape_debug).collect()
+    let mut shown = String::new();
+    for c in text.chars().take(200) {
+        match c {
+            '"' | '\'' => shown.push(c),
+            c => shown.extend(c.escape_debug()),
+        }
+    }
+    shown
 }
