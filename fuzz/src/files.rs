@@ -6,6 +6,7 @@ use lowkey::plan::{Choices, LayoutChoice, LinearChoice, SetChoice, planner};
 use lowkey::publication::{Package, read_plan};
 use lowkey::{Fault, Link, ServerModel};
 use lowkey_models::data::labels_from_bytes;
+use lowkey_models::import::{Options, tflite};
 use lowkey_models::{Architecture, Input, Inputs, Network, zoo};
 use lowkey_mpc::carry::Part;
 use lowkey_mpc::extend::Finish;
@@ -150,6 +151,29 @@ pub fn network(bytes: &[u8]) {
 
 pub fn networks() -> Vec<Vec<u8>> {
     vec![digits().to_bytes().expect("it was read")]
+}
+
+/// A file of another program.
+pub fn import(bytes: &[u8]) {
+    let options =
+        [Options::default(), Options { tflite: tflite::Rounding::Single, approximate: true, ..Options::default() }];
+    for options in options {
+        if let Ok(imported) = lowkey_models::import::from_bytes(bytes, &options) {
+            let again = Network::from_bytes(&imported.network.to_bytes().expect("what was imported can be written"));
+            assert!(again.expect("what was written can be read") == imported.network);
+        }
+    }
+}
+
+pub fn imports() -> Vec<Vec<u8>> {
+    let files: [&[u8]; 5] = [
+        include_bytes!("../../models/tests/golden/tflite/pool.tflite"),
+        include_bytes!("../../models/tests/golden/tflite/sum.tflite"),
+        include_bytes!("../../models/tests/oracle/onnx/fixtures/qdq.onnx"),
+        include_bytes!("../../models/tests/oracle/onnx/fixtures/qoperator.onnx"),
+        include_bytes!("../../models/tests/oracle/onnx/fixtures/qonnx.onnx"),
+    ];
+    files.map(<[u8]>::to_vec).into()
 }
 
 /// What networks say of their inputs.

@@ -23,12 +23,13 @@ pub struct Decoder {
 }
 
 /// All of them.
-pub const ALL: [Decoder; 17] = [
+pub const ALL: [Decoder; 18] = [
     Decoder { name: "architecture", run: files::architecture, seeds: files::architectures, memory: 4 },
     Decoder { name: "plan", run: files::plan, seeds: files::plans, memory: 512 },
     Decoder { name: "package", run: files::package, seeds: files::packages, memory: 512 },
     Decoder { name: "layout", run: files::layout, seeds: files::layouts, memory: 64 },
     Decoder { name: "network", run: files::network, seeds: files::networks, memory: 512 },
+    Decoder { name: "import", run: files::import, seeds: files::imports, memory: 512 },
     Decoder { name: "inputs", run: files::inputs, seeds: files::input_files, memory: 512 },
     Decoder { name: "control", run: messages::control, seeds: messages::controls, memory: 1 },
     Decoder { name: "packed", run: messages::packed, seeds: messages::packed_fields, memory: 1 },

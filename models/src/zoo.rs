@@ -50,6 +50,7 @@ pub const ALL: &[Bundled] = &[
         ..bundled!("digits")
     },
     bundled!("mnist-minionn-w1a1"),
+    bundled!("mnist-minionn-w2a2"),
     bundled!("mnist-minionn-w4a4"),
 ];
 

@@ -19,7 +19,7 @@ const MAX_TAPS: u64 = 1 << 12;
 /// Largest stride: a stride of t makes t^2 phase channels.
 const MAX_STRIDE: u64 = 64;
 /// Largest packing of all terms together, in words (see [`Packing::size`]): what a stranger's plan may take of our memory.
-pub(super) const MAX_PACKED: u64 = 1 << 27;
+pub(super) const MAX_PACKED: u64 = 1 << 25;
 
 /// A linear node: encrypted terms and identities.
 #[derive(Debug)]

@@ -32,7 +32,7 @@ pub const MAX_HINT_BYTES: u64 = 1 << 31;
 /// Widths that an accumulator may have.
 pub const WIDTHS: std::ops::RangeInclusive<u32> = 2..=48;
 /// Most values that the windows of all pools read.
-pub const MAX_WINDOWS: u64 = 1 << 27;
+pub const MAX_WINDOWS: u64 = 1 << 25;
 /// Most bytes of one inference's bodies.
 pub const MAX_OFFLINE_BYTES: u64 = 1 << 31;
 

@@ -74,6 +74,16 @@ pub fn text(rows: &[Row]) -> String {
             format!("{} / {}", mega(row.client_peak_bytes), mega(row.server_peak_bytes)),
         );
     }
+    for (row, shaped) in rows.iter().filter_map(|row| Some((row, row.shaped?))) {
+        let _ = writeln!(
+            text,
+            "{:<36} measured over {}: offline {}, online {}",
+            row.network,
+            shaped.link,
+            human_ms(shaped.offline_ms),
+            human_ms(shaped.online_ms)
+        );
+    }
     text
 }
 
