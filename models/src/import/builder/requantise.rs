@@ -1,0 +1,273 @@
+//! Requantisations by any monotone rule: one line where one fits, else several parts that are added up.
+
+use ndarray::Axis;
+
+use super::{Builder, Fold, Obstacle, Sum};
+use crate::network::{Op, Range, TensorId, Term};
+use crate::rescale::{Affine, NotMonotone, Steps, fit, near};
+use crate::weights::LinearWeights;
+
+/// Most requantisations that one of a source runtime becomes.
+const MAX_PIECES: usize = 4;
+
+impl Builder {
+    /// Adds a sum and its requantisation: the activation x = rule(channel, z) - zero_point, where the rule is monotone in z (rising or
+    /// falling), with values of at least 0 that span at most 8 bits. Exact on every reachable z, or refused.
+    pub fn requantise(
+        &mut self,
+        name: &str,
+        mut sum: Sum,
+        zero_point: i64,
+        rule: impl Fn(usize, i64) -> i64,
+    ) -> Result<TensorId, Obstacle> {
+        let domains = self.bounds(&sum);
+        let falls = |c: usize, domain: &Range| rule(c, domain.lo) > rule(c, domain.hi);
+        let signs: Vec<i64> =
+            domains.iter().enumerate().map(|(c, domain)| if falls(c, domain) { -1 } else { 1 }).collect();
+        if let Some(channel) = signs.iter().position(|&sign| sign < 0) {
+            if sum.has_identity() && signs.iter().any(|&sign| sign > 0) {
+                return Err(Obstacle::Falling { channel });
+            }
+            sum.multiply(&signs)?;
+        }
+        let mut steps = Vec::with_capacity(domains.len());
+        for (channel, (domain, &sign)) in domains.into_iter().zip(&signs).enumerate() {
+            let domain = if sign < 0 { Range { lo: -domain.hi, hi: -domain.lo } } else { domain };
+            let of = Steps::of(domain, |z| rule(channel, sign * z));
+            steps.push(of.map_err(|NotMonotone { at }| Obstacle::NotMonotone { channel, at })?);
+        }
+        self.requantise_steps(name, sum, zero_point, steps)
+    }
+
+    fn requantise_steps(
+        &mut self,
+        name: &str,
+        mut sum: Sum,
+        zero_point: i64,
+        mut steps: Vec<Steps>,
+    ) -> Result<TensorId, Obstacle> {
+        // Values that are never reached at the lower end cost bits; the zero point must stay at least 0.
+        let least = steps.iter().map(|steps| steps.first).min().expect("at least one channel");
+        let lowered = least.min(zero_point).max(0);
+        let zero_point = zero_point - lowered;
+        steps.iter_mut().for_each(|steps| *steps = steps.lowered(lowered));
+        constant_channels(&mut sum, &mut steps);
+        let top = steps.iter().map(Steps::last).max().expect("at least one channel").max(zero_point).max(1);
+        if top > 255 {
+            return Err(Obstacle::TooWide { lo: least, hi: top + lowered });
+        }
+        let bits = (top as u64).ilog2() + 1;
+        let natural = (1 << bits) - 1;
+        // A clip below the width costs a comparison: leave it out where no larger multipliers come of it.
+        let fits = match (fit(&steps, natural), fit(&steps, top)) {
+            (Some(free), Some(clipped)) if free[0].shift <= clipped[0].shift => Some((free, natural)),
+            (_, Some(clipped)) => Some((clipped, top)),
+            (Some(free), None) => Some((free, natural)),
+            (None, None) => None,
+        };
+        let Some((fits, top)) = fits else {
+            if let Some((lines, missed)) = near(&steps, top).filter(|_| self.near) {
+                let all: usize = steps.iter().map(|steps| steps.thresholds.len()).sum();
+                let what = "boundaries are off by one accumulator: results may differ by one";
+                self.report.note(format!("\"{name}\": {missed} of {all} {what}"));
+                let clip = (top < natural).then_some(top);
+                return self.affine(name, sum, &lines, bits, clip, zero_point);
+            }
+            return self.split(name, &sum, zero_point, bits, &steps);
+        };
+        let (clip, mark) = ((top < natural).then_some(top), self.mark());
+        match self.affine(name, sum.clone(), &fits, bits, clip, zero_point) {
+            // Parts have smaller multipliers.
+            Err(wide @ Obstacle::Model(_)) => {
+                self.return_to(mark);
+                self.split(name, &sum, zero_point, bits, &steps).map_err(|_| wide)
+            }
+            done => done,
+        }
+    }
+
+    /// One linear node, a scale unless multipliers are 1 or fit the weights, one requantisation.
+    fn affine(
+        &mut self,
+        name: &str,
+        mut sum: Sum,
+        fits: &[Affine],
+        bits: u32,
+        top: Option<i64>,
+        zero_point: i64,
+    ) -> Result<TensorId, Obstacle> {
+        let offsets: Vec<i64> = fits.iter().map(|fit| fit.offset).collect();
+        let multipliers: Vec<i64> = fits.iter().map(|fit| fit.multiplier).collect();
+        let shift = one_or_all(fits.iter().map(|fit| fit.shift).collect());
+        let folds = multipliers.iter().all(|&m| m == 1) || (self.fold == Fold::Auto && small(&sum, &multipliers));
+        let accumulator = if folds {
+            sum.multiply(&multipliers)?;
+            sum.bias.iter_mut().zip(&offsets).for_each(|(bias, offset)| *bias = bias.saturating_add(*offset));
+            self.linear(name, sum)?
+        } else {
+            let input = self.linear(name, sum)?;
+            self.scale(name, input, multipliers, offsets)?
+        };
+        let op = Op::Requantise { input: accumulator, bits, shift, top, zero_point };
+        self.node(&format!("{name}/requantise"), op, None)
+    }
+
+    fn scale(
+        &mut self,
+        name: &str,
+        input: TensorId,
+        multipliers: Vec<i64>,
+        bias: Vec<i64>,
+    ) -> Result<TensorId, Obstacle> {
+        let op = Op::Scale { input, multiplier: one_or_all(multipliers) };
+        self.node(&format!("{name}/scale"), op, Some(LinearWeights { terms: vec![], bias }))
+    }
+
+    /// The sum of a few requantisations of one accumulator (see `rescale.rs`): below and above the zero point, even and odd
+    /// thresholds, these cut in the middle, from each level to the highest that a line can reach, or four parts, whose multipliers are smaller.
+    fn split(
+        &mut self,
+        name: &str,
+        sum: &Sum,
+        zero_point: i64,
+        bits: u32,
+        steps: &[Steps],
+    ) -> Result<TensorId, Obstacle> {
+        let parts = |of: &dyn Fn(&Steps) -> Vec<Steps>| fit_parts(&steps.iter().map(of).collect::<Vec<_>>());
+        let at_zero = || parts(&|steps| steps.cut(zero_point).to_vec()).filter(|_| zero_point > 0);
+        let parities = || parts(&|steps| steps.split(2));
+        let both = || parts(&|steps| steps.split(2).iter().flat_map(|part| part.cut(part.last() / 2)).collect());
+        let woven = || {
+            let parity = |j: usize| steps.iter().map(|steps| steps.split(2).swap_remove(j)).collect::<Vec<_>>();
+            Some([pieces(&parity(0))?, pieces(&parity(1))?].concat())
+        };
+        let ways: [&dyn Fn() -> Option<Fits>; 6] =
+            [&at_zero, &parities, &both, &|| pieces(steps), &|| quarters(steps, zero_point), &woven];
+        let top = (1 << bits) - 1;
+        let channel = steps.iter().position(|steps| fit_one(steps, top)).unwrap_or(0);
+        let mut obstacle = Obstacle::NoFit { channel, domain: steps[channel].domain };
+        for fits in ways.into_iter().filter_map(|way| way()) {
+            let mark = self.mark();
+            match self.parts(name, sum.clone(), zero_point, bits, &fits) {
+                Err(wide @ Obstacle::Model(_)) => obstacle = wide,
+                done => {
+                    if fits.len() > 2 {
+                        let what = "requantisations take the place of one, to be exact";
+                        self.report.note(format!("\"{name}\": {} {what}", fits.len()));
+                    }
+                    return done;
+                }
+            }
+            self.return_to(mark);
+        }
+        Err(obstacle)
+    }
+
+    fn parts(
+        &mut self,
+        name: &str,
+        sum: Sum,
+        zero_point: i64,
+        bits: u32,
+        fits: &[(Vec<Affine>, i64)],
+    ) -> Result<TensorId, Obstacle> {
+        let channels = sum.bias.len();
+        let input = self.linear(name, sum)?;
+        let mut terms = Vec::new();
+        for (fit, top) in fits {
+            let multipliers = fit.iter().map(|fit| fit.multiplier).collect();
+            let scaled = self.scale(name, input, multipliers, fit.iter().map(|fit| fit.offset).collect())?;
+            let shift = one_or_all(fit.iter().map(|fit| fit.shift).collect());
+            let bits = (*top as u64).ilog2() + 1;
+            let top = Some(*top).filter(|&top| top < (1 << bits) - 1);
+            let op = Op::Requantise { input: scaled, bits, shift, top, zero_point: 0 };
+            let part = self.node(&format!("{name}/part"), op, None)?;
+            terms.push((Term::Identity { input: part, multiplier: 1 }, None));
+        }
+        let input = self.linear(&format!("{name}/parts"), Sum { terms, bias: vec![0; channels] })?;
+        let op = Op::Requantise { input, bits, shift: vec![0], top: None, zero_point };
+        self.node(&format!("{name}/requantise"), op, None)
+    }
+}
+
+/// Lines for each part, with its top.
+type Fits = Vec<(Vec<Affine>, i64)>;
+
+/// Lines for four parts, two below and two above a level.
+fn quarters(steps: &[Steps], level: i64) -> Option<Fits> {
+    let last = steps.iter().map(Steps::last).max()?;
+    let middle = if 1 < level && level < last - 1 { level } else { last / 2 };
+    let ends = [0, middle / 2, middle, middle + (last - middle) / 2, last];
+    let cut = |steps: &Steps| -> Vec<Steps> {
+        ends.windows(2).map(|ends| steps.cut(ends[0])[1].cut(ends[1] - ends[0])[0].clone()).collect()
+    };
+    fit_parts(&steps.iter().map(cut).collect::<Vec<_>>())
+}
+
+/// Lines for the parts of each channel, each with its top.
+fn fit_parts(channels: &[Vec<Steps>]) -> Option<Fits> {
+    let part = |part: usize| channels.iter().map(|parts| parts[part].clone()).collect::<Vec<Steps>>();
+    (0..channels[0].len()).map(|number| fit_part(&part(number))).collect()
+}
+
+/// Lines for pieces from one level to the next, each as high as a line reaches: at most [`MAX_PIECES`].
+fn pieces(steps: &[Steps]) -> Option<Fits> {
+    let (mut rest, mut fits) = (steps.to_vec(), Vec::new());
+    while fits.len() < MAX_PIECES {
+        if let Some(last) = fit_part(&rest) {
+            fits.push(last);
+            return Some(fits);
+        }
+        let low = |level: i64| rest.iter().map(|steps| steps.cut(level)[0].clone()).collect::<Vec<_>>();
+        let levels: Vec<i64> = (1..rest.iter().map(Steps::last).max()?).collect();
+        let reached = levels.partition_point(|&level| fit_part(&low(level)).is_some());
+        let level = levels[reached.checked_sub(1)?];
+        fits.push(fit_part(&low(level))?);
+        rest = rest.iter().map(|steps| steps.cut(level)[1].clone()).collect();
+    }
+    None
+}
+
+fn fit_part(steps: &[Steps]) -> Option<(Vec<Affine>, i64)> {
+    let top = steps.iter().map(Steps::last).max().expect("at least one channel").max(1);
+    let natural = (1 << ((top as u64).ilog2() + 1)) - 1;
+    fit(steps, natural).map(|fit| (fit, natural)).or_else(|| Some((fit(steps, top)?, top)))
+}
+
+/// True if no line equals these steps.
+fn fit_one(steps: &Steps, top: i64) -> bool {
+    fit(std::slice::from_ref(steps), top).is_none()
+}
+
+/// Channels whose result is always the same get weights of 0, unless that needs wider weights or there are identities.
+fn constant_channels(sum: &mut Sum, steps: &mut [Steps]) {
+    let narrow = |(term, _): &(Term, _)| term.weight_bits() == Some(1);
+    if sum.has_identity() || sum.terms.iter().any(narrow) {
+        return;
+    }
+    for (channel, steps) in steps.iter_mut().enumerate().filter(|(_, steps)| steps.thresholds.is_empty()) {
+        for (_, array) in &mut sum.terms {
+            let array = array.as_mut().expect("only identities have no weights");
+            array.index_axis_mut(Axis(0), channel).fill(0);
+        }
+        sum.bias[channel] = 0;
+        steps.domain = Range { lo: 0, hi: 0 };
+    }
+}
+
+/// True if multiplied weights stay below 2^7 and identities have one multiplier for all channels.
+fn small(sum: &Sum, multipliers: &[i64]) -> bool {
+    let same = multipliers.iter().all(|&m| m == multipliers[0]);
+    (same || !sum.has_identity())
+        && sum.terms.iter().filter_map(|(_, array)| array.as_ref()).all(|array| {
+            array
+                .axis_iter(Axis(0))
+                .zip(multipliers)
+                .all(|(row, &m)| row.iter().all(|&w| i64::from(w).abs() * m < 1 << 7))
+        })
+}
+
+/// One entry if all are the same.
+fn one_or_all<T: PartialEq + Clone>(values: Vec<T>) -> Vec<T> {
+    if values.iter().all(|value| *value == values[0]) { vec![values[0].clone()] } else { values }
+}
