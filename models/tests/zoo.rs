@@ -151,6 +151,8 @@ fn linear(name: &str) -> Vec<(usize, usize)> {
 #[test]
 fn networks_have_the_architectures_of_their_names() {
     assert_eq!(linear("mnist-minionn-w4a4"), [(16, 5), (16, 5), (100, 1), (10, 1)]);
+    assert_eq!(linear("mnist-hcnn-w4a4"), [(5, 5), (50, 5), (10, 1)]);
+    assert_eq!(linear("mnist-cryptonets-w4a4"), [(5, 5), (100, 1), (10, 1)]);
 }
 
 /// How many of the inputs the network gets right, on all cores.
