@@ -4,7 +4,7 @@ use lowkey_mpc::bits::Planes;
 use lowkey_mpc::channel::{Channel, HEADER_BYTES};
 use lowkey_mpc::extend::Finish;
 use lowkey_mpc::layout::Search;
-use lowkey_mpc::ot::{Correlations, OtCount};
+use lowkey_mpc::ot::{Correlations, OtCount, price};
 use lowkey_mpc::output;
 use lowkey_mpc::party::{Party, Stage};
 use lowkey_mpc::program::{Program, offline, online};
@@ -81,5 +81,24 @@ async fn requantise_and_logits_over_silent_ot() {
         assert_eq!(online.total().bytes_sent as usize, planned);
         // The logits do not wait for the client's last word: the server learns of it, then answers.
         assert_eq!(online.flights, u64::from(programs[0].cost(LANES).flights() + programs[1].cost(LANES).flights()));
+    }
+}
+
+/// Bytes per activation of a requantisation that ends as the next layer's input, OTs at the price of a batch, with the low bits of
+/// the body (`low_width` bits, offline) on top; the limits are what the layers should cost at most.
+#[test]
+fn bytes_per_activation() {
+    let low_width = 14.0;
+    for (spec, flights, limit) in [
+        (Spec { ell: 13, shift: 7, bits: 4, guard: 1 }, 10, 19.0),
+        (Spec { ell: 10, shift: 6, bits: 2, guard: 1 }, 8, 14.5),
+        (Spec { ell: 9, shift: 7, bits: 1, guard: 1 }, 6, 11.0),
+    ] {
+        let found = Search::new(8.0 * price::BYTES_PER_OT).requantise(spec, Finish::Upload { ring: spec.ell }).unwrap();
+        let choice =
+            found.iter().take_while(|choice| choice.flights <= flights).last().expect("few flights are enough");
+        let bytes = (choice.price + low_width) / 8.0;
+        println!("a={} ell={}: {bytes:.1} bytes in {} flights", spec.bits, spec.ell, choice.flights);
+        assert!(bytes <= limit, "{spec:?}: {bytes}");
     }
 }
