@@ -49,12 +49,18 @@ pub const ALL: &[Bundled] = &[
         demo: Some([include_bytes!("../zoo/digits-images.npy"), include_bytes!("../zoo/digits-labels.npy")]),
         ..bundled!("digits")
     },
+    bundled!("mnist-cryptonets-w1a1"),
+    bundled!("mnist-cryptonets-w2a2"),
     bundled!("mnist-cryptonets-w4a4"),
+    bundled!("mnist-hcnn-w1a1"),
+    bundled!("mnist-hcnn-w2a2"),
     bundled!("mnist-hcnn-w4a4"),
     bundled!("mnist-minionn-w1a1"),
     bundled!("mnist-minionn-w2a2"),
     bundled!("mnist-minionn-w3a3"),
     bundled!("mnist-minionn-w4a4"),
+    bundled!("mnist-minionn-w8a8"),
+    bundled!("cifar10-resnet20-w4a4"),
 ];
 
 /// The bundled network of that name.

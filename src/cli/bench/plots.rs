@@ -126,7 +126,7 @@ where
         chart.draw_series(points(false).into_iter().map(|(bits, at)| {
             EmptyElement::at(at)
                 + Circle::new((0, 0), 4, colour.filled())
-                + Text::new(format!("{bits}"), (6, -16), (FONT, 14).into_font().color(&colour))
+                + Text::new(format!("{bits}"), (7, 3), (FONT, 14).into_font().color(&colour))
         }))?;
         chart.draw_series(points(true).into_iter().map(|(_, at)| {
             EmptyElement::at(at)
@@ -188,7 +188,7 @@ where
     names(rows, area, chart.plotting_area().get_pixel_range(), 230)?;
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::LowerRight)
+        .position(SeriesLabelPosition::UpperRight)
         .background_style(WHITE.mix(0.8))
         .border_style(BLACK.mix(0.3))
         .label_font((FONT, 15))
