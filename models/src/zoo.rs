@@ -60,6 +60,7 @@ pub const ALL: &[Bundled] = &[
     bundled!("mnist-minionn-w3a3"),
     bundled!("mnist-minionn-w4a4"),
     bundled!("mnist-minionn-w8a8"),
+    bundled!("cifar10-resnet20-w2a2"),
     bundled!("cifar10-resnet20-w4a4"),
 ];
 
