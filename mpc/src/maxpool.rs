@@ -146,7 +146,7 @@ mod tests {
     use super::*;
     use crate::bits::Planes;
     use crate::layout::Search;
-    use crate::program::testing::{ODD_LANES, open, run, share};
+    use crate::program::testing::{ODD_LANES, opened, run, share};
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha20Rng;
     use std::sync::Arc;
@@ -161,13 +161,10 @@ mod tests {
         }
         let ring = form.ring(spec.bits.into());
         let xhat = Planes::random(lanes, ring, &mut rng);
-        let got = if form.uploads() {
+        if form.uploads() {
             inputs.push(xhat.clone());
-            open(&xhat, &run(&program, lanes, &inputs, seed).server[0])
-        } else {
-            let outcome = run(&program, lanes, &inputs, seed);
-            open(&outcome.client[0], &outcome.server[0])
-        };
+        }
+        let got = opened(form, &xhat, &run(&program, lanes, &inputs, seed));
         for (window, y) in windows.iter().zip(got) {
             assert_eq!(y, ideal(window), "{spec:?} {chain:?} {form:?} {window:?} seed {seed}");
         }

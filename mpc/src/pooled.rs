@@ -194,7 +194,7 @@ mod tests {
     use super::*;
     use crate::bits::Planes;
     use crate::layout::{PoolLayout, Search};
-    use crate::program::testing::{ODD_LANES, open, run, share};
+    use crate::program::testing::{ODD_LANES, opened, run, share};
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha20Rng;
     use std::sync::Arc;
@@ -224,13 +224,10 @@ mod tests {
         let ring = form.ring(spec.layer.bits.into());
         let xhat = Planes::random(lanes, ring, &mut rng);
         let program = Arc::new(program(spec, game, layout, form).unwrap());
-        let got = if form.uploads() {
+        if form.uploads() {
             inputs.push(xhat.clone());
-            open(&xhat, &run(&program, lanes, &inputs, seed).server[0])
-        } else {
-            let outcome = run(&program, lanes, &inputs, seed);
-            open(&outcome.client[0], &outcome.server[0])
-        };
+        }
+        let got = opened(form, &xhat, &run(&program, lanes, &inputs, seed));
         let shift = 64 - spec.layer.width();
         let z = |x: &u64| (x << shift).cast_signed() >> shift >> spec.layer.guard;
         for (window, y) in windows.iter().zip(got) {

@@ -130,7 +130,7 @@ mod tests {
     use super::*;
     use crate::bits::Planes;
     use crate::party::Stage;
-    use crate::program::testing::{ODD_LANES, open, run};
+    use crate::program::testing::{ODD_LANES, opened, run};
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha20Rng;
     use std::sync::Arc;
@@ -141,12 +141,8 @@ mod tests {
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
         let next = Planes::random(lanes, ring, &mut rng);
         let [x, y] = [xhat, m].map(|values| Planes::from_lanes(values, a));
-        let got = if form.uploads() {
-            open(&next, &run(&program, lanes, &[x, next.clone(), y], seed).server[0])
-        } else {
-            let outcome = run(&program, lanes, &[x, y], seed);
-            open(&outcome.client[0], &outcome.server[0])
-        };
+        let inputs = if form.uploads() { vec![x, next.clone(), y] } else { vec![x, y] };
+        let got = opened(form, &next, &run(&program, lanes, &inputs, seed));
         for (lane, y) in got.into_iter().enumerate() {
             let want = ideal(table, xhat[lane], m[lane]) as u64 & (u64::MAX >> (64 - ring));
             assert_eq!(y, want, "a = {a} {form:?} {} {} seed {seed}", xhat[lane], m[lane]);

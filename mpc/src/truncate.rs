@@ -93,7 +93,7 @@ mod tests {
     use super::*;
     use crate::bits::Planes;
     use crate::layout::Search;
-    use crate::program::testing::{ODD_LANES, open, run, share};
+    use crate::program::testing::{ODD_LANES, opened, run, share};
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha20Rng;
     use std::sync::Arc;
@@ -107,12 +107,8 @@ mod tests {
             let [c, v] = share(sums, width, &mut rng);
             let ring = form.ring(spec.bits.into());
             let xhat = Planes::random(lanes, ring, &mut rng);
-            let got = if form.uploads() {
-                open(&xhat, &run(&program, lanes, &[c, xhat.clone(), v], seed).server[0])
-            } else {
-                let outcome = run(&program, lanes, &[c, v], seed);
-                open(&outcome.client[0], &outcome.server[0])
-            };
+            let inputs = if form.uploads() { vec![c, xhat.clone(), v] } else { vec![c, v] };
+            let got = opened(form, &xhat, &run(&program, lanes, &inputs, seed));
             for (sum, y) in sums.iter().zip(got) {
                 assert_eq!(y, ideal(spec, *sum) & (u64::MAX >> (64 - ring)), "{spec:?} {form:?} S = {sum} seed {seed}");
             }

@@ -3,6 +3,7 @@
 use super::{OfflineRun, OnlineRun, Program, Step};
 use crate::bits::Planes;
 use crate::error::Result;
+use crate::extend::Finish;
 use crate::ot::ideal;
 use crate::party::{Party, Stage};
 use rand::SeedableRng;
@@ -117,6 +118,11 @@ pub(crate) fn share(values: &[u64], width: usize, rng: &mut ChaCha20Rng) -> [Pla
     let client: Vec<u64> = Planes::random(values.len(), width, rng).to_lanes();
     let server: Vec<u64> = values.iter().zip(&client).map(|(value, client)| value.wrapping_sub(*client)).collect();
     [Planes::from_lanes(&client, width), Planes::from_lanes(&server, width)]
+}
+
+/// y of a program that ends as `form`: from both shares, or from the client's pad `xhat` and the server's m.
+pub(crate) fn opened(form: Finish, xhat: &Planes, outcome: &Outcome) -> Vec<u64> {
+    open(if form.uploads() { xhat } else { &outcome.client[0] }, &outcome.server[0])
 }
 
 /// The sum of shares modulo 2^width.
