@@ -18,14 +18,12 @@ SAMPLES = 6
 
 
 def run_qdq(rng, dialect):
-    import onnxruntime
     import qdq
+    from graphs import runtime
 
     narrow = int(rng.integers(2, 8)) if dialect == "qcdq" else None
     graph, model = qdq.random(rng, dialect == "qoperator", narrow, dialect.endswith("_extras") or dialect == "qoperator")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = runtime(model)
     scale, zero = graph.start
     inputs, outputs = [], []
     for _ in range(SAMPLES):

@@ -2,9 +2,9 @@
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import TensorProto, numpy_helper
 
+from graphs import runtime
 from qdq import Qdq
 
 
@@ -129,9 +129,7 @@ def run(rng, samples, index):
     asked = onnx.ModelProto.FromString(model.SerializeToString())
     if before:
         asked.graph.output.append(onnx.helper.make_empty_tensor_value_info(before))
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(asked.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = runtime(asked)
     scale, zero = graph.start
     inputs, outputs = [], []
     for _ in range(samples):

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from graphs import Graph, window
+from graphs import Graph, runtime, window
 
 
 class Floats(Graph):
@@ -74,7 +74,6 @@ class Floats(Graph):
 
 def run(rng, samples, form):
     """The quantised model, and its inputs and outputs."""
-    import onnxruntime
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     graph = Floats(rng, [int(rng.integers(1, 4)), int(rng.integers(5, 10)), int(rng.integers(5, 10))])
@@ -115,9 +114,7 @@ def run(rng, samples, form):
     last = next(node for node in model.graph.node if model.graph.output[0].name in node.output)
     scale, zero = (constants[name] for name in first.input[1:3])
     result = constants[last.input[1]]
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = runtime(model)
     low, high = (-128, 127) if signed else (0, 255)
     inputs, outputs = [], []
     for _ in range(samples):
