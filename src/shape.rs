@@ -25,25 +25,26 @@ struct Piece {
 
 /// A stream over `stream` whose bytes take the latency of `link` and leave at its rate, each way. Ends when either end does.
 pub fn shape<S: Stream + 'static>(stream: S, link: Link) -> DuplexStream {
-    let latency = Duration::from_secs_f64(link.latency());
-    let rate = link.bandwidth() / 8.0;
     let (near, far) = tokio::io::duplex(1 << 20);
     let (from_party, to_party) = tokio::io::split(far);
     let (from_peer, to_peer) = tokio::io::split(stream);
-    for (reader, writer) in [
-        (
-            Box::new(from_party) as Box<dyn AsyncRead + Send + Unpin>,
-            Box::new(to_peer) as Box<dyn AsyncWrite + Send + Unpin>,
-        ),
-        (Box::new(from_peer), Box::new(to_party)),
-    ] {
-        // What the link itself holds: latency times rate, and some more.
-        let pieces = 64 + (rate * link.latency()) as usize / PIECE * 2;
-        let (sender, receiver) = mpsc::channel(pieces);
-        tokio::spawn(depart(reader, sender, latency, rate));
-        tokio::spawn(arrive(receiver, writer));
-    }
+    carry(from_party, to_peer, link);
+    carry(from_peer, to_party, link);
     near
+}
+
+/// One direction.
+fn carry<R, W>(reader: R, writer: W, link: Link)
+where
+    R: AsyncRead + Send + Unpin + 'static,
+    W: AsyncWrite + Send + Unpin + 'static,
+{
+    let rate = link.bandwidth() / 8.0;
+    // What the link itself holds: latency times rate, and some more.
+    let pieces = 64 + (rate * link.latency()) as usize / PIECE * 2;
+    let (sender, receiver) = mpsc::channel(pieces);
+    tokio::spawn(depart(reader, sender, Duration::from_secs_f64(link.latency()), rate));
+    tokio::spawn(arrive(receiver, writer));
 }
 
 /// Takes bytes at the rate of the link.

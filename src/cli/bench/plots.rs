@@ -217,6 +217,17 @@ where
     Ok(())
 }
 
+/// Of a parameter set, torus and N; pale where nothing is encrypted.
+fn set_colour(set: Option<(u32, usize)>) -> RGBAColor {
+    match set {
+        Some((32, 1024)) => COLOURS[2].mix(0.35),
+        Some((32, _)) => COLOURS[4].mix(0.45),
+        Some((_, 2048)) => COLOURS[5].mix(0.5),
+        Some(_) => COLOURS[1].mix(0.55),
+        None => BLACK.mix(0.06),
+    }
+}
+
 /// Torus, N and accumulator of each linear layer: a row of cells per network.
 fn parameters<B: DrawingBackend>(rows: &[Row], area: &Area<'_, B>) -> Drawn
 where
@@ -237,13 +248,7 @@ where
         let (from, to) = (top + (step * index as f64) as i32, top + (step * (index + 1) as f64) as i32);
         for (column, layer) in row.layers.iter().enumerate() {
             let (start, end) = (left + (cell * column as f64) as i32, left + (cell * (column + 1) as f64) as i32);
-            let colour = match (layer.torus_bits, layer.degree) {
-                (Some(32), Some(1024)) => COLOURS[2].mix(0.35),
-                (Some(32), _) => COLOURS[4].mix(0.45),
-                (Some(_), Some(2048)) => COLOURS[5].mix(0.5),
-                (Some(_), _) => COLOURS[1].mix(0.55),
-                _ => BLACK.mix(0.06),
-            };
+            let colour = set_colour(layer.torus_bits.zip(layer.degree));
             area.draw(&Rectangle::new([(start + 1, from + 1), (end - 1, to - 1)], colour.filled()))?;
             let bits = layer.accumulator_bits.map_or(String::new(), |bits| bits.to_string());
             let set = match (layer.torus_bits, layer.degree) {
@@ -253,16 +258,10 @@ where
             area.draw_text(&set, &text(14), (start + 6, (from + to) / 2 - 7))?;
         }
     }
-    let legend = [
-        ("32 / 1024", COLOURS[2].mix(0.35)),
-        ("32 / 2048", COLOURS[4].mix(0.45)),
-        ("64 / 2048", COLOURS[5].mix(0.5)),
-        ("64 / 4096", COLOURS[1].mix(0.55)),
-    ];
-    for (index, (label, colour)) in legend.into_iter().enumerate() {
+    for (index, (torus, degree)) in [(32, 1024), (32, 2048), (64, 2048), (64, 4096)].into_iter().enumerate() {
         let x = left + 120 * index as i32;
-        area.draw(&Rectangle::new([(x, 40), (x + 14, 54)], colour.filled()))?;
-        area.draw_text(label, &text(14), (x + 20, 39))?;
+        area.draw(&Rectangle::new([(x, 40), (x + 14, 54)], set_colour(Some((torus, degree))).filled()))?;
+        area.draw_text(&format!("{torus} / {degree}"), &text(14), (x + 20, 39))?;
     }
     names(rows, area, (left..width as i32, top..height as i32 - bottom), left)
 }

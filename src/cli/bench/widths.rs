@@ -7,15 +7,16 @@ use std::process::ExitCode;
 use clap::Args;
 use lowkey::plan::Link;
 use lowkey::plan::planner::Widths;
-use lowkey::{Error, Result};
+use lowkey::{Error, Output, Result};
 use lowkey_models::zoo::{self, Bundled};
 use lowkey_models::{Labelled, Network};
 
 use super::rows::{LayerRow, Row, Shaped, Stage, over};
 use super::{plots, processes, table};
+use crate::cli::demo::{images, is_plaintext};
 use crate::cli::eval::right;
 use crate::cli::plan as planning;
-use crate::cli::{DataArgument, LinkArgument, Mode, model, print_json, progress, say, warn};
+use crate::cli::{DataArgument, LinkArgument, Mode, print_json, progress, say, warn};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -63,14 +64,19 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         let data = images(bundled, &network, &arguments.data)?;
         let count = arguments.images.unwrap_or(usize::MAX).clamp(1, data.labels.len());
         let correct = right(&network, &data, count)?;
-        let accuracy = 100.0 * correct as f64 / count as f64;
+        let subject = Subject {
+            bundled,
+            network: &network,
+            data: &data,
+            images: count,
+            accuracy: 100.0 * correct as f64 / count as f64,
+        };
         // Both rows are the same network: the baseline shows what the choice of widths saves.
         for straightforward in [false, true] {
             if straightforward && (arguments.no_baseline || width(bundled.name) != 4) {
                 continue;
             }
-            let row = measure(bundled, &network, &data, straightforward, &arguments)?;
-            let row = Row { accuracy, images: count, ..row };
+            let row = measure(&subject, straightforward, &arguments)?;
             if arguments.json {
                 print_json(&row)?;
             }
@@ -101,22 +107,20 @@ fn width(name: &str) -> u32 {
     name.rsplit_once('a').and_then(|(_, bits)| bits.parse().ok()).unwrap_or(4)
 }
 
-/// The bundled images, or the test set.
-fn images(bundled: &Bundled, network: &Network, data: &DataArgument) -> Result<Labelled> {
-    match bundled.demo() {
-        Some(demo) if data.data.is_none() => Ok(Labelled { inputs: demo.inputs, labels: demo.labels }),
-        _ => model::data_set(data, network.architecture()),
-    }
+/// A network, and what it reaches in the clear.
+struct Subject<'a> {
+    bundled: &'a Bundled,
+    network: &'a Network,
+    data: &'a Labelled,
+    /// Images evaluated.
+    images: usize,
+    /// Percent.
+    accuracy: f64,
 }
 
 /// Runs a network privately.
-fn measure(
-    bundled: &Bundled,
-    network: &Network,
-    data: &Labelled,
-    straightforward: bool,
-    arguments: &Arguments,
-) -> Result<Row> {
+fn measure(subject: &Subject<'_>, straightforward: bool, arguments: &Arguments) -> Result<Row> {
+    let &Subject { bundled, network, data, images, accuracy } = subject;
     let link = arguments.link.link;
     let widths = if straightforward { Widths::Straightforward } else { Widths::Tight };
     let planned = planning::record(network, link, widths, Mode::default())?;
@@ -147,13 +151,9 @@ fn measure(
             })
         }
     };
-    let plain = |index: usize| -> Result<Vec<i64>> {
-        let input = data.inputs.get(index).expect("as many as were answered");
-        Ok(network.run(&input).map_err(|error| Error::Input(Box::new(error)))?.iter().copied().collect())
-    };
     let mut mismatches = 0;
-    for (index, line) in run.lines.iter().enumerate() {
-        mismatches += usize::from(plain(index)? != line.logits);
+    for (input, line) in data.inputs.iter().zip(&run.lines) {
+        mismatches += usize::from(!is_plaintext(network, &input, &Output::Logits(line.logits.clone()))?);
     }
     let first = std::slice::from_ref(&run.lines[0]);
     let (offline, online) =
@@ -163,8 +163,8 @@ fn measure(
         network: format!("{}{}", bundled.name, if straightforward { " at 32 bits" } else { "" }),
         straightforward,
         bits: width(bundled.name),
-        images: 0,
-        accuracy: 0.0,
+        images,
+        accuracy,
         private_images: count,
         mismatches,
         layers: linear
