@@ -3,13 +3,12 @@
 //! | names | what |
 //! |---|---|
 //! | `digits` | 8x8 handwritten digits, convolutions, max pools, 4-bit weights and activations |
-//! | `mnist-minionn-w{1,2,3,4,6,8}a{..}` | MNIST, the architecture of MiniONN, weights and activations of equal width |
-//! | `mnist-hcnn-w{1,2,3,4,6,8}a{..}` | MNIST, that of HCNN, likewise |
-//! | `mnist-cryptonets-w{1,2,3,4,6,8}a{..}` | MNIST, like that of CryptoNets, likewise |
-//! | `cifar10-minionn-w{2,3,4}a{..}` | CIFAR-10, the architecture of MiniONN, likewise |
-//! | `cifar10-resnet20-w{2,4}a{..}` | CIFAR-10, ResNet-20, likewise |
+//! | `mnist-minionn-w{b}a{b}` | MNIST, the architecture of MiniONN, weights and activations of b bits |
+//! | `mnist-hcnn-w{b}a{b}` | MNIST, that of HCNN, likewise |
+//! | `mnist-cryptonets-w{b}a{b}` | MNIST, like that of CryptoNets, likewise |
+//! | `cifar10-resnet20-w{b}a{b}` | CIFAR-10, ResNet-20, likewise |
 //!
-//! `models/zoo/<name>.md` says how each was trained (`python3 -m train <name>`) and what it reaches.
+//! [`ALL`] has the widths that are there. `models/zoo/<name>.md` says how each was trained (`python3 -m train <name>`) and what it reaches.
 //!
 //! The demo inputs of `digits` are the 360 images that its training never saw. They are part of "Optical Recognition of
 //! Handwritten Digits" by E. Alpaydin and C. Kaynak, UCI Machine Learning Repository (1998), <https://doi.org/10.24432/C50P49>,
