@@ -7,7 +7,7 @@ use lowkey_bridge::parameters::GUARD_BITS;
 use lowkey_mpc::argmax::ArgmaxReady;
 use lowkey_mpc::bits::Planes;
 use lowkey_mpc::channel::Channel;
-use lowkey_mpc::ot::Cots;
+use lowkey_mpc::ot::Correlations;
 use lowkey_mpc::program::{self, Ready};
 use zeroize::Zeroizing;
 
@@ -60,19 +60,19 @@ pub(crate) async fn offline(
     channel: &mut Channel,
     plan: &Plan,
     reveal: Reveal,
-    cots: &mut Cots,
+    ot: &mut Correlations,
     shares: Option<&Halves>,
 ) -> Result<AnswerReady> {
     let answer = &plan.answer;
     let input = shares.map(|halves| planes(answer, reveal, share(answer, halves)));
     Ok(match (reveal, &answer.class) {
         (Reveal::Logits, _) => {
-            let own = cots.split_front(answer.logits.cost(answer.lanes).ots)?;
+            let own = ot.take(answer.logits.cost(answer.lanes).ots)?;
             let prepared = answer.logits.prepare(answer.lanes, own)?;
             AnswerReady::Logits(program::offline(prepared, channel, input.into_iter().collect()).await?)
         }
         (Reveal::Class, Some(argmax)) => {
-            let own = cots.split_front(argmax.ots())?;
+            let own = ot.take(argmax.ots())?;
             AnswerReady::Class(Some(argmax.prepare(own)?.offline(channel, input).await?))
         }
         (Reveal::Class, None) => AnswerReady::Class(None),

@@ -14,8 +14,8 @@
 use lowkey_bridge::{Schedule, keys};
 use lowkey_mpc::bits::Planes;
 use lowkey_mpc::channel::{Channel, FrameKind};
+use lowkey_mpc::ot::Correlations;
 use lowkey_mpc::ot::base::SessionId;
-use lowkey_mpc::ot::{Correlations, Cots};
 use lowkey_mpc::party::Party;
 use lowkey_mpc::program::{self, Ready};
 use rand::Rng;
@@ -49,7 +49,7 @@ pub(crate) async fn client(
     rng: &mut ChaCha20Rng,
 ) -> Result<ClientSlot> {
     let plan = &model.plan;
-    let mut cots = take_ots(channel, plan, ot, reveal).await?;
+    ensure_ots(channel, plan, ot, reveal).await?;
     channel.scope(KEYS);
     let (mut secrets, b0) = keys::generate(&plan.sets, &model.masks, rng).map_err(Error::internal)?;
     channel.send(FrameKind::Data, b0).await?;
@@ -88,13 +88,13 @@ pub(crate) async fn client(
                 if let Holding::Shared { ring, root } = plan.holdings[step.node + 1] {
                     inputs.push(Planes::from_lanes(&halves.shared[root], ring as usize));
                 }
-                Some(offline(channel, step, Schedule::Prepared, &mut cots, inputs).await?)
+                Some(offline(channel, step, Schedule::Prepared, ot, inputs).await?)
             }
             _ => None,
         });
     }
     channel.scope(OUTPUT);
-    let answer = answer::offline(channel, plan, reveal, &mut cots, Some(&halves)).await?;
+    let answer = answer::offline(channel, plan, reveal, ot, Some(&halves)).await?;
     channel.scope(CONTROL);
     let ready: session::Ready = channel.recv_control(session::MAX_CONTROL).await?;
     if ready.slot != number {
@@ -112,7 +112,7 @@ pub(crate) async fn server(
     reveal: Reveal,
 ) -> Result<ServerSlot> {
     let plan = &model.plan;
-    let mut cots = take_ots(channel, plan, ot, reveal).await?;
+    ensure_ots(channel, plan, ot, reveal).await?;
     channel.scope(KEYS);
     let b0 = channel.recv(FrameKind::Data, plan.b0_bytes()).await?;
     let keys = keys::receive(&plan.sets, &b0).map_err(peer_or_bug)?;
@@ -137,29 +137,27 @@ pub(crate) async fn server(
         programs.push(match step {
             Step::Nonlinear(step) => {
                 channel.scope(plan.name(step.node));
-                Some(offline(channel, step, Schedule::Prepared, &mut cots, vec![]).await?)
+                Some(offline(channel, step, Schedule::Prepared, ot, vec![]).await?)
             }
             _ => None,
         });
     }
     channel.scope(OUTPUT);
-    let answer = answer::offline(channel, plan, reveal, &mut cots, None).await?;
+    let answer = answer::offline(channel, plan, reveal, ot, None).await?;
     channel.scope(CONTROL);
     channel.send_control(&session::Ready { slot: number }).await?;
     Ok(ServerSlot { number, shares, programs, answer })
 }
 
-/// Extends OTs if need be and takes those of one inference.
-pub(crate) async fn take_ots(
+/// Extends OTs if need be, so that there are those of one inference.
+pub(crate) async fn ensure_ots(
     channel: &mut Channel,
     plan: &Plan,
     ot: &mut Correlations,
     reveal: Reveal,
-) -> Result<Cots> {
-    let need = plan.ots(reveal);
+) -> Result<()> {
     channel.scope(OT);
-    ot.ensure(channel, need).await?;
-    Ok(ot.take(need)?)
+    Ok(ot.ensure(channel, plan.ots(reveal)).await?)
 }
 
 /// Prepares one node's program and runs its offline half.
@@ -167,11 +165,11 @@ pub(crate) async fn offline(
     channel: &mut Channel,
     step: &Nonlinear,
     schedule: Schedule,
-    cots: &mut Cots,
+    ot: &mut Correlations,
     inputs: Vec<Planes>,
 ) -> Result<Ready> {
     let program = step.programs.of(schedule);
-    let own = cots.split_front(program.cost(step.lanes).ots)?;
+    let own = ot.take(program.cost(step.lanes).ots)?;
     Ok(program::offline(program.prepare(step.lanes, own)?, channel, inputs).await?)
 }
 

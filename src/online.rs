@@ -27,7 +27,7 @@ use zeroize::Zeroizing;
 use crate::answer::{self, Output};
 use crate::error::{Error, Result};
 use crate::layers::{Halves, reduce};
-use crate::offline::{KEYS, OUTPUT, client_share, offline as prepare_program, peer_or_bug, take_ots};
+use crate::offline::{KEYS, OUTPUT, client_share, ensure_ots, offline as prepare_program, peer_or_bug};
 use crate::plan::{Nonlinear, Plan, Reveal, Step};
 use crate::publication::{ClientModel, ServerModel};
 use crate::slot::{ClientSlot, ServerSlot};
@@ -109,7 +109,7 @@ pub(crate) async fn client_direct(
     times: &mut Times,
 ) -> Result<Output> {
     let plan = &model.plan;
-    let mut cots = take_ots(channel, plan, ot, reveal).await?;
+    ensure_ots(channel, plan, ot, reveal).await?;
     channel.scope(KEYS);
     let (mut secrets, b0) = keys::generate(&plan.sets, &model.masks, rng).map_err(Error::internal)?;
     channel.send(FrameKind::Data, b0).await?;
@@ -128,7 +128,7 @@ pub(crate) async fn client_direct(
             }
             Step::Nonlinear(step) => {
                 let inputs = halves.early_inputs(plan, step);
-                let ready = prepare_program(channel, step, Schedule::Direct, &mut cots, inputs).await?;
+                let ready = prepare_program(channel, step, Schedule::Direct, ot, inputs).await?;
                 client_program(channel, plan, step, ready, &mut halves).await?;
             }
             step => halves.local(step),
@@ -136,7 +136,7 @@ pub(crate) async fn client_direct(
         note(times, plan.name(node), clock);
     }
     channel.scope(OUTPUT);
-    let ready = answer::offline(channel, plan, reveal, &mut cots, Some(&halves)).await?;
+    let ready = answer::offline(channel, plan, reveal, ot, Some(&halves)).await?;
     answer::receive(channel, plan, ready).await
 }
 
@@ -148,7 +148,7 @@ pub(crate) async fn server_direct(
     reveal: Reveal,
 ) -> Result<()> {
     let plan = &model.plan;
-    let mut cots = take_ots(channel, plan, ot, reveal).await?;
+    ensure_ots(channel, plan, ot, reveal).await?;
     channel.scope(KEYS);
     let b0 = channel.recv(FrameKind::Data, plan.b0_bytes()).await?;
     let keys = keys::receive(&plan.sets, &b0).map_err(peer_or_bug)?;
@@ -163,14 +163,14 @@ pub(crate) async fn server_direct(
                 server_share(model, *linear, share, &mut halves);
             }
             Step::Nonlinear(step) => {
-                let ready = prepare_program(channel, step, Schedule::Direct, &mut cots, vec![]).await?;
+                let ready = prepare_program(channel, step, Schedule::Direct, ot, vec![]).await?;
                 server_program(channel, model, step, ready, &mut halves).await?;
             }
             step => halves.local(step),
         }
     }
     channel.scope(OUTPUT);
-    let ready = answer::offline(channel, plan, reveal, &mut cots, None).await?;
+    let ready = answer::offline(channel, plan, reveal, ot, None).await?;
     answer::send(channel, plan, ready, &halves).await
 }
 

@@ -79,8 +79,8 @@ pub fn extension_messages() -> Vec<Vec<u8>> {
     let (_, correction) = softspoken::receive(&pairs, BLOCKS);
     let keys: Vec<Block> = (0..silent::SEED).map(|_| Block::random(&mut rng).with_lsb(0)).collect();
     let sender = silent::Sender::new(Delta::random(&mut rng), &keys, Block::ONES);
-    let (_, batch) = sender.grow(&mut Prg::from_rng(&mut rng), &mut Vec::new());
-    vec![correction.encode(), batch.encode()]
+    let (_, _, message) = sender.start(&mut Prg::from_rng(&mut rng));
+    vec![correction.encode(), message.encode()]
 }
 
 /// Enough lanes for whole words, bytes, and padding.

@@ -1,6 +1,6 @@
 //! Cost of correlated OTs and of their parts, on one core per party, without a network.
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use lowkey_mpc::block::{Block, Delta};
 use lowkey_mpc::channel::Channel;
 use lowkey_mpc::hash::{CcrHash, TccrHash};
@@ -31,36 +31,49 @@ fn silent_ot(c: &mut Criterion) {
     let (m, correction) = softspoken::receive(&pairs, SEED_BLOCKS);
     let k = softspoken::send(&chosen, &delta, &correction, SEED_BLOCKS).expect("an honest peer");
     let mut roots = Prg::new(&[3; 32]);
-    let mut out = Vec::with_capacity(silent::LATER.outputs());
+    // Both roles after the first batch.
+    let mut pair = || {
+        let (sender, _, message) = silent::Sender::new(delta.clone(), &k[..silent::SEED], MATRICES).start(&mut roots);
+        let (receiver, _) = silent::Receiver::new(&m[..silent::SEED], MATRICES).start(message);
+        (Some(sender), Some(receiver))
+    };
+    let ((mut sender, _), (mut other, mut receiver)) = (pair(), pair());
+    let mut roots = Prg::new(&[4; 32]);
+    // As layers take them: some 100,000 at a time.
+    let mut out = Vec::with_capacity(1 << 17);
+    let mut expand = |mut batch: silent::Batch| {
+        while batch.left() > 0 {
+            if out.len() + silent::Batch::MAX_KEYS > out.capacity() {
+                out.clear();
+            }
+            batch.expand(&mut out);
+        }
+    };
 
     // One batch, after the first, yields 2,252,218 usable OTs; the time per element is the time per usable OT.
     let mut group = c.benchmark_group("silent OT, per batch");
     group.sample_size(40);
     group.throughput(Throughput::Elements(silent::LATER.usable() as u64));
-    let mut sender = Some(silent::Sender::new(delta, &k[..silent::SEED], MATRICES));
-    let (grown, message) = sender.take().expect("just made").grow(&mut roots, &mut out);
-    sender = Some(grown.finish(&mut out));
-    out.clear();
-    let receiver = silent::Receiver::new(&m[..silent::SEED], MATRICES).extend(&message, &mut out);
-    let (grown, message) = sender.take().expect("put back above").grow(&mut roots, &mut out);
-    sender = Some(grown.finish(&mut out));
     group.bench_function("sender", |b| {
         b.iter(|| {
-            out.clear();
-            let state = sender.take().expect("put back below");
-            let (grown, message) = state.grow(&mut roots, &mut out);
-            sender = Some(grown.finish(&mut out));
+            let (next, batch, message) = sender.take().expect("put back below").start(&mut roots);
+            expand(batch);
+            sender = Some(next);
             message
         });
     });
-    // The receiver's work does not depend on what the message says.
-    let mut receiver = Some(receiver);
+    let mut message = || {
+        let (next, _, message) = other.take().expect("put back below").start(&mut roots);
+        other = Some(next);
+        message
+    };
     group.bench_function("receiver", |b| {
-        b.iter(|| {
-            out.clear();
-            let state = receiver.take().expect("put back below");
-            receiver = Some(state.extend(&message, &mut out));
-        });
+        let run = |message| {
+            let (next, batch) = receiver.take().expect("put back below").start(message);
+            expand(batch);
+            receiver = Some(next);
+        };
+        b.iter_batched(&mut message, run, BatchSize::PerIteration);
     });
     group.finish();
 }
@@ -69,6 +82,9 @@ fn silent_ot(c: &mut Criterion) {
 fn pool(c: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     let need = OtCount { client_receives: price::OTS_PER_BATCH, server_receives: price::OTS_PER_BATCH };
+    const LAYERS: usize = 19;
+    let layer =
+        OtCount { client_receives: need.client_receives / LAYERS, server_receives: need.server_receives / LAYERS };
     let step = |state: Option<Correlations>, mut ch: Channel| {
         move || {
             Handle::current().block_on(async move {
@@ -78,7 +94,10 @@ fn pool(c: &mut Criterion) {
                     None => Correlations::setup(&mut ch, rng).await.expect("an honest peer"),
                 };
                 pool.ensure(&mut ch, need).await.expect("an honest peer");
-                drop(pool.take(need).expect("just made"));
+                // As the layers of a network take them.
+                for _ in 0..LAYERS {
+                    drop(pool.take(layer).expect("just made"));
+                }
                 (Some(pool), ch)
             })
         }

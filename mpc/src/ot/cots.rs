@@ -83,17 +83,19 @@ impl Sum for OtCount {
 }
 
 /// The largest buffer that came back from dropped keys, wiped. Touching fresh memory costs half as much as an OT, so the
-/// next batches of the same session reuse it.
+/// next keys of the same direction use it again.
 #[derive(Clone, Default)]
-struct Spare(Arc<Mutex<Vec<Block>>>);
+pub(super) struct Spare(Arc<Mutex<Vec<Block>>>);
 
 impl Spare {
-    fn take(&self) -> Vec<Block> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    /// An empty vector with room for `capacity` blocks.
+    pub fn take(&self, capacity: usize) -> Vec<Block> {
+        let spare = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        if spare.capacity() < capacity { Vec::with_capacity(capacity) } else { spare }
     }
 
     fn give(&self, mut buffer: Vec<Block>) {
-        buffer.clear();
+        buffer.zeroize();
         let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if buffer.capacity() > spare.capacity() {
             *spare = buffer;
@@ -111,8 +113,9 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    pub fn new(first: u64, blocks: Vec<Block>) -> Self {
-        Self { first, blocks, start: 0, spare: Spare::default() }
+    /// Keys whose buffer goes to `spare` when they are dropped.
+    pub fn new(first: u64, blocks: Vec<Block>, spare: Spare) -> Self {
+        Self { first, blocks, start: 0, spare }
     }
 
     pub fn first(&self) -> u64 {
@@ -127,23 +130,9 @@ impl Keys {
         &self.blocks[self.start..]
     }
 
-    /// The vector behind the keys, with room for `additional` blocks. Blocks that are appended become keys.
-    pub fn reserve(&mut self, additional: usize) -> &mut Vec<Block> {
-        if additional > self.blocks.capacity() - self.blocks.len() {
-            // Move by hand, so that no copy is left behind.
-            let mut blocks = self.spare.take();
-            if blocks.capacity() < self.len() + additional {
-                blocks = Vec::with_capacity(self.len() + additional);
-            }
-            blocks.extend_from_slice(self.as_slice());
-            self.replace(blocks);
-        }
-        &mut self.blocks
-    }
-
     /// Moves the first `n` keys out, `n` at most [`Keys::len`]. Copies the smaller of the two parts.
     pub fn split_front(&mut self, n: usize) -> Self {
-        let mut front = Self { first: self.first, blocks: Vec::new(), start: 0, spare: self.spare.clone() };
+        let mut front = Self::new(self.first, Vec::new(), self.spare.clone());
         let end = self.start + n;
         if n <= self.len() - n {
             front.blocks = self.blocks[self.start..end].to_vec();
@@ -160,18 +149,11 @@ impl Keys {
         self.first += n as u64;
         front
     }
-
-    /// Puts `blocks` in the place of the buffer, which is wiped and may be used again.
-    fn replace(&mut self, blocks: Vec<Block>) {
-        self.blocks[self.start..].zeroize();
-        self.start = 0;
-        self.spare.give(std::mem::replace(&mut self.blocks, blocks));
-    }
 }
 
 impl Drop for Keys {
     fn drop(&mut self) {
-        self.replace(Vec::new());
+        self.spare.give(std::mem::take(&mut self.blocks));
     }
 }
 
@@ -379,21 +361,17 @@ mod tests {
 
     #[test]
     fn the_buffer_of_dropped_keys_is_used_again() {
-        let mut keys = Keys::new(0, vec![Block::ONES; 100]);
-        let mut front = keys.split_front(60);
+        let spare = Spare::default();
+        let mut keys = Keys::new(0, vec![Block::ONES; 100], spare.clone());
+        let front = keys.split_front(60);
         let buffer = front.as_slice().as_ptr();
         // The rest, the smaller part, was copied.
         assert_eq!(keys.as_slice(), [Block::ONES; 40]);
-        front.blocks.resize(100, Block::ONES);
-        front.replace(Vec::new());
-        let mut spare = keys.spare.take();
-        assert_eq!((spare.as_ptr(), spare.len()), (buffer, 0));
-        spare.extend_from_slice(&[Block::ZERO; 10]);
-        keys.spare.give(spare);
-        assert_eq!(keys.reserve(50).as_ptr(), buffer);
-        assert_eq!(keys.as_slice(), [Block::ONES; 40]);
+        drop(front);
         drop(keys.split_front(1));
         assert_eq!((keys.first(), keys.len()), (61, 39));
+        let blocks = spare.take(100);
+        assert_eq!((blocks.as_ptr(), blocks.len(), blocks.capacity()), (buffer, 0, 100));
     }
 
     #[test]

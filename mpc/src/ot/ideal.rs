@@ -1,6 +1,6 @@
 //! The ideal functionality of correlated OT, a test double, and the predicate that tests share.
 
-use super::cots::{Cots, Keys, OtCount, ReceivedCots, SentCots};
+use super::cots::{Cots, Keys, OtCount, ReceivedCots, SentCots, Spare};
 use crate::block::{Block, Delta};
 use crate::party::Party;
 use rand::CryptoRng;
@@ -16,7 +16,8 @@ fn direction<R: CryptoRng>(n: usize, rng: &mut R) -> (SentCots, ReceivedCots) {
     let delta = Delta::random(rng);
     let sent: Vec<Block> = (0..n).map(|_| Block::random(rng).with_lsb(0)).collect();
     let received = sent.iter().map(|&key| key ^ delta.times((rng.next_u32() & 1) as u8)).collect();
-    (SentCots::new(Keys::new(0, sent), delta), ReceivedCots::new(Keys::new(0, received)))
+    let keys = |blocks| Keys::new(0, blocks, Spare::default());
+    (SentCots::new(keys(sent), delta), ReceivedCots::new(keys(received)))
 }
 
 /// Panics unless the halves of the two parties belong together.

@@ -6,7 +6,7 @@
 //! | [`softspoken`] | correlated OTs from 128 of these, 31 bits each; `ggm.rs`: its trees, `transpose.rs`: its columns |
 //! | [`silent`] | correlated OTs from earlier ones, 0.73 bits each; `half_tree.rs`: its noise, `lpn.rs`: its matrix |
 //! | `setup.rs` | [`base`], then [`softspoken`], in both directions at once |
-//! | [`Correlations`] | the pool: batches of [`silent`] on demand |
+//! | [`Correlations`] | the pool: batches of [`silent`] on demand; `source.rs`: one direction |
 //! | [`Cots`] | OTs that were taken out of the pool, to be spent once |
 
 pub mod base;
@@ -20,6 +20,7 @@ mod pool;
 mod setup;
 pub mod silent;
 pub mod softspoken;
+mod source;
 mod transpose;
 
 pub use cots::{Cots, OtCount, ReceivedCots, SentCots};

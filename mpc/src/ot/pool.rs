@@ -1,17 +1,19 @@
-//! One party's correlated OTs of one session: made in batches, spent once, in the order of their index.
+//! One party's correlated OTs of one session: agreed on in batches, spent once, in the order of their index.
 //!
 //! ```text
-//! ensure, each party:   as sender:    trees -> message (one per batch) -> keys
-//!                       as receiver:  message of the peer -> keys
+//! ensure, each party:   as sender:    seed -> message (one per batch), next seed
+//!                       as receiver:  seed, message of the peer -> next seed
+//! take, no message:     as both:      seed, trees -> keys
 //! ```
 //!
 //! Both parties first do all that they send and then all that they receive, so they work at the same time and a call
 //! takes one flight, however many batches it makes.
 
 use super::base::SessionId;
-use super::cots::{self, Cots, Keys, OtCount, ReceivedCots, SentCots};
+use super::cots::{self, Cots, OtCount, ReceivedCots, SentCots};
 use super::setup;
-use super::silent::{self, BatchMessage, LATER, Preset};
+use super::silent::{self, BatchMessage, Preset};
+use super::source::Source;
 use crate::channel::{Channel, FrameKind, HEADER_BYTES};
 use crate::error::{Error, Result};
 use crate::party::Party;
@@ -23,9 +25,9 @@ use std::fmt;
 /// What correlated OTs cost on the wire, exactly. A session's first batch, which seeds the others, belongs to its set-up; what it
 /// yields comes with it.
 pub mod price {
-    use super::{HEADER_BYTES, LATER, OtCount};
+    use super::{HEADER_BYTES, OtCount};
     pub use crate::ot::setup::SETUP_BYTES;
-    use crate::ot::silent::FIRST;
+    use crate::ot::silent::{FIRST, LATER};
 
     /// OTs in each direction that the set-up yields.
     pub const OTS_OF_SETUP: usize = FIRST.usable();
@@ -73,8 +75,8 @@ pub struct Correlations {
     sender: Option<silent::Sender>,
     /// As `sender`.
     receiver: Option<silent::Receiver>,
-    sent: Keys,
-    received: Keys,
+    sent: Source,
+    received: Source,
 }
 
 impl Correlations {
@@ -91,8 +93,8 @@ impl Correlations {
             roots: Prg::from_rng(rng),
             sender: Some(sender),
             receiver: Some(receiver),
-            sent: Keys::new(0, Vec::new()),
-            received: Keys::new(0, Vec::new()),
+            sent: Source::default(),
+            received: Source::default(),
         };
         pool.ensure(ch, OtCount { client_receives: 1, server_receives: 1 }).await?;
         Ok(pool)
@@ -140,40 +142,39 @@ impl Correlations {
         Ok(())
     }
 
-    /// Makes OTs until `need` are available, in whole batches; what is left stays for later. Both parties call it with
-    /// the same `need`.
+    /// Agrees on OTs until `need` are available, in whole batches; what is left stays for later. Both parties call it with
+    /// the same `need`. Holds a seed for each batch; the OTs are computed when they are taken.
     ///
     /// # Errors
     /// Those of [`Channel::recv`], [`Error::Protocol`] if a batch is malformed or out of order, and
     /// [`Error::Disconnected`] if an earlier call failed.
     pub async fn ensure(&mut self, ch: &mut Channel, need: OtCount) -> Result<()> {
-        let missing = |party, have: &Keys| need.where_receives(party).saturating_sub(have.len());
-        let sender = self.sender.take().ok_or(Error::Disconnected)?;
-        let receiver = self.receiver.take().ok_or(Error::Disconnected)?;
+        let missing = |party, have: &Source| need.where_receives(party).saturating_sub(have.len());
+        let mut sender = self.sender.take().ok_or(Error::Disconnected)?;
+        let mut receiver = self.receiver.take().ok_or(Error::Disconnected)?;
         let to_send = batches(sender.first(), missing(self.party.other(), &self.sent));
         let to_receive = batches(receiver.first(), missing(self.party, &self.received));
 
-        let out = self.sent.reserve(room(&to_send));
-        let mut next = sender;
         for _ in &to_send {
-            let (grown, message) = next.grow(&mut self.roots, out);
+            let (next, batch, message) = sender.start(&mut self.roots);
             ch.send(FrameKind::OtBatch, message.encode()).await?;
-            next = grown.finish(out);
+            self.sent.push(batch);
+            sender = next;
         }
-        self.sender = Some(next);
+        self.sender = Some(sender);
 
-        let out = self.received.reserve(room(&to_receive));
-        let mut next = receiver;
         for preset in &to_receive {
             let message = ch.recv(FrameKind::OtBatch, preset.message_bytes()).await?;
-            let message = BatchMessage::decode(&message, next.first())?;
-            next = next.extend(&message, out);
+            let message = BatchMessage::decode(&message, receiver.first())?;
+            let (next, batch) = receiver.start(message);
+            self.received.push(batch);
+            receiver = next;
         }
-        self.receiver = Some(next);
+        self.receiver = Some(receiver);
         Ok(())
     }
 
-    /// Moves the next `need` OTs out, for one inference. Both parties call it with the same `need`.
+    /// Computes the next `need` OTs and moves them out, for one layer. Both parties call it with the same `need`.
     ///
     /// # Errors
     /// [`Error::Exhausted`] if fewer are available; nothing is moved then. [`Error::Disconnected`] if
@@ -184,8 +185,8 @@ impl Correlations {
             return Err(Error::Disconnected);
         };
         let delta = sender.delta().clone();
-        let sent = self.sent.split_front(need.where_receives(self.party.other()));
-        let received = self.received.split_front(need.where_receives(self.party));
+        let sent = self.sent.take(need.where_receives(self.party.other()));
+        let received = self.received.take(need.where_receives(self.party));
         Ok(Cots::new(self.party, SentCots::new(sent, delta), ReceivedCots::new(received)))
     }
 }
@@ -200,11 +201,6 @@ fn batches(mut next: u64, mut missing: usize) -> Vec<Preset> {
         batches.push(preset);
     }
     batches
-}
-
-/// The room that batches need while they are made: what they yield, and the last one's seed for the next.
-fn room(batches: &[Preset]) -> usize {
-    batches.iter().map(|preset| preset.usable()).sum::<usize>() + LATER.seed() * batches.len().min(1)
 }
 
 impl fmt::Debug for Correlations {

@@ -1,0 +1,137 @@
+//! Tests of several batches in a row, both roles.
+
+use super::*;
+use crate::error::Error;
+use proptest::prelude::*;
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
+
+const MATRICES: Block = Block::new(3, 4);
+
+/// Both roles after an ideal set-up, and the roots of the sender's trees.
+fn pair(seed: u64) -> (Sender, Receiver, Prg) {
+    let rng = &mut ChaCha20Rng::seed_from_u64(seed);
+    let delta = Delta::random(rng);
+    let k: Vec<_> = (0..SEED).map(|_| Block::random(rng).with_lsb(0)).collect();
+    let m: Vec<_> = k.iter().map(|&k| k ^ delta.times(Block::random(rng).lsb())).collect();
+    (Sender::new(delta, &k, MATRICES), Receiver::new(&m, MATRICES), Prg::from_rng(rng))
+}
+
+/// All usable keys of a batch.
+fn keys(mut batch: Batch) -> Vec<Block> {
+    let mut keys = Vec::new();
+    while batch.left() > 0 {
+        let left = batch.left();
+        batch.expand(&mut keys);
+        assert!(batch.left() < left);
+    }
+    keys
+}
+
+fn broken(k: &[Block], m: &[Block], delta: &Delta) -> usize {
+    k.iter().zip(m).filter(|&(&k, &m)| k ^ delta.times(m.lsb()) != m).count()
+}
+
+#[test]
+fn presets_are_those_of_the_table() {
+    assert_eq!((FIRST.outputs(), FIRST.seed(), FIRST.usable()), (870_400, 74_036, 726_458));
+    assert_eq!((LATER.outputs(), LATER.seed(), LATER.usable()), (2_396_160, 143_942, 2_252_218));
+    let bits = |preset: Preset| 8.0 * preset.message_bytes() as f64 / preset.usable() as f64;
+    assert!((bits(FIRST) - 1.498).abs() < 0.001 && (bits(LATER) - 0.7315).abs() < 0.001);
+    for preset in [FIRST, LATER] {
+        let rate = preset.trees as f64 / preset.outputs() as f64;
+        assert!(preset.columns as f64 * (1.0 - rate).log2() < -92.0, "{preset:?}");
+    }
+}
+
+#[test]
+fn every_output_of_several_batches_is_correlated() {
+    let (mut sender, mut receiver, mut roots) = pair(1);
+    let (mut k, mut m) = (Vec::new(), Vec::new());
+    for batch in 0..3 {
+        let preset = if batch == 0 { FIRST } else { LATER };
+        let (next, sent, message) = sender.start(&mut roots);
+        sender = next;
+        let bytes = message.encode();
+        assert_eq!(bytes.len(), preset.message_bytes());
+        let message = BatchMessage::decode(&bytes, receiver.first()).unwrap();
+        let (next, received) = receiver.start(message);
+        receiver = next;
+        assert_eq!((sent.left(), received.left()), (preset.usable(), preset.usable()));
+        k.extend(keys(sent));
+        m.extend(keys(received));
+        let usable = FIRST.usable() + batch * LATER.usable();
+        assert_eq!((k.len(), m.len()), (usable, usable));
+        assert_eq!((sender.first(), receiver.first()), (usable as u64, usable as u64));
+    }
+    assert_eq!(broken(&k, &m, sender.delta()), 0);
+    assert!(k.iter().all(|k| k.lsb() == 0));
+    let ones = m.iter().filter(|m| m.lsb() == 1).count() as f64;
+    let sigma = (m.len() as f64).sqrt() / 2.0;
+    assert!((ones - m.len() as f64 / 2.0).abs() < 6.0 * sigma, "{ones} ones");
+    let mut sorted: Vec<_> = k.iter().map(|&k| u128::from(k)).collect();
+    sorted.sort_unstable();
+    assert!(sorted.windows(2).all(|pair| pair[0] != pair[1]), "a key occurs twice");
+}
+
+#[test]
+fn a_flipped_bit_of_a_message_breaks_the_correlation() {
+    // A bit of tree 3, level 5. In the batch it reaches some leaves of the tree only; the next batch multiplies outputs
+    // of late trees by its matrix, so flip there to see it spread.
+    for (tree, spreads) in [(3, false), (FIRST.trees - 100, true)] {
+        let (sender, receiver, mut roots) = pair(2);
+        let (sender, sent, message) = sender.start(&mut roots);
+        let mut bytes = message.encode();
+        bytes[PREFIX_BYTES + (tree * FIRST.depth + 5) * Block::BYTES + 7] ^= 0x10;
+        let message = BatchMessage::decode(&bytes, 0).unwrap();
+        let (receiver, received) = receiver.start(message);
+        let first = broken(&keys(sent), &keys(received), sender.delta());
+        assert_eq!(first > 0, !spreads);
+        assert!(first < 1 << FIRST.depth);
+
+        let (sender, sent, message) = sender.start(&mut roots);
+        let (_receiver, received) = receiver.start(message);
+        let second = broken(&keys(sent), &keys(received), sender.delta());
+        let both = first + second;
+        assert!(if spreads { both > 1000 } else { both == first }, "{first}, {both}");
+    }
+}
+
+#[test]
+fn the_header_of_a_message_is_checked() {
+    let (sender, _, mut roots) = pair(3);
+    let (_, _, message) = sender.start(&mut roots);
+    let good = message.encode();
+    assert_eq!(BatchMessage::decode(&good, 0).unwrap(), message);
+    let fault = |bytes: &[u8], first| match BatchMessage::decode(bytes, first) {
+        Err(Error::Protocol { what, .. }) => what,
+        other => panic!("{other:?}"),
+    };
+    let with = |at: usize, value: u8| {
+        let mut bytes = good.clone();
+        bytes[at] = value;
+        bytes
+    };
+    assert_eq!(fault(&good[1..], 0), "length of an OT batch");
+    assert_eq!(fault(&[&good[..], &[0]].concat(), 0), "length of an OT batch");
+    assert_eq!(fault(&[], 0), "length of an OT batch");
+    assert_eq!(fault(&with(0, 2), 0), "version of an OT batch");
+    assert_eq!(fault(&with(1, 1), 0), "version of an OT batch");
+    assert_eq!(fault(&with(3, 1), 0), "check length of an OT batch");
+    assert_eq!(fault(&with(11, 1), 0), "first index of an OT batch");
+    assert_eq!(fault(&good, FIRST.usable() as u64), "length of an OT batch");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+    #[test]
+    fn garbage_is_refused_without_panic(seed: u64, prefix: [u8; PREFIX_BYTES]) {
+        for first in [0, seed] {
+            let mut bytes = vec![seed as u8; Preset::at(first).message_bytes()];
+            bytes[..PREFIX_BYTES].copy_from_slice(&prefix);
+            if let Ok(message) = BatchMessage::decode(&bytes, first) {
+                prop_assert_eq!(message.encode(), bytes);
+            }
+        }
+    }
+}
