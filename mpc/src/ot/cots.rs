@@ -95,7 +95,9 @@ impl Spare {
     }
 
     fn give(&self, mut buffer: Vec<Block>) {
-        buffer.zeroize();
+        // The slice and not the vector: only what was written, and in blocks.
+        buffer.as_mut_slice().zeroize();
+        buffer.clear();
         let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if buffer.capacity() > spare.capacity() {
             *spare = buffer;

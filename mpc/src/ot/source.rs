@@ -35,7 +35,8 @@ impl Source {
         // What a vector leaves behind when it grows is not wiped.
         let mut blocks = self.spare.take(n + 2 * Batch::MAX_KEYS);
         blocks.extend_from_slice(&self.expanded);
-        self.expanded.zeroize();
+        self.expanded.as_mut_slice().zeroize();
+        self.expanded.clear();
         while blocks.len() < n {
             let batch = self.batches.front_mut().expect("n was compared with the length");
             batch.expand(&mut blocks);
