@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use lowkey_models::data::{DataError, DataProblem};
 use lowkey_mpc::error::Error as ProtocolError;
 
 use crate::store::Digest;
@@ -216,7 +217,7 @@ impl Error {
             Self::Usage { hint, .. } => hint.clone(),
             Self::Model(_) => "check that it is a whole .lowkey file".into(),
             Self::Import(_) => "`lowkey import` prints what became of each operation".into(),
-            Self::Input(_) => "images are PNG, .npy or IDX files, of the size that the network reads".into(),
+            Self::Input(error) => input_hint(error.as_ref()).into(),
             Self::Plan(_) => "this network cannot run privately as it is".into(),
             Self::Session(ProtocolError::PeerAborted(code)) => format!("the peer says: {}", AbortCode::describe(*code)),
             Self::Session(ProtocolError::Timeout { .. }) => "check that the other end still runs".into(),
@@ -276,6 +277,15 @@ fn connect_hint(kind: io::ErrorKind) -> &'static str {
         PermissionDenied => "choose a port from 1024 on",
         InvalidData | UnexpectedEof => "check that the server uses TLS: it does where it runs with --cert and --key",
         _ => "check the address and that the server runs",
+    }
+}
+
+fn input_hint(error: &(dyn std::error::Error + Send + Sync + 'static)) -> &'static str {
+    match error.downcast_ref::<DataError>().map(|error| &error.problem) {
+        Some(DataProblem::Value { .. }) => {
+            "integers in .npy are the network's quantised input; pixels of 8 bits are quantised for you if the file is PNG or IDX"
+        }
+        _ => "images are PNG, .npy or IDX files, of the size that the network reads",
     }
 }
 

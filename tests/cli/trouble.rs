@@ -21,7 +21,7 @@ fn inputs_that_are_not_images_of_this_network() {
         (file("words.txt", b"a picture of a seven"), "words.txt: none of PNG, IDX", "PNG"),
         (file("cut.png", &cut[..cut.len() - 30]), "cut.png", "PNG"),
         (file("28.png", &square(28)), "1 x 28 x 28, the network reads 1 x 8 x 8", "size"),
-        (file("bright.npy", &files::npy(&[8, 8], &bright)), "the value 16, the network reads 0..=15", ""),
+        (file("bright.npy", &files::npy(&[8, 8], &bright)), "the value 16, the network reads 0..=15", "quantised"),
         (file("flat.npy", &files::npy(&[64], &digits().values(0..1))), "the network reads 1 x 8 x 8", ""),
         (file("short.npy", &files::npy(&[8, 8], &[0; 63])), "63 bytes of data", ""),
     ];
