@@ -11,34 +11,19 @@ use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut1, ArrayViewMut2};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 
-/// A square convolution with stride 1.
-fn square(channels: usize, out_channels: usize, kernel: usize, size: usize, padding: usize) -> ConvShape {
-    ConvShape {
-        channels,
-        height: size,
-        width: size,
-        out_channels,
-        kernel: [kernel; 2],
-        stride: [1; 2],
-        padding: [padding; 4],
-        dilation: [1; 2],
-        groups: 1,
-    }
-}
-
 fn shapes() -> Vec<(&'static str, ConvShape)> {
     vec![
-        ("1-16 5x5 on 28x28", square(1, 16, 5, 28, 2)),
-        ("16-16 5x5 on 12x12", square(16, 16, 5, 12, 0)),
-        ("3-16 3x3 on 32x32", square(3, 16, 3, 32, 1)),
-        ("16-16 3x3 on 32x32", square(16, 16, 3, 32, 1)),
-        ("64-64 3x3 on 16x16", square(64, 64, 3, 16, 1)),
-        ("64-64 3x3 on 56x56", square(64, 64, 3, 56, 1)),
-        ("128-128 3x3 stride 2 on 28x28", ConvShape { stride: [2; 2], ..square(128, 128, 3, 28, 1) }),
-        ("256-256 3x3 on 14x14", square(256, 256, 3, 14, 1)),
-        ("512-512 3x3 on 7x7", square(512, 512, 3, 7, 1)),
-        ("64-64 1x1 on 32x32", square(64, 64, 1, 32, 0)),
-        ("depthwise 64 3x3 on 32x32", ConvShape { groups: 64, ..square(64, 64, 3, 32, 1) }),
+        ("1-16 5x5 on 28x28", ConvShape::square(1, 16, 5, 28, 2)),
+        ("16-16 5x5 on 12x12", ConvShape::square(16, 16, 5, 12, 0)),
+        ("3-16 3x3 on 32x32", ConvShape::square(3, 16, 3, 32, 1)),
+        ("16-16 3x3 on 32x32", ConvShape::square(16, 16, 3, 32, 1)),
+        ("64-64 3x3 on 16x16", ConvShape::square(64, 64, 3, 16, 1)),
+        ("64-64 3x3 on 56x56", ConvShape::square(64, 64, 3, 56, 1)),
+        ("128-128 3x3 stride 2 on 28x28", ConvShape { stride: [2; 2], ..ConvShape::square(128, 128, 3, 28, 1) }),
+        ("256-256 3x3 on 14x14", ConvShape::square(256, 256, 3, 14, 1)),
+        ("512-512 3x3 on 7x7", ConvShape::square(512, 512, 3, 7, 1)),
+        ("64-64 1x1 on 32x32", ConvShape::square(64, 64, 1, 32, 0)),
+        ("depthwise 64 3x3 on 32x32", ConvShape { groups: 64, ..ConvShape::square(64, 64, 3, 32, 1) }),
         ("dense 256-100", ConvShape::dense(256, 100)),
         ("dense 1024-1000", ConvShape::dense(1024, 1000)),
     ]

@@ -20,30 +20,15 @@ use rand_chacha::ChaCha20Rng;
 /// Rounding of b*_0, in bits.
 const B0_ROUNDING: u32 = 8;
 
-/// A convolution of square images with stride 1.
-fn square(channels: usize, out_channels: usize, kernel: usize, size: usize, padding: usize) -> ConvShape {
-    ConvShape {
-        channels,
-        height: size,
-        width: size,
-        out_channels,
-        kernel: [kernel; 2],
-        stride: [1; 2],
-        padding: [padding; 4],
-        dilation: [1; 2],
-        groups: 1,
-    }
-}
-
 /// Name, accumulator bits and shape.
 fn layers() -> [(&'static str, u32, ConvShape); 6] {
     [
-        ("16-16 5x5 on 12x12", 11, square(16, 16, 5, 12, 0)),
+        ("16-16 5x5 on 12x12", 11, ConvShape::square(16, 16, 5, 12, 0)),
         ("dense 256-100", 11, ConvShape::dense(256, 100)),
-        ("16-16 3x3 on 32x32", 12, square(16, 16, 3, 32, 1)),
-        ("32-32 3x3 on 16x16", 13, square(32, 32, 3, 16, 1)),
-        ("64-64 3x3 on 8x8", 13, square(64, 64, 3, 8, 1)),
-        ("64-64 3x3 on 32x32", 13, square(64, 64, 3, 32, 1)),
+        ("16-16 3x3 on 32x32", 12, ConvShape::square(16, 16, 3, 32, 1)),
+        ("32-32 3x3 on 16x16", 13, ConvShape::square(32, 32, 3, 16, 1)),
+        ("64-64 3x3 on 8x8", 13, ConvShape::square(64, 64, 3, 8, 1)),
+        ("64-64 3x3 on 32x32", 13, ConvShape::square(64, 64, 3, 32, 1)),
     ]
 }
 

@@ -192,17 +192,7 @@ impl Run {
 
 /// Tiles at N = 1024, several ciphertexts, padding; whole products.
 fn convolution() -> ConvShape {
-    ConvShape {
-        channels: 4,
-        height: 34,
-        width: 34,
-        out_channels: 6,
-        kernel: [3, 3],
-        stride: [1, 1],
-        padding: [1; 4],
-        dilation: [1, 1],
-        groups: 1,
-    }
+    ConvShape::square(4, 6, 3, 34, 1)
 }
 
 #[test]

@@ -429,17 +429,7 @@ mod tests {
 
     #[test]
     fn padding_is_shared_between_rows_and_channels() {
-        let shape = ConvShape {
-            channels: 2,
-            height: 8,
-            width: 8,
-            out_channels: 1,
-            kernel: [3, 3],
-            stride: [1, 1],
-            padding: [1; 4],
-            dilation: [1, 1],
-            groups: 1,
-        };
+        let shape = ConvShape::square(2, 1, 3, 8, 1);
         let packing = Packing::new(&shape, 256).expect("fits");
         let tile = packing.tile(0);
         let zeros = tile.bodies.iter().filter(|b| b.element.is_none()).count();
@@ -450,17 +440,7 @@ mod tests {
 
     #[test]
     fn dense_layers_have_one_output_coefficient() {
-        let shape = ConvShape {
-            channels: 256,
-            height: 1,
-            width: 1,
-            out_channels: 100,
-            kernel: [1, 1],
-            stride: [1, 1],
-            padding: [0; 4],
-            dilation: [1, 1],
-            groups: 1,
-        };
+        let shape = ConvShape::dense(256, 100);
         let packing = Packing::new(&shape, 2048).expect("fits");
         assert_eq!((packing.ciphertexts(), packing.tiles(), packing.output_coefficient(0, 0)), (1, 1, 255));
     }

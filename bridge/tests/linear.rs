@@ -158,25 +158,11 @@ fn convolve(s: &ConvShape, weights: &[i32], input: &[i64]) -> Vec<i64> {
     out
 }
 
-fn conv(channels: usize, size: usize, out_channels: usize, kernel: usize, padding: usize) -> ConvShape {
-    ConvShape {
-        channels,
-        height: size,
-        width: size,
-        out_channels,
-        kernel: [kernel; 2],
-        stride: [1; 2],
-        padding: [padding; 4],
-        dilation: [1; 2],
-        groups: 1,
-    }
-}
-
 #[test]
 fn every_parameter_set_and_both_schedules() {
     for set in params::ALL {
         for schedule in [Schedule::Prepared, Schedule::Direct] {
-            let case = Case::new(set, vec![conv(3, 12, 4, 3, 1)], 1, 1, 1);
+            let case = Case::new(set, vec![ConvShape::square(3, 4, 3, 12, 1)], 1, 1, 1);
             case.check(schedule, 5).unwrap_or_else(|| panic!("{} fits a small layer", set.name));
         }
     }
@@ -184,7 +170,11 @@ fn every_parameter_set_and_both_schedules() {
 
 #[test]
 fn with_the_same_randomness_both_schedules_give_the_same_shares() {
-    for shapes in [vec![conv(3, 12, 4, 3, 1)], vec![conv(2, 50, 2, 3, 1)], vec![ConvShape::dense(300, 20)]] {
+    for shapes in [
+        vec![ConvShape::square(3, 4, 3, 12, 1)],
+        vec![ConvShape::square(2, 2, 3, 50, 1)],
+        vec![ConvShape::dense(300, 20)],
+    ] {
         let case = Case::new(&params::T32N2048, shapes, 7, 15, 2);
         let (prepared, direct) = (case.check(Schedule::Prepared, 6).unwrap(), case.check(Schedule::Direct, 6).unwrap());
         assert_eq!(prepared.c, direct.c);
@@ -194,7 +184,7 @@ fn with_the_same_randomness_both_schedules_give_the_same_shares() {
 
 #[test]
 fn an_input_larger_than_a_ciphertext_is_tiled() {
-    let case = Case::new(&params::T32N1024, vec![conv(1, 70, 2, 3, 1)], 1, 3, 3);
+    let case = Case::new(&params::T32N1024, vec![ConvShape::square(1, 2, 3, 70, 1)], 1, 3, 3);
     assert!(Packing::new(&case.shapes[0], 1024).unwrap().tiles() > 4);
     case.check(Schedule::Prepared, 7).expect("fits");
     case.check(Schedule::Direct, 7).expect("fits");
@@ -202,22 +192,26 @@ fn an_input_larger_than_a_ciphertext_is_tiled() {
 
 #[test]
 fn wide_accumulators_take_the_wide_torus_and_words() {
-    let case = Case::new(&params::T64N2048, vec![conv(8, 9, 3, 3, 1)], 127, 255, 4);
+    let case = Case::new(&params::T64N2048, vec![ConvShape::square(8, 3, 3, 9, 1)], 127, 255, 4);
     assert!(case.ell > 18, "ell = {}", case.ell);
     assert!(
-        Case { set: &params::T32N2048, ..Case::new(&params::T32N2048, vec![conv(8, 9, 3, 3, 1)], 127, 255, 4) }
-            .run(Schedule::Prepared, 1)
-            .is_none()
+        Case {
+            set: &params::T32N2048,
+            ..Case::new(&params::T32N2048, vec![ConvShape::square(8, 3, 3, 9, 1)], 127, 255, 4)
+        }
+        .run(Schedule::Prepared, 1)
+        .is_none()
     );
     case.check(Schedule::Prepared, 8).expect("fits");
-    let mut wider = Case::new(&params::T64N4096, vec![conv(64, 5, 2, 5, 0)], 30_000, 255, 4);
+    let mut wider = Case::new(&params::T64N4096, vec![ConvShape::square(64, 2, 5, 5, 0)], 30_000, 255, 4);
     wider.ell = 36; // u64 words online
     wider.check(Schedule::Prepared, 8).expect("fits");
 }
 
 #[test]
 fn several_terms_of_one_tensor_share_one_upload() {
-    let shapes = vec![conv(4, 10, 3, 3, 1), conv(4, 10, 3, 1, 0), conv(4, 10, 3, 5, 2)];
+    let shapes =
+        vec![ConvShape::square(4, 3, 3, 10, 1), ConvShape::square(4, 3, 1, 10, 0), ConvShape::square(4, 3, 5, 10, 2)];
     let case = Case::new(&params::T32N2048, shapes, 3, 7, 5);
     case.check(Schedule::Prepared, 9).expect("fits");
     case.check(Schedule::Direct, 9).expect("fits");
@@ -226,7 +220,7 @@ fn several_terms_of_one_tensor_share_one_upload() {
 #[test]
 fn messages_of_the_wrong_length_are_refused() {
     let set = &params::T32N2048;
-    let shape = conv(1, 8, 2, 3, 0);
+    let shape = ConvShape::square(1, 2, 3, 8, 0);
     let parameters = LayerParameters { set, ell: 10, body_rounding: 5, hint_rounding: 5 };
     let packing = Packing::new(&shape, set.degree).unwrap();
     let plan = Arc::new(LayerPlan { parameters, output: [2, 6, 6], terms: vec![TermPlan::new(0, packing, |_| true)] });

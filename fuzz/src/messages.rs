@@ -118,17 +118,7 @@ const SCHEDULES: [Schedule; 2] = [Schedule::Prepared, Schedule::Direct];
 
 impl Layer {
     fn new(set: &'static ParameterSet) -> Self {
-        let shape = ConvShape {
-            channels: 1,
-            height: 46,
-            width: 46,
-            out_channels: 2,
-            kernel: [3, 3],
-            stride: [1, 1],
-            padding: [1; 4],
-            dilation: [1, 1],
-            groups: 1,
-        };
+        let shape = ConvShape::square(1, 2, 3, 46, 1);
         let parameters = LayerParameters { set, ell: 9, body_rounding: 3, hint_rounding: 3 };
         let packing = Packing::new(&shape, set.degree).expect("small enough");
         let mut claimed = vec![false; shape.input_len()];

@@ -51,6 +51,21 @@ impl ConvShape {
         }
     }
 
+    /// A convolution of square images with a square kernel, stride 1 and the same padding on all sides.
+    pub fn square(channels: usize, out_channels: usize, kernel: usize, size: usize, padding: usize) -> Self {
+        Self {
+            channels,
+            height: size,
+            width: size,
+            out_channels,
+            kernel: [kernel; 2],
+            stride: [1; 2],
+            padding: [padding; 4],
+            dilation: [1; 2],
+            groups: 1,
+        }
+    }
+
     /// Rows and columns of the output.
     ///
     /// # Panics

@@ -204,46 +204,32 @@ proptest! {
     }
 }
 
-fn square(channels: usize, out_channels: usize, kernel: usize, size: usize, padding: usize) -> ConvShape {
-    ConvShape {
-        channels,
-        height: size,
-        width: size,
-        out_channels,
-        kernel: [kernel; 2],
-        stride: [1; 2],
-        padding: [padding; 4],
-        dilation: [1; 2],
-        groups: 1,
-    }
-}
-
 /// Layers of real networks.
 #[test]
 fn common_layers() {
     let small = Fill::Small(7);
-    check(&square(1, 16, 5, 28, 0), small, Fill::Uniform, 1);
-    check(&square(1, 16, 5, 28, 2), small, Fill::Uniform, 2);
-    check(&square(16, 16, 5, 12, 0), small, Fill::Uniform, 3);
-    check(&square(3, 16, 3, 32, 1), small, Fill::Uniform, 4);
-    check(&square(32, 24, 1, 16, 0), small, Fill::Uniform, 5);
-    check(&ConvShape { stride: [2, 2], ..square(16, 32, 1, 15, 0) }, small, Fill::Uniform, 6);
-    check(&ConvShape { stride: [2, 2], ..square(3, 8, 7, 33, 3) }, small, Fill::Uniform, 7);
-    check(&ConvShape { groups: 32, ..square(32, 32, 3, 14, 1) }, small, Fill::Uniform, 8);
+    check(&ConvShape::square(1, 16, 5, 28, 0), small, Fill::Uniform, 1);
+    check(&ConvShape::square(1, 16, 5, 28, 2), small, Fill::Uniform, 2);
+    check(&ConvShape::square(16, 16, 5, 12, 0), small, Fill::Uniform, 3);
+    check(&ConvShape::square(3, 16, 3, 32, 1), small, Fill::Uniform, 4);
+    check(&ConvShape::square(32, 24, 1, 16, 0), small, Fill::Uniform, 5);
+    check(&ConvShape { stride: [2, 2], ..ConvShape::square(16, 32, 1, 15, 0) }, small, Fill::Uniform, 6);
+    check(&ConvShape { stride: [2, 2], ..ConvShape::square(3, 8, 7, 33, 3) }, small, Fill::Uniform, 7);
+    check(&ConvShape { groups: 32, ..ConvShape::square(32, 32, 3, 14, 1) }, small, Fill::Uniform, 8);
     check(
-        &ConvShape { groups: 32, stride: [2, 2], padding: [0, 0, 1, 1], ..square(32, 64, 3, 14, 0) },
+        &ConvShape { groups: 32, stride: [2, 2], padding: [0, 0, 1, 1], ..ConvShape::square(32, 64, 3, 14, 0) },
         small,
         Fill::Uniform,
         9,
     );
-    check(&square(64, 20, 4, 4, 0), small, Fill::Uniform, 10);
-    check(&ConvShape { groups: 4, ..square(24, 20, 4, 4, 0) }, small, Fill::Uniform, 11);
+    check(&ConvShape::square(64, 20, 4, 4, 0), small, Fill::Uniform, 10);
+    check(&ConvShape { groups: 4, ..ConvShape::square(24, 20, 4, 4, 0) }, small, Fill::Uniform, 11);
 }
 
 /// The sums of a 64-bit word do not wrap in 32 bits, whatever the weights and limbs.
 #[test]
 fn extreme_sums() {
-    let shape = square(40, 9, 3, 6, 1);
+    let shape = ConvShape::square(40, 9, 3, 6, 1);
     for weight in [127, -128, 16383, -16384, 32767, -32768, i64::from(i32::MAX), i64::from(i32::MIN)] {
         for input in [-1, 1 << 15, 1 << 31, 1 << 47, i64::MIN, 0x8000_8000_8000_8000u64 as i64, 0x7fff_7fff_7fff_7fff] {
             check(&shape, Fill::Constant(weight), Fill::Constant(input), 0);
@@ -255,7 +241,7 @@ fn extreme_sums() {
 /// An image larger than a band, so that one thread too computes it in bands.
 #[test]
 fn several_bands() {
-    let shape = ConvShape { kernel: [1, 2], ..square(32, 2, 1, 140, 0) };
+    let shape = ConvShape { kernel: [1, 2], ..ConvShape::square(32, 2, 1, 140, 0) };
     check(&shape, Fill::Small(4), Fill::Uniform, 12);
 }
 
@@ -270,7 +256,7 @@ fn backends() {
 
 #[test]
 fn shapes_that_have_no_output_are_refused() {
-    let good = square(4, 4, 3, 5, 0);
+    let good = ConvShape::square(4, 4, 3, 5, 0);
     let bad = [
         ConvShape { groups: 0, ..good.clone() },
         ConvShape { groups: 3, ..good.clone() },
