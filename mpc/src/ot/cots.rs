@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::party::Party;
 use std::fmt;
 use std::iter::Sum;
-use std::ops::{Add, AddAssign, Mul};
+use std::ops::{Add, AddAssign, Mul, Range};
 use std::sync::{Arc, Mutex, PoisonError};
 use zeroize::Zeroize;
 
@@ -82,24 +82,22 @@ impl Sum for OtCount {
     }
 }
 
-/// The largest buffer that came back from dropped keys, wiped. Touching fresh memory costs half as much as an OT, so the
-/// next keys of the same direction use it again.
+/// The largest buffer that came back from dropped keys, wiped: all zeros. Touching fresh memory costs half as much as an OT, so
+/// the next keys of the same direction use it again.
 #[derive(Clone, Default)]
 pub(super) struct Spare(Arc<Mutex<Vec<Block>>>);
 
 impl Spare {
-    /// An empty vector with room for `capacity` blocks.
-    pub fn take(&self, capacity: usize) -> Vec<Block> {
+    /// Keys of zero, at least `len` of them, from index `first` on.
+    pub fn take(&self, first: u64, len: usize) -> Keys {
         let spare = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        if spare.capacity() < capacity { Vec::with_capacity(capacity) } else { spare }
+        let blocks = if spare.len() < len { vec![Block::ZERO; len] } else { spare };
+        Keys { first, live: 0..blocks.len(), blocks, spare: self.clone() }
     }
 
-    fn give(&self, mut buffer: Vec<Block>) {
-        // The slice and not the vector: only what was written, and in blocks.
-        buffer.as_mut_slice().zeroize();
-        buffer.clear();
+    fn give(&self, buffer: Vec<Block>) {
         let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if buffer.capacity() > spare.capacity() {
+        if buffer.len() > spare.len() {
             *spare = buffer;
         }
     }
@@ -108,53 +106,60 @@ impl Spare {
 /// Consecutive keys of one direction, wiped when dropped.
 pub(super) struct Keys {
     first: u64,
+    /// Zero outside of `live`.
     blocks: Vec<Block>,
-    /// Blocks before this one were moved out (and wiped).
-    start: usize,
+    live: Range<usize>,
     spare: Spare,
 }
 
 impl Keys {
-    /// Keys whose buffer goes to `spare` when they are dropped.
-    pub fn new(first: u64, blocks: Vec<Block>, spare: Spare) -> Self {
-        Self { first, blocks, start: 0, spare }
-    }
-
     pub fn first(&self) -> u64 {
         self.first
     }
 
     pub fn len(&self) -> usize {
-        self.blocks.len() - self.start
+        self.live.len()
     }
 
     pub fn as_slice(&self) -> &[Block] {
-        &self.blocks[self.start..]
+        &self.blocks[self.live.clone()]
+    }
+
+    /// The keys, to be written.
+    pub fn room(&mut self) -> &mut [Block] {
+        &mut self.blocks[self.live.clone()]
+    }
+
+    /// Keeps the first `n` keys; those behind them must be zero.
+    pub fn truncate(&mut self, n: usize) {
+        self.live.end = self.live.start + n;
     }
 
     /// Moves the first `n` keys out, `n` at most [`Keys::len`]. Copies the smaller of the two parts.
     pub fn split_front(&mut self, n: usize) -> Self {
-        let mut front = Self::new(self.first, Vec::new(), self.spare.clone());
-        let end = self.start + n;
-        if n <= self.len() - n {
-            front.blocks = self.blocks[self.start..end].to_vec();
-            self.blocks[self.start..end].zeroize();
-            self.start = end;
+        let (front, rest) = (n, self.len() - n);
+        let middle = self.live.start + front;
+        let mut other = self.spare.take(self.first, front.min(rest));
+        other.truncate(front.min(rest));
+        if front <= rest {
+            other.room().copy_from_slice(&self.as_slice()[..front]);
+            self.room()[..front].zeroize();
+            self.live.start = middle;
         } else {
-            let rest = self.blocks[end..].to_vec();
-            self.blocks[end..].zeroize();
-            self.blocks.truncate(end);
-            front.start = self.start;
-            front.blocks = std::mem::replace(&mut self.blocks, rest);
-            self.start = 0;
+            other.room().copy_from_slice(&self.as_slice()[front..]);
+            self.room()[front..].zeroize();
+            self.live.end = middle;
+            std::mem::swap(self, &mut other);
         }
-        self.first += n as u64;
-        front
+        self.first = other.first + n as u64;
+        other
     }
 }
 
 impl Drop for Keys {
     fn drop(&mut self) {
+        // The slice and not the vector: only what was written, and in blocks.
+        self.room().zeroize();
         self.spare.give(std::mem::take(&mut self.blocks));
     }
 }
@@ -364,16 +369,19 @@ mod tests {
     #[test]
     fn the_buffer_of_dropped_keys_is_used_again() {
         let spare = Spare::default();
-        let mut keys = Keys::new(0, vec![Block::ONES; 100], spare.clone());
+        let mut keys = spare.take(0, 100);
+        keys.room().fill(Block::ONES);
         let front = keys.split_front(60);
         let buffer = front.as_slice().as_ptr();
         // The rest, the smaller part, was copied.
-        assert_eq!(keys.as_slice(), [Block::ONES; 40]);
+        assert_eq!((keys.as_slice(), keys.first()), (&[Block::ONES; 40][..], 60));
+        assert_eq!((front.as_slice(), front.first()), (&[Block::ONES; 60][..], 0));
         drop(front);
+        let again = spare.take(7, 100);
+        assert_eq!((again.as_slice(), again.first()), (&[Block::ZERO; 100][..], 7));
+        assert_eq!(again.as_slice().as_ptr(), buffer);
         drop(keys.split_front(1));
-        assert_eq!((keys.first(), keys.len()), (61, 39));
-        let blocks = spare.take(100);
-        assert_eq!((blocks.as_ptr(), blocks.len(), blocks.capacity()), (buffer, 0, 100));
+        assert_eq!((keys.as_slice(), keys.first()), (&[Block::ONES; 39][..], 61));
     }
 
     #[test]

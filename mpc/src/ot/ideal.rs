@@ -1,6 +1,6 @@
 //! The ideal functionality of correlated OT, a test double, and the predicate that tests share.
 
-use super::cots::{Cots, Keys, OtCount, ReceivedCots, SentCots, Spare};
+use super::cots::{Cots, OtCount, ReceivedCots, SentCots, Spare};
 use crate::block::{Block, Delta};
 use crate::party::Party;
 use rand::CryptoRng;
@@ -14,10 +14,13 @@ pub(crate) fn deal<R: CryptoRng>(need: OtCount, rng: &mut R) -> (Cots, Cots) {
 
 fn direction<R: CryptoRng>(n: usize, rng: &mut R) -> (SentCots, ReceivedCots) {
     let delta = Delta::random(rng);
-    let sent: Vec<Block> = (0..n).map(|_| Block::random(rng).with_lsb(0)).collect();
-    let received = sent.iter().map(|&key| key ^ delta.times((rng.next_u32() & 1) as u8)).collect();
-    let keys = |blocks| Keys::new(0, blocks, Spare::default());
-    (SentCots::new(keys(sent), delta), ReceivedCots::new(keys(received)))
+    let spare = Spare::default();
+    let (mut sent, mut received) = (spare.take(0, n), spare.take(0, n));
+    sent.room().fill_with(|| Block::random(rng).with_lsb(0));
+    for (received, &sent) in received.room().iter_mut().zip(sent.as_slice()) {
+        *received = sent ^ delta.times((rng.next_u32() & 1) as u8);
+    }
+    (SentCots::new(sent, delta), ReceivedCots::new(received))
 }
 
 /// Panics unless the halves of the two parties belong together.

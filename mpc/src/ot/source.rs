@@ -32,22 +32,22 @@ impl Source {
 
     /// Moves the next `n` OTs out, `n` at most [`Source::len`].
     pub fn take(&mut self, n: usize) -> Keys {
-        // What a vector leaves behind when it grows is not wiped.
-        let mut blocks = self.spare.take(n + 2 * Batch::MAX_KEYS);
-        blocks.extend_from_slice(&self.expanded);
-        self.expanded.as_mut_slice().zeroize();
-        self.expanded.clear();
-        while blocks.len() < n {
+        let mut keys = self.spare.take(self.first, n + Batch::LARGEST_TREE + self.expanded.len());
+        let room = keys.room();
+        let mut len = self.expanded.len();
+        room[..len].copy_from_slice(&self.expanded);
+        self.expanded.zeroize();
+        while len < n {
             let batch = self.batches.front_mut().expect("n was compared with the length");
-            batch.expand(&mut blocks);
+            let wanted = (n - len).min(batch.left()).next_multiple_of(batch.tree_size());
+            len += batch.expand(&mut room[len..len + wanted]);
             if batch.left() == 0 {
                 self.batches.pop_front();
             }
         }
-        self.expanded.extend_from_slice(&blocks[n..]);
-        blocks[n..].zeroize();
-        blocks.truncate(n);
-        let keys = Keys::new(self.first, blocks, self.spare.clone());
+        self.expanded = Zeroizing::new(room[n..len].to_vec());
+        room[n..len].zeroize();
+        keys.truncate(n);
         self.first += n as u64;
         keys
     }

@@ -7,14 +7,15 @@
 //! A run is a pure state machine: [`Step::Send`] and [`Step::Receive`] say what to do with the channel. In the direct
 //! schedule the offline run simply comes right before the online one.
 
-use super::code::{Code, Program};
-use super::machine::{Blocks, Chunks, FrameBuffer, Memory, Place, run};
+use super::code::Program;
+use super::machine::{Blocks, Chunk, Chunks, FrameBuffer, Memory, Place, run};
 use super::pads;
 use crate::bits::Planes;
 use crate::error::{Error, Result};
 use crate::hash::TccrHash;
 use crate::ot::Cots;
 use crate::party::{Party, Stage};
+use rayon::prelude::*;
 use std::fmt;
 use std::sync::Arc;
 
@@ -86,12 +87,7 @@ impl Program {
         let blocks = Blocks::new(code, lanes);
         let slots = Chunks::zero(code.slots * blocks.chunks);
         let mut state = State { program: Arc::clone(self), party, blocks, next: 0, slots };
-        let hash = TccrHash::new();
-        let mut registers = Chunks::zero(code.registers * blocks.size);
-        let fill = |code: &Code, registers: &mut Chunks, place| {
-            pads::fill(code, &cots, lanes, &hash, &mut registers.0, place);
-        };
-        state.segment(&mut registers, fill, &FrameBuffer::zero(0, blocks), &[], &mut []);
+        state.keep_pads(&cots);
         Ok(Prepared(state))
     }
 }
@@ -175,11 +171,38 @@ impl OnlineRun {
 }
 
 impl State {
+    /// Runs the first segment, which has no frames and keeps pads in slots, on all blocks and all threads.
+    fn keep_pads(&mut self, cots: &Cots) {
+        let (code, blocks) = (self.program.code(self.party), self.blocks);
+        let segment = &code.segments[0];
+        assert!(segment.send.is_none() && segment.receive.is_none(), "pads come before all frames");
+        let (hash, none) = (TccrHash::new(), FrameBuffer::zero(0, blocks));
+        let fresh = || Chunks::zero(code.registers * blocks.size);
+        let run = |registers: &mut Chunks, ((first, size), slots): ((usize, usize), &mut [Chunk])| {
+            let place = Place { first, size, slots: 0 };
+            pads::fill(code, cots, blocks.lanes, &hash, &mut registers.0, place);
+            let sent = &mut FrameBuffer::zero(0, blocks);
+            run(
+                &segment.code,
+                &mut registers.0,
+                place,
+                &mut Memory { slots, received: &none, sent, inputs: &[], outputs: &mut [] },
+            );
+        };
+        let places: Vec<_> = blocks.iter().collect();
+        let slots = (code.slots * blocks.size).max(1);
+        if let [place] = places[..] {
+            run(&mut fresh(), (place, &mut self.slots.0));
+        } else {
+            places.into_par_iter().zip(self.slots.0.par_chunks_mut(slots)).for_each_init(fresh, run);
+        }
+        self.next = 1;
+    }
+
     /// Runs the next segment on all blocks; returns what it has put into its frame.
     fn segment(
         &mut self,
         registers: &mut Chunks,
-        before: impl Fn(&Code, &mut Chunks, Place),
         received: &FrameBuffer,
         inputs: &[Planes],
         outputs: &mut [Planes],
@@ -190,7 +213,6 @@ impl State {
         let mut sent = FrameBuffer::zero(planes, self.blocks);
         for (first, size) in self.blocks.iter() {
             let place = Place { first, size, slots: first * code.slots };
-            before(code, registers, place);
             let mut memory = Memory { slots: &mut self.slots.0, received, sent: &mut sent, inputs, outputs };
             run(&segment.code, &mut registers.0, place, &mut memory);
         }
@@ -231,7 +253,7 @@ impl Run {
             let none = FrameBuffer::zero(0, self.state.blocks);
             let received = self.received.take().unwrap_or(none);
             let (inputs, outputs) = (&self.inputs, &mut self.outputs);
-            let sent = self.state.segment(&mut self.registers, |_, _, _| (), &received, inputs, outputs);
+            let sent = self.state.segment(&mut self.registers, &received, inputs, outputs);
             let code = self.state.program.code(self.state.party);
             if code.segments[self.state.next - 1].send.is_some() {
                 return Step::Send(sent.encode(self.state.blocks.lanes));

@@ -5,9 +5,13 @@ use crate::block::{Block, Delta};
 use crate::hash::CcrHash;
 use crate::ot::half_tree;
 use crate::ot::lpn::Matrices;
+use rayon::prelude::*;
 use std::fmt;
 use std::sync::Arc;
 use zeroize::{Zeroize, Zeroizing};
+
+/// From so many keys on, several threads share the work: 0.7 ms of it.
+const PARALLEL: usize = 1 << 15;
 
 /// A batch whose message was sent or received; gives each usable OT once, in order.
 pub struct Batch {
@@ -58,51 +62,57 @@ impl Batch {
         self.preset.usable().saturating_sub(self.next << self.preset.depth)
     }
 
-    /// Appends the keys of the usable OTs of the next tree, at most [`Batch::MAX_KEYS`]; none if nothing is left.
-    ///
-    /// While it works, `out` holds up to [`Batch::MAX_KEYS`] blocks more: reserve room for them, since a vector that grows leaves
-    /// a copy behind.
-    pub fn expand(&mut self, out: &mut Vec<Block>) {
-        let usable = self.left().min(1 << self.preset.depth);
-        if usable > 0 {
-            let end = out.len() + usable;
-            self.tree(self.next, out);
-            out[end..].zeroize();
-            out.truncate(end);
-            self.next += 1;
-        }
+    /// Leaves of the largest tree.
+    pub const LARGEST_TREE: usize = 1 << MANY_LEVELS;
+
+    /// Leaves of a tree of this batch.
+    #[must_use]
+    pub fn tree_size(&self) -> usize {
+        1 << self.preset.depth
     }
 
-    /// Leaves of the largest tree.
-    pub const MAX_KEYS: usize = 1 << MANY_LEVELS;
+    /// Writes the keys of the next usable OTs to the front of `out`, whole trees, on all threads; says how many they are. The rest
+    /// of `out` is zero. Nothing is written beyond [`Batch::left`], rounded up to a whole tree.
+    ///
+    /// # Panics
+    /// If `out` has no whole number of trees.
+    pub fn expand(&mut self, out: &mut [Block]) -> usize {
+        assert!(out.len().is_multiple_of(self.tree_size()), "batches are expanded by whole trees");
+        let usable = self.left().min(out.len());
+        let trees = usable.div_ceil(self.tree_size());
+        let (written, rest) = out.split_at_mut(trees * self.tree_size());
+        self.trees(self.next, written);
+        self.next += trees;
+        written[usable..].zeroize();
+        rest.fill(Block::ZERO);
+        usable
+    }
 
     /// The outputs behind the usable ones.
     pub(super) fn next_seed(&self) -> Zeroizing<Vec<Block>> {
-        let Preset { trees, depth, .. } = self.preset;
-        let (whole, rest) = (self.preset.usable() >> depth, self.preset.usable() % (1 << depth));
-        let mut tail = Zeroizing::new(Vec::with_capacity((trees - whole) << depth));
-        for tree in whole..trees {
-            self.tree(tree, &mut tail);
-        }
+        let (whole, rest) = (self.preset.usable() / self.tree_size(), self.preset.usable() % self.tree_size());
+        let mut tail = Zeroizing::new(vec![Block::ZERO; (self.preset.trees - whole) * self.tree_size()]);
+        self.trees(whole, &mut tail);
         tail.copy_within(rest.., 0);
-        let end = tail.len() - rest;
-        tail[end..].zeroize();
+        tail[LATER.seed()..].zeroize();
         tail.truncate(LATER.seed());
         tail
     }
 
-    /// Appends all outputs of a tree.
-    fn tree(&self, tree: usize, out: &mut Vec<Block>) {
-        match self.preset.depth {
-            FEW_LEVELS => self.tree_of::<FEW_LEVELS>(tree, out),
-            _ => self.tree_of::<MANY_LEVELS>(tree, out),
+    /// All outputs of the trees from `first` on.
+    fn trees(&self, first: usize, out: &mut [Block]) {
+        let tree = |(i, leaves): (usize, &mut [Block])| match self.preset.depth {
+            FEW_LEVELS => self.tree::<FEW_LEVELS>(first + i, leaves),
+            _ => self.tree::<MANY_LEVELS>(first + i, leaves),
+        };
+        if out.len() < PARALLEL {
+            out.chunks_mut(self.tree_size()).enumerate().for_each(tree);
+        } else {
+            out.par_chunks_mut(self.tree_size()).enumerate().for_each(tree);
         }
     }
 
-    fn tree_of<const DEPTH: usize>(&self, tree: usize, out: &mut Vec<Block>) {
-        let start = out.len();
-        out.resize(start + (1 << DEPTH), Block::ZERO);
-        let leaves = &mut out[start..];
+    fn tree<const DEPTH: usize>(&self, tree: usize, leaves: &mut [Block]) {
         match &self.half {
             Half::Sent { delta, roots } => {
                 let _sums: [Block; DEPTH] = half_tree::grow(&self.hash, delta, roots[tree], leaves);

@@ -17,14 +17,19 @@ fn pair(seed: u64) -> (Sender, Receiver, Prg) {
     (Sender::new(delta, &k, MATRICES), Receiver::new(&m, MATRICES), Prg::from_rng(rng))
 }
 
-/// All usable keys of a batch.
+/// All usable keys of a batch, a few trees at a time and then many.
 fn keys(mut batch: Batch) -> Vec<Block> {
-    let mut keys = Vec::new();
-    while batch.left() > 0 {
+    let mut keys = vec![Block::ZERO; batch.left().next_multiple_of(batch.tree_size())];
+    let mut len = 0;
+    for trees in [1, 3, usize::MAX] {
+        let end = trees.saturating_mul(batch.tree_size()).min(keys.len() - len) + len;
         let left = batch.left();
-        batch.expand(&mut keys);
-        assert!(batch.left() < left);
+        let made = batch.expand(&mut keys[len..end]);
+        assert_eq!(batch.left(), left - made);
+        len += made;
     }
+    assert_eq!(batch.expand(&mut [Block::ONES; Batch::LARGEST_TREE]), 0);
+    keys.truncate(len);
     keys
 }
 
