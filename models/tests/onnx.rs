@@ -4,6 +4,8 @@
 //! Without Python or a network the tests say so and pass; `LOWKEY_ORACLES=0` leaves them out. `LOWKEY_SEED` repeats a run,
 //! `LOWKEY_CASES` says how many graphs of each dialect there are.
 
+mod common;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -12,33 +14,10 @@ use lowkey_models::import::{self, ImportProblem, Imported, Options};
 use lowkey_models::interpret::Tensor;
 use serde_json::Value;
 
-const PACKAGES: [&str; 4] = ["onnx", "onnxruntime", "qonnx", "numpy"];
-
-/// The interpreter of an environment that has the packages; `None` if there is none.
+/// The interpreter of an environment that has the runtimes; `None` if there is none.
 fn python() -> Option<&'static Path> {
     static PYTHON: OnceLock<Option<PathBuf>> = OnceLock::new();
-    PYTHON.get_or_init(install).as_deref()
-}
-
-fn install() -> Option<PathBuf> {
-    if std::env::var("LOWKEY_ORACLES").is_ok_and(|value| value == "0") {
-        return None;
-    }
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/oracles/onnx");
-    let python = folder.join("bin/python");
-    let works = || {
-        let import = format!("import {}", PACKAGES.join(", "));
-        Command::new(&python).args(["-c", &import]).output().is_ok_and(|output| output.status.success())
-    };
-    if works() {
-        return Some(python);
-    }
-    let made = Command::new("python3").args(["-m", "venv"]).arg(&folder).output().ok()?;
-    if made.status.success() {
-        let mut pip = Command::new(&python);
-        pip.args(["-m", "pip", "install", "-q"]).args(PACKAGES).output().ok()?;
-    }
-    works().then_some(python)
+    PYTHON.get_or_init(common::oracle::onnx).as_deref()
 }
 
 fn number(name: &str, default: u64) -> u64 {
@@ -84,10 +63,7 @@ fn compare(imported: &Imported, case: &Value, what: &str) -> usize {
 
 /// Imports `count` random graphs and compares them; returns how many were refused, and the reasons.
 fn dialect(name: &str, count: u64, options: &Options) -> Option<Vec<String>> {
-    let Some(python) = python() else {
-        eprintln!("skipped: no Python environment with {} under target/oracles", PACKAGES.join(", "));
-        return None;
-    };
+    let python = python()?;
     let (seed, count) = (number("LOWKEY_SEED", 1), number("LOWKEY_CASES", count));
     eprintln!("{name}: seed {seed}, {count} graphs");
     let folder = tempfile::tempdir().expect("a folder");

@@ -197,6 +197,10 @@ impl<'m> Walk<'m> {
             return Err(Stop::new(format!("alpha = {alpha}"), "fold it into the weights' scale"));
         }
         let unit = |c: usize| f64::from(input.unit) * f64::from(at(&weights.scale, c)) * f64::from(alpha);
+        let magnitude = self.magnitudes(&sum);
+        let products = weights.ints.len() / channels;
+        let scales = Scales { unit: input.unit * alpha, exact: input.exact };
+        let float = |magnitude: &[f64]| Float::of(products, magnitude, scales, |c| at(&weights.scale, c));
         let mut post = Vec::new();
         if !quantised_form && kind != FusedKind::MatMul && node.input(2).is_some() {
             match self.value(node, 2)? {
@@ -211,16 +215,15 @@ impl<'m> Walk<'m> {
                     let integers = input.quantised.is_some() && weights.element.is_some();
                     if number && integers && self.leads_to_quantiser(node.output()) {
                         self.round_bias(&mut sum, &bias, alpha_times(alpha, input.unit), &weights.scale);
+                    } else if let Some(whole) = whole_units(&bias, &unit, &float(&magnitude), &magnitude) {
+                        sum.bias = whole;
                     } else {
                         post.push(Post::Add(bias));
                     }
                 }
             }
         }
-        let magnitude = self.magnitudes(&sum);
-        let products = weights.ints.len() / channels;
-        let scales = Scales { unit: input.unit * alpha, exact: input.exact };
-        let float = Float::of(products, &magnitude, scales, |c| at(&weights.scale, c));
+        let float = float(&self.magnitudes(&sum));
         let fused = match (input.quantised, weights.element) {
             (Some((_, element)), Some(other)) => Some(Fused {
                 kind,
@@ -360,6 +363,16 @@ fn bounded(bias: &[i64]) -> Result<Vec<i64>, Stop> {
         return Err(Stop::new("a bias of more than 50 bits", "the file is not consistent"));
     }
     Ok(bias.to_vec())
+}
+
+/// A bias in units of the products, if the products of every channel and their sum with it are exact in floats.
+fn whole_units(bias: &[f32], unit: &impl Fn(usize) -> f64, float: &Float, magnitude: &[f64]) -> Option<Vec<i64>> {
+    let channel = |(c, most): (usize, &f64)| {
+        let units = f64::from(at(bias, c)) / unit(c);
+        let exact = float.error[c] == 0.0 && units.fract() == 0.0 && most + units.abs() < (1 << 24) as f64;
+        exact.then_some(units as i64)
+    };
+    magnitude.iter().enumerate().map(channel).collect()
 }
 
 /// The factor of a `Gemm` goes into the input's unit.

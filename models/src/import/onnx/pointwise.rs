@@ -124,7 +124,7 @@ impl<'m> Walk<'m> {
         }
         let real =
             |source| Real { source, post: vec![], later: vec![], channels: a.channels, layout: a.layout, fused: None };
-        if let (Some(x), Some(y)) = (a.plain(), b.plain()) {
+        if let (Some(x), Some(y)) = (self.tensor(&a), self.tensor(&b)) {
             return Ok(Value::Real(Rc::new(real(Source::Pair(x, y)))));
         }
         let merged = self.merged(&a, &b).or_else(|| self.merged(&b, &a));
@@ -141,7 +141,7 @@ impl<'m> Walk<'m> {
             return None;
         };
         let mut sum = (**sum).clone();
-        let (terms, bias) = match (&b.source, b.plain()) {
+        let (terms, bias) = match (&b.source, self.tensor(b)) {
             (_, Some(scale)) => {
                 let ratio = f64::from(scale.unit) / unit[0];
                 let whole = ratio.fract() == 0.0 && (1.0..=(1 << 20) as f64).contains(&ratio);

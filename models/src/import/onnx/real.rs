@@ -105,6 +105,11 @@ pub(super) fn power_of_two(v: f32) -> bool {
     v.is_normal() && v.to_bits() & 0x7f_ffff == 0
 }
 
+/// The length of a normal number's mantissa without zeros at its end: 1 for powers of two, at most 24.
+pub(super) fn significant_bits(v: f32) -> u32 {
+    24 - (v.to_bits() & 0x7f_ffff | 0x80_0000).trailing_zeros()
+}
+
 /// What the steps make of `near` on a channel.
 pub(super) fn apply(post: &[Post], channel: usize, near: Near) -> Near {
     post.iter().fold(near, |near, step| step.apply(channel, near))

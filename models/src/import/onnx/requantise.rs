@@ -330,6 +330,11 @@ impl Quantiser {
 }
 
 impl Post {
+    /// True if the step multiplies everything by one number.
+    pub fn is_factor(&self) -> bool {
+        matches!(self, Post::Mul(list) | Post::Div(list) if list.len() == 1)
+    }
+
     /// True if the step is not the same for all channels.
     pub fn differs(&self) -> bool {
         match self {

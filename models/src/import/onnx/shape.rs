@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::constants::{axis, target};
 use super::graph::Node;
-use super::real::{Post, at};
+use super::real::{Post, at, significant_bits};
 use super::tensor::{Constant, Element};
 use super::value::{Ints, Later, Layout, Real, Scale, Source, Stop, Value};
 use super::walk::{Walk, dims};
@@ -13,7 +13,7 @@ use crate::network::{Op, TensorId};
 impl<'m> Walk<'m> {
     /// Real values as a tensor of the network times a unit.
     pub(super) fn plain(&mut self, real: &Real<'m>, node: Node<'m>) -> Result<Scale, Stop> {
-        if let Some(scale) = real.plain() {
+        if let Some(scale) = self.tensor(real) {
             return Ok(scale);
         }
         let name = node.name();
@@ -23,7 +23,7 @@ impl<'m> Walk<'m> {
                 let id = self.builder.apply(&format!("{name}/relu"), scale.id, |x| x.max(0))?;
                 Ok(Scale { id, ..*scale })
             }
-            (Source::Average { input, window, .. }, [], later) => {
+            (Source::Average { input, window, .. }, factors, later) if factors.iter().all(Post::is_factor) => {
                 let count = (window.kernel[0] * window.kernel[1]) as f32;
                 let op = Op::SumPool { input: input.id, window: *window };
                 let mut id = self.builder.node(&format!("{name}/sum"), op, None)?;
@@ -34,7 +34,11 @@ impl<'m> Walk<'m> {
                     id = self.builder.flatten(&format!("{name}/flatten"), id)?;
                 }
                 let exact = input.exact && count.log2().fract() == 0.0;
-                Ok(Scale { id, unit: input.unit / count, exact, quantised: None })
+                let scale = Scale { id, unit: input.unit / count, exact, quantised: None };
+                self.multiplied(scale, factors).ok_or_else(|| {
+                    let hint = "multiply by powers of two, or accept results that may differ by one (approximate)";
+                    Stop::new("its input is an average whose multiples are no floats", hint)
+                })
             }
             (Source::Concat(parts), [], []) => {
                 let scales: Option<Vec<Scale>> = parts.iter().map(|part| part.plain()).collect();
@@ -54,6 +58,32 @@ impl<'m> Walk<'m> {
                 Err(Stop::new("its input is not quantised", hint))
             }
         }
+    }
+
+    /// The network's tensor and its unit, if real values are that, perhaps times constants.
+    pub(super) fn tensor(&self, real: &Real<'m>) -> Option<Scale> {
+        match real.source {
+            Source::Tensor(scale) if real.later.is_empty() => self.multiplied(scale, &real.post),
+            _ => None,
+        }
+    }
+
+    /// A tensor times the constants of `factors`, if nothing else is in them. All products are floats, or results may be approximate.
+    fn multiplied(&self, scale: Scale, factors: &[Post]) -> Option<Scale> {
+        factors.iter().try_fold(scale, |scale, step| {
+            let factor = match step {
+                Post::Mul(list) if list.len() == 1 => f64::from(list[0]),
+                Post::Div(list) if list.len() == 1 => 1.0 / f64::from(list[0]),
+                _ => return None,
+            };
+            let wanted = f64::from(scale.unit) * factor;
+            let unit = wanted as f32;
+            let bits = u64::BITS - self.builder.tensor(scale.id).range.magnitude().leading_zeros();
+            let floats = |unit: f32| bits + significant_bits(unit) <= 24;
+            let exact = scale.exact && f64::from(unit) == wanted && floats(scale.unit) && floats(unit);
+            let usable = factor > 0.0 && unit.is_normal() && (exact || self.options.approximate);
+            usable.then_some(Scale { unit, exact, quantised: None, ..scale })
+        })
     }
 
     pub(super) fn shape_of(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
