@@ -148,3 +148,49 @@ fn networks_of_the_static_quantiser_equal_onnxruntime() {
 fn graphs_with_unusual_shapes_equal_onnxruntime() {
     check("shapes", 70, &Options::default(), 0);
 }
+
+/// Files of your own, in the folder that LOWKEY_ONNX names; those that can't be exact may be approximate.
+#[test]
+fn files_of_a_folder_equal_their_runtimes() {
+    let Some(folder) = std::env::var_os("LOWKEY_ONNX") else { return };
+    let Some(python) = python() else { return };
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "onnx"));
+    paths.sort();
+    let work = tempfile::tempdir().expect("a folder");
+    let mut wrong = Vec::new();
+    for path in &paths {
+        let case = work.path().join("case.json");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle/onnx/run.py");
+        let count = number("LOWKEY_CASES", 20).to_string();
+        let output =
+            Command::new(python).args([&script, path, &case]).args(["1", &count]).output().expect("Python runs");
+        let name = path.file_name().expect("a name").to_string_lossy();
+        let exact = import::read(path, &Options::default());
+        let near = || import::read(path, &Options { approximate: true, ..Options::default() });
+        let (promise, imported) = match (&exact, near()) {
+            (Ok(_), _) => ("exact", exact),
+            (Err(error), near @ Ok(_)) => {
+                eprintln!("{name}: {}", error.problem);
+                ("approximate", near)
+            }
+            (_, Err(error)) => {
+                wrong.push(format!("{name}: {}", error.problem));
+                continue;
+            }
+        };
+        if !output.status.success() {
+            wrong.push(format!("{name}: {}", String::from_utf8_lossy(&output.stderr)));
+            continue;
+        }
+        let case: Value = serde_json::from_slice(&std::fs::read(&case).expect("a case")).expect("valid JSON");
+        let network = imported.expect("it was imported").network;
+        let comparison = common::oracle::compare(&network, &case);
+        eprintln!("{name}: {promise}, {comparison:?}");
+        if promise == "exact" && comparison.differ > 0 {
+            wrong.push(format!("{name}: {comparison:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

@@ -129,7 +129,12 @@ impl<'m> Walk<'m> {
 
     /// The graph's input, quantised: the network's input.
     fn quantised_input(&mut self, node: Node<'m>, quantiser: &Quantiser) -> Result<Value<'m>, Stop> {
-        if !same(quantiser, &self.input.quantiser) {
+        let mut clipped = quantiser.clone();
+        if node.op() == "QuantizeLinear" {
+            self.merge_clip(node, &mut clipped)?;
+        }
+        let input = self.input.quantiser.clone();
+        if !same(quantiser, &input) && !same(&clipped, &input) {
             return Err(Stop::new("the input is quantised in two ways", "quantise it once"));
         }
         let &Value::Input { flat } = self.value(node, 0)? else { unreachable!("the caller has looked") };
@@ -139,10 +144,8 @@ impl<'m> Walk<'m> {
             (id, layout) = (self.builder.flatten(node.name(), id)?, Layout::of_rank(2));
         }
         if node.op() == "QuantizeLinear" {
-            let mut clipped = quantiser.clone();
-            self.merge_clip(node, &mut clipped)?;
             let zero = quantiser.zero as i64;
-            if (clipped.lo, clipped.hi) != (quantiser.lo, quantiser.hi) {
+            if (clipped.lo, clipped.hi) != (input.lo, input.hi) {
                 let (lo, hi) = (clipped.lo - zero, clipped.hi - zero);
                 id = self.builder.apply(node.name(), id, |x| x.clamp(lo, hi))?;
             }

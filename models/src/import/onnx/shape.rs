@@ -8,6 +8,7 @@ use super::real::{Post, at, significant_bits};
 use super::tensor::{Constant, Element};
 use super::value::{Ints, Later, Layout, Real, Scale, Source, Stop, Value};
 use super::walk::{Walk, dims};
+use crate::import::builder::Sum;
 use crate::network::{Op, TensorId};
 
 impl<'m> Walk<'m> {
@@ -314,24 +315,34 @@ impl<'m> Walk<'m> {
         let same = unit.iter().all(|&u| u > 0.0 && (u - unit[0]).abs() <= 1e-6 * unit[0]);
         let mut common = unit[0];
         if !same {
-            if !self.options.approximate || sum.terms.iter().any(|(_, array)| array.is_none()) {
-                let hint = "quantise the last layer by tensor, or accept approximate outputs (approximate)";
-                return Err(Stop::new("outputs with different units", hint));
-            }
             // Weights stay within 16 bits: units become multiples of a smaller one.
             let most = sum.terms.iter().filter_map(|(_, array)| array.as_ref()).flat_map(|array| array.iter());
             let most = most.map(|w| w.unsigned_abs()).max().unwrap_or(1).max(1);
+            let factor = f64::from(32_000 / most).max(1.0).floor();
             let largest = unit.iter().map(|u| u.abs()).fold(0.0, f64::max);
-            common = largest / f64::from(32_000 / most).max(1.0).floor();
+            let multiples = unit.iter().all(|u| (u / least).fract() == 0.0) && largest / least <= factor;
+            let identity = sum.terms.iter().any(|(_, array)| array.is_none());
+            if identity || !(multiples || self.options.approximate) {
+                let hint = "quantise the last layer by tensor, or accept approximate outputs (approximate)";
+                return Err(Stop::new("outputs with different units", hint));
+            }
+            common = if multiples { least } else { largest / factor };
             let factors: Vec<i64> = unit.iter().map(|u| (u / common).round() as i64).collect();
             let off = unit.iter().zip(&factors).map(|(u, &f)| (f as f64 * common / u - 1.0).abs()).fold(0.0, f64::max);
             sum.multiply(&factors)?;
-            self.builder
-                .report
-                .note(format!("outputs have different units: factors approximate them to {:.2} %", 100.0 * off));
+            if !multiples {
+                let note = format!("outputs have different units: factors approximate them to {:.2} %", 100.0 * off);
+                self.builder.report.note(note);
+            }
         }
-        for (z, b) in sum.bias.iter_mut().zip(&bias) {
-            let exact = b / common;
+        let offsets: Vec<f64> = bias.iter().map(|b| b / common).collect();
+        let (finer, ordered) = self.finer(&sum, &offsets);
+        if finer > 1 {
+            sum.multiply(&vec![finer; unit.len()])?;
+            common /= finer as f64;
+        }
+        for (z, offset) in sum.bias.iter_mut().zip(&offsets) {
+            let exact = offset * finer as f64;
             if exact.is_nan() || exact.abs() >= (1u64 << 45) as f64 {
                 return Err(Stop::new("a bias that is much larger than its unit", "quantise with a larger scale"));
             }
@@ -339,7 +350,13 @@ impl<'m> Walk<'m> {
             rounded = rounded.max((exact - exact.round()).abs());
         }
         if rounded > 1e-4 {
-            let note = format!("the bias of the output is rounded to whole units, by {rounded:.2} of a unit at most");
+            let order = if ordered {
+                "the order of the outputs is the file's"
+            } else {
+                "nearly equal outputs may change places"
+            };
+            let note =
+                format!("the bias of the output is rounded to whole units, by {rounded:.2} of a unit at most: {order}");
             self.builder.report.note(note);
         }
         if !real.layout.pad.iter().all(|&pad| pad == 0)
@@ -348,5 +365,54 @@ impl<'m> Walk<'m> {
             return Err(Stop::new("a pool of values that nothing has quantised", "quantise the output"));
         }
         Ok((self.builder.linear(node.name(), sum)?, Some(common)))
+    }
+
+    /// A power of two that divides the unit of the outputs z + offset, so that offsets in whole units keep their order, and whether they
+    /// do. It is 1 where that needs accumulators of more than 16 bits: units are small there.
+    fn finer(&self, sum: &Sum, offsets: &[f64]) -> (i64, bool) {
+        let most =
+            self.magnitudes(sum).into_iter().zip(offsets).map(|(z, offset)| z + offset.abs()).fold(0.0, f64::max);
+        let fits = |&factor: &i64| (most + 1.0) * factor as f64 <= f64::from(1 << 15);
+        let factors = (0..=MAX_FINER).map(|k| 1 << k);
+        match factors.clone().find(|&factor| in_order(offsets, factor)) {
+            Some(factor) if factor == 1 || fits(&factor) => (factor, true),
+            _ => (factors.filter(fits).last().unwrap_or(1), false),
+        }
+    }
+}
+
+/// The largest logarithm of what the unit of the outputs is divided by.
+const MAX_FINER: u32 = 8;
+
+/// True if z_i + b_i and z_j + b_j compare alike with b and with b rounded to parts of `factor`, for all integers z.
+fn in_order(b: &[f64], factor: i64) -> bool {
+    let rounded = |v: f64| (v * factor as f64).round() / factor as f64;
+    let alike = |v: f64, w: f64| v.floor() == w.floor() && (v.fract() == 0.0) == (w.fract() == 0.0);
+    b.iter().enumerate().all(|(i, &v)| b[..i].iter().all(|&w| alike(v - w, rounded(v) - rounded(w))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::in_order;
+
+    #[test]
+    fn rounded_offsets_keep_the_order_of_all_sums() {
+        assert!(in_order(&[0.0, 3.0, -2.0], 1));
+        // 0.4 and 0.2 become one number, 0.3 and 0.6 two.
+        assert!(!in_order(&[0.4, 0.2], 1));
+        assert!(!in_order(&[0.3, 0.6], 1), "1 + 0.3 is larger than 0.6, but 1 + 0 is not larger than 1");
+        assert!(in_order(&[0.3, 0.6], 2));
+        let offsets = [0.31, -1.62, 2.05, 0.77, -0.48];
+        for factor in [1, 2, 4, 8, 16] {
+            let wanted = (-5..=5).all(|z| {
+                let rounded = offsets.map(|b: f64| (b * f64::from(factor)).round());
+                (0..25).all(|pair| {
+                    let (i, j) = (pair / 5, pair % 5);
+                    let order = (f64::from(z) + offsets[i]).total_cmp(&offsets[j]);
+                    i == j || order == (f64::from(z * factor) + rounded[i]).total_cmp(&rounded[j])
+                })
+            });
+            assert_eq!(in_order(&offsets, factor.into()), wanted, "{factor}");
+        }
     }
 }
