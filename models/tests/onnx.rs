@@ -28,16 +28,16 @@ fn list<'v>(value: &'v Value, name: &str) -> &'v Vec<Value> {
     value[name].as_array().expect("a list")
 }
 
-/// Runs the network on the inputs of a case; the outputs are as the runtime's, but for a tolerance where those are floats. Returns
-/// how many outputs differ, which none may unless the report says so.
+/// Runs the network on the inputs of a case; the outputs are as the runtime's, but for half a unit where those are floats. Returns how
+/// many outputs differ, which none may unless the report says so.
 fn compare(imported: &Imported, case: &Value, what: &str) -> usize {
     let promised =
         !imported.report.notes.iter().any(|note| note.contains("may differ by one") || note.contains("approxim"));
     let mut differ = 0;
     let network = &imported.network;
     let shape = network.architecture().input.shape;
-    let tolerance =
-        if case["exact"].as_bool().expect("a flag") { 0.0 } else { case["tolerance"].as_f64().unwrap_or(0.51) };
+    let exact = case["exact"].as_bool().expect("a flag");
+    let unit = if exact { 1.0 } else { network.architecture().output_scale.expect("outputs have a unit") };
     for (input, wanted) in list(case, "inputs").iter().zip(list(case, "outputs")) {
         let values = input.as_array().expect("a list").iter().map(|v| v.as_i64().expect("an integer")).collect();
         let input = Tensor::from_shape_vec(shape, values).unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -47,8 +47,8 @@ fn compare(imported: &Imported, case: &Value, what: &str) -> usize {
         assert_eq!(output.len(), wanted.len(), "{what}");
         for (at, (found, wanted)) in output.iter().zip(&wanted).enumerate() {
             // Float outputs are sums of products with float units: their error is relative.
-            let near =
-                (*found as f64 - wanted).abs() <= tolerance + if tolerance > 0.0 { 1e-5 * wanted.abs() } else { 0.0 };
+            let tolerance = if exact { 0.0 } else { 0.51 * unit + 1e-5 * wanted.abs() };
+            let near = (*found as f64 * unit - wanted).abs() <= tolerance;
             differ += usize::from(!near);
             assert!(
                 near || !promised,

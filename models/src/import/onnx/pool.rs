@@ -139,11 +139,27 @@ impl<'m> Walk<'m> {
         }
         self.builder.report.rule("ONNX Runtime: float32 average, half to even");
         let doubts = Doubts::default();
-        let (average, own) = (self.average_value(input, window), offset_rule(quantiser));
-        let rule = |sum: i64| doubts.note(quantised(&own, 0, average(sum)));
+        let rule = self.average_rule(input, window, offset_rule(quantiser), &doubts);
         let id = self.builder.average(node.name(), input.id, *window, zero, rule)?;
         self.settle(&doubts, "the order of summation decides results: an average lies on the boundary of two values")?;
         Ok(id)
+    }
+
+    /// The average of values with this sum, quantised; in exact arithmetic where floats do not determine it.
+    pub(super) fn average_rule<'d>(
+        &self,
+        input: Scale,
+        window: &Window,
+        quantiser: Quantiser,
+        doubts: &'d Doubts,
+    ) -> impl Fn(i64) -> i64 + use<'m, 'd> {
+        let average = self.average_value(input, window);
+        let ratio = f64::from(input.unit) / f64::from(quantiser.scale) / (window.kernel[0] * window.kernel[1]) as f64;
+        move |sum| {
+            let (q, sure) = quantised(&quantiser, 0, average(sum));
+            let exact = if sure { None } else { quantiser.exactly(sum as f64 * ratio) };
+            doubts.note((exact.unwrap_or(q), sure))
+        }
     }
 
     /// The average of values with this sum, as the runtime has it.

@@ -209,14 +209,16 @@ impl<'m> Walk<'m> {
             }
             Source::Average { input, window, .. } => {
                 let average = self.average_value(*input, window);
+                let plain = self.average_rule(*input, window, quantiser.clone(), &doubts);
+                let rule = |sum: i64| if steps.is_empty() { plain(sum) } else { rule(0, average(sum)) };
                 if steps.iter().any(Post::differs) || quantiser.differs() {
                     return Err(Stop::new("factors for each channel behind an average", "quantise the average first"));
                 }
                 let (factor, offset, _) = quantiser.means()?;
                 if factor == 1 {
-                    self.builder.average(name, input.id, *window, offset, |sum| rule(0, average(sum)))?
+                    self.builder.average(name, input.id, *window, offset, rule)?
                 } else {
-                    let id = self.builder.average(name, input.id, *window, 0, |sum| rule(0, average(sum)))?;
+                    let id = self.builder.average(name, input.id, *window, 0, rule)?;
                     self.builder.apply(name, id, |q| factor * q - offset)?
                 }
             }
