@@ -1,6 +1,9 @@
 //! ONNX files without Python: a few that are kept with their results, damaged ones, and what is refused with which words.
 //!
-//! The files were written and run by `tests/oracle/onnx/generate.py`.
+//! The files were written and run by `tests/oracle/onnx/generate.py`, those of Brevitas, PyTorch and ONNX Runtime's quantiser by
+//! `tests/oracle/onnx/exports/make.py`.
+
+mod common;
 
 use std::path::PathBuf;
 
@@ -67,6 +70,54 @@ fn kept_files_equal_their_runtimes() {
             let found: Vec<i64> = network.run(&input).expect("a valid input").into_iter().collect();
             assert_eq!(found, integers(output), "{name}");
         }
+    }
+}
+
+/// Files of the tools, and why they are refused unless results may be approximate.
+const EXPORTS: [(&str, Option<&str>); 19] = [
+    ("brevitas-qcdq-w2-channel-any-float", Some("outputs with different units")),
+    ("brevitas-qcdq-w2-channel-power-quant", None),
+    ("brevitas-qcdq-w2-tensor-any-trunc", None),
+    ("brevitas-qcdq-w4-channel-any-quant", Some("a value lies nearer to a boundary than its error")),
+    ("brevitas-qcdq-w4-channel-power-trunc", None),
+    ("brevitas-qcdq-w4-tensor-power-float", None),
+    ("brevitas-qonnx-w2-channel-any-float", Some("outputs with different units")),
+    ("brevitas-qonnx-w2-channel-power-quant", None),
+    ("brevitas-qonnx-w2-tensor-any-trunc", None),
+    ("brevitas-qonnx-w4-channel-any-quant", Some("a value lies nearer to a boundary than its error")),
+    ("brevitas-qonnx-w4-channel-power-trunc", None),
+    ("brevitas-qonnx-w4-tensor-power-float", None),
+    ("pt2e-channel", None),
+    ("pt2e-tensor", None),
+    ("static-qdq-channel-global", None),
+    ("static-qdq-channel-windows", Some("an average lies on the boundary of two values")),
+    ("static-qdq-tensor-global", None),
+    ("static-qoperator-channel-global", None),
+    ("static-qoperator-tensor-global", None),
+];
+
+#[test]
+fn files_of_other_tools_equal_their_runtimes() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/oracle/onnx/exports");
+    for (name, doubt) in EXPORTS {
+        let path = folder.join(name).with_extension("onnx");
+        let case = std::fs::read(path.with_extension("json")).expect("a case");
+        let case: Value = serde_json::from_slice(&case).expect("valid JSON");
+        let read = |approximate| import::read(&path, &Options { approximate, ..Options::default() });
+        let imported = match (read(false), doubt) {
+            (exact, None) => exact.unwrap_or_else(|error| panic!("{name}: {error}")),
+            (Ok(_), Some(_)) => panic!("{name} is exact"),
+            (Err(error), Some(doubt)) => {
+                let text = error.to_string();
+                assert!(text.contains(doubt) && text.contains("approximate"), "{name}: {text}");
+                read(true).unwrap_or_else(|error| panic!("{name}: {error}"))
+            }
+        };
+        let comparison = common::oracle::compare(&imported.network, &case);
+        eprintln!("{name}: {comparison:?}");
+        assert!(comparison.outputs >= 80 && comparison.classes == 0, "{name}: {comparison:?}");
+        assert!(doubt.is_some() || comparison.differ == 0, "{name}: {comparison:?}");
+        assert!(comparison.worst < 0.03, "{name}: {comparison:?}");
     }
 }
 

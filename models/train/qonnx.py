@@ -1,10 +1,14 @@
-"""Writes a model file as a QONNX graph: `python3 -m train.qonnx FILE.lowkey OUT.onnx` in models/.
+"""Writes a model file as an ONNX graph: `python3 -m train.qonnx FILE.lowkey OUT.onnx [--qdq]` in models/.
 
-Every real number of the graph is exact in 32-bit floats, so any runtime of QONNX computes the integers of the model file:
+The graph is one of QONNX (Quant and BipolarQuant nodes), or with --qdq one that ONNX Runtime knows (QuantizeLinear, Clip and
+DequantizeLinear). Every real number in it is exact in 32-bit floats, so the runtime computes the integers of the model file:
 
 - The input are the integers of the model file, as floats; activations have the scale 1.
 - A layer whose requantisation shifts by s has weights of the scale 2^-s, and its bias is times 2^-s. The activation behind it,
-  clamp((z + bias) >> s, 0, 2^bits - 1), is then a Quant of the scale 1 that rounds by FLOOR.
+  clamp((z + bias) >> s, 0, 2^bits - 1), is then a quantiser of the scale 1 that rounds down.
+- QuantizeLinear rounds to the nearest, halves to even. There 1/2 - 2^-(s+1) is taken off before, so that v = (z + bias) / 2^s is
+  rounded down and no half ever occurs: v <= floor(v) + 1 - 2^-s. Weights are doubled and have the scale 2^-(s+1), because ONNX Runtime
+  has biases in units of weight times input. Weights of 8 bits do not fit then.
 - A sum over a window is an AveragePool times the number of its elements, a power of two.
 - An identity with the multiplier m is a Mul by m 2^-s.
 """
@@ -36,38 +40,65 @@ class Graph:
         self.nodes.append(helper.make_node(op, inputs, [output], name=output, domain=domain, **attributes))
         return output
 
-    def constant(self, values):
+    def constant(self, values, dtype=np.float32):
         self.count += 1
         name = f"constant{self.count}"
-        self.constants.append(numpy_helper.from_array(np.asarray(values, np.float32), name))
+        self.constants.append(numpy_helper.from_array(np.asarray(values, dtype), name))
         return name
 
-    def quant(self, x, label, *, scale, bits, signed, rounding):
-        """narrow: signed integers are +-(2^(bits-1) - 1)."""
+
+class Qonnx(Graph):
+    """Quantisers of QONNX."""
+
+    #: What is subtracted from (z + bias) / divisor so that the quantiser rounds down: its numerator over 2 * divisor.
+    rounding = staticmethod(lambda divisor: 0)
+
+    def activation(self, x, bits, label):
+        numbers = [self.constant(value) for value in (1, 0, bits)]
+        return self.node("Quant", [x, *numbers], label, signed=0, narrow=0, rounding_mode="FLOOR")
+
+    def weights(self, values, scale, bits, label):
+        values = self.constant(values * scale)
+        if bits == 1:
+            return self.node("BipolarQuant", [values, self.constant(scale)], label)
         numbers = [self.constant(value) for value in (scale, 0, bits)]
-        return self.node("Quant", [x, *numbers], label, signed=signed, narrow=signed, rounding_mode=rounding)
+        return self.node("Quant", [values, *numbers], label, signed=1, narrow=1, rounding_mode="ROUND")
 
 
-def qonnx(net):
-    """The graph of an IntegerNet, as a model of ONNX."""
-    graph, architecture = Graph(), net.architecture
+class Qdq(Graph):
+    """Quantisers of ONNX."""
+
+    rounding = staticmethod(lambda divisor: divisor - 1)
+
+    def activation(self, x, bits, label):
+        scale = [self.constant(1), self.constant(0, np.uint8)]
+        x = self.node("QuantizeLinear", [x, *scale], label)
+        if bits < 8:
+            x = self.node("Clip", [x, self.constant(0, np.uint8), self.constant(2**bits - 1, np.uint8)], label)
+        return self.node("DequantizeLinear", [x, *scale], label)
+
+    def weights(self, values, scale, bits, label):
+        assert np.abs(values).max() <= 127, f"{label}: weights that int8 holds when they are doubled"
+        inputs = [self.constant(values, np.int8), self.constant(scale), self.constant(0, np.int8)]
+        return self.node("DequantizeLinear", inputs, label)
+
+
+def exported(net, graph):
+    """An IntegerNet as a model of ONNX; graph: an empty Qonnx or Qdq."""
+    architecture = net.architecture
     assert architecture["input"].get("zero_point", 0) == 0, "an input without a zero point"
     bits = architecture["input"]["bits"]
-    names = [graph.quant("image", "image", scale=1, bits=bits, signed=0, rounding="FLOOR")]
-    tops = [2**bits - 1]
+    names, tops = [graph.activation("image", bits, "image")], [2**bits - 1]
     for index, node in enumerate(architecture["nodes"], start=1):
-        x = names[node["input"]] if "input" in node else None
-        top = tops[node["input"]] if "input" in node else None
         label, op = node["name"], node["op"]
+        x, top = (names[node["input"]], tops[node["input"]]) if "input" in node else (None, None)
         if op == "linear":
             shifts = [n["shift"][0] for n in architecture["nodes"] if n["op"] == "requantise" and n["input"] == index]
-            x = linear(graph, net, node, names, scale=2.0 ** -max(shifts, default=0))
             assert len(shifts) <= 1, f"{label}: one requantisation"
-            top = None
+            x = linear(graph, net, node, names, divisor=2 ** shifts[0] if shifts else None)
         elif op == "requantise":
             assert len(node["shift"]) == 1 and not {"top", "zero_point"} & node.keys(), f"{label}: a shift and a width"
-            x = graph.quant(x, label, scale=1, bits=node["bits"], signed=0, rounding="FLOOR")
-            top = 2 ** node["bits"] - 1
+            x, top = graph.activation(x, node["bits"], label), 2 ** node["bits"] - 1
         elif op == "flatten":
             x = graph.node("Flatten", [x], label, axis=1)
         else:
@@ -84,20 +115,23 @@ def qonnx(net):
     return helper.make_model(body, opset_imports=opsets, producer_name="lowkey", ir_version=10)
 
 
-def linear(graph, net, node, names, *, scale):
-    """scale * (sum of the terms + bias): the first product has the bias, the others are added."""
+def linear(graph, net, node, names, *, divisor):
+    """(sum of the terms + bias) / divisor, ready to be rounded down; without a divisor it is the network's output."""
     label, total = node["name"], None
-    bias = net.tensors[label + ".bias"].astype(np.float64)
+    less = graph.rounding(divisor) if divisor else 0
+    fine = 2 if less else 1
+    scale = 1 / (fine * (divisor or 1))
+    bias = fine * net.tensors[label + ".bias"].astype(np.int64) - less
     assert np.abs(bias).max(initial=0) < EXACT, f"{label}: a bias that floats hold"
-    # The first of these is added to nothing.
-    order = sorted(enumerate(node["terms"]), key=lambda term: term[1]["term"] == "identity")
-    for number, term in order:
+    # Identities come last: the first product has the bias.
+    for number, term in sorted(enumerate(node["terms"]), key=lambda term: term[1]["term"] == "identity"):
         x = names[term["input"]]
         if term["term"] == "identity":
             assert total is not None, f"{label}: weights"
-            part = graph.node("Mul", [x, graph.constant(term["multiplier"] * scale)], label)
+            part = graph.node("Mul", [x, graph.constant(fine * term["multiplier"] * scale)], label)
         else:
-            inputs = [x, weights(graph, net.tensors[f"{label}.{number}.weight"], term["weight_bits"], label, scale)]
+            weight = fine * net.tensors[f"{label}.{number}.weight"].astype(np.int64)
+            inputs = [x, graph.weights(weight, scale, term["weight_bits"], label)]
             if total is None:
                 inputs.append(graph.constant(bias * scale))
             if term["term"] == "dense":
@@ -107,13 +141,6 @@ def linear(graph, net, node, names, *, scale):
                 part = graph.node("Conv", inputs, label, kernel_shape=term["kernel"], group=term["groups"], **window)
         total = part if total is None else graph.node("Add", [total, part], label)
     return total
-
-
-def weights(graph, values, bits, label, scale):
-    values = graph.constant(values * scale)
-    if bits == 1:
-        return graph.node("BipolarQuant", [values, graph.constant(scale)], label)
-    return graph.quant(values, label, scale=scale, bits=bits, signed=1, rounding="ROUND")
 
 
 def pool(graph, node, x, top):
@@ -128,21 +155,21 @@ def pool(graph, node, x, top):
         return graph.node("Mul", [x, graph.constant(count)], label), count * top
     assert node["op"] == "avg_pool", node["op"]
     multiplier, offset, divisor = node["multiplier"], node["offset"], 2 ** node["shift"]
-    assert multiplier * count * top + offset < EXACT, f"{label}: sums that floats hold"
+    assert 2 * (multiplier * count * top + offset) < EXACT, f"{label}: sums that floats hold"
     if count * multiplier != divisor:
         x = graph.node("Mul", [x, graph.constant(count * multiplier / divisor)], label)
-    if offset != 0:
-        x = graph.node("Add", [x, graph.constant(offset / divisor)], label)
+    x = graph.node("Add", [x, graph.constant((2 * offset - graph.rounding(divisor)) / (2 * divisor))], label)
     top = (multiplier * count * top + offset) // divisor
-    return graph.quant(x, label, scale=1, bits=max(top.bit_length(), 1), signed=0, rounding="FLOOR"), top
+    return graph.activation(x, max(top.bit_length(), 1), label), top
 
 
 def main():
     parser = argparse.ArgumentParser(prog="python3 -m train.qonnx", description=__doc__.splitlines()[0])
     parser.add_argument("file", type=pathlib.Path)
     parser.add_argument("out", type=pathlib.Path)
+    parser.add_argument("--qdq", action="store_true", help="for ONNX Runtime")
     options = parser.parse_args()
-    model = qonnx(IntegerNet(options.file))
+    model = exported(IntegerNet(options.file), Qdq() if options.qdq else Qonnx())
     checker.check_model(model)
     save(model, options.out)
 
