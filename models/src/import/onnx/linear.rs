@@ -77,7 +77,7 @@ impl<'m> Walk<'m> {
         }
         let (y_scale, y_zero) = if gemm { (7, 8) } else { (6, 7) };
         if node.input(y_scale).is_none() {
-            let input = Scale { id: x.id, unit: x_scale, exact: true, quantised: Some((x_zero, x.element)) };
+            let input = Scale { id: x.id, unit: x_scale, error: 0.0, quantised: Some((x_zero, x.element)) };
             return self.sum(node, kind, input, &weights, alpha, sum, layout);
         }
         let quantiser = self.onnx_quantiser(node, y_scale, y_zero)?;
@@ -199,7 +199,7 @@ impl<'m> Walk<'m> {
         let unit = |c: usize| f64::from(input.unit) * f64::from(at(&weights.scale, c)) * f64::from(alpha);
         let magnitude = self.magnitudes(&sum);
         let products = weights.ints.len() / channels;
-        let scales = Scales { unit: input.unit * alpha, exact: input.exact };
+        let scales = Scales { unit: input.unit * alpha, error: self.relative_error(input) };
         let float = |magnitude: &[f64]| Float::of(products, magnitude, scales, |c| at(&weights.scale, c));
         let mut post = Vec::new();
         if !quantised_form && kind != FusedKind::MatMul && node.input(2).is_some() {
@@ -326,7 +326,7 @@ impl<'m> Walk<'m> {
         self.round_bias(&mut sum, bias, fused.input, &fused.weights);
         let magnitude = self.magnitudes(&sum);
         let products = sum.terms.iter().filter_map(|(_, array)| array.as_ref()).map(|array| array.len()).sum::<usize>();
-        let scales = Scales { unit: fused.input, exact: true };
+        let scales = Scales { unit: fused.input, error: 0.0 };
         let float = Float::of(products / sum.bias.len(), &magnitude, scales, |c| at(&fused.weights, c));
         let fused = Some(Fused { kind: FusedKind::Gemm, output: node.output(), ..fused.clone() });
         let source = Source::Sum { sum: Rc::new(sum), unit: Rc::clone(unit), float: Rc::new(float) };

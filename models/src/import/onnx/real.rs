@@ -7,7 +7,7 @@
 use super::quantiser::Quantiser;
 
 /// 2^-24: a float's relative rounding error.
-const HALF_ULP: f64 = 1.0 / (1 << 24) as f64;
+pub(super) const HALF_ULP: f64 = 1.0 / (1 << 24) as f64;
 
 /// A step on each element. Lists have one entry, or one for each channel.
 #[derive(Clone, Debug, PartialEq)]
@@ -84,20 +84,23 @@ impl Float {
     pub fn of(products: usize, magnitude: &[f64], input: Scales, weights: impl Fn(usize) -> f32) -> Float {
         let error = |(channel, &magnitude): (usize, &f64)| {
             let weight = weights(channel);
-            if input.exact && power_of_two(input.unit) && power_of_two(weight) && magnitude < (1 << 24) as f64 {
+            if input.error == 0.0 && power_of_two(input.unit) && power_of_two(weight) && magnitude < (1 << 24) as f64 {
                 return 0.0;
             }
-            (products as f64 + 5.0) * HALF_ULP * magnitude * f64::from(input.unit).abs() * f64::from(weight).abs()
+            ((products as f64 + 5.0) * HALF_ULP + input.error)
+                * magnitude
+                * f64::from(input.unit).abs()
+                * f64::from(weight).abs()
         };
         Float { error: magnitude.iter().enumerate().map(error).collect() }
     }
 }
 
-/// Unit of the input of a sum, and whether it is exact.
+/// Unit of the input of a sum, and how far off its values may be, as a part of the largest one.
 #[derive(Clone, Copy)]
 pub(super) struct Scales {
     pub unit: f32,
-    pub exact: bool,
+    pub error: f64,
 }
 
 /// True if a product with the number is exact (but for very small results).
@@ -239,7 +242,7 @@ mod tests {
 
     #[test]
     fn sums_are_exact_with_powers_of_two_only() {
-        let scales = Scales { unit: 0.25, exact: true };
+        let scales = Scales { unit: 0.25, error: 0.0 };
         assert_eq!(Float::of(9, &[1e4, 1e4], scales, |_| 0.5), Float::exact(2));
         assert!(Float::of(9, &[1e4], scales, |_| 0.3).error[0] > 0.0);
         assert!(Float::of(9, &[1e9], scales, |_| 0.5).error[0] > 0.0);

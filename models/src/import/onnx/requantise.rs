@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::graph::Node;
 use super::quantiser::{Mode, Quantiser, Rule, same};
-use super::real::{Near, Post, apply, power_of_two, quantised};
+use super::real::{HALF_ULP, Near, Post, apply, power_of_two, quantised};
 use super::value::{Ints, Later, Layout, Real, Scale, Source, Stop, Value};
 use super::walk::Walk;
 use crate::import::builder::{Obstacle, Sum};
@@ -156,18 +156,20 @@ impl<'m> Walk<'m> {
             // A bipolar input is stored as 0 or 1.
             id = self.builder.apply(node.name(), id, |y| factor * y - offset)?;
         }
-        let scale = Scale { id, unit, exact: true, quantised: None };
+        let scale = Scale { id, unit, error: 0.0, quantised: None };
         let channels = self.builder.tensor(id).shape[0];
         Ok(Value::Real(Rc::new(Real::tensor(scale, channels, layout))))
     }
 
     fn quantised_real(&mut self, node: Node<'m>, real: &Real<'m>, quantiser: &Quantiser) -> Result<Value<'m>, Stop> {
         let (_, _, unit) = quantiser.means()?;
-        let exact = !matches!(quantiser.rule, Rule::Thresholds(_)) || power_of_two(unit);
         let id = self.quantise(node, real, quantiser)?;
+        let exact = !matches!(quantiser.rule, Rule::Thresholds(_)) || power_of_two(unit);
+        let most = self.builder.tensor(id).range.magnitude() as f64 * f64::from(unit);
+        let error = if exact { 0.0 } else { 4.0 * HALF_ULP * most };
         let channels = self.builder.tensor(id).shape[0];
         let layout = Layout { pad: [0; 4], ..real.layout };
-        Ok(Value::Real(Rc::new(Real::tensor(Scale { id, unit, exact, quantised: None }, channels, layout))))
+        Ok(Value::Real(Rc::new(Real::tensor(Scale { id, unit, error, quantised: None }, channels, layout))))
     }
 
     /// Real numbers, quantised: a tensor of the network whose values are x = factor * q - offset.
@@ -321,9 +323,7 @@ fn rule_name(rule: &Rule) -> String {
 impl Scale {
     /// The real value of x, as the runtime has it.
     pub fn near(&self, x: i64) -> Near {
-        let v = x as f32 * self.unit;
-        let error = if self.exact { 0.0 } else { f64::from(v).abs() * 4.0 / f64::from(1 << 24) };
-        Near { v, error }
+        Near { v: x as f32 * self.unit, error: self.error }
     }
 }
 

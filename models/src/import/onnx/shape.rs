@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::constants::{axis, target};
 use super::graph::Node;
-use super::real::{Post, at, significant_bits};
+use super::real::{HALF_ULP, Post, at, significant_bits};
 use super::tensor::{Constant, Element};
 use super::value::{Ints, Later, Layout, Real, Scale, Source, Stop, Value};
 use super::walk::{Walk, dims};
@@ -34,8 +34,12 @@ impl<'m> Walk<'m> {
                     };
                     id = self.builder.flatten(&format!("{name}/flatten"), id)?;
                 }
-                let exact = input.exact && count.log2().fract() == 0.0;
-                let scale = Scale { id, unit: input.unit / count, exact, quantised: None };
+                let most = self.average_value(*input, window)(0).error;
+                let unit = input.unit / count;
+                let largest = self.builder.tensor(id).range.magnitude() as f64 * f64::from(unit);
+                // The unit is rounded once.
+                let error = if most == 0.0 { 0.0 } else { most + HALF_ULP * largest };
+                let scale = Scale { id, unit, error, quantised: None };
                 self.multiplied(scale, factors).ok_or_else(|| {
                     let hint = "multiply by powers of two, or accept results that may differ by one (approximate)";
                     Stop::new("its input is an average whose multiples are no floats", hint)
@@ -43,7 +47,7 @@ impl<'m> Walk<'m> {
             }
             (Source::Concat(parts), [], []) => {
                 let scales: Option<Vec<Scale>> = parts.iter().map(|part| part.plain()).collect();
-                let scales = scales.filter(|scales| scales.iter().all(|s| s.unit == scales[0].unit && s.exact));
+                let scales = scales.filter(|scales| scales.iter().all(|s| s.unit == scales[0].unit && s.error == 0.0));
                 let scales = scales.ok_or_else(|| {
                     Stop::new(
                         "its input joins values with different units",
@@ -59,6 +63,12 @@ impl<'m> Walk<'m> {
                 Err(Stop::new("its input is not quantised", hint))
             }
         }
+    }
+
+    /// How far off a tensor's real values may be, as a part of the largest one.
+    pub(super) fn relative_error(&self, scale: Scale) -> f64 {
+        let largest = self.builder.tensor(scale.id).range.magnitude() as f64 * f64::from(scale.unit);
+        if scale.error == 0.0 { 0.0 } else { scale.error / largest.max(f64::MIN_POSITIVE) }
     }
 
     /// The network's tensor and its unit, if real values are that, perhaps times constants.
@@ -81,9 +91,12 @@ impl<'m> Walk<'m> {
             let unit = wanted as f32;
             let bits = u64::BITS - self.builder.tensor(scale.id).range.magnitude().leading_zeros();
             let floats = |unit: f32| bits + significant_bits(unit) <= 24;
-            let exact = scale.exact && f64::from(unit) == wanted && floats(scale.unit) && floats(unit);
-            let usable = factor > 0.0 && unit.is_normal() && (exact || self.options.approximate);
-            usable.then_some(Scale { unit, exact, quantised: None, ..scale })
+            let exact = f64::from(unit) == wanted && floats(scale.unit) && floats(unit);
+            let usable = factor > 0.0 && unit.is_normal() && (exact && scale.error == 0.0 || self.options.approximate);
+            // The product is rounded, and so is the unit.
+            let largest = self.builder.tensor(scale.id).range.magnitude() as f64 * wanted;
+            let error = scale.error * factor + if exact { 0.0 } else { 4.0 * HALF_ULP * largest };
+            usable.then_some(Scale { unit, error, quantised: None, ..scale })
         })
     }
 
@@ -251,7 +264,7 @@ impl<'m> Walk<'m> {
         for index in (2..node.proto.input.len()).step_by(3) {
             let (unit, zero) = (self.scalar(node, index + 1)?, self.zero(node, index + 2)?);
             let ints = self.ints(node, index, zero)?;
-            let scale = Scale { id: ints.id, unit, exact: true, quantised: Some((zero, ints.element)) };
+            let scale = Scale { id: ints.id, unit, error: 0.0, quantised: Some((zero, ints.element)) };
             let real = Real::tensor(scale, self.builder.tensor(ints.id).shape[0], ints.layout);
             parts.push((self.quantise(node, &real, &quantiser)?, ints.layout));
         }
@@ -398,10 +411,11 @@ mod tests {
     #[test]
     fn rounded_offsets_keep_the_order_of_all_sums() {
         assert!(in_order(&[0.0, 3.0, -2.0], 1));
-        // 0.4 and 0.2 become one number, 0.3 and 0.6 two.
+        // Both become 0.
         assert!(!in_order(&[0.4, 0.2], 1));
-        assert!(!in_order(&[0.3, 0.6], 1), "1 + 0.3 is larger than 0.6, but 1 + 0 is not larger than 1");
-        assert!(in_order(&[0.3, 0.6], 2));
+        assert!(!in_order(&[0.3, 0.6], 1), "1 + 0.3 is larger than 0.6, but 1 is not larger than 1");
+        assert!(!in_order(&[0.3, 0.6], 2), "both become 1/2");
+        assert!(in_order(&[0.3, 0.6], 4));
         let offsets = [0.31, -1.62, 2.05, 0.77, -0.48];
         for factor in [1, 2, 4, 8, 16] {
             let wanted = (-5..=5).all(|z| {

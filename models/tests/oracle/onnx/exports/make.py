@@ -22,6 +22,10 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from sklearn.datasets import load_digits
 from torch import nn
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+from torchao.quantization.pt2e.quantizer.x86_inductor_quantizer import (
+    X86InductorQuantizer,
+    get_default_x86_inductor_quantization_config,
+)
 from torchao.testing.pt2e._xnnpack_quantizer import XNNPACKQuantizer, get_symmetric_quantization_config
 
 HERE = Path(__file__).parent
@@ -124,9 +128,14 @@ def brevitas(folder):
 
 
 def pt2e(folder):
-    net = trained(Plain(nn.AvgPool2d(2)))
-    for name in ["tensor", "channel"]:
-        quantiser = XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=name == "channel"))
+    xnnpack, x86 = get_symmetric_quantization_config, get_default_x86_inductor_quantization_config
+    nets = [trained(Plain(nn.AvgPool2d(2))), trained(Plain(nn.MaxPool2d(2)))]
+    for name, net, quantiser in [
+        ("xnnpack-tensor", nets[0], XNNPACKQuantizer().set_global(xnnpack(is_per_channel=False))),
+        ("xnnpack-channel", nets[0], XNNPACKQuantizer().set_global(xnnpack(is_per_channel=True))),
+        # It leaves averages of sums unquantised, which no network has.
+        ("x86", nets[1], X86InductorQuantizer().set_global(x86())),
+    ]:
         prepared = prepare_pt2e(torch.export.export(net, (IMAGES[:1],)).module(), quantiser)
         for image in IMAGES[:100]:
             prepared(image[None])
