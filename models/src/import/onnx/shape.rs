@@ -45,7 +45,7 @@ impl<'m> Walk<'m> {
                     Stop::new("its input is an average whose multiples are no floats", hint)
                 })
             }
-            (Source::Concat(parts), [], []) => {
+            (Source::Concat(parts), [], _) => {
                 let scales: Option<Vec<Scale>> = parts.iter().map(|part| part.plain()).collect();
                 let scales = scales.filter(|scales| scales.iter().all(|s| s.unit == scales[0].unit && s.error == 0.0));
                 let scales = scales.ok_or_else(|| {
@@ -56,7 +56,7 @@ impl<'m> Walk<'m> {
                 })?;
                 let inputs = scales.iter().map(|scale| scale.id).collect();
                 let id = self.builder.node(&format!("{name}/concat"), Op::Concat { inputs }, None)?;
-                Ok(Scale { id, quantised: None, ..scales[0] })
+                Ok(Scale { id: self.later(node, real, id)?, quantised: None, ..scales[0] })
             }
             _ => {
                 let hint = "put QuantizeLinear and DequantizeLinear, or Quant, between the two layers";
@@ -348,7 +348,9 @@ impl<'m> Walk<'m> {
                 self.builder.report.note(note);
             }
         }
-        let offsets: Vec<f64> = bias.iter().map(|b| b / common).collect();
+        // Biases in whole units are so but for the rounding of their unit.
+        let snapped = |b: f64| if (b - b.round()).abs() <= 1e-6 * b.abs() { b.round() } else { b };
+        let offsets: Vec<f64> = bias.iter().map(|b| snapped(b / common)).collect();
         let (finer, ordered) = self.finer(&sum, &offsets);
         if finer > 1 {
             sum.multiply(&vec![finer; unit.len()])?;

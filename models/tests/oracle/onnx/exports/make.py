@@ -16,7 +16,13 @@ import torch
 from brevitas.export import export_onnx_qcdq, export_qonnx
 from brevitas.inject.enum import ScalingPerOutputType
 from brevitas.nn import QuantConv2d, QuantIdentity, QuantLinear, QuantReLU, TruncAvgPool2d
-from brevitas.quant import Int8ActPerTensorFloat, Int8WeightPerChannelFloat, Int8WeightPerTensorFloat, Uint8ActPerTensorFloat
+from brevitas.quant import (
+    Int8ActPerTensorFloat,
+    Int8WeightPerChannelFloat,
+    Int8WeightPerTensorFloat,
+    Int32Bias,
+    Uint8ActPerTensorFloat,
+)
 from brevitas.quant.fixed_point import Int8ActPerTensorFixedPoint, Int8WeightPerTensorFixedPoint, Uint8ActPerTensorFixedPoint
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from sklearn.datasets import load_digits
@@ -88,6 +94,27 @@ class Brevitas(nn.Module):
         return self.fc(torch.flatten(self.after(self.average(x)), 1))
 
 
+class Branches(nn.Module):
+    """Two convolutions of one input whose results are joined, a depthwise one, a matrix; biases are quantised to 32 bits."""
+
+    def __init__(self, power):
+        super().__init__()
+        weight = Int8WeightPerTensorFixedPoint if power else Int8WeightPerTensorFloat
+        unsigned = Uint8ActPerTensorFixedPoint if power else Uint8ActPerTensorFloat
+        layer = {"weight_quant": weight, "weight_bit_width": 3, "bias": True, "bias_quant": Int32Bias}
+        positive = {"act_quant": unsigned, "bit_width": 3, "return_quant_tensor": True}
+        self.start = QuantIdentity(**positive)
+        self.conv1, self.conv2 = QuantConv2d(1, 4, 3, padding=1, **layer), QuantConv2d(1, 4, 1, **layer)
+        self.relu, self.pool = QuantReLU(**positive), nn.MaxPool2d(2)
+        self.depthwise, self.relu2 = QuantConv2d(8, 8, 3, groups=8, stride=2, padding=1, **layer), QuantReLU(**positive)
+        self.fc = QuantLinear(32, 10, **layer)
+
+    def forward(self, x):
+        x = self.start(x)
+        x = self.pool(torch.cat([self.relu(self.conv1(x)), self.relu(self.conv2(x))], 1))
+        return self.fc(torch.flatten(self.relu2(self.depthwise(x)), 1))
+
+
 class Calibration(CalibrationDataReader):
     def __init__(self):
         self.images = iter(IMAGES[:200])
@@ -113,6 +140,7 @@ def trained(net):
 
 
 def brevitas(folder):
+    nets = [(f"w3-tensor-{'power' if power else 'any'}-branches", Branches(power)) for power in [True, False]]
     for name, bits, options in [
         ("w4-channel-power-trunc", 4, {"channel": True, "power": True, "average": "trunc"}),
         ("w4-tensor-power-float", 4, {"channel": False, "power": True, "average": "float"}),
@@ -121,9 +149,11 @@ def brevitas(folder):
         ("w2-tensor-any-trunc", 2, {"channel": False, "power": False, "average": "trunc"}),
         ("w2-channel-any-float", 2, {"channel": True, "power": False, "average": "float"}),
     ]:
-        net = trained(Brevitas(bits, **options))
+        nets.append((name, Brevitas(bits, **options)))
+    for name, net in nets:
+        trained(net)
         for kind, export in [("qonnx", export_qonnx), ("qcdq", export_onnx_qcdq)]:
-            # Brevitas asks for version 13 of QCDQ's operators, which only the older of PyTorch's exporters has.
+            # For QCDQ Brevitas wants version 13 of the operators and quantised biases, which only PyTorch's older exporter has.
             export(net, args=IMAGES[:1], export_path=folder / f"brevitas-{kind}-{name}.onnx", dynamo=kind == "qonnx")
 
 
