@@ -27,7 +27,7 @@ fn images(bundled: &Bundled, count: usize) -> Option<Vec<Tensor>> {
     let inputs = if bundled.name.starts_with("mnist-") {
         Inputs::read(data.join("mnist/t10k-images-idx3-ubyte.gz"), &input).expect("images")
     } else {
-        Labelled::read(&data.join("cifar10/test.zip"), &input, &classes).expect("images").inputs
+        Labelled::read(data.join("cifar10/test.zip"), &input, &classes).expect("images").inputs
     };
     Some(inputs.iter().take(count).collect())
 }

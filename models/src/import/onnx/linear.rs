@@ -6,7 +6,7 @@ use ndarray::Array4;
 
 use super::constants::dequantise;
 use super::graph::Node;
-use super::real::{Float, Post, Scales, at, power_of_two};
+use super::real::{Float, Post, Scales, at, odd_factor, power_of_two};
 use super::tensor::{Constant, Element};
 use super::value::{Fused, FusedKind, Ints, Layout, Real, Scale, Scaled, Source, Stop, Value};
 use super::walk::Walk;
@@ -368,8 +368,10 @@ fn bounded(bias: &[i64]) -> Result<Vec<i64>, Stop> {
 /// A bias in units of the products, if the products of every channel and their sum with it are exact in floats.
 fn whole_units(bias: &[f32], unit: &impl Fn(usize) -> f64, float: &Float, magnitude: &[f64]) -> Option<Vec<i64>> {
     let channel = |(c, most): (usize, &f64)| {
-        let units = f64::from(at(bias, c)) / unit(c);
-        let exact = float.error[c] == 0.0 && units.fract() == 0.0 && most + units.abs() < (1 << 24) as f64;
+        let (bias, unit) = (f64::from(at(bias, c)), unit(c));
+        let units = (bias / unit).round();
+        let whole = units * unit == bias && unit == f64::from(unit as f32);
+        let exact = float.error[c] == 0.0 && whole && (most + units.abs()) * odd_factor(unit as f32) < (1 << 24) as f64;
         exact.then_some(units as i64)
     };
     magnitude.iter().enumerate().map(channel).collect()

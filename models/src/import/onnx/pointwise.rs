@@ -6,7 +6,7 @@ use ndarray::Array4;
 
 use super::graph::Node;
 use super::quantiser::{Quantiser, Rule, per_channel};
-use super::real::{Float, Function, HALF_ULP, Post, at, power_of_two};
+use super::real::{Float, Function, HALF_ULP, Post, at, odd_factor};
 use super::requantise::Doubts;
 use super::tensor::Element;
 use super::value::{Ints, Layout, Real, Scale, Source, Stop, Value};
@@ -164,12 +164,12 @@ impl<'m> Walk<'m> {
             _ => return None,
         }
         let sum = self.limited(sum).ok()?;
-        let exact = post.is_empty() && unit.iter().all(|&u| power_of_two(u as f32) && u == f64::from(u as f32));
+        let odd = |u: f64| if u == f64::from(u as f32) { odd_factor(u as f32) } else { f64::INFINITY };
         // As many roundings as products at most, and a few.
         let products: usize = sum.terms.iter().filter_map(|(_, array)| array.as_ref()).map(|array| array.len()).sum();
         let roundings = (products / sum.bias.len() + 8 + 2 * post.len()) as f64 * HALF_ULP;
         let error = |(channel, &magnitude): (usize, &f64)| {
-            if exact && off[channel] == 0.0 && magnitude < (1 << 24) as f64 {
+            if post.is_empty() && off[channel] == 0.0 && magnitude * odd(unit[channel]) < (1 << 24) as f64 {
                 return 0.0;
             }
             let offset =
@@ -194,7 +194,7 @@ impl<'m> Walk<'m> {
     fn add_nearly(&self, scale: Scale, sum: &mut Sum, unit: &mut [f64], off: &mut [f64]) -> Option<()> {
         let ratios: Vec<f64> = unit.iter().map(|u| f64::from(scale.unit) / u).collect();
         let (least, most) = ratios.iter().fold((f64::INFINITY, 0.0f64), |(lo, hi), &r| (lo.min(r), hi.max(r)));
-        if !self.options.approximate || !(least > 0.0 && most < 32_000.0) {
+        if !(self.options.approximate && least > 0.0 && most < 32_000.0) {
             return None;
         }
         let weights = sum.terms.iter().filter_map(|(_, array)| array.as_ref()).flat_map(|array| array.iter());

@@ -6,7 +6,7 @@ use super::fused::FUSED;
 use super::graph::Node;
 use super::pointwise::offset_rule;
 use super::quantiser::Quantiser;
-use super::real::{HALF_ULP, Near, power_of_two, quantised};
+use super::real::{HALF_ULP, Near, odd_factor, power_of_two, quantised};
 use super::requantise::Doubts;
 use super::value::{Ints, Later, Layout, Real, Scale, Source, Stop, Value};
 use super::walk::Walk;
@@ -168,7 +168,7 @@ impl<'m> Walk<'m> {
         let range = self.builder.tensor(input.id).range.with_zero();
         let most = count * range.magnitude() as f64;
         let unit = f64::from(input.unit);
-        let whole = input.error == 0.0 && power_of_two(input.unit) && most < (1 << 24) as f64;
+        let whole = input.error == 0.0 && most * odd_factor(input.unit) < (1 << 24) as f64;
         let exact = whole && power_of_two(count as f32);
         // Each value is rounded once, each addition once, and the division.
         let error = if exact { 0.0 } else { (count + 3.0) * HALF_ULP * most * unit / count + input.error };
