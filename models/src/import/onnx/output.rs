@@ -104,8 +104,8 @@ impl<'m> Walk<'m> {
         Ok((self.builder.linear(node.name(), sum)?, Some(common)))
     }
 
-    /// A power of two that divides the unit of the outputs z + offset, so that offsets in whole units keep their order, and whether they
-    /// do. It is 1 where that needs accumulators of more than 16 bits: units are small there.
+    /// A power of two that divides the unit of the outputs z + offset, so that outputs with offsets in whole units keep their order, and
+    /// whether they do. Accumulators stay within 16 bits; wider ones keep their unit, which is small.
     fn finer(&self, sum: &Sum, offsets: &[f64]) -> (i64, bool) {
         let most =
             self.magnitudes(sum).into_iter().zip(offsets).map(|(z, offset)| z + offset.abs()).fold(0.0, f64::max);
