@@ -4,6 +4,8 @@
 //! Without Python or a network the tests say so and pass; `LOWKEY_ORACLES=0` leaves them out. `LOWKEY_SEED` repeats a run,
 //! `LOWKEY_CASES` says how many graphs of each dialect there are.
 
+mod common;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -12,33 +14,10 @@ use lowkey_models::import::{self, ImportProblem, Imported, Options};
 use lowkey_models::interpret::Tensor;
 use serde_json::Value;
 
-const PACKAGES: [&str; 4] = ["onnx", "onnxruntime", "qonnx", "numpy"];
-
-/// The interpreter of an environment that has the packages; `None` if there is none.
+/// The interpreter of an environment that has the runtimes; `None` if there is none.
 fn python() -> Option<&'static Path> {
     static PYTHON: OnceLock<Option<PathBuf>> = OnceLock::new();
-    PYTHON.get_or_init(install).as_deref()
-}
-
-fn install() -> Option<PathBuf> {
-    if std::env::var("LOWKEY_ORACLES").is_ok_and(|value| value == "0") {
-        return None;
-    }
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/oracles/onnx");
-    let python = folder.join("bin/python");
-    let works = || {
-        let import = format!("import {}", PACKAGES.join(", "));
-        Command::new(&python).args(["-c", &import]).output().is_ok_and(|output| output.status.success())
-    };
-    if works() {
-        return Some(python);
-    }
-    let made = Command::new("python3").args(["-m", "venv"]).arg(&folder).output().ok()?;
-    if made.status.success() {
-        let mut pip = Command::new(&python);
-        pip.args(["-m", "pip", "install", "-q"]).args(PACKAGES).output().ok()?;
-    }
-    works().then_some(python)
+    PYTHON.get_or_init(common::oracle::onnx).as_deref()
 }
 
 fn number(name: &str, default: u64) -> u64 {
@@ -49,16 +28,16 @@ fn list<'v>(value: &'v Value, name: &str) -> &'v Vec<Value> {
     value[name].as_array().expect("a list")
 }
 
-/// Runs the network on the inputs of a case; the outputs are as the runtime's, but for a tolerance where those are floats. Returns
-/// how many outputs differ, which none may unless the report says so.
+/// Runs the network on the inputs of a case; the outputs are as the runtime's, but for half a unit where those are floats. Returns how
+/// many outputs differ, which none may unless the report says so.
 fn compare(imported: &Imported, case: &Value, what: &str) -> usize {
     let promised =
         !imported.report.notes.iter().any(|note| note.contains("may differ by one") || note.contains("approxim"));
     let mut differ = 0;
     let network = &imported.network;
     let shape = network.architecture().input.shape;
-    let tolerance =
-        if case["exact"].as_bool().expect("a flag") { 0.0 } else { case["tolerance"].as_f64().unwrap_or(0.51) };
+    let exact = case["exact"].as_bool().expect("a flag");
+    let unit = if exact { 1.0 } else { network.architecture().output_scale.expect("outputs have a unit") };
     for (input, wanted) in list(case, "inputs").iter().zip(list(case, "outputs")) {
         let values = input.as_array().expect("a list").iter().map(|v| v.as_i64().expect("an integer")).collect();
         let input = Tensor::from_shape_vec(shape, values).unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -68,8 +47,8 @@ fn compare(imported: &Imported, case: &Value, what: &str) -> usize {
         assert_eq!(output.len(), wanted.len(), "{what}");
         for (at, (found, wanted)) in output.iter().zip(&wanted).enumerate() {
             // Float outputs are sums of products with float units: their error is relative.
-            let near =
-                (*found as f64 - wanted).abs() <= tolerance + if tolerance > 0.0 { 1e-5 * wanted.abs() } else { 0.0 };
+            let tolerance = if exact { 0.0 } else { 0.51 * unit + 1e-5 * wanted.abs() };
+            let near = (*found as f64 * unit - wanted).abs() <= tolerance;
             differ += usize::from(!near);
             assert!(
                 near || !promised,
@@ -84,10 +63,7 @@ fn compare(imported: &Imported, case: &Value, what: &str) -> usize {
 
 /// Imports `count` random graphs and compares them; returns how many were refused, and the reasons.
 fn dialect(name: &str, count: u64, options: &Options) -> Option<Vec<String>> {
-    let Some(python) = python() else {
-        eprintln!("skipped: no Python environment with {} under target/oracles", PACKAGES.join(", "));
-        return None;
-    };
+    let python = python()?;
     let (seed, count) = (number("LOWKEY_SEED", 1), number("LOWKEY_CASES", count));
     eprintln!("{name}: seed {seed}, {count} graphs");
     let folder = tempfile::tempdir().expect("a folder");
@@ -171,4 +147,50 @@ fn networks_of_the_static_quantiser_equal_onnxruntime() {
 #[test]
 fn graphs_with_unusual_shapes_equal_onnxruntime() {
     check("shapes", 70, &Options::default(), 0);
+}
+
+/// Files of your own, in the folder that LOWKEY_ONNX names; those that can't be exact may be approximate.
+#[test]
+fn files_of_a_folder_equal_their_runtimes() {
+    let Some(folder) = std::env::var_os("LOWKEY_ONNX") else { return };
+    let Some(python) = python() else { return };
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "onnx"));
+    paths.sort();
+    let work = tempfile::tempdir().expect("a folder");
+    let mut wrong = Vec::new();
+    for path in &paths {
+        let case = work.path().join("case.json");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle/onnx/run.py");
+        let count = number("LOWKEY_CASES", 20).to_string();
+        let output =
+            Command::new(python).args([&script, path, &case]).args(["1", &count]).output().expect("Python runs");
+        let name = path.file_name().expect("a name").to_string_lossy();
+        let exact = import::read(path, &Options::default());
+        let near = || import::read(path, &Options { approximate: true, ..Options::default() });
+        let (promise, imported) = match (&exact, near()) {
+            (Ok(_), _) => ("exact", exact),
+            (Err(error), near @ Ok(_)) => {
+                eprintln!("{name}: {}", error.problem);
+                ("approximate", near)
+            }
+            (_, Err(error)) => {
+                wrong.push(format!("{name}: {}", error.problem));
+                continue;
+            }
+        };
+        if !output.status.success() {
+            wrong.push(format!("{name}: {}", String::from_utf8_lossy(&output.stderr)));
+            continue;
+        }
+        let case: Value = serde_json::from_slice(&std::fs::read(&case).expect("a case")).expect("valid JSON");
+        let network = imported.expect("it was imported").network;
+        let comparison = common::oracle::compare(&network, &case);
+        eprintln!("{name}: {promise}, {comparison:?}");
+        if promise == "exact" && comparison.differ > 0 {
+            wrong.push(format!("{name}: {comparison:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

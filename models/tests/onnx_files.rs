@@ -1,6 +1,9 @@
 //! ONNX files without Python: a few that are kept with their results, damaged ones, and what is refused with which words.
 //!
-//! The files were written and run by `tests/oracle/onnx/generate.py`.
+//! The files were written and run by `tests/oracle/onnx/generate.py`, those of Brevitas, PyTorch and ONNX Runtime's quantiser by
+//! `tests/oracle/onnx/exports/make.py`.
+
+mod common;
 
 use std::path::PathBuf;
 
@@ -13,8 +16,17 @@ use serde_json::Value;
 const NAMES: [&str; 7] = ["qdq", "qdq_extras", "qcdq", "qoperator", "qonnx", "static_qdq", "static_qoperator"];
 
 fn fixture(name: &str) -> (Vec<u8>, Value) {
+    kept("fixtures", name)
+}
+
+fn export(name: &str) -> (Vec<u8>, Value) {
+    kept("exports", name)
+}
+
+/// A file and its case.
+fn kept(folder: &str, name: &str) -> (Vec<u8>, Value) {
     let path = |suffix: &str| {
-        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/oracle/onnx/fixtures/{name}.{suffix}"))
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/oracle/onnx/{folder}/{name}.{suffix}"))
     };
     let read = |suffix: &str| std::fs::read(path(suffix)).expect("a fixture");
     (read("onnx"), serde_json::from_slice(&read("json")).expect("valid JSON"))
@@ -70,6 +82,56 @@ fn kept_files_equal_their_runtimes() {
     }
 }
 
+/// Files of the tools, and why they are refused unless results may be approximate.
+const EXPORTS: [(&str, Option<&str>); 24] = [
+    ("brevitas-qcdq-w2-channel-any-float", Some("outputs with different units")),
+    ("brevitas-qcdq-w2-channel-power-quant", None),
+    ("brevitas-qcdq-w2-tensor-any-trunc", None),
+    ("brevitas-qcdq-w3-tensor-any-branches", None),
+    ("brevitas-qcdq-w3-tensor-power-branches", None),
+    ("brevitas-qcdq-w4-channel-any-quant", Some("a value lies nearer to a boundary than its error")),
+    ("brevitas-qcdq-w4-channel-power-trunc", None),
+    ("brevitas-qcdq-w4-tensor-power-float", None),
+    ("brevitas-qonnx-w2-channel-any-float", Some("outputs with different units")),
+    ("brevitas-qonnx-w2-channel-power-quant", None),
+    ("brevitas-qonnx-w2-tensor-any-trunc", None),
+    ("brevitas-qonnx-w3-tensor-any-branches", None),
+    ("brevitas-qonnx-w3-tensor-power-branches", None),
+    ("brevitas-qonnx-w4-channel-any-quant", Some("a value lies nearer to a boundary than its error")),
+    ("brevitas-qonnx-w4-channel-power-trunc", None),
+    ("brevitas-qonnx-w4-tensor-power-float", None),
+    ("pt2e-x86", Some("a sum of values that nothing has quantised")),
+    ("pt2e-xnnpack-channel", None),
+    ("pt2e-xnnpack-tensor", None),
+    ("static-qdq-channel-global", None),
+    ("static-qdq-channel-windows", Some("an average lies on the boundary of two values")),
+    ("static-qdq-tensor-global", None),
+    ("static-qoperator-channel-global", None),
+    ("static-qoperator-tensor-global", None),
+];
+
+#[test]
+fn files_of_other_tools_equal_their_runtimes() {
+    for (name, doubt) in EXPORTS {
+        let (bytes, case) = export(name);
+        let read = |approximate| import::from_bytes(&bytes, &Options { approximate, ..Options::default() });
+        let imported = match (read(false), doubt) {
+            (exact, None) => exact.unwrap_or_else(|error| panic!("{name}: {error}")),
+            (Ok(_), Some(_)) => panic!("{name} is exact"),
+            (Err(error), Some(doubt)) => {
+                let text = error.to_string();
+                assert!(text.contains(doubt) && text.contains("approximate"), "{name}: {text}");
+                read(true).unwrap_or_else(|error| panic!("{name}: {error}"))
+            }
+        };
+        let comparison = common::oracle::compare(&imported.network, &case);
+        eprintln!("{name}: {comparison:?}");
+        assert!(comparison.outputs >= 80 && comparison.classes == 0, "{name}: {comparison:?}");
+        assert!(doubt.is_some() || comparison.differ == 0, "{name}: {comparison:?}");
+        assert!(comparison.worst < 0.03, "{name}: {comparison:?}");
+    }
+}
+
 #[test]
 fn reports_say_what_became_of_a_file() {
     let (bytes, _) = fixture("static_qdq");
@@ -108,9 +170,9 @@ fn damaged_files_are_errors() {
     let seed: u64 = 20_26;
     let mut rng = ChaCha20Rng::seed_from_u64(seed);
     let (mut accepted, mut refused) = (0, 0);
-    for name in NAMES {
-        let (bytes, _) = fixture(name);
-        for _ in 0..150 {
+    let exports = EXPORTS.map(|(name, _)| (export(name).0, 40));
+    for (bytes, count) in NAMES.map(|name| (fixture(name).0, 150)).into_iter().chain(exports) {
+        for _ in 0..count {
             let mut damaged = bytes.clone();
             for _ in 0..rng.random_range(1..=4) {
                 let at = rng.random_range(0..damaged.len());

@@ -335,9 +335,11 @@ fn unsigned_numbers() {
     graphs("unsigned", 20, &BOTH);
 }
 
+/// On 20 random images, or 1,000 with LOWKEY_SLOW=1 (minutes).
 #[test]
 fn mobilenet_is_what_litert_computes() {
-    whole_file(&here("zoo/mobilenet-v1-025-128.tflite"), 20, false);
+    let slow = std::env::var("LOWKEY_SLOW").is_ok_and(|slow| slow == "1");
+    whole_file(&here("zoo/mobilenet-v1-025-128.tflite"), if slow { 1000 } else { 20 }, false);
 }
 
 /// Files of your own, in the folder that LOWKEY_TFLITE names; those that can't be exact may be approximate.
@@ -368,7 +370,7 @@ fn whole_file(path: &Path, images: usize, approximate: bool) {
         let imported = import::read(path, &Options { tflite: rounding, approximate, ..Options::default() });
         let imported = imported.expect("the file is imported");
         assert!(imported.network.architecture().rounding.is_some());
-        eprintln!("{}:\n{}", path.display(), imported.report);
+        eprintln!("{}, {images} images:\n{}", path.display(), imported.report);
         compare(&case, rounding, &imported);
     }
 }

@@ -59,7 +59,10 @@ impl Pictures<'_> {
             return Err(DataProblem::UnknownClass { found: printable(class), known: self.classes.join(", ") });
         };
         let inputs = Inputs::from_bytes(png, self.input)?;
-        if self.labels.len() == MAX_PICTURES || self.values.len() as u64 + inputs.values.len() as u64 > MAX_DATA {
+        if self.labels.len() + inputs.len() > MAX_PICTURES {
+            return Err(DataProblem::TooMany { limit: MAX_PICTURES });
+        }
+        if self.values.len() as u64 + inputs.values.len() as u64 > MAX_DATA {
             return Err(DataProblem::TooLarge { decompressed: true, limit: MAX_DATA });
         }
         self.labels.extend(std::iter::repeat_n(label as u8, inputs.len()));
@@ -118,7 +121,7 @@ fn list(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), Dat
             files.push(path);
         }
         if files.len() > MAX_PICTURES {
-            return Err(failed(DataProblem::TooLarge { decompressed: false, limit: MAX_DATA }));
+            return Err(failed(DataProblem::TooMany { limit: MAX_PICTURES }));
         }
     }
     Ok(())
@@ -177,6 +180,18 @@ mod tests {
             fs::write(path, bytes).unwrap();
         }
         assert_eq!(Labelled::read(folder.path(), &input(), &classes()).unwrap(), read);
+    }
+
+    #[test]
+    fn a_data_set_has_limits() {
+        let (input, classes) = (input(), classes());
+        let full = vec![0; MAX_PICTURES];
+        let mut pictures = Pictures { input: &input, classes: &classes, values: Vec::new(), labels: full };
+        let error = pictures.add("ant", &png([0; 4])).unwrap_err();
+        assert!(matches!(error, DataProblem::TooMany { limit: MAX_PICTURES }), "{error}");
+        assert_eq!(error.to_string(), "more than 1048576 pictures");
+        pictures.labels.pop();
+        pictures.add("ant", &png([0; 4])).unwrap();
     }
 
     #[test]

@@ -170,6 +170,12 @@ pub enum DataProblem {
         /// The limit.
         limit: u64,
     },
+    /// More pictures than a data set may have.
+    #[error("more than {limit} pictures")]
+    TooMany {
+        /// The limit.
+        limit: usize,
+    },
     /// Not a format that is known.
     #[error("none of PNG, IDX (as MNIST has it, .gz too) and NPY")]
     UnknownFormat,

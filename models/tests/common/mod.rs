@@ -1,5 +1,7 @@
-//! What the tests share: seeded random networks.
+//! What the tests share: seeded random networks, and other runtimes.
 #![allow(dead_code)] // each test file uses a part of it
+
+pub mod oracle;
 
 use lowkey_models::random::{self, Size};
 use lowkey_models::{Network, Tensor};

@@ -319,8 +319,9 @@ pub(super) fn quant_rule(node: Node<'_>, bits: f32) -> Result<(Rule, i64, i64), 
     if node.op() == "BipolarQuant" {
         return Ok((Rule::Bipolar, 0, 1));
     }
-    if !(1.0..=16.0).contains(&bits) || bits.fract() != 0.0 {
-        return Err(Stop::new(format!("a width of {bits} bits"), "whole widths up to 8 bits are imported"));
+    // Wide ones are biases; activations and weights are refused where they become part of the network.
+    if !(1.0..=32.0).contains(&bits) || bits.fract() != 0.0 {
+        return Err(Stop::new(format!("a width of {bits} bits"), "use whole widths, of activations up to 8 bits"));
     }
     let (signed, narrow) = (node.int("signed", 1) != 0, node.int("narrow", 0));
     let bits = bits as u32;

@@ -46,7 +46,7 @@ impl Input {
             let hint = "put QuantizeLinear or Quant on the graph's input, or give it 8-bit integers";
             return Err((None, ImportProblem::File { reason, hint }.into()));
         };
-        let known = Known { node, values };
+        let known = Known { graph, node, values };
         let quantiser = if element == Element::Float {
             if at != 0 || !is_quantiser(node) {
                 let hint = "quantise the input: QuantizeLinear, Quant, or an input of 8-bit integers";
@@ -125,6 +125,7 @@ fn reader<'m>(graph: &Graph<'m>, tensor: &'m str) -> Option<(Node<'m>, usize)> {
 
 /// A node whose inputs may be known.
 struct Known<'v, 'm> {
+    graph: &'v Graph<'m>,
     node: Node<'m>,
     values: &'v HashMap<&'m str, Value<'m>>,
 }
@@ -147,7 +148,11 @@ impl Known<'_, '_> {
                 let zero = node.input(2).and_then(|name| self.values.get(name)).and_then(Value::constant);
                 let small = target_element(node, zero.as_ref()).small();
                 let small = small.ok_or_else(|| Stop::new("more than 8 bits", "quantise to at most 8 bits"))?;
-                Quantiser::onnx(self.scalar(1)?, self.zero(2)? as i64, small)
+                let mut quantiser = Quantiser::onnx(self.scalar(1)?, self.zero(2)? as i64, small)?;
+                if let Some((lo, hi)) = self.clip(quantiser.lo, quantiser.hi) {
+                    (quantiser.lo, quantiser.hi) = (lo, hi);
+                }
+                Ok(quantiser)
             }
             "MultiThreshold" => Err(Stop::new("thresholds on the graph's input", "put Quant before")),
             _ => {
@@ -158,6 +163,19 @@ impl Known<'_, '_> {
                 Quantiser { rule, scale: self.scalar(1)?, zero, lo, hi }.checked()
             }
         }
+    }
+
+    /// Bounds of a `Clip` behind the quantiser, whose values lie in lo..=hi, if they leave 2^bits values.
+    fn clip(&self, lo: i64, hi: i64) -> Option<(i64, i64)> {
+        let (_, clip) = self.graph.reader(self.node.output()).filter(|(_, clip)| clip.op() == "Clip")?;
+        let bound = |index: usize, name: &str, all: i64| -> Option<i64> {
+            match clip.input(index) {
+                Some(name) => Some(self.values.get(name)?.constant()?.scalar()? as i64),
+                None => Some(if clip.has(name) { clip.float(name, 0.0) as i64 } else { all }),
+            }
+        };
+        let (lo, hi) = (bound(1, "min", lo)?.max(lo), bound(2, "max", hi)?.min(hi));
+        (lo < hi && ((hi - lo + 1) as u64).is_power_of_two()).then_some((lo, hi))
     }
 
     /// Unit and zero point that a node declares for its input `at`.

@@ -6,7 +6,7 @@ use ndarray::Array4;
 
 use super::constants::dequantise;
 use super::graph::Node;
-use super::real::{Float, Post, Scales, at, power_of_two};
+use super::real::{Float, Post, Scales, at, odd_factor, power_of_two};
 use super::tensor::{Constant, Element};
 use super::value::{Fused, FusedKind, Ints, Layout, Real, Scale, Scaled, Source, Stop, Value};
 use super::walk::Walk;
@@ -77,7 +77,7 @@ impl<'m> Walk<'m> {
         }
         let (y_scale, y_zero) = if gemm { (7, 8) } else { (6, 7) };
         if node.input(y_scale).is_none() {
-            let input = Scale { id: x.id, unit: x_scale, exact: true, quantised: Some((x_zero, x.element)) };
+            let input = Scale { id: x.id, unit: x_scale, error: 0.0, quantised: Some((x_zero, x.element)) };
             return self.sum(node, kind, input, &weights, alpha, sum, layout);
         }
         let quantiser = self.onnx_quantiser(node, y_scale, y_zero)?;
@@ -197,6 +197,10 @@ impl<'m> Walk<'m> {
             return Err(Stop::new(format!("alpha = {alpha}"), "fold it into the weights' scale"));
         }
         let unit = |c: usize| f64::from(input.unit) * f64::from(at(&weights.scale, c)) * f64::from(alpha);
+        let magnitude = self.magnitudes(&sum);
+        let products = weights.ints.len() / channels;
+        let scales = Scales { unit: input.unit * alpha, error: self.relative_error(input) };
+        let float = |magnitude: &[f64]| Float::of(products, magnitude, scales, |c| at(&weights.scale, c));
         let mut post = Vec::new();
         if !quantised_form && kind != FusedKind::MatMul && node.input(2).is_some() {
             match self.value(node, 2)? {
@@ -211,16 +215,15 @@ impl<'m> Walk<'m> {
                     let integers = input.quantised.is_some() && weights.element.is_some();
                     if number && integers && self.leads_to_quantiser(node.output()) {
                         self.round_bias(&mut sum, &bias, alpha_times(alpha, input.unit), &weights.scale);
+                    } else if let Some(whole) = whole_units(&bias, &unit, &float(&magnitude), &magnitude) {
+                        sum.bias = whole;
                     } else {
                         post.push(Post::Add(bias));
                     }
                 }
             }
         }
-        let magnitude = self.magnitudes(&sum);
-        let products = weights.ints.len() / channels;
-        let scales = Scales { unit: input.unit * alpha, exact: input.exact };
-        let float = Float::of(products, &magnitude, scales, |c| at(&weights.scale, c));
+        let float = float(&self.magnitudes(&sum));
         let fused = match (input.quantised, weights.element) {
             (Some((_, element)), Some(other)) => Some(Fused {
                 kind,
@@ -323,7 +326,7 @@ impl<'m> Walk<'m> {
         self.round_bias(&mut sum, bias, fused.input, &fused.weights);
         let magnitude = self.magnitudes(&sum);
         let products = sum.terms.iter().filter_map(|(_, array)| array.as_ref()).map(|array| array.len()).sum::<usize>();
-        let scales = Scales { unit: fused.input, exact: true };
+        let scales = Scales { unit: fused.input, error: 0.0 };
         let float = Float::of(products / sum.bias.len(), &magnitude, scales, |c| at(&fused.weights, c));
         let fused = Some(Fused { kind: FusedKind::Gemm, output: node.output(), ..fused.clone() });
         let source = Source::Sum { sum: Rc::new(sum), unit: Rc::clone(unit), float: Rc::new(float) };
@@ -360,6 +363,18 @@ fn bounded(bias: &[i64]) -> Result<Vec<i64>, Stop> {
         return Err(Stop::new("a bias of more than 50 bits", "the file is not consistent"));
     }
     Ok(bias.to_vec())
+}
+
+/// A bias in units of the products, if the products of every channel and their sum with it are exact in floats.
+fn whole_units(bias: &[f32], unit: &impl Fn(usize) -> f64, float: &Float, magnitude: &[f64]) -> Option<Vec<i64>> {
+    let channel = |(c, most): (usize, &f64)| {
+        let (bias, unit) = (f64::from(at(bias, c)), unit(c));
+        let units = (bias / unit).round();
+        let whole = units * unit == bias && unit == f64::from(unit as f32);
+        let exact = float.error[c] == 0.0 && whole && (most + units.abs()) * odd_factor(unit as f32) < (1 << 24) as f64;
+        exact.then_some(units as i64)
+    };
+    magnitude.iter().enumerate().map(channel).collect()
 }
 
 /// The factor of a `Gemm` goes into the input's unit.

@@ -9,6 +9,7 @@
 //! | `walk` | node by node, from graph to network |
 //! | `linear`, `pool`, `pointwise`, `shape` | the operations |
 //! | `requantise`, `fused`, `pairs` | from accumulators and sums to activations |
+//! | `output` | what the network answers |
 //!
 //! A quantised value q means scale * (q - zero_point); the network computes on x = q - zero_point. Between two quantisers the file
 //! has functions of real numbers. They are collected, and become one function from accumulator to value, which is evaluated in 32-bit
@@ -27,6 +28,7 @@ mod fused;
 mod graph;
 mod input;
 mod linear;
+mod output;
 mod pairs;
 mod pointwise;
 mod pool;

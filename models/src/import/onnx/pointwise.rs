@@ -2,14 +2,17 @@
 
 use std::rc::Rc;
 
+use ndarray::Array4;
+
 use super::graph::Node;
 use super::quantiser::{Quantiser, Rule, per_channel};
-use super::real::{Float, Function, Post, power_of_two};
+use super::real::{Float, Function, HALF_ULP, Post, at, odd_factor};
 use super::requantise::Doubts;
 use super::tensor::Element;
 use super::value::{Ints, Layout, Real, Scale, Source, Stop, Value};
 use super::walk::{Walk, then};
-use crate::network::{TensorId, Term};
+use crate::import::builder::{Sum, weight_width};
+use crate::network::{TensorId, Term, Window};
 
 /// Most functions of real numbers between two quantisers.
 const MAX_STEPS: usize = 64;
@@ -122,60 +125,98 @@ impl<'m> Walk<'m> {
         if a.layout != b.layout || a.channels != b.channels || self.shape(&a)? != self.shape(&b)? {
             return Err(Stop::new("tensors of different shapes", "broadcasts are for constants only"));
         }
-        let real =
-            |source| Real { source, post: vec![], later: vec![], channels: a.channels, layout: a.layout, fused: None };
-        if let (Some(x), Some(y)) = (a.plain(), b.plain()) {
-            return Ok(Value::Real(Rc::new(real(Source::Pair(x, y)))));
+        let real = |source, post| {
+            let (channels, layout) = (a.channels, a.layout);
+            Value::Real(Rc::new(Real { source, post, later: vec![], channels, layout, fused: None }))
+        };
+        if let (Some(x), Some(y)) = (self.tensor(&a), self.tensor(&b)) {
+            return Ok(real(Source::Pair(x, y), vec![]));
         }
         let merged = self.merged(&a, &b).or_else(|| self.merged(&b, &a));
-        let source = merged.ok_or_else(|| {
-            let hint = "quantise both summands, or give them units that are multiples of each other";
+        let (source, post) = merged.ok_or_else(|| {
+            let hint = "quantise both summands, give them units that are multiples of each other, or accept results that may differ by one (approximate)";
             Stop::new("a sum of values that nothing has quantised", hint)
         })?;
-        Ok(Value::Real(Rc::new(real(source))))
+        Ok(real(source, post))
     }
 
-    /// A sum of products and a tensor whose unit is a multiple of the products' unit, as one sum.
-    fn merged(&self, a: &Real<'m>, b: &Real<'m>) -> Option<Source<'m>> {
-        let (Source::Sum { sum, unit, .. }, true) = (&a.source, a.post.is_empty() && a.later.is_empty()) else {
+    /// A sum of products and a tensor, or two sums of products of one unit, as one sum; constants are added behind it. The tensor's unit
+    /// is a multiple of the products' unit, or results may be approximate.
+    fn merged(&self, a: &Real<'m>, b: &Real<'m>) -> Option<(Source<'m>, Vec<Post>)> {
+        let offsets = |real: &Real<'m>| real.later.is_empty() && real.post.iter().all(|p| matches!(p, Post::Add(_)));
+        let Source::Sum { sum, unit, float } = &a.source else { return None };
+        if !offsets(a) {
             return None;
-        };
-        let mut sum = (**sum).clone();
-        let (terms, bias) = match (&b.source, b.plain()) {
-            (_, Some(scale)) => {
-                let ratio = f64::from(scale.unit) / unit[0];
-                let whole = ratio.fract() == 0.0 && (1.0..=(1 << 20) as f64).contains(&ratio);
-                if !whole || unit.iter().any(|&u| u * ratio != f64::from(scale.unit)) || !scale.exact {
-                    return None;
-                }
-                let term = Term::Identity { input: scale.id, multiplier: ratio as i64 };
-                (vec![(term, None)], vec![0; a.channels])
-            }
-            (Source::Sum { sum: other, unit: units, .. }, None) if b.post.is_empty() && b.later.is_empty() => {
-                if unit != units {
-                    return None;
-                }
-                (other.terms.clone(), other.bias.clone())
+        }
+        let (mut sum, mut unit, mut post) = ((**sum).clone(), (**unit).clone(), a.post.clone());
+        let mut off = float.error.clone();
+        match (&b.source, self.tensor(b)) {
+            (_, Some(scale)) => match self.identity(scale, &unit) {
+                Some(term) => sum.terms.push((term, None)),
+                None => self.add_nearly(scale, &mut sum, &mut unit, &mut off)?,
+            },
+            (Source::Sum { sum: other, unit: units, float }, None) if offsets(b) && unit == **units => {
+                sum.terms.extend(other.terms.clone());
+                sum.bias.iter_mut().zip(&other.bias).for_each(|(sum, bias)| *sum = sum.saturating_add(*bias));
+                off.iter_mut().zip(&float.error).for_each(|(off, error)| *off += error);
+                post.extend(b.post.iter().cloned());
             }
             _ => return None,
-        };
-        sum.terms.extend(terms);
-        sum.bias.iter_mut().zip(bias).for_each(|(sum, bias)| *sum = sum.saturating_add(bias));
+        }
         let sum = self.limited(sum).ok()?;
-        let magnitude = self.magnitudes(&sum);
-        let exact = unit.iter().all(|&u| power_of_two(u as f32) && u == f64::from(u as f32));
+        let odd = |u: f64| if u == f64::from(u as f32) { odd_factor(u as f32) } else { f64::INFINITY };
+        // As many roundings as products at most, and a few.
+        let products: usize = sum.terms.iter().filter_map(|(_, array)| array.as_ref()).map(|array| array.len()).sum();
+        let roundings = (products / sum.bias.len() + 8 + 2 * post.len()) as f64 * HALF_ULP;
         let error = |(channel, &magnitude): (usize, &f64)| {
-            if exact && magnitude < (1 << 24) as f64 {
-                0.0
-            } else {
-                // As many roundings as products at most, and a few.
-                let products = sum.terms.iter().filter_map(|(_, array)| array.as_ref()).map(|array| array.len());
-                let products = products.sum::<usize>() / sum.bias.len() + 8;
-                products as f64 / (1 << 24) as f64 * magnitude * unit[channel].abs()
+            if post.is_empty() && off[channel] == 0.0 && magnitude * odd(unit[channel]) < (1 << 24) as f64 {
+                return 0.0;
             }
+            let offset =
+                |step: &Post| if let Post::Add(list) = step { f64::from(at(list, channel)).abs() } else { 0.0 };
+            let most = magnitude * unit[channel].abs() + post.iter().map(offset).sum::<f64>();
+            roundings * most + off[channel]
         };
-        let float = Float { error: magnitude.iter().enumerate().map(error).collect() };
-        Some(Source::Sum { unit: Rc::clone(unit), float: Rc::new(float), sum: Rc::new(sum) })
+        let float = Float { error: self.magnitudes(&sum).iter().enumerate().map(error).collect() };
+        Some((Source::Sum { unit: Rc::new(unit), float: Rc::new(float), sum: Rc::new(sum) }, post))
+    }
+
+    /// A tensor as a whole multiple of the same unit on all channels.
+    fn identity(&self, scale: Scale, unit: &[f64]) -> Option<Term> {
+        let ratio = f64::from(scale.unit) / unit[0];
+        let whole = ratio.fract() == 0.0 && (1.0..=f64::from(1 << 20)).contains(&ratio);
+        let same = unit.iter().all(|&u| u * ratio == f64::from(scale.unit));
+        (whole && same && scale.error == 0.0).then_some(Term::Identity { input: scale.id, multiplier: ratio as i64 })
+    }
+
+    /// Adds a tensor of any unit with one factor for each channel, within 0.1 % where weights of 16 bits allow it, if results may be
+    /// approximate. The unit becomes smaller; `off` is what the result may be off by.
+    fn add_nearly(&self, scale: Scale, sum: &mut Sum, unit: &mut [f64], off: &mut [f64]) -> Option<()> {
+        let ratios: Vec<f64> = unit.iter().map(|u| f64::from(scale.unit) / u).collect();
+        let (least, most) = ratios.iter().fold((f64::INFINITY, 0.0f64), |(lo, hi), &r| (lo.min(r), hi.max(r)));
+        if !(self.options.approximate && least > 0.0 && most < 32_000.0) {
+            return None;
+        }
+        let weights = sum.terms.iter().filter_map(|(_, array)| array.as_ref()).flat_map(|array| array.iter());
+        let largest = weights.map(|&w| f64::from(w).abs()).fold(most, f64::max);
+        let factor = (0..=9)
+            .map(|k| 1 << k)
+            .find(|&f| least * f64::from(f) >= 512.0 || largest * f64::from(2 * f) >= 32_000.0)?;
+        sum.multiply(&vec![factor.into(); unit.len()]).ok()?;
+        let x = self.builder.tensor(scale.id);
+        let mut row = Vec::with_capacity(unit.len());
+        for ((unit, off), ratio) in unit.iter_mut().zip(off).zip(&ratios) {
+            *unit /= f64::from(factor);
+            let wanted = ratio * f64::from(factor);
+            *off += scale.error + (wanted - wanted.round()).abs() * *unit * x.range.magnitude() as f64;
+            row.push(wanted.round() as i32);
+        }
+        let channels = row.len();
+        let array = Array4::from_shape_vec([channels, 1, 1, 1], row).ok()?;
+        let (input, weight_bits) = (scale.id, weight_width(&array));
+        let term = Term::Conv { input, out_channels: channels, groups: channels, window: Window::POINT, weight_bits };
+        sum.terms.push((term, Some(array)));
+        Some(())
     }
 
     pub(super) fn function(&mut self, node: Node<'m>, function: Function) -> Result<Value<'m>, Stop> {
@@ -189,7 +230,7 @@ impl<'m> Walk<'m> {
         let x = self.ints(node, 0, zero)?;
         let quantiser = self.onnx_quantiser(node, 3, 4)?;
         let element = self.element(node, 4)?;
-        let scale = Scale { id: x.id, unit, exact: true, quantised: Some((zero, x.element)) };
+        let scale = Scale { id: x.id, unit, error: 0.0, quantised: Some((zero, x.element)) };
         let mut real = Real::tensor(scale, self.builder.tensor(x.id).shape[0], x.layout);
         real.post.push(Post::Function(function));
         let id = self.quantise(node, &real, &quantiser)?;
@@ -201,7 +242,7 @@ impl<'m> Walk<'m> {
         let operand = |walk: &Self, at: usize| -> Result<(Scale, Layout), Stop> {
             let (unit, zero) = (walk.scalar(node, at + 1)?, walk.zero(node, at + 2)?);
             let ints = walk.ints(node, at, zero)?;
-            let scale = Scale { id: ints.id, unit, exact: true, quantised: Some((zero, ints.element)) };
+            let scale = Scale { id: ints.id, unit, error: 0.0, quantised: Some((zero, ints.element)) };
             Ok((scale, ints.layout))
         };
         let ((a, layout), (b, other)) = (operand(self, 0)?, operand(self, 3)?);

@@ -6,7 +6,7 @@ use super::fused::FUSED;
 use super::graph::Node;
 use super::pointwise::offset_rule;
 use super::quantiser::Quantiser;
-use super::real::{Near, power_of_two, quantised};
+use super::real::{HALF_ULP, Near, odd_factor, power_of_two, quantised};
 use super::requantise::Doubts;
 use super::value::{Ints, Later, Layout, Real, Scale, Source, Stop, Value};
 use super::walk::Walk;
@@ -111,7 +111,7 @@ impl<'m> Walk<'m> {
         };
         let quantiser = self.onnx_quantiser(node, 3, 4)?;
         let element = self.element(node, 4)?;
-        let input = Scale { id: x.id, unit, exact: true, quantised: Some((zero, x.element)) };
+        let input = Scale { id: x.id, unit, error: 0.0, quantised: Some((zero, x.element)) };
         let id = self.integer_average(node, input, &window, global, &quantiser)?;
         Ok(Value::Ints(Ints { id, zero: quantiser.zero as i64, element, layout: x.layout }))
     }
@@ -139,11 +139,27 @@ impl<'m> Walk<'m> {
         }
         self.builder.report.rule("ONNX Runtime: float32 average, half to even");
         let doubts = Doubts::default();
-        let (average, own) = (self.average_value(input, window), offset_rule(quantiser));
-        let rule = |sum: i64| doubts.note(quantised(&own, 0, average(sum)));
+        let rule = self.average_rule(input, window, offset_rule(quantiser), &doubts);
         let id = self.builder.average(node.name(), input.id, *window, zero, rule)?;
         self.settle(&doubts, "the order of summation decides results: an average lies on the boundary of two values")?;
         Ok(id)
+    }
+
+    /// The average of values with this sum, quantised; in exact arithmetic where floats do not determine it.
+    pub(super) fn average_rule<'d>(
+        &self,
+        input: Scale,
+        window: &Window,
+        quantiser: Quantiser,
+        doubts: &'d Doubts,
+    ) -> impl Fn(i64) -> i64 + use<'m, 'd> {
+        let average = self.average_value(input, window);
+        let ratio = f64::from(input.unit) / f64::from(quantiser.scale) / (window.kernel[0] * window.kernel[1]) as f64;
+        move |sum| {
+            let (q, sure) = quantised(&quantiser, 0, average(sum));
+            let exact = if sure { None } else { quantiser.exactly(sum as f64 * ratio) };
+            doubts.note((exact.unwrap_or(q), sure))
+        }
     }
 
     /// The average of values with this sum, as the runtime has it.
@@ -152,10 +168,10 @@ impl<'m> Walk<'m> {
         let range = self.builder.tensor(input.id).range.with_zero();
         let most = count * range.magnitude() as f64;
         let unit = f64::from(input.unit);
-        let whole = input.exact && power_of_two(input.unit) && most < (1 << 24) as f64;
+        let whole = input.error == 0.0 && most * odd_factor(input.unit) < (1 << 24) as f64;
         let exact = whole && power_of_two(count as f32);
         // Each value is rounded once, each addition once, and the division.
-        let error = if exact { 0.0 } else { (count + 3.0) / (1 << 24) as f64 * most * unit / count };
+        let error = if exact { 0.0 } else { (count + 3.0) * HALF_ULP * most * unit / count + input.error };
         move |sum| Near { error, ..Near::rounded(sum as f64 * unit / count) }
     }
 

@@ -124,6 +124,16 @@ impl Quantiser {
         }
     }
 
+    /// The integer for a real number in units of the scale, in exact arithmetic; `None` where halves are not rounded to even.
+    pub fn exactly(&self, v: f64) -> Option<i64> {
+        let q = match self.rule {
+            Rule::Onnx => v.round_ties_even() + self.zero,
+            Rule::Qonnx(Mode::HalfEven) => (v + self.zero).round_ties_even(),
+            _ => return None,
+        };
+        Some((q as i64).clamp(self.lo, self.hi))
+    }
+
     /// How q becomes the network's value x = factor * q - offset, and the unit of x. The zero point is a multiple of 1/2.
     pub fn means(&self) -> Result<(i64, i64, f32), Stop> {
         if self.rule == Rule::Bipolar {

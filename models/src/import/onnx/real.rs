@@ -7,7 +7,7 @@
 use super::quantiser::Quantiser;
 
 /// 2^-24: a float's relative rounding error.
-const HALF_ULP: f64 = 1.0 / (1 << 24) as f64;
+pub(super) const HALF_ULP: f64 = 1.0 / (1 << 24) as f64;
 
 /// A step on each element. Lists have one entry, or one for each channel.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,29 +80,39 @@ impl Float {
     }
 
     /// For sums of `products` products of magnitudes that add up to `magnitude` integers, with these units. They are exact in any
-    /// order if units are powers of two and all partial sums fit a float.
+    /// order if all partial sums fit a float, times the odd factors of the units: 1 for powers of two.
     pub fn of(products: usize, magnitude: &[f64], input: Scales, weights: impl Fn(usize) -> f32) -> Float {
         let error = |(channel, &magnitude): (usize, &f64)| {
             let weight = weights(channel);
-            if input.exact && power_of_two(input.unit) && power_of_two(weight) && magnitude < (1 << 24) as f64 {
+            if input.error == 0.0 && magnitude * odd_factor(input.unit) * odd_factor(weight) < (1 << 24) as f64 {
                 return 0.0;
             }
-            (products as f64 + 5.0) * HALF_ULP * magnitude * f64::from(input.unit).abs() * f64::from(weight).abs()
+            ((products as f64 + 5.0) * HALF_ULP + input.error)
+                * magnitude
+                * f64::from(input.unit).abs()
+                * f64::from(weight).abs()
         };
         Float { error: magnitude.iter().enumerate().map(error).collect() }
     }
 }
 
-/// Unit of the input of a sum, and whether it is exact.
+/// Unit of the input of a sum, and how far off its values may be, as a part of the largest one.
 #[derive(Clone, Copy)]
 pub(super) struct Scales {
     pub unit: f32,
-    pub exact: bool,
+    pub error: f64,
 }
 
 /// True if a product with the number is exact (but for very small results).
 pub(super) fn power_of_two(v: f32) -> bool {
     v.is_normal() && v.to_bits() & 0x7f_ffff == 0
+}
+
+/// The odd factor of a number: it times integers is exact while its odd factor times these fits 24 bits. Infinite for what is no normal
+/// number.
+pub(super) fn odd_factor(v: f32) -> f64 {
+    let mantissa = v.to_bits() & 0x7f_ffff | 0x80_0000;
+    if v.is_normal() { (mantissa >> mantissa.trailing_zeros()).into() } else { f64::INFINITY }
 }
 
 /// What the steps make of `near` on a channel.
@@ -233,10 +243,12 @@ mod tests {
     }
 
     #[test]
-    fn sums_are_exact_with_powers_of_two_only() {
-        let scales = Scales { unit: 0.25, exact: true };
+    fn sums_are_exact_where_all_partial_sums_are_floats() {
+        let scales = Scales { unit: 0.25, error: 0.0 };
         assert_eq!(Float::of(9, &[1e4, 1e4], scales, |_| 0.5), Float::exact(2));
         assert!(Float::of(9, &[1e4], scales, |_| 0.3).error[0] > 0.0);
         assert!(Float::of(9, &[1e9], scales, |_| 0.5).error[0] > 0.0);
+        assert_eq!(Float::of(9, &[1e6], scales, |_| 2.5), Float::exact(1));
+        assert!(Float::of(9, &[1e7], scales, |_| 2.5).error[0] > 0.0);
     }
 }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::graph::Node;
 use super::quantiser::{Mode, Quantiser, Rule, same};
-use super::real::{Near, Post, apply, power_of_two, quantised};
+use super::real::{HALF_ULP, Near, Post, apply, power_of_two, quantised};
 use super::value::{Ints, Later, Layout, Real, Scale, Source, Stop, Value};
 use super::walk::Walk;
 use crate::import::builder::{Obstacle, Sum};
@@ -129,7 +129,12 @@ impl<'m> Walk<'m> {
 
     /// The graph's input, quantised: the network's input.
     fn quantised_input(&mut self, node: Node<'m>, quantiser: &Quantiser) -> Result<Value<'m>, Stop> {
-        if !same(quantiser, &self.input.quantiser) {
+        let mut clipped = quantiser.clone();
+        if node.op() == "QuantizeLinear" {
+            self.merge_clip(node, &mut clipped)?;
+        }
+        let input = self.input.quantiser.clone();
+        if !same(quantiser, &input) && !same(&clipped, &input) {
             return Err(Stop::new("the input is quantised in two ways", "quantise it once"));
         }
         let &Value::Input { flat } = self.value(node, 0)? else { unreachable!("the caller has looked") };
@@ -139,10 +144,8 @@ impl<'m> Walk<'m> {
             (id, layout) = (self.builder.flatten(node.name(), id)?, Layout::of_rank(2));
         }
         if node.op() == "QuantizeLinear" {
-            let mut clipped = quantiser.clone();
-            self.merge_clip(node, &mut clipped)?;
             let zero = quantiser.zero as i64;
-            if (clipped.lo, clipped.hi) != (quantiser.lo, quantiser.hi) {
+            if (clipped.lo, clipped.hi) != (input.lo, input.hi) {
                 let (lo, hi) = (clipped.lo - zero, clipped.hi - zero);
                 id = self.builder.apply(node.name(), id, |x| x.clamp(lo, hi))?;
             }
@@ -153,18 +156,20 @@ impl<'m> Walk<'m> {
             // A bipolar input is stored as 0 or 1.
             id = self.builder.apply(node.name(), id, |y| factor * y - offset)?;
         }
-        let scale = Scale { id, unit, exact: true, quantised: None };
+        let scale = Scale { id, unit, error: 0.0, quantised: None };
         let channels = self.builder.tensor(id).shape[0];
         Ok(Value::Real(Rc::new(Real::tensor(scale, channels, layout))))
     }
 
     fn quantised_real(&mut self, node: Node<'m>, real: &Real<'m>, quantiser: &Quantiser) -> Result<Value<'m>, Stop> {
         let (_, _, unit) = quantiser.means()?;
-        let exact = !matches!(quantiser.rule, Rule::Thresholds(_)) || power_of_two(unit);
         let id = self.quantise(node, real, quantiser)?;
+        let exact = !matches!(quantiser.rule, Rule::Thresholds(_)) || power_of_two(unit);
+        let most = self.builder.tensor(id).range.magnitude() as f64 * f64::from(unit);
+        let error = if exact { 0.0 } else { 4.0 * HALF_ULP * most };
         let channels = self.builder.tensor(id).shape[0];
         let layout = Layout { pad: [0; 4], ..real.layout };
-        Ok(Value::Real(Rc::new(Real::tensor(Scale { id, unit, exact, quantised: None }, channels, layout))))
+        Ok(Value::Real(Rc::new(Real::tensor(Scale { id, unit, error, quantised: None }, channels, layout))))
     }
 
     /// Real numbers, quantised: a tensor of the network whose values are x = factor * q - offset.
@@ -206,14 +211,16 @@ impl<'m> Walk<'m> {
             }
             Source::Average { input, window, .. } => {
                 let average = self.average_value(*input, window);
+                let plain = self.average_rule(*input, window, quantiser.clone(), &doubts);
+                let rule = |sum: i64| if steps.is_empty() { plain(sum) } else { rule(0, average(sum)) };
                 if steps.iter().any(Post::differs) || quantiser.differs() {
                     return Err(Stop::new("factors for each channel behind an average", "quantise the average first"));
                 }
                 let (factor, offset, _) = quantiser.means()?;
                 if factor == 1 {
-                    self.builder.average(name, input.id, *window, offset, |sum| rule(0, average(sum)))?
+                    self.builder.average(name, input.id, *window, offset, rule)?
                 } else {
-                    let id = self.builder.average(name, input.id, *window, 0, |sum| rule(0, average(sum)))?;
+                    let id = self.builder.average(name, input.id, *window, 0, rule)?;
                     self.builder.apply(name, id, |q| factor * q - offset)?
                 }
             }
@@ -316,9 +323,7 @@ fn rule_name(rule: &Rule) -> String {
 impl Scale {
     /// The real value of x, as the runtime has it.
     pub fn near(&self, x: i64) -> Near {
-        let v = x as f32 * self.unit;
-        let error = if self.exact { 0.0 } else { f64::from(v).abs() * 4.0 / f64::from(1 << 24) };
-        Near { v, error }
+        Near { v: x as f32 * self.unit, error: self.error }
     }
 }
 
@@ -330,6 +335,11 @@ impl Quantiser {
 }
 
 impl Post {
+    /// True if the step multiplies everything by one number.
+    pub fn is_factor(&self) -> bool {
+        matches!(self, Post::Mul(list) | Post::Div(list) if list.len() == 1)
+    }
+
     /// True if the step is not the same for all channels.
     pub fn differs(&self) -> bool {
         match self {

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::constants::{axis, target};
 use super::graph::Node;
-use super::real::{Post, at};
+use super::real::{HALF_ULP, Post, odd_factor};
 use super::tensor::{Constant, Element};
 use super::value::{Ints, Later, Layout, Real, Scale, Source, Stop, Value};
 use super::walk::{Walk, dims};
@@ -13,7 +13,7 @@ use crate::network::{Op, TensorId};
 impl<'m> Walk<'m> {
     /// Real values as a tensor of the network times a unit.
     pub(super) fn plain(&mut self, real: &Real<'m>, node: Node<'m>) -> Result<Scale, Stop> {
-        if let Some(scale) = real.plain() {
+        if let Some(scale) = self.tensor(real) {
             return Ok(scale);
         }
         let name = node.name();
@@ -23,7 +23,7 @@ impl<'m> Walk<'m> {
                 let id = self.builder.apply(&format!("{name}/relu"), scale.id, |x| x.max(0))?;
                 Ok(Scale { id, ..*scale })
             }
-            (Source::Average { input, window, .. }, [], later) => {
+            (Source::Average { input, window, .. }, factors, later) if factors.iter().all(Post::is_factor) => {
                 let count = (window.kernel[0] * window.kernel[1]) as f32;
                 let op = Op::SumPool { input: input.id, window: *window };
                 let mut id = self.builder.node(&format!("{name}/sum"), op, None)?;
@@ -33,12 +33,20 @@ impl<'m> Walk<'m> {
                     };
                     id = self.builder.flatten(&format!("{name}/flatten"), id)?;
                 }
-                let exact = input.exact && count.log2().fract() == 0.0;
-                Ok(Scale { id, unit: input.unit / count, exact, quantised: None })
+                let most = self.average_value(*input, window)(0).error;
+                let unit = input.unit / count;
+                let largest = self.builder.tensor(id).range.magnitude() as f64 * f64::from(unit);
+                // The unit is rounded once.
+                let error = if most == 0.0 { 0.0 } else { most + HALF_ULP * largest };
+                let scale = Scale { id, unit, error, quantised: None };
+                self.multiplied(scale, factors).ok_or_else(|| {
+                    let hint = "multiply by powers of two, or accept results that may differ by one (approximate)";
+                    Stop::new("its input is an average whose multiples are no floats", hint)
+                })
             }
-            (Source::Concat(parts), [], []) => {
+            (Source::Concat(parts), [], _) => {
                 let scales: Option<Vec<Scale>> = parts.iter().map(|part| part.plain()).collect();
-                let scales = scales.filter(|scales| scales.iter().all(|s| s.unit == scales[0].unit && s.exact));
+                let scales = scales.filter(|scales| scales.iter().all(|s| s.unit == scales[0].unit && s.error == 0.0));
                 let scales = scales.ok_or_else(|| {
                     Stop::new(
                         "its input joins values with different units",
@@ -47,13 +55,47 @@ impl<'m> Walk<'m> {
                 })?;
                 let inputs = scales.iter().map(|scale| scale.id).collect();
                 let id = self.builder.node(&format!("{name}/concat"), Op::Concat { inputs }, None)?;
-                Ok(Scale { id, quantised: None, ..scales[0] })
+                Ok(Scale { id: self.later(node, real, id)?, quantised: None, ..scales[0] })
             }
             _ => {
                 let hint = "put QuantizeLinear and DequantizeLinear, or Quant, between the two layers";
                 Err(Stop::new("its input is not quantised", hint))
             }
         }
+    }
+
+    /// How far off a tensor's real values may be, as a part of the largest one.
+    pub(super) fn relative_error(&self, scale: Scale) -> f64 {
+        let largest = self.builder.tensor(scale.id).range.magnitude() as f64 * f64::from(scale.unit);
+        if scale.error == 0.0 { 0.0 } else { scale.error / largest.max(f64::MIN_POSITIVE) }
+    }
+
+    /// The network's tensor and its unit, if real values are that, perhaps times constants.
+    pub(super) fn tensor(&self, real: &Real<'m>) -> Option<Scale> {
+        match real.source {
+            Source::Tensor(scale) if real.later.is_empty() => self.multiplied(scale, &real.post),
+            _ => None,
+        }
+    }
+
+    /// A tensor times the constants of `factors`, if nothing else is in them. All products are floats, or results may be approximate.
+    fn multiplied(&self, scale: Scale, factors: &[Post]) -> Option<Scale> {
+        factors.iter().try_fold(scale, |scale, step| {
+            let factor = match step {
+                Post::Mul(list) if list.len() == 1 => f64::from(list[0]),
+                Post::Div(list) if list.len() == 1 => 1.0 / f64::from(list[0]),
+                _ => return None,
+            };
+            let wanted = f64::from(scale.unit) * factor;
+            let unit = wanted as f32;
+            let most = self.builder.tensor(scale.id).range.magnitude() as f64;
+            let floats = |unit: f32| most * odd_factor(unit) < (1 << 24) as f64;
+            let exact = f64::from(unit) == wanted && floats(scale.unit) && floats(unit);
+            let usable = factor > 0.0 && unit.is_normal() && (exact && scale.error == 0.0 || self.options.approximate);
+            // The product is rounded, and so is the unit.
+            let error = scale.error * factor + if exact { 0.0 } else { 4.0 * HALF_ULP * most * wanted };
+            usable.then_some(Scale { unit, error, quantised: None, ..scale })
+        })
     }
 
     pub(super) fn shape_of(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
@@ -220,7 +262,7 @@ impl<'m> Walk<'m> {
         for index in (2..node.proto.input.len()).step_by(3) {
             let (unit, zero) = (self.scalar(node, index + 1)?, self.zero(node, index + 2)?);
             let ints = self.ints(node, index, zero)?;
-            let scale = Scale { id: ints.id, unit, exact: true, quantised: Some((zero, ints.element)) };
+            let scale = Scale { id: ints.id, unit, error: 0.0, quantised: Some((zero, ints.element)) };
             let real = Real::tensor(scale, self.builder.tensor(ints.id).shape[0], ints.layout);
             parts.push((self.quantise(node, &real, &quantiser)?, ints.layout));
         }
@@ -240,83 +282,5 @@ impl<'m> Walk<'m> {
         }
         let inputs = parts.iter().map(|part| part.0).collect();
         Ok(self.builder.node(node.name(), Op::Concat { inputs }, None)?)
-    }
-
-    /// The network's output: a tensor, and the real value of one unit of it.
-    pub(super) fn output(&mut self, value: &Value<'m>, node: Node<'m>) -> Result<(TensorId, Option<f64>), Stop> {
-        match value {
-            Value::Ints(ints) => Ok((ints.id, None)),
-            Value::Class(value) => self.output(&(**value).clone(), node),
-            Value::Real(real) => self.real_output(real, node),
-            _ => Err(Stop::new("the output does not depend on the input", "export the whole network")),
-        }
-    }
-
-    fn real_output(&mut self, real: &Real<'m>, node: Node<'m>) -> Result<(TensorId, Option<f64>), Stop> {
-        let Source::Sum { sum, unit, .. } = &real.source else {
-            let scale = self.plain(real, node)?;
-            return Ok((scale.id, Some(scale.unit.into())));
-        };
-        let (mut sum, mut unit) = ((**sum).clone(), (**unit).clone());
-        let mut rounded = 0.0f64;
-        // Factors first, then offsets: v = unit z + bias.
-        let mut bias = vec![0.0; unit.len()];
-        for post in &real.post {
-            for c in 0..unit.len() {
-                let (factor, offset) = match post {
-                    Post::Add(list) => (1.0, at(list, c).into()),
-                    Post::Mul(list) => (f64::from(at(list, c)), 0.0),
-                    Post::Div(list) => (1.0 / f64::from(at(list, c)), 0.0),
-                    Post::Norm { scale, bias } => (at(scale, c).into(), at(bias, c).into()),
-                    Post::From(list) => (-1.0, at(list, c).into()),
-                    Post::Clip(..) | Post::Function(_) => {
-                        let hint = "end the network with a linear layer, or quantise its output";
-                        return Err(Stop::new("a function of the last values, which nothing quantises", hint));
-                    }
-                };
-                (unit[c], bias[c]) = (unit[c] * factor, bias[c] * factor + offset);
-            }
-        }
-        let least = unit.iter().map(|u| u.abs()).fold(f64::INFINITY, f64::min);
-        if !(least.is_normal() && unit.iter().all(|u| u.is_finite())) {
-            return Err(Stop::new("outputs without a unit", "the file is not consistent"));
-        }
-        let same = unit.iter().all(|&u| u > 0.0 && (u - unit[0]).abs() <= 1e-6 * unit[0]);
-        let mut common = unit[0];
-        if !same {
-            if !self.options.approximate || sum.terms.iter().any(|(_, array)| array.is_none()) {
-                let hint = "quantise the last layer by tensor, or accept approximate outputs (approximate)";
-                return Err(Stop::new("outputs with different units", hint));
-            }
-            // Weights stay within 16 bits: units become multiples of a smaller one.
-            let most = sum.terms.iter().filter_map(|(_, array)| array.as_ref()).flat_map(|array| array.iter());
-            let most = most.map(|w| w.unsigned_abs()).max().unwrap_or(1).max(1);
-            let largest = unit.iter().map(|u| u.abs()).fold(0.0, f64::max);
-            common = largest / f64::from(32_000 / most).max(1.0).floor();
-            let factors: Vec<i64> = unit.iter().map(|u| (u / common).round() as i64).collect();
-            let off = unit.iter().zip(&factors).map(|(u, &f)| (f as f64 * common / u - 1.0).abs()).fold(0.0, f64::max);
-            sum.multiply(&factors)?;
-            self.builder
-                .report
-                .note(format!("outputs have different units: factors approximate them to {:.2} %", 100.0 * off));
-        }
-        for (z, b) in sum.bias.iter_mut().zip(&bias) {
-            let exact = b / common;
-            if exact.is_nan() || exact.abs() >= (1u64 << 45) as f64 {
-                return Err(Stop::new("a bias that is much larger than its unit", "quantise with a larger scale"));
-            }
-            *z = z.saturating_add(exact.round() as i64);
-            rounded = rounded.max((exact - exact.round()).abs());
-        }
-        if rounded > 1e-4 {
-            let note = format!("the bias of the output is rounded to whole units, by {rounded:.2} of a unit at most");
-            self.builder.report.note(note);
-        }
-        if !real.layout.pad.iter().all(|&pad| pad == 0)
-            || real.later.iter().any(|later| matches!(later, Later::MaxPool(_)))
-        {
-            return Err(Stop::new("a pool of values that nothing has quantised", "quantise the output"));
-        }
-        Ok((self.builder.linear(node.name(), sum)?, Some(common)))
     }
 }

@@ -93,8 +93,8 @@ pub(super) enum Source<'m> {
 pub(super) struct Scale {
     pub id: TensorId,
     pub unit: f32,
-    /// False if unit * x is only near the value that the runtime has.
-    pub exact: bool,
+    /// How far unit * x may be from the value that the runtime has, for any x of the tensor.
+    pub error: f64,
     /// Zero point and type where a `DequantizeLinear` made it.
     pub quantised: Option<(i64, Element)>,
 }

@@ -231,7 +231,7 @@ impl<'m> Walk<'m> {
     }
 
     fn with_unit(&self, ints: Ints, unit: f32) -> Value<'m> {
-        let scale = Scale { id: ints.id, unit, exact: true, quantised: Some((ints.zero, ints.element)) };
+        let scale = Scale { id: ints.id, unit, error: 0.0, quantised: Some((ints.zero, ints.element)) };
         Value::Real(Rc::new(Real::tensor(scale, self.builder.tensor(ints.id).shape[0], ints.layout)))
     }
 

@@ -2,8 +2,8 @@
 
     generate.py dialect seed count folder
 
-Every graph becomes folder/N.onnx and folder/N.json: {"inputs": [[...]], "outputs": [[...]], "tolerance": 0}, where an input is the
-list of x = q - zero_point, and an output the list of the network's values.
+Every graph becomes folder/N.onnx and folder/N.json: {"inputs": [[...]], "outputs": [[...]], "exact": true}, where an input is the
+list of x = q - zero_point, and an output the list of the network's values, or of real numbers where it is not exact.
 """
 
 import json
@@ -37,7 +37,7 @@ def run_qdq(rng, dialect):
         if graph.unit is None:
             outputs.append((y.astype(int) - graph.zero).flatten().tolist())
         else:
-            outputs.append((y.flatten().astype(np.float64) / graph.unit).tolist())
+            outputs.append(y.flatten().astype(np.float64).tolist())
     return model, {"inputs": inputs, "outputs": outputs, "exact": graph.unit is None}
 
 

@@ -129,6 +129,32 @@ class Qonnx(Graph):
         y = self.node("Quant", [y] + inputs, domain=QONNX, signed=1, narrow=0, rounding_mode="ROUND")
         self.x = self.quant(self.node("Add", [first, y]), 1.4 * self.sigma)
 
+    def residual(self):
+        """A multiple of a tensor, added to products and a bias that nothing has quantised."""
+        rng, channels, unit = self.rng, self.shape[0], np.float64(self.levels[0])
+        bits = int(rng.integers(2, 7))
+        scale = np.float64(self.scale((9 * channels) ** -0.5 * 4 / 2**bits))
+        values = self.constant(rng.normal(0, scale * 2**bits / 4, [channels, channels, 3, 3]).astype(np.float32))
+        numbers = [self.constant(np.float32(v)) for v in (scale, 0, bits)]
+        w = self.node("Quant", [values, *numbers], domain=QONNX, signed=1, narrow=1, rounding_mode="ROUND")
+        bias = self.constant((rng.integers(-9, 10, channels) * unit * scale).astype(np.float32))
+        if self.chance(0.5):
+            numbers = [self.constant(np.float32(v)) for v in (unit * scale, 0, 32)]
+            bias = self.node("Quant", [bias, *numbers], domain=QONNX, signed=1, narrow=0, rounding_mode="ROUND")
+        y = self.node("Conv", [self.x, w, bias], kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+        x = self.node("Mul", [self.x, self.constant(np.float32(scale * rng.integers(1, 60)))])
+        self.after(self.node("Add", [x, y] if self.chance(0.5) else [y, x]))
+
+    def mean(self):
+        """An average pool that nothing quantises, before a convolution."""
+        if self.shape[1] < 2 or self.shape[2] < 2:
+            return
+        self.x = self.node("AveragePool", [self.x], kernel_shape=[2, 2], strides=[2, 2])
+        if self.chance(0.5):
+            self.x = self.node("Mul", [self.x, self.constant(np.float32(self.rng.choice([4, 0.5, 3])))])
+        self.shape[1:] = [self.shape[1] // 2, self.shape[2] // 2]
+        self.conv()
+
     def average(self):
         """An average pool and its Trunc, as Brevitas' TruncAvgPool: the sum's low bits are cut off."""
         scale, lo, hi = self.levels
@@ -184,7 +210,7 @@ def run(rng, samples, powers=True):
     graph.levels = (first, low, low + 2**bits - 1)
     graph.conv()
     for _ in range(int(rng.integers(1, 4))):
-        getattr(graph, str(rng.choice(["conv", "conv", "max_pool", "add", "average"])))()
+        getattr(graph, str(rng.choice(["conv", "conv", "max_pool", "add", "residual", "mean", "average"])))()
     graph.flatten()
     graph.dense()
     if graph.chance(0.5):

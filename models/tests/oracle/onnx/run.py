@@ -1,0 +1,115 @@
+"""What the runtime of a file computes: ONNX Runtime, or the QONNX executor for files with nodes of QONNX.
+
+    python run.py <file.onnx> <case.json> <seed> <count>
+
+writes a case: {"inputs": [[..]], "outputs": [[..]]} with `count` random images, an input as integers x = q - zero_point of the quantised
+input, an output as the real numbers (or integers) that the runtime makes of it.
+"""
+
+import functools
+import json
+import sys
+import warnings
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+warnings.filterwarnings("ignore")
+# The executor makes a model of every node, of a version that the runtime may not know yet.
+onnx.helper.make_model = functools.partial(onnx.helper.make_model, ir_version=10)
+
+
+def executor(model):
+    from qonnx.core.modelwrapper import ModelWrapper
+    from qonnx.core.onnx_exec import execute_onnx
+    from qonnx.transformation.fold_constants import FoldConstants
+    from qonnx.transformation.infer_shapes import InferShapes
+
+    wrapper = ModelWrapper(model).transform(InferShapes()).transform(FoldConstants()).transform(InferShapes())
+    name = model.graph.input[0].name
+    return lambda x: next(iter(execute_onnx(wrapper, {name: x}).values()))
+
+
+def runtime(model):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return lambda x: session.run(None, {model.graph.input[0].name: x})[0]
+
+
+def constants(model):
+    """The numbers that are known, by name."""
+    known = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Constant":
+            known[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+        elif node.op_type == "Identity" and node.input[0] in known:
+            known[node.output[0]] = known[node.input[0]]
+    return known
+
+
+def quantised(model, rng, shape):
+    """Random integers x for the input, and what the graph reads for them."""
+    source, known = model.graph.input[0], constants(model)
+    kind = source.type.tensor_type.elem_type
+    if kind != onnx.TensorProto.FLOAT:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(kind)
+        limits = np.iinfo(dtype)
+        q = smooth(rng, shape, limits.min, limits.max)
+        reader = next(node for node in model.graph.node if source.name in node.input)
+        zero = known.get(reader.input[2]) if len(reader.input) > 2 else 0
+        return q - int(zero), q.astype(dtype)
+    reader = next(node for node in model.graph.node if source.name in node.input)
+    scale, zero = float(known[reader.input[1]]), known[reader.input[2]] if len(reader.input) > 2 else np.uint8(0)
+    if reader.op_type == "QuantizeLinear":
+        low, high = np.iinfo(zero.dtype).min, np.iinfo(zero.dtype).max
+        for clip in model.graph.node:
+            if clip.op_type == "Clip" and clip.input[0] == reader.output[0]:
+                low, high = max(low, int(known[clip.input[1]])), min(high, int(known[clip.input[2]]))
+    else:
+        bits = int(known[reader.input[3]])
+        signed, narrow = ({a.name: a.i for a in reader.attribute}[name] for name in ("signed", "narrow"))
+        low = -(2 ** (bits - 1)) + narrow if signed else 0
+        high = 2 ** (bits - 1) - 1 if signed else 2**bits - 1 - narrow
+    x = smooth(rng, shape, low, high) - int(zero)
+    return x, (x * np.float32(scale)).astype(np.float32)
+
+
+def smooth(rng, shape, low, high):
+    """Noise of several coarsenesses over the whole range."""
+    sides = [1] * (4 - len(shape)) + list(shape)
+    total = sum(
+        rng.normal(0, 1, (*sides[:2], -(-sides[2] // cell), -(-sides[3] // cell)))
+        .repeat(cell, 2)
+        .repeat(cell, 3)[:, :, : sides[2], : sides[3]]
+        for cell in (1, 2, 4)
+    )
+    middle = (low + high) / 2
+    return np.clip(np.rint(middle + total * (high - low) / 5), low, high).astype(np.int64).reshape(shape)
+
+
+def main():
+    path, case, seed, count = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    model = onnx.load(path)
+    known = {tensor.name for tensor in model.graph.initializer}
+    inputs = [info for info in model.graph.input if info.name not in known]
+    shape = [dim.dim_value or 1 for dim in inputs[0].type.tensor_type.shape.dim]
+    for info in [*inputs, *model.graph.output]:
+        if info.type.tensor_type.shape.dim:
+            info.type.tensor_type.shape.dim[0].dim_value = 1
+    run = executor(model) if any("qonnx" in node.domain for node in model.graph.node) else runtime(model)
+    rng = np.random.default_rng(seed)
+    result = {"inputs": [], "outputs": []}
+    for _ in range(count):
+        x, feed = quantised(model, rng, [1, *shape[1:]])
+        result["inputs"].append(x.flatten().tolist())
+        result["outputs"].append(run(feed).flatten().astype(np.float64).tolist())
+    with open(case, "w") as file:
+        json.dump(result, file)
+
+
+main()
