@@ -130,6 +130,8 @@ fn accumulators_at_four_bits_are_small() {
     };
     assert!(widest("digits") <= 10);
     assert!(widest("mnist-minionn-w4a4") <= 12);
+    assert!(widest("cifar10-minionn-w4a4") <= 14);
+    assert!(widest("cifar10-resnet20-w4a4") <= 14);
 }
 
 /// Output channels and kernel of each linear node, without skips.
@@ -153,6 +155,11 @@ fn networks_have_the_architectures_of_their_names() {
     assert_eq!(linear("mnist-minionn-w4a4"), [(16, 5), (16, 5), (100, 1), (10, 1)]);
     assert_eq!(linear("mnist-hcnn-w4a4"), [(5, 5), (50, 5), (10, 1)]);
     assert_eq!(linear("mnist-cryptonets-w4a4"), [(5, 5), (100, 1), (10, 1)]);
+    let minionn = [(64, 3), (64, 3), (64, 3), (64, 3), (64, 3), (64, 1), (16, 1), (10, 1)];
+    assert_eq!(linear("cifar10-minionn-w4a4"), minionn);
+    let stages = [16, 32, 64].into_iter().flat_map(|width| [(width, 3); 6]);
+    let resnet: Vec<_> = [(16, 3)].into_iter().chain(stages).chain([(10, 1)]).collect();
+    assert_eq!(linear("cifar10-resnet20-w4a4"), resnet);
 }
 
 /// How many of the inputs the network gets right, on all cores.
