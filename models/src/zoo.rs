@@ -67,6 +67,7 @@ pub const ALL: &[Bundled] = &[
     bundled!("mnist-minionn-w6a6"),
     bundled!("mnist-minionn-w8a8"),
     bundled!("cifar10-minionn-w2a2"),
+    bundled!("cifar10-minionn-w3a3"),
     bundled!("cifar10-minionn-w4a4"),
     bundled!("cifar10-resnet20-w2a2"),
     bundled!("cifar10-resnet20-w4a4"),
