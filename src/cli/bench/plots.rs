@@ -86,14 +86,17 @@ where
     B::ErrorType: 'static,
 {
     let costs: Vec<f64> = rows.iter().map(&of).collect();
-    let most = costs.iter().copied().fold(1e-3, f64::max) * 1.1;
+    // Families lie a factor of ten apart. An axis that starts at a power of ten has all its ticks.
+    let least = costs.iter().copied().fold(f64::MAX, f64::min).max(1e-3) * 0.95;
+    let least = 10f64.powf(least.log10().floor());
+    let most = costs.iter().copied().fold(least, f64::max) * 1.5;
     let low = rows.iter().map(|row| row.accuracy).fold(100.0, f64::min).floor() - 0.5;
     let high = rows.iter().map(|row| row.accuracy).fold(0.0, f64::max).ceil().min(100.0) + 0.2;
     let mut chart = ChartBuilder::on(area)
         .margin(16)
         .x_label_area_size(46)
         .y_label_area_size(60)
-        .build_cartesian_2d(0.0..most, low..high)?;
+        .build_cartesian_2d((least..most).log_scale(), low..high)?;
     chart
         .configure_mesh()
         .x_desc(cost)
@@ -101,7 +104,7 @@ where
         .label_style((FONT, 15))
         .axis_desc_style((FONT, 16))
         .light_line_style(WHITE)
-        .x_label_formatter(&|x| if *x < 10.0 { format!("{x:.1}") } else { format!("{x:.0}") })
+        .x_label_formatter(&tick)
         .draw()?;
     let mut families: Vec<&str> = Vec::new();
     rows.iter().map(family).for_each(|family| {
@@ -194,6 +197,16 @@ where
         .label_font((FONT, 15))
         .draw()?;
     Ok(())
+}
+
+/// The label of a tick of a logarithmic axis; those between 1, 2 and 5 have none.
+fn tick(x: &f64) -> String {
+    let digit = x / 10f64.powf(x.log10().floor());
+    match [1.0, 2.0, 5.0].iter().any(|labelled| (digit - labelled).abs() < 1e-6) {
+        true if *x < 10.0 => format!("{x:.1}"),
+        true => format!("{x:.0}"),
+        false => String::new(),
+    }
 }
 
 /// Names of the networks, right-aligned before `range`, one per row.
