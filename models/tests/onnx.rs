@@ -8,17 +8,10 @@ mod common;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
 
 use lowkey_models::import::{self, ImportProblem, Imported, Options};
 use lowkey_models::interpret::Tensor;
 use serde_json::Value;
-
-/// The interpreter of an environment that has the runtimes; `None` if there is none.
-fn python() -> Option<&'static Path> {
-    static PYTHON: OnceLock<Option<PathBuf>> = OnceLock::new();
-    PYTHON.get_or_init(common::oracle::onnx).as_deref()
-}
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
@@ -63,7 +56,7 @@ fn compare(imported: &Imported, case: &Value, what: &str) -> usize {
 
 /// Imports `count` random graphs and compares them; returns how many were refused, and the reasons.
 fn dialect(name: &str, count: u64, options: &Options) -> Option<Vec<String>> {
-    let python = python()?;
+    let python = common::oracle::onnx()?;
     let (seed, count) = (number("LOWKEY_SEED", 1), number("LOWKEY_CASES", count));
     eprintln!("{name}: seed {seed}, {count} graphs");
     let folder = tempfile::tempdir().expect("a folder");
@@ -153,7 +146,7 @@ fn graphs_with_unusual_shapes_equal_onnxruntime() {
 #[test]
 fn files_of_a_folder_equal_their_runtimes() {
     let Some(folder) = std::env::var_os("LOWKEY_ONNX") else { return };
-    let Some(python) = python() else { return };
+    let Some(python) = common::oracle::onnx() else { return };
     let mut paths: Vec<PathBuf> =
         std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "onnx"));

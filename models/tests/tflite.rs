@@ -3,46 +3,16 @@
 //! The oracle is Python in `target/oracles/tflite` with `ai-edge-litert`, installed when it is missing. Without it (no network, or
 //! LOWKEY_ORACLES=0) those tests say so and pass; the fixtures need nothing.
 
+mod common;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
 
 use lowkey_models::import::tflite::Rounding;
 use lowkey_models::import::{self, ImportProblem, Imported, Options, Preprocessing};
 use lowkey_models::{Network, Tensor};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
-
-const PACKAGES: [&str; 3] = ["ai-edge-litert==2.3.0", "numpy", "flatbuffers"];
-
-/// The Python of the oracle.
-fn python() -> Option<&'static Path> {
-    static PYTHON: OnceLock<Option<PathBuf>> = OnceLock::new();
-    PYTHON.get_or_init(find_python).as_deref()
-}
-
-fn find_python() -> Option<PathBuf> {
-    if std::env::var_os("LOWKEY_ORACLES").is_some_and(|value| value == "0") {
-        eprintln!("skipped: LOWKEY_ORACLES=0");
-        return None;
-    }
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/oracles/tflite");
-    let python = folder.join("bin/python");
-    let works = || {
-        let import = Command::new(&python).args(["-c", "import ai_edge_litert.schema_py_generated, numpy"]).output();
-        import.is_ok_and(|output| output.status.success())
-    };
-    if !works() {
-        let made = Command::new("python3").args(["-m", "venv"]).arg(&folder).output();
-        let install = || Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(PACKAGES).output();
-        let installed = made.is_ok_and(|o| o.status.success()) && install().is_ok_and(|o| o.status.success());
-        if !installed || !works() {
-            eprintln!("skipped: LiteRT can't be installed for Python");
-            return None;
-        }
-    }
-    Some(python)
-}
 
 fn here(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -96,7 +66,7 @@ fn compare(case: &Path, rounding: Rounding, imported: &Imported) {
 
 /// Random graphs of one kind under both roundings, from the seed in LOWKEY_SEED or 1.
 fn graphs(kind: &str, count: usize, roundings: &[Rounding]) {
-    let Some(python) = python() else { return };
+    let Some(python) = common::oracle::tflite() else { return };
     let seed = std::env::var("LOWKEY_SEED").unwrap_or_else(|_| "1".into());
     let count = std::env::var("LOWKEY_GRAPHS").map_or(count, |count| count.parse().expect("a number"));
     let folder = tempfile::tempdir().expect("a folder");
@@ -236,7 +206,7 @@ fn unsupported_operators_are_named() {
 
 #[test]
 fn what_no_network_has_is_refused_with_the_reason() {
-    let Some(python) = python() else { return };
+    let Some(python) = common::oracle::tflite() else { return };
     let folder = tempfile::tempdir().expect("a folder");
     let script = here("tests/oracle/tflite/refused.py");
     let output = Command::new(python).args([&script, folder.path()]).output().expect("python runs");
@@ -338,7 +308,7 @@ fn unsigned_numbers() {
 /// On 20 random images, or 1,000 with LOWKEY_SLOW=1 (minutes).
 #[test]
 fn mobilenet_is_what_litert_computes() {
-    let slow = std::env::var("LOWKEY_SLOW").is_ok_and(|slow| slow == "1");
+    let slow = common::oracle::slow();
     whole_file(&here("zoo/mobilenet-v1-025-128.tflite"), if slow { 1000 } else { 20 }, false);
 }
 
@@ -356,7 +326,7 @@ fn files_of_a_folder_are_what_litert_computes() {
 
 /// Compares a file with LiteRT on random images.
 fn whole_file(path: &Path, images: usize, approximate: bool) {
-    let Some(python) = python() else { return };
+    let Some(python) = common::oracle::tflite() else { return };
     let folder = tempfile::tempdir().expect("a folder");
     let case = folder.path().join("case.tflite");
     let output = Command::new(python)

@@ -1,5 +1,7 @@
 //! The bundled networks: what their cards say, and the same logits as the numpy evaluation of `models/train`.
 
+mod common;
+
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -215,7 +217,7 @@ fn mnist_networks_reach_their_accuracies() {
 #[test]
 fn cifar10_networks_reach_their_accuracies() {
     let Some(data) = data() else { return };
-    let all = std::env::var("LOWKEY_SLOW").is_ok_and(|slow| slow == "1");
+    let all = common::oracle::slow();
     let archive = data.join("cifar10/test.zip");
     for bundled in family("cifar10-") {
         let (network, card) = (bundled.network(), Card::of(bundled.name));

@@ -2,29 +2,48 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use lowkey_models::{Network, Tensor};
 use serde_json::Value;
 
-/// What the environment of ONNX has.
-pub const ONNX: [&str; 5] = ["onnx", "onnxruntime", "qonnx", "numpy", "safetensors"];
-
 /// The interpreter of the environment of ONNX; `None`, with a word on standard error, if there is none or `LOWKEY_ORACLES=0`.
-pub fn onnx() -> Option<PathBuf> {
-    let python = install(Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/oracles/onnx"));
+pub fn onnx() -> Option<&'static Path> {
+    static PYTHON: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let packages = ["onnx", "onnxruntime", "qonnx", "numpy", "safetensors"];
+    environment(&PYTHON, "onnx", &packages.join(", "), &packages)
+}
+
+/// As [`onnx`], of LiteRT.
+pub fn tflite() -> Option<&'static Path> {
+    static PYTHON: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let packages = ["ai-edge-litert==2.3.0", "numpy", "flatbuffers"];
+    environment(&PYTHON, "tflite", "ai_edge_litert.schema_py_generated, numpy", &packages)
+}
+
+/// Looks for the environment once, however many tests ask at the same time.
+fn environment(
+    found: &'static OnceLock<Option<PathBuf>>,
+    name: &str,
+    modules: &str,
+    packages: &[&str],
+) -> Option<&'static Path> {
+    if std::env::var("LOWKEY_ORACLES").is_ok_and(|value| value == "0") {
+        eprintln!("skipped: LOWKEY_ORACLES=0");
+        return None;
+    }
+    let python = found.get_or_init(|| install(name, modules, packages)).as_deref();
     if python.is_none() {
-        eprintln!("skipped: no Python environment with {} under target/oracles", ONNX.join(", "));
+        eprintln!("skipped: no Python environment with {} under target/oracles", packages.join(", "));
     }
     python
 }
 
-fn install(folder: PathBuf) -> Option<PathBuf> {
-    if std::env::var("LOWKEY_ORACLES").is_ok_and(|value| value == "0") {
-        return None;
-    }
+fn install(name: &str, modules: &str, packages: &[&str]) -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/oracles").join(name);
     let python = folder.join("bin/python");
     let works = || {
-        let import = format!("import {}", ONNX.join(", "));
+        let import = format!("import {modules}");
         Command::new(&python).args(["-c", &import]).output().is_ok_and(|output| output.status.success())
     };
     if works() {
@@ -33,7 +52,7 @@ fn install(folder: PathBuf) -> Option<PathBuf> {
     let made = Command::new("python3").args(["-m", "venv"]).arg(&folder).output().ok()?;
     if made.status.success() {
         let mut pip = Command::new(&python);
-        pip.args(["-m", "pip", "install", "-q"]).args(ONNX).output().ok()?;
+        pip.args(["-m", "pip", "install", "-q"]).args(packages).output().ok()?;
     }
     works().then_some(python)
 }

@@ -19,7 +19,7 @@ SAMPLES = 6
 
 def run_qdq(rng, dialect):
     import qdq
-    from graphs import runtime
+    from runtimes import runtime
 
     narrow = int(rng.integers(2, 8)) if dialect == "qcdq" else None
     graph, model = qdq.random(rng, dialect == "qoperator", narrow, dialect.endswith("_extras") or dialect == "qoperator")

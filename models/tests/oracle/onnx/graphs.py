@@ -81,12 +81,3 @@ def window(graph, pads=True, dilation=True):
         for size, b, a, d, k, s in zip((height, width), before, after, dilations, kernel, strides)
     ]
     return {"kernel_shape": kernel, "strides": strides, "pads": before + after, "dilations": dilations}, shape
-
-
-def runtime(model):
-    """A session of ONNX Runtime with its default optimisations, quiet."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

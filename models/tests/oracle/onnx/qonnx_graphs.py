@@ -1,12 +1,10 @@
 """QONNX graphs as Brevitas writes them: real numbers with Quant, BipolarQuant, Trunc and MultiThreshold nodes."""
 
-import functools
-
 import numpy as np
-import onnx
 from onnx import TensorProto
 
 from graphs import QONNX, Graph, window
+from runtimes import executor
 
 ROUNDINGS = ["ROUND", "FLOOR", "CEIL", "HALF_UP", "HALF_DOWN", "UP", "DOWN", "HALF_EVEN"]
 
@@ -191,14 +189,6 @@ class Qonnx(Graph):
 
 def run(rng, samples, powers=True):
     """A graph, and its inputs and outputs."""
-    # The executor makes a model of every node, of a version that the runtime may not know yet.
-    if not isinstance(onnx.helper.make_model, functools.partial):
-        onnx.helper.make_model = functools.partial(onnx.helper.make_model, ir_version=10)
-
-    from qonnx.core.modelwrapper import ModelWrapper
-    from qonnx.core.onnx_exec import execute_onnx
-    from qonnx.transformation.infer_shapes import InferShapes
-
     shape = [int(rng.integers(1, 4)), int(rng.integers(4, 9)), int(rng.integers(4, 9))]
     graph = Qonnx(rng, shape, powers)
     bits = int(rng.integers(2, 9))
@@ -216,12 +206,12 @@ def run(rng, samples, powers=True):
     if graph.chance(0.5):
         graph.dense()
     model = graph.model(TensorProto.FLOAT, TensorProto.FLOAT)
-    wrapper = ModelWrapper(model).transform(InferShapes())
+    execute = executor(model)
     inputs, outputs = [], []
     for _ in range(samples):
         q = rng.integers(low, low + 2**bits, [1] + shape)
         feed = q.astype(np.float32) * first
-        y = execute_onnx(wrapper, {"input": feed.astype(np.float32)})[graph.x]
+        y = execute(feed.astype(np.float32))
         inputs.append(q.flatten().tolist())
         unit = np.float64(graph.levels[0])
         outputs.append(np.round(y.flatten().astype(np.float64) / unit).astype(int).tolist())

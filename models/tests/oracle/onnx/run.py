@@ -6,7 +6,6 @@ writes a case: {"inputs": [[..]], "outputs": [[..]]} with `count` random images,
 input, an output as the real numbers (or integers) that the runtime makes of it.
 """
 
-import functools
 import json
 import sys
 import warnings
@@ -15,30 +14,9 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from runtimes import executor, runtime
+
 warnings.filterwarnings("ignore")
-# The executor makes a model of every node, of a version that the runtime may not know yet.
-onnx.helper.make_model = functools.partial(onnx.helper.make_model, ir_version=10)
-
-
-def executor(model):
-    from qonnx.core.modelwrapper import ModelWrapper
-    from qonnx.core.onnx_exec import execute_onnx
-    from qonnx.transformation.fold_constants import FoldConstants
-    from qonnx.transformation.infer_shapes import InferShapes
-
-    wrapper = ModelWrapper(model).transform(InferShapes()).transform(FoldConstants()).transform(InferShapes())
-    name = model.graph.input[0].name
-    return lambda x: next(iter(execute_onnx(wrapper, {name: x}).values()))
-
-
-def runtime(model):
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return lambda x: session.run(None, {model.graph.input[0].name: x})[0]
 
 
 def constants(model):
@@ -101,7 +79,14 @@ def main():
     for info in [*inputs, *model.graph.output]:
         if info.type.tensor_type.shape.dim:
             info.type.tensor_type.shape.dim[0].dim_value = 1
-    run = executor(model) if any("qonnx" in node.domain for node in model.graph.node) else runtime(model)
+    if any("qonnx" in node.domain for node in model.graph.node):
+        run = executor(model, fold=True)
+    else:
+        session = runtime(model, threads=1)
+
+        def run(x):
+            return session.run(None, {session.get_inputs()[0].name: x})[0]
+
     rng = np.random.default_rng(seed)
     result = {"inputs": [], "outputs": []}
     for _ in range(count):

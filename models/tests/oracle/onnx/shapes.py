@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from graphs import runtime
+from runtimes import runtime
 from qdq import Qdq
 
 

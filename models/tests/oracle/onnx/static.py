@@ -7,7 +7,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from graphs import Graph, runtime, window
+from graphs import Graph, window
+from runtimes import runtime
 
 
 class Floats(Graph):

@@ -7,12 +7,12 @@ The form is "qonnx", for the QONNX executor, or "qdq", for ONNX Runtime. For eve
 results as 32-bit floats. The graph is exported by `train.qonnx`, which is found next to the tests.
 """
 
-import functools
 import sys
 from pathlib import Path
 
 import numpy as np
 import onnx
+from runtimes import executor, runtime
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
@@ -23,27 +23,15 @@ from train.qonnx import Qdq, Qonnx, exported  # noqa: E402
 BATCH = 100 * 28 * 28
 
 
-def executor(model, batch):
-    # The executor makes a model of every node, of a version that the runtime may not know yet.
-    if not isinstance(onnx.helper.make_model, functools.partial):
-        onnx.helper.make_model = functools.partial(onnx.helper.make_model, ir_version=10)
-    from qonnx.core.modelwrapper import ModelWrapper
-    from qonnx.core.onnx_exec import execute_onnx
-    from qonnx.transformation.infer_shapes import InferShapes
-
+def executed(model, batch):
     for info in [*model.graph.input, *model.graph.output]:
         info.type.tensor_type.shape.dim[0].dim_value = batch
-    wrapper = ModelWrapper(model).transform(InferShapes())
-    return lambda images: next(iter(execute_onnx(wrapper, {"image": images}).values()))
+    return executor(model)
 
 
-def runtime(model, _):
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return lambda images: session.run(None, {"image": images})[0]
+def session(model, _):
+    started = runtime(model)
+    return lambda images: started.run(None, {"image": images})[0]
 
 
 def run(start, model, images):
@@ -67,7 +55,7 @@ def main():
         onnx.checker.check_model(model)
         onnx.save(model, folder / f"{name}.onnx")
         images = np.fromfile(folder / f"{name}.inputs", np.uint8).reshape(-1, *net.architecture["input"]["shape"])
-        outputs = run(runtime if form == "qdq" else executor, model, images)
+        outputs = run(session if form == "qdq" else executed, model, images)
         (folder / f"{name}.outputs").write_bytes(outputs.astype("<f4").tobytes())
 
 
