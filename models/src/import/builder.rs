@@ -82,7 +82,12 @@ impl Sum {
         (terms, LinearWeights { terms: arrays, bias: self.bias })
     }
 
-    fn has_identity(&self) -> bool {
+    /// The weights of the terms that have some.
+    pub(crate) fn weights(&self) -> impl Iterator<Item = &Array4<i32>> {
+        self.terms.iter().filter_map(|(_, array)| array.as_ref())
+    }
+
+    pub(crate) fn has_identity(&self) -> bool {
         self.terms.iter().any(|(term, _)| matches!(term, Term::Identity { .. }))
     }
 

@@ -259,7 +259,7 @@ fn constant_channels(sum: &mut Sum, steps: &mut [Steps]) {
 fn small(sum: &Sum, multipliers: &[i64]) -> bool {
     let same = multipliers.iter().all(|&m| m == multipliers[0]);
     (same || !sum.has_identity())
-        && sum.terms.iter().filter_map(|(_, array)| array.as_ref()).all(|array| {
+        && sum.weights().all(|array| {
             array
                 .axis_iter(Axis(0))
                 .zip(multipliers)

@@ -325,7 +325,7 @@ impl<'m> Walk<'m> {
         let mut sum = (**sum).clone();
         self.round_bias(&mut sum, bias, fused.input, &fused.weights);
         let magnitude = self.magnitudes(&sum);
-        let products = sum.terms.iter().filter_map(|(_, array)| array.as_ref()).map(|array| array.len()).sum::<usize>();
+        let products = sum.weights().map(|array| array.len()).sum::<usize>();
         let scales = Scales { unit: fused.input, error: 0.0 };
         let float = Float::of(products / sum.bias.len(), &magnitude, scales, |c| at(&fused.weights, c));
         let fused = Some(Fused { kind: FusedKind::Gemm, output: node.output(), ..fused.clone() });

@@ -51,13 +51,11 @@ impl<'m> Walk<'m> {
         let mut common = unit[0];
         if !same {
             // Weights stay within 16 bits: units become multiples of a smaller one.
-            let most = sum.terms.iter().filter_map(|(_, array)| array.as_ref()).flat_map(|array| array.iter());
-            let most = most.map(|w| w.unsigned_abs()).max().unwrap_or(1).max(1);
+            let most = sum.weights().flatten().map(|w| w.unsigned_abs()).max().unwrap_or(1).max(1);
             let factor = f64::from(32_000 / most).max(1.0).floor();
             let largest = unit.iter().map(|u| u.abs()).fold(0.0, f64::max);
             let multiples = unit.iter().all(|u| (u / least).fract() == 0.0) && largest / least <= factor;
-            let identity = sum.terms.iter().any(|(_, array)| array.is_none());
-            if identity || !(multiples || self.options.approximate) {
+            if sum.has_identity() || !(multiples || self.options.approximate) {
                 let hint = "quantise the last layer by tensor, or accept approximate outputs (approximate)";
                 return Err(Stop::new("outputs with different units", hint));
             }

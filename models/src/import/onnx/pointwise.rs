@@ -166,7 +166,7 @@ impl<'m> Walk<'m> {
         let sum = self.limited(sum).ok()?;
         let odd = |u: f64| if u == f64::from(u as f32) { odd_factor(u as f32) } else { f64::INFINITY };
         // As many roundings as products at most, and a few.
-        let products: usize = sum.terms.iter().filter_map(|(_, array)| array.as_ref()).map(|array| array.len()).sum();
+        let products: usize = sum.weights().map(|array| array.len()).sum();
         let roundings = (products / sum.bias.len() + 8 + 2 * post.len()) as f64 * HALF_ULP;
         let error = |(channel, &magnitude): (usize, &f64)| {
             if post.is_empty() && off[channel] == 0.0 && magnitude * odd(unit[channel]) < (1 << 24) as f64 {
@@ -197,8 +197,7 @@ impl<'m> Walk<'m> {
         if !(self.options.approximate && least > 0.0 && most < 32_000.0) {
             return None;
         }
-        let weights = sum.terms.iter().filter_map(|(_, array)| array.as_ref()).flat_map(|array| array.iter());
-        let largest = weights.map(|&w| f64::from(w).abs()).fold(most, f64::max);
+        let largest = sum.weights().flatten().map(|&w| f64::from(w).abs()).fold(most, f64::max);
         let factor = (0..=9)
             .map(|k| 1 << k)
             .find(|&f| least * f64::from(f) >= 512.0 || largest * f64::from(2 * f) >= 32_000.0)?;

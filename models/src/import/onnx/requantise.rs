@@ -165,8 +165,7 @@ impl<'m> Walk<'m> {
         let (_, _, unit) = quantiser.means()?;
         let id = self.quantise(node, real, quantiser)?;
         let exact = !matches!(quantiser.rule, Rule::Thresholds(_)) || power_of_two(unit);
-        let most = self.builder.tensor(id).range.magnitude() as f64 * f64::from(unit);
-        let error = if exact { 0.0 } else { 4.0 * HALF_ULP * most };
+        let error = if exact { 0.0 } else { 4.0 * HALF_ULP * self.largest(id, unit) };
         let channels = self.builder.tensor(id).shape[0];
         let layout = Layout { pad: [0; 4], ..real.layout };
         Ok(Value::Real(Rc::new(Real::tensor(Scale { id, unit, error, quantised: None }, channels, layout))))
@@ -335,9 +334,13 @@ impl Quantiser {
 }
 
 impl Post {
-    /// True if the step multiplies everything by one number.
-    pub fn is_factor(&self) -> bool {
-        matches!(self, Post::Mul(list) | Post::Div(list) if list.len() == 1)
+    /// The number that the step multiplies everything by, if it does nothing else.
+    pub fn factor(&self) -> Option<f64> {
+        match self {
+            Post::Mul(list) if list.len() == 1 => Some(list[0].into()),
+            Post::Div(list) if list.len() == 1 => Some(1.0 / f64::from(list[0])),
+            _ => None,
+        }
     }
 
     /// True if the step is not the same for all channels.

@@ -23,7 +23,9 @@ impl<'m> Walk<'m> {
                 let id = self.builder.apply(&format!("{name}/relu"), scale.id, |x| x.max(0))?;
                 Ok(Scale { id, ..*scale })
             }
-            (Source::Average { input, window, .. }, factors, later) if factors.iter().all(Post::is_factor) => {
+            (Source::Average { input, window, .. }, factors, later)
+                if factors.iter().all(|step| step.factor().is_some()) =>
+            {
                 let count = (window.kernel[0] * window.kernel[1]) as f32;
                 let op = Op::SumPool { input: input.id, window: *window };
                 let mut id = self.builder.node(&format!("{name}/sum"), op, None)?;
@@ -35,9 +37,8 @@ impl<'m> Walk<'m> {
                 }
                 let most = self.average_value(*input, window)(0).error;
                 let unit = input.unit / count;
-                let largest = self.builder.tensor(id).range.magnitude() as f64 * f64::from(unit);
                 // The unit is rounded once.
-                let error = if most == 0.0 { 0.0 } else { most + HALF_ULP * largest };
+                let error = if most == 0.0 { 0.0 } else { most + HALF_ULP * self.largest(id, unit) };
                 let scale = Scale { id, unit, error, quantised: None };
                 self.multiplied(scale, factors).ok_or_else(|| {
                     let hint = "multiply by powers of two, or accept results that may differ by one (approximate)";
@@ -66,8 +67,13 @@ impl<'m> Walk<'m> {
 
     /// How far off a tensor's real values may be, as a part of the largest one.
     pub(super) fn relative_error(&self, scale: Scale) -> f64 {
-        let largest = self.builder.tensor(scale.id).range.magnitude() as f64 * f64::from(scale.unit);
+        let largest = self.largest(scale.id, scale.unit);
         if scale.error == 0.0 { 0.0 } else { scale.error / largest.max(f64::MIN_POSITIVE) }
+    }
+
+    /// The largest magnitude of a tensor's real values.
+    pub(super) fn largest(&self, id: TensorId, unit: f32) -> f64 {
+        self.builder.tensor(id).range.magnitude() as f64 * f64::from(unit)
     }
 
     /// The network's tensor and its unit, if real values are that, perhaps times constants.
@@ -81,11 +87,7 @@ impl<'m> Walk<'m> {
     /// A tensor times the constants of `factors`, if nothing else is in them. All products are floats, or results may be approximate.
     fn multiplied(&self, scale: Scale, factors: &[Post]) -> Option<Scale> {
         factors.iter().try_fold(scale, |scale, step| {
-            let factor = match step {
-                Post::Mul(list) if list.len() == 1 => f64::from(list[0]),
-                Post::Div(list) if list.len() == 1 => 1.0 / f64::from(list[0]),
-                _ => return None,
-            };
+            let factor = step.factor()?;
             let wanted = f64::from(scale.unit) * factor;
             let unit = wanted as f32;
             let most = self.builder.tensor(scale.id).range.magnitude() as f64;
