@@ -46,7 +46,7 @@ use crate::prg::Prg;
 use batch::Half;
 use message::PREFIX_BYTES;
 use std::sync::Arc;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 /// The size of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,9 +139,10 @@ impl Common {
     /// Goes on to the next batch, from the last outputs of this one.
     fn advance(self, half: Half) -> (Self, Batch) {
         let Self { preset, mut seed, matrices, hash, number, first } = self;
-        zeroize::Zeroize::zeroize(&mut seed[preset.columns..]);
+        seed[preset.columns..].zeroize();
         seed.truncate(preset.columns);
-        let batch = Batch::new(preset, number, seed, Arc::clone(&matrices), hash.clone(), half);
+        let (shared, copy) = (Arc::clone(&matrices), hash.clone());
+        let batch = Batch { preset, number, table: seed, matrices: shared, hash: copy, half, next: 0 };
         let first = first + preset.usable() as u64;
         let next = Self { preset: LATER, seed: batch.next_seed(), matrices, hash, number: number + 1, first };
         (next, batch)

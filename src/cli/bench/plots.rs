@@ -202,11 +202,10 @@ where
 /// The label of a tick of a logarithmic axis; those between 1, 2 and 5 have none.
 fn tick(x: &f64) -> String {
     let digit = x / 10f64.powf(x.log10().floor());
-    match [1.0, 2.0, 5.0].iter().any(|labelled| (digit - labelled).abs() < 1e-6) {
-        true if *x < 10.0 => format!("{x:.1}"),
-        true => format!("{x:.0}"),
-        false => String::new(),
+    if [1.0, 2.0, 5.0].iter().all(|labelled| (digit - labelled).abs() > 1e-6) {
+        return String::new();
     }
+    if *x < 10.0 { format!("{x:.1}") } else { format!("{x:.0}") }
 }
 
 /// Names of the networks, right-aligned before `range`, one per row.

@@ -15,15 +15,15 @@ const PARALLEL: usize = 1 << 15;
 
 /// A batch whose message was sent or received; gives each usable OT once, in order.
 pub struct Batch {
-    preset: Preset,
-    number: u64,
+    pub(super) preset: Preset,
+    pub(super) number: u64,
     /// The seed keys that the matrix is applied to.
-    table: Zeroizing<Vec<Block>>,
-    matrices: Arc<Matrices>,
-    hash: CcrHash,
-    half: Half,
+    pub(super) table: Zeroizing<Vec<Block>>,
+    pub(super) matrices: Arc<Matrices>,
+    pub(super) hash: CcrHash,
+    pub(super) half: Half,
     /// The tree that is expanded next.
-    next: usize,
+    pub(super) next: usize,
 }
 
 /// What the trees grow from.
@@ -45,17 +45,6 @@ pub(super) enum Half {
 }
 
 impl Batch {
-    pub(super) fn new(
-        preset: Preset,
-        number: u64,
-        table: Zeroizing<Vec<Block>>,
-        matrices: Arc<Matrices>,
-        hash: CcrHash,
-        half: Half,
-    ) -> Self {
-        Self { preset, number, table, matrices, hash, half, next: 0 }
-    }
-
     /// Usable OTs that were not expanded yet.
     #[must_use]
     pub fn left(&self) -> usize {
