@@ -8,6 +8,7 @@ use lowkey_mpc::channel::Channel;
 use lowkey_mpc::extend::Finish;
 use lowkey_mpc::layout::Search;
 use lowkey_mpc::ot::base::{self as base_ot, Domain, ReceiverMessage, SenderMessage, SessionId};
+use lowkey_mpc::ot::coins::Coins;
 use lowkey_mpc::ot::silent::{self, BatchMessage};
 use lowkey_mpc::ot::softspoken::{self, BASE_OTS, Correction};
 use lowkey_mpc::ot::{Correlations, Cots, OtCount, price};
@@ -20,6 +21,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 
 const DOMAIN: Domain = Domain { session: SessionId([7; 32]), receiver: Party::Client };
+const COINS: Coins = Coins::fixed([7; 32], Party::Client);
 const OTS: usize = 2;
 
 fn rng() -> ChaCha20Rng {
@@ -62,8 +64,10 @@ pub fn extension(bytes: &[u8]) {
         Ok(correction) => {
             assert!(correction.encode() == bytes);
             let delta = Delta::random(&mut rng());
-            let sent = softspoken::send(&[Block::ONES; BASE_OTS], &delta, &correction, BLOCKS);
-            assert_eq!(sent.expect("it was decoded for as many").len(), 128 * BLOCKS);
+            let sent = softspoken::send(&[Block::ONES; BASE_OTS], &delta, &correction, &COINS, BLOCKS);
+            if let Err(error) = sent {
+                assert!(error.is_peer_fault(), "{error}");
+            }
         }
         Err(error) => assert!(error.is_peer_fault(), "{error}"),
     }
@@ -76,9 +80,9 @@ pub fn extension(bytes: &[u8]) {
 pub fn extension_messages() -> Vec<Vec<u8>> {
     let mut rng = rng();
     let pairs: Vec<[Block; 2]> = (0..BASE_OTS).map(|_| [Block::random(&mut rng), Block::random(&mut rng)]).collect();
-    let (_, correction) = softspoken::receive(&pairs, BLOCKS);
+    let (_, correction) = softspoken::receive(&pairs, &COINS, BLOCKS);
     let keys: Vec<Block> = (0..silent::SEED).map(|_| Block::random(&mut rng).with_lsb(0)).collect();
-    let sender = silent::Sender::new(Delta::random(&mut rng), &keys, Block::ONES);
+    let sender = silent::Sender::new(Delta::random(&mut rng), &keys, COINS);
     let (_, _, message) = sender.start(&mut Prg::from_rng(&mut rng));
     vec![correction.encode(), message.encode()]
 }

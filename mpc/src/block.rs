@@ -151,6 +151,12 @@ impl Delta {
         Self(Block::random(rng).with_lsb(1))
     }
 
+    /// The correlation with these bits, the lowest of which is set.
+    #[cfg(test)]
+    pub(crate) fn of(bits: u128) -> Self {
+        Self(Block::from(bits).with_lsb(1))
+    }
+
     /// The correlation as a block.
     #[inline]
     #[must_use]

@@ -6,7 +6,9 @@
 //! | [`CcrHash`] | `H(x) = pi(sigma(x)) ^ sigma(x)`, [GKWY20] section 7.3 | half-tree of [GYW+23] |
 //!
 //! `sigma(low, high) = (high, low ^ high)` is a linear orthomorphism. Both hashes are secure in the
-//! random-permutation model; each has its own constant as key.
+//! random-permutation model, whose permutation is AES under a public key. The keys are public coins of the session
+//! ([`Coins`](crate::ot::coins::Coins)), one for each purpose: a permutation that all sessions share would make all that were
+//! ever recorded one target, and 2^40 blocks of them cheaper by 2^40.
 //!
 //! [GKWY20]: crate#references
 //! [GYW+23]: crate#references
@@ -34,10 +36,10 @@ where
 pub struct TccrHash(Aes128);
 
 impl TccrHash {
-    /// The hash; expands the key schedule, so keep it for many calls.
+    /// The hash under a public key; expands the key schedule, so keep it for many calls.
     #[must_use]
-    pub fn new() -> Self {
-        Self(Aes128::new(&Array::from(*b"lowkey tmmo hash")))
+    pub fn new(key: Block) -> Self {
+        Self(Aes128::new(&Array::from(key.to_bytes())))
     }
 
     /// Replaces each key `x` by `pi(x)`.
@@ -74,12 +76,6 @@ impl TccrHash {
     }
 }
 
-impl Default for TccrHash {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 /// The circular correlation-robust hash `H(x) = pi(sigma(x)) ^ sigma(x)`.
 #[derive(Clone)]
 pub struct CcrHash(Aes128);
@@ -88,10 +84,10 @@ impl CcrHash {
     /// Blocks that are hashed most efficiently by one call.
     pub const BATCH: usize = BATCH;
 
-    /// The hash; expands the key schedule, so keep it for many calls.
+    /// The hash under a public key; expands the key schedule, so keep it for many calls.
     #[must_use]
-    pub fn new() -> Self {
-        Self(Aes128::new(&Array::from(*b"lowkey ccr hash ")))
+    pub fn new(key: Block) -> Self {
+        Self(Aes128::new(&Array::from(key.to_bytes())))
     }
 
     /// `out[j] = H(x[j])`.
@@ -112,12 +108,6 @@ impl CcrHash {
     }
 }
 
-impl Default for CcrHash {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 /// The linear orthomorphism `(low, high) -> (high, low ^ high)`: it and `x -> sigma(x) ^ x` are bijections.
 #[inline]
 fn sigma(x: Block) -> Block {
@@ -135,15 +125,17 @@ mod tests {
         (0..n).map(|_| Block::random(&mut rng)).collect()
     }
 
-    fn pi(key: &[u8; 16], x: Block) -> Block {
+    const KEY: Block = Block::new(0x0123_4567, 0x89ab_cdef);
+
+    fn pi(x: Block) -> Block {
         let mut block = Array::from(x.to_bytes());
-        Aes128::new(&Array::from(*key)).encrypt_block(&mut block);
+        Aes128::new(&Array::from(KEY.to_bytes())).encrypt_block(&mut block);
         Block::from_bytes(block.into())
     }
 
     #[test]
     fn tccr_matches_its_definition_at_every_length() {
-        let hash = TccrHash::new();
+        let hash = TccrHash::new(KEY);
         let tweak = |j: usize| Block::new(j as u64 * 7, 1);
         for n in [0, 1, 7, 8, 63, 64, 65, 200] {
             let x = keys(n, n as u64);
@@ -155,8 +147,8 @@ mod tests {
             hash.finish(&inner, tweak, &mut again);
             assert_eq!(out, again);
             for (j, (&x, &h)) in x.iter().zip(&out).enumerate() {
-                let p = pi(b"lowkey tmmo hash", x);
-                assert!(h == pi(b"lowkey tmmo hash", p ^ tweak(j)) ^ p);
+                let p = pi(x);
+                assert!(h == pi(p ^ tweak(j)) ^ p);
             }
         }
     }
@@ -166,10 +158,10 @@ mod tests {
         for n in [0, 1, 63, 64, 65, 200] {
             let x = keys(n, n as u64);
             let mut out = vec![Block::ZERO; n];
-            CcrHash::new().hash(&x, &mut out);
+            CcrHash::new(KEY).hash(&x, &mut out);
             for (&x, &h) in x.iter().zip(&out) {
                 let s = Block::new(x.high(), x.low() ^ x.high());
-                assert!(h == pi(b"lowkey ccr hash ", s) ^ s);
+                assert!(h == pi(s) ^ s);
             }
         }
     }

@@ -7,7 +7,7 @@ use aes::cipher::{Array, BlockCipherEncrypt, KeyInit};
 use aes::{Aes128, Aes256};
 use rand::CryptoRng;
 use std::fmt;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 /// A stream of blocks `E_seed(0), E_seed(1), ...` from a secret seed of 256 bits, wiped when dropped.
 pub struct Prg {
@@ -35,6 +35,15 @@ impl Prg {
     pub fn fill(&mut self, out: &mut [Block]) {
         counter_mode(&self.cipher, 0, self.next, out);
         self.next += out.len() as u64;
+    }
+
+    /// Goes on with a new key, the next blocks of the stream: what was drawn before can't be drawn again.
+    pub fn forget(&mut self) {
+        let mut key = Zeroizing::new([Block::ZERO; 2]);
+        self.fill(&mut *key);
+        let mut seed = Zeroizing::new([0; 32]);
+        seed.copy_from_slice(bytemuck::cast_slice(&*key));
+        *self = Self::new(&seed);
     }
 }
 
@@ -84,6 +93,23 @@ mod tests {
         KeyedStreams::new(Block::ZERO).fill(0, 0, &mut out);
         let expected = 0x66e9_4bd4_ef8a_2c3b_884c_fa59_ca34_2b2e_u128.to_be_bytes();
         assert_eq!(out[0].to_bytes(), expected);
+    }
+
+    #[test]
+    fn a_stream_forgets_what_it_gave() {
+        let (mut prg, mut same) = (Prg::new(&[8; 32]), Prg::new(&[8; 32]));
+        let (mut given, mut key) = ([Block::ZERO; 4], [Block::ZERO; 2]);
+        prg.fill(&mut given);
+        prg.forget();
+        // What is left is the stream of the blocks that would have come next, from its start.
+        same.fill(&mut given);
+        same.fill(&mut key);
+        let mut next = Prg::new(bytemuck::cast_slice(&key).try_into().unwrap());
+        let (mut a, mut b) = ([Block::ZERO; 8], [Block::ZERO; 8]);
+        prg.fill(&mut a);
+        next.fill(&mut b);
+        assert_eq!(a, b);
+        assert!(!a.iter().any(|block| given.contains(block) || key.contains(block)));
     }
 
     #[test]

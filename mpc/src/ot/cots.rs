@@ -8,6 +8,7 @@
 
 use crate::block::{Block, Delta};
 use crate::error::{Error, Result};
+use crate::hash::TccrHash;
 use crate::party::Party;
 use std::fmt;
 use std::iter::Sum;
@@ -168,11 +169,18 @@ impl Drop for Keys {
 pub struct SentCots {
     keys: Keys,
     delta: Delta,
+    hash: TccrHash,
 }
 
 impl SentCots {
-    pub(super) fn new(keys: Keys, delta: Delta) -> Self {
-        Self { keys, delta }
+    pub(super) fn new(keys: Keys, delta: Delta, hash: TccrHash) -> Self {
+        Self { keys, delta, hash }
+    }
+
+    /// The hash that makes pads of these keys; the same on both sides.
+    #[must_use]
+    pub fn hash(&self) -> &TccrHash {
+        &self.hash
     }
 
     /// The index of the first OT, counted over the whole session and the same on both sides.
@@ -212,7 +220,7 @@ impl SentCots {
     #[must_use]
     pub fn split_front(&mut self, n: usize) -> Self {
         assert!(n <= self.len(), "cannot split {n} of {} OTs", self.len());
-        Self::new(self.keys.split_front(n), self.delta.clone())
+        Self::new(self.keys.split_front(n), self.delta.clone(), self.hash.clone())
     }
 }
 
@@ -225,11 +233,18 @@ impl fmt::Debug for SentCots {
 /// The receiver's half of consecutive OTs.
 pub struct ReceivedCots {
     keys: Keys,
+    hash: TccrHash,
 }
 
 impl ReceivedCots {
-    pub(super) fn new(keys: Keys) -> Self {
-        Self { keys }
+    pub(super) fn new(keys: Keys, hash: TccrHash) -> Self {
+        Self { keys, hash }
+    }
+
+    /// The hash that makes pads of these keys; the same on both sides.
+    #[must_use]
+    pub fn hash(&self) -> &TccrHash {
+        &self.hash
     }
 
     /// The index of the first OT, counted over the whole session and the same on both sides.
@@ -269,7 +284,7 @@ impl ReceivedCots {
     #[must_use]
     pub fn split_front(&mut self, n: usize) -> Self {
         assert!(n <= self.len(), "cannot split {n} of {} OTs", self.len());
-        Self::new(self.keys.split_front(n))
+        Self::new(self.keys.split_front(n), self.hash.clone())
     }
 }
 

@@ -22,7 +22,7 @@ use crate::hash::TccrHash;
 use zeroize::{Zeroize, Zeroizing};
 
 /// Levels of a tree, `k` in SoftSpokenOT.
-pub const DEPTH: usize = 4;
+pub const DEPTH: usize = 8;
 
 /// Leaves of a tree.
 pub const LEAVES: usize = 1 << DEPTH;
@@ -36,7 +36,7 @@ pub type Leaves = Zeroizing<[Block; LEAVES]>;
 /// All leaves of tree number `tree`, leaf `x` at position `x`, and the corrections for the peer.
 #[must_use]
 pub fn grow(hash: &TccrHash, tree: usize, keys: &[[Block; 2]]) -> (Leaves, Sums) {
-    let mut nodes = Leaves::default();
+    let mut nodes = Leaves::new([Block::ZERO; LEAVES]);
     let mut sums = Sums::default();
     nodes[..2].copy_from_slice(&keys[0]);
     for level in 1..DEPTH {
@@ -53,7 +53,7 @@ pub fn grow(hash: &TccrHash, tree: usize, keys: &[[Block; 2]]) -> (Leaves, Sums)
 /// All leaves but leaf `y`, which the bits `y_i` spell; leaf `x` is at position `x ^ y`, and position 0 is zero.
 #[must_use]
 pub fn puncture(hash: &TccrHash, tree: usize, y: &[u8], keys: &[Block], sums: &Sums) -> Leaves {
-    let mut nodes = Leaves::default();
+    let mut nodes = Leaves::new([Block::ZERO; LEAVES]);
     nodes[1] = keys[0];
     for level in 1..DEPTH {
         let n = 1 << level;
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_punctured_tree_misses_exactly_one_leaf() {
-        let hash = TccrHash::new();
+        let hash = TccrHash::new(Block::new(7, 7));
         for y in 0..LEAVES {
             let keys = keys(y as u64);
             let (whole, sums) = grow(&hash, 3, &keys);
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_flipped_bit_of_a_correction_reaches_the_leaves() {
-        let hash = TccrHash::new();
+        let hash = TccrHash::new(Block::new(7, 7));
         let keys = keys(100);
         let (whole, sums) = grow(&hash, 0, &keys);
         for (level, y) in (0..DEPTH - 1).flat_map(|level| [(level, 0), (level, LEAVES - 1)]) {
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn trees_with_equal_keys_differ_by_their_number() {
-        let hash = TccrHash::new();
+        let hash = TccrHash::new(Block::new(7, 7));
         let (a, _) = grow(&hash, 0, &keys(1));
         let (b, _) = grow(&hash, 1, &keys(1));
         assert!(a.iter().all(|leaf| !b.contains(leaf)));

@@ -145,7 +145,7 @@ mod tests {
 
     fn leaves_differ<const DEPTH: usize>() {
         let leaves = 1 << DEPTH;
-        let hash = CcrHash::new();
+        let hash = CcrHash::new(Block::new(5, 5));
         let seed = 11;
         let rng = &mut ChaCha20Rng::seed_from_u64(seed);
         for trial in 0..60 {
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_flipped_bit_of_a_sum_breaks_the_correlation() {
-        let hash = CcrHash::new();
+        let hash = CcrHash::new(Block::new(5, 5));
         let rng = &mut ChaCha20Rng::seed_from_u64(12);
         let delta = Delta::random(rng);
         let alpha: [u8; DEPTH] = bits(rng.next_u32() as usize % LEAVES);

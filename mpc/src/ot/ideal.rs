@@ -2,8 +2,12 @@
 
 use super::cots::{Cots, OtCount, ReceivedCots, SentCots, Spare};
 use crate::block::{Block, Delta};
+use crate::hash::TccrHash;
 use crate::party::Party;
 use rand::CryptoRng;
+
+/// The key of the hash of dealt OTs.
+pub(crate) const PADS: Block = Block::new(0x7061_6473, 0);
 
 /// Deals `need` correlated OTs, indices from zero: the client's halves, then the server's.
 pub(crate) fn deal<R: CryptoRng>(need: OtCount, rng: &mut R) -> (Cots, Cots) {
@@ -20,7 +24,8 @@ fn direction<R: CryptoRng>(n: usize, rng: &mut R) -> (SentCots, ReceivedCots) {
     for (received, &sent) in received.room().iter_mut().zip(sent.as_slice()) {
         *received = sent ^ delta.times((rng.next_u32() & 1) as u8);
     }
-    (SentCots::new(sent, delta), ReceivedCots::new(received))
+    let hash = TccrHash::new(PADS);
+    (SentCots::new(sent, delta, hash.clone()), ReceivedCots::new(received, hash))
 }
 
 /// Panics unless the halves of the two parties belong together.

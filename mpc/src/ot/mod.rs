@@ -3,13 +3,16 @@
 //! | file | what |
 //! |---|---|
 //! | [`base`] | a few random OTs from public-key cryptography |
-//! | [`softspoken`] | correlated OTs from 128 of these, 31 bits each; `ggm.rs`: its trees, `transpose.rs`: its columns |
-//! | [`silent`] | correlated OTs from earlier ones, 0.73 bits each; `half_tree.rs`: its noise, `lpn.rs`: its matrix |
-//! | `setup.rs` | [`base`], then [`softspoken`], in both directions at once |
+//! | [`coins`] | public randomness to which both parties committed: matrices, and keys of hashes |
+//! | [`softspoken`] | correlated OTs from 128 of these, 15 bits each; `ggm.rs`: its trees, `consistency.rs`: its checks, `transpose.rs`: its columns |
+//! | [`silent`] | correlated OTs from earlier ones, 0.75 bits each; `half_tree.rs`: its noise, `lpn.rs`: its matrix |
+//! | `setup.rs` | [`coins`], [`base`], then [`softspoken`], in both directions at once |
 //! | [`Correlations`] | the pool: batches of [`silent`] on demand; `source.rs`: one direction |
 //! | [`Cots`] | OTs that were taken out of the pool, to be spent once |
 
 pub mod base;
+pub mod coins;
+mod consistency;
 mod cots;
 mod ggm;
 mod half_tree;

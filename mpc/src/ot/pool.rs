@@ -10,12 +10,14 @@
 //! takes one flight, however many batches it makes.
 
 use super::base::SessionId;
+use super::coins::Coins;
 use super::cots::{self, Cots, OtCount, ReceivedCots, SentCots};
 use super::setup;
 use super::silent::{self, BatchMessage, Preset};
 use super::source::Source;
 use crate::channel::{Channel, FrameKind, HEADER_BYTES};
 use crate::error::{Error, Result};
+use crate::hash::TccrHash;
 use crate::party::Party;
 use crate::prg::Prg;
 use rand::CryptoRng;
@@ -77,6 +79,10 @@ pub struct Correlations {
     receiver: Option<silent::Receiver>,
     sent: Source,
     received: Source,
+    /// Of the direction in which this party sends.
+    sends: Coins,
+    /// Of the other.
+    receives: Coins,
 }
 
 impl Correlations {
@@ -86,7 +92,7 @@ impl Correlations {
     /// # Errors
     /// Those of [`Channel::recv`], and [`Error::Protocol`] if the peer's messages are malformed.
     pub async fn setup<R: CryptoRng>(ch: &mut Channel, rng: &mut R) -> Result<Self> {
-        let (sender, receiver, session) = setup::set_up(ch, rng).await?;
+        let setup::Roles { sender, receiver, session, sends, receives } = setup::set_up(ch, rng).await?;
         let mut pool = Self {
             party: ch.party(),
             session,
@@ -95,6 +101,8 @@ impl Correlations {
             receiver: Some(receiver),
             sent: Source::default(),
             received: Source::default(),
+            sends,
+            receives,
         };
         pool.ensure(ch, OtCount { client_receives: 1, server_receives: 1 }).await?;
         Ok(pool)
@@ -187,8 +195,14 @@ impl Correlations {
         let delta = sender.delta().clone();
         let sent = self.sent.take(need.where_receives(self.party.other()));
         let received = self.received.take(need.where_receives(self.party));
-        Ok(Cots::new(self.party, SentCots::new(sent, delta), ReceivedCots::new(received)))
+        let (sent_pads, received_pads) = (pads(&self.sends, sent.first()), pads(&self.receives, received.first()));
+        Ok(Cots::new(self.party, SentCots::new(sent, delta, sent_pads), ReceivedCots::new(received, received_pads)))
     }
+}
+
+/// The hash that makes pads of the OTs of one layer, from number `first` on: each layer has its own.
+fn pads(coins: &Coins, first: u64) -> TccrHash {
+    TccrHash::new(coins.key("pads", first))
 }
 
 /// The batches from the one of index `next` on that yield at least `missing` OTs.

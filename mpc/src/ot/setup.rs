@@ -2,14 +2,17 @@
 //!
 //! ```text
 //! each party                                                            flight
-//! 32 random bytes; both together give the session's number              1
-//! base OT: as receiver (its delta), and as sender                       2
+//! 32 random bytes; both together give the session's number.             1
+//!   A commitment to its part of the session's coins
+//! base OT: as receiver (its delta), and as sender. Its part of the      2
+//!   coins, opened now that the other's commitment is here
 //! SoftSpokenOT correction, as the party that receives correlated OTs    3
 //! ```
 //!
 //! A party that will send correlated OTs receives in the base OTs, and the other way round.
 
 use super::base::{self, Domain, SessionId};
+use super::coins::{COMMITMENT_BYTES, Coins, NONCE_BYTES, Nonce};
 use super::silent::{self, SEED};
 use super::softspoken::{self, BASE_OTS, Correction};
 use crate::block::{Block, Delta};
@@ -18,18 +21,19 @@ use crate::error::{Error, Result};
 use crate::party::Party;
 use rand::CryptoRng;
 use sha2::{Digest, Sha512};
+use zeroize::Zeroizing;
 
 /// Version of the messages of the set-up.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Bytes that each party contributes to the session's number.
-const NONCE_BYTES: usize = 32;
+const ID_BYTES: usize = 32;
 
-/// Bytes of the greeting: version and nonce.
-const HELLO_BYTES: usize = 1 + NONCE_BYTES;
+/// Bytes of the greeting: version, part of the session's number, commitment to a part of the coins.
+const HELLO_BYTES: usize = 1 + ID_BYTES + COMMITMENT_BYTES;
 
-/// Bytes of the base OT message of one party in both roles.
-const BASE_BYTES: usize = base::ReceiverMessage::bytes(BASE_OTS) + base::SenderMessage::bytes(BASE_OTS);
+/// Bytes of the base OT message of one party in both roles, and of its part of the coins.
+const BASE_BYTES: usize = base::ReceiverMessage::bytes(BASE_OTS) + base::SenderMessage::bytes(BASE_OTS) + NONCE_BYTES;
 
 /// Columns of SoftSpokenOT, in blocks: the smallest number that covers a seed.
 const COLUMN_BLOCKS: usize = SEED.div_ceil(128);
@@ -38,72 +42,96 @@ const COLUMN_BLOCKS: usize = SEED.div_ceil(128);
 pub const SETUP_BYTES: usize =
     4 * HEADER_BYTES + HELLO_BYTES + BASE_BYTES + Correction::bytes(COLUMN_BLOCKS) + silent::FIRST.message_bytes();
 
-/// Runs the set-up; both parties call it. Returns this party's two roles and the session.
-pub async fn set_up<R: CryptoRng>(
-    ch: &mut Channel,
-    rng: &mut R,
-) -> Result<(silent::Sender, silent::Receiver, SessionId)> {
-    let party = ch.party();
-    let session = agree(ch, rng).await?;
-    let delta = Delta::random(rng);
-    let (sending, receiving) = base_ots(ch, rng, session, &delta).await?;
+/// What the set-up gives one party.
+pub struct Roles {
+    /// Where it sends.
+    pub sender: silent::Sender,
+    /// Where it receives.
+    pub receiver: silent::Receiver,
+    /// The session.
+    pub session: SessionId,
+    /// The coins of the direction in which it sends.
+    pub sends: Coins,
+    /// The coins of the direction in which it receives.
+    pub receives: Coins,
+}
 
-    let (received, correction) = softspoken::receive(&receiving, COLUMN_BLOCKS);
+/// Runs the set-up; both parties call it.
+pub async fn set_up<R: CryptoRng>(ch: &mut Channel, rng: &mut R) -> Result<Roles> {
+    let party = ch.party();
+    let nonce = Nonce::random(party, rng);
+    let (session, commitment) = agree(ch, &nonce, rng).await?;
+    let delta = Delta::random(rng);
+    let base = base_ots(ch, rng, session, &delta, (nonce, commitment)).await?;
+    let [sends, receives] =
+        [party.other(), party].map(|receiver| Coins::new(session, [&base.own, &base.theirs], receiver));
+
+    let (received, correction) = softspoken::receive(&base.pairs, &receives, COLUMN_BLOCKS);
     ch.send(FrameKind::OtBatch, correction.encode()).await?;
     let correction = ch.recv(FrameKind::OtBatch, Correction::bytes(COLUMN_BLOCKS)).await?;
     let correction = Correction::decode(&correction, COLUMN_BLOCKS)?;
-    let sent = softspoken::send(&sending, &delta, &correction, COLUMN_BLOCKS)?;
+    let sent = softspoken::send(&base.keys, &delta, &correction, &sends, COLUMN_BLOCKS)?;
 
-    let sender = silent::Sender::new(delta, &sent[..SEED], matrices(session, party.other()));
-    let receiver = silent::Receiver::new(&received[..SEED], matrices(session, party));
-    Ok((sender, receiver, session))
+    let sender = silent::Sender::new(delta, &sent[..SEED], sends);
+    let receiver = silent::Receiver::new(&received[..SEED], receives);
+    Ok(Roles { sender, receiver, session, sends, receives })
 }
 
-/// Exchanges nonces and hashes them, the client's first.
-async fn agree<R: CryptoRng>(ch: &mut Channel, rng: &mut R) -> Result<SessionId> {
-    let mut hello = [VERSION; HELLO_BYTES];
-    rng.fill_bytes(&mut hello[1..]);
-    ch.send(FrameKind::OtBatch, hello.to_vec()).await?;
+/// Exchanges greetings and hashes them, the client's first. Returns the session and the peer's commitment.
+async fn agree<R: CryptoRng>(
+    ch: &mut Channel,
+    nonce: &Nonce,
+    rng: &mut R,
+) -> Result<(SessionId, [u8; COMMITMENT_BYTES])> {
+    let mut hello = vec![VERSION; HELLO_BYTES];
+    rng.fill_bytes(&mut hello[1..=ID_BYTES]);
+    hello[1 + ID_BYTES..].copy_from_slice(&nonce.commitment());
+    ch.send(FrameKind::OtBatch, hello.clone()).await?;
     let theirs = ch.recv(FrameKind::OtBatch, HELLO_BYTES).await?;
     if theirs[0] != VERSION {
         return Err(Error::protocol("version of the OT set-up", VERSION, theirs[0]));
     }
     let (client, server) = match ch.party() {
-        Party::Client => (&hello[..], &theirs[..]),
-        Party::Server => (&theirs[..], &hello[..]),
+        Party::Client => (&hello, &theirs),
+        Party::Server => (&theirs, &hello),
     };
     let digest = Sha512::new().chain_update(b"lowkey OT session").chain_update(client).chain_update(server).finalize();
-    Ok(SessionId(std::array::from_fn(|i| digest[i])))
+    let commitment = *theirs.last_chunk().expect("the length was checked");
+    Ok((SessionId(std::array::from_fn(|i| digest[i])), commitment))
 }
 
-/// Base OTs in both directions: the keys of the choices that `delta` makes, and both keys of the peer's.
+/// What base OTs and openings give one party.
+struct Base {
+    /// The keys of the choices that its delta makes.
+    keys: Zeroizing<Vec<Block>>,
+    /// Both keys of the peer's.
+    pairs: Zeroizing<Vec<[Block; 2]>>,
+    own: Nonce,
+    theirs: Nonce,
+}
+
+/// Base OTs in both directions, and the opening of both nonces.
 async fn base_ots<R: CryptoRng>(
     ch: &mut Channel,
     rng: &mut R,
     session: SessionId,
     delta: &Delta,
-) -> Result<(zeroize::Zeroizing<Vec<Block>>, zeroize::Zeroizing<Vec<[Block; 2]>>)> {
+    (own, commitment): (Nonce, [u8; COMMITMENT_BYTES]),
+) -> Result<Base> {
     let domain = |receiver| Domain { session, receiver };
     let (receiver, chosen) = base::Receiver::start(domain(ch.party()), softspoken::base_choices(delta), rng);
     let (sender, offered) = base::Sender::start(domain(ch.party().other()), BASE_OTS, rng);
     let mut message = Vec::with_capacity(BASE_BYTES);
     chosen.encode(&mut message);
     offered.encode(&mut message);
+    message.extend_from_slice(own.opening());
     ch.send(FrameKind::OtBatch, message).await?;
 
     let theirs = ch.recv(FrameKind::OtBatch, BASE_BYTES).await?;
-    let (chosen, offered) = theirs.split_at(base::ReceiverMessage::bytes(BASE_OTS));
+    let (points, opening) = theirs.split_last_chunk().expect("the length was checked");
+    let (chosen, offered) = points.split_at(base::ReceiverMessage::bytes(BASE_OTS));
+    let theirs = Nonce::open(ch.party().other(), &commitment, opening)?;
     let pairs = sender.finish(&base::ReceiverMessage::decode(chosen)?)?;
     let keys = receiver.finish(&base::SenderMessage::decode(offered)?)?;
-    Ok((keys, pairs))
-}
-
-/// The public seed of the LPN matrices of the direction in which `receiver` receives.
-fn matrices(session: SessionId, receiver: Party) -> Block {
-    let digest = Sha512::new()
-        .chain_update(b"lowkey LPN matrices")
-        .chain_update(session.0)
-        .chain_update([receiver as u8])
-        .finalize();
-    Block::from_bytes(std::array::from_fn(|i| digest[i]))
+    Ok(Base { keys, pairs, own, theirs })
 }

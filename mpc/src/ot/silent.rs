@@ -1,4 +1,4 @@
-//! `k ^ b Delta = m`: correlated OTs from silent OT extension, 0.73 bits each on the wire.
+//! `k ^ b Delta = m`: correlated OTs from silent OT extension, 0.75 bits each on the wire.
 //!
 //! Ferret [YWLZW20] with regular noise and the trees of [GYW+23], semi-honest. A batch turns a seed of correlated OTs, k for the
 //! matrix and d for each of t trees, into n = t 2^d; the last ones are the seed of the next batch, the others are usable.
@@ -11,18 +11,18 @@
 //! ```
 //!
 //! `A` is the public matrix of `lpn.rs`, applied to the first k seed keys. That the choices `b'` are pseudo-random is the LPN
-//! assumption with regular noise: t errors, one in each block of 2^d samples, dimension k. The [`Preset`]s are two that emp-ot
-//! ships for 128 bits:
+//! assumption with regular noise: t errors, one in each block of 2^d samples, dimension k, rows of 10 ones:
 //!
 //! | preset | n | k | t | d | bits per usable OT | for |
 //! |---|---|---|---|---|---|---|
-//! | [`FIRST`] | 870,400 | 65,536 | 850 | 10 | 1.50 | the first batch, whose seed costs 31 bits per OT |
-//! | [`LATER`] | 2,396,160 | 131,072 | 1,170 | 11 | 0.73 | all others, whose seed is left from the batch before |
+//! | [`FIRST`] | 1,048,576 | 262,144 | 512 | 11 | 0.94 | the first batch, whose seed costs 15 bits per OT |
+//! | [`LATER`] | 3,522,560 | 262,144 | 1,720 | 11 | 0.75 | all others, whose seed is left from the batch before |
 //!
-//! In both, 2^d is n / t, and k samples are free of errors with probability (1 - t/n)^k = e^-64, 2^-92.
+//! What every known attack costs is computed by `scripts/parameters`; the cheapest use that rows are sparse ([`crate::ot::security`]).
+//! The sets that emp-ot ships (k = 2^16 and 2^17) take the code for a random one and are worth about 106 bits.
 //!
 //! A batch starts with the message and with the seed of the next one; the trees with the usable outputs are expanded later, one
-//! by one, where the outputs are wanted ([`Batch::expand`]). So a party holds a seed and not the outputs, 2.4 MB for 36 MB, and
+//! by one, where the outputs are wanted ([`Batch::expand`]). So a party holds a seed and not the outputs, 4.6 MB for 52 MB, and
 //! what it holds for a moment stays in its caches. The price: the sender grows its trees twice.
 //!
 //! A message carries no secret that is used twice: a batch takes the state by value, so none starts twice from the same seed, and
@@ -39,13 +39,13 @@ mod tests;
 pub use batch::Batch;
 pub use message::BatchMessage;
 
-use super::lpn::{FEW_COLUMNS, MANY_COLUMNS, Matrices};
+use super::coins::Coins;
+use super::lpn::{COLUMNS, Matrix};
 use crate::block::{Block, Delta};
 use crate::hash::CcrHash;
 use crate::prg::Prg;
 use batch::Half;
 use message::PREFIX_BYTES;
-use std::sync::Arc;
 use zeroize::{Zeroize, Zeroizing};
 
 /// The size of a batch.
@@ -53,23 +53,19 @@ use zeroize::{Zeroize, Zeroizing};
 pub struct Preset {
     /// t: trees, and the weight of the noise.
     pub trees: usize,
-    /// d: levels of a tree.
-    pub depth: usize,
-    /// k: columns of the matrix.
-    pub columns: usize,
 }
 
 /// The first batch of a session.
-pub const FIRST: Preset = Preset { trees: 850, depth: FEW_LEVELS, columns: FEW_COLUMNS };
+pub const FIRST: Preset = Preset { trees: 512 };
 
 /// Every other batch.
-pub const LATER: Preset = Preset { trees: 1170, depth: MANY_LEVELS, columns: MANY_COLUMNS };
+pub const LATER: Preset = Preset { trees: 1720 };
 
-/// Levels of the small trees.
-const FEW_LEVELS: usize = 10;
+/// d: levels of a tree.
+pub const DEPTH: usize = 11;
 
-/// Levels of the large trees.
-const MANY_LEVELS: usize = 11;
+/// Leaves of a tree.
+pub const LEAVES: usize = 1 << DEPTH;
 
 /// Correlated OTs that a session's first batch starts from.
 pub const SEED: usize = FIRST.seed();
@@ -84,13 +80,13 @@ impl Preset {
     /// n: correlated OTs that the batch makes.
     #[must_use]
     pub const fn outputs(self) -> usize {
-        self.trees << self.depth
+        self.trees * LEAVES
     }
 
     /// Correlated OTs that the batch starts from.
     #[must_use]
     pub const fn seed(self) -> usize {
-        self.columns + self.tree_ots()
+        COLUMNS + self.tree_ots()
     }
 
     /// Correlated OTs that the batch yields: all but the seed of the next.
@@ -107,7 +103,7 @@ impl Preset {
 
     /// OTs spent on the sums of the trees.
     const fn tree_ots(self) -> usize {
-        self.trees * self.depth
+        self.trees * DEPTH
     }
 }
 
@@ -116,35 +112,39 @@ struct Common {
     preset: Preset,
     /// The seed keys: of the table, then of all trees.
     seed: Zeroizing<Vec<Block>>,
-    matrices: Arc<Matrices>,
-    hash: CcrHash,
+    coins: Coins,
     number: u64,
     /// The index of the first usable OT of this batch.
     first: u64,
 }
 
 impl Common {
-    fn new(seed: &[Block], matrices: Block) -> Self {
-        let matrices = Arc::new(Matrices::new(matrices));
+    fn new(seed: &[Block], coins: Coins) -> Self {
         assert_eq!(seed.len(), SEED, "the first batch starts from a fixed number of OTs");
         let seed = Zeroizing::new(seed.to_vec());
-        Self { preset: FIRST, seed, matrices, hash: CcrHash::new(), number: 0, first: 0 }
+        Self { preset: FIRST, seed, coins, number: 0, first: 0 }
     }
 
     /// The keys of all trees.
     fn tree_keys(&self) -> &[Block] {
-        &self.seed[self.preset.columns..]
+        &self.seed[COLUMNS..]
+    }
+
+    /// The hash of this batch's trees.
+    fn hash(&self) -> CcrHash {
+        CcrHash::new(self.coins.key("half trees", self.number))
     }
 
     /// Goes on to the next batch, from the last outputs of this one.
     fn advance(self, half: Half) -> (Self, Batch) {
-        let Self { preset, mut seed, matrices, hash, number, first } = self;
-        seed[preset.columns..].zeroize();
-        seed.truncate(preset.columns);
-        let (shared, copy) = (Arc::clone(&matrices), hash.clone());
-        let batch = Batch { preset, number, table: seed, matrices: shared, hash: copy, half, next: 0 };
+        let hash = self.hash();
+        let Self { preset, mut seed, coins, number, first } = self;
+        seed[COLUMNS..].zeroize();
+        seed.truncate(COLUMNS);
+        let matrix = Matrix::new(coins.key("LPN matrix", number));
+        let batch = Batch { preset, number, table: seed, matrix, hash, half, next: 0 };
         let first = first + preset.usable() as u64;
-        let next = Self { preset: LATER, seed: batch.next_seed(), matrices, hash, number: number + 1, first };
+        let next = Self { preset: LATER, seed: batch.next_seed(), coins, number: number + 1, first };
         (next, batch)
     }
 }
@@ -156,13 +156,13 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// A sender with its halves of [`SEED`] correlated OTs, and a public seed for the matrices.
+    /// A sender with its halves of [`SEED`] correlated OTs, and the coins of its direction.
     ///
     /// # Panics
     /// If `seed` has another length.
     #[must_use]
-    pub fn new(delta: Delta, seed: &[Block], matrices: Block) -> Self {
-        Self { common: Common::new(seed, matrices), delta }
+    pub fn new(delta: Delta, seed: &[Block], coins: Coins) -> Self {
+        Self { common: Common::new(seed, coins), delta }
     }
 
     /// The correlation.
@@ -177,13 +177,14 @@ impl Sender {
         self.common.first
     }
 
-    /// Starts a batch. The roots of its trees must come from a secret random stream.
+    /// Starts a batch. The roots of its trees must come from a secret random stream, which forgets them.
     #[must_use]
     pub fn start(self, roots: &mut Prg) -> (Self, Batch, BatchMessage) {
         let Self { common, delta } = self;
         let mut of_trees = Zeroizing::new(vec![Block::ZERO; common.preset.trees]);
         roots.fill(&mut of_trees);
-        let sums = batch::sums(common.preset, &common.hash, &delta, &of_trees, common.tree_keys());
+        roots.forget();
+        let sums = batch::sums(&common.hash(), &delta, &of_trees, common.tree_keys());
         let message = BatchMessage { first: common.first, sums };
         let (common, batch) = common.advance(Half::Sent { delta: delta.clone(), roots: of_trees });
         (Self { common, delta }, batch, message)
@@ -196,13 +197,13 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// A receiver with its halves of [`SEED`] correlated OTs, and the same public seed as the sender's.
+    /// A receiver with its halves of [`SEED`] correlated OTs, and the same coins as the sender's.
     ///
     /// # Panics
     /// If `seed` has another length.
     #[must_use]
-    pub fn new(seed: &[Block], matrices: Block) -> Self {
-        Self { common: Common::new(seed, matrices) }
+    pub fn new(seed: &[Block], coins: Coins) -> Self {
+        Self { common: Common::new(seed, coins) }
     }
 
     /// The index that the next message must have.

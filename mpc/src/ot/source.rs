@@ -32,14 +32,14 @@ impl Source {
 
     /// Moves the next `n` OTs out, `n` at most [`Source::len`].
     pub fn take(&mut self, n: usize) -> Keys {
-        let mut keys = self.spare.take(self.first, n + Batch::LARGEST_TREE + self.expanded.len());
+        let mut keys = self.spare.take(self.first, n + Batch::TREE + self.expanded.len());
         let room = keys.room();
         let mut len = self.expanded.len();
         room[..len].copy_from_slice(&self.expanded);
         self.expanded.zeroize();
         while len < n {
             let batch = self.batches.front_mut().expect("n was compared with the length");
-            let wanted = (n - len).min(batch.left()).next_multiple_of(batch.tree_size());
+            let wanted = (n - len).min(batch.left()).next_multiple_of(Batch::TREE);
             len += batch.expand(&mut room[len..len + wanted]);
             if batch.left() == 0 {
                 self.batches.pop_front();

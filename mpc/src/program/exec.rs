@@ -12,7 +12,6 @@ use super::machine::{Blocks, Chunk, Chunks, FrameBuffer, Memory, Place, run};
 use super::pads;
 use crate::bits::Planes;
 use crate::error::{Error, Result};
-use crate::hash::TccrHash;
 use crate::ot::Cots;
 use crate::party::{Party, Stage};
 use rayon::prelude::*;
@@ -176,11 +175,11 @@ impl State {
         let (code, blocks) = (self.program.code(self.party), self.blocks);
         let segment = &code.segments[0];
         assert!(segment.send.is_none() && segment.receive.is_none(), "pads come before all frames");
-        let (hash, none) = (TccrHash::new(), FrameBuffer::zero(0, blocks));
+        let none = FrameBuffer::zero(0, blocks);
         let fresh = || Chunks::zero(code.registers * blocks.size);
         let run = |registers: &mut Chunks, ((first, size), slots): ((usize, usize), &mut [Chunk])| {
             let place = Place { first, size, slots: 0 };
-            pads::fill(code, cots, blocks.lanes, &hash, &mut registers.0, place);
+            pads::fill(code, cots, blocks.lanes, &mut registers.0, place);
             let sent = &mut FrameBuffer::zero(0, blocks);
             run(
                 &segment.code,

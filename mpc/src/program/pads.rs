@@ -1,7 +1,7 @@
 //! From the keys of random OTs to pad planes: hash each key alone, transpose, keep what the gates need.
 //!
 //! Bit p of gate g of the OT number i (counted over the session) under key x is bit p mod 128 of
-//! H(x; i, g, p div 128), H the tweakable correlation-robust hash. A sender hashes k_i and k_i xor delta, a receiver
+//! H(x; i, g, p div 128), H the tweakable correlation-robust hash of this layer and direction. A sender hashes k_i and k_i xor delta, a receiver
 //! its only key; never is a XOR of keys hashed. One inner permutation per key serves all gates of a wire.
 
 use super::code::{Code, WirePads};
@@ -9,7 +9,6 @@ use super::graph::Label;
 use super::machine::{CHUNK_LANES, CHUNK_WORDS, Chunk, Place};
 use crate::bits::{WORD_LANES, gather};
 use crate::block::Block;
-use crate::hash::TccrHash;
 use crate::ot::Cots;
 use crate::vectorise::vectorised;
 use std::ops::Range;
@@ -38,13 +37,13 @@ impl Spot {
 }
 
 /// Fills the pad registers of a block. The keys of wire `w` are those from `w * lanes` on.
-pub(super) fn fill(code: &Code, cots: &Cots, lanes: usize, hash: &TccrHash, registers: &mut [Chunk], place: Place) {
+pub(super) fn fill(code: &Code, cots: &Cots, lanes: usize, registers: &mut [Chunk], place: Place) {
     let mut space = Workspace { inner: vec![Block::ZERO; CHUNK_LANES], out: vec![Block::ZERO; CHUNK_LANES] };
     for wire in &code.wires {
         for chunk in 0..place.size {
             let start = (place.first + chunk) * CHUNK_LANES;
             let keys = wire.index * lanes + start..wire.index * lanes + lanes.min(start + CHUNK_LANES);
-            fill_chunk(wire, cots, keys, hash, &mut space, Spot { size: place.size, chunk }, registers);
+            fill_chunk(wire, cots, keys, &mut space, Spot { size: place.size, chunk }, registers);
         }
     }
     space.inner.zeroize();
@@ -55,14 +54,13 @@ fn fill_chunk(
     wire: &WirePads,
     cots: &Cots,
     keys: Range<usize>,
-    hash: &TccrHash,
     space: &mut Workspace,
     spot: Spot,
     registers: &mut [Chunk],
 ) {
-    let (first, all) = match wire.receives {
-        true => (cots.received.first(), cots.received.keys()),
-        false => (cots.sent.first(), cots.sent.keys()),
+    let (first, all, hash) = match wire.receives {
+        true => (cots.received.first(), cots.received.keys(), cots.received.hash()),
+        false => (cots.sent.first(), cots.sent.keys(), cots.sent.hash()),
     };
     let index = first + keys.start as u64;
     let keys = &all[keys];
@@ -120,6 +118,7 @@ vectorised! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hash::TccrHash;
     use crate::ot::ideal;
     use crate::party::Party;
     use crate::program::testing::{ODD_LANES, run};
@@ -131,7 +130,7 @@ mod tests {
     /// Bit `position` of the pads of a gate, from the definition.
     fn pad(key: Block, index: u64, gate: u64, position: u64) -> u64 {
         let mut block = [key];
-        TccrHash::new().hash(&mut block, |_| Block::new(index, gate << 32 | (position / 128)));
+        TccrHash::new(ideal::PADS).hash(&mut block, |_| Block::new(index, gate << 32 | (position / 128)));
         (u128::from(block[0]) >> (position % 128) & 1) as u64
     }
 

@@ -420,7 +420,7 @@ fn transcript_is_pinned() {
         hash.update(frame.payload);
     }
     let hash: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(hash, "9bf12067e0f80adafefb71fabcfbd1aec43caf98ff34baf37ca3c1fca8abacf5");
+    assert_eq!(hash, "68171bb669b14d928aeaee7106b4bacd23c83ef17d087c7c6262e5a652fd72fa");
 }
 
 #[test]

@@ -1,13 +1,12 @@
 //! `out = A k + tree`: one party's half of a batch, expanded tree by tree.
 
-use super::{FEW_LEVELS, LATER, MANY_LEVELS, Preset};
+use super::{DEPTH, LATER, LEAVES, Preset};
 use crate::block::{Block, Delta};
 use crate::hash::CcrHash;
 use crate::ot::half_tree;
-use crate::ot::lpn::Matrices;
+use crate::ot::lpn::Matrix;
 use rayon::prelude::*;
 use std::fmt;
-use std::sync::Arc;
 use zeroize::{Zeroize, Zeroizing};
 
 /// From so many keys on, several threads share the work: 0.7 ms of it.
@@ -19,7 +18,7 @@ pub struct Batch {
     pub(super) number: u64,
     /// The seed keys that the matrix is applied to.
     pub(super) table: Zeroizing<Vec<Block>>,
-    pub(super) matrices: Arc<Matrices>,
+    pub(super) matrix: Matrix,
     pub(super) hash: CcrHash,
     pub(super) half: Half,
     /// The tree that is expanded next.
@@ -48,17 +47,11 @@ impl Batch {
     /// Usable OTs that were not expanded yet.
     #[must_use]
     pub fn left(&self) -> usize {
-        self.preset.usable().saturating_sub(self.next << self.preset.depth)
+        self.preset.usable().saturating_sub(self.next * LEAVES)
     }
 
-    /// Leaves of the largest tree.
-    pub const LARGEST_TREE: usize = 1 << MANY_LEVELS;
-
-    /// Leaves of a tree of this batch.
-    #[must_use]
-    pub fn tree_size(&self) -> usize {
-        1 << self.preset.depth
-    }
+    /// Leaves of a tree.
+    pub const TREE: usize = LEAVES;
 
     /// Writes the keys of the next usable OTs to the front of `out`, whole trees, on all threads; says how many they are. The rest
     /// of `out` is zero. Nothing is written beyond [`Batch::left`], rounded up to a whole tree.
@@ -66,10 +59,10 @@ impl Batch {
     /// # Panics
     /// If `out` has no whole number of trees.
     pub fn expand(&mut self, out: &mut [Block]) -> usize {
-        assert!(out.len().is_multiple_of(self.tree_size()), "batches are expanded by whole trees");
+        assert!(out.len().is_multiple_of(LEAVES), "batches are expanded by whole trees");
         let usable = self.left().min(out.len());
-        let trees = usable.div_ceil(self.tree_size());
-        let (written, rest) = out.split_at_mut(trees * self.tree_size());
+        let trees = usable.div_ceil(LEAVES);
+        let (written, rest) = out.split_at_mut(trees * LEAVES);
         self.trees(self.next, written);
         self.next += trees;
         written[usable..].zeroize();
@@ -79,8 +72,8 @@ impl Batch {
 
     /// The outputs behind the usable ones.
     pub(super) fn next_seed(&self) -> Zeroizing<Vec<Block>> {
-        let (whole, rest) = (self.preset.usable() / self.tree_size(), self.preset.usable() % self.tree_size());
-        let mut tail = Zeroizing::new(vec![Block::ZERO; (self.preset.trees - whole) * self.tree_size()]);
+        let (whole, rest) = (self.preset.usable() / LEAVES, self.preset.usable() % LEAVES);
+        let mut tail = Zeroizing::new(vec![Block::ZERO; (self.preset.trees - whole) * LEAVES]);
         self.trees(whole, &mut tail);
         tail.copy_within(rest.., 0);
         tail[LATER.seed()..].zeroize();
@@ -90,18 +83,15 @@ impl Batch {
 
     /// All outputs of the trees from `first` on.
     fn trees(&self, first: usize, out: &mut [Block]) {
-        let tree = |(i, leaves): (usize, &mut [Block])| match self.preset.depth {
-            FEW_LEVELS => self.tree::<FEW_LEVELS>(first + i, leaves),
-            _ => self.tree::<MANY_LEVELS>(first + i, leaves),
-        };
+        let tree = |(i, leaves): (usize, &mut [Block])| self.tree(first + i, leaves);
         if out.len() < PARALLEL {
-            out.chunks_mut(self.tree_size()).enumerate().for_each(tree);
+            out.chunks_mut(LEAVES).enumerate().for_each(tree);
         } else {
-            out.par_chunks_mut(self.tree_size()).enumerate().for_each(tree);
+            out.par_chunks_mut(LEAVES).enumerate().for_each(tree);
         }
     }
 
-    fn tree<const DEPTH: usize>(&self, tree: usize, leaves: &mut [Block]) {
+    fn tree(&self, tree: usize, leaves: &mut [Block]) {
         match &self.half {
             Half::Sent { delta, roots } => {
                 let _sums: [Block; DEPTH] = half_tree::grow(&self.hash, delta, roots[tree], leaves);
@@ -113,7 +103,7 @@ impl Batch {
                 half_tree::puncture(&self.hash, &alpha, &known, leaves);
             }
         }
-        self.matrices.add_product(self.number, tree << DEPTH, &self.table, leaves);
+        self.matrix.add_product(tree * LEAVES, &self.table, leaves);
     }
 }
 
@@ -124,15 +114,8 @@ impl fmt::Debug for Batch {
 }
 
 /// The sender's sums of all trees, hidden by the seed keys of the trees.
-pub(super) fn sums(preset: Preset, hash: &CcrHash, delta: &Delta, roots: &[Block], keys: &[Block]) -> Vec<Block> {
-    match preset.depth {
-        FEW_LEVELS => sums_of::<FEW_LEVELS>(hash, delta, roots, keys),
-        _ => sums_of::<MANY_LEVELS>(hash, delta, roots, keys),
-    }
-}
-
-fn sums_of<const DEPTH: usize>(hash: &CcrHash, delta: &Delta, roots: &[Block], keys: &[Block]) -> Vec<Block> {
-    let mut leaves = Zeroizing::new(vec![Block::ZERO; 1 << DEPTH]);
+pub(super) fn sums(hash: &CcrHash, delta: &Delta, roots: &[Block], keys: &[Block]) -> Vec<Block> {
+    let mut leaves = Zeroizing::new(vec![Block::ZERO; LEAVES]);
     let mut sums = Vec::with_capacity(keys.len());
     for (&root, keys) in roots.iter().zip(keys.as_chunks::<DEPTH>().0) {
         let left: [Block; DEPTH] = half_tree::grow(hash, delta, root, &mut leaves);

@@ -5,7 +5,7 @@ use crate::block::Block;
 use crate::error::{Error, Result};
 
 /// Version of the message format.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Bytes before the sums: version, reserved, length of the check, index.
 pub(super) const PREFIX_BYTES: usize = 1 + 1 + 2 + 8;

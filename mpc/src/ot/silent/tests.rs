@@ -2,11 +2,12 @@
 
 use super::*;
 use crate::error::Error;
+use crate::party::Party;
 use proptest::prelude::*;
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 
-const MATRICES: Block = Block::new(3, 4);
+const COINS: Coins = Coins::fixed([3; 32], Party::Client);
 
 /// Both roles after an ideal set-up, and the roots of the sender's trees.
 fn pair(seed: u64) -> (Sender, Receiver, Prg) {
@@ -14,21 +15,21 @@ fn pair(seed: u64) -> (Sender, Receiver, Prg) {
     let delta = Delta::random(rng);
     let k: Vec<_> = (0..SEED).map(|_| Block::random(rng).with_lsb(0)).collect();
     let m: Vec<_> = k.iter().map(|&k| k ^ delta.times(Block::random(rng).lsb())).collect();
-    (Sender::new(delta, &k, MATRICES), Receiver::new(&m, MATRICES), Prg::from_rng(rng))
+    (Sender::new(delta, &k, COINS), Receiver::new(&m, COINS), Prg::from_rng(rng))
 }
 
 /// All usable keys of a batch, a few trees at a time and then many.
 fn keys(mut batch: Batch) -> Vec<Block> {
-    let mut keys = vec![Block::ZERO; batch.left().next_multiple_of(batch.tree_size())];
+    let mut keys = vec![Block::ZERO; batch.left().next_multiple_of(Batch::TREE)];
     let mut len = 0;
     for trees in [1, 3, usize::MAX] {
-        let end = trees.saturating_mul(batch.tree_size()).min(keys.len() - len) + len;
+        let end = trees.saturating_mul(Batch::TREE).min(keys.len() - len) + len;
         let left = batch.left();
         let made = batch.expand(&mut keys[len..end]);
         assert_eq!(batch.left(), left - made);
         len += made;
     }
-    assert_eq!(batch.expand(&mut [Block::ONES; Batch::LARGEST_TREE]), 0);
+    assert_eq!(batch.expand(&mut [Block::ONES; Batch::TREE]), 0);
     keys.truncate(len);
     keys
 }
@@ -39,14 +40,10 @@ fn broken(k: &[Block], m: &[Block], delta: &Delta) -> usize {
 
 #[test]
 fn presets_are_those_of_the_table() {
-    assert_eq!((FIRST.outputs(), FIRST.seed(), FIRST.usable()), (870_400, 74_036, 726_458));
-    assert_eq!((LATER.outputs(), LATER.seed(), LATER.usable()), (2_396_160, 143_942, 2_252_218));
+    assert_eq!((FIRST.outputs(), FIRST.seed(), FIRST.usable()), (1_048_576, 267_776, 767_512));
+    assert_eq!((LATER.outputs(), LATER.seed(), LATER.usable()), (3_522_560, 281_064, 3_241_496));
     let bits = |preset: Preset| 8.0 * preset.message_bytes() as f64 / preset.usable() as f64;
-    assert!((bits(FIRST) - 1.498).abs() < 0.001 && (bits(LATER) - 0.7315).abs() < 0.001);
-    for preset in [FIRST, LATER] {
-        let rate = preset.trees as f64 / preset.outputs() as f64;
-        assert!(preset.columns as f64 * (1.0 - rate).log2() < -92.0, "{preset:?}");
-    }
+    assert!((bits(FIRST) - 0.939).abs() < 0.001 && (bits(LATER) - 0.7471).abs() < 0.0002);
 }
 
 #[test]
@@ -79,6 +76,30 @@ fn every_output_of_several_batches_is_correlated() {
     assert!(sorted.windows(2).all(|pair| pair[0] != pair[1]), "a key occurs twice");
 }
 
+/// Nothing public is shared by two sessions, two directions or two batches: neither the permutation of the trees nor the matrix.
+#[test]
+fn sessions_share_neither_permutation_nor_matrix() {
+    let rng = &mut ChaCha20Rng::seed_from_u64(4);
+    let delta = Delta::random(rng);
+    let k: Vec<_> = (0..SEED).map(|_| Block::random(rng).with_lsb(0)).collect();
+    let batch = |coins| {
+        let (_, mut batch, message) = Sender::new(delta.clone(), &k, coins).start(&mut Prg::new(&[1; 32]));
+        let mut keys = vec![Block::ZERO; LEAVES];
+        batch.expand(&mut keys);
+        (message.sums, keys)
+    };
+    let (sums, keys) = batch(COINS);
+    for other in [Coins::fixed([4; 32], Party::Client), Coins::fixed([3; 32], Party::Server)] {
+        let (other_sums, other_keys) = batch(other);
+        // The root of a tree is the same, what grows from it is not.
+        let equal = sums.iter().zip(&other_sums).filter(|(a, b)| a == b).count();
+        assert_eq!(equal, FIRST.trees);
+        assert!(keys.iter().zip(&other_keys).all(|(a, b)| a != b));
+    }
+    assert_ne!(COINS.key("half trees", 0), COINS.key("half trees", 1));
+    assert_ne!(COINS.key("LPN matrix", 0), COINS.key("LPN matrix", 1));
+}
+
 #[test]
 fn a_flipped_bit_of_a_message_breaks_the_correlation() {
     // A bit of tree 3, level 5. In the batch it reaches some leaves of the tree only; the next batch multiplies outputs
@@ -87,12 +108,12 @@ fn a_flipped_bit_of_a_message_breaks_the_correlation() {
         let (sender, receiver, mut roots) = pair(2);
         let (sender, sent, message) = sender.start(&mut roots);
         let mut bytes = message.encode();
-        bytes[PREFIX_BYTES + (tree * FIRST.depth + 5) * Block::BYTES + 7] ^= 0x10;
+        bytes[PREFIX_BYTES + (tree * DEPTH + 5) * Block::BYTES + 7] ^= 0x10;
         let message = BatchMessage::decode(&bytes, 0).unwrap();
         let (receiver, received) = receiver.start(message);
         let first = broken(&keys(sent), &keys(received), sender.delta());
         assert_eq!(first > 0, !spreads);
-        assert!(first < 1 << FIRST.depth);
+        assert!(first < LEAVES);
 
         let (sender, sent, message) = sender.start(&mut roots);
         let (_receiver, received) = receiver.start(message);
@@ -110,7 +131,7 @@ fn the_header_of_a_message_is_checked() {
     assert_eq!(BatchMessage::decode(&good, 0).unwrap(), message);
     let fault = |bytes: &[u8], first| match BatchMessage::decode(bytes, first) {
         Err(Error::Protocol { what, .. }) => what,
-        other => panic!("{other:?}"),
+        other => panic!("{:?}", other.map(|_| "accepted")),
     };
     let with = |at: usize, value: u8| {
         let mut bytes = good.clone();
@@ -120,7 +141,7 @@ fn the_header_of_a_message_is_checked() {
     assert_eq!(fault(&good[1..], 0), "length of an OT batch");
     assert_eq!(fault(&[&good[..], &[0]].concat(), 0), "length of an OT batch");
     assert_eq!(fault(&[], 0), "length of an OT batch");
-    assert_eq!(fault(&with(0, 2), 0), "version of an OT batch");
+    assert_eq!(fault(&with(0, 1), 0), "version of an OT batch");
     assert_eq!(fault(&with(1, 1), 0), "version of an OT batch");
     assert_eq!(fault(&with(3, 1), 0), "check length of an OT batch");
     assert_eq!(fault(&with(11, 1), 0), "first index of an OT batch");
