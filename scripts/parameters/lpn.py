@@ -209,6 +209,18 @@ def _hilbert(blocks, checks, degree):
     return sum(blocks[i] * checks[degree - i] for i in range(degree + 1))
 
 
+def _is_enough(blocks, checks, degree):
+    """Whether that degree is taken as enough: some coefficient up to it is not positive, or some sum from degree 1 on. [LWYY22]'s
+    estimator asks for the second, an earlier version of it for the first; the witness degree of [BO23, 3.3] is the sum with degree 0."""
+    total = 0
+    for i in range(1, degree + 1):
+        coefficient = _hilbert(blocks, checks, i)
+        total += coefficient
+        if coefficient <= 0 or total <= 0:
+            return True
+    return False
+
+
 TOP_DEGREE = 4
 """Highest degree of a Macaulay matrix that is tried; degree 5 has more than 2^150 entries for any set of interest."""
 
@@ -218,7 +230,7 @@ def _least_mu(s, f, degree, checks):
     top = min(s.beta - 1, s.k // f) if f else 0
 
     def enough(mu):
-        return _hilbert(_block_series(s, f, mu, degree), checks, degree) <= 0
+        return _is_enough(_block_series(s, f, mu, degree), checks, degree)
 
     if not enough(top):
         return None
@@ -232,9 +244,9 @@ def _least_mu(s, f, degree, checks):
 def algebraic(s):
     """Briaud and Oygarden: guess, then linear algebra on the Macaulay matrix of the witness degree. [BO23, 4 and 5.2], [LWYY22].
 
-    M^2 times 3 (k + 1 - f mu) for Wiedemann, M monomials up to the degree. The degree is taken as enough where the coefficient of
-    the series is not positive, the earliest of the criteria in use. For given f and degree the cost rises with mu (a guess costs
-    f / (beta - mu), and shrinks M^2 by less than 2 degree f / (n - k)), so that the least mu is tried, and the last.
+    M^2 times 3 (k + 1 - f mu) for Wiedemann, M monomials up to the degree. The degree is taken as enough by the earliest of the
+    criteria in use. For given f and degree the cost rises with mu while t > 2 degree: another place costs f / (beta - mu), in units of
+    log2(e), and takes at most 2 degree f / (t (beta - mu - 1)) off M^2. So the least mu is tried, and the last for what is left.
     """
     best = math.inf
     checks = _checks_series(s, TOP_DEGREE)
@@ -318,21 +330,19 @@ def _hybrid(s, solve):
             for f in _hybrid_guesses(s, u, g):
                 guess = -log2_free((u + 1) / beta, f) - log2_free(u / beta, t - g - f)
                 n0 = k - t - (u + 1) * f - (t - f - g) * u
+                w = (beta - 1) * g
+                v = n0 - w
                 rows = n - k - (n - k) // (beta - 1) * (beta - u - 2)
                 first = math.log2(max(rows, 1)) + math.log2(n - k) + math.log2(max(rows + max(n0, 0), 1))
-                if solve is not None and n0 > 0:
-                    w = (beta - 1) * g
-                    once, each = solve(max(n0 - w, 1), n0, w)
-                    work = log2_sum(first, max(once, 0.0), max(each, 0.0) + g * math.log2(beta))
-                else:
-                    work = first
+                once, each = solve(v, n0, w) if v > 0 else (0.0, 0.0)
+                work = log2_sum(first, max(once, 0.0), max(each, 0.0) + g * math.log2(beta))
                 best = min(best, guess + work)
     return best
 
 
 def _hybrid_guesses(s, u, g):
-    """Numbers f worth a try: from the least with enough equations, v <= sqrt(2 m) - 2, to all blocks. Between them the cost is
-    first concave in f, so that its least value is at an end; some values between are tried all the same."""
+    """Numbers f worth a try: the least with enough equations, v <= sqrt(2 m) - 2, the least that leaves no unknown, all blocks, and
+    one between. Guesses cost the same for each block, work falls with the logarithm of v: concave, so least at an end."""
     blocks, beta = s.t - g, s.beta
 
     def enough(f):
@@ -346,7 +356,8 @@ def _hybrid_guesses(s, u, g):
     while high - low > 1:
         mid = (low + high) // 2
         low, high = (low, mid) if enough(mid) else (mid, high)
-    return sorted({high, (high + blocks) // 2, blocks})
+    none_left = s.k - s.t - blocks * u - (beta - 1) * g
+    return sorted({high, (high + blocks) // 2, min(max(none_left, high), blocks), blocks})
 
 
 ATTACKS = {
