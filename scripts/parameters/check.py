@@ -23,7 +23,7 @@ FILE = Path(__file__).with_name("sets.json")
 
 BLOCK_BITS = 128
 
-BOUNDS = ("isd_floor", "hybrid_floor")
+BOUNDS = ("isd_floor", "algebraic_floor", "hybrid_floor")
 """Functions of `lpn.ATTACKS` that are bounds and no attacks."""
 
 
@@ -55,6 +55,7 @@ def ot_report(entry, later):
     attacks = {name: figure for name, figure in figures.items() if name not in BOUNDS}
     attacks["local"] = local.local(s, d, random)
     attacks["local_greedy"] = local.local(s, d, share)
+    attacks["local_statistical"] = local.local_statistical(s, d, share)
     attacks["local_few_errors"] = local.local_few_errors(s, d, share)
     bounds = {name: figures[name] for name in BOUNDS}
     bounds["local_margin"] = local.local(s, d, random - local.MARGIN)
@@ -129,7 +130,7 @@ def misses(result):
 def table(result):
     """The report as lines for people: one column for each OT set, one row for each lattice set."""
     entries = [entry for group in result if group.startswith("ot") for entry in result[group]]
-    width = max(len(entry["name"]) for entry in entries) + 2
+    width = max(18, *(len(entry["name"]) + 2 for entry in entries))
 
     def line(title, values):
         return f"{title:32}" + "".join(f"{value:>{width}}" for value in values)

@@ -21,28 +21,21 @@ def random_share(s, d):
     return (s.k / s.n) ** (1 / (d - 1))
 
 
-def least_share(s, d):
-    """x such that, by counting, no choice of x k columns or fewer is expected to contain as many rows: below every greedy share.
+def log2_choices(s, d, x):
+    """A bound for log2 of the expected number of choices of x k columns in which at least x k rows lie: k H(x) - n D(x k / n || x^d).
 
-    First moment: C(k, x k) choices, and n rows that lie in one with probability x^d each, so that the expected number of choices
-    with x k rows has the exponent k H(x) - n D(x k / n || x^d).
+    First moment: C(k, x k) choices, and n rows that lie in one with probability x^d each (Chernoff). For x below `random_share`.
     """
+    a, b = x * s.k / s.n, x**d
+    entropy = -x * math.log2(x) - (1 - x) * math.log2(1 - x)
+    divergence = a * math.log2(a / b) + (1 - a) * math.log2((1 - a) / (1 - b))
+    return s.k * entropy - s.n * divergence
 
-    def entropy(a):
-        return -a * math.log2(a) - (1 - a) * math.log2(1 - a)
 
-    def exponent(x):
-        a, b = x * s.k / s.n, x**d
-        divergence = a * math.log2(a / b) + (1 - a) * math.log2((1 - a) / (1 - b))
-        return s.k * entropy(x) - s.n * divergence
-
-    low, high = 1e-3, random_share(s, d) * (1 - 1e-9)
-    steps = [low + (high - low) * i / 4000 for i in range(4001)]
-    # The least x from which on choices may exist; below a tiny x the bound says nothing of sets of a few columns.
-    for x in reversed(steps):
-        if exponent(x) < 0:
-            return x
-    return low
+def least_share(s, d):
+    """x such that no choice of x k columns or fewer is expected to have as many rows inside: below every greedy share."""
+    high = random_share(s, d) * (1 - 1e-9)
+    return next(x for x in (high * (1 - i / 4000) for i in range(1, 4000)) if log2_choices(s, d, x) < 0)
 
 
 def system(s, d, x):
@@ -53,6 +46,12 @@ def system(s, d, x):
 def local(s, d, x):
     """x k rows in x k columns, hoped to be free of errors, one sparse system for each try."""
     return -log2_free(x * s.k / s.n, s.t) + system(s, d, x)
+
+
+def local_statistical(s, d, x):
+    """Statistical decoding inside of a share: a parity check of x k + 1 rows has half of them, bias (1 - x k / n)^t, and a linear
+    test needs the square of its inverse. The checks are taken as free. [LWYY22, Theorem 12] on the rows inside."""
+    return -2 * log2_free(x * s.k / s.n, s.t) + math.log2(x * s.k)
 
 
 def local_few_errors(s, d, x):

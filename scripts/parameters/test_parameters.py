@@ -78,6 +78,7 @@ class Dense(unittest.TestCase):
             lists = (lpn.stern, lpn.regular_enumeration, lpn.regular_representation, lpn.regular_permutation, lpn.gauss)
             self.assertLess(lpn.isd_floor(s), min(attack(s) for attack in lists))
             self.assertLess(lpn.hybrid_floor(s), lpn.hybrid(s))
+            self.assertLess(lpn.algebraic_floor(s), lpn.algebraic(s))
 
     def test_the_short_cuts_of_the_algebraic_attack_miss_nothing(self):
         s = lpn.Lpn(1_600, 500, 40)
@@ -111,6 +112,14 @@ class Local(unittest.TestCase):
             random_share = local.random_share(s, ONES)
             self.assertAlmostEqual(s.n * random_share**ONES, random_share * s.k, delta=1e-6 * s.n)
             self.assertLess(local.least_share(s, ONES), random_share - local.MARGIN)
+
+    def test_no_smaller_share_may_exist(self):
+        """The count is below one for every smaller share too, so that the least share is one."""
+        for s in (FIRST, LATER):
+            least = local.least_share(s, ONES)
+            for i in range(1, 1_000):
+                self.assertLess(local.log2_choices(s, ONES, least * i / 1_000), 0)
+            self.assertGreater(local.log2_choices(s, ONES, least * 1.01), 0)
 
     def test_more_ones_and_fewer_samples_are_harder(self):
         def cost(s, d):
