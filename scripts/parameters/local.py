@@ -4,7 +4,7 @@ Notation as in `lpn.py`, and d: ones in a row; x: share of the columns that is k
 are n x^d many if the columns are chosen at random. Once they are x k, the kept unknowns are found without the others: only x k rows
 must be free of errors instead of k, and the system is sparse.
 
-Nothing here is published for these parameters; [Ale03], [AIK06] and [Zic17] discuss such matrices. The functions are own
+Nothing here is published for these parameters; [Ale03] is where such matrices come from. The functions are own
 derivations, tested by carrying the attack out (`tests.py`).
 """
 
@@ -50,7 +50,8 @@ def local(s, d, x):
 
 def local_statistical(s, d, x):
     """Statistical decoding inside of a share: a parity check of x k + 1 rows has half of them, bias (1 - x k / n)^t, and a linear
-    test needs the square of its inverse. The checks are taken as free. [LWYY22, Theorem 12] on the rows inside."""
+    test needs the square of its inverse. The checks are taken as free. As in
+    [LWYY22: SDfor2], on the rows inside."""
     return -2 * log2_free(x * s.k / s.n, s.t) + math.log2(x * s.k)
 
 

@@ -8,11 +8,13 @@ Notation, that of [LWYY22] and [BO23]:
     f, mu   blocks, and places in each of them, that are guessed to be free of errors
 
 All costs are log2 of operations: bit operations, or multiplications in GF(2), as the source counts them. Every function names its
-source. Where it departs from it, it is never above it. Keys resolve in README.md.
+source: the paper, and after a colon the function of its authors' estimator that has the formula. Where it departs from it, it is
+never above it. Keys resolve in README.md.
 """
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 OMEGA = 2.8
 """Exponent of elimination by Strassen's algorithm, as in [LWYY22]."""
@@ -57,9 +59,11 @@ def log2_free(share, blocks=1.0):
 
 
 def gauss(s):
-    """Pooled Gauss: k rows taken evenly from the blocks, hoped to be free of errors; elimination in k^2.8. [EKM17], [LWYY22, 4.1].
+    """Pooled Gauss: k rows taken evenly from the blocks, hoped to be free of errors; elimination in k^2.8. [EKM17],
+    [LWYY22: Gauss].
 
-    The t known parities of whole blocks (each has one error) take t unknowns away ([LWYY22, Theorem 9], [ES24, 3.1]).
+    The t known parities of whole blocks (each has one error) take t unknowns away ([LWYY22: analysisfor2regular],
+    [ES24: k_prime]).
     """
     k = s.k - s.t
     return -log2_free(k / s.n, s.t) + OMEGA * math.log2(k)
@@ -71,12 +75,14 @@ def gauss_as_published(s):
 
 
 def statistical(s):
-    """Statistical decoding: parity checks of weight k + 1 are free, each has bias (1 - 2 (k+1)/n..)^t. [LWYY22, Theorem 12]."""
+    """Statistical decoding: parity checks of weight k + 1 are free, the noise leaves each a
+    bias of ((n - k - t) / (n - t + 1))^t, and a test needs the square of its inverse. [LWYY22: SDfor2]."""
     return _statistical(s.n - s.t, s.k - s.t, s.t)
 
 
 def statistical_2(s):
-    """Statistical decoding 2.0: as many unknowns are guessed as pooled Gauss costs. [CDMT22], [LWYY22, 4.4].
+    """Statistical decoding 2.0: as many unknowns are guessed as pooled Gauss costs. [CDMT22],
+    [LWYY22: SD2for2].
 
     [CDMT22] leaves s unknowns in the checks and finds all of them by a fast Fourier transform of size 2^s; s is set to the cost of
     the best attack, which makes the transform free.
@@ -93,7 +99,8 @@ def _statistical(n, k, t):
 
 
 def stern(s):
-    """Stern and Dumer's ISD on exact noise of n - t samples and k - t unknowns. [LWYY22, Theorem 9 and 4.2], [HS13]."""
+    """Stern and Dumer's ISD on exact noise of n - t samples and k - t unknowns. [LWYY22:
+    SD_ISD, analysisfor2regular], [HS13]."""
     n, k, t = s.n - s.t, s.k - s.t, s.t
     best = math.inf
     for p in range(0, min(t, 40), 2):
@@ -111,13 +118,15 @@ def stern(s):
 
 
 def regular_permutation(s):
-    """Regular ISD by permutations: Prange with the same number of places in each block. [ES24, 3.1 and A.1]."""
+    """Regular ISD by permutations: Prange with the same number of places in each block. [ES24,
+    A.1: permutation_based_concrete_cost]."""
     k = s.k - s.t
     return 2 * math.log2(s.n - k) + math.log2(s.n) - log2_free(k / s.n, s.t)
 
 
 def regular_enumeration(s):
-    """Regular ISD by enumeration: Stern's, with v places of each block in the information set. [ES24, 3.2 and A.1]."""
+    """Regular ISD by enumeration: Stern's, with v places of each block in the information set. [ES24, A.1:
+    enumeration_based_concrete_cost]."""
     k, best = s.k - s.t, math.inf
     for p in range(0, min(s.t, 40), 2):
         approximate = log2_binomial(s.t // 2, p // 2) + p / 2 * math.log2(k / s.t)
@@ -134,7 +143,7 @@ def regular_enumeration(s):
 
 
 def regular_representation(s):
-    """Regular ISD by representations, two levels. [ES24, 3.3 and A.1]."""
+    """Regular ISD by representations, two levels. [ES24, A.1: representation_based_concrete_cost_depth_2]."""
     k, best = s.k - s.t, math.inf
     half = s.t // 2
     for p in range(0, min(s.t, 40), 4):
@@ -193,25 +202,29 @@ def _rising(m, i):
 
 
 def _block_series(s, f, mu, top):
-    """Coefficients of (1 + (beta - mu - 1) z)^f (1 + (beta - 1) z)^(t - f) up to z^top: monomials by degree. [BO23, Theorem 1]."""
+    """Coefficients of (1 + (beta - mu - 1) z)^f (1 + (beta - 1) z)^(t - f) up to z^top: monomials by
+    degree. [BO23], [LWYY22: subAGBfor2]."""
     a, b = s.beta - mu - 1, s.beta - 1
     left = [math.comb(f, i) * a**i for i in range(top + 1)]
     right = [math.comb(s.t - f, i) * b**i for i in range(top + 1)]
     return [sum(left[j] * right[i - j] for j in range(i + 1)) for i in range(top + 1)]
 
 
+@lru_cache(maxsize=None)
 def _checks_series(s, top):
+    """Coefficients of 1 / (1 + z)^(n - k) up to z^top: one factor for each parity check."""
     return [_rising(s.n - s.k, i) for i in range(top + 1)]
 
 
 def _hilbert(blocks, checks, degree):
-    """Coefficient of z^degree of the Hilbert series over GF(2), blocks / (1 + z)^(n - k). [BO23, Conjecture 1 and (12)]."""
+    """Coefficient of z^degree of the Hilbert series over GF(2), blocks / (1 + z)^(n - k). [BO23];
+    [LWYY22: subsubAGBfor2] has n - k - 1 instead, one equation fewer."""
     return sum(blocks[i] * checks[degree - i] for i in range(degree + 1))
 
 
 def _is_enough(blocks, checks, degree):
-    """Whether that degree is taken as enough: some coefficient up to it is not positive, or some sum from degree 1 on. [LWYY22]'s
-    estimator asks for the second, an earlier version of it for the first; the witness degree of [BO23, 3.3] is the sum with degree 0."""
+    """Whether that degree is taken as enough: some coefficient up to it is not positive, or some sum from degree 1 on. 
+    [AGB25: degree_conjfor2] asks for the second, [LWYY22: subsubAGBfor2] for the first."""
     total = 0
     for i in range(1, degree + 1):
         coefficient = _hilbert(blocks, checks, i)
@@ -225,9 +238,11 @@ TOP_DEGREE = 4
 """Highest degree of a Macaulay matrix that is tried; degree 5 has more than 2^150 entries for any set of interest."""
 
 
-def _least_mu(s, f, degree, checks):
+@lru_cache(maxsize=None)
+def _least_mu(s, f, degree):
     """Fewest guessed places in each of f blocks with which that degree is enough, or None."""
     top = min(s.beta - 1, s.k // f) if f else 0
+    checks = _checks_series(s, TOP_DEGREE)
 
     def enough(mu):
         return _is_enough(_block_series(s, f, mu, degree), checks, degree)
@@ -242,7 +257,8 @@ def _least_mu(s, f, degree, checks):
 
 
 def algebraic(s):
-    """See `_algebraic`, with 3 (k + 1 - f mu) operations for each entry of a vector and step of Wiedemann's algorithm. [LWYY22]"""
+    """See `_algebraic`, with 3 (k + 1 - f mu) operations for each entry of a vector and step of
+    Wiedemann's algorithm. [LWYY22: subAGBfor2]."""
     return _algebraic(s, lambda guessed: 3 * (s.k + 1 - guessed))
 
 
@@ -252,17 +268,17 @@ def algebraic_floor(s):
 
 
 def _algebraic(s, terms):
-    """Briaud and Oygarden: guess, then linear algebra on the Macaulay matrix of the witness degree. [BO23, 4 and 5.2], [LWYY22].
+    """Briaud and Oygarden: guess, then linear algebra on the Macaulay matrix of the witness degree.
+    [BO23], [LWYY22: AGBfor2].
 
     M^2 times the terms of an equation, M monomials up to the degree. The degree is taken as enough by the earliest of the
     criteria in use. For given f and degree the cost rises with mu while t > 2 degree: another place costs f / (beta - mu), in units of
     log2(e), and takes at most 2 degree f / (t (beta - mu - 1)) off M^2. So the least mu is tried, and the last for what is left.
     """
     best = math.inf
-    checks = _checks_series(s, TOP_DEGREE)
     for f in range(0, s.t + 1):
         for degree in range(2, TOP_DEGREE + 1):
-            least = _least_mu(s, f, degree, checks)
+            least = _least_mu(s, f, degree)
             if least is None:
                 continue
             for mu in {least, min(s.beta - 1, s.k // f) if f else 0}:
@@ -273,7 +289,8 @@ def _algebraic(s, terms):
 
 
 def algebraic_2(s):
-    """AGB 2.0: a few guesses first, elimination of what is common, the other guesses on the rest. [AGB25], its estimator's terms.
+    """AGB 2.0: a few guesses first, elimination of what is common, the other guesses on the
+    rest. [AGB25: subOurAGB2for2].
 
     The estimator tries pairs of nested guesses; here the second guess is the cheapest that reaches the degree at all, whether it
     contains the first or not, so that this is at most its result. Both eliminations as there: the first in
@@ -285,7 +302,7 @@ def algebraic_2(s):
     for degree in range(2, TOP_DEGREE + 1):
         second = math.inf
         for f in range(1, s.t + 1):
-            mu = _least_mu(s, f, degree, checks)
+            mu = _least_mu(s, f, degree)
             if mu is not None:
                 second = min(second, -log2_free(mu / s.beta, f))
         if second == math.inf:
@@ -307,7 +324,7 @@ def algebraic_2(s):
 
 
 def hybrid(s):
-    """Guessing and quadratic equations. [WWYL25, Theorem 2 and (14) over GF(2)], terms as in the authors' estimator.
+    """Guessing and quadratic equations. [WWYL25: hybrid_2_quick].
 
     u places in every block but g are guessed to be free of errors (u + 1 in f of them), the error in g blocks is enumerated, and
     the v unknowns left solve m quadratic equations (products of two places of one block) by linearisation.

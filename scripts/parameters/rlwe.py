@@ -16,7 +16,8 @@ def log2_delta(beta):
 
 
 def least_block(degree, log2_q, log2_sigma, secret):
-    """(beta, d): the least block size with sigma sqrt(beta) <= delta^(2 beta - d - 1) Vol^(1/d). [ADPS16, 6.3], [BG14] for the scaling."""
+    """(beta, d): the least block size with sigma sqrt(beta) <= delta^(2 beta - d - 1) Vol^(1/d). [ADPS16], [BG14]
+    for the scaling."""
     log2_scale = log2_sigma - math.log2(SECRETS[secret])
 
     def best(beta):

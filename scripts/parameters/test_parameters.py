@@ -159,6 +159,11 @@ class Greedy(unittest.TestCase):
         self.assertGreater(share, local.least_share(s, d))
 
 
+def ones(row):
+    """The number of ones of a row (`int.bit_count` is newer than 3.9)."""
+    return bin(row).count("1")
+
+
 class Instance:
     """A small LPN problem with a sparse matrix. Rows and secret are integers, bit i is column i."""
 
@@ -168,7 +173,7 @@ class Instance:
         self.rows = [sum(1 << column for column in draw.sample(range(s.k), d)) for _ in range(s.n)]
         self.secret = draw.getrandbits(s.k)
         self.errors = {block * s.beta + draw.randrange(s.beta) for block in range(s.t)}
-        self.values = [(row & self.secret).bit_count() & 1 ^ (i in self.errors) for i, row in enumerate(self.rows)]
+        self.values = [ones(row & self.secret) & 1 ^ (i in self.errors) for i, row in enumerate(self.rows)]
 
     def inside(self, columns):
         """The rows all of whose ones lie in these columns, in random order."""
@@ -290,14 +295,14 @@ class Experiment(unittest.TestCase):
             for row, value in zip(instance.rows, instance.values):
                 rest = row & ~known
                 if rest and rest & (rest - 1) == 0:
-                    bit = (row & known & secret).bit_count() & 1 ^ value
+                    bit = ones(row & known & secret) & 1 ^ value
                     votes[rest] = votes.get(rest, 0) + (1 if bit else -1)
             if not votes:
                 return None
             for bit, vote in votes.items():
                 known |= bit
                 secret |= bit if vote > 0 else 0
-        wrong = sum((row & secret).bit_count() & 1 != value for row, value in zip(instance.rows, instance.values))
+        wrong = sum(ones(row & secret) & 1 != value for row, value in zip(instance.rows, instance.values))
         return secret if wrong == self.S.t else None
 
 
