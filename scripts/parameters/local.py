@@ -75,9 +75,9 @@ def local_few_errors(s, d, x):
 def local_hybrid(s, d, saved):
     """Guesses and quadratic equations inside of a share of the columns, larger than the least one: a bound.
 
-    In each block r = beta x^d rows lie inside. u of them are guessed to be free of errors, u t linear equations; the others give
-    r - u choose 2 products that vanish, and v unknowns need v^2 / 2 of them. Solved in (v^2 / 2)^2, as if each had one term. `saved` is what
-    choosing columns well takes off the share.
+    In each block r = beta x^d rows lie inside. u of them are guessed to be free of errors, u t linear equations; the others
+    give r - u choose 2 products that vanish, and v unknowns need v^2 / 2 of them. Solved in (v^2 / 2)^2, as if each had one
+    term. `saved` is what choosing columns well takes off the share.
     """
     best = math.inf
     start = random_share(s, d)

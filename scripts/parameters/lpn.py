@@ -175,7 +175,7 @@ def _regular_chance(s, p, share):
 
 
 def isd_floor(s):
-    """A bound below every ISD with lists: an iteration costs (k - t)^2 for the elimination, or one list, and nothing else.
+    """A bound below every ISD with two lists: an iteration costs (k - t)^2 for the elimination, or one list, and nothing else.
 
     Own bound. No known variant reaches it: checks of pairs, extra rows and the splitting into halves are free. Amortised
     elimination ([BLP08]) needs at least to touch the system once. Representations shorten lists by little while p is a few errors
