@@ -117,6 +117,45 @@ def stern(s):
     return best
 
 
+def bjmm(s):
+    """ISD by representations with 1 + 1 = 0, on exact noise of n - t samples and k - t unknowns. [LWYY22: BJMM_ISD], [HS13]."""
+    n, k, t, best = s.n - s.t, s.k - s.t, s.t, math.inf
+    for p2 in range(2, 9, 2):
+        for e2 in range(p2):
+            p1 = 2 * (p2 - e2)
+            for e1 in range(max(0, p1 - t // 2), p1):
+                low, high = 1, min(600, n - k - t - 2)
+                while high - low > 2:
+                    third = (high - low) // 3
+                    left, right = (_bjmm_try(n, k, t, p2, e2, e1, l) for l in (low + third, high - third))
+                    low, high = (low + third, high) if left > right else (low, high - third)
+                around = range(max(1, low - 3), high + 4)
+                best = min(best, *(_bjmm_try(n, k, t, p2, e2, e1, l) for l in around))
+    return best
+
+
+def _bjmm_try(n, k, t, p2, e2, e1, l):
+    """Cost with p2, p1 and p errors in sums of two lists, of which e2 and e1 cancel from level to level, and l extra rows. The bits
+    r1, r2 on which sums must agree are as many as a solution has representations."""
+    p1 = 2 * (p2 - e2)
+    p, size = 2 * (p1 - e1), k + l
+    smallest = log2_binomial(size / 2, p2 // 2)
+    overlap2 = log2_binomial(p2, e2) + log2_binomial(size - p2, p2 - e2) - log2_binomial(size, p2)
+    overlap1 = log2_binomial(p1, e1) + log2_binomial(size - p1, p1 - e1) - log2_binomial(size, p1)
+    r2 = min(max(int(overlap2 + 4 * smallest - log2_binomial(size, p1)), 0), l - 1)
+    r1 = int(overlap1 + 2 * log2_binomial(size, p1) - log2_binomial(size, p)) - r2
+    r1 = min(max(r1, 0), l - r2 - 1)
+    third = 2 * smallest - r2
+    second = 2 * third - r1
+    kept = min(overlap2 + second, log2_binomial(size, p1) - r1 - r2)
+    first = 2 * kept - l + r1 + r2
+    found = min(overlap1 + first, log2_binomial(size, p) - l)
+    elimination = math.log2((n - size) * n / math.log2(n - size))
+    work = math.log2(n) + log2_sum(elimination, 3 + smallest, 2 + third, 1 + second, 1 + first)
+    chance = log2_binomial(n - size, t - p) - log2_binomial(n, t) + l + found
+    return work - min(chance, 0.0)
+
+
 def regular_permutation(s):
     """Regular ISD by permutations: Prange with the same number of places in each block. [ES24,
     A.1: permutation_based_concrete_cost]."""
@@ -390,6 +429,7 @@ def _hybrid_guesses(s, u, g):
 ATTACKS = {
     "gauss": gauss,
     "stern": stern,
+    "bjmm": bjmm,
     "isd_floor": isd_floor,
     "regular_permutation": regular_permutation,
     "regular_enumeration": regular_enumeration,
