@@ -11,6 +11,7 @@
 //! | [`client`], [`server`] | the two parties' sessions |
 //! | [`session`] | the messages that open and steer a session |
 //! | [`report`] | time, bytes and flights of each stage |
+//! | [`parameters`] | every parameter set, and what each known attack on it costs |
 //! | [`net`], [`store`] | connections, and what is kept on disk |
 //! | [`shape`] | a slower link, for benchmarks |
 //!
@@ -23,6 +24,7 @@ mod layers;
 pub mod net;
 mod offline;
 mod online;
+pub mod parameters;
 pub mod plan;
 pub mod publication;
 pub mod report;

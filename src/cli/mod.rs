@@ -10,6 +10,7 @@ mod import;
 mod infer;
 mod local;
 mod model;
+mod parameters;
 mod plan;
 mod progress;
 mod records;
@@ -51,6 +52,8 @@ enum Command {
     Infer(infer::Arguments),
     /// Show how a model would run: rings, parameters, bytes, flights.
     Plan(plan::Arguments),
+    /// Show the parameter sets of this build, and what each known attack on them costs.
+    Parameters(parameters::Arguments),
     /// Accuracy of a model on a data set, in the clear and privately.
     Eval(eval::Arguments),
     /// Measure networks against each other.
@@ -165,6 +168,7 @@ pub fn run() -> ExitCode {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Infer(arguments) => infer::run(arguments),
         Command::Plan(arguments) => plan::run(arguments),
+        Command::Parameters(arguments) => parameters::run(&arguments),
         Command::Eval(arguments) => eval::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),
     };

@@ -10,7 +10,7 @@ use lowkey::plan::{Step, predict};
 use lowkey::{Plan, Reveal, Schedule, ServerModel, server};
 use lowkey_he::pack;
 use lowkey_mpc::channel::{FrameKind, HEADER_BYTES, Limits};
-use lowkey_mpc::ot::silent::{FIRST, LATER};
+use lowkey_mpc::ot::silent::DEPTH;
 use lowkey_mpc::party::{Party, Stage};
 use rand::RngExt;
 use rand_chacha::ChaCha20Rng;
@@ -284,10 +284,9 @@ impl Bits {
     /// Adds a batch of OTs: after 12 bytes of version and index a block for each level of each tree. The leaves and the keys have
     /// even blocks, so the lowest bit of the last level is zero.
     fn batch(&mut self, payload: &[u8]) {
-        let preset = if payload.len() == FIRST.message_bytes() { FIRST } else { LATER };
         for (number, block) in payload[12..].as_chunks::<16>().0.iter().enumerate() {
-            let (block, level) = (u128::from_le_bytes(*block), number % preset.depth);
-            let is_last = level == preset.depth - 1;
+            let (block, level) = (u128::from_le_bytes(*block), number % DEPTH);
+            let is_last = level == DEPTH - 1;
             assert!(!is_last || block & 1 == 0);
             (u32::from(is_last)..128).for_each(|bit| self.push(bit, block >> bit & 1 == 1));
         }

@@ -40,7 +40,8 @@ pub use batch::Batch;
 pub use message::BatchMessage;
 
 use super::coins::Coins;
-use super::lpn::{COLUMNS, Matrix};
+use super::lpn::Matrix;
+pub use super::lpn::{COLUMNS, ONES_PER_ROW};
 use crate::block::{Block, Delta};
 use crate::hash::CcrHash;
 use crate::prg::Prg;
