@@ -5,7 +5,7 @@ are n x^d many if the columns are chosen at random. Once they are x k, the kept 
 must be free of errors instead of k, and the system is sparse.
 
 Nothing here is published for these parameters; [Ale03] is where such matrices come from. The functions are own
-derivations, tested by carrying the attack out (`tests.py`).
+derivations, tested by carrying the attack out (`test_parameters.py`).
 """
 
 import math
