@@ -11,6 +11,7 @@
 //! | [`client`], [`server`] | the two parties' sessions |
 //! | [`session`] | the messages that open and steer a session |
 //! | [`report`] | time, bytes and flights of each stage |
+//! | [`policy`] | what a server allows its clients |
 //! | [`net`], [`store`] | connections, and what is kept on disk |
 //! | [`shape`] | a slower link, for benchmarks |
 //!
@@ -24,6 +25,7 @@ pub mod net;
 mod offline;
 mod online;
 pub mod plan;
+pub mod policy;
 pub mod publication;
 pub mod report;
 pub mod server;

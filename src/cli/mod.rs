@@ -8,6 +8,7 @@ mod demo;
 mod eval;
 mod import;
 mod infer;
+mod key;
 mod local;
 mod model;
 mod plan;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lowkey::plan::planner::Widths;
+use lowkey::store::Store;
 use lowkey::{Error, Result};
 
 /// Private inference for low-bit neural networks.
@@ -53,6 +55,8 @@ enum Command {
     Plan(plan::Arguments),
     /// Accuracy of a model on a data set, in the clear and privately.
     Eval(eval::Arguments),
+    /// A server's key: show it, replace it.
+    Key(key::Arguments),
     /// Measure networks against each other.
     Bench(bench::Arguments),
 }
@@ -137,6 +141,28 @@ struct DataArgument {
     data: Option<PathBuf>,
 }
 
+/// Where things are kept.
+#[derive(Args, Clone)]
+struct Places {
+    /// Where published models are kept, which can be had again; and, unless --state is given, all the rest.
+    #[arg(long, value_name = "DIR", env = "LOWKEY_CACHE")]
+    cache: Option<PathBuf>,
+    /// Where the server's key and the digests of known servers are kept; the user's state folder unless given.
+    #[arg(long, value_name = "DIR", env = "LOWKEY_STATE")]
+    state: Option<PathBuf>,
+}
+
+impl Places {
+    /// Opens the store, and says what it moved.
+    fn open(&self) -> Result<Store> {
+        let store = Store::open_at(self.cache.clone(), self.state.clone())?;
+        for moved in store.moved() {
+            warn(format_args!("note: {moved}, which nobody empties\n"));
+        }
+        Ok(store)
+    }
+}
+
 /// What a connection tolerates.
 #[derive(Args, Clone, Copy)]
 struct TimeoutArgument {
@@ -166,6 +192,7 @@ pub fn run() -> ExitCode {
         Command::Infer(arguments) => infer::run(arguments),
         Command::Plan(arguments) => plan::run(arguments),
         Command::Eval(arguments) => eval::run(arguments),
+        Command::Key(arguments) => key::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),
     };
     match outcome {
