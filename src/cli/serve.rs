@@ -92,17 +92,16 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     if let Some(stray) = store.stray_key() {
         warn(format_args!("warning: {} is not used; the key is {}\n", stray.display(), store.key_path().display()));
     }
-    let policy = Policy {
+    let policy = Arc::new(Policy {
         class_only: arguments.reveal == Reveal::Class,
         quota: arguments.quota.map(Quota::new),
         uses: Some(uses),
-    };
-    let policy = Arc::new(policy);
+    });
     // An address that is taken shows before the work begins.
     let listener = runtime.block_on(Listener::bind(&arguments.listen, identity))?;
     let target = Target { link: arguments.link.link, widths: arguments.widths.into() };
     let model = ServerModel::publish(&network, target, &server_key, &progress::callback("publishing"))?;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         let address = listener.address().map_err(Error::internal)?;
         let mut lines = format!("listening on {address}\n");
         lines += &format!("model {} digest {}", network.architecture().name, hex::encode(model.digest));
@@ -123,10 +122,10 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
             outcome = watch(&store, &policy) => outcome,
             _ = tokio::signal::ctrl_c() => Ok(()),
         }
-    })?;
+    });
     // Sessions in progress end with the process.
     runtime.shutdown_background();
-    policy.uses.as_ref().map_or(Ok(()), Uses::give_back)?;
+    outcome.and(policy.uses.as_ref().map_or(Ok(()), Uses::give_back))?;
     Ok(ExitCode::SUCCESS)
 }
 
