@@ -157,7 +157,7 @@ impl Places {
     fn open(&self) -> Result<Store> {
         let store = Store::open_at(self.cache.clone(), self.state.clone())?;
         for moved in store.moved() {
-            warn(format_args!("note: {moved}, which nobody empties\n"));
+            warn(format_args!("note: {moved}, where it stays when the cache is emptied\n"));
         }
         Ok(store)
     }

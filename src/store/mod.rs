@@ -315,6 +315,23 @@ mod tests {
         assert_eq!(store.stray_key(), Some(cache.join("server.key")));
     }
 
+    /// Moving does not hide that others could read it.
+    #[cfg(unix)]
+    #[test]
+    fn a_key_that_others_can_read_is_moved_and_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let [cache, state] = ["cache", "state"].map(|name| folder.path().join(name));
+        let mut rng = ChaCha20Rng::from_seed([7; 32]);
+        let old = Store::open(Some(cache.clone())).unwrap();
+        old.server_key(&mut rng).unwrap();
+        fs::set_permissions(old.key_path(), PermissionsExt::from_mode(0o644)).unwrap();
+        let store = Store::open_at(Some(cache), Some(state)).unwrap();
+        assert_eq!(store.moved().len(), 1);
+        let error = store.server_key(&mut rng).unwrap_err();
+        assert_eq!((error.fault(), error.hint().unwrap().contains("chmod 600")), (crate::Fault::Safety, true));
+    }
+
     #[test]
     fn several_move_at_once() {
         for _ in 0..20 {

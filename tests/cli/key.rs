@@ -144,6 +144,44 @@ fn show_and_rotate() {
     assert_eq!((&rotated["was"], rotated["kept"].is_null()), (&after["fingerprint"], true));
 }
 
+/// A server that is stopped with Ctrl-C has counted what there was.
+#[cfg(unix)]
+#[test]
+fn a_count_survives_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let places = at(folder.path());
+    let npy = digits().npy(folder.path(), 0..3);
+    for (schedule, total) in [("prepared", 3), ("direct", 6)] {
+        let mut server = Serving::digits(&places);
+        server.infer(&["--input", text(&npy), "--count", "3", "--schedule", schedule]).prints();
+        let interrupt = Command::new("kill").args(["-INT", &server.child.id().to_string()]).status().unwrap();
+        assert!(interrupt.success());
+        assert_eq!(ends(&mut server.child).code(), Some(0));
+        assert_eq!(shown(&places)["inferences"], total);
+    }
+}
+
+/// A state folder that is given alone takes nothing from elsewhere; what lies there is named.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_key_that_is_not_used() {
+    let home = tempfile::tempdir().unwrap();
+    let old = home.path().join("lowkey");
+    Serving::digits(&at(&old)).stop();
+    let state = home.path().join("state");
+    let mut serve = command(&serve_with(&["--state", text(&state)]));
+    serve.env_remove("LOWKEY_CACHE").env("HOME", home.path()).env("XDG_CACHE_HOME", home.path());
+    let mut child = serve.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    let [unused, used] = [&old, &state].map(|folder| folder.join("server.key"));
+    assert_eq!(said, format!("warning: {} is not used; the key is {}\n", text(&unused), text(&used)));
+    assert!(unused.exists() && used.exists());
+}
+
 #[test]
 fn a_key_past_its_lifetime() {
     let folder = tempfile::tempdir().unwrap();
