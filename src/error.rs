@@ -20,7 +20,7 @@ pub enum Fault {
     User,
     /// The connection or the program at the other end.
     Peer,
-    /// Refused for safety: something is not what was pinned or seen before.
+    /// Refused for safety: something is not what was pinned or seen before, or a key is not safe to use.
     Safety,
     /// This program.
     Internal,

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use crate::error::Error;
 
 pub use key::{Fingerprint, Key, Old, Rotated};
-pub use record::{LONGEST_USE, Lifetime, MOST_INFERENCES, Record, Uses};
+pub use record::{LONGEST_USE, Lifetime, MOST_INFERENCES, Record, Records, Uses};
 
 /// SHA-256 of a published model's public bytes.
 pub type Digest = [u8; 32];

@@ -110,10 +110,10 @@ fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-/// The file.
-#[derive(Debug, Serialize, Deserialize)]
+/// The file: what is known of every key that was used here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Records {
+pub struct Records {
     version: u32,
     keys: Vec<Record>,
 }
@@ -136,26 +136,36 @@ impl Records {
             }
             Err(error) => return Err(failed(error)),
         };
-        let bad =
-            || failed(io::Error::other("not a record of keys; `lowkey key rotate` makes a new key and a new record"));
+        Self::from_bytes(&bytes).map_err(|why| failed(io::Error::other(why)))
+    }
+
+    /// Decodes the file.
+    ///
+    /// # Errors
+    /// Why it is not one, in words.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
+        let bad = || "not a record of keys; `lowkey key rotate` makes a new key and a new record".to_owned();
         if bytes.len() as u64 > LARGEST {
             return Err(bad());
         }
-        let records: Self = serde_json::from_slice(&bytes).map_err(|_| bad())?;
+        let records: Self = serde_json::from_slice(bytes).map_err(|_| bad())?;
         let dates = |record: &Record| record.created.max(record.counted_since);
         if records.keys.iter().map(dates).any(|date| date > LATEST) {
             return Err(bad());
         }
         if records.version != VERSION {
-            let what = format!("a record of keys of version {}, this program writes {VERSION}", records.version);
-            return Err(failed(io::Error::other(what)));
+            return Err(format!("a record of keys of version {}, this program writes {VERSION}", records.version));
         }
         Ok(records)
     }
 
+    /// The inverse of [`from_bytes`](Self::from_bytes).
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec_pretty(self).expect("strings and integers can be written")
+    }
+
     fn write(&self, path: &Path) -> Result<(), Error> {
-        let text = serde_json::to_vec_pretty(self).map_err(Error::internal)?;
-        files::replace(path, &text, files::Readers::Owner)
+        files::replace(path, &self.to_bytes(), files::Readers::Owner)
     }
 
     fn find(&self, fingerprint: &Fingerprint) -> Option<&Record> {

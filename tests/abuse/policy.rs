@@ -3,6 +3,10 @@
 use std::num::NonZeroU32;
 
 use lowkey::policy::{Policy, Refusal, Visitor};
+use lowkey::session::{Action, Request};
+use lowkey_mpc::channel::FrameKind;
+use lowkey_mpc::ot::NextIndex;
+use lowkey_mpc::party::Stage;
 
 use super::common::block_on;
 use super::*;
@@ -84,24 +88,47 @@ fn more_inferences_than_the_quota() {
     });
 }
 
-/// A client that goes on sending after it was refused holds the server up for one timeout and no longer.
+/// Asks for logits without waiting for anything.
+async fn ask(site: &Site) -> Client {
+    let mut client = open(site.connect().await).await.unwrap();
+    let action = Action::Prepare { slot: 0, reveal: Reveal::Logits };
+    client.channel().enter(Stage::Offline);
+    let ots = NextIndex { client_receives: 0, server_receives: 0 };
+    client.channel().send_control(&Request { action, ots }).await.unwrap();
+    client.channel().flush().await.unwrap();
+    client
+}
+
+/// However much a client sends before it reads, it reads why it was refused.
 #[test]
-fn a_client_that_does_not_listen() {
-    use lowkey::session::{Action, Request};
-    use lowkey_mpc::ot::NextIndex;
-    use lowkey_mpc::party::Stage;
+fn a_client_that_was_sending() {
+    block_on(async {
+        let mut site = Site::start(options(Policy { class_only: true, ..Policy::default() })).await;
+        let mut client = ask(&site).await;
+        // By now the server has refused.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let channel = client.channel();
+        for _ in 0..16 {
+            channel.send(FrameKind::Data, vec![0; 1 << 20]).await.unwrap();
+        }
+        channel.flush().await.unwrap();
+        let heard = within("sending", channel.recv_at_most(FrameKind::Data, 1)).await.unwrap_err();
+        assert!(matches!(heard, ProtocolError::PeerAborted(code) if code == AbortCode::ClassOnly as u16), "{heard}");
+        drop(client);
+        declined("sending", site.outcome("sending").await, Refusal::ClassOnly);
+    });
+}
+
+/// A client that stays after it was refused holds the server up for one timeout and no longer.
+#[test]
+fn a_client_that_does_not_leave() {
     let policy = Policy { class_only: true, ..Policy::default() };
     let limits = limits(Duration::from_secs(1));
     block_on(async {
         let mut site = Site::start(server::Options { limits, ..options(policy) }).await;
-        let mut client = open(site.connect().await).await.unwrap();
-        let action = Action::Prepare { slot: 0, reveal: Reveal::Logits };
-        client.channel().enter(Stage::Offline);
-        let ots = NextIndex { client_receives: 0, server_receives: 0 };
-        client.channel().send_control(&Request { action, ots }).await.unwrap();
-        client.channel().flush().await.unwrap();
+        let client = ask(&site).await;
         let start = std::time::Instant::now();
-        declined("deaf", site.outcome("deaf").await, Refusal::ClassOnly);
+        declined("stays", site.outcome("stays").await, Refusal::ClassOnly);
         assert!(start.elapsed() < Duration::from_secs(30));
         drop(client);
     });
