@@ -271,7 +271,7 @@ impl Error {
             Self::Digest { noted: None, .. } => "ask the server's owner for the digest of the current model".into(),
             Self::Declined(refusal) => refusal.hint(),
             Self::ExposedKey { path, .. } => format!(
-                "chmod 600 {}; if somebody may have read it, `lowkey key rotate` makes a new one",
+                "chmod 600 {}; if somebody may have read it, `lowkey key rotate --wipe` makes a new one",
                 path.display()
             ),
             Self::SpentKey { .. } => {
