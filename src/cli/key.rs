@@ -154,8 +154,7 @@ fn rotate(common: &Common, old: Old) -> Result<()> {
         Some(kept) => format!("old key     kept as {kept}; remove it once nobody needs the old digests"),
         None => "old key     overwritten; copies in backups are not".into(),
     })?;
-    say(
-        "Every model has a new digest from the next start of `lowkey serve` on. Clients that noted or pinned the old one refuse it",
-    )?;
-    say("until they are told: `lowkey infer --model-digest HEX` accepts the digest that `lowkey serve` prints.")
+    say("Every model has a new digest from the next start of `lowkey serve` on.")?;
+    say("Clients that noted or pinned the old one refuse it until they are told:")?;
+    say("`lowkey infer --model-digest HEX` accepts the digest that `serve` prints.")
 }
