@@ -319,6 +319,7 @@ impl Client {
     }
 
     async fn end<T>(&mut self, outcome: Result<T>) -> Result<T> {
+        let outcome = outcome.map_err(Error::or_declined);
         match &outcome {
             Ok(_) => self.broken = false,
             Err(error) => give_up(&mut self.channel, error).await,
@@ -338,8 +339,8 @@ fn over() -> Error {
 
 /// Tells the peer why, as far as it may know.
 pub(crate) async fn give_up(channel: &mut Channel, error: &Error) {
-    if let Some(code) = error.abort_code() {
-        channel.abort(code as u16).await;
+    if let Some(number) = error.abort_number() {
+        channel.abort(number).await;
     }
 }
 

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use lowkey_models::data::{DataError, DataProblem};
 use lowkey_mpc::error::Error as ProtocolError;
 
-use crate::store::Digest;
+use crate::policy::Refusal;
+use crate::store::{Digest, Lifetime};
 
 /// The result of a step of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -19,7 +20,7 @@ pub enum Fault {
     User,
     /// The connection or the program at the other end.
     Peer,
-    /// Refused for safety: something is not what was pinned or seen before.
+    /// Refused for safety: something is not what was pinned or seen before, or a key is not safe to use.
     Safety,
     /// This program.
     Internal,
@@ -57,6 +58,12 @@ pub enum AbortCode {
     Timeout = 7,
     /// An error of the sender's own.
     Internal = 8,
+    /// Logits were asked for, and the server reveals the class only.
+    ClassOnly = 16,
+    /// The client's inferences of this hour are used up. The high byte of the code says how many minutes it has to wait.
+    Quota = 17,
+    /// The server's key is past its lifetime.
+    SpentKey = 18,
 }
 
 impl AbortCode {
@@ -71,6 +78,9 @@ impl AbortCode {
             6 => "it does not accept the model's digest",
             7 => "it waited too long",
             8 => "it failed",
+            16 => "it reveals the class only",
+            18 => "its key is past its lifetime",
+            code if code & 0xff == Self::Quota as u16 => "the inferences of this hour are used up",
             _ => "it gave a code that this version does not know",
         }
     }
@@ -170,6 +180,25 @@ pub enum Error {
         /// Where the digest of the first use is kept; `None` if it was given as an argument.
         noted: Option<PathBuf>,
     },
+    /// The server does not allow what the client asks for.
+    #[error("refused: {0}")]
+    Declined(#[from] Refusal),
+    /// The server's key can be read by others than its owner.
+    #[error("the key {} can be read by others (mode {mode:o})", path.display())]
+    ExposedKey {
+        /// The file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// The server's key is past its lifetime.
+    #[error("the key {} is past its lifetime: {lifetime}", path.display())]
+    SpentKey {
+        /// The file.
+        path: PathBuf,
+        /// Which end it came to.
+        lifetime: Lifetime,
+    },
     /// A bug of this program.
     #[error("internal error: {0}")]
     Internal(String),
@@ -202,11 +231,12 @@ impl Error {
             | Self::Plan(_) => Fault::User,
             Self::Connect { source, .. } if is_own_address(source) => Fault::User,
             Self::Connect { .. } | Self::Peer { .. } | Self::Refused(_) => Fault::Peer,
-            Self::Version { .. } | Self::Slot { .. } | Self::Busy { .. } => Fault::Peer,
+            Self::Version { .. } | Self::Slot { .. } | Self::Busy { .. } | Self::Declined(_) => Fault::Peer,
             Self::Session(ProtocolError::FrameTooLarge { .. } | ProtocolError::Encode(_)) => Fault::Internal,
             Self::Session(ProtocolError::Exhausted { .. }) => Fault::Internal,
             Self::Session(_) => Fault::Peer,
             Self::Digest { .. } | Self::Certificate { .. } => Fault::Safety,
+            Self::ExposedKey { .. } | Self::SpentKey { .. } => Fault::Safety,
             Self::Internal(_) => Fault::Internal,
         }
     }
@@ -239,6 +269,15 @@ impl Error {
                 path.display()
             ),
             Self::Digest { noted: None, .. } => "ask the server's owner for the digest of the current model".into(),
+            Self::Declined(refusal) => refusal.hint(),
+            Self::ExposedKey { path, .. } => format!(
+                "chmod 600 {}; if somebody may have read it, `lowkey key rotate --wipe` makes a new one",
+                path.display()
+            ),
+            Self::SpentKey { .. } => {
+                "`lowkey key rotate` makes a new one; clients that noted or pinned a digest must be told the new one"
+                    .into()
+            }
             Self::Internal(_) => "this is a bug: please report it with the command that shows it".into(),
             _ => return None,
         })
@@ -257,8 +296,32 @@ impl Error {
             Self::Busy { .. } => AbortCode::Busy,
             Self::Plan(_) | Self::Refused(_) => AbortCode::Plan,
             Self::Digest { .. } => AbortCode::Digest,
+            Self::Declined(refusal) => refusal.code(),
+            Self::SpentKey { .. } => AbortCode::SpentKey,
             _ => AbortCode::Internal,
         })
+    }
+
+    /// The number in the abort frame: the code, and in its high byte what some codes say more.
+    pub(crate) fn abort_number(&self) -> Option<u16> {
+        let detail = match self {
+            Self::Declined(refusal) => refusal.detail(),
+            _ => 0,
+        };
+        Some(u16::from_le_bytes([self.abort_code()? as u8, detail]))
+    }
+
+    /// True if this server's policy refuses what the client asks for, with nobody at fault.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Declined(_) | Self::SpentKey { .. })
+    }
+
+    /// What the client makes of an abort that is a refusal; other errors as they are.
+    pub(crate) fn or_declined(self) -> Self {
+        match self {
+            Self::Session(ProtocolError::PeerAborted(code)) => Refusal::of_code(code).map_or(self, Self::Declined),
+            other => other,
+        }
     }
 }
 

@@ -12,6 +12,7 @@
 //! | [`session`] | the messages that open and steer a session |
 //! | [`report`] | time, bytes and flights of each stage |
 //! | [`parameters`] | every parameter set, and what each known attack on it costs |
+//! | [`policy`] | what a server allows its clients |
 //! | [`net`], [`store`] | connections, and what is kept on disk |
 //! | [`shape`] | a slower link, for benchmarks |
 //!
@@ -26,6 +27,7 @@ mod offline;
 mod online;
 pub mod parameters;
 pub mod plan;
+pub mod policy;
 pub mod publication;
 pub mod report;
 pub mod server;

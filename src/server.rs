@@ -13,6 +13,7 @@ use rand_chacha::ChaCha20Rng;
 use crate::client::give_up;
 use crate::error::{Error, Result};
 use crate::net::Stream;
+use crate::policy::Visitor;
 use crate::publication::ServerModel;
 use crate::report::{Measurement, StageReport};
 use crate::session::{
@@ -22,17 +23,19 @@ use crate::slot::ServerSlot;
 use crate::{offline, online};
 
 /// What a server tolerates.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Of each connection.
     pub limits: Limits,
     /// The longest silence between two requests.
     pub idle: Duration,
+    /// The client, and what it is allowed.
+    pub visitor: Visitor,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { limits: Limits::default(), idle: Duration::from_secs(600) }
+        Self { limits: Limits::default(), idle: Duration::from_secs(600), visitor: Visitor::default() }
     }
 }
 
@@ -60,7 +63,7 @@ pub async fn serve(
     seed: [u8; 32],
 ) -> Result<SessionReport> {
     let mut channel = Channel::new(stream, Party::Server, options.limits);
-    match session(&mut channel, &model, options, seed).await {
+    match session(&mut channel, &model, &options, seed).await {
         Ok(report) => {
             // The client has said goodbye and may be gone already.
             let _ = channel.close().await;
@@ -68,6 +71,10 @@ pub async fn serve(
         }
         Err(error) => {
             give_up(&mut channel, &error).await;
+            if error.is_refusal() {
+                // The client has done nothing wrong and may be sending: it shall read why.
+                channel.drain(options.limits.timeout).await;
+            }
             Err(error)
         }
     }
@@ -76,7 +83,7 @@ pub async fn serve(
 async fn session(
     channel: &mut Channel,
     model: &ServerModel,
-    options: Options,
+    options: &Options,
     seed: [u8; 32],
 ) -> Result<SessionReport> {
     let mut rng = ChaCha20Rng::from_seed(seed);
@@ -101,6 +108,7 @@ async fn session(
                 if slots.len() >= MAX_SLOTS {
                     return Err(Error::Busy { what: "prepared slots", limit: MAX_SLOTS });
                 }
+                options.visitor.admit(reveal)?;
                 slots.push_back(offline::server(channel, model, &mut ot, slot, reveal).await?);
                 measurement.charge(model.plan.ots(reveal));
                 report.offline.add(&measurement.finish(channel).stage);
@@ -114,6 +122,7 @@ async fn session(
             }
             (Action::Direct { slot, reveal }, Stage::Online) => {
                 burn(slot, &mut next_slot)?;
+                options.visitor.admit(reveal)?;
                 online::server_direct(channel, model, &mut ot, reveal).await?;
                 measurement.charge(model.plan.ots(reveal));
                 report.online.add(&measurement.finish(channel).stage);

@@ -5,6 +5,7 @@
 //! | `abuse/cut.rs` | connections that die or stall anywhere in a session |
 //! | `abuse/garbage.rs` | bytes that are not what the protocol has there |
 //! | `abuse/model.rs` | servers whose model, plan or version is not acceptable; damaged files |
+//! | `abuse/policy.rs` | clients that ask for more than a server allows |
 //! | `abuse/rules.rs` | slots, OTs, stages and inputs that break a rule; many clients at once |
 //!
 //! Everything runs the real protocol. What must never happen: a panic, a hang, an error that blames this program.
@@ -17,6 +18,8 @@ mod cut;
 mod garbage;
 #[path = "abuse/model.rs"]
 mod model;
+#[path = "abuse/policy.rs"]
+mod policy;
 #[path = "abuse/rules.rs"]
 mod rules;
 
@@ -113,7 +116,7 @@ impl Site {
         let (report, outcomes) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let session = server::serve(Box::new(stream), digits().model.clone(), options, common::seed());
+                let session = server::serve(Box::new(stream), digits().model.clone(), options.clone(), common::seed());
                 let report = report.clone();
                 tokio::spawn(async move { report.send(tokio::spawn(session).await) });
             }

@@ -5,6 +5,7 @@
 //! | `cli/demo.rs` | `demo`, `plan`, `eval`: one process |
 //! | `cli/import.rs` | `import`, and the files it reads given to other commands |
 //! | `cli/pair.rs` | `serve` and `infer`: images, files, models, digests |
+//! | `cli/key.rs` | the server's key: where it lies, its lifetime, a new one; what a server allows |
 //! | `cli/trust.rs` | TLS, pins, plain TCP |
 //! | `cli/trouble.rs` | what users and networks do wrong |
 //!
@@ -18,6 +19,8 @@ mod demo;
 mod files;
 #[path = "cli/import.rs"]
 mod import;
+#[path = "cli/key.rs"]
+mod key;
 #[path = "cli/pair.rs"]
 mod pair;
 #[path = "cli/trouble.rs"]
@@ -43,7 +46,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lowkey"));
     command.args(arguments).stdin(Stdio::null());
-    for variable in ["LOWKEY_DATA", "RUST_LOG", "RUST_BACKTRACE"] {
+    for variable in ["LOWKEY_DATA", "LOWKEY_STATE", "RUST_LOG", "RUST_BACKTRACE"] {
         command.env_remove(variable);
     }
     command.env("LOWKEY_CACHE", cache());

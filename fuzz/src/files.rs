@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use lowkey::plan::{Choices, LayoutChoice, LinearChoice, SetChoice, planner};
 use lowkey::publication::{Package, read_plan};
+use lowkey::store::Records;
 use lowkey::{Fault, Link, ServerModel};
 use lowkey_models::data::labels_from_bytes;
 use lowkey_models::import::{Options, tflite};
@@ -35,6 +36,20 @@ pub fn architecture(bytes: &[u8]) {
 
 pub fn architectures() -> Vec<Vec<u8>> {
     zoo::ALL.iter().map(|bundled| bundled.network().architecture().to_json().into_bytes()).collect()
+}
+
+/// The file in which a server counts the uses of its keys.
+pub fn records(bytes: &[u8]) {
+    if let Ok(records) = Records::from_bytes(bytes) {
+        assert!(Records::from_bytes(&records.to_bytes()).as_ref() == Ok(&records));
+    }
+}
+
+pub fn record_files() -> Vec<Vec<u8>> {
+    let key = r#"{"fingerprint":"00112233445566778899aabbccddeeff","created":1,"counted_since":2,"inferences":3}"#;
+    [vec![], vec![key], vec![key; 5]]
+        .map(|keys| format!(r#"{{"version":1,"keys":[{}]}}"#, keys.join(",")).into_bytes())
+        .into()
 }
 
 /// The text of a plan, for a hint of the right length.

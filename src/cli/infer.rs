@@ -8,12 +8,12 @@ use lowkey::client::{Client, Options};
 use lowkey::net::{self, Trust};
 use lowkey::report::{human_bytes, human_ms};
 use lowkey::shape::shape;
-use lowkey::store::{Digest, Store};
+use lowkey::store::Digest;
 use lowkey::{Error, Output, Result};
 
 use super::demo::values;
 use super::records::{InferenceRecord, mean_stage, prediction, stage_line};
-use super::{Mode, TimeoutArgument, model, print_json, progress, runtime, say, seed, warn};
+use super::{Mode, Places, TimeoutArgument, model, print_json, progress, runtime, say, seed, warn};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -43,9 +43,8 @@ pub struct Arguments {
     /// Accept the model with this digest and no other.
     #[arg(long, value_name = "HEX", value_parser = parse_hash)]
     model_digest: Option<Digest>,
-    /// Where hints and known digests are kept.
-    #[arg(long, value_name = "DIR", env = "LOWKEY_CACHE")]
-    cache: Option<PathBuf>,
+    #[command(flatten)]
+    places: Places,
     /// Pretend to have a link with this delay and rate, to measure [lan, wan].
     #[arg(long, value_name = "LINK")]
     shape: Option<lowkey::Link>,
@@ -67,7 +66,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     std::fs::File::open(&arguments.input).map_err(|error| Error::file(&arguments.input, error))?;
     let runtime = runtime()?;
     let trust = trust(&arguments, runtime.block_on(net::is_loopback(&arguments.server))?)?;
-    let store = Store::open(arguments.cache.clone())?;
+    let store = arguments.places.open()?;
     runtime.block_on(async {
         let stream = net::connect_within(&arguments.server, &trust, arguments.timeout.duration()).await?;
         let stream: Box<dyn net::Stream> = match arguments.shape {

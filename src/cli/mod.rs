@@ -8,6 +8,7 @@ mod demo;
 mod eval;
 mod import;
 mod infer;
+mod key;
 mod local;
 mod model;
 mod parameters;
@@ -24,6 +25,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lowkey::plan::planner::Widths;
+use lowkey::store::Store;
 use lowkey::{Error, Result};
 
 /// Private inference for low-bit neural networks.
@@ -56,6 +58,8 @@ enum Command {
     Parameters(parameters::Arguments),
     /// Accuracy of a model on a data set, in the clear and privately.
     Eval(eval::Arguments),
+    /// A server's key: show it, replace it.
+    Key(key::Arguments),
     /// Measure networks against each other.
     Bench(bench::Arguments),
 }
@@ -140,6 +144,28 @@ struct DataArgument {
     data: Option<PathBuf>,
 }
 
+/// Where things are kept.
+#[derive(Args, Clone)]
+struct Places {
+    /// Where published models are kept, which can be had again; and, unless --state is given, all the rest.
+    #[arg(long, value_name = "DIR", env = "LOWKEY_CACHE")]
+    cache: Option<PathBuf>,
+    /// Where the server's key and the digests of known servers are kept; the user's state folder unless given.
+    #[arg(long, value_name = "DIR", env = "LOWKEY_STATE")]
+    state: Option<PathBuf>,
+}
+
+impl Places {
+    /// Opens the store, and says what it moved.
+    fn open(&self) -> Result<Store> {
+        let store = Store::open_at(self.cache.clone(), self.state.clone())?;
+        for moved in store.moved() {
+            warn(format_args!("note: {moved}, where it stays when the cache is emptied\n"));
+        }
+        Ok(store)
+    }
+}
+
 /// What a connection tolerates.
 #[derive(Args, Clone, Copy)]
 struct TimeoutArgument {
@@ -170,6 +196,7 @@ pub fn run() -> ExitCode {
         Command::Plan(arguments) => plan::run(arguments),
         Command::Parameters(arguments) => parameters::run(&arguments),
         Command::Eval(arguments) => eval::run(arguments),
+        Command::Key(arguments) => key::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),
     };
     match outcome {

@@ -1,16 +1,18 @@
 //! `lowkey serve`: a model for clients, several at once.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use lowkey::net::{self, Incoming, Listener};
 use lowkey::plan::planner::Target;
+use lowkey::policy::{Policy, Quota, Visitor};
 use lowkey::report::{human_bytes, human_ms};
 use lowkey::server::{self, SessionReport};
-use lowkey::store::Store;
+use lowkey::store::{Lifetime, Record, Store, Uses};
 use lowkey::{Error, Result, ServerModel};
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
@@ -18,7 +20,9 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::import::ImportOptions;
-use super::{LinkArgument, TimeoutArgument, WidthsArgument, model, progress, runtime, say, seed, warn};
+use super::{
+    LinkArgument, Places, Reveal, TimeoutArgument, WidthsArgument, key, model, progress, runtime, say, seed, warn,
+};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -44,9 +48,14 @@ pub struct Arguments {
     /// Most sessions at once; further clients wait.
     #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     sessions: u16,
-    /// Where the server's key is kept.
-    #[arg(long, value_name = "DIR", env = "LOWKEY_CACHE")]
-    cache: Option<PathBuf>,
+    /// Refuse clients that ask for more than this.
+    #[arg(long, value_enum, default_value_t)]
+    reveal: Reveal,
+    /// Most inferences per client and hour, by its address (IPv6: its /64 network); no limit unless given.
+    #[arg(long, value_name = "N")]
+    quota: Option<NonZeroU32>,
+    #[command(flatten)]
+    places: Places,
     #[command(flatten)]
     timeout: TimeoutArgument,
     /// End a session after this many seconds without a request.
@@ -55,6 +64,10 @@ pub struct Arguments {
     #[command(flatten)]
     import: ImportOptions,
 }
+
+/// How often the key is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+const LOOKS_PER_DAY: u64 = 24 * 60 * 60;
 
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let network = model::read(&arguments.model, &arguments.import)?;
@@ -72,13 +85,23 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         }
         warn("warning: plain TCP: anyone on the way can change or read the traffic\n");
     }
-    let store = Store::open(arguments.cache.clone())?;
-    let key = store.server_key(&mut ChaCha20Rng::from_seed(seed()?))?;
+    let store = arguments.places.open()?;
+    let server_key = store.server_key(&mut ChaCha20Rng::from_seed(seed()?))?;
+    let uses = store.uses(&server_key, SystemTime::now())?;
+    check_key(&store, &uses.record()?)?;
+    if let Some(stray) = store.stray_key() {
+        warn(format_args!("warning: {} is not used; the key is {}\n", stray.display(), store.key_path().display()));
+    }
+    let policy = Arc::new(Policy {
+        class_only: arguments.reveal == Reveal::Class,
+        quota: arguments.quota.map(Quota::new),
+        uses: Some(uses),
+    });
     // An address that is taken shows before the work begins.
     let listener = runtime.block_on(Listener::bind(&arguments.listen, identity))?;
     let target = Target { link: arguments.link.link, widths: arguments.widths.into() };
-    let model = ServerModel::publish(&network, target, &key, &progress::callback("publishing"))?;
-    runtime.block_on(async {
+    let model = ServerModel::publish(&network, target, &server_key, &progress::callback("publishing"))?;
+    let outcome = runtime.block_on(async {
         let address = listener.address().map_err(Error::internal)?;
         let mut lines = format!("listening on {address}\n");
         lines += &format!("model {} digest {}", network.architecture().name, hex::encode(model.digest));
@@ -88,22 +111,63 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         }
         // A server goes on if nobody reads this.
         let _ = say(lines);
-        let options = server::Options { limits: arguments.timeout.limits(), idle: Duration::from_secs(arguments.idle) };
+        let options = server::Options {
+            limits: arguments.timeout.limits(),
+            idle: Duration::from_secs(arguments.idle),
+            visitor: Visitor::default(),
+        };
         let sessions = Arc::new(Semaphore::new(arguments.sessions.into()));
         tokio::select! {
-            outcome = accept(listener, model, options, sessions) => outcome,
+            outcome = accept(listener, model, options, policy.clone(), sessions) => outcome,
+            outcome = watch(&store, &policy) => outcome,
             _ = tokio::signal::ctrl_c() => Ok(()),
         }
-    })?;
+    });
     // Sessions in progress end with the process.
     runtime.shutdown_background();
+    outcome.and(policy.uses.as_ref().map_or(Ok(()), Uses::give_back))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses a key past its lifetime, and announces the end of one that comes near it.
+fn check_key(store: &Store, record: &Record) -> Result<()> {
+    let path = store.key_path();
+    match record.lifetime(SystemTime::now()) {
+        Lifetime::Good => {}
+        Lifetime::Ending => warn(format_args!(
+            "warning: the key {} ends on {}, and {} are left: `lowkey key rotate` makes a new one\n",
+            path.display(),
+            key::ends(record),
+            record.inferences_left()
+        )),
+        lifetime => return Err(Error::SpentKey { path, lifetime }),
+    }
+    Ok(())
+}
+
+/// Ends when the key does. Announces that once a day.
+async fn watch(store: &Store, policy: &Policy) -> Result<()> {
+    let Some(uses) = &policy.uses else { return std::future::pending().await };
+    let mut rounds = 0;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        rounds += 1;
+        if let Some(lifetime) = uses.spent(SystemTime::now()) {
+            // Whoever was refused hears why.
+            tokio::time::sleep(LOOK).await;
+            return Err(Error::SpentKey { path: store.key_path(), lifetime });
+        }
+        if rounds % LOOKS_PER_DAY == 0 {
+            check_key(store, &uses.record()?)?;
+        }
+    }
 }
 
 async fn accept(
     listener: Listener,
     model: Arc<ServerModel>,
     options: server::Options,
+    policy: Arc<Policy>,
     sessions: Arc<Semaphore>,
 ) -> Result<()> {
     loop {
@@ -111,6 +175,8 @@ async fn accept(
         match listener.accept().await {
             Ok((incoming, address)) => {
                 let model = model.clone();
+                let visitor = Visitor::new(policy.clone(), address.ip());
+                let options = server::Options { visitor, ..options.clone() };
                 tokio::task::spawn_blocking(move || {
                     let outcome = session(incoming, model, options, permit);
                     match outcome {

@@ -93,7 +93,8 @@ fn servers_that_die() {
 fn clients_that_stall() {
     let timeout = Duration::from_millis(300);
     block_on(async {
-        let mut site = Site::start(server::Options { limits: limits(timeout), idle: timeout }).await;
+        let mut site =
+            Site::start(server::Options { limits: limits(timeout), idle: timeout, ..server::Options::default() }).await;
         for part in marks().windows(2) {
             let [start, end] = [part[0], part[1]].map(|counts| counts[Way::Written as usize]);
             for at in [start, (start + end) / 2] {

@@ -208,6 +208,14 @@ impl Channel {
         }
     }
 
+    /// Reads and drops what still comes, until the peer closes or `patience` is over. A connection that is closed with bytes
+    /// unread is reset, and a peer that was sending may then never read why.
+    pub async fn drain(&mut self, patience: Duration) {
+        self.out_of_step = true;
+        let mut nowhere = tokio::io::sink();
+        let _ = tokio::time::timeout(patience, tokio::io::copy_buf(&mut self.reader, &mut nowhere)).await;
+    }
+
     /// Waits until all queued frames are written.
     ///
     /// # Errors

@@ -68,7 +68,11 @@ pub fn run(task: &Task<'_>) -> Result<Run> {
     if task.straightforward {
         server.arg("--straightforward");
     }
-    server.arg("--cache").arg(task.cache.join("server")).stdout(Stdio::piped());
+    let keep = |command: &mut Command, name: &str| {
+        let folder = task.cache.join(name);
+        command.arg("--cache").arg(&folder).arg("--state").arg(&folder).stdout(Stdio::piped());
+    };
+    keep(&mut server, "server");
     let mut server = Process(server.spawn().map_err(failed)?);
     let mut greeting = String::new();
     let stdout = server.0.stdout.take().expect("piped");
@@ -79,11 +83,12 @@ pub fn run(task: &Task<'_>) -> Result<Run> {
 
     let mut client = Command::new(&program);
     client.args(["infer", "--json", "--server", address, "--count", &task.count.to_string()]);
-    client.arg("--input").arg(task.inputs).arg("--cache").arg(task.cache.join("client"));
+    client.arg("--input").arg(task.inputs);
+    keep(&mut client, "client");
     if let Some(shape) = task.shape {
         client.args(["--shape", &shape.to_string()]);
     }
-    let mut client = Process(client.stdout(Stdio::piped()).spawn().map_err(failed)?);
+    let mut client = Process(client.spawn().map_err(failed)?);
     let mut text = String::new();
     client.0.stdout.take().expect("piped").read_to_string(&mut text).map_err(failed)?;
     let server_peak = peak_memory(Some(server.0.id()));

@@ -1,0 +1,186 @@
+//! What a server allows its clients: what it reveals, how many inferences in an hour, and none under a key past its lifetime.
+//!
+//! Decided when a slot is prepared, or at a direct inference: then the lattice work is done and the inference counts, whether or
+//! not the slot is used. A refusal is an abort frame; the session is over and others go on.
+
+mod quota;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use crate::error::{AbortCode, Result};
+use crate::plan::Reveal;
+use crate::store::Uses;
+
+pub use quota::Quota;
+
+/// Why a server does not do what a client asks for, as both ends know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Logits were asked for.
+    #[error("this server reveals the class only, and logits were asked for")]
+    ClassOnly,
+    /// Too many inferences in this hour.
+    #[error("the server's quota of inferences per hour is used up; there will be more in {} min", wait_minutes)]
+    Quota {
+        /// Minutes until there will be more, at least 1.
+        wait_minutes: u8,
+    },
+    /// The server's key is past its lifetime.
+    #[error("the server's key is past its lifetime")]
+    SpentKey,
+}
+
+impl Refusal {
+    /// The code of the abort frame.
+    pub fn code(self) -> AbortCode {
+        match self {
+            Self::ClassOnly => AbortCode::ClassOnly,
+            Self::Quota { .. } => AbortCode::Quota,
+            Self::SpentKey => AbortCode::SpentKey,
+        }
+    }
+
+    /// What the frame says more.
+    pub(crate) fn detail(self) -> u8 {
+        match self {
+            Self::Quota { wait_minutes } => wait_minutes,
+            Self::ClassOnly | Self::SpentKey => 0,
+        }
+    }
+
+    /// The refusal that a number in an abort frame means; `None` if it means something else.
+    pub(crate) fn of_code(number: u16) -> Option<Self> {
+        let [code, detail] = number.to_le_bytes();
+        let refusal = match u16::from(code) {
+            code if code == AbortCode::ClassOnly as u16 => Self::ClassOnly,
+            code if code == AbortCode::Quota as u16 => Self::Quota { wait_minutes: detail.max(1) },
+            code if code == AbortCode::SpentKey as u16 => Self::SpentKey,
+            _ => return None,
+        };
+        (refusal.detail() == detail || detail == 0).then_some(refusal)
+    }
+
+    /// What to do about it.
+    pub(crate) fn hint(self) -> String {
+        match self {
+            Self::ClassOnly => "ask with --reveal class".into(),
+            Self::Quota { wait_minutes } => format!("wait {wait_minutes} min, or ask the server's owner for more"),
+            Self::SpentKey => "the server's owner has to publish the model under a new key".into(),
+        }
+    }
+}
+
+/// What a server allows.
+#[derive(Debug, Default)]
+pub struct Policy {
+    /// Logits are refused.
+    pub class_only: bool,
+    /// Inferences per client and hour.
+    pub quota: Option<Quota>,
+    /// Where inferences under the server's key are counted.
+    pub uses: Option<Uses>,
+}
+
+impl Policy {
+    /// At most so many inferences per client and hour.
+    pub fn with_quota(per_hour: NonZeroU32) -> Self {
+        Self { quota: Some(Quota::new(per_hour)), ..Self::default() }
+    }
+
+    /// Whether one more inference is allowed; if so, it counts.
+    fn admit(&self, client: IpAddr, reveal: Reveal, (now, date): (Instant, SystemTime)) -> Result<()> {
+        if self.class_only && reveal != Reveal::Class {
+            return Err(Refusal::ClassOnly.into());
+        }
+        if let Some(quota) = &self.quota {
+            quota.take(client, now)?;
+        }
+        match &self.uses {
+            Some(uses) => uses.count(date),
+            None => Ok(()),
+        }
+    }
+}
+
+/// One client before a policy; the default is allowed everything.
+#[derive(Clone, Debug)]
+pub struct Visitor {
+    policy: Arc<Policy>,
+    address: IpAddr,
+}
+
+impl Visitor {
+    /// The client at this address.
+    pub fn new(policy: Arc<Policy>, address: IpAddr) -> Self {
+        Self { policy, address }
+    }
+
+    /// Whether one more inference is allowed; if so, it counts.
+    ///
+    /// # Errors
+    /// A [`Refusal`], [`Error::SpentKey`](crate::Error::SpentKey), or the count cannot be kept.
+    pub(crate) fn admit(&self, reveal: Reveal) -> Result<()> {
+        self.policy.admit(self.address, reveal, (Instant::now(), SystemTime::now()))
+    }
+}
+
+impl Default for Visitor {
+    fn default() -> Self {
+        Self::new(Arc::default(), Ipv4Addr::UNSPECIFIED.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+    use crate::store::Store;
+
+    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    #[test]
+    fn a_refusal_survives_the_frame() {
+        for refusal in [
+            Refusal::ClassOnly,
+            Refusal::Quota { wait_minutes: 1 },
+            Refusal::Quota { wait_minutes: 60 },
+            Refusal::SpentKey,
+        ] {
+            let number = Error::from(refusal).abort_number().unwrap();
+            assert_eq!(Refusal::of_code(number), Some(refusal), "{refusal}");
+            assert!(!AbortCode::describe(number).contains("does not know"), "{refusal}");
+        }
+        for code in (0..16).chain(19..256) {
+            assert_eq!(Refusal::of_code(code), None, "{code}");
+        }
+        let odd = AbortCode::ClassOnly as u16 | 0x0100;
+        assert_eq!(Refusal::of_code(odd), None, "a detail where none belongs");
+    }
+
+    #[test]
+    fn what_is_refused_does_not_count() {
+        let now = (Instant::now(), SystemTime::now());
+        let one = NonZeroU32::new(1).unwrap();
+        let policy = Policy { class_only: true, ..Policy::with_quota(one) };
+        assert!(matches!(policy.admit(HERE, Reveal::Logits, now), Err(Error::Declined(Refusal::ClassOnly))));
+        policy.admit(HERE, Reveal::Class, now).unwrap();
+        let refused = policy.admit(HERE, Reveal::Class, now);
+        assert!(matches!(refused, Err(Error::Declined(Refusal::Quota { wait_minutes: 60 }))), "{refused:?}");
+    }
+
+    #[test]
+    fn inferences_count_under_the_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(Some(folder.path().into())).unwrap();
+        let now = (Instant::now(), SystemTime::now());
+        let uses = store.uses(&[1; 32], now.1).unwrap();
+        let policy = Policy { uses: Some(uses), ..Policy::with_quota(NonZeroU32::new(3).unwrap()) };
+        (0..3).for_each(|_| policy.admit(HERE, Reveal::Logits, now).unwrap());
+        policy.admit(HERE, Reveal::Logits, now).unwrap_err();
+        drop(policy);
+        assert_eq!(store.uses(&[1; 32], now.1).unwrap().record().unwrap().inferences, 3);
+    }
+}

@@ -1,0 +1,144 @@
+//! Files that are whole or absent, whoever else writes them and whatever stops half way.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::time::SystemTime;
+
+use tempfile::NamedTempFile;
+use zeroize::Zeroizing;
+
+use crate::error::Error;
+
+/// Who may read a file that is made here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Readers {
+    /// Its owner.
+    Owner,
+    /// Whoever the user's umask lets.
+    Anyone,
+}
+
+impl Readers {
+    fn mode(self) -> u32 {
+        match self {
+            Self::Owner => 0o600,
+            Self::Anyone => 0o666,
+        }
+    }
+}
+
+/// Puts `bytes` at `path`, in place of what was there.
+pub(super) fn replace(path: &Path, bytes: &[u8], readers: Readers) -> Result<(), Error> {
+    let put = || -> io::Result<()> {
+        stage(path, bytes, readers.mode(), None)?.persist(path)?;
+        settle(path);
+        Ok(())
+    };
+    put().map_err(|error| Error::file(path, error))
+}
+
+/// Puts `bytes` at `path` if nothing is there; for its owner's eyes. Of several that try at once, in whatever processes, exactly
+/// one is told true; by then the file is whole and on the disk.
+pub(super) fn create(path: &Path, bytes: &[u8]) -> Result<bool, Error> {
+    let put = || {
+        let staged = stage(path, bytes, Readers::Owner.mode(), None)?;
+        link(staged, path)
+    };
+    put().map_err(|error| Error::file(path, error))
+}
+
+/// Moves a file to a place where nothing is, across file systems too, with its mode and date. False if there was nothing to
+/// move, or something at the other place.
+pub(super) fn adopt(from: &Path, to: &Path) -> Result<bool, Error> {
+    let mut file = match File::open(from) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(Error::file(from, error)),
+    };
+    let mut bytes = Zeroizing::new(Vec::new());
+    let about = file.metadata().map_err(|error| Error::file(from, error))?;
+    file.read_to_end(&mut bytes).map_err(|error| Error::file(from, error))?;
+    let put = || link(stage(to, &bytes, mode_of(&about), about.modified().ok())?, to);
+    let moved = put().map_err(|error| Error::file(to, error))?;
+    if moved {
+        match fs::remove_file(from) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::file(from, error)),
+            _ => settle(from),
+        }
+    }
+    Ok(moved)
+}
+
+/// A lock that one process holds at a time, until the file is dropped.
+pub(super) fn lock(path: &Path) -> Result<File, Error> {
+    let take = || -> io::Result<File> {
+        make_folder(path, Readers::Owner.mode())?;
+        let mut options = File::options();
+        options.write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, Readers::Owner.mode());
+        let file = options.open(path)?;
+        file.lock()?;
+        Ok(file)
+    };
+    take().map_err(|error| Error::file(path, error))
+}
+
+/// Writes and syncs beside `path`; what is not put in its place is removed when it is dropped.
+fn stage(path: &Path, bytes: &[u8], mode: u32, modified: Option<SystemTime>) -> io::Result<NamedTempFile> {
+    let parent = make_folder(path, mode)?;
+    let mut builder = tempfile::Builder::new();
+    let name = path.file_name().unwrap_or_default().to_string_lossy() + ".";
+    builder.prefix(&*name).suffix(".part");
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
+    let _ = mode;
+    let mut staged = builder.tempfile_in(parent)?;
+    staged.write_all(bytes)?;
+    if let Some(modified) = modified {
+        staged.as_file().set_modified(modified)?;
+    }
+    staged.as_file().sync_all()?;
+    Ok(staged)
+}
+
+/// Gives a staged file its name unless that is taken.
+fn link(staged: NamedTempFile, path: &Path) -> io::Result<bool> {
+    match staged.persist_noclobber(path) {
+        Ok(_) => {
+            settle(path);
+            Ok(true)
+        }
+        Err(failed) if failed.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(failed) => Err(failed.error),
+    }
+}
+
+/// Makes the folder of a file, open to whoever may read the file; returns it.
+fn make_folder(path: &Path, mode: u32) -> io::Result<&Path> {
+    let parent = path.parent().expect("the store's files lie in its folders");
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, mode | (mode & 0o444) >> 2);
+    let _ = mode;
+    builder.recursive(true).create(parent)?;
+    Ok(parent)
+}
+
+/// Syncs the folder of a file, so that its name outlives a loss of power. Some file systems cannot; the file is whole there too.
+fn settle(path: &Path) {
+    if let Some(folder) = path.parent().and_then(|parent| File::open(parent).ok()) {
+        let _ = folder.sync_all();
+    }
+}
+
+#[cfg(unix)]
+fn mode_of(about: &fs::Metadata) -> u32 {
+    std::os::unix::fs::PermissionsExt::mode(&about.permissions()) & 0o777
+}
+
+#[cfg(not(unix))]
+fn mode_of(_: &fs::Metadata) -> u32 {
+    Readers::Owner.mode()
+}

@@ -1,0 +1,366 @@
+//! What is kept on disk: in the cache published models by digest; in the state folder the digest first seen at each address, the
+//! server's own key and how much it was used.
+//!
+//! What lies in the cache can be had again; what lies in the state folder cannot.
+
+mod files;
+mod key;
+mod record;
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::error::Error;
+
+pub use key::{Fingerprint, Key, Old, Rotated};
+pub use record::{LONGEST_USE, Lifetime, MOST_INFERENCES, Record, Records, Uses};
+
+/// SHA-256 of a published model's public bytes.
+pub type Digest = [u8; 32];
+
+/// Two folders of the user's, made on first use.
+#[derive(Clone, Debug)]
+pub struct Store {
+    cache: PathBuf,
+    state: PathBuf,
+    moved: Vec<Moved>,
+}
+
+/// Something that an earlier version kept in the cache and that now lies in the state folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// Where it was.
+    pub from: PathBuf,
+    /// Where it is.
+    pub to: PathBuf,
+}
+
+impl fmt::Display for Moved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "moved {} to {}", self.from.display(), self.to.display())
+    }
+}
+
+impl Store {
+    /// One folder for everything; without one, the user's cache and state folders for `lowkey`. As [`open_at`](Self::open_at).
+    ///
+    /// # Errors
+    /// As [`open_at`](Self::open_at).
+    pub fn open(folder: Option<PathBuf>) -> Result<Self, Error> {
+        Self::open_at(folder, None)
+    }
+
+    /// Folders for what can be had again and for what cannot.
+    ///
+    /// | cache | state | state lies in |
+    /// |---|---|---|
+    /// | none | none | the user's state folder: `$XDG_STATE_HOME/lowkey` on Linux, the local data folder elsewhere |
+    /// | given | none | the cache given: one folder for everything |
+    /// | any | given | the state folder given |
+    ///
+    /// State that an earlier version left in the cache is moved, so that digests stay: where both folders are the user's own, or both
+    /// are given. A state folder that is given alone takes nothing from the user's own cache.
+    ///
+    /// # Errors
+    /// When a folder is needed and the system names none for the user, or state cannot be moved.
+    pub fn open_at(cache: Option<PathBuf>, state: Option<PathBuf>) -> Result<Self, Error> {
+        let moves = cache.is_some() == state.is_some();
+        let state = match (&cache, state) {
+            (_, Some(state)) => state,
+            (Some(cache), None) => cache.clone(),
+            (None, None) => {
+                let folders = folders("--state")?;
+                folders.state_dir().unwrap_or_else(|| folders.data_local_dir()).to_owned()
+            }
+        };
+        let cache = match cache {
+            Some(cache) => cache,
+            None => folders("--cache")?.cache_dir().to_owned(),
+        };
+        let mut store = Self { cache, state, moved: Vec::new() };
+        if moves && store.cache != store.state {
+            store.moved = store.take_over()?;
+        }
+        Ok(store)
+    }
+
+    /// What opening moved.
+    pub fn moved(&self) -> &[Moved] {
+        &self.moved
+    }
+
+    /// A key in the cache, where earlier versions kept it, that is not used because it was not moved.
+    pub fn stray_key(&self) -> Option<PathBuf> {
+        let stray = self.cache.join("server.key");
+        (self.cache != self.state && stray.exists()).then_some(stray)
+    }
+
+    /// Moves what lies in the cache and belongs in the state folder. What the latter has already stays as it is.
+    fn take_over(&self) -> Result<Vec<Moved>, Error> {
+        let mut moved = Vec::new();
+        let key = self.cache.join("server.key");
+        if files::adopt(&key, &self.key_path())? {
+            moved.push(Moved { from: key, to: self.key_path() });
+        }
+        let (from, to) = (self.cache.join("servers"), self.state.join("servers"));
+        let notes = match fs::read_dir(&from) {
+            Ok(notes) => notes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(moved),
+            Err(error) => return Err(Error::file(&from, error)),
+        };
+        let mut any = false;
+        for note in notes {
+            let name = note.map_err(|error| Error::file(&from, error))?.file_name();
+            if Path::new(&name).extension().is_none_or(|extension| extension != "part") {
+                any |= files::adopt(&from.join(&name), &to.join(&name))?;
+            }
+        }
+        if any {
+            // It stays if anything is left in it.
+            let _ = fs::remove_dir(&from);
+            moved.push(Moved { from, to });
+        }
+        Ok(moved)
+    }
+
+    /// The bytes of a published model, if they are here. The caller checks them against the digest.
+    pub fn model(&self, digest: &Digest) -> Option<Vec<u8>> {
+        fs::read(self.model_path(digest)).ok()
+    }
+
+    /// Keeps the bytes of a published model.
+    pub fn keep_model(&self, digest: &Digest, bytes: &[u8]) -> Result<(), Error> {
+        files::replace(&self.model_path(digest), bytes, files::Readers::Anyone)
+    }
+
+    fn model_path(&self, digest: &Digest) -> PathBuf {
+        self.cache.join("models").join(hex::encode(digest))
+    }
+
+    /// The digest first seen at `address`.
+    pub fn known(&self, address: &str) -> Result<Option<Digest>, Error> {
+        let path = self.known_path(address);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::file(&path, error)),
+        };
+        let mut digest = Digest::default();
+        hex::decode_to_slice(text.trim(), &mut digest)
+            .map_err(|_| Error::file(&path, io::Error::other("not a digest; remove the file to accept any model")))?;
+        Ok(Some(digest))
+    }
+
+    /// Notes the digest seen at `address`.
+    pub fn remember(&self, address: &str, digest: &Digest) -> Result<(), Error> {
+        files::replace(&self.known_path(address), hex::encode(digest).as_bytes(), files::Readers::Anyone)
+    }
+
+    /// Where the digest first seen at `address` is kept.
+    pub fn known_path(&self, address: &str) -> PathBuf {
+        let name: String =
+            address.chars().map(|c| if c.is_ascii_alphanumeric() || ".-".contains(c) { c } else { '_' }).collect();
+        self.state.join("servers").join(name)
+    }
+}
+
+fn folders(option: &str) -> Result<directories::ProjectDirs, Error> {
+    directories::ProjectDirs::from("", "", "lowkey")
+        .ok_or_else(|| Error::usage("no home folder was found", format!("name a folder with {option}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand_chacha::ChaCha20Rng;
+    use rand_chacha::rand_core::SeedableRng;
+
+    #[test]
+    fn what_is_kept_is_found_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(Some(folder.path().into())).unwrap();
+        assert_eq!(store.model(&[1; 32]), None);
+        store.keep_model(&[1; 32], b"bytes").unwrap();
+        assert_eq!(store.model(&[1; 32]).unwrap(), b"bytes");
+        assert_eq!(store.known("host:1").unwrap(), None);
+        store.remember("host:1", &[2; 32]).unwrap();
+        assert_eq!(store.known("host:1").unwrap(), Some([2; 32]));
+        assert_eq!(store.known("host:2").unwrap(), None);
+    }
+
+    /// Addresses that differ after the last dot, and several sessions of one process.
+    #[test]
+    fn writes_at_the_same_time_do_not_meet() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(Some(folder.path().into())).unwrap();
+        let digest = |address: u8| [address; 32];
+        std::thread::scope(|scope| {
+            for thread in 0..8u8 {
+                let store = &store;
+                scope.spawn(move || {
+                    for _ in 0..20 {
+                        let address = thread % 4;
+                        store.remember(&format!("127.0.0.1:{address}"), &digest(address)).unwrap();
+                        assert_eq!(store.known(&format!("127.0.0.1:{address}")).unwrap(), Some(digest(address)));
+                    }
+                });
+            }
+        });
+        let files = fs::read_dir(folder.path().join("servers")).unwrap();
+        assert_eq!(files.count(), 4, "nothing is left beside the four notes");
+    }
+
+    #[test]
+    fn the_server_key_is_made_once_and_private() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(Some(folder.path().into())).unwrap();
+        let mut rng = ChaCha20Rng::from_seed([7; 32]);
+        let key = store.server_key(&mut rng).unwrap();
+        assert_eq!(*store.server_key(&mut rng).unwrap(), *key);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = fs::metadata(folder.path().join("server.key")).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+        fs::write(folder.path().join("server.key"), b"short").unwrap();
+        assert!(store.server_key(&mut rng).is_err());
+    }
+
+    /// As a server that was stopped within its first write leaves it, and as several at once make it.
+    #[test]
+    fn servers_that_start_at_once_have_one_key() {
+        const SERVERS: usize = 8;
+        for round in 0..20 {
+            let folder = tempfile::tempdir().unwrap();
+            let start = std::sync::Barrier::new(SERVERS);
+            let keys: Vec<_> = std::thread::scope(|scope| {
+                let server = |number| {
+                    let (folder, start) = (folder.path().join("state"), &start);
+                    scope.spawn(move || {
+                        let store = Store::open(Some(folder)).unwrap();
+                        let mut rng = ChaCha20Rng::from_seed([number as u8; 32]);
+                        start.wait();
+                        store.server_key(&mut rng).unwrap()
+                    })
+                };
+                let servers: Vec<_> = (0..SERVERS).map(server).collect();
+                servers.into_iter().map(|server| server.join().unwrap()).collect()
+            });
+            assert!(keys.iter().all(|key| **key == *keys[0]), "round {round}: different keys");
+            let files: Vec<_> = fs::read_dir(folder.path().join("state")).unwrap().collect();
+            assert_eq!(files.len(), 1, "round {round}: nothing is left beside the key: {files:?}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_key_that_others_can_read_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(Some(folder.path().into())).unwrap();
+        let mut rng = ChaCha20Rng::from_seed([7; 32]);
+        let key = store.server_key(&mut rng).unwrap();
+        for mode in [0o604, 0o640, 0o644, 0o660, 0o602, 0o610] {
+            fs::set_permissions(store.key_path(), PermissionsExt::from_mode(mode)).unwrap();
+            let refused = store.server_key(&mut rng);
+            assert!(matches!(refused, Err(Error::ExposedKey { mode: found, .. }) if found == mode), "{mode:o}");
+        }
+        for mode in [0o600, 0o400] {
+            fs::set_permissions(store.key_path(), PermissionsExt::from_mode(mode)).unwrap();
+            assert_eq!(*store.server_key(&mut rng).unwrap(), *key, "{mode:o}");
+        }
+    }
+
+    /// What a version that knew one folder has left in the cache.
+    #[test]
+    fn state_in_the_cache_is_moved_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let [cache, state] = ["cache", "state"].map(|name| folder.path().join(name));
+        let mut rng = ChaCha20Rng::from_seed([7; 32]);
+        let old = Store::open(Some(cache.clone())).unwrap();
+        let key = old.server_key(&mut rng).unwrap();
+        let made = std::time::SystemTime::now() - std::time::Duration::from_secs(100 * 24 * 60 * 60);
+        fs::File::options().write(true).open(old.key_path()).unwrap().set_modified(made).unwrap();
+        old.remember("host:1", &[1; 32]).unwrap();
+        old.remember("host:2", &[2; 32]).unwrap();
+        old.keep_model(&[3; 32], b"bytes").unwrap();
+
+        assert_eq!(old.moved(), [], "one folder for everything has nothing to move");
+        let store = Store::open_at(Some(cache.clone()), Some(state.clone())).unwrap();
+        let names: Vec<_> = store.moved().iter().map(|moved| moved.to.file_name().unwrap().to_owned()).collect();
+        assert_eq!(names, ["server.key", "servers"]);
+        assert_eq!(*store.server_key(&mut rng).unwrap(), *key);
+        assert_eq!(store.known("host:1").unwrap(), Some([1; 32]));
+        assert_eq!(store.known("host:2").unwrap(), Some([2; 32]));
+        assert_eq!(store.model(&[3; 32]).unwrap(), b"bytes");
+        assert!(!cache.join("server.key").exists() && !cache.join("servers").exists());
+        assert_eq!(fs::metadata(store.key_path()).unwrap().modified().unwrap(), made, "it is no younger");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            assert_eq!(fs::metadata(store.key_path()).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+
+        // Only once; what the state folder has stays, and the other key is named.
+        let other = Store::open(Some(cache.clone())).unwrap();
+        other.server_key(&mut rng).unwrap();
+        other.remember("host:1", &[9; 32]).unwrap();
+        let store = Store::open_at(Some(cache.clone()), Some(state.clone())).unwrap();
+        assert_eq!(store.moved(), []);
+        assert_eq!(*store.server_key(&mut rng).unwrap(), *key);
+        assert_eq!(store.known("host:1").unwrap(), Some([1; 32]));
+        assert_eq!(store.stray_key(), Some(cache.join("server.key")));
+    }
+
+    /// Moving does not hide that others could read it.
+    #[cfg(unix)]
+    #[test]
+    fn a_key_that_others_can_read_is_moved_and_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let [cache, state] = ["cache", "state"].map(|name| folder.path().join(name));
+        let mut rng = ChaCha20Rng::from_seed([7; 32]);
+        let old = Store::open(Some(cache.clone())).unwrap();
+        old.server_key(&mut rng).unwrap();
+        fs::set_permissions(old.key_path(), PermissionsExt::from_mode(0o644)).unwrap();
+        let store = Store::open_at(Some(cache), Some(state)).unwrap();
+        assert_eq!(store.moved().len(), 1);
+        let error = store.server_key(&mut rng).unwrap_err();
+        assert_eq!((error.fault(), error.hint().unwrap().contains("chmod 600")), (crate::Fault::Safety, true));
+    }
+
+    #[test]
+    fn several_move_at_once() {
+        for _ in 0..20 {
+            let folder = tempfile::tempdir().unwrap();
+            let [cache, state] = ["cache", "state"].map(|name| folder.path().join(name));
+            let old = Store::open(Some(cache.clone())).unwrap();
+            let key = old.server_key(&mut ChaCha20Rng::from_seed([7; 32])).unwrap();
+            old.remember("host:1", &[1; 32]).unwrap();
+            let start = std::sync::Barrier::new(4);
+            std::thread::scope(|scope| {
+                for number in 0..4 {
+                    let (cache, state, start, key) = (cache.clone(), state.clone(), &start, &key);
+                    scope.spawn(move || {
+                        start.wait();
+                        let store = Store::open_at(Some(cache), Some(state)).unwrap();
+                        assert_eq!(*store.server_key(&mut ChaCha20Rng::from_seed([number; 32])).unwrap(), **key);
+                        assert_eq!(store.known("host:1").unwrap(), Some([1; 32]));
+                    });
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn a_damaged_note_of_a_digest_is_an_error_and_not_a_first_use() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(Some(folder.path().into())).unwrap();
+        store.remember("host:1", &[2; 32]).unwrap();
+        fs::write(store.known_path("host:1"), "zz").unwrap();
+        assert!(store.known("host:1").is_err());
+    }
+}
