@@ -10,7 +10,7 @@ use lowkey::plan::{Step, predict};
 use lowkey::{Plan, Reveal, Schedule, ServerModel, server};
 use lowkey_he::pack;
 use lowkey_mpc::channel::{FrameKind, HEADER_BYTES, Limits};
-use lowkey_mpc::ot::silent::DEPTH;
+use lowkey_mpc::ot::silent::{DEPTH, FIRST};
 use lowkey_mpc::party::{Party, Stage};
 use rand::RngExt;
 use rand_chacha::ChaCha20Rng;
