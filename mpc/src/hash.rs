@@ -6,15 +6,17 @@
 //! | [`CcrHash`] | `H(x) = pi(sigma(x)) ^ sigma(x)`, [GKWY20] section 7.3 | half-tree of [GYW+23] |
 //!
 //! `sigma(low, high) = (high, low ^ high)` is a linear orthomorphism. Both hashes are secure in the
-//! random-permutation model, whose permutation is AES under a public key. The keys are public coins of the session
-//! ([`Coins`](crate::ot::coins::Coins)), one for each purpose: a permutation that all sessions share would make all that were
-//! ever recorded one target, and 2^40 blocks of them cheaper by 2^40.
+//! random-permutation model, whose permutation is AES under a public key, up to p q / 2^127 after p evaluations of it, for q hashes of
+//! keys that the attacker lacks. The bound is met: pi(z) ^ z is a guess at every H(x, i) ^ i, with pi(x) = z ^ i, so whoever knows q of
+//! them tries all by one evaluation and a look-up, and finds a key after 2^128 / q ([GKW+20]). Hence q is kept small. The keys are public
+//! coins of the session ([`Coins`](crate::ot::coins::Coins)), one for each tree and for each 512 OTs that make pads.
 //!
+//! [GKW+20]: crate#references
 //! [GKWY20]: crate#references
 //! [GYW+23]: crate#references
 
 use crate::block::Block;
-use aes::Aes128;
+use aes::Aes128Enc;
 use aes::cipher::{Array, BlockCipherEncrypt, KeyInit};
 
 /// Blocks encrypted per call of the cipher: its widest backend takes 64 at a time.
@@ -33,13 +35,13 @@ where
 /// A key that is used under several tweaks pays `pi(x)` once: see [`TccrHash::inner`].
 /// Every pair of key and tweak must be used for one purpose only.
 #[derive(Clone)]
-pub struct TccrHash(Aes128);
+pub struct TccrHash(Aes128Enc);
 
 impl TccrHash {
     /// The hash under a public key; expands the key schedule, so keep it for many calls.
     #[must_use]
     pub fn new(key: Block) -> Self {
-        Self(Aes128::new(&Array::from(key.to_bytes())))
+        Self(Aes128Enc::new(&Array::from(key.to_bytes())))
     }
 
     /// Replaces each key `x` by `pi(x)`.
@@ -78,7 +80,7 @@ impl TccrHash {
 
 /// The circular correlation-robust hash `H(x) = pi(sigma(x)) ^ sigma(x)`.
 #[derive(Clone)]
-pub struct CcrHash(Aes128);
+pub struct CcrHash(Aes128Enc);
 
 impl CcrHash {
     /// Blocks that are hashed most efficiently by one call.
@@ -87,7 +89,7 @@ impl CcrHash {
     /// The hash under a public key; expands the key schedule, so keep it for many calls.
     #[must_use]
     pub fn new(key: Block) -> Self {
-        Self(Aes128::new(&Array::from(key.to_bytes())))
+        Self(Aes128Enc::new(&Array::from(key.to_bytes())))
     }
 
     /// `out[j] = H(x[j])`.
@@ -129,7 +131,7 @@ mod tests {
 
     fn pi(x: Block) -> Block {
         let mut block = Array::from(x.to_bytes());
-        Aes128::new(&Array::from(KEY.to_bytes())).encrypt_block(&mut block);
+        Aes128Enc::new(&Array::from(KEY.to_bytes())).encrypt_block(&mut block);
         Block::from_bytes(block.into())
     }
 

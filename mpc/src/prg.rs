@@ -4,7 +4,7 @@ use crate::block::Block;
 use crate::hash::encrypt_blocks;
 use aes::cipher::consts::U16;
 use aes::cipher::{Array, BlockCipherEncrypt, KeyInit};
-use aes::{Aes128, Aes256};
+use aes::{Aes128Enc, Aes256};
 use rand::CryptoRng;
 use std::fmt;
 use zeroize::{Zeroize, Zeroizing};
@@ -54,11 +54,12 @@ impl fmt::Debug for Prg {
 }
 
 /// Random access to streams of a 128-bit key: the seed of a tree's leaf, or the public seed of a matrix.
-pub(crate) struct KeyedStreams(Aes128);
+#[derive(Clone)]
+pub(crate) struct KeyedStreams(Aes128Enc);
 
 impl KeyedStreams {
     pub fn new(key: Block) -> Self {
-        Self(Aes128::new(&Array::from(key.to_bytes())))
+        Self(Aes128Enc::new(&Array::from(key.to_bytes())))
     }
 
     /// Overwrites `out` with blocks `first..` of stream number `stream`.

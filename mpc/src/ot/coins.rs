@@ -14,6 +14,7 @@ use super::base::SessionId;
 use crate::block::Block;
 use crate::error::{Error, Result};
 use crate::party::Party;
+use crate::prg::KeyedStreams;
 use rand::CryptoRng;
 use sha2::{Digest, Sha256};
 
@@ -105,6 +106,26 @@ impl Coins {
     pub fn key(&self, purpose: &str, number: u64) -> Block {
         let digest = self.hash(purpose).chain_update(number.to_le_bytes()).finalize();
         Block::from_bytes(std::array::from_fn(|i| digest[i]))
+    }
+}
+
+/// Public keys of many small uses of one purpose: the blocks of a stream under a key of the coins.
+#[derive(Clone)]
+pub struct Subkeys(KeyedStreams);
+
+impl Subkeys {
+    /// The keys that a key of the coins gives.
+    #[must_use]
+    pub fn new(key: Block) -> Self {
+        Self(KeyedStreams::new(key))
+    }
+
+    /// Key number `i`.
+    #[must_use]
+    pub fn at(&self, i: u64) -> Block {
+        let mut key = [Block::ZERO];
+        self.0.fill(0, i, &mut key);
+        key[0]
     }
 }
 

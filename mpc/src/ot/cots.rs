@@ -6,6 +6,7 @@
 //! sent.keys()[i] ^ b_i * delta = received.keys()[i],    lsb(sent key) = 0,    b_i = lsb(received key)
 //! ```
 
+use super::coins::Subkeys;
 use crate::block::{Block, Delta};
 use crate::error::{Error, Result};
 use crate::hash::TccrHash;
@@ -169,18 +170,19 @@ impl Drop for Keys {
 pub struct SentCots {
     keys: Keys,
     delta: Delta,
-    hash: TccrHash,
+    pads: Subkeys,
 }
 
 impl SentCots {
-    pub(super) fn new(keys: Keys, delta: Delta, hash: TccrHash) -> Self {
-        Self { keys, delta, hash }
+    pub(super) fn new(keys: Keys, delta: Delta, pads: Subkeys) -> Self {
+        Self { keys, delta, pads }
     }
 
-    /// The hash that makes pads of these keys; the same on both sides.
+    /// The hash that makes pads of a short run of these keys, from OT number `first` of the session on; the same on both sides. Every
+    /// OT must belong to one run only.
     #[must_use]
-    pub fn hash(&self) -> &TccrHash {
-        &self.hash
+    pub fn hash(&self, first: u64) -> TccrHash {
+        TccrHash::new(self.pads.at(first))
     }
 
     /// The index of the first OT, counted over the whole session and the same on both sides.
@@ -220,7 +222,7 @@ impl SentCots {
     #[must_use]
     pub fn split_front(&mut self, n: usize) -> Self {
         assert!(n <= self.len(), "cannot split {n} of {} OTs", self.len());
-        Self::new(self.keys.split_front(n), self.delta.clone(), self.hash.clone())
+        Self::new(self.keys.split_front(n), self.delta.clone(), self.pads.clone())
     }
 }
 
@@ -233,18 +235,19 @@ impl fmt::Debug for SentCots {
 /// The receiver's half of consecutive OTs.
 pub struct ReceivedCots {
     keys: Keys,
-    hash: TccrHash,
+    pads: Subkeys,
 }
 
 impl ReceivedCots {
-    pub(super) fn new(keys: Keys, hash: TccrHash) -> Self {
-        Self { keys, hash }
+    pub(super) fn new(keys: Keys, pads: Subkeys) -> Self {
+        Self { keys, pads }
     }
 
-    /// The hash that makes pads of these keys; the same on both sides.
+    /// The hash that makes pads of a short run of these keys, from OT number `first` of the session on; the same on both sides. Every
+    /// OT must belong to one run only.
     #[must_use]
-    pub fn hash(&self) -> &TccrHash {
-        &self.hash
+    pub fn hash(&self, first: u64) -> TccrHash {
+        TccrHash::new(self.pads.at(first))
     }
 
     /// The index of the first OT, counted over the whole session and the same on both sides.
@@ -284,7 +287,7 @@ impl ReceivedCots {
     #[must_use]
     pub fn split_front(&mut self, n: usize) -> Self {
         assert!(n <= self.len(), "cannot split {n} of {} OTs", self.len());
-        Self::new(self.keys.split_front(n), self.hash.clone())
+        Self::new(self.keys.split_front(n), self.pads.clone())
     }
 }
 

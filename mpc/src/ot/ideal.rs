@@ -1,12 +1,12 @@
 //! The ideal functionality of correlated OT, a test double, and the predicate that tests share.
 
+use super::coins::Subkeys;
 use super::cots::{Cots, OtCount, ReceivedCots, SentCots, Spare};
 use crate::block::{Block, Delta};
-use crate::hash::TccrHash;
 use crate::party::Party;
 use rand::CryptoRng;
 
-/// The key of the hash of dealt OTs.
+/// The key of the keys of the hashes of dealt OTs.
 pub(crate) const PADS: Block = Block::new(0x7061_6473, 0);
 
 /// Deals `need` correlated OTs, indices from zero: the client's halves, then the server's.
@@ -24,8 +24,8 @@ fn direction<R: CryptoRng>(n: usize, rng: &mut R) -> (SentCots, ReceivedCots) {
     for (received, &sent) in received.room().iter_mut().zip(sent.as_slice()) {
         *received = sent ^ delta.times((rng.next_u32() & 1) as u8);
     }
-    let hash = TccrHash::new(PADS);
-    (SentCots::new(sent, delta, hash.clone()), ReceivedCots::new(received, hash))
+    let pads = Subkeys::new(PADS);
+    (SentCots::new(sent, delta, pads.clone()), ReceivedCots::new(received, pads))
 }
 
 /// Panics unless the halves of the two parties belong together.

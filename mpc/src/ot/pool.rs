@@ -10,14 +10,13 @@
 //! takes one flight, however many batches it makes.
 
 use super::base::SessionId;
-use super::coins::Coins;
+use super::coins::{Coins, Subkeys};
 use super::cots::{self, Cots, OtCount, ReceivedCots, SentCots};
 use super::setup;
 use super::silent::{self, BatchMessage, Preset};
 use super::source::Source;
 use crate::channel::{Channel, FrameKind, HEADER_BYTES};
 use crate::error::{Error, Result};
-use crate::hash::TccrHash;
 use crate::party::Party;
 use crate::prg::Prg;
 use rand::CryptoRng;
@@ -200,9 +199,9 @@ impl Correlations {
     }
 }
 
-/// The hash that makes pads of the OTs of one layer, from number `first` on: each layer has its own.
-fn pads(coins: &Coins, first: u64) -> TccrHash {
-    TccrHash::new(coins.key("pads", first))
+/// The keys of the hashes that make pads of the OTs of one layer, from number `first` on: each layer has its own.
+fn pads(coins: &Coins, first: u64) -> Subkeys {
+    Subkeys::new(coins.key("pads", first))
 }
 
 /// The batches from the one of index `next` on that yield at least `missing` OTs.

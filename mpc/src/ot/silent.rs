@@ -39,11 +39,10 @@ mod tests;
 pub use batch::Batch;
 pub use message::BatchMessage;
 
-use super::coins::Coins;
+use super::coins::{Coins, Subkeys};
 use super::lpn::Matrix;
 pub use super::lpn::{COLUMNS, ONES_PER_ROW};
 use crate::block::{Block, Delta};
-use crate::hash::CcrHash;
 use crate::prg::Prg;
 use batch::Half;
 use message::PREFIX_BYTES;
@@ -131,19 +130,19 @@ impl Common {
         &self.seed[COLUMNS..]
     }
 
-    /// The hash of this batch's trees.
-    fn hash(&self) -> CcrHash {
-        CcrHash::new(self.coins.key("half trees", self.number))
+    /// The keys of the hashes of this batch's trees, one for each.
+    fn hashes(&self) -> Subkeys {
+        Subkeys::new(self.coins.key("half trees", self.number))
     }
 
     /// Goes on to the next batch, from the last outputs of this one.
     fn advance(self, half: Half) -> (Self, Batch) {
-        let hash = self.hash();
+        let hashes = self.hashes();
         let Self { preset, mut seed, coins, number, first } = self;
         seed[COLUMNS..].zeroize();
         seed.truncate(COLUMNS);
         let matrix = Matrix::new(coins.key("LPN matrix", number));
-        let batch = Batch { preset, number, table: seed, matrix, hash, half, next: 0 };
+        let batch = Batch { preset, number, table: seed, matrix, hashes, half, next: 0 };
         let first = first + preset.usable() as u64;
         let next = Self { preset: LATER, seed: batch.next_seed(), coins, number: number + 1, first };
         (next, batch)
@@ -185,7 +184,7 @@ impl Sender {
         let mut of_trees = Zeroizing::new(vec![Block::ZERO; common.preset.trees]);
         roots.fill(&mut of_trees);
         roots.forget();
-        let sums = batch::sums(&common.hash(), &delta, &of_trees, common.tree_keys());
+        let sums = batch::sums(&common.hashes(), &delta, &of_trees, common.tree_keys());
         let message = BatchMessage { first: common.first, sums };
         let (common, batch) = common.advance(Half::Sent { delta: delta.clone(), roots: of_trees });
         (Self { common, delta }, batch, message)

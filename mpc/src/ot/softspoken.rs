@@ -113,13 +113,12 @@ impl Correction {
 #[must_use]
 pub fn receive(base: &[[Block; 2]], coins: &Coins, blocks: usize) -> (Zeroizing<Vec<Block>>, Correction) {
     assert_eq!(base.len(), BASE_OTS, "one base OT for each bit of delta");
-    let hash = TccrHash::new(coins.key(TREE_KEY, 0));
     let all = blocks + HIDING_BLOCKS;
     let mut planes = Zeroizing::new(vec![Block::ZERO; BASE_OTS * all]);
     let mut u = Zeroizing::new(vec![Block::ZERO; TREES * all]);
     let trees = base.par_chunks_exact(ggm::DEPTH).zip(planes.par_chunks_exact_mut(ggm::DEPTH * all));
     let trees = trees.zip(u.par_chunks_exact_mut(all)).enumerate().map(|(tree, ((keys, planes), u))| {
-        let (leaves, sums) = ggm::grow(&hash, tree, keys);
+        let (leaves, sums) = ggm::grow(&tree_hash(coins, tree), tree, keys);
         sum_streams(coins, &leaves, planes, u);
         (leaves, sums)
     });
@@ -161,7 +160,6 @@ pub fn send(
     if correction.sums.len() != TREES || correction.d.len() != (TREES - 1) * all {
         return Err(Error::protocol("blocks of an OT correction", (TREES - 1) * all, correction.d.len()));
     }
-    let hash = TccrHash::new(coins.key(TREE_KEY, 0));
     let bits = delta_bits(delta);
     let mut planes = Zeroizing::new(vec![Block::ZERO; BASE_OTS * all]);
     let trees = base.par_chunks_exact(ggm::DEPTH).zip(bits.par_chunks_exact(ggm::DEPTH));
@@ -169,8 +167,8 @@ pub fn send(
     let leaves: Vec<_> = trees
         .map(|(tree, (((keys, y), planes), sums))| {
             // Position p holds the leaf p + Delta_j, so the coefficient of its stream is p.
-            let leaves = ggm::puncture(&hash, tree, y, keys, sums);
-            sum_streams(coins, &leaves, planes, &mut vec![Block::ZERO; all]);
+            let leaves = ggm::puncture(&tree_hash(coins, tree), tree, y, keys, sums);
+            sum_streams(coins, &leaves, planes, &mut Zeroizing::new(vec![Block::ZERO; all]));
             if tree > 0 {
                 let d = &correction.d[(tree - 1) * all..][..all];
                 for (plane, &bit) in planes.chunks_exact_mut(all).zip(y) {
@@ -189,8 +187,8 @@ pub fn send(
     }
     let mut honest = subtle::ConstantTimeEq::ct_eq(&tags.finish()[..], &correction.trees.all[..]);
     let hash = Correction::hash(coins, &correction.sums, &correction.trees, &correction.d);
-    let hashes: Vec<_> = planes.par_chunks_exact(all).map(|w| hash.of(w)).collect();
-    for (i, hashed) in hashes.into_iter().enumerate() {
+    let hashes: Zeroizing<Vec<_>> = Zeroizing::new(planes.par_chunks_exact(all).map(|w| hash.of(w)).collect());
+    for (i, &hashed) in hashes.iter().enumerate() {
         honest &= correction.linear.holds(i, bits[i], hashed);
     }
     check(honest)?;
@@ -209,8 +207,10 @@ fn check(honest: Choice) -> Result<()> {
     }
 }
 
-/// What the coins' key of the trees' hash is for.
-const TREE_KEY: &str = "seed trees";
+/// The hash of one tree; each has its own key, so that a look at the permutation is a guess at the nodes of one tree only.
+fn tree_hash(coins: &Coins, tree: usize) -> TccrHash {
+    TccrHash::new(coins.key("seed trees", tree as u64))
+}
 
 /// The choices of the base OTs of a sender with `delta`: the complements of its bits.
 #[must_use]
@@ -394,17 +394,71 @@ mod tests {
     /// R of the honest vectors under another challenge.
     fn honest_check(pairs: &[[Block; 2]], hash: &LinearHash, blocks: usize) -> LinearCheck {
         let all = blocks + HIDING_BLOCKS;
-        let trees = TccrHash::new(COINS.key(TREE_KEY, 0));
         let (mut planes, mut u_0) = (vec![], vec![Block::ZERO; all]);
         for (tree, keys) in pairs.chunks_exact(ggm::DEPTH).enumerate() {
             let (mut own, mut u) = (vec![Block::ZERO; ggm::DEPTH * all], vec![Block::ZERO; all]);
-            sum_streams(&COINS, &ggm::grow(&trees, tree, keys).0, &mut own, &mut u);
+            sum_streams(&COINS, &ggm::grow(&tree_hash(&COINS, tree), tree, keys).0, &mut own, &mut u);
             planes.extend(own.chunks_exact(all).map(|plane| hash.of(plane)));
             if tree == 0 {
                 u_0 = u;
             }
         }
         LinearCheck { choices: hash.of(&u_0), planes }
+    }
+
+    #[test]
+    fn bad_sums_of_trees_are_guesses_of_one_bit_each() {
+        // A sum that only one choice uses, in some trees: passes if no choice was that, and then nothing is amiss.
+        let rng = &mut ChaCha20Rng::seed_from_u64(10);
+        let places = [(0, 1, 0), (3, 4, 1), (TREES - 1, ggm::DEPTH - 1, 0)];
+        let mut passed = [0; 2];
+        for trial in 0..24 {
+            let delta = Delta::random(rng);
+            let (pairs, chosen) = base(&delta, rng);
+            let (m, mut correction) = receive(&pairs, &COINS, 2);
+            let guesses = &places[..1 + trial % 3];
+            for &(tree, level, side) in guesses {
+                correction.sums[tree][level - 1][side] ^= Block::new(rng_word(rng), 0);
+            }
+            let hash = Correction::hash(&COINS, &correction.sums, &correction.trees, &correction.d);
+            correction.linear = honest_check(&pairs, &hash, 2);
+            let bits = delta_bits(&delta);
+            // The sum of side b is used where Delta has the bit 1 - b.
+            let right = guesses.iter().all(|&(tree, level, side)| usize::from(bits[tree * ggm::DEPTH + level]) == side);
+            let sent = send(&chosen, &delta, &correction, &COINS, 2);
+            assert_eq!(sent.is_ok(), right, "trial {trial}");
+            if let Ok(k) = sent {
+                assert_eq!(broken(&k, &m, &delta), 0);
+            }
+            passed[usize::from(right)] += 1;
+        }
+        assert!(passed[0] > 5 && passed[1] > 2, "{passed:?}");
+    }
+
+    #[test]
+    fn the_hash_of_the_choices_is_hidden_by_bits_that_are_not_used() {
+        let rng = &mut ChaCha20Rng::seed_from_u64(11);
+        let (runs, blocks) = (100, 1);
+        let (mut ones, mut seen) = (0, Vec::new());
+        for _ in 0..runs {
+            let (pairs, _) = base(&Delta::random(rng), rng);
+            let (m, correction) = receive(&pairs, &COINS, blocks);
+            let choices = m.iter().rev().fold(0u128, |bits, m| bits << 1 | u128::from(m.lsb()));
+            let hash = Correction::hash(&COINS, &correction.sums, &correction.trees, &correction.d);
+            // R without what the used choices contribute.
+            let used = hash.of(&[Block::from(choices), Block::ZERO, Block::ZERO]);
+            for (all, used) in correction.linear.choices.iter().zip(used) {
+                let hiding = u128::from(*all ^ used);
+                assert_ne!(hiding, choices);
+                ones += hiding.count_ones();
+                seen.push(hiding);
+            }
+        }
+        let bits = f64::from(runs) * 256.0;
+        assert!((f64::from(ones) - bits / 2.0).abs() < 3.0 * bits.sqrt(), "{ones} ones");
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), 2 * runs as usize);
     }
 
     #[test]

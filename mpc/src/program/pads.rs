@@ -1,8 +1,12 @@
 //! From the keys of random OTs to pad planes: hash each key alone, transpose, keep what the gates need.
 //!
 //! Bit p of gate g of the OT number i (counted over the session) under key x is bit p mod 128 of
-//! H(x; i, g, p div 128), H the tweakable correlation-robust hash of this layer and direction. A sender hashes k_i and k_i xor delta, a receiver
-//! its only key; never is a XOR of keys hashed. One inner permutation per key serves all gates of a wire.
+//! H(x; i, g, p div 128), H the tweakable correlation-robust hash of this layer, direction, wire and chunk of lanes. A sender hashes
+//! k_i and k_i xor delta, a receiver its only key; never is a XOR of keys hashed. One inner permutation per key serves all gates of a
+//! wire.
+//!
+//! A receiver that knows what a pad hides knows some bits of the hash of a key that it lacks. Of all such hashes under one permutation
+//! it can look for any by one look at the permutation, so a chunk has its own: 512 keys, whatever the size of the layer.
 
 use super::code::{Code, WirePads};
 use super::graph::Label;
@@ -58,11 +62,12 @@ fn fill_chunk(
     spot: Spot,
     registers: &mut [Chunk],
 ) {
-    let (first, all, hash) = match wire.receives {
-        true => (cots.received.first(), cots.received.keys(), cots.received.hash()),
-        false => (cots.sent.first(), cots.sent.keys(), cots.sent.hash()),
+    let (first, all) = match wire.receives {
+        true => (cots.received.first(), cots.received.keys()),
+        false => (cots.sent.first(), cots.sent.keys()),
     };
     let index = first + keys.start as u64;
+    let hash = if wire.receives { cots.received.hash(index) } else { cots.sent.hash(index) };
     let keys = &all[keys];
     if let Some(choice) = wire.choice {
         let words = &mut registers[spot.of(choice)].0;
@@ -119,6 +124,7 @@ vectorised! {
 mod tests {
     use super::*;
     use crate::hash::TccrHash;
+    use crate::ot::coins::Subkeys;
     use crate::ot::ideal;
     use crate::party::Party;
     use crate::program::testing::{ODD_LANES, run};
@@ -127,10 +133,11 @@ mod tests {
     use rand_chacha::ChaCha20Rng;
     use std::sync::Arc;
 
-    /// Bit `position` of the pads of a gate, from the definition.
-    fn pad(key: Block, index: u64, gate: u64, position: u64) -> u64 {
+    /// Bit `position` of the pads of a gate, from the definition; `chunk` is the number of the chunk's first OT.
+    fn pad(key: Block, chunk: u64, index: u64, gate: u64, position: u64) -> u64 {
         let mut block = [key];
-        TccrHash::new(ideal::PADS).hash(&mut block, |_| Block::new(index, gate << 32 | (position / 128)));
+        TccrHash::new(Subkeys::new(ideal::PADS).at(chunk))
+            .hash(&mut block, |_| Block::new(index, gate << 32 | (position / 128)));
         (u128::from(block[0]) >> (position % 128) & 1) as u64
     }
 
@@ -163,6 +170,7 @@ mod tests {
             for lane in 0..lanes {
                 let i = lanes + lane;
                 let (held, sent) = (client.received.keys()[i], server.sent.keys()[i]);
+                let chunk = (lanes + lane / CHUNK_LANES * CHUNK_LANES) as u64;
                 let delta = server.sent.delta().block();
                 let mut outputs = [outcome.client.iter(), outcome.server.iter()];
                 for (key, side) in [(held, 0), (sent, 1), (sent ^ delta, 1)] {
@@ -170,7 +178,7 @@ mod tests {
                         for from in (0..width).step_by(60) {
                             let got = outputs[side].next().unwrap().to_lanes::<u64>()[lane];
                             let all = from..width.min(from + 60);
-                            let want = all.rev().fold(0, |all, p| all << 1 | pad(key, i as u64, 1, p as u64));
+                            let want = all.rev().fold(0, |all, p| all << 1 | pad(key, chunk, i as u64, 1, p as u64));
                             assert_eq!(got, want, "lane {lane} of {lanes}");
                         }
                     }

@@ -210,7 +210,7 @@ async fn the_transcript_is_pinned() {
         transcript.update(&frame.payload);
     }
     let digest: String = transcript.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(digest, "706c543ee41192c5a97ac694999171a1898f697068ef146b6a7df7b22976fb31");
+    assert_eq!(digest, "0fbf6e978ff35cfcab95e5dc0da7fba7a44678c62672d11fe89ed5e8bf92d45b");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::{DEPTH, LATER, LEAVES, Preset};
 use crate::block::{Block, Delta};
 use crate::hash::CcrHash;
+use crate::ot::coins::Subkeys;
 use crate::ot::half_tree;
 use crate::ot::lpn::Matrix;
 use rayon::prelude::*;
@@ -19,7 +20,8 @@ pub struct Batch {
     /// The seed keys that the matrix is applied to.
     pub(super) table: Zeroizing<Vec<Block>>,
     pub(super) matrix: Matrix,
-    pub(super) hash: CcrHash,
+    /// Of the hashes of the trees.
+    pub(super) hashes: Subkeys,
     pub(super) half: Half,
     /// The tree that is expanded next.
     pub(super) next: usize,
@@ -92,15 +94,16 @@ impl Batch {
     }
 
     fn tree(&self, tree: usize, leaves: &mut [Block]) {
+        let hash = tree_hash(&self.hashes, tree);
         match &self.half {
             Half::Sent { delta, roots } => {
-                let _sums: [Block; DEPTH] = half_tree::grow(&self.hash, delta, roots[tree], leaves);
+                let _sums: [Block; DEPTH] = half_tree::grow(&hash, delta, roots[tree], leaves);
             }
             Half::Received { keys, sums } => {
                 let (keys, sums) = (&keys.as_chunks::<DEPTH>().0[tree], &sums.as_chunks::<DEPTH>().0[tree]);
                 let alpha: [u8; DEPTH] = std::array::from_fn(|i| 1 - keys[i].lsb());
                 let known: [Block; DEPTH] = std::array::from_fn(|i| sums[i] ^ keys[i]);
-                half_tree::puncture(&self.hash, &alpha, &known, leaves);
+                half_tree::puncture(&hash, &alpha, &known, leaves);
             }
         }
         self.matrix.add_product(tree * LEAVES, &self.table, leaves);
@@ -113,12 +116,18 @@ impl fmt::Debug for Batch {
     }
 }
 
+/// The hash of one tree. A receiver knows a child of a hidden node on every level, and could look for them all by one look at the
+/// permutation: under a key of its own, a tree shows it 10 and not 17,200.
+fn tree_hash(hashes: &Subkeys, tree: usize) -> CcrHash {
+    CcrHash::new(hashes.at(tree as u64))
+}
+
 /// The sender's sums of all trees, hidden by the seed keys of the trees.
-pub(super) fn sums(hash: &CcrHash, delta: &Delta, roots: &[Block], keys: &[Block]) -> Vec<Block> {
+pub(super) fn sums(hashes: &Subkeys, delta: &Delta, roots: &[Block], keys: &[Block]) -> Vec<Block> {
     let mut leaves = Zeroizing::new(vec![Block::ZERO; LEAVES]);
     let mut sums = Vec::with_capacity(keys.len());
-    for (&root, keys) in roots.iter().zip(keys.as_chunks::<DEPTH>().0) {
-        let left: [Block; DEPTH] = half_tree::grow(hash, delta, root, &mut leaves);
+    for (tree, (&root, keys)) in roots.iter().zip(keys.as_chunks::<DEPTH>().0).enumerate() {
+        let left: [Block; DEPTH] = half_tree::grow(&tree_hash(hashes, tree), delta, root, &mut leaves);
         sums.extend(left.iter().zip(keys).map(|(&left, &key)| left ^ key));
     }
     sums

@@ -100,6 +100,19 @@ fn sessions_share_neither_permutation_nor_matrix() {
     assert_ne!(COINS.key("LPN matrix", 0), COINS.key("LPN matrix", 1));
 }
 
+/// From one root, two trees of a batch grow different nodes: their permutations differ, so no guess at a node is one for all trees.
+#[test]
+fn trees_of_a_batch_share_no_permutation() {
+    let delta = Delta::random(&mut ChaCha20Rng::seed_from_u64(5));
+    let hashes = Subkeys::new(COINS.key("half trees", 0));
+    let sums = batch::sums(&hashes, &delta, &[Block::new(3, 4); 3], &[Block::ZERO; 3 * DEPTH]);
+    let trees = sums.as_chunks::<DEPTH>().0;
+    for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+        // The root is all that they share.
+        assert_eq!(trees[a].iter().zip(&trees[b]).filter(|(a, b)| a == b).count(), 1, "trees {a} and {b}");
+    }
+}
+
 #[test]
 fn a_flipped_bit_of_a_message_breaks_the_correlation() {
     // A bit of tree 3, level 5. In the batch it reaches some leaves of the tree only; the next batch multiplies outputs
@@ -121,6 +134,31 @@ fn a_flipped_bit_of_a_message_breaks_the_correlation() {
         let both = first + second;
         assert!(if spreads { both > 1000 } else { both == first }, "{first}, {both}");
     }
+}
+
+/// Whatever a sender sends, the choices of this batch and of the next are what they are.
+#[test]
+fn choices_do_not_depend_on_what_the_sender_sends() {
+    let rng = &mut ChaCha20Rng::seed_from_u64(6);
+    let m: Vec<_> = (0..SEED).map(|_| Block::random(rng)).collect();
+    let mut message = |preset: Preset, first| BatchMessage {
+        first,
+        sums: (0..preset.trees * DEPTH).map(|_| Block::random(rng)).collect(),
+    };
+    let zeros = |preset: Preset, first| BatchMessage { first, sums: vec![Block::ZERO; preset.trees * DEPTH] };
+    let later = FIRST.usable() as u64;
+    let mut all = Vec::new();
+    for messages in [[zeros(FIRST, 0), zeros(LATER, later)], [message(FIRST, 0), message(LATER, later)]] {
+        let (mut receiver, mut bits) = (Receiver::new(&m, COINS), Vec::new());
+        for message in messages {
+            let (next, batch) = receiver.start(message);
+            receiver = next;
+            bits.extend(keys(batch).iter().map(|m| m.lsb()));
+        }
+        all.push(bits);
+    }
+    assert_eq!(all[0].len(), FIRST.usable() + LATER.usable());
+    assert!(all[0] == all[1]);
 }
 
 #[test]
