@@ -135,3 +135,72 @@ async fn base_ots<R: CryptoRng>(
     let keys = receiver.finish(&base::SenderMessage::decode(offered)?)?;
     Ok(Base { keys, pairs, own, theirs })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha20Rng;
+
+    /// Honest but for its correction, whose byte `at` it changes. What it then hears from the server.
+    async fn cheat(ch: &mut Channel, at: usize) -> Error {
+        let rng = &mut ChaCha20Rng::seed_from_u64(1);
+        let (party, nonce) = (ch.party(), Nonce::random(ch.party(), rng));
+        let (session, commitment) = agree(ch, &nonce, rng).await.unwrap();
+        let delta = Delta::random(rng);
+        let base = base_ots(ch, rng, session, &delta, (nonce, commitment)).await.unwrap();
+        let coins = Coins::new(session, [&base.own, &base.theirs], party);
+        let (_, correction) = softspoken::receive(&base.pairs, &coins, COLUMN_BLOCKS);
+        let mut correction = correction.encode();
+        correction[at] ^= 4;
+        ch.send(FrameKind::OtBatch, correction).await.unwrap();
+        ch.recv(FrameKind::OtBatch, Correction::bytes(COLUMN_BLOCKS)).await.unwrap();
+        // A batch would come next.
+        ch.recv(FrameKind::OtBatch, silent::FIRST.message_bytes()).await.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn a_receiver_that_cheats_is_told_only_that_it_was_caught() {
+        let bytes = Correction::bytes(COLUMN_BLOCKS);
+        let sums = 16 * 14 * 16;
+        // A sum of a tree, for either choice; the tags of a tree, and of all; a correction; the hash of the choices, and of a plane.
+        let places = [80, 80 + 16, sums + 5, sums + 16 * 32, sums + 17 * 32 + 1000, bytes - 128 * 32 - 1, bytes - 1];
+        let mut answers = Vec::new();
+        for at in places {
+            let (mut client, mut server) = Channel::pair();
+            let honest = async {
+                let rng = &mut ChaCha20Rng::seed_from_u64(2);
+                let result = set_up(&mut server, rng).await;
+                let sent = server.traffic().total().bytes_sent;
+                server.close().await.unwrap();
+                (result.err().expect("a correction that was changed"), sent)
+            };
+            let (heard, (error, sent)) = tokio::join!(cheat(&mut client, at), honest);
+            assert!(matches!(heard, Error::Disconnected), "{heard}");
+            assert!(error.is_peer_fault());
+            answers.push((error.to_string(), sent));
+        }
+        assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_sends_back_what_it_gets_is_refused() {
+        let (mut client, mut echo) = Channel::pair();
+        let attack = async {
+            while let Ok(frame) = echo.recv_at_most(FrameKind::OtBatch, 1 << 20).await {
+                echo.send(FrameKind::OtBatch, frame).await.unwrap();
+            }
+        };
+        let honest = async {
+            let rng = &mut ChaCha20Rng::seed_from_u64(3);
+            let error = set_up(&mut client, rng).await.err().expect("a commitment of the wrong party");
+            client.close().await.unwrap();
+            error
+        };
+        let (error, ()) = tokio::join!(honest, attack);
+        assert_eq!(
+            error.to_string(),
+            "the peer broke the protocol: nonce of the OT set-up is another, expected the one committed to"
+        );
+    }
+}
