@@ -7,7 +7,7 @@
 //! coins = SHA-256(label, session, r of the client, r of the server)
 //! ```
 //!
-//! From the coins come the matrices of LPN and the keys of the fixed-key hashes, by direction, purpose and batch. A party that
+//! From the coins come the matrices of LPN and the keys of the fixed-key hashes, by direction, purpose, batch and tree. A party that
 //! could choose them could look for a weak matrix; one that commits first can only give up and start a session anew.
 
 use super::base::SessionId;

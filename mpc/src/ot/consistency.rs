@@ -13,9 +13,10 @@
 //! R(u_0), R(v_i) for i = 1..128         -- check -->      R(w_i) = R(v_i) + Delta_i R(u_0) for every i
 //! ```
 //!
-//! R has 256 bits, two POLYVAL hashes under keys that are a hash of everything sent so far (Fiat and Shamir): a vector that is not
-//! zero has hash zero with probability at most (2^11 / 2^128)^2. Each half of R adds one block of its own at the end of the vector,
-//! so R(u_0) is uniform and says nothing of the choices that are used ([Roy22], figure 8; the blocks at the end are spent by it).
+//! R has 256 bits, two POLYVAL hashes under keys that are a hash of everything sent so far (Fiat and Shamir): a vector of n blocks
+//! that is not zero has hash zero with probability at most (n / 2^128)^2, which is 2^-233.9 for the 2,092 blocks of a seed. Each half
+//! of R adds one block of its own at the end of the vector, so R(u_0) is uniform and says nothing of the choices that are used
+//! ([Roy22], figure 8; the blocks at the end are spent by it).
 //!
 //! What is left to a receiver that cheats: it guesses some bits of Delta and is caught unless the guess is right. With probability
 //! 2^-g it so learns g of 128 bits.

@@ -8,7 +8,7 @@ use zeroize::Zeroize;
 /// Words of a chunk: the unit of every plane in memory, 512 lanes.
 pub(super) const CHUNK_WORDS: usize = 8;
 
-/// Lanes of a chunk.
+/// Lanes of a chunk. Part of the protocol: the keys of a wire that one hash makes pads of.
 pub(super) const CHUNK_LANES: usize = CHUNK_WORDS * u64::BITS as usize;
 
 /// 512 lanes of a plane.
