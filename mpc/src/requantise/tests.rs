@@ -420,7 +420,7 @@ fn transcript_is_pinned() {
         hash.update(frame.payload);
     }
     let hash: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(hash, "68171bb669b14d928aeaee7106b4bacd23c83ef17d087c7c6262e5a652fd72fa");
+    assert_eq!(hash, "899e2bf5fddf18e3d065c5af3c10cad935266a170cc589396ab781b8aaaaadc8");
 }
 
 #[test]
