@@ -102,7 +102,12 @@ pub fn publish_layer(
 }
 
 impl<W: LinearWord> ServerLayer<W> {
-    fn publish(
+    #[cfg(test)]
+    pub(crate) fn rerandomiser(&self, term: usize, output: usize) -> &Rerandomiser<W> {
+        &self.terms[term].rerandomisers[output]
+    }
+
+    pub(crate) fn publish(
         plan: Arc<LayerPlan>,
         b0_rounding: u32,
         weights: &[&[i32]],
@@ -254,7 +259,7 @@ impl<W: LinearWord> ServerLinear for ServerLayer<W> {
     }
 
     fn online(&self, offline: OfflineShare, masked: &[&[u64]]) -> Vec<u64> {
-        let mask = (1u64 << self.plan.parameters.share_bits()) - 1;
+        let mask = u64::MAX >> (64 - self.plan.parameters.share_bits());
         let mut share = offline.0;
         match &self.online {
             Online::U16(kernels) => convolve(kernels, masked, &mut share, |x| x as u16),

@@ -139,7 +139,8 @@ mod tests {
 
     #[test]
     fn every_part_counts() {
-        let changes = "- publication version set epoch ell rb r0 rh layer order position weight ciphertext cut evaluated branch";
+        let changes =
+            "- publication version set epoch ell rb r0 rh layer order position weight ciphertext cut evaluated branch";
         let mut digests: Vec<[u8; 32]> = changes.split(' ').map(digest).collect();
         let count = digests.len();
         assert_eq!(digest("-"), digests[0]);
