@@ -44,6 +44,9 @@ pub struct Rerandomiser<W: TorusWord> {
     ntt: NttSmall<W>,
 }
 
+/// What everybody gets, and what the server keeps.
+pub type Published<W> = (Hint<W>, Rerandomiser<W>);
+
 /// One draw of (u_o, e_o) with what would be published, for the noise check. Not printed, zeroized on drop.
 pub struct Draw<W: TorusWord> {
     hint: Hint<W>,
@@ -69,7 +72,7 @@ pub fn publish<W, R, C>(
     rng: &mut R,
     rh: u32,
     mut check: C,
-) -> Result<Vec<(Hint<W>, Rerandomiser<W>)>, HeError>
+) -> Result<Vec<Published<W>>, HeError>
 where
     W: TorusWord,
     R: CryptoRng,

@@ -114,7 +114,7 @@ pub mod word;
 pub use context::{OutputContext, Widths};
 pub use error::HeError;
 pub use evaluate::Evaluator;
-pub use hint::{Draw, Hint, Rerandomiser, publication_rng, publish};
+pub use hint::{Draw, Hint, Published, Rerandomiser, publication_rng, publish};
 pub use mask::{EpochSeed, Mask, MaskId};
 pub use noise::{Cross, NoiseTerms};
 pub use params::ParameterSet;

@@ -18,6 +18,8 @@ use lowkey_he::noise;
 use lowkey_models::{Architecture, Kind, Op, TensorId, TensorInfo};
 use lowkey_mpc::ot::OtCount;
 
+use crate::store::MOST_INFERENCES;
+
 pub use choices::{Choices, LayoutChoice, LinearChoice, Link, SetChoice};
 pub use cost::{Frame, Prediction, predict, setup_bytes};
 pub use error::PlanError;
@@ -191,8 +193,8 @@ fn check_counts(architecture: &Architecture, choices: &Choices, tensors: &[Tenso
     Ok(())
 }
 
-// What the failure probability of the noise is computed for (`check_size` bounds all accumulators).
-const _: () = assert!(MAX_ACTIVATIONS <= noise::MAX_OUTPUTS);
+// What the failure probability of the noise is computed for (`check_size` bounds all accumulators, the store the key's uses).
+const _: () = assert!(MAX_ACTIVATIONS <= noise::MAX_OUTPUTS && MOST_INFERENCES <= noise::MAX_INFERENCES);
 
 fn check_size(architecture: &Architecture, tensors: &[TensorInfo]) -> Result<(), PlanError> {
     let count = |kind: Kind| tensors.iter().filter(|t| t.kind == kind).map(|t| t.elements() as u64).sum();
