@@ -90,7 +90,7 @@ pub(crate) async fn receive(channel: &mut Channel, plan: &Plan, ready: AnswerRea
                 Source::Accumulator(_) => -(1i64 << (answer.bits - 1)),
                 _ => plan.tensors[plan.architecture.output].range.lo,
             };
-            let mask = (1u64 << answer.bits) - 1;
+            let mask = u64::MAX >> (64 - answer.bits);
             let signed = |z: u64| (z.wrapping_sub(lowest as u64) & mask) as i64 + lowest;
             Output::Logits(opened.to_lanes::<u64>().into_iter().map(signed).collect())
         }

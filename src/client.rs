@@ -43,6 +43,8 @@ pub struct Client {
     rng: ChaCha20Rng,
     next_slot: u64,
     setup: StageReport,
+    /// Slots whose input was refused before anything was sent: the next preparations give them out.
+    kept: Vec<Prepared>,
     /// Set before the first byte of a request and cleared at its end: after an error nothing more happens in this session.
     broken: bool,
 }
@@ -95,6 +97,7 @@ pub struct Inference {
 #[derive(Debug)]
 pub struct Prepared {
     slot: ClientSlot,
+    reveal: Reveal,
     measured: Measured,
 }
 
@@ -113,7 +116,9 @@ impl Client {
     pub async fn open(stream: Box<dyn Stream>, options: Options<'_>, seed: [u8; 32]) -> Result<Self> {
         let mut channel = Channel::new(stream, Party::Client, options.limits);
         match Self::set_up(&mut channel, &options, seed).await {
-            Ok((model, ot, rng, setup)) => Ok(Self { channel, model, ot, rng, next_slot: 0, setup, broken: false }),
+            Ok((model, ot, rng, setup)) => {
+                Ok(Self { channel, model, ot, rng, next_slot: 0, setup, kept: Vec::new(), broken: false })
+            }
             Err(error) => {
                 give_up(&mut channel, &error).await;
                 Err(error)
@@ -180,11 +185,14 @@ impl Client {
         &mut self.channel
     }
 
-    /// Prepares a slot: everything that does not depend on the input.
+    /// Prepares a slot: everything that does not depend on the input. A slot whose input was refused comes back first.
     ///
     /// # Errors
     /// When the connection or the peer fails. The session is over then.
     pub async fn prepare(&mut self, reveal: Reveal) -> Result<Prepared> {
+        if let Some(index) = self.kept.iter().position(|kept| kept.reveal == reveal && !self.broken) {
+            return Ok(self.kept.remove(index));
+        }
         let number = self.begin()?;
         let outcome = self.prepare_slot(number, reveal).await;
         self.end(outcome).await
@@ -196,25 +204,29 @@ impl Client {
         let key = (self.ot.session(), number);
         let slot = offline::client(&mut self.channel, &self.model, &mut self.ot, key, reveal, &mut self.rng).await?;
         measurement.charge(self.model.plan.ots(reveal));
-        Ok(Prepared { slot, measured: measurement.finish(&self.channel) })
+        Ok(Prepared { slot, reveal, measured: measurement.finish(&self.channel) })
     }
 
-    /// Answers an input with a prepared slot, which is used up whatever happens. `input` has the values of the input tensor,
+    /// Answers an input with a prepared slot, which is used up as soon as anything is sent. `input` has the values of the input tensor,
     /// row-major.
     ///
     /// # Errors
-    /// When the input is not in the network's range or shape (the slot is lost, the session goes on), or the connection or the
-    /// peer fails (the session is over). There is no retry: an input goes with one slot only.
+    /// When the input is not in the network's range or shape (nothing is sent, so that the server does not learn it; the slot is
+    /// still good at both ends, and the next [`prepare`](Self::prepare) gives it out), or the connection or the peer fails (the
+    /// session is over). There is no retry: an input goes with one slot only.
     pub async fn infer(&mut self, prepared: Prepared, input: &[i64]) -> Result<Inference> {
-        self.check_input(input)?;
         if prepared.slot.session != self.ot.session() {
             return Err(Error::usage("the slot belongs to another session", "prepare one in this session"));
         }
         if self.broken {
             return Err(over());
         }
+        if let Err(error) = self.check_input(input) {
+            self.kept.push(prepared);
+            return Err(error);
+        }
         self.broken = true;
-        let Prepared { slot, measured } = prepared;
+        let Prepared { slot, measured, .. } = prepared;
         let mut times = Times::new();
         let outcome = self.run_slot(slot, input, &mut times).await;
         let (output, online) = self.end(outcome).await?;

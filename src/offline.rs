@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 
 use crate::answer;
 use crate::error::{Error, Result};
-use crate::layers::Halves;
+use crate::layers::{Halves, reduce};
 use crate::plan::{Holding, Nonlinear, Plan, Reveal, Step};
 use crate::publication::{ClientModel, ServerModel};
 use crate::session;
@@ -190,10 +190,28 @@ pub(crate) fn client_share(
 }
 
 fn random_pads(elements: usize, ring: u32, rng: &mut ChaCha20Rng) -> Zeroizing<Vec<u64>> {
-    let mask = (1 << ring) - 1;
-    Zeroizing::new((0..elements).map(|_| rng.next_u64() & mask).collect())
+    let mut pads: Zeroizing<Vec<u64>> = Zeroizing::new((0..elements).map(|_| rng.next_u64()).collect());
+    reduce(&mut pads, ring);
+    pads
 }
 
 pub(crate) fn peer_or_bug(error: lowkey_bridge::BridgeError) -> Error {
     if error.is_peer_fault() { Error::Peer { peer: "client", what: error.to_string() } } else { Error::internal(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+
+    /// As many random bits as the ring has, up to all 64.
+    #[test]
+    fn pads_fill_their_ring() {
+        for ring in [1, 13, 48, 63, 64] {
+            let pads = random_pads(200, ring, &mut ChaCha20Rng::seed_from_u64(1));
+            let seen = pads.iter().fold((0, u64::MAX), |(or, and), pad| (or | pad, and & pad));
+            assert_eq!(seen, (u64::MAX >> (64 - ring), 0), "{ring}");
+        }
+    }
 }

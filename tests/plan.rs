@@ -2,20 +2,37 @@
 
 mod common;
 
-use lowkey::plan::{PlanError, Prediction, planner, predict};
+use lowkey::plan::{MAX_HINT_COEFFICIENTS, PlanError, Prediction, planner, predict};
 use lowkey::{Link, Reveal, Schedule};
-use lowkey_models::{Architecture, Input, LinearWeights, Network, Node, Op, Term, Weights, zoo};
+use lowkey_bridge::budget::{self, Norms};
+use lowkey_he::noise;
+use lowkey_models::{Architecture, Input, LinearWeights, Network, Node, Op, Term, Weights, random, zoo};
 use lowkey_mpc::party::{Party, Stage};
 use ndarray::Array4;
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
 
 /// One dense layer with equal weights, requantised and read by another.
 fn dense(inputs: usize, weight: i32, weight_bits: u32, bits: u32, shift: u32) -> Network {
-    let layer = |name: &str, input, outputs| Node {
+    dense_to(inputs, weight, weight_bits, bits, shift, [1, 8])
+}
+
+/// The same with another number of outputs, each the sum of some equal terms.
+fn dense_to(
+    inputs: usize,
+    weight: i32,
+    weight_bits: u32,
+    bits: u32,
+    shift: u32,
+    [terms, outputs]: [usize; 2],
+) -> Network {
+    let layer = |name: &str, input, outputs, terms| Node {
         name: name.into(),
-        op: Op::Linear { terms: vec![Term::Dense { input, outputs, weight_bits }] },
+        op: Op::Linear { terms: vec![Term::Dense { input, outputs, weight_bits }; terms] },
     };
     let requantise = Op::Requantise { input: 1, bits, shift: vec![shift], top: None, zero_point: 0 };
-    let nodes = vec![layer("wide", 0, 8), Node { name: "relu".into(), op: requantise }, layer("last", 2, 2)];
+    let nodes =
+        vec![layer("wide", 0, outputs, terms), Node { name: "relu".into(), op: requantise }, layer("last", 2, 2, 1)];
     let architecture = Architecture {
         name: "dense".into(),
         input: Input { shape: [inputs, 1, 1], bits, zero_point: 0, pixels: None },
@@ -25,11 +42,11 @@ fn dense(inputs: usize, weight: i32, weight_bits: u32, bits: u32, shift: u32) ->
         output_scale: None,
         classes: vec![],
     };
-    let weights = |outputs: usize, inputs: usize, weight: i32| {
-        let terms = vec![Some(Array4::from_elem((outputs, inputs, 1, 1), weight))];
+    let weights = |outputs: usize, inputs: usize, weight: i32, terms: usize| {
+        let terms = vec![Some(Array4::from_elem((outputs, inputs, 1, 1), weight)); terms];
         Some(LinearWeights { terms, bias: vec![0; outputs] })
     };
-    let linear = vec![weights(8, inputs, weight), None, weights(2, 8, 1)];
+    let linear = vec![weights(outputs, inputs, weight, terms), None, weights(2, outputs, 1, 1)];
     Network::new(architecture, Weights { linear }).expect("valid")
 }
 
@@ -56,6 +73,83 @@ fn wide_layers_take_the_wide_torus_and_narrow_ones_the_narrow() {
     assert_eq!(torus(&dense(64, 1, 1, 1, 2)), (8, 32));
     assert_eq!(torus(&dense(64, 7, 4, 4, 6)), (14, 32));
     assert_eq!(torus(&dense(1024, 127, 8, 8, 14)), (26, 64));
+}
+
+/// 2048 weights of 16 bits: a 1-norm beyond what one exact product of polynomials holds.
+#[test]
+fn a_heavy_layer_is_planned_published_and_exact() {
+    let network = dense(2048, 30_000, 16, 4, 20);
+    let model = common::try_publish(&network).expect("it fits");
+    let network = network.folded().unwrap();
+    let input = random::input(&mut ChaCha20Rng::seed_from_u64(1), &network.architecture().input);
+    let answers = common::infer(&model, std::slice::from_ref(&input), Schedule::Prepared, Reveal::Logits);
+    assert_eq!(answers[0].output, common::expected(&network, &input, Reveal::Logits));
+}
+
+/// 3 x 65,536 output channels at N = 1024: few bytes if a stranger rounds most of the hint off, and more than a client expands.
+#[test]
+fn hints_that_expand_too_far_are_refused() {
+    let network = dense_to(1, 1, 1, 1, 0, [3, 1 << 16]);
+    let refused = planner::plan(&network, Link::Lan).expect_err("beyond the limit");
+    let PlanError::TooLarge { what, value, limit } = refused else { panic!("{refused}") };
+    assert!(what.contains("hint") && value > limit, "{what}: {value}");
+    assert_eq!(limit, MAX_HINT_COEFFICIENTS);
+    // ResNet-50 fits, at the largest degree: stem, blocks, the convolutions beside them, 1000 classes.
+    let stages = [(3, 64), (4, 128), (6, 256), (3, 512)];
+    let channels: u64 = 64 + 1000 + stages.map(|(blocks, width)| blocks * 6 * width + 4 * width).iter().sum::<u64>();
+    assert_eq!(channels, 27_560);
+    assert!(channels * 4096 <= MAX_HINT_COEFFICIENTS);
+}
+
+/// Inverts the published roundings of every layer of every bundled network: all |w|^2 on a fine grid that would have been planned
+/// alike, everything else being known. They span a factor of two or more: a plan tells a power of two at most.
+#[test]
+fn a_plan_tells_norms_up_to_a_power_of_two() {
+    let (mut narrowest, mut layers) = (f64::INFINITY, 0);
+    for bundled in zoo::ALL {
+        let network = bundled.network().folded().unwrap();
+        let plan = planner::plan(&network, Link::Lan).expect("it fits");
+        let failure = noise::failure_log2(plan.encrypted_outputs());
+        println!(
+            "{}: {} encrypted outputs, 2^{failure:.1} over a key's lifetime",
+            bundled.name,
+            plan.encrypted_outputs()
+        );
+        assert!(failure <= -40.0, "{}: {failure}", bundled.name);
+        for node in &plan.linear {
+            let Some(layer) = &node.encrypted else { continue };
+            let parameters = &layer.parameters;
+            let set = plan.sets.iter().find(|set| set.set == parameters.set).unwrap();
+            let (_, own) = network.linear(node.node).unwrap();
+            let largest = layer.terms.iter().zip(own.terms.iter().flatten()).map(|(term, weights)| {
+                let weights = weights.as_standard_layout();
+                let norms = Norms::per_output(term.packing.shape(), weights.as_slice().unwrap());
+                norms.into_iter().fold(Norms::default(), Norms::max)
+            });
+            let largest: Vec<Norms> = largest.collect();
+            let choice = |norms: &[Norms]| {
+                let classes = norms.iter().zip(&layer.terms).map(|(n, term)| n.class(term.packing.shape().fan_in()));
+                let classes: Vec<Norms> = classes.collect();
+                let rounding = budget::largest_rounding(parameters.set, parameters.ell, &classes, set.b0_rounding);
+                rounding.map(|rounding| (rounding.body, rounding.hint))
+            };
+            let published = Some((parameters.body_rounding, parameters.hint_rounding));
+            assert_eq!(choice(&largest), published, "{}: the plan of another function", bundled.name);
+            for index in 0..largest.len() {
+                let mut norms = largest.clone();
+                let alike = (0..2500).map(|step| 2f64.powf(f64::from(step) / 50.0)).filter(|&norm2| {
+                    norms[index].norm2 = norm2;
+                    choice(&norms) == published
+                });
+                let alike: Vec<f64> = alike.collect();
+                let span = alike[alike.len() - 1] / alike[0];
+                assert!(span > 1.95, "{}, {}: {span}", bundled.name, plan.name(node.node));
+                narrowest = span.min(narrowest);
+                layers += 1;
+            }
+        }
+    }
+    println!("{layers} layers, the narrowest span is a factor of {narrowest:.2}");
 }
 
 #[test]

@@ -35,6 +35,7 @@ pub mod convert;
 pub mod error;
 pub mod keys;
 pub mod layer;
+mod meetings;
 #[cfg(test)]
 mod noise_tests;
 pub mod packing;

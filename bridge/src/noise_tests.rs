@@ -18,7 +18,7 @@ use crate::client::{ClientLayer, Pads, Shares};
 use crate::conv::{ConvShape, Kernel};
 use crate::keys::{self, LinearWord, SetPlan};
 use crate::server::ServerLayer;
-use crate::{LayerParameters, LayerPlan, Packing, Schedule, TermPlan};
+use crate::{LayerParameters, LayerPlan, Packing, Publisher, Schedule, TermPlan};
 
 /// Few bits: these layers need no room, and every body keeps both parts.
 const ELL: u32 = 6;
@@ -134,14 +134,15 @@ impl Run {
         let epoch = EpochSeed(rng.random());
         let masks = keys::rerandomiser_masks(&sets, &epoch).unwrap();
         let weights = self.weights(&mut rng);
+        let publisher = Publisher { epoch: &epoch, masks: &masks, server_key: &[1; 32], context: &[2; 32] };
         let base = self.silenced(HintNoise, &mut rng);
-        let of_output = |_, output: u32| {
+        let of_output = |_: &[u8; 32], output: u32| {
             let mut rng = base.rng.clone();
             rng.set_stream(output.into());
             Silenced { rng, ..base }
         };
         let (server, hint) =
-            ServerLayer::<W>::publish_with(plan.clone(), b0_rounding, &[&weights], &epoch, &masks, of_output).unwrap();
+            ServerLayer::<W>::publish_with(plan.clone(), b0_rounding, &[&weights], &publisher, of_output).unwrap();
         let client = ClientLayer::<W>::new(plan.clone(), &epoch, &hint).unwrap();
 
         let r = self.rounding();

@@ -19,6 +19,10 @@ use std::ops::Range;
 
 use crate::conv::ConvShape;
 
+/// Version of the way from weights to weight polynomials. Raise it with every change to where a tap, an input or an output
+/// sits: it separates the publications of programs that pack differently (`lowkey_he::context`).
+pub const PACKING_VERSION: u32 = 1;
+
 /// Marks a position of the padded input that no body fills.
 pub const UNFILLED: u32 = u32::MAX;
 

@@ -7,10 +7,11 @@
 
 use std::sync::Arc;
 
+use lowkey_he::context::{OutputContext, Widths};
 use lowkey_he::evaluate::Evaluator;
-use lowkey_he::hint::{Rerandomiser, publication_rng, publish};
-use lowkey_he::mask::EpochSeed;
-use lowkey_he::noise::{self, NoiseTerms};
+use lowkey_he::hint::{Draw, Rerandomiser, publication_rng, publish};
+use lowkey_he::mask::{EpochSeed, Mask};
+use lowkey_he::noise;
 use lowkey_he::pack;
 use lowkey_he::ring::Ring;
 use rand::CryptoRng;
@@ -23,7 +24,8 @@ use crate::convert;
 use crate::error::BridgeError;
 use crate::keys::{LinearWord, RerandomiserMasks, ServerKeys};
 use crate::layer::{LayerPlan, Schedule, TilePlan};
-use crate::packing::UNFILLED;
+use crate::meetings::Meetings;
+use crate::packing::{PACKING_VERSION, UNFILLED};
 
 /// Up to this many outputs of a tile, inner products are cheaper than a transform.
 const FEW_OUTPUTS: usize = 12;
@@ -51,9 +53,10 @@ pub struct Publisher<'a> {
     pub epoch: &'a EpochSeed,
     /// a*_0 of every set.
     pub masks: &'a RerandomiserMasks,
-    /// Secret; the hint's randomness is a function of it and of `context`.
+    /// Secret; the hint's randomness is a function of it, of `context`, and of what is evaluated.
     pub server_key: &'a [u8; 32],
-    /// Digest of everything that the publication depends on: weights, packing, masks, parameters.
+    /// Digest of the plan and of all weights. What else an output depends on (weight polynomials, masks, parameters) is added
+    /// for each output ([`OutputContext`]).
     pub context: &'a [u8; 32],
 }
 
@@ -99,59 +102,74 @@ pub fn publish_layer(
 }
 
 impl<W: LinearWord> ServerLayer<W> {
-    fn publish(
+    #[cfg(test)]
+    pub(crate) fn rerandomiser(&self, term: usize, output: usize) -> &Rerandomiser<W> {
+        &self.terms[term].rerandomisers[output]
+    }
+
+    pub(crate) fn publish(
         plan: Arc<LayerPlan>,
         b0_rounding: u32,
         weights: &[&[i32]],
         publisher: &Publisher<'_>,
     ) -> Result<(Self, Vec<u8>), BridgeError> {
-        let rng = |layer, output| publication_rng(publisher.server_key, publisher.context, layer, output);
-        Self::publish_with(plan, b0_rounding, weights, publisher.epoch, publisher.masks, rng)
+        let layer = plan.terms[0].layer;
+        let rng = |context: &[u8; 32], output| publication_rng(publisher.server_key, context, layer, output);
+        Self::publish_with(plan, b0_rounding, weights, publisher, rng)
     }
 
-    /// Publishes with the generator `rng(layer, output)` for each (u_o, e_o).
+    /// Publishes with the generator `rng(context, output)` for the (u_o, e_o) of all terms.
     pub(crate) fn publish_with<R: CryptoRng>(
         plan: Arc<LayerPlan>,
         b0_rounding: u32,
         weights: &[&[i32]],
-        epoch: &EpochSeed,
-        masks: &RerandomiserMasks,
-        rng: impl Fn(u32, u32) -> R + Sync,
+        publisher: &Publisher<'_>,
+        rng: impl Fn(&[u8; 32], u32) -> R + Sync,
     ) -> Result<(Self, Vec<u8>), BridgeError> {
         let parameters = plan.parameters;
-        let set = parameters.set;
+        let (set, rb, r0, rh) = (parameters.set, parameters.body_rounding, b0_rounding, parameters.hint_rounding);
         let ring = Ring::<W>::shared(set)?;
-        let mask0 = W::masks(masks).get(&set.id).ok_or(BridgeError::MissingKeys { set: set.name })?;
+        let mask0 = W::masks(publisher.masks).get(&set.id).ok_or(BridgeError::MissingKeys { set: set.name })?;
+        let masks: Vec<Vec<Mask<W>>> =
+            plan.terms.iter().map(|term| expand_masks(ring, publisher.epoch, term)).collect();
         let norms: Vec<Vec<Norms>> =
             plan.terms.iter().zip(weights).map(|(term, w)| Norms::per_output(term.packing.shape(), w)).collect();
-        let planned = |term: usize, output: usize| {
-            norms[term][output].planned(set, parameters.body_rounding, b0_rounding, parameters.hint_rounding)
-        };
-        let mut bytes = Vec::with_capacity(plan.hint_len());
-        let mut terms = Vec::with_capacity(plan.terms.len());
-        for (index, (term, &weights)) in plan.terms.iter().zip(weights).enumerate() {
-            let masks = expand_masks(ring, epoch, term);
-            let one = |output: usize| {
+        let meetings = Meetings::new(&plan);
+        let widths = Widths { ell: parameters.ell, rb, r0, rh };
+        let context = OutputContext::new(publisher.context, PACKING_VERSION, publisher.epoch, mask0, widths);
+        let one = |output: usize| {
+            let (mut context, mut evaluator) = (context.clone(), Evaluator::new(ring));
+            let mut evaluated = Vec::with_capacity(plan.terms.len());
+            for ((term, weights), masks) in plan.terms.iter().zip(weights).zip(&masks) {
                 let polynomials = term.packing.weight_polynomials(output, weights);
                 let products = polynomials.iter().map(|(ciphertext, terms)| (&masks[*ciphertext], terms.as_slice()));
-                let evaluated = Evaluator::new(ring).evaluate(products)?;
-                let mut rng = rng(term.layer, output as u32);
-                let mut branches: Vec<NoiseTerms> = (0..plan.terms.len()).map(|term| planned(term, output)).collect();
-                let check = |rerandomiser_norm2, hint_error_norm2| {
-                    branches[index].rerandomiser_norm2 = rerandomiser_norm2;
-                    branches[index].hint_error_norm2 = hint_error_norm2;
-                    noise::margin_bits(set, parameters.ell, &branches) >= 0.0
-                };
-                publish(&evaluated, mask0, &mut rng, parameters.hint_rounding, check)
-            };
-            let published = (0..plan.output[0]).into_par_iter().map(one).collect::<Result<Vec<_>, _>>()?;
-            let mut rerandomisers = Vec::with_capacity(published.len());
-            for (hint, rerandomiser) in published {
-                bytes.extend_from_slice(&hint.to_bytes());
-                rerandomisers.push(rerandomiser);
+                let sum = evaluator.evaluate(products)?;
+                context.branch(term.layer, &polynomials, &sum);
+                evaluated.push(sum);
             }
-            terms.push(ServerTerm { kernel: Kernel::new(&term.packing.tile_shape(), weights), rerandomisers });
+            let check = |draws: &[Draw<W>]| {
+                let terms = norms.iter().zip(draws).map(|(norms, draw)| norms[output].drawn(draw.norms(), rb, r0));
+                let terms: Vec<_> = terms.collect();
+                noise::margin_bits(set, parameters.ell, &terms, meetings.cross(set, r0, draws)) >= 0.0
+            };
+            publish(&evaluated, mask0, &mut rng(&context.finish(), output as u32), rh, check)
+        };
+        let published = (0..plan.output[0]).into_par_iter().map(one).collect::<Result<Vec<_>, _>>()?;
+        // By term, then by output.
+        let mut hints: Vec<Vec<u8>> = plan.terms.iter().map(|_| Vec::new()).collect();
+        let mut rerandomisers: Vec<Vec<Rerandomiser<W>>> = plan.terms.iter().map(|_| Vec::new()).collect();
+        for (term, (hint, rerandomiser)) in published.into_iter().flat_map(|output| output.into_iter().enumerate()) {
+            hints[term].extend_from_slice(&hint.to_bytes());
+            rerandomisers[term].push(rerandomiser);
         }
+        let bytes = hints.concat();
+        let halves = plan.terms.iter().zip(weights).zip(rerandomisers);
+        let terms = halves
+            .map(|((term, weights), rerandomisers)| {
+                let kernel = Kernel::new(&term.packing.tile_shape(), weights);
+                ServerTerm { kernel, rerandomisers }
+            })
+            .collect();
         let online = match parameters.ell {
             ..=16 => Online::U16(online_kernels(&plan, weights)),
             17..=32 => Online::U32(online_kernels(&plan, weights)),
@@ -241,7 +259,7 @@ impl<W: LinearWord> ServerLinear for ServerLayer<W> {
     }
 
     fn online(&self, offline: OfflineShare, masked: &[&[u64]]) -> Vec<u64> {
-        let mask = (1 << self.plan.parameters.share_bits()) - 1;
+        let mask = u64::MAX >> (64 - self.plan.parameters.share_bits());
         let mut share = offline.0;
         match &self.online {
             Online::U16(kernels) => convolve(kernels, masked, &mut share, |x| x as u16),

@@ -6,8 +6,9 @@ use lowkey_bridge::budget::{self, Norms};
 use lowkey_bridge::conv::ConvShape;
 use lowkey_bridge::keys::{self, SetPlan};
 use lowkey_bridge::{LayerParameters, LayerPlan, Packing, Publisher, Schedule, TermPlan, client_layer, publish_layer};
-use lowkey_he::mask::EpochSeed;
+use lowkey_he::mask::{EpochSeed, Mask, MaskId};
 use lowkey_he::params::{self, ParameterSet};
+use lowkey_he::{Evaluator, Hint, Ring};
 use proptest::prelude::*;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
@@ -215,6 +216,60 @@ fn several_terms_of_one_tensor_share_one_upload() {
     let case = Case::new(&params::T32N2048, shapes, 3, 7, 5);
     case.check(Schedule::Prepared, 9).expect("fits");
     case.check(Schedule::Direct, 9).expect("fits");
+}
+
+/// Three to six branches, planned as tightly as they fit.
+#[test]
+fn many_branches_fit_and_are_exact() {
+    let kernels = [(3, 1), (1, 0), (5, 2), (3, 1), (1, 0), (7, 3)];
+    for (set, side) in [(&params::T32N1024, 8), (&params::T32N2048, 12), (&params::T64N2048, 12)] {
+        for count in 3..=kernels.len() {
+            let shapes =
+                kernels[..count].iter().map(|&(kernel, padding)| ConvShape::square(2, 3, kernel, side, padding));
+            let case = Case::new(set, shapes.collect(), 1, 1, count as u64);
+            case.check(Schedule::Prepared, 9).unwrap_or_else(|| panic!("{count} branches fit {}", set.name));
+            case.check(Schedule::Direct, 9).expect("as above");
+        }
+    }
+}
+
+/// Two packings of the same weights under one plan digest, one key and the same masks: what hides the evaluated masks has nothing
+/// in common. If it had, the difference of two hints would be that of two evaluations of known masks.
+#[test]
+fn another_packing_takes_fresh_randomness() {
+    let set = &params::T32N2048;
+    let ring = Ring::<u32>::shared(set).unwrap();
+    let epoch = EpochSeed([3; 32]);
+    let weights: Vec<i32> = (0..18).map(|i| i % 7 - 3).collect();
+    let remainders = |padding: usize, body_rounding: u32| {
+        let shape = ConvShape::square(1, 2, 3, 8, padding);
+        let parameters = LayerParameters { set, ell: 8, body_rounding, hint_rounding: 0 };
+        let packing = Packing::new(&shape, set.degree).unwrap();
+        let term = TermPlan::new(0, packing.clone(), |_| true);
+        let (height, width) = shape.output();
+        let plan = Arc::new(LayerPlan { parameters, output: [2, height, width], terms: vec![term] });
+        let sets = [SetPlan { set, secrets: 1, b0_rounding: 3 }];
+        let masks = keys::rerandomiser_masks(&sets, &epoch).unwrap();
+        let publisher = Publisher { epoch: &epoch, masks: &masks, server_key: &[1; 32], context: &[2; 32] };
+        let (_, hint) = publish_layer(plan, 3, &[&weights], &publisher).unwrap();
+        let mask = Mask::expand(ring, &epoch, MaskId { layer: 0, ciphertext: 0 });
+        let hints = hint.chunks_exact(hint.len() / 2).enumerate().map(|(output, bytes)| {
+            let polynomials = packing.weight_polynomials(output, &weights);
+            let products = polynomials.iter().map(|(_, terms)| (&mask, terms.as_slice()));
+            let evaluated = Evaluator::new(ring).evaluate(products).unwrap();
+            let hint = Hint::from_bytes(ring, 0, bytes).unwrap();
+            hint.coefficients().iter().zip(&evaluated).map(|(h, e)| h.wrapping_sub(*e)).collect::<Vec<u32>>()
+        });
+        hints.collect::<Vec<_>>()
+    };
+    let first = remainders(1, 5);
+    assert_eq!(first, remainders(1, 5), "the same evaluation, the same hint");
+    for (what, other) in [("another packing", remainders(0, 5)), ("another rounding of bodies", remainders(1, 4))] {
+        for (a, b) in first.iter().zip(&other) {
+            let equal = a.iter().zip(b).filter(|(a, b)| a == b).count();
+            assert!(equal < 4, "{what}: {equal} of {} coefficients are equal", a.len());
+        }
+    }
 }
 
 #[test]

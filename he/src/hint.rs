@@ -5,7 +5,8 @@
 //! with the client's b*_0 = a*_0 s + e*_0 (`protocol.md`, section 1).
 //!
 //! (u_o, e_o) belongs to exactly one (weights, packing, masks, parameters): `security.md`, rule 4. Take fresh randomness
-//! per publication, or [`publication_rng`] with a digest of all of these, so that recomputing gives the same bytes.
+//! per publication, or [`publication_rng`] with a digest of all of these, so that recomputing gives the same bytes;
+//! [`OutputContext`](crate::context::OutputContext) makes that digest from what is evaluated.
 //!
 //! [LPR10]: crate#references
 
@@ -43,34 +44,57 @@ pub struct Rerandomiser<W: TorusWord> {
     ntt: NttSmall<W>,
 }
 
-/// Publishes the hint of one output ciphertext, rounded to multiples of 2^rh.
+/// What everybody gets, and what the server keeps.
+pub type Published<W> = (Hint<W>, Rerandomiser<W>);
+
+/// One draw of (u_o, e_o) with what would be published, for the noise check. Not printed, zeroized on drop.
+pub struct Draw<W: TorusWord> {
+    hint: Hint<W>,
+    rerandomiser: Rerandomiser<W>,
+    /// delta_o = e_o + rounding error.
+    error: Zeroizing<Vec<f64>>,
+}
+
+/// Publishes the hints of one output, rounded to multiples of 2^rh: one per branch that meets in the output (one, where
+/// it is not a sum). The branches may be under one secret, so that their errors are not independent: they are drawn
+/// together and judged together.
 ///
-/// `evaluated` is sum_j w_oj * a_j (N coefficients, see [`Evaluator`](crate::evaluate::Evaluator)), `mask0` is a*_0.
-/// `check` receives |u_o|^2 and |delta_o|^2, delta_o = e_o + rounding error, and decides by the noise formula whether
-/// the output is exact; if not, u_o and e_o are drawn again.
+/// `evaluated` has sum_j w_oj * a_j of every branch (N coefficients, see [`Evaluator`](crate::evaluate::Evaluator)),
+/// `mask0` is a*_0. `check` decides by the noise formula whether the output is exact; if not, u_o and e_o of all branches
+/// are drawn again.
 ///
 /// # Errors
 /// [`HeError::NotRerandomiser`] if `mask0` is another mask, [`HeError::Rounding`] if rh is not below the torus width,
 /// [`HeError::NoiseCheck`] after [`MAX_TRIES`] failed checks.
 pub fn publish<W, R, C>(
-    evaluated: &[W],
+    evaluated: &[Vec<W>],
     mask0: &Mask<W>,
     rng: &mut R,
     rh: u32,
     mut check: C,
-) -> Result<(Hint<W>, Rerandomiser<W>), HeError>
+) -> Result<Vec<Published<W>>, HeError>
 where
     W: TorusWord,
     R: CryptoRng,
-    C: FnMut(f64, f64) -> bool,
+    C: FnMut(&[Draw<W>]) -> bool,
 {
-    let ring = mask0.ring();
-    assert_eq!(evaluated.len(), ring.degree());
     if mask0.id() != MaskId::RERANDOMISER {
         return Err(HeError::NotRerandomiser(mask0.id()));
     }
     check_rounding::<W>(rh)?;
     for _ in 0..MAX_TRIES {
+        let draws: Vec<Draw<W>> = evaluated.iter().map(|evaluated| Draw::new(evaluated, mask0, rng, rh)).collect();
+        if check(&draws) {
+            return Ok(draws.into_iter().map(|draw| (draw.hint, draw.rerandomiser)).collect());
+        }
+    }
+    Err(HeError::NoiseCheck { tries: MAX_TRIES })
+}
+
+impl<W: TorusWord> Draw<W> {
+    fn new<R: CryptoRng>(evaluated: &[W], mask0: &Mask<W>, rng: &mut R, rh: u32) -> Self {
+        let ring = mask0.ring();
+        assert_eq!(evaluated.len(), ring.degree());
         let rerandomiser = Rerandomiser::generate(ring, rng);
         // Exact, then noisy: x becomes e_o - x in place, so the product enters with the opposite sign.
         let mut exact = rerandomiser.apply(mask0.ntt());
@@ -79,23 +103,52 @@ where
         }
         let mut coefficients: Vec<W> = exact.iter().map(|word| word.wrapping_neg()).collect();
         sample::noise_minus(rng, ring.set().noise_bound, &mut coefficients);
-        let mut delta_norm2 = 0.0;
+        let mut error = Zeroizing::new(Vec::with_capacity(coefficients.len()));
         for (word, exact) in coefficients.iter_mut().zip(exact.iter()) {
             *word = round_to(*word, rh);
-            delta_norm2 += (word.wrapping_sub(*exact).to_i64() as f64).powi(2);
+            error.push(word.wrapping_sub(*exact).to_i64() as f64);
         }
-        if check(rerandomiser.norm2(), delta_norm2) {
-            return Ok((Hint { ring, rh, coefficients }, rerandomiser));
-        }
+        Self { hint: Hint { ring, rh, coefficients }, rerandomiser, error }
     }
-    Err(HeError::NoiseCheck { tries: MAX_TRIES })
+
+    /// |u_o|^2 and |delta_o|^2.
+    pub fn norms(&self) -> (f64, f64) {
+        (self.rerandomiser.norm2(), self.error.iter().map(|x| x * x).sum())
+    }
+
+    /// <X^shift u, u'> and <X^shift delta, delta'>, for -N < shift < N: the scalar products of what multiplies the
+    /// secret's (and b*_0's) error in two coefficients, that of `other` being `shift` above ours.
+    ///
+    /// Coefficient k of a product u * E is sum_i E_i v(k - i), v being u continued to all integers by v(j + N) = -v(j).
+    /// So the product for coefficients k and k + shift is sum_j v(j) v'(j + shift) over any N consecutive j.
+    pub fn products(&self, other: &Self, shift: isize) -> (f64, f64) {
+        let (u, v) = (&self.rerandomiser.coefficients, &other.rerandomiser.coefficients);
+        let signs = |u: &[i8], v: &[i8]| u.iter().zip(v).map(|(u, v)| i32::from(u * v)).sum::<i32>().into();
+        let errors = |d: &[f64], e: &[f64]| d.iter().zip(e).map(|(d, e)| d * e).sum();
+        (negacyclic(u, v, shift, signs), negacyclic(&self.error, &other.error, shift, errors))
+    }
+}
+
+/// sum_j v(j) w(j + shift), both continued by v(j + N) = -v(j).
+fn negacyclic<T>(v: &[T], w: &[T], shift: isize, product: impl Fn(&[T], &[T]) -> f64) -> f64 {
+    let by = shift.unsigned_abs();
+    let (v, w) = if shift < 0 { (w, v) } else { (v, w) };
+    let (low, high) = v.split_at(v.len() - by);
+    product(low, &w[by..]) - product(high, &w[..by])
+}
+
+impl<W: TorusWord> fmt::Debug for Draw<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Draw({}, [redacted])", self.hint.ring.set().name)
+    }
 }
 
 /// The generator for one output's (u_o, e_o), as a function of a secret key of the server and everything that the
 /// publication depends on (`security.md`, rule 4).
 ///
-/// `context_digest` must cover weights, packing, masks (epoch seed) and parameters; then recomputing gives the same
-/// bytes and a changed model gives independent randomness. The seed is SHA-256(label | key | digest | layer | output)
+/// `context_digest` must cover weights, packing, masks (epoch seed) and parameters
+/// ([`OutputContext`](crate::context::OutputContext)); then recomputing gives the same bytes and a changed model gives
+/// independent randomness. The seed is SHA-256(label | key | digest | layer | output)
 /// with the 32-byte label and the key filling the first block: a keyed compression function on inputs of one length.
 pub fn publication_rng(server_key: &[u8; 32], context_digest: &[u8; 32], layer: u32, output: u32) -> ChaCha20Rng {
     let hash = Sha256::new()

@@ -22,7 +22,7 @@
 //! | share_o = -hint_o s, B_o = sum_j w_oj b_j + b*_0 u_o | phase shares: B_o + share_o = scaling (W x)_o + noise | [`Secret::phase_share`], [`Rerandomiser::apply`] |
 //! | floor(x / U) | from torus share to ring share | [`torus::floor_share`] |
 //! | rb, r0, rh | bits rounded off the bodies, b*_0 and the hint | [`torus::round_to`], [`pack`] |
-//! | V, 9 sqrt(V) + ... <= U/2 | the noise and the exactness condition | [`noise`] |
+//! | V, kappa sqrt(V) + ... <= U/2 | the noise and the exactness condition | [`noise`] |
 //!
 //! *phase* is b - a s, *scaling* is q / 2^ell, *parameters* are those of the lattice, *weights* those of the network.
 //!
@@ -43,7 +43,7 @@
 //! // Setup. The server's weights: 3 + 2 X. It publishes the hint once.
 //! let mut server_rng = rand_chacha::ChaCha20Rng::from_seed([1; 32]);
 //! let evaluated = Evaluator::new(ring).evaluate([(&mask, &[(0, 3), (1, 2)][..])])?;
-//! let (hint, rerandomiser) = publish(&evaluated, &mask0, &mut server_rng, 8, |_, _| true)?;
+//! let (hint, rerandomiser) = publish(&[evaluated], &mask0, &mut server_rng, 8, |_| true)?.remove(0);
 //!
 //! // The client encrypts 5 + 4 X, scaled to the top 8 bits, and keeps its share of the phase.
 //! let mut client_rng = rand_chacha::ChaCha20Rng::from_seed([2; 32]);
@@ -94,6 +94,7 @@
 //! * \[SimplePIR\] Henzinger, Hong, Corrigan-Gibbs, Meiklejohn, Vaikuntanathan. One server for the price of two: simple and
 //!   fast single-server private information retrieval. USENIX Security 2023. Static masks and a hint for every query.
 
+pub mod context;
 mod crt;
 pub mod error;
 pub mod evaluate;
@@ -110,11 +111,12 @@ pub mod torus;
 pub mod window;
 pub mod word;
 
+pub use context::{OutputContext, Widths};
 pub use error::HeError;
 pub use evaluate::Evaluator;
-pub use hint::{Hint, Rerandomiser, publication_rng, publish};
+pub use hint::{Draw, Hint, Published, Rerandomiser, publication_rng, publish};
 pub use mask::{EpochSeed, Mask, MaskId};
-pub use noise::NoiseTerms;
+pub use noise::{Cross, NoiseTerms};
 pub use params::ParameterSet;
 pub use ring::{NttPoly, NttSmall, Ring};
 pub use secret::Secret;

@@ -1,19 +1,21 @@
-//! a = XOF(label, epoch seed, parameter set, id): the public, static masks.
+//! a = XOF(SHA-256(label | epoch seed | set | layer | ciphertext)): the public, static masks.
 //!
 //! Masks are the same in every inference, because every inference has fresh secrets (one hint serves every query, as in
 //! [SimplePIR]). Both parties expand them from a public 256-bit epoch seed (`security.md`, rule 7) with the generator of
 //! `tfhe` (`tfhe-csprng`), seeded by its extendable-output seed: a CBC-MAC under a public key derives an AES-128 key and
 //! a start counter, AES-CTR expands. The masks are public: the seed hides nothing, it only has to make them look uniform.
 //!
-//! The seed's 64 bytes are
+//! The server picks the epoch seed, and a CBC-MAC under a public key can be run backwards. So what the generator gets is
+//! a digest, and masks are those of a random oracle of all that names them, whoever picked it:
 //!
 //! ```text
-//! "LowkeyHE" | epoch seed, 32 bytes | "mask/v1\0" | set id, 1 | 0, 7 bytes | layer, 4 LE | ciphertext, 4 LE
+//! "LowkeyHE" | SHA-256("lowkey-he/mask/v2", zeros up to 32 bytes | epoch seed, 32 | set id, 1 | layer, 4 LE | ciphertext, 4 LE)
 //! ```
 //!
-//! Everything that tells two masks of an epoch apart lies in the fourth AES block. The blocks before it lead to one
-//! chaining value, and the rest of the derivation is a composition of permutations, so masks of one epoch have distinct
-//! AES keys with certainty: they never coincide.
+//! Every field has a fixed length, so different names are different inputs, and equal digests would be a collision of
+//! SHA-256. The derivation behind it has a state of 128 bits: with M masks in an epoch, two of them coincide with
+//! probability below M^2 / 2^129 over the oracle. M is below 2^15 in every plan that is accepted, so a server that
+//! searches epochs for one with two equal masks expects to try 2^99.
 //!
 //! On x86-64 the generator needs AES-NI and panics without it.
 //!
@@ -21,6 +23,7 @@
 
 use concrete_csprng::generators::{DefaultRandomGenerator, RandomGenerator};
 use concrete_csprng::seeders::XofSeed;
+use sha2::{Digest, Sha256};
 
 use crate::params::ParameterSet;
 use crate::ring::{NttPoly, Ring};
@@ -91,13 +94,14 @@ impl<W: TorusWord> Mask<W> {
 }
 
 fn xof_seed(set: &ParameterSet, epoch: &EpochSeed, id: MaskId) -> XofSeed {
-    let mut seed = Vec::with_capacity(56);
-    seed.extend_from_slice(&epoch.0);
-    seed.extend_from_slice(b"mask/v1\0");
-    seed.extend_from_slice(&[set.id, 0, 0, 0, 0, 0, 0, 0]);
-    seed.extend_from_slice(&id.layer.to_le_bytes());
-    seed.extend_from_slice(&id.ciphertext.to_le_bytes());
-    XofSeed::new(seed, *b"LowkeyHE")
+    let digest = Sha256::new()
+        .chain_update(b"lowkey-he/mask/v2\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0")
+        .chain_update(epoch.0)
+        .chain_update([set.id])
+        .chain_update(id.layer.to_le_bytes())
+        .chain_update(id.ciphertext.to_le_bytes())
+        .finalize();
+    XofSeed::new(digest.to_vec(), *b"LowkeyHE")
 }
 
 #[cfg(test)]
@@ -126,8 +130,21 @@ mod tests {
         assert_eq!(mask.coefficients()[..2], GOLDEN64);
     }
 
-    const GOLDEN32: [u8; 16] = [105, 169, 157, 67, 166, 3, 122, 232, 255, 212, 90, 109, 229, 248, 161, 101];
-    const GOLDEN64: [u64; 2] = [14377560698493966070, 14338767326304162244];
+    const GOLDEN32: [u8; 16] = [56, 69, 212, 107, 94, 149, 47, 135, 96, 11, 50, 28, 254, 86, 89, 254];
+    const GOLDEN64: [u64; 2] = [10345657999059110192, 6460415434476103404];
+
+    /// The generator sees nothing that whoever picks the epoch could choose: a digest of it, not the seed itself.
+    #[test]
+    fn the_generator_is_seeded_by_a_digest() {
+        let epoch = EpochSeed(std::array::from_fn(|i| i as u8));
+        let seed = xof_seed(&T32N2048, &epoch, MaskId { layer: 0x0102_0304, ciphertext: 5 });
+        let mut input = [0; 73];
+        input[..17].copy_from_slice(b"lowkey-he/mask/v2");
+        input[32..64].copy_from_slice(&epoch.0);
+        input[64..].copy_from_slice(&[T32N2048.id, 4, 3, 2, 1, 5, 0, 0, 0]);
+        assert_eq!(seed.seed(), Sha256::digest(input).as_slice());
+        assert!(!seed.bytes().windows(8).any(|window| window == &epoch.0[8..16]));
+    }
 
     #[test]
     fn the_software_generator_agrees() {

@@ -4,10 +4,10 @@
 mod common;
 
 use common::{ring, seeded, signed};
-use lowkey_he::noise::{NoiseTerms, allowed, margin_bits, required};
+use lowkey_he::noise::{Cross, NoiseTerms, allowed, margin_bits, required};
 use lowkey_he::params::T32N2048;
 use lowkey_he::{
-    EpochSeed, Evaluator, Hint, Mask, MaskId, ParameterSet, Secret, TorusWord, floor_share, publish, round_all,
+    Draw, EpochSeed, Evaluator, Hint, Mask, MaskId, ParameterSet, Secret, TorusWord, floor_share, publish, round_all,
     round_to,
 };
 use rand::{Rng, RngExt, TryCryptoRng, TryRng};
@@ -130,7 +130,9 @@ fn measure<W: TorusWord>(set: &'static ParameterSet, without: Option<Source>, se
         let weights = sparse_weights(&mut rng, n);
         let evaluated = evaluator.evaluate(masks.iter().zip(weights.iter().map(Vec::as_slice))).unwrap();
         let mut rng = Silenced { rng: &mut rng, noise: silence(HintNoise), ternary: without == Some(Rerandomiser) };
-        let (hint, rerandomiser) = publish(&evaluated, &mask0, &mut rng, bits(HintRounding), |_, _| true).unwrap();
+        let evaluated = [evaluated];
+        let published = publish(&evaluated, &mask0, &mut rng, bits(HintRounding), |_| true).unwrap();
+        let ([evaluated], (hint, rerandomiser)) = (evaluated, published.into_iter().next().unwrap());
         for (hint, evaluated) in hint.coefficients().iter().zip(&evaluated) {
             top_bits[hint.wrapping_sub(*evaluated).shr(W::BITS - 6).to_u64() as usize] += 1;
         }
@@ -247,9 +249,11 @@ fn floors_are_exact_within_the_bound() {
     let weights: Vec<(usize, i32)> = (0..72).map(|i| (28 * i, i as i32 % 15 - 7)).collect();
     let norm = |power| weights.iter().map(|(_, w)| f64::from(w.unsigned_abs()).powi(power)).sum::<f64>();
     let terms = NoiseTerms::planned(set, norm(2), norm(1), rb, r0, rh);
-    assert!(margin_bits(set, ell, &[terms]) > 0.0);
-    let fits = |rerandomiser_norm2, hint_error_norm2| {
-        required(set, &[NoiseTerms { rerandomiser_norm2, hint_error_norm2, ..terms }]) <= allowed(ell, 32)
+    assert!(margin_bits(set, ell, &[terms], Cross::NONE) > 0.0);
+    let fits = |draws: &[Draw<u32>]| {
+        let (rerandomiser_norm2, hint_error_norm2) = draws[0].norms();
+        let terms = NoiseTerms { rerandomiser_norm2, hint_error_norm2, ..terms };
+        required(set, &[terms], Cross::NONE) <= allowed(ell, 32)
     };
 
     let epoch = EpochSeed([3; 32]);
@@ -258,7 +262,7 @@ fn floors_are_exact_within_the_bound() {
         Mask::expand(ring, &epoch, MaskId::RERANDOMISER),
     );
     let evaluated = Evaluator::new(ring).evaluate([(&mask, weights.as_slice())]).unwrap();
-    let (hint, rerandomiser) = publish(&evaluated, &mask0, &mut rng, rh, fits).unwrap();
+    let (hint, rerandomiser) = publish(&[evaluated], &mask0, &mut rng, rh, fits).unwrap().remove(0);
     let hint = Hint::from_bytes(ring, rh, &hint.to_bytes()).unwrap();
 
     let mut secret = Secret::generate(ring, &mut rng);

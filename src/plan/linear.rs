@@ -21,6 +21,11 @@ const MAX_STRIDE: u64 = 64;
 /// Largest packing of all terms together, in words (see [`Packing::size`]): what a stranger's plan may take of our memory.
 pub(super) const MAX_PACKED: u64 = 1 << 25;
 
+/// Most coefficients of all hints together: terms x output channels x N. A client keeps each as a transform of up to 12 bytes
+/// or as a window of up to 16, whatever its rounding leaves on the wire: 2 GiB at most, 0.65 GiB for a ResNet-50 (27,560 channels
+/// at N = 2048), which would fit at N = 4096 too.
+pub const MAX_HINT_COEFFICIENTS: u64 = 1 << 27;
+
 /// A linear node: encrypted terms and identities.
 #[derive(Debug)]
 pub struct LinearNode {
@@ -110,7 +115,7 @@ pub(super) fn derive(
 
     // Packings first, since the order of uploads decides which body defines a pad.
     let mut drafts = Vec::new();
-    let mut packed = 0;
+    let (mut packed, mut coefficients) = (0, 0u64);
     let mut uploads = Vec::new();
     for ((index, (node, terms)), choice) in linear.enumerate().zip(&choices.linear) {
         let name = &architecture.nodes[node].name;
@@ -128,6 +133,9 @@ pub(super) fn derive(
                     let packing = pack(name, choice.ell, &shape, parameters(name, choice)?.set)?;
                     packed = packing.size().saturating_add(packed);
                     super::at_most("the size of the packed layers", packed, MAX_PACKED)?;
+                    let hints = (shape.out_channels as u64).saturating_mul(packing.degree() as u64);
+                    coefficients = coefficients.saturating_add(hints);
+                    super::at_most("the number of the hints' coefficients", coefficients, MAX_HINT_COEFFICIENTS)?;
                     packings.push(packing);
                     draft.inputs.push(source);
                 }

@@ -14,21 +14,24 @@ mod steps;
 mod windows;
 
 use lowkey_bridge::SetPlan;
+use lowkey_he::noise;
 use lowkey_models::{Architecture, Kind, Op, TensorId, TensorInfo};
 use lowkey_mpc::ot::OtCount;
+
+use crate::store::MOST_INFERENCES;
 
 pub use choices::{Choices, LayoutChoice, LinearChoice, Link, SetChoice};
 pub use cost::{Frame, Prediction, predict, setup_bytes};
 pub use error::PlanError;
-pub use linear::{LinearNode, Upload};
+pub use linear::{LinearNode, MAX_HINT_COEFFICIENTS, Upload};
 pub use rings::{Holding, width_of};
 pub use steps::{Answer, Nonlinear, NonlinearKind, Programs, Source, Step};
 pub use windows::Windows;
 
 /// Most activations that one inference handles.
 pub const MAX_ACTIVATIONS: u64 = 1 << 26;
-/// Most bytes of a hint.
-pub const MAX_HINT_BYTES: u64 = 1 << 31;
+/// Most bytes of a hint: nothing rounded off the most coefficients.
+pub const MAX_HINT_BYTES: u64 = 8 * MAX_HINT_COEFFICIENTS;
 /// Widths that an accumulator may have.
 pub const WIDTHS: std::ops::RangeInclusive<u32> = 2..=48;
 /// Most values that the windows of all pools read.
@@ -132,6 +135,11 @@ impl Plan {
         (0..self.steps.len()).filter(|&node| requantised(node)).map(|node| self.tensors[node + 1].elements()).sum()
     }
 
+    /// Encrypted outputs of one inference: accumulators that noise could make wrong.
+    pub fn encrypted_outputs(&self) -> u64 {
+        self.linear.iter().filter_map(|node| node.encrypted.as_ref()).map(|layer| layer.outputs() as u64).sum()
+    }
+
     /// OTs that one inference consumes.
     pub fn ots(&self, reveal: Reveal) -> OtCount {
         let of_step = |step: &Step| match step {
@@ -184,6 +192,9 @@ fn check_counts(architecture: &Architecture, choices: &Choices, tensors: &[Tenso
     }
     Ok(())
 }
+
+// What the failure probability of the noise is computed for (`check_size` bounds all accumulators, the store the key's uses).
+const _: () = assert!(MAX_ACTIVATIONS <= noise::MAX_OUTPUTS && MOST_INFERENCES <= noise::MAX_INFERENCES);
 
 fn check_size(architecture: &Architecture, tensors: &[TensorInfo]) -> Result<(), PlanError> {
     let count = |kind: Kind| tensors.iter().filter(|t| t.kind == kind).map(|t| t.elements() as u64).sum();

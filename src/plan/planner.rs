@@ -149,7 +149,10 @@ fn layers(network: &Network, widths: Widths) -> Vec<Layer> {
             let shape = conv_shape(term, network.tensors()[term.input()].shape)?;
             let weights = array.as_ref()?.as_standard_layout();
             let norms = Norms::per_output(&shape, weights.as_slice().expect("standard layout"));
-            Some((shape, norms.into_iter().fold(Norms::default(), Norms::max)))
+            let largest = norms.into_iter().fold(Norms::default(), Norms::max);
+            // The plan is public: it is made from what the norms may say of the weights.
+            let class = largest.class(shape.fan_in());
+            Some((shape, class))
         });
         layers.push(Layer {
             name: architecture.nodes[node].name.clone(),

@@ -284,6 +284,32 @@ fn inputs_that_do_not_fit() {
     });
 }
 
+/// More refused inputs than a session may have slots: each slot comes back, with its own way to open the output, and no room is
+/// lost at the server.
+#[test]
+fn slots_of_refused_inputs_come_back() {
+    let (good, bad) = (&digits().images[4], vec![-1; 64]);
+    block_on(async {
+        let mut site = Site::start(server::Options::default()).await;
+        let mut client = open(site.connect().await).await.unwrap();
+        let class = client.prepare(Reveal::Class).await.unwrap();
+        assert!(client.infer(class, &bad).await.is_err());
+        for _ in 0..MAX_SLOTS + 5 {
+            let slot = client.prepare(Reveal::Logits).await.unwrap();
+            let sent = client.channel().traffic().total();
+            assert!(matches!(client.infer(slot, &bad).await, Err(Error::Usage { .. })));
+            assert_eq!(client.channel().traffic().total(), sent, "nothing is sent");
+        }
+        for (reveal, expected) in [(Reveal::Logits, &digits().logits), (Reveal::Class, &digits().classes)] {
+            let slot = client.prepare(reveal).await.unwrap();
+            assert_eq!(client.infer(slot, good).await.unwrap().output, expected[4]);
+        }
+        client.close().await.unwrap();
+        let report = site.outcome("refused inputs").await.unwrap();
+        assert_eq!(report.inferences, 2);
+    });
+}
+
 /// Four clients with images and ways of their own, and two more that die among them.
 #[test]
 fn several_clients_at_once() {

@@ -150,8 +150,9 @@ fn publications_are_independent_and_reproducible() {
     }
 }
 
-/// With the same masks too: a changed weight comes with another context, hence with another u_o. If it did not, the difference
-/// of two hints would be the difference of the weights, applied to public masks.
+/// With the same masks too, and even under the same digest of plan and weights: a changed weight is another evaluation, and
+/// comes with another u_o. If it did not, the difference of two hints would be the difference of the weights, applied to public
+/// masks.
 #[test]
 fn a_changed_weight_takes_fresh_randomness_under_the_same_masks() {
     let network = digits();
@@ -170,8 +171,16 @@ fn a_changed_weight_takes_fresh_randomness_under_the_same_masks() {
         outputs(&layer, &hint, &epoch, &[weights])
     };
     let changed = changed(network.clone(), node.node);
-    let (first, fresh, reused) = (publish(&network, 1), publish(&changed, 2), publish(&changed, 1));
+    let (first, again, fresh, same) =
+        (publish(&network, 1), publish(&network, 1), publish(&changed, 2), publish(&changed, 1));
+    for (what, all) in [("another digest", &fresh), ("the same digest", &same)] {
+        // The outputs whose weights did not change are the same evaluation under the same digest.
+        let count = if what == "the same digest" { 1 } else { first.len() };
+        assert!(first.iter().zip(all).take(count).all(|(a, b)| a.hint != b.hint), "{what}");
+    }
     let deviation = of_pairs(&first, &fresh);
     assert!(deviation < LIMIT, "{deviation:.2}");
-    assert!(of_pairs(&first, &reused) > 100.0 * LIMIT, "reused randomness shows");
+    let equal = first[0].remainder.iter().zip(&same[0].remainder).filter(|(a, b)| a == b).count();
+    assert!(equal < 16, "{equal} equal coefficients");
+    assert!(of_pairs(&first, &again) > 100.0 * LIMIT, "reused randomness shows");
 }
