@@ -9,7 +9,7 @@ use lowkey::client::{Client, Options};
 use lowkey::plan::{Step, predict};
 use lowkey::{Plan, Reveal, Schedule, ServerModel, server};
 use lowkey_he::pack;
-use lowkey_mpc::channel::{FrameKind, HEADER_BYTES, Limits};
+use lowkey_mpc::channel::{FrameKind, HEADER_BYTES, Limits, Sums};
 use lowkey_mpc::ot::silent::{DEPTH, FIRST};
 use lowkey_mpc::party::{Party, Stage};
 use rand::RngExt;
@@ -50,7 +50,7 @@ pub struct Bits {
 #[derive(Clone, Debug, Default)]
 pub struct Received {
     pub contents: BTreeMap<Content, Bits>,
-    /// Kind, stage, depth and length of every frame, and the payload of control frames.
+    /// Kind, stage, depth and length of every frame, and the payload of control frames but for the checksums.
     pub shape: Vec<(Header, Vec<u8>)>,
 }
 
@@ -127,8 +127,9 @@ pub fn session(
     let bytes = read.lock().unwrap();
     let (setup, frames): (Vec<Frame>, Vec<Frame>) =
         frames(&bytes).into_iter().partition(|frame| frame.stage() == Stage::Setup);
-    let first_batch = setup.last().expect("the set-up makes the first batch of OTs");
-    assert_eq!((first_batch.is(FrameKind::OtBatch), first_batch.payload.len()), (true, FIRST.message_bytes()));
+    let first_batch = setup.iter().rfind(|frame| frame.is(FrameKind::OtBatch));
+    let first_batch = first_batch.expect("the set-up makes the first batch of OTs");
+    assert_eq!(first_batch.payload.len(), FIRST.message_bytes());
     let (last, frames) = frames.split_last().expect("a session ends with a request");
     assert!(last.is(FrameKind::Control));
     let requests = frames.iter().filter(|frame| frame.is(FrameKind::Control)).count();
@@ -158,7 +159,9 @@ fn frames(mut bytes: &[u8]) -> Vec<Frame> {
 fn receive(plan: &Plan, schedule: Schedule, reveal: Reveal, frames: &[&Frame]) -> Received {
     let mut received = Received::default();
     for frame in frames {
-        let payload = if frame.is(FrameKind::Control) { frame.payload.clone() } else { Vec::new() };
+        // A request ends with the checksums of what both ends have sent.
+        let own = frame.payload.len().saturating_sub(size_of::<Sums>());
+        let payload = if frame.is(FrameKind::Control) { frame.payload[..own].to_vec() } else { Vec::new() };
         // Batches come when they are needed, which is the same for all inputs but not for all inferences.
         if !frame.is(FrameKind::OtBatch) {
             received.shape.push((frame.header, payload));

@@ -1,0 +1,75 @@
+//! Single bits that change on plain connections: never a wrong answer in silence.
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha20Rng;
+
+use super::common::faulty::{Fault, Faulty, Way};
+use super::common::frames::{Frame, HEADER};
+use super::common::{self, block_on};
+use super::garbage::transcript;
+use super::*;
+
+/// Flips in all.
+const FLIPS: usize = 400;
+
+/// Places in the frames of one direction, every frame equally often: (byte of the stream, bit).
+fn places(frames: &[Frame], count: usize, rng: &mut ChaCha20Rng) -> Vec<(usize, u8)> {
+    let place = |frame: &Frame| {
+        let byte = rng.random_range(0..HEADER + frame.payload.len());
+        (frame.start + byte, 1 << rng.random_range(0..8))
+    };
+    frames.iter().cycle().take(count).map(place).collect()
+}
+
+/// What became of a session with a flip: the client's outcome, and the server's.
+async fn with_flip(way: Way, at: usize, by: u8) -> [Result<()>; 2] {
+    let (here, there) = tokio::io::duplex(1 << 20);
+    // A longer frame than was sent never ends.
+    let limits = limits(Duration::from_secs(3));
+    let options = server::Options { limits, idle: Duration::from_secs(3) };
+    let server = tokio::spawn(server::serve(Box::new(there), digits().model.clone(), options, common::seed()));
+    let stream = Faulty::new(here, Fault::Change(by), way, at);
+    let session = async {
+        let mut client = Client::open(Box::new(stream), forgetful(limits.timeout), common::seed()).await?;
+        let first = client.answer(Schedule::Prepared, Reveal::Logits, &digits().images[0]).await?;
+        assert_eq!(first.output, digits().logits[0], "bit {by} of byte {at} {way:?}: wrong in silence");
+        let second = client.answer(Schedule::Direct, Reveal::Class, &digits().images[1]).await?;
+        assert_eq!(second.output, digits().classes[1], "bit {by} of byte {at} {way:?}: wrong in silence");
+        client.close().await
+    };
+    let what = format!("bit {by} of byte {at} {way:?}");
+    [within(&what, session).await, within(&what, server).await.expect("no panic").map(|_| ())]
+}
+
+/// 400 single bits over all frames of a session with both schedules: each ends in an error of the peer or the connection, and no
+/// answer before it is wrong.
+#[test]
+fn single_bits() {
+    let transcript = transcript();
+    let rng = &mut ChaCha20Rng::seed_from_u64(3);
+    let mut all = Vec::new();
+    for (way, frames) in [Way::Read, Way::Written].into_iter().zip(&transcript) {
+        all.extend(places(frames, FLIPS / 2, rng).into_iter().map(|(at, by)| (way, at, by)));
+    }
+    let mut changed = 0;
+    block_on(async {
+        for (way, at, by) in all {
+            let what = format!("bit {by} of byte {at} {way:?}");
+            let outcomes = with_flip(way, at, by).await;
+            let mut noticed = false;
+            for outcome in outcomes {
+                if let Err(error) = outcome {
+                    noticed = true;
+                    assert_eq!(error.fault(), lowkey::Fault::Peer, "{what}: {error}");
+                    if matches!(error, Error::Session(ProtocolError::Changed)) {
+                        assert!(error.hint().unwrap().contains("TLS"));
+                        changed += 1;
+                    }
+                }
+            }
+            assert!(noticed, "{what}: nobody noticed");
+        }
+    });
+    println!("{changed} of {FLIPS} found by the checksums");
+    assert!(changed > FLIPS / 3, "the others are found by length, kind or content: only {changed}");
+}
