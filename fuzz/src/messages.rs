@@ -46,11 +46,11 @@ pub fn controls() -> Vec<Vec<u8>> {
         wire::encode(&welcome),
         wire::encode(&Accept { send_hint: true }),
         wire::encode(&Ready { slot: 9, sums }),
-        wire::encode(&Done { sums }),
         request(Action::Prepare { slot: 1, reveal: Reveal::Logits }),
         request(Action::Run { slot: 1 }),
         request(Action::Direct { slot: 2, reveal: Reveal::Class }),
         request(Action::Close),
+        wire::encode(&Done { sums }),
     ]
     .map(|message| message.expect("it can be encoded"))
     .into()

@@ -53,21 +53,20 @@ fn single_bits() {
     }
     let mut changed = 0;
     block_on(async {
-        for (way, at, by) in all {
-            let what = format!("bit {by} of byte {at} {way:?}");
-            let outcomes = with_flip(way, at, by).await;
-            let mut noticed = false;
-            for outcome in outcomes {
-                if let Err(error) = outcome {
-                    noticed = true;
-                    assert_eq!(error.fault(), lowkey::Fault::Peer, "{what}: {error}");
+        // Some of them wait for bytes that never come.
+        for together in all.chunks(8) {
+            let mut sessions = tokio::task::JoinSet::new();
+            together.iter().for_each(|&(way, at, by)| drop(sessions.spawn(with_flip(way, at, by))));
+            for [client, server] in sessions.join_all().await {
+                assert!(client.is_err() || server.is_err(), "nobody noticed");
+                for error in [client, server].into_iter().filter_map(Result::err) {
+                    assert_eq!(error.fault(), lowkey::Fault::Peer, "{error}");
                     if matches!(error, Error::Session(ProtocolError::Changed)) {
                         assert!(error.hint().unwrap().contains("TLS"));
                         changed += 1;
                     }
                 }
             }
-            assert!(noticed, "{what}: nobody noticed");
         }
     });
     println!("{changed} of {FLIPS} found by the checksums");
