@@ -57,17 +57,18 @@ pub struct Received {
 /// A frame's first eight bytes.
 pub type Header = [u8; HEADER_BYTES];
 
-struct Frame {
-    header: Header,
-    payload: Vec<u8>,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    pub header: Header,
+    pub payload: Vec<u8>,
 }
 
 impl Frame {
-    fn is(&self, kind: FrameKind) -> bool {
+    pub fn is(&self, kind: FrameKind) -> bool {
         self.header[4] == kind.code()
     }
 
-    fn stage(&self) -> Stage {
+    pub fn stage(&self) -> Stage {
         Stage::ALL[usize::from(self.header[5])]
     }
 }
@@ -99,6 +100,17 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Tapped<S> {
     }
 }
 
+/// What a session is asked for.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// The image.
+    pub input: &'a [i64],
+    /// How often it is answered.
+    pub count: usize,
+    pub schedule: Schedule,
+    pub reveal: Reveal,
+}
+
 /// One session with randomness of its own that answers one input `count` times: what the server's end of the connection read.
 pub fn session(
     model: &Arc<ServerModel>,
@@ -110,23 +122,35 @@ pub fn session(
 ) -> Vec<Received> {
     let seeds: [[u8; 32]; 2] = rng.random();
     let read = Arc::new(Mutex::new(Vec::new()));
+    let asked = Asked { input, count, schedule, reveal };
     common::block_on(async {
         let (here, there) = tokio::io::duplex(1 << 20);
         let there = Tapped { inner: there, read: read.clone() };
         let options = server::Options::default();
         let server = tokio::spawn(server::serve(Box::new(there), model.clone(), options, seeds[0]));
-        let options =
-            Options { digest: None, store: None, address: "memory", limits: Limits::default(), progress: &|_, _| {} };
-        let mut client = Client::open(Box::new(here), options, seeds[1]).await.expect("the session opens");
-        for _ in 0..count {
-            client.answer(schedule, reveal, input).await.expect("the inference succeeds");
-        }
-        client.close().await.expect("the session closes");
+        client(here, asked, seeds[1]).await.expect("the session succeeds");
         server.await.expect("no panic").expect("the server saw no error");
     });
     let bytes = read.lock().unwrap();
+    inferences(&model.plan, asked, &bytes)
+}
+
+/// A client that asks and leaves.
+pub async fn client(stream: tokio::io::DuplexStream, asked: Asked<'_>, seed: [u8; 32]) -> lowkey::Result<()> {
+    let options =
+        Options { digest: None, store: None, address: "memory", limits: Limits::default(), progress: &|_, _| {} };
+    let mut client = Client::open(Box::new(stream), options, seed).await?;
+    for _ in 0..asked.count {
+        client.answer(asked.schedule, asked.reveal, asked.input).await?;
+    }
+    client.close().await
+}
+
+/// Sorts what a client sent in a session by inference and content.
+pub fn inferences(plan: &Plan, asked: Asked<'_>, bytes: &[u8]) -> Vec<Received> {
+    let Asked { count, schedule, reveal, .. } = asked;
     let (setup, frames): (Vec<Frame>, Vec<Frame>) =
-        frames(&bytes).into_iter().partition(|frame| frame.stage() == Stage::Setup);
+        frames(bytes).into_iter().partition(|frame| frame.stage() == Stage::Setup);
     let first_batch = setup.iter().rfind(|frame| frame.is(FrameKind::OtBatch));
     let first_batch = first_batch.expect("the set-up makes the first batch of OTs");
     assert_eq!(first_batch.payload.len(), FIRST.message_bytes());
@@ -141,10 +165,10 @@ pub fn session(
         seen += usize::from(frame.is(FrameKind::Control));
         inferences[(seen - 1) / (requests / count)].push(frame);
     }
-    inferences.iter().map(|frames| receive(&model.plan, schedule, reveal, frames)).collect()
+    inferences.iter().map(|frames| receive(plan, schedule, reveal, frames)).collect()
 }
 
-fn frames(mut bytes: &[u8]) -> Vec<Frame> {
+pub fn frames(mut bytes: &[u8]) -> Vec<Frame> {
     let mut frames = Vec::new();
     while let Some((header, rest)) = bytes.split_first_chunk::<HEADER_BYTES>() {
         let len = u32::from_le_bytes([header[0], header[1], header[2], header[3]]) as usize;
