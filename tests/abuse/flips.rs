@@ -28,7 +28,7 @@ async fn with_flip(way: Way, at: usize, by: u8) -> [Result<()>; 2] {
     let (here, there) = tokio::io::duplex(1 << 20);
     // A longer frame than was sent never ends.
     let limits = limits(Duration::from_secs(3));
-    let options = server::Options { limits, idle: Duration::from_secs(3) };
+    let options = server::Options { limits, idle: Duration::from_secs(3), ..server::Options::default() };
     let server = tokio::spawn(server::serve(Box::new(there), digits().model.clone(), options, common::seed()));
     let stream = Faulty::new(here, Fault::Change(by), way, at);
     let session = async {

@@ -36,6 +36,12 @@ enum Fate {
 /// A deviation: changes a frame of the server, of the same length; or ends the connection.
 type Deviation<'a> = &'a dyn Fn(&mut Frame) -> Fate;
 
+/// Changes a frame, with some randomness.
+type Change = Box<dyn Fn(&mut Frame, &mut ChaCha20Rng)>;
+
+/// A deviation and its name.
+type Named = (&'static str, Box<dyn Fn(&mut Frame) -> Fate>);
+
 /// The checksum of one direction on both sides of the relay, and which belong together.
 #[derive(Default)]
 struct Leg {
@@ -157,9 +163,9 @@ fn is_data(frame: &Frame, stage: Stage) -> bool {
 }
 
 /// The deviations that keep to the form of the messages, by name.
-fn deviations(model: &ServerModel, seed: u64) -> Vec<(&'static str, Box<dyn Fn(&mut Frame) -> Fate>)> {
+fn deviations(model: &ServerModel, seed: u64) -> Vec<Named> {
     let rng = Arc::new(Mutex::new(ChaCha20Rng::seed_from_u64(seed)));
-    let with_rng = move |f: Box<dyn Fn(&mut Frame, &mut ChaCha20Rng)>| {
+    let with_rng = move |f: Change| {
         let rng = rng.clone();
         Box::new(move |frame: &mut Frame| {
             f(frame, &mut rng.lock().unwrap());
