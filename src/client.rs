@@ -4,20 +4,23 @@ use std::sync::Arc;
 
 use lowkey_bridge::Schedule;
 use lowkey_mpc::channel::{Channel, FrameKind, Limits};
+use lowkey_mpc::erasing::Erasing;
+use lowkey_mpc::error::Error as ProtocolError;
 use lowkey_mpc::ot::{Correlations, OtCount};
 use lowkey_mpc::party::{Party, Stage};
-use rand::SeedableRng;
-use rand_chacha::ChaCha20Rng;
+use zeroize::Zeroize;
 
 use crate::answer::Output;
-use crate::error::{Error, Result};
+use crate::error::{AbortCode, Error, Result};
 use crate::net::Stream;
 use crate::offline::{self, CONTROL};
 use crate::online::{self, Times};
 use crate::plan::{MAX_HINT_BYTES, Reveal};
 use crate::publication::{ClientModel, MAX_PLAN_BYTES, Package, Progress, read_plan};
 use crate::report::{LayerReport, Measured, Measurement, StageReport, layers};
-use crate::session::{Accept, Action, HINT_CHUNK, Hello, MAGIC, MAX_CONTROL, Request, VERSION, Welcome, check_version};
+use crate::session::{
+    Accept, Action, Done, HINT_CHUNK, Hello, MAGIC, MAX_CONTROL, Request, VERSION, Welcome, check_version,
+};
 use crate::slot::ClientSlot;
 use crate::store::{Digest, Store};
 
@@ -40,7 +43,8 @@ pub struct Client {
     channel: Channel,
     model: Arc<ClientModel>,
     ot: Correlations,
-    rng: ChaCha20Rng,
+    /// Gives every slot a generator of its own.
+    randomness: Erasing,
     next_slot: u64,
     setup: StageReport,
     /// Slots whose input was refused before anything was sent: the next preparations give them out.
@@ -113,11 +117,13 @@ impl Client {
     ///
     /// # Errors
     /// When the peer is not a server of this version, its model is not the expected one, or the connection fails.
-    pub async fn open(stream: Box<dyn Stream>, options: Options<'_>, seed: [u8; 32]) -> Result<Self> {
+    pub async fn open(stream: Box<dyn Stream>, options: Options<'_>, mut seed: [u8; 32]) -> Result<Self> {
+        let randomness = Erasing::new(seed);
+        seed.zeroize();
         let mut channel = Channel::new(stream, Party::Client, options.limits);
-        match Self::set_up(&mut channel, &options, seed).await {
-            Ok((model, ot, rng, setup)) => {
-                Ok(Self { channel, model, ot, rng, next_slot: 0, setup, kept: Vec::new(), broken: false })
+        match Self::set_up(&mut channel, &options, randomness).await {
+            Ok((model, ot, randomness, setup)) => {
+                Ok(Self { channel, model, ot, randomness, next_slot: 0, setup, kept: Vec::new(), broken: false })
             }
             Err(error) => {
                 give_up(&mut channel, &error).await;
@@ -129,13 +135,10 @@ impl Client {
     async fn set_up(
         channel: &mut Channel,
         options: &Options<'_>,
-        seed: [u8; 32],
-    ) -> Result<(Arc<ClientModel>, Correlations, ChaCha20Rng, StageReport)> {
+        mut randomness: Erasing,
+    ) -> Result<(Arc<ClientModel>, Correlations, Erasing, StageReport)> {
         let measurement = Measurement::start(channel, Stage::Setup);
-        channel.scope(CONTROL);
-        channel.send_control(&Hello { magic: MAGIC, version: VERSION }).await?;
-        let welcome: Welcome = channel.recv_control(MAX_CONTROL).await?;
-        check_version("server", welcome.version)?;
+        let welcome = greet(channel).await?;
         let noted = check_digest(&welcome, options)?;
         if welcome.plan_bytes as usize > MAX_PLAN_BYTES || u64::from(welcome.hint_bytes) > MAX_HINT_BYTES {
             return Err(Error::Peer { peer: "server", what: "sizes beyond every limit".into() });
@@ -156,10 +159,11 @@ impl Client {
             Some(package) => package,
             None => receive_hint(channel, &welcome, text).await?,
         };
-        let mut rng = ChaCha20Rng::from_seed(seed);
         let model = ClientModel::open(plan, &package, options.progress)?;
         channel.scope("base ots");
-        let ot = Correlations::setup(channel, &mut rng).await?;
+        let ot = Correlations::setup(channel, &mut randomness.next_rng()).await?;
+        channel.scope(CONTROL);
+        channel.compare_sums().await?;
         let setup = measurement.finish(channel).stage;
         if let Some(store) = options.store {
             store.keep_model(&welcome.digest, &package.to_bytes())?;
@@ -167,7 +171,7 @@ impl Client {
                 store.remember(options.address, &welcome.digest)?;
             }
         }
-        Ok((model, ot, rng, setup))
+        Ok((model, ot, randomness, setup))
     }
 
     /// The model that the server published.
@@ -202,7 +206,8 @@ impl Client {
         let mut measurement = Measurement::start(&mut self.channel, Stage::Offline);
         self.request(Action::Prepare { slot: number, reveal }).await?;
         let key = (self.ot.session(), number);
-        let slot = offline::client(&mut self.channel, &self.model, &mut self.ot, key, reveal, &mut self.rng).await?;
+        let rng = &mut self.randomness.next_rng();
+        let slot = offline::client(&mut self.channel, &self.model, &mut self.ot, key, reveal, rng).await?;
         measurement.charge(self.model.plan.ots(reveal));
         Ok(Prepared { slot, reveal, measured: measurement.finish(&self.channel) })
     }
@@ -238,6 +243,7 @@ impl Client {
         let measurement = Measurement::start(&mut self.channel, Stage::Online);
         self.request(Action::Run { slot: slot.number }).await?;
         let output = online::client(&mut self.channel, &self.model, slot, input, times).await?;
+        self.done().await?;
         Ok((output, measurement.finish(&self.channel)))
     }
 
@@ -266,7 +272,9 @@ impl Client {
         let mut measurement = Measurement::start(&mut self.channel, Stage::Online);
         self.request(Action::Direct { slot: number, reveal }).await?;
         let (channel, model, ot) = (&mut self.channel, &self.model, &mut self.ot);
-        let output = online::client_direct(channel, model, ot, reveal, input, &mut self.rng, times).await?;
+        let rng = &mut self.randomness.next_rng();
+        let output = online::client_direct(channel, model, ot, reveal, input, rng, times).await?;
+        self.done().await?;
         measurement.charge(self.model.plan.ots(reveal));
         Ok((output, measurement.finish(&self.channel)))
     }
@@ -341,12 +349,35 @@ impl Client {
 
     async fn request(&mut self, action: Action) -> Result<()> {
         self.channel.scope(CONTROL);
-        Ok(self.channel.send_control(&Request { action, ots: self.ot.next_index() }).await?)
+        let request = Request { action, ots: self.ot.next_index(), sums: self.channel.sums() };
+        Ok(self.channel.send_control(&request).await?)
+    }
+
+    /// The end of an online stage: without it, an answer is none.
+    async fn done(&mut self) -> Result<()> {
+        self.channel.scope(CONTROL);
+        let sums = self.channel.sums();
+        let done: Done = self.channel.recv_control(MAX_CONTROL).await?;
+        Ok(sums.check(done.sums)?)
     }
 }
 
 fn over() -> Error {
     Error::usage("the session is over after an error", "open a new session; slots of this one are burned")
+}
+
+/// Says which version this is, and hears what the server has.
+async fn greet(channel: &mut Channel) -> Result<Welcome> {
+    channel.scope(CONTROL);
+    channel.send_control(&Hello { magic: MAGIC, version: VERSION }).await?;
+    match channel.recv_control::<Welcome>(MAX_CONTROL).await {
+        Ok(welcome) => check_version("server", welcome.version).map(|()| welcome),
+        // Servers of version 1 refuse without a welcome; all others name their version.
+        Err(ProtocolError::PeerAborted(code)) if code == AbortCode::Version as u16 => {
+            Err(Error::Version { peer: "server", found: 1 })
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Tells the peer why, as far as it may know.

@@ -58,6 +58,8 @@ pub enum AbortCode {
     Timeout = 7,
     /// An error of the sender's own.
     Internal = 8,
+    /// The checksums of both ends differ.
+    Changed = 9,
     /// Logits were asked for, and the server reveals the class only.
     ClassOnly = 16,
     /// The client's inferences of this hour are used up. The high byte of the code says how many minutes it has to wait.
@@ -78,6 +80,7 @@ impl AbortCode {
             6 => "it does not accept the model's digest",
             7 => "it waited too long",
             8 => "it failed",
+            9 => "bytes changed in transit; TLS would notice where they do",
             16 => "it reveals the class only",
             18 => "its key is past its lifetime",
             code if code & 0xff == Self::Quota as u16 => "the inferences of this hour are used up",
@@ -254,6 +257,9 @@ impl Error {
             Self::Session(ProtocolError::Disconnected) => {
                 "the other end stopped, or one end uses TLS and the other does not".into()
             }
+            Self::Session(ProtocolError::Changed) => {
+                "the connection is unreliable: use TLS (the server with --cert and --key, the client with --pin or --ca)".into()
+            }
             Self::Session(ProtocolError::Protocol { .. }) | Self::Peer { .. } => {
                 "check that both ends run the same version of lowkey, both with TLS or both without".into()
             }
@@ -291,6 +297,7 @@ impl Error {
             }
             Self::Session(ProtocolError::Timeout { .. }) => AbortCode::Timeout,
             Self::Session(ProtocolError::Protocol { .. }) | Self::Peer { .. } => AbortCode::Protocol,
+            Self::Session(ProtocolError::Changed) => AbortCode::Changed,
             Self::Version { .. } => AbortCode::Version,
             Self::Slot { .. } => AbortCode::Slot,
             Self::Busy { .. } => AbortCode::Busy,

@@ -14,12 +14,12 @@
 use lowkey_bridge::{Schedule, keys};
 use lowkey_mpc::bits::Planes;
 use lowkey_mpc::channel::{Channel, FrameKind};
+use lowkey_mpc::erasing::OnceRng;
 use lowkey_mpc::ot::Correlations;
 use lowkey_mpc::ot::base::SessionId;
 use lowkey_mpc::party::Party;
 use lowkey_mpc::program::{self, Ready};
 use rand::Rng;
-use rand_chacha::ChaCha20Rng;
 use zeroize::Zeroizing;
 
 use crate::answer;
@@ -46,7 +46,7 @@ pub(crate) async fn client(
     ot: &mut Correlations,
     (session, number): (SessionId, u64),
     reveal: Reveal,
-    rng: &mut ChaCha20Rng,
+    rng: &mut OnceRng,
 ) -> Result<ClientSlot> {
     let plan = &model.plan;
     ensure_ots(channel, plan, ot, reveal).await?;
@@ -96,7 +96,9 @@ pub(crate) async fn client(
     channel.scope(OUTPUT);
     let answer = answer::offline(channel, plan, reveal, ot, Some(&halves)).await?;
     channel.scope(CONTROL);
+    let sums = channel.sums();
     let ready: session::Ready = channel.recv_control(session::MAX_CONTROL).await?;
+    sums.check(ready.sums)?;
     if ready.slot != number {
         return Err(Error::Peer { peer: "server", what: "readiness of another slot".into() });
     }
@@ -145,7 +147,7 @@ pub(crate) async fn server(
     channel.scope(OUTPUT);
     let answer = answer::offline(channel, plan, reveal, ot, None).await?;
     channel.scope(CONTROL);
-    channel.send_control(&session::Ready { slot: number }).await?;
+    channel.send_control(&session::Ready { slot: number, sums: channel.sums() }).await?;
     Ok(ServerSlot { number, shares, programs, answer })
 }
 
@@ -189,7 +191,7 @@ pub(crate) fn client_share(
     Ok(share)
 }
 
-fn random_pads(elements: usize, ring: u32, rng: &mut ChaCha20Rng) -> Zeroizing<Vec<u64>> {
+fn random_pads(elements: usize, ring: u32, rng: &mut OnceRng) -> Zeroizing<Vec<u64>> {
     let mut pads: Zeroizing<Vec<u64>> = Zeroizing::new((0..elements).map(|_| rng.next_u64()).collect());
     reduce(&mut pads, ring);
     pads
@@ -201,7 +203,7 @@ pub(crate) fn peer_or_bug(error: lowkey_bridge::BridgeError) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use rand::SeedableRng;
+    use lowkey_mpc::erasing::Erasing;
 
     use super::*;
 
@@ -209,7 +211,7 @@ mod tests {
     #[test]
     fn pads_fill_their_ring() {
         for ring in [1, 13, 48, 63, 64] {
-            let pads = random_pads(200, ring, &mut ChaCha20Rng::seed_from_u64(1));
+            let pads = random_pads(200, ring, &mut Erasing::new([1; 32]).next_rng());
             let seen = pads.iter().fold((0, u64::MAX), |(or, and), pad| (or | pad, and & pad));
             assert_eq!(seen, (u64::MAX >> (64 - ring), 0), "{ring}");
         }

@@ -18,10 +18,10 @@ use lowkey_bridge::parameters::GUARD_BITS;
 use lowkey_bridge::{OfflineShare, Schedule, Secrets, ServerKeys, keys};
 use lowkey_he::pack;
 use lowkey_mpc::channel::{Channel, FrameKind};
+use lowkey_mpc::erasing::OnceRng;
 use lowkey_mpc::ot::Correlations;
 use lowkey_mpc::party::Party;
 use lowkey_mpc::program::{self, Ready};
-use rand_chacha::ChaCha20Rng;
 use zeroize::Zeroizing;
 
 use crate::answer::{self, Output};
@@ -105,7 +105,7 @@ pub(crate) async fn client_direct(
     ot: &mut Correlations,
     reveal: Reveal,
     input: &[i64],
-    rng: &mut ChaCha20Rng,
+    rng: &mut OnceRng,
     times: &mut Times,
 ) -> Result<Output> {
     let plan = &model.plan;
@@ -181,7 +181,7 @@ async fn encrypt_inputs(
     linear: usize,
     secrets: &mut Secrets,
     halves: &Halves,
-    rng: &mut ChaCha20Rng,
+    rng: &mut OnceRng,
 ) -> Result<()> {
     let Some(layer) = &model.layers[linear] else { return Ok(()) };
     for (term, tensor) in model.plan.linear[linear].inputs.iter().enumerate() {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lowkey_mpc::channel::{Channel, FrameKind, Limits};
+use lowkey_mpc::erasing::Erasing;
 use lowkey_mpc::ot::Correlations;
 use lowkey_mpc::party::{Party, Stage};
-use rand::SeedableRng;
-use rand_chacha::ChaCha20Rng;
+use zeroize::Zeroize;
 
 use crate::client::give_up;
 use crate::error::{Error, Result};
@@ -17,7 +17,7 @@ use crate::policy::Visitor;
 use crate::publication::ServerModel;
 use crate::report::{Measurement, StageReport};
 use crate::session::{
-    Accept, Action, HINT_CHUNK, Hello, MAGIC, MAX_CONTROL, MAX_SLOTS, Request, VERSION, Welcome, check_version,
+    Accept, Action, Done, HINT_CHUNK, MAX_CONTROL, MAX_SLOTS, Request, VERSION, Welcome, check_hello,
 };
 use crate::slot::ServerSlot;
 use crate::{offline, online};
@@ -60,10 +60,12 @@ pub async fn serve(
     stream: Box<dyn Stream>,
     model: Arc<ServerModel>,
     options: Options,
-    seed: [u8; 32],
+    mut seed: [u8; 32],
 ) -> Result<SessionReport> {
+    let randomness = Erasing::new(seed);
+    seed.zeroize();
     let mut channel = Channel::new(stream, Party::Server, options.limits);
-    match session(&mut channel, &model, &options, seed).await {
+    match session(&mut channel, &model, &options, randomness).await {
         Ok(report) => {
             // The client has said goodbye and may be gone already.
             let _ = channel.close().await;
@@ -84,22 +86,26 @@ async fn session(
     channel: &mut Channel,
     model: &ServerModel,
     options: &Options,
-    seed: [u8; 32],
+    mut randomness: Erasing,
 ) -> Result<SessionReport> {
-    let mut rng = ChaCha20Rng::from_seed(seed);
     let measurement = Measurement::start(channel, Stage::Setup);
     welcome(channel, model).await?;
     channel.scope("base ots");
-    let mut ot = Correlations::setup(channel, &mut rng).await?;
+    let mut ot = Correlations::setup(channel, &mut randomness.next_rng()).await?;
+    channel.scope(offline::CONTROL);
+    drop(randomness);
+    channel.compare_sums().await?;
     let mut report = SessionReport { setup: measurement.finish(channel).stage, ..SessionReport::default() };
 
     let mut slots: VecDeque<ServerSlot> = VecDeque::new();
     let mut next_slot = 0;
     loop {
+        let sums = channel.sums();
         let opening = tokio::time::timeout(options.idle, channel.recv_opening::<Request>(MAX_CONTROL)).await;
         let timeout = lowkey_mpc::error::Error::Timeout { after: options.idle };
         let (request, before) = opening.map_err(|_| timeout)??;
         let mut measurement = Measurement::resume(channel, before);
+        sums.check(request.sums)?;
         ot.check_next_index(request.ots)?;
         match (request.action, channel.stage()) {
             (Action::Close, _) => return Ok(report),
@@ -117,6 +123,7 @@ async fn session(
                 let found = slots.iter().position(|prepared| prepared.number == slot);
                 let prepared = found.and_then(|index| slots.remove(index)).ok_or(Error::Slot { slot })?;
                 online::server(channel, model, prepared).await?;
+                finish(channel).await?;
                 report.online.add(&measurement.finish(channel).stage);
                 report.inferences += 1;
             }
@@ -124,6 +131,7 @@ async fn session(
                 burn(slot, &mut next_slot)?;
                 options.visitor.admit(reveal)?;
                 online::server_direct(channel, model, &mut ot, reveal).await?;
+                finish(channel).await?;
                 measurement.charge(model.plan.ots(reveal));
                 report.online.add(&measurement.finish(channel).stage);
                 report.inferences += 1;
@@ -131,6 +139,12 @@ async fn session(
             _ => return Err(Error::Peer { peer: "client", what: "a request in the wrong stage".into() }),
         }
     }
+}
+
+/// Ends an online stage.
+async fn finish(channel: &mut Channel) -> Result<()> {
+    channel.scope(offline::CONTROL);
+    Ok(channel.send_control(&Done { sums: channel.sums() }).await?)
 }
 
 /// A slot number is used once, and they come without gaps.
@@ -144,11 +158,11 @@ fn burn(slot: u64, next: &mut u64) -> Result<()> {
 
 async fn welcome(channel: &mut Channel, model: &ServerModel) -> Result<()> {
     channel.scope(offline::CONTROL);
-    let hello: Hello = channel.recv_control(MAX_CONTROL).await?;
-    if hello.magic != MAGIC {
-        return Err(Error::Peer { peer: "client", what: "something that is not a hello of lowkey".into() });
+    let hello = check_hello(&channel.recv_at_most(FrameKind::Control, MAX_CONTROL).await?);
+    if matches!(hello, Err(Error::Version { .. })) {
+        channel.send_control(&Welcome::refusal()).await?;
     }
-    check_version("client", hello.version)?;
+    hello?;
     let package = &model.package;
     let size = |len: usize| u32::try_from(len).map_err(Error::internal);
     let (plan_bytes, hint_bytes) = (size(package.plan.len())?, size(package.hint.len())?);

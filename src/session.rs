@@ -7,12 +7,22 @@
 //!               Accept { send_hint }              ------->
 //!                                                 <-------    the hint, if asked for
 //!               silent OT: base OTs and bootstrap <------>
+//!               checksums                         <------>
 //!     then, any number of times, in the stage that the request names
 //!               Request                           ------->
 //!               ... the stage ...                 <------>
+//!                                                 <-------    Ready (offline) or Done (online)
 //! ```
+//!
+//! Requests, Ready and Done carry the sender's checksums of all frames before them, both ways; an answer is used after they were
+//! compared.
+//!
+//! **Versions.** Whatever else changes, a hello begins with [`MAGIC`] and the client's version, and a server answers a hello of
+//! another version with [`Welcome::refusal`], which has the form of version 1 for ever; so each end can name both versions.
 
+use lowkey_mpc::channel::Sums;
 use lowkey_mpc::ot::NextIndex;
+use lowkey_mpc::wire;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -22,7 +32,7 @@ use crate::store::Digest;
 /// The first bytes of a session.
 pub const MAGIC: [u8; 8] = *b"lowkey\r\n";
 /// The version of the protocol; both ends must have the same.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Longest control message other than a plan, in bytes.
 pub const MAX_CONTROL: usize = 256;
 /// Bytes of the hint per frame.
@@ -54,6 +64,13 @@ pub struct Welcome {
     pub hint_bytes: u32,
 }
 
+impl Welcome {
+    /// What a client of another version is told: this end's version, and nothing else.
+    pub fn refusal() -> Self {
+        Self { version: VERSION, digest: [0; 32], epoch: [0; 32], plan_bytes: 0, hint_bytes: 0 }
+    }
+}
+
 /// Client to server: the model is accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accept {
@@ -68,6 +85,8 @@ pub struct Request {
     pub action: Action,
     /// The next unused OT of each direction: both ends must be at the same place.
     pub ots: NextIndex,
+    /// Of all frames before this one.
+    pub sums: Sums,
 }
 
 /// What a client can ask for.
@@ -101,6 +120,29 @@ pub enum Action {
 pub struct Ready {
     /// The slot.
     pub slot: u64,
+    /// Of all frames before this one.
+    pub sums: Sums,
+}
+
+/// Server to client at the end of an online stage, behind the frame that completes the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// Of all frames before this one.
+    pub sums: Sums,
+}
+
+/// Checks a client's first message.
+///
+/// # Errors
+/// When it is not a hello, or one of another version.
+pub fn check_hello(bytes: &[u8]) -> Result<()> {
+    let version = bytes.strip_prefix(&MAGIC).and_then(|rest| rest.first_chunk());
+    let Some(version) = version else {
+        return Err(Error::Peer { peer: "client", what: "something that is not a hello of lowkey".into() });
+    };
+    check_version("client", u32::from_le_bytes(*version))?;
+    wire::decode::<Hello>(bytes, MAX_CONTROL)?;
+    Ok(())
 }
 
 /// Checks the peer's version.
@@ -112,4 +154,30 @@ pub fn check_version(peer: &'static str, version: u32) -> Result<()> {
         return Ok(());
     }
     Err(Error::Version { peer, found: version })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Clients of version 1 and of all later ones read it.
+    #[test]
+    fn a_refusal_has_the_form_of_version_1() {
+        let bytes = wire::encode(&Welcome::refusal()).unwrap();
+        assert_eq!((bytes.len(), &bytes[..4]), (76, &VERSION.to_le_bytes()[..]));
+        assert_eq!(bytes[4..], [0; 72]);
+    }
+
+    #[test]
+    fn hellos_of_every_version_name_it() {
+        let hello = |version: u32, rest: &[u8]| [&MAGIC[..], &version.to_le_bytes(), rest].concat();
+        check_hello(&hello(VERSION, &[])).unwrap();
+        for (version, rest) in [(0, &[][..]), (VERSION - 1, &[]), (VERSION + 1, &[]), (u32::MAX, &[9; 100])] {
+            let error = check_hello(&hello(version, rest)).unwrap_err();
+            assert!(matches!(error, Error::Version { peer: "client", found } if found == version), "{error}");
+        }
+        for bytes in [&hello(VERSION, &[0])[..], &hello(VERSION, &[])[..11], &MAGIC[1..], &[]] {
+            assert!(!matches!(check_hello(bytes), Ok(()) | Err(Error::Version { .. })));
+        }
+    }
 }

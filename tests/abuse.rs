@@ -3,10 +3,12 @@
 //! | file | what misbehaves |
 //! |---|---|
 //! | `abuse/cut.rs` | connections that die or stall anywhere in a session |
+//! | `abuse/flips.rs` | bits that change in transit |
 //! | `abuse/garbage.rs` | bytes that are not what the protocol has there |
 //! | `abuse/model.rs` | servers whose model, plan or version is not acceptable; damaged files |
 //! | `abuse/policy.rs` | clients that ask for more than a server allows |
 //! | `abuse/rules.rs` | slots, OTs, stages and inputs that break a rule; many clients at once |
+//! | `abuse/versions.rs` | clients and servers of other versions |
 //!
 //! Everything runs the real protocol. What must never happen: a panic, a hang, an error that blames this program.
 
@@ -14,6 +16,8 @@ mod common;
 
 #[path = "abuse/cut.rs"]
 mod cut;
+#[path = "abuse/flips.rs"]
+mod flips;
 #[path = "abuse/garbage.rs"]
 mod garbage;
 #[path = "abuse/model.rs"]
@@ -22,6 +26,8 @@ mod model;
 mod policy;
 #[path = "abuse/rules.rs"]
 mod rules;
+#[path = "abuse/versions.rs"]
+mod versions;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};

@@ -7,6 +7,8 @@
 //! entry at the receiver's x and no other.
 
 mod common;
+#[path = "transcript/deviating.rs"]
+mod deviating;
 #[path = "transcript/hint.rs"]
 mod hint;
 #[path = "transcript/statistics.rs"]

@@ -9,7 +9,6 @@ use lowkey_he::ring::{NttPoly, Ring};
 use lowkey_he::torus::round_to;
 use lowkey_he::window::Window;
 use rand::CryptoRng;
-use rand_chacha::ChaCha20Rng;
 use rayon::prelude::*;
 use zeroize::Zeroizing;
 
@@ -33,7 +32,7 @@ pub trait ClientLinear: Send + Sync {
         term: usize,
         secrets: &mut Secrets,
         pads: &mut [u64],
-        rng: &mut ChaCha20Rng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<Vec<u8>, BridgeError>;
 
     /// Direct schedule, online: encrypts the client's share of a term's input.
@@ -45,7 +44,7 @@ pub trait ClientLinear: Send + Sync {
         term: usize,
         secrets: &mut Secrets,
         shares: &[u64],
-        rng: &mut ChaCha20Rng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<Vec<u8>, BridgeError>;
 
     /// The client's share of the layer's result, of ell + 1 bits each: row-major channels, height, width.
@@ -238,9 +237,9 @@ impl<W: LinearWord> ClientLinear for ClientLayer<W> {
         term: usize,
         secrets: &mut Secrets,
         pads: &mut [u64],
-        rng: &mut ChaCha20Rng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<Vec<u8>, BridgeError> {
-        self.encrypt(term, Schedule::Prepared, secrets, &mut Pads(pads), rng)
+        self.encrypt(term, Schedule::Prepared, secrets, &mut Pads(pads), &mut { rng })
     }
 
     fn encrypt_shares(
@@ -248,9 +247,9 @@ impl<W: LinearWord> ClientLinear for ClientLayer<W> {
         term: usize,
         secrets: &mut Secrets,
         shares: &[u64],
-        rng: &mut ChaCha20Rng,
+        rng: &mut dyn CryptoRng,
     ) -> Result<Vec<u8>, BridgeError> {
-        self.encrypt(term, Schedule::Direct, secrets, &mut Shares(shares), rng)
+        self.encrypt(term, Schedule::Direct, secrets, &mut Shares(shares), &mut { rng })
     }
 
     fn share(&self, secrets: &Secrets) -> Result<Zeroizing<Vec<u64>>, BridgeError> {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use lowkey::Reveal;
-use lowkey::session::{Accept, Action, Hello, MAGIC, MAX_CONTROL, Ready, Request, VERSION, Welcome};
+use lowkey::session::{Accept, Action, Done, Hello, MAGIC, MAX_CONTROL, Ready, Request, VERSION, Welcome};
 use lowkey_bridge::conv::ConvShape;
 use lowkey_bridge::keys::{self as bridge_keys, SetPlan};
 use lowkey_bridge::{
@@ -12,6 +12,7 @@ use lowkey_bridge::{
 };
 use lowkey_he::params::{self, ParameterSet};
 use lowkey_he::{EpochSeed, Hint, Ring, TorusWord, pack};
+use lowkey_mpc::channel::Sums;
 use lowkey_mpc::ot::NextIndex;
 use lowkey_mpc::wire;
 use rand::SeedableRng;
@@ -32,21 +33,24 @@ pub fn control(bytes: &[u8]) {
     control_message::<Accept>(bytes);
     control_message::<Request>(bytes);
     control_message::<Ready>(bytes);
+    control_message::<Done>(bytes);
 }
 
 pub fn controls() -> Vec<Vec<u8>> {
+    let sums = Sums { sent: 1 << 31, received: 6 };
     let ots = NextIndex { client_receives: 5, server_receives: 1 << 40 };
-    let request = |action| wire::encode(&Request { action, ots });
+    let request = |action| wire::encode(&Request { action, ots, sums });
     let welcome = Welcome { version: VERSION, digest: [1; 32], epoch: [2; 32], plan_bytes: 3, hint_bytes: 4 };
     [
         wire::encode(&Hello { magic: MAGIC, version: VERSION }),
         wire::encode(&welcome),
         wire::encode(&Accept { send_hint: true }),
-        wire::encode(&Ready { slot: 9 }),
+        wire::encode(&Ready { slot: 9, sums }),
         request(Action::Prepare { slot: 1, reveal: Reveal::Logits }),
         request(Action::Run { slot: 1 }),
         request(Action::Direct { slot: 2, reveal: Reveal::Class }),
         request(Action::Close),
+        wire::encode(&Done { sums }),
     ]
     .map(|message| message.expect("it can be encoded"))
     .into()

@@ -30,6 +30,10 @@ pub enum Error {
     #[error("the peer aborted with code {0}")]
     PeerAborted(u16),
 
+    /// One end did not receive what the other sent: the connection is at fault.
+    #[error("bytes changed in transit: the checksums of both ends differ")]
+    Changed,
+
     /// The peer sent something other than what the protocol prescribes.
     #[error("the peer broke the protocol: {what} is {found}, expected {expected}")]
     Protocol {

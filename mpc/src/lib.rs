@@ -25,6 +25,7 @@ pub mod channel;
 pub mod clamp;
 pub mod compare;
 pub mod convert;
+pub mod erasing;
 pub mod error;
 pub mod extend;
 pub mod hash;

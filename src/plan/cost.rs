@@ -2,7 +2,7 @@
 
 use lowkey_bridge::Schedule;
 use lowkey_he::pack;
-use lowkey_mpc::channel::HEADER_BYTES;
+use lowkey_mpc::channel::{HEADER_BYTES, Sums};
 use lowkey_mpc::ot::{NextIndex, OtCount, price};
 use lowkey_mpc::party::{Party, Stage};
 use lowkey_mpc::program::{Cost, Time};
@@ -14,7 +14,7 @@ use super::{Plan, Reveal};
 use crate::offline::{CONTROL, KEYS, OUTPUT};
 use crate::online::INPUT;
 use crate::publication::Package;
-use crate::session::{Accept, Action, HINT_CHUNK, Hello, MAGIC, Ready, Request, VERSION, Welcome};
+use crate::session::{Accept, Action, Done, HINT_CHUNK, Hello, MAGIC, Ready, Request, VERSION, Welcome};
 
 /// One frame, header included.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,18 +82,18 @@ impl Prediction {
     }
 }
 
-/// Bytes of the setup stage with the hint sent, both directions: handshake, plan, hint, base OTs and bootstrap.
+/// Bytes of the setup stage with the hint sent, both directions: handshake, plan, hint, base OTs and bootstrap, checksums.
 pub fn setup_bytes(package: &Package) -> u64 {
     let sized = |payload: usize| (HEADER_BYTES + payload) as u64;
     let control =
         |payload: lowkey_mpc::error::Result<Vec<u8>>| sized(payload.expect("control messages are encodable").len());
-    let welcome = Welcome { version: VERSION, digest: [0; 32], epoch: [0; 32], plan_bytes: 0, hint_bytes: 0 };
     control(wire::encode(&Hello { magic: MAGIC, version: VERSION }))
-        + control(wire::encode(&welcome))
+        + control(wire::encode(&Welcome::refusal()))
         + control(wire::encode(&Accept { send_hint: true }))
         + sized(package.plan.len())
         + package.hint.chunks(HINT_CHUNK).map(|chunk| sized(chunk.len())).sum::<u64>()
         + 2 * price::SETUP_BYTES as u64
+        + 2 * control(wire::encode(&Sums::default()))
 }
 
 struct Frames {
@@ -131,7 +131,8 @@ impl Frames {
 /// Predicts one inference: of the prepared schedule its offline and online stage, of the direct one its only stage.
 pub fn predict(plan: &Plan, schedule: Schedule, reveal: Reveal) -> Prediction {
     let mut all = Frames { frames: Vec::new(), group: 0 };
-    let ots = NextIndex { client_receives: 0, server_receives: 0 };
+    let (ots, sums) = (NextIndex { client_receives: 0, server_receives: 0 }, Sums::default());
+    let request = |action| Request { action, ots, sums };
     let answer = match (reveal, &plan.answer.class) {
         (Reveal::Logits, _) => Some(plan.answer.logits.cost(plan.answer.lanes)),
         (Reveal::Class, Some(argmax)) => Some(argmax.cost()),
@@ -146,7 +147,7 @@ pub fn predict(plan: &Plan, schedule: Schedule, reveal: Reveal) -> Prediction {
     match schedule {
         Schedule::Prepared => {
             let (offline, online) = (Stage::Offline, Stage::Online);
-            all.control(offline, Party::Client, &Request { action: Action::Prepare { slot: 0, reveal }, ots });
+            all.control(offline, Party::Client, &request(Action::Prepare { slot: 0, reveal }));
             all.push(offline, Party::Client, KEYS, plan.b0_bytes());
             for upload in &plan.uploads {
                 let scope = plan.name(plan.linear[upload.linear].node);
@@ -155,9 +156,9 @@ pub fn predict(plan: &Plan, schedule: Schedule, reveal: Reveal) -> Prediction {
             for (scope, cost) in &programs {
                 all.program(cost, Stage::Offline, offline, scope);
             }
-            all.control(offline, Party::Server, &Ready { slot: 0 });
+            all.control(offline, Party::Server, &Ready { slot: 0, sums });
 
-            all.control(online, Party::Client, &Request { action: Action::Run { slot: 0 }, ots });
+            all.control(online, Party::Client, &request(Action::Run { slot: 0 }));
             let (ring, _) = plan.shared(0).expect("the input is shared");
             all.push(online, Party::Client, INPUT, pack::packed_len(plan.tensors[0].elements(), ring));
             for (scope, cost) in &programs {
@@ -166,7 +167,7 @@ pub fn predict(plan: &Plan, schedule: Schedule, reveal: Reveal) -> Prediction {
         }
         Schedule::Direct => {
             let online = Stage::Online;
-            all.control(online, Party::Client, &Request { action: Action::Direct { slot: 0, reveal }, ots });
+            all.control(online, Party::Client, &request(Action::Direct { slot: 0, reveal }));
             all.push(online, Party::Client, KEYS, plan.b0_bytes());
             let mut programs = programs.into_iter();
             for (node, step) in plan.steps.iter().enumerate() {
@@ -190,5 +191,6 @@ pub fn predict(plan: &Plan, schedule: Schedule, reveal: Reveal) -> Prediction {
             }
         }
     }
+    all.control(Stage::Online, Party::Server, &Done { sums });
     Prediction { frames: all.frames, ots: plan.ots(reveal) }
 }

@@ -2,8 +2,7 @@
 
 use lowkey::session::{Hello, MAGIC, VERSION, Welcome};
 use lowkey_mpc::wire;
-use rand::seq::SliceRandom;
-use rand::{Rng, RngExt, SeedableRng};
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 use tokio::io::AsyncWriteExt;
 
@@ -60,7 +59,8 @@ fn strangers() -> Vec<(&'static str, Vec<u8>, Option<AbortCode>)> {
     ]
 }
 
-/// A server answers a stranger with an abort frame and nothing else: a code of two bytes, no text, no state.
+/// A server answers a stranger with an abort frame and nothing else: a code of two bytes, no text, no state. A client of another
+/// version hears the server's first.
 #[test]
 fn strangers_at_a_server() {
     block_on(async {
@@ -75,8 +75,14 @@ fn strangers_at_a_server() {
                 None => assert!(answer.is_empty(), "{what}: {answer:?}"),
                 // The reset of a connection with unread bytes may overtake the frame.
                 Some(code) if !answer.is_empty() => {
+                    let refusal = frame(CONTROL, 0, 2, &wire::encode(&Welcome::refusal()).unwrap());
+                    let answer = if code == AbortCode::Version {
+                        answer.strip_prefix(&refusal[..]).unwrap_or_else(|| panic!("{what}: {answer:?}"))
+                    } else {
+                        &answer
+                    };
                     assert_eq!(answer.len(), 10, "{what}");
-                    assert_eq!(abort_code(&answer), Some(code as u16), "{what}");
+                    assert_eq!(abort_code(answer), Some(code as u16), "{what}");
                 }
                 Some(_) => assert!(bytes.len() > 30, "{what}: no answer"),
             }
@@ -112,6 +118,7 @@ fn impostors() -> Vec<(&'static str, Vec<u8>, Option<AbortCode>)> {
         ("an older version", framed(&welcome(VERSION - 1)), Some(AbortCode::Version)),
         ("a newer version", framed(&welcome(VERSION + 1)), Some(AbortCode::Version)),
         ("an abort", frame(ABORT, 0, 1, &[3, 0]), None),
+        ("version 1's refusal", frame(ABORT, 0, 2, &[1, 0]), Some(AbortCode::Version)),
     ]
 }
 
@@ -138,7 +145,7 @@ fn impostors_at_a_client() {
 }
 
 /// The frames of a whole session: what the client reads, what it writes.
-fn transcript() -> [Vec<Frame>; 2] {
+pub fn transcript() -> [Vec<Frame>; 2] {
     block_on(async {
         let (here, there) = tokio::io::duplex(1 << 20);
         let server = server::serve(Box::new(there), digits().model.clone(), server::Options::default(), common::seed());
@@ -177,31 +184,5 @@ fn changed_headers() {
             }
         }
         site.still_serves("changed headers").await;
-    });
-}
-
-/// A changed byte of a payload can go unnoticed and make the answer wrong, because the parties are taken to follow the
-/// protocol. It makes nobody panic, hang, or blame the wrong party.
-#[test]
-fn changed_payloads() {
-    let transcript = transcript();
-    let rng = &mut ChaCha20Rng::seed_from_u64(2);
-    block_on(async {
-        let mut site = Site::start(server::Options::default()).await;
-        for (way, frames) in [Way::Read, Way::Written].into_iter().zip(&transcript) {
-            let mut frames: Vec<_> = frames.iter().filter(|frame| !frame.payload.is_empty()).collect();
-            frames.shuffle(rng);
-            for frame in &frames[..15] {
-                let at = frame.start + HEADER + rng.random_range(0..frame.payload.len());
-                let by = 1 << rng.random_range(0..8);
-                let what = format!("byte {at} {way:?} changed by {by}");
-                for outcome in with_change(&mut site, &what, way, at, by).await {
-                    if outcome.is_err() {
-                        peer_fault(&what, outcome);
-                    }
-                }
-            }
-        }
-        site.still_serves("changed payloads").await;
     });
 }

@@ -94,7 +94,8 @@ async fn ask(site: &Site) -> Client {
     let action = Action::Prepare { slot: 0, reveal: Reveal::Logits };
     client.channel().enter(Stage::Offline);
     let ots = NextIndex { client_receives: 0, server_receives: 0 };
-    client.channel().send_control(&Request { action, ots }).await.unwrap();
+    let sums = client.channel().sums();
+    client.channel().send_control(&Request { action, ots, sums }).await.unwrap();
     client.channel().flush().await.unwrap();
     client
 }

@@ -29,7 +29,7 @@ enum Before {
 }
 
 /// A request that an honest client does not make, on a connection that was honest so far.
-async fn request(site: &mut Site, what: &str, before: Before, stage: Stage, request: Request) -> Error {
+async fn request(site: &mut Site, what: &str, before: Before, stage: Stage, action: Action, ots: NextIndex) -> Error {
     let mut client = within(what, open(site.connect().await)).await.unwrap();
     let slot = match before {
         Before::Nothing => None,
@@ -40,7 +40,7 @@ async fn request(site: &mut Site, what: &str, before: Before, stage: Stage, requ
     }
     let channel = client.channel();
     channel.enter(stage);
-    channel.send_control(&request).await.unwrap();
+    channel.send_control(&Request { action, ots, sums: channel.sums() }).await.unwrap();
     let heard = within(what, channel.recv_at_most(FrameKind::Data, 1 << 20)).await.expect_err("a refusal");
     let error = peer_fault(what, site.outcome(what).await);
     let code = error.abort_code().expect("the client can hear") as u16;
@@ -71,7 +71,7 @@ fn slots_out_of_turn() {
         for (what, before, action) in cases {
             let ots = if before == Before::Nothing { NONE } else { after(1) };
             let stage = if matches!(action, Action::Prepare { .. }) { Stage::Offline } else { Stage::Online };
-            let error = request(&mut site, what, before, stage, Request { action, ots }).await;
+            let error = request(&mut site, what, before, stage, action, ots).await;
             assert!(matches!(error, Error::Slot { .. }), "{what}: {error}");
         }
         site.still_serves("slots out of turn").await;
@@ -94,7 +94,7 @@ fn ots_out_of_step() {
         let mut site = Site::start(server::Options::default()).await;
         for (what, before, action, ots) in cases {
             let stage = if matches!(action, Action::Prepare { .. }) { Stage::Offline } else { Stage::Online };
-            let error = request(&mut site, what, before, stage, Request { action, ots }).await;
+            let error = request(&mut site, what, before, stage, action, ots).await;
             assert_eq!(error.abort_code(), Some(AbortCode::Protocol), "{what}: {error}");
         }
         site.still_serves("OTs out of step").await;
@@ -114,7 +114,7 @@ fn requests_in_the_wrong_stage() {
     block_on(async {
         let mut site = Site::start(server::Options::default()).await;
         for (what, stage, action) in cases {
-            let error = request(&mut site, what, Before::Nothing, stage, Request { action, ots: NONE }).await;
+            let error = request(&mut site, what, Before::Nothing, stage, action, NONE).await;
             assert_eq!(error.abort_code(), Some(AbortCode::Protocol), "{what}: {error}");
         }
     });

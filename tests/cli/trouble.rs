@@ -183,3 +183,44 @@ fn a_client_that_is_killed() {
     let told = server.stop();
     assert!(told.contains("WARN") && told.contains("connection") && !told.contains("panicked"), "{told}");
 }
+
+/// A plain connection to `server` on which one bit of the first frame online with data for the client changes; its address.
+fn unreliable(server: &str) -> String {
+    use std::io::Write;
+    use std::net::TcpStream;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let mut server = TcpStream::connect(server).unwrap();
+    std::thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+        std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+        let mut header = [0; 8];
+        let mut changed = false;
+        while server.read_exact(&mut header).is_ok() {
+            let mut payload = vec![0; u32::from_le_bytes(header[..4].try_into().unwrap()) as usize];
+            server.read_exact(&mut payload).unwrap();
+            if !changed && header[4..6] == [1, 2] {
+                payload[0] ^= 1;
+                changed = true;
+            }
+            if client.write_all(&header).and_then(|()| client.write_all(&payload)).is_err() {
+                return;
+            }
+        }
+    });
+    address
+}
+
+/// A changed bit: no answer, and what to do about it.
+#[test]
+fn connections_that_change_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let npy = digits().npy(folder.path(), 0..1);
+    let server = Serving::digits(&[]);
+    let address = unreliable(&server.address);
+    let infer = ["infer", "--server", &address, "--input", text(&npy), "--json"];
+    lowkey(&infer).fails(3, "bytes changed in transit", "TLS");
+    let told = server.stop();
+    assert!(told.contains("aborted with code 9") && !told.contains("panicked"), "{told}");
+}

@@ -9,7 +9,7 @@ use lowkey::client::{Client, Options};
 use lowkey::plan::{Step, predict};
 use lowkey::{Plan, Reveal, Schedule, ServerModel, server};
 use lowkey_he::pack;
-use lowkey_mpc::channel::{FrameKind, HEADER_BYTES, Limits};
+use lowkey_mpc::channel::{FrameKind, HEADER_BYTES, Limits, Sums};
 use lowkey_mpc::ot::silent::{DEPTH, FIRST};
 use lowkey_mpc::party::{Party, Stage};
 use rand::RngExt;
@@ -50,24 +50,25 @@ pub struct Bits {
 #[derive(Clone, Debug, Default)]
 pub struct Received {
     pub contents: BTreeMap<Content, Bits>,
-    /// Kind, stage, depth and length of every frame, and the payload of control frames.
+    /// Kind, stage, depth and length of every frame, and the payload of control frames but for the checksums.
     pub shape: Vec<(Header, Vec<u8>)>,
 }
 
 /// A frame's first eight bytes.
 pub type Header = [u8; HEADER_BYTES];
 
-struct Frame {
-    header: Header,
-    payload: Vec<u8>,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    pub header: Header,
+    pub payload: Vec<u8>,
 }
 
 impl Frame {
-    fn is(&self, kind: FrameKind) -> bool {
+    pub fn is(&self, kind: FrameKind) -> bool {
         self.header[4] == kind.code()
     }
 
-    fn stage(&self) -> Stage {
+    pub fn stage(&self) -> Stage {
         Stage::ALL[usize::from(self.header[5])]
     }
 }
@@ -99,6 +100,17 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Tapped<S> {
     }
 }
 
+/// What a session is asked for.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// The image.
+    pub input: &'a [i64],
+    /// How often it is answered.
+    pub count: usize,
+    pub schedule: Schedule,
+    pub reveal: Reveal,
+}
+
 /// One session with randomness of its own that answers one input `count` times: what the server's end of the connection read.
 pub fn session(
     model: &Arc<ServerModel>,
@@ -110,25 +122,38 @@ pub fn session(
 ) -> Vec<Received> {
     let seeds: [[u8; 32]; 2] = rng.random();
     let read = Arc::new(Mutex::new(Vec::new()));
+    let asked = Asked { input, count, schedule, reveal };
     common::block_on(async {
         let (here, there) = tokio::io::duplex(1 << 20);
         let there = Tapped { inner: there, read: read.clone() };
         let options = server::Options::default();
         let server = tokio::spawn(server::serve(Box::new(there), model.clone(), options, seeds[0]));
-        let options =
-            Options { digest: None, store: None, address: "memory", limits: Limits::default(), progress: &|_, _| {} };
-        let mut client = Client::open(Box::new(here), options, seeds[1]).await.expect("the session opens");
-        for _ in 0..count {
-            client.answer(schedule, reveal, input).await.expect("the inference succeeds");
-        }
-        client.close().await.expect("the session closes");
+        client(here, asked, seeds[1]).await.expect("the session succeeds");
         server.await.expect("no panic").expect("the server saw no error");
     });
     let bytes = read.lock().unwrap();
+    inferences(&model.plan, asked, &bytes)
+}
+
+/// A client that asks and leaves.
+pub async fn client(stream: tokio::io::DuplexStream, asked: Asked<'_>, seed: [u8; 32]) -> lowkey::Result<()> {
+    let options =
+        Options { digest: None, store: None, address: "memory", limits: Limits::default(), progress: &|_, _| {} };
+    let mut client = Client::open(Box::new(stream), options, seed).await?;
+    for _ in 0..asked.count {
+        client.answer(asked.schedule, asked.reveal, asked.input).await?;
+    }
+    client.close().await
+}
+
+/// Sorts what a client sent in a session by inference and content.
+pub fn inferences(plan: &Plan, asked: Asked<'_>, bytes: &[u8]) -> Vec<Received> {
+    let Asked { count, schedule, reveal, .. } = asked;
     let (setup, frames): (Vec<Frame>, Vec<Frame>) =
-        frames(&bytes).into_iter().partition(|frame| frame.stage() == Stage::Setup);
-    let first_batch = setup.last().expect("the set-up makes the first batch of OTs");
-    assert_eq!((first_batch.is(FrameKind::OtBatch), first_batch.payload.len()), (true, FIRST.message_bytes()));
+        frames(bytes).into_iter().partition(|frame| frame.stage() == Stage::Setup);
+    let first_batch = setup.iter().rfind(|frame| frame.is(FrameKind::OtBatch));
+    let first_batch = first_batch.expect("the set-up makes the first batch of OTs");
+    assert_eq!(first_batch.payload.len(), FIRST.message_bytes());
     let (last, frames) = frames.split_last().expect("a session ends with a request");
     assert!(last.is(FrameKind::Control));
     let requests = frames.iter().filter(|frame| frame.is(FrameKind::Control)).count();
@@ -140,10 +165,10 @@ pub fn session(
         seen += usize::from(frame.is(FrameKind::Control));
         inferences[(seen - 1) / (requests / count)].push(frame);
     }
-    inferences.iter().map(|frames| receive(&model.plan, schedule, reveal, frames)).collect()
+    inferences.iter().map(|frames| receive(plan, schedule, reveal, frames)).collect()
 }
 
-fn frames(mut bytes: &[u8]) -> Vec<Frame> {
+pub fn frames(mut bytes: &[u8]) -> Vec<Frame> {
     let mut frames = Vec::new();
     while let Some((header, rest)) = bytes.split_first_chunk::<HEADER_BYTES>() {
         let len = u32::from_le_bytes([header[0], header[1], header[2], header[3]]) as usize;
@@ -158,7 +183,9 @@ fn frames(mut bytes: &[u8]) -> Vec<Frame> {
 fn receive(plan: &Plan, schedule: Schedule, reveal: Reveal, frames: &[&Frame]) -> Received {
     let mut received = Received::default();
     for frame in frames {
-        let payload = if frame.is(FrameKind::Control) { frame.payload.clone() } else { Vec::new() };
+        // A request ends with the checksums of what both ends have sent.
+        let own = frame.payload.len().saturating_sub(size_of::<Sums>());
+        let payload = if frame.is(FrameKind::Control) { frame.payload[..own].to_vec() } else { Vec::new() };
         // Batches come when they are needed, which is the same for all inputs but not for all inferences.
         if !frame.is(FrameKind::OtBatch) {
             received.shape.push((frame.header, payload));

@@ -6,11 +6,13 @@
 
 mod frame;
 mod record;
+mod sums;
 mod traffic;
 mod writer;
 
 pub use frame::{FrameKind, HEADER_BYTES};
 pub use record::{Recorded, Recording, Way};
+pub use sums::Sums;
 pub use traffic::{Count, ScopeTraffic, StageTraffic, Traffic};
 
 use crate::error::{Error, Result};
@@ -21,6 +23,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+use sums::Running;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, BufReader};
 use traffic::Meter;
 use writer::{Writer, limit};
@@ -56,6 +59,7 @@ pub struct Channel {
     reader: BufReader<Box<dyn AsyncRead + Send + Unpin>>,
     writer: Writer,
     meter: Meter,
+    sums: Running,
     recording: Option<Recording>,
     /// A receive failed or was cancelled within a frame, so the position in the stream is lost.
     out_of_step: bool,
@@ -75,6 +79,7 @@ impl Channel {
             reader: BufReader::with_capacity(READ_BUFFER_BYTES, Box::new(read)),
             writer: Writer::spawn(write, limits.timeout),
             meter: Meter::new(),
+            sums: Running::default(),
             recording: None,
             out_of_step: false,
         }
@@ -115,6 +120,23 @@ impl Channel {
         self.meter.snapshot()
     }
 
+    /// The checksums of all frames so far. A frame counts when it is queued.
+    #[must_use]
+    pub fn sums(&self) -> Sums {
+        self.sums.now()
+    }
+
+    /// Compares the checksums of both ends. Both call it at the same time, when each has received all that the other has sent:
+    /// one flight.
+    ///
+    /// # Errors
+    /// [`Error::Changed`] if they differ, and as [`Channel::recv_control`].
+    pub async fn compare_sums(&mut self) -> Result<()> {
+        let sums = self.sums();
+        self.send_control(&sums).await?;
+        sums.check(self.recv_control(size_of::<Sums>()).await?)
+    }
+
     /// Starts to record all frames; off unless called. For tests of what a party sees.
     ///
     /// A second call starts a new recording and ends the first.
@@ -140,11 +162,13 @@ impl Channel {
             stage: self.meter.stage(),
             depth: self.meter.next_depth(),
         };
+        let bytes = header.encode();
         self.meter.sent(kind, payload.len());
+        self.sums.sent(&bytes, &payload);
         if let Some(recording) = &self.recording {
             recording.push(Way::Sent, kind, header.stage, &payload);
         }
-        self.writer.send(header.encode(), payload).await
+        self.writer.send(bytes, payload).await
     }
 
     /// Receives a frame of exactly `len` bytes.
@@ -259,6 +283,7 @@ impl Channel {
         self.check(header, kind, min, max)?;
         let payload = self.read_payload(header.len as usize).await?;
         self.meter.received(kind, payload.len(), header.depth);
+        self.sums.received(&bytes, &payload);
         if let Some(recording) = &self.recording {
             recording.push(Way::Received, kind, header.stage, &payload);
         }

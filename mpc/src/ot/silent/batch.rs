@@ -66,10 +66,20 @@ impl Batch {
         let trees = usable.div_ceil(LEAVES);
         let (written, rest) = out.split_at_mut(trees * LEAVES);
         self.trees(self.next, written);
-        self.next += trees;
+        self.forget(trees);
         written[usable..].zeroize();
         rest.fill(Block::ZERO);
         usable
+    }
+
+    /// Wipes what the next `trees` trees grow from: their OTs are computed once, and by nobody who sees the batch later.
+    fn forget(&mut self, trees: usize) {
+        let spent = self.next..self.next + trees;
+        match &mut self.half {
+            Half::Sent { roots, .. } => roots[spent].zeroize(),
+            Half::Received { keys, .. } => keys[spent.start * DEPTH..spent.end * DEPTH].zeroize(),
+        }
+        self.next += trees;
     }
 
     /// The outputs behind the usable ones.

@@ -76,6 +76,26 @@ fn every_output_of_several_batches_is_correlated() {
     assert!(sorted.windows(2).all(|pair| pair[0] != pair[1]), "a key occurs twice");
 }
 
+/// What a batch keeps does not give the OTs that it gave.
+#[test]
+fn spent_trees_are_forgotten() {
+    const SPENT: usize = 3;
+    let (sender, receiver, mut roots) = pair(4);
+    let (_, mut sent, message) = sender.start(&mut roots);
+    let (_, mut received) = receiver.start(message);
+    let mut out = vec![Block::ZERO; SPENT * Batch::TREE];
+    for batch in [&mut sent, &mut received] {
+        assert_eq!(batch.expand(&mut out), out.len());
+        let (grown, of_tree) = match &batch.half {
+            Half::Sent { roots, .. } => (roots, 1),
+            Half::Received { keys, .. } => (keys, DEPTH),
+        };
+        let (spent, left) = grown.split_at(SPENT * of_tree);
+        assert!(spent.iter().all(|block| *block == Block::ZERO));
+        assert!(left.iter().all(|block| *block != Block::ZERO));
+    }
+}
+
 /// Nothing public is shared by two sessions, two directions or two batches: neither the permutation of the trees nor the matrix.
 #[test]
 fn sessions_share_neither_permutation_nor_matrix() {
