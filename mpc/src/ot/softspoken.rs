@@ -39,7 +39,7 @@ pub const BASE_OTS: usize = 128;
 const TREES: usize = BASE_OTS / ggm::DEPTH;
 
 /// Blocks of a stream that are made at a time.
-const CHUNK: usize = 32;
+const CHUNK: usize = 64;
 
 /// The receiver's only message.
 #[derive(Clone, Debug, PartialEq, Eq)]
