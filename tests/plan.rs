@@ -5,7 +5,8 @@ mod common;
 use lowkey::plan::{MAX_HINT_COEFFICIENTS, MAX_LAYER_OTS, PlanError, Prediction, planner, predict};
 use lowkey::{Link, Reveal, Schedule};
 use lowkey_bridge::budget::{self, Norms};
-use lowkey_he::noise;
+use lowkey_bridge::{client_layer, keys};
+use lowkey_he::{EpochSeed, Mask, MaskId, Ring, noise, pack, round_to};
 use lowkey_models::{Architecture, Input, LinearWeights, Network, Node, Op, Term, Weights, Window, random, zoo};
 use lowkey_mpc::party::{Party, Stage};
 use ndarray::Array4;
@@ -314,4 +315,57 @@ fn max_pools_come_before_their_clip_where_that_saves() {
     assert_eq!([&few_flights, &few_bytes].map(|model| common::pooled(model)), [0, 2]);
     let ell = |model: &lowkey::ServerModel| model.plan.linear[0].ell;
     assert_eq!(ell(&few_bytes), ell(&few_flights) + 1);
+}
+
+/// A server can publish any hint, so a client's share of a layer's result may be any linear function of the layer's secrets: here,
+/// with the mask of the next layer as the hint, that of the pads of its inputs, as far as both layers are under one secret. Then
+/// what masks the result on its way to the server would be a function of the result: from x + pad the pad is taken, and x is plain.
+#[test]
+fn a_hint_does_not_reach_the_pads_of_the_next_layer() {
+    const OUTPUTS: usize = 64;
+    let network = dense_to(64, 1, 4, 4, 4, [1, OUTPUTS]).folded().unwrap();
+    let plan = planner::plan(&network, Link::Lan).expect("it fits");
+    let [wide, last] = [0, 1].map(|linear| plan.linear[linear].encrypted.clone().expect("encrypted"));
+    let (set, epoch) = (wide.parameters.set, EpochSeed([5; 32]));
+    assert_eq!((set.torus_bits, set), (32, last.parameters.set), "both under one parameter set");
+    let (degree, tile) = (set.degree, &last.terms[0].tiles[0].tile);
+
+    // -hint s at the coefficient of output o is -(a s) at the coefficient of element o.
+    let ring = Ring::<u32>::shared(set).unwrap();
+    let place = |element: usize| tile.bodies.iter().find(|body| body.element == Some(element as u32)).expect("sent");
+    let from = wide.terms[0].packing.output_coefficient(0, 0);
+    let mut hint = Vec::new();
+    for output in 0..OUTPUTS {
+        let id = MaskId { layer: last.terms[0].layer, ciphertext: place(output).ciphertext };
+        let mask = Mask::expand(ring, &epoch, id);
+        let shift = (2 * degree + from - place(output).coefficient as usize) % (2 * degree);
+        let mut turned = vec![0u32; degree];
+        for (index, word) in mask.coefficients().iter().enumerate() {
+            let at = (index + shift) % (2 * degree);
+            turned[at % degree] = if at < degree { *word } else { word.wrapping_neg() };
+        }
+        let width = 32 - wide.parameters.hint_rounding;
+        let rounded: Vec<u32> =
+            turned.iter().map(|word| round_to(*word, wide.parameters.hint_rounding) >> (32 - width)).collect();
+        pack::append(&mut hint, &rounded, width);
+    }
+
+    let masks = keys::rerandomiser_masks(&plan.sets, &epoch).unwrap();
+    let rng = &mut ChaCha20Rng::seed_from_u64(3);
+    let (mut secrets, _) = keys::generate(&plan.sets, &masks, rng).unwrap();
+    let honest = vec![0; last.hint_len()];
+    let (wide_half, last_half) =
+        (client_layer(wide.clone(), &epoch, &hint).unwrap(), client_layer(last.clone(), &epoch, &honest).unwrap());
+    let mut pads = vec![0; OUTPUTS];
+    last_half.encrypt_pads(0, &mut secrets, &mut pads, rng).unwrap();
+    let shares = wide_half.share(&secrets).unwrap();
+    let near = |(share, pad): (&u64, &u64)| {
+        let difference =
+            ((share << wide.parameters.log_unit()) as u32).wrapping_sub((pad << last.parameters.log_scaling()) as u32);
+        (difference as i32).unsigned_abs() < 1 << 28
+    };
+    let count = shares.iter().zip(&pads).filter(|pair| near(*pair)).count();
+    println!("{count} of {OUTPUTS} shares of a layer are near the pads of the next");
+    // An eighth are by chance.
+    assert!(count < OUTPUTS / 3, "{count} of {OUTPUTS}");
 }

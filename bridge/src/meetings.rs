@@ -92,7 +92,7 @@ mod tests {
         let terms = shapes.iter().enumerate().map(|(index, shape)| {
             TermPlan::new(index as u32, Packing::new(shape, T32N1024.degree).expect("small"), |_| index == 0)
         });
-        let plan = LayerPlan { parameters, output: [OUTPUTS, side, side], terms: terms.collect() };
+        let plan = LayerPlan { first_secret: 0, parameters, output: [OUTPUTS, side, side], terms: terms.collect() };
         (shapes, plan)
     }
 

@@ -309,7 +309,7 @@ fn choose_sets(layers: &[Layer], widths: Widths) -> Result<(Vec<LinearChoice>, V
             match cheapest(fits, &candidate) {
                 Some((at, (_, bits, tiles))) => {
                     cost += bits;
-                    secrets[at] = secrets[at].max(*tiles);
+                    secrets[at] += *tiles;
                 }
                 None => possible = false,
             }
