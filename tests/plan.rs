@@ -103,16 +103,16 @@ fn hints_that_expand_too_far_are_refused() {
     assert!(channels * 4096 <= MAX_HINT_COEFFICIENTS);
 }
 
-/// 2^26 activations of 4 bits in one layer, which a hint of a few megabytes publishes: a client would hold the keys of all their
-/// OTs at once, 16 GB and more.
+/// 2^24 activations of 8 bits in one layer, which a hint of a few megabytes publishes: a client would hold the keys of all their OTs
+/// at once, more than 4 GiB.
 #[test]
 fn a_layer_with_more_ots_than_a_client_holds_is_refused() {
     let conv = |input, out_channels, stride| {
         let window = Window { kernel: [1, 1], stride: [stride; 2], padding: [0; 4], dilation: [1, 1] };
-        Op::Linear { terms: vec![Term::Conv { input, out_channels, groups: 1, window, weight_bits: 2 }] }
+        Op::Linear { terms: vec![Term::Conv { input, out_channels, groups: 1, window, weight_bits: 8 }] }
     };
     let network = |channels: usize| {
-        let requantise = Op::Requantise { input: 1, bits: 4, shift: vec![2], top: None, zero_point: 0 };
+        let requantise = Op::Requantise { input: 1, bits: 8, shift: vec![6], top: None, zero_point: 0 };
         let nodes = [("wide", conv(0, channels, 1)), ("relu", requantise), ("last", conv(2, 2, 64))];
         let architecture = Architecture {
             name: "wide".into(),
@@ -124,14 +124,14 @@ fn a_layer_with_more_ots_than_a_client_holds_is_refused() {
             classes: vec![],
         };
         let weights = |outputs, inputs| {
-            let terms = vec![Some(Array4::from_elem((outputs, inputs, 1, 1), 1))];
+            let terms = vec![Some(Array4::from_elem((outputs, inputs, 1, 1), 100))];
             Some(LinearWeights { terms, bias: vec![0; outputs] })
         };
         Network::new(architecture, Weights { linear: vec![weights(channels, 1), None, weights(2, channels)] }).unwrap()
     };
     let plan = planner::plan(&network(1 << 9), Link::Lan).expect("a layer of a VGG-16, or so");
     let each = plan.ots(Reveal::Logits).total() / (1 << 21);
-    let refused = planner::plan(&network(1 << 14), Link::Lan).expect_err("beyond the limit");
+    let refused = planner::plan(&network(1 << 12), Link::Lan).expect_err("beyond the limit");
     let PlanError::TooLarge { what, value, limit } = refused else { panic!("{refused}") };
     assert!(what.contains("OTs") && value > limit && limit == MAX_LAYER_OTS, "{what}: {value}");
     println!("{each} OTs for an activation, {value} in the layer that is refused");
