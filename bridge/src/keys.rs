@@ -1,4 +1,4 @@
-//! Per-inference keys: one fresh secret per parameter set and tile at the client, its b*_0 at the server.
+//! Per-inference keys: one fresh secret per layer and tile at the client, its b*_0 at the server.
 //!
 //! ```text
 //!     client                                            server
@@ -66,7 +66,7 @@ impl<T32, T64> Default for BySet<T32, T64> {
 /// The masks a*_0 of all sets of a plan, expanded once.
 pub type RerandomiserMasks = BySet<Mask<u32>, Mask<u64>>;
 
-/// The client's fresh secrets of one inference: by set, one per tile. Not cloneable; wiped when dropped.
+/// The client's fresh secrets of one inference: by set, one per layer and tile. Not cloneable; wiped when dropped.
 pub type Secrets = BySet<Vec<Secret<u32>>, Vec<Secret<u64>>>;
 
 /// One b*_0 as the server uses it: transformed for whole products, as a window for single coefficients.

@@ -1,6 +1,6 @@
 //! Where the branches of a layer meet under one secret, and what their errors have in common there.
 //!
-//! Tile t of every branch is under secret t, with one b*_0. A pixel's value is the sum of one coefficient of each branch;
+//! Tile t of every branch is under the layer's secret t, with one b*_0. A pixel's value is the sum of one coefficient of each branch;
 //! of branches whose tiles cut the image alike, these are under one secret, a public distance of coefficients apart.
 
 use std::collections::{HashMap, HashSet};
