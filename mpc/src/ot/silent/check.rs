@@ -13,9 +13,10 @@
 //!                                                      W ^ Z = V ^ Y, or the session ends
 //! ```
 //!
-//! R_j is POLYVAL under the key r_j, and the product is POLYVAL's. All is done twice, for two keys of each tree: leaves that are not
-//! those of v pass with (2^d / 2^128)^2 = 2^-234 for each challenge that the sender tries. The [`CHECK_OTS`] OTs of the seed are
-//! spent by it: their choices hide X.
+//! R_j is POLYVAL under the key r_j, and the product is POLYVAL's. All is done twice, for two keys of each tree: two vectors of leaves
+//! have the same hashes with probability (2^d / 2^128)^2 = 2^-234, so a sender that tries q challenges makes a receiver accept
+//! wrong keys with probability 2^-117 sqrt(q) at most (SECURITY.md). The [`CHECK_OTS`] OTs of the seed are spent by it: their choices
+//! hide X.
 //!
 //! A sender that cheats guesses the places in some trees: it passes for the places for which its sums give the leaves that it hashes,
 //! and for these all keys are right. So with probability 2^-g it learns g bits of the places, or the session ends. A receiver that
