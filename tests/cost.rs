@@ -125,13 +125,17 @@ fn check_stage(prediction: &Prediction, report: &StageReport, stage: Stage, sche
     assert_eq!(report.bytes_sent, prediction.bytes(stage, Party::Client) + charge_sent, "{context}: sent");
     assert_eq!(report.bytes_received, prediction.bytes(stage, Party::Server) + charge_received, "{context}: received");
     assert_eq!(report.ots, if consumes { prediction.ots.total() as u64 } else { 0 }, "{context}: OTs");
-    let batch = price::BATCH_BYTES as u64;
-    assert_eq!([report.ot_batch_bytes_sent % batch, report.ot_batch_bytes_received % batch], [0, 0], "{context}");
+    // A batch is sent one way, the reply to it the other way.
+    let (batch, reply) = (price::BATCH_BYTES as u64, price::REPLY_FRAME_BYTES as u64);
+    let [sent, received] = [report.ot_batch_bytes_sent, report.ot_batch_bytes_received];
+    let [by_client, by_server] = [sent, received].map(|bytes| bytes / (batch - reply));
+    assert_eq!(sent, by_client * (batch - reply) + by_server * reply, "{context}");
+    assert_eq!(received, by_server * (batch - reply) + by_client * reply, "{context}");
     let mut batches = Vec::new();
-    if report.ot_batch_bytes_sent > 0 {
+    if by_client > 0 {
         batches.push(Party::Client);
     }
-    if report.ot_batch_bytes_received > 0 {
+    if by_server > 0 {
         batches.push(Party::Server);
     }
     assert_eq!(report.flights, prediction.flights(stage, &batches), "{context}: flights");

@@ -83,7 +83,7 @@ pub fn extension_messages() -> Vec<Vec<u8>> {
     let (_, correction) = softspoken::receive(&pairs, &COINS, BLOCKS);
     let keys: Vec<Block> = (0..silent::SEED).map(|_| Block::random(&mut rng).with_lsb(0)).collect();
     let sender = silent::Sender::new(Delta::random(&mut rng), &keys, COINS);
-    let (_, _, message) = sender.start(&mut Prg::from_rng(&mut rng));
+    let (_, _, message, _) = sender.start(&mut Prg::from_rng(&mut rng));
     vec![correction.encode(), message.encode()]
 }
 

@@ -24,10 +24,13 @@ FILE = Path(__file__).with_name("sets.json")
 
 BLOCK_BITS = 128
 
+# Correlated OTs of a seed that the check of the trees' sums spends: one for each bit of two hashes.
+CHECK_OTS = 2 * BLOCK_BITS
+
 
 def seed(entry):
-    """Correlated OTs that a batch starts from: the table, and one for each level of each tree."""
-    return entry["k"] + entry["t"] * entry["depth"]
+    """Correlated OTs that a batch starts from: the table, one for each level of each tree, and those of the check."""
+    return entry["k"] + entry["t"] * entry["depth"] + CHECK_OTS
 
 
 def greedy_share(entry):

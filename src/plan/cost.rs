@@ -52,7 +52,8 @@ impl Prediction {
     }
 
     /// One-way latencies on the critical path of a stage: the largest frame depth, where a frame's depth is 1 + the largest
-    /// that its sender has received. `batches` are the parties that send a batch of OTs after the request.
+    /// that its sender has received. `batches` are the parties that send a batch of OTs after the request; each batch is checked before
+    /// anything else is sent.
     pub fn flights(&self, stage: Stage, batches: &[Party]) -> u64 {
         let mut received = [0u64; 2];
         let mut largest = 0;
@@ -68,7 +69,9 @@ impl Prediction {
             }
         }
         if !groups.is_empty() && !batches.is_empty() {
-            groups.insert(1, batches.to_vec());
+            // The sums, what the receivers reply, and what the senders answer.
+            let replies = batches.iter().map(|party| party.other()).collect();
+            groups.splice(1..1, [batches.to_vec(), replies, batches.to_vec()]);
         }
         for group in groups {
             let depths: Vec<(Party, u64)> = group.iter().map(|&sender| (sender, 1 + received[at(sender)])).collect();

@@ -13,10 +13,10 @@ use lowkey::{Error, Package, Reveal, Schedule, ServerModel, server};
 use lowkey_models::zoo;
 use lowkey_mpc::channel::{FrameKind, HEADER_BYTES, Sums};
 use lowkey_mpc::error::Error as ProtocolError;
-use lowkey_mpc::ot::silent::FIRST;
+use lowkey_mpc::ot::silent::{DEPTH, FIRST};
 use lowkey_mpc::party::Stage;
 use lowkey_mpc::wire;
-use rand::{Rng, RngExt, SeedableRng};
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
 
@@ -191,36 +191,11 @@ fn deviations(model: &ServerModel, seed: u64) -> Vec<Named> {
             }
         }))
     };
-    let prefix = FIRST.message_bytes() % 16;
     vec![
         ("no weights in the hint", publishing(|_| 0)),
         ("a hint of ones", publishing(|_| 0xff)),
         // -c s of large c: the client's share is then its secret key.
         ("a hint that returns the secret", publishing(|i| if i % 4 == 3 { 0x40 } else { 0 })),
-        (
-            "random sums of trees",
-            with_rng(Box::new(move |frame, rng| {
-                if is_first_batch(frame) {
-                    rng.fill_bytes(&mut frame.payload[prefix..]);
-                }
-            })),
-        ),
-        (
-            "no sums of trees",
-            with_rng(Box::new(move |frame, _| {
-                if is_first_batch(frame) {
-                    frame.payload[prefix..].fill(0);
-                }
-            })),
-        ),
-        (
-            "one sum of every tree flipped",
-            with_rng(Box::new(move |frame, _| {
-                if is_first_batch(frame) {
-                    frame.payload[prefix..].chunks_mut(16 * 11).for_each(|tree| tree[5] ^= 0x10);
-                }
-            })),
-        ),
         (
             "first bits online flipped",
             with_rng(Box::new(|frame, _| {
@@ -294,10 +269,10 @@ fn a_server_that_deviates_sees_what_an_honest_one_sees() {
     }
 }
 
-/// The choices of the client's OTs are its own, whatever the sums of the server's trees: with the same randomness, everything that
-/// it sends before it has an image is the same, bit for bit. Its answer is not.
+/// The choices of the client's OTs are its own: with the same randomness, everything that it sends before it has an image is the
+/// same under any deviation online, bit for bit. Its answer is not.
 #[test]
-fn choices_do_not_depend_on_the_sums_of_trees() {
+fn choices_do_not_depend_on_what_the_server_says_online() {
     let rng = &mut seeded();
     let model = digits(rng);
     let input = image(&model, true);
@@ -321,6 +296,66 @@ fn choices_do_not_depend_on_the_sums_of_trees() {
         }
         assert!(online != honest_online, "{what}");
     }
+}
+
+/// A change of the sums of the server's trees, given where the sums begin.
+type OfSums = fn(&mut [u8]);
+
+/// Wrong sums of trees end the session when the first batch is checked, before the client has an image: until then it has sent the
+/// beginning of what it sends to an honest server, and nothing but its reply, which choices hide, depends on the sums.
+#[test]
+fn wrong_sums_of_trees_end_the_session() {
+    let rng = &mut seeded();
+    let model = digits(rng);
+    let seeds = rng.random();
+    let run = |maximum: bool, deviation: Deviation<'_>| {
+        let input = image(&model, maximum);
+        let asked = Asked { input: &input, count: 1, schedule: Schedule::Prepared, reveal: Reveal::Logits };
+        let (outcome, sent) = session(&model, asked, seeds, deviation);
+        (outcome, frames(&sent))
+    };
+    let (outcome, honest) = run(false, &passes);
+    outcome.expect("an honest server");
+    let changes: [(&str, OfSums); 4] = [
+        ("other sums", |sums| sums.iter_mut().for_each(|byte| *byte = byte.wrapping_mul(77).wrapping_add(13))),
+        ("no sums", |sums| sums.fill(0)),
+        ("one sum of every tree flipped", |sums| sums.chunks_mut(16 * DEPTH).for_each(|tree| tree[5] ^= 0x10)),
+        ("one bit of one sum flipped", |sums| sums[16 * (DEPTH * 300 + 4)] ^= 2),
+    ];
+    let mut texts = Vec::new();
+    for (what, change) in changes {
+        let deviation = |frame: &mut Frame| {
+            if is_first_batch(frame) {
+                change(&mut frame.payload[FIRST.message_bytes() % 16..]);
+            }
+            Fate::Passes
+        };
+        let [zero, maximum] = [false, true].map(|maximum| {
+            let (outcome, sent) = run(maximum, &deviation);
+            let error = outcome.expect_err(what);
+            assert!(matches!(&error, Error::Session(error) if error.is_peer_fault()), "{what}: {error}");
+            texts.push(error.to_string());
+            sent
+        });
+        assert!(zero == maximum, "{what}");
+        assert!(zero.iter().all(|frame| frame.stage() == Stage::Setup), "{what}");
+        let batches = |frames: &[Frame]| -> Vec<Frame> {
+            frames
+                .iter()
+                .filter(|frame| frame.is(FrameKind::OtBatch) && frame.stage() == Stage::Setup)
+                .cloned()
+                .collect()
+        };
+        let (sent, expected) = (batches(&zero), batches(&honest));
+        assert_eq!(sent.len(), expected.len(), "{what}");
+        let [before, after] = [&sent, &expected].map(|frames| &frames[..frames.len() - 2]);
+        assert!(before == after, "{what}");
+        // Reply and proof; the proof is of the client's trees, and of the server's reply.
+        let end = sent.len() - 2;
+        assert!(sent[end].payload != expected[end].payload, "{what}");
+        assert!(sent[end].header == expected[end].header && sent[end + 1] == expected[end + 1], "{what}");
+    }
+    assert!(texts.iter().all(|text| *text == texts[0]), "{texts:?}");
 }
 
 /// Wherever the server stops, the client has sent the beginning of what it sends to an honest one, and ends with the same error for

@@ -10,7 +10,7 @@ use lowkey::plan::{Step, predict};
 use lowkey::{Plan, Reveal, Schedule, ServerModel, server};
 use lowkey_he::pack;
 use lowkey_mpc::channel::{FrameKind, HEADER_BYTES, Limits, Sums};
-use lowkey_mpc::ot::silent::{DEPTH, FIRST};
+use lowkey_mpc::ot::silent::{DEPTH, FIRST, PROOF_BYTES, REPLY_BYTES};
 use lowkey_mpc::party::{Party, Stage};
 use rand::RngExt;
 use rand_chacha::ChaCha20Rng;
@@ -151,15 +151,15 @@ pub fn inferences(plan: &Plan, asked: Asked<'_>, bytes: &[u8]) -> Vec<Received> 
     let Asked { count, schedule, reveal, .. } = asked;
     let (setup, frames): (Vec<Frame>, Vec<Frame>) =
         frames(bytes).into_iter().partition(|frame| frame.stage() == Stage::Setup);
-    let first_batch = setup.iter().rfind(|frame| frame.is(FrameKind::OtBatch));
-    let first_batch = first_batch.expect("the set-up makes the first batch of OTs");
-    assert_eq!(first_batch.payload.len(), FIRST.message_bytes());
+    let batches = setup.iter().filter(|frame| frame.is(FrameKind::OtBatch));
+    let first_batch: Vec<&Frame> = batches.skip_while(|frame| frame.payload.len() != FIRST.message_bytes()).collect();
+    assert_eq!(first_batch.len(), 3, "the set-up makes the first batch of OTs: sums, reply and proof");
     let (last, frames) = frames.split_last().expect("a session ends with a request");
     assert!(last.is(FrameKind::Control));
     let requests = frames.iter().filter(|frame| frame.is(FrameKind::Control)).count();
     assert_eq!(requests % count, 0, "every inference has as many requests");
     let mut inferences: Vec<Vec<&Frame>> = vec![Vec::new(); count];
-    inferences[0].push(first_batch);
+    inferences[0].extend(first_batch);
     let mut seen = 0;
     for frame in frames {
         seen += usize::from(frame.is(FrameKind::Control));
@@ -311,6 +311,13 @@ impl Bits {
     /// Adds a batch of OTs: after 12 bytes of version and index a block for each level of each tree. The leaves and the keys have
     /// even blocks, so the lowest bit of the last level is zero.
     fn batch(&mut self, payload: &[u8]) {
+        if [REPLY_BYTES, PROOF_BYTES].contains(&payload.len()) {
+            for block in payload.as_chunks::<16>().0 {
+                let block = u128::from_le_bytes(*block);
+                (0..128).for_each(|bit| self.push(bit, block >> bit & 1 == 1));
+            }
+            return;
+        }
         for (number, block) in payload[12..].as_chunks::<16>().0.iter().enumerate() {
             let (block, level) = (u128::from_le_bytes(*block), number % DEPTH);
             let is_last = level == DEPTH - 1;

@@ -14,7 +14,7 @@
 //! ```
 //!
 //! R has 256 bits, two POLYVAL hashes under keys that are a hash of everything sent so far (Fiat and Shamir): a vector of n blocks
-//! that is not zero has hash zero with probability at most (n / 2^128)^2, which is 2^-233.9 for the 2,092 blocks of a seed. Each half
+//! that is not zero has hash zero with probability at most (n / 2^128)^2, which is 2^-233.9 for the 2,094 blocks of a seed. Each half
 //! of R adds one block of its own at the end of the vector, so R(u_0) is uniform and says nothing of the choices that are used
 //! ([Roy22], figure 8; the blocks at the end are spent by it).
 //!

@@ -1,19 +1,22 @@
 //! One party's correlated OTs of one session: agreed on in batches, spent once, in the order of their index.
 //!
 //! ```text
-//! ensure, each party:   as sender:    seed -> message (one per batch), next seed
-//!                       as receiver:  seed, message of the peer -> next seed
+//! ensure, each party:   as sender:    seed -> message (one per batch), next seed            flight 1
+//!                       as receiver:  seed, message of the peer -> next seed, reply       2
+//!                       as sender:    reply of the peer -> proof                          3
+//!                       as receiver:  the proof is right, or the session ends
 //! take, no message:     as both:      seed, trees -> keys
 //! ```
 //!
-//! Both parties first do all that they send and then all that they receive, so they work at the same time and a call
-//! takes one flight, however many batches it makes.
+//! In every flight both parties first do all that they send and then all that they receive, so they work at the same time and a call
+//! takes three flights, however many batches it makes; none if it makes none. No OT of the peer's batches is ready before its check.
+//! A reply to a later batch of the same call goes out before: it is hidden by choices, which do not depend on what the peer sends.
 
 use super::base::SessionId;
 use super::coins::{Coins, Subkeys};
 use super::cots::{self, Cots, OtCount, ReceivedCots, SentCots};
 use super::setup;
-use super::silent::{self, BatchMessage, Preset};
+use super::silent::{self, BatchMessage, PROOF_BYTES, Preset, REPLY_BYTES};
 use super::source::Source;
 use crate::channel::{Channel, FrameKind, HEADER_BYTES};
 use crate::error::{Error, Result};
@@ -28,7 +31,7 @@ use std::fmt;
 pub mod price {
     use super::{HEADER_BYTES, OtCount};
     pub use crate::ot::setup::SETUP_BYTES;
-    use crate::ot::silent::{FIRST, LATER};
+    use crate::ot::silent::{FIRST, LATER, PROOF_BYTES, Preset, REPLY_BYTES};
 
     /// OTs in each direction that the set-up yields.
     pub const OTS_OF_SETUP: usize = FIRST.usable();
@@ -36,8 +39,16 @@ pub mod price {
     /// OTs that one batch yields.
     pub const OTS_PER_BATCH: usize = LATER.usable();
 
-    /// Bytes of one batch, frame header included, all sent by the party that sends in these OTs.
-    pub const BATCH_BYTES: usize = HEADER_BYTES + LATER.message_bytes();
+    /// Bytes of one batch, frame headers included: all sent by the party that sends in these OTs, but for [`REPLY_FRAME_BYTES`].
+    pub const BATCH_BYTES: usize = batch_bytes(LATER) + REPLY_FRAME_BYTES;
+
+    /// Bytes of these that the party sends which receives in these OTs.
+    pub const REPLY_FRAME_BYTES: usize = HEADER_BYTES + REPLY_BYTES;
+
+    /// Bytes of a batch that its sender sends.
+    pub(in crate::ot) const fn batch_bytes(preset: Preset) -> usize {
+        HEADER_BYTES + preset.message_bytes() + HEADER_BYTES + PROOF_BYTES
+    }
 
     /// Bytes per OT when batches are used up.
     pub const BYTES_PER_OT: f64 = BATCH_BYTES as f64 / OTS_PER_BATCH as f64;
@@ -86,7 +97,7 @@ pub struct Correlations {
 
 impl Correlations {
     /// Sets up OT extension in both directions and makes the first batch, [`price::OTS_OF_SETUP`] each way:
-    /// [`price::SETUP_BYTES`] each way, four flights. Both parties call it at the same time.
+    /// [`price::SETUP_BYTES`] each way, six flights. Both parties call it at the same time.
     ///
     /// # Errors
     /// Those of [`Channel::recv`], and [`Error::Protocol`] if the peer's messages are malformed.
@@ -153,7 +164,7 @@ impl Correlations {
     /// the same `need`. Holds a seed for each batch; the OTs are computed when they are taken.
     ///
     /// # Errors
-    /// Those of [`Channel::recv`], [`Error::Protocol`] if a batch is malformed or out of order, and
+    /// Those of [`Channel::recv`], [`Error::Protocol`] if a batch is malformed, out of order or fails its check, and
     /// [`Error::Disconnected`] if an earlier call failed.
     pub async fn ensure(&mut self, ch: &mut Channel, need: OtCount) -> Result<()> {
         let missing = |party, have: &Source| need.where_receives(party).saturating_sub(have.len());
@@ -162,22 +173,40 @@ impl Correlations {
         let to_send = batches(sender.first(), missing(self.party.other(), &self.sent));
         let to_receive = batches(receiver.first(), missing(self.party, &self.received));
 
+        let mut provers = Vec::with_capacity(to_send.len());
         for _ in &to_send {
-            let (next, batch, message) = sender.start(&mut self.roots);
+            let (next, batch, message, check) = sender.start(&mut self.roots);
             ch.send(FrameKind::OtBatch, message.encode()).await?;
+            provers.push(check.hash(&batch));
             self.sent.push(batch);
             sender = next;
         }
-        self.sender = Some(sender);
 
+        let mut unchecked = Vec::with_capacity(to_receive.len());
         for preset in &to_receive {
             let message = ch.recv(FrameKind::OtBatch, preset.message_bytes()).await?;
             let message = BatchMessage::decode(&message, receiver.first())?;
             let (next, batch) = receiver.start(message);
-            self.received.push(batch);
+            unchecked.push(batch);
             receiver = next;
         }
-        self.receiver = Some(receiver);
+
+        for batch in &unchecked {
+            ch.send(FrameKind::OtBatch, batch.reply().to_vec()).await?;
+        }
+        let mut proofs = Vec::with_capacity(provers.len());
+        for prover in provers {
+            let reply = ch.recv(FrameKind::OtBatch, REPLY_BYTES).await?;
+            proofs.push(prover.prove(reply.first_chunk().expect("the length was checked")));
+        }
+        for proof in proofs {
+            ch.send(FrameKind::OtBatch, proof.to_vec()).await?;
+        }
+        for batch in unchecked {
+            let proof = ch.recv(FrameKind::OtBatch, PROOF_BYTES).await?;
+            self.received.push(batch.check(proof.first_chunk().expect("the length was checked"))?);
+        }
+        (self.sender, self.receiver) = (Some(sender), Some(receiver));
         Ok(())
     }
 

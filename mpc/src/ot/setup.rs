@@ -1,4 +1,4 @@
-//! From nothing to the seeds of silent OT, in both directions at once, in three flights; the first batch is a fourth.
+//! From nothing to the seeds of silent OT, in both directions at once, in three flights; the first batch takes three more.
 //!
 //! ```text
 //! each party                                                            flight
@@ -13,6 +13,7 @@
 
 use super::base::{self, Domain, SessionId};
 use super::coins::{COMMITMENT_BYTES, Coins, NONCE_BYTES, Nonce};
+use super::pool::price;
 use super::silent::{self, SEED};
 use super::softspoken::{self, BASE_OTS, Correction};
 use crate::block::{Block, Delta};
@@ -39,8 +40,12 @@ const BASE_BYTES: usize = base::ReceiverMessage::bytes(BASE_OTS) + base::SenderM
 const COLUMN_BLOCKS: usize = SEED.div_ceil(128);
 
 /// Bytes that each party sends in the set-up and for the first batch, frame headers included.
-pub const SETUP_BYTES: usize =
-    4 * HEADER_BYTES + HELLO_BYTES + BASE_BYTES + Correction::bytes(COLUMN_BLOCKS) + silent::FIRST.message_bytes();
+pub const SETUP_BYTES: usize = 3 * HEADER_BYTES
+    + HELLO_BYTES
+    + BASE_BYTES
+    + Correction::bytes(COLUMN_BLOCKS)
+    + price::batch_bytes(silent::FIRST)
+    + price::REPLY_FRAME_BYTES;
 
 /// What the set-up gives one party.
 pub struct Roles {

@@ -1,7 +1,8 @@
 //! `k ^ b Delta = m`: correlated OTs from silent OT extension, 0.75 bits each on the wire.
 //!
-//! Ferret [YWLZW20] with regular noise and the trees of [GYW+23], semi-honest. A batch turns a seed of correlated OTs, k for the
-//! matrix and d for each of t trees, into n = t 2^d; the last ones are the seed of the next batch, the others are usable.
+//! Ferret [YWLZW20] with regular noise and the trees of [GYW+23], against malicious parties. A batch turns a seed of correlated OTs,
+//! k for the matrix, d for each of t trees and 256 for the check, into n = t 2^d; the last ones are the seed of the next batch, the
+//! others are usable.
 //!
 //! ```text
 //! sender (Delta; seed keys k)                         receiver (seed keys m, choices b = lsb(m))
@@ -21,6 +22,10 @@
 //! What every known attack costs is computed by `scripts/parameters`; the cheapest use that rows are sparse ([`crate::ot::security`]).
 //! The sets that emp-ot ships (k = 2^16 and 2^17) take the code for a random one and are worth about 106 bits.
 //!
+//! Whether the sums fit trees is checked by two more messages before the receiver uses an OT of the batch (`check.rs`): [`Unchecked`]
+//! gives no OT. The next batch can start before that: what the receiver says of it is hidden by choices, and these are the same whatever
+//! the sums are.
+//!
 //! A batch starts with the message and with the seed of the next one; the trees with the usable outputs are expanded later, one
 //! by one, where the outputs are wanted ([`Batch::expand`]). So a party holds a seed and not the outputs, 4.6 MB for 52 MB, and
 //! what it holds for a moment stays in its caches. The price: the sender grows its trees twice.
@@ -32,11 +37,13 @@
 //! [YWLZW20]: crate#references
 
 mod batch;
+mod check;
 mod message;
 #[cfg(test)]
 mod tests;
 
 pub use batch::Batch;
+pub use check::{CHECK_OTS, PROOF_BYTES, Proof, Prover, REPLY_BYTES, Reply, SenderCheck, Unchecked};
 pub use message::BatchMessage;
 
 use super::coins::{Coins, Subkeys};
@@ -45,6 +52,7 @@ pub use super::lpn::{COLUMNS, ONES_PER_ROW};
 use crate::block::{Block, Delta};
 use crate::prg::Prg;
 use batch::Half;
+use check::Context;
 use message::PREFIX_BYTES;
 use zeroize::{Zeroize, Zeroizing};
 
@@ -86,7 +94,7 @@ impl Preset {
     /// Correlated OTs that the batch starts from.
     #[must_use]
     pub const fn seed(self) -> usize {
-        COLUMNS + self.tree_ots()
+        COLUMNS + self.tree_ots() + CHECK_OTS
     }
 
     /// Correlated OTs that the batch yields: all but the seed of the next.
@@ -110,7 +118,7 @@ impl Preset {
 /// What both roles keep between batches.
 struct Common {
     preset: Preset,
-    /// The seed keys: of the table, then of all trees.
+    /// The seed keys: of the table, then of all trees, then of the check.
     seed: Zeroizing<Vec<Block>>,
     coins: Coins,
     number: u64,
@@ -127,7 +135,17 @@ impl Common {
 
     /// The keys of all trees.
     fn tree_keys(&self) -> &[Block] {
-        &self.seed[COLUMNS..]
+        &self.seed[COLUMNS..self.seed.len() - CHECK_OTS]
+    }
+
+    /// The keys of the check.
+    fn check_keys(&self) -> Zeroizing<Vec<Block>> {
+        Zeroizing::new(self.seed[self.seed.len() - CHECK_OTS..].to_vec())
+    }
+
+    /// The check of this batch.
+    fn check(&self, sums: &[Block]) -> Context {
+        Context::new(self.coins, self.number, sums)
     }
 
     /// The keys of the hashes of this batch's trees, one for each.
@@ -179,15 +197,16 @@ impl Sender {
 
     /// Starts a batch. The roots of its trees must come from a secret random stream, which forgets them.
     #[must_use]
-    pub fn start(self, roots: &mut Prg) -> (Self, Batch, BatchMessage) {
+    pub fn start(self, roots: &mut Prg) -> (Self, Batch, BatchMessage, SenderCheck) {
         let Self { common, delta } = self;
         let mut of_trees = Zeroizing::new(vec![Block::ZERO; common.preset.trees]);
         roots.fill(&mut of_trees);
         roots.forget();
         let sums = batch::sums(&common.hashes(), &delta, &of_trees, common.tree_keys());
+        let check = SenderCheck::new(common.check(&sums), delta.clone(), common.check_keys());
         let message = BatchMessage { first: common.first, sums };
         let (common, batch) = common.advance(Half::Sent { delta: delta.clone(), roots: of_trees });
-        (Self { common, delta }, batch, message)
+        (Self { common, delta }, batch, message, check)
     }
 }
 
@@ -212,16 +231,18 @@ impl Receiver {
         self.common.first
     }
 
-    /// Starts a batch from the sender's message, which was decoded for [`Receiver::first`].
+    /// Starts a batch from the sender's message, which was decoded for [`Receiver::first`]. Only what [`Unchecked::check`] gives may
+    /// be used; the next batch can start before, in the same exchange of messages.
     ///
     /// # Panics
     /// If the message belongs to another batch.
     #[must_use]
-    pub fn start(self, message: BatchMessage) -> (Self, Batch) {
+    pub fn start(self, message: BatchMessage) -> (Self, Unchecked) {
         let Self { common } = self;
         assert_eq!(message.first, common.first, "the message was decoded for another batch");
         let keys = Zeroizing::new(common.tree_keys().to_vec());
+        let (context, check_keys) = (common.check(&message.sums), common.check_keys());
         let (common, batch) = common.advance(Half::Received { keys, sums: message.sums });
-        (Self { common }, batch)
+        (Self { common }, Unchecked::new(&context, batch, &check_keys))
     }
 }

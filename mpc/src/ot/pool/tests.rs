@@ -53,7 +53,7 @@ async fn many_batches_both_ways_cost_what_the_price_says() {
         let setup = ch.traffic().stage(Stage::Setup);
         assert_eq!(setup.ot_batches.bytes_sent, price::SETUP_BYTES as u64);
         assert_eq!(setup.ot_batches.bytes_received, price::SETUP_BYTES as u64);
-        assert_eq!((setup.other.bytes(), setup.flights), (0, 4));
+        assert_eq!((setup.other.bytes(), setup.flights), (0, 6));
         assert_eq!(pool.available(), count(OTS_OF_SETUP, OTS_OF_SETUP));
     }
 
@@ -63,8 +63,10 @@ async fn many_batches_both_ways_cost_what_the_price_says() {
     assert_eq!(pool.available(), count(OTS_OF_SETUP + 2 * OTS_PER_BATCH, OTS_OF_SETUP + OTS_PER_BATCH));
     let offline = ch.traffic().stage(Stage::Offline);
     assert_eq!(offline.ot_batches.bytes() as usize, price::bytes(need));
-    assert_eq!(offline.ot_batches.bytes_received as usize, 2 * price::BATCH_BYTES);
-    assert_eq!(offline.flights, 1);
+    let (batch, reply) = (price::BATCH_BYTES - price::REPLY_FRAME_BYTES, price::REPLY_FRAME_BYTES);
+    assert_eq!(offline.ot_batches.bytes_received as usize, 2 * batch + reply);
+    assert_eq!(offline.ot_batches.bytes_sent as usize, batch + 2 * reply);
+    assert_eq!(offline.flights, 3);
     take(&mut parties, need);
     assert_eq!(parties[0].1.next_index().client_receives, need.client_receives as u64);
 
@@ -190,6 +192,45 @@ async fn hostile_set_ups_end_in_typed_errors() {
     assert!(matches!(hostile_setup(vec![hello]).await, Error::Disconnected));
 }
 
+/// Wrong sums end the session before the client has an OT, and all that the server hears of it is that it ends.
+#[tokio::test]
+async fn a_sender_with_wrong_sums_is_told_only_that_it_was_caught() {
+    let mut answers = Vec::new();
+    for (tree, level, bit) in [(0, 0, 1), (5, 4, 100), (511, 10, 3)] {
+        let (mut client, mut server) = Channel::pair();
+        let cheat = async {
+            let rng = &mut rng(Party::Server, 8);
+            let roles = setup::set_up(&mut server, rng).await.unwrap();
+            let (_, sent, message, check) = roles.sender.start(&mut Prg::from_rng(rng));
+            let mut bytes = message.encode();
+            bytes[12 + 16 * (tree * silent::DEPTH + level) + bit / 8] ^= 1 << (bit % 8);
+            server.send(FrameKind::OtBatch, bytes).await.unwrap();
+            let message = server.recv(FrameKind::OtBatch, silent::FIRST.message_bytes()).await.unwrap();
+            let (_, unchecked) = roles.receiver.start(BatchMessage::decode(&message, 0).unwrap());
+            server.send(FrameKind::OtBatch, unchecked.reply().to_vec()).await.unwrap();
+            let reply = server.recv(FrameKind::OtBatch, REPLY_BYTES).await.unwrap();
+            let proof = check.hash(&sent).prove(reply.first_chunk().unwrap());
+            server.send(FrameKind::OtBatch, proof.to_vec()).await.unwrap();
+            // The client's own proof was on its way.
+            let proof = server.recv(FrameKind::OtBatch, PROOF_BYTES).await.unwrap();
+            unchecked.check(proof.first_chunk().unwrap()).unwrap();
+            server.recv_at_most(FrameKind::OtBatch, 1 << 20).await.unwrap_err()
+        };
+        let honest = async {
+            let error = Correlations::setup(&mut client, &mut rng(Party::Client, 8)).await.unwrap_err();
+            let sent = client.traffic().total().bytes_sent;
+            client.close().await.unwrap();
+            (error, sent)
+        };
+        let (heard, (error, sent)) = tokio::join!(cheat, honest);
+        assert!(matches!(heard, Error::Disconnected), "{heard}");
+        assert!(error.is_peer_fault());
+        answers.push((error.to_string(), sent));
+    }
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+    assert_eq!(answers[0].1, price::SETUP_BYTES as u64);
+}
+
 /// Every byte on the wire, with fixed randomness: a change here is a change of the protocol.
 #[tokio::test]
 async fn the_transcript_is_pinned() {
@@ -203,22 +244,22 @@ async fn the_transcript_is_pinned() {
 
     let mut transcript = Sha256::new();
     let frames = view.take();
-    assert_eq!(frames.len(), 4 * 2 + 1);
+    assert_eq!(frames.len(), 6 * 2 + 3);
     for frame in frames {
         transcript.update([u8::from(frame.way == Way::Sent), frame.kind.code(), frame.stage.code()]);
         transcript.update((frame.payload.len() as u64).to_le_bytes());
         transcript.update(&frame.payload);
     }
     let digest: String = transcript.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(digest, "0fbf6e978ff35cfcab95e5dc0da7fba7a44678c62672d11fe89ed5e8bf92d45b");
+    assert_eq!(digest, "16734702e29b80f2e5908a0047e0bad78823d71978075c32db9e16b3f7374211");
 }
 
 #[test]
 fn prices_are_what_the_parameters_give() {
-    assert_eq!((OTS_OF_SETUP, OTS_PER_BATCH), (767_512, 3_241_496));
-    assert_eq!(price::BATCH_BYTES, 8 + 12 + 1720 * 11 * 16);
-    let correction = 16 * 14 * 16 + 17 * 32 + 15 * (2_092 + 2) * 16 + 129 * 32;
-    assert_eq!(price::SETUP_BYTES, 4 * 8 + 65 + 12_288 + 32 + correction + 12 + 512 * 11 * 16);
+    assert_eq!((OTS_OF_SETUP, OTS_PER_BATCH), (767_256, 3_241_240));
+    assert_eq!(price::BATCH_BYTES, 8 + 12 + 1720 * 11 * 16 + 2 * (8 + 32));
+    let correction = 16 * 14 * 16 + 17 * 32 + 15 * (2_094 + 2) * 16 + 129 * 32;
+    assert_eq!(price::SETUP_BYTES, 6 * 8 + 65 + 12_288 + 32 + correction + 12 + 512 * 11 * 16 + 2 * 32);
     assert_eq!(price::bytes(count(OTS_OF_SETUP, OTS_OF_SETUP + 2 * OTS_PER_BATCH + 1)), 3 * price::BATCH_BYTES);
-    assert!((price::BYTES_PER_OT * 8.0 - 0.7471).abs() < 0.0002);
+    assert!((price::BYTES_PER_OT * 8.0 - 0.7474).abs() < 0.0002);
 }

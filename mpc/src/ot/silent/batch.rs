@@ -103,7 +103,13 @@ impl Batch {
         }
     }
 
-    fn tree(&self, tree: usize, leaves: &mut [Block]) {
+    fn tree(&self, tree: usize, out: &mut [Block]) {
+        self.leaves(tree, out);
+        self.matrix.add_product(tree * LEAVES, &self.table, out);
+    }
+
+    /// The leaves of a tree, to which the matrix is added.
+    pub(super) fn leaves(&self, tree: usize, leaves: &mut [Block]) {
         let hash = tree_hash(&self.hashes, tree);
         match &self.half {
             Half::Sent { delta, roots } => {
@@ -116,7 +122,6 @@ impl Batch {
                 half_tree::puncture(&hash, &alpha, &known, leaves);
             }
         }
-        self.matrix.add_product(tree * LEAVES, &self.table, leaves);
     }
 }
 

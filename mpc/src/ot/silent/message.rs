@@ -5,7 +5,7 @@ use crate::block::Block;
 use crate::error::{Error, Result};
 
 /// Version of the message format.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// Bytes before the sums: version, reserved, length of the check, index.
 pub(super) const PREFIX_BYTES: usize = 1 + 1 + 2 + 8;
@@ -13,13 +13,12 @@ pub(super) const PREFIX_BYTES: usize = 1 + 1 + 2 + 8;
 /// The sender's message of one batch.
 ///
 /// ```text
-/// byte  0        1         2..4            4..12                    12..                    then
-///       version  reserved  length of the   index of the first       t x d blocks c          the check
+/// byte  0        1         2..4            4..12                    12..
+///       version  reserved  length of the   index of the first       t x d blocks c
 ///                = 0       check = 0       usable OT of the batch
 /// ```
 ///
-/// The check is the place for Ferret's consistency check against malicious parties (a coefficient and a hash from each
-/// side). It has length zero: this version is semi-honest.
+/// The check of the sums goes by two messages of its own ([`Unchecked`](super::Unchecked)), since it needs them all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchMessage {
     pub(super) first: u64,
