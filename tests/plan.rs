@@ -35,11 +35,12 @@ fn dense_to(
         vec![layer("wide", 0, outputs, terms), Node { name: "relu".into(), op: requantise }, layer("last", 2, 2, 1)];
     let architecture = Architecture {
         name: "dense".into(),
-        input: Input { shape: [inputs, 1, 1], bits, zero_point: 0, pixels: None },
+        input: Input { shape: [inputs, 1, 1], bits, zero_point: 0, pixels: None, coding: None },
         nodes,
         output: 3,
         rounding: None,
         output_scale: None,
+        output_coding: None,
         classes: vec![],
     };
     let weights = |outputs: usize, inputs: usize, weight: i32, terms: usize| {

@@ -103,12 +103,15 @@ impl Architecture {
         if matches!(self.output.checked_sub(1).map(|node| &self.nodes[node].op), Some(Op::Scale { .. })) {
             return Err(Problem::ScaledOutput.at(&Place::Network));
         }
-        if !self.classes.is_empty() && self.classes.len() != output.elements() {
-            let problem = Problem::Classes { found: self.classes.len(), wanted: output.elements() };
-            return Err(problem.at(&Place::Network));
-        }
         if self.output_scale.is_some_and(|scale| !(scale.is_finite() && scale > 0.0)) {
             return Err(Problem::OutputScale.at(&Place::Network));
+        }
+        if self.output_coding.as_ref().is_some_and(|coding| !coding.fits(output.shape)) {
+            return Err(Problem::Coding("output").at(&Place::Network));
+        }
+        let wanted = self.named_classes(output.elements());
+        if !self.classes.is_empty() && self.classes.len() != wanted {
+            return Err(Problem::Classes { found: self.classes.len(), wanted }.at(&Place::Network));
         }
         let mut used = vec![false; tensors.len()];
         used[self.output] = true;
@@ -139,6 +142,9 @@ fn check_input(input: &Input) -> Result<TensorInfo, Problem> {
         }
         let largest = tables.iter().flatten().max().copied().unwrap_or(0);
         within("a pixel's value", largest.into(), 0, (1 << input.bits) - 1)?;
+    }
+    if input.coding.as_ref().is_some_and(|coding| !coding.fits(input.shape, input.bits, input.zero_point)) {
+        return Err(Problem::Coding("input"));
     }
     Ok(TensorInfo { shape: input.shape, kind: Kind::Activation, range: input.range() })
 }

@@ -7,6 +7,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::coding::{Coding, OutputCoding};
+
 /// A tensor: 0 is the network's input, `i + 1` the output of node `i`.
 pub type TensorId = usize;
 
@@ -22,8 +24,8 @@ pub struct Range {
     pub hi: i64,
 }
 
-/// What the network reads, and how a picture becomes it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What the network reads, and how a picture or an array becomes it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Input {
     /// Channels, height, width.
     pub shape: Shape,
@@ -35,6 +37,9 @@ pub struct Input {
     /// How a pixel of 8 bits becomes y: 256 values for each channel. `None`: y = pixel >> (8 - bits).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pixels: Option<Vec<Vec<u8>>>,
+    /// How the file that it was imported from codes its input. `None`: arrays hold y.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coding: Option<Coding>,
 }
 
 /// What the network is, without its weights: shapes, widths and shifts. Public to both parties.
@@ -54,6 +59,9 @@ pub struct Architecture {
     /// Real value of one unit of the output, where the model knows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_scale: Option<f64>,
+    /// How the file that it was imported from codes its output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_coding: Option<OutputCoding>,
     /// Names of the classes, in order of the output, where the model knows them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<String>,

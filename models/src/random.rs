@@ -54,7 +54,7 @@ fn candidate<R: Rng + ?Sized>(rng: &mut R, size: &Size) -> (Network, Vec<Tensor>
     let bits = rng.random_range(1..=size.activation_bits);
     let mut dimension = |most: usize| rng.random_range(1..=most);
     let shape = [dimension(size.channels), dimension(size.side), dimension(size.side)];
-    let input = Input { shape, bits, zero_point: zero_point(rng, bits), pixels: None };
+    let input = Input { shape, bits, zero_point: zero_point(rng, bits), pixels: None, coding: None };
     let mut builder = Builder::new(rng, *size, input);
     for _ in 0..size.blocks {
         builder.block();
@@ -104,6 +104,7 @@ impl<'r, R: Rng + ?Sized> Builder<'r, R> {
             output: 0,
             rounding: None,
             output_scale: None,
+            output_coding: None,
             classes: Vec::new(),
         };
         Builder { rng, size, architecture, linear: Vec::new(), tensors, samples }

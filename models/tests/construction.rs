@@ -26,7 +26,7 @@ fn valid() -> Architecture {
     let average = Op::AvgPool { input: 3, window: window(2, 1, 0), multiplier: 1, offset: 2, shift: 2 };
     Architecture {
         name: "valid".into(),
-        input: Input { shape: [2, 6, 6], bits: 4, zero_point: 0, pixels: None },
+        input: Input { shape: [2, 6, 6], bits: 4, zero_point: 0, pixels: None, coding: None },
         nodes: vec![
             node("conv", Op::Linear { terms: residual }),
             node("relu", Op::Requantise { input: 1, bits: 4, shift: vec![5], top: None, zero_point: 0 }),
@@ -39,6 +39,7 @@ fn valid() -> Architecture {
         output: 7,
         rounding: None,
         output_scale: Some(0.5),
+        output_coding: None,
         classes: vec!["a".into(), "b".into(), "c".into()],
     }
 }

@@ -168,7 +168,7 @@ fn fast_path_leaves_wide_terms_alone() {
         Node { name: "flat".into(), op: Op::Flatten { input: 1 } },
         Node { name: "wide".into(), op: dense(2, 3) },
     ];
-    let input = Input { shape: [2, 32, 32], bits: 8, zero_point: 0, pixels: None };
+    let input = Input { shape: [2, 32, 32], bits: 8, zero_point: 0, pixels: None, coding: None };
     let architecture = Architecture {
         name: "wide".into(),
         input,
@@ -176,6 +176,7 @@ fn fast_path_leaves_wide_terms_alone() {
         output: 3,
         rounding: None,
         output_scale: None,
+        output_coding: None,
         classes: Vec::new(),
     };
     let array = Array4::from_shape_fn([3, 8, 1, 1], |(o, i, _, _)| 32767 - (o * 1000 + i) as i32);
@@ -275,7 +276,7 @@ fn random_networks_have_every_feature() {
 }
 
 fn identity_network(bits: u32, zero_point: i64) -> Network {
-    let input = Input { shape: [2, 1, 1], bits, zero_point, pixels: None };
+    let input = Input { shape: [2, 1, 1], bits, zero_point, pixels: None, coding: None };
     let terms = vec![Term::Identity { input: 0, multiplier: 1 }];
     let nodes = vec![Node { name: "same".into(), op: Op::Linear { terms } }];
     let architecture = Architecture {
@@ -285,6 +286,7 @@ fn identity_network(bits: u32, zero_point: i64) -> Network {
         output: 1,
         rounding: None,
         output_scale: None,
+        output_coding: None,
         classes: Vec::new(),
     };
     let linear = vec![Some(LinearWeights { terms: vec![None], bias: vec![0, 0] })];

@@ -149,7 +149,7 @@ fn reports_say_what_became_of_a_file() {
 #[test]
 fn pictures_become_inputs_by_the_preprocessing() {
     let (bytes, _) = fixture("static_qdq");
-    let preprocessing = Preprocessing { scale: 1.0 / 255.0, mean: vec![0.5], std: vec![0.25] };
+    let preprocessing = Preprocessing { scale: 1.0, over: 255.0, mean: vec![0.5], std: vec![0.25] };
     let options = Options { preprocessing: Some(preprocessing), ..Options::default() };
     let imported = import::from_bytes(&bytes, &options).expect("a valid file");
     let input = &imported.network.architecture().input;
@@ -160,7 +160,7 @@ fn pictures_become_inputs_by_the_preprocessing() {
         // Half of the brightest pixel is 0.0, which is stored as the zero point.
         assert!((i64::from(table[127]) - input.zero_point).abs() <= 1);
     }
-    let bad = Preprocessing { scale: 1.0, mean: vec![0.0], std: vec![0.0] };
+    let bad = Preprocessing { scale: 1.0, over: 1.0, mean: vec![0.0], std: vec![0.0] };
     let options = Options { preprocessing: Some(bad), ..Options::default() };
     assert!(import::from_bytes(&bytes, &options).is_err());
 }

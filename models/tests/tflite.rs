@@ -225,7 +225,7 @@ fn what_no_network_has_is_refused_with_the_reason() {
 
 #[test]
 fn pixels_go_through_the_preprocessing() {
-    let preprocessing = Preprocessing { scale: 1.0 / 255.0, mean: vec![0.25], std: vec![0.5] };
+    let preprocessing = Preprocessing { scale: 1.0, over: 255.0, mean: vec![0.25], std: vec![0.5] };
     let options = Options { preprocessing: Some(preprocessing), ..Options::default() };
     let imported = import::from_bytes(&fixture("pool"), &options).expect("the fixture is imported");
     let input = imported.network.architecture().input.clone();
@@ -235,7 +235,7 @@ fn pixels_go_through_the_preprocessing() {
     // Real values rise by 2 over all pixels.
     let plain = import::from_bytes(&fixture("pool"), &Options::default()).expect("the fixture is imported");
     assert_eq!(plain.network.architecture().input.pixels, None);
-    assert!(plain.report.to_string().contains("pixels p go in as"));
+    assert!(plain.report.to_string().contains("pixel p goes in as q = p - 128"));
 }
 
 const BOTH: [Rounding; 2] = [Rounding::Double, Rounding::Single];

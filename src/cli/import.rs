@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use lowkey::{Error, Result};
-use lowkey_models::Network;
-use lowkey_models::import::{self, Imported, Options, Preprocessing, tflite};
+use lowkey::plan::{PlanError, planner};
+use lowkey::{Error, Link, Result};
+use lowkey_models::import::{self, ImportProblem, Imported, Options, Preprocessing, tflite};
+use lowkey_models::{FileProblem, Network};
 
-use super::say;
+use super::{model, say};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -34,13 +35,16 @@ pub struct ImportOptions {
     rounding: Rounding,
     /// The network was trained on (pixel * SCALE - mean) / std, pixel in 0..=255; 1/255 with --mean or --std.
     #[arg(long, value_name = "SCALE", value_parser = parse_scale)]
-    pixel_scale: Option<f32>,
+    pixel_scale: Option<PixelScale>,
     /// Mean of each channel, or one for all, with commas.
     #[arg(long, value_name = "MEAN", value_delimiter = ',', allow_negative_numbers = true)]
     mean: Vec<f32>,
     /// Standard deviation of each channel, or one for all, with commas.
     #[arg(long, value_name = "STD", value_delimiter = ',')]
     std: Vec<f32>,
+    /// Names of the classes in order of the outputs, one per line.
+    #[arg(long, value_name = "FILE")]
+    pub classes: Option<PathBuf>,
     /// Accept layers that are not equal to the runtime on every accumulator; the report says which.
     #[arg(long)]
     approximate: bool,
@@ -56,22 +60,32 @@ enum Rounding {
     Xnnpack,
 }
 
-/// "0.5" or "1/255".
-fn parse_scale(text: &str) -> Result<f32, String> {
-    let number = |text: &str| text.trim().parse::<f32>().map_err(|_| format!("{text:?} is no number"));
-    let scale = match text.split_once('/') {
-        Some((above, below)) => number(above)? / number(below)?,
-        None => number(text)?,
+/// pixel * above / below.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct PixelScale {
+    above: f32,
+    below: f32,
+}
+
+/// "0.5", which multiplies, or "1/255", which divides.
+fn parse_scale(text: &str) -> Result<PixelScale, String> {
+    let number = |text: &str| text.trim().parse::<f32>().map_err(|_| format!("\"{text}\" is no number"));
+    let (above, below) = match text.split_once('/') {
+        Some((above, below)) => (number(above)?, number(below)?),
+        None => (number(text)?, 1.0),
     };
-    if scale.is_finite() && scale > 0.0 { Ok(scale) } else { Err("it must be positive".into()) }
+    let positive = |v: f32| v.is_normal() && v > 0.0;
+    if positive(above) && positive(below) { Ok(PixelScale { above, below }) } else { Err("it must be positive".into()) }
 }
 
 impl ImportOptions {
     fn options(&self, name: Option<String>) -> Options {
         let or = |values: &[f32], default: f32| if values.is_empty() { vec![default] } else { values.to_vec() };
         let given = self.pixel_scale.is_some() || !self.mean.is_empty() || !self.std.is_empty();
+        let PixelScale { above, below } = self.pixel_scale.unwrap_or(PixelScale { above: 1.0, below: 255.0 });
         let preprocessing = given.then(|| Preprocessing {
-            scale: self.pixel_scale.unwrap_or(1.0 / 255.0),
+            scale: above,
+            over: below,
             mean: or(&self.mean, 0.0),
             std: or(&self.std, 1.0),
         });
@@ -96,6 +110,16 @@ fn refused(error: import::ImportError) -> Error {
     Error::Import(Box::new(error))
 }
 
+/// Why a file is not imported, for whoever sees its report.
+fn refusal(error: import::ImportError) -> Error {
+    let hint = match (&*error.problem, &error.report) {
+        (ImportProblem::Io(_), _) => "check the path",
+        (_, Some(_)) => "the report above says what became of its operations until then",
+        (_, None) => "give a whole ONNX or TFLite file of a quantised network",
+    };
+    Error::usage(error, hint)
+}
+
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let imported = import::read(&arguments.model, &arguments.options.options(arguments.name));
     let Imported { network, report } = match imported {
@@ -104,17 +128,25 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
             if let Some(report) = &error.report {
                 say(report.to_string().trim_end())?;
             }
-            return Err(refused(error));
+            return Err(refusal(error));
         }
     };
-    if let Some(output) = &arguments.output {
-        network.write(output).map_err(|error| Error::Model(Box::new(error)))?;
-    }
+    let network = model::name_classes(network, &arguments.options)?;
     say(report.to_string().trim_end())?;
+    // What is accepted can also run.
+    let plan = network.folded().map_err(PlanError::from).and_then(|folded| planner::plan(&folded, Link::default()));
+    plan.map_err(|error| {
+        let why = format!("{}: it cannot run privately: {error}", arguments.model.display());
+        Error::usage(why, "nothing was written; the report above says what its operations became")
+    })?;
     let bits: Vec<u32> = network.bounds().iter().flatten().map(|bounds| bounds.accumulator_bits()).collect();
     let nodes = network.architecture().nodes.len();
     say(format_args!("{nodes} nodes; accumulators of {} bits at most", bits.iter().max().copied().unwrap_or(0)))?;
     if let Some(output) = &arguments.output {
+        network.write(output).map_err(|error| match error.problem {
+            FileProblem::Io(source) => Error::file(output, source),
+            _ => Error::Model(Box::new(error)),
+        })?;
         say(format_args!("wrote {}; next: lowkey plan {0}", output.display()))?;
     }
     Ok(ExitCode::SUCCESS)
@@ -126,8 +158,8 @@ mod tests {
 
     #[test]
     fn scales_are_numbers_or_fractions() {
-        assert_eq!(parse_scale("0.5"), Ok(0.5));
-        assert_eq!(parse_scale("1/255"), Ok(1.0 / 255.0));
+        assert_eq!(parse_scale("0.5"), Ok(PixelScale { above: 0.5, below: 1.0 }));
+        assert_eq!(parse_scale("1/127.5"), Ok(PixelScale { above: 1.0, below: 127.5 }));
         assert!(parse_scale("1/0").is_err() && parse_scale("-1").is_err() && parse_scale("x").is_err());
     }
 }

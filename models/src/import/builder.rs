@@ -6,8 +6,10 @@ use std::collections::HashSet;
 
 use ndarray::{Array4, Axis};
 
+use crate::answer::ClassRule;
 use crate::bounds::linear_bounds;
 use crate::check::{MAX_NAME, MAX_WEIGHT_BITS, TensorInfo};
+use crate::coding::OutputCoding;
 use crate::error::ModelError;
 use crate::import::report::Report;
 use crate::network::{Architecture, Input, Node, Op, Range, Shape, TensorId, Term, Window};
@@ -129,6 +131,8 @@ pub(crate) struct Builder {
     fold: Fold,
     /// Lines that miss a few thresholds by one are taken, with a note, instead of sums of several exact ones.
     pub near: bool,
+    /// How the file codes its output.
+    pub output_coding: Option<OutputCoding>,
     /// What the user is told.
     pub report: Report,
 }
@@ -142,11 +146,13 @@ impl Builder {
             nodes: Vec::new(),
             output: 0,
             output_scale: None,
+            output_coding: None,
             classes: Vec::new(),
             rounding: None,
         };
         let tensors = architecture.check_nodes()?;
-        Ok(Builder { architecture, weights: Vec::new(), tensors, names: HashSet::new(), fold, near: false, report })
+        let (weights, names) = (Vec::new(), HashSet::new());
+        Ok(Builder { architecture, weights, tensors, names, fold, near: false, output_coding: None, report })
     }
 
     /// Shape and range of a tensor.
@@ -286,11 +292,25 @@ impl Builder {
     pub fn finish(mut self, output: TensorId, output_scale: Option<f64>) -> Result<(Network, Report), Obstacle> {
         self.architecture.output = output;
         self.architecture.output_scale = output_scale;
+        self.architecture.output_coding = self.output_coding.take();
+        self.report.codings = [self.architecture.input_line(), self.architecture.output_line()];
+        if let Some(warning) = self.architecture.picture_warning().filter(|_| self.reads_pictures()) {
+            self.report.note(warning);
+        }
+        if let ClassRule::None(why) = self.architecture.class_rule(self.tensors[output].elements()) {
+            self.report.note(format!("it gives no class: {why}"));
+        }
         let rule = self.report.rounding_rule();
         self.architecture.rounding = (!rule.is_empty()).then(|| clean(&rule, MAX_NAME));
         self.remove_unused();
         let network = Network::new(self.architecture, Weights { linear: self.weights })?;
         Ok((network, self.report))
+    }
+
+    /// Whether the input may be a picture.
+    fn reads_pictures(&self) -> bool {
+        let [channels, height, width] = self.architecture.input.shape;
+        channels <= 4 && height * width > 1
     }
 
     fn remove_unused(&mut self) {
@@ -340,7 +360,7 @@ mod tests {
     use crate::interpret::Tensor;
 
     fn builder(shape: Shape, zero_point: i64) -> Builder {
-        let input = Input { shape, bits: 8, zero_point, pixels: None };
+        let input = Input { shape, bits: 8, zero_point, pixels: None, coding: None };
         Builder::new("test", input, Fold::Auto, Report::default()).expect("a valid input")
     }
 

@@ -7,6 +7,7 @@ use super::graph::{Graph, Node};
 use super::quantiser::{Quantiser, Rule};
 use super::tensor::Element;
 use super::value::{Layout, Stop, Value};
+use crate::coding::{self, Coding, Dtype, Order};
 use crate::import::{ImportProblem, Preprocessing};
 use crate::network;
 
@@ -18,6 +19,12 @@ pub(super) struct Input {
     pub element: Option<Element>,
     pub layout: Layout,
     pub shape: [usize; 3],
+    /// Dimensions in the file, the batch left out.
+    pub dims: Vec<usize>,
+    /// Type of the quantised tensor.
+    pub dtype: Dtype,
+    /// Whether the quantiser's scale is the file's.
+    pub scaled: bool,
 }
 
 impl Input {
@@ -56,9 +63,11 @@ impl Input {
         } else {
             known.declared(at, element)
         };
-        let quantiser = quantiser.map_err(|stop| (Some(node), stop))?;
+        let (quantiser, dtype) = quantiser.map_err(|stop| (Some(node), stop))?;
         let element = Some(element).filter(|&element| element != Element::Float);
-        Ok(Input { quantiser, element, layout: Layout::of_rank(rank), shape })
+        let scaled = element.is_none() || !matches!(node.op(), "ConvInteger" | "MatMulInteger");
+        let dims = dims[1..].to_vec();
+        Ok(Input { quantiser, element, layout: Layout::of_rank(rank), shape, dims, dtype, scaled })
     }
 
     /// The network's input: y = q - lo.
@@ -74,27 +83,44 @@ impl Input {
         if !(0..1 << bits).contains(&zero_point) || (!bipolar && zero.fract() != 0.0) {
             return Err(Stop::new(format!("a zero point of {zero} of the input"), "use one that is a possible value"));
         }
-        let channels = self.shape[0];
-        let table = |preprocessing: &Preprocessing| {
-            (0..channels).map(|c| self.pixels(preprocessing, c)).collect::<Result<Vec<_>, Stop>>()
-        };
-        let pixels = preprocessing.map(table).transpose()?;
-        Ok(network::Input { shape: self.shape, bits, zero_point, pixels })
+        let coding = self.coding()?;
+        let pixels = preprocessing.map(|preprocessing| preprocessing.tables(&coding, self.shape[0]));
+        let pixels =
+            pixels.transpose().map_err(|reason| Stop::new(reason, "give one number, or one for each channel"))?;
+        Ok(network::Input { shape: self.shape, bits, zero_point, pixels, coding: Some(coding) })
     }
 
-    /// What each pixel value becomes on a channel.
-    fn pixels(&self, preprocessing: &Preprocessing, channel: usize) -> Result<Vec<u8>, Stop> {
-        let entry = |list: &[f32]| if list.len() == 1 { Some(list[0]) } else { list.get(channel).copied() };
-        let (Some(mean), Some(std)) = (entry(&preprocessing.mean), entry(&preprocessing.std)) else {
-            let reason = format!("preprocessing has no mean or no deviation for channel {channel}");
-            return Err(Stop::new(reason, "give one number, or one for each channel"));
+    fn coding(&self) -> Result<Coding, Stop> {
+        let Quantiser { ref rule, scale, zero, lo, hi } = self.quantiser;
+        let rule = match rule {
+            Rule::Onnx => coding::Rule::Onnx,
+            Rule::Qonnx(mode) => coding::Rule::Qonnx(*mode),
+            Rule::Bipolar => coding::Rule::Sign,
+            Rule::Thresholds(_) | Rule::Trunc { .. } => {
+                return Err(Stop::new("a quantiser of the input that is none of real numbers", "put Quant before"));
+            }
         };
-        if !(std.is_normal() && std > 0.0 && mean.is_finite() && preprocessing.scale.is_finite()) {
-            return Err(Stop::new("preprocessing with a deviation that is no positive number", "give another"));
-        }
-        let value = |pixel: u8| (preprocessing.scale * f32::from(pixel) - mean) / std;
-        Ok((0..=255).map(|pixel| (self.quantiser.index(channel, value(pixel)) - self.quantiser.lo) as u8).collect())
+        let (lowest, highest) = if rule == coding::Rule::Sign { (-1, 1) } else { (lo, hi) };
+        Ok(Coding {
+            dims: self.dims.clone(),
+            order: Order::ChannelsFirst,
+            dtype: self.dtype,
+            lowest,
+            highest,
+            scale: self.scaled.then_some(scale),
+            zero_point: zero as i64,
+            steps: Vec::new(),
+            rule,
+            integers: self.element.is_some(),
+        })
     }
+}
+
+/// The type of integers lo..=hi.
+pub(super) fn dtype((lo, hi): (i64, i64)) -> Dtype {
+    let types = (1..=8).map(|bits| if lo < 0 { Dtype::Int(bits.max(2)) } else { Dtype::Uint(bits) });
+    let holds = |dtype: &Dtype| dtype.range().contains(lo) && dtype.range().contains(hi);
+    types.clone().find(holds).unwrap_or(Dtype::Int(8))
 }
 
 fn is_quantiser(node: Node<'_>) -> bool {
@@ -141,7 +167,7 @@ impl Known<'_, '_> {
         if self.node.input(index).is_none() { Ok(0.0) } else { self.scalar(index) }
     }
 
-    fn quantiser(&self) -> Result<Quantiser, Stop> {
+    fn quantiser(&self) -> Result<(Quantiser, Dtype), Stop> {
         let node = self.node;
         match node.op() {
             "QuantizeLinear" => {
@@ -152,7 +178,7 @@ impl Known<'_, '_> {
                 if let Some((lo, hi)) = self.clip(quantiser.lo, quantiser.hi) {
                     (quantiser.lo, quantiser.hi) = (lo, hi);
                 }
-                Ok(quantiser)
+                Ok((quantiser, dtype(small)))
             }
             "MultiThreshold" => Err(Stop::new("thresholds on the graph's input", "put Quant before")),
             _ => {
@@ -160,7 +186,8 @@ impl Known<'_, '_> {
                 let bits = if bipolar { 1.0 } else { self.scalar(3)? };
                 let zero = if bipolar { 0.0 } else { f64::from(self.zero(2)?) };
                 let (rule, lo, hi) = quant_rule(node, bits)?;
-                Quantiser { rule, scale: self.scalar(1)?, zero, lo, hi }.checked()
+                let dtype = if bipolar { Dtype::Bipolar } else { dtype((lo, hi)) };
+                Ok((Quantiser { rule, scale: self.scalar(1)?, zero, lo, hi }.checked()?, dtype))
             }
         }
     }
@@ -179,7 +206,7 @@ impl Known<'_, '_> {
     }
 
     /// Unit and zero point that a node declares for its input `at`.
-    fn declared(&self, at: usize, element: Element) -> Result<Quantiser, Stop> {
+    fn declared(&self, at: usize, element: Element) -> Result<(Quantiser, Dtype), Stop> {
         let small = element.small().ok_or_else(|| Stop::new("an input of more than 8 bits", "use 8-bit integers"))?;
         let (scale, zero) = match self.node.op() {
             "ConvInteger" | "MatMulInteger" => (1.0, self.zero(2)?),
@@ -195,6 +222,6 @@ impl Known<'_, '_> {
             | "QLinearConcat" => (self.scalar(at + 1)?, self.zero(at + 2)?),
             op => return Err(Stop::new(format!("{op} on integers"), "put DequantizeLinear before")),
         };
-        Quantiser::onnx(scale, zero as i64, small)
+        Ok((Quantiser::onnx(scale, zero as i64, small)?, dtype(small)))
     }
 }

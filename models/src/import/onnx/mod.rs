@@ -96,7 +96,8 @@ fn network(graph: &Graph, name: &str, options: &Options, report: Report) -> Resu
         None => Value::Input { flat: false },
     };
     values.insert(&graph.input.name, value);
-    let mut walk = Walk { graph, options, builder, input, values, clips: HashMap::new() };
+    let (clips, behind) = (HashMap::new(), Vec::new());
+    let mut walk = Walk { graph, options, builder, input, values, clips, behind, class: None };
     walk.all()?;
     let last = graph.nodes.iter().find(|node| node.output() == graph.output).copied().unwrap_or(first);
     let output = walk.values.get(graph.output).cloned();

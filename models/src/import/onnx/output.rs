@@ -1,26 +1,81 @@
 //! The network's output: the last values as integers with one unit.
 
 use super::graph::Node;
+use super::input::dtype;
 use super::real::{Post, at};
-use super::value::{Later, Real, Source, Stop, Value};
+use super::tensor::Element;
+use super::value::{Later, Layout, Real, Source, Stop, Value};
 use super::walk::Walk;
+use crate::coding::{End, Order, OutputCoding};
 use crate::import::builder::Sum;
 use crate::network::TensorId;
 
 impl<'m> Walk<'m> {
-    /// The network's output: a tensor, and the real value of one unit of it.
+    /// The network's output: a tensor, and the real value of one unit of it. The builder learns how the file codes it.
     pub(super) fn output(&mut self, value: &Value<'m>, node: Node<'m>) -> Result<(TensorId, Option<f64>), Stop> {
+        let name = self.graph.output;
         match value {
-            Value::Ints(ints) => Ok((ints.id, None)),
+            Value::Ints(ints) => {
+                let unit = self.declared_unit(name);
+                // With a softmax behind, the file's integers are others.
+                let integers = self.behind.is_empty() && self.class.is_none();
+                self.code(ints.id, ints.layout, Some((ints.zero, ints.element)), integers);
+                Ok((ints.id, unit.map(f64::from)))
+            }
             Value::Class(value) => self.output(&(**value).clone(), node),
             Value::Real(real) => self.real_output(real, node),
             _ => Err(Stop::new("the output does not depend on the input", "export the whole network")),
         }
     }
 
+    /// Tells the builder how the file codes its output.
+    fn code(&mut self, id: TensorId, layout: Layout, quantised: Option<(i64, Element)>, integers: bool) {
+        let [c, h, w] = self.builder.tensor(id).shape;
+        let small = quantised.and_then(|(zero, element)| Some((zero, dtype(element.small()?))));
+        self.builder.output_coding = Some(OutputCoding {
+            dims: if layout.rank == 2 { vec![c * h * w] } else { vec![c, h, w] },
+            order: Order::ChannelsFirst,
+            dtype: small.map(|(_, dtype)| dtype),
+            zero_point: small.map_or(0, |(zero, _)| zero),
+            integers,
+            ends: self.behind.clone(),
+            probability: self.is_sigmoid(self.graph.output),
+            class: self.class,
+        });
+    }
+
+    /// The unit that the file declares for integers.
+    fn declared_unit(&self, name: &'m str) -> Option<f32> {
+        let node = self.graph.maker(name)?;
+        match node.op() {
+            "QLinearConcat" => self.scalar(node, 0).ok(),
+            "QuantizeLinear" | "QLinearSoftmax" => self.scalar(node, 1).ok(),
+            "QLinearAveragePool" | "QLinearGlobalAveragePool" | "QLinearSigmoid" | "QLinearLeakyRelu" => {
+                self.scalar(node, 3).ok()
+            }
+            "QLinearConv" | "QLinearMatMul" | "QLinearAdd" => self.scalar(node, 6).ok(),
+            "QGemm" => self.scalar(node, 7).ok(),
+            "Identity" | "Cast" | "Clip" | "MaxPool" | "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze"
+            | "Transpose" | "ArgMax" | "Softmax" => self.declared_unit(node.input(0)?),
+            _ => None,
+        }
+    }
+
+    /// True if values are the results of a sigmoid, perhaps quantised.
+    fn is_sigmoid(&self, name: &'m str) -> bool {
+        self.graph.maker(name).is_some_and(|node| match node.op() {
+            "Sigmoid" => !self.behind.contains(&End::Sigmoid),
+            "QLinearSigmoid" => true,
+            "QuantizeLinear" | "DequantizeLinear" | "Quant" | "IntQuant" | "Identity" | "Clip" | "Reshape"
+            | "Flatten" | "Squeeze" | "Unsqueeze" | "Cast" => node.input(0).is_some_and(|name| self.is_sigmoid(name)),
+            _ => false,
+        })
+    }
+
     fn real_output(&mut self, real: &Real<'m>, node: Node<'m>) -> Result<(TensorId, Option<f64>), Stop> {
         let Source::Sum { sum, unit, .. } = &real.source else {
             let scale = self.plain(real, node)?;
+            self.code(scale.id, real.layout, scale.quantised, false);
             return Ok((scale.id, Some(scale.unit.into())));
         };
         let (mut sum, mut unit) = ((**sum).clone(), (**unit).clone());
@@ -99,7 +154,9 @@ impl<'m> Walk<'m> {
         {
             return Err(Stop::new("a pool of values that nothing has quantised", "quantise the output"));
         }
-        Ok((self.builder.linear(node.name(), sum)?, Some(common)))
+        let id = self.builder.linear(node.name(), sum)?;
+        self.code(id, real.layout, None, false);
+        Ok((id, Some(common)))
     }
 
     /// A power of two that divides the unit of the outputs z + offset, so that outputs with offsets in whole units keep their order, and

@@ -10,6 +10,7 @@ use super::quantiser::Quantiser;
 use super::real::{Function, Post};
 use super::tensor::{Constant, Element};
 use super::value::{Ints, Layout, Real, Scale, Stop, Value};
+use crate::coding::{ArgMax, End};
 use crate::error::ModelError;
 use crate::import::builder::{Builder, Obstacle};
 use crate::import::error::Refusal;
@@ -26,6 +27,10 @@ pub(super) struct Walk<'m> {
     pub values: HashMap<&'m str, Value<'m>>,
     /// Bounds of a `Clip` that was merged with the quantiser before it, by the name of the clip's input.
     pub clips: HashMap<&'m str, (i64, i64)>,
+    /// What the client does behind the last values, in order.
+    pub behind: Vec<End>,
+    /// The arg max at the end.
+    pub class: Option<ArgMax>,
 }
 
 /// What becomes of an operation; `None` if no network has it.
@@ -116,6 +121,7 @@ impl<'m> Walk<'m> {
             "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze" | "Transpose" => self.reshape(node),
             "Pad" => self.pad(node),
             "Shape" => self.shape_of(node),
+            "Sigmoid" | "Tanh" if self.ends(node.output()) => self.last(node),
             "Sigmoid" => self.function(node, Function::Sigmoid),
             "Tanh" => self.function(node, Function::Tanh),
             "HardSwish" => self.function(node, Function::HardSwish),
@@ -127,8 +133,7 @@ impl<'m> Walk<'m> {
             "LeakyRelu" => self.function(node, Function::LeakyRelu(node.float("alpha", 0.01))),
             "QLinearSigmoid" => self.qlinear_function(node, Function::Sigmoid),
             "QLinearLeakyRelu" => self.qlinear_function(node, Function::LeakyRelu(node.float("alpha", 0.01))),
-            "Softmax" | "LogSoftmax" | "QLinearSoftmax" => self.last(node, false),
-            "ArgMax" => self.last(node, true),
+            "Softmax" | "LogSoftmax" | "QLinearSoftmax" | "ArgMax" => self.last(node),
             op => Err(Stop::new(format!("{op} in this place"), "only constants may be computed like this")),
         }
     }
@@ -255,26 +260,65 @@ impl<'m> Walk<'m> {
         self.after(&real, Post::Norm { scale, bias })
     }
 
-    /// `Softmax` and `ArgMax` at the end.
-    fn last(&mut self, node: Node<'m>, class: bool) -> Result<Value<'m>, Stop> {
-        let ends = |name: &'m str| -> bool {
-            let mut name = name;
-            while name != self.graph.output {
-                let next = self.graph.reader(name).map(|(_, node)| node);
-                let Some(next) =
-                    next.filter(|n| matches!(n.op(), "ArgMax" | "Cast" | "Identity" | "Squeeze" | "Reshape"))
-                else {
-                    return false;
-                };
-                name = next.output();
-            }
-            true
-        };
-        if !ends(node.output()) {
+    /// True if nothing but changes of shape, an arg max or a softmax follows.
+    fn ends(&self, name: &'m str) -> bool {
+        let mut name = name;
+        while name != self.graph.output {
+            let next = self.graph.reader(name).map(|(_, node)| node);
+            let Some(next) = next.filter(|n| matches!(n.op(), "ArgMax" | "Cast" | "Identity" | "Squeeze" | "Reshape"))
+            else {
+                return false;
+            };
+            name = next.output();
+        }
+        true
+    }
+
+    /// `Softmax`, `Sigmoid`, `Tanh` and `ArgMax` at the end: the client has them.
+    fn last(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
+        if !self.ends(node.output()) {
             return Err(Stop::new("it is not the last operation", "only a softmax or argmax at the end is left out"));
         }
         let value = self.value(node, 0)?.clone();
-        Ok(if class && !matches!(value, Value::Class(_)) { Value::Class(Box::new(value)) } else { value })
+        let rank = match &value {
+            Value::Ints(ints) => ints.layout.rank,
+            Value::Real(real) => real.layout.rank,
+            Value::Class(_) => return Ok(value),
+            _ => 2,
+        };
+        // Before version 13 a softmax is one over all dimensions from its axis on.
+        let opset = if node.op() == "QLinearSoftmax" { node.int("opset", 13) } else { self.graph.opset };
+        let joined = matches!(node.op(), "Softmax" | "LogSoftmax" | "QLinearSoftmax") && opset < 13;
+        let default = match node.op() {
+            "ArgMax" => 0,
+            _ if joined && node.op() != "QLinearSoftmax" => 1,
+            _ => -1,
+        };
+        let axis = node.int("axis", default);
+        let axis = if axis < 0 { axis + rank as i64 } else { axis };
+        if !matches!(node.op(), "Sigmoid" | "Tanh") && (axis != 1 || joined && rank == 4 && self.is_image(&value)?) {
+            return Err(Stop::new("it does not run over the channels", "let it run over axis 1"));
+        }
+        match node.op() {
+            "ArgMax" => {
+                self.class = Some(ArgMax { last: node.int("select_last_index", 0) != 0 });
+                return Ok(Value::Class(Box::new(value)));
+            }
+            "Sigmoid" => self.behind.push(End::Sigmoid),
+            "Tanh" => self.behind.push(End::Tanh),
+            "LogSoftmax" => self.behind.push(End::LogSoftmax),
+            _ => self.behind.push(End::Softmax),
+        }
+        Ok(value)
+    }
+
+    fn is_image(&self, value: &Value<'m>) -> Result<bool, Stop> {
+        let shape = match value {
+            Value::Ints(ints) => self.builder.tensor(ints.id).shape,
+            Value::Real(real) => self.shape(real)?,
+            _ => return Ok(false),
+        };
+        Ok(shape[1..] != [1, 1])
     }
 }
 

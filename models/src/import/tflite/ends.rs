@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::model::{self, Element, Model, Operator, Tensor};
+use crate::coding::End;
 use crate::import::error::{ImportError, ImportProblem, Refusal};
 use crate::import::report::{Report, Verdict};
 
@@ -16,6 +17,8 @@ pub(super) struct Ends {
     pub dropped: HashSet<usize>,
     /// Operators that the logits depend on.
     pub needed: HashSet<usize>,
+    /// What the client does in place of those behind.
+    pub behind: Vec<End>,
 }
 
 impl Ends {
@@ -33,7 +36,7 @@ impl Ends {
             let operator = &model.operators[index];
             Some((index, operator, (*operator.inputs.first()?)?))
         };
-        let mut dropped = HashSet::new();
+        let (mut dropped, mut behind) = (HashSet::new(), Vec::new());
         // Each step goes to an operator that was not there before, or stops.
         while let Some((index, operator, before)) = source(output).filter(|(index, ..)| !dropped.contains(index)) {
             let softmax = || source(before).is_some_and(|(_, operator, _)| operator.code == model::SOFTMAX);
@@ -45,6 +48,9 @@ impl Ends {
                 }
                 _ => break,
             };
+            if operator.code == model::SOFTMAX {
+                behind.push(End::Softmax);
+            }
             report.count(&operator.name, Verdict::Dropped(why));
             dropped.insert(index);
             output = before;
@@ -70,7 +76,14 @@ impl Ends {
                 open.extend(model.operators[index].inputs.iter().flatten());
             }
         }
-        Ok(Ends { input, output, dropped, needed })
+        behind.reverse();
+        Ok(Ends { input, output, dropped, needed, behind })
+    }
+
+    /// What makes the logits.
+    pub fn maker(&self, model: &Model<'_>) -> Option<i32> {
+        let made = |operator: &&Operator<'_>| operator.outputs.first() == Some(&self.output);
+        model.operators.iter().find(made).map(|operator| operator.code)
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::ends::{Ends, no_integers, refuse_unsupported};
 use super::model::{self, Element, Model, Operator, Tensor};
 use super::round::{Clamp, Rounding};
+use crate::coding::{self, Coding, Dtype, Order, OutputCoding};
 use crate::import::builder::{Builder, Obstacle};
 use crate::import::error::{ImportError, ImportProblem, Refusal};
 use crate::import::report::{Report, Verdict};
@@ -103,7 +104,7 @@ pub(super) fn network(model: &Model<'_>, options: &Options) -> Result<Imported, 
     let ends = Ends::find(model, &mut report)?;
     refuse_unsupported(model, &ends, &report)?;
     let start = &model.tensors[ends.input];
-    let (input, value) = input(model, start, &ends, options, &mut report)?;
+    let (input, value) = input(model, start, &ends, options, &report)?;
     let name = options.name.as_deref().unwrap_or("network");
     let trouble = |trouble, report: &Report| describe(trouble, "INPUT", &start.name, report);
     let builder = Builder::new(name, input, options.fold, report.clone()).map_err(|o| trouble(o.into(), &report))?;
@@ -129,6 +130,21 @@ pub(super) fn network(model: &Model<'_>, options: &Options) -> Result<Imported, 
         return Err(ImportProblem::File { reason, hint: "export the network up to its logits" }.into());
     };
     let report = walk.builder.report.clone();
+    if !ends.behind.is_empty() && value.grid[1..] != [1, 1] && value.dims.len() != 4 {
+        let reason = format!("its softmax runs over the columns of an image {:?}", value.dims);
+        return Err(ImportProblem::File { reason, hint: "let it run over classes" }.into());
+    }
+    let dims = if value.grid[1..] == [1, 1] { vec![value.grid[0]] } else { batchless(&value.dims) };
+    walk.builder.output_coding = Some(OutputCoding {
+        dims,
+        order: Order::ChannelsLast,
+        dtype: Some(dtype(last.element)),
+        zero_point: value.clamp.zero_point,
+        integers: last.element != Element::Float32 && model.outputs[0] == ends.output,
+        ends: ends.behind.clone(),
+        probability: ends.maker(model) == Some(model::LOGISTIC),
+        class: None,
+    });
     let (network, report) = walk
         .builder
         .finish(value.id, Some(value.scale.into()))
@@ -142,7 +158,7 @@ fn input(
     tensor: &Tensor<'_>,
     ends: &Ends,
     options: &Options,
-    report: &mut Report,
+    report: &Report,
 ) -> Result<(Input, Value), ImportError> {
     let quantisation = quantisation(tensor).map_err(|t| describe(t, "INPUT", &tensor.name, report))?;
     // An input that is a vector until it is reshaped is an image from the start.
@@ -160,36 +176,42 @@ fn input(
         }
     };
     let clamp = quantisation.clamp;
-    let pixels = match &options.preprocessing {
-        None => None,
-        Some(preprocessing) => Some(pixels(preprocessing, quantisation, grid[0])?),
+    let coding = Coding {
+        dims: batchless(&model.tensors[model.inputs[0]].dims),
+        order: Order::ChannelsLast,
+        dtype: dtype(tensor.element),
+        lowest: clamp.lo,
+        highest: clamp.hi,
+        scale: Some(quantisation.scale),
+        zero_point: clamp.zero_point,
+        steps: Vec::new(),
+        rule: match options.tflite {
+            Rounding::Double => coding::Rule::Litert,
+            Rounding::Single => coding::Rule::Xnnpack,
+        },
+        integers: model.inputs[0] == ends.input,
     };
-    if pixels.is_none() && grid[0] <= 4 {
-        report.note("pixels p go in as q = p + (smallest q), unless a preprocessing is given");
-    }
-    let input = Input { shape: grid, bits: 8, zero_point: clamp.zero_point - clamp.lo, pixels };
+    let tables = |preprocessing: &Preprocessing| preprocessing.tables(&coding, grid[0]);
+    let pixels = options.preprocessing.as_ref().map(tables).transpose().map_err(|reason| ImportProblem::File {
+        reason,
+        hint: "give one of each, or one for each channel, deviations above 0",
+    })?;
+    let zero_point = clamp.zero_point - clamp.lo;
+    let input = Input { shape: grid, bits: 8, zero_point, pixels, coding: Some(coding) };
     let value = Value { id: 0, grid, dims: tensor.dims.clone(), padding: [0; 4], scale: quantisation.scale, clamp };
     Ok((input, value))
 }
 
-/// Stored values of all pixels, by channel: round(value / scale) + zero_point, half away from 0, as QUANTIZE does it.
-fn pixels(preprocessing: &Preprocessing, q: Quantisation, channels: usize) -> Result<Vec<Vec<u8>>, ImportProblem> {
-    let Preprocessing { scale, mean, std } = preprocessing;
-    let fits = |values: &[f32]| values.len() == 1 || values.len() == channels;
-    if !fits(mean) || !fits(std) || !std.iter().all(|&std| std.is_finite() && std > 0.0) {
-        let reason =
-            format!("the preprocessing has {} means and {} deviations for {channels} channels", mean.len(), std.len());
-        return Err(ImportProblem::File {
-            reason,
-            hint: "give one of each, or one for each channel, deviations above 0",
-        });
+/// Dimensions without the batch of one.
+fn batchless(dims: &[usize]) -> Vec<usize> {
+    match dims {
+        [1, rest @ ..] if !rest.is_empty() => rest.to_vec(),
+        _ => dims.to_vec(),
     }
-    let pick = |values: &[f32], channel: usize| values[if values.len() == 1 { 0 } else { channel }];
-    let stored = |channel: usize, pixel: u8| {
-        let value = (scale * f32::from(pixel) - pick(mean, channel)) / pick(std, channel);
-        (q.clamp.apply((value / q.scale).round() as i64) - q.clamp.lo) as u8
-    };
-    Ok((0..channels).map(|channel| (0..=255).map(|pixel| stored(channel, pixel)).collect()).collect())
+}
+
+fn dtype(element: Element) -> Dtype {
+    if element == Element::UInt8 { Dtype::Uint(8) } else { Dtype::Int(8) }
 }
 
 /// Scale, zero point and stored values of a tensor that has one of each.
