@@ -109,9 +109,8 @@ impl Architecture {
         Some(self.ordered(logits).iter().map(|z| z + coding.zero_point).collect())
     }
 
-    /// The file's real outputs in its order: each integer times the unit, as `DequantizeLinear` computes it where the unit is a
-    /// 32-bit float, and behind it what the file has behind. The classes of an image that ends in an arg max. `None` where the unit
-    /// is not known.
+    /// The file's real outputs in its order: each integer times the unit, in 32-bit floats where a quantised tensor is dequantised, and
+    /// behind it what the file has behind. The classes of an image that ends in an arg max. `None` where the unit is not known.
     pub fn outputs(&self, logits: &[i64]) -> Option<Vec<f64>> {
         let shape = self.output_coding.as_ref().map_or([logits.len(), 1, 1], OutputCoding::shape);
         let [channels, height, width] = shape;
@@ -124,7 +123,8 @@ impl Architecture {
             return (0..places).map(|place| largest(&column(place), last).map(|class| class as f64)).collect();
         }
         let scale = self.output_scale?;
-        let single = f64::from(scale as f32) == scale;
+        let quantised = self.output_coding.as_ref().is_some_and(|coding| coding.dtype.is_some());
+        let single = quantised && f64::from(scale as f32) == scale;
         let real = |&z: &i64| if single { f64::from(z as f32 * scale as f32) } else { z as f64 * scale };
         let mut values: Vec<f64> = logits.iter().map(real).collect();
         let Some(coding) = &self.output_coding else { return Some(values) };

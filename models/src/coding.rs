@@ -24,7 +24,7 @@ pub const MAX_STEPS: usize = 16;
 
 /// Type of the elements of a quantised tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(into = "String", try_from = "String")]
 pub enum Dtype {
     /// Signed, of 2 to 8 bits.
     Int(u32),
@@ -50,6 +50,23 @@ impl Dtype {
             Dtype::Uint(bits) => (1..=8).contains(&bits),
             Dtype::Bipolar => true,
         }
+    }
+}
+
+impl From<Dtype> for String {
+    fn from(dtype: Dtype) -> String {
+        dtype.to_string()
+    }
+}
+
+impl TryFrom<String> for Dtype {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Dtype, String> {
+        let all = (1..=8).flat_map(|bits| [Dtype::Int(bits), Dtype::Uint(bits)]).chain([Dtype::Bipolar]);
+        all.filter(|dtype| dtype.possible())
+            .find(|dtype| dtype.to_string() == name)
+            .ok_or_else(|| "a type of integers of 1 to 8 bits is expected, like int8".to_owned())
     }
 }
 
@@ -402,7 +419,9 @@ impl OutputCoding {
             Some(dtype) => format!("{} from {dtype}", tensor("float32", &self.dims, self.order)),
             None => format!("{} from sums", tensor("float32", &self.dims, self.order)),
         };
-        line += &scale.map_or(", no scale".to_owned(), |scale| format!(", scale {}", short(scale)));
+        // The unit of sums is a product, and no number of the file.
+        let shown = |scale: f64| short(if self.dtype.is_some() { scale } else { (scale as f32).into() });
+        line += &scale.map_or(", no scale".to_owned(), |scale| format!(", scale {}", shown(scale)));
         if self.dtype.is_some() {
             line += &format!(", zero point {}", self.zero_point);
         }

@@ -1,6 +1,6 @@
 //! `lowkey import`: from an ONNX or TFLite file to a .lowkey file, with a report of its operations.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
@@ -97,7 +97,7 @@ impl ImportOptions {
     }
 
     /// Imports a network for another command; notes of the report go to the log.
-    pub fn read(&self, model: &std::path::Path) -> Result<Network> {
+    pub fn read(&self, model: &Path) -> Result<Network> {
         let Imported { network, report } = import::read(model, &self.options(None)).map_err(refused)?;
         for note in &report.notes {
             tracing::info!("{note}");
@@ -117,7 +117,16 @@ fn refusal(error: import::ImportError) -> Error {
         (_, Some(_)) => "the report above says what became of its operations until then",
         (_, None) => "give a whole ONNX or TFLite file of a quantised network",
     };
-    Error::usage(error, hint)
+    Error::usage(error.to_string().replace("(approximate)", "(--approximate)"), hint)
+}
+
+/// Refuses a network that has no plan: what is accepted can also run.
+fn runs(network: &Network, file: &Path) -> Result<()> {
+    let plan = network.folded().map_err(PlanError::from).and_then(|folded| planner::plan(&folded, Link::default()));
+    plan.map(|_| ()).map_err(|error| {
+        let why = format!("{}: it cannot run privately: {error}", file.display());
+        Error::usage(why, "nothing was written; the report above says what its operations became")
+    })
 }
 
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
@@ -132,21 +141,21 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         }
     };
     let network = model::name_classes(network, &arguments.options)?;
-    say(report.to_string().trim_end())?;
-    // What is accepted can also run.
-    let plan = network.folded().map_err(PlanError::from).and_then(|folded| planner::plan(&folded, Link::default()));
-    plan.map_err(|error| {
-        let why = format!("{}: it cannot run privately: {error}", arguments.model.display());
-        Error::usage(why, "nothing was written; the report above says what its operations became")
-    })?;
-    let bits: Vec<u32> = network.bounds().iter().flatten().map(|bounds| bounds.accumulator_bits()).collect();
-    let nodes = network.architecture().nodes.len();
-    say(format_args!("{nodes} nodes; accumulators of {} bits at most", bits.iter().max().copied().unwrap_or(0)))?;
+    if let Err(error) = runs(&network, &arguments.model) {
+        say(report.to_string().trim_end())?;
+        return Err(error);
+    }
     if let Some(output) = &arguments.output {
         network.write(output).map_err(|error| match error.problem {
             FileProblem::Io(source) => Error::file(output, source),
             _ => Error::Model(Box::new(error)),
         })?;
+    }
+    say(report.to_string().trim_end())?;
+    let bits: Vec<u32> = network.bounds().iter().flatten().map(|bounds| bounds.accumulator_bits()).collect();
+    let nodes = network.architecture().nodes.len();
+    say(format_args!("{nodes} nodes; accumulators of {} bits at most", bits.iter().max().copied().unwrap_or(0)))?;
+    if let Some(output) = &arguments.output {
         say(format_args!("wrote {}; next: lowkey plan {0}", output.display()))?;
     }
     Ok(ExitCode::SUCCESS)
@@ -154,7 +163,38 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
 
 #[cfg(test)]
 mod tests {
+    use lowkey_models::{Architecture, Input, LinearWeights, Node, Op, Term, Weights};
+
     use super::*;
+
+    /// A multiplied sum of more bits than any protocol takes.
+    #[test]
+    fn what_cannot_run_is_refused_in_words() {
+        let node = |name: &str, op| Node { name: name.into(), op };
+        let shift = vec![40];
+        let nodes = vec![
+            node("sum", Op::Linear { terms: vec![Term::Identity { input: 0, multiplier: 1 << 9 }] }),
+            node("scale", Op::Scale { input: 1, multiplier: vec![1 << 31] }),
+            node("small", Op::Requantise { input: 2, bits: 8, shift, top: None, zero_point: 0 }),
+        ];
+        let architecture = Architecture {
+            name: "wide".into(),
+            input: Input { shape: [1, 2, 2], bits: 8, zero_point: 0, pixels: None, coding: None },
+            nodes,
+            output: 3,
+            rounding: None,
+            output_scale: None,
+            output_coding: None,
+            classes: Vec::new(),
+        };
+        let weights = |terms: usize| Some(LinearWeights { terms: vec![None; terms], bias: vec![0] });
+        let network = Network::new(architecture, Weights { linear: vec![weights(1), weights(0), None] }).unwrap();
+        let error = runs(&network, Path::new("wide.onnx")).unwrap_err();
+        let text = error.to_string();
+        assert!(text.starts_with("wide.onnx: it cannot run privately: node \"small\": "), "{text}");
+        assert!(!text.contains(['{', '}']), "{text}");
+        assert_eq!(error.fault().exit_code(), 2);
+    }
 
     #[test]
     fn scales_are_numbers_or_fractions() {

@@ -84,6 +84,27 @@ pub enum ImportProblem {
     Model(#[from] ModelError),
 }
 
+impl ImportProblem {
+    /// The same for someone who has accepted approximate results already: without the advice to do so.
+    pub(crate) fn once_approximate(self) -> ImportProblem {
+        let without = |refusal: Refusal| Refusal { hint: without_approximate(&refusal.hint), ..refusal };
+        match self {
+            ImportProblem::Refused(refusal) => ImportProblem::Refused(without(refusal)),
+            ImportProblem::Unsupported { rows } => {
+                ImportProblem::Unsupported { rows: rows.into_iter().map(without).collect() }
+            }
+            other => other,
+        }
+    }
+}
+
+/// A hint's clauses but those that speak of approximate results.
+fn without_approximate(hint: &str) -> String {
+    let clauses = hint.split("; ").flat_map(|clause| clause.split(", or "));
+    let kept: Vec<&str> = clauses.filter(|clause| !clause.contains("approximate")).collect();
+    if kept.is_empty() { "networks have nothing like it".to_owned() } else { kept.join(", or ") }
+}
+
 fn count(n: usize) -> String {
     if n == 1 { "an operation".to_owned() } else { format!("{n} operations") }
 }
@@ -111,5 +132,22 @@ impl fmt::Display for Refusal {
 impl From<Refusal> for ImportProblem {
     fn from(refusal: Refusal) -> ImportProblem {
         ImportProblem::Refused(refusal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_approximate;
+
+    #[test]
+    fn advice_that_was_taken_is_not_given_again() {
+        let kept =
+            without_approximate("use scales that are powers of two, or accept results that differ (approximate)");
+        assert_eq!(kept, "use scales that are powers of two");
+        assert_eq!(without_approximate("split it; join it, or quantise it"), "split it, or join it, or quantise it");
+        assert_eq!(
+            without_approximate("accept sums that differ by one (approximate)"),
+            "networks have nothing like it"
+        );
     }
 }

@@ -119,7 +119,11 @@ pub fn read(path: impl AsRef<Path>, options: &Options) -> Result<Imported, Impor
 /// # Errors
 /// As [`read`].
 pub fn from_bytes(bytes: &[u8], options: &Options) -> Result<Imported, ImportError> {
-    if tflite::is_tflite(bytes) { tflite::import(bytes, options) } else { onnx::import(bytes, options) }
+    let imported = if tflite::is_tflite(bytes) { tflite::import(bytes, options) } else { onnx::import(bytes, options) };
+    imported.map_err(|error| match options.approximate {
+        true => ImportError { problem: Box::new(error.problem.once_approximate()), ..error },
+        false => error,
+    })
 }
 
 fn load(path: &Path) -> Result<Vec<u8>, ImportProblem> {

@@ -71,6 +71,11 @@ pub fn import(bytes: &[u8], options: &Options) -> Result<Imported, ImportError> 
         report: Some(Box::new(report.clone())),
         ..ImportError::from(problem)
     };
+    if !graph.nodes.iter().any(|node| is_quantised(node.op())) {
+        let reason = "a float network: nothing in it is quantised".to_owned();
+        let hint = "quantise it first, for example with quantize_static of onnxruntime, or train it with Brevitas";
+        return Err(attach(ImportProblem::File { reason, hint }, &report));
+    }
     check_operations(&graph, &mut report).map_err(|problem| attach(problem, &report))?;
     let name = options.name.clone().unwrap_or_else(|| model.graph.as_ref().map_or("", |graph| &graph.name).to_owned());
     network(&graph, &name, options, report.clone()).map_err(|problem| attach(problem, &report))
@@ -124,6 +129,12 @@ fn known<'m>(graph: &Graph<'m>) -> Result<HashMap<&'m str, Value<'m>>, ImportPro
         }
     }
     Ok(values)
+}
+
+/// Whether an operation makes or reads quantised numbers.
+fn is_quantised(op: &str) -> bool {
+    ["Quant", "QLinear", "QGemm", "Dequantize", "DynamicQuantize", "Trunc"].iter().any(|part| op.contains(part))
+        || matches!(op, "MultiThreshold" | "ConvInteger" | "MatMulInteger" | "MatMulIntegerToFloat" | "MatMulNBits")
 }
 
 /// Counts the operations, and refuses those that no network has, all at once.

@@ -89,7 +89,7 @@ impl Ends {
 
 pub(super) fn no_integers(tensor: &Tensor<'_>) -> ImportProblem {
     ImportProblem::File {
-        reason: format!("tensor {} is one of floating-point numbers", tensor.name),
+        reason: format!("a float network: its tensor {} has float32 numbers that nothing quantises", tensor.name),
         hint: "quantise the model to 8-bit integers with a representative data set (full integer quantisation)",
     }
 }

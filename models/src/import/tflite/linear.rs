@@ -119,7 +119,7 @@ impl<'m, 'f> Walk<'m, 'f> {
                 let zero_point = tensor.zero_point[0] as i32;
                 tensor.data.iter().map(|&byte| i32::from(byte) - zero_point).collect()
             }
-            other => return refuse(format!("its weights are of type {other:?}"), "export with 8-bit weights"),
+            other => return refuse(format!("its weights are of type {other}"), "export with 8-bit weights"),
         };
         if values.len() != tensor.elements() {
             return refuse(format!("{} weights for shape {:?}", values.len(), tensor.dims), "the file is damaged");

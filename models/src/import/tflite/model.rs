@@ -2,6 +2,8 @@
 //!
 //! The schema is `tflite/converter/schema/schema.fbs` of LiteRT; numbers of fields are part of the format and never change.
 
+use std::fmt;
+
 use super::flatbuffer::{Table, bounded};
 use crate::import::error::ImportProblem;
 
@@ -57,6 +59,25 @@ pub(super) enum Element {
     Int8,
     /// By its number in the schema.
     Other(i8),
+}
+
+impl fmt::Display for Element {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Element::Float32 => "float32",
+            Element::Int32 => "int32",
+            Element::UInt8 => "uint8",
+            Element::Int64 => "int64",
+            Element::Int8 => "int8",
+            Element::Other(1) => "float16",
+            Element::Other(5) => "string",
+            Element::Other(6) => "bool",
+            Element::Other(7) => "int16",
+            Element::Other(10) => "float64",
+            Element::Other(17) => "int4",
+            Element::Other(number) => return write!(f, "number {number}"),
+        })
+    }
 }
 
 /// An operator.

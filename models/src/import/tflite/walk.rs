@@ -228,7 +228,7 @@ pub(super) fn stored(tensor: &Tensor<'_>) -> Result<Range, Trouble> {
         Element::Int8 => Ok(Range { lo: -128, hi: 127 }),
         Element::UInt8 => Ok(Range { lo: 0, hi: 255 }),
         Element::Float32 => Err(no_integers(tensor).into()),
-        other => refuse(format!("tensor {} has elements of type {other:?}", tensor.name), "export with 8-bit integers"),
+        other => refuse(format!("tensor {} has elements of type {other}", tensor.name), "export with 8-bit integers"),
     }
 }
 

@@ -41,7 +41,7 @@ def cases():
     x, y = graph.tensor((1, 4, 4, 2), np.float32, name="image"), graph.tensor((1, 4, 4, 2), np.float32)
     weights, bias = graph.constant(np.ones((2, 1, 1, 2), np.float32)), graph.constant(np.zeros(2, np.float32))
     graph.operator("CONV_2D", [x, weights, bias], [y], ("Conv2DOptions", CONV))
-    yield "floats", graph.finish([x], [y]), "tensor image is one of floating-point numbers; quantise"
+    yield "floats", graph.finish([x], [y]), "a float network: its tensor image has float32 numbers that nothing quantises; quantise"
 
     graph = Graph()
     x, y = image(graph, (2, 4, 4, 2)), image(graph, (2, 4, 4, 2))
