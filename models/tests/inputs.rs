@@ -237,7 +237,7 @@ fn codings_are_lines_of_80_columns() {
     let mut input = coded(Dtype::Int(8), -128, Order::ChannelsLast);
     let coding = input.coding.as_mut().unwrap();
     assert_eq!(coding.to_string(), "int8 [N,2,3,2] NHWC, scale 0.5, zero point -128");
-    (coding.integers, coding.scale, coding.dims) = (false, Some(0.003_921_568_9), vec![224, 224, 3]);
+    (coding.integers, coding.scale, coding.dims) = (false, Some(0.003_921_569), vec![224, 224, 3]);
     let line = coding.to_string();
     assert_eq!(line, "float32 [N,224,224,3] NHWC as int8, scale 0.003921569, zero point -128");
     assert!("input: ".len() + line.len() <= 80);

@@ -7,12 +7,12 @@ use super::graph::{Graph, Node};
 use super::quantiser::{Quantiser, Rule};
 use super::tensor::Element;
 use super::value::{Layout, Stop, Value};
-use crate::coding::{self, Coding, Dtype, Order};
+use crate::coding::{self, Coding, Dtype, Order, Step};
 use crate::import::{ImportProblem, Preprocessing};
 use crate::network;
 
 /// The input of the graph and what quantises it.
-pub(super) struct Input {
+pub(super) struct Input<'m> {
     /// The rule; for an input of integers that of the unit that the first layer declares.
     pub quantiser: Quantiser,
     /// The type of the graph's input if it has integers.
@@ -25,14 +25,18 @@ pub(super) struct Input {
     pub dtype: Dtype,
     /// Whether the quantiser's scale is the file's.
     pub scaled: bool,
+    /// What the file does with real numbers before it quantises them.
+    pub steps: Vec<Step>,
+    /// The tensors that these steps make.
+    pub passed: Vec<&'m str>,
 }
 
-impl Input {
+impl<'m> Input<'m> {
     /// Finds it. The node is that which reads the input.
-    pub fn find<'m>(
+    pub fn find(
         graph: &Graph<'m>,
         values: &HashMap<&'m str, Value<'m>>,
-    ) -> Result<Input, (Option<Node<'m>>, Stop)> {
+    ) -> Result<Input<'m>, (Option<Node<'m>>, Stop)> {
         let (element, dims) = graph.input_type().map_err(|problem| (None, problem.into()))?;
         let (rank, shape) = match dims[..] {
             [_, c, h, w] => (4, [c, h, w]),
@@ -48,7 +52,12 @@ impl Input {
             let hint = "export with fixed sizes; only the batch may be open";
             return Err((None, ImportProblem::File { reason, hint }.into()));
         }
-        let Some((node, at)) = reader(graph, &graph.input.name) else {
+        let (steps, passed) = match element {
+            Element::Float => first_steps(graph, values, rank, shape[0]),
+            _ => (Vec::new(), Vec::new()),
+        };
+        let start = passed.last().copied().unwrap_or(&graph.input.name);
+        let Some((node, at)) = reader(graph, start) else {
             let reason = "nothing quantises the input".to_owned();
             let hint = "put QuantizeLinear or Quant on the graph's input, or give it 8-bit integers";
             return Err((None, ImportProblem::File { reason, hint }.into()));
@@ -67,7 +76,8 @@ impl Input {
         let element = Some(element).filter(|&element| element != Element::Float);
         let scaled = element.is_none() || !matches!(node.op(), "ConvInteger" | "MatMulInteger");
         let dims = dims[1..].to_vec();
-        Ok(Input { quantiser, element, layout: Layout::of_rank(rank), shape, dims, dtype, scaled })
+        let layout = Layout::of_rank(rank);
+        Ok(Input { quantiser, element, layout, shape, dims, dtype, scaled, steps, passed })
     }
 
     /// The network's input: y = q - lo.
@@ -109,7 +119,7 @@ impl Input {
             highest,
             scale: self.scaled.then_some(scale),
             zero_point: zero as i64,
-            steps: Vec::new(),
+            steps: self.steps.clone(),
             rule,
             integers: self.element.is_some(),
         })
@@ -121,6 +131,60 @@ pub(super) fn dtype((lo, hi): (i64, i64)) -> Dtype {
     let types = (1..=8).map(|bits| if lo < 0 { Dtype::Int(bits.max(2)) } else { Dtype::Uint(bits) });
     let holds = |dtype: &Dtype| dtype.range().contains(lo) && dtype.range().contains(hi);
     types.clone().find(holds).unwrap_or(Dtype::Int(8))
+}
+
+/// Sums, differences, products and quotients with constants right behind the graph's input, and the tensors that they make: as
+/// many as there are before something else.
+fn first_steps<'m>(
+    graph: &Graph<'m>,
+    values: &HashMap<&'m str, Value<'m>>,
+    rank: usize,
+    channels: usize,
+) -> (Vec<Step>, Vec<&'m str>) {
+    let (mut steps, mut passed) = (Vec::new(), Vec::new());
+    let mut name: &'m str = &graph.input.name;
+    while let Some((_, node)) = graph.reader(name).filter(|_| steps.len() < coding::MAX_STEPS) {
+        let Some(step) = step(node, name, values, rank, channels) else { break };
+        steps.extend(step);
+        name = node.output();
+        passed.push(name);
+    }
+    (steps, passed)
+}
+
+/// A node as a step on the input `name`; nothing for one that changes nothing, `None` if it is none.
+fn step<'m>(
+    node: Node<'m>,
+    name: &str,
+    values: &HashMap<&'m str, Value<'m>>,
+    rank: usize,
+    channels: usize,
+) -> Option<Option<Step>> {
+    let first = node.input(0) == Some(name);
+    match node.op() {
+        "Identity" | "Dropout" => return Some(None),
+        "Add" | "Sub" | "Mul" | "Div" => {}
+        _ => return None,
+    }
+    let constant = values.get(node.input(usize::from(first))?)?.constant()?;
+    // Along the channels alone: axis 1.
+    let along =
+        |axis: usize| constant.shape.len() + axis >= rank && constant.shape[constant.shape.len() + axis - rank] > 1;
+    if constant.shape.len() > rank || (0..rank).any(|axis| axis != 1 && along(axis)) {
+        return None;
+    }
+    let list = constant.to_floats().to_vec();
+    if ![1, channels].contains(&list.len()) || !list.iter().all(|a| a.is_finite()) {
+        return None;
+    }
+    Some(Some(match (node.op(), first) {
+        ("Add", _) => Step::Add(list),
+        ("Mul", _) => Step::Mul(list),
+        ("Sub", true) => Step::Sub(list),
+        ("Sub", false) => Step::From(list),
+        ("Div", true) => Step::Div(list),
+        _ => return None,
+    }))
 }
 
 fn is_quantiser(node: Node<'_>) -> bool {

@@ -81,7 +81,7 @@ pub fn import(bytes: &[u8], options: &Options) -> Result<Imported, ImportError> 
     network(&graph, &name, options, report.clone()).map_err(|problem| attach(problem, &report))
 }
 
-fn network(graph: &Graph, name: &str, options: &Options, report: Report) -> Result<Imported, ImportProblem> {
+fn network<'m>(graph: &'m Graph<'m>, name: &str, options: &Options, report: Report) -> Result<Imported, ImportProblem> {
     let mut values = known(graph)?;
     let located = |(node, stop): (Option<graph::Node>, Stop)| match (node, stop) {
         (Some(node), stop) => walk::problem(node, stop),
@@ -101,6 +101,7 @@ fn network(graph: &Graph, name: &str, options: &Options, report: Report) -> Resu
         None => Value::Input { flat: false },
     };
     values.insert(&graph.input.name, value);
+    values.extend(input.passed.iter().map(|&name| (name, Value::Input { flat: false })));
     let (clips, behind) = (HashMap::new(), Vec::new());
     let mut walk = Walk { graph, options, builder, input, values, clips, behind, class: None };
     walk.all()?;

@@ -22,7 +22,7 @@ pub(super) struct Walk<'m> {
     pub graph: &'m Graph<'m>,
     pub options: &'m Options,
     pub builder: Builder,
-    pub input: Input,
+    pub input: Input<'m>,
     /// What is known of each tensor.
     pub values: HashMap<&'m str, Value<'m>>,
     /// Bounds of a `Clip` that was merged with the quantiser before it, by the name of the clip's input.

@@ -1,4 +1,4 @@
-"""Files that quantise a real input and answer with the quantised tensor, and what ONNX Runtime makes of all grey levels.
+"""Files that quantise a real input, some after arithmetic with constants, and answer with the quantised tensor, and what ONNX Runtime makes of all grey levels.
 
     python inputs.py <folder> <seed> <count>
 
@@ -20,10 +20,15 @@ from runtimes import runtime
 F = np.float32
 
 
-def model(channels, scale, zero):
+def model(channels, scale, zero, steps):
     constants = [numpy_helper.from_array(np.array(scale, F), "scale"), numpy_helper.from_array(zero, "zero")]
-    nodes = [
-        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"]),
+    nodes, name = [], "x"
+    for number, (op, list_, behind) in enumerate(steps):
+        constants.append(numpy_helper.from_array(np.asarray(list_, F).reshape(-1, 1, 1), f"a{number}"))
+        nodes.append(helper.make_node(op, [f"a{number}", name] if behind else [name, f"a{number}"], [f"s{number}"]))
+        name = f"s{number}"
+    nodes += [
+        helper.make_node("QuantizeLinear", [name, "scale", "zero"], ["q"]),
         helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["v"]),
         helper.make_node("MaxPool", ["v"], ["m"], kernel_shape=[1, 1]),
         helper.make_node("QuantizeLinear", ["m", "scale", "zero"], ["y"]),
@@ -61,7 +66,13 @@ def main():
             middle = int(np.clip(round(-bottom / scale), 0, 255))
         channels = 3 if len(mean) == 3 else int(rng.choice([1, 2]))
         zero = np.array(middle - 128, np.int8) if signed else np.array(middle, np.uint8)
-        file = model(channels, scale, zero)
+        steps = []
+        if number % 5 == 4:
+            for _ in range(int(rng.integers(1, 4))):
+                op = str(rng.choice(["Add", "Sub", "Mul", "Div"]))
+                list_ = rng.uniform(0.3, 1.5, int(rng.choice([1, channels])))
+                steps.append((op, list_, op != "Div" and rng.random() < 0.4))
+        file = model(channels, scale, zero, steps)
         onnx.save(file, folder / f"{number}.onnx")
         pixels = np.arange(256, dtype=F).reshape(1, 1, 16, 16).repeat(channels, 1)
         each = [np.broadcast_to(np.asarray(list_, F), channels).reshape(1, channels, 1, 1) for list_ in (mean, std)]
