@@ -5,7 +5,8 @@
 //!
 //! | array | becomes |
 //! |---|---|
-//! | integers, of the file's quantised type or a wider one | q, the file's own quantised input |
+//! | bytes, of the file's quantised type | q, the file's own quantised input |
+//! | wider integers | the same, counted from the smallest value as 0 |
 //! | floats | q by the file's rule ([`Rule`]), in 32-bit floats as its runtime computes it |
 //! | pixels | real numbers by a [`Preprocessing`](crate::import::Preprocessing), then the same |
 //!
@@ -236,11 +237,16 @@ impl Coding {
         if self.dtype == Dtype::Bipolar {
             return matches!(q, -1 | 1).then_some((q + 1) as u8 / 2);
         }
-        let Range { lo, hi } = match self.rule {
+        self.values().contains(q).then(|| (q.clamp(self.lowest, self.highest) - self.lowest) as u8)
+    }
+
+    /// The values of the file's quantised tensor, before any clip behind it.
+    pub fn values(&self) -> Range {
+        match self.rule {
+            // The quantiser itself may leave the smallest one out.
             Rule::Qonnx(_) => Range { lo: self.lowest, hi: self.highest },
             _ => self.dtype.range(),
-        };
-        (lo..=hi).contains(&q).then(|| (q.clamp(self.lowest, self.highest) - self.lowest) as u8)
+        }
     }
 
     /// What the network reads for a real number on a channel; `None` if nothing says how that is quantised, or if it is no number.

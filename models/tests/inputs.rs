@@ -82,15 +82,16 @@ fn integers_are_the_files_own_quantised_tensor() {
             let range = dtype.range();
             let zero_point = (range.lo + 1).min(range.hi);
             let input = coded(dtype, zero_point, order);
-            // Values that are never negative too, so that a shift would go unnoticed.
+            // Bytes are q; wider integers count from the smallest. Values that are never negative too, so that a shift would go unnoticed.
             for low in [range.lo, range.lo.max(0)] {
                 let q: Vec<i64> = (0..12).map(|i| (low + i * (range.hi - low) / 11).clamp(low, range.hi)).collect();
                 let wanted: Vec<i64> = q.iter().map(|q| q - zero_point).collect();
-                let stored = if order == Order::ChannelsLast { channels_last(&q) } else { q.clone() };
                 let dims = input.coding.as_ref().unwrap().dims.clone();
                 for kind in TYPES {
                     let (signed, size) = (kind.as_bytes()[1] == b'i', u32::from(kind.as_bytes()[2] - b'0'));
-                    let holds = if signed { size > 1 || range.hi < 128 } else { range.lo >= 0 };
+                    let holds = size > 1 || if signed { range.hi < 128 } else { range.lo >= 0 };
+                    let stored: Vec<i64> = q.iter().map(|q| if size == 1 { *q } else { q - range.lo }).collect();
+                    let stored = if order == Order::ChannelsLast { channels_last(&stored) } else { stored };
                     for shape in [dims.clone(), [&[1], &dims[..]].concat()] {
                         let found = first(&npy(kind, &shape, &integers(kind, &stored)), &input);
                         if holds {
@@ -119,9 +120,24 @@ fn values_that_the_type_does_not_have_are_refused() {
     for value in [-129, 128, i64::MAX, i64::MIN] {
         let mut values = vec![0; 12];
         values[7] = value;
-        let error = first(&npy("<i8", &[1, 2, 2, 3], &integers("<i8", &values)), &input).unwrap_err();
-        assert_eq!(error.to_string(), format!("it holds the value {value}, the network reads -128..=127"));
+        let error = first(&npy("<i8", &[1, 2, 2, 3], &integers("<i8", &values)), &input);
+        let Err(error) = error else {
+            assert_eq!(value, 128, "it counts from 0");
+            continue;
+        };
+        assert_eq!(error.to_string(), format!("it holds the value {value}, the network reads 0..=255"));
     }
+    // Wider integers are never read as something else in silence.
+    let file = npy("<i4", &[1, 2, 2, 3], &[0; 48]);
+    let note = Inputs::from_bytes(&file, &input).unwrap().note().map(str::to_owned).unwrap();
+    assert_eq!(
+        note,
+        "int32 values count from 0, the smallest int8 -128; an array of int8 holds the int8 values themselves"
+    );
+    assert_eq!(Inputs::from_bytes(&npy("|i1", &[2, 2, 3], &[0; 12]), &input).unwrap().note(), None);
+    let narrow = coded(Dtype::Int(4), 0, Order::ChannelsFirst);
+    let error = first(&npy("|i1", &[2, 2, 3], &[9; 12]), &narrow).unwrap_err();
+    assert_eq!(error.to_string(), "it holds the value 9, the network reads -8..=7");
     let huge = npy("<u8", &[1, 2, 2, 3], &[255; 96]);
     let input = coded(Dtype::Uint(8), 3, Order::ChannelsFirst);
     assert!(matches!(first(&huge, &input), Err(DataProblem::Value { value: i64::MAX, lo: 0, hi: 255 })));
@@ -164,6 +180,24 @@ fn a_clip_behind_the_quantiser_moves_nothing() {
     let q = [0, 95, 96, 97, 100, 103, 110, 111, 112, 200, 255, 101];
     let wanted: Vec<i64> = q.iter().map(|q: &i64| q.clamp(&96, &111) - 100).collect();
     assert_eq!(first(&npy("|u1", &[2, 2, 3], &integers("|u1", &q)), &input).unwrap(), wanted);
+}
+
+#[test]
+fn bipolar_values_are_signs() {
+    let mut input = coded(Dtype::Uint(1), 0, Order::ChannelsFirst);
+    let coding = input.coding.as_mut().unwrap();
+    (coding.dtype, coding.lowest, coding.highest, coding.rule) = (Dtype::Bipolar, -1, 1, Rule::Sign);
+    let wanted = [0, 1, 1, 0, 0, 1, 0, 0, 1, 1, 1, 0];
+    let signs = wanted.map(|y| 2 * y - 1);
+    assert_eq!(first(&npy("|i1", &[2, 2, 3], &integers("|i1", &signs)), &input).unwrap(), wanted);
+    assert_eq!(first(&npy("<i8", &[2, 2, 3], &integers("<i8", &wanted)), &input).unwrap(), wanted);
+    let real = signs.map(|sign| 0.25 * sign as f32);
+    assert_eq!(first(&npy("<f4", &[2, 2, 3], &floats(&real)), &input).unwrap(), wanted);
+    assert!(matches!(
+        first(&npy("|i1", &[2, 2, 3], &[0; 12]), &input),
+        Err(DataProblem::Value { value: 0, lo: -1, hi: 1 })
+    ));
+    assert!(matches!(first(&npy("|u1", &[2, 2, 3], &[1; 12]), &input), Err(DataProblem::Type { .. })));
 }
 
 #[test]
@@ -301,7 +335,7 @@ fn grey_levels_and_floats_equal_onnxruntime() {
             let q = numbers(case, if name == "values" { "q" } else { "more_q" });
             let file = npy("<f4", &[1, channels, 16, 16], &floats(&reals(case, name)));
             let inputs = Inputs::from_bytes(&file, input).expect("floats are read");
-            let kind = if q.iter().any(|&q| q > 127) { "|u1" } else { "<i2" };
+            let kind = if coding.dtype == Dtype::Uint(8) { "|u1" } else { "|i1" };
             let own = Inputs::from_bytes(&npy(kind, &[channels, 16, 16], &integers(kind, &q)), input);
             assert_eq!(inputs.get(0), own.expect("integers are read").get(0), "{} {name}", path.display());
             let output: Vec<i64> = network.run(&inputs.get(0).unwrap()).unwrap().iter().copied().collect();

@@ -91,7 +91,9 @@ fn answer(local: &mut Local, network: &Network, images: &Labelled, arguments: &A
 /// The bundled images, or those of a data set where they may not be bundled.
 pub fn images(bundled: &zoo::Bundled, network: &Network, data: &DataArgument) -> Result<Labelled> {
     match bundled.demo() {
-        Some(demo) if data.data.is_none() => Ok(Labelled { inputs: demo.inputs, labels: demo.labels }),
+        Some(demo) if data.data.is_none() => {
+            Ok(Labelled { inputs: demo.inputs, labels: demo.labels.into_iter().map(u16::from).collect() })
+        }
         _ => model::data_set(data, network.architecture()),
     }
 }

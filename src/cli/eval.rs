@@ -121,7 +121,7 @@ pub fn right(network: &Network, data: &Labelled, count: usize) -> Result<usize> 
             let class =
                 |output: &Tensor| network.architecture().class_of(&output.iter().copied().collect::<Vec<i64>>());
             let predictions = outputs.iter().map(class);
-            let right = |(class, label): &(Option<usize>, &u8)| *class == Some(usize::from(**label));
+            let right = |(class, label): &(Option<usize>, &u16)| *class == Some(usize::from(**label));
             correct += predictions.zip(&data.labels[first..]).filter(right).count();
             bar.inc(batch.len() as u64);
         }

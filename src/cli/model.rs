@@ -47,6 +47,9 @@ fn is_lowkey(model: &Path) -> Result<bool> {
 pub fn inputs(path: &Path, architecture: &Architecture) -> Result<Inputs> {
     let inputs = Inputs::read(path, &architecture.input).map_err(|error| Error::Input(Box::new(error)))?;
     warn_of_pictures(architecture, &inputs);
+    if let Some(note) = inputs.note() {
+        warn(format_args!("note: {note}\n"));
+    }
     Ok(inputs)
 }
 
@@ -114,7 +117,7 @@ pub fn data_set(argument: &DataArgument, architecture: &Architecture) -> Result<
                 "the two files of the data set do not belong together",
             ));
         }
-        return Ok(Labelled { inputs, labels });
+        return Ok(Labelled { inputs, labels: labels.into_iter().map(u16::from).collect() });
     }
     let pictures = ["test.zip", "test"].map(|name| folder.join(name)).into_iter().find(|path| path.exists());
     let pictures = pictures.as_ref().unwrap_or(&folder);

@@ -34,7 +34,7 @@ pub struct InferenceRecord<'a> {
     pub quantised: Option<Vec<i64>>,
     /// Demo: what the image shows.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub label: Option<u8>,
+    pub label: Option<u16>,
     /// Demo: equal to the plaintext network.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub matches: Option<bool>,

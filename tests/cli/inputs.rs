@@ -38,7 +38,7 @@ fn arrays_are_the_runtimes_own() {
     let scale = 0.035_598_297f32;
     let real: Vec<u8> = q.iter().flat_map(|&q| ((f32::from(q) + 124.0) * scale).to_le_bytes()).collect();
     let bytes: Vec<u8> = q.iter().map(|&q| q as u8).collect();
-    let wide: Vec<u8> = q.iter().flat_map(|&q| i64::from(q).to_le_bytes()).collect();
+    let wide: Vec<u8> = q.iter().flat_map(|&q| (i64::from(q) + 128).to_le_bytes()).collect();
     let network = lowkey_models::import::from_bytes(SOFTMAX, &Default::default()).unwrap().network;
     let x = Tensor::from_shape_fn((3, 6, 5), |(c, h, w)| i64::from(q[(h * 5 + w) * 3 + c]) + 124);
     let wanted: Vec<i64> = network.run(&x).unwrap().iter().copied().collect();
@@ -47,6 +47,7 @@ fn arrays_are_the_runtimes_own() {
         let input = file("input.npy", &npy(kind, shape, data));
         let ran = server.infer(&["--input", &input, "--json"]);
         assert!(ran.err.starts_with(&format!("{codes}\n{output}\n")), "{}", ran.err);
+        assert_eq!(kind == "<i8", ran.err.contains("note: int64 values count from 0, the smallest int8 -128"));
         let record: Value = serde_json::from_str(ran.out.trim()).unwrap();
         assert_eq!(integers(&record["logits"]), wanted, "{kind} {shape:?}");
         let outputs: Vec<f64> = record["outputs"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();

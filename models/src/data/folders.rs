@@ -24,7 +24,7 @@ pub struct Labelled {
     /// In order of the archive, or of the paths of a directory.
     pub inputs: Inputs,
     /// One for each input.
-    pub labels: Vec<u8>,
+    pub labels: Vec<u16>,
 }
 
 impl Labelled {
@@ -61,7 +61,7 @@ impl Labelled {
         if pictures.labels.is_empty() {
             return Err(DataError { path: path.to_owned(), problem: DataProblem::Empty });
         }
-        let inputs = Inputs { input: input.clone(), values: pictures.values, pictures: true };
+        let inputs = Inputs { input: input.clone(), values: pictures.values, pictures: true, note: None };
         Ok(Labelled { inputs, labels: pictures.labels })
     }
 }
@@ -70,13 +70,13 @@ struct Pictures<'a> {
     input: &'a Input,
     classes: &'a [String],
     values: Vec<u8>,
-    labels: Vec<u8>,
+    labels: Vec<u16>,
 }
 
 impl Pictures<'_> {
     /// Adds a picture that lies in folder `class`.
     fn add(&mut self, class: &str, png: &[u8]) -> Result<(), DataProblem> {
-        let Some(label) = self.classes.iter().take(256).position(|name| name == class) else {
+        let Some(label) = self.classes.iter().take(1 << 16).position(|name| name == class) else {
             return Err(DataProblem::UnknownClass { found: printable(class), known: self.classes.join(", ") });
         };
         let inputs = Inputs::from_bytes(png, self.input)?;
@@ -86,7 +86,7 @@ impl Pictures<'_> {
         if self.values.len() as u64 + inputs.values.len() as u64 > MAX_DATA {
             return Err(DataProblem::TooLarge { decompressed: true, limit: MAX_DATA });
         }
-        self.labels.extend(std::iter::repeat_n(label as u8, inputs.len()));
+        self.labels.extend(std::iter::repeat_n(label as u16, inputs.len()));
         self.values.extend(inputs.values);
         Ok(())
     }

@@ -5,7 +5,8 @@
 //! | PNG, grey or RGB, 8 bits per channel | one input; an alpha channel is dropped |
 //! | IDX (MNIST), also gzipped | one input per picture |
 //! | folders of PNG named by class, also in a zip archive | one input and one label per picture ([`Labelled`]) |
-//! | NPY of integers, one input or a batch, also gzipped | the quantised inputs themselves: q of the model's file, y without one |
+//! | NPY of bytes, one input or a batch, also gzipped | the quantised inputs themselves: q of the model's file, y without one |
+//! | NPY of wider integers | the same, counted from the smallest q as 0: y unless the file clips |
 //! | NPY of floats | real numbers, quantised as the model's file does it |
 //! | CSV, one input per row, with or without a header | the same; y for a network without a file |
 //!
@@ -56,6 +57,8 @@ pub struct Inputs {
     values: Vec<u8>,
     /// They were pixels.
     pictures: bool,
+    /// What the user should know.
+    note: Option<String>,
 }
 
 impl fmt::Debug for Inputs {
@@ -85,18 +88,23 @@ impl Inputs {
         let bytes = &decompressed(bytes)?[..];
         let format = Format::of(bytes)?;
         let pictures = matches!(format, Format::Idx | Format::Png);
-        let values = match format {
-            Format::Idx => idx::pictures(bytes, input)?,
+        let (values, note) = match format {
+            Format::Idx => (idx::pictures(bytes, input)?, None),
             Format::Npy => npy::inputs(bytes, input)?,
-            Format::Png => picture::pixels(bytes, input)?,
-            Format::Csv => csv::inputs(bytes, input)?,
+            Format::Png => (picture::pixels(bytes, input)?, None),
+            Format::Csv => (csv::inputs(bytes, input)?, None),
         };
-        Ok(Inputs { input: input.clone(), values, pictures })
+        Ok(Inputs { input: input.clone(), values, pictures, note })
     }
 
     /// True if they were pixels, false if they were arrays or rows.
     pub fn are_pictures(&self) -> bool {
         self.pictures
+    }
+
+    /// How the file was read, where that needs saying.
+    pub fn note(&self) -> Option<&str> {
+        self.note.as_deref()
     }
 
     /// How many inputs there are.

@@ -4,12 +4,12 @@
 //! recurse without end.
 
 use super::{DataProblem, check_dims, check_shape, exactly, header};
-use crate::coding::Coding;
+use crate::coding::{Coding, Dtype};
 use crate::json::printable;
 use crate::network::{Input, Range};
 
-/// Inputs y: of integers and real numbers as the coding of the model's file says, else as they are.
-pub(super) fn inputs(file: &[u8], input: &Input) -> Result<Vec<u8>, DataProblem> {
+/// Inputs y: of bytes and real numbers as the coding of the model's file says, else as they are; and what the user should know.
+pub(super) fn inputs(file: &[u8], input: &Input) -> Result<(Vec<u8>, Option<String>), DataProblem> {
     let array = Array::read(file)?;
     let Some(coding) = &input.coding else {
         check_shape(&array.shape, input)?;
@@ -18,24 +18,41 @@ pub(super) fn inputs(file: &[u8], input: &Input) -> Result<Vec<u8>, DataProblem>
             let wanted = format!("integers 0..={top}: nothing says how real numbers are quantised");
             return Err(DataProblem::Type { found: array.kind.to_string(), wanted });
         }
-        return array.integers()?.map(|value| byte(value, top)).collect();
+        return Ok((array.integers()?.map(|value| byte(value, top)).collect::<Result<_, _>>()?, None));
     };
     check_dims(&array.shape, coding)?;
-    let values = if array.kind.float { reals(&array, input, coding)? } else { stored(&array, coding)? };
+    let (values, note) = match array.kind {
+        Kind { float: true, .. } => (reals(&array, input, coding)?, None),
+        Kind { size: 1, .. } => (own(&array, coding)?, None),
+        _ => counted(&array, coding)?,
+    };
     let elements = input.shape.iter().product();
-    Ok(values.chunks(elements).flat_map(|one| coding.order.to_network(one, input.shape)).collect())
+    Ok((values.chunks(elements).flat_map(|one| coding.order.to_network(one, input.shape)).collect(), note))
 }
 
-/// Integers are the file's own quantised tensor, of its type or one that has all its values.
-fn stored(array: &Array<'_>, coding: &Coding) -> Result<Vec<u8>, DataProblem> {
-    let own = coding.dtype.range();
-    if !(array.kind.range().lo <= own.lo && own.hi <= array.kind.range().hi) {
+/// Bytes are the file's own quantised tensor, of its type or one that has all its values.
+fn own(array: &Array<'_>, coding: &Coding) -> Result<Vec<u8>, DataProblem> {
+    let Range { lo, hi } = coding.dtype.range();
+    if !(array.kind.range().lo <= lo && hi <= array.kind.range().hi) {
         let real = if coding.scale.is_some() { ", or float32" } else { "" };
-        let wanted = format!("{} (its quantised input, {}..={}){real}", coding.dtype, own.lo, own.hi);
+        let wanted = format!("{} (its quantised input, {lo}..={hi}){real}", coding.dtype);
         return Err(DataProblem::Type { found: array.kind.to_string(), wanted });
     }
-    let wrong = |value| DataProblem::Value { value, lo: own.lo.max(coding.lowest), hi: own.hi.min(coding.highest) };
-    array.integers()?.map(|q| coding.stored(q).ok_or_else(|| wrong(q))).collect()
+    array.integers()?.map(|q| coding.stored(q).ok_or(DataProblem::Value { value: q, lo, hi })).collect()
+}
+
+/// Wider integers are no tensor of the file: they count its values from the smallest, 0, 1, ... The note says so where that is not q.
+fn counted(array: &Array<'_>, coding: &Coding) -> Result<(Vec<u8>, Option<String>), DataProblem> {
+    let Range { lo, hi } = coding.values();
+    let step = if coding.dtype == Dtype::Bipolar { 2 } else { 1 };
+    let wrong = |value| DataProblem::Value { value, lo: 0, hi: (hi - lo) / step };
+    let q = |value: i64| value.checked_mul(step)?.checked_add(lo);
+    let y = |value: i64| q(value).and_then(|q| coding.stored(q)).ok_or_else(|| wrong(value));
+    let note = (lo != 0).then(|| {
+        let (kind, dtype) = (array.kind, coding.dtype);
+        format!("{kind} values count from 0, the smallest {dtype} {lo}; an array of int8 holds the {dtype} values themselves")
+    });
+    Ok((array.integers()?.map(y).collect::<Result<_, _>>()?, note))
 }
 
 /// Real numbers are quantised as the model's file does it.
