@@ -20,10 +20,10 @@ mod demo;
 mod files;
 #[path = "cli/import.rs"]
 mod import;
-#[path = "cli/key.rs"]
-mod key;
 #[path = "cli/inputs.rs"]
 mod inputs;
+#[path = "cli/key.rs"]
+mod key;
 #[path = "cli/pair.rs"]
 mod pair;
 #[path = "cli/trouble.rs"]

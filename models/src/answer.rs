@@ -154,6 +154,12 @@ impl Architecture {
         }
     }
 
+    /// Whether the input may be a picture.
+    pub fn reads_pictures(&self) -> bool {
+        let [channels, height, width] = self.input.shape;
+        channels <= 4 && height * width > 1
+    }
+
     /// What a user should know who hands over pictures; `None` if they are what the network reads.
     pub fn picture_warning(&self) -> Option<String> {
         let coding = self.input.coding.as_ref().filter(|_| self.input.pixels.is_none())?;

@@ -406,7 +406,7 @@ impl fmt::Display for Coding {
     }
 }
 
-/// A number in as few characters as say it exactly.
+/// A number that is said exactly, with an exponent where that is much shorter.
 pub(crate) fn short(value: f64) -> String {
     let single = value as f32;
     let [plain, exponent] = if f64::from(single) == value {
@@ -414,7 +414,7 @@ pub(crate) fn short(value: f64) -> String {
     } else {
         [value.to_string(), format!("{value:e}")]
     };
-    if exponent.len() < plain.len() { exponent } else { plain }
+    if exponent.len() + 3 < plain.len() { exponent } else { plain }
 }
 
 impl OutputCoding {

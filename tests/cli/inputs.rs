@@ -7,6 +7,12 @@ use super::*;
 /// A TFLite network: int8 images of 6 x 5 pixels of 3 channels, scale 0.0356, zero point -124; six classes and a softmax.
 const SOFTMAX: &[u8] = include_bytes!("../../models/tests/golden/tflite/softmax.tflite");
 
+/// `lowkey infer` with a cache of its own: ports are used again, and digests of these models would be noted for others.
+fn infer(server: &Serving, folder: &Path, arguments: &[&str]) -> Ran {
+    server
+        .infer(&[arguments, &["--cache", text(&folder.join("cache")), "--state", text(&folder.join("state"))]].concat())
+}
+
 /// `numpy.save` of another type.
 fn npy(kind: &str, shape: &[usize], data: &[u8]) -> Vec<u8> {
     let file = files::npy(shape, &[]);
@@ -45,7 +51,7 @@ fn arrays_are_the_runtimes_own() {
     let arrays = [("|i1", &[1, 6, 5, 3][..], &bytes), ("|i1", &[6, 5, 3], &bytes), ("<i8", &[1, 6, 5, 3], &wide)];
     for (kind, shape, data) in arrays.into_iter().chain([("<f4", &[1, 6, 5, 3][..], &real)]) {
         let input = file("input.npy", &npy(kind, shape, data));
-        let ran = server.infer(&["--input", &input, "--json"]);
+        let ran = infer(&server, folder.path(), &["--input", &input, "--json"]);
         assert!(ran.err.starts_with(&format!("{codes}\n{output}\n")), "{}", ran.err);
         assert_eq!(kind == "<i8", ran.err.contains("note: int64 values count from 0, the smallest int8 -128"));
         let record: Value = serde_json::from_str(ran.out.trim()).unwrap();
@@ -55,7 +61,7 @@ fn arrays_are_the_runtimes_own() {
     }
     let refused = |bytes: &[u8], why: &str| {
         let input = file("input.npy", bytes);
-        let ran = server.infer(&["--input", &input, "--json"]);
+        let ran = infer(&server, folder.path(), &["--input", &input, "--json"]);
         assert!(ran.err.contains(why), "{why:?} is not in {}", ran.err);
         assert_eq!(ran.code, Some(2));
     };
@@ -71,7 +77,7 @@ fn arrays_are_the_runtimes_own() {
     let colours: Vec<u8> = (0..90).collect();
     let picture =
         file("picture.idx", &[&[0, 0, 8, 4, 0, 0, 0, 1, 0, 0, 0, 3, 0, 0, 0, 6, 0, 0, 0, 5][..], &colours].concat());
-    let ran = server.infer(&["--input", &picture, "--json"]);
+    let ran = infer(&server, folder.path(), &["--input", &picture, "--json"]);
     assert!(ran.err.contains("warning: the network reads real numbers -0.142..8.935"), "{}", ran.err);
     assert_eq!(ran.code, Some(0));
 }
@@ -113,8 +119,9 @@ fn one_output_has_the_class_of_its_sigmoid_or_none() {
         });
         let model = folder.path().join("one.lowkey");
         network.write(&model).unwrap();
+        let home = tempfile::tempdir().unwrap();
         let server = Serving::start(&["--model", text(&model), "--listen", "127.0.0.1:0"]);
-        let ran = server.infer(&["--input", text(&images), "--count", "12", "--json"]);
+        let ran = infer(&server, home.path(), &["--input", text(&images), "--count", "12", "--json"]);
         let mut seen = BTreeSet::new();
         for record in ran.records() {
             let z = integers(&record["logits"])[0];
@@ -127,11 +134,11 @@ fn one_output_has_the_class_of_its_sigmoid_or_none() {
             assert!((output - wanted).abs() < 1e-12, "{output} instead of {wanted}");
         }
         assert_eq!(seen.len(), 1 + usize::from(classes), "both classes");
-        let refused = server.infer(&["--input", text(&images), "--reveal", "class"]);
+        let refused = infer(&server, home.path(), &["--input", text(&images), "--reveal", "class"]);
         assert!(refused.err.contains("which is not this network's class: "), "{}", refused.err);
         assert_eq!(refused.code, Some(2));
         if !classes {
-            let people = server.infer(&["--input", text(&images)]);
+            let people = infer(&server, home.path(), &["--input", text(&images)]);
             assert!(people.out.contains("image 0: no class, logits ["), "{}", people.out);
             let data = text(folder.path());
             lowkey(&["eval", "--model", text(&model), "--data", data]).fails(

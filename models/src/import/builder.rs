@@ -294,7 +294,8 @@ impl Builder {
         self.architecture.output_scale = output_scale;
         self.architecture.output_coding = self.output_coding.take();
         self.report.codings = [self.architecture.input_line(), self.architecture.output_line()];
-        if let Some(warning) = self.architecture.picture_warning().filter(|_| self.reads_pictures()) {
+        let pictures = self.architecture.reads_pictures();
+        if let Some(warning) = self.architecture.picture_warning().filter(|_| pictures) {
             self.report.note(warning);
         }
         if let ClassRule::None(why) = self.architecture.class_rule(self.tensors[output].elements()) {
@@ -305,12 +306,6 @@ impl Builder {
         self.remove_unused();
         let network = Network::new(self.architecture, Weights { linear: self.weights })?;
         Ok((network, self.report))
-    }
-
-    /// Whether the input may be a picture.
-    fn reads_pictures(&self) -> bool {
-        let [channels, height, width] = self.architecture.input.shape;
-        channels <= 4 && height * width > 1
     }
 
     fn remove_unused(&mut self) {
