@@ -49,6 +49,11 @@ impl Ends {
                 _ => break,
             };
             if operator.code == model::SOFTMAX {
+                let beta = f32::from_bits(operator.i32(0, 1f32.to_bits() as i32)? as u32);
+                if beta != 1.0 {
+                    let reason = format!("its softmax has a beta of {beta}");
+                    return Err(ImportProblem::File { reason, hint: "export it with a beta of 1" }.into());
+                }
                 behind.push(End::Softmax);
             }
             report.count(&operator.name, Verdict::Dropped(why));

@@ -44,6 +44,12 @@ def cases():
     yield "floats", graph.finish([x], [y]), "a float network: its tensor image has float32 numbers that nothing quantises; quantise"
 
     graph = Graph()
+    x, y, z = image(graph), image(graph), image(graph, scale=1 / 256, zero_point=-128)
+    conv(graph, x, y)
+    graph.operator("SOFTMAX", [y], [z], ("SoftmaxOptions", {"beta": 2.0}))
+    yield "beta", graph.finish([x], [z]), "its softmax has a beta of 2; export it"
+
+    graph = Graph()
     x, y = image(graph, (2, 4, 4, 2)), image(graph, (2, 4, 4, 2))
     conv(graph, x, y)
     yield "batch", graph.finish([x], [y]), "export it for a batch of one image"
