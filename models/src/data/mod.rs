@@ -12,7 +12,7 @@
 //!
 //! The kind of a file is known by its first bytes, not by its name. A pixel p of 8 bits becomes y = p >> (8 - bits), or as the
 //! model's table says; the network computes on x = y - zero_point. Arrays of a network that was imported have the shape and the order
-//! of the file's input ([`Coding`](crate::Coding)), arrays of others `[N, C, H, W]`. Sizes are checked before anything of that size is
+//! of the file's input ([`Coding`]), arrays of others `[N, C, H, W]`. Sizes are checked before anything of that size is
 //! allocated, so a small file never takes much memory.
 
 mod csv;
