@@ -16,7 +16,6 @@ impl<'m> Walk<'m> {
     /// ONNX Runtime's integer operation for a linear node, an activation that the quantiser implies, and the quantiser.
     pub(super) fn fused(
         &mut self,
-        index: usize,
         node: Node<'m>,
         real: &Real<'m>,
         quantiser: &Quantiser,
@@ -32,7 +31,7 @@ impl<'m> Walk<'m> {
             [Post::Clip(lo, hi)] => clip_is_implied(*lo, *hi, quantiser, element),
             _ => false,
         };
-        if !(byte(x) && byte(w) && byte(element) && implied && self.leads_to(fused.output, index)) {
+        if !(byte(x) && byte(w) && byte(element) && implied && self.leads_to(fused.output, node.index)) {
             return Ok(None);
         }
         // On x86 only unsigned activations are merged, and signed ones that become unsigned.

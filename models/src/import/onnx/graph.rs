@@ -26,6 +26,8 @@ pub(super) struct Graph<'m> {
 /// A node.
 #[derive(Clone, Copy)]
 pub(super) struct Node<'m> {
+    /// Its place in the file.
+    pub index: usize,
     pub proto: &'m NodeProto,
 }
 
@@ -58,10 +60,12 @@ impl<'m> Graph<'m> {
         };
         let mut consumers: HashMap<&str, Vec<usize>> = HashMap::new();
         let mut makers = HashMap::new();
-        let nodes: Vec<Node> = graph.node.iter().map(|proto| Node { proto }).collect();
-        for (index, node) in nodes.iter().enumerate() {
-            makers.insert(node.output(), index);
-            for name in &node.proto.input {
+        let nodes: Vec<Node> = graph.node.iter().enumerate().map(|(index, proto)| Node { index, proto }).collect();
+        for &Node { index, proto } in &nodes {
+            for name in proto.output.iter().filter(|name| !name.is_empty()) {
+                makers.insert(name.as_str(), index);
+            }
+            for name in &proto.input {
                 consumers.entry(name).or_default().push(index);
             }
         }

@@ -6,6 +6,7 @@
 //! | `tensor`, `constants` | constants, and what is computed from constants alone |
 //! | `graph`, `input` | the graph, and what quantises its input |
 //! | `value`, `real`, `quantiser` | integers and real numbers, and the functions between them |
+//! | `operators` | which operators there are, and what becomes of them |
 //! | `walk` | node by node, from graph to network |
 //! | `linear`, `pool`, `pointwise`, `shape` | the operations |
 //! | `requantise`, `fused`, `pairs` | from accumulators and sums to activations |
@@ -28,6 +29,7 @@ mod fused;
 mod graph;
 mod input;
 mod linear;
+mod operators;
 mod output;
 mod pairs;
 mod pointwise;
@@ -129,34 +131,17 @@ fn known<'m>(graph: &Graph<'m>) -> Result<HashMap<&'m str, Value<'m>>, ImportPro
 fn check_operations(graph: &Graph, report: &mut Report) -> Result<(), ImportProblem> {
     let mut rows: Vec<Refusal> = Vec::new();
     for node in &graph.nodes {
-        let hint = hint(node.op());
-        let unsupported = || Verdict::Unsupported { node: node.name().to_owned(), hint: hint.to_owned() };
-        let verdict = walk::verdict(node.op()).unwrap_or_else(unsupported);
-        if matches!(verdict, Verdict::Unsupported { .. }) && rows.iter().all(|row| row.op != node.op()) {
-            let (op, node) = (node.op().to_owned(), node.name().to_owned());
-            rows.push(Refusal { op, node, reason: "no network has this operation".to_owned(), hint: hint.to_owned() });
-        }
+        let verdict = operators::verdict(node.op()).unwrap_or_else(|hint| {
+            if rows.iter().all(|row| row.op != node.op()) {
+                let (op, node) = (node.op().to_owned(), node.name().to_owned());
+                let reason = "no network has this operation".to_owned();
+                rows.push(Refusal { op, node, reason, hint: hint.to_owned() });
+            }
+            Verdict::Unsupported { node: node.name().to_owned(), hint: hint.to_owned() }
+        });
         report.count(node.op(), verdict);
     }
     if rows.is_empty() { Ok(()) } else { Err(ImportProblem::Unsupported { rows }) }
-}
-
-/// What to do about an operation that no network has.
-fn hint(op: &str) -> &'static str {
-    match op {
-        "DynamicQuantizeLinear" | "DynamicQuantizeMatMul" | "MatMulIntegerToFloat" => {
-            "quantise statically: scales that depend on the input are not imported"
-        }
-        "MatMulNBits" => "keep DequantizeLinear and MatMul apart",
-        "LSTM" | "GRU" | "RNN" | "Loop" | "If" | "Scan" => "networks have no loops and no choices",
-        "ConvTranspose" | "Resize" | "Upsample" => "networks do not enlarge images",
-        "LayerNormalization" | "InstanceNormalization" | "GroupNormalization" => {
-            "use batch normalisation, whose factors are constant after training"
-        }
-        _ => {
-            "replace it by layers that are imported: convolutions, matrices, pools, sums, and functions of 8-bit values"
-        }
-    }
 }
 
 fn format_of(graph: &Graph) -> &'static str {

@@ -27,7 +27,7 @@ impl Doubts {
 
 impl<'m> Walk<'m> {
     /// A node that quantises: `QuantizeLinear` or one of QONNX.
-    pub(super) fn quantiser_node(&mut self, index: usize, node: Node<'m>) -> Result<Value<'m>, Stop> {
+    pub(super) fn quantiser_node(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
         let input = match self.value(node, 0)? {
             Value::Real(real) => Some(Rc::clone(real)),
             Value::Input { .. } => None,
@@ -48,7 +48,7 @@ impl<'m> Walk<'m> {
         self.merge_clip(node, &mut quantiser)?;
         let layout = real.layout;
         let zero = quantiser.zero as i64;
-        let id = match self.fused(index, node, &real, &quantiser, element)? {
+        let id = match self.fused(node, &real, &quantiser, element)? {
             Some(id) => id,
             None => {
                 self.builder.report.rule(FLOAT);

@@ -6,14 +6,14 @@ use std::rc::Rc;
 use super::constants;
 use super::graph::{Graph, Node};
 use super::input::Input;
+use super::operators::{self, Becomes};
 use super::quantiser::Quantiser;
-use super::real::{Function, Post};
+use super::real::Post;
 use super::tensor::{Constant, Element};
 use super::value::{Ints, Layout, Real, Scale, Stop, Value};
 use crate::error::ModelError;
 use crate::import::builder::{Builder, Obstacle};
 use crate::import::error::Refusal;
-use crate::import::report::Verdict;
 use crate::import::{ImportProblem, Options};
 
 /// An import that is under way.
@@ -28,47 +28,15 @@ pub(super) struct Walk<'m> {
     pub clips: HashMap<&'m str, (i64, i64)>,
 }
 
-/// What becomes of an operation; `None` if no network has it.
-pub(super) fn verdict(op: &str) -> Option<Verdict> {
-    Some(match op {
-        "Conv" | "Gemm" | "MatMul" | "ConvInteger" | "MatMulInteger" => Verdict::Imported("a linear layer"),
-        "QLinearConv" | "QLinearMatMul" | "QGemm" => Verdict::Imported("a linear layer and its requantisation"),
-        "Quant" | "IntQuant" | "BipolarQuant" | "MultiThreshold" | "Trunc" | "QuantizeLinear" => {
-            Verdict::Imported("a requantisation, or quantised weights")
-        }
-        "DequantizeLinear" => Verdict::Imported("a unit"),
-        "BatchNormalization" | "Relu" | "Clip" | "Mul" | "Div" | "Sub" => {
-            Verdict::Imported("part of the requantisation behind it")
-        }
-        "Add" | "Sum" | "QLinearAdd" => Verdict::Imported("a bias or a residual"),
-        "MaxPool" => Verdict::Imported("a max pool"),
-        "AveragePool" | "GlobalAveragePool" | "QLinearAveragePool" | "QLinearGlobalAveragePool" | "ReduceMean" => {
-            Verdict::Imported("an average pool")
-        }
-        "Concat" | "QLinearConcat" => Verdict::Imported("a concatenation"),
-        "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze" | "Transpose" => Verdict::Imported("a shape"),
-        "Pad" => Verdict::Imported("padding of the layer behind it"),
-        "Sigmoid" | "Tanh" | "HardSwish" | "HardSigmoid" | "Gelu" | "Elu" | "LeakyRelu" | "QLinearSigmoid"
-        | "QLinearLeakyRelu" => Verdict::Imported("a table"),
-        "Constant" | "Shape" | "Gather" => Verdict::Imported("constants"),
-        "Identity" | "Dropout" | "Cast" => Verdict::Dropped("it changes nothing"),
-        "Softmax" | "LogSoftmax" | "QLinearSoftmax" => {
-            Verdict::Dropped("the network's output are the values before it; their order is the same")
-        }
-        "ArgMax" => Verdict::Dropped("the network's output are the values before it; the client finds the largest"),
-        _ => return None,
-    })
-}
-
 impl<'m> Walk<'m> {
     /// Imports all nodes that are not constant.
     pub fn all(&mut self) -> Result<(), ImportProblem> {
-        for (index, &node) in self.graph.nodes.iter().enumerate() {
+        for &node in &self.graph.nodes {
             if self.values.contains_key(node.output()) {
                 continue;
             }
             let before = self.builder.report.notes.len();
-            let value = self.step(index, node).map_err(|stop| problem(node, stop))?;
+            let value = self.step(node).map_err(|stop| problem(node, stop))?;
             for note in self.builder.report.notes.iter_mut().skip(before).filter(|note| note.starts_with('@')) {
                 *note = format!("{} \"{}\"{}", node.op(), node.name(), &note[1..]);
             }
@@ -77,7 +45,7 @@ impl<'m> Walk<'m> {
         Ok(())
     }
 
-    fn step(&mut self, index: usize, node: Node<'m>) -> Result<Value<'m>, Stop> {
+    fn step(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
         let known = |name: &String| self.values.get(name.as_str()).cloned();
         let inputs: Vec<Option<Value>> = node.proto.input.iter().map(known).collect();
         let constant = |(value, name): (&Option<Value>, &String)| match value {
@@ -90,46 +58,9 @@ impl<'m> Walk<'m> {
             }
             return Err(Stop::new("all its inputs are constant", "fold constants before the export"));
         }
-        match node.op() {
-            "Identity" | "Dropout" => Ok(self.value(node, 0)?.clone()),
-            "Cast" => self.cast(node),
-            "QuantizeLinear" | "Quant" | "IntQuant" | "BipolarQuant" | "MultiThreshold" | "Trunc" => {
-                self.quantiser_node(index, node)
-            }
-            "DequantizeLinear" => self.dequantise(node),
-            "Conv" => self.conv(node),
-            "Gemm" => self.gemm(node),
-            "MatMul" => self.matmul(node),
-            "QLinearConv" | "QLinearMatMul" | "QGemm" => self.qlinear(node),
-            "ConvInteger" | "MatMulInteger" => self.integer(node),
-            "BatchNormalization" => self.batch_norm(node),
-            "Relu" => self.clip(node, Some(0.0), None),
-            "Clip" => self.clip_node(node),
-            "Mul" | "Div" | "Sub" => self.arithmetic(node),
-            "Add" | "Sum" => self.add(node),
-            "QLinearAdd" => self.qlinear_add(node),
-            "MaxPool" => self.max_pool(node),
-            "AveragePool" | "GlobalAveragePool" | "ReduceMean" => self.average_pool(node),
-            "QLinearAveragePool" | "QLinearGlobalAveragePool" => self.qlinear_average_pool(node),
-            "Concat" => self.concat(node),
-            "QLinearConcat" => self.qlinear_concat(node),
-            "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze" | "Transpose" => self.reshape(node),
-            "Pad" => self.pad(node),
-            "Shape" => self.shape_of(node),
-            "Sigmoid" => self.function(node, Function::Sigmoid),
-            "Tanh" => self.function(node, Function::Tanh),
-            "HardSwish" => self.function(node, Function::HardSwish),
-            "HardSigmoid" => {
-                self.function(node, Function::HardSigmoid(node.float("alpha", 0.2), node.float("beta", 0.5)))
-            }
-            "Gelu" => self.function(node, Function::Gelu { tanh: node.text("approximate", "none") == "tanh" }),
-            "Elu" => self.function(node, Function::Elu(node.float("alpha", 1.0))),
-            "LeakyRelu" => self.function(node, Function::LeakyRelu(node.float("alpha", 0.01))),
-            "QLinearSigmoid" => self.qlinear_function(node, Function::Sigmoid),
-            "QLinearLeakyRelu" => self.qlinear_function(node, Function::LeakyRelu(node.float("alpha", 0.01))),
-            "Softmax" | "LogSoftmax" | "QLinearSoftmax" => self.last(node, false),
-            "ArgMax" => self.last(node, true),
-            op => Err(Stop::new(format!("{op} in this place"), "only constants may be computed like this")),
+        match operators::find(node.op()).map(|operator| &operator.becomes) {
+            Some(Becomes::Imported(_, import) | Becomes::Dropped(_, import)) => import(self, node),
+            Some(Becomes::Refused(_)) | None => Err(Stop::new("no network has this operation", "leave it out")),
         }
     }
 
@@ -197,7 +128,7 @@ impl<'m> Walk<'m> {
         Quantiser::onnx(self.scalar(node, scale)?, self.zero(node, zero)?, small)
     }
 
-    fn cast(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
+    pub(super) fn cast(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
         let to = i32::try_from(node.int("to", 1)).ok().and_then(Element::of);
         match (self.value(node, 0)?.clone(), to) {
             (value @ (Value::Real(_) | Value::Input { .. }), Some(Element::Float)) => Ok(value),
@@ -207,7 +138,7 @@ impl<'m> Walk<'m> {
         }
     }
 
-    fn dequantise(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
+    pub(super) fn dequantise(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
         let (unit, zero) = (self.scalar(node, 1)?, self.zero(node, 2)?);
         let ints = self.ints(node, 0, zero)?;
         Quantiser::onnx(unit, zero, (0, 0))?;
@@ -235,7 +166,7 @@ impl<'m> Walk<'m> {
         Value::Real(Rc::new(Real::tensor(scale, self.builder.tensor(ints.id).shape[0], ints.layout)))
     }
 
-    fn batch_norm(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
+    pub(super) fn batch_norm(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
         let real = self.real(node, 0)?;
         let list = |index: usize| -> Result<Vec<f32>, Stop> {
             let values = self.constant(node, index)?.to_floats();
@@ -256,7 +187,7 @@ impl<'m> Walk<'m> {
     }
 
     /// `Softmax` and `ArgMax` at the end.
-    fn last(&mut self, node: Node<'m>, class: bool) -> Result<Value<'m>, Stop> {
+    pub(super) fn last(&mut self, node: Node<'m>, class: bool) -> Result<Value<'m>, Stop> {
         let ends = |name: &'m str| -> bool {
             let mut name = name;
             while name != self.graph.output {
