@@ -5,9 +5,10 @@ use std::rc::Rc;
 use ndarray::Array4;
 
 use super::graph::Node;
+use super::pairs::PairRule;
 use super::quantiser::{Quantiser, Rule, per_channel};
 use super::real::{Float, Function, HALF_ULP, Post, at, odd_factor};
-use super::requantise::Doubts;
+use super::requantise::{Doubts, behind_later};
 use super::tensor::Element;
 use super::value::{Ints, Layout, Real, Scale, Source, Stop, Value};
 use super::walk::{Walk, then};
@@ -59,8 +60,7 @@ impl<'m> Walk<'m> {
     /// A step behind everything that is done to `real`.
     pub(super) fn after(&self, real: &Real<'m>, post: Post) -> Result<Value<'m>, Stop> {
         if !real.later.is_empty() && (!post.rises() || post.differs()) {
-            let hint = "quantise the values before the pool or the reshape";
-            return Err(Stop::new("it follows a pool or a reshape of values that nothing has quantised", hint));
+            return Err(behind_later());
         }
         if real.layout.pad != [0; 4] {
             return Err(Stop::new("it follows padding", "only convolutions may follow padding"));
@@ -271,12 +271,14 @@ impl<'m> Walk<'m> {
         let (ra, rb) = (a.unit / quantiser.scale, b.unit / quantiser.scale);
         let fixed = (quantiser.zero as i64 + by) as f32 - (ra * za as f32 + rb * zb as f32);
         let (lo, hi) = (quantiser.lo, quantiser.hi);
-        let rule = |xa: i64, xb: i64| {
-            let (qa, qb) = ((xa + za) as f32, (xb + zb) as f32);
-            let v = qa.mul_add(ra, qb.mul_add(rb, fixed));
+        let inner = |xb: i64| ((xb + zb) as f32).mul_add(rb, fixed);
+        let value = |_: usize, xa: i64, xb: i64| {
+            let v = ((xa + za) as f32).mul_add(ra, inner(xb));
             ((v.round_ties_even() as i64 - by).clamp(lo, hi), true)
         };
-        self.pair(node, a, b, quantiser, &Doubts::default(), rule)
+        let summands: [&dyn Fn(i64) -> f64; 2] = [&|x| (x + za) as f64 * f64::from(ra), &|x| inner(x).into()];
+        let rule = PairRule { value: &value, channels: 1, summands, step: 1.0 };
+        self.pair(node, a, b, quantiser, &Doubts::default(), &rule)
     }
 
     /// ONNX Runtime's integer operations for a sum or an average between two quantised tensors of one type.
