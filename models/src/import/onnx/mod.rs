@@ -80,16 +80,18 @@ pub fn import(bytes: &[u8], options: &Options) -> Result<Imported, ImportError> 
 
 fn network(graph: &Graph, name: &str, options: &Options, report: Report) -> Result<Imported, ImportProblem> {
     let mut values = known(graph)?;
+    let near = options.approximate;
     let located = |(node, stop): (Option<graph::Node>, Stop)| match (node, stop) {
-        (Some(node), stop) => walk::problem(node, stop),
+        (Some(node), stop) => walk::problem(node, stop, near),
         (None, Stop::Problem(problem)) => problem,
         (None, _) => ImportProblem::Damaged("the input can't be read".to_owned()),
     };
     let input = Input::find(graph, &values).map_err(located)?;
     let first = graph.nodes[0];
-    let network_input = input.network(options.preprocessing.as_ref()).map_err(|stop| walk::problem(first, stop))?;
+    let network_input =
+        input.network(options.preprocessing.as_ref()).map_err(|stop| walk::problem(first, stop, near))?;
     let builder = Builder::new(name, network_input, options.fold, report);
-    let mut builder = builder.map_err(|obstacle| walk::problem(first, obstacle.into()))?;
+    let mut builder = builder.map_err(|obstacle| walk::problem(first, obstacle.into(), near))?;
     builder.near = options.approximate;
     let value = match input.element {
         Some(element) => {
@@ -103,8 +105,9 @@ fn network(graph: &Graph, name: &str, options: &Options, report: Report) -> Resu
     let last = graph.nodes.iter().find(|node| node.output() == graph.output).copied().unwrap_or(first);
     let output = walk.values.get(graph.output).cloned();
     let output = output.ok_or_else(|| ImportProblem::Damaged("nothing makes the output".to_owned()))?;
-    let (id, unit) = walk.output(&output, last).map_err(|stop| walk::problem(last, stop))?;
-    let (network, report) = walk.builder.finish(id, unit).map_err(|obstacle| walk::problem(last, obstacle.into()))?;
+    let (id, unit) = walk.output(&output, last).map_err(|stop| walk::problem(last, stop, near))?;
+    let (network, report) =
+        walk.builder.finish(id, unit).map_err(|obstacle| walk::problem(last, obstacle.into(), near))?;
     Ok(Imported { network, report })
 }
 
@@ -119,7 +122,7 @@ fn known<'m>(graph: &Graph<'m>) -> Result<HashMap<&'m str, Value<'m>>, ImportPro
         if inputs.iter().zip(&node.proto.input).any(missing) {
             continue;
         }
-        let value = constants::fold(node, &inputs, graph.opset).map_err(|stop| walk::problem(node, stop))?;
+        let value = constants::fold(node, &inputs, graph.opset).map_err(|stop| walk::problem(node, stop, false))?;
         if let Some(value) = value {
             values.insert(node.output(), value);
         }

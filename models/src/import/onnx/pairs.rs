@@ -19,8 +19,8 @@ use crate::rescale::{NotMonotone, Steps};
 
 /// What is known of a sum of two.
 pub(super) struct PairRule<'r> {
-    /// The value for a channel and a pair, and whether it is certain.
-    pub value: &'r dyn Fn(usize, i64, i64) -> (i64, bool),
+    /// The value for a channel and a pair, and by how much it may be off.
+    pub value: &'r dyn Fn(usize, i64, i64) -> (i64, i64),
     /// The channels whose functions are looked at: one if all have the same.
     pub channels: usize,
     /// The floats whose sum decides.

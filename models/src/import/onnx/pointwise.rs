@@ -134,8 +134,8 @@ impl<'m> Walk<'m> {
         }
         let merged = self.merged(&a, &b).or_else(|| self.merged(&b, &a));
         let (source, post) = merged.ok_or_else(|| {
-            let hint = "quantise both summands, give them units that are multiples of each other, or accept results that may differ by one (approximate)";
-            Stop::new("a sum of values that nothing has quantised", hint)
+            let hint = "quantise both summands, or give them units that are multiples of each other";
+            Stop::near("a sum of values that nothing has quantised", hint)
         })?;
         Ok(real(source, post))
     }
@@ -274,7 +274,7 @@ impl<'m> Walk<'m> {
         let inner = |xb: i64| ((xb + zb) as f32).mul_add(rb, fixed);
         let value = |_: usize, xa: i64, xb: i64| {
             let v = ((xa + za) as f32).mul_add(ra, inner(xb));
-            ((v.round_ties_even() as i64 - by).clamp(lo, hi), true)
+            ((v.round_ties_even() as i64 - by).clamp(lo, hi), 0)
         };
         let summands: [&dyn Fn(i64) -> f64; 2] = [&|x| (x + za) as f64 * f64::from(ra), &|x| inner(x).into()];
         let rule = PairRule { value: &value, channels: 1, summands, step: 1.0 };

@@ -141,7 +141,11 @@ impl<'m> Walk<'m> {
         let doubts = Doubts::default();
         let rule = self.average_rule(input, window, offset_rule(quantiser), &doubts);
         let id = self.builder.average(node.name(), input.id, *window, zero, rule)?;
-        self.settle(&doubts, "the order of summation decides results: an average lies on the boundary of two values")?;
+        self.settle(
+            node,
+            &doubts,
+            "the order of summation decides results: an average lies on the boundary of two values",
+        )?;
         Ok(id)
     }
 
@@ -156,9 +160,9 @@ impl<'m> Walk<'m> {
         let average = self.average_value(input, window);
         let ratio = f64::from(input.unit) / f64::from(quantiser.scale) / (window.kernel[0] * window.kernel[1]) as f64;
         move |sum| {
-            let (q, sure) = quantised(&quantiser, 0, average(sum));
-            let exact = if sure { None } else { quantiser.exactly(sum as f64 * ratio) };
-            doubts.note((exact.unwrap_or(q), sure))
+            let (q, off) = quantised(&quantiser, 0, average(sum));
+            let exact = if off == 0 { None } else { quantiser.exactly(sum as f64 * ratio) };
+            doubts.note((exact.unwrap_or(q), off))
         }
     }
 

@@ -216,15 +216,15 @@ fn erf(x: f64) -> f64 {
     x.signum() * (1.0 - scale / 2.0 / fraction)
 }
 
-/// A quantiser's result, and whether it is the same for everything that the value may be.
-pub(super) fn quantised(quantiser: &Quantiser, channel: usize, near: Near) -> (i64, bool) {
+/// A quantiser's result, and by how much it may be off for what the value may be: 0 if it is certain.
+pub(super) fn quantised(quantiser: &Quantiser, channel: usize, near: Near) -> (i64, i64) {
     let q = quantiser.index(channel, near.v);
     if near.error == 0.0 {
-        return (q, true);
+        return (q, 0);
     }
     let reach = near.error * 1.01;
     let ends = [-reach, reach].map(|by| quantiser.index(channel, (f64::from(near.v) + by) as f32));
-    (q, ends == [q, q])
+    (q, (ends[0] - q).abs().max((ends[1] - q).abs()))
 }
 
 #[cfg(test)]

@@ -15,14 +15,14 @@ use crate::rescale::Steps;
 
 pub(super) const FLOAT: &str = "float32 in the graph's order, half to even";
 
-/// Counts results that float arithmetic does not determine.
+/// Results that float arithmetic does not determine: by how many steps they may be off at most.
 #[derive(Default)]
-pub(super) struct Doubts(Cell<u64>);
+pub(super) struct Doubts(Cell<i64>);
 
 impl Doubts {
-    /// The result; a doubt is counted.
-    pub fn note(&self, (q, sure): (i64, bool)) -> i64 {
-        self.0.set(self.0.get() + u64::from(!sure));
+    /// The result; a doubt is kept.
+    pub fn note(&self, (q, off): (i64, i64)) -> i64 {
+        self.0.set(self.0.get().max(off));
         q
     }
 }
@@ -264,7 +264,11 @@ impl<'m> Walk<'m> {
                 self.builder.node(name, Op::Concat { inputs: ids }, None)?
             }
         };
-        self.settle(&doubts, "float32 arithmetic decides results: a value lies nearer to a boundary than its error")?;
+        self.settle(
+            node,
+            &doubts,
+            "float32 arithmetic decides results: a value lies nearer to a boundary than its error",
+        )?;
         self.later(node, real, id)
     }
 
@@ -278,20 +282,22 @@ impl<'m> Walk<'m> {
         Ok(Some(self.builder.requantise(&name, sum, zero - lo, |_, x| (x + zero).clamp(lo, hi) - lo)?))
     }
 
-    /// Refuses doubts unless results may be approximate.
-    pub(super) fn settle(&mut self, doubts: &Doubts, reason: &'static str) -> Result<(), Stop> {
-        if doubts.0.get() == 0 {
-            return Ok(());
+    /// Refuses doubts unless results may be approximate, and in any case where they are of more than one step.
+    pub(super) fn settle(&mut self, node: Node<'m>, doubts: &Doubts, reason: &'static str) -> Result<(), Stop> {
+        match doubts.0.get() {
+            0 => Ok(()),
+            1 if self.options.approximate => {
+                let what =
+                    "exact arithmetic takes the place of float32, and results may differ by one, the largest error";
+                self.note(node, &format!("{reason}; {what}"));
+                Ok(())
+            }
+            1 => Err(Stop::near(reason, "use scales that are powers of two")),
+            off => {
+                let reason = format!("{reason}: results may be off by {off} steps");
+                Err(Stop::new(reason, "use scales that are powers of two"))
+            }
         }
-        if !self.options.approximate {
-            let hint =
-                "use scales that are powers of two, or accept results that may differ by one there (approximate)";
-            return Err(Stop::new(reason, hint));
-        }
-        self.builder
-            .report
-            .note(format!("@: {reason}; exact arithmetic takes the place of float32, and results may differ by one"));
-        Ok(())
     }
 
     /// What was put off until the values are integers.

@@ -41,8 +41,7 @@ impl<'m> Walk<'m> {
                 let error = if most == 0.0 { 0.0 } else { most + HALF_ULP * self.largest(id, unit) };
                 let scale = Scale { id, unit, error, quantised: None };
                 self.multiplied(scale, factors).ok_or_else(|| {
-                    let hint = "multiply by powers of two, or accept results that may differ by one (approximate)";
-                    Stop::new("its input is an average whose multiples are no floats", hint)
+                    Stop::near("its input is an average whose multiples are no floats", "multiply by powers of two")
                 })
             }
             (Source::Concat(parts), [], _) => {

@@ -129,8 +129,8 @@ pub(super) enum FusedKind {
 
 /// Why a node can't be imported.
 pub(super) enum Stop {
-    /// It is not like networks have it: why, and what to do.
-    Refused { reason: String, hint: String },
+    /// It is not like networks have it: why, what to do, and whether results that may differ by one help.
+    Refused { reason: String, hint: String, near: bool },
     /// The network has no such node.
     Obstacle(Obstacle),
     /// The file is bad.
@@ -139,7 +139,12 @@ pub(super) enum Stop {
 
 impl Stop {
     pub fn new(reason: impl Into<String>, hint: impl Into<String>) -> Stop {
-        Stop::Refused { reason: reason.into(), hint: hint.into() }
+        Stop::Refused { reason: reason.into(), hint: hint.into(), near: false }
+    }
+
+    /// The same for what is accepted where results may be approximate.
+    pub fn near(reason: impl Into<String>, hint: impl Into<String>) -> Stop {
+        Stop::Refused { reason: reason.into(), hint: hint.into(), near: true }
     }
 }
 

@@ -11,7 +11,6 @@ use super::quantiser::Quantiser;
 use super::real::Post;
 use super::tensor::{Constant, Element};
 use super::value::{Ints, Layout, Real, Scale, Stop, Value};
-use crate::error::ModelError;
 use crate::import::builder::{Builder, Obstacle};
 use crate::import::error::Refusal;
 use crate::import::{ImportProblem, Options};
@@ -35,14 +34,15 @@ impl<'m> Walk<'m> {
             if self.values.contains_key(node.output()) {
                 continue;
             }
-            let before = self.builder.report.notes.len();
-            let value = self.step(node).map_err(|stop| problem(node, stop))?;
-            for note in self.builder.report.notes.iter_mut().skip(before).filter(|note| note.starts_with('@')) {
-                *note = format!("{} \"{}\"{}", node.op(), node.name(), &note[1..]);
-            }
+            let value = self.step(node).map_err(|stop| problem(node, stop, self.options.approximate))?;
             self.values.insert(node.output(), value);
         }
         Ok(())
+    }
+
+    /// A note on a node.
+    pub fn note(&mut self, node: Node<'m>, text: &str) {
+        self.builder.report.note(format!("{} \"{}\": {text}", node.op(), node.name()));
     }
 
     fn step(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
@@ -153,11 +153,12 @@ impl<'m> Walk<'m> {
     }
 
     /// On x86 ONNX Runtime makes unsigned bytes of signed ones between a quantiser and a `DequantizeLinear` that alone reads it,
-    /// and is itself read once.
+    /// and is itself read once, or ends the graph.
     pub(super) fn becomes_unsigned(&self, quantised: &str, element: Element) -> bool {
         element == Element::INT8
             && self.graph.reader(quantised).is_some_and(|(_, reader)| {
-                reader.op() == "DequantizeLinear" && self.graph.reader(reader.output()).is_some()
+                let ends = reader.output() == self.graph.output && self.graph.consumers(reader.output()).is_empty();
+                reader.op() == "DequantizeLinear" && (ends || self.graph.reader(reader.output()).is_some())
             })
     }
 
@@ -221,32 +222,24 @@ pub(super) fn dims(shape: [usize; 3], layout: Layout) -> Vec<usize> {
     if layout.rank == 2 { vec![1, shape[0] * shape[1] * shape[2]] } else { vec![1, shape[0], shape[1], shape[2]] }
 }
 
-/// What is wrong with a node.
-pub(super) fn problem(node: Node<'_>, stop: Stop) -> ImportProblem {
-    let refused = |reason: String, hint: String| {
-        ImportProblem::Refused(Refusal { op: node.op().to_owned(), node: node.name().to_owned(), reason, hint })
+/// What is wrong with a node. Nothing is advised that was given already: `approximate`.
+pub(super) fn problem(node: Node<'_>, stop: Stop, approximate: bool) -> ImportProblem {
+    let refused = |reason: String, hint: &str, near: bool| {
+        let more = if near && !approximate { ", or accept results that may differ by one (approximate)" } else { "" };
+        let (op, node, hint) = (node.op().to_owned(), node.name().to_owned(), format!("{hint}{more}"));
+        ImportProblem::Refused(Refusal { op, node, reason, hint })
     };
-    match stop {
-        Stop::Refused { reason, hint } => refused(reason, hint),
-        Stop::Problem(problem) => problem,
-        Stop::Obstacle(Obstacle::Model(error)) => refused(
-            model(&error),
-            "networks have limits; results that may differ by one need less (approximate)".to_owned(),
-        ),
-        Stop::Obstacle(obstacle) => {
-            let hint = match obstacle {
-                Obstacle::NoFit { .. } => {
-                    "use a scale that is a power of two, or accept results that may differ by one for a few accumulators (approximate)"
-                }
-                Obstacle::NotMonotone { .. } => "quantise the values before the function, so that it becomes a table",
-                Obstacle::TooWide { .. } => "quantise to at most 8 bits",
-                _ => "give all channels the same sign",
-            };
-            refused(obstacle.to_string(), hint.to_owned())
-        }
-    }
-}
-
-fn model(error: &ModelError) -> String {
-    error.to_string()
+    let obstacle = match stop {
+        Stop::Refused { reason, hint, near } => return refused(reason, &hint, near),
+        Stop::Problem(problem) => return problem,
+        Stop::Obstacle(obstacle) => obstacle,
+    };
+    let (hint, near) = match obstacle {
+        Obstacle::Model(_) => ("networks have limits: use fewer bits, or smaller layers", true),
+        Obstacle::NoFit { .. } => ("use a scale that is a power of two", true),
+        Obstacle::NotMonotone { .. } => ("quantise the values before the function, so that it becomes a table", false),
+        Obstacle::TooWide { .. } => ("quantise to at most 8 bits", false),
+        Obstacle::Falling { .. } => ("give all channels the same sign", false),
+    };
+    refused(obstacle.to_string(), hint, near)
 }
