@@ -82,6 +82,11 @@ impl<'m> Graph<'m> {
         self.consumers.get(tensor).map_or(&[], Vec::as_slice)
     }
 
+    /// True if a node reads the tensor, or it is the output.
+    pub fn is_read(&self, tensor: &str) -> bool {
+        tensor == self.output || !self.consumers(tensor).is_empty()
+    }
+
     /// The node that makes a tensor.
     pub fn maker(&self, tensor: &str) -> Option<Node<'m>> {
         self.makers.get(tensor).map(|&index| self.nodes[index])
@@ -151,6 +156,10 @@ impl<'m> Node<'m> {
         self.attribute(name).map(|attribute| attribute.ints.as_slice())
     }
 
+    pub fn floats(&self, name: &str) -> Option<&'m [f32]> {
+        self.attribute(name).map(|attribute| attribute.floats.as_slice())
+    }
+
     /// A text, in lower case.
     pub fn text(&self, name: &str, default: &str) -> String {
         let bytes = self.attribute(name).map_or(default.as_bytes(), |attribute| &attribute.s);
@@ -181,12 +190,12 @@ impl<'m> Node<'m> {
     /// A non-negative setting for each of two axes, `default` where it is left out.
     pub fn pair(&self, name: &str, default: usize) -> Result<[usize; 2], Stop> {
         let wrong = || Stop::new(format!("{name} is not two small numbers"), "networks have two spatial dimensions");
+        let size = |v: i64| usize::try_from(v).ok().filter(|&v| v <= 1 << 16).ok_or_else(wrong);
         match self.ints(name) {
             None => Ok([default; 2]),
-            Some(&[a, b]) => {
-                let size = |v: i64| usize::try_from(v).ok().filter(|&v| v <= 1 << 16).ok_or_else(wrong);
-                Ok([size(a)?, size(b)?])
-            }
+            // One spatial dimension: images of one row.
+            Some(&[b]) => Ok([1, size(b)?]),
+            Some(&[a, b]) => Ok([size(a)?, size(b)?]),
             Some(_) => Err(wrong()),
         }
     }

@@ -8,7 +8,7 @@
 //! | `value`, `real`, `quantiser` | integers and real numbers, and the functions between them |
 //! | `operators` | which operators there are, and what becomes of them |
 //! | `walk` | node by node, from graph to network |
-//! | `linear`, `pool`, `pointwise`, `shape` | the operations |
+//! | `linear`, `pool`, `pointwise`, `shape`, `moves` | the operations |
 //! | `requantise`, `fused`, `pairs` | from accumulators and sums to activations |
 //! | `output` | what the network answers |
 //!
@@ -29,6 +29,7 @@ mod fused;
 mod graph;
 mod input;
 mod linear;
+mod moves;
 mod operators;
 mod output;
 mod pairs;

@@ -34,7 +34,8 @@ const LAYER: &str = "a linear layer";
 const WHOLE: &str = "a linear layer and its requantisation";
 const QUANTISER: &str = "a requantisation, or quantised weights";
 const AVERAGE: &str = "an average pool";
-const SHAPE: &str = "a shape";
+const SHAPE: &str = "a shape, or elements in another order";
+const ORDER: &str = "elements in another order";
 const TABLE: &str = "a table";
 const CONSTANTS: &str = "constants";
 const CALM: &str = "it changes nothing";
@@ -80,7 +81,12 @@ pub(super) const OPERATORS: &[Operator] = &[
     operator(&["LeakyRelu"], Imported(TABLE, |walk, node| walk.function(node, leaky(node)))),
     operator(&["QLinearSigmoid"], Imported(TABLE, |walk, node| walk.qlinear_function(node, Function::Sigmoid))),
     operator(&["QLinearLeakyRelu"], Imported(TABLE, |walk, node| walk.qlinear_function(node, leaky(node)))),
-    operator(&["Constant", "Gather"], Imported(CONSTANTS, only_constant)),
+    operator(&["Split"], Imported(ORDER, |walk, node| walk.split(node))),
+    operator(&["Slice"], Imported(ORDER, |walk, node| walk.slice(node))),
+    operator(&["Gather"], Imported(ORDER, |walk, node| walk.gather(node))),
+    operator(&["DepthToSpace", "SpaceToDepth"], Imported(ORDER, |walk, node| walk.depth_space(node))),
+    operator(&["Resize", "Upsample"], Imported(ORDER, |walk, node| walk.resize(node))),
+    operator(&["Constant"], Imported(CONSTANTS, only_constant)),
     operator(&["Shape"], Imported(CONSTANTS, |walk, node| walk.shape_of(node))),
     operator(&["Identity", "Dropout"], Dropped(CALM, |walk, node| Ok(walk.value(node, 0)?.clone()))),
     operator(&["Cast"], Dropped(CALM, |walk, node| walk.cast(node))),
@@ -92,7 +98,7 @@ pub(super) const OPERATORS: &[Operator] = &[
         Refused("quantise statically: scales that depend on the input are not imported")),
     operator(&["MatMulNBits"], Refused("keep DequantizeLinear and MatMul apart")),
     operator(&["LSTM", "GRU", "RNN", "Loop", "If", "Scan"], Refused("networks have no loops and no choices")),
-    operator(&["ConvTranspose", "Resize", "Upsample"], Refused("networks do not enlarge images")),
+    operator(&["ConvTranspose"], Refused("networks do not enlarge images")),
     operator(&["LayerNormalization", "InstanceNormalization", "GroupNormalization"],
         Refused("use batch normalisation, whose factors are constant after training")),
 ];

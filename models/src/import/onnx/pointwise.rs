@@ -77,7 +77,7 @@ impl<'m> Walk<'m> {
         let constant = self.constant(node, index)?;
         let shape = &constant.shape;
         // Trailing dimensions are spatial on images.
-        let spatial = if real.layout.rank == 4 { 2 } else { 0 };
+        let spatial = real.layout.rank.saturating_sub(2);
         let flat = shape.iter().rev().take(spatial).all(|&size| size == 1);
         let channel = shape.iter().rev().nth(spatial).copied().unwrap_or(1);
         let list = per_channel(&constant.to_floats(), real.channels);

@@ -32,7 +32,7 @@ impl<'m> Walk<'m> {
         for later in &real.later {
             shape = match later {
                 Later::MaxPool(window) => pooled(shape, window)?,
-                Later::Flatten => [shape.iter().product(), 1, 1],
+                Later::Select { shape, .. } => *shape,
             };
         }
         Ok(shape)
@@ -71,9 +71,9 @@ impl<'m> Walk<'m> {
                     None => None,
                 };
                 let axes = super::constants::axes(node, axes, self.graph.opset)?.unwrap_or_default();
-                let mut axes: Vec<i64> = axes.iter().map(|&a| if a < 0 { a + 4 } else { a }).collect();
+                let mut axes: Vec<i64> = axes.iter().map(|&a| if a < 0 { a + layout.rank as i64 } else { a }).collect();
                 axes.sort_unstable();
-                if axes != [2, 3] || layout.rank != 4 {
+                if !(axes == [2, 3] && layout.rank == 4 || axes == [2] && layout.rank == 3) {
                     return Err(Stop::new(
                         "a mean over other axes than height and width",
                         "networks average over both",
@@ -83,7 +83,7 @@ impl<'m> Walk<'m> {
                     layout.rank = 2;
                 }
             }
-            if real.layout.rank != 4 || real.layout.pad != [0; 4] {
+            if real.layout.rank < 3 || real.layout.pad != [0; 4] {
                 return Err(Stop::new("an average of what is no image", "networks average over height and width"));
             }
             Window { kernel: [shape[1], shape[2]], ..Window::POINT }
@@ -193,8 +193,8 @@ impl<'m> Walk<'m> {
 
     /// A pool's window. What `ceil_mode` adds is padding, where padding does not count.
     fn pool_window(&self, node: Node<'m>, shape: Shape, layout: Layout, max: bool) -> Result<Window, Stop> {
-        if layout.rank != 4 {
-            return Err(Stop::new("a pool of what is no image", "networks have two spatial dimensions"));
+        if layout.rank < 3 {
+            return Err(Stop::new("a pool of what is no image", "networks have one or two spatial dimensions"));
         }
         if layout.pad != [0; 4] {
             return Err(Stop::new("it follows padding", "give the pool its own padding"));

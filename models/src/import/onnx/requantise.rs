@@ -308,7 +308,9 @@ impl<'m> Walk<'m> {
                     let op = Op::MaxPool { input: id, window: *window };
                     self.builder.node(&format!("{}/pool", node.name()), op, None)?
                 }
-                Later::Flatten => self.builder.flatten(&format!("{}/flatten", node.name()), id)?,
+                Later::Select { shape, axes } => {
+                    self.builder.select(&format!("{}/select", node.name()), id, *shape, axes.to_vec())?
+                }
             };
         }
         Ok(id)

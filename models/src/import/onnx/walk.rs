@@ -10,7 +10,7 @@ use super::operators::{self, Becomes};
 use super::quantiser::Quantiser;
 use super::real::Post;
 use super::tensor::{Constant, Element};
-use super::value::{Ints, Layout, Real, Scale, Stop, Value};
+use super::value::{Ints, Real, Scale, Stop, Value};
 use crate::import::builder::{Builder, Obstacle};
 use crate::import::error::Refusal;
 use crate::import::{ImportProblem, Options};
@@ -57,6 +57,16 @@ impl<'m> Walk<'m> {
                 return Ok(value);
             }
             return Err(Stop::new("all its inputs are constant", "fold constants before the export"));
+        }
+        // Only convolutions read padding that is not there.
+        if !matches!(node.op(), "Conv" | "QLinearConv" | "ConvInteger" | "Pad" | "QuantizeLinear" | "DequantizeLinear")
+        {
+            for name in &node.proto.input {
+                if let Some(value) = self.values.get(name.as_str()).filter(|value| value.padding() != [0; 4]).cloned() {
+                    let filled = self.filled(node, &value)?;
+                    self.values.insert(name, filled);
+                }
+            }
         }
         match operators::find(node.op()).map(|operator| &operator.becomes) {
             Some(Becomes::Imported(_, import) | Becomes::Dropped(_, import)) => import(self, node),
@@ -215,11 +225,6 @@ pub(super) fn then<'m>(real: &Real<'m>, post: Post) -> Value<'m> {
     let mut real = real.clone();
     real.post.push(post);
     Value::Real(Rc::new(real))
-}
-
-/// Dimensions of the graph's tensor over a shape of the network.
-pub(super) fn dims(shape: [usize; 3], layout: Layout) -> Vec<usize> {
-    if layout.rank == 2 { vec![1, shape[0] * shape[1] * shape[2]] } else { vec![1, shape[0], shape[1], shape[2]] }
 }
 
 /// What is wrong with a node. Nothing is advised that was given already: `approximate`.

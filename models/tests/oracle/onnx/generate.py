@@ -53,6 +53,10 @@ def main():
             import steps
 
             model, case = steps.run(rng, SAMPLES, index)
+        elif dialect == "moves":
+            import moves
+
+            model, case = moves.run(rng, SAMPLES, index)
         elif dialect == "shapes":
             import shapes
 
