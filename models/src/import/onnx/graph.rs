@@ -1,6 +1,6 @@
 //! The graph of a file, indexed: who makes a tensor, who reads it, what a node's settings are.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::schema::{AttributeProto, GraphProto, Model, NodeProto, ValueInfo};
 use super::tensor::{Constant, Element};
@@ -29,6 +29,18 @@ pub(super) struct Node<'m> {
     /// Its place in the file.
     pub index: usize,
     pub proto: &'m NodeProto,
+}
+
+/// The nodes that the output depends on.
+fn live<'m>(graph: &'m GraphProto, output: &str) -> Vec<&'m NodeProto> {
+    let makes = |node: &'m NodeProto| node.output.iter().map(move |name| (name.as_str(), node));
+    let makers: HashMap<&str, &NodeProto> = graph.node.iter().flat_map(makes).collect();
+    let (mut open, mut seen) = (vec![output], HashSet::from([output]));
+    while let Some(name) = open.pop() {
+        let inputs = makers.get(name).map_or(&[][..], |node| node.input.as_slice());
+        open.extend(inputs.iter().map(String::as_str).filter(|&name| seen.insert(name)));
+    }
+    graph.node.iter().filter(|node| node.output.iter().any(|name| seen.contains(name.as_str()))).collect()
 }
 
 impl<'m> Graph<'m> {
@@ -60,7 +72,8 @@ impl<'m> Graph<'m> {
         };
         let mut consumers: HashMap<&str, Vec<usize>> = HashMap::new();
         let mut makers = HashMap::new();
-        let nodes: Vec<Node> = graph.node.iter().enumerate().map(|(index, proto)| Node { index, proto }).collect();
+        let nodes: Vec<Node> =
+            live(graph, &output.name).into_iter().enumerate().map(|(index, proto)| Node { index, proto }).collect();
         for &Node { index, proto } in &nodes {
             for name in proto.output.iter().filter(|name| !name.is_empty()) {
                 makers.insert(name.as_str(), index);

@@ -3,6 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | `schema` | the messages of the format |
+//! | `external` | tensors in files of their own |
 //! | `tensor`, `constants` | constants, and what is computed from constants alone |
 //! | `graph`, `input` | the graph, and what quantises its input |
 //! | `value`, `real`, `quantiser` | integers and real numbers, and the functions between them |
@@ -25,6 +26,7 @@
 //!   file is refused, unless results may be approximate: then exact arithmetic takes the place of float sums.
 
 mod constants;
+mod external;
 mod fused;
 mod graph;
 mod input;
@@ -45,6 +47,7 @@ mod value;
 mod walk;
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use crate::import::builder::Builder;
 use crate::import::error::Refusal;
@@ -63,7 +66,13 @@ use walk::Walk;
 /// # Errors
 /// Whatever is wrong with the file, with the node and what to do about it.
 pub fn import(bytes: &[u8], options: &Options) -> Result<Imported, ImportError> {
-    let model = schema::decode(bytes)?;
+    import_beside(bytes, None, options)
+}
+
+/// The same; tensors that are stored outside of the file are read from its folder.
+pub(crate) fn import_beside(bytes: &[u8], folder: Option<&Path>, options: &Options) -> Result<Imported, ImportError> {
+    let mut model = schema::decode(bytes)?;
+    external::fill(&mut model, folder)?;
     let graph = Graph::new(&model)?;
     let mut report = Report {
         format: format_of(&graph).to_owned(),

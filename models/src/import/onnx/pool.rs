@@ -38,14 +38,15 @@ impl<'m> Walk<'m> {
         Ok(shape)
     }
 
+    /// `MaxPool` and `GlobalMaxPool`.
     pub(super) fn max_pool(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
         if let Value::Ints(ints) = *self.value(node, 0)? {
-            let window = self.pool_window(node, self.builder.tensor(ints.id).shape, ints.layout, true)?;
+            let window = self.max_window(node, self.builder.tensor(ints.id).shape, ints.layout)?;
             let id = self.builder.node(node.name(), Op::MaxPool { input: ints.id, window }, None)?;
             return Ok(Value::Ints(Ints { id, ..ints }));
         }
         let real = self.real(node, 0)?;
-        let window = self.pool_window(node, self.shape(&real)?, real.layout, true)?;
+        let window = self.max_window(node, self.shape(&real)?, real.layout)?;
         let mut real = (*real).clone();
         match real.plain() {
             Some(scale) => {
@@ -177,6 +178,16 @@ impl<'m> Walk<'m> {
         // Each value is rounded once, each addition once, and the division.
         let error = if exact { 0.0 } else { (count + 3.0) * HALF_ULP * most * unit / count + input.error };
         move |sum| Near { error, ..Near::rounded(sum as f64 * unit / count) }
+    }
+
+    fn max_window(&self, node: Node<'m>, shape: Shape, layout: Layout) -> Result<Window, Stop> {
+        if node.op() != "GlobalMaxPool" {
+            return self.pool_window(node, shape, layout, true);
+        }
+        if layout.rank < 3 {
+            return Err(Stop::new("a pool of what is no image", "networks have one or two spatial dimensions"));
+        }
+        Ok(Window { kernel: [shape[1], shape[2]], ..Window::POINT })
     }
 
     fn average_window(&self, node: Node<'m>, shape: Shape, layout: Layout) -> Result<Window, Stop> {

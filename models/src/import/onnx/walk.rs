@@ -144,6 +144,7 @@ impl<'m> Walk<'m> {
             (value @ (Value::Real(_) | Value::Input { .. }), Some(Element::Float)) => Ok(value),
             (Value::Ints(ints), Some(Element::Float)) if ints.zero == 0 => Ok(self.with_unit(ints, 1.0)),
             (Value::Class(value), _) => Ok(Value::Class(value)),
+            (Value::Ints(ints), Some(element)) if element == ints.element => Ok(Value::Ints(ints)),
             _ => Err(Stop::new("a change of type", "quantise with QuantizeLinear and DequantizeLinear")),
         }
     }
