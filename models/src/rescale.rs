@@ -360,7 +360,20 @@ pub fn near(channels: &[Steps], top: i64) -> Option<(Vec<Affine>, f64)> {
         let part = off as f64 / steps.domain.count() as f64;
         places.filter(|&z| steps.domain.contains(z)).all(close).then_some((affine, part))
     };
-    let lines: Option<Vec<(Affine, f64)>> = channels.iter().map(line).collect();
+    let shifting = |steps: &&Steps| !steps.thresholds.is_empty();
+    let lines: Option<Vec<(Affine, f64)>> = channels.iter().filter(shifting).map(line).collect();
+    let mut lines = lines?.into_iter();
+    let shift = lines.as_slice().iter().map(|(line, _)| line.shift).max().unwrap_or(0);
+    // A channel whose value is always the same must not ask for a shift of its own that all others would have to follow.
+    let level = |steps: &Steps| -> Option<(Affine, f64)> {
+        let span = steps.domain.hi.checked_sub(steps.domain.lo)?;
+        let shift = shift.max(i64::BITS - span.leading_zeros());
+        let offset = (i128::from(steps.first) << shift) - i128::from(steps.domain.lo);
+        let affine = Affine { multiplier: 1, offset: offset.try_into().ok()?, shift };
+        affine.equals(steps, top).then_some((affine, 0.0))
+    };
+    let all = channels.iter().map(|steps| if steps.thresholds.is_empty() { level(steps) } else { lines.next() });
+    let lines: Option<Vec<(Affine, f64)>> = all.collect();
     let (affine, off): (Vec<Affine>, Vec<f64>) = lines?.into_iter().unzip();
     let mean = off.iter().sum::<f64>() / off.len().max(1) as f64;
     Some((affine, mean))
@@ -444,6 +457,16 @@ mod tests {
             }
         }
         assert!(split > 0, "some have no line");
+    }
+
+    #[test]
+    fn channels_of_one_value_follow_the_shift_of_the_others() {
+        let rule = |z: i64| ((z as f32 * 0.000_912_3).round_ties_even() as i64 + 100).clamp(0, 255);
+        let long = Steps::of(Range { lo: -900_000, hi: 900_000 }, rule).expect("monotone");
+        let level = Steps::of(Range { lo: 0, hi: 0 }, |_| 7).expect("one value");
+        let (lines, _) = near(&[long, level.clone()], 255).expect("lines");
+        assert_eq!(lines[0].shift, lines[1].shift);
+        assert!(lines[1].equals(&level, 255));
     }
 
     #[test]

@@ -52,6 +52,12 @@ pub(crate) enum Obstacle {
         /// The channel.
         channel: usize,
     },
+    /// Multiplied accumulators that no ring holds.
+    #[error("accumulators of {bits} bits once they are multiplied, more than {MAX_RING}")]
+    TooLong {
+        /// Width with a sign, and what comparing and widening need.
+        bits: u32,
+    },
     /// Results that differ by more than 255.
     #[error("results span {lo}..={hi}, more than 8 bits")]
     TooWide {
@@ -61,6 +67,9 @@ pub(crate) enum Obstacle {
         hi: i64,
     },
 }
+
+/// Widest ring of accumulators that networks are run in.
+pub(crate) const MAX_RING: u32 = 48;
 
 /// A linear node that is not part of the network yet: z = sum of terms + bias.
 #[derive(Clone, Debug, PartialEq)]

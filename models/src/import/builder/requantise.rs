@@ -2,7 +2,7 @@
 
 use ndarray::Axis;
 
-use super::{Builder, Fold, Obstacle, Sum};
+use super::{Builder, Fold, MAX_RING, Obstacle, Sum};
 use crate::network::{Op, Range, TensorId, Term};
 use crate::rescale::{Affine, NotMonotone, Steps, fit, near};
 use crate::weights::LinearWeights;
@@ -128,7 +128,7 @@ impl Builder {
         let (clip, mark) = ((top < natural).then_some(top), self.mark());
         match self.affine(name, sum.clone(), &fits, bits, clip, zero_point) {
             // Parts have smaller multipliers.
-            Err(wide @ Obstacle::Model(_)) => {
+            Err(wide @ (Obstacle::Model(_) | Obstacle::TooLong { .. })) => {
                 self.return_to(mark);
                 self.split(name, &sum, zero_point, bits, &steps).map_err(|_| wide)
             }
@@ -148,6 +148,7 @@ impl Builder {
     ) -> Result<TensorId, Obstacle> {
         let offsets: Vec<i64> = fits.iter().map(|fit| fit.offset).collect();
         let multipliers: Vec<i64> = fits.iter().map(|fit| fit.multiplier).collect();
+        self.short(&sum, fits)?;
         let shift = one_or_all(fits.iter().map(|fit| fit.shift).collect());
         let folds = multipliers.iter().all(|&m| m == 1) || (self.fold == Fold::Auto && small(&sum, &multipliers));
         let accumulator = if folds {
@@ -160,6 +161,21 @@ impl Builder {
         };
         let op = Op::Requantise { input: accumulator, bits, shift, top, zero_point };
         self.node(&format!("{name}/requantise"), op, None)
+    }
+
+    /// Refuses lines whose values leave the largest ring, with one shift for all channels.
+    fn short(&self, sum: &Sum, fits: &[Affine]) -> Result<(), Obstacle> {
+        let shift = fits.iter().map(|fit| fit.shift).max().unwrap_or(0);
+        let wide = |(range, fit): (Range, &Affine)| {
+            let end = |z: i64| {
+                let value = i128::from(z) * i128::from(fit.multiplier) + i128::from(fit.offset);
+                (value << (shift - fit.shift)).clamp(i64::MIN.into(), i64::MAX.into()) as i64
+            };
+            Range { lo: end(range.lo), hi: end(range.hi) }.signed_bits()
+        };
+        let most = self.bounds(sum).into_iter().zip(fits).map(wide).max().unwrap_or(1);
+        let bits = most.max(shift + 2) + 1;
+        if bits > MAX_RING { Err(Obstacle::TooLong { bits }) } else { Ok(()) }
     }
 
     fn scale(
@@ -199,7 +215,7 @@ impl Builder {
         for fits in ways.into_iter().filter_map(|way| way()) {
             let mark = self.mark();
             match self.parts(name, sum.clone(), zero_point, bits, &fits) {
-                Err(wide @ Obstacle::Model(_)) => obstacle = wide,
+                Err(wide @ (Obstacle::Model(_) | Obstacle::TooLong { .. })) => obstacle = wide,
                 done => {
                     if fits.len() > 2 {
                         let what = "requantisations take the place of one, to be exact";
@@ -221,10 +237,11 @@ impl Builder {
         bits: u32,
         fits: &[(Vec<Affine>, i64)],
     ) -> Result<TensorId, Obstacle> {
-        let channels = sum.bias.len();
+        let (channels, whole) = (sum.bias.len(), sum.clone());
         let input = self.linear(name, sum)?;
         let mut terms = Vec::new();
         for (fit, top) in fits {
+            self.short(&whole, fit)?;
             let multipliers = fit.iter().map(|fit| fit.multiplier).collect();
             let scaled = self.scale(name, input, multipliers, fit.iter().map(|fit| fit.offset).collect())?;
             let shift = one_or_all(fit.iter().map(|fit| fit.shift).collect());

@@ -71,7 +71,9 @@ impl<'m> Walk<'m> {
             match self.grid_pair(node, [a.id, b.id], quantiser, (&tables, &of), &grid) {
                 Ok(Some(id)) => return Ok(id),
                 Ok(None) => {}
-                Err(Stop::Obstacle(no @ (Obstacle::NoFit { .. } | Obstacle::Model(_)))) => obstacle = Some(no),
+                Err(Stop::Obstacle(no @ (Obstacle::NoFit { .. } | Obstacle::TooLong { .. } | Obstacle::Model(_)))) => {
+                    obstacle = Some(no)
+                }
                 Err(stop) => return Err(stop),
             }
         }
@@ -113,7 +115,7 @@ impl<'m> Walk<'m> {
         if let Some((ma, mb, steps)) = table.steps(slopes) {
             let steps = vec![steps; channels];
             match self.requantise_by(name, sum(ma, mb, 0), quantiser, table.lo, &vec![1; channels], steps) {
-                Err(Stop::Obstacle(Obstacle::NoFit { .. })) => {}
+                Err(Stop::Obstacle(Obstacle::NoFit { .. } | Obstacle::TooLong { .. })) => {}
                 done => return done.map(Some),
             }
         }
