@@ -7,7 +7,7 @@ use ndarray::Array4;
 use super::graph::Node;
 use super::pairs::PairRule;
 use super::quantiser::{Quantiser, Rule, per_channel};
-use super::real::{Float, Function, HALF_ULP, Post, at, odd_factor};
+use super::real::{Float, Function, HALF_ULP, Join, Post, at, odd_factor};
 use super::requantise::{Doubts, behind_later};
 use super::tensor::Element;
 use super::value::{Ints, Layout, Real, Scale, Source, Stop, Value};
@@ -91,6 +91,12 @@ impl<'m> Walk<'m> {
     pub(super) fn arithmetic(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
         let right = matches!(self.value(node, 1)?, Value::Constant(_) | Value::Scaled(_));
         let left = matches!(self.value(node, 0)?, Value::Constant(_) | Value::Scaled(_));
+        if !right
+            && !left
+            && let Some(joined) = self.join_functions(node)?
+        {
+            return Ok(joined);
+        }
         if !right && (!left || node.op() == "Div") {
             let hint = "one operand must be constant; gates and attention are no part of networks";
             return Err(Stop::new("both operands depend on the input", hint));
@@ -104,6 +110,24 @@ impl<'m> Walk<'m> {
             (_, false) => Post::From(list),
         };
         self.after(&real, post)
+    }
+
+    /// Two functions of one tensor: a function of it.
+    fn join_functions(&self, node: Node<'m>) -> Result<Option<Value<'m>>, Stop> {
+        let (a, b) = (self.real(node, 0)?, self.real(node, 1)?);
+        let by = match node.op() {
+            "Mul" => Join::Mul,
+            "Div" => Join::Div,
+            "Sub" => Join::Sub,
+            _ => Join::Add,
+        };
+        let (Source::Tensor(x), Source::Tensor(y)) = (&a.source, &b.source) else { return Ok(None) };
+        let plain = a.later.is_empty() && b.later.is_empty() && a.layout.pad == [0; 4];
+        if x != y || a.layout != b.layout || !plain || depth(&a.post) + depth(&b.post) > MAX_STEPS {
+            return Ok(None);
+        }
+        let post = Post::Join { by, left: a.post.clone(), right: b.post.clone() };
+        Ok(Some(Value::Real(Rc::new(Real { post: vec![post], fused: None, ..(*a).clone() }))))
     }
 
     /// `Add`: of a constant, or of two tensors.
@@ -124,6 +148,11 @@ impl<'m> Walk<'m> {
         let (a, b) = (self.real(node, 0)?, self.real(node, 1)?);
         if a.layout != b.layout || a.channels != b.channels || self.shape(&a)? != self.shape(&b)? {
             return Err(Stop::new("tensors of different shapes", "broadcasts are for constants only"));
+        }
+        if !(a.post.is_empty() && b.post.is_empty())
+            && let Some(joined) = self.join_functions(node)?
+        {
+            return Ok(joined);
         }
         let real = |source, post| {
             let (channels, layout) = (a.channels, a.layout);
@@ -312,6 +341,12 @@ impl<'m> Walk<'m> {
             _ => Ok(None),
         }
     }
+}
+
+/// How many functions there are in a list, inner ones included.
+fn depth(post: &[Post]) -> usize {
+    let own = |step: &Post| if let Post::Join { left, right, .. } = step { depth(left) + depth(right) } else { 0 };
+    post.iter().map(|step| 1 + own(step)).sum()
 }
 
 /// The rule of an average that ONNX Runtime has in integers: half to even of v / scale + zero, not of v / scale.

@@ -416,6 +416,10 @@ impl Post {
             Post::Mul(list) => Post::Mul(of(list)),
             Post::Div(list) => Post::Div(of(list)),
             Post::Norm { scale, bias } => Post::Norm { scale: of(scale), bias: of(bias) },
+            Post::Join { by, left, right } => {
+                let of = |list: &[Post]| list.iter().map(|step| step.of_channels(channels)).collect();
+                Post::Join { by: *by, left: of(left), right: of(right) }
+            }
             Post::Clip(..) | Post::Function(_) => self.clone(),
         }
     }
@@ -425,6 +429,7 @@ impl Post {
         match self {
             Post::Add(list) | Post::From(list) | Post::Mul(list) | Post::Div(list) => list.len() > 1,
             Post::Norm { scale, bias } => scale.len() > 1 || bias.len() > 1,
+            Post::Join { left, right, .. } => left.iter().chain(right).any(Post::differs),
             Post::Clip(..) | Post::Function(_) => false,
         }
     }
