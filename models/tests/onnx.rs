@@ -79,6 +79,7 @@ fn dialect(name: &str, count: u64, options: &Options) -> Option<Vec<String>> {
             }
             Err(error) => match *error.problem {
                 ImportProblem::Refused(refusal) => refused.push(format!("{what}: {refusal}")),
+                ImportProblem::Unsupported { rows } => refused.push(format!("{what}: {}", rows[0])),
                 problem => panic!("{what}: {problem}"),
             },
         }

@@ -212,6 +212,21 @@ fn unknown_operations_are_named_with_their_node() {
 }
 
 #[test]
+fn all_obstacles_are_named_at_once() {
+    let (bytes, _) = fixture("qdq_extras");
+    let text = refusal(&replaced(&replaced(&bytes, "Conv", "Sinh"), "Gemm", "Cosh"));
+    assert!(text.contains("2 obstacles") && text.contains("Sinh") && text.contains("Cosh"), "{text}");
+    // Nodes that are refused for their numbers only, each by its name; the advice is not given twice.
+    let (bytes, _) = export("static-qdq-channel-windows");
+    let text = refusal(&bytes);
+    assert!(text.lines().count() > 2 && text.contains("boundary of two values"), "{text}");
+    let options = Options { approximate: true, ..Options::default() };
+    let text =
+        import::from_bytes(&replaced(&bytes, "Conv", "Sinh"), &options).expect_err("no such operation").to_string();
+    assert!(!text.contains("approximate"), "{text}");
+}
+
+#[test]
 fn inputs_that_nothing_quantises_are_refused() {
     // model { graph { node { input "x" output "y" op_type "Relu" } input { "x", float [1, 2] } output { "y" } } }
     let dimension = |size: u8| field(1, &[1 << 3, size]);

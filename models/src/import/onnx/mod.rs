@@ -83,9 +83,27 @@ pub(crate) fn import_beside(bytes: &[u8], folder: Option<&Path>, options: &Optio
         report: Some(Box::new(report.clone())),
         ..ImportError::from(problem)
     };
-    check_operations(&graph, &mut report).map_err(|problem| attach(problem, &report))?;
+    count_operations(&graph, &mut report);
     let name = options.name.clone().unwrap_or_else(|| model.graph.as_ref().map_or("", |graph| &graph.name).to_owned());
-    network(&graph, &name, options, report.clone()).map_err(|problem| attach(problem, &report))
+    network(&graph, &name, options, report.clone()).map_err(|problem| {
+        // Operations that no network has are said in any case, whatever else is in the way.
+        let mut rows = unsupported(&graph);
+        let problem = match problem {
+            problem if rows.is_empty() => problem,
+            ImportProblem::Refused(refusal) => {
+                rows.extend((!rows.contains(&refusal)).then_some(refusal));
+                ImportProblem::Unsupported { rows }
+            }
+            ImportProblem::Unsupported { rows: more } => {
+                for row in more.into_iter().filter(|row| row.reason != operators::UNKNOWN) {
+                    rows.push(row);
+                }
+                ImportProblem::Unsupported { rows }
+            }
+            other => other,
+        };
+        attach(problem, &report)
+    })
 }
 
 fn network(graph: &Graph, name: &str, options: &Options, report: Report) -> Result<Imported, ImportProblem> {
@@ -110,7 +128,7 @@ fn network(graph: &Graph, name: &str, options: &Options, report: Report) -> Resu
         None => Value::Input { flat: false },
     };
     values.insert(&graph.input.name, value);
-    let mut walk = Walk { graph, options, builder, input, values, clips: HashMap::new() };
+    let mut walk = Walk { graph, builder, input, values, clips: HashMap::new(), near, refusals: vec![] };
     walk.all()?;
     let last = graph.nodes.iter().find(|node| node.output() == graph.output).copied().unwrap_or(first);
     let output = walk.values.get(graph.output).cloned();
@@ -140,21 +158,29 @@ fn known<'m>(graph: &Graph<'m>) -> Result<HashMap<&'m str, Value<'m>>, ImportPro
     Ok(values)
 }
 
-/// Counts the operations, and refuses those that no network has, all at once.
-fn check_operations(graph: &Graph, report: &mut Report) -> Result<(), ImportProblem> {
+/// Counts the operations.
+fn count_operations(graph: &Graph, report: &mut Report) {
+    for node in &graph.nodes {
+        let verdict = operators::verdict(node.op());
+        report.count(
+            node.op(),
+            verdict.unwrap_or_else(|hint| Verdict::Unsupported { node: node.name().to_owned(), hint: hint.to_owned() }),
+        );
+    }
+}
+
+/// The operations that no network has, the first node of each.
+fn unsupported(graph: &Graph) -> Vec<Refusal> {
     let mut rows: Vec<Refusal> = Vec::new();
     for node in &graph.nodes {
-        let verdict = operators::verdict(node.op()).unwrap_or_else(|hint| {
-            if rows.iter().all(|row| row.op != node.op()) {
-                let (op, node) = (node.op().to_owned(), node.name().to_owned());
-                let reason = "no network has this operation".to_owned();
-                rows.push(Refusal { op, node, reason, hint: hint.to_owned() });
-            }
-            Verdict::Unsupported { node: node.name().to_owned(), hint: hint.to_owned() }
-        });
-        report.count(node.op(), verdict);
+        let Err(hint) = operators::verdict(node.op()) else { continue };
+        if rows.iter().all(|row| row.op != node.op()) {
+            let (op, node) = (node.op().to_owned(), node.name().to_owned());
+            let reason = operators::UNKNOWN.to_owned();
+            rows.push(Refusal { op, node, reason, hint: hint.to_owned() });
+        }
     }
-    if rows.is_empty() { Ok(()) } else { Err(ImportProblem::Unsupported { rows }) }
+    rows
 }
 
 fn format_of(graph: &Graph) -> &'static str {

@@ -103,8 +103,9 @@ pub(super) const OPERATORS: &[Operator] = &[
         Refused("use batch normalisation, whose factors are constant after training")),
 ];
 
-/// What to do about operators that are not in the table.
-const OTHERS: &str =
+/// Why other operators are refused, and what to do about it.
+pub(super) const UNKNOWN: &str = "no network has this operation";
+pub(super) const OTHERS: &str =
     "replace it by layers that are imported: convolutions, matrices, pools, sums, and functions of 8-bit values";
 
 /// The row of an operator.

@@ -54,7 +54,7 @@ impl<'m> Walk<'m> {
             let factor = f64::from(32_000 / most).max(1.0).floor();
             let largest = unit.iter().map(|u| u.abs()).fold(0.0, f64::max);
             let multiples = unit.iter().all(|u| (u / least).fract() == 0.0) && largest / least <= factor;
-            if sum.has_identity() || !(multiples || self.options.approximate) {
+            if sum.has_identity() || !(multiples || self.near) {
                 return Err(Stop::near("outputs with different units", "quantise the last layer by tensor"));
             }
             common = if multiples { least } else { largest / factor };
@@ -83,7 +83,7 @@ impl<'m> Walk<'m> {
             *z = z.saturating_add(exact.round() as i64);
             rounded = rounded.max((exact - exact.round()).abs() / finer as f64);
         }
-        if rounded > COARSE && !self.options.approximate {
+        if rounded > COARSE && !self.near {
             let reason = format!("biases of the outputs would be rounded by {rounded:.3} of a unit");
             return Err(Stop::near(reason, "use narrower weights in the last layer, or quantise its output"));
         }

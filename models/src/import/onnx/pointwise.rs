@@ -223,7 +223,7 @@ impl<'m> Walk<'m> {
     fn add_nearly(&self, scale: Scale, sum: &mut Sum, unit: &mut [f64], off: &mut [f64]) -> Option<()> {
         let ratios: Vec<f64> = unit.iter().map(|u| f64::from(scale.unit) / u).collect();
         let (least, most) = ratios.iter().fold((f64::INFINITY, 0.0f64), |(lo, hi), &r| (lo.min(r), hi.max(r)));
-        if !(self.options.approximate && least > 0.0 && most < 32_000.0) {
+        if !(self.near && least > 0.0 && most < 32_000.0) {
             return None;
         }
         let largest = sum.weights().flatten().map(|&w| f64::from(w).abs()).fold(most, f64::max);

@@ -286,7 +286,7 @@ impl<'m> Walk<'m> {
     pub(super) fn settle(&mut self, node: Node<'m>, doubts: &Doubts, reason: &'static str) -> Result<(), Stop> {
         match doubts.0.get() {
             0 => Ok(()),
-            1 if self.options.approximate => {
+            1 if self.near => {
                 let what =
                     "exact arithmetic takes the place of float32, and results may differ by one, the largest error";
                 self.note(node, &format!("{reason}; {what}"));

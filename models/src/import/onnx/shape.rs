@@ -92,7 +92,7 @@ impl<'m> Walk<'m> {
             let most = self.builder.tensor(scale.id).range.magnitude() as f64;
             let floats = |unit: f32| most * odd_factor(unit) < (1 << 24) as f64;
             let exact = f64::from(unit) == wanted && floats(scale.unit) && floats(unit);
-            let usable = factor > 0.0 && unit.is_normal() && (exact && scale.error == 0.0 || self.options.approximate);
+            let usable = factor > 0.0 && unit.is_normal() && (exact && scale.error == 0.0 || self.near);
             // The product is rounded, and so is the unit.
             let error = scale.error * factor + if exact { 0.0 } else { 4.0 * HALF_ULP * most * wanted };
             usable.then_some(Scale { unit, error, quantised: None, ..scale })

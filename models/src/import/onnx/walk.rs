@@ -1,6 +1,6 @@
 //! Node by node, from graph to network.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use super::constants;
@@ -11,33 +11,72 @@ use super::quantiser::Quantiser;
 use super::real::Post;
 use super::tensor::{Constant, Element};
 use super::value::{Ints, Real, Scale, Stop, Value};
+use crate::import::ImportProblem;
 use crate::import::builder::{Builder, Obstacle};
 use crate::import::error::Refusal;
-use crate::import::{ImportProblem, Options};
+
+/// Most refusals for which a file is looked at further.
+const MAX_REFUSALS: usize = 32;
 
 /// An import that is under way.
 pub(super) struct Walk<'m> {
     pub graph: &'m Graph<'m>,
-    pub options: &'m Options,
     pub builder: Builder,
     pub input: Input,
     /// What is known of each tensor.
     pub values: HashMap<&'m str, Value<'m>>,
     /// Bounds of a `Clip` that was merged with the quantiser before it, by the name of the clip's input.
     pub clips: HashMap<&'m str, (i64, i64)>,
+    /// Results may differ by one: asked for, or to find what else is in the way of a file that is refused.
+    pub near: bool,
+    /// What is in the way.
+    pub refusals: Vec<Refusal>,
 }
 
 impl<'m> Walk<'m> {
     /// Imports all nodes that are not constant.
     pub fn all(&mut self) -> Result<(), ImportProblem> {
+        let mut unknown: HashSet<&str> = HashSet::new();
         for &node in &self.graph.nodes {
             if self.values.contains_key(node.output()) {
                 continue;
             }
-            let value = self.step(node).map_err(|stop| problem(node, stop, self.options.approximate))?;
-            self.values.insert(node.output(), value);
+            // Nothing can be said of what follows a refused node.
+            let follows = node.proto.input.iter().any(|name| unknown.contains(name.as_str()));
+            let value = if follows { None } else { self.attempt(node)? };
+            match value {
+                Some(value) => drop(self.values.insert(node.output(), value)),
+                None => unknown.extend(node.proto.output.iter().map(String::as_str)),
+            }
         }
-        Ok(())
+        match std::mem::take(&mut self.refusals) {
+            rows if rows.is_empty() => Ok(()),
+            mut rows if rows.len() == 1 && self.known(&rows[0].op) => Err(rows.swap_remove(0).into()),
+            rows => Err(ImportProblem::Unsupported { rows }),
+        }
+    }
+
+    fn known(&self, op: &str) -> bool {
+        operators::verdict(op).is_ok()
+    }
+
+    /// A node's value; `None` if it is refused. What is refused for being inexact goes on as if that had been accepted.
+    fn attempt(&mut self, node: Node<'m>) -> Result<Option<Value<'m>>, ImportProblem> {
+        let stop = match self.step(node) {
+            Ok(value) => return Ok(Some(value)),
+            Err(stop) => stop,
+        };
+        match problem(node, stop, self.near) {
+            ImportProblem::Refused(refusal) => self.refusals.push(refusal),
+            other => return Err(other),
+        }
+        if self.near || self.refusals.len() > MAX_REFUSALS {
+            return Ok(None);
+        }
+        (self.near, self.builder.near) = (true, true);
+        let value = self.step(node).ok();
+        (self.near, self.builder.near) = (false, false);
+        Ok(value)
     }
 
     /// A note on a node.
@@ -70,7 +109,8 @@ impl<'m> Walk<'m> {
         }
         match operators::find(node.op()).map(|operator| &operator.becomes) {
             Some(Becomes::Imported(_, import) | Becomes::Dropped(_, import)) => import(self, node),
-            Some(Becomes::Refused(_)) | None => Err(Stop::new("no network has this operation", "leave it out")),
+            Some(Becomes::Refused(hint)) => Err(Stop::new(operators::UNKNOWN, *hint)),
+            None => Err(Stop::new(operators::UNKNOWN, operators::OTHERS)),
         }
     }
 
