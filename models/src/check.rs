@@ -32,6 +32,8 @@ pub const MAX_ACTIVATION: i64 = 1 << 24;
 pub const MAX_MULTIPLIER: i64 = 1 << 31;
 /// Largest magnitude of a sum of terms, and of a bias: their sum stays far inside an `i64`.
 pub const MAX_ACCUMULATOR: i64 = 1 << 50;
+/// Largest magnitude of a multiplied accumulator by the widths of the weights alone; reachable ones are smaller.
+pub const MAX_SCALED: i64 = 1 << 58;
 /// Longest name, in bytes.
 pub const MAX_NAME: usize = 128;
 
@@ -175,6 +177,7 @@ fn check_node(index: usize, node: &Node, tensors: &[TensorInfo], weights: &mut u
                 Ok(TensorInfo { shape: [x.elements(), 1, 1], ..x })
             }),
             Op::Concat { inputs } => check_concat(tensors, inputs),
+            Op::Select { input, shape, axes } => activation(*input).and_then(|x| check_select(x, *shape, axes)),
             Op::Table { input, table } => {
                 activation(*input).and_then(|x| Ok(TensorInfo { range: table_range(x.range, table)?, ..x }))
             }
@@ -272,7 +275,7 @@ fn check_scale(x: TensorInfo, multiplier: &[i64]) -> Result<TensorInfo, Problem>
     if multiplier.len() != 1 && multiplier.len() != channels {
         return Err(Problem::MultiplierCount { found: multiplier.len(), channels });
     }
-    let limit = i128::from(MAX_ACCUMULATOR);
+    let limit = i128::from(MAX_SCALED);
     let mut most = 1;
     for &m in multiplier {
         within("a multiplier", m.into(), 1, i128::from(MAX_MULTIPLIER))?;
@@ -306,6 +309,24 @@ fn check_concat(tensors: &[TensorInfo], inputs: &[TensorId]) -> Result<TensorInf
         });
     }
     Ok(result.expect("two inputs at least"))
+}
+
+/// Entries of the axes whose sums name elements of the input, as many as the result has.
+fn check_select(x: TensorInfo, shape: Shape, axes: &[Vec<i64>]) -> Result<TensorInfo, Problem> {
+    check_shape(shape)?;
+    at_most("the number of axes", axes.len(), MAX_TERMS)?;
+    let (mut count, mut last, mut zeros) = (1usize, 0i128, false);
+    for axis in axes {
+        within("the length of an axis", axis.len() as i128, 1, MAX_ELEMENTS as i128)?;
+        count = count.saturating_mul(axis.len());
+        at_most("the number of selected elements", count, MAX_ELEMENTS)?;
+        last += i128::from(axis.iter().copied().max().unwrap_or(0).max(0));
+        zeros |= axis.iter().any(|&by| by < 0);
+    }
+    let wanted = shape.iter().product::<usize>() as i128;
+    within("the number of selected elements", count as i128, wanted, wanted)?;
+    within("the last element", last, 0, x.elements() as i128 - 1)?;
+    Ok(TensorInfo { shape, range: if zeros { x.range.with_zero() } else { x.range }, ..x })
 }
 
 fn check_requantise(

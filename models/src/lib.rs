@@ -67,5 +67,5 @@ pub use error::{InputError, Kind, ModelError, Place, Problem};
 pub use file::{FileError, FileProblem};
 pub use interpret::{Tensor, argmax};
 pub use json::JsonError;
-pub use network::{Architecture, Input, Node, Op, Range, Shape, TensorId, Term, Window};
+pub use network::{Architecture, Input, Node, Op, Range, Shape, TensorId, Term, Window, selected};
 pub use weights::{LinearWeights, Network, Weights};

@@ -149,6 +149,18 @@ pub enum Op {
         /// Two or more activations.
         inputs: Vec<TensorId>,
     },
+    /// Elements in another order, some several times, some left out, some 0: transpositions, slices, shuffles, padding, images from
+    /// vectors. The element of number n (row-major) reads element `axes[0][i_0] + axes[1][i_1] + ...` of the input, where (i_0, i_1, ..)
+    /// are the digits of n with as many values as each axis has entries, the last one counting fastest. It is 0 if any of these
+    /// entries is negative.
+    Select {
+        /// An activation.
+        input: TensorId,
+        /// Of the result.
+        shape: Shape,
+        /// The product of their lengths is the number of elements of the result. Public.
+        axes: Vec<Vec<i64>>,
+    },
     /// y = table[x - lo], lo the smallest value of the input's range: any function of a value of at most 8 bits.
     Table {
         /// An activation whose range has at most 256 values.
@@ -175,6 +187,18 @@ pub struct Window {
 
 fn ones() -> [usize; 2] {
     [1, 1]
+}
+
+/// The element that each element of a [`Op::Select`] reads, `None` where it is 0; the lengths of the axes multiply to what memory holds.
+pub fn selected(axes: &[Vec<i64>]) -> Vec<Option<usize>> {
+    let mut all = vec![Some(0usize)];
+    for axis in axes {
+        let next = |&at: &Option<usize>| {
+            axis.iter().map(move |&by| at.and_then(|at| usize::try_from(by).ok().map(|by| at + by)))
+        };
+        all = all.iter().flat_map(next).collect();
+    }
+    all
 }
 
 /// One summand of a linear node.
@@ -295,6 +319,7 @@ impl Op {
             | Op::AvgPool { input, .. }
             | Op::SumPool { input, .. }
             | Op::Flatten { input }
+            | Op::Select { input, .. }
             | Op::Table { input, .. } => *input = new(*input),
         }
     }
@@ -310,6 +335,7 @@ impl Op {
             | Op::AvgPool { input, .. }
             | Op::SumPool { input, .. }
             | Op::Flatten { input }
+            | Op::Select { input, .. }
             | Op::Table { input, .. } => vec![*input],
         }
     }

@@ -105,6 +105,19 @@ fn brute_force(network: &Network, input: &Tensor) -> Vec<Array3<i128>> {
                 let values: Vec<i128> = inputs.iter().flat_map(|&input| x(input).iter().copied()).collect();
                 Array3::from_shape_vec((values.len() / (height * width), height, width), values).unwrap()
             }
+            Op::Select { input, shape: [channels, height, width], axes } => {
+                let values: Vec<i128> = x(*input).iter().copied().collect();
+                let element = |number: usize| {
+                    let (mut rest, mut at, mut zero) = (number, 0, false);
+                    for axis in axes.iter().rev() {
+                        let by = axis[rest % axis.len()];
+                        (rest, at, zero) = (rest / axis.len(), at + by, zero || by < 0);
+                    }
+                    if zero { 0 } else { values[usize::try_from(at).unwrap()] }
+                };
+                let all = (0..channels * height * width).map(element).collect();
+                Array3::from_shape_vec((*channels, *height, *width), all).unwrap()
+            }
             Op::Table { input, table } => {
                 let Range { lo, .. } = network.tensors()[*input].range;
                 x(*input).mapv(|x| table[usize::try_from(x - i128::from(lo)).unwrap()].into())
@@ -264,6 +277,7 @@ fn random_networks_have_every_feature() {
                 Op::AvgPool { .. } => drop(seen.insert("average pool")),
                 Op::SumPool { .. } => drop(seen.insert("sum pool")),
                 Op::Flatten { .. } => drop(seen.insert("flatten")),
+                Op::Select { .. } => drop(seen.insert("select")),
                 Op::Table { .. } => drop(seen.insert("table")),
             }
         }
@@ -272,7 +286,7 @@ fn random_networks_have_every_feature() {
             seen.insert("two consumers");
         }
     }
-    assert_eq!(seen.len(), 22, "{seen:?}");
+    assert_eq!(seen.len(), 23, "{seen:?}");
 }
 
 fn identity_network(bits: u32, zero_point: i64) -> Network {

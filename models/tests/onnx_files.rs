@@ -101,11 +101,11 @@ const EXPORTS: [(&str, Option<&str>); 24] = [
     ("brevitas-qonnx-w4-channel-power-trunc", None),
     ("brevitas-qonnx-w4-tensor-power-float", None),
     ("pt2e-x86", Some("a sum of values that nothing has quantised")),
-    ("pt2e-xnnpack-channel", None),
-    ("pt2e-xnnpack-tensor", None),
-    ("static-qdq-channel-global", None),
-    ("static-qdq-channel-windows", Some("an average lies on the boundary of two values")),
-    ("static-qdq-tensor-global", None),
+    ("pt2e-xnnpack-channel", Some("a value lies nearer to a boundary than its error")),
+    ("pt2e-xnnpack-tensor", Some("a value lies nearer to a boundary than its error")),
+    ("static-qdq-channel-global", Some("a value lies nearer to a boundary than its error")),
+    ("static-qdq-channel-windows", Some("a value lies nearer to a boundary than its error")),
+    ("static-qdq-tensor-global", Some("a value lies nearer to a boundary than its error")),
     ("static-qoperator-channel-global", None),
     ("static-qoperator-tensor-global", None),
 ];
@@ -209,6 +209,21 @@ fn unknown_operations_are_named_with_their_node() {
         import::from_bytes(&replaced(&bytes, "Conv", "Sinh"), &Options::default()).expect_err("no such operation");
     let report = error.report.expect("a report");
     assert!(report.rows.iter().any(|row| row.op == "Sinh" && matches!(row.verdict, Verdict::Unsupported { .. })));
+}
+
+#[test]
+fn all_obstacles_are_named_at_once() {
+    let (bytes, _) = fixture("qdq_extras");
+    let text = refusal(&replaced(&replaced(&bytes, "Conv", "Sinh"), "Gemm", "Cosh"));
+    assert!(text.contains("2 obstacles") && text.contains("Sinh") && text.contains("Cosh"), "{text}");
+    // Nodes that are refused for their numbers only, each by its name; the advice is not given twice.
+    let (bytes, _) = export("static-qdq-channel-windows");
+    let text = refusal(&bytes);
+    assert!(text.lines().count() > 2 && text.contains("boundary of two values"), "{text}");
+    let options = Options { approximate: true, ..Options::default() };
+    let text =
+        import::from_bytes(&replaced(&bytes, "Conv", "Sinh"), &options).expect_err("no such operation").to_string();
+    assert!(!text.contains("approximate"), "{text}");
 }
 
 #[test]

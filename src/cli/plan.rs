@@ -210,6 +210,7 @@ fn kind(plan: &Plan, node: usize, step: &Step) -> &'static str {
         (Op::AvgPool { .. }, _) => "average pool",
         (Op::SumPool { .. }, _) => "sum pool",
         (Op::Flatten { .. }, _) => "flatten",
+        (Op::Select { .. }, _) => "select",
         (Op::Table { .. }, _) => "table",
     }
 }

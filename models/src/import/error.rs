@@ -70,8 +70,8 @@ pub enum ImportProblem {
         /// What to do about it.
         hint: &'static str,
     },
-    /// Operations that no network has.
-    #[error("{} that {} not supported; the first is {}", count(.rows.len()), if .rows.len() == 1 { "is" } else { "are" }, .rows[0])]
+    /// Operations that no network has, or that networks have but not like this: all that were found.
+    #[error("{}", listed(.rows))]
     Unsupported {
         /// One for each, at least one.
         rows: Vec<Refusal>,
@@ -105,8 +105,12 @@ fn without_approximate(hint: &str) -> String {
     if kept.is_empty() { "networks have nothing like it".to_owned() } else { kept.join(", or ") }
 }
 
-fn count(n: usize) -> String {
-    if n == 1 { "an operation".to_owned() } else { format!("{n} operations") }
+/// One obstacle in a line, several below each other.
+fn listed(rows: &[Refusal]) -> String {
+    match rows {
+        [row] => row.to_string(),
+        rows => rows.iter().fold(format!("{} obstacles:", rows.len()), |text, row| format!("{text}\n  {row}")),
+    }
 }
 
 /// A node, why it is refused, and what to do about it.

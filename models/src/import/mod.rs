@@ -110,7 +110,7 @@ pub fn read(path: impl AsRef<Path>, options: &Options) -> Result<Imported, Impor
     let options = Options { name: Some(options.name.clone().unwrap_or_else(name)), ..options.clone() };
     load(path)
         .map_err(ImportError::from)
-        .and_then(|bytes| from_bytes(&bytes, &options))
+        .and_then(|bytes| from_folder(&bytes, path.parent(), &options))
         .map_err(|error| ImportError { path: Some(path.to_owned()), ..error })
 }
 
@@ -119,7 +119,15 @@ pub fn read(path: impl AsRef<Path>, options: &Options) -> Result<Imported, Impor
 /// # Errors
 /// As [`read`].
 pub fn from_bytes(bytes: &[u8], options: &Options) -> Result<Imported, ImportError> {
-    let imported = if tflite::is_tflite(bytes) { tflite::import(bytes, options) } else { onnx::import(bytes, options) };
+    from_folder(bytes, None, options)
+}
+
+/// The same of a file in a folder, which may hold more of it.
+fn from_folder(bytes: &[u8], folder: Option<&Path>, options: &Options) -> Result<Imported, ImportError> {
+    let imported = match tflite::is_tflite(bytes) {
+        true => tflite::import(bytes, options),
+        false => onnx::import_beside(bytes, folder, options),
+    };
     imported.map_err(|error| match options.approximate {
         true => ImportError { problem: Box::new(error.problem.once_approximate()), ..error },
         false => error,

@@ -40,10 +40,12 @@ impl<'m> Input<'m> {
         let (element, dims) = graph.input_type().map_err(|problem| (None, problem.into()))?;
         let (rank, shape) = match dims[..] {
             [_, c, h, w] => (4, [c, h, w]),
+            [_, c, l] => (3, [c, 1, l]),
             [_, n] => (2, [n, 1, 1]),
             _ => {
                 let reason = format!("the input has {} dimensions", dims.len());
-                let hint = "an input is [batch, channels, height, width] or [batch, features]";
+                let hint =
+                    "an input is [batch, channels, height, width], [batch, channels, length] or [batch, features]";
                 return Err((None, ImportProblem::File { reason, hint }.into()));
             }
         };

@@ -32,20 +32,21 @@ impl<'m> Walk<'m> {
         for later in &real.later {
             shape = match later {
                 Later::MaxPool(window) => pooled(shape, window)?,
-                Later::Flatten => [shape.iter().product(), 1, 1],
+                Later::Select { shape, .. } => *shape,
             };
         }
         Ok(shape)
     }
 
+    /// `MaxPool` and `GlobalMaxPool`.
     pub(super) fn max_pool(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
         if let Value::Ints(ints) = *self.value(node, 0)? {
-            let window = self.pool_window(node, self.builder.tensor(ints.id).shape, ints.layout, true)?;
+            let window = self.max_window(node, self.builder.tensor(ints.id).shape, ints.layout)?;
             let id = self.builder.node(node.name(), Op::MaxPool { input: ints.id, window }, None)?;
             return Ok(Value::Ints(Ints { id, ..ints }));
         }
         let real = self.real(node, 0)?;
-        let window = self.pool_window(node, self.shape(&real)?, real.layout, true)?;
+        let window = self.max_window(node, self.shape(&real)?, real.layout)?;
         let mut real = (*real).clone();
         match real.plain() {
             Some(scale) => {
@@ -71,9 +72,9 @@ impl<'m> Walk<'m> {
                     None => None,
                 };
                 let axes = super::constants::axes(node, axes, self.graph.opset)?.unwrap_or_default();
-                let mut axes: Vec<i64> = axes.iter().map(|&a| if a < 0 { a + 4 } else { a }).collect();
+                let mut axes: Vec<i64> = axes.iter().map(|&a| if a < 0 { a + layout.rank as i64 } else { a }).collect();
                 axes.sort_unstable();
-                if axes != [2, 3] || layout.rank != 4 {
+                if !(axes == [2, 3] && layout.rank == 4 || axes == [2] && layout.rank == 3) {
                     return Err(Stop::new(
                         "a mean over other axes than height and width",
                         "networks average over both",
@@ -83,7 +84,7 @@ impl<'m> Walk<'m> {
                     layout.rank = 2;
                 }
             }
-            if real.layout.rank != 4 || real.layout.pad != [0; 4] {
+            if real.layout.rank < 3 || real.layout.pad != [0; 4] {
                 return Err(Stop::new("an average of what is no image", "networks average over height and width"));
             }
             Window { kernel: [shape[1], shape[2]], ..Window::POINT }
@@ -141,7 +142,11 @@ impl<'m> Walk<'m> {
         let doubts = Doubts::default();
         let rule = self.average_rule(input, window, offset_rule(quantiser), &doubts);
         let id = self.builder.average(node.name(), input.id, *window, zero, rule)?;
-        self.settle(&doubts, "the order of summation decides results: an average lies on the boundary of two values")?;
+        self.settle(
+            node,
+            &doubts,
+            "the order of summation decides results: an average lies on the boundary of two values",
+        )?;
         Ok(id)
     }
 
@@ -156,9 +161,9 @@ impl<'m> Walk<'m> {
         let average = self.average_value(input, window);
         let ratio = f64::from(input.unit) / f64::from(quantiser.scale) / (window.kernel[0] * window.kernel[1]) as f64;
         move |sum| {
-            let (q, sure) = quantised(&quantiser, 0, average(sum));
-            let exact = if sure { None } else { quantiser.exactly(sum as f64 * ratio) };
-            doubts.note((exact.unwrap_or(q), sure))
+            let (q, off) = quantised(&quantiser, 0, average(sum));
+            let exact = if off == 0 { None } else { quantiser.exactly(sum as f64 * ratio) };
+            doubts.note((exact.unwrap_or(q), off))
         }
     }
 
@@ -175,6 +180,16 @@ impl<'m> Walk<'m> {
         move |sum| Near { error, ..Near::rounded(sum as f64 * unit / count) }
     }
 
+    fn max_window(&self, node: Node<'m>, shape: Shape, layout: Layout) -> Result<Window, Stop> {
+        if node.op() != "GlobalMaxPool" {
+            return self.pool_window(node, shape, layout, true);
+        }
+        if layout.rank < 3 {
+            return Err(Stop::new("a pool of what is no image", "networks have one or two spatial dimensions"));
+        }
+        Ok(Window { kernel: [shape[1], shape[2]], ..Window::POINT })
+    }
+
     fn average_window(&self, node: Node<'m>, shape: Shape, layout: Layout) -> Result<Window, Stop> {
         let window = self.pool_window(node, shape, layout, false)?;
         if window.padding != [0; 4] && node.int("count_include_pad", 0) == 0 {
@@ -189,8 +204,8 @@ impl<'m> Walk<'m> {
 
     /// A pool's window. What `ceil_mode` adds is padding, where padding does not count.
     fn pool_window(&self, node: Node<'m>, shape: Shape, layout: Layout, max: bool) -> Result<Window, Stop> {
-        if layout.rank != 4 {
-            return Err(Stop::new("a pool of what is no image", "networks have two spatial dimensions"));
+        if layout.rank < 3 {
+            return Err(Stop::new("a pool of what is no image", "networks have one or two spatial dimensions"));
         }
         if layout.pad != [0; 4] {
             return Err(Stop::new("it follows padding", "give the pool its own padding"));
