@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::model::{self, Element, Model, Operator, Tensor};
+use super::operators;
 use crate::coding::End;
 use crate::import::error::{ImportError, ImportProblem, Refusal};
 use crate::import::report::{Report, Verdict};
@@ -104,18 +105,10 @@ pub(super) fn refuse_unsupported(model: &Model<'_>, ends: &Ends, report: &Report
     let mut report = report.clone();
     let mut rows = Vec::new();
     for (index, operator) in model.operators.iter().enumerate().filter(|(index, _)| ends.needed.contains(index)) {
-        let hint = if operator.code == model::SOFTMAX {
-            "a softmax is left out at the end of a network only"
-        } else if SUPPORTED.contains(&operator.code) {
-            continue;
-        } else {
-            "replace it before the export by operators that are supported: convolutions, matrices, ADD, pools, MEAN, \
-             CONCATENATION, PAD, RESHAPE, RELU, RELU6, LOGISTIC, TANH, HARD_SWISH"
-        };
+        let Some((reason, hint)) = operators::refusal(operator.code) else { continue };
         let node = operator.outputs.first().map_or(format!("number {index}"), |&o| model.tensors[o].name.clone());
-        report.count(&operator.name, Verdict::Unsupported { node: node.clone(), hint: hint.into() });
-        let reason = "no network has this operation".into();
-        rows.push(Refusal { op: operator.name.clone(), node, reason, hint: hint.into() });
+        report.count(&operator.name, Verdict::Unsupported { node: node.clone(), hint: hint.clone() });
+        rows.push(Refusal { op: operator.name.clone(), node, reason: reason.into(), hint });
     }
     if rows.is_empty() {
         return Ok(());
@@ -123,29 +116,3 @@ pub(super) fn refuse_unsupported(model: &Model<'_>, ends: &Ends, report: &Report
     let problem = ImportProblem::Unsupported { rows };
     Err(ImportError { report: Some(Box::new(report)), ..problem.into() })
 }
-
-const SUPPORTED: [i32; 23] = [
-    model::ADD,
-    model::AVERAGE_POOL_2D,
-    model::CONCATENATION,
-    model::CONV_2D,
-    model::DEPTHWISE_CONV_2D,
-    model::FULLY_CONNECTED,
-    model::LOGISTIC,
-    model::MAX_POOL_2D,
-    model::RELU,
-    model::RELU6,
-    model::RESHAPE,
-    model::TANH,
-    model::PAD,
-    model::MEAN,
-    model::SQUEEZE,
-    model::STRIDED_SLICE,
-    model::PADV2,
-    model::EXPAND_DIMS,
-    model::SHAPE,
-    model::PACK,
-    model::QUANTIZE,
-    model::HARD_SWISH,
-    model::DEQUANTIZE,
-];

@@ -3,6 +3,8 @@
 //! | module | what |
 //! |---|---|
 //! | `flatbuffer` | tables, vectors and strings within bounds |
+//! | `names` | the names of all builtin operators |
+//! | `operators` | what becomes of each operator |
 //! | `model` | tensors, operators and options of a file |
 //! | `round` | the two roundings of the runtime |
 //! | `ends` | where the network starts and ends in the graph |
@@ -25,12 +27,15 @@ mod ends;
 mod flatbuffer;
 mod linear;
 mod model;
+mod names;
+mod operators;
 mod pointwise;
 mod pool;
 mod round;
 mod shape;
 mod walk;
 
+pub use operators::markdown;
 pub use round::Rounding;
 
 use crate::import::{ImportError, Imported, Options};

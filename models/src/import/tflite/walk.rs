@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::ends::{Ends, no_integers, refuse_unsupported};
 use super::model::{self, Element, Model, Operator, Tensor};
+use super::operators::{self, Becomes};
 use super::round::{Clamp, Rounding};
 use crate::coding::{self, Coding, Dtype, Order, OutputCoding};
 use crate::import::builder::{Builder, Obstacle};
@@ -272,22 +273,8 @@ fn describe(trouble: Trouble, op: &str, node: &str, report: &Report) -> ImportEr
 
 impl<'m, 'f> Walk<'m, 'f> {
     fn operator(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
-        match operator.code {
-            model::CONV_2D => self.convolution(operator, name),
-            model::DEPTHWISE_CONV_2D => self.depthwise(operator, name),
-            model::FULLY_CONNECTED => self.dense(operator, name),
-            model::AVERAGE_POOL_2D => self.average_pool(operator, name),
-            model::MAX_POOL_2D => self.max_pool(operator, name),
-            model::MEAN => self.mean(operator, name),
-            model::ADD => self.add(operator, name),
-            model::QUANTIZE => self.quantise(operator, name),
-            model::RELU | model::RELU6 | model::LOGISTIC | model::TANH | model::HARD_SWISH => {
-                self.table(operator, name)
-            }
-            model::RESHAPE | model::SQUEEZE | model::EXPAND_DIMS => self.reshape(operator),
-            model::PAD | model::PADV2 => self.pad(operator),
-            model::CONCATENATION => self.concatenate(operator, name),
-            model::SHAPE | model::STRIDED_SLICE | model::PACK => self.shape_arithmetic(operator),
+        match operators::entry(operator.code) {
+            Some(Becomes::Imported(_, import)) => import(self, operator, name),
             _ => refuse("it lies in the middle of the network", "quantise the whole model to 8-bit integers"),
         }
     }
