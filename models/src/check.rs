@@ -32,8 +32,10 @@ pub const MAX_ACTIVATION: i64 = 1 << 24;
 pub const MAX_MULTIPLIER: i64 = 1 << 31;
 /// Largest magnitude of a sum of terms, and of a bias: their sum stays far inside an `i64`.
 pub const MAX_ACCUMULATOR: i64 = 1 << 50;
-/// Largest magnitude of a multiplied accumulator by the widths of the weights alone; reachable ones are smaller.
-pub const MAX_SCALED: i64 = 1 << 58;
+/// Largest magnitude of a multiplied sum by the widths of the weights alone.
+pub const MAX_MULTIPLIED: i64 = 1 << 60;
+/// Largest magnitude of a multiplied sum that is reachable with the actual weights: what the widest ring of an inference holds.
+pub const MAX_REACHED: i64 = 1 << 55;
 /// Longest name, in bytes.
 pub const MAX_NAME: usize = 128;
 
@@ -275,7 +277,7 @@ fn check_scale(x: TensorInfo, multiplier: &[i64]) -> Result<TensorInfo, Problem>
     if multiplier.len() != 1 && multiplier.len() != channels {
         return Err(Problem::MultiplierCount { found: multiplier.len(), channels });
     }
-    let limit = i128::from(MAX_SCALED);
+    let limit = i128::from(MAX_MULTIPLIED);
     let mut most = 1;
     for &m in multiplier {
         within("a multiplier", m.into(), 1, i128::from(MAX_MULTIPLIER))?;

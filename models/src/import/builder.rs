@@ -71,7 +71,7 @@ pub(crate) enum Obstacle {
 }
 
 /// Widest ring of accumulators that networks are run in.
-pub(crate) const MAX_RING: u32 = 48;
+pub(crate) const MAX_RING: u32 = 56;
 
 /// A linear node that is not part of the network yet: z = sum of terms + bias.
 #[derive(Clone, Debug, PartialEq)]
