@@ -25,7 +25,7 @@ const HEADROOM: u32 = 20;
 impl<'m, 'f> Walk<'m, 'f> {
     /// A sum of two activations of one shape.
     pub fn add(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
-        let operands = [self.value(operator, 0)?.unpadded()?.clone(), self.value(operator, 1)?.unpadded()?.clone()];
+        let operands = [self.whole_value(operator, 0, name)?, self.whole_value(operator, 1, name)?];
         let [first, second] = &operands;
         if first.grid != second.grid {
             let reason = format!("it adds tensors of shapes {:?} and {:?}", first.dims, second.dims);

@@ -8,12 +8,15 @@
 //! | `model` | tensors, operators and options of a file |
 //! | `round` | the two roundings of the runtime |
 //! | `ends` | where the network starts and ends in the graph |
+//! | `inputs` | the network's input and output |
 //! | `walk` | operator by operator, from file to network |
 //! | `linear` | convolutions and matrices |
 //! | `pool` | pools and means |
 //! | `add` | sums of two tensors |
 //! | `pointwise` | tables, rescalings |
-//! | `shape` | reshapes, pads, concatenations, and the arithmetic of shapes |
+//! | `movement` | elements in another order |
+//! | `slice` | parts of tensors |
+//! | `shape` | reshapes, pads, concatenations, slices, and the arithmetic of shapes |
 //!
 //! A stored value q of a tensor means scale * (q - zero_point). The network computes on x = q - zero_point, so padding is 0 and a
 //! convolution is a plain sum of products, z = sum w x + bias. A requantisation of the runtime is q' = clamp(rule(z) + zero_point'),
@@ -25,14 +28,17 @@
 mod add;
 mod ends;
 mod flatbuffer;
+mod inputs;
 mod linear;
 mod model;
+mod movement;
 mod names;
 mod operators;
 mod pointwise;
 mod pool;
 mod round;
 mod shape;
+mod slice;
 mod walk;
 
 pub use operators::markdown;

@@ -127,11 +127,8 @@ impl<'f> Model<'f> {
         if version != 3 {
             return Err(ImportProblem::Damaged(format!("its schema has version {version}, this reads version 3")));
         }
-        let graphs = root.tables(2)?;
-        let [graph] = graphs[..] else {
-            let reason = format!("it has {} subgraphs", graphs.len());
-            return Err(ImportProblem::File { reason, hint: "export a model without control flow" });
-        };
+        // Others are bodies of loops and branches, or entries of their own.
+        let graph = *root.tables(2)?.first().ok_or_else(|| ImportProblem::Damaged("it has no graph".into()))?;
         let (buffers, codes) = (root.tables(4)?, root.tables(1)?);
         let (tensors, operators) = (graph.tables(0)?, graph.tables(3)?);
         bounded("the number of tensors", tensors.len(), MAX_PARTS)?;
@@ -233,6 +230,12 @@ fn operator<'f>(table: &Table<'f>, codes: &[Table<'f>], tensors: usize) -> Resul
 
 // Numbers of the operators that code tells apart.
 pub(super) const DEQUANTIZE: i32 = number("DEQUANTIZE");
+pub(super) const SPLIT_V: i32 = number("SPLIT_V");
+pub(super) const SLICE: i32 = number("SLICE");
+pub(super) const GATHER: i32 = number("GATHER");
+pub(super) const LOG_SOFTMAX: i32 = number("LOG_SOFTMAX");
+pub(super) const ARG_MAX: i32 = number("ARG_MAX");
+pub(super) const LOGISTIC: i32 = number("LOGISTIC");
 pub(super) const HARD_SWISH: i32 = number("HARD_SWISH");
 pub(super) const PACK: i32 = number("PACK");
 pub(super) const QUANTIZE: i32 = number("QUANTIZE");

@@ -57,15 +57,34 @@ pub(super) const OPERATORS: &[Entry] = &[
     imported("LOGISTIC", "a table or a requantisation", |walk, operator, name| walk.table(operator, name)),
     imported("TANH", "a table or a requantisation", |walk, operator, name| walk.table(operator, name)),
     imported("HARD_SWISH", "a table", |walk, operator, name| walk.table(operator, name)),
-    imported("RESHAPE", "nothing: elements stay where they are", |walk, operator, _| walk.reshape(operator)),
-    imported("SQUEEZE", "nothing: elements stay where they are", |walk, operator, _| walk.reshape(operator)),
-    imported("EXPAND_DIMS", "nothing: elements stay where they are", |walk, operator, _| walk.reshape(operator)),
-    imported("PAD", "padding of the next operation", |walk, operator, _| walk.pad(operator)),
-    imported("PADV2", "padding of the next operation", |walk, operator, _| walk.pad(operator)),
+    imported("RESHAPE", "nothing: elements stay where they are", |walk, operator, name| walk.reshape(operator, name)),
+    imported("SQUEEZE", "nothing: elements stay where they are", |walk, operator, name| walk.reshape(operator, name)),
+    imported("EXPAND_DIMS", "nothing: elements stay where they are", |walk, operator, name| {
+        walk.reshape(operator, name)
+    }),
+    imported("PAD", "padding of the next operation, or elements in another order", |walk, operator, name| {
+        walk.pad(operator, name)
+    }),
+    imported("PADV2", "padding of the next operation, or elements in another order", |walk, operator, name| {
+        walk.pad(operator, name)
+    }),
     imported("CONCATENATION", "a concatenation", |walk, operator, name| walk.concatenate(operator, name)),
+    imported("PACK", "a concatenation, or a shape", |walk, operator, name| walk.pack(operator, name)),
+    imported("UNPACK", "elements in another order", |walk, operator, name| walk.unpack(operator, name)),
+    imported("SPLIT", "elements in another order", |walk, operator, name| walk.split(operator, name)),
+    imported("SPLIT_V", "elements in another order", |walk, operator, name| walk.split(operator, name)),
+    imported("SLICE", "elements in another order, or a shape", |walk, operator, name| walk.slice(operator, name)),
+    imported("STRIDED_SLICE", "elements in another order, or a shape", |walk, operator, name| {
+        walk.slice(operator, name)
+    }),
+    imported("GATHER", "elements in another order, or a shape", |walk, operator, name| walk.gather(operator, name)),
+    imported("TRANSPOSE", "elements in another order", |walk, operator, name| walk.transpose(operator, name)),
+    imported("DEPTH_TO_SPACE", "elements in another order", |walk, operator, name| walk.blocks(operator, name, false)),
+    imported("SPACE_TO_DEPTH", "elements in another order", |walk, operator, name| walk.blocks(operator, name, true)),
+    imported("RESIZE_NEAREST_NEIGHBOR", "elements in another order", |walk, operator, name| {
+        walk.nearest(operator, name)
+    }),
     imported("SHAPE", "nothing: shapes are known", |walk, operator, _| walk.shape_arithmetic(operator)),
-    imported("STRIDED_SLICE", "nothing, of shapes", |walk, operator, _| walk.shape_arithmetic(operator)),
-    imported("PACK", "nothing, of shapes", |walk, operator, _| walk.shape_arithmetic(operator)),
     outside("SOFTMAX", "a softmax is left out at the end of a network only"),
     outside("DEQUANTIZE", "the network computes with integers: quantise the whole model to 8-bit integers"),
     stateful("LSTM"),

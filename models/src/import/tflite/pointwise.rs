@@ -9,7 +9,8 @@ use crate::network::Range;
 impl<'m, 'f> Walk<'m, 'f> {
     /// Another scale for the same values; nothing where only the type changes.
     pub fn quantise(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
-        let x = self.value(operator, 0)?.unpadded()?.clone();
+        let x = self.value(operator, 0)?;
+        let x = self.without_padding(name, &x)?;
         let Quantisation { scale, clamp } = quantisation(self.result(operator))?;
         let shift = clamp.zero_point - x.clamp.zero_point == clamp.lo - x.clamp.lo;
         if scale == x.scale && shift {
@@ -27,7 +28,8 @@ impl<'m, 'f> Walk<'m, 'f> {
 
     /// A function of single values.
     pub fn table(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
-        let x = self.value(operator, 0)?.unpadded()?.clone();
+        let x = self.value(operator, 0)?;
+        let x = self.without_padding(name, &x)?;
         let y = quantisation(self.result(operator))?;
         let stored = Range { lo: y.clamp.lo, hi: y.clamp.hi };
         let clamp = |activation: Activation| activation.clamp(self.rounding, y.scale, y.clamp.zero_point, stored);

@@ -2,6 +2,7 @@
 
 use super::linear::window;
 use super::model::Operator;
+use super::movement::{element, positions};
 use super::round::{Activation, Clamp, Multiplier, Rounding};
 use super::walk::{Quantisation, Trouble, Value, Walk, quantisation, refuse};
 use crate::import::report::Verdict;
@@ -10,7 +11,7 @@ use crate::network::{Op, Range, Window};
 impl<'m, 'f> Walk<'m, 'f> {
     /// The average of each window, half away from 0, of stored values.
     pub fn average_pool(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
-        let (x, window, clamp) = self.pool(operator)?;
+        let (x, window, clamp) = self.pool(operator, name)?;
         if window.padding != x.padding {
             return refuse(
                 "its windows at the border are smaller",
@@ -30,9 +31,11 @@ impl<'m, 'f> Walk<'m, 'f> {
 
     /// The largest value of each window.
     pub fn max_pool(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
-        let (x, window, clamp) = self.pool(operator)?;
+        let (mut x, mut window, clamp) = self.pool(operator, name)?;
         if x.padding != [0; 4] && self.builder.tensor(x.id).range.lo < 0 {
-            return refuse("it reads the result of a PAD", "a max pool may follow a PAD only behind a RELU");
+            // Zeros win over negative values.
+            window.padding = std::array::from_fn(|side| window.padding[side] - x.padding[side]);
+            x = self.without_padding(name, &x)?;
         }
         let id = self.builder.node(name, Op::MaxPool { input: x.id, window }, None)?;
         let id =
@@ -42,8 +45,8 @@ impl<'m, 'f> Walk<'m, 'f> {
     }
 
     /// Input, geometry and clamp of a pool. Its output has the input's scale.
-    fn pool(&self, operator: &Operator<'f>) -> Result<(Value, Window, Clamp), Trouble> {
-        let x = self.value(operator, 0)?.image()?.clone();
+    fn pool(&mut self, operator: &Operator<'f>, name: &str) -> Result<(Value, Window, Clamp), Trouble> {
+        let x = self.image(operator, 0, name)?;
         let y = quantisation(self.result(operator))?;
         if y.scale != x.scale || y.clamp != x.clamp {
             return refuse("its input and its output have different scales", "a pool keeps the scale");
@@ -66,19 +69,11 @@ impl<'m, 'f> Walk<'m, 'f> {
 
     /// The mean over height and width, with a rescaling.
     pub fn mean(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
-        let x = self.value(operator, 0)?.unpadded()?.image()?.clone();
-        let mut axes = self.whole(operator, 1)?;
-        axes.iter_mut().for_each(|axis| *axis += if *axis < 0 { 4 } else { 0 });
-        axes.sort_unstable();
-        axes.dedup();
-        let [channels, height, width] = x.grid;
-        if axes != [1, 2] {
-            return refuse(format!("it runs over the axes {axes:?}"), "only means over height and width are supported");
-        }
-        let count = height * width;
+        let (x, kernel, dims) = self.reduced(operator, name)?;
+        let count = kernel[0] * kernel[1];
         let Quantisation { scale, clamp } = quantisation(self.result(operator))?;
         let mean = Mean::of(self.rounding, &x, Quantisation { scale, clamp }, count);
-        let window = Window { kernel: [height, width], ..Window::POINT };
+        let window = Window { kernel, ..Window::POINT };
         let range = self.builder.tensor(x.id).range;
         let count = count as i64;
         if !mean.holds(Range { lo: range.lo.saturating_mul(count), hi: range.hi.saturating_mul(count) }) {
@@ -87,10 +82,48 @@ impl<'m, 'f> Walk<'m, 'f> {
         let id = self
             .builder
             .average(name, x.id, window, clamp.zero_point - clamp.lo, |sum| mean.stored(sum, clamp) - clamp.lo)?;
-        let dims = if operator.i8(0)? != 0 { vec![1, 1, 1, channels] } else { vec![1, channels] };
-        let grid = [channels, 1, 1];
+        let grid = self.builder.tensor(id).shape;
         self.define(operator, Value { id, grid, dims, padding: [0; 4], scale, clamp });
         Ok(Verdict::Imported("an average pool"))
+    }
+
+    /// The operand of a reduction as images over whose height and width it runs, the window, and the dimensions of the result.
+    fn reduced(&mut self, operator: &Operator<'f>, name: &str) -> Result<(Value, [usize; 2], Vec<usize>), Trouble> {
+        let x = self.whole_value(operator, 0, name)?;
+        let rank = x.dims.len();
+        let mut over = vec![false; rank];
+        for axis in self.whole(operator, 1)? {
+            let axis = if axis < 0 { axis + rank as i64 } else { axis };
+            match usize::try_from(axis).ok().and_then(|axis| over.get_mut(axis)) {
+                Some(over) => *over = true,
+                None => return refuse(format!("it runs over axis {axis}"), "the file is damaged"),
+            }
+        }
+        let keep = operator.i8(0)? != 0;
+        let sizes = || x.dims.iter().copied().zip(over.iter().copied());
+        let left = |(size, over): (usize, bool)| if over { keep.then_some(1) } else { Some(size) };
+        let dims: Vec<usize> = sizes().filter_map(left).collect();
+        if let ([1, height, width, _], [_, rows, columns, false]) = (&x.dims[..], &over[..])
+            && (*rows || *columns)
+        {
+            let kernel = [if *rows { *height } else { 1 }, if *columns { *width } else { 1 }];
+            return Ok((x.clone(), kernel, dims));
+        }
+        // What stays are the channels, what is reduced is the height.
+        let [kept, reduced] =
+            [false, true].map(|side| sizes().filter(|part| part.1 == side).map(|part| part.0).collect::<Vec<_>>());
+        let [outer, inner] = [&kept, &reduced].map(|sizes| sizes.iter().product::<usize>());
+        let list = positions(&[reduced, kept].concat(), |at| {
+            let (mut inside, mut outside) =
+                (at[..over.iter().filter(|o| **o).count()].iter(), at[over.iter().filter(|o| **o).count()..].iter());
+            let place: Vec<usize> = over
+                .iter()
+                .map(|&over| *(if over { &mut inside } else { &mut outside }).next().expect("one each"))
+                .collect();
+            Some(element(&x.dims, &place))
+        });
+        let moved = self.moved_to(&format!("{name}/order"), &x, &[inner, outer], [outer, inner, 1], &list)?;
+        Ok((moved, [inner, 1], dims))
     }
 }
 

@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 
 use super::ends::{Ends, no_integers, refuse_unsupported};
-use super::model::{self, Element, Model, Operator, Tensor};
+use super::inputs::input;
+use super::model::{Element, Model, Operator, Tensor};
 use super::operators::{self, Becomes};
 use super::round::{Clamp, Rounding};
-use crate::coding::{self, Coding, Dtype, Order, OutputCoding};
 use crate::import::builder::{Builder, Obstacle};
 use crate::import::error::{ImportError, ImportProblem, Refusal};
 use crate::import::report::{Report, Verdict};
-use crate::import::{Imported, Options, Preprocessing};
-use crate::network::{Input, Range, Shape, TensorId};
+use crate::import::{Imported, Options};
+use crate::network::{Range, Shape, TensorId};
 
 /// Why an operator can't be imported.
 #[derive(Debug)]
@@ -58,30 +58,10 @@ pub(super) struct Value {
 }
 
 impl Value {
-    /// Refuses a value with padding around it.
-    pub fn unpadded(&self) -> Result<&Value, Trouble> {
-        if self.padding == [0; 4] {
-            return Ok(self);
-        }
-        refuse("it reads the result of a PAD", "only convolutions and pools may follow a PAD")
-    }
-
     /// Height and width, padding included.
     pub fn padded(&self) -> [usize; 2] {
         let [top, left, bottom, right] = self.padding;
         [self.grid[1] + top + bottom, self.grid[2] + left + right]
-    }
-
-    /// Checks that the file sees an image of this shape: batch, height, width, channels.
-    pub fn image(&self) -> Result<&Value, Trouble> {
-        let [height, width] = self.padded();
-        if self.dims == [1, height, width, self.grid[0]] {
-            return Ok(self);
-        }
-        refuse(
-            format!("it reads a tensor of shape {:?} as an image", self.dims),
-            "a vector never becomes an image again",
-        )
     }
 }
 
@@ -104,115 +84,33 @@ pub(super) fn network(model: &Model<'_>, options: &Options) -> Result<Imported, 
     report.rule(options.tflite.name());
     let ends = Ends::find(model, &mut report)?;
     refuse_unsupported(model, &ends, &report)?;
-    let start = &model.tensors[ends.input];
-    let (input, value) = input(model, start, &ends, options, &report)?;
+    let start = &model.tensors[ends.inputs[0].tensor];
+    let input = input(model, &ends, options, &report)?;
     let name = options.name.as_deref().unwrap_or("network");
     let trouble = |trouble, report: &Report| describe(trouble, "INPUT", &start.name, report);
     let builder = Builder::new(name, input, options.fold, report.clone()).map_err(|o| trouble(o.into(), &report))?;
     let (rounding, approximate) = (options.tflite, options.approximate);
     let mut walk = Walk { model, builder, rounding, approximate, values: HashMap::new(), numbers: HashMap::new() };
-    walk.values.insert(ends.input, value);
-    for (index, operator) in model.operators.iter().enumerate() {
-        if ends.dropped.contains(&index) || !ends.needed.contains(&index) {
-            continue;
-        }
-        // Converters join the names of all layers that became one.
-        let name = model.tensors[operator.outputs[0]].name.split(';').next().unwrap_or_default().to_owned();
+    walk.start(&ends).map_err(|found| trouble(found, &report))?;
+    for (index, operator) in model.operators.iter().enumerate().filter(|(index, _)| ends.needed.contains(index)) {
+        let name = node(model, index);
         match walk.operator(operator, &name) {
             Ok(what) => walk.builder.report.count(&operator.name, what),
             Err(trouble) => return Err(describe(trouble, &operator.name, &name, &walk.builder.report)),
         }
     }
-    let last = &model.tensors[ends.output];
-    let output = walk.values.get(&ends.output).and_then(|value| value.unpadded().ok().cloned());
-    let Some(value) = output.filter(|value| value.grid[0] == 1 || value.grid[1..] == [1, 1] || value.image().is_ok())
-    else {
-        let reason = format!("its output {} is no vector and no image of activations", last.name);
-        return Err(ImportProblem::File { reason, hint: "export the network up to its logits" }.into());
-    };
+    let last = &model.tensors[ends.outputs[0].tensor];
     let report = walk.builder.report.clone();
-    if !ends.behind.is_empty() && value.grid[1..] != [1, 1] && value.dims.len() != 4 {
-        let reason = format!("its softmax runs over the columns of an image {:?}", value.dims);
-        return Err(ImportProblem::File { reason, hint: "let it run over classes" }.into());
-    }
-    let dims = if value.grid[1..] == [1, 1] { vec![value.grid[0]] } else { batchless(&value.dims) };
-    walk.builder.output_coding = Some(OutputCoding {
-        dims,
-        order: Order::ChannelsLast,
-        dtype: Some(dtype(last.element)),
-        zero_point: value.clamp.zero_point,
-        integers: last.element != Element::Float32 && model.outputs[0] == ends.output,
-        ends: ends.behind.clone(),
-        probability: ends.maker(model) == Some(model::LOGISTIC),
-        class: None,
-    });
-    let (network, report) = walk
-        .builder
-        .finish(value.id, Some(value.scale.into()))
-        .map_err(|obstacle| describe(obstacle.into(), "OUTPUT", &last.name, &report))?;
+    let finished = walk.output(&ends).and_then(|(id, scale)| Ok(walk.builder.finish(id, scale)?));
+    let (network, report) = finished.map_err(|trouble| describe(trouble, "OUTPUT", &last.name, &report))?;
     Ok(Imported { network, report })
 }
 
-/// The network's input and the value that it stands for.
-fn input(
-    model: &Model<'_>,
-    tensor: &Tensor<'_>,
-    ends: &Ends,
-    options: &Options,
-    report: &Report,
-) -> Result<(Input, Value), ImportError> {
-    let quantisation = quantisation(tensor).map_err(|t| describe(t, "INPUT", &tensor.name, report))?;
-    // An input that is a vector until it is reshaped is an image from the start.
-    let first = model.operators.iter().find(|o| o.inputs.first() == Some(&Some(ends.input)));
-    let reshaped = first.filter(|o| o.code == model::RESHAPE).and_then(|o| o.outputs.first());
-    let reshaped = reshaped.map(|&output| &model.tensors[output].dims);
-    let dims = reshaped.filter(|dims| dims.len() == 4 && dims.iter().product::<usize>() == tensor.elements());
-    let grid = match dims.unwrap_or(&tensor.dims)[..] {
-        [1, height, width, channels] => [channels, height, width],
-        [1, length] | [length] => [length, 1, 1],
-        [1, height, width] => [1, height, width],
-        _ => {
-            let reason = format!("its input has shape {:?}", tensor.dims);
-            return Err(ImportProblem::File { reason, hint: "export it for a batch of one image" }.into());
-        }
-    };
-    let clamp = quantisation.clamp;
-    let coding = Coding {
-        dims: batchless(&model.tensors[model.inputs[0]].dims),
-        order: Order::ChannelsLast,
-        dtype: dtype(tensor.element),
-        lowest: clamp.lo,
-        highest: clamp.hi,
-        scale: Some(quantisation.scale),
-        zero_point: clamp.zero_point,
-        steps: Vec::new(),
-        rule: match options.tflite {
-            Rounding::Double => coding::Rule::Litert,
-            Rounding::Single => coding::Rule::Xnnpack,
-        },
-        integers: model.inputs[0] == ends.input,
-    };
-    let tables = |preprocessing: &Preprocessing| preprocessing.tables(&coding, grid[0]);
-    let pixels = options.preprocessing.as_ref().map(tables).transpose().map_err(|reason| ImportProblem::File {
-        reason,
-        hint: "give one of each, or one for each channel, deviations above 0",
-    })?;
-    let zero_point = clamp.zero_point - clamp.lo;
-    let input = Input { shape: grid, bits: 8, zero_point, pixels, coding: Some(coding) };
-    let value = Value { id: 0, grid, dims: tensor.dims.clone(), padding: [0; 4], scale: quantisation.scale, clamp };
-    Ok((input, value))
-}
-
-/// Dimensions without the batch of one.
-fn batchless(dims: &[usize]) -> Vec<usize> {
-    match dims {
-        [1, rest @ ..] if !rest.is_empty() => rest.to_vec(),
-        _ => dims.to_vec(),
-    }
-}
-
-fn dtype(element: Element) -> Dtype {
-    if element == Element::UInt8 { Dtype::Uint(8) } else { Dtype::Int(8) }
+/// The name of an operator's node: that of its first result. Converters join the names of all layers that became one.
+pub(super) fn node(model: &Model<'_>, index: usize) -> String {
+    let output = model.operators[index].outputs.first();
+    let name = output.map(|&output| model.tensors[output].name.split(';').next().unwrap_or_default());
+    name.filter(|name| !name.is_empty()).map_or_else(|| format!("number {index}"), str::to_owned)
 }
 
 /// Scale, zero point and stored values of a tensor that has one of each.
@@ -254,7 +152,7 @@ pub(super) fn positive(scale: f32, tensor: &Tensor<'_>) -> Result<(), Trouble> {
     refuse(format!("tensor {} has the scale {scale}", tensor.name), "scales must be positive")
 }
 
-fn describe(trouble: Trouble, op: &str, node: &str, report: &Report) -> ImportError {
+pub(super) fn describe(trouble: Trouble, op: &str, node: &str, report: &Report) -> ImportError {
     let refusal =
         |reason: String, hint: &str| Refusal { op: op.into(), node: node.into(), reason, hint: hint.into() }.into();
     let problem = match trouble {
@@ -302,6 +200,28 @@ impl<'m, 'f> Walk<'m, 'f> {
         }
     }
 
+    /// Input number `position` as an image of one batch, perhaps with padding.
+    pub fn image(&mut self, operator: &Operator<'_>, position: usize, name: &str) -> Result<Value, Trouble> {
+        let x = self.value(operator, position)?;
+        let [1, ..] = x.dims[..] else {
+            return refuse(format!("it reads a tensor of shape {:?}", x.dims), "export it for a batch of one image");
+        };
+        if x.dims.len() != 4 {
+            return refuse(
+                format!("it reads a tensor of shape {:?} as an image", x.dims),
+                "four dimensions are needed",
+            );
+        }
+        let [height, width] = x.padded();
+        if x.dims == [1, height, width, x.grid[0]] { Ok(x) } else { self.settled(name, &x) }
+    }
+
+    /// Input number `position` without padding, with the shape in the network that its dimensions stand for.
+    pub fn whole_value(&mut self, operator: &Operator<'_>, position: usize, name: &str) -> Result<Value, Trouble> {
+        let x = self.value(operator, position)?;
+        self.settled(name, &x)
+    }
+
     /// Names the result of an operator.
     pub fn define(&mut self, operator: &Operator<'_>, value: Value) {
         self.values.insert(operator.outputs[0], value);
@@ -310,6 +230,15 @@ impl<'m, 'f> Walk<'m, 'f> {
     /// The tensor that an operator makes.
     pub fn result(&self, operator: &Operator<'_>) -> &'m Tensor<'f> {
         &self.model.tensors[operator.outputs[0]]
+    }
+
+    /// True for numbers that describe shapes.
+    pub fn is_numbers(&self, tensor: usize) -> bool {
+        let Tensor { element, data, .. } = &self.model.tensors[tensor];
+        self.numbers.contains_key(&tensor)
+            || !data.is_empty()
+                && matches!(element, Element::Int32 | Element::Int64)
+                && !self.values.contains_key(&tensor)
     }
 
     /// A constant vector of whole numbers.

@@ -55,11 +55,6 @@ def cases():
     yield "batch", graph.finish([x], [y]), "export it for a batch of one image"
 
     graph = Graph()
-    x, y = image(graph), image(graph)
-    conv(graph, x, y)
-    yield "ends", graph.finish([x], [x, y]), "1 inputs and 2 outputs"
-
-    graph = Graph()
     x, y = image(graph, dtype=np.int16), image(graph, dtype=np.int16)
     conv(graph, x, y)
     yield "wide", graph.finish([x], [y]), "export with 8-bit integers"
@@ -93,14 +88,20 @@ def cases():
     yield "zero_point", simple(shifted), "signed weights need zero point 0"
     multiply = lambda g, x, y: g.operator("MUL", [x, x], [y], ("MulOptions", {}))  # noqa: E731
     yield "product", simple(multiply), "MUL \"result\": no network has this operation"
-    custom = lambda g, x, y: g.operator("CUSTOM", [x], [y], custom="Mine")  # noqa: E731
-    yield "custom", simple(custom), "Mine \"result\""
+    filter = lambda g, x, y: g.operator("SVDF", [x], [y], ("SVDFOptions", {}))  # noqa: E731
+    yield "state", simple(filter), "SVDF \"result\": it keeps a state from one input to the next"
+    once = lambda g, x, y: (g.operator("VAR_HANDLE", [], [y], ("VarHandleOptions", {})), conv(g, y, y))  # noqa: E731
+    yield "variable", simple(once), "its output does not depend on its input"
+    compiled = lambda g, x, y: g.operator("CUSTOM", [x], [y], custom="ethos-u")  # noqa: E731
+    yield "compiled", simple(compiled), "compiled for an accelerator"
+    graph = Graph()
+    x, middle, y = image(graph), image(graph, name="middle"), image(graph)
+    graph.operator("CUSTOM", [x], [middle], custom="Mine")
+    conv(graph, middle, y)
+    yield "custom", graph.finish([x], [y]), "Mine \"middle\""
     borders = POOL | dict(padding=SAME, filterWidth=3)
     pool = lambda g, x, y: g.operator("AVERAGE_POOL_2D", [x], [y], ("Pool2DOptions", borders))  # noqa: E731
     yield "borders", simple(pool), "use VALID padding"
-    mean = lambda g, x, y: g.operator(  # noqa: E731
-        "MEAN", [x, g.constant(np.array([3], np.int32))], [y], ("ReducerOptions", {"keepDims": True}))
-    yield "axis", simple(mean), "runs over the axes [3]"
     add = lambda g, x, y: g.operator(  # noqa: E731
         "ADD", [x, g.constant(np.ones((1, 4, 4, 2), np.int8), scale=0.1, name="one")], [y], ("AddOptions", {}))
     yield "constant", simple(add), "its operand one does not depend on the input of the network"
