@@ -266,6 +266,36 @@ fn movements() {
 }
 
 #[test]
+fn sums_with_constants() {
+    graphs("sum_constant", 40, &BOTH);
+}
+
+#[test]
+fn products_with_constants() {
+    graphs("product_constant", 40, &BOTH);
+}
+
+#[test]
+fn slopes_of_channels() {
+    graphs("prelu", 30, &BOTH);
+}
+
+#[test]
+fn slopes_below_zero() {
+    graphs("leaky", 30, &BOTH);
+}
+
+#[test]
+fn larger_and_smaller_ones() {
+    graphs("extreme", 30, &BOTH);
+}
+
+#[test]
+fn concatenations_of_several_scales() {
+    graphs("join_scales", 20, &BOTH);
+}
+
+#[test]
 fn means_over_any_axes() {
     graphs("mean_axes", 30, &BOTH);
 }

@@ -13,6 +13,7 @@
 //! | `linear` | convolutions and matrices |
 //! | `pool` | pools and means |
 //! | `add` | sums of two tensors |
+//! | `binary` | sums and products with constants, maxima |
 //! | `pointwise` | tables, rescalings |
 //! | `movement` | elements in another order |
 //! | `slice` | parts of tensors |
@@ -26,6 +27,7 @@
 //! > A. Dalskov, D. Escudero, M. Keller: "Secure Evaluation of Quantized Neural Networks", PoPETs 2020(4).
 
 mod add;
+mod binary;
 mod ends;
 mod flatbuffer;
 mod inputs;

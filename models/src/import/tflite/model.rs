@@ -101,6 +101,10 @@ impl Operator<'_> {
         self.options.map_or(Ok(0), |options| options.i8(field, 0))
     }
 
+    pub fn f32(&self, field: usize) -> Result<f32, ImportProblem> {
+        self.options.map_or(Ok(0.0), |options| Ok(f32::from_bits(options.u32(field, 0)?)))
+    }
+
     pub fn i32(&self, field: usize, default: i32) -> Result<i32, ImportProblem> {
         self.options.map_or(Ok(default), |options| options.i32(field, default))
     }
@@ -235,6 +239,12 @@ pub(super) const SLICE: i32 = number("SLICE");
 pub(super) const GATHER: i32 = number("GATHER");
 pub(super) const LOG_SOFTMAX: i32 = number("LOG_SOFTMAX");
 pub(super) const ARG_MAX: i32 = number("ARG_MAX");
+pub(super) const ADD: i32 = number("ADD");
+pub(super) const SUB: i32 = number("SUB");
+pub(super) const MUL: i32 = number("MUL");
+pub(super) const PRELU: i32 = number("PRELU");
+pub(super) const MAXIMUM: i32 = number("MAXIMUM");
+pub(super) const MINIMUM: i32 = number("MINIMUM");
 pub(super) const LOGISTIC: i32 = number("LOGISTIC");
 pub(super) const HARD_SWISH: i32 = number("HARD_SWISH");
 pub(super) const PACK: i32 = number("PACK");

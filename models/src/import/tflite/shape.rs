@@ -358,6 +358,23 @@ impl<'m, 'f> Walk<'m, 'f> {
         self.move_to(operator, name, &x, dims, &list)
     }
 
+    /// The tensor several times along each axis.
+    pub fn tile(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
+        let x = self.whole_value(operator, 0, name)?;
+        self.same_scale(operator, &x)?;
+        let times: Vec<usize> =
+            self.whole(operator, 1)?.into_iter().filter_map(|times| usize::try_from(times).ok()).collect();
+        if times.len() != x.dims.len() {
+            return refuse(format!("it repeats {:?} {times:?} times", x.dims), "the file is damaged");
+        }
+        let dims: Vec<usize> = x.dims.iter().zip(&times).map(|(size, times)| size.saturating_mul(*times)).collect();
+        let list = positions(&bounded(&dims)?, |at| {
+            let place: Vec<usize> = at.iter().zip(&x.dims).map(|(at, size)| at % size).collect();
+            Some(element(&x.dims, &place))
+        });
+        self.move_to(operator, name, &x, dims, &list)
+    }
+
     /// Names the result of a movement.
     fn move_to(
         &mut self,
@@ -388,14 +405,22 @@ impl<'m, 'f> Walk<'m, 'f> {
         refuse("its input and its output have different scales", "an operation that moves elements keeps the scale")
     }
 
-    /// An operand of a concatenation in the scale of the result.
+    /// An operand of a concatenation in the scale of the result: unsigned numbers are rescaled in 32-bit floats, others may not differ
+    /// (`ConcatenationWithScaling`).
     fn joined_scale(&mut self, operator: &Operator<'f>, name: &str, x: &Value) -> Result<Value, Trouble> {
-        let _ = name;
         let y = quantisation(self.result(operator))?;
         if (y.scale, y.clamp) == (x.scale, x.clamp) {
             return Ok(x.clone());
         }
-        refuse("its inputs have different scales", "give all inputs of a concatenation one scale")
+        if y.clamp.lo != 0 || x.clamp.lo != 0 {
+            return refuse("its inputs have different scales", "give all inputs of a concatenation one scale");
+        }
+        let scale = x.scale * (1.0 / y.scale);
+        let bias = -(x.clamp.zero_point as f32) * scale;
+        let zero = x.clamp.zero_point;
+        let stored = |x: i64| y.clamp.apply(((x + zero) as f32 * scale + bias).round() as i64);
+        let id = self.builder.apply(&format!("{name}/rescaled"), x.id, |x| stored(x) - y.clamp.zero_point)?;
+        Ok(Value { id, scale: y.scale, clamp: y.clamp, ..x.clone() })
     }
 
     /// SHAPE, STRIDED_SLICE, PACK, GATHER of shapes, which are known.

@@ -346,6 +346,70 @@ class Random:
         fields = {"axis": axis, "fusedActivationFunction": 0}
         self.move("CONCATENATION", inputs, shape, ("ConcatenationOptions", fields))
 
+    def constant(self, shape, scale=None):
+        """A constant operand, signed or unsigned as the rest."""
+        scale = self.rng.uniform(0.005, 0.05) if scale is None else scale
+        values = self.rng.integers(self.lo, self.hi + 1, shape).astype(self.dtype)
+        return self.graph.constant(values, scale=scale, zero_point=self.zero_point()), scale
+
+    def shapes(self):
+        """What a constant is repeated along: nothing, places, channels, all."""
+        shape = self.x["shape"]
+        return [shape, shape[3:], [1, 1, 1, shape[3]], [], [1], [shape[1], 1, 1]][int(self.rng.integers(6))]
+
+    def sum_constant(self):
+        name = str(self.rng.choice(["ADD", "SUB"]))
+        number, scale = self.constant(self.shapes(), self.x["scale"] * self.rng.uniform(0.2, 3))
+        output = self.tensor(self.x["shape"], np.hypot(self.x["scale"], scale) * self.rng.uniform(0.5, 1.2), self.zero_point())
+        inputs = [self.x["number"], number] if self.rng.random() < 0.7 else [number, self.x["number"]]
+        table = {"ADD": "AddOptions", "SUB": "SubOptions"}[name]
+        self.operator(name, inputs, output, (table, {"fusedActivationFunction": ACTIVATIONS[self.activation()]}))
+
+    def product_constant(self):
+        number, scale = self.constant(self.shapes())
+        output = self.tensor(self.x["shape"], self.x["scale"] * scale * self.rng.uniform(10, 100), self.zero_point())
+        inputs = [self.x["number"], number] if self.rng.random() < 0.7 else [number, self.x["number"]]
+        self.operator("MUL", inputs, output, ("MulOptions", {"fusedActivationFunction": ACTIVATIONS[self.activation()]}))
+
+    def prelu(self):
+        channels = self.x["shape"][3]
+        values = self.rng.integers(self.lo, self.hi + 1, [1, 1, channels])
+        zero = self.lo if self.rng.random() < 0.7 else int(values.min())  # slopes of one sign
+        number = self.graph.constant(values.astype(self.dtype), scale=self.rng.uniform(0.001, 0.006), zero_point=zero)
+        output = self.tensor(self.x["shape"], self.x["scale"] * self.rng.uniform(0.5, 1.2), self.zero_point())
+        self.operator("PRELU", [self.x["number"], number], output)
+
+    def extreme(self):
+        """With a constant, or of an image and another one of it."""
+        name = str(self.rng.choice(["MAXIMUM", "MINIMUM"]))
+        first = self.x
+        if self.rng.random() < 0.5:
+            values = self.rng.integers(self.lo, self.hi + 1, self.shapes()).astype(self.dtype)
+            number = self.graph.constant(values, scale=first["scale"], zero_point=first["zero_point"])
+        else:
+            _, height, width, channels = first["shape"]
+            self.move("TRANSPOSE", [first["number"], self.numbers([0, 1, 2, 3])], first["shape"], ("TransposeOptions", {}))
+            start, size = self.numbers([0, 0, 0, 0]), self.numbers([1, 1, width, channels])
+            self.move("SLICE", [self.x["number"], start, size], [1, 1, width, channels], ("SliceOptions", {}))
+            self.move("TILE", [self.x["number"], self.numbers([1, height, 1, 1])], first["shape"], ("TileOptions", {}))
+            number = self.x["number"]
+        output = self.tensor(first["shape"], first["scale"], first["zero_point"])
+        self.operator(name, [first["number"], number], output, ("MaximumMinimumOptions", {}))
+
+    def leaky(self):
+        alpha = float(self.rng.choice([0.01, 0.1, 0.2, 0.3, 0.5, 1.5, -0.2, 0.001]))
+        output = self.tensor(self.x["shape"], self.x["scale"] * self.rng.uniform(0.5, 1.5), self.zero_point())
+        self.operator("LEAKY_RELU", [self.x["number"]], output, ("LeakyReluOptions", {"alpha": alpha}))
+
+    def join_scales(self):
+        """Two images of different scales, unsigned."""
+        first = self.x
+        self.conv_like(first["shape"])
+        shape = first["shape"][:3] + [2 * first["shape"][3]]
+        output = self.tensor(shape, max(first["scale"], self.x["scale"]) * self.rng.uniform(0.8, 1.5), self.zero_point())
+        options = {"axis": 3, "fusedActivationFunction": 0}
+        self.operator("CONCATENATION", [first["number"], self.x["number"]], output, ("ConcatenationOptions", options))
+
     def mean_axes(self):
         """A mean over any axes, and an image again."""
         axes = sorted(int(axis) for axis in self.rng.choice([1, 2, 3], int(self.rng.integers(1, 4)), replace=False))
@@ -409,7 +473,7 @@ FIRST = ["conv", "depthwise", "max_pool", "average_pool"]
 
 
 def grow(rng, kind):
-    unsigned = kind == "unsigned" or kind != "ends" and rng.random() < 0.15
+    unsigned = kind in ("unsigned", "join_scales") or kind != "ends" and rng.random() < 0.15
     grown = Random(rng, unsigned)
     side = int(rng.integers(4, 9))
     grown.start([1, side, int(rng.integers(4, 9)), int(rng.integers(1, 5))])

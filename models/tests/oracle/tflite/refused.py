@@ -87,7 +87,7 @@ def cases():
     shifted = lambda g, x, y: conv(g, x, y, g.constant(np.ones((2, 1, 1, 2), np.int8), scale=0.1, zero_point=3))  # noqa: E731
     yield "zero_point", simple(shifted), "signed weights need zero point 0"
     multiply = lambda g, x, y: g.operator("MUL", [x, x], [y], ("MulOptions", {}))  # noqa: E731
-    yield "product", simple(multiply), "MUL \"result\": no network has this operation"
+    yield "product", simple(multiply), "MUL \"result\": it multiplies activations"
     filter = lambda g, x, y: g.operator("SVDF", [x], [y], ("SVDFOptions", {}))  # noqa: E731
     yield "state", simple(filter), "SVDF \"result\": it keeps a state from one input to the next"
     once = lambda g, x, y: (g.operator("VAR_HANDLE", [], [y], ("VarHandleOptions", {})), conv(g, y, y))  # noqa: E731
@@ -102,9 +102,8 @@ def cases():
     borders = POOL | dict(padding=SAME, filterWidth=3)
     pool = lambda g, x, y: g.operator("AVERAGE_POOL_2D", [x], [y], ("Pool2DOptions", borders))  # noqa: E731
     yield "borders", simple(pool), "use VALID padding"
-    add = lambda g, x, y: g.operator(  # noqa: E731
-        "ADD", [x, g.constant(np.ones((1, 4, 4, 2), np.int8), scale=0.1, name="one")], [y], ("AddOptions", {}))
-    yield "constant", simple(add), "its operand one does not depend on the input of the network"
+    less = lambda g, x, y: g.operator("SUB", [x, x], [y], ("SubOptions", {}))  # noqa: E731
+    yield "difference", simple(less), "it subtracts activations"
 
 
 def main():
