@@ -223,9 +223,22 @@ fn what_no_network_has_is_refused_with_the_reason() {
         let path = folder.path().join(name).with_extension("tflite");
         for rounding in BOTH {
             let error = import(&path, rounding).expect_err(name).to_string();
-            assert!(error.contains(words), "{name}: {error}");
+            assert!(error.contains(&words.replace("\\n", "\n")), "{name}: {error}");
         }
     }
+}
+
+/// The table for people is what the import decides by. LOWKEY_BLESS=1 writes it.
+#[test]
+fn the_table_of_operators_is_in_the_docs() {
+    let path = here("../docs/operators-tflite.md");
+    let head = "# TFLite operators\n\nWhat `lowkey import` makes of each operator of a TFLite file.\n\n";
+    let text = format!("{head}{}", import::tflite::markdown());
+    if std::env::var_os("LOWKEY_BLESS").is_some() {
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("it is made");
+        std::fs::write(&path, &text).expect("it is written");
+    }
+    assert_eq!(std::fs::read_to_string(path).expect("a page"), text, "LOWKEY_BLESS=1 writes it");
 }
 
 #[test]

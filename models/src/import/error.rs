@@ -71,7 +71,7 @@ pub enum ImportProblem {
         hint: &'static str,
     },
     /// Operations that no network has, or that networks have but not like this: all that were found.
-    #[error("{}", listed(.rows))]
+    #[error("{}", obstacles(.rows))]
     Unsupported {
         /// One for each, at least one.
         rows: Vec<Refusal>,
@@ -105,12 +105,34 @@ fn without_approximate(hint: &str) -> String {
     if kept.is_empty() { "networks have nothing like it".to_owned() } else { kept.join(", or ") }
 }
 
-/// One obstacle in a line, several below each other.
-fn listed(rows: &[Refusal]) -> String {
-    match rows {
-        [row] => row.to_string(),
-        rows => rows.iter().fold(format!("{} obstacles:", rows.len()), |text, row| format!("{text}\n  {row}")),
+/// Most kinds of obstacles, and most nodes of one kind, that are listed.
+const LISTED: [usize; 2] = [24, 4];
+
+/// All obstacles, those of one kind in one line with their nodes.
+fn obstacles(rows: &[Refusal]) -> String {
+    if let [row] = rows {
+        return format!("an operation that is not supported: {row}");
     }
+    let mut kinds: Vec<(&Refusal, Vec<&str>)> = Vec::new();
+    for row in rows {
+        let same = |known: &&mut (&Refusal, Vec<&str>)| Refusal { node: row.node.clone(), ..known.0.clone() } == *row;
+        match kinds.iter_mut().find(same) {
+            Some((_, nodes)) => nodes.push(&row.node),
+            None => kinds.push((row, vec![&row.node])),
+        }
+    }
+    let mut text = format!("{} operations that are not supported:", rows.len());
+    for (row, nodes) in kinds.iter().take(LISTED[0]) {
+        let names: Vec<String> = nodes.iter().take(LISTED[1]).map(|name| format!("\"{}\"", printable(name))).collect();
+        let more = nodes.len().saturating_sub(LISTED[1]);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let (op, reason, hint) = (printable(&row.op), printable(&row.reason), printable(&row.hint));
+        text += &format!("\n  {op} {}{more}: {reason}; {hint}", names.join(", "));
+    }
+    if kinds.len() > LISTED[0] {
+        text += &format!("\n  and {} kinds more", kinds.len() - LISTED[0]);
+    }
+    text
 }
 
 /// A node, why it is refused, and what to do about it.

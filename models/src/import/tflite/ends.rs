@@ -4,10 +4,10 @@ use std::collections::{HashMap, HashSet};
 
 use super::model::{self, Element, Model, Operator, Tensor};
 use super::names::CUSTOM;
-use super::operators;
+use super::operators::COMPILED;
 use super::walk::integers32;
 use crate::coding::{self, ArgMax};
-use crate::import::error::{ImportError, ImportProblem, Refusal};
+use crate::import::error::{ImportError, ImportProblem};
 use crate::import::report::{Report, Verdict};
 
 /// Where a network starts and ends in the graph.
@@ -185,35 +185,9 @@ fn start(
     Ok(quantised)
 }
 
-/// Operators that are whole networks, compiled for an accelerator.
-const COMPILED: [&str; 2] = ["ethos-u", "edgetpu-custom-op"];
-
 pub(super) fn no_integers(tensor: &Tensor<'_>) -> ImportProblem {
     ImportProblem::File {
         reason: format!("a float network: its tensor {} has float32 numbers that nothing quantises", tensor.name),
         hint: "quantise the model to 8-bit integers with a representative data set (full integer quantisation)",
     }
-}
-
-/// All operators that no network has at once.
-pub(super) fn refuse_unsupported(model: &Model<'_>, ends: &Ends, report: &Report) -> Result<(), ImportError> {
-    let mut report = report.clone();
-    let mut rows = Vec::new();
-    for (index, operator) in model.operators.iter().enumerate().filter(|(index, _)| ends.needed.contains(index)) {
-        let compiled = COMPILED.contains(&&operator.name[..]).then(|| {
-            (
-                "it is a network that was compiled for an accelerator",
-                "import the file from before the compilation".to_owned(),
-            )
-        });
-        let Some((reason, hint)) = compiled.or_else(|| operators::refusal(operator.code)) else { continue };
-        let node = operator.outputs.first().map_or(format!("number {index}"), |&o| model.tensors[o].name.clone());
-        report.count(&operator.name, Verdict::Unsupported { node: node.clone(), hint: hint.clone() });
-        rows.push(Refusal { op: operator.name.clone(), node, reason: reason.into(), hint });
-    }
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let problem = ImportProblem::Unsupported { rows };
-    Err(ImportError { report: Some(Box::new(report)), ..problem.into() })
 }

@@ -18,7 +18,7 @@ pub(super) fn input(model: &Model<'_>, ends: &Ends, options: &Options, report: &
     let known: Vec<Quantisation> =
         tensors.iter().map(|x| quantisation(x).map_err(|t| refused(t, x))).collect::<Result<_, _>>()?;
     if let Some(other) = tensors.iter().find(|x| x.element != first.element) {
-        let reason = format!("its inputs have elements of types {:?} and {:?}", first.element, other.element);
+        let reason = format!("its inputs have elements of types {} and {}", first.element, other.element);
         return Err(ImportProblem::File { reason, hint: "give all inputs one type" }.into());
     }
     let (shape, dims) = match &tensors[..] {

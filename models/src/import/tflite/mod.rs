@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `flatbuffer` | tables, vectors and strings within bounds |
 //! | `names` | the names of all builtin operators |
+//! | `obstacles` | everything that stops a file |
 //! | `operators` | what becomes of each operator |
 //! | `model` | tensors, operators and options of a file |
 //! | `round` | the two roundings of the runtime |
@@ -35,6 +36,7 @@ mod linear;
 mod model;
 mod movement;
 mod names;
+mod obstacles;
 mod operators;
 mod pointwise;
 mod pool;

@@ -32,6 +32,10 @@ const fn outside(name: &str, why: &'static str) -> Entry {
     Entry { code: number(name), becomes: Becomes::Outside(why) }
 }
 
+const fn refused(name: &str, reason: &'static str, hint: &'static str) -> Entry {
+    Entry { code: number(name), becomes: Becomes::Refused { reason, hint } }
+}
+
 const fn stateful(name: &str) -> Entry {
     let (reason, hint) = ("it keeps a state from one input to the next", "stateful models are out of reach");
     Entry { code: number(name), becomes: Becomes::Refused { reason, hint } }
@@ -94,6 +98,12 @@ pub(super) const OPERATORS: &[Entry] = &[
     imported("SHAPE", "nothing: shapes are known", |walk, operator, _| walk.shape_arithmetic(operator)),
     outside("SOFTMAX", "a softmax is left out at the end of a network only"),
     outside("DEQUANTIZE", "the network computes with integers: quantise the whole model to 8-bit integers"),
+    outside("LOG_SOFTMAX", "a softmax is left out at the end of a network only"),
+    outside("ARG_MAX", "the largest channel is taken at the end of a network only"),
+    refused("RESIZE_BILINEAR", "it interpolates", "interpolation is out of reach: use the nearest neighbour"),
+    refused("WHILE", "it is a loop", "control flow is out of reach: export a model without"),
+    refused("IF", "it is a branch", "control flow is out of reach: export a model without"),
+    refused("L2_NORMALIZATION", "it divides by a norm", "normalisations of activations are out of reach"),
     stateful("LSTM"),
     stateful("RNN"),
     stateful("SVDF"),
@@ -115,18 +125,21 @@ pub(super) fn entry(code: i32) -> Option<&'static Becomes> {
     OPERATORS.iter().find(|entry| entry.code == code).map(|entry| &entry.becomes)
 }
 
+/// Operators that are whole networks, compiled for an accelerator.
+pub(super) const COMPILED: [&str; 2] = ["ethos-u", "edgetpu-custom-op"];
+
 /// Why an operator can't be a part of a network, and what to do about it; `None` if it can.
-pub(super) fn refusal(code: i32) -> Option<(&'static str, String)> {
-    match entry(code) {
+pub(super) fn refusal(operator: &Operator<'_>) -> Option<(&'static str, &'static str)> {
+    let none = "no network has this operation";
+    match entry(operator.code) {
         Some(Becomes::Imported(..)) => None,
-        Some(Becomes::Refused { reason, hint }) => Some((reason, (*hint).to_owned())),
-        Some(Becomes::Outside(why)) => Some(("no network has this operation", (*why).to_owned())),
-        None => {
-            let names = OPERATORS.iter().filter(|entry| matches!(entry.becomes, Becomes::Imported(..)));
-            let names: Vec<&str> = names.map(|entry| BUILTIN[entry.code as usize]).collect();
-            let hint = format!("replace it before the export by operators that are supported: {}", names.join(", "));
-            Some(("no network has this operation", hint))
-        }
+        Some(Becomes::Refused { reason, hint }) => Some((reason, hint)),
+        Some(Becomes::Outside(why)) => Some((none, why)),
+        None if COMPILED.contains(&&operator.name[..]) => Some((
+            "it is a network that was compiled for an accelerator",
+            "import the file from before the compilation",
+        )),
+        None => Some((none, "replace it before the export; docs/operators-tflite.md has those that are supported")),
     }
 }
 

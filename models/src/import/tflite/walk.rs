@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::ends::{Ends, no_integers, refuse_unsupported};
+use super::ends::{Ends, no_integers};
 use super::inputs::input;
 use super::model::{Element, Model, Operator, Tensor};
+use super::obstacles::{obstacles, refuse_others};
 use super::operators::{self, Becomes};
 use super::round::{Clamp, Rounding};
 use crate::import::builder::{Builder, Obstacle};
@@ -82,8 +83,12 @@ pub(super) struct Walk<'m, 'f> {
 pub(super) fn network(model: &Model<'_>, options: &Options) -> Result<Imported, ImportError> {
     let mut report = Report { format: "TFLite".into(), producer: model.description.clone(), ..Report::default() };
     report.rule(options.tflite.name());
+    refuse_others(model)?;
     let ends = Ends::find(model, &mut report)?;
-    refuse_unsupported(model, &ends, &report)?;
+    let unsupported = |at: &usize| operators::refusal(&model.operators[*at]).is_some();
+    if ends.needed.iter().any(unsupported) {
+        return Err(obstacles(model, &ends, options, &report, None));
+    }
     let start = &model.tensors[ends.inputs[0].tensor];
     let input = input(model, &ends, options, &report)?;
     let name = options.name.as_deref().unwrap_or("network");
@@ -96,7 +101,10 @@ pub(super) fn network(model: &Model<'_>, options: &Options) -> Result<Imported, 
         let name = node(model, index);
         match walk.operator(operator, &name) {
             Ok(what) => walk.builder.report.count(&operator.name, what),
-            Err(trouble) => return Err(describe(trouble, &operator.name, &name, &walk.builder.report)),
+            Err(trouble) => {
+                let first = describe(trouble, &operator.name, &name, &walk.builder.report);
+                return Err(obstacles(model, &ends, options, &walk.builder.report, Some((index, first))));
+            }
         }
     }
     let last = &model.tensors[ends.outputs[0].tensor];
@@ -170,7 +178,8 @@ pub(super) fn describe(trouble: Trouble, op: &str, node: &str, report: &Report) 
 }
 
 impl<'m, 'f> Walk<'m, 'f> {
-    fn operator(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
+    /// Imports an operator.
+    pub fn operator(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
         match operators::entry(operator.code) {
             Some(Becomes::Imported(_, import)) => import(self, operator, name),
             _ => refuse("it lies in the middle of the network", "quantise the whole model to 8-bit integers"),

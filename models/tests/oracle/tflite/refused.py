@@ -41,13 +41,31 @@ def cases():
     x, y = graph.tensor((1, 4, 4, 2), np.float32, name="image"), graph.tensor((1, 4, 4, 2), np.float32)
     weights, bias = graph.constant(np.ones((2, 1, 1, 2), np.float32)), graph.constant(np.zeros(2, np.float32))
     graph.operator("CONV_2D", [x, weights, bias], [y], ("Conv2DOptions", CONV))
-    yield "floats", graph.finish([x], [y]), "a float network: its tensor image has float32 numbers that nothing quantises; quantise"
+    yield "floats", graph.finish([x], [y]), "a float network: all its layers compute with float32 numbers"
+
+    graph = Graph()
+    x, y = graph.tensor((1, 4, 4, 2), np.float32, name="image"), graph.tensor((1, 4, 4, 2), np.float32)
+    weights = graph.constant(np.ones((2, 1, 1, 2), np.int8), scale=[0.1, 0.2])
+    bias = graph.constant(np.zeros(2, np.float32))
+    graph.operator("CONV_2D", [x, weights, bias], [y], ("Conv2DOptions", CONV))
+    yield "hybrid", graph.finish([x], [y]), "dynamic range quantisation: its weights are 8-bit integers"
+
+    graph = Graph()
+    x, rooted, pooled, y = (image(graph, name=name) for name in ("image", "rooted", "pooled", "result"))
+    graph.operator("SQRT", [x], [rooted])
+    graph.operator("AVERAGE_POOL_2D", [rooted], [pooled], ("Pool2DOptions", POOL | dict(padding=SAME, filterWidth=3)))
+    graph.operator("SQUARED_DIFFERENCE", [pooled, pooled], [y])
+    words = "3 operations that are not supported:\\n  SQRT \"rooted\": no network has this operation; replace"
+    yield "all", graph.finish([x], [y]), words
+    words = "AVERAGE_POOL_2D \"pooled\": its windows at the border are smaller"
+    yield "all", graph.finish([x], [y]), words
+    yield "all", graph.finish([x], [y]), "SQUARED_DIFFERENCE \"result\": it multiplies or divides"
 
     graph = Graph()
     x, y, z = image(graph), image(graph), image(graph, scale=1 / 256, zero_point=-128)
     conv(graph, x, y)
     graph.operator("SOFTMAX", [y], [z], ("SoftmaxOptions", {"beta": 2.0}))
-    yield "beta", graph.finish([x], [z]), "its softmax has a beta of 2; export it"
+    yield "beta", graph.finish([x], [z]), "SOFTMAX"
 
     graph = Graph()
     x, y = image(graph, (2, 4, 4, 2)), image(graph, (2, 4, 4, 2))
@@ -57,7 +75,7 @@ def cases():
     graph = Graph()
     x, y = image(graph, dtype=np.int16), image(graph, dtype=np.int16)
     conv(graph, x, y)
-    yield "wide", graph.finish([x], [y]), "export with 8-bit integers"
+    yield "wide", graph.finish([x], [y]), "a network of 16-bit activations"
 
     graph = Graph()
     x, y = image(graph, scale=[0.1, 0.2]), image(graph)
