@@ -7,8 +7,8 @@ use crate::network::{Op, Range, TensorId, Term};
 use crate::rescale::{Affine, NotMonotone, Steps, fit, near};
 use crate::weights::LinearWeights;
 
-/// Most requantisations that one of a source runtime becomes.
-const MAX_PIECES: usize = 4;
+/// Most pieces that the thresholds of one requantisation, or every other one of them, are cut into: a few first, then more.
+const PIECES: [usize; 2] = [4, 8];
 
 impl Builder {
     /// Adds a sum and its requantisation: the activation x = rule(channel, z) - zero_point, where the rule is monotone in z (rising or
@@ -203,12 +203,21 @@ impl Builder {
         let at_zero = || parts(&|steps| steps.cut(zero_point).to_vec()).filter(|_| zero_point > 0);
         let parities = || parts(&|steps| steps.split(2));
         let both = || parts(&|steps| steps.split(2).iter().flat_map(|part| part.cut(part.last() / 2)).collect());
-        let woven = || {
+        let woven = |most: usize| {
             let parity = |j: usize| steps.iter().map(|steps| steps.split(2).swap_remove(j)).collect::<Vec<_>>();
-            Some([pieces(&parity(0))?, pieces(&parity(1))?].concat())
+            Some([pieces(&parity(0), most)?, pieces(&parity(1), most)?].concat())
         };
-        let ways: [&dyn Fn() -> Option<Fits>; 6] =
-            [&at_zero, &parities, &both, &|| pieces(steps), &|| quarters(steps, zero_point), &woven];
+        let [few, many] = PIECES;
+        let ways: [&dyn Fn() -> Option<Fits>; 8] = [
+            &at_zero,
+            &parities,
+            &both,
+            &|| pieces(steps, few),
+            &|| quarters(steps, zero_point),
+            &|| woven(few),
+            &|| pieces(steps, many),
+            &|| woven(many),
+        ];
         let top = (1 << bits) - 1;
         let channel = steps.iter().position(|steps| fit_one(steps, top)).unwrap_or(0);
         let mut obstacle = Obstacle::NoFit { channel, domain: steps[channel].domain };
@@ -277,10 +286,10 @@ fn fit_parts(channels: &[Vec<Steps>]) -> Option<Fits> {
     (0..channels[0].len()).map(|number| fit_part(&part(number))).collect()
 }
 
-/// Lines for pieces from one level to the next, each as high as a line reaches: at most [`MAX_PIECES`].
-fn pieces(steps: &[Steps]) -> Option<Fits> {
+/// Lines for pieces from one level to the next, each as high as a line reaches: `most` of them at most.
+fn pieces(steps: &[Steps], most: usize) -> Option<Fits> {
     let (mut rest, mut fits) = (steps.to_vec(), Vec::new());
-    while fits.len() < MAX_PIECES {
+    while fits.len() < most {
         if let Some(last) = fit_part(&rest) {
             fits.push(last);
             return Some(fits);

@@ -26,6 +26,7 @@ impl<'m, 'f> Walk<'m, 'f> {
     /// A sum of two activations of one shape.
     pub fn add(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
         let operands = [self.whole_value(operator, 0, name)?, self.whole_value(operator, 1, name)?];
+        let operands = [self.narrow(name, &operands[0])?, self.narrow(name, &operands[1])?];
         let [first, second] = &operands;
         if first.grid != second.grid {
             let reason = format!("it adds tensors of shapes {:?} and {:?}", first.dims, second.dims);
@@ -42,9 +43,6 @@ impl<'m, 'f> Walk<'m, 'f> {
             return refuse(reason, "use scales that are closer");
         };
         let ranges = [first, second].map(|x| self.builder.tensor(x.id).range);
-        if ranges.iter().any(|range| range.count() > 256) {
-            return refuse("it adds values of more than 8 bits", "quantise the sums of pools first");
-        }
         let ratios = [first, second].map(|x| f64::from(x.scale) / f64::from(y.scale));
         let grid = Grid::new(ranges, ratios, |x| clamp.apply(rule.apply(x)) - lo);
         let lowered = grid.least().min(zero_point - lo).max(0);

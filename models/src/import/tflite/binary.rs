@@ -165,7 +165,7 @@ impl<'m, 'f> Walk<'m, 'f> {
     /// The operand repeated to the shape of the result and in a shape in which each channel has one constant: one for all if they
     /// are the same, the last dimension as channels, or each element as one.
     fn aligned(&mut self, name: &str, x: &Value, constant: &Constant) -> Result<(Value, Vec<i64>), Trouble> {
-        let mut x = self.without_padding(name, x)?;
+        let mut x = self.narrow(name, x)?;
         let Some(dims) = broadcast(&x.dims, &constant.dims) else {
             let reason = format!("it joins tensors of shapes {:?} and {:?}", x.dims, constant.dims);
             return refuse(reason, "use shapes that fit");
@@ -217,7 +217,8 @@ impl<'m, 'f> Walk<'m, 'f> {
 
     /// max(a, b) = b + max(a - b, 0), min(a, b) = b - max(b - a, 0), of stored values.
     fn extreme(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
-        let [a, b] = [self.whole_value(operator, 0, name)?, self.whole_value(operator, 1, name)?];
+        let operands = [self.whole_value(operator, 0, name)?, self.whole_value(operator, 1, name)?];
+        let [a, b] = [self.narrow(name, &operands[0])?, self.narrow(name, &operands[1])?];
         let y = quantisation(self.result(operator))?;
         if a.grid != b.grid {
             let reason = format!("it joins tensors of shapes {:?} and {:?}", a.dims, b.dims);
@@ -246,7 +247,7 @@ impl<'m, 'f> Walk<'m, 'f> {
     /// Two slopes, one below the zero point.
     pub fn leaky(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
         let x = self.value(operator, 0)?;
-        let x = self.without_padding(name, &x)?;
+        let x = self.narrow(name, &x)?;
         let y = quantisation(self.result(operator))?;
         let alpha = operator.f32(0)?;
         let (above, below) = (x.scale / y.scale, x.scale * alpha / y.scale);
