@@ -309,6 +309,11 @@ fn concatenations_of_several_scales() {
 }
 
 #[test]
+fn interpolations() {
+    graphs("bilinear", 40, &BOTH);
+}
+
+#[test]
 fn means_over_any_axes() {
     graphs("mean_axes", 30, &BOTH);
 }

@@ -18,6 +18,7 @@
 //! | `pointwise` | tables, rescalings |
 //! | `movement` | elements in another order |
 //! | `slice` | parts of tensors |
+//! | `resize` | interpolation between neighbours |
 //! | `shape` | reshapes, pads, concatenations, slices, and the arithmetic of shapes |
 //!
 //! A stored value q of a tensor means scale * (q - zero_point). The network computes on x = q - zero_point, so padding is 0 and a
@@ -40,6 +41,7 @@ mod obstacles;
 mod operators;
 mod pointwise;
 mod pool;
+mod resize;
 mod round;
 mod shape;
 mod slice;

@@ -95,12 +95,14 @@ pub(super) const OPERATORS: &[Entry] = &[
     imported("RESIZE_NEAREST_NEIGHBOR", "elements in another order", |walk, operator, name| {
         walk.nearest(operator, name)
     }),
+    imported("RESIZE_BILINEAR", "a sum of neighbours, where their weights are short", |walk, operator, name| {
+        walk.bilinear(operator, name)
+    }),
     imported("SHAPE", "nothing: shapes are known", |walk, operator, _| walk.shape_arithmetic(operator)),
     outside("SOFTMAX", "a softmax is left out at the end of a network only"),
     outside("DEQUANTIZE", "the network computes with integers: quantise the whole model to 8-bit integers"),
     outside("LOG_SOFTMAX", "a softmax is left out at the end of a network only"),
     outside("ARG_MAX", "the largest channel is taken at the end of a network only"),
-    refused("RESIZE_BILINEAR", "it interpolates", "interpolation is out of reach: use the nearest neighbour"),
     refused("WHILE", "it is a loop", "control flow is out of reach: export a model without"),
     refused("IF", "it is a branch", "control flow is out of reach: export a model without"),
     refused("L2_NORMALIZATION", "it divides by a norm", "normalisations of activations are out of reach"),

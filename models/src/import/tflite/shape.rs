@@ -393,7 +393,7 @@ impl<'m, 'f> Walk<'m, 'f> {
     }
 
     /// Refuses results of another scale than the operand's.
-    fn same_scale(&self, operator: &Operator<'f>, x: &Value) -> Result<(), Trouble> {
+    pub fn same_scale(&self, operator: &Operator<'f>, x: &Value) -> Result<(), Trouble> {
         self.same_as(operator.outputs[0], x)
     }
 

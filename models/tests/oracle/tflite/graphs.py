@@ -330,6 +330,17 @@ class Random:
         inputs = [self.x["number"], self.numbers(size)]
         self.move("RESIZE_NEAREST_NEIGHBOR", inputs, [1, *size, channels], ("ResizeNearestNeighborOptions", fields))
 
+    def bilinear(self):
+        """By powers of 2, in all ways of counting."""
+        _, height, width, channels = self.x["shape"]
+        way = int(self.rng.integers(3))
+        fields = [dict(), dict(alignCorners=True), dict(halfPixelCenters=True)][way]
+        factors = [int(factor) for factor in self.rng.choice([1, 2, 4], 2)]
+        by = lambda size, factor: (size - 1) * factor + 1 if way == 1 else size * factor  # noqa: E731
+        size = [by(*part) for part in zip((height, width), factors)]
+        output = self.tensor([1, *size, channels], self.x["scale"], self.x["zero_point"])
+        self.operator("RESIZE_BILINEAR", [self.x["number"], self.numbers(size)], output, ("ResizeBilinearOptions", fields))
+
     def gather(self):
         axis, shape = self.axis(), list(self.x["shape"])
         which = self.rng.integers(0, shape[axis], int(self.rng.integers(1, 6)))
