@@ -2,14 +2,16 @@
 
 mod common;
 
-use lowkey::plan::{MAX_HINT_COEFFICIENTS, PlanError, Prediction, planner, predict};
+use lowkey::plan::{MAX_HINT_COEFFICIENTS, MAX_LAYER_OTS, PlanError, Prediction, planner, predict};
 use lowkey::{Link, Reveal, Schedule};
 use lowkey_bridge::budget::{self, Norms};
-use lowkey_he::noise;
-use lowkey_models::{Architecture, Input, LinearWeights, Network, Node, Op, Term, Weights, random, zoo};
+use lowkey_bridge::{client_layer, keys};
+use lowkey_he::{EpochSeed, Mask, MaskId, Ring, noise, pack, round_to};
+use lowkey_models::{Architecture, Input, LinearWeights, Network, Node, Op, Term, Weights, Window, random, zoo};
 use lowkey_mpc::party::{Party, Stage};
 use ndarray::Array4;
-use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 
 /// One dense layer with equal weights, requantised and read by another.
@@ -102,6 +104,40 @@ fn hints_that_expand_too_far_are_refused() {
     assert!(channels * 4096 <= MAX_HINT_COEFFICIENTS);
 }
 
+/// 2^24 activations of 8 bits in one layer, which a hint of a few megabytes publishes: a client would hold the keys of all their OTs
+/// at once, more than 4 GiB.
+#[test]
+fn a_layer_with_more_ots_than_a_client_holds_is_refused() {
+    let conv = |input, out_channels, stride| {
+        let window = Window { kernel: [1, 1], stride: [stride; 2], padding: [0; 4], dilation: [1, 1] };
+        Op::Linear { terms: vec![Term::Conv { input, out_channels, groups: 1, window, weight_bits: 8 }] }
+    };
+    let network = |channels: usize| {
+        let requantise = Op::Requantise { input: 1, bits: 8, shift: vec![6], top: None, zero_point: 0 };
+        let nodes = [("wide", conv(0, channels, 1)), ("relu", requantise), ("last", conv(2, 2, 64))];
+        let architecture = Architecture {
+            name: "wide".into(),
+            input: Input { shape: [1, 64, 64], bits: 8, zero_point: 0, pixels: None },
+            nodes: nodes.map(|(name, op)| Node { name: name.into(), op }).into(),
+            output: 3,
+            rounding: None,
+            output_scale: None,
+            classes: vec![],
+        };
+        let weights = |outputs, inputs| {
+            let terms = vec![Some(Array4::from_elem((outputs, inputs, 1, 1), 100))];
+            Some(LinearWeights { terms, bias: vec![0; outputs] })
+        };
+        Network::new(architecture, Weights { linear: vec![weights(channels, 1), None, weights(2, channels)] }).unwrap()
+    };
+    let plan = planner::plan(&network(1 << 9), Link::Lan).expect("a layer of a VGG-16, or so");
+    let each = plan.ots(Reveal::Logits).total() / (1 << 21);
+    let refused = planner::plan(&network(1 << 12), Link::Lan).expect_err("beyond the limit");
+    let PlanError::TooLarge { what, value, limit } = refused else { panic!("{refused}") };
+    assert!(what.contains("OTs") && value > limit && limit == MAX_LAYER_OTS, "{what}: {value}");
+    println!("{each} OTs for an activation, {value} in the layer that is refused");
+}
+
 /// Inverts the published roundings of every layer of every bundled network: all |w|^2 on a fine grid that would have been planned
 /// alike, everything else being known. They span a factor of two or more: a plan tells a power of two at most.
 #[test]
@@ -153,6 +189,84 @@ fn a_plan_tells_norms_up_to_a_power_of_two() {
     println!("{layers} layers, the narrowest span is a factor of {narrowest:.2}");
 }
 
+/// Two networks whose weights differ, and nothing that a plan may tell of them: equal architectures as published, equal choices.
+fn assert_planned_alike(what: &str, networks: [&Network; 2], link: Link) {
+    let [one, other] = networks.map(|network| planner::plan(&network.folded().unwrap(), link).expect("it fits"));
+    assert_eq!(one.choices, other.choices, "{what}");
+    assert_eq!(one.architecture, other.architecture, "{what}");
+}
+
+/// A channel of {-1, +1} that never changes is folded to zeros, which are wider than its weights were.
+#[test]
+fn a_plan_does_not_tell_that_channels_are_constant() {
+    let network = |bias: i64| {
+        let network = dense(64, 1, 1, 1, 2);
+        let (architecture, mut weights) = (network.architecture().clone(), network.weights().clone());
+        weights.linear[0].as_mut().unwrap().bias[3] = bias;
+        Network::new(architecture, weights).unwrap()
+    };
+    let (live, constant) = (network(-60), network(-64));
+    let zeros = |network: &Network| {
+        let folded = network.folded().unwrap();
+        folded.weights().linear[0].as_ref().unwrap().terms[0].as_ref().unwrap().iter().filter(|w| **w == 0).count()
+    };
+    assert_eq!([zeros(&live), zeros(&constant)], [0, 64]);
+    assert_planned_alike("a constant channel", [&live, &constant], Link::Lan);
+}
+
+/// Other weights with the same accumulators at their ends and the same classes of norms. In every output channel weights change
+/// places, and units move between weights of one sign.
+fn altered(network: &Network, rng: &mut ChaCha20Rng) -> (Network, usize) {
+    let (architecture, mut weights) = (network.architecture().clone(), network.weights().clone());
+    let mut changed = 0;
+    for (node, own) in architecture.nodes.iter().zip(&mut weights.linear) {
+        let (Op::Linear { terms }, Some(own)) = (&node.op, own) else { continue };
+        for (term, array) in terms.iter().zip(&mut own.terms) {
+            let (Some(bits), Some(array)) = (term.weight_bits(), array) else { continue };
+            let most = (1 << (bits - 1)) - 1;
+            let fan_in = array.len() / array.shape()[0];
+            let norm2 = |row: &[i32]| row.iter().map(|w| f64::from(*w).powi(2)).sum::<f64>();
+            let class = |row: &[i32]| Norms { norm2: norm2(row), norm1: 0.0 }.class(fan_in).norm2;
+            for mut row in array.outer_iter_mut() {
+                let before: Vec<i32> = row.iter().copied().collect();
+                let mut after = before.clone();
+                after.shuffle(rng);
+                for _ in 0..fan_in {
+                    let [from, to] = [(); 2].map(|()| rng.random_range(0..fan_in));
+                    let unit = after[from].signum();
+                    if from != to && unit * after[to].signum() >= 0 && after[to].abs() < most && bits > 1 {
+                        (after[from], after[to]) = (after[from] - unit, after[to] + unit);
+                    }
+                }
+                if class(&after) == class(&before) {
+                    changed += usize::from(norm2(&after) != norm2(&before));
+                    row.iter_mut().zip(after).for_each(|(w, new)| *w = new);
+                }
+            }
+        }
+    }
+    (Network::new(architecture, weights).expect("the same ranges"), changed)
+}
+
+/// A plan is a function of architecture, ends of accumulators and classes of norms.
+#[test]
+fn weights_of_the_same_classes_have_the_same_plan() {
+    let rng = &mut ChaCha20Rng::seed_from_u64(7);
+    let mut networks: Vec<(String, Network)> =
+        zoo::ALL.iter().map(|bundled| (bundled.name.to_owned(), bundled.network())).collect();
+    let size = random::Size { clips: true, ..random::Size::default() };
+    networks.extend((0..20).map(|n| (format!("random {n}"), random::network(rng, &size))));
+    let mut changed = 0;
+    for (name, network) in &networks {
+        let (other, count) = altered(network, rng);
+        changed += count;
+        for link in [Link::Lan, Link::Metered] {
+            assert_planned_alike(&format!("{name}, {link}"), [network, &other], link);
+        }
+    }
+    assert!(changed > 100, "{changed} channels of another norm");
+}
+
 #[test]
 fn bytes_fall_with_the_widths() {
     let bytes = |bits: u32| {
@@ -202,4 +316,57 @@ fn max_pools_come_before_their_clip_where_that_saves() {
     assert_eq!([&few_flights, &few_bytes].map(|model| common::pooled(model)), [0, 2]);
     let ell = |model: &lowkey::ServerModel| model.plan.linear[0].ell;
     assert_eq!(ell(&few_bytes), ell(&few_flights) + 1);
+}
+
+/// A server can publish any hint, so a client's share of a layer's result may be any linear function of the layer's secrets: here,
+/// with the mask of the next layer as the hint, that of the pads of its inputs, as far as both layers are under one secret. Then
+/// what masks the result on its way to the server would be a function of the result: from x + pad the pad is taken, and x is plain.
+#[test]
+fn a_hint_does_not_reach_the_pads_of_the_next_layer() {
+    const OUTPUTS: usize = 64;
+    let network = dense_to(64, 1, 4, 4, 4, [1, OUTPUTS]).folded().unwrap();
+    let plan = planner::plan(&network, Link::Lan).expect("it fits");
+    let [wide, last] = [0, 1].map(|linear| plan.linear[linear].encrypted.clone().expect("encrypted"));
+    let (set, epoch) = (wide.parameters.set, EpochSeed([5; 32]));
+    assert_eq!((set.torus_bits, set), (32, last.parameters.set), "both under one parameter set");
+    let (degree, tile) = (set.degree, &last.terms[0].tiles[0].tile);
+
+    // -hint s at the coefficient of output o is -(a s) at the coefficient of element o.
+    let ring = Ring::<u32>::shared(set).unwrap();
+    let place = |element: usize| tile.bodies.iter().find(|body| body.element == Some(element as u32)).expect("sent");
+    let from = wide.terms[0].packing.output_coefficient(0, 0);
+    let mut hint = Vec::new();
+    for output in 0..OUTPUTS {
+        let id = MaskId { layer: last.terms[0].layer, ciphertext: place(output).ciphertext };
+        let mask = Mask::expand(ring, &epoch, id);
+        let shift = (2 * degree + from - place(output).coefficient as usize) % (2 * degree);
+        let mut turned = vec![0u32; degree];
+        for (index, word) in mask.coefficients().iter().enumerate() {
+            let at = (index + shift) % (2 * degree);
+            turned[at % degree] = if at < degree { *word } else { word.wrapping_neg() };
+        }
+        let width = 32 - wide.parameters.hint_rounding;
+        let rounded: Vec<u32> =
+            turned.iter().map(|word| round_to(*word, wide.parameters.hint_rounding) >> (32 - width)).collect();
+        pack::append(&mut hint, &rounded, width);
+    }
+
+    let masks = keys::rerandomiser_masks(&plan.sets, &epoch).unwrap();
+    let rng = &mut ChaCha20Rng::seed_from_u64(3);
+    let (mut secrets, _) = keys::generate(&plan.sets, &masks, rng).unwrap();
+    let honest = vec![0; last.hint_len()];
+    let (wide_half, last_half) =
+        (client_layer(wide.clone(), &epoch, &hint).unwrap(), client_layer(last.clone(), &epoch, &honest).unwrap());
+    let mut pads = vec![0; OUTPUTS];
+    last_half.encrypt_pads(0, &mut secrets, &mut pads, rng).unwrap();
+    let shares = wide_half.share(&secrets).unwrap();
+    let near = |(share, pad): (&u64, &u64)| {
+        let difference =
+            ((share << wide.parameters.log_unit()) as u32).wrapping_sub((pad << last.parameters.log_scaling()) as u32);
+        (difference as i32).unsigned_abs() < 1 << 28
+    };
+    let count = shares.iter().zip(&pads).filter(|pair| near(*pair)).count();
+    println!("{count} of {OUTPUTS} shares of a layer are near the pads of the next");
+    // An eighth are by chance.
+    assert!(count < OUTPUTS / 3, "{count} of {OUTPUTS}");
 }

@@ -50,7 +50,12 @@ fn stages(c: &mut Criterion, name: &str, ell: u32, shape: &ConvShape) {
     let parameters = LayerParameters { set, ell, body_rounding: rounding.body, hint_rounding: rounding.hint };
     let term = TermPlan::new(0, Packing::new(shape, set.degree).expect("the layer fits"), |_| true);
     let (height, width) = shape.output();
-    let plan = Arc::new(LayerPlan { parameters, output: [shape.out_channels, height, width], terms: vec![term] });
+    let plan = Arc::new(LayerPlan {
+        first_secret: 0,
+        parameters,
+        output: [shape.out_channels, height, width],
+        terms: vec![term],
+    });
     let sets = [SetPlan { set, secrets: plan.secrets(), b0_rounding: rounding.b0 }];
     let epoch = EpochSeed([3; 32]);
     let masks = keys::rerandomiser_masks(&sets, &epoch).expect("a known set");

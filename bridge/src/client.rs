@@ -134,7 +134,7 @@ impl<W: LinearWord> ClientLayer<W> {
         let low_mask = W::from_u64((1 << log_scaling) - 1);
         let mut message = Vec::with_capacity(plan.message_len(parameters, schedule));
         let mut body = Zeroizing::new(vec![W::default(); set.degree]);
-        for (secret, tile) in secrets.iter_mut().zip(&plan.tiles) {
+        for (secret, tile) in secrets.iter_mut().skip(self.plan.first_secret).zip(&plan.tiles) {
             let mut low = Vec::with_capacity(tile.low_count(schedule));
             let mut full = Vec::with_capacity(tile.own_pad.len() - low.capacity());
             let mut current = None;
@@ -170,7 +170,7 @@ impl<W: LinearWord> ClientLayer<W> {
         let mut phases = Zeroizing::new(vec![W::default(); self.plan.outputs()]);
         phases.par_chunks_exact_mut(pixels).enumerate().for_each(|(channel, phases)| {
             for (plan, own) in self.plan.terms.iter().zip(&self.terms) {
-                for (secret, tile) in secrets.iter().zip(&plan.tiles) {
+                for (secret, tile) in secrets.iter().skip(self.plan.first_secret).zip(&plan.tiles) {
                     let outputs = tile.outputs();
                     match &own.hints[channel] {
                         ClientHint::Product(hint) => {

@@ -1,4 +1,4 @@
-//! Per-inference keys: one fresh secret per parameter set and tile at the client, its b*_0 at the server.
+//! Per-inference keys: one fresh secret per layer and tile at the client, its b*_0 at the server.
 //!
 //! ```text
 //!     client                                            server
@@ -22,11 +22,15 @@ use crate::conv::Word;
 use crate::error::BridgeError;
 
 /// One parameter set of a plan: how many secrets an inference needs under it, and how b*_0 is rounded.
+///
+/// Every layer has secrets of its own, one per tile. A client's share of a layer's result is a function of the layer's secrets, and
+/// for a crafted hint a function of the server's choice: the pads that the same secrets make, say. What masks the result on its
+/// way to the next layers must not be a function of them too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SetPlan {
     /// Ring, torus and noise.
     pub set: &'static ParameterSet,
-    /// Secrets: the largest tile count of a layer of this set.
+    /// Secrets: the tiles of all layers of this set.
     pub secrets: usize,
     /// r0: low bits rounded off b*_0.
     pub b0_rounding: u32,
@@ -62,7 +66,7 @@ impl<T32, T64> Default for BySet<T32, T64> {
 /// The masks a*_0 of all sets of a plan, expanded once.
 pub type RerandomiserMasks = BySet<Mask<u32>, Mask<u64>>;
 
-/// The client's fresh secrets of one inference: by set, one per tile. Not cloneable; wiped when dropped.
+/// The client's fresh secrets of one inference: by set, one per layer and tile. Not cloneable; wiped when dropped.
 pub type Secrets = BySet<Vec<Secret<u32>>, Vec<Secret<u64>>>;
 
 /// One b*_0 as the server uses it: transformed for whole products, as a window for single coefficients.

@@ -42,6 +42,9 @@ pub struct TermPlan {
 /// One linear layer with at least one encrypted term.
 #[derive(Clone, Debug)]
 pub struct LayerPlan {
+    /// Which secret of its set its first tile is under; the next tiles are under the next ones. Layers of one inference share none:
+    /// see [`SetPlan`](crate::SetPlan).
+    pub first_secret: usize,
     /// Ring, torus, noise and widths, the same for all terms.
     pub parameters: LayerParameters,
     /// Channels, height, width of the result.

@@ -1,6 +1,6 @@
 //! Where the branches of a layer meet under one secret, and what their errors have in common there.
 //!
-//! Tile t of every branch is under secret t, with one b*_0. A pixel's value is the sum of one coefficient of each branch;
+//! Tile t of every branch is under the layer's secret t, with one b*_0. A pixel's value is the sum of one coefficient of each branch;
 //! of branches whose tiles cut the image alike, these are under one secret, a public distance of coefficients apart.
 
 use std::collections::{HashMap, HashSet};
@@ -92,7 +92,7 @@ mod tests {
         let terms = shapes.iter().enumerate().map(|(index, shape)| {
             TermPlan::new(index as u32, Packing::new(shape, T32N1024.degree).expect("small"), |_| index == 0)
         });
-        let plan = LayerPlan { parameters, output: [OUTPUTS, side, side], terms: terms.collect() };
+        let plan = LayerPlan { first_secret: 0, parameters, output: [OUTPUTS, side, side], terms: terms.collect() };
         (shapes, plan)
     }
 

@@ -127,7 +127,7 @@ impl Run {
         let term = TermPlan::new(0, packing, |e| !std::mem::replace(&mut claimed[e as usize], true));
         let (height, width) = self.shape.output();
         let output = [self.shape.out_channels, height, width];
-        let plan = Arc::new(LayerPlan { parameters, output, terms: vec![term] });
+        let plan = Arc::new(LayerPlan { first_secret: 0, parameters, output, terms: vec![term] });
         let b0_rounding = self.bits(RerandomiserRounding);
         let sets = [SetPlan { set, secrets: plan.secrets(), b0_rounding }];
 

@@ -12,7 +12,7 @@
 //!
 //! so output (i, j) meets exactly the inputs pos(slot, i + dy, j + dx). Neighbouring rows share their padding columns and
 //! neighbouring channels their padding rows: all of them carry the public value 0. A layer larger than a ciphertext is cut into
-//! tiles of one shape; every tile has its own secret and the same masks.
+//! tiles of one shape; every tile has a secret of its own and the same masks.
 
 use std::collections::HashMap;
 use std::ops::Range;

@@ -210,7 +210,7 @@ impl<W: LinearWord> ServerLayer<W> {
             let mut rest = message.as_slice();
             let mut products = vec![W::default(); plan.packing.tile_shape().output_len()];
             let tile_pixels: usize = plan.packing.tile_output().iter().product();
-            for (key, tile) in keys.iter().zip(&plan.tiles) {
+            for (key, tile) in keys.iter().skip(self.plan.first_secret).zip(&plan.tiles) {
                 let (bytes, after) =
                     rest.split_at(tile.low_len(parameters, schedule) + tile.full_len(parameters, schedule));
                 rest = after;

@@ -76,7 +76,7 @@ impl Case {
         let terms = terms.collect();
         let (height, width) = self.shapes[0].output();
         let output = [self.shapes[0].out_channels, height, width];
-        let plan = Arc::new(LayerPlan { parameters, output, terms });
+        let plan = Arc::new(LayerPlan { first_secret: 0, parameters, output, terms });
         let sets = [SetPlan { set: self.set, secrets: plan.secrets(), b0_rounding: rounding.b0 }];
 
         let epoch = EpochSeed([3; 32]);
@@ -247,7 +247,7 @@ fn another_packing_takes_fresh_randomness() {
         let packing = Packing::new(&shape, set.degree).unwrap();
         let term = TermPlan::new(0, packing.clone(), |_| true);
         let (height, width) = shape.output();
-        let plan = Arc::new(LayerPlan { parameters, output: [2, height, width], terms: vec![term] });
+        let plan = Arc::new(LayerPlan { first_secret: 0, parameters, output: [2, height, width], terms: vec![term] });
         let sets = [SetPlan { set, secrets: 1, b0_rounding: 3 }];
         let masks = keys::rerandomiser_masks(&sets, &epoch).unwrap();
         let publisher = Publisher { epoch: &epoch, masks: &masks, server_key: &[1; 32], context: &[2; 32] };
@@ -278,7 +278,12 @@ fn messages_of_the_wrong_length_are_refused() {
     let shape = ConvShape::square(1, 2, 3, 8, 0);
     let parameters = LayerParameters { set, ell: 10, body_rounding: 5, hint_rounding: 5 };
     let packing = Packing::new(&shape, set.degree).unwrap();
-    let plan = Arc::new(LayerPlan { parameters, output: [2, 6, 6], terms: vec![TermPlan::new(0, packing, |_| true)] });
+    let plan = Arc::new(LayerPlan {
+        first_secret: 0,
+        parameters,
+        output: [2, 6, 6],
+        terms: vec![TermPlan::new(0, packing, |_| true)],
+    });
     let sets = [SetPlan { set, secrets: 1, b0_rounding: 3 }];
     let epoch = EpochSeed([3; 32]);
     let masks = keys::rerandomiser_masks(&sets, &epoch).unwrap();

@@ -127,7 +127,7 @@ impl Layer {
         let packing = Packing::new(&shape, set.degree).expect("small enough");
         let mut claimed = vec![false; shape.input_len()];
         let term = TermPlan::new(0, packing, |e| !std::mem::replace(&mut claimed[e as usize], true));
-        let plan = Arc::new(LayerPlan { parameters, output: [2, 46, 46], terms: vec![term] });
+        let plan = Arc::new(LayerPlan { first_secret: 0, parameters, output: [2, 46, 46], terms: vec![term] });
         let sets = [SetPlan { set, secrets: plan.secrets(), b0_rounding: 3 }];
         let epoch = EpochSeed([1; 32]);
         let masks = bridge_keys::rerandomiser_masks(&sets, &epoch).expect("masks");

@@ -3,6 +3,7 @@
 //! The first body of an element, in this order, defines the element's pad; all others encrypt it. Tensors come in order;
 //! for each, its consumers by falling ell (the widest saves most), then by position.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lowkey_bridge::conv::ConvShape;
@@ -168,13 +169,17 @@ pub(super) fn derive(
         planned[upload.linear][upload.term] = Some(term);
     }
 
+    let mut secrets: BTreeMap<u8, usize> = BTreeMap::new();
     let mut nodes = Vec::with_capacity(drafts.len());
     for (((mut draft, _), terms), choice) in drafts.into_iter().zip(planned).zip(&choices.linear) {
         if !terms.is_empty() {
             let parameters = parameters(&architecture.nodes[draft.node].name, choice)?;
             let terms = terms.into_iter().map(|term| term.expect("each term is uploaded")).collect();
             let output = tensors[draft.node + 1].shape;
-            draft.encrypted = Some(Arc::new(LayerPlan { parameters, output, terms }));
+            let next = secrets.entry(parameters.set.id).or_default();
+            let layer = LayerPlan { first_secret: *next, parameters, output, terms };
+            *next += layer.secrets();
+            draft.encrypted = Some(Arc::new(layer));
         }
         nodes.push(draft);
     }
@@ -190,7 +195,7 @@ fn set_plans(choices: &Choices, nodes: &[LinearNode]) -> Result<Vec<SetPlan>, Pl
         let wrong = |what, value| PlanError::Choice { node: None, what, value };
         let set = ParameterSet::by_id(choice.set).ok_or_else(|| wrong("a parameter set", choice.set.into()))?;
         let of_set = layers.iter().filter(|layer| layer.parameters.set == set);
-        let secrets = of_set.map(|layer| layer.secrets()).max().unwrap_or(0);
+        let secrets = of_set.map(|layer| layer.secrets()).sum();
         if choice.set <= last || secrets == 0 {
             return Err(wrong("a parameter set", choice.set.into()));
         }

@@ -36,6 +36,10 @@ pub const MAX_HINT_BYTES: u64 = 8 * MAX_HINT_COEFFICIENTS;
 pub const WIDTHS: std::ops::RangeInclusive<u32> = 2..=56;
 /// Most values that the windows of all pools read.
 pub const MAX_WINDOWS: u64 = 1 << 25;
+/// Most OTs of one layer: a party holds the keys of all of them at once, 16 bytes each. The largest layer of a VGG-16 has 2^27.
+pub const MAX_LAYER_OTS: u64 = 1 << 28;
+/// Most OTs of one inference: they are agreed on before its first layer, 1.5 bytes each.
+pub const MAX_OTS: u64 = 1 << 30;
 /// Most bytes of one inference's bodies.
 pub const MAX_OFFLINE_BYTES: u64 = 1 << 31;
 
@@ -90,7 +94,19 @@ impl Plan {
         let plan = Self { architecture, choices, tensors, holdings, sets, linear, uploads, steps, answer };
         at_most("the hint's size in bytes", plan.hint_bytes() as u64, MAX_HINT_BYTES)?;
         at_most("the size of the bodies in bytes", plan.body_bytes() as u64, MAX_OFFLINE_BYTES)?;
+        plan.check_ots()?;
         Ok(plan)
+    }
+
+    fn check_ots(&self) -> Result<(), PlanError> {
+        for step in &self.steps {
+            let Step::Nonlinear(step) = step else { continue };
+            for program in [&step.programs.prepared, &step.programs.direct] {
+                at_most("the number of a layer's OTs", (program.ots() * step.lanes).total() as u64, MAX_LAYER_OTS)?;
+            }
+        }
+        let most = [Reveal::Logits, Reveal::Class].map(|reveal| self.ots(reveal).total() as u64);
+        at_most("the number of OTs", most[0].max(most[1]), MAX_OTS)
     }
 
     /// The ring of an activation that is uploaded or computed locally, and the tensor whose storage it uses.

@@ -7,7 +7,8 @@ use lowkey_bridge::conv::ConvShape;
 use lowkey_bridge::{LayerParameters, Packing, Schedule};
 use lowkey_he::ParameterSet;
 use lowkey_he::params;
-use lowkey_models::{LinearBounds, Network, Node, Op, Range};
+use lowkey_models::check::MAX_WEIGHT_BITS;
+use lowkey_models::{Architecture, LinearBounds, Network, Node, Op, Range, Term};
 use lowkey_mpc::layout::Search;
 use lowkey_mpc::ot::price;
 use lowkey_mpc::party::Stage;
@@ -92,7 +93,28 @@ fn plan_layers(
     let (linear, sets) = choose_sets(layers, widths)?;
     let mut choices = Choices { link, linear, scales: scales(network, widths), sets, layouts: Vec::new() };
     choices.layouts = layouts::choose(network.architecture(), &choices, bounds, search)?;
-    Plan::derive(network.architecture().clone(), choices)
+    Plan::derive(published(network.architecture()), choices)
+}
+
+/// The architecture as it is published: nothing that follows needs the widths of weights, which are those of the largest
+/// weight where a model was imported or folded. All become the largest that the architecture allows for: 16 bits, unless sums of
+/// so wide weights would be beyond an accumulator.
+fn published(architecture: &Architecture) -> Architecture {
+    let widened = |width: u32| {
+        let mut widened = architecture.clone();
+        let terms = widened.nodes.iter_mut().filter_map(|node| match &mut node.op {
+            Op::Linear { terms } => Some(terms),
+            _ => None,
+        });
+        for term in terms.flatten() {
+            if let Term::Conv { weight_bits, .. } | Term::Dense { weight_bits, .. } = term {
+                *weight_bits = width.max(*weight_bits);
+            }
+        }
+        widened
+    };
+    let allowed = (1..=MAX_WEIGHT_BITS).rev().map(widened).find(|widened| widened.check().is_ok());
+    allowed.unwrap_or_else(|| architecture.clone())
 }
 
 /// Time of one inference's traffic on the plan's link, OTs at their price.
@@ -287,7 +309,7 @@ fn choose_sets(layers: &[Layer], widths: Widths) -> Result<(Vec<LinearChoice>, V
             match cheapest(fits, &candidate) {
                 Some((at, (_, bits, tiles))) => {
                     cost += bits;
-                    secrets[at] = secrets[at].max(*tiles);
+                    secrets[at] += *tiles;
                 }
                 None => possible = false,
             }
