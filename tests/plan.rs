@@ -117,11 +117,12 @@ fn a_layer_with_more_ots_than_a_client_holds_is_refused() {
         let nodes = [("wide", conv(0, channels, 1)), ("relu", requantise), ("last", conv(2, 2, 64))];
         let architecture = Architecture {
             name: "wide".into(),
-            input: Input { shape: [1, 64, 64], bits: 8, zero_point: 0, pixels: None },
+            input: Input { shape: [1, 64, 64], bits: 8, zero_point: 0, pixels: None, coding: None },
             nodes: nodes.map(|(name, op)| Node { name: name.into(), op }).into(),
             output: 3,
             rounding: None,
             output_scale: None,
+            output_coding: None,
             classes: vec![],
         };
         let weights = |outputs, inputs| {
