@@ -108,7 +108,12 @@ impl<'m, 'f> Walk<'m, 'f> {
                     return out_of_range("multiplies");
                 }
                 let value = |x: i64, c: i64| if x >= 0 { above.apply(x) } else { below.apply(x * c) };
-                self.each(operator, name, x, constant, y, |x, c| y.clamp.apply(value(x, c)))?;
+                match self.each(operator, name, x, constant, y, |x, c| y.clamp.apply(value(x, c))) {
+                    Err(Trouble::Builder(Obstacle::NotMonotone { .. })) => {
+                        self.halves(operator, name, x, constant, y, &value)?;
+                    }
+                    made => made?,
+                }
                 Ok(Verdict::Imported("a function of single values"))
             }
             model::MAXIMUM | model::MINIMUM => {
@@ -126,8 +131,7 @@ impl<'m, 'f> Walk<'m, 'f> {
                     let [x, c] = [x + zero[0], c + zero[1]];
                     (if larger { x.max(c) } else { x.min(c) }).clamp(y.clamp.lo, y.clamp.hi)
                 };
-                let x = &x;
-                self.each(operator, name, x, constant, y, of)?;
+                self.each(operator, name, &x, constant, y, of)?;
                 Ok(Verdict::Imported("a function of single values"))
             }
             _ => refuse("its first operand is a constant", "fold constants before the export"),
@@ -186,6 +190,38 @@ impl<'m, 'f> Walk<'m, 'f> {
         let list: Vec<i64> = (0..all.len() as i64).collect();
         let x = self.moved_to(&format!("{name}/elements"), &x, &dims, [all.len(), 1, 1], &list)?;
         Ok((x, all))
+    }
+
+    /// The sum of what is made of the values above their zero point and of those below, each of which rises or falls: `of` is 0 at 0.
+    fn halves(
+        &mut self,
+        operator: &Operator<'f>,
+        name: &str,
+        x: &Value,
+        constant: &Constant,
+        y: Quantisation,
+        of: &dyn Fn(i64, i64) -> i64,
+    ) -> Result<(), Trouble> {
+        let (x, constants) = self.aligned(name, x, constant)?;
+        let channels = self.builder.tensor(x.id).shape[0];
+        let constant = |channel: usize| constants[if constants.len() == 1 { 0 } else { channel }];
+        let Clamp { zero_point, lo, hi } = y.clamp;
+        let mut terms = Vec::new();
+        for (part, below) in [("above", false), ("below", true)] {
+            let rule = |channel: usize, x: i64| {
+                let half = if below { x.min(0) } else { x.max(0) };
+                of(half, constant(channel)).clamp(lo - zero_point, hi - zero_point) - (lo - zero_point)
+            };
+            let sum = Sum { terms: vec![ones(x.id, channels)], bias: vec![0; channels] };
+            let input = self.builder.requantise(&format!("{name}/{part}"), sum, zero_point - lo, rule)?;
+            terms.push((Term::Identity { input, multiplier: 1 }, None));
+        }
+        let bias = vec![zero_point - lo; channels];
+        let input = self.builder.linear(name, Sum { terms, bias })?;
+        let op = Op::Requantise { input, bits: 8, shift: vec![0], top: None, zero_point: zero_point - lo };
+        let id = self.builder.node(&format!("{name}/requantise"), op, None)?;
+        self.define(operator, Value { id, scale: y.scale, clamp: y.clamp, ..x });
+        Ok(())
     }
 
     /// The larger (smaller) one of a value and a constant of each channel, as the same of two activations.

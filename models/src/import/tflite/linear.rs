@@ -82,7 +82,7 @@ impl<'m, 'f> Walk<'m, 'f> {
             return refuse("its weights are shuffled", "export with the default format of weights");
         }
         let elements: usize = x.dims.iter().product();
-        if inputs == 0 || elements % inputs != 0 {
+        if inputs == 0 || !elements.is_multiple_of(inputs) {
             return refuse(format!("a matrix with {inputs} columns on {:?}", x.dims), "the file is damaged");
         }
         if inputs != elements && inputs != x.grid[0] {

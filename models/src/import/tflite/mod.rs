@@ -19,7 +19,8 @@
 //! | `movement` | elements in another order |
 //! | `slice` | parts of tensors |
 //! | `resize` | interpolation between neighbours |
-//! | `shape` | reshapes, pads, concatenations, slices, and the arithmetic of shapes |
+//! | `join` | concatenations |
+//! | `shape` | reshapes, pads, transpositions, and the arithmetic of shapes |
 //!
 //! A stored value q of a tensor means scale * (q - zero_point). The network computes on x = q - zero_point, so padding is 0 and a
 //! convolution is a plain sum of products, z = sum w x + bias. A requantisation of the runtime is q' = clamp(rule(z) + zero_point'),
@@ -33,6 +34,7 @@ mod binary;
 mod ends;
 mod flatbuffer;
 mod inputs;
+mod join;
 mod linear;
 mod model;
 mod movement;

@@ -113,14 +113,11 @@ impl<'m, 'f> Walk<'m, 'f> {
         let [kept, reduced] =
             [false, true].map(|side| sizes().filter(|part| part.1 == side).map(|part| part.0).collect::<Vec<_>>());
         let [outer, inner] = [&kept, &reduced].map(|sizes| sizes.iter().product::<usize>());
+        let inside = reduced.len();
         let list = positions(&[reduced, kept].concat(), |at| {
-            let (mut inside, mut outside) =
-                (at[..over.iter().filter(|o| **o).count()].iter(), at[over.iter().filter(|o| **o).count()..].iter());
-            let place: Vec<usize> = over
-                .iter()
-                .map(|&over| *(if over { &mut inside } else { &mut outside }).next().expect("one each"))
-                .collect();
-            Some(element(&x.dims, &place))
+            let (mut inside, mut outside) = (at[..inside].iter(), at[inside..].iter());
+            let next = |over: &bool| *(if *over { inside.next() } else { outside.next() }).expect("one for each axis");
+            Some(element(&x.dims, &over.iter().map(next).collect::<Vec<_>>()))
         });
         let moved = self.moved_to(&format!("{name}/order"), &x, &[inner, outer], [outer, inner, 1], &list)?;
         Ok((moved, [inner, 1], dims))

@@ -5,7 +5,7 @@
 //! another; where there are many weights, their binary digits take the place of the weights.
 
 use super::model::Operator;
-use super::movement::{ZERO, element, positions};
+use super::movement::{element, positions};
 use super::round::Rounding;
 use super::walk::{Trouble, Value, Walk, refuse};
 use crate::check::MAX_TERMS;
@@ -63,20 +63,17 @@ impl<'m, 'f> Walk<'m, 'f> {
             return refuse("its weights are no short numbers", "resize by a power of 2, or take the nearest neighbour");
         }
         let mut terms = Vec::new();
-        for (slot, multiplier, of) in &masks {
+        for mask in &masks {
             let list = positions(&dims, |at| {
-                let (place, weight) = slots[at[1] * width + at[2]][*slot];
-                of(weight).then(|| element(&x.dims, &[0, place[0], place[1], at[3]]))
+                let place = mask.chosen(&slots[at[1] * width + at[2]])?;
+                Some(element(&x.dims, &[0, place[0], place[1], at[3]]))
             });
-            if list.iter().all(|&at| at == ZERO) {
-                continue;
-            }
             let moved = self.moved(&format!("{name}/neighbour"), &x, &dims, &list)?;
-            if *multiplier == whole && masks.len() == 1 {
+            if mask.multiplier == whole && masks.len() == 1 {
                 self.define(operator, moved);
                 return Ok(Verdict::Imported("elements in another order"));
             }
-            terms.push((Term::Identity { input: moved.id, multiplier: *multiplier }, None));
+            terms.push((Term::Identity { input: moved.id, multiplier: mask.multiplier }, None));
         }
         let (zero, lo) = (x.clamp.zero_point, x.clamp.lo);
         let stored = |z: i64| {
@@ -164,22 +161,42 @@ fn slots(rows: &[Pair], columns: &[Pair]) -> Vec<[Weighted; 4]> {
     rows.iter().flat_map(|row| columns.iter().map(move |column| place(row, column))).collect()
 }
 
-/// The terms: which slot, times what, where its weight is so.
-type Mask = (usize, i64, Box<dyn Fn(i64) -> bool>);
+/// A term: a multiplier, and which of a place's elements it takes: the one of number `rank` whose weight is so.
+struct Mask {
+    multiplier: i64,
+    rank: usize,
+    of: Box<dyn Fn(i64) -> bool>,
+}
 
-fn masks(slots: &[[Weighted; 4]], whole: i64) -> Vec<Mask> {
-    let mut by_weight: Vec<Mask> = Vec::new();
-    let mut by_digit: Vec<Mask> = Vec::new();
-    for slot in 0..4 {
-        let mut weights: Vec<i64> = slots.iter().map(|four| four[slot].1).filter(|&weight| weight != 0).collect();
-        weights.sort_unstable();
-        weights.dedup();
-        for &wanted in &weights {
-            by_weight.push((slot, wanted, Box::new(move |weight| weight == wanted)));
-        }
-        for digit in (0..=whole.ilog2()).filter(|digit| weights.iter().any(|weight| weight >> digit & 1 == 1)) {
-            by_digit.push((slot, 1 << digit, Box::new(move |weight| weight >> digit & 1 == 1)));
-        }
+impl Mask {
+    fn chosen(&self, four: &[Weighted; 4]) -> Option<[usize; 2]> {
+        four.iter().filter(|(_, weight)| (self.of)(*weight)).nth(self.rank).map(|&(place, _)| place)
     }
-    if by_weight.len() <= by_digit.len() { by_weight } else { by_digit }
+}
+
+/// The fewer of one kind of terms for each weight and one for each binary digit.
+fn masks(slots: &[[Weighted; 4]], whole: i64) -> Vec<Mask> {
+    let mut weights: Vec<i64> =
+        slots.iter().flatten().map(|&(_, weight)| weight).filter(|&weight| weight != 0).collect();
+    weights.sort_unstable();
+    weights.dedup();
+    let by_weight = weights.iter().map(|&wanted| (wanted, Box::new(move |weight| weight == wanted) as Box<_>));
+    let digit = |digit: u32| (1 << digit, Box::new(move |weight: i64| weight >> digit & 1 == 1) as Box<_>);
+    let by_digit = (0..=whole.ilog2()).map(digit);
+    let times = |of: &dyn Fn(i64) -> bool| {
+        slots.iter().map(|four| four.iter().filter(|(_, weight)| of(*weight)).count()).max().unwrap_or(0)
+    };
+    let terms = |kinds: Vec<(i64, Box<dyn Fn(i64) -> bool>)>| -> Vec<Mask> {
+        let mut all = Vec::new();
+        for (multiplier, of) in kinds {
+            let of: std::rc::Rc<dyn Fn(i64) -> bool> = of.into();
+            for rank in 0..times(&*of) {
+                let of = of.clone();
+                all.push(Mask { multiplier, rank, of: Box::new(move |weight| of(weight)) });
+            }
+        }
+        all
+    };
+    let (weights, digits) = (terms(by_weight.collect()), terms(by_digit.collect()));
+    if weights.len() <= digits.len() { weights } else { digits }
 }

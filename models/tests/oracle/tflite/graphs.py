@@ -385,7 +385,7 @@ class Random:
     def prelu(self):
         channels = self.x["shape"][3]
         values = self.rng.integers(self.lo, self.hi + 1, [1, 1, channels])
-        zero = self.lo if self.rng.random() < 0.7 else int(values.min())  # slopes of one sign
+        zero = self.zero_point() if self.rng.random() < 0.5 else int(values.min())  # slopes of both signs, or of one
         number = self.graph.constant(values.astype(self.dtype), scale=self.rng.uniform(0.001, 0.006), zero_point=zero)
         output = self.tensor(self.x["shape"], self.x["scale"] * self.rng.uniform(0.5, 1.2), self.zero_point())
         self.operator("PRELU", [self.x["number"], number], output)
