@@ -69,11 +69,11 @@ impl<'m, 'f> Walk<'m, 'f> {
                 Some(element(&x.dims, &[0, place[0], place[1], at[3]]))
             });
             let moved = self.moved(&format!("{name}/neighbour"), &x, &dims, &list)?;
-            if mask.multiplier == whole && masks.len() == 1 {
+            if mask.kind.multiplier() == whole && masks.len() == 1 {
                 self.define(operator, moved);
                 return Ok(Verdict::Imported("elements in another order"));
             }
-            terms.push((Term::Identity { input: moved.id, multiplier: mask.multiplier }, None));
+            terms.push((Term::Identity { input: moved.id, multiplier: mask.kind.multiplier() }, None));
         }
         let (zero, lo) = (x.clamp.zero_point, x.clamp.lo);
         let stored = |z: i64| {
@@ -161,42 +161,53 @@ fn slots(rows: &[Pair], columns: &[Pair]) -> Vec<[Weighted; 4]> {
     rows.iter().flat_map(|row| columns.iter().map(move |column| place(row, column))).collect()
 }
 
-/// A term: a multiplier, and which of a place's elements it takes: the one of number `rank` whose weight is so.
+/// Which elements a term takes: those of one weight, or those with a binary digit in theirs.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Weight(i64),
+    Digit(u32),
+}
+
+impl Kind {
+    fn takes(self, weight: i64) -> bool {
+        match self {
+            Kind::Weight(wanted) => weight == wanted,
+            Kind::Digit(digit) => weight >> digit & 1 == 1,
+        }
+    }
+
+    fn multiplier(self) -> i64 {
+        match self {
+            Kind::Weight(weight) => weight,
+            Kind::Digit(digit) => 1 << digit,
+        }
+    }
+}
+
+/// A term: of each place the element of number `rank` of those of a kind.
+#[derive(Clone, Copy, Debug)]
 struct Mask {
-    multiplier: i64,
+    kind: Kind,
     rank: usize,
-    of: Box<dyn Fn(i64) -> bool>,
 }
 
 impl Mask {
-    fn chosen(&self, four: &[Weighted; 4]) -> Option<[usize; 2]> {
-        four.iter().filter(|(_, weight)| (self.of)(*weight)).nth(self.rank).map(|&(place, _)| place)
+    fn chosen(self, four: &[Weighted; 4]) -> Option<[usize; 2]> {
+        four.iter().filter(|(_, weight)| self.kind.takes(*weight)).nth(self.rank).map(|&(place, _)| place)
     }
 }
 
 /// The fewer of one kind of terms for each weight and one for each binary digit.
 fn masks(slots: &[[Weighted; 4]], whole: i64) -> Vec<Mask> {
-    let mut weights: Vec<i64> =
-        slots.iter().flatten().map(|&(_, weight)| weight).filter(|&weight| weight != 0).collect();
+    let mut weights: Vec<i64> = slots.iter().flatten().map(|&(_, weight)| weight).filter(|&w| w != 0).collect();
     weights.sort_unstable();
     weights.dedup();
-    let by_weight = weights.iter().map(|&wanted| (wanted, Box::new(move |weight| weight == wanted) as Box<_>));
-    let digit = |digit: u32| (1 << digit, Box::new(move |weight: i64| weight >> digit & 1 == 1) as Box<_>);
-    let by_digit = (0..=whole.ilog2()).map(digit);
-    let times = |of: &dyn Fn(i64) -> bool| {
-        slots.iter().map(|four| four.iter().filter(|(_, weight)| of(*weight)).count()).max().unwrap_or(0)
+    let most = |kind: Kind| {
+        let count = |four: &[Weighted; 4]| four.iter().filter(|(_, weight)| kind.takes(*weight)).count();
+        slots.iter().map(count).max().unwrap_or(0)
     };
-    let terms = |kinds: Vec<(i64, Box<dyn Fn(i64) -> bool>)>| -> Vec<Mask> {
-        let mut all = Vec::new();
-        for (multiplier, of) in kinds {
-            let of: std::rc::Rc<dyn Fn(i64) -> bool> = of.into();
-            for rank in 0..times(&*of) {
-                let of = of.clone();
-                all.push(Mask { multiplier, rank, of: Box::new(move |weight| of(weight)) });
-            }
-        }
-        all
-    };
-    let (weights, digits) = (terms(by_weight.collect()), terms(by_digit.collect()));
-    if weights.len() <= digits.len() { weights } else { digits }
+    let terms = |kind: Kind| (0..most(kind)).map(move |rank| Mask { kind, rank });
+    let by_weight: Vec<Mask> = weights.into_iter().map(Kind::Weight).flat_map(terms).collect();
+    let by_digit: Vec<Mask> = (0..=whole.ilog2()).map(Kind::Digit).flat_map(terms).collect();
+    if by_weight.len() <= by_digit.len() { by_weight } else { by_digit }
 }
