@@ -153,7 +153,8 @@ fn graphs_that_move_elements_equal_onnxruntime() {
 
 #[test]
 fn graphs_with_unusual_shapes_equal_onnxruntime() {
-    check("shapes", 90, &Options::default(), 0);
+    // Factors behind averages of odd counts: floats decide.
+    check("shapes", 100, &Options::default(), 3);
 }
 
 /// Files of your own, in the folder that LOWKEY_ONNX names; those that can't be exact may be approximate.

@@ -9,7 +9,7 @@
 //! | `value`, `real`, `quantiser` | integers and real numbers, and the functions between them |
 //! | `operators` | which operators there are, and what becomes of them |
 //! | `walk` | node by node, from graph to network |
-//! | `linear`, `pool`, `pointwise`, `shape`, `moves` | the operations |
+//! | `linear`, `pool`, `pointwise`, `uneven`, `shape`, `moves` | the operations |
 //! | `requantise`, `fused`, `pairs` | from accumulators and sums to activations |
 //! | `output` | what the network answers |
 //!
@@ -43,6 +43,7 @@ mod requantise;
 mod schema;
 mod shape;
 mod tensor;
+mod uneven;
 mod value;
 mod walk;
 

@@ -338,6 +338,7 @@ impl<'m> Walk<'m> {
             Source::Average { input, window, global } if typed(input) => {
                 self.integer_average(node, *input, window, *global, quantiser).map(Some)
             }
+            source @ Source::Pieces { .. } => self.integer_pieces(node, source, quantiser, typed),
             _ => Ok(None),
         }
     }

@@ -23,6 +23,7 @@ impl<'m> Walk<'m> {
             Source::Tensor(scale) | Source::Pair(scale, _) => self.builder.tensor(scale.id).shape,
             Source::Sum { sum, .. } => self.builder.shape_of(&sum.terms[0].0).ok_or_else(wrong)?,
             Source::Average { input, window, .. } => pooled(self.builder.tensor(input.id).shape, window)?,
+            Source::Pieces { shape, .. } => *shape,
             Source::Concat(parts) => {
                 let mut all = self.shape(&parts[0])?;
                 all[0] = real.channels;
@@ -91,7 +92,12 @@ impl<'m> Walk<'m> {
         } else {
             self.average_window(node, shape, real.layout)?
         };
-        let source = Source::Average { input, window, global };
+        let source =
+            if global || (window.padding == [0; 4] && node.int("ceil_mode", 0) == 0) || self.counts_padding(node) {
+                Source::Average { input, window, global }
+            } else {
+                self.uneven_average(node, input, window, &real)?
+            };
         let channels = real.channels;
         Ok(Value::Real(Rc::new(Real { source, post: vec![], later: vec![], channels, layout, fused: None })))
     }
@@ -113,7 +119,18 @@ impl<'m> Walk<'m> {
         let quantiser = self.onnx_quantiser(node, 3, 4)?;
         let element = self.element(node, 4)?;
         let input = Scale { id: x.id, unit, error: 0.0, quantised: Some((zero, x.element)) };
-        let id = self.integer_average(node, input, &window, global, &quantiser)?;
+        let even = global || (window.padding == [0; 4] && node.int("ceil_mode", 0) == 0) || self.counts_padding(node);
+        let id = if even {
+            self.integer_average(node, input, &window, global, &quantiser)?
+        } else {
+            let real = Real::tensor(input, shape[0], x.layout);
+            match self.uneven_average(node, input, window, &real)? {
+                Source::Average { input, window, .. } => {
+                    self.integer_average(node, input, &window, false, &quantiser)?
+                }
+                source => self.integer_pieces(node, &source, &quantiser, |_| true)?.expect("pieces of averages"),
+            }
+        };
         Ok(Value::Ints(Ints { id, zero: quantiser.zero as i64, element, layout: x.layout }))
     }
 
@@ -140,7 +157,13 @@ impl<'m> Walk<'m> {
         }
         self.builder.report.rule("ONNX Runtime: float32 average, half to even");
         let doubts = Doubts::default();
+        let (count, unit) = ((window.kernel[0] * window.kernel[1]) as f32, input.unit);
+        let most = f64::from(count) * self.builder.tensor(input.id).range.magnitude() as f64;
         let rule = self.average_rule(input, window, offset_rule(quantiser), &doubts);
+        // Sums that are floats are divided once.
+        let whole = input.error == 0.0 && most * odd_factor(unit) < (1 << 24) as f64;
+        let offset = offset_rule(quantiser);
+        let rule = |sum: i64| if whole { offset.index(0, sum as f32 * unit / count) } else { rule(sum) };
         let id = self.builder.average(node.name(), input.id, *window, zero, rule)?;
         self.settle(
             node,
@@ -182,7 +205,7 @@ impl<'m> Walk<'m> {
 
     fn max_window(&self, node: Node<'m>, shape: Shape, layout: Layout) -> Result<Window, Stop> {
         if node.op() != "GlobalMaxPool" {
-            return self.pool_window(node, shape, layout, true);
+            return self.pool_window(node, shape, layout);
         }
         if layout.rank < 3 {
             return Err(Stop::new("a pool of what is no image", "networks have one or two spatial dimensions"));
@@ -190,11 +213,18 @@ impl<'m> Walk<'m> {
         Ok(Window { kernel: [shape[1], shape[2]], ..Window::POINT })
     }
 
+    /// True if padding is part of an average.
+    fn counts_padding(&self, node: Node<'m>) -> bool {
+        node.int("count_include_pad", 0) != 0
+    }
+
     fn average_window(&self, node: Node<'m>, shape: Shape, layout: Layout) -> Result<Window, Stop> {
-        let window = self.pool_window(node, shape, layout, false)?;
-        if window.padding != [0; 4] && node.int("count_include_pad", 0) == 0 {
-            let hint = "set count_include_pad, or leave out the padding";
-            return Err(Stop::new("an average that does not count its padding", hint));
+        let window = self.pool_window(node, shape, layout)?;
+        if self.counts_padding(node) && node.int("ceil_mode", 0) != 0 {
+            return Err(Stop::new(
+                "padding counts in windows that leave it",
+                "do without ceil_mode or count_include_pad",
+            ));
         }
         if window.dilation != [1, 1] {
             return Err(Stop::new("an average over a dilated window", "networks average over dense windows"));
@@ -203,7 +233,7 @@ impl<'m> Walk<'m> {
     }
 
     /// A pool's window. What `ceil_mode` adds is padding, where padding does not count.
-    fn pool_window(&self, node: Node<'m>, shape: Shape, layout: Layout, max: bool) -> Result<Window, Stop> {
+    fn pool_window(&self, node: Node<'m>, shape: Shape, layout: Layout) -> Result<Window, Stop> {
         if layout.rank < 3 {
             return Err(Stop::new("a pool of what is no image", "networks have one or two spatial dimensions"));
         }
@@ -219,9 +249,6 @@ impl<'m> Walk<'m> {
                 // A window that begins in the padding at the end is left out.
                 let start = free.div_ceil(stride) * stride;
                 if missing > 0 && start < shape[1 + axis] + window.padding[axis] {
-                    if !max {
-                        return Err(Stop::new("an average of windows that leave the image", "do without ceil_mode"));
-                    }
                     window.padding[axis + 2] += missing;
                 }
             }

@@ -246,6 +246,10 @@ impl<'m> Walk<'m> {
                     &PairRule { value: &value, channels, summands, step: quantiser.scale.into() },
                 )?
             }
+            Source::Pieces { parts, shape, places } => self.pieces(node, (parts, *shape, places), |walk, part| {
+                let post = steps.clone();
+                walk.quantise(node, &Real { post, ..part.clone() }, quantiser)
+            })?,
             Source::Concat(parts) => {
                 let parts = parts.clone();
                 let (mut ids, mut first) = (Vec::new(), 0);

@@ -89,6 +89,8 @@ pub(super) enum Source<'m> {
     Pair(Scale, Scale),
     /// One behind the other.
     Concat(Vec<Rc<Real<'m>>>),
+    /// Images that are parts of one: its shape, and where each of its places is found among theirs.
+    Pieces { parts: Vec<Rc<Real<'m>>>, shape: Shape, places: Rc<Vec<usize>> },
 }
 
 /// A tensor of the network with its unit, and the type in the file of what it was made of.
