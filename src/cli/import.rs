@@ -173,7 +173,7 @@ mod tests {
         let node = |name: &str, op| Node { name: name.into(), op };
         let shift = vec![40];
         let nodes = vec![
-            node("sum", Op::Linear { terms: vec![Term::Identity { input: 0, multiplier: 1 << 9 }] }),
+            node("sum", Op::Linear { terms: vec![Term::Identity { input: 0, multiplier: 1 << 17 }] }),
             node("scale", Op::Scale { input: 1, multiplier: vec![1 << 31] }),
             node("small", Op::Requantise { input: 2, bits: 8, shift, top: None, zero_point: 0 }),
         ];

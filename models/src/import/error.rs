@@ -121,7 +121,7 @@ fn obstacles(rows: &[Refusal]) -> String {
             None => kinds.push((row, vec![&row.node])),
         }
     }
-    let mut text = format!("{} operations that are not supported:", rows.len());
+    let mut text = format!("{} obstacles:", rows.len());
     for (row, nodes) in kinds.iter().take(LISTED[0]) {
         let names: Vec<String> = nodes.iter().take(LISTED[1]).map(|name| format!("\"{}\"", printable(name))).collect();
         let more = nodes.len().saturating_sub(LISTED[1]);

@@ -55,7 +55,7 @@ def cases():
     graph.operator("SQRT", [x], [rooted])
     graph.operator("AVERAGE_POOL_2D", [rooted], [pooled], ("Pool2DOptions", POOL | dict(padding=SAME, filterWidth=3)))
     graph.operator("SQUARED_DIFFERENCE", [pooled, pooled], [y])
-    words = "3 operations that are not supported:\\n  SQRT \"rooted\": no network has this operation; replace"
+    words = "3 obstacles:\\n  SQRT \"rooted\": no network has this operation; replace"
     yield "all", graph.finish([x], [y]), words
     words = "AVERAGE_POOL_2D \"pooled\": its windows at the border are smaller"
     yield "all", graph.finish([x], [y]), words
