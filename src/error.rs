@@ -355,7 +355,10 @@ fn input_hint(error: &(dyn std::error::Error + Send + Sync + 'static)) -> &'stat
         Some(DataProblem::Value { .. }) => {
             "integers in .npy are the network's quantised input; pixels of 8 bits are quantised for you if the file is PNG or IDX"
         }
-        _ => "images are PNG, .npy or IDX files, of the size that the network reads",
+        Some(DataProblem::Type { .. }) => {
+            "arrays in .npy are what the model's own runtime reads: `lowkey plan` prints it"
+        }
+        _ => "inputs are PNG, .npy, .csv or IDX files, of the size that the network reads",
     }
 }
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `cli/demo.rs` | `demo`, `plan`, `eval`: one process |
 //! | `cli/import.rs` | `import`, and the files it reads given to other commands |
+//! | `cli/inputs.rs` | arrays, classes and answers of imported networks |
 //! | `cli/pair.rs` | `serve` and `infer`: images, files, models, digests |
 //! | `cli/key.rs` | the server's key: where it lies, its lifetime, a new one; what a server allows |
 //! | `cli/trust.rs` | TLS, pins, plain TCP |
@@ -19,6 +20,8 @@ mod demo;
 mod files;
 #[path = "cli/import.rs"]
 mod import;
+#[path = "cli/inputs.rs"]
+mod inputs;
 #[path = "cli/key.rs"]
 mod key;
 #[path = "cli/pair.rs"]

@@ -37,11 +37,12 @@ fn dense_to(
         vec![layer("wide", 0, outputs, terms), Node { name: "relu".into(), op: requantise }, layer("last", 2, 2, 1)];
     let architecture = Architecture {
         name: "dense".into(),
-        input: Input { shape: [inputs, 1, 1], bits, zero_point: 0, pixels: None },
+        input: Input { shape: [inputs, 1, 1], bits, zero_point: 0, pixels: None, coding: None },
         nodes,
         output: 3,
         rounding: None,
         output_scale: None,
+        output_coding: None,
         classes: vec![],
     };
     let weights = |outputs: usize, inputs: usize, weight: i32, terms: usize| {
@@ -116,11 +117,12 @@ fn a_layer_with_more_ots_than_a_client_holds_is_refused() {
         let nodes = [("wide", conv(0, channels, 1)), ("relu", requantise), ("last", conv(2, 2, 64))];
         let architecture = Architecture {
             name: "wide".into(),
-            input: Input { shape: [1, 64, 64], bits: 8, zero_point: 0, pixels: None },
+            input: Input { shape: [1, 64, 64], bits: 8, zero_point: 0, pixels: None, coding: None },
             nodes: nodes.map(|(name, op)| Node { name: name.into(), op }).into(),
             output: 3,
             rounding: None,
             output_scale: None,
+            output_coding: None,
             classes: vec![],
         };
         let weights = |outputs, inputs| {

@@ -192,11 +192,15 @@ pub fn imports() -> Vec<Vec<u8>> {
 }
 
 /// What networks say of their inputs.
-fn shapes() -> [Input; 3] {
+fn shapes() -> [Input; 4] {
     [
         json!({ "shape": [1, 8, 8], "bits": 4 }),
         json!({ "shape": [3, 4, 4], "bits": 8, "zero_point": 128 }),
         json!({ "shape": [5, 1, 1], "bits": 1, "zero_point": 1 }),
+        json!({ "shape": [3, 4, 4], "bits": 8, "zero_point": 28, "coding": {
+            "dims": [4, 4, 3], "order": "channels_last", "dtype": "int8", "lowest": -128, "highest": 127, "scale": 0.1,
+            "zero_point": -100, "steps": [{ "div": [0.5, 2.0, 1.0] }], "rule": "litert", "integers": false,
+        } }),
     ]
     .map(|input| serde_json::from_value(input).expect("an input"))
 }
@@ -219,6 +223,8 @@ pub fn input_files() -> Vec<Vec<u8>> {
         include_bytes!("../seeds/pictures.idx.gz"),
         include_bytes!("../seeds/labels.idx"),
         include_bytes!("../seeds/inputs.npy"),
+        include_bytes!("../seeds/floats.npy"),
+        include_bytes!("../seeds/rows.csv"),
     ]
     .map(<[u8]>::to_vec)
     .into()

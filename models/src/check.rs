@@ -32,6 +32,10 @@ pub const MAX_ACTIVATION: i64 = 1 << 24;
 pub const MAX_MULTIPLIER: i64 = 1 << 31;
 /// Largest magnitude of a sum of terms, and of a bias: their sum stays far inside an `i64`.
 pub const MAX_ACCUMULATOR: i64 = 1 << 50;
+/// Largest magnitude of a multiplied sum by the widths of the weights alone.
+pub const MAX_MULTIPLIED: i64 = 1 << 60;
+/// Largest magnitude of a multiplied sum that is reachable with the actual weights: what the widest ring of an inference holds.
+pub const MAX_REACHED: i64 = 1 << 55;
 /// Longest name, in bytes.
 pub const MAX_NAME: usize = 128;
 
@@ -103,12 +107,15 @@ impl Architecture {
         if matches!(self.output.checked_sub(1).map(|node| &self.nodes[node].op), Some(Op::Scale { .. })) {
             return Err(Problem::ScaledOutput.at(&Place::Network));
         }
-        if !self.classes.is_empty() && self.classes.len() != output.elements() {
-            let problem = Problem::Classes { found: self.classes.len(), wanted: output.elements() };
-            return Err(problem.at(&Place::Network));
-        }
         if self.output_scale.is_some_and(|scale| !(scale.is_finite() && scale > 0.0)) {
             return Err(Problem::OutputScale.at(&Place::Network));
+        }
+        if self.output_coding.as_ref().is_some_and(|coding| !coding.fits(output.shape)) {
+            return Err(Problem::Coding("output").at(&Place::Network));
+        }
+        let wanted = self.named_classes(output.elements());
+        if !self.classes.is_empty() && self.classes.len() != wanted {
+            return Err(Problem::Classes { found: self.classes.len(), wanted }.at(&Place::Network));
         }
         let mut used = vec![false; tensors.len()];
         used[self.output] = true;
@@ -140,6 +147,9 @@ fn check_input(input: &Input) -> Result<TensorInfo, Problem> {
         let largest = tables.iter().flatten().max().copied().unwrap_or(0);
         within("a pixel's value", largest.into(), 0, (1 << input.bits) - 1)?;
     }
+    if input.coding.as_ref().is_some_and(|coding| !coding.fits(input.shape, input.bits, input.zero_point)) {
+        return Err(Problem::Coding("input"));
+    }
     Ok(TensorInfo { shape: input.shape, kind: Kind::Activation, range: input.range() })
 }
 
@@ -169,6 +179,7 @@ fn check_node(index: usize, node: &Node, tensors: &[TensorInfo], weights: &mut u
                 Ok(TensorInfo { shape: [x.elements(), 1, 1], ..x })
             }),
             Op::Concat { inputs } => check_concat(tensors, inputs),
+            Op::Select { input, shape, axes } => activation(*input).and_then(|x| check_select(x, *shape, axes)),
             Op::Table { input, table } => {
                 activation(*input).and_then(|x| Ok(TensorInfo { range: table_range(x.range, table)?, ..x }))
             }
@@ -266,7 +277,7 @@ fn check_scale(x: TensorInfo, multiplier: &[i64]) -> Result<TensorInfo, Problem>
     if multiplier.len() != 1 && multiplier.len() != channels {
         return Err(Problem::MultiplierCount { found: multiplier.len(), channels });
     }
-    let limit = i128::from(MAX_ACCUMULATOR);
+    let limit = i128::from(MAX_MULTIPLIED);
     let mut most = 1;
     for &m in multiplier {
         within("a multiplier", m.into(), 1, i128::from(MAX_MULTIPLIER))?;
@@ -300,6 +311,24 @@ fn check_concat(tensors: &[TensorInfo], inputs: &[TensorId]) -> Result<TensorInf
         });
     }
     Ok(result.expect("two inputs at least"))
+}
+
+/// Entries of the axes whose sums name elements of the input, as many as the result has.
+fn check_select(x: TensorInfo, shape: Shape, axes: &[Vec<i64>]) -> Result<TensorInfo, Problem> {
+    check_shape(shape)?;
+    at_most("the number of axes", axes.len(), MAX_TERMS)?;
+    let (mut count, mut last, mut zeros) = (1usize, 0i128, false);
+    for axis in axes {
+        within("the length of an axis", axis.len() as i128, 1, MAX_ELEMENTS as i128)?;
+        count = count.saturating_mul(axis.len());
+        at_most("the number of selected elements", count, MAX_ELEMENTS)?;
+        last += i128::from(axis.iter().copied().max().unwrap_or(0).max(0));
+        zeros |= axis.iter().any(|&by| by < 0);
+    }
+    let wanted = shape.iter().product::<usize>() as i128;
+    within("the number of selected elements", count as i128, wanted, wanted)?;
+    within("the last element", last, 0, x.elements() as i128 - 1)?;
+    Ok(TensorInfo { shape, range: if zeros { x.range.with_zero() } else { x.range }, ..x })
 }
 
 fn check_requantise(

@@ -228,17 +228,20 @@ pub enum Problem {
         /// Channels.
         channels: usize,
     },
-    /// A number of class names that is not the number of outputs.
-    #[error("it names {found} classes, the output has {wanted} values")]
+    /// A number of class names that is not that of the classes.
+    #[error("it names {found} classes, the output has {wanted}")]
     Classes {
         /// Names given.
         found: usize,
-        /// Values of the output.
+        /// Classes of the output.
         wanted: usize,
     },
     /// A scale that is not a positive finite number.
     #[error("its output scale is not a positive finite number")]
     OutputScale,
+    /// A coding of the input or the output that does not fit the tensor, or itself.
+    #[error("the coding of its {0} does not fit")]
+    Coding(&'static str),
     /// Weights for another number of nodes.
     #[error("weights for {found} nodes, the architecture has {wanted}")]
     WeightNodes {

@@ -5,7 +5,7 @@ use ndarray::{Array3, Array4, Axis};
 
 use crate::check::TensorInfo;
 use crate::error::InputError;
-use crate::network::{Input, Op, Range, Shape, Term, Window};
+use crate::network::{Input, Op, Range, Shape, Term, Window, selected};
 use crate::weights::{LinearWeights, Network};
 
 /// The values of a tensor: `[channels, height, width]`.
@@ -103,6 +103,11 @@ pub(crate) fn step(
         Op::Concat { inputs } => {
             let parts: Vec<_> = inputs.iter().map(|input| tensors[*input].view()).collect();
             ndarray::concatenate(Axis(0), &parts).expect("parts of one height and width")
+        }
+        Op::Select { input, axes, .. } => {
+            let values: Vec<i64> = tensors[*input].iter().copied().collect();
+            let chosen = selected(axes).into_iter().map(|at| at.map_or(0, |at| values[at])).collect();
+            Tensor::from_shape_vec(shape, chosen).expect("as many elements")
         }
         Op::Table { input, table } => {
             let lo = infos[*input].range.lo;

@@ -20,7 +20,8 @@
 //! | [`bounds`] | reachable accumulators, hence the width of the ring of each layer |
 //! | [`fold`] | the equivalent network with one shift per layer and small biases |
 //! | [`json`], [`mod@file`] | the architecture as JSON, the network as a safetensors file |
-//! | [`data`] | inputs from PNG, IDX and NPY files |
+//! | [`data`] | inputs from PNG, IDX, NPY and CSV files |
+//! | [`coding`], [`answer`] | how the file of an imported network codes its input and output, and what an answer means |
 //! | [`zoo`] | networks that come with the crate |
 //! | `random` | random networks for property tests (feature `random`) |
 //!
@@ -37,8 +38,10 @@
 //! # Ok::<(), lowkey_models::InputError>(())
 //! ```
 
+pub mod answer;
 pub mod bounds;
 pub mod check;
+pub mod coding;
 pub mod data;
 pub mod error;
 mod fast;
@@ -55,12 +58,14 @@ mod separate;
 pub mod weights;
 pub mod zoo;
 
+pub use answer::ClassRule;
 pub use bounds::LinearBounds;
 pub use check::TensorInfo;
+pub use coding::{Coding, OutputCoding};
 pub use data::{DataError, DataProblem, Inputs, Labelled, quantise, read_labels};
 pub use error::{InputError, Kind, ModelError, Place, Problem};
 pub use file::{FileError, FileProblem};
 pub use interpret::{Tensor, argmax};
 pub use json::JsonError;
-pub use network::{Architecture, Input, Node, Op, Range, Shape, TensorId, Term, Window};
+pub use network::{Architecture, Input, Node, Op, Range, Shape, TensorId, Term, Window, selected};
 pub use weights::{LinearWeights, Network, Weights};

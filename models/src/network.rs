@@ -7,6 +7,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::coding::{Coding, OutputCoding};
+
 /// A tensor: 0 is the network's input, `i + 1` the output of node `i`.
 pub type TensorId = usize;
 
@@ -22,8 +24,8 @@ pub struct Range {
     pub hi: i64,
 }
 
-/// What the network reads, and how a picture becomes it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What the network reads, and how a picture or an array becomes it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Input {
     /// Channels, height, width.
     pub shape: Shape,
@@ -35,6 +37,9 @@ pub struct Input {
     /// How a pixel of 8 bits becomes y: 256 values for each channel. `None`: y = pixel >> (8 - bits).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pixels: Option<Vec<Vec<u8>>>,
+    /// How the file that it was imported from codes its input. `None`: arrays hold y.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coding: Option<Coding>,
 }
 
 /// What the network is, without its weights: shapes, widths and shifts. Public to both parties.
@@ -54,6 +59,9 @@ pub struct Architecture {
     /// Real value of one unit of the output, where the model knows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_scale: Option<f64>,
+    /// How the file that it was imported from codes its output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_coding: Option<OutputCoding>,
     /// Names of the classes, in order of the output, where the model knows them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<String>,
@@ -141,6 +149,18 @@ pub enum Op {
         /// Two or more activations.
         inputs: Vec<TensorId>,
     },
+    /// Elements in another order, some several times, some left out, some 0: transpositions, slices, shuffles, padding, images from
+    /// vectors. The element of number n (row-major) reads element `axes[0][i_0] + axes[1][i_1] + ...` of the input, where (i_0, i_1, ..)
+    /// are the digits of n with as many values as each axis has entries, the last one counting fastest. It is 0 if any of these
+    /// entries is negative.
+    Select {
+        /// An activation.
+        input: TensorId,
+        /// Of the result.
+        shape: Shape,
+        /// The product of their lengths is the number of elements of the result. Public.
+        axes: Vec<Vec<i64>>,
+    },
     /// y = table[x - lo], lo the smallest value of the input's range: any function of a value of at most 8 bits.
     Table {
         /// An activation whose range has at most 256 values.
@@ -167,6 +187,18 @@ pub struct Window {
 
 fn ones() -> [usize; 2] {
     [1, 1]
+}
+
+/// The element that each element of a [`Op::Select`] reads, `None` where it is 0; the lengths of the axes multiply to what memory holds.
+pub fn selected(axes: &[Vec<i64>]) -> Vec<Option<usize>> {
+    let mut all = vec![Some(0usize)];
+    for axis in axes {
+        let next = |&at: &Option<usize>| {
+            axis.iter().map(move |&by| at.and_then(|at| usize::try_from(by).ok().map(|by| at + by)))
+        };
+        all = all.iter().flat_map(next).collect();
+    }
+    all
 }
 
 /// One summand of a linear node.
@@ -287,6 +319,7 @@ impl Op {
             | Op::AvgPool { input, .. }
             | Op::SumPool { input, .. }
             | Op::Flatten { input }
+            | Op::Select { input, .. }
             | Op::Table { input, .. } => *input = new(*input),
         }
     }
@@ -302,6 +335,7 @@ impl Op {
             | Op::AvgPool { input, .. }
             | Op::SumPool { input, .. }
             | Op::Flatten { input }
+            | Op::Select { input, .. }
             | Op::Table { input, .. } => vec![*input],
         }
     }

@@ -54,7 +54,7 @@ fn candidate<R: Rng + ?Sized>(rng: &mut R, size: &Size) -> (Network, Vec<Tensor>
     let bits = rng.random_range(1..=size.activation_bits);
     let mut dimension = |most: usize| rng.random_range(1..=most);
     let shape = [dimension(size.channels), dimension(size.side), dimension(size.side)];
-    let input = Input { shape, bits, zero_point: zero_point(rng, bits), pixels: None };
+    let input = Input { shape, bits, zero_point: zero_point(rng, bits), pixels: None, coding: None };
     let mut builder = Builder::new(rng, *size, input);
     for _ in 0..size.blocks {
         builder.block();
@@ -104,6 +104,7 @@ impl<'r, R: Rng + ?Sized> Builder<'r, R> {
             output: 0,
             rounding: None,
             output_scale: None,
+            output_coding: None,
             classes: Vec::new(),
         };
         Builder { rng, size, architecture, linear: Vec::new(), tensors, samples }
@@ -143,7 +144,7 @@ impl<'r, R: Rng + ?Sized> Builder<'r, R> {
     fn block(&mut self) {
         let input = self.source();
         let TensorInfo { shape, range, .. } = self.tensors[input];
-        match self.rng.random_range(0..11) {
+        match self.rng.random_range(0..12) {
             0 => {
                 let window = self.window(shape, true);
                 self.push(Op::MaxPool { input, window }, None);
@@ -177,6 +178,20 @@ impl<'r, R: Rng + ?Sized> Builder<'r, R> {
                 }
             }
             5 => {
+                // An image with its axes exchanged, one column less or one of zeros more.
+                let [channels, height, width] = shape;
+                let steps = |count: usize, by: usize| (0..count).map(|i| (i * by) as i64).collect::<Vec<_>>();
+                let mut columns = steps(width, 1);
+                match self.rng.random_range(0..3) {
+                    0 if width > 1 => drop(columns.remove(0)),
+                    1 => columns.push(-1),
+                    _ => {}
+                }
+                let shape = [channels, columns.len(), height];
+                let axes = vec![steps(channels, height * width), columns, steps(height, width)];
+                self.push(Op::Select { input, shape, axes }, None);
+            }
+            6 => {
                 let input = self.flat(input);
                 let outputs = self.rng.random_range(1..=3 * self.size.channels);
                 let term = Term::Dense { input, outputs, weight_bits: self.weight_bits() };

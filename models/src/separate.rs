@@ -95,11 +95,12 @@ mod tests {
         ];
         let architecture = Architecture {
             name: "shared".into(),
-            input: Input { shape: [2, 1, 1], bits: 3, zero_point: 0, pixels: None },
+            input: Input { shape: [2, 1, 1], bits: 3, zero_point: 0, pixels: None, coding: None },
             nodes,
             output: 4,
             rounding: None,
             output_scale: None,
+            output_coding: None,
             classes: vec![],
         };
         let dense = LinearWeights {

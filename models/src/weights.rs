@@ -4,7 +4,7 @@ use std::fmt;
 
 use ndarray::Array4;
 
-use crate::check::{MAX_ACCUMULATOR, TensorInfo, weight_range};
+use crate::check::{MAX_ACCUMULATOR, MAX_REACHED, TensorInfo, weight_range};
 use crate::error::{ModelError, Place, Problem};
 use crate::network::{Architecture, Op, Term};
 
@@ -81,7 +81,7 @@ impl Network {
         }
         for (index, (node, bounds)) in self.architecture.nodes.iter().zip(self.bounds()).enumerate() {
             let (Op::Scale { .. }, Some(bounds)) = (&node.op, bounds) else { continue };
-            let limit = 2 * i128::from(MAX_ACCUMULATOR);
+            let limit = i128::from(MAX_REACHED);
             for value in [bounds.range().lo, bounds.range().hi] {
                 if !(-limit..=limit).contains(&value.into()) {
                     let (lo, hi) = (-limit, limit);

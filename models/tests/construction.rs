@@ -26,7 +26,7 @@ fn valid() -> Architecture {
     let average = Op::AvgPool { input: 3, window: window(2, 1, 0), multiplier: 1, offset: 2, shift: 2 };
     Architecture {
         name: "valid".into(),
-        input: Input { shape: [2, 6, 6], bits: 4, zero_point: 0, pixels: None },
+        input: Input { shape: [2, 6, 6], bits: 4, zero_point: 0, pixels: None, coding: None },
         nodes: vec![
             node("conv", Op::Linear { terms: residual }),
             node("relu", Op::Requantise { input: 1, bits: 4, shift: vec![5], top: None, zero_point: 0 }),
@@ -39,6 +39,7 @@ fn valid() -> Architecture {
         output: 7,
         rounding: None,
         output_scale: Some(0.5),
+        output_coding: None,
         classes: vec!["a".into(), "b".into(), "c".into()],
     }
 }
@@ -442,6 +443,65 @@ fn scales_and_concatenations() {
     assert_broken(concat(vec![2, 1]), at_node(2), Problem::WrongKind { tensor: 1, found, wanted });
     let error = broken(|a| a.nodes[3].op = Op::Concat { inputs: vec![2, 3] });
     assert!(matches!(*error.problem, Problem::Shape { what: "an input", .. }), "{error}");
+}
+
+/// A coding may come from the other party.
+#[test]
+fn codings_fit_their_tensors() {
+    use lowkey_models::coding::{Coding, Dtype, Order, OutputCoding, Rule, Step};
+    let good = Coding {
+        dims: vec![6, 6, 2],
+        order: Order::ChannelsLast,
+        dtype: Dtype::Uint(4),
+        lowest: 0,
+        highest: 15,
+        scale: Some(0.5),
+        zero_point: 0,
+        steps: vec![Step::Sub(vec![0.5, 0.25])],
+        rule: Rule::Onnx,
+        integers: false,
+    };
+    let with = |change: &dyn Fn(&mut Coding)| {
+        let mut architecture = valid();
+        let mut coding = good.clone();
+        change(&mut coding);
+        architecture.input.coding = Some(coding);
+        (architecture.check().map(|_| ()), architecture)
+    };
+    let (valid_one, architecture) = with(&|_| ());
+    assert_eq!(valid_one, Ok(()));
+    assert_eq!(Architecture::from_json(&architecture.to_json()).unwrap(), architecture);
+    let wrong: [&dyn Fn(&mut Coding); 14] = [
+        &|coding| coding.dims = vec![6, 6, 3],
+        &|coding| coding.dims = vec![usize::MAX, usize::MAX],
+        &|coding| coding.dims = [vec![72], vec![1; 8]].concat(),
+        &|coding| coding.dtype = Dtype::Uint(3),
+        &|coding| coding.dtype = Dtype::Int(64),
+        &|coding| coding.dtype = Dtype::Bipolar,
+        &|coding| (coding.lowest, coding.highest) = (15, 0),
+        &|coding| coding.lowest = i64::MIN,
+        &|coding| coding.scale = Some(0.0),
+        &|coding| coding.scale = Some(f32::NAN),
+        &|coding| coding.zero_point = 1,
+        &|coding| coding.steps = vec![Step::Mul(vec![1.0; 3])],
+        &|coding| coding.steps = vec![Step::Mul(vec![f32::INFINITY])],
+        &|coding| coding.rule = Rule::Sign,
+    ];
+    for (number, change) in wrong.iter().enumerate() {
+        let error = with(change).0.expect_err(&format!("change {number}"));
+        assert_broken(error, Place::Input, Problem::Coding("input"));
+    }
+    let output = OutputCoding {
+        dims: vec![usize::MAX, 2],
+        order: Order::ChannelsFirst,
+        dtype: None,
+        zero_point: 0,
+        integers: false,
+        ends: Vec::new(),
+        probability: false,
+        class: None,
+    };
+    assert_broken(broken(|a| a.output_coding = Some(output.clone())), Place::Network, Problem::Coding("output"));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 
 fn input(shape: [usize; 3], bits: u32) -> Input {
-    Input { shape, bits, zero_point: 0, pixels: None }
+    Input { shape, bits, zero_point: 0, pixels: None, coding: None }
 }
 
 fn idx(shape: &[u32], data: &[u8]) -> Vec<u8> {
@@ -61,7 +61,7 @@ fn message(file: &[u8], input: &Input) -> String {
 #[test]
 fn pixels_are_cut_to_the_width_and_moved_by_the_zero_point() {
     for bits in 1..=8 {
-        let input = Input { shape: [1, 1, 1], bits, zero_point: 1, pixels: None };
+        let input = Input { shape: [1, 1, 1], bits, zero_point: 1, pixels: None, coding: None };
         for pixel in 0..=255u8 {
             assert_eq!(quantise(pixel, 0, &input), i64::from(pixel) / (1 << (8 - bits)) - 1);
             assert!(input.range().contains(quantise(pixel, 0, &input)));
@@ -75,7 +75,7 @@ fn pixels_are_cut_to_the_width_and_moved_by_the_zero_point() {
 fn a_model_may_say_what_a_pixel_means() {
     let tables: Vec<Vec<u8>> =
         vec![(0..=255).map(|p: u8| p / 100).collect(), (0..=255).map(|p: u8| 3 - p / 64).collect()];
-    let input = Input { shape: [2, 1, 2], bits: 2, zero_point: 1, pixels: Some(tables) };
+    let input = Input { shape: [2, 1, 2], bits: 2, zero_point: 1, pixels: Some(tables), coding: None };
     assert_eq!(quantise(250, 0, &input), 1);
     assert_eq!(quantise(250, 1, &input), -1);
     // Two images of two channels of two pixels, as IDX.
@@ -149,7 +149,7 @@ fn npy_of_every_type_and_shape() {
 
 #[test]
 fn npy_values_are_taken_as_they_are_and_must_be_in_range() {
-    let signed = Input { shape: [1, 1, 2], bits: 4, zero_point: 8, pixels: None };
+    let signed = Input { shape: [1, 1, 2], bits: 4, zero_point: 8, pixels: None, coding: None };
     assert_eq!(values(&npy("|u1", false, "(1, 2)", &[0, 15]), &signed).unwrap(), [[-8, 7]]);
     let large = message(&npy("|u1", false, "(1, 2)", &[0, 16]), &signed);
     assert_eq!(large, "it holds the value 16, the network reads 0..=15");
@@ -158,10 +158,10 @@ fn npy_values_are_taken_as_they_are_and_must_be_in_range() {
     let far = npy("<i8", false, "(1, 1)", &i64::MIN.to_le_bytes());
     assert!(matches!(
         Inputs::from_bytes(&far, &Input { shape: [1, 1, 1], ..signed }),
-        Err(DataProblem::Value { value: i64::MIN, hi: 15 })
+        Err(DataProblem::Value { value: i64::MIN, lo: 0, hi: 15 })
     ));
     let label = npy("<i2", false, "(1,)", &256i16.to_le_bytes());
-    assert!(matches!(labels_from_bytes(&label), Err(DataProblem::Value { value: 256, hi: 255 })));
+    assert!(matches!(labels_from_bytes(&label), Err(DataProblem::Value { value: 256, lo: 0, hi: 255 })));
 }
 
 #[test]
@@ -175,7 +175,12 @@ fn npy_sizes_and_headers_that_do_not_fit() {
     assert!(matches!(values(&npy("|u1", false, "(0, 3, 2, 2)", &[]), &three), Err(DataProblem::Empty)));
     assert_eq!(message(&npy("<i8", false, "(3, 2, 2)", &[0; 12]), &three), "12 bytes of data, its header says 96");
     let kind = message(&npy("<f4", false, "(3, 2, 2)", &[0; 48]), &three);
-    assert_eq!(kind, "NPY header: type <f4; u1, i1, i2, i4 and i8 are read");
+    assert_eq!(
+        kind,
+        "it holds float32, the network reads integers 0..=255: nothing says how real numbers are quantised"
+    );
+    let kind = message(&npy("<c8", false, "(3, 2, 2)", &[0; 96]), &three);
+    assert_eq!(kind, "NPY header: type <c8; i1, i2, i4, i8, u1, u2, u4, u8, f4 and f8 are read");
     let overflow = npy("|u1", false, "(18446744073709551615, 3, 2, 2)", &[]);
     assert!(matches!(Inputs::from_bytes(&overflow, &three), Err(DataProblem::Length { .. })));
     let broken = [

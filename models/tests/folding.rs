@@ -100,7 +100,7 @@ fn residual(weights: [i32; 4], multiplier: i64, bias: [i64; 2], shift: [u32; 2])
         Node { name: "sum".into(), op: Op::Linear { terms } },
         Node { name: "relu".into(), op: Op::Requantise { input: 1, bits: 4, shift, top: None, zero_point: 0 } },
     ];
-    let input = Input { shape: [2, 1, 1], bits: 4, zero_point: 0, pixels: None };
+    let input = Input { shape: [2, 1, 1], bits: 4, zero_point: 0, pixels: None, coding: None };
     let array = Array4::from_shape_vec([2, 2, 1, 1], weights.to_vec()).unwrap();
     let linear = LinearWeights { terms: vec![Some(array), None], bias: bias.to_vec() };
     let architecture = Architecture {
@@ -110,6 +110,7 @@ fn residual(weights: [i32; 4], multiplier: i64, bias: [i64; 2], shift: [u32; 2])
         output: 2,
         rounding: None,
         output_scale: None,
+        output_coding: None,
         classes: Vec::new(),
     };
     Network::new(architecture, Weights { linear: vec![Some(linear), None] }).unwrap()

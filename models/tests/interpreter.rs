@@ -105,6 +105,19 @@ fn brute_force(network: &Network, input: &Tensor) -> Vec<Array3<i128>> {
                 let values: Vec<i128> = inputs.iter().flat_map(|&input| x(input).iter().copied()).collect();
                 Array3::from_shape_vec((values.len() / (height * width), height, width), values).unwrap()
             }
+            Op::Select { input, shape: [channels, height, width], axes } => {
+                let values: Vec<i128> = x(*input).iter().copied().collect();
+                let element = |number: usize| {
+                    let (mut rest, mut at, mut zero) = (number, 0, false);
+                    for axis in axes.iter().rev() {
+                        let by = axis[rest % axis.len()];
+                        (rest, at, zero) = (rest / axis.len(), at + by, zero || by < 0);
+                    }
+                    if zero { 0 } else { values[usize::try_from(at).unwrap()] }
+                };
+                let all = (0..channels * height * width).map(element).collect();
+                Array3::from_shape_vec((*channels, *height, *width), all).unwrap()
+            }
             Op::Table { input, table } => {
                 let Range { lo, .. } = network.tensors()[*input].range;
                 x(*input).mapv(|x| table[usize::try_from(x - i128::from(lo)).unwrap()].into())
@@ -168,7 +181,7 @@ fn fast_path_leaves_wide_terms_alone() {
         Node { name: "flat".into(), op: Op::Flatten { input: 1 } },
         Node { name: "wide".into(), op: dense(2, 3) },
     ];
-    let input = Input { shape: [2, 32, 32], bits: 8, zero_point: 0, pixels: None };
+    let input = Input { shape: [2, 32, 32], bits: 8, zero_point: 0, pixels: None, coding: None };
     let architecture = Architecture {
         name: "wide".into(),
         input,
@@ -176,6 +189,7 @@ fn fast_path_leaves_wide_terms_alone() {
         output: 3,
         rounding: None,
         output_scale: None,
+        output_coding: None,
         classes: Vec::new(),
     };
     let array = Array4::from_shape_fn([3, 8, 1, 1], |(o, i, _, _)| 32767 - (o * 1000 + i) as i32);
@@ -263,6 +277,7 @@ fn random_networks_have_every_feature() {
                 Op::AvgPool { .. } => drop(seen.insert("average pool")),
                 Op::SumPool { .. } => drop(seen.insert("sum pool")),
                 Op::Flatten { .. } => drop(seen.insert("flatten")),
+                Op::Select { .. } => drop(seen.insert("select")),
                 Op::Table { .. } => drop(seen.insert("table")),
             }
         }
@@ -271,11 +286,11 @@ fn random_networks_have_every_feature() {
             seen.insert("two consumers");
         }
     }
-    assert_eq!(seen.len(), 22, "{seen:?}");
+    assert_eq!(seen.len(), 23, "{seen:?}");
 }
 
 fn identity_network(bits: u32, zero_point: i64) -> Network {
-    let input = Input { shape: [2, 1, 1], bits, zero_point, pixels: None };
+    let input = Input { shape: [2, 1, 1], bits, zero_point, pixels: None, coding: None };
     let terms = vec![Term::Identity { input: 0, multiplier: 1 }];
     let nodes = vec![Node { name: "same".into(), op: Op::Linear { terms } }];
     let architecture = Architecture {
@@ -285,6 +300,7 @@ fn identity_network(bits: u32, zero_point: i64) -> Network {
         output: 1,
         rounding: None,
         output_scale: None,
+        output_coding: None,
         classes: Vec::new(),
     };
     let linear = vec![Some(LinearWeights { terms: vec![None], bias: vec![0, 0] })];

@@ -226,7 +226,7 @@ fn cifar10_networks_reach_their_accuracies() {
         assert_eq!(set.labels.len(), 10_000);
         let step = if all { 1 } else { 10 };
         let inputs: Vec<Tensor> = set.inputs.iter().step_by(step).collect();
-        let labels: Vec<u8> = set.labels.iter().copied().step_by(step).collect();
+        let labels: Vec<u8> = set.labels.iter().step_by(step).map(|&label| label as u8).collect();
         let found = right(&network, &inputs, &labels);
         if all {
             assert_eq!([found, labels.len()], card.right(), "{}", bundled.name);

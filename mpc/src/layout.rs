@@ -43,14 +43,43 @@ pub struct Layout {
     pub joined: bool,
 }
 
+/// A form in words.
+fn end(finish: Finish) -> String {
+    match finish {
+        Finish::Small => "shares of one bit more".to_owned(),
+        Finish::Share { ring } => format!("shares modulo 2^{ring}"),
+        Finish::Upload { ring } => format!("masked values modulo 2^{ring}"),
+    }
+}
+
+/// A part in words.
+fn digits(part: &Part) -> String {
+    match part {
+        Part::Digit(bits) => format!("one of {bits} bits"),
+        Part::Block(digits) => {
+            let bits: Vec<String> = digits.iter().map(u8::to_string).collect();
+            format!("a block of digits of [{}] bits", bits.join(", "))
+        }
+    }
+}
+
+/// A gate in words.
+fn gate(top: Top) -> &'static str {
+    match top {
+        Top::Chain => "the carry chain",
+        Top::Table => "a table",
+        Top::Skip => "a skipping gate",
+    }
+}
+
 /// Why a specification or a layout is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LayoutError {
     /// A field is out of bounds, or the layer is constant.
-    #[error("no requantisation has {0:?}")]
+    #[error("nothing requantises accumulators of {} bits by a shift of {} to {} bits", .0.ell, .0.shift, .0.bits)]
     Spec(Spec),
     /// The result does not fit its ring, or the ring is wider than 64 bits.
-    #[error("values of {bits} bits cannot end as {finish:?}")]
+    #[error("values of {bits} bits cannot end as {}", end(*.finish))]
     Ring {
         /// Bits of a value.
         bits: usize,
@@ -68,7 +97,7 @@ pub enum LayoutError {
         found: usize,
     },
     /// A digit is empty or too wide.
-    #[error("the {what} digits contain {part:?}")]
+    #[error("the {what} digits contain {}", digits(.part))]
     Part {
         /// Which digits.
         what: &'static str,
@@ -76,7 +105,7 @@ pub enum LayoutError {
         part: Part,
     },
     /// The gate for the high bits does not exist at this size.
-    #[error("{top:?} does not take {high} high bits")]
+    #[error("{} does not take {high} high bits", gate(*.top))]
     Top {
         /// The gate asked for.
         top: Top,

@@ -111,6 +111,6 @@ mod tests {
 
     #[test]
     fn refuses_what_does_not_fit() {
-        assert!(logits(0).is_err() && logits(49).is_err() && reveal(0).is_err() && reveal(65).is_err());
+        assert!(logits(0).is_err() && logits(57).is_err() && reveal(0).is_err() && reveal(65).is_err());
     }
 }

@@ -26,7 +26,7 @@ use crate::program::{Bit, Builder, Program, Time, Word};
 use serde::{Deserialize, Serialize};
 
 /// Widest accumulator ring, in bits.
-pub const MAX_ELL: u8 = 48;
+pub const MAX_ELL: u8 = 56;
 /// Widest activation, in bits.
 pub const MAX_BITS: u8 = 8;
 

@@ -79,7 +79,9 @@ mod tests {
 
     #[test]
     fn widens_at_all_widths_and_lanes() {
-        for (seed, (ell, ring)) in [(2, 2), (2, 3), (7, 7), (9, 30), (24, 44), (48, 64)].into_iter().enumerate() {
+        for (seed, (ell, ring)) in
+            [(2, 2), (2, 3), (7, 7), (9, 30), (24, 44), (48, 64), (56, 60)].into_iter().enumerate()
+        {
             let program = Arc::new(program(ell, ring).unwrap());
             for lanes in ODD_LANES {
                 let mut rng = ChaCha20Rng::seed_from_u64(seed as u64);
@@ -125,7 +127,7 @@ mod tests {
     #[test]
     fn refuses_what_does_not_fit() {
         assert!(
-            program(1, 5).is_err() && program(49, 60).is_err() && program(9, 8).is_err() && program(9, 65).is_err()
+            program(1, 5).is_err() && program(57, 60).is_err() && program(9, 8).is_err() && program(9, 65).is_err()
         );
     }
 }

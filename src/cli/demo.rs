@@ -10,7 +10,7 @@ use lowkey_models::{Labelled, Network, Tensor, argmax, zoo};
 
 use super::local::Local;
 use super::model;
-use super::records::{InferenceRecord, layer_table, mean_stage, prediction, stage_line};
+use super::records::{InferenceRecord, class_text, layer_table, mean_stage, prediction, stage_line};
 use super::{DataArgument, LinkArgument, Mode, print_json, say};
 
 #[derive(Args)]
@@ -63,7 +63,8 @@ fn answer(local: &mut Local, network: &Network, images: &Labelled, arguments: &A
         let matches = is_plaintext(network, &input, &inference.output)?;
         let label = images.labels[index];
         matching += usize::from(matches);
-        correct += usize::from(prediction(&inference.output) == usize::from(label));
+        let class = prediction(&inference.output, network.architecture());
+        correct += usize::from(class == Some(label.into()));
         if arguments.json {
             let mut record = InferenceRecord::new(index, &inference, &setup, network.architecture());
             (record.label, record.matches) = (Some(label), Some(matches));
@@ -73,7 +74,7 @@ fn answer(local: &mut Local, network: &Network, images: &Labelled, arguments: &A
                 if matches { "equal to the plaintext network" } else { "DIFFERENT from the plaintext network" };
             say(format_args!(
                 "image {index:>3}: label {label}, prediction {}, {verdict}; offline {}, online {}, {}",
-                prediction(&inference.output),
+                class_text(class),
                 human_ms(inference.offline.ms),
                 human_ms(inference.online.ms),
                 human_bytes(inference.offline.bytes() + inference.online.bytes())
@@ -90,7 +91,9 @@ fn answer(local: &mut Local, network: &Network, images: &Labelled, arguments: &A
 /// The bundled images, or those of a data set where they may not be bundled.
 pub fn images(bundled: &zoo::Bundled, network: &Network, data: &DataArgument) -> Result<Labelled> {
     match bundled.demo() {
-        Some(demo) if data.data.is_none() => Ok(Labelled { inputs: demo.inputs, labels: demo.labels }),
+        Some(demo) if data.data.is_none() => {
+            Ok(Labelled { inputs: demo.inputs, labels: demo.labels.into_iter().map(u16::from).collect() })
+        }
         _ => model::data_set(data, network.architecture()),
     }
 }

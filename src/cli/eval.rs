@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use clap::Args;
 use lowkey::report::{human_bytes, human_ms};
 use lowkey::{Error, Result};
-use lowkey_models::{Labelled, Network, argmax};
+use lowkey_models::{ClassRule, Labelled, Network, Tensor};
 use serde::Serialize;
 
 use super::demo::is_plaintext;
@@ -61,6 +61,14 @@ struct Private {
 
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let network = model::read(&arguments.model, &arguments.import)?;
+    let outputs = network.tensors()[network.architecture().output].elements();
+    match network.architecture().class_rule(outputs) {
+        ClassRule::None(why) => return Err(no_class(why)),
+        ClassRule::Each { .. } => return Err(no_class("it has one for each position of an image")),
+        ClassRule::Largest { .. } | ClassRule::Above(_) => {
+            model::check_reveal(network.architecture(), outputs, arguments.mode.reveal)?
+        }
+    }
     let data = model::data_set(&arguments.data, network.architecture())?;
     let images = data.inputs.len();
     let correct = right(&network, &data, images)?;
@@ -92,6 +100,10 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     Ok(if exact { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
+fn no_class(why: &str) -> Error {
+    Error::usage(format!("the network gives no class: {why}"), "an accuracy needs a network that tells classes apart")
+}
+
 /// How many of the first `count` images the integer network gets right.
 pub fn right(network: &Network, data: &Labelled, count: usize) -> Result<usize> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -106,8 +118,11 @@ pub fn right(network: &Network, data: &Labelled, count: usize) -> Result<usize> 
             }
             let batch: Vec<_> = (first..(first + BATCH).min(count)).filter_map(|i| data.inputs.get(i)).collect();
             let outputs = network.run_batch(&batch).map_err(|error| Error::Input(Box::new(error)))?;
-            let predictions = outputs.iter().map(argmax);
-            correct += predictions.zip(&data.labels[first..]).filter(|(p, label)| *p == usize::from(**label)).count();
+            let class =
+                |output: &Tensor| network.architecture().class_of(&output.iter().copied().collect::<Vec<i64>>());
+            let predictions = outputs.iter().map(class);
+            let right = |(class, label): &(Option<usize>, &u16)| *class == Some(usize::from(**label));
+            correct += predictions.zip(&data.labels[first..]).filter(right).count();
             bar.inc(batch.len() as u64);
         }
     };

@@ -1,14 +1,15 @@
 //! `lowkey import`: from an ONNX or TFLite file to a .lowkey file, with a report of its operations.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use lowkey::{Error, Result};
-use lowkey_models::Network;
-use lowkey_models::import::{self, Imported, Options, Preprocessing, tflite};
+use lowkey::plan::{PlanError, planner};
+use lowkey::{Error, Link, Result};
+use lowkey_models::import::{self, ImportProblem, Imported, Options, Preprocessing, tflite};
+use lowkey_models::{FileProblem, Network};
 
-use super::say;
+use super::{model, say};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -34,13 +35,16 @@ pub struct ImportOptions {
     rounding: Rounding,
     /// The network was trained on (pixel * SCALE - mean) / std, pixel in 0..=255; 1/255 with --mean or --std.
     #[arg(long, value_name = "SCALE", value_parser = parse_scale)]
-    pixel_scale: Option<f32>,
+    pixel_scale: Option<PixelScale>,
     /// Mean of each channel, or one for all, with commas.
     #[arg(long, value_name = "MEAN", value_delimiter = ',', allow_negative_numbers = true)]
     mean: Vec<f32>,
     /// Standard deviation of each channel, or one for all, with commas.
     #[arg(long, value_name = "STD", value_delimiter = ',')]
     std: Vec<f32>,
+    /// Names of the classes in order of the outputs, one per line.
+    #[arg(long, value_name = "FILE")]
+    pub classes: Option<PathBuf>,
     /// Accept layers that are not equal to the runtime on every accumulator; the report says which.
     #[arg(long)]
     approximate: bool,
@@ -56,22 +60,32 @@ enum Rounding {
     Xnnpack,
 }
 
-/// "0.5" or "1/255".
-fn parse_scale(text: &str) -> Result<f32, String> {
-    let number = |text: &str| text.trim().parse::<f32>().map_err(|_| format!("{text:?} is no number"));
-    let scale = match text.split_once('/') {
-        Some((above, below)) => number(above)? / number(below)?,
-        None => number(text)?,
+/// pixel * above / below.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct PixelScale {
+    above: f32,
+    below: f32,
+}
+
+/// "0.5", which multiplies, or "1/255", which divides.
+fn parse_scale(text: &str) -> Result<PixelScale, String> {
+    let number = |text: &str| text.trim().parse::<f32>().map_err(|_| format!("\"{text}\" is no number"));
+    let (above, below) = match text.split_once('/') {
+        Some((above, below)) => (number(above)?, number(below)?),
+        None => (number(text)?, 1.0),
     };
-    if scale.is_finite() && scale > 0.0 { Ok(scale) } else { Err("it must be positive".into()) }
+    let positive = |v: f32| v.is_normal() && v > 0.0;
+    if positive(above) && positive(below) { Ok(PixelScale { above, below }) } else { Err("it must be positive".into()) }
 }
 
 impl ImportOptions {
     fn options(&self, name: Option<String>) -> Options {
         let or = |values: &[f32], default: f32| if values.is_empty() { vec![default] } else { values.to_vec() };
         let given = self.pixel_scale.is_some() || !self.mean.is_empty() || !self.std.is_empty();
+        let PixelScale { above, below } = self.pixel_scale.unwrap_or(PixelScale { above: 1.0, below: 255.0 });
         let preprocessing = given.then(|| Preprocessing {
-            scale: self.pixel_scale.unwrap_or(1.0 / 255.0),
+            scale: above,
+            over: below,
             mean: or(&self.mean, 0.0),
             std: or(&self.std, 1.0),
         });
@@ -83,7 +97,7 @@ impl ImportOptions {
     }
 
     /// Imports a network for another command; notes of the report go to the log.
-    pub fn read(&self, model: &std::path::Path) -> Result<Network> {
+    pub fn read(&self, model: &Path) -> Result<Network> {
         let Imported { network, report } = import::read(model, &self.options(None)).map_err(refused)?;
         for note in &report.notes {
             tracing::info!("{note}");
@@ -96,6 +110,25 @@ fn refused(error: import::ImportError) -> Error {
     Error::Import(Box::new(error))
 }
 
+/// Why a file is not imported, for whoever sees its report.
+fn refusal(error: import::ImportError) -> Error {
+    let hint = match (&*error.problem, &error.report) {
+        (ImportProblem::Io(_), _) => "check the path",
+        (_, Some(_)) => "the report above says what became of its operations until then",
+        (_, None) => "give a whole ONNX or TFLite file of a quantised network",
+    };
+    Error::usage(error.to_string().replace("(approximate)", "(--approximate)"), hint)
+}
+
+/// Refuses a network that has no plan: what is accepted can also run.
+fn runs(network: &Network, file: &Path) -> Result<()> {
+    let plan = network.folded().map_err(PlanError::from).and_then(|folded| planner::plan(&folded, Link::default()));
+    plan.map(|_| ()).map_err(|error| {
+        let why = format!("{}: it cannot run privately: {error}", file.display());
+        Error::usage(why, "nothing was written; the report above says what its operations became")
+    })
+}
+
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let imported = import::read(&arguments.model, &arguments.options.options(arguments.name));
     let Imported { network, report } = match imported {
@@ -104,11 +137,19 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
             if let Some(report) = &error.report {
                 say(report.to_string().trim_end())?;
             }
-            return Err(refused(error));
+            return Err(refusal(error));
         }
     };
+    let network = model::name_classes(network, &arguments.options)?;
+    if let Err(error) = runs(&network, &arguments.model) {
+        say(report.to_string().trim_end())?;
+        return Err(error);
+    }
     if let Some(output) = &arguments.output {
-        network.write(output).map_err(|error| Error::Model(Box::new(error)))?;
+        network.write(output).map_err(|error| match error.problem {
+            FileProblem::Io(source) => Error::file(output, source),
+            _ => Error::Model(Box::new(error)),
+        })?;
     }
     say(report.to_string().trim_end())?;
     let bits: Vec<u32> = network.bounds().iter().flatten().map(|bounds| bounds.accumulator_bits()).collect();
@@ -122,12 +163,43 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
 
 #[cfg(test)]
 mod tests {
+    use lowkey_models::{Architecture, Input, LinearWeights, Node, Op, Term, Weights};
+
     use super::*;
+
+    /// A multiplied sum of more bits than any protocol takes.
+    #[test]
+    fn what_cannot_run_is_refused_in_words() {
+        let node = |name: &str, op| Node { name: name.into(), op };
+        let shift = vec![40];
+        let nodes = vec![
+            node("sum", Op::Linear { terms: vec![Term::Identity { input: 0, multiplier: 1 << 17 }] }),
+            node("scale", Op::Scale { input: 1, multiplier: vec![1 << 31] }),
+            node("small", Op::Requantise { input: 2, bits: 8, shift, top: None, zero_point: 0 }),
+        ];
+        let architecture = Architecture {
+            name: "wide".into(),
+            input: Input { shape: [1, 2, 2], bits: 8, zero_point: 0, pixels: None, coding: None },
+            nodes,
+            output: 3,
+            rounding: None,
+            output_scale: None,
+            output_coding: None,
+            classes: Vec::new(),
+        };
+        let weights = |terms: usize| Some(LinearWeights { terms: vec![None; terms], bias: vec![0] });
+        let network = Network::new(architecture, Weights { linear: vec![weights(1), weights(0), None] }).unwrap();
+        let error = runs(&network, Path::new("wide.onnx")).unwrap_err();
+        let text = error.to_string();
+        assert!(text.starts_with("wide.onnx: it cannot run privately: node \"small\": "), "{text}");
+        assert!(!text.contains(['{', '}']), "{text}");
+        assert_eq!(error.fault().exit_code(), 2);
+    }
 
     #[test]
     fn scales_are_numbers_or_fractions() {
-        assert_eq!(parse_scale("0.5"), Ok(0.5));
-        assert_eq!(parse_scale("1/255"), Ok(1.0 / 255.0));
+        assert_eq!(parse_scale("0.5"), Ok(PixelScale { above: 0.5, below: 1.0 }));
+        assert_eq!(parse_scale("1/127.5"), Ok(PixelScale { above: 1.0, below: 127.5 }));
         assert!(parse_scale("1/0").is_err() && parse_scale("-1").is_err() && parse_scale("x").is_err());
     }
 }

@@ -9,10 +9,10 @@ use lowkey::net::{self, Trust};
 use lowkey::report::{human_bytes, human_ms};
 use lowkey::shape::shape;
 use lowkey::store::Digest;
-use lowkey::{Error, Output, Result};
+use lowkey::{Error, Result};
 
 use super::demo::values;
-use super::records::{InferenceRecord, mean_stage, prediction, stage_line};
+use super::records::{InferenceRecord, class_text, mean_stage, stage_line};
 use super::{Mode, Places, TimeoutArgument, model, print_json, progress, runtime, say, seed, warn};
 
 #[derive(Args)]
@@ -20,7 +20,7 @@ pub struct Arguments {
     /// The server, host:port.
     #[arg(long, value_name = "ADDR")]
     server: String,
-    /// A PNG, .npy (u8 or integers, NCHW or HW) or IDX file (.gz too).
+    /// A PNG, .npy, .csv or IDX file (.gz too). Arrays are what the model's own runtime reads: floats, or its quantised integers.
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
     /// The first image to take, of a file that has several.
@@ -115,7 +115,10 @@ fn trust(arguments: &Arguments, loopback: bool) -> Result<Trust> {
 
 async fn infer(client: &mut Client, arguments: &Arguments) -> Result<()> {
     let architecture = client.model().plan.architecture.clone();
-    let inputs = model::inputs(&arguments.input, &architecture.input)?;
+    let outputs = client.model().plan.answer.lanes;
+    model::check_reveal(&architecture, outputs, arguments.mode.reveal)?;
+    model::say_codings(&architecture, outputs);
+    let inputs = model::inputs(&arguments.input, &architecture)?;
     let end = arguments.index.checked_add(arguments.count as usize).filter(|&end| end <= inputs.len());
     let end = end.ok_or_else(|| {
         Error::usage(
@@ -138,16 +141,13 @@ async fn infer(client: &mut Client, arguments: &Arguments) -> Result<()> {
         if arguments.json {
             print_json(&record)?;
         } else {
-            let named = record.class.filter(|name| *name != record.prediction.to_string());
-            let class = named.map(|name| format!(" ({name})")).unwrap_or_default();
-            let logits = match &inference.output {
-                Output::Logits(logits) => format!(", logits {logits:?}"),
-                Output::Class(_) => String::new(),
-            };
+            let class = class_text(record.prediction);
+            let named = record.class.filter(|name| *name != class);
+            let named = named.map(|name| format!(" ({name})")).unwrap_or_default();
+            let logits = record.logits.as_ref().map(|logits| format!(", logits {logits:?}")).unwrap_or_default();
             let bytes = inference.offline.bytes() + inference.online.bytes();
             say(format_args!(
-                "image {index}: {}{class}{logits}; offline {}, online {}, {}",
-                prediction(&inference.output),
+                "image {index}: {class}{named}{logits}; offline {}, online {}, {}",
                 human_ms(inference.offline.ms),
                 human_ms(inference.online.ms),
                 human_bytes(bytes)

@@ -6,18 +6,18 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use lowkey::{Error, Result};
-use lowkey_models::data::{DataProblem, Inputs, read_labels};
-use lowkey_models::{Architecture, Input, Labelled, Network, zoo};
+use lowkey_models::data::{DataError, DataProblem, Inputs, read_labels};
+use lowkey_models::{Architecture, ClassRule, Input, Labelled, Network, zoo};
 
-use super::DataArgument;
 use super::import::ImportOptions;
+use super::{DataArgument, Reveal, warn};
 
 /// Reads a model file, importing it if it is another program's; the name of a bundled model stands for that model.
 pub fn read(model: &Path, options: &ImportOptions) -> Result<Network> {
     if !model.exists()
         && let Some(bundled) = model.to_str().and_then(zoo::find)
     {
-        return Ok(bundled.network());
+        return name_classes(bundled.network(), options);
     }
     if !model.exists() {
         let names: Vec<&str> = zoo::ALL.iter().map(|bundled| bundled.name).collect();
@@ -27,9 +27,9 @@ pub fn read(model: &Path, options: &ImportOptions) -> Result<Network> {
         ));
     }
     if !is_lowkey(model)? {
-        return options.read(model);
+        return name_classes(options.read(model)?, options);
     }
-    Network::read(model).map_err(|error| Error::Model(Box::new(error)))
+    name_classes(Network::read(model).map_err(|error| Error::Model(Box::new(error)))?, options)
 }
 
 /// Whether a file is a safetensors file, by its name or by the JSON after its first eight bytes.
@@ -43,9 +43,41 @@ fn is_lowkey(model: &Path) -> Result<bool> {
     Ok(start.get(8) == Some(&b'{'))
 }
 
-/// Reads inputs for a network.
-pub fn inputs(path: &Path, input: &Input) -> Result<Inputs> {
-    Inputs::read(path, input).map_err(|error| Error::Input(Box::new(error)))
+/// Reads inputs for a network; a warning where they are pixels and nothing says how the network reads them.
+pub fn inputs(path: &Path, architecture: &Architecture) -> Result<Inputs> {
+    let inputs = Inputs::read(path, &architecture.input).map_err(|error| Error::Input(Box::new(error)))?;
+    warn_of_pictures(architecture, &inputs);
+    if let Some(note) = inputs.note() {
+        warn(format_args!("note: {note}\n"));
+    }
+    Ok(inputs)
+}
+
+fn warn_of_pictures(architecture: &Architecture, inputs: &Inputs) {
+    if let Some(warning) = architecture.picture_warning().filter(|_| inputs.are_pictures()) {
+        warn(format_args!("warning: {warning}\n"));
+    }
+}
+
+/// Says on standard error what a network reads and answers, a line each, where it was imported.
+pub fn say_codings(architecture: &Architecture, outputs: usize) {
+    if architecture.input.coding.is_some() {
+        warn(format_args!("input: {}\noutput: {}\n", architecture.input_line(), architecture.output_line()));
+        if let ClassRule::None(why) = architecture.class_rule(outputs) {
+            warn(format_args!("note: no class: {why}\n"));
+        }
+    }
+}
+
+/// Refuses `--reveal class` where the index of the largest output is not the network's class.
+pub fn check_reveal(architecture: &Architecture, outputs: usize, reveal: Reveal) -> Result<()> {
+    match architecture.class_rule(outputs).not_revealed().filter(|_| reveal == Reveal::Class) {
+        None => Ok(()),
+        Some(why) => Err(Error::usage(
+            format!("--reveal class opens the index of the largest output, which is not this network's class: {why}"),
+            "use --reveal logits",
+        )),
+    }
 }
 
 /// The folder of `--data`, or the one in the folder that LOWKEY_DATA names whose pictures have the network's size.
@@ -77,7 +109,7 @@ pub fn data_set(argument: &DataArgument, architecture: &Architecture) -> Result<
                 "the folder should have t10k-labels-idx1-ubyte or t10k-labels-idx1-ubyte.gz",
             ));
         };
-        let inputs = inputs(&images, &architecture.input)?;
+        let inputs = inputs(&images, architecture)?;
         let labels = read_labels(labels).map_err(failed)?;
         if labels.len() != inputs.len() {
             return Err(Error::usage(
@@ -85,16 +117,59 @@ pub fn data_set(argument: &DataArgument, architecture: &Architecture) -> Result<
                 "the two files of the data set do not belong together",
             ));
         }
-        return Ok(Labelled { inputs, labels });
+        return Ok(Labelled { inputs, labels: labels.into_iter().map(u16::from).collect() });
     }
     let pictures = ["test.zip", "test"].map(|name| folder.join(name)).into_iter().find(|path| path.exists());
     let pictures = pictures.as_ref().unwrap_or(&folder);
-    Labelled::read(pictures, &architecture.input, &architecture.classes).map_err(|error| match error.problem {
+    let empty = |error: DataError| match error.problem {
         DataProblem::Empty => Error::usage(
             format!("{}: no test images in it", folder.display()),
             "it should have t10k-images-idx3-ubyte or t10k-images-idx3-ubyte.gz, or PNG files in folders named by class",
         ),
         _ => failed(error),
+    };
+    let classes =
+        if architecture.classes.is_empty() { folders(pictures, architecture)? } else { architecture.classes.clone() };
+    let data = Labelled::read(pictures, &architecture.input, &classes).map_err(empty)?;
+    warn_of_pictures(architecture, &data.inputs);
+    Ok(data)
+}
+
+/// Names of classes in the order of their folders, for a network without names.
+fn folders(pictures: &Path, architecture: &Architecture) -> Result<Vec<String>> {
+    let names = Labelled::folders(pictures).map_err(|error| Error::Input(Box::new(error)))?;
+    if names.is_empty() {
+        return Ok(names);
+    }
+    let outputs = architecture.check().map_err(|error| Error::Model(Box::new(error)))?[architecture.output].elements();
+    let wanted = architecture.named_classes(outputs);
+    if names.len() != wanted {
+        return Err(Error::usage(
+            format!("{}: pictures of {} classes, the network has {wanted}", pictures.display(), names.len()),
+            "give the names of the classes in order of the outputs with --classes FILE, one per line",
+        ));
+    }
+    let shown: Vec<&str> = names.iter().take(12).map(String::as_str).collect();
+    let more = if names.len() > shown.len() { ", ..." } else { "" };
+    warn(format_args!("note: classes in the order of their folders: {}{more}\n", shown.join(", ")));
+    Ok(names)
+}
+
+/// Gives a network the names of its classes: those of `--classes`, a file with one name per line.
+pub fn name_classes(network: Network, options: &ImportOptions) -> Result<Network> {
+    let Some(path) = &options.classes else { return Ok(network) };
+    let text = std::fs::read_to_string(path).map_err(|error| Error::file(path, error))?;
+    let mut classes: Vec<String> = text.lines().map(|line| line.trim().to_owned()).collect();
+    while classes.last().is_some_and(String::is_empty) {
+        classes.pop();
+    }
+    let (mut architecture, weights) = network.into_parts();
+    architecture.classes = classes;
+    Network::new(architecture, weights).map_err(|error| {
+        Error::usage(
+            format!("{}: {error}", path.display()),
+            "--classes names a file with one name per line, in order of the outputs",
+        )
     })
 }
 

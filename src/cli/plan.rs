@@ -8,7 +8,7 @@ use lowkey::plan::planner::{self, Detail, Target, Widths};
 use lowkey::plan::{Holding, Nonlinear, NonlinearKind, Plan, Prediction, Step, predict, setup_bytes};
 use lowkey::report::{charged_bytes, human_bytes};
 use lowkey::{Link, Result, Reveal, Schedule, ServerModel};
-use lowkey_models::{Network, Op, Term};
+use lowkey_models::{Coding, Network, Op, OutputCoding, Term};
 use lowkey_mpc::party::{Party, Stage};
 use serde::Serialize;
 
@@ -39,9 +39,23 @@ pub struct Record {
     /// The rounding rule of the program that the network was imported from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rounding: Option<String>,
+    /// Of an imported network: shape, order, type, scale and zero point of the file's input and output.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input: Option<Coding>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<Output>,
+    #[serde(skip)]
+    pub lines: [String; 2],
     pub link: String,
     pub layers: Vec<Layer>,
     pub total: Total,
+}
+
+#[derive(Serialize)]
+pub struct Output {
+    #[serde(flatten)]
+    pub coding: OutputCoding,
+    pub scale: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -91,10 +105,15 @@ pub fn record(network: &Network, link: Link, widths: Widths, mode: Mode) -> Resu
     let published = ServerModel::publish(network, Target { link, widths }, &[0; 32], &progress::callback("planning"))?;
     let plan = &published.plan;
     let (schedule, reveal): (Schedule, Reveal) = (mode.schedule.into(), mode.reveal.into());
+    model::check_reveal(&plan.architecture, plan.answer.lanes, mode.reveal)?;
     let prediction = predict(plan, schedule, reveal);
+    let output = plan.architecture.output_coding.clone();
     Ok(Record {
         model: plan.architecture.name.clone(),
         rounding: plan.architecture.rounding.clone(),
+        input: plan.architecture.input.coding.clone(),
+        output: output.map(|coding| Output { coding, scale: plan.architecture.output_scale }),
+        lines: [plan.architecture.input_line(), plan.architecture.output_line()],
         link: plan.choices.link.to_string(),
         layers: layers(plan, &planner::details(&folded, plan), &prediction, schedule),
         total: Total {
@@ -191,6 +210,7 @@ fn kind(plan: &Plan, node: usize, step: &Step) -> &'static str {
         (Op::AvgPool { .. }, _) => "average pool",
         (Op::SumPool { .. }, _) => "sum pool",
         (Op::Flatten { .. }, _) => "flatten",
+        (Op::Select { .. }, _) => "select",
         (Op::Table { .. }, _) => "table",
     }
 }
@@ -200,6 +220,7 @@ fn print(record: &Record) -> Result<()> {
     if let Some(rounding) = &record.rounding {
         say(format_args!("rounding: {rounding}"))?;
     }
+    say(format_args!("input: {}\noutput: {}", record.lines[0], record.lines[1]))?;
     say(format_args!(
         "{:<20} {:<13} {:>4} {:>5} {:>6} {:>5} {:>5} {:>7} {:>11} {:>11} {:>11}",
         "layer", "kind", "acc", "ring", "torus", "N", "wire", "margin", "activations", "offline", "online"

@@ -18,20 +18,23 @@ pub struct Stages<'a> {
 pub struct InferenceRecord<'a> {
     /// Position of the input in its file.
     pub index: usize,
-    /// Index of the largest output, the lowest of equals.
-    pub prediction: usize,
+    /// The class: of most networks the index of the largest output, the lowest of equals; null where the network computes none.
+    pub prediction: Option<usize>,
     /// Its name, where the model has names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class: Option<&'a str>,
-    /// The network's integer outputs; absent with `--reveal class`.
+    /// The network's integer outputs, zero points subtracted, in the order of the model's file; absent with `--reveal class`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub logits: Option<&'a [i64]>,
-    /// The same through the output scale, where the model has one.
+    pub logits: Option<Vec<i64>>,
+    /// What the model's file computes of them in real numbers, where the unit is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outputs: Option<Vec<f64>>,
+    /// The quantised tensor that is the file's own output, where it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quantised: Option<Vec<i64>>,
     /// Demo: what the image shows.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub label: Option<u8>,
+    pub label: Option<u16>,
     /// Demo: equal to the plaintext network.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub matches: Option<bool>,
@@ -43,20 +46,18 @@ pub struct InferenceRecord<'a> {
 
 impl<'a> InferenceRecord<'a> {
     pub fn new(index: usize, inference: &'a Inference, setup: &'a StageReport, architecture: &'a Architecture) -> Self {
-        let prediction = prediction(&inference.output);
+        let prediction = prediction(&inference.output, architecture);
         let logits = match &inference.output {
             Output::Logits(logits) => Some(logits.as_slice()),
             Output::Class(_) => None,
         };
-        let scaled = |logits: &[i64]| {
-            architecture.output_scale.map(|scale| logits.iter().map(|&z| z as f64 * scale).collect::<Vec<f64>>())
-        };
         Self {
             index,
             prediction,
-            class: architecture.classes.get(prediction).map(String::as_str),
-            logits,
-            outputs: logits.and_then(scaled),
+            class: prediction.and_then(|class| architecture.classes.get(class)).map(String::as_str),
+            logits: logits.map(|logits| architecture.ordered(logits)),
+            outputs: logits.and_then(|logits| architecture.outputs(logits)),
+            quantised: logits.and_then(|logits| architecture.quantised(logits)),
             label: None,
             matches: None,
             stages: Stages { setup, offline: &inference.offline, online: &inference.online },
@@ -66,12 +67,17 @@ impl<'a> InferenceRecord<'a> {
     }
 }
 
-/// The index of the largest output, the lowest of equals.
-pub fn prediction(output: &Output) -> usize {
+/// The class of an answer; `None` where the network computes none.
+pub fn prediction(output: &Output, architecture: &Architecture) -> Option<usize> {
     match output {
-        Output::Class(class) => *class,
-        Output::Logits(logits) => (0..logits.len()).rev().max_by_key(|&index| logits[index]).unwrap_or(0),
+        Output::Class(class) => Some(*class),
+        Output::Logits(logits) => architecture.class_of(logits),
     }
+}
+
+/// A class for people.
+pub fn class_text(class: Option<usize>) -> String {
+    class.map_or("no class".to_owned(), |class| class.to_string())
 }
 
 /// One stage for people: time, bytes each way, flights.

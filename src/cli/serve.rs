@@ -85,6 +85,11 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         }
         warn("warning: plain TCP: anyone on the way can change or read the traffic\n");
     }
+    let architecture = network.architecture();
+    model::check_reveal(architecture, network.tensors()[architecture.output].elements(), arguments.reveal)?;
+    if let Some(warning) = architecture.picture_warning().filter(|_| architecture.reads_pictures()) {
+        warn(format_args!("warning: for pictures: {warning}\n"));
+    }
     let store = arguments.places.open()?;
     let server_key = store.server_key(&mut ChaCha20Rng::from_seed(seed()?))?;
     let uses = store.uses(&server_key, SystemTime::now())?;

@@ -154,7 +154,7 @@ pub(super) fn derive(
 
     let fresh = |tensor: TensorId| {
         let op = tensor.checked_sub(1).map(|node| &architecture.nodes[node].op);
-        !matches!(op, Some(Op::SumPool { .. } | Op::Concat { .. }))
+        !matches!(op, Some(Op::SumPool { .. } | Op::Concat { .. } | Op::Select { .. }))
     };
     let mut planned: Vec<Vec<Option<TermPlan>>> =
         drafts.iter().map(|(_, p)| p.iter().map(|_| None).collect()).collect();

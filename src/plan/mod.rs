@@ -33,7 +33,7 @@ pub const MAX_ACTIVATIONS: u64 = 1 << 26;
 /// Most bytes of a hint: nothing rounded off the most coefficients.
 pub const MAX_HINT_BYTES: u64 = 8 * MAX_HINT_COEFFICIENTS;
 /// Widths that an accumulator may have.
-pub const WIDTHS: std::ops::RangeInclusive<u32> = 2..=48;
+pub const WIDTHS: std::ops::RangeInclusive<u32> = 2..=56;
 /// Most values that the windows of all pools read.
 pub const MAX_WINDOWS: u64 = 1 << 25;
 /// Most OTs of one layer: a party holds the keys of all of them at once, 16 bytes each. The largest layer of a VGG-16 has 2^27.

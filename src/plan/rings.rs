@@ -106,7 +106,7 @@ pub fn holdings(
             Op::Requantise { .. } | Op::Scale { .. } => {}
             Op::MaxPool { input, .. } => ask(*input, small_width(widths[*input]), true),
             Op::AvgPool { input, shift, .. } => ask(*input, average_ring(widths[index + 1], *shift), false),
-            Op::SumPool { input, .. } | Op::Flatten { input } => {
+            Op::SumPool { input, .. } | Op::Flatten { input } | Op::Select { input, .. } => {
                 let ring = rings[index + 1];
                 rings[*input] = rings[*input].max(ring);
                 pooled_only[*input] = false;

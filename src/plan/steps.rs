@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lowkey_bridge::Schedule;
 use lowkey_bridge::parameters::GUARD_BITS;
-use lowkey_models::{Architecture, Op, TensorId, TensorInfo};
+use lowkey_models::{Architecture, Op, TensorId, TensorInfo, selected};
 use lowkey_mpc::argmax::Argmax;
 use lowkey_mpc::extend::Finish;
 use lowkey_mpc::layout::LayoutError;
@@ -239,7 +239,7 @@ impl Context<'_> {
                 entries.resize(1 << bits, table.first().copied().unwrap_or(0));
                 Some(Spec::Table { bits, entries })
             }
-            Op::Linear { .. } | Op::SumPool { .. } | Op::Concat { .. } | Op::Flatten { .. } => None,
+            Op::Linear { .. } | Op::SumPool { .. } | Op::Concat { .. } | Op::Flatten { .. } | Op::Select { .. } => None,
         }
     }
 
@@ -301,6 +301,7 @@ impl Context<'_> {
                 let output = self.tensors[node + 1].shape;
                 Some(Windows::new(window, self.tensors[*input].shape, [output[1], output[2]]))
             }
+            Op::Select { axes, .. } => Some(Windows::select(&selected(axes))),
             Op::Concat { .. } => None,
             _ => return Step::Reshape,
         };

@@ -31,6 +31,11 @@ impl Windows {
         Self { taps: taps.map(list).collect() }
     }
 
+    /// One element for each entry, 0 where it is `None`: for what is read in another order.
+    pub fn select(selected: &[Option<usize>]) -> Self {
+        Self { taps: vec![selected.iter().map(|at| at.map_or(PADDING, |at| at as u32)).collect()] }
+    }
+
     /// Elements of a window.
     pub fn size(&self) -> usize {
         self.taps.len()
@@ -59,6 +64,13 @@ impl Windows {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn selections_read_each_element_once() {
+        let axes = [vec![0, 3], vec![2, -1, 0]];
+        let windows = Windows::select(&lowkey_models::selected(&axes));
+        assert_eq!(windows.sum(&[1, 2, 3, 4, 5, 6]), [3, 0, 1, 6, 0, 4]);
+    }
 
     #[test]
     fn windows_read_what_they_cover() {

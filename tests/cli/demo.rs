@@ -148,7 +148,7 @@ fn plan_for_programs_and_people() {
     assert_eq!(total["flights"], demo["stages"]["online"]["flights"]);
 
     let text = lowkey(&["plan", "digits", "--link", "wan"]).prints();
-    assert!(text.starts_with("digits, planned for wan\nlayer "), "{text}");
+    assert!(text.starts_with("digits, planned for wan\ninput: integers [N,1,8,8] NCHW, 0..=15\noutput: "), "{text}");
     assert!(
         text.contains("\nconv1 ") && text.contains("\nper inference: ") && text.contains("\nonce: setup "),
         "{text}"

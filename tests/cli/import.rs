@@ -27,9 +27,9 @@ fn files_that_cannot_be_imported() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, bytes: &[u8]| text(&files::write(folder.path(), name, bytes)).to_owned();
     let cut = file("cut.tflite", &SOFTMAX[..SOFTMAX.len() / 2]);
-    lowkey(&["import", &cut]).fails(2, "cut.tflite", "each operation");
+    lowkey(&["import", &cut]).fails(2, "cut.tflite", "give a whole");
     let words = file("words.onnx", b"words, and no network at all");
-    lowkey(&["import", &words]).fails(2, "words.onnx", "each operation");
+    lowkey(&["import", &words]).fails(2, "words.onnx", "give a whole");
     lowkey(&["plan", &words]).fails(2, "words.onnx", "each operation");
     let nothing = folder.path().join("nothing.onnx");
     lowkey(&["import", text(&nothing)]).fails(2, "nothing.onnx", "");

@@ -52,7 +52,7 @@ pub fn mnist_test(count: usize) -> Option<Vec<Tensor>> {
         return None;
     };
     let path = std::path::Path::new(&root).join("mnist/t10k-images-idx3-ubyte.gz");
-    let input = lowkey_models::Input { shape: [1, 28, 28], bits: 4, zero_point: 0, pixels: None };
+    let input = lowkey_models::Input { shape: [1, 28, 28], bits: 4, zero_point: 0, pixels: None, coding: None };
     let inputs = lowkey_models::data::Inputs::read(path, &input).expect("LOWKEY_DATA has the MNIST test images");
     Some(inputs.iter().take(count).collect())
 }
@@ -69,11 +69,12 @@ pub fn constant_logits(logits: &[i64]) -> Network {
     ];
     let architecture = Architecture {
         name: "constant".into(),
-        input: Input { shape: [1, 2, 2], bits: 1, zero_point: 0, pixels: None },
+        input: Input { shape: [1, 2, 2], bits: 1, zero_point: 0, pixels: None, coding: None },
         nodes,
         output: 2,
         rounding: None,
         output_scale: None,
+        output_coding: None,
         classes: vec![],
     };
     let weights =
@@ -87,7 +88,8 @@ pub fn convolution_and_pool<R: rand::Rng>(rng: &mut R) -> Network {
     use rand::RngExt;
     let weight_bits = rng.random_range(2..=8);
     let [bits, input_bits] = [rng.random_range(2..=8), rng.random_range(1..=8)];
-    let input = Input { shape: [2, 9, 9], bits: input_bits, zero_point: rng.random_range(0..2), pixels: None };
+    let input =
+        Input { shape: [2, 9, 9], bits: input_bits, zero_point: rng.random_range(0..2), pixels: None, coding: None };
     let window = Window { kernel: [3, 3], padding: [rng.random_range(0..2); 4], ..Window::POINT };
     let [height, width] = window.output([9, 9]).expect("it fits");
     let size = rng.random_range(2..=3);
@@ -118,6 +120,7 @@ pub fn convolution_and_pool<R: rand::Rng>(rng: &mut R) -> Network {
         output: 5,
         rounding: None,
         output_scale: None,
+        output_coding: None,
         classes: vec![],
     };
     let last = lowkey_models::random::weights(rng, [4, 3 * rows * columns, 1, 1], weight_bits);

@@ -1,5 +1,6 @@
 //! Labelled pictures in folders named by their class, in a directory or a zip archive: `<class>/<name>.png` at any depth.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -18,15 +19,35 @@ const MAX_PICTURES: usize = 1 << 20;
 const MAX_DEPTH: usize = 8;
 
 /// Inputs of a network and the class of each, an index into `classes`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Labelled {
     /// In order of the archive, or of the paths of a directory.
     pub inputs: Inputs,
     /// One for each input.
-    pub labels: Vec<u8>,
+    pub labels: Vec<u16>,
 }
 
 impl Labelled {
+    /// The names of the folders that have pictures in them, sorted as text, which is the order that frameworks give them.
+    ///
+    /// # Errors
+    /// If the directory or the archive can't be read, or has too many pictures.
+    pub fn folders(path: impl AsRef<Path>) -> Result<Vec<String>, DataError> {
+        let path = path.as_ref();
+        let whole = |problem| DataError { path: path.to_owned(), problem };
+        let names: BTreeSet<String> = if path.is_dir() {
+            let mut files = Vec::new();
+            list(path, 0, &mut files)?;
+            files.iter().map(|file| folder(file)).collect()
+        } else {
+            let file = File::open(path).map_err(|error| whole(error.into()))?;
+            let archive = ZipArchive::new(io::BufReader::new(file)).map_err(|error| whole(broken(error)))?;
+            let names = archive.file_names().flatten().filter(|name| is_picture(Path::new(&**name)));
+            names.map(|name| folder(Path::new(&*name))).collect()
+        };
+        Ok(names.into_iter().collect())
+    }
+
     /// Reads the PNG files of a directory or a zip archive. The folder that a picture lies in is the name of its class; files
     /// that are not named `.png` are skipped.
     ///
@@ -40,7 +61,7 @@ impl Labelled {
         if pictures.labels.is_empty() {
             return Err(DataError { path: path.to_owned(), problem: DataProblem::Empty });
         }
-        let inputs = Inputs { input: input.clone(), values: pictures.values };
+        let inputs = Inputs { input: input.clone(), values: pictures.values, pictures: true, note: None };
         Ok(Labelled { inputs, labels: pictures.labels })
     }
 }
@@ -49,13 +70,13 @@ struct Pictures<'a> {
     input: &'a Input,
     classes: &'a [String],
     values: Vec<u8>,
-    labels: Vec<u8>,
+    labels: Vec<u16>,
 }
 
 impl Pictures<'_> {
     /// Adds a picture that lies in folder `class`.
     fn add(&mut self, class: &str, png: &[u8]) -> Result<(), DataProblem> {
-        let Some(label) = self.classes.iter().take(256).position(|name| name == class) else {
+        let Some(label) = self.classes.iter().take(1 << 16).position(|name| name == class) else {
             return Err(DataProblem::UnknownClass { found: printable(class), known: self.classes.join(", ") });
         };
         let inputs = Inputs::from_bytes(png, self.input)?;
@@ -65,7 +86,7 @@ impl Pictures<'_> {
         if self.values.len() as u64 + inputs.values.len() as u64 > MAX_DATA {
             return Err(DataProblem::TooLarge { decompressed: true, limit: MAX_DATA });
         }
-        self.labels.extend(std::iter::repeat_n(label as u8, inputs.len()));
+        self.labels.extend(std::iter::repeat_n(label as u16, inputs.len()));
         self.values.extend(inputs.values);
         Ok(())
     }
@@ -75,8 +96,7 @@ impl Pictures<'_> {
         list(root, 0, &mut files)?;
         files.sort();
         for file in files {
-            let class =
-                file.parent().and_then(Path::file_name).map_or_else(String::new, |name| name.to_string_lossy().into());
+            let class = folder(&file);
             load(&file)
                 .and_then(|png| self.add(&class, &png))
                 .map_err(|problem| DataError { path: file.clone(), problem })?;
@@ -101,6 +121,11 @@ impl Pictures<'_> {
         }
         Ok(())
     }
+}
+
+/// The name of the folder that a file lies in.
+fn folder(file: &Path) -> String {
+    file.parent().and_then(Path::file_name).map_or_else(String::new, |name| name.to_string_lossy().into())
 }
 
 fn broken(error: ZipError) -> DataProblem {
@@ -148,7 +173,7 @@ mod tests {
     }
 
     fn input() -> Input {
-        Input { shape: [1, 2, 2], bits: 4, zero_point: 0, pixels: None }
+        Input { shape: [1, 2, 2], bits: 4, zero_point: 0, pixels: None, coding: None }
     }
 
     fn classes() -> Vec<String> {

@@ -1,16 +1,21 @@
-//! Inputs from files: pictures (PNG, IDX) are quantised, arrays (NPY) are taken as they are.
+//! Inputs from files: pictures (PNG, IDX) are quantised, arrays (NPY) and rows (CSV) are what the model's own runtime would read.
 //!
 //! | file | becomes |
 //! |---|---|
 //! | PNG, grey or RGB, 8 bits per channel | one input; an alpha channel is dropped |
 //! | IDX (MNIST), also gzipped | one input per picture |
 //! | folders of PNG named by class, also in a zip archive | one input and one label per picture ([`Labelled`]) |
-//! | NPY of integers, `[H, W]`, `[C, H, W]`, `[N, C, H, W]`, also gzipped | the quantised inputs y themselves |
+//! | NPY of bytes, one input or a batch, also gzipped | the quantised inputs themselves: q of the model's file, y without one |
+//! | NPY of wider integers | the same, counted from the smallest q as 0: y unless the file clips |
+//! | NPY of floats | real numbers, quantised as the model's file does it |
+//! | CSV, one input per row, with or without a header | the same; y for a network without a file |
 //!
-//! The kind of a file is known by its first bytes, not by its name. A pixel p of 8 bits becomes y = p >> (8 - bits); the network
-//! computes on x = y - zero_point. Sizes are checked before anything of that size is allocated, so a small file never takes much
-//! memory.
+//! The kind of a file is known by its first bytes, not by its name. A pixel p of 8 bits becomes y = p >> (8 - bits), or as the
+//! model's table says; the network computes on x = y - zero_point. Arrays of a network that was imported have the shape and the order
+//! of the file's input ([`Coding`]), arrays of others `[N, C, H, W]`. Sizes are checked before anything of that size is
+//! allocated, so a small file never takes much memory.
 
+mod csv;
 mod folders;
 mod idx;
 mod npy;
@@ -23,6 +28,7 @@ use std::path::{Path, PathBuf};
 
 pub use folders::Labelled;
 
+use crate::coding::{Coding, Order};
 use crate::interpret::Tensor;
 use crate::json::printable;
 use crate::network::{Input, Shape};
@@ -44,11 +50,15 @@ fn quantised(pixel: u8, channel: usize, input: &Input) -> u8 {
 }
 
 /// Inputs of a network, in order. Prints redacted.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq)]
 pub struct Inputs {
     input: Input,
     /// y, one byte each, `[n, channels, height, width]` in row-major order.
     values: Vec<u8>,
+    /// They were pixels.
+    pictures: bool,
+    /// What the user should know.
+    note: Option<String>,
 }
 
 impl fmt::Debug for Inputs {
@@ -76,12 +86,25 @@ impl Inputs {
     /// As [`Inputs::read`].
     pub fn from_bytes(bytes: &[u8], input: &Input) -> Result<Inputs, DataProblem> {
         let bytes = &decompressed(bytes)?[..];
-        let values = match Format::of(bytes)? {
-            Format::Idx => idx::pictures(bytes, input)?,
+        let format = Format::of(bytes)?;
+        let pictures = matches!(format, Format::Idx | Format::Png);
+        let (values, note) = match format {
+            Format::Idx => (idx::pictures(bytes, input)?, None),
             Format::Npy => npy::inputs(bytes, input)?,
-            Format::Png => picture::pixels(bytes, input)?,
+            Format::Png => (picture::pixels(bytes, input)?, None),
+            Format::Csv => (csv::inputs(bytes, input)?, None),
         };
-        Ok(Inputs { input: input.clone(), values })
+        Ok(Inputs { input: input.clone(), values, pictures, note })
+    }
+
+    /// True if they were pixels, false if they were arrays or rows.
+    pub fn are_pictures(&self) -> bool {
+        self.pictures
+    }
+
+    /// How the file was read, where that needs saying.
+    pub fn note(&self) -> Option<&str> {
+        self.note.as_deref()
     }
 
     /// How many inputs there are.
@@ -141,7 +164,7 @@ pub fn labels_from_bytes(bytes: &[u8]) -> Result<Vec<u8>, DataProblem> {
     match Format::of(bytes)? {
         Format::Idx => idx::labels(bytes),
         Format::Npy => npy::labels(bytes),
-        Format::Png => Err(DataProblem::NotLabels),
+        Format::Png | Format::Csv => Err(DataProblem::NotLabels),
     }
 }
 
@@ -177,7 +200,7 @@ pub enum DataProblem {
         limit: usize,
     },
     /// Not a format that is known.
-    #[error("none of PNG, IDX (as MNIST has it, .gz too) and NPY")]
+    #[error("none of PNG, IDX (as MNIST has it, .gz too), NPY and CSV")]
     UnknownFormat,
     /// A header that is damaged or of a kind that is not read.
     #[error("{format} header: {what}")]
@@ -196,23 +219,44 @@ pub enum DataProblem {
         wanted: u128,
     },
     /// Another size than the network reads.
-    #[error("it holds {found}, the network reads {wanted} (channels x height x width){hint}")]
+    #[error("it holds {found}, the network reads {wanted}{hint}")]
     Size {
         /// The file's size.
         found: String,
-        /// The network's.
+        /// The network's, and what its dimensions are.
         wanted: String,
         /// What to do about it; empty or a sentence after a semicolon.
         hint: &'static str,
     },
     /// A value that the network does not read.
-    #[error("it holds the value {value}, the network reads 0..={hi}")]
+    #[error("it holds the value {value}, the network reads {lo}..={hi}")]
     Value {
         /// The value.
         value: i64,
+        /// The smallest that is read.
+        lo: i64,
         /// The largest that is read.
         hi: i64,
     },
+    /// Elements of a type that is neither that of the model's quantised input nor real numbers where they can be quantised.
+    #[error("it holds {found}, the network reads {wanted}")]
+    Type {
+        /// The file's type, as numpy names it.
+        found: String,
+        /// The types that are read.
+        wanted: String,
+    },
+    /// A row of a CSV file that is not one input.
+    #[error("line {line}: {what}")]
+    Row {
+        /// Its number, from 1.
+        line: usize,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A real number that is none.
+    #[error("it holds a value that is not a number")]
+    NotANumber,
     /// A file without a single input.
     #[error("it holds no inputs")]
     Empty,
@@ -239,6 +283,7 @@ enum Format {
     Idx,
     Npy,
     Png,
+    Csv,
 }
 
 impl Format {
@@ -247,6 +292,7 @@ impl Format {
             [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => Ok(Format::Npy),
             [0x89, b'P', b'N', b'G', ..] => Ok(Format::Png),
             [0, 0, ..] => Ok(Format::Idx),
+            _ if csv::is_csv(bytes) => Ok(Format::Csv),
             _ => Err(DataProblem::UnknownFormat),
         }
     }
@@ -294,17 +340,53 @@ fn check_shape(found: &[usize], input: &Input) -> Result<(), DataProblem> {
     if [height, width] == [1, 1] {
         forms.push(&wanted[..1]);
     }
+    let last = [height, width, channels];
+    let hint = if found.ends_with(&last) { "; the channels must come first" } else { "" };
+    one_of(found, &forms, || format!("{} (channels x height x width)", sizes(wanted)), hint)
+}
+
+/// Checks that an array has the shape that the model's own runtime reads, with the batch or without. A single channel may be missing.
+fn check_dims(found: &[usize], coding: &Coding) -> Result<(), DataProblem> {
+    let dims = &coding.dims[..];
+    let mut forms = vec![dims];
+    let hint = match (dims, coding.order) {
+        (&[c, h, w], Order::ChannelsFirst) => {
+            if c == 1 {
+                forms.push(&dims[1..]);
+            }
+            if found.ends_with(&[h, w, c]) { "; the channels must come first" } else { "" }
+        }
+        (&[h, w, c], Order::ChannelsLast) => {
+            if c == 1 {
+                forms.push(&dims[..2]);
+            }
+            if found.ends_with(&[c, h, w]) { "; the channels must come last" } else { "" }
+        }
+        _ => "",
+    };
+    let names = match (dims.len(), coding.order) {
+        (3, Order::ChannelsFirst) => "batch x channels x height x width",
+        (3, Order::ChannelsLast) => "batch x height x width x channels",
+        (1, _) => "batch x features",
+        _ => "batch first",
+    };
+    one_of(found, &forms, || format!("N x {} ({names})", sizes(dims)), hint)
+}
+
+/// Checks that an array of shape `found` has one of some forms, or is a row of such.
+fn one_of(
+    found: &[usize],
+    forms: &[&[usize]],
+    wanted: impl Fn() -> String,
+    hint: &'static str,
+) -> Result<(), DataProblem> {
     if forms.contains(&found) {
         return Ok(());
     }
     match found {
         [0, rest @ ..] if forms.contains(&rest) => Err(DataProblem::Empty),
         [_, rest @ ..] if forms.contains(&rest) => Ok(()),
-        _ => {
-            let last = [height, width, channels];
-            let hint = if found.ends_with(&last) { "; the channels must come first" } else { "" };
-            Err(DataProblem::Size { found: sizes(found), wanted: sizes(wanted), hint })
-        }
+        _ => Err(DataProblem::Size { found: sizes(found), wanted: wanted(), hint }),
     }
 }
 

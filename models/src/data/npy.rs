@@ -1,47 +1,191 @@
-//! NPY, the format of `numpy.save`, for integers: a magic number, a version, a header (a Python dictionary), the data.
+//! NPY, the format of `numpy.save`: a magic number, a version, a header (a Python dictionary), the data.
 //!
 //! The header is read here, strictly in the form that numpy writes, because a general reader of Python literals can be made to
 //! recurse without end.
 
-use super::{DataProblem, check_shape, exactly, header};
-use crate::network::Input;
+use super::{DataProblem, check_dims, check_shape, exactly, header};
+use crate::coding::{Coding, Dtype};
+use crate::json::printable;
+use crate::network::{Input, Range};
 
-/// Inputs y, as they are.
-pub(super) fn inputs(file: &[u8], input: &Input) -> Result<Vec<u8>, DataProblem> {
-    bytes(file, (1 << input.bits) - 1, |shape| check_shape(shape, input))
+/// Inputs y: of bytes and real numbers as the coding of the model's file says, else as they are; and what the user should know.
+pub(super) fn inputs(file: &[u8], input: &Input) -> Result<(Vec<u8>, Option<String>), DataProblem> {
+    let array = Array::read(file)?;
+    let Some(coding) = &input.coding else {
+        check_shape(&array.shape, input)?;
+        let top = (1 << input.bits) - 1;
+        if array.kind.float {
+            let wanted = format!("integers 0..={top}: nothing says how real numbers are quantised");
+            return Err(DataProblem::Type { found: array.kind.to_string(), wanted });
+        }
+        return Ok((array.integers()?.map(|value| byte(value, top)).collect::<Result<_, _>>()?, None));
+    };
+    check_dims(&array.shape, coding)?;
+    let (values, note) = match array.kind {
+        Kind { float: true, .. } => (reals(&array, input, coding)?, None),
+        Kind { size: 1, .. } => (own(&array, coding)?, None),
+        _ => counted(&array, coding)?,
+    };
+    let elements = input.shape.iter().product();
+    Ok((values.chunks(elements).flat_map(|one| coding.order.to_network(one, input.shape)).collect(), note))
+}
+
+/// Bytes are the file's own quantised tensor, of its type or one that has all its values.
+fn own(array: &Array<'_>, coding: &Coding) -> Result<Vec<u8>, DataProblem> {
+    let Range { lo, hi } = coding.dtype.range();
+    if !(array.kind.range().lo <= lo && hi <= array.kind.range().hi) {
+        let real = if coding.scale.is_some() { ", or float32" } else { "" };
+        let wanted = format!("{} (its quantised input, {lo}..={hi}){real}", coding.dtype);
+        return Err(DataProblem::Type { found: array.kind.to_string(), wanted });
+    }
+    array.integers()?.map(|q| coding.stored(q).ok_or(DataProblem::Value { value: q, lo, hi })).collect()
+}
+
+/// Wider integers are no tensor of the file: they count its values from the smallest, 0, 1, ... The note says so where that is not q.
+fn counted(array: &Array<'_>, coding: &Coding) -> Result<(Vec<u8>, Option<String>), DataProblem> {
+    let Range { lo, hi } = coding.values();
+    let step = if coding.dtype == Dtype::Bipolar { 2 } else { 1 };
+    let wrong = |value| DataProblem::Value { value, lo: 0, hi: (hi - lo) / step };
+    let q = |value: i64| value.checked_mul(step)?.checked_add(lo);
+    let y = |value: i64| q(value).and_then(|q| coding.stored(q)).ok_or_else(|| wrong(value));
+    let note = (lo != 0).then(|| {
+        let (kind, dtype) = (array.kind, coding.dtype);
+        format!("{kind} values count from 0, the smallest {dtype} {lo}; an array of int8 holds the {dtype} values themselves")
+    });
+    Ok((array.integers()?.map(y).collect::<Result<_, _>>()?, note))
+}
+
+/// Real numbers are quantised as the model's file does it.
+fn reals(array: &Array<'_>, input: &Input, coding: &Coding) -> Result<Vec<u8>, DataProblem> {
+    if coding.scale.is_none() {
+        let wanted = format!("{} (its quantised input): its file gives no scale", coding.dtype);
+        return Err(DataProblem::Type { found: array.kind.to_string(), wanted });
+    }
+    let channels = coding.channels(input.shape).into_iter().cycle();
+    let y = |(v, channel): (f32, usize)| coding.quantised(v, channel).ok_or(DataProblem::NotANumber);
+    array.floats()?.zip(channels).map(y).collect()
 }
 
 /// Labels `[N]`.
 pub(super) fn labels(file: &[u8]) -> Result<Vec<u8>, DataProblem> {
-    bytes(file, 255, |shape| if shape.len() == 1 { Ok(()) } else { Err(DataProblem::NotLabels) })
+    let array = Array::read(file)?;
+    if array.shape.len() != 1 || array.kind.float {
+        return Err(DataProblem::NotLabels);
+    }
+    array.integers()?.map(|value| byte(value, 255)).collect()
 }
 
-/// The values in row-major order, all in 0..=hi, if `accept` likes the shape.
-fn bytes(file: &[u8], hi: i64, accept: impl Fn(&[usize]) -> Result<(), DataProblem>) -> Result<Vec<u8>, DataProblem> {
-    let (text, data) = split(file).ok_or_else(|| header("NPY", "it ends too early"))?;
-    let Header { kind, fortran, shape } =
-        Header::parse(text).ok_or_else(|| header("NPY", format!("not as numpy writes it: {text:?}")))?;
-    accept(&shape)?;
-    let read: fn(&[u8]) -> i64 = match kind {
-        "|u1" => |b| b[0].into(),
-        "|i1" => |b| (b[0] as i8).into(),
-        "<i2" => |b| i16::from_le_bytes([b[0], b[1]]).into(),
-        ">i2" => |b| i16::from_be_bytes([b[0], b[1]]).into(),
-        "<i4" => |b| i32::from_le_bytes([b[0], b[1], b[2], b[3]]).into(),
-        ">i4" => |b| i32::from_be_bytes([b[0], b[1], b[2], b[3]]).into(),
-        "<i8" => |b| i64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]),
-        ">i8" => |b| i64::from_be_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]),
-        _ => return Err(header("NPY", format!("type {kind}; u1, i1, i2, i4 and i8 are read"))),
-    };
-    // The type's last character is its size in bytes.
-    let size = usize::from(kind.as_bytes()[2] - b'0');
-    exactly(data, &shape, size)?;
-    let byte = |value: i64| match u8::try_from(value) {
+/// A value in 0..=hi.
+pub(super) fn byte(value: i64, hi: i64) -> Result<u8, DataProblem> {
+    match u8::try_from(value) {
         Ok(byte) if i64::from(byte) <= hi => Ok(byte),
-        _ => Err(DataProblem::Value { value, hi }),
-    };
-    let values: Vec<u8> = data.chunks(size).map(|bytes| byte(read(bytes))).collect::<Result<_, _>>()?;
-    Ok(if fortran { row_major(&values, &shape) } else { values })
+        _ => Err(DataProblem::Value { value, lo: 0, hi }),
+    }
+}
+
+/// The type of the elements.
+#[derive(Clone, Copy)]
+struct Kind {
+    float: bool,
+    signed: bool,
+    big_endian: bool,
+    /// In bytes.
+    size: usize,
+}
+
+impl Kind {
+    fn parse(text: &str) -> Result<Kind, DataProblem> {
+        let unknown = || header("NPY", format!("type {text}; i1, i2, i4, i8, u1, u2, u4, u8, f4 and f8 are read"));
+        let &[order, kind, size] = text.as_bytes() else { return Err(unknown()) };
+        let size = usize::from(size.wrapping_sub(b'0'));
+        let known = match kind {
+            b'i' | b'u' => [1, 2, 4, 8].contains(&size),
+            b'f' => [4, 8].contains(&size),
+            _ => false,
+        };
+        let ordered = matches!(order, b'<' | b'>') && size > 1 || order == b'|' && size == 1;
+        if !(known && ordered) {
+            return Err(unknown());
+        }
+        Ok(Kind { float: kind == b'f', signed: kind != b'u', big_endian: order == b'>', size })
+    }
+
+    /// The values of a type of integers, as far as an `i64` holds them.
+    fn range(self) -> Range {
+        let bits = 8 * self.size as u32;
+        let all = |bits: u32| (1i64 << (bits - 1)) - 1 + (1i64 << (bits - 1));
+        match (self.signed, bits) {
+            (true, 64) => Range { lo: i64::MIN, hi: i64::MAX },
+            (false, 64) => Range { lo: 0, hi: i64::MAX },
+            (true, bits) => Range { lo: -(1 << (bits - 1)), hi: (1 << (bits - 1)) - 1 },
+            (false, bits) => Range { lo: 0, hi: all(bits) },
+        }
+    }
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = if self.float {
+            "float"
+        } else if self.signed {
+            "int"
+        } else {
+            "uint"
+        };
+        write!(f, "{name}{}", 8 * self.size)
+    }
+}
+
+/// A file.
+struct Array<'f> {
+    kind: Kind,
+    shape: Vec<usize>,
+    fortran: bool,
+    data: &'f [u8],
+}
+
+impl<'f> Array<'f> {
+    fn read(file: &'f [u8]) -> Result<Array<'f>, DataProblem> {
+        let (text, data) = split(file).ok_or_else(|| header("NPY", "it ends too early"))?;
+        let Header { kind, fortran, shape } = Header::parse(text)
+            .ok_or_else(|| header("NPY", format!("not as numpy writes it: \"{}\"", printable(text.trim()))))?;
+        Ok(Array { kind: Kind::parse(kind)?, shape, fortran, data })
+    }
+
+    /// The elements as little-endian words of 8 bytes, in row-major order.
+    fn words(&self) -> Result<impl Iterator<Item = [u8; 8]> + use<'f>, DataProblem> {
+        let Kind { size, big_endian, .. } = self.kind;
+        exactly(self.data, &self.shape, size)?;
+        let (data, fortran, shape) = (self.data, self.fortran, self.shape.clone());
+        Ok((0..data.len() / size).map(move |at| {
+            let index = if fortran { column_major(at, &shape) } else { at };
+            let mut word = [0; 8];
+            word[..size].copy_from_slice(&data[index * size..][..size]);
+            if big_endian {
+                word[..size].reverse();
+            }
+            word
+        }))
+    }
+
+    /// Integers; what an `i64` does not hold becomes the largest.
+    fn integers(&self) -> Result<impl Iterator<Item = i64> + use<'f>, DataProblem> {
+        let Kind { size, signed, .. } = self.kind;
+        let spare = 64 - 8 * size as u32;
+        Ok(self.words()?.map(move |word| match signed {
+            true => i64::from_le_bytes(word) << spare >> spare,
+            false => i64::try_from(u64::from_le_bytes(word)).unwrap_or(i64::MAX),
+        }))
+    }
+
+    /// Real numbers; those of 64 bits are rounded to 32.
+    fn floats(&self) -> Result<impl Iterator<Item = f32> + use<'f>, DataProblem> {
+        let single = self.kind.size == 4;
+        Ok(self.words()?.map(move |word| match single {
+            true => f32::from_le_bytes([word[0], word[1], word[2], word[3]]),
+            false => f64::from_le_bytes(word) as f32,
+        }))
+    }
 }
 
 /// The header's text and the data.
@@ -56,11 +200,15 @@ fn split(file: &[u8]) -> Option<(&str, &[u8])> {
     Some((std::str::from_utf8(text).ok()?, data))
 }
 
-/// From the order in which the first index runs fastest.
-fn row_major(values: &[u8], shape: &[usize]) -> Vec<u8> {
-    use ndarray::{ArrayView, IxDyn, ShapeBuilder};
-    let view = ArrayView::from_shape(IxDyn(shape).f(), values).expect("the length was checked");
-    view.iter().copied().collect()
+/// Where element `at` of the row-major order lies in the order in which the first index runs fastest.
+fn column_major(at: usize, shape: &[usize]) -> usize {
+    let (mut rest, mut index, mut step) = (at, 0, shape.iter().product::<usize>());
+    for &size in shape.iter().rev() {
+        step /= size;
+        index += rest % size * step;
+        rest /= size;
+    }
+    index
 }
 
 struct Header<'t> {

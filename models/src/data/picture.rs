@@ -35,7 +35,11 @@ pub(super) fn pixels(file: &[u8], input: &Input) -> Result<Vec<u8>, DataProblem>
             (1, 3) => "; save it as RGB",
             _ => "; scale or crop it first",
         };
-        return Err(DataProblem::Size { found: sizes(&found), wanted: sizes(&input.shape), hint });
+        return Err(DataProblem::Size {
+            found: sizes(&found),
+            wanted: format!("{} (channels x height x width)", sizes(&input.shape)),
+            hint,
+        });
     }
     let mut data = vec![0; stored * height * width];
     reader.next_frame(&mut data).map_err(broken)?;

@@ -6,11 +6,13 @@ use std::collections::HashSet;
 
 use ndarray::{Array4, Axis};
 
+use crate::answer::ClassRule;
 use crate::bounds::linear_bounds;
 use crate::check::{MAX_NAME, MAX_WEIGHT_BITS, TensorInfo};
+use crate::coding::OutputCoding;
 use crate::error::ModelError;
 use crate::import::report::Report;
-use crate::network::{Architecture, Input, Node, Op, Range, Shape, TensorId, Term, Window};
+use crate::network::{Architecture, Input, Node, Op, Range, Shape, TensorId, Term, Window, selected};
 use crate::rescale::{Affine, NotMonotone, Steps, fit};
 use crate::weights::{LinearWeights, Network, Weights, weight_fits};
 
@@ -52,6 +54,12 @@ pub(crate) enum Obstacle {
         /// The channel.
         channel: usize,
     },
+    /// Multiplied accumulators that no ring holds.
+    #[error("accumulators of {bits} bits once they are multiplied, more than {MAX_RING}")]
+    TooLong {
+        /// Width with a sign, and what comparing and widening need.
+        bits: u32,
+    },
     /// Results that differ by more than 255.
     #[error("results span {lo}..={hi}, more than 8 bits")]
     TooWide {
@@ -61,6 +69,9 @@ pub(crate) enum Obstacle {
         hi: i64,
     },
 }
+
+/// Widest ring of accumulators that networks are run in.
+pub(crate) const MAX_RING: u32 = 56;
 
 /// A linear node that is not part of the network yet: z = sum of terms + bias.
 #[derive(Clone, Debug, PartialEq)]
@@ -129,6 +140,8 @@ pub(crate) struct Builder {
     fold: Fold,
     /// Lines that miss a few thresholds by one are taken, with a note, instead of sums of several exact ones.
     pub near: bool,
+    /// How the file codes its output.
+    pub output_coding: Option<OutputCoding>,
     /// What the user is told.
     pub report: Report,
 }
@@ -142,11 +155,13 @@ impl Builder {
             nodes: Vec::new(),
             output: 0,
             output_scale: None,
+            output_coding: None,
             classes: Vec::new(),
             rounding: None,
         };
         let tensors = architecture.check_nodes()?;
-        Ok(Builder { architecture, weights: Vec::new(), tensors, names: HashSet::new(), fold, near: false, report })
+        let (weights, names) = (Vec::new(), HashSet::new());
+        Ok(Builder { architecture, weights, tensors, names, fold, near: false, output_coding: None, report })
     }
 
     /// Shape and range of a tensor.
@@ -269,6 +284,31 @@ impl Builder {
         if [height, width] == [1, 1] { Ok(input) } else { self.node(name, Op::Flatten { input }, None) }
     }
 
+    /// Some channels of a tensor, in this order.
+    pub fn channels(&mut self, name: &str, input: TensorId, channels: &[usize]) -> Result<TensorId, Obstacle> {
+        let [_, height, width] = self.tensor(input).shape;
+        let size = height * width;
+        let axes = vec![channels.iter().map(|&c| (c * size) as i64).collect(), (0..size as i64).collect()];
+        self.select(name, input, [channels.len(), height, width], axes)
+    }
+
+    /// Elements in another order (see [`Op::Select`]); nothing where it is the old one.
+    pub fn select(
+        &mut self,
+        name: &str,
+        input: TensorId,
+        shape: Shape,
+        axes: Vec<Vec<i64>>,
+    ) -> Result<TensorId, Obstacle> {
+        let old = self.tensor(input);
+        let count = axes.iter().fold(1usize, |count, axis| count.saturating_mul(axis.len()));
+        let same = || selected(&axes).into_iter().enumerate().all(|(index, at)| at == Some(index));
+        if old.shape == shape && count == old.elements() && same() {
+            return Ok(input);
+        }
+        self.node(name, Op::Select { input, shape, axes }, None)
+    }
+
     /// The shape that a term's result would have; `None` where it does not fit.
     pub fn shape_of(&self, term: &Term) -> Option<Shape> {
         let [channels, height, width] = self.tensor(term.input()).shape;
@@ -286,6 +326,15 @@ impl Builder {
     pub fn finish(mut self, output: TensorId, output_scale: Option<f64>) -> Result<(Network, Report), Obstacle> {
         self.architecture.output = output;
         self.architecture.output_scale = output_scale;
+        self.architecture.output_coding = self.output_coding.take();
+        self.report.codings = [self.architecture.input_line(), self.architecture.output_line()];
+        let pictures = self.architecture.reads_pictures();
+        if let Some(warning) = self.architecture.picture_warning().filter(|_| pictures) {
+            self.report.note(warning);
+        }
+        if let ClassRule::None(why) = self.architecture.class_rule(self.tensors[output].elements()) {
+            self.report.note(format!("it gives no class: {why}"));
+        }
         let rule = self.report.rounding_rule();
         self.architecture.rounding = (!rule.is_empty()).then(|| clean(&rule, MAX_NAME));
         self.remove_unused();
@@ -340,7 +389,7 @@ mod tests {
     use crate::interpret::Tensor;
 
     fn builder(shape: Shape, zero_point: i64) -> Builder {
-        let input = Input { shape, bits: 8, zero_point, pixels: None };
+        let input = Input { shape, bits: 8, zero_point, pixels: None, coding: None };
         Builder::new("test", input, Fold::Auto, Report::default()).expect("a valid input")
     }
 
@@ -396,6 +445,23 @@ mod tests {
                     let wanted = rule(c, i64::from(array[[c, 0, 0, 0]]) * x + [5, -7, 11][c]) - 100;
                     assert!((y[[c, 0, 0]] - wanted).abs() <= i64::from(near), "channel {c} at {x}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn channels_of_a_residual_rise_and_fall() {
+        let mut builder = builder([3, 1, 2], 100);
+        let factors = [0.37f32, -0.21, 0.11];
+        let rule = |c: usize, z: i64| ((z as f32 * factors[c]).round_ties_even() as i64 + 60).clamp(0, 255);
+        let sum = Sum { terms: vec![(Term::Identity { input: 0, multiplier: 3 }, None)], bias: vec![5, -4, 3] };
+        let output = builder.requantise("layer", sum, 60, rule).expect("a rule that fits");
+        let (network, _) = builder.finish(output, None).expect("a valid network");
+        for x in -100..=155 {
+            let input = Tensor::from_shape_fn([3, 1, 2], |(c, _, w)| (x + 7 * c as i64 + 3 * w as i64).min(155));
+            let output = network.run(&input).expect("a valid input");
+            for ((c, h, w), &y) in output.indexed_iter() {
+                assert_eq!(y, rule(c, 3 * input[[c, h, w]] + [5, -4, 3][c]) - 60, "channel {c} at {x}");
             }
         }
     }

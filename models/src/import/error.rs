@@ -70,8 +70,8 @@ pub enum ImportProblem {
         /// What to do about it.
         hint: &'static str,
     },
-    /// Operations that no network has.
-    #[error("{} that {} not supported; the first is {}", count(.rows.len()), if .rows.len() == 1 { "is" } else { "are" }, .rows[0])]
+    /// Operations that no network has, or that networks have but not like this: all that were found.
+    #[error("{}", obstacles(.rows))]
     Unsupported {
         /// One for each, at least one.
         rows: Vec<Refusal>,
@@ -84,8 +84,55 @@ pub enum ImportProblem {
     Model(#[from] ModelError),
 }
 
-fn count(n: usize) -> String {
-    if n == 1 { "an operation".to_owned() } else { format!("{n} operations") }
+impl ImportProblem {
+    /// The same for someone who has accepted approximate results already: without the advice to do so.
+    pub(crate) fn once_approximate(self) -> ImportProblem {
+        let without = |refusal: Refusal| Refusal { hint: without_approximate(&refusal.hint), ..refusal };
+        match self {
+            ImportProblem::Refused(refusal) => ImportProblem::Refused(without(refusal)),
+            ImportProblem::Unsupported { rows } => {
+                ImportProblem::Unsupported { rows: rows.into_iter().map(without).collect() }
+            }
+            other => other,
+        }
+    }
+}
+
+/// A hint's clauses but those that speak of approximate results.
+fn without_approximate(hint: &str) -> String {
+    let clauses = hint.split("; ").flat_map(|clause| clause.split(", or "));
+    let kept: Vec<&str> = clauses.filter(|clause| !clause.contains("approximate")).collect();
+    if kept.is_empty() { "networks have nothing like it".to_owned() } else { kept.join(", or ") }
+}
+
+/// Most kinds of obstacles, and most nodes of one kind, that are listed.
+const LISTED: [usize; 2] = [24, 4];
+
+/// All obstacles, those of one kind in one line with their nodes.
+fn obstacles(rows: &[Refusal]) -> String {
+    if let [row] = rows {
+        return format!("an operation that is not supported: {row}");
+    }
+    let mut kinds: Vec<(&Refusal, Vec<&str>)> = Vec::new();
+    for row in rows {
+        let same = |known: &&mut (&Refusal, Vec<&str>)| Refusal { node: row.node.clone(), ..known.0.clone() } == *row;
+        match kinds.iter_mut().find(same) {
+            Some((_, nodes)) => nodes.push(&row.node),
+            None => kinds.push((row, vec![&row.node])),
+        }
+    }
+    let mut text = format!("{} obstacles:", rows.len());
+    for (row, nodes) in kinds.iter().take(LISTED[0]) {
+        let names: Vec<String> = nodes.iter().take(LISTED[1]).map(|name| format!("\"{}\"", printable(name))).collect();
+        let more = nodes.len().saturating_sub(LISTED[1]);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let (op, reason, hint) = (printable(&row.op), printable(&row.reason), printable(&row.hint));
+        text += &format!("\n  {op} {}{more}: {reason}; {hint}", names.join(", "));
+    }
+    if kinds.len() > LISTED[0] {
+        text += &format!("\n  and {} kinds more", kinds.len() - LISTED[0]);
+    }
+    text
 }
 
 /// A node, why it is refused, and what to do about it.
@@ -111,5 +158,22 @@ impl fmt::Display for Refusal {
 impl From<Refusal> for ImportProblem {
     fn from(refusal: Refusal) -> ImportProblem {
         ImportProblem::Refused(refusal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_approximate;
+
+    #[test]
+    fn advice_that_was_taken_is_not_given_again() {
+        let kept =
+            without_approximate("use scales that are powers of two, or accept results that differ (approximate)");
+        assert_eq!(kept, "use scales that are powers of two");
+        assert_eq!(without_approximate("split it; join it, or quantise it"), "split it, or join it, or quantise it");
+        assert_eq!(
+            without_approximate("accept sums that differ by one (approximate)"),
+            "networks have nothing like it"
+        );
     }
 }

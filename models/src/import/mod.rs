@@ -26,6 +26,7 @@ pub use builder::Fold;
 pub use error::{ImportError, ImportProblem};
 pub use report::{Report, Row, Verdict};
 
+use crate::coding::Coding;
 use crate::weights::Network;
 
 /// Largest file that is read, in bytes.
@@ -48,15 +49,45 @@ pub struct Options {
     pub approximate: bool,
 }
 
-/// value = (scale * pixel - mean) / std for each channel, in 32-bit floats and in this order.
+/// value = (scale * pixel / over - mean) / std for each channel, in 32-bit floats and in this order, as the frameworks do it: they
+/// divide by 255.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Preprocessing {
-    /// 1/255 for most.
+    /// 1 for most.
     pub scale: f32,
+    /// 255 for most; 1 if the scale says it all.
+    pub over: f32,
     /// One for all channels, or one each.
     pub mean: Vec<f32>,
     /// One for all channels, or one each; positive.
     pub std: Vec<f32>,
+}
+
+impl Preprocessing {
+    /// The real value of a pixel on a channel.
+    pub fn value(&self, pixel: u8, channel: usize) -> f32 {
+        let pick = |list: &[f32]| if list.len() == 1 { list[0] } else { list[channel] };
+        (self.scale * f32::from(pixel) / self.over - pick(&self.mean)) / pick(&self.std)
+    }
+
+    /// What the network reads for each pixel, by channel.
+    ///
+    /// # Errors
+    /// Numbers that are none, or not one for each channel; in words.
+    pub(crate) fn tables(&self, coding: &Coding, channels: usize) -> Result<Vec<Vec<u8>>, String> {
+        let Preprocessing { scale, over, mean, std } = self;
+        let fits = |list: &[f32]| list.len() == 1 || list.len() == channels;
+        if !fits(mean) || !fits(std) {
+            let (means, stds) = (mean.len(), std.len());
+            return Err(format!("the preprocessing has {means} means and {stds} deviations for {channels} channels"));
+        }
+        let finite = [&[*scale, *over][..], mean, std].concat().iter().all(|v| v.is_finite());
+        if !finite || !std.iter().chain([scale, over]).all(|&v| v.is_normal() && v > 0.0) {
+            return Err("the preprocessing has a scale or a deviation that is no positive number".to_owned());
+        }
+        let y = |channel, pixel| coding.quantised(self.value(pixel, channel), channel).unwrap_or(0);
+        Ok((0..channels).map(|channel| (0..=255).map(|pixel| y(channel, pixel)).collect()).collect())
+    }
 }
 
 /// An imported network.
@@ -79,7 +110,7 @@ pub fn read(path: impl AsRef<Path>, options: &Options) -> Result<Imported, Impor
     let options = Options { name: Some(options.name.clone().unwrap_or_else(name)), ..options.clone() };
     load(path)
         .map_err(ImportError::from)
-        .and_then(|bytes| from_bytes(&bytes, &options))
+        .and_then(|bytes| from_folder(&bytes, path.parent(), &options))
         .map_err(|error| ImportError { path: Some(path.to_owned()), ..error })
 }
 
@@ -88,7 +119,19 @@ pub fn read(path: impl AsRef<Path>, options: &Options) -> Result<Imported, Impor
 /// # Errors
 /// As [`read`].
 pub fn from_bytes(bytes: &[u8], options: &Options) -> Result<Imported, ImportError> {
-    if tflite::is_tflite(bytes) { tflite::import(bytes, options) } else { onnx::import(bytes, options) }
+    from_folder(bytes, None, options)
+}
+
+/// The same of a file in a folder, which may hold more of it.
+fn from_folder(bytes: &[u8], folder: Option<&Path>, options: &Options) -> Result<Imported, ImportError> {
+    let imported = match tflite::is_tflite(bytes) {
+        true => tflite::import(bytes, options),
+        false => onnx::import_beside(bytes, folder, options),
+    };
+    imported.map_err(|error| match options.approximate {
+        true => ImportError { problem: Box::new(error.problem.once_approximate()), ..error },
+        false => error,
+    })
 }
 
 fn load(path: &Path) -> Result<Vec<u8>, ImportProblem> {

@@ -15,6 +15,8 @@ pub struct Report {
     pub rounding: Vec<String>,
     /// One row per operation and verdict, in order of first appearance.
     pub rows: Vec<Row>,
+    /// How the file codes its input and its output, a line each; empty until the whole file is imported.
+    pub codings: [String; 2],
     /// Whatever else the user should know, one sentence each.
     pub notes: Vec<String>,
 }
@@ -97,6 +99,9 @@ impl fmt::Display for Report {
                     writeln!(f, "NOT SUPPORTED, first at \"{}\": {}", printable(node), printable(hint))?;
                 }
             }
+        }
+        for (name, coding) in ["input", "output"].iter().zip(&self.codings).filter(|(_, coding)| !coding.is_empty()) {
+            writeln!(f, "{name}: {coding}")?;
         }
         for rule in &self.rounding {
             writeln!(f, "rounding: {rule}")?;

@@ -96,7 +96,7 @@ pub fn compare(network: &Network, case: &Value) -> Comparison {
         let most = wanted.iter().fold(0.0f64, |most, y| most.max(y.abs()));
         for (z, y) in found.iter().zip(&wanted) {
             let apart = (z - y).abs();
-            comparison.differ += usize::from(apart > 0.51 * unit + 1e-5 * y.abs());
+            comparison.differ += usize::from(apart > 0.51 * unit + 1e-5 * most);
             comparison.worst = comparison.worst.max(apart / most);
         }
         comparison.outputs += wanted.len();

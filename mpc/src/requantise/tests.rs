@@ -317,6 +317,8 @@ fn random_and_edges_on_large_rings() {
         (40, 10, 4, 0),
         (48, 47, 8, 1),
         (48, 40, 8, 1),
+        (56, 40, 8, 1),
+        (56, 44, 8, 1),
     ];
     for (seed, (ell, shift, bits, guard)) in specs.into_iter().enumerate() {
         let spec = Spec { ell, shift, bits, guard };
@@ -456,7 +458,7 @@ fn refuses_layouts_that_do_not_fit() {
     for (high, top, fits) in [(vec![], Top::Table, false), (vec![], Top::Skip, false), (vec![2], Top::Table, true)] {
         assert_eq!(program(wide, &Layout { low: low.clone(), high, top, ..good.clone() }, form).is_ok(), fits);
     }
-    for spec in [Spec { ell: 8, ..spec }, Spec { ell: 49, ..spec }, Spec { bits: 0, ..spec }, Spec { bits: 9, ..spec }]
+    for spec in [Spec { ell: 8, ..spec }, Spec { ell: 57, ..spec }, Spec { bits: 0, ..spec }, Spec { bits: 9, ..spec }]
     {
         assert!(Search::new(0.73).requantise(spec, form).is_err(), "{spec:?}");
     }

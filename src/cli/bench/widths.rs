@@ -214,7 +214,7 @@ mod tests {
     fn inputs_survive_their_file() {
         let bundled = zoo::find("digits").unwrap();
         let (network, demo) = (bundled.network(), bundled.demo().unwrap());
-        let data = Labelled { inputs: demo.inputs, labels: demo.labels };
+        let data = Labelled { inputs: demo.inputs, labels: demo.labels.into_iter().map(u16::from).collect() };
         let bytes = npy(&data, 7);
         assert_eq!((bytes.len() - 7 * 64) % 64, 0);
         let read = lowkey_models::Inputs::from_bytes(&bytes, &network.architecture().input).unwrap();

@@ -2,13 +2,13 @@
 
 use ndarray::Axis;
 
-use super::{Builder, Fold, Obstacle, Sum};
+use super::{Builder, Fold, MAX_RING, Obstacle, Sum};
 use crate::network::{Op, Range, TensorId, Term};
 use crate::rescale::{Affine, NotMonotone, Steps, fit, near};
 use crate::weights::LinearWeights;
 
-/// Most requantisations that one of a source runtime becomes.
-const MAX_PIECES: usize = 4;
+/// Most pieces that the thresholds of one requantisation, or every other one of them, are cut into: a few first, then more.
+const PIECES: [usize; 2] = [4, 8];
 
 impl Builder {
     /// Adds a sum and its requantisation: the activation x = rule(channel, z) - zero_point, where the rule is monotone in z (rising or
@@ -16,7 +16,7 @@ impl Builder {
     pub fn requantise(
         &mut self,
         name: &str,
-        mut sum: Sum,
+        sum: Sum,
         zero_point: i64,
         rule: impl Fn(usize, i64) -> i64,
     ) -> Result<TensorId, Obstacle> {
@@ -24,19 +24,68 @@ impl Builder {
         let falls = |c: usize, domain: &Range| rule(c, domain.lo) > rule(c, domain.hi);
         let signs: Vec<i64> =
             domains.iter().enumerate().map(|(c, domain)| if falls(c, domain) { -1 } else { 1 }).collect();
-        if let Some(channel) = signs.iter().position(|&sign| sign < 0) {
-            if sum.has_identity() && signs.iter().any(|&sign| sign > 0) {
-                return Err(Obstacle::Falling { channel });
-            }
-            sum.multiply(&signs)?;
-        }
         let mut steps = Vec::with_capacity(domains.len());
         for (channel, (domain, &sign)) in domains.into_iter().zip(&signs).enumerate() {
             let domain = if sign < 0 { Range { lo: -domain.hi, hi: -domain.lo } } else { domain };
             let of = Steps::of(domain, |z| rule(channel, sign * z));
             steps.push(of.map_err(|NotMonotone { at }| Obstacle::NotMonotone { channel, at })?);
         }
-        self.requantise_steps(name, sum, zero_point, steps)
+        self.requantise_signed(name, sum, zero_point, &signs, steps)
+    }
+
+    /// The same by the steps of each channel's sum times its sign.
+    pub fn requantise_signed(
+        &mut self,
+        name: &str,
+        mut sum: Sum,
+        zero_point: i64,
+        signs: &[i64],
+        steps: Vec<Steps>,
+    ) -> Result<TensorId, Obstacle> {
+        let Some(channel) = signs.iter().position(|&sign| sign < 0) else {
+            return self.requantise_steps(name, sum, zero_point, steps);
+        };
+        if !sum.has_identity() || signs.iter().all(|&sign| sign < 0) {
+            sum.multiply(signs)?;
+            return self.requantise_steps(name, sum, zero_point, steps);
+        }
+        // A residual has one multiplier: rising and falling channels go ways of their own.
+        let (mut parts, mut order) = (Vec::new(), Vec::new());
+        for sign in [1, -1] {
+            let channels: Vec<usize> = (0..signs.len()).filter(|&c| signs[c] == sign).collect();
+            let mut part = self.channels_of(name, &sum, &channels)?.ok_or(Obstacle::Falling { channel })?;
+            part.multiply(&vec![sign; channels.len()])?;
+            let steps = channels.iter().map(|&c| steps[c].clone()).collect();
+            parts.push(self.requantise_steps(name, part, zero_point, steps)?);
+            order.extend(channels);
+        }
+        let input = self.node(&format!("{name}/concat"), Op::Concat { inputs: parts }, None)?;
+        let place = |channel: usize| order.iter().position(|&c| c == channel).expect("each channel has a part");
+        self.channels(&format!("{name}/order"), input, &(0..signs.len()).map(place).collect::<Vec<_>>())
+    }
+
+    /// Some channels of a sum; `None` if a convolution of groups makes them.
+    fn channels_of(&mut self, name: &str, sum: &Sum, channels: &[usize]) -> Result<Option<Sum>, Obstacle> {
+        let mut terms = Vec::new();
+        for (term, array) in &sum.terms {
+            let mut term = term.clone();
+            let count = sum.bias.len();
+            match &mut term {
+                Term::Conv { input, out_channels, groups, .. } if *groups > 1 => {
+                    if *groups != count || self.tensor(*input).shape[0] != count {
+                        return Ok(None);
+                    }
+                    *input = self.channels(&format!("{name}/channels"), *input, channels)?;
+                    (*out_channels, *groups) = (channels.len(), channels.len());
+                }
+                Term::Conv { out_channels: outputs, .. } | Term::Dense { outputs, .. } => *outputs = channels.len(),
+                Term::Identity { input, .. } => {
+                    *input = self.channels(&format!("{name}/channels"), *input, channels)?;
+                }
+            }
+            terms.push((term, array.as_ref().map(|array| array.select(Axis(0), channels))));
+        }
+        Ok(Some(Sum { terms, bias: channels.iter().map(|&c| sum.bias[c]).collect() }))
     }
 
     fn requantise_steps(
@@ -66,10 +115,11 @@ impl Builder {
             (None, None) => None,
         };
         let Some((fits, top)) = fits else {
-            if let Some((lines, missed)) = near(&steps, top).filter(|_| self.near) {
-                let all: usize = steps.iter().map(|steps| steps.thresholds.len()).sum();
-                let what = "boundaries are off by one accumulator: results may differ by one";
-                self.report.note(format!("\"{name}\": {missed} of {all} {what}"));
+            if let Some((lines, off)) = near(&steps, top).filter(|_| self.near) {
+                let part = 100.0 * off;
+                self.report.note(format!(
+                    "\"{name}\": results may differ by one, the largest error over all reachable accumulators; the mean is {part:.4} % of a step"
+                ));
                 let clip = (top < natural).then_some(top);
                 return self.affine(name, sum, &lines, bits, clip, zero_point);
             }
@@ -78,7 +128,7 @@ impl Builder {
         let (clip, mark) = ((top < natural).then_some(top), self.mark());
         match self.affine(name, sum.clone(), &fits, bits, clip, zero_point) {
             // Parts have smaller multipliers.
-            Err(wide @ Obstacle::Model(_)) => {
+            Err(wide @ (Obstacle::Model(_) | Obstacle::TooLong { .. })) => {
                 self.return_to(mark);
                 self.split(name, &sum, zero_point, bits, &steps).map_err(|_| wide)
             }
@@ -98,6 +148,7 @@ impl Builder {
     ) -> Result<TensorId, Obstacle> {
         let offsets: Vec<i64> = fits.iter().map(|fit| fit.offset).collect();
         let multipliers: Vec<i64> = fits.iter().map(|fit| fit.multiplier).collect();
+        self.short(&sum, fits)?;
         let shift = one_or_all(fits.iter().map(|fit| fit.shift).collect());
         let folds = multipliers.iter().all(|&m| m == 1) || (self.fold == Fold::Auto && small(&sum, &multipliers));
         let accumulator = if folds {
@@ -110,6 +161,21 @@ impl Builder {
         };
         let op = Op::Requantise { input: accumulator, bits, shift, top, zero_point };
         self.node(&format!("{name}/requantise"), op, None)
+    }
+
+    /// Refuses lines whose values leave the largest ring, with one shift for all channels.
+    fn short(&self, sum: &Sum, fits: &[Affine]) -> Result<(), Obstacle> {
+        let shift = fits.iter().map(|fit| fit.shift).max().unwrap_or(0);
+        let wide = |(range, fit): (Range, &Affine)| {
+            let end = |z: i64| {
+                let value = i128::from(z) * i128::from(fit.multiplier) + i128::from(fit.offset);
+                (value << (shift - fit.shift)).clamp(i64::MIN.into(), i64::MAX.into()) as i64
+            };
+            Range { lo: end(range.lo), hi: end(range.hi) }.signed_bits()
+        };
+        let most = self.bounds(sum).into_iter().zip(fits).map(wide).max().unwrap_or(1);
+        let bits = most.max(shift + 2) + 1;
+        if bits > MAX_RING { Err(Obstacle::TooLong { bits }) } else { Ok(()) }
     }
 
     fn scale(
@@ -137,19 +203,28 @@ impl Builder {
         let at_zero = || parts(&|steps| steps.cut(zero_point).to_vec()).filter(|_| zero_point > 0);
         let parities = || parts(&|steps| steps.split(2));
         let both = || parts(&|steps| steps.split(2).iter().flat_map(|part| part.cut(part.last() / 2)).collect());
-        let woven = || {
+        let woven = |most: usize| {
             let parity = |j: usize| steps.iter().map(|steps| steps.split(2).swap_remove(j)).collect::<Vec<_>>();
-            Some([pieces(&parity(0))?, pieces(&parity(1))?].concat())
+            Some([pieces(&parity(0), most)?, pieces(&parity(1), most)?].concat())
         };
-        let ways: [&dyn Fn() -> Option<Fits>; 6] =
-            [&at_zero, &parities, &both, &|| pieces(steps), &|| quarters(steps, zero_point), &woven];
+        let [few, many] = PIECES;
+        let ways: [&dyn Fn() -> Option<Fits>; 8] = [
+            &at_zero,
+            &parities,
+            &both,
+            &|| pieces(steps, few),
+            &|| quarters(steps, zero_point),
+            &|| woven(few),
+            &|| pieces(steps, many),
+            &|| woven(many),
+        ];
         let top = (1 << bits) - 1;
         let channel = steps.iter().position(|steps| fit_one(steps, top)).unwrap_or(0);
         let mut obstacle = Obstacle::NoFit { channel, domain: steps[channel].domain };
         for fits in ways.into_iter().filter_map(|way| way()) {
             let mark = self.mark();
             match self.parts(name, sum.clone(), zero_point, bits, &fits) {
-                Err(wide @ Obstacle::Model(_)) => obstacle = wide,
+                Err(wide @ (Obstacle::Model(_) | Obstacle::TooLong { .. })) => obstacle = wide,
                 done => {
                     if fits.len() > 2 {
                         let what = "requantisations take the place of one, to be exact";
@@ -171,10 +246,11 @@ impl Builder {
         bits: u32,
         fits: &[(Vec<Affine>, i64)],
     ) -> Result<TensorId, Obstacle> {
-        let channels = sum.bias.len();
+        let (channels, whole) = (sum.bias.len(), sum.clone());
         let input = self.linear(name, sum)?;
         let mut terms = Vec::new();
         for (fit, top) in fits {
+            self.short(&whole, fit)?;
             let multipliers = fit.iter().map(|fit| fit.multiplier).collect();
             let scaled = self.scale(name, input, multipliers, fit.iter().map(|fit| fit.offset).collect())?;
             let shift = one_or_all(fit.iter().map(|fit| fit.shift).collect());
@@ -210,10 +286,10 @@ fn fit_parts(channels: &[Vec<Steps>]) -> Option<Fits> {
     (0..channels[0].len()).map(|number| fit_part(&part(number))).collect()
 }
 
-/// Lines for pieces from one level to the next, each as high as a line reaches: at most [`MAX_PIECES`].
-fn pieces(steps: &[Steps]) -> Option<Fits> {
+/// Lines for pieces from one level to the next, each as high as a line reaches: `most` of them at most.
+fn pieces(steps: &[Steps], most: usize) -> Option<Fits> {
     let (mut rest, mut fits) = (steps.to_vec(), Vec::new());
-    while fits.len() < MAX_PIECES {
+    while fits.len() < most {
         if let Some(last) = fit_part(&rest) {
             fits.push(last);
             return Some(fits);

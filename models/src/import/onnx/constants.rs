@@ -85,6 +85,37 @@ pub(super) fn fold<'m>(node: Node<'m>, inputs: &[Option<Value<'m>>], opset: i64)
             }
             Value::Constant(Constant::ints(vec![values.len()], INT64, values))
         }
+        "ConstantOfShape" => {
+            let shape = constant.to_ints().ok_or_else(inconsistent)?;
+            let sizes: Option<Vec<usize>> = shape.iter().map(|&size| usize::try_from(size).ok()).collect();
+            let shape = sizes.ok_or_else(inconsistent)?;
+            let count = shape.iter().fold(1usize, |count, &size| count.saturating_mul(size));
+            if count > 1 << 24 {
+                return Err(Stop::new(format!("a constant of {count} elements"), "store it, or leave it out"));
+            }
+            let value = if node.has("value") { node.value()? } else { Constant::floats(vec![1], vec![0.0]) };
+            Value::Constant(match &value.values {
+                Values::Float(values) => {
+                    Constant::floats(shape, vec![*values.first().ok_or_else(inconsistent)?; count])
+                }
+                Values::Int(values) => {
+                    Constant::ints(shape, value.element, vec![*values.first().ok_or_else(inconsistent)?; count])
+                }
+            })
+        }
+        "Relu" => Value::Constant(clip(&constant, Some(Constant::floats(vec![], vec![0.0])), None)?),
+        "Neg" | "Sqrt" | "Reciprocal" | "Abs" => {
+            let of = |v: f32| match node.op() {
+                "Neg" => -v,
+                "Sqrt" => v.sqrt(),
+                "Reciprocal" => 1.0 / v,
+                _ => v.abs(),
+            };
+            Value::Constant(Constant::floats(
+                constant.shape.clone(),
+                constant.to_floats().iter().map(|&v| of(v)).collect(),
+            ))
+        }
         "Add" | "Sub" | "Mul" | "Div" => Value::Constant(arithmetic(node.op(), &constant, &needed(1)?)?),
         _ => return Ok(None),
     }))

@@ -2,13 +2,12 @@
 
 use super::graph::Node;
 use super::quantiser::Quantiser;
-use super::real::{Near, Post, apply, at, quantised};
+use super::real::{Post, at};
 use super::tensor::Element;
 use super::value::{Real, Source, Stop};
 use super::walk::Walk;
 use crate::import::builder::Sum;
 use crate::network::TensorId;
-use crate::rescale::Steps;
 
 pub(super) const FUSED: &str = "ONNX Runtime: float32 product of accumulator and scale, half to even";
 
@@ -16,7 +15,6 @@ impl<'m> Walk<'m> {
     /// ONNX Runtime's integer operation for a linear node, an activation that the quantiser implies, and the quantiser.
     pub(super) fn fused(
         &mut self,
-        index: usize,
         node: Node<'m>,
         real: &Real<'m>,
         quantiser: &Quantiser,
@@ -32,21 +30,17 @@ impl<'m> Walk<'m> {
             [Post::Clip(lo, hi)] => clip_is_implied(*lo, *hi, quantiser, element),
             _ => false,
         };
-        if !(byte(x) && byte(w) && byte(element) && implied && self.leads_to(fused.output, index)) {
+        if !(byte(x) && byte(w) && byte(element) && implied && self.leads_to(fused.output, node.index)) {
             return Ok(None);
         }
-        // On x86 only unsigned activations are merged, and signed ones that become unsigned.
+        // On x86 only unsigned activations are merged, and signed ones that become unsigned. Others stay floats.
         let unsigned = |element: Element| element == Element::UINT8;
         let result = if self.becomes_unsigned(node.output(), element) { Element::UINT8 } else { element };
-        let merged = unsigned(x) && unsigned(result);
-        if !merged && (element == Element::UINT8 || w != Element::INT8) {
+        if !(unsigned(x) && unsigned(result)) {
             return Ok(None);
         }
         let sum = (**sum).clone();
         let scale: Vec<f32> = fused.weights.iter().map(|w| fused.input * w / quantiser.scale).collect();
-        if !merged {
-            self.note_floats(node, real, quantiser, &sum, &scale);
-        }
         let id = self.requantise_ints(node, sum, &scale, quantiser)?;
         self.later(node, real, id).map(Some)
     }
@@ -64,28 +58,6 @@ impl<'m> Walk<'m> {
             name = node.output();
         }
         false
-    }
-
-    /// Says so if floats, which the runtime may use for signed bytes on x86, could give another result than integers.
-    fn note_floats(&mut self, node: Node<'m>, real: &Real<'m>, quantiser: &Quantiser, sum: &Sum, scale: &[f32]) {
-        let Source::Sum { unit, float, .. } = &real.source else { return };
-        let bounds = self.builder.bounds(sum);
-        let differs = |channel: usize, z: i64| {
-            let error = float.error[channel];
-            let exact = z as f64 * unit[channel];
-            let near = apply(&real.post, channel, Near { error, ..Near::rounded(exact) });
-            quantised(quantiser, channel, near) != (integer_rule(quantiser, at(scale, channel), z), true)
-        };
-        let any = bounds.iter().enumerate().any(|(channel, &range)| {
-            let rule = |z| integer_rule(quantiser, at(scale, channel), z) - quantiser.lo;
-            let steps = Steps::of(range, rule).map(|steps| steps.thresholds).unwrap_or_default();
-            steps.iter().any(|&z| differs(channel, z) || differs(channel, z - 1))
-        });
-        if any {
-            let note = "signed bytes are computed with as ONNX Runtime does it on ARM, in integers; where it keeps floats, as on x86 \
-                        behind some quantisers, results may differ by one";
-            self.builder.report.note(format!("{} \"{}\": {note}", node.op(), node.name()));
-        }
     }
 
     /// clamp(half_to_even(float(z) * scale) + zero), ONNX Runtime's rule for integers.

@@ -1,6 +1,6 @@
 //! The graph of a file, indexed: who makes a tensor, who reads it, what a node's settings are.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::schema::{AttributeProto, GraphProto, Model, NodeProto, ValueInfo};
 use super::tensor::{Constant, Element};
@@ -26,7 +26,21 @@ pub(super) struct Graph<'m> {
 /// A node.
 #[derive(Clone, Copy)]
 pub(super) struct Node<'m> {
+    /// Its place in the file.
+    pub index: usize,
     pub proto: &'m NodeProto,
+}
+
+/// The nodes that the output depends on.
+fn live<'m>(graph: &'m GraphProto, output: &str) -> Vec<&'m NodeProto> {
+    let makes = |node: &'m NodeProto| node.output.iter().map(move |name| (name.as_str(), node));
+    let makers: HashMap<&str, &NodeProto> = graph.node.iter().flat_map(makes).collect();
+    let (mut open, mut seen) = (vec![output], HashSet::from([output]));
+    while let Some(name) = open.pop() {
+        let inputs = makers.get(name).map_or(&[][..], |node| node.input.as_slice());
+        open.extend(inputs.iter().map(String::as_str).filter(|&name| seen.insert(name)));
+    }
+    graph.node.iter().filter(|node| node.output.iter().any(|name| seen.contains(name.as_str()))).collect()
 }
 
 impl<'m> Graph<'m> {
@@ -58,10 +72,13 @@ impl<'m> Graph<'m> {
         };
         let mut consumers: HashMap<&str, Vec<usize>> = HashMap::new();
         let mut makers = HashMap::new();
-        let nodes: Vec<Node> = graph.node.iter().map(|proto| Node { proto }).collect();
-        for (index, node) in nodes.iter().enumerate() {
-            makers.insert(node.output(), index);
-            for name in &node.proto.input {
+        let nodes: Vec<Node> =
+            live(graph, &output.name).into_iter().enumerate().map(|(index, proto)| Node { index, proto }).collect();
+        for &Node { index, proto } in &nodes {
+            for name in proto.output.iter().filter(|name| !name.is_empty()) {
+                makers.insert(name.as_str(), index);
+            }
+            for name in &proto.input {
                 consumers.entry(name).or_default().push(index);
             }
         }
@@ -76,6 +93,11 @@ impl<'m> Graph<'m> {
     /// The nodes that read a tensor.
     pub fn consumers(&self, tensor: &str) -> &[usize] {
         self.consumers.get(tensor).map_or(&[], Vec::as_slice)
+    }
+
+    /// True if a node reads the tensor, or it is the output.
+    pub fn is_read(&self, tensor: &str) -> bool {
+        tensor == self.output || !self.consumers(tensor).is_empty()
     }
 
     /// The node that makes a tensor.
@@ -147,6 +169,10 @@ impl<'m> Node<'m> {
         self.attribute(name).map(|attribute| attribute.ints.as_slice())
     }
 
+    pub fn floats(&self, name: &str) -> Option<&'m [f32]> {
+        self.attribute(name).map(|attribute| attribute.floats.as_slice())
+    }
+
     /// A text, in lower case.
     pub fn text(&self, name: &str, default: &str) -> String {
         let bytes = self.attribute(name).map_or(default.as_bytes(), |attribute| &attribute.s);
@@ -177,12 +203,12 @@ impl<'m> Node<'m> {
     /// A non-negative setting for each of two axes, `default` where it is left out.
     pub fn pair(&self, name: &str, default: usize) -> Result<[usize; 2], Stop> {
         let wrong = || Stop::new(format!("{name} is not two small numbers"), "networks have two spatial dimensions");
+        let size = |v: i64| usize::try_from(v).ok().filter(|&v| v <= 1 << 16).ok_or_else(wrong);
         match self.ints(name) {
             None => Ok([default; 2]),
-            Some(&[a, b]) => {
-                let size = |v: i64| usize::try_from(v).ok().filter(|&v| v <= 1 << 16).ok_or_else(wrong);
-                Ok([size(a)?, size(b)?])
-            }
+            // One spatial dimension: images of one row.
+            Some(&[b]) => Ok([1, size(b)?]),
+            Some(&[a, b]) => Ok([size(a)?, size(b)?]),
             Some(_) => Err(wrong()),
         }
     }

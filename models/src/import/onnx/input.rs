@@ -7,32 +7,45 @@ use super::graph::{Graph, Node};
 use super::quantiser::{Quantiser, Rule};
 use super::tensor::Element;
 use super::value::{Layout, Stop, Value};
+use crate::coding::{self, Coding, Dtype, Order, Step};
 use crate::import::{ImportProblem, Preprocessing};
 use crate::network;
 
 /// The input of the graph and what quantises it.
-pub(super) struct Input {
+pub(super) struct Input<'m> {
     /// The rule; for an input of integers that of the unit that the first layer declares.
     pub quantiser: Quantiser,
     /// The type of the graph's input if it has integers.
     pub element: Option<Element>,
     pub layout: Layout,
     pub shape: [usize; 3],
+    /// Dimensions in the file, the batch left out.
+    pub dims: Vec<usize>,
+    /// Type of the quantised tensor.
+    pub dtype: Dtype,
+    /// Whether the quantiser's scale is the file's.
+    pub scaled: bool,
+    /// What the file does with real numbers before it quantises them.
+    pub steps: Vec<Step>,
+    /// The tensors that these steps make.
+    pub passed: Vec<&'m str>,
 }
 
-impl Input {
+impl<'m> Input<'m> {
     /// Finds it. The node is that which reads the input.
-    pub fn find<'m>(
+    pub fn find(
         graph: &Graph<'m>,
         values: &HashMap<&'m str, Value<'m>>,
-    ) -> Result<Input, (Option<Node<'m>>, Stop)> {
+    ) -> Result<Input<'m>, (Option<Node<'m>>, Stop)> {
         let (element, dims) = graph.input_type().map_err(|problem| (None, problem.into()))?;
         let (rank, shape) = match dims[..] {
             [_, c, h, w] => (4, [c, h, w]),
+            [_, c, l] => (3, [c, 1, l]),
             [_, n] => (2, [n, 1, 1]),
             _ => {
                 let reason = format!("the input has {} dimensions", dims.len());
-                let hint = "an input is [batch, channels, height, width] or [batch, features]";
+                let hint =
+                    "an input is [batch, channels, height, width], [batch, channels, length] or [batch, features]";
                 return Err((None, ImportProblem::File { reason, hint }.into()));
             }
         };
@@ -41,7 +54,12 @@ impl Input {
             let hint = "export with fixed sizes; only the batch may be open";
             return Err((None, ImportProblem::File { reason, hint }.into()));
         }
-        let Some((node, at)) = reader(graph, &graph.input.name) else {
+        let (steps, passed) = match element {
+            Element::Float => first_steps(graph, values, rank, shape[0]),
+            _ => (Vec::new(), Vec::new()),
+        };
+        let start = passed.last().copied().unwrap_or(&graph.input.name);
+        let Some((node, at)) = reader(graph, start) else {
             let reason = "nothing quantises the input".to_owned();
             let hint = "put QuantizeLinear or Quant on the graph's input, or give it 8-bit integers";
             return Err((None, ImportProblem::File { reason, hint }.into()));
@@ -56,9 +74,12 @@ impl Input {
         } else {
             known.declared(at, element)
         };
-        let quantiser = quantiser.map_err(|stop| (Some(node), stop))?;
+        let (quantiser, dtype) = quantiser.map_err(|stop| (Some(node), stop))?;
         let element = Some(element).filter(|&element| element != Element::Float);
-        Ok(Input { quantiser, element, layout: Layout::of_rank(rank), shape })
+        let scaled = element.is_none() || !matches!(node.op(), "ConvInteger" | "MatMulInteger");
+        let dims = dims[1..].to_vec();
+        let layout = Layout::of_rank(rank);
+        Ok(Input { quantiser, element, layout, shape, dims, dtype, scaled, steps, passed })
     }
 
     /// The network's input: y = q - lo.
@@ -74,27 +95,98 @@ impl Input {
         if !(0..1 << bits).contains(&zero_point) || (!bipolar && zero.fract() != 0.0) {
             return Err(Stop::new(format!("a zero point of {zero} of the input"), "use one that is a possible value"));
         }
-        let channels = self.shape[0];
-        let table = |preprocessing: &Preprocessing| {
-            (0..channels).map(|c| self.pixels(preprocessing, c)).collect::<Result<Vec<_>, Stop>>()
-        };
-        let pixels = preprocessing.map(table).transpose()?;
-        Ok(network::Input { shape: self.shape, bits, zero_point, pixels })
+        let coding = self.coding()?;
+        let pixels = preprocessing.map(|preprocessing| preprocessing.tables(&coding, self.shape[0]));
+        let pixels =
+            pixels.transpose().map_err(|reason| Stop::new(reason, "give one number, or one for each channel"))?;
+        Ok(network::Input { shape: self.shape, bits, zero_point, pixels, coding: Some(coding) })
     }
 
-    /// What each pixel value becomes on a channel.
-    fn pixels(&self, preprocessing: &Preprocessing, channel: usize) -> Result<Vec<u8>, Stop> {
-        let entry = |list: &[f32]| if list.len() == 1 { Some(list[0]) } else { list.get(channel).copied() };
-        let (Some(mean), Some(std)) = (entry(&preprocessing.mean), entry(&preprocessing.std)) else {
-            let reason = format!("preprocessing has no mean or no deviation for channel {channel}");
-            return Err(Stop::new(reason, "give one number, or one for each channel"));
+    fn coding(&self) -> Result<Coding, Stop> {
+        let Quantiser { ref rule, scale, zero, lo, hi } = self.quantiser;
+        let rule = match rule {
+            Rule::Onnx => coding::Rule::Onnx,
+            Rule::Qonnx(mode) => coding::Rule::Qonnx(*mode),
+            Rule::Bipolar => coding::Rule::Sign,
+            Rule::Thresholds(_) | Rule::Trunc { .. } => {
+                return Err(Stop::new("a quantiser of the input that is none of real numbers", "put Quant before"));
+            }
         };
-        if !(std.is_normal() && std > 0.0 && mean.is_finite() && preprocessing.scale.is_finite()) {
-            return Err(Stop::new("preprocessing with a deviation that is no positive number", "give another"));
-        }
-        let value = |pixel: u8| (preprocessing.scale * f32::from(pixel) - mean) / std;
-        Ok((0..=255).map(|pixel| (self.quantiser.index(channel, value(pixel)) - self.quantiser.lo) as u8).collect())
+        let (lowest, highest) = if rule == coding::Rule::Sign { (-1, 1) } else { (lo, hi) };
+        Ok(Coding {
+            dims: self.dims.clone(),
+            order: Order::ChannelsFirst,
+            dtype: self.dtype,
+            lowest,
+            highest,
+            scale: self.scaled.then_some(scale),
+            zero_point: zero as i64,
+            steps: self.steps.clone(),
+            rule,
+            integers: self.element.is_some(),
+        })
     }
+}
+
+/// The type of integers lo..=hi.
+pub(super) fn dtype((lo, hi): (i64, i64)) -> Dtype {
+    let types = (1..=8).map(|bits| if lo < 0 { Dtype::Int(bits.max(2)) } else { Dtype::Uint(bits) });
+    let holds = |dtype: &Dtype| dtype.range().contains(lo) && dtype.range().contains(hi);
+    types.clone().find(holds).unwrap_or(Dtype::Int(8))
+}
+
+/// Sums, differences, products and quotients with constants right behind the graph's input, and the tensors that they make: as
+/// many as there are before something else.
+fn first_steps<'m>(
+    graph: &Graph<'m>,
+    values: &HashMap<&'m str, Value<'m>>,
+    rank: usize,
+    channels: usize,
+) -> (Vec<Step>, Vec<&'m str>) {
+    let (mut steps, mut passed) = (Vec::new(), Vec::new());
+    let mut name: &'m str = &graph.input.name;
+    while let Some((_, node)) = graph.reader(name).filter(|_| steps.len() < coding::MAX_STEPS) {
+        let Some(step) = step(node, name, values, rank, channels) else { break };
+        steps.extend(step);
+        name = node.output();
+        passed.push(name);
+    }
+    (steps, passed)
+}
+
+/// A node as a step on the input `name`; nothing for one that changes nothing, `None` if it is none.
+fn step<'m>(
+    node: Node<'m>,
+    name: &str,
+    values: &HashMap<&'m str, Value<'m>>,
+    rank: usize,
+    channels: usize,
+) -> Option<Option<Step>> {
+    let first = node.input(0) == Some(name);
+    match node.op() {
+        "Identity" | "Dropout" => return Some(None),
+        "Add" | "Sub" | "Mul" | "Div" => {}
+        _ => return None,
+    }
+    let constant = values.get(node.input(usize::from(first))?)?.constant()?;
+    // Along the channels alone: axis 1.
+    let along =
+        |axis: usize| constant.shape.len() + axis >= rank && constant.shape[constant.shape.len() + axis - rank] > 1;
+    if constant.shape.len() > rank || (0..rank).any(|axis| axis != 1 && along(axis)) {
+        return None;
+    }
+    let list = constant.to_floats().to_vec();
+    if ![1, channels].contains(&list.len()) || !list.iter().all(|a| a.is_finite()) {
+        return None;
+    }
+    Some(Some(match (node.op(), first) {
+        ("Add", _) => Step::Add(list),
+        ("Mul", _) => Step::Mul(list),
+        ("Sub", true) => Step::Sub(list),
+        ("Sub", false) => Step::From(list),
+        ("Div", true) => Step::Div(list),
+        _ => return None,
+    }))
 }
 
 fn is_quantiser(node: Node<'_>) -> bool {
@@ -141,7 +233,7 @@ impl Known<'_, '_> {
         if self.node.input(index).is_none() { Ok(0.0) } else { self.scalar(index) }
     }
 
-    fn quantiser(&self) -> Result<Quantiser, Stop> {
+    fn quantiser(&self) -> Result<(Quantiser, Dtype), Stop> {
         let node = self.node;
         match node.op() {
             "QuantizeLinear" => {
@@ -152,7 +244,7 @@ impl Known<'_, '_> {
                 if let Some((lo, hi)) = self.clip(quantiser.lo, quantiser.hi) {
                     (quantiser.lo, quantiser.hi) = (lo, hi);
                 }
-                Ok(quantiser)
+                Ok((quantiser, dtype(small)))
             }
             "MultiThreshold" => Err(Stop::new("thresholds on the graph's input", "put Quant before")),
             _ => {
@@ -160,7 +252,8 @@ impl Known<'_, '_> {
                 let bits = if bipolar { 1.0 } else { self.scalar(3)? };
                 let zero = if bipolar { 0.0 } else { f64::from(self.zero(2)?) };
                 let (rule, lo, hi) = quant_rule(node, bits)?;
-                Quantiser { rule, scale: self.scalar(1)?, zero, lo, hi }.checked()
+                let dtype = if bipolar { Dtype::Bipolar } else { dtype((lo, hi)) };
+                Ok((Quantiser { rule, scale: self.scalar(1)?, zero, lo, hi }.checked()?, dtype))
             }
         }
     }
@@ -179,7 +272,7 @@ impl Known<'_, '_> {
     }
 
     /// Unit and zero point that a node declares for its input `at`.
-    fn declared(&self, at: usize, element: Element) -> Result<Quantiser, Stop> {
+    fn declared(&self, at: usize, element: Element) -> Result<(Quantiser, Dtype), Stop> {
         let small = element.small().ok_or_else(|| Stop::new("an input of more than 8 bits", "use 8-bit integers"))?;
         let (scale, zero) = match self.node.op() {
             "ConvInteger" | "MatMulInteger" => (1.0, self.zero(2)?),
@@ -195,6 +288,6 @@ impl Known<'_, '_> {
             | "QLinearConcat" => (self.scalar(at + 1)?, self.zero(at + 2)?),
             op => return Err(Stop::new(format!("{op} on integers"), "put DequantizeLinear before")),
         };
-        Quantiser::onnx(scale, zero as i64, small)
+        Ok((Quantiser::onnx(scale, zero as i64, small)?, dtype(small)))
     }
 }

@@ -138,14 +138,21 @@ impl<'m> Walk<'m> {
         weights: &Scaled,
     ) -> Result<(Sum, Layout), Stop> {
         let shape = self.builder.tensor(input).shape;
-        let &[out_channels, per_group, rows, columns] = &weights.shape[..] else {
-            return Err(Stop::new("not two-dimensional", "networks have two spatial dimensions"));
+        let (out_channels, per_group, rows, columns) = match weights.shape[..] {
+            [out_channels, per_group, rows, columns] if layout.rank == 4 => (out_channels, per_group, rows, columns),
+            [out_channels, per_group, columns] if layout.rank == 3 => (out_channels, per_group, 1, columns),
+            _ => {
+                return Err(Stop::new(
+                    "neither one- nor two-dimensional",
+                    "networks have one or two spatial dimensions",
+                ));
+            }
         };
         if weights.scale.len() > 1 && weights.axis != 0 {
             return Err(Stop::new("units of the weights along another axis than the output channels", "use axis 0"));
         }
         let groups = usize::try_from(node.int("group", 1)).unwrap_or(0);
-        if layout.rank != 4 || groups == 0 || per_group.checked_mul(groups) != Some(shape[0]) {
+        if groups == 0 || per_group.checked_mul(groups) != Some(shape[0]) {
             let reason = format!("weights for {per_group} times {groups} channels on a tensor of shape {shape:?}");
             return Err(Stop::new(reason, "the file is not consistent, or the layout is not channels first"));
         }
@@ -154,7 +161,7 @@ impl<'m> Walk<'m> {
         let weight_bits = weight_width(&array);
         let term = Term::Conv { input, out_channels, groups, window, weight_bits };
         let sum = Sum { terms: vec![(term, Some(array))], bias: vec![0; out_channels] };
-        Ok((self.limited(sum)?, Layout::of_rank(4)))
+        Ok((self.limited(sum)?, Layout::of_rank(layout.rank)))
     }
 
     /// Weights are `[outputs, inputs]`.
@@ -287,10 +294,12 @@ impl<'m> Walk<'m> {
                 let wrong =
                     || Stop::new("pads that are not four small numbers", "networks have two spatial dimensions");
                 if let Some(pads) = node.ints("pads") {
-                    if pads.len() != 4 {
-                        return Err(wrong());
-                    }
-                    for (padding, &pad) in window.padding.iter_mut().zip(pads) {
+                    let pads = match *pads {
+                        [left, right] => [0, left, 0, right],
+                        [top, left, bottom, right] => [top, left, bottom, right],
+                        _ => return Err(wrong()),
+                    };
+                    for (padding, pad) in window.padding.iter_mut().zip(pads) {
                         *padding = usize::try_from(pad).ok().filter(|&pad| pad <= 1 << 16).ok_or_else(wrong)?;
                     }
                 }

@@ -3,11 +3,13 @@
 //! | module | what |
 //! |---|---|
 //! | `schema` | the messages of the format |
+//! | `external` | tensors in files of their own |
 //! | `tensor`, `constants` | constants, and what is computed from constants alone |
 //! | `graph`, `input` | the graph, and what quantises its input |
 //! | `value`, `real`, `quantiser` | integers and real numbers, and the functions between them |
+//! | `operators` | which operators there are, and what becomes of them |
 //! | `walk` | node by node, from graph to network |
-//! | `linear`, `pool`, `pointwise`, `shape` | the operations |
+//! | `linear`, `pool`, `pointwise`, `uneven`, `shape`, `moves` | the operations |
 //! | `requantise`, `fused`, `pairs` | from accumulators and sums to activations |
 //! | `output` | what the network answers |
 //!
@@ -24,10 +26,13 @@
 //!   file is refused, unless results may be approximate: then exact arithmetic takes the place of float sums.
 
 mod constants;
+mod external;
 mod fused;
 mod graph;
 mod input;
 mod linear;
+mod moves;
+mod operators;
 mod output;
 mod pairs;
 mod pointwise;
@@ -38,10 +43,12 @@ mod requantise;
 mod schema;
 mod shape;
 mod tensor;
+mod uneven;
 mod value;
 mod walk;
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use crate::import::builder::Builder;
 use crate::import::error::Refusal;
@@ -60,7 +67,13 @@ use walk::Walk;
 /// # Errors
 /// Whatever is wrong with the file, with the node and what to do about it.
 pub fn import(bytes: &[u8], options: &Options) -> Result<Imported, ImportError> {
-    let model = schema::decode(bytes)?;
+    import_beside(bytes, None, options)
+}
+
+/// The same; tensors that are stored outside of the file are read from its folder.
+pub(crate) fn import_beside(bytes: &[u8], folder: Option<&Path>, options: &Options) -> Result<Imported, ImportError> {
+    let mut model = schema::decode(bytes)?;
+    external::fill(&mut model, folder)?;
     let graph = Graph::new(&model)?;
     let mut report = Report {
         format: format_of(&graph).to_owned(),
@@ -71,23 +84,48 @@ pub fn import(bytes: &[u8], options: &Options) -> Result<Imported, ImportError> 
         report: Some(Box::new(report.clone())),
         ..ImportError::from(problem)
     };
-    check_operations(&graph, &mut report).map_err(|problem| attach(problem, &report))?;
+    if !graph.nodes.iter().any(|node| is_quantised(node.op())) {
+        let reason = "a float network: nothing in it is quantised".to_owned();
+        let hint = "quantise it first, for example with quantize_static of onnxruntime, or train it with Brevitas";
+        return Err(attach(ImportProblem::File { reason, hint }, &report));
+    }
+    count_operations(&graph, &mut report);
     let name = options.name.clone().unwrap_or_else(|| model.graph.as_ref().map_or("", |graph| &graph.name).to_owned());
-    network(&graph, &name, options, report.clone()).map_err(|problem| attach(problem, &report))
+    network(&graph, &name, options, report.clone()).map_err(|problem| {
+        // Operations that no network has are said in any case, whatever else is in the way.
+        let mut rows = unsupported(&graph);
+        let problem = match problem {
+            problem if rows.is_empty() => problem,
+            ImportProblem::Refused(refusal) => {
+                rows.extend((!rows.contains(&refusal)).then_some(refusal));
+                ImportProblem::Unsupported { rows }
+            }
+            ImportProblem::Unsupported { rows: more } => {
+                for row in more.into_iter().filter(|row| row.reason != operators::UNKNOWN) {
+                    rows.push(row);
+                }
+                ImportProblem::Unsupported { rows }
+            }
+            other => other,
+        };
+        attach(problem, &report)
+    })
 }
 
-fn network(graph: &Graph, name: &str, options: &Options, report: Report) -> Result<Imported, ImportProblem> {
+fn network<'m>(graph: &'m Graph<'m>, name: &str, options: &Options, report: Report) -> Result<Imported, ImportProblem> {
     let mut values = known(graph)?;
+    let near = options.approximate;
     let located = |(node, stop): (Option<graph::Node>, Stop)| match (node, stop) {
-        (Some(node), stop) => walk::problem(node, stop),
+        (Some(node), stop) => walk::problem(node, stop, near),
         (None, Stop::Problem(problem)) => problem,
         (None, _) => ImportProblem::Damaged("the input can't be read".to_owned()),
     };
     let input = Input::find(graph, &values).map_err(located)?;
     let first = graph.nodes[0];
-    let network_input = input.network(options.preprocessing.as_ref()).map_err(|stop| walk::problem(first, stop))?;
+    let network_input =
+        input.network(options.preprocessing.as_ref()).map_err(|stop| walk::problem(first, stop, near))?;
     let builder = Builder::new(name, network_input, options.fold, report);
-    let mut builder = builder.map_err(|obstacle| walk::problem(first, obstacle.into()))?;
+    let mut builder = builder.map_err(|obstacle| walk::problem(first, obstacle.into(), near))?;
     builder.near = options.approximate;
     let value = match input.element {
         Some(element) => {
@@ -96,13 +134,16 @@ fn network(graph: &Graph, name: &str, options: &Options, report: Report) -> Resu
         None => Value::Input { flat: false },
     };
     values.insert(&graph.input.name, value);
-    let mut walk = Walk { graph, options, builder, input, values, clips: HashMap::new() };
+    values.extend(input.passed.iter().map(|&name| (name, Value::Input { flat: false })));
+    let (clips, behind) = (HashMap::new(), Vec::new());
+    let mut walk = Walk { graph, builder, input, values, clips, near, refusals: vec![], behind, class: None };
     walk.all()?;
     let last = graph.nodes.iter().find(|node| node.output() == graph.output).copied().unwrap_or(first);
     let output = walk.values.get(graph.output).cloned();
     let output = output.ok_or_else(|| ImportProblem::Damaged("nothing makes the output".to_owned()))?;
-    let (id, unit) = walk.output(&output, last).map_err(|stop| walk::problem(last, stop))?;
-    let (network, report) = walk.builder.finish(id, unit).map_err(|obstacle| walk::problem(last, obstacle.into()))?;
+    let (id, unit) = walk.output(&output, last).map_err(|stop| walk::problem(last, stop, near))?;
+    let (network, report) =
+        walk.builder.finish(id, unit).map_err(|obstacle| walk::problem(last, obstacle.into(), near))?;
     Ok(Imported { network, report })
 }
 
@@ -117,7 +158,7 @@ fn known<'m>(graph: &Graph<'m>) -> Result<HashMap<&'m str, Value<'m>>, ImportPro
         if inputs.iter().zip(&node.proto.input).any(missing) {
             continue;
         }
-        let value = constants::fold(node, &inputs, graph.opset).map_err(|stop| walk::problem(node, stop))?;
+        let value = constants::fold(node, &inputs, graph.opset).map_err(|stop| walk::problem(node, stop, false))?;
         if let Some(value) = value {
             values.insert(node.output(), value);
         }
@@ -125,38 +166,35 @@ fn known<'m>(graph: &Graph<'m>) -> Result<HashMap<&'m str, Value<'m>>, ImportPro
     Ok(values)
 }
 
-/// Counts the operations, and refuses those that no network has, all at once.
-fn check_operations(graph: &Graph, report: &mut Report) -> Result<(), ImportProblem> {
-    let mut rows: Vec<Refusal> = Vec::new();
-    for node in &graph.nodes {
-        let hint = hint(node.op());
-        let unsupported = || Verdict::Unsupported { node: node.name().to_owned(), hint: hint.to_owned() };
-        let verdict = walk::verdict(node.op()).unwrap_or_else(unsupported);
-        if matches!(verdict, Verdict::Unsupported { .. }) && rows.iter().all(|row| row.op != node.op()) {
-            let (op, node) = (node.op().to_owned(), node.name().to_owned());
-            rows.push(Refusal { op, node, reason: "no network has this operation".to_owned(), hint: hint.to_owned() });
-        }
-        report.count(node.op(), verdict);
-    }
-    if rows.is_empty() { Ok(()) } else { Err(ImportProblem::Unsupported { rows }) }
+/// Whether an operation makes or reads quantised numbers.
+fn is_quantised(op: &str) -> bool {
+    ["Quant", "QLinear", "QGemm", "Dequantize", "DynamicQuantize", "Trunc"].iter().any(|part| op.contains(part))
+        || matches!(op, "MultiThreshold" | "ConvInteger" | "MatMulInteger" | "MatMulIntegerToFloat" | "MatMulNBits")
 }
 
-/// What to do about an operation that no network has.
-fn hint(op: &str) -> &'static str {
-    match op {
-        "DynamicQuantizeLinear" | "DynamicQuantizeMatMul" | "MatMulIntegerToFloat" => {
-            "quantise statically: scales that depend on the input are not imported"
-        }
-        "MatMulNBits" => "keep DequantizeLinear and MatMul apart",
-        "LSTM" | "GRU" | "RNN" | "Loop" | "If" | "Scan" => "networks have no loops and no choices",
-        "ConvTranspose" | "Resize" | "Upsample" => "networks do not enlarge images",
-        "LayerNormalization" | "InstanceNormalization" | "GroupNormalization" => {
-            "use batch normalisation, whose factors are constant after training"
-        }
-        _ => {
-            "replace it by layers that are imported: convolutions, matrices, pools, sums, and functions of 8-bit values"
+/// Counts the operations.
+fn count_operations(graph: &Graph, report: &mut Report) {
+    for node in &graph.nodes {
+        let verdict = operators::verdict(node.op());
+        report.count(
+            node.op(),
+            verdict.unwrap_or_else(|hint| Verdict::Unsupported { node: node.name().to_owned(), hint: hint.to_owned() }),
+        );
+    }
+}
+
+/// The operations that no network has, the first node of each.
+fn unsupported(graph: &Graph) -> Vec<Refusal> {
+    let mut rows: Vec<Refusal> = Vec::new();
+    for node in &graph.nodes {
+        let Err(hint) = operators::verdict(node.op()) else { continue };
+        if rows.iter().all(|row| row.op != node.op()) {
+            let (op, node) = (node.op().to_owned(), node.name().to_owned());
+            let reason = operators::UNKNOWN.to_owned();
+            rows.push(Refusal { op, node, reason, hint: hint.to_owned() });
         }
     }
+    rows
 }
 
 fn format_of(graph: &Graph) -> &'static str {

@@ -1,30 +1,84 @@
 //! The network's output: the last values as integers with one unit.
 
 use super::graph::Node;
+use super::input::dtype;
 use super::real::{Post, at};
-use super::value::{Later, Real, Source, Stop, Value};
+use super::tensor::Element;
+use super::value::{Later, Layout, Real, Source, Stop, Value};
 use super::walk::Walk;
+use crate::coding::{End, Order, OutputCoding};
 use crate::import::builder::Sum;
 use crate::network::TensorId;
 
 impl<'m> Walk<'m> {
-    /// The network's output: a tensor, and the real value of one unit of it.
+    /// The network's output: a tensor, and the real value of one unit of it. The builder learns how the file codes it.
     pub(super) fn output(&mut self, value: &Value<'m>, node: Node<'m>) -> Result<(TensorId, Option<f64>), Stop> {
+        let name = self.graph.output;
         match value {
-            Value::Ints(ints) => Ok((ints.id, None)),
+            Value::Ints(ints) => {
+                let unit = self.declared_unit(name);
+                // With a softmax behind, the file's integers are others.
+                let integers = self.behind.is_empty() && self.class.is_none();
+                self.code(ints.id, ints.layout, Some((ints.zero, ints.element)), integers);
+                Ok((ints.id, unit.map(f64::from)))
+            }
             Value::Class(value) => self.output(&(**value).clone(), node),
             Value::Real(real) => self.real_output(real, node),
             _ => Err(Stop::new("the output does not depend on the input", "export the whole network")),
         }
     }
 
+    /// Tells the builder how the file codes its output.
+    fn code(&mut self, id: TensorId, layout: Layout, quantised: Option<(i64, Element)>, integers: bool) {
+        let [c, h, w] = self.builder.tensor(id).shape;
+        let small = quantised.and_then(|(zero, element)| Some((zero, dtype(element.small()?))));
+        self.builder.output_coding = Some(OutputCoding {
+            dims: if layout.rank == 2 { vec![c * h * w] } else { vec![c, h, w] },
+            order: Order::ChannelsFirst,
+            dtype: small.map(|(_, dtype)| dtype),
+            zero_point: small.map_or(0, |(zero, _)| zero),
+            integers,
+            ends: self.behind.clone(),
+            probability: self.is_sigmoid(self.graph.output),
+            class: self.class,
+        });
+    }
+
+    /// The unit that the file declares for integers.
+    fn declared_unit(&self, name: &'m str) -> Option<f32> {
+        let node = self.graph.maker(name)?;
+        match node.op() {
+            "QLinearConcat" => self.scalar(node, 0).ok(),
+            "QuantizeLinear" | "QLinearSoftmax" => self.scalar(node, 1).ok(),
+            "QLinearAveragePool" | "QLinearGlobalAveragePool" | "QLinearSigmoid" | "QLinearLeakyRelu" => {
+                self.scalar(node, 3).ok()
+            }
+            "QLinearConv" | "QLinearMatMul" | "QLinearAdd" => self.scalar(node, 6).ok(),
+            "QGemm" => self.scalar(node, 7).ok(),
+            "Identity" | "Cast" | "Clip" | "MaxPool" | "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze"
+            | "Transpose" | "ArgMax" | "Softmax" => self.declared_unit(node.input(0)?),
+            _ => None,
+        }
+    }
+
+    /// True if values are the results of a sigmoid, perhaps quantised.
+    fn is_sigmoid(&self, name: &'m str) -> bool {
+        self.graph.maker(name).is_some_and(|node| match node.op() {
+            "Sigmoid" => !self.behind.contains(&End::Sigmoid),
+            "QLinearSigmoid" => true,
+            "QuantizeLinear" | "DequantizeLinear" | "Quant" | "IntQuant" | "Identity" | "Clip" | "Reshape"
+            | "Flatten" | "Squeeze" | "Unsqueeze" | "Cast" => node.input(0).is_some_and(|name| self.is_sigmoid(name)),
+            _ => false,
+        })
+    }
+
     fn real_output(&mut self, real: &Real<'m>, node: Node<'m>) -> Result<(TensorId, Option<f64>), Stop> {
         let Source::Sum { sum, unit, .. } = &real.source else {
             let scale = self.plain(real, node)?;
+            self.code(scale.id, real.layout, scale.quantised, false);
             return Ok((scale.id, Some(scale.unit.into())));
         };
         let (mut sum, mut unit) = ((**sum).clone(), (**unit).clone());
-        let mut rounded = 0.0f64;
         // Factors first, then offsets: v = unit z + bias.
         let mut bias = vec![0.0; unit.len()];
         for post in &real.post {
@@ -35,7 +89,7 @@ impl<'m> Walk<'m> {
                     Post::Div(list) => (1.0 / f64::from(at(list, c)), 0.0),
                     Post::Norm { scale, bias } => (at(scale, c).into(), at(bias, c).into()),
                     Post::From(list) => (-1.0, at(list, c).into()),
-                    Post::Clip(..) | Post::Function(_) => {
+                    Post::Clip(..) | Post::Function(_) | Post::Join { .. } => {
                         let hint = "end the network with a linear layer, or quantise its output";
                         return Err(Stop::new("a function of the last values, which nothing quantises", hint));
                     }
@@ -55,9 +109,8 @@ impl<'m> Walk<'m> {
             let factor = f64::from(32_000 / most).max(1.0).floor();
             let largest = unit.iter().map(|u| u.abs()).fold(0.0, f64::max);
             let multiples = unit.iter().all(|u| (u / least).fract() == 0.0) && largest / least <= factor;
-            if sum.has_identity() || !(multiples || self.options.approximate) {
-                let hint = "quantise the last layer by tensor, or accept approximate outputs (approximate)";
-                return Err(Stop::new("outputs with different units", hint));
+            if sum.has_identity() || !(multiples || self.near) {
+                return Err(Stop::near("outputs with different units", "quantise the last layer by tensor"));
             }
             common = if multiples { least } else { largest / factor };
             let factors: Vec<i64> = unit.iter().map(|u| (u / common).round() as i64).collect();
@@ -71,84 +124,53 @@ impl<'m> Walk<'m> {
         // Biases in whole units are so but for the rounding of their unit.
         let snapped = |b: f64| if (b - b.round()).abs() <= 1e-6 * b.abs() { b.round() } else { b };
         let offsets: Vec<f64> = bias.iter().map(|b| snapped(b / common)).collect();
-        let (finer, ordered) = self.finer(&sum, &offsets);
+        let finer = self.finer(&sum, &offsets);
         if finer > 1 {
             sum.multiply(&vec![finer; unit.len()])?;
             common /= finer as f64;
         }
+        let mut rounded = 0.0f64;
         for (z, offset) in sum.bias.iter_mut().zip(&offsets) {
             let exact = offset * finer as f64;
             if exact.is_nan() || exact.abs() >= (1u64 << 45) as f64 {
                 return Err(Stop::new("a bias that is much larger than its unit", "quantise with a larger scale"));
             }
             *z = z.saturating_add(exact.round() as i64);
-            rounded = rounded.max((exact - exact.round()).abs());
+            rounded = rounded.max((exact - exact.round()).abs() / finer as f64);
         }
-        if rounded > 1e-4 {
-            let order = if ordered {
-                "the order of the outputs is the file's"
-            } else {
-                "nearly equal outputs may change places"
-            };
-            let note =
-                format!("the bias of the output is rounded to whole units, by {rounded:.2} of a unit at most: {order}");
-            self.builder.report.note(note);
+        if rounded > COARSE && !self.near {
+            let reason = format!("biases of the outputs would be rounded by {rounded:.3} of a unit");
+            return Err(Stop::near(reason, "use narrower weights in the last layer, or quantise its output"));
+        }
+        if rounded > FINE {
+            self.note(node, &format!("the biases of the outputs are rounded, by {rounded:.4} of a unit at most"));
         }
         if !real.layout.pad.iter().all(|&pad| pad == 0)
             || real.later.iter().any(|later| matches!(later, Later::MaxPool(_)))
         {
             return Err(Stop::new("a pool of values that nothing has quantised", "quantise the output"));
         }
-        Ok((self.builder.linear(node.name(), sum)?, Some(common)))
+        let id = self.builder.linear(node.name(), sum)?;
+        self.code(id, real.layout, None, false);
+        Ok((id, Some(common)))
     }
 
-    /// A power of two that divides the unit of the outputs z + offset, so that outputs with offsets in whole units keep their order, and
-    /// whether they do. Accumulators stay within 16 bits; wider ones keep their unit, which is small.
-    fn finer(&self, sum: &Sum, offsets: &[f64]) -> (i64, bool) {
+    /// What the unit of the outputs z + offset is divided by, so that biases are multiples of it but for [`FINE`] parts of the unit: a
+    /// power of two, as large as it has to be, and as weights of 16 bits and accumulators of 40 allow.
+    fn finer(&self, sum: &Sum, offsets: &[f64]) -> i64 {
         let most =
-            self.magnitudes(sum).into_iter().zip(offsets).map(|(z, offset)| z + offset.abs()).fold(0.0, f64::max);
-        let fits = |&factor: &i64| (most + 1.0) * factor as f64 <= f64::from(1 << 15);
-        let factors = (0..=MAX_FINER).map(|k| 1 << k);
-        match factors.clone().find(|&factor| in_order(offsets, factor)) {
-            Some(factor) if factor == 1 || fits(&factor) => (factor, true),
-            _ => (factors.rev().find(fits).unwrap_or(1), false),
-        }
+            self.magnitudes(sum).into_iter().zip(offsets).map(|(z, offset)| z + offset.abs()).fold(1.0, f64::max);
+        let weight = sum.weights().flatten().map(|w| w.unsigned_abs()).max().unwrap_or(1).max(1);
+        let rest = |factor: i64| {
+            let off = |offset: &f64| (offset * factor as f64 - (offset * factor as f64).round()).abs();
+            offsets.iter().map(off).fold(0.0, f64::max) / factor as f64
+        };
+        let fits = |&factor: &i64| i64::from(weight) * factor < 1 << 15 && most * (factor as f64) < (1u64 << 39) as f64;
+        let factors: Vec<i64> = (0..=14).map(|k| 1 << k).filter(fits).collect();
+        factors.iter().copied().find(|&factor| rest(factor) <= FINE).or(factors.last().copied()).unwrap_or(1)
     }
 }
 
-/// The largest logarithm of what the unit of the outputs is divided by.
-const MAX_FINER: u32 = 8;
-
-/// True if z_i + b_i and z_j + b_j compare alike with b and with b rounded to parts of `factor`, for all integers z.
-fn in_order(b: &[f64], factor: i64) -> bool {
-    let rounded = |v: f64| (v * factor as f64).round() / factor as f64;
-    let alike = |v: f64, w: f64| v.floor() == w.floor() && (v.fract() == 0.0) == (w.fract() == 0.0);
-    b.iter().enumerate().all(|(i, &v)| b[..i].iter().all(|&w| alike(v - w, rounded(v) - rounded(w))))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::in_order;
-
-    #[test]
-    fn rounded_offsets_keep_the_order_of_all_sums() {
-        assert!(in_order(&[0.0, 3.0, -2.0], 1));
-        // Both become 0.
-        assert!(!in_order(&[0.4, 0.2], 1));
-        assert!(!in_order(&[0.3, 0.6], 1), "1 + 0.3 is larger than 0.6, but 1 is not larger than 1");
-        assert!(!in_order(&[0.3, 0.6], 2), "both become 1/2");
-        assert!(in_order(&[0.3, 0.6], 4));
-        let offsets = [0.31, -1.62, 2.05, 0.77, -0.48];
-        for factor in [1, 2, 4, 8, 16] {
-            let wanted = (-5..=5).all(|z| {
-                let rounded = offsets.map(|b: f64| (b * f64::from(factor)).round());
-                (0..25).all(|pair| {
-                    let (i, j) = (pair / 5, pair % 5);
-                    let order = (f64::from(z) + offsets[i]).total_cmp(&offsets[j]);
-                    i == j || order == (f64::from(z * factor) + rounded[i]).total_cmp(&rounded[j])
-                })
-            });
-            assert_eq!(in_order(&offsets, factor.into()), wanted, "{factor}");
-        }
-    }
-}
+/// Roundings of biases, in units of the outputs: no more is wanted, and no more is accepted unasked.
+const FINE: f64 = 1.0 / 4096.0;
+const COARSE: f64 = 1.0 / 64.0;

@@ -3,6 +3,10 @@
 //! f(xa, xb) is known for all pairs, 2^16 at most. With z = M_a xa + M_b xb + b the value is z >> s if, for every k, all pairs with
 //! f >= k have z >= k 2^s and all others have z < k 2^s. Multipliers near the ratios of the units are tried, for growing s. Sums whose
 //! halves are rounded to even have no such line; but f may be a function of M_a xa + M_b xb all the same, or a sum of two lines.
+//!
+//! What is left are units with many ties. There the runtime's own sum helps: it is a rising function of u(xa) + v(xb), where u and v
+//! are floats, products with their rounding. In units of a small power of two that is M_a xa + M_b xb + r_a(xa) + r_b(xb), where the
+//! rests r are tables of 8 bits, and f is a function of it on each channel, whatever rising or falling steps follow the sum.
 
 use super::graph::Node;
 use super::quantiser::Quantiser;
@@ -10,11 +14,23 @@ use super::requantise::Doubts;
 use super::value::{Scale, Stop};
 use super::walk::Walk;
 use crate::import::builder::{Obstacle, Sum};
-use crate::network::{Range, TensorId, Term};
-use crate::rescale::Steps;
+use crate::network::{Op, Range, TensorId, Term};
+use crate::rescale::{NotMonotone, Steps};
+
+/// What is known of a sum of two.
+pub(super) struct PairRule<'r> {
+    /// The value for a channel and a pair, and by how much it may be off.
+    pub value: &'r dyn Fn(usize, i64, i64) -> (i64, i64),
+    /// The channels whose functions are looked at: one if all have the same.
+    pub channels: usize,
+    /// The floats whose sum decides.
+    pub summands: [&'r dyn Fn(i64) -> f64; 2],
+    /// Their size for one step of the result, roughly.
+    pub step: f64,
+}
 
 impl<'m> Walk<'m> {
-    /// rule(xa, xb), for every pair: z = M_a xa + M_b xb + bias, shifted.
+    /// A sum of `a` and `b` by its rule, for every pair.
     pub(super) fn pair(
         &mut self,
         node: Node<'m>,
@@ -22,7 +38,7 @@ impl<'m> Walk<'m> {
         b: Scale,
         quantiser: &Quantiser,
         doubts: &Doubts,
-        rule: impl Fn(i64, i64) -> (i64, bool),
+        rule: &PairRule<'_>,
     ) -> Result<TensorId, Stop> {
         let (ra, rb) = (self.builder.tensor(a.id).range, self.builder.tensor(b.id).range);
         // Ranges of joined tensors are a little larger than 8 bits.
@@ -30,32 +46,77 @@ impl<'m> Walk<'m> {
             return Err(Stop::new("a sum of values of more than 8 bits", "quantise both summands to at most 8 bits"));
         }
         let channels = self.builder.tensor(a.id).shape[0];
-        let table = Pairs::of(ra, rb, |xa, xb| doubts.note(rule(xa, xb)));
+        let table = |channel: usize| Pairs::of(ra, rb, |xa, xb| doubts.note((rule.value)(channel, xa, xb)));
+        let mut tables: Vec<Pairs> = vec![table(0)];
+        let mut of: Vec<usize> = vec![0; channels];
+        for (channel, of) in of.iter_mut().enumerate().take(rule.channels).skip(1) {
+            let next = table(channel);
+            *of = tables.iter().position(|known| *known == next).unwrap_or_else(|| {
+                tables.push(next);
+                tables.len() - 1
+            });
+        }
+        let (lo, hi) = tables.iter().fold((i64::MAX, i64::MIN), |(lo, hi), t| (lo.min(t.lo), hi.max(t.hi)));
+        if hi - lo > 255 {
+            return Err(Obstacle::TooWide { lo, hi }.into());
+        }
         let slopes = [a.unit, b.unit].map(|unit| f64::from(unit) / f64::from(quantiser.scale));
+        if let [table] = &tables[..]
+            && let Some(id) = self.simple_pair(node, [a.id, b.id], quantiser, table, slopes)?
+        {
+            return Ok(id);
+        }
+        let mut obstacle = None;
+        for grid in Grid::all(rule.summands, ra, rb, rule.step) {
+            match self.grid_pair(node, [a.id, b.id], quantiser, (&tables, &of), &grid) {
+                Ok(Some(id)) => return Ok(id),
+                Ok(None) => {}
+                Err(Stop::Obstacle(no @ (Obstacle::NoFit { .. } | Obstacle::TooLong { .. } | Obstacle::Model(_)))) => {
+                    obstacle = Some(no)
+                }
+                Err(stop) => return Err(stop),
+            }
+        }
+        match obstacle {
+            Some(obstacle) => Err(obstacle.into()),
+            None => Err(Stop::new(
+                "what follows the sum of two tensors rises and falls, or joins pairs that the sum tells apart",
+                "quantise the sum before the function, so that it becomes a table",
+            )),
+        }
+    }
+
+    /// One line, a function of a sum with small multipliers, or two lines: small accumulators.
+    fn simple_pair(
+        &mut self,
+        node: Node<'m>,
+        ids: [TensorId; 2],
+        quantiser: &Quantiser,
+        table: &Pairs,
+        slopes: [f64; 2],
+    ) -> Result<Option<TensorId>, Stop> {
         let name = node.name();
+        let channels = self.builder.tensor(ids[0]).shape[0];
         let sum = |ma: i64, mb: i64, bias: i64| Sum {
             terms: vec![
-                (Term::Identity { input: a.id, multiplier: ma }, None),
-                (Term::Identity { input: b.id, multiplier: mb }, None),
+                (Term::Identity { input: ids[0], multiplier: ma }, None),
+                (Term::Identity { input: ids[1], multiplier: mb }, None),
             ],
             bias: vec![bias; channels],
         };
-        if table.hi - table.lo > 255 {
-            return Err(Obstacle::TooWide { lo: table.lo, hi: table.hi }.into());
-        }
         // z >> shift is the value, for the smallest shift that has such multipliers.
         if let Some(line) = table.line(slopes) {
             let (shift, least) = (line.shift, table.lo);
             let rule = |_: usize, z: i64| (z >> shift).clamp(least, table.hi);
             let id = self.requantise_sum(name, sum(line.ma, line.mb, line.bias), quantiser, rule)?;
-            return Ok(id);
+            return Ok(Some(id));
         }
         // Halves that are rounded to even: a function of the multiplied sum, but no line.
         if let Some((ma, mb, steps)) = table.steps(slopes) {
-            let wanted = |_: usize, z: i64| steps.value(z.clamp(steps.domain.lo, steps.domain.hi)) + table.lo;
-            match self.requantise_sum(name, sum(ma, mb, 0), quantiser, wanted) {
-                Err(Stop::Obstacle(Obstacle::NoFit { .. })) => {}
-                done => return done,
+            let steps = vec![steps; channels];
+            match self.requantise_by(name, sum(ma, mb, 0), quantiser, table.lo, &vec![1; channels], steps) {
+                Err(Stop::Obstacle(Obstacle::NoFit { .. } | Obstacle::TooLong { .. })) => {}
+                done => return done.map(Some),
             }
         }
         // Even and odd steps, with multipliers of their own.
@@ -69,18 +130,92 @@ impl<'m> Walk<'m> {
                 terms.push((Term::Identity { input: id, multiplier: 1 }, None));
             }
             let sum = Sum { terms, bias: vec![0; channels] };
-            return self.requantise_sum(name, sum, quantiser, |_, z| (z + table.lo).min(table.hi));
+            return self.requantise_sum(name, sum, quantiser, |_, z| (z + table.lo).min(table.hi)).map(Some);
         }
-        if !self.options.approximate {
-            let reason = "no multipliers, offset and shift equal its rounding for all pairs of values";
-            return Err(Stop::new(reason, "accept sums that differ by one for a few pairs (approximate)"));
+        Ok(None)
+    }
+
+    /// By the floats that the runtime adds up, in units of a power of two; `None` if these do not tell all pairs apart that differ.
+    fn grid_pair(
+        &mut self,
+        node: Node<'m>,
+        ids: [TensorId; 2],
+        quantiser: &Quantiser,
+        (tables, of): (&[Pairs], &[usize]),
+        grid: &Grid,
+    ) -> Result<Option<TensorId>, Stop> {
+        let lo = tables.iter().map(|table| table.lo).min().expect("a table");
+        let each = tables.iter().map(|table| {
+            let rising = table.sparse(&grid.summands, 1, lo);
+            rising.map(|steps| (1, steps)).or_else(|_| Ok((-1, table.sparse(&grid.summands, -1, lo)?)))
+        });
+        let Ok(each) = each.collect::<Result<Vec<(i64, Steps)>, NotMonotone>>() else { return Ok(None) };
+        let name = node.name();
+        let mut terms = Vec::new();
+        for (summand, input) in grid.summands.iter().zip(ids) {
+            terms.push((Term::Identity { input, multiplier: summand.multiplier }, None));
+            if summand.rest.iter().any(|&rest| rest != 0) {
+                let op = Op::Table { input, table: summand.rest.clone() };
+                let input = self.builder.node(&format!("{name}/rest"), op, None)?;
+                terms.push((Term::Identity { input, multiplier: 1 }, None));
+            }
         }
-        let (line, wrong) = table.nearest(slopes);
-        let pairs = ra.count() * rb.count();
-        self.builder.report.note(format!("@: {wrong} of {pairs} pairs of summands give a sum that differs from the runtime's: results may differ by one"));
-        let (shift, least, hi) = (line.shift, table.lo, table.hi);
-        let rule = |_: usize, z: i64| (z >> shift).clamp(least, hi);
-        self.requantise_sum(name, sum(line.ma, line.mb, line.bias), quantiser, rule)
+        let sum = Sum { terms, bias: vec![0; of.len()] };
+        let (signs, steps): (Vec<i64>, Vec<Steps>) = of.iter().map(|&at| each[at].clone()).unzip();
+        self.requantise_by(name, sum, quantiser, lo, &signs, steps).map(Some)
+    }
+}
+
+/// One of the floats of a sum, as multiplier * x + rest(x) in units of a power of two.
+struct Summand {
+    x: Range,
+    multiplier: i64,
+    /// One entry for each x; zeros if it is linear.
+    rest: Vec<i64>,
+}
+
+impl Summand {
+    fn value(&self, x: i64) -> i64 {
+        self.multiplier * x + self.rest[(x - self.x.lo) as usize]
+    }
+
+    /// In units of 1 / `per`, without a constant; `None` if the numbers are too large or too far from a line. Rests that are only
+    /// rounding are left out unless `rests`.
+    fn of(float: &dyn Fn(i64) -> f64, x: Range, per: f64, rests: bool) -> Option<Summand> {
+        let run = (x.hi - x.lo).max(1) as f64;
+        let multiplier = ((float(x.hi) - float(x.lo)) * per / run).round();
+        if !(1.0..2f64.powi(42)).contains(&multiplier) || (rests && x.count() > 256) {
+            return None;
+        }
+        let multiplier = multiplier as i64;
+        let rest = |x: i64| (float(x) * per).round() as i64 - multiplier * x;
+        let all: Vec<i64> = (x.lo..=x.hi).map(rest).collect();
+        let least = *all.iter().min()?;
+        let rest = if rests { all.iter().map(|rest| rest - least).collect() } else { vec![0; all.len()] };
+        (rest.iter().max()? < &256).then_some(Summand { x, multiplier, rest })
+    }
+}
+
+/// Both floats in one unit.
+struct Grid {
+    summands: [Summand; 2],
+}
+
+impl Grid {
+    /// From coarse to fine, without and with rests.
+    fn all<'r>(
+        floats: [&'r dyn Fn(i64) -> f64; 2],
+        a: Range,
+        b: Range,
+        step: f64,
+    ) -> impl Iterator<Item = Grid> + use<'r> {
+        [false, true].into_iter().flat_map(move |rests| {
+            (8..=32).step_by(if rests { 1 } else { 4 }).filter_map(move |bits: i32| {
+                let per = 2f64.powi(bits) / 2f64.powi(step.log2().floor() as i32);
+                let summand = |at: usize, x: Range| Summand::of(floats[at], x, per, rests);
+                Some(Grid { summands: [summand(0, a)?, summand(1, b)?] })
+            })
+        })
     }
 }
 
@@ -94,6 +229,7 @@ struct Line {
 }
 
 /// A function of two integers.
+#[derive(PartialEq)]
 struct Pairs {
     a: Range,
     b: Range,
@@ -136,7 +272,11 @@ impl Pairs {
 
     /// For each k above the least value: the largest sum below it, and the least sum that reaches it.
     fn gaps(&self, ma: i64, mb: i64) -> Vec<(i64, i64)> {
-        let ends = self.extremes(ma, mb);
+        Pairs::between(&self.extremes(ma, mb))
+    }
+
+    /// The same, of the least and largest sums of each value.
+    fn between(ends: &[(i64, i64)]) -> Vec<(i64, i64)> {
         let below = ends.iter().scan(i64::MIN, |most, end| {
             *most = (*most).max(end.1);
             Some(*most)
@@ -183,26 +323,27 @@ impl Pairs {
             Pairs::candidates(slopes, shift).into_iter().find_map(|(ma, mb)| {
                 let gaps = self.gaps(ma, mb);
                 let domain = Range { lo: ma * self.a.lo + mb * self.b.lo, hi: ma * self.a.hi + mb * self.b.hi };
-                let rises = gaps.iter().all(|gap| gap.0 < gap.1);
-                let thresholds = gaps.iter().map(|gap| gap.1).collect();
-                rises.then_some((ma, mb, Steps { domain, first: 0, thresholds }))
+                Some((ma, mb, Steps::sparse(domain, 0, &gaps).ok()?))
             })
         })
     }
 
-    /// The line of the largest shift, with the offset in the middle, and how many pairs it gets wrong.
-    fn nearest(&self, slopes: [f64; 2]) -> (Line, usize) {
-        let shift = 20;
-        let [ma, mb] = slopes.map(|slope| ((slope * f64::from(shift).exp2()).round() as i64).clamp(1, 1 << 29));
-        let gaps = self.gaps(ma, mb);
-        let middle =
-            |(k, gap): (usize, &(i64, i64))| ((self.lo + 1 + k as i64) << shift) - (gap.0.saturating_add(gap.1)) / 2;
-        let mut middles: Vec<i64> = gaps.iter().enumerate().map(middle).collect();
-        middles.sort_unstable();
-        let line = Line { ma, mb, bias: middles.get(middles.len() / 2).copied().unwrap_or(0), shift };
-        let pairs = (self.a.lo..=self.a.hi).flat_map(|xa| (self.b.lo..=self.b.hi).map(move |xb| (xa, xb)));
-        let value = |(xa, xb): (i64, i64)| ((ma * xa + mb * xb + line.bias) >> shift).clamp(self.lo, self.hi);
-        let wrong = pairs.zip(&self.values).filter(|(pair, wanted)| value(*pair) != **wanted).count();
-        (line, wrong)
+    /// The steps above `lo` in the sum of both summands times a sign.
+    fn sparse(&self, summands: &[Summand; 2], sign: i64, lo: i64) -> Result<Steps, NotMonotone> {
+        let (a, b) = (&summands[0], &summands[1]);
+        let mut ends = vec![(i64::MAX, i64::MIN); (self.hi - self.lo + 1) as usize];
+        let bs: Vec<i64> = (self.b.lo..=self.b.hi).map(|x| sign * b.value(x)).collect();
+        for (xa, row) in (self.a.lo..=self.a.hi).zip(self.values.chunks_exact(bs.len())) {
+            let own = sign * a.value(xa);
+            for (value, b) in row.iter().zip(&bs) {
+                let end = &mut ends[(value - self.lo) as usize];
+                *end = (end.0.min(own + b), end.1.max(own + b));
+            }
+        }
+        let domain = Range {
+            lo: ends.iter().map(|end| end.0).min().expect("there are pairs"),
+            hi: ends.iter().map(|end| end.1).max().expect("there are pairs"),
+        };
+        Steps::sparse(domain, self.lo - lo, &Pairs::between(&ends))
     }
 }

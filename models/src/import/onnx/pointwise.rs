@@ -5,9 +5,10 @@ use std::rc::Rc;
 use ndarray::Array4;
 
 use super::graph::Node;
+use super::pairs::PairRule;
 use super::quantiser::{Quantiser, Rule, per_channel};
-use super::real::{Float, Function, HALF_ULP, Post, at, odd_factor};
-use super::requantise::Doubts;
+use super::real::{Float, Function, HALF_ULP, Join, Post, at, odd_factor};
+use super::requantise::{Doubts, behind_later};
 use super::tensor::Element;
 use super::value::{Ints, Layout, Real, Scale, Source, Stop, Value};
 use super::walk::{Walk, then};
@@ -59,8 +60,7 @@ impl<'m> Walk<'m> {
     /// A step behind everything that is done to `real`.
     pub(super) fn after(&self, real: &Real<'m>, post: Post) -> Result<Value<'m>, Stop> {
         if !real.later.is_empty() && (!post.rises() || post.differs()) {
-            let hint = "quantise the values before the pool or the reshape";
-            return Err(Stop::new("it follows a pool or a reshape of values that nothing has quantised", hint));
+            return Err(behind_later());
         }
         if real.layout.pad != [0; 4] {
             return Err(Stop::new("it follows padding", "only convolutions may follow padding"));
@@ -77,7 +77,7 @@ impl<'m> Walk<'m> {
         let constant = self.constant(node, index)?;
         let shape = &constant.shape;
         // Trailing dimensions are spatial on images.
-        let spatial = if real.layout.rank == 4 { 2 } else { 0 };
+        let spatial = real.layout.rank.saturating_sub(2);
         let flat = shape.iter().rev().take(spatial).all(|&size| size == 1);
         let channel = shape.iter().rev().nth(spatial).copied().unwrap_or(1);
         let list = per_channel(&constant.to_floats(), real.channels);
@@ -91,6 +91,12 @@ impl<'m> Walk<'m> {
     pub(super) fn arithmetic(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
         let right = matches!(self.value(node, 1)?, Value::Constant(_) | Value::Scaled(_));
         let left = matches!(self.value(node, 0)?, Value::Constant(_) | Value::Scaled(_));
+        if !right
+            && !left
+            && let Some(joined) = self.join_functions(node)?
+        {
+            return Ok(joined);
+        }
         if !right && (!left || node.op() == "Div") {
             let hint = "one operand must be constant; gates and attention are no part of networks";
             return Err(Stop::new("both operands depend on the input", hint));
@@ -104,6 +110,24 @@ impl<'m> Walk<'m> {
             (_, false) => Post::From(list),
         };
         self.after(&real, post)
+    }
+
+    /// Two functions of one tensor: a function of it.
+    fn join_functions(&self, node: Node<'m>) -> Result<Option<Value<'m>>, Stop> {
+        let (a, b) = (self.real(node, 0)?, self.real(node, 1)?);
+        let by = match node.op() {
+            "Mul" => Join::Mul,
+            "Div" => Join::Div,
+            "Sub" => Join::Sub,
+            _ => Join::Add,
+        };
+        let (Source::Tensor(x), Source::Tensor(y)) = (&a.source, &b.source) else { return Ok(None) };
+        let plain = a.later.is_empty() && b.later.is_empty() && a.layout.pad == [0; 4];
+        if x != y || a.layout != b.layout || !plain || depth(&a.post) + depth(&b.post) > MAX_STEPS {
+            return Ok(None);
+        }
+        let post = Post::Join { by, left: a.post.clone(), right: b.post.clone() };
+        Ok(Some(Value::Real(Rc::new(Real { post: vec![post], fused: None, ..(*a).clone() }))))
     }
 
     /// `Add`: of a constant, or of two tensors.
@@ -125,6 +149,11 @@ impl<'m> Walk<'m> {
         if a.layout != b.layout || a.channels != b.channels || self.shape(&a)? != self.shape(&b)? {
             return Err(Stop::new("tensors of different shapes", "broadcasts are for constants only"));
         }
+        if !(a.post.is_empty() && b.post.is_empty())
+            && let Some(joined) = self.join_functions(node)?
+        {
+            return Ok(joined);
+        }
         let real = |source, post| {
             let (channels, layout) = (a.channels, a.layout);
             Value::Real(Rc::new(Real { source, post, later: vec![], channels, layout, fused: None }))
@@ -134,8 +163,8 @@ impl<'m> Walk<'m> {
         }
         let merged = self.merged(&a, &b).or_else(|| self.merged(&b, &a));
         let (source, post) = merged.ok_or_else(|| {
-            let hint = "quantise both summands, give them units that are multiples of each other, or accept results that may differ by one (approximate)";
-            Stop::new("a sum of values that nothing has quantised", hint)
+            let hint = "quantise both summands, or give them units that are multiples of each other";
+            Stop::near("a sum of values that nothing has quantised", hint)
         })?;
         Ok(real(source, post))
     }
@@ -194,7 +223,7 @@ impl<'m> Walk<'m> {
     fn add_nearly(&self, scale: Scale, sum: &mut Sum, unit: &mut [f64], off: &mut [f64]) -> Option<()> {
         let ratios: Vec<f64> = unit.iter().map(|u| f64::from(scale.unit) / u).collect();
         let (least, most) = ratios.iter().fold((f64::INFINITY, 0.0f64), |(lo, hi), &r| (lo.min(r), hi.max(r)));
-        if !(self.options.approximate && least > 0.0 && most < 32_000.0) {
+        if !(self.near && least > 0.0 && most < 32_000.0) {
             return None;
         }
         let largest = sum.weights().flatten().map(|&w| f64::from(w).abs()).fold(most, f64::max);
@@ -271,12 +300,14 @@ impl<'m> Walk<'m> {
         let (ra, rb) = (a.unit / quantiser.scale, b.unit / quantiser.scale);
         let fixed = (quantiser.zero as i64 + by) as f32 - (ra * za as f32 + rb * zb as f32);
         let (lo, hi) = (quantiser.lo, quantiser.hi);
-        let rule = |xa: i64, xb: i64| {
-            let (qa, qb) = ((xa + za) as f32, (xb + zb) as f32);
-            let v = qa.mul_add(ra, qb.mul_add(rb, fixed));
-            ((v.round_ties_even() as i64 - by).clamp(lo, hi), true)
+        let inner = |xb: i64| ((xb + zb) as f32).mul_add(rb, fixed);
+        let value = |_: usize, xa: i64, xb: i64| {
+            let v = ((xa + za) as f32).mul_add(ra, inner(xb));
+            ((v.round_ties_even() as i64 - by).clamp(lo, hi), 0)
         };
-        self.pair(node, a, b, quantiser, &Doubts::default(), rule)
+        let summands: [&dyn Fn(i64) -> f64; 2] = [&|x| (x + za) as f64 * f64::from(ra), &|x| inner(x).into()];
+        let rule = PairRule { value: &value, channels: 1, summands, step: 1.0 };
+        self.pair(node, a, b, quantiser, &Doubts::default(), &rule)
     }
 
     /// ONNX Runtime's integer operations for a sum or an average between two quantised tensors of one type.
@@ -307,9 +338,16 @@ impl<'m> Walk<'m> {
             Source::Average { input, window, global } if typed(input) => {
                 self.integer_average(node, *input, window, *global, quantiser).map(Some)
             }
+            source @ Source::Pieces { .. } => self.integer_pieces(node, source, quantiser, typed),
             _ => Ok(None),
         }
     }
+}
+
+/// How many functions there are in a list, inner ones included.
+fn depth(post: &[Post]) -> usize {
+    let own = |step: &Post| if let Post::Join { left, right, .. } = step { depth(left) + depth(right) } else { 0 };
+    post.iter().map(|step| 1 + own(step)).sum()
 }
 
 /// The rule of an average that ONNX Runtime has in integers: half to even of v / scale + zero, not of v / scale.

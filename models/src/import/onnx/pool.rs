@@ -23,6 +23,7 @@ impl<'m> Walk<'m> {
             Source::Tensor(scale) | Source::Pair(scale, _) => self.builder.tensor(scale.id).shape,
             Source::Sum { sum, .. } => self.builder.shape_of(&sum.terms[0].0).ok_or_else(wrong)?,
             Source::Average { input, window, .. } => pooled(self.builder.tensor(input.id).shape, window)?,
+            Source::Pieces { shape, .. } => *shape,
             Source::Concat(parts) => {
                 let mut all = self.shape(&parts[0])?;
                 all[0] = real.channels;
@@ -32,20 +33,21 @@ impl<'m> Walk<'m> {
         for later in &real.later {
             shape = match later {
                 Later::MaxPool(window) => pooled(shape, window)?,
-                Later::Flatten => [shape.iter().product(), 1, 1],
+                Later::Select { shape, .. } => *shape,
             };
         }
         Ok(shape)
     }
 
+    /// `MaxPool` and `GlobalMaxPool`.
     pub(super) fn max_pool(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
         if let Value::Ints(ints) = *self.value(node, 0)? {
-            let window = self.pool_window(node, self.builder.tensor(ints.id).shape, ints.layout, true)?;
+            let window = self.max_window(node, self.builder.tensor(ints.id).shape, ints.layout)?;
             let id = self.builder.node(node.name(), Op::MaxPool { input: ints.id, window }, None)?;
             return Ok(Value::Ints(Ints { id, ..ints }));
         }
         let real = self.real(node, 0)?;
-        let window = self.pool_window(node, self.shape(&real)?, real.layout, true)?;
+        let window = self.max_window(node, self.shape(&real)?, real.layout)?;
         let mut real = (*real).clone();
         match real.plain() {
             Some(scale) => {
@@ -71,9 +73,9 @@ impl<'m> Walk<'m> {
                     None => None,
                 };
                 let axes = super::constants::axes(node, axes, self.graph.opset)?.unwrap_or_default();
-                let mut axes: Vec<i64> = axes.iter().map(|&a| if a < 0 { a + 4 } else { a }).collect();
+                let mut axes: Vec<i64> = axes.iter().map(|&a| if a < 0 { a + layout.rank as i64 } else { a }).collect();
                 axes.sort_unstable();
-                if axes != [2, 3] || layout.rank != 4 {
+                if !(axes == [2, 3] && layout.rank == 4 || axes == [2] && layout.rank == 3) {
                     return Err(Stop::new(
                         "a mean over other axes than height and width",
                         "networks average over both",
@@ -83,14 +85,19 @@ impl<'m> Walk<'m> {
                     layout.rank = 2;
                 }
             }
-            if real.layout.rank != 4 || real.layout.pad != [0; 4] {
+            if real.layout.rank < 3 || real.layout.pad != [0; 4] {
                 return Err(Stop::new("an average of what is no image", "networks average over height and width"));
             }
             Window { kernel: [shape[1], shape[2]], ..Window::POINT }
         } else {
             self.average_window(node, shape, real.layout)?
         };
-        let source = Source::Average { input, window, global };
+        let source =
+            if global || (window.padding == [0; 4] && node.int("ceil_mode", 0) == 0) || self.counts_padding(node) {
+                Source::Average { input, window, global }
+            } else {
+                self.uneven_average(node, input, window, &real)?
+            };
         let channels = real.channels;
         Ok(Value::Real(Rc::new(Real { source, post: vec![], later: vec![], channels, layout, fused: None })))
     }
@@ -112,7 +119,18 @@ impl<'m> Walk<'m> {
         let quantiser = self.onnx_quantiser(node, 3, 4)?;
         let element = self.element(node, 4)?;
         let input = Scale { id: x.id, unit, error: 0.0, quantised: Some((zero, x.element)) };
-        let id = self.integer_average(node, input, &window, global, &quantiser)?;
+        let even = global || (window.padding == [0; 4] && node.int("ceil_mode", 0) == 0) || self.counts_padding(node);
+        let id = if even {
+            self.integer_average(node, input, &window, global, &quantiser)?
+        } else {
+            let real = Real::tensor(input, shape[0], x.layout);
+            match self.uneven_average(node, input, window, &real)? {
+                Source::Average { input, window, .. } => {
+                    self.integer_average(node, input, &window, false, &quantiser)?
+                }
+                source => self.integer_pieces(node, &source, &quantiser, |_| true)?.expect("pieces of averages"),
+            }
+        };
         Ok(Value::Ints(Ints { id, zero: quantiser.zero as i64, element, layout: x.layout }))
     }
 
@@ -139,9 +157,19 @@ impl<'m> Walk<'m> {
         }
         self.builder.report.rule("ONNX Runtime: float32 average, half to even");
         let doubts = Doubts::default();
+        let (count, unit) = ((window.kernel[0] * window.kernel[1]) as f32, input.unit);
+        let most = f64::from(count) * self.builder.tensor(input.id).range.magnitude() as f64;
         let rule = self.average_rule(input, window, offset_rule(quantiser), &doubts);
+        // Sums that are floats are divided once.
+        let whole = input.error == 0.0 && most * odd_factor(unit) < (1 << 24) as f64;
+        let offset = offset_rule(quantiser);
+        let rule = |sum: i64| if whole { offset.index(0, sum as f32 * unit / count) } else { rule(sum) };
         let id = self.builder.average(node.name(), input.id, *window, zero, rule)?;
-        self.settle(&doubts, "the order of summation decides results: an average lies on the boundary of two values")?;
+        self.settle(
+            node,
+            &doubts,
+            "the order of summation decides results: an average lies on the boundary of two values",
+        )?;
         Ok(id)
     }
 
@@ -156,9 +184,9 @@ impl<'m> Walk<'m> {
         let average = self.average_value(input, window);
         let ratio = f64::from(input.unit) / f64::from(quantiser.scale) / (window.kernel[0] * window.kernel[1]) as f64;
         move |sum| {
-            let (q, sure) = quantised(&quantiser, 0, average(sum));
-            let exact = if sure { None } else { quantiser.exactly(sum as f64 * ratio) };
-            doubts.note((exact.unwrap_or(q), sure))
+            let (q, off) = quantised(&quantiser, 0, average(sum));
+            let exact = if off == 0 { None } else { quantiser.exactly(sum as f64 * ratio) };
+            doubts.note((exact.unwrap_or(q), off))
         }
     }
 
@@ -175,11 +203,28 @@ impl<'m> Walk<'m> {
         move |sum| Near { error, ..Near::rounded(sum as f64 * unit / count) }
     }
 
+    fn max_window(&self, node: Node<'m>, shape: Shape, layout: Layout) -> Result<Window, Stop> {
+        if node.op() != "GlobalMaxPool" {
+            return self.pool_window(node, shape, layout);
+        }
+        if layout.rank < 3 {
+            return Err(Stop::new("a pool of what is no image", "networks have one or two spatial dimensions"));
+        }
+        Ok(Window { kernel: [shape[1], shape[2]], ..Window::POINT })
+    }
+
+    /// True if padding is part of an average.
+    fn counts_padding(&self, node: Node<'m>) -> bool {
+        node.int("count_include_pad", 0) != 0
+    }
+
     fn average_window(&self, node: Node<'m>, shape: Shape, layout: Layout) -> Result<Window, Stop> {
-        let window = self.pool_window(node, shape, layout, false)?;
-        if window.padding != [0; 4] && node.int("count_include_pad", 0) == 0 {
-            let hint = "set count_include_pad, or leave out the padding";
-            return Err(Stop::new("an average that does not count its padding", hint));
+        let window = self.pool_window(node, shape, layout)?;
+        if self.counts_padding(node) && node.int("ceil_mode", 0) != 0 {
+            return Err(Stop::new(
+                "padding counts in windows that leave it",
+                "do without ceil_mode or count_include_pad",
+            ));
         }
         if window.dilation != [1, 1] {
             return Err(Stop::new("an average over a dilated window", "networks average over dense windows"));
@@ -188,9 +233,9 @@ impl<'m> Walk<'m> {
     }
 
     /// A pool's window. What `ceil_mode` adds is padding, where padding does not count.
-    fn pool_window(&self, node: Node<'m>, shape: Shape, layout: Layout, max: bool) -> Result<Window, Stop> {
-        if layout.rank != 4 {
-            return Err(Stop::new("a pool of what is no image", "networks have two spatial dimensions"));
+    fn pool_window(&self, node: Node<'m>, shape: Shape, layout: Layout) -> Result<Window, Stop> {
+        if layout.rank < 3 {
+            return Err(Stop::new("a pool of what is no image", "networks have one or two spatial dimensions"));
         }
         if layout.pad != [0; 4] {
             return Err(Stop::new("it follows padding", "give the pool its own padding"));
@@ -204,9 +249,6 @@ impl<'m> Walk<'m> {
                 // A window that begins in the padding at the end is left out.
                 let start = free.div_ceil(stride) * stride;
                 if missing > 0 && start < shape[1 + axis] + window.padding[axis] {
-                    if !max {
-                        return Err(Stop::new("an average of windows that leave the image", "do without ceil_mode"));
-                    }
                     window.padding[axis + 2] += missing;
                 }
             }

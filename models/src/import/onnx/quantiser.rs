@@ -2,6 +2,7 @@
 
 use super::real::at;
 use super::value::Stop;
+pub(super) use crate::coding::Rounding as Mode;
 
 /// q = index(v); what q means is scale * (q - zero), or ±scale for a bipolar one.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,25 +32,9 @@ pub(super) enum Rule {
     Trunc { scale: f32, zero: f32, step: f32, mode: Mode },
 }
 
-/// A rounding of QONNX.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mode {
-    HalfEven,
-    Ceil,
-    Floor,
-    /// Away from zero.
-    Up,
-    /// Towards zero.
-    Down,
-    /// Halves away from zero.
-    HalfUp,
-    /// Halves towards zero.
-    HalfDown,
-}
-
 impl Mode {
     /// By the name in the file.
-    pub fn of(name: &str) -> Result<Mode, Stop> {
+    pub(super) fn of(name: &str) -> Result<Mode, Stop> {
         Ok(match name {
             "round" | "half_even" => Mode::HalfEven,
             "ceil" => Mode::Ceil,
@@ -65,7 +50,7 @@ impl Mode {
         })
     }
 
-    pub fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Mode::HalfEven => "half to even",
             Mode::Ceil => "up",
@@ -74,18 +59,6 @@ impl Mode {
             Mode::Down => "towards zero",
             Mode::HalfUp => "half away from zero",
             Mode::HalfDown => "half towards zero",
-        }
-    }
-
-    fn round(self, v: f32) -> f32 {
-        match self {
-            Mode::HalfEven => v.round_ties_even(),
-            Mode::Ceil => v.ceil(),
-            Mode::Floor => v.floor(),
-            Mode::Up => v.signum() * v.abs().ceil(),
-            Mode::Down => v.trunc(),
-            Mode::HalfUp => v.signum() * (v.abs() + 0.5).floor(),
-            Mode::HalfDown => v.signum() * (v.abs() - 0.5).ceil(),
         }
     }
 }

@@ -24,6 +24,21 @@ pub(super) enum Post {
     },
     Clip(f32, f32),
     Function(Function),
+    /// Two functions of the same number, joined.
+    Join {
+        by: Join,
+        left: Vec<Post>,
+        right: Vec<Post>,
+    },
+}
+
+/// How two numbers become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Join {
+    Add,
+    Sub,
+    Mul,
+    Div,
 }
 
 /// A function of one number.
@@ -136,6 +151,7 @@ impl Post {
                 near
             }
             Post::Clip(lo, hi) => Near { v: v.max(*lo).min(*hi), ..near },
+            Post::Join { by, left, right } => by.of(apply(left, channel, near), apply(right, channel, near)),
             Post::Function(function) => {
                 let exact = function.value(v.into());
                 let own = if function.is_exact() { 0.0 } else { 2.5e-7 * exact.abs().max(1.0) };
@@ -156,7 +172,24 @@ impl Post {
             Post::From(_) => false,
             Post::Mul(c) | Post::Div(c) | Post::Norm { scale: c, .. } => c.iter().all(|&c| c > 0.0),
             Post::Function(function) => !matches!(function, Function::HardSwish | Function::Gelu { .. }),
+            Post::Join { .. } => false,
         }
+    }
+}
+
+impl Join {
+    fn of(self, a: Near, b: Near) -> Near {
+        let (x, y) = (f64::from(a.v), f64::from(b.v));
+        let (v, error) = match self {
+            Join::Add => (a.v + b.v, a.error + b.error),
+            Join::Sub => (a.v - b.v, a.error + b.error),
+            Join::Mul => (a.v * b.v, a.error * y.abs() + b.error * x.abs() + a.error * b.error),
+            // A denominator that may be 0 may give anything.
+            Join::Div if b.error >= y.abs() && b.error > 0.0 => (a.v / b.v, f64::INFINITY),
+            Join::Div => (a.v / b.v, (a.error + (x / y).abs() * b.error) / (y.abs() - b.error)),
+        };
+        let rounding = if error == 0.0 { 0.0 } else { f64::from(v).abs() * 2.0 * HALF_ULP };
+        Near { v, error: error + rounding }
     }
 }
 
@@ -216,15 +249,15 @@ fn erf(x: f64) -> f64 {
     x.signum() * (1.0 - scale / 2.0 / fraction)
 }
 
-/// A quantiser's result, and whether it is the same for everything that the value may be.
-pub(super) fn quantised(quantiser: &Quantiser, channel: usize, near: Near) -> (i64, bool) {
+/// A quantiser's result, and by how much it may be off for what the value may be: 0 if it is certain.
+pub(super) fn quantised(quantiser: &Quantiser, channel: usize, near: Near) -> (i64, i64) {
     let q = quantiser.index(channel, near.v);
     if near.error == 0.0 {
-        return (q, true);
+        return (q, 0);
     }
     let reach = near.error * 1.01;
     let ends = [-reach, reach].map(|by| quantiser.index(channel, (f64::from(near.v) + by) as f32));
-    (q, ends == [q, q])
+    (q, (ends[0] - q).abs().max((ends[1] - q).abs()))
 }
 
 #[cfg(test)]

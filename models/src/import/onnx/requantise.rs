@@ -4,30 +4,32 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use super::graph::Node;
+use super::pairs::PairRule;
 use super::quantiser::{Mode, Quantiser, Rule, same};
 use super::real::{HALF_ULP, Near, Post, apply, power_of_two, quantised};
 use super::value::{Ints, Later, Layout, Real, Scale, Source, Stop, Value};
 use super::walk::Walk;
 use crate::import::builder::{Obstacle, Sum};
 use crate::network::{Op, Range, TensorId};
+use crate::rescale::Steps;
 
 pub(super) const FLOAT: &str = "float32 in the graph's order, half to even";
 
-/// Counts results that float arithmetic does not determine.
+/// Results that float arithmetic does not determine: by how many steps they may be off at most.
 #[derive(Default)]
-pub(super) struct Doubts(Cell<u64>);
+pub(super) struct Doubts(Cell<i64>);
 
 impl Doubts {
-    /// The result; a doubt is counted.
-    pub fn note(&self, (q, sure): (i64, bool)) -> i64 {
-        self.0.set(self.0.get() + u64::from(!sure));
+    /// The result; a doubt is kept.
+    pub fn note(&self, (q, off): (i64, i64)) -> i64 {
+        self.0.set(self.0.get().max(off));
         q
     }
 }
 
 impl<'m> Walk<'m> {
     /// A node that quantises: `QuantizeLinear` or one of QONNX.
-    pub(super) fn quantiser_node(&mut self, index: usize, node: Node<'m>) -> Result<Value<'m>, Stop> {
+    pub(super) fn quantiser_node(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
         let input = match self.value(node, 0)? {
             Value::Real(real) => Some(Rc::clone(real)),
             Value::Input { .. } => None,
@@ -48,7 +50,7 @@ impl<'m> Walk<'m> {
         self.merge_clip(node, &mut quantiser)?;
         let layout = real.layout;
         let zero = quantiser.zero as i64;
-        let id = match self.fused(index, node, &real, &quantiser, element)? {
+        let id = match self.fused(node, &real, &quantiser, element)? {
             Some(id) => id,
             None => {
                 self.builder.report.rule(FLOAT);
@@ -187,7 +189,7 @@ impl<'m> Walk<'m> {
                 let near = |x: i64| scale.near(x);
                 let by_channel = steps.iter().any(Post::differs) || quantiser.differs();
                 let wide = self.builder.tensor(scale.id).range.count() > 256;
-                let table = wide && !steps.iter().all(Post::rises);
+                let table = wide && !by_channel && !steps.iter().all(Post::rises);
                 let narrow = if table { self.narrowed(node, scale)? } else { None };
                 if let Some(id) = narrow {
                     // A table needs a tensor of 8 bits.
@@ -212,37 +214,65 @@ impl<'m> Walk<'m> {
                 let average = self.average_value(*input, window);
                 let plain = self.average_rule(*input, window, quantiser.clone(), &doubts);
                 let rule = |sum: i64| if steps.is_empty() { plain(sum) } else { rule(0, average(sum)) };
-                if steps.iter().any(Post::differs) || quantiser.differs() {
-                    return Err(Stop::new("factors for each channel behind an average", "quantise the average first"));
-                }
                 let (factor, offset, _) = quantiser.means()?;
-                if factor == 1 {
+                if steps.iter().any(Post::differs) || quantiser.differs() {
+                    let op = Op::SumPool { input: input.id, window: *window };
+                    let sum = self.builder.node(&format!("{name}/sum"), op, None)?;
+                    self.requantise_sum(name, Sum::identity(sum, real.channels), quantiser, |channel, sum| {
+                        doubts.note(quantised(quantiser, channel, apply(steps, channel, average(sum))))
+                    })?
+                } else if factor == 1 {
                     self.builder.average(name, input.id, *window, offset, rule)?
                 } else {
                     let id = self.builder.average(name, input.id, *window, 0, rule)?;
                     self.builder.apply(name, id, |q| factor * q - offset)?
                 }
             }
-            Source::Pair(a, b) => self.pair(node, *a, *b, quantiser, &doubts, |xa, xb| {
-                let (a, b) = (a.near(xa), b.near(xb));
-                let sum = Near { v: a.v + b.v, error: a.error + b.error };
-                quantised(quantiser, 0, apply(steps, 0, sum))
+            Source::Pair(a, b) => {
+                let value = |channel: usize, xa: i64, xb: i64| {
+                    let (a, b) = (a.near(xa), b.near(xb));
+                    let sum = Near { v: a.v + b.v, error: a.error + b.error };
+                    quantised(quantiser, channel, apply(steps, channel, sum))
+                };
+                let by_channel = steps.iter().any(Post::differs) || quantiser.differs();
+                let summands: [&dyn Fn(i64) -> f64; 2] = [&|x| a.near(x).v.into(), &|x| b.near(x).v.into()];
+                let channels = if by_channel { real.channels } else { 1 };
+                self.pair(
+                    node,
+                    *a,
+                    *b,
+                    quantiser,
+                    &doubts,
+                    &PairRule { value: &value, channels, summands, step: quantiser.scale.into() },
+                )?
+            }
+            Source::Pieces { parts, shape, places } => self.pieces(node, (parts, *shape, places), |walk, part| {
+                let post = steps.clone();
+                walk.quantise(node, &Real { post, ..part.clone() }, quantiser)
             })?,
             Source::Concat(parts) => {
                 let parts = parts.clone();
-                let mut ids = Vec::new();
+                let (mut ids, mut first) = (Vec::new(), 0);
                 for part in parts {
                     let mut part = (*part).clone();
-                    part.post.extend(steps.iter().cloned());
-                    if steps.iter().any(Post::differs) || quantiser.differs() {
-                        return Err(Stop::new("factors for each channel behind a concatenation", "quantise it first"));
+                    let channels = first..first + part.channels;
+                    first = channels.end;
+                    let own: Vec<Post> = steps.iter().map(|step| step.of_channels(&channels)).collect();
+                    let after = part.later.iter().any(|_| own.iter().any(|step| step.differs() || !step.rises()));
+                    if after || (!part.later.is_empty() && quantiser.differs()) {
+                        return Err(behind_later());
                     }
-                    ids.push(self.quantise(node, &part, quantiser)?);
+                    part.post.extend(own);
+                    ids.push(self.quantise(node, &part, &quantiser.of_channels(&channels))?);
                 }
                 self.builder.node(name, Op::Concat { inputs: ids }, None)?
             }
         };
-        self.settle(&doubts, "float32 arithmetic decides results: a value lies nearer to a boundary than its error")?;
+        self.settle(
+            node,
+            &doubts,
+            "float32 arithmetic decides results: a value lies nearer to a boundary than its error",
+        )?;
         self.later(node, real, id)
     }
 
@@ -256,20 +286,22 @@ impl<'m> Walk<'m> {
         Ok(Some(self.builder.requantise(&name, sum, zero - lo, |_, x| (x + zero).clamp(lo, hi) - lo)?))
     }
 
-    /// Refuses doubts unless results may be approximate.
-    pub(super) fn settle(&mut self, doubts: &Doubts, reason: &'static str) -> Result<(), Stop> {
-        if doubts.0.get() == 0 {
-            return Ok(());
+    /// Refuses doubts unless results may be approximate, and in any case where they are of more than one step.
+    pub(super) fn settle(&mut self, node: Node<'m>, doubts: &Doubts, reason: &'static str) -> Result<(), Stop> {
+        match doubts.0.get() {
+            0 => Ok(()),
+            1 if self.near => {
+                let what =
+                    "exact arithmetic takes the place of float32, and results may differ by one, the largest error";
+                self.note(node, &format!("{reason}; {what}"));
+                Ok(())
+            }
+            1 => Err(Stop::near(reason, "use scales that are powers of two")),
+            off => {
+                let reason = format!("{reason}: results may be off by {off} steps");
+                Err(Stop::new(reason, "use scales that are powers of two"))
+            }
         }
-        if !self.options.approximate {
-            let hint =
-                "use scales that are powers of two, or accept results that may differ by one there (approximate)";
-            return Err(Stop::new(reason, hint));
-        }
-        self.builder
-            .report
-            .note(format!("@: {reason}; exact arithmetic takes the place of float32, and results may differ by one"));
-        Ok(())
     }
 
     /// What was put off until the values are integers.
@@ -280,7 +312,9 @@ impl<'m> Walk<'m> {
                     let op = Op::MaxPool { input: id, window: *window };
                     self.builder.node(&format!("{}/pool", node.name()), op, None)?
                 }
-                Later::Flatten => self.builder.flatten(&format!("{}/flatten", node.name()), id)?,
+                Later::Select { shape, axes } => {
+                    self.builder.select(&format!("{}/select", node.name()), id, *shape, axes.to_vec())?
+                }
             };
         }
         Ok(id)
@@ -307,6 +341,30 @@ impl<'m> Walk<'m> {
         let id = self.builder.requantise(name, sum, 0, |c, z| rule(c, z) - least)?;
         Ok(self.builder.apply(&format!("{name}/values"), id, |y| factor * (y + least) - offset)?)
     }
+
+    /// The same by the steps of each channel's sum times its sign; these count from `least`.
+    pub(super) fn requantise_by(
+        &mut self,
+        name: &str,
+        sum: Sum,
+        quantiser: &Quantiser,
+        least: i64,
+        signs: &[i64],
+        steps: Vec<Steps>,
+    ) -> Result<TensorId, Stop> {
+        let (factor, offset, _) = quantiser.means()?;
+        if factor == 1 && offset >= least && offset - least <= 255 {
+            return Ok(self.builder.requantise_signed(name, sum, offset - least, signs, steps)?);
+        }
+        let id = self.builder.requantise_signed(name, sum, 0, signs, steps)?;
+        Ok(self.builder.apply(&format!("{name}/values"), id, |y| factor * (y + least) - offset)?)
+    }
+}
+
+/// Why steps that do not rise alike on all channels can't follow what is put off.
+pub(super) fn behind_later() -> Stop {
+    let hint = "quantise the values before the pool or the reshape";
+    Stop::new("it follows a pool or a reshape of values that nothing has quantised", hint)
 }
 
 fn rule_name(rule: &Rule) -> String {
@@ -327,6 +385,16 @@ impl Scale {
 }
 
 impl Quantiser {
+    /// Its rule for some channels.
+    fn of_channels(&self, channels: &std::ops::Range<usize>) -> Quantiser {
+        match &self.rule {
+            Rule::Thresholds(rows) if rows.len() > 1 => {
+                Quantiser { rule: Rule::Thresholds(rows[channels.clone()].to_vec()), ..self.clone() }
+            }
+            _ => self.clone(),
+        }
+    }
+
     /// True if the rule is not the same for all channels.
     pub fn differs(&self) -> bool {
         matches!(&self.rule, Rule::Thresholds(rows) if rows.len() > 1)
@@ -343,11 +411,29 @@ impl Post {
         }
     }
 
+    /// Its numbers for some channels.
+    fn of_channels(&self, channels: &std::ops::Range<usize>) -> Post {
+        let of = |list: &[f32]| if list.len() == 1 { list.to_vec() } else { list[channels.clone()].to_vec() };
+        match self {
+            Post::Add(list) => Post::Add(of(list)),
+            Post::From(list) => Post::From(of(list)),
+            Post::Mul(list) => Post::Mul(of(list)),
+            Post::Div(list) => Post::Div(of(list)),
+            Post::Norm { scale, bias } => Post::Norm { scale: of(scale), bias: of(bias) },
+            Post::Join { by, left, right } => {
+                let of = |list: &[Post]| list.iter().map(|step| step.of_channels(channels)).collect();
+                Post::Join { by: *by, left: of(left), right: of(right) }
+            }
+            Post::Clip(..) | Post::Function(_) => self.clone(),
+        }
+    }
+
     /// True if the step is not the same for all channels.
     pub fn differs(&self) -> bool {
         match self {
             Post::Add(list) | Post::From(list) | Post::Mul(list) | Post::Div(list) => list.len() > 1,
             Post::Norm { scale, bias } => scale.len() > 1 || bias.len() > 1,
+            Post::Join { left, right, .. } => left.iter().chain(right).any(Post::differs),
             Post::Clip(..) | Post::Function(_) => false,
         }
     }

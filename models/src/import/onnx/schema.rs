@@ -102,8 +102,19 @@ pub(super) struct TensorProto {
     pub raw_data: Vec<u8>,
     #[prost(double, repeated, tag = "10")]
     pub double_data: Vec<f64>,
+    #[prost(message, repeated, tag = "13")]
+    pub external_data: Vec<Entry>,
     #[prost(int32, tag = "14")]
     pub data_location: i32,
+}
+
+/// A name and what it stands for.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Entry {
+    #[prost(string, tag = "1")]
+    pub key: String,
+    #[prost(string, tag = "2")]
+    pub value: String,
 }
 
 /// Name and type of an input or output.
@@ -159,6 +170,7 @@ enum Kind {
     Graph,
     Node,
     Attribute,
+    Tensor,
     Value,
     Type,
     TensorType,
@@ -171,7 +183,8 @@ impl Kind {
     fn field(self, tag: u32) -> Option<Kind> {
         match (self, tag) {
             (Kind::Model, 7) => Some(Kind::Graph),
-            (Kind::Model, 8) | (Kind::Graph, 5) | (Kind::Attribute, 5) | (Kind::Shape, 1) => Some(Kind::Leaf),
+            (Kind::Model, 8) | (Kind::Tensor, 13) | (Kind::Shape, 1) => Some(Kind::Leaf),
+            (Kind::Graph, 5) | (Kind::Attribute, 5) => Some(Kind::Tensor),
             (Kind::Graph, 1) => Some(Kind::Node),
             (Kind::Graph, 11 | 12) => Some(Kind::Value),
             (Kind::Node, 5) => Some(Kind::Attribute),

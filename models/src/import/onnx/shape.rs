@@ -2,12 +2,12 @@
 
 use std::rc::Rc;
 
-use super::constants::{axis, target};
+use super::constants::axis;
 use super::graph::Node;
 use super::real::{HALF_ULP, Post, odd_factor};
 use super::tensor::{Constant, Element};
 use super::value::{Ints, Later, Layout, Real, Scale, Source, Stop, Value};
-use super::walk::{Walk, dims};
+use super::walk::Walk;
 use crate::network::{Op, TensorId};
 
 impl<'m> Walk<'m> {
@@ -30,10 +30,10 @@ impl<'m> Walk<'m> {
                 let op = Op::SumPool { input: input.id, window: *window };
                 let mut id = self.builder.node(&format!("{name}/sum"), op, None)?;
                 for later in later {
-                    let Later::Flatten = later else {
+                    let Later::Select { shape, axes } = later else {
                         return Err(Stop::new("a max pool of averages", "quantise the averages"));
                     };
-                    id = self.builder.flatten(&format!("{name}/flatten"), id)?;
+                    id = self.builder.select(&format!("{name}/select"), id, *shape, axes.to_vec())?;
                 }
                 let most = self.average_value(*input, window)(0).error;
                 let unit = input.unit / count;
@@ -41,8 +41,7 @@ impl<'m> Walk<'m> {
                 let error = if most == 0.0 { 0.0 } else { most + HALF_ULP * self.largest(id, unit) };
                 let scale = Scale { id, unit, error, quantised: None };
                 self.multiplied(scale, factors).ok_or_else(|| {
-                    let hint = "multiply by powers of two, or accept results that may differ by one (approximate)";
-                    Stop::new("its input is an average whose multiples are no floats", hint)
+                    Stop::near("its input is an average whose multiples are no floats", "multiply by powers of two")
                 })
             }
             (Source::Concat(parts), [], _) => {
@@ -93,7 +92,7 @@ impl<'m> Walk<'m> {
             let most = self.builder.tensor(scale.id).range.magnitude() as f64;
             let floats = |unit: f32| most * odd_factor(unit) < (1 << 24) as f64;
             let exact = f64::from(unit) == wanted && floats(scale.unit) && floats(unit);
-            let usable = factor > 0.0 && unit.is_normal() && (exact && scale.error == 0.0 || self.options.approximate);
+            let usable = factor > 0.0 && unit.is_normal() && (exact && scale.error == 0.0 || self.near);
             // The product is rounded, and so is the unit.
             let error = scale.error * factor + if exact { 0.0 } else { 4.0 * HALF_ULP * most * wanted };
             usable.then_some(Scale { unit, error, quantised: None, ..scale })
@@ -101,104 +100,9 @@ impl<'m> Walk<'m> {
     }
 
     pub(super) fn shape_of(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
-        let dims = match self.value(node, 0)? {
-            Value::Ints(ints) => dims(self.builder.tensor(ints.id).shape, ints.layout),
-            Value::Real(real) => dims(self.shape(real)?, real.layout),
-            Value::Input { flat } => {
-                let layout = if *flat { Layout::of_rank(2) } else { self.input.layout };
-                dims(self.input.shape, layout)
-            }
-            _ => return Err(Stop::new("the shape of a class", "end the network at the argmax")),
-        };
+        let dims = self.dims_of(self.value(node, 0)?)?;
         let sizes: Vec<i64> = dims.iter().map(|&size| size as i64).collect();
         Ok(Value::Constant(Constant::ints(vec![sizes.len()], Element::Int { bits: 64, signed: true }, sizes)))
-    }
-
-    /// `Flatten`, `Reshape`, `Squeeze`, `Unsqueeze`, and a `Transpose` that moves only dimensions of size 1.
-    pub(super) fn reshape(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
-        let value = self.value(node, 0)?.clone();
-        let (shape, layout) = match &value {
-            Value::Ints(ints) => (self.builder.tensor(ints.id).shape, ints.layout),
-            Value::Real(real) => (self.shape(real)?, real.layout),
-            Value::Input { flat } => (self.input.shape, if *flat { Layout::of_rank(2) } else { self.input.layout }),
-            Value::Class(_) => return Ok(value),
-            Value::Constant(_) | Value::Scaled(_) => unreachable!("constants are folded before"),
-        };
-        if layout.pad != [0; 4] {
-            return Err(Stop::new("it follows padding", "only convolutions may follow padding"));
-        }
-        let old = dims(shape, layout);
-        let new = self.new_dims(node, &old)?;
-        let count: usize = shape.iter().product();
-        let rank = match new[..] {
-            _ if new == old => return Ok(value),
-            [1, n] if n == count => 2,
-            [1, n, 1, 1] if n == count && shape[1..] == [1, 1] => 4,
-            _ => {
-                let reason = format!("{old:?} becomes {new:?}");
-                return Err(Stop::new(reason, "networks know images [1, c, h, w] and vectors [1, n]"));
-            }
-        };
-        let layout = Layout::of_rank(rank);
-        Ok(match value {
-            Value::Ints(ints) => {
-                let id = self.builder.flatten(node.name(), ints.id)?;
-                Value::Ints(Ints { id, layout, ..ints })
-            }
-            Value::Input { .. } => Value::Input { flat: true },
-            Value::Real(real) => {
-                let mut real = (*real).clone();
-                real.layout = layout;
-                match real.plain() {
-                    Some(scale) => {
-                        let id = self.builder.flatten(node.name(), scale.id)?;
-                        real.source = Source::Tensor(Scale { id, ..scale });
-                        real.channels = self.builder.tensor(id).shape[0];
-                    }
-                    None if shape[1..] == [1, 1] => {}
-                    None => real.later.push(Later::Flatten),
-                }
-                Value::Real(Rc::new(real))
-            }
-            other => other,
-        })
-    }
-
-    fn new_dims(&self, node: Node<'m>, old: &[usize]) -> Result<Vec<usize>, Stop> {
-        let axes = |rank: usize| -> Result<Option<Vec<usize>>, Stop> {
-            let input = node.input(1).map(|_| self.constant(node, 1)).transpose()?;
-            let axes = super::constants::axes(node, input, self.graph.opset)?;
-            axes.map(|axes| axes.iter().map(|&a| axis(a, rank)).collect()).transpose()
-        };
-        Ok(match node.op() {
-            "Reshape" => target(old, &self.constant(node, 1)?, node)?,
-            "Flatten" => {
-                let (before, after) = old.split_at(axis(node.int("axis", 1), old.len() + 1)?);
-                vec![before.iter().product(), after.iter().product()]
-            }
-            "Squeeze" => {
-                let drop = axes(old.len())?;
-                let gone = |at: usize| old[at] == 1 && drop.as_ref().is_none_or(|drop| drop.contains(&at));
-                (0..old.len()).filter(|&at| !gone(at)).map(|at| old[at]).collect()
-            }
-            "Unsqueeze" => {
-                let count = node.ints("axes").map_or(1, <[i64]>::len);
-                let mut new = old.to_vec();
-                for at in axes(old.len() + count)?.unwrap_or_default() {
-                    new.insert(at.min(new.len()), 1);
-                }
-                new
-            }
-            _ => {
-                let perm = node.ints("perm").unwrap_or(&[]);
-                let order: Vec<usize> = perm.iter().map(|&p| axis(p, old.len())).collect::<Result<_, _>>()?;
-                let moved: Vec<usize> = order.iter().copied().filter(|&o| old[o] != 1).collect();
-                if order.len() != old.len() || !moved.is_sorted() {
-                    return Err(Stop::new("dimensions change places", "export with channels first"));
-                }
-                order.iter().map(|&o| old[o]).collect()
-            }
-        })
     }
 
     /// Zeros around an image, for the convolution behind.
@@ -216,25 +120,36 @@ impl<'m> Walk<'m> {
         };
         let value = self.value(node, 0)?.clone();
         let wanted = if let Value::Ints(ints) = &value { ints.zero as f32 } else { 0.0 };
-        let &[0, 0, top, left, 0, 0, bottom, right] = &pads[..] else {
-            return Err(Stop::new("padding of other than height and width", "networks have two spatial dimensions"));
-        };
-        let size = |pad: i64| usize::try_from(pad).ok().filter(|&pad| pad <= 1 << 12);
-        let (Some(top), Some(left), Some(bottom), Some(right)) = (size(top), size(left), size(bottom), size(right))
-        else {
-            return Err(Stop::new("padding that is negative or very large", "pad by small numbers"));
-        };
         if fill != wanted {
             return Err(Stop::new(format!("padding by {fill}"), "pad with zeros: the zero point of integers"));
         }
+        let rank = self.dims_of(&value)?.len();
+        if pads.len() != 2 * rank || pads.iter().any(|pad| pad.abs() > 1 << 12) {
+            return Err(Stop::new("padding that is no small number for each side", "the file is not consistent"));
+        }
+        let (before, after) = pads.split_at(rank);
+        let plain = match &value {
+            Value::Ints(_) => true,
+            Value::Real(real) => real.plain().is_some(),
+            _ => false,
+        };
+        if !plain {
+            return Err(Stop::new("padding of values that are not quantised", "quantise them before"));
+        }
+        let (&[0, 0, top, left], &[0, 0, bottom, right]) = (before, after) else {
+            let value = if value.padding() == [0; 4] { value } else { self.filled(node, &value)? };
+            return self.padded(node, &value, before, after);
+        };
+        if [top, left, bottom, right].iter().any(|&pad| pad < 0) {
+            return self.padded(node, &value, before, after);
+        }
+        let [top, left, bottom, right] = [top, left, bottom, right].map(|pad| pad as usize);
         let by = [top, left, bottom, right];
         let more = |layout: Layout| Layout { pad: [0, 1, 2, 3].map(|side| layout.pad[side] + by[side]), ..layout };
         match value {
             Value::Ints(ints) => Ok(Value::Ints(Ints { layout: more(ints.layout), ..ints })),
-            Value::Real(real) if real.plain().is_some() => {
-                Ok(Value::Real(Rc::new(Real { layout: more(real.layout), ..(*real).clone() })))
-            }
-            _ => Err(Stop::new("padding of values that are not quantised", "quantise them before")),
+            Value::Real(real) => Ok(Value::Real(Rc::new(Real { layout: more(real.layout), ..(*real).clone() }))),
+            other => Ok(other),
         }
     }
 
@@ -242,14 +157,31 @@ impl<'m> Walk<'m> {
         let count = node.proto.input.len();
         if let Value::Ints(first) = *self.value(node, 0)? {
             let parts = (0..count).map(|index| self.ints(node, index, first.zero)).collect::<Result<Vec<_>, _>>()?;
+            let along = axis(node.int("axis", 1), self.dims_of(&Value::Ints(first))?.len())?;
+            if along != 1 || first.layout.rank == 0 {
+                let parts: Vec<Value> = parts.into_iter().map(Value::Ints).collect();
+                return self.joined(node, &parts, along);
+            }
             let id = self.join(node, parts.iter().map(|ints| (ints.id, ints.layout)).collect())?;
             return Ok(Value::Ints(Ints { id, ..first }));
         }
         let parts = (0..count).map(|index| self.real(node, index)).collect::<Result<Vec<_>, _>>()?;
         let layout = parts[0].layout;
-        let along = axis(node.int("axis", 1), layout.rank)?;
-        if along != 1 || parts.iter().any(|part| part.layout != layout || layout.pad != [0; 4]) {
-            return Err(Stop::new("joined along another axis than the channels", "join along axis 1"));
+        let along = axis(node.int("axis", 1), layout.dims(self.shape(&parts[0])?).len())?;
+        if along != 1 || layout.rank == 0 {
+            let unit = |part: &Rc<Real<'m>>| part.plain().filter(|scale| scale.error == 0.0).map(|scale| scale.unit);
+            if parts.iter().any(|part| unit(part).is_none() || unit(part) != unit(&parts[0])) {
+                let hint = "quantise them alike, or join along axis 1";
+                return Err(Stop::new(
+                    "it joins values with different units along another axis than the channels",
+                    hint,
+                ));
+            }
+            let parts: Vec<Value> = parts.into_iter().map(Value::Real).collect();
+            return self.joined(node, &parts, along);
+        }
+        if parts.iter().any(|part| part.layout != layout || layout.pad != [0; 4]) {
+            return Err(Stop::new("it joins an image and a vector", "the file is not consistent"));
         }
         let channels = parts.iter().map(|part| part.channels).sum();
         let source = Source::Concat(parts);

@@ -10,7 +10,7 @@ use super::real::{Float, Post};
 use super::tensor::{Constant, Element};
 use crate::import::ImportProblem;
 use crate::import::builder::{Obstacle, Sum};
-use crate::network::{TensorId, Window};
+use crate::network::{Shape, TensorId, Window};
 
 /// A tensor.
 #[derive(Clone)]
@@ -54,8 +54,11 @@ pub(super) struct Ints {
 /// How a tensor of the graph lies over one of the network.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) struct Layout {
-    /// Dimensions of the graph's tensor, the batch included: 4 or 2.
+    /// Dimensions of the graph's tensor, the batch included: 4 for images, 3 for rows of channels, 2 for vectors; 0 for others, whose
+    /// elements have the same order.
     pub rank: usize,
+    /// The others; unused ones are 0.
+    pub free: [usize; 6],
     /// Zeros around it that are not part of the network's tensor: top, left, bottom, right.
     pub pad: [usize; 4],
 }
@@ -86,6 +89,8 @@ pub(super) enum Source<'m> {
     Pair(Scale, Scale),
     /// One behind the other.
     Concat(Vec<Rc<Real<'m>>>),
+    /// Images that are parts of one: its shape, and where each of its places is found among theirs.
+    Pieces { parts: Vec<Rc<Real<'m>>>, shape: Shape, places: Rc<Vec<usize>> },
 }
 
 /// A tensor of the network with its unit, and the type in the file of what it was made of.
@@ -100,10 +105,14 @@ pub(super) struct Scale {
 }
 
 /// An operation that commutes with a rising function of each element.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub(super) enum Later {
     MaxPool(Window),
-    Flatten,
+    /// See [`Op::Select`](crate::network::Op::Select).
+    Select {
+        shape: Shape,
+        axes: Rc<Vec<Vec<i64>>>,
+    },
 }
 
 /// A node that ONNX Runtime merges with the quantiser behind it into an operation on integers.
@@ -129,8 +138,8 @@ pub(super) enum FusedKind {
 
 /// Why a node can't be imported.
 pub(super) enum Stop {
-    /// It is not like networks have it: why, and what to do.
-    Refused { reason: String, hint: String },
+    /// It is not like networks have it: why, what to do, and whether results that may differ by one help.
+    Refused { reason: String, hint: String, near: bool },
     /// The network has no such node.
     Obstacle(Obstacle),
     /// The file is bad.
@@ -139,7 +148,12 @@ pub(super) enum Stop {
 
 impl Stop {
     pub fn new(reason: impl Into<String>, hint: impl Into<String>) -> Stop {
-        Stop::Refused { reason: reason.into(), hint: hint.into() }
+        Stop::Refused { reason: reason.into(), hint: hint.into(), near: false }
+    }
+
+    /// The same for what is accepted where results may be approximate.
+    pub fn near(reason: impl Into<String>, hint: impl Into<String>) -> Stop {
+        Stop::Refused { reason: reason.into(), hint: hint.into(), near: true }
     }
 }
 
@@ -157,7 +171,24 @@ impl From<ImportProblem> for Stop {
 
 impl Layout {
     pub fn of_rank(rank: usize) -> Layout {
-        Layout { rank, pad: [0; 4] }
+        Layout { rank, free: [0; 6], pad: [0; 4] }
+    }
+
+    /// Of a tensor that is neither image nor vector; `None` if it has too many dimensions.
+    pub fn free(dims: &[usize]) -> Option<Layout> {
+        let mut free = [0; 6];
+        free.get_mut(..dims.len())?.copy_from_slice(dims);
+        Some(Layout { rank: 0, free, pad: [0; 4] })
+    }
+
+    /// Dimensions of the graph's tensor over a shape of the network.
+    pub fn dims(&self, shape: Shape) -> Vec<usize> {
+        match self.rank {
+            2 => vec![1, shape.iter().product()],
+            3 => vec![1, shape[0], shape[1] * shape[2]],
+            4 => vec![1, shape[0], shape[1], shape[2]],
+            _ => self.free.iter().copied().take_while(|&size| size > 0).collect(),
+        }
     }
 }
 
@@ -179,6 +210,15 @@ impl Scaled {
 }
 
 impl<'m> Value<'m> {
+    /// Zeros that are left for a convolution.
+    pub fn padding(&self) -> [usize; 4] {
+        match self {
+            Value::Ints(ints) => ints.layout.pad,
+            Value::Real(real) => real.layout.pad,
+            _ => [0; 4],
+        }
+    }
+
     /// The numbers, if they are known.
     pub fn constant(&self) -> Option<Constant> {
         match self {

@@ -1,83 +1,95 @@
 //! Node by node, from graph to network.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use super::constants;
 use super::graph::{Graph, Node};
 use super::input::Input;
+use super::operators::{self, Becomes};
 use super::quantiser::Quantiser;
 use super::real::{Function, Post};
 use super::tensor::{Constant, Element};
-use super::value::{Ints, Layout, Real, Scale, Stop, Value};
-use crate::error::ModelError;
+use super::value::{Ints, Real, Scale, Stop, Value};
+use crate::coding::{ArgMax, End};
+use crate::import::ImportProblem;
 use crate::import::builder::{Builder, Obstacle};
 use crate::import::error::Refusal;
-use crate::import::report::Verdict;
-use crate::import::{ImportProblem, Options};
+
+/// Most refusals for which a file is looked at further.
+const MAX_REFUSALS: usize = 32;
 
 /// An import that is under way.
 pub(super) struct Walk<'m> {
     pub graph: &'m Graph<'m>,
-    pub options: &'m Options,
     pub builder: Builder,
-    pub input: Input,
+    pub input: Input<'m>,
     /// What is known of each tensor.
     pub values: HashMap<&'m str, Value<'m>>,
     /// Bounds of a `Clip` that was merged with the quantiser before it, by the name of the clip's input.
     pub clips: HashMap<&'m str, (i64, i64)>,
-}
-
-/// What becomes of an operation; `None` if no network has it.
-pub(super) fn verdict(op: &str) -> Option<Verdict> {
-    Some(match op {
-        "Conv" | "Gemm" | "MatMul" | "ConvInteger" | "MatMulInteger" => Verdict::Imported("a linear layer"),
-        "QLinearConv" | "QLinearMatMul" | "QGemm" => Verdict::Imported("a linear layer and its requantisation"),
-        "Quant" | "IntQuant" | "BipolarQuant" | "MultiThreshold" | "Trunc" | "QuantizeLinear" => {
-            Verdict::Imported("a requantisation, or quantised weights")
-        }
-        "DequantizeLinear" => Verdict::Imported("a unit"),
-        "BatchNormalization" | "Relu" | "Clip" | "Mul" | "Div" | "Sub" => {
-            Verdict::Imported("part of the requantisation behind it")
-        }
-        "Add" | "Sum" | "QLinearAdd" => Verdict::Imported("a bias or a residual"),
-        "MaxPool" => Verdict::Imported("a max pool"),
-        "AveragePool" | "GlobalAveragePool" | "QLinearAveragePool" | "QLinearGlobalAveragePool" | "ReduceMean" => {
-            Verdict::Imported("an average pool")
-        }
-        "Concat" | "QLinearConcat" => Verdict::Imported("a concatenation"),
-        "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze" | "Transpose" => Verdict::Imported("a shape"),
-        "Pad" => Verdict::Imported("padding of the layer behind it"),
-        "Sigmoid" | "Tanh" | "HardSwish" | "HardSigmoid" | "Gelu" | "Elu" | "LeakyRelu" | "QLinearSigmoid"
-        | "QLinearLeakyRelu" => Verdict::Imported("a table"),
-        "Constant" | "Shape" | "Gather" => Verdict::Imported("constants"),
-        "Identity" | "Dropout" | "Cast" => Verdict::Dropped("it changes nothing"),
-        "Softmax" | "LogSoftmax" | "QLinearSoftmax" => {
-            Verdict::Dropped("the network's output are the values before it; their order is the same")
-        }
-        "ArgMax" => Verdict::Dropped("the network's output are the values before it; the client finds the largest"),
-        _ => return None,
-    })
+    /// Results may differ by one: asked for, or to find what else is in the way of a file that is refused.
+    pub near: bool,
+    /// What is in the way.
+    pub refusals: Vec<Refusal>,
+    /// What the client does behind the last values, in order.
+    pub behind: Vec<End>,
+    /// The arg max at the end.
+    pub class: Option<ArgMax>,
 }
 
 impl<'m> Walk<'m> {
     /// Imports all nodes that are not constant.
     pub fn all(&mut self) -> Result<(), ImportProblem> {
-        for (index, &node) in self.graph.nodes.iter().enumerate() {
+        let mut unknown: HashSet<&str> = HashSet::new();
+        for &node in &self.graph.nodes {
             if self.values.contains_key(node.output()) {
                 continue;
             }
-            let before = self.builder.report.notes.len();
-            let value = self.step(index, node).map_err(|stop| problem(node, stop))?;
-            for note in self.builder.report.notes.iter_mut().skip(before).filter(|note| note.starts_with('@')) {
-                *note = format!("{} \"{}\"{}", node.op(), node.name(), &note[1..]);
+            // Nothing can be said of what follows a refused node.
+            let follows = node.proto.input.iter().any(|name| unknown.contains(name.as_str()));
+            let value = if follows { None } else { self.attempt(node)? };
+            match value {
+                Some(value) => drop(self.values.insert(node.output(), value)),
+                None => unknown.extend(node.proto.output.iter().map(String::as_str)),
             }
-            self.values.insert(node.output(), value);
         }
-        Ok(())
+        match std::mem::take(&mut self.refusals) {
+            rows if rows.is_empty() => Ok(()),
+            mut rows if rows.len() == 1 && self.known(&rows[0].op) => Err(rows.swap_remove(0).into()),
+            rows => Err(ImportProblem::Unsupported { rows }),
+        }
     }
 
-    fn step(&mut self, index: usize, node: Node<'m>) -> Result<Value<'m>, Stop> {
+    fn known(&self, op: &str) -> bool {
+        operators::verdict(op).is_ok()
+    }
+
+    /// A node's value; `None` if it is refused. What is refused for being inexact goes on as if that had been accepted.
+    fn attempt(&mut self, node: Node<'m>) -> Result<Option<Value<'m>>, ImportProblem> {
+        let stop = match self.step(node) {
+            Ok(value) => return Ok(Some(value)),
+            Err(stop) => stop,
+        };
+        match problem(node, stop, self.near) {
+            ImportProblem::Refused(refusal) => self.refusals.push(refusal),
+            other => return Err(other),
+        }
+        if self.near || self.refusals.len() > MAX_REFUSALS {
+            return Ok(None);
+        }
+        (self.near, self.builder.near) = (true, true);
+        let value = self.step(node).ok();
+        (self.near, self.builder.near) = (false, false);
+        Ok(value)
+    }
+
+    /// A note on a node.
+    pub fn note(&mut self, node: Node<'m>, text: &str) {
+        self.builder.report.note(format!("{} \"{}\": {text}", node.op(), node.name()));
+    }
+
+    fn step(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
         let known = |name: &String| self.values.get(name.as_str()).cloned();
         let inputs: Vec<Option<Value>> = node.proto.input.iter().map(known).collect();
         let constant = |(value, name): (&Option<Value>, &String)| match value {
@@ -90,46 +102,20 @@ impl<'m> Walk<'m> {
             }
             return Err(Stop::new("all its inputs are constant", "fold constants before the export"));
         }
-        match node.op() {
-            "Identity" | "Dropout" => Ok(self.value(node, 0)?.clone()),
-            "Cast" => self.cast(node),
-            "QuantizeLinear" | "Quant" | "IntQuant" | "BipolarQuant" | "MultiThreshold" | "Trunc" => {
-                self.quantiser_node(index, node)
+        // Only convolutions read padding that is not there.
+        if !matches!(node.op(), "Conv" | "QLinearConv" | "ConvInteger" | "Pad" | "QuantizeLinear" | "DequantizeLinear")
+        {
+            for name in &node.proto.input {
+                if let Some(value) = self.values.get(name.as_str()).filter(|value| value.padding() != [0; 4]).cloned() {
+                    let filled = self.filled(node, &value)?;
+                    self.values.insert(name, filled);
+                }
             }
-            "DequantizeLinear" => self.dequantise(node),
-            "Conv" => self.conv(node),
-            "Gemm" => self.gemm(node),
-            "MatMul" => self.matmul(node),
-            "QLinearConv" | "QLinearMatMul" | "QGemm" => self.qlinear(node),
-            "ConvInteger" | "MatMulInteger" => self.integer(node),
-            "BatchNormalization" => self.batch_norm(node),
-            "Relu" => self.clip(node, Some(0.0), None),
-            "Clip" => self.clip_node(node),
-            "Mul" | "Div" | "Sub" => self.arithmetic(node),
-            "Add" | "Sum" => self.add(node),
-            "QLinearAdd" => self.qlinear_add(node),
-            "MaxPool" => self.max_pool(node),
-            "AveragePool" | "GlobalAveragePool" | "ReduceMean" => self.average_pool(node),
-            "QLinearAveragePool" | "QLinearGlobalAveragePool" => self.qlinear_average_pool(node),
-            "Concat" => self.concat(node),
-            "QLinearConcat" => self.qlinear_concat(node),
-            "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze" | "Transpose" => self.reshape(node),
-            "Pad" => self.pad(node),
-            "Shape" => self.shape_of(node),
-            "Sigmoid" => self.function(node, Function::Sigmoid),
-            "Tanh" => self.function(node, Function::Tanh),
-            "HardSwish" => self.function(node, Function::HardSwish),
-            "HardSigmoid" => {
-                self.function(node, Function::HardSigmoid(node.float("alpha", 0.2), node.float("beta", 0.5)))
-            }
-            "Gelu" => self.function(node, Function::Gelu { tanh: node.text("approximate", "none") == "tanh" }),
-            "Elu" => self.function(node, Function::Elu(node.float("alpha", 1.0))),
-            "LeakyRelu" => self.function(node, Function::LeakyRelu(node.float("alpha", 0.01))),
-            "QLinearSigmoid" => self.qlinear_function(node, Function::Sigmoid),
-            "QLinearLeakyRelu" => self.qlinear_function(node, Function::LeakyRelu(node.float("alpha", 0.01))),
-            "Softmax" | "LogSoftmax" | "QLinearSoftmax" => self.last(node, false),
-            "ArgMax" => self.last(node, true),
-            op => Err(Stop::new(format!("{op} in this place"), "only constants may be computed like this")),
+        }
+        match operators::find(node.op()).map(|operator| &operator.becomes) {
+            Some(Becomes::Imported(_, import) | Becomes::Dropped(_, import)) => import(self, node),
+            Some(Becomes::Refused(hint)) => Err(Stop::new(operators::UNKNOWN, *hint)),
+            None => Err(Stop::new(operators::UNKNOWN, operators::OTHERS)),
         }
     }
 
@@ -197,17 +183,18 @@ impl<'m> Walk<'m> {
         Quantiser::onnx(self.scalar(node, scale)?, self.zero(node, zero)?, small)
     }
 
-    fn cast(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
+    pub(super) fn cast(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
         let to = i32::try_from(node.int("to", 1)).ok().and_then(Element::of);
         match (self.value(node, 0)?.clone(), to) {
             (value @ (Value::Real(_) | Value::Input { .. }), Some(Element::Float)) => Ok(value),
             (Value::Ints(ints), Some(Element::Float)) if ints.zero == 0 => Ok(self.with_unit(ints, 1.0)),
             (Value::Class(value), _) => Ok(Value::Class(value)),
+            (Value::Ints(ints), Some(element)) if element == ints.element => Ok(Value::Ints(ints)),
             _ => Err(Stop::new("a change of type", "quantise with QuantizeLinear and DequantizeLinear")),
         }
     }
 
-    fn dequantise(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
+    pub(super) fn dequantise(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
         let (unit, zero) = (self.scalar(node, 1)?, self.zero(node, 2)?);
         let ints = self.ints(node, 0, zero)?;
         Quantiser::onnx(unit, zero, (0, 0))?;
@@ -222,11 +209,12 @@ impl<'m> Walk<'m> {
     }
 
     /// On x86 ONNX Runtime makes unsigned bytes of signed ones between a quantiser and a `DequantizeLinear` that alone reads it,
-    /// and is itself read once.
+    /// and is itself read once, or ends the graph.
     pub(super) fn becomes_unsigned(&self, quantised: &str, element: Element) -> bool {
         element == Element::INT8
             && self.graph.reader(quantised).is_some_and(|(_, reader)| {
-                reader.op() == "DequantizeLinear" && self.graph.reader(reader.output()).is_some()
+                let ends = reader.output() == self.graph.output && self.graph.consumers(reader.output()).is_empty();
+                reader.op() == "DequantizeLinear" && (ends || self.graph.reader(reader.output()).is_some())
             })
     }
 
@@ -235,7 +223,7 @@ impl<'m> Walk<'m> {
         Value::Real(Rc::new(Real::tensor(scale, self.builder.tensor(ints.id).shape[0], ints.layout)))
     }
 
-    fn batch_norm(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
+    pub(super) fn batch_norm(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
         let real = self.real(node, 0)?;
         let list = |index: usize| -> Result<Vec<f32>, Stop> {
             let values = self.constant(node, index)?.to_floats();
@@ -255,26 +243,70 @@ impl<'m> Walk<'m> {
         self.after(&real, Post::Norm { scale, bias })
     }
 
-    /// `Softmax` and `ArgMax` at the end.
-    fn last(&mut self, node: Node<'m>, class: bool) -> Result<Value<'m>, Stop> {
-        let ends = |name: &'m str| -> bool {
-            let mut name = name;
-            while name != self.graph.output {
-                let next = self.graph.reader(name).map(|(_, node)| node);
-                let Some(next) =
-                    next.filter(|n| matches!(n.op(), "ArgMax" | "Cast" | "Identity" | "Squeeze" | "Reshape"))
-                else {
-                    return false;
-                };
-                name = next.output();
-            }
-            true
-        };
-        if !ends(node.output()) {
+    /// True if nothing but changes of shape, an arg max or a softmax follows.
+    pub(super) fn ends(&self, name: &'m str) -> bool {
+        let mut name = name;
+        while name != self.graph.output {
+            let next = self.graph.reader(name).map(|(_, node)| node);
+            let Some(next) = next.filter(|n| matches!(n.op(), "ArgMax" | "Cast" | "Identity" | "Squeeze" | "Reshape"))
+            else {
+                return false;
+            };
+            name = next.output();
+        }
+        true
+    }
+
+    /// A function at the end, which the client has, or a table.
+    pub(super) fn function_or_last(&mut self, node: Node<'m>, function: Function) -> Result<Value<'m>, Stop> {
+        if self.ends(node.output()) { self.last(node) } else { self.function(node, function) }
+    }
+
+    /// `Softmax`, `Sigmoid`, `Tanh` and `ArgMax` at the end: the client has them.
+    pub(super) fn last(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
+        if !self.ends(node.output()) {
             return Err(Stop::new("it is not the last operation", "only a softmax or argmax at the end is left out"));
         }
         let value = self.value(node, 0)?.clone();
-        Ok(if class && !matches!(value, Value::Class(_)) { Value::Class(Box::new(value)) } else { value })
+        let rank = match &value {
+            Value::Ints(ints) => ints.layout.rank,
+            Value::Real(real) => real.layout.rank,
+            Value::Class(_) => return Ok(value),
+            _ => 2,
+        };
+        // Before version 13 a softmax is one over all dimensions from its axis on.
+        let opset = if node.op() == "QLinearSoftmax" { node.int("opset", 13) } else { self.graph.opset };
+        let joined = matches!(node.op(), "Softmax" | "LogSoftmax" | "QLinearSoftmax") && opset < 13;
+        let default = match node.op() {
+            "ArgMax" => 0,
+            _ if joined && node.op() != "QLinearSoftmax" => 1,
+            _ => -1,
+        };
+        let axis = node.int("axis", default);
+        let axis = if axis < 0 { axis + rank as i64 } else { axis };
+        if !matches!(node.op(), "Sigmoid" | "Tanh") && (axis != 1 || joined && rank == 4 && self.is_image(&value)?) {
+            return Err(Stop::new("it does not run over the channels", "let it run over axis 1"));
+        }
+        match node.op() {
+            "ArgMax" => {
+                self.class = Some(ArgMax { last: node.int("select_last_index", 0) != 0 });
+                return Ok(Value::Class(Box::new(value)));
+            }
+            "Sigmoid" => self.behind.push(End::Sigmoid),
+            "Tanh" => self.behind.push(End::Tanh),
+            "LogSoftmax" => self.behind.push(End::LogSoftmax),
+            _ => self.behind.push(End::Softmax),
+        }
+        Ok(value)
+    }
+
+    fn is_image(&self, value: &Value<'m>) -> Result<bool, Stop> {
+        let shape = match value {
+            Value::Ints(ints) => self.builder.tensor(ints.id).shape,
+            Value::Real(real) => self.shape(real)?,
+            _ => return Ok(false),
+        };
+        Ok(shape[1..] != [1, 1])
     }
 }
 
@@ -285,37 +317,25 @@ pub(super) fn then<'m>(real: &Real<'m>, post: Post) -> Value<'m> {
     Value::Real(Rc::new(real))
 }
 
-/// Dimensions of the graph's tensor over a shape of the network.
-pub(super) fn dims(shape: [usize; 3], layout: Layout) -> Vec<usize> {
-    if layout.rank == 2 { vec![1, shape[0] * shape[1] * shape[2]] } else { vec![1, shape[0], shape[1], shape[2]] }
-}
-
-/// What is wrong with a node.
-pub(super) fn problem(node: Node<'_>, stop: Stop) -> ImportProblem {
-    let refused = |reason: String, hint: String| {
-        ImportProblem::Refused(Refusal { op: node.op().to_owned(), node: node.name().to_owned(), reason, hint })
+/// What is wrong with a node. Nothing is advised that was given already: `approximate`.
+pub(super) fn problem(node: Node<'_>, stop: Stop, approximate: bool) -> ImportProblem {
+    let refused = |reason: String, hint: &str, near: bool| {
+        let more = if near && !approximate { ", or accept results that may differ by one (approximate)" } else { "" };
+        let (op, node, hint) = (node.op().to_owned(), node.name().to_owned(), format!("{hint}{more}"));
+        ImportProblem::Refused(Refusal { op, node, reason, hint })
     };
-    match stop {
-        Stop::Refused { reason, hint } => refused(reason, hint),
-        Stop::Problem(problem) => problem,
-        Stop::Obstacle(Obstacle::Model(error)) => refused(
-            model(&error),
-            "networks have limits; results that may differ by one need less (approximate)".to_owned(),
-        ),
-        Stop::Obstacle(obstacle) => {
-            let hint = match obstacle {
-                Obstacle::NoFit { .. } => {
-                    "use a scale that is a power of two, or accept results that may differ by one for a few accumulators (approximate)"
-                }
-                Obstacle::NotMonotone { .. } => "quantise the values before the function, so that it becomes a table",
-                Obstacle::TooWide { .. } => "quantise to at most 8 bits",
-                _ => "give all channels the same sign",
-            };
-            refused(obstacle.to_string(), hint.to_owned())
-        }
-    }
-}
-
-fn model(error: &ModelError) -> String {
-    error.to_string()
+    let obstacle = match stop {
+        Stop::Refused { reason, hint, near } => return refused(reason, &hint, near),
+        Stop::Problem(problem) => return problem,
+        Stop::Obstacle(obstacle) => obstacle,
+    };
+    let (hint, near) = match obstacle {
+        Obstacle::Model(_) => ("networks have limits: use fewer bits, or smaller layers", true),
+        Obstacle::TooLong { .. } => ("use fewer bits, smaller layers, or one scale for all channels", true),
+        Obstacle::NoFit { .. } => ("use a scale that is a power of two", true),
+        Obstacle::NotMonotone { .. } => ("quantise the values before the function, so that it becomes a table", false),
+        Obstacle::TooWide { .. } => ("quantise to at most 8 bits", false),
+        Obstacle::Falling { .. } => ("give all channels the same sign", false),
+    };
+    refused(obstacle.to_string(), hint, near)
 }

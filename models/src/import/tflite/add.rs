@@ -25,7 +25,8 @@ const HEADROOM: u32 = 20;
 impl<'m, 'f> Walk<'m, 'f> {
     /// A sum of two activations of one shape.
     pub fn add(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
-        let operands = [self.value(operator, 0)?.unpadded()?.clone(), self.value(operator, 1)?.unpadded()?.clone()];
+        let operands = [self.whole_value(operator, 0, name)?, self.whole_value(operator, 1, name)?];
+        let operands = [self.narrow(name, &operands[0])?, self.narrow(name, &operands[1])?];
         let [first, second] = &operands;
         if first.grid != second.grid {
             let reason = format!("it adds tensors of shapes {:?} and {:?}", first.dims, second.dims);
@@ -37,14 +38,11 @@ impl<'m, 'f> Walk<'m, 'f> {
         };
         let Clamp { zero_point, lo, hi } = y.clamp;
         let clamp = activation.clamp(self.rounding, y.scale, zero_point, Range { lo, hi });
-        let Some(rule) = Rule::of(self.rounding, [first.scale, second.scale], y.scale) else {
+        let Some(rule) = Rule::of(self.rounding, [first.scale, second.scale], y.scale, false) else {
             let reason = format!("it adds the scales {} and {} to {}", first.scale, second.scale, y.scale);
             return refuse(reason, "use scales that are closer");
         };
         let ranges = [first, second].map(|x| self.builder.tensor(x.id).range);
-        if ranges.iter().any(|range| range.count() > 256) {
-            return refuse("it adds values of more than 8 bits", "quantise the sums of pools first");
-        }
         let ratios = [first, second].map(|x| f64::from(x.scale) / f64::from(y.scale));
         let grid = Grid::new(ranges, ratios, |x| clamp.apply(rule.apply(x)) - lo);
         let lowered = grid.least().min(zero_point - lo).max(0);
@@ -98,7 +96,7 @@ impl<'m, 'f> Walk<'m, 'f> {
 
 /// How a runtime adds.
 #[derive(Clone, Copy, Debug)]
-enum Rule {
+pub(super) enum Rule {
     /// Multipliers of the operands and of the sum.
     Double([Multiplier; 2], Multiplier),
     /// floor((m1 x1 + m2 x2) / 2^shift + 1/2).
@@ -106,31 +104,27 @@ enum Rule {
 }
 
 impl Rule {
-    /// `None` where the kernel does not take these scales.
-    fn of(rounding: Rounding, inputs: [f32; 2], output: f32) -> Option<Rule> {
-        match rounding {
-            Rounding::Double => {
-                let twice = 2.0 * f64::from(inputs[0].max(inputs[1]));
-                let sum = Multiplier::of(twice / f64::from((1u32 << HEADROOM) as f32 * output));
-                let operands = inputs.map(|scale| Multiplier::of(f64::from(scale) / twice));
-                (sum.exponent <= 0).then_some(Rule::Double(operands, sum))
-            }
-            Rounding::Single => {
-                let ratios = inputs.map(|scale| scale / output);
-                let most = ratios[0].max(ratios[1]);
-                if !(2f32.powi(-10)..2f32.powi(8)).contains(&most) {
-                    return None;
-                }
-                // The larger multiplier has 21 bits.
-                let shift = 20 - ((most.to_bits() >> 23) as i32 - 127);
-                let multipliers = ratios.map(|ratio| (ratio * 2f32.powi(shift)).round_ties_even() as i64);
-                Some(Rule::Single(multipliers, shift as u32))
-            }
+    /// Of a sum, or of a difference with `minus`; `None` where no kernel takes these scales.
+    pub fn of(rounding: Rounding, inputs: [f32; 2], output: f32, minus: bool) -> Option<Rule> {
+        let ratios = inputs.map(|scale| scale / output);
+        // XNNPACK leaves other scales to the runtime's own kernels.
+        let delegated = ratios.iter().all(|ratio| (2f32.powi(-10)..2f32.powi(8)).contains(ratio));
+        let sign = if minus { -1 } else { 1 };
+        if rounding == Rounding::Single && delegated {
+            // The larger multiplier has 21 bits.
+            let shift = 20 - ((ratios[0].max(ratios[1]).to_bits() >> 23) as i32 - 127);
+            let [one, other] = ratios.map(|ratio| (ratio * 2f32.powi(shift)).round_ties_even() as i64);
+            return Some(Rule::Single([one, sign * other], shift as u32));
         }
+        let twice = 2.0 * f64::from(inputs[0].max(inputs[1]));
+        let sum = Multiplier::of(twice / f64::from((1u32 << HEADROOM) as f32 * output));
+        let [one, mut other] = inputs.map(|scale| Multiplier::of(f64::from(scale) / twice));
+        other.significand *= sign as i32;
+        (sum.exponent <= 0).then_some(Rule::Double([one, other], sum))
     }
 
     /// The rounded sum.
-    fn apply(self, x: [i64; 2]) -> i64 {
+    pub fn apply(self, x: [i64; 2]) -> i64 {
         match self {
             Rule::Double(operands, sum) => {
                 sum.apply(operands[0].apply(x[0] << HEADROOM) + operands[1].apply(x[1] << HEADROOM))

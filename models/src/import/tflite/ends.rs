@@ -3,131 +3,191 @@
 use std::collections::{HashMap, HashSet};
 
 use super::model::{self, Element, Model, Operator, Tensor};
-use crate::import::error::{ImportError, ImportProblem, Refusal};
+use super::names::CUSTOM;
+use super::operators::COMPILED;
+use super::walk::integers32;
+use crate::coding::{self, ArgMax};
+use crate::import::error::{ImportError, ImportProblem};
 use crate::import::report::{Report, Verdict};
 
 /// Where a network starts and ends in the graph.
 pub(super) struct Ends {
-    /// The quantised input.
-    pub input: usize,
-    /// The logits.
-    pub output: usize,
-    /// Operators before the one and behind the other.
-    pub dropped: HashSet<usize>,
-    /// Operators that the logits depend on.
+    /// Those that the outputs depend on, in the order of the file.
+    pub inputs: Vec<Start>,
+    /// In the order of the file; each once.
+    pub outputs: Vec<End>,
+    /// Operators that the outputs depend on, without those that are left out.
     pub needed: HashSet<usize>,
 }
 
+/// An input.
+pub(super) struct Start {
+    /// The file's.
+    pub file: usize,
+    /// The quantised one.
+    pub tensor: usize,
+}
+
+/// An output.
+#[derive(Clone)]
+pub(super) struct End {
+    /// The file's.
+    pub file: usize,
+    /// The logits.
+    pub tensor: usize,
+    /// What the client does in place of the operators behind.
+    pub behind: Vec<coding::End>,
+    /// The file takes the largest one.
+    pub class: Option<ArgMax>,
+}
+
+/// Which operator makes each tensor.
+type Makers = HashMap<usize, usize>;
+
 impl Ends {
     pub fn find(model: &Model<'_>, report: &mut Report) -> Result<Ends, ImportError> {
-        let (&[mut input], &[mut output]) = (&model.inputs[..], &model.outputs[..]) else {
-            let reason = format!("it has {} inputs and {} outputs", model.inputs.len(), model.outputs.len());
-            return Err(ImportProblem::File { reason, hint: "export a model with one of each" }.into());
-        };
-        let mut makers = HashMap::new();
+        let mut makers = Makers::new();
         for (index, operator) in model.operators.iter().enumerate() {
             makers.extend(operator.outputs.iter().map(|&output| (output, index)));
         }
-        let source = |tensor: usize| {
-            let index = *makers.get(&tensor)?;
-            let operator = &model.operators[index];
-            Some((index, operator, (*operator.inputs.first()?)?))
-        };
         let mut dropped = HashSet::new();
-        // Each step goes to an operator that was not there before, or stops.
-        while let Some((index, operator, before)) = source(output).filter(|(index, ..)| !dropped.contains(index)) {
-            let softmax = || source(before).is_some_and(|(_, operator, _)| operator.code == model::SOFTMAX);
-            let why = match operator.code {
-                model::SOFTMAX => "the client takes the softmax, or the largest logit",
-                model::DEQUANTIZE => "the network answers with integers",
-                model::QUANTIZE | model::RESHAPE | model::SQUEEZE if softmax() => {
-                    "it follows a softmax that is left out"
+        let mut outputs: Vec<End> = Vec::new();
+        for &file in &model.outputs {
+            for end in ends(model, &makers, file, &mut dropped, report) {
+                if outputs.iter().all(|known| known.tensor != end.tensor) {
+                    outputs.push(end);
                 }
-                _ => break,
-            };
-            report.count(&operator.name, Verdict::Dropped(why));
-            dropped.insert(index);
-            output = before;
-        }
-        if model.tensors[input].element == Element::Float32 {
-            let readers = model.operators.iter().enumerate().filter(|(_, o)| o.inputs.contains(&Some(input)));
-            let readers: Vec<(usize, &Operator<'_>)> = readers.collect();
-            let [(index, operator)] = readers[..] else {
-                return Err(no_integers(&model.tensors[input]).into());
-            };
-            let (model::QUANTIZE, &[quantised]) = (operator.code, &operator.outputs[..]) else {
-                return Err(no_integers(&model.tensors[input]).into());
-            };
-            report.count(&operator.name, Verdict::Dropped("the network reads quantised values"));
-            dropped.insert(index);
-            input = quantised;
+            }
         }
         let mut needed = HashSet::new();
-        let mut open = vec![output];
+        let mut read = HashSet::new();
+        let mut open: Vec<usize> = outputs.iter().map(|end| end.tensor).collect();
         while let Some(tensor) = open.pop() {
-            let maker = makers.get(&tensor).filter(|index| !dropped.contains(index));
-            if let Some(&index) = maker.filter(|&&index| needed.insert(index)) {
+            read.insert(tensor);
+            if let Some(&index) = makers.get(&tensor).filter(|&&index| needed.insert(index)) {
                 open.extend(model.operators[index].inputs.iter().flatten());
             }
         }
-        Ok(Ends { input, output, dropped, needed })
+        let mut inputs = Vec::new();
+        for &file in model.inputs.iter().filter(|input| read.contains(input)) {
+            inputs.push(Start { file, tensor: start(model, file, &mut needed, report)? });
+        }
+        if inputs.is_empty() {
+            let reason = "its output does not depend on its input".to_owned();
+            return Err(ImportProblem::File { reason, hint: "export the whole network" }.into());
+        }
+        Ok(Ends { inputs, outputs, needed })
     }
+}
+
+/// The ends that lie before an output of the file: one, or the operands of an operator of its own that comes last.
+fn ends(
+    model: &Model<'_>,
+    makers: &Makers,
+    file: usize,
+    dropped: &mut HashSet<usize>,
+    report: &mut Report,
+) -> Vec<End> {
+    let source = |tensor: usize| {
+        let index = *makers.get(&tensor)?;
+        let operator = &model.operators[index];
+        Some((index, operator, (*operator.inputs.first()?)?))
+    };
+    let mut end = End { file, tensor: file, behind: Vec::new(), class: None };
+    // Each step goes to an operator that was not there before, or stops.
+    let mut seen = HashSet::new();
+    while let Some((index, operator, before)) = source(end.tensor).filter(|(index, ..)| seen.insert(*index)) {
+        let softmax = || {
+            source(before).is_some_and(|(_, operator, _)| [model::SOFTMAX, model::LOG_SOFTMAX].contains(&operator.code))
+        };
+        let mut drop = |why| {
+            if dropped.insert(index) {
+                report.count(&operator.name, Verdict::Dropped(why));
+            }
+        };
+        match operator.code {
+            model::SOFTMAX | model::LOG_SOFTMAX if plain_beta(operator) => {
+                drop("the client takes the softmax, or the largest logit");
+                let log = operator.code == model::LOG_SOFTMAX;
+                end.behind.insert(0, if log { coding::End::LogSoftmax } else { coding::End::Softmax });
+            }
+            model::DEQUANTIZE => drop("the network answers with integers"),
+            model::QUANTIZE | model::RESHAPE | model::SQUEEZE if softmax() => {
+                drop("it follows a softmax that is left out")
+            }
+            model::ARG_MAX if over_channels(model, operator, before) && end.behind.is_empty() => {
+                drop("the client takes the largest");
+                end.class = Some(ArgMax { last: false });
+            }
+            CUSTOM if !COMPILED.contains(&&operator.name[..]) => {
+                drop("it is left out: the answer is what it reads");
+                report.note(format!("the answer is what {} reads, not what it makes of it", operator.name));
+                let made = operator.inputs.iter().flatten().filter(|input| makers.contains_key(input));
+                let behind = |&tensor: &usize| End { file: tensor, tensor, behind: Vec::new(), class: None };
+                // Their own ends: dequantisations, say.
+                return made.map(behind).map(|end| plain(model, makers, end, dropped, report)).collect();
+            }
+            _ => break,
+        }
+        end.tensor = before;
+    }
+    vec![end]
+}
+
+/// Whether a softmax has the beta of 1 that the client takes; a logarithm of one has none.
+fn plain_beta(operator: &Operator<'_>) -> bool {
+    let one = 1f32.to_bits() as i32;
+    operator.code == model::LOG_SOFTMAX || operator.i32(0, one).is_ok_and(|beta| beta == one)
+}
+
+/// An end before dequantisations.
+fn plain(model: &Model<'_>, makers: &Makers, mut end: End, dropped: &mut HashSet<usize>, report: &mut Report) -> End {
+    while let Some(&index) = makers.get(&end.tensor) {
+        let operator = &model.operators[index];
+        let (model::DEQUANTIZE, Some(&Some(before))) = (operator.code, operator.inputs.first()) else { break };
+        if dropped.insert(index) {
+            report.count(&operator.name, Verdict::Dropped("the network answers with integers"));
+        }
+        end.tensor = before;
+    }
+    end
+}
+
+/// True if an ARG_MAX runs over the last dimension.
+fn over_channels(model: &Model<'_>, operator: &Operator<'_>, before: usize) -> bool {
+    let Some(&Some(axis)) = operator.inputs.get(1) else { return false };
+    let axis = model.tensors[axis].data.get(..4).map(integers32);
+    let rank = model.tensors[before].dims.len() as i64;
+    axis.is_some_and(|axis| axis == [rank - 1] || axis == [-1])
+}
+
+/// The quantised tensor of an input of the file.
+fn start(
+    model: &Model<'_>,
+    input: usize,
+    needed: &mut HashSet<usize>,
+    report: &mut Report,
+) -> Result<usize, ImportError> {
+    if model.tensors[input].element != Element::Float32 {
+        return Ok(input);
+    }
+    let readers =
+        model.operators.iter().enumerate().filter(|(at, o)| needed.contains(at) && o.inputs.contains(&Some(input)));
+    let readers: Vec<(usize, &Operator<'_>)> = readers.collect();
+    let [(index, operator)] = readers[..] else {
+        return Err(no_integers(&model.tensors[input]).into());
+    };
+    let (model::QUANTIZE, &[quantised]) = (operator.code, &operator.outputs[..]) else {
+        return Err(no_integers(&model.tensors[input]).into());
+    };
+    report.count(&operator.name, Verdict::Dropped("the network reads quantised values"));
+    needed.remove(&index);
+    Ok(quantised)
 }
 
 pub(super) fn no_integers(tensor: &Tensor<'_>) -> ImportProblem {
     ImportProblem::File {
-        reason: format!("tensor {} is one of floating-point numbers", tensor.name),
+        reason: format!("a float network: its tensor {} has float32 numbers that nothing quantises", tensor.name),
         hint: "quantise the model to 8-bit integers with a representative data set (full integer quantisation)",
     }
 }
-
-/// All operators that no network has at once.
-pub(super) fn refuse_unsupported(model: &Model<'_>, ends: &Ends, report: &Report) -> Result<(), ImportError> {
-    let mut report = report.clone();
-    let mut rows = Vec::new();
-    for (index, operator) in model.operators.iter().enumerate().filter(|(index, _)| ends.needed.contains(index)) {
-        let hint = if operator.code == model::SOFTMAX {
-            "a softmax is left out at the end of a network only"
-        } else if SUPPORTED.contains(&operator.code) {
-            continue;
-        } else {
-            "replace it before the export by operators that are supported: convolutions, matrices, ADD, pools, MEAN, \
-             CONCATENATION, PAD, RESHAPE, RELU, RELU6, LOGISTIC, TANH, HARD_SWISH"
-        };
-        let node = operator.outputs.first().map_or(format!("number {index}"), |&o| model.tensors[o].name.clone());
-        report.count(&operator.name, Verdict::Unsupported { node: node.clone(), hint: hint.into() });
-        let reason = "no network has this operation".into();
-        rows.push(Refusal { op: operator.name.clone(), node, reason, hint: hint.into() });
-    }
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let problem = ImportProblem::Unsupported { rows };
-    Err(ImportError { report: Some(Box::new(report)), ..problem.into() })
-}
-
-const SUPPORTED: [i32; 23] = [
-    model::ADD,
-    model::AVERAGE_POOL_2D,
-    model::CONCATENATION,
-    model::CONV_2D,
-    model::DEPTHWISE_CONV_2D,
-    model::FULLY_CONNECTED,
-    model::LOGISTIC,
-    model::MAX_POOL_2D,
-    model::RELU,
-    model::RELU6,
-    model::RESHAPE,
-    model::TANH,
-    model::PAD,
-    model::MEAN,
-    model::SQUEEZE,
-    model::STRIDED_SLICE,
-    model::PADV2,
-    model::EXPAND_DIMS,
-    model::SHAPE,
-    model::PACK,
-    model::QUANTIZE,
-    model::HARD_SWISH,
-    model::DEQUANTIZE,
-];

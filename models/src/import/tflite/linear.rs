@@ -7,7 +7,7 @@ use super::round::{Activation, Multiplier, Rounding, Rule};
 use super::walk::{Trouble, Value, Walk, integers32, positive, quantisation, refuse};
 use crate::import::builder::{Obstacle, Sum, weight_width};
 use crate::import::report::Verdict;
-use crate::network::{Range, Shape, TensorId, Term, Window};
+use crate::network::{Range, Shape, Term, Window};
 use crate::rescale::Steps;
 
 /// Numbers of the options' fields.
@@ -30,7 +30,7 @@ struct Filter {
 impl<'m, 'f> Walk<'m, 'f> {
     /// `[out, height, width, in / groups]` weights.
     pub fn convolution(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
-        let x = self.value(operator, 0)?.image()?.clone();
+        let x = self.image(operator, 0, name)?;
         let filter = self.filter(operator, 0)?;
         let [outputs, height, width, inputs] = filter.dims[..] else {
             return refuse(format!("its weights have shape {:?}", filter.dims), "four dimensions are needed");
@@ -50,7 +50,7 @@ impl<'m, 'f> Walk<'m, 'f> {
 
     /// `[1, height, width, channels * multiplier]` weights.
     pub fn depthwise(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
-        let x = self.value(operator, 0)?.image()?.clone();
+        let x = self.image(operator, 0, name)?;
         let filter = self.filter(operator, 3)?;
         let [1, height, width, outputs] = filter.dims[..] else {
             return refuse(
@@ -72,13 +72,21 @@ impl<'m, 'f> Walk<'m, 'f> {
 
     /// `[outputs, inputs]` weights, on a vector or at each position of an image.
     pub fn dense(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
-        let x = self.value(operator, 0)?.unpadded()?.clone();
+        let mut x = self.value(operator, 0)?;
+        x = self.without_padding(name, &x)?;
         let filter = self.filter(operator, 0)?;
         let [outputs, inputs] = filter.dims[..] else {
             return refuse(format!("its weights have shape {:?}", filter.dims), "two dimensions are needed");
         };
         if operator.i8(1)? != 0 {
             return refuse("its weights are shuffled", "export with the default format of weights");
+        }
+        let elements: usize = x.dims.iter().product();
+        if inputs == 0 || !elements.is_multiple_of(inputs) {
+            return refuse(format!("a matrix with {inputs} columns on {:?}", x.dims), "the file is damaged");
+        }
+        if inputs != elements && inputs != x.grid[0] {
+            x = self.settled(name, &Value { dims: vec![elements / inputs, inputs], ..x.clone() })?;
         }
         let [channels, height, width] = x.grid;
         let (term, weights) = if inputs == channels * height * width {
@@ -87,12 +95,10 @@ impl<'m, 'f> Walk<'m, 'f> {
             let column = |i: usize| i % (height * width) * channels + i / (height * width);
             let weights = arrange(&filter, [outputs, inputs, 1, 1], |[o, i, ..]| o * inputs + column(i))?;
             (Term::Dense { input, outputs, weight_bits: weight_width(&weights) }, weights)
-        } else if inputs == channels {
+        } else {
             let weights = arrange(&filter, [outputs, inputs, 1, 1], |[o, i, ..]| o * inputs + i)?;
             let (window, weight_bits) = (Window::POINT, weight_width(&weights));
             (Term::Conv { input: x.id, out_channels: outputs, groups: 1, window, weight_bits }, weights)
-        } else {
-            return refuse(format!("a matrix with {inputs} columns on {:?}", x.dims), "export for a batch of one");
         };
         self.layer(operator, name, &x, (term, weights), &filter, 0)?;
         Ok(Verdict::Imported("a matrix"))
@@ -119,7 +125,7 @@ impl<'m, 'f> Walk<'m, 'f> {
                 let zero_point = tensor.zero_point[0] as i32;
                 tensor.data.iter().map(|&byte| i32::from(byte) - zero_point).collect()
             }
-            other => return refuse(format!("its weights are of type {other:?}"), "export with 8-bit weights"),
+            other => return refuse(format!("its weights are of type {other}"), "export with 8-bit weights"),
         };
         if values.len() != tensor.elements() {
             return refuse(format!("{} weights for shape {:?}", values.len(), tensor.dims), "the file is damaged");
@@ -295,9 +301,4 @@ fn constant(tensor: &Tensor<'_>) -> Result<(), Trouble> {
         return refuse(format!("tensor {} is no constant", tensor.name), "weights and biases must be constants");
     }
     Ok(())
-}
-
-/// A value that an operator names but that is the same.
-pub(super) fn renamed(x: &Value, id: TensorId) -> Value {
-    Value { id, ..x.clone() }
 }

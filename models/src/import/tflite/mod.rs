@@ -3,15 +3,24 @@
 //! | module | what |
 //! |---|---|
 //! | `flatbuffer` | tables, vectors and strings within bounds |
+//! | `names` | the names of all builtin operators |
+//! | `obstacles` | everything that stops a file |
+//! | `operators` | what becomes of each operator |
 //! | `model` | tensors, operators and options of a file |
 //! | `round` | the two roundings of the runtime |
 //! | `ends` | where the network starts and ends in the graph |
+//! | `inputs` | the network's input and output |
 //! | `walk` | operator by operator, from file to network |
 //! | `linear` | convolutions and matrices |
 //! | `pool` | pools and means |
 //! | `add` | sums of two tensors |
+//! | `binary` | sums and products with constants, maxima |
 //! | `pointwise` | tables, rescalings |
-//! | `shape` | reshapes, pads, concatenations, and the arithmetic of shapes |
+//! | `movement` | elements in another order |
+//! | `slice` | parts of tensors |
+//! | `resize` | interpolation between neighbours |
+//! | `join` | concatenations |
+//! | `shape` | reshapes, pads, transpositions, and the arithmetic of shapes |
 //!
 //! A stored value q of a tensor means scale * (q - zero_point). The network computes on x = q - zero_point, so padding is 0 and a
 //! convolution is a plain sum of products, z = sum w x + bias. A requantisation of the runtime is q' = clamp(rule(z) + zero_point'),
@@ -21,16 +30,26 @@
 //! > A. Dalskov, D. Escudero, M. Keller: "Secure Evaluation of Quantized Neural Networks", PoPETs 2020(4).
 
 mod add;
+mod binary;
 mod ends;
 mod flatbuffer;
+mod inputs;
+mod join;
 mod linear;
 mod model;
+mod movement;
+mod names;
+mod obstacles;
+mod operators;
 mod pointwise;
 mod pool;
+mod resize;
 mod round;
 mod shape;
+mod slice;
 mod walk;
 
+pub use operators::markdown;
 pub use round::Rounding;
 
 use crate::import::{ImportError, Imported, Options};

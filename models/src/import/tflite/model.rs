@@ -2,7 +2,10 @@
 //!
 //! The schema is `tflite/converter/schema/schema.fbs` of LiteRT; numbers of fields are part of the format and never change.
 
+use std::fmt;
+
 use super::flatbuffer::{Table, bounded};
+use super::names::{BUILTIN, CUSTOM, number};
 use crate::import::error::ImportProblem;
 
 /// Most tensors, and most operators.
@@ -59,6 +62,25 @@ pub(super) enum Element {
     Other(i8),
 }
 
+impl fmt::Display for Element {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Element::Float32 => "float32",
+            Element::Int32 => "int32",
+            Element::UInt8 => "uint8",
+            Element::Int64 => "int64",
+            Element::Int8 => "int8",
+            Element::Other(1) => "float16",
+            Element::Other(5) => "string",
+            Element::Other(6) => "bool",
+            Element::Other(7) => "int16",
+            Element::Other(10) => "float64",
+            Element::Other(17) => "int4",
+            Element::Other(number) => return write!(f, "number {number}"),
+        })
+    }
+}
+
 /// An operator.
 #[derive(Debug)]
 pub(super) struct Operator<'f> {
@@ -77,6 +99,10 @@ impl Operator<'_> {
     /// Option number `field` of its table.
     pub fn i8(&self, field: usize) -> Result<i8, ImportProblem> {
         self.options.map_or(Ok(0), |options| options.i8(field, 0))
+    }
+
+    pub fn f32(&self, field: usize) -> Result<f32, ImportProblem> {
+        self.options.map_or(Ok(0.0), |options| Ok(f32::from_bits(options.u32(field, 0)?)))
     }
 
     pub fn i32(&self, field: usize, default: i32) -> Result<i32, ImportProblem> {
@@ -105,11 +131,8 @@ impl<'f> Model<'f> {
         if version != 3 {
             return Err(ImportProblem::Damaged(format!("its schema has version {version}, this reads version 3")));
         }
-        let graphs = root.tables(2)?;
-        let [graph] = graphs[..] else {
-            let reason = format!("it has {} subgraphs", graphs.len());
-            return Err(ImportProblem::File { reason, hint: "export a model without control flow" });
-        };
+        // Others are bodies of loops and branches, or entries of their own.
+        let graph = *root.tables(2)?.first().ok_or_else(|| ImportProblem::Damaged("it has no graph".into()))?;
         let (buffers, codes) = (root.tables(4)?, root.tables(1)?);
         let (tensors, operators) = (graph.tables(0)?, graph.tables(3)?);
         bounded("the number of tensors", tensors.len(), MAX_PARTS)?;
@@ -198,9 +221,9 @@ fn operator<'f>(table: &Table<'f>, codes: &[Table<'f>], tensors: usize) -> Resul
     // Codes above 127 are in the newer field only.
     let (old, new) = (i32::from(code.i8(0, 0)?), code.i32(3, 0)?);
     let number = old.max(new);
-    let name = match name(number) {
-        Some(name) => name.to_owned(),
-        None if number == CUSTOM => code.string(1)?,
+    let name = match usize::try_from(number).ok().and_then(|number| BUILTIN.get(number)) {
+        Some(_) if number == CUSTOM => code.string(1)?,
+        Some(name) => (*name).to_owned(),
         None => format!("operator {number}"),
     };
     let inputs = table.i32s(1)?.into_iter().map(|i| known(i, tensors)).collect::<Result<_, _>>()?;
@@ -209,32 +232,28 @@ fn operator<'f>(table: &Table<'f>, codes: &[Table<'f>], tensors: usize) -> Resul
     Ok(Operator { name, code: number, inputs, outputs, options: table.table(4)? })
 }
 
-/// Declares operators by their numbers in the schema: a constant for those that are imported, a name for all here.
-macro_rules! operators {
-    ($($number:literal $name:ident),* ; $($other:literal $text:literal),* $(,)?) => {
-        $(pub(super) const $name: i32 = $number;)*
-
-        fn name(code: i32) -> Option<&'static str> {
-            match code {
-                $($number => Some(stringify!($name)),)*
-                $($other => Some($text),)*
-                _ => None,
-            }
-        }
-    };
-}
-
-/// An operator with a name of its own.
-const CUSTOM: i32 = 32;
-
-operators! {
-    0 ADD, 1 AVERAGE_POOL_2D, 2 CONCATENATION, 3 CONV_2D, 4 DEPTHWISE_CONV_2D, 6 DEQUANTIZE, 9 FULLY_CONNECTED, 14 LOGISTIC,
-    17 MAX_POOL_2D, 19 RELU, 21 RELU6, 22 RESHAPE, 25 SOFTMAX, 28 TANH, 34 PAD, 40 MEAN, 43 SQUEEZE, 45 STRIDED_SLICE, 60 PADV2,
-    70 EXPAND_DIMS, 77 SHAPE, 83 PACK, 114 QUANTIZE, 117 HARD_SWISH;
-    5 "DEPTH_TO_SPACE", 7 "EMBEDDING_LOOKUP", 8 "FLOOR", 11 "L2_NORMALIZATION", 12 "L2_POOL_2D", 16 "LSTM", 18 "MUL",
-    20 "RELU_N1_TO_1", 23 "RESIZE_BILINEAR", 26 "SPACE_TO_DEPTH", 36 "GATHER", 37 "BATCH_TO_SPACE_ND",
-    38 "SPACE_TO_BATCH_ND", 39 "TRANSPOSE", 41 "SUB", 42 "DIV", 47 "EXP", 49 "SPLIT", 50 "LOG_SOFTMAX", 53 "CAST", 54 "PRELU",
-    55 "MAXIMUM", 56 "ARG_MAX", 57 "MINIMUM", 65 "SLICE", 67 "TRANSPOSE_CONV", 74 "SUM", 76 "RSQRT", 78 "POW", 80 "FAKE_QUANT",
-    82 "REDUCE_MAX", 88 "UNPACK", 97 "RESIZE_NEAREST_NEIGHBOR", 98 "LEAKY_RELU", 99 "SQUARED_DIFFERENCE", 100 "MIRROR_PAD",
-    102 "SPLIT_V", 111 "ELU", 126 "BATCH_MATMUL", 150 "GELU",
-}
+// Numbers of the operators that code tells apart.
+pub(super) const DEQUANTIZE: i32 = number("DEQUANTIZE");
+pub(super) const SPLIT_V: i32 = number("SPLIT_V");
+pub(super) const SLICE: i32 = number("SLICE");
+pub(super) const GATHER: i32 = number("GATHER");
+pub(super) const LOG_SOFTMAX: i32 = number("LOG_SOFTMAX");
+pub(super) const ARG_MAX: i32 = number("ARG_MAX");
+pub(super) const ADD: i32 = number("ADD");
+pub(super) const SUB: i32 = number("SUB");
+pub(super) const MUL: i32 = number("MUL");
+pub(super) const PRELU: i32 = number("PRELU");
+pub(super) const MAXIMUM: i32 = number("MAXIMUM");
+pub(super) const MINIMUM: i32 = number("MINIMUM");
+pub(super) const LOGISTIC: i32 = number("LOGISTIC");
+pub(super) const HARD_SWISH: i32 = number("HARD_SWISH");
+pub(super) const PACK: i32 = number("PACK");
+pub(super) const QUANTIZE: i32 = number("QUANTIZE");
+pub(super) const RELU: i32 = number("RELU");
+pub(super) const RELU6: i32 = number("RELU6");
+pub(super) const RESHAPE: i32 = number("RESHAPE");
+pub(super) const SHAPE: i32 = number("SHAPE");
+pub(super) const SOFTMAX: i32 = number("SOFTMAX");
+pub(super) const SQUEEZE: i32 = number("SQUEEZE");
+pub(super) const STRIDED_SLICE: i32 = number("STRIDED_SLICE");
+pub(super) const TANH: i32 = number("TANH");

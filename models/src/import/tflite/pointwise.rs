@@ -3,13 +3,16 @@
 use super::model::{self, Operator};
 use super::round::{Activation, Clamp, Multiplier, Rounding, Rule, divide_by_power};
 use super::walk::{Quantisation, Trouble, Value, Walk, quantisation, refuse};
+use crate::check::TensorInfo;
+use crate::import::builder::Sum;
 use crate::import::report::Verdict;
-use crate::network::Range;
+use crate::network::{Op, Range};
 
 impl<'m, 'f> Walk<'m, 'f> {
     /// Another scale for the same values; nothing where only the type changes.
     pub fn quantise(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
-        let x = self.value(operator, 0)?.unpadded()?.clone();
+        let x = self.value(operator, 0)?;
+        let x = self.narrow(name, &x)?;
         let Quantisation { scale, clamp } = quantisation(self.result(operator))?;
         let shift = clamp.zero_point - x.clamp.zero_point == clamp.lo - x.clamp.lo;
         if scale == x.scale && shift {
@@ -27,7 +30,8 @@ impl<'m, 'f> Walk<'m, 'f> {
 
     /// A function of single values.
     pub fn table(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
-        let x = self.value(operator, 0)?.unpadded()?.clone();
+        let x = self.value(operator, 0)?;
+        let x = self.narrow(name, &x)?;
         let y = quantisation(self.result(operator))?;
         let stored = Range { lo: y.clamp.lo, hi: y.clamp.hi };
         let clamp = |activation: Activation| activation.clamp(self.rounding, y.scale, y.clamp.zero_point, stored);
@@ -53,6 +57,20 @@ impl<'m, 'f> Walk<'m, 'f> {
             }
         }
         Ok(Verdict::Imported("a function of single values"))
+    }
+
+    /// A value without padding, of at most 8 bits: intervals that say more than there is, of joined tensors, are clamped.
+    pub fn narrow(&mut self, name: &str, x: &Value) -> Result<Value, Trouble> {
+        let x = self.without_padding(name, x)?;
+        let TensorInfo { shape, range, .. } = self.builder.tensor(x.id);
+        if range.count() <= 256 {
+            return Ok(x);
+        }
+        let zero_point = x.clamp.zero_point - x.clamp.lo;
+        let sum = Sum { bias: vec![zero_point; shape[0]], ..Sum::identity(x.id, shape[0]) };
+        let input = self.builder.linear(&format!("{name}/interval"), sum)?;
+        let op = Op::Requantise { input, bits: 8, shift: vec![0], top: None, zero_point };
+        Ok(Value { id: self.builder.node(&format!("{name}/within"), op, None)?, ..x })
     }
 
     fn rescale(

@@ -2,7 +2,8 @@
 
 use super::linear::window;
 use super::model::Operator;
-use super::round::{Activation, Clamp, Multiplier, Rounding, Rule};
+use super::movement::{element, positions};
+use super::round::{Activation, Clamp, Multiplier, Rounding};
 use super::walk::{Quantisation, Trouble, Value, Walk, quantisation, refuse};
 use crate::import::report::Verdict;
 use crate::network::{Op, Range, Window};
@@ -10,7 +11,7 @@ use crate::network::{Op, Range, Window};
 impl<'m, 'f> Walk<'m, 'f> {
     /// The average of each window, half away from 0, of stored values.
     pub fn average_pool(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
-        let (x, window, clamp) = self.pool(operator)?;
+        let (x, window, clamp) = self.pool(operator, name)?;
         if window.padding != x.padding {
             return refuse(
                 "its windows at the border are smaller",
@@ -30,9 +31,11 @@ impl<'m, 'f> Walk<'m, 'f> {
 
     /// The largest value of each window.
     pub fn max_pool(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
-        let (x, window, clamp) = self.pool(operator)?;
+        let (mut x, mut window, clamp) = self.pool(operator, name)?;
         if x.padding != [0; 4] && self.builder.tensor(x.id).range.lo < 0 {
-            return refuse("it reads the result of a PAD", "a max pool may follow a PAD only behind a RELU");
+            // Zeros win over negative values.
+            window.padding = std::array::from_fn(|side| window.padding[side] - x.padding[side]);
+            x = self.without_padding(name, &x)?;
         }
         let id = self.builder.node(name, Op::MaxPool { input: x.id, window }, None)?;
         let id =
@@ -42,8 +45,8 @@ impl<'m, 'f> Walk<'m, 'f> {
     }
 
     /// Input, geometry and clamp of a pool. Its output has the input's scale.
-    fn pool(&self, operator: &Operator<'f>) -> Result<(Value, Window, Clamp), Trouble> {
-        let x = self.value(operator, 0)?.image()?.clone();
+    fn pool(&mut self, operator: &Operator<'f>, name: &str) -> Result<(Value, Window, Clamp), Trouble> {
+        let x = self.image(operator, 0, name)?;
         let y = quantisation(self.result(operator))?;
         if y.scale != x.scale || y.clamp != x.clamp {
             return refuse("its input and its output have different scales", "a pool keeps the scale");
@@ -66,43 +69,124 @@ impl<'m, 'f> Walk<'m, 'f> {
 
     /// The mean over height and width, with a rescaling.
     pub fn mean(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
-        let x = self.value(operator, 0)?.unpadded()?.image()?.clone();
-        let mut axes = self.whole(operator, 1)?;
-        axes.iter_mut().for_each(|axis| *axis += if *axis < 0 { 4 } else { 0 });
-        axes.sort_unstable();
-        axes.dedup();
-        let [channels, height, width] = x.grid;
-        if axes != [1, 2] {
-            return refuse(format!("it runs over the axes {axes:?}"), "only means over height and width are supported");
-        }
-        let count = height * width;
+        let (x, kernel, dims) = self.reduced(operator, name)?;
+        let count = kernel[0] * kernel[1];
         let Quantisation { scale, clamp } = quantisation(self.result(operator))?;
-        let rule = mean_rule(self.rounding, x.scale, scale, count);
-        let window = Window { kernel: [height, width], ..Window::POINT };
+        let mean = Mean::of(self.rounding, &x, Quantisation { scale, clamp }, count);
+        let window = Window { kernel, ..Window::POINT };
         let range = self.builder.tensor(x.id).range;
         let count = count as i64;
-        if !rule.holds(Range { lo: range.lo.saturating_mul(count), hi: range.hi.saturating_mul(count) }) {
+        if !mean.holds(Range { lo: range.lo.saturating_mul(count), hi: range.hi.saturating_mul(count) }) {
             return refuse("its sum overflows in the runtime", "use another output scale");
         }
         let id = self
             .builder
-            .average(name, x.id, window, clamp.zero_point - clamp.lo, |sum| clamp.apply(rule.apply(sum)) - clamp.lo)?;
-        let dims = if operator.i8(0)? != 0 { vec![1, 1, 1, channels] } else { vec![1, channels] };
-        let grid = [channels, 1, 1];
+            .average(name, x.id, window, clamp.zero_point - clamp.lo, |sum| mean.stored(sum, clamp) - clamp.lo)?;
+        let grid = self.builder.tensor(id).shape;
         self.define(operator, Value { id, grid, dims, padding: [0; 4], scale, clamp });
         Ok(Verdict::Imported("an average pool"))
     }
+
+    /// The operand of a reduction as images over whose height and width it runs, the window, and the dimensions of the result.
+    fn reduced(&mut self, operator: &Operator<'f>, name: &str) -> Result<(Value, [usize; 2], Vec<usize>), Trouble> {
+        let x = self.whole_value(operator, 0, name)?;
+        let rank = x.dims.len();
+        let mut over = vec![false; rank];
+        for axis in self.whole(operator, 1)? {
+            let axis = if axis < 0 { axis + rank as i64 } else { axis };
+            match usize::try_from(axis).ok().and_then(|axis| over.get_mut(axis)) {
+                Some(over) => *over = true,
+                None => return refuse(format!("it runs over axis {axis}"), "the file is damaged"),
+            }
+        }
+        let keep = operator.i8(0)? != 0;
+        let sizes = || x.dims.iter().copied().zip(over.iter().copied());
+        let left = |(size, over): (usize, bool)| if over { keep.then_some(1) } else { Some(size) };
+        let dims: Vec<usize> = sizes().filter_map(left).collect();
+        if let ([1, height, width, _], [_, rows, columns, false]) = (&x.dims[..], &over[..])
+            && (*rows || *columns)
+        {
+            let kernel = [if *rows { *height } else { 1 }, if *columns { *width } else { 1 }];
+            return Ok((x.clone(), kernel, dims));
+        }
+        // What stays are the channels, what is reduced is the height.
+        let [kept, reduced] =
+            [false, true].map(|side| sizes().filter(|part| part.1 == side).map(|part| part.0).collect::<Vec<_>>());
+        let [outer, inner] = [&kept, &reduced].map(|sizes| sizes.iter().product::<usize>());
+        let inside = reduced.len();
+        let list = positions(&[reduced, kept].concat(), |at| {
+            let (mut inside, mut outside) = (at[..inside].iter(), at[inside..].iter());
+            let next = |over: &bool| *(if *over { inside.next() } else { outside.next() }).expect("one for each axis");
+            Some(element(&x.dims, &over.iter().map(next).collect::<Vec<_>>()))
+        });
+        let moved = self.moved_to(&format!("{name}/order"), &x, &[inner, outer], [outer, inner, 1], &list)?;
+        Ok((moved, [inner, 1], dims))
+    }
 }
 
-/// round(m sum) with m = input / (output * count): QuantizedMeanOrSum shortens the significand by the division.
-fn mean_rule(rounding: Rounding, input: f32, output: f32, count: usize) -> Rule {
-    match rounding {
-        Rounding::Double => {
-            let Multiplier { significand, exponent } = Multiplier::of(f64::from(input) / f64::from(output));
-            let shift = (count as u64).ilog2().min(32).min((31 + exponent).max(0) as u32);
-            let significand = ((i64::from(significand) << shift) / count as i64) as i32;
-            Rule::Double(Multiplier { significand, exponent: exponent - shift as i32 })
+/// How a runtime rescales the sum of n values: m = input / (output * n).
+#[derive(Clone, Copy, Debug)]
+enum Mean {
+    /// QuantizedMeanOrSum shortens the significand of m by the division by n.
+    Double(Multiplier),
+    /// XNNPACK adds up stored values and corrects the zero point, in 32-bit floats: round(fl(S m) + fl(zero_point - n zero m)), half to
+    /// even (`reduce-nd.c`, `unary-elementwise.cc`).
+    Single { scale: f32, shift: f32, count_of_zero: i64 },
+}
+
+impl Mean {
+    fn of(rounding: Rounding, x: &Value, y: Quantisation, count: usize) -> Mean {
+        match rounding {
+            Rounding::Double => {
+                let Multiplier { significand, exponent } = Multiplier::of(f64::from(x.scale) / f64::from(y.scale));
+                let shift = (count as u64).ilog2().min(32).min((31 + exponent).max(0) as u32);
+                let significand = ((i64::from(significand) << shift) / count as i64) as i32;
+                Mean::Double(Multiplier { significand, exponent: exponent - shift as i32 })
+            }
+            Rounding::Single => {
+                let scale = x.scale / y.scale * (1.0 / count as f32);
+                let count_of_zero = count as i64 * x.clamp.zero_point;
+                let shift = y.clamp.zero_point as f32 - (count as f32 * x.clamp.zero_point as f32) * scale;
+                Mean::Single { scale, shift, count_of_zero }
+            }
         }
-        Rounding::Single => Rule::Single(input / (output * count as f32)),
+    }
+
+    /// The stored value of a sum of values less their zero points.
+    fn stored(self, sum: i64, clamp: Clamp) -> i64 {
+        match self {
+            Mean::Double(multiplier) => clamp.apply(multiplier.apply(sum)),
+            Mean::Single { scale, shift, count_of_zero } => {
+                let stored = (sum + count_of_zero) as f32 * scale + shift;
+                (stored.round_ties_even() as i64).clamp(clamp.lo, clamp.hi)
+            }
+        }
+    }
+
+    /// True if the runtime computes it without overflow on the whole interval.
+    fn holds(self, domain: Range) -> bool {
+        match self {
+            Mean::Double(multiplier) => multiplier.holds(domain),
+            Mean::Single { count_of_zero, .. } => {
+                domain.magnitude().saturating_add(count_of_zero.unsigned_abs()) <= i32::MAX as u64
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// XNNPACK does not centre the sum: three of all sums over 42 x 42 tell.
+    #[test]
+    fn sums_are_rounded_with_their_zero_point() {
+        let clamp = Clamp { zero_point: -128, lo: -128, hi: 127 };
+        let (x, y) = (f32::from_bits(1_017_536_140), Quantisation { scale: f32::from_bits(995_828_466), clamp });
+        let x = Value { id: 0, grid: [1, 42, 42], dims: vec![1, 42, 42, 1], padding: [0; 4], scale: x, clamp };
+        let mean = Mean::of(Rounding::Single, &x, y, 42 * 42);
+        for (sum, stored) in [(-222_452, -116), (-188_471, 0), (-159_137, 102)] {
+            assert_eq!(mean.stored(sum + 42 * 42 * 128, clamp), stored, "{sum}");
+        }
     }
 }

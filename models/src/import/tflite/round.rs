@@ -135,7 +135,7 @@ impl Rule {
         match self {
             Rule::Double(multiplier) => multiplier.holds(domain),
             // XNNPACK takes no others.
-            Rule::Single(scale) if !(2f32.powi(-32)..256.0).contains(&scale) => false,
+            Rule::Single(scale) if !(f32::MIN_POSITIVE..256.0).contains(&scale) => false,
             Rule::Single(_) | Rule::Nearest(_) | Rule::Short(_) => domain.magnitude() <= i32::MAX as u64,
             Rule::Wide(scale) => domain.magnitude() as f64 * scale.max(1.0) < f64::from(i32::MAX - 256),
         }

@@ -1,20 +1,23 @@
-//! What only moves values: reshapes, pads and concatenations, and the arithmetic of shapes that exports with a free batch do.
+//! What only moves elements: reshapes, pads, concatenations, slices, transpositions; and the arithmetic of shapes.
 
-use super::linear::renamed;
 use super::model::{self, Operator};
-use super::round::Activation;
-use super::walk::{Trouble, Value, Walk, quantisation, refuse};
+use super::movement::{element, positions};
+use super::slice::Slice;
+use super::walk::{Quantisation, Trouble, Value, Walk, quantisation, refuse};
 use crate::import::report::Verdict;
-use crate::network::Op;
+
+/// What becomes of data movement.
+const MOVED: Verdict = Verdict::Imported("elements in another order");
 
 impl<'m, 'f> Walk<'m, 'f> {
     /// New dimensions for the same elements.
-    pub fn reshape(&mut self, operator: &Operator<'f>) -> Result<Verdict, Trouble> {
+    pub fn reshape(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
         let input = self.operand(operator, 0)?;
-        if self.numbers.contains_key(&input) {
+        if self.is_numbers(input) {
             return self.shape_arithmetic(operator);
         }
-        let x = self.value(operator, 0)?.unpadded()?.clone();
+        let x = self.value(operator, 0)?;
+        let x = self.without_padding(name, &x)?;
         let elements: usize = x.grid.iter().product();
         let given = match operator.code {
             model::RESHAPE if operator.inputs.get(1).is_some_and(Option::is_some) => self.whole(operator, 1).ok(),
@@ -30,75 +33,281 @@ impl<'m, 'f> Walk<'m, 'f> {
         Ok(Verdict::Dropped("elements stay where they are"))
     }
 
-    /// Zero points around an image: they become padding of what reads it.
-    pub fn pad(&mut self, operator: &Operator<'f>) -> Result<Verdict, Trouble> {
-        let mut x = self.value(operator, 0)?.image()?.clone();
-        let pads = self.whole(operator, 1)?;
-        let [0, 0, top, bottom, left, right, 0, 0] = pads[..] else {
-            return refuse(format!("it pads by {pads:?}"), "only height and width may be padded");
+    /// Zero points around a tensor: around an image they become padding of what reads it.
+    pub fn pad(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
+        let x = self.value(operator, 0)?;
+        let given = self.whole(operator, 1)?;
+        let pads: Option<Vec<[usize; 2]>> = given
+            .chunks(2)
+            .map(|pair| match *pair {
+                [before, after] => Some([usize::try_from(before).ok()?, usize::try_from(after).ok()?]),
+                _ => None,
+            })
+            .collect();
+        let small = |pads: &Vec<[usize; 2]>| pads.iter().flatten().all(|&more| more <= 1 << 16);
+        let Some(pads) = pads.filter(|pads| pads.len() == x.dims.len() && small(pads)) else {
+            return refuse(format!("it pads {:?} by {given:?}", x.dims), "paddings must not be negative");
         };
+        self.same_scale(operator, &x)?;
         let y = quantisation(self.result(operator))?;
-        let same = y.scale == x.scale && y.clamp == x.clamp;
         let zero = match operator.inputs.get(2) {
             Some(&Some(value)) => {
                 let value = &self.model.tensors[value];
-                let zero = match (value.data, y.clamp.lo) {
-                    (&[byte], 0) => i64::from(byte),
-                    (&[byte], _) => i64::from(byte as i8),
+                match (value.data, y.clamp.lo) {
+                    (&[byte], 0) => i64::from(byte) == y.clamp.zero_point,
+                    (&[byte], _) => i64::from(byte as i8) == y.clamp.zero_point,
                     _ => return refuse("its value is no constant", "pad with zeros"),
-                };
-                zero == y.clamp.zero_point
+                }
             }
             _ => true,
         };
-        if !(same && zero) {
-            return refuse("it pads with something else than the zero point", "pad with zeros, and keep the scale");
+        if !zero {
+            return refuse("it pads with something else than the zero point", "pad with zeros");
         }
-        for (padding, more) in x.padding.iter_mut().zip([top, left, bottom, right]) {
-            let Some(more) = usize::try_from(more).ok().filter(|&more| more <= 1 << 16) else {
-                return refuse(format!("it pads by {pads:?}"), "paddings must not be negative");
-            };
-            *padding += more;
-        }
-        let [height, width] = x.padded();
-        x.dims = vec![1, height, width, x.grid[0]];
-        self.define(operator, x);
-        Ok(Verdict::Imported("padding of the next operation"))
-    }
-
-    /// Channels one behind the other.
-    pub fn concatenate(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
-        let y = quantisation(self.result(operator))?;
-        let mut parts = Vec::new();
-        for position in 0..operator.inputs.len() {
-            let x = self.value(operator, position)?.unpadded()?.clone();
-            if x.scale != y.scale || x.clamp != y.clamp {
-                return refuse("its inputs have different scales", "give all inputs of a concatenation one scale");
+        if let [[0, 0], [top, bottom], [left, right], [0, 0]] = pads[..]
+            && x.dims[0] == 1
+        {
+            let mut x = self.image(operator, 0, name)?;
+            for (padding, more) in x.padding.iter_mut().zip([top, left, bottom, right]) {
+                *padding += more;
             }
-            parts.push(x);
+            let [height, width] = x.padded();
+            x.dims = vec![1, height, width, x.grid[0]];
+            self.define(operator, x);
+            return Ok(Verdict::Imported("padding of the next operation"));
         }
-        if Activation::of(operator.i8(1)?) != Some(Activation::None) {
-            return refuse("it has an activation function", "put the activation behind it");
-        }
-        let Some(first) = parts.first().cloned() else { return refuse("it has no inputs", "the file is damaged") };
-        let rank = first.dims.len() as i64;
-        let axis = operator.i32(0, 0)?;
-        let axis = if axis < 0 { i64::from(axis) + rank } else { axis.into() };
-        let vector = |x: &Value| x.grid[1..] == [1, 1] && x.dims.last() == Some(&x.grid[0]);
-        let fits = |x: &Value| x.dims.len() as i64 == rank && (x.image().is_ok() || vector(x));
-        if axis != rank - 1 || !parts.iter().all(fits) {
-            return refuse(format!("it runs along axis {axis}"), "only channels can be concatenated");
-        }
-        let inputs: Vec<usize> = parts.iter().map(|x| x.id).collect();
-        let id = if inputs.len() == 1 { inputs[0] } else { self.builder.node(name, Op::Concat { inputs }, None)? };
-        let grid = self.builder.tensor(id).shape;
-        let mut dims = first.dims.clone();
-        *dims.last_mut().expect("a rank of at least 1") = grid[0];
-        self.define(operator, Value { grid, dims, ..renamed(&first, id) });
-        Ok(Verdict::Imported("a concatenation"))
+        let x = self.whole_value(operator, 0, name)?;
+        let dims: Vec<usize> = x.dims.iter().zip(&pads).map(|(size, [before, after])| before + size + after).collect();
+        let list = positions(&bounded(&dims)?, |at| {
+            let inside = |((at, [before, _]), size): ((&usize, &[usize; 2]), &usize)| {
+                at.checked_sub(*before).filter(|at| at < size)
+            };
+            let place: Option<Vec<usize>> = at.iter().zip(&pads).zip(&x.dims).map(inside).collect();
+            Some(element(&x.dims, &place?))
+        });
+        self.move_to(operator, name, &x, dims, &list)
     }
 
-    /// SHAPE, STRIDED_SLICE and PACK of shapes, which are known.
+    /// Other axes first.
+    pub fn transpose(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
+        let x = self.whole_value(operator, 0, name)?;
+        self.same_scale(operator, &x)?;
+        let order: Option<Vec<usize>> =
+            self.whole(operator, 1)?.into_iter().map(|axis| self::axis(axis as i32, x.dims.len()).ok()).collect();
+        let mut seen = vec![false; x.dims.len()];
+        order.iter().flatten().for_each(|&axis| seen[axis] = true);
+        let Some(order) = order.filter(|order| order.len() == x.dims.len() && seen.iter().all(|&seen| seen)) else {
+            return refuse("its order of axes is none", "the file is damaged");
+        };
+        let dims: Vec<usize> = order.iter().map(|&axis| x.dims[axis]).collect();
+        let list = positions(&dims, |at| {
+            let mut place = vec![0; at.len()];
+            order.iter().zip(at).for_each(|(&axis, &at)| place[axis] = at);
+            Some(element(&x.dims, &place))
+        });
+        self.move_to(operator, name, &x, dims, &list)
+    }
+
+    /// Blocks of rows and columns as channels (`deep`), or back.
+    pub fn blocks(&mut self, operator: &Operator<'f>, name: &str, deep: bool) -> Result<Verdict, Trouble> {
+        let x = self.image(operator, 0, name)?;
+        let x = self.settled(name, &x)?;
+        self.same_scale(operator, &x)?;
+        let block = usize::try_from(operator.i32(0, 0)?).ok().filter(|block| (1..=1 << 10).contains(block));
+        let [channels, height, width] = x.grid;
+        let fits = |block: &usize| {
+            if deep { height % block == 0 && width % block == 0 } else { channels.is_multiple_of(block * block) }
+        };
+        let Some(block) = block.filter(fits) else {
+            return refuse(format!("its blocks do not fit {:?}", x.dims), "the file is damaged");
+        };
+        let dims = if deep {
+            vec![1, height / block, width / block, channels * block * block]
+        } else {
+            vec![1, height * block, width * block, channels / (block * block)]
+        };
+        let fewer = dims[3];
+        let list = positions(&dims, |at| {
+            let place = if deep {
+                let (part, channel) = (at[3] / channels, at[3] % channels);
+                [0, at[1] * block + part / block, at[2] * block + part % block, channel]
+            } else {
+                let part = at[1] % block * block + at[2] % block;
+                [0, at[1] / block, at[2] / block, part * fewer + at[3]]
+            };
+            Some(element(&x.dims, &place))
+        });
+        self.move_to(operator, name, &x, dims, &list)
+    }
+
+    /// Each result is the nearest element, by the rule of the runtime in 32-bit floats.
+    pub fn nearest(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
+        let x = self.image(operator, 0, name)?;
+        let x = self.settled(name, &x)?;
+        self.same_scale(operator, &x)?;
+        let sizes: Option<Vec<usize>> =
+            self.whole(operator, 1)?.into_iter().map(|size| usize::try_from(size).ok()).collect();
+        let Some([height, width]) = sizes.as_deref().and_then(|sizes| <[usize; 2]>::try_from(sizes).ok()) else {
+            return refuse("its size is none", "the file is damaged");
+        };
+        let (corners, centers) = (operator.i8(0)? != 0, operator.i8(1)? != 0);
+        let along = |from: usize, to: usize| {
+            let scale =
+                if corners && to > 1 { (from as f32 - 1.0) / (to as f32 - 1.0) } else { from as f32 / to as f32 };
+            move |at: usize| {
+                let place = (at as f32 + if centers { 0.5 } else { 0.0 }) * scale;
+                let place = if corners { place.round() } else { place.floor() };
+                (place.max(0.0) as usize).min(from - 1)
+            }
+        };
+        let dims = vec![1, height, width, x.grid[0]];
+        let (row, column) = (along(x.grid[1], height), along(x.grid[2], width));
+        let list = positions(&bounded(&dims)?, |at| Some(element(&x.dims, &[0, row(at[1]), column(at[2]), at[3]])));
+        self.move_to(operator, name, &x, dims, &list)
+    }
+
+    /// A part of a tensor, or of the numbers of a shape.
+    pub fn slice(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
+        if self.is_numbers(self.operand(operator, 0)?) {
+            return self.shape_arithmetic(operator);
+        }
+        let x = self.whole_value(operator, 0, name)?;
+        self.same_scale(operator, &x)?;
+        let slice = self.slice_of(operator, &x.dims)?;
+        let list = slice.list(&x.dims);
+        self.move_to(operator, name, &x, slice.dims(), &list)
+    }
+
+    /// Parts along an axis, of one size or of given ones.
+    pub fn split(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
+        let given = operator.code == model::SPLIT_V;
+        let [data, along] = if given { [0, 2] } else { [1, 0] };
+        let x = self.whole_value(operator, data, name)?;
+        let [along] = self.whole(operator, along)?[..] else {
+            return refuse("its axis is none", "the file is damaged");
+        };
+        let axis = axis(along as i32, x.dims.len())?;
+        let (size, count) = (x.dims[axis], operator.outputs.len());
+        let sizes = if given {
+            let mut sizes = self.whole(operator, 1)?;
+            let known: i64 = sizes.iter().filter(|&&part| part >= 0).sum();
+            sizes.iter_mut().filter(|part| **part < 0).for_each(|part| *part = size as i64 - known);
+            sizes
+        } else {
+            vec![(size / count) as i64; count]
+        };
+        let sizes: Vec<usize> = sizes.into_iter().filter_map(|part| usize::try_from(part).ok()).collect();
+        if sizes.len() != count || sizes.contains(&0) || sizes.iter().sum::<usize>() != size {
+            return refuse(format!("it splits {size} into {sizes:?}"), "the file is damaged");
+        }
+        let mut start = 0;
+        for (part, &output) in sizes.into_iter().zip(&operator.outputs) {
+            self.same_as(output, &x)?;
+            let slice = Slice::along(&x.dims, axis, start, part);
+            let y = self.moved(name, &x, &slice.dims(), &slice.list(&x.dims))?;
+            self.values.insert(output, y);
+            start += part;
+        }
+        Ok(MOVED)
+    }
+
+    /// Parts of size 1 along an axis, without it.
+    pub fn unpack(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
+        let x = self.whole_value(operator, 0, name)?;
+        let axis = axis(operator.i32(1, 0)?, x.dims.len())?;
+        if x.dims[axis] != operator.outputs.len() {
+            return refuse(
+                format!("it makes {} tensors of {:?}", operator.outputs.len(), x.dims),
+                "the file is damaged",
+            );
+        }
+        for (at, &output) in operator.outputs.iter().enumerate() {
+            self.same_as(output, &x)?;
+            let slice = Slice::along(&x.dims, axis, at, 1);
+            let mut dims = slice.dims();
+            dims.remove(axis);
+            let y = self.moved(name, &x, &dims, &slice.list(&x.dims))?;
+            self.values.insert(output, y);
+        }
+        Ok(MOVED)
+    }
+
+    /// Elements along an axis, by constant numbers.
+    pub fn gather(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
+        if self.is_numbers(self.operand(operator, 0)?) {
+            return self.shape_arithmetic(operator);
+        }
+        let x = self.whole_value(operator, 0, name)?;
+        self.same_scale(operator, &x)?;
+        if operator.i32(1, 0)? != 0 {
+            return refuse("it has dimensions of batches", "gather along one axis");
+        }
+        let axis = axis(operator.i32(0, 0)?, x.dims.len())?;
+        let which = self.whole(operator, 1)?;
+        let which: Vec<usize> = which.iter().filter_map(|&at| usize::try_from(at).ok()).collect();
+        let shape = &self.model.tensors[self.operand(operator, 1)?].dims;
+        if which.len() != shape.iter().product::<usize>() || which.iter().any(|&at| at >= x.dims[axis]) {
+            return refuse(format!("it gathers {which:?} of {:?}", x.dims), "the file is damaged");
+        }
+        let mut flat = x.dims.clone();
+        flat[axis] = which.len();
+        let list = positions(&bounded(&flat)?, |at| {
+            let mut place = at.to_vec();
+            place[axis] = which[at[axis]];
+            Some(element(&x.dims, &place))
+        });
+        let dims = [&x.dims[..axis], shape, &x.dims[axis + 1..]].concat();
+        self.move_to(operator, name, &x, dims, &list)
+    }
+
+    /// The tensor several times along each axis.
+    pub fn tile(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
+        let x = self.whole_value(operator, 0, name)?;
+        self.same_scale(operator, &x)?;
+        let times: Vec<usize> =
+            self.whole(operator, 1)?.into_iter().filter_map(|times| usize::try_from(times).ok()).collect();
+        if times.len() != x.dims.len() {
+            return refuse(format!("it repeats {:?} {times:?} times", x.dims), "the file is damaged");
+        }
+        let dims: Vec<usize> = x.dims.iter().zip(&times).map(|(size, times)| size.saturating_mul(*times)).collect();
+        let list = positions(&bounded(&dims)?, |at| {
+            let place: Vec<usize> = at.iter().zip(&x.dims).map(|(at, size)| at % size).collect();
+            Some(element(&x.dims, &place))
+        });
+        self.move_to(operator, name, &x, dims, &list)
+    }
+
+    /// Names the result of a movement.
+    fn move_to(
+        &mut self,
+        operator: &Operator<'f>,
+        name: &str,
+        x: &Value,
+        dims: Vec<usize>,
+        list: &[i64],
+    ) -> Result<Verdict, Trouble> {
+        if dims.contains(&0) {
+            return refuse(format!("it makes {dims:?}"), "tensors must have elements");
+        }
+        let y = self.moved(name, x, &dims, list)?;
+        self.define(operator, y);
+        Ok(MOVED)
+    }
+
+    /// Refuses results of another scale than the operand's.
+    pub fn same_scale(&self, operator: &Operator<'f>, x: &Value) -> Result<(), Trouble> {
+        self.same_as(operator.outputs[0], x)
+    }
+
+    pub fn same_as(&self, output: usize, x: &Value) -> Result<(), Trouble> {
+        let Quantisation { scale, clamp } = quantisation(&self.model.tensors[output])?;
+        if (scale, clamp) == (x.scale, x.clamp) {
+            return Ok(());
+        }
+        refuse("its input and its output have different scales", "an operation that moves elements keeps the scale")
+    }
+
+    /// SHAPE, STRIDED_SLICE, PACK, GATHER of shapes, which are known.
     pub fn shape_arithmetic(&mut self, operator: &Operator<'f>) -> Result<Verdict, Trouble> {
         let numbers = match operator.code {
             model::SHAPE => self.value(operator, 0)?.dims.iter().map(|&size| size as i64).collect(),
@@ -112,37 +321,41 @@ impl<'m, 'f> Walk<'m, 'f> {
                 }
                 packed
             }
-            model::STRIDED_SLICE => self.slice(operator)?,
+            model::STRIDED_SLICE | model::SLICE => {
+                let numbers = self.whole(operator, 0)?;
+                let slice = self.slice_of(operator, &[numbers.len()])?;
+                slice.list(&[numbers.len()]).into_iter().map(|at| numbers[at as usize]).collect()
+            }
+            model::GATHER => {
+                let (numbers, which) = (self.whole(operator, 0)?, self.whole(operator, 1)?);
+                let chosen = which.iter().map(|&at| numbers.get(usize::try_from(at).ok()?).copied());
+                match chosen.collect() {
+                    Some(chosen) => chosen,
+                    None => return refuse(format!("it gathers {which:?} of {numbers:?}"), "the file is damaged"),
+                }
+            }
             _ => self.whole(operator, 0)?,
         };
         self.numbers.insert(operator.outputs[0], numbers);
         Ok(Verdict::Dropped("shapes are known"))
     }
+}
 
-    /// A slice of a vector of numbers.
-    fn slice(&self, operator: &Operator<'f>) -> Result<Vec<i64>, Trouble> {
-        let Some(numbers) = self.numbers.get(&self.operand(operator, 0)?) else {
-            return refuse("it slices activations", "only shapes can be sliced");
-        };
-        let length = numbers.len() as i64;
-        let masks = [operator.i32(0, 0)?, operator.i32(1, 0)?];
-        let mut ends = [0, length];
-        for (position, end) in ends.iter_mut().enumerate() {
-            let [given] = self.whole(operator, position + 1)?[..] else {
-                return refuse("it slices more than a vector", "export with fixed shapes");
-            };
-            if masks[position] & 1 == 0 {
-                *end = (if given < 0 { given + length } else { given }).clamp(0, length);
-            }
-        }
-        let [step] = self.whole(operator, 3)?[..] else { return refuse("it has no step", "export with fixed shapes") };
-        let Some(step) = usize::try_from(step).ok().filter(|&step| step > 0) else {
-            return refuse(format!("a step of {step}"), "export with fixed shapes");
-        };
-        if operator.i32(4, 0)? & 1 != 0 {
-            ends[1] = (ends[0] + 1).min(length);
-        }
-        Ok((ends[0]..ends[1]).step_by(step).map(|index| numbers[index as usize]).collect())
+/// Refuses tensors of more elements than a network may have.
+pub(super) fn bounded(dims: &[usize]) -> Result<Vec<usize>, Trouble> {
+    let count = dims.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
+    match count.filter(|&count| count <= crate::check::MAX_ELEMENTS) {
+        Some(_) => Ok(dims.to_vec()),
+        None => refuse(format!("it makes {dims:?}"), "the layer is larger than networks may be"),
+    }
+}
+
+/// An axis, perhaps counted from behind.
+pub(super) fn axis(axis: i32, rank: usize) -> Result<usize, Trouble> {
+    let at = if axis < 0 { i64::from(axis) + rank as i64 } else { axis.into() };
+    match usize::try_from(at).ok().filter(|&at| at < rank) {
+        Some(at) => Ok(at),
+        None => refuse(format!("it runs along axis {axis} of {rank}"), "the file is damaged"),
     }
 }
 

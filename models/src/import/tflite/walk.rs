@@ -2,14 +2,17 @@
 
 use std::collections::HashMap;
 
-use super::ends::{Ends, no_integers, refuse_unsupported};
-use super::model::{self, Element, Model, Operator, Tensor};
+use super::ends::{Ends, no_integers};
+use super::inputs::input;
+use super::model::{Element, Model, Operator, Tensor};
+use super::obstacles::{obstacles, refuse_others};
+use super::operators::{self, Becomes};
 use super::round::{Clamp, Rounding};
 use crate::import::builder::{Builder, Obstacle};
 use crate::import::error::{ImportError, ImportProblem, Refusal};
 use crate::import::report::{Report, Verdict};
-use crate::import::{Imported, Options, Preprocessing};
-use crate::network::{Input, Range, Shape, TensorId};
+use crate::import::{Imported, Options};
+use crate::network::{Range, Shape, TensorId};
 
 /// Why an operator can't be imported.
 #[derive(Debug)]
@@ -56,30 +59,10 @@ pub(super) struct Value {
 }
 
 impl Value {
-    /// Refuses a value with padding around it.
-    pub fn unpadded(&self) -> Result<&Value, Trouble> {
-        if self.padding == [0; 4] {
-            return Ok(self);
-        }
-        refuse("it reads the result of a PAD", "only convolutions and pools may follow a PAD")
-    }
-
     /// Height and width, padding included.
     pub fn padded(&self) -> [usize; 2] {
         let [top, left, bottom, right] = self.padding;
         [self.grid[1] + top + bottom, self.grid[2] + left + right]
-    }
-
-    /// Checks that the file sees an image of this shape: batch, height, width, channels.
-    pub fn image(&self) -> Result<&Value, Trouble> {
-        let [height, width] = self.padded();
-        if self.dims == [1, height, width, self.grid[0]] {
-            return Ok(self);
-        }
-        refuse(
-            format!("it reads a tensor of shape {:?} as an image", self.dims),
-            "a vector never becomes an image again",
-        )
     }
 }
 
@@ -100,96 +83,42 @@ pub(super) struct Walk<'m, 'f> {
 pub(super) fn network(model: &Model<'_>, options: &Options) -> Result<Imported, ImportError> {
     let mut report = Report { format: "TFLite".into(), producer: model.description.clone(), ..Report::default() };
     report.rule(options.tflite.name());
+    refuse_others(model)?;
     let ends = Ends::find(model, &mut report)?;
-    refuse_unsupported(model, &ends, &report)?;
-    let start = &model.tensors[ends.input];
-    let (input, value) = input(model, start, &ends, options, &mut report)?;
+    let unsupported = |at: &usize| operators::refusal(&model.operators[*at]).is_some();
+    if ends.needed.iter().any(unsupported) {
+        return Err(obstacles(model, &ends, options, &report, None));
+    }
+    let start = &model.tensors[ends.inputs[0].tensor];
+    let input = input(model, &ends, options, &report)?;
     let name = options.name.as_deref().unwrap_or("network");
     let trouble = |trouble, report: &Report| describe(trouble, "INPUT", &start.name, report);
     let builder = Builder::new(name, input, options.fold, report.clone()).map_err(|o| trouble(o.into(), &report))?;
     let (rounding, approximate) = (options.tflite, options.approximate);
     let mut walk = Walk { model, builder, rounding, approximate, values: HashMap::new(), numbers: HashMap::new() };
-    walk.values.insert(ends.input, value);
-    for (index, operator) in model.operators.iter().enumerate() {
-        if ends.dropped.contains(&index) || !ends.needed.contains(&index) {
-            continue;
-        }
-        // Converters join the names of all layers that became one.
-        let name = model.tensors[operator.outputs[0]].name.split(';').next().unwrap_or_default().to_owned();
+    walk.start(&ends).map_err(|found| trouble(found, &report))?;
+    for (index, operator) in model.operators.iter().enumerate().filter(|(index, _)| ends.needed.contains(index)) {
+        let name = node(model, index);
         match walk.operator(operator, &name) {
             Ok(what) => walk.builder.report.count(&operator.name, what),
-            Err(trouble) => return Err(describe(trouble, &operator.name, &name, &walk.builder.report)),
+            Err(trouble) => {
+                let first = describe(trouble, &operator.name, &name, &walk.builder.report);
+                return Err(obstacles(model, &ends, options, &walk.builder.report, Some((index, first))));
+            }
         }
     }
-    let last = &model.tensors[ends.output];
-    let output = walk.values.get(&ends.output).and_then(|value| value.unpadded().ok().cloned());
-    let Some(value) = output.filter(|value| value.grid[0] == 1 || value.grid[1..] == [1, 1] || value.image().is_ok())
-    else {
-        let reason = format!("its output {} is no vector and no image of activations", last.name);
-        return Err(ImportProblem::File { reason, hint: "export the network up to its logits" }.into());
-    };
+    let last = &model.tensors[ends.outputs[0].tensor];
     let report = walk.builder.report.clone();
-    let (network, report) = walk
-        .builder
-        .finish(value.id, Some(value.scale.into()))
-        .map_err(|obstacle| describe(obstacle.into(), "OUTPUT", &last.name, &report))?;
+    let finished = walk.output(&ends).and_then(|(id, scale)| Ok(walk.builder.finish(id, scale)?));
+    let (network, report) = finished.map_err(|trouble| describe(trouble, "OUTPUT", &last.name, &report))?;
     Ok(Imported { network, report })
 }
 
-/// The network's input and the value that it stands for.
-fn input(
-    model: &Model<'_>,
-    tensor: &Tensor<'_>,
-    ends: &Ends,
-    options: &Options,
-    report: &mut Report,
-) -> Result<(Input, Value), ImportError> {
-    let quantisation = quantisation(tensor).map_err(|t| describe(t, "INPUT", &tensor.name, report))?;
-    // An input that is a vector until it is reshaped is an image from the start.
-    let first = model.operators.iter().find(|o| o.inputs.first() == Some(&Some(ends.input)));
-    let reshaped = first.filter(|o| o.code == model::RESHAPE).and_then(|o| o.outputs.first());
-    let reshaped = reshaped.map(|&output| &model.tensors[output].dims);
-    let dims = reshaped.filter(|dims| dims.len() == 4 && dims.iter().product::<usize>() == tensor.elements());
-    let grid = match dims.unwrap_or(&tensor.dims)[..] {
-        [1, height, width, channels] => [channels, height, width],
-        [1, length] | [length] => [length, 1, 1],
-        [1, height, width] => [1, height, width],
-        _ => {
-            let reason = format!("its input has shape {:?}", tensor.dims);
-            return Err(ImportProblem::File { reason, hint: "export it for a batch of one image" }.into());
-        }
-    };
-    let clamp = quantisation.clamp;
-    let pixels = match &options.preprocessing {
-        None => None,
-        Some(preprocessing) => Some(pixels(preprocessing, quantisation, grid[0])?),
-    };
-    if pixels.is_none() && grid[0] <= 4 {
-        report.note("pixels p go in as q = p + (smallest q), unless a preprocessing is given");
-    }
-    let input = Input { shape: grid, bits: 8, zero_point: clamp.zero_point - clamp.lo, pixels };
-    let value = Value { id: 0, grid, dims: tensor.dims.clone(), padding: [0; 4], scale: quantisation.scale, clamp };
-    Ok((input, value))
-}
-
-/// Stored values of all pixels, by channel: round(value / scale) + zero_point, half away from 0, as QUANTIZE does it.
-fn pixels(preprocessing: &Preprocessing, q: Quantisation, channels: usize) -> Result<Vec<Vec<u8>>, ImportProblem> {
-    let Preprocessing { scale, mean, std } = preprocessing;
-    let fits = |values: &[f32]| values.len() == 1 || values.len() == channels;
-    if !fits(mean) || !fits(std) || !std.iter().all(|&std| std.is_finite() && std > 0.0) {
-        let reason =
-            format!("the preprocessing has {} means and {} deviations for {channels} channels", mean.len(), std.len());
-        return Err(ImportProblem::File {
-            reason,
-            hint: "give one of each, or one for each channel, deviations above 0",
-        });
-    }
-    let pick = |values: &[f32], channel: usize| values[if values.len() == 1 { 0 } else { channel }];
-    let stored = |channel: usize, pixel: u8| {
-        let value = (scale * f32::from(pixel) - pick(mean, channel)) / pick(std, channel);
-        (q.clamp.apply((value / q.scale).round() as i64) - q.clamp.lo) as u8
-    };
-    Ok((0..channels).map(|channel| (0..=255).map(|pixel| stored(channel, pixel)).collect()).collect())
+/// The name of an operator's node: that of its first result. Converters join the names of all layers that became one.
+pub(super) fn node(model: &Model<'_>, index: usize) -> String {
+    let output = model.operators[index].outputs.first();
+    let name = output.map(|&output| model.tensors[output].name.split(';').next().unwrap_or_default());
+    name.filter(|name| !name.is_empty()).map_or_else(|| format!("number {index}"), str::to_owned)
 }
 
 /// Scale, zero point and stored values of a tensor that has one of each.
@@ -206,7 +135,7 @@ pub(super) fn stored(tensor: &Tensor<'_>) -> Result<Range, Trouble> {
         Element::Int8 => Ok(Range { lo: -128, hi: 127 }),
         Element::UInt8 => Ok(Range { lo: 0, hi: 255 }),
         Element::Float32 => Err(no_integers(tensor).into()),
-        other => refuse(format!("tensor {} has elements of type {other:?}", tensor.name), "export with 8-bit integers"),
+        other => refuse(format!("tensor {} has elements of type {other}", tensor.name), "export with 8-bit integers"),
     }
 }
 
@@ -231,7 +160,7 @@ pub(super) fn positive(scale: f32, tensor: &Tensor<'_>) -> Result<(), Trouble> {
     refuse(format!("tensor {} has the scale {scale}", tensor.name), "scales must be positive")
 }
 
-fn describe(trouble: Trouble, op: &str, node: &str, report: &Report) -> ImportError {
+pub(super) fn describe(trouble: Trouble, op: &str, node: &str, report: &Report) -> ImportError {
     let refusal =
         |reason: String, hint: &str| Refusal { op: op.into(), node: node.into(), reason, hint: hint.into() }.into();
     let problem = match trouble {
@@ -249,23 +178,10 @@ fn describe(trouble: Trouble, op: &str, node: &str, report: &Report) -> ImportEr
 }
 
 impl<'m, 'f> Walk<'m, 'f> {
-    fn operator(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
-        match operator.code {
-            model::CONV_2D => self.convolution(operator, name),
-            model::DEPTHWISE_CONV_2D => self.depthwise(operator, name),
-            model::FULLY_CONNECTED => self.dense(operator, name),
-            model::AVERAGE_POOL_2D => self.average_pool(operator, name),
-            model::MAX_POOL_2D => self.max_pool(operator, name),
-            model::MEAN => self.mean(operator, name),
-            model::ADD => self.add(operator, name),
-            model::QUANTIZE => self.quantise(operator, name),
-            model::RELU | model::RELU6 | model::LOGISTIC | model::TANH | model::HARD_SWISH => {
-                self.table(operator, name)
-            }
-            model::RESHAPE | model::SQUEEZE | model::EXPAND_DIMS => self.reshape(operator),
-            model::PAD | model::PADV2 => self.pad(operator),
-            model::CONCATENATION => self.concatenate(operator, name),
-            model::SHAPE | model::STRIDED_SLICE | model::PACK => self.shape_arithmetic(operator),
+    /// Imports an operator.
+    pub fn operator(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
+        match operators::entry(operator.code) {
+            Some(Becomes::Imported(_, import)) => import(self, operator, name),
             _ => refuse("it lies in the middle of the network", "quantise the whole model to 8-bit integers"),
         }
     }
@@ -293,6 +209,28 @@ impl<'m, 'f> Walk<'m, 'f> {
         }
     }
 
+    /// Input number `position` as an image of one batch, perhaps with padding.
+    pub fn image(&mut self, operator: &Operator<'_>, position: usize, name: &str) -> Result<Value, Trouble> {
+        let x = self.value(operator, position)?;
+        let [1, ..] = x.dims[..] else {
+            return refuse(format!("it reads a tensor of shape {:?}", x.dims), "export it for a batch of one image");
+        };
+        if x.dims.len() != 4 {
+            return refuse(
+                format!("it reads a tensor of shape {:?} as an image", x.dims),
+                "four dimensions are needed",
+            );
+        }
+        let [height, width] = x.padded();
+        if x.dims == [1, height, width, x.grid[0]] { Ok(x) } else { self.settled(name, &x) }
+    }
+
+    /// Input number `position` without padding, with the shape in the network that its dimensions stand for.
+    pub fn whole_value(&mut self, operator: &Operator<'_>, position: usize, name: &str) -> Result<Value, Trouble> {
+        let x = self.value(operator, position)?;
+        self.settled(name, &x)
+    }
+
     /// Names the result of an operator.
     pub fn define(&mut self, operator: &Operator<'_>, value: Value) {
         self.values.insert(operator.outputs[0], value);
@@ -301,6 +239,15 @@ impl<'m, 'f> Walk<'m, 'f> {
     /// The tensor that an operator makes.
     pub fn result(&self, operator: &Operator<'_>) -> &'m Tensor<'f> {
         &self.model.tensors[operator.outputs[0]]
+    }
+
+    /// True for numbers that describe shapes.
+    pub fn is_numbers(&self, tensor: usize) -> bool {
+        let Tensor { element, data, .. } = &self.model.tensors[tensor];
+        self.numbers.contains_key(&tensor)
+            || !data.is_empty()
+                && matches!(element, Element::Int32 | Element::Int64)
+                && !self.values.contains_key(&tensor)
     }
 
     /// A constant vector of whole numbers.

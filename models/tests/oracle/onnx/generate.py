@@ -49,6 +49,14 @@ def main():
             import qonnx_graphs
 
             model, case = qonnx_graphs.run(rng, SAMPLES, powers=dialect == "qonnx")
+        elif dialect == "steps":
+            import steps
+
+            model, case = steps.run(rng, SAMPLES, index)
+        elif dialect == "moves":
+            import moves
+
+            model, case = moves.run(rng, SAMPLES, index)
         elif dialect == "shapes":
             import shapes
 

@@ -108,6 +108,40 @@ def mean(rng):
     return graph
 
 
+def swish(rng):
+    """Products and sums of functions of one tensor: x sigmoid(x), x hardsigmoid(x), tanh(x) + x."""
+    graph = start(rng)
+    real = graph.real()
+    op, outer = [("Sigmoid", "Mul"), ("HardSigmoid", "Mul"), ("Tanh", "Add"), ("Tanh", "Sub")][int(rng.integers(4))]
+    graph.quantised(graph.node(outer, [real, graph.node(op, [real])]), graph.sigma)
+    return graph
+
+
+def dead(rng):
+    """A branch that nothing reads, a cast that changes nothing, a zero point that is computed."""
+    graph = start(rng, (3, 5, 5))
+    graph.node("Exp", [graph.real()])
+    graph.x = graph.node("Cast", [graph.x], to=TensorProto.UINT8)
+    graph.x = graph.node("QuantizeLinear", [graph.node("GlobalMaxPool", [graph.real()])] + graph.parameters(graph.scale, graph.zero))
+    graph.shape = [3, 1, 1]
+    return graph
+
+
+def uneven(rng):
+    """Averages that do not count their padding, or whose last windows leave the image."""
+    graph = start(rng, (2, 7, 8))
+    if graph.chance(0.5):
+        attributes = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "strides": [2, 2]}
+    else:
+        attributes = {"kernel_shape": [2, 3], "strides": [2, 2], "ceil_mode": 1}
+    y = graph.node("AveragePool", [graph.real()], **attributes)
+    if graph.chance(0.3):
+        y = graph.node("Mul", [y, graph.constant(np.float32([0.7, -1.1]).reshape(2, 1, 1))])
+    graph.quantised(y, graph.sigma)
+    graph.shape = None
+    return graph
+
+
 def softmax(rng):
     """A softmax or an argmax at the end is left out: the values before it are the output."""
     graph = computed(rng)
@@ -117,7 +151,7 @@ def softmax(rng):
     return graph
 
 
-KINDS = [int4, integers, padded, computed, ceil, mean, softmax]
+KINDS = [int4, integers, padded, computed, ceil, mean, softmax, swish, dead, uneven]
 
 
 def run(rng, samples, index):

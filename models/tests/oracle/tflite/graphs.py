@@ -15,6 +15,7 @@ from ai_edge_litert import interpreter as litert
 from writer import ACTIVATIONS, PADDINGS, Graph
 
 IMAGES = 6
+RESOLVERS = [("double", litert.OpResolverType.BUILTIN_REF), ("single", litert.OpResolverType.BUILTIN)]
 
 
 class Random:
@@ -226,6 +227,207 @@ class Random:
         options = {"axis": int(self.rng.choice([3, -1])), "fusedActivationFunction": 0}
         self.operator("CONCATENATION", [first["number"], pooled["number"]], output, ("ConcatenationOptions", options))
 
+    def movement(self):
+        """Two of those that only move elements; an image comes out."""
+        for _ in range(2):
+            ways = ["transpose", "split", "slice", "strided", "pack", "pad_all", "to_blocks", "nearest", "gather", "join", "revolve"]
+            getattr(self, str(self.rng.choice(ways)))()
+
+    def move(self, name, inputs, shape, options=None, outputs=1):
+        results = [self.tensor(shape, self.x["scale"], self.x["zero_point"]) for _ in range(outputs)]
+        self.names.append(name)
+        self.graph.operator(name, inputs, [result["number"] for result in results], options)
+        self.x = results[int(self.rng.integers(outputs))]
+
+    def numbers(self, values, dtype=np.int32):
+        return self.graph.constant(np.array(values, dtype))
+
+    def transpose(self):
+        order = [0, *(1 + self.rng.permutation(3))]
+        shape = [self.x["shape"][int(axis)] for axis in order]
+        self.move("TRANSPOSE", [self.x["number"], self.numbers(order)], shape, ("TransposeOptions", {}))
+
+    def revolve(self):
+        """Through three dimensions and back to an image of another shape."""
+        _, height, width, channels = self.x["shape"]
+        self.reshape([height, width * channels])
+        self.move("TRANSPOSE", [self.x["number"], self.numbers([1, 0])], [width * channels, height], ("TransposeOptions", {}))
+        self.reshape([1, width, channels, height])
+
+    def axis(self):
+        return int(self.rng.integers(1, 4))
+
+    def split(self):
+        axis, shape = self.axis(), list(self.x["shape"])
+        size = shape[axis]
+        if self.rng.random() < 0.5 and size > 1:
+            first = int(self.rng.integers(1, size))
+            sizes = [first, size - first]
+            results = [self.tensor(shape[:axis] + [part] + shape[axis + 1:], self.x["scale"], self.x["zero_point"]) for part in sizes]
+            self.names.append("SPLIT_V")
+            inputs = [self.x["number"], self.numbers(sizes), self.numbers(axis)]
+            numbers = [result["number"] for result in results]
+            self.graph.operator("SPLIT_V", inputs, numbers, ("SplitVOptions", {"numSplits": 2}))
+            self.x = results[int(self.rng.integers(2))]
+            return
+        parts = int(self.rng.choice([part for part in (1, 2, 3) if size % part == 0]))
+        shape[axis] //= parts
+        self.move("SPLIT", [self.numbers(axis), self.x["number"]], shape, ("SplitOptions", {"numSplits": parts}), parts)
+
+    def slice(self):
+        shape = self.x["shape"]
+        start = [int(self.rng.integers(0, size)) for size in shape]
+        size = [int(self.rng.integers(1, size - at + 1)) for size, at in zip(shape, start)]
+        given = [-1 if at + part == whole and self.rng.random() < 0.3 else part for at, part, whole in zip(start, size, shape)]
+        self.move("SLICE", [self.x["number"], self.numbers(start), self.numbers(given)], size, ("SliceOptions", {}))
+
+    def strided(self):
+        shape, start, end, step, left = self.x["shape"], [], [], [], []
+        for size in shape:
+            by = int(self.rng.choice([1, 1, 2, -1])) if size > 1 else 1
+            first, last = sorted(int(at) for at in self.rng.integers(0, size, 2))
+            start.append(first if by > 0 else last)
+            end.append(last + 1 if by > 0 else first - 1 - (size if first == 0 else 0))
+            step.append(by)
+            left.append(-(-(last - first + 1) // abs(by)))
+        inputs = [self.x["number"], *(self.numbers(values) for values in (start, end, step))]
+        fields = dict(beginMask=0, endMask=0, ellipsisMask=0, newAxisMask=0, shrinkAxisMask=0)
+        self.move("STRIDED_SLICE", inputs, left, ("StridedSliceOptions", fields))
+
+    def pack(self):
+        """Rows as tensors of their own, and together again along another axis."""
+        _, height, width, channels = self.x["shape"]
+        rows = [self.tensor([1, width, channels], self.x["scale"], self.x["zero_point"]) for _ in range(height)]
+        self.names.append("UNPACK")
+        numbers = [row["number"] for row in rows]
+        self.graph.operator("UNPACK", [self.x["number"]], numbers, ("UnpackOptions", {"num": height, "axis": 1}))
+        axis = self.axis()
+        shape = [1, width, channels]
+        shape.insert(axis, height)
+        self.move("PACK", list(self.rng.permutation(numbers)), shape, ("PackOptions", {"valuesCount": height, "axis": axis}))
+
+    def pad_all(self):
+        pads = self.rng.integers(0, 3, (4, 2))
+        pads[0] = 0
+        shape = [size + int(pair.sum()) for size, pair in zip(self.x["shape"], pads)]
+        self.move("PAD", [self.x["number"], self.numbers(pads)], shape, ("PadOptions", {}))
+
+    def to_blocks(self):
+        _, height, width, channels = self.x["shape"]
+        if channels % 4 == 0:
+            shape = [1, 2 * height, 2 * width, channels // 4]
+            self.move("DEPTH_TO_SPACE", [self.x["number"]], shape, ("DepthToSpaceOptions", {"blockSize": 2}))
+        elif height % 2 == 0 and width % 2 == 0:
+            shape = [1, height // 2, width // 2, 4 * channels]
+            self.move("SPACE_TO_DEPTH", [self.x["number"]], shape, ("SpaceToDepthOptions", {"blockSize": 2}))
+        else:
+            self.transpose()
+
+    def nearest(self):
+        _, height, width, channels = self.x["shape"]
+        size = [int(size) for size in self.rng.integers(1, 12, 2)]
+        fields = [dict(), dict(alignCorners=True), dict(halfPixelCenters=True)][int(self.rng.integers(3))]
+        inputs = [self.x["number"], self.numbers(size)]
+        self.move("RESIZE_NEAREST_NEIGHBOR", inputs, [1, *size, channels], ("ResizeNearestNeighborOptions", fields))
+
+    def bilinear(self):
+        """By powers of 2, in all ways of counting."""
+        _, height, width, channels = self.x["shape"]
+        way = int(self.rng.integers(3))
+        fields = [dict(), dict(alignCorners=True), dict(halfPixelCenters=True)][way]
+        factors = [int(factor) for factor in self.rng.choice([1, 2, 4], 2)]
+        by = lambda size, factor: (size - 1) * factor + 1 if way == 1 else size * factor  # noqa: E731
+        size = [by(*part) for part in zip((height, width), factors)]
+        output = self.tensor([1, *size, channels], self.x["scale"], self.x["zero_point"])
+        self.operator("RESIZE_BILINEAR", [self.x["number"], self.numbers(size)], output, ("ResizeBilinearOptions", fields))
+
+    def gather(self):
+        axis, shape = self.axis(), list(self.x["shape"])
+        which = self.rng.integers(0, shape[axis], int(self.rng.integers(1, 6)))
+        shape[axis] = len(which)
+        self.move("GATHER", [self.x["number"], self.numbers(which)], shape, ("GatherOptions", {"axis": axis, "batchDims": 0}))
+
+    def join(self):
+        axis, shape, first = self.axis(), list(self.x["shape"]), self.x
+        self.transpose()
+        if self.x["shape"][:axis] + self.x["shape"][axis + 1:] != shape[:axis] + shape[axis + 1:]:
+            self.x = first
+        inputs = [first["number"], self.x["number"], first["number"]]
+        shape[axis] = 2 * shape[axis] + self.x["shape"][axis]
+        fields = {"axis": axis, "fusedActivationFunction": 0}
+        self.move("CONCATENATION", inputs, shape, ("ConcatenationOptions", fields))
+
+    def constant(self, shape, scale=None):
+        """A constant operand, signed or unsigned as the rest."""
+        scale = self.rng.uniform(0.005, 0.05) if scale is None else scale
+        values = self.rng.integers(self.lo, self.hi + 1, shape).astype(self.dtype)
+        return self.graph.constant(values, scale=scale, zero_point=self.zero_point()), scale
+
+    def shapes(self):
+        """What a constant is repeated along: nothing, places, channels, all."""
+        shape = self.x["shape"]
+        return [shape, shape[3:], [1, 1, 1, shape[3]], [], [1], [shape[1], 1, 1]][int(self.rng.integers(6))]
+
+    def sum_constant(self):
+        name = str(self.rng.choice(["ADD", "SUB"]))
+        number, scale = self.constant(self.shapes(), self.x["scale"] * self.rng.uniform(0.2, 3))
+        output = self.tensor(self.x["shape"], np.hypot(self.x["scale"], scale) * self.rng.uniform(0.5, 1.2), self.zero_point())
+        inputs = [self.x["number"], number] if self.rng.random() < 0.7 else [number, self.x["number"]]
+        table = {"ADD": "AddOptions", "SUB": "SubOptions"}[name]
+        self.operator(name, inputs, output, (table, {"fusedActivationFunction": ACTIVATIONS[self.activation()]}))
+
+    def product_constant(self):
+        number, scale = self.constant(self.shapes())
+        output = self.tensor(self.x["shape"], self.x["scale"] * scale * self.rng.uniform(10, 100), self.zero_point())
+        inputs = [self.x["number"], number] if self.rng.random() < 0.7 else [number, self.x["number"]]
+        self.operator("MUL", inputs, output, ("MulOptions", {"fusedActivationFunction": ACTIVATIONS[self.activation()]}))
+
+    def prelu(self):
+        channels = self.x["shape"][3]
+        values = self.rng.integers(self.lo, self.hi + 1, [1, 1, channels])
+        zero = self.zero_point() if self.rng.random() < 0.5 else int(values.min())  # slopes of both signs, or of one
+        number = self.graph.constant(values.astype(self.dtype), scale=self.rng.uniform(0.001, 0.006), zero_point=zero)
+        output = self.tensor(self.x["shape"], self.x["scale"] * self.rng.uniform(0.5, 1.2), self.zero_point())
+        self.operator("PRELU", [self.x["number"], number], output)
+
+    def extreme(self):
+        """With a constant, or of an image and another one of it."""
+        name = str(self.rng.choice(["MAXIMUM", "MINIMUM"]))
+        first = self.x
+        if self.rng.random() < 0.5:
+            values = self.rng.integers(self.lo, self.hi + 1, self.shapes()).astype(self.dtype)
+            number = self.graph.constant(values, scale=first["scale"], zero_point=first["zero_point"])
+        else:
+            _, height, width, channels = first["shape"]
+            self.move("TRANSPOSE", [first["number"], self.numbers([0, 1, 2, 3])], first["shape"], ("TransposeOptions", {}))
+            start, size = self.numbers([0, 0, 0, 0]), self.numbers([1, 1, width, channels])
+            self.move("SLICE", [self.x["number"], start, size], [1, 1, width, channels], ("SliceOptions", {}))
+            self.move("TILE", [self.x["number"], self.numbers([1, height, 1, 1])], first["shape"], ("TileOptions", {}))
+            number = self.x["number"]
+        output = self.tensor(first["shape"], first["scale"], first["zero_point"])
+        self.operator(name, [first["number"], number], output, ("MaximumMinimumOptions", {}))
+
+    def leaky(self):
+        alpha = float(self.rng.choice([0.01, 0.1, 0.2, 0.3, 0.5, 1.5, -0.2, 0.001]))
+        output = self.tensor(self.x["shape"], self.x["scale"] * self.rng.uniform(0.5, 1.5), self.zero_point())
+        self.operator("LEAKY_RELU", [self.x["number"]], output, ("LeakyReluOptions", {"alpha": alpha}))
+
+    def join_scales(self):
+        """Two images of different scales, unsigned."""
+        first = self.x
+        self.conv_like(first["shape"])
+        shape = first["shape"][:3] + [2 * first["shape"][3]]
+        output = self.tensor(shape, max(first["scale"], self.x["scale"]) * self.rng.uniform(0.8, 1.5), self.zero_point())
+        options = {"axis": 3, "fusedActivationFunction": 0}
+        self.operator("CONCATENATION", [first["number"], self.x["number"]], output, ("ConcatenationOptions", options))
+
+    def mean_axes(self):
+        """A mean over any axes, and an image again."""
+        axes = sorted(int(axis) for axis in self.rng.choice([1, 2, 3], int(self.rng.integers(1, 4)), replace=False))
+        shape = [1 if at in axes else size for at, size in enumerate(self.x["shape"])]
+        output = self.tensor(shape, self.x["scale"] * self.rng.uniform(0.2, 1.2), self.zero_point())
+        self.operator("MEAN", [self.x["number"], self.numbers(axes)], output, ("ReducerOptions", {"keepDims": True}))
+
     def quantise(self):
         output = self.tensor(self.x["shape"], self.x["scale"] * self.rng.uniform(0.5, 2), self.zero_point())
         self.operator("QUANTIZE", [self.x["number"]], output, ("QuantizeOptions", {}))
@@ -282,7 +484,7 @@ FIRST = ["conv", "depthwise", "max_pool", "average_pool"]
 
 
 def grow(rng, kind):
-    unsigned = kind == "unsigned" or kind != "ends" and rng.random() < 0.15
+    unsigned = kind in ("unsigned", "join_scales") or kind != "ends" and rng.random() < 0.15
     grown = Random(rng, unsigned)
     side = int(rng.integers(4, 9))
     grown.start([1, side, int(rng.integers(4, 9)), int(rng.integers(1, 5))])
@@ -309,6 +511,50 @@ def grow(rng, kind):
     return grown, last, logits
 
 
+def several(rng):
+    """Two inputs of one type, the first of which is a part of an image that both make; two or three outputs."""
+    grown = Random(rng, rng.random() < 0.3)
+    height, width = (int(size) for size in rng.integers(3, 7, 2))
+    grown.start([1, height, width, int(rng.integers(1, 4))])
+    first = grown.x
+    second = grown.tensor([1, height, width, int(rng.integers(1, 4))], first["scale"], first["zero_point"])
+    grown.inputs = [first, second]
+    if rng.random() < 0.5:  # another zero point, and another scale
+        second |= grown.tensor(second["shape"], first["scale"] * 1.3, grown.zero_point())
+        grown.x = second
+        grown.conv_like(second["shape"])
+        made, outputs = grown.x, [grown.x]
+        grown.x = first
+        grown.conv()
+        outputs.append(grown.x)
+        grown.x = made
+    else:
+        shape = [1, height, width, first["shape"][3] + second["shape"][3]]
+        inputs, fields = [second["number"], first["number"]], {"axis": 3, "fusedActivationFunction": 0}
+        grown.move("CONCATENATION", inputs, shape, ("ConcatenationOptions", fields))
+        outputs = [grown.x] if rng.random() < 0.5 else []
+    grown.conv()
+    outputs.append(grown.x)
+    grown.dense()
+    outputs.append(grown.x)
+    grown.outputs = [outputs[int(at)] for at in rng.permutation(len(outputs))]
+    return grown
+
+
+def run_several(grown, file, inputs, resolver):
+    """The outputs one behind the other, each less its zero point."""
+    model = litert.Interpreter(model_content=file, experimental_op_resolver_type=resolver, num_threads=1)
+    model.allocate_tensors()
+    results = []
+    for number in range(IMAGES):
+        for tensor, images in zip(grown.inputs, inputs):
+            model.set_tensor(tensor["number"], images[number])
+        model.invoke()
+        parts = [model.get_tensor(y["number"]).astype(np.int32).ravel() - y["zero_point"] for y in grown.outputs]
+        results.append(np.concatenate(parts))
+    return np.stack(results)
+
+
 def run(grown, logits, inputs, resolver):
     file = grown.graph.finish([grown.input["number"]], [logits["number"]])
     model = litert.Interpreter(model_content=file, experimental_op_resolver_type=resolver, num_threads=1)
@@ -332,13 +578,26 @@ def main():
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(count):
         rng = np.random.default_rng([seed, number])
+        if kind == "several":
+            grown = several(rng)
+            file = grown.graph.finish(*([x["number"] for x in ends] for ends in (grown.inputs, grown.outputs)))
+            inputs = [
+                rng.integers(grown.lo, grown.hi + 1, [IMAGES] + x["shape"]).astype(grown.dtype) for x in grown.inputs]
+            (folder / f"{number}.tflite").write_bytes(file)
+            flat = np.concatenate([x.reshape(IMAGES, -1) for x in inputs], 1)
+            (folder / f"{number}.inputs").write_bytes((flat.astype(np.int32) - grown.lo).astype(np.uint8).tobytes())
+            for name, resolver in RESOLVERS:
+                results = run_several(grown, file, inputs, resolver)
+                (folder / f"{number}.{name}").write_bytes(results.astype("<i4").tobytes())
+            print(number, " ".join(grown.names), flush=True)
+            continue
         grown, last, logits = grow(rng, kind)
         file = grown.graph.finish([grown.input["number"]], [last["number"]])
         shape = [IMAGES] + grown.input["shape"]
         inputs = rng.integers(grown.lo, grown.hi + 1, shape).astype(grown.dtype)
         (folder / f"{number}.tflite").write_bytes(file)
         (folder / f"{number}.inputs").write_bytes((inputs.astype(np.int32) - grown.lo).astype(np.uint8).tobytes())
-        for name, resolver in [("double", litert.OpResolverType.BUILTIN_REF), ("single", litert.OpResolverType.BUILTIN)]:
+        for name, resolver in RESOLVERS:
             results = run(grown, logits, inputs, resolver)
             (folder / f"{number}.{name}").write_bytes(results.astype("<i4").tobytes())
         print(number, " ".join(grown.names), flush=True)

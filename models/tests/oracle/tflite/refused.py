@@ -41,7 +41,31 @@ def cases():
     x, y = graph.tensor((1, 4, 4, 2), np.float32, name="image"), graph.tensor((1, 4, 4, 2), np.float32)
     weights, bias = graph.constant(np.ones((2, 1, 1, 2), np.float32)), graph.constant(np.zeros(2, np.float32))
     graph.operator("CONV_2D", [x, weights, bias], [y], ("Conv2DOptions", CONV))
-    yield "floats", graph.finish([x], [y]), "tensor image is one of floating-point numbers; quantise"
+    yield "floats", graph.finish([x], [y]), "a float network: all its layers compute with float32 numbers"
+
+    graph = Graph()
+    x, y = graph.tensor((1, 4, 4, 2), np.float32, name="image"), graph.tensor((1, 4, 4, 2), np.float32)
+    weights = graph.constant(np.ones((2, 1, 1, 2), np.int8), scale=[0.1, 0.2])
+    bias = graph.constant(np.zeros(2, np.float32))
+    graph.operator("CONV_2D", [x, weights, bias], [y], ("Conv2DOptions", CONV))
+    yield "hybrid", graph.finish([x], [y]), "dynamic range quantisation: its weights are 8-bit integers"
+
+    graph = Graph()
+    x, rooted, pooled, y = (image(graph, name=name) for name in ("image", "rooted", "pooled", "result"))
+    graph.operator("SQRT", [x], [rooted])
+    graph.operator("AVERAGE_POOL_2D", [rooted], [pooled], ("Pool2DOptions", POOL | dict(padding=SAME, filterWidth=3)))
+    graph.operator("SQUARED_DIFFERENCE", [pooled, pooled], [y])
+    words = "3 obstacles:\\n  SQRT \"rooted\": no network has this operation; replace"
+    yield "all", graph.finish([x], [y]), words
+    words = "AVERAGE_POOL_2D \"pooled\": its windows at the border are smaller"
+    yield "all", graph.finish([x], [y]), words
+    yield "all", graph.finish([x], [y]), "SQUARED_DIFFERENCE \"result\": it multiplies or divides"
+
+    graph = Graph()
+    x, y, z = image(graph), image(graph), image(graph, scale=1 / 256, zero_point=-128)
+    conv(graph, x, y)
+    graph.operator("SOFTMAX", [y], [z], ("SoftmaxOptions", {"beta": 2.0}))
+    yield "beta", graph.finish([x], [z]), "SOFTMAX"
 
     graph = Graph()
     x, y = image(graph, (2, 4, 4, 2)), image(graph, (2, 4, 4, 2))
@@ -49,14 +73,9 @@ def cases():
     yield "batch", graph.finish([x], [y]), "export it for a batch of one image"
 
     graph = Graph()
-    x, y = image(graph), image(graph)
-    conv(graph, x, y)
-    yield "ends", graph.finish([x], [x, y]), "1 inputs and 2 outputs"
-
-    graph = Graph()
     x, y = image(graph, dtype=np.int16), image(graph, dtype=np.int16)
     conv(graph, x, y)
-    yield "wide", graph.finish([x], [y]), "export with 8-bit integers"
+    yield "wide", graph.finish([x], [y]), "a network of 16-bit activations"
 
     graph = Graph()
     x, y = image(graph, scale=[0.1, 0.2]), image(graph)
@@ -86,18 +105,23 @@ def cases():
     shifted = lambda g, x, y: conv(g, x, y, g.constant(np.ones((2, 1, 1, 2), np.int8), scale=0.1, zero_point=3))  # noqa: E731
     yield "zero_point", simple(shifted), "signed weights need zero point 0"
     multiply = lambda g, x, y: g.operator("MUL", [x, x], [y], ("MulOptions", {}))  # noqa: E731
-    yield "product", simple(multiply), "MUL \"result\": no network has this operation"
-    custom = lambda g, x, y: g.operator("CUSTOM", [x], [y], custom="Mine")  # noqa: E731
-    yield "custom", simple(custom), "Mine \"result\""
+    yield "product", simple(multiply), "MUL \"result\": it multiplies activations"
+    filter = lambda g, x, y: g.operator("SVDF", [x], [y], ("SVDFOptions", {}))  # noqa: E731
+    yield "state", simple(filter), "SVDF \"result\": it keeps a state from one input to the next"
+    once = lambda g, x, y: (g.operator("VAR_HANDLE", [], [y], ("VarHandleOptions", {})), conv(g, y, y))  # noqa: E731
+    yield "variable", simple(once), "its output does not depend on its input"
+    compiled = lambda g, x, y: g.operator("CUSTOM", [x], [y], custom="ethos-u")  # noqa: E731
+    yield "compiled", simple(compiled), "compiled for an accelerator"
+    graph = Graph()
+    x, middle, y = image(graph), image(graph, name="middle"), image(graph)
+    graph.operator("CUSTOM", [x], [middle], custom="Mine")
+    conv(graph, middle, y)
+    yield "custom", graph.finish([x], [y]), "Mine \"middle\""
     borders = POOL | dict(padding=SAME, filterWidth=3)
     pool = lambda g, x, y: g.operator("AVERAGE_POOL_2D", [x], [y], ("Pool2DOptions", borders))  # noqa: E731
     yield "borders", simple(pool), "use VALID padding"
-    mean = lambda g, x, y: g.operator(  # noqa: E731
-        "MEAN", [x, g.constant(np.array([3], np.int32))], [y], ("ReducerOptions", {"keepDims": True}))
-    yield "axis", simple(mean), "runs over the axes [3]"
-    add = lambda g, x, y: g.operator(  # noqa: E731
-        "ADD", [x, g.constant(np.ones((1, 4, 4, 2), np.int8), scale=0.1, name="one")], [y], ("AddOptions", {}))
-    yield "constant", simple(add), "its operand one does not depend on the input of the network"
+    less = lambda g, x, y: g.operator("SUB", [x, x], [y], ("SubOptions", {}))  # noqa: E731
+    yield "difference", simple(less), "it subtracts activations"
 
 
 def main():

@@ -1,0 +1,205 @@
+//! What an answer means: real outputs, the integers of the file's own tensor, the class.
+
+use crate::check::MAX_ELEMENTS;
+use crate::coding::{End, Order, OutputCoding, short};
+use crate::network::{Architecture, Shape};
+
+/// Which class an answer has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClassRule {
+    /// The index of the largest output, the first or the last of equals.
+    Largest {
+        /// The last one.
+        last: bool,
+    },
+    /// 1 where the only output is above this, else 0: a probability of more than a half.
+    Above(i64),
+    /// At each position of an image the channel of the largest value.
+    Each {
+        /// The last one of equals.
+        last: bool,
+    },
+    /// The network computes no class; why.
+    None(&'static str),
+}
+
+impl ClassRule {
+    /// Why `--reveal class`, which opens the index of the largest output and the first of equals, would not be what the network
+    /// computes; `None` if it is.
+    pub fn not_revealed(self) -> Option<&'static str> {
+        match self {
+            ClassRule::Largest { last: false } => None,
+            ClassRule::Largest { last: true } => Some("of equal outputs its class is the last one"),
+            ClassRule::Above(_) => Some("its class is whether its only output is above a half"),
+            ClassRule::Each { .. } => Some("it has a class for each position of an image"),
+            ClassRule::None(why) => Some(why),
+        }
+    }
+}
+
+impl OutputCoding {
+    /// Channels, height, width.
+    fn shape(&self) -> Shape {
+        match (&self.dims[..], self.order) {
+            (&[c, h, w], Order::ChannelsFirst) | (&[h, w, c], Order::ChannelsLast) => [c, h, w],
+            (dims, _) => [dims.iter().product(), 1, 1],
+        }
+    }
+
+    /// The sole output of a network with a sigmoid at its end.
+    fn above(&self, scale: Option<f64>) -> Option<i64> {
+        match self.ends[..] {
+            [End::Sigmoid] => Some(0),
+            // p > 1/2 for p = scale z.
+            [] if self.probability => scale.map(|scale| (0.5 / scale).floor() as i64),
+            _ => None,
+        }
+    }
+}
+
+impl Architecture {
+    /// Which class an answer of `outputs` integers has.
+    pub fn class_rule(&self, outputs: usize) -> ClassRule {
+        let Some(coding) = &self.output_coding else {
+            let one = "it has one output, and nothing says what that means";
+            return if outputs == 1 { ClassRule::None(one) } else { ClassRule::Largest { last: false } };
+        };
+        let image = coding.shape()[1..] != [1, 1];
+        match (coding.class, coding.above(self.output_scale)) {
+            (Some(class), _) if image => ClassRule::Each { last: class.last },
+            (None, _) if image => ClassRule::None("its output is an image, without an arg max in the file"),
+            (Some(class), _) => ClassRule::Largest { last: class.last },
+            (None, Some(bound)) if outputs == 1 => ClassRule::Above(bound),
+            (None, None) if outputs == 1 => ClassRule::None("it has one output, without a sigmoid in the file"),
+            _ => ClassRule::Largest { last: false },
+        }
+    }
+
+    /// The class of an answer; `None` if the network computes none, or one for each position.
+    pub fn class_of(&self, logits: &[i64]) -> Option<usize> {
+        match self.class_rule(logits.len()) {
+            ClassRule::Largest { last } => largest(logits, last),
+            ClassRule::Above(bound) => Some(usize::from(logits[0] > bound)),
+            ClassRule::Each { .. } | ClassRule::None(_) => None,
+        }
+    }
+
+    /// How many names the classes of `outputs` integers have.
+    pub fn named_classes(&self, outputs: usize) -> usize {
+        match self.class_rule(outputs) {
+            ClassRule::Above(_) => 2,
+            ClassRule::Each { .. } => self.output_coding.as_ref().map_or(outputs, |coding| coding.shape()[0]),
+            ClassRule::Largest { .. } | ClassRule::None(_) => outputs,
+        }
+    }
+
+    /// The integers in the order of the file's output.
+    pub fn ordered(&self, logits: &[i64]) -> Vec<i64> {
+        match &self.output_coding {
+            Some(coding) if coding.shape().iter().product::<usize>() == logits.len() => {
+                coding.order.to_file(logits, coding.shape())
+            }
+            _ => logits.to_vec(),
+        }
+    }
+
+    /// The values of the quantised tensor that is the file's own output, in its order; `None` if its output is none.
+    pub fn quantised(&self, logits: &[i64]) -> Option<Vec<i64>> {
+        let coding = self.output_coding.as_ref().filter(|coding| coding.integers && coding.dtype.is_some())?;
+        Some(self.ordered(logits).iter().map(|z| z + coding.zero_point).collect())
+    }
+
+    /// The file's real outputs in its order: each integer times the unit, in 32-bit floats where a quantised tensor is dequantised, and
+    /// behind it what the file has behind. The classes of an image that ends in an arg max. `None` where the unit is not known.
+    pub fn outputs(&self, logits: &[i64]) -> Option<Vec<f64>> {
+        let shape = self.output_coding.as_ref().map_or([logits.len(), 1, 1], OutputCoding::shape);
+        let [channels, height, width] = shape;
+        let places = height * width;
+        if channels.saturating_mul(places) != logits.len() || logits.len() > MAX_ELEMENTS {
+            return None;
+        }
+        if let ClassRule::Each { last } = self.class_rule(logits.len()) {
+            let column = |place: usize| (0..channels).map(|c| logits[c * places + place]).collect::<Vec<i64>>();
+            return (0..places).map(|place| largest(&column(place), last).map(|class| class as f64)).collect();
+        }
+        let scale = self.output_scale?;
+        let quantised = self.output_coding.as_ref().is_some_and(|coding| coding.dtype.is_some());
+        let single = quantised && f64::from(scale as f32) == scale;
+        let real = |&z: &i64| if single { f64::from(z as f32 * scale as f32) } else { z as f64 * scale };
+        let mut values: Vec<f64> = logits.iter().map(real).collect();
+        let Some(coding) = &self.output_coding else { return Some(values) };
+        for end in &coding.ends {
+            apply(*end, &mut values, channels, places);
+        }
+        Some(coding.order.to_file(&values, shape))
+    }
+
+    /// One line about the input: shape, order, type, scale, zero point.
+    pub fn input_line(&self) -> String {
+        match &self.input.coding {
+            Some(coding) => coding.to_string(),
+            None => {
+                let [c, h, w] = self.input.shape;
+                format!("integers [N,{c},{h},{w}] NCHW, 0..={}", (1u64 << self.input.bits.min(32)) - 1)
+            }
+        }
+    }
+
+    /// One line about the output.
+    pub fn output_line(&self) -> String {
+        match (&self.output_coding, self.output_scale) {
+            (Some(coding), scale) => coding.line(scale),
+            (None, Some(scale)) => format!("integers, scale {}", short(scale)),
+            (None, None) => "integers, no scale".to_owned(),
+        }
+    }
+
+    /// Whether the input may be a picture.
+    pub fn reads_pictures(&self) -> bool {
+        let [channels, height, width] = self.input.shape;
+        channels <= 4 && height * width > 1
+    }
+
+    /// What a user should know who hands over pictures; `None` if they are what the network reads.
+    pub fn picture_warning(&self) -> Option<String> {
+        let coding = self.input.coding.as_ref().filter(|_| self.input.pixels.is_none())?;
+        let [lo, hi] = coding.reals().filter(|_| !coding.takes_pixels())?;
+        Some(format!(
+            "the network reads real numbers {lo:.3}..{hi:.3}, and nothing says how pixels become them: pixel p goes in as {}; \
+             give --mean, --std or --pixel-scale where the file is imported",
+            match (self.input.bits, coding.lowest) {
+                (8, 0) => "q = p".to_owned(),
+                (8, lowest) => format!("q = p {} {}", if lowest < 0 { '-' } else { '+' }, lowest.abs()),
+                (bits, lowest) => format!("q = p / {} + {lowest}, rounded down", 1u32 << (8 - bits.min(8))),
+            }
+        ))
+    }
+}
+
+fn largest(values: &[i64], last: bool) -> Option<usize> {
+    // The last of equals is what `max_by_key` finds.
+    if last {
+        (0..values.len()).max_by_key(|&index| values[index])
+    } else {
+        (0..values.len()).rev().max_by_key(|&index| values[index])
+    }
+}
+
+/// `values` is `[channels, places]`.
+fn apply(end: End, values: &mut [f64], channels: usize, places: usize) {
+    match end {
+        End::Sigmoid => values.iter_mut().for_each(|v| *v = 1.0 / (1.0 + (-*v).exp())),
+        End::Tanh => values.iter_mut().for_each(|v| *v = v.tanh()),
+        End::Softmax | End::LogSoftmax => {
+            for place in 0..places {
+                let at = |c: usize| c * places + place;
+                let most = (0..channels).map(|c| values[at(c)]).fold(f64::NEG_INFINITY, f64::max);
+                let sum: f64 = (0..channels).map(|c| (values[at(c)] - most).exp()).sum();
+                for c in 0..channels {
+                    let log = values[at(c)] - most - sum.ln();
+                    values[at(c)] = if end == End::Softmax { log.exp() } else { log };
+                }
+            }
+        }
+    }
+}

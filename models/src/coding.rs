@@ -1,0 +1,444 @@
+//! How the file that a network was imported from codes its input and its output: shapes, types, scales, zero points.
+//!
+//! The network itself knows integers only. A client needs more to hand over what the file's own runtime would be handed over, and to
+//! read the answer as the runtime gives it. All of it is public.
+//!
+//! | array | becomes |
+//! |---|---|
+//! | bytes, of the file's quantised type | q, the file's own quantised input |
+//! | wider integers | the same, counted from the smallest value as 0 |
+//! | floats | q by the file's rule ([`Rule`]), in 32-bit floats as its runtime computes it |
+//! | pixels | real numbers by a [`Preprocessing`](crate::import::Preprocessing), then the same |
+//!
+//! The network reads y = q - lowest.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::network::{Range, Shape};
+
+/// Most dimensions of a tensor of a file.
+pub const MAX_RANK: usize = 8;
+/// Most steps before the quantiser.
+pub const MAX_STEPS: usize = 16;
+
+/// Type of the elements of a quantised tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum Dtype {
+    /// Signed, of 2 to 8 bits.
+    Int(u32),
+    /// Unsigned, of 1 to 8 bits.
+    Uint(u32),
+    /// -1 and +1.
+    Bipolar,
+}
+
+impl Dtype {
+    /// The values of the type.
+    pub fn range(self) -> Range {
+        match self {
+            Dtype::Int(bits) => Range { lo: -(1 << (bits - 1)), hi: (1 << (bits - 1)) - 1 },
+            Dtype::Uint(bits) => Range { lo: 0, hi: (1 << bits) - 1 },
+            Dtype::Bipolar => Range { lo: -1, hi: 1 },
+        }
+    }
+
+    fn possible(self) -> bool {
+        match self {
+            Dtype::Int(bits) => (2..=8).contains(&bits),
+            Dtype::Uint(bits) => (1..=8).contains(&bits),
+            Dtype::Bipolar => true,
+        }
+    }
+}
+
+impl From<Dtype> for String {
+    fn from(dtype: Dtype) -> String {
+        dtype.to_string()
+    }
+}
+
+impl TryFrom<String> for Dtype {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Dtype, String> {
+        let all = (1..=8).flat_map(|bits| [Dtype::Int(bits), Dtype::Uint(bits)]).chain([Dtype::Bipolar]);
+        all.filter(|dtype| dtype.possible())
+            .find(|dtype| dtype.to_string() == name)
+            .ok_or_else(|| "a type of integers of 1 to 8 bits is expected, like int8".to_owned())
+    }
+}
+
+impl fmt::Display for Dtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Dtype::Int(bits) => write!(f, "int{bits}"),
+            Dtype::Uint(bits) => write!(f, "uint{bits}"),
+            Dtype::Bipolar => write!(f, "bipolar"),
+        }
+    }
+}
+
+/// Where the channels stand in a file's tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// Channels, height, width, as in ONNX and here.
+    ChannelsFirst,
+    /// Height, width, channels, as in TFLite.
+    ChannelsLast,
+}
+
+impl Order {
+    /// Values of one tensor of shape `[channels, height, width]` from this order into the network's.
+    pub fn to_network<T: Copy>(self, values: &[T], shape: Shape) -> Vec<T> {
+        let [channels, height, width] = shape;
+        let at = |c: usize, place: usize| values[place * channels + c];
+        match self {
+            Order::ChannelsFirst => values.to_vec(),
+            Order::ChannelsLast => {
+                (0..channels).flat_map(|c| (0..height * width).map(move |place| at(c, place))).collect()
+            }
+        }
+    }
+
+    /// Values of one tensor of shape `[channels, height, width]` from the network's order into this one.
+    pub fn to_file<T: Copy>(self, values: &[T], shape: Shape) -> Vec<T> {
+        let [channels, height, width] = shape;
+        let at = |c: usize, place: usize| values[c * height * width + place];
+        match self {
+            Order::ChannelsFirst => values.to_vec(),
+            Order::ChannelsLast => {
+                (0..height * width).flat_map(|place| (0..channels).map(move |c| at(c, place))).collect()
+            }
+        }
+    }
+}
+
+/// A rounding of QONNX.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rounding {
+    /// Halves to even.
+    HalfEven,
+    /// Up.
+    Ceil,
+    /// Down.
+    Floor,
+    /// Away from zero.
+    Up,
+    /// Towards zero.
+    Down,
+    /// Halves away from zero.
+    HalfUp,
+    /// Halves towards zero.
+    HalfDown,
+}
+
+impl Rounding {
+    /// v rounded.
+    pub fn round(self, v: f32) -> f32 {
+        match self {
+            Rounding::HalfEven => v.round_ties_even(),
+            Rounding::Ceil => v.ceil(),
+            Rounding::Floor => v.floor(),
+            Rounding::Up => v.signum() * v.abs().ceil(),
+            Rounding::Down => v.trunc(),
+            Rounding::HalfUp => v.signum() * (v.abs() + 0.5).floor(),
+            Rounding::HalfDown => v.signum() * (v.abs() - 0.5).ceil(),
+        }
+    }
+}
+
+/// How a real number v becomes q, in 32-bit floats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rule {
+    /// clamp(half_to_even(v / scale) + zero_point): `QuantizeLinear` of ONNX.
+    Onnx,
+    /// clamp(half_away(v / scale) + zero_point): LiteRT's reference kernels.
+    Litert,
+    /// clamp(half_to_even(v * (1 / scale)) + zero_point): XNNPACK.
+    Xnnpack,
+    /// round(clamp(v / scale + zero_point)): `Quant` of QONNX.
+    Qonnx(Rounding),
+    /// 1 for v >= 0, else -1: `BipolarQuant`.
+    Sign,
+}
+
+/// What a file does with its real input before it quantises it, in 32-bit floats: one number for all channels, or one for each.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// v + a.
+    Add(Vec<f32>),
+    /// v - a.
+    Sub(Vec<f32>),
+    /// a - v.
+    From(Vec<f32>),
+    /// v * a.
+    Mul(Vec<f32>),
+    /// v / a.
+    Div(Vec<f32>),
+}
+
+impl Step {
+    fn numbers(&self) -> &[f32] {
+        match self {
+            Step::Add(list) | Step::Sub(list) | Step::From(list) | Step::Mul(list) | Step::Div(list) => list,
+        }
+    }
+
+    fn apply(&self, v: f32, channel: usize) -> f32 {
+        let list = self.numbers();
+        let a = if list.len() == 1 { list[0] } else { list[channel] };
+        match self {
+            Step::Add(_) => v + a,
+            Step::Sub(_) => v - a,
+            Step::From(_) => a - v,
+            Step::Mul(_) => v * a,
+            Step::Div(_) => v / a,
+        }
+    }
+}
+
+/// How a file codes its input.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Coding {
+    /// Dimensions of the file's input, the batch left out.
+    pub dims: Vec<usize>,
+    /// Their order.
+    pub order: Order,
+    /// Type of the quantised tensor.
+    pub dtype: Dtype,
+    /// The smallest q, for which y = 0.
+    pub lowest: i64,
+    /// The largest q: less than the type's largest if the file clips.
+    pub highest: i64,
+    /// Real value of one unit, where the file says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale: Option<f32>,
+    /// The q of the real value 0.
+    pub zero_point: i64,
+    /// What the file does with real numbers first, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<Step>,
+    /// From real numbers to q.
+    pub rule: Rule,
+    /// True if the file's input are the integers themselves, false if it has real numbers and quantises them.
+    pub integers: bool,
+}
+
+impl Coding {
+    /// What the network reads for q; `None` if that is no value of the file's quantised tensor. A clip behind it is applied.
+    pub fn stored(&self, q: i64) -> Option<u8> {
+        if self.dtype == Dtype::Bipolar {
+            return matches!(q, -1 | 1).then_some((q + 1) as u8 / 2);
+        }
+        self.values().contains(q).then(|| (q.clamp(self.lowest, self.highest) - self.lowest) as u8)
+    }
+
+    /// The values of the file's quantised tensor, before any clip behind it.
+    pub fn values(&self) -> Range {
+        match self.rule {
+            // The quantiser itself may leave the smallest one out.
+            Rule::Qonnx(_) => Range { lo: self.lowest, hi: self.highest },
+            _ => self.dtype.range(),
+        }
+    }
+
+    /// What the network reads for a real number on a channel; `None` if nothing says how that is quantised, or if it is no number.
+    pub fn quantised(&self, v: f32, channel: usize) -> Option<u8> {
+        let v = self.steps.iter().fold(v, |v, step| step.apply(v, channel));
+        let scale = self.scale.filter(|_| !v.is_nan())?;
+        let (lo, hi) = (self.lowest, self.highest);
+        // A cast of a float saturates.
+        let moved = |rounded: f32| (rounded as i64).saturating_add(self.zero_point).clamp(lo, hi);
+        let q = match self.rule {
+            Rule::Onnx => moved((v / scale).round_ties_even()),
+            Rule::Litert => moved((v / scale).round()),
+            Rule::Xnnpack => moved((v * (1.0 / scale)).round_ties_even()),
+            Rule::Qonnx(mode) => mode.round((v / scale + self.zero_point as f32).max(lo as f32).min(hi as f32)) as i64,
+            Rule::Sign => return Some(u8::from(v >= 0.0)),
+        };
+        Some((q.clamp(lo, hi) - lo) as u8)
+    }
+
+    /// The channel of each element in the file's order.
+    pub fn channels(&self, [channels, height, width]: Shape) -> Vec<usize> {
+        let places = height * width;
+        (0..channels * places)
+            .map(|at| if self.order == Order::ChannelsLast { at % channels } else { at / places })
+            .collect()
+    }
+
+    /// The real values that the network can be given, where the file says a scale.
+    pub fn reals(&self) -> Option<[f64; 2]> {
+        let scale = f64::from(self.scale?);
+        if self.dtype == Dtype::Bipolar {
+            return Some([-scale, scale]);
+        }
+        Some([self.lowest, self.highest].map(|q| scale * (q - self.zero_point) as f64))
+    }
+
+    /// True if pixels that are taken as they are, p = y, are what the file makes of p or of p / 255.
+    pub fn takes_pixels(&self) -> bool {
+        let all = |over: f32| (0..=255u8).all(|p| self.quantised(f32::from(p) / over, 0) == Some(p));
+        self.scale.is_none() || self.steps.is_empty() && (all(1.0) || all(255.0))
+    }
+
+    /// Whether everything fits together and an input of `shape`, `bits` and `zero_point`. It may come from the other party.
+    pub(crate) fn fits(&self, shape: Shape, bits: u32, zero_point: i64) -> bool {
+        let finite = |list: &[f32]| [1, shape[0]].contains(&list.len()) && list.iter().all(|a| a.is_finite());
+        if self.steps.len() > MAX_STEPS || !self.steps.iter().all(|step| finite(step.numbers())) {
+            return false;
+        }
+        let scale = self.scale.is_none_or(|scale| scale.is_normal() && scale > 0.0);
+        let range = match self.dtype {
+            _ if !self.dtype.possible() => return false,
+            Dtype::Bipolar => {
+                let ends = (self.lowest, self.highest, self.rule) == (-1, 1, Rule::Sign);
+                return fits(&self.dims, shape) && scale && ends && (self.zero_point, bits, zero_point) == (0, 1, 0);
+            }
+            _ => self.dtype.range(),
+        };
+        let ordered = range.lo <= self.lowest && self.lowest < self.highest && self.highest <= range.hi;
+        fits(&self.dims, shape)
+            && scale
+            && ordered
+            && self.highest - self.lowest < 1 << bits
+            && self.rule != Rule::Sign
+            && self.zero_point == self.lowest + zero_point
+    }
+}
+
+/// Whether dimensions are those of a tensor of `shape`.
+fn fits(dims: &[usize], shape: Shape) -> bool {
+    let elements = dims.iter().try_fold(1usize, |all, &n| all.checked_mul(n));
+    dims.len() < MAX_RANK && elements == Some(shape.iter().product())
+}
+
+/// What a file does with its last values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// Over the channels of each position.
+    Softmax,
+    /// Its logarithm.
+    LogSoftmax,
+    /// Of each value.
+    Sigmoid,
+    /// Of each value.
+    Tanh,
+}
+
+/// A class that a file computes: the channel with the largest value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArgMax {
+    /// The last one of equals instead of the first.
+    #[serde(default)]
+    pub last: bool,
+}
+
+/// How a file codes its output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputCoding {
+    /// Dimensions of the file's last values, the batch left out; before the arg max, if it has one.
+    pub dims: Vec<usize>,
+    /// Their order.
+    pub order: Order,
+    /// Type of the quantised tensor that they are; absent for accumulators.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dtype: Option<Dtype>,
+    /// The network's output is q - zero_point.
+    #[serde(default)]
+    pub zero_point: i64,
+    /// True if the file's output are the integers q, false if they are real numbers.
+    #[serde(default)]
+    pub integers: bool,
+    /// What the file does behind, and the client in its place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ends: Vec<End>,
+    /// True if the last values are probabilities already: the results of a sigmoid.
+    #[serde(default)]
+    pub probability: bool,
+    /// The file's output is a class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<ArgMax>,
+}
+
+impl OutputCoding {
+    /// Whether everything fits together and an output of `shape`. It may come from the other party.
+    pub(crate) fn fits(&self, shape: Shape) -> bool {
+        fits(&self.dims, shape)
+            && self.dtype.is_none_or(Dtype::possible)
+            && self.zero_point.unsigned_abs() < 1 << 16
+            && self.ends.len() <= 4
+    }
+}
+
+/// `float32 [N,224,224,3] NHWC`.
+fn tensor(dtype: &str, dims: &[usize], order: Order) -> String {
+    let sizes: Vec<String> = dims.iter().map(usize::to_string).collect();
+    let order = match (dims.len(), order) {
+        (3, Order::ChannelsFirst) => " NCHW",
+        (3, Order::ChannelsLast) => " NHWC",
+        _ => "",
+    };
+    format!("{dtype} [N,{}]{order}", sizes.join(","))
+}
+
+impl fmt::Display for Coding {
+    /// One line: shape, order, type, scale and zero point.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.integers {
+            write!(f, "{}", tensor(&self.dtype.to_string(), &self.dims, self.order))?;
+        } else {
+            write!(f, "{} as {}", tensor("float32", &self.dims, self.order), self.dtype)?;
+        }
+        match self.scale {
+            Some(scale) => write!(f, ", scale {}", short(scale.into()))?,
+            None => write!(f, ", no scale")?,
+        }
+        write!(f, ", zero point {}", self.zero_point)
+    }
+}
+
+/// A number that is said exactly, with an exponent where that is much shorter.
+pub(crate) fn short(value: f64) -> String {
+    let single = value as f32;
+    let [plain, exponent] = if f64::from(single) == value {
+        [single.to_string(), format!("{single:e}")]
+    } else {
+        [value.to_string(), format!("{value:e}")]
+    };
+    if exponent.len() + 3 < plain.len() { exponent } else { plain }
+}
+
+impl OutputCoding {
+    /// One line: shape, order, type, scale, zero point, and what the client does in the file's place.
+    pub fn line(&self, scale: Option<f64>) -> String {
+        let mut line = match self.dtype {
+            Some(dtype) if self.integers => tensor(&dtype.to_string(), &self.dims, self.order),
+            Some(dtype) => format!("{} from {dtype}", tensor("float32", &self.dims, self.order)),
+            None => format!("{} from sums", tensor("float32", &self.dims, self.order)),
+        };
+        // The unit of sums is a product, and no number of the file.
+        let shown = |scale: f64| short(if self.dtype.is_some() { scale } else { (scale as f32).into() });
+        line += &scale.map_or(", no scale".to_owned(), |scale| format!(", scale {}", shown(scale)));
+        if self.dtype.is_some() {
+            line += &format!(", zero point {}", self.zero_point);
+        }
+        for end in &self.ends {
+            line += match end {
+                End::Softmax => ", softmax",
+                End::LogSoftmax => ", log softmax",
+                End::Sigmoid => ", sigmoid",
+                End::Tanh => ", tanh",
+            };
+        }
+        line + if self.class.is_some() { ", arg max" } else { "" }
+    }
+}

@@ -1,0 +1,78 @@
+//! CSV: one input per row, numbers between commas, semicolons or tabs; a first row of words is a header.
+
+use super::DataProblem;
+use super::npy::byte;
+use crate::coding::Coding;
+use crate::json::printable;
+use crate::network::Input;
+
+/// How many bytes tell text from something else.
+const LOOKED_AT: usize = 4096;
+
+/// True for text whose beginning has digits and no control characters but blanks.
+pub(super) fn is_csv(bytes: &[u8]) -> bool {
+    let start = &bytes[..bytes.len().min(LOOKED_AT)];
+    let text = match std::str::from_utf8(start) {
+        Ok(text) => text,
+        Err(error) if error.error_len().is_none() => std::str::from_utf8(&start[..error.valid_up_to()]).unwrap_or(""),
+        Err(_) => return false,
+    };
+    let printed = |c: char| !c.is_control() || matches!(c, '\n' | '\r' | '\t');
+    let separated = text.lines().take(2).any(|line| line.split(SEPARATORS).any(|field| number(field).is_some()));
+    separated && text.chars().all(printed)
+}
+
+const SEPARATORS: [char; 3] = [',', ';', '\t'];
+
+fn number(field: &str) -> Option<f64> {
+    field.trim().trim_matches('"').parse().ok()
+}
+
+/// Rows as inputs: real numbers that the coding of the model's file quantises, or the integers y where there is none.
+pub(super) fn inputs(file: &[u8], input: &Input) -> Result<Vec<u8>, DataProblem> {
+    let text = std::str::from_utf8(file).map_err(|_| DataProblem::UnknownFormat)?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let coding = input.coding.as_ref();
+    if let Some(coding) = coding.filter(|coding| coding.scale.is_none()) {
+        let wanted = format!("{} in .npy: its file gives no scale for numbers in rows", coding.dtype);
+        return Err(DataProblem::Type { found: "rows of numbers".into(), wanted });
+    }
+    let elements: usize = input.shape.iter().product();
+    let channels = coding.map(|coding| coding.channels(input.shape));
+    let mut values = Vec::new();
+    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let wrong = |what: String| DataProblem::Row { line: index + 1, what };
+        let fields: Vec<&str> = line.split(SEPARATORS).collect();
+        if index == 0 && fields.iter().all(|field| number(field).is_none()) {
+            continue;
+        }
+        if fields.len() != elements {
+            return Err(wrong(format!("{} numbers, the network reads {elements}", fields.len())));
+        }
+        let mut row = Vec::with_capacity(elements);
+        for (at, field) in fields.iter().enumerate() {
+            let value = number(field).ok_or_else(|| wrong(format!("\"{}\" is no number", printable(field))))?;
+            row.push(match (coding, &channels) {
+                (Some(coding), Some(channels)) => {
+                    coding.quantised(value as f32, channels[at]).ok_or(DataProblem::NotANumber)?
+                }
+                _ if value.fract() != 0.0 => {
+                    return Err(wrong(format!(
+                        "{value}, but the network reads integers 0..={}",
+                        (1 << input.bits) - 1
+                    )));
+                }
+                _ => byte(value as i64, (1 << input.bits) - 1)?,
+            });
+        }
+        values.extend(to_network(coding, &row, input));
+    }
+    if values.is_empty() { Err(DataProblem::Empty) } else { Ok(values) }
+}
+
+fn to_network(coding: Option<&Coding>, row: &[u8], input: &Input) -> Vec<u8> {
+    match coding {
+        Some(coding) => coding.order.to_network(row, input.shape),
+        None => row.to_vec(),
+    }
+}

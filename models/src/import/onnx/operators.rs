@@ -1,0 +1,150 @@
+//! The operators of ONNX and of its dialects in one table: names, what becomes of a node, how it is imported.
+//!
+//! Reports, refusals, the walk through a graph and the table of the documentation are made from it.
+
+use super::graph::Node;
+use super::real::Function;
+use super::value::{Stop, Value};
+use super::walk::Walk;
+use crate::import::report::Verdict;
+
+/// One or several operators that are imported alike.
+pub(super) struct Operator {
+    pub names: &'static [&'static str],
+    pub becomes: Becomes,
+}
+
+/// What becomes of a node.
+pub(super) enum Becomes {
+    /// Part of the network; as what, and by which function.
+    Imported(&'static str, Import),
+    /// Nothing, which changes nothing that the network promises; why, and what its value is then.
+    Dropped(&'static str, Import),
+    /// A refusal; what to do about it.
+    Refused(&'static str),
+}
+
+/// Imports a node that is not constant.
+pub(super) type Import = for<'m> fn(&mut Walk<'m>, Node<'m>) -> Result<Value<'m>, Stop>;
+
+use Becomes::{Dropped, Imported, Refused};
+
+const PART: &str = "part of the requantisation behind it";
+const LAYER: &str = "a linear layer";
+const WHOLE: &str = "a linear layer and its requantisation";
+const QUANTISER: &str = "a requantisation, or quantised weights";
+const AVERAGE: &str = "an average pool";
+const SHAPE: &str = "a shape, or elements in another order";
+const ORDER: &str = "elements in another order";
+const TABLE: &str = "a table";
+const CONSTANTS: &str = "constants";
+const CALM: &str = "it changes nothing";
+const BEFORE: &str = "the network's output are the values before it; their order is the same";
+
+const fn operator(names: &'static [&'static str], becomes: Becomes) -> Operator {
+    Operator { names, becomes }
+}
+
+/// All that are known; others are refused with [`OTHERS`].
+#[rustfmt::skip]
+pub(super) const OPERATORS: &[Operator] = &[
+    operator(&["Conv"], Imported(LAYER, |walk, node| walk.conv(node))),
+    operator(&["Gemm"], Imported(LAYER, |walk, node| walk.gemm(node))),
+    operator(&["MatMul"], Imported(LAYER, |walk, node| walk.matmul(node))),
+    operator(&["ConvInteger", "MatMulInteger"], Imported(LAYER, |walk, node| walk.integer(node))),
+    operator(&["QLinearConv", "QLinearMatMul", "QGemm"], Imported(WHOLE, |walk, node| walk.qlinear(node))),
+    operator(&["QuantizeLinear", "Quant", "IntQuant", "BipolarQuant", "MultiThreshold", "Trunc"], Imported(QUANTISER, |walk, node| walk.quantiser_node(node))),
+    operator(&["DequantizeLinear"], Imported("a unit", |walk, node| walk.dequantise(node))),
+    operator(&["BatchNormalization"], Imported(PART, |walk, node| walk.batch_norm(node))),
+    operator(&["Relu"], Imported(PART, |walk, node| walk.clip(node, Some(0.0), None))),
+    operator(&["Clip"], Imported(PART, |walk, node| walk.clip_node(node))),
+    operator(&["Mul", "Div", "Sub"], Imported(PART, |walk, node| walk.arithmetic(node))),
+    operator(&["Add", "Sum"], Imported("a bias or a residual", |walk, node| walk.add(node))),
+    operator(&["QLinearAdd"], Imported("a residual", |walk, node| walk.qlinear_add(node))),
+    operator(&["MaxPool", "GlobalMaxPool"], Imported("a max pool", |walk, node| walk.max_pool(node))),
+    operator(&["AveragePool", "GlobalAveragePool", "ReduceMean"], Imported(AVERAGE, |walk, node| walk.average_pool(node))),
+    operator(&["QLinearAveragePool", "QLinearGlobalAveragePool"], Imported(AVERAGE, |walk, node| walk.qlinear_average_pool(node))),
+    operator(&["Concat"], Imported("a concatenation", |walk, node| walk.concat(node))),
+    operator(&["QLinearConcat"], Imported("a concatenation", |walk, node| walk.qlinear_concat(node))),
+    operator(&["Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose"], Imported(SHAPE, |walk, node| walk.reshape(node))),
+    operator(&["Pad"], Imported("padding of the layer behind it", |walk, node| walk.pad(node))),
+    operator(&["Sigmoid"], Imported(TABLE, |walk, node| walk.function_or_last(node, Function::Sigmoid))),
+    operator(&["Tanh"], Imported(TABLE, |walk, node| walk.function_or_last(node, Function::Tanh))),
+    operator(&["HardSwish"], Imported(TABLE, |walk, node| walk.function(node, Function::HardSwish))),
+    operator(&["HardSigmoid"], Imported(TABLE, |walk, node| {
+        walk.function(node, Function::HardSigmoid(node.float("alpha", 0.2), node.float("beta", 0.5)))
+    })),
+    operator(&["Gelu"], Imported(TABLE, |walk, node| {
+        walk.function(node, Function::Gelu { tanh: node.text("approximate", "none") == "tanh" })
+    })),
+    operator(&["Elu"], Imported(TABLE, |walk, node| walk.function(node, Function::Elu(node.float("alpha", 1.0))))),
+    operator(&["LeakyRelu"], Imported(TABLE, |walk, node| walk.function(node, leaky(node)))),
+    operator(&["QLinearSigmoid"], Imported(TABLE, |walk, node| walk.qlinear_function(node, Function::Sigmoid))),
+    operator(&["QLinearLeakyRelu"], Imported(TABLE, |walk, node| walk.qlinear_function(node, leaky(node)))),
+    operator(&["Split"], Imported(ORDER, |walk, node| walk.split(node))),
+    operator(&["Slice"], Imported(ORDER, |walk, node| walk.slice(node))),
+    operator(&["Gather"], Imported(ORDER, |walk, node| walk.gather(node))),
+    operator(&["DepthToSpace", "SpaceToDepth"], Imported(ORDER, |walk, node| walk.depth_space(node))),
+    operator(&["Resize", "Upsample"], Imported(ORDER, |walk, node| walk.resize(node))),
+    operator(&["Constant", "ConstantOfShape", "Neg", "Sqrt", "Reciprocal", "Abs"], Imported(CONSTANTS, only_constant)),
+    operator(&["Shape"], Imported(CONSTANTS, |walk, node| walk.shape_of(node))),
+    operator(&["Identity", "Dropout"], Dropped(CALM, |walk, node| Ok(walk.value(node, 0)?.clone()))),
+    operator(&["Cast"], Dropped(CALM, |walk, node| walk.cast(node))),
+    operator(&["Softmax", "LogSoftmax", "QLinearSoftmax"], Dropped(BEFORE, |walk, node| walk.last(node))),
+    operator(&["ArgMax"], Dropped("the network's output are the values before it; the client finds the largest", |walk, node| {
+        walk.last(node)
+    })),
+    operator(&["DynamicQuantizeLinear", "DynamicQuantizeMatMul", "MatMulIntegerToFloat"],
+        Refused("quantise statically: scales that depend on the input are not imported")),
+    operator(&["MatMulNBits"], Refused("keep DequantizeLinear and MatMul apart")),
+    operator(&["LSTM", "GRU", "RNN", "Loop", "If", "Scan"], Refused("networks have no loops and no choices")),
+    operator(&["ConvTranspose"], Refused("networks do not enlarge images")),
+    operator(&["LayerNormalization", "InstanceNormalization", "GroupNormalization"],
+        Refused("use batch normalisation, whose factors are constant after training")),
+];
+
+/// Why other operators are refused, and what to do about it.
+pub(super) const UNKNOWN: &str = "no network has this operation";
+pub(super) const OTHERS: &str =
+    "replace it by layers that are imported: convolutions, matrices, pools, sums, and functions of 8-bit values";
+
+/// The row of an operator.
+pub(super) fn find(name: &str) -> Option<&'static Operator> {
+    OPERATORS.iter().find(|operator| operator.names.contains(&name))
+}
+
+/// What becomes of an operator, or what to do about it.
+pub(super) fn verdict(name: &str) -> Result<Verdict, &'static str> {
+    match find(name).map(|operator| &operator.becomes) {
+        Some(Imported(what, _)) => Ok(Verdict::Imported(what)),
+        Some(Dropped(why, _)) => Ok(Verdict::Dropped(why)),
+        Some(Refused(hint)) => Err(hint),
+        None => Err(OTHERS),
+    }
+}
+
+fn leaky(node: Node<'_>) -> Function {
+    Function::LeakyRelu(node.float("alpha", 0.01))
+}
+
+fn only_constant<'m>(_: &mut Walk<'m>, node: Node<'m>) -> Result<Value<'m>, Stop> {
+    Err(Stop::new(format!("{} in this place", node.op()), "only constants may be computed like this"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_stands_in_one_row() {
+        let mut names: Vec<&str> = OPERATORS.iter().flat_map(|operator| operator.names).copied().collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count, "a name is in two rows");
+        assert!(matches!(verdict("Conv"), Ok(Verdict::Imported(_))));
+        assert!(matches!(verdict("Cast"), Ok(Verdict::Dropped(_))));
+        assert!(verdict("LSTM").is_err_and(|hint| hint.contains("loops")));
+        assert!(verdict("Sinh").is_err_and(|hint| hint.contains("replace it")));
+    }
+}

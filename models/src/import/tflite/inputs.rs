@@ -1,0 +1,182 @@
+//! The network's input and output: one tensor of the file, or several one behind the other.
+
+use super::ends::Ends;
+use super::model::{self, Element, Model, Tensor};
+use super::round::Rounding;
+use super::walk::{Quantisation, Trouble, Value, Walk, describe, quantisation, refuse};
+use crate::coding::{self, Coding, Dtype, Order, OutputCoding};
+use crate::import::error::{ImportError, ImportProblem};
+use crate::import::report::Report;
+use crate::import::{Options, Preprocessing};
+use crate::network::{Input, Shape, TensorId};
+
+/// The network's input: y = q - (smallest q). Several tensors are one vector, each in the file's order.
+pub(super) fn input(model: &Model<'_>, ends: &Ends, options: &Options, report: &Report) -> Result<Input, ImportError> {
+    let tensors: Vec<&Tensor<'_>> = ends.inputs.iter().map(|start| &model.tensors[start.tensor]).collect();
+    let first = tensors[0];
+    let refused = |trouble, tensor: &Tensor<'_>| describe(trouble, "INPUT", &tensor.name, report);
+    let known: Vec<Quantisation> =
+        tensors.iter().map(|x| quantisation(x).map_err(|t| refused(t, x))).collect::<Result<_, _>>()?;
+    if let Some(other) = tensors.iter().find(|x| x.element != first.element) {
+        let reason = format!("its inputs have elements of types {} and {}", first.element, other.element);
+        return Err(ImportProblem::File { reason, hint: "give all inputs one type" }.into());
+    }
+    let (shape, dims) = match &tensors[..] {
+        [_] => (shape(model, ends, first)?, batchless(&model.tensors[ends.inputs[0].file].dims)),
+        all => {
+            let total = all.iter().map(|x| x.elements()).sum();
+            ([total, 1, 1], vec![total])
+        }
+    };
+    let Quantisation { scale, clamp } = known[0];
+    let coding = Coding {
+        dims,
+        order: Order::ChannelsLast,
+        dtype: dtype(first.element),
+        lowest: clamp.lo,
+        highest: clamp.hi,
+        scale: known.iter().all(|q| (q.scale, q.clamp) == (scale, clamp)).then_some(scale),
+        zero_point: clamp.zero_point,
+        steps: Vec::new(),
+        rule: match options.tflite {
+            Rounding::Double => coding::Rule::Litert,
+            Rounding::Single => coding::Rule::Xnnpack,
+        },
+        integers: ends.inputs.iter().all(|start| start.file == start.tensor),
+    };
+    let tables = |preprocessing: &Preprocessing| preprocessing.tables(&coding, shape[0]);
+    let pixels = options.preprocessing.as_ref().map(tables).transpose().map_err(|reason| ImportProblem::File {
+        reason,
+        hint: "give one of each, or one for each channel, deviations above 0",
+    })?;
+    Ok(Input { shape, bits: 8, zero_point: clamp.zero_point - clamp.lo, pixels, coding: Some(coding) })
+}
+
+/// The shape of a single input. One that is a vector until it is reshaped is an image from the start.
+fn shape(model: &Model<'_>, ends: &Ends, tensor: &Tensor<'_>) -> Result<Shape, ImportError> {
+    let first = model.operators.iter().find(|o| o.inputs.first() == Some(&Some(ends.inputs[0].tensor)));
+    let reshaped = first.filter(|o| o.code == model::RESHAPE).and_then(|o| o.outputs.first());
+    let reshaped = reshaped.map(|&output| &model.tensors[output].dims);
+    let dims = reshaped.filter(|dims| dims.len() == 4 && dims.iter().product::<usize>() == tensor.elements());
+    match dims.unwrap_or(&tensor.dims)[..] {
+        [1, height, width, channels] => Ok([channels, height, width]),
+        [1, length] | [length] => Ok([length, 1, 1]),
+        [1, height, width] => Ok([1, height, width]),
+        _ => {
+            let reason = format!("its input has shape {:?}", tensor.dims);
+            Err(ImportProblem::File { reason, hint: "export it for a batch of one image" }.into())
+        }
+    }
+}
+
+impl<'m, 'f> Walk<'m, 'f> {
+    /// Names the inputs.
+    pub fn start(&mut self, ends: &Ends) -> Result<(), Trouble> {
+        let whole = self.builder.tensor(0);
+        let mut from = 0;
+        for start in &ends.inputs {
+            let tensor = &self.model.tensors[start.tensor];
+            let Quantisation { scale, clamp } = quantisation(tensor)?;
+            let value = Value { id: 0, grid: whole.shape, dims: tensor.dims.clone(), padding: [0; 4], scale, clamp };
+            let value = if ends.inputs.len() == 1 {
+                value
+            } else {
+                let list: Vec<i64> = (from..from + tensor.elements()).map(|n| n as i64).collect();
+                from += list.len();
+                let part = self.moved(&tensor.name, &value, &tensor.dims, &list)?;
+                // The whole has the zero point of the first one.
+                let by = (clamp.lo - clamp.zero_point) - whole.range.lo;
+                Value { id: self.builder.apply(&format!("{}/zero", tensor.name), part.id, |x| x + by)?, ..part }
+            };
+            self.values.insert(start.tensor, value);
+        }
+        if ends.inputs.len() > 1 {
+            let names: Vec<String> = ends
+                .inputs
+                .iter()
+                .map(|start| &self.model.tensors[start.tensor])
+                .map(|tensor| format!("{} {:?}", tensor.name, tensor.dims))
+                .collect();
+            self.builder
+                .report
+                .note(format!("the input is one vector: {}, each in the file's order", names.join(", ")));
+        }
+        Ok(())
+    }
+
+    /// The network's output, and the real value of one unit of it; the builder learns how the file codes it.
+    pub fn output(&mut self, ends: &Ends) -> Result<(TensorId, Option<f64>), Trouble> {
+        let mut values = Vec::new();
+        for end in &ends.outputs {
+            let tensor = &self.model.tensors[end.tensor];
+            let Some(value) = self.values.get(&end.tensor).cloned() else {
+                let reason = format!("its output {} does not depend on its input", tensor.name);
+                return refuse(reason, "export the network up to its logits");
+            };
+            values.push(self.settled(&tensor.name, &value)?);
+        }
+        let (first, last) = (&ends.outputs[0], &self.model.tensors[ends.outputs[0].tensor]);
+        let maker = self.model.operators.iter().find(|o| o.outputs.contains(&first.tensor)).map(|o| o.code);
+        let integers =
+            |end: &super::ends::End| self.model.tensors[end.file].element != Element::Float32 && end.file == end.tensor;
+        let (id, scale, coding) = match &values[..] {
+            [value] => {
+                let [channels, height, width] = value.grid;
+                let vector = [height, width] == [1, 1];
+                let coding = OutputCoding {
+                    dims: if vector { vec![channels] } else { vec![height, width, channels] },
+                    order: Order::ChannelsLast,
+                    dtype: Some(dtype(last.element)),
+                    zero_point: value.clamp.zero_point,
+                    integers: integers(first),
+                    ends: first.behind.clone(),
+                    probability: maker == Some(model::LOGISTIC),
+                    class: first.class,
+                };
+                (value.id, Some(value.scale), coding)
+            }
+            all => {
+                let alike = |x: &Value| (x.scale, x.clamp) == (all[0].scale, all[0].clamp);
+                let same = all.iter().all(alike);
+                let id = self.one_vector("outputs", all)?;
+                let coding = OutputCoding {
+                    dims: vec![self.builder.tensor(id).shape.iter().product()],
+                    order: Order::ChannelsFirst,
+                    dtype: same.then(|| dtype(last.element)),
+                    zero_point: if same { all[0].clamp.zero_point } else { 0 },
+                    integers: same && ends.outputs.iter().all(integers),
+                    ends: Vec::new(),
+                    probability: false,
+                    class: None,
+                };
+                (id, Some(all[0].scale).filter(|_| same), coding)
+            }
+        };
+        if ends.outputs.len() > 1 {
+            let part = |(end, value): (&super::ends::End, &Value)| {
+                let name = &self.model.tensors[end.tensor].name;
+                let behind = if end.behind.is_empty() { "" } else { ", before its softmax" };
+                format!(
+                    "{name} {:?} of scale {} (zero point {} taken off{behind})",
+                    value.dims, value.scale, value.clamp.zero_point
+                )
+            };
+            let parts: Vec<String> = ends.outputs.iter().zip(&values).map(part).collect();
+            self.builder.report.note(format!("the output is one vector: {}", parts.join("; ")));
+        }
+        self.builder.output_coding = Some(coding);
+        Ok((id, scale.map(f64::from)))
+    }
+}
+
+/// Dimensions without the batch of one.
+fn batchless(dims: &[usize]) -> Vec<usize> {
+    match dims {
+        [1, rest @ ..] if !rest.is_empty() => rest.to_vec(),
+        _ => dims.to_vec(),
+    }
+}
+
+fn dtype(element: Element) -> Dtype {
+    if element == Element::UInt8 { Dtype::Uint(8) } else { Dtype::Int(8) }
+}

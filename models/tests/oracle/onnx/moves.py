@@ -1,0 +1,103 @@
+"""Operations that only move elements, on integers, on quantised values and on values that nothing has quantised; and rows of one dimension."""
+
+import numpy as np
+from onnx import TensorProto
+
+from qdq import Qdq
+from runtimes import runtime
+
+
+def ints(graph, values):
+    return graph.constant(values, np.int64)
+
+
+def transpose(graph, x):
+    y = graph.node("Transpose", [x], perm=[0, 2, 3, 1])
+    return graph.node("Transpose", [y], perm=[0, 3, 2, 1]) if graph.chance(0.5) else y
+
+
+def shuffle(graph, x):
+    y = graph.node("Reshape", [x, ints(graph, [1, 2, 2, 6, 4])])
+    y = graph.node("Transpose", [y], perm=[0, 2, 1, 3, 4])
+    return graph.node("Reshape", [y, ints(graph, [1, 4, 6, 4])])
+
+
+def split(graph, x):
+    axis = int(graph.rng.integers(1, 4))
+    names = [graph.name("s") for _ in range(2)]
+    from onnx import helper
+
+    graph.nodes.append(helper.make_node("Split", [x, ints(graph, [1, [4, 6, 4][axis - 1] - 1])], names, name=graph.name("n"), axis=axis))
+    return names[1] if graph.chance(0.5) else graph.node("Concat", names[::-1], axis=axis)
+
+
+def slices(graph, x):
+    step = int(graph.rng.choice([1, 2, -1]))
+    start, end = (-1, -100) if step < 0 else (1, 100)
+    return graph.node("Slice", [x, ints(graph, [1, start]), ints(graph, [3, end]), ints(graph, [1, 2]), ints(graph, [1, step])])
+
+
+def gather(graph, x):
+    return graph.node("Gather", [x, ints(graph, [2, 0, 0, -1])], axis=int(graph.rng.integers(1, 4)))
+
+
+def depth(graph, x):
+    mode = str(graph.rng.choice(["DCR", "CRD"]))
+    y = graph.node("DepthToSpace", [x], blocksize=2, mode=mode)
+    return y if graph.chance(0.5) else graph.node("SpaceToDepth", [y], blocksize=2)
+
+
+def resize(graph, x):
+    place, nearest = [("asymmetric", "floor"), ("half_pixel", "round_prefer_floor")][int(graph.chance(0.5))]
+    scales = graph.constant(np.array([1, 1, 2, 1.5 if graph.chance(0.3) else 2], np.float32))
+    return graph.node("Resize", [x, "", scales], mode="nearest", coordinate_transformation_mode=place, nearest_mode=nearest)
+
+
+def concat(graph, x):
+    return graph.node("Concat", [x, x], axis=int(graph.rng.integers(1, 4)))
+
+
+def vector(graph, x):
+    y = graph.node("Flatten", [x], axis=1)
+    return graph.node("Reshape", [y, ints(graph, [1, 2, 8, 6])])
+
+
+def row(graph, x):
+    y = graph.node("Reshape", [x, ints(graph, [1, 4, 24])])
+    w, scales, zeros = graph.weights([3, 4, 5], 0, 20)
+    w = graph.node("DequantizeLinear", [graph.constant(w), graph.constant(scales), graph.constant(zeros)], axis=0)
+    y = graph.node("Conv", [y, w], kernel_shape=[5], pads=[2, 1], strides=[2])
+    return graph.node("Relu", [y])
+
+
+KINDS = [transpose, shuffle, split, slices, gather, depth, resize, concat, vector, row]
+
+
+def run(rng, samples, index):
+    graph = Qdq(rng, [4, 6, 4], np.uint8)
+    graph.unit = None
+    graph.enter()
+    kind = KINDS[index % len(KINDS)]
+    how = index // len(KINDS) % 3
+    if kind is row:
+        y = kind(graph, graph.real())
+        graph.quantised(y, graph.sigma, positive=True)
+    elif how == 0:
+        graph.x = kind(graph, graph.x)
+    elif how == 1:
+        y = kind(graph, graph.real())
+        graph.x = graph.node("QuantizeLinear", [y] + graph.parameters(graph.scale, graph.zero))
+    else:
+        y = graph.node("Mul", [graph.real(), graph.constant(np.float32([0.7, 1.1, -0.6, 0.9]).reshape(4, 1, 1))])
+        y = kind(graph, y)
+        graph.quantised(y, graph.sigma)
+    model = graph.model(TensorProto.FLOAT, TensorProto.UINT8, opset=18)
+    session = runtime(model)
+    scale, zero = graph.start
+    inputs, outputs = [], []
+    for _ in range(samples):
+        q = rng.integers(0, 256, [1] + graph.shape0)
+        (y,) = session.run(None, {"input": ((q - zero).astype(np.float32) * scale).astype(np.float32)})
+        inputs.append((q - zero).flatten().tolist())
+        outputs.append((y.astype(int) - graph.zero).flatten().tolist())
+    return model, {"inputs": inputs, "outputs": outputs, "exact": True}
