@@ -215,7 +215,7 @@ impl<'m> Walk<'m> {
     pub(super) fn split(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
         let value = self.value(node, 0)?.clone();
         let old = self.dims_of(&value)?;
-        let along = axis(node.int("axis", 0), old.len())?;
+        let along = axis_of(node.int("axis", 0), old.len())?;
         let parts = node.proto.output.len().max(1);
         let sizes = match self.numbers(node, 1, "split")? {
             Some(sizes) => sizes.iter().map(|&size| usize::try_from(size).unwrap_or(0)).collect(),
@@ -257,7 +257,7 @@ impl<'m> Walk<'m> {
         let mut value = value;
         let mut dims = old;
         for (at, &along) in axes.iter().enumerate() {
-            let along = axis(along, dims.len())?;
+            let along = axis_of(along, dims.len())?;
             let indices = sliced(dims[along] as i64, starts[at], ends[at], strides[at]);
             if indices.is_empty() {
                 return Err(Stop::new("a slice of nothing", "the file is not consistent"));
@@ -272,7 +272,7 @@ impl<'m> Walk<'m> {
     pub(super) fn gather(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
         let value = self.value(node, 0)?.clone();
         let old = self.dims_of(&value)?;
-        let along = axis(node.int("axis", 0), old.len())?;
+        let along = axis_of(node.int("axis", 0), old.len())?;
         let chosen = self.constant(node, 1)?;
         let size = old[along] as i64;
         let indices: Option<Vec<i64>> = chosen.to_ints().and_then(|ints| {
@@ -394,6 +394,9 @@ impl<'m> Walk<'m> {
         let (mut ids, mut dims, mut total) = (Vec::new(), Vec::new(), 0);
         for part in parts {
             let own = self.dims_of(part)?;
+            if along >= own.len() {
+                return Err(Stop::new("an axis that a part does not have", "the file is not consistent"));
+            }
             let order: Vec<usize> = std::iter::once(along).chain((0..own.len()).filter(|&o| o != along)).collect();
             let moved = Move::transpose(&own, &order);
             let rest = own.iter().product::<usize>() / own[along].max(1);
@@ -426,6 +429,11 @@ impl<'m> Walk<'m> {
         };
         self.moved(node, &whole, &by)
     }
+}
+
+/// An axis of a tensor that has some.
+fn axis_of(at: i64, rank: usize) -> Result<usize, Stop> {
+    if rank == 0 { Err(Stop::new("an axis of a number", "the file is not consistent")) } else { axis(at, rank) }
 }
 
 fn order_of(node: Node<'_>, rank: usize) -> Result<Vec<usize>, Stop> {

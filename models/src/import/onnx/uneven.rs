@@ -8,6 +8,7 @@ use super::graph::Node;
 use super::quantiser::Quantiser;
 use super::value::{Real, Scale, Source, Stop};
 use super::walk::Walk;
+use crate::check::MAX_ELEMENTS;
 use crate::network::{Op, TensorId, Window};
 
 /// Windows of one size along an axis: which they are, and the elements that they read, one window after the other.
@@ -50,6 +51,10 @@ impl<'m> Walk<'m> {
         let [channels, height, width] = self.builder.tensor(input.id).shape;
         let wrong = || Stop::new("a window that does not fit", "the file is not consistent");
         let [rows, columns] = window.output([height, width]).ok_or_else(wrong)?;
+        let most = |axis: usize, count: usize, length: usize| count * window.kernel[axis].min(length);
+        if most(0, rows, height).saturating_mul(most(1, columns, width)) > MAX_ELEMENTS {
+            return Err(Stop::new("windows of too many elements", "use smaller windows"));
+        }
         let empty = || Stop::new("a window of nothing but padding", "use less padding");
         let down = by_size(&window, 0, height, rows).ok_or_else(empty)?;
         let right = by_size(&window, 1, width, columns).ok_or_else(empty)?;
