@@ -19,7 +19,7 @@
 //! | [`FIRST`] | 1,048,576 | 262,144 | 512 | 11 | 0.94 | the first batch, whose seed costs 15 bits per OT |
 //! | [`LATER`] | 3,522,560 | 262,144 | 1,720 | 11 | 0.75 | all others, whose seed is left from the batch before |
 //!
-//! What every known attack costs is computed by `scripts/parameters`; the cheapest use that rows are sparse ([`crate::ot::security`]).
+//! What every known attack costs is computed by `scripts/parameters`; the cheapest use that rows are sparse (SECURITY.md).
 //! The sets that emp-ot ships (k = 2^16 and 2^17) take the code for a random one and are worth about 106 bits.
 //!
 //! Whether the sums fit trees is checked by two more messages before the receiver uses an OT of the batch (`check.rs`): [`Unchecked`]
