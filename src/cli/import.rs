@@ -167,29 +167,29 @@ mod tests {
 
     use super::*;
 
-    /// A multiplied sum of so many bits that no arg max can compare two of them.
+    /// A residual that needs a ring so wide that no parameter set has room for the noise of the layer beside it.
     #[test]
     fn what_cannot_run_is_refused_in_words() {
-        let node = |name: &str, op| Node { name: name.into(), op };
-        let nodes = vec![
-            node("sum", Op::Linear { terms: vec![Term::Identity { input: 0, multiplier: 1 << 17 }] }),
-            node("scale", Op::Scale { input: 1, multiplier: vec![1 << 31] }),
+        let terms = vec![
+            Term::Dense { input: 0, outputs: 1, weight_bits: 8 },
+            Term::Identity { input: 0, multiplier: 1 << 41 },
         ];
         let architecture = Architecture {
             name: "wide".into(),
-            input: Input { shape: [1, 2, 2], bits: 8, zero_point: 128, pixels: None, coding: None },
-            nodes,
-            output: 2,
+            input: Input { shape: [1, 1, 1], bits: 8, zero_point: 0, pixels: None, coding: None },
+            nodes: vec![Node { name: "sum".into(), op: Op::Linear { terms } }],
+            output: 1,
             rounding: None,
             output_scale: None,
             output_coding: None,
             classes: Vec::new(),
         };
-        let weights = |terms: usize| Some(LinearWeights { terms: vec![None; terms], bias: vec![0] });
-        let network = Network::new(architecture, Weights { linear: vec![weights(1), weights(0)] }).unwrap();
+        let terms = vec![Some(ndarray::Array4::from_elem((1, 1, 1, 1), 100)), None];
+        let weights = Weights { linear: vec![Some(LinearWeights { terms, bias: vec![0] })] };
+        let network = Network::new(architecture, weights).unwrap();
         let error = runs(&network, Path::new("wide.onnx")).unwrap_err();
         let text = error.to_string();
-        assert!(text.starts_with("wide.onnx: it cannot run privately: ") && text.contains("\"scale\""), "{text}");
+        assert!(text.starts_with("wide.onnx: it cannot run privately: ") && text.contains("sum"), "{text}");
         assert!(!text.contains(['{', '}']), "{text}");
         assert_eq!(error.fault().exit_code(), 2);
     }
