@@ -4,6 +4,7 @@ import numpy as np
 from onnx import TensorProto, numpy_helper
 
 from graphs import MICROSOFT, Graph, scale_near, window
+from runtimes import runtime
 
 TYPES = {np.uint8: TensorProto.UINT8, np.int8: TensorProto.INT8}
 
@@ -99,6 +100,25 @@ class Qdq(Graph):
         self.zero = self.lo if positive else int(self.rng.integers(self.lo + 64, self.hi - 63))
         self.sigma = sigma
         return self.parameters(self.scale, self.zero)
+
+    def answers(self, model, samples):
+        """Random inputs, less their zero point, and what the runtime makes of them."""
+        session = runtime(model)
+        scale, zero = self.start
+        inputs, outputs = [], []
+        for _ in range(samples):
+            q = self.rng.integers(self.lo, self.hi + 1, [1] + self.shape0)
+            if self.operator:
+                feed = q.astype(self.dtype)
+            else:
+                feed = ((q - zero).astype(np.float32) * scale).astype(np.float32)
+            (y,) = session.run(None, {"input": feed})
+            inputs.append((q - zero).flatten().tolist())
+            if self.unit is None:
+                outputs.append((y.astype(int) - self.zero).flatten().tolist())
+            else:
+                outputs.append(y.flatten().astype(np.float64).tolist())
+        return {"inputs": inputs, "outputs": outputs, "exact": self.unit is None}
 
     def conv(self):
         channels = self.shape[0]

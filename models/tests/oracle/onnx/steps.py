@@ -6,7 +6,6 @@ import numpy as np
 from onnx import TensorProto
 
 from qdq import Qdq
-from runtimes import runtime
 
 SOURCES = ["tensor", "pair", "sum", "concat", "average", "window", "pool"]
 STEPS = ["mul", "div", "add", "sub", "from", "norm"]
@@ -77,12 +76,4 @@ def run(rng, samples, index):
         y = graph.node("Relu", [y])
     graph.quantised(y, graph.sigma)
     model = graph.model(TensorProto.FLOAT, TensorProto.UINT8, opset=17)
-    session = runtime(model)
-    scale, zero = graph.start
-    inputs, outputs = [], []
-    for _ in range(samples):
-        q = rng.integers(0, 256, [1] + graph.shape0)
-        (y,) = session.run(None, {"input": ((q - zero).astype(np.float32) * scale).astype(np.float32)})
-        inputs.append((q - zero).flatten().tolist())
-        outputs.append((y.astype(int) - graph.zero).flatten().tolist())
-    return model, {"inputs": inputs, "outputs": outputs, "exact": True}
+    return model, graph.answers(model, samples)
