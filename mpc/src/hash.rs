@@ -18,6 +18,8 @@
 use crate::block::Block;
 use aes::Aes128Enc;
 use aes::cipher::{Array, BlockCipherEncrypt, KeyInit};
+use polyval::Polyval;
+use polyval::universal_hash::UniversalHash;
 
 /// Blocks encrypted per call of the cipher: its widest backend takes 64 at a time.
 const BATCH: usize = 128;
@@ -28,6 +30,13 @@ where
     C: BlockCipherEncrypt<BlockSize = aes::cipher::consts::U16>,
 {
     cipher.encrypt_blocks(Array::cast_slice_from_core_mut(bytemuck::cast_slice_mut(blocks)));
+}
+
+/// POLYVAL of some blocks, linear in them; the first is multiplied by the highest power of `key`.
+pub(crate) fn polyval(key: Block, blocks: &[Block]) -> Block {
+    let mut hash = Polyval::new(&key.to_bytes().into());
+    hash.update(polyval::Block::cast_slice_from_core(bytemuck::cast_slice(blocks)));
+    Block::from_bytes(hash.finalize().into())
 }
 
 /// The tweakable correlation-robust hash `H(x, i) = pi(pi(x) ^ i) ^ pi(x)`.

@@ -3,7 +3,7 @@
 //! **Trees.** Whoever grows a punctured tree could give sums that fit no tree, so that the leaves at the other end depend on
 //! which one is missing. Leaf x of tree j has the tag t = SHA-256(coins, j, x, leaf). The grower sends the XOR of the tags of
 //! each tree, which gives the holder the one tag that it misses, and the hash of all tags of all trees: the leaves are fixed,
-//! whatever is missing, or the hashes differ ([Roy22], section 5).
+//! whatever is missing, or the hashes differ ([Roy22]).
 //!
 //! **Sums.** The receiver could correct tree j with d_j other than u_j + u_0, and would learn Delta_j from what happens later. Both
 //! planes and choices are hashed by linear hashes that hold for honest vectors:
@@ -16,7 +16,7 @@
 //! R has 256 bits, two POLYVAL hashes under keys that are a hash of everything sent so far (Fiat and Shamir): a vector of n blocks
 //! that is not zero has hash zero with probability at most (n / 2^128)^2, which is 2^-233.9 for the 2,094 blocks of a seed. Each half
 //! of R adds one block of its own at the end of the vector, so R(u_0) is uniform and says nothing of the choices that are used
-//! ([Roy22], figure 8; the blocks at the end are spent by it).
+//! ([Roy22]; the blocks at the end are spent by it).
 //!
 //! What is left to a receiver that cheats: it guesses some bits of Delta and is caught unless the guess is right. With probability
 //! 2^-g it so learns g of 128 bits.
@@ -26,8 +26,7 @@
 use super::coins::Coins;
 use super::ggm::{DEPTH, LEAVES};
 use crate::block::Block;
-use polyval::Polyval;
-use polyval::universal_hash::UniversalHash;
+use crate::hash::polyval;
 use sha2::{Digest, Sha256, Sha512};
 use subtle::{Choice, ConstantTimeEq};
 use zeroize::Zeroizing;
@@ -138,7 +137,7 @@ fn xor(a: &Tag, b: &Tag) -> Tag {
 }
 
 /// R: two POLYVAL hashes.
-pub struct LinearHash([Polyval; HIDING_BLOCKS]);
+pub struct LinearHash([Block; HIDING_BLOCKS]);
 
 impl LinearHash {
     /// R of a direction whose messages so far are `sent`.
@@ -150,8 +149,8 @@ impl LinearHash {
             hash.update(part);
         }
         let digest = hash.finalize();
-        let key = |i: usize| -> [u8; Block::BYTES] { std::array::from_fn(|j| digest[Block::BYTES * i + j]) };
-        Self([Polyval::new(&key(0).into()), Polyval::new(&key(1).into())])
+        let key = |i: usize| Block::from_bytes(std::array::from_fn(|j| digest[Block::BYTES * i + j]));
+        Self(std::array::from_fn(key))
     }
 
     /// R of a vector.
@@ -160,11 +159,7 @@ impl LinearHash {
     /// If it has no more than the hiding blocks.
     pub fn of(&self, vector: &[Block]) -> Hashed {
         let (body, hiding) = vector.split_last_chunk::<HIDING_BLOCKS>().expect("a vector ends with its hiding blocks");
-        std::array::from_fn(|i| {
-            let mut hash = self.0[i].clone();
-            hash.update(polyval::Block::cast_slice_from_core(bytemuck::cast_slice(body)));
-            Block::from_bytes(hash.finalize().into()) ^ hiding[i]
-        })
+        std::array::from_fn(|i| polyval(self.0[i], body) ^ hiding[i])
     }
 }
 

@@ -20,7 +20,7 @@
 //! | [`LATER`] | 3,522,560 | 262,144 | 1,720 | 11 | 0.75 | all others, whose seed is left from the batch before |
 //!
 //! What every known attack costs is computed by `scripts/parameters`; the cheapest use that rows are sparse (SECURITY.md).
-//! The sets that emp-ot ships (k = 2^16 and 2^17) take the code for a random one and are worth about 106 bits.
+//! The sets that emp-ot ships (k = 2^16 and 2^17) take the code for a random one and are worth 79 to 128 bits by the attack.
 //!
 //! Whether the sums fit trees is checked by two more messages before the receiver uses an OT of the batch (`check.rs`): [`Unchecked`]
 //! gives no OT. The next batch can start before that: what the receiver says of it is hidden by choices, and these are the same whatever

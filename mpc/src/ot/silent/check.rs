@@ -28,9 +28,8 @@ use super::batch::{Batch, Half};
 use super::{DEPTH, LEAVES};
 use crate::block::{Block, Delta};
 use crate::error::{Error, Result};
+use crate::hash::polyval;
 use crate::ot::coins::Coins;
-use polyval::Polyval;
-use polyval::universal_hash::UniversalHash;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -104,13 +103,6 @@ impl Context {
             self.coins.hash("proof of trees").chain_update(self.number.to_le_bytes()).chain_update(self.challenge);
         hash.chain_update(reply).chain_update(bytemuck::cast_slice(opened)).finalize().into()
     }
-}
-
-/// POLYVAL of some blocks, the first with the highest power of `key`.
-fn polyval(key: Block, blocks: &[Block]) -> Block {
-    let mut hash = Polyval::new(&key.to_bytes().into());
-    hash.update(polyval::Block::cast_slice_from_core(bytemuck::cast_slice(blocks)));
-    Block::from_bytes(hash.finalize().into())
 }
 
 /// The product of POLYVAL.
