@@ -8,7 +8,7 @@ use crate::keys::LinearWord;
 use crate::packing::{Packing, Tile};
 use crate::parameters::LayerParameters;
 
-/// When the body of a ciphertext is cut (`protocol.md`, "Two schedules of one layer").
+/// When the body of a ciphertext is cut (`docs/protocol.md`, "Two schedules of one layer").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Schedule {
     /// Low bits before the input is known; the top bits become a pad. The default.

@@ -1,7 +1,7 @@
 //! Homomorphic linear layers on shares: packing, budget, ciphertext to shares and back.
 //!
 //! One linear layer, z = sum_i W_i x_i, each activation held as x = xhat + m (the client's pad, the server's masked
-//! activation). Symbols are those of the design: q the torus, N the ring degree, ell the accumulator width, U = q / 2^(ell+1),
+//! activation). Symbols are those of `docs/protocol.md`: q the torus, N the ring degree, ell the accumulator width, U = q / 2^(ell+1),
 //! L = ell + 1.
 //!
 //! ```text

@@ -2,7 +2,7 @@
 
 use lowkey_he::params::ParameterSet;
 
-/// Guard bits below a linear layer's result: always 1 (`protocol.md`, section 1).
+/// Guard bits below a linear layer's result: always 1 (`docs/protocol.md`, section 1).
 pub const GUARD_BITS: u32 = 1;
 
 /// What both parties know of one linear layer's arithmetic.

@@ -2,9 +2,9 @@
 //!
 //! a*_0 u_o + e_o is an RLWE sample under the secret u_o with the key-independent half a*_0 reused, the
 //! re-randomisation of [LPR10]: it hides the evaluated masks, hence the weights. The server keeps u_o and corrects for it
-//! with the client's b*_0 = a*_0 s + e*_0 (`protocol.md`, section 1).
+//! with the client's b*_0 = a*_0 s + e*_0 (`docs/protocol.md`, section 1).
 //!
-//! (u_o, e_o) belongs to exactly one (weights, packing, masks, parameters): `security.md`, rule 4. Take fresh randomness
+//! (u_o, e_o) belongs to exactly one (weights, packing, masks, parameters): SECURITY.md, rule 5. Take fresh randomness
 //! per publication, or [`publication_rng`] with a digest of all of these, so that recomputing gives the same bytes;
 //! [`OutputContext`](crate::context::OutputContext) makes that digest from what is evaluated.
 //!
@@ -144,7 +144,7 @@ impl<W: TorusWord> fmt::Debug for Draw<W> {
 }
 
 /// The generator for one output's (u_o, e_o), as a function of a secret key of the server and everything that the
-/// publication depends on (`security.md`, rule 4).
+/// publication depends on (SECURITY.md, rule 5).
 ///
 /// `context_digest` must cover weights, packing, masks (epoch seed) and parameters
 /// ([`OutputContext`](crate::context::OutputContext)); then recomputing gives the same bytes and a changed model gives

@@ -7,7 +7,7 @@
 //!
 //! # Notation
 //!
-//! That of `protocol.md`, also inside the modules; plain words in the API.
+//! That of `docs/protocol.md`, also inside the modules; plain words in the API.
 //!
 //! | symbol | meaning | where |
 //! |---|---|---|

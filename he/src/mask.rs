@@ -1,7 +1,7 @@
 //! a = XOF(SHA-256(label | epoch seed | set | layer | ciphertext)): the public, static masks.
 //!
 //! Masks are the same in every inference, because every inference has fresh secrets (one hint serves every query, as in
-//! [SimplePIR]). Both parties expand them from a public 256-bit epoch seed (`security.md`, rule 7) with the generator of
+//! [SimplePIR]). Both parties expand them from a public 256-bit epoch seed (SECURITY.md, rule 13) with the generator of
 //! `tfhe` (`tfhe-csprng`), seeded by its extendable-output seed: a CBC-MAC under a public key derives an AES-128 key and
 //! a start counter, AES-CTR expands. The masks are public: the seed hides nothing, it only has to make them look uniform.
 //!

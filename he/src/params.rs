@@ -1,6 +1,6 @@
 //! The parameter sets: ring, noise, and the evidence that each is hard enough.
 //!
-//! A peer names a set by its number and nothing else (`security.md`, rule 9): [`ParameterSet::by_id`] knows this table
+//! A peer names a set by its number and nothing else (SECURITY.md, rule 15): [`ParameterSet::by_id`] knows this table
 //! only, and no other crate can construct a [`ParameterSet`].
 //!
 //! Every set satisfies two independent estimates at 128 bits or more for a uniform ternary secret and GLWE dimension 1:

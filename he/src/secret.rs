@@ -1,6 +1,6 @@
 //! t = a*s + e and share = -hint*s: the client's secret, its bodies and its phase shares.
 //!
-//! A secret lives for one inference. It encrypts under each mask at most once (`security.md`, rule 1): two bodies under
+//! A secret lives for one inference. It encrypts under each mask at most once (SECURITY.md, rule 1): two bodies under
 //! one secret and mask subtract to the difference of their messages. [`Secret::body`] enforces that at run time.
 //!
 //! The phase share is exact: recovering s from it and the hint is linear algebra. It is the client's to keep, and so is

@@ -22,7 +22,7 @@ pub fn round_all<W: TorusWord>(values: &mut [W], bits: u32) {
 /// floor(x / U) for U = 2^unit_log: one party's ring share, in Z_{2^(BITS - unit_log)}, of what its torus share shares.
 ///
 /// The floors of two shares of U * m + noise add up to m, m + 1 or so by the offset that one of them carries
-/// (`protocol.md`, section 1). `unit_log` is less than BITS.
+/// (`docs/protocol.md`, section 1). `unit_log` is less than BITS.
 #[inline(always)]
 pub fn floor_share<W: TorusWord>(x: W, unit_log: u32) -> W {
     x.shr(unit_log)

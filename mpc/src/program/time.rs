@@ -42,7 +42,7 @@ impl Time {
         }
     }
 
-    /// The flights before this time; -1 for everything offline, as in the cost model of the design.
+    /// The flights before this time; -1 for everything offline.
     #[must_use]
     pub fn flights(self) -> i64 {
         match self {

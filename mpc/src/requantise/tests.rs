@@ -125,7 +125,7 @@ fn exhaustive_with_every_clip_and_candidate() {
 /// receive) of every layout found.
 type Found = ((u8, u8, u8, u8), f64, &'static [(u32, usize, usize, usize)]);
 
-/// What the executable specification of the design finds, less the bits of the next body.
+/// What an independent search under the same cost model finds, less the bits of the next body.
 const REFERENCE: [Found; 12] = [
     (
         (13, 7, 4, 13),
