@@ -87,3 +87,21 @@ fn rules_are_numbered_and_cited_by_numbers_that_exist() {
     }
     assert!(cited >= 4, "rules are cited: {cited}");
 }
+
+#[test]
+fn every_switch_is_in_the_table() {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("CONTRIBUTING.md")).expect("UTF-8");
+    let prefix = "\"LOWKEY_";
+    let mut found = 0;
+    for file in files(&["rs"]) {
+        let text = fs::read_to_string(&file).expect("UTF-8");
+        for rest in text.split(prefix).skip(1) {
+            let Some((name, _)) = rest.split_once('"') else { continue };
+            if !name.is_empty() && name.chars().all(|c| c.is_ascii_uppercase() || c == '_') {
+                found += 1;
+                assert!(page.contains(&format!("LOWKEY_{name}")), "{}: LOWKEY_{name}", file.display());
+            }
+        }
+    }
+    assert!(found > 10, "switches are found: {found}");
+}
