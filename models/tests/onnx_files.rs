@@ -65,6 +65,18 @@ fn field(tag: u8, content: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// The table for people is what the import decides by. LOWKEY_BLESS=1 writes it.
+#[test]
+fn the_table_of_operators_is_in_the_docs() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/operators-onnx.md");
+    let head = "# ONNX operators\n\nWhat `lowkey import` makes of each operator of an ONNX or QONNX file.\n\n";
+    let text = format!("{head}{}", import::onnx::markdown());
+    if std::env::var_os("LOWKEY_BLESS").is_some() {
+        std::fs::write(&path, &text).expect("it is written");
+    }
+    assert_eq!(std::fs::read_to_string(path).expect("a page"), text, "LOWKEY_BLESS=1 writes it");
+}
+
 #[test]
 fn kept_files_equal_their_runtimes() {
     for name in NAMES {

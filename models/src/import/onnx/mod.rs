@@ -47,6 +47,8 @@ mod uneven;
 mod value;
 mod walk;
 
+pub use operators::markdown;
+
 use std::collections::HashMap;
 use std::path::Path;
 

@@ -123,6 +123,46 @@ pub(super) fn verdict(name: &str) -> Result<Verdict, &'static str> {
     }
 }
 
+/// Operators of ONNX Runtime alone, and of QONNX; all others are ONNX's.
+const RUNTIME: &[&str] = &[
+    "QGemm",
+    "QLinearAdd",
+    "QLinearAveragePool",
+    "QLinearGlobalAveragePool",
+    "QLinearConcat",
+    "QLinearSigmoid",
+    "QLinearLeakyRelu",
+    "QLinearSoftmax",
+    "DynamicQuantizeMatMul",
+    "MatMulIntegerToFloat",
+    "MatMulNBits",
+];
+const QONNX: &[&str] = &["Quant", "IntQuant", "BipolarQuant", "MultiThreshold", "Trunc"];
+
+/// The tables for people, in Markdown: operators of each dialect and what becomes of them.
+pub fn markdown() -> String {
+    let row = |name: &str, becomes: &Becomes| {
+        let what = match becomes {
+            Imported(what, _) => (*what).to_owned(),
+            Dropped(why, _) => format!("left out: {why}"),
+            Refused(hint) => format!("refused: {hint}"),
+        };
+        format!("| {name} | {what} |\n")
+    };
+    let own = |name: &&str| [RUNTIME, QONNX].iter().any(|list| list.contains(name));
+    let table = |title: &str, of: &dyn Fn(&&str) -> bool| {
+        let names = OPERATORS.iter().flat_map(|operator| operator.names.iter().map(|name| (name, &operator.becomes)));
+        let rows: String = names.filter(|(name, _)| of(name)).map(|(name, becomes)| row(name, becomes)).collect();
+        format!("## {title}\n\n| operator | becomes |\n|---|---|\n{rows}\n")
+    };
+    let tables = [
+        table("ONNX", &|name| !own(name)),
+        table("ONNX Runtime (com.microsoft)", &|name| RUNTIME.contains(name)),
+        table("QONNX", &|name| QONNX.contains(name)),
+    ];
+    format!("{}All others are refused, by name: {OTHERS}.\n", tables.concat())
+}
+
 fn leaky(node: Node<'_>) -> Function {
     Function::LeakyRelu(node.float("alpha", 0.01))
 }
@@ -142,6 +182,9 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), count, "a name is in two rows");
+        for name in RUNTIME.iter().chain(QONNX) {
+            assert!(names.contains(name), "{name} is no operator");
+        }
         assert!(matches!(verdict("Conv"), Ok(Verdict::Imported(_))));
         assert!(matches!(verdict("Cast"), Ok(Verdict::Dropped(_))));
         assert!(verdict("LSTM").is_err_and(|hint| hint.contains("loops")));
