@@ -6,15 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use lowkey::client::{Client, Options};
+use lowkey::client::{Options, Session};
 use lowkey::net::{self, Listener, Trust};
 use lowkey::{Link, Reveal, Schedule, ServerModel, server};
 use lowkey_models::zoo;
-use lowkey_mpc::channel::Limits;
 use tokio::runtime::{Handle, Runtime};
 
 /// A session with a server on a thread of its own.
-async fn session(model: Arc<ServerModel>) -> Client {
+async fn session(model: Arc<ServerModel>) -> Session {
     let listener = Listener::bind("127.0.0.1:0", None).await.expect("a free port");
     let address = listener.address().expect("bound").to_string();
     tokio::task::spawn_blocking(move || {
@@ -22,13 +21,11 @@ async fn session(model: Arc<ServerModel>) -> Client {
             let (incoming, _) = listener.accept().await.expect("a client");
             let stream = incoming.secure().await.expect("plain TCP");
             // The client leaves without saying so.
-            let _ = server::serve(stream, model, server::Options::default(), rand::random()).await;
+            let _ = server::serve(stream, model, server::Options::default()).await;
         });
     });
     let stream = net::connect(&address, &Trust::Plain).await.expect("it listens");
-    let options =
-        Options { digest: None, store: None, address: &address, limits: Limits::default(), progress: &|_, _| {} };
-    Client::open(stream, options, rand::random()).await.expect("the session opens")
+    Session::open(stream, Options::default()).await.expect("the session opens")
 }
 
 fn inference(c: &mut Criterion) {
@@ -37,7 +34,7 @@ fn inference(c: &mut Criterion) {
         let Some(bundled) = zoo::find(name) else { continue };
         let network = bundled.network();
         let input = vec![0; network.architecture().input.shape.iter().product()];
-        let model = ServerModel::publish(&network, Link::Lan, &[1; 32], &|_, _| {}).expect("it fits");
+        let model = ServerModel::publish(&network, Link::Lan, &[1; 32].into(), &|_, _| {}).expect("it fits");
         let mut client = runtime.block_on(session(model));
         let mut group = c.benchmark_group(name);
         group.sample_size(20).measurement_time(Duration::from_secs(4));

@@ -8,7 +8,6 @@ use lowkey_mpc::erasing::Erasing;
 use lowkey_mpc::error::Error as ProtocolError;
 use lowkey_mpc::ot::{Correlations, OtCount};
 use lowkey_mpc::party::{Party, Stage};
-use zeroize::Zeroize;
 
 use crate::answer::Output;
 use crate::error::{AbortCode, Error, Result};
@@ -16,7 +15,8 @@ use crate::net::Stream;
 use crate::offline::{self, CONTROL};
 use crate::online::{self, Times};
 use crate::plan::{MAX_HINT_BYTES, Reveal};
-use crate::publication::{ClientModel, MAX_PLAN_BYTES, Package, Progress, read_plan};
+use crate::publication::{ClientModel, MAX_PLAN_BYTES, Package, ProgressHandler, read_plan};
+use crate::randomness;
 use crate::report::{LayerReport, Measured, Measurement, StageReport, layers};
 use crate::session::{
     Accept, Action, Done, HINT_CHUNK, Hello, MAGIC, MAX_CONTROL, Request, VERSION, Welcome, check_version,
@@ -25,21 +25,22 @@ use crate::slot::ClientSlot;
 use crate::store::{Digest, Store};
 
 /// How a client opens a session.
-pub struct Options<'a> {
+#[derive(Clone, Default)]
+pub struct Options {
     /// The only model digest to accept; `None` accepts what was seen first at this address.
     pub digest: Option<Digest>,
     /// Where hints and known digests are kept; `None` keeps nothing.
-    pub store: Option<&'a Store>,
+    pub store: Option<Store>,
     /// The server's address, under which its digest is known.
-    pub address: &'a str,
+    pub address: String,
     /// What the connection tolerates.
     pub limits: Limits,
     /// Told about long work.
-    pub progress: Progress<'a>,
+    pub progress: Option<ProgressHandler>,
 }
 
-/// A session with a server.
-pub struct Client {
+/// A session with a server. It computes on the thread that polls it; [`crate::Client`] has threads for that.
+pub struct Session {
     channel: Channel,
     model: Arc<ClientModel>,
     ot: Correlations,
@@ -69,9 +70,9 @@ pub struct Inference {
 /// A slot and what it took to prepare it. An input moves it:
 ///
 /// ```no_run
-/// # async fn once(client: &mut lowkey::Client, image: &[i64]) -> lowkey::Result<()> {
-/// let slot = client.prepare(lowkey::Reveal::Logits).await?;
-/// client.infer(slot, image).await?;
+/// # async fn once(session: &mut lowkey::client::Session, image: &[i64]) -> lowkey::Result<()> {
+/// let slot = session.prepare(lowkey::Reveal::Logits).await?;
+/// session.infer(slot, image).await?;
 /// # Ok(())
 /// # }
 /// ```
@@ -79,10 +80,10 @@ pub struct Inference {
 /// so that a second one cannot go with it,
 ///
 /// ```compile_fail,E0382
-/// # async fn twice(client: &mut lowkey::Client, image: &[i64]) -> lowkey::Result<()> {
-/// let slot = client.prepare(lowkey::Reveal::Logits).await?;
-/// client.infer(slot, image).await?;
-/// client.infer(slot, image).await?;
+/// # async fn twice(session: &mut lowkey::client::Session, image: &[i64]) -> lowkey::Result<()> {
+/// let slot = session.prepare(lowkey::Reveal::Logits).await?;
+/// session.infer(slot, image).await?;
+/// session.infer(slot, image).await?;
 /// # Ok(())
 /// # }
 /// ```
@@ -112,14 +113,26 @@ impl Prepared {
     }
 }
 
-impl Client {
-    /// Opens a session: handshake, hint, base OTs. `seed` is fresh randomness of the operating system.
+impl Session {
+    /// Opens a session: handshake, hint, base OTs.
     ///
     /// # Errors
     /// When the peer is not a server of this version, its model is not the expected one, or the connection fails.
-    pub async fn open(stream: Box<dyn Stream>, options: Options<'_>, mut seed: [u8; 32]) -> Result<Self> {
-        let randomness = Erasing::new(seed);
-        seed.zeroize();
+    pub async fn open(stream: Box<dyn Stream>, options: Options) -> Result<Self> {
+        let randomness = Erasing::new(*randomness::seed()?);
+        Self::open_from(stream, options, randomness).await
+    }
+
+    /// As [`open`](Self::open), with a seed of the caller's. Whoever knows the seed can read the inputs.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    #[cfg(feature = "deterministic")]
+    pub async fn open_seeded(stream: Box<dyn Stream>, options: Options, seed: [u8; 32]) -> Result<Self> {
+        Self::open_from(stream, options, Erasing::new(seed)).await
+    }
+
+    async fn open_from(stream: Box<dyn Stream>, options: Options, randomness: Erasing) -> Result<Self> {
         let mut channel = Channel::new(stream, Party::Client, options.limits);
         match Self::set_up(&mut channel, &options, randomness).await {
             Ok((model, ot, randomness, setup)) => {
@@ -134,7 +147,7 @@ impl Client {
 
     async fn set_up(
         channel: &mut Channel,
-        options: &Options<'_>,
+        options: &Options,
         mut randomness: Erasing,
     ) -> Result<(Arc<ClientModel>, Correlations, Erasing, StageReport)> {
         let measurement = Measurement::start(channel, Stage::Setup);
@@ -146,7 +159,7 @@ impl Client {
         channel.scope("plan");
         let text = channel.recv(FrameKind::Control, welcome.plan_bytes as usize).await?;
 
-        let kept = options.store.and_then(|store| store.model(&welcome.digest));
+        let kept = options.store.as_ref().and_then(|store| store.model(&welcome.digest));
         let kept = kept.and_then(|bytes| Package::from_bytes(&bytes)).filter(|p| p.digest() == welcome.digest);
         // A plan is refused before its hint is asked for.
         let plan = match &kept {
@@ -159,23 +172,24 @@ impl Client {
             Some(package) => package,
             None => receive_hint(channel, &welcome, text).await?,
         };
-        let model = ClientModel::open(plan, &package, options.progress)?;
+        let progress = |done, all| options.progress.iter().for_each(|told| told(done, all));
+        let model = ClientModel::open(plan, &package, &progress)?;
         channel.scope("base ots");
         let ot = Correlations::setup(channel, &mut randomness.next_rng()).await?;
         channel.scope(CONTROL);
         channel.compare_sums().await?;
         let setup = measurement.finish(channel).stage;
-        if let Some(store) = options.store {
+        if let Some(store) = &options.store {
             store.keep_model(&welcome.digest, &package.to_bytes())?;
             if noted.is_none() || options.digest.is_some() {
-                store.remember(options.address, &welcome.digest)?;
+                store.remember(&options.address, &welcome.digest)?;
             }
         }
         Ok((model, ot, randomness, setup))
     }
 
     /// The model that the server published.
-    pub fn model(&self) -> &ClientModel {
+    pub fn model(&self) -> &Arc<ClientModel> {
         &self.model
     }
 
@@ -311,7 +325,7 @@ impl Client {
         Ok(self.channel.close().await?)
     }
 
-    fn check_input(&self, input: &[i64]) -> Result<()> {
+    pub(crate) fn check_input(&self, input: &[i64]) -> Result<()> {
         let info = &self.model.plan.tensors[0];
         if input.len() != info.elements() {
             let (found, wanted) = (input.len(), info.elements());
@@ -403,15 +417,15 @@ async fn receive_hint(channel: &mut Channel, welcome: &Welcome, plan: Vec<u8>) -
 }
 
 /// Compares the announced digest with the pinned or known one; returns the known one.
-fn check_digest(welcome: &Welcome, options: &Options<'_>) -> Result<Option<Digest>> {
+fn check_digest(welcome: &Welcome, options: &Options) -> Result<Option<Digest>> {
     let found = welcome.digest;
-    let known = match options.store {
-        Some(store) => store.known(options.address)?,
+    let known = match &options.store {
+        Some(store) => store.known(&options.address)?,
         None => None,
     };
     let (expected, noted) = match (options.digest, known) {
         (Some(pinned), _) => (pinned, None),
-        (None, Some(known)) => (known, options.store.map(|store| store.known_path(options.address))),
+        (None, Some(known)) => (known, options.store.as_ref().map(|store| store.known_path(&options.address))),
         (None, None) => return Ok(None),
     };
     if found == expected { Ok(known) } else { Err(Error::Digest { found, expected, noted }) }

@@ -60,6 +60,8 @@ pub enum AbortCode {
     Internal = 8,
     /// The checksums of both ends differ.
     Changed = 9,
+    /// The server was asked to end, and did so between two requests.
+    Stopping = 10,
     /// Logits were asked for, and the server reveals the class only.
     ClassOnly = 16,
     /// The client's inferences of this hour are used up. The high byte of the code says how many minutes it has to wait.
@@ -81,6 +83,7 @@ impl AbortCode {
             7 => "it waited too long",
             8 => "it failed",
             9 => "bytes changed in transit; TLS would notice where they do",
+            10 => "it was asked to end; what it was doing, it has done",
             16 => "it reveals the class only",
             18 => "its key is past its lifetime",
             code if code & 0xff == Self::Quota as u16 => "the inferences of this hour are used up",
@@ -351,7 +354,8 @@ fn connect_hint(kind: io::ErrorKind) -> &'static str {
 }
 
 fn input_hint(error: &(dyn std::error::Error + Send + Sync + 'static)) -> &'static str {
-    match error.downcast_ref::<DataError>().map(|error| &error.problem) {
+    let problem = error.downcast_ref::<DataError>().map(|error| &error.problem);
+    match problem.or_else(|| error.downcast_ref::<DataProblem>()) {
         Some(DataProblem::Value { .. }) => {
             "integers in .npy are the network's quantised input; pixels of 8 bits are quantised for you if the file is PNG or IDX"
         }

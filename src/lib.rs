@@ -4,21 +4,55 @@
 //! integer network would have answered, the server learns nothing of the image, the client nothing of the weights beyond the
 //! answer.
 //!
-//! | module | what |
+//! ```
+//! # #[tokio::main]
+//! # async fn main() -> lowkey::Result<()> {
+//! use lowkey::{Client, Model, Server};
+//!
+//! let model = Model::open("digits")?; // a .lowkey, ONNX or TFLite file, or the name of a bundled network
+//! let image = model.demo().expect("digits come with it").inputs.get(0).expect("360 of them");
+//! let expected = model.answer(&image)?;
+//!
+//! let server = Server::builder(model).bind("127.0.0.1:0").await?;
+//! let running = tokio::spawn(server.clone().run());
+//!
+//! let mut client = Client::connect(server.address().expect("bound")).await?;
+//! let answer = client.infer(&image).await?;
+//! assert_eq!((answer.class, answer.logits), (expected.class, expected.logits));
+//!
+//! client.close().await?;
+//! server.shutdown().await;
+//! running.await.expect("no panic")
+//! # }
+//! ```
+//!
+//! | to begin with | what |
+//! |---|---|
+//! | [`Model`] | a network from a file |
+//! | [`Server`], [`Client`] | the two parties, on threads of their own; [`blocking`] has them without `async` |
+//! | [`Values`], [`Answer`] | what goes in, what comes out |
+//! | [`Error`], [`Fault`] | what can go wrong, and whose fault it is |
+//!
+//! | beneath | what |
 //! |---|---|
 //! | [`plan`] | everything public that both parties agree on, derived from architecture and choices |
 //! | [`publication`] | a published model: the public package and the two private halves |
-//! | [`client`], [`server`] | the two parties' sessions |
+//! | [`client`], [`server`] | the two parties' sessions, on whatever thread polls them |
 //! | [`session`] | the messages that open and steer a session |
 //! | [`report`] | time, bytes and flights of each stage |
 //! | [`parameters`] | every parameter set, and what each known attack on it costs |
 //! | [`policy`] | what a server allows its clients |
 //! | [`net`], [`store`] | connections, and what is kept on disk |
 //! | [`shape`] | a slower link, for benchmarks |
+//! | [`models`] | networks in the clear: files, import, inputs |
 //!
 //! The flow of one inference: `offline.rs` (before the input is known), then `online.rs` (the layer loop), each with both roles.
+//!
+//! Features: `cli`, on unless switched off, is the `lowkey` command and what it alone needs. `deterministic` lets tests give the
+//! randomness of a session; with it there is no privacy, and no release has it.
 
 pub mod answer;
+mod api;
 pub mod client;
 pub mod error;
 mod layers;
@@ -29,17 +63,31 @@ pub mod parameters;
 pub mod plan;
 pub mod policy;
 pub mod publication;
+mod randomness;
 pub mod report;
 pub mod server;
 pub mod session;
 pub mod shape;
 mod slot;
 pub mod store;
+mod threads;
 
 pub use answer::Output;
-pub use client::{Client, Inference};
+pub use api::{Answer, Async, Blocking, Client, ClientBuilder, Model, Report, Server, ServerBuilder, Values, blocking};
+pub use client::Inference;
 pub use error::{Error, Fault, Result};
 pub use lowkey_bridge::Schedule;
+pub use lowkey_models as models;
+pub use lowkey_models::data::Inputs;
+pub use lowkey_models::{Architecture, Network, Tensor};
+pub use lowkey_mpc::channel::Limits;
+pub use net::{Stream, Trust};
 pub use plan::{Link, Plan, Reveal};
 pub use publication::{ClientModel, Package, ServerModel};
 pub use slot::ClientSlot;
+pub use store::{Digest, Store};
+
+/// The library code of the README is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

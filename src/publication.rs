@@ -16,13 +16,15 @@ use sha2::{Digest as _, Sha256};
 use crate::error::{Error, Result};
 use crate::plan::planner::{self, Target};
 use crate::plan::{Choices, MAX_HINT_BYTES, Plan};
-use crate::store::Digest;
+use crate::store::{Digest, Key};
 
 /// Longest encoding of architecture and choices, in bytes.
 pub const MAX_PLAN_BYTES: usize = 16 << 20;
 
 /// Called with (layers done, layers in all) while layers are prepared.
 pub type Progress<'a> = &'a (dyn Fn(usize, usize) + Sync);
+/// The same, for work that outlives its caller.
+pub type ProgressHandler = Arc<dyn Fn(usize, usize) + Send + Sync>;
 
 /// The public bytes of a model.
 #[derive(Clone, PartialEq, Eq)]
@@ -122,9 +124,10 @@ impl ServerModel {
     pub fn publish(
         network: &Network,
         target: impl Into<Target>,
-        server_key: &[u8; 32],
+        server_key: &Key,
         progress: Progress<'_>,
     ) -> Result<Arc<Self>> {
+        let server_key = server_key.bytes();
         let network = network.folded().map_err(crate::plan::PlanError::from)?;
         let plan = planner::plan(&network, target)?;
         let text = plan_text(&plan)?;

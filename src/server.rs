@@ -8,13 +8,14 @@ use lowkey_mpc::channel::{Channel, FrameKind, Limits};
 use lowkey_mpc::erasing::Erasing;
 use lowkey_mpc::ot::Correlations;
 use lowkey_mpc::party::{Party, Stage};
-use zeroize::Zeroize;
+use tokio::sync::watch;
 
 use crate::client::give_up;
-use crate::error::{Error, Result};
+use crate::error::{AbortCode, Error, Result};
 use crate::net::Stream;
 use crate::policy::Visitor;
 use crate::publication::ServerModel;
+use crate::randomness;
 use crate::report::{Measurement, StageReport};
 use crate::session::{
     Accept, Action, Done, HINT_CHUNK, MAX_CONTROL, MAX_SLOTS, Request, VERSION, Welcome, check_hello,
@@ -31,11 +32,40 @@ pub struct Options {
     pub idle: Duration,
     /// The client, and what it is allowed.
     pub visitor: Visitor,
+    /// Ends the session, between two requests.
+    pub stop: Stop,
+}
+
+/// Asks sessions to end. The default asks for nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Option<watch::Receiver<bool>>);
+
+impl Stop {
+    /// Asks once the sender says true.
+    pub fn new(asked: watch::Receiver<bool>) -> Self {
+        Self(Some(asked))
+    }
+
+    /// Waits until it is asked for.
+    pub async fn asked(&mut self) {
+        if let Some(asked) = &mut self.0
+            && asked.wait_for(|asked| *asked).await.is_ok()
+        {
+            return;
+        }
+        // Nobody is left who could ask.
+        std::future::pending().await
+    }
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { limits: Limits::default(), idle: Duration::from_secs(600), visitor: Visitor::default() }
+        Self {
+            limits: Limits::default(),
+            idle: Duration::from_secs(600),
+            visitor: Visitor::default(),
+            stop: Stop::default(),
+        }
     }
 }
 
@@ -52,18 +82,35 @@ pub struct SessionReport {
     pub inferences: u64,
 }
 
-/// Serves one client until it closes the session. `seed` is fresh randomness of the operating system.
+/// Serves one client until it closes the session. It computes on the thread that polls it; [`crate::Server`] has threads for that.
 ///
 /// # Errors
 /// When the client or the connection fails. The client is told with a code, where it can still hear.
-pub async fn serve(
+pub async fn serve(stream: Box<dyn Stream>, model: Arc<ServerModel>, options: Options) -> Result<SessionReport> {
+    let randomness = Erasing::new(*randomness::seed()?);
+    serve_from(stream, model, options, randomness).await
+}
+
+/// As [`serve`], with a seed of the caller's.
+///
+/// # Errors
+/// As [`serve`].
+#[cfg(feature = "deterministic")]
+pub async fn serve_seeded(
     stream: Box<dyn Stream>,
     model: Arc<ServerModel>,
     options: Options,
-    mut seed: [u8; 32],
+    seed: [u8; 32],
 ) -> Result<SessionReport> {
-    let randomness = Erasing::new(seed);
-    seed.zeroize();
+    serve_from(stream, model, options, Erasing::new(seed)).await
+}
+
+async fn serve_from(
+    stream: Box<dyn Stream>,
+    model: Arc<ServerModel>,
+    options: Options,
+    randomness: Erasing,
+) -> Result<SessionReport> {
     let mut channel = Channel::new(stream, Party::Server, options.limits);
     match session(&mut channel, &model, &options, randomness).await {
         Ok(report) => {
@@ -99,9 +146,17 @@ async fn session(
 
     let mut slots: VecDeque<ServerSlot> = VecDeque::new();
     let mut next_slot = 0;
+    let mut stop = options.stop.clone();
     loop {
         let sums = channel.sums();
-        let opening = tokio::time::timeout(options.idle, channel.recv_opening::<Request>(MAX_CONTROL)).await;
+        let opening = tokio::select! {
+            biased;
+            opening = tokio::time::timeout(options.idle, channel.recv_opening::<Request>(MAX_CONTROL)) => opening,
+            () = stop.asked() => {
+                channel.abort(AbortCode::Stopping as u16).await;
+                return Ok(report);
+            }
+        };
         let timeout = lowkey_mpc::error::Error::Timeout { after: options.idle };
         let (request, before) = opening.map_err(|_| timeout)??;
         let mut measurement = Measurement::resume(channel, before);

@@ -33,7 +33,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use lowkey::client::{Client, Options};
+use lowkey::client::{Options, Session};
 use lowkey::error::AbortCode;
 use lowkey::net::Stream;
 use lowkey::server::{self, SessionReport};
@@ -88,12 +88,12 @@ fn limits(timeout: Duration) -> Limits {
 }
 
 /// Options of a client without a memory.
-fn forgetful(timeout: Duration) -> Options<'static> {
-    Options { digest: None, store: None, address: "here", limits: limits(timeout), progress: &|_, _| {} }
+fn forgetful(timeout: Duration) -> Options {
+    Options { address: "here".into(), limits: limits(timeout), ..Options::default() }
 }
 
-async fn open(stream: impl Stream + 'static) -> Result<Client> {
-    Client::open(Box::new(stream), forgetful(Duration::from_secs(20)), common::seed()).await
+async fn open(stream: impl Stream + 'static) -> Result<Session> {
+    Session::open_seeded(Box::new(stream), forgetful(Duration::from_secs(20)), common::seed()).await
 }
 
 /// A session with something of everything: both schedules, both ways to open the output.
@@ -122,7 +122,8 @@ impl Site {
         let (report, outcomes) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let session = server::serve(Box::new(stream), digits().model.clone(), options.clone(), common::seed());
+                let session =
+                    server::serve_seeded(Box::new(stream), digits().model.clone(), options.clone(), common::seed());
                 let report = report.clone();
                 tokio::spawn(async move { report.send(tokio::spawn(session).await) });
             }

@@ -7,12 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-use lowkey::client::{Client, Options};
+use lowkey::client::{Options, Session};
 use lowkey::plan::{Prediction, predict, setup_bytes};
 use lowkey::report::{StageReport, charges};
 use lowkey::{Inference, Link, Reveal, Schedule, ServerModel, server};
 use lowkey_models::{Network, zoo};
-use lowkey_mpc::channel::Limits;
 use lowkey_mpc::ot::price;
 use lowkey_mpc::party::{Party, Stage};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -75,10 +74,9 @@ fn run(model: &Arc<ServerModel>, schedule: Schedule, reveal: Reveal, count: usiz
         let counts = Arc::new(Counts::default());
         let here = Counting { inner: here, counts: counts.clone() };
         let options = server::Options::default();
-        let server = tokio::spawn(server::serve(Box::new(there), model.clone(), options, common::seed()));
-        let options =
-            Options { digest: None, store: None, address: "memory", limits: Limits::default(), progress: &|_, _| {} };
-        let mut client = Client::open(Box::new(here), options, common::seed()).await.unwrap();
+        let server = tokio::spawn(server::serve_seeded(Box::new(there), model.clone(), options, common::seed()));
+        let options = Options::default();
+        let mut client = Session::open_seeded(Box::new(here), options, common::seed()).await.unwrap();
         client.channel().flush().await.unwrap();
         let setup_socket = counts.now();
         let mut inferences = Vec::new();

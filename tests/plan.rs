@@ -298,7 +298,7 @@ fn slow_links_get_fewer_flights_and_fast_ones_fewer_bytes() {
 #[test]
 fn a_published_model_depends_on_key_and_weights_only() {
     let network = zoo::find("digits").unwrap().network();
-    let publish = |key: u8, link| lowkey::ServerModel::publish(&network, link, &[key; 32], &|_, _| {}).unwrap();
+    let publish = |key: u8, link| lowkey::ServerModel::publish(&network, link, &[key; 32].into(), &|_, _| {}).unwrap();
     let (first, again) = (publish(1, Link::Lan), publish(1, Link::Lan));
     assert_eq!(first.digest, again.digest);
     let other = publish(2, Link::Lan);

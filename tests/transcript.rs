@@ -36,7 +36,7 @@ fn seeded() -> ChaCha20Rng {
 }
 
 fn publish(network: &Network, rng: &mut ChaCha20Rng) -> lowkey::Result<Arc<ServerModel>> {
-    ServerModel::publish(network, Link::Lan, &rng.random(), &|_, _| {})
+    ServerModel::publish(network, Link::Lan, &rng.random::<[u8; 32]>().into(), &|_, _| {})
 }
 
 /// Ones and total by position.

@@ -23,7 +23,7 @@ fn digits() -> Network {
 /// A published model.
 pub fn model() -> &'static Arc<ServerModel> {
     static MODEL: OnceLock<Arc<ServerModel>> = OnceLock::new();
-    MODEL.get_or_init(|| ServerModel::publish(&digits(), Link::Lan, &[7; 32], &|_, _| {}).expect("it fits"))
+    MODEL.get_or_init(|| ServerModel::publish(&digits(), Link::Lan, &[7; 32].into(), &|_, _| {}).expect("it fits"))
 }
 
 pub fn architecture(bytes: &[u8]) {
@@ -67,7 +67,7 @@ pub fn plans() -> Vec<Vec<u8>> {
     let mut plans = vec![model().package.plan.clone()];
     for seed in 1..=6 {
         let network = random::network(&mut rand_chacha::ChaCha20Rng::seed_from_u64(seed), &Size::default());
-        if let Ok(model) = ServerModel::publish(&network, Link::Lan, &[7; 32], &|_, _| {}) {
+        if let Ok(model) = ServerModel::publish(&network, Link::Lan, &[7; 32].into(), &|_, _| {}) {
             plans.push(model.package.plan.clone());
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use lowkey::client::{Client, Options};
+use lowkey::client::{Options, Session};
 use lowkey::session::{Request, Welcome};
 use lowkey::{Fault, Reveal, Schedule, server};
 use lowkey_mpc::channel::{Channel, FrameKind, Limits};
@@ -76,12 +76,12 @@ pub fn streams() -> Vec<Vec<u8>> {
 
 const SEEDS: [[u8; 32]; 2] = [[11; 32], [12; 32]];
 
-fn options() -> Options<'static> {
-    Options { digest: None, store: None, address: "memory", limits: LIMITS, progress: &|_, _| {} }
+fn options() -> Options {
+    Options { address: "memory".into(), limits: LIMITS, ..Options::default() }
 }
 
 async fn use_session(stream: DuplexStream) -> lowkey::Result<()> {
-    let mut client = Client::open(Box::new(stream), options(), SEEDS[0]).await?;
+    let mut client = Session::open_seeded(Box::new(stream), options(), SEEDS[0]).await?;
     let input = vec![1; client.model().plan.tensors[0].elements()];
     client.answer(Schedule::Prepared, Reveal::Logits, &input).await?;
     client.answer(Schedule::Direct, Reveal::Class, &input).await?;
@@ -90,7 +90,7 @@ async fn use_session(stream: DuplexStream) -> lowkey::Result<()> {
 
 async fn serve(stream: DuplexStream) -> lowkey::Result<()> {
     let options = server::Options { limits: LIMITS, ..server::Options::default() };
-    server::serve(Box::new(stream), model().clone(), options, SEEDS[1]).await.map(|_| ())
+    server::serve_seeded(Box::new(stream), model().clone(), options, SEEDS[1]).await.map(|_| ())
 }
 
 /// What both sides say in one honest session: the client and the server.

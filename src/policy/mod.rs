@@ -176,11 +176,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(Some(folder.path().into())).unwrap();
         let now = (Instant::now(), SystemTime::now());
-        let uses = store.uses(&[1; 32], now.1).unwrap();
+        let uses = store.uses(&[1; 32].into(), now.1).unwrap();
         let policy = Policy { uses: Some(uses), ..Policy::with_quota(NonZeroU32::new(3).unwrap()) };
         (0..3).for_each(|_| policy.admit(HERE, Reveal::Logits, now).unwrap());
         policy.admit(HERE, Reveal::Logits, now).unwrap_err();
         drop(policy);
-        assert_eq!(store.uses(&[1; 32], now.1).unwrap().record().unwrap().inferences, 3);
+        assert_eq!(store.uses(&[1; 32].into(), now.1).unwrap().record().unwrap().inferences, 3);
     }
 }

@@ -8,7 +8,6 @@ use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use rand::CryptoRng;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
@@ -16,9 +15,37 @@ use zeroize::Zeroizing;
 use super::record::{self, Record};
 use super::{Store, files};
 use crate::error::Error;
+use crate::randomness;
 
-/// A server's key.
-pub type Key = Zeroizing<[u8; 32]>;
+/// A server's key. It is drawn here, and comes from nowhere else but a store.
+pub struct Key(Zeroizing<[u8; 32]>);
+
+impl Key {
+    /// A new one, for a publication that need not be the same after a restart.
+    ///
+    /// # Errors
+    /// When the operating system has no randomness.
+    pub fn fresh() -> Result<Self, Error> {
+        randomness::seed().map(Self)
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Key([redacted])")
+    }
+}
+
+#[cfg(any(test, feature = "deterministic"))]
+impl From<[u8; 32]> for Key {
+    fn from(bytes: [u8; 32]) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+}
 
 /// By which people tell keys apart, in hexadecimal: half of the SHA-256 of a value that is itself derived from the key by SHA-256.
 /// It says nothing about the key.
@@ -28,7 +55,11 @@ pub struct Fingerprint(String);
 
 impl Fingerprint {
     /// Of a key.
-    pub fn of(key: &[u8; 32]) -> Self {
+    pub fn of(key: &Key) -> Self {
+        Self::of_bytes(key.bytes())
+    }
+
+    fn of_bytes(key: &[u8; 32]) -> Self {
         let public = Zeroizing::new(labelled(b"lowkey/key/public/1", key));
         Self(hex::encode(&labelled(b"lowkey/key/fingerprint/1", &public)[..16]))
     }
@@ -75,17 +106,17 @@ impl Store {
     }
 
     /// The key from which a server derives the randomness of its publications, so that a restart publishes the same bytes.
-    /// Made from `rng` on first use. Several servers may start at once on one folder: one makes it and all have the same.
+    /// Made on first use. Several servers may start at once on one folder: one makes it and all have the same.
     ///
     /// # Errors
     /// When the key can be read by others than its owner, is not one, or cannot be read or made.
-    pub fn server_key(&self, rng: &mut impl CryptoRng) -> Result<Key, Error> {
+    pub fn server_key(&self) -> Result<Key, Error> {
         let path = self.key_path();
         if let Some(key) = read(&path)? {
             return Ok(key);
         }
-        let key = draw(rng);
-        if files::create(&path, &*key)? {
+        let key = Key::fresh()?;
+        if files::create(&path, key.bytes())? {
             return Ok(key);
         }
         read(&path)?.ok_or_else(|| Error::file(&path, io::ErrorKind::NotFound.into()))
@@ -105,7 +136,7 @@ impl Store {
     ///
     /// # Errors
     /// When there is no key, or a file cannot be written; the old key is then still in its place.
-    pub fn rotate_key(&self, rng: &mut impl CryptoRng, old: Old, now: SystemTime) -> Result<Rotated, Error> {
+    pub fn rotate_key(&self, old: Old, now: SystemTime) -> Result<Rotated, Error> {
         let path = self.key_path();
         let failed = |error| Error::file(&path, error);
         let _lock = self.lock()?;
@@ -116,12 +147,12 @@ impl Store {
             Old::Kept => Some(set_aside(&path, &bytes, now)?),
             Old::Wiped => None,
         };
-        let key = draw(rng);
-        files::replace(&path, &*key, files::Readers::Owner)?;
+        let key = Key::fresh()?;
+        files::replace(&path, key.bytes(), files::Readers::Owner)?;
         if old == Old::Wiped {
             wipe(&mut file).map_err(failed)?;
         }
-        let was = <&[u8; 32]>::try_from(&bytes[..]).ok().map(Fingerprint::of);
+        let was = <&[u8; 32]>::try_from(&bytes[..]).ok().map(Fingerprint::of_bytes);
         let record = Record::new(Fingerprint::of(&key), now);
         record::note(&self.record_path(), &record)?;
         Ok(Rotated { was, kept, record })
@@ -130,12 +161,6 @@ impl Store {
 
 /// Nothing longer is looked at, in bytes.
 const LARGEST: usize = 1 << 10;
-
-fn draw(rng: &mut impl CryptoRng) -> Key {
-    let mut key = Zeroizing::new([0; 32]);
-    rng.fill_bytes(&mut *key);
-    key
-}
 
 /// Reads a key that its owner alone can read; `None` if there is no file.
 fn read(path: &Path) -> Result<Option<Key>, Error> {
@@ -149,7 +174,7 @@ fn read(path: &Path) -> Result<Option<Key>, Error> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(64));
     file.take(33).read_to_end(&mut bytes).map_err(failed)?;
     match <[u8; 32]>::try_from(&bytes[..]) {
-        Ok(key) => Ok(Some(Zeroizing::new(key))),
+        Ok(key) => Ok(Some(Key(Zeroizing::new(key)))),
         Err(_) => Err(failed(io::Error::other("not a key of 32 bytes"))),
     }
 }
@@ -192,75 +217,73 @@ fn wipe(file: &mut File) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rand_chacha::ChaCha20Rng;
-    use rand_chacha::rand_core::SeedableRng;
     use std::time::Duration;
 
-    fn store() -> (tempfile::TempDir, Store, ChaCha20Rng) {
+    fn store() -> (tempfile::TempDir, Store) {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(Some(folder.path().into())).unwrap();
-        (folder, store, ChaCha20Rng::from_seed([7; 32]))
+        (folder, store)
     }
 
     #[test]
     fn a_fingerprint_is_of_the_key_and_not_the_key() {
-        assert_eq!(Fingerprint::of(&[0; 32]).to_string(), "1d7b0bf1712c671122ccf93dc97c7b45");
-        assert_ne!(Fingerprint::of(&[0; 32]), Fingerprint::of(&[1; 32]));
+        assert_eq!(Fingerprint::of_bytes(&[0; 32]).to_string(), "1d7b0bf1712c671122ccf93dc97c7b45");
+        assert_ne!(Fingerprint::of_bytes(&[0; 32]), Fingerprint::of_bytes(&[1; 32]));
     }
 
     #[test]
     fn a_rotation_can_be_undone() {
-        let (_folder, store, mut rng) = store();
-        let old = store.server_key(&mut rng).unwrap();
+        let (_folder, store) = store();
+        let old = store.server_key().unwrap();
         let day = std::time::UNIX_EPOCH + Duration::from_secs(20_000 * 24 * 60 * 60);
         store.uses(&old, day).unwrap().count(day).unwrap();
-        let rotated = store.rotate_key(&mut rng, Old::Kept, day).unwrap();
-        let new = store.server_key(&mut rng).unwrap();
-        assert_ne!(*old, *new);
+        let rotated = store.rotate_key(Old::Kept, day).unwrap();
+        let new = store.server_key().unwrap();
+        assert_ne!(old.bytes(), new.bytes());
         assert_eq!((rotated.was.unwrap(), rotated.record.fingerprint), (Fingerprint::of(&old), Fingerprint::of(&new)));
         let kept = rotated.kept.unwrap();
         assert_eq!(kept.file_name().unwrap(), "server.key.2024-10-04");
         assert_eq!(store.record_of(&new, day).unwrap().inferences, 0);
         // The same day again.
-        let again = store.rotate_key(&mut rng, Old::Kept, day).unwrap().kept.unwrap();
+        let again = store.rotate_key(Old::Kept, day).unwrap().kept.unwrap();
         assert_eq!(again.file_name().unwrap(), "server.key.2024-10-04.2");
         #[cfg(unix)]
         check_readers(&File::open(&kept).unwrap(), &kept).unwrap();
 
         // A key that comes back has its record.
         std::fs::rename(kept, store.key_path()).unwrap();
-        assert_eq!(*store.server_key(&mut rng).unwrap(), *old);
+        assert_eq!(store.server_key().unwrap().bytes(), old.bytes());
         assert_eq!(store.key_record(day).unwrap().unwrap().inferences, 1);
     }
 
     #[test]
     fn a_key_that_is_wiped_is_nowhere() {
-        let (folder, store, mut rng) = store();
-        let old = store.server_key(&mut rng).unwrap();
+        let (folder, store) = store();
+        let old = store.server_key().unwrap();
         let file = File::open(store.key_path()).unwrap();
-        assert!(store.rotate_key(&mut rng, Old::Wiped, SystemTime::now()).unwrap().kept.is_none());
+        assert!(store.rotate_key(Old::Wiped, SystemTime::now()).unwrap().kept.is_none());
         let mut bytes = Vec::new();
         { file }.read_to_end(&mut bytes).unwrap();
         assert_eq!(bytes, [0; 32]);
         for entry in std::fs::read_dir(folder.path()).unwrap() {
             let bytes = std::fs::read(entry.unwrap().path()).unwrap();
-            assert!(!bytes.windows(32).any(|window| window == *old));
+            assert!(!bytes.windows(32).any(|window| window == old.bytes()));
         }
     }
 
     /// Whatever is wrong with the old key, a rotation mends it.
     #[test]
     fn a_rotation_needs_no_good_key() {
-        let (_folder, store, mut rng) = store();
-        assert!(store.rotate_key(&mut rng, Old::Kept, SystemTime::now()).is_err(), "there is none");
+        let (_folder, store) = store();
+        assert!(store.rotate_key(Old::Kept, SystemTime::now()).is_err(), "there is none");
         assert!(!store.key_path().exists());
-        store.server_key(&mut rng).unwrap();
+        store.server_key().unwrap();
         std::fs::write(store.key_path(), b"short").unwrap();
         std::fs::write(store.record_path(), b"not a record").unwrap();
-        assert!(store.server_key(&mut rng).is_err());
-        let rotated = store.rotate_key(&mut rng, Old::Kept, SystemTime::now()).unwrap();
+        assert!(store.server_key().is_err());
+        let rotated = store.rotate_key(Old::Kept, SystemTime::now()).unwrap();
         assert_eq!((rotated.was, std::fs::read(rotated.kept.unwrap()).unwrap()), (None, b"short".to_vec()));
-        let key = store.server_key(&mut rng).unwrap();
+        let key = store.server_key().unwrap();
         store.uses(&key, SystemTime::now()).unwrap().count(SystemTime::now()).unwrap();
     }
 }

@@ -174,8 +174,6 @@ fn folders(option: &str) -> Result<directories::ProjectDirs, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rand_chacha::ChaCha20Rng;
-    use rand_chacha::rand_core::SeedableRng;
 
     #[test]
     fn what_is_kept_is_found_again() {
@@ -216,9 +214,8 @@ mod tests {
     fn the_server_key_is_made_once_and_private() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(Some(folder.path().into())).unwrap();
-        let mut rng = ChaCha20Rng::from_seed([7; 32]);
-        let key = store.server_key(&mut rng).unwrap();
-        assert_eq!(*store.server_key(&mut rng).unwrap(), *key);
+        let key = store.server_key().unwrap();
+        assert_eq!(store.server_key().unwrap().bytes(), key.bytes());
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
@@ -226,7 +223,7 @@ mod tests {
             assert_eq!(mode & 0o777, 0o600);
         }
         fs::write(folder.path().join("server.key"), b"short").unwrap();
-        assert!(store.server_key(&mut rng).is_err());
+        assert!(store.server_key().is_err());
     }
 
     /// As a server that was stopped within its first write leaves it, and as several at once make it.
@@ -241,15 +238,14 @@ mod tests {
                     let (folder, start) = (folder.path().join("state"), &start);
                     scope.spawn(move || {
                         let store = Store::open(Some(folder)).unwrap();
-                        let mut rng = ChaCha20Rng::from_seed([number as u8; 32]);
                         start.wait();
-                        store.server_key(&mut rng).unwrap()
+                        store.server_key().unwrap()
                     })
                 };
                 let servers: Vec<_> = (0..SERVERS).map(server).collect();
                 servers.into_iter().map(|server| server.join().unwrap()).collect()
             });
-            assert!(keys.iter().all(|key| **key == *keys[0]), "round {round}: different keys");
+            assert!(keys.iter().all(|key| key.bytes() == keys[0].bytes()), "round {round}: different keys");
             let files: Vec<_> = fs::read_dir(folder.path().join("state")).unwrap().collect();
             assert_eq!(files.len(), 1, "round {round}: nothing is left beside the key: {files:?}");
         }
@@ -261,16 +257,15 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(Some(folder.path().into())).unwrap();
-        let mut rng = ChaCha20Rng::from_seed([7; 32]);
-        let key = store.server_key(&mut rng).unwrap();
+        let key = store.server_key().unwrap();
         for mode in [0o604, 0o640, 0o644, 0o660, 0o602, 0o610] {
             fs::set_permissions(store.key_path(), PermissionsExt::from_mode(mode)).unwrap();
-            let refused = store.server_key(&mut rng);
+            let refused = store.server_key();
             assert!(matches!(refused, Err(Error::ExposedKey { mode: found, .. }) if found == mode), "{mode:o}");
         }
         for mode in [0o600, 0o400] {
             fs::set_permissions(store.key_path(), PermissionsExt::from_mode(mode)).unwrap();
-            assert_eq!(*store.server_key(&mut rng).unwrap(), *key, "{mode:o}");
+            assert_eq!(store.server_key().unwrap().bytes(), key.bytes(), "{mode:o}");
         }
     }
 
@@ -279,9 +274,8 @@ mod tests {
     fn state_in_the_cache_is_moved_once() {
         let folder = tempfile::tempdir().unwrap();
         let [cache, state] = ["cache", "state"].map(|name| folder.path().join(name));
-        let mut rng = ChaCha20Rng::from_seed([7; 32]);
         let old = Store::open(Some(cache.clone())).unwrap();
-        let key = old.server_key(&mut rng).unwrap();
+        let key = old.server_key().unwrap();
         let made = std::time::SystemTime::now() - std::time::Duration::from_secs(100 * 24 * 60 * 60);
         fs::File::options().write(true).open(old.key_path()).unwrap().set_modified(made).unwrap();
         old.remember("host:1", &[1; 32]).unwrap();
@@ -292,7 +286,7 @@ mod tests {
         let store = Store::open_at(Some(cache.clone()), Some(state.clone())).unwrap();
         let names: Vec<_> = store.moved().iter().map(|moved| moved.to.file_name().unwrap().to_owned()).collect();
         assert_eq!(names, ["server.key", "servers"]);
-        assert_eq!(*store.server_key(&mut rng).unwrap(), *key);
+        assert_eq!(store.server_key().unwrap().bytes(), key.bytes());
         assert_eq!(store.known("host:1").unwrap(), Some([1; 32]));
         assert_eq!(store.known("host:2").unwrap(), Some([2; 32]));
         assert_eq!(store.model(&[3; 32]).unwrap(), b"bytes");
@@ -306,11 +300,11 @@ mod tests {
 
         // Only once; what the state folder has stays, and the other key is named.
         let other = Store::open(Some(cache.clone())).unwrap();
-        other.server_key(&mut rng).unwrap();
+        other.server_key().unwrap();
         other.remember("host:1", &[9; 32]).unwrap();
         let store = Store::open_at(Some(cache.clone()), Some(state.clone())).unwrap();
         assert_eq!(store.moved(), []);
-        assert_eq!(*store.server_key(&mut rng).unwrap(), *key);
+        assert_eq!(store.server_key().unwrap().bytes(), key.bytes());
         assert_eq!(store.known("host:1").unwrap(), Some([1; 32]));
         assert_eq!(store.stray_key(), Some(cache.join("server.key")));
     }
@@ -322,13 +316,12 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let [cache, state] = ["cache", "state"].map(|name| folder.path().join(name));
-        let mut rng = ChaCha20Rng::from_seed([7; 32]);
         let old = Store::open(Some(cache.clone())).unwrap();
-        old.server_key(&mut rng).unwrap();
+        old.server_key().unwrap();
         fs::set_permissions(old.key_path(), PermissionsExt::from_mode(0o644)).unwrap();
         let store = Store::open_at(Some(cache), Some(state)).unwrap();
         assert_eq!(store.moved().len(), 1);
-        let error = store.server_key(&mut rng).unwrap_err();
+        let error = store.server_key().unwrap_err();
         assert_eq!((error.fault(), error.hint().unwrap().contains("chmod 600")), (crate::Fault::Safety, true));
     }
 
@@ -338,7 +331,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let [cache, state] = ["cache", "state"].map(|name| folder.path().join(name));
             let old = Store::open(Some(cache.clone())).unwrap();
-            let key = old.server_key(&mut ChaCha20Rng::from_seed([7; 32])).unwrap();
+            let key = old.server_key().unwrap();
             old.remember("host:1", &[1; 32]).unwrap();
             let start = std::sync::Barrier::new(4);
             std::thread::scope(|scope| {
@@ -347,7 +340,7 @@ mod tests {
                     scope.spawn(move || {
                         start.wait();
                         let store = Store::open_at(Some(cache), Some(state)).unwrap();
-                        assert_eq!(*store.server_key(&mut ChaCha20Rng::from_seed([number; 32])).unwrap(), **key);
+                        assert_eq!(store.server_key().unwrap().bytes(), key.bytes());
                         assert_eq!(store.known("host:1").unwrap(), Some([1; 32]));
                     });
                 }

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::key::Fingerprint;
+use super::key::{Fingerprint, Key};
 use super::{Store, files};
 use crate::error::Error;
 
@@ -198,7 +198,7 @@ impl Store {
     }
 
     /// What is known of a key; one without a record is as old as its file and has answered nothing.
-    pub(super) fn record_of(&self, key: &[u8; 32], now: SystemTime) -> Result<Record, Error> {
+    pub(super) fn record_of(&self, key: &Key, now: SystemTime) -> Result<Record, Error> {
         let fingerprint = Fingerprint::of(key);
         if let Some(record) = Records::read(&self.record_path())?.find(&fingerprint) {
             return Ok(record.clone());
@@ -211,7 +211,7 @@ impl Store {
     ///
     /// # Errors
     /// When the record cannot be read or written.
-    pub fn uses(&self, key: &[u8; 32], now: SystemTime) -> Result<Uses, Error> {
+    pub fn uses(&self, key: &Key, now: SystemTime) -> Result<Uses, Error> {
         let _lock = self.lock()?;
         let record = self.record_of(key, now)?;
         let mut records = Records::read(&self.record_path())?;
@@ -341,7 +341,9 @@ impl Drop for Uses {
 mod tests {
     use super::*;
 
-    const KEY: [u8; 32] = [1; 32];
+    fn key() -> Key {
+        Key::from([1; 32])
+    }
 
     fn store() -> (tempfile::TempDir, Store) {
         let folder = tempfile::tempdir().unwrap();
@@ -355,14 +357,14 @@ mod tests {
 
     /// The record with so many inferences, as if they had been.
     fn counted(store: &Store, inferences: u64, now: SystemTime) {
-        let record = Record { inferences, ..Record::new(Fingerprint::of(&KEY), now) };
+        let record = Record { inferences, ..Record::new(Fingerprint::of(&key()), now) };
         note(&store.record_path(), &record).unwrap();
     }
 
     #[test]
     fn a_lifetime_ends_with_a_year_or_with_many_inferences() {
         let now = SystemTime::now();
-        let record = Record::new(Fingerprint::of(&KEY), now);
+        let record = Record::new(Fingerprint::of(&key()), now);
         assert_eq!(record.lifetime(now + days(334)), Lifetime::Good);
         assert_eq!(record.lifetime(now + days(336)), Lifetime::Ending);
         assert_eq!(record.lifetime(now + days(366)), Lifetime::TooOld);
@@ -379,19 +381,19 @@ mod tests {
         let (_folder, store) = store();
         let now = SystemTime::now();
         for round in 1..=3 {
-            let uses = store.uses(&KEY, now).unwrap();
+            let uses = store.uses(&key(), now).unwrap();
             (0..300).for_each(|_| uses.count(now).unwrap());
             drop(uses);
-            assert_eq!(store.record_of(&KEY, now).unwrap().inferences, 300 * round);
+            assert_eq!(store.record_of(&key(), now).unwrap().inferences, 300 * round);
         }
         // A server that is killed gives nothing back: too many are counted, and not many.
-        let uses = store.uses(&KEY, now).unwrap();
+        let uses = store.uses(&key(), now).unwrap();
         (0..10).for_each(|_| uses.count(now).unwrap());
         std::mem::forget(uses);
-        assert_eq!(store.record_of(&KEY, now).unwrap().inferences, 900 + FIRST_BLOCK);
+        assert_eq!(store.record_of(&key(), now).unwrap().inferences, 900 + FIRST_BLOCK);
         // One that only starts and stops counts nothing.
-        store.uses(&KEY, now).unwrap();
-        assert_eq!(store.record_of(&KEY, now).unwrap().inferences, 900 + FIRST_BLOCK);
+        store.uses(&key(), now).unwrap();
+        assert_eq!(store.record_of(&key(), now).unwrap().inferences, 900 + FIRST_BLOCK);
     }
 
     #[test]
@@ -401,12 +403,12 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
-                    let uses = store.uses(&KEY, now).unwrap();
+                    let uses = store.uses(&key(), now).unwrap();
                     (0..1000).for_each(|_| uses.count(now).unwrap());
                 });
             }
         });
-        assert_eq!(store.record_of(&KEY, now).unwrap().inferences, 4000);
+        assert_eq!(store.record_of(&key(), now).unwrap().inferences, 4000);
     }
 
     #[test]
@@ -414,7 +416,7 @@ mod tests {
         let (_folder, store) = store();
         let now = SystemTime::now();
         counted(&store, MOST_INFERENCES - 300, now);
-        let both = [store.uses(&KEY, now).unwrap(), store.uses(&KEY, now).unwrap()];
+        let both = [store.uses(&key(), now).unwrap(), store.uses(&key(), now).unwrap()];
         let allowed = (0..1000).filter(|n| both[n % 2].count(now).is_ok()).count();
         assert_eq!(allowed, 300);
         assert!(matches!(both[0].count(now), Err(Error::SpentKey { lifetime: Lifetime::UsedUp, .. })));
@@ -425,7 +427,7 @@ mod tests {
     fn nothing_goes_beyond_the_year() {
         let (_folder, store) = store();
         let now = SystemTime::now();
-        let uses = store.uses(&KEY, now).unwrap();
+        let uses = store.uses(&key(), now).unwrap();
         uses.count(now + days(364)).unwrap();
         let late = uses.count(now + days(366));
         assert!(matches!(late, Err(Error::SpentKey { lifetime: Lifetime::TooOld, .. })), "{late:?}");
@@ -435,14 +437,14 @@ mod tests {
     fn a_damaged_record_is_an_error_and_not_a_fresh_start() {
         let (_folder, store) = store();
         let now = SystemTime::now();
-        let uses = store.uses(&KEY, now).unwrap();
+        let uses = store.uses(&key(), now).unwrap();
         let good = std::fs::read_to_string(store.record_path()).unwrap();
         let late = good.replacen(&seconds(now).to_string(), &u64::MAX.to_string(), 1);
         let newer = good.replacen("\"version\": 1", "\"version\": 2", 1);
         assert!(late != good && newer != good);
         for bad in ["", "{}", "[]", &good[..good.len() - 1], &late, &newer, &" ".repeat(LARGEST as usize + 1)] {
             std::fs::write(store.record_path(), bad).unwrap();
-            assert!(store.uses(&KEY, now).is_err(), "{bad:.40}");
+            assert!(store.uses(&key(), now).is_err(), "{bad:.40}");
             assert!(uses.count(now).is_err(), "{bad:.40}");
         }
     }

@@ -14,7 +14,7 @@ fn marks() -> &'static [[usize; 2]] {
             let (here, there) = tokio::io::duplex(1 << 20);
             let model = digits().model.clone();
             let options = server::Options::default();
-            let server = tokio::spawn(server::serve(Box::new(there), model, options, common::seed()));
+            let server = tokio::spawn(server::serve_seeded(Box::new(there), model, options, common::seed()));
             let stream = Faulty::tapped(here);
             let tap = stream.tap();
             let mut marks = vec![[0, 0]];
@@ -34,7 +34,7 @@ fn marks() -> &'static [[usize; 2]] {
     })
 }
 
-async fn mark(client: &mut Client, tap: &Tap, marks: &mut Vec<[usize; 2]>) {
+async fn mark(client: &mut Session, tap: &Tap, marks: &mut Vec<[usize; 2]>) {
     client.channel().flush().await.unwrap();
     marks.push(tap.lock().unwrap().each_ref().map(Vec::len));
 }
@@ -80,7 +80,8 @@ fn servers_that_die() {
             let what = format!("server dies at byte {at} {way:?}");
             let (here, there) = tokio::io::duplex(1 << 20);
             let stream = Box::new(Faulty::new(there, Fault::Die, way, at));
-            let server = server::serve(stream, digits().model.clone(), server::Options::default(), common::seed());
+            let server =
+                server::serve_seeded(stream, digits().model.clone(), server::Options::default(), common::seed());
             let server = tokio::spawn(server);
             peer_fault(&what, within(&what, whole_session(here)).await);
             peer_fault(&what, within(&what, server).await.expect("no panic"));
@@ -121,10 +122,11 @@ fn servers_that_stall() {
                 let what = format!("server stalls at byte {at}");
                 let (here, there) = tokio::io::duplex(1 << 20);
                 let stream = Box::new(Faulty::new(there, Fault::Stall, Way::Written, at));
-                let server = server::serve(stream, digits().model.clone(), server::Options::default(), common::seed());
+                let server =
+                    server::serve_seeded(stream, digits().model.clone(), server::Options::default(), common::seed());
                 let server = tokio::spawn(server);
                 let session = async {
-                    let mut client = Client::open(Box::new(here), forgetful(timeout), common::seed()).await?;
+                    let mut client = Session::open_seeded(Box::new(here), forgetful(timeout), common::seed()).await?;
                     client.answer(Schedule::Prepared, Reveal::Logits, &digits().images[0]).await?;
                     client.answer(Schedule::Direct, Reveal::Class, &digits().images[1]).await
                 };

@@ -29,10 +29,10 @@ async fn with_flip(way: Way, at: usize, by: u8) -> [Result<()>; 2] {
     // A longer frame than was sent never ends.
     let limits = limits(Duration::from_secs(3));
     let options = server::Options { limits, idle: Duration::from_secs(3), ..server::Options::default() };
-    let server = tokio::spawn(server::serve(Box::new(there), digits().model.clone(), options, common::seed()));
+    let server = tokio::spawn(server::serve_seeded(Box::new(there), digits().model.clone(), options, common::seed()));
     let stream = Faulty::new(here, Fault::Change(by), way, at);
     let session = async {
-        let mut client = Client::open(Box::new(stream), forgetful(limits.timeout), common::seed()).await?;
+        let mut client = Session::open_seeded(Box::new(stream), forgetful(limits.timeout), common::seed()).await?;
         let first = client.answer(Schedule::Prepared, Reveal::Logits, &digits().images[0]).await?;
         assert_eq!(first.output, digits().logits[0], "bit {by} of byte {at} {way:?}: wrong in silence");
         let second = client.answer(Schedule::Direct, Reveal::Class, &digits().images[1]).await?;

@@ -148,7 +148,8 @@ fn impostors_at_a_client() {
 pub fn transcript() -> [Vec<Frame>; 2] {
     block_on(async {
         let (here, there) = tokio::io::duplex(1 << 20);
-        let server = server::serve(Box::new(there), digits().model.clone(), server::Options::default(), common::seed());
+        let server =
+            server::serve_seeded(Box::new(there), digits().model.clone(), server::Options::default(), common::seed());
         let server = tokio::spawn(server);
         let stream = Faulty::tapped(here);
         let tap = stream.tap();

@@ -40,7 +40,7 @@ impl Impostor {
     }
 
     /// Meets a client; returns what the client had to say to the plan, and how its session ended.
-    async fn meet(self, options: Options<'_>) -> (Result<Accept, ProtocolError>, Error) {
+    async fn meet(self, options: Options) -> (Result<Accept, ProtocolError>, Error) {
         let (here, there) = tokio::io::duplex(1 << 20);
         let server = tokio::spawn(async move {
             let mut channel = Channel::new(there, Party::Server, Limits::default());
@@ -55,7 +55,7 @@ impl Impostor {
             let _ = channel.recv_at_most(FrameKind::OtBatch, 1 << 20).await;
             Ok(accept)
         });
-        let outcome = within("an impostor", Client::open(Box::new(here), options, common::seed())).await;
+        let outcome = within("an impostor", Session::open_seeded(Box::new(here), options, common::seed())).await;
         let error = outcome.err().expect("no session with an impostor");
         (within("the impostor", server).await.unwrap(), error)
     }
@@ -294,7 +294,7 @@ fn a_digest_of_other_bytes() {
         for (what, package) in cases {
             let mut impostor = Impostor::of(&package);
             impostor.welcome.digest = honest.digest();
-            let options = Options { store: Some(&store), ..forgetful(Duration::from_secs(20)) };
+            let options = Options { store: Some(store.clone()), ..forgetful(Duration::from_secs(20)) };
             let (_, error) = impostor.meet(options).await;
             assert!(matches!(error, Error::Peer { .. }), "{what}: {error}");
             assert_eq!((store.known("here").unwrap(), store.model(&honest.digest())), (None, None), "{what}");
@@ -305,10 +305,10 @@ fn a_digest_of_other_bytes() {
 /// A session with a server of its own; returns the bytes of its setup. The answer must be the model's.
 async fn session_with(model: &Arc<ServerModel>, store: &Store, digest: Option<Digest>) -> Result<u64> {
     let (here, there) = tokio::io::duplex(1 << 20);
-    let server = server::serve(Box::new(there), model.clone(), server::Options::default(), common::seed());
+    let server = server::serve_seeded(Box::new(there), model.clone(), server::Options::default(), common::seed());
     let server = tokio::spawn(server);
-    let options = Options { digest, store: Some(store), ..forgetful(Duration::from_secs(20)) };
-    let opened = within("open", Client::open(Box::new(here), options, common::seed())).await;
+    let options = Options { digest, store: Some(store.clone()), ..forgetful(Duration::from_secs(20)) };
+    let opened = within("open", Session::open_seeded(Box::new(here), options, common::seed())).await;
     let mut client = match opened {
         Ok(client) => client,
         Err(error) => {

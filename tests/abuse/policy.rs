@@ -89,7 +89,7 @@ fn more_inferences_than_the_quota() {
 }
 
 /// Asks for logits without waiting for anything.
-async fn ask(site: &Site) -> Client {
+async fn ask(site: &Site) -> Session {
     let mut client = open(site.connect().await).await.unwrap();
     let action = Action::Prepare { slot: 0, reveal: Reveal::Logits };
     client.channel().enter(Stage::Offline);

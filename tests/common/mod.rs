@@ -6,12 +6,11 @@ pub mod frames;
 
 use std::sync::Arc;
 
-use lowkey::client::{Client, Options};
+use lowkey::client::{Options, Session};
 use lowkey::plan::{NonlinearKind, Step};
 use lowkey::server::{self, SessionReport};
 use lowkey::{Inference, Link, Output, Reveal, Schedule, ServerModel};
 use lowkey_models::{Network, Tensor};
-use lowkey_mpc::channel::Limits;
 
 /// Fresh randomness.
 pub fn seed() -> [u8; 32] {
@@ -35,7 +34,7 @@ pub fn try_publish(network: &Network) -> lowkey::Result<Arc<ServerModel>> {
 
 /// As [`try_publish`], planned for another link.
 pub fn try_publish_for(network: &Network, link: Link) -> lowkey::Result<Arc<ServerModel>> {
-    ServerModel::publish(network, link, &seed(), &|_, _| {})
+    ServerModel::publish(network, link, &seed().into(), &|_, _| {})
 }
 
 /// The max pools of a plan that come before their clip.
@@ -131,12 +130,11 @@ pub fn convolution_and_pool<R: rand::Rng>(rng: &mut R) -> Network {
 }
 
 /// Opens a session with a server task of its own.
-pub async fn session(model: &Arc<ServerModel>) -> (Client, tokio::task::JoinHandle<lowkey::Result<SessionReport>>) {
+pub async fn session(model: &Arc<ServerModel>) -> (Session, tokio::task::JoinHandle<lowkey::Result<SessionReport>>) {
     let (here, there) = tokio::io::duplex(1 << 20);
-    let server = tokio::spawn(server::serve(Box::new(there), model.clone(), server::Options::default(), seed()));
-    let options =
-        Options { digest: None, store: None, address: "memory", limits: Limits::default(), progress: &|_, _| {} };
-    let client = Client::open(Box::new(here), options, seed()).await.expect("the session opens");
+    let server = tokio::spawn(server::serve_seeded(Box::new(there), model.clone(), server::Options::default(), seed()));
+    let options = Options::default();
+    let client = Session::open_seeded(Box::new(here), options, seed()).await.expect("the session opens");
     (client, server)
 }
 

@@ -143,7 +143,8 @@ fn session(
 ) -> (lowkey::Result<()>, Vec<u8>) {
     common::block_on(async {
         let ((here, client), (server, there)) = (tokio::io::duplex(1 << 20), tokio::io::duplex(1 << 20));
-        let serving = tokio::spawn(server::serve(Box::new(there), model.clone(), server::Options::default(), seeds[0]));
+        let serving =
+            tokio::spawn(server::serve_seeded(Box::new(there), model.clone(), server::Options::default(), seeds[0]));
         let (outcome, sent) = tokio::join!(view::client(here, asked, seeds[1]), relay(client, server, deviation));
         serving.abort();
         (outcome, sent)

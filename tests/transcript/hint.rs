@@ -15,7 +15,7 @@ fn digits() -> Network {
 }
 
 fn publish(network: &Network, key: u8) -> Arc<ServerModel> {
-    ServerModel::publish(network, Link::Lan, &[key; 32], &|_, _| {}).expect("the network can be planned")
+    ServerModel::publish(network, Link::Lan, &[key; 32].into(), &|_, _| {}).expect("the network can be planned")
 }
 
 /// The network with one weight of node `node` changed by one.

@@ -5,11 +5,11 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
-use lowkey::client::{Client, Options};
+use lowkey::client::{Options, Session};
 use lowkey::plan::{Step, predict};
 use lowkey::{Plan, Reveal, Schedule, ServerModel, server};
 use lowkey_he::pack;
-use lowkey_mpc::channel::{FrameKind, HEADER_BYTES, Limits, Sums};
+use lowkey_mpc::channel::{FrameKind, HEADER_BYTES, Sums};
 use lowkey_mpc::ot::silent::{DEPTH, FIRST, PROOF_BYTES, REPLY_BYTES};
 use lowkey_mpc::party::{Party, Stage};
 use rand::RngExt;
@@ -127,7 +127,7 @@ pub fn session(
         let (here, there) = tokio::io::duplex(1 << 20);
         let there = Tapped { inner: there, read: read.clone() };
         let options = server::Options::default();
-        let server = tokio::spawn(server::serve(Box::new(there), model.clone(), options, seeds[0]));
+        let server = tokio::spawn(server::serve_seeded(Box::new(there), model.clone(), options, seeds[0]));
         client(here, asked, seeds[1]).await.expect("the session succeeds");
         server.await.expect("no panic").expect("the server saw no error");
     });
@@ -137,9 +137,8 @@ pub fn session(
 
 /// A client that asks and leaves.
 pub async fn client(stream: tokio::io::DuplexStream, asked: Asked<'_>, seed: [u8; 32]) -> lowkey::Result<()> {
-    let options =
-        Options { digest: None, store: None, address: "memory", limits: Limits::default(), progress: &|_, _| {} };
-    let mut client = Client::open(Box::new(stream), options, seed).await?;
+    let options = Options::default();
+    let mut client = Session::open_seeded(Box::new(stream), options, seed).await?;
     for _ in 0..asked.count {
         client.answer(asked.schedule, asked.reveal, asked.input).await?;
     }

@@ -10,11 +10,14 @@
 //! | NPY of floats | real numbers, quantised as the model's file does it |
 //! | CSV, one input per row, with or without a header | the same; y for a network without a file |
 //!
+//! Arrays in memory are read in the same way ([`Inputs::from_reals`], [`Inputs::from_quantised`], [`Inputs::from_pixels`]).
+//!
 //! The kind of a file is known by its first bytes, not by its name. A pixel p of 8 bits becomes y = p >> (8 - bits), or as the
 //! model's table says; the network computes on x = y - zero_point. Arrays of a network that was imported have the shape and the order
 //! of the file's input ([`Coding`]), arrays of others `[N, C, H, W]`. Sizes are checked before anything of that size is
 //! allocated, so a small file never takes much memory.
 
+mod arrays;
 mod csv;
 mod folders;
 mod idx;
@@ -26,6 +29,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+pub use arrays::Byte;
 pub use folders::Labelled;
 
 use crate::coding::{Coding, Order};

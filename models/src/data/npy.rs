@@ -13,32 +13,49 @@ pub(super) fn inputs(file: &[u8], input: &Input) -> Result<(Vec<u8>, Option<Stri
     let array = Array::read(file)?;
     let Some(coding) = &input.coding else {
         check_shape(&array.shape, input)?;
-        let top = (1 << input.bits) - 1;
         if array.kind.float {
-            let wanted = format!("integers 0..={top}: nothing says how real numbers are quantised");
-            return Err(DataProblem::Type { found: array.kind.to_string(), wanted });
+            return Err(no_reals(&array.kind.to_string(), input));
         }
+        let top = (1 << input.bits) - 1;
         return Ok((array.integers()?.map(|value| byte(value, top)).collect::<Result<_, _>>()?, None));
     };
     check_dims(&array.shape, coding)?;
+    let name = array.kind.to_string();
     let (values, note) = match array.kind {
-        Kind { float: true, .. } => (reals(&array, input, coding)?, None),
-        Kind { size: 1, .. } => (own(&array, coding)?, None),
+        Kind { float: true, .. } => (quantised_reals(array.floats()?, &name, input, coding)?, None),
+        Kind { size: 1, .. } => (own_tensor(array.integers()?, &name, array.kind.range(), coding)?, None),
         _ => counted(&array, coding)?,
     };
-    let elements = input.shape.iter().product();
-    Ok((values.chunks(elements).flat_map(|one| coding.order.to_network(one, input.shape)).collect(), note))
+    Ok((ordered(&values, input, coding), note))
 }
 
-/// Bytes are the file's own quantised tensor, of its type or one that has all its values.
-fn own(array: &Array<'_>, coding: &Coding) -> Result<Vec<u8>, DataProblem> {
+/// Real numbers for a network of which nothing says how they are quantised.
+pub(super) fn no_reals(found: &str, input: &Input) -> DataProblem {
+    let top = (1 << input.bits) - 1;
+    let wanted = format!("integers 0..={top}: nothing says how real numbers are quantised");
+    DataProblem::Type { found: found.to_owned(), wanted }
+}
+
+/// Inputs in the order of the file, in the network's.
+pub(super) fn ordered(values: &[u8], input: &Input, coding: &Coding) -> Vec<u8> {
+    let elements = input.shape.iter().product();
+    values.chunks(elements).flat_map(|one| coding.order.to_network(one, input.shape)).collect()
+}
+
+/// Bytes are the file's own quantised tensor, of its type or one that has all its values; `range` are those of the type that they have.
+pub(super) fn own_tensor(
+    values: impl Iterator<Item = i64>,
+    found: &str,
+    range: Range,
+    coding: &Coding,
+) -> Result<Vec<u8>, DataProblem> {
     let Range { lo, hi } = coding.dtype.range();
-    if !(array.kind.range().lo <= lo && hi <= array.kind.range().hi) {
+    if !(range.lo <= lo && hi <= range.hi) {
         let real = if coding.scale.is_some() { ", or float32" } else { "" };
         let wanted = format!("{} (its quantised input, {lo}..={hi}){real}", coding.dtype);
-        return Err(DataProblem::Type { found: array.kind.to_string(), wanted });
+        return Err(DataProblem::Type { found: found.to_owned(), wanted });
     }
-    array.integers()?.map(|q| coding.stored(q).ok_or(DataProblem::Value { value: q, lo, hi })).collect()
+    values.map(|q| coding.stored(q).ok_or(DataProblem::Value { value: q, lo, hi })).collect()
 }
 
 /// Wider integers are no tensor of the file: they count its values from the smallest, 0, 1, ... The note says so where that is not q.
@@ -56,14 +73,19 @@ fn counted(array: &Array<'_>, coding: &Coding) -> Result<(Vec<u8>, Option<String
 }
 
 /// Real numbers are quantised as the model's file does it.
-fn reals(array: &Array<'_>, input: &Input, coding: &Coding) -> Result<Vec<u8>, DataProblem> {
+pub(super) fn quantised_reals(
+    values: impl Iterator<Item = f32>,
+    found: &str,
+    input: &Input,
+    coding: &Coding,
+) -> Result<Vec<u8>, DataProblem> {
     if coding.scale.is_none() {
         let wanted = format!("{} (its quantised input): its file gives no scale", coding.dtype);
-        return Err(DataProblem::Type { found: array.kind.to_string(), wanted });
+        return Err(DataProblem::Type { found: found.to_owned(), wanted });
     }
     let channels = coding.channels(input.shape).into_iter().cycle();
     let y = |(v, channel): (f32, usize)| coding.quantised(v, channel).ok_or(DataProblem::NotANumber);
-    array.floats()?.zip(channels).map(y).collect()
+    values.zip(channels).map(y).collect()
 }
 
 /// Labels `[N]`.

@@ -1,0 +1,62 @@
+//! What a client learns of an input, and what that took.
+
+use lowkey_models::Architecture;
+
+use crate::answer::Output;
+use crate::client::Inference;
+use crate::report::{LayerReport, StageReport};
+
+/// The answer to one input: what the model's own file computes.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Answer {
+    /// The class: of most networks the index of the largest output, the first of equals; `None` where the network computes none.
+    pub class: Option<usize>,
+    /// Its name, where the model has names.
+    pub name: Option<String>,
+    /// The real outputs in the order of the model's file, through the softmax, sigmoid or tanh that ends it; `None` where their unit
+    /// is not known, or the class alone was revealed.
+    pub scores: Option<Vec<f64>>,
+    /// The network's integer outputs, zero points subtracted, in the order of the model's file; `None` if the class alone was revealed.
+    pub logits: Option<Vec<i64>>,
+    /// The quantised tensor that is the file's own output, where it is one.
+    pub quantised: Option<Vec<i64>>,
+    /// What it took; all zero of an answer in the clear.
+    pub report: Report,
+}
+
+/// What an answer took.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Report {
+    /// Before the input was known; all zero in the direct schedule.
+    pub offline: StageReport,
+    /// With the input.
+    pub online: StageReport,
+    /// Both by layer.
+    pub layers: Vec<LayerReport>,
+}
+
+impl Answer {
+    /// Of the integers, or the class, that a protocol opened.
+    pub(crate) fn new(inference: Inference, architecture: &Architecture) -> Self {
+        let Inference { output, offline, online, layers } = inference;
+        Self { report: Report { offline, online, layers }, ..Self::of(&output, architecture) }
+    }
+
+    /// The same, without a report.
+    pub(crate) fn of(output: &Output, architecture: &Architecture) -> Self {
+        let (class, logits) = match output {
+            Output::Class(class) => (Some(*class), None),
+            Output::Logits(logits) => (architecture.class_of(logits), Some(logits.as_slice())),
+        };
+        Self {
+            class,
+            name: class.and_then(|class| architecture.classes.get(class)).cloned(),
+            scores: logits.and_then(|logits| architecture.outputs(logits)),
+            logits: logits.map(|logits| architecture.ordered(logits)),
+            quantised: logits.and_then(|logits| architecture.quantised(logits)),
+            report: Report::default(),
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! A client: connects to a server, hands over inputs, gets answers.
+
+use std::collections::VecDeque;
+use std::marker::PhantomData;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lowkey_bridge::Schedule;
+use lowkey_models::Architecture;
+use lowkey_models::data::Inputs;
+use lowkey_mpc::channel::Limits;
+
+use super::Async;
+use super::answer::Answer;
+use super::values::Values;
+use crate::client::{Options, Prepared, Session};
+use crate::error::{Error, Result};
+use crate::net::{self, Stream, Trust};
+use crate::plan::{Plan, Reveal};
+use crate::publication::{ClientModel, ProgressHandler};
+use crate::report::StageReport;
+use crate::session::MAX_SLOTS;
+use crate::store::{Digest, Store};
+use crate::threads;
+
+/// A session with a server.
+///
+/// ```no_run
+/// # async fn ask(image: Vec<f32>) -> lowkey::Result<()> {
+/// let mut client = lowkey::Client::connect("127.0.0.1:7117").await?;
+/// client.prepare(1).await?; // before the image is known, if there is time
+/// let answer = client.infer(&image).await?;
+/// println!("{:?} in {:.1} ms", answer.class, answer.report.online.ms);
+/// client.close().await
+/// # }
+/// ```
+///
+/// After an error of the connection or the server the session is over, and so it is where a future of this client is dropped before
+/// its end: connect again. Inputs that are refused here change nothing, and the server does not learn of them.
+pub struct Client {
+    /// `None` once it is over.
+    session: Option<Session>,
+    ready: VecDeque<Prepared>,
+    schedule: Schedule,
+    reveal: Reveal,
+    model: Arc<ClientModel>,
+    setup: StageReport,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (model, digest) = (&self.architecture().name, hex::encode(self.digest()));
+        write!(f, "Client {{ model: {model:?}, digest: {digest}, ready: {} }}", self.ready.len())
+    }
+}
+
+/// How a client connects, and what it asks for; of the twin that connects.
+#[derive(Clone)]
+pub struct ClientBuilder<T = Async> {
+    session: Options,
+    trust: Option<Trust>,
+    plain_anywhere: bool,
+    state: Option<PathBuf>,
+    schedule: Schedule,
+    reveal: Reveal,
+    twin: PhantomData<T>,
+}
+
+impl<T> Default for ClientBuilder<T> {
+    fn default() -> Self {
+        Self {
+            twin: PhantomData,
+            session: Options::default(),
+            trust: None,
+            plain_anywhere: false,
+            state: None,
+            schedule: Schedule::Prepared,
+            reveal: Reveal::Logits,
+        }
+    }
+}
+
+impl<T> ClientBuilder<T> {
+    /// Accepts the model with this digest and no other.
+    pub fn digest(mut self, digest: Digest) -> Self {
+        self.session.digest = Some(digest);
+        self
+    }
+
+    /// How the server is recognised. Without it: by nothing on a loopback address, and elsewhere there is no connection.
+    pub fn trust(mut self, trust: Trust) -> Self {
+        self.trust = Some(trust);
+        self
+    }
+
+    /// TLS 1.3; the server's certificate is signed by an authority in this PEM file.
+    pub fn authority(self, file: impl Into<PathBuf>) -> Self {
+        self.trust(Trust::Authority(file.into()))
+    }
+
+    /// TLS 1.3; the server's certificate has this SHA-256.
+    pub fn pin(self, certificate: [u8; 32]) -> Self {
+        self.trust(Trust::Pin(certificate))
+    }
+
+    /// Plain TCP to other machines too: whoever is on the way can change and read the traffic.
+    pub fn insecure(mut self) -> Self {
+        self.plain_anywhere = true;
+        self
+    }
+
+    /// A folder in which published models are kept, and the digest first seen at each address, so that a change is refused. Without it
+    /// nothing is kept.
+    pub fn state(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.state = Some(folder.into());
+        self
+    }
+
+    /// The same, of a store.
+    pub fn store(mut self, store: Store) -> Self {
+        self.session.store = Some(store);
+        self
+    }
+
+    /// What the connection tolerates.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.session.limits = limits;
+        self
+    }
+
+    /// Gives up after so long without progress.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.session.limits.timeout = timeout;
+        self
+    }
+
+    /// Told (layers done, layers in all) while a published model is made ready.
+    pub fn progress(mut self, told: impl Fn(usize, usize) + Send + Sync + 'static) -> Self {
+        self.session.progress = Some(Arc::new(told) as ProgressHandler);
+        self
+    }
+
+    /// What is revealed: the outputs unless said.
+    pub fn reveal(mut self, reveal: Reveal) -> Self {
+        self.reveal = reveal;
+        self
+    }
+
+    /// When the lattice work happens: before the input is known unless said.
+    pub fn schedule(mut self, schedule: Schedule) -> Self {
+        self.schedule = schedule;
+        self
+    }
+
+    /// The other twin, with all that was said.
+    pub(super) fn twin<U>(self) -> ClientBuilder<U> {
+        let Self { session, trust, plain_anywhere, state, schedule, reveal, .. } = self;
+        ClientBuilder { session, trust, plain_anywhere, state, schedule, reveal, twin: PhantomData }
+    }
+}
+
+impl ClientBuilder {
+    /// Connects to `address` (host:port) and opens a session.
+    ///
+    /// # Errors
+    /// When nothing answers there, it is not recognised, its model is not the expected one, or it is no server of this version.
+    pub async fn connect(self, address: impl ToString) -> Result<Client> {
+        let address = address.to_string();
+        let trust = match &self.trust {
+            Some(trust) => trust.clone(),
+            None if self.plain_anywhere || net::is_loopback(&address).await? => Trust::Plain,
+            None => {
+                let what = format!("nothing says how to recognise the server at {address}");
+                return Err(Error::usage(what, "name an authority or a pin; plain TCP where it is asked for"));
+            }
+        };
+        let stream = net::connect_within(&address, &trust, self.session.limits.timeout).await?;
+        self.over(stream, address).await
+    }
+
+    /// Opens a session over a stream of bytes to a server, which is known as `name`.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub async fn over(self, stream: impl Stream + 'static, name: impl ToString) -> Result<Client> {
+        let Self { mut session, state, schedule, reveal, .. } = self;
+        session.address = name.to_string();
+        if let Some(folder) = state {
+            session.store = Some(Store::open(Some(folder))?);
+        }
+        let session = threads::converse(async move || Session::open(Box::new(stream), session).await).await??;
+        let (model, setup) = (session.model().clone(), session.setup().clone());
+        let architecture = &model.plan.architecture;
+        let refused = not_revealed(architecture, model.plan.answer.lanes, reveal);
+        let mut client = Client { session: Some(session), ready: VecDeque::new(), schedule, reveal, model, setup };
+        match refused {
+            None => Ok(client),
+            Some(error) => {
+                let _ = client.end().await;
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Why the class alone cannot be revealed, if it was asked for.
+pub(super) fn not_revealed(architecture: &Architecture, outputs: usize, reveal: Reveal) -> Option<Error> {
+    let why = architecture.class_rule(outputs).not_revealed().filter(|_| reveal == Reveal::Class)?;
+    let what =
+        format!("the class alone would be the index of the largest output, which is not this network's class: {why}");
+    Some(Error::usage(what, "reveal the logits"))
+}
+
+impl Client {
+    /// Connects to `address` (host:port) on this machine and opens a session; keeps nothing on disk.
+    ///
+    /// # Errors
+    /// As [`ClientBuilder::connect`].
+    pub async fn connect(address: impl ToString) -> Result<Self> {
+        Self::builder().connect(address).await
+    }
+
+    /// Whatever is not the default.
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
+    }
+
+    /// Answers an input: with a slot that was [prepared](Self::prepare), or prepares one first.
+    ///
+    /// # Errors
+    /// When the input is not what the network reads (nothing is sent, and the session goes on), or the connection or the server fails
+    /// (the session is over). There is no retry.
+    pub async fn infer<'a>(&mut self, input: impl Into<Values<'a>>) -> Result<Answer> {
+        let values = input.into().read(self.architecture())?;
+        self.session()?.check_input(&values)?;
+        let (schedule, reveal) = (self.schedule, self.reveal);
+        let ready = self.ready.pop_front();
+        let inference = self
+            .step(async move |session: &mut Session| match ready {
+                Some(slot) => session.infer(slot, &values).await,
+                None => session.answer(schedule, reveal, &values).await,
+            })
+            .await?;
+        Ok(Answer::new(inference, self.architecture()))
+    }
+
+    /// Does everything for `count` more answers that does not depend on their inputs.
+    ///
+    /// # Errors
+    /// When there would be more than a server keeps, or the connection or the server fails (the session is over).
+    pub async fn prepare(&mut self, count: usize) -> Result<()> {
+        if self.schedule == Schedule::Direct {
+            return Err(Error::usage("nothing is prepared in the direct schedule", "leave the preparation out"));
+        }
+        if self.ready.len().saturating_add(count) > MAX_SLOTS {
+            return Err(Error::usage(format!("more than {MAX_SLOTS} prepared answers"), "use some of them first"));
+        }
+        let reveal = self.reveal;
+        for _ in 0..count {
+            let slot = self.step(async move |session: &mut Session| session.prepare(reveal).await).await?;
+            self.ready.push_back(slot);
+        }
+        Ok(())
+    }
+
+    /// Answers that are prepared.
+    pub fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Reads inputs from a PNG, NPY, CSV or IDX file, as the network reads them.
+    ///
+    /// # Errors
+    /// When it is none, or its inputs are not what the network reads.
+    pub fn read_inputs(&self, path: impl AsRef<std::path::Path>) -> Result<Inputs> {
+        Inputs::read(path, &self.architecture().input).map_err(|error| Error::Input(Box::new(error)))
+    }
+
+    /// The public half of the server's network.
+    pub fn architecture(&self) -> &Architecture {
+        &self.model.plan.architecture
+    }
+
+    /// How it runs.
+    pub fn plan(&self) -> &Plan {
+        &self.model.plan
+    }
+
+    /// The digest of what the server published.
+    pub fn digest(&self) -> Digest {
+        self.model.digest
+    }
+
+    /// What opening the session took.
+    pub fn setup(&self) -> &StageReport {
+        &self.setup
+    }
+
+    /// Ends the session.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub async fn close(mut self) -> Result<()> {
+        self.end().await
+    }
+
+    async fn end(&mut self) -> Result<()> {
+        match self.session.take() {
+            Some(session) => threads::converse(async move || session.close().await).await?,
+            None => Ok(()),
+        }
+    }
+
+    fn session(&self) -> Result<&Session> {
+        self.session.as_ref().ok_or_else(over)
+    }
+
+    /// Takes the session to a thread that may compute, and back.
+    async fn step<T, F>(&mut self, step: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: AsyncFnOnce(&mut Session) -> Result<T> + Send + 'static,
+    {
+        let mut session = self.session.take().ok_or_else(over)?;
+        let (session, outcome) = threads::converse(async move || {
+            let outcome = step(&mut session).await;
+            (session, outcome)
+        })
+        .await?;
+        self.session = Some(session);
+        outcome
+    }
+}
+
+fn over() -> Error {
+    Error::usage("the session is over", "connect again; what was prepared is burned")
+}

@@ -1,0 +1,25 @@
+//! The library as one links it: a model from a file, a server for it, a client that asks it.
+//!
+//! The rest of the crate computes on whatever thread polls it, and takes what it needs as arguments; here are the threads, the
+//! defaults, the folders.
+
+mod answer;
+pub mod blocking;
+mod client;
+mod model;
+mod server;
+mod values;
+
+pub use answer::{Answer, Report};
+pub use client::{Client, ClientBuilder};
+pub use model::Model;
+pub use server::{Server, ServerBuilder};
+pub use values::Values;
+
+/// The twin whose methods are `async`.
+#[derive(Clone, Copy, Debug)]
+pub enum Async {}
+
+/// The twin whose methods block the thread that calls them.
+#[derive(Clone, Copy, Debug)]
+pub enum Blocking {}

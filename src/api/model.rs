@@ -1,0 +1,188 @@
+//! A model: a network from a file, with what its file says about it.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use lowkey_models::data::Inputs;
+use lowkey_models::import::{self, Imported};
+use lowkey_models::{Architecture, FileProblem, Network, Tensor, zoo};
+
+use super::answer::Answer;
+use super::values::Values;
+use crate::answer::Output;
+use crate::error::{Error, Result};
+use crate::plan::planner::{self, Target};
+use crate::plan::{Plan, PlanError};
+
+/// A network with its weights. Nothing of it is published before a [`Server`](crate::Server) does that. Prints without the weights.
+///
+/// ```
+/// let model = lowkey::Model::open("digits")?;
+/// let image = model.demo().expect("digits come with it").inputs.get(0).expect("360 of them");
+/// assert_eq!(model.answer(&image)?.logits.map(|logits| logits.len()), Some(10));
+/// # Ok::<(), lowkey::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Model {
+    network: Network,
+    report: Option<import::Report>,
+}
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Model({:?}, [redacted])", self.name())
+    }
+}
+
+impl Model {
+    /// Reads a `.lowkey`, ONNX or TFLite file; where there is no such file, the bundled network of that name.
+    ///
+    /// # Errors
+    /// When there is neither, or the file is no network that this program knows.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with(path, &import::Options::default())
+    }
+
+    /// As [`open`](Self::open), with what an ONNX or TFLite file does not say.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with(path: impl AsRef<Path>, options: &import::Options) -> Result<Self> {
+        let path = path.as_ref();
+        if !path.exists() {
+            return path.to_str().and_then(Self::bundled).ok_or_else(|| missing(path));
+        }
+        if is_lowkey(path)? {
+            let network = Network::read(path).map_err(|error| Error::Model(Box::new(error)))?;
+            return Ok(Self::from(network));
+        }
+        let Imported { network, report } =
+            import::read(path, options).map_err(|error| Error::Import(Box::new(error)))?;
+        Ok(Self { network, report: Some(report) })
+    }
+
+    /// The bundled network of that name.
+    pub fn bundled(name: &str) -> Option<Self> {
+        zoo::find(name).map(|bundled| Self::from(bundled.network()))
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.network.architecture().name
+    }
+
+    /// The network.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// Its public half.
+    pub fn architecture(&self) -> &Architecture {
+        self.network.architecture()
+    }
+
+    /// What became of the operations of an ONNX or TFLite file.
+    pub fn report(&self) -> Option<&import::Report> {
+        self.report.as_ref()
+    }
+
+    /// What it reads, in a line: shape, order, type, scale, zero point.
+    pub fn input_line(&self) -> String {
+        self.architecture().input_line()
+    }
+
+    /// What it answers, likewise.
+    pub fn output_line(&self) -> String {
+        self.architecture().output_line()
+    }
+
+    /// The same with names of its classes, in order of the outputs.
+    ///
+    /// # Errors
+    /// When there are not as many as classes.
+    pub fn with_classes(self, classes: Vec<String>) -> Result<Self> {
+        let Self { network, report } = self;
+        let (mut architecture, weights) = network.into_parts();
+        architecture.classes = classes;
+        let network = Network::new(architecture, weights)
+            .map_err(|error| Error::usage(error, "give a name for each class, in order of the outputs"))?;
+        Ok(Self { network, report })
+    }
+
+    /// Inputs to try it on, with their labels, where they may be passed on.
+    pub fn demo(&self) -> Option<zoo::Demo> {
+        zoo::find(self.name()).filter(|bundled| bundled.network() == self.network).and_then(|bundled| bundled.demo())
+    }
+
+    /// Reads inputs from a PNG, NPY, CSV or IDX file.
+    ///
+    /// # Errors
+    /// When it is none, or its inputs are not what the network reads.
+    pub fn read_inputs(&self, path: impl AsRef<Path>) -> Result<Inputs> {
+        Inputs::read(path, &self.architecture().input).map_err(|error| Error::Input(Box::new(error)))
+    }
+
+    /// How it would run.
+    ///
+    /// # Errors
+    /// When a layer fits no parameter set.
+    pub fn plan(&self, target: impl Into<Target>) -> Result<Plan> {
+        let folded = self.network.folded().map_err(PlanError::from)?;
+        Ok(planner::plan(&folded, target)?)
+    }
+
+    /// Answers an input in the clear. This is what is right: a private answer equals it.
+    ///
+    /// # Errors
+    /// When the input is not what the network reads.
+    pub fn answer<'a>(&self, input: impl Into<Values<'a>>) -> Result<Answer> {
+        let architecture = self.architecture();
+        let failed = |error| Error::Input(Box::new(error));
+        let values = input.into().read(architecture)?;
+        let (found, [c, h, w]) = (values.len(), architecture.input.shape);
+        let tensor = Tensor::from_shape_vec(architecture.input.shape, values).map_err(|_| {
+            let what = format!("the input has {found} values, the network reads {} [{c}, {h}, {w}]", c * h * w);
+            Error::usage(what, "give one value per channel, row and column")
+        })?;
+        let logits = self.network.run(&tensor).map_err(failed)?;
+        Ok(Answer::of(&Output::Logits(logits.into_iter().collect()), architecture))
+    }
+
+    /// Writes a `.lowkey` file.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        self.network.write(path).map_err(|error| match error.problem {
+            FileProblem::Io(source) => Error::file(path, source),
+            _ => Error::Model(Box::new(error)),
+        })
+    }
+}
+
+impl From<Network> for Model {
+    fn from(network: Network) -> Self {
+        Self { network, report: None }
+    }
+}
+
+fn missing(path: &Path) -> Error {
+    let names: Vec<&str> = zoo::ALL.iter().map(|bundled| bundled.name).collect();
+    Error::usage(
+        format!("{}: no such file", path.display()),
+        format!("give a .lowkey, ONNX or TFLite file, or the name of a bundled model: {}", names.join(", ")),
+    )
+}
+
+/// Whether a file is a safetensors file, by its name or by the JSON after its first eight bytes.
+fn is_lowkey(path: &Path) -> Result<bool> {
+    if path.extension().is_some_and(|end| end == "lowkey") {
+        return Ok(true);
+    }
+    let mut start = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(9).read_to_end(&mut start));
+    read.map_err(|error| Error::file(path, error))?;
+    Ok(start.get(8) == Some(&b'{'))
+}
