@@ -4,13 +4,12 @@ use std::process::ExitCode;
 
 use clap::Args;
 use lowkey::report::{human_bytes, human_ms};
-use lowkey::{Error, Inference, Output, Result};
-use lowkey_models::data::Inputs;
-use lowkey_models::{Labelled, Network, Tensor, argmax, zoo};
+use lowkey::{Answer, Error, Model, Result};
+use lowkey_models::{Labelled, Network, zoo};
 
 use super::local::Local;
 use super::model;
-use super::records::{InferenceRecord, class_text, layer_table, mean_stage, prediction, stage_line};
+use super::records::{InferenceRecord, class_text, layer_table, mean_stage, stage_line};
 use super::{DataArgument, LinkArgument, Mode, print_json, say};
 
 #[derive(Args)]
@@ -37,36 +36,33 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         let names: Vec<&str> = zoo::ALL.iter().map(|bundled| bundled.name).collect();
         Error::usage(format!("no bundled model {:?}", arguments.model), format!("there are: {}", names.join(", ")))
     })?;
-    let network = bundled.network();
-    let images = images(&bundled, &network, &arguments.data)?;
-    let mut local = Local::start(&network, arguments.link.link)?;
-    let outcome = answer(&mut local, &network, &images, &arguments);
+    let model = Model::from(bundled.network());
+    let images = images(&bundled, model.network(), &arguments.data)?;
+    let mut local = Local::start(model.clone(), arguments.link.link, arguments.mode)?;
+    let outcome = answer(&mut local, &model, &images, &arguments);
     let exact = local.end(outcome)?;
     Ok(if exact { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
 /// Answers the images; true if all answers equal the plaintext network's.
-fn answer(local: &mut Local, network: &Network, images: &Labelled, arguments: &Arguments) -> Result<bool> {
-    let (schedule, reveal) = (arguments.mode.schedule.into(), arguments.mode.reveal.into());
+fn answer(local: &mut Local, model: &Model, images: &Labelled, arguments: &Arguments) -> Result<bool> {
     let setup = local.client().setup().clone();
     if !arguments.json {
-        say(format_args!("{}: {}", network.architecture().name, describe(local)))?;
+        say(format_args!("{}: {}", model.name(), describe(local)))?;
         say(stage_line("setup", &setup))?;
     }
-    let mut inferences = Vec::new();
+    let mut answers = Vec::new();
     let mut matching = 0;
     let mut correct = 0;
     for index in 0..images.inputs.len().min(arguments.count as usize) {
         let input = images.inputs.get(index).expect("the index is below the length");
-        let values: Vec<i64> = input.iter().copied().collect();
-        let inference = local.answer(schedule, reveal, &values)?;
-        let matches = is_plaintext(network, &input, &inference.output)?;
+        let answer = local.answer(&input)?;
+        let matches = is_plaintext(&answer, &model.answer(&input)?);
         let label = images.labels[index];
         matching += usize::from(matches);
-        let class = prediction(&inference.output, network.architecture());
-        correct += usize::from(class == Some(label.into()));
+        correct += usize::from(answer.class == Some(label.into()));
         if arguments.json {
-            let mut record = InferenceRecord::new(index, &inference, &setup, network.architecture());
+            let mut record = InferenceRecord::new(index, &answer, &setup);
             (record.label, record.matches) = (Some(label), Some(matches));
             print_json(&record)?;
         } else {
@@ -74,18 +70,18 @@ fn answer(local: &mut Local, network: &Network, images: &Labelled, arguments: &A
                 if matches { "equal to the plaintext network" } else { "DIFFERENT from the plaintext network" };
             say(format_args!(
                 "image {index:>3}: label {label}, prediction {}, {verdict}; offline {}, online {}, {}",
-                class_text(class),
-                human_ms(inference.offline.ms),
-                human_ms(inference.online.ms),
-                human_bytes(inference.offline.bytes() + inference.online.bytes())
+                class_text(answer.class),
+                human_ms(answer.report.offline.ms),
+                human_ms(answer.report.online.ms),
+                human_bytes(answer.report.offline.bytes() + answer.report.online.bytes())
             ))?;
         }
-        inferences.push(inference);
+        answers.push(answer);
     }
     if !arguments.json {
-        say(summary(&inferences, matching, correct))?;
+        say(summary(&answers, matching, correct))?;
     }
-    Ok(matching == inferences.len())
+    Ok(matching == answers.len())
 }
 
 /// The bundled images, or those of a data set where they may not be bundled.
@@ -99,39 +95,33 @@ pub fn images(bundled: &zoo::Bundled, network: &Network, data: &DataArgument) ->
 }
 
 fn describe(local: &Local) -> String {
-    let plan = &local.client().model().plan;
+    let plan = local.client().plan();
     let sets: Vec<String> = plan.sets.iter().map(|set| format!("{} ({} secrets)", set.set.name, set.secrets)).collect();
     format!("{} activations, {}, planned for {}", plan.activations(), sets.join(", "), plan.choices.link)
 }
 
-/// Whether a private answer is the plaintext network's.
-pub fn is_plaintext(network: &Network, input: &Tensor, output: &Output) -> Result<bool> {
-    let plain = network.run(input).map_err(|error| Error::Input(Box::new(error)))?;
-    Ok(match output {
-        Output::Logits(logits) => plain.iter().eq(logits.iter()),
-        Output::Class(class) => argmax(&plain) == *class,
-    })
+/// Whether a private answer is the one in the clear: its outputs, or the class where it has nothing else.
+pub fn is_plaintext(answer: &Answer, plain: &Answer) -> bool {
+    match &answer.logits {
+        Some(_) => answer.logits == plain.logits,
+        None => answer.class == plain.class,
+    }
 }
 
-fn summary(inferences: &[Inference], matching: usize, correct: usize) -> String {
-    let n = inferences.len();
-    let batches: u64 = inferences
+fn summary(answers: &[Answer], matching: usize, correct: usize) -> String {
+    let n = answers.len();
+    let batches: u64 = answers
         .iter()
-        .flat_map(|i| [&i.offline, &i.online])
+        .flat_map(|answer| [&answer.report.offline, &answer.report.online])
         .map(|s| s.ot_batch_bytes_sent + s.ot_batch_bytes_received)
         .sum();
     [
         format!("\nmean of {n} inferences (OTs charged by consumption)"),
-        stage_line("offline", &mean_stage(inferences.iter().map(|i| &i.offline))),
-        stage_line("online", &mean_stage(inferences.iter().map(|i| &i.online))),
+        stage_line("offline", &mean_stage(answers.iter().map(|answer| &answer.report.offline))),
+        stage_line("online", &mean_stage(answers.iter().map(|answer| &answer.report.online))),
         format!("whole OT batches of the run: {}\n", human_bytes(batches)),
-        layer_table(inferences),
+        layer_table(answers),
         format!("{correct} of {n} predictions correct, {matching} of {n} equal to the plaintext network"),
     ]
     .join("\n")
-}
-
-/// The values of input `index`, row-major.
-pub fn values(inputs: &Inputs, index: usize) -> Option<Vec<i64>> {
-    inputs.get(index).map(|input| input.iter().copied().collect())
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use clap::Args;
 use lowkey::report::{human_bytes, human_ms};
-use lowkey::{Error, Result};
+use lowkey::{Error, Model, Result};
 use lowkey_models::{ClassRule, Labelled, Network, Tensor};
 use serde::Serialize;
 
@@ -60,7 +60,8 @@ struct Private {
 }
 
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
-    let network = model::read(&arguments.model, &arguments.import)?;
+    let model = model::read(&arguments.model, &arguments.import)?;
+    let network = model.network();
     let outputs = network.tensors()[network.architecture().output].elements();
     match network.architecture().class_rule(outputs) {
         ClassRule::None(why) => return Err(no_class(why)),
@@ -71,12 +72,12 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     }
     let data = model::data_set(&arguments.data, network.architecture())?;
     let images = data.inputs.len();
-    let correct = right(&network, &data, images)?;
+    let correct = right(network, &data, images)?;
     let private = match arguments.private {
         0 => None,
         count => {
-            let mut local = Local::start(&network, arguments.link.link)?;
-            let outcome = privately(&mut local, &network, &data, count.min(images), arguments.mode);
+            let mut local = Local::start(model.clone(), arguments.link.link, arguments.mode)?;
+            let outcome = privately(&mut local, &model, &data, count.min(images));
             Some(local.end(outcome)?)
         }
     };
@@ -135,18 +136,18 @@ pub fn right(network: &Network, data: &Labelled, count: usize) -> Result<usize> 
 }
 
 /// Answers the first `count` images privately.
-fn privately(local: &mut Local, network: &Network, data: &Labelled, count: usize, mode: Mode) -> Result<Private> {
+fn privately(local: &mut Local, model: &Model, data: &Labelled, count: usize) -> Result<Private> {
     let bar = progress::bar("privately", count as u64);
     let (mut mismatches, mut bytes) = (0, 0);
     let (mut online, mut offline) = (Vec::new(), Vec::new());
     for index in 0..count {
         let input = data.inputs.get(index).expect("the index is below the length");
-        let values: Vec<i64> = input.iter().copied().collect();
-        let inference = local.answer(mode.schedule.into(), mode.reveal.into(), &values)?;
-        mismatches += usize::from(!is_plaintext(network, &input, &inference.output)?);
-        bytes += inference.offline.bytes() + inference.online.bytes();
-        online.push(inference.online.ms);
-        offline.push(inference.offline.ms);
+        let answer = local.answer(&input)?;
+        mismatches += usize::from(!is_plaintext(&answer, &model.answer(&input)?));
+        let report = &answer.report;
+        bytes += report.offline.bytes() + report.online.bytes();
+        online.push(report.online.ms);
+        offline.push(report.offline.ms);
         bar.inc(1);
     }
     bar.finish_and_clear();

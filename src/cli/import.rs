@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use lowkey::plan::{PlanError, planner};
-use lowkey::{Error, Link, Result};
+use lowkey::{Error, Link, Model, Result};
+use lowkey_models::Network;
 use lowkey_models::import::{self, ImportProblem, Imported, Options, Preprocessing, tflite};
-use lowkey_models::{FileProblem, Network};
 
 use super::{model, say};
 
@@ -79,7 +79,8 @@ fn parse_scale(text: &str) -> Result<PixelScale, String> {
 }
 
 impl ImportOptions {
-    fn options(&self, name: Option<String>) -> Options {
+    /// What the library is told.
+    pub fn options(&self, name: Option<String>) -> Options {
         let or = |values: &[f32], default: f32| if values.is_empty() { vec![default] } else { values.to_vec() };
         let given = self.pixel_scale.is_some() || !self.mean.is_empty() || !self.std.is_empty();
         let PixelScale { above, below } = self.pixel_scale.unwrap_or(PixelScale { above: 1.0, below: 255.0 });
@@ -95,19 +96,6 @@ impl ImportOptions {
         };
         Options { name, preprocessing, tflite, approximate: self.approximate, ..Options::default() }
     }
-
-    /// Imports a network for another command; notes of the report go to the log.
-    pub fn read(&self, model: &Path) -> Result<Network> {
-        let Imported { network, report } = import::read(model, &self.options(None)).map_err(refused)?;
-        for note in &report.notes {
-            tracing::info!("{note}");
-        }
-        Ok(network)
-    }
-}
-
-fn refused(error: import::ImportError) -> Error {
-    Error::Import(Box::new(error))
 }
 
 /// Why a file is not imported, for whoever sees its report.
@@ -140,16 +128,14 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
             return Err(refusal(error));
         }
     };
-    let network = model::name_classes(network, &arguments.options)?;
-    if let Err(error) = runs(&network, &arguments.model) {
+    let model = model::name_classes(Model::from(network), &arguments.options)?;
+    let network = model.network();
+    if let Err(error) = runs(network, &arguments.model) {
         say(report.to_string().trim_end())?;
         return Err(error);
     }
     if let Some(output) = &arguments.output {
-        network.write(output).map_err(|error| match error.problem {
-            FileProblem::Io(source) => Error::file(output, source),
-            _ => Error::Model(Box::new(error)),
-        })?;
+        model.write(output)?;
     }
     say(report.to_string().trim_end())?;
     let bits: Vec<u32> = network.bounds().iter().flatten().map(|bounds| bounds.accumulator_bits()).collect();

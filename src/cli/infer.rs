@@ -4,16 +4,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use lowkey::client::{Client, Options};
 use lowkey::net::{self, Trust};
 use lowkey::report::{human_bytes, human_ms};
 use lowkey::shape::shape;
 use lowkey::store::Digest;
-use lowkey::{Error, Result};
+use lowkey::{Client, Error, Result};
 
-use super::demo::values;
 use super::records::{InferenceRecord, class_text, mean_stage, stage_line};
-use super::{Mode, Places, TimeoutArgument, model, print_json, progress, runtime, say, seed, warn};
+use super::{Mode, Places, TimeoutArgument, model, print_json, progress, runtime, say, warn};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -73,15 +71,16 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
             Some(link) => Box::new(shape(stream, link)),
             None => stream,
         };
-        let progress = progress::callback("setup");
-        let options = Options {
-            digest: arguments.model_digest,
-            store: Some(&store),
-            address: &arguments.server,
-            limits: arguments.timeout.limits(),
-            progress: &progress,
-        };
-        let mut client = Client::open(stream, options, seed()?).await?;
+        let mut builder = Client::builder()
+            .store(store)
+            .limits(arguments.timeout.limits())
+            .schedule(arguments.mode.schedule.into())
+            .reveal(arguments.mode.reveal.into())
+            .progress(progress::callback("setup"));
+        if let Some(digest) = arguments.model_digest {
+            builder = builder.digest(digest);
+        }
+        let mut client = builder.over(stream, &arguments.server).await?;
         // Only now is it known what the network reads; a wrong file costs the server nothing more.
         let outcome = infer(&mut client, &arguments).await;
         match outcome {
@@ -114,9 +113,8 @@ fn trust(arguments: &Arguments, loopback: bool) -> Result<Trust> {
 }
 
 async fn infer(client: &mut Client, arguments: &Arguments) -> Result<()> {
-    let architecture = client.model().plan.architecture.clone();
-    let outputs = client.model().plan.answer.lanes;
-    model::check_reveal(&architecture, outputs, arguments.mode.reveal)?;
+    let architecture = client.architecture().clone();
+    let outputs = client.plan().answer.lanes;
     model::say_codings(&architecture, outputs);
     let inputs = model::inputs(&arguments.input, &architecture)?;
     let end = arguments.index.checked_add(arguments.count as usize).filter(|&end| end <= inputs.len());
@@ -128,16 +126,15 @@ async fn infer(client: &mut Client, arguments: &Arguments) -> Result<()> {
     })?;
     let setup = client.setup().clone();
     if !arguments.json {
-        say(format_args!("model {}, digest {}", architecture.name, hex::encode(client.model().digest)))?;
+        say(format_args!("model {}, digest {}", architecture.name, hex::encode(client.digest())))?;
         say(stage_line("setup", &setup))?;
     }
-    let (schedule, reveal) = (arguments.mode.schedule.into(), arguments.mode.reveal.into());
     let bar = progress::bar("inferring", arguments.count as u64);
-    let mut inferences = Vec::new();
+    let mut answers = Vec::new();
     for index in arguments.index..end {
-        let values = values(&inputs, index).expect("the index was checked");
-        let inference = client.answer(schedule, reveal, &values).await?;
-        let record = InferenceRecord::new(index, &inference, &setup, &architecture);
+        let input = inputs.get(index).expect("the index was checked");
+        let answer = client.infer(&input).await?;
+        let record = InferenceRecord::new(index, &answer, &setup);
         if arguments.json {
             print_json(&record)?;
         } else {
@@ -145,22 +142,23 @@ async fn infer(client: &mut Client, arguments: &Arguments) -> Result<()> {
             let named = record.class.filter(|name| *name != class);
             let named = named.map(|name| format!(" ({name})")).unwrap_or_default();
             let logits = record.logits.as_ref().map(|logits| format!(", logits {logits:?}")).unwrap_or_default();
-            let bytes = inference.offline.bytes() + inference.online.bytes();
+            let report = &answer.report;
+            let bytes = report.offline.bytes() + report.online.bytes();
             say(format_args!(
                 "image {index}: {class}{named}{logits}; offline {}, online {}, {}",
-                human_ms(inference.offline.ms),
-                human_ms(inference.online.ms),
+                human_ms(report.offline.ms),
+                human_ms(report.online.ms),
                 human_bytes(bytes)
             ))?;
         }
-        inferences.push(inference);
+        answers.push(answer);
         bar.inc(1);
     }
     bar.finish_and_clear();
-    if !arguments.json && inferences.len() > 1 {
-        say(format_args!("mean of {} inferences (OTs charged by consumption)", inferences.len()))?;
-        say(stage_line("offline", &mean_stage(inferences.iter().map(|i| &i.offline))))?;
-        say(stage_line("online", &mean_stage(inferences.iter().map(|i| &i.online))))?;
+    if !arguments.json && answers.len() > 1 {
+        say(format_args!("mean of {} inferences (OTs charged by consumption)", answers.len()))?;
+        say(stage_line("offline", &mean_stage(answers.iter().map(|answer| &answer.report.offline))))?;
+        say(stage_line("online", &mean_stage(answers.iter().map(|answer| &answer.report.online))))?;
     }
     Ok(())
 }

@@ -6,12 +6,10 @@ use std::time::SystemTime;
 use clap::{Args, Subcommand};
 use lowkey::store::{LONGEST_USE, Lifetime, MOST_INFERENCES, Old, Record, Store};
 use lowkey::{Error, Result};
-use rand::SeedableRng;
-use rand_chacha::ChaCha20Rng;
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::{Places, print_json, say, seed};
+use super::{Places, print_json, say};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -136,7 +134,7 @@ struct Rotation {
 
 fn rotate(common: &Common, old: Old) -> Result<()> {
     let store = open(common)?;
-    let rotated = store.rotate_key(&mut ChaCha20Rng::from_seed(seed()?), old, SystemTime::now())?;
+    let rotated = store.rotate_key(old, SystemTime::now())?;
     let rotation = Rotation {
         path: store.key_path().display().to_string(),
         was: rotated.was.map(|was| was.to_string()),

@@ -179,8 +179,8 @@ impl TimeoutArgument {
         Duration::from_secs(self.timeout)
     }
 
-    fn limits(self) -> lowkey_mpc::channel::Limits {
-        lowkey_mpc::channel::Limits { timeout: self.duration(), ..Default::default() }
+    fn limits(self) -> lowkey::Limits {
+        lowkey::Limits { timeout: self.duration(), ..Default::default() }
     }
 }
 
@@ -238,21 +238,13 @@ fn start_log(verbose: u8) {
         .init();
 }
 
-/// A runtime for connections. Sessions compute on threads of their own.
+/// A runtime for connections; the library computes on threads of its own.
 fn runtime() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .map_err(|error| Error::internal(format!("no runtime: {error}")))
-}
-
-/// Fresh randomness of the operating system.
-fn seed() -> Result<[u8; 32]> {
-    use rand::TryRng;
-    let mut seed = [0; 32];
-    rand::rngs::SysRng.try_fill_bytes(&mut seed).map_err(|error| Error::internal(format!("no randomness: {error}")))?;
-    Ok(seed)
 }
 
 /// Prints one JSON object on a line.

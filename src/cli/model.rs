@@ -1,46 +1,23 @@
 //! Finding models, inputs and data sets.
 
 use std::env;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use lowkey::{Error, Result};
+use lowkey::{Error, Model, Result};
 use lowkey_models::data::{DataError, DataProblem, Inputs, read_labels};
-use lowkey_models::{Architecture, ClassRule, Input, Labelled, Network, zoo};
+use lowkey_models::{Architecture, ClassRule, Input, Labelled};
 
 use super::import::ImportOptions;
 use super::{DataArgument, Reveal, warn};
 
-/// Reads a model file, importing it if it is another program's; the name of a bundled model stands for that model.
-pub fn read(model: &Path, options: &ImportOptions) -> Result<Network> {
-    if !model.exists()
-        && let Some(bundled) = model.to_str().and_then(zoo::find)
-    {
-        return name_classes(bundled.network(), options);
+/// Reads a model file, importing it if it is another program's; the name of a bundled model stands for that model. Notes of an import
+/// go to the log.
+pub fn read(model: &Path, options: &ImportOptions) -> Result<Model> {
+    let model = Model::open_with(model, &options.options(None))?;
+    for note in model.report().into_iter().flat_map(|report| &report.notes) {
+        tracing::info!("{note}");
     }
-    if !model.exists() {
-        let names: Vec<&str> = zoo::ALL.iter().map(|bundled| bundled.name).collect();
-        return Err(Error::usage(
-            format!("{}: no such file", model.display()),
-            format!("give a .lowkey, ONNX or TFLite file, or the name of a bundled model: {}", names.join(", ")),
-        ));
-    }
-    if !is_lowkey(model)? {
-        return name_classes(options.read(model)?, options);
-    }
-    name_classes(Network::read(model).map_err(|error| Error::Model(Box::new(error)))?, options)
-}
-
-/// Whether a file is a safetensors file, by its name or by the JSON after its first eight bytes.
-fn is_lowkey(model: &Path) -> Result<bool> {
-    if model.extension().is_some_and(|end| end == "lowkey") {
-        return Ok(true);
-    }
-    let mut start = Vec::new();
-    let read = File::open(model).and_then(|file| file.take(9).read_to_end(&mut start));
-    read.map_err(|error| Error::file(model, error))?;
-    Ok(start.get(8) == Some(&b'{'))
+    name_classes(model, options)
 }
 
 /// Reads inputs for a network; a warning where they are pixels and nothing says how the network reads them.
@@ -155,17 +132,15 @@ fn folders(pictures: &Path, architecture: &Architecture) -> Result<Vec<String>> 
     Ok(names)
 }
 
-/// Gives a network the names of its classes: those of `--classes`, a file with one name per line.
-pub fn name_classes(network: Network, options: &ImportOptions) -> Result<Network> {
-    let Some(path) = &options.classes else { return Ok(network) };
+/// Gives a model the names of its classes: those of `--classes`, a file with one name per line.
+pub fn name_classes(model: Model, options: &ImportOptions) -> Result<Model> {
+    let Some(path) = &options.classes else { return Ok(model) };
     let text = std::fs::read_to_string(path).map_err(|error| Error::file(path, error))?;
     let mut classes: Vec<String> = text.lines().map(|line| line.trim().to_owned()).collect();
     while classes.last().is_some_and(String::is_empty) {
         classes.pop();
     }
-    let (mut architecture, weights) = network.into_parts();
-    architecture.classes = classes;
-    Network::new(architecture, weights).map_err(|error| {
+    model.with_classes(classes).map_err(|error| {
         Error::usage(
             format!("{}: {error}", path.display()),
             "--classes names a file with one name per line, in order of the outputs",

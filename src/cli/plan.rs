@@ -7,6 +7,7 @@ use clap::Args;
 use lowkey::plan::planner::{self, Detail, Target, Widths};
 use lowkey::plan::{Holding, Nonlinear, NonlinearKind, Plan, Prediction, Step, predict, setup_bytes};
 use lowkey::report::{charged_bytes, human_bytes};
+use lowkey::store::Key;
 use lowkey::{Link, Result, Reveal, Schedule, ServerModel};
 use lowkey_models::{Coding, Network, Op, OutputCoding, Term};
 use lowkey_mpc::party::{Party, Stage};
@@ -88,8 +89,8 @@ pub struct Total {
 }
 
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
-    let network = model::read(&arguments.model, &arguments.import)?;
-    let record = record(&network, arguments.link.link, arguments.widths.into(), arguments.mode)?;
+    let model = model::read(&arguments.model, &arguments.import)?;
+    let record = record(model.network(), arguments.link.link, arguments.widths.into(), arguments.mode)?;
     if arguments.json {
         print_json(&record)?
     } else {
@@ -101,8 +102,9 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
 /// Plans a network.
 pub fn record(network: &Network, link: Link, widths: Widths, mode: Mode) -> Result<Record> {
     let folded = network.folded().map_err(lowkey::plan::PlanError::from)?;
-    // A key of zeros: nothing is published, and all sizes are the same.
-    let published = ServerModel::publish(network, Target { link, widths }, &[0; 32], &progress::callback("planning"))?;
+    // Nothing is published, and all sizes are the same whatever the key.
+    let key = Key::fresh()?;
+    let published = ServerModel::publish(network, Target { link, widths }, &key, &progress::callback("planning"))?;
     let plan = &published.plan;
     let (schedule, reveal): (Schedule, Reveal) = (mode.schedule.into(), mode.reveal.into());
     model::check_reveal(&plan.architecture, plan.answer.lanes, mode.reveal)?;

@@ -13,7 +13,7 @@ pub fn bar(what: &'static str, len: u64) -> ProgressBar {
 }
 
 /// A callback of (done, all) that draws a bar, and removes it at the end.
-pub fn callback(what: &'static str) -> impl Fn(usize, usize) + Sync {
+pub fn callback(what: &'static str) -> impl Fn(usize, usize) + Send + Sync + 'static {
     let bar = bar(what, 0);
     move |done, all| {
         bar.set_length(all as u64);

@@ -1,8 +1,7 @@
 //! The lines of `--json`: one object per line, documented in the README, stable.
 
+use lowkey::Answer;
 use lowkey::report::{LayerReport, StageReport, human_bytes, human_ms, peak_memory};
-use lowkey::{Inference, Output};
-use lowkey_models::Architecture;
 use serde::Serialize;
 
 /// The stages of one inference. Setup happens once per session and is repeated in every line.
@@ -25,13 +24,13 @@ pub struct InferenceRecord<'a> {
     pub class: Option<&'a str>,
     /// The network's integer outputs, zero points subtracted, in the order of the model's file; absent with `--reveal class`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub logits: Option<Vec<i64>>,
+    pub logits: Option<&'a [i64]>,
     /// What the model's file computes of them in real numbers, where the unit is known.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub outputs: Option<Vec<f64>>,
+    pub outputs: Option<&'a [f64]>,
     /// The quantised tensor that is the file's own output, where it is one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub quantised: Option<Vec<i64>>,
+    pub quantised: Option<&'a [i64]>,
     /// Demo: what the image shows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label: Option<u16>,
@@ -45,33 +44,20 @@ pub struct InferenceRecord<'a> {
 }
 
 impl<'a> InferenceRecord<'a> {
-    pub fn new(index: usize, inference: &'a Inference, setup: &'a StageReport, architecture: &'a Architecture) -> Self {
-        let prediction = prediction(&inference.output, architecture);
-        let logits = match &inference.output {
-            Output::Logits(logits) => Some(logits.as_slice()),
-            Output::Class(_) => None,
-        };
+    pub fn new(index: usize, answer: &'a Answer, setup: &'a StageReport) -> Self {
         Self {
             index,
-            prediction,
-            class: prediction.and_then(|class| architecture.classes.get(class)).map(String::as_str),
-            logits: logits.map(|logits| architecture.ordered(logits)),
-            outputs: logits.and_then(|logits| architecture.outputs(logits)),
-            quantised: logits.and_then(|logits| architecture.quantised(logits)),
+            prediction: answer.class,
+            class: answer.name.as_deref(),
+            logits: answer.logits.as_deref(),
+            outputs: answer.scores.as_deref(),
+            quantised: answer.quantised.as_deref(),
             label: None,
             matches: None,
-            stages: Stages { setup, offline: &inference.offline, online: &inference.online },
-            layers: &inference.layers,
+            stages: Stages { setup, offline: &answer.report.offline, online: &answer.report.online },
+            layers: &answer.report.layers,
             peak_memory_bytes: peak_memory(None),
         }
-    }
-}
-
-/// The class of an answer; `None` where the network computes none.
-pub fn prediction(output: &Output, architecture: &Architecture) -> Option<usize> {
-    match output {
-        Output::Class(class) => Some(*class),
-        Output::Logits(logits) => architecture.class_of(logits),
     }
 }
 
@@ -91,13 +77,13 @@ pub fn stage_line(name: &str, stage: &StageReport) -> String {
     )
 }
 
-/// The layers of some inferences for people, averaged.
-pub fn layer_table(inferences: &[Inference]) -> String {
+/// The layers of some answers for people, averaged.
+pub fn layer_table(answers: &[Answer]) -> String {
     let mut text = format!("{:<24} {:>12} {:>12} {:>12}\n", "layer", "offline", "online", "online time");
-    let Some(first) = inferences.first() else { return text };
-    for layer in &first.layers {
-        let all = || inferences.iter().flat_map(|i| &i.layers).filter(|other| other.name == layer.name);
-        let of = |pick: fn(&LayerReport) -> f64| all().map(pick).sum::<f64>() / inferences.len() as f64;
+    let Some(first) = answers.first() else { return text };
+    for layer in &first.report.layers {
+        let all = || answers.iter().flat_map(|answer| &answer.report.layers).filter(|other| other.name == layer.name);
+        let of = |pick: fn(&LayerReport) -> f64| all().map(pick).sum::<f64>() / answers.len() as f64;
         let offline = of(|layer| layer.offline_bytes as f64) as u64;
         let online = of(|layer| layer.online_bytes as f64) as u64;
         let time = of(|layer| layer.online_ms);

@@ -234,7 +234,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let start = std::sync::Barrier::new(SERVERS);
             let keys: Vec<_> = std::thread::scope(|scope| {
-                let server = |number| {
+                let server = |_| {
                     let (folder, start) = (folder.path().join("state"), &start);
                     scope.spawn(move || {
                         let store = Store::open(Some(folder)).unwrap();
@@ -335,7 +335,7 @@ mod tests {
             old.remember("host:1", &[1; 32]).unwrap();
             let start = std::sync::Barrier::new(4);
             std::thread::scope(|scope| {
-                for number in 0..4 {
+                for _ in 0..4 {
                     let (cache, state, start, key) = (cache.clone(), state.clone(), &start, &key);
                     scope.spawn(move || {
                         start.wait();

@@ -7,13 +7,13 @@ use std::process::ExitCode;
 use clap::Args;
 use lowkey::plan::Link;
 use lowkey::plan::planner::Widths;
-use lowkey::{Error, Output, Result};
+use lowkey::{Error, Model, Result};
 use lowkey_models::zoo::{self, Bundled};
 use lowkey_models::{Labelled, Network};
 
 use super::rows::{LayerRow, Row, Shaped, Stage, over};
 use super::{plots, processes, table};
-use crate::cli::demo::{images, is_plaintext};
+use crate::cli::demo::images;
 use crate::cli::eval::right;
 use crate::cli::plan as planning;
 use crate::cli::{DataArgument, LinkArgument, Mode, print_json, progress, say, warn};
@@ -152,8 +152,9 @@ fn measure(subject: &Subject<'_>, straightforward: bool, arguments: &Arguments) 
         }
     };
     let mut mismatches = 0;
+    let model = Model::from(network.clone());
     for (input, line) in data.inputs.iter().zip(&run.lines) {
-        mismatches += usize::from(!is_plaintext(network, &input, &Output::Logits(line.logits.clone()))?);
+        mismatches += usize::from(model.answer(&input)?.logits.as_ref() != Some(&line.logits));
     }
     let first = std::slice::from_ref(&run.lines[0]);
     let (offline, online) =
