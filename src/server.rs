@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lowkey_mpc::channel::{Channel, FrameKind, Limits};
+use lowkey_mpc::channel::{Channel, FrameKind, Limits, Traffic};
 use lowkey_mpc::erasing::Erasing;
 use lowkey_mpc::ot::Correlations;
 use lowkey_mpc::party::{Party, Stage};
@@ -22,6 +22,9 @@ use crate::session::{
 };
 use crate::slot::ServerSlot;
 use crate::{offline, online};
+
+/// How long a session that is asked to end waits for a client that has slots.
+const LAST_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a server tolerates.
 #[derive(Clone, Debug)]
@@ -44,6 +47,11 @@ impl Stop {
     /// Asks once the sender says true.
     pub fn new(asked: watch::Receiver<bool>) -> Self {
         Self(Some(asked))
+    }
+
+    /// Whether it was asked for.
+    pub fn is_asked(&self) -> bool {
+        self.0.as_ref().is_some_and(|asked| *asked.borrow())
     }
 
     /// Waits until it is asked for.
@@ -149,21 +157,19 @@ async fn session(
     let mut stop = options.stop.clone();
     loop {
         let sums = channel.sums();
-        let opening = tokio::select! {
-            biased;
-            opening = tokio::time::timeout(options.idle, channel.recv_opening::<Request>(MAX_CONTROL)) => opening,
-            () = stop.asked() => {
-                channel.abort(AbortCode::Stopping as u16).await;
-                return Ok(report);
-            }
+        let Some((request, before)) = next_request(channel, options.idle, &mut stop, !slots.is_empty()).await? else {
+            channel.abort(AbortCode::Stopping as u16).await;
+            return Ok(report);
         };
-        let timeout = lowkey_mpc::error::Error::Timeout { after: options.idle };
-        let (request, before) = opening.map_err(|_| timeout)??;
         let mut measurement = Measurement::resume(channel, before);
         sums.check(request.sums)?;
         ot.check_next_index(request.ots)?;
         match (request.action, channel.stage()) {
             (Action::Close, _) => return Ok(report),
+            (Action::Prepare { .. }, _) if stop.is_asked() => {
+                channel.abort(AbortCode::Stopping as u16).await;
+                return Ok(report);
+            }
             (Action::Prepare { slot, reveal }, Stage::Offline) => {
                 burn(slot, &mut next_slot)?;
                 if slots.len() >= MAX_SLOTS {
@@ -193,6 +199,29 @@ async fn session(
             }
             _ => return Err(Error::Peer { peer: "client", what: "a request in the wrong stage".into() }),
         }
+    }
+}
+
+/// The next request; `None` if the session is asked to end before one comes. A client with slots may use them, without a pause.
+async fn next_request(
+    channel: &mut Channel,
+    idle: Duration,
+    stop: &mut Stop,
+    slots: bool,
+) -> Result<Option<(Request, Traffic)>> {
+    let late = |after| lowkey_mpc::error::Error::Timeout { after };
+    let mut opening = std::pin::pin!(channel.recv_opening::<Request>(MAX_CONTROL));
+    tokio::select! {
+        biased;
+        opening = tokio::time::timeout(idle, &mut opening) => return Ok(Some(opening.map_err(|_| late(idle))??)),
+        () = stop.asked() => {}
+    }
+    if !slots {
+        return Ok(None);
+    }
+    match tokio::time::timeout(LAST_PAUSE.min(idle), &mut opening).await {
+        Ok(opening) => Ok(Some(opening?)),
+        Err(_) => Ok(None),
     }
 }
 
