@@ -359,8 +359,14 @@ fn exponential_linear_units() {
 }
 
 #[test]
-fn sums_and_extremes_along_axes() {
-    graphs("reduce", 40, &BOTH);
+fn extremes_along_axes() {
+    graphs("reduce", 30, &BOTH);
+}
+
+#[test]
+fn sums_along_axes() {
+    graphs("sum_unsigned", 30, &BOTH);
+    graphs("sum_axes", 30, &[Rounding::Single]);
 }
 
 #[test]

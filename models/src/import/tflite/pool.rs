@@ -129,6 +129,10 @@ impl<'m, 'f> Walk<'m, 'f> {
         let count = kernel[0] * kernel[1];
         let Quantisation { scale, clamp } = quantisation(self.result(operator))?;
         let over = if operator.code == model::SUM { 1 } else { count };
+        if operator.code == model::SUM && self.rounding == Rounding::Double && x.clamp.lo < 0 {
+            let reason = "the reference kernel reads signed numbers as unsigned ones and adds up others than the file's";
+            return refuse(reason, "use --rounding xnnpack");
+        }
         let mean = Mean::of(self.rounding, &x, Quantisation { scale, clamp }, [count, over]);
         let window = Window { kernel, ..Window::POINT };
         let range = self.builder.tensor(x.id).range;

@@ -109,16 +109,26 @@ class More:
         output = self.tensor(self.x["shape"], self.x["scale"] * self.rng.uniform(0.5, 1), self.zero_point())
         self.operator("ELU", [self.x["number"]], output)
 
-    def reduce(self):
+    def axes(self):
         axes = sorted(int(axis) for axis in self.rng.choice([1, 2, 3], int(self.rng.integers(1, 4)), replace=False))
-        shape = [1 if at in axes else size for at, size in enumerate(self.x["shape"])]
-        name = str(self.rng.choice(["SUM", "REDUCE_MAX", "REDUCE_MIN"]))
-        scale, zero_point = self.x["scale"], self.x["zero_point"]
-        if name == "SUM":
-            count = np.prod([self.x["shape"][at] for at in axes])
-            scale, zero_point = scale * np.sqrt(count) * self.rng.choice([0.5, 1, 2]), self.zero_point()
-        output = self.tensor(shape, scale, zero_point)
+        return axes, [1 if at in axes else size for at, size in enumerate(self.x["shape"])]
+
+    def reduce(self):
+        axes, shape = self.axes()
+        output = self.tensor(shape, self.x["scale"], self.x["zero_point"])
+        name = str(self.rng.choice(["REDUCE_MAX", "REDUCE_MIN"]))
         self.operator(name, [self.x["number"], self.numbers(axes)], output, ("ReducerOptions", {"keepDims": True}))
+
+    def sum_axes(self):
+        """The reference kernel of LiteRT 2.3 reads signed numbers as unsigned ones."""
+        axes, shape = self.axes()
+        count = np.prod([self.x["shape"][at] for at in axes])
+        scale = self.x["scale"] * np.sqrt(count) * self.rng.choice([0.5, 1, 2])
+        scale, zero_point = (scale, self.zero_point()) if self.rng.random() < 0.8 else (self.x["scale"], self.x["zero_point"])
+        output = self.tensor(shape, scale, zero_point)
+        self.operator("SUM", [self.x["number"], self.numbers(axes)], output, ("ReducerOptions", {"keepDims": True}))
+
+    sum_unsigned = sum_axes
 
     def fill(self):
         """Padding with the least value, or with any, and what reads it."""
