@@ -324,6 +324,73 @@ fn several_inputs_and_outputs() {
 }
 
 #[test]
+fn pools_with_smaller_windows() {
+    graphs("border_pool", 40, &BOTH);
+}
+
+#[test]
+fn differences() {
+    graphs("difference", 30, &BOTH);
+}
+
+#[test]
+fn sums_with_repeated_tensors() {
+    graphs("spread", 30, &BOTH);
+}
+
+#[test]
+fn products_of_functions_of_one_tensor() {
+    graphs("own_product", 40, &BOTH);
+}
+
+#[test]
+fn swishes_of_several_operators() {
+    graphs("split_swish", 20, &BOTH);
+}
+
+#[test]
+fn functions_of_single_values() {
+    graphs("elementwise", 60, &BOTH);
+}
+
+#[test]
+fn exponential_linear_units() {
+    graphs("elu", 15, &[Rounding::Single]);
+}
+
+#[test]
+fn extremes_along_axes() {
+    graphs("reduce", 30, &BOTH);
+}
+
+#[test]
+fn sums_along_axes() {
+    graphs("sum_unsigned", 30, &BOTH);
+    graphs("sum_axes", 30, &[Rounding::Single]);
+}
+
+#[test]
+fn padding_with_any_value() {
+    graphs("fill", 40, &BOTH);
+}
+
+#[test]
+fn mirrored_borders() {
+    graphs("mirror", 20, &BOTH);
+}
+
+#[test]
+fn transposed_convolutions() {
+    graphs("transposed", 60, &BOTH);
+}
+
+/// Several operators of all kinds.
+#[test]
+fn graphs_of_all_operators() {
+    graphs("mixed", 60, &BOTH);
+}
+
+#[test]
 fn concatenations() {
     graphs("concatenate", 20, &BOTH);
 }

@@ -10,7 +10,7 @@
 //!
 //! Rounding half away from zero bends f at zero. There it is the sum of two such terms, below and above the zero point.
 
-use super::model::Operator;
+use super::model::{self, Operator};
 use super::round::{Activation, Clamp, Multiplier, Rounding};
 use super::walk::{Trouble, Value, Walk, quantisation, refuse};
 use crate::import::builder::Sum;
@@ -23,44 +23,48 @@ const MAX_SHIFT: u32 = 30;
 const HEADROOM: u32 = 20;
 
 impl<'m, 'f> Walk<'m, 'f> {
-    /// A sum of two activations of one shape.
+    /// A sum or a difference of two activations; the shorter shape is repeated.
     pub fn add(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
         let operands = [self.whole_value(operator, 0, name)?, self.whole_value(operator, 1, name)?];
         let operands = [self.narrow(name, &operands[0])?, self.narrow(name, &operands[1])?];
+        let operands = self.same_shape(name, operands)?;
         let [first, second] = &operands;
-        if first.grid != second.grid {
-            let reason = format!("it adds tensors of shapes {:?} and {:?}", first.dims, second.dims);
-            return refuse(reason, "add tensors of one shape");
-        }
+        let minus = operator.code == model::SUB;
         let y = quantisation(self.result(operator))?;
         let Some(activation) = Activation::of(operator.i8(0)?) else {
             return refuse("its activation function is unknown", "use none, RELU, RELU6 or RELU_N1_TO_1");
         };
         let Clamp { zero_point, lo, hi } = y.clamp;
         let clamp = activation.clamp(self.rounding, y.scale, zero_point, Range { lo, hi });
-        let Some(rule) = Rule::of(self.rounding, [first.scale, second.scale], y.scale, false) else {
-            let reason = format!("it adds the scales {} and {} to {}", first.scale, second.scale, y.scale);
+        let Some(rule) = Rule::of(self.rounding, [first.scale, second.scale], y.scale, minus) else {
+            let reason = format!("it brings the scales {} and {} to {}", first.scale, second.scale, y.scale);
             return refuse(reason, "use scales that are closer");
         };
-        let ranges = [first, second].map(|x| self.builder.tensor(x.id).range);
+        // What falls with the second operand rises with its negative.
+        let sign = if minus { -1 } else { 1 };
+        let mut ranges = [first, second].map(|x| self.builder.tensor(x.id).range);
+        if minus {
+            ranges[1] = Range { lo: -ranges[1].hi, hi: -ranges[1].lo };
+        }
         let ratios = [first, second].map(|x| f64::from(x.scale) / f64::from(y.scale));
-        let grid = Grid::new(ranges, ratios, |x| clamp.apply(rule.apply(x)) - lo);
+        let grid = Grid::new(ranges, ratios, |[x, y]| clamp.apply(rule.apply([x, sign * y])) - lo);
         let lowered = grid.least().min(zero_point - lo).max(0);
         let (grid, zero_point) = (grid.lowered(lowered), zero_point - lo - lowered);
         let last = grid.last().max(1);
         let cuts = [vec![0, last], vec![0, zero_point, last]];
         let fits = |levels: &Vec<i64>| levels.windows(2).map(|ends| grid.fit(ends[0], ends[1])).collect();
         let cuts = cuts.iter().filter(|levels| levels.is_sorted_by(|one, other| one < other));
-        let Some(planes) = cuts.map(fits).find_map(|fits: Option<Vec<Plane>>| fits) else {
+        let Some(mut planes) = cuts.map(fits).find_map(|fits: Option<Vec<Plane>>| fits) else {
             return refuse(
                 "no multipliers equal its two roundings on all pairs",
                 "use the other rounding, or other scales",
             );
         };
+        planes.iter_mut().for_each(|plane| plane.multipliers[1] *= sign);
         let id = self.planes(name, &operands, &planes, zero_point)?;
         let dims = first.dims.clone();
         self.define(operator, Value { id, dims, scale: y.scale, clamp: y.clamp, ..first.clone() });
-        Ok(Verdict::Imported("a sum"))
+        Ok(Verdict::Imported(if minus { "a difference" } else { "a sum" }))
     }
 
     /// The sum of the planes, less the zero point.

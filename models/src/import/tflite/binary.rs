@@ -8,11 +8,15 @@ use ndarray::Array4;
 use super::add::Rule;
 use super::model::{self, Element, Operator};
 use super::movement::{element, positions};
+use super::shape::bounded;
 use super::round::{Activation, Clamp, Multiplier, Rounding, Rule as Rescale};
 use super::walk::{Quantisation, Trouble, Value, Walk, positive, quantisation, refuse};
 use crate::import::builder::{Obstacle, Sum};
 use crate::import::report::Verdict;
 use crate::network::{Op, Range, TensorId, Term, Window};
+
+/// A function of two values.
+type Pair = Box<dyn Fn([i64; 2]) -> i64>;
 
 /// A constant operand.
 pub(super) struct Constant {
@@ -28,13 +32,11 @@ impl<'m, 'f> Walk<'m, 'f> {
     pub fn binary(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
         let operands = [self.operand(operator, 0)?, self.operand(operator, 1)?];
         match operands.map(|tensor| self.values.contains_key(&tensor)) {
+            [true, true] if self.of_one_tensor(operator, name)? => Ok(Verdict::Imported("a function of single values")),
             [true, true] => match operator.code {
-                model::ADD => self.add(operator, name),
+                model::ADD | model::SUB => self.add(operator, name),
                 model::MAXIMUM | model::MINIMUM => self.extreme(operator, name),
-                model::MUL | model::PRELU => {
-                    refuse("it multiplies activations", "products of two activations are out of reach")
-                }
-                _ => refuse("it subtracts activations", "only constants can be subtracted"),
+                _ => refuse("it multiplies activations", "products of two activations are out of reach"),
             },
             [false, false] => refuse("it does not depend on the input", "fold constants before the export"),
             [first, _] => {
@@ -43,6 +45,58 @@ impl<'m, 'f> Walk<'m, 'f> {
                 self.with_constant(operator, name, &x, &constant, first)
             }
         }
+    }
+
+    /// A sum, difference or product of two tensors that were made value by value of one, as x sigmoid(x) is: a function of single values
+    /// of that one. False if they are no such.
+    fn of_one_tensor(&mut self, operator: &Operator<'f>, name: &str) -> Result<bool, Trouble> {
+        let known = [self.value(operator, 0)?, self.value(operator, 1)?];
+        let alike = known[0].grid == known[1].grid && known[0].dims == known[1].dims;
+        let [one, other] = known.each_ref().map(|x| self.function(x.id));
+        let sum = [model::ADD, model::SUB, model::MUL].contains(&operator.code);
+        let root = Value { id: one.root, ..known[0].clone() };
+        let short = self.builder.tensor(root.id).range.count() <= 256;
+        if !sum || !alike || one.root != other.root || !short || known.iter().any(|x| x.padding != [0; 4]) {
+            return Ok(false);
+        }
+        let y = quantisation(self.result(operator))?;
+        let rule = self.pair(operator, known.each_ref().map(|x| x.scale), y)?;
+        let lo = self.builder.tensor(root.id).range.lo;
+        let of = |x: i64| rule([one.table[(x - lo) as usize], other.table[(x - lo) as usize]]);
+        let made = self.pointwise(name, &root, y, of)?;
+        self.define(operator, made);
+        Ok(true)
+    }
+
+    /// What the kernel makes of two values, as a stored value: of ADD, SUB and MUL.
+    fn pair(
+        &self,
+        operator: &Operator<'f>,
+        scales: [f32; 2],
+        y: Quantisation,
+    ) -> Result<Pair, Trouble> {
+        let Some(activation) = Activation::of(operator.i8(0)?) else {
+            return refuse("its activation function is unknown", "use none, RELU, RELU6 or RELU_N1_TO_1");
+        };
+        let stored = Range { lo: y.clamp.lo, hi: y.clamp.hi };
+        let clamp = activation.clamp(self.rounding, y.scale, y.clamp.zero_point, stored);
+        let [one, other] = scales;
+        let far = |what: &str| {
+            refuse(format!("it {what} the scales {one} and {other} to {}", y.scale), "use scales that are closer")
+        };
+        if operator.code != model::MUL {
+            return match Rule::of(self.rounding, scales, y.scale, operator.code == model::SUB) {
+                Some(rule) => Ok(Box::new(move |pair| clamp.apply(rule.apply(pair)))),
+                None => far("brings"),
+            };
+        }
+        let scale = one * other / y.scale;
+        let single = self.rounding == Rounding::Single && (2f32.powi(-16)..256.0).contains(&scale);
+        let rule = if single { Rescale::Single(scale) } else { Rescale::Double(Multiplier::of(scale.into())) };
+        if !rule.holds(Range { lo: -(1 << 16), hi: 1 << 16 }) {
+            return far("multiplies");
+        }
+        Ok(Box::new(move |[x, c]| clamp.apply(rule.apply(x * c))))
     }
 
     fn constant_operand(&self, tensor: usize) -> Result<Constant, Trouble> {
@@ -66,40 +120,17 @@ impl<'m, 'f> Walk<'m, 'f> {
         first: bool,
     ) -> Result<Verdict, Trouble> {
         let y = quantisation(self.result(operator))?;
-        let ordered = |x: f32, c: f32| if first { [x, c] } else { [c, x] };
         let out_of_range = |what: &str| {
             let reason = format!("it {what} the scales {} and {} to {}", x.scale, constant.scale, y.scale);
             refuse(reason, "use scales that are closer")
         };
-        let fused = |field: usize| -> Result<Clamp, Trouble> {
-            let Some(activation) = Activation::of(operator.i8(field)?) else {
-                return refuse("its activation function is unknown", "use none, RELU, RELU6 or RELU_N1_TO_1");
-            };
-            let stored = Range { lo: y.clamp.lo, hi: y.clamp.hi };
-            Ok(activation.clamp(self.rounding, y.scale, y.clamp.zero_point, stored))
-        };
         match operator.code {
-            model::ADD | model::SUB => {
-                let clamp = fused(0)?;
-                let minus = operator.code == model::SUB;
-                let Some(rule) = Rule::of(self.rounding, ordered(x.scale, constant.scale), y.scale, minus) else {
-                    return out_of_range("brings");
-                };
-                let pair = |x: i64, c: i64| if first { [x, c] } else { [c, x] };
-                self.each(operator, name, x, constant, y, |x, c| clamp.apply(rule.apply(pair(x, c))))?;
-                Ok(Verdict::Imported("a sum with a constant"))
-            }
-            model::MUL => {
-                let clamp = fused(0)?;
-                let [one, other] = ordered(x.scale, constant.scale);
-                let scale = one * other / y.scale;
-                let single = self.rounding == Rounding::Single && (2f32.powi(-16)..256.0).contains(&scale);
-                let rule = if single { Rescale::Single(scale) } else { Rescale::Double(Multiplier::of(scale.into())) };
-                if !rule.holds(Range { lo: -(1 << 16), hi: 1 << 16 }) {
-                    return out_of_range("multiplies");
-                }
-                self.each(operator, name, x, constant, y, |x, c| clamp.apply(rule.apply(x * c)))?;
-                Ok(Verdict::Imported("a product with a constant"))
+            model::ADD | model::SUB | model::MUL => {
+                let scales = if first { [x.scale, constant.scale] } else { [constant.scale, x.scale] };
+                let rule = self.pair(operator, scales, y)?;
+                self.each(operator, name, x, constant, y, |x, c| rule(if first { [x, c] } else { [c, x] }))?;
+                let product = operator.code == model::MUL;
+                Ok(Verdict::Imported(if product { "a product with a constant" } else { "a sum with a constant" }))
             }
             model::PRELU if first => {
                 let rule = |scale: f32| Rescale::Double(Multiplier::of(scale.into()));
@@ -151,7 +182,9 @@ impl<'m, 'f> Walk<'m, 'f> {
         let (x, constants) = self.aligned(name, x, constant)?;
         let zero_point = y.clamp.zero_point - y.clamp.lo;
         let id = if let [value] = constants[..] {
-            self.builder.apply(name, x.id, |x| of(x, value) - y.clamp.zero_point)?
+            let made = self.pointwise(name, &x, y, |x| of(x, value))?;
+            self.define(operator, made);
+            return Ok(());
         } else {
             let rule = |channel: usize, x: i64| of(x, constants[channel]) - y.clamp.lo;
             match self.builder.requantise(name, Sum::identity(x.id, constants.len()), zero_point, rule) {
@@ -164,6 +197,23 @@ impl<'m, 'f> Walk<'m, 'f> {
         };
         self.define(operator, Value { id, scale: y.scale, clamp: y.clamp, ..x });
         Ok(())
+    }
+
+    /// Both operands repeated to the shape of the result.
+    pub fn same_shape(&mut self, name: &str, operands: [Value; 2]) -> Result<[Value; 2], Trouble> {
+        let [one, other] = &operands;
+        let Some(dims) = broadcast(&one.dims, &other.dims) else {
+            let reason = format!("it joins tensors of shapes {:?} and {:?}", one.dims, other.dims);
+            return refuse(reason, "use shapes that fit");
+        };
+        bounded(&dims)?;
+        let mut whole = |x: &Value| {
+            if dims.iter().product::<usize>() == x.dims.iter().product::<usize>() {
+                return self.settled(name, &Value { dims: dims.clone(), ..x.clone() });
+            }
+            self.moved(&format!("{name}/repeated"), x, &dims, &repeated(&x.dims, &dims))
+        };
+        Ok([whole(one)?, whole(other)?])
     }
 
     /// The operand repeated to the shape of the result and in a shape in which each channel has one constant: one for all if they
@@ -254,12 +304,9 @@ impl<'m, 'f> Walk<'m, 'f> {
     /// max(a, b) = b + max(a - b, 0), min(a, b) = b - max(b - a, 0), of stored values.
     fn extreme(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
         let operands = [self.whole_value(operator, 0, name)?, self.whole_value(operator, 1, name)?];
-        let [a, b] = [self.narrow(name, &operands[0])?, self.narrow(name, &operands[1])?];
+        let operands = [self.narrow(name, &operands[0])?, self.narrow(name, &operands[1])?];
+        let [a, b] = self.same_shape(name, operands)?;
         let y = quantisation(self.result(operator))?;
-        if a.grid != b.grid {
-            let reason = format!("it joins tensors of shapes {:?} and {:?}", a.dims, b.dims);
-            return refuse(reason, "use tensors of one shape");
-        }
         if a.clamp != b.clamp || a.clamp != y.clamp {
             return refuse("its tensors have different zero points", "use one scale and one zero point");
         }
@@ -309,9 +356,8 @@ impl<'m, 'f> Walk<'m, 'f> {
         if range.count() > 256 || !rules.iter().all(|rule| rule.holds(range)) {
             return refuse(format!("it rescales from {} to {}", x.scale, y.scale), "use scales that are closer");
         }
-        let stored = |x: i64| y.clamp.apply(rules[usize::from(x < 0)].apply(x));
-        let id = self.builder.apply(name, x.id, |x| stored(x) - y.clamp.zero_point)?;
-        self.define(operator, Value { id, scale: y.scale, clamp: y.clamp, ..x });
+        let made = self.pointwise(name, &x, y, |x| y.clamp.apply(rules[usize::from(x < 0)].apply(x)))?;
+        self.define(operator, made);
         Ok(Verdict::Imported("a function of single values"))
     }
 }

@@ -37,6 +37,8 @@ pub(super) struct End {
     pub tensor: usize,
     /// What the client does in place of the operators behind.
     pub behind: Vec<coding::End>,
+    /// What a softmax multiplies its values by.
+    pub beta: f32,
     /// The file takes the largest one.
     pub class: Option<ArgMax>,
 }
@@ -93,7 +95,7 @@ fn ends(
         let operator = &model.operators[index];
         Some((index, operator, (*operator.inputs.first()?)?))
     };
-    let mut end = End { file, tensor: file, behind: Vec::new(), class: None };
+    let mut end = End { file, tensor: file, behind: Vec::new(), beta: 1.0, class: None };
     // Each step goes to an operator that was not there before, or stops.
     let mut seen = HashSet::new();
     while let Some((index, operator, before)) = source(end.tensor).filter(|(index, ..)| seen.insert(*index)) {
@@ -106,7 +108,8 @@ fn ends(
             }
         };
         match operator.code {
-            model::SOFTMAX | model::LOG_SOFTMAX if plain_beta(operator) => {
+            model::SOFTMAX | model::LOG_SOFTMAX if beta(operator).is_some() && end.behind.is_empty() => {
+                end.beta = beta(operator).unwrap_or(1.0);
                 drop("the client takes the softmax, or the largest logit");
                 let log = operator.code == model::LOG_SOFTMAX;
                 end.behind.insert(0, if log { coding::End::LogSoftmax } else { coding::End::Softmax });
@@ -123,7 +126,7 @@ fn ends(
                 drop("it is left out: the answer is what it reads");
                 report.note(format!("the answer is what {} reads, not what it makes of it", operator.name));
                 let made = operator.inputs.iter().flatten().filter(|input| makers.contains_key(input));
-                let behind = |&tensor: &usize| End { file: tensor, tensor, behind: Vec::new(), class: None };
+                let behind = |&tensor: &usize| End { file: tensor, tensor, behind: Vec::new(), beta: 1.0, class: None };
                 // Their own ends: dequantisations, say.
                 return made.map(behind).map(|end| plain(model, makers, end, dropped, report)).collect();
             }
@@ -134,10 +137,10 @@ fn ends(
     vec![end]
 }
 
-/// Whether a softmax has the beta of 1 that the client takes; a logarithm of one has none.
-fn plain_beta(operator: &Operator<'_>) -> bool {
-    let one = 1f32.to_bits() as i32;
-    operator.code == model::LOG_SOFTMAX || operator.i32(0, one).is_ok_and(|beta| beta == one)
+/// The beta of a softmax, if it is positive; a logarithm of one has none.
+fn beta(operator: &Operator<'_>) -> Option<f32> {
+    let beta = if operator.code == model::LOG_SOFTMAX { 1.0 } else { operator.f32_or(0, 1.0).ok()? };
+    Some(beta).filter(|beta| beta.is_normal() && *beta > 0.0)
 }
 
 /// An end before dequantisations.

@@ -77,7 +77,7 @@ impl<'m, 'f> Walk<'m, 'f> {
         for start in &ends.inputs {
             let tensor = &self.model.tensors[start.tensor];
             let Quantisation { scale, clamp } = quantisation(tensor)?;
-            let value = Value { id: 0, grid: whole.shape, dims: tensor.dims.clone(), padding: [0; 4], scale, clamp };
+            let value = Value { id: 0, grid: whole.shape, dims: tensor.dims.clone(), padding: [0; 4], fill: 0, scale, clamp };
             let value = if ends.inputs.len() == 1 {
                 value
             } else {
@@ -133,7 +133,11 @@ impl<'m, 'f> Walk<'m, 'f> {
                     probability: maker == Some(model::LOGISTIC),
                     class: first.class,
                 };
-                (value.id, Some(value.scale), coding)
+                if first.beta != 1.0 {
+                    let note = format!("the softmax has the beta {}, which is in the output's scale", first.beta);
+                    self.builder.report.note(note);
+                }
+                (value.id, Some(value.scale * first.beta), coding)
             }
             all => {
                 let alike = |x: &Value| (x.scale, x.clamp) == (all[0].scale, all[0].clamp);

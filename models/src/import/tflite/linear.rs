@@ -2,12 +2,12 @@
 
 use ndarray::Array4;
 
-use super::model::{Element, Operator, Tensor};
+use super::model::{self, Element, Operator, Tensor};
 use super::round::{Activation, Multiplier, Rounding, Rule};
-use super::walk::{Trouble, Value, Walk, integers32, positive, quantisation, refuse};
+use super::walk::{Quantisation, Trouble, Value, Walk, integers32, positive, quantisation, refuse};
 use crate::import::builder::{Obstacle, Sum, weight_width};
 use crate::import::report::Verdict;
-use crate::network::{Range, Shape, Term, Window};
+use crate::network::{Range, Shape, TensorId, Term, Window};
 use crate::rescale::Steps;
 
 /// Numbers of the options' fields.
@@ -20,11 +20,11 @@ const CONVOLUTION: Fields = Fields { activation: 3, dilation: [5, 4] };
 const DEPTHWISE: Fields = Fields { activation: 4, dilation: [6, 5] };
 
 /// Weights of a layer, 8-bit numbers less their zero point, with their scales.
-struct Filter {
-    values: Vec<i32>,
-    dims: Vec<usize>,
+pub(super) struct Filter {
+    pub values: Vec<i32>,
+    pub dims: Vec<usize>,
     /// One, or one for each output channel.
-    scales: Vec<f32>,
+    pub scales: Vec<f32>,
 }
 
 impl<'m, 'f> Walk<'m, 'f> {
@@ -105,7 +105,7 @@ impl<'m, 'f> Walk<'m, 'f> {
     }
 
     /// Weights with one scale, or one for each index along `axis`.
-    fn filter(&self, operator: &Operator<'f>, axis: usize) -> Result<Filter, Trouble> {
+    pub fn filter(&self, operator: &Operator<'f>, axis: usize) -> Result<Filter, Trouble> {
         let tensor = &self.model.tensors[self.operand(operator, 1)?];
         constant(tensor)?;
         let channels = *tensor.dims.get(axis).unwrap_or(&0);
@@ -134,8 +134,8 @@ impl<'m, 'f> Walk<'m, 'f> {
     }
 
     /// Biases, one for each output channel; zeros where they are left out.
-    fn bias(&self, operator: &Operator<'f>, channels: usize) -> Result<Vec<i64>, Trouble> {
-        let Some(&Some(index)) = operator.inputs.get(2) else { return Ok(vec![0; channels]) };
+    pub fn bias(&self, operator: &Operator<'f>, position: usize, channels: usize) -> Result<Vec<i64>, Trouble> {
+        let Some(&Some(index)) = operator.inputs.get(position) else { return Ok(vec![0; channels]) };
         let tensor = &self.model.tensors[index];
         constant(tensor)?;
         if tensor.element != Element::Int32 || tensor.zero_point.iter().any(|&zero| zero != 0) {
@@ -175,28 +175,45 @@ impl<'m, 'f> Walk<'m, 'f> {
             return refuse("its window is larger than its input", "the file is damaged");
         };
         let matrix = filter.dims.len() == 2;
-        let bias = self.bias(operator, grid[0])?;
+        let bias = self.bias(operator, 2, grid[0])?;
         let sum = Sum { terms: vec![(term, Some(weights))], bias };
-        let result = self.result(operator);
-        let y = quantisation(result)?;
+        let rounded = Rounded { scales: &filter.scales, matrix, activation };
+        let (id, y) = self.rescaled(operator, name, x, sum, &rounded)?;
+        let dims = layer_dims(x, grid, matrix, self.result(operator));
+        self.define(operator, Value { id, grid, dims, padding: [0; 4], fill: 0, scale: y.scale, clamp: y.clamp });
+        Ok(())
+    }
+
+    /// Adds a sum of products and its requantisation.
+    pub fn rescaled(
+        &mut self,
+        operator: &Operator<'f>,
+        name: &str,
+        x: &Value,
+        sum: Sum,
+        &Rounded { scales, matrix, activation }: &Rounded<'_>,
+    ) -> Result<(TensorId, Quantisation), Trouble> {
+        let y = quantisation(self.result(operator))?;
         let Some(activation) = Activation::of(operator.i8(activation)?) else {
             return refuse("its activation function is unknown", "use none, RELU, RELU6 or RELU_N1_TO_1");
         };
         let clamp =
             activation.clamp(self.rounding, y.scale, y.clamp.zero_point, Range { lo: y.clamp.lo, hi: y.clamp.hi });
         let unsigned = x.clamp.lo == 0;
-        let rule = |weight: &f32| match self.rounding {
-            Rounding::Single => Rule::Single(x.scale * weight / y.scale),
-            // Convolutions of unsigned numbers take the product of scales in 32 bits.
-            Rounding::Double if unsigned && !matrix => {
+        // XNNPACK transposes no convolutions of unsigned weights.
+        let single = self.rounding == Rounding::Single && !(unsigned && operator.code == model::TRANSPOSE_CONV);
+        let rule = |weight: &f32| {
+            if single {
+                Rule::Single(x.scale * weight / y.scale)
+            } else if unsigned && !matrix {
+                // Convolutions of unsigned numbers take the product of scales in 32 bits.
                 Rule::Double(Multiplier::of(f64::from(x.scale * weight) / f64::from(y.scale)))
-            }
-            Rounding::Double => {
+            } else {
                 let real = f64::from(x.scale) * f64::from(*weight) / f64::from(y.scale);
                 if matrix { Rule::Wide(real) } else { Rule::Double(Multiplier::of(real)) }
             }
         };
-        let rules: Vec<Rule> = filter.scales.iter().map(rule).collect();
+        let rules: Vec<Rule> = scales.iter().map(rule).collect();
         let pick = |channel: usize| rules[if rules.len() == 1 { 0 } else { channel }];
         for (channel, domain) in self.builder.bounds(&sum).into_iter().enumerate() {
             if !pick(channel).holds(domain) {
@@ -231,10 +248,18 @@ impl<'m, 'f> Walk<'m, 'f> {
             }
             found => found?,
         };
-        let dims = layer_dims(x, grid, matrix, result);
-        self.define(operator, Value { id, grid, dims, padding: [0; 4], scale: y.scale, clamp: y.clamp });
-        Ok(())
+        Ok((id, y))
     }
+}
+
+/// How the sums of a layer are rounded.
+pub(super) struct Rounded<'s> {
+    /// Of its weights: one, or one for each channel.
+    pub scales: &'s [f32],
+    /// Not a convolution.
+    pub matrix: bool,
+    /// The number of the option.
+    pub activation: usize,
 }
 
 /// Dimensions of a result in the file.

@@ -12,6 +12,7 @@
 //! | `inputs` | the network's input and output |
 //! | `walk` | operator by operator, from file to network |
 //! | `linear` | convolutions and matrices |
+//! | `transposed` | transposed convolutions |
 //! | `pool` | pools and means |
 //! | `add` | sums of two tensors |
 //! | `binary` | sums and products with constants, maxima |
@@ -47,6 +48,7 @@ mod resize;
 mod round;
 mod shape;
 mod slice;
+mod transposed;
 mod walk;
 
 pub use operators::markdown;

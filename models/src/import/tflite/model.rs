@@ -105,6 +105,11 @@ impl Operator<'_> {
         self.options.map_or(Ok(0.0), |options| Ok(f32::from_bits(options.u32(field, 0)?)))
     }
 
+    /// The same where the whole table may be left out.
+    pub fn f32_or(&self, field: usize, without: f32) -> Result<f32, ImportProblem> {
+        if self.options.is_some() { self.f32(field) } else { Ok(without) }
+    }
+
     pub fn i32(&self, field: usize, default: i32) -> Result<i32, ImportProblem> {
         self.options.map_or(Ok(default), |options| options.i32(field, default))
     }
@@ -257,3 +262,13 @@ pub(super) const SOFTMAX: i32 = number("SOFTMAX");
 pub(super) const SQUEEZE: i32 = number("SQUEEZE");
 pub(super) const STRIDED_SLICE: i32 = number("STRIDED_SLICE");
 pub(super) const TANH: i32 = number("TANH");
+pub(super) const SUM: i32 = number("SUM");
+pub(super) const REDUCE_MIN: i32 = number("REDUCE_MIN");
+pub(super) const TRANSPOSE_CONV: i32 = number("TRANSPOSE_CONV");
+pub(super) const RELU_N1_TO_1: i32 = number("RELU_N1_TO_1");
+pub(super) const ABS: i32 = number("ABS");
+pub(super) const NEG: i32 = number("NEG");
+pub(super) const EXP: i32 = number("EXP");
+pub(super) const LOG: i32 = number("LOG");
+pub(super) const ELU: i32 = number("ELU");
+pub(super) const SQRT: i32 = number("SQRT");

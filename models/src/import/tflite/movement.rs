@@ -66,7 +66,26 @@ impl<'m, 'f> Walk<'m, 'f> {
             let (row, column) = (at[1].checked_sub(top)?, at[2].checked_sub(left)?);
             (row < height && column < width).then_some((row * width + column) * channels + at[3])
         });
-        self.moved(&format!("{name}/padding"), &inner, &dims, &list)
+        let moved = self.moved_filled(&format!("{name}/padding"), &inner, &dims, &list)?;
+        Ok(Value { dims: x.dims.clone(), ..moved })
+    }
+
+    /// As [`Walk::moved`], with the value `x.fill` in place of zero points.
+    pub fn moved_filled(&mut self, name: &str, x: &Value, dims: &[usize], list: &[i64]) -> Result<Value, Trouble> {
+        let (fill, x) = (x.fill, Value { fill: 0, ..x.clone() });
+        if fill == 0 || !list.contains(&ZERO) {
+            return self.moved(name, &x, dims, list);
+        }
+        // One element of that value, as a channel of its own.
+        let [channels, height, width] = x.grid;
+        let one = self.select(&format!("{name}/element"), x.id, [1, 1, 1], &[0])?;
+        let one = self.builder.apply(&format!("{name}/value"), one, |_| fill)?;
+        let one = self.select(&format!("{name}/channel"), one, [1, height, width], &vec![0; height * width])?;
+        let id = self.builder.node(&format!("{name}/with"), Op::Concat { inputs: vec![x.id, one] }, None)?;
+        let count = channels as i64;
+        let place = |&n: &i64| if n == ZERO { count } else { n / count * (count + 1) + n % count };
+        let list: Vec<i64> = list.iter().map(place).collect();
+        self.moved(name, &Value { id, grid: [channels + 1, height, width], ..x }, dims, &list)
     }
 }
 

@@ -1,8 +1,6 @@
 //! Everything that stops a file at once: kinds of files that are none of 8-bit integers, operators that no network has, and those that
 //! are not like networks have them. After the first refusal each operator is looked at by itself, on tensors as the file declares them.
 
-use std::collections::HashMap;
-
 use super::ends::Ends;
 use super::model::{Element, Model, Operator};
 use super::movement::grid;
@@ -13,7 +11,7 @@ use crate::import::Options;
 use crate::import::builder::Builder;
 use crate::import::error::{ImportError, ImportProblem, Refusal};
 use crate::import::report::{Report, Verdict};
-use crate::network::Input;
+use crate::network::{Input, Op, Window};
 
 /// Operators with weights.
 const LAYERS: [i32; 3] = [number("CONV_2D"), number("DEPTHWISE_CONV_2D"), number("FULLY_CONNECTED")];
@@ -105,15 +103,17 @@ fn alone(model: &Model<'_>, options: &Options, operator: &Operator<'_>) -> Optio
     let shape = grid(dims);
     let input = Input { shape, bits: 8, zero_point: clamp.zero_point - clamp.lo, pixels: None, coding: None };
     let builder = Builder::new("one", input, options.fold, Report::default()).ok()?;
-    let (rounding, approximate) = (options.tflite, options.approximate);
-    let mut walk = Walk { model, builder, rounding, approximate, values: HashMap::new(), numbers: HashMap::new() };
-    let value = Value { id: 0, grid: shape, dims: dims.clone(), padding: [0; 4], scale, clamp };
+    let mut walk = Walk::new(model, builder, options);
+    let value = Value { id: 0, grid: shape, dims: dims.clone(), padding: [0; 4], fill: 0, scale, clamp };
     for &tensor in &read {
         let known = of(tensor).ok()?;
         if model.tensors[tensor].dims != *dims || known.clamp != clamp {
             return None;
         }
-        walk.values.insert(tensor, Value { scale: known.scale, ..value.clone() });
+        // Each is a tensor of its own.
+        let window = Window::POINT;
+        let id = walk.builder.node("other", Op::MaxPool { input: 0, window }, None).ok()?;
+        walk.values.insert(tensor, Value { id, scale: known.scale, ..value.clone() });
     }
     walk.operator(operator, "one").err().and_then(refused)
 }

@@ -2,11 +2,11 @@
 
 use super::model::{self, Operator};
 use super::round::{Activation, Clamp, Multiplier, Rounding, Rule, divide_by_power};
-use super::walk::{Quantisation, Trouble, Value, Walk, quantisation, refuse};
+use super::walk::{Function, Quantisation, Trouble, Value, Walk, quantisation, refuse};
 use crate::check::TensorInfo;
 use crate::import::builder::Sum;
 use crate::import::report::Verdict;
-use crate::network::{Op, Range};
+use crate::network::{Op, Range, TensorId};
 
 impl<'m, 'f> Walk<'m, 'f> {
     /// Another scale for the same values; nothing where only the type changes.
@@ -38,6 +38,9 @@ impl<'m, 'f> Walk<'m, 'f> {
         match operator.code {
             model::RELU => self.rescale(operator, name, &x, y, (ratio_rule(&x, y.scale), clamp(Activation::Relu)))?,
             model::RELU6 => self.rescale(operator, name, &x, y, (ratio_rule(&x, y.scale), clamp(Activation::Relu6)))?,
+            model::RELU_N1_TO_1 => {
+                self.rescale(operator, name, &x, y, (ratio_rule(&x, y.scale), clamp(Activation::ReluN1To1)))?;
+            }
             code => {
                 let swish = Swish::of(x.scale, y.scale);
                 if code == model::HARD_SWISH && swish.is_none() {
@@ -46,17 +49,76 @@ impl<'m, 'f> Walk<'m, 'f> {
                         "use scales that are closer",
                     );
                 }
+                self.has_kernel(operator, &x, y)?;
                 let rounding = self.rounding;
+                let real = |value: i64| x.scale * value as f32;
+                let abs = Multiplier::of((x.scale / y.scale).into());
                 let stored = |value: i64| match (code, swish) {
+                    (model::ABS, _) if x.scale == y.scale => y.clamp.apply(value.abs()),
+                    (model::ABS, _) => y.clamp.apply(abs.apply(value.abs())),
+                    // Stored values, whatever they stand for; -(-128) is -128.
+                    (model::NEG, _) => i64::from(((value + x.clamp.zero_point) as i8).wrapping_neg()),
+                    // Neither is taken by XNNPACK.
+                    (model::EXP, _) => by_table(Rounding::Double, real(value).exp(), y),
+                    (model::LOG, _) if value <= 0 => y.clamp.lo,
+                    (model::LOG, _) => by_table(Rounding::Double, real(value).ln(), y),
+                    // Cut off, not rounded.
+                    (model::SQRT, _) => y.clamp.apply((real(value).max(0.0).sqrt() / y.scale) as i64),
+                    (model::ELU, _) if value < 0 => by_table(rounding, real(value).exp_m1(), y),
+                    (model::ELU, _) => by_table(rounding, real(value), y),
                     (model::HARD_SWISH, Some(swish)) => y.clamp.apply(swish.apply(value)),
                     (model::TANH, _) => by_table(rounding, (x.scale * value as f32).tanh(), y),
                     _ => by_table(rounding, 1.0 / (1.0 + (-x.scale * value as f32).exp()), y),
                 };
-                let id = self.builder.apply(name, x.id, |value| stored(value) - y.clamp.zero_point)?;
-                self.define(operator, Value { id, scale: y.scale, clamp: y.clamp, ..x.clone() });
+                let made = self.pointwise(name, &x, y, stored)?;
+                self.define(operator, made);
             }
         }
         Ok(Verdict::Imported("a function of single values"))
+    }
+
+    /// Refuses what the runtime has no kernel for.
+    fn has_kernel(&self, operator: &Operator<'f>, x: &Value, y: Quantisation) -> Result<(), Trouble> {
+        let signed = [model::ABS, model::NEG, model::EXP, model::LOG, model::ELU, model::SQRT].contains(&operator.code);
+        if signed && x.clamp.lo == 0 {
+            return refuse("the runtime has no kernel for unsigned numbers", "export with signed integers");
+        }
+        if operator.code == model::ELU && self.rounding == Rounding::Double {
+            return refuse("the reference kernels have none", "--rounding xnnpack has one");
+        }
+        if operator.code == model::SQRT && self.builder.tensor(x.id).range.lo < 0 {
+            return refuse("negative values reach it, which the runtime refuses", "put a RELU before it");
+        }
+        let far = !Multiplier::of((x.scale / y.scale).into()).holds(Range { lo: 0, hi: 256 });
+        if operator.code == model::ABS && far {
+            return refuse(format!("it rescales from {} to {}", x.scale, y.scale), "use scales that are closer");
+        }
+        Ok(())
+    }
+
+    /// The stored values `of(x)` of an operand without padding, of at most 8 bits.
+    pub fn pointwise(
+        &mut self,
+        name: &str,
+        x: &Value,
+        y: Quantisation,
+        of: impl Fn(i64) -> i64,
+    ) -> Result<Value, Trouble> {
+        let of = |x: i64| of(x) - y.clamp.zero_point;
+        let id = self.builder.apply(name, x.id, of)?;
+        let Function { root, table } = self.function(x.id);
+        let table = table.into_iter().map(of).collect();
+        self.functions.entry(id).or_insert(Function { root, table });
+        Ok(Value { id, scale: y.scale, clamp: y.clamp, ..x.clone() })
+    }
+
+    /// What a tensor is of the one whose values it was made of, or of itself.
+    pub fn function(&self, id: TensorId) -> Function {
+        let identity = || {
+            let Range { lo, hi } = self.builder.tensor(id).range;
+            Function { root: id, table: (lo..=hi).collect() }
+        };
+        self.functions.get(&id).cloned().unwrap_or_else(identity)
     }
 
     /// A value without padding, of at most 8 bits: intervals that say more than there is, of joined tensors, are clamped.
@@ -84,8 +146,8 @@ impl<'m, 'f> Walk<'m, 'f> {
         if !rule.holds(self.builder.tensor(x.id).range) {
             return refuse(format!("it rescales from {} to {}", x.scale, y.scale), "use scales that are closer");
         }
-        let id = self.builder.apply(name, x.id, |value| clamp.apply(rule.apply(value)) - clamp.zero_point)?;
-        self.define(operator, Value { id, scale: y.scale, clamp: y.clamp, ..x.clone() });
+        let made = self.pointwise(name, x, y, |value| clamp.apply(rule.apply(value)))?;
+        self.define(operator, made);
         Ok(())
     }
 }
@@ -97,11 +159,12 @@ fn ratio_rule(x: &Value, scale: f32) -> Rule {
 
 /// The stored value of a real one, as the runtimes fill their tables.
 fn by_table(rounding: Rounding, real: f32, y: Quantisation) -> i64 {
+    let real = real * (1.0 / y.scale);
     match rounding {
-        Rounding::Double => y.clamp.apply((real / y.scale).round() as i64),
+        Rounding::Double => y.clamp.apply(real.round() as i64),
         // The zero point is added before the rounding.
         Rounding::Single => {
-            let stored = (real / y.scale + y.clamp.zero_point as f32).round_ties_even() as i64;
+            let stored = (real + y.clamp.zero_point as f32).round_ties_even() as i64;
             stored.clamp(y.clamp.lo, y.clamp.hi)
         }
     }

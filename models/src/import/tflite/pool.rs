@@ -1,38 +1,95 @@
 //! Pools and means.
 
 use super::linear::window;
-use super::model::Operator;
+use super::model::{self, Operator};
 use super::movement::{element, positions};
 use super::round::{Activation, Clamp, Multiplier, Rounding};
+use super::shape::bounded;
 use super::walk::{Quantisation, Trouble, Value, Walk, quantisation, refuse};
 use crate::import::report::Verdict;
 use crate::network::{Op, Range, Window};
 
 impl<'m, 'f> Walk<'m, 'f> {
-    /// The average of each window, half away from 0, of stored values.
+    /// The average of each window, half away from 0, of stored values; padding of its own does not count.
     pub fn average_pool(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
-        let (x, window, clamp) = self.pool(operator, name)?;
-        if window.padding != x.padding {
-            return refuse(
-                "its windows at the border are smaller",
-                "use VALID padding, or an input that windows cover",
-            );
-        }
-        let count = (window.kernel[0] * window.kernel[1]) as i64;
-        let average = |sum: i64| {
-            let sum = sum + count * clamp.zero_point;
-            let half = if sum > 0 { count / 2 } else { -(count / 2) };
-            ((sum + half) / count).clamp(clamp.lo, clamp.hi) - x.clamp.lo
+        let x = self.image(operator, 0, name)?;
+        let (window, clamp) = self.pool(operator, &x)?;
+        let lo = x.clamp.lo;
+        let average = |count: i64| {
+            move |sum: i64| {
+                let sum = sum + count * clamp.zero_point;
+                let half = if sum > 0 { count / 2 } else { -(count / 2) };
+                ((sum + half) / count).clamp(clamp.lo, clamp.hi) - lo
+            }
         };
-        let id = self.builder.average(name, x.id, window, clamp.zero_point - x.clamp.lo, average)?;
-        self.pooled(operator, &x, id);
-        Ok(Verdict::Imported("an average pool"))
+        let zero = clamp.zero_point - lo;
+        if window.padding == x.padding {
+            let count = (window.kernel[0] * window.kernel[1]) as i64;
+            let id = self.builder.average(name, x.id, window, zero, average(count))?;
+            self.pooled(operator, &x, id);
+            return Ok(Verdict::Imported("an average pool"));
+        }
+        let own: [usize; 4] = std::array::from_fn(|side| window.padding[side] - x.padding[side]);
+        let x = self.without_padding(name, &x)?;
+        let window = Window { padding: own, ..window };
+        let Some([height, width]) = window.output([x.grid[1], x.grid[2]]) else {
+            return refuse("its window is larger than its input", "the file is damaged");
+        };
+        let dims = bounded(&[1, height, width, x.grid[0]])?;
+        // Windows of one size at a time: their elements below each other, a window a column.
+        let windows: Vec<Vec<usize>> =
+            (0..height * width).map(|at| inside(&window, [x.grid[1], x.grid[2]], [at / width, at % width])).collect();
+        let mut sizes: Vec<usize> = windows.iter().map(Vec::len).collect();
+        sizes.sort_unstable();
+        sizes.dedup();
+        if sizes[0] == 0 {
+            return refuse("it has windows without elements", "use less padding");
+        }
+        let channels = x.grid[0];
+        let (mut parts, mut place) = (Vec::new(), vec![0; windows.len()]);
+        let mut done = 0;
+        for &size in &sizes {
+            let some: Vec<usize> = (0..windows.len()).filter(|&at| windows[at].len() == size).collect();
+            bounded(&[size, some.len(), channels])?;
+            let list = positions(&[size, some.len(), channels], |at| {
+                Some(windows[some[at[1]]][at[0]] * channels + at[2])
+            });
+            let grid = [channels, size, some.len()];
+            let columns = self.moved_to(&format!("{name}/windows"), &x, &[size, some.len(), channels], grid, &list)?;
+            let window = Window { kernel: [size, 1], ..Window::POINT };
+            let id = self.builder.average(&format!("{name}/average"), columns.id, window, zero, average(size as i64))?;
+            // Each window a channel of its own, for a concatenation of all.
+            let part = Value { id, grid: [channels, 1, some.len()], ..x.clone() };
+            let list = positions(&[channels, some.len()], |at| Some(at[1] * channels + at[0]));
+            let grid = [some.len(), channels, 1];
+            parts.push(self.moved_to(&format!("{name}/part"), &part, &[channels, some.len()], grid, &list)?.id);
+            some.iter().enumerate().for_each(|(at, &window)| place[window] = done + at);
+            done += some.len();
+        }
+        let id = self.concat(name, &parts)?;
+        let whole = Value { id, grid: [done, channels, 1], ..x.clone() };
+        let list = positions(&dims, |at| Some(at[3] * done + place[at[1] * width + at[2]]));
+        let made = self.moved(&format!("{name}/order"), &whole, &dims, &list)?;
+        self.define(operator, made);
+        Ok(Verdict::Imported("average pools"))
     }
 
     /// The largest value of each window.
     pub fn max_pool(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
-        let (mut x, mut window, clamp) = self.pool(operator, name)?;
-        if x.padding != [0; 4] && self.builder.tensor(x.id).range.lo < 0 {
+        let given = self.value(operator, 0)?;
+        let least = given.clamp.lo - given.clamp.zero_point;
+        let [height, width] = given.padded();
+        // The least value never wins, as padding of pools never does.
+        let lost = given.padding != [0; 4] && given.fill == least && given.dims == [1, height, width, given.grid[0]];
+        let mut x = if lost { given } else { self.image(operator, 0, name)? };
+        let (mut window, clamp) = self.pool(operator, &x)?;
+        let alone = |window: &Window| {
+            let Some([height, width]) = window.output([x.grid[1], x.grid[2]]) else { return true };
+            let size = [x.grid[1], x.grid[2]];
+            (0..height * width).any(|at| inside(window, size, [at / width, at % width]).is_empty())
+        };
+        let wins = if lost { alone(&window) } else { self.builder.tensor(x.id).range.lo < 0 };
+        if x.padding != [0; 4] && wins {
             // Zeros win over negative values.
             window.padding = std::array::from_fn(|side| window.padding[side] - x.padding[side]);
             x = self.without_padding(name, &x)?;
@@ -44,35 +101,39 @@ impl<'m, 'f> Walk<'m, 'f> {
         Ok(Verdict::Imported("a max pool"))
     }
 
-    /// Input, geometry and clamp of a pool. Its output has the input's scale.
-    fn pool(&mut self, operator: &Operator<'f>, name: &str) -> Result<(Value, Window, Clamp), Trouble> {
-        let x = self.image(operator, 0, name)?;
+    /// Geometry and clamp of a pool. Its output has the input's scale.
+    fn pool(&mut self, operator: &Operator<'f>, x: &Value) -> Result<(Window, Clamp), Trouble> {
         let y = quantisation(self.result(operator))?;
         if y.scale != x.scale || y.clamp != x.clamp {
             return refuse("its input and its output have different scales", "a pool keeps the scale");
         }
         let kernel = [operator.i32(4, 0)?, operator.i32(3, 0)?].map(|size| usize::try_from(size).unwrap_or(0));
-        let window = window(&x, kernel, [operator.i32(2, 0)?, operator.i32(1, 0)?], [1, 1], operator.i8(0)?)?;
+        let window = window(x, kernel, [operator.i32(2, 0)?, operator.i32(1, 0)?], [1, 1], operator.i8(0)?)?;
         let Some(activation) = Activation::of(operator.i8(5)?) else {
             return refuse("its activation function is unknown", "use none, RELU, RELU6 or RELU_N1_TO_1");
         };
         let Clamp { zero_point, lo, hi } = y.clamp;
-        Ok((x, window, activation.clamp(self.rounding, y.scale, zero_point, Range { lo, hi })))
+        Ok((window, activation.clamp(self.rounding, y.scale, zero_point, Range { lo, hi })))
     }
 
     fn pooled(&mut self, operator: &Operator<'f>, x: &Value, id: usize) {
         let grid = self.builder.tensor(id).shape;
         let [channels, height, width] = grid;
         let dims = vec![1, height, width, channels];
-        self.define(operator, Value { id, grid, dims, padding: [0; 4], ..x.clone() });
+        self.define(operator, Value { id, grid, dims, padding: [0; 4], fill: 0, ..x.clone() });
     }
 
-    /// The mean over height and width, with a rescaling.
+    /// The mean or the sum along axes, with a rescaling.
     pub fn mean(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
         let (x, kernel, dims) = self.reduced(operator, name)?;
         let count = kernel[0] * kernel[1];
         let Quantisation { scale, clamp } = quantisation(self.result(operator))?;
-        let mean = Mean::of(self.rounding, &x, Quantisation { scale, clamp }, count);
+        let over = if operator.code == model::SUM { 1 } else { count };
+        if operator.code == model::SUM && self.rounding == Rounding::Double && x.clamp.lo < 0 {
+            let reason = "the reference kernel reads signed numbers as unsigned ones and adds up others than the file's";
+            return refuse(reason, "use --rounding xnnpack");
+        }
+        let mean = Mean::of(self.rounding, &x, Quantisation { scale, clamp }, [count, over]);
         let window = Window { kernel, ..Window::POINT };
         let range = self.builder.tensor(x.id).range;
         let count = count as i64;
@@ -83,8 +144,28 @@ impl<'m, 'f> Walk<'m, 'f> {
             .builder
             .average(name, x.id, window, clamp.zero_point - clamp.lo, |sum| mean.stored(sum, clamp) - clamp.lo)?;
         let grid = self.builder.tensor(id).shape;
-        self.define(operator, Value { id, grid, dims, padding: [0; 4], scale, clamp });
-        Ok(Verdict::Imported("an average pool"))
+        self.define(operator, Value { id, grid, dims, padding: [0; 4], fill: 0, scale, clamp });
+        Ok(Verdict::Imported(if over == 1 { "a sum" } else { "an average pool" }))
+    }
+
+    /// The largest or the smallest value along axes.
+    pub fn reduce_extreme(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
+        let (x, kernel, dims) = self.reduced(operator, name)?;
+        self.same_scale(operator, &x)?;
+        let window = Window { kernel, ..Window::POINT };
+        let mut id = x.id;
+        let smallest = operator.code == model::REDUCE_MIN;
+        if smallest {
+            id = self.narrow(name, &x)?.id;
+            id = self.builder.apply(&format!("{name}/negative"), id, |x| -x)?;
+        }
+        id = self.builder.node(name, Op::MaxPool { input: id, window }, None)?;
+        if smallest {
+            id = self.builder.apply(&format!("{name}/smallest"), id, |x| -x)?;
+        }
+        let grid = self.builder.tensor(id).shape;
+        self.define(operator, Value { id, grid, dims, padding: [0; 4], ..x });
+        Ok(Verdict::Imported("a max pool"))
     }
 
     /// The operand of a reduction as images over whose height and width it runs, the window, and the dimensions of the result.
@@ -135,16 +216,17 @@ enum Mean {
 }
 
 impl Mean {
-    fn of(rounding: Rounding, x: &Value, y: Quantisation, count: usize) -> Mean {
+    /// Of the sum of `count` values over `over`.
+    fn of(rounding: Rounding, x: &Value, y: Quantisation, [count, over]: [usize; 2]) -> Mean {
         match rounding {
             Rounding::Double => {
                 let Multiplier { significand, exponent } = Multiplier::of(f64::from(x.scale) / f64::from(y.scale));
-                let shift = (count as u64).ilog2().min(32).min((31 + exponent).max(0) as u32);
-                let significand = ((i64::from(significand) << shift) / count as i64) as i32;
+                let shift = (over as u64).ilog2().min(32).min((31 + exponent).max(0) as u32);
+                let significand = ((i64::from(significand) << shift) / over as i64) as i32;
                 Mean::Double(Multiplier { significand, exponent: exponent - shift as i32 })
             }
             Rounding::Single => {
-                let scale = x.scale / y.scale * (1.0 / count as f32);
+                let scale = x.scale / y.scale * (1.0 / over as f32);
                 let count_of_zero = count as i64 * x.clamp.zero_point;
                 let shift = y.clamp.zero_point as f32 - (count as f32 * x.clamp.zero_point as f32) * scale;
                 Mean::Single { scale, shift, count_of_zero }
@@ -174,6 +256,17 @@ impl Mean {
     }
 }
 
+/// The elements of an image that a window takes, by their place row by row.
+fn inside(window: &Window, size: [usize; 2], at: [usize; 2]) -> Vec<usize> {
+    let along = |axis: usize| -> Vec<usize> {
+        let from = at[axis] * window.stride[axis];
+        let place = |tap: usize| (from + tap * window.dilation[axis]).checked_sub(window.padding[axis]);
+        (0..window.kernel[axis]).filter_map(place).filter(|&place| place < size[axis]).collect()
+    };
+    let columns = along(1);
+    along(0).into_iter().flat_map(|row| columns.iter().map(move |column| row * size[1] + column)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,8 +276,8 @@ mod tests {
     fn sums_are_rounded_with_their_zero_point() {
         let clamp = Clamp { zero_point: -128, lo: -128, hi: 127 };
         let (x, y) = (f32::from_bits(1_017_536_140), Quantisation { scale: f32::from_bits(995_828_466), clamp });
-        let x = Value { id: 0, grid: [1, 42, 42], dims: vec![1, 42, 42, 1], padding: [0; 4], scale: x, clamp };
-        let mean = Mean::of(Rounding::Single, &x, y, 42 * 42);
+        let x = Value { id: 0, grid: [1, 42, 42], dims: vec![1, 42, 42, 1], padding: [0; 4], fill: 0, scale: x, clamp };
+        let mean = Mean::of(Rounding::Single, &x, y, [42 * 42; 2]);
         for (sum, stored) in [(-222_452, -116), (-188_471, 0), (-159_137, 102)] {
             assert_eq!(mean.stored(sum + 42 * 42 * 128, clamp), stored, "{sum}");
         }

@@ -7,7 +7,7 @@
 use super::model::Operator;
 use super::movement::{element, positions};
 use super::round::Rounding;
-use super::walk::{Trouble, Value, Walk, refuse};
+use super::walk::{Trouble, Value, Walk, quantisation, refuse};
 use crate::check::MAX_TERMS;
 use crate::import::builder::Sum;
 use crate::import::report::Verdict;
@@ -37,7 +37,14 @@ impl<'m, 'f> Walk<'m, 'f> {
         let x = self.image(operator, 0, name)?;
         let x = self.settled(name, &x)?;
         let x = self.narrow(name, &x)?;
-        self.same_scale(operator, &x)?;
+        // The reference kernels interpolate stored values, whatever the result says that they stand for.
+        if self.rounding == Rounding::Single {
+            self.same_scale(operator, &x)?;
+        }
+        let y = quantisation(self.result(operator))?;
+        if y.clamp.lo != x.clamp.lo {
+            return refuse("its input and its output have different types", "an operation that moves elements keeps the type");
+        }
         let sizes: Option<Vec<usize>> =
             self.whole(operator, 1)?.into_iter().map(|size| usize::try_from(size).ok()).collect();
         let sizes = sizes.as_deref().and_then(|sizes| <[usize; 2]>::try_from(sizes).ok());
@@ -70,7 +77,9 @@ impl<'m, 'f> Walk<'m, 'f> {
             });
             let moved = self.moved(&format!("{name}/neighbour"), &x, &dims, &list)?;
             if mask.kind.multiplier() == whole && masks.len() == 1 {
-                self.define(operator, moved);
+                let zero = x.clamp.zero_point;
+                let made = self.pointwise(&format!("{name}/stored"), &moved, y, |x| x + zero)?;
+                self.define(operator, made);
                 return Ok(Verdict::Imported("elements in another order"));
             }
             terms.push((Term::Identity { input: moved.id, multiplier: mask.kind.multiplier() }, None));
@@ -83,8 +92,9 @@ impl<'m, 'f> Walk<'m, 'f> {
             (if kernel == Kernel::Integer { away } else { up }).clamp(lo, x.clamp.hi) - lo
         };
         let sum = Sum { terms, bias: vec![0; x.grid[0]] };
-        let id = self.builder.requantise(name, sum, zero - lo, |_, z| stored(z))?;
-        self.define(operator, Value { id, grid: self.builder.tensor(id).shape, dims, ..x });
+        let id = self.builder.requantise(name, sum, y.clamp.zero_point - lo, |_, z| stored(z))?;
+        let grid = self.builder.tensor(id).shape;
+        self.define(operator, Value { id, grid, dims, scale: y.scale, clamp: y.clamp, ..x });
         Ok(Verdict::Imported("a sum of neighbours"))
     }
 }

@@ -33,46 +33,36 @@ impl<'m, 'f> Walk<'m, 'f> {
         Ok(Verdict::Dropped("elements stay where they are"))
     }
 
-    /// Zero points around a tensor: around an image they become padding of what reads it.
+    /// A value around a tensor: around an image it becomes padding of what reads it.
     pub fn pad(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
         let x = self.value(operator, 0)?;
-        let given = self.whole(operator, 1)?;
-        let pads: Option<Vec<[usize; 2]>> = given
-            .chunks(2)
-            .map(|pair| match *pair {
-                [before, after] => Some([usize::try_from(before).ok()?, usize::try_from(after).ok()?]),
-                _ => None,
-            })
-            .collect();
-        let small = |pads: &Vec<[usize; 2]>| pads.iter().flatten().all(|&more| more <= 1 << 16);
-        let Some(pads) = pads.filter(|pads| pads.len() == x.dims.len() && small(pads)) else {
-            return refuse(format!("it pads {:?} by {given:?}", x.dims), "paddings must not be negative");
-        };
+        let pads = self.pads(operator, &x)?;
         self.same_scale(operator, &x)?;
         let y = quantisation(self.result(operator))?;
-        let zero = match operator.inputs.get(2) {
-            Some(&Some(value)) => {
-                let value = &self.model.tensors[value];
-                match (value.data, y.clamp.lo) {
-                    (&[byte], 0) => i64::from(byte) == y.clamp.zero_point,
-                    (&[byte], _) => i64::from(byte as i8) == y.clamp.zero_point,
-                    _ => return refuse("its value is no constant", "pad with zeros"),
-                }
-            }
-            _ => true,
+        let fill = match operator.inputs.get(2) {
+            Some(&Some(value)) => match (self.model.tensors[value].data, y.clamp.lo) {
+                (&[byte], 0) => i64::from(byte) - y.clamp.zero_point,
+                (&[byte], _) => i64::from(byte as i8) - y.clamp.zero_point,
+                _ => return refuse("its value is no constant", "pad with zeros"),
+            },
+            _ => 0,
         };
-        if !zero {
-            return refuse("it pads with something else than the zero point", "pad with zeros");
-        }
         if let [[0, 0], [top, bottom], [left, right], [0, 0]] = pads[..]
             && x.dims[0] == 1
         {
-            let mut x = self.image(operator, 0, name)?;
+            let [height, width] = x.padded();
+            let raw = x.fill == fill && x.dims == [1, height, width, x.grid[0]];
+            let mut x = if raw { x } else { self.image(operator, 0, name)? };
+            if x.padding != [0; 4] && x.fill != fill {
+                x = self.without_padding(name, &x)?;
+            }
             for (padding, more) in x.padding.iter_mut().zip([top, left, bottom, right]) {
                 *padding += more;
             }
             let [height, width] = x.padded();
+            bounded(&[height, width, x.grid[0]])?;
             x.dims = vec![1, height, width, x.grid[0]];
+            x.fill = if x.padding == [0; 4] { 0 } else { fill };
             self.define(operator, x);
             return Ok(Verdict::Imported("padding of the next operation"));
         }
@@ -85,7 +75,48 @@ impl<'m, 'f> Walk<'m, 'f> {
             let place: Option<Vec<usize>> = at.iter().zip(&pads).zip(&x.dims).map(inside).collect();
             Some(element(&x.dims, &place?))
         });
+        let made = self.moved_filled(name, &Value { fill, ..x }, &dims, &list)?;
+        self.define(operator, made);
+        Ok(MOVED)
+    }
+
+    /// Elements around a tensor that are those of its borders.
+    pub fn mirror(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
+        let x = self.whole_value(operator, 0, name)?;
+        let pads = self.pads(operator, &x)?;
+        self.same_scale(operator, &x)?;
+        // The border itself is repeated, or not.
+        let less = usize::from(operator.i8(0)? == 0);
+        if x.dims.iter().zip(&pads).any(|(size, pair)| pair.iter().any(|&more| more + less > *size)) {
+            return refuse(format!("it pads {:?} by {pads:?}", x.dims), "the file is damaged");
+        }
+        let dims: Vec<usize> = x.dims.iter().zip(&pads).map(|(size, [before, after])| before + size + after).collect();
+        let list = positions(&bounded(&dims)?, |at| {
+            let inside = |((&at, [before, _]), &size): ((&usize, &[usize; 2]), &usize)| match at.checked_sub(*before) {
+                None => before - at - 1 + less,
+                Some(at) if at < size => at,
+                Some(at) => 2 * size - 1 - less - at,
+            };
+            Some(element(&x.dims, &at.iter().zip(&pads).zip(&x.dims).map(inside).collect::<Vec<_>>()))
+        });
         self.move_to(operator, name, &x, dims, &list)
+    }
+
+    /// How many elements are put before and behind, along each axis.
+    fn pads(&self, operator: &Operator<'f>, x: &Value) -> Result<Vec<[usize; 2]>, Trouble> {
+        let given = self.whole(operator, 1)?;
+        let pads: Option<Vec<[usize; 2]>> = given
+            .chunks(2)
+            .map(|pair| match *pair {
+                [before, after] => Some([usize::try_from(before).ok()?, usize::try_from(after).ok()?]),
+                _ => None,
+            })
+            .collect();
+        let small = |pads: &Vec<[usize; 2]>| pads.iter().flatten().all(|&more| more <= 1 << 16);
+        match pads.filter(|pads| pads.len() == x.dims.len() && small(pads)) {
+            Some(pads) => Ok(pads),
+            None => refuse(format!("it pads {:?} by {given:?}", x.dims), "paddings must not be negative"),
+        }
     }
 
     /// Other axes first.

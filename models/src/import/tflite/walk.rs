@@ -14,6 +14,15 @@ use crate::import::report::{Report, Verdict};
 use crate::import::{Imported, Options};
 use crate::network::{Range, Shape, TensorId};
 
+/// A tensor as a function of the single values of another one.
+#[derive(Clone, Debug)]
+pub(super) struct Function {
+    /// The other one, of the same shape.
+    pub root: TensorId,
+    /// Values of the tensor, one for each value of the root's range, in order.
+    pub table: Vec<i64>,
+}
+
 /// Why an operator can't be imported.
 #[derive(Debug)]
 pub(super) enum Trouble {
@@ -52,8 +61,10 @@ pub(super) struct Value {
     pub grid: Shape,
     /// Its dimensions in the file.
     pub dims: Vec<usize>,
-    /// Rows and columns of zero points around it that are not in `grid` yet: top, left, bottom, right.
+    /// Rows and columns of `fill` around it that are not in `grid` yet: top, left, bottom, right.
     pub padding: [usize; 4],
+    /// The value of that padding: 0 for zero points.
+    pub fill: i64,
     pub scale: f32,
     pub clamp: Clamp,
 }
@@ -77,6 +88,8 @@ pub(super) struct Walk<'m, 'f> {
     pub values: HashMap<usize, Value>,
     /// Vectors of whole numbers that describe shapes, by tensor of the file.
     pub numbers: HashMap<usize, Vec<i64>>,
+    /// Tensors of the network that were made value by value of another one.
+    pub functions: HashMap<TensorId, Function>,
 }
 
 /// Makes the network.
@@ -94,8 +107,7 @@ pub(super) fn network(model: &Model<'_>, options: &Options) -> Result<Imported, 
     let name = options.name.as_deref().unwrap_or("network");
     let trouble = |trouble, report: &Report| describe(trouble, "INPUT", &start.name, report);
     let builder = Builder::new(name, input, options.fold, report.clone()).map_err(|o| trouble(o.into(), &report))?;
-    let (rounding, approximate) = (options.tflite, options.approximate);
-    let mut walk = Walk { model, builder, rounding, approximate, values: HashMap::new(), numbers: HashMap::new() };
+    let mut walk = Walk::new(model, builder, options);
     walk.start(&ends).map_err(|found| trouble(found, &report))?;
     for (index, operator) in model.operators.iter().enumerate().filter(|(index, _)| ends.needed.contains(index)) {
         let name = node(model, index);
@@ -178,6 +190,12 @@ pub(super) fn describe(trouble: Trouble, op: &str, node: &str, report: &Report) 
 }
 
 impl<'m, 'f> Walk<'m, 'f> {
+    pub fn new(model: &'m Model<'f>, builder: Builder, options: &Options) -> Walk<'m, 'f> {
+        let (rounding, approximate) = (options.tflite, options.approximate);
+        let (values, numbers, functions) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Walk { model, builder, rounding, approximate, values, numbers, functions }
+    }
+
     /// Imports an operator.
     pub fn operator(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
         match operators::entry(operator.code) {
@@ -222,7 +240,7 @@ impl<'m, 'f> Walk<'m, 'f> {
             );
         }
         let [height, width] = x.padded();
-        if x.dims == [1, height, width, x.grid[0]] { Ok(x) } else { self.settled(name, &x) }
+        if x.fill == 0 && x.dims == [1, height, width, x.grid[0]] { Ok(x) } else { self.settled(name, &x) }
     }
 
     /// Input number `position` without padding, with the shape in the network that its dimensions stand for.

@@ -52,19 +52,20 @@ def cases():
 
     graph = Graph()
     x, rooted, pooled, y = (image(graph, name=name) for name in ("image", "rooted", "pooled", "result"))
-    graph.operator("SQRT", [x], [rooted])
+    pooled = image(graph, name="pooled", scale=0.2)
+    graph.operator("COS", [x], [rooted])
     graph.operator("AVERAGE_POOL_2D", [rooted], [pooled], ("Pool2DOptions", POOL | dict(padding=SAME, filterWidth=3)))
     graph.operator("SQUARED_DIFFERENCE", [pooled, pooled], [y])
-    words = "3 obstacles:\\n  SQRT \"rooted\": no network has this operation; replace"
+    words = "3 obstacles:\\n  COS \"rooted\": no network has this operation; replace"
     yield "all", graph.finish([x], [y]), words
-    words = "AVERAGE_POOL_2D \"pooled\": its windows at the border are smaller"
+    words = "AVERAGE_POOL_2D \"pooled\": its input and its output have different scales"
     yield "all", graph.finish([x], [y]), words
     yield "all", graph.finish([x], [y]), "SQUARED_DIFFERENCE \"result\": it multiplies or divides"
 
     graph = Graph()
     x, y, z = image(graph), image(graph), image(graph, scale=1 / 256, zero_point=-128)
     conv(graph, x, y)
-    graph.operator("SOFTMAX", [y], [z], ("SoftmaxOptions", {"beta": 2.0}))
+    graph.operator("SOFTMAX", [y], [z], ("SoftmaxOptions", {"beta": -2.0}))
     yield "beta", graph.finish([x], [z]), "SOFTMAX"
 
     graph = Graph()
@@ -117,11 +118,6 @@ def cases():
     graph.operator("CUSTOM", [x], [middle], custom="Mine")
     conv(graph, middle, y)
     yield "custom", graph.finish([x], [y]), "Mine \"middle\""
-    borders = POOL | dict(padding=SAME, filterWidth=3)
-    pool = lambda g, x, y: g.operator("AVERAGE_POOL_2D", [x], [y], ("Pool2DOptions", borders))  # noqa: E731
-    yield "borders", simple(pool), "use VALID padding"
-    less = lambda g, x, y: g.operator("SUB", [x, x], [y], ("SubOptions", {}))  # noqa: E731
-    yield "difference", simple(less), "it subtracts activations"
 
 
 def main():
