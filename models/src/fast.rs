@@ -5,7 +5,7 @@ use ndarray::Array4;
 
 use crate::bounds::term_bounds;
 use crate::error::InputError;
-use crate::interpret::{Tensor, add_product};
+use crate::interpret::{Tensor, Weighted, add_product};
 use crate::network::{Term, Window};
 use crate::weights::Network;
 
@@ -18,15 +18,27 @@ impl Network {
     /// # Errors
     /// If an input has another shape, or a value outside of the range.
     pub fn run_batch(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, InputError> {
+        self.run_batch_with(inputs, |_, _| None)
+    }
+
+    /// The same, where the requantisation of a node is `other(node, accumulator)` if that is something.
+    pub(crate) fn run_batch_with(
+        &self,
+        inputs: &[Tensor],
+        other: impl Fn(usize, &Tensor) -> Option<Tensor>,
+    ) -> Result<Vec<Tensor>, InputError> {
         let packed: Vec<Vec<Option<Packed>>> =
             (0..self.architecture().nodes.len()).map(|index| self.pack(index)).collect();
         inputs
             .iter()
             .map(|input| {
-                let mut tensors = self.evaluate(input, |index, term, x, z| match &packed[index][term.position] {
+                let add = |index: usize, term: Weighted<'_>, x: &Tensor, z: &mut Tensor| match &packed[index]
+                    [term.position]
+                {
                     Some(packed) => packed.add(x, z),
                     None => add_product(term, x, z),
-                })?;
+                };
+                let mut tensors = self.evaluate(input, add, &other)?;
                 Ok(tensors.swap_remove(self.architecture().output))
             })
             .collect()

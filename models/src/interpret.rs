@@ -26,20 +26,30 @@ impl Network {
     /// # Errors
     /// If the input has another shape, or a value outside of the range.
     pub fn run_all(&self, input: &Tensor) -> Result<Vec<Tensor>, InputError> {
-        self.evaluate(input, |_, term, x, z| add_product(term, x, z))
+        self.evaluate(input, |_, term, x, z| add_product(term, x, z), |_, _| None)
     }
 
-    /// All tensors, where `add_term(node, term, x, z)` adds a term with weights, on the tensor x, to z.
+    /// All tensors, where `add_term(node, term, x, z)` adds a term with weights, on the tensor x, to z, and a requantisation is
+    /// `other(node, accumulator)` where that is something.
     pub(crate) fn evaluate(
         &self,
         input: &Tensor,
         add_term: impl Fn(usize, Weighted<'_>, &Tensor, &mut Tensor),
+        other: impl Fn(usize, &Tensor) -> Option<Tensor>,
     ) -> Result<Vec<Tensor>, InputError> {
         check_input(&self.architecture().input, input)?;
         let mut tensors = vec![input.clone()];
         for (index, node) in self.architecture().nodes.iter().enumerate() {
             let weights = self.weights().linear[index].as_ref();
             let add_term = |term: Weighted<'_>, x: &Tensor, z: &mut Tensor| add_term(index, term, x, z);
+            let other = match node.op {
+                Op::Requantise { input, .. } => other(index, &tensors[input]),
+                _ => None,
+            };
+            if let Some(tensor) = other {
+                tensors.push(tensor);
+                continue;
+            }
             tensors.push(step(&node.op, weights, self.tensors(), &tensors, add_term));
         }
         Ok(tensors)

@@ -57,7 +57,7 @@ impl Model {
             let network = Network::read(path).map_err(|error| Error::Model(Box::new(error)))?;
             return Ok(Self::from(network));
         }
-        let Imported { network, report } =
+        let Imported { network, report, .. } =
             import::read(path, options).map_err(|error| Error::Import(Box::new(error)))?;
         Ok(Self { network, report: Some(report) })
     }

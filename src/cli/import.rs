@@ -7,9 +7,12 @@ use clap::{Args, ValueEnum};
 use lowkey::plan::{PlanError, planner};
 use lowkey::{Error, Link, Model, Result};
 use lowkey_models::Network;
-use lowkey_models::import::{self, ImportProblem, Imported, Options, Preprocessing, tflite};
+use lowkey_models::import::{self, ImportProblem, Imported, Options, Preprocessing, Report, Row, Verdict, tflite};
 
-use super::{model, say};
+use serde::Serialize;
+
+use super::check::{Check, check};
+use super::{model, print_json, say};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -22,8 +25,65 @@ pub struct Arguments {
     /// Name of the network; that of the file unless given.
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
+    /// Run the network and its unapproximated twin over the inputs of this file (1000 at most), in the clear, and say how far apart
+    /// their answers are.
+    #[arg(long, value_name = "DATA")]
+    check: Option<PathBuf>,
+    /// Print one JSON object instead of text.
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     options: ImportOptions,
+}
+
+/// The report as JSON.
+#[derive(Serialize)]
+struct Record<'r> {
+    format: &'r str,
+    producer: &'r str,
+    input: &'r str,
+    output: &'r str,
+    rounding: &'r [String],
+    operators: Vec<Operator<'r>>,
+    notes: &'r [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nodes: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    accumulator_bits: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    check: Option<&'r Check>,
+}
+
+#[derive(Serialize)]
+struct Operator<'r> {
+    operator: &'r str,
+    count: usize,
+    becomes: &'r str,
+    imported: bool,
+}
+
+impl<'r> Record<'r> {
+    fn of(report: &'r Report) -> Record<'r> {
+        let operator = |row: &'r Row| {
+            let (becomes, imported) = match &row.verdict {
+                Verdict::Imported(what) | Verdict::Dropped(what) => (*what, true),
+                Verdict::Unsupported { hint, .. } => (&hint[..], false),
+            };
+            Operator { operator: &row.op, count: row.count, becomes, imported }
+        };
+        Record {
+            format: &report.format,
+            producer: &report.producer,
+            input: &report.codings[0],
+            output: &report.codings[1],
+            rounding: &report.rounding,
+            operators: report.rows.iter().map(operator).collect(),
+            notes: &report.notes,
+            nodes: None,
+            accumulator_bits: None,
+            check: None,
+        }
+    }
 }
 
 /// What an ONNX or TFLite file does not say.
@@ -118,12 +178,16 @@ fn runs(network: &Network, file: &Path) -> Result<()> {
 }
 
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
-    let imported = import::read(&arguments.model, &arguments.options.options(arguments.name));
-    let Imported { network, report } = match imported {
+    let show = |report: &Report| match arguments.json {
+        true => print_json(&Record::of(report)),
+        false => say(report.to_string().trim_end()),
+    };
+    let imported = import::read(&arguments.model, &arguments.options.options(arguments.name.clone()));
+    let Imported { network, report, twin } = match imported {
         Ok(imported) => imported,
         Err(error) => {
             if let Some(report) = &error.report {
-                say(report.to_string().trim_end())?;
+                show(report)?;
             }
             return Err(refusal(error));
         }
@@ -131,16 +195,25 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let model = model::name_classes(Model::from(network), &arguments.options)?;
     let network = model.network();
     if let Err(error) = runs(network, &arguments.model) {
-        say(report.to_string().trim_end())?;
+        show(&report)?;
         return Err(error);
     }
+    let check = arguments.check.as_ref().map(|data| check(network, &twin, data)).transpose()?;
     if let Some(output) = &arguments.output {
         model.write(output)?;
     }
-    say(report.to_string().trim_end())?;
-    let bits: Vec<u32> = network.bounds().iter().flatten().map(|bounds| bounds.accumulator_bits()).collect();
+    let bits = network.bounds().iter().flatten().map(|bounds| bounds.accumulator_bits()).max().unwrap_or(0);
     let nodes = network.architecture().nodes.len();
-    say(format_args!("{nodes} nodes; accumulators of {} bits at most", bits.iter().max().copied().unwrap_or(0)))?;
+    if arguments.json {
+        let (nodes, accumulator_bits) = (Some(nodes), Some(bits));
+        print_json(&Record { nodes, accumulator_bits, check: check.as_ref(), ..Record::of(&report) })?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    show(&report)?;
+    say(format_args!("{nodes} nodes; accumulators of {bits} bits at most"))?;
+    if let Some(check) = check {
+        check.print()?;
+    }
     if let Some(output) = &arguments.output {
         say(format_args!("wrote {}; next: lowkey plan {0}", output.display()))?;
     }

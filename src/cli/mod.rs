@@ -4,6 +4,7 @@
 //! other end or the connection is; 4 refused for safety; 70 a bug.
 
 mod bench;
+mod check;
 mod demo;
 mod eval;
 mod import;

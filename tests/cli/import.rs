@@ -36,3 +36,43 @@ fn files_that_cannot_be_imported() {
     let good = file("good.tflite", SOFTMAX);
     lowkey(&["import", &good, "-o", "/nowhere/at/all.lowkey"]).fails(2, "/nowhere/at/all.lowkey", "");
 }
+
+/// A network whose outputs have units of their own, which an approximate import makes multiples of one.
+const UNITS: &[u8] = include_bytes!("../../models/tests/oracle/onnx/exports/brevitas-qcdq-w2-channel-any-float.onnx");
+
+#[test]
+fn an_approximate_import_is_compared_with_its_twin() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = text(&files::write(folder.path(), "units.onnx", UNITS)).to_owned();
+    let options = lowkey_models::import::Options { approximate: true, ..Default::default() };
+    let shape = lowkey_models::import::from_bytes(UNITS, &options).unwrap().network.architecture().input.shape;
+    let size: usize = shape.iter().product();
+    let pixels: Vec<u8> = (0..3 * size).map(|i| (i * i % 251) as u8).collect();
+    let data =
+        text(&files::write(folder.path(), "data.npy", &files::npy(&[&[3][..], &shape].concat(), &pixels))).to_owned();
+    let report = lowkey(&["import", &model, "--approximate", "--check", &data]).prints();
+    assert!(report.contains("check: 3 inputs; compared with: the same network, where the outputs have"), "{report}");
+    let record = &lowkey(&["import", &model, "--approximate", "--check", &data, "--json"]).records()[0];
+    let check = &record["check"];
+    assert_eq!(check["inputs"], 3);
+    let [largest, mean] = ["largest_difference", "mean_difference"].map(|name| check[name].as_f64().unwrap());
+    assert!(largest > 0.0 && mean > 0.0 && mean <= largest, "{record}");
+    assert!(
+        check["same_class"].as_u64().unwrap() <= 3 && record["operators"].as_array().unwrap().len() > 3,
+        "{record}"
+    );
+    // What is exact is its own twin.
+    let exact = text(&files::write(folder.path(), "softmax.tflite", SOFTMAX)).to_owned();
+    let signed = files::npy(&[1, 6, 5, 3], &[100; 90]);
+    let at = signed.windows(3).position(|three| three == b"|u1").unwrap();
+    let signed = [&signed[..at], b"|i1", &signed[at + 3..]].concat();
+    let data = text(&files::write(folder.path(), "exact.npy", &signed)).to_owned();
+    let ran = lowkey(&["import", &exact, "--check", &data, "--json"]);
+    let record: serde_json::Value = serde_json::from_str(ran.out.trim()).unwrap_or_else(|_| panic!("{ran:?}"));
+    assert_eq!(
+        (&record["check"]["outputs_that_differ"], &record["check"]["largest_difference"]),
+        (&0.into(), &0.0.into())
+    );
+    // Data that the network does not read.
+    lowkey(&["import", &model, "--approximate", "--check", &data]).fails(2, "exact.npy", "");
+}

@@ -12,6 +12,7 @@ use crate::check::{MAX_NAME, MAX_WEIGHT_BITS, TensorInfo};
 use crate::coding::OutputCoding;
 use crate::error::ModelError;
 use crate::import::report::Report;
+use crate::import::twin::Twin;
 use crate::network::{Architecture, Input, Node, Op, Range, Shape, TensorId, Term, Window, selected};
 use crate::rescale::{Affine, NotMonotone, Steps, fit};
 use crate::weights::{LinearWeights, Network, Weights, weight_fits};
@@ -142,6 +143,8 @@ pub(crate) struct Builder {
     pub near: bool,
     /// How the file codes its output.
     pub output_coding: Option<OutputCoding>,
+    /// What requantisations are near to.
+    pub twin: Twin,
     /// What the user is told.
     pub report: Report,
 }
@@ -161,7 +164,17 @@ impl Builder {
         };
         let tensors = architecture.check_nodes()?;
         let (weights, names) = (Vec::new(), HashSet::new());
-        Ok(Builder { architecture, weights, tensors, names, fold, near: false, output_coding: None, report })
+        Ok(Builder {
+            architecture,
+            weights,
+            tensors,
+            names,
+            fold,
+            near: false,
+            output_coding: None,
+            twin: Twin::default(),
+            report,
+        })
     }
 
     /// Shape and range of a tensor.
@@ -219,6 +232,7 @@ impl Builder {
         self.weights.truncate(nodes);
         self.tensors.truncate(nodes + 1);
         self.names = names;
+        self.twin.retain(|name| self.names.contains(name));
     }
 
     /// x = function(input), for an input of at most 256 values: nothing where that is the identity, a requantisation where the

@@ -7,6 +7,7 @@
 //! | `builder` | puts networks together: linear nodes, requantisations by any rule, pools, tables |
 //! | [`onnx`] | QONNX (`Quant`, `BipolarQuant`, `Trunc`, `MultiThreshold`), ONNX QDQ, QCDQ and QOperator |
 //! | [`tflite`] | TensorFlow Lite |
+//! | [`twin`] | what an approximate import is near to |
 //!
 //! Every rounding rule of a source runtime is a monotone step function of the accumulator; [`crate::rescale`] turns it into
 //! multipliers, offsets and shifts that equal it on every reachable accumulator, or the file is refused. Files are untrusted:
@@ -17,6 +18,7 @@ pub mod error;
 pub mod onnx;
 pub mod report;
 pub mod tflite;
+pub mod twin;
 
 use std::fs::File;
 use std::io::Read;
@@ -25,6 +27,7 @@ use std::path::Path;
 pub use builder::Fold;
 pub use error::{ImportError, ImportProblem};
 pub use report::{Report, Row, Verdict};
+pub use twin::{Difference, Twin};
 
 use crate::coding::Coding;
 use crate::weights::Network;
@@ -97,6 +100,8 @@ pub struct Imported {
     pub network: Network,
     /// What became of the file's operations.
     pub report: Report,
+    /// What it is near to, where it is not exact.
+    pub twin: Twin,
 }
 
 /// Reads an ONNX or TFLite file; its kind is known by its bytes.

@@ -121,7 +121,9 @@ impl Builder {
                     "\"{name}\": results may differ by one, the largest error over all reachable accumulators; the mean is {part:.4} % of a step"
                 ));
                 let clip = (top < natural).then_some(top);
-                return self.affine(name, sum, &lines, bits, clip, zero_point);
+                let id = self.affine(name, sum, &lines, bits, clip, zero_point)?;
+                self.twin.near(&self.architecture.nodes[id - 1].name, lines, steps, zero_point);
+                return Ok(id);
             }
             return self.split(name, &sum, zero_point, bits, &steps);
         };

@@ -144,9 +144,10 @@ fn network<'m>(graph: &'m Graph<'m>, name: &str, options: &Options, report: Repo
     let output = walk.values.get(graph.output).cloned();
     let output = output.ok_or_else(|| ImportProblem::Damaged("nothing makes the output".to_owned()))?;
     let (id, unit) = walk.output(&output, last).map_err(|stop| walk::problem(last, stop, near))?;
+    let twin = std::mem::take(&mut walk.builder.twin);
     let (network, report) =
         walk.builder.finish(id, unit).map_err(|obstacle| walk::problem(last, obstacle.into(), near))?;
-    Ok(Imported { network, report })
+    Ok(Imported { network, report, twin })
 }
 
 /// The constants of the file and what follows from them alone.

@@ -103,6 +103,7 @@ impl<'m> Walk<'m> {
         }
         let same = unit.iter().all(|&u| u > 0.0 && (u - unit[0]).abs() <= 1e-6 * unit[0]);
         let mut common = unit[0];
+        let (mut factors, mut whole) = (vec![1; unit.len()], true);
         if !same {
             // Weights stay within 16 bits: units become multiples of a smaller one.
             let most = sum.weights().flatten().map(|w| w.unsigned_abs()).max().unwrap_or(1).max(1);
@@ -113,9 +114,10 @@ impl<'m> Walk<'m> {
                 return Err(Stop::near("outputs with different units", "quantise the last layer by tensor"));
             }
             common = if multiples { least } else { largest / factor };
-            let factors: Vec<i64> = unit.iter().map(|u| (u / common).round() as i64).collect();
+            factors = unit.iter().map(|u| (u / common).round() as i64).collect();
             let off = unit.iter().zip(&factors).map(|(u, &f)| (f as f64 * common / u - 1.0).abs()).fold(0.0, f64::max);
             sum.multiply(&factors)?;
+            whole = multiples;
             if !multiples {
                 let note = format!("outputs have different units: factors approximate them to {:.2} %", 100.0 * off);
                 self.builder.report.note(note);
@@ -129,18 +131,26 @@ impl<'m> Walk<'m> {
             sum.multiply(&vec![finer; unit.len()])?;
             common /= finer as f64;
         }
-        let mut rounded = 0.0f64;
+        let (mut rounded, mut added) = (0.0f64, Vec::new());
         for (z, offset) in sum.bias.iter_mut().zip(&offsets) {
             let exact = offset * finer as f64;
             if exact.is_nan() || exact.abs() >= (1u64 << 45) as f64 {
                 return Err(Stop::new("a bias that is much larger than its unit", "quantise with a larger scale"));
             }
             *z = z.saturating_add(exact.round() as i64);
+            added.push(exact.round());
             rounded = rounded.max((exact - exact.round()).abs() / finer as f64);
         }
         if rounded > COARSE && !self.near {
             let reason = format!("biases of the outputs would be rounded by {rounded:.3} of a unit");
             return Err(Stop::near(reason, "use narrower weights in the last layer, or quantise its output"));
+        }
+        if rounded > FINE || !whole {
+            let exact = |c: usize| {
+                let factor = unit[c] / common / (factors[c] * finer) as f64;
+                (factor, bias[c] / common - factor * added[c])
+            };
+            self.builder.twin.outputs((0..unit.len()).map(exact).collect());
         }
         if rounded > FINE {
             self.note(node, &format!("the biases of the outputs are rounded, by {rounded:.4} of a unit at most"));

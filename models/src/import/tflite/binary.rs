@@ -8,8 +8,8 @@ use ndarray::Array4;
 use super::add::Rule;
 use super::model::{self, Element, Operator};
 use super::movement::{element, positions};
-use super::shape::bounded;
 use super::round::{Activation, Clamp, Multiplier, Rounding, Rule as Rescale};
+use super::shape::bounded;
 use super::walk::{Quantisation, Trouble, Value, Walk, positive, quantisation, refuse};
 use crate::import::builder::{Obstacle, Sum};
 use crate::import::report::Verdict;
@@ -69,12 +69,7 @@ impl<'m, 'f> Walk<'m, 'f> {
     }
 
     /// What the kernel makes of two values, as a stored value: of ADD, SUB and MUL.
-    fn pair(
-        &self,
-        operator: &Operator<'f>,
-        scales: [f32; 2],
-        y: Quantisation,
-    ) -> Result<Pair, Trouble> {
+    fn pair(&self, operator: &Operator<'f>, scales: [f32; 2], y: Quantisation) -> Result<Pair, Trouble> {
         let Some(activation) = Activation::of(operator.i8(0)?) else {
             return refuse("its activation function is unknown", "use none, RELU, RELU6 or RELU_N1_TO_1");
         };

@@ -77,7 +77,8 @@ impl<'m, 'f> Walk<'m, 'f> {
         for start in &ends.inputs {
             let tensor = &self.model.tensors[start.tensor];
             let Quantisation { scale, clamp } = quantisation(tensor)?;
-            let value = Value { id: 0, grid: whole.shape, dims: tensor.dims.clone(), padding: [0; 4], fill: 0, scale, clamp };
+            let value =
+                Value { id: 0, grid: whole.shape, dims: tensor.dims.clone(), padding: [0; 4], fill: 0, scale, clamp };
             let value = if ends.inputs.len() == 1 {
                 value
             } else {

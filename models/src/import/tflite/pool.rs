@@ -51,13 +51,13 @@ impl<'m, 'f> Walk<'m, 'f> {
         for &size in &sizes {
             let some: Vec<usize> = (0..windows.len()).filter(|&at| windows[at].len() == size).collect();
             bounded(&[size, some.len(), channels])?;
-            let list = positions(&[size, some.len(), channels], |at| {
-                Some(windows[some[at[1]]][at[0]] * channels + at[2])
-            });
+            let list =
+                positions(&[size, some.len(), channels], |at| Some(windows[some[at[1]]][at[0]] * channels + at[2]));
             let grid = [channels, size, some.len()];
             let columns = self.moved_to(&format!("{name}/windows"), &x, &[size, some.len(), channels], grid, &list)?;
             let window = Window { kernel: [size, 1], ..Window::POINT };
-            let id = self.builder.average(&format!("{name}/average"), columns.id, window, zero, average(size as i64))?;
+            let id =
+                self.builder.average(&format!("{name}/average"), columns.id, window, zero, average(size as i64))?;
             // Each window a channel of its own, for a concatenation of all.
             let part = Value { id, grid: [channels, 1, some.len()], ..x.clone() };
             let list = positions(&[channels, some.len()], |at| Some(at[1] * channels + at[0]));
@@ -130,7 +130,8 @@ impl<'m, 'f> Walk<'m, 'f> {
         let Quantisation { scale, clamp } = quantisation(self.result(operator))?;
         let over = if operator.code == model::SUM { 1 } else { count };
         if operator.code == model::SUM && self.rounding == Rounding::Double && x.clamp.lo < 0 {
-            let reason = "the reference kernel reads signed numbers as unsigned ones and adds up others than the file's";
+            let reason =
+                "the reference kernel reads signed numbers as unsigned ones and adds up others than the file's";
             return refuse(reason, "use --rounding xnnpack");
         }
         let mean = Mean::of(self.rounding, &x, Quantisation { scale, clamp }, [count, over]);

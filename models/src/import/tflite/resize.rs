@@ -43,7 +43,10 @@ impl<'m, 'f> Walk<'m, 'f> {
         }
         let y = quantisation(self.result(operator))?;
         if y.clamp.lo != x.clamp.lo {
-            return refuse("its input and its output have different types", "an operation that moves elements keeps the type");
+            return refuse(
+                "its input and its output have different types",
+                "an operation that moves elements keeps the type",
+            );
         }
         let sizes: Option<Vec<usize>> =
             self.whole(operator, 1)?.into_iter().map(|size| usize::try_from(size).ok()).collect();

@@ -73,7 +73,8 @@ impl<'m, 'f> Walk<'m, 'f> {
         let same = operator.i8(0)? == 0;
         let axes = [Axis::new(rows, stride[0], height, same), Axis::new(columns, stride[1], width, same)];
         let zeros = [axes[0].zeros(x.grid[1], height), axes[1].zeros(x.grid[2], width)];
-        let ([Some([top, bottom]), Some([left, right])], true) = (zeros, channels == outputs && dims.iter().all(|&n| n > 0))
+        let ([Some([top, bottom]), Some([left, right])], true) =
+            (zeros, channels == outputs && dims.iter().all(|&n| n > 0))
         else {
             return refuse(format!("it makes {sizes:?} of {:?}", x.dims), "the file is damaged");
         };

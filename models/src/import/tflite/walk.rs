@@ -121,9 +121,11 @@ pub(super) fn network(model: &Model<'_>, options: &Options) -> Result<Imported, 
     }
     let last = &model.tensors[ends.outputs[0].tensor];
     let report = walk.builder.report.clone();
-    let finished = walk.output(&ends).and_then(|(id, scale)| Ok(walk.builder.finish(id, scale)?));
+    let output = walk.output(&ends);
+    let twin = std::mem::take(&mut walk.builder.twin);
+    let finished = output.and_then(|(id, scale)| Ok(walk.builder.finish(id, scale)?));
     let (network, report) = finished.map_err(|trouble| describe(trouble, "OUTPUT", &last.name, &report))?;
-    Ok(Imported { network, report })
+    Ok(Imported { network, report, twin })
 }
 
 /// The name of an operator's node: that of its first result. Converters join the names of all layers that became one.
