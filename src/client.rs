@@ -425,7 +425,7 @@ fn check_digest(welcome: &Welcome, options: &Options) -> Result<Option<Digest>> 
     };
     let (expected, noted) = match (options.digest, known) {
         (Some(pinned), _) => (pinned, None),
-        (None, Some(known)) => (known, options.store.as_ref().map(|store| store.known_path(&options.address))),
+        (None, Some(known)) => (known, Some(options.address.clone())),
         (None, None) => return Ok(None),
     };
     if found == expected { Ok(known) } else { Err(Error::Digest { found, expected, noted }) }

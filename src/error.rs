@@ -135,6 +135,14 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// Plain TCP where others can listen, and nobody said that it may be.
+    #[error("{what}")]
+    Unprotected {
+        /// What is not protected.
+        what: String,
+        /// What to do.
+        hint: String,
+    },
     /// The server's certificate is not the trusted one.
     #[error("the certificate of {address} is not the trusted one: {why}")]
     Certificate {
@@ -183,8 +191,8 @@ pub enum Error {
         found: Digest,
         /// Pinned, or seen at the first use.
         expected: Digest,
-        /// Where the digest of the first use is kept; `None` if it was given as an argument.
-        noted: Option<PathBuf>,
+        /// The address under which it was noted; `None` if it was given as an argument.
+        noted: Option<String>,
     },
     /// The server does not allow what the client asks for.
     #[error("refused: {0}")]
@@ -216,6 +224,11 @@ impl Error {
         Self::Usage { what: what.to_string(), hint: hint.to_string() }
     }
 
+    /// Plain TCP where others can listen, and what to do.
+    pub fn unprotected(what: impl fmt::Display, hint: impl fmt::Display) -> Self {
+        Self::Unprotected { what: what.to_string(), hint: hint.to_string() }
+    }
+
     /// A file that cannot be read or written.
     pub fn file(path: &Path, source: io::Error) -> Self {
         Self::File { path: path.to_owned(), source }
@@ -241,7 +254,7 @@ impl Error {
             Self::Session(ProtocolError::FrameTooLarge { .. } | ProtocolError::Encode(_)) => Fault::Internal,
             Self::Session(ProtocolError::Exhausted { .. }) => Fault::Internal,
             Self::Session(_) => Fault::Peer,
-            Self::Digest { .. } | Self::Certificate { .. } => Fault::Safety,
+            Self::Digest { .. } | Self::Certificate { .. } | Self::Unprotected { .. } => Fault::Safety,
             Self::ExposedKey { .. } | Self::SpentKey { .. } => Fault::Safety,
             Self::Internal(_) => Fault::Internal,
         }
@@ -250,7 +263,7 @@ impl Error {
     /// What to do about it, in one sentence.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::Usage { hint, .. } => hint.clone(),
+            Self::Usage { hint, .. } | Self::Unprotected { hint, .. } => hint.clone(),
             Self::Model(_) => "check that it is a whole .lowkey file".into(),
             Self::Import(_) => "`lowkey import` prints what became of each operation".into(),
             Self::Input(error) => input_hint(error.as_ref()).into(),
@@ -273,9 +286,8 @@ impl Error {
                 "if the server's owner confirms its certificate, name it with --pin, or its authority with --ca".into()
             }
             Self::File { source, .. } => file_hint(source.kind())?.into(),
-            Self::Digest { noted: Some(path), .. } => format!(
-                "if the server's owner confirms the new model, accept it with --model-digest, or remove {}",
-                path.display()
+            Self::Digest { noted: Some(address), .. } => format!(
+                "if the server's owner confirms the new model, `lowkey forget {address}` accepts it at the next connection"
             ),
             Self::Digest { noted: None, .. } => "ask the server's owner for the digest of the current model".into(),
             Self::Declined(refusal) => refusal.hint(),

@@ -165,6 +165,35 @@ impl Drop for Serving {
     }
 }
 
+/// A certificate and its key, as files.
+struct Identity {
+    folder: TempDir,
+}
+
+impl Identity {
+    fn make() -> Self {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        files::write(folder.path(), "cert.pem", made.cert.pem().as_bytes());
+        files::write(folder.path(), "key.pem", made.signing_key.serialize_pem().as_bytes());
+        Self { folder }
+    }
+
+    fn file(&self, name: &str) -> String {
+        text(&self.folder.path().join(name)).to_owned()
+    }
+
+    fn serve(&self) -> Serving {
+        Serving::digits(&["--cert", &self.file("cert.pem"), "--key", &self.file("key.pem")])
+    }
+
+    /// Serves where others could connect, so that clients note the model: `address` is `0.0.0.0:0`, or one that was used before.
+    fn serve_all(&self, address: &str, arguments: &[&str]) -> Serving {
+        let (cert, key) = (self.file("cert.pem"), self.file("key.pem"));
+        Serving::start(&[&["--listen", address, "--cert", &cert, "--key", &key], arguments].concat())
+    }
+}
+
 /// The bundled digits: the network, its demo images and labels.
 struct Digits {
     network: Network,

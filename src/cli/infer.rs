@@ -104,7 +104,7 @@ fn trust(arguments: &Arguments, loopback: bool) -> Result<Trust> {
             Trust::Plain
         }
         _ => {
-            return Err(Error::usage(
+            return Err(Error::unprotected(
                 format!("nothing says how to recognise the server at {}", arguments.server),
                 "give --ca FILE or --pin HASH, or --insecure for plain TCP",
             ));

@@ -154,5 +154,7 @@ fn rotate(common: &Common, old: Old) -> Result<()> {
     })?;
     say("Every model has a new digest from the next start of `lowkey serve` on.")?;
     say("Clients that noted or pinned the old one refuse it until they are told:")?;
-    say("`lowkey infer --model-digest HEX` accepts the digest that `serve` prints.")
+    say(
+        "`lowkey forget ADDR` accepts the next model there, `lowkey infer --model-digest HEX` the one that `serve` prints.",
+    )
 }

@@ -7,6 +7,7 @@ mod bench;
 mod check;
 mod demo;
 mod eval;
+mod forget;
 mod import;
 mod infer;
 mod key;
@@ -53,6 +54,8 @@ enum Command {
     Serve(serve::Arguments),
     /// Have a server's model answer an image, privately.
     Infer(infer::Arguments),
+    /// Accept another model at an address than the one noted there.
+    Forget(forget::Arguments),
     /// Show how a model would run: rings, parameters, bytes, flights.
     Plan(plan::Arguments),
     /// Show the parameter sets of this build, and what each known attack on them costs.
@@ -194,6 +197,7 @@ pub fn run() -> ExitCode {
         Command::Import(arguments) => import::run(arguments),
         Command::Serve(arguments) => serve::run(arguments),
         Command::Infer(arguments) => infer::run(arguments),
+        Command::Forget(arguments) => forget::run(&arguments),
         Command::Plan(arguments) => plan::run(arguments),
         Command::Parameters(arguments) => parameters::run(&arguments),
         Command::Eval(arguments) => eval::run(arguments),

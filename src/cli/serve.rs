@@ -62,7 +62,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let loopback = runtime.block_on(net::is_loopback(&arguments.listen))?;
     if arguments.cert.is_none() && !loopback {
         if !arguments.insecure {
-            return Err(Error::usage(
+            return Err(Error::unprotected(
                 format!("{} can be reached by others, and there is no certificate", arguments.listen),
                 "give --cert and --key, or --insecure; a self-signed certificate: openssl req -x509 -newkey ed25519 -nodes \
                  -subj /CN=lowkey -addext basicConstraints=critical,CA:FALSE -addext subjectAltName=DNS:HOST \

@@ -352,7 +352,7 @@ fn a_changed_model() {
         let again = session_with(model, &store, None).await.unwrap();
         assert_eq!(first - again, model.package.hint.len() as u64 + 8, "the hint is kept");
         let (_, _, hint) = digest_error(session_with(other, &store, None).await);
-        assert!(hint.contains("--model-digest") && hint.contains("servers"), "{hint}");
+        assert!(hint.contains("`lowkey forget here`"), "{hint}");
         assert_eq!(store.known("here").unwrap(), Some(model.digest), "a refusal changes nothing");
         // Accepted by its digest, and noted then.
         session_with(other, &store, Some(other.digest)).await.unwrap();

@@ -8,7 +8,7 @@ const STAGE: &str = "ms bytes_sent bytes_received flights ots ot_batch_bytes_sen
 #[test]
 fn help_is_one_screen_and_names_every_command() {
     let help = lowkey(&["--help"]).prints();
-    for command in ["demo", "import", "serve", "infer", "plan", "eval", "bench"] {
+    for command in ["demo", "import", "serve", "infer", "forget", "plan", "eval", "bench"] {
         assert!(help.contains(&format!("\n  {command} ")), "{help}");
     }
     assert!(help.lines().count() <= 30, "{help}");

@@ -7,7 +7,7 @@ use super::*;
 /// A TFLite network: int8 images of 6 x 5 pixels of 3 channels, scale 0.0356, zero point -124; six classes and a softmax.
 const SOFTMAX: &[u8] = include_bytes!("../../models/tests/golden/tflite/softmax.tflite");
 
-/// `lowkey infer` with a cache of its own: ports are used again, and digests of these models would be noted for others.
+/// `lowkey infer` with a cache of its own: nothing is left for others.
 fn infer(server: &Serving, folder: &Path, arguments: &[&str]) -> Ran {
     server
         .infer(&[arguments, &["--cache", text(&folder.join("cache")), "--state", text(&folder.join("state"))]].concat())

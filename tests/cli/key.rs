@@ -61,8 +61,10 @@ fn a_key_in_the_old_place() {
     let home = tempfile::tempdir().unwrap();
     let [old, new] = [".cache/lowkey", ".state/lowkey"].map(|name| home.path().join(name));
     let npy = digits().npy(home.path(), 0..1);
-    let server = Serving::digits(&at(&old));
-    server.infer(&["--input", text(&npy), "--cache", text(&old)]).prints();
+    let identity = Identity::make();
+    let server = identity.serve_all("0.0.0.0:0", &[&["--model", "digits"], &at(&old)[..]].concat());
+    let pin = server.pin.clone().unwrap();
+    server.infer(&["--input", text(&npy), "--pin", &pin, "--cache", text(&old)]).prints();
     let (digest, address) = (server.digest.clone(), server.address.clone());
     server.stop();
     std::fs::remove_file(old.join("keys.json")).unwrap();
@@ -73,7 +75,7 @@ fn a_key_in_the_old_place() {
         command.env("XDG_CACHE_HOME", home.path().join(".cache")).env("XDG_STATE_HOME", home.path().join(".state"));
         command
     };
-    let mut serve = own(&["serve", "--model", "digits", "--listen", &address]);
+    let mut serve = own(&["serve", "--model", "digits", "--listen", &address, "--insecure"]);
     let mut child = serve.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
     assert_eq!(lines.next().unwrap(), format!("listening on {address}"));
@@ -103,9 +105,11 @@ fn show_and_rotate() {
 
     let npy = digits().npy(folder.path(), 0..3);
     let client = folder.path().join("client");
-    let infer = ["--input", text(&npy), "--cache", text(&client)];
-    let server = Serving::digits(&places);
-    let (old, address) = (server.digest.clone(), server.address.clone());
+    let identity = Identity::make();
+    let with_digits = [&["--model", "digits"], &places[..]].concat();
+    let server = identity.serve_all("0.0.0.0:0", &with_digits);
+    let (old, address, pin) = (server.digest.clone(), server.address.clone(), server.pin.clone().unwrap());
+    let infer = ["--input", text(&npy), "--cache", text(&client), "--pin", &pin];
     server.infer(&[&infer[..], &["--count", "3"]].concat()).prints();
     server.stop();
 
@@ -133,9 +137,9 @@ fn show_and_rotate() {
     assert_eq!(std::fs::read(&kept[0]).unwrap(), key);
 
     // Clients that knew the old digest refuse the new one until they are told.
-    let server = Serving::start(&[&["--model", "digits", "--listen", &address], &places[..]].concat());
+    let server = identity.serve_all(&address, &with_digits);
     assert_ne!(server.digest, old);
-    server.infer(&infer).fails(4, &server.digest, "--model-digest");
+    server.infer(&infer).fails(4, &server.digest, &format!("`lowkey forget {address}`"));
     server.infer(&[&infer[..], &["--model-digest", &server.digest]].concat()).prints();
     server.stop();
 

@@ -97,10 +97,11 @@ fn a_model_that_changed() {
     retrained.write(&file).unwrap();
     let expected: Vec<i64> = retrained.run(&digits().images[0]).unwrap().iter().copied().collect();
     let client_cache = folder.path().join("client");
-    let infer = ["--cache", text(&client_cache), "--input", text(&npy), "--json"];
+    let identity = Identity::make();
 
-    let server = Serving::digits(&[]);
-    let (digest, address) = (server.digest.clone(), server.address.clone());
+    let server = identity.serve_all("0.0.0.0:0", &["--model", "digits"]);
+    let (digest, address, pin) = (server.digest.clone(), server.address.clone(), server.pin.clone().unwrap());
+    let infer = ["--cache", text(&client_cache), "--input", text(&npy), "--json", "--pin", &pin];
     server.infer(&infer).records();
     let wrong = "0".repeat(64);
     server.infer(&[&infer[..], &["--model-digest", &wrong]].concat()).fails(4, &wrong, "owner");
@@ -110,14 +111,44 @@ fn a_model_that_changed() {
     assert!(malformed.err.contains("64 hexadecimal digits"), "{}", malformed.err);
     server.stop();
 
-    let server = Serving::start(&["--model", text(&file), "--listen", &address]);
+    let server = identity.serve_all(&address, &["--model", text(&file)]);
     assert_eq!((&server.model[..], &server.address), ("digits", &address));
     assert_ne!(server.digest, digest);
-    let refusal = server.infer(&infer).fails(4, &server.digest, "--model-digest");
-    assert!(refusal.err.contains(&digest) && refusal.err.contains(text(&client_cache)), "{}", refusal.err);
+    let cure = format!("lowkey forget {address}");
+    let refusal = server.infer(&infer).fails(4, &server.digest, &cure);
+    assert!(refusal.err.contains(&digest), "{}", refusal.err);
     let accepted = server.infer(&[&infer[..], &["--model-digest", &server.digest]].concat()).records();
     assert_eq!(integers(&accepted[0]["logits"]), expected);
     assert_eq!(integers(&server.infer(&infer).records()[0]["logits"]), expected, "the new model is noted now");
+    server.stop();
+
+    // The cure that the message names.
+    let server = identity.serve_all(&address, &["--model", "digits"]);
+    server.infer(&infer).fails(4, &server.digest, &cure);
+    let forget = ["forget", &address, "--cache", text(&client_cache)];
+    assert!(lowkey(&forget).prints().starts_with(&format!("forgot the model of {address}")));
+    assert!(lowkey(&forget).prints().starts_with("no model was noted"));
+    assert_eq!(integers(&server.infer(&infer).records()[0]["logits"]), digits().logits(0));
+    server.infer(&infer).records();
+}
+
+/// On loopback the next model is served at the same address, as the README does it, and nothing is in its way.
+#[test]
+fn another_model_on_loopback() {
+    let folder = tempfile::tempdir().unwrap();
+    let npy = digits().npy(folder.path(), 0..2);
+    let client_cache = folder.path().join("client");
+    let infer = ["--cache", text(&client_cache), "--input", text(&npy), "--json"];
+    let server = Serving::digits(&["--link", "lan"]);
+    let (digest, address) = (server.digest.clone(), server.address.clone());
+    server.infer(&infer).records();
+    server.stop();
+    let server = Serving::start(&["--model", "digits", "--listen", &address, "--link", "wan"]);
+    assert_ne!(server.digest, digest);
+    assert_eq!(integers(&server.infer(&infer).records()[0]["logits"]), digits().logits(0));
+    assert!(!client_cache.join("servers").exists());
+    // A digest that is given counts there too.
+    server.infer(&[&infer[..], &["--model-digest", &digest]].concat()).fails(4, &digest, "owner");
 }
 
 /// What a server says goes to standard error, and only when asked.

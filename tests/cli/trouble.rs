@@ -84,17 +84,21 @@ fn places_that_cannot_be_used() {
         text(&inside),
         "path",
     );
-    let server = Serving::digits(&[]);
-    server.infer(&["--input", text(&npy), "--cache", text(&inside)]).fails(2, text(&inside), "path");
+    let server = Identity::make().serve_all("0.0.0.0:0", &["--model", "digits"]);
+    let pin = server.pin.clone().unwrap();
+    let infer = |cache: &Path| server.infer(&["--input", text(&npy), "--pin", &pin, "--cache", text(cache)]);
+    infer(&inside).fails(2, text(&inside), "path");
 
     // A note that cannot be read is not the same as no note.
     let cache = folder.path().join("cache");
     let known = cache.join("servers").join(server.address.replace(':', "_"));
-    server.infer(&["--input", text(&npy), "--cache", text(&cache)]).prints();
+    infer(&cache).prints();
     std::fs::write(&known, "0123").unwrap();
-    server.infer(&["--input", text(&npy), "--cache", text(&cache)]).fails(2, "remove the file", "");
-    std::fs::remove_file(&known).unwrap();
-    server.infer(&["--input", text(&npy), "--cache", text(&cache)]).prints();
+    infer(&cache).fails(2, &format!("`lowkey forget {}`", server.address), "");
+    let forget = ["forget", &server.address, "--cache", text(&cache)];
+    lowkey(&forget).prints();
+    infer(&cache).prints();
+    assert!(known.exists());
 }
 
 #[test]
@@ -106,7 +110,7 @@ fn addresses_where_nothing_answers() {
     infer(&free).fails(3, &format!("{free}: Connection refused"), "server runs");
     infer("localhost").fails(2, "localhost", "host:port");
     infer("127.0.0.1:65536").fails(2, "65536", "host:port");
-    infer("192.0.2.1:7117").fails(2, "nothing says how to recognise", "--ca FILE or --pin HASH");
+    infer("192.0.2.1:7117").fails(4, "nothing says how to recognise", "--ca FILE or --pin HASH");
 
     // Somebody listens, and says nothing; or something else.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,0 +1,99 @@
+//! Digests noted: the model first seen at an address is the only one accepted there until the user says otherwise.
+//!
+//! A loopback address stands for whatever this machine runs there at the moment, one model today and another tomorrow, and nobody
+//! else can answer in its place: nothing is noted for it, and what an earlier version noted counts no more.
+
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use super::{Digest, Store, files};
+use crate::error::Error;
+
+impl Store {
+    /// The digest first seen at `address` (host:port); none on loopback.
+    ///
+    /// # Errors
+    /// When the note cannot be read.
+    pub fn known(&self, address: &str) -> Result<Option<Digest>, Error> {
+        if is_loopback(address) {
+            return Ok(None);
+        }
+        let path = self.known_path(address);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::file(&path, error)),
+        };
+        let mut digest = Digest::default();
+        hex::decode_to_slice(text.trim(), &mut digest).map_err(|_| {
+            let what = format!("not a digest; `lowkey forget {address}` removes it, and any model is accepted once");
+            Error::file(&path, io::Error::other(what))
+        })?;
+        Ok(Some(digest))
+    }
+
+    /// Notes the digest seen at `address`; not on loopback.
+    ///
+    /// # Errors
+    /// When the note cannot be written.
+    pub fn remember(&self, address: &str, digest: &Digest) -> Result<(), Error> {
+        if is_loopback(address) {
+            return Ok(());
+        }
+        files::replace(&self.known_path(address), hex::encode(digest).as_bytes(), files::Readers::Anyone)
+    }
+
+    /// Forgets what was noted for `address`, readable or not. False if nothing was.
+    ///
+    /// # Errors
+    /// When the note is there and cannot be removed.
+    pub fn forget(&self, address: &str) -> Result<bool, Error> {
+        let path = self.known_path(address);
+        match fs::remove_file(&path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::file(&path, error)),
+        }
+    }
+
+    /// Where the digest first seen at `address` is kept.
+    pub fn known_path(&self, address: &str) -> PathBuf {
+        let name: String =
+            address.chars().map(|c| if c.is_ascii_alphanumeric() || ".-".contains(c) { c } else { '_' }).collect();
+        self.state.join("servers").join(name)
+    }
+}
+
+/// True if the host of `address` (host:port) is this machine by its name: nobody is asked what other names stand for.
+fn is_loopback(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_noted_on_loopback() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(Some(folder.path().into())).unwrap();
+        for address in ["127.0.0.1:7117", "127.9.9.9:1", "[::1]:7117", "localhost:7117", "LOCALHOST:1"] {
+            store.remember(address, &[1; 32]).unwrap();
+            assert!(!store.known_path(address).exists(), "{address}");
+            // What an earlier version noted.
+            files::replace(&store.known_path(address), b"aa", files::Readers::Anyone).unwrap();
+            assert_eq!(store.known(address).unwrap(), None, "{address}");
+            assert!(store.forget(address).unwrap() && !store.forget(address).unwrap());
+        }
+        for address in ["192.0.2.1:7117", "0.0.0.0:1", "[2001:db8::1]:1", "localhost.example:1", "here"] {
+            store.remember(address, &[1; 32]).unwrap();
+            assert_eq!(store.known(address).unwrap(), Some([1; 32]), "{address}");
+            assert!(store.forget(address).unwrap());
+            assert_eq!(store.known(address).unwrap(), None, "{address}");
+        }
+    }
+}
