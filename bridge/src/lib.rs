@@ -18,34 +18,27 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`packing`] | which coefficient carries which element (\[HLHD22\], section 3.1) |
-//! | [`layer`] | what both parties know of a layer |
-//! | [`budget`] | does it fit, and how much is rounded off |
-//! | [`keys`] | per-inference secrets and b*_0 |
-//! | [`client`], [`server`] | the two halves |
+//! | [`linear::packing`] | which coefficient carries which element (\[HLHD22\], section 3.1) |
+//! | [`linear::layer`] | what both parties know of a layer |
+//! | [`linear::budget`] | does it fit, and how much is rounded off |
+//! | [`linear::keys`] | per-inference secrets and b*_0 |
+//! | [`linear::client`], [`linear::server`] | the two halves |
 //! | [`convert`] | torus shares to ring shares: why the layer is exact |
 //! | [`conv`] | integer convolutions modulo 2^16, 2^32, 2^64 |
 //!
 //! \[HLHD22\]: Huang, Lu, Hong, Ding. Cheetah: lean and fast secure two-party deep neural network inference. USENIX Security 2022.
 
-pub mod budget;
-pub mod client;
 pub mod conv;
 pub mod convert;
 pub mod error;
-pub mod keys;
-pub mod layer;
-mod meetings;
-#[cfg(test)]
-mod noise_tests;
-pub mod packing;
+pub mod linear;
 pub mod parameters;
-pub mod server;
 
-pub use client::{ClientLinear, client_layer};
 pub use error::BridgeError;
-pub use keys::{RerandomiserMasks, Secrets, ServerKeys, SetPlan};
-pub use layer::{LayerPlan, Schedule, TermPlan};
-pub use packing::{DoesNotFit, Packing};
+pub use linear::client::{ClientLinear, client_layer};
+pub use linear::keys::{RerandomiserMasks, Secrets, ServerKeys, SetPlan};
+pub use linear::layer::{LayerPlan, Schedule, TermPlan};
+pub use linear::packing::{DoesNotFit, Packing};
+pub use linear::server::{OfflineShare, Publisher, ServerLinear, publish_layer};
+pub use linear::{budget, keys};
 pub use parameters::LayerParameters;
-pub use server::{OfflineShare, Publisher, ServerLinear, publish_layer};

@@ -13,11 +13,11 @@ use lowkey_he::params::{self, ParameterSet};
 use rand::{Rng, RngExt, SeedableRng, TryCryptoRng, TryRng};
 use rand_chacha::ChaCha20Rng;
 
-use crate::budget::Norms;
-use crate::client::{ClientLayer, Pads, Shares};
+use super::budget::Norms;
+use super::client::{ClientLayer, Pads, Shares};
+use super::keys::{self, LinearWord, SetPlan};
+use super::server::ServerLayer;
 use crate::conv::{ConvShape, Kernel};
-use crate::keys::{self, LinearWord, SetPlan};
-use crate::server::ServerLayer;
 use crate::{LayerParameters, LayerPlan, Packing, Publisher, Schedule, TermPlan};
 
 /// Few bits: these layers need no room, and every body keeps both parts.

@@ -17,15 +17,15 @@ use lowkey_he::ring::Ring;
 use rand::CryptoRng;
 use rayon::prelude::*;
 
-use crate::budget::Norms;
-use crate::client::expand_masks;
+use super::budget::Norms;
+use super::client::expand_masks;
+use super::keys::{LinearWord, RerandomiserMasks, ServerKeys};
+use super::layer::{LayerPlan, Schedule, TilePlan};
+use super::meetings::Meetings;
+use super::packing::{PACKING_VERSION, UNFILLED};
 use crate::conv::{Kernel, Word};
 use crate::convert;
 use crate::error::BridgeError;
-use crate::keys::{LinearWord, RerandomiserMasks, ServerKeys};
-use crate::layer::{LayerPlan, Schedule, TilePlan};
-use crate::meetings::Meetings;
-use crate::packing::{PACKING_VERSION, UNFILLED};
 
 /// Up to this many outputs of a tile, inner products are cheaper than a transform.
 const FEW_OUTPUTS: usize = 12;

@@ -9,8 +9,8 @@ use lowkey_he::hint::Draw;
 use lowkey_he::noise::Cross;
 use lowkey_he::params::ParameterSet;
 
-use crate::keys::LinearWord;
-use crate::layer::LayerPlan;
+use super::keys::LinearWord;
+use super::layer::LayerPlan;
 
 /// Two branches, and how far the coefficient of the second lies above that of the first.
 type Pair = (usize, usize, isize);
@@ -76,11 +76,11 @@ mod tests {
     use lowkey_he::{Evaluator, Hint};
 
     use super::*;
-    use crate::budget::Norms;
-    use crate::client::expand_masks;
     use crate::conv::ConvShape;
-    use crate::keys::{self, SetPlan};
-    use crate::server::ServerLayer;
+    use crate::linear::budget::Norms;
+    use crate::linear::client::expand_masks;
+    use crate::linear::keys::{self, SetPlan};
+    use crate::linear::server::ServerLayer;
     use crate::{LayerParameters, Packing, Publisher, TermPlan};
 
     const OUTPUTS: usize = 12;
@@ -175,8 +175,9 @@ mod tests {
                     // By secret: the sum of the branches' vectors.
                     let mut sums: HashMap<usize, [Vec<i64>; 2]> = HashMap::new();
                     for (term, drawn) in plan.terms.iter().zip(&drawn) {
-                        let outputs =
-                            |tile: &crate::layer::TilePlan| tile.outputs().iter().find(|o| o.0 == pixel).map(|o| o.2);
+                        let outputs = |tile: &crate::linear::layer::TilePlan| {
+                            tile.outputs().iter().find(|o| o.0 == pixel).map(|o| o.2)
+                        };
                         let found =
                             term.tiles.iter().enumerate().find_map(|(index, tile)| Some((index, outputs(tile)?)));
                         let (secret, coefficient) = found.expect("every pixel is somewhere");

@@ -12,10 +12,10 @@ use rand::CryptoRng;
 use rayon::prelude::*;
 use zeroize::Zeroizing;
 
+use super::keys::{LinearWord, Secrets};
+use super::layer::{LayerPlan, Schedule, TermPlan};
 use crate::convert;
 use crate::error::BridgeError;
-use crate::keys::{LinearWord, Secrets};
-use crate::layer::{LayerPlan, Schedule, TermPlan};
 
 /// Up to this many outputs of a tile, inner products are cheaper than a transform.
 const FEW_OUTPUTS: usize = 12;

@@ -4,8 +4,8 @@ use lowkey_he::hint::Hint;
 use lowkey_he::pack;
 use lowkey_he::ring::Ring;
 
-use crate::keys::LinearWord;
-use crate::packing::{Packing, Tile};
+use super::keys::LinearWord;
+use super::packing::{Packing, Tile};
 use crate::parameters::LayerParameters;
 
 /// When the body of a ciphertext is cut (`docs/protocol.md`, "Two schedules of one layer").
