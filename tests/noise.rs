@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use lowkey_bridge::{LayerParameters, convert};
+use lowkey_he::Rounding;
 use lowkey_he::params::{self, ParameterSet};
 use lowkey_he::word::TorusWord;
 use lowkey_mpc::bits::Planes;
@@ -29,7 +30,7 @@ struct Case {
 
 impl Case {
     fn new(set: &'static ParameterSet, [ell, shift, bits]: [u8; 3], layout: usize) -> Self {
-        let parameters = LayerParameters { set, ell: ell.into(), body_rounding: 0, hint_rounding: 0 };
+        let parameters = LayerParameters { set, ell: ell.into(), rounding: Rounding::default() };
         assert!(parameters.consistent());
         let spec = Spec { ell, shift, bits, guard: 1 };
         let finish = Finish::Upload { ring: ell };

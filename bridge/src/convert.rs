@@ -37,12 +37,13 @@ pub fn server_share<W: TorusWord>(parameters: &LayerParameters, phases: &[W]) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lowkey_he::Rounding;
     use lowkey_he::params::{self, ParameterSet};
     use rand::{Rng, RngExt, SeedableRng};
     use rand_chacha::ChaCha20Rng;
 
     fn parameters(set: &'static ParameterSet, ell: u32) -> LayerParameters {
-        let parameters = LayerParameters { set, ell, body_rounding: 0, hint_rounding: 0 };
+        let parameters = LayerParameters { set, ell, rounding: Rounding::default() };
         assert!(parameters.consistent());
         parameters
     }

@@ -8,7 +8,7 @@ use lowkey_bridge::keys::{self, SetPlan};
 use lowkey_bridge::{LayerParameters, LayerPlan, Packing, Publisher, Schedule, TermPlan, client_layer, publish_layer};
 use lowkey_he::mask::{EpochSeed, Mask, MaskId};
 use lowkey_he::params::{self, ParameterSet};
-use lowkey_he::{Evaluator, Hint, Ring};
+use lowkey_he::{Evaluator, Hint, Ring, Rounding};
 use proptest::prelude::*;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
@@ -53,20 +53,16 @@ impl Case {
     }
 
     fn norms(&self) -> Vec<Norms> {
-        let largest =
-            |(s, w): (&ConvShape, &Vec<i32>)| Norms::per_output(s, w).into_iter().fold(Norms::default(), Norms::max);
+        let largest = |(s, w): (&ConvShape, &Vec<i32>)| {
+            budget::norms_per_output(s, w).into_iter().fold(Norms::default(), Norms::max)
+        };
         self.shapes.iter().zip(&self.weights).map(largest).collect()
     }
 
     /// Runs the layer; `None` if the parameter set does not fit it.
     fn run(&self, schedule: Schedule, seed: u64) -> Option<Shares> {
         let rounding = budget::largest_rounding(self.set, self.ell, &self.norms(), 4)?;
-        let parameters = LayerParameters {
-            set: self.set,
-            ell: self.ell,
-            body_rounding: rounding.body,
-            hint_rounding: rounding.hint,
-        };
+        let parameters = LayerParameters { set: self.set, ell: self.ell, rounding };
         assert!(parameters.consistent());
         let mut claimed = vec![false; self.input.len()];
         let terms = self.shapes.iter().enumerate().map(|(index, shape)| {
@@ -83,7 +79,7 @@ impl Case {
         let masks = keys::rerandomiser_masks(&sets, &epoch).unwrap();
         let publisher = Publisher { epoch: &epoch, masks: &masks, server_key: &[1; 32], context: &[2; 32] };
         let weights: Vec<&[i32]> = self.weights.iter().map(Vec::as_slice).collect();
-        let (server, hint) = publish_layer(plan.clone(), rounding.b0, &weights, &publisher).unwrap();
+        let (server, hint) = publish_layer(plan.clone(), &weights, &publisher).unwrap();
         assert_eq!(hint.len(), plan.hint_len());
         let client = client_layer(plan.clone(), &epoch, &hint).unwrap();
 
@@ -241,9 +237,9 @@ fn another_packing_takes_fresh_randomness() {
     let ring = Ring::<u32>::shared(set).unwrap();
     let epoch = EpochSeed([3; 32]);
     let weights: Vec<i32> = (0..18).map(|i| i % 7 - 3).collect();
-    let remainders = |padding: usize, body_rounding: u32| {
+    let remainders = |padding: usize, body: u32| {
         let shape = ConvShape::square(1, 2, 3, 8, padding);
-        let parameters = LayerParameters { set, ell: 8, body_rounding, hint_rounding: 0 };
+        let parameters = LayerParameters { set, ell: 8, rounding: Rounding { body, b0: 3, hint: 0 } };
         let packing = Packing::new(&shape, set.degree).unwrap();
         let term = TermPlan::new(0, packing.clone(), |_| true);
         let (height, width) = shape.output();
@@ -251,7 +247,7 @@ fn another_packing_takes_fresh_randomness() {
         let sets = [SetPlan { set, secrets: 1, b0_rounding: 3 }];
         let masks = keys::rerandomiser_masks(&sets, &epoch).unwrap();
         let publisher = Publisher { epoch: &epoch, masks: &masks, server_key: &[1; 32], context: &[2; 32] };
-        let (_, hint) = publish_layer(plan, 3, &[&weights], &publisher).unwrap();
+        let (_, hint) = publish_layer(plan, &[&weights], &publisher).unwrap();
         let mask = Mask::expand(ring, &epoch, MaskId { layer: 0, ciphertext: 0 });
         let hints = hint.chunks_exact(hint.len() / 2).enumerate().map(|(output, bytes)| {
             let polynomials = packing.weight_polynomials(output, &weights);
@@ -276,7 +272,7 @@ fn another_packing_takes_fresh_randomness() {
 fn messages_of_the_wrong_length_are_refused() {
     let set = &params::T32N2048;
     let shape = ConvShape::square(1, 2, 3, 8, 0);
-    let parameters = LayerParameters { set, ell: 10, body_rounding: 5, hint_rounding: 5 };
+    let parameters = LayerParameters { set, ell: 10, rounding: Rounding { body: 5, b0: 3, hint: 5 } };
     let packing = Packing::new(&shape, set.degree).unwrap();
     let plan = Arc::new(LayerPlan {
         first_secret: 0,
@@ -288,7 +284,7 @@ fn messages_of_the_wrong_length_are_refused() {
     let epoch = EpochSeed([3; 32]);
     let masks = keys::rerandomiser_masks(&sets, &epoch).unwrap();
     let publisher = Publisher { epoch: &epoch, masks: &masks, server_key: &[1; 32], context: &[2; 32] };
-    let (server, hint) = publish_layer(plan.clone(), 3, &[&[1; 18]], &publisher).unwrap();
+    let (server, hint) = publish_layer(plan.clone(), &[&[1; 18]], &publisher).unwrap();
     assert!(client_layer(plan.clone(), &epoch, &hint[1..]).is_err_and(|e| e.is_peer_fault()));
     let (mut secrets, b0) = keys::generate(&sets, &masks, &mut ChaCha20Rng::from_seed([0; 32])).unwrap();
     assert!(keys::receive(&sets, &b0[1..]).is_err_and(|e| e.is_peer_fault()));

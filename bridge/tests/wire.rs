@@ -25,10 +25,10 @@ fn digests(set: &'static ParameterSet, shapes: &[ConvShape]) -> [String; 4] {
     let norms: Vec<Norms> = shapes
         .iter()
         .zip(&weights)
-        .map(|(s, w)| Norms::per_output(s, w).into_iter().fold(Norms::default(), Norms::max))
+        .map(|(s, w)| budget::norms_per_output(s, w).into_iter().fold(Norms::default(), Norms::max))
         .collect();
     let rounding = budget::largest_rounding(set, ell, &norms, 4).expect("small layers fit");
-    let parameters = LayerParameters { set, ell, body_rounding: rounding.body, hint_rounding: rounding.hint };
+    let parameters = LayerParameters { set, ell, rounding };
     let mut claimed = vec![false; shapes[0].input_len()];
     let terms = shapes.iter().enumerate().map(|(index, shape)| {
         let packing = Packing::new(shape, set.degree).expect("small layers fit");
@@ -42,7 +42,7 @@ fn digests(set: &'static ParameterSet, shapes: &[ConvShape]) -> [String; 4] {
     let epoch = EpochSeed([3; 32]);
     let masks = keys::rerandomiser_masks(&sets, &epoch).unwrap();
     let publisher = Publisher { epoch: &epoch, masks: &masks, server_key: &[1; 32], context: &[2; 32] };
-    let (server, hint) = publish_layer(plan.clone(), rounding.b0, &weights, &publisher).unwrap();
+    let (server, hint) = publish_layer(plan.clone(), &weights, &publisher).unwrap();
     let client = client_layer(plan.clone(), &epoch, &hint).unwrap();
 
     let [mut sent_keys, mut bodies, mut shares] = [const { Vec::new() }; 3];

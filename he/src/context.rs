@@ -8,19 +8,16 @@ use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::mask::{EpochSeed, Mask};
+use crate::torus::Rounding;
 use crate::word::TorusWord;
 
-/// The roundings and the accumulator width of a layer.
+/// The accumulator width and the roundings of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Widths {
     /// ell.
     pub ell: u32,
-    /// rb: bits rounded off the bodies.
-    pub rb: u32,
-    /// r0: bits rounded off b*_0.
-    pub r0: u32,
-    /// rh: bits rounded off the hint.
-    pub rh: u32,
+    /// rb, r0 and rh.
+    pub rounding: Rounding,
 }
 
 /// A digest in the making. Every list is preceded by its length, so that different contents are different inputs. Holds
@@ -38,12 +35,12 @@ impl OutputContext {
         mask0: &Mask<W>,
         widths: Widths,
     ) -> Self {
-        let Widths { ell, rb, r0, rh } = widths;
+        let Widths { ell, rounding: Rounding { body, b0, hint } } = widths;
         let mut hash = Sha256::new_with_prefix(b"lowkey-he/output-context/v1");
         hash.update(publication);
         hash.update(epoch.0);
         hash.update([mask0.ring().set().id]);
-        [packing_version, ell, rb, r0, rh].iter().for_each(|number| hash.update(number.to_le_bytes()));
+        [packing_version, ell, body, b0, hint].iter().for_each(|number| hash.update(number.to_le_bytes()));
         let mut context = Self(hash);
         context.words(mask0.coefficients());
         context
@@ -114,9 +111,11 @@ mod tests {
         let mask0 = Mask::expand(Ring::<u64>::shared(set).unwrap(), &epoch, MaskId::RERANDOMISER);
         let widths = Widths {
             ell: 13 + u32::from(is("ell")),
-            rb: 9 + u32::from(is("rb")),
-            r0: 8 + u32::from(is("r0")),
-            rh: 7 + u32::from(is("rh")),
+            rounding: Rounding {
+                body: 9 + u32::from(is("rb")),
+                b0: 8 + u32::from(is("r0")),
+                hint: 7 + u32::from(is("rh")),
+            },
         };
         let publication = [2 + u8::from(is("publication")); 32];
         let mut context = OutputContext::new(&publication, u32::from(is("version")), &epoch, &mask0, widths);

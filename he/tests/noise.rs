@@ -7,8 +7,8 @@ use common::{ring, seeded, signed};
 use lowkey_he::noise::{Cross, NoiseTerms, allowed, margin_bits, required};
 use lowkey_he::params::T32N2048;
 use lowkey_he::{
-    Draw, EpochSeed, Evaluator, Hint, Mask, MaskId, ParameterSet, Secret, TorusWord, floor_share, publish, round_all,
-    round_to,
+    Draw, EpochSeed, Evaluator, Hint, Mask, MaskId, Norms, ParameterSet, Rounding, Secret, TorusWord, floor_share,
+    publish, round_all, round_to,
 };
 use rand::{Rng, RngExt, TryCryptoRng, TryRng};
 use rand_chacha::ChaCha20Rng;
@@ -136,10 +136,8 @@ fn measure<W: TorusWord>(set: &'static ParameterSet, without: Option<Source>, se
         for (hint, evaluated) in hint.coefficients().iter().zip(&evaluated) {
             top_bits[hint.wrapping_sub(*evaluated).shr(W::BITS - 6).to_u64() as usize] += 1;
         }
-        let flat = || weights.iter().flatten().map(|(_, w)| f64::from(*w));
-        let (norm2, norm1) = (flat().map(|w| w * w).sum(), flat().map(f64::abs).sum());
-        let r = rounding(set);
-        let variance = NoiseTerms::planned(set, norm2, norm1, r, r, r).variance(set);
+        let norms = Norms::of(&weights.iter().flatten().map(|(_, w)| *w).collect::<Vec<i32>>());
+        let variance = NoiseTerms::planned(set, norms, Rounding::all(rounding(set))).variance(set);
         outputs.push((weights, hint, rerandomiser, variance));
     }
 
@@ -245,14 +243,13 @@ fn the_measurement_notices_missing_roundings() {
 fn floors_are_exact_within_the_bound() {
     let (set, ell) = (&T32N2048, 13);
     let (ring, mut rng) = (ring::<u32>(set), seeded(30));
-    let (rb, r0, rh) = (9, 9, 9);
+    let rounding = Rounding::all(9);
     let weights: Vec<(usize, i32)> = (0..72).map(|i| (28 * i, i as i32 % 15 - 7)).collect();
-    let norm = |power| weights.iter().map(|(_, w)| f64::from(w.unsigned_abs()).powi(power)).sum::<f64>();
-    let terms = NoiseTerms::planned(set, norm(2), norm(1), rb, r0, rh);
+    let norms = Norms::of(&weights.iter().map(|(_, w)| *w).collect::<Vec<i32>>());
+    let terms = NoiseTerms::planned(set, norms, rounding);
     assert!(margin_bits(set, ell, &[terms], Cross::NONE) > 0.0);
     let fits = |draws: &[Draw<u32>]| {
-        let (rerandomiser_norm2, hint_error_norm2) = draws[0].norms();
-        let terms = NoiseTerms { rerandomiser_norm2, hint_error_norm2, ..terms };
+        let terms = NoiseTerms { drawn: draws[0].drawn(), ..terms };
         required(set, &[terms], Cross::NONE) <= allowed(ell, 32)
     };
 
@@ -262,17 +259,17 @@ fn floors_are_exact_within_the_bound() {
         Mask::expand(ring, &epoch, MaskId::RERANDOMISER),
     );
     let evaluated = Evaluator::new(ring).evaluate([(&mask, weights.as_slice())]).unwrap();
-    let (hint, rerandomiser) = publish(&[evaluated], &mask0, &mut rng, rh, fits).unwrap().remove(0);
-    let hint = Hint::from_bytes(ring, rh, &hint.to_bytes()).unwrap();
+    let (hint, rerandomiser) = publish(&[evaluated], &mask0, &mut rng, rounding.hint, fits).unwrap().remove(0);
+    let hint = Hint::from_bytes(ring, rounding.hint, &hint.to_bytes()).unwrap();
 
     let mut secret = Secret::generate(ring, &mut rng);
     let x = signed(&mut rng, 7, 2048);
     let mut body = secret.body(&mask, &mut rng).unwrap();
     for (word, x) in body.iter_mut().zip(&x) {
-        *word = round_to(*word, rb).wrapping_add((*x as u32) << (32 - ell));
+        *word = round_to(*word, rounding.body).wrapping_add((*x as u32) << (32 - ell));
     }
     let mut b0 = secret.body(&mask0, &mut rng).unwrap();
-    round_all(&mut b0, r0);
+    round_all(&mut b0, rounding.b0);
 
     let unit_log = 32 - ell - 1;
     let offset = 3 * (1u32 << (unit_log - 1)) - 1;

@@ -35,7 +35,7 @@ struct Output {
 
 fn outputs_of<W: TorusWord>(layer: &LayerPlan, hint: &[u8], epoch: &EpochSeed, weights: &[&[i32]]) -> Vec<Output> {
     let ring = Ring::<W>::shared(layer.parameters.set).expect("the set's own word");
-    let rounding = layer.parameters.hint_rounding;
+    let rounding = layer.parameters.rounding.hint;
     let mut hints = hint.chunks_exact(Hint::byte_len(ring, rounding));
     let mut outputs = Vec::new();
     for (term, weights) in layer.terms.iter().zip(weights) {
@@ -159,7 +159,6 @@ fn a_changed_weight_takes_fresh_randomness_under_the_same_masks() {
     let model = publish(&network, 1);
     let node = &model.plan.linear[0];
     let layer = node.encrypted.clone().expect("the first layer is encrypted");
-    let set = model.plan.sets.iter().find(|set| set.set == layer.parameters.set).expect("its set");
     let epoch = EpochSeed(model.package.epoch);
     let masks = keys::rerandomiser_masks(&model.plan.sets, &epoch).expect("masks");
     let publish = |network: &Network, context: u8| {
@@ -167,7 +166,7 @@ fn a_changed_weight_takes_fresh_randomness_under_the_same_masks() {
         let array = own.terms[0].as_ref().expect("weights").as_standard_layout();
         let weights = array.as_slice().expect("standard layout");
         let publisher = Publisher { epoch: &epoch, masks: &masks, server_key: &[1; 32], context: &[context; 32] };
-        let (_, hint) = publish_layer(layer.clone(), set.b0_rounding, &[weights], &publisher).expect("it fits");
+        let (_, hint) = publish_layer(layer.clone(), &[weights], &publisher).expect("it fits");
         outputs(&layer, &hint, &epoch, &[weights])
     };
     let changed = changed(network.clone(), node.node);

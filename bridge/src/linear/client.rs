@@ -98,8 +98,8 @@ impl<W: LinearWord> ClientLayer<W> {
             return Err(BridgeError::Length { what: "the hint", expected: plan.hint_len(), found: hint.len() });
         }
         let ring = Ring::<W>::shared(plan.parameters.set)?;
-        let rounding = plan.parameters.hint_rounding;
-        let mut hints = hint.chunks_exact(plan.one_hint_len(ring));
+        let rounding = plan.parameters.rounding.hint;
+        let mut hints = hint.chunks_exact(plan.one_hint_len());
         let terms = plan
             .terms
             .iter()
@@ -130,7 +130,7 @@ impl<W: LinearWord> ClientLayer<W> {
         let (plan, own) = (&self.plan.terms[term], &self.terms[term]);
         let set = parameters.set;
         let secrets = W::secrets_mut(secrets).get_mut(&set.id).ok_or(BridgeError::MissingKeys { set: set.name })?;
-        let (rounding, log_scaling) = (parameters.body_rounding, parameters.log_scaling());
+        let (rounding, log_scaling) = (parameters.rounding.body, parameters.log_scaling());
         let low_mask = W::from_u64((1 << log_scaling) - 1);
         let mut message = Vec::with_capacity(plan.message_len(parameters, schedule));
         let mut body = Zeroizing::new(vec![W::default(); set.degree]);

@@ -1,10 +1,7 @@
 //! What both parties know of an encrypted linear layer: its terms, their packing, and which bodies travel whole.
 
-use lowkey_he::hint::Hint;
 use lowkey_he::pack;
-use lowkey_he::ring::Ring;
 
-use super::keys::LinearWord;
 use super::packing::{Packing, Tile};
 use crate::parameters::LayerParameters;
 
@@ -130,13 +127,12 @@ impl LayerPlan {
     }
 
     /// Bytes of one output ciphertext's hint.
-    pub(crate) fn one_hint_len<W: LinearWord>(&self, ring: &Ring<W>) -> usize {
-        Hint::byte_len(ring, self.parameters.hint_rounding)
+    pub(crate) fn one_hint_len(&self) -> usize {
+        pack::packed_len(self.parameters.set.degree, self.parameters.hint_width())
     }
 
     /// Bytes of the published hint: one polynomial per term and output channel.
     pub fn hint_len(&self) -> usize {
-        let width = self.parameters.set.torus_bits - self.parameters.hint_rounding;
-        self.terms.len() * self.output[0] * pack::packed_len(self.parameters.set.degree, width)
+        self.terms.len() * self.output[0] * self.one_hint_len()
     }
 }

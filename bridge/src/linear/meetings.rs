@@ -7,13 +7,25 @@ use std::collections::{HashMap, HashSet};
 
 use lowkey_he::hint::Draw;
 use lowkey_he::noise::Cross;
-use lowkey_he::params::ParameterSet;
 
 use super::keys::LinearWord;
-use super::layer::LayerPlan;
+use super::layer::{LayerPlan, TermPlan};
+use crate::parameters::LayerParameters;
 
 /// Two branches, and how far the coefficient of the second lies above that of the first.
-type Pair = (usize, usize, isize);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Pair {
+    first: usize,
+    second: usize,
+    shift: isize,
+}
+
+/// Where the value of a branch in a pixel comes from.
+#[derive(Clone, Copy, Debug, Default)]
+struct Place {
+    tile: usize,
+    coefficient: usize,
+}
 
 /// All ways in which branches meet in a pixel.
 #[derive(Debug)]
@@ -25,44 +37,47 @@ pub(crate) struct Meetings {
 
 impl Meetings {
     pub(crate) fn new(plan: &LayerPlan) -> Self {
-        let mut places = vec![vec![(0, 0); plan.pixels()]; plan.terms.len()];
-        for (places, term) in places.iter_mut().zip(&plan.terms) {
-            for (index, tile) in term.tiles.iter().enumerate() {
-                tile.outputs().iter().for_each(|&(pixel, _, coefficient)| places[pixel] = (index, coefficient));
-            }
-        }
+        let places: Vec<Vec<Place>> = plan.terms.iter().map(|term| places(term, plan.pixels())).collect();
         let mut numbers: HashMap<Pair, usize> = HashMap::new();
         let mut pixels = HashSet::new();
         for pixel in 0..plan.pixels() {
             let mut met = Vec::new();
             for second in 1..places.len() {
                 for first in 0..second {
-                    let ((tile, from), (other, to)) = (places[first][pixel], places[second][pixel]);
-                    if tile == other {
+                    let (a, b) = (places[first][pixel], places[second][pixel]);
+                    if a.tile == b.tile {
                         let next = numbers.len();
-                        met.push(*numbers.entry((first, second, to as isize - from as isize)).or_insert(next));
+                        let shift = b.coefficient as isize - a.coefficient as isize;
+                        met.push(*numbers.entry(Pair { first, second, shift }).or_insert(next));
                     }
                 }
             }
             pixels.insert(met);
         }
-        let mut pairs = vec![(0, 0, 0); numbers.len()];
-        numbers.into_iter().for_each(|(pair, number)| pairs[number] = pair);
-        Self { pairs, pixels: pixels.into_iter().collect() }
+        let mut pairs: Vec<(Pair, usize)> = numbers.into_iter().collect();
+        pairs.sort_unstable_by_key(|&(_, number)| number);
+        Self { pairs: pairs.into_iter().map(|(pair, _)| pair).collect(), pixels: pixels.into_iter().collect() }
     }
 
     /// What the branches share in the pixel where it weighs most, given what was drawn for one output channel.
-    pub(crate) fn cross<W: LinearWord>(&self, set: &ParameterSet, r0: u32, draws: &[Draw<W>]) -> Cross {
-        let products = self.pairs.iter().map(|&(first, second, shift)| draws[first].products(&draws[second], shift));
-        let products: Vec<(f64, f64)> = products.collect();
-        let sums = self.pixels.iter().map(|met| {
-            met.iter().fold(Cross::NONE, |sum, &pair| Cross {
-                rerandomisers: sum.rerandomisers + 2.0 * products[pair].0,
-                hint_errors: sum.hint_errors + 2.0 * products[pair].1,
-            })
-        });
-        sums.max_by(|a, b| a.variance(set, r0).total_cmp(&b.variance(set, r0))).unwrap_or(Cross::NONE)
+    pub(crate) fn cross<W: LinearWord>(&self, parameters: &LayerParameters, draws: &[Draw<W>]) -> Cross {
+        let pairs = self.pairs.iter().map(|pair| draws[pair.first].cross(&draws[pair.second], pair.shift));
+        let pairs: Vec<Cross> = pairs.collect();
+        let sums = self.pixels.iter().map(|met| met.iter().fold(Cross::NONE, |sum, &pair| sum + pairs[pair]));
+        let variance = |cross: &Cross| cross.variance(parameters.set, parameters.rounding);
+        sums.max_by(|a, b| variance(a).total_cmp(&variance(b))).unwrap_or(Cross::NONE)
     }
+}
+
+/// Tile and coefficient of every pixel of a branch.
+fn places(term: &TermPlan, pixels: usize) -> Vec<Place> {
+    let mut places = vec![Place::default(); pixels];
+    for (index, tile) in term.tiles.iter().enumerate() {
+        for &(pixel, _, coefficient) in tile.outputs() {
+            places[pixel] = Place { tile: index, coefficient };
+        }
+    }
+    places
 }
 
 #[cfg(test)]
@@ -70,25 +85,25 @@ mod tests {
     use std::sync::Arc;
 
     use lowkey_he::mask::EpochSeed;
-    use lowkey_he::noise::{self, NoiseTerms};
+    use lowkey_he::noise::{self, Drawn, NoiseTerms};
     use lowkey_he::params::T32N1024;
     use lowkey_he::ring::Ring;
-    use lowkey_he::{Evaluator, Hint};
+    use lowkey_he::{Evaluator, Hint, Rounding};
 
     use super::*;
     use crate::conv::ConvShape;
-    use crate::linear::budget::Norms;
+    use crate::linear::budget::{Norms, norms_per_output};
     use crate::linear::client::expand_masks;
     use crate::linear::keys::{self, SetPlan};
     use crate::linear::server::ServerLayer;
-    use crate::{LayerParameters, Packing, Publisher, TermPlan};
+    use crate::{Packing, Publisher};
 
     const OUTPUTS: usize = 12;
 
     fn layer(kernels: &[(usize, usize)], side: usize, ell: u32, rounding: u32) -> (Vec<ConvShape>, LayerPlan) {
         let shapes = kernels.iter().map(|&(kernel, padding)| ConvShape::square(2, OUTPUTS, kernel, side, padding));
         let shapes: Vec<ConvShape> = shapes.collect();
-        let parameters = LayerParameters { set: &T32N1024, ell, body_rounding: rounding, hint_rounding: rounding };
+        let parameters = LayerParameters { set: &T32N1024, ell, rounding: Rounding::all(rounding) };
         let terms = shapes.iter().enumerate().map(|(index, shape)| {
             TermPlan::new(index as u32, Packing::new(shape, T32N1024.degree).expect("small"), |_| index == 0)
         });
@@ -101,7 +116,7 @@ mod tests {
         let mut weights: Vec<Vec<i32>> = shapes.iter().map(|s| vec![1; s.out_channels * s.fan_in()]).collect();
         let fits = |weights: &[Vec<i32>]| {
             let terms: Vec<NoiseTerms> =
-                shapes.iter().zip(weights).map(|(s, w)| planned(Norms::per_output(s, w)[0], rounding)).collect();
+                shapes.iter().zip(weights).map(|(s, w)| planned(norms_per_output(s, w)[0], rounding)).collect();
             noise::margin_bits(&T32N1024, ell, &terms, Cross::NONE) >= spare
         };
         assert!(fits(&weights));
@@ -116,7 +131,7 @@ mod tests {
     }
 
     fn planned(norms: Norms, rounding: u32) -> NoiseTerms {
-        NoiseTerms::planned(&T32N1024, norms.norm2, norms.norm1, rounding, rounding, rounding)
+        NoiseTerms::planned(&T32N1024, norms, Rounding::all(rounding))
     }
 
     /// The vector that multiplies the secret's coefficients in coefficient k of a product with `v`.
@@ -142,7 +157,7 @@ mod tests {
             let (plan, epoch) = (Arc::new(plan), EpochSeed([7; 32]));
             let masks = keys::rerandomiser_masks(&[SetPlan { set, secrets, b0_rounding: rounding }], &epoch).unwrap();
             let publisher = Publisher { epoch: &epoch, masks: &masks, server_key: &[1; 32], context: &[2; 32] };
-            let (server, hint) = ServerLayer::<u32>::publish(plan.clone(), rounding, &weights, &publisher).unwrap();
+            let (server, hint) = ServerLayer::<u32>::publish(plan.clone(), &weights, &publisher).unwrap();
             let mask0 = &u32::masks(&masks)[&set.id];
 
             // u and delta of every branch and output.
@@ -168,9 +183,11 @@ mod tests {
 
             let mut worst = f64::INFINITY;
             for output in 0..OUTPUTS {
-                let terms = shapes.iter().zip(&weights).map(|(s, w)| Norms::per_output(s, w)[output]);
-                let weight_norm2: f64 = terms.clone().map(|norms| norms.norm2).sum();
-                let weight_norm1: f64 = terms.map(|norms| norms.norm1).sum();
+                let terms = shapes.iter().zip(&weights).map(|(s, w)| norms_per_output(s, w)[output]);
+                let norms = terms.fold(Norms::default(), |sum, own| Norms {
+                    norm2: sum.norm2 + own.norm2,
+                    norm1: sum.norm1 + own.norm1,
+                });
                 for pixel in (0..plan.pixels()).step_by(if side > 10 { 37 } else { 1 }) {
                     // By secret: the sum of the branches' vectors.
                     let mut sums: HashMap<usize, [Vec<i64>; 2]> = HashMap::new();
@@ -190,14 +207,11 @@ mod tests {
                         sums.values().flat_map(|sum| &sum[part]).map(|&x| (x as f64).powi(2)).sum::<f64>()
                     };
                     let all = NoiseTerms {
-                        weight_norm2,
-                        weight_norm1,
-                        rerandomiser_norm2: norm(0),
-                        hint_error_norm2: norm(1),
-                        rb: rounding,
-                        r0: rounding,
+                        weights: norms,
+                        drawn: Drawn { rerandomiser_norm2: norm(0), hint_error_norm2: norm(1) },
+                        rounding: Rounding::all(rounding),
                     };
-                    let means = (weight_norm1 + (2 * kernels.len() * 1024) as f64) / 2.0;
+                    let means = (norms.norm1 + (2 * kernels.len() * 1024) as f64) / 2.0;
                     let required = noise::KAPPA * all.variance(set).sqrt() + means;
                     worst = worst.min((noise::allowed(ell, 32) / required).log2());
                 }

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use lowkey_he::mask::EpochSeed;
 use lowkey_he::noise::NoiseTerms;
 use lowkey_he::params::{self, ParameterSet};
+use lowkey_he::torus::Rounding;
 use rand::{Rng, RngExt, SeedableRng, TryCryptoRng, TryRng};
 use rand_chacha::ChaCha20Rng;
 
-use super::budget::Norms;
+use super::budget::norms_per_output;
 use super::client::{ClientLayer, Pads, Shares};
 use super::keys::{self, LinearWord, SetPlan};
 use super::server::ServerLayer;
@@ -118,8 +119,11 @@ impl Run {
         let parameters = LayerParameters {
             set,
             ell: ELL,
-            body_rounding: self.bits(BodyRounding),
-            hint_rounding: self.bits(HintRounding),
+            rounding: Rounding {
+                body: self.bits(BodyRounding),
+                b0: self.bits(RerandomiserRounding),
+                hint: self.bits(HintRounding),
+            },
         };
         assert!(parameters.consistent());
         let mut claimed = vec![false; self.shape.input_len()];
@@ -128,8 +132,7 @@ impl Run {
         let (height, width) = self.shape.output();
         let output = [self.shape.out_channels, height, width];
         let plan = Arc::new(LayerPlan { first_secret: 0, parameters, output, terms: vec![term] });
-        let b0_rounding = self.bits(RerandomiserRounding);
-        let sets = [SetPlan { set, secrets: plan.secrets(), b0_rounding }];
+        let sets = [SetPlan { set, secrets: plan.secrets(), b0_rounding: parameters.rounding.b0 }];
 
         let epoch = EpochSeed(rng.random());
         let masks = keys::rerandomiser_masks(&sets, &epoch).unwrap();
@@ -141,14 +144,12 @@ impl Run {
             rng.set_stream(output.into());
             Silenced { rng, ..base }
         };
-        let (server, hint) =
-            ServerLayer::<W>::publish_with(plan.clone(), b0_rounding, &[&weights], &publisher, of_output).unwrap();
+        let (server, hint) = ServerLayer::<W>::publish_with(plan.clone(), &[&weights], &publisher, of_output).unwrap();
         let client = ClientLayer::<W>::new(plan.clone(), &epoch, &hint).unwrap();
 
-        let r = self.rounding();
-        let variances: Vec<f64> = Norms::per_output(&self.shape, &weights)
-            .iter()
-            .map(|norms| NoiseTerms::planned(set, norms.norm2, norms.norm1, r, r, r).variance(set))
+        let variances: Vec<f64> = norms_per_output(&self.shape, &weights)
+            .into_iter()
+            .map(|norms| NoiseTerms::planned(set, norms, Rounding::all(self.rounding())).variance(set))
             .collect();
         let plain = Kernel::<W>::new(&self.shape, &weights);
         let (mut squares, mut sum, mut samples) = (0.0, 0.0, 0);

@@ -11,13 +11,13 @@ use lowkey_he::context::{OutputContext, Widths};
 use lowkey_he::evaluate::Evaluator;
 use lowkey_he::hint::{Draw, Rerandomiser, publication_rng, publish};
 use lowkey_he::mask::{EpochSeed, Mask};
-use lowkey_he::noise;
+use lowkey_he::noise::{self, NoiseTerms};
 use lowkey_he::pack;
 use lowkey_he::ring::Ring;
 use rand::CryptoRng;
 use rayon::prelude::*;
 
-use super::budget::Norms;
+use super::budget::{Norms, norms_per_output};
 use super::client::expand_masks;
 use super::keys::{LinearWord, RerandomiserMasks, ServerKeys};
 use super::layer::{LayerPlan, Schedule, TilePlan};
@@ -78,24 +78,22 @@ enum Online {
     U64(Vec<Kernel<u64>>),
 }
 
-/// Publishes a layer: the server's half, and the hint's bytes. `weights` has, per term, `[out, in / groups, kernel]`;
-/// `b0_rounding` is r0 of the layer's parameter set.
+/// Publishes a layer: the server's half, and the hint's bytes. `weights` has, per term, `[out, in / groups, kernel]`.
 ///
 /// # Errors
 /// When the noise check fails for an output ciphertext: the plan's parameters do not suit these weights.
 pub fn publish_layer(
     plan: Arc<LayerPlan>,
-    b0_rounding: u32,
     weights: &[&[i32]],
     publisher: &Publisher<'_>,
 ) -> Result<(Box<dyn ServerLinear>, Vec<u8>), BridgeError> {
     Ok(match plan.parameters.set.torus_bits {
         32 => {
-            let (layer, hint) = ServerLayer::<u32>::publish(plan, b0_rounding, weights, publisher)?;
+            let (layer, hint) = ServerLayer::<u32>::publish(plan, weights, publisher)?;
             (Box::new(layer), hint)
         }
         _ => {
-            let (layer, hint) = ServerLayer::<u64>::publish(plan, b0_rounding, weights, publisher)?;
+            let (layer, hint) = ServerLayer::<u64>::publish(plan, weights, publisher)?;
             (Box::new(layer), hint)
         }
     })
@@ -109,33 +107,31 @@ impl<W: LinearWord> ServerLayer<W> {
 
     pub(crate) fn publish(
         plan: Arc<LayerPlan>,
-        b0_rounding: u32,
         weights: &[&[i32]],
         publisher: &Publisher<'_>,
     ) -> Result<(Self, Vec<u8>), BridgeError> {
         let layer = plan.terms[0].layer;
         let rng = |context: &[u8; 32], output| publication_rng(publisher.server_key, context, layer, output);
-        Self::publish_with(plan, b0_rounding, weights, publisher, rng)
+        Self::publish_with(plan, weights, publisher, rng)
     }
 
     /// Publishes with the generator `rng(context, output)` for the (u_o, e_o) of all terms.
     pub(crate) fn publish_with<R: CryptoRng>(
         plan: Arc<LayerPlan>,
-        b0_rounding: u32,
         weights: &[&[i32]],
         publisher: &Publisher<'_>,
         rng: impl Fn(&[u8; 32], u32) -> R + Sync,
     ) -> Result<(Self, Vec<u8>), BridgeError> {
         let parameters = plan.parameters;
-        let (set, rb, r0, rh) = (parameters.set, parameters.body_rounding, b0_rounding, parameters.hint_rounding);
+        let (set, rounding) = (parameters.set, parameters.rounding);
         let ring = Ring::<W>::shared(set)?;
         let mask0 = W::masks(publisher.masks).get(&set.id).ok_or(BridgeError::MissingKeys { set: set.name })?;
         let masks: Vec<Vec<Mask<W>>> =
             plan.terms.iter().map(|term| expand_masks(ring, publisher.epoch, term)).collect();
         let norms: Vec<Vec<Norms>> =
-            plan.terms.iter().zip(weights).map(|(term, w)| Norms::per_output(term.packing.shape(), w)).collect();
+            plan.terms.iter().zip(weights).map(|(term, w)| norms_per_output(term.packing.shape(), w)).collect();
         let meetings = Meetings::new(&plan);
-        let widths = Widths { ell: parameters.ell, rb, r0, rh };
+        let widths = Widths { ell: parameters.ell, rounding };
         let context = OutputContext::new(publisher.context, PACKING_VERSION, publisher.epoch, mask0, widths);
         let one = |output: usize| {
             let (mut context, mut evaluator) = (context.clone(), Evaluator::new(ring));
@@ -148,11 +144,15 @@ impl<W: LinearWord> ServerLayer<W> {
                 evaluated.push(sum);
             }
             let check = |draws: &[Draw<W>]| {
-                let terms = norms.iter().zip(draws).map(|(norms, draw)| norms[output].drawn(draw.norms(), rb, r0));
+                let terms = norms.iter().zip(draws).map(|(norms, draw)| NoiseTerms {
+                    weights: norms[output],
+                    drawn: draw.drawn(),
+                    rounding,
+                });
                 let terms: Vec<_> = terms.collect();
-                noise::margin_bits(set, parameters.ell, &terms, meetings.cross(set, r0, draws)) >= 0.0
+                noise::margin_bits(set, parameters.ell, &terms, meetings.cross(&parameters, draws)) >= 0.0
             };
-            publish(&evaluated, mask0, &mut rng(&context.finish(), output as u32), rh, check)
+            publish(&evaluated, mask0, &mut rng(&context.finish(), output as u32), rounding.hint, check)
         };
         let published = (0..plan.output[0]).into_par_iter().map(one).collect::<Result<Vec<_>, _>>()?;
         // By term, then by output.
@@ -187,7 +187,7 @@ impl<W: LinearWord> ServerLayer<W> {
         let mut full = unpack(full, tile.own_pad.len() - low_count, parameters.full_width())?.into_iter();
         let word = |index| if tile.is_low(index, schedule) { low.next() } else { full.next() };
         let words = (0..tile.own_pad.len()).map(word);
-        Ok(words.map(|word: Option<W>| word.expect("counted above").shl(parameters.body_rounding)).collect())
+        Ok(words.map(|word: Option<W>| word.expect("counted above").shl(parameters.rounding.body)).collect())
     }
 
     /// p_v = sum_j w_oj body_j + b*_0 u_o of every output, the terms added up.
