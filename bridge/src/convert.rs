@@ -37,8 +37,8 @@ pub fn server_share<W: TorusWord>(parameters: &LayerParameters, phases: &[W]) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lowkey_he::Rounding;
     use lowkey_he::params::{self, ParameterSet};
+    use lowkey_he::{Rounding, with_word};
     use rand::{Rng, RngExt, SeedableRng};
     use rand_chacha::ChaCha20Rng;
 
@@ -124,10 +124,7 @@ mod tests {
     #[test]
     fn exact_at_both_ends_of_the_noise_and_wrong_one_step_beyond() {
         for set in params::ALL {
-            match set.torus_bits {
-                32 => ends::<u32>(set),
-                _ => ends::<u64>(set),
-            }
+            with_word!(set, W => ends::<W>(set));
         }
     }
 }

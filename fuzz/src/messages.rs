@@ -11,7 +11,7 @@ use lowkey_bridge::{
     publish_layer,
 };
 use lowkey_he::params::{self, ParameterSet};
-use lowkey_he::{EpochSeed, Hint, Ring, Rounding, TorusWord, pack};
+use lowkey_he::{EpochSeed, Hint, Ring, Rounding, TorusWord, pack, with_word};
 use lowkey_mpc::channel::Sums;
 use lowkey_mpc::ot::NextIndex;
 use lowkey_mpc::wire;
@@ -92,10 +92,7 @@ fn hint_of<W: TorusWord>(set: &'static ParameterSet, rounding: u32, bytes: &[u8]
 pub fn hint(bytes: &[u8]) {
     let Some(([set, rounding], hint)) = bytes.split_first_chunk() else { return };
     let set = params::ALL[usize::from(*set) % params::ALL.len()];
-    match set.torus_bits {
-        32 => hint_of::<u32>(set, (*rounding).into(), hint),
-        _ => hint_of::<u64>(set, (*rounding).into(), hint),
-    }
+    with_word!(set, W => hint_of::<W>(set, (*rounding).into(), hint));
 }
 
 pub fn hints() -> Vec<Vec<u8>> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lowkey::{Link, ServerModel};
 use lowkey_bridge::{LayerPlan, Publisher, keys, publish_layer};
-use lowkey_he::{EpochSeed, Evaluator, Hint, Mask, MaskId, Ring, TorusWord};
+use lowkey_he::{EpochSeed, Evaluator, Hint, Mask, MaskId, Ring, TorusWord, with_word};
 use lowkey_models::{Network, zoo};
 
 use crate::common;
@@ -58,10 +58,7 @@ fn outputs_of<W: TorusWord>(layer: &LayerPlan, hint: &[u8], epoch: &EpochSeed, w
 }
 
 fn outputs(layer: &LayerPlan, hint: &[u8], epoch: &EpochSeed, weights: &[&[i32]]) -> Vec<Output> {
-    match layer.parameters.set.torus_bits {
-        32 => outputs_of::<u32>(layer, hint, epoch, weights),
-        _ => outputs_of::<u64>(layer, hint, epoch, weights),
-    }
+    with_word!(layer.parameters.set, W => outputs_of::<W>(layer, hint, epoch, weights))
 }
 
 /// All output ciphertexts of a published model.

@@ -8,11 +8,13 @@ use lowkey_he::pack;
 use lowkey_he::ring::{NttPoly, Ring};
 use lowkey_he::torus::round_to;
 use lowkey_he::window::Window;
+use lowkey_he::with_word;
 use rand::CryptoRng;
 use rayon::prelude::*;
 use zeroize::Zeroizing;
 
-use super::keys::{LinearWord, Secrets};
+use super::by_set::LinearWord;
+use super::keys::Secrets;
 use super::layer::{LayerPlan, Schedule, TermPlan};
 use crate::convert;
 use crate::error::BridgeError;
@@ -80,10 +82,7 @@ pub fn client_layer(
     epoch: &EpochSeed,
     hint: &[u8],
 ) -> Result<Box<dyn ClientLinear>, BridgeError> {
-    Ok(match plan.parameters.set.torus_bits {
-        32 => Box::new(ClientLayer::<u32>::new(plan, epoch, hint)?),
-        _ => Box::new(ClientLayer::<u64>::new(plan, epoch, hint)?),
-    })
+    with_word!(plan.parameters.set, W => Ok(Box::new(ClientLayer::<W>::new(plan, epoch, hint)?)))
 }
 
 /// All input masks of a term, in order of ciphertext.
@@ -129,7 +128,7 @@ impl<W: LinearWord> ClientLayer<W> {
         let parameters = &self.plan.parameters;
         let (plan, own) = (&self.plan.terms[term], &self.terms[term]);
         let set = parameters.set;
-        let secrets = W::secrets_mut(secrets).get_mut(&set.id).ok_or(BridgeError::MissingKeys { set: set.name })?;
+        let secrets = secrets.get_mut::<W>(set)?;
         let (rounding, log_scaling) = (parameters.rounding.body, parameters.log_scaling());
         let low_mask = W::from_u64((1 << log_scaling) - 1);
         let mut message = Vec::with_capacity(plan.message_len(parameters, schedule));
@@ -165,7 +164,7 @@ impl<W: LinearWord> ClientLayer<W> {
     /// p_c = -hint s of every output, the terms added up.
     pub(crate) fn phases(&self, secrets: &Secrets) -> Result<Zeroizing<Vec<W>>, BridgeError> {
         let set = self.plan.parameters.set;
-        let secrets = W::secrets(secrets).get(&set.id).ok_or(BridgeError::MissingKeys { set: set.name })?;
+        let secrets = secrets.get::<W>(set)?;
         let pixels = self.plan.pixels();
         let mut phases = Zeroizing::new(vec![W::default(); self.plan.outputs()]);
         phases.par_chunks_exact_mut(pixels).enumerate().for_each(|(channel, phases)| {

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use lowkey_he::hint::Draw;
 use lowkey_he::noise::Cross;
 
-use super::keys::LinearWord;
+use super::by_set::LinearWord;
 use super::layer::{LayerPlan, TermPlan};
 use crate::parameters::LayerParameters;
 
@@ -158,7 +158,7 @@ mod tests {
             let masks = keys::rerandomiser_masks(&[SetPlan { set, secrets, b0_rounding: rounding }], &epoch).unwrap();
             let publisher = Publisher { epoch: &epoch, masks: &masks, server_key: &[1; 32], context: &[2; 32] };
             let (server, hint) = ServerLayer::<u32>::publish(plan.clone(), &weights, &publisher).unwrap();
-            let mask0 = &u32::masks(&masks)[&set.id];
+            let mask0 = masks.get::<u32>(set).unwrap();
 
             // u and delta of every branch and output.
             let unit = ring.forward(&std::array::from_fn::<u32, 1024, _>(|i| u32::from(i == 0)));

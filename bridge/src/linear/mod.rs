@@ -1,6 +1,7 @@
 //! A linear layer whose weights one party knows, applied to an encrypted activation.
 
 pub mod budget;
+pub mod by_set;
 pub mod client;
 pub mod keys;
 pub mod layer;

@@ -11,12 +11,14 @@ use lowkey_he::mask::EpochSeed;
 use lowkey_he::noise::NoiseTerms;
 use lowkey_he::params::{self, ParameterSet};
 use lowkey_he::torus::Rounding;
+use lowkey_he::with_word;
 use rand::{Rng, RngExt, SeedableRng, TryCryptoRng, TryRng};
 use rand_chacha::ChaCha20Rng;
 
 use super::budget::norms_per_output;
+use super::by_set::LinearWord;
 use super::client::{ClientLayer, Pads, Shares};
-use super::keys::{self, LinearWord, SetPlan};
+use super::keys::{self, SetPlan};
 use super::server::ServerLayer;
 use crate::conv::{ConvShape, Kernel};
 use crate::{LayerParameters, LayerPlan, Packing, Publisher, Schedule, TermPlan};
@@ -181,10 +183,7 @@ impl Run {
     }
 
     fn run(&self, seed: u64) -> Measured {
-        let measured = match self.set.torus_bits {
-            32 => self.measure::<u32>(seed),
-            _ => self.measure::<u64>(seed),
-        };
+        let measured = with_word!(self.set, W => self.measure::<W>(seed));
         let Self { set, schedule, without, .. } = self;
         let Measured { variance, samples, .. } = measured;
         println!("{} {schedule:?} without {without:?}: {variance:.4} of V over {samples} samples", set.name);

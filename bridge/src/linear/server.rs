@@ -14,12 +14,14 @@ use lowkey_he::mask::{EpochSeed, Mask};
 use lowkey_he::noise::{self, NoiseTerms};
 use lowkey_he::pack;
 use lowkey_he::ring::Ring;
+use lowkey_he::with_word;
 use rand::CryptoRng;
 use rayon::prelude::*;
 
 use super::budget::{Norms, norms_per_output};
+use super::by_set::LinearWord;
 use super::client::expand_masks;
-use super::keys::{LinearWord, RerandomiserMasks, ServerKeys};
+use super::keys::{RerandomiserMasks, ServerKeys};
 use super::layer::{LayerPlan, Schedule, TilePlan};
 use super::meetings::Meetings;
 use super::packing::{PACKING_VERSION, UNFILLED};
@@ -87,15 +89,9 @@ pub fn publish_layer(
     weights: &[&[i32]],
     publisher: &Publisher<'_>,
 ) -> Result<(Box<dyn ServerLinear>, Vec<u8>), BridgeError> {
-    Ok(match plan.parameters.set.torus_bits {
-        32 => {
-            let (layer, hint) = ServerLayer::<u32>::publish(plan, weights, publisher)?;
-            (Box::new(layer), hint)
-        }
-        _ => {
-            let (layer, hint) = ServerLayer::<u64>::publish(plan, weights, publisher)?;
-            (Box::new(layer), hint)
-        }
+    with_word!(plan.parameters.set, W => {
+        let (layer, hint) = ServerLayer::<W>::publish(plan, weights, publisher)?;
+        Ok((Box::new(layer), hint))
     })
 }
 
@@ -125,7 +121,7 @@ impl<W: LinearWord> ServerLayer<W> {
         let parameters = plan.parameters;
         let (set, rounding) = (parameters.set, parameters.rounding);
         let ring = Ring::<W>::shared(set)?;
-        let mask0 = W::masks(publisher.masks).get(&set.id).ok_or(BridgeError::MissingKeys { set: set.name })?;
+        let mask0 = publisher.masks.get::<W>(set)?;
         let masks: Vec<Vec<Mask<W>>> =
             plan.terms.iter().map(|term| expand_masks(ring, publisher.epoch, term)).collect();
         let norms: Vec<Vec<Norms>> =
@@ -199,7 +195,7 @@ impl<W: LinearWord> ServerLayer<W> {
     ) -> Result<Vec<W>, BridgeError> {
         let parameters = &self.plan.parameters;
         let set = parameters.set;
-        let keys = W::keys(keys).get(&set.id).ok_or(BridgeError::MissingKeys { set: set.name })?;
+        let keys = keys.get::<W>(set)?;
         let pixels = self.plan.pixels();
         let mut phases = vec![W::default(); self.plan.outputs()];
         for ((plan, own), message) in self.plan.terms.iter().zip(&self.terms).zip(messages) {

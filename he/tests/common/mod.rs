@@ -46,9 +46,8 @@ pub fn schoolbook<W: TorusWord>(torus: &[W], small: &[i64]) -> Vec<W> {
 #[macro_export]
 macro_rules! for_every_set {
     ($test:ident $(, $argument:expr)*) => {
-        $test::<u32>(&lowkey_he::params::T32N1024 $(, $argument)*);
-        $test::<u32>(&lowkey_he::params::T32N2048 $(, $argument)*);
-        $test::<u64>(&lowkey_he::params::T64N2048 $(, $argument)*);
-        $test::<u64>(&lowkey_he::params::T64N4096 $(, $argument)*);
+        for set in lowkey_he::params::ALL {
+            lowkey_he::with_word!(set, W => $test::<W>(set $(, $argument)*));
+        }
     };
 }
