@@ -330,11 +330,12 @@ fn a_hint_does_not_reach_the_pads_of_the_next_layer() {
     let [wide, last] = [0, 1].map(|linear| plan.linear[linear].encrypted.clone().expect("encrypted"));
     let (set, epoch) = (wide.parameters.set, EpochSeed([5; 32]));
     assert_eq!((set.torus_bits, set), (32, last.parameters.set), "both under one parameter set");
-    let (degree, tile) = (set.degree, &last.terms[0].tiles[0].tile);
+    let (degree, tile) = (set.degree, &last.terms[0].tiles[0]);
 
     // -hint s at the coefficient of output o is -(a s) at the coefficient of element o.
     let ring = Ring::<u32>::shared(set).unwrap();
-    let place = |element: usize| tile.bodies.iter().find(|body| body.element == Some(element as u32)).expect("sent");
+    let places = || tile.bodies.iter().map(|body| body.place);
+    let place = |element: usize| places().find(|place| place.element == Some(element as u32)).expect("sent");
     let from = wide.terms[0].packing.output_coefficient(0, 0);
     let mut hint = Vec::new();
     for output in 0..OUTPUTS {

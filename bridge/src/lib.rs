@@ -39,6 +39,7 @@ pub use linear::client::{ClientLinear, client_layer};
 pub use linear::keys::{RerandomiserMasks, Secrets, ServerKeys, SetPlan};
 pub use linear::layer::{LayerPlan, Schedule, TermPlan};
 pub use linear::packing::{DoesNotFit, Packing};
-pub use linear::server::{OfflineShare, Publisher, ServerLinear, publish_layer};
+pub use linear::publish::{Publisher, publish_layer};
+pub use linear::server::{OfflineShare, ServerLinear};
 pub use linear::{budget, keys};
 pub use parameters::LayerParameters;

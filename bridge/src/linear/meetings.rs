@@ -73,8 +73,8 @@ impl Meetings {
 fn places(term: &TermPlan, pixels: usize) -> Vec<Place> {
     let mut places = vec![Place::default(); pixels];
     for (index, tile) in term.tiles.iter().enumerate() {
-        for &(pixel, _, coefficient) in tile.outputs() {
-            places[pixel] = Place { tile: index, coefficient };
+        for output in &tile.outputs {
+            places[output.pixel] = Place { tile: index, coefficient: output.coefficient };
         }
     }
     places
@@ -192,11 +192,10 @@ mod tests {
                     // By secret: the sum of the branches' vectors.
                     let mut sums: HashMap<usize, [Vec<i64>; 2]> = HashMap::new();
                     for (term, drawn) in plan.terms.iter().zip(&drawn) {
-                        let outputs = |tile: &crate::linear::layer::TilePlan| {
-                            tile.outputs().iter().find(|o| o.0 == pixel).map(|o| o.2)
-                        };
-                        let found =
-                            term.tiles.iter().enumerate().find_map(|(index, tile)| Some((index, outputs(tile)?)));
+                        let found = term.tiles.iter().enumerate().find_map(|(index, tile)| {
+                            let output = tile.outputs.iter().find(|output| output.pixel == pixel)?;
+                            Some((index, output.coefficient))
+                        });
                         let (secret, coefficient) = found.expect("every pixel is somewhere");
                         let sum = sums.entry(secret).or_insert_with(|| [vec![0; 1024], vec![0; 1024]]);
                         for (sum, v) in sum.iter_mut().zip(&drawn[output]) {

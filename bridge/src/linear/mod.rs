@@ -9,4 +9,5 @@ mod meetings;
 #[cfg(test)]
 mod noise_tests;
 pub mod packing;
+pub mod publish;
 pub mod server;

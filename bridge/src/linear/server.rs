@@ -1,4 +1,4 @@
-//! The server's half of an encrypted linear layer: publication, the offline share v_off, and the online convolution.
+//! The server's half of an encrypted linear layer: the offline share v_off, and the online convolution.
 //!
 //! ```text
 //!     offline   v_off = floor((sum_j w_oj * body_j + b*_0 u_o + T) / U)
@@ -7,30 +7,18 @@
 
 use std::sync::Arc;
 
-use lowkey_he::context::{OutputContext, Widths};
-use lowkey_he::evaluate::Evaluator;
-use lowkey_he::hint::{Draw, Rerandomiser, publication_rng, publish};
-use lowkey_he::mask::{EpochSeed, Mask};
-use lowkey_he::noise::{self, NoiseTerms};
+use lowkey_he::hint::Rerandomiser;
 use lowkey_he::pack;
-use lowkey_he::ring::Ring;
-use lowkey_he::with_word;
-use rand::CryptoRng;
 use rayon::prelude::*;
 
-use super::budget::{Norms, norms_per_output};
 use super::by_set::LinearWord;
-use super::client::expand_masks;
-use super::keys::{RerandomiserMasks, ServerKeys};
-use super::layer::{LayerPlan, Schedule, TilePlan};
-use super::meetings::Meetings;
-use super::packing::{PACKING_VERSION, UNFILLED};
+use super::keys::{PreparedB0, ServerKeys};
+use super::layer::{LayerPlan, Schedule, TileBytes, TilePlan, Useful};
+use super::packing::UNFILLED;
 use crate::conv::{Kernel, Word};
 use crate::convert;
 use crate::error::BridgeError;
-
-/// Up to this many outputs of a tile, inner products are cheaper than a transform.
-const FEW_OUTPUTS: usize = 12;
+use crate::parameters::LayerParameters;
 
 /// The server's share of a layer's result before the input is known. Made once, moved into the online half.
 pub struct OfflineShare(Vec<u64>);
@@ -49,19 +37,7 @@ pub trait ServerLinear: Send + Sync {
     fn online(&self, offline: OfflineShare, masked: &[&[u64]]) -> Vec<u64>;
 }
 
-/// What the server needs beside the plan to publish a layer.
-pub struct Publisher<'a> {
-    /// Public seed of the masks.
-    pub epoch: &'a EpochSeed,
-    /// a*_0 of every set.
-    pub masks: &'a RerandomiserMasks,
-    /// Secret; the hint's randomness is a function of it, of `context`, and of what is evaluated.
-    pub server_key: &'a [u8; 32],
-    /// Digest of the plan and of all weights. What else an output depends on (weight polynomials, masks, parameters) is added
-    /// for each output ([`OutputContext`]).
-    pub context: &'a [u8; 32],
-}
-
+/// The server's half for the torus word `W`. [`publish_layer`](super::publish::publish_layer) makes it.
 pub(crate) struct ServerLayer<W: LinearWord> {
     plan: Arc<LayerPlan>,
     terms: Vec<ServerTerm<W>>,
@@ -69,7 +45,9 @@ pub(crate) struct ServerLayer<W: LinearWord> {
 }
 
 struct ServerTerm<W: LinearWord> {
+    /// Of one tile.
     kernel: Kernel<W>,
+    /// By output channel.
     rerandomisers: Vec<Rerandomiser<W>>,
 }
 
@@ -80,110 +58,20 @@ enum Online {
     U64(Vec<Kernel<u64>>),
 }
 
-/// Publishes a layer: the server's half, and the hint's bytes. `weights` has, per term, `[out, in / groups, kernel]`.
-///
-/// # Errors
-/// When the noise check fails for an output ciphertext: the plan's parameters do not suit these weights.
-pub fn publish_layer(
-    plan: Arc<LayerPlan>,
-    weights: &[&[i32]],
-    publisher: &Publisher<'_>,
-) -> Result<(Box<dyn ServerLinear>, Vec<u8>), BridgeError> {
-    with_word!(plan.parameters.set, W => {
-        let (layer, hint) = ServerLayer::<W>::publish(plan, weights, publisher)?;
-        Ok((Box::new(layer), hint))
-    })
-}
-
 impl<W: LinearWord> ServerLayer<W> {
+    /// Packs the weights for both stages. `rerandomisers` are those of the publication, by term and then by output.
+    pub(super) fn new(plan: Arc<LayerPlan>, weights: &[&[i32]], rerandomisers: Vec<Vec<Rerandomiser<W>>>) -> Self {
+        let parts = plan.terms.iter().zip(weights).zip(rerandomisers);
+        let terms = parts.map(|((term, weights), rerandomisers)| ServerTerm {
+            kernel: Kernel::new(&term.packing.tile_shape(), weights),
+            rerandomisers,
+        });
+        Self { terms: terms.collect(), online: Online::new(&plan, weights), plan }
+    }
+
     #[cfg(test)]
     pub(crate) fn rerandomiser(&self, term: usize, output: usize) -> &Rerandomiser<W> {
         &self.terms[term].rerandomisers[output]
-    }
-
-    pub(crate) fn publish(
-        plan: Arc<LayerPlan>,
-        weights: &[&[i32]],
-        publisher: &Publisher<'_>,
-    ) -> Result<(Self, Vec<u8>), BridgeError> {
-        let layer = plan.terms[0].layer;
-        let rng = |context: &[u8; 32], output| publication_rng(publisher.server_key, context, layer, output);
-        Self::publish_with(plan, weights, publisher, rng)
-    }
-
-    /// Publishes with the generator `rng(context, output)` for the (u_o, e_o) of all terms.
-    pub(crate) fn publish_with<R: CryptoRng>(
-        plan: Arc<LayerPlan>,
-        weights: &[&[i32]],
-        publisher: &Publisher<'_>,
-        rng: impl Fn(&[u8; 32], u32) -> R + Sync,
-    ) -> Result<(Self, Vec<u8>), BridgeError> {
-        let parameters = plan.parameters;
-        let (set, rounding) = (parameters.set, parameters.rounding);
-        let ring = Ring::<W>::shared(set)?;
-        let mask0 = publisher.masks.get::<W>(set)?;
-        let masks: Vec<Vec<Mask<W>>> =
-            plan.terms.iter().map(|term| expand_masks(ring, publisher.epoch, term)).collect();
-        let norms: Vec<Vec<Norms>> =
-            plan.terms.iter().zip(weights).map(|(term, w)| norms_per_output(term.packing.shape(), w)).collect();
-        let meetings = Meetings::new(&plan);
-        let widths = Widths { ell: parameters.ell, rounding };
-        let context = OutputContext::new(publisher.context, PACKING_VERSION, publisher.epoch, mask0, widths);
-        let one = |output: usize| {
-            let (mut context, mut evaluator) = (context.clone(), Evaluator::new(ring));
-            let mut evaluated = Vec::with_capacity(plan.terms.len());
-            for ((term, weights), masks) in plan.terms.iter().zip(weights).zip(&masks) {
-                let polynomials = term.packing.weight_polynomials(output, weights);
-                let products = polynomials.iter().map(|(ciphertext, terms)| (&masks[*ciphertext], terms.as_slice()));
-                let sum = evaluator.evaluate(products)?;
-                context.branch(term.layer, &polynomials, &sum);
-                evaluated.push(sum);
-            }
-            let check = |draws: &[Draw<W>]| {
-                let terms = norms.iter().zip(draws).map(|(norms, draw)| NoiseTerms {
-                    weights: norms[output],
-                    drawn: draw.drawn(),
-                    rounding,
-                });
-                let terms: Vec<_> = terms.collect();
-                noise::margin_bits(set, parameters.ell, &terms, meetings.cross(&parameters, draws)) >= 0.0
-            };
-            publish(&evaluated, mask0, &mut rng(&context.finish(), output as u32), rounding.hint, check)
-        };
-        let published = (0..plan.output[0]).into_par_iter().map(one).collect::<Result<Vec<_>, _>>()?;
-        // By term, then by output.
-        let mut hints: Vec<Vec<u8>> = plan.terms.iter().map(|_| Vec::new()).collect();
-        let mut rerandomisers: Vec<Vec<Rerandomiser<W>>> = plan.terms.iter().map(|_| Vec::new()).collect();
-        for (term, (hint, rerandomiser)) in published.into_iter().flat_map(|output| output.into_iter().enumerate()) {
-            hints[term].extend_from_slice(&hint.to_bytes());
-            rerandomisers[term].push(rerandomiser);
-        }
-        let bytes = hints.concat();
-        let halves = plan.terms.iter().zip(weights).zip(rerandomisers);
-        let terms = halves
-            .map(|((term, weights), rerandomisers)| {
-                let kernel = Kernel::new(&term.packing.tile_shape(), weights);
-                ServerTerm { kernel, rerandomisers }
-            })
-            .collect();
-        let online = match parameters.ell {
-            ..=16 => Online::U16(online_kernels(&plan, weights)),
-            17..=32 => Online::U32(online_kernels(&plan, weights)),
-            _ => Online::U64(online_kernels(&plan, weights)),
-        };
-        Ok((Self { plan, terms, online }, bytes))
-    }
-
-    /// One tile's bodies as torus words, in order.
-    fn bodies(&self, tile: &TilePlan, message: &[u8], schedule: Schedule) -> Result<Vec<W>, BridgeError> {
-        let parameters = &self.plan.parameters;
-        let (low, full) = message.split_at(tile.low_len(parameters, schedule));
-        let low_count = tile.low_count(schedule);
-        let mut low = unpack(low, low_count, parameters.low_width())?.into_iter();
-        let mut full = unpack(full, tile.own_pad.len() - low_count, parameters.full_width())?.into_iter();
-        let word = |index| if tile.is_low(index, schedule) { low.next() } else { full.next() };
-        let words = (0..tile.own_pad.len()).map(word);
-        Ok(words.map(|word: Option<W>| word.expect("counted above").shl(parameters.rounding.body)).collect())
     }
 
     /// p_v = sum_j w_oj body_j + b*_0 u_o of every output, the terms added up.
@@ -194,53 +82,73 @@ impl<W: LinearWord> ServerLayer<W> {
         schedule: Schedule,
     ) -> Result<Vec<W>, BridgeError> {
         let parameters = &self.plan.parameters;
-        let set = parameters.set;
-        let keys = keys.get::<W>(set)?;
-        let pixels = self.plan.pixels();
+        let keys = keys.get::<W>(parameters.set)?;
         let mut phases = vec![W::default(); self.plan.outputs()];
-        for ((plan, own), message) in self.plan.terms.iter().zip(&self.terms).zip(messages) {
-            let expected = plan.message_len(parameters, schedule);
-            if message.len() != expected {
-                return Err(BridgeError::Length { what: "a message of bodies", expected, found: message.len() });
-            }
-            let mut rest = message.as_slice();
+        for ((plan, term), message) in self.plan.terms.iter().zip(&self.terms).zip(messages) {
+            let tiles = plan.tiles.iter().zip(plan.cut(message, parameters, schedule)?);
             let mut products = vec![W::default(); plan.packing.tile_shape().output_len()];
-            let tile_pixels: usize = plan.packing.tile_output().iter().product();
-            for (key, tile) in keys.iter().skip(self.plan.first_secret).zip(&plan.tiles) {
-                let (bytes, after) =
-                    rest.split_at(tile.low_len(parameters, schedule) + tile.full_len(parameters, schedule));
-                rest = after;
-                let bodies = self.bodies(tile, bytes, schedule)?;
-                let gather = |&index: &u32| if index == UNFILLED { W::default() } else { bodies[index as usize] };
-                let padded: Vec<W> = tile.tile.gather.iter().map(gather).collect();
-                own.kernel.apply(&padded, &mut products);
-                let outputs = tile.outputs();
-                let positions: Vec<usize> = outputs.iter().map(|output| output.2).collect();
-                let channels = phases.par_chunks_exact_mut(pixels).zip(products.par_chunks_exact(tile_pixels));
-                channels.zip(&own.rerandomisers).for_each(|((phases, products), rerandomiser)| {
-                    let mut add = |(pixel, from, _): (usize, usize, usize), blind: W| {
-                        phases[pixel] = phases[pixel].wrapping_add(products[from]).wrapping_add(blind);
-                    };
-                    if outputs.len() <= FEW_OUTPUTS {
-                        let blinds = rerandomiser.apply_at(&key.window, &positions);
-                        outputs.iter().zip(blinds.iter()).for_each(|(output, blind)| add(*output, *blind));
-                    } else {
-                        let blinds = rerandomiser.apply(&key.ntt);
-                        outputs.iter().for_each(|output| add(*output, blinds[output.2]));
-                    }
-                });
+            for (b0, (tile, bytes)) in keys.iter().skip(self.plan.first_secret).zip(tiles) {
+                let bodies = read_bodies(tile, bytes, parameters, schedule)?;
+                term.tile_products(tile, &bodies, &mut products);
+                term.add_tile(tile, &products, b0, phases.par_chunks_exact_mut(self.plan.pixels()));
             }
         }
         Ok(phases)
     }
 }
 
-fn unpack<W: LinearWord>(bytes: &[u8], count: usize, width: u32) -> Result<Vec<W>, BridgeError> {
-    if count == 0 && bytes.is_empty() { Ok(Vec::new()) } else { Ok(pack::read(bytes, count, width)?) }
+impl<W: LinearWord> ServerTerm<W> {
+    /// products = sum_j w_oj body_j of one tile: channels times pixels of the tile's output.
+    fn tile_products(&self, tile: &TilePlan, bodies: &[W], products: &mut [W]) {
+        let body = |&index: &u32| if index == UNFILLED { W::default() } else { bodies[index as usize] };
+        let padded: Vec<W> = tile.gather.iter().map(body).collect();
+        self.kernel.apply(&padded, products);
+    }
+
+    /// phases += products + b*_0 u_o at the useful outputs of one tile, by channel.
+    fn add_tile<'a>(
+        &self,
+        tile: &TilePlan,
+        products: &[W],
+        b0: &PreparedB0<W>,
+        phases: impl IndexedParallelIterator<Item = &'a mut [W]>,
+    ) {
+        let pixels = products.len() / self.rerandomisers.len();
+        let channels = phases.zip(products.par_chunks_exact(pixels)).zip(&self.rerandomisers);
+        channels.for_each(|((phases, products), rerandomiser)| {
+            let mut add = |output: &Useful, blind: W| {
+                let phase = products[output.from].wrapping_add(blind);
+                phases[output.pixel] = phases[output.pixel].wrapping_add(phase);
+            };
+            if tile.has_few_outputs() {
+                let blinds = rerandomiser.apply_at(&b0.window, &tile.coefficients());
+                tile.outputs.iter().zip(blinds.iter()).for_each(|(output, blind)| add(output, *blind));
+            } else {
+                let blinds = rerandomiser.apply(&b0.ntt);
+                tile.outputs.iter().for_each(|output| add(output, blinds[output.coefficient]));
+            }
+        });
+    }
 }
 
-fn online_kernels<T: Word>(plan: &LayerPlan, weights: &[&[i32]]) -> Vec<Kernel<T>> {
-    plan.terms.iter().zip(weights).map(|(term, weights)| Kernel::new(term.packing.shape(), weights)).collect()
+/// The bodies of one tile as torus words, in order.
+fn read_bodies<W: LinearWord>(
+    tile: &TilePlan,
+    bytes: TileBytes<'_>,
+    parameters: &LayerParameters,
+    schedule: Schedule,
+) -> Result<Vec<W>, BridgeError> {
+    let mut low = unpack(bytes.low, tile.low_count(schedule), parameters.low_width())?.into_iter();
+    let mut full = unpack(bytes.full, tile.full_count(schedule), parameters.full_width())?.into_iter();
+    let words = tile.bodies.iter().map(|body| {
+        let word: Option<W> = if body.is_low(schedule) { low.next() } else { full.next() };
+        word.expect("counted above").shl(parameters.rounding.body)
+    });
+    Ok(words.collect())
+}
+
+fn unpack<W: LinearWord>(bytes: &[u8], count: usize, width: u32) -> Result<Vec<W>, BridgeError> {
+    if count == 0 && bytes.is_empty() { Ok(Vec::new()) } else { Ok(pack::read(bytes, count, width)?) }
 }
 
 impl<W: LinearWord> ServerLinear for ServerLayer<W> {
@@ -265,6 +173,20 @@ impl<W: LinearWord> ServerLinear for ServerLayer<W> {
         share.iter_mut().for_each(|v| *v &= mask);
         share
     }
+}
+
+impl Online {
+    fn new(plan: &LayerPlan, weights: &[&[i32]]) -> Self {
+        match plan.parameters.ell {
+            ..=16 => Self::U16(kernels(plan, weights)),
+            17..=32 => Self::U32(kernels(plan, weights)),
+            _ => Self::U64(kernels(plan, weights)),
+        }
+    }
+}
+
+fn kernels<T: Word>(plan: &LayerPlan, weights: &[&[i32]]) -> Vec<Kernel<T>> {
+    plan.terms.iter().zip(weights).map(|(term, weights)| Kernel::new(term.packing.shape(), weights)).collect()
 }
 
 /// share += 2 sum_i W_i m_i.
