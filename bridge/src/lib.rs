@@ -28,6 +28,10 @@
 //!
 //! \[HLHD22\]: Huang, Lu, Hong, Ding. Cheetah: lean and fast secure two-party deep neural network inference. USENIX Security 2022.
 
+// The tests' shared definitions name this crate from the outside.
+#[cfg(test)]
+extern crate self as lowkey_bridge;
+
 pub mod conv;
 pub mod convert;
 pub mod error;

@@ -1,7 +1,10 @@
 //! The linear layer on shares equals the plain integer layer: every parameter set, both schedules, tiles, several terms.
 
+mod common;
+
 use std::sync::Arc;
 
+use common::{convolve, shapes};
 use lowkey_bridge::budget::{self, Norms};
 use lowkey_bridge::conv::ConvShape;
 use lowkey_bridge::keys::{self, SetPlan};
@@ -127,34 +130,6 @@ impl Case {
     }
 }
 
-fn convolve(s: &ConvShape, weights: &[i32], input: &[i64]) -> Vec<i64> {
-    let (height, width) = s.output();
-    let (inputs, outputs) = (s.channels / s.groups, s.out_channels / s.groups);
-    let mut out = Vec::new();
-    for o in 0..s.out_channels {
-        for i in 0..height {
-            for j in 0..width {
-                let mut sum = 0;
-                for c in 0..inputs {
-                    for r in 0..s.kernel[0] {
-                        for t in 0..s.kernel[1] {
-                            let y = (i * s.stride[0] + r * s.dilation[0]).wrapping_sub(s.padding[0]);
-                            let x = (j * s.stride[1] + t * s.dilation[1]).wrapping_sub(s.padding[1]);
-                            if y < s.height && x < s.width {
-                                let w = weights[((o * inputs + c) * s.kernel[0] + r) * s.kernel[1] + t];
-                                let channel = o / outputs * inputs + c;
-                                sum += i64::from(w) * input[(channel * s.height + y) * s.width + x];
-                            }
-                        }
-                    }
-                }
-                out.push(sum);
-            }
-        }
-    }
-    out
-}
-
 #[test]
 fn every_parameter_set_and_both_schedules() {
     for set in params::ALL {
@@ -251,7 +226,7 @@ fn another_packing_takes_fresh_randomness() {
         let mask = Mask::expand(ring, &epoch, MaskId { layer: 0, ciphertext: 0 });
         let hints = hint.chunks_exact(hint.len() / 2).enumerate().map(|(output, bytes)| {
             let polynomials = packing.weight_polynomials(output, &weights);
-            let products = polynomials.iter().map(|(_, terms)| (&mask, terms.as_slice()));
+            let products = polynomials.iter().map(|own| (&mask, own.terms.as_slice()));
             let evaluated = Evaluator::new(ring).evaluate(products).unwrap();
             let hint = Hint::from_bytes(ring, 0, bytes).unwrap();
             hint.coefficients().iter().zip(&evaluated).map(|(h, e)| h.wrapping_sub(*e)).collect::<Vec<u32>>()
@@ -295,33 +270,6 @@ fn messages_of_the_wrong_length_are_refused() {
     let mut rng = ChaCha20Rng::from_seed([1; 32]);
     client.encrypt_pads(0, &mut secrets, &mut [0; 64], &mut rng).unwrap();
     assert!(client.encrypt_pads(0, &mut secrets, &mut [0; 64], &mut rng).is_err());
-}
-
-fn shapes() -> impl Strategy<Value = ConvShape> {
-    let small = 1..=3usize;
-    (
-        (small.clone(), small.clone(), 1..=3usize),
-        (1..=14usize, 1..=14usize),
-        (1..=4usize, 1..=4usize),
-        (small.clone(), small.clone()),
-        (small.clone(), small),
-        [0..=2usize, 0..=2usize, 0..=2usize, 0..=2usize],
-    )
-        .prop_map(|((inputs, outputs, groups), (height, width), kernel, stride, dilation, padding)| ConvShape {
-            channels: inputs * groups,
-            height,
-            width,
-            out_channels: outputs * groups,
-            kernel: kernel.into(),
-            stride: stride.into(),
-            padding,
-            dilation: dilation.into(),
-            groups,
-        })
-        .prop_filter("the kernel fits the padded input", |s| {
-            s.height + s.padding[0] + s.padding[2] > (s.kernel[0] - 1) * s.dilation[0]
-                && s.width + s.padding[1] + s.padding[3] > (s.kernel[1] - 1) * s.dilation[1]
-        })
 }
 
 proptest! {

@@ -7,6 +7,7 @@
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::evaluate::WeightPolynomial;
 use crate::mask::{EpochSeed, Mask};
 use crate::torus::Rounding;
 use crate::word::TorusWord;
@@ -46,18 +47,12 @@ impl OutputContext {
         context
     }
 
-    /// One branch of the output: the domain of its masks, its weight polynomials, (ciphertext, \[(coefficient, weight)\]),
-    /// and what the masks evaluate to.
-    pub fn branch<W: TorusWord>(
-        &mut self,
-        layer: u32,
-        polynomials: &[(usize, Vec<(usize, i32)>)],
-        evaluated: &[W],
-    ) -> &mut Self {
+    /// One branch of the output: the domain of its masks, its weight polynomials, and what the masks evaluate to.
+    pub fn branch<W: TorusWord>(&mut self, layer: u32, polynomials: &[WeightPolynomial], evaluated: &[W]) -> &mut Self {
         self.0.update(layer.to_le_bytes());
         self.number(polynomials.len());
         let mut bytes = Zeroizing::new(Vec::new());
-        for (ciphertext, terms) in polynomials {
+        for WeightPolynomial { ciphertext, terms } in polynomials {
             self.number(*ciphertext);
             self.number(terms.len());
             bytes.zeroize();
@@ -102,8 +97,6 @@ mod tests {
     use crate::params::{T64N2048, T64N4096};
     use crate::ring::Ring;
 
-    type Polynomials = Vec<(usize, Vec<(usize, i32)>)>;
-
     fn digest(change: &str) -> [u8; 32] {
         let is = |name: &str| change == name;
         let set = if is("set") { &T64N4096 } else { &T64N2048 };
@@ -119,13 +112,16 @@ mod tests {
         };
         let publication = [2 + u8::from(is("publication")); 32];
         let mut context = OutputContext::new(&publication, u32::from(is("version")), &epoch, &mask0, widths);
-        let mut polynomials: Polynomials = vec![(0, vec![(5, 1), (6, -2)]), (1, vec![(5, 3)])];
+        let polynomial = |ciphertext, terms: &[_]| WeightPolynomial { ciphertext, terms: terms.to_vec() };
+        let mut polynomials = vec![polynomial(0, &[(5, 1), (6, -2)]), polynomial(1, &[(5, 3)])];
         match change {
-            "order" => polynomials[0].1.swap(0, 1),
-            "position" => polynomials[0].1[0].0 = 4,
-            "weight" => polynomials[1].1[0].1 = -3,
-            "ciphertext" => polynomials[1].0 = 2,
-            "cut" => polynomials = vec![(0, vec![(5, 1)]), (0, vec![(6, -2)]), (1, vec![(5, 3)])],
+            "order" => polynomials[0].terms.swap(0, 1),
+            "position" => polynomials[0].terms[0].0 = 4,
+            "weight" => polynomials[1].terms[0].1 = -3,
+            "ciphertext" => polynomials[1].ciphertext = 2,
+            "cut" => {
+                polynomials = vec![polynomial(0, &[(5, 1)]), polynomial(0, &[(6, -2)]), polynomial(1, &[(5, 3)])];
+            }
             _ => {}
         }
         let evaluated = vec![u64::from(is("evaluated")); 4];

@@ -113,7 +113,7 @@ pub mod word;
 
 pub use context::{OutputContext, Widths};
 pub use error::HeError;
-pub use evaluate::Evaluator;
+pub use evaluate::{Evaluator, WeightPolynomial};
 pub use hint::{Draw, Hint, Published, Rerandomiser, publication_rng, publish};
 pub use mask::{EpochSeed, Mask, MaskId};
 pub use noise::{Cross, Drawn, NoiseTerms, Norms};

@@ -17,7 +17,7 @@ use super::rings::Holding;
 
 /// Most taps of a kernel: packing takes time in proportion.
 const MAX_TAPS: u64 = 1 << 12;
-/// Largest stride: a stride of t makes t^2 phase channels.
+/// Largest stride: a stride of t makes t^2 subgrids of a channel.
 const MAX_STRIDE: u64 = 64;
 /// Largest packing of all terms together, in words (see [`Packing::size`]): what a stranger's plan may take of our memory.
 pub(super) const MAX_PACKED: u64 = 1 << 25;

@@ -44,7 +44,7 @@ fn outputs_of<W: TorusWord>(layer: &LayerPlan, hint: &[u8], epoch: &EpochSeed, w
             (0..term.packing.ciphertexts() as u32).map(|c| Mask::expand(ring, epoch, id(c))).collect();
         for o in 0..layer.output[0] {
             let polynomials = term.packing.weight_polynomials(o, weights);
-            let products = polynomials.iter().map(|(c, terms)| (&masks[*c], terms.as_slice()));
+            let products = polynomials.iter().map(|own| (&masks[own.ciphertext], own.terms.as_slice()));
             let evaluated = Evaluator::new(ring).evaluate(products).expect("small weights");
             let hint = Hint::from_bytes(ring, rounding, hints.next().expect("a hint each")).expect("its own length");
             let widen = |word: W| word.to_u64() << (64 - W::BITS);

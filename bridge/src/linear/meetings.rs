@@ -169,7 +169,7 @@ mod tests {
                 let own = (0..OUTPUTS).map(|output| {
                     let hint = Hint::<u32>::from_bytes(ring, rounding, hints.next().unwrap()).unwrap();
                     let polynomials = term.packing.weight_polynomials(output, weights[index]);
-                    let products = polynomials.iter().map(|(c, terms)| (&masks[*c], terms.as_slice()));
+                    let products = polynomials.iter().map(|own| (&masks[own.ciphertext], own.terms.as_slice()));
                     let evaluated = Evaluator::new(ring).evaluate(products).unwrap();
                     let u = server.rerandomiser(index, output);
                     let exact = u.apply(mask0.ntt());

@@ -140,7 +140,7 @@ impl<'a, W: LinearWord> Publication<'a, W> {
         let mut sums = Vec::with_capacity(self.plan.terms.len());
         for ((term, weights), masks) in self.plan.terms.iter().zip(self.weights).zip(&self.masks) {
             let polynomials = term.packing.weight_polynomials(output, weights);
-            let products = polynomials.iter().map(|(ciphertext, terms)| (&masks[*ciphertext], terms.as_slice()));
+            let products = polynomials.iter().map(|own| (&masks[own.ciphertext], own.terms.as_slice()));
             let sum = evaluator.evaluate(products)?;
             context.branch(term.layer, &polynomials, &sum);
             sums.push(sum);
