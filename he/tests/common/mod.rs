@@ -2,6 +2,8 @@
 
 #![allow(dead_code)]
 
+pub mod sources;
+
 use lowkey_he::{ParameterSet, Ring, TorusWord};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
