@@ -1,8 +1,19 @@
 //! Homomorphic linear layers on shares: packing, budget, ciphertext to shares and back.
 //!
-//! One linear layer, z = sum_i W_i x_i, each activation held as x = xhat + m (the client's pad, the server's masked
-//! activation). Symbols are those of `docs/protocol.md`: q the torus, N the ring degree, ell the accumulator width, U = q / 2^(ell+1),
-//! L = ell + 1.
+//! | module | what |
+//! |---|---|
+//! | [`linear`] | layers with the public weights of one party: packing, publication, both halves |
+//! | [`parameters`] | the HE parameters of a layer and the widths that follow from them |
+//! | [`convert`] | torus shares to ring shares: why a layer is exact |
+//! | [`conv`] | integer convolutions modulo 2^16, 2^32, 2^64 |
+//! | [`error`] | what can go wrong |
+//!
+//! `linear` uses the others; they do not know it, nor each other but for `convert`, which reads `parameters`.
+//!
+//! # The layer
+//!
+//! z = sum_i W_i x_i, each activation held as x = xhat + m (the client's pad, the server's masked activation). Symbols are those
+//! of [`lowkey_he`] and `docs/protocol.md`, with L = ell + 1; words are in `docs/words.md`.
 //!
 //! ```text
 //!     offline   client   body_j = a_j s + e_j + scaling xhat     low bits only where the body defines the pad     -> server
@@ -16,17 +27,10 @@
 //!
 //! The *direct* schedule sends whole bodies of x_c when the share exists and does the same sums then: m is x_s.
 //!
-//! | module | what |
-//! |---|---|
-//! | [`linear::packing`] | which coefficient carries which element (\[HLHD22\], section 3.1) |
-//! | [`linear::layer`] | what both parties know of a layer |
-//! | [`linear::budget`] | does it fit, and how much is rounded off |
-//! | [`linear::keys`] | per-inference secrets and b*_0 |
-//! | [`linear::client`], [`linear::server`] | the two halves |
-//! | [`convert`] | torus shares to ring shares: why the layer is exact |
-//! | [`conv`] | integer convolutions modulo 2^16, 2^32, 2^64 |
+//! # References
 //!
-//! \[HLHD22\]: Huang, Lu, Hong, Ding. Cheetah: lean and fast secure two-party deep neural network inference. USENIX Security 2022.
+//! * \[HLHD22\] Huang, Lu, Hong, Ding. Cheetah: lean and fast secure two-party deep neural network inference. USENIX
+//!   Security 2022.
 
 // The tests' shared definitions name this crate from the outside.
 #[cfg(test)]

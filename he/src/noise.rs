@@ -1,4 +1,6 @@
-//! Does it fit? kappa sqrt(V) + (|w|_1 + 2N)/2 <= U/2 with g = 1: the exactness condition of a linear layer.
+//! Does it fit? kappa sqrt(V) + (|w|_1 + 2N)/2 <= U/2: the exactness condition of a linear layer with one guard bit.
+//!
+//! Symbols are those of the [crate's table](crate#notation).
 //!
 //! The error of B_o + share_o against scaling * (W x)_o, for one output coefficient of one output ciphertext, is
 //!
