@@ -2,7 +2,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`linear`] | layers with the public weights of one party: packing, publication, both halves |
+//! | [`linear`] | layers whose weights one party knows in the clear: packing, publication, both halves |
 //! | [`parameters`] | the HE parameters of a layer and the widths that follow from them |
 //! | [`convert`] | torus shares to ring shares: why a layer is exact |
 //! | [`conv`] | integer convolutions modulo 2^16, 2^32, 2^64 |

@@ -7,7 +7,7 @@
 //!
 //! # Notation
 //!
-//! That of `docs/protocol.md`, also inside the modules; plain words in the API.
+//! That of `docs/protocol.md`, also inside the modules; plain words in the API, which `docs/words.md` explains.
 //!
 //! | symbol | meaning | where |
 //! |---|---|---|

@@ -210,13 +210,13 @@ pub fn required(set: &ParameterSet, branches: &[NoiseTerms], cross: Cross) -> f6
 }
 
 /// The largest error that the floors forgive: U/2 = 2^(torus_bits - ell - 2), for one guard bit.
-pub fn allowed(ell: u32, torus_bits: u32) -> f64 {
-    2f64.powi(torus_bits as i32 - ell as i32 - 2)
+pub fn allowed(set: &ParameterSet, ell: u32) -> f64 {
+    2f64.powi(set.torus_bits as i32 - ell as i32 - 2)
 }
 
 /// log2(allowed / required): the layer is exact, up to 2 exp(-[`KAPPA`]^2/2) per output, iff this is not negative.
 pub fn margin_bits(set: &ParameterSet, ell: u32, branches: &[NoiseTerms], cross: Cross) -> f64 {
-    (allowed(ell, set.torus_bits) / required(set, branches, cross)).log2()
+    (allowed(set, ell) / required(set, branches, cross)).log2()
 }
 
 /// Upper bound on the variance of the error of rounding `bits` bits to nearest.
@@ -246,7 +246,7 @@ mod tests {
         let v = 600.0 * (21.5 + 4096.0 / 12.0) + n * 2.0 / 3.0 * (21.5 + 1024.0 / 12.0) + n * 2.0 / 3.0 * 21.5;
         assert!(close(terms.variance(&T32N2048), v));
         assert!(close(required(&T32N2048, &[terms], Cross::NONE), KAPPA * v.sqrt() + 100.0 + n));
-        assert_eq!(allowed(13, 32), 131072.0);
+        assert_eq!(allowed(&T32N2048, 13), 131072.0);
         let margin = (131072.0 / (KAPPA * v.sqrt() + 100.0 + n)).log2();
         assert!(close(margin_bits(&T32N2048, 13, &[terms], Cross::NONE), margin));
     }

@@ -220,7 +220,7 @@ fn floors_are_exact_within_the_bound() {
     assert!(margin_bits(set, ell, &[terms], Cross::NONE) > 0.0);
     let fits = |draws: &[Draw<u32>]| {
         let terms = NoiseTerms { drawn: draws[0].drawn(), ..terms };
-        required(set, &[terms], Cross::NONE) <= allowed(ell, 32)
+        required(set, &[terms], Cross::NONE) <= allowed(set, ell)
     };
 
     let epoch = EpochSeed([3; 32]);

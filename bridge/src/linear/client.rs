@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lowkey_he::hint::Hint;
-use lowkey_he::mask::{EpochSeed, Mask, MaskId};
+use lowkey_he::mask::{EpochSeed, Mask};
 use lowkey_he::pack;
 use lowkey_he::ring::{NttPoly, Ring};
 use lowkey_he::secret::Secret;
@@ -91,12 +91,6 @@ pub fn client_layer(
     with_word!(plan.parameters.set, W => Ok(Box::new(ClientLayer::<W>::new(plan, epoch, hint)?)))
 }
 
-/// All input masks of a term, in order of ciphertext.
-pub(crate) fn expand_masks<W: LinearWord>(ring: &'static Ring<W>, epoch: &EpochSeed, term: &TermPlan) -> Vec<Mask<W>> {
-    let ids = (0..term.packing.ciphertexts() as u32).into_par_iter();
-    ids.map(|ciphertext| Mask::expand(ring, epoch, MaskId { layer: term.layer, ciphertext })).collect()
-}
-
 impl<W: LinearWord> ClientLayer<W> {
     pub(crate) fn new(plan: Arc<LayerPlan>, epoch: &EpochSeed, hint: &[u8]) -> Result<Self, BridgeError> {
         if hint.len() != plan.hint_len() {
@@ -108,7 +102,7 @@ impl<W: LinearWord> ClientLayer<W> {
             let own: Vec<&[u8]> = hints.by_ref().take(plan.output[0]).collect();
             let read = |bytes| ClientHint::read(ring, &plan, term, bytes);
             let hints = own.into_par_iter().map(read).collect::<Result<_, _>>()?;
-            Ok(ClientTerm { masks: expand_masks(ring, epoch, term), hints })
+            Ok(ClientTerm { masks: term.masks(ring, epoch), hints })
         });
         let terms = terms.collect::<Result<_, BridgeError>>()?;
         Ok(Self { plan, terms })

@@ -1,6 +1,10 @@
 //! What both parties know of an encrypted linear layer: its terms, their packing, and which bodies travel whole.
 
+use lowkey_he::mask::{EpochSeed, Mask, MaskId};
 use lowkey_he::pack;
+use lowkey_he::ring::Ring;
+use lowkey_he::word::TorusWord;
+use rayon::prelude::*;
 
 use super::packing::{Body, Packing};
 use crate::error::BridgeError;
@@ -115,6 +119,12 @@ impl TermPlan {
     pub fn new(layer: u32, packing: Packing, mut claim: impl FnMut(u32) -> bool) -> Self {
         let tiles = (0..packing.tiles()).map(|index| TilePlan::new(&packing, index, &mut claim)).collect();
         Self { layer, packing, tiles }
+    }
+
+    /// a_j of all input ciphertexts, in order.
+    pub(crate) fn masks<W: TorusWord>(&self, ring: &'static Ring<W>, epoch: &EpochSeed) -> Vec<Mask<W>> {
+        let ids = (0..self.packing.ciphertexts() as u32).into_par_iter();
+        ids.map(|ciphertext| Mask::expand(ring, epoch, MaskId { layer: self.layer, ciphertext })).collect()
     }
 
     /// Bytes that carry the term's bodies.

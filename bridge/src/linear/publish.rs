@@ -18,7 +18,6 @@ use zeroize::Zeroizing;
 
 use super::budget::{Norms, norms_per_output};
 use super::by_set::LinearWord;
-use super::client::expand_masks;
 use super::keys::RerandomiserMasks;
 use super::layer::LayerPlan;
 use super::meetings::Meetings;
@@ -113,7 +112,7 @@ impl<'a, W: LinearWord> Publication<'a, W> {
             plan,
             weights,
             mask0,
-            masks: terms().map(|term| expand_masks(ring, publisher.epoch, term)).collect(),
+            masks: terms().map(|term| term.masks(ring, publisher.epoch)).collect(),
             norms: terms().zip(weights).map(|(term, own)| norms_per_output(term.packing.shape(), own)).collect(),
             meetings: Meetings::new(plan),
             context: OutputContext::new(publisher.context, PACKING_VERSION, publisher.epoch, mask0, widths),

@@ -11,7 +11,6 @@ use lowkey_he::{Evaluator, Hint, Rounding};
 use super::*;
 use crate::conv::ConvShape;
 use crate::linear::budget::{Norms, norms_per_output};
-use crate::linear::client::expand_masks;
 use crate::linear::keys::{self, SetPlan};
 use crate::linear::server::ServerLayer;
 use crate::{Packing, Publisher};
@@ -83,7 +82,7 @@ impl Case {
         let mask0 = masks.get::<u32>(set).unwrap();
         let mut hints = hint.chunks_exact(self.plan.one_hint_len());
         let mut branch = |index: usize| {
-            let masks = expand_masks(mask0.ring(), &EPOCH, &self.plan.terms[index]);
+            let masks = self.plan.terms[index].masks(mask0.ring(), &EPOCH);
             let output = |output| {
                 let hint = Hint::from_bytes(mask0.ring(), rounding.hint, hints.next().unwrap()).unwrap();
                 self.small(&server, index, output, &hint, &masks, mask0)
@@ -147,7 +146,7 @@ impl Case {
         let all = NoiseTerms { weights, drawn: self.drawn_at(pixel, output, branches), rounding };
         let means = (weights.norm1 + (2 * branches.len() * set.degree) as f64) / 2.0;
         let required = noise::KAPPA * all.variance(set).sqrt() + means;
-        (noise::allowed(ell, set.torus_bits) / required).log2()
+        (noise::allowed(set, ell) / required).log2()
     }
 }
 
