@@ -149,11 +149,9 @@ impl ServerModel {
                 layers.push(None);
                 continue;
             };
-            let set = plan.sets.iter().find(|set| set.set == layer.parameters.set).expect("derived with the plan");
             let arrays: Vec<_> = own.terms.iter().flatten().map(|array| array.as_standard_layout()).collect();
             let arrays: Vec<&[i32]> = arrays.iter().map(|a| a.as_slice().expect("standard layout")).collect();
-            let (half, bytes) =
-                publish_layer(layer.clone(), set.b0_rounding, &arrays, &publisher).map_err(Error::internal)?;
+            let (half, bytes) = publish_layer(layer.clone(), &arrays, &publisher).map_err(Error::internal)?;
             hint.extend_from_slice(&bytes);
             layers.push(Some(half));
         }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use lowkey_bridge::{LayerParameters, convert};
 use lowkey_he::params::{self, ParameterSet};
 use lowkey_he::word::TorusWord;
+use lowkey_he::{Rounding, with_word};
 use lowkey_mpc::bits::Planes;
 use lowkey_mpc::channel::Channel;
 use lowkey_mpc::extend::Finish;
@@ -29,7 +30,7 @@ struct Case {
 
 impl Case {
     fn new(set: &'static ParameterSet, [ell, shift, bits]: [u8; 3], layout: usize) -> Self {
-        let parameters = LayerParameters { set, ell: ell.into(), body_rounding: 0, hint_rounding: 0 };
+        let parameters = LayerParameters { set, ell: ell.into(), rounding: Rounding::default() };
         assert!(parameters.consistent());
         let spec = Spec { ell, shift, bits, guard: 1 };
         let finish = Finish::Upload { ring: ell };
@@ -60,10 +61,7 @@ impl Case {
     }
 
     fn shares(&self, lane: &Lane) -> (u64, u64) {
-        match self.parameters.set.torus_bits {
-            32 => self.convert::<u32>(lane.z, lane.e, lane.client),
-            _ => self.convert::<u64>(lane.z, lane.e, lane.client),
-        }
+        with_word!(self.parameters.set, W => self.convert::<W>(lane.z, lane.e, lane.client))
     }
 
     /// Accumulators at both sides of every step of y, or of as many as a test can afford, and at the ends of the ring.

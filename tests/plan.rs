@@ -161,7 +161,7 @@ fn a_plan_tells_norms_up_to_a_power_of_two() {
             let (_, own) = network.linear(node.node).unwrap();
             let largest = layer.terms.iter().zip(own.terms.iter().flatten()).map(|(term, weights)| {
                 let weights = weights.as_standard_layout();
-                let norms = Norms::per_output(term.packing.shape(), weights.as_slice().unwrap());
+                let norms = budget::norms_per_output(term.packing.shape(), weights.as_slice().unwrap());
                 norms.into_iter().fold(Norms::default(), Norms::max)
             });
             let largest: Vec<Norms> = largest.collect();
@@ -171,7 +171,7 @@ fn a_plan_tells_norms_up_to_a_power_of_two() {
                 let rounding = budget::largest_rounding(parameters.set, parameters.ell, &classes, set.b0_rounding);
                 rounding.map(|rounding| (rounding.body, rounding.hint))
             };
-            let published = Some((parameters.body_rounding, parameters.hint_rounding));
+            let published = Some((parameters.rounding.body, parameters.rounding.hint));
             assert_eq!(choice(&largest), published, "{}: the plan of another function", bundled.name);
             for index in 0..largest.len() {
                 let mut norms = largest.clone();
@@ -330,11 +330,12 @@ fn a_hint_does_not_reach_the_pads_of_the_next_layer() {
     let [wide, last] = [0, 1].map(|linear| plan.linear[linear].encrypted.clone().expect("encrypted"));
     let (set, epoch) = (wide.parameters.set, EpochSeed([5; 32]));
     assert_eq!((set.torus_bits, set), (32, last.parameters.set), "both under one parameter set");
-    let (degree, tile) = (set.degree, &last.terms[0].tiles[0].tile);
+    let (degree, tile) = (set.degree, &last.terms[0].tiles[0]);
 
     // -hint s at the coefficient of output o is -(a s) at the coefficient of element o.
     let ring = Ring::<u32>::shared(set).unwrap();
-    let place = |element: usize| tile.bodies.iter().find(|body| body.element == Some(element as u32)).expect("sent");
+    let places = || tile.bodies.iter().map(|body| body.place);
+    let place = |element: usize| places().find(|place| place.element == Some(element as u32)).expect("sent");
     let from = wide.terms[0].packing.output_coefficient(0, 0);
     let mut hint = Vec::new();
     for output in 0..OUTPUTS {
@@ -346,9 +347,9 @@ fn a_hint_does_not_reach_the_pads_of_the_next_layer() {
             let at = (index + shift) % (2 * degree);
             turned[at % degree] = if at < degree { *word } else { word.wrapping_neg() };
         }
-        let width = 32 - wide.parameters.hint_rounding;
+        let width = 32 - wide.parameters.rounding.hint;
         let rounded: Vec<u32> =
-            turned.iter().map(|word| round_to(*word, wide.parameters.hint_rounding) >> (32 - width)).collect();
+            turned.iter().map(|word| round_to(*word, wide.parameters.rounding.hint) >> (32 - width)).collect();
         pack::append(&mut hint, &rounded, width);
     }
 

@@ -43,11 +43,11 @@ fn bench(c: &mut Criterion) {
 fn stages(c: &mut Criterion, name: &str, ell: u32, shape: &ConvShape) {
     let mut rng = ChaCha20Rng::seed_from_u64(1);
     let weights: Vec<i32> = (0..shape.out_channels * shape.fan_in()).map(|_| rng.random_range(-2..=2)).collect();
-    let norms = Norms::per_output(shape, &weights).into_iter().fold(Norms::default(), Norms::max);
+    let norms = budget::norms_per_output(shape, &weights).into_iter().fold(Norms::default(), Norms::max);
     let fitting =
         |&set: &&'static ParameterSet| Some((set, budget::largest_rounding(set, ell, &[norms], B0_ROUNDING)?));
     let (set, rounding) = params::ALL.iter().find_map(fitting).expect("the layer fits a set");
-    let parameters = LayerParameters { set, ell, body_rounding: rounding.body, hint_rounding: rounding.hint };
+    let parameters = LayerParameters { set, ell, rounding };
     let term = TermPlan::new(0, Packing::new(shape, set.degree).expect("the layer fits"), |_| true);
     let (height, width) = shape.output();
     let plan = Arc::new(LayerPlan {
@@ -60,7 +60,7 @@ fn stages(c: &mut Criterion, name: &str, ell: u32, shape: &ConvShape) {
     let epoch = EpochSeed([3; 32]);
     let masks = keys::rerandomiser_masks(&sets, &epoch).expect("a known set");
     let publisher = Publisher { epoch: &epoch, masks: &masks, server_key: &[1; 32], context: &[2; 32] };
-    let publish = || publish_layer(Arc::clone(&plan), rounding.b0, &[&weights], &publisher).expect("the noise fits");
+    let publish = || publish_layer(Arc::clone(&plan), &[&weights], &publisher).expect("the noise fits");
     let (server, hint) = publish();
     let client = client_layer(Arc::clone(&plan), &epoch, &hint).expect("an honest server");
     let pads: Vec<u64> = (0..shape.input_len()).map(|_| rng.next_u64() & ((1 << ell) - 1)).collect();

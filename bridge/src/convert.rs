@@ -38,11 +38,12 @@ pub fn server_share<W: TorusWord>(parameters: &LayerParameters, phases: &[W]) ->
 mod tests {
     use super::*;
     use lowkey_he::params::{self, ParameterSet};
+    use lowkey_he::{Rounding, with_word};
     use rand::{Rng, RngExt, SeedableRng};
     use rand_chacha::ChaCha20Rng;
 
     fn parameters(set: &'static ParameterSet, ell: u32) -> LayerParameters {
-        let parameters = LayerParameters { set, ell, body_rounding: 0, hint_rounding: 0 };
+        let parameters = LayerParameters { set, ell, rounding: Rounding::default() };
         assert!(parameters.consistent());
         parameters
     }
@@ -123,10 +124,7 @@ mod tests {
     #[test]
     fn exact_at_both_ends_of_the_noise_and_wrong_one_step_beyond() {
         for set in params::ALL {
-            match set.torus_bits {
-                32 => ends::<u32>(set),
-                _ => ends::<u64>(set),
-            }
+            with_word!(set, W => ends::<W>(set));
         }
     }
 }

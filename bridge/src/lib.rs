@@ -1,8 +1,19 @@
 //! Homomorphic linear layers on shares: packing, budget, ciphertext to shares and back.
 //!
-//! One linear layer, z = sum_i W_i x_i, each activation held as x = xhat + m (the client's pad, the server's masked
-//! activation). Symbols are those of `docs/protocol.md`: q the torus, N the ring degree, ell the accumulator width, U = q / 2^(ell+1),
-//! L = ell + 1.
+//! | module | what |
+//! |---|---|
+//! | [`linear`] | layers whose weights one party knows in the clear: packing, publication, both halves |
+//! | [`parameters`] | the HE parameters of a layer and the widths that follow from them |
+//! | [`convert`] | torus shares to ring shares: why a layer is exact |
+//! | [`conv`] | integer convolutions modulo 2^16, 2^32, 2^64 |
+//! | [`error`] | what can go wrong |
+//!
+//! `linear` uses the others; they do not know it, nor each other but for `convert`, which reads `parameters`.
+//!
+//! # The layer
+//!
+//! z = sum_i W_i x_i, each activation held as x = xhat + m (the client's pad, the server's masked activation). Symbols are those
+//! of [`lowkey_he`] and `docs/protocol.md`, with L = ell + 1; words are in `docs/words.md`.
 //!
 //! ```text
 //!     offline   client   body_j = a_j s + e_j + scaling xhat     low bits only where the body defines the pad     -> server
@@ -16,36 +27,27 @@
 //!
 //! The *direct* schedule sends whole bodies of x_c when the share exists and does the same sums then: m is x_s.
 //!
-//! | module | what |
-//! |---|---|
-//! | [`packing`] | which coefficient carries which element (\[HLHD22\], section 3.1) |
-//! | [`layer`] | what both parties know of a layer |
-//! | [`budget`] | does it fit, and how much is rounded off |
-//! | [`keys`] | per-inference secrets and b*_0 |
-//! | [`client`], [`server`] | the two halves |
-//! | [`convert`] | torus shares to ring shares: why the layer is exact |
-//! | [`conv`] | integer convolutions modulo 2^16, 2^32, 2^64 |
+//! # References
 //!
-//! \[HLHD22\]: Huang, Lu, Hong, Ding. Cheetah: lean and fast secure two-party deep neural network inference. USENIX Security 2022.
+//! * \[HLHD22\] Huang, Lu, Hong, Ding. Cheetah: lean and fast secure two-party deep neural network inference. USENIX
+//!   Security 2022.
 
-pub mod budget;
-pub mod client;
+// The tests' shared definitions name this crate from the outside.
+#[cfg(test)]
+extern crate self as lowkey_bridge;
+
 pub mod conv;
 pub mod convert;
 pub mod error;
-pub mod keys;
-pub mod layer;
-mod meetings;
-#[cfg(test)]
-mod noise_tests;
-pub mod packing;
+pub mod linear;
 pub mod parameters;
-pub mod server;
 
-pub use client::{ClientLinear, client_layer};
 pub use error::BridgeError;
-pub use keys::{RerandomiserMasks, Secrets, ServerKeys, SetPlan};
-pub use layer::{LayerPlan, Schedule, TermPlan};
-pub use packing::{DoesNotFit, Packing};
+pub use linear::client::{ClientLinear, client_layer};
+pub use linear::keys::{RerandomiserMasks, Secrets, ServerKeys, SetPlan};
+pub use linear::layer::{LayerPlan, Schedule, TermPlan};
+pub use linear::packing::{DoesNotFit, Packing};
+pub use linear::publish::{Publisher, publish_layer};
+pub use linear::server::{OfflineShare, ServerLinear};
+pub use linear::{budget, keys};
 pub use parameters::LayerParameters;
-pub use server::{OfflineShare, Publisher, ServerLinear, publish_layer};

@@ -1,6 +1,7 @@
 //! The HE parameters of one linear layer and the widths that follow from them.
 
 use lowkey_he::params::ParameterSet;
+use lowkey_he::torus::Rounding;
 
 /// Guard bits below a linear layer's result: always 1 (`docs/protocol.md`, section 1).
 pub const GUARD_BITS: u32 = 1;
@@ -12,10 +13,8 @@ pub struct LayerParameters {
     pub set: &'static ParameterSet,
     /// ell: width of the accumulator ring.
     pub ell: u32,
-    /// rb: low bits rounded off every body.
-    pub body_rounding: u32,
-    /// rh: low bits rounded off the published hint.
-    pub hint_rounding: u32,
+    /// rb, rh, and r0 of the parameter set.
+    pub rounding: Rounding,
 }
 
 impl LayerParameters {
@@ -36,12 +35,12 @@ impl LayerParameters {
 
     /// Bits on the wire of a body whose top bits are the pad itself.
     pub fn low_width(&self) -> u32 {
-        self.log_scaling() - self.body_rounding
+        self.log_scaling() - self.rounding.body
     }
 
     /// Bits on the wire of a whole body.
     pub fn full_width(&self) -> u32 {
-        self.set.torus_bits - self.body_rounding
+        self.set.torus_bits - self.rounding.body
     }
 
     /// T = (2^g + 1) U / 2 - 1: what the server adds before it rounds down, so that noise may err either way.
@@ -49,12 +48,17 @@ impl LayerParameters {
         3 * ((1u64 << self.log_unit()) / 2) - 1
     }
 
+    /// Bits on the wire of a coefficient of the hint.
+    pub fn hint_width(&self) -> u32 {
+        self.set.torus_bits - self.rounding.hint
+    }
+
     /// True if every width above makes sense: at least one noise bit below the message, and one bit of each body left.
     pub fn consistent(&self) -> bool {
         self.ell >= 2
             && self.ell + 3 <= self.set.torus_bits
             && self.ell <= 48
-            && self.body_rounding < self.log_scaling()
-            && self.hint_rounding < self.set.torus_bits
+            && self.rounding.body < self.log_scaling()
+            && self.rounding.hint < self.set.torus_bits
     }
 }

@@ -1,14 +1,17 @@
 //! The linear layer on shares equals the plain integer layer: every parameter set, both schedules, tiles, several terms.
 
-use std::sync::Arc;
+mod common;
+#[path = "common/layer.rs"]
+mod layer;
 
+use common::{convolve, shapes};
+use layer::{EPOCH, FIRST, Layer, Shares};
 use lowkey_bridge::budget::{self, Norms};
 use lowkey_bridge::conv::ConvShape;
-use lowkey_bridge::keys::{self, SetPlan};
-use lowkey_bridge::{LayerParameters, LayerPlan, Packing, Publisher, Schedule, TermPlan, client_layer, publish_layer};
-use lowkey_he::mask::{EpochSeed, Mask, MaskId};
+use lowkey_bridge::{LayerParameters, Packing, Schedule, client_layer, keys};
+use lowkey_he::mask::{Mask, MaskId};
 use lowkey_he::params::{self, ParameterSet};
-use lowkey_he::{Evaluator, Hint, Ring};
+use lowkey_he::{Evaluator, Hint, Ring, Rounding};
 use proptest::prelude::*;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
@@ -20,12 +23,6 @@ struct Case {
     shapes: Vec<ConvShape>,
     weights: Vec<Vec<i32>>,
     input: Vec<i64>,
-}
-
-/// Both parties' shares of the result.
-struct Shares {
-    c: Vec<u64>,
-    v: Vec<u64>,
 }
 
 impl Case {
@@ -53,70 +50,37 @@ impl Case {
     }
 
     fn norms(&self) -> Vec<Norms> {
-        let largest =
-            |(s, w): (&ConvShape, &Vec<i32>)| Norms::per_output(s, w).into_iter().fold(Norms::default(), Norms::max);
+        let largest = |(s, w): (&ConvShape, &Vec<i32>)| {
+            budget::norms_per_output(s, w).into_iter().fold(Norms::default(), Norms::max)
+        };
         self.shapes.iter().zip(&self.weights).map(largest).collect()
+    }
+
+    fn layer(&self, rounding: Rounding) -> Layer {
+        let parameters = LayerParameters { set: self.set, ell: self.ell, rounding };
+        assert!(parameters.consistent());
+        Layer::publish(parameters, &self.shapes, &self.weights)
     }
 
     /// Runs the layer; `None` if the parameter set does not fit it.
     fn run(&self, schedule: Schedule, seed: u64) -> Option<Shares> {
-        let rounding = budget::largest_rounding(self.set, self.ell, &self.norms(), 4)?;
-        let parameters = LayerParameters {
-            set: self.set,
-            ell: self.ell,
-            body_rounding: rounding.body,
-            hint_rounding: rounding.hint,
-        };
-        assert!(parameters.consistent());
-        let mut claimed = vec![false; self.input.len()];
-        let terms = self.shapes.iter().enumerate().map(|(index, shape)| {
-            let packing = Packing::new(shape, self.set.degree).expect("small enough");
-            TermPlan::new(index as u32, packing, |e| !std::mem::replace(&mut claimed[e as usize], true))
-        });
-        let terms = terms.collect();
-        let (height, width) = self.shapes[0].output();
-        let output = [self.shapes[0].out_channels, height, width];
-        let plan = Arc::new(LayerPlan { first_secret: 0, parameters, output, terms });
-        let sets = [SetPlan { set: self.set, secrets: plan.secrets(), b0_rounding: rounding.b0 }];
-
-        let epoch = EpochSeed([3; 32]);
-        let masks = keys::rerandomiser_masks(&sets, &epoch).unwrap();
-        let publisher = Publisher { epoch: &epoch, masks: &masks, server_key: &[1; 32], context: &[2; 32] };
-        let weights: Vec<&[i32]> = self.weights.iter().map(Vec::as_slice).collect();
-        let (server, hint) = publish_layer(plan.clone(), rounding.b0, &weights, &publisher).unwrap();
-        assert_eq!(hint.len(), plan.hint_len());
-        let client = client_layer(plan.clone(), &epoch, &hint).unwrap();
-
-        let ring = self.ell + 3;
-        let mask = (1u64 << ring) - 1;
+        let layer = self.layer(budget::largest_rounding(self.set, self.ell, &self.norms(), 4)?);
+        // x = x_s + x_c, in a ring wider than the accumulator.
+        let mask = (1u64 << (self.ell + 3)) - 1;
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
         let x_s: Vec<u64> = self.input.iter().map(|_| rng.next_u64() & mask).collect();
         let x_c: Vec<u64> = self.input.iter().zip(&x_s).map(|(x, s)| (*x as u64).wrapping_sub(*s) & mask).collect();
-        let mut pads: Vec<u64> = x_s.iter().map(|_| rng.next_u64() & mask).collect();
-
-        let (mut secrets, b0) = keys::generate(&sets, &masks, &mut rng).unwrap();
-        let keys = keys::receive(&sets, &b0).unwrap();
-        let mut messages = Vec::new();
-        for (index, term) in plan.terms.iter().enumerate() {
-            let message = match schedule {
-                Schedule::Prepared => client.encrypt_pads(index, &mut secrets, &mut pads, &mut rng),
-                Schedule::Direct => client.encrypt_shares(index, &mut secrets, &x_c, &mut rng),
-            };
-            let message = message.unwrap();
-            assert_eq!(message.len(), term.message_len(&parameters, schedule));
-            messages.push(message);
-        }
-        let c = client.share(&secrets).unwrap().to_vec();
-        let offline = server.offline(&messages, &keys, schedule).unwrap();
-        let masked: Vec<u64> = match schedule {
-            Schedule::Prepared => {
-                let d = x_c.iter().zip(&pads).map(|(x, pad)| x.wrapping_sub(*pad) & mask);
-                x_s.iter().zip(d).map(|(s, d)| s.wrapping_add(d) & mask).collect()
-            }
-            Schedule::Direct => x_s,
+        let pads: Vec<u64> = x_s.iter().map(|_| rng.next_u64() & mask).collect();
+        let mut encrypted = match schedule {
+            Schedule::Prepared => pads,
+            Schedule::Direct => x_c.clone(),
         };
-        let v = server.online(offline, &vec![masked.as_slice(); plan.terms.len()]);
-        Some(Shares { c, v })
+        let (mut secrets, b0) = layer.keys(&mut rng);
+        let messages = layer.encrypt(schedule, &mut secrets, &mut encrypted, &mut rng);
+        // m = x_s + d, where d = x_c less what is encrypted: nothing in the direct schedule.
+        let d = x_c.iter().zip(&encrypted).map(|(x, known)| x.wrapping_sub(*known) & mask);
+        let masked: Vec<u64> = x_s.iter().zip(d).map(|(s, d)| s.wrapping_add(d) & mask).collect();
+        Some(layer.shares(schedule, &secrets, &b0, &messages, &masked))
     }
 
     fn check(&self, schedule: Schedule, seed: u64) -> Option<Shares> {
@@ -129,34 +93,6 @@ impl Case {
         }
         Some(shares)
     }
-}
-
-fn convolve(s: &ConvShape, weights: &[i32], input: &[i64]) -> Vec<i64> {
-    let (height, width) = s.output();
-    let (inputs, outputs) = (s.channels / s.groups, s.out_channels / s.groups);
-    let mut out = Vec::new();
-    for o in 0..s.out_channels {
-        for i in 0..height {
-            for j in 0..width {
-                let mut sum = 0;
-                for c in 0..inputs {
-                    for r in 0..s.kernel[0] {
-                        for t in 0..s.kernel[1] {
-                            let y = (i * s.stride[0] + r * s.dilation[0]).wrapping_sub(s.padding[0]);
-                            let x = (j * s.stride[1] + t * s.dilation[1]).wrapping_sub(s.padding[1]);
-                            if y < s.height && x < s.width {
-                                let w = weights[((o * inputs + c) * s.kernel[0] + r) * s.kernel[1] + t];
-                                let channel = o / outputs * inputs + c;
-                                sum += i64::from(w) * input[(channel * s.height + y) * s.width + x];
-                            }
-                        }
-                    }
-                }
-                out.push(sum);
-            }
-        }
-    }
-    out
 }
 
 #[test]
@@ -239,23 +175,16 @@ fn many_branches_fit_and_are_exact() {
 fn another_packing_takes_fresh_randomness() {
     let set = &params::T32N2048;
     let ring = Ring::<u32>::shared(set).unwrap();
-    let epoch = EpochSeed([3; 32]);
     let weights: Vec<i32> = (0..18).map(|i| i % 7 - 3).collect();
-    let remainders = |padding: usize, body_rounding: u32| {
+    let remainders = |padding: usize, body: u32| {
+        let parameters = LayerParameters { set, ell: 8, rounding: Rounding { body, b0: 3, hint: 0 } };
         let shape = ConvShape::square(1, 2, 3, 8, padding);
-        let parameters = LayerParameters { set, ell: 8, body_rounding, hint_rounding: 0 };
-        let packing = Packing::new(&shape, set.degree).unwrap();
-        let term = TermPlan::new(0, packing.clone(), |_| true);
-        let (height, width) = shape.output();
-        let plan = Arc::new(LayerPlan { first_secret: 0, parameters, output: [2, height, width], terms: vec![term] });
-        let sets = [SetPlan { set, secrets: 1, b0_rounding: 3 }];
-        let masks = keys::rerandomiser_masks(&sets, &epoch).unwrap();
-        let publisher = Publisher { epoch: &epoch, masks: &masks, server_key: &[1; 32], context: &[2; 32] };
-        let (_, hint) = publish_layer(plan, 3, &[&weights], &publisher).unwrap();
-        let mask = Mask::expand(ring, &epoch, MaskId { layer: 0, ciphertext: 0 });
+        let layer = Layer::publish(parameters, &[shape], std::slice::from_ref(&weights));
+        let (packing, hint) = (&layer.plan.terms[0].packing, &layer.hint);
+        let mask = Mask::expand(ring, &EPOCH, MaskId { layer: FIRST, ciphertext: 0 });
         let hints = hint.chunks_exact(hint.len() / 2).enumerate().map(|(output, bytes)| {
             let polynomials = packing.weight_polynomials(output, &weights);
-            let products = polynomials.iter().map(|(_, terms)| (&mask, terms.as_slice()));
+            let products = polynomials.iter().map(|own| (&mask, own.terms.as_slice()));
             let evaluated = Evaluator::new(ring).evaluate(products).unwrap();
             let hint = Hint::from_bytes(ring, 0, bytes).unwrap();
             hint.coefficients().iter().zip(&evaluated).map(|(h, e)| h.wrapping_sub(*e)).collect::<Vec<u32>>()
@@ -275,57 +204,18 @@ fn another_packing_takes_fresh_randomness() {
 #[test]
 fn messages_of_the_wrong_length_are_refused() {
     let set = &params::T32N2048;
-    let shape = ConvShape::square(1, 2, 3, 8, 0);
-    let parameters = LayerParameters { set, ell: 10, body_rounding: 5, hint_rounding: 5 };
-    let packing = Packing::new(&shape, set.degree).unwrap();
-    let plan = Arc::new(LayerPlan {
-        first_secret: 0,
-        parameters,
-        output: [2, 6, 6],
-        terms: vec![TermPlan::new(0, packing, |_| true)],
-    });
-    let sets = [SetPlan { set, secrets: 1, b0_rounding: 3 }];
-    let epoch = EpochSeed([3; 32]);
-    let masks = keys::rerandomiser_masks(&sets, &epoch).unwrap();
-    let publisher = Publisher { epoch: &epoch, masks: &masks, server_key: &[1; 32], context: &[2; 32] };
-    let (server, hint) = publish_layer(plan.clone(), 3, &[&[1; 18]], &publisher).unwrap();
-    assert!(client_layer(plan.clone(), &epoch, &hint[1..]).is_err_and(|e| e.is_peer_fault()));
+    let parameters = LayerParameters { set, ell: 10, rounding: Rounding { body: 5, b0: 3, hint: 5 } };
+    let Layer { plan, sets, hint, client, server, masks } =
+        Layer::publish(parameters, &[ConvShape::square(1, 2, 3, 8, 0)], &[vec![1; 18]]);
+    assert!(client_layer(plan, &EPOCH, &hint[1..]).is_err_and(|e| e.is_peer_fault()));
     let (mut secrets, b0) = keys::generate(&sets, &masks, &mut ChaCha20Rng::from_seed([0; 32])).unwrap();
     assert!(keys::receive(&sets, &b0[1..]).is_err_and(|e| e.is_peer_fault()));
     let keys = keys::receive(&sets, &b0).unwrap();
     assert!(server.offline(&[vec![0; 3]], &keys, Schedule::Prepared).is_err_and(|e| e.is_peer_fault()));
     // A second encryption under the same secret and masks is refused.
-    let client = client_layer(plan, &epoch, &hint).unwrap();
     let mut rng = ChaCha20Rng::from_seed([1; 32]);
     client.encrypt_pads(0, &mut secrets, &mut [0; 64], &mut rng).unwrap();
     assert!(client.encrypt_pads(0, &mut secrets, &mut [0; 64], &mut rng).is_err());
-}
-
-fn shapes() -> impl Strategy<Value = ConvShape> {
-    let small = 1..=3usize;
-    (
-        (small.clone(), small.clone(), 1..=3usize),
-        (1..=14usize, 1..=14usize),
-        (1..=4usize, 1..=4usize),
-        (small.clone(), small.clone()),
-        (small.clone(), small),
-        [0..=2usize, 0..=2usize, 0..=2usize, 0..=2usize],
-    )
-        .prop_map(|((inputs, outputs, groups), (height, width), kernel, stride, dilation, padding)| ConvShape {
-            channels: inputs * groups,
-            height,
-            width,
-            out_channels: outputs * groups,
-            kernel: kernel.into(),
-            stride: stride.into(),
-            padding,
-            dilation: dilation.into(),
-            groups,
-        })
-        .prop_filter("the kernel fits the padded input", |s| {
-            s.height + s.padding[0] + s.padding[2] > (s.kernel[0] - 1) * s.dilation[0]
-                && s.width + s.padding[1] + s.padding[3] > (s.kernel[1] - 1) * s.dilation[1]
-        })
 }
 
 proptest! {

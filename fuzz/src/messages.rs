@@ -11,7 +11,7 @@ use lowkey_bridge::{
     publish_layer,
 };
 use lowkey_he::params::{self, ParameterSet};
-use lowkey_he::{EpochSeed, Hint, Ring, TorusWord, pack};
+use lowkey_he::{EpochSeed, Hint, Ring, Rounding, TorusWord, pack, with_word};
 use lowkey_mpc::channel::Sums;
 use lowkey_mpc::ot::NextIndex;
 use lowkey_mpc::wire;
@@ -92,10 +92,7 @@ fn hint_of<W: TorusWord>(set: &'static ParameterSet, rounding: u32, bytes: &[u8]
 pub fn hint(bytes: &[u8]) {
     let Some(([set, rounding], hint)) = bytes.split_first_chunk() else { return };
     let set = params::ALL[usize::from(*set) % params::ALL.len()];
-    match set.torus_bits {
-        32 => hint_of::<u32>(set, (*rounding).into(), hint),
-        _ => hint_of::<u64>(set, (*rounding).into(), hint),
-    }
+    with_word!(set, W => hint_of::<W>(set, (*rounding).into(), hint));
 }
 
 pub fn hints() -> Vec<Vec<u8>> {
@@ -123,7 +120,7 @@ const SCHEDULES: [Schedule; 2] = [Schedule::Prepared, Schedule::Direct];
 impl Layer {
     fn new(set: &'static ParameterSet) -> Self {
         let shape = ConvShape::square(1, 2, 3, 46, 1);
-        let parameters = LayerParameters { set, ell: 9, body_rounding: 3, hint_rounding: 3 };
+        let parameters = LayerParameters { set, ell: 9, rounding: Rounding::all(3) };
         let packing = Packing::new(&shape, set.degree).expect("small enough");
         let mut claimed = vec![false; shape.input_len()];
         let term = TermPlan::new(0, packing, |e| !std::mem::replace(&mut claimed[e as usize], true));
@@ -132,7 +129,7 @@ impl Layer {
         let epoch = EpochSeed([1; 32]);
         let masks = bridge_keys::rerandomiser_masks(&sets, &epoch).expect("masks");
         let publisher = Publisher { epoch: &epoch, masks: &masks, server_key: &[2; 32], context: &[3; 32] };
-        let (server, hint) = publish_layer(plan.clone(), 3, &[&[1; 18]], &publisher).expect("it fits");
+        let (server, hint) = publish_layer(plan.clone(), &[&[1; 18]], &publisher).expect("it fits");
         let client = client_layer(plan.clone(), &epoch, &hint).expect("its own hint");
         let mut rng = ChaCha20Rng::from_seed([4; 32]);
         let (_, b0) = bridge_keys::generate(&sets, &masks, &mut rng).expect("keys");

@@ -7,20 +7,18 @@
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::evaluate::WeightPolynomial;
 use crate::mask::{EpochSeed, Mask};
+use crate::torus::Rounding;
 use crate::word::TorusWord;
 
-/// The roundings and the accumulator width of a layer.
+/// The accumulator width and the roundings of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Widths {
     /// ell.
     pub ell: u32,
-    /// rb: bits rounded off the bodies.
-    pub rb: u32,
-    /// r0: bits rounded off b*_0.
-    pub r0: u32,
-    /// rh: bits rounded off the hint.
-    pub rh: u32,
+    /// rb, r0 and rh.
+    pub rounding: Rounding,
 }
 
 /// A digest in the making. Every list is preceded by its length, so that different contents are different inputs. Holds
@@ -38,29 +36,23 @@ impl OutputContext {
         mask0: &Mask<W>,
         widths: Widths,
     ) -> Self {
-        let Widths { ell, rb, r0, rh } = widths;
+        let Widths { ell, rounding: Rounding { body, b0, hint } } = widths;
         let mut hash = Sha256::new_with_prefix(b"lowkey-he/output-context/v1");
         hash.update(publication);
         hash.update(epoch.0);
         hash.update([mask0.ring().set().id]);
-        [packing_version, ell, rb, r0, rh].iter().for_each(|number| hash.update(number.to_le_bytes()));
+        [packing_version, ell, body, b0, hint].iter().for_each(|number| hash.update(number.to_le_bytes()));
         let mut context = Self(hash);
         context.words(mask0.coefficients());
         context
     }
 
-    /// One branch of the output: the domain of its masks, its weight polynomials, (ciphertext, \[(coefficient, weight)\]),
-    /// and what the masks evaluate to.
-    pub fn branch<W: TorusWord>(
-        &mut self,
-        layer: u32,
-        polynomials: &[(usize, Vec<(usize, i32)>)],
-        evaluated: &[W],
-    ) -> &mut Self {
+    /// One branch of the output: the domain of its masks, its weight polynomials, and what the masks evaluate to.
+    pub fn branch<W: TorusWord>(&mut self, layer: u32, polynomials: &[WeightPolynomial], evaluated: &[W]) -> &mut Self {
         self.0.update(layer.to_le_bytes());
         self.number(polynomials.len());
         let mut bytes = Zeroizing::new(Vec::new());
-        for (ciphertext, terms) in polynomials {
+        for WeightPolynomial { ciphertext, terms } in polynomials {
             self.number(*ciphertext);
             self.number(terms.len());
             bytes.zeroize();
@@ -105,8 +97,6 @@ mod tests {
     use crate::params::{T64N2048, T64N4096};
     use crate::ring::Ring;
 
-    type Polynomials = Vec<(usize, Vec<(usize, i32)>)>;
-
     fn digest(change: &str) -> [u8; 32] {
         let is = |name: &str| change == name;
         let set = if is("set") { &T64N4096 } else { &T64N2048 };
@@ -114,19 +104,24 @@ mod tests {
         let mask0 = Mask::expand(Ring::<u64>::shared(set).unwrap(), &epoch, MaskId::RERANDOMISER);
         let widths = Widths {
             ell: 13 + u32::from(is("ell")),
-            rb: 9 + u32::from(is("rb")),
-            r0: 8 + u32::from(is("r0")),
-            rh: 7 + u32::from(is("rh")),
+            rounding: Rounding {
+                body: 9 + u32::from(is("rb")),
+                b0: 8 + u32::from(is("r0")),
+                hint: 7 + u32::from(is("rh")),
+            },
         };
         let publication = [2 + u8::from(is("publication")); 32];
         let mut context = OutputContext::new(&publication, u32::from(is("version")), &epoch, &mask0, widths);
-        let mut polynomials: Polynomials = vec![(0, vec![(5, 1), (6, -2)]), (1, vec![(5, 3)])];
+        let polynomial = |ciphertext, terms: &[_]| WeightPolynomial { ciphertext, terms: terms.to_vec() };
+        let mut polynomials = vec![polynomial(0, &[(5, 1), (6, -2)]), polynomial(1, &[(5, 3)])];
         match change {
-            "order" => polynomials[0].1.swap(0, 1),
-            "position" => polynomials[0].1[0].0 = 4,
-            "weight" => polynomials[1].1[0].1 = -3,
-            "ciphertext" => polynomials[1].0 = 2,
-            "cut" => polynomials = vec![(0, vec![(5, 1)]), (0, vec![(6, -2)]), (1, vec![(5, 3)])],
+            "order" => polynomials[0].terms.swap(0, 1),
+            "position" => polynomials[0].terms[0].0 = 4,
+            "weight" => polynomials[1].terms[0].1 = -3,
+            "ciphertext" => polynomials[1].ciphertext = 2,
+            "cut" => {
+                polynomials = vec![polynomial(0, &[(5, 1)]), polynomial(0, &[(6, -2)]), polynomial(1, &[(5, 3)])];
+            }
             _ => {}
         }
         let evaluated = vec![u64::from(is("evaluated")); 4];

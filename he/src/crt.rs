@@ -16,9 +16,6 @@
 //!
 //! No branch and no address depends on the values.
 
-use std::sync::OnceLock;
-
-use crate::ring::Ring;
 use crate::simd::vectorize;
 
 const P0: u32 = 0x3f5a_0001;
@@ -38,11 +35,6 @@ pub trait Residues: Sized + 'static {
     /// The inverse of [`reduce`](Self::reduce) for integers within [`LIMIT`](Self::LIMIT), mod q, after division by
     /// the degree: `inverse_degree` has 1/N modulo each prime.
     fn reconstruct(residues: &[u32], inverse_degree: &[Factor], values: &mut [Self]);
-
-    /// The rings over this word that have been built, by parameter set.
-    fn rings() -> &'static [OnceLock<Ring<Self>>; 4]
-    where
-        Self: crate::word::TorusWord;
 }
 
 /// A fixed factor b modulo p with its Shoup quotient floor(2^32 b / p).
@@ -137,11 +129,6 @@ impl Residues for u32 {
             },
         );
     }
-
-    fn rings() -> &'static [OnceLock<Ring<Self>>; 4] {
-        static RINGS: [OnceLock<Ring<u32>>; 4] = [const { OnceLock::new() }; 4];
-        &RINGS
-    }
 }
 
 impl Residues for u64 {
@@ -190,11 +177,6 @@ impl Residues for u64 {
                 }
             },
         );
-    }
-
-    fn rings() -> &'static [OnceLock<Ring<Self>>; 4] {
-        static RINGS: [OnceLock<Ring<u64>>; 4] = [const { OnceLock::new() }; 4];
-        &RINGS
     }
 }
 

@@ -9,6 +9,21 @@ use crate::mask::Mask;
 use crate::ring::{NttPoly, NttSmall, Ring};
 use crate::word::TorusWord;
 
+/// w_oj: the weights of one output that meet input ciphertext j, as a sparse polynomial. Prints redacted.
+#[derive(Clone, PartialEq, Eq)]
+pub struct WeightPolynomial {
+    /// j.
+    pub ciphertext: usize,
+    /// (coefficient, weight); weights of one coefficient add.
+    pub terms: Vec<(usize, i32)>,
+}
+
+impl std::fmt::Debug for WeightPolynomial {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "WeightPolynomial({}, [redacted])", self.ciphertext)
+    }
+}
+
 /// Applies sparse weight polynomials to masks, with buffers that it reuses, and wipes on drop.
 pub struct Evaluator<W: TorusWord> {
     ring: &'static Ring<W>,

@@ -19,6 +19,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::error::HeError;
 use crate::mask::{Mask, MaskId};
+use crate::noise::{Cross, Drawn};
 use crate::pack;
 use crate::ring::{NttPoly, NttSmall, Ring};
 use crate::sample;
@@ -112,20 +113,26 @@ impl<W: TorusWord> Draw<W> {
     }
 
     /// |u_o|^2 and |delta_o|^2.
-    pub fn norms(&self) -> (f64, f64) {
-        (self.rerandomiser.norm2(), self.error.iter().map(|x| x * x).sum())
+    pub fn drawn(&self) -> Drawn {
+        Drawn {
+            rerandomiser_norm2: self.rerandomiser.norm2(),
+            hint_error_norm2: self.error.iter().map(|x| x * x).sum(),
+        }
     }
 
-    /// <X^shift u, u'> and <X^shift delta, delta'>, for -N < shift < N: the scalar products of what multiplies the
-    /// secret's (and b*_0's) error in two coefficients, that of `other` being `shift` above ours.
+    /// 2 <X^shift u, u'> and 2 <X^shift delta, delta'>, for -N < shift < N: what this branch and `other` share in a pair
+    /// of coefficients, that of `other` being `shift` above ours, where the same e*_0 and s meet both.
     ///
     /// Coefficient k of a product u * E is sum_i E_i v(k - i), v being u continued to all integers by v(j + N) = -v(j).
     /// So the product for coefficients k and k + shift is sum_j v(j) v'(j + shift) over any N consecutive j.
-    pub fn products(&self, other: &Self, shift: isize) -> (f64, f64) {
+    pub fn cross(&self, other: &Self, shift: isize) -> Cross {
         let (u, v) = (&self.rerandomiser.coefficients, &other.rerandomiser.coefficients);
         let signs = |u: &[i8], v: &[i8]| u.iter().zip(v).map(|(u, v)| i32::from(u * v)).sum::<i32>().into();
         let errors = |d: &[f64], e: &[f64]| d.iter().zip(e).map(|(d, e)| d * e).sum();
-        (negacyclic(u, v, shift, signs), negacyclic(&self.error, &other.error, shift, errors))
+        Cross {
+            rerandomisers: 2.0 * negacyclic(u, v, shift, signs),
+            hint_errors: 2.0 * negacyclic(&self.error, &other.error, shift, errors),
+        }
     }
 }
 

@@ -7,24 +7,31 @@
 //!
 //! # Notation
 //!
-//! That of `docs/protocol.md`, also inside the modules; plain words in the API.
+//! That of `docs/protocol.md`, also inside the modules; plain words in the API, which `docs/words.md` explains.
 //!
 //! | symbol | meaning | where |
 //! |---|---|---|
 //! | q, N | 2^32 or 2^64, machine words that wrap; degree of Z_q\[X\]/(X^N+1) | [`params`], [`word`], [`torus`] |
+//! | ell | bits of an accumulator: a layer's results are integers modulo 2^ell | the caller's choice |
+//! | scaling = q / 2^ell | what a message is multiplied by | |
+//! | g | guard bits below a result: 1 everywhere | [`noise::allowed`] |
+//! | U = q / 2^(ell + g) | the unit of ring shares; scaling = 2^g U | [`torus::floor_share`] |
+//! | w, \|w\|^2, \|w\|_1 | the weights that meet in one output, their squared norm and 1-norm | [`Norms`] |
+//! | sigma^2 | variance of the noise of a body or a hint | [`ParameterSet::sigma2`] |
 //! | a * b | negacyclic product, exact | [`ring`]; single coefficients: [`window`] |
 //! | a_j, a*_0 | public masks of input ciphertext j, and of the rerandomiser | [`mask`] |
 //! | s | the client's uniform ternary secret, fresh per inference | [`secret`] |
 //! | t_j = a_j s + e_j, b*_0 = a*_0 s + e*_0 | bodies | [`Secret::body`] |
-//! | sum_j w_oj a_j | the weights applied to the masks | [`evaluate`] |
+//! | w_oj, sum_j w_oj a_j | the weights of output o as polynomials, applied to the masks | [`evaluate`] |
 //! | hint_o = sum_j w_oj a_j + a*_0 u_o + e_o | published once per output ciphertext o | [`hint::publish`] |
-//! | u_o | the server's rerandomiser | [`Rerandomiser`] |
+//! | u_o | the server's rerandomiser, uniform ternary | [`Rerandomiser`] |
+//! | delta_o | e_o and the rounding error of the hint | [`Draw`] |
 //! | share_o = -hint_o s, B_o = sum_j w_oj b_j + b*_0 u_o | phase shares: B_o + share_o = scaling (W x)_o + noise | [`Secret::phase_share`], [`Rerandomiser::apply`] |
 //! | floor(x / U) | from torus share to ring share | [`torus::floor_share`] |
-//! | rb, r0, rh | bits rounded off the bodies, b*_0 and the hint | [`torus::round_to`], [`pack`] |
-//! | V, kappa sqrt(V) + ... <= U/2 | the noise and the exactness condition | [`noise`] |
+//! | rb, r0, rh | bits rounded off the bodies, b*_0 and the hint | [`Rounding`], [`pack`] |
+//! | V, kappa | variance of a result's noise, and the deviations of it that are allowed for: kappa sqrt(V) + ... <= U/2 | [`noise`] |
 //!
-//! *phase* is b - a s, *scaling* is q / 2^ell, *parameters* are those of the lattice, *weights* those of the network.
+//! *phase* is b - a s, *parameters* are those of the lattice, *weights* those of the network.
 //!
 //! # Example
 //!
@@ -113,13 +120,13 @@ pub mod word;
 
 pub use context::{OutputContext, Widths};
 pub use error::HeError;
-pub use evaluate::Evaluator;
+pub use evaluate::{Evaluator, WeightPolynomial};
 pub use hint::{Draw, Hint, Published, Rerandomiser, publication_rng, publish};
 pub use mask::{EpochSeed, Mask, MaskId};
-pub use noise::{Cross, NoiseTerms};
+pub use noise::{Cross, Drawn, NoiseTerms, Norms};
 pub use params::ParameterSet;
 pub use ring::{NttPoly, NttSmall, Ring};
 pub use secret::Secret;
-pub use torus::{floor_share, round_all, round_to};
+pub use torus::{Rounding, floor_share, round_all, round_to};
 pub use window::Window;
 pub use word::TorusWord;

@@ -1,4 +1,6 @@
-//! Does it fit? kappa sqrt(V) + (|w|_1 + 2N)/2 <= U/2 with g = 1: the exactness condition of a linear layer.
+//! Does it fit? kappa sqrt(V) + (|w|_1 + 2N)/2 <= U/2: the exactness condition of a linear layer with one guard bit.
+//!
+//! Symbols are those of the [crate's table](crate#notation).
 //!
 //! The error of B_o + share_o against scaling * (W x)_o, for one output coefficient of one output ciphertext, is
 //!
@@ -17,7 +19,7 @@
 //!
 //! Branches that meet on the torus before one floor add their errors. Each has its own w, e_j, u and delta, but those
 //! under one secret share e*_0 and s: where they meet, the vectors that multiply e*_0 (and s) are added before their norm
-//! is taken. With u_i, delta_i turned to the coefficient of branch i ([`Draw::products`](crate::hint::Draw::products)),
+//! is taken. With u_i, delta_i turned to the coefficient of branch i ([`Draw::cross`](crate::hint::Draw::cross)),
 //!
 //! ```text
 //! |u_1 + ... + u_m|^2 = sum_i |u_i|^2 + sum_{i < j} 2 <u_i, u_j>         and the same for delta
@@ -42,7 +44,10 @@
 //! constant for the largest plan there is, so that nobody has to know which kappa a plan was made with. A kappa of its own
 //! would save a network of 2^18 outputs 0.06 bits of noise, and one of 2^13 outputs 0.11.
 
+use std::ops::Add;
+
 use crate::params::ParameterSet;
+use crate::torus::Rounding;
 
 /// Standard deviations allowed for: one output fails with probability at most 2 exp(-kappa^2/2) < 2^-98.
 pub const KAPPA: f64 = 11.72;
@@ -65,42 +70,83 @@ pub fn failure_log2(outputs: u64) -> f64 {
 /// E\[s^2\] of a uniform ternary coefficient.
 const TERNARY_VARIANCE: f64 = 2.0 / 3.0;
 
+/// |w|^2 and |w|_1 of the weights that meet in one output.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Norms {
+    /// |w|^2: sum of their squares.
+    pub norm2: f64,
+    /// |w|_1: sum of their magnitudes.
+    pub norm1: f64,
+}
+
+impl Norms {
+    /// Of some weights.
+    pub fn of(weights: &[i32]) -> Self {
+        Self {
+            norm2: weights.iter().map(|&w| f64::from(w).powi(2)).sum(),
+            norm1: weights.iter().map(|&w| f64::from(w).abs()).sum(),
+        }
+    }
+
+    /// The larger of each.
+    pub fn max(self, other: Self) -> Self {
+        Self { norm2: self.norm2.max(other.norm2), norm1: self.norm1.max(other.norm1) }
+    }
+
+    /// What a plan may depend on, since it is public: |w|^2 rounded up to a power of two, and the largest |w|_1 that
+    /// `fan_in` integer weights of such a |w|^2 can have (Cauchy and Schwarz; and |w| <= w^2). So every rounding is a
+    /// function of the architecture, of accumulator widths and of these powers of two.
+    pub fn class(self, fan_in: usize) -> Self {
+        let mut norm2 = 1.0;
+        while norm2 < self.norm2 {
+            norm2 *= 2.0;
+        }
+        Self { norm2, norm1: norm2.min((fan_in as f64 * norm2).sqrt()) }
+    }
+}
+
+/// What a publication draws for one branch of one output, as far as the noise depends on it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Drawn {
+    /// |u_o|^2.
+    pub rerandomiser_norm2: f64,
+    /// |delta_o|^2: of e_o and the rounding of the hint.
+    pub hint_error_norm2: f64,
+}
+
+impl Drawn {
+    /// The means, to plan with before anything is published: |u_o|^2 = 2N/3, |delta_o|^2 = N (sigma^2 + 4^rh/12).
+    pub fn expected(set: &ParameterSet, rounding: Rounding) -> Self {
+        let n = set.degree as f64;
+        Self {
+            rerandomiser_norm2: TERNARY_VARIANCE * n,
+            hint_error_norm2: n * (set.sigma2() + rounding_variance(rounding.hint)),
+        }
+    }
+}
+
 /// What the noise of one branch depends on. The variance is in squared units of the smallest torus step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct NoiseTerms {
-    /// |w|^2: sum of the squares of the weights that meet in one output.
-    pub weight_norm2: f64,
-    /// |w|_1: sum of their magnitudes.
-    pub weight_norm1: f64,
-    /// |u_o|^2 of the published hint.
-    pub rerandomiser_norm2: f64,
-    /// |delta_o|^2 of the published hint: e_o and the rounding of the hint.
-    pub hint_error_norm2: f64,
-    /// Bits rounded off the bodies.
-    pub rb: u32,
-    /// Bits rounded off b*_0.
-    pub r0: u32,
+    /// Of w.
+    pub weights: Norms,
+    /// Of u_o and delta_o, expected or drawn.
+    pub drawn: Drawn,
+    /// Of bodies and b*_0; that of the hint is in delta_o.
+    pub rounding: Rounding,
 }
 
 impl NoiseTerms {
-    /// The terms to plan with, before anything is published: |u_o|^2 = 2N/3, |delta_o|^2 = N (sigma^2 + 4^rh/12).
-    pub fn planned(set: &ParameterSet, weight_norm2: f64, weight_norm1: f64, rb: u32, r0: u32, rh: u32) -> Self {
-        let n = set.degree as f64;
-        Self {
-            weight_norm2,
-            weight_norm1,
-            rerandomiser_norm2: TERNARY_VARIANCE * n,
-            hint_error_norm2: n * (set.sigma2() + rounding_variance(rh)),
-            rb,
-            r0,
-        }
+    /// The terms to plan with, before anything is published.
+    pub fn planned(set: &ParameterSet, weights: Norms, rounding: Rounding) -> Self {
+        Self { weights, drawn: Drawn::expected(set, rounding), rounding }
     }
 
     /// V of this branch.
     pub fn variance(&self, set: &ParameterSet) -> f64 {
-        self.weight_norm2 * (set.sigma2() + rounding_variance(self.rb))
-            + self.rerandomiser_norm2 * (set.sigma2() + rounding_variance(self.r0))
-            + TERNARY_VARIANCE * self.hint_error_norm2
+        self.weights.norm2 * (set.sigma2() + rounding_variance(self.rounding.body))
+            + self.drawn.rerandomiser_norm2 * (set.sigma2() + rounding_variance(self.rounding.b0))
+            + TERNARY_VARIANCE * self.drawn.hint_error_norm2
     }
 }
 
@@ -128,38 +174,49 @@ impl Cross {
         match branches.len() {
             0 | 1 => Self::NONE,
             _ => Self {
-                rerandomisers: deviations(|branch| branch.rerandomiser_norm2),
-                hint_errors: deviations(|branch| branch.hint_error_norm2),
+                rerandomisers: deviations(|branch| branch.drawn.rerandomiser_norm2),
+                hint_errors: deviations(|branch| branch.drawn.hint_error_norm2),
             },
         }
     }
 
     /// Its part of V. All branches of a layer have b*_0 of one rounding r0.
-    pub fn variance(&self, set: &ParameterSet, r0: u32) -> f64 {
-        self.rerandomisers * (set.sigma2() + rounding_variance(r0)) + TERNARY_VARIANCE * self.hint_errors
+    pub fn variance(&self, set: &ParameterSet, rounding: Rounding) -> f64 {
+        self.rerandomisers * (set.sigma2() + rounding_variance(rounding.b0)) + TERNARY_VARIANCE * self.hint_errors
+    }
+}
+
+/// More pairs of branches.
+impl Add for Cross {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self {
+            rerandomisers: self.rerandomisers + other.rerandomisers,
+            hint_errors: self.hint_errors + other.hint_errors,
+        }
     }
 }
 
 /// V of the sum of the branches.
 pub fn variance(set: &ParameterSet, branches: &[NoiseTerms], cross: Cross) -> f64 {
     let own: f64 = branches.iter().map(|branch| branch.variance(set)).sum();
-    branches.first().map_or(0.0, |branch| own + cross.variance(set, branch.r0))
+    branches.first().map_or(0.0, |branch| own + cross.variance(set, branch.rounding))
 }
 
 /// The largest error that must be allowed for: [`KAPPA`] sqrt(V) + (|w|_1 + 2N)/2, summed over branches where it adds.
 pub fn required(set: &ParameterSet, branches: &[NoiseTerms], cross: Cross) -> f64 {
-    let means: f64 = branches.iter().map(|branch| (branch.weight_norm1 + 2.0 * set.degree as f64) / 2.0).sum();
+    let means: f64 = branches.iter().map(|branch| (branch.weights.norm1 + 2.0 * set.degree as f64) / 2.0).sum();
     KAPPA * variance(set, branches, cross).sqrt() + means
 }
 
 /// The largest error that the floors forgive: U/2 = 2^(torus_bits - ell - 2), for one guard bit.
-pub fn allowed(ell: u32, torus_bits: u32) -> f64 {
-    2f64.powi(torus_bits as i32 - ell as i32 - 2)
+pub fn allowed(set: &ParameterSet, ell: u32) -> f64 {
+    2f64.powi(set.torus_bits as i32 - ell as i32 - 2)
 }
 
 /// log2(allowed / required): the layer is exact, up to 2 exp(-[`KAPPA`]^2/2) per output, iff this is not negative.
 pub fn margin_bits(set: &ParameterSet, ell: u32, branches: &[NoiseTerms], cross: Cross) -> f64 {
-    (allowed(ell, set.torus_bits) / required(set, branches, cross)).log2()
+    (allowed(set, ell) / required(set, branches, cross)).log2()
 }
 
 /// Upper bound on the variance of the error of rounding `bits` bits to nearest.
@@ -175,6 +232,8 @@ mod tests {
     use super::*;
     use crate::params::{T32N1024, T32N2048, T64N4096};
 
+    const NORMS: Norms = Norms { norm2: 600.0, norm1: 200.0 };
+
     fn close(a: f64, b: f64) -> bool {
         (a / b - 1.0).abs() < 1e-12
     }
@@ -182,12 +241,12 @@ mod tests {
     #[test]
     fn planning_is_the_formula_with_expected_norms() {
         // |w|^2 = 600, |w|_1 = 200, sigma^2 = 129/6 = 21.5, 4^rb/12 = 4^6/12, 4^r0/12 = 4^5/12, rh = 0.
-        let terms = NoiseTerms::planned(&T32N2048, 600.0, 200.0, 6, 5, 0);
+        let terms = NoiseTerms::planned(&T32N2048, NORMS, Rounding { body: 6, b0: 5, hint: 0 });
         let n = 2048.0;
         let v = 600.0 * (21.5 + 4096.0 / 12.0) + n * 2.0 / 3.0 * (21.5 + 1024.0 / 12.0) + n * 2.0 / 3.0 * 21.5;
         assert!(close(terms.variance(&T32N2048), v));
         assert!(close(required(&T32N2048, &[terms], Cross::NONE), KAPPA * v.sqrt() + 100.0 + n));
-        assert_eq!(allowed(13, 32), 131072.0);
+        assert_eq!(allowed(&T32N2048, 13), 131072.0);
         let margin = (131072.0 / (KAPPA * v.sqrt() + 100.0 + n)).log2();
         assert!(close(margin_bits(&T32N2048, 13, &[terms], Cross::NONE), margin));
     }
@@ -195,8 +254,8 @@ mod tests {
     #[test]
     fn branches_add() {
         let (a, b) = (
-            NoiseTerms::planned(&T64N4096, 600.0, 200.0, 20, 18, 19),
-            NoiseTerms::planned(&T64N4096, 50.0, 40.0, 18, 18, 17),
+            NoiseTerms::planned(&T64N4096, NORMS, Rounding { body: 20, b0: 18, hint: 19 }),
+            NoiseTerms::planned(&T64N4096, Norms { norm2: 50.0, norm1: 40.0 }, Rounding { body: 18, b0: 18, hint: 17 }),
         );
         let v = a.variance(&T64N4096) + b.variance(&T64N4096);
         assert!(close(variance(&T64N4096, &[a, b], Cross::NONE), v));
@@ -210,11 +269,11 @@ mod tests {
     /// Two branches: 2 <u_1, u_2> has standard deviation 2 (2/3) sqrt(N); with more it grows with the root of the pairs.
     #[test]
     fn a_plan_allows_for_what_branches_share() {
-        let terms = NoiseTerms::planned(&T32N1024, 600.0, 200.0, 6, 5, 4);
+        let terms = NoiseTerms::planned(&T32N1024, NORMS, Rounding { body: 6, b0: 5, hint: 4 });
         let planned = |count| Cross::planned(&T32N1024, &vec![terms; count]);
         assert_eq!(planned(1), Cross::NONE);
         assert!(close(planned(2).rerandomisers, CROSS_DEVIATIONS * 4.0 / 3.0 * 32.0));
-        assert!(close(planned(2).hint_errors, CROSS_DEVIATIONS * 2.0 * terms.hint_error_norm2 / 32.0));
+        assert!(close(planned(2).hint_errors, CROSS_DEVIATIONS * 2.0 * terms.drawn.hint_error_norm2 / 32.0));
         for count in [3, 4, 5, 6] {
             let pairs = (count * (count - 1) / 2) as f64;
             assert!(close(planned(count).rerandomisers, pairs.sqrt() * planned(2).rerandomisers));
@@ -222,9 +281,24 @@ mod tests {
     }
 
     #[test]
+    fn a_class_is_a_power_of_two_that_bounds_both_norms() {
+        let norms = |norm2, norm1| Norms { norm2, norm1 };
+        assert_eq!(norms(0.0, 0.0).class(9), norms(1.0, 1.0));
+        assert_eq!(norms(5.0, 5.0).class(9), norms(8.0, 8.0));
+        assert_eq!(norms(1024.0, 64.0).class(4), norms(1024.0, 64.0));
+        assert_eq!(norms(1025.0, 64.0).class(8), norms(2048.0, 128.0));
+        for weights in [&[7, -7, 7, 3, 0, 1][..], &[1; 300], &[-128; 5], &[32767; 2048], &[0; 4]] {
+            let exact = Norms::of(weights);
+            let class = exact.class(weights.len());
+            assert!(class.norm2 >= exact.norm2 && class.norm2 < 2.0 * exact.norm2.max(1.0));
+            assert!(class.norm1 >= exact.norm1, "{class:?} {exact:?}");
+        }
+    }
+
+    #[test]
     fn each_guard_against_noise_counts() {
         // On the smallest ring the noise alone rules out wide accumulators.
-        let terms = NoiseTerms::planned(&T32N1024, 600.0, 200.0, 0, 0, 0);
+        let terms = NoiseTerms::planned(&T32N1024, NORMS, Rounding::default());
         assert!(margin_bits(&T32N1024, 10, &[terms], Cross::NONE) > 0.0);
         assert!(margin_bits(&T32N1024, 13, &[terms], Cross::NONE) < 0.0);
     }

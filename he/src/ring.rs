@@ -14,6 +14,7 @@
 //! Polynomials in coefficient form are slices of N words, in ascending order of degree. No branch and no address
 //! depends on coefficients.
 
+use std::any::Any;
 use std::marker::PhantomData;
 use std::sync::OnceLock;
 
@@ -36,6 +37,9 @@ pub struct Ring<W: TorusWord> {
     inverse_degree: Vec<Factor>,
     word: PhantomData<W>,
 }
+
+/// The rings that have been built, by parameter set, each over the word of its set.
+static RINGS: [OnceLock<Box<dyn Any + Send + Sync>>; 4] = [const { OnceLock::new() }; 4];
 
 /// A torus polynomial, or a sum of products, in the transformed domain: N residues per prime, contiguous, 64-byte
 /// aligned.
@@ -64,8 +68,8 @@ impl<W: TorusWord> Ring<W> {
         if set.torus_bits != W::BITS {
             return Err(HeError::TorusWidth { set: set.name, expected: set.torus_bits, found: W::BITS });
         }
-        let slot: &OnceLock<Self> = &W::rings()[usize::from(set.id) - 1];
-        Ok(slot.get_or_init(|| Self::new(set)))
+        let ring = RINGS[usize::from(set.id) - 1].get_or_init(|| Box::new(Self::new(set)));
+        Ok(ring.downcast_ref().expect("a set lives on one word"))
     }
 
     fn new(set: &'static ParameterSet) -> Self {

@@ -2,6 +2,24 @@
 
 use crate::word::TorusWord;
 
+/// How many low bits of what a linear layer publishes and sends travel nowhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rounding {
+    /// rb: off every body.
+    pub body: u32,
+    /// r0: off b*_0, the same for all layers of a parameter set.
+    pub b0: u32,
+    /// rh: off the hint.
+    pub hint: u32,
+}
+
+impl Rounding {
+    /// The same number of bits off everything.
+    pub fn all(bits: u32) -> Self {
+        Self { body: bits, b0: bits, hint: bits }
+    }
+}
+
 /// The multiple of 2^bits nearest to `x`, ties upwards, mod q. `bits` is less than BITS.
 ///
 /// The error lies in \[-2^(bits-1) + 1, 2^(bits-1)\]: uniform there for uniform `x`, with variance below 4^bits / 12 and

@@ -6,6 +6,33 @@ use zeroize::Zeroize;
 
 use crate::crt::Residues;
 
+/// Runs an expression for the word of a parameter set's torus: `with_word!(set, W => expression)`, in which `W` is `u32` or
+/// `u64`. The one place where the word is chosen.
+///
+/// ```
+/// use lowkey_he::{Ring, params, with_word};
+///
+/// for set in params::ALL {
+///     with_word!(set, W => assert_eq!(Ring::<W>::shared(set).unwrap().degree(), set.degree));
+/// }
+/// ```
+#[macro_export]
+macro_rules! with_word {
+    ($set:expr, $word:ident => $run:expr) => {
+        match $set.torus_bits {
+            32 => {
+                type $word = u32;
+                $run
+            }
+            64 => {
+                type $word = u64;
+                $run
+            }
+            bits => unreachable!("no parameter set lives on a torus of {bits} bits"),
+        }
+    };
+}
+
 /// A word of the discretised torus Z_q, q = 2^BITS. Implemented for `u32` and `u64` only.
 ///
 /// The operations are those of the integers; the trait exists so that every set shares one text.

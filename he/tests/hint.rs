@@ -6,7 +6,8 @@ use common::{ring, schoolbook, seeded, signed, uniform};
 use lowkey_he::hint::MAX_TRIES;
 use lowkey_he::params::{T32N1024, T32N2048, T64N2048, T64N4096};
 use lowkey_he::{
-    Draw, EpochSeed, Evaluator, HeError, Hint, Mask, MaskId, ParameterSet, TorusWord, Window, publication_rng, publish,
+    Draw, Drawn, EpochSeed, Evaluator, HeError, Hint, Mask, MaskId, ParameterSet, TorusWord, Window, publication_rng,
+    publish,
 };
 use rand_chacha::ChaCha20Rng;
 use sha2::{Digest, Sha256};
@@ -141,12 +142,12 @@ fn the_check_sees_the_norms_and_decides() {
     let (evaluated, mask0) = ([evaluated::<u32>(&T32N1024)], mask0(&T32N1024));
     let mut seen = vec![];
     let published = publish(&evaluated, &mask0, &mut seeded(11), 8, |draws| {
-        seen.extend(draws.iter().map(Draw::norms));
+        seen.extend(draws.iter().map(Draw::drawn));
         seen.len() == 3
     });
     assert_eq!(seen.len(), 3);
-    assert_eq!(published.unwrap()[0].1.norm2(), seen[2].0);
-    for (u, delta) in seen {
+    assert_eq!(published.unwrap()[0].1.norm2(), seen[2].rerandomiser_norm2);
+    for Drawn { rerandomiser_norm2: u, hint_error_norm2: delta } in seen {
         assert!((u / (2.0 / 3.0 * 1024.0) - 1.0).abs() < 0.15, "{u}");
         let expected = 1024.0 * (T32N1024.sigma2() + 4f64.powi(8) / 12.0);
         assert!((delta / expected - 1.0).abs() < 0.2, "{delta}");
@@ -166,7 +167,7 @@ fn branches_are_drawn_together_and_their_products_are_those_of_the_definition() 
     let published = publish(&evaluated, &mask0(set), &mut seeded(18), 8, |draws| {
         assert_eq!(draws.len(), 3);
         seen += 1;
-        drawn = shifts.map(|shift| draws[0].products(&draws[2], shift)).to_vec();
+        drawn = shifts.map(|shift| draws[0].cross(&draws[2], shift)).to_vec();
         seen == 2
     });
     let published = published.unwrap();
@@ -183,11 +184,11 @@ fn branches_are_drawn_together_and_their_products_are_those_of_the_definition() 
     let product = |v: &[i64], w: &[i64], k: usize, l: usize| -> f64 {
         (0..n).map(|i| (turned(v, i, k) * turned(w, i, l)) as f64).sum()
     };
-    for (shift, (u, delta)) in shifts.into_iter().zip(drawn) {
+    for (shift, cross) in shifts.into_iter().zip(drawn) {
         let k = if shift < 0 { n - 1 } else { 0 };
         let l = (k as isize + shift) as usize;
-        assert_eq!(u, product(&parts[0].0, &parts[2].0, k, l), "{shift}");
-        assert_eq!(delta, product(&parts[0].1, &parts[2].1, k, l), "{shift}");
+        assert_eq!(cross.rerandomisers, 2.0 * product(&parts[0].0, &parts[2].0, k, l), "{shift}");
+        assert_eq!(cross.hint_errors, 2.0 * product(&parts[0].1, &parts[2].1, k, l), "{shift}");
     }
 }
 

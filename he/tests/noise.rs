@@ -3,76 +3,27 @@
 
 mod common;
 
+use common::sources::Source::{self, *};
+use common::sources::{Measured, Silenced, Sources};
 use common::{ring, seeded, signed};
 use lowkey_he::noise::{Cross, NoiseTerms, allowed, margin_bits, required};
 use lowkey_he::params::T32N2048;
 use lowkey_he::{
-    Draw, EpochSeed, Evaluator, Hint, Mask, MaskId, ParameterSet, Secret, TorusWord, floor_share, publish, round_all,
-    round_to,
+    Draw, EpochSeed, Evaluator, Hint, Mask, MaskId, Norms, ParameterSet, Rerandomiser, Rounding, Secret, TorusWord,
+    floor_share, publish, round_all, round_to,
 };
-use rand::{Rng, RngExt, TryCryptoRng, TryRng};
+use rand::RngExt;
 use rand_chacha::ChaCha20Rng;
-use std::convert::Infallible;
 
 const CIPHERTEXTS: usize = 3;
 const OUTPUTS: usize = 4;
 const SECRETS: usize = 6;
 
-/// A source of noise that a run can leave out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Source {
-    BodyNoise,
-    BodyRounding,
-    RerandomiserNoise,
-    RerandomiserRounding,
-    HintNoise,
-    HintRounding,
-    Rerandomiser,
-}
-
-use Source::*;
-
-/// A generator whose bytes make noise samples zero (the word 2^(b+1)), or ternary ones (2-bit values 1).
-///
-/// The samplers draw ternary bytes by 1024 and noise by other lengths. If that changes, the runs with a silenced source
-/// stop deviating and fail.
-struct Silenced<'a> {
-    rng: &'a mut ChaCha20Rng,
-    noise: Option<u32>,
-    ternary: bool,
-}
-
-impl TryRng for Silenced<'_> {
-    type Error = Infallible;
-    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
-        Ok(self.rng.next_u32())
-    }
-    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
-        Ok(self.rng.next_u64())
-    }
-    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
-        match (bytes.len() == 1024, self.ternary, self.noise) {
-            (true, true, _) => bytes.fill(0x55),
-            (false, _, Some(bound)) => {
-                let word = (1u32 << (bound + 1)).to_le_bytes();
-                let width = if bound + 2 <= 16 { 2 } else { 4 };
-                bytes.chunks_exact_mut(width).for_each(|out| out.copy_from_slice(&word[..width]));
-            }
-            _ => self.rng.fill_bytes(bytes),
-        }
-        Ok(())
-    }
-}
-
-impl TryCryptoRng for Silenced<'_> {}
-
-/// Equal shares of the variance for every source: 4^(b+1)/12 = sigma^2, |w|^2 = |u|^2 = 2N/3.
-fn rounding(set: &ParameterSet) -> u32 {
-    set.noise_bound + 1
-}
+/// A sparse polynomial.
+type Weights = Vec<(usize, i32)>;
 
 /// Sparse weights of one output: CIPHERTEXTS polynomials with |w|^2 about 2N/3 together.
-fn sparse_weights(rng: &mut ChaCha20Rng, degree: usize) -> Vec<Vec<(usize, i32)>> {
+fn sparse_weights(rng: &mut ChaCha20Rng, degree: usize) -> Vec<Weights> {
     // The mean square of -7..=7 without 0 is 20.
     let taps = 2 * degree / (3 * 20 * CIPHERTEXTS);
     let mut positions: Vec<usize> = (0..degree).collect();
@@ -102,101 +53,125 @@ fn sparse_product<W: TorusWord>(acc: &mut [W], torus: &[W], weights: &[(usize, i
     }
 }
 
-/// What a run measures.
-struct Measured {
-    /// Mean of error^2 / V over all samples.
-    variance: f64,
-    /// Mean of error / sqrt(V).
-    mean: f64,
-    samples: usize,
-    /// Pearson's statistic of the top 6 bits of hint - evaluated, normalised to mean 0 and variance 1.
-    uniformity: f64,
+/// The norms of sparse weights.
+fn norms<'a>(weights: impl IntoIterator<Item = &'a Weights>) -> Norms {
+    Norms::of(&weights.into_iter().flatten().map(|(_, weight)| *weight).collect::<Vec<i32>>())
 }
 
-/// Runs the layer with all noise but `without`, and compares with the formula for all noise.
-fn measure<W: TorusWord>(set: &'static ParameterSet, without: Option<Source>, seed: u64) -> Measured {
-    let (ring, mut rng, n) = (ring::<W>(set), seeded(seed), set.degree);
-    let epoch = EpochSeed(rng.random());
-    let masks: Vec<Mask<W>> =
-        (0..CIPHERTEXTS as u32).map(|ciphertext| Mask::expand(ring, &epoch, MaskId { layer: 0, ciphertext })).collect();
-    let mask0 = Mask::expand(ring, &epoch, MaskId::RERANDOMISER);
-    let bits = |source| if without == Some(source) { 0 } else { rounding(set) };
-    let silence = |source| (without == Some(source)).then_some(set.noise_bound);
+/// A layer's public masks.
+struct Masks<W: TorusWord> {
+    inputs: Vec<Mask<W>>,
+    rerandomiser: Mask<W>,
+}
 
-    // The server publishes.
-    let mut evaluator = Evaluator::new(ring);
-    let (mut outputs, mut top_bits) = (vec![], [0u64; 64]);
-    for _ in 0..OUTPUTS {
-        let weights = sparse_weights(&mut rng, n);
-        let evaluated = evaluator.evaluate(masks.iter().zip(weights.iter().map(Vec::as_slice))).unwrap();
-        let mut rng = Silenced { rng: &mut rng, noise: silence(HintNoise), ternary: without == Some(Rerandomiser) };
-        let evaluated = [evaluated];
-        let published = publish(&evaluated, &mask0, &mut rng, bits(HintRounding), |_| true).unwrap();
-        let ([evaluated], (hint, rerandomiser)) = (evaluated, published.into_iter().next().unwrap());
-        for (hint, evaluated) in hint.coefficients().iter().zip(&evaluated) {
+/// One published output, and what it was published from.
+struct Output<W: TorusWord> {
+    weights: Vec<Weights>,
+    evaluated: Vec<W>,
+    hint: Hint<W>,
+    rerandomiser: Rerandomiser<W>,
+}
+
+/// What the client sends for one inference.
+struct Query<W: TorusWord> {
+    b0: Vec<W>,
+    bodies: Vec<Vec<W>>,
+}
+
+fn masks<W: TorusWord>(set: &'static ParameterSet, epoch: EpochSeed) -> Masks<W> {
+    let mask = |id| Mask::expand(ring(set), &epoch, id);
+    let inputs = (0..CIPHERTEXTS as u32).map(|ciphertext| mask(MaskId { layer: 0, ciphertext }));
+    Masks { inputs: inputs.collect(), rerandomiser: mask(MaskId::RERANDOMISER) }
+}
+
+/// The server publishes one output.
+fn publish_one<W: TorusWord>(of: Sources, masks: &Masks<W>, rng: &mut ChaCha20Rng) -> Output<W> {
+    let weights = sparse_weights(rng, of.set.degree);
+    let terms = masks.inputs.iter().zip(weights.iter().map(Vec::as_slice));
+    let evaluated = Evaluator::new(ring(of.set)).evaluate(terms).unwrap();
+    let (branches, mut rng) = ([evaluated], of.generator(HintNoise, rng));
+    let published = publish(&branches, &masks.rerandomiser, &mut rng, of.rounding().hint, |_| true).unwrap();
+    let (hint, rerandomiser) = published.into_iter().next().unwrap();
+    let [evaluated] = branches;
+    Output { weights, evaluated, hint, rerandomiser }
+}
+
+/// The client encrypts `scaled`, messages in the top bits.
+fn encrypt<W: TorusWord>(
+    of: Sources,
+    masks: &Masks<W>,
+    secret: &mut Secret<W>,
+    scaled: &[Vec<W>],
+    rng: &mut ChaCha20Rng,
+) -> Query<W> {
+    let mut b0 = secret.body(&masks.rerandomiser, &mut of.generator(RerandomiserNoise, &mut *rng)).unwrap();
+    round_all(&mut b0, of.rounding().b0);
+    let bodies = masks.inputs.iter().zip(scaled).map(|(mask, scaled)| {
+        let body = secret.body(mask, &mut of.generator(BodyNoise, &mut *rng)).unwrap();
+        body.iter().zip(scaled).map(|(t, x)| round_to(*t, of.rounding().body).wrapping_add(*x)).collect()
+    });
+    Query { bodies: bodies.collect(), b0: b0.to_vec() }
+}
+
+impl<W: TorusWord> Output<W> {
+    /// V for all noise.
+    fn variance(&self, of: Sources) -> f64 {
+        NoiseTerms::planned(of.set, norms(&self.weights), of.full_rounding()).variance(of.set)
+    }
+
+    /// The phase of this output, in both shares together, less scaling * W x.
+    fn errors(&self, secret: &Secret<W>, query: &Query<W>, scaled: &[Vec<W>]) -> Vec<i64> {
+        let ring = secret.ring();
+        let share = secret.phase_share(&self.hint.ntt());
+        let mut body = self.rerandomiser.apply(&ring.forward(&query.b0)).to_vec();
+        let mut expected = vec![W::default(); ring.degree()];
+        for ((weights, input), scaled) in self.weights.iter().zip(&query.bodies).zip(scaled) {
+            sparse_product(&mut body, input, weights);
+            sparse_product(&mut expected, scaled, weights);
+        }
+        let phases = body.iter().zip(share.iter()).map(|(body, share)| body.wrapping_add(*share));
+        phases.zip(&expected).map(|(phase, expected)| phase.wrapping_sub(*expected).to_i64()).collect()
+    }
+}
+
+/// Runs the layer with all noise but one source; returns what was measured and what was published.
+fn measure<W: TorusWord>(of: Sources, seed: u64) -> (Measured, Vec<Output<W>>) {
+    let mut rng = seeded(seed);
+    let masks = masks::<W>(of.set, EpochSeed(rng.random()));
+    let outputs: Vec<Output<W>> = (0..OUTPUTS).map(|_| publish_one(of, &masks, &mut rng)).collect();
+    let mut measured = Measured::default();
+    for _ in 0..SECRETS {
+        let mut secret = Secret::generate(ring(of.set), &mut rng);
+        let mut message =
+            || (0..of.set.degree).map(|_| W::from_u64(rng.random_range(0..16)).shl(W::BITS - 4)).collect();
+        let scaled: Vec<Vec<W>> = (0..CIPHERTEXTS).map(|_| message()).collect();
+        let query = encrypt(of, &masks, &mut secret, &scaled, &mut rng);
+        for output in &outputs {
+            let variance = output.variance(of);
+            output.errors(&secret, &query, &scaled).into_iter().for_each(|error| measured.add(error, variance));
+        }
+    }
+    (measured, outputs)
+}
+
+/// Pearson's statistic of the top 6 bits of hint - evaluated, normalised to mean 0 and variance 1.
+fn uniformity<W: TorusWord>(outputs: &[Output<W>]) -> f64 {
+    let mut top_bits = [0u64; 64];
+    for output in outputs {
+        for (hint, evaluated) in output.hint.coefficients().iter().zip(&output.evaluated) {
             top_bits[hint.wrapping_sub(*evaluated).shr(W::BITS - 6).to_u64() as usize] += 1;
         }
-        let flat = || weights.iter().flatten().map(|(_, w)| f64::from(*w));
-        let (norm2, norm1) = (flat().map(|w| w * w).sum(), flat().map(f64::abs).sum());
-        let r = rounding(set);
-        let variance = NoiseTerms::planned(set, norm2, norm1, r, r, r).variance(set);
-        outputs.push((weights, hint, rerandomiser, variance));
     }
-
-    let (mut squares, mut sum, mut samples) = (0.0, 0.0, 0);
-    for _ in 0..SECRETS {
-        // The client encrypts messages of 4 bits in the top bits.
-        let mut secret = Secret::generate(ring, &mut rng);
-        let scaled: Vec<Vec<W>> = (0..CIPHERTEXTS)
-            .map(|_| (0..n).map(|_| W::from_u64(rng.random_range(0..16)).shl(W::BITS - 4)).collect())
-            .collect();
-        let mut b0 = {
-            let mut rng = Silenced { rng: &mut rng, noise: silence(RerandomiserNoise), ternary: false };
-            secret.body(&mask0, &mut rng).unwrap()
-        };
-        round_all(&mut b0, bits(RerandomiserRounding));
-        let mut bodies = vec![];
-        for (mask, scaled) in masks.iter().zip(&scaled) {
-            let mut rng = Silenced { rng: &mut rng, noise: silence(BodyNoise), ternary: false };
-            let mut body = secret.body(mask, &mut rng).unwrap();
-            for (word, scaled) in body.iter_mut().zip(scaled) {
-                *word = round_to(*word, bits(BodyRounding)).wrapping_add(*scaled);
-            }
-            bodies.push(body);
-        }
-        // The phase of each output, against scaling * W x.
-        let b0 = ring.forward(&b0);
-        for (weights, hint, rerandomiser, variance) in &outputs {
-            let (share, mut body) = (secret.phase_share(&hint.ntt()), rerandomiser.apply(&b0).to_vec());
-            let mut expected = vec![W::default(); n];
-            for ((weights, input), scaled) in weights.iter().zip(&bodies).zip(&scaled) {
-                sparse_product(&mut body, input, weights);
-                sparse_product(&mut expected, scaled, weights);
-            }
-            for ((body, share), expected) in body.iter().zip(share.iter()).zip(&expected) {
-                let error = body.wrapping_add(*share).wrapping_sub(*expected).to_i64() as f64;
-                squares += error * error / variance;
-                sum += error / variance.sqrt();
-                samples += 1;
-            }
-        }
-    }
-    let expected = (OUTPUTS * n) as f64 / 64.0;
+    let expected = top_bits.iter().sum::<u64>() as f64 / 64.0;
     let statistic: f64 = top_bits.iter().map(|&count| (count as f64 - expected).powi(2) / expected).sum();
-    Measured {
-        variance: squares / samples as f64,
-        mean: sum / samples as f64,
-        samples,
-        uniformity: (statistic - 63.0) / (2.0f64 * 63.0).sqrt(),
-    }
+    (statistic - 63.0) / (2.0f64 * 63.0).sqrt()
 }
 
 fn matches_formula<W: TorusWord>(set: &'static ParameterSet) {
-    let measured = measure::<W>(set, None, 100 + u64::from(set.id));
-    println!("{}: {:.4} of V over {} samples", set.name, measured.variance, measured.samples);
-    assert!((measured.variance - 1.0).abs() < 0.05, "{}: {}", set.name, measured.variance);
-    assert!(measured.mean.abs() < 0.05, "{}: {}", set.name, measured.mean);
-    assert!(measured.uniformity.abs() < 4.0, "{}: {}", set.name, measured.uniformity);
+    let of = Sources { set, without: None };
+    let (measured, outputs) = measure::<W>(of, 100 + u64::from(set.id));
+    measured.check(of, "one layer");
+    assert!(uniformity(&outputs).abs() < 4.0, "{}: {}", set.name, uniformity(&outputs));
 }
 
 #[test]
@@ -206,18 +181,11 @@ fn the_variance_is_that_of_the_formula() {
 
 /// Silencing one source takes a sixth off the variance, the rerandomiser a third.
 fn notices<W: TorusWord>(set: &'static ParameterSet, source: Source) {
-    let measured = measure::<W>(set, Some(source), 200 + u64::from(set.id));
-    let missing = if source == Rerandomiser { 1.0 / 3.0 } else { 1.0 / 6.0 };
-    println!("{} without {source:?}: {:.4} of V", set.name, measured.variance);
-    assert!(measured.variance < 0.95, "{} without {source:?}: {}", set.name, measured.variance);
-    assert!(
-        (measured.variance - (1.0 - missing)).abs() < 0.05,
-        "{} without {source:?}: {}",
-        set.name,
-        measured.variance
-    );
+    let of = Sources { set, without: Some(source) };
+    let (measured, outputs) = measure::<W>(of, 200 + u64::from(set.id));
+    measured.check(of, "one layer");
     if source == Rerandomiser {
-        assert!(measured.uniformity > 1000.0, "{}: the hint still looks uniform", set.name);
+        assert!(uniformity(&outputs) > 1000.0, "{}: the hint still looks uniform", set.name);
     }
 }
 
@@ -245,15 +213,14 @@ fn the_measurement_notices_missing_roundings() {
 fn floors_are_exact_within_the_bound() {
     let (set, ell) = (&T32N2048, 13);
     let (ring, mut rng) = (ring::<u32>(set), seeded(30));
-    let (rb, r0, rh) = (9, 9, 9);
+    let rounding = Rounding::all(9);
     let weights: Vec<(usize, i32)> = (0..72).map(|i| (28 * i, i as i32 % 15 - 7)).collect();
-    let norm = |power| weights.iter().map(|(_, w)| f64::from(w.unsigned_abs()).powi(power)).sum::<f64>();
-    let terms = NoiseTerms::planned(set, norm(2), norm(1), rb, r0, rh);
+    let norms = Norms::of(&weights.iter().map(|(_, w)| *w).collect::<Vec<i32>>());
+    let terms = NoiseTerms::planned(set, norms, rounding);
     assert!(margin_bits(set, ell, &[terms], Cross::NONE) > 0.0);
     let fits = |draws: &[Draw<u32>]| {
-        let (rerandomiser_norm2, hint_error_norm2) = draws[0].norms();
-        let terms = NoiseTerms { rerandomiser_norm2, hint_error_norm2, ..terms };
-        required(set, &[terms], Cross::NONE) <= allowed(ell, 32)
+        let terms = NoiseTerms { drawn: draws[0].drawn(), ..terms };
+        required(set, &[terms], Cross::NONE) <= allowed(set, ell)
     };
 
     let epoch = EpochSeed([3; 32]);
@@ -262,17 +229,17 @@ fn floors_are_exact_within_the_bound() {
         Mask::expand(ring, &epoch, MaskId::RERANDOMISER),
     );
     let evaluated = Evaluator::new(ring).evaluate([(&mask, weights.as_slice())]).unwrap();
-    let (hint, rerandomiser) = publish(&[evaluated], &mask0, &mut rng, rh, fits).unwrap().remove(0);
-    let hint = Hint::from_bytes(ring, rh, &hint.to_bytes()).unwrap();
+    let (hint, rerandomiser) = publish(&[evaluated], &mask0, &mut rng, rounding.hint, fits).unwrap().remove(0);
+    let hint = Hint::from_bytes(ring, rounding.hint, &hint.to_bytes()).unwrap();
 
     let mut secret = Secret::generate(ring, &mut rng);
     let x = signed(&mut rng, 7, 2048);
     let mut body = secret.body(&mask, &mut rng).unwrap();
     for (word, x) in body.iter_mut().zip(&x) {
-        *word = round_to(*word, rb).wrapping_add((*x as u32) << (32 - ell));
+        *word = round_to(*word, rounding.body).wrapping_add((*x as u32) << (32 - ell));
     }
     let mut b0 = secret.body(&mask0, &mut rng).unwrap();
-    round_all(&mut b0, r0);
+    round_all(&mut b0, rounding.b0);
 
     let unit_log = 32 - ell - 1;
     let offset = 3 * (1u32 << (unit_log - 1)) - 1;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use lowkey_bridge::conv::ConvShape;
 use lowkey_bridge::{LayerParameters, LayerPlan, Packing, SetPlan, TermPlan};
-use lowkey_he::ParameterSet;
+use lowkey_he::{ParameterSet, Rounding};
 use lowkey_models::{Architecture, Op, Shape, TensorId, TensorInfo, Term};
 
 use super::choices::{Choices, LinearChoice};
@@ -17,7 +17,7 @@ use super::rings::Holding;
 
 /// Most taps of a kernel: packing takes time in proportion.
 const MAX_TAPS: u64 = 1 << 12;
-/// Largest stride: a stride of t makes t^2 phase channels.
+/// Largest stride: a stride of t makes t^2 subgrids of a channel.
 const MAX_STRIDE: u64 = 64;
 /// Largest packing of all terms together, in words (see [`Packing::size`]): what a stranger's plan may take of our memory.
 pub(super) const MAX_PACKED: u64 = 1 << 25;
@@ -81,16 +81,14 @@ pub(super) fn pack(node: &str, ell: u32, shape: &ConvShape, set: &ParameterSet) 
     })
 }
 
-fn parameters(node: &str, choice: &LinearChoice) -> Result<LayerParameters, PlanError> {
+fn parameters(node: &str, choices: &Choices, choice: &LinearChoice) -> Result<LayerParameters, PlanError> {
     let wrong = |what, value: u32| PlanError::Choice { node: Some(node.to_owned()), what, value: value.into() };
     let id = choice.set.ok_or_else(|| wrong("the parameter set", 0))?;
     let set = ParameterSet::by_id(id).ok_or_else(|| wrong("the parameter set", id.into()))?;
-    let parameters = LayerParameters {
-        set,
-        ell: choice.ell,
-        body_rounding: choice.body_rounding,
-        hint_rounding: choice.hint_rounding,
-    };
+    // A set that is not listed is refused with the list.
+    let b0 = choices.sets.iter().find(|of| of.set == id).map_or(0, |of| of.b0_rounding);
+    let rounding = Rounding { body: choice.body_rounding, b0, hint: choice.hint_rounding };
+    let parameters = LayerParameters { set, ell: choice.ell, rounding };
     if !parameters.consistent() {
         return Err(wrong("the accumulator width or a rounding", choice.ell));
     }
@@ -131,7 +129,7 @@ pub(super) fn derive(
             match (conv_shape(term, tensors[term.input()].shape), term) {
                 (Some(shape), _) => {
                     uploads.push(Upload { linear: index, term: packings.len(), tensor: source });
-                    let packing = pack(name, choice.ell, &shape, parameters(name, choice)?.set)?;
+                    let packing = pack(name, choice.ell, &shape, parameters(name, choices, choice)?.set)?;
                     packed = packing.size().saturating_add(packed);
                     super::at_most("the size of the packed layers", packed, MAX_PACKED)?;
                     let hints = (shape.out_channels as u64).saturating_mul(packing.degree() as u64);
@@ -173,7 +171,7 @@ pub(super) fn derive(
     let mut nodes = Vec::with_capacity(drafts.len());
     for (((mut draft, _), terms), choice) in drafts.into_iter().zip(planned).zip(&choices.linear) {
         if !terms.is_empty() {
-            let parameters = parameters(&architecture.nodes[draft.node].name, choice)?;
+            let parameters = parameters(&architecture.nodes[draft.node].name, choices, choice)?;
             let terms = terms.into_iter().map(|term| term.expect("each term is uploaded")).collect();
             let output = tensors[draft.node + 1].shape;
             let next = secrets.entry(parameters.set.id).or_default();

@@ -142,9 +142,7 @@ pub fn details(network: &Network, plan: &Plan) -> Vec<Detail> {
         let norms: Vec<Norms> = layer.terms.iter().map(|term| term.1).collect();
         let margin = node.encrypted.as_ref().map(|encrypted| {
             let parameters = &encrypted.parameters;
-            let set = plan.sets.iter().find(|set| set.set == parameters.set).expect("derived with the plan");
-            let (body, hint, b0) = (parameters.body_rounding, parameters.hint_rounding, set.b0_rounding);
-            budget::margin_bits(parameters.set, parameters.ell, &norms, Rounding { body, b0, hint })
+            budget::margin_bits(parameters.set, parameters.ell, &norms, parameters.rounding)
         });
         let bounds = bounds[node.node].as_ref().expect("a linear node has bounds");
         Detail { accumulator_bits: bounds.accumulator_bits(), noise_margin_bits: margin }
@@ -170,7 +168,7 @@ fn layers(network: &Network, widths: Widths) -> Vec<Layer> {
         let terms = terms.iter().zip(&weights.terms).filter_map(|(term, array)| {
             let shape = conv_shape(term, network.tensors()[term.input()].shape)?;
             let weights = array.as_ref()?.as_standard_layout();
-            let norms = Norms::per_output(&shape, weights.as_slice().expect("standard layout"));
+            let norms = budget::norms_per_output(&shape, weights.as_slice().expect("standard layout"));
             let largest = norms.into_iter().fold(Norms::default(), Norms::max);
             // The plan is public: it is made from what the norms may say of the weights.
             let class = largest.class(shape.fan_in());
@@ -278,12 +276,10 @@ fn choose_sets(layers: &[Layer], widths: Widths) -> Result<(Vec<LinearChoice>, V
                 for b0 in 0..set.torus_bits {
                     let Some(rounding) = budget::largest_rounding(set, layer.ell, &norms, b0) else { break };
                     let Some(bodies) = bodies(layer, set, &mut known) else { break };
-                    let (body_rounding, hint_rounding) = (rounding.body, rounding.hint);
-                    let widths = LayerParameters { set, ell: layer.ell, body_rounding, hint_rounding };
+                    let widths = LayerParameters { set, ell: layer.ell, rounding };
                     let bits = bodies.low as f64 * f64::from(widths.low_width())
                         + bodies.full as f64 * f64::from(widths.full_width());
-                    let hint = (layer.terms.len() * layer.outputs * set.degree) as f64
-                        * f64::from(set.torus_bits - rounding.hint);
+                    let hint = (layer.terms.len() * layer.outputs * set.degree) as f64 * f64::from(widths.hint_width());
                     fits.insert((set.id, b0), (rounding, bits + HINT_WEIGHT * hint, bodies.tiles));
                 }
             }

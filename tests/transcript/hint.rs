@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lowkey::{Link, ServerModel};
 use lowkey_bridge::{LayerPlan, Publisher, keys, publish_layer};
-use lowkey_he::{EpochSeed, Evaluator, Hint, Mask, MaskId, Ring, TorusWord};
+use lowkey_he::{EpochSeed, Evaluator, Hint, Mask, MaskId, Ring, TorusWord, with_word};
 use lowkey_models::{Network, zoo};
 
 use crate::common;
@@ -35,7 +35,7 @@ struct Output {
 
 fn outputs_of<W: TorusWord>(layer: &LayerPlan, hint: &[u8], epoch: &EpochSeed, weights: &[&[i32]]) -> Vec<Output> {
     let ring = Ring::<W>::shared(layer.parameters.set).expect("the set's own word");
-    let rounding = layer.parameters.hint_rounding;
+    let rounding = layer.parameters.rounding.hint;
     let mut hints = hint.chunks_exact(Hint::byte_len(ring, rounding));
     let mut outputs = Vec::new();
     for (term, weights) in layer.terms.iter().zip(weights) {
@@ -44,7 +44,7 @@ fn outputs_of<W: TorusWord>(layer: &LayerPlan, hint: &[u8], epoch: &EpochSeed, w
             (0..term.packing.ciphertexts() as u32).map(|c| Mask::expand(ring, epoch, id(c))).collect();
         for o in 0..layer.output[0] {
             let polynomials = term.packing.weight_polynomials(o, weights);
-            let products = polynomials.iter().map(|(c, terms)| (&masks[*c], terms.as_slice()));
+            let products = polynomials.iter().map(|own| (&masks[own.ciphertext], own.terms.as_slice()));
             let evaluated = Evaluator::new(ring).evaluate(products).expect("small weights");
             let hint = Hint::from_bytes(ring, rounding, hints.next().expect("a hint each")).expect("its own length");
             let widen = |word: W| word.to_u64() << (64 - W::BITS);
@@ -58,10 +58,7 @@ fn outputs_of<W: TorusWord>(layer: &LayerPlan, hint: &[u8], epoch: &EpochSeed, w
 }
 
 fn outputs(layer: &LayerPlan, hint: &[u8], epoch: &EpochSeed, weights: &[&[i32]]) -> Vec<Output> {
-    match layer.parameters.set.torus_bits {
-        32 => outputs_of::<u32>(layer, hint, epoch, weights),
-        _ => outputs_of::<u64>(layer, hint, epoch, weights),
-    }
+    with_word!(layer.parameters.set, W => outputs_of::<W>(layer, hint, epoch, weights))
 }
 
 /// All output ciphertexts of a published model.
@@ -159,7 +156,6 @@ fn a_changed_weight_takes_fresh_randomness_under_the_same_masks() {
     let model = publish(&network, 1);
     let node = &model.plan.linear[0];
     let layer = node.encrypted.clone().expect("the first layer is encrypted");
-    let set = model.plan.sets.iter().find(|set| set.set == layer.parameters.set).expect("its set");
     let epoch = EpochSeed(model.package.epoch);
     let masks = keys::rerandomiser_masks(&model.plan.sets, &epoch).expect("masks");
     let publish = |network: &Network, context: u8| {
@@ -167,7 +163,7 @@ fn a_changed_weight_takes_fresh_randomness_under_the_same_masks() {
         let array = own.terms[0].as_ref().expect("weights").as_standard_layout();
         let weights = array.as_slice().expect("standard layout");
         let publisher = Publisher { epoch: &epoch, masks: &masks, server_key: &[1; 32], context: &[context; 32] };
-        let (_, hint) = publish_layer(layer.clone(), set.b0_rounding, &[weights], &publisher).expect("it fits");
+        let (_, hint) = publish_layer(layer.clone(), &[weights], &publisher).expect("it fits");
         outputs(&layer, &hint, &epoch, &[weights])
     };
     let changed = changed(network.clone(), node.node);

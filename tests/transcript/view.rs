@@ -279,12 +279,12 @@ impl Received {
     ) {
         for tile in &term.tiles {
             let low = match schedule {
-                Schedule::Prepared => tile.own_pad.iter().filter(|&&own| own).count(),
+                Schedule::Prepared => tile.bodies.iter().filter(|body| body.own_pad).count(),
                 Schedule::Direct => 0,
             };
             let parts = [
                 (Content::LowBits, low, parameters.low_width()),
-                (Content::Bodies, tile.own_pad.len() - low, parameters.full_width()),
+                (Content::Bodies, tile.bodies.len() - low, parameters.full_width()),
             ];
             for (content, count, width) in parts {
                 let (part, rest) = payload.split_at(pack::packed_len(count, width));

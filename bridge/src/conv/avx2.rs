@@ -2,10 +2,10 @@
 
 use std::arch::x86_64::*;
 
-use super::backend::{DENSE_ROWS, DenseWeights, Tile};
 use super::geometry::Span;
-use super::image::{self, Source};
+use super::plane::{self, Source};
 use super::scalar;
+use super::tile::{DENSE_ROWS, DenseWeights, Tile};
 use super::word::{Sum, Word};
 
 /// Proof that the processor has AVX2.
@@ -133,11 +133,11 @@ pub(super) fn store<W: Word>(_: Avx2, sums: &[W::Sum], spans: &[Span], out: &mut
     unsafe { inner(sums, spans, out, add) }
 }
 
-/// As [`image::fill`].
+/// As [`plane::fill`].
 pub(super) fn fill_plane<W: Word>(_: Avx2, cells: &mut [u32], source: &Source<'_, W>) {
     #[target_feature(enable = "avx2")]
     fn inner<W: Word>(cells: &mut [u32], source: &Source<'_, W>) {
-        image::fill(cells, source);
+        plane::fill(cells, source);
     }
     // SAFETY: the token proves that the processor has AVX2.
     unsafe { inner(cells, source) }

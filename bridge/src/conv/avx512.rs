@@ -2,10 +2,10 @@
 
 use std::arch::x86_64::*;
 
-use super::backend::{BLOCK, DENSE_ROWS, DenseWeights, Tile};
 use super::geometry::Span;
-use super::image::{self, Source};
+use super::plane::{self, Source};
 use super::scalar;
+use super::tile::{BLOCK, DENSE_ROWS, DenseWeights, Tile};
 use super::word::{Sum, Word};
 
 /// Proof that the processor has AVX-512 F, BW, DQ, VL and POPCNT.
@@ -179,11 +179,11 @@ pub(super) fn fold<S: Sum>(_: Avx512, sums: &mut [S], values: &[i32], place: u32
     unsafe { inner(sums, values, place, first) }
 }
 
-/// As [`image::fill`].
+/// As [`plane::fill`].
 pub(super) fn fill_plane<W: Word>(_: Avx512, cells: &mut [u32], source: &Source<'_, W>) {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
     fn inner<W: Word>(cells: &mut [u32], source: &Source<'_, W>) {
-        image::fill(cells, source);
+        plane::fill(cells, source);
     }
     // SAFETY: the token proves that the processor has the features.
     unsafe { inner(cells, source) }

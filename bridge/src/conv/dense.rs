@@ -2,9 +2,10 @@
 
 use rayon::prelude::*;
 
-use super::backend::{Backend, DENSE_ROWS, DenseWeights, pair};
+use super::backend::Backend;
 use super::geometry::{ConvShape, Span, Term};
 use super::pack::Digit;
+use super::tile::{DENSE_ROWS, DenseWeights, pair};
 use super::word::Word;
 
 /// A packed matrix for every group.

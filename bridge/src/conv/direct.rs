@@ -4,10 +4,11 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::backend::{BLOCK, Backend, TILE, Tile};
+use super::backend::Backend;
 use super::geometry::{ConvShape, Layout, Span};
 use super::image::Image;
 use super::pack::Digit;
+use super::tile::{BLOCK, TILE, Tile};
 use super::word::{Sum, Word};
 
 /// Cells of the image that one band may have, so that it stays in the second-level cache: 1 MiB.

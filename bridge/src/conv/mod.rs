@@ -8,9 +8,9 @@
 //!
 //! Words are cut into signed 16-bit limbs (`word`), weights are 16-bit digits, almost always one (`pack`). A product
 //! of two pairs of these, summed into 32 bits, is one lane of the processor's multiply-add instruction. The input is laid
-//! out once as padded planes of pairs (`image`), in which each tap of the kernel is a constant offset for any stride,
+//! out once as padded planes of pairs (`image`, `plane`), in which each tap of the kernel is a constant offset for any stride,
 //! dilation and padding (`geometry`); tiles of output channels times pixels read it there, with all sums in registers
-//! (`direct`). No column matrix is formed. A convolution to one pixel is a matrix times a vector and has its own loop
+//! (`direct`, `tile`). No column matrix is formed. A convolution to one pixel is a matrix times a vector and has its own loop
 //! (`dense`). The inner loops exist in plain Rust, for AVX2, AVX-512 and AVX-512 VNNI (`backend`), all with the same
 //! result.
 //!
@@ -26,9 +26,11 @@ mod direct;
 mod geometry;
 mod image;
 mod pack;
+mod plane;
 mod scalar;
 #[cfg(test)]
 mod tests;
+mod tile;
 mod word;
 
 use std::marker::PhantomData;

@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use super::geometry::Term;
+use super::tile::pair;
 use super::word::Word;
 
 /// One digit of all weights.
@@ -51,7 +52,7 @@ impl Digit {
         for term in terms {
             for output in outputs.start..outputs.start + height {
                 let value = |i| if output < outputs.end { self.values[output * self.fan_in + i] as u16 } else { 0 };
-                panel.push(super::backend::pair(value(term.low), term.high.map_or(0, value)));
+                panel.push(pair(value(term.low), term.high.map_or(0, value)));
             }
         }
     }

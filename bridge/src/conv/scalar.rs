@@ -1,7 +1,7 @@
 //! The inner loops in plain Rust: the definition that the vector forms are tested against, and the fallback.
 
-use super::backend::{BLOCK, DENSE_ROWS, DenseWeights, Tile};
 use super::geometry::Span;
+use super::tile::{BLOCK, DENSE_ROWS, DenseWeights, Tile, pair};
 use super::word::{Sum, Word};
 
 /// a_low * b_low + a_high * b_high modulo 2^32, of signed halves.
@@ -33,7 +33,7 @@ pub(super) fn dense(weights: DenseWeights<'_>, inputs: &[u32], out: &mut [i32; D
             let weight = match weights {
                 DenseWeights::Bytes(weights) => {
                     let [low, high] = weights[k * DENSE_ROWS + r];
-                    super::backend::pair(i16::from(low) as u16, i16::from(high) as u16)
+                    pair(i16::from(low) as u16, i16::from(high) as u16)
                 }
                 DenseWeights::Words(weights) => weights[k * DENSE_ROWS + r],
             };

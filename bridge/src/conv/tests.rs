@@ -1,5 +1,8 @@
 //! Every backend against the definition of a convolution, over random and edge shapes, words and weights.
 
+#[path = "../../tests/common/mod.rs"]
+mod common;
+
 use proptest::prelude::*;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
@@ -28,36 +31,11 @@ macro_rules! test_word {
 
 test_word!(u16, u32, u64);
 
-/// The definition, modulo 2^64; `start` is what is added to.
+/// The definition, added to `start`.
 fn reference<W: TestWord>(shape: &ConvShape, weights: &[i32], input: &[W], start: &[W]) -> Vec<W> {
-    let (rows, columns) = shape.output();
-    let (inputs, outputs) = (shape.channels / shape.groups, shape.out_channels / shape.groups);
-    let [kernel_rows, kernel_columns] = shape.kernel;
-    let at = |channel: usize, y: isize, x: isize| {
-        let inside = (0..shape.height as isize).contains(&y) && (0..shape.width as isize).contains(&x);
-        if inside { input[(channel * shape.height + y as usize) * shape.width + x as usize].to_bits() } else { 0 }
-    };
-    let mut output = Vec::new();
-    for o in 0..shape.out_channels {
-        for y in 0..rows {
-            for x in 0..columns {
-                let mut sum = start[output.len()].to_bits();
-                for c in 0..inputs {
-                    for i in 0..kernel_rows {
-                        for j in 0..kernel_columns {
-                            let weight = weights[((o * inputs + c) * kernel_rows + i) * kernel_columns + j];
-                            let y = (y * shape.stride[0] + i * shape.dilation[0]) as isize - shape.padding[0] as isize;
-                            let x = (x * shape.stride[1] + j * shape.dilation[1]) as isize - shape.padding[1] as isize;
-                            let word = at(o / outputs * inputs + c, y, x);
-                            sum = sum.wrapping_add((i64::from(weight) as u64).wrapping_mul(word));
-                        }
-                    }
-                }
-                output.push(W::from_bits(sum));
-            }
-        }
-    }
-    output
+    let input: Vec<i64> = input.iter().map(|x| x.to_bits() as i64).collect();
+    let sums = common::convolve(shape, weights, &input);
+    start.iter().zip(sums).map(|(x, sum)| W::from_bits(x.to_bits().wrapping_add(sum as u64))).collect()
 }
 
 /// What words or weights look like.

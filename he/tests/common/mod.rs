@@ -2,6 +2,8 @@
 
 #![allow(dead_code)]
 
+pub mod sources;
+
 use lowkey_he::{ParameterSet, Ring, TorusWord};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
@@ -46,9 +48,8 @@ pub fn schoolbook<W: TorusWord>(torus: &[W], small: &[i64]) -> Vec<W> {
 #[macro_export]
 macro_rules! for_every_set {
     ($test:ident $(, $argument:expr)*) => {
-        $test::<u32>(&lowkey_he::params::T32N1024 $(, $argument)*);
-        $test::<u32>(&lowkey_he::params::T32N2048 $(, $argument)*);
-        $test::<u64>(&lowkey_he::params::T64N2048 $(, $argument)*);
-        $test::<u64>(&lowkey_he::params::T64N4096 $(, $argument)*);
+        for set in lowkey_he::params::ALL {
+            lowkey_he::with_word!(set, W => $test::<W>(set $(, $argument)*));
+        }
     };
 }

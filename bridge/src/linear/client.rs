@@ -3,22 +3,23 @@
 use std::sync::Arc;
 
 use lowkey_he::hint::Hint;
-use lowkey_he::mask::{EpochSeed, Mask, MaskId};
+use lowkey_he::mask::{EpochSeed, Mask};
 use lowkey_he::pack;
 use lowkey_he::ring::{NttPoly, Ring};
+use lowkey_he::secret::Secret;
 use lowkey_he::torus::round_to;
 use lowkey_he::window::Window;
+use lowkey_he::with_word;
 use rand::CryptoRng;
 use rayon::prelude::*;
 use zeroize::Zeroizing;
 
+use super::by_set::LinearWord;
+use super::keys::Secrets;
+use super::layer::{BodyPlan, LayerPlan, Schedule, TermPlan, TilePlan, Useful};
 use crate::convert;
 use crate::error::BridgeError;
-use crate::keys::{LinearWord, Secrets};
-use crate::layer::{LayerPlan, Schedule, TermPlan};
-
-/// Up to this many outputs of a tile, inner products are cheaper than a transform.
-const FEW_OUTPUTS: usize = 12;
+use crate::parameters::LayerParameters;
 
 /// The client's half of a layer, whatever its torus.
 pub trait ClientLinear: Send + Sync {
@@ -62,6 +63,7 @@ pub(crate) struct ClientLayer<W: LinearWord> {
 
 struct ClientTerm<W: LinearWord> {
     masks: Vec<Mask<W>>,
+    /// By output channel.
     hints: Vec<ClientHint<W>>,
 }
 
@@ -69,6 +71,12 @@ struct ClientTerm<W: LinearWord> {
 enum ClientHint<W: LinearWord> {
     Product(NttPoly<W>),
     Inner(Window<W>),
+}
+
+/// The bodies of one tile as they travel, without the bits that are rounded off.
+struct TileWords<W> {
+    low: Vec<W>,
+    full: Vec<W>,
 }
 
 /// Reads a layer's published hint and expands its masks.
@@ -80,16 +88,7 @@ pub fn client_layer(
     epoch: &EpochSeed,
     hint: &[u8],
 ) -> Result<Box<dyn ClientLinear>, BridgeError> {
-    Ok(match plan.parameters.set.torus_bits {
-        32 => Box::new(ClientLayer::<u32>::new(plan, epoch, hint)?),
-        _ => Box::new(ClientLayer::<u64>::new(plan, epoch, hint)?),
-    })
-}
-
-/// All input masks of a term, in order of ciphertext.
-pub(crate) fn expand_masks<W: LinearWord>(ring: &'static Ring<W>, epoch: &EpochSeed, term: &TermPlan) -> Vec<Mask<W>> {
-    let ids = (0..term.packing.ciphertexts() as u32).into_par_iter();
-    ids.map(|ciphertext| Mask::expand(ring, epoch, MaskId { layer: term.layer, ciphertext })).collect()
+    with_word!(plan.parameters.set, W => Ok(Box::new(ClientLayer::<W>::new(plan, epoch, hint)?)))
 }
 
 impl<W: LinearWord> ClientLayer<W> {
@@ -98,26 +97,19 @@ impl<W: LinearWord> ClientLayer<W> {
             return Err(BridgeError::Length { what: "the hint", expected: plan.hint_len(), found: hint.len() });
         }
         let ring = Ring::<W>::shared(plan.parameters.set)?;
-        let rounding = plan.parameters.hint_rounding;
-        let mut hints = hint.chunks_exact(plan.one_hint_len(ring));
-        let terms = plan
-            .terms
-            .iter()
-            .map(|term| {
-                let few = term.tiles.iter().all(|tile| tile.outputs().len() <= FEW_OUTPUTS);
-                let form = |bytes| -> Result<ClientHint<W>, BridgeError> {
-                    let hint = Hint::from_bytes(ring, rounding, bytes)?;
-                    Ok(if few { ClientHint::Inner(hint.window()) } else { ClientHint::Product(hint.ntt()) })
-                };
-                let bytes: Vec<&[u8]> = hints.by_ref().take(plan.output[0]).collect();
-                let hints = bytes.into_par_iter().map(form).collect::<Result<_, _>>()?;
-                Ok(ClientTerm { masks: expand_masks(ring, epoch, term), hints })
-            })
-            .collect::<Result<_, BridgeError>>()?;
+        let mut hints = hint.chunks_exact(plan.one_hint_len());
+        let terms = plan.terms.iter().map(|term| {
+            let own: Vec<&[u8]> = hints.by_ref().take(plan.output[0]).collect();
+            let read = |bytes| ClientHint::read(ring, &plan, term, bytes);
+            let hints = own.into_par_iter().map(read).collect::<Result<_, _>>()?;
+            Ok(ClientTerm { masks: term.masks(ring, epoch), hints })
+        });
+        let terms = terms.collect::<Result<_, BridgeError>>()?;
         Ok(Self { plan, terms })
     }
 
-    /// Encrypts the value of its element in every body; the bodies that [`Schedule::Prepared`] cuts define it instead.
+    /// The message of a term. Every body encrypts the value of its element; those that [`Schedule::Prepared`] cuts define it
+    /// instead.
     pub(crate) fn encrypt<R: CryptoRng>(
         &self,
         term: usize,
@@ -128,70 +120,110 @@ impl<W: LinearWord> ClientLayer<W> {
     ) -> Result<Vec<u8>, BridgeError> {
         let parameters = &self.plan.parameters;
         let (plan, own) = (&self.plan.terms[term], &self.terms[term]);
-        let set = parameters.set;
-        let secrets = W::secrets_mut(secrets).get_mut(&set.id).ok_or(BridgeError::MissingKeys { set: set.name })?;
-        let (rounding, log_scaling) = (parameters.body_rounding, parameters.log_scaling());
-        let low_mask = W::from_u64((1 << log_scaling) - 1);
+        let secrets = secrets.get_mut::<W>(parameters.set)?;
         let mut message = Vec::with_capacity(plan.message_len(parameters, schedule));
-        let mut body = Zeroizing::new(vec![W::default(); set.degree]);
         for (secret, tile) in secrets.iter_mut().skip(self.plan.first_secret).zip(&plan.tiles) {
-            let mut low = Vec::with_capacity(tile.low_count(schedule));
-            let mut full = Vec::with_capacity(tile.own_pad.len() - low.capacity());
-            let mut current = None;
-            for (index, place) in tile.tile.bodies.iter().enumerate() {
-                if current != Some(place.ciphertext) {
-                    secret.body_into(&own.masks[place.ciphertext as usize], rng, &mut body)?;
-                    current = Some(place.ciphertext);
-                }
-                let word = round_to(body[place.coefficient as usize], rounding);
-                match place.element {
-                    Some(element) if tile.is_low(index, schedule) => {
-                        let pad = word.shr(log_scaling).wrapping_neg();
-                        values.define(element as usize, pad.to_u64() & ((1 << parameters.ell) - 1), parameters.ell);
-                        low.push(W::from_u64(word.to_u64() & low_mask.to_u64()).shr(rounding));
-                    }
-                    element => {
-                        let value = element.map_or(0, |element| values.get(element as usize));
-                        full.push(word.wrapping_add(W::from_u64(value).shl(log_scaling)).shr(rounding));
-                    }
-                }
-            }
-            pack_nonempty(&mut message, &low, parameters.low_width());
-            pack_nonempty(&mut message, &full, parameters.full_width());
+            let words = self.encrypt_tile(tile, &own.masks, schedule, secret, values, rng)?;
+            pack_nonempty(&mut message, &words.low, parameters.low_width());
+            pack_nonempty(&mut message, &words.full, parameters.full_width());
         }
         Ok(message)
     }
 
+    fn encrypt_tile<R: CryptoRng>(
+        &self,
+        tile: &TilePlan,
+        masks: &[Mask<W>],
+        schedule: Schedule,
+        secret: &mut Secret<W>,
+        values: &mut dyn Values,
+        rng: &mut R,
+    ) -> Result<TileWords<W>, BridgeError> {
+        let parameters = &self.plan.parameters;
+        let mut words = TileWords {
+            low: Vec::with_capacity(tile.low_count(schedule)),
+            full: Vec::with_capacity(tile.full_count(schedule)),
+        };
+        let mut t = Zeroizing::new(vec![W::default(); parameters.set.degree]);
+        for bodies in tile.bodies.chunk_by(|a, b| a.place.ciphertext == b.place.ciphertext) {
+            // t_j = a_j s + e_j.
+            secret.body_into(&masks[bodies[0].place.ciphertext as usize], rng, &mut t)?;
+            for body in bodies {
+                words.push(body, t[body.place.coefficient as usize], parameters, schedule, values);
+            }
+        }
+        Ok(words)
+    }
+
     /// p_c = -hint s of every output, the terms added up.
     pub(crate) fn phases(&self, secrets: &Secrets) -> Result<Zeroizing<Vec<W>>, BridgeError> {
-        let set = self.plan.parameters.set;
-        let secrets = W::secrets(secrets).get(&set.id).ok_or(BridgeError::MissingKeys { set: set.name })?;
-        let pixels = self.plan.pixels();
+        let secrets = secrets.get::<W>(self.plan.parameters.set)?;
         let mut phases = Zeroizing::new(vec![W::default(); self.plan.outputs()]);
-        phases.par_chunks_exact_mut(pixels).enumerate().for_each(|(channel, phases)| {
+        phases.par_chunks_exact_mut(self.plan.pixels()).enumerate().for_each(|(channel, phases)| {
             for (plan, own) in self.plan.terms.iter().zip(&self.terms) {
                 for (secret, tile) in secrets.iter().skip(self.plan.first_secret).zip(&plan.tiles) {
-                    let outputs = tile.outputs();
-                    match &own.hints[channel] {
-                        ClientHint::Product(hint) => {
-                            let share = secret.phase_share(hint);
-                            for &(pixel, _, coefficient) in outputs {
-                                phases[pixel] = phases[pixel].wrapping_add(share[coefficient]);
-                            }
-                        }
-                        ClientHint::Inner(hint) => {
-                            let positions: Vec<usize> = outputs.iter().map(|output| output.2).collect();
-                            let share = secret.phase_share_at(hint, &positions);
-                            for (&(pixel, _, _), share) in outputs.iter().zip(share.iter()) {
-                                phases[pixel] = phases[pixel].wrapping_add(*share);
-                            }
-                        }
-                    }
+                    own.hints[channel].add_phases(secret, tile, phases);
                 }
             }
         });
         Ok(phases)
     }
+}
+
+impl<W: LinearWord> TileWords<W> {
+    /// One body, of which `t` is a_j s + e_j. It encrypts the value of its element, or defines it.
+    fn push(
+        &mut self,
+        body: &BodyPlan,
+        t: W,
+        parameters: &LayerParameters,
+        schedule: Schedule,
+        values: &mut dyn Values,
+    ) {
+        let (rounding, ell, log_scaling) = (parameters.rounding.body, parameters.ell, parameters.log_scaling());
+        let word = round_to(t, rounding);
+        match body.place.element {
+            // The pad is what makes the body's top bits zero; the low bits travel.
+            Some(element) if body.is_low(schedule) => {
+                let pad = word.shr(log_scaling).wrapping_neg();
+                values.define(element as usize, low_bits(pad, ell), ell);
+                self.low.push(W::from_u64(low_bits(word, log_scaling)).shr(rounding));
+            }
+            // body_j = t_j + scaling x.
+            element => {
+                let value = element.map_or(0, |element| values.get(element as usize));
+                self.full.push(word.wrapping_add(W::from_u64(value).shl(log_scaling)).shr(rounding));
+            }
+        }
+    }
+}
+
+impl<W: LinearWord> ClientHint<W> {
+    fn read(ring: &'static Ring<W>, plan: &LayerPlan, term: &TermPlan, bytes: &[u8]) -> Result<Self, BridgeError> {
+        let hint = Hint::from_bytes(ring, plan.parameters.rounding.hint, bytes)?;
+        let inner = term.tiles.iter().all(TilePlan::has_few_outputs);
+        Ok(if inner { Self::Inner(hint.window()) } else { Self::Product(hint.ntt()) })
+    }
+
+    /// phases += -hint s at the useful outputs of one tile.
+    fn add_phases(&self, secret: &Secret<W>, tile: &TilePlan, phases: &mut [W]) {
+        let mut add = |output: &Useful, share: W| phases[output.pixel] = phases[output.pixel].wrapping_add(share);
+        match self {
+            Self::Product(hint) => {
+                let shares = secret.phase_share(hint);
+                tile.outputs.iter().for_each(|output| add(output, shares[output.coefficient]));
+            }
+            Self::Inner(hint) => {
+                let shares = secret.phase_share_at(hint, &tile.coefficients());
+                tile.outputs.iter().zip(shares.iter()).for_each(|(output, share)| add(output, *share));
+            }
+        }
+    }
+}
+
+/// The low `bits` of a word, less than 64.
+fn low_bits<W: LinearWord>(word: W, bits: u32) -> u64 {
+    word.to_u64() & ((1 << bits) - 1)
 }
 
 fn pack_nonempty<W: LinearWord>(message: &mut Vec<u8>, words: &[W], width: u32) {

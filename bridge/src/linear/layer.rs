@@ -1,0 +1,216 @@
+//! What both parties know of an encrypted linear layer: its terms, their packing, and which bodies travel whole.
+
+use lowkey_he::mask::{EpochSeed, Mask, MaskId};
+use lowkey_he::pack;
+use lowkey_he::ring::Ring;
+use lowkey_he::word::TorusWord;
+use rayon::prelude::*;
+
+use super::packing::{Body, Packing};
+use crate::error::BridgeError;
+use crate::parameters::LayerParameters;
+
+/// Up to this many outputs of a tile, inner products are cheaper than a transform.
+const FEW_OUTPUTS: usize = 12;
+
+/// When the body of a ciphertext is cut (`docs/protocol.md`, "Two schedules of one layer").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Schedule {
+    /// Low bits before the input is known; the top bits become a pad. The default.
+    Prepared,
+    /// The whole body when the client's share exists; no offline stage.
+    Direct,
+}
+
+/// One linear layer with at least one encrypted term.
+#[derive(Clone, Debug)]
+pub struct LayerPlan {
+    /// Which secret of its set its first tile is under; the next tiles are under the next ones. Layers of one inference share none:
+    /// see [`SetPlan`](crate::SetPlan).
+    pub first_secret: usize,
+    /// Ring, torus, noise and widths, the same for all terms.
+    pub parameters: LayerParameters,
+    /// Channels, height, width of the result.
+    pub output: [usize; 3],
+    /// The terms that are added up.
+    pub terms: Vec<TermPlan>,
+}
+
+/// One encrypted term of a linear layer.
+#[derive(Clone, Debug)]
+pub struct TermPlan {
+    /// The term's number among all encrypted terms of the network: the domain of its masks.
+    pub layer: u32,
+    /// Where everything sits.
+    pub packing: Packing,
+    /// One per secret.
+    pub tiles: Vec<TilePlan>,
+}
+
+/// One tile of a term.
+#[derive(Clone, Debug)]
+pub struct TilePlan {
+    /// In the order in which they travel.
+    pub bodies: Vec<BodyPlan>,
+    /// For each position of the tile's padded input the index in `bodies`, as in [`Tile`](super::packing::Tile).
+    pub(crate) gather: Vec<u32>,
+    pub(crate) outputs: Vec<Useful>,
+}
+
+/// One coefficient that is sent encrypted, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BodyPlan {
+    /// Where it sits and what it encrypts.
+    pub place: Body,
+    /// Whether its top bits are the pad itself, so that the prepared schedule sends its low bits only.
+    pub own_pad: bool,
+}
+
+/// One output of a tile that the layer uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Useful {
+    /// Row-major pixel of the layer's output.
+    pub(crate) pixel: usize,
+    /// Row-major pixel of the tile's output.
+    pub(crate) from: usize,
+    /// Coefficient of the output ciphertext.
+    pub(crate) coefficient: usize,
+}
+
+/// The bodies of one tile on the wire: two packed lists.
+#[derive(Clone, Copy)]
+pub(crate) struct TileBytes<'a> {
+    /// Low bits of the bodies that define a pad.
+    pub(crate) low: &'a [u8],
+    /// All other bodies.
+    pub(crate) full: &'a [u8],
+}
+
+impl LayerPlan {
+    /// Values of the result.
+    pub fn outputs(&self) -> usize {
+        self.output.iter().product()
+    }
+
+    /// Pixels of one output channel.
+    pub fn pixels(&self) -> usize {
+        self.output[1] * self.output[2]
+    }
+
+    /// Tiles of the term that has most.
+    pub fn secrets(&self) -> usize {
+        self.terms.iter().map(|term| term.tiles.len()).max().unwrap_or(0)
+    }
+
+    /// Bytes of one output ciphertext's hint.
+    pub(crate) fn one_hint_len(&self) -> usize {
+        pack::packed_len(self.parameters.set.degree, self.parameters.hint_width())
+    }
+
+    /// Bytes of the published hint: one polynomial per term and output channel.
+    pub fn hint_len(&self) -> usize {
+        self.terms.len() * self.output[0] * self.one_hint_len()
+    }
+}
+
+impl TermPlan {
+    /// Plans one term. `claim(element)` is asked once per body of an element, in order, and says whether this body defines the
+    /// element's pad.
+    pub fn new(layer: u32, packing: Packing, mut claim: impl FnMut(u32) -> bool) -> Self {
+        let tiles = (0..packing.tiles()).map(|index| TilePlan::new(&packing, index, &mut claim)).collect();
+        Self { layer, packing, tiles }
+    }
+
+    /// a_j of all input ciphertexts, in order.
+    pub(crate) fn masks<W: TorusWord>(&self, ring: &'static Ring<W>, epoch: &EpochSeed) -> Vec<Mask<W>> {
+        let ids = (0..self.packing.ciphertexts() as u32).into_par_iter();
+        ids.map(|ciphertext| Mask::expand(ring, epoch, MaskId { layer: self.layer, ciphertext })).collect()
+    }
+
+    /// Bytes that carry the term's bodies.
+    pub fn message_len(&self, parameters: &LayerParameters, schedule: Schedule) -> usize {
+        self.tiles.iter().map(|tile| tile.low_len(parameters, schedule) + tile.full_len(parameters, schedule)).sum()
+    }
+
+    /// Bodies of input elements and of padding.
+    pub fn bodies(&self) -> usize {
+        self.tiles.iter().map(|tile| tile.bodies.len()).sum()
+    }
+
+    /// Cuts a message into those of its tiles.
+    ///
+    /// # Errors
+    /// When it does not have the length that the plan gives it.
+    pub(crate) fn cut<'a>(
+        &self,
+        message: &'a [u8],
+        parameters: &LayerParameters,
+        schedule: Schedule,
+    ) -> Result<Vec<TileBytes<'a>>, BridgeError> {
+        let expected = self.message_len(parameters, schedule);
+        if message.len() != expected {
+            return Err(BridgeError::Length { what: "a message of bodies", expected, found: message.len() });
+        }
+        let mut rest = message;
+        let mut next = |len| {
+            let (bytes, after) = rest.split_at(len);
+            rest = after;
+            bytes
+        };
+        let tiles = self.tiles.iter().map(|tile| TileBytes {
+            low: next(tile.low_len(parameters, schedule)),
+            full: next(tile.full_len(parameters, schedule)),
+        });
+        Ok(tiles.collect())
+    }
+}
+
+impl TilePlan {
+    fn new(packing: &Packing, index: usize, claim: &mut impl FnMut(u32) -> bool) -> Self {
+        let tile = packing.tile(index);
+        let (width, tile_width) = (packing.shape().output().1, packing.tile_output()[1]);
+        let pixels = tile.rows.clone().flat_map(|y| tile.columns.clone().map(move |x| (y, x)));
+        let outputs = pixels.map(|(y, x)| {
+            let (i, j) = (y - tile.rows.start, x - tile.columns.start);
+            Useful { pixel: y * width + x, from: i * tile_width + j, coefficient: packing.output_coefficient(i, j) }
+        });
+        let outputs = outputs.collect();
+        let mut body = |place: Body| BodyPlan { place, own_pad: place.element.is_some_and(&mut *claim) };
+        Self { bodies: tile.bodies.into_iter().map(&mut body).collect(), gather: tile.gather, outputs }
+    }
+
+    /// True if its outputs are so few that inner products are cheaper than a transform.
+    pub(crate) fn has_few_outputs(&self) -> bool {
+        self.outputs.len() <= FEW_OUTPUTS
+    }
+
+    /// Where the outputs sit in the output ciphertext, in their order.
+    pub(crate) fn coefficients(&self) -> Vec<usize> {
+        self.outputs.iter().map(|output| output.coefficient).collect()
+    }
+
+    /// Bodies that travel as low bits only.
+    pub fn low_count(&self, schedule: Schedule) -> usize {
+        self.bodies.iter().filter(|body| body.is_low(schedule)).count()
+    }
+
+    /// Bodies that travel whole.
+    pub fn full_count(&self, schedule: Schedule) -> usize {
+        self.bodies.len() - self.low_count(schedule)
+    }
+
+    fn low_len(&self, parameters: &LayerParameters, schedule: Schedule) -> usize {
+        pack::packed_len(self.low_count(schedule), parameters.low_width())
+    }
+
+    fn full_len(&self, parameters: &LayerParameters, schedule: Schedule) -> usize {
+        pack::packed_len(self.full_count(schedule), parameters.full_width())
+    }
+}
+
+impl BodyPlan {
+    /// Whether it travels as low bits only.
+    pub(crate) fn is_low(&self, schedule: Schedule) -> bool {
+        schedule == Schedule::Prepared && self.own_pad
+    }
+}
