@@ -68,6 +68,8 @@ pub enum AbortCode {
     Quota = 17,
     /// The server's key is past its lifetime.
     SpentKey = 18,
+    /// All sessions are taken. The high byte of the code says how many seconds to wait.
+    Full = 19,
 }
 
 impl AbortCode {
@@ -86,6 +88,7 @@ impl AbortCode {
             10 => "it was asked to end; what it was doing, it has done",
             16 => "it reveals the class only",
             18 => "its key is past its lifetime",
+            code if code & 0xff == Self::Full as u16 => "it is full",
             code if code & 0xff == Self::Quota as u16 => "the inferences of this hour are used up",
             _ => "it gave a code that this version does not know",
         }

@@ -51,6 +51,7 @@
 //! Features: `cli`, on unless switched off, is the `lowkey` command and what it alone needs. `deterministic` lets tests give the
 //! randomness of a session; with it there is no privacy, and no release has it.
 
+mod admission;
 pub mod answer;
 mod api;
 pub mod client;
@@ -72,6 +73,7 @@ mod slot;
 pub mod store;
 mod threads;
 
+pub use admission::Attendance;
 pub use answer::Output;
 pub use api::{Answer, Async, Blocking, Client, ClientBuilder, Model, Report, Server, ServerBuilder, Values, blocking};
 pub use client::Inference;

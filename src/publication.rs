@@ -7,7 +7,9 @@
 
 use std::sync::Arc;
 
-use lowkey_bridge::{ClientLinear, Publisher, RerandomiserMasks, ServerLinear, client_layer, keys, publish_layer};
+use lowkey_bridge::{
+    ClientLinear, Publisher, RerandomiserMasks, Schedule, ServerLinear, client_layer, keys, publish_layer,
+};
 use lowkey_he::EpochSeed;
 use lowkey_models::{Architecture, LinearWeights, Network};
 use serde::{Deserialize, Serialize};
@@ -15,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, Result};
 use crate::plan::planner::{self, Target};
-use crate::plan::{Choices, MAX_HINT_BYTES, Plan};
+use crate::plan::{Choices, MAX_HINT_BYTES, Plan, Reveal, predict};
 use crate::store::{Digest, Key};
 
 /// Longest encoding of architecture and choices, in bytes.
@@ -117,6 +119,15 @@ pub struct ServerModel {
 }
 
 impl ServerModel {
+    /// About what an inference sends in both directions, with the OTs that it may need; rather too much.
+    pub(crate) fn inference_bytes(&self) -> u64 {
+        let sent = |schedule| -> u64 {
+            let prediction = predict(&self.plan, schedule, Reveal::Logits);
+            prediction.frames.iter().map(|frame| frame.bytes).sum()
+        };
+        2 * sent(Schedule::Prepared).max(sent(Schedule::Direct)) + (4 << 20)
+    }
+
     /// Plans and publishes a network.
     ///
     /// # Errors

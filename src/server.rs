@@ -4,16 +4,17 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lowkey_mpc::channel::{Channel, FrameKind, Limits, Traffic};
+use lowkey_mpc::channel::{Attention, Channel, FrameKind, Limits, Traffic};
 use lowkey_mpc::erasing::Erasing;
 use lowkey_mpc::ot::Correlations;
 use lowkey_mpc::party::{Party, Stage};
 use tokio::sync::watch;
 
+use crate::admission::transfer;
 use crate::client::give_up;
 use crate::error::{AbortCode, Error, Result};
 use crate::net::Stream;
-use crate::policy::Visitor;
+use crate::policy::{Refusal, Visitor};
 use crate::publication::ServerModel;
 use crate::randomness;
 use crate::report::{Measurement, StageReport};
@@ -23,8 +24,12 @@ use crate::session::{
 use crate::slot::ServerSlot;
 use crate::{offline, online};
 
-/// How long a session that is asked to end waits for a client that has slots.
+/// How long a session that is asked to end waits for a client: for the use of its slots, and for its goodbye.
 const LAST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest stage, in timeouts of the connection, apart from what its bytes need.
+const STAGE_TIMEOUTS: u32 = 5;
+/// What the set-up of OTs sends, and more.
+const OT_SETUP_BYTES: u64 = 4 << 20;
 
 /// What a server tolerates.
 #[derive(Clone, Debug)]
@@ -41,29 +46,45 @@ pub struct Options {
 
 /// Asks sessions to end. The default asks for nothing.
 #[derive(Clone, Debug, Default)]
-pub struct Stop(Option<watch::Receiver<bool>>);
+pub struct Stop {
+    server: Option<watch::Receiver<bool>>,
+    seat: Option<watch::Receiver<bool>>,
+}
 
 impl Stop {
     /// Asks once the sender says true.
     pub fn new(asked: watch::Receiver<bool>) -> Self {
-        Self(Some(asked))
+        Self { server: Some(asked), seat: None }
+    }
+
+    /// Asks once either sender says true: the server's, or that of this session's seat.
+    pub(crate) fn or(self, seat: watch::Receiver<bool>) -> Self {
+        Self { seat: Some(seat), ..self }
     }
 
     /// Whether it was asked for.
     pub fn is_asked(&self) -> bool {
-        self.0.as_ref().is_some_and(|asked| *asked.borrow())
+        [&self.server, &self.seat].into_iter().flatten().any(|asked| *asked.borrow())
     }
 
     /// Waits until it is asked for.
     pub async fn asked(&mut self) {
-        if let Some(asked) = &mut self.0
-            && asked.wait_for(|asked| *asked).await.is_ok()
-        {
-            return;
+        tokio::select! {
+            () = said(&mut self.server) => {}
+            () = said(&mut self.seat) => {}
         }
-        // Nobody is left who could ask.
-        std::future::pending().await
     }
+}
+
+/// Waits until the sender says true.
+async fn said(asked: &mut Option<watch::Receiver<bool>>) {
+    if let Some(asked) = asked
+        && asked.wait_for(|asked| *asked).await.is_ok()
+    {
+        return;
+    }
+    // Nobody is left who could ask.
+    std::future::pending().await
 }
 
 impl Default for Options {
@@ -119,38 +140,98 @@ async fn serve_from(
     options: Options,
     randomness: Erasing,
 ) -> Result<SessionReport> {
-    let mut channel = Channel::new(stream, Party::Server, options.limits);
-    match session(&mut channel, &model, &options, randomness).await {
-        Ok(report) => {
-            // The client has said goodbye and may be gone already.
-            let _ = channel.close().await;
-            Ok(report)
-        }
-        Err(error) => {
-            give_up(&mut channel, &error).await;
-            if error.is_refusal() {
-                // The client has done nothing wrong and may be sending: it shall read why.
-                channel.drain(options.limits.timeout).await;
+    Greeted::meet(stream, options.limits).await?.serve_from(model, options, randomness).await
+}
+
+/// A client that has said hello, and has no session yet.
+pub(crate) struct Greeted {
+    channel: Channel,
+    setup: Measurement,
+}
+
+impl Greeted {
+    /// Waits for a client's hello. Others are told why not.
+    pub(crate) async fn meet(stream: Box<dyn Stream>, limits: Limits) -> Result<Self> {
+        let mut channel = Channel::new(stream, Party::Server, limits);
+        let setup = Measurement::start(&mut channel, Stage::Setup);
+        match hello(&mut channel).await {
+            Ok(()) => Ok(Self { channel, setup }),
+            Err(error) => {
+                give_up(&mut channel, &error).await;
+                Err(error)
             }
-            Err(error)
+        }
+    }
+
+    /// What it waits for, to be looked at from elsewhere.
+    pub(crate) fn attention(&self) -> Attention {
+        self.channel.attention()
+    }
+
+    /// Tells the client why it gets no session.
+    pub(crate) async fn refuse(mut self, refusal: Refusal) -> Error {
+        let error = refusal.into();
+        give_up(&mut self.channel, &error).await;
+        self.channel.drain(LAST_PAUSE).await;
+        error
+    }
+
+    /// Its session. As [`serve`].
+    pub(crate) async fn serve(self, model: Arc<ServerModel>, options: Options) -> Result<SessionReport> {
+        let randomness = Erasing::new(*randomness::seed()?);
+        self.serve_from(model, options, randomness).await
+    }
+
+    async fn serve_from(self, model: Arc<ServerModel>, options: Options, randomness: Erasing) -> Result<SessionReport> {
+        let Self { mut channel, setup } = self;
+        match session(&mut channel, setup, &model, &options, randomness).await {
+            Ok(report) => {
+                // The client has said goodbye and may be gone already.
+                let _ = channel.close().await;
+                Ok(report)
+            }
+            Err(error) => {
+                give_up(&mut channel, &error).await;
+                if error.is_refusal() {
+                    // The client has done nothing wrong and may be sending: it shall read why.
+                    let mut stop = options.stop.clone();
+                    tokio::select! {
+                        () = channel.drain(options.limits.timeout) => {}
+                        () = stop.asked() => {}
+                    }
+                }
+                Err(error)
+            }
         }
     }
 }
 
+/// A stage that takes longer than this much data needs on a slow line ends, however much seems to move.
+async fn in_time<T>(options: &Options, bytes: u64, stage: impl Future<Output = Result<T>>) -> Result<T> {
+    let after = options.limits.timeout.saturating_mul(STAGE_TIMEOUTS) + transfer(bytes);
+    tokio::time::timeout(after, stage).await.map_err(|_| lowkey_mpc::error::Error::Timeout { after })?
+}
+
 async fn session(
     channel: &mut Channel,
+    measurement: Measurement,
     model: &ServerModel,
     options: &Options,
     mut randomness: Erasing,
 ) -> Result<SessionReport> {
-    let measurement = Measurement::start(channel, Stage::Setup);
-    welcome(channel, model).await?;
-    channel.scope("base ots");
-    let mut ot = Correlations::setup(channel, &mut randomness.next_rng()).await?;
-    channel.scope(offline::CONTROL);
-    drop(randomness);
-    channel.compare_sums().await?;
+    let package = (model.package.plan.len() + model.package.hint.len()) as u64;
+    let mut ot = in_time(options, package + OT_SETUP_BYTES, async {
+        welcome(channel, model).await?;
+        channel.scope("base ots");
+        let ot = Correlations::setup(channel, &mut randomness.next_rng()).await?;
+        channel.scope(offline::CONTROL);
+        drop(randomness);
+        channel.compare_sums().await?;
+        Ok(ot)
+    })
+    .await?;
     let mut report = SessionReport { setup: measurement.finish(channel).stage, ..SessionReport::default() };
+    let bytes = model.inference_bytes();
 
     let mut slots: VecDeque<ServerSlot> = VecDeque::new();
     let mut next_slot = 0;
@@ -158,7 +239,7 @@ async fn session(
     loop {
         let sums = channel.sums();
         let Some((request, before)) = next_request(channel, options.idle, &mut stop, !slots.is_empty()).await? else {
-            channel.abort(AbortCode::Stopping as u16).await;
+            say_goodbye(channel).await;
             return Ok(report);
         };
         let mut measurement = Measurement::resume(channel, before);
@@ -167,7 +248,7 @@ async fn session(
         match (request.action, channel.stage()) {
             (Action::Close, _) => return Ok(report),
             (Action::Prepare { .. }, _) if stop.is_asked() => {
-                channel.abort(AbortCode::Stopping as u16).await;
+                say_goodbye(channel).await;
                 return Ok(report);
             }
             (Action::Prepare { slot, reveal }, Stage::Offline) => {
@@ -176,14 +257,15 @@ async fn session(
                     return Err(Error::Busy { what: "prepared slots", limit: MAX_SLOTS });
                 }
                 options.visitor.admit(reveal)?;
-                slots.push_back(offline::server(channel, model, &mut ot, slot, reveal).await?);
+                let slot = in_time(options, bytes, offline::server(channel, model, &mut ot, slot, reveal)).await?;
+                slots.push_back(slot);
                 measurement.charge(model.plan.ots(reveal));
                 report.offline.add(&measurement.finish(channel).stage);
             }
             (Action::Run { slot }, Stage::Online) => {
                 let found = slots.iter().position(|prepared| prepared.number == slot);
                 let prepared = found.and_then(|index| slots.remove(index)).ok_or(Error::Slot { slot })?;
-                online::server(channel, model, prepared).await?;
+                in_time(options, bytes, online::server(channel, model, prepared)).await?;
                 finish(channel).await?;
                 report.online.add(&measurement.finish(channel).stage);
                 report.inferences += 1;
@@ -191,7 +273,7 @@ async fn session(
             (Action::Direct { slot, reveal }, Stage::Online) => {
                 burn(slot, &mut next_slot)?;
                 options.visitor.admit(reveal)?;
-                online::server_direct(channel, model, &mut ot, reveal).await?;
+                in_time(options, bytes, online::server_direct(channel, model, &mut ot, reveal)).await?;
                 finish(channel).await?;
                 measurement.charge(model.plan.ots(reveal));
                 report.online.add(&measurement.finish(channel).stage);
@@ -225,6 +307,12 @@ async fn next_request(
     }
 }
 
+/// Tells a client that the server ends. It may be sending, and shall read why.
+async fn say_goodbye(channel: &mut Channel) {
+    channel.abort(AbortCode::Stopping as u16).await;
+    channel.drain(LAST_PAUSE).await;
+}
+
 /// Ends an online stage.
 async fn finish(channel: &mut Channel) -> Result<()> {
     channel.scope(offline::CONTROL);
@@ -240,13 +328,16 @@ fn burn(slot: u64, next: &mut u64) -> Result<()> {
     Ok(())
 }
 
-async fn welcome(channel: &mut Channel, model: &ServerModel) -> Result<()> {
+async fn hello(channel: &mut Channel) -> Result<()> {
     channel.scope(offline::CONTROL);
     let hello = check_hello(&channel.recv_at_most(FrameKind::Control, MAX_CONTROL).await?);
     if matches!(hello, Err(Error::Version { .. })) {
         channel.send_control(&Welcome::refusal()).await?;
     }
-    hello?;
+    hello
+}
+
+async fn welcome(channel: &mut Channel, model: &ServerModel) -> Result<()> {
     let package = &model.package;
     let size = |len: usize| u32::try_from(len).map_err(Error::internal);
     let (plan_bytes, hint_bytes) = (size(package.plan.len())?, size(package.hint.len())?);

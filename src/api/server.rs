@@ -4,15 +4,17 @@ use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use lowkey_mpc::channel::Limits;
-use tokio::sync::{Semaphore, watch};
+use lowkey_mpc::error::Error as ProtocolError;
+use tokio::sync::watch;
 
 use super::Async;
 use super::client::not_revealed;
 use super::model::Model;
+use crate::admission::{Admission, Attendance, GOODBYE};
 use crate::error::{Error, Result};
 use crate::net::{self, Incoming, Listener, Stream};
 use crate::plan::planner::{Target, Widths};
@@ -20,7 +22,7 @@ use crate::plan::{Link, Plan, Reveal};
 use crate::policy::{Policy, Quota, Visitor};
 use crate::publication::{ProgressHandler, ServerModel};
 use crate::report::{human_bytes, human_ms};
-use crate::server::{Options, SessionReport, Stop, serve};
+use crate::server::{Greeted, Options, SessionReport, Stop};
 use crate::store::{Digest, Key, Store, Uses};
 use crate::threads;
 
@@ -28,6 +30,8 @@ use crate::threads;
 const LOOK: Duration = Duration::from_secs(1);
 /// Sessions at once, unless said.
 const SESSIONS: u16 = 16;
+/// The longest time until a connection has said hello.
+const HELLO: Duration = Duration::from_secs(10);
 
 /// A published model that answers clients. A copy is the same server.
 ///
@@ -47,14 +51,16 @@ pub struct Server(Arc<Inner>);
 
 struct Inner {
     model: Arc<ServerModel>,
-    listener: Option<(Listener, SocketAddr)>,
+    /// Until the server runs.
+    listener: Mutex<Option<Listener>>,
+    address: Option<SocketAddr>,
     pin: Option<[u8; 32]>,
     policy: Arc<Policy>,
     store: Option<Store>,
     options: Options,
-    sessions: u16,
-    /// One for each session that may run.
-    permits: Arc<Semaphore>,
+    admission: Arc<Admission>,
+    /// The longest time until a connection has said hello.
+    hello: Duration,
     stop: watch::Sender<bool>,
 }
 
@@ -76,6 +82,7 @@ pub struct ServerBuilder<T = Async> {
     reveal: Reveal,
     quota: Option<NonZeroU32>,
     sessions: u16,
+    per_address: Option<u16>,
     limits: Limits,
     idle: Duration,
     progress: Option<ProgressHandler>,
@@ -94,6 +101,7 @@ impl<T> ServerBuilder<T> {
             reveal: Reveal::Logits,
             quota: None,
             sessions: SESSIONS,
+            per_address: None,
             limits: Limits::default(),
             idle: Options::default().idle,
             progress: None,
@@ -113,6 +121,7 @@ impl<T> ServerBuilder<T> {
             reveal: self.reveal,
             quota: self.quota,
             sessions: self.sessions,
+            per_address: self.per_address,
             limits: self.limits,
             idle: self.idle,
             progress: self.progress,
@@ -169,9 +178,15 @@ impl<T> ServerBuilder<T> {
         self
     }
 
-    /// Most sessions at once, 16 unless said; further clients wait.
+    /// Most sessions at once, 16 unless said. Further clients wait in line for some seconds, and are then told that the server is full.
     pub fn sessions(mut self, most: u16) -> Self {
         self.sessions = most.max(1);
+        self
+    }
+
+    /// Most sessions at once of one address, three quarters of all unless said; loopback has no limit.
+    pub fn sessions_per_address(mut self, most: u16) -> Self {
+        self.per_address = Some(most.max(1));
         self
     }
 
@@ -230,7 +245,8 @@ impl ServerBuilder {
     }
 
     async fn publish(self, listener: Option<(Listener, SocketAddr)>, pin: Option<[u8; 32]>) -> Result<Server> {
-        let Self { model, target, state, store, reveal, quota, sessions, limits, idle, progress, .. } = self;
+        let Self { model, target, state, store, reveal, quota, sessions, per_address, limits, idle, progress, .. } =
+            self;
         let network = model.network();
         let outputs = network.tensors()[network.architecture().output].elements();
         if let Some(error) = not_revealed(network.architecture(), outputs, reveal) {
@@ -257,8 +273,11 @@ impl ServerBuilder {
         let (stop, asked) = watch::channel(false);
         let options = Options { limits, idle, visitor: Visitor::default(), stop: Stop::new(asked) };
         let policy = Arc::new(Policy { class_only: reveal == Reveal::Class, quota: quota.map(Quota::new), uses });
-        let permits = Arc::new(Semaphore::new(sessions.into()));
-        Ok(Server(Arc::new(Inner { model, listener, pin, policy, store, options, sessions, permits, stop })))
+        let admission = Admission::new(sessions.into(), per_address.map(usize::from), model.inference_bytes());
+        let hello = HELLO.min(limits.timeout);
+        let (listener, address) = listener.unzip();
+        let listener = Mutex::new(listener);
+        Ok(Server(Arc::new(Inner { model, listener, address, pin, policy, store, options, admission, hello, stop })))
     }
 }
 
@@ -284,7 +303,7 @@ impl Server {
 
     /// Where clients connect; `None` of a server that listens nowhere.
     pub fn address(&self) -> Option<SocketAddr> {
-        self.0.listener.as_ref().map(|(_, address)| *address)
+        self.0.address
     }
 
     /// The digest of what was published, for clients to pin.
@@ -311,33 +330,32 @@ impl Server {
     /// in the log (`tracing`).
     ///
     /// # Errors
-    /// When the server listens nowhere, or its key comes to its end.
+    /// When the server listens nowhere, runs already or has done so, or its key comes to its end.
     pub async fn run(self) -> Result<()> {
-        let Some((listener, _)) = &self.0.listener else {
-            return Err(Error::usage("the server listens nowhere", "bind it, or hand it streams"));
+        let Some(listener) = self.0.take_listener() else {
+            return Err(Error::usage("the server listens nowhere, or did so before", "bind one, or hand it streams"));
         };
         let mut stop = self.0.options.stop.clone();
         let outcome = tokio::select! {
             () = stop.asked() => Ok(()),
             outcome = self.watch_key() => outcome,
-            outcome = self.accept(listener) => outcome,
+            outcome = self.accept(&listener) => outcome,
         };
+        drop(listener);
         self.shutdown().await;
         outcome
     }
 
     async fn accept(&self, listener: &Listener) -> Result<()> {
         loop {
-            let permit = self.0.permits.clone().acquire_owned().await.map_err(Error::internal)?;
             match listener.accept().await {
                 Ok((incoming, address)) => {
-                    let session = self.0.clone().session(Source::Socket(incoming), address.ip());
+                    let visit = self.0.clone().visit(incoming, address.ip());
                     tokio::spawn(async move {
-                        match session.await {
+                        match visit.await {
                             Ok(report) => tracing::info!("{address}: {}", describe(&report)),
                             Err(error) => tracing::warn!("{address}: {error}"),
                         }
-                        drop(permit);
                     });
                 }
                 Err(error) => {
@@ -367,48 +385,76 @@ impl Server {
     /// # Errors
     /// When the client or the connection fails, or the server is shut down.
     pub async fn serve(&self, stream: impl Stream + 'static) -> Result<SessionReport> {
-        let _permit = self.0.permits.clone().acquire_owned().await.map_err(Error::internal)?;
         if *self.0.stop.borrow() {
             return Err(Error::usage("the server is shut down", "build another one"));
         }
-        self.0.clone().session(Source::Stream(Box::new(stream)), Ipv4Addr::UNSPECIFIED.into()).await
+        let greeted = Greeted::meet(Box::new(stream), self.0.options.limits).await?;
+        self.0.clone().session(greeted, Ipv4Addr::UNSPECIFIED.into()).await
+    }
+
+    /// Who is there now.
+    pub fn attendance(&self) -> Attendance {
+        self.0.admission.attendance()
     }
 
     /// Accepts no more clients, ends each session when the request that it is at is done, and waits for that.
     pub async fn shutdown(&self) {
         self.0.stop.send_replace(true);
-        // Permits come back as sessions end.
-        let _all = self.0.permits.acquire_many(self.0.sessions.into()).await;
+        drop(self.0.take_listener());
+        self.0.admission.empty().await;
         if let Some(Err(error)) = self.uses().map(Uses::give_back) {
             tracing::warn!("{error}");
         }
     }
 }
 
-/// Where a session comes from.
-enum Source {
-    Socket(Incoming),
-    Stream(Box<dyn Stream>),
+impl Inner {
+    fn take_listener(&self) -> Option<Listener> {
+        self.listener.lock().unwrap_or_else(|broken| broken.into_inner()).take()
+    }
+
+    /// A connection: hello, and a session if there is room.
+    async fn visit(self: Arc<Self>, incoming: Incoming, client: IpAddr) -> Result<SessionReport> {
+        let knock = self.admission.knock();
+        let mut stop = self.options.stop.clone();
+        let late = std::io::Error::from(std::io::ErrorKind::TimedOut);
+        let greeted = tokio::select! {
+            greeted = tokio::time::timeout(self.hello, self.greet(incoming)) => greeted.unwrap_or_else(|_| Err(hello(late))),
+            () = knock.turned_away() => Err(hello(std::io::Error::other("too many connections that say nothing"))),
+            () = stop.asked() => Err(hello(std::io::Error::other("the server ends"))),
+        }?;
+        drop(knock);
+        self.session(greeted, client).await
+    }
+
+    async fn greet(&self, incoming: Incoming) -> Result<Greeted> {
+        let stream = incoming.secure().await.map_err(hello)?;
+        Greeted::meet(stream, self.options.limits).await
+    }
+
+    /// A session, on a thread of its own.
+    async fn session(self: Arc<Self>, greeted: Greeted, client: IpAddr) -> Result<SessionReport> {
+        let mut seat = match self.admission.seat(client, greeted.attention()).await {
+            Ok(seat) => seat,
+            Err(refusal) => return Err(greeted.refuse(refusal).await),
+        };
+        let visitor = Visitor::new(self.policy.clone(), client);
+        let stop = self.options.stop.clone().or(seat.leave());
+        let options = Options { visitor, stop, ..self.options.clone() };
+        let model = self.model.clone();
+        let session = threads::converse(async move || greeted.serve(model, options).await);
+        tokio::select! {
+            outcome = session => outcome?,
+            () = async { seat.needed().await; tokio::time::sleep(GOODBYE).await } => {
+                Err(Error::Session(ProtocolError::Timeout { after: GOODBYE }))
+            }
+        }
+    }
 }
 
-impl Inner {
-    /// A session, on a thread of its own.
-    async fn session(self: Arc<Self>, source: Source, client: IpAddr) -> Result<SessionReport> {
-        let visitor = Visitor::new(self.policy.clone(), client);
-        let options = Options { visitor, ..self.options.clone() };
-        threads::converse(async move || {
-            let stream = match source {
-                Source::Stream(stream) => stream,
-                Source::Socket(incoming) => tokio::time::timeout(options.limits.timeout, incoming.secure())
-                    .await
-                    .map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))
-                    .flatten()
-                    .map_err(|source| Error::Connect { address: "TLS handshake".into(), source })?,
-            };
-            serve(stream, self.model.clone(), options).await
-        })
-        .await?
-    }
+/// A connection that came to no hello.
+fn hello(source: std::io::Error) -> Error {
+    Error::Connect { address: "before its hello".into(), source }
 }
 
 fn describe(report: &SessionReport) -> String {

@@ -31,6 +31,12 @@ pub enum Refusal {
     /// The server's key is past its lifetime.
     #[error("the server's key is past its lifetime")]
     SpentKey,
+    /// All sessions are taken.
+    #[error("the server is full; there may be room in {} s", wait_seconds)]
+    Full {
+        /// Seconds after which to try again, at least 1.
+        wait_seconds: u8,
+    },
 }
 
 impl Refusal {
@@ -40,6 +46,7 @@ impl Refusal {
             Self::ClassOnly => AbortCode::ClassOnly,
             Self::Quota { .. } => AbortCode::Quota,
             Self::SpentKey => AbortCode::SpentKey,
+            Self::Full { .. } => AbortCode::Full,
         }
     }
 
@@ -47,6 +54,7 @@ impl Refusal {
     pub(crate) fn detail(self) -> u8 {
         match self {
             Self::Quota { wait_minutes } => wait_minutes,
+            Self::Full { wait_seconds } => wait_seconds,
             Self::ClassOnly | Self::SpentKey => 0,
         }
     }
@@ -58,6 +66,7 @@ impl Refusal {
             code if code == AbortCode::ClassOnly as u16 => Self::ClassOnly,
             code if code == AbortCode::Quota as u16 => Self::Quota { wait_minutes: detail.max(1) },
             code if code == AbortCode::SpentKey as u16 => Self::SpentKey,
+            code if code == AbortCode::Full as u16 => Self::Full { wait_seconds: detail.max(1) },
             _ => return None,
         };
         (refusal.detail() == detail || detail == 0).then_some(refusal)
@@ -69,6 +78,7 @@ impl Refusal {
             Self::ClassOnly => "ask with --reveal class".into(),
             Self::Quota { wait_minutes } => format!("wait {wait_minutes} min, or ask the server's owner for more"),
             Self::SpentKey => "the server's owner has to publish the model under a new key".into(),
+            Self::Full { wait_seconds } => format!("try again in {wait_seconds} s"),
         }
     }
 }
@@ -148,6 +158,8 @@ mod tests {
             Refusal::Quota { wait_minutes: 1 },
             Refusal::Quota { wait_minutes: 60 },
             Refusal::SpentKey,
+            Refusal::Full { wait_seconds: 1 },
+            Refusal::Full { wait_seconds: 255 },
         ] {
             let number = Error::from(refusal).abort_number().unwrap();
             assert_eq!(Refusal::of_code(number), Some(refusal), "{refusal}");

@@ -4,12 +4,14 @@
 //! never waits for the peer: frames are queued, and a background task writes them, so both parties may send
 //! large frames at the same time. A transport error of that task surfaces on the next call.
 
+mod attention;
 mod frame;
 mod record;
 mod sums;
 mod traffic;
 mod writer;
 
+pub use attention::{Attention, Doing};
 pub use frame::{FrameKind, HEADER_BYTES};
 pub use record::{Recorded, Recording, Way};
 pub use sums::Sums;
@@ -61,6 +63,7 @@ pub struct Channel {
     meter: Meter,
     sums: Running,
     recording: Option<Recording>,
+    attention: Attention,
     /// A receive failed or was cancelled within a frame, so the position in the stream is lost.
     out_of_step: bool,
 }
@@ -81,6 +84,7 @@ impl Channel {
             meter: Meter::new(),
             sums: Running::default(),
             recording: None,
+            attention: Attention::default(),
             out_of_step: false,
         }
     }
@@ -135,6 +139,12 @@ impl Channel {
         let sums = self.sums();
         self.send_control(&sums).await?;
         sums.check(self.recv_control(size_of::<Sums>()).await?)
+    }
+
+    /// What the channel waits for, to be looked at from elsewhere.
+    #[must_use]
+    pub fn attention(&self) -> Attention {
+        self.attention.clone()
     }
 
     /// Starts to record all frames; off unless called. For tests of what a party sees.
@@ -214,6 +224,7 @@ impl Channel {
         if self.out_of_step {
             return Err(Error::Disconnected);
         }
+        self.attention.idles();
         if self.reader.fill_buf().await?.is_empty() {
             return Err(Error::Disconnected);
         }
@@ -268,6 +279,7 @@ impl Channel {
             return Err(Error::Disconnected);
         }
         self.out_of_step = true;
+        self.attention.waits();
         let mut bytes = [0; HEADER_BYTES];
         self.read_exact(&mut bytes).await?;
         let header = Header::decode(bytes)?;
@@ -281,7 +293,9 @@ impl Channel {
             self.meter.enter(header.stage);
         }
         self.check(header, kind, min, max)?;
+        self.attention.expects(header.len as usize);
         let payload = self.read_payload(header.len as usize).await?;
+        self.attention.works();
         self.meter.received(kind, payload.len(), header.depth);
         self.sums.received(&bytes, &payload);
         if let Some(recording) = &self.recording {
