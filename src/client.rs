@@ -342,6 +342,11 @@ impl Session {
         }
     }
 
+    /// True after an error: nothing more happens in this session.
+    pub(crate) fn is_over(&self) -> bool {
+        self.broken
+    }
+
     /// Burns the next slot number.
     fn begin(&mut self) -> Result<u64> {
         if self.broken {

@@ -23,7 +23,7 @@ use crate::session::{
 use crate::slot::ServerSlot;
 use crate::{offline, online};
 
-/// How long a session that is asked to end waits for a client that has slots.
+/// How long a session that is asked to end waits for a client: for the use of its slots, and for its goodbye.
 const LAST_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a server tolerates.
@@ -130,7 +130,11 @@ async fn serve_from(
             give_up(&mut channel, &error).await;
             if error.is_refusal() {
                 // The client has done nothing wrong and may be sending: it shall read why.
-                channel.drain(options.limits.timeout).await;
+                let mut stop = options.stop.clone();
+                tokio::select! {
+                    () = channel.drain(options.limits.timeout) => {}
+                    () = stop.asked() => {}
+                }
             }
             Err(error)
         }
@@ -158,7 +162,7 @@ async fn session(
     loop {
         let sums = channel.sums();
         let Some((request, before)) = next_request(channel, options.idle, &mut stop, !slots.is_empty()).await? else {
-            channel.abort(AbortCode::Stopping as u16).await;
+            say_goodbye(channel).await;
             return Ok(report);
         };
         let mut measurement = Measurement::resume(channel, before);
@@ -167,7 +171,7 @@ async fn session(
         match (request.action, channel.stage()) {
             (Action::Close, _) => return Ok(report),
             (Action::Prepare { .. }, _) if stop.is_asked() => {
-                channel.abort(AbortCode::Stopping as u16).await;
+                say_goodbye(channel).await;
                 return Ok(report);
             }
             (Action::Prepare { slot, reveal }, Stage::Offline) => {
@@ -223,6 +227,12 @@ async fn next_request(
         Ok(opening) => Ok(Some(opening?)),
         Err(_) => Ok(None),
     }
+}
+
+/// Tells a client that the server ends. It may be sending, and shall read why.
+async fn say_goodbye(channel: &mut Channel) {
+    channel.abort(AbortCode::Stopping as u16).await;
+    channel.drain(LAST_PAUSE).await;
 }
 
 /// Ends an online stage.

@@ -72,7 +72,8 @@ async fn an_onnx_file_answers_privately() {
     let server = Server::builder(model.clone()).bind("127.0.0.1:0").await.unwrap();
     let running = start(&server).await;
     let mut client = Client::builder().digest(server.digest()).connect(server.address().unwrap()).await.unwrap();
-    assert_eq!(client.architecture(), model.architecture());
+    assert_eq!(client.architecture().classes, model.architecture().classes);
+    assert_eq!(client.architecture().input, model.architecture().input);
     for index in [310, 311] {
         let answer = client.infer(&reals(index)).await.unwrap();
         is_plaintext(&answer, &model.answer(&reals(index)).unwrap());
@@ -236,7 +237,7 @@ async fn a_shutdown_waits_for_the_inference_that_runs() {
     let (answer, mut client) = inference.await.unwrap();
     is_plaintext(&answer.unwrap(), &model.answer(&pixels(5)).unwrap());
     assert_eq!(within("the session", serving).await.unwrap().unwrap().inferences, 1);
-    was_stopped(client.infer(&pixels(6)).await);
+    assert_eq!(client.infer(&pixels(6)).await.unwrap_err().fault(), Fault::Peer);
     fails(client.infer(&pixels(6)).await, Fault::User, "over");
     let (_here, there) = tokio::io::duplex(1 << 10);
     fails(server.serve(there).await, Fault::User, "shut down");
@@ -254,9 +255,9 @@ async fn a_shutdown_leaves_prepared_slots_their_use() {
     });
     tokio::task::yield_now().await;
     is_plaintext(&client.infer(&pixels(5)).await.unwrap(), &model.answer(&pixels(5)).unwrap());
+    was_stopped(client.prepare(1).await);
     within("shutdown", stopping).await.unwrap();
     assert_eq!(serving.await.unwrap().unwrap().inferences, 1);
-    was_stopped(client.prepare(1).await);
 }
 
 #[tokio::test]
@@ -336,7 +337,7 @@ async fn digests_are_remembered() {
     };
     let first = publish(Some(&keys)).await;
     let hints = [visit(&first).await.unwrap(), visit(&first).await.unwrap()];
-    assert!(hints[1] * 2 < hints[0], "the hint was kept: {hints:?}");
+    assert!(hints[0] - hints[1] >= first.plan().hint_bytes() as u64, "the hint was kept: {hints:?}");
     drop(first);
     let again = publish(Some(&keys)).await;
     visit(&again).await.unwrap();

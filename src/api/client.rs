@@ -328,7 +328,8 @@ impl Client {
             (session, outcome)
         })
         .await?;
-        self.session = Some(session);
+        // What is over is closed, so that the server is not kept waiting.
+        self.session = Some(session).filter(|session| !session.is_over());
         outcome
     }
 }

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use lowkey_mpc::channel::Limits;
@@ -47,7 +47,9 @@ pub struct Server(Arc<Inner>);
 
 struct Inner {
     model: Arc<ServerModel>,
-    listener: Option<(Listener, SocketAddr)>,
+    /// Until the server runs.
+    listener: Mutex<Option<Listener>>,
+    address: Option<SocketAddr>,
     pin: Option<[u8; 32]>,
     policy: Arc<Policy>,
     store: Option<Store>,
@@ -258,7 +260,9 @@ impl ServerBuilder {
         let options = Options { limits, idle, visitor: Visitor::default(), stop: Stop::new(asked) };
         let policy = Arc::new(Policy { class_only: reveal == Reveal::Class, quota: quota.map(Quota::new), uses });
         let permits = Arc::new(Semaphore::new(sessions.into()));
-        Ok(Server(Arc::new(Inner { model, listener, pin, policy, store, options, sessions, permits, stop })))
+        let (listener, address) = listener.unzip();
+        let listener = Mutex::new(listener);
+        Ok(Server(Arc::new(Inner { model, listener, address, pin, policy, store, options, sessions, permits, stop })))
     }
 }
 
@@ -284,7 +288,7 @@ impl Server {
 
     /// Where clients connect; `None` of a server that listens nowhere.
     pub fn address(&self) -> Option<SocketAddr> {
-        self.0.listener.as_ref().map(|(_, address)| *address)
+        self.0.address
     }
 
     /// The digest of what was published, for clients to pin.
@@ -311,17 +315,18 @@ impl Server {
     /// in the log (`tracing`).
     ///
     /// # Errors
-    /// When the server listens nowhere, or its key comes to its end.
+    /// When the server listens nowhere, runs already or has done so, or its key comes to its end.
     pub async fn run(self) -> Result<()> {
-        let Some((listener, _)) = &self.0.listener else {
-            return Err(Error::usage("the server listens nowhere", "bind it, or hand it streams"));
+        let Some(listener) = self.0.take_listener() else {
+            return Err(Error::usage("the server listens nowhere, or did so before", "bind one, or hand it streams"));
         };
         let mut stop = self.0.options.stop.clone();
         let outcome = tokio::select! {
             () = stop.asked() => Ok(()),
             outcome = self.watch_key() => outcome,
-            outcome = self.accept(listener) => outcome,
+            outcome = self.accept(&listener) => outcome,
         };
+        drop(listener);
         self.shutdown().await;
         outcome
     }
@@ -377,6 +382,7 @@ impl Server {
     /// Accepts no more clients, ends each session when the request that it is at is done, and waits for that.
     pub async fn shutdown(&self) {
         self.0.stop.send_replace(true);
+        drop(self.0.take_listener());
         // Permits come back as sessions end.
         let _all = self.0.permits.acquire_many(self.0.sessions.into()).await;
         if let Some(Err(error)) = self.uses().map(Uses::give_back) {
@@ -392,6 +398,10 @@ enum Source {
 }
 
 impl Inner {
+    fn take_listener(&self) -> Option<Listener> {
+        self.listener.lock().unwrap_or_else(|broken| broken.into_inner()).take()
+    }
+
     /// A session, on a thread of its own.
     async fn session(self: Arc<Self>, source: Source, client: IpAddr) -> Result<SessionReport> {
         let visitor = Visitor::new(self.policy.clone(), client);
