@@ -372,11 +372,19 @@ impl Server {
     /// # Errors
     /// When the client or the connection fails, or the server is shut down.
     pub async fn serve(&self, stream: impl Stream + 'static) -> Result<SessionReport> {
+        self.serve_from(stream, Ipv4Addr::UNSPECIFIED.into()).await
+    }
+
+    /// The same for a client at an address, by which the quota counts.
+    ///
+    /// # Errors
+    /// As [`serve`](Self::serve).
+    pub async fn serve_from(&self, stream: impl Stream + 'static, client: IpAddr) -> Result<SessionReport> {
         let _permit = self.0.permits.clone().acquire_owned().await.map_err(Error::internal)?;
         if *self.0.stop.borrow() {
             return Err(Error::usage("the server is shut down", "build another one"));
         }
-        self.0.clone().session(Source::Stream(Box::new(stream)), Ipv4Addr::UNSPECIFIED.into()).await
+        self.0.clone().session(Source::Stream(Box::new(stream)), client).await
     }
 
     /// Accepts no more clients, ends each session when the request that it is at is done, and waits for that.
