@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Follows the README: its indented commands, in order, with one state folder, as a newcomer would type them.
+# Follows the README: the commands of its `sh` blocks, in order, with one state folder, as a newcomer would type them.
 #
 #     scripts/readme.sh            # builds as the README says
 #     scripts/readme.sh FOLDER     # FOLDER has a built `lowkey`, which stands for target/release; cargo is left out
@@ -44,10 +44,9 @@ port() {
 }
 port="$(port)"
 
-# The commands, a blank line between blocks; nothing of fenced blocks.
+# The commands, a blank line between blocks; nothing of blocks in other languages.
 commands() {
-    awk '/^```/ { fenced = !fenced } fenced { next } /^    / { print substr($0, 5); next } { print "" }' \
-        "$repository/README.md"
+    awk '/^```/ { shell = $0 == "```sh"; print ""; next } shell' "$repository/README.md"
 }
 
 packages() {

@@ -351,8 +351,8 @@ async fn digests_are_remembered() {
 #[tokio::test]
 async fn what_others_can_reach_is_protected() {
     let model = Model::open("digits").unwrap();
-    fails(Server::builder(model.clone()).bind("0.0.0.0:0").await, Fault::User, "certificate");
-    fails(Client::connect("192.0.2.1:80").await, Fault::User, "nothing says how to recognise");
+    fails(Server::builder(model.clone()).bind("0.0.0.0:0").await, Fault::Safety, "certificate");
+    fails(Client::connect("192.0.2.1:80").await, Fault::Safety, "nothing says how to recognise");
     let server = Server::builder(model.clone()).build().await.unwrap();
     fails(server.run().await, Fault::User, "listens nowhere");
 

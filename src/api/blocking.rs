@@ -19,7 +19,7 @@
 //! # }
 //! ```
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -254,6 +254,14 @@ impl Server {
     /// As there.
     pub fn serve(&self, stream: impl Stream + 'static) -> Result<SessionReport> {
         self.runtime.wait(self.inner.serve(stream))
+    }
+
+    /// As [`crate::Server::serve_from`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn serve_from(&self, stream: impl Stream + 'static, client: IpAddr) -> Result<SessionReport> {
+        self.runtime.wait(self.inner.serve_from(stream, client))
     }
 
     /// As [`crate::Server::shutdown`].

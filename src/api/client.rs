@@ -172,7 +172,7 @@ impl ClientBuilder {
             None if self.plain_anywhere || net::is_loopback(&address).await? => Trust::Plain,
             None => {
                 let what = format!("nothing says how to recognise the server at {address}");
-                return Err(Error::usage(what, "name an authority or a pin; plain TCP where it is asked for"));
+                return Err(Error::unprotected(what, "name an authority or a pin; plain TCP where it is asked for"));
             }
         };
         let stream = net::connect_within(&address, &trust, self.session.limits.timeout).await?;

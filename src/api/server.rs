@@ -225,7 +225,7 @@ impl ServerBuilder {
         let address = address.to_string();
         if self.identity.is_none() && !self.plain_anywhere && !net::is_loopback(&address).await? {
             let what = format!("{address} can be reached by others, and there is no certificate");
-            return Err(Error::usage(what, "give a certificate and its key; plain TCP where it is asked for"));
+            return Err(Error::unprotected(what, "give a certificate and its key; plain TCP where it is asked for"));
         }
         let identity = self.identity.as_ref().map(|(certificates, key)| (&**certificates, &**key));
         let pin = identity.map(|(certificates, _)| pin(certificates)).transpose()?;
@@ -385,11 +385,19 @@ impl Server {
     /// # Errors
     /// When the client or the connection fails, or the server is shut down.
     pub async fn serve(&self, stream: impl Stream + 'static) -> Result<SessionReport> {
+        self.serve_from(stream, Ipv4Addr::UNSPECIFIED.into()).await
+    }
+
+    /// The same for a client at an address, by which the quota and the sessions of one address count.
+    ///
+    /// # Errors
+    /// As [`serve`](Self::serve).
+    pub async fn serve_from(&self, stream: impl Stream + 'static, client: IpAddr) -> Result<SessionReport> {
         if *self.0.stop.borrow() {
             return Err(Error::usage("the server is shut down", "build another one"));
         }
         let greeted = Greeted::meet(Box::new(stream), self.0.options.limits).await?;
-        self.0.clone().session(greeted, Ipv4Addr::UNSPECIFIED.into()).await
+        self.0.clone().session(greeted, client).await
     }
 
     /// Who is there now.
