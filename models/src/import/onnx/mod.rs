@@ -10,7 +10,7 @@
 //! | `operators` | which operators there are, and what becomes of them |
 //! | `walk` | node by node, from graph to network |
 //! | `linear`, `pool`, `pointwise`, `uneven`, `shape`, `moves` | the operations |
-//! | `requantise`, `fused`, `pairs` | from accumulators and sums to activations |
+//! | `requantise`, `fused`, `pairs`, `finely` | from accumulators and sums to activations |
 //! | `output` | what the network answers |
 //!
 //! A quantised value q means scale * (q - zero_point); the network computes on x = q - zero_point. Between two quantisers the file
@@ -27,6 +27,7 @@
 
 mod constants;
 mod external;
+mod finely;
 mod fused;
 mod graph;
 mod input;
