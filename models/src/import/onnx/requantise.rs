@@ -25,6 +25,14 @@ impl Doubts {
         self.0.set(self.0.get().max(off));
         q
     }
+
+    pub fn are_of_one_step(&self) -> bool {
+        self.0.get() == 1
+    }
+
+    pub fn drop_all(&self) {
+        self.0.set(0);
+    }
 }
 
 impl<'m> Walk<'m> {
@@ -208,7 +216,10 @@ impl<'m> Walk<'m> {
                     let error = float.error[channel];
                     Near { error, ..Near::rounded(z as f64 * unit[channel]) }
                 };
-                self.requantise_sum(name, (**sum).clone(), quantiser, |channel, z| rule(channel, near(channel, z)))?
+                let values = |channel, z| rule(channel, near(channel, z));
+                let id = self.requantise_sum(name, (**sum).clone(), quantiser, values)?;
+                self.weigh(node, id, (sum, unit), steps, quantiser, &doubts);
+                id
             }
             Source::Average { input, window, .. } => {
                 let average = self.average_value(*input, window);
