@@ -22,6 +22,7 @@ pub(super) const FLOAT: &str = "float32 in the graph's order, half to even";
 pub(super) struct Doubts {
     most: Cell<i64>,
     mean: Cell<Option<f64>>,
+    expected: Cell<Option<f64>>,
 }
 
 impl Doubts {
@@ -33,6 +34,25 @@ impl Doubts {
 
     pub fn any(&self) -> bool {
         self.most.get() > 0
+    }
+
+    pub fn are_of_one_step(&self) -> bool {
+        self.most.get() == 1
+    }
+
+    /// Keeps how many results of an inference are in doubt on average.
+    pub fn come(&self, expected: f64) {
+        self.expected.set(Some(expected));
+    }
+
+    /// How often that is, for people.
+    fn often(&self) -> String {
+        match self.expected.get().map(|expected| 1.0 / expected) {
+            None => String::new(),
+            Some(rare) if rare >= 1e6 => " (in fewer than one of a million inferences)".into(),
+            Some(rare) if rare >= 1.5 => format!(" (in about one of {rare:.0} inferences)"),
+            Some(_) => " (in nearly every inference)".into(),
+        }
     }
 
     /// Keeps the mean over the integers of `domains`, one for each channel, where `ends` are the least and the largest result that an
@@ -246,7 +266,10 @@ impl<'m> Walk<'m> {
                     let error = float.error[channel];
                     Near { error, ..Near::rounded(z as f64 * unit[channel]) }
                 };
-                self.requantise_sum(name, (**sum).clone(), quantiser, |channel, z| rule(channel, near(channel, z)))?
+                let values = |channel, z| rule(channel, near(channel, z));
+                let id = self.requantise_sum(name, (**sum).clone(), quantiser, values)?;
+                self.weigh(id, (sum, unit), steps, quantiser, &doubts);
+                id
             }
             Source::Average { input, window, .. } => {
                 let average = self.average_value(*input, window);
@@ -359,6 +382,7 @@ impl<'m> Walk<'m> {
 
     /// Refuses doubts unless results may be approximate, and in any case where they are of more than one step.
     pub(super) fn settle(&mut self, node: Node<'m>, doubts: &Doubts, (reason, hint): (&str, &str)) -> Result<(), Stop> {
+        let reason = format!("{reason}{}", doubts.often());
         match doubts.most.get() {
             0 => Ok(()),
             1 if self.near => {
