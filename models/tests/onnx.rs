@@ -21,10 +21,20 @@ fn list<'v>(value: &'v Value, name: &str) -> &'v Vec<Value> {
     value[name].as_array().expect("a list")
 }
 
+/// How many graphs were compared, and how many of their outputs.
+#[derive(Debug, Default)]
+struct Counts {
+    graphs: usize,
+    outputs: usize,
+    differ: usize,
+    /// The largest difference, in units of the outputs.
+    largest: f64,
+}
+
 /// Runs the network on the inputs of a case; the outputs are as the runtime's, but for half a unit where those are floats. Returns how
-/// many outputs differ, which none may where equality was promised.
-fn compare(imported: &Imported, case: &Value, what: &str, promised: bool) -> usize {
-    let mut differ = 0;
+/// many outputs differ, which none may where equality was promised, and by how much.
+fn compare(imported: &Imported, case: &Value, what: &str, promised: bool) -> (usize, f64) {
+    let (mut differ, mut largest) = (0, 0.0f64);
     let network = &imported.network;
     let shape = network.architecture().input.shape;
     let exact = case["exact"].as_bool().expect("a flag");
@@ -40,8 +50,10 @@ fn compare(imported: &Imported, case: &Value, what: &str, promised: bool) -> usi
         for (at, (found, wanted)) in output.iter().zip(&wanted).enumerate() {
             // Float outputs are sums of products with float units: their error is a part of the largest.
             let tolerance = if exact { 0.0 } else { 0.51 * unit + 1e-5 * most };
-            let near = (*found as f64 * unit - wanted).abs() <= tolerance;
+            let apart = (*found as f64 * unit - wanted).abs();
+            let near = apart <= tolerance;
             differ += usize::from(!near);
+            largest = largest.max(if near { 0.0 } else { apart / unit });
             assert!(
                 near || !promised,
                 "{what}: output {at} is {found}, not {wanted}\n{}{:#?}",
@@ -50,11 +62,11 @@ fn compare(imported: &Imported, case: &Value, what: &str, promised: bool) -> usi
             );
         }
     }
-    differ
+    (differ, largest)
 }
 
-/// Imports `count` random graphs and compares them; returns how many were refused, and the reasons.
-fn dialect(name: &str, count: u64, options: &Options) -> Option<Vec<String>> {
+/// Imports `count` random graphs and compares them; returns why some were refused, and what was compared.
+fn dialect(name: &str, count: u64, options: &Options) -> Option<(Vec<String>, Counts)> {
     let python = common::oracle::onnx()?;
     let (seed, count) = (number("LOWKEY_SEED", 1), number("LOWKEY_CASES", count));
     eprintln!("{name}: seed {seed}, {count} graphs");
@@ -65,17 +77,20 @@ fn dialect(name: &str, count: u64, options: &Options) -> Option<Vec<String>> {
     let output = command.output().expect("Python runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let mut refused = Vec::new();
-    let (mut noted, mut differ, mut outputs) = (0, 0, 0);
+    let (mut noted, mut counts) = (0, Counts::default());
     for index in 0..count {
         let what = format!("{name}, seed {seed}, graph {index}");
         let case = std::fs::read(folder.path().join(format!("{index}.json"))).expect("a case");
         let case: Value = serde_json::from_slice(&case).expect("valid JSON");
         match import::read(folder.path().join(format!("{index}.onnx")), options) {
             Ok(imported) => {
-                let wrong = compare(&imported, &case, &what, !options.approximate);
+                let (wrong, largest) = compare(&imported, &case, &what, !options.approximate);
                 noted += usize::from(wrong > 0);
-                outputs += list(&case, "outputs").iter().map(|o| o.as_array().map_or(0, Vec::len)).sum::<usize>();
-                differ += wrong;
+                counts.graphs += 1;
+                counts.outputs +=
+                    list(&case, "outputs").iter().map(|o| o.as_array().map_or(0, Vec::len)).sum::<usize>();
+                counts.differ += wrong;
+                counts.largest = counts.largest.max(largest);
             }
             Err(error) => match *error.problem {
                 ImportProblem::Refused(refusal) => refused.push(format!("{what}: {refusal}")),
@@ -84,16 +99,21 @@ fn dialect(name: &str, count: u64, options: &Options) -> Option<Vec<String>> {
             },
         }
     }
-    let equal = count as usize - refused.len() - noted;
+    let Counts { graphs, outputs, differ, largest } = counts;
     assert!(differ * 20 <= outputs, "{name}, seed {seed}: {differ} of {outputs} outputs differ");
-    eprintln!("{name}: {equal} equal, {noted} with {differ} outputs that differ as noted, {} refused", refused.len());
+    eprintln!(
+        "{name}: {count} graphs, {} refused, {graphs} compared in {outputs} outputs: {} graphs equal, {noted} with {differ} outputs \
+         that differ as noted, by {largest} at most",
+        refused.len(),
+        graphs - noted
+    );
     refused.iter().for_each(|reason| eprintln!("  refused: {reason}"));
-    Some(refused)
+    Some((refused, counts))
 }
 
 /// Imports `count` random graphs; at most `most` percent of them may be refused.
 fn check(name: &str, count: u64, options: &Options, most: u64) {
-    if let Some(refused) = dialect(name, count, options) {
+    if let Some((refused, _)) = dialect(name, count, options) {
         let most = most * number("LOWKEY_CASES", count) / 100;
         assert!(refused.len() as u64 <= most, "{refused:#?}");
     }
@@ -155,6 +175,16 @@ fn graphs_that_move_elements_equal_onnxruntime() {
 fn graphs_with_unusual_shapes_equal_onnxruntime() {
     // Factors behind averages of odd counts: floats decide.
     check("shapes", 100, &Options::default(), 3);
+}
+
+#[test]
+fn functions_before_averages_and_sums_are_within_a_step_of_onnxruntime() {
+    let options = Options { approximate: true, ..Options::default() };
+    // Every function and what follows it, twice.
+    if let Some((refused, counts)) = dialect("functions", 112, &options) {
+        assert!(refused.is_empty(), "{refused:#?}");
+        assert!(counts.largest <= 1.0 && counts.differ * 200 <= counts.outputs, "{counts:?}");
+    }
 }
 
 /// Files of your own, in the folder that LOWKEY_ONNX names; those that can't be exact may be approximate.

@@ -30,7 +30,7 @@ use tokio::runtime::{Handle, Runtime};
 use super::answer::Answer;
 use super::model::Model;
 use super::values::Values;
-use super::{Async, Blocking, client, server};
+use super::{Async, Blocking, client, server_builder};
 use crate::error::Result;
 use crate::net::Stream;
 use crate::plan::Plan;
@@ -42,7 +42,7 @@ use crate::threads;
 /// How a client connects, and what it asks for.
 pub type ClientBuilder = client::ClientBuilder<Blocking>;
 /// How a model is served.
-pub type ServerBuilder = server::ServerBuilder<Blocking>;
+pub type ServerBuilder = server_builder::ServerBuilder<Blocking>;
 
 /// A runtime that is put away without waiting, so that it can be dropped anywhere.
 #[derive(Debug)]

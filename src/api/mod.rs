@@ -8,12 +8,14 @@ pub mod blocking;
 mod client;
 mod model;
 mod server;
+mod server_builder;
 mod values;
 
 pub use answer::{Answer, Report};
 pub use client::{Client, ClientBuilder};
 pub use model::Model;
-pub use server::{Server, ServerBuilder};
+pub use server::Server;
+pub use server_builder::ServerBuilder;
 pub use values::Values;
 
 /// The twin whose methods are `async`.

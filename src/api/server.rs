@@ -1,37 +1,27 @@
 //! A server: publishes a model and answers clients, several at once.
 
-use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::num::NonZeroU32;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use lowkey_mpc::channel::Limits;
 use lowkey_mpc::error::Error as ProtocolError;
 use tokio::sync::watch;
 
-use super::Async;
-use super::client::not_revealed;
 use super::model::Model;
+use super::server_builder::ServerBuilder;
 use crate::admission::{Admission, Attendance, GOODBYE};
 use crate::error::{Error, Result};
-use crate::net::{self, Incoming, Listener, Stream};
-use crate::plan::planner::{Target, Widths};
-use crate::plan::{Link, Plan, Reveal};
-use crate::policy::{Policy, Quota, Visitor};
-use crate::publication::{ProgressHandler, ServerModel};
+use crate::net::{Incoming, Listener, Stream};
+use crate::plan::Plan;
+use crate::policy::{Policy, Visitor};
+use crate::publication::ServerModel;
 use crate::report::{human_bytes, human_ms};
-use crate::server::{Greeted, Options, SessionReport, Stop};
-use crate::store::{Digest, Key, Store, Uses};
+use crate::server::{Greeted, Options, SessionReport};
+use crate::store::{Digest, Store, Uses};
 use crate::threads;
 
 /// How often the key is looked at.
 const LOOK: Duration = Duration::from_secs(1);
-/// Sessions at once, unless said.
-const SESSIONS: u16 = 16;
-/// The longest time until a connection has said hello.
-const HELLO: Duration = Duration::from_secs(10);
 
 /// A published model that answers clients. A copy is the same server.
 ///
@@ -47,251 +37,27 @@ const HELLO: Duration = Duration::from_secs(10);
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct Server(Arc<Inner>);
+pub struct Server(pub(super) Arc<Inner>);
 
-struct Inner {
-    model: Arc<ServerModel>,
+pub(super) struct Inner {
+    pub(super) model: Arc<ServerModel>,
     /// Until the server runs.
-    listener: Mutex<Option<Listener>>,
-    address: Option<SocketAddr>,
-    pin: Option<[u8; 32]>,
-    policy: Arc<Policy>,
-    store: Option<Store>,
-    options: Options,
-    admission: Arc<Admission>,
+    pub(super) listener: Mutex<Option<Listener>>,
+    pub(super) address: Option<SocketAddr>,
+    pub(super) pin: Option<[u8; 32]>,
+    pub(super) policy: Arc<Policy>,
+    pub(super) store: Option<Store>,
+    pub(super) options: Options,
+    pub(super) admission: Arc<Admission>,
     /// The longest time until a connection has said hello.
-    hello: Duration,
-    stop: watch::Sender<bool>,
+    pub(super) hello: Duration,
+    pub(super) stop: watch::Sender<bool>,
 }
 
 impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (model, digest) = (&self.plan().architecture.name, hex::encode(self.digest()));
         write!(f, "Server {{ model: {model:?}, digest: {digest}, address: {:?} }}", self.address())
-    }
-}
-
-/// How a model is served; of the twin that serves it.
-pub struct ServerBuilder<T = Async> {
-    model: Model,
-    target: Target,
-    identity: Option<(PathBuf, PathBuf)>,
-    plain_anywhere: bool,
-    state: Option<PathBuf>,
-    store: Option<Store>,
-    reveal: Reveal,
-    quota: Option<NonZeroU32>,
-    sessions: u16,
-    per_address: Option<u16>,
-    limits: Limits,
-    idle: Duration,
-    progress: Option<ProgressHandler>,
-    twin: PhantomData<T>,
-}
-
-impl<T> ServerBuilder<T> {
-    pub(super) fn new(model: Model) -> Self {
-        Self {
-            model,
-            target: Link::default().into(),
-            identity: None,
-            plain_anywhere: false,
-            state: None,
-            store: None,
-            reveal: Reveal::Logits,
-            quota: None,
-            sessions: SESSIONS,
-            per_address: None,
-            limits: Limits::default(),
-            idle: Options::default().idle,
-            progress: None,
-            twin: PhantomData,
-        }
-    }
-
-    /// The other twin, with all that was said.
-    pub(super) fn twin<U>(self) -> ServerBuilder<U> {
-        ServerBuilder {
-            model: self.model,
-            target: self.target,
-            identity: self.identity,
-            plain_anywhere: self.plain_anywhere,
-            state: self.state,
-            store: self.store,
-            reveal: self.reveal,
-            quota: self.quota,
-            sessions: self.sessions,
-            per_address: self.per_address,
-            limits: self.limits,
-            idle: self.idle,
-            progress: self.progress,
-            twin: PhantomData,
-        }
-    }
-
-    /// The link to plan for: how many flights a saved byte is worth.
-    pub fn link(mut self, link: Link) -> Self {
-        self.target.link = link;
-        self
-    }
-
-    /// How rings are chosen.
-    pub fn widths(mut self, widths: Widths) -> Self {
-        self.target.widths = widths;
-        self
-    }
-
-    /// TLS 1.3 with this certificate chain and its private key, PEM files.
-    pub fn tls(mut self, certificates: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
-        self.identity = Some((certificates.into(), key.into()));
-        self
-    }
-
-    /// Plain TCP where other machines can connect: whoever is on the way can change and read the traffic.
-    pub fn insecure(mut self) -> Self {
-        self.plain_anywhere = true;
-        self
-    }
-
-    /// A folder in which the server's key and the inferences under it are kept, so that a restart publishes the same bytes. Without it
-    /// the key is drawn anew at each start, and clients that noted the digest refuse the next one.
-    pub fn state(mut self, folder: impl Into<PathBuf>) -> Self {
-        self.state = Some(folder.into());
-        self
-    }
-
-    /// The same, of a store.
-    pub fn store(mut self, store: Store) -> Self {
-        self.store = Some(store);
-        self
-    }
-
-    /// The most that clients are shown: the outputs unless said. [`Reveal::Class`] refuses clients that ask for more.
-    pub fn reveal(mut self, most: Reveal) -> Self {
-        self.reveal = most;
-        self
-    }
-
-    /// Most inferences per client and hour, by its address; no limit unless said.
-    pub fn quota(mut self, per_hour: NonZeroU32) -> Self {
-        self.quota = Some(per_hour);
-        self
-    }
-
-    /// Most sessions at once, 16 unless said. Further clients wait in line for some seconds, and are then told that the server is full.
-    pub fn sessions(mut self, most: u16) -> Self {
-        self.sessions = most.max(1);
-        self
-    }
-
-    /// Most sessions at once of one address, three quarters of all unless said; loopback has no limit.
-    pub fn sessions_per_address(mut self, most: u16) -> Self {
-        self.per_address = Some(most.max(1));
-        self
-    }
-
-    /// What each connection tolerates.
-    pub fn limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
-        self
-    }
-
-    /// Gives a session up after so long without progress.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.limits.timeout = timeout;
-        self
-    }
-
-    /// Ends a session after so long without a request, 10 minutes unless said.
-    pub fn idle(mut self, longest: Duration) -> Self {
-        self.idle = longest;
-        self
-    }
-
-    /// Told (layers done, layers in all) while the model is published.
-    pub fn progress(mut self, told: impl Fn(usize, usize) + Send + Sync + 'static) -> Self {
-        self.progress = Some(Arc::new(told) as ProgressHandler);
-        self
-    }
-}
-
-impl ServerBuilder {
-    /// Listens on `address` (host:port; port 0 picks a free one) and publishes the model. Clients wait until the server
-    /// [runs](Server::run).
-    ///
-    /// # Errors
-    /// When the address cannot be listened on, or others can connect there and nothing protects them; and as [`build`](Self::build).
-    pub async fn bind(self, address: impl ToString) -> Result<Server> {
-        let address = address.to_string();
-        if self.identity.is_none() && !self.plain_anywhere && !net::is_loopback(&address).await? {
-            let what = format!("{address} can be reached by others, and there is no certificate");
-            return Err(Error::unprotected(what, "give a certificate and its key; plain TCP where it is asked for"));
-        }
-        let identity = self.identity.as_ref().map(|(certificates, key)| (&**certificates, &**key));
-        let pin = identity.map(|(certificates, _)| pin(certificates)).transpose()?;
-        // An address that is taken shows before the work begins.
-        let listener = Listener::bind(&address, identity).await?;
-        let address = listener.address().map_err(Error::internal)?;
-        self.publish(Some((listener, address)), pin).await
-    }
-
-    /// Publishes the model without listening anywhere: [`Server::serve`] takes streams of any kind.
-    ///
-    /// # Errors
-    /// When a layer fits no parameter set, the server's key cannot be read or is past its lifetime, or the class alone is to be revealed
-    /// of a network whose class it would not be.
-    pub async fn build(self) -> Result<Server> {
-        self.publish(None, None).await
-    }
-
-    async fn publish(self, listener: Option<(Listener, SocketAddr)>, pin: Option<[u8; 32]>) -> Result<Server> {
-        let Self { model, target, state, store, reveal, quota, sessions, per_address, limits, idle, progress, .. } =
-            self;
-        let network = model.network();
-        let outputs = network.tensors()[network.architecture().output].elements();
-        if let Some(error) = not_revealed(network.architecture(), outputs, reveal) {
-            return Err(error);
-        }
-        let store = match state {
-            Some(folder) => Some(Store::open(Some(folder))?),
-            None => store,
-        };
-        let (key, uses) = match &store {
-            None => (Key::fresh()?, None),
-            Some(store) => {
-                let key = store.server_key()?;
-                let uses = store.uses(&key, SystemTime::now())?;
-                check_key(store, &uses)?;
-                (key, Some(uses))
-            }
-        };
-        let model = threads::compute(move || {
-            let told = |done, all| progress.iter().for_each(|told| told(done, all));
-            ServerModel::publish(model.network(), target, &key, &told)
-        })
-        .await??;
-        let (stop, asked) = watch::channel(false);
-        let options = Options { limits, idle, visitor: Visitor::default(), stop: Stop::new(asked) };
-        let policy = Arc::new(Policy { class_only: reveal == Reveal::Class, quota: quota.map(Quota::new), uses });
-        let admission = Admission::new(sessions.into(), per_address.map(usize::from), model.inference_bytes());
-        let hello = HELLO.min(limits.timeout);
-        let (listener, address) = listener.unzip();
-        let listener = Mutex::new(listener);
-        Ok(Server(Arc::new(Inner { model, listener, address, pin, policy, store, options, admission, hello, stop })))
-    }
-}
-
-/// The pin of a certificate chain.
-fn pin(certificates: &Path) -> Result<[u8; 32]> {
-    Ok(net::pin_of(&net::certificates(certificates)?[0]))
-}
-
-/// Refuses a key past its lifetime.
-fn check_key(store: &Store, uses: &Uses) -> Result<()> {
-    use crate::store::Lifetime::{Ending, Good, TooOld, UsedUp};
-    match uses.record()?.lifetime(SystemTime::now()) {
-        Good | Ending => Ok(()),
-        lifetime @ (TooOld | UsedUp) => Err(Error::SpentKey { path: store.key_path(), lifetime }),
     }
 }
 

@@ -116,7 +116,7 @@ pub(super) fn fold<'m>(node: Node<'m>, inputs: &[Option<Value<'m>>], opset: i64)
                 constant.to_floats().iter().map(|&v| of(v)).collect(),
             ))
         }
-        "Add" | "Sub" | "Mul" | "Div" => Value::Constant(arithmetic(node.op(), &constant, &needed(1)?)?),
+        "Add" | "Sub" | "Mul" | "Div" | "Pow" => Value::Constant(arithmetic(node.op(), &constant, &needed(1)?)?),
         _ => return Ok(None),
     }))
 }
@@ -230,7 +230,7 @@ fn gather(constant: &Constant, indices: &Constant, along: i64) -> Result<Constan
     Ok(Constant::ints(indices.shape.clone(), INT64, chosen.ok_or_else(inconsistent)?))
 }
 
-/// Sums, differences, products and quotients of constants of one shape, or with one number.
+/// Sums, differences, products, quotients and powers of constants of one shape, or with one number.
 fn arithmetic(op: &str, a: &Constant, b: &Constant) -> Result<Constant, Stop> {
     let count = a.len().max(b.len());
     if (a.len() != count && a.len() != 1) || (b.len() != count && b.len() != 1) || count == 0 {
@@ -244,6 +244,7 @@ fn arithmetic(op: &str, a: &Constant, b: &Constant) -> Result<Constant, Stop> {
                 "Add" => x.checked_add(y),
                 "Sub" => x.checked_sub(y),
                 "Mul" => x.checked_mul(y),
+                "Pow" => u32::try_from(y).ok().and_then(|y| x.checked_pow(y)),
                 _ => x.checked_div(y),
             }
         };
@@ -257,6 +258,7 @@ fn arithmetic(op: &str, a: &Constant, b: &Constant) -> Result<Constant, Stop> {
             "Add" => x + y,
             "Sub" => x - y,
             "Mul" => x * y,
+            "Pow" => x.powf(y),
             _ => x / y,
         }
     };

@@ -46,7 +46,7 @@ impl<'m> Walk<'m> {
     }
 
     /// True if only node `index` reads the tensor, perhaps through operations that the runtime moves behind the quantiser.
-    fn leads_to(&self, tensor: &'m str, index: usize) -> bool {
+    pub(super) fn leads_to(&self, tensor: &'m str, index: usize) -> bool {
         let mut name = tensor;
         while let Some((reader, node)) = self.graph.reader(name) {
             if reader == index {

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::constants::{quant_rule, target_element};
+use super::constants::{quant_rule, target, target_element};
 use super::graph::{Graph, Node};
 use super::quantiser::{Quantiser, Rule};
 use super::tensor::Element;
@@ -27,8 +27,8 @@ pub(super) struct Input<'m> {
     pub scaled: bool,
     /// What the file does with real numbers before it quantises them.
     pub steps: Vec<Step>,
-    /// The tensors that these steps make.
-    pub passed: Vec<&'m str>,
+    /// The tensors that these steps make, and whether they are flattened.
+    pub passed: Vec<(&'m str, bool)>,
 }
 
 impl<'m> Input<'m> {
@@ -55,10 +55,10 @@ impl<'m> Input<'m> {
             return Err((None, ImportProblem::File { reason, hint }.into()));
         }
         let (steps, passed) = match element {
-            Element::Float => first_steps(graph, values, rank, shape[0]),
+            Element::Float => first_steps(graph, values, &dims, shape[0]),
             _ => (Vec::new(), Vec::new()),
         };
-        let start = passed.last().copied().unwrap_or(&graph.input.name);
+        let start = passed.last().map_or(graph.input.name.as_str(), |&(name, _)| name);
         let Some((node, at)) = reader(graph, start) else {
             let reason = "nothing quantises the input".to_owned();
             let hint = "put QuantizeLinear or Quant on the graph's input, or give it 8-bit integers";
@@ -135,23 +135,44 @@ pub(super) fn dtype((lo, hi): (i64, i64)) -> Dtype {
     types.clone().find(holds).unwrap_or(Dtype::Int(8))
 }
 
-/// Sums, differences, products and quotients with constants right behind the graph's input, and the tensors that they make: as
-/// many as there are before something else.
+/// Sums, differences, products and quotients with constants right behind the graph's input, before or behind a flattening, and the
+/// tensors that they make: as many as there are before something else.
 fn first_steps<'m>(
     graph: &Graph<'m>,
     values: &HashMap<&'m str, Value<'m>>,
-    rank: usize,
+    dims: &[usize],
     channels: usize,
-) -> (Vec<Step>, Vec<&'m str>) {
+) -> (Vec<Step>, Vec<(&'m str, bool)>) {
     let (mut steps, mut passed) = (Vec::new(), Vec::new());
     let mut name: &'m str = &graph.input.name;
+    let (mut rank, mut channels, mut flat) = (dims.len(), channels, false);
     while let Some((_, node)) = graph.reader(name).filter(|_| steps.len() < coding::MAX_STEPS) {
-        let Some(step) = step(node, name, values, rank, channels) else { break };
-        steps.extend(step);
+        if flattens(node, values, dims) {
+            // Constants behind it are one number for all.
+            (rank, channels, flat) = (2, 1, true);
+        } else {
+            let Some(step) = step(node, name, values, rank, channels) else { break };
+            steps.extend(step);
+        }
         name = node.output();
-        passed.push(name);
+        passed.push((name, flat));
     }
-    (steps, passed)
+    // A flattening alone is the network's.
+    if steps.is_empty() { (steps, vec![]) } else { (steps, passed) }
+}
+
+/// True if a node makes one vector of the graph's input.
+fn flattens<'m>(node: Node<'m>, values: &HashMap<&'m str, Value<'m>>, dims: &[usize]) -> bool {
+    let shape: Vec<usize> = [1].into_iter().chain(dims[1..].iter().copied()).collect();
+    match node.op() {
+        "Flatten" => node.int("axis", 1) == 1 && dims.len() > 2,
+        "Reshape" => {
+            let wanted = node.input(1).and_then(|name| values.get(name)).and_then(Value::constant);
+            let new = wanted.and_then(|wanted| target(&shape, &wanted, node).ok());
+            dims.len() > 2 && new == Some(vec![1, shape.iter().product()])
+        }
+        _ => false,
+    }
 }
 
 /// A node as a step on the input `name`; nothing for one that changes nothing, `None` if it is none.

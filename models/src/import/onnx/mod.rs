@@ -10,7 +10,8 @@
 //! | `operators` | which operators there are, and what becomes of them |
 //! | `walk` | node by node, from graph to network |
 //! | `linear`, `pool`, `pointwise`, `uneven`, `shape`, `moves` | the operations |
-//! | `requantise`, `fused`, `pairs` | from accumulators and sums to activations |
+//! | `requantise`, `fused`, `pairs`, `finely` | from accumulators and sums to activations |
+//! | `chance` | how often the order of a float sum decides |
 //! | `output` | what the network answers |
 //!
 //! A quantised value q means scale * (q - zero_point); the network computes on x = q - zero_point. Between two quantisers the file
@@ -23,10 +24,13 @@
 //! - *QOperator*: the same rule.
 //! - *QONNX*, and whatever the runtime does not merge: floats are added up in an order that nobody promises. If units are powers of
 //!   two, or no accumulator comes near a boundary, the result is the same in every order, and the network equals it. Otherwise the
-//!   file is refused, unless results may be approximate: then exact arithmetic takes the place of float sums.
+//!   file is refused, unless results may be approximate: then exact arithmetic takes the place of float sums. Either way the report
+//!   says in how many inferences the order decides.
 
+mod chance;
 mod constants;
 mod external;
+mod finely;
 mod fused;
 mod graph;
 mod input;
@@ -136,7 +140,7 @@ fn network<'m>(graph: &'m Graph<'m>, name: &str, options: &Options, report: Repo
         None => Value::Input { flat: false },
     };
     values.insert(&graph.input.name, value);
-    values.extend(input.passed.iter().map(|&name| (name, Value::Input { flat: false })));
+    values.extend(input.passed.iter().map(|&(name, flat)| (name, Value::Input { flat })));
     let (clips, behind) = (HashMap::new(), Vec::new());
     let mut walk = Walk { graph, builder, input, values, clips, near, refusals: vec![], behind, class: None };
     walk.all()?;

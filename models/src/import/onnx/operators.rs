@@ -86,7 +86,7 @@ pub(super) const OPERATORS: &[Operator] = &[
     operator(&["Gather"], Imported(ORDER, |walk, node| walk.gather(node))),
     operator(&["DepthToSpace", "SpaceToDepth"], Imported(ORDER, |walk, node| walk.depth_space(node))),
     operator(&["Resize", "Upsample"], Imported(ORDER, |walk, node| walk.resize(node))),
-    operator(&["Constant", "ConstantOfShape", "Neg", "Sqrt", "Reciprocal", "Abs"], Imported(CONSTANTS, only_constant)),
+    operator(&["Constant", "ConstantOfShape", "Neg", "Sqrt", "Reciprocal", "Abs", "Pow"], Imported(CONSTANTS, only_constant)),
     operator(&["Shape"], Imported(CONSTANTS, |walk, node| walk.shape_of(node))),
     operator(&["Identity", "Dropout"], Dropped(CALM, |walk, node| Ok(walk.value(node, 0)?.clone()))),
     operator(&["Cast"], Dropped(CALM, |walk, node| walk.cast(node))),

@@ -46,7 +46,15 @@ impl<'m> Walk<'m> {
             return Err(Stop::new("a sum of values of more than 8 bits", "quantise both summands to at most 8 bits"));
         }
         let channels = self.builder.tensor(a.id).shape[0];
-        let table = |channel: usize| Pairs::of(ra, rb, |xa, xb| doubts.note((rule.value)(channel, xa, xb)));
+        let doubtful = std::cell::Cell::new((0i64, 0u64));
+        let table = |channel: usize| {
+            Pairs::of(ra, rb, |xa, xb| {
+                let (q, off) = (rule.value)(channel, xa, xb);
+                let (sum, count) = doubtful.get();
+                doubtful.set((sum + off, count + 1));
+                doubts.note((q, off))
+            })
+        };
         let mut tables: Vec<Pairs> = vec![table(0)];
         let mut of: Vec<usize> = vec![0; channels];
         for (channel, of) in of.iter_mut().enumerate().take(rule.channels).skip(1) {
@@ -56,6 +64,8 @@ impl<'m> Walk<'m> {
                 tables.len() - 1
             });
         }
+        let (sum, count) = doubtful.get();
+        doubts.counted(sum as f64 / count.max(1) as f64);
         let (lo, hi) = tables.iter().fold((i64::MAX, i64::MIN), |(lo, hi), t| (lo.min(t.lo), hi.max(t.hi)));
         if hi - lo > 255 {
             return Err(Obstacle::TooWide { lo, hi }.into());

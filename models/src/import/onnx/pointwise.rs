@@ -145,7 +145,7 @@ impl<'m> Walk<'m> {
                 return self.after(&real, Post::Add(list));
             }
         }
-        let (a, b) = (self.real(node, 0)?, self.real(node, 1)?);
+        let (a, b) = (self.summand(node, 0)?, self.summand(node, 1)?);
         if a.layout != b.layout || a.channels != b.channels || self.shape(&a)? != self.shape(&b)? {
             return Err(Stop::new("tensors of different shapes", "broadcasts are for constants only"));
         }
@@ -161,12 +161,26 @@ impl<'m> Walk<'m> {
         if let (Some(x), Some(y)) = (self.tensor(&a), self.tensor(&b)) {
             return Ok(real(Source::Pair(x, y), vec![]));
         }
+        let fine = self.summands_of_functions(node, [&a, &b])?;
+        let [a, b] = fine.map_or([a.clone(), b.clone()], |fine| fine.map(Rc::new));
         let merged = self.merged(&a, &b).or_else(|| self.merged(&b, &a));
         let (source, post) = merged.ok_or_else(|| {
             let hint = "quantise both summands, or give them units that are multiples of each other";
             Stop::near("a sum of values that nothing has quantised", hint)
         })?;
         Ok(real(source, post))
+    }
+
+    /// A summand; max(unit x, 0) is a tensor times a unit.
+    fn summand(&mut self, node: Node<'m>, index: usize) -> Result<Rc<Real<'m>>, Stop> {
+        let real = self.real(node, index)?;
+        match (&real.source, &real.post[..]) {
+            (Source::Tensor(_), [Post::Clip(0.0, hi)]) if *hi == f32::MAX && real.later.is_empty() => {
+                let scale = self.plain(&real, node)?;
+                Ok(Rc::new(Real { source: Source::Tensor(scale), post: vec![], ..(*real).clone() }))
+            }
+            _ => Ok(real),
+        }
     }
 
     /// A sum of products and a tensor, or two sums of products of one unit, as one sum; constants are added behind it. The tensor's unit

@@ -62,8 +62,7 @@ impl<'m> Walk<'m> {
     /// `AveragePool`, `GlobalAveragePool`, and `ReduceMean` over both spatial axes.
     pub(super) fn average_pool(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
         let real = self.real(node, 0)?;
-        let input = self.plain(&real, node)?;
-        let shape = self.builder.tensor(input.id).shape;
+        let shape = self.shape(&real)?;
         let global = node.op() != "AveragePool";
         let mut layout = real.layout;
         let window = if global {
@@ -92,13 +91,14 @@ impl<'m> Walk<'m> {
         } else {
             self.average_window(node, shape, real.layout)?
         };
-        let source =
-            if global || (window.padding == [0; 4] && node.int("ceil_mode", 0) == 0) || self.counts_padding(node) {
-                Source::Average { input, window, global }
-            } else {
-                self.uneven_average(node, input, window, &real)?
-            };
+        let even = global || window.padding == [0; 4] && node.int("ceil_mode", 0) == 0 || self.counts_padding(node);
         let channels = real.channels;
+        let source = match self.plain(&real, node) {
+            Ok(input) if even => Source::Average { input, window, global },
+            Ok(input) => self.uneven_average(node, input, window, &real)?,
+            Err(stop) if even => self.average_of_function(node, &real, window)?.ok_or(stop)?,
+            Err(stop) => return Err(stop),
+        };
         Ok(Value::Real(Rc::new(Real { source, post: vec![], later: vec![], channels, layout, fused: None })))
     }
 
@@ -165,11 +165,11 @@ impl<'m> Walk<'m> {
         let offset = offset_rule(quantiser);
         let rule = |sum: i64| if whole { offset.index(0, sum as f32 * unit / count) } else { rule(sum) };
         let id = self.builder.average(node.name(), input.id, *window, zero, rule)?;
-        self.settle(
-            node,
-            &doubts,
-            "the order of summation decides results: an average lies on the boundary of two values",
-        )?;
+        if doubts.any() {
+            let average = self.average_value(input, window);
+            doubts.average([self.sums(input, window)], |_, sum| offset_rule(quantiser).between(0, average(sum)));
+        }
+        self.settle_average(node, &doubts, count as usize)?;
         Ok(id)
     }
 

@@ -255,9 +255,16 @@ pub(super) fn quantised(quantiser: &Quantiser, channel: usize, near: Near) -> (i
     if near.error == 0.0 {
         return (q, 0);
     }
-    let reach = near.error * 1.01;
-    let ends = [-reach, reach].map(|by| quantiser.index(channel, (f64::from(near.v) + by) as f32));
+    let ends = quantiser.between(channel, near);
     (q, (ends[0] - q).abs().max((ends[1] - q).abs()))
+}
+
+impl Quantiser {
+    /// The least and the largest result for what a value may be.
+    pub fn between(&self, channel: usize, near: Near) -> [i64; 2] {
+        let reach = near.error * 1.01;
+        [-reach, reach].map(|by| self.index(channel, (f64::from(near.v) + by) as f32))
+    }
 }
 
 #[cfg(test)]

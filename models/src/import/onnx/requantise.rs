@@ -7,24 +7,82 @@ use super::graph::Node;
 use super::pairs::PairRule;
 use super::quantiser::{Mode, Quantiser, Rule, same};
 use super::real::{HALF_ULP, Near, Post, apply, power_of_two, quantised};
+use super::tensor::Element;
 use super::value::{Ints, Later, Layout, Real, Scale, Source, Stop, Value};
 use super::walk::Walk;
 use crate::import::builder::{Obstacle, Sum};
-use crate::network::{Op, Range, TensorId};
+use crate::network::{Op, Range, TensorId, Window};
 use crate::rescale::Steps;
 
 pub(super) const FLOAT: &str = "float32 in the graph's order, half to even";
 
-/// Results that float arithmetic does not determine: by how many steps they may be off at most.
+/// Results that float arithmetic does not determine: by how many steps they may be off at most, and on average over all that is
+/// reachable, where that is known.
 #[derive(Default)]
-pub(super) struct Doubts(Cell<i64>);
+pub(super) struct Doubts {
+    most: Cell<i64>,
+    mean: Cell<Option<f64>>,
+    expected: Cell<Option<f64>>,
+}
 
 impl Doubts {
     /// The result; a doubt is kept.
     pub fn note(&self, (q, off): (i64, i64)) -> i64 {
-        self.0.set(self.0.get().max(off));
+        self.most.set(self.most.get().max(off));
         q
     }
+
+    pub fn any(&self) -> bool {
+        self.most.get() > 0
+    }
+
+    pub fn are_of_one_step(&self) -> bool {
+        self.most.get() == 1
+    }
+
+    /// Keeps how many results of an inference are in doubt on average.
+    pub fn come(&self, expected: f64) {
+        self.expected.set(Some(expected));
+    }
+
+    /// How often that is, for people.
+    fn often(&self) -> String {
+        match self.expected.get().map(|expected| 1.0 / expected) {
+            None => String::new(),
+            Some(rare) if rare >= 1e6 => " (in fewer than one of a million inferences)".into(),
+            Some(rare) if rare >= 1.5 => format!(" (in about one of {rare:.0} inferences)"),
+            Some(_) => " (in nearly every inference)".into(),
+        }
+    }
+
+    /// Keeps the mean over the integers of `domains`, one for each channel, where `ends` are the least and the largest result that an
+    /// integer may have. Nothing is kept where they rise and fall.
+    pub fn average(&self, domains: impl IntoIterator<Item = Range>, ends: impl Fn(usize, i64) -> [i64; 2]) {
+        let (mut sum, mut channels) = (0.0, 0);
+        for (channel, domain) in domains.into_iter().enumerate() {
+            let Some(mean) = mean_width(domain, |z| ends(channel, z)) else { return };
+            (sum, channels) = (sum + mean, channels + 1);
+        }
+        self.mean.set(Some(sum / f64::from(channels.max(1))));
+    }
+
+    /// Keeps a mean that was counted.
+    pub fn counted(&self, mean: f64) {
+        self.mean.set(Some(mean));
+    }
+}
+
+/// The mean of the differences of two monotone functions.
+fn mean_width(domain: Range, ends: impl Fn(i64) -> [i64; 2]) -> Option<f64> {
+    let sign = if ends(domain.lo)[1] > ends(domain.hi)[1] { -1 } else { 1 };
+    let turned = if sign < 0 { Range { lo: -domain.hi, hi: -domain.lo } } else { domain };
+    let least = ends(domain.lo)[0].min(ends(domain.hi)[0]);
+    let total = |end: usize| -> Option<f64> {
+        let steps = Steps::of(turned, |z| ends(sign * z)[end] - least).ok()?;
+        let above: f64 = steps.thresholds.iter().map(|t| (turned.hi - t + 1) as f64).sum();
+        Some(steps.first as f64 * turned.count() as f64 + above)
+    };
+    Some((total(1)? - total(0)?) / domain.count() as f64)
 }
 
 impl<'m> Walk<'m> {
@@ -208,7 +266,10 @@ impl<'m> Walk<'m> {
                     let error = float.error[channel];
                     Near { error, ..Near::rounded(z as f64 * unit[channel]) }
                 };
-                self.requantise_sum(name, (**sum).clone(), quantiser, |channel, z| rule(channel, near(channel, z)))?
+                let values = |channel, z| rule(channel, near(channel, z));
+                let id = self.requantise_sum(name, (**sum).clone(), quantiser, values)?;
+                self.weigh(id, (sum, unit), steps, quantiser, &doubts);
+                id
             }
             Source::Average { input, window, .. } => {
                 let average = self.average_value(*input, window);
@@ -268,12 +329,45 @@ impl<'m> Walk<'m> {
                 self.builder.node(name, Op::Concat { inputs: ids }, None)?
             }
         };
-        self.settle(
-            node,
-            &doubts,
-            "float32 arithmetic decides results: a value lies nearer to a boundary than its error",
-        )?;
+        if doubts.any() {
+            self.measure(real, quantiser, &doubts);
+        }
+        match (&real.source, &steps[..]) {
+            (Source::Average { window, .. }, []) => {
+                self.settle_average(node, &doubts, window.kernel[0] * window.kernel[1])?
+            }
+            _ => self.settle(node, &doubts, self.floats_decide(node, real))?,
+        }
         self.later(node, real, id)
+    }
+
+    /// Measures doubts over all that is reachable.
+    fn measure(&self, real: &Real<'m>, quantiser: &Quantiser, doubts: &Doubts) {
+        let ends = |channel: usize, near: Near| quantiser.between(channel, apply(&real.post, channel, near));
+        match &real.source {
+            Source::Tensor(scale) => {
+                let by_channel = real.post.iter().any(Post::differs) || quantiser.differs();
+                let channels = if by_channel { real.channels } else { 1 };
+                let range = self.builder.tensor(scale.id).range;
+                doubts.average(vec![range; channels], |channel, x| ends(channel, scale.near(x)));
+            }
+            Source::Sum { sum, unit, float } => doubts.average(self.builder.bounds(sum), |channel, z| {
+                ends(channel, Near { error: float.error[channel], ..Near::rounded(z as f64 * unit[channel]) })
+            }),
+            Source::Average { input, window, .. } => {
+                let average = self.average_value(*input, window);
+                doubts.average([self.sums(*input, window)], |channel, sum| ends(channel, average(sum)));
+            }
+            Source::Pair(..) | Source::Concat(_) | Source::Pieces { .. } => {}
+        }
+    }
+
+    /// The sums that windows of a tensor can have.
+    pub(super) fn sums(&self, input: Scale, window: &Window) -> Range {
+        let count = (window.kernel[0] * window.kernel[1]) as i64;
+        let range = self.builder.tensor(input.id).range;
+        let range = if window.padding == [0; 4] { range } else { range.with_zero() };
+        Range { lo: range.lo.saturating_mul(count), hi: range.hi.saturating_mul(count) }
     }
 
     /// A tensor whose declared range is wider than the type of its values, clipped to that; `None` if nothing says the type.
@@ -287,21 +381,58 @@ impl<'m> Walk<'m> {
     }
 
     /// Refuses doubts unless results may be approximate, and in any case where they are of more than one step.
-    pub(super) fn settle(&mut self, node: Node<'m>, doubts: &Doubts, reason: &'static str) -> Result<(), Stop> {
-        match doubts.0.get() {
+    pub(super) fn settle(&mut self, node: Node<'m>, doubts: &Doubts, (reason, hint): (&str, &str)) -> Result<(), Stop> {
+        let reason = format!("{reason}{}", doubts.often());
+        match doubts.most.get() {
             0 => Ok(()),
             1 if self.near => {
+                let mean = doubts
+                    .mean
+                    .get()
+                    .map_or(String::new(), |mean| format!("; the mean is {} of a step at most", percent(mean)));
                 let what =
                     "exact arithmetic takes the place of float32, and results may differ by one, the largest error";
-                self.note(node, &format!("{reason}; {what}"));
+                self.note(node, &format!("{reason}; {what}{mean}"));
                 Ok(())
             }
-            1 => Err(Stop::near(reason, "use scales that are powers of two")),
-            off => {
-                let reason = format!("{reason}: results may be off by {off} steps");
-                Err(Stop::new(reason, "use scales that are powers of two"))
-            }
+            1 => Err(Stop::near(reason, hint)),
+            off => Err(Stop::new(format!("{reason}: results may be off by {off} steps"), hint)),
         }
+    }
+
+    /// The same for averages of `count` values.
+    pub(super) fn settle_average(&mut self, node: Node<'m>, doubts: &Doubts, count: usize) -> Result<(), Stop> {
+        let reason = format!(
+            "an average of {count} values can lie halfway between two steps of its result, and the rounding of ONNX Runtime's floats \
+             decides which it becomes"
+        );
+        let hint = "give the average a scale of its own (leave AveragePool out of op_types_to_quantize), or use a max pool or a \
+                    convolution with strides in its place";
+        self.settle(node, doubts, (&reason, hint))
+    }
+
+    /// Why floats decide the results of a quantiser, and what to do about it.
+    fn floats_decide(&self, node: Node<'m>, real: &Real<'m>) -> (&'static str, &'static str) {
+        let Some(fused) = real.fused.as_ref().filter(|_| node.op() == "QuantizeLinear") else {
+            let reason = "float32 arithmetic decides results: a value lies nearer to a boundary than its error";
+            return (reason, "use scales that are powers of two");
+        };
+        let made = self.element(node, 2).ok();
+        let unsigned = |element: Element| element == Element::UINT8;
+        let result = made.map(|made| if self.becomes_unsigned(node.output(), made) { Element::UINT8 } else { made });
+        if !self.leads_to(fused.output, node.index) {
+            let reason = "what the layer makes is read by several nodes before it is quantised: ONNX Runtime computes this in floats, \
+                          and their order of summation decides results";
+            return (reason, "quantise each tensor once (without DedicatedQDQPair)");
+        }
+        if !unsigned(fused.elements.0) || result.is_some_and(|result| !unsigned(result)) {
+            let reason = "its signed 8-bit activations are read by several nodes: ONNX Runtime on x86 computes this in floats, and \
+                          their order of summation decides results";
+            return (reason, "quantise activations as unsigned bytes (activation_type=QuantType.QUInt8)");
+        }
+        let reason = "a function stands between the layer and its quantiser: ONNX Runtime computes this in floats, and their order of \
+                      summation decides results";
+        (reason, "quantise behind the layer, or use scales that are powers of two")
     }
 
     /// What was put off until the values are integers.
@@ -365,6 +496,13 @@ impl<'m> Walk<'m> {
 pub(super) fn behind_later() -> Stop {
     let hint = "quantise the values before the pool or the reshape";
     Stop::new("it follows a pool or a reshape of values that nothing has quantised", hint)
+}
+
+/// A part of one as a percentage, with two figures.
+fn percent(part: f64) -> String {
+    let percent = 100.0 * part;
+    let digits = if percent >= 1.0 { 1 } else { (1.0 - percent.max(1e-9).log10()).ceil() as usize };
+    format!("{percent:.digits$} %")
 }
 
 fn rule_name(rule: &Rule) -> String {

@@ -45,6 +45,10 @@ def main():
             import shapes
 
             model, case = shapes.run(rng, SAMPLES, index)
+        elif dialect == "functions":
+            import functions
+
+            model, case = functions.run(rng, SAMPLES, index)
         elif dialect.startswith("static"):
             import static
 
