@@ -81,7 +81,10 @@ async fn an_onnx_file_answers_privately() {
         assert_eq!(class, usize::from(zoo::find("digits").unwrap().demo().unwrap().labels[index]));
         assert_eq!(answer.name.as_ref(), model.architecture().classes.get(class));
         let scores = answer.scores.unwrap();
-        assert!((scores.iter().sum::<f64>() - 1.0).abs() < 1e-9 && scores[class] > 0.5, "a softmax: {scores:?}");
+        assert!(
+            (scores.iter().sum::<f64>() - 1.0).abs() < 1e-9 && scores.iter().all(|&s| s <= scores[class]),
+            "a softmax: {scores:?}"
+        );
         assert!(answer.report.offline.bytes() > 0 && answer.report.online.bytes() > 0);
     }
     client.close().await.unwrap();
