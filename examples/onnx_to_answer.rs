@@ -13,7 +13,7 @@ async fn main() -> lowkey::Result<()> {
 
     // An image as the file's own runtime would be given it: real numbers. Its pixels are 0..=15.
     let digits = zoo::find("digits").and_then(|digits| digits.demo()).expect("it is bundled");
-    let pixels = digits.inputs.stored().nth(310).expect("360 of them");
+    let pixels = digits.inputs.stored().nth(321).expect("360 of them");
     let image: Vec<f32> = pixels.iter().map(|&pixel| f32::from(pixel) / 15.0).collect();
 
     let mut client = Client::connect(server.address().expect("bound")).await?;

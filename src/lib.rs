@@ -89,7 +89,11 @@ pub use publication::{ClientModel, Package, ServerModel};
 pub use slot::ClientSlot;
 pub use store::{Digest, Store};
 
-/// The library code of the README is compiled.
+/// The library code of the README and of the book is compiled.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/library.md")]
+struct Page;
