@@ -140,7 +140,7 @@ impl Session {
             }
             Err(error) => {
                 give_up(&mut channel, &error).await;
-                Err(error)
+                Err(error.or_declined())
             }
         }
     }

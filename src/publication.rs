@@ -119,13 +119,13 @@ pub struct ServerModel {
 }
 
 impl ServerModel {
-    /// About what an inference sends in both directions, with the OTs that it may need; rather too much.
+    /// What an inference sends in both directions, batches of OTs excepted.
     pub(crate) fn inference_bytes(&self) -> u64 {
         let sent = |schedule| -> u64 {
             let prediction = predict(&self.plan, schedule, Reveal::Logits);
             prediction.frames.iter().map(|frame| frame.bytes).sum()
         };
-        2 * sent(Schedule::Prepared).max(sent(Schedule::Direct)) + (4 << 20)
+        sent(Schedule::Prepared).max(sent(Schedule::Direct))
     }
 
     /// Plans and publishes a network.

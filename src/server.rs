@@ -231,7 +231,7 @@ async fn session(
     })
     .await?;
     let mut report = SessionReport { setup: measurement.finish(channel).stage, ..SessionReport::default() };
-    let bytes = model.inference_bytes();
+    let bytes = 2 * model.inference_bytes() + OT_SETUP_BYTES;
 
     let mut slots: VecDeque<ServerSlot> = VecDeque::new();
     let mut next_slot = 0;
