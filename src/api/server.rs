@@ -210,7 +210,7 @@ impl ServerBuilder {
         let address = address.to_string();
         if self.identity.is_none() && !self.plain_anywhere && !net::is_loopback(&address).await? {
             let what = format!("{address} can be reached by others, and there is no certificate");
-            return Err(Error::usage(what, "give a certificate and its key; plain TCP where it is asked for"));
+            return Err(Error::unprotected(what, "give a certificate and its key; plain TCP where it is asked for"));
         }
         let identity = self.identity.as_ref().map(|(certificates, key)| (&**certificates, &**key));
         let pin = identity.map(|(certificates, _)| pin(certificates)).transpose()?;
