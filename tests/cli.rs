@@ -273,6 +273,13 @@ fn ends(child: &mut Child) -> std::process::ExitStatus {
     }
 }
 
+/// No line is longer than a terminal of 80 columns, and nothing is coloured for a pipe.
+#[track_caller]
+fn fits(text: &str) {
+    let wide: Vec<&str> = text.lines().filter(|line| line.chars().count() > 80).collect();
+    assert!(wide.is_empty() && !text.contains('\x1b'), "{wide:#?}");
+}
+
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }

@@ -3,14 +3,13 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use lowkey::report::{human_bytes, human_ms};
 use lowkey::{Answer, Error, Model, Result};
 use lowkey_models::{Labelled, Network, zoo};
 
 use super::local::Local;
 use super::model;
-use super::records::{InferenceRecord, class_text, layer_table, mean_stage, stage_line};
-use super::{DataArgument, LinkArgument, Mode, print_json, say};
+use super::records::{InferenceRecord, stage_line};
+use super::{DataArgument, LinkArgument, Mode, answers, print_json, say, warn};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -48,13 +47,18 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
 fn answer(local: &mut Local, model: &Model, images: &Labelled, arguments: &Arguments) -> Result<bool> {
     let setup = local.client().setup().clone();
     if !arguments.json {
-        say(format_args!("{}: {}", model.name(), describe(local)))?;
+        say(answers::intro(model.name(), local.client().plan()))?;
         say(stage_line("setup", &setup))?;
+        say(answers::demo_titles())?;
     }
     let mut answers = Vec::new();
     let mut matching = 0;
     let mut correct = 0;
-    for index in 0..images.inputs.len().min(arguments.count as usize) {
+    let count = images.inputs.len().min(arguments.count as usize);
+    if count < arguments.count as usize {
+        warn(format_args!("note: there are {count} images; --count {} takes all of them\n", arguments.count));
+    }
+    for index in 0..count {
         let input = images.inputs.get(index).expect("the index is below the length");
         let answer = local.answer(&input)?;
         let matches = is_plaintext(&answer, &model.answer(&input)?);
@@ -66,20 +70,12 @@ fn answer(local: &mut Local, model: &Model, images: &Labelled, arguments: &Argum
             (record.label, record.matches) = (Some(label), Some(matches));
             print_json(&record)?;
         } else {
-            let verdict =
-                if matches { "equal to the plaintext network" } else { "DIFFERENT from the plaintext network" };
-            say(format_args!(
-                "image {index:>3}: label {label}, prediction {}, {verdict}; offline {}, online {}, {}",
-                class_text(answer.class),
-                human_ms(answer.report.offline.ms),
-                human_ms(answer.report.online.ms),
-                human_bytes(answer.report.offline.bytes() + answer.report.online.bytes())
-            ))?;
+            say(answers::demo_row(index, label, matches, &answer, model.architecture()))?;
         }
         answers.push(answer);
     }
     if !arguments.json {
-        say(summary(&answers, matching, correct))?;
+        say(answers::demo_summary(&answers, matching, correct, local.client().plan()))?;
     }
     Ok(matching == answers.len())
 }
@@ -94,34 +90,10 @@ pub fn images(bundled: &zoo::Bundled, network: &Network, data: &DataArgument) ->
     }
 }
 
-fn describe(local: &Local) -> String {
-    let plan = local.client().plan();
-    let sets: Vec<String> = plan.sets.iter().map(|set| format!("{} ({} secrets)", set.set.name, set.secrets)).collect();
-    format!("{} activations, {}, planned for {}", plan.activations(), sets.join(", "), plan.choices.link)
-}
-
 /// Whether a private answer is the one in the clear: its outputs, or the class where it has nothing else.
 pub fn is_plaintext(answer: &Answer, plain: &Answer) -> bool {
     match &answer.logits {
         Some(_) => answer.logits == plain.logits,
         None => answer.class == plain.class,
     }
-}
-
-fn summary(answers: &[Answer], matching: usize, correct: usize) -> String {
-    let n = answers.len();
-    let batches: u64 = answers
-        .iter()
-        .flat_map(|answer| [&answer.report.offline, &answer.report.online])
-        .map(|s| s.ot_batch_bytes_sent + s.ot_batch_bytes_received)
-        .sum();
-    [
-        format!("\nmean of {n} inferences (OTs charged by consumption)"),
-        stage_line("offline", &mean_stage(answers.iter().map(|answer| &answer.report.offline))),
-        stage_line("online", &mean_stage(answers.iter().map(|answer| &answer.report.online))),
-        format!("whole OT batches of the run: {}\n", human_bytes(batches)),
-        layer_table(answers),
-        format!("{correct} of {n} predictions correct, {matching} of {n} equal to the plaintext network"),
-    ]
-    .join("\n")
 }

@@ -5,13 +5,12 @@ use std::process::ExitCode;
 
 use clap::Args;
 use lowkey::net::{self, Trust};
-use lowkey::report::{human_bytes, human_ms};
 use lowkey::shape::shape;
 use lowkey::store::Digest;
 use lowkey::{Client, Error, Result};
 
-use super::records::{InferenceRecord, class_text, mean_stage, stage_line};
-use super::{Mode, Places, TimeoutArgument, model, print_json, progress, runtime, say, warn};
+use super::records::{InferenceRecord, stage_line};
+use super::{Mode, Places, TimeoutArgument, answers, model, print_json, progress, runtime, say, warn};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -48,6 +47,12 @@ pub struct Arguments {
     shape: Option<lowkey::Link>,
     #[command(flatten)]
     timeout: TimeoutArgument,
+    /// Do for N images ahead what does not depend on them, so that an image waits for its online stage alone.
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = parse_ahead)]
+    prepare: usize,
+    /// Print every output instead of the best five.
+    #[arg(long, conflicts_with = "json")]
+    all: bool,
     /// Print one JSON object per image instead of text.
     #[arg(long)]
     json: bool,
@@ -57,6 +62,13 @@ fn parse_hash(text: &str) -> Result<[u8; 32], String> {
     let mut hash = [0; 32];
     hex::decode_to_slice(text, &mut hash).map_err(|_| "expected 64 hexadecimal digits".to_owned())?;
     Ok(hash)
+}
+
+/// A server keeps no more.
+fn parse_ahead(text: &str) -> Result<usize, String> {
+    let most = lowkey::session::MAX_SLOTS;
+    let count = text.parse().ok().filter(|count| *count <= most);
+    count.ok_or_else(|| format!("expected a number up to {most}"))
 }
 
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
@@ -129,36 +141,36 @@ async fn infer(client: &mut Client, arguments: &Arguments) -> Result<()> {
         say(format_args!("model {}, digest {}", architecture.name, hex::encode(client.digest())))?;
         say(stage_line("setup", &setup))?;
     }
+    if arguments.prepare > 0 {
+        client.prepare(arguments.prepare.min(end - arguments.index)).await?;
+    }
     let bar = progress::bar("inferring", arguments.count as u64);
-    let mut answers = Vec::new();
+    let mut given = Vec::new();
     for index in arguments.index..end {
         let input = inputs.get(index).expect("the index was checked");
         let answer = client.infer(&input).await?;
         let record = InferenceRecord::new(index, &answer, &setup);
-        if arguments.json {
-            print_json(&record)?;
-        } else {
-            let class = class_text(record.prediction);
-            let named = record.class.filter(|name| *name != class);
-            let named = named.map(|name| format!(" ({name})")).unwrap_or_default();
-            let logits = record.logits.as_ref().map(|logits| format!(", logits {logits:?}")).unwrap_or_default();
-            let report = &answer.report;
-            let bytes = report.offline.bytes() + report.online.bytes();
-            say(format_args!(
-                "image {index}: {class}{named}{logits}; offline {}, online {}, {}",
-                human_ms(report.offline.ms),
-                human_ms(report.online.ms),
-                human_bytes(bytes)
-            ))?;
-        }
-        answers.push(answer);
+        bar.suspend(|| -> Result<()> {
+            if arguments.json {
+                return print_json(&record);
+            }
+            say(answers::answer_line(index, &answer, &architecture))?;
+            if let Some(table) = answers::outputs_table(&answer, &architecture).filter(|_| arguments.all) {
+                say(table)?;
+            }
+            say(answers::cost_line(&answer))
+        })?;
+        given.push(answer);
         bar.inc(1);
+        // The next image finds its slot ready.
+        let missing = (end - index - 1).min(arguments.prepare).saturating_sub(client.ready());
+        if missing > 0 {
+            client.prepare(missing).await?;
+        }
     }
     bar.finish_and_clear();
-    if !arguments.json && answers.len() > 1 {
-        say(format_args!("mean of {} inferences (OTs charged by consumption)", answers.len()))?;
-        say(stage_line("offline", &mean_stage(answers.iter().map(|answer| &answer.report.offline))))?;
-        say(stage_line("online", &mean_stage(answers.iter().map(|answer| &answer.report.online))))?;
+    if !arguments.json && given.len() > 1 {
+        say(answers::mean(&given))?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! Exit codes: 0 success; 1 a private result differs from the plaintext network's; 2 the arguments or files are at fault; 3 the
 //! other end or the connection is; 4 refused for safety; 70 a bug.
 
+mod answers;
 mod bench;
 mod check;
 mod demo;
@@ -18,6 +19,8 @@ mod plan;
 mod progress;
 mod records;
 mod serve;
+mod table;
+mod terminal;
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};

@@ -2,24 +2,66 @@
 
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
+
+/// How often a bar is drawn again.
+const TICK: Duration = Duration::from_millis(500);
 
 /// A bar over `len` items. Shows itself after half a second at the earliest, and never where standard error is no terminal.
+/// What is printed meanwhile is printed within [`ProgressBar::suspend`], which takes the bar off the screen.
 pub fn bar(what: &'static str, len: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}").expect("a valid template");
-    let bar = ProgressBar::new(len).with_style(style).with_message(what);
-    bar.enable_steady_tick(Duration::from_millis(500));
+    let bar = ProgressBar::new(len).with_style(counted()).with_message(what).with_finish(ProgressFinish::AndClear);
+    bar.enable_steady_tick(TICK);
     bar
 }
 
-/// A callback of (done, all) that draws a bar, and removes it at the end.
+fn counted() -> ProgressStyle {
+    ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}").expect("a valid template")
+}
+
+/// A callback of (done, all) that draws a bar, and removes it at the end. Until it knows how much there is, it only says what it
+/// is doing.
 pub fn callback(what: &'static str) -> impl Fn(usize, usize) + Send + Sync + 'static {
-    let bar = bar(what, 0);
-    move |done, all| {
-        bar.set_length(all as u64);
-        bar.set_position(done as u64);
-        if done == all {
-            bar.finish_and_clear();
-        }
+    let bar = waiting(what);
+    bar.enable_steady_tick(TICK);
+    move |done, all| step(&bar, done, all)
+}
+
+fn waiting(what: &'static str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{spinner} {msg}").expect("a valid template");
+    ProgressBar::new_spinner().with_style(style).with_message(what).with_finish(ProgressFinish::AndClear)
+}
+
+fn step(bar: &ProgressBar, done: usize, all: usize) {
+    if bar.is_finished() {
+        return;
+    }
+    if done >= all {
+        bar.finish_and_clear();
+        return;
+    }
+    if bar.length().is_none() {
+        bar.set_style(counted());
+    }
+    bar.set_length(all as u64);
+    bar.set_position(done as u64);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_is_none_before_its_length_is_known() {
+        let bar = waiting("publishing");
+        assert_eq!(bar.length(), None);
+        step(&bar, 1, 3);
+        assert_eq!((bar.length(), bar.position(), bar.is_finished()), (Some(3), 1, false));
+        step(&bar, 3, 3);
+        assert!(bar.is_finished());
+        // Nothing to do is done.
+        let empty = waiting("publishing");
+        step(&empty, 0, 0);
+        assert!(empty.is_finished());
     }
 }

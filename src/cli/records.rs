@@ -61,11 +61,6 @@ impl<'a> InferenceRecord<'a> {
     }
 }
 
-/// A class for people.
-pub fn class_text(class: Option<usize>) -> String {
-    class.map_or("no class".to_owned(), |class| class.to_string())
-}
-
 /// One stage for people: time, bytes each way, flights.
 pub fn stage_line(name: &str, stage: &StageReport) -> String {
     format!(
@@ -75,27 +70,6 @@ pub fn stage_line(name: &str, stage: &StageReport) -> String {
         human_bytes(stage.bytes_received),
         stage.flights
     )
-}
-
-/// The layers of some answers for people, averaged.
-pub fn layer_table(answers: &[Answer]) -> String {
-    let mut text = format!("{:<24} {:>12} {:>12} {:>12}\n", "layer", "offline", "online", "online time");
-    let Some(first) = answers.first() else { return text };
-    for layer in &first.report.layers {
-        let all = || answers.iter().flat_map(|answer| &answer.report.layers).filter(|other| other.name == layer.name);
-        let of = |pick: fn(&LayerReport) -> f64| all().map(pick).sum::<f64>() / answers.len() as f64;
-        let offline = of(|layer| layer.offline_bytes as f64) as u64;
-        let online = of(|layer| layer.online_bytes as f64) as u64;
-        let time = of(|layer| layer.online_ms);
-        text += &format!(
-            "{:<24} {:>12} {:>12} {:>12}\n",
-            layer.name,
-            human_bytes(offline),
-            human_bytes(online),
-            if time > 0.0 { human_ms(time) } else { String::new() }
-        );
-    }
-    text
 }
 
 /// The mean of some stages.

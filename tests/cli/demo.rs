@@ -24,17 +24,32 @@ fn help_is_one_screen_and_names_every_command() {
 #[test]
 fn demo_for_people() {
     let text = lowkey(&["demo", "--count", "3"]).prints();
+    fits(&text);
     let lines: Vec<&str> = text.lines().collect();
-    assert!(lines[0].starts_with("digits: 768 activations"), "{text}");
-    assert!(lines[1].starts_with("setup ") && lines[1].ends_with(" flights"), "{text}");
-    for (index, line) in lines[2..5].iter().enumerate() {
-        let label = digits().labels[index];
-        let start = format!("image   {index}: label {label}, prediction {}, equal to the", digits().class(index));
-        assert!(line.starts_with(&start), "{text}");
+    assert_eq!(lines[0], "digits: 768 activations, planned for lan");
+    assert!(lines[1].starts_with("encryption: ") && lines[1].contains(" key"), "{text}");
+    assert!(lines[2].starts_with("setup ") && lines[2].ends_with(" flights"), "{text}");
+    assert!(lines[3].starts_with("image ") && lines[3].contains("  in the clear  "), "{text}");
+    for (index, line) in lines[4..7].iter().enumerate() {
+        let cells: Vec<&str> = line.split_whitespace().collect();
+        let (label, class) = (digits().labels[index].to_string(), digits().class(index).to_string());
+        assert_eq!(cells[..5], [&index.to_string(), &label, &class, "the", "same"], "{text}");
         assert!(line.ends_with(" kB") && (line.contains(" ms") || line.contains(" us")), "{text}");
     }
-    assert!(text.contains("\nmean of 3 inferences") && text.contains("\nconv1 "), "{text}");
+    assert!(text.contains("\nmean of 3 inferences"), "{text}");
+    let names = ["input", "conv1", "relu1", "pool1", "conv2", "relu2", "pool2", "dense3", "output", "keys", "requests"];
+    let table = lines.iter().skip_while(|line| !line.starts_with("layer "));
+    let layers: Vec<&str> = table.skip(1).map_while(|line| line.split_whitespace().next()).collect();
+    assert_eq!(layers, names, "in the network's order:\n{text}");
     assert!(lines.last().unwrap().ends_with("3 of 3 equal to the plaintext network"), "{text}");
+}
+
+/// More images than there are: the demo takes those that there are, and says so.
+#[test]
+fn demo_of_more_images_than_there_are() {
+    let ran = lowkey(&["demo", "--count", "1000", "--schedule", "direct", "--reveal", "class"]);
+    assert_eq!(ran.err, "note: there are 360 images; --count 1000 takes all of them\n");
+    assert!(ran.out.contains("360 of 360 equal to the plaintext network"), "{}", ran.out);
 }
 
 #[test]
@@ -149,6 +164,7 @@ fn plan_for_programs_and_people() {
 
     let text = lowkey(&["plan", "digits", "--link", "wan"]).prints();
     assert!(text.starts_with("digits, planned for wan\ninput: integers [N,1,8,8] NCHW, 0..=15\noutput: "), "{text}");
+    fits(&text);
     assert!(
         text.contains("\nconv1 ") && text.contains("\nper inference: ") && text.contains("\nonce: setup "),
         "{text}"

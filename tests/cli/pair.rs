@@ -45,10 +45,39 @@ fn images_of_every_kind() {
     assert_eq!(lines[0], format!("model digits, digest {}", server.digest));
     assert!(lines[1].starts_with("setup "), "{said}");
     let class = digits().class(1);
-    let logits = digits().logits(1);
-    assert!(lines[2].starts_with(&format!("image 1: {class}, logits {logits:?}; offline ")), "{said}");
-    assert!(lines[5].starts_with("mean of 3 inferences"), "{said}");
+    assert!(lines[2].starts_with(&format!("image 1: {class} ")) && lines[2].matches(" %").count() == 5, "{said}");
+    let shares: Vec<f64> = lines[2].split(' ').filter_map(|word| word.parse().ok()).collect();
+    assert!(shares.iter().any(|share| *share > 50.0 && *share <= 100.0), "{said}");
+    assert!(lines[3].starts_with("  offline ") && lines[3].ends_with(" kB"), "{said}");
+    assert!(lines[8].starts_with("mean of 3 inferences"), "{said}");
+    fits(&said.replace(&server.digest, ""));
+    let all = server.infer(&["--input", text(&npy), "--all"]).prints();
+    for (output, logit) in digits().logits(0).iter().enumerate() {
+        let row = |line: &str| line.split_whitespace().take(2).eq([output.to_string(), logit.to_string()]);
+        assert!(all.lines().any(row), "{output} {logit}:\n{all}");
+    }
     assert_eq!(server.stop(), "", "a server of honest clients has nothing to complain about");
+}
+
+/// Slots that are prepared ahead: the answers are the same, and every image has an offline stage of its own.
+#[test]
+fn slots_ready_ahead() {
+    let folder = tempfile::tempdir().unwrap();
+    let npy = digits().npy(folder.path(), 0..5);
+    let server = Serving::digits(&["-v"]);
+    let infer = ["--input", text(&npy), "--json", "--prepare"];
+    for (count, ahead) in [(5, "2"), (2, "64"), (1, "0")] {
+        let records = server.infer(&[&infer[..], &[ahead, "--count", &count.to_string()]].concat()).records();
+        for (image, record) in records.iter().enumerate() {
+            assert_eq!(integers(&record["logits"]), digits().logits(image));
+            assert!(record["stages"]["offline"]["bytes_sent"].as_u64().unwrap() > 0, "{record}");
+        }
+        assert_eq!(records.len(), count);
+    }
+    let wrong = server.infer(&[&infer[..], &["65"]].concat());
+    assert_eq!(wrong.code, Some(2));
+    assert!(wrong.err.contains("up to 64"), "{}", wrong.err);
+    server.infer(&[&infer[..], &["1", "--schedule", "direct"]].concat()).fails(2, "nothing is prepared", "");
 }
 
 /// The hint travels once; a restarted server publishes the same bytes.

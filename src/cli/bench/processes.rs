@@ -3,11 +3,15 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
 
+use indicatif::ProgressBar;
 use lowkey::plan::Link;
 use lowkey::report::{StageReport, peak_memory};
 use lowkey::{Error, Result};
 use serde::Deserialize;
+
+use crate::cli::warn;
 
 /// A line of `lowkey infer --json`.
 #[derive(Deserialize)]
@@ -60,7 +64,8 @@ impl Drop for Process {
 }
 
 /// Runs both processes until the client is done.
-pub fn run(task: &Task<'_>) -> Result<Run> {
+/// What they say on standard error goes above the bar; a pipe is no terminal, so they draw no bars of their own.
+pub fn run(task: &Task<'_>, bar: &ProgressBar) -> Result<Run> {
     let program = std::env::current_exe().map_err(|error| Error::file(Path::new("this program"), error))?;
     let failed = |error: std::io::Error| Error::file(&program, error);
     let mut server = Command::new(&program);
@@ -70,10 +75,11 @@ pub fn run(task: &Task<'_>) -> Result<Run> {
     }
     let keep = |command: &mut Command, name: &str| {
         let folder = task.cache.join(name);
-        command.arg("--cache").arg(&folder).arg("--state").arg(&folder).stdout(Stdio::piped());
+        command.arg("--cache").arg(&folder).arg("--state").arg(&folder).stdout(Stdio::piped()).stderr(Stdio::piped());
     };
     keep(&mut server, "server");
     let mut server = Process(server.spawn().map_err(failed)?);
+    hand_on(&mut server, bar);
     let mut greeting = String::new();
     let stdout = server.0.stdout.take().expect("piped");
     BufReader::new(stdout).read_line(&mut greeting).map_err(failed)?;
@@ -89,13 +95,26 @@ pub fn run(task: &Task<'_>) -> Result<Run> {
         client.args(["--shape", &shape.to_string()]);
     }
     let mut client = Process(client.spawn().map_err(failed)?);
+    let said = hand_on(&mut client, bar);
     let mut text = String::new();
     client.0.stdout.take().expect("piped").read_to_string(&mut text).map_err(failed)?;
     let server_peak = peak_memory(Some(server.0.id()));
-    if !client.0.wait().map_err(failed)?.success() {
+    let ended = client.0.wait().map_err(failed)?;
+    let _ = said.join();
+    if !ended.success() {
         return Err(Error::usage(format!("the client for {} failed", task.model), "what it says is printed above"));
     }
     let lines = text.lines().map(serde_json::from_str).collect::<Result<Vec<Line>, _>>().map_err(Error::internal)?;
     let client_peak = lines.iter().filter_map(|line| line.peak_memory_bytes).max();
     Ok(Run { lines, server_peak, client_peak })
+}
+
+/// Hands on what a process says on standard error, line by line.
+fn hand_on(process: &mut Process, bar: &ProgressBar) -> JoinHandle<()> {
+    let (stderr, bar) = (process.0.stderr.take().expect("piped"), bar.clone());
+    std::thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(std::io::Result::ok) {
+            bar.suspend(|| warn(format_args!("{line}\n")));
+        }
+    })
 }

@@ -5,6 +5,9 @@ use std::fmt::Write;
 use lowkey::report::{human_bytes, human_ms};
 
 use super::rows::Row;
+use crate::cli::plan::noise;
+use crate::cli::table::{Table, number, text as words};
+use crate::cli::terminal::Paint;
 
 /// The widest accumulator.
 fn accumulator(row: &Row) -> Option<u32> {
@@ -29,55 +32,19 @@ fn mega(bytes: Option<u64>) -> String {
     bytes.map_or(String::new(), |bytes| format!("{:.0}", bytes as f64 / 1e6))
 }
 
-/// For people.
-pub fn text(rows: &[Row]) -> String {
-    let mut text = format!(
-        "{:<36} {:>8} {:>4} {:>17} {:>6} {:>9} {:>9} {:>8} {:>8} {:>9} {:>9} {:>7} {:>8} {:>8} {:>11}\n",
-        "network",
-        "accuracy",
-        "acc",
-        "torus/N",
-        "margin",
-        "hint",
-        "setup",
-        "offline",
-        "online",
-        "bytes",
-        "per act.",
-        "flights",
-        "LAN",
-        "WAN",
-        "peak MB"
-    );
-    for row in rows {
-        let wrong = match row.mismatches {
-            0 => String::new(),
-            n => format!("  {n} of {} DIFFER from the plaintext network", row.private_images),
-        };
-        let _ = writeln!(
-            text,
-            "{:<36} {:>6.2} % {:>4} {:>17} {:>6} {:>9} {:>9} {:>8} {:>8} {:>9} {:>7.1} B {:>7.0} {:>8} {:>8} {:>11}{wrong}",
-            row.network,
-            row.accuracy,
-            accumulator(row).map_or(String::new(), |bits| bits.to_string()),
-            sets(row),
-            margin(row).map_or(String::new(), |bits| format!("{bits:.2}")),
-            human_bytes(row.hint_bytes),
-            human_bytes(row.setup.bytes as u64),
-            human_ms(row.offline.ms),
-            human_ms(row.online.ms),
-            human_bytes(row.bytes() as u64),
-            row.bytes() / row.activations as f64,
-            row.online.flights,
-            human_ms(row.lan_ms),
-            human_ms(row.wan_ms),
-            format!("{} / {}", mega(row.client_peak_bytes), mega(row.server_peak_bytes)),
-        );
+/// For people: at the terminal's width, or whole.
+pub fn text(rows: &[Row], whole: bool) -> String {
+    let table = table(rows);
+    let mut text = if whole { table.whole() } else { table.for_terminal() };
+    text.push('\n');
+    for row in rows.iter().filter(|row| row.mismatches > 0) {
+        let (wrong, of) = (row.mismatches, row.private_images);
+        let _ = writeln!(text, "{}: {wrong} of {of} DIFFER from the plaintext network", row.network);
     }
     for (row, shaped) in rows.iter().filter_map(|row| Some((row, row.shaped?))) {
         let _ = writeln!(
             text,
-            "{:<36} measured over {}: offline {}, online {}",
+            "{} measured over {}: offline {}, online {}",
             row.network,
             shaped.link,
             human_ms(shaped.offline_ms),
@@ -85,6 +52,53 @@ pub fn text(rows: &[Row]) -> String {
         );
     }
     text
+}
+
+fn table(rows: &[Row]) -> Table {
+    let mut table = Table::new(&[
+        words("network"),
+        number("accuracy"),
+        number("offline"),
+        number("online"),
+        number("bytes"),
+        number("B/act."),
+        number("LAN"),
+        number("WAN"),
+        number("flights").drop(6),
+        number("setup").drop(5),
+        number("hint").drop(4),
+        number("sums").drop(3),
+        number("lattice").drop(1),
+        number("noise").drop(2),
+        number("client MB").drop(7),
+        number("server MB").drop(8),
+    ]);
+    for row in rows {
+        // It stands under the row that it is compared with.
+        let network = if row.straightforward { "  the same at 32 bits" } else { &row.network };
+        table.painted(
+            [
+                network.to_owned(),
+                format!("{:.2} %", row.accuracy),
+                human_ms(row.offline.ms),
+                human_ms(row.online.ms),
+                human_bytes(row.bytes() as u64),
+                format!("{:.1}", row.bytes() / row.activations as f64),
+                human_ms(row.lan_ms),
+                human_ms(row.wan_ms),
+                format!("{:.0}", row.online.flights),
+                human_bytes(row.setup.bytes as u64),
+                human_bytes(row.hint_bytes),
+                accumulator(row).map_or(String::new(), |bits| bits.to_string()),
+                sets(row),
+                margin(row).map_or(String::new(), noise),
+                mega(row.client_peak_bytes),
+                mega(row.server_peak_bytes),
+            ],
+            (row.mismatches > 0).then_some(Paint::Red),
+        );
+    }
+    table
 }
 
 /// For spreadsheets: one line per network, named columns, no units in cells.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use indicatif::ProgressBar;
 use lowkey::plan::Link;
 use lowkey::plan::planner::Widths;
 use lowkey::{Error, Model, Result};
@@ -76,9 +77,9 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
             if straightforward && (arguments.no_baseline || width(bundled.name) != 4) {
                 continue;
             }
-            let row = measure(&subject, straightforward, &arguments)?;
+            let row = measure(&subject, straightforward, &arguments, &bar)?;
             if arguments.json {
-                print_json(&row)?;
+                bar.suspend(|| print_json(&row))?;
             }
             rows.push(row);
         }
@@ -86,14 +87,14 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     }
     bar.finish_and_clear();
     if !arguments.json {
-        say(table::text(&rows).trim_end())?;
+        say(table::text(&rows, false).trim_end())?;
     }
     let write = |name: &str, text: &str| {
         let path = arguments.out.join(name);
         fs::write(&path, text).map_err(|error| Error::file(&path, error))
     };
     write("widths.csv", &table::csv(&rows))?;
-    write("widths.txt", &table::text(&rows))?;
+    write("widths.txt", &table::text(&rows, true))?;
     write("widths.json", &(serde_json::to_string_pretty(&rows).map_err(Error::internal)? + "\n"))?;
     for path in plots::draw(&rows, &arguments.out)? {
         tracing::info!("wrote {}", path.display());
@@ -119,7 +120,7 @@ struct Subject<'a> {
 }
 
 /// Runs a network privately.
-fn measure(subject: &Subject<'_>, straightforward: bool, arguments: &Arguments) -> Result<Row> {
+fn measure(subject: &Subject<'_>, straightforward: bool, arguments: &Arguments, bar: &ProgressBar) -> Result<Row> {
     let &Subject { bundled, network, data, images, accuracy } = subject;
     let link = arguments.link.link;
     let widths = if straightforward { Widths::Straightforward } else { Widths::Tight };
@@ -138,11 +139,11 @@ fn measure(subject: &Subject<'_>, straightforward: bool, arguments: &Arguments) 
         count,
         cache: &caches[usize::from(shape.is_some())],
     };
-    let run = processes::run(&task(None))?;
+    let run = processes::run(&task(None), bar)?;
     let shaped = match arguments.shape {
         None => None,
         Some(link) => {
-            let run = processes::run(&task(Some(link)))?;
+            let run = processes::run(&task(Some(link)), bar)?;
             let of = |pick: fn(&processes::Line) -> &lowkey::report::StageReport| Stage::mean(&run.lines, pick).ms;
             Some(Shaped {
                 link,

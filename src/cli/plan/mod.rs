@@ -1,17 +1,21 @@
 //! `lowkey plan`: how a model would run, layer by layer, before anything runs.
 
+mod text;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use lowkey::plan::planner::{self, Detail, Target, Widths};
 use lowkey::plan::{Holding, Nonlinear, NonlinearKind, Plan, Prediction, Step, predict, setup_bytes};
-use lowkey::report::{charged_bytes, human_bytes};
+use lowkey::report::charged_bytes;
 use lowkey::store::Key;
 use lowkey::{Link, Result, Reveal, Schedule, ServerModel};
 use lowkey_models::{Coding, Network, Op, OutputCoding, Term};
 use lowkey_mpc::party::{Party, Stage};
 use serde::Serialize;
+
+pub use text::noise;
 
 use super::import::ImportOptions;
 use super::{LinkArgument, Mode, WidthsArgument, model, print_json, progress, say};
@@ -94,7 +98,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     if arguments.json {
         print_json(&record)?
     } else {
-        print(&record)?
+        say(text::text(&record))?
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -215,46 +219,4 @@ fn kind(plan: &Plan, node: usize, step: &Step) -> &'static str {
         (Op::Select { .. }, _) => "select",
         (Op::Table { .. }, _) => "table",
     }
-}
-
-fn print(record: &Record) -> Result<()> {
-    say(format_args!("{}, planned for {}", record.model, record.link))?;
-    if let Some(rounding) = &record.rounding {
-        say(format_args!("rounding: {rounding}"))?;
-    }
-    say(format_args!("input: {}\noutput: {}", record.lines[0], record.lines[1]))?;
-    say(format_args!(
-        "{:<20} {:<13} {:>4} {:>5} {:>6} {:>5} {:>5} {:>7} {:>11} {:>11} {:>11}",
-        "layer", "kind", "acc", "ring", "torus", "N", "wire", "margin", "activations", "offline", "online"
-    ))?;
-    for layer in &record.layers {
-        let number = |value: Option<u64>| value.map_or(String::new(), |value| value.to_string());
-        say(format_args!(
-            "{:<20} {:<13} {:>4} {:>5} {:>6} {:>5} {:>5} {:>7} {:>11} {:>11} {:>11}",
-            layer.name,
-            layer.kind,
-            number(layer.accumulator_bits.map(u64::from)),
-            layer.ring_bits,
-            number(layer.torus_bits.map(u64::from)),
-            number(layer.degree.map(|n| n as u64)),
-            number(layer.wire_bits.map(u64::from)),
-            layer.noise_margin_bits.map_or(String::new(), |bits| format!("{bits:.2}")),
-            number(Some(layer.activations as u64).filter(|&n| n > 0)),
-            human_bytes(layer.offline_bytes),
-            human_bytes(layer.online_bytes)
-        ))?;
-    }
-    let total = &record.total;
-    say(format_args!(
-        "per inference: {} offline, {} online in {} flights, {} activations",
-        human_bytes(total.offline_bytes),
-        human_bytes(total.online_bytes),
-        total.flights,
-        total.activations
-    ))?;
-    say(format_args!(
-        "once: setup {}, of it the hint {}",
-        human_bytes(total.setup_bytes),
-        human_bytes(total.hint_bytes)
-    ))
 }
