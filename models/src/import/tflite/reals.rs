@@ -233,7 +233,7 @@ impl<'m, 'f> Walk<'m, 'f> {
 /// The reference kernel's logistic function.
 fn logistic(v: f32) -> f32 {
     match v {
-        16.619_047.. => 1.0,
+        v if v > 16.619_047 => 1.0,
         v if v < -9.0 => v.exp(),
         v => 1.0 / (1.0 + (-v).exp()),
     }
