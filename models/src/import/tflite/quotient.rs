@@ -16,11 +16,11 @@ impl Quotient {
         (multiplier.significand > 0).then_some(Quotient { multiplier })
     }
 
-    /// True if no shift leaves 32 bits for any numerator of 8 bits but 0, which gives 0.
+    /// True if no shift leaves 32 bits for any numerator of 9 bits.
     pub fn holds(self, divisor: i64) -> bool {
         let bits = 31 - (divisor.unsigned_abs() as u32).leading_zeros() as i32;
-        // The headroom of numbers of 1 to 9 bits.
-        [30, 22].iter().all(|headroom| (-31..=0).contains(&(self.multiplier.exponent - bits - headroom)))
+        // The headroom of -1, 0 and of numbers of 9 bits.
+        [31, 22].iter().all(|headroom| (-31..=0).contains(&(self.multiplier.exponent - bits - headroom)))
     }
 
     /// The rounded quotient; the divisor is not 0.
@@ -71,11 +71,11 @@ mod tests {
 
     #[test]
     fn quotients_are_near_the_true_ones() {
-        let quotient = Quotient::of(40.0).expect("a ratio");
+        let quotient = Quotient::of(100.0).expect("a ratio");
         for divisor in [-128, -77, -3, -1, 1, 2, 5, 100, 255] {
             assert!(quotient.holds(divisor), "{divisor}");
             for x in -255..=255 {
-                let real = 40.0 * x as f64 / divisor as f64;
+                let real = 100.0 * x as f64 / divisor as f64;
                 assert!((quotient.apply(x, divisor) as f64 - real).abs() <= 0.5 + 1e-4, "{x} / {divisor}");
             }
         }

@@ -117,7 +117,7 @@ class More:
         values = self.rng.integers(self.lo + 1, self.hi, shape).astype(self.dtype)
         scale = self.rng.uniform(0.005, 0.05)
         number = self.graph.constant(values, scale=scale, zero_point=zero_point)
-        output = self.tensor(self.x["shape"], self.x["scale"] / scale * self.rng.uniform(0.003, 0.028), self.zero_point())
+        output = self.tensor(self.x["shape"], self.x["scale"] / scale * self.rng.uniform(0.002, 0.0155), self.zero_point())
         options = {"fusedActivationFunction": ACTIVATIONS[self.rng.choice([None, "relu", "relu6"])]}
         self.operator("DIV", [self.x["number"], number], output, ("DivOptions", options))
 
