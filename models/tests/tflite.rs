@@ -384,6 +384,16 @@ fn transposed_convolutions() {
     graphs("transposed", 60, &BOTH);
 }
 
+#[test]
+fn quotients_by_constants() {
+    graphs("quotient", 40, &BOTH);
+}
+
+#[test]
+fn islands_of_real_numbers() {
+    graphs("island", 50, &BOTH);
+}
+
 /// Several operators of all kinds.
 #[test]
 fn graphs_of_all_operators() {

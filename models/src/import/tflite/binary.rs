@@ -8,6 +8,7 @@ use ndarray::Array4;
 use super::add::Rule;
 use super::model::{self, Element, Operator};
 use super::movement::{element, positions};
+use super::quotient::Quotient;
 use super::round::{Activation, Clamp, Multiplier, Rounding, Rule as Rescale};
 use super::shape::bounded;
 use super::walk::{Quantisation, Trouble, Value, Walk, positive, quantisation, refuse};
@@ -28,7 +29,7 @@ pub(super) struct Constant {
 }
 
 impl<'m, 'f> Walk<'m, 'f> {
-    /// ADD, SUB, MUL, PRELU, MAXIMUM and MINIMUM: with a constant, or of two activations.
+    /// ADD, SUB, MUL, DIV, PRELU, MAXIMUM and MINIMUM: with a constant, or of two activations.
     pub fn binary(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
         let operands = [self.operand(operator, 0)?, self.operand(operator, 1)?];
         match operands.map(|tensor| self.values.contains_key(&tensor)) {
@@ -36,6 +37,7 @@ impl<'m, 'f> Walk<'m, 'f> {
             [true, true] => match operator.code {
                 model::ADD | model::SUB => self.add(operator, name),
                 model::MAXIMUM | model::MINIMUM => self.extreme(operator, name),
+                model::DIV => refuse("it divides activations", "quotients of two activations are out of reach"),
                 _ => refuse("it multiplies activations", "products of two activations are out of reach"),
             },
             [false, false] => refuse("it does not depend on the input", "fold constants before the export"),
@@ -69,12 +71,13 @@ impl<'m, 'f> Walk<'m, 'f> {
     }
 
     /// What the kernel makes of two values, as a stored value: of ADD, SUB and MUL.
-    fn pair(&self, operator: &Operator<'f>, scales: [f32; 2], y: Quantisation) -> Result<Pair, Trouble> {
-        let Some(activation) = Activation::of(operator.i8(0)?) else {
-            return refuse("its activation function is unknown", "use none, RELU, RELU6 or RELU_N1_TO_1");
-        };
-        let stored = Range { lo: y.clamp.lo, hi: y.clamp.hi };
-        let clamp = activation.clamp(self.rounding, y.scale, y.clamp.zero_point, stored);
+    fn pair(
+        &self,
+        operator: &Operator<'f>,
+        scales: [f32; 2],
+        y: Quantisation,
+    ) -> Result<Pair, Trouble> {
+        let clamp = self.fused(operator, y)?;
         let [one, other] = scales;
         let far = |what: &str| {
             refuse(format!("it {what} the scales {one} and {other} to {}", y.scale), "use scales that are closer")
@@ -92,6 +95,17 @@ impl<'m, 'f> Walk<'m, 'f> {
             return far("multiplies");
         }
         Ok(Box::new(move |[x, c]| clamp.apply(rule.apply(x * c))))
+    }
+
+    /// The clamp of a fused activation.
+    fn fused(&self, operator: &Operator<'f>, y: Quantisation) -> Result<Clamp, Trouble> {
+        let Some(activation) = Activation::of(operator.i8(0)?) else {
+            return refuse("its activation function is unknown", "use none, RELU, RELU6 or RELU_N1_TO_1");
+        };
+        let stored = Range { lo: y.clamp.lo, hi: y.clamp.hi };
+        // Quotients are never XNNPACK's.
+        let rounding = if operator.code == model::DIV { Rounding::Double } else { self.rounding };
+        Ok(activation.clamp(rounding, y.scale, y.clamp.zero_point, stored))
     }
 
     fn constant_operand(&self, tensor: usize) -> Result<Constant, Trouble> {
@@ -126,6 +140,16 @@ impl<'m, 'f> Walk<'m, 'f> {
                 self.each(operator, name, x, constant, y, |x, c| rule(if first { [x, c] } else { [c, x] }))?;
                 let product = operator.code == model::MUL;
                 Ok(Verdict::Imported(if product { "a product with a constant" } else { "a sum with a constant" }))
+            }
+            model::DIV if first => {
+                let divisors: Vec<i64> = constant.values.clone();
+                let far = Quotient::of(x.scale / (constant.scale * y.scale)).filter(|_| !divisors.contains(&0));
+                let Some(quotient) = far.filter(|quotient| divisors.iter().all(|&c| quotient.holds(c))) else {
+                    return out_of_range("divides");
+                };
+                let rule = self.fused(operator, y)?;
+                self.each(operator, name, x, constant, y, |x, c| rule.apply(quotient.apply(x, c)))?;
+                Ok(Verdict::Imported("a product with a constant"))
             }
             model::PRELU if first => {
                 let rule = |scale: f32| Rescale::Double(Multiplier::of(scale.into()));

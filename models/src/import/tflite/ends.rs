@@ -5,8 +5,9 @@ use std::collections::{HashMap, HashSet};
 use super::model::{self, Element, Model, Operator, Tensor};
 use super::names::CUSTOM;
 use super::operators::COMPILED;
+use super::reals::MOVEMENTS;
 use super::walk::integers32;
-use crate::coding::{self, ArgMax};
+use crate::coding::{self, ArgMax, Step};
 use crate::import::error::{ImportError, ImportProblem};
 use crate::import::report::{Report, Verdict};
 
@@ -24,8 +25,12 @@ pub(super) struct Ends {
 pub(super) struct Start {
     /// The file's.
     pub file: usize,
-    /// The quantised one.
+    /// The one that the network reads.
     pub tensor: usize,
+    /// The quantised one that it is, perhaps with elements in another order.
+    pub quantised: usize,
+    /// What the client does before it quantises.
+    pub steps: Vec<Step>,
 }
 
 /// An output.
@@ -72,7 +77,7 @@ impl Ends {
         }
         let mut inputs = Vec::new();
         for &file in model.inputs.iter().filter(|input| read.contains(input)) {
-            inputs.push(Start { file, tensor: start(model, file, &mut needed, report)? });
+            inputs.push(start(model, file, &mut needed, report)?);
         }
         if inputs.is_empty() {
             let reason = "its output does not depend on its input".to_owned();
@@ -102,6 +107,7 @@ fn ends(
         let softmax = || {
             source(before).is_some_and(|(_, operator, _)| [model::SOFTMAX, model::LOG_SOFTMAX].contains(&operator.code))
         };
+        let class = || source(before).is_some_and(|(_, operator, _)| operator.code == model::ARG_MAX);
         let mut drop = |why| {
             if dropped.insert(index) {
                 report.count(&operator.name, Verdict::Dropped(why));
@@ -118,9 +124,21 @@ fn ends(
             model::QUANTIZE | model::RESHAPE | model::SQUEEZE if softmax() => {
                 drop("it follows a softmax that is left out")
             }
+            model::RESHAPE | model::SQUEEZE | model::CAST if class() => drop("it follows an arg max that is left out"),
             model::ARG_MAX if over_channels(model, operator, before) && end.behind.is_empty() => {
                 drop("the client takes the largest");
                 end.class = Some(ArgMax { last: false });
+            }
+            // Functions of single float32 numbers.
+            model::LOGISTIC | model::TANH if float(model, before) && end.behind.is_empty() => {
+                drop("the client does it");
+                let sigmoid = operator.code == model::LOGISTIC;
+                end.behind.insert(0, if sigmoid { coding::End::Sigmoid } else { coding::End::Tanh });
+            }
+            model::EXP | model::LOG | model::SQRT if float(model, before) && end.behind.is_empty() => {
+                drop("it is left out: the answer is what it reads");
+                report.note(format!("the answer is what {} reads, not what it makes of it", operator.name));
+                end.file = before;
             }
             CUSTOM if !COMPILED.contains(&&operator.name[..]) => {
                 drop("it is left out: the answer is what it reads");
@@ -135,6 +153,10 @@ fn ends(
         end.tensor = before;
     }
     vec![end]
+}
+
+fn float(model: &Model<'_>, tensor: usize) -> bool {
+    model.tensors[tensor].element == Element::Float32
 }
 
 /// The beta of a softmax, if it is positive; a logarithm of one has none.
@@ -164,28 +186,80 @@ fn over_channels(model: &Model<'_>, operator: &Operator<'_>, before: usize) -> b
     axis.is_some_and(|axis| axis == [rank - 1] || axis == [-1])
 }
 
-/// The quantised tensor of an input of the file.
+/// Where an input of the file is quantised: at once, behind sums and products with a constant, or behind what moves its elements.
 fn start(
     model: &Model<'_>,
-    input: usize,
+    file: usize,
     needed: &mut HashSet<usize>,
     report: &mut Report,
-) -> Result<usize, ImportError> {
-    if model.tensors[input].element != Element::Float32 {
-        return Ok(input);
+) -> Result<Start, ImportError> {
+    let mut start = Start { file, tensor: file, quantised: file, steps: Vec::new() };
+    if model.tensors[file].element != Element::Float32 {
+        return Ok(start);
     }
-    let readers =
-        model.operators.iter().enumerate().filter(|(at, o)| needed.contains(at) && o.inputs.contains(&Some(input)));
-    let readers: Vec<(usize, &Operator<'_>)> = readers.collect();
-    let [(index, operator)] = readers[..] else {
-        return Err(no_integers(&model.tensors[input]).into());
+    let none = || ImportError::from(no_integers(&model.tensors[file]));
+    let mut open = vec![file];
+    let mut found = Vec::new();
+    let mut seen = HashSet::new();
+    while let Some(tensor) = open.pop().filter(|_| found.len() < 1 << 10) {
+        for (index, operator) in model.operators.iter().enumerate() {
+            if !operator.inputs.contains(&Some(tensor)) || !needed.contains(&index) {
+                continue;
+            }
+            if operator.code == model::QUANTIZE {
+                found.extend(operator.outputs.first());
+                if tensor == start.tensor && alone(model, needed, tensor) {
+                    report.count(&operator.name, Verdict::Dropped("the network reads quantised values"));
+                    needed.remove(&index);
+                    start.tensor = operator.outputs[0];
+                }
+                continue;
+            }
+            let step = step(model, operator, tensor).filter(|_| tensor == start.tensor && alone(model, needed, tensor));
+            if let Some(step) = step {
+                report.count(&operator.name, Verdict::Dropped("the client does it before it quantises"));
+                needed.remove(&index);
+                start.steps.push(step);
+                start.tensor = operator.outputs[0];
+            } else if !MOVEMENTS.contains(&operator.code) {
+                return Err(none());
+            }
+            open.extend(operator.outputs.iter().filter(|&&output| seen.insert(output)));
+        }
+    }
+    start.quantised = *found.first().ok_or_else(none)?;
+    Ok(start)
+}
+
+/// True for a tensor with one reader.
+fn alone(model: &Model<'_>, needed: &HashSet<usize>, tensor: usize) -> bool {
+    let reads = |(at, operator): &(usize, &Operator<'_>)| {
+        needed.contains(at) && operator.inputs.contains(&Some(tensor)) && !model.outputs.contains(&tensor)
     };
-    let (model::QUANTIZE, &[quantised]) = (operator.code, &operator.outputs[..]) else {
-        return Err(no_integers(&model.tensors[input]).into());
-    };
-    report.count(&operator.name, Verdict::Dropped("the network reads quantised values"));
-    needed.remove(&index);
-    Ok(quantised)
+    model.operators.iter().enumerate().filter(reads).count() == 1
+}
+
+/// A sum, difference, product or quotient of a real input and a constant: one, or one for each channel.
+fn step(model: &Model<'_>, operator: &Operator<'_>, input: usize) -> Option<Step> {
+    let &[Some(one), Some(other)] = &operator.inputs[..] else { return None };
+    let (first, constant) = if one == input { (true, other) } else { (false, one) };
+    let constant = &model.tensors[constant];
+    let list: Vec<f32> =
+        constant.data.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().expect("4 bytes"))).collect();
+    let channels = model.tensors[input].dims.last().copied().unwrap_or(1);
+    let fits = list.len() == 1 || list.len() == channels && constant.dims.last() == Some(&channels);
+    let plain = constant.element == Element::Float32 && !constant.indirect && operator.i8(0).ok()? == 0;
+    if !fits || !plain || list.iter().any(|number| !number.is_finite()) {
+        return None;
+    }
+    match operator.code {
+        model::ADD => Some(Step::Add(list)),
+        model::SUB if first => Some(Step::Sub(list)),
+        model::SUB => Some(Step::From(list)),
+        model::MUL => Some(Step::Mul(list)),
+        model::DIV if first && list.iter().all(|&number| number != 0.0) => Some(Step::Div(list)),
+        _ => None,
+    }
 }
 
 pub(super) fn no_integers(tensor: &Tensor<'_>) -> ImportProblem {

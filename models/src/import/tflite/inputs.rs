@@ -2,8 +2,10 @@
 
 use super::ends::Ends;
 use super::model::{self, Element, Model, Tensor};
+use super::reals::Real;
 use super::round::Rounding;
 use super::walk::{Quantisation, Trouble, Value, Walk, describe, quantisation, refuse};
+use crate::check::MAX_DIMENSION;
 use crate::coding::{self, Coding, Dtype, Order, OutputCoding};
 use crate::import::error::{ImportError, ImportProblem};
 use crate::import::report::Report;
@@ -12,7 +14,7 @@ use crate::network::{Input, Shape, TensorId};
 
 /// The network's input: y = q - (smallest q). Several tensors are one vector, each in the file's order.
 pub(super) fn input(model: &Model<'_>, ends: &Ends, options: &Options, report: &Report) -> Result<Input, ImportError> {
-    let tensors: Vec<&Tensor<'_>> = ends.inputs.iter().map(|start| &model.tensors[start.tensor]).collect();
+    let tensors: Vec<&Tensor<'_>> = ends.inputs.iter().map(|start| &model.tensors[start.quantised]).collect();
     let first = tensors[0];
     let refused = |trouble, tensor: &Tensor<'_>| describe(trouble, "INPUT", &tensor.name, report);
     let known: Vec<Quantisation> =
@@ -22,10 +24,14 @@ pub(super) fn input(model: &Model<'_>, ends: &Ends, options: &Options, report: &
         return Err(ImportProblem::File { reason, hint: "give all inputs one type" }.into());
     }
     let (shape, dims) = match &tensors[..] {
-        [_] => (shape(model, ends, first)?, batchless(&model.tensors[ends.inputs[0].file].dims)),
+        [_] => (shape(model, ends, &model.tensors[ends.inputs[0].tensor])?, batchless(&model.tensors[ends.inputs[0].file].dims)),
         all => {
+            if ends.inputs.iter().any(|start| !start.steps.is_empty()) {
+                let reason = "it computes with float32 numbers before they are quantised".to_owned();
+                return Err(ImportProblem::File { reason, hint: "quantise all inputs at once" }.into());
+            }
             let total = all.iter().map(|x| x.elements()).sum();
-            ([total, 1, 1], vec![total])
+            (vector(total), vec![total])
         }
     };
     let Quantisation { scale, clamp } = known[0];
@@ -37,7 +43,7 @@ pub(super) fn input(model: &Model<'_>, ends: &Ends, options: &Options, report: &
         highest: clamp.hi,
         scale: known.iter().all(|q| (q.scale, q.clamp) == (scale, clamp)).then_some(scale),
         zero_point: clamp.zero_point,
-        steps: Vec::new(),
+        steps: ends.inputs[0].steps.clone(),
         rule: match options.tflite {
             Rounding::Double => coding::Rule::Litert,
             Rounding::Single => coding::Rule::Xnnpack,
@@ -76,9 +82,11 @@ impl<'m, 'f> Walk<'m, 'f> {
         let mut from = 0;
         for start in &ends.inputs {
             let tensor = &self.model.tensors[start.tensor];
-            let Quantisation { scale, clamp } = quantisation(tensor)?;
-            let value =
-                Value { id: 0, grid: whole.shape, dims: tensor.dims.clone(), padding: [0; 4], fill: 0, scale, clamp };
+            let Quantisation { scale, clamp } = quantisation(&self.model.tensors[start.quantised])?;
+            if start.tensor != start.quantised {
+                self.reals.insert(start.tensor, Real::Input);
+            }
+            let value = Value { id: 0, grid: whole.shape, dims: tensor.dims.clone(), padding: [0; 4], fill: 0, scale, clamp };
             let value = if ends.inputs.len() == 1 {
                 value
             } else {
@@ -114,9 +122,13 @@ impl<'m, 'f> Walk<'m, 'f> {
                 let reason = format!("its output {} does not depend on its input", tensor.name);
                 return refuse(reason, "export the network up to its logits");
             };
+            if self.reals.get(&end.tensor).is_some_and(|real| *real != Real::Stored) {
+                let reason = "it ends in float32 numbers that are none of a quantised tensor";
+                return refuse(reason, "quantise the whole model to 8-bit integers");
+            }
             values.push(self.settled(&tensor.name, &value)?);
         }
-        let (first, last) = (&ends.outputs[0], &self.model.tensors[ends.outputs[0].tensor]);
+        let first = &ends.outputs[0];
         let maker = self.model.operators.iter().find(|o| o.outputs.contains(&first.tensor)).map(|o| o.code);
         let integers =
             |end: &super::ends::End| self.model.tensors[end.file].element != Element::Float32 && end.file == end.tensor;
@@ -127,7 +139,7 @@ impl<'m, 'f> Walk<'m, 'f> {
                 let coding = OutputCoding {
                     dims: if vector { vec![channels] } else { vec![height, width, channels] },
                     order: Order::ChannelsLast,
-                    dtype: Some(dtype(last.element)),
+                    dtype: Some(stored(value)),
                     zero_point: value.clamp.zero_point,
                     integers: integers(first),
                     ends: first.behind.clone(),
@@ -147,7 +159,7 @@ impl<'m, 'f> Walk<'m, 'f> {
                 let coding = OutputCoding {
                     dims: vec![self.builder.tensor(id).shape.iter().product()],
                     order: Order::ChannelsFirst,
-                    dtype: same.then(|| dtype(last.element)),
+                    dtype: same.then(|| stored(&all[0])),
                     zero_point: if same { all[0].clamp.zero_point } else { 0 },
                     integers: same && ends.outputs.iter().all(integers),
                     ends: Vec::new(),
@@ -174,12 +186,25 @@ impl<'m, 'f> Walk<'m, 'f> {
     }
 }
 
+/// A shape of so many elements, in the file's order, whose dimensions are not too long.
+fn vector(total: usize) -> Shape {
+    let height = (1..=total).find(|part| total.is_multiple_of(*part) && total / part <= MAX_DIMENSION);
+    match height {
+        Some(height) => [total / height, height, 1],
+        None => [total, 1, 1],
+    }
+}
+
 /// Dimensions without the batch of one.
 fn batchless(dims: &[usize]) -> Vec<usize> {
     match dims {
         [1, rest @ ..] if !rest.is_empty() => rest.to_vec(),
         _ => dims.to_vec(),
     }
+}
+
+fn stored(x: &Value) -> Dtype {
+    if x.clamp.lo == 0 { Dtype::Uint(8) } else { Dtype::Int(8) }
 }
 
 fn dtype(element: Element) -> Dtype {

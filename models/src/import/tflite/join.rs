@@ -108,6 +108,9 @@ impl<'m, 'f> Walk<'m, 'f> {
     /// An operand of a concatenation in the scale of the result: unsigned numbers are rescaled in 32-bit floats, others may not differ
     /// (`ConcatenationWithScaling`).
     fn joined_scale(&mut self, operator: &Operator<'f>, name: &str, x: &Value) -> Result<Value, Trouble> {
+        if self.moves_reals {
+            return Ok(x.clone());
+        }
         let y = quantisation(self.result(operator))?;
         if (y.scale, y.clamp) == (x.scale, x.clamp) {
             return Ok(x.clone());

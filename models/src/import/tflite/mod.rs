@@ -16,7 +16,9 @@
 //! | `pool` | pools and means |
 //! | `add` | sums of two tensors |
 //! | `binary` | sums and products with constants, maxima |
+//! | `quotient` | divisions by constants |
 //! | `pointwise` | tables, rescalings |
+//! | `reals` | float32 numbers between quantised tensors |
 //! | `movement` | elements in another order |
 //! | `slice` | parts of tensors |
 //! | `resize` | interpolation between neighbours |
@@ -44,6 +46,8 @@ mod obstacles;
 mod operators;
 mod pointwise;
 mod pool;
+mod quotient;
+mod reals;
 mod resize;
 mod round;
 mod shape;

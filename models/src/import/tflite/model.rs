@@ -272,3 +272,5 @@ pub(super) const EXP: i32 = number("EXP");
 pub(super) const LOG: i32 = number("LOG");
 pub(super) const ELU: i32 = number("ELU");
 pub(super) const SQRT: i32 = number("SQRT");
+pub(super) const CAST: i32 = number("CAST");
+pub(super) const DIV: i32 = number("DIV");

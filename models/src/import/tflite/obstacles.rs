@@ -6,6 +6,7 @@ use super::model::{Element, Model, Operator};
 use super::movement::grid;
 use super::names::number;
 use super::operators;
+use super::reals::takes_reals;
 use super::walk::{Quantisation, Trouble, Value, Walk, node, quantisation};
 use crate::import::Options;
 use crate::import::builder::Builder;
@@ -91,8 +92,12 @@ fn alone(model: &Model<'_>, options: &Options, operator: &Operator<'_>) -> Optio
     let read: Vec<usize> =
         operator.inputs.iter().flatten().copied().filter(|&input| model.tensors[input].data.is_empty()).collect();
     let &first = read.first()?;
+    if model.tensors[first].element == Element::Float32 {
+        let (reason, hint) = ("it computes with float32 numbers", "quantise the whole model to 8-bit integers");
+        return (!takes_reals(operator.code)).then(|| (reason.to_owned(), hint));
+    }
     let of = |tensor: usize| quantisation(&model.tensors[tensor]);
-    if !matches!(model.tensors[first].element, Element::Int8 | Element::UInt8 | Element::Float32) {
+    if !matches!(model.tensors[first].element, Element::Int8 | Element::UInt8) {
         return None;
     }
     let Quantisation { scale, clamp } = match of(first) {

@@ -54,9 +54,7 @@ pub(super) const OPERATORS: &[Entry] = &[
     imported("TRANSPOSE_CONV", "a convolution, whose results are put in order", |walk, operator, name| {
         walk.transposed(operator, name)
     }),
-    imported("AVERAGE_POOL_2D", "an average pool, one for each size of windows", |walk, operator, name| {
-        walk.average_pool(operator, name)
-    }),
+    imported("AVERAGE_POOL_2D", "an average pool, one for each size of windows", |walk, operator, name| walk.average_pool(operator, name)),
     imported("MEAN", "an average pool", |walk, operator, name| walk.mean(operator, name)),
     imported("SUM", "a sum pool and a requantisation", |walk, operator, name| walk.mean(operator, name)),
     imported("REDUCE_MAX", "a max pool", |walk, operator, name| walk.reduce_extreme(operator, name)),
@@ -64,9 +62,8 @@ pub(super) const OPERATORS: &[Entry] = &[
     imported("MAX_POOL_2D", "a max pool", |walk, operator, name| walk.max_pool(operator, name)),
     imported("ADD", "a sum", |walk, operator, name| walk.binary(operator, name)),
     imported("SUB", "a difference", |walk, operator, name| walk.binary(operator, name)),
-    imported("MUL", "a requantisation, with a constant; a table, of one tensor", |walk, operator, name| {
-        walk.binary(operator, name)
-    }),
+    imported("MUL", "a requantisation, with a constant; a table, of one tensor", |walk, operator, name| walk.binary(operator, name)),
+    imported("DIV", "a requantisation, by a constant", |walk, operator, name| walk.binary(operator, name)),
     imported("PRELU", "a requantisation, with a constant", |walk, operator, name| walk.binary(operator, name)),
     imported("MAXIMUM", "requantisations", |walk, operator, name| walk.binary(operator, name)),
     imported("MINIMUM", "requantisations", |walk, operator, name| walk.binary(operator, name)),
@@ -118,12 +115,16 @@ pub(super) const OPERATORS: &[Entry] = &[
     }),
     imported("SHAPE", "nothing: shapes are known", |walk, operator, _| walk.shape_arithmetic(operator)),
     outside("SOFTMAX", "a softmax is left out at the end of a network only"),
-    outside("DEQUANTIZE", "the network computes with integers: quantise the whole model to 8-bit integers"),
+    imported("DEQUANTIZE", "nothing: float32 numbers are those of the quantised tensor", |walk, operator, name| {
+        walk.dequantise(operator, name)
+    }),
     outside("LOG_SOFTMAX", "a softmax is left out at the end of a network only"),
     outside("ARG_MAX", "the largest channel is taken at the end of a network only"),
     refused("WHILE", "it is a loop", "control flow is out of reach: export a model without"),
     refused("IF", "it is a branch", "control flow is out of reach: export a model without"),
     refused("L2_NORMALIZATION", "it divides by a norm", "normalisations of activations are out of reach"),
+    refused("L2_POOL_2D", "it takes roots of sums of squares", "average or max pools can be imported"),
+    refused("RSQRT", "it divides by roots", "normalisations of activations are out of reach"),
     stateful("LSTM"),
     stateful("RNN"),
     stateful("SVDF"),
@@ -136,7 +137,6 @@ pub(super) const OPERATORS: &[Entry] = &[
     stateful("READ_VARIABLE"),
     stateful("ASSIGN_VARIABLE"),
     product("BATCH_MATMUL"),
-    product("DIV"),
     product("SQUARED_DIFFERENCE"),
 ];
 

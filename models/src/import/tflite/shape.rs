@@ -1,6 +1,6 @@
 //! What only moves elements: reshapes, pads, concatenations, slices, transpositions; and the arithmetic of shapes.
 
-use super::model::{self, Operator};
+use super::model::{self, Element, Operator};
 use super::movement::{element, positions};
 use super::slice::Slice;
 use super::walk::{Quantisation, Trouble, Value, Walk, quantisation, refuse};
@@ -38,11 +38,10 @@ impl<'m, 'f> Walk<'m, 'f> {
         let x = self.value(operator, 0)?;
         let pads = self.pads(operator, &x)?;
         self.same_scale(operator, &x)?;
-        let y = quantisation(self.result(operator))?;
         let fill = match operator.inputs.get(2) {
-            Some(&Some(value)) => match (self.model.tensors[value].data, y.clamp.lo) {
-                (&[byte], 0) => i64::from(byte) - y.clamp.zero_point,
-                (&[byte], _) => i64::from(byte as i8) - y.clamp.zero_point,
+            Some(&Some(value)) => match (self.model.tensors[value].data, x.clamp.lo) {
+                (&[byte], 0) => i64::from(byte) - x.clamp.zero_point,
+                (&[byte], _) => i64::from(byte as i8) - x.clamp.zero_point,
                 _ => return refuse("its value is no constant", "pad with zeros"),
             },
             _ => 0,
@@ -331,6 +330,9 @@ impl<'m, 'f> Walk<'m, 'f> {
     }
 
     pub fn same_as(&self, output: usize, x: &Value) -> Result<(), Trouble> {
+        if self.moves_reals && self.model.tensors[output].element == Element::Float32 {
+            return Ok(());
+        }
         let Quantisation { scale, clamp } = quantisation(&self.model.tensors[output])?;
         if (scale, clamp) == (x.scale, x.clamp) {
             return Ok(());

@@ -7,6 +7,7 @@ use super::inputs::input;
 use super::model::{Element, Model, Operator, Tensor};
 use super::obstacles::{obstacles, refuse_others};
 use super::operators::{self, Becomes};
+use super::reals::Real;
 use super::round::{Clamp, Rounding};
 use crate::import::builder::{Builder, Obstacle};
 use crate::import::error::{ImportError, ImportProblem, Refusal};
@@ -88,6 +89,10 @@ pub(super) struct Walk<'m, 'f> {
     pub values: HashMap<usize, Value>,
     /// Vectors of whole numbers that describe shapes, by tensor of the file.
     pub numbers: HashMap<usize, Vec<i64>>,
+    /// Tensors of the file that hold float32 numbers.
+    pub reals: HashMap<usize, Real>,
+    /// Such are moved just now.
+    pub moves_reals: bool,
     /// Tensors of the network that were made value by value of another one.
     pub functions: HashMap<TensorId, Function>,
 }
@@ -194,14 +199,17 @@ pub(super) fn describe(trouble: Trouble, op: &str, node: &str, report: &Report) 
 impl<'m, 'f> Walk<'m, 'f> {
     pub fn new(model: &'m Model<'f>, builder: Builder, options: &Options) -> Walk<'m, 'f> {
         let (rounding, approximate) = (options.tflite, options.approximate);
-        let (values, numbers, functions) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Walk { model, builder, rounding, approximate, values, numbers, functions }
+        let (values, numbers, reals, functions) = (HashMap::new(), HashMap::new(), HashMap::new(), HashMap::new());
+        Walk { model, builder, rounding, approximate, values, numbers, reals, moves_reals: false, functions }
     }
 
     /// Imports an operator.
     pub fn operator(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
         match operators::entry(operator.code) {
-            Some(Becomes::Imported(_, import)) => import(self, operator, name),
+            Some(Becomes::Imported(_, import)) => match self.real(operator) {
+                Some(operand) => self.on_reals(operator, name, operand, *import),
+                None => import(self, operator, name),
+            },
             _ => refuse("it lies in the middle of the network", "quantise the whole model to 8-bit integers"),
         }
     }

@@ -456,9 +456,25 @@ class Random(More):
         first, shape = self.x, self.x["shape"]
         if self.rng.random() < 0.5:
             before = {**first, "number": self.graph.tensor(shape, np.uint8, first["scale"], first["zero_point"] + 128)}
+            last = before["number"]
         else:
             before = {**first, "number": self.graph.tensor(shape, np.float32), "real": True}
-        self.graph.operator("QUANTIZE", [before["number"]], [first["number"]], ("QuantizeOptions", {}))
+            last = before["number"]
+            if self.rng.random() < 0.4:
+                before["factor"] = factor = self.rng.uniform(0.3, 3)
+                last = self.graph.tensor(shape, np.float32)
+                inputs = [before["number"], self.graph.constant(np.array(factor, np.float32))]
+                self.graph.operator("MUL", inputs, [last], ("MulOptions", {}))
+                self.names.append("MUL")
+            if self.rng.random() < 0.3:
+                # There and back.
+                order, back = self.numbers([0, 2, 3, 1]), self.numbers([0, 3, 1, 2])
+                middle, moved = self.graph.tensor([shape[at] for at in (0, 2, 3, 1)], np.float32), self.graph.tensor(shape, np.float32)
+                self.graph.operator("TRANSPOSE", [last, order], [middle], ("TransposeOptions", {}))
+                self.graph.operator("TRANSPOSE", [middle, back], [moved], ("TransposeOptions", {}))
+                self.names.append("TRANSPOSE")
+                last = moved
+        self.graph.operator("QUANTIZE", [last], [first["number"]], ("QuantizeOptions", {}))
         self.names.append("QUANTIZE")
         self.input = before
 
@@ -473,6 +489,12 @@ class Random(More):
             behind = {**last, "number": self.graph.tensor(shape, np.float32)}
             self.graph.operator("DEQUANTIZE", [last["number"]], [behind["number"]], ("DequantizeOptions", {}))
             self.names.append("DEQUANTIZE")
+            if self.rng.random() < 0.5:
+                flat = {**behind, "number": self.graph.tensor([1, int(np.prod(shape))], np.float32)}
+                numbers = self.numbers([1, int(np.prod(shape))])
+                self.graph.operator("RESHAPE", [behind["number"], numbers], [flat["number"]], ("ReshapeOptions", {}))
+                self.names.append("RESHAPE")
+                return flat
         return behind
 
     def softmax(self):
@@ -567,6 +589,7 @@ def run(grown, logits, inputs, resolver):
         details = model.get_input_details()[0]
         if details["dtype"] == np.float32:
             image = np.float32(grown.input["scale"]) * (image.astype(np.float32) - grown.input["zero_point"])
+            image = (image / grown.input.get("factor", 1)).astype(np.float32)
         elif details["dtype"] == np.uint8 and grown.dtype == np.int8:
             image = (image.astype(np.int16) + 128).astype(np.uint8)
         model.set_tensor(grown.input["number"], image)

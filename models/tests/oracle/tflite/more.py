@@ -8,7 +8,8 @@ from writer import ACTIVATIONS, PADDINGS
 MIXED = [
     "conv", "depthwise", "max_pool", "average_pool", "border_pool", "add", "difference", "spread", "concatenate", "movement",
     "sum_constant", "product_constant", "prelu", "leaky", "extreme", "mean_axes", "reduce", "quantise", "relu", "logistic", "tanh",
-    "hard_swish", "elementwise", "own_product", "split_swish", "fill", "mirror", "transposed", "bilinear"]
+    "hard_swish", "elementwise", "own_product", "split_swish", "fill", "mirror", "transposed", "bilinear", "island",
+    "quotient"]
 
 
 class More:
@@ -109,6 +110,17 @@ class More:
         output = self.tensor(self.x["shape"], self.x["scale"] * self.rng.uniform(0.5, 1), self.zero_point())
         self.operator("ELU", [self.x["number"]], output)
 
+    def quotient(self):
+        """By a constant that is not 0."""
+        shape = self.shapes()
+        zero_point = self.lo if self.rng.random() < 0.5 else self.hi
+        values = self.rng.integers(self.lo + 1, self.hi, shape).astype(self.dtype)
+        scale = self.rng.uniform(0.005, 0.05)
+        number = self.graph.constant(values, scale=scale, zero_point=zero_point)
+        output = self.tensor(self.x["shape"], self.x["scale"] / scale * self.rng.uniform(0.002, 0.0155), self.zero_point())
+        options = {"fusedActivationFunction": ACTIVATIONS[self.rng.choice([None, "relu", "relu6"])]}
+        self.operator("DIV", [self.x["number"], number], output, ("DivOptions", options))
+
     def axes(self):
         axes = sorted(int(axis) for axis in self.rng.choice([1, 2, 3], int(self.rng.integers(1, 4)), replace=False))
         return axes, [1 if at in axes else size for at, size in enumerate(self.x["shape"])]
@@ -175,6 +187,40 @@ class More:
         fields = dict(padding=PADDINGS[padding], strideH=stride[0], strideW=stride[1])
         inputs = [shape, weights, self.x["number"]] + ([bias] if rng.random() < 0.7 else [])
         self.operator("TRANSPOSE_CONV", inputs, output, ("TransposeConvOptions", fields))
+
+    def real(self, shape):
+        return {**self.x, "number": self.graph.tensor(shape, np.float32), "shape": list(shape)}
+
+    def island(self):
+        """Float32 numbers that are moved, or made one by one of others, and quantised again."""
+        self.operator("DEQUANTIZE", [self.x["number"]], self.real(self.x["shape"]), ("DequantizeOptions", {}))
+        scale = self.x["scale"]
+        for _ in range(int(self.rng.integers(1, 4))):
+            shape = self.x["shape"]
+            way = str(self.rng.choice(["TRANSPOSE", "PAD", "RELU", "RELU6", "NEG", "MUL", "ADD", "SUB", "CONCATENATION", "MAXIMUM"]))
+            if way == "TRANSPOSE":
+                output, inputs, options = self.real([1, shape[2], shape[1], shape[3]]), [self.numbers([0, 2, 1, 3])], None
+            elif way == "PAD":
+                if "PAD" in self.names or "SUB" in self.names or "ADD" in self.names:
+                    continue
+                output = self.real([1, shape[1] + 1, shape[2] + 2, shape[3]])
+                inputs, options = [self.numbers([[0, 0], [1, 0], [1, 1], [0, 0]])], ("PadOptions", {})
+            elif way == "CONCATENATION":
+                output, inputs = self.real(shape[:3] + [2 * shape[3]]), [self.x["number"]]
+                options = ("ConcatenationOptions", {"axis": 3, "fusedActivationFunction": 0})
+            elif way in ("MUL", "ADD", "SUB", "MAXIMUM"):
+                number = np.float32(self.rng.uniform(-1.5, 1.5))
+                output, inputs, options = self.real(shape), [self.graph.constant(np.full([], number))], None
+                if way != "MAXIMUM":
+                    options = ({"MUL": "MulOptions", "ADD": "AddOptions", "SUB": "SubOptions"}[way], {})
+            else:
+                output, inputs, options = self.real(shape), [], None
+            inputs = [self.x["number"], *inputs]
+            if way == "SUB" and self.rng.random() < 0.5:
+                inputs.reverse()
+            self.operator(way, inputs, output, options)
+        output = self.tensor(self.x["shape"], scale * self.rng.choice([1, self.rng.uniform(0.5, 1.5)]), self.zero_point())
+        self.operator("QUANTIZE", [self.x["number"]], output, ("QuantizeOptions", {}))
 
     def mixed(self):
         """Several of all kinds; the tensors stay small."""

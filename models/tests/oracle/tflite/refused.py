@@ -105,7 +105,11 @@ def cases():
     yield "channels", simple(wrong), "its weights read 3 of 2 channels"
     shifted = lambda g, x, y: conv(g, x, y, g.constant(np.ones((2, 1, 1, 2), np.int8), scale=0.1, zero_point=3))  # noqa: E731
     yield "zero_point", simple(shifted), "signed weights need zero point 0"
-    multiply = lambda g, x, y: g.operator("MUL", [x, x], [y], ("MulOptions", {}))  # noqa: E731
+    def multiply(g, x, y):
+        middle = image(g)
+        conv(g, x, middle)
+        g.operator("MUL", [x, middle], [y], ("MulOptions", {}))
+
     yield "product", simple(multiply), "MUL \"result\": it multiplies activations"
     filter = lambda g, x, y: g.operator("SVDF", [x], [y], ("SVDFOptions", {}))  # noqa: E731
     yield "state", simple(filter), "SVDF \"result\": it keeps a state from one input to the next"
@@ -118,6 +122,32 @@ def cases():
     graph.operator("CUSTOM", [x], [middle], custom="Mine")
     conv(graph, middle, y)
     yield "custom", graph.finish([x], [y]), "Mine \"middle\""
+    roots = lambda g, x, y: g.operator("L2_POOL_2D", [x], [y], ("Pool2DOptions", POOL))  # noqa: E731
+    yield "roots", simple(roots), "L2_POOL_2D \"result\": it takes roots of sums of squares"
+    quotient = lambda g, x, y: g.operator("DIV", [x, x], [y], ("DivOptions", {}))  # noqa: E731
+    yield "quotient", simple(quotient), "DIV \"result\": it divides activations"
+    zeros = lambda g: g.constant(np.zeros([2], np.int8), scale=0.1)  # noqa: E731
+    infinite = lambda g, x, y: g.operator("DIV", [x, zeros(g)], [y], ("DivOptions", {}))  # noqa: E731
+    yield "infinite", simple(infinite), "DIV \"result\": it divides the scales"
+    branch = lambda g, x, y: g.operator("IF", [x, x], [y], ("IfOptions", {}))  # noqa: E731
+    yield "branch", simple(branch), "IF \"result\": it is a branch"
+
+    graph = Graph()
+    x, y = image(graph, name="image"), image(graph, name="result")
+    real = [graph.tensor((1, 4, 4, 2), np.float32, name=name) for name in ("one", "other", "both")]
+    graph.operator("DEQUANTIZE", [x], [real[0]])
+    graph.operator("COS", [real[0]], [real[1]])
+    graph.operator("ADD", real[:2], [real[2]], ("AddOptions", {}))
+    graph.operator("QUANTIZE", [real[2]], [y])
+    yield "island", graph.finish([x], [y]), "COS \"other\": no network has this operation"
+
+    graph = Graph()
+    x, y = image(graph, name="image"), image(graph, name="result")
+    real = [graph.tensor((1, 4, 4, 2), np.float32, name=name) for name in ("one", "both")]
+    graph.operator("DEQUANTIZE", [x], [real[0]])
+    graph.operator("ADD", [real[0], real[0]], [real[1]], ("AddOptions", {}))
+    graph.operator("QUANTIZE", [real[1]], [y])
+    yield "doubled", graph.finish([x], [y]), "ADD \"both\": it computes with float32 numbers, in a way"
 
 
 def main():
