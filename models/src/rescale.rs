@@ -286,6 +286,27 @@ impl Affine {
         (sum >> self.shift).clamp(0, top.into()) as i64
     }
 
+    /// How far M z + b may fall and grow before a value changes, for the z of an interval: the least distances from above and below to
+    /// thresholds k 2^s, 1 <= k <= top, counted in whole numbers. More than any number that occurs where there is no threshold.
+    pub fn room(&self, domain: Range, top: i64) -> [i128; 2] {
+        let (multiplier, [lo, hi]) = (i128::from(self.multiplier), [domain.lo, domain.hi].map(i128::from));
+        let sum = |z: i128| multiplier * z + i128::from(self.offset);
+        let mut room = [1 << 100; 2];
+        // Thresholds beyond all sums are as far as the one next to them.
+        let value = |z: i128| (sum(z) >> self.shift).clamp(0, top.into());
+        for k in value(lo).max(1)..=(value(hi) + 1).min(top.into()) {
+            let threshold = k << self.shift;
+            let least = (threshold - i128::from(self.offset) + multiplier - 1).div_euclid(multiplier);
+            if least <= hi {
+                room[0] = room[0].min(sum(least.max(lo)) - threshold);
+            }
+            if least > lo {
+                room[1] = room[1].min(threshold - 1 - sum((least - 1).min(hi)));
+            }
+        }
+        room
+    }
+
     /// True if it equals the steps on their whole interval, for a positive multiplier: the conditions of the module's text.
     pub fn equals(&self, steps: &Steps, top: i64) -> bool {
         let (over, under) = steps.points(top);

@@ -156,6 +156,7 @@ fn layers(plan: &Plan, details: &[Detail], prediction: &Prediction, schedule: Sc
                 Holding::Accumulator { ell } | Holding::Scaled { ell } => ell,
                 Holding::Shared { ring, .. } => ring,
                 Holding::Small { bits } => bits + 1,
+                Holding::Truncated => plan.choices.ell(&plan.architecture, node),
             },
             torus_bits: None,
             degree: None,
@@ -184,7 +185,8 @@ fn layers(plan: &Plan, details: &[Detail], prediction: &Prediction, schedule: Sc
                     _ => online_bytes += charged,
                 }
                 let Nonlinear { kind, lanes, .. } = &**step;
-                if let NonlinearKind::Requantise { .. } | NonlinearKind::Carries = kind {
+                if let NonlinearKind::Requantise { .. } | NonlinearKind::Rescale { .. } | NonlinearKind::Carries = kind
+                {
                     layer.activations = *lanes;
                 }
             }
