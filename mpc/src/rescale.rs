@@ -38,7 +38,7 @@ use crate::program::{Builder, Program, Time};
 use crate::requantise::{MAX_ELL, Spec, record_words};
 
 /// Widest M, in bits.
-pub const MAX_MULTIPLIER_BITS: u32 = 32;
+pub const MAX_MULTIPLIER_BITS: u32 = 48;
 /// When the client knows its share of S.
 pub(crate) const CLIENT: Time = Time::Online(1);
 /// Most bits that a party drops.

@@ -230,7 +230,7 @@ fn refuses_what_does_not_fit() {
     for factor in [
         Factor { multiplier: 0, ..factor },
         Factor { multiplier: -1, ..factor },
-        Factor { multiplier: 1 << 32, ..factor },
+        Factor { multiplier: 1 << 48, ..factor },
         Factor { ell: 1, ..factor },
         Factor { ell: 57, ..factor },
         Factor { dropped: 63, ..factor },

@@ -4,7 +4,7 @@ use ndarray::Axis;
 
 use super::{Builder, Fold, MAX_RING, Obstacle, Sum};
 use crate::network::{Op, Range, TensorId, Term};
-use crate::rescale::{Affine, NotMonotone, Steps, fit, near};
+use crate::rescale::{Affine, NotMonotone, Steps, exists, fit, near, widest};
 use crate::weights::LinearWeights;
 
 /// Most pieces that the thresholds of one requantisation, or every other one of them, are cut into: a few first, then more.
@@ -114,6 +114,12 @@ impl Builder {
             (Some(free), None) => Some((free, natural)),
             (None, None) => None,
         };
+        let fits = match fits {
+            Some((fits, top)) if self.folds(&sum, &fits) => Some((fits, top)),
+            // Multipliers of a scale may be as long as they like: products are truncated.
+            Some((fits, top)) => Some((widest(&steps, top).unwrap_or(fits), top)),
+            None => [natural, top].into_iter().find_map(|top| Some((widest(&steps, top)?, top))),
+        };
         let Some((fits, top)) = fits else {
             if let Some((lines, off)) = near(&steps, top).filter(|_| self.near) {
                 let part = 100.0 * off;
@@ -150,9 +156,9 @@ impl Builder {
     ) -> Result<TensorId, Obstacle> {
         let offsets: Vec<i64> = fits.iter().map(|fit| fit.offset).collect();
         let multipliers: Vec<i64> = fits.iter().map(|fit| fit.multiplier).collect();
-        self.short(&sum, fits)?;
+        let folds = self.folds(&sum, fits);
+        self.short(&sum, fits, top.unwrap_or((1 << bits) - 1), folds)?;
         let shift = one_or_all(fits.iter().map(|fit| fit.shift).collect());
-        let folds = multipliers.iter().all(|&m| m == 1) || (self.fold == Fold::Auto && small(&sum, &multipliers));
         let accumulator = if folds {
             sum.multiply(&multipliers)?;
             sum.bias.iter_mut().zip(&offsets).for_each(|(bias, offset)| *bias = bias.saturating_add(*offset));
@@ -165,8 +171,15 @@ impl Builder {
         self.node(&format!("{name}/requantise"), op, None)
     }
 
-    /// Refuses lines whose values leave the largest ring, with one shift for all channels.
-    fn short(&self, sum: &Sum, fits: &[Affine]) -> Result<(), Obstacle> {
+    /// True if the multipliers go into the weights.
+    fn folds(&self, sum: &Sum, fits: &[Affine]) -> bool {
+        let multipliers: Vec<i64> = fits.iter().map(|fit| fit.multiplier).collect();
+        multipliers.iter().all(|&m| m == 1) || (self.fold == Fold::Auto && small(sum, &multipliers))
+    }
+
+    /// Refuses lines whose values leave the largest ring, with one shift for all channels. Those of a scale lose the bits that need not be
+    /// shared: its floors and constants lose less than three units ([`Affine::room`]).
+    fn short(&self, sum: &Sum, fits: &[Affine], top: i64, folds: bool) -> Result<(), Obstacle> {
         let shift = fits.iter().map(|fit| fit.shift).max().unwrap_or(0);
         let wide = |(range, fit): (Range, &Affine)| {
             let end = |z: i64| {
@@ -175,8 +188,16 @@ impl Builder {
             };
             Range { lo: end(range.lo), hi: end(range.hi) }.signed_bits()
         };
-        let most = self.bounds(sum).into_iter().zip(fits).map(wide).max().unwrap_or(1);
-        let bits = most.max(shift + 2) + 1;
+        let bounds = self.bounds(sum);
+        let dropped = |(range, fit): (&Range, &Affine)| {
+            let room = fit.room(*range, top).into_iter().sum::<i128>() << (shift - fit.shift);
+            (room / 3).max(1).ilog2().min(shift)
+        };
+        let most = bounds.iter().copied().zip(fits).map(wide).max().unwrap_or(1);
+        let mut bits = most.max(shift + 2) + 1;
+        if bits > MAX_RING && !folds {
+            bits -= bounds.iter().zip(fits).map(dropped).min().unwrap_or(0);
+        }
         if bits > MAX_RING { Err(Obstacle::TooLong { bits }) } else { Ok(()) }
     }
 
@@ -252,7 +273,7 @@ impl Builder {
         let input = self.linear(name, sum)?;
         let mut terms = Vec::new();
         for (fit, top) in fits {
-            self.short(&whole, fit)?;
+            self.short(&whole, fit, *top, false)?;
             let multipliers = fit.iter().map(|fit| fit.multiplier).collect();
             let scaled = self.scale(name, input, multipliers, fit.iter().map(|fit| fit.offset).collect())?;
             let shift = one_or_all(fit.iter().map(|fit| fit.shift).collect());
@@ -292,13 +313,13 @@ fn fit_parts(channels: &[Vec<Steps>]) -> Option<Fits> {
 fn pieces(steps: &[Steps], most: usize) -> Option<Fits> {
     let (mut rest, mut fits) = (steps.to_vec(), Vec::new());
     while fits.len() < most {
-        if let Some(last) = fit_part(&rest) {
-            fits.push(last);
+        if has_lines(&rest) {
+            fits.push(fit_part(&rest)?);
             return Some(fits);
         }
         let low = |level: i64| rest.iter().map(|steps| steps.cut(level)[0].clone()).collect::<Vec<_>>();
         let levels: Vec<i64> = (1..rest.iter().map(Steps::last).max()?).collect();
-        let reached = levels.partition_point(|&level| fit_part(&low(level)).is_some());
+        let reached = levels.partition_point(|&level| has_lines(&low(level)));
         let level = levels[reached.checked_sub(1)?];
         fits.push(fit_part(&low(level))?);
         rest = rest.iter().map(|steps| steps.cut(level)[1].clone()).collect();
@@ -306,10 +327,18 @@ fn pieces(steps: &[Steps], most: usize) -> Option<Fits> {
     None
 }
 
-fn fit_part(steps: &[Steps]) -> Option<(Vec<Affine>, i64)> {
+/// The largest value of a width, and of the steps.
+fn tops(steps: &[Steps]) -> [i64; 2] {
     let top = steps.iter().map(Steps::last).max().expect("at least one channel").max(1);
-    let natural = (1 << ((top as u64).ilog2() + 1)) - 1;
-    fit(steps, natural).map(|fit| (fit, natural)).or_else(|| Some((fit(steps, top)?, top)))
+    [(1 << ((top as u64).ilog2() + 1)) - 1, top]
+}
+
+fn has_lines(steps: &[Steps]) -> bool {
+    tops(steps).into_iter().any(|top| exists(steps, top))
+}
+
+fn fit_part(steps: &[Steps]) -> Option<(Vec<Affine>, i64)> {
+    tops(steps).into_iter().find_map(|top| Some((widest(steps, top).or_else(|| fit(steps, top))?, top)))
 }
 
 /// True if no line equals these steps.
