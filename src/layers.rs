@@ -190,7 +190,7 @@ impl Halves {
                 reduce(&mut values, ell);
                 self.accumulators[step.node] = values;
             }
-            Holding::Accumulator { .. } | Holding::Truncated => unreachable!("made by no program"),
+            Holding::Accumulator { .. } | Holding::Truncated { .. } => unreachable!("made by no program"),
         }
     }
 }

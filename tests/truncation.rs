@@ -110,7 +110,11 @@ fn truncated_products_are_exact() {
             let answers = common::infer(&model, &inputs, schedule, Reveal::Logits);
             for (index, (input, answer)) in inputs.iter().zip(answers).enumerate() {
                 let expected = common::expected(&network, input, Reveal::Logits);
-                assert_eq!(answer.output, expected, "seed {seed}, {schedule:?}, input {index}: {:?}", model.plan.choices);
+                assert_eq!(
+                    answer.output, expected,
+                    "seed {seed}, {schedule:?}, input {index}: {:?}",
+                    model.plan.choices
+                );
             }
         }
     }
@@ -157,9 +161,15 @@ fn impossible_truncations_are_refused() {
     };
     let own = &plan.architecture;
     assert!(derive(own, plan.choices.scales[0]).is_ok());
-    for (ell, dropped) in
-        [(ell, lines[0].shift + 1), (ell, u32::MAX), (u32::MAX, dropped), (57, dropped), (ell, 0), (ell + 1, dropped), (1, dropped)]
-    {
+    for (ell, dropped) in [
+        (ell, lines[0].shift + 1),
+        (ell, u32::MAX),
+        (u32::MAX, dropped),
+        (57, dropped),
+        (ell, 0),
+        (ell + 1, dropped),
+        (1, dropped),
+    ] {
         let refused = derive(own, ScaleChoice::Truncated { ell, dropped }).expect_err("impossible");
         assert!(matches!(refused, PlanError::Choice { .. } | PlanError::Layout { .. }), "{ell}, {dropped}: {refused}");
     }

@@ -270,8 +270,8 @@ pub fn weight_range(bits: u32) -> Range {
     if bits == 1 { Range { lo: -1, hi: 1 } } else { Range { lo: -(1 << (bits - 1)), hi: (1 << (bits - 1)) - 1 } }
 }
 
-/// An accumulator times positive multipliers. The range is that of the products by the widths of the weights, as far as an `i64` holds them;
-/// reachable ones are checked with the weights.
+/// An accumulator times positive multipliers. The range is that of the products by the widths of the weights, up to [`MAX_REACHED`]; reachable
+/// ones are checked with the weights.
 fn check_scale(x: TensorInfo, multiplier: &[i64]) -> Result<TensorInfo, Problem> {
     let channels = x.shape[0];
     if multiplier.len() != 1 && multiplier.len() != channels {
@@ -282,7 +282,8 @@ fn check_scale(x: TensorInfo, multiplier: &[i64]) -> Result<TensorInfo, Problem>
         within("a multiplier", m.into(), 1, i128::from(MAX_MULTIPLIER))?;
         most = most.max(m);
     }
-    let ends = [x.range.lo.min(0), x.range.hi.max(0)].map(|value| value.saturating_mul(most));
+    let product = |value: i64| value.saturating_mul(most).clamp(-MAX_REACHED, MAX_REACHED);
+    let ends = [x.range.lo.min(0), x.range.hi.max(0)].map(product);
     Ok(TensorInfo { range: Range { lo: ends[0], hi: ends[1] }, ..x })
 }
 

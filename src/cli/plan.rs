@@ -153,10 +153,9 @@ fn layers(plan: &Plan, details: &[Detail], prediction: &Prediction, schedule: Sc
             kind: kind(plan, node, step),
             accumulator_bits: None,
             ring_bits: match plan.holdings[node + 1] {
-                Holding::Accumulator { ell } | Holding::Scaled { ell } => ell,
+                Holding::Accumulator { ell } | Holding::Scaled { ell } | Holding::Truncated { ell } => ell,
                 Holding::Shared { ring, .. } => ring,
                 Holding::Small { bits } => bits + 1,
-                Holding::Truncated => plan.choices.ell(&plan.architecture, node),
             },
             torus_bits: None,
             degree: None,

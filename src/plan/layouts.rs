@@ -24,8 +24,8 @@ impl Held {
         let tensors = architecture.check()?;
         let ell = |node: usize| choices.ell(architecture, node);
         let widths = rings::value_widths(architecture, &tensors, ell);
-        let truncated = |node: usize| choices.dropped(architecture, node).is_some();
-        let holdings = rings::holdings(architecture, &tensors, &widths, ell, truncated);
+        let dropped = |node: usize| choices.dropped(architecture, node);
+        let holdings = rings::holdings(architecture, &tensors, &widths, ell, dropped);
         Ok(Self { tensors, widths, holdings })
     }
 

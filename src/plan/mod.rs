@@ -90,8 +90,8 @@ impl Plan {
         check_size(&architecture, &tensors)?;
         let ell = |node: usize| choices.ell(&architecture, node);
         let widths = rings::value_widths(&architecture, &tensors, ell);
-        let truncated = |node: usize| choices.dropped(&architecture, node).is_some();
-        let holdings = rings::holdings(&architecture, &tensors, &widths, ell, truncated);
+        let dropped = |node: usize| choices.dropped(&architecture, node);
+        let holdings = rings::holdings(&architecture, &tensors, &widths, ell, dropped);
         let (linear, uploads, sets) = linear::derive(&architecture, &choices, &tensors, &holdings)?;
         let (steps, answer) = steps::derive(&architecture, &choices, &tensors, &holdings, &widths)?;
         let plan = Self { architecture, choices, tensors, holdings, sets, linear, uploads, steps, answer };

@@ -214,7 +214,7 @@ impl Context<'_> {
         match self.holdings[tensor] {
             Holding::Accumulator { .. } => Source::Accumulator(tensor - 1),
             Holding::Scaled { .. } => Source::Scaled(tensor - 1),
-            Holding::Truncated => self.source(self.architecture.nodes[tensor - 1].op.inputs()[0]),
+            Holding::Truncated { .. } => self.source(self.architecture.nodes[tensor - 1].op.inputs()[0]),
             Holding::Shared { root, .. } => Source::Shared(root),
             Holding::Small { .. } => Source::Small(tensor),
         }
@@ -445,7 +445,9 @@ impl Context<'_> {
         match self.holdings[self.architecture.output] {
             Holding::Accumulator { ell } => ell,
             Holding::Shared { ring, .. } => ring,
-            Holding::Small { .. } | Holding::Scaled { .. } | Holding::Truncated => unreachable!("no output is held so"),
+            Holding::Small { .. } | Holding::Scaled { .. } | Holding::Truncated { .. } => {
+                unreachable!("no output is held so")
+            }
         }
     }
 

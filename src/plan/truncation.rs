@@ -17,8 +17,6 @@ use super::{WIDTHS, planner};
 pub(super) struct Truncation {
     /// Width of the sums, and the bits dropped.
     pub choice: ScaleChoice,
-    /// By channel: what the server adds to its products, in place of the bias.
-    pub offsets: Vec<i64>,
     /// The sums, in units of 2^dropped.
     pub sums: LinearBounds,
 }
@@ -152,6 +150,6 @@ impl<'a> Lines<'a> {
         let ell = planner::requantised_ring(sums.range(), clipped_bits(bits, top), shift - dropped);
         let factors = factors_of(self.network.architecture(), self.node, self.ell, dropped);
         let fits = WIDTHS.contains(&ell) && factors.into_iter().all(|factor| check_factor(factor, ell).is_ok());
-        fits.then_some(Truncation { choice: ScaleChoice::Truncated { ell, dropped }, offsets, sums })
+        fits.then_some(Truncation { choice: ScaleChoice::Truncated { ell, dropped }, sums })
     }
 }
