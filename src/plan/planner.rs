@@ -211,9 +211,6 @@ fn choose_scales(
 ) -> Result<Vec<Option<LinearBounds>>, PlanError> {
     let architecture = network.architecture();
     let (mut chosen, mut bounds) = (bounds.to_vec(), bounds.to_vec());
-    if widths == Widths::Straightforward {
-        return Ok(bounds);
-    }
     let is_scale = |node: &usize| matches!(architecture.nodes[*node].op, Op::Scale { .. });
     let scales: Vec<usize> = (0..architecture.nodes.len()).filter(is_scale).collect();
     let mut truncated = choices.clone();
@@ -229,7 +226,8 @@ fn choose_scales(
     ];
     for (at, &node) in scales.iter().enumerate() {
         let [widened, own] = [choices.scales[at], truncated.scales[at]];
-        if widened != own && (!WIDTHS.contains(&widened.width()) || seconds[1][node] < seconds[0][node]) {
+        let cheaper = widths == Widths::Tight && seconds[1][node] < seconds[0][node];
+        if widened != own && (cheaper || !WIDTHS.contains(&widened.width())) {
             choices.scales[at] = own;
             chosen[node] = bounds[node].take();
         }

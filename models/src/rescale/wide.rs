@@ -138,3 +138,95 @@ pub fn exists(channels: &[Steps], top: i64) -> bool {
     };
     channels.iter().all(has_line)
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha20Rng;
+
+    use super::super::fit;
+    use super::*;
+    use crate::network::Range;
+
+    /// A float32 rule with up to `top` steps on an interval that reaches beyond them.
+    fn steps(rng: &mut ChaCha20Rng, top: i64, bits: u32) -> Steps {
+        let reach = 1i64 << rng.random_range(bits - 2..=bits);
+        let scale = top as f32 / (rng.random_range(0.1f32..1.2) * reach as f32);
+        let zero = rng.random_range(0..=top);
+        let domain = Range { lo: -rng.random_range(0..=reach), hi: rng.random_range(1..=reach) };
+        Steps::of(domain, |z| ((z as f32 * scale).round_ties_even() as i64 + zero).clamp(0, top)).expect("monotone")
+    }
+
+    /// The definition, for every accumulator and every threshold.
+    fn room(line: &Affine, domain: Range, top: i64) -> [i128; 2] {
+        let mut room = [1 << 100; 2];
+        for z in domain.lo..=domain.hi {
+            let sum = i128::from(line.multiplier) * i128::from(z) + i128::from(line.offset);
+            for k in 1..=i128::from(top) {
+                let over = sum - (k << line.shift);
+                let at = usize::from(over < 0);
+                room[at] = room[at].min(if over < 0 { -1 - over } else { over });
+            }
+        }
+        room
+    }
+
+    #[test]
+    fn the_room_of_a_line_is_the_least_distance_from_a_threshold() {
+        let mut rng = ChaCha20Rng::seed_from_u64(5);
+        for round in 0..300 {
+            let line = Affine {
+                multiplier: rng.random_range(1..=200),
+                offset: rng.random_range(-4000..=4000),
+                shift: rng.random_range(0..=8),
+            };
+            let lo = rng.random_range(-60..=60);
+            let domain = Range { lo, hi: lo + rng.random_range(0..=60) };
+            let top = rng.random_range(1..=20);
+            let (found, wanted) = (line.room(domain, top), room(&line, domain, top));
+            assert_eq!(found, wanted, "round {round}: {line:?} on {domain:?} up to {top}");
+        }
+    }
+
+    #[test]
+    fn widest_lines_equal_the_rule_and_have_the_most_room() {
+        let mut rng = ChaCha20Rng::seed_from_u64(6);
+        let (mut lines, mut gained) = (0, 0.0);
+        for round in 0..60 {
+            let top = (1 << rng.random_range(1..=8)) - 1;
+            let channels: Vec<Steps> = (0..3).map(|_| steps(&mut rng, top, 13)).collect();
+            let (Some(short), Some(wide)) = (fit(&channels, top), widest(&channels, top)) else { continue };
+            assert!(exists(&channels, top) && wide.iter().all(|line| line.shift == wide[0].shift), "round {round}");
+            let relative = |of: &[Affine]| {
+                let rooms = channels.iter().zip(of).map(|(steps, line)| {
+                    let room: i128 = line.room(steps.domain, top).into_iter().sum();
+                    (room as f64 + 1.0).log2().min(line.shift.into()) - f64::from(line.shift)
+                });
+                rooms.fold(0.0, f64::min)
+            };
+            for (steps, line) in channels.iter().zip(&wide) {
+                for z in steps.domain.lo..=steps.domain.hi {
+                    assert_eq!(line.value(z, top), steps.value(z), "round {round}, z {z}");
+                }
+            }
+            let [short, wide] = [relative(&short), relative(&wide)];
+            // A quarter less than the largest shift has, and that less than any line has: half a bit at most.
+            assert!(wide > short - 0.6, "round {round}: room of 2^{wide} instead of 2^{short}");
+            (lines, gained) = (lines + 1, gained + wide - short);
+        }
+        assert!(lines >= 30 && gained / f64::from(lines) > 1.0, "{gained} bits for {lines} layers");
+    }
+
+    #[test]
+    fn wide_layers_have_lines_beyond_forty_bits() {
+        let mut rng = ChaCha20Rng::seed_from_u64(7);
+        let exact = |scale: f64| move |z: i64| ((z as f64 * scale).round_ties_even() as i64 + 100).clamp(0, 255);
+        let domain = Range { lo: -(1 << 25), hi: 1 << 25 };
+        let channels: Vec<Steps> = (0..40)
+            .map(|_| Steps::of(domain, exact(rng.random_range(1.0..2.0) / f64::from(1 << 14))).expect("monotone"))
+            .collect();
+        assert_eq!(fit(&channels, 255), None, "no line of 31 bits and a shift of 40");
+        let lines = widest(&channels, 255).expect("lines");
+        assert!(lines.iter().zip(&channels).all(|(line, steps)| line.equals(steps, 255)));
+    }
+}

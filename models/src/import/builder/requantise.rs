@@ -50,42 +50,12 @@ impl Builder {
             return self.requantise_steps(name, sum, zero_point, steps);
         }
         // A residual has one multiplier: rising and falling channels go ways of their own.
-        let (mut parts, mut order) = (Vec::new(), Vec::new());
-        for sign in [1, -1] {
-            let channels: Vec<usize> = (0..signs.len()).filter(|&c| signs[c] == sign).collect();
-            let mut part = self.channels_of(name, &sum, &channels)?.ok_or(Obstacle::Falling { channel })?;
-            part.multiply(&vec![sign; channels.len()])?;
-            let steps = channels.iter().map(|&c| steps[c].clone()).collect();
-            parts.push(self.requantise_steps(name, part, zero_point, steps)?);
-            order.extend(channels);
-        }
-        let input = self.node(&format!("{name}/concat"), Op::Concat { inputs: parts }, None)?;
-        let place = |channel: usize| order.iter().position(|&c| c == channel).expect("each channel has a part");
-        self.channels(&format!("{name}/order"), input, &(0..signs.len()).map(place).collect::<Vec<_>>())
-    }
-
-    /// Some channels of a sum; `None` if a convolution of groups makes them.
-    fn channels_of(&mut self, name: &str, sum: &Sum, channels: &[usize]) -> Result<Option<Sum>, Obstacle> {
-        let mut terms = Vec::new();
-        for (term, array) in &sum.terms {
-            let mut term = term.clone();
-            let count = sum.bias.len();
-            match &mut term {
-                Term::Conv { input, out_channels, groups, .. } if *groups > 1 => {
-                    if *groups != count || self.tensor(*input).shape[0] != count {
-                        return Ok(None);
-                    }
-                    *input = self.channels(&format!("{name}/channels"), *input, channels)?;
-                    (*out_channels, *groups) = (channels.len(), channels.len());
-                }
-                Term::Conv { out_channels: outputs, .. } | Term::Dense { outputs, .. } => *outputs = channels.len(),
-                Term::Identity { input, .. } => {
-                    *input = self.channels(&format!("{name}/channels"), *input, channels)?;
-                }
-            }
-            terms.push((term, array.as_ref().map(|array| array.select(Axis(0), channels))));
-        }
-        Ok(Some(Sum { terms, bias: channels.iter().map(|&c| sum.bias[c]).collect() }))
+        let groups = [1, -1].map(|sign| (0..signs.len()).filter(|&c| signs[c] == sign).collect());
+        let done = self.in_groups(name, &sum, &groups, |builder, mut part, channels| {
+            part.multiply(&vec![signs[channels[0]]; channels.len()])?;
+            builder.requantise_steps(name, part, zero_point, channels.iter().map(|&c| steps[c].clone()).collect())
+        })?;
+        done.ok_or(Obstacle::Falling { channel })
     }
 
     fn requantise_steps(
@@ -222,6 +192,17 @@ impl Builder {
         bits: u32,
         steps: &[Steps],
     ) -> Result<TensorId, Obstacle> {
+        if let Some(groups) = self.groups(sum, steps) {
+            let (mark, notes) = (self.mark(), self.report.notes.len());
+            let done = self.in_groups(name, sum, &groups, |builder, part, channels| {
+                builder.requantise_steps(name, part, zero_point, channels.iter().map(|&c| steps[c].clone()).collect())
+            });
+            if let Ok(Some(id)) = done {
+                return Ok(id);
+            }
+            self.return_to(mark);
+            self.report.notes.truncate(notes);
+        }
         let parts = |of: &dyn Fn(&Steps) -> Vec<Steps>| fit_parts(&steps.iter().map(of).collect::<Vec<_>>());
         let at_zero = || parts(&|steps| steps.cut(zero_point).to_vec()).filter(|_| zero_point > 0);
         let parities = || parts(&|steps| steps.split(2));
@@ -333,7 +314,8 @@ fn tops(steps: &[Steps]) -> [i64; 2] {
     [(1 << ((top as u64).ilog2() + 1)) - 1, top]
 }
 
-fn has_lines(steps: &[Steps]) -> bool {
+/// True if some line equals the steps of each channel.
+pub(super) fn has_lines(steps: &[Steps]) -> bool {
     tops(steps).into_iter().any(|top| exists(steps, top))
 }
 
