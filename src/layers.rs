@@ -70,12 +70,12 @@ impl Halves {
         match &step.kind {
             _ if self.party == Party::Server || !step.source.is_early() => vec![],
             NonlinearKind::Pooled { windows, low, .. } => self.pooled_words(step, windows, *low),
-            _ => self.inputs(plan, step),
+            _ => self.inputs(plan, step, &[]),
         }
     }
 
-    /// What a program reads when it runs.
-    pub(crate) fn late_inputs(&self, plan: &Plan, step: &Nonlinear) -> Vec<Planes> {
+    /// What a program reads when it runs. `bias` is the server's, of a truncated scale.
+    pub(crate) fn late_inputs(&self, plan: &Plan, step: &Nonlinear, bias: &[i64]) -> Vec<Planes> {
         match (&step.kind, self.party) {
             (NonlinearKind::Pooled { windows, carries, .. }, Party::Client) => self.pooled_carries(windows, *carries),
             (NonlinearKind::Pooled { windows, carries, low }, Party::Server) => {
@@ -83,8 +83,31 @@ impl Halves {
                 words.into_iter().zip(self.pooled_carries(windows, *carries)).flat_map(<[Planes; 2]>::from).collect()
             }
             (_, Party::Client) if step.source.is_early() => vec![],
-            _ => self.inputs(plan, step),
+            _ => self.inputs(plan, step, bias),
         }
+    }
+
+    /// The halves of multiplied and truncated accumulators: of the client two bits and its number, of the server three numbers.
+    fn products(&self, plan: &Plan, step: &Nonlinear, shares: &[u64], bias: &[i64]) -> Vec<Planes> {
+        let NonlinearKind::Rescale { factors, lowered } = &step.kind else {
+            unreachable!("only truncated scales multiply so")
+        };
+        let pixels: usize = plan.tensors[step.node + 1].shape[1..].iter().product();
+        let mut columns = [(); 3].map(|()| Zeroizing::new(Vec::with_capacity(shares.len())));
+        for (channel, shares) in shares.chunks_exact(pixels).enumerate() {
+            let factor = factors[if factors.len() == 1 { 0 } else { channel }];
+            let offset = bias.get(channel).map_or(0, |bias| bias.wrapping_sub(*lowered));
+            for &share in shares {
+                let row = match self.party {
+                    Party::Client => factor.client(share),
+                    Party::Server => factor.server(share, offset),
+                };
+                columns.iter_mut().zip(row).for_each(|(column, value)| column.push(value));
+            }
+        }
+        let ring = step.input_width as usize;
+        let widths = if self.party == Party::Client { [1, 1, ring] } else { [ring; 3] };
+        columns.iter().zip(widths).map(|(column, width)| Planes::from_lanes(column, width)).collect()
     }
 
     /// The accumulators of windows without their low bits, one input per window element.
@@ -102,7 +125,7 @@ impl Halves {
 
     /// The inputs of a program that reads one tensor at one time: one input per window element of a pool. Activations are
     /// counted from 0.
-    fn inputs(&self, plan: &Plan, step: &Nonlinear) -> Vec<Planes> {
+    fn inputs(&self, plan: &Plan, step: &Nonlinear, bias: &[i64]) -> Vec<Planes> {
         let width = step.input_width as usize;
         let mut values = match step.source {
             Source::Accumulator(node) | Source::Scaled(node) => self.accumulators[node].clone(),
@@ -134,6 +157,7 @@ impl Halves {
                 values.iter_mut().for_each(|z| *z = z.wrapping_sub(lowered));
                 vec![planes(&values)]
             }
+            NonlinearKind::Rescale { .. } => self.products(plan, step, &values, bias),
             NonlinearKind::Carries | NonlinearKind::Table | NonlinearKind::Scale { .. } => vec![planes(&values)],
             NonlinearKind::Pooled { .. } => unreachable!("reads its inputs at two times"),
         }
@@ -166,7 +190,7 @@ impl Halves {
                 reduce(&mut values, ell);
                 self.accumulators[step.node] = values;
             }
-            Holding::Accumulator { .. } => unreachable!("linear steps make these"),
+            Holding::Accumulator { .. } | Holding::Truncated { .. } => unreachable!("made by no program"),
         }
     }
 }

@@ -232,7 +232,7 @@ async fn client_program(
     ready: Ready,
     halves: &mut Halves,
 ) -> Result<()> {
-    let inputs = halves.late_inputs(plan, step);
+    let inputs = halves.late_inputs(plan, step, &[]);
     if let Some(result) = program::online(ready, channel, inputs).await?.into_iter().next() {
         halves.keep(plan, step, result, &[]);
     }
@@ -247,7 +247,7 @@ async fn server_program(
     ready: Ready,
     halves: &mut Halves,
 ) -> Result<()> {
-    let inputs = halves.late_inputs(&model.plan, step);
+    let inputs = halves.late_inputs(&model.plan, step, &model.biases[step.node]);
     if let Some(result) = program::online(ready, channel, inputs).await?.into_iter().next() {
         halves.keep(&model.plan, step, result, &model.biases[step.node]);
     }

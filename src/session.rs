@@ -32,7 +32,7 @@ use crate::store::Digest;
 /// The first bytes of a session.
 pub const MAGIC: [u8; 8] = *b"lowkey\r\n";
 /// The version of the protocol; both ends must have the same.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Longest control message other than a plan, in bytes.
 pub const MAX_CONTROL: usize = 256;
 /// Bytes of the hint per frame.

@@ -21,7 +21,7 @@ pub const MAX_TERMS: usize = 64;
 /// Most weights of a network.
 pub const MAX_WEIGHTS: usize = 1 << 28;
 /// Largest shift.
-pub const MAX_SHIFT: u32 = 40;
+pub const MAX_SHIFT: u32 = 56;
 /// Widest activation that a requantisation, an input or a table makes, in bits.
 pub const MAX_ACTIVATION_BITS: u32 = 8;
 /// Widest weight, in bits: up to 8 as trained, up to 16 once shifts are folded in.
@@ -29,13 +29,12 @@ pub const MAX_WEIGHT_BITS: u32 = 16;
 /// Largest magnitude of an activation (sum pools make wide ones).
 pub const MAX_ACTIVATION: i64 = 1 << 24;
 /// Largest multiplier of a scale.
-pub const MAX_MULTIPLIER: i64 = 1 << 31;
+pub const MAX_MULTIPLIER: i64 = 1 << 46;
 /// Largest magnitude of a sum of terms, and of a bias: their sum stays far inside an `i64`.
 pub const MAX_ACCUMULATOR: i64 = 1 << 50;
-/// Largest magnitude of a multiplied sum by the widths of the weights alone.
-pub const MAX_MULTIPLIED: i64 = 1 << 60;
-/// Largest magnitude of a multiplied sum that is reachable with the actual weights: what the widest ring of an inference holds.
-pub const MAX_REACHED: i64 = 1 << 55;
+/// Largest magnitude of a multiplied sum that is reachable with the actual weights, with and without its bias: both fit an `i64`. Whether
+/// an inference has a ring for it depends on the plan.
+pub const MAX_REACHED: i64 = 1 << 61;
 /// Longest name, in bytes.
 pub const MAX_NAME: usize = 128;
 
@@ -271,23 +270,20 @@ pub fn weight_range(bits: u32) -> Range {
     if bits == 1 { Range { lo: -1, hi: 1 } } else { Range { lo: -(1 << (bits - 1)), hi: (1 << (bits - 1)) - 1 } }
 }
 
-/// An accumulator times positive multipliers. The range is that of the products, like that of a linear node without biases.
+/// An accumulator times positive multipliers. The range is that of the products by the widths of the weights, up to [`MAX_REACHED`]; reachable
+/// ones are checked with the weights.
 fn check_scale(x: TensorInfo, multiplier: &[i64]) -> Result<TensorInfo, Problem> {
     let channels = x.shape[0];
     if multiplier.len() != 1 && multiplier.len() != channels {
         return Err(Problem::MultiplierCount { found: multiplier.len(), channels });
     }
-    let limit = i128::from(MAX_MULTIPLIED);
     let mut most = 1;
     for &m in multiplier {
         within("a multiplier", m.into(), 1, i128::from(MAX_MULTIPLIER))?;
         most = most.max(m);
     }
-    let mut ends = [0; 2];
-    for (end, value) in ends.iter_mut().zip([x.range.lo.min(0), x.range.hi.max(0)]) {
-        within("the largest possible multiplied sum", i128::from(value) * i128::from(most), -limit, limit)?;
-        *end = value * most;
-    }
+    let product = |value: i64| value.saturating_mul(most).clamp(-MAX_REACHED, MAX_REACHED);
+    let ends = [x.range.lo.min(0), x.range.hi.max(0)].map(product);
     Ok(TensorInfo { range: Range { lo: ends[0], hi: ends[1] }, ..x })
 }
 

@@ -20,12 +20,15 @@
 //! of accumulators of 18 bits and more, some of which are rounded to a half. Rounding half away from zero
 //! has a bend at zero: there f = min(f, k) + max(f - k, 0) with a line for each, see [`Steps::cut`].
 
-use crate::network::Range;
+mod wide;
 
-/// Largest shift that is searched for.
-const MAX_SHIFT: u32 = crate::check::MAX_SHIFT;
-/// Largest multiplier.
-const MAX_MULTIPLIER: i128 = crate::check::MAX_MULTIPLIER as i128;
+use crate::network::Range;
+pub use wide::{exists, widest};
+
+/// Largest shift that is searched for where the smallest is wanted.
+const MAX_SHIFT: u32 = 40;
+/// Largest multiplier, likewise.
+const MAX_MULTIPLIER: i128 = 1 << 31;
 /// Intervals of up to this many integers are evaluated everywhere; larger ones by bisection between the thresholds.
 const ENUMERATED: u128 = 1 << 12;
 
@@ -187,7 +190,7 @@ impl Steps {
 
     /// The smallest multiplier for shift `shift` and an offset; `None` if there is none.
     fn affine(&self, slopes: &Slopes, shift: u32, top: i64) -> Option<Affine> {
-        let (multiplier, _) = slopes.multipliers(shift)?;
+        let (multiplier, _) = slopes.multipliers(shift, MAX_MULTIPLIER)?;
         let (over, under) = self.points(top);
         let offset = |&(z, k): &Point| (i128::from(k) << shift) - multiplier * i128::from(z);
         let least = over.iter().map(offset).max();
@@ -264,18 +267,18 @@ impl Slopes {
     }
 
     /// The whole numbers M >= 1 with M / 2^shift in the interval.
-    fn multipliers(&self, shift: u32) -> Option<(i128, i128)> {
+    fn multipliers(&self, shift: u32, largest: i128) -> Option<(i128, i128)> {
         let least = self.least.map_or(1, |(rise, run)| ((rise << shift).div_euclid(run) + 1).max(1));
-        let most = self.most.map_or(MAX_MULTIPLIER, |(rise, run)| {
+        let most = self.most.map_or(largest, |(rise, run)| {
             // The largest whole number below.
-            (-((-rise << shift).div_euclid(run) + 1)).min(MAX_MULTIPLIER)
+            (-((-rise << shift).div_euclid(run) + 1)).min(largest)
         });
         (least <= most).then_some((least, most))
     }
 
     /// The smallest shift that has a multiplier.
     pub fn shift(&self) -> Option<u32> {
-        (0..=MAX_SHIFT).find(|&shift| self.multipliers(shift).is_some())
+        (0..=MAX_SHIFT).find(|&shift| self.multipliers(shift, MAX_MULTIPLIER).is_some())
     }
 }
 
@@ -284,6 +287,27 @@ impl Affine {
     pub fn value(&self, z: i64, top: i64) -> i64 {
         let sum = i128::from(self.multiplier) * i128::from(z) + i128::from(self.offset);
         (sum >> self.shift).clamp(0, top.into()) as i64
+    }
+
+    /// How far M z + b may fall and grow before a value changes, for the z of an interval: the least distances from above and below to
+    /// thresholds k 2^s, 1 <= k <= top, counted in whole numbers. More than any number that occurs where there is no threshold.
+    pub fn room(&self, domain: Range, top: i64) -> [i128; 2] {
+        let (multiplier, [lo, hi]) = (i128::from(self.multiplier), [domain.lo, domain.hi].map(i128::from));
+        let sum = |z: i128| multiplier * z + i128::from(self.offset);
+        let mut room = [1 << 100; 2];
+        // Thresholds beyond all sums are as far as the one next to them.
+        let value = |z: i128| (sum(z) >> self.shift).clamp(0, top.into());
+        for k in value(lo).max(1)..=(value(hi) + 1).min(top.into()) {
+            let threshold = k << self.shift;
+            let least = (threshold - i128::from(self.offset) + multiplier - 1).div_euclid(multiplier);
+            if least <= hi {
+                room[0] = room[0].min(sum(least.max(lo)) - threshold);
+            }
+            if least > lo {
+                room[1] = room[1].min(threshold - 1 - sum((least - 1).min(hi)));
+            }
+        }
+        room
     }
 
     /// True if it equals the steps on their whole interval, for a positive multiplier: the conditions of the module's text.
@@ -405,7 +429,7 @@ mod tests {
                 assert_eq!(steps.value(z), rule(z), "seed {seed}, round {round}, z {z}");
             }
             assert!(
-                fits[0].shift == 0 || steps.slopes(top).multipliers(fits[0].shift - 1).is_none(),
+                fits[0].shift == 0 || steps.slopes(top).multipliers(fits[0].shift - 1, MAX_MULTIPLIER).is_none(),
                 "the smallest shift"
             );
         }

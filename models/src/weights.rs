@@ -51,7 +51,8 @@ impl Network {
     ///
     /// # Errors
     /// The first rule broken: those of [`Architecture::check`]; weights of the shapes that the terms ask for and within their
-    /// width ({-1, +1} for one bit, two's complement for more); one bias per channel, at most [`MAX_ACCUMULATOR`] in magnitude.
+    /// width ({-1, +1} for one bit, two's complement for more); one bias per channel, at most [`MAX_ACCUMULATOR`] in magnitude, of a scale
+    /// [`MAX_REACHED`].
     pub fn new(architecture: Architecture, weights: Weights) -> Result<Network, ModelError> {
         let tensors = architecture.check()?;
         let (found, wanted) = (weights.linear.len(), architecture.nodes.len());
@@ -142,7 +143,8 @@ fn check_linear(
     if weights.bias.len() != channels {
         return Err(Problem::BiasCount { found: weights.bias.len(), wanted: channels }.at(&node));
     }
-    let limit = MAX_ACCUMULATOR;
+    // A scale has biases and no terms.
+    let limit = if terms.is_empty() { MAX_REACHED } else { MAX_ACCUMULATOR };
     match weights.bias.iter().find(|&&bias| !(-limit..=limit).contains(&bias)) {
         None => Ok(()),
         Some(&bias) => {

@@ -159,6 +159,12 @@ fn networks_of_the_static_quantiser_equal_onnxruntime() {
     }
 }
 
+/// Dense layers of 4096 inputs and outputs, convolutions of 2304 taps, with a scale for each channel.
+#[test]
+fn wide_layers_equal_onnxruntime() {
+    check("wide", 6, &Options::default(), 0);
+}
+
 #[test]
 fn steps_with_a_number_for_each_channel_equal_onnxruntime() {
     // Every source, step and signs once. A few behind sums are refused: floats decide.

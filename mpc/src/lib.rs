@@ -38,6 +38,7 @@ pub mod pooled;
 pub mod prg;
 pub mod program;
 pub mod requantise;
+pub mod rescale;
 pub mod select;
 pub mod table;
 pub mod truncate;

@@ -139,12 +139,26 @@ pub(crate) fn record(
     c_time: Time,
     v_time: Time,
 ) -> Result<(), LayoutError> {
-    let (low, a, h) = spec.cuts()?;
+    let (_, a, _) = spec.cuts()?;
     let c = b.input(Party::Client, spec.width(), c_time);
     let xhat = form.uploads().then(|| b.input(Party::Client, form.ring(a), Time::OFFLINE));
     let v = b.input(Party::Server, spec.width(), v_time);
+    record_words(b, spec, clip, layout, form, [&c, &v], xhat.as_ref())
+}
+
+/// Records protocol and outputs, from words of L bits of the client and the server.
+pub(crate) fn record_words(
+    b: &mut Builder,
+    spec: Spec,
+    clip: Clip,
+    layout: &Layout,
+    form: Finish,
+    [c, v]: [&Word; 2],
+    xhat: Option<&Word>,
+) -> Result<(), LayoutError> {
+    let (low, a, h) = spec.cuts()?;
     if a == 1 {
-        let y = not_negative(b, layout, &c, &v);
+        let y = not_negative(b, layout, c, v);
         match form {
             Finish::Small => {
                 let words = words(b, y);
@@ -152,15 +166,15 @@ pub(crate) fn record(
             }
             Finish::Share { ring } | Finish::Upload { ring } => {
                 let y = bit_to_ring(b, y, usize::from(ring));
-                finish_in_ring(b, &y, xhat.as_ref());
+                finish_in_ring(b, &y, xhat);
             }
         }
         return Ok(());
     }
-    let carry = low_carry(b, layout, low, &c, &v);
-    let (client, server) = (b.slice(&c, low, a + h), b.slice(&v, low, a + h));
+    let carry = low_carry(b, layout, low, c, v);
+    let (client, server) = (b.slice(c, low, a + h), b.slice(v, low, a + h));
     let y = clamp(b, &Clamp { client: &client, server: &server, carry, kept: a, clip }, layout);
-    finish(b, &y, form, xhat.as_ref());
+    finish(b, &y, form, xhat);
     Ok(())
 }
 

@@ -91,6 +91,43 @@ pub struct SetChoice {
     pub b0_rounding: u32,
 }
 
+/// How the products of one scale reach the requantisations that read them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScaleChoice {
+    /// The accumulator is made exact in a wider ring first, in which both parties multiply.
+    Widened {
+        /// Width of the products.
+        ell: u32,
+    },
+    /// Each party multiplies its share as it is and drops low bits; only the one requantisation that reads the scale
+    /// computes something together ([`lowkey_mpc::rescale`]).
+    Truncated {
+        /// Width of what is left.
+        ell: u32,
+        /// Bits dropped.
+        dropped: u32,
+    },
+}
+
+impl ScaleChoice {
+    /// Width of the products, with the bits that are dropped.
+    pub fn width(self) -> u32 {
+        match self {
+            Self::Widened { ell } => ell,
+            Self::Truncated { ell, dropped } => ell.saturating_add(dropped),
+        }
+    }
+
+    /// Bits dropped, where some are.
+    pub fn dropped(self) -> Option<u32> {
+        match self {
+            Self::Widened { .. } => None,
+            Self::Truncated { dropped, .. } => Some(dropped),
+        }
+    }
+}
+
 /// The digits of one nonlinear layer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -118,7 +155,7 @@ pub enum LayoutChoice {
 }
 
 impl Choices {
-    /// The ring of the accumulator that node `node` makes: of a linear node or a scale.
+    /// The ring of the accumulator that node `node` makes: of a linear node or a scale (with the bits that are dropped).
     ///
     /// # Panics
     /// If it is neither, or the choices are for another architecture.
@@ -126,9 +163,24 @@ impl Choices {
         let before = |wanted: fn(&Op) -> bool| architecture.nodes[..node].iter().filter(|n| wanted(&n.op)).count();
         match &architecture.nodes[node].op {
             Op::Linear { .. } => self.linear[before(|op| matches!(op, Op::Linear { .. }))].ell,
-            Op::Scale { .. } => self.scales[before(|op| matches!(op, Op::Scale { .. }))],
+            Op::Scale { .. } => self.scale(architecture, node).expect("a scale").width(),
             other => unreachable!("{other:?} makes no accumulator"),
         }
+    }
+
+    /// What was chosen for node `node`; `None` if it is no scale.
+    ///
+    /// # Panics
+    /// If the choices are for another architecture.
+    pub fn scale(&self, architecture: &Architecture, node: usize) -> Option<ScaleChoice> {
+        let is_scale = |op: &Op| matches!(op, Op::Scale { .. });
+        let before = architecture.nodes[..node].iter().filter(|node| is_scale(&node.op)).count();
+        is_scale(&architecture.nodes[node].op).then(|| self.scales[before])
+    }
+
+    /// The bits that scale `node` drops; `None` if it drops none or is no scale.
+    pub(super) fn dropped(&self, architecture: &Architecture, node: usize) -> Option<u32> {
+        self.scale(architecture, node)?.dropped()
     }
 }
 
@@ -139,8 +191,8 @@ pub struct Choices {
     pub link: Link,
     /// In order of the linear nodes.
     pub linear: Vec<LinearChoice>,
-    /// Width of the ring of every scale's result, in order of the scales.
-    pub scales: Vec<u32>,
+    /// In order of the scales.
+    pub scales: Vec<ScaleChoice>,
     /// Every set in use, by ascending id.
     pub sets: Vec<SetChoice>,
     /// Digits of every requantisation, average pool and max pool in order of the nodes, then of the arg max.

@@ -5,6 +5,7 @@ use lowkey_mpc::layout::{Choice, PoolLayout, Search};
 use lowkey_mpc::pooled;
 use lowkey_mpc::program::Time;
 use lowkey_mpc::requantise::{self, Clip};
+use lowkey_mpc::widen;
 
 use super::choices::{Choices, LayoutChoice, Link};
 use super::error::PlanError;
@@ -23,7 +24,8 @@ impl Held {
         let tensors = architecture.check()?;
         let ell = |node: usize| choices.ell(architecture, node);
         let widths = rings::value_widths(architecture, &tensors, ell);
-        let holdings = rings::holdings(architecture, &tensors, &widths, ell);
+        let dropped = |node: usize| choices.dropped(architecture, node);
+        let holdings = rings::holdings(architecture, &tensors, &widths, ell, dropped);
         Ok(Self { tensors, widths, holdings })
     }
 
@@ -78,6 +80,11 @@ pub(super) fn choose(
                 let found = search.requantise_clipped(spec, clip, finish, client, Time::START).map_err(of_node)?;
                 LayoutChoice::Requantise { layout: best(&found, lanes, link), spare }
             }
+            Some(Spec::Rescale(spec, top)) => {
+                let spare = is_spare(spec, source_bounds(architecture, bounds, node));
+                let found = search.rescale(spec, Clip { top, spare }, finish).map_err(of_node)?;
+                LayoutChoice::Requantise { layout: best(&found, lanes, link), spare }
+            }
             Some(Spec::Truncate(spec)) => {
                 let found = search.truncate(spec, finish, Time::START).map_err(of_node)?;
                 LayoutChoice::Chain(best(&found, lanes, link))
@@ -99,6 +106,50 @@ pub(super) fn choose(
         layouts.push(LayoutChoice::Chain(best(&found, 1, link)));
     }
     Ok(layouts)
+}
+
+/// Seconds of traffic of each scale with the requantisations that read it; infinite where they have no protocol.
+pub(super) fn scale_seconds(
+    architecture: &Architecture,
+    choices: &Choices,
+    bounds: &[Option<LinearBounds>],
+    search: &mut Search,
+) -> Result<Vec<f64>, PlanError> {
+    let held = Held::new(architecture, choices)?;
+    let context = held.context(architecture, choices);
+    let link = choices.link;
+    let mut seconds = vec![0.0; architecture.nodes.len()];
+    for node in 0..architecture.nodes.len() {
+        let lanes = held.tensors[node + 1].elements();
+        let source = architecture.nodes[node].op.inputs()[0];
+        let finish = finish_of(held.holdings[node + 1]);
+        let scale = source.checked_sub(1).filter(|source| matches!(architecture.nodes[*source].op, Op::Scale { .. }));
+        let found = match (context.spec(node), scale) {
+            (Some(Spec::Widen { ell }), _) => {
+                let Holding::Scaled { ell: ring } = held.holdings[node + 1] else { unreachable!("made by widening") };
+                seconds[node] += widen::program(ell as usize, ring as usize).map_or(f64::INFINITY, |program| {
+                    let cost = program.cost(lanes);
+                    let bits = 8.0 * cost.total_bytes() as f64 + search.ot_price() * cost.ots.total() as f64;
+                    f64::from(cost.flights()) * link.latency() + bits / link.bandwidth()
+                });
+                continue;
+            }
+            (Some(Spec::Requantise(spec, top)), Some(_)) => {
+                let clip = Clip { top, spare: is_spare(spec, source_bounds(architecture, bounds, node)) };
+                search.requantise_clipped(spec, clip, finish, Time::START, Time::START)
+            }
+            (Some(Spec::Rescale(spec, top)), Some(_)) => {
+                let clip = Clip { top, spare: is_spare(spec, source_bounds(architecture, bounds, node)) };
+                search.rescale(spec, clip, finish)
+            }
+            _ => continue,
+        };
+        let least = found.map_or(f64::INFINITY, |found| {
+            found.iter().map(|choice| seconds_of(choice, lanes, link)).fold(f64::INFINITY, f64::min)
+        });
+        seconds[scale.expect("matched")] += least;
+    }
+    Ok(seconds)
 }
 
 /// The linear nodes, by number among them, whose pool could come before the clip if their ring had one bit more.
@@ -141,11 +192,13 @@ fn has_room(architecture: &Architecture, pool: usize, spec: pooled::Spec, bounds
         .all(|range| (range.hi >> shift) - (range.lo >> shift) < 1 << (spec.width() - 1))
 }
 
+fn seconds_of<L>(choice: &Choice<L>, lanes: usize, link: Link) -> f64 {
+    f64::from(choice.flights) * link.latency() + choice.price * lanes as f64 / link.bandwidth()
+}
+
 /// The layout with the least time on a link: more flights only where the bits saved are worth their latency.
 fn best<L: Clone>(found: &[Choice<L>], lanes: usize, link: Link) -> L {
-    let seconds = |choice: &Choice<L>| {
-        f64::from(choice.flights) * link.latency() + choice.price * lanes as f64 / link.bandwidth()
-    };
+    let seconds = |choice: &Choice<L>| seconds_of(choice, lanes, link);
     let least = found.iter().min_by(|a, b| seconds(a).total_cmp(&seconds(b)));
     least.expect("a search that succeeds finds a layout").layout.clone()
 }

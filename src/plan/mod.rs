@@ -11,6 +11,7 @@ mod linear;
 pub mod planner;
 mod rings;
 mod steps;
+mod truncation;
 mod windows;
 
 use lowkey_bridge::SetPlan;
@@ -20,12 +21,13 @@ use lowkey_mpc::ot::OtCount;
 
 use crate::store::MOST_INFERENCES;
 
-pub use choices::{Choices, LayoutChoice, LinearChoice, Link, SetChoice};
+pub use choices::{Choices, LayoutChoice, LinearChoice, Link, ScaleChoice, SetChoice};
 pub use cost::{Frame, Prediction, predict, setup_bytes};
 pub use error::PlanError;
 pub use linear::{LinearNode, MAX_HINT_COEFFICIENTS, Upload};
 pub use rings::{Holding, width_of};
 pub use steps::{Answer, Nonlinear, NonlinearKind, Programs, Source, Step};
+pub(crate) use truncation::offsets;
 pub use windows::Windows;
 
 /// Most activations that one inference handles.
@@ -88,7 +90,8 @@ impl Plan {
         check_size(&architecture, &tensors)?;
         let ell = |node: usize| choices.ell(&architecture, node);
         let widths = rings::value_widths(&architecture, &tensors, ell);
-        let holdings = rings::holdings(&architecture, &tensors, &widths, ell);
+        let dropped = |node: usize| choices.dropped(&architecture, node);
+        let holdings = rings::holdings(&architecture, &tensors, &widths, ell, dropped);
         let (linear, uploads, sets) = linear::derive(&architecture, &choices, &tensors, &holdings)?;
         let (steps, answer) = steps::derive(&architecture, &choices, &tensors, &holdings, &widths)?;
         let plan = Self { architecture, choices, tensors, holdings, sets, linear, uploads, steps, answer };
@@ -197,7 +200,11 @@ fn check_counts(architecture: &Architecture, choices: &Choices, tensors: &[Tenso
                 return Err(PlanError::PerChannelShift { node: node.name.clone(), shifts: shift.len() });
             }
             Op::Linear { .. } | Op::Scale { .. } => {
-                let ell = choices.ell(architecture, index);
+                let scale = choices.scale(architecture, index);
+                let ell = match scale {
+                    Some(ScaleChoice::Widened { ell } | ScaleChoice::Truncated { ell, .. }) => ell,
+                    None => choices.ell(architecture, index),
+                };
                 if !WIDTHS.contains(&ell) {
                     let what = "the accumulator width";
                     return Err(PlanError::Choice { node: Some(node.name.clone()), what, value: ell.into() });
@@ -206,7 +213,7 @@ fn check_counts(architecture: &Architecture, choices: &Choices, tensors: &[Tenso
             _ => {}
         }
     }
-    Ok(())
+    (0..architecture.nodes.len()).try_for_each(|node| truncation::check(architecture, choices, node))
 }
 
 // What the failure probability of the noise is computed for (`check_size` bounds all accumulators, the store the key's uses).

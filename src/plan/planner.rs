@@ -13,11 +13,11 @@ use lowkey_mpc::layout::Search;
 use lowkey_mpc::ot::price;
 use lowkey_mpc::party::Stage;
 
-use super::choices::{Choices, LinearChoice, Link, SetChoice};
+use super::choices::{Choices, LinearChoice, Link, ScaleChoice, SetChoice};
 use super::error::PlanError;
 use super::linear::{LinearNode, MAX_PACKED, conv_shape};
 use super::rings::clipped_bits;
-use super::{Plan, Reveal, layouts, predict, width_of};
+use super::{Plan, Reveal, WIDTHS, layouts, predict, truncation, width_of};
 
 /// How much a byte of the hint, sent once, weighs against a byte sent for every inference.
 const HINT_WEIGHT: f64 = 1e-3;
@@ -92,6 +92,7 @@ fn plan_layers(
 ) -> Result<Plan, PlanError> {
     let (linear, sets) = choose_sets(layers, widths)?;
     let mut choices = Choices { link, linear, scales: scales(network, widths), sets, layouts: Vec::new() };
+    let bounds = &choose_scales(network, widths, &mut choices, bounds, search)?;
     choices.layouts = layouts::choose(network.architecture(), &choices, bounds, search)?;
     Plan::derive(published(network.architecture()), choices)
 }
@@ -184,8 +185,8 @@ fn layers(network: &Network, widths: Widths) -> Vec<Layer> {
     layers
 }
 
-/// The rings of all scales' results, in order.
-fn scales(network: &Network, widths: Widths) -> Vec<u32> {
+/// All scales, in order, as if they were widened.
+fn scales(network: &Network, widths: Widths) -> Vec<ScaleChoice> {
     let sources = network.bounds();
     let nodes = network.architecture().nodes.iter().zip(network.bounds()).enumerate();
     let scales = nodes.filter(|(_, (node, _))| matches!(node.op, Op::Scale { .. }));
@@ -194,9 +195,54 @@ fn scales(network: &Network, widths: Widths) -> Vec<u32> {
         let source = scale.op.inputs()[0] - 1;
         let widened =
             accumulator_ring(network, source, sources[source].as_ref().expect("it reads an accumulator").range());
-        accumulator_ring(network, node, bounds.expect("a scale has bounds").range()).max(widened).max(widths.least())
+        let own = accumulator_ring(network, node, bounds.expect("a scale has bounds").range());
+        ScaleChoice::Widened { ell: own.max(widened).max(widths.least()) }
     };
     scales.map(ring).collect()
+}
+
+/// Truncates the scales for which that is cheaper, or that have no ring otherwise. The bounds of a truncated scale are those of what is left.
+fn choose_scales(
+    network: &Network,
+    widths: Widths,
+    choices: &mut Choices,
+    bounds: &[Option<LinearBounds>],
+    search: &mut Search,
+) -> Result<Vec<Option<LinearBounds>>, PlanError> {
+    let architecture = network.architecture();
+    let (mut chosen, mut bounds) = (bounds.to_vec(), bounds.to_vec());
+    let is_scale = |node: &usize| matches!(architecture.nodes[*node].op, Op::Scale { .. });
+    let scales: Vec<usize> = (0..architecture.nodes.len()).filter(is_scale).collect();
+    let mut truncated = choices.clone();
+    for (at, &node) in scales.iter().enumerate() {
+        let source = choices.ell(architecture, architecture.nodes[node].op.inputs()[0] - 1);
+        let Some(truncation) = truncation::widest(network, &bounds, node, source) else { continue };
+        truncated.scales[at] = truncation.choice;
+        bounds[node] = Some(truncation.sums);
+    }
+    let seconds = [
+        layouts::scale_seconds(architecture, choices, &chosen, search)?,
+        layouts::scale_seconds(architecture, &truncated, &bounds, search)?,
+    ];
+    for (at, &node) in scales.iter().enumerate() {
+        let [widened, own] = [choices.scales[at], truncated.scales[at]];
+        let cheaper = widths == Widths::Tight && seconds[1][node] < seconds[0][node];
+        if widened != own && (cheaper || !WIDTHS.contains(&widened.width())) {
+            choices.scales[at] = own;
+            chosen[node] = bounds[node].take();
+        }
+    }
+    Ok(chosen)
+}
+
+/// ell of what a requantisation to `bits` bits (those below its top) reads: the smallest ring that holds it and what it does.
+pub(super) fn requantised_ring(Range { lo, hi }: Range, bits: u32, shift: u32) -> u32 {
+    let ell = Range { lo, hi }.signed_bits().max(shift + 2);
+    if bits.min(ell - 1 - shift) > 1 {
+        return ell;
+    }
+    // Only the sign of z - 2^s is evaluated.
+    ell.max(Range { lo: lo - (1 << shift), hi: hi - (1 << shift) }.signed_bits())
 }
 
 /// ell of linear node or scale `node`: the smallest ring that holds every reachable accumulator and what its consumers do with
@@ -208,11 +254,7 @@ fn accumulator_ring(network: &Network, node: usize, Range { lo, hi }: Range) -> 
         match &architecture.nodes[consumer].op {
             Op::Requantise { bits, shift, top, .. } => {
                 let shift = shift.iter().max().copied().unwrap_or(0);
-                ell = ell.max(shift + 2);
-                if clipped_bits(*bits, *top).min(ell - 1 - shift) == 1 {
-                    // Only the sign of z - 2^s is evaluated.
-                    ell = ell.max(Range { lo: lo - (1 << shift), hi: hi - (1 << shift) }.signed_bits());
-                }
+                ell = ell.max(requantised_ring(Range { lo, hi }, clipped_bits(*bits, *top), shift));
             }
             // Widening adds 2^(ell-2), and the sum must stay below 2^(ell-1).
             Op::Scale { .. } => ell = ell.max(Range { lo, hi }.signed_bits() + 1),

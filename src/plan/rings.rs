@@ -20,6 +20,11 @@ pub enum Holding {
         /// Width of z in bits.
         ell: u32,
     },
+    /// A multiplied accumulator that is never made: the requantisation that reads it multiplies and truncates.
+    Truncated {
+        /// Width of what it leaves, in bits.
+        ell: u32,
+    },
     /// (xhat, m) with x = xhat + m mod 2^ring.
     Shared {
         /// Width of the ring in bits.
@@ -72,12 +77,14 @@ pub fn value_widths(architecture: &Architecture, tensors: &[TensorInfo], ell: im
     widths
 }
 
-/// The holding of every tensor, given the ell of every linear node and scale, and the widths of all values.
+/// The holding of every tensor, given the ell of every linear node and scale, the widths of all values, and the bits
+/// that a scale drops.
 pub fn holdings(
     architecture: &Architecture,
     tensors: &[TensorInfo],
     widths: &[u32],
     ell: impl Fn(usize) -> u32,
+    dropped: impl Fn(usize) -> Option<u32>,
 ) -> Vec<Holding> {
     let signed = tensors.iter().map(|t| u32::from(t.range.lo < 0));
     let mut rings: Vec<u32> = widths.iter().zip(signed).map(|(width, sign)| width + sign).collect();
@@ -131,7 +138,10 @@ pub fn holdings(
         let op = tensor.checked_sub(1).map(|index| &architecture.nodes[index].op);
         holdings.push(match op {
             Some(Op::Linear { .. }) => Holding::Accumulator { ell: ell(tensor - 1) },
-            Some(Op::Scale { .. }) => Holding::Scaled { ell: ell(tensor - 1) },
+            Some(Op::Scale { .. }) => match dropped(tensor - 1) {
+                Some(dropped) => Holding::Truncated { ell: ell(tensor - 1) - dropped },
+                None => Holding::Scaled { ell: ell(tensor - 1) },
+            },
             Some(Op::Flatten { input }) => holdings[*input],
             _ if pooled_only[tensor] => Holding::Small { bits: widths[tensor] },
             _ => Holding::Shared { ring: rings[tensor], root: tensor },

@@ -10,11 +10,13 @@ use lowkey_mpc::extend::Finish;
 use lowkey_mpc::layout::LayoutError;
 use lowkey_mpc::program::{Program, Time};
 use lowkey_mpc::requantise::Clip;
-use lowkey_mpc::{maxpool, output, pooled, requantise, table, truncate, widen};
+use lowkey_mpc::rescale::Factor;
+use lowkey_mpc::{maxpool, output, pooled, requantise, rescale, table, truncate, widen};
 
 use super::choices::{Choices, LayoutChoice};
 use super::error::PlanError;
 use super::rings::{Holding, average_ring, clipped_bits, small_width};
+use super::truncation;
 use super::windows::Windows;
 
 /// What one node does.
@@ -84,6 +86,13 @@ pub enum NonlinearKind {
     /// Of accumulators; `lowered` is what the server subtracts first (2^s where only the sign counts).
     Requantise {
         /// Subtracted from every accumulator by the server.
+        lowered: i64,
+    },
+    /// Of accumulators that each party multiplies and truncates first.
+    Rescale {
+        /// The multipliers, one or one per channel, the accumulator's width, and the bits dropped. Public.
+        factors: Vec<Factor>,
+        /// Subtracted from every product by the server.
         lowered: i64,
     },
     /// The carries out of the low bits of accumulators, whose clip comes after a max pool.
@@ -187,6 +196,8 @@ pub(super) struct Context<'a> {
 pub(super) enum Spec {
     /// And the largest result.
     Requantise(requantise::Spec, u8),
+    /// Of truncated products, likewise.
+    Rescale(requantise::Spec, u8),
     Truncate(truncate::Spec),
     MaxPool(maxpool::Spec),
     Table {
@@ -203,23 +214,37 @@ impl Context<'_> {
         match self.holdings[tensor] {
             Holding::Accumulator { .. } => Source::Accumulator(tensor - 1),
             Holding::Scaled { .. } => Source::Scaled(tensor - 1),
+            Holding::Truncated { .. } => self.source(self.architecture.nodes[tensor - 1].op.inputs()[0]),
             Holding::Shared { root, .. } => Source::Shared(root),
             Holding::Small { .. } => Source::Small(tensor),
         }
     }
 
+    /// The bits that the scale drops whose result `tensor` is.
+    fn dropped(&self, tensor: TensorId) -> Option<u32> {
+        self.choices.dropped(self.architecture, tensor.checked_sub(1)?)
+    }
+
     pub fn spec(&self, node: usize) -> Option<Spec> {
         let byte = |value: u32| u8::try_from(value).unwrap_or(u8::MAX);
         match &self.architecture.nodes[node].op {
+            Op::Scale { .. } if self.dropped(node + 1).is_some() => None,
             Op::Scale { input, .. } => Some(Spec::Widen { ell: self.choices.ell(self.architecture, *input - 1) }),
             Op::Requantise { input, bits, shift, top, .. } => {
+                let dropped = self.dropped(*input);
+                let less = dropped.unwrap_or(0);
                 let spec = requantise::Spec {
-                    ell: byte(self.choices.ell(self.architecture, *input - 1)),
-                    shift: byte(shift[0]),
+                    ell: byte(self.choices.ell(self.architecture, *input - 1) - less),
+                    shift: byte(shift[0] - less),
                     bits: byte(clipped_bits(*bits, *top)),
-                    guard: if matches!(self.source(*input), Source::Scaled(_)) { 0 } else { byte(GUARD_BITS) },
+                    guard: if matches!(self.holdings[*input], Holding::Accumulator { .. }) {
+                        byte(GUARD_BITS)
+                    } else {
+                        0
+                    },
                 };
-                Some(Spec::Requantise(spec, top.map_or(u8::MAX, |top| u8::try_from(top).unwrap_or(u8::MAX))))
+                let top = top.map_or(u8::MAX, |top| u8::try_from(top).unwrap_or(u8::MAX));
+                Some(if dropped.is_some() { Spec::Rescale(spec, top) } else { Spec::Requantise(spec, top) })
             }
             Op::AvgPool { shift, .. } => Some(Spec::Truncate(truncate::Spec {
                 width: byte(average_ring(self.widths[node + 1], *shift)),
@@ -272,6 +297,10 @@ impl Context<'_> {
         Ok(match (&self.architecture.nodes[node].op, spec) {
             (Op::Requantise { shift, .. }, Spec::Requantise(spec, _)) => {
                 NonlinearKind::Requantise { lowered: if spec.is_sign()? { 1 << shift[0] } else { 0 } }
+            }
+            (Op::Requantise { input, shift, .. }, Spec::Rescale(spec, _)) => {
+                let factors = truncation::factors(self.architecture, self.choices, *input - 1);
+                NonlinearKind::Rescale { factors, lowered: if spec.is_sign()? { 1 << shift[0] } else { 0 } }
             }
             (Op::MaxPool { input, window }, _) => NonlinearKind::MaxPool { windows: windows(*input, window) },
             (Op::AvgPool { input, window, multiplier, offset, shift }, _) => {
@@ -348,6 +377,12 @@ impl Context<'_> {
                 }
                 _ => return Err(misplaced()),
             },
+            Spec::Rescale(spec, top) => {
+                let LayoutChoice::Requantise { layout, spare } = next() else { return Err(misplaced()) };
+                let clip = Clip { top: *top, spare: *spare };
+                let programs = Programs::build(holding, |finish| rescale::program(*spec, clip, layout, finish));
+                (spec.width() as u32, spec.effective_bits().map_err(of_node)? as u32, programs)
+            }
             Spec::Truncate(spec) => {
                 let LayoutChoice::Chain(chain) = next() else { return Err(misplaced()) };
                 let programs = Programs::build(holding, |finish| truncate::program(*spec, chain, finish, Time::START));
@@ -410,7 +445,9 @@ impl Context<'_> {
         match self.holdings[self.architecture.output] {
             Holding::Accumulator { ell } => ell,
             Holding::Shared { ring, .. } => ring,
-            Holding::Small { .. } | Holding::Scaled { .. } => unreachable!("no output is held so"),
+            Holding::Small { .. } | Holding::Scaled { .. } | Holding::Truncated { .. } => {
+                unreachable!("no output is held so")
+            }
         }
     }
 

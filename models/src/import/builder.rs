@@ -1,5 +1,6 @@
 //! Puts a network together, node by node: every node is checked when it is added, and requantisations are given by their rule.
 
+mod groups;
 mod requantise;
 
 use std::collections::HashSet;

@@ -9,6 +9,7 @@ use crate::maxpool;
 use crate::party::Party;
 use crate::program::{Bit, Builder, Time};
 use crate::requantise::{self, Spec};
+use crate::rescale;
 use crate::truncate;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -79,6 +80,7 @@ pub struct Search {
     plans: HashMap<(usize, Start), Arc<Vec<Plan>>>,
     links: HashMap<Link, Plan>,
     found: HashMap<(Spec, Clip, Finish, Start), Layouts>,
+    rescaled: HashMap<(Spec, Clip, Finish), Layouts>,
 }
 
 /// Digits below a table of one to three bits: as many equal ones as fit, the rest before them.
@@ -129,7 +131,7 @@ impl Search {
     /// A search at this price.
     #[must_use]
     pub fn new(ot_price: f64) -> Self {
-        Self { ot_price, plans: HashMap::new(), links: HashMap::new(), found: HashMap::new() }
+        Self { ot_price, plans: HashMap::new(), links: HashMap::new(), found: HashMap::new(), rescaled: HashMap::new() }
     }
 
     /// The price of a random OT in bits.
@@ -175,6 +177,28 @@ impl Search {
         let costs = candidates.into_iter().map(|layout| self.cost(spec, clip, layout, finish, start));
         let found = Arc::new(frontier(costs.collect::<Result<Vec<_>, _>>()?));
         self.found.insert((spec, clip, finish, start), Arc::clone(&found));
+        Ok(found)
+    }
+
+    /// Layouts for [`rescale::program`], as [`Search::requantise`] lists them.
+    ///
+    /// # Errors
+    /// As [`Search::requantise_clipped`].
+    pub fn rescale(&mut self, spec: Spec, clip: Clip, finish: Finish) -> Result<Layouts, LayoutError> {
+        if let Some(known) = self.rescaled.get(&(spec, clip, finish)) {
+            return Ok(Arc::clone(known));
+        }
+        let start = Start { server: Time::START, client: rescale::CLIENT, carry_in: false };
+        let price = self.ot_price;
+        let cost = |layout: Layout| {
+            let mut b = Builder::counting();
+            rescale::record(&mut b, spec, clip, &layout, finish)?;
+            Ok(Choice { flights: b.flights(), price: b.tally().price(price), layout })
+        };
+        let candidates = self.candidates(spec, clip, finish, start)?;
+        let costs: Result<Vec<_>, LayoutError> = candidates.into_iter().map(cost).collect();
+        let found = Arc::new(frontier(costs?));
+        self.rescaled.insert((spec, clip, finish), Arc::clone(&found));
         Ok(found)
     }
 

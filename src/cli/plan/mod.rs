@@ -157,7 +157,7 @@ fn layers(plan: &Plan, details: &[Detail], prediction: &Prediction, schedule: Sc
             kind: kind(plan, node, step),
             accumulator_bits: None,
             ring_bits: match plan.holdings[node + 1] {
-                Holding::Accumulator { ell } | Holding::Scaled { ell } => ell,
+                Holding::Accumulator { ell } | Holding::Scaled { ell } | Holding::Truncated { ell } => ell,
                 Holding::Shared { ring, .. } => ring,
                 Holding::Small { bits } => bits + 1,
             },
@@ -188,7 +188,8 @@ fn layers(plan: &Plan, details: &[Detail], prediction: &Prediction, schedule: Sc
                     _ => online_bytes += charged,
                 }
                 let Nonlinear { kind, lanes, .. } = &**step;
-                if let NonlinearKind::Requantise { .. } | NonlinearKind::Carries = kind {
+                if let NonlinearKind::Requantise { .. } | NonlinearKind::Rescale { .. } | NonlinearKind::Carries = kind
+                {
                     layer.activations = *lanes;
                 }
             }

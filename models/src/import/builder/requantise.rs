@@ -4,7 +4,7 @@ use ndarray::Axis;
 
 use super::{Builder, Fold, MAX_RING, Obstacle, Sum};
 use crate::network::{Op, Range, TensorId, Term};
-use crate::rescale::{Affine, NotMonotone, Steps, fit, near};
+use crate::rescale::{Affine, NotMonotone, Steps, exists, fit, near, widest};
 use crate::weights::LinearWeights;
 
 /// Most pieces that the thresholds of one requantisation, or every other one of them, are cut into: a few first, then more.
@@ -50,42 +50,12 @@ impl Builder {
             return self.requantise_steps(name, sum, zero_point, steps);
         }
         // A residual has one multiplier: rising and falling channels go ways of their own.
-        let (mut parts, mut order) = (Vec::new(), Vec::new());
-        for sign in [1, -1] {
-            let channels: Vec<usize> = (0..signs.len()).filter(|&c| signs[c] == sign).collect();
-            let mut part = self.channels_of(name, &sum, &channels)?.ok_or(Obstacle::Falling { channel })?;
-            part.multiply(&vec![sign; channels.len()])?;
-            let steps = channels.iter().map(|&c| steps[c].clone()).collect();
-            parts.push(self.requantise_steps(name, part, zero_point, steps)?);
-            order.extend(channels);
-        }
-        let input = self.node(&format!("{name}/concat"), Op::Concat { inputs: parts }, None)?;
-        let place = |channel: usize| order.iter().position(|&c| c == channel).expect("each channel has a part");
-        self.channels(&format!("{name}/order"), input, &(0..signs.len()).map(place).collect::<Vec<_>>())
-    }
-
-    /// Some channels of a sum; `None` if a convolution of groups makes them.
-    fn channels_of(&mut self, name: &str, sum: &Sum, channels: &[usize]) -> Result<Option<Sum>, Obstacle> {
-        let mut terms = Vec::new();
-        for (term, array) in &sum.terms {
-            let mut term = term.clone();
-            let count = sum.bias.len();
-            match &mut term {
-                Term::Conv { input, out_channels, groups, .. } if *groups > 1 => {
-                    if *groups != count || self.tensor(*input).shape[0] != count {
-                        return Ok(None);
-                    }
-                    *input = self.channels(&format!("{name}/channels"), *input, channels)?;
-                    (*out_channels, *groups) = (channels.len(), channels.len());
-                }
-                Term::Conv { out_channels: outputs, .. } | Term::Dense { outputs, .. } => *outputs = channels.len(),
-                Term::Identity { input, .. } => {
-                    *input = self.channels(&format!("{name}/channels"), *input, channels)?;
-                }
-            }
-            terms.push((term, array.as_ref().map(|array| array.select(Axis(0), channels))));
-        }
-        Ok(Some(Sum { terms, bias: channels.iter().map(|&c| sum.bias[c]).collect() }))
+        let groups = [1, -1].map(|sign| (0..signs.len()).filter(|&c| signs[c] == sign).collect());
+        let done = self.in_groups(name, &sum, &groups, |builder, mut part, channels| {
+            part.multiply(&vec![signs[channels[0]]; channels.len()])?;
+            builder.requantise_steps(name, part, zero_point, channels.iter().map(|&c| steps[c].clone()).collect())
+        })?;
+        done.ok_or(Obstacle::Falling { channel })
     }
 
     fn requantise_steps(
@@ -113,6 +83,12 @@ impl Builder {
             (_, Some(clipped)) => Some((clipped, top)),
             (Some(free), None) => Some((free, natural)),
             (None, None) => None,
+        };
+        let fits = match fits {
+            Some((fits, top)) if self.folds(&sum, &fits) => Some((fits, top)),
+            // Multipliers of a scale may be as long as they like: products are truncated.
+            Some((fits, top)) => Some((widest(&steps, top).unwrap_or(fits), top)),
+            None => [natural, top].into_iter().find_map(|top| Some((widest(&steps, top)?, top))),
         };
         let Some((fits, top)) = fits else {
             if let Some((lines, off)) = near(&steps, top).filter(|_| self.near) {
@@ -150,9 +126,9 @@ impl Builder {
     ) -> Result<TensorId, Obstacle> {
         let offsets: Vec<i64> = fits.iter().map(|fit| fit.offset).collect();
         let multipliers: Vec<i64> = fits.iter().map(|fit| fit.multiplier).collect();
-        self.short(&sum, fits)?;
+        let folds = self.folds(&sum, fits);
+        self.short(&sum, fits, top.unwrap_or((1 << bits) - 1), folds)?;
         let shift = one_or_all(fits.iter().map(|fit| fit.shift).collect());
-        let folds = multipliers.iter().all(|&m| m == 1) || (self.fold == Fold::Auto && small(&sum, &multipliers));
         let accumulator = if folds {
             sum.multiply(&multipliers)?;
             sum.bias.iter_mut().zip(&offsets).for_each(|(bias, offset)| *bias = bias.saturating_add(*offset));
@@ -165,8 +141,15 @@ impl Builder {
         self.node(&format!("{name}/requantise"), op, None)
     }
 
-    /// Refuses lines whose values leave the largest ring, with one shift for all channels.
-    fn short(&self, sum: &Sum, fits: &[Affine]) -> Result<(), Obstacle> {
+    /// True if the multipliers go into the weights.
+    fn folds(&self, sum: &Sum, fits: &[Affine]) -> bool {
+        let multipliers: Vec<i64> = fits.iter().map(|fit| fit.multiplier).collect();
+        multipliers.iter().all(|&m| m == 1) || (self.fold == Fold::Auto && small(sum, &multipliers))
+    }
+
+    /// Refuses lines whose values leave the largest ring, with one shift for all channels. Those of a scale lose the bits that need not be
+    /// shared: its floors and constants lose less than three units ([`Affine::room`]).
+    fn short(&self, sum: &Sum, fits: &[Affine], top: i64, folds: bool) -> Result<(), Obstacle> {
         let shift = fits.iter().map(|fit| fit.shift).max().unwrap_or(0);
         let wide = |(range, fit): (Range, &Affine)| {
             let end = |z: i64| {
@@ -175,8 +158,16 @@ impl Builder {
             };
             Range { lo: end(range.lo), hi: end(range.hi) }.signed_bits()
         };
-        let most = self.bounds(sum).into_iter().zip(fits).map(wide).max().unwrap_or(1);
-        let bits = most.max(shift + 2) + 1;
+        let bounds = self.bounds(sum);
+        let dropped = |(range, fit): (&Range, &Affine)| {
+            let room = fit.room(*range, top).into_iter().sum::<i128>() << (shift - fit.shift);
+            (room / 3).max(1).ilog2().min(shift)
+        };
+        let most = bounds.iter().copied().zip(fits).map(wide).max().unwrap_or(1);
+        let mut bits = most.max(shift + 2) + 1;
+        if bits > MAX_RING && !folds {
+            bits -= bounds.iter().zip(fits).map(dropped).min().unwrap_or(0);
+        }
         if bits > MAX_RING { Err(Obstacle::TooLong { bits }) } else { Ok(()) }
     }
 
@@ -201,6 +192,17 @@ impl Builder {
         bits: u32,
         steps: &[Steps],
     ) -> Result<TensorId, Obstacle> {
+        if let Some(groups) = self.groups(sum, steps) {
+            let (mark, notes) = (self.mark(), self.report.notes.len());
+            let done = self.in_groups(name, sum, &groups, |builder, part, channels| {
+                builder.requantise_steps(name, part, zero_point, channels.iter().map(|&c| steps[c].clone()).collect())
+            });
+            if let Ok(Some(id)) = done {
+                return Ok(id);
+            }
+            self.return_to(mark);
+            self.report.notes.truncate(notes);
+        }
         let parts = |of: &dyn Fn(&Steps) -> Vec<Steps>| fit_parts(&steps.iter().map(of).collect::<Vec<_>>());
         let at_zero = || parts(&|steps| steps.cut(zero_point).to_vec()).filter(|_| zero_point > 0);
         let parities = || parts(&|steps| steps.split(2));
@@ -252,7 +254,7 @@ impl Builder {
         let input = self.linear(name, sum)?;
         let mut terms = Vec::new();
         for (fit, top) in fits {
-            self.short(&whole, fit)?;
+            self.short(&whole, fit, *top, false)?;
             let multipliers = fit.iter().map(|fit| fit.multiplier).collect();
             let scaled = self.scale(name, input, multipliers, fit.iter().map(|fit| fit.offset).collect())?;
             let shift = one_or_all(fit.iter().map(|fit| fit.shift).collect());
@@ -292,13 +294,13 @@ fn fit_parts(channels: &[Vec<Steps>]) -> Option<Fits> {
 fn pieces(steps: &[Steps], most: usize) -> Option<Fits> {
     let (mut rest, mut fits) = (steps.to_vec(), Vec::new());
     while fits.len() < most {
-        if let Some(last) = fit_part(&rest) {
-            fits.push(last);
+        if has_lines(&rest) {
+            fits.push(fit_part(&rest)?);
             return Some(fits);
         }
         let low = |level: i64| rest.iter().map(|steps| steps.cut(level)[0].clone()).collect::<Vec<_>>();
         let levels: Vec<i64> = (1..rest.iter().map(Steps::last).max()?).collect();
-        let reached = levels.partition_point(|&level| fit_part(&low(level)).is_some());
+        let reached = levels.partition_point(|&level| has_lines(&low(level)));
         let level = levels[reached.checked_sub(1)?];
         fits.push(fit_part(&low(level))?);
         rest = rest.iter().map(|steps| steps.cut(level)[1].clone()).collect();
@@ -306,10 +308,19 @@ fn pieces(steps: &[Steps], most: usize) -> Option<Fits> {
     None
 }
 
-fn fit_part(steps: &[Steps]) -> Option<(Vec<Affine>, i64)> {
+/// The largest value of a width, and of the steps.
+fn tops(steps: &[Steps]) -> [i64; 2] {
     let top = steps.iter().map(Steps::last).max().expect("at least one channel").max(1);
-    let natural = (1 << ((top as u64).ilog2() + 1)) - 1;
-    fit(steps, natural).map(|fit| (fit, natural)).or_else(|| Some((fit(steps, top)?, top)))
+    [(1 << ((top as u64).ilog2() + 1)) - 1, top]
+}
+
+/// True if some line equals the steps of each channel.
+pub(super) fn has_lines(steps: &[Steps]) -> bool {
+    tops(steps).into_iter().any(|top| exists(steps, top))
+}
+
+fn fit_part(steps: &[Steps]) -> Option<(Vec<Affine>, i64)> {
+    tops(steps).into_iter().find_map(|top| Some((widest(steps, top).or_else(|| fit(steps, top))?, top)))
 }
 
 /// True if no line equals these steps.

@@ -49,6 +49,10 @@ def main():
             import functions
 
             model, case = functions.run(rng, SAMPLES, index)
+        elif dialect == "wide":
+            import wide
+
+            model, case = wide.run(rng, SAMPLES, index)
         elif dialect.startswith("static"):
             import static
 
