@@ -10,6 +10,7 @@ use super::real::{Float, Post, Scales, at, odd_factor, power_of_two};
 use super::tensor::{Constant, Element};
 use super::value::{Fused, FusedKind, Ints, Layout, Real, Scale, Scaled, Source, Stop, Value};
 use super::walk::Walk;
+use super::whole::whole_weights;
 use crate::check::MAX_ACCUMULATOR;
 use crate::import::builder::{Sum, weight_width};
 use crate::network::{Range, Term, Window};
@@ -91,7 +92,7 @@ impl<'m> Walk<'m> {
     /// `ConvInteger` and `MatMulInteger`: the accumulators, as numbers with unit 1.
     pub(super) fn integer(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
         let x_zero = self.zero(node, 2)?;
-        let x = self.ints(node, 0, x_zero)?;
+        let x = self.with_zero(node, x_zero)?;
         let conv = node.op() == "ConvInteger";
         let ints = self.constant(node, 1)?;
         let zero = match node.input(3) {
@@ -113,11 +114,26 @@ impl<'m> Walk<'m> {
         Ok(Value::Real(Rc::new(Real { source, post: vec![], later: vec![], channels, layout, fused: None })))
     }
 
+    /// The integers of input 0 with the zero point that the node declares, whatever they were made with.
+    fn with_zero(&mut self, node: Node<'m>, zero: i64) -> Result<Ints, Stop> {
+        match *self.value(node, 0)? {
+            Value::Ints(ints) if ints.zero != zero => {
+                let by = ints.zero - zero;
+                let id = self.builder.apply(&format!("{}/zero", node.name()), ints.id, |x| x + by)?;
+                Ok(Ints { id, zero, ..ints })
+            }
+            _ => self.ints(node, 0, zero),
+        }
+    }
+
     /// Scaled weights; float constants are refused.
     fn weights(&self, node: Node<'m>, index: usize) -> Result<Rc<Scaled>, Stop> {
         match self.value(node, index)? {
             Value::Scaled(scaled) => Ok(Rc::clone(scaled)),
-            Value::Constant(_) => {
+            Value::Constant(constant) => {
+                if let Some(whole) = whole_weights(constant) {
+                    return Ok(Rc::new(whole));
+                }
                 Err(Stop::new("the weights are floats", "quantise them: QuantizeLinear, Quant or BipolarQuant"))
             }
             _ => Err(Stop::new("the weights are not constant", "only products with constants are linear layers")),

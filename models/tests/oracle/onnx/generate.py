@@ -49,6 +49,10 @@ def main():
             import functions
 
             model, case = functions.run(rng, SAMPLES, index)
+        elif dialect == "integers":
+            import integers
+
+            model, case = integers.run(rng, SAMPLES, index)
         elif dialect.startswith("static"):
             import static
 
