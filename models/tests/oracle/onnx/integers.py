@@ -39,11 +39,14 @@ def per_channel(graph, numbers, dtype):
     return graph.constant(list_.reshape([-1] + [1] * (len(graph.shape) - 1)))
 
 
-def floats(graph, y, sigma):
-    """Mul, Add, Div, Floor or Round, Clip of floats, in part."""
+def floats(graph, y, sigma, whole):
+    """Mul, Add, Div, Floor or Round, Clip of floats, in part; ONNX Runtime merges factors with float weights, where they must be whole."""
     rng, channels = graph.rng, graph.shape[0]
     scale = 100 / sigma
-    if graph.chance(0.8):
+    if whole:
+        y = graph.node("Mul", [y, per_channel(graph, rng.integers(5, 32, channels), np.float32)])
+        divided = 16 / scale
+    elif graph.chance(0.8):
         y = graph.node("Mul", [y, per_channel(graph, rng.uniform(0.6, 1.6, channels) * (scale if graph.chance(0.3) else 16), np.float32)])
         divided = 16 / scale
     else:
@@ -89,7 +92,7 @@ def run(rng, samples, index):
         y, sigma = layer(graph, form, zeros[min(at, 1)])
         if form == "floats":
             y = graph.node("Cast", [y], to=TensorProto.FLOAT)
-        y = ints(graph, y, sigma) if form == "ints" else floats(graph, y, sigma)
+        y = ints(graph, y, sigma) if form == "ints" else floats(graph, y, sigma, form == "fake")
         graph.x = y if form == "fake" else graph.node("Cast", [y], to=TensorProto.UINT8)
     kind = TensorProto.FLOAT if form == "fake" else TensorProto.UINT8
     last = kind
