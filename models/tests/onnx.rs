@@ -193,6 +193,12 @@ fn functions_before_averages_and_sums_are_within_a_step_of_onnxruntime() {
     }
 }
 
+#[test]
+fn integer_dialects_equal_onnxruntime() {
+    // Wide multiplied accumulators that no line fits.
+    check("integers", 90, &Options::default(), 5);
+}
+
 /// Files of your own, in the folder that LOWKEY_ONNX names; those that can't be exact may be approximate.
 #[test]
 fn files_of_a_folder_equal_their_runtimes() {

@@ -7,6 +7,7 @@ use super::graph::{Graph, Node};
 use super::quantiser::{Quantiser, Rule};
 use super::tensor::Element;
 use super::value::{Layout, Stop, Value};
+use super::whole::whole_weights;
 use crate::coding::{self, Coding, Dtype, Order, Step};
 use crate::import::{ImportProblem, Preprocessing};
 use crate::network;
@@ -25,6 +26,8 @@ pub(super) struct Input<'m> {
     pub dtype: Dtype,
     /// Whether the quantiser's scale is the file's.
     pub scaled: bool,
+    /// Whether the file reads floats that are integers, and does not say which.
+    pub whole: bool,
     /// What the file does with real numbers before it quantises them.
     pub steps: Vec<Step>,
     /// The tensors that these steps make, and whether they are flattened.
@@ -65,12 +68,17 @@ impl<'m> Input<'m> {
             return Err((None, ImportProblem::File { reason, hint }.into()));
         };
         let known = Known { graph, node, values };
+        let mut whole = false;
         let quantiser = if element == Element::Float {
-            if at != 0 || !is_quantiser(node) {
+            if at == 0 && reads_whole(graph, node, values) {
+                whole = true;
+                Quantiser::onnx(1.0, 0, (0, 255)).map(|quantiser| (quantiser, Dtype::Uint(8)))
+            } else if at != 0 || !is_quantiser(node) {
                 let hint = "quantise the input: QuantizeLinear, Quant, or an input of 8-bit integers";
                 return Err((Some(node), Stop::new("it reads the graph's input, which nothing has quantised", hint)));
+            } else {
+                known.quantiser()
             }
-            known.quantiser()
         } else {
             known.declared(at, element)
         };
@@ -79,7 +87,7 @@ impl<'m> Input<'m> {
         let scaled = element.is_none() || !matches!(node.op(), "ConvInteger" | "MatMulInteger");
         let dims = dims[1..].to_vec();
         let layout = Layout::of_rank(rank);
-        Ok(Input { quantiser, element, layout, shape, dims, dtype, scaled, steps, passed })
+        Ok(Input { quantiser, element, layout, shape, dims, dtype, scaled, whole, steps, passed })
     }
 
     /// The network's input: y = q - lo.
@@ -208,6 +216,14 @@ fn step<'m>(
         ("Div", true) => Step::Div(list),
         _ => return None,
     }))
+}
+
+/// True for a layer of whole weights in a graph that rounds: what it reads are integers.
+fn reads_whole<'m>(graph: &Graph<'m>, node: Node<'m>, values: &HashMap<&'m str, Value<'m>>) -> bool {
+    let weights = node.input(1).and_then(|name| values.get(name));
+    matches!(node.op(), "Conv" | "Gemm" | "MatMul")
+        && matches!(weights, Some(Value::Constant(constant)) if whole_weights(constant).is_some())
+        && graph.nodes.iter().any(|node| matches!(node.op(), "Floor" | "Round" | "Ceil"))
 }
 
 fn is_quantiser(node: Node<'_>) -> bool {

@@ -6,10 +6,11 @@ use ndarray::Array4;
 
 use super::constants::dequantise;
 use super::graph::Node;
-use super::real::{Float, Post, Scales, at, odd_factor, power_of_two};
+use super::real::{Float, HALF_ULP, Post, Scales, at, odd_factor, power_of_two};
 use super::tensor::{Constant, Element};
 use super::value::{Fused, FusedKind, Ints, Layout, Real, Scale, Scaled, Source, Stop, Value};
 use super::walk::Walk;
+use super::whole::whole_weights;
 use crate::check::MAX_ACCUMULATOR;
 use crate::import::builder::{Sum, weight_width};
 use crate::network::{Range, Term, Window};
@@ -91,7 +92,7 @@ impl<'m> Walk<'m> {
     /// `ConvInteger` and `MatMulInteger`: the accumulators, as numbers with unit 1.
     pub(super) fn integer(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
         let x_zero = self.zero(node, 2)?;
-        let x = self.ints(node, 0, x_zero)?;
+        let x = self.with_zero(node, x_zero)?;
         let conv = node.op() == "ConvInteger";
         let ints = self.constant(node, 1)?;
         let zero = match node.input(3) {
@@ -113,11 +114,26 @@ impl<'m> Walk<'m> {
         Ok(Value::Real(Rc::new(Real { source, post: vec![], later: vec![], channels, layout, fused: None })))
     }
 
+    /// The integers of input 0 with the zero point that the node declares, whatever they were made with.
+    fn with_zero(&mut self, node: Node<'m>, zero: i64) -> Result<Ints, Stop> {
+        match *self.value(node, 0)? {
+            Value::Ints(ints) if ints.zero != zero => {
+                let by = ints.zero - zero;
+                let id = self.builder.apply(&format!("{}/zero", node.name()), ints.id, |x| x + by)?;
+                Ok(Ints { id, zero, ..ints })
+            }
+            _ => self.ints(node, 0, zero),
+        }
+    }
+
     /// Scaled weights; float constants are refused.
     fn weights(&self, node: Node<'m>, index: usize) -> Result<Rc<Scaled>, Stop> {
         match self.value(node, index)? {
             Value::Scaled(scaled) => Ok(Rc::clone(scaled)),
-            Value::Constant(_) => {
+            Value::Constant(constant) => {
+                if let Some(whole) = whole_weights(constant) {
+                    return Ok(Rc::new(whole));
+                }
                 Err(Stop::new("the weights are floats", "quantise them: QuantizeLinear, Quant or BipolarQuant"))
             }
             _ => Err(Stop::new("the weights are not constant", "only products with constants are linear layers")),
@@ -230,7 +246,10 @@ impl<'m> Walk<'m> {
                 }
             }
         }
-        let float = float(&self.magnitudes(&sum));
+        let mut float = float(&self.magnitudes(&sum));
+        if weights.element.is_none() && matches!(self.value(node, 1)?, Value::Constant(_)) {
+            self.merged_factors(node, &sum, &mut float);
+        }
         let fused = match (input.quantised, weights.element) {
             (Some((_, element)), Some(other)) => Some(Fused {
                 kind,
@@ -244,6 +263,37 @@ impl<'m> Walk<'m> {
         let unit = Rc::new((0..channels).map(unit).collect());
         let source = Source::Sum { unit, float: Rc::new(float), sum: Rc::new(sum) };
         Ok(Value::Real(Rc::new(Real { source, post, later: vec![], channels, layout, fused })))
+    }
+
+    /// Factors behind a layer of float weights become part of the weights in ONNX Runtime: sums that are exact without them may not be.
+    fn merged_factors(&self, node: Node<'m>, sum: &Sum, float: &mut Float) {
+        let channels = sum.bias.len();
+        let products = sum.weights().map(|array| array.len()).sum::<usize>() / channels;
+        let magnitudes = self.magnitudes(sum);
+        let mut before = node;
+        // Nodes are in order, so this ends.
+        while let Some((_, next)) = self.graph.reader(before.output()).filter(|(_, next)| next.index > before.index) {
+            let first = next.input(0) == Some(before.output());
+            let number = self.constant(next, usize::from(first)).map(|constant| constant.to_floats());
+            let list = match (next.op(), number) {
+                ("Add" | "Sub", Ok(_)) => vec![1.0],
+                ("Mul", Ok(list)) => list.to_vec(),
+                ("Div", Ok(list)) if first => list.iter().map(|c| 1.0 / c).collect(),
+                ("BatchNormalization", _) => vec![f32::NAN],
+                _ => return,
+            };
+            for (channel, &most) in magnitudes.iter().enumerate() {
+                let factor = match list.len() {
+                    1 => list[0],
+                    n if n == channels => list[channel],
+                    _ => f32::NAN,
+                };
+                if most * odd_factor(factor) >= (1 << 24) as f64 {
+                    float.error[channel] = float.error[channel].max((products as f64 + 5.0) * HALF_ULP * most);
+                }
+            }
+            before = next;
+        }
     }
 
     /// Refuses sums that leave the network's limits.

@@ -11,6 +11,7 @@
 //! | `walk` | node by node, from graph to network |
 //! | `linear`, `pool`, `pointwise`, `uneven`, `shape`, `moves` | the operations |
 //! | `requantise`, `fused`, `pairs`, `finely` | from accumulators and sums to activations |
+//! | `whole` | dialects whose accumulators stay integers |
 //! | `chance` | how often the order of a float sum decides |
 //! | `output` | what the network answers |
 //!
@@ -50,6 +51,7 @@ mod tensor;
 mod uneven;
 mod value;
 mod walk;
+mod whole;
 
 pub use operators::markdown;
 
@@ -137,6 +139,11 @@ fn network<'m>(graph: &'m Graph<'m>, name: &str, options: &Options, report: Repo
         Some(element) => {
             Value::Ints(value::Ints { id: 0, zero: input.quantiser.zero as i64, element, layout: input.layout })
         }
+        None if input.whole => {
+            let scale = value::Scale { id: 0, unit: 1.0, error: 0.0, quantised: None };
+            builder.report.note("nothing says which integers the file reads: 0 to 255 are taken");
+            Value::Real(std::rc::Rc::new(value::Real::tensor(scale, input.shape[0], input.layout)))
+        }
         None => Value::Input { flat: false },
     };
     values.insert(&graph.input.name, value);
@@ -176,7 +183,10 @@ fn known<'m>(graph: &Graph<'m>) -> Result<HashMap<&'m str, Value<'m>>, ImportPro
 /// Whether an operation makes or reads quantised numbers.
 fn is_quantised(op: &str) -> bool {
     ["Quant", "QLinear", "QGemm", "Dequantize", "DynamicQuantize", "Trunc"].iter().any(|part| op.contains(part))
-        || matches!(op, "MultiThreshold" | "ConvInteger" | "MatMulInteger" | "MatMulIntegerToFloat" | "MatMulNBits")
+        || matches!(
+            op,
+            "MultiThreshold" | "Floor" | "ConvInteger" | "MatMulInteger" | "MatMulIntegerToFloat" | "MatMulNBits"
+        )
 }
 
 /// Counts the operations.

@@ -3,6 +3,7 @@
 //! Reports, refusals, the walk through a graph and the table of the documentation are made from it.
 
 use super::graph::Node;
+use super::quantiser::Mode;
 use super::real::Function;
 use super::value::{Stop, Value};
 use super::walk::Walk;
@@ -58,6 +59,10 @@ pub(super) const OPERATORS: &[Operator] = &[
     operator(&["BatchNormalization"], Imported(PART, |walk, node| walk.batch_norm(node))),
     operator(&["Relu"], Imported(PART, |walk, node| walk.clip(node, Some(0.0), None))),
     operator(&["Clip"], Imported(PART, |walk, node| walk.clip_node(node))),
+    operator(&["Max", "Min"], Imported(PART, |walk, node| walk.extreme(node))),
+    operator(&["Floor"], Imported(PART, |walk, node| walk.round(node, Mode::Floor))),
+    operator(&["Ceil"], Imported(PART, |walk, node| walk.round(node, Mode::Ceil))),
+    operator(&["Round"], Imported(PART, |walk, node| walk.round(node, Mode::HalfEven))),
     operator(&["Mul", "Div", "Sub"], Imported(PART, |walk, node| walk.arithmetic(node))),
     operator(&["Add", "Sum"], Imported("a bias or a residual", |walk, node| walk.add(node))),
     operator(&["QLinearAdd"], Imported("a residual", |walk, node| walk.qlinear_add(node))),
@@ -89,7 +94,7 @@ pub(super) const OPERATORS: &[Operator] = &[
     operator(&["Constant", "ConstantOfShape", "Neg", "Sqrt", "Reciprocal", "Abs", "Pow"], Imported(CONSTANTS, only_constant)),
     operator(&["Shape"], Imported(CONSTANTS, |walk, node| walk.shape_of(node))),
     operator(&["Identity", "Dropout"], Dropped(CALM, |walk, node| Ok(walk.value(node, 0)?.clone()))),
-    operator(&["Cast"], Dropped(CALM, |walk, node| walk.cast(node))),
+    operator(&["Cast"], Imported("integers, or nothing", |walk, node| walk.cast(node))),
     operator(&["Softmax", "LogSoftmax", "QLinearSoftmax"], Dropped(BEFORE, |walk, node| walk.last(node))),
     operator(&["ArgMax"], Dropped("the network's output are the values before it; the client finds the largest", |walk, node| {
         walk.last(node)
@@ -186,7 +191,7 @@ mod tests {
             assert!(names.contains(name), "{name} is no operator");
         }
         assert!(matches!(verdict("Conv"), Ok(Verdict::Imported(_))));
-        assert!(matches!(verdict("Cast"), Ok(Verdict::Dropped(_))));
+        assert!(matches!(verdict("Identity"), Ok(Verdict::Dropped(_))));
         assert!(verdict("LSTM").is_err_and(|hint| hint.contains("loops")));
         assert!(verdict("Sinh").is_err_and(|hint| hint.contains("replace it")));
     }

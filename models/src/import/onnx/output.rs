@@ -89,7 +89,7 @@ impl<'m> Walk<'m> {
                     Post::Div(list) => (1.0 / f64::from(at(list, c)), 0.0),
                     Post::Norm { scale, bias } => (at(scale, c).into(), at(bias, c).into()),
                     Post::From(list) => (-1.0, at(list, c).into()),
-                    Post::Clip(..) | Post::Function(_) | Post::Join { .. } => {
+                    Post::Clip(..) | Post::Round(_) | Post::Whole(_) | Post::Function(_) | Post::Join { .. } => {
                         let hint = "end the network with a linear layer, or quantise its output";
                         return Err(Stop::new("a function of the last values, which nothing quantises", hint));
                     }

@@ -9,9 +9,10 @@ use super::pairs::PairRule;
 use super::quantiser::{Quantiser, Rule, per_channel};
 use super::real::{Float, Function, HALF_ULP, Join, Post, at, odd_factor};
 use super::requantise::{Doubts, behind_later};
-use super::tensor::Element;
+use super::tensor::{Element, Values};
 use super::value::{Ints, Layout, Real, Scale, Source, Stop, Value};
 use super::walk::{Walk, then};
+use super::whole::Whole;
 use crate::import::builder::{Sum, weight_width};
 use crate::network::{TensorId, Term, Window};
 
@@ -38,7 +39,8 @@ impl<'m> Walk<'m> {
         if lo.is_nan() || hi.is_nan() || lo > hi {
             return Err(Stop::new("a clip to nothing", "the file is not consistent"));
         }
-        self.after(&real, Post::Clip(lo, hi))
+        let value = self.after(&real, Post::Clip(lo, hi))?;
+        self.narrowed_by_steps(node, value)
     }
 
     pub(super) fn clip_node(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
@@ -87,6 +89,13 @@ impl<'m> Walk<'m> {
         }
     }
 
+    /// The numbers of a constant operand that has integers, which its list has as floats.
+    fn integers(&self, node: Node<'m>, index: usize, list: &[f32]) -> Result<Option<Vec<i64>>, Stop> {
+        let constant = self.constant(node, index)?;
+        let Values::Int(values) = &constant.values else { return Ok(None) };
+        Ok(Some(values.iter().copied().take(list.len()).collect()))
+    }
+
     /// `Mul`, `Div` and `Sub` with a constant.
     pub(super) fn arithmetic(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
         let right = matches!(self.value(node, 1)?, Value::Constant(_) | Value::Scaled(_));
@@ -103,6 +112,15 @@ impl<'m> Walk<'m> {
         }
         let real = self.real(node, if right { 0 } else { 1 })?;
         let list = self.channel_list(node, if right { 1 } else { 0 }, &real)?;
+        if let Some(list) = self.integers(node, usize::from(right), &list)? {
+            let step = match (node.op(), right) {
+                ("Mul", _) => Whole::Mul(list),
+                ("Div", _) => Whole::Div(list),
+                (_, true) => Whole::Add(list.iter().map(|v| -v).collect()),
+                (_, false) => Whole::From(list),
+            };
+            return self.after_whole(&real, step);
+        }
         let post = match (node.op(), right) {
             ("Mul", _) => Post::Mul(list),
             ("Div", _) => Post::Div(list),
@@ -139,6 +157,9 @@ impl<'m> Walk<'m> {
             if matches!(self.value(node, constant)?, Value::Constant(_) | Value::Scaled(_)) {
                 let real = self.real(node, other)?;
                 let list = self.channel_list(node, constant, &real)?;
+                if let Some(list) = self.integers(node, constant, &list)? {
+                    return self.after_whole(&real, Whole::Add(list));
+                }
                 if let Some(merged) = self.with_bias(&real, node, &list) {
                     return Ok(merged);
                 }

@@ -4,7 +4,8 @@
 //! A value is v with |v - what the runtime has| <= error. The error is 0 as long as every step has one correctly rounded result;
 //! sums of products with units that are no powers of two have not, since nobody says in which order they are added up.
 
-use super::quantiser::Quantiser;
+use super::quantiser::{Mode, Quantiser};
+use super::whole::{Whole, whole};
 
 /// 2^-24: a float's relative rounding error.
 pub(super) const HALF_ULP: f64 = 1.0 / (1 << 24) as f64;
@@ -23,6 +24,10 @@ pub(super) enum Post {
         bias: Vec<f32>,
     },
     Clip(f32, f32),
+    /// To a whole number.
+    Round(Mode),
+    /// On whole numbers, exactly.
+    Whole(Vec<Whole>),
     Function(Function),
     /// Two functions of the same number, joined.
     Join {
@@ -151,6 +156,21 @@ impl Post {
                 near
             }
             Post::Clip(lo, hi) => Near { v: v.max(*lo).min(*hi), ..near },
+            Post::Round(mode) => {
+                let round = |v: f64| f64::from(mode.round(v as f32));
+                let (here, reach) = (round(v.into()), near.error * 1.01);
+                let off = if reach == 0.0 {
+                    0.0
+                } else {
+                    [-reach, reach].map(|by| (round(f64::from(v) + by) - here).abs()).into_iter().fold(0.0, f64::max)
+                };
+                Near { v: here as f32, error: off }
+            }
+            Post::Whole(steps) => match whole(steps, channel, v as i64) {
+                Some(z) if near.error == 0.0 && z as f32 as i64 == z => Near::rounded(z as f64),
+                Some(z) => Near { v: z as f32, error: f64::INFINITY },
+                None => Near { v, error: f64::INFINITY },
+            },
             Post::Join { by, left, right } => by.of(apply(left, channel, near), apply(right, channel, near)),
             Post::Function(function) => {
                 let exact = function.value(v.into());
@@ -168,7 +188,8 @@ impl Post {
     /// True if the step rises on every channel.
     pub fn rises(&self) -> bool {
         match self {
-            Post::Add(_) | Post::Clip(..) => true,
+            Post::Add(_) | Post::Clip(..) | Post::Round(_) => true,
+            Post::Whole(steps) => steps.iter().all(Whole::rises),
             Post::From(_) => false,
             Post::Mul(c) | Post::Div(c) | Post::Norm { scale: c, .. } => c.iter().all(|&c| c > 0.0),
             Post::Function(function) => !matches!(function, Function::HardSwish | Function::Gelu { .. }),

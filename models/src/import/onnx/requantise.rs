@@ -10,6 +10,7 @@ use super::real::{HALF_ULP, Near, Post, apply, power_of_two, quantised};
 use super::tensor::Element;
 use super::value::{Ints, Later, Layout, Real, Scale, Source, Stop, Value};
 use super::walk::Walk;
+use super::whole::{Whole, whole};
 use crate::import::builder::{Obstacle, Sum};
 use crate::network::{Op, Range, TensorId, Window};
 use crate::rescale::Steps;
@@ -266,7 +267,17 @@ impl<'m> Walk<'m> {
                     let error = float.error[channel];
                     Near { error, ..Near::rounded(z as f64 * unit[channel]) }
                 };
-                let values = |channel, z| rule(channel, near(channel, z));
+                // Steps on integers come first; the accumulator is one.
+                let (first, rest) = match &steps[..] {
+                    [Post::Whole(first), rest @ ..] if unit.iter().all(|&u| u == 1.0) => (&first[..], rest),
+                    all => (&[][..], all),
+                };
+                let values = |channel, z| {
+                    let after = whole(first, channel, z);
+                    let near = near(channel, after.unwrap_or(z));
+                    let near = if after.is_none() { Near { error: f64::INFINITY, ..near } } else { near };
+                    doubts.note(quantised(quantiser, channel, apply(rest, channel, near)))
+                };
                 let id = self.requantise_sum(name, (**sum).clone(), quantiser, values)?;
                 self.weigh(id, (sum, unit), steps, quantiser, &doubts);
                 id
@@ -562,7 +573,8 @@ impl Post {
                 let of = |list: &[Post]| list.iter().map(|step| step.of_channels(channels)).collect();
                 Post::Join { by: *by, left: of(left), right: of(right) }
             }
-            Post::Clip(..) | Post::Function(_) => self.clone(),
+            Post::Whole(steps) => Post::Whole(steps.iter().map(|step| step.of_channels(channels)).collect()),
+            Post::Clip(..) | Post::Round(_) | Post::Function(_) => self.clone(),
         }
     }
 
@@ -572,7 +584,8 @@ impl Post {
             Post::Add(list) | Post::From(list) | Post::Mul(list) | Post::Div(list) => list.len() > 1,
             Post::Norm { scale, bias } => scale.len() > 1 || bias.len() > 1,
             Post::Join { left, right, .. } => left.iter().chain(right).any(Post::differs),
-            Post::Clip(..) | Post::Function(_) => false,
+            Post::Whole(steps) => steps.iter().any(Whole::differs),
+            Post::Clip(..) | Post::Round(_) | Post::Function(_) => false,
         }
     }
 }

@@ -187,7 +187,11 @@ impl<'m> Walk<'m> {
         let to = i32::try_from(node.int("to", 1)).ok().and_then(Element::of);
         match (self.value(node, 0)?.clone(), to) {
             (value @ (Value::Real(_) | Value::Input { .. }), Some(Element::Float)) => Ok(value),
+            (Value::Real(real), Some(element)) => self.cast_real(node, &real, element),
             (Value::Ints(ints), Some(Element::Float)) if ints.zero == 0 => Ok(self.with_unit(ints, 1.0)),
+            (Value::Ints(ints), Some(Element::Int { bits: 16.., .. })) if ints.zero == 0 => {
+                Ok(self.with_unit(ints, 1.0))
+            }
             (Value::Class(value), _) => Ok(Value::Class(value)),
             (Value::Ints(ints), Some(element)) if element == ints.element => Ok(Value::Ints(ints)),
             _ => Err(Stop::new("a change of type", "quantise with QuantizeLinear and DequantizeLinear")),

@@ -71,12 +71,7 @@ impl<'m, 'f> Walk<'m, 'f> {
     }
 
     /// What the kernel makes of two values, as a stored value: of ADD, SUB and MUL.
-    fn pair(
-        &self,
-        operator: &Operator<'f>,
-        scales: [f32; 2],
-        y: Quantisation,
-    ) -> Result<Pair, Trouble> {
+    fn pair(&self, operator: &Operator<'f>, scales: [f32; 2], y: Quantisation) -> Result<Pair, Trouble> {
         let clamp = self.fused(operator, y)?;
         let [one, other] = scales;
         let far = |what: &str| {

@@ -24,7 +24,10 @@ pub(super) fn input(model: &Model<'_>, ends: &Ends, options: &Options, report: &
         return Err(ImportProblem::File { reason, hint: "give all inputs one type" }.into());
     }
     let (shape, dims) = match &tensors[..] {
-        [_] => (shape(model, ends, &model.tensors[ends.inputs[0].tensor])?, batchless(&model.tensors[ends.inputs[0].file].dims)),
+        [_] => (
+            shape(model, ends, &model.tensors[ends.inputs[0].tensor])?,
+            batchless(&model.tensors[ends.inputs[0].file].dims),
+        ),
         all => {
             if ends.inputs.iter().any(|start| !start.steps.is_empty()) {
                 let reason = "it computes with float32 numbers before they are quantised".to_owned();
@@ -86,7 +89,8 @@ impl<'m, 'f> Walk<'m, 'f> {
             if start.tensor != start.quantised {
                 self.reals.insert(start.tensor, Real::Input);
             }
-            let value = Value { id: 0, grid: whole.shape, dims: tensor.dims.clone(), padding: [0; 4], fill: 0, scale, clamp };
+            let value =
+                Value { id: 0, grid: whole.shape, dims: tensor.dims.clone(), padding: [0; 4], fill: 0, scale, clamp };
             let value = if ends.inputs.len() == 1 {
                 value
             } else {

@@ -54,7 +54,9 @@ pub(super) const OPERATORS: &[Entry] = &[
     imported("TRANSPOSE_CONV", "a convolution, whose results are put in order", |walk, operator, name| {
         walk.transposed(operator, name)
     }),
-    imported("AVERAGE_POOL_2D", "an average pool, one for each size of windows", |walk, operator, name| walk.average_pool(operator, name)),
+    imported("AVERAGE_POOL_2D", "an average pool, one for each size of windows", |walk, operator, name| {
+        walk.average_pool(operator, name)
+    }),
     imported("MEAN", "an average pool", |walk, operator, name| walk.mean(operator, name)),
     imported("SUM", "a sum pool and a requantisation", |walk, operator, name| walk.mean(operator, name)),
     imported("REDUCE_MAX", "a max pool", |walk, operator, name| walk.reduce_extreme(operator, name)),
@@ -62,7 +64,9 @@ pub(super) const OPERATORS: &[Entry] = &[
     imported("MAX_POOL_2D", "a max pool", |walk, operator, name| walk.max_pool(operator, name)),
     imported("ADD", "a sum", |walk, operator, name| walk.binary(operator, name)),
     imported("SUB", "a difference", |walk, operator, name| walk.binary(operator, name)),
-    imported("MUL", "a requantisation, with a constant; a table, of one tensor", |walk, operator, name| walk.binary(operator, name)),
+    imported("MUL", "a requantisation, with a constant; a table, of one tensor", |walk, operator, name| {
+        walk.binary(operator, name)
+    }),
     imported("DIV", "a requantisation, by a constant", |walk, operator, name| walk.binary(operator, name)),
     imported("PRELU", "a requantisation, with a constant", |walk, operator, name| walk.binary(operator, name)),
     imported("MAXIMUM", "requantisations", |walk, operator, name| walk.binary(operator, name)),

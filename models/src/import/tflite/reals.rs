@@ -113,7 +113,10 @@ impl<'m, 'f> Walk<'m, 'f> {
                 _ => true,
             };
             if operator.code == number("PAD") && !zero {
-                return refuse("it pads float32 numbers that are none of a quantised tensor", "quantise the whole model");
+                return refuse(
+                    "it pads float32 numbers that are none of a quantised tensor",
+                    "quantise the whole model",
+                );
             }
             self.moves_reals = true;
             let made = import(self, operator, name);

@@ -53,6 +53,10 @@ def main():
             import wide
 
             model, case = wide.run(rng, SAMPLES, index)
+        elif dialect == "integers":
+            import integers
+
+            model, case = integers.run(rng, SAMPLES, index)
         elif dialect.startswith("static"):
             import static
 

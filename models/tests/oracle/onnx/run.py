@@ -30,6 +30,34 @@ def constants(model):
     return known
 
 
+def steps(model, name, known):
+    """What the file does with real numbers before it quantises them: the node that quantises, and the numbers before it as a function."""
+    done = []
+    while True:
+        reader = next(node for node in model.graph.node if name in node.input)
+        other = [known.get(n) for n in reader.input if n != name]
+        if reader.op_type in ("Add", "Sub", "Mul", "Div"):
+            done.append((reader.op_type, list(reader.input).index(name) == 0, np.float32(other[0])))
+        elif reader.op_type not in ("Reshape", "Flatten", "Identity"):
+            return reader, done
+        name = reader.output[0]
+
+
+def undone(done, v):
+    """The input that the steps make `v` of."""
+    for op, first, c in reversed(done):
+        v = {"Add": v - c, "Mul": v / c, "Sub": v + c if first else c - v, "Div": v * c if first else c / v}[op]
+    return v
+
+
+def redone(done, v):
+    """The steps in 32-bit floats."""
+    v = np.float32(v)
+    for op, first, c in done:
+        v = {"Add": v + c, "Mul": v * c, "Sub": v - c if first else c - v, "Div": v / c if first else c / v}[op]
+    return v
+
+
 def quantised(model, rng, shape):
     """Random integers x for the input, and what the graph reads for them."""
     source, known = model.graph.input[0], constants(model)
@@ -41,7 +69,13 @@ def quantised(model, rng, shape):
         reader = next(node for node in model.graph.node if source.name in node.input)
         zero = known.get(reader.input[2]) if len(reader.input) > 2 else 0
         return q - int(zero), q.astype(dtype)
-    reader = next(node for node in model.graph.node if source.name in node.input)
+    reader, done = steps(model, source.name, known)
+    if reader.op_type == "BipolarQuant":
+        # The network's input is 0 or 1.
+        x = smooth(rng, shape, 0, 1)
+        feed = np.float32(undone(done, 2.0 * x - 1.0))
+        assert ((redone(done, feed) >= 0) == x).all()
+        return x, feed
     scale, zero = float(known[reader.input[1]]), known[reader.input[2]] if len(reader.input) > 2 else np.uint8(0)
     if reader.op_type == "QuantizeLinear":
         low, high = np.iinfo(zero.dtype).min, np.iinfo(zero.dtype).max
@@ -54,7 +88,9 @@ def quantised(model, rng, shape):
         low = -(2 ** (bits - 1)) + narrow if signed else 0
         high = 2 ** (bits - 1) - 1 if signed else 2**bits - 1 - narrow
     x = smooth(rng, shape, low, high) - int(zero)
-    return x, (x * np.float32(scale)).astype(np.float32)
+    feed = np.float32(undone(done, x * np.float32(scale)))
+    assert (np.rint(redone(done, feed) / np.float32(scale)) == x).all()
+    return x, feed
 
 
 def smooth(rng, shape, low, high):

@@ -1,0 +1,225 @@
+//! Dialects in which accumulators stay integers, or floats that are integers: what follows `ConvInteger` and `MatMulInteger`, or a `Conv`
+//! with whole weights, is arithmetic that ends in `Floor`, `Round` or a division, a `Clip` and a `Cast`. That is a requantisation.
+
+use std::rc::Rc;
+
+use super::graph::Node;
+use super::quantiser::{Mode, Quantiser, Rule};
+use super::real::{Post, at};
+use super::tensor::{Constant, Element, Values};
+use super::value::{Ints, Real, Scale, Scaled, Source, Stop, Value};
+use super::walk::Walk;
+
+/// A step on an integer of 32 or 64 bits, exact. Lists have one entry, or one for each channel.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Whole {
+    Add(Vec<i64>),
+    /// c - z.
+    From(Vec<i64>),
+    Mul(Vec<i64>),
+    /// Towards 0, as the runtime divides integers.
+    Div(Vec<i64>),
+    Clip(i64, i64),
+}
+
+/// Results beyond this are where runtimes overflow.
+const MOST: i64 = i32::MAX as i64;
+
+impl Whole {
+    /// The result; `None` where 32 bits do not hold it.
+    fn apply(&self, channel: usize, z: i64) -> Option<i64> {
+        let z = match self {
+            Whole::Add(c) => z.checked_add(at(c, channel)),
+            Whole::From(c) => at(c, channel).checked_sub(z),
+            Whole::Mul(c) => z.checked_mul(at(c, channel)),
+            Whole::Div(c) => z.checked_div(at(c, channel)),
+            Whole::Clip(lo, hi) => Some(z.clamp(*lo, *hi)),
+        };
+        z.filter(|z| z.abs() <= MOST)
+    }
+
+    /// True if the step rises on every channel.
+    pub fn rises(&self) -> bool {
+        match self {
+            Whole::Mul(c) | Whole::Div(c) => c.iter().all(|&c| c > 0),
+            Whole::From(_) => false,
+            Whole::Add(_) | Whole::Clip(..) => true,
+        }
+    }
+
+    /// True if the step is not the same for all channels.
+    pub fn differs(&self) -> bool {
+        match self {
+            Whole::Add(c) | Whole::From(c) | Whole::Mul(c) | Whole::Div(c) => c.len() > 1,
+            Whole::Clip(..) => false,
+        }
+    }
+
+    pub fn of_channels(&self, channels: &std::ops::Range<usize>) -> Whole {
+        let of = |list: &[i64]| if list.len() == 1 { list.to_vec() } else { list[channels.clone()].to_vec() };
+        match self {
+            Whole::Add(c) => Whole::Add(of(c)),
+            Whole::From(c) => Whole::From(of(c)),
+            Whole::Mul(c) => Whole::Mul(of(c)),
+            Whole::Div(c) => Whole::Div(of(c)),
+            Whole::Clip(lo, hi) => Whole::Clip(*lo, *hi),
+        }
+    }
+}
+
+/// What the steps make of z; `None` where 32 bits do not hold it.
+pub(super) fn whole(steps: &[Whole], channel: usize, z: i64) -> Option<i64> {
+    steps.iter().try_fold(z, |z, step| step.apply(channel, z))
+}
+
+/// The bounds of values that steps make whole numbers of; `None` where these are none, or nothing bounds them, or nothing rounds.
+fn bounds(post: &[Post], mut integral: bool) -> Option<(i64, i64)> {
+    let (mut lo, mut hi) = (f32::MIN, f32::MAX);
+    let mut rounds = false;
+    let is_whole = |v: f32| v.fract() == 0.0;
+    for step in post {
+        match step {
+            Post::Round(_) => {
+                (integral, rounds) = (true, true);
+                (lo, hi) = (lo.floor(), hi.ceil());
+            }
+            Post::Clip(least, most) => {
+                (lo, hi) = (lo.max(*least).min(*most), hi.min(*most).max(*least));
+                integral &= is_whole(lo) && is_whole(hi);
+            }
+            Post::Whole(steps) => {
+                rounds = true;
+                (lo, hi) = (f32::MIN, f32::MAX);
+                if let Some(Whole::Clip(least, most)) = steps.last() {
+                    (lo, hi) = (*least as f32, *most as f32);
+                }
+            }
+            _ => (integral, lo, hi) = (false, f32::MIN, f32::MAX),
+        }
+    }
+    (integral && rounds && lo <= hi && hi - lo <= 255.0).then_some((lo as i64, hi as i64))
+}
+
+impl<'m> Walk<'m> {
+    /// A value that nothing but its arithmetic quantises, once it is whole and of at most 8 bits.
+    pub(super) fn narrowed_by_steps(&mut self, node: Node<'m>, value: Value<'m>) -> Result<Value<'m>, Stop> {
+        let Value::Real(real) = &value else { return Ok(value) };
+        let one = match &real.source {
+            Source::Tensor(scale) => scale.unit == 1.0,
+            Source::Sum { unit, float, .. } => unit.iter().all(|&u| u == 1.0) && float.error.iter().all(|&e| e == 0.0),
+            _ => false,
+        };
+        let Some((lo, hi)) = bounds(&real.post, one).filter(|(lo, hi)| lo < hi) else { return Ok(value) };
+        let quantiser = Quantiser { rule: Rule::Onnx, scale: 1.0, zero: 0.0, lo, hi };
+        self.builder.report.rule("arithmetic of the graph");
+        let id = self.quantise(node, real, &quantiser)?;
+        let channels = self.builder.tensor(id).shape[0];
+        let scale = Scale { id, unit: 1.0, error: 0.0, quantised: None };
+        Ok(Value::Real(Rc::new(Real::tensor(scale, channels, real.layout))))
+    }
+
+    /// `Floor`, `Ceil` and `Round`.
+    pub(super) fn round(&mut self, node: Node<'m>, mode: Mode) -> Result<Value<'m>, Stop> {
+        let real = self.real(node, 0)?;
+        let value = self.after(&real, Post::Round(mode))?;
+        self.narrowed_by_steps(node, value)
+    }
+
+    /// `Max` and `Min` of a tensor and a number.
+    pub(super) fn extreme(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
+        let pair = || Stop::new("other than a tensor and one number", "let Relu, Clip or MaxPool take its place");
+        if node.proto.input.len() != 2 {
+            return Err(pair());
+        }
+        let first = matches!(self.value(node, 0)?, Value::Constant(_) | Value::Scaled(_));
+        let bound = self.constant(node, usize::from(!first))?.scalar().ok_or_else(pair)?;
+        let (lo, hi) = if node.op() == "Max" { (bound, f32::MAX) } else { (f32::MIN, bound) };
+        match self.value(node, usize::from(first))?.clone() {
+            Value::Real(real) => {
+                let value = self.after(&real, Post::Clip(lo, hi))?;
+                self.narrowed_by_steps(node, value)
+            }
+            Value::Ints(ints) => {
+                let id = self
+                    .builder
+                    .apply(node.name(), ints.id, |x| ((x + ints.zero) as f32).max(lo).min(hi) as i64 - ints.zero)?;
+                Ok(Value::Ints(Ints { id, ..ints }))
+            }
+            _ => Err(pair()),
+        }
+    }
+
+    /// A step of integers behind everything that is done to `real`.
+    pub(super) fn after_whole(&self, real: &Real<'m>, step: Whole) -> Result<Value<'m>, Stop> {
+        let mut real = real.clone();
+        let mut steps = match real.post.last() {
+            Some(Post::Whole(steps)) => steps.clone(),
+            _ => vec![],
+        };
+        if !steps.is_empty() {
+            real.post.pop();
+        }
+        steps.push(step);
+        self.after(&real, Post::Whole(steps))
+    }
+
+    /// Integers of 8 bits of real numbers that are such.
+    pub(super) fn cast_real(
+        &mut self,
+        node: Node<'m>,
+        real: &Rc<Real<'m>>,
+        element: Element,
+    ) -> Result<Value<'m>, Stop> {
+        let Some((least, most)) = element.small() else {
+            // Towards 0, which changes nothing on whole numbers.
+            let value = if real.post.is_empty() {
+                Value::Real(Rc::clone(real))
+            } else {
+                self.after(real, Post::Round(Mode::Down))?
+            };
+            return self.narrowed_by_steps(node, value);
+        };
+        let wrong = || {
+            let hint = "round and clip the values first: Round, Clip, Cast";
+            Stop::new("a cast to 8 bits of values that may lie outside, or are not whole", hint)
+        };
+        let scale = real.plain().filter(|scale| scale.unit == 1.0 && scale.error == 0.0).ok_or_else(wrong)?;
+        let range = self.builder.tensor(scale.id).range;
+        if range.lo < least || range.hi > most {
+            return Err(wrong());
+        }
+        Ok(Value::Ints(Ints { id: scale.id, zero: 0, element, layout: real.layout }))
+    }
+}
+
+/// Float weights that are whole numbers, as quantised ones of unit 1.
+pub(super) fn whole_weights(constant: &Constant) -> Option<Scaled> {
+    let Values::Float(_) = &constant.values else { return None };
+    let ints = constant.to_ints().filter(|ints| ints.iter().all(|w| w.abs() < 1 << 15))?;
+    Some(Scaled { shape: constant.shape.clone(), ints: ints.to_vec(), scale: vec![1.0], axis: 0, element: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_on_integers_are_exact_or_none() {
+        let steps = [Whole::Mul(vec![3, -5]), Whole::Add(vec![7]), Whole::Div(vec![4]), Whole::Clip(-100, 100)];
+        assert_eq!(whole(&steps, 0, -5), Some(-2));
+        assert_eq!(whole(&steps, 1, 50), Some(-60));
+        assert_eq!(whole(&steps, 0, 1 << 30), None);
+        assert_eq!(whole(&[Whole::Div(vec![0])], 0, 1), None);
+    }
+
+    #[test]
+    fn bounds_are_those_of_whole_values() {
+        let clip = Post::Clip(0.0, 15.0);
+        assert_eq!(bounds(&[Post::Mul(vec![0.3]), Post::Round(Mode::Floor), clip.clone()], true), Some((0, 15)));
+        assert_eq!(bounds(&[Post::Mul(vec![0.3]), clip.clone(), Post::Round(Mode::Floor)], true), Some((0, 15)));
+        assert_eq!(bounds(&[Post::Mul(vec![0.3]), clip.clone()], true), None);
+        assert_eq!(bounds(&[Post::Round(Mode::Floor), Post::Clip(0.0, 2.5)], true), None);
+        assert_eq!(bounds(&[Post::Round(Mode::Floor), Post::Clip(0.0, f32::MAX)], true), None);
+        assert_eq!(bounds(std::slice::from_ref(&clip), true), None);
+    }
+}
