@@ -146,6 +146,11 @@ fn steps_with_a_number_for_each_channel_equal_onnxruntime() {
 }
 
 #[test]
+fn integer_sums_of_all_pairs_equal_onnxruntime() {
+    check("sums", 8, &Options::default(), 0);
+}
+
+#[test]
 fn graphs_that_move_elements_equal_onnxruntime() {
     // Parts of what nothing has quantised are not joined again along height or width.
     check("moves", 90, &Options::default(), 10);

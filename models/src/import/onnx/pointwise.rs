@@ -283,8 +283,8 @@ impl<'m> Walk<'m> {
         Ok(Value::Ints(Ints { id, zero: quantiser.zero as i64, element, layout }))
     }
 
-    /// ONNX Runtime's `QLinearAdd` on x86 processors with AVX2: two fused multiply-adds, half to even. The result's zero point is
-    /// larger by `by`.
+    /// ONNX Runtime's `QLinearAdd` on x86 processors with AVX2: two fused multiply-adds, and one for the zero points, half to even. The
+    /// result's zero point is larger by `by`.
     fn integer_add(
         &mut self,
         node: Node<'m>,
@@ -298,7 +298,8 @@ impl<'m> Walk<'m> {
         let zero = |scale: &Scale| scale.quantised.map_or(0, |(zero, _)| zero);
         let (za, zb) = (zero(&a), zero(&b));
         let (ra, rb) = (a.unit / quantiser.scale, b.unit / quantiser.scale);
-        let fixed = (quantiser.zero as i64 + by) as f32 - (ra * za as f32 + rb * zb as f32);
+        // The compiler has contracted one of these two products and their sum.
+        let fixed = (quantiser.zero as i64 + by) as f32 - ra.mul_add(za as f32, rb * zb as f32);
         let (lo, hi) = (quantiser.lo, quantiser.hi);
         let inner = |xb: i64| ((xb + zb) as f32).mul_add(rb, fixed);
         let value = |_: usize, xa: i64, xb: i64| {

@@ -7,10 +7,15 @@ use super::graph::Node;
 use super::pointwise::offset_rule;
 use super::quantiser::Quantiser;
 use super::real::{HALF_ULP, Near, odd_factor, power_of_two, quantised};
-use super::requantise::Doubts;
+use super::requantise::{Doubts, Why};
 use super::value::{Ints, Later, Layout, Real, Scale, Source, Stop, Value};
 use super::walk::Walk;
 use crate::network::{Op, Shape, TensorId, Window};
+
+const AVERAGES: Why = Why {
+    reason: "the order of summation decides results: an average lies on the boundary of two values",
+    hint: "use scales that are powers of two",
+};
 
 impl<'m> Walk<'m> {
     /// The shape of real values, after what is done later.
@@ -165,11 +170,7 @@ impl<'m> Walk<'m> {
         let offset = offset_rule(quantiser);
         let rule = |sum: i64| if whole { offset.index(0, sum as f32 * unit / count) } else { rule(sum) };
         let id = self.builder.average(node.name(), input.id, *window, zero, rule)?;
-        self.settle(
-            node,
-            &doubts,
-            "the order of summation decides results: an average lies on the boundary of two values",
-        )?;
+        self.settle(node, &doubts, AVERAGES)?;
         Ok(id)
     }
 

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use super::fused::Merged;
 use super::graph::Node;
 use super::pairs::PairRule;
 use super::quantiser::{Mode, Quantiser, Rule, same};
@@ -14,6 +15,18 @@ use crate::network::{Op, Range, TensorId};
 use crate::rescale::Steps;
 
 pub(super) const FLOAT: &str = "float32 in the graph's order, half to even";
+
+/// Why integers do not determine a result, and what helps.
+#[derive(Clone, Copy)]
+pub(super) struct Why {
+    pub reason: &'static str,
+    pub hint: &'static str,
+}
+
+pub(super) const FLOATS: Why = Why {
+    reason: "float32 arithmetic decides results: a value lies nearer to a boundary than its error",
+    hint: "use scales that are powers of two",
+};
 
 /// Results that float arithmetic does not determine: by how many steps they may be off at most.
 #[derive(Default)]
@@ -51,10 +64,10 @@ impl<'m> Walk<'m> {
         let layout = real.layout;
         let zero = quantiser.zero as i64;
         let id = match self.fused(node, &real, &quantiser, element)? {
-            Some(id) => id,
-            None => {
+            Merged::Whole(id) => id,
+            Merged::Not(why) => {
                 self.builder.report.rule(FLOAT);
-                self.quantise(node, &real, &quantiser)?
+                self.quantise_or(node, &real, &quantiser, why)?
             }
         };
         Ok(Value::Ints(Ints { id, zero, element, layout }))
@@ -180,6 +193,17 @@ impl<'m> Walk<'m> {
         real: &Real<'m>,
         quantiser: &Quantiser,
     ) -> Result<TensorId, Stop> {
+        self.quantise_or(node, real, quantiser, FLOATS)
+    }
+
+    /// The same; refused for this reason where integers do not determine results.
+    fn quantise_or(
+        &mut self,
+        node: Node<'m>,
+        real: &Real<'m>,
+        quantiser: &Quantiser,
+        why: Why,
+    ) -> Result<TensorId, Stop> {
         let doubts = Doubts::default();
         let name = node.name();
         let steps = &real.post;
@@ -268,11 +292,7 @@ impl<'m> Walk<'m> {
                 self.builder.node(name, Op::Concat { inputs: ids }, None)?
             }
         };
-        self.settle(
-            node,
-            &doubts,
-            "float32 arithmetic decides results: a value lies nearer to a boundary than its error",
-        )?;
+        self.settle(node, &doubts, why)?;
         self.later(node, real, id)
     }
 
@@ -287,7 +307,8 @@ impl<'m> Walk<'m> {
     }
 
     /// Refuses doubts unless results may be approximate, and in any case where they are of more than one step.
-    pub(super) fn settle(&mut self, node: Node<'m>, doubts: &Doubts, reason: &'static str) -> Result<(), Stop> {
+    pub(super) fn settle(&mut self, node: Node<'m>, doubts: &Doubts, why: Why) -> Result<(), Stop> {
+        let Why { reason, hint } = why;
         match doubts.0.get() {
             0 => Ok(()),
             1 if self.near => {
@@ -296,11 +317,8 @@ impl<'m> Walk<'m> {
                 self.note(node, &format!("{reason}; {what}"));
                 Ok(())
             }
-            1 => Err(Stop::near(reason, "use scales that are powers of two")),
-            off => {
-                let reason = format!("{reason}: results may be off by {off} steps");
-                Err(Stop::new(reason, "use scales that are powers of two"))
-            }
+            1 => Err(Stop::near(reason, hint)),
+            off => Err(Stop::new(format!("{reason}: results may be off by {off} steps"), hint)),
         }
     }
 

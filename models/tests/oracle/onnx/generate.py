@@ -45,6 +45,10 @@ def main():
             import shapes
 
             model, case = shapes.run(rng, SAMPLES, index)
+        elif dialect == "sums":
+            import sums
+
+            model, case = sums.run(rng, index)
         elif dialect.startswith("static"):
             import static
 
