@@ -146,8 +146,8 @@ fn steps_with_a_number_for_each_channel_equal_onnxruntime() {
 }
 
 #[test]
-fn integer_sums_of_all_pairs_equal_onnxruntime() {
-    check("sums", 8, &Options::default(), 0);
+fn sums_and_normalisations_of_all_bytes_equal_onnxruntime() {
+    check("ties", 12, &Options::default(), 0);
 }
 
 #[test]
@@ -158,8 +158,8 @@ fn graphs_that_move_elements_equal_onnxruntime() {
 
 #[test]
 fn graphs_with_unusual_shapes_equal_onnxruntime() {
-    // Factors behind averages of odd counts: floats decide.
-    check("shapes", 100, &Options::default(), 3);
+    // Factors behind averages of odd counts, and means: floats decide.
+    check("shapes", 100, &Options::default(), 10);
 }
 
 /// Files of your own, in the folder that LOWKEY_ONNX names; those that can't be exact may be approximate.

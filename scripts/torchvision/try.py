@@ -1,6 +1,7 @@
 """Imports what make.py wrote, compares it with ONNX Runtime's answers bit for bit, and has one image answered privately.
 
-    python try.py FOLDER [NETWORK|VARIANT ...] [--bin target/debug] [--approximate] [--again] [--no-private] [--json]
+    python try.py FOLDER [NETWORK|VARIANT ...] [--bin target/debug] [--approximate] [--images N] [--again] [--no-private]
+              [--json]
 
 A word selects a network, a variant, or a part of a variant's name. Results are kept beside the files: what was tried is not tried again
 without --again. Needs `cargo build --bin lowkey` and `cargo build -p lowkey-models --example clear`.
@@ -21,6 +22,8 @@ import numpy as np
 # Variants that are compared on all images; the others on two.
 THOROUGH = ("u8s8-tensor-qdq", "u8s8-channel-qoperator")
 FEW = 2
+# Characters of a refusal in the table.
+WIDTH = 200
 
 
 def run(command, **options):
@@ -62,7 +65,7 @@ def private(lowkey, model, images, wanted):
             server = subprocess.Popen(serve, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **places})
             try:
                 address = None
-                while not address and server.poll() is None:
+                while address is None and server.poll() is None:
                     found = re.search(r"127\.0\.0\.1:([1-9]\d*)", Path(log.name).read_text())
                     address = found and found.group(0)
                     time.sleep(0.1)
@@ -114,8 +117,8 @@ def attempt(path, options):
 def short(result):
     what = result["verdict"]
     if what != "accepted":
-        reasons = [line.strip() for line in result["why"].splitlines()]
-        return f"{what}: {' '.join(reasons)[:options_width()]}"
+        reasons = [line.strip() for line in re.sub(r"^error: \S+ ", "", result["why"]).splitlines()]
+        return f"{what}: {' '.join(reasons)[:WIDTH]}"
     text = f"accepted, equal {result['equal']} of {result['of']}"
     if result["equal"] < result["of"]:
         text += f" ({100 * result['outputs_equal']:.1f} % of outputs, worst {result['worst_steps']} steps,"
@@ -127,10 +130,6 @@ def short(result):
     return text
 
 
-def options_width():
-    return 160
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
@@ -138,7 +137,7 @@ def main():
     parser.add_argument("--bin", type=Path, default=Path(__file__).parents[2] / "target/debug")
     parser.add_argument("--approximate", action="store_true")
     parser.add_argument("--again", action="store_true")
-    parser.add_argument("--images", type=int)
+    parser.add_argument("--images", type=int, help="how many are compared")
     parser.add_argument("--no-private", dest="private", action="store_false")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()

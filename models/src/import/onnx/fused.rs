@@ -1,9 +1,9 @@
 //! Operations that ONNX Runtime merges with the quantiser behind them into one on integers, and what it computes then.
 
+use super::doubts::{FLOATS, Why};
 use super::graph::Node;
 use super::quantiser::Quantiser;
 use super::real::{Post, at};
-use super::requantise::{FLOATS, Why};
 use super::tensor::Element;
 use super::value::{FusedKind, Real, Source, Stop};
 use super::walk::Walk;

@@ -11,6 +11,7 @@
 //! | `walk` | node by node, from graph to network |
 //! | `linear`, `pool`, `pointwise`, `uneven`, `shape`, `moves` | the operations |
 //! | `requantise`, `fused`, `pairs` | from accumulators and sums to activations |
+//! | `doubts` | what floats decide, and how far exact arithmetic is from them |
 //! | `output` | what the network answers |
 //!
 //! A quantised value q means scale * (q - zero_point); the network computes on x = q - zero_point. Between two quantisers the file
@@ -26,6 +27,7 @@
 //!   file is refused, unless results may be approximate: then exact arithmetic takes the place of float sums.
 
 mod constants;
+mod doubts;
 mod external;
 mod fused;
 mod graph;

@@ -4,13 +4,14 @@ use std::rc::Rc;
 
 use ndarray::Array4;
 
+use super::doubts::Doubts;
 use super::graph::Node;
 use super::pairs::PairRule;
 use super::quantiser::{Quantiser, Rule, per_channel};
 use super::real::{Float, Function, HALF_ULP, Join, Post, at, odd_factor};
-use super::requantise::{Doubts, behind_later};
+use super::requantise::behind_later;
 use super::tensor::Element;
-use super::value::{Ints, Layout, Real, Scale, Source, Stop, Value};
+use super::value::{Ints, Layout, Mean, Real, Scale, Source, Stop, Value};
 use super::walk::{Walk, then};
 use crate::import::builder::{Sum, weight_width};
 use crate::network::{TensorId, Term, Window};
@@ -336,8 +337,8 @@ impl<'m> Walk<'m> {
                 let by = if becomes { 128 } else { 0 };
                 self.integer_add(node, *a, *b, quantiser, by).map(Some)
             }
-            Source::Average { input, window, global } if typed(input) => {
-                self.integer_average(node, *input, window, *global, quantiser).map(Some)
+            Source::Average { input, window, mean } if typed(input) && *mean != Mean::Reduced => {
+                self.integer_average(node, *input, window, *mean == Mean::Global, quantiser).map(Some)
             }
             source @ Source::Pieces { .. } => self.integer_pieces(node, source, quantiser, typed),
             _ => Ok(None),

@@ -2,13 +2,13 @@
 
 use std::rc::Rc;
 
+use super::doubts::{Doubts, Why};
 use super::fused::FUSED;
 use super::graph::Node;
 use super::pointwise::offset_rule;
 use super::quantiser::Quantiser;
 use super::real::{HALF_ULP, Near, odd_factor, power_of_two, quantised};
-use super::requantise::{Doubts, Why};
-use super::value::{Ints, Later, Layout, Real, Scale, Source, Stop, Value};
+use super::value::{Ints, Later, Layout, Mean, Real, Scale, Source, Stop, Value};
 use super::walk::Walk;
 use crate::network::{Op, Shape, TensorId, Window};
 
@@ -69,7 +69,12 @@ impl<'m> Walk<'m> {
         let real = self.real(node, 0)?;
         let input = self.plain(&real, node)?;
         let shape = self.builder.tensor(input.id).shape;
-        let global = node.op() != "AveragePool";
+        let mean = match node.op() {
+            "AveragePool" => Mean::Windows,
+            "GlobalAveragePool" => Mean::Global,
+            _ => Mean::Reduced,
+        };
+        let global = mean != Mean::Windows;
         let mut layout = real.layout;
         let window = if global {
             if node.op() == "ReduceMean" {
@@ -99,7 +104,7 @@ impl<'m> Walk<'m> {
         };
         let source =
             if global || (window.padding == [0; 4] && node.int("ceil_mode", 0) == 0) || self.counts_padding(node) {
-                Source::Average { input, window, global }
+                Source::Average { input, window, mean }
             } else {
                 self.uneven_average(node, input, window, &real)?
             };
@@ -170,7 +175,7 @@ impl<'m> Walk<'m> {
         let offset = offset_rule(quantiser);
         let rule = |sum: i64| if whole { offset.index(0, sum as f32 * unit / count) } else { rule(sum) };
         let id = self.builder.average(node.name(), input.id, *window, zero, rule)?;
-        self.settle(node, &doubts, AVERAGES)?;
+        self.settle(node, &doubts, AVERAGES, None)?;
         Ok(id)
     }
 
@@ -199,9 +204,15 @@ impl<'m> Walk<'m> {
         let unit = f64::from(input.unit);
         let whole = input.error == 0.0 && most * odd_factor(input.unit) < (1 << 24) as f64;
         let exact = whole && power_of_two(count as f32);
-        // Each value is rounded once, each addition once, and the division.
-        let error = if exact { 0.0 } else { (count + 3.0) * HALF_ULP * most * unit / count + input.error };
-        move |sum| Near { error, ..Near::rounded(sum as f64 * unit / count) }
+        // Each value is rounded once, each addition once, and the division. Partial sums are at most the sum where signs are equal.
+        let rounded = (count + 3.0) * HALF_ULP * unit / count;
+        let one_sign = range.lo == 0 || range.hi == 0;
+        move |sum| {
+            let sum = sum as f64;
+            let largest = if one_sign { sum.abs() } else { most };
+            let error = if exact { 0.0 } else { rounded * largest + input.error };
+            Near { error, ..Near::rounded(sum * unit / count) }
+        }
     }
 
     fn max_window(&self, node: Node<'m>, shape: Shape, layout: Layout) -> Result<Window, Stop> {

@@ -1,8 +1,8 @@
 //! Where real numbers become integers: the rule from accumulator to value, and what of it could not be proved.
 
-use std::cell::Cell;
 use std::rc::Rc;
 
+use super::doubts::{Doubts, FLOATS, Why};
 use super::fused::Merged;
 use super::graph::Node;
 use super::pairs::PairRule;
@@ -15,30 +15,6 @@ use crate::network::{Op, Range, TensorId};
 use crate::rescale::Steps;
 
 pub(super) const FLOAT: &str = "float32 in the graph's order, half to even";
-
-/// Why integers do not determine a result, and what helps.
-#[derive(Clone, Copy)]
-pub(super) struct Why {
-    pub reason: &'static str,
-    pub hint: &'static str,
-}
-
-pub(super) const FLOATS: Why = Why {
-    reason: "float32 arithmetic decides results: a value lies nearer to a boundary than its error",
-    hint: "use scales that are powers of two",
-};
-
-/// Results that float arithmetic does not determine: by how many steps they may be off at most.
-#[derive(Default)]
-pub(super) struct Doubts(Cell<i64>);
-
-impl Doubts {
-    /// The result; a doubt is kept.
-    pub fn note(&self, (q, off): (i64, i64)) -> i64 {
-        self.0.set(self.0.get().max(off));
-        q
-    }
-}
 
 impl<'m> Walk<'m> {
     /// A node that quantises: `QuantizeLinear` or one of QONNX.
@@ -204,7 +180,7 @@ impl<'m> Walk<'m> {
         quantiser: &Quantiser,
         why: Why,
     ) -> Result<TensorId, Stop> {
-        let doubts = Doubts::default();
+        let (doubts, mut measured) = (Doubts::default(), None);
         let name = node.name();
         let steps = &real.post;
         let rule = |channel: usize, near: Near| doubts.note(quantised(quantiser, channel, apply(steps, channel, near)));
@@ -232,7 +208,12 @@ impl<'m> Walk<'m> {
                     let error = float.error[channel];
                     Near { error, ..Near::rounded(z as f64 * unit[channel]) }
                 };
-                self.requantise_sum(name, (**sum).clone(), quantiser, |channel, z| rule(channel, near(channel, z)))?
+                let id =
+                    self.requantise_sum(name, (**sum).clone(), quantiser, |channel, z| rule(channel, near(channel, z)))?;
+                if doubts.any() {
+                    measured = self.measured(sum, real.fused.as_ref(), near, steps, quantiser);
+                }
+                id
             }
             Source::Average { input, window, .. } => {
                 let average = self.average_value(*input, window);
@@ -292,7 +273,7 @@ impl<'m> Walk<'m> {
                 self.builder.node(name, Op::Concat { inputs: ids }, None)?
             }
         };
-        self.settle(node, &doubts, why)?;
+        self.settle(node, &doubts, why, measured)?;
         self.later(node, real, id)
     }
 
@@ -304,22 +285,6 @@ impl<'m> Walk<'m> {
         let sum = Sum::identity(scale.id, self.builder.tensor(scale.id).shape[0]);
         let name = format!("{}/clip", node.name());
         Ok(Some(self.builder.requantise(&name, sum, zero - lo, |_, x| (x + zero).clamp(lo, hi) - lo)?))
-    }
-
-    /// Refuses doubts unless results may be approximate, and in any case where they are of more than one step.
-    pub(super) fn settle(&mut self, node: Node<'m>, doubts: &Doubts, why: Why) -> Result<(), Stop> {
-        let Why { reason, hint } = why;
-        match doubts.0.get() {
-            0 => Ok(()),
-            1 if self.near => {
-                let what =
-                    "exact arithmetic takes the place of float32, and results may differ by one, the largest error";
-                self.note(node, &format!("{reason}; {what}"));
-                Ok(())
-            }
-            1 => Err(Stop::near(reason, hint)),
-            off => Err(Stop::new(format!("{reason}: results may be off by {off} steps"), hint)),
-        }
     }
 
     /// What was put off until the values are integers.

@@ -45,10 +45,10 @@ def main():
             import shapes
 
             model, case = shapes.run(rng, SAMPLES, index)
-        elif dialect == "sums":
-            import sums
+        elif dialect == "ties":
+            import ties
 
-            model, case = sums.run(rng, index)
+            model, case = ties.run(rng, index)
         elif dialect.startswith("static"):
             import static
 
