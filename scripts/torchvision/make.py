@@ -31,7 +31,7 @@ SIDES = {
     "regnet_x_400mf": 64,
     "mnasnet0_5": 64,
     "googlenet": 64,
-    "vgg11_bn": 224,
+    "vgg11_bn": 32,
     "densenet121": 64,
     "shufflenet_v2_x0_5": 64,
 }
@@ -117,7 +117,7 @@ def main():
     parser.add_argument("networks", nargs="*", metavar="NETWORK", choices=[[], *SIDES])
     parser.add_argument("--images", type=int, default=20)
     parser.add_argument("--exporter", choices=["dynamo", "script"], default="dynamo")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     for name in options.networks or SIDES:
         folder, side = options.folder / name, SIDES[name]
         folder.mkdir(parents=True, exist_ok=True)

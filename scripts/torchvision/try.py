@@ -140,7 +140,7 @@ def main():
     parser.add_argument("--images", type=int, help="how many are compared")
     parser.add_argument("--no-private", dest="private", action="store_false")
     parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     paths = sorted(options.folder.glob("*/*-*-*.onnx"))
     networks = {path.parent.name for path in paths}
     nets = [word for word in options.words if word in networks]

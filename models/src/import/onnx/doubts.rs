@@ -114,9 +114,8 @@ impl<'m> Walk<'m> {
                     v += *w as f32 * unit * float;
                 }
                 v += sum.bias[channel] as f32 * (fused.input * unit);
-                let of = |value: Near| {
-                    quantised(quantiser, channel, apply(steps, channel, Near { error: 0.0, ..value })).0
-                };
+                let of =
+                    |value: Near| quantised(quantiser, channel, apply(steps, channel, Near { error: 0.0, ..value })).0;
                 let off = (of(near(channel, z)) - of(Near { v, error: 0.0 })).abs();
                 largest = largest.max(off);
                 total += off;

@@ -66,6 +66,11 @@ impl<'m> Walk<'m> {
 
     /// `AveragePool`, `GlobalAveragePool`, and `ReduceMean` over both spatial axes.
     pub(super) fn average_pool(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
+        if node.op() == "ReduceMean"
+            && let Some(same) = self.mean_of_one(node)?
+        {
+            return Ok(same);
+        }
         let real = self.real(node, 0)?;
         let input = self.plain(&real, node)?;
         let shape = self.builder.tensor(input.id).shape;

@@ -208,8 +208,8 @@ impl<'m> Walk<'m> {
                     let error = float.error[channel];
                     Near { error, ..Near::rounded(z as f64 * unit[channel]) }
                 };
-                let id =
-                    self.requantise_sum(name, (**sum).clone(), quantiser, |channel, z| rule(channel, near(channel, z)))?;
+                let id = self
+                    .requantise_sum(name, (**sum).clone(), quantiser, |channel, z| rule(channel, near(channel, z)))?;
                 if doubts.any() {
                     measured = self.measured(sum, real.fused.as_ref(), near, steps, quantiser);
                 }
