@@ -48,6 +48,11 @@ pub(super) const FLOATS: Why = Why {
     hint: "use scales that are powers of two",
 };
 
+pub(super) const MEANS: Why = Why {
+    reason: "ONNX Runtime computes this mean (ReduceMean) in float32, and one lies nearer to a boundary than its error",
+    hint: "use GlobalAveragePool, which it computes in integers (torch.onnx.export writes that with dynamo=False)",
+};
+
 /// How far results by exact arithmetic are from those by floats, in steps.
 pub(super) struct Measured {
     largest: i64,

@@ -2,13 +2,13 @@
 
 use std::rc::Rc;
 
-use super::doubts::{Doubts, FLOATS, Why};
+use super::doubts::{Doubts, FLOATS, MEANS, Why};
 use super::fused::Merged;
 use super::graph::Node;
 use super::pairs::PairRule;
 use super::quantiser::{Mode, Quantiser, Rule, same};
 use super::real::{HALF_ULP, Near, Post, apply, power_of_two, quantised};
-use super::value::{Ints, Later, Layout, Real, Scale, Source, Stop, Value};
+use super::value::{Ints, Later, Layout, Mean, Real, Scale, Source, Stop, Value};
 use super::walk::Walk;
 use crate::import::builder::{Obstacle, Sum};
 use crate::network::{Op, Range, TensorId};
@@ -273,7 +273,8 @@ impl<'m> Walk<'m> {
                 self.builder.node(name, Op::Concat { inputs: ids }, None)?
             }
         };
-        self.settle(node, &doubts, why, measured)?;
+        let reduced = matches!(real.source, Source::Average { mean: Mean::Reduced, .. });
+        self.settle(node, &doubts, if reduced { MEANS } else { why }, measured)?;
         self.later(node, real, id)
     }
 
