@@ -141,8 +141,8 @@ fn networks_of_the_static_quantiser_equal_onnxruntime() {
 
 #[test]
 fn steps_with_a_number_for_each_channel_equal_onnxruntime() {
-    // Every source, step and signs once. A few behind sums are refused: floats decide.
-    check("steps", 126, &Options::default(), 5);
+    // Every source, step and signs once.
+    check("steps", 126, &Options::default(), 0);
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn graphs_that_move_elements_equal_onnxruntime() {
 #[test]
 fn graphs_with_unusual_shapes_equal_onnxruntime() {
     // Factors behind averages of odd counts, and means: floats decide.
-    check("shapes", 100, &Options::default(), 10);
+    check("shapes", 100, &Options::default(), 4);
 }
 
 /// Files of your own, in the folder that LOWKEY_ONNX names; those that can't be exact may be approximate.
