@@ -167,20 +167,25 @@ fn wide_layers_equal_onnxruntime() {
 
 #[test]
 fn steps_with_a_number_for_each_channel_equal_onnxruntime() {
-    // Every source, step and signs once. A few behind sums are refused: floats decide.
-    check("steps", 126, &Options::default(), 5);
+    // Every source, step and signs once.
+    check("steps", 126, &Options::default(), 0);
+}
+
+#[test]
+fn sums_and_normalisations_of_all_bytes_equal_onnxruntime() {
+    check("ties", 12, &Options::default(), 0);
 }
 
 #[test]
 fn graphs_that_move_elements_equal_onnxruntime() {
     // Parts of what nothing has quantised are not joined again along height or width.
-    check("moves", 90, &Options::default(), 10);
+    check("moves", 99, &Options::default(), 10);
 }
 
 #[test]
 fn graphs_with_unusual_shapes_equal_onnxruntime() {
-    // Factors behind averages of odd counts: floats decide.
-    check("shapes", 100, &Options::default(), 3);
+    // Factors behind averages of odd counts, and means: floats decide.
+    check("shapes", 100, &Options::default(), 4);
 }
 
 #[test]

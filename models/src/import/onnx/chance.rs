@@ -7,9 +7,9 @@
 //! inputs are taken as even over their range and independent, errors likewise (Higham and Mary, *A New Approach to Probabilistic
 //! Rounding Error Analysis*, 2019). Boundaries that accumulators hit are counted as such, so a layer of ties is a layer of doubts.
 
+use super::doubts::Doubts;
 use super::quantiser::Quantiser;
 use super::real::{HALF_ULP, Near, Post, apply, quantised};
-use super::requantise::Doubts;
 use super::walk::Walk;
 use crate::import::builder::Sum;
 use crate::network::{Range, TensorId, Term};

@@ -1,13 +1,28 @@
 //! Operations that ONNX Runtime merges with the quantiser behind them into one on integers, and what it computes then.
 
+use super::doubts::{FLOATS, Why};
 use super::graph::Node;
 use super::quantiser::Quantiser;
 use super::real::{Post, at};
 use super::tensor::Element;
-use super::value::{Real, Source, Stop};
+use super::value::{FusedKind, Real, Source, Stop};
 use super::walk::Walk;
 use crate::import::builder::Sum;
 use crate::network::TensorId;
+
+/// What becomes of a quantiser and the node before it.
+pub(super) enum Merged {
+    /// One operation on integers.
+    Whole(TensorId),
+    /// Floats; why these would decide.
+    Not(Why<'static>),
+}
+
+const SIGNED: Why<'static> = Why {
+    reason: "its input or its result is a signed tensor (int8) that several nodes read: ONNX Runtime on x86 computes such layers in \
+             float32, in an order that nobody states",
+    hint: "quantise activations to QuantType.QUInt8, or write the file with QuantFormat.QOperator",
+};
 
 pub(super) const FUSED: &str = "ONNX Runtime: float32 product of accumulator and scale, half to even";
 
@@ -19,9 +34,10 @@ impl<'m> Walk<'m> {
         real: &Real<'m>,
         quantiser: &Quantiser,
         element: Element,
-    ) -> Result<Option<TensorId>, Stop> {
+    ) -> Result<Merged, Stop> {
         let (Some(fused), Source::Sum { sum, .. }) = (&real.fused, &real.source) else {
-            return self.fused_other(node, real, quantiser, element);
+            let other = self.fused_other(node, real, quantiser, element)?;
+            return Ok(other.map_or(Merged::Not(FLOATS), Merged::Whole));
         };
         let (x, w) = fused.elements;
         let byte = |element: Element| matches!(element, Element::Int { bits: 8, .. });
@@ -31,18 +47,16 @@ impl<'m> Walk<'m> {
             _ => false,
         };
         if !(byte(x) && byte(w) && byte(element) && implied && self.leads_to(fused.output, node.index)) {
-            return Ok(None);
+            return Ok(Merged::Not(FLOATS));
         }
-        // On x86 only unsigned activations are merged, and signed ones that become unsigned. Others stay floats.
-        let unsigned = |element: Element| element == Element::UINT8;
         let result = if self.becomes_unsigned(node.output(), element) { Element::UINT8 } else { element };
-        if !(unsigned(x) && unsigned(result)) {
-            return Ok(None);
+        if !merges_on_x86(fused.kind, (x, w), result) {
+            return Ok(Merged::Not(if x == Element::INT8 || result == Element::INT8 { SIGNED } else { FLOATS }));
         }
         let sum = (**sum).clone();
         let scale: Vec<f32> = fused.weights.iter().map(|w| fused.input * w / quantiser.scale).collect();
         let id = self.requantise_ints(node, sum, &scale, quantiser)?;
-        self.later(node, real, id).map(Some)
+        self.later(node, real, id).map(Merged::Whole)
     }
 
     /// True if only node `index` reads the tensor, perhaps through operations that the runtime moves behind the quantiser.
@@ -77,6 +91,13 @@ impl<'m> Walk<'m> {
         let rule = |channel: usize, z: i64| integer_rule(quantiser, at(scale, channel), z) - lo;
         Ok(self.builder.requantise(node.name(), sum, zero - lo, rule)?)
     }
+}
+
+/// Whether ONNX Runtime on x86 merges a linear node on `x` and weights `w` with a quantiser to `y`: all activations unsigned, or a
+/// `Gemm` with signed ones and signed weights. Signed convolutions stay floats there.
+fn merges_on_x86(kind: FusedKind, (x, w): (Element, Element), y: Element) -> bool {
+    let signed_gemm = kind == FusedKind::Gemm && [x, w, y] == [Element::INT8; 3];
+    x == Element::UINT8 && y == Element::UINT8 || signed_gemm
 }
 
 /// clamp(half_to_even(float(z) * scale) + zero).

@@ -12,7 +12,7 @@
 //! | `linear`, `pool`, `pointwise`, `uneven`, `shape`, `moves` | the operations |
 //! | `requantise`, `fused`, `pairs`, `finely` | from accumulators and sums to activations |
 //! | `whole` | dialects whose accumulators stay integers |
-//! | `chance` | how often the order of a float sum decides |
+//! | `doubts`, `chance` | what floats decide, how often, and how far exact arithmetic is from them |
 //! | `output` | what the network answers |
 //!
 //! A quantised value q means scale * (q - zero_point); the network computes on x = q - zero_point. Between two quantisers the file
@@ -30,6 +30,7 @@
 
 mod chance;
 mod constants;
+mod doubts;
 mod external;
 mod finely;
 mod fused;

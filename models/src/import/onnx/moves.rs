@@ -285,6 +285,45 @@ impl<'m> Walk<'m> {
         self.moved(node, &value, &by)
     }
 
+    /// `GatherND` of constant indices.
+    pub(super) fn gather_nd(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
+        let value = self.value(node, 0)?.clone();
+        let old = self.dims_of(&value)?;
+        let chosen = self.constant(node, 1)?;
+        let wrong = || Stop::new("an index that is out of range", "the file is not consistent");
+        let depth = chosen.shape.last().copied().filter(|&depth| (1..=old.len()).contains(&depth)).ok_or_else(wrong)?;
+        if node.int("batch_dims", 0) != 0 {
+            return Err(Stop::new("indices of each part of a batch", "gather with batch_dims = 0"));
+        }
+        let strides = strides(&old);
+        let element = |tuple: &[i64]| {
+            let each = tuple.iter().zip(&old).map(|(&i, &size)| if i < 0 { i + size as i64 } else { i });
+            let known = each.clone().zip(&old).all(|(i, &size)| (0..size as i64).contains(&i));
+            known.then(|| each.zip(&strides).map(|(i, stride)| i * stride).sum())
+        };
+        let elements: Option<Vec<i64>> =
+            chosen.to_ints().and_then(|ints| ints.chunks_exact(depth).map(element).collect());
+        let mut by =
+            Move { dims: chosen.shape[..chosen.shape.len() - 1].to_vec(), axes: vec![elements.ok_or_else(wrong)?] };
+        by.dims.extend(&old[depth..]);
+        by.axes.extend(Move::all(&old).split_off(depth));
+        self.moved(node, &value, &by)
+    }
+
+    /// A mean over axes of one element, which changes the shape only; `None` if it is another one.
+    pub(super) fn mean_of_one(&mut self, node: Node<'m>) -> Result<Option<Value<'m>>, Stop> {
+        let value = self.value(node, 0)?.clone();
+        let old = self.dims_of(&value)?;
+        let axes = self.axes_of(node)?.unwrap_or_default();
+        let axes: Vec<usize> = axes.iter().map(|&a| axis(a, old.len())).collect::<Result<_, _>>()?;
+        if axes.is_empty() || axes.iter().any(|&at| old.get(at) != Some(&1)) {
+            return Ok(None);
+        }
+        let keep = node.int("keepdims", 1) != 0;
+        let dims = (0..old.len()).filter(|at| keep || !axes.contains(at)).map(|at| old[at]).collect();
+        self.moved(node, &value, &Move::reshape(&old, dims)).map(Some)
+    }
+
     /// `DepthToSpace` and `SpaceToDepth`.
     pub(super) fn depth_space(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
         let value = self.value(node, 0)?.clone();

@@ -89,6 +89,7 @@ pub(super) const OPERATORS: &[Operator] = &[
     operator(&["Split"], Imported(ORDER, |walk, node| walk.split(node))),
     operator(&["Slice"], Imported(ORDER, |walk, node| walk.slice(node))),
     operator(&["Gather"], Imported(ORDER, |walk, node| walk.gather(node))),
+    operator(&["GatherND"], Imported(ORDER, |walk, node| walk.gather_nd(node))),
     operator(&["DepthToSpace", "SpaceToDepth"], Imported(ORDER, |walk, node| walk.depth_space(node))),
     operator(&["Resize", "Upsample"], Imported(ORDER, |walk, node| walk.resize(node))),
     operator(&["Constant", "ConstantOfShape", "Neg", "Sqrt", "Reciprocal", "Abs", "Pow"], Imported(CONSTANTS, only_constant)),

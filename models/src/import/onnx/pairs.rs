@@ -8,9 +8,9 @@
 //! are floats, products with their rounding. In units of a small power of two that is M_a xa + M_b xb + r_a(xa) + r_b(xb), where the
 //! rests r are tables of 8 bits, and f is a function of it on each channel, whatever rising or falling steps follow the sum.
 
+use super::doubts::Doubts;
 use super::graph::Node;
 use super::quantiser::Quantiser;
-use super::requantise::Doubts;
 use super::value::{Scale, Stop};
 use super::walk::Walk;
 use crate::import::builder::{Obstacle, Sum};

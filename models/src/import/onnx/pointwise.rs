@@ -4,13 +4,14 @@ use std::rc::Rc;
 
 use ndarray::Array4;
 
+use super::doubts::Doubts;
 use super::graph::Node;
 use super::pairs::PairRule;
 use super::quantiser::{Quantiser, Rule, per_channel};
 use super::real::{Float, Function, HALF_ULP, Join, Post, at, odd_factor};
-use super::requantise::{Doubts, behind_later};
+use super::requantise::behind_later;
 use super::tensor::{Element, Values};
-use super::value::{Ints, Layout, Real, Scale, Source, Stop, Value};
+use super::value::{Ints, Layout, Mean, Real, Scale, Source, Stop, Value};
 use super::walk::{Walk, then};
 use super::whole::Whole;
 use crate::import::builder::{Sum, weight_width};
@@ -318,8 +319,8 @@ impl<'m> Walk<'m> {
         Ok(Value::Ints(Ints { id, zero: quantiser.zero as i64, element, layout }))
     }
 
-    /// ONNX Runtime's `QLinearAdd` on x86 processors with AVX2: two fused multiply-adds, half to even. The result's zero point is
-    /// larger by `by`.
+    /// ONNX Runtime's `QLinearAdd` on x86 processors with AVX2: two fused multiply-adds, and one for the zero points, half to even. The
+    /// result's zero point is larger by `by`.
     fn integer_add(
         &mut self,
         node: Node<'m>,
@@ -333,7 +334,8 @@ impl<'m> Walk<'m> {
         let zero = |scale: &Scale| scale.quantised.map_or(0, |(zero, _)| zero);
         let (za, zb) = (zero(&a), zero(&b));
         let (ra, rb) = (a.unit / quantiser.scale, b.unit / quantiser.scale);
-        let fixed = (quantiser.zero as i64 + by) as f32 - (ra * za as f32 + rb * zb as f32);
+        // The compiler has contracted one of these two products and their sum.
+        let fixed = (quantiser.zero as i64 + by) as f32 - ra.mul_add(za as f32, rb * zb as f32);
         let (lo, hi) = (quantiser.lo, quantiser.hi);
         let inner = |xb: i64| ((xb + zb) as f32).mul_add(rb, fixed);
         let value = |_: usize, xa: i64, xb: i64| {
@@ -370,8 +372,8 @@ impl<'m> Walk<'m> {
                 let by = if becomes { 128 } else { 0 };
                 self.integer_add(node, *a, *b, quantiser, by).map(Some)
             }
-            Source::Average { input, window, global } if typed(input) => {
-                self.integer_average(node, *input, window, *global, quantiser).map(Some)
+            Source::Average { input, window, mean } if typed(input) && *mean != Mean::Reduced => {
+                self.integer_average(node, *input, window, *mean == Mean::Global, quantiser).map(Some)
             }
             source @ Source::Pieces { .. } => self.integer_pieces(node, source, quantiser, typed),
             _ => Ok(None),

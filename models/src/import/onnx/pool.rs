@@ -2,13 +2,13 @@
 
 use std::rc::Rc;
 
+use super::doubts::Doubts;
 use super::fused::FUSED;
 use super::graph::Node;
 use super::pointwise::offset_rule;
 use super::quantiser::Quantiser;
 use super::real::{HALF_ULP, Near, odd_factor, power_of_two, quantised};
-use super::requantise::Doubts;
-use super::value::{Ints, Later, Layout, Real, Scale, Source, Stop, Value};
+use super::value::{Ints, Later, Layout, Mean, Real, Scale, Source, Stop, Value};
 use super::walk::Walk;
 use crate::network::{Op, Shape, TensorId, Window};
 
@@ -61,9 +61,19 @@ impl<'m> Walk<'m> {
 
     /// `AveragePool`, `GlobalAveragePool`, and `ReduceMean` over both spatial axes.
     pub(super) fn average_pool(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
+        if node.op() == "ReduceMean"
+            && let Some(same) = self.mean_of_one(node)?
+        {
+            return Ok(same);
+        }
         let real = self.real(node, 0)?;
         let shape = self.shape(&real)?;
-        let global = node.op() != "AveragePool";
+        let mean = match node.op() {
+            "AveragePool" => Mean::Windows,
+            "GlobalAveragePool" => Mean::Global,
+            _ => Mean::Reduced,
+        };
+        let global = mean != Mean::Windows;
         let mut layout = real.layout;
         let window = if global {
             if node.op() == "ReduceMean" {
@@ -94,7 +104,7 @@ impl<'m> Walk<'m> {
         let even = global || window.padding == [0; 4] && node.int("ceil_mode", 0) == 0 || self.counts_padding(node);
         let channels = real.channels;
         let source = match self.plain(&real, node) {
-            Ok(input) if even => Source::Average { input, window, global },
+            Ok(input) if even => Source::Average { input, window, mean },
             Ok(input) => self.uneven_average(node, input, window, &real)?,
             Err(stop) if even => self.average_of_function(node, &real, window)?.ok_or(stop)?,
             Err(stop) => return Err(stop),
@@ -198,9 +208,15 @@ impl<'m> Walk<'m> {
         let unit = f64::from(input.unit);
         let whole = input.error == 0.0 && most * odd_factor(input.unit) < (1 << 24) as f64;
         let exact = whole && power_of_two(count as f32);
-        // Each value is rounded once, each addition once, and the division.
-        let error = if exact { 0.0 } else { (count + 3.0) * HALF_ULP * most * unit / count + input.error };
-        move |sum| Near { error, ..Near::rounded(sum as f64 * unit / count) }
+        // Each value is rounded once, each addition once, and the division. Partial sums are at most the sum where signs are equal.
+        let rounded = (count + 3.0) * HALF_ULP * unit / count;
+        let one_sign = range.lo == 0 || range.hi == 0;
+        move |sum| {
+            let sum = sum as f64;
+            let largest = if one_sign { sum.abs() } else { most };
+            let error = if exact { 0.0 } else { rounded * largest + input.error };
+            Near { error, ..Near::rounded(sum * unit / count) }
+        }
     }
 
     fn max_window(&self, node: Node<'m>, shape: Shape, layout: Layout) -> Result<Window, Stop> {

@@ -18,7 +18,7 @@ pub(super) enum Post {
     From(Vec<f32>),
     Mul(Vec<f32>),
     Div(Vec<f32>),
-    /// scale * v + bias, with one rounding or two.
+    /// scale * v + bias, both rounded, as ONNX Runtime on x86 computes it.
     Norm {
         scale: Vec<f32>,
         bias: Vec<f32>,
@@ -150,10 +150,7 @@ impl Post {
             Post::Div(c) => near.after(v / at(c, channel), 1.0 / f64::from(at(c, channel))),
             Post::Norm { scale, bias } => {
                 let (scale, bias) = (at(scale, channel), at(bias, channel));
-                let (twice, once) = (v * scale + bias, v.mul_add(scale, bias));
-                let mut near = near.after(twice, scale.into());
-                near.error += f64::from((twice - once).abs());
-                near
+                near.after(v * scale + bias, scale.into())
             }
             Post::Clip(lo, hi) => Near { v: v.max(*lo).min(*hi), ..near },
             Post::Round(mode) => {

@@ -1,14 +1,14 @@
 //! Where real numbers become integers: the rule from accumulator to value, and what of it could not be proved.
 
-use std::cell::Cell;
 use std::rc::Rc;
 
+use super::doubts::{Doubts, FLOATS, MEANS, Why};
+use super::fused::Merged;
 use super::graph::Node;
 use super::pairs::PairRule;
 use super::quantiser::{Mode, Quantiser, Rule, same};
 use super::real::{HALF_ULP, Near, Post, apply, power_of_two, quantised};
-use super::tensor::Element;
-use super::value::{Ints, Later, Layout, Real, Scale, Source, Stop, Value};
+use super::value::{Ints, Later, Layout, Mean, Real, Scale, Source, Stop, Value};
 use super::walk::Walk;
 use super::whole::{Whole, whole};
 use crate::import::builder::{Obstacle, Sum};
@@ -16,75 +16,6 @@ use crate::network::{Op, Range, TensorId, Window};
 use crate::rescale::Steps;
 
 pub(super) const FLOAT: &str = "float32 in the graph's order, half to even";
-
-/// Results that float arithmetic does not determine: by how many steps they may be off at most, and on average over all that is
-/// reachable, where that is known.
-#[derive(Default)]
-pub(super) struct Doubts {
-    most: Cell<i64>,
-    mean: Cell<Option<f64>>,
-    expected: Cell<Option<f64>>,
-}
-
-impl Doubts {
-    /// The result; a doubt is kept.
-    pub fn note(&self, (q, off): (i64, i64)) -> i64 {
-        self.most.set(self.most.get().max(off));
-        q
-    }
-
-    pub fn any(&self) -> bool {
-        self.most.get() > 0
-    }
-
-    pub fn are_of_one_step(&self) -> bool {
-        self.most.get() == 1
-    }
-
-    /// Keeps how many results of an inference are in doubt on average.
-    pub fn come(&self, expected: f64) {
-        self.expected.set(Some(expected));
-    }
-
-    /// How often that is, for people.
-    fn often(&self) -> String {
-        match self.expected.get().map(|expected| 1.0 / expected) {
-            None => String::new(),
-            Some(rare) if rare >= 1e6 => " (in fewer than one of a million inferences)".into(),
-            Some(rare) if rare >= 1.5 => format!(" (in about one of {rare:.0} inferences)"),
-            Some(_) => " (in nearly every inference)".into(),
-        }
-    }
-
-    /// Keeps the mean over the integers of `domains`, one for each channel, where `ends` are the least and the largest result that an
-    /// integer may have. Nothing is kept where they rise and fall.
-    pub fn average(&self, domains: impl IntoIterator<Item = Range>, ends: impl Fn(usize, i64) -> [i64; 2]) {
-        let (mut sum, mut channels) = (0.0, 0);
-        for (channel, domain) in domains.into_iter().enumerate() {
-            let Some(mean) = mean_width(domain, |z| ends(channel, z)) else { return };
-            (sum, channels) = (sum + mean, channels + 1);
-        }
-        self.mean.set(Some(sum / f64::from(channels.max(1))));
-    }
-
-    /// Keeps a mean that was counted.
-    pub fn counted(&self, mean: f64) {
-        self.mean.set(Some(mean));
-    }
-}
-
-/// The mean of the differences of two monotone functions.
-fn mean_width(domain: Range, ends: impl Fn(i64) -> [i64; 2]) -> Option<f64> {
-    let sign = if ends(domain.lo)[1] > ends(domain.hi)[1] { -1 } else { 1 };
-    let turned = if sign < 0 { Range { lo: -domain.hi, hi: -domain.lo } } else { domain };
-    let least = ends(domain.lo)[0].min(ends(domain.hi)[0]);
-    let total = |end: usize| -> Option<f64> {
-        let steps = Steps::of(turned, |z| ends(sign * z)[end] - least).ok()?;
-        let above: f64 = steps.thresholds.iter().map(|t| (turned.hi - t + 1) as f64).sum();
-        Some(steps.first as f64 * turned.count() as f64 + above)
-    };
-    Some((total(1)? - total(0)?) / domain.count() as f64)
-}
 
 impl<'m> Walk<'m> {
     /// A node that quantises: `QuantizeLinear` or one of QONNX.
@@ -110,10 +41,10 @@ impl<'m> Walk<'m> {
         let layout = real.layout;
         let zero = quantiser.zero as i64;
         let id = match self.fused(node, &real, &quantiser, element)? {
-            Some(id) => id,
-            None => {
+            Merged::Whole(id) => id,
+            Merged::Not(why) => {
                 self.builder.report.rule(FLOAT);
-                self.quantise(node, &real, &quantiser)?
+                self.quantise_or(node, &real, &quantiser, why)?
             }
         };
         Ok(Value::Ints(Ints { id, zero, element, layout }))
@@ -239,7 +170,18 @@ impl<'m> Walk<'m> {
         real: &Real<'m>,
         quantiser: &Quantiser,
     ) -> Result<TensorId, Stop> {
-        let doubts = Doubts::default();
+        self.quantise_or(node, real, quantiser, FLOATS)
+    }
+
+    /// The same; refused for this reason where integers do not determine results.
+    fn quantise_or(
+        &mut self,
+        node: Node<'m>,
+        real: &Real<'m>,
+        quantiser: &Quantiser,
+        why: Why,
+    ) -> Result<TensorId, Stop> {
+        let (doubts, mut measured) = (Doubts::default(), None);
         let name = node.name();
         let steps = &real.post;
         let rule = |channel: usize, near: Near| doubts.note(quantised(quantiser, channel, apply(steps, channel, near)));
@@ -279,7 +221,10 @@ impl<'m> Walk<'m> {
                     doubts.note(quantised(quantiser, channel, apply(rest, channel, near)))
                 };
                 let id = self.requantise_sum(name, (**sum).clone(), quantiser, values)?;
-                self.weigh(id, (sum, unit), steps, quantiser, &doubts);
+                if doubts.any() && first.is_empty() {
+                    self.weigh(id, (sum, unit), steps, quantiser, &doubts);
+                    measured = self.measured(sum, real.fused.as_ref(), near, steps, quantiser);
+                }
                 id
             }
             Source::Average { input, window, .. } => {
@@ -344,10 +289,11 @@ impl<'m> Walk<'m> {
             self.measure(real, quantiser, &doubts);
         }
         match (&real.source, &steps[..]) {
+            (Source::Average { mean: Mean::Reduced, .. }, _) => self.settle(node, &doubts, MEANS, None)?,
             (Source::Average { window, .. }, []) => {
                 self.settle_average(node, &doubts, window.kernel[0] * window.kernel[1])?
             }
-            _ => self.settle(node, &doubts, self.floats_decide(node, real))?,
+            _ => self.settle(node, &doubts, why, measured)?,
         }
         self.later(node, real, id)
     }
@@ -389,61 +335,6 @@ impl<'m> Walk<'m> {
         let sum = Sum::identity(scale.id, self.builder.tensor(scale.id).shape[0]);
         let name = format!("{}/clip", node.name());
         Ok(Some(self.builder.requantise(&name, sum, zero - lo, |_, x| (x + zero).clamp(lo, hi) - lo)?))
-    }
-
-    /// Refuses doubts unless results may be approximate, and in any case where they are of more than one step.
-    pub(super) fn settle(&mut self, node: Node<'m>, doubts: &Doubts, (reason, hint): (&str, &str)) -> Result<(), Stop> {
-        let reason = format!("{reason}{}", doubts.often());
-        match doubts.most.get() {
-            0 => Ok(()),
-            1 if self.near => {
-                let mean = doubts
-                    .mean
-                    .get()
-                    .map_or(String::new(), |mean| format!("; the mean is {} of a step at most", percent(mean)));
-                let what =
-                    "exact arithmetic takes the place of float32, and results may differ by one, the largest error";
-                self.note(node, &format!("{reason}; {what}{mean}"));
-                Ok(())
-            }
-            1 => Err(Stop::near(reason, hint)),
-            off => Err(Stop::new(format!("{reason}: results may be off by {off} steps"), hint)),
-        }
-    }
-
-    /// The same for averages of `count` values.
-    pub(super) fn settle_average(&mut self, node: Node<'m>, doubts: &Doubts, count: usize) -> Result<(), Stop> {
-        let reason = format!(
-            "an average of {count} values can lie halfway between two steps of its result, and the rounding of ONNX Runtime's floats \
-             decides which it becomes"
-        );
-        let hint = "give the average a scale of its own (leave AveragePool out of op_types_to_quantize), or use a max pool or a \
-                    convolution with strides in its place";
-        self.settle(node, doubts, (&reason, hint))
-    }
-
-    /// Why floats decide the results of a quantiser, and what to do about it.
-    fn floats_decide(&self, node: Node<'m>, real: &Real<'m>) -> (&'static str, &'static str) {
-        let Some(fused) = real.fused.as_ref().filter(|_| node.op() == "QuantizeLinear") else {
-            let reason = "float32 arithmetic decides results: a value lies nearer to a boundary than its error";
-            return (reason, "use scales that are powers of two");
-        };
-        let made = self.element(node, 2).ok();
-        let unsigned = |element: Element| element == Element::UINT8;
-        let result = made.map(|made| if self.becomes_unsigned(node.output(), made) { Element::UINT8 } else { made });
-        if !self.leads_to(fused.output, node.index) {
-            let reason = "what the layer makes is read by several nodes before it is quantised: ONNX Runtime computes this in floats, \
-                          and their order of summation decides results";
-            return (reason, "quantise each tensor once (without DedicatedQDQPair)");
-        }
-        if !unsigned(fused.elements.0) || result.is_some_and(|result| !unsigned(result)) {
-            let reason = "its signed 8-bit activations are read by several nodes: ONNX Runtime on x86 computes this in floats, and \
-                          their order of summation decides results";
-            return (reason, "quantise activations as unsigned bytes (activation_type=QuantType.QUInt8)");
-        }
-        let reason = "a function stands between the layer and its quantiser: ONNX Runtime computes this in floats, and their order of \
-                      summation decides results";
-        (reason, "quantise behind the layer, or use scales that are powers of two")
     }
 
     /// What was put off until the values are integers.
@@ -507,13 +398,6 @@ impl<'m> Walk<'m> {
 pub(super) fn behind_later() -> Stop {
     let hint = "quantise the values before the pool or the reshape";
     Stop::new("it follows a pool or a reshape of values that nothing has quantised", hint)
-}
-
-/// A part of one as a percentage, with two figures.
-fn percent(part: f64) -> String {
-    let percent = 100.0 * part;
-    let digits = if percent >= 1.0 { 1 } else { (1.0 - percent.max(1e-9).log10()).ceil() as usize };
-    format!("{percent:.digits$} %")
 }
 
 fn rule_name(rule: &Rule) -> String {

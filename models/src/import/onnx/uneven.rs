@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::graph::Node;
 use super::quantiser::Quantiser;
-use super::value::{Real, Scale, Source, Stop};
+use super::value::{Mean, Real, Scale, Source, Stop};
 use super::walk::Walk;
 use crate::check::MAX_ELEMENTS;
 use crate::network::{Op, TensorId, Window};
@@ -48,6 +48,7 @@ impl<'m> Walk<'m> {
         window: Window,
         real: &Real<'m>,
     ) -> Result<Source<'m>, Stop> {
+        let mean = Mean::Windows;
         let [channels, height, width] = self.builder.tensor(input.id).shape;
         let wrong = || Stop::new("a window that does not fit", "the file is not consistent");
         let [rows, columns] = window.output([height, width]).ok_or_else(wrong)?;
@@ -61,7 +62,7 @@ impl<'m> Walk<'m> {
         if let ([one], [other]) = (&down[..], &right[..])
             && [one.size, other.size] == window.kernel
         {
-            return Ok(Source::Average { input, window: Window { padding: [0; 4], ..window }, global: false });
+            return Ok(Source::Average { input, window: Window { padding: [0; 4], ..window }, mean });
         }
         let (mut parts, mut places) = (Vec::new(), vec![0; rows * columns]);
         let mut next = 0;
@@ -77,7 +78,7 @@ impl<'m> Walk<'m> {
                 let id = self.builder.select(&format!("{}/windows", node.name()), input.id, shape, axes)?;
                 let kernel = [a.size, b.size];
                 let window = Window { kernel, stride: kernel, ..Window::POINT };
-                let source = Source::Average { input: Scale { id, ..input }, window, global: false };
+                let source = Source::Average { input: Scale { id, ..input }, window, mean };
                 parts.push(Rc::new(Real { source, post: vec![], later: vec![], fused: None, ..real.clone() }));
                 for &row in &a.windows {
                     for &column in &b.windows {

@@ -84,13 +84,24 @@ pub(super) enum Source<'m> {
     /// unit * (sum of products), with a unit for each channel.
     Sum { sum: Rc<Sum>, unit: Rc<Vec<f64>>, float: Rc<Float> },
     /// unit * (sum over each window) / count.
-    Average { input: Scale, window: Window, global: bool },
+    Average { input: Scale, window: Window, mean: Mean },
     /// The sum of two.
     Pair(Scale, Scale),
     /// One behind the other.
     Concat(Vec<Rc<Real<'m>>>),
     /// Images that are parts of one: its shape, and where each of its places is found among theirs.
     Pieces { parts: Vec<Rc<Real<'m>>>, shape: Shape, places: Rc<Vec<usize>> },
+}
+
+/// Which operation an average is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mean {
+    /// `AveragePool`.
+    Windows,
+    /// `GlobalAveragePool`.
+    Global,
+    /// `ReduceMean`, which the runtime does not merge with quantisers.
+    Reduced,
 }
 
 /// A tensor of the network with its unit, and the type in the file of what it was made of.

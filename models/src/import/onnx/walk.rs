@@ -242,7 +242,8 @@ impl<'m> Walk<'m> {
         if node.int("training_mode", 0) != 0 {
             return Err(Stop::new("it is in training mode", "export the model in evaluation mode: model.eval()"));
         }
-        let scale: Vec<f32> = gamma.iter().zip(&variance).map(|(g, v)| g / (v + epsilon).sqrt()).collect();
+        // As the runtime does it: a reciprocal, a product.
+        let scale: Vec<f32> = gamma.iter().zip(&variance).map(|(g, v)| 1.0 / (v + epsilon).sqrt() * g).collect();
         let bias = (0..scale.len()).map(|c| beta[c] - mean[c] * scale[c]).collect();
         self.after(&real, Post::Norm { scale, bias })
     }

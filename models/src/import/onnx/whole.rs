@@ -19,7 +19,6 @@ pub(super) enum Whole {
     Mul(Vec<i64>),
     /// Towards 0, as the runtime divides integers.
     Div(Vec<i64>),
-    Clip(i64, i64),
 }
 
 /// Results beyond this are where runtimes overflow.
@@ -33,7 +32,6 @@ impl Whole {
             Whole::From(c) => at(c, channel).checked_sub(z),
             Whole::Mul(c) => z.checked_mul(at(c, channel)),
             Whole::Div(c) => z.checked_div(at(c, channel)),
-            Whole::Clip(lo, hi) => Some(z.clamp(*lo, *hi)),
         };
         z.filter(|z| z.abs() <= MOST)
     }
@@ -43,7 +41,7 @@ impl Whole {
         match self {
             Whole::Mul(c) | Whole::Div(c) => c.iter().all(|&c| c > 0),
             Whole::From(_) => false,
-            Whole::Add(_) | Whole::Clip(..) => true,
+            Whole::Add(_) => true,
         }
     }
 
@@ -51,7 +49,6 @@ impl Whole {
     pub fn differs(&self) -> bool {
         match self {
             Whole::Add(c) | Whole::From(c) | Whole::Mul(c) | Whole::Div(c) => c.len() > 1,
-            Whole::Clip(..) => false,
         }
     }
 
@@ -62,7 +59,6 @@ impl Whole {
             Whole::From(c) => Whole::From(of(c)),
             Whole::Mul(c) => Whole::Mul(of(c)),
             Whole::Div(c) => Whole::Div(of(c)),
-            Whole::Clip(lo, hi) => Whole::Clip(*lo, *hi),
         }
     }
 }
@@ -87,13 +83,7 @@ fn bounds(post: &[Post], mut integral: bool) -> Option<(i64, i64)> {
                 (lo, hi) = (lo.max(*least).min(*most), hi.min(*most).max(*least));
                 integral &= is_whole(lo) && is_whole(hi);
             }
-            Post::Whole(steps) => {
-                rounds = true;
-                (lo, hi) = (f32::MIN, f32::MAX);
-                if let Some(Whole::Clip(least, most)) = steps.last() {
-                    (lo, hi) = (*least as f32, *most as f32);
-                }
-            }
+            Post::Whole(_) => (rounds, lo, hi) = (true, f32::MIN, f32::MAX),
             _ => (integral, lo, hi) = (false, f32::MIN, f32::MAX),
         }
     }
@@ -205,7 +195,7 @@ mod tests {
 
     #[test]
     fn steps_on_integers_are_exact_or_none() {
-        let steps = [Whole::Mul(vec![3, -5]), Whole::Add(vec![7]), Whole::Div(vec![4]), Whole::Clip(-100, 100)];
+        let steps = [Whole::Mul(vec![3, -5]), Whole::Add(vec![7]), Whole::Div(vec![4])];
         assert_eq!(whole(&steps, 0, -5), Some(-2));
         assert_eq!(whole(&steps, 1, 50), Some(-60));
         assert_eq!(whole(&steps, 0, 1 << 30), None);

@@ -57,6 +57,10 @@ def main():
             import integers
 
             model, case = integers.run(rng, SAMPLES, index)
+        elif dialect == "ties":
+            import ties
+
+            model, case = ties.run(rng, index)
         elif dialect.startswith("static"):
             import static
 

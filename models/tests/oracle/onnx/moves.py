@@ -40,6 +40,14 @@ def gather(graph, x):
     return graph.node("Gather", [x, ints(graph, [2, 0, 0, -1])], axis=int(graph.rng.integers(1, 4)))
 
 
+def adaptive(graph, x):
+    """As torch exports an adaptive average pool to a larger image."""
+    y = graph.node("Transpose", [x], perm=[2, 3, 0, 1])
+    y = graph.node("GatherND", [y, ints(graph, graph.rng.integers([-6, 0], [6, 4], (3, 1, 2, 1, 2)))])
+    y = graph.node("Transpose", [y], perm=[4, 5, 0, 1, 2, 3])
+    return graph.node("Squeeze" if x == graph.x else "ReduceMean", [y, ints(graph, [-3, -1])], **({} if x == graph.x else {"keepdims": 0}))
+
+
 def depth(graph, x):
     mode = str(graph.rng.choice(["DCR", "CRD"]))
     y = graph.node("DepthToSpace", [x], blocksize=2, mode=mode)
@@ -69,7 +77,7 @@ def row(graph, x):
     return graph.node("Relu", [y])
 
 
-KINDS = [transpose, shuffle, split, slices, gather, depth, resize, concat, vector, row]
+KINDS = [transpose, shuffle, split, slices, gather, adaptive, depth, resize, concat, vector, row]
 
 
 def run(rng, samples, index):

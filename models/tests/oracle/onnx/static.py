@@ -95,7 +95,7 @@ def run(rng, samples, form):
         def get_next(self):
             return next(self.data, None)
 
-    signed = form == "qdq" and rng.random() < 0.3
+    signed = rng.random() < 0.3
     activations = QuantType.QInt8 if signed else QuantType.QUInt8
     with tempfile.TemporaryDirectory() as folder:
         before, after = os.path.join(folder, "a.onnx"), os.path.join(folder, "b.onnx")
