@@ -283,7 +283,11 @@ async fn an_inference_can_be_given_up() {
     let (mut client, serving, _) = watched(&server, Schedule::Prepared).await;
     let image = pixels(0);
     let mut inference = Box::pin(client.infer(&image));
-    poll_fn(|cx| Poll::Ready(assert!(inference.as_mut().poll(cx).is_pending()))).await;
+    poll_fn(|cx| {
+        assert!(inference.as_mut().poll(cx).is_pending());
+        Poll::Ready(())
+    })
+    .await;
     drop(inference);
     fails(client.infer(&image).await, Fault::User, "over");
     drop(client);
