@@ -1,5 +1,6 @@
 //! The library as one links it: models from files, a server, clients, what they refuse, how they end.
 
+use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::io;
 use std::path::Path;
@@ -427,6 +428,30 @@ mod blocking {
         running.join().unwrap().unwrap();
         fails(Client::connect("127.0.0.1:1"), Fault::Peer, "127.0.0.1:1");
         fails(Client::builder().digest([0; 32]).connect(address), Fault::Peer, "");
+    }
+
+    /// The methods that a file gives a type.
+    fn methods<'a>(file: &'a str, of: &str) -> BTreeSet<&'a str> {
+        let own = file.split("\nimpl").filter_map(|part| part.strip_prefix(&format!(" {of} {{")));
+        let own = own.flat_map(|part| part.split("\n}").next()).flat_map(str::lines);
+        let names =
+            own.filter_map(|line| line.strip_prefix("    pub ")?.trim_start_matches("async ").strip_prefix("fn "));
+        names.filter_map(|name| name.split(['(', '<']).next()).collect()
+    }
+
+    #[test]
+    fn the_twins_have_the_same_methods() {
+        let twin = include_str!("../src/api/blocking.rs");
+        let pairs = [
+            ("Client", include_str!("../src/api/client.rs")),
+            ("ClientBuilder", include_str!("../src/api/client.rs")),
+            ("Server", include_str!("../src/api/server.rs")),
+            ("ServerBuilder", include_str!("../src/api/server_builder.rs")),
+        ];
+        for (name, file) in pairs {
+            assert!(methods(file, name).len() > 1, "{name}");
+            assert_eq!(methods(file, name), methods(twin, name), "{name}");
+        }
     }
 
     #[test]

@@ -31,6 +31,7 @@ use super::answer::Answer;
 use super::model::Model;
 use super::values::Values;
 use super::{Async, Blocking, client, server_builder};
+use crate::admission::Attendance;
 use crate::error::Result;
 use crate::net::Stream;
 use crate::plan::Plan;
@@ -262,6 +263,11 @@ impl Server {
     /// As there.
     pub fn serve_from(&self, stream: impl Stream + 'static, client: IpAddr) -> Result<SessionReport> {
         self.runtime.wait(self.inner.serve_from(stream, client))
+    }
+
+    /// Who is there now.
+    pub fn attendance(&self) -> Attendance {
+        self.inner.attendance()
     }
 
     /// As [`crate::Server::shutdown`].
