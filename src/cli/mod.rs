@@ -53,7 +53,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run both parties over loopback on a bundled model and bundled images.
+    /// Run both parties over loopback on bundled images.
     #[command(after_help = help::DEMO)]
     Demo(demo::Arguments),
     /// Make a .lowkey file of an ONNX or TFLite file.
@@ -71,10 +71,10 @@ enum Command {
     /// List the bundled models: what they reach, what they cost.
     #[command(after_help = help::MODELS)]
     Models(models::Arguments),
-    /// Show how a model would run: rings, parameters, bytes, flights, seconds.
+    /// Show how a model would run: layers, bytes, flights, seconds.
     #[command(after_help = help::PLAN)]
     Plan(plan::Arguments),
-    /// Show the parameter sets of this build, and what each known attack on them costs.
+    /// Show the parameter sets, and what known attacks on them cost.
     #[command(after_help = help::PARAMETERS)]
     Parameters(parameters::Arguments),
     /// Accuracy of a model on a data set, in the clear and privately.
