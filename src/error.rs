@@ -377,7 +377,9 @@ fn input_hint(error: &(dyn std::error::Error + Send + Sync + 'static)) -> &'stat
         Some(DataProblem::Type { .. }) => {
             "arrays in .npy are what the model's own runtime reads: `lowkey plan` prints it"
         }
-        _ => "inputs are PNG, .npy, .csv or IDX files, of the size that the network reads",
+        _ => {
+            "inputs are PNG, JPEG, .npy, .csv or IDX files, of the size that the network reads; --resize scales pictures"
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `cli/demo.rs` | `demo`, `plan`, `eval`: one process |
+//! | `cli/help.rs` | help, completions, manual pages, the list of models, comparisons of widths |
 //! | `cli/import.rs` | `import`, and the files it reads given to other commands |
 //! | `cli/inputs.rs` | arrays, classes and answers of imported networks |
 //! | `cli/pair.rs` | `serve` and `infer`: images, files, models, digests |
@@ -18,6 +19,8 @@ mod common;
 mod demo;
 #[path = "cli/files.rs"]
 mod files;
+#[path = "cli/help.rs"]
+mod help;
 #[path = "cli/import.rs"]
 mod import;
 #[path = "cli/inputs.rs"]

@@ -62,7 +62,7 @@ pub use answer::ClassRule;
 pub use bounds::LinearBounds;
 pub use check::TensorInfo;
 pub use coding::{Coding, OutputCoding};
-pub use data::{DataError, DataProblem, Inputs, Labelled, quantise, read_labels};
+pub use data::{DataError, DataProblem, Fit, Inputs, Labelled, quantise, read_labels};
 pub use error::{InputError, Kind, ModelError, Place, Problem};
 pub use file::{FileError, FileProblem};
 pub use interpret::{Tensor, argmax};

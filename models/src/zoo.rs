@@ -23,7 +23,24 @@ pub struct Bundled {
     /// Its name.
     pub name: &'static str,
     file: &'static [u8],
+    card: &'static str,
     demo: Option<[&'static [u8]; 2]>,
+}
+
+/// How many images of a test set a network gets right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accuracy {
+    /// Right.
+    pub right: usize,
+    /// All.
+    pub images: usize,
+}
+
+impl Accuracy {
+    /// Percent.
+    pub fn percent(self) -> f64 {
+        100.0 * self.right as f64 / self.images as f64
+    }
 }
 
 /// Inputs with their labels.
@@ -38,7 +55,12 @@ pub struct Demo {
 /// A network without demo inputs.
 macro_rules! bundled {
     ($name:literal) => {
-        Bundled { name: $name, file: include_bytes!(concat!("../zoo/", $name, ".lowkey")), demo: None }
+        Bundled {
+            name: $name,
+            file: include_bytes!(concat!("../zoo/", $name, ".lowkey")),
+            card: include_str!(concat!("../zoo/", $name, ".md")),
+            demo: None,
+        }
     };
 }
 
@@ -84,6 +106,15 @@ impl Bundled {
         Network::from_bytes(self.file).expect("a bundled model is valid")
     }
 
+    /// What it reaches on its test set, as its card says.
+    pub fn accuracy(&self) -> Accuracy {
+        let row = self.card.lines().find_map(|line| line.strip_prefix("| accuracy, integer network |"));
+        let counts = row.and_then(|row| row.split_once('(')?.1.split_once(')')?.0.split_once(" of "));
+        let (right, images) = counts.expect("a card says how many images are right");
+        let number = |text: &str| text.parse().expect("a card counts images in digits");
+        Accuracy { right: number(right), images: number(images) }
+    }
+
     /// The bytes of its model file.
     pub fn file(&self) -> &'static [u8] {
         self.file
@@ -96,5 +127,19 @@ impl Bundled {
         let inputs = Inputs::from_bytes(images, &input).expect("bundled inputs are valid");
         let labels = labels_from_bytes(labels).expect("bundled labels are valid");
         Some(Demo { inputs, labels })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_card_says_what_its_network_reaches() {
+        for bundled in ALL {
+            let accuracy = bundled.accuracy();
+            assert!(accuracy.right < accuracy.images && accuracy.percent() > 70.0, "{}: {accuracy:?}", bundled.name);
+        }
+        assert_eq!(find("digits").unwrap().accuracy(), Accuracy { right: 357, images: 360 });
     }
 }

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use flate2::{Compression, write::GzEncoder};
 use lowkey_models::data::{MAX_DATA, labels_from_bytes};
-use lowkey_models::{DataProblem, Input, Inputs, Tensor, quantise, read_labels};
+use lowkey_models::{DataProblem, Fit, Input, Inputs, Tensor, quantise, read_labels};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 
@@ -40,7 +40,7 @@ fn png(colours: png::ColorType, depth: png::BitDepth, width: u32, height: u32, d
     encoder.set_color(colours);
     encoder.set_depth(depth);
     if colours == png::ColorType::Indexed {
-        encoder.set_palette(vec![0; 6]);
+        encoder.set_palette(vec![1, 2, 3, 4, 5, 6]);
     }
     encoder.write_header().unwrap().write_image_data(data).unwrap();
     file
@@ -220,17 +220,111 @@ fn pictures() {
     let colour = input([3, 1, 2], 8);
     assert_eq!(values(&png(Rgb, Eight, 2, 1, &[1, 2, 3, 4, 5, 6]), &colour).unwrap(), [[1, 4, 2, 5, 3, 6]]);
     assert_eq!(values(&png(Rgba, Eight, 2, 1, &[1, 2, 3, 0, 4, 5, 6, 0]), &colour).unwrap(), [[1, 4, 2, 5, 3, 6]]);
-    let to_grey = message(&png(Rgb, Eight, 2, 1, &[0; 6]), &two);
+    let to_grey = message(&png(Rgb, Eight, 2, 1, &[0, 0, 0, 1, 2, 3]), &two);
     let reads = "the network reads 1 x 1 x 2 (channels x height x width)";
     assert_eq!(to_grey, format!("it holds 3 x 1 x 2, {reads}; save it in grey"));
     assert!(message(&grey(2, 1, &[0; 2]), &colour).ends_with("; save it as RGB"));
     assert_eq!(message(&grey(1, 2, &[0; 2]), &two), format!("it holds 1 x 2 x 1, {reads}; scale or crop it first"));
-    let deep = message(&png(Grayscale, png::BitDepth::Sixteen, 2, 1, &[0; 4]), &two);
-    assert_eq!(deep, "PNG header: 16 bits per channel; save it with 8");
-    let palette = message(&png(Indexed, Eight, 2, 1, &[0, 1]), &two);
-    assert_eq!(palette, "PNG header: a palette is not read; save it as RGB or grey");
+    // Of 16 bits the upper 8; fewer than 8 are spread over 0..=255; a palette is looked up; colours that are all grey are grey.
+    let deep = png(Grayscale, png::BitDepth::Sixteen, 2, 1, &[0x5f, 0xff, 0xf0, 0x00]);
+    assert_eq!(values(&deep, &two).unwrap(), [[5, 15]]);
+    assert_eq!(values(&png(Grayscale, png::BitDepth::Four, 2, 1, &[0x3c]), &two).unwrap(), [[3, 12]]);
+    assert_eq!(values(&png(Indexed, Eight, 2, 1, &[0, 1]), &colour).unwrap(), [[1, 4, 2, 5, 3, 6]]);
+    assert_eq!(values(&png(Rgb, Eight, 2, 1, &[32, 32, 32, 80, 80, 80]), &two).unwrap(), [[2, 5]]);
     let photograph = grey(3000, 2000, &vec![7; 6_000_000]);
     assert_eq!(message(&photograph, &two), format!("it holds 1 x 2000 x 3000, {reads}; scale or crop it first"));
+}
+
+/// A JPEG of blocks of 8 x 8 pixels side by side, each of one value per component (1, or 3: Y, Cb and Cr): quantisation by 8, of a
+/// block its mean alone.
+fn jpeg(blocks: &[&[u8]]) -> Vec<u8> {
+    let components = blocks[0].len() as u8;
+    let segment =
+        |marker: u8, data: &[u8]| [&[0xff, marker][..], &(data.len() as u16 + 2).to_be_bytes(), data].concat();
+    let each = |of: &dyn Fn(u8) -> Vec<u8>| (1..=components).flat_map(of).collect::<Vec<u8>>();
+    let size = [&[8, 0, 8][..], &(8 * blocks.len() as u16).to_be_bytes(), &[components]].concat();
+    // Differences of means: twelve lengths, each a code of four bits. Everything else: "end of block", a single 0.
+    let means = [&[0, 0, 0, 0, 12][..], &[0; 12], &(0..12).collect::<Vec<u8>>()].concat();
+    let rest = [&[0x10, 1][..], &[0; 15], &[0]].concat();
+    let mut bits = String::new();
+    let mut before = vec![0i32; components.into()];
+    for block in blocks {
+        for (value, before) in block.iter().zip(&mut before) {
+            let mean = i32::from(*value) - 128;
+            let difference = mean - std::mem::replace(before, mean);
+            let length = 32 - difference.unsigned_abs().leading_zeros();
+            bits += &format!("{length:04b}");
+            let magnitude = if difference < 0 { difference + (1 << length) - 1 } else { difference };
+            if length > 0 {
+                bits += &format!("{magnitude:0width$b}", width = length as usize);
+            }
+            bits += "0";
+        }
+    }
+    while bits.len() % 8 != 0 {
+        bits.push('1');
+    }
+    let mut scan = Vec::new();
+    for byte in bits.as_bytes().chunks(8) {
+        let byte = byte.iter().fold(0, |byte, bit| byte << 1 | (bit - b'0'));
+        scan.push(byte);
+        if byte == 0xff {
+            scan.push(0);
+        }
+    }
+    [
+        vec![0xff, 0xd8],
+        segment(0xdb, &[&[0][..], &[8; 64]].concat()),
+        segment(0xc0, &[size, each(&|component| vec![component, 0x11, 0])].concat()),
+        segment(0xc4, &means),
+        segment(0xc4, &rest),
+        segment(0xda, &[vec![components], each(&|component| vec![component, 0]), vec![0, 63, 0]].concat()),
+        scan,
+        vec![0xff, 0xd9],
+    ]
+    .concat()
+}
+
+#[test]
+fn photographs() {
+    let wide = input([1, 8, 16], 8);
+    let row: Vec<i64> = [[40i64; 8], [200; 8]].concat();
+    assert_eq!(values(&jpeg(&[&[40], &[200]]), &wide).unwrap(), [row.repeat(8)]);
+    let colour = input([3, 8, 8], 8);
+    assert_eq!(values(&jpeg(&[&[100, 128, 128]]), &colour).unwrap(), [vec![100; 192]]);
+    // Grey in three colours.
+    assert_eq!(values(&jpeg(&[&[100, 128, 128]]), &input([1, 8, 8], 8)).unwrap(), [vec![100; 64]]);
+    assert!(message(&jpeg(&[&[100, 30, 200]]), &input([1, 8, 8], 8)).ends_with("; save it in grey"));
+    assert!(message(&jpeg(&[&[1]]), &wide).contains("it holds 1 x 8 x 8, the network reads 1 x 8 x 16"));
+    let whole = jpeg(&[&[40], &[200]]);
+    for length in 3..whole.len() {
+        if let Ok(inputs) = Inputs::from_bytes(&whole[..length], &wide) {
+            assert_eq!(inputs.len(), 1, "cut at {length}");
+        }
+    }
+    assert!(matches!(Inputs::from_bytes(&whole[..60], &wide), Err(DataProblem::Jpeg(_))));
+}
+
+#[test]
+fn pictures_of_another_size_are_scaled_where_that_is_asked_for() {
+    let scaled = |file: &[u8], shape| {
+        let inputs = Inputs::from_reader(file, &input(shape, 8), Fit::Scaled)?;
+        Ok::<_, DataProblem>(inputs.get(0).unwrap().iter().copied().collect::<Vec<i64>>())
+    };
+    // The middle of a wide picture, pixel by pixel.
+    let row: Vec<u8> = (0..16).map(|x| 10 * x).collect();
+    let middle: Vec<i64> = (4..12).map(|x| 10 * x).collect();
+    assert_eq!(scaled(&grey(16, 8, &row.repeat(8)), [1, 8, 8]).unwrap(), middle.repeat(8));
+    // Half the size: dark on the left, bright on the right.
+    let halves = [[0u8; 8], [255; 8]].concat();
+    let small = scaled(&grey(16, 16, &halves.repeat(16)), [1, 8, 8]).unwrap();
+    assert!(small.chunks(8).all(|row| row[0] == 0 && row[7] == 255 && row.is_sorted()), "{small:?}");
+    // In colour, and of one value.
+    let red = png(png::ColorType::Rgb, png::BitDepth::Eight, 3, 2, &[200, 0, 7].repeat(6));
+    assert_eq!(scaled(&red, [3, 1, 1]).unwrap(), [200, 0, 7]);
+    let bomb = [&grey(1, 1, &[0])[..16], &60_000u32.to_be_bytes(), &60_000u32.to_be_bytes()].concat();
+    assert!(scaled(&bomb, [1, 8, 8]).is_err());
+    assert!(scaled(&red, [1, 1, 1]).unwrap_err().to_string().ends_with("; save it in grey"));
 }
 
 #[test]

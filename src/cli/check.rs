@@ -4,7 +4,7 @@ use std::path::Path;
 
 use lowkey::{Error, Result};
 use lowkey_models::import::{Difference, Twin};
-use lowkey_models::{Network, Tensor};
+use lowkey_models::{Fit, Network, Tensor};
 use serde::Serialize;
 
 use super::{model, say};
@@ -34,7 +34,7 @@ pub struct Check {
 
 /// Runs both over the inputs of a file, at most [`MOST`] of them.
 pub fn check(network: &Network, twin: &Twin, data: &Path) -> Result<Check> {
-    let inputs = model::inputs(data, network.architecture())?;
+    let inputs = model::inputs(data, network.architecture(), Fit::Exact)?;
     let inputs: Vec<Tensor> = inputs.iter().take(MOST).collect();
     let failed = |error| Error::Input(Box::new(error));
     let Difference { inputs, outputs, differ, largest, mean, classes } =

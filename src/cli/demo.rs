@@ -3,13 +3,13 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use lowkey::{Answer, Error, Model, Result};
+use lowkey::{Answer, Model, Result};
 use lowkey_models::{Labelled, Network, zoo};
 
 use super::local::Local;
 use super::model;
 use super::records::{InferenceRecord, stage_line};
-use super::{DataArgument, LinkArgument, Mode, answers, print_json, say, warn};
+use super::{DataArgument, LinkArgument, Mode, answers, names, print_json, say, warn};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -31,10 +31,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
-    let bundled = zoo::find(&arguments.model).ok_or_else(|| {
-        let names: Vec<&str> = zoo::ALL.iter().map(|bundled| bundled.name).collect();
-        Error::usage(format!("no bundled model {:?}", arguments.model), format!("there are: {}", names.join(", ")))
-    })?;
+    let bundled = zoo::find(&arguments.model).ok_or_else(|| names::unknown(&arguments.model))?;
     let model = Model::from(bundled.network());
     let images = images(&bundled, model.network(), &arguments.data)?;
     let mut local = Local::start(model.clone(), arguments.link.link, arguments.mode)?;

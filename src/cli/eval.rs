@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use clap::Args;
 use lowkey::report::{human_bytes, human_ms};
 use lowkey::{Error, Model, Result};
-use lowkey_models::{ClassRule, Labelled, Network, Tensor};
+use lowkey_models::{ClassRule, Labelled, Network, Tensor, zoo};
 use serde::Serialize;
 
-use super::demo::is_plaintext;
+use super::demo::{images, is_plaintext};
 use super::import::ImportOptions;
 use super::local::Local;
 use super::records::median;
@@ -70,22 +70,27 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
             model::check_reveal(network.architecture(), outputs, arguments.mode.reveal)?
         }
     }
-    let data = model::data_set(&arguments.data, network.architecture())?;
-    let images = data.inputs.len();
-    let correct = right(network, &data, images)?;
+    // A name that is no file's is a bundled model's, and some have images.
+    let bundled = arguments.model.to_str().filter(|_| !arguments.model.exists()).and_then(zoo::find);
+    let data = match &bundled {
+        Some(bundled) => images(bundled, network, &arguments.data)?,
+        None => model::data_set(&arguments.data, network.architecture())?,
+    };
+    let count = data.inputs.len();
+    let correct = right(network, &data, count)?;
     let private = match arguments.private {
         0 => None,
-        count => {
+        most => {
             let mut local = Local::start(model.clone(), arguments.link.link, arguments.mode)?;
-            let outcome = privately(&mut local, &model, &data, count.min(images));
+            let outcome = privately(&mut local, &model, &data, most.min(count));
             Some(local.end(outcome)?)
         }
     };
-    let record = Record { images, correct, accuracy: 100.0 * correct as f64 / images as f64, private };
+    let record = Record { images: count, correct, accuracy: 100.0 * correct as f64 / count as f64, private };
     if arguments.json {
         print_json(&record)?;
     } else {
-        say(format_args!("{}: {correct} of {images} correct, {:.2} %", network.architecture().name, record.accuracy))?;
+        say(format_args!("{}: {correct} of {count} correct, {:.2} %", network.architecture().name, record.accuracy))?;
         if let Some(private) = &record.private {
             say(format_args!(
                 "{} privately: {} differ from the plaintext network; median offline {}, online {}; {} per image",

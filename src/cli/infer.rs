@@ -1,6 +1,6 @@
 //! `lowkey infer`: have a server's model answer images, privately.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -8,6 +8,7 @@ use lowkey::net::{self, Trust};
 use lowkey::shape::shape;
 use lowkey::store::Digest;
 use lowkey::{Client, Error, Result};
+use lowkey_models::Fit;
 
 use super::records::{InferenceRecord, stage_line};
 use super::{Mode, Places, TimeoutArgument, answers, model, print_json, progress, runtime, say, warn};
@@ -17,9 +18,12 @@ pub struct Arguments {
     /// The server, host:port.
     #[arg(long, value_name = "ADDR")]
     server: String,
-    /// A PNG, .npy, .csv or IDX file (.gz too). Arrays are what the model's own runtime reads: floats, or its quantised integers.
+    /// A PNG, JPEG, .npy, .csv or IDX file (.gz too), or - for standard input. Arrays are what the model's own runtime reads: floats, or its quantised integers.
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
+    /// Scale a picture to the network's size: so that it covers it, and the middle of that.
+    #[arg(long)]
+    resize: bool,
     /// The first image to take, of a file that has several.
     #[arg(long, default_value_t = 0, value_name = "I")]
     index: usize,
@@ -73,7 +77,9 @@ fn parse_ahead(text: &str) -> Result<usize, String> {
 
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
     // Whether it holds an image is known once the server has said what its network reads.
-    std::fs::File::open(&arguments.input).map_err(|error| Error::file(&arguments.input, error))?;
+    if arguments.input != Path::new(model::STANDARD_INPUT) {
+        std::fs::File::open(&arguments.input).map_err(|error| Error::file(&arguments.input, error))?;
+    }
     let runtime = runtime()?;
     let trust = trust(&arguments, runtime.block_on(net::is_loopback(&arguments.server))?)?;
     let store = arguments.places.open()?;
@@ -128,7 +134,8 @@ async fn infer(client: &mut Client, arguments: &Arguments) -> Result<()> {
     let architecture = client.architecture().clone();
     let outputs = client.plan().answer.lanes;
     model::say_codings(&architecture, outputs);
-    let inputs = model::inputs(&arguments.input, &architecture)?;
+    let fit = if arguments.resize { Fit::Scaled } else { Fit::Exact };
+    let inputs = model::inputs(&arguments.input, &architecture, fit)?;
     let end = arguments.index.checked_add(arguments.count as usize).filter(|&end| end <= inputs.len());
     let end = end.ok_or_else(|| {
         Error::usage(
@@ -150,16 +157,15 @@ async fn infer(client: &mut Client, arguments: &Arguments) -> Result<()> {
         let input = inputs.get(index).expect("the index was checked");
         let answer = client.infer(&input).await?;
         let record = InferenceRecord::new(index, &answer, &setup);
-        bar.suspend(|| -> Result<()> {
-            if arguments.json {
-                return print_json(&record);
-            }
+        if arguments.json {
+            print_json(&record)?;
+        } else {
             say(answers::answer_line(index, &answer, &architecture))?;
             if let Some(table) = answers::outputs_table(&answer, &architecture).filter(|_| arguments.all) {
                 say(table)?;
             }
-            say(answers::cost_line(&answer))
-        })?;
+            say(answers::cost_line(&answer))?;
+        }
         given.push(answer);
         bar.inc(1);
         // The next image finds its slot ready.

@@ -9,16 +9,20 @@ mod check;
 mod demo;
 mod eval;
 mod forget;
+mod help;
 mod import;
 mod infer;
 mod key;
 mod local;
 mod model;
+mod models;
+mod names;
 mod parameters;
 mod plan;
 mod progress;
 mod records;
 mod serve;
+mod shell;
 mod table;
 mod terminal;
 
@@ -28,7 +32,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use lowkey::plan::planner::Widths;
 use lowkey::store::Store;
 use lowkey::{Error, Result};
@@ -38,7 +42,7 @@ use lowkey::{Error, Result};
 /// A server holds the weights, a client the image. The client gets exactly the plaintext integer network's answer; the
 /// server learns nothing of the image, the client nothing of the weights beyond the answer.
 #[derive(Parser)]
-#[command(name = "lowkey", version, propagate_version = true)]
+#[command(name = "lowkey", version = help::version(), propagate_version = true, max_term_width = 80, after_help = help::ALL)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -49,26 +53,45 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run both parties over loopback on a bundled model and bundled images.
+    /// Run both parties over loopback on bundled images.
+    #[command(after_help = help::DEMO)]
     Demo(demo::Arguments),
     /// Make a .lowkey file of an ONNX or TFLite file.
+    #[command(after_help = help::IMPORT)]
     Import(import::Arguments),
     /// Serve a model to clients.
+    #[command(after_help = help::SERVE)]
     Serve(serve::Arguments),
     /// Have a server's model answer an image, privately.
+    #[command(after_help = help::INFER)]
     Infer(infer::Arguments),
     /// Accept another model at an address than the one noted there.
+    #[command(after_help = help::FORGET)]
     Forget(forget::Arguments),
-    /// Show how a model would run: rings, parameters, bytes, flights.
+    /// List the bundled models: what they reach, what they cost.
+    #[command(after_help = help::MODELS)]
+    Models(models::Arguments),
+    /// Show how a model would run: layers, bytes, flights, seconds.
+    #[command(after_help = help::PLAN)]
     Plan(plan::Arguments),
-    /// Show the parameter sets of this build, and what each known attack on them costs.
+    /// Show the parameter sets, and what known attacks on them cost.
+    #[command(after_help = help::PARAMETERS)]
     Parameters(parameters::Arguments),
     /// Accuracy of a model on a data set, in the clear and privately.
+    #[command(after_help = help::EVAL)]
     Eval(eval::Arguments),
     /// A server's key: show it, replace it.
+    #[command(after_help = help::KEY)]
     Key(key::Arguments),
     /// Measure networks against each other.
+    #[command(after_help = help::BENCH)]
     Bench(bench::Arguments),
+    /// Print a completion script for a shell.
+    #[command(after_help = help::COMPLETIONS)]
+    Completions(shell::Completions),
+    /// Write manual pages into a folder.
+    #[command(after_help = help::MAN)]
+    Man(shell::Man),
 }
 
 /// What the client is shown.
@@ -201,11 +224,14 @@ pub fn run() -> ExitCode {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Infer(arguments) => infer::run(arguments),
         Command::Forget(arguments) => forget::run(&arguments),
+        Command::Models(arguments) => models::run(arguments),
         Command::Plan(arguments) => plan::run(arguments),
         Command::Parameters(arguments) => parameters::run(&arguments),
         Command::Eval(arguments) => eval::run(arguments),
         Command::Key(arguments) => key::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),
+        Command::Completions(arguments) => shell::completions(&arguments, Cli::command()),
+        Command::Man(arguments) => shell::man(&arguments, Cli::command()),
     };
     match outcome {
         Ok(code) => code,
@@ -221,12 +247,15 @@ pub fn run() -> ExitCode {
 
 /// Writes to standard error, where somebody still reads it.
 fn warn(text: impl fmt::Display) {
-    let _ = write!(io::stderr(), "{text}");
+    progress::above(|| {
+        let _ = write!(io::stderr(), "{text}");
+    });
 }
 
 /// Prints a line.
 fn say(line: impl fmt::Display) -> Result<()> {
-    writeln!(io::stdout(), "{line}").map_err(|error| Error::file(Path::new("standard output"), error))
+    let printed = progress::above(|| writeln!(io::stdout(), "{line}"));
+    printed.map_err(|error| Error::file(Path::new("standard output"), error))
 }
 
 fn start_log(verbose: u8) {

@@ -4,15 +4,27 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 use lowkey::{Error, Model, Result};
-use lowkey_models::data::{DataError, DataProblem, Inputs, read_labels};
-use lowkey_models::{Architecture, ClassRule, Input, Labelled};
+use lowkey_models::data::{DataError, DataProblem, Fit, Inputs, read_labels};
+use lowkey_models::{Architecture, ClassRule, Input, Labelled, zoo};
 
 use super::import::ImportOptions;
-use super::{DataArgument, Reveal, warn};
+use super::{DataArgument, Reveal, names, warn};
+
+/// Names standard input where a file is asked for.
+pub const STANDARD_INPUT: &str = "-";
 
 /// Reads a model file, importing it if it is another program's; the name of a bundled model stands for that model. Notes of an import
 /// go to the log.
 pub fn read(model: &Path, options: &ImportOptions) -> Result<Model> {
+    if !model.exists() && model.to_str().and_then(zoo::find).is_none() {
+        let hint = match model.to_str().and_then(names::neighbour) {
+            Some(near) => format!("did you mean {near}? `lowkey models` lists the bundled models"),
+            None => {
+                "give a .lowkey, ONNX or TFLite file, or the name of a bundled model: `lowkey models` lists them".into()
+            }
+        };
+        return Err(Error::usage(format!("{}: no such file", model.display()), hint));
+    }
     let model = Model::open_with(model, &options.options(None))?;
     for note in model.report().into_iter().flat_map(|report| &report.notes) {
         tracing::info!("{note}");
@@ -21,8 +33,14 @@ pub fn read(model: &Path, options: &ImportOptions) -> Result<Model> {
 }
 
 /// Reads inputs for a network; a warning where they are pixels and nothing says how the network reads them.
-pub fn inputs(path: &Path, architecture: &Architecture) -> Result<Inputs> {
-    let inputs = Inputs::read(path, &architecture.input).map_err(|error| Error::Input(Box::new(error)))?;
+/// `-` is standard input.
+pub fn inputs(path: &Path, architecture: &Architecture, fit: Fit) -> Result<Inputs> {
+    let inputs = match path == Path::new(STANDARD_INPUT) {
+        true => Inputs::from_reader(std::io::stdin().lock(), &architecture.input, fit)
+            .map_err(|problem| DataError { path: "standard input".into(), problem }),
+        false => Inputs::read_as(path, &architecture.input, fit),
+    };
+    let inputs = inputs.map_err(|error| Error::Input(Box::new(error)))?;
     warn_of_pictures(architecture, &inputs);
     if let Some(note) = inputs.note() {
         warn(format_args!("note: {note}\n"));
@@ -86,7 +104,7 @@ pub fn data_set(argument: &DataArgument, architecture: &Architecture) -> Result<
                 "the folder should have t10k-labels-idx1-ubyte or t10k-labels-idx1-ubyte.gz",
             ));
         };
-        let inputs = inputs(&images, architecture)?;
+        let inputs = inputs(&images, architecture, Fit::Exact)?;
         let labels = read_labels(labels).map_err(failed)?;
         if labels.len() != inputs.len() {
             return Err(Error::usage(

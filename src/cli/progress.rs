@@ -1,16 +1,28 @@
 //! Progress on standard error, where that is a terminal.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressFinish, ProgressStyle};
 
 /// How often a bar is drawn again.
 const TICK: Duration = Duration::from_millis(500);
 
+/// All bars, one below the other.
+fn bars() -> &'static MultiProgress {
+    static BARS: OnceLock<MultiProgress> = OnceLock::new();
+    BARS.get_or_init(MultiProgress::new)
+}
+
+/// Prints something with the bars off the screen.
+pub fn above<T>(print: impl FnOnce() -> T) -> T {
+    bars().suspend(print)
+}
+
 /// A bar over `len` items. Shows itself after half a second at the earliest, and never where standard error is no terminal.
-/// What is printed meanwhile is printed within [`ProgressBar::suspend`], which takes the bar off the screen.
 pub fn bar(what: &'static str, len: u64) -> ProgressBar {
     let bar = ProgressBar::new(len).with_style(counted()).with_message(what).with_finish(ProgressFinish::AndClear);
+    let bar = bars().add(bar);
     bar.enable_steady_tick(TICK);
     bar
 }
@@ -22,7 +34,7 @@ fn counted() -> ProgressStyle {
 /// A callback of (done, all) that draws a bar, and removes it at the end. Until it knows how much there is, it only says what it
 /// is doing.
 pub fn callback(what: &'static str) -> impl Fn(usize, usize) + Send + Sync + 'static {
-    let bar = waiting(what);
+    let bar = bars().add(waiting(what));
     bar.enable_steady_tick(TICK);
     move |done, all| step(&bar, done, all)
 }

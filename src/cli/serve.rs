@@ -107,6 +107,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         if let Some(pin) = server.pin() {
             lines += &format!("\ncertificate pin {}", hex::encode(pin));
         }
+        let mut stop = Stop::listen()?;
         // A server goes on if nobody reads this.
         let _ = say(lines);
         let remind = async {
@@ -120,11 +121,11 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         tokio::select! {
             outcome = server.clone().run() => outcome,
             error = remind => Err(error),
-            _ = tokio::signal::ctrl_c() => {
+            () = stop.asked() => {
                 // What runs is finished, unless it is asked again.
                 tokio::select! {
                     () = server.shutdown() => {}
-                    _ = tokio::signal::ctrl_c() => {}
+                    () = stop.asked() => {}
                 }
                 Ok(())
             }
@@ -132,6 +133,39 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     });
     runtime.shutdown_background();
     outcome.map(|()| ExitCode::SUCCESS)
+}
+
+/// Ctrl-C, and SIGTERM where there is one, from now on.
+struct Stop {
+    #[cfg(unix)]
+    signals: [tokio::signal::unix::Signal; 2],
+}
+
+impl Stop {
+    fn listen() -> Result<Self> {
+        #[cfg(unix)]
+        {
+            use tokio::signal::unix::{SignalKind, signal};
+            let hear = |kind| signal(kind).map_err(Error::internal);
+            Ok(Self { signals: [hear(SignalKind::interrupt())?, hear(SignalKind::terminate())?] })
+        }
+        #[cfg(not(unix))]
+        Ok(Self {})
+    }
+
+    /// Until one comes.
+    async fn asked(&mut self) {
+        #[cfg(unix)]
+        {
+            let [interrupt, terminate] = &mut self.signals;
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        #[cfg(not(unix))]
+        let _ = tokio::signal::ctrl_c().await;
+    }
 }
 
 /// Announces the end of a key that comes near it.

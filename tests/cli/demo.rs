@@ -8,11 +8,14 @@ const STAGE: &str = "ms bytes_sent bytes_received flights ots ot_batch_bytes_sen
 #[test]
 fn help_is_one_screen_and_names_every_command() {
     let help = lowkey(&["--help"]).prints();
-    for command in ["demo", "import", "serve", "infer", "forget", "plan", "eval", "bench"] {
+    for command in ["demo", "import", "serve", "infer", "forget", "models", "plan", "eval", "bench"] {
         assert!(help.contains(&format!("\n  {command} ")), "{help}");
     }
-    assert!(help.lines().count() <= 30, "{help}");
-    assert_eq!(lowkey(&["--version"]).prints(), concat!("lowkey ", env!("CARGO_PKG_VERSION"), "\n"));
+    assert!(help.lines().count() <= 40, "{help}");
+    fits(&help);
+    let version = lowkey(&["--version"]).prints();
+    let start = format!("lowkey {} (protocol {}", env!("CARGO_PKG_VERSION"), lowkey::session::VERSION);
+    assert!(version.starts_with(&start) && version.ends_with(")\n"), "{version}");
     let nothing = lowkey(&[]);
     assert_eq!((nothing.code, &nothing.out[..]), (Some(2), ""));
     assert!(nothing.err.contains("Usage: lowkey"), "{}", nothing.err);
@@ -97,7 +100,8 @@ fn demo_of_the_class_alone_in_the_direct_schedule() {
 
 #[test]
 fn demo_of_what_is_not_there() {
-    lowkey(&["demo", "--model", "cats"]).fails(2, "no bundled model \"cats\"", "digits");
+    lowkey(&["demo", "--model", "cats"]).fails(2, "no bundled model \"cats\"", "`lowkey models`");
+    lowkey(&["demo", "--model", "digit"]).fails(2, "no bundled model \"digit\"", "did you mean digits?");
     lowkey(&["demo", "--model", "mnist-minionn-w4a4"]).fails(2, "no data set given", "LOWKEY_DATA");
     for (arguments, complaint) in [
         (&["demo", "--count", "0"][..], "--count"),
@@ -130,7 +134,7 @@ fn output_that_nobody_reads_to_the_end() {
 fn plan_for_programs_and_people() {
     let records = lowkey(&["plan", "digits", "--json"]).records();
     let [record] = &records[..] else { panic!("{} lines", records.len()) };
-    assert_eq!(keys(record), named("model link layers total"));
+    assert_eq!(keys(record), named("model link layers total estimate"));
     assert_eq!((&record["model"], &record["link"]), (&"digits".into(), &"lan".into()));
     let layers = record["layers"].as_array().unwrap();
     assert_eq!(layers.len(), digits().network.architecture().nodes.len());
@@ -149,6 +153,13 @@ fn plan_for_programs_and_people() {
     let total = &record["total"];
     assert_eq!(keys(total), named("hint_bytes setup_bytes offline_bytes online_bytes flights activations"));
     assert_eq!(total["activations"], 768);
+
+    let estimate = &record["estimate"];
+    assert_eq!(keys(estimate), named("loopback lan wan client_memory_bytes server_memory_bytes"));
+    let ms = |link: &str, stage: &str| estimate[link][stage].as_f64().unwrap();
+    // 22 flights of 20 ms.
+    assert!((ms("wan", "online_ms") - ms("loopback", "online_ms") - 440.0).abs() < 2.0, "{estimate}");
+    assert!(ms("lan", "offline_ms") > ms("loopback", "offline_ms"));
 
     // The plan keeps its word.
     let demo = &lowkey(&["demo", "--count", "1", "--json"]).records()[0];
@@ -202,7 +213,9 @@ fn eval_without_its_data() {
     let folder = tempfile::tempdir().unwrap();
     let path = text(folder.path());
     let eval = ["eval", "--model", "digits"];
-    lowkey(&eval).fails(2, "no data set", "--data");
+    lowkey(&["eval", "--model", "mnist-hcnn-w1a1"]).fails(2, "no data set", "--data");
+    // The bundled images, where no other are given.
+    assert_eq!(lowkey(&eval).prints(), "digits: 357 of 360 correct, 99.17 %\n");
     let with_data = [&eval[..], &["--data", path]].concat();
     lowkey(&with_data).fails(2, "no test images", "t10k-images-idx3-ubyte");
     digits().data_set(folder.path(), 0..5);

@@ -219,3 +219,44 @@ fn several_clients() {
         assert_eq!(server.stop(), "");
     }
 }
+
+/// SIGTERM, as service managers send it, ends a server as Ctrl-C does: cleanly.
+#[cfg(unix)]
+#[test]
+fn a_server_that_is_asked_to_end() {
+    let mut server = Serving::digits(&[]);
+    let asked = Command::new("kill").args(["-TERM", &server.child.id().to_string()]).status().unwrap();
+    assert!(asked.success());
+    assert_eq!(ends(&mut server.child).code(), Some(0));
+}
+
+/// From standard input, and scaled to the network's size.
+#[test]
+fn pictures_from_elsewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Serving::digits(&[]);
+    let png = files::png(Digits::SIZE, &digits().pixels(3..4));
+    let infer = ["infer", "--server", &server.address, "--json", "--input"];
+    let piped = |bytes: &[u8], arguments: &[&str]| {
+        let mut command = assert_cmd::Command::from_std(command(&[&infer[..], &["-"], arguments].concat()));
+        let output = command.write_stdin(bytes).timeout(PATIENCE).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let logits = |out: &str| integers(&serde_json::from_str::<Value>(out.trim()).unwrap()["logits"]);
+    let (code, out, err) = piped(&png, &[]);
+    assert_eq!((code, logits(&out)), (Some(0), digits().logits(3)), "{err}");
+    let (code, _, err) = piped(b"", &[]);
+    assert_eq!(code, Some(2));
+    assert!(err.starts_with("error: standard input: "), "{err}");
+
+    // A frame of four pixels left and right is cut off.
+    let framed: Vec<u8> =
+        digits().pixels(3..4).chunks(8).flat_map(|row| [&[255; 4][..], row, &[255; 4]].concat()).collect();
+    let wide = files::png(files::Size { height: 8, width: 16 }, &framed);
+    let file = files::write(folder.path(), "wide.png", &wide);
+    server.infer(&["--input", text(&file)]).fails(2, "1 x 8 x 16", "--resize");
+    let records = server.infer(&["--input", text(&file), "--resize", "--json"]).records();
+    assert_eq!(integers(&records[0]["logits"]), digits().logits(3));
+    let (_, out, _) = piped(&wide, &["--resize"]);
+    assert_eq!(logits(&out), digits().logits(3));
+}

@@ -48,8 +48,8 @@ impl Labelled {
         Ok(names.into_iter().collect())
     }
 
-    /// Reads the PNG files of a directory or a zip archive. The folder that a picture lies in is the name of its class; files
-    /// that are not named `.png` are skipped.
+    /// Reads the PNG and JPEG files of a directory or a zip archive. The folder that a picture lies in is the name of its class; files
+    /// that are not named `.png`, `.jpg` or `.jpeg` are skipped.
     ///
     /// # Errors
     /// As [`Inputs::read`] for any of the pictures; a folder that is not one of `classes`; no picture at all.
@@ -153,7 +153,8 @@ fn list(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), Dat
 }
 
 fn is_picture(path: &Path) -> bool {
-    path.extension().is_some_and(|end| end.eq_ignore_ascii_case("png"))
+    let known = |end: &std::ffi::OsStr| ["png", "jpg", "jpeg"].iter().any(|known| end.eq_ignore_ascii_case(known));
+    path.extension().is_some_and(known)
 }
 
 #[cfg(test)]

@@ -2,9 +2,9 @@
 //!
 //! | file | becomes |
 //! |---|---|
-//! | PNG, grey or RGB, 8 bits per channel | one input; an alpha channel is dropped |
+//! | PNG or JPEG, grey or in colour | one input; an alpha channel is dropped, of 16 bits per channel 8 are taken |
 //! | IDX (MNIST), also gzipped | one input per picture |
-//! | folders of PNG named by class, also in a zip archive | one input and one label per picture ([`Labelled`]) |
+//! | folders of such named by class, also in a zip archive | one input and one label per picture ([`Labelled`]) |
 //! | NPY of bytes, one input or a batch, also gzipped | the quantised inputs themselves: q of the model's file, y without one |
 //! | NPY of wider integers | the same, counted from the smallest q as 0: y unless the file clips |
 //! | NPY of floats | real numbers, quantised as the model's file does it |
@@ -78,10 +78,25 @@ impl Inputs {
     /// If the file can't be read, is of no known kind, is damaged, or holds something of another size or range than the network
     /// reads; the error names the file and both sizes.
     pub fn read(path: impl AsRef<Path>, input: &Input) -> Result<Inputs, DataError> {
+        Inputs::read_as(path, input, Fit::Exact)
+    }
+
+    /// As [`Inputs::read`], with pictures of another size scaled if `fit` says so.
+    ///
+    /// # Errors
+    /// As [`Inputs::read`].
+    pub fn read_as(path: impl AsRef<Path>, input: &Input, fit: Fit) -> Result<Inputs, DataError> {
         let path = path.as_ref();
-        load(path)
-            .and_then(|bytes| Inputs::from_bytes(&bytes, input))
-            .map_err(|problem| DataError { path: path.to_owned(), problem })
+        let file = File::open(path).map_err(|error| DataError { path: path.to_owned(), problem: error.into() })?;
+        Inputs::from_reader(file, input, fit).map_err(|problem| DataError { path: path.to_owned(), problem })
+    }
+
+    /// The same from a stream, such as standard input.
+    ///
+    /// # Errors
+    /// As [`Inputs::read`].
+    pub fn from_reader(reader: impl Read, input: &Input, fit: Fit) -> Result<Inputs, DataProblem> {
+        Inputs::from_bytes_as(&read_limited(reader, false)?, input, fit)
     }
 
     /// The same from the bytes of a file.
@@ -89,13 +104,17 @@ impl Inputs {
     /// # Errors
     /// As [`Inputs::read`].
     pub fn from_bytes(bytes: &[u8], input: &Input) -> Result<Inputs, DataProblem> {
+        Inputs::from_bytes_as(bytes, input, Fit::Exact)
+    }
+
+    fn from_bytes_as(bytes: &[u8], input: &Input, fit: Fit) -> Result<Inputs, DataProblem> {
         let bytes = &decompressed(bytes)?[..];
         let format = Format::of(bytes)?;
-        let pictures = matches!(format, Format::Idx | Format::Png);
+        let pictures = matches!(format, Format::Idx | Format::Picture);
         let (values, note) = match format {
             Format::Idx => (idx::pictures(bytes, input)?, None),
             Format::Npy => npy::inputs(bytes, input)?,
-            Format::Png => (picture::pixels(bytes, input)?, None),
+            Format::Picture => (picture::pixels(bytes, input, fit)?, None),
             Format::Csv => (csv::inputs(bytes, input)?, None),
         };
         Ok(Inputs { input: input.clone(), values, pictures, note })
@@ -168,7 +187,7 @@ pub fn labels_from_bytes(bytes: &[u8]) -> Result<Vec<u8>, DataProblem> {
     match Format::of(bytes)? {
         Format::Idx => idx::labels(bytes),
         Format::Npy => npy::labels(bytes),
-        Format::Png | Format::Csv => Err(DataProblem::NotLabels),
+        Format::Picture | Format::Csv => Err(DataProblem::NotLabels),
     }
 }
 
@@ -204,12 +223,12 @@ pub enum DataProblem {
         limit: usize,
     },
     /// Not a format that is known.
-    #[error("none of PNG, IDX (as MNIST has it, .gz too), NPY and CSV")]
+    #[error("none of PNG, JPEG, IDX (as MNIST has it, .gz too), NPY and CSV")]
     UnknownFormat,
     /// A header that is damaged or of a kind that is not read.
     #[error("{format} header: {what}")]
     Header {
-        /// "IDX", "NPY" or "PNG".
+        /// "IDX", "NPY", "PNG", "JPEG" or "picture".
         format: &'static str,
         /// What is wrong with it.
         what: String,
@@ -270,6 +289,9 @@ pub enum DataProblem {
     /// A PNG that can't be decoded.
     #[error("PNG: {0}")]
     Png(String),
+    /// A JPEG that can't be decoded.
+    #[error("JPEG: {0}")]
+    Jpeg(String),
     /// A zip archive that can't be read.
     #[error("zip archive: {0}")]
     Zip(String),
@@ -283,10 +305,20 @@ pub enum DataProblem {
     },
 }
 
+/// What becomes of a picture of another size than the network reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fit {
+    /// It is refused.
+    #[default]
+    Exact,
+    /// It is scaled so that it covers the network's size, and the middle is taken.
+    Scaled,
+}
+
 enum Format {
     Idx,
     Npy,
-    Png,
+    Picture,
     Csv,
 }
 
@@ -294,7 +326,8 @@ impl Format {
     fn of(bytes: &[u8]) -> Result<Format, DataProblem> {
         match bytes {
             [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => Ok(Format::Npy),
-            [0x89, b'P', b'N', b'G', ..] => Ok(Format::Png),
+            [0x89, b'P', b'N', b'G', ..] => Ok(Format::Picture),
+            _ if picture::is_jpeg(bytes) => Ok(Format::Picture),
             [0, 0, ..] => Ok(Format::Idx),
             _ if csv::is_csv(bytes) => Ok(Format::Csv),
             _ => Err(DataProblem::UnknownFormat),

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 
-use indicatif::ProgressBar;
 use lowkey::plan::Link;
 use lowkey::report::{StageReport, peak_memory};
 use lowkey::{Error, Result};
@@ -64,8 +63,8 @@ impl Drop for Process {
 }
 
 /// Runs both processes until the client is done.
-/// What they say on standard error goes above the bar; a pipe is no terminal, so they draw no bars of their own.
-pub fn run(task: &Task<'_>, bar: &ProgressBar) -> Result<Run> {
+/// What they say on standard error is handed on; a pipe is no terminal, so they draw no bars of their own.
+pub fn run(task: &Task<'_>) -> Result<Run> {
     let program = std::env::current_exe().map_err(|error| Error::file(Path::new("this program"), error))?;
     let failed = |error: std::io::Error| Error::file(&program, error);
     let mut server = Command::new(&program);
@@ -79,7 +78,7 @@ pub fn run(task: &Task<'_>, bar: &ProgressBar) -> Result<Run> {
     };
     keep(&mut server, "server");
     let mut server = Process(server.spawn().map_err(failed)?);
-    hand_on(&mut server, bar);
+    hand_on(&mut server);
     let mut greeting = String::new();
     let stdout = server.0.stdout.take().expect("piped");
     BufReader::new(stdout).read_line(&mut greeting).map_err(failed)?;
@@ -95,7 +94,7 @@ pub fn run(task: &Task<'_>, bar: &ProgressBar) -> Result<Run> {
         client.args(["--shape", &shape.to_string()]);
     }
     let mut client = Process(client.spawn().map_err(failed)?);
-    let said = hand_on(&mut client, bar);
+    let said = hand_on(&mut client);
     let mut text = String::new();
     client.0.stdout.take().expect("piped").read_to_string(&mut text).map_err(failed)?;
     let server_peak = peak_memory(Some(server.0.id()));
@@ -110,11 +109,11 @@ pub fn run(task: &Task<'_>, bar: &ProgressBar) -> Result<Run> {
 }
 
 /// Hands on what a process says on standard error, line by line.
-fn hand_on(process: &mut Process, bar: &ProgressBar) -> JoinHandle<()> {
-    let (stderr, bar) = (process.0.stderr.take().expect("piped"), bar.clone());
+fn hand_on(process: &mut Process) -> JoinHandle<()> {
+    let stderr = process.0.stderr.take().expect("piped");
     std::thread::spawn(move || {
         for line in BufReader::new(stderr).lines().map_while(std::io::Result::ok) {
-            bar.suspend(|| warn(format_args!("{line}\n")));
+            warn(format_args!("{line}\n"));
         }
     })
 }

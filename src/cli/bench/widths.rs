@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use indicatif::ProgressBar;
 use lowkey::plan::Link;
 use lowkey::plan::planner::Widths;
 use lowkey::{Error, Model, Result};
@@ -17,7 +16,7 @@ use super::{plots, processes, table};
 use crate::cli::demo::images;
 use crate::cli::eval::right;
 use crate::cli::plan as planning;
-use crate::cli::{DataArgument, LinkArgument, Mode, print_json, progress, say, warn};
+use crate::cli::{DataArgument, LinkArgument, Mode, names, print_json, progress, say, warn};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -49,12 +48,12 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
-    let networks: Vec<&Bundled> = zoo::ALL.iter().filter(|network| network.name.starts_with(&arguments.zoo)).collect();
+    let named = |network: &&Bundled| network.name.starts_with(&arguments.zoo);
+    let networks: Vec<&Bundled> = zoo::ALL.iter().filter(named).collect();
     if networks.is_empty() {
-        let names: Vec<&str> = zoo::ALL.iter().map(|network| network.name).collect();
         return Err(Error::usage(
             format!("no bundled network starts with {:?}", arguments.zoo),
-            format!("there are: {}", names.join(", ")),
+            names::hint(&arguments.zoo),
         ));
     }
     fs::create_dir_all(&arguments.out).map_err(|error| Error::file(&arguments.out, error))?;
@@ -77,9 +76,9 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
             if straightforward && (arguments.no_baseline || width(bundled.name) != 4) {
                 continue;
             }
-            let row = measure(&subject, straightforward, &arguments, &bar)?;
+            let row = measure(&subject, straightforward, &arguments)?;
             if arguments.json {
-                bar.suspend(|| print_json(&row))?;
+                print_json(&row)?;
             }
             rows.push(row);
         }
@@ -120,7 +119,7 @@ struct Subject<'a> {
 }
 
 /// Runs a network privately.
-fn measure(subject: &Subject<'_>, straightforward: bool, arguments: &Arguments, bar: &ProgressBar) -> Result<Row> {
+fn measure(subject: &Subject<'_>, straightforward: bool, arguments: &Arguments) -> Result<Row> {
     let &Subject { bundled, network, data, images, accuracy } = subject;
     let link = arguments.link.link;
     let widths = if straightforward { Widths::Straightforward } else { Widths::Tight };
@@ -139,11 +138,11 @@ fn measure(subject: &Subject<'_>, straightforward: bool, arguments: &Arguments, 
         count,
         cache: &caches[usize::from(shape.is_some())],
     };
-    let run = processes::run(&task(None), bar)?;
+    let run = processes::run(&task(None))?;
     let shaped = match arguments.shape {
         None => None,
         Some(link) => {
-            let run = processes::run(&task(Some(link)), bar)?;
+            let run = processes::run(&task(Some(link)))?;
             let of = |pick: fn(&processes::Line) -> &lowkey::report::StageReport| Stage::mean(&run.lines, pick).ms;
             Some(Shaped {
                 link,

@@ -1,5 +1,8 @@
 //! `lowkey plan`: how a model would run, layer by layer, before anything runs.
 
+mod compare;
+mod estimate;
+mod rescaled;
 mod text;
 
 use std::path::PathBuf;
@@ -15,6 +18,7 @@ use lowkey_models::{Coding, Network, Op, OutputCoding, Term};
 use lowkey_mpc::party::{Party, Stage};
 use serde::Serialize;
 
+pub use estimate::{Estimate, Times};
 pub use text::noise;
 
 use super::import::ImportOptions;
@@ -31,7 +35,11 @@ pub struct Arguments {
     link: LinkArgument,
     #[command(flatten)]
     widths: WidthsArgument,
-    /// Print one JSON object instead of text.
+    /// What other widths of the same architecture would take, with commas: 2,4,8.
+    #[arg(long, value_name = "BITS", value_delimiter = ',', conflicts_with = "straightforward",
+          value_parser = clap::value_parser!(u32).range(1..=8))]
+    compare: Vec<u32>,
+    /// Print one JSON object (with --compare one per width) instead of text.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -54,6 +62,7 @@ pub struct Record {
     pub link: String,
     pub layers: Vec<Layer>,
     pub total: Total,
+    pub estimate: Estimate,
 }
 
 #[derive(Serialize)]
@@ -94,6 +103,15 @@ pub struct Total {
 
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let model = model::read(&arguments.model, &arguments.import)?;
+    if !arguments.compare.is_empty() {
+        let rows = compare::rows(model.network(), &arguments.compare, arguments.link.link, arguments.mode)?;
+        if arguments.json {
+            rows.iter().try_for_each(print_json)?;
+        } else {
+            say(compare::text(&rows))?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let record = record(model.network(), arguments.link.link, arguments.widths.into(), arguments.mode)?;
     if arguments.json {
         print_json(&record)?
@@ -114,6 +132,14 @@ pub fn record(network: &Network, link: Link, widths: Widths, mode: Mode) -> Resu
     model::check_reveal(&plan.architecture, plan.answer.lanes, mode.reveal)?;
     let prediction = predict(plan, schedule, reveal);
     let output = plan.architecture.output_coding.clone();
+    let total = Total {
+        hint_bytes: plan.hint_bytes() as u64,
+        setup_bytes: setup_bytes(&published.package),
+        offline_bytes: stage_bytes(&prediction, Stage::Offline, schedule),
+        online_bytes: stage_bytes(&prediction, Stage::Online, schedule),
+        flights: prediction.flights(Stage::Online, &[]),
+        activations: plan.activations(),
+    };
     Ok(Record {
         model: plan.architecture.name.clone(),
         rounding: plan.architecture.rounding.clone(),
@@ -122,19 +148,13 @@ pub fn record(network: &Network, link: Link, widths: Widths, mode: Mode) -> Resu
         lines: [plan.architecture.input_line(), plan.architecture.output_line()],
         link: plan.choices.link.to_string(),
         layers: layers(plan, &planner::details(&folded, plan), &prediction, schedule),
-        total: Total {
-            hint_bytes: plan.hint_bytes() as u64,
-            setup_bytes: setup_bytes(&published.package),
-            offline_bytes: stage_bytes(&prediction, Stage::Offline, schedule),
-            online_bytes: stage_bytes(&prediction, Stage::Online, schedule),
-            flights: prediction.flights(Stage::Online, &[]),
-            activations: plan.activations(),
-        },
+        estimate: Estimate::new(&total, &prediction),
+        total,
     })
 }
 
 /// Bytes of a stage, the OTs charged to the stage that consumes them.
-fn stage_bytes(prediction: &Prediction, stage: Stage, schedule: Schedule) -> u64 {
+pub fn stage_bytes(prediction: &Prediction, stage: Stage, schedule: Schedule) -> u64 {
     let frames = prediction.bytes(stage, Party::Client) + prediction.bytes(stage, Party::Server);
     let charged = if stage == stage_of_ots(schedule) { charged_bytes(prediction.ots) } else { 0 };
     frames + charged

@@ -1,8 +1,8 @@
 //! A plan for people.
 
-use lowkey::report::human_bytes;
+use lowkey::report::{human_bytes, human_ms};
 
-use super::{Layer, Record};
+use super::{Estimate, Layer, Record, Times};
 use crate::cli::table::{Table, number, text as words};
 
 /// All of it.
@@ -24,7 +24,29 @@ pub fn text(record: &Record) -> String {
         human_bytes(total.setup_bytes),
         human_bytes(total.hint_bytes)
     ));
+    lines.push(String::new());
+    lines.push(estimates(&record.estimate));
     lines.join("\n")
+}
+
+/// Seconds and memory.
+fn estimates(estimate: &Estimate) -> String {
+    let mut table = Table::new(&[words("estimated"), number("loopback"), number("LAN"), number("WAN")]);
+    let links = [estimate.loopback, estimate.lan, estimate.wan];
+    let row = |name: &str, pick: fn(Times) -> f64| {
+        let [loopback, lan, wan] =
+            links.map(|times| if pick(times) > 0.0 { human_ms(pick(times)) } else { "-".into() });
+        [name.to_owned(), loopback, lan, wan]
+    };
+    table.row(row("offline", |times| times.offline_ms));
+    table.row(row("online", |times| times.online_ms));
+    let memory = |bytes| format!("{:.0} MB", bytes as f64 / 1e6);
+    format!(
+        "{}\nmemory at its peak: client {}, server {}",
+        table.for_terminal(),
+        memory(estimate.client_memory_bytes),
+        memory(estimate.server_memory_bytes)
+    )
 }
 
 fn layers(layers: &[Layer]) -> String {
@@ -40,6 +62,7 @@ fn layers(layers: &[Layer]) -> String {
         number("offline"),
         number("online"),
     ]);
+    let bytes = |bytes: u64| if bytes > 0 { human_bytes(bytes) } else { "-".to_owned() };
     let number = |value: Option<u64>| value.map_or(String::new(), |value| value.to_string());
     for layer in layers {
         table.row([
@@ -51,8 +74,8 @@ fn layers(layers: &[Layer]) -> String {
             number(layer.wire_bits.map(u64::from)),
             layer.noise_margin_bits.map_or(String::new(), noise),
             number(Some(layer.activations as u64).filter(|&n| n > 0)),
-            human_bytes(layer.offline_bytes),
-            human_bytes(layer.online_bytes),
+            bytes(layer.offline_bytes),
+            bytes(layer.online_bytes),
         ]);
     }
     table.for_terminal()

@@ -1,0 +1,79 @@
+//! What `--help` says after the options: examples, and how the command ends.
+
+/// Which program this is: version, protocol, and the commit where it was built in a repository.
+pub fn version() -> String {
+    let commit = option_env!("LOWKEY_COMMIT").filter(|commit| !commit.is_empty());
+    let commit = commit.map(|commit| format!(", commit {commit}")).unwrap_or_default();
+    format!("{} (protocol {}{commit})", env!("CARGO_PKG_VERSION"), lowkey::session::VERSION)
+}
+
+/// Exit codes, the same for all commands.
+macro_rules! exit_codes {
+    () => {
+        "\
+Exit codes:
+  0 success; 1 a private result differs from the plaintext network's;
+  2 arguments or files; 3 the connection or the other end;
+  4 refused for safety; 70 a bug"
+    };
+}
+
+/// Examples and exit codes.
+macro_rules! examples {
+    ($($line:literal),+) => {
+        concat!("Examples:\n", $("  ", $line, "\n",)+ "\n", exit_codes!())
+    };
+}
+
+pub const ALL: &str = exit_codes!();
+pub const DEMO: &str =
+    examples!("lowkey demo", "lowkey demo --count 100 --schedule direct", "lowkey demo --json | head -1");
+pub const IMPORT: &str = examples!(
+    "lowkey import mine.onnx                                      a report alone",
+    "lowkey import mine.onnx -o mine.lowkey --pixel-scale 1/255",
+    "lowkey import net.tflite -o net.lowkey --rounding xnnpack --classes names.txt"
+);
+pub const SERVE: &str = examples!(
+    "lowkey serve --model digits                                  on loopback",
+    "lowkey serve --model mine.lowkey --listen 0.0.0.0:7117 --cert C.pem --key K.pem",
+    "lowkey serve --model mine.onnx --reveal class --quota 100"
+);
+pub const INFER: &str = examples!(
+    "lowkey infer --server 127.0.0.1:7117 --input image.png",
+    "lowkey infer --server host:7117 --pin HASH --input many.npy --count 9 --prepare 4",
+    "lowkey infer --server host:7117 --ca ca.pem --input photo.jpg --resize --all",
+    "lowkey infer --server 127.0.0.1:7117 --input - < image.png"
+);
+pub const FORGET: &str = examples!("lowkey forget host:7117");
+pub const MODELS: &str = examples!("lowkey models", "lowkey models --link wan", "lowkey models --json");
+pub const PLAN: &str = concat!(
+    "\
+Columns: sums, the bits of the smallest ring that holds every sum of a layer;
+ring, the bits it is computed in; lattice, log2 of the torus and the degree;
+wire, the bits of an input on its way; noise, how much of the noise that it may
+have a layer has (100 % is still safe). Seconds and memory are estimates for a
+machine of 2 cores; bytes and flights are exact.
+
+",
+    examples!(
+        "lowkey plan digits",
+        "lowkey plan mine.onnx --link wan",
+        "lowkey plan mnist-minionn-w4a4 --compare 2,4,8"
+    )
+);
+pub const PARAMETERS: &str = examples!("lowkey parameters", "lowkey parameters --json");
+pub const EVAL: &str = examples!(
+    "lowkey eval --model digits                                   on the bundled images",
+    "lowkey eval --model mine.lowkey --data test.zip --private 20",
+    "LOWKEY_DATA=~/data lowkey eval --model mnist-minionn-w4a4"
+);
+pub const KEY: &str = examples!("lowkey key show", "lowkey key rotate", "lowkey key rotate --wipe");
+pub const BENCH: &str = examples!(
+    "lowkey bench widths --zoo digits --count 20",
+    "lowkey bench widths --zoo mnist-minionn --data ~/data/mnist --out widths"
+);
+pub const COMPLETIONS: &str = examples!(
+    "lowkey completions bash > ~/.local/share/bash-completion/completions/lowkey",
+    "lowkey completions zsh > ~/.zfunc/_lowkey"
+);
+pub const MAN: &str = examples!("lowkey man ~/.local/share/man/man1");
