@@ -181,3 +181,21 @@ fn impossible_truncations_are_refused() {
     let refused = Plan::derive(twice, choices).map(drop).expect_err("two readers");
     assert!(matches!(refused, PlanError::Choice { .. }), "{refused}");
 }
+
+/// A scale of a scale has no program; it is not run as if it were one of a linear node.
+#[test]
+fn scales_of_scales_are_refused() {
+    let mut rng = ChaCha20Rng::seed_from_u64(4);
+    let (weights, bias, steps, top) = steps(&mut rng, 3, 8);
+    let lines = widest(&steps, top).expect("lines");
+    let (mut architecture, mut weights) = network(&weights, bias, &lines, top, 8).into_parts();
+    let twice = Node { name: "twice".into(), op: Op::Scale { input: 2, multiplier: vec![2] } };
+    architecture.nodes.insert(2, twice);
+    weights.linear.insert(2, Some(LinearWeights { terms: vec![], bias: vec![0; 3] }));
+    architecture.nodes[3].op = Op::Requantise { input: 3, bits: 8, shift: vec![30], top: None, zero_point: 0 };
+    architecture.nodes[4].op = Op::Linear { terms: vec![Term::Dense { input: 4, outputs: 3, weight_bits: 2 }] };
+    architecture.output = 5;
+    let network = Network::new(architecture, weights).expect("valid");
+    let refused = planner::plan(&network, Link::Lan).map(drop).expect_err("no protocol");
+    assert!(matches!(refused, PlanError::Choice { .. }), "{refused}");
+}

@@ -199,6 +199,11 @@ fn check_counts(architecture: &Architecture, choices: &Choices, tensors: &[Tenso
             Op::Requantise { shift, .. } if shift.len() != 1 => {
                 return Err(PlanError::PerChannelShift { node: node.name.clone(), shifts: shift.len() });
             }
+            // Programs that widen read accumulators with a guard bit.
+            Op::Scale { input, .. } if !matches!(architecture.nodes[*input - 1].op, Op::Linear { .. }) => {
+                let what = "the tensor that is scaled";
+                return Err(PlanError::Choice { node: Some(node.name.clone()), what, value: *input as u64 });
+            }
             Op::Linear { .. } | Op::Scale { .. } => {
                 let scale = choices.scale(architecture, index);
                 let ell = match scale {

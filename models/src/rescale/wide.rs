@@ -134,7 +134,7 @@ pub fn widest(channels: &[Steps], top: i64) -> Option<Vec<Affine>> {
 pub fn exists(channels: &[Steps], top: i64) -> bool {
     let has_line = |steps: &Steps| {
         let slopes = steps.slopes(top);
-        slopes.multipliers(check::MAX_SHIFT, check::MAX_MULTIPLIER.into()).is_some()
+        (0..=check::MAX_SHIFT).rev().any(|shift| slopes.multipliers(shift, check::MAX_MULTIPLIER.into()).is_some())
     };
     channels.iter().all(has_line)
 }

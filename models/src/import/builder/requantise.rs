@@ -160,7 +160,7 @@ impl Builder {
         };
         let bounds = self.bounds(sum);
         let dropped = |(range, fit): (&Range, &Affine)| {
-            let room = fit.room(*range, top).into_iter().sum::<i128>() << (shift - fit.shift);
+            let room = fit.room(*range, top).into_iter().sum::<i128>().min(1 << 62) << (shift - fit.shift);
             (room / 3).max(1).ilog2().min(shift)
         };
         let most = bounds.iter().copied().zip(fits).map(wide).max().unwrap_or(1);
