@@ -379,11 +379,9 @@ impl<'m> Walk<'m> {
     /// The same for averages of `count` values.
     pub(super) fn settle_average(&mut self, node: Node<'m>, doubts: &Doubts, count: usize) -> Result<(), Stop> {
         let reason = format!(
-            "an average of {count} values can lie halfway between two steps of its result, and the rounding of ONNX Runtime's floats \
-             decides which it becomes"
+            "an average of {count} values can lie halfway between two steps, where the rounding of ONNX Runtime's floats decides"
         );
-        let hint = "give the average a scale of its own (leave AveragePool out of op_types_to_quantize), or use a max pool or a \
-                    convolution with strides in its place";
+        let hint = "give it an output scale of its own (AveragePool left out of op_types_to_quantize), or use a max pool or strides";
         self.settle(node, doubts, (&reason, hint))
     }
 
@@ -396,17 +394,24 @@ impl<'m> Walk<'m> {
         let made = self.element(node, 2).ok();
         let unsigned = |element: Element| element == Element::UINT8;
         let result = made.map(|made| if self.becomes_unsigned(node.output(), made) { Element::UINT8 } else { made });
-        if !self.leads_to(fused.output, node.index) {
-            let reason = "what the layer makes is read by several nodes before it is quantised: ONNX Runtime computes this in floats, \
-                          and their order of summation decides results";
-            return (reason, "quantise each tensor once (without DedicatedQDQPair)");
+        let alone = |name: &'m str| self.graph.reader(name).is_some();
+        if !alone(fused.output) || !node.input(0).is_some_and(alone) {
+            let reason = "what the layer makes is read by several nodes: ONNX Runtime computes it in floats, whose order of summation \
+                          decides results";
+            return (reason, "quantise each tensor once, before anything else reads it (no DedicatedQDQPair)");
         }
         if !unsigned(fused.elements.0) || result.is_some_and(|result| !unsigned(result)) {
-            let reason = "its signed 8-bit activations are read by several nodes: ONNX Runtime on x86 computes this in floats, and \
-                          their order of summation decides results";
-            return (reason, "quantise activations as unsigned bytes (activation_type=QuantType.QUInt8)");
+            let hint = "quantise activations as unsigned bytes (activation_type=QuantType.QUInt8)";
+            let reason = if self.clips.is_empty() {
+                "its signed 8-bit activations are read by several nodes: ONNX Runtime on x86 computes this in floats, whose order of \
+                 summation decides results"
+            } else {
+                "its signed 8-bit activations are clipped or read by several nodes: ONNX Runtime on x86 computes this in floats, whose \
+                 order of summation decides results"
+            };
+            return (reason, hint);
         }
-        let reason = "a function stands between the layer and its quantiser: ONNX Runtime computes this in floats, and their order of \
+        let reason = "a function stands between the layer and its quantiser: ONNX Runtime computes this in floats, whose order of \
                       summation decides results";
         (reason, "quantise behind the layer, or use scales that are powers of two")
     }
