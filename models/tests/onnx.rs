@@ -65,10 +65,9 @@ fn compare(imported: &Imported, case: &Value, what: &str, promised: bool) -> (us
     (differ, largest)
 }
 
-/// Imports `count` random graphs and compares them; returns why some were refused, and what was compared.
-fn dialect(name: &str, count: u64, options: &Options) -> Option<(Vec<String>, Counts)> {
+/// A folder with `count` random graphs and their cases.
+fn generated(name: &str, seed: u64, count: u64) -> Option<tempfile::TempDir> {
     let python = common::oracle::onnx()?;
-    let (seed, count) = (number("LOWKEY_SEED", 1), number("LOWKEY_CASES", count));
     eprintln!("{name}: seed {seed}, {count} graphs");
     let folder = tempfile::tempdir().expect("a folder");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle/onnx/generate.py");
@@ -76,12 +75,23 @@ fn dialect(name: &str, count: u64, options: &Options) -> Option<(Vec<String>, Co
     command.arg(script).arg(name).args([seed.to_string(), count.to_string()]).arg(folder.path());
     let output = command.output().expect("Python runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Some(folder)
+}
+
+/// Case `index` of a folder.
+fn case(folder: &Path, index: u64) -> Value {
+    serde_json::from_slice(&std::fs::read(folder.join(format!("{index}.json"))).expect("a case")).expect("valid JSON")
+}
+
+/// Imports `count` random graphs and compares them; returns why some were refused, and what was compared.
+fn dialect(name: &str, count: u64, options: &Options) -> Option<(Vec<String>, Counts)> {
+    let (seed, count) = (number("LOWKEY_SEED", 1), number("LOWKEY_CASES", count));
+    let folder = generated(name, seed, count)?;
     let mut refused = Vec::new();
     let (mut noted, mut counts) = (0, Counts::default());
     for index in 0..count {
         let what = format!("{name}, seed {seed}, graph {index}");
-        let case = std::fs::read(folder.path().join(format!("{index}.json"))).expect("a case");
-        let case: Value = serde_json::from_slice(&case).expect("valid JSON");
+        let case = case(folder.path(), index);
         match import::read(folder.path().join(format!("{index}.onnx")), options) {
             Ok(imported) => {
                 let (wrong, largest) = compare(&imported, &case, &what, !options.approximate);
@@ -202,6 +212,31 @@ fn functions_before_averages_and_sums_are_within_a_step_of_onnxruntime() {
 fn integer_dialects_equal_onnxruntime() {
     // Wide multiplied accumulators that no line fits.
     check("integers", 90, &Options::default(), 5);
+}
+
+/// What floats decide: refused with why, or within a step, which the report says.
+#[test]
+fn what_floats_decide_is_refused_or_within_a_step_of_onnxruntime() {
+    let (seed, count) = (number("LOWKEY_SEED", 1), number("LOWKEY_CASES", 60));
+    let Some(folder) = generated("floats", seed, count) else { return };
+    let (mut differ, mut outputs) = (0, 0);
+    for index in 0..count {
+        let what = format!("floats, seed {seed}, graph {index}");
+        let (case, path) = (case(folder.path(), index), folder.path().join(format!("{index}.onnx")));
+        let error = import::read(&path, &Options::default()).expect_err(&what).to_string();
+        let words = case["words"].as_str().expect("words");
+        assert!(error.contains(words) && error.ends_with("differ by one (approximate)"), "{what}: {error}");
+        let near = import::read(&path, &Options { approximate: true, ..Options::default() });
+        let near = near.unwrap_or_else(|error| panic!("{what}: {error}"));
+        let told = |note: &String| note.contains("may differ by one, the largest error; the mean is ");
+        assert!(near.report.notes.iter().any(told), "{what}: {}", near.report);
+        let (wrong, largest) = compare(&near, &case, &what, false);
+        assert!(largest <= 1.0, "{what}: off by {largest}");
+        differ += wrong;
+        outputs += list(&case, "outputs").iter().map(|o| o.as_array().map_or(0, Vec::len)).sum::<usize>();
+    }
+    eprintln!("floats: {count} graphs compared in {outputs} outputs, {differ} of them differ, by 1 at most");
+    assert!(differ * 50 <= outputs, "{differ} of {outputs} differ");
 }
 
 /// Files of your own, in the folder that LOWKEY_ONNX names; those that can't be exact may be approximate.

@@ -101,7 +101,7 @@ const EXPORTS: [(&str, Option<&str>); 24] = [
     ("brevitas-qcdq-w2-tensor-any-trunc", None),
     ("brevitas-qcdq-w3-tensor-any-branches", None),
     ("brevitas-qcdq-w3-tensor-power-branches", None),
-    ("brevitas-qcdq-w4-channel-any-quant", Some("a value lies nearer to a boundary than its error")),
+    ("brevitas-qcdq-w4-channel-any-quant", Some("signed 8-bit activations are")),
     ("brevitas-qcdq-w4-channel-power-trunc", None),
     ("brevitas-qcdq-w4-tensor-power-float", None),
     ("brevitas-qonnx-w2-channel-any-float", Some("outputs with different units")),
@@ -113,11 +113,11 @@ const EXPORTS: [(&str, Option<&str>); 24] = [
     ("brevitas-qonnx-w4-channel-power-trunc", None),
     ("brevitas-qonnx-w4-tensor-power-float", None),
     ("pt2e-x86", Some("a sum of values that nothing has quantised")),
-    ("pt2e-xnnpack-channel", Some("a signed tensor (int8) that several nodes read")),
-    ("pt2e-xnnpack-tensor", Some("a signed tensor (int8) that several nodes read")),
-    ("static-qdq-channel-global", Some("a signed tensor (int8) that several nodes read")),
-    ("static-qdq-channel-windows", Some("a signed tensor (int8) that several nodes read")),
-    ("static-qdq-tensor-global", Some("a signed tensor (int8) that several nodes read")),
+    ("pt2e-xnnpack-channel", Some("signed 8-bit activations are")),
+    ("pt2e-xnnpack-tensor", Some("signed 8-bit activations are")),
+    ("static-qdq-channel-global", Some("signed 8-bit activations are")),
+    ("static-qdq-channel-windows", Some("signed 8-bit activations are")),
+    ("static-qdq-tensor-global", Some("signed 8-bit activations are")),
     ("static-qoperator-channel-global", None),
     ("static-qoperator-tensor-global", None),
 ];
@@ -231,7 +231,7 @@ fn all_obstacles_are_named_at_once() {
     // Nodes that are refused for their numbers only, each by its name; the advice is not given twice.
     let (bytes, _) = export("static-qdq-channel-windows");
     let text = refusal(&bytes);
-    assert!(text.lines().count() > 2 && text.contains("boundary of two values"), "{text}");
+    assert!(text.lines().count() > 2 && text.contains("halfway between two steps"), "{text}");
     let options = Options { approximate: true, ..Options::default() };
     let text =
         import::from_bytes(&replaced(&bytes, "Conv", "Sinh"), &options).expect_err("no such operation").to_string();

@@ -71,6 +71,8 @@ pub struct Comparison {
     pub differ: usize,
     /// The largest difference as a part of the largest output of its case.
     pub worst: f64,
+    /// The same in units of the network's outputs.
+    pub steps: f64,
     /// Cases in which the file's largest output is not one of the network's largest.
     pub classes: usize,
 }
@@ -98,6 +100,7 @@ pub fn compare(network: &Network, case: &Value) -> Comparison {
             let apart = (z - y).abs();
             comparison.differ += usize::from(apart > 0.51 * unit + 1e-5 * most);
             comparison.worst = comparison.worst.max(apart / most);
+            comparison.steps = comparison.steps.max(apart / unit);
         }
         comparison.outputs += wanted.len();
         let class = wanted.iter().position(|&y| y == largest(&wanted)).expect("an output");

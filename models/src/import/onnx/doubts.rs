@@ -10,7 +10,8 @@ use ndarray::Axis;
 use super::graph::Node;
 use super::quantiser::Quantiser;
 use super::real::{Near, Post, apply, at, quantised};
-use super::value::{Fused, Stop};
+use super::tensor::Element;
+use super::value::{Fused, Real, Stop};
 use super::walk::Walk;
 use crate::import::builder::Sum;
 use crate::network::Range;
@@ -142,16 +143,18 @@ impl<'m> Walk<'m> {
         if !self.near {
             return Err(Stop::near(reason, hint));
         }
-        let errors = match (measured, doubts.mean.get()) {
-            (Some(Measured { largest, mean, samples }), _) => format!(
-                "on {samples} random inputs of each channel the largest error was {largest} and the mean error {mean:.1e} \
-                 steps, where {off} is the most that any order of additions gives"
-            ),
-            (None, Some(mean)) => {
+        let mut errors = match doubts.mean.get() {
+            _ if off > 1 => format!("{off} steps are the most that any order of additions gives"),
+            Some(mean) => {
                 format!("results may differ by one, the largest error; the mean is {} of a step at most", percent(mean))
             }
-            (None, None) => "results may differ by one, the largest error".to_owned(),
+            None => "results may differ by one, the largest error".to_owned(),
         };
+        if let Some(Measured { largest, mean, samples }) = measured {
+            errors += &format!(
+                "; on {samples} random inputs of each channel the largest was {largest}, the mean {mean:.1e} steps"
+            );
+        }
         self.note(node, &format!("{reason}; exact arithmetic takes the place of float32, and {errors}"));
         Ok(())
     }
@@ -159,12 +162,41 @@ impl<'m> Walk<'m> {
     /// The same for averages of `count` values.
     pub(super) fn settle_average(&mut self, node: Node<'m>, doubts: &Doubts, count: usize) -> Result<(), Stop> {
         let reason = format!(
-            "an average of {count} values can lie halfway between two steps of its result, and the rounding of ONNX Runtime's floats \
-             decides which it becomes"
+            "an average of {count} values can lie halfway between two steps, where the rounding of ONNX Runtime's floats decides"
         );
-        let hint = "give the average a scale of its own (leave AveragePool out of op_types_to_quantize), or use a max pool or a \
-                    convolution with strides in its place";
+        let hint = "give it an output scale of its own (AveragePool left out of op_types_to_quantize), or use a max pool or strides";
         self.settle(node, doubts, Why { reason: &reason, hint }, None)
+    }
+
+    /// Why floats decide the results of a quantiser, and what to do about it.
+    pub(super) fn floats_decide(&self, node: Node<'m>, real: &Real<'m>) -> Why<'static> {
+        let Some(fused) = real.fused.as_ref().filter(|_| node.op() == "QuantizeLinear") else {
+            return FLOATS;
+        };
+        let made = self.element(node, 2).ok();
+        let unsigned = |element: Element| element == Element::UINT8;
+        let result = made.map(|made| if self.becomes_unsigned(node.output(), made) { Element::UINT8 } else { made });
+        let alone = |name: &'m str| self.graph.reader(name).is_some();
+        if !alone(fused.output) || !node.input(0).is_some_and(alone) {
+            let reason = "what the layer makes is read by several nodes: ONNX Runtime computes it in floats, whose order of summation \
+                          decides results";
+            let hint = "quantise each tensor once, before anything else reads it (no DedicatedQDQPair)";
+            return Why { reason, hint };
+        }
+        if !unsigned(fused.elements.0) || result.is_some_and(|result| !unsigned(result)) {
+            let hint = "quantise activations as unsigned bytes (activation_type=QuantType.QUInt8)";
+            let reason = if self.clips.is_empty() {
+                "its signed 8-bit activations are read by several nodes: ONNX Runtime on x86 computes this in floats, whose order of \
+                 summation decides results"
+            } else {
+                "its signed 8-bit activations are clipped or read by several nodes: ONNX Runtime on x86 computes this in floats, whose \
+                 order of summation decides results"
+            };
+            return Why { reason, hint };
+        }
+        let reason = "a function stands between the layer and its quantiser: ONNX Runtime computes this in floats, whose order of \
+                      summation decides results";
+        Why { reason, hint: "quantise behind the layer, or use scales that are powers of two" }
     }
 
     /// A sum of products, exactly and in floats, on random inputs; `None` unless it is of one product of integers. `near` is the value

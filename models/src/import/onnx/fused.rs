@@ -1,6 +1,5 @@
 //! Operations that ONNX Runtime merges with the quantiser behind them into one on integers, and what it computes then.
 
-use super::doubts::{FLOATS, Why};
 use super::graph::Node;
 use super::quantiser::Quantiser;
 use super::real::{Post, at};
@@ -10,34 +9,20 @@ use super::walk::Walk;
 use crate::import::builder::Sum;
 use crate::network::TensorId;
 
-/// What becomes of a quantiser and the node before it.
-pub(super) enum Merged {
-    /// One operation on integers.
-    Whole(TensorId),
-    /// Floats; why these would decide.
-    Not(Why<'static>),
-}
-
-const SIGNED: Why<'static> = Why {
-    reason: "its input or its result is a signed tensor (int8) that several nodes read: ONNX Runtime on x86 computes such layers in \
-             float32, in an order that nobody states",
-    hint: "quantise activations to QuantType.QUInt8, or write the file with QuantFormat.QOperator",
-};
-
 pub(super) const FUSED: &str = "ONNX Runtime: float32 product of accumulator and scale, half to even";
 
 impl<'m> Walk<'m> {
-    /// ONNX Runtime's integer operation for a linear node, an activation that the quantiser implies, and the quantiser.
+    /// ONNX Runtime's integer operation for a linear node, an activation that the quantiser implies, and the quantiser; `None` if the
+    /// runtime computes in floats.
     pub(super) fn fused(
         &mut self,
         node: Node<'m>,
         real: &Real<'m>,
         quantiser: &Quantiser,
         element: Element,
-    ) -> Result<Merged, Stop> {
+    ) -> Result<Option<TensorId>, Stop> {
         let (Some(fused), Source::Sum { sum, .. }) = (&real.fused, &real.source) else {
-            let other = self.fused_other(node, real, quantiser, element)?;
-            return Ok(other.map_or(Merged::Not(FLOATS), Merged::Whole));
+            return self.fused_other(node, real, quantiser, element);
         };
         let (x, w) = fused.elements;
         let byte = |element: Element| matches!(element, Element::Int { bits: 8, .. });
@@ -47,16 +32,16 @@ impl<'m> Walk<'m> {
             _ => false,
         };
         if !(byte(x) && byte(w) && byte(element) && implied && self.leads_to(fused.output, node.index)) {
-            return Ok(Merged::Not(FLOATS));
+            return Ok(None);
         }
         let result = if self.becomes_unsigned(node.output(), element) { Element::UINT8 } else { element };
         if !merges_on_x86(fused.kind, (x, w), result) {
-            return Ok(Merged::Not(if x == Element::INT8 || result == Element::INT8 { SIGNED } else { FLOATS }));
+            return Ok(None);
         }
         let sum = (**sum).clone();
         let scale: Vec<f32> = fused.weights.iter().map(|w| fused.input * w / quantiser.scale).collect();
         let id = self.requantise_ints(node, sum, &scale, quantiser)?;
-        self.later(node, real, id).map(Merged::Whole)
+        self.later(node, real, id).map(Some)
     }
 
     /// True if only node `index` reads the tensor, perhaps through operations that the runtime moves behind the quantiser.

@@ -2,8 +2,7 @@
 
 use std::rc::Rc;
 
-use super::doubts::{Doubts, FLOATS, MEANS, Why};
-use super::fused::Merged;
+use super::doubts::{Doubts, MEANS};
 use super::graph::Node;
 use super::pairs::PairRule;
 use super::quantiser::{Mode, Quantiser, Rule, same};
@@ -41,10 +40,10 @@ impl<'m> Walk<'m> {
         let layout = real.layout;
         let zero = quantiser.zero as i64;
         let id = match self.fused(node, &real, &quantiser, element)? {
-            Merged::Whole(id) => id,
-            Merged::Not(why) => {
+            Some(id) => id,
+            None => {
                 self.builder.report.rule(FLOAT);
-                self.quantise_or(node, &real, &quantiser, why)?
+                self.quantise(node, &real, &quantiser)?
             }
         };
         Ok(Value::Ints(Ints { id, zero, element, layout }))
@@ -170,17 +169,6 @@ impl<'m> Walk<'m> {
         real: &Real<'m>,
         quantiser: &Quantiser,
     ) -> Result<TensorId, Stop> {
-        self.quantise_or(node, real, quantiser, FLOATS)
-    }
-
-    /// The same; refused for this reason where integers do not determine results.
-    fn quantise_or(
-        &mut self,
-        node: Node<'m>,
-        real: &Real<'m>,
-        quantiser: &Quantiser,
-        why: Why,
-    ) -> Result<TensorId, Stop> {
         let (doubts, mut measured) = (Doubts::default(), None);
         let name = node.name();
         let steps = &real.post;
@@ -293,7 +281,7 @@ impl<'m> Walk<'m> {
             (Source::Average { window, .. }, []) => {
                 self.settle_average(node, &doubts, window.kernel[0] * window.kernel[1])?
             }
-            _ => self.settle(node, &doubts, why, measured)?,
+            _ => self.settle(node, &doubts, self.floats_decide(node, real), measured)?,
         }
         self.later(node, real, id)
     }

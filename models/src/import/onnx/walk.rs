@@ -337,6 +337,14 @@ pub(super) fn problem(node: Node<'_>, stop: Stop, approximate: bool) -> ImportPr
     let (hint, near) = match obstacle {
         Obstacle::Model(_) => ("networks have limits: use fewer bits, or smaller layers", true),
         Obstacle::TooLong { .. } => ("use fewer bits, smaller layers, or one scale for all channels", true),
+        Obstacle::NoFit { .. } if approximate => {
+            let reason = format!("{obstacle}, and none is within one step of it");
+            return refused(
+                reason,
+                "quantise the values before the function, or use scales that are powers of two",
+                false,
+            );
+        }
         Obstacle::NoFit { .. } => ("use a scale that is a power of two", true),
         Obstacle::NotMonotone { .. } => ("quantise the values before the function, so that it becomes a table", false),
         Obstacle::TooWide { .. } => ("quantise to at most 8 bits", false),

@@ -45,6 +45,10 @@ def main():
             import shapes
 
             model, case = shapes.run(rng, SAMPLES, index)
+        elif dialect == "floats":
+            import floats
+
+            model, case = floats.run(rng, SAMPLES, index)
         elif dialect == "functions":
             import functions
 
