@@ -95,7 +95,7 @@ pub(super) const OPERATORS: &[Operator] = &[
     operator(&["Constant", "ConstantOfShape", "Neg", "Sqrt", "Reciprocal", "Abs", "Pow"], Imported(CONSTANTS, only_constant)),
     operator(&["Shape"], Imported(CONSTANTS, |walk, node| walk.shape_of(node))),
     operator(&["Identity", "Dropout"], Dropped(CALM, |walk, node| Ok(walk.value(node, 0)?.clone()))),
-    operator(&["Cast"], Imported("integers, or nothing", |walk, node| walk.cast(node))),
+    operator(&["Cast"], Imported("integers of another width, or nothing", |walk, node| walk.cast(node))),
     operator(&["Softmax", "LogSoftmax", "QLinearSoftmax"], Dropped(BEFORE, |walk, node| walk.last(node))),
     operator(&["ArgMax"], Dropped("the network's output are the values before it; the client finds the largest", |walk, node| {
         walk.last(node)
