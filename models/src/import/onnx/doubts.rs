@@ -144,15 +144,15 @@ impl<'m> Walk<'m> {
         }
         let errors = match (measured, doubts.mean.get()) {
             (Some(Measured { largest, mean, samples }), _) => format!(
-                "on {samples} random inputs of each channel the largest error was {largest} and the mean error {mean:.1e} \
-                 steps, where {off} is the most that any order of additions gives"
+                "the largest error on {samples} random inputs of each channel is {largest}, the mean {mean:.1e} steps; no order of \
+                 additions gives more than {off}"
             ),
             (None, Some(mean)) => {
                 format!("results may differ by one, the largest error; the mean is {} of a step at most", percent(mean))
             }
             (None, None) => "results may differ by one, the largest error".to_owned(),
         };
-        self.note(node, &format!("{reason}; exact arithmetic takes the place of float32, and {errors}"));
+        self.note(node, &format!("exact arithmetic takes the place of float32: {errors}; {reason}"));
         Ok(())
     }
 
