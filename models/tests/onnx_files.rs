@@ -136,7 +136,10 @@ fn files_of_other_tools_equal_their_runtimes() {
                 let near = read(true).unwrap_or_else(|error| panic!("{name}: {error}"));
                 if doubt.contains("signed tensor") {
                     let told = format!("{}", near.report);
-                    assert!(told.contains("random inputs of each channel is ") && told.contains(doubt), "{name}: {told}");
+                    assert!(
+                        told.contains("random inputs of each channel is ") && told.contains(doubt),
+                        "{name}: {told}"
+                    );
                 }
                 near
             }
