@@ -80,8 +80,13 @@ fn unknown_field(given: &Value, known: &Value) -> Option<String> {
 
 /// Text of a stranger, fit for a terminal: control characters escaped, at most 200 characters.
 pub(crate) fn printable(text: &str) -> String {
+    printable_up_to(text, 200)
+}
+
+/// The same, of `most` characters.
+pub(crate) fn printable_up_to(text: &str, most: usize) -> String {
     let mut shown = String::new();
-    for c in text.chars().take(200) {
+    for c in text.chars().take(most) {
         match c {
             '"' | '\'' => shown.push(c),
             c => shown.extend(c.escape_debug()),

@@ -30,7 +30,7 @@ SIDES = {
     "squeezenet1_1": 64,
     "regnet_x_400mf": 64,
     "mnasnet0_5": 64,
-    "googlenet": 64,
+    "googlenet": 96,
     "vgg11_bn": 32,
     "densenet121": 64,
     "shufflenet_v2_x0_5": 64,

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use crate::json::printable;
+use crate::json::{printable, printable_up_to};
+
+/// Most characters of a note that are shown.
+const MAX_NOTE: usize = 500;
 
 /// What became of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -107,7 +110,7 @@ impl fmt::Display for Report {
             writeln!(f, "rounding: {rule}")?;
         }
         for note in &self.notes {
-            writeln!(f, "note: {}", printable(note))?;
+            writeln!(f, "note: {}", printable_up_to(note, MAX_NOTE))?;
         }
         Ok(())
     }

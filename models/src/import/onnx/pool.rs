@@ -208,8 +208,10 @@ impl<'m> Walk<'m> {
         let unit = f64::from(input.unit);
         let whole = input.error == 0.0 && most * odd_factor(input.unit) < (1 << 24) as f64;
         let exact = whole && power_of_two(count as f32);
-        // Each value is rounded once, each addition once, and the division. Partial sums are at most the sum where signs are equal.
-        let rounded = (count + 3.0) * HALF_ULP * unit / count;
+        // Each value is rounded once and each addition once, unless all sums are floats, and the division. Partial sums are at most
+        // the sum where signs are equal.
+        let roundings = if whole { 2.0 } else { count + 3.0 };
+        let rounded = roundings * HALF_ULP * unit / count;
         let one_sign = range.lo == 0 || range.hi == 0;
         move |sum| {
             let sum = sum as f64;
