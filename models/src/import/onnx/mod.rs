@@ -186,7 +186,14 @@ fn is_quantised(op: &str) -> bool {
     ["Quant", "QLinear", "QGemm", "Dequantize", "DynamicQuantize", "Trunc"].iter().any(|part| op.contains(part))
         || matches!(
             op,
-            "MultiThreshold" | "Floor" | "ConvInteger" | "MatMulInteger" | "MatMulIntegerToFloat" | "MatMulNBits"
+            "MultiThreshold"
+                | "Floor"
+                | "Round"
+                | "Ceil"
+                | "ConvInteger"
+                | "MatMulInteger"
+                | "MatMulIntegerToFloat"
+                | "MatMulNBits"
         )
 }
 
