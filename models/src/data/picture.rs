@@ -101,6 +101,9 @@ fn png(file: &[u8], input: &Input, fit: Fit) -> Result<Picture, DataProblem> {
 
 fn jpeg(file: &[u8], input: &Input, fit: Fit) -> Result<Picture, DataProblem> {
     let broken = |error: zune_jpeg::errors::DecodeErrors| DataProblem::Jpeg(printable(&error.to_string()));
+    if !is_whole(file) {
+        return Err(DataProblem::Jpeg("it ends before its picture does".into()));
+    }
     let options = DecoderOptions::default().set_strict_mode(true);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(file), options);
     decoder.decode_headers().map_err(broken)?;
@@ -115,6 +118,13 @@ fn jpeg(file: &[u8], input: &Input, fit: Fit) -> Result<Picture, DataProblem> {
         return Err(DataProblem::Length { found: data.len(), wanted: wanted as u128 });
     }
     Ok(Picture { height, width, colours, data })
+}
+
+/// True if the last scan of a JPEG file has an end: the decoder makes up what is missing.
+fn is_whole(file: &[u8]) -> bool {
+    let last = |marker: u8| file.windows(2).rposition(|two| two == [0xff, marker]);
+    let (start_of_scan, end_of_image) = (last(0xda), last(0xd9));
+    end_of_image > start_of_scan
 }
 
 impl Picture {

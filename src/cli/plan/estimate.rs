@@ -38,8 +38,12 @@ pub struct Estimate {
 impl Estimate {
     /// Of a plan's totals; the flights of its offline stage are in its prediction.
     pub fn new(total: &Total, prediction: &Prediction) -> Self {
+        Self::of(total, [Stage::Offline, Stage::Online].map(|stage| prediction.flights(stage, &[]) as f64))
+    }
+
+    /// Of totals and the flights of both stages.
+    fn of(total: &Total, flights: [f64; 2]) -> Self {
         let bytes = (total.offline_bytes + total.online_bytes) as f64;
-        let flights = [Stage::Offline, Stage::Online].map(|stage| prediction.flights(stage, &[]) as f64);
         let offline = OFFLINE[0] + OFFLINE[1] * total.activations as f64 / 1e3 + OFFLINE[2] * bytes / 1e6;
         let online = ONLINE[0] * flights[1] + ONLINE[1] * total.online_bytes as f64 / 1e6;
         // In the direct schedule all of it is online.
@@ -63,5 +67,50 @@ impl Estimate {
             client_memory_bytes: client,
             server_memory_bytes: server,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Against what was measured; whoever measures anew and finds more than a factor of two fits the constants anew.
+    #[test]
+    fn estimates_are_near_what_was_measured() {
+        let tables = [
+            include_str!("../../../benches/results/mnist/widths.csv"),
+            include_str!("../../../benches/results/cifar10/widths.csv"),
+        ];
+        let mut networks = 0;
+        for table in tables {
+            let mut lines = table.lines();
+            let titles: Vec<&str> = lines.next().unwrap().split(',').collect();
+            for line in lines {
+                let cells: Vec<&str> = line.split(',').collect();
+                let cell = |title: &str| -> f64 {
+                    cells[titles.iter().position(|other| *other == title).unwrap()].parse().unwrap()
+                };
+                let total = Total {
+                    hint_bytes: cell("hint_bytes") as u64,
+                    setup_bytes: cell("setup_bytes") as u64,
+                    offline_bytes: cell("offline_bytes") as u64,
+                    online_bytes: cell("online_bytes") as u64,
+                    flights: cell("online_flights") as u64,
+                    activations: cell("activations") as usize,
+                };
+                let estimate = Estimate::of(&total, [2.0, total.flights as f64]);
+                for (name, estimated) in [
+                    ("offline_ms", estimate.loopback.offline_ms),
+                    ("online_ms", estimate.loopback.online_ms),
+                    ("client_peak_bytes", estimate.client_memory_bytes as f64),
+                    ("server_peak_bytes", estimate.server_memory_bytes as f64),
+                ] {
+                    let ratio = estimated / cell(name);
+                    assert!((0.5..2.0).contains(&ratio), "{}: {name} is estimated {ratio:.2} times", cells[0]);
+                }
+                networks += 1;
+            }
+        }
+        assert!(networks > 20);
     }
 }
