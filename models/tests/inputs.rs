@@ -256,7 +256,7 @@ fn rows_of_a_table() {
     assert_eq!(rows("a,b,c\n1,2\n").unwrap_err(), "line 2: 2 numbers, the network reads 3");
     assert_eq!(rows("1,2,3\n1,x,3\n").unwrap_err(), "line 2: \"x\" is no number");
     assert_eq!(rows("1,2,nan\n").unwrap_err(), "it holds a value that is not a number");
-    assert_eq!(rows("words only\n").unwrap_err(), "none of PNG, IDX (as MNIST has it, .gz too), NPY and CSV");
+    assert_eq!(rows("words only\n").unwrap_err(), "none of PNG, JPEG, IDX (as MNIST has it, .gz too), NPY and CSV");
     // Without a file behind it a network reads integers y.
     input.coding = None;
     let rows = |text: &str| Inputs::from_bytes(text.as_bytes(), &input).map(|all| all.get(0).unwrap());
