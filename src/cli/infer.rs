@@ -2,13 +2,17 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
+use lowkey::error::AbortCode;
 use lowkey::net::{self, Trust};
+use lowkey::policy::Refusal;
 use lowkey::shape::shape;
-use lowkey::store::Digest;
-use lowkey::{Client, Error, Result};
+use lowkey::store::{Digest, Store};
+use lowkey::{Client, Error, Fault, Result};
 use lowkey_models::Fit;
+use lowkey_mpc::error::Error as ProtocolError;
 
 use super::records::{InferenceRecord, stage_line};
 use super::{Mode, Places, TimeoutArgument, answers, model, print_json, progress, runtime, say, warn};
@@ -54,6 +58,10 @@ pub struct Arguments {
     /// Do for N images ahead what does not depend on them, so that an image waits for its online stage alone.
     #[arg(long, default_value_t = 0, value_name = "N", value_parser = parse_ahead)]
     prepare: usize,
+    /// Try up to N times more where the connection is lost, nothing comes in time, or the server is full or ends; each time in a session
+    /// and with a slot of its own.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    retry: u32,
     /// Print every output instead of the best five.
     #[arg(long, conflicts_with = "json")]
     all: bool,
@@ -84,32 +92,63 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let trust = trust(&arguments, runtime.block_on(net::is_loopback(&arguments.server))?)?;
     let store = arguments.places.open()?;
     runtime.block_on(async {
-        let stream = net::connect_within(&arguments.server, &trust, arguments.timeout.duration()).await?;
-        let stream: Box<dyn net::Stream> = match arguments.shape {
-            Some(link) => Box::new(shape(stream, link)),
-            None => stream,
-        };
-        let mut builder = Client::builder()
-            .store(store)
-            .limits(arguments.timeout.limits())
-            .schedule(arguments.mode.schedule.into())
-            .reveal(arguments.mode.reveal.into())
-            .progress(progress::callback("setup"));
-        if let Some(digest) = arguments.model_digest {
-            builder = builder.digest(digest);
-        }
-        let mut client = builder.over(stream, &arguments.server).await?;
-        // Only now is it known what the network reads; a wrong file costs the server nothing more.
-        let outcome = infer(&mut client, &arguments).await;
-        match outcome {
-            Ok(()) => client.close().await?,
-            Err(error) => {
-                let _ = client.close().await;
-                return Err(error);
-            }
+        let mut next = arguments.index;
+        let mut attempt = 0;
+        while let Err(error) = session(&arguments, &trust, &store, &mut next).await {
+            let Some(pause) = pause(&error, attempt).filter(|_| attempt < arguments.retry) else { return Err(error) };
+            attempt += 1;
+            let seconds = pause.as_secs();
+            warn(format_args!("{error}; trying again in {seconds} s ({attempt} of {})\n", arguments.retry));
+            tokio::time::sleep(pause).await;
         }
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// A session for the images from `next` on.
+async fn session(arguments: &Arguments, trust: &Trust, store: &Store, next: &mut usize) -> Result<()> {
+    let stream = net::connect_within(&arguments.server, trust, arguments.timeout.duration()).await?;
+    let stream: Box<dyn net::Stream> = match arguments.shape {
+        Some(link) => Box::new(shape(stream, link)),
+        None => stream,
+    };
+    let mut builder = Client::builder()
+        .store(store.clone())
+        .limits(arguments.timeout.limits())
+        .schedule(arguments.mode.schedule.into())
+        .reveal(arguments.mode.reveal.into())
+        .progress(progress::callback("setup"));
+    if let Some(digest) = arguments.model_digest {
+        builder = builder.digest(digest);
+    }
+    let mut client = builder.over(stream, &arguments.server).await?;
+    // Only now is it known what the network reads; a wrong file costs the server nothing more.
+    let outcome = infer(&mut client, arguments, next).await;
+    match outcome {
+        Ok(()) => client.close().await,
+        Err(error) => {
+            let _ = client.close().await;
+            Err(error)
+        }
+    }
+}
+
+/// How long to wait before another attempt; `None` where another one would not help, or something was wrong. Whether there is one
+/// depends on the connection and on what the server says of itself, and never on an answer.
+fn pause(error: &Error, attempt: u32) -> Option<Duration> {
+    let passing = [AbortCode::Busy as u16, AbortCode::Timeout as u16, AbortCode::Stopping as u16];
+    match error {
+        Error::Declined(Refusal::Full { wait_seconds }) => Some(Duration::from_secs((*wait_seconds).into())),
+        Error::Session(ProtocolError::PeerAborted(code)) if !passing.contains(code) => None,
+        Error::Connect { .. }
+        | Error::Session(
+            ProtocolError::Disconnected
+            | ProtocolError::Io(_)
+            | ProtocolError::Timeout { .. }
+            | ProtocolError::PeerAborted(_),
+        ) if error.fault() == Fault::Peer => Some(Duration::from_secs(1 << attempt.min(5))),
+        _ => None,
+    }
 }
 
 fn trust(arguments: &Arguments, loopback: bool) -> Result<Trust> {
@@ -130,7 +169,7 @@ fn trust(arguments: &Arguments, loopback: bool) -> Result<Trust> {
     })
 }
 
-async fn infer(client: &mut Client, arguments: &Arguments) -> Result<()> {
+async fn infer(client: &mut Client, arguments: &Arguments, next: &mut usize) -> Result<()> {
     let architecture = client.architecture().clone();
     let outputs = client.plan().answer.lanes;
     model::say_codings(&architecture, outputs);
@@ -149,11 +188,11 @@ async fn infer(client: &mut Client, arguments: &Arguments) -> Result<()> {
         say(stage_line("setup", &setup))?;
     }
     if arguments.prepare > 0 {
-        client.prepare(arguments.prepare.min(end - arguments.index)).await?;
+        client.prepare(arguments.prepare.min(end - *next)).await?;
     }
-    let bar = progress::bar("inferring", arguments.count as u64);
+    let bar = progress::bar("inferring", (end - *next) as u64);
     let mut given = Vec::new();
-    for index in arguments.index..end {
+    for index in *next..end {
         let input = inputs.get(index).expect("the index was checked");
         let answer = client.infer(&input).await?;
         let record = InferenceRecord::new(index, &answer, &setup);
@@ -167,6 +206,7 @@ async fn infer(client: &mut Client, arguments: &Arguments) -> Result<()> {
             say(answers::cost_line(&answer))?;
         }
         given.push(answer);
+        *next = index + 1;
         bar.inc(1);
         // The next image finds its slot ready.
         let missing = (end - index - 1).min(arguments.prepare).saturating_sub(client.ready());

@@ -34,9 +34,12 @@ pub struct Arguments {
     link: LinkArgument,
     #[command(flatten)]
     widths: WidthsArgument,
-    /// Most sessions at once; further clients wait.
+    /// Most sessions at once; further clients wait some seconds, and hear that the server is full.
     #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     sessions: u16,
+    /// Most sessions at once of one address [default: three quarters of all; loopback has no limit].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    sessions_per_address: Option<u16>,
     /// Refuse clients that ask for more than this.
     #[arg(long, value_enum, default_value_t)]
     reveal: Reveal,
@@ -91,6 +94,9 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     }
     if arguments.insecure {
         builder = builder.insecure();
+    }
+    if let Some(most) = arguments.sessions_per_address {
+        builder = builder.sessions_per_address(most);
     }
     if let Some(quota) = arguments.quota {
         builder = builder.quota(quota);

@@ -260,3 +260,31 @@ fn pictures_from_elsewhere() {
     let (_, out, _) = piped(&wide, &["--resize"]);
     assert_eq!(logits(&out), digits().logits(3));
 }
+
+/// With `--retry` a client waits for a server that is not there yet, and for room in one that is full; without it, or for what would not
+/// change, it does not.
+#[test]
+fn what_passes_is_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let npy = digits().npy(folder.path(), 0..2);
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = port.to_string();
+    let ask = ["infer", "--server", &address, "--input", text(&npy), "--count", "2", "--json"];
+    let late = lowkey(&ask);
+    assert_eq!(late.code, Some(3));
+    assert!(!late.err.contains("trying again"), "{}", late.err);
+    let records = std::thread::scope(|scope| {
+        let client = scope.spawn(|| lowkey(&[&ask[..], &["--retry", "6"]].concat()));
+        std::thread::sleep(std::time::Duration::from_millis(1500));
+        let server = Serving::start(&["--model", "digits", "--listen", &address, "--sessions", "1"]);
+        let ran = client.join().unwrap();
+        assert!(ran.err.contains("trying again in 1 s (1 of 6)"), "{}", ran.err);
+        // A wrong file stays one.
+        let wrong = server.infer(&["--input", text(&npy), "--index", "7", "--retry", "3"]);
+        assert_eq!(wrong.code, Some(2));
+        assert!(!wrong.err.contains("trying again"), "{}", wrong.err);
+        ran.records()
+    });
+    let logits: Vec<Vec<i64>> = records.iter().map(|record| integers(&record["logits"])).collect();
+    assert_eq!(logits, [0, 1].map(|image| digits().logits(image)));
+}
