@@ -122,7 +122,7 @@ async fn a_full_server_says_so() {
     first.infer(&image).await.unwrap();
 
     let refused = within("a refusal", Client::connect(address)).await;
-    let error = refused.err().expect("there is no room");
+    let error = refused.expect_err("there is no room");
     assert!(matches!(error, Error::Declined(_)), "{error:?}");
     assert!(error.to_string().contains("the server is full"), "{error}");
     assert_eq!(error.hint().as_deref(), Some("try again in 5 s"));

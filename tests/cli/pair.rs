@@ -275,7 +275,7 @@ fn what_passes_is_tried_again() {
     assert!(!late.err.contains("trying again"), "{}", late.err);
     let records = std::thread::scope(|scope| {
         let client = scope.spawn(|| lowkey(&[&ask[..], &["--retry", "6"]].concat()));
-        std::thread::sleep(std::time::Duration::from_millis(1500));
+        std::thread::sleep(Duration::from_millis(1500));
         let server = Serving::start(&["--model", "digits", "--listen", &address, "--sessions", "1"]);
         let ran = client.join().unwrap();
         assert!(ran.err.contains("trying again in 1 s (1 of 6)"), "{}", ran.err);
