@@ -9,6 +9,7 @@ use ndarray::Array4;
 use super::linear::{Filter, Rounded};
 use super::model::Operator;
 use super::movement::{element, positions};
+use super::round::Rounding;
 use super::shape::bounded;
 use super::walk::{Trouble, Value, Walk, refuse};
 use crate::import::builder::{Sum, weight_width};
@@ -30,6 +31,16 @@ impl Axis {
     fn new(kernel: usize, stride: usize, results: usize, same: bool) -> Axis {
         let needed = (results.div_ceil(stride).max(1) - 1) * stride + kernel;
         Axis { kernel, stride, padding: if same { needed.saturating_sub(results) / 2 } else { 0 } }
+    }
+
+    /// True if XNNPACK takes it (CalculateTransposeConvPaddings of its delegate); else the runtime's own kernel runs it, which rounds
+    /// signed numbers as the reference kernel does.
+    fn delegated(self, elements: usize, results: usize, same: bool) -> bool {
+        if same {
+            self.kernel >= self.stride && results.div_ceil(self.stride) == elements
+        } else {
+            self.kernel <= results
+        }
     }
 
     /// Elements that a result takes at most.
@@ -78,6 +89,17 @@ impl<'m, 'f> Walk<'m, 'f> {
         else {
             return refuse(format!("it makes {sizes:?} of {:?}", x.dims), "the file is damaged");
         };
+        let delegated = axes[0].delegated(x.grid[1], height, same) && axes[1].delegated(x.grid[2], width, same);
+        let rounding = match self.rounding {
+            // The runtime's own kernel rounds unsigned results by where they lie: vectors half up, the rest away from 0.
+            Rounding::Single if !delegated && x.clamp.lo == 0 => {
+                let reason = "XNNPACK does not run it: its strides are larger than its kernel, with SAME padding, or its sizes \
+                              do not fit; the kernel that runs it rounds unsigned numbers by their places";
+                return refuse(reason, "use --rounding reference, signed numbers, or a kernel as large as the strides");
+            }
+            Rounding::Single if !delegated => Rounding::Double,
+            rounding => rounding,
+        };
         let kernel = axes.map(Axis::taps);
         let window = Window { kernel, padding: [top, left, bottom, right], ..Window::POINT };
         let weights = kernels(&filter, axes);
@@ -95,7 +117,7 @@ impl<'m, 'f> Walk<'m, 'f> {
             ref all => all.iter().copied().cycle().take(made).collect(),
         };
         let sum = Sum { terms: vec![(term, Some(weights))], bias };
-        let rounded = Rounded { scales: &scales, matrix: false, activation: 3 };
+        let rounded = Rounded { scales: &scales, matrix: false, activation: 3, rounding };
         let (id, y) = self.rescaled(operator, name, &x, sum, &rounded)?;
         let parts = Value { id, grid, dims: Vec::new(), padding: [0; 4], fill: 0, scale: y.scale, clamp: y.clamp };
         let list = positions(&dims, |at| {
