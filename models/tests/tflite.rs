@@ -223,6 +223,10 @@ fn what_no_network_has_is_refused_with_the_reason() {
         let (name, words) = line.split_once('\t').expect("a name and words");
         let path = folder.path().join(name).with_extension("tflite");
         for rounding in BOTH {
+            if rounding == Rounding::Double && name.starts_with("xnnpack_") {
+                import(&path, rounding).expect(name);
+                continue;
+            }
             let error = import(&path, rounding).expect_err(name).to_string();
             assert!(error.contains(&words.replace("\\n", "\n")), "{name}: {error}");
         }

@@ -33,14 +33,10 @@ impl Axis {
         Axis { kernel, stride, padding: if same { needed.saturating_sub(results) / 2 } else { 0 } }
     }
 
-    /// True if XNNPACK takes it (CalculateTransposeConvPaddings of its delegate); else the runtime's own kernel runs it, which rounds
-    /// signed numbers as the reference kernel does.
-    fn delegated(self, elements: usize, results: usize, same: bool) -> bool {
-        if same {
-            self.kernel >= self.stride && results.div_ceil(self.stride) == elements
-        } else {
-            self.kernel <= results
-        }
+    /// True if the convolution of `results` makes `elements`; the runtime prepares no others.
+    fn fits(self, elements: usize, results: usize, same: bool) -> bool {
+        let extent = if same { 1 } else { self.kernel };
+        results >= extent && (results - extent) / self.stride + 1 == elements
     }
 
     /// Elements that a result takes at most.
@@ -83,18 +79,22 @@ impl<'m, 'f> Walk<'m, 'f> {
         let dims = bounded(&[1, height, width, channels])?;
         let same = operator.i8(0)? == 0;
         let axes = [Axis::new(rows, stride[0], height, same), Axis::new(columns, stride[1], width, same)];
+        let fits = axes[0].fits(x.grid[1], height, same) && axes[1].fits(x.grid[2], width, same);
+        let whole = fits && channels == outputs && dims.iter().all(|&n| n > 0);
+        let damaged = || refuse(format!("it makes {sizes:?} of {:?}", x.dims), "the file is damaged");
+        if !whole {
+            return damaged();
+        }
         let zeros = [axes[0].zeros(x.grid[1], height), axes[1].zeros(x.grid[2], width)];
-        let ([Some([top, bottom]), Some([left, right])], true) =
-            (zeros, channels == outputs && dims.iter().all(|&n| n > 0))
-        else {
-            return refuse(format!("it makes {sizes:?} of {:?}", x.dims), "the file is damaged");
-        };
-        let delegated = axes[0].delegated(x.grid[1], height, same) && axes[1].delegated(x.grid[2], width, same);
+        let [Some([top, bottom]), Some([left, right])] = zeros else { return damaged() };
+        // XNNPACK takes no others (CalculateTransposeConvPaddings of its delegate); the runtime's own kernel does, and rounds signed
+        // numbers as the reference kernel does.
+        let delegated = !same || axes.iter().all(|axis| axis.kernel >= axis.stride);
         let rounding = match self.rounding {
-            // The runtime's own kernel rounds unsigned results by where they lie: vectors half up, the rest away from 0.
+            // Unsigned ones it rounds by where they lie: in vectors half up, the rest half away from 0.
             Rounding::Single if !delegated && x.clamp.lo == 0 => {
-                let reason = "XNNPACK does not run it: its strides are larger than its kernel, with SAME padding, or its sizes \
-                              do not fit; the kernel that runs it rounds unsigned numbers by their places";
+                let reason = "XNNPACK does not run it, for its strides are larger than its kernel, with SAME padding; the kernel \
+                              that runs it rounds unsigned numbers by their places";
                 return refuse(reason, "use --rounding reference, signed numbers, or a kernel as large as the strides");
             }
             Rounding::Single if !delegated => Rounding::Double,
