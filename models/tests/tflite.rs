@@ -105,12 +105,12 @@ fn graphs(kind: &str, count: usize, roundings: &[Rounding]) {
             }
         }
     }
-    // The 32-bit floats of XNNPACK are no line with steps where sums are wide.
-    let no_line = "no multiplier, offset and shift equal the rounding rule";
-    let wide = |reason: &&String| reason.starts_with("Single") && reason.contains(no_line);
-    let (wide, all) = (refused.iter().filter(wide).count(), lines.lines().count() * roundings.len());
+    // The 32-bit floats of XNNPACK are no line with steps where sums are wide; some kernels outside of it round by the place.
+    let known = ["no multiplier, offset and shift equal the rounding rule", "rounds unsigned numbers by their places"];
+    let known = |reason: &&String| reason.starts_with("Single") && known.iter().any(|words| reason.contains(words));
+    let (known, all) = (refused.iter().filter(known).count(), lines.lines().count() * roundings.len());
     assert!(
-        refused.len() == wide && wide <= all.div_ceil(20),
+        refused.len() == known && known <= all.div_ceil(20),
         "seed {seed}: {} refused of {all}:\n{}",
         refused.len(),
         refused.join("\n")
@@ -199,10 +199,13 @@ fn with_operator(name: &str, from: u8, to: u8) -> Vec<u8> {
 
 #[test]
 fn unsupported_operators_are_named() {
-    // An average pool becomes a square root.
-    let error = import::from_bytes(&with_operator("pool", 1, 75), &Options::default()).expect_err("it is refused");
+    // An average pool becomes a normalisation.
+    let error = import::from_bytes(&with_operator("pool", 1, 13), &Options::default()).expect_err("it is refused");
     let text = error.to_string();
-    assert!(text.contains("SQRT \"t1\"") && text.contains("replace it before the export"), "{text}");
+    assert!(
+        text.contains("LOCAL_RESPONSE_NORMALIZATION \"t1\"") && text.contains("replace it before the export"),
+        "{text}"
+    );
     let report = error.report.expect("a report").to_string();
     assert!(report.contains("NOT SUPPORTED"), "{report}");
 }
@@ -220,6 +223,10 @@ fn what_no_network_has_is_refused_with_the_reason() {
         let (name, words) = line.split_once('\t').expect("a name and words");
         let path = folder.path().join(name).with_extension("tflite");
         for rounding in BOTH {
+            if rounding == Rounding::Double && name.starts_with("xnnpack_") {
+                import(&path, rounding).expect(name);
+                continue;
+            }
             let error = import(&path, rounding).expect_err(name).to_string();
             assert!(error.contains(&words.replace("\\n", "\n")), "{name}: {error}");
         }

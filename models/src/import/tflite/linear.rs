@@ -2,7 +2,7 @@
 
 use ndarray::Array4;
 
-use super::model::{self, Element, Operator, Tensor};
+use super::model::{Element, Operator, Tensor};
 use super::round::{Activation, Multiplier, Rounding, Rule};
 use super::walk::{Quantisation, Trouble, Value, Walk, integers32, positive, quantisation, refuse};
 use crate::import::builder::{Obstacle, Sum, weight_width};
@@ -177,7 +177,7 @@ impl<'m, 'f> Walk<'m, 'f> {
         let matrix = filter.dims.len() == 2;
         let bias = self.bias(operator, 2, grid[0])?;
         let sum = Sum { terms: vec![(term, Some(weights))], bias };
-        let rounded = Rounded { scales: &filter.scales, matrix, activation };
+        let rounded = Rounded { scales: &filter.scales, matrix, activation, rounding: self.rounding };
         let (id, y) = self.rescaled(operator, name, x, sum, &rounded)?;
         let dims = layer_dims(x, grid, matrix, self.result(operator));
         self.define(operator, Value { id, grid, dims, padding: [0; 4], fill: 0, scale: y.scale, clamp: y.clamp });
@@ -191,19 +191,16 @@ impl<'m, 'f> Walk<'m, 'f> {
         name: &str,
         x: &Value,
         sum: Sum,
-        &Rounded { scales, matrix, activation }: &Rounded<'_>,
+        &Rounded { scales, matrix, activation, rounding }: &Rounded<'_>,
     ) -> Result<(TensorId, Quantisation), Trouble> {
         let y = quantisation(self.result(operator))?;
         let Some(activation) = Activation::of(operator.i8(activation)?) else {
             return refuse("its activation function is unknown", "use none, RELU, RELU6 or RELU_N1_TO_1");
         };
-        let clamp =
-            activation.clamp(self.rounding, y.scale, y.clamp.zero_point, Range { lo: y.clamp.lo, hi: y.clamp.hi });
+        let clamp = activation.clamp(rounding, y.scale, y.clamp.zero_point, Range { lo: y.clamp.lo, hi: y.clamp.hi });
         let unsigned = x.clamp.lo == 0;
-        // XNNPACK transposes no convolutions of unsigned weights.
-        let single = self.rounding == Rounding::Single && !(unsigned && operator.code == model::TRANSPOSE_CONV);
         let rule = |weight: &f32| {
-            if single {
+            if rounding == Rounding::Single {
                 Rule::Single(x.scale * weight / y.scale)
             } else if unsigned && !matrix {
                 // Convolutions of unsigned numbers take the product of scales in 32 bits.
@@ -227,7 +224,7 @@ impl<'m, 'f> Walk<'m, 'f> {
         let stored = |rule: Rule, z: i64| clamp.apply(rule.apply(z)) - y.clamp.lo;
         let found = self.builder.requantise(name, sum.clone(), zero_point, |channel, z| stored(pick(channel), z));
         let id = match found {
-            Err(Obstacle::NoFit { .. }) if self.approximate && self.rounding == Rounding::Single => {
+            Err(Obstacle::NoFit { .. }) if self.approximate && rounding == Rounding::Single => {
                 let nearest = |channel: usize| match pick(channel) {
                     Rule::Single(scale) => Rule::Nearest(scale),
                     other => other,
@@ -260,6 +257,8 @@ pub(super) struct Rounded<'s> {
     pub matrix: bool,
     /// The number of the option.
     pub activation: usize,
+    /// Of the kernel that runs it.
+    pub rounding: Rounding,
 }
 
 /// Dimensions of a result in the file.

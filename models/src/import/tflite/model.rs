@@ -264,7 +264,6 @@ pub(super) const STRIDED_SLICE: i32 = number("STRIDED_SLICE");
 pub(super) const TANH: i32 = number("TANH");
 pub(super) const SUM: i32 = number("SUM");
 pub(super) const REDUCE_MIN: i32 = number("REDUCE_MIN");
-pub(super) const TRANSPOSE_CONV: i32 = number("TRANSPOSE_CONV");
 pub(super) const RELU_N1_TO_1: i32 = number("RELU_N1_TO_1");
 pub(super) const ABS: i32 = number("ABS");
 pub(super) const NEG: i32 = number("NEG");

@@ -9,6 +9,7 @@ use ndarray::Array4;
 use super::linear::{Filter, Rounded};
 use super::model::Operator;
 use super::movement::{element, positions};
+use super::round::Rounding;
 use super::shape::bounded;
 use super::walk::{Trouble, Value, Walk, refuse};
 use crate::import::builder::{Sum, weight_width};
@@ -30,6 +31,12 @@ impl Axis {
     fn new(kernel: usize, stride: usize, results: usize, same: bool) -> Axis {
         let needed = (results.div_ceil(stride).max(1) - 1) * stride + kernel;
         Axis { kernel, stride, padding: if same { needed.saturating_sub(results) / 2 } else { 0 } }
+    }
+
+    /// True if the convolution of `results` makes `elements`; the runtime prepares no others.
+    fn fits(self, elements: usize, results: usize, same: bool) -> bool {
+        let extent = if same { 1 } else { self.kernel };
+        results >= extent && (results - extent) / self.stride + 1 == elements
     }
 
     /// Elements that a result takes at most.
@@ -72,11 +79,26 @@ impl<'m, 'f> Walk<'m, 'f> {
         let dims = bounded(&[1, height, width, channels])?;
         let same = operator.i8(0)? == 0;
         let axes = [Axis::new(rows, stride[0], height, same), Axis::new(columns, stride[1], width, same)];
+        let fits = axes[0].fits(x.grid[1], height, same) && axes[1].fits(x.grid[2], width, same);
+        let whole = fits && channels == outputs && dims.iter().all(|&n| n > 0);
+        let damaged = || refuse(format!("it makes {sizes:?} of {:?}", x.dims), "the file is damaged");
+        if !whole {
+            return damaged();
+        }
         let zeros = [axes[0].zeros(x.grid[1], height), axes[1].zeros(x.grid[2], width)];
-        let ([Some([top, bottom]), Some([left, right])], true) =
-            (zeros, channels == outputs && dims.iter().all(|&n| n > 0))
-        else {
-            return refuse(format!("it makes {sizes:?} of {:?}", x.dims), "the file is damaged");
+        let [Some([top, bottom]), Some([left, right])] = zeros else { return damaged() };
+        // XNNPACK takes no others (CalculateTransposeConvPaddings of its delegate); the runtime's own kernel does, and rounds signed
+        // numbers as the reference kernel does.
+        let delegated = !same || axes.iter().all(|axis| axis.kernel >= axis.stride);
+        let rounding = match self.rounding {
+            // Unsigned ones it rounds by where they lie: in vectors half up, the rest half away from 0.
+            Rounding::Single if !delegated && x.clamp.lo == 0 => {
+                let reason = "XNNPACK does not run it, for its strides are larger than its kernel, with SAME padding; the kernel \
+                              that runs it rounds unsigned numbers by their places";
+                return refuse(reason, "use --rounding reference, signed numbers, or a kernel as large as the strides");
+            }
+            Rounding::Single if !delegated => Rounding::Double,
+            rounding => rounding,
         };
         let kernel = axes.map(Axis::taps);
         let window = Window { kernel, padding: [top, left, bottom, right], ..Window::POINT };
@@ -95,7 +117,7 @@ impl<'m, 'f> Walk<'m, 'f> {
             ref all => all.iter().copied().cycle().take(made).collect(),
         };
         let sum = Sum { terms: vec![(term, Some(weights))], bias };
-        let rounded = Rounded { scales: &scales, matrix: false, activation: 3 };
+        let rounded = Rounded { scales: &scales, matrix: false, activation: 3, rounding };
         let (id, y) = self.rescaled(operator, name, &x, sum, &rounded)?;
         let parts = Value { id, grid, dims: Vec::new(), padding: [0; 4], fill: 0, scale: y.scale, clamp: y.clamp };
         let list = positions(&dims, |at| {

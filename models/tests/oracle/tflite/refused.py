@@ -2,7 +2,7 @@
 
     python refused.py <folder>
 
-prints one line per file: its name, a tab, and the words.
+prints one line per file: its name, a tab, and the words. Those named xnnpack_ are refused under its rounding only.
 """
 
 import sys
@@ -49,6 +49,20 @@ def cases():
     bias = graph.constant(np.zeros(2, np.float32))
     graph.operator("CONV_2D", [x, weights, bias], [y], ("Conv2DOptions", CONV))
     yield "hybrid", graph.finish([x], [y]), "dynamic range quantisation: its weights are 8-bit integers"
+
+    graph = Graph()
+    x, y = image(graph, name="image"), image(graph, (1, 6, 4, 2), name="result")
+    shape = graph.constant(np.array([1, 6, 4, 2], np.int32))
+    weights = graph.constant(np.ones((2, 3, 1, 2), np.int8), scale=0.1)
+    graph.operator("TRANSPOSE_CONV", [shape, weights, x], [y], ("TransposeConvOptions", dict(padding=SAME, strideW=1, strideH=1)))
+    yield "transposed", graph.finish([x], [y]), "it makes [1, 6, 4, 2] of [1, 4, 4, 2]"
+
+    graph = Graph()
+    x, y = image(graph, dtype=np.uint8, name="image"), image(graph, (1, 8, 8, 2), np.uint8, name="result")
+    shape = graph.constant(np.array([1, 8, 8, 2], np.int32))
+    weights = graph.constant(np.ones((2, 1, 2, 2), np.uint8), scale=0.1)
+    graph.operator("TRANSPOSE_CONV", [shape, weights, x], [y], ("TransposeConvOptions", dict(padding=SAME, strideW=2, strideH=2)))
+    yield "xnnpack_transposed", graph.finish([x], [y]), "XNNPACK does not run it"
 
     graph = Graph()
     x, rooted, pooled, y = (image(graph, name=name) for name in ("image", "rooted", "pooled", "result"))
