@@ -261,7 +261,7 @@ fn jpeg(blocks: &[&[u8]]) -> Vec<u8> {
             bits += "0";
         }
     }
-    while bits.len() % 8 != 0 {
+    while !bits.len().is_multiple_of(8) {
         bits.push('1');
     }
     let mut scan = Vec::new();
