@@ -63,7 +63,8 @@ impl<'m> Chain<'m> {
         let (mut chain, mut found, mut does) = (none(), Vec::<Found>::new(), false);
         let (mut name, mut real, mut flat): (&'m str, _, _) = (&graph.input.name, element == Element::Float, false);
         // A step may be two.
-        let known = |dims: &[usize]| !dims.contains(&0) && dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).is_some();
+        let known =
+            |dims: &[usize]| !dims.contains(&0) && dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).is_some();
         let open = |steps: usize, dims: &[usize]| steps + 1 < coding::MAX_STEPS && known(dims);
         while let Some((_, node)) = graph.reader(name).filter(|_| open(found.len(), &chain.dims)) {
             let cast = cast(node, element).filter(|_| !real);

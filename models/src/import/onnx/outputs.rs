@@ -64,7 +64,7 @@ impl<'m> Walk<'m> {
             probability: false,
             class: None,
         };
-        let tensors: Vec<(TensorId, Option<(i64, Element)>, bool)> = parts
+        let tensors: Vec<_> = parts
             .iter()
             .filter_map(|part| match part.made {
                 Made::Tensor { id, quantised, integers } => Some((id, quantised, integers)),
@@ -105,6 +105,14 @@ impl<'m> Walk<'m> {
         };
         let dims = self.dims_of(&value).map_err(refused)?;
         let integers = !self.is_end(name);
+        let padded = match &value {
+            Value::Ints(ints) => ints.layout.pad != [0; 4],
+            Value::Real(real) => real.layout.pad != [0; 4],
+            _ => false,
+        };
+        if padded {
+            return Err(refused(Stop::new("a padded output among several", "end the network before the padding")));
+        }
         let (unit, made) = match &value {
             Value::Ints(ints) => {
                 let quantised = Some((ints.zero, ints.element));
@@ -126,14 +134,20 @@ impl<'m> Walk<'m> {
         Ok(Part { name, node, dims, unit, made })
     }
 
-    /// Whether an output is what the client makes of the values before.
+    /// What the client does at the end to have an output, which is of the values before.
+    fn end_of(&self, name: &str) -> Option<&'m str> {
+        let node = self.graph.maker(name)?;
+        match node.op() {
+            "Cast" | "Identity" | "Squeeze" | "Unsqueeze" | "Reshape" | "Flatten" => self.end_of(node.input(0)?),
+            op @ ("Softmax" | "LogSoftmax" | "QLinearSoftmax" | "ArgMax" | "TopK" | "Sigmoid" | "Tanh") => {
+                Some(op).filter(|_| !self.behind.is_empty() || self.class.is_some())
+            }
+            _ => None,
+        }
+    }
+
     fn is_end(&self, name: &str) -> bool {
-        self.graph.maker(name).is_some_and(|node| {
-            matches!(
-                node.op(),
-                "Softmax" | "LogSoftmax" | "QLinearSoftmax" | "ArgMax" | "TopK" | "Sigmoid" | "Tanh" if !self.behind.is_empty() || self.class.is_some()
-            )
-        })
+        self.end_of(name).is_some()
     }
 
     fn told(&self, part: &Part<'m>) -> String {
@@ -144,8 +158,7 @@ impl<'m> Walk<'m> {
             Made::Tensor { quantised: Some((zero, _)), .. } if zero != 0 => format!(" (zero point {zero} taken off)"),
             _ => String::new(),
         };
-        let op = self.graph.maker(part.name).map_or("", |node| node.op());
-        let behind = if self.is_end(part.name) { format!(", before its {op}") } else { String::new() };
+        let behind = self.end_of(part.name).map_or_else(String::new, |op| format!(", before its {op}"));
         format!("{} {:?} of {scale}{zero}{behind}", part.name, part.dims)
     }
 

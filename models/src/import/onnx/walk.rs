@@ -260,7 +260,8 @@ impl<'m> Walk<'m> {
             }
             name = next.output();
         }
-        true
+        // An output that something else reads is in the middle.
+        self.graph.consumers(name).is_empty()
     }
 
     /// A function at the end, which the client has, or a table.

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from runtimes import runtime
 
 F = np.float32
-KINDS = ["heads", "auxiliary", "quantised", "images", "mixed", "softmax", "softmaxes", "topk", "topk_both"]
+KINDS = ["heads", "auxiliary", "quantised", "images", "mixed", "softmax", "softmaxes", "topk", "topk_both", "middle"]
 
 
 class Graph:
@@ -61,6 +61,10 @@ def grow(kind, rng):
         return graph, shape, [indices] if kind == "topk" else [values, indices], [0] if kind == "topk" else [1]
     if kind == "softmax":
         return graph, shape, [a, graph.node("Softmax", a, axis=1)], [0]
+    if kind == "middle":
+        # The softmax is an output, and something reads it.
+        softmax = graph.node("Softmax", a, axis=1)
+        return graph, shape, [softmax, graph.pair(softmax, F(1 / 256), 0)], [0, 1]
     if kind == "auxiliary":
         return graph, shape, [a, graph.layer(rng, x, [m, 8], 2.0**-9)], [0, 1]
     b = graph.layer(rng, hidden, [m, 6], 2.0**-7 if kind == "softmaxes" else F(0.0123))
