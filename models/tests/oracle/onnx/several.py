@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from runtimes import runtime
 
 F = np.float32
-KINDS = ["heads", "auxiliary", "quantised", "images", "mixed", "softmax", "softmaxes", "topk", "topk_both", "middle"]
+KINDS = ["heads", "auxiliary", "quantised", "images", "mixed", "softmax", "softmaxes", "topk", "topk_both", "middle", "turned"]
 
 
 class Graph:
@@ -46,10 +46,13 @@ class Graph:
 
 def grow(kind, rng):
     graph = Graph()
-    images = kind == "images"
+    images = kind in ("images", "turned")
     shape = [1, 3, 5, 4] if images else [1, 8]
     x = graph.pair("x", 2.0**-6, int(rng.integers(100, 156)))
     n, m = (int(v) for v in rng.integers(2, 6, 2))
+    if kind == "turned":
+        y = graph.layer(rng, x, [n, 3, 2, 2], 2.0**-7)
+        return graph, shape, [graph.node("Transpose", y, perm=[0, 2, 3, 1])], [0]
     if images:
         a = graph.pair(graph.layer(rng, x, [n, 3, 2, 2], 2.0**-7), 0.11, 120)
         b = graph.pair(graph.layer(rng, a, [m, n, 2, 2], 2.0**-7), 0.31, 77)
