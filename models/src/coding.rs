@@ -8,6 +8,7 @@
 //! | bytes, of the file's quantised type | q, the file's own quantised input |
 //! | wider integers | the same, counted from the smallest value as 0 |
 //! | floats | q by the file's rule ([`Rule`]), in 32-bit floats as its runtime computes it |
+//! | integers, where the file's input are integers that it casts | real numbers, then the same |
 //! | pixels | real numbers by a [`Preprocessing`](crate::import::Preprocessing), then the same |
 //!
 //! The network reads y = q - lowest.
@@ -172,6 +173,10 @@ pub enum Rule {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
+    /// Integers of this type as real numbers: the file's input; the first step.
+    Cast(Dtype),
+    /// v * v, or v * v * v: 2 and 3.
+    Pow(u32),
     /// v + a.
     Add(Vec<f32>),
     /// v - a.
@@ -188,6 +193,7 @@ impl Step {
     fn numbers(&self) -> &[f32] {
         match self {
             Step::Add(list) | Step::Sub(list) | Step::From(list) | Step::Mul(list) | Step::Div(list) => list,
+            Step::Cast(_) | Step::Pow(_) => &[0.0],
         }
     }
 
@@ -200,6 +206,9 @@ impl Step {
             Step::From(_) => a - v,
             Step::Mul(_) => v * a,
             Step::Div(_) => v / a,
+            Step::Cast(_) => v,
+            Step::Pow(2) => v * v,
+            Step::Pow(_) => v * v * v,
         }
     }
 }
@@ -249,6 +258,14 @@ impl Coding {
         }
     }
 
+    /// The type of the file's input, where that are integers which it casts.
+    pub fn cast(&self) -> Option<Dtype> {
+        match self.steps.first() {
+            Some(Step::Cast(dtype)) => Some(*dtype),
+            _ => None,
+        }
+    }
+
     /// What the network reads for a real number on a channel; `None` if nothing says how that is quantised, or if it is no number.
     pub fn quantised(&self, v: f32, channel: usize) -> Option<u8> {
         let v = self.steps.iter().fold(v, |v, step| step.apply(v, channel));
@@ -292,6 +309,14 @@ impl Coding {
     /// Whether everything fits together and an input of `shape`, `bits` and `zero_point`. It may come from the other party.
     pub(crate) fn fits(&self, shape: Shape, bits: u32, zero_point: i64) -> bool {
         let finite = |list: &[f32]| [1, shape[0]].contains(&list.len()) && list.iter().all(|a| a.is_finite());
+        let possible = |(at, step): (usize, &Step)| match step {
+            Step::Cast(dtype) => at == 0 && matches!(dtype, Dtype::Int(8) | Dtype::Uint(8)),
+            Step::Pow(power) => [2, 3].contains(power),
+            _ => true,
+        };
+        if !self.steps.iter().enumerate().all(possible) {
+            return false;
+        }
         if self.steps.len() > MAX_STEPS || !self.steps.iter().all(|step| finite(step.numbers())) {
             return false;
         }
@@ -396,7 +421,8 @@ impl fmt::Display for Coding {
         if self.integers {
             write!(f, "{}", tensor(&self.dtype.to_string(), &self.dims, self.order))?;
         } else {
-            write!(f, "{} as {}", tensor("float32", &self.dims, self.order), self.dtype)?;
+            let own = self.cast().map_or("float32".to_owned(), |dtype| dtype.to_string());
+            write!(f, "{} as {}", tensor(&own, &self.dims, self.order), self.dtype)?;
         }
         match self.scale {
             Some(scale) => write!(f, ", scale {}", short(scale.into()))?,

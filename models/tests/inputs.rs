@@ -347,6 +347,128 @@ fn grey_levels_and_floats_equal_onnxruntime() {
     }
 }
 
+/// Files that do something before they quantise: casts of bytes, other orders, normalisations, powers: bit-equal to ONNX Runtime.
+#[test]
+fn what_is_done_before_the_quantiser_equals_onnxruntime() {
+    let Some(python) = common::oracle::onnx() else { return };
+    let (_folder, cases) = cases(python, "tests/oracle/onnx/before.py", 70);
+    let mut compared = 0;
+    for (path, case) in &cases {
+        let kind = case["kind"].as_str().expect("a kind");
+        let imported = import::read(path.with_extension("onnx"), &Options::default());
+        if case["refused"] == true {
+            let text = imported.expect_err(kind).to_string();
+            let words = match kind {
+                "image" => "numbers for other than each channel before the quantiser",
+                "root" => "a power that is neither 2 nor 3",
+                _ => "Sqrt \"t0\": it reads the graph's input, which nothing has quantised",
+            };
+            assert!(text.contains(words), "{kind}: {text}");
+            continue;
+        }
+        let network = imported.unwrap_or_else(|error| panic!("{kind}: {error}")).network;
+        let input = &network.architecture().input;
+        let coding = input.coding.as_ref().expect("a coding");
+        let shape: Vec<usize> = numbers(case, "shape").iter().map(|&n| n as usize).collect();
+        let (x, y, dtype) = (numbers(case, "x"), numbers(case, "y"), case["type"].as_str().expect("a type"));
+        let data = if dtype == "<f4" { floats(&reals(case, "x")) } else { integers(dtype, &x) };
+        let inputs = Inputs::from_bytes(&npy(dtype, &shape, &data), input).unwrap_or_else(|e| panic!("{kind}: {e}"));
+        let output: Vec<i64> = network.run(&inputs.get(0).unwrap()).unwrap().iter().copied().collect();
+        assert_eq!(network.architecture().quantised(&output).expect("a quantised output"), y, "{kind} {coding}");
+        compared += y.len();
+        assert_eq!(coding.order == Order::ChannelsLast, kind.contains("nhwc") || kind == "length", "{kind}");
+        if dtype == "|u1" {
+            // Pixels are the file's own input; nothing else is.
+            for (channel, y) in y.chunks(256).enumerate() {
+                let found: Vec<i64> = (0..=255).map(|p| quantise(p, channel, input) + coding.zero_point).collect();
+                assert_eq!(found, y, "{kind} channel {channel}");
+            }
+            let line = coding.to_string();
+            assert!(line.starts_with("uint8 [N,") && line.contains(" as uint8, scale "), "{line}");
+            let file = npy("<f4", &shape, &floats(&vec![0.0; x.len()]));
+            let error = Inputs::from_bytes(&file, input).expect_err("floats").to_string();
+            assert!(error.contains("the network reads uint8, which its file makes real numbers of"), "{error}");
+            let preprocessing = Preprocessing { scale: 1.0, over: 255.0, mean: vec![0.0], std: vec![1.0] };
+            let options = Options { preprocessing: Some(preprocessing), ..Options::default() };
+            let error = import::read(path.with_extension("onnx"), &options).expect_err("twice").to_string();
+            assert!(error.contains("do without --pixel-scale"), "{error}");
+        }
+    }
+    eprintln!("before the quantiser: {compared} values compared");
+    assert!(compared > 10_000);
+}
+
+/// Several outputs are one vector, and the report says which is where; the index of the largest is the class.
+#[test]
+fn several_outputs_are_one_vector() {
+    let Some(python) = common::oracle::onnx() else { return };
+    let (_folder, cases) = cases(python, "tests/oracle/onnx/several.py", 66);
+    let mut compared = 0;
+    for (path, case) in &cases {
+        let kind = case["kind"].as_str().expect("a kind");
+        let imported = import::read(path.with_extension("onnx"), &Options::default());
+        if let "middle" | "turned" = kind {
+            let text = imported.expect_err(kind).to_string();
+            let words = if kind == "middle" { "it is not the last operation" } else { "outputs in another order" };
+            assert!(text.contains(words), "{text}");
+            continue;
+        }
+        let imported = imported.unwrap_or_else(|error| panic!("{kind}: {error}"));
+        let (network, notes) = (imported.network, &imported.report.notes);
+        let architecture = network.architecture();
+        // "the output is one vector: NAME [1, 3] of scale S (...); ..."
+        let note = notes.iter().find_map(|note| note.strip_prefix("the output is one vector: "));
+        let scale = |part: &str| -> f64 {
+            let text = part.split(" of scale ").nth(1).expect("a scale");
+            text.split([' ', ',']).next().expect("a number").parse().expect("a number")
+        };
+        let scales: Vec<f64> = match note {
+            Some(note) => note.split("; ").map(scale).collect(),
+            None => vec![architecture.output_scale.expect("a unit")],
+        };
+        if kind == "softmaxes" {
+            assert!(note.is_some_and(|note| note.contains("before its Softmax") && note.contains("its LogSoftmax")));
+        }
+        for (q, wanted) in case["inputs"].as_array().unwrap().iter().zip(case["outputs"].as_array().unwrap()) {
+            let q: Vec<i64> = q.as_array().unwrap().iter().map(|v| v.as_i64().unwrap()).collect();
+            let dims = [&[1], &architecture.input.coding.as_ref().unwrap().dims[..]].concat();
+            let inputs = Inputs::from_bytes(&npy("|u1", &dims, &integers("|u1", &q)), &architecture.input);
+            let found: Vec<i64> =
+                network.run(&inputs.expect("integers").get(0).unwrap()).unwrap().iter().copied().collect();
+            let wanted: Vec<Vec<f64>> = wanted
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|part| part.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect())
+                .collect();
+            if kind.starts_with("topk") {
+                assert_eq!(architecture.class_of(&found).map(|class| class as f64), Some(wanted[0][0]), "{kind}");
+                compared += 1;
+                continue;
+            }
+            let mut values: Vec<Vec<f64>> = Vec::new();
+            let mut rest = &found[..];
+            for (part, scale) in wanted.iter().zip(&scales) {
+                let (own, others) = rest.split_at(part.len());
+                values.push(own.iter().map(|&z| z as f64 * scale).collect());
+                rest = others;
+            }
+            assert!(rest.is_empty() && values.len() == wanted.len(), "{kind}: {found:?}");
+            if kind == "softmaxes" {
+                let sum = |values: &[f64]| values.iter().map(|v| v.exp()).sum::<f64>();
+                let [a, b] = [sum(&values[0]), sum(&values[1])];
+                values[0].iter_mut().for_each(|v| *v = v.exp() / a);
+                values[1].iter_mut().for_each(|v| *v -= b.ln());
+            }
+            for (found, wanted) in values.iter().flatten().zip(wanted.iter().flatten()) {
+                assert!((found - wanted).abs() <= 2e-5 * wanted.abs().max(1.0), "{kind}: {found}, not {wanted}");
+                compared += 1;
+            }
+        }
+    }
+    eprintln!("several outputs: {} graphs, {compared} values compared", cases.len());
+}
+
 /// Floats at ties, as the reference kernels and as XNNPACK quantise them, channels last.
 #[test]
 fn floats_equal_litert() {

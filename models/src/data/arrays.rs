@@ -17,7 +17,7 @@ impl Inputs {
         Ok(Inputs::of(npy::ordered(&stored, input, coding), input, false))
     }
 
-    /// The file's own quantised tensor, in its shape and order; the values y where the network comes from no file.
+    /// The file's own quantised tensor, or the integers that it casts, in its shape and order; the values y where the network comes from no file.
     ///
     /// # Errors
     /// When they are not as many as one input has or a multiple, or the tensor is of another type or range.
@@ -27,7 +27,7 @@ impl Inputs {
         let stored = match &input.coding {
             None => integers.map(|value| byte(value, (1 << input.bits) - 1)).collect::<Result<_, _>>()?,
             Some(coding) => {
-                let stored = npy::own_tensor(integers, T::NAME, T::DTYPE.range(), coding)?;
+                let stored = npy::own_tensor(integers, T::NAME, T::DTYPE.range(), input, coding)?;
                 npy::ordered(&stored, input, coding)
             }
         };

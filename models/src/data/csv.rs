@@ -4,7 +4,7 @@ use super::DataProblem;
 use super::npy::byte;
 use crate::coding::Coding;
 use crate::json::printable;
-use crate::network::Input;
+use crate::network::{Input, Range};
 
 /// How many bytes tell text from something else.
 const LOOKED_AT: usize = 4096;
@@ -53,6 +53,10 @@ pub(super) fn inputs(file: &[u8], input: &Input) -> Result<Vec<u8>, DataProblem>
         for (at, field) in fields.iter().enumerate() {
             let value = number(field).ok_or_else(|| wrong(format!("\"{}\" is no number", printable(field))))?;
             row.push(match (coding, &channels) {
+                (Some(coding), _) if coding.cast().is_some_and(|dtype| !whole(value, dtype.range())) => {
+                    let dtype = coding.cast().map_or_else(String::new, |dtype| dtype.to_string());
+                    return Err(wrong(format!("{value}, but the network reads {dtype}")));
+                }
                 (Some(coding), Some(channels)) => {
                     coding.quantised(value as f32, channels[at]).ok_or(DataProblem::NotANumber)?
                 }
@@ -68,6 +72,10 @@ pub(super) fn inputs(file: &[u8], input: &Input) -> Result<Vec<u8>, DataProblem>
         values.extend(to_network(coding, &row, input));
     }
     if values.is_empty() { Err(DataProblem::Empty) } else { Ok(values) }
+}
+
+fn whole(value: f64, range: Range) -> bool {
+    value.fract() == 0.0 && (range.lo as f64..=range.hi as f64).contains(&value)
 }
 
 fn to_network(coding: Option<&Coding>, row: &[u8], input: &Input) -> Vec<u8> {

@@ -23,7 +23,9 @@ pub(super) fn inputs(file: &[u8], input: &Input) -> Result<(Vec<u8>, Option<Stri
     let name = array.kind.to_string();
     let (values, note) = match array.kind {
         Kind { float: true, .. } => (quantised_reals(array.floats()?, &name, input, coding)?, None),
-        Kind { size: 1, .. } => (own_tensor(array.integers()?, &name, array.kind.range(), coding)?, None),
+        kind if kind.size == 1 || coding.cast().is_some() => {
+            (own_tensor(array.integers()?, &name, kind.range(), input, coding)?, None)
+        }
         _ => counted(&array, coding)?,
     };
     Ok((ordered(&values, input, coding), note))
@@ -42,13 +44,18 @@ pub(super) fn ordered(values: &[u8], input: &Input, coding: &Coding) -> Vec<u8> 
     values.chunks(elements).flat_map(|one| coding.order.to_network(one, input.shape)).collect()
 }
 
-/// Bytes are the file's own quantised tensor, of its type or one that has all its values; `range` are those of the type that they have.
+/// Bytes are the file's own quantised tensor, of its type or one that has all its values, or the integers that it casts; `range` are
+/// those of the type that they have.
 pub(super) fn own_tensor(
     values: impl Iterator<Item = i64>,
     found: &str,
     range: Range,
+    input: &Input,
     coding: &Coding,
 ) -> Result<Vec<u8>, DataProblem> {
+    if let Some(dtype) = coding.cast() {
+        return cast(values, dtype.range(), input, coding);
+    }
     let Range { lo, hi } = coding.dtype.range();
     if !(range.lo <= lo && hi <= range.hi) {
         let real = if coding.scale.is_some() { ", or float32" } else { "" };
@@ -79,12 +86,32 @@ pub(super) fn quantised_reals(
     input: &Input,
     coding: &Coding,
 ) -> Result<Vec<u8>, DataProblem> {
+    if let Some(dtype) = coding.cast() {
+        let wanted = format!("{dtype}, which its file makes real numbers of");
+        return Err(DataProblem::Type { found: found.to_owned(), wanted });
+    }
     if coding.scale.is_none() {
         let wanted = format!("{} (its quantised input): its file gives no scale", coding.dtype);
         return Err(DataProblem::Type { found: found.to_owned(), wanted });
     }
     let channels = coding.channels(input.shape).into_iter().cycle();
     let y = |(v, channel): (f32, usize)| coding.quantised(v, channel).ok_or(DataProblem::NotANumber);
+    values.zip(channels).map(y).collect()
+}
+
+/// Integers of the file's input, within `range`, which it casts to real numbers.
+fn cast(
+    values: impl Iterator<Item = i64>,
+    range: Range,
+    input: &Input,
+    coding: &Coding,
+) -> Result<Vec<u8>, DataProblem> {
+    let Range { lo, hi } = range;
+    let channels = coding.channels(input.shape).into_iter().cycle();
+    let y = |(v, channel): (i64, usize)| match range.contains(v) {
+        true => coding.quantised(v as f32, channel).ok_or(DataProblem::NotANumber),
+        false => Err(DataProblem::Value { value: v, lo, hi }),
+    };
     values.zip(channels).map(y).collect()
 }
 

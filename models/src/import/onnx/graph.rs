@@ -9,6 +9,8 @@ use crate::import::ImportProblem;
 
 /// Most nodes of a file.
 const MAX_NODES: usize = 1 << 16;
+/// Most outputs.
+const MAX_OUTPUTS: usize = 32;
 
 /// A graph that is borrowed from a decoded file.
 pub(super) struct Graph<'m> {
@@ -18,6 +20,8 @@ pub(super) struct Graph<'m> {
     consumers: HashMap<&'m str, Vec<usize>>,
     makers: HashMap<&'m str, usize>,
     pub input: &'m ValueInfo,
+    /// In the order of the file, each once; the first one.
+    pub outputs: Vec<&'m str>,
     pub output: &'m str,
     /// Version of the operators of ONNX itself.
     pub opset: i64,
@@ -31,11 +35,12 @@ pub(super) struct Node<'m> {
     pub proto: &'m NodeProto,
 }
 
-/// The nodes that the output depends on.
-fn live<'m>(graph: &'m GraphProto, output: &str) -> Vec<&'m NodeProto> {
+/// The nodes that the outputs depend on.
+fn live<'m>(graph: &'m GraphProto, outputs: &[&'m str]) -> Vec<&'m NodeProto> {
     let makes = |node: &'m NodeProto| node.output.iter().map(move |name| (name.as_str(), node));
     let makers: HashMap<&str, &NodeProto> = graph.node.iter().flat_map(makes).collect();
-    let (mut open, mut seen) = (vec![output], HashSet::from([output]));
+    let mut open = outputs.to_vec();
+    let mut seen: HashSet<&str> = outputs.iter().copied().collect();
     while let Some(name) = open.pop() {
         let inputs = makers.get(name).map_or(&[][..], |node| node.input.as_slice());
         open.extend(inputs.iter().map(String::as_str).filter(|&name| seen.insert(name)));
@@ -64,16 +69,22 @@ impl<'m> Graph<'m> {
                 hint: "export a network with one input",
             });
         };
-        let [output] = &graph.output[..] else {
+        let mut outputs: Vec<&str> = Vec::new();
+        for output in &graph.output {
+            if !outputs.contains(&output.name.as_str()) {
+                outputs.push(&output.name);
+            }
+        }
+        if outputs.is_empty() || outputs.len() > MAX_OUTPUTS {
             return Err(ImportProblem::File {
-                reason: format!("the graph has {} outputs", graph.output.len()),
-                hint: "export a network with one output",
+                reason: format!("the graph has {} outputs", outputs.len()),
+                hint: "export a network with one output, or a few",
             });
-        };
+        }
         let mut consumers: HashMap<&str, Vec<usize>> = HashMap::new();
         let mut makers = HashMap::new();
         let nodes: Vec<Node> =
-            live(graph, &output.name).into_iter().enumerate().map(|(index, proto)| Node { index, proto }).collect();
+            live(graph, &outputs).into_iter().enumerate().map(|(index, proto)| Node { index, proto }).collect();
         for &Node { index, proto } in &nodes {
             for name in proto.output.iter().filter(|name| !name.is_empty()) {
                 makers.insert(name.as_str(), index);
@@ -87,7 +98,8 @@ impl<'m> Graph<'m> {
         }
         let opset = model.opset_import.iter().find(|set| matches!(set.domain.as_str(), "" | "ai.onnx"));
         let opset = opset.map_or(13, |set| set.version);
-        Ok(Graph { nodes, constants, consumers, makers, input, output: &output.name, opset })
+        let output = outputs[0];
+        Ok(Graph { nodes, constants, consumers, makers, input, outputs, output, opset })
     }
 
     /// The nodes that read a tensor.
@@ -95,9 +107,13 @@ impl<'m> Graph<'m> {
         self.consumers.get(tensor).map_or(&[], Vec::as_slice)
     }
 
+    pub fn is_output(&self, tensor: &str) -> bool {
+        self.outputs.contains(&tensor)
+    }
+
     /// True if a node reads the tensor, or it is the output.
     pub fn is_read(&self, tensor: &str) -> bool {
-        tensor == self.output || !self.consumers(tensor).is_empty()
+        self.is_output(tensor) || !self.consumers(tensor).is_empty()
     }
 
     /// The node that makes a tensor.
@@ -105,10 +121,10 @@ impl<'m> Graph<'m> {
         self.makers.get(tensor).map(|&index| self.nodes[index])
     }
 
-    /// The only node that reads a tensor, if there is just one and the tensor is not the graph's output.
+    /// The only node that reads a tensor, if there is just one and the tensor is no output of the graph.
     pub fn reader(&self, tensor: &str) -> Option<(usize, Node<'m>)> {
         match self.consumers(tensor) {
-            &[index] if tensor != self.output => Some((index, self.nodes[index])),
+            &[index] if !self.is_output(tensor) => Some((index, self.nodes[index])),
             _ => None,
         }
     }

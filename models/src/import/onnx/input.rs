@@ -2,7 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::constants::{quant_rule, target, target_element};
+use super::client::Chain;
+use super::constants::{quant_rule, target_element};
 use super::graph::{Graph, Node};
 use super::quantiser::{Quantiser, Rule};
 use super::tensor::Element;
@@ -22,6 +23,8 @@ pub(super) struct Input<'m> {
     pub shape: [usize; 3],
     /// Dimensions in the file, the batch left out.
     pub dims: Vec<usize>,
+    /// Their order.
+    pub order: Order,
     /// Type of the quantised tensor.
     pub dtype: Dtype,
     /// Whether the quantiser's scale is the file's.
@@ -41,12 +44,13 @@ impl<'m> Input<'m> {
         values: &HashMap<&'m str, Value<'m>>,
     ) -> Result<Input<'m>, (Option<Node<'m>>, Stop)> {
         let (element, dims) = graph.input_type().map_err(|problem| (None, problem.into()))?;
-        let (rank, shape) = match dims[..] {
+        let Chain { steps, passed, dims: last, order, stop } = Chain::follow(graph, values, element, &dims);
+        let (rank, shape) = match last[..] {
             [_, c, h, w] => (4, [c, h, w]),
             [_, c, l] => (3, [c, 1, l]),
             [_, n] => (2, [n, 1, 1]),
             _ => {
-                let reason = format!("the input has {} dimensions", dims.len());
+                let reason = format!("the input has {} dimensions", last.len());
                 let hint =
                     "an input is [batch, channels, height, width], [batch, channels, length] or [batch, features]";
                 return Err((None, ImportProblem::File { reason, hint }.into()));
@@ -57,10 +61,11 @@ impl<'m> Input<'m> {
             let hint = "export with fixed sizes; only the batch may be open";
             return Err((None, ImportProblem::File { reason, hint }.into()));
         }
-        let (steps, passed) = match element {
-            Element::Float => first_steps(graph, values, &dims, shape[0]),
-            _ => (Vec::new(), Vec::new()),
-        };
+        if let Some((node, stop)) = stop {
+            return Err((Some(node), stop));
+        }
+        let cast = matches!(steps.first(), Some(Step::Cast(_)));
+        let element = if cast { Element::Float } else { element };
         let start = passed.last().map_or(graph.input.name.as_str(), |&(name, _)| name);
         let Some((node, at)) = reader(graph, start) else {
             let reason = "nothing quantises the input".to_owned();
@@ -87,7 +92,7 @@ impl<'m> Input<'m> {
         let scaled = element.is_none() || !matches!(node.op(), "ConvInteger" | "MatMulInteger");
         let dims = dims[1..].to_vec();
         let layout = Layout::of_rank(rank);
-        Ok(Input { quantiser, element, layout, shape, dims, dtype, scaled, whole, steps, passed })
+        Ok(Input { quantiser, element, layout, shape, dims, order, dtype, scaled, whole, steps, passed })
     }
 
     /// The network's input: y = q - lo.
@@ -104,6 +109,16 @@ impl<'m> Input<'m> {
             return Err(Stop::new(format!("a zero point of {zero} of the input"), "use one that is a possible value"));
         }
         let coding = self.coding()?;
+        // Pixels are the file's own input where that is bytes.
+        let bytes = Preprocessing { scale: 1.0, over: 1.0, mean: vec![0.0], std: vec![1.0] };
+        let preprocessing = match (coding.cast(), preprocessing) {
+            (Some(_), Some(_)) => {
+                let hint = "do without --pixel-scale, --mean and --std";
+                return Err(Stop::new("the file's input are integers, which it normalises itself", hint));
+            }
+            (Some(Dtype::Uint(_)), None) => Some(&bytes),
+            (_, preprocessing) => preprocessing,
+        };
         let pixels = preprocessing.map(|preprocessing| preprocessing.tables(&coding, self.shape[0]));
         let pixels =
             pixels.transpose().map_err(|reason| Stop::new(reason, "give one number, or one for each channel"))?;
@@ -123,7 +138,7 @@ impl<'m> Input<'m> {
         let (lowest, highest) = if rule == coding::Rule::Sign { (-1, 1) } else { (lo, hi) };
         Ok(Coding {
             dims: self.dims.clone(),
-            order: Order::ChannelsFirst,
+            order: self.order,
             dtype: self.dtype,
             lowest,
             highest,
@@ -143,81 +158,6 @@ pub(super) fn dtype((lo, hi): (i64, i64)) -> Dtype {
     types.clone().find(holds).unwrap_or(Dtype::Int(8))
 }
 
-/// Sums, differences, products and quotients with constants right behind the graph's input, before or behind a flattening, and the
-/// tensors that they make: as many as there are before something else.
-fn first_steps<'m>(
-    graph: &Graph<'m>,
-    values: &HashMap<&'m str, Value<'m>>,
-    dims: &[usize],
-    channels: usize,
-) -> (Vec<Step>, Vec<(&'m str, bool)>) {
-    let (mut steps, mut passed) = (Vec::new(), Vec::new());
-    let mut name: &'m str = &graph.input.name;
-    let (mut rank, mut channels, mut flat) = (dims.len(), channels, false);
-    while let Some((_, node)) = graph.reader(name).filter(|_| steps.len() < coding::MAX_STEPS) {
-        if flattens(node, values, dims) {
-            // Constants behind it are one number for all.
-            (rank, channels, flat) = (2, 1, true);
-        } else {
-            let Some(step) = step(node, name, values, rank, channels) else { break };
-            steps.extend(step);
-        }
-        name = node.output();
-        passed.push((name, flat));
-    }
-    // A flattening alone is the network's.
-    if steps.is_empty() { (steps, vec![]) } else { (steps, passed) }
-}
-
-/// True if a node makes one vector of the graph's input.
-fn flattens<'m>(node: Node<'m>, values: &HashMap<&'m str, Value<'m>>, dims: &[usize]) -> bool {
-    let shape: Vec<usize> = [1].into_iter().chain(dims[1..].iter().copied()).collect();
-    match node.op() {
-        "Flatten" => node.int("axis", 1) == 1 && dims.len() > 2,
-        "Reshape" => {
-            let wanted = node.input(1).and_then(|name| values.get(name)).and_then(Value::constant);
-            let new = wanted.and_then(|wanted| target(&shape, &wanted, node).ok());
-            dims.len() > 2 && new == Some(vec![1, shape.iter().product()])
-        }
-        _ => false,
-    }
-}
-
-/// A node as a step on the input `name`; nothing for one that changes nothing, `None` if it is none.
-fn step<'m>(
-    node: Node<'m>,
-    name: &str,
-    values: &HashMap<&'m str, Value<'m>>,
-    rank: usize,
-    channels: usize,
-) -> Option<Option<Step>> {
-    let first = node.input(0) == Some(name);
-    match node.op() {
-        "Identity" | "Dropout" => return Some(None),
-        "Add" | "Sub" | "Mul" | "Div" => {}
-        _ => return None,
-    }
-    let constant = values.get(node.input(usize::from(first))?)?.constant()?;
-    // Along the channels alone: axis 1.
-    let along =
-        |axis: usize| constant.shape.len() + axis >= rank && constant.shape[constant.shape.len() + axis - rank] > 1;
-    if constant.shape.len() > rank || (0..rank).any(|axis| axis != 1 && along(axis)) {
-        return None;
-    }
-    let list = constant.to_floats().to_vec();
-    if ![1, channels].contains(&list.len()) || !list.iter().all(|a| a.is_finite()) {
-        return None;
-    }
-    Some(Some(match (node.op(), first) {
-        ("Add", _) => Step::Add(list),
-        ("Mul", _) => Step::Mul(list),
-        ("Sub", true) => Step::Sub(list),
-        ("Sub", false) => Step::From(list),
-        ("Div", true) => Step::Div(list),
-        _ => return None,
-    }))
-}
-
 /// True for a layer of whole weights in a graph that rounds: what it reads are integers.
 fn reads_whole<'m>(graph: &Graph<'m>, node: Node<'m>, values: &HashMap<&'m str, Value<'m>>) -> bool {
     let weights = node.input(1).and_then(|name| values.get(name));
@@ -226,7 +166,7 @@ fn reads_whole<'m>(graph: &Graph<'m>, node: Node<'m>, values: &HashMap<&'m str, 
         && graph.nodes.iter().any(|node| matches!(node.op(), "Floor" | "Round" | "Ceil"))
 }
 
-fn is_quantiser(node: Node<'_>) -> bool {
+pub(super) fn is_quantiser(node: Node<'_>) -> bool {
     matches!(node.op(), "QuantizeLinear" | "Quant" | "IntQuant" | "BipolarQuant" | "MultiThreshold")
 }
 

@@ -5,7 +5,7 @@
 //! | `schema` | the messages of the format |
 //! | `external` | tensors in files of their own |
 //! | `tensor`, `constants` | constants, and what is computed from constants alone |
-//! | `graph`, `input` | the graph, and what quantises its input |
+//! | `graph`, `input`, `client` | the graph, what quantises its input, and what the client does before |
 //! | `value`, `real`, `quantiser` | integers and real numbers, and the functions between them |
 //! | `operators` | which operators there are, and what becomes of them |
 //! | `walk` | node by node, from graph to network |
@@ -13,7 +13,7 @@
 //! | `requantise`, `fused`, `pairs`, `finely` | from accumulators and sums to activations |
 //! | `whole` | dialects whose accumulators stay integers |
 //! | `doubts`, `chance` | what floats decide, how often, and how far exact arithmetic is from them |
-//! | `output` | what the network answers |
+//! | `output`, `outputs` | what the network answers |
 //!
 //! A quantised value q means scale * (q - zero_point); the network computes on x = q - zero_point. Between two quantisers the file
 //! has functions of real numbers. They are collected, and become one function from accumulator to value, which is evaluated in 32-bit
@@ -29,6 +29,7 @@
 //!   says in how many inferences the order decides.
 
 mod chance;
+mod client;
 mod constants;
 mod doubts;
 mod external;
@@ -40,6 +41,7 @@ mod linear;
 mod moves;
 mod operators;
 mod output;
+mod outputs;
 mod pairs;
 mod pointwise;
 mod pool;
@@ -152,10 +154,15 @@ fn network<'m>(graph: &'m Graph<'m>, name: &str, options: &Options, report: Repo
     let (clips, behind) = (HashMap::new(), Vec::new());
     let mut walk = Walk { graph, builder, input, values, clips, near, refusals: vec![], behind, class: None };
     walk.all()?;
-    let last = graph.nodes.iter().find(|node| node.output() == graph.output).copied().unwrap_or(first);
-    let output = walk.values.get(graph.output).cloned();
-    let output = output.ok_or_else(|| ImportProblem::Damaged("nothing makes the output".to_owned()))?;
-    let (id, unit) = walk.output(&output, last).map_err(|stop| walk::problem(last, stop, near))?;
+    let last = graph.maker(graph.output).unwrap_or(first);
+    let (id, unit) = match graph.outputs[..] {
+        [name] => {
+            let output = walk.values.get(name).cloned();
+            let output = output.ok_or_else(|| ImportProblem::Damaged("nothing makes the output".to_owned()))?;
+            walk.output(&output, last).map_err(|stop| walk::problem(last, stop, near))?
+        }
+        _ => walk.outputs().map_err(|(node, stop)| walk::problem(node.unwrap_or(first), stop, near))?,
+    };
     let twin = std::mem::take(&mut walk.builder.twin);
     let (network, report) =
         walk.builder.finish(id, unit).map_err(|obstacle| walk::problem(last, obstacle.into(), near))?;

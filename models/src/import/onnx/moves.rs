@@ -29,7 +29,7 @@ fn steps(count: usize, stride: i64) -> Vec<i64> {
 }
 
 /// True if the axes name the elements in order, from the first.
-fn whole(axes: &[Vec<i64>]) -> bool {
+pub(super) fn whole(axes: &[Vec<i64>]) -> bool {
     let next =
         |stride: i64, axis: &Vec<i64>| (*axis == steps(axis.len(), stride)).then_some(stride * axis.len() as i64);
     axes.iter().rev().try_fold(1, next).is_some()

@@ -97,6 +97,7 @@ pub(super) const OPERATORS: &[Operator] = &[
     operator(&["Identity", "Dropout"], Dropped(CALM, |walk, node| Ok(walk.value(node, 0)?.clone()))),
     operator(&["Cast"], Imported("integers of another width, or nothing", |walk, node| walk.cast(node))),
     operator(&["Softmax", "LogSoftmax", "QLinearSoftmax"], Dropped(BEFORE, |walk, node| walk.last(node))),
+    operator(&["TopK"], Dropped("of one, at the end: the client finds the largest", |walk, node| walk.top_k(node))),
     operator(&["ArgMax"], Dropped("the network's output are the values before it; the client finds the largest", |walk, node| {
         walk.last(node)
     })),

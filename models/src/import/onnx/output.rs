@@ -2,6 +2,7 @@
 
 use super::graph::Node;
 use super::input::dtype;
+use super::moves;
 use super::real::{Post, at};
 use super::tensor::Element;
 use super::value::{Later, Layout, Real, Source, Stop, Value};
@@ -45,7 +46,7 @@ impl<'m> Walk<'m> {
     }
 
     /// The unit that the file declares for integers.
-    fn declared_unit(&self, name: &'m str) -> Option<f32> {
+    pub(super) fn declared_unit(&self, name: &'m str) -> Option<f32> {
         let node = self.graph.maker(name)?;
         match node.op() {
             "QLinearConcat" => self.scalar(node, 0).ok(),
@@ -78,7 +79,21 @@ impl<'m> Walk<'m> {
             self.code(scale.id, real.layout, scale.quantised, false);
             return Ok((scale.id, Some(scale.unit.into())));
         };
-        let (mut sum, mut unit) = ((**sum).clone(), (**unit).clone());
+        let (sum, common) = self.output_sum(real, sum, unit, node)?;
+        let id = self.builder.linear(node.name(), sum)?;
+        self.code(id, real.layout, None, false);
+        Ok((id, Some(common)))
+    }
+
+    /// Sums of products as integers with one unit.
+    pub(super) fn output_sum(
+        &mut self,
+        real: &Real<'m>,
+        sum: &Sum,
+        unit: &[f64],
+        node: Node<'m>,
+    ) -> Result<(Sum, f64), Stop> {
+        let (mut sum, mut unit) = (sum.clone(), unit.to_vec());
         // Factors first, then offsets: v = unit z + bias.
         let mut bias = vec![0.0; unit.len()];
         for post in &real.post {
@@ -160,9 +175,10 @@ impl<'m> Walk<'m> {
         {
             return Err(Stop::new("a pool of values that nothing has quantised", "quantise the output"));
         }
-        let id = self.builder.linear(node.name(), sum)?;
-        self.code(id, real.layout, None, false);
-        Ok((id, Some(common)))
+        if real.later.iter().any(|later| matches!(later, Later::Select { axes, .. } if !moves::whole(axes))) {
+            return Err(Stop::new("outputs in another order, which nothing has quantised", "quantise the output"));
+        }
+        Ok((sum, common))
     }
 
     /// What the unit of the outputs z + offset is divided by, so that biases are multiples of it but for [`FINE`] parts of the unit: a

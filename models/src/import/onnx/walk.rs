@@ -217,7 +217,7 @@ impl<'m> Walk<'m> {
     pub(super) fn becomes_unsigned(&self, quantised: &str, element: Element) -> bool {
         element == Element::INT8
             && self.graph.reader(quantised).is_some_and(|(_, reader)| {
-                let ends = reader.output() == self.graph.output && self.graph.consumers(reader.output()).is_empty();
+                let ends = self.graph.is_output(reader.output()) && self.graph.consumers(reader.output()).is_empty();
                 reader.op() == "DequantizeLinear" && (ends || self.graph.reader(reader.output()).is_some())
             })
     }
@@ -251,15 +251,17 @@ impl<'m> Walk<'m> {
     /// True if nothing but changes of shape, an arg max or a softmax follows.
     pub(super) fn ends(&self, name: &'m str) -> bool {
         let mut name = name;
-        while name != self.graph.output {
+        while !self.graph.is_output(name) {
             let next = self.graph.reader(name).map(|(_, node)| node);
-            let Some(next) = next.filter(|n| matches!(n.op(), "ArgMax" | "Cast" | "Identity" | "Squeeze" | "Reshape"))
-            else {
-                return false;
-            };
+            let calm = ["ArgMax", "TopK", "Cast", "Identity", "Squeeze", "Unsqueeze", "Reshape", "Flatten"];
+            let Some(next) = next.filter(|n| calm.contains(&n.op())) else { return false };
+            if next.op() == "TopK" {
+                return next.proto.output.iter().all(|name| !self.graph.is_read(name) || self.ends(name));
+            }
             name = next.output();
         }
-        true
+        // An output that something else reads is in the middle.
+        self.graph.consumers(name).is_empty()
     }
 
     /// A function at the end, which the client has, or a table.
@@ -303,6 +305,30 @@ impl<'m> Walk<'m> {
             _ => self.behind.push(End::Softmax),
         }
         Ok(value)
+    }
+
+    /// `TopK` of one at the end: its index is the class.
+    pub(super) fn top_k(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
+        let k = match node.input(1) {
+            Some(_) => self.scalar(node, 1)? as i64,
+            None => node.int("k", 1),
+        };
+        let read = |index: usize| node.proto.output.get(index).filter(|name| self.graph.is_read(name));
+        let value = self.value(node, 0)?.clone();
+        let rank = self.dims_of(&value)?.len();
+        let axis = constants::axis(node.int("axis", -1), rank)?;
+        let indices = read(1).map(String::as_str);
+        let indices = indices.filter(|&name| self.ends(name));
+        match indices {
+            Some(indices) if k == 1 && node.int("largest", 1) == 1 && axis == 1 && !self.is_image(&value)? => {
+                self.class = Some(ArgMax { last: false });
+                let class = Value::Class(Box::new(value));
+                self.values.insert(indices, class.clone());
+                Ok(class)
+            }
+            _ if k != 1 => Err(Stop::new(format!("the {k} largest"), "end the network before it: the client sorts")),
+            _ => Err(Stop::new("it is not the class at the end", "end the network before it")),
+        }
     }
 
     fn is_image(&self, value: &Value<'m>) -> Result<bool, Stop> {
