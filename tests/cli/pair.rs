@@ -283,7 +283,9 @@ fn what_passes_is_tried_again() {
         let wrong = server.infer(&["--input", text(&npy), "--index", "7", "--retry", "3"]);
         assert_eq!(wrong.code, Some(2));
         assert!(!wrong.err.contains("trying again"), "{}", wrong.err);
-        ran.records()
+        assert_eq!(ran.code, Some(0), "{}", ran.err);
+        let said: Vec<serde_json::Value> = ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        said
     });
     let logits: Vec<Vec<i64>> = records.iter().map(|record| integers(&record["logits"])).collect();
     assert_eq!(logits, [0, 1].map(|image| digits().logits(image)));
