@@ -284,7 +284,7 @@ fn what_passes_is_tried_again() {
         assert_eq!(wrong.code, Some(2));
         assert!(!wrong.err.contains("trying again"), "{}", wrong.err);
         assert_eq!(ran.code, Some(0), "{}", ran.err);
-        let said: Vec<serde_json::Value> = ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let said: Vec<Value> = ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         said
     });
     let logits: Vec<Vec<i64>> = records.iter().map(|record| integers(&record["logits"])).collect();
