@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from plain import Graph
 from runtimes import runtime
 
 F = np.float32
@@ -22,25 +23,6 @@ KINDS = [
     "argmax", "argmax_last", "argmax_keep", "argmax_image", "argmax_image_last", "softmax", "softmax_argmax", "log_softmax", "tanh",
     "sigmoid", "sigmoid_one", "sigmoid_one_quantised", "one", "quantised", "quantised_image", "qlinear", "dequantised", "softmax_image",
 ]
-
-
-class Graph:
-    def __init__(self):
-        self.nodes, self.constants = [], []
-
-    def constant(self, value, dtype):
-        name = f"c{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.asarray(value, dtype), name))
-        return name
-
-    def node(self, op, *inputs, **attributes):
-        name = f"t{len(self.nodes)}"
-        self.nodes.append(helper.make_node(op, list(inputs), [name], **attributes))
-        return name
-
-    def pair(self, x, scale, zero):
-        scale, zero = self.constant(scale, F), self.constant(zero, np.uint8)
-        return self.node("DequantizeLinear", self.node("QuantizeLinear", x, scale, zero), scale, zero)
 
 
 def grow(kind, rng):

@@ -14,29 +14,18 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from plain import Graph
 from runtimes import runtime
 
 F = np.float32
 KINDS = ["heads", "auxiliary", "quantised", "images", "mixed", "softmax", "softmaxes", "topk", "topk_both", "middle", "turned"]
 
 
-class Graph:
-    def __init__(self):
-        self.nodes, self.constants = [], []
-
-    def constant(self, value, dtype):
-        name = f"c{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.asarray(value, dtype), name))
-        return name
-
+class Several(Graph):
     def node(self, op, *inputs, results=1, **attributes):
         names = [f"t{len(self.nodes)}_{i}" for i in range(results)]
         self.nodes.append(helper.make_node(op, list(inputs), names, **attributes))
         return names[0] if results == 1 else names
-
-    def pair(self, x, scale, zero):
-        scale, zero = self.constant(scale, F), self.constant(zero, np.uint8)
-        return self.node("DequantizeLinear", self.node("QuantizeLinear", x, scale, zero), scale, zero)
 
     def layer(self, rng, x, shape, unit):
         w = self.constant(rng.integers(-100, 101, shape), np.int8)
@@ -45,7 +34,7 @@ class Graph:
 
 
 def grow(kind, rng):
-    graph = Graph()
+    graph = Several()
     images = kind in ("images", "turned")
     shape = [1, 3, 5, 4] if images else [1, 8]
     x = graph.pair("x", 2.0**-6, int(rng.integers(100, 156)))

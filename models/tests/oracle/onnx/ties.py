@@ -57,7 +57,7 @@ def normalised(rng, low, dtype):
     return graph, np.arange(low, low + 256).reshape(1, 16, 16).repeat(32, 0), sx, z, zc
 
 
-def run(rng, index):
+def run(rng, _, index):
     low, dtype, kind = TYPES[index % 2]
     graph, q, scale, z, zc = (normalised if index % 4 > 1 else integer_sum)(rng, low, dtype)
     graph.shape0 = list(graph.shape)
