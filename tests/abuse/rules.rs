@@ -1,5 +1,7 @@
 //! The rules of a session: slots, OTs, stages and inputs. Where types do not forbid it, a check does.
 
+use std::task::Poll;
+
 use lowkey::session::{Action, MAX_SLOTS, Request};
 use lowkey_mpc::channel::FrameKind;
 use lowkey_mpc::ot::NextIndex;
@@ -226,6 +228,13 @@ fn a_client_after_an_error() {
     });
 }
 
+/// Begins a step and drops it at the first thing that it waits for.
+async fn poll_once<T>(step: impl Future<Output = T>) {
+    let mut step = std::pin::pin!(step);
+    let polled = std::future::poll_fn(|context| Poll::Ready(step.as_mut().poll(context))).await;
+    assert!(polled.is_pending(), "a preparation waits for the server's share of it");
+}
+
 /// A step that was dropped half way leaves the parties out of step: it counts as an error.
 #[test]
 fn a_client_after_a_cancelled_step() {
@@ -234,8 +243,7 @@ fn a_client_after_a_cancelled_step() {
         let mut site = Site::start(server::Options::default()).await;
         let mut client = open(site.connect().await).await.unwrap();
         let slot = client.prepare(Reveal::Logits).await.unwrap();
-        let cancelled = tokio::time::timeout(Duration::from_micros(1), client.prepare(Reveal::Logits)).await;
-        assert!(cancelled.is_err(), "a preparation takes longer");
+        poll_once(client.prepare(Reveal::Logits)).await;
         is_over(client.infer(slot, image).await);
         is_over(client.answer(Schedule::Direct, Reveal::Logits, image).await);
         drop(client);
