@@ -48,10 +48,20 @@ pub struct Session {
     randomness: Erasing,
     next_slot: u64,
     setup: StageReport,
+    not_kept: Vec<Error>,
     /// Slots whose input was refused before anything was sent: the next preparations give them out.
     kept: Vec<Prepared>,
     /// Set before the first byte of a request and cleared at its end: after an error nothing more happens in this session.
     broken: bool,
+}
+
+/// What a session is made of once it is open.
+struct Opened {
+    model: Arc<ClientModel>,
+    ot: Correlations,
+    randomness: Erasing,
+    setup: StageReport,
+    not_kept: Vec<Error>,
 }
 
 /// One answered input.
@@ -135,8 +145,10 @@ impl Session {
     async fn open_from(stream: Box<dyn Stream>, options: Options, randomness: Erasing) -> Result<Self> {
         let mut channel = Channel::new(stream, Party::Client, options.limits);
         match Self::set_up(&mut channel, &options, randomness).await {
-            Ok((model, ot, randomness, setup)) => {
-                Ok(Self { channel, model, ot, randomness, next_slot: 0, setup, kept: Vec::new(), broken: false })
+            Ok(opened) => {
+                let Opened { model, ot, randomness, setup, not_kept } = opened;
+                let kept = Vec::new();
+                Ok(Self { channel, model, ot, randomness, next_slot: 0, setup, not_kept, kept, broken: false })
             }
             Err(error) => {
                 give_up(&mut channel, &error).await;
@@ -145,11 +157,7 @@ impl Session {
         }
     }
 
-    async fn set_up(
-        channel: &mut Channel,
-        options: &Options,
-        mut randomness: Erasing,
-    ) -> Result<(Arc<ClientModel>, Correlations, Erasing, StageReport)> {
+    async fn set_up(channel: &mut Channel, options: &Options, mut randomness: Erasing) -> Result<Opened> {
         let measurement = Measurement::start(channel, Stage::Setup);
         let welcome = greet(channel).await?;
         let noted = check_digest(&welcome, options)?;
@@ -159,7 +167,8 @@ impl Session {
         channel.scope("plan");
         let text = channel.recv(FrameKind::Control, welcome.plan_bytes as usize).await?;
 
-        let kept = options.store.as_ref().and_then(|store| store.model(&welcome.digest));
+        let length = Package::file_bytes(text.len(), welcome.hint_bytes as usize);
+        let kept = options.store.as_ref().and_then(|store| store.model(&welcome.digest, length));
         let kept = kept.and_then(|bytes| Package::from_bytes(&bytes)).filter(|p| p.digest() == welcome.digest);
         // A plan is refused before its hint is asked for.
         let plan = match &kept {
@@ -168,9 +177,9 @@ impl Session {
         };
         channel.scope(CONTROL);
         channel.send_control(&Accept { send_hint: kept.is_none() }).await?;
-        let package = match kept {
-            Some(package) => package,
-            None => receive_hint(channel, &welcome, text).await?,
+        let (package, is_new) = match kept {
+            Some(package) => (package, false),
+            None => (receive_hint(channel, &welcome, text).await?, true),
         };
         let progress = |done, all| options.progress.iter().for_each(|told| told(done, all));
         let model = ClientModel::open(plan, &package, &progress)?;
@@ -179,13 +188,16 @@ impl Session {
         channel.scope(CONTROL);
         channel.compare_sums().await?;
         let setup = measurement.finish(channel).stage;
+        let mut not_kept = Vec::new();
         if let Some(store) = &options.store {
-            store.keep_model(&welcome.digest, &package.to_bytes())?;
-            if noted.is_none() || options.digest.is_some() {
-                store.remember(&options.address, &welcome.digest)?;
+            if is_new {
+                not_kept.extend(store.keep_model(&welcome.digest, &package.to_bytes()).err());
+            }
+            if noted != Some(welcome.digest) {
+                not_kept.extend(store.remember(&options.address, &welcome.digest).err());
             }
         }
-        Ok((model, ot, randomness, setup))
+        Ok(Opened { model, ot, randomness, setup, not_kept })
     }
 
     /// The model that the server published.
@@ -196,6 +208,12 @@ impl Session {
     /// The setup stage.
     pub fn setup(&self) -> &StageReport {
         &self.setup
+    }
+
+    /// Why files of the store could not be written. The session does without; the next one gets the hint again, and compares the model
+    /// with nothing.
+    pub fn not_kept(&self) -> &[Error] {
+        &self.not_kept
     }
 
     /// The connection, for its counters.
@@ -421,11 +439,12 @@ async fn receive_hint(channel: &mut Channel, welcome: &Welcome, plan: Vec<u8>) -
     Ok(package)
 }
 
-/// Compares the announced digest with the pinned or known one; returns the known one.
+/// Compares the announced digest with the pinned or known one; returns the known one. A note that cannot be read is made anew where a
+/// digest is pinned.
 fn check_digest(welcome: &Welcome, options: &Options) -> Result<Option<Digest>> {
     let found = welcome.digest;
     let known = match &options.store {
-        Some(store) => store.known(&options.address)?,
+        Some(store) => store.known(&options.address).or_else(|error| options.digest.map(|_| None).ok_or(error))?,
         None => None,
     };
     let (expected, noted) = match (options.digest, known) {

@@ -56,6 +56,11 @@ impl Package {
         hash.finalize().into()
     }
 
+    /// Bytes of a package in a file.
+    pub fn file_bytes(plan: usize, hint: usize) -> u64 {
+        8 + plan as u64 + 32 + hint as u64
+    }
+
     /// The form in which a package lies in a file.
     pub fn to_bytes(&self) -> Vec<u8> {
         [&(self.plan.len() as u64).to_le_bytes()[..], &self.plan, &self.epoch, &self.hint].concat()

@@ -5,6 +5,7 @@
 //! | `abuse/cut.rs` | connections that die or stall anywhere in a session |
 //! | `abuse/flips.rs` | bits that change in transit |
 //! | `abuse/garbage.rs` | bytes that are not what the protocol has there |
+//! | `abuse/mishaps.rs` | whole frames that are lost, doubled, swapped, cut, shortened or changed on the way |
 //! | `abuse/model.rs` | servers whose model, plan or version is not acceptable; damaged files |
 //! | `abuse/policy.rs` | clients that ask for more than a server allows |
 //! | `abuse/rules.rs` | slots, OTs, stages and inputs that break a rule; many clients at once |
@@ -20,6 +21,8 @@ mod cut;
 mod flips;
 #[path = "abuse/garbage.rs"]
 mod garbage;
+#[path = "abuse/mishaps.rs"]
+mod mishaps;
 #[path = "abuse/model.rs"]
 mod model;
 #[path = "abuse/policy.rs"]

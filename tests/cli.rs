@@ -7,6 +7,7 @@
 //! | `cli/import.rs` | `import`, and the files it reads given to other commands |
 //! | `cli/inputs.rs` | arrays, classes and answers of imported networks |
 //! | `cli/pair.rs` | `serve` and `infer`: images, files, models, digests |
+//! | `cli/plain.rs` | clients on plain machines: read-only disks, pipes, files that are not what they seem |
 //! | `cli/key.rs` | the server's key: where it lies, its lifetime, a new one; what a server allows |
 //! | `cli/trust.rs` | TLS, pins, plain TCP |
 //! | `cli/trouble.rs` | what users and networks do wrong |
@@ -29,6 +30,8 @@ mod inputs;
 mod key;
 #[path = "cli/pair.rs"]
 mod pair;
+#[path = "cli/plain.rs"]
+mod plain;
 #[path = "cli/trouble.rs"]
 mod trouble;
 #[path = "cli/trust.rs"]

@@ -32,7 +32,7 @@ use super::model::Model;
 use super::values::Values;
 use super::{Async, Blocking, client, server_builder};
 use crate::admission::Attendance;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::net::Stream;
 use crate::plan::Plan;
 use crate::report::StageReport;
@@ -192,6 +192,11 @@ impl Client {
     /// What opening the session took.
     pub fn setup(&self) -> &StageReport {
         self.inner.setup()
+    }
+
+    /// As [`crate::Client::not_kept`].
+    pub fn not_kept(&self) -> &[Error] {
+        self.inner.not_kept()
     }
 
     /// As [`crate::Client::close`].

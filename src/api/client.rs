@@ -297,6 +297,12 @@ impl Client {
         &self.setup
     }
 
+    /// Why files of the store could not be written. Answers do without; the next session gets the hint again, and compares the model with
+    /// nothing.
+    pub fn not_kept(&self) -> &[Error] {
+        self.session.as_ref().map_or(&[], Session::not_kept)
+    }
+
     /// Ends the session.
     ///
     /// # Errors

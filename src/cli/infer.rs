@@ -1,6 +1,6 @@
 //! `lowkey infer`: have a server's model answer images, privately.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use lowkey_models::Fit;
 use lowkey_mpc::error::Error as ProtocolError;
 
 use super::records::{InferenceRecord, stage_line};
+use super::source::Source;
 use super::{Mode, Places, TimeoutArgument, answers, model, print_json, progress, runtime, say, warn};
 
 #[derive(Args)]
@@ -50,6 +51,10 @@ pub struct Arguments {
     model_digest: Option<Digest>,
     #[command(flatten)]
     places: Places,
+    /// Keep nothing and read nothing that was kept, whatever --cache and --state say: the hint is sent again, and the model is compared with
+    /// --model-digest alone.
+    #[arg(long)]
+    no_store: bool,
     /// Pretend to have a link with this delay and rate, to measure [lan, wan].
     #[arg(long, value_name = "LINK")]
     shape: Option<lowkey::Link>,
@@ -85,16 +90,15 @@ fn parse_ahead(text: &str) -> Result<usize, String> {
 
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
     // Whether it holds an image is known once the server has said what its network reads.
-    if arguments.input != Path::new(model::STANDARD_INPUT) {
-        std::fs::File::open(&arguments.input).map_err(|error| Error::file(&arguments.input, error))?;
-    }
+    let source = Source::open(&arguments.input, arguments.timeout.duration())?;
     let runtime = runtime()?;
     let trust = trust(&arguments, runtime.block_on(net::is_loopback(&arguments.server))?)?;
-    let store = arguments.places.open()?;
+    let store = if arguments.no_store { None } else { Some(arguments.places.open()?) };
+    let place = Place { arguments: &arguments, trust, store, source };
     runtime.block_on(async {
         let mut next = arguments.index;
         let mut attempt = 0;
-        while let Err(error) = session(&arguments, &trust, &store, &mut next).await {
+        while let Err(error) = session(&place, &mut next).await {
             let Some(pause) = pause(&error, attempt).filter(|_| attempt < arguments.retry) else { return Err(error) };
             attempt += 1;
             let seconds = pause.as_secs();
@@ -105,15 +109,23 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     })
 }
 
+/// What every attempt begins with.
+struct Place<'a> {
+    arguments: &'a Arguments,
+    trust: Trust,
+    store: Option<Store>,
+    source: Source,
+}
+
 /// A session for the images from `next` on.
-async fn session(arguments: &Arguments, trust: &Trust, store: &Store, next: &mut usize) -> Result<()> {
-    let stream = net::connect_within(&arguments.server, trust, arguments.timeout.duration()).await?;
+async fn session(place: &Place<'_>, next: &mut usize) -> Result<()> {
+    let arguments = place.arguments;
+    let stream = net::connect_within(&arguments.server, &place.trust, arguments.timeout.duration()).await?;
     let stream: Box<dyn net::Stream> = match arguments.shape {
         Some(link) => Box::new(shape(stream, link)),
         None => stream,
     };
     let mut builder = Client::builder()
-        .store(store.clone())
         .limits(arguments.timeout.limits())
         .schedule(arguments.mode.schedule.into())
         .reveal(arguments.mode.reveal.into())
@@ -121,9 +133,15 @@ async fn session(arguments: &Arguments, trust: &Trust, store: &Store, next: &mut
     if let Some(digest) = arguments.model_digest {
         builder = builder.digest(digest);
     }
+    if let Some(store) = &place.store {
+        builder = builder.store(store.clone());
+    }
     let mut client = builder.over(stream, &arguments.server).await?;
+    for error in client.not_kept() {
+        warn(format_args!("note: {error}; the session goes on without it\n"));
+    }
     // Only now is it known what the network reads; a wrong file costs the server nothing more.
-    let outcome = infer(&mut client, arguments, next).await;
+    let outcome = infer(&mut client, place, next).await;
     match outcome {
         Ok(()) => client.close().await,
         Err(error) => {
@@ -169,12 +187,13 @@ fn trust(arguments: &Arguments, loopback: bool) -> Result<Trust> {
     })
 }
 
-async fn infer(client: &mut Client, arguments: &Arguments, next: &mut usize) -> Result<()> {
+async fn infer(client: &mut Client, place: &Place<'_>, next: &mut usize) -> Result<()> {
+    let arguments = place.arguments;
     let architecture = client.architecture().clone();
     let outputs = client.plan().answer.lanes;
     model::say_codings(&architecture, outputs);
     let fit = if arguments.resize { Fit::Scaled } else { Fit::Exact };
-    let inputs = model::inputs(&arguments.input, &architecture, fit)?;
+    let inputs = place.source.inputs(&architecture, fit)?;
     let end = arguments.index.checked_add(arguments.count as usize).filter(|&end| end <= inputs.len());
     let end = end.ok_or_else(|| {
         Error::usage(

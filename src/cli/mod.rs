@@ -23,6 +23,7 @@ mod progress;
 mod records;
 mod serve;
 mod shell;
+mod source;
 mod table;
 mod terminal;
 

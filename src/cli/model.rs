@@ -40,6 +40,11 @@ pub fn inputs(path: &Path, architecture: &Architecture, fit: Fit) -> Result<Inpu
             .map_err(|problem| DataError { path: "standard input".into(), problem }),
         false => Inputs::read_as(path, &architecture.input, fit),
     };
+    noted(inputs, architecture)
+}
+
+/// Inputs that were read, with what is to be said of them.
+pub fn noted(inputs: Result<Inputs, DataError>, architecture: &Architecture) -> Result<Inputs> {
     let inputs = inputs.map_err(|error| Error::Input(Box::new(error)))?;
     warn_of_pictures(architecture, &inputs);
     if let Some(note) = inputs.note() {

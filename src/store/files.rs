@@ -28,6 +28,37 @@ impl Readers {
     }
 }
 
+/// Opens a file to read it; `None` if there is none. What is no regular file is refused: a pipe would be waited for.
+pub(super) fn open(path: &Path) -> io::Result<Option<File>> {
+    let about = match fs::metadata(path) {
+        Ok(about) => about,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if about.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    if !about.is_file() {
+        return Err(io::Error::other("not a regular file; remove it"));
+    }
+    match File::open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads a file of at most `most` bytes; `None` if there is none.
+pub(super) fn read(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
+    let Some(file) = open(path)? else { return Ok(None) };
+    let mut bytes = Vec::new();
+    file.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(io::Error::other(format!("more than {most} bytes; remove it")));
+    }
+    Ok(Some(bytes))
+}
+
 /// Puts `bytes` at `path`, in place of what was there.
 pub(super) fn replace(path: &Path, bytes: &[u8], readers: Readers) -> Result<(), Error> {
     let put = || -> io::Result<()> {
@@ -51,11 +82,7 @@ pub(super) fn create(path: &Path, bytes: &[u8]) -> Result<bool, Error> {
 /// Moves a file to a place where nothing is, across file systems too, with its mode and date. False if there was nothing to
 /// move, or something at the other place.
 pub(super) fn adopt(from: &Path, to: &Path) -> Result<bool, Error> {
-    let mut file = match File::open(from) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(Error::file(from, error)),
-    };
+    let Some(mut file) = open(from).map_err(|error| Error::file(from, error))? else { return Ok(false) };
     let mut bytes = Zeroizing::new(Vec::new());
     let about = file.metadata().map_err(|error| Error::file(from, error))?;
     file.read_to_end(&mut bytes).map_err(|error| Error::file(from, error))?;

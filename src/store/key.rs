@@ -165,11 +165,7 @@ const LARGEST: usize = 1 << 10;
 /// Reads a key that its owner alone can read; `None` if there is no file.
 fn read(path: &Path) -> Result<Option<Key>, Error> {
     let failed = |error| Error::file(path, error);
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(error)),
-    };
+    let Some(file) = files::open(path).map_err(failed)? else { return Ok(None) };
     check_readers(&file, path)?;
     let mut bytes = Zeroizing::new(Vec::with_capacity(64));
     file.take(33).read_to_end(&mut bytes).map_err(failed)?;

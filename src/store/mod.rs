@@ -126,9 +126,12 @@ impl Store {
         Ok(moved)
     }
 
-    /// The bytes of a published model, if they are here. The caller checks them against the digest.
-    pub fn model(&self, digest: &Digest) -> Option<Vec<u8>> {
-        fs::read(self.model_path(digest)).ok()
+    /// The `length` bytes of a published model, if they are here; a file of another length is not looked at. The caller checks them
+    /// against the digest.
+    pub fn model(&self, digest: &Digest, length: u64) -> Option<Vec<u8>> {
+        let path = self.model_path(digest);
+        let whole = fs::metadata(&path).is_ok_and(|about| about.len() == length);
+        whole.then(|| files::read(&path, length).ok().flatten()).flatten()
     }
 
     /// Keeps the bytes of a published model.
@@ -154,9 +157,10 @@ mod tests {
     fn what_is_kept_is_found_again() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(Some(folder.path().into())).unwrap();
-        assert_eq!(store.model(&[1; 32]), None);
+        assert_eq!(store.model(&[1; 32], 5), None);
         store.keep_model(&[1; 32], b"bytes").unwrap();
-        assert_eq!(store.model(&[1; 32]).unwrap(), b"bytes");
+        assert_eq!(store.model(&[1; 32], 5).unwrap(), b"bytes");
+        assert_eq!((store.model(&[1; 32], 4), store.model(&[1; 32], 6)), (None, None), "of another length");
         assert_eq!(store.known("host:1").unwrap(), None);
         store.remember("host:1", &[2; 32]).unwrap();
         assert_eq!(store.known("host:1").unwrap(), Some([2; 32]));
@@ -264,7 +268,7 @@ mod tests {
         assert_eq!(store.server_key().unwrap().bytes(), key.bytes());
         assert_eq!(store.known("host:1").unwrap(), Some([1; 32]));
         assert_eq!(store.known("host:2").unwrap(), Some([2; 32]));
-        assert_eq!(store.model(&[3; 32]).unwrap(), b"bytes");
+        assert_eq!(store.model(&[3; 32], 5).unwrap(), b"bytes");
         assert!(!cache.join("server.key").exists() && !cache.join("servers").exists());
         assert_eq!(fs::metadata(store.key_path()).unwrap().modified().unwrap(), made, "it is no younger");
         #[cfg(unix)]
@@ -328,7 +332,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(Some(folder.path().into())).unwrap();
         store.remember("host:1", &[2; 32]).unwrap();
-        fs::write(store.known_path("host:1"), "zz").unwrap();
-        assert!(store.known("host:1").is_err());
+        for damaged in ["", "zz", &"0".repeat(1 << 20)] {
+            fs::write(store.known_path("host:1"), damaged).unwrap();
+            let error = store.known("host:1").unwrap_err();
+            assert!(error.to_string().contains("lowkey forget host:1"), "{error}");
+        }
     }
 }

@@ -4,12 +4,15 @@
 //! else can answer in its place: nothing is noted for it, and what an earlier version noted counts no more.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::{Digest, Store, files};
 use crate::error::Error;
+
+/// Longest note, in bytes.
+const LINE: u64 = 1 << 10;
 
 impl Store {
     /// The digest first seen at `address` (host:port); none on loopback.
@@ -21,13 +24,15 @@ impl Store {
             return Ok(None);
         }
         let path = self.known_path(address);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        // What is longer than a line is no digest, however it goes on.
+        let mut text = Vec::new();
+        match files::open(&path) {
+            Ok(None) => return Ok(None),
+            Ok(Some(file)) => file.take(LINE).read_to_end(&mut text).map_err(|error| Error::file(&path, error))?,
             Err(error) => return Err(Error::file(&path, error)),
         };
         let mut digest = Digest::default();
-        hex::decode_to_slice(text.trim(), &mut digest).map_err(|_| {
+        hex::decode_to_slice(text.trim_ascii(), &mut digest).map_err(|_| {
             let what = format!("not a digest; `lowkey forget {address}` removes it, and any model is accepted once");
             Error::file(&path, io::Error::other(what))
         })?;

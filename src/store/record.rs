@@ -129,13 +129,10 @@ impl Records {
     fn read(path: &Path) -> Result<Self, Error> {
         let failed = |error| Error::file(path, error);
         let mut bytes = Vec::new();
-        match File::open(path) {
-            Ok(file) => file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(failed)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(Self { version: VERSION, keys: Vec::new() });
-            }
-            Err(error) => return Err(failed(error)),
+        let Some(file) = files::open(path).map_err(failed)? else {
+            return Ok(Self { version: VERSION, keys: Vec::new() });
         };
+        file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(failed)?;
         Self::from_bytes(&bytes).map_err(|why| failed(io::Error::other(why)))
     }
 
@@ -294,7 +291,7 @@ impl Uses {
     pub fn record(&self) -> Result<Record, Error> {
         let path = self.store.record_path();
         let records = Records::read(&path)?;
-        records.find(&self.fingerprint).cloned().ok_or_else(|| Error::file(&path, io::ErrorKind::NotFound.into()))
+        records.find(&self.fingerprint).cloned().ok_or_else(|| replaced(&path))
     }
 
     /// Gives back what was reserved and not used.
@@ -324,10 +321,16 @@ impl Uses {
         let _lock = self.store.lock()?;
         let mut records = Records::read(&path)?;
         let own = records.keys.iter_mut().find(|record| record.fingerprint == self.fingerprint);
-        let outcome = change(own.ok_or_else(|| Error::file(&path, io::ErrorKind::NotFound.into()))?);
+        let outcome = change(own.ok_or_else(|| replaced(&path))?);
         records.write(&path)?;
         Ok(outcome)
     }
+}
+
+/// A record that a running server does not find any more.
+fn replaced(path: &Path) -> Error {
+    let what = "it has no record of the key in use, which was replaced; start the server again";
+    Error::file(path, io::Error::other(what))
 }
 
 impl Drop for Uses {
@@ -444,8 +447,15 @@ mod tests {
         assert!(late != good && newer != good);
         for bad in ["", "{}", "[]", &good[..good.len() - 1], &late, &newer, &" ".repeat(LARGEST as usize + 1)] {
             std::fs::write(store.record_path(), bad).unwrap();
-            assert!(store.uses(&key(), now).is_err(), "{bad:.40}");
-            assert!(uses.count(now).is_err(), "{bad:.40}");
+            let said = [store.uses(&key(), now).unwrap_err(), uses.count(now).unwrap_err()];
+            let path = store.record_path().display().to_string();
+            assert!(said.iter().all(|error| error.to_string().contains(&path)), "{bad:.40}: {said:?}");
         }
+        // One that holds other keys alone says that this one was replaced.
+        let other = Record::new(Fingerprint::of(&Key::from([2; 32])), now);
+        std::fs::remove_file(store.record_path()).unwrap();
+        note(&store.record_path(), &other).unwrap();
+        assert!(uses.count(now).unwrap_err().to_string().contains("start the server again"));
+        assert!(uses.record().unwrap_err().to_string().contains("start the server again"));
     }
 }

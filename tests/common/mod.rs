@@ -3,6 +3,7 @@
 
 pub mod faulty;
 pub mod frames;
+pub mod relay;
 
 use std::sync::Arc;
 

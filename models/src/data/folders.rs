@@ -1,14 +1,14 @@
 //! Labelled pictures in folders named by their class, in a directory or a zip archive: `<class>/<name>.png` at any depth.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-use super::{DataError, DataProblem, Inputs, MAX_DATA, load, read_limited};
+use super::{DataError, DataProblem, Inputs, MAX_DATA, load, open, read_limited};
 use crate::json::printable;
 use crate::network::Input;
 
@@ -37,10 +37,10 @@ impl Labelled {
         let whole = |problem| DataError { path: path.to_owned(), problem };
         let names: BTreeSet<String> = if path.is_dir() {
             let mut files = Vec::new();
-            list(path, 0, &mut files)?;
+            list(path, &mut Vec::new(), &mut files)?;
             files.iter().map(|file| folder(file)).collect()
         } else {
-            let file = File::open(path).map_err(|error| whole(error.into()))?;
+            let file = open(path).map_err(whole)?;
             let archive = ZipArchive::new(io::BufReader::new(file)).map_err(|error| whole(broken(error)))?;
             let names = archive.file_names().flatten().filter(|name| is_picture(Path::new(&**name)));
             names.map(|name| folder(Path::new(&*name))).collect()
@@ -93,7 +93,7 @@ impl Pictures<'_> {
 
     fn directory(&mut self, root: &Path) -> Result<(), DataError> {
         let mut files = Vec::new();
-        list(root, 0, &mut files)?;
+        list(root, &mut Vec::new(), &mut files)?;
         files.sort();
         for file in files {
             let class = folder(&file);
@@ -106,7 +106,7 @@ impl Pictures<'_> {
 
     fn archive(&mut self, path: &Path) -> Result<(), DataError> {
         let whole = |problem| DataError { path: path.to_owned(), problem };
-        let file = File::open(path).map_err(|error| whole(error.into()))?;
+        let file = open(path).map_err(whole)?;
         let mut archive = ZipArchive::new(io::BufReader::new(file)).map_err(|error| whole(broken(error)))?;
         for index in 0..archive.len() {
             let mut file = archive.by_index(index).map_err(|error| whole(broken(error)))?;
@@ -135,13 +135,18 @@ fn broken(error: ZipError) -> DataProblem {
     }
 }
 
-/// The pictures under a folder.
-fn list(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), DataError> {
+/// The pictures under a folder. `within` are the folders that it lies in, by their real names: a link to one of them is not followed.
+fn list(folder: &Path, within: &mut Vec<PathBuf>, files: &mut Vec<PathBuf>) -> Result<(), DataError> {
     let failed = |problem| DataError { path: folder.to_owned(), problem };
+    let real = fs::canonicalize(folder).map_err(|error| failed(error.into()))?;
+    if within.contains(&real) {
+        return Ok(());
+    }
+    within.push(real);
     for entry in fs::read_dir(folder).map_err(|error| failed(error.into()))? {
         let path = entry.map_err(|error| failed(error.into()))?.path();
-        if path.is_dir() && depth < MAX_DEPTH {
-            list(&path, depth + 1, files)?;
+        if path.is_dir() && within.len() <= MAX_DEPTH {
+            list(&path, within, files)?;
         } else if is_picture(&path) {
             files.push(path);
         }
@@ -149,6 +154,7 @@ fn list(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), Dat
             return Err(failed(DataProblem::TooMany { limit: MAX_PICTURES }));
         }
     }
+    within.pop();
     Ok(())
 }
 
@@ -206,6 +212,44 @@ mod tests {
             fs::write(path, bytes).unwrap();
         }
         assert_eq!(Labelled::read(folder.path(), &input(), &classes()).unwrap(), read);
+    }
+
+    /// Links to folders are followed, and to those that they lie in they are not.
+    #[cfg(unix)]
+    #[test]
+    fn links_in_a_circle_are_not_followed() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let [ant, bee, far] = ["data/ant", "data/bee", "far"].map(|name| folder.path().join(name));
+        [&ant, &far].iter().for_each(|path| fs::create_dir_all(path).unwrap());
+        fs::write(ant.join("1.png"), png([0; 4])).unwrap();
+        fs::write(far.join("2.png"), png([255; 4])).unwrap();
+        symlink(&far, &bee).unwrap();
+        for (number, to) in [&ant, &bee, &folder.path().join("data")].into_iter().enumerate() {
+            symlink(to, ant.join(format!("again{number}"))).unwrap();
+            symlink(to, far.join(format!("again{number}"))).unwrap();
+        }
+        let data = folder.path().join("data");
+        let mut files = Vec::new();
+        list(&data, &mut Vec::new(), &mut files).unwrap();
+        // Each from the root, and each once more from the other's folder.
+        assert_eq!(files.len(), 4, "{files:?}");
+    }
+
+    /// A pipe that has a picture's name, and nobody who writes.
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_among_the_pictures_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("ant/1.png");
+        fs::create_dir(folder.path().join("ant")).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let (send, receive) = std::sync::mpsc::channel();
+        let path = folder.path().to_owned();
+        std::thread::spawn(move || send.send(Labelled::read(path, &input(), &classes())));
+        let error = receive.recv_timeout(std::time::Duration::from_secs(20)).expect("it does not wait").unwrap_err();
+        assert!(matches!(error.problem, DataProblem::NotAFile) && error.path == pipe, "{error}");
+        assert!(matches!(super::super::read_labels(&pipe).unwrap_err().problem, DataProblem::NotAFile));
     }
 
     #[test]

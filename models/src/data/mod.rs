@@ -75,7 +75,7 @@ impl Inputs {
     /// Reads all inputs of a file. `input` is that of a checked architecture.
     ///
     /// # Errors
-    /// If the file can't be read, is of no known kind, is damaged, or holds something of another size or range than the network
+    /// If the file can't be read, is no regular file, is of no known kind, is damaged, or holds something of another size or range than the network
     /// reads; the error names the file and both sizes.
     pub fn read(path: impl AsRef<Path>, input: &Input) -> Result<Inputs, DataError> {
         Inputs::read_as(path, input, Fit::Exact)
@@ -87,8 +87,9 @@ impl Inputs {
     /// As [`Inputs::read`].
     pub fn read_as(path: impl AsRef<Path>, input: &Input, fit: Fit) -> Result<Inputs, DataError> {
         let path = path.as_ref();
-        let file = File::open(path).map_err(|error| DataError { path: path.to_owned(), problem: error.into() })?;
-        Inputs::from_reader(file, input, fit).map_err(|problem| DataError { path: path.to_owned(), problem })
+        open(path)
+            .and_then(|file| Inputs::from_reader(file, input, fit))
+            .map_err(|problem| DataError { path: path.to_owned(), problem })
     }
 
     /// The same from a stream, such as standard input.
@@ -208,6 +209,9 @@ pub enum DataProblem {
     /// The operating system refuses, or the compressed data are damaged.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// A pipe, a device or a socket, which may never end.
+    #[error("it is no regular file")]
+    NotAFile,
     /// Over [`MAX_DATA`].
     #[error("more than {limit} bytes{}", if *.decompressed { " once decompressed" } else { "" })]
     TooLarge {
@@ -336,7 +340,13 @@ impl Format {
 }
 
 fn load(path: &Path) -> Result<Vec<u8>, DataProblem> {
-    read_limited(File::open(path)?, false)
+    read_limited(open(path)?, false)
+}
+
+/// Opens what ends: opening a pipe would wait for somebody who writes to it.
+fn open(path: &Path) -> Result<File, DataProblem> {
+    let about = std::fs::metadata(path)?;
+    if about.is_file() || about.is_dir() { Ok(File::open(path)?) } else { Err(DataProblem::NotAFile) }
 }
 
 fn decompressed(bytes: &[u8]) -> Result<std::borrow::Cow<'_, [u8]>, DataProblem> {
