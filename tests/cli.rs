@@ -7,6 +7,7 @@
 //! | `cli/import.rs` | `import`, and the files it reads given to other commands |
 //! | `cli/inputs.rs` | arrays, classes and answers of imported networks |
 //! | `cli/pair.rs` | `serve` and `infer`: images, files, models, digests |
+//! | `cli/load.rs` | `bench serve`: many clients at one server |
 //! | `cli/plain.rs` | clients on plain machines: read-only disks, pipes, files that are not what they seem |
 //! | `cli/key.rs` | the server's key: where it lies, its lifetime, a new one; what a server allows |
 //! | `cli/trust.rs` | TLS, pins, plain TCP |
@@ -28,6 +29,8 @@ mod import;
 mod inputs;
 #[path = "cli/key.rs"]
 mod key;
+#[path = "cli/load.rs"]
+mod load;
 #[path = "cli/pair.rs"]
 mod pair;
 #[path = "cli/plain.rs"]

@@ -70,7 +70,8 @@ pub const EVAL: &str = examples!(
 pub const KEY: &str = examples!("lowkey key show", "lowkey key rotate", "lowkey key rotate --wipe");
 pub const BENCH: &str = examples!(
     "lowkey bench widths --zoo digits --count 20",
-    "lowkey bench widths --zoo mnist-minionn --data ~/data/mnist --out widths"
+    "lowkey bench widths --zoo mnist-minionn --data ~/data/mnist --out widths",
+    "lowkey bench serve --clients 32 --count 20"
 );
 pub const COMPLETIONS: &str = examples!(
     "lowkey completions bash > ~/.local/share/bash-completion/completions/lowkey",

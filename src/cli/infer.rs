@@ -75,7 +75,7 @@ pub struct Arguments {
     json: bool,
 }
 
-fn parse_hash(text: &str) -> Result<[u8; 32], String> {
+pub fn parse_hash(text: &str) -> Result<[u8; 32], String> {
     let mut hash = [0; 32];
     hex::decode_to_slice(text, &mut hash).map_err(|_| "expected 64 hexadecimal digits".to_owned())?;
     Ok(hash)

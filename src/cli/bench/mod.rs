@@ -1,8 +1,10 @@
-//! `lowkey bench`: measurements that compare networks.
+//! `lowkey bench`: measurements that compare networks, and a server under load.
 
 mod plots;
 mod processes;
 mod rows;
+mod serve;
+mod spread;
 mod table;
 mod widths;
 
@@ -21,10 +23,13 @@ pub struct Arguments {
 enum What {
     /// The bundled networks of a family, width by width, privately: accuracy, parameters, bytes, time, memory.
     Widths(widths::Arguments),
+    /// Many clients at one server: answers per second, how long they wait, the server's memory, and whether all answers are right.
+    Serve(serve::Arguments),
 }
 
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
     match arguments.what {
         What::Widths(arguments) => widths::run(arguments),
+        What::Serve(arguments) => serve::run(arguments),
     }
 }

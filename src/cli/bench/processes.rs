@@ -1,7 +1,7 @@
 //! Client and server as two processes over loopback TCP, as `lowkey serve` and `lowkey infer` run them.
 
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 
@@ -53,7 +53,14 @@ pub struct Task<'a> {
 }
 
 /// A process that ends with its owner.
-struct Process(Child);
+pub struct Process(Child);
+
+impl Process {
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+}
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -65,31 +72,17 @@ impl Drop for Process {
 /// Runs both processes until the client is done.
 /// What they say on standard error is handed on; a pipe is no terminal, so they draw no bars of their own.
 pub fn run(task: &Task<'_>) -> Result<Run> {
-    let program = std::env::current_exe().map_err(|error| Error::file(Path::new("this program"), error))?;
+    let program = program()?;
     let failed = |error: std::io::Error| Error::file(&program, error);
-    let mut server = Command::new(&program);
-    server.args(["serve", "--listen", "127.0.0.1:0", "--model", task.model, "--link", &task.link.to_string()]);
-    if task.straightforward {
-        server.arg("--straightforward");
-    }
-    let keep = |command: &mut Command, name: &str| {
-        let folder = task.cache.join(name);
-        command.arg("--cache").arg(&folder).arg("--state").arg(&folder).stdout(Stdio::piped()).stderr(Stdio::piped());
-    };
-    keep(&mut server, "server");
-    let mut server = Process(server.spawn().map_err(failed)?);
-    hand_on(&mut server);
-    let mut greeting = String::new();
-    let stdout = server.0.stdout.take().expect("piped");
-    BufReader::new(stdout).read_line(&mut greeting).map_err(failed)?;
-    let address = greeting.trim().strip_prefix("listening on ").ok_or_else(|| {
-        Error::usage(format!("the server for {} did not start", task.model), "what it says is printed above")
-    })?;
+    let link = task.link.to_string();
+    let mut options = vec!["--link", &link];
+    options.extend(task.straightforward.then_some("--straightforward"));
+    let (server, address) = serve(task.model, &options, &task.cache.join("server"))?;
 
     let mut client = Command::new(&program);
-    client.args(["infer", "--json", "--server", address, "--count", &task.count.to_string()]);
+    client.args(["infer", "--json", "--server", &address, "--count", &task.count.to_string()]);
     client.arg("--input").arg(task.inputs);
-    keep(&mut client, "client");
+    keep(&mut client, &task.cache.join("client"));
     if let Some(shape) = task.shape {
         client.args(["--shape", &shape.to_string()]);
     }
@@ -106,6 +99,33 @@ pub fn run(task: &Task<'_>) -> Result<Run> {
     let lines = text.lines().map(serde_json::from_str).collect::<Result<Vec<Line>, _>>().map_err(Error::internal)?;
     let client_peak = lines.iter().filter_map(|line| line.peak_memory_bytes).max();
     Ok(Run { lines, server_peak, client_peak })
+}
+
+/// Starts a server of a model on a free port of loopback; it ends when it is dropped. Returns its address too.
+pub fn serve(model: &str, options: &[&str], folder: &Path) -> Result<(Process, String)> {
+    let program = program()?;
+    let failed = |error: std::io::Error| Error::file(&program, error);
+    let mut server = Command::new(&program);
+    server.args(["serve", "--listen", "127.0.0.1:0", "--model", model]).args(options);
+    keep(&mut server, folder);
+    let mut server = Process(server.spawn().map_err(failed)?);
+    hand_on(&mut server);
+    let mut greeting = String::new();
+    let stdout = server.0.stdout.take().expect("piped");
+    BufReader::new(stdout).read_line(&mut greeting).map_err(failed)?;
+    match greeting.trim().strip_prefix("listening on ") {
+        Some(address) => Ok((server, address.to_owned())),
+        None => Err(Error::usage(format!("the server for {model} did not start"), "what it says is printed above")),
+    }
+}
+
+fn program() -> Result<PathBuf> {
+    std::env::current_exe().map_err(|error| Error::file(Path::new("this program"), error))
+}
+
+/// Everything that a process keeps lies in one folder, and what it says is heard.
+fn keep(command: &mut Command, folder: &Path) {
+    command.arg("--cache").arg(folder).arg("--state").arg(folder).stdout(Stdio::piped()).stderr(Stdio::piped());
 }
 
 /// Hands on what a process says on standard error, line by line.
