@@ -241,16 +241,3 @@ fn what_a_server_allows() {
     let none = lowkey(&serve_with(&["--quota", "0"]));
     assert_eq!(none.code, Some(2), "{}", none.err);
 }
-
-/// Three servers that start at once on a fresh folder publish one model under one digest.
-#[test]
-fn servers_that_start_together_have_one_digest() {
-    let folder = tempfile::tempdir().unwrap();
-    let state = folder.path().join("state");
-    let digests: BTreeSet<String> = std::thread::scope(|scope| {
-        let start = || scope.spawn(|| Serving::digits(&["--state", text(&state)]).digest.clone());
-        let servers = [start(), start(), start()];
-        servers.map(|server| server.join().unwrap()).into()
-    });
-    assert_eq!(digests.len(), 1, "{digests:?}");
-}

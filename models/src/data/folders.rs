@@ -246,7 +246,9 @@ mod tests {
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         let (send, receive) = std::sync::mpsc::channel();
         let path = folder.path().to_owned();
-        std::thread::spawn(move || send.send(Labelled::read(path, &input(), &classes())));
+        std::thread::spawn(move || {
+            let _ = send.send(Labelled::read(path, &input(), &classes()));
+        });
         let error = receive.recv_timeout(std::time::Duration::from_secs(20)).expect("it does not wait").unwrap_err();
         assert!(matches!(error.problem, DataProblem::NotAFile) && error.path == pipe, "{error}");
         assert!(matches!(super::super::read_labels(&pipe).unwrap_err().problem, DataProblem::NotAFile));
