@@ -71,8 +71,12 @@ fn compare(case: &Path, rounding: Rounding, imported: &Imported) {
 
 /// Random graphs of one kind under both roundings, from the seed in LOWKEY_SEED or 1.
 fn graphs(kind: &str, count: usize, roundings: &[Rounding]) {
-    let Some(python) = common::oracle::tflite() else { return };
     let seed = std::env::var("LOWKEY_SEED").unwrap_or_else(|_| "1".into());
+    graphs_of(&seed, kind, count, roundings);
+}
+
+fn graphs_of(seed: &str, kind: &str, count: usize, roundings: &[Rounding]) {
+    let Some(python) = common::oracle::tflite() else { return };
     let count = std::env::var("LOWKEY_GRAPHS").map_or(count, |count| count.parse().expect("a number"));
     let folder = tempfile::tempdir().expect("a folder");
     let script = here("tests/oracle/tflite/graphs.py");
@@ -80,7 +84,7 @@ fn graphs(kind: &str, count: usize, roundings: &[Rounding]) {
         .env("TF_CPP_MIN_LOG_LEVEL", "3")
         .arg(script)
         .arg(folder.path())
-        .args([&seed, &count.to_string(), kind])
+        .args([seed, &count.to_string(), kind])
         .output()
         .expect("python runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -372,6 +376,13 @@ fn extremes_along_axes() {
 fn sums_along_axes() {
     graphs("sum_unsigned", 30, &BOTH);
     graphs("sum_axes", 30, &[Rounding::Single]);
+}
+
+/// Of seed 8, whose sums without clip have intervals of more than 8 bits.
+#[test]
+fn wide_intervals_are_clamped_once() {
+    graphs_of("8", "fill", 30, &BOTH);
+    graphs_of("8", "split_swish", 20, &BOTH);
 }
 
 #[test]

@@ -59,10 +59,13 @@ fn compared_with(twin: &Twin) -> String {
     };
     let outputs = twin.rounds_outputs().then(|| "the outputs have the file's own units and biases".to_owned());
     let parts: Vec<String> = requantisations.into_iter().chain(outputs).collect();
-    if parts.is_empty() {
-        return "nothing is approximated: the network follows the file's rules itself".to_owned();
+    let floats = "the runtime's floats, which only the runtime could show: the notes say how near they are";
+    match (parts.is_empty(), twin.has_floats()) {
+        (true, false) => "nothing is approximated: the network follows the file's rules itself".to_owned(),
+        (true, true) => format!("itself, with integers near {floats}"),
+        (false, false) => format!("the same network, where {}", parts.join(" and ")),
+        (false, true) => format!("the same network, where {}; both have integers near {floats}", parts.join(" and ")),
     }
-    format!("the same network, where {}", parts.join(" and "))
 }
 
 impl Check {

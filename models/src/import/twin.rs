@@ -3,6 +3,8 @@
 //! Where no line equals the rounding rule of a file, an approximate import takes one that is off by one step at most. The rule itself
 //! is known: its thresholds. The twin is the same network with the rules in the place of such lines, and with the factors of its
 //! outputs as they are where these were rounded to whole numbers. It can be computed in the clear only.
+//!
+//! Where the order of float additions decides, the twin has exact arithmetic as the network has: it does not say how far the runtime is.
 
 use std::collections::HashMap;
 
@@ -19,6 +21,8 @@ pub struct Twin {
     rules: HashMap<String, Rule>,
     /// For each channel of the output z: the factor and the offset that make its exact value, in units of z.
     outputs: Vec<(f64, f64)>,
+    /// Integers are near the runtime's floats somewhere, in the twin as well.
+    floats: bool,
 }
 
 /// y = steps(z) - zero_point, where the accumulator is multiplier * z + offset.
@@ -55,6 +59,16 @@ impl Twin {
     /// True if the outputs' factors were rounded.
     pub fn rounds_outputs(&self) -> bool {
         !self.outputs.is_empty()
+    }
+
+    /// True if integers are near the runtime's floats somewhere, in both.
+    pub fn has_floats(&self) -> bool {
+        self.floats
+    }
+
+    /// Notes that they are.
+    pub(crate) fn near_floats(&mut self) {
+        self.floats = true;
     }
 
     /// Notes that the requantisation `name` has lines near `steps`.

@@ -155,6 +155,7 @@ impl<'m> Walk<'m> {
                 "; on {samples} random inputs of each channel the largest was {largest}, the mean {mean:.1e} steps"
             );
         }
+        self.builder.twin.near_floats();
         self.note(node, &format!("exact arithmetic takes the place of float32: {errors}; {reason}"));
         Ok(())
     }

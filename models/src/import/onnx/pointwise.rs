@@ -185,7 +185,15 @@ impl<'m> Walk<'m> {
         }
         let fine = self.summands_of_functions(node, [&a, &b])?;
         let [a, b] = fine.map_or([a.clone(), b.clone()], |fine| fine.map(Rc::new));
-        let merged = self.merged(&a, &b).or_else(|| self.merged(&b, &a));
+        let either = |walk: &Self| walk.merged(&a, &b).or_else(|| walk.merged(&b, &a));
+        let near = std::mem::replace(&mut self.near, false);
+        let exact = either(self);
+        self.near = near;
+        let merged = exact.or_else(|| {
+            let nearly = either(self).filter(|_| near)?;
+            self.builder.twin.near_floats();
+            Some(nearly)
+        });
         let (source, post) = merged.ok_or_else(|| {
             let hint = "quantise both summands, or give them units that are multiples of each other";
             Stop::near("a sum of values that nothing has quantised", hint)

@@ -54,6 +54,13 @@ impl<'m, 'f> Walk<'m, 'f> {
     fn of_one_tensor(&mut self, operator: &Operator<'f>, name: &str) -> Result<bool, Trouble> {
         let known = [self.value(operator, 0)?, self.value(operator, 1)?];
         let alike = known[0].grid == known[1].grid && known[0].dims == known[1].dims;
+        // Functions of a clamped tensor are functions of what was clamped.
+        let wide = |x: &Value| x.padding == [0; 4] && (known[0].id == known[1].id || self.narrowed.contains_key(&x.id));
+        let wide = known.each_ref().map(wide);
+        let mut known = known;
+        for (x, wide) in known.iter_mut().zip(wide) {
+            *x = if wide { self.narrow(name, x)? } else { x.clone() };
+        }
         let [one, other] = known.each_ref().map(|x| self.function(x.id));
         let sum = [model::ADD, model::SUB, model::MUL].contains(&operator.code);
         let root = Value { id: one.root, ..known[0].clone() };

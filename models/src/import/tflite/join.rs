@@ -122,8 +122,9 @@ impl<'m, 'f> Walk<'m, 'f> {
         let bias = -(x.clamp.zero_point as f32) * scale;
         let zero = x.clamp.zero_point;
         let stored = |x: i64| y.clamp.apply(((x + zero) as f32 * scale + bias).round() as i64);
+        let x = self.narrow(name, x)?;
         let id = self.builder.apply(&format!("{name}/rescaled"), x.id, |x| stored(x) - y.clamp.zero_point)?;
-        Ok(Value { id, scale: y.scale, clamp: y.clamp, ..x.clone() })
+        Ok(Value { id, scale: y.scale, clamp: y.clamp, ..x })
     }
 
     /// The flattened elements of several tensors, one behind the other and each in the file's order: for several outputs.

@@ -79,6 +79,7 @@ impl<'m, 'f> Walk<'m, 'f> {
         // One element of that value, as a channel of its own.
         let [channels, height, width] = x.grid;
         let one = self.select(&format!("{name}/element"), x.id, [1, 1, 1], &[0])?;
+        let one = self.narrow(name, &Value { id: one, grid: [1, 1, 1], dims: vec![1], ..x.clone() })?.id;
         let one = self.builder.apply(&format!("{name}/value"), one, |_| fill)?;
         let one = self.select(&format!("{name}/channel"), one, [1, height, width], &vec![0; height * width])?;
         let id = self.builder.node(&format!("{name}/with"), Op::Concat { inputs: vec![x.id, one] }, None)?;

@@ -128,11 +128,17 @@ impl<'m, 'f> Walk<'m, 'f> {
         if range.count() <= 256 {
             return Ok(x);
         }
+        // Once: what is made of one tensor stays so.
+        if let Some(&id) = self.narrowed.get(&x.id) {
+            return Ok(Value { id, ..x });
+        }
         let zero_point = x.clamp.zero_point - x.clamp.lo;
         let sum = Sum { bias: vec![zero_point; shape[0]], ..Sum::identity(x.id, shape[0]) };
         let input = self.builder.linear(&format!("{name}/interval"), sum)?;
         let op = Op::Requantise { input, bits: 8, shift: vec![0], top: None, zero_point };
-        Ok(Value { id: self.builder.node(&format!("{name}/within"), op, None)?, ..x })
+        let id = self.builder.node(&format!("{name}/within"), op, None)?;
+        self.narrowed.insert(x.id, id);
+        Ok(Value { id, ..x })
     }
 
     fn rescale(

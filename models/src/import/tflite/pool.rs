@@ -95,6 +95,7 @@ impl<'m, 'f> Walk<'m, 'f> {
             x = self.without_padding(name, &x)?;
         }
         let id = self.builder.node(name, Op::MaxPool { input: x.id, window }, None)?;
+        let id = self.narrow(name, &Value { id, padding: [0; 4], ..x.clone() })?.id;
         let id =
             self.builder.apply(&format!("{name}/activation"), id, |value| clamp.apply(value) - clamp.zero_point)?;
         self.pooled(operator, &x, id);

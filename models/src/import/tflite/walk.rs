@@ -95,6 +95,8 @@ pub(super) struct Walk<'m, 'f> {
     pub moves_reals: bool,
     /// Tensors of the network that were made value by value of another one.
     pub functions: HashMap<TensorId, Function>,
+    /// Tensors of the network whose interval was too wide, and what is clamped.
+    pub narrowed: HashMap<TensorId, TensorId>,
 }
 
 /// Makes the network.
@@ -199,8 +201,9 @@ pub(super) fn describe(trouble: Trouble, op: &str, node: &str, report: &Report) 
 impl<'m, 'f> Walk<'m, 'f> {
     pub fn new(model: &'m Model<'f>, builder: Builder, options: &Options) -> Walk<'m, 'f> {
         let (rounding, approximate) = (options.tflite, options.approximate);
-        let (values, numbers, reals, functions) = (HashMap::new(), HashMap::new(), HashMap::new(), HashMap::new());
-        Walk { model, builder, rounding, approximate, values, numbers, reals, moves_reals: false, functions }
+        let (values, numbers, reals) = (HashMap::new(), HashMap::new(), HashMap::new());
+        let (functions, narrowed) = (HashMap::new(), HashMap::new());
+        Walk { model, builder, rounding, approximate, values, numbers, reals, moves_reals: false, functions, narrowed }
     }
 
     /// Imports an operator.
