@@ -1,5 +1,21 @@
 //! Two-party computation from silent oblivious transfer, for small integers.
 //!
+//! # Map
+//!
+//! Paths of the crate are flat (`lowkey_mpc::requantise`); its files lie in folders, each of which uses those above it and no other.
+//!
+//! | folder | modules | what |
+//! |---|---|---|
+//! | `.` | [`party`], [`error`] | who takes part and when; what can go wrong, and whose fault it is |
+//! | `primitive/` | [`bits`], [`block`], [`hash`], [`prg`], [`erasing`] | bit planes, blocks of 128 bits, hashes and generators on AES, a generator that forgets |
+//! | `transport/` | [`channel`], [`wire`] | frames of a stage over any stream, counted and summed up; control messages |
+//! | `correlation/` | [`ot`] | what is spent: silent oblivious transfer, in both directions |
+//! | `spec/` | re-exported where it is used | public numbers of protocols: sizes, digits, forms of a result; what of them is valid, and [`layout::LayoutError`] |
+//! | `program/` | [`program`] | protocols recorded once for both roles, compiled, run on bit planes |
+//! | `gadget/` | [`carry`], [`clamp`], [`compare`], [`convert`], [`extend`], [`select`], [`widen`] | what protocols are recorded from |
+//! | `protocol/` | [`requantise`], [`rescale`], [`maxpool`], [`pooled`], [`truncate`], [`table`], [`argmax`], [`output`] | whole protocols: specification, ideal version, program |
+//! | `layout/` | [`layout`] | the search for digits, with the protocols as its cost functions |
+//!
 //! # References
 //!
 //! | key | source |
@@ -17,31 +33,20 @@
 //! | \[War12\] | Warren: Hacker's delight, second edition |
 //! | \[YWLZW20\] | Yang, Weng, Lan, Zhang, Wang: Ferret: fast extension for correlated OT with small communication. CCS 2020, ePrint 2020/924 |
 
-pub mod argmax;
-pub mod bits;
-pub mod block;
-pub mod carry;
-pub mod channel;
-pub mod clamp;
-pub mod compare;
-pub mod convert;
-pub mod erasing;
 pub mod error;
-pub mod extend;
-pub mod hash;
 pub mod layout;
-pub mod maxpool;
-pub mod ot;
-pub mod output;
 pub mod party;
-pub mod pooled;
-pub mod prg;
 pub mod program;
-pub mod requantise;
-pub mod rescale;
-pub mod select;
-pub mod table;
-pub mod truncate;
-mod vectorise;
-pub mod widen;
-pub mod wire;
+
+mod correlation;
+mod gadget;
+mod primitive;
+mod protocol;
+mod spec;
+mod transport;
+
+pub use correlation::ot;
+pub use gadget::{carry, clamp, compare, convert, extend, select, widen};
+pub use primitive::{bits, block, erasing, hash, prg};
+pub use protocol::{argmax, maxpool, output, pooled, requantise, rescale, table, truncate};
+pub use transport::{channel, wire};

@@ -4,7 +4,7 @@
 
 A column's degree is the number of rows left that have a one there; removing it removes these rows. The result is the smallest share
 of columns with which at least as many rows are left as columns. The matrix has D uniform columns in each row, from the generator of
-the standard library: the distribution of `mpc/src/ot/lpn.rs`, but that a column that occurs twice in a row (one row in 5,800 at
+the standard library: the distribution of `mpc/src/correlation/ot/lpn.rs`, but that a column that occurs twice in a row (one row in 5,800 at
 k = 2^18) counts once here and cancels there.
 """
 

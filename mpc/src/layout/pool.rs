@@ -1,12 +1,11 @@
 //! Which way to pool: after the clip, or between shift and clip.
 
-use super::{Choice, Layout, LayoutError, Search, Start, check_ring, check_size, frontier};
-use crate::carry::Part;
-use crate::extend::Finish;
-use crate::maxpool::{self, tournament};
-use crate::pooled::{self, Spec};
+use super::{Choice, Search, Start, frontier};
 use crate::program::{Builder, Program, Time};
-use crate::requantise;
+use crate::protocol::maxpool::{self, tournament};
+use crate::protocol::pooled::{self, Spec};
+use crate::protocol::requantise;
+use crate::spec::{Finish, Layout, LayoutError, Part, check_ring, check_size};
 use serde::{Deserialize, Serialize};
 
 /// How a layer that ends in a max pool is evaluated: a program on its values, one on its windows.
@@ -179,7 +178,7 @@ fn both<A, B, C>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clamp::Clip;
+    use crate::spec::Clip;
 
     /// What a search says of a layout is what its programs cost; and the layer of the MNIST model pools between.
     #[test]

@@ -1,16 +1,16 @@
 //! Flights against bits, found with the protocol as its own cost function: a dynamic programme over carry chains.
 
-use super::{Layout, LayoutError, MAX_TABLE, Top, check_clip, check_ring, check_size};
-use crate::carry::{MAX_DIGIT, Pair, Part, carry};
-use crate::clamp::Clip;
-use crate::compare;
-use crate::extend::Finish;
-use crate::maxpool;
+use crate::gadget::carry::{Pair, carry};
+use crate::gadget::compare;
 use crate::party::Party;
 use crate::program::{Bit, Builder, Time};
-use crate::requantise::{self, Spec};
-use crate::rescale;
-use crate::truncate;
+use crate::protocol::maxpool;
+use crate::protocol::requantise;
+use crate::protocol::rescale;
+use crate::protocol::truncate;
+use crate::spec::{
+    Clip, Finish, Layout, LayoutError, MAX_DIGIT, MAX_TABLE, Part, Spec, Top, check_clip, check_ring, check_size,
+};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 

@@ -7,7 +7,7 @@
 use super::cost::Tally;
 use super::graph::{Graph, Op, Plane};
 use super::time::Time;
-use crate::ot::OtCount;
+use crate::correlation::ot::OtCount;
 use crate::party::Party;
 
 /// A number of `k` bits per lane, held by one party; the lowest plane comes first.

@@ -8,7 +8,7 @@ use super::builder::Port;
 use super::cost::{Cost, FrameCost, Tally};
 use super::graph::Label;
 use super::time::Time;
-use crate::ot::OtCount;
+use crate::correlation::ot::OtCount;
 use crate::party::Party;
 
 /// A compiled two-party protocol. It holds for any number of lanes.

@@ -5,7 +5,7 @@ use super::builder::{Builder, Message};
 use super::code::{Code, Frame, GatePads, Instruction, OpCode, Program, Segment, WirePads};
 use super::graph::{Label, Op, Plane};
 use super::time::Time;
-use crate::ot::OtCount;
+use crate::correlation::ot::OtCount;
 use crate::party::Party;
 use std::collections::{BTreeMap, BTreeSet};
 

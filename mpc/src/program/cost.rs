@@ -1,7 +1,7 @@
 //! What a protocol costs: messages per lane, frames and bytes for a number of lanes, random OTs.
 
 use super::time::Time;
-use crate::ot::OtCount;
+use crate::correlation::ot::OtCount;
 use crate::party::{Party, Stage};
 use std::collections::BTreeMap;
 

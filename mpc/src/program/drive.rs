@@ -1,9 +1,9 @@
 //! Runs the stages of a program over a channel.
 
 use super::exec::{Prepared, Ready, Step};
-use crate::bits::Planes;
-use crate::channel::{Channel, FrameKind};
 use crate::error::Result;
+use crate::primitive::bits::Planes;
+use crate::transport::channel::{Channel, FrameKind};
 
 /// The offline stage. `inputs` are this party's inputs of offline times.
 ///

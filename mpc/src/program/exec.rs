@@ -10,10 +10,10 @@
 use super::code::Program;
 use super::machine::{Blocks, Chunk, Chunks, FrameBuffer, Memory, Place, run};
 use super::pads;
-use crate::bits::Planes;
+use crate::correlation::ot::Cots;
 use crate::error::{Error, Result};
-use crate::ot::Cots;
 use crate::party::{Party, Stage};
+use crate::primitive::bits::Planes;
 use rayon::prelude::*;
 use std::fmt;
 use std::sync::Arc;

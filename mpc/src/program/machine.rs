@@ -1,8 +1,8 @@
 //! The machine that runs a party's code over all lanes, a block of lanes at a time.
 
 use super::code::{Code, Instruction, OpCode};
-use crate::bits::Planes;
-use crate::vectorise::vectorised;
+use crate::primitive::bits::Planes;
+use crate::primitive::vectorise::vectorised;
 use zeroize::Zeroize;
 
 /// Words of a chunk: the unit of every plane in memory, 512 lanes.

@@ -11,10 +11,10 @@
 use super::code::{Code, WirePads};
 use super::graph::Label;
 use super::machine::{CHUNK_LANES, CHUNK_WORDS, Chunk, Place};
-use crate::bits::{WORD_LANES, gather};
-use crate::block::Block;
-use crate::ot::Cots;
-use crate::vectorise::vectorised;
+use crate::correlation::ot::Cots;
+use crate::primitive::bits::{WORD_LANES, gather};
+use crate::primitive::block::Block;
+use crate::primitive::vectorise::vectorised;
 use std::ops::Range;
 use zeroize::Zeroize;
 
@@ -123,10 +123,10 @@ vectorised! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hash::TccrHash;
-    use crate::ot::coins::Subkeys;
-    use crate::ot::ideal;
+    use crate::correlation::ot::coins::Subkeys;
+    use crate::correlation::ot::ideal;
     use crate::party::Party;
+    use crate::primitive::hash::TccrHash;
     use crate::program::testing::{ODD_LANES, run};
     use crate::program::{Builder, Time};
     use rand::SeedableRng;
@@ -165,7 +165,7 @@ mod tests {
         let program = Arc::new(b.finish());
         for lanes in ODD_LANES {
             let (client, server) = ideal::deal(program.ots() * lanes, &mut ChaCha20Rng::seed_from_u64(lanes as u64));
-            let zero = crate::bits::Planes::zero(lanes, 2);
+            let zero = crate::primitive::bits::Planes::zero(lanes, 2);
             let outcome = run(&program, lanes, &[zero], lanes as u64);
             for lane in 0..lanes {
                 let i = lanes + lane;

@@ -1,11 +1,11 @@
 //! Both parties of a program in one thread, over ideal OTs: what the tests of all protocols share.
 
 use super::{OfflineRun, OnlineRun, Program, Step};
-use crate::bits::Planes;
+use crate::correlation::ot::ideal;
 use crate::error::Result;
-use crate::extend::Finish;
-use crate::ot::ideal;
 use crate::party::{Party, Stage};
+use crate::primitive::bits::Planes;
+use crate::spec::Finish;
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 use std::sync::Arc;

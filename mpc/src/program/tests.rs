@@ -5,11 +5,11 @@ use super::gates::moebius;
 use super::graph::{Label, Op, Plane};
 use super::testing::{ODD_LANES, open, run, share};
 use super::*;
-use crate::bits::Planes;
-use crate::extend::Finish;
+use crate::correlation::ot::ideal;
 use crate::layout::Search;
-use crate::ot::ideal;
 use crate::party::{Party, Stage};
+use crate::primitive::bits::Planes;
+use crate::spec::Finish;
 use crate::{maxpool, output, requantise};
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
@@ -260,7 +260,7 @@ fn every_gate_in_both_directions() {
         let y = b.input(receiver.other(), n, Time::START);
         let (xs, ys) = (b.halves(&x), b.halves(&y));
         for bit in b.poly(gate, &xs, &ys) {
-            let words = crate::compare::words(&b, bit);
+            let words = crate::gadget::compare::words(&b, bit);
             b.output_share(&words);
         }
         let program = Arc::new(b.finish());

@@ -1,0 +1,3 @@
+//! What two parties hold in common before they compute, is spent once, and says nothing of their inputs.
+
+pub mod ot;

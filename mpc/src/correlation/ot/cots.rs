@@ -1,0 +1,424 @@
+//! Correlated OTs as values: moved, never copied, spent once.
+//!
+//! OT number `i` of a direction gives the sender `k`, the receiver `k ^ b * delta` and the bit `b`:
+//!
+//! ```text
+//! sent.keys()[i] ^ b_i * delta = received.keys()[i],    lsb(sent key) = 0,    b_i = lsb(received key)
+//! ```
+
+use super::coins::Subkeys;
+use crate::error::{Error, Result};
+use crate::party::Party;
+use crate::primitive::block::{Block, Delta};
+use crate::primitive::hash::TccrHash;
+use std::fmt;
+use std::iter::Sum;
+use std::ops::{Add, AddAssign, Mul, Range};
+use std::sync::{Arc, Mutex, PoisonError};
+use zeroize::Zeroize;
+
+/// A number of OTs in each direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct OtCount {
+    /// OTs in which the client receives and the server sends.
+    pub client_receives: usize,
+    /// OTs in which the server receives and the client sends.
+    pub server_receives: usize,
+}
+
+impl OtCount {
+    /// No OT.
+    pub const ZERO: Self = Self { client_receives: 0, server_receives: 0 };
+
+    /// `n` OTs in which `party` receives.
+    #[must_use]
+    pub fn received_by(party: Party, n: usize) -> Self {
+        match party {
+            Party::Client => Self { client_receives: n, server_receives: 0 },
+            Party::Server => Self { client_receives: 0, server_receives: n },
+        }
+    }
+
+    /// How many OTs `party` receives.
+    #[must_use]
+    pub fn where_receives(self, party: Party) -> usize {
+        match party {
+            Party::Client => self.client_receives,
+            Party::Server => self.server_receives,
+        }
+    }
+
+    /// Both directions together.
+    #[must_use]
+    pub fn total(self) -> usize {
+        self.client_receives + self.server_receives
+    }
+}
+
+impl Add for OtCount {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self {
+            client_receives: self.client_receives + other.client_receives,
+            server_receives: self.server_receives + other.server_receives,
+        }
+    }
+}
+
+impl AddAssign for OtCount {
+    fn add_assign(&mut self, other: Self) {
+        *self = *self + other;
+    }
+}
+
+impl Mul<usize> for OtCount {
+    type Output = Self;
+    fn mul(self, times: usize) -> Self {
+        Self { client_receives: self.client_receives * times, server_receives: self.server_receives * times }
+    }
+}
+
+impl Sum for OtCount {
+    fn sum<I: Iterator<Item = Self>>(counts: I) -> Self {
+        counts.fold(Self::ZERO, Add::add)
+    }
+}
+
+/// The largest buffer that came back from dropped keys, wiped: all zeros. Touching fresh memory costs half as much as an OT, so
+/// the next keys of the same direction use it again.
+#[derive(Clone, Default)]
+pub(super) struct Spare(Arc<Mutex<Vec<Block>>>);
+
+impl Spare {
+    /// Keys of zero, at least `len` of them, from index `first` on.
+    pub fn take(&self, first: u64, len: usize) -> Keys {
+        let spare = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let blocks = if spare.len() < len { vec![Block::ZERO; len] } else { spare };
+        Keys { first, live: 0..blocks.len(), blocks, spare: self.clone() }
+    }
+
+    fn give(&self, buffer: Vec<Block>) {
+        let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if buffer.len() > spare.len() {
+            *spare = buffer;
+        }
+    }
+}
+
+/// Consecutive keys of one direction, wiped when dropped.
+pub(super) struct Keys {
+    first: u64,
+    /// Zero outside of `live`.
+    blocks: Vec<Block>,
+    live: Range<usize>,
+    spare: Spare,
+}
+
+impl Keys {
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+
+    pub fn len(&self) -> usize {
+        self.live.len()
+    }
+
+    pub fn as_slice(&self) -> &[Block] {
+        &self.blocks[self.live.clone()]
+    }
+
+    /// The keys, to be written.
+    pub fn room(&mut self) -> &mut [Block] {
+        &mut self.blocks[self.live.clone()]
+    }
+
+    /// Keeps the first `n` keys; those behind them must be zero.
+    pub fn truncate(&mut self, n: usize) {
+        self.live.end = self.live.start + n;
+    }
+
+    /// Moves the first `n` keys out, `n` at most [`Keys::len`]. Copies the smaller of the two parts.
+    pub fn split_front(&mut self, n: usize) -> Self {
+        let (front, rest) = (n, self.len() - n);
+        let middle = self.live.start + front;
+        let mut other = self.spare.take(self.first, front.min(rest));
+        other.truncate(front.min(rest));
+        if front <= rest {
+            other.room().copy_from_slice(&self.as_slice()[..front]);
+            self.room()[..front].zeroize();
+            self.live.start = middle;
+        } else {
+            other.room().copy_from_slice(&self.as_slice()[front..]);
+            self.room()[front..].zeroize();
+            self.live.end = middle;
+            std::mem::swap(self, &mut other);
+        }
+        self.first = other.first + n as u64;
+        other
+    }
+}
+
+impl Drop for Keys {
+    fn drop(&mut self) {
+        // The slice and not the vector: only what was written, and in blocks.
+        self.room().zeroize();
+        self.spare.give(std::mem::take(&mut self.blocks));
+    }
+}
+
+/// The sender's half of consecutive OTs.
+pub struct SentCots {
+    keys: Keys,
+    delta: Delta,
+    pads: Subkeys,
+}
+
+impl SentCots {
+    pub(super) fn new(keys: Keys, delta: Delta, pads: Subkeys) -> Self {
+        Self { keys, delta, pads }
+    }
+
+    /// The hash that makes pads of a short run of these keys, from OT number `first` of the session on; the same on both sides. Every
+    /// OT must belong to one run only.
+    #[must_use]
+    pub fn hash(&self, first: u64) -> TccrHash {
+        TccrHash::new(self.pads.at(first))
+    }
+
+    /// The index of the first OT, counted over the whole session and the same on both sides.
+    #[must_use]
+    pub fn first(&self) -> u64 {
+        self.keys.first()
+    }
+
+    /// How many OTs there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// True if there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The key of choice 0 of each OT; the key of choice 1 is that XOR [`SentCots::delta`].
+    #[must_use]
+    pub fn keys(&self) -> &[Block] {
+        self.keys.as_slice()
+    }
+
+    /// The correlation, the same for the whole session.
+    #[must_use]
+    pub fn delta(&self) -> &Delta {
+        &self.delta
+    }
+
+    /// Moves the first `n` OTs out.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    #[must_use]
+    pub fn split_front(&mut self, n: usize) -> Self {
+        assert!(n <= self.len(), "cannot split {n} of {} OTs", self.len());
+        Self::new(self.keys.split_front(n), self.delta.clone(), self.pads.clone())
+    }
+}
+
+impl fmt::Debug for SentCots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SentCots({}..+{})", self.first(), self.len())
+    }
+}
+
+/// The receiver's half of consecutive OTs.
+pub struct ReceivedCots {
+    keys: Keys,
+    pads: Subkeys,
+}
+
+impl ReceivedCots {
+    pub(super) fn new(keys: Keys, pads: Subkeys) -> Self {
+        Self { keys, pads }
+    }
+
+    /// The hash that makes pads of a short run of these keys, from OT number `first` of the session on; the same on both sides. Every
+    /// OT must belong to one run only.
+    #[must_use]
+    pub fn hash(&self, first: u64) -> TccrHash {
+        TccrHash::new(self.pads.at(first))
+    }
+
+    /// The index of the first OT, counted over the whole session and the same on both sides.
+    #[must_use]
+    pub fn first(&self) -> u64 {
+        self.keys.first()
+    }
+
+    /// How many OTs there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// True if there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The key of the choice of each OT. The choice is its least significant bit and is random.
+    #[must_use]
+    pub fn keys(&self) -> &[Block] {
+        self.keys.as_slice()
+    }
+
+    /// The choice bit of OT `i` (relative to [`ReceivedCots::first`]), 0 or 1.
+    #[must_use]
+    pub fn choice(&self, i: usize) -> u8 {
+        self.keys()[i].lsb()
+    }
+
+    /// Moves the first `n` OTs out.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    #[must_use]
+    pub fn split_front(&mut self, n: usize) -> Self {
+        assert!(n <= self.len(), "cannot split {n} of {} OTs", self.len());
+        Self::new(self.keys.split_front(n), self.pads.clone())
+    }
+}
+
+impl fmt::Debug for ReceivedCots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ReceivedCots({}..+{})", self.first(), self.len())
+    }
+}
+
+/// One party's halves of OTs in both directions.
+#[derive(Debug)]
+pub struct Cots {
+    party: Party,
+    /// The OTs in which this party sends.
+    pub sent: SentCots,
+    /// The OTs in which this party receives.
+    pub received: ReceivedCots,
+}
+
+impl Cots {
+    pub(super) fn new(party: Party, sent: SentCots, received: ReceivedCots) -> Self {
+        Self { party, sent, received }
+    }
+
+    /// The party that holds these halves.
+    #[must_use]
+    pub fn party(&self) -> Party {
+        self.party
+    }
+
+    /// How many OTs there are in each direction.
+    #[must_use]
+    pub fn count(&self) -> OtCount {
+        OtCount::received_by(self.party, self.received.len())
+            + OtCount::received_by(self.party.other(), self.sent.len())
+    }
+
+    /// Moves the first OTs of both directions out, for example for one layer.
+    ///
+    /// # Errors
+    /// [`Error::Exhausted`] if there are fewer; nothing is moved then.
+    pub fn split_front(&mut self, need: OtCount) -> Result<Self> {
+        check(need, self.count())?;
+        Ok(Self::new(
+            self.party,
+            self.sent.split_front(need.where_receives(self.party.other())),
+            self.received.split_front(need.where_receives(self.party)),
+        ))
+    }
+}
+
+/// Fails with [`Error::Exhausted`] if `have` does not cover `need`.
+pub(super) fn check(need: OtCount, have: OtCount) -> Result<()> {
+    for party in [Party::Client, Party::Server] {
+        let (need, have) = (need.where_receives(party), have.where_receives(party));
+        if need > have {
+            return Err(Error::Exhausted { received_by: party, need, have });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::correlation::ot::ideal;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha20Rng;
+
+    const NEED: OtCount = OtCount { client_receives: 100, server_receives: 37 };
+
+    #[test]
+    fn the_ideal_double_is_correlated() {
+        let (client, server) = ideal::deal(NEED, &mut ChaCha20Rng::seed_from_u64(1));
+        assert_eq!(client.count(), NEED);
+        assert_eq!(server.count(), NEED);
+        ideal::assert_correlated(&client, &server);
+    }
+
+    #[test]
+    fn splits_keep_order_index_and_correlation() {
+        let (mut client, mut server) = ideal::deal(NEED, &mut ChaCha20Rng::seed_from_u64(2));
+        let all = client.received.keys().to_vec();
+        let mut seen = Vec::new();
+        for n in [0, 1, 60, 3, 36] {
+            let need = OtCount { client_receives: n, server_receives: n / 3 };
+            let (c, s) = (client.split_front(need).unwrap(), server.split_front(need).unwrap());
+            assert_eq!(c.received.first(), seen.len() as u64);
+            ideal::assert_correlated(&c, &s);
+            seen.extend_from_slice(c.received.keys());
+        }
+        assert_eq!(seen, all);
+        assert_eq!(client.received.first(), 100);
+        assert_eq!(client.count().client_receives, 0);
+    }
+
+    #[test]
+    fn the_buffer_of_dropped_keys_is_used_again() {
+        let spare = Spare::default();
+        let mut keys = spare.take(0, 100);
+        keys.room().fill(Block::ONES);
+        let front = keys.split_front(60);
+        let buffer = front.as_slice().as_ptr();
+        // The rest, the smaller part, was copied.
+        assert_eq!((keys.as_slice(), keys.first()), (&[Block::ONES; 40][..], 60));
+        assert_eq!((front.as_slice(), front.first()), (&[Block::ONES; 60][..], 0));
+        drop(front);
+        let again = spare.take(7, 100);
+        assert_eq!((again.as_slice(), again.first()), (&[Block::ZERO; 100][..], 7));
+        assert_eq!(again.as_slice().as_ptr(), buffer);
+        drop(keys.split_front(1));
+        assert_eq!((keys.as_slice(), keys.first()), (&[Block::ONES; 39][..], 61));
+    }
+
+    #[test]
+    fn splitting_more_than_there_is_moves_nothing() {
+        let (mut client, _) = ideal::deal(NEED, &mut ChaCha20Rng::seed_from_u64(3));
+        let need = OtCount::received_by(Party::Server, 38);
+        assert!(matches!(
+            client.split_front(need),
+            Err(Error::Exhausted { received_by: Party::Server, need: 38, have: 37 })
+        ));
+        assert_eq!(client.count(), NEED);
+    }
+
+    #[test]
+    fn secrets_print_redacted() {
+        let (client, _) = ideal::deal(NEED, &mut ChaCha20Rng::seed_from_u64(4));
+        assert_eq!(
+            format!("{client:?}"),
+            "Cots { party: Client, sent: SentCots(0..+37), received: ReceivedCots(0..+100) }"
+        );
+    }
+}

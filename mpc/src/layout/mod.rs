@@ -1,0 +1,10 @@
+//! Which digits a protocol uses: the search for good ones, with the protocols as their own cost functions.
+
+mod argmax;
+mod pool;
+mod search;
+
+pub use crate::spec::{Layout, LayoutError, MAX_TABLE, Top};
+pub use pool::{PoolLayout, PoolPrograms};
+pub use search::{Choice, Search};
+pub(crate) use search::{Start, frontier};

@@ -1,0 +1,10 @@
+//! Whole protocols: public numbers, an ideal version, and the program that both parties run.
+
+pub mod argmax;
+pub mod maxpool;
+pub mod output;
+pub mod pooled;
+pub mod requantise;
+pub mod rescale;
+pub mod table;
+pub mod truncate;

@@ -1,0 +1,4 @@
+//! From bytes to frames of a stage, and control messages within them.
+
+pub mod channel;
+pub mod wire;
