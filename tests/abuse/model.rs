@@ -297,7 +297,11 @@ fn a_digest_of_other_bytes() {
             let options = Options { store: Some(store.clone()), ..forgetful(Duration::from_secs(20)) };
             let (_, error) = impostor.meet(options).await;
             assert!(matches!(error, Error::Peer { .. }), "{what}: {error}");
-            assert_eq!((store.known("here").unwrap(), store.model(&honest.digest(), package.to_bytes().len() as u64)), (None, None), "{what}");
+            assert_eq!(
+                (store.known("here").unwrap(), store.model(&honest.digest(), package.to_bytes().len() as u64)),
+                (None, None),
+                "{what}"
+            );
         }
     });
 }
@@ -391,7 +395,10 @@ fn a_damaged_package_on_disk() {
         for (case, bytes) in damaged.into_iter().enumerate() {
             store.keep_model(&model.digest, &bytes).unwrap();
             assert_eq!(session_with(model, &store, None).await.unwrap(), first, "case {case}: the hint came again");
-            assert!(store.model(&model.digest, good.len() as u64).unwrap() == good, "case {case}: the file is whole again");
+            assert!(
+                store.model(&model.digest, good.len() as u64).unwrap() == good,
+                "case {case}: the file is whole again"
+            );
         }
         assert!(session_with(model, &store, None).await.unwrap() < first);
     });
