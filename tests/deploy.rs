@@ -29,6 +29,21 @@ fn succeeds(output: &Output) {
     assert!(output.status.success(), "{said}");
 }
 
+/// Every long option of a file's `serve` is one that the command has.
+fn known_options(file: &str) {
+    let help = Command::new(env!("CARGO_BIN_EXE_lowkey")).args(["serve", "--help"]).output().unwrap();
+    let help = String::from_utf8_lossy(&help.stdout).into_owned();
+    let mut seen = 0;
+    for line in file.lines().filter(|line| line.starts_with("ExecStart=") || line.trim_start().starts_with("- --")) {
+        for word in line.split_whitespace().filter(|word| word.starts_with("--")) {
+            let option = word.split('=').next().unwrap_or(word);
+            assert!(help.contains(&format!("{option} ")), "serve has no {option}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 3, "the options were found");
+}
+
 #[test]
 fn the_unit_is_one_and_hardened() {
     let unit = read("lowkey.service");
@@ -45,20 +60,18 @@ fn the_unit_is_one_and_hardened() {
     {
         assert!(unit.lines().any(|line| line == setting), "{setting}");
     }
-    // Whoever drains is not killed meanwhile.
-    let seconds = |start: &str| -> u32 {
-        let rest = &unit[unit.find(start).unwrap() + start.len()..];
-        rest.split(char::is_whitespace).next().unwrap().parse().unwrap()
-    };
-    assert!(seconds("TimeoutStopSec=") > seconds("--drain "));
+    known_options(&unit);
 }
 
 #[test]
 fn the_manifest_has_probes_and_the_container_file_no_root() {
     let manifest = read("kubernetes.yaml");
-    for wanted in ["path: /readyz", "path: /healthz", "runAsNonRoot: true", "readOnlyRootFilesystem: true"] {
+    for wanted in
+        ["startupProbe:", "readinessProbe:", "livenessProbe:", "runAsNonRoot: true", "readOnlyRootFilesystem: true"]
+    {
         assert!(manifest.contains(wanted), "{wanted}");
     }
+    known_options(&manifest);
     let parse = "import sys, yaml; print([d['kind'] for d in yaml.safe_load_all(open(sys.argv[1]))])";
     let path = folder().join("kubernetes.yaml");
     match run(Command::new("python3").args(["-c", parse]).arg(&path)) {
