@@ -185,15 +185,14 @@ impl<'m> Walk<'m> {
         }
         let fine = self.summands_of_functions(node, [&a, &b])?;
         let [a, b] = fine.map_or([a.clone(), b.clone()], |fine| fine.map(Rc::new));
-        let either = |walk: &Self| walk.merged(&a, &b).or_else(|| walk.merged(&b, &a));
-        let near = std::mem::replace(&mut self.near, false);
-        let exact = either(self);
-        self.near = near;
-        let merged = exact.or_else(|| {
-            let nearly = either(self).filter(|_| near)?;
-            self.builder.twin.near_floats();
-            Some(nearly)
-        });
+        let either = |walk: &Self, near| walk.merged(&a, &b, near).or_else(|| walk.merged(&b, &a, near));
+        let mut merged = either(self, false);
+        if merged.is_none() && self.near {
+            merged = either(self, true);
+            if merged.is_some() {
+                self.builder.twin.near_floats();
+            }
+        }
         let (source, post) = merged.ok_or_else(|| {
             let hint = "quantise both summands, or give them units that are multiples of each other";
             Stop::near("a sum of values that nothing has quantised", hint)
@@ -214,8 +213,8 @@ impl<'m> Walk<'m> {
     }
 
     /// A sum of products and a tensor, or two sums of products of one unit, as one sum; constants are added behind it. The tensor's unit
-    /// is a multiple of the products' unit, or results may be approximate.
-    fn merged(&self, a: &Real<'m>, b: &Real<'m>) -> Option<(Source<'m>, Vec<Post>)> {
+    /// is a multiple of the products' unit, or the sum is `near`.
+    fn merged(&self, a: &Real<'m>, b: &Real<'m>, near: bool) -> Option<(Source<'m>, Vec<Post>)> {
         let offsets = |real: &Real<'m>| real.later.is_empty() && real.post.iter().all(|p| matches!(p, Post::Add(_)));
         let Source::Sum { sum, unit, float } = &a.source else { return None };
         if !offsets(a) {
@@ -226,7 +225,8 @@ impl<'m> Walk<'m> {
         match (&b.source, self.tensor(b)) {
             (_, Some(scale)) => match self.identity(scale, &unit) {
                 Some(term) => sum.terms.push((term, None)),
-                None => self.add_nearly(scale, &mut sum, &mut unit, &mut off)?,
+                None if near => self.add_nearly(scale, &mut sum, &mut unit, &mut off)?,
+                None => return None,
             },
             (Source::Sum { sum: other, unit: units, float }, None) if offsets(b) && unit == **units => {
                 sum.terms.extend(other.terms.clone());
@@ -262,12 +262,12 @@ impl<'m> Walk<'m> {
         (whole && same && scale.error == 0.0).then_some(Term::Identity { input: scale.id, multiplier: ratio as i64 })
     }
 
-    /// Adds a tensor of any unit with one factor for each channel, within 0.1 % where weights of 16 bits allow it, if results may be
-    /// approximate. The unit becomes smaller; `off` is what the result may be off by.
+    /// Adds a tensor of any unit with one factor for each channel, within 0.1 % where weights of 16 bits allow it. The unit becomes
+    /// smaller; `off` is what the result may be off by.
     fn add_nearly(&self, scale: Scale, sum: &mut Sum, unit: &mut [f64], off: &mut [f64]) -> Option<()> {
         let ratios: Vec<f64> = unit.iter().map(|u| f64::from(scale.unit) / u).collect();
         let (least, most) = ratios.iter().fold((f64::INFINITY, 0.0f64), |(lo, hi), &r| (lo.min(r), hi.max(r)));
-        if !(self.near && least > 0.0 && most < 32_000.0) {
+        if !(least > 0.0 && most < 32_000.0) {
             return None;
         }
         let largest = sum.weights().flatten().map(|&w| f64::from(w).abs()).fold(most, f64::max);
