@@ -1,5 +1,6 @@
 //! `lowkey bench`: measurements that compare networks, and a server under load.
 
+mod load;
 mod plots;
 mod processes;
 mod rows;

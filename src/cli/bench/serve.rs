@@ -13,11 +13,11 @@ use lowkey::report::peak_memory;
 use lowkey::store::Store;
 use lowkey::{Answer, Architecture, Client, Error, Model, Result, Tensor};
 use rand::RngExt;
-use serde::Serialize;
 use tokio::sync::mpsc;
 
+use super::load::Load;
 use super::processes::{self, Process};
-use super::spread::{Spread, text};
+use super::spread::Spread;
 use crate::cli::demo::is_plaintext;
 use crate::cli::{LinkArgument, Mode, TimeoutArgument, print_json, progress, runtime, say, warn};
 
@@ -53,31 +53,6 @@ pub struct Arguments {
     /// Print one JSON object instead of text.
     #[arg(long)]
     json: bool,
-}
-
-/// What came of it. Times in milliseconds.
-#[derive(Debug, Serialize)]
-pub struct Load {
-    pub clients: u16,
-    pub answers: usize,
-    pub seconds: f64,
-    pub answers_per_second: f64,
-    /// Other than the plaintext network's; null where that is not at hand.
-    pub wrong: Option<usize>,
-    pub failed: usize,
-    /// Times that a client heard that the server is full, and came again.
-    pub refused: usize,
-    /// Why, and how often.
-    pub errors: BTreeMap<String, usize>,
-    /// From the first try to an open session.
-    pub wait_ms: Spread,
-    pub offline_ms: Spread,
-    pub online_ms: Spread,
-    /// Both, as the client's clock has it.
-    pub answer_ms: Spread,
-    /// The most that the server had resident after each tenth of the answers; empty where it is not ours.
-    pub server_peak_bytes: Vec<u64>,
-    pub client_peak_bytes: Option<u64>,
 }
 
 /// What a client tells.
@@ -138,7 +113,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     if arguments.json {
         print_json(&load)?;
     } else {
-        say(text(&load))?;
+        say(load.text())?;
     }
     Ok(match (load.wrong, load.failed) {
         (None | Some(0), 0) => ExitCode::SUCCESS,

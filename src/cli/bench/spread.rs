@@ -1,12 +1,6 @@
-//! Times of many, in a few numbers; and a load as text.
+//! Times of many, in a few numbers.
 
-use std::fmt::Write;
-
-use lowkey::report::{human_bytes, human_ms};
 use serde::Serialize;
-
-use super::serve::Load;
-use crate::cli::table::{Table, number, text as words};
 
 /// How times spread: each is that of the one at this place in line, so that it was measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -28,37 +22,6 @@ impl Spread {
         };
         Self { count: times.len(), p50: at(50), p95: at(95), p99: at(99), most: at(100) }
     }
-}
-
-/// For people.
-pub fn text(load: &Load) -> String {
-    let mut table =
-        Table::new(&[words("time"), number("count"), number("p50"), number("p95"), number("p99"), number("longest")]);
-    for (name, spread) in [
-        ("wait for a session", load.wait_ms),
-        ("offline", load.offline_ms),
-        ("online", load.online_ms),
-        ("answer", load.answer_ms),
-    ] {
-        let [p50, p95, p99, most] = [spread.p50, spread.p95, spread.p99, spread.most].map(human_ms);
-        table.row([name.to_owned(), spread.count.to_string(), p50, p95, p99, most]);
-    }
-    let mut text = table.for_terminal();
-    let (clients, answers, seconds, rate) = (load.clients, load.answers, load.seconds, load.answers_per_second);
-    let _ = write!(text, "\n{answers} answers to {clients} clients in {seconds:.1} s: {rate:.1} per second");
-    let wrong = load.wrong.map_or("not compared".to_owned(), |wrong| format!("{wrong} wrong"));
-    let _ = write!(text, "\n{wrong}, {} failed, {} times full", load.failed, load.refused);
-    for (why, times) in &load.errors {
-        let _ = write!(text, "\n  {times} times: {why}");
-    }
-    if let (Some(first), Some(last)) = (load.server_peak_bytes.first(), load.server_peak_bytes.last()) {
-        let [first, last] = [first, last].map(|bytes| human_bytes(*bytes));
-        let _ = write!(text, "\nserver: at most {first} after a tenth of the answers, {last} at the end");
-    }
-    if let Some(bytes) = load.client_peak_bytes {
-        let _ = write!(text, "\nall clients, in one process: at most {}", human_bytes(bytes));
-    }
-    text
 }
 
 #[cfg(test)]
