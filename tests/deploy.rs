@@ -99,7 +99,6 @@ fn haproxy_reads_its_configuration() {
 }
 
 /// One of two servers is killed under load: clients come again, and every answer is right.
-#[cfg(feature = "cli")]
 #[test]
 fn a_server_behind_haproxy_is_killed() {
     let mut script = Command::new("bash");
