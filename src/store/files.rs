@@ -30,21 +30,21 @@ impl Readers {
 
 /// Opens a file to read it; `None` if there is none. What is no regular file is refused: a pipe would be waited for.
 pub(super) fn open(path: &Path) -> io::Result<Option<File>> {
-    let about = match fs::metadata(path) {
-        Ok(about) => about,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
+    let Some(about) = found(fs::metadata(path))? else { return Ok(None) };
     if about.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
     }
     if !about.is_file() {
         return Err(io::Error::other("not a regular file; remove it"));
     }
-    match File::open(path) {
-        Ok(file) => Ok(Some(file)),
+    found(File::open(path))
+}
+
+/// `None` where there is no such file.
+fn found<T>(outcome: io::Result<T>) -> io::Result<Option<T>> {
+    match outcome {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+        outcome => outcome.map(Some),
     }
 }
 
