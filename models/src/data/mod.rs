@@ -75,8 +75,8 @@ impl Inputs {
     /// Reads all inputs of a file. `input` is that of a checked architecture.
     ///
     /// # Errors
-    /// If the file can't be read, is no regular file, is of no known kind, is damaged, or holds something of another size or range than the network
-    /// reads; the error names the file and both sizes.
+    /// If the file can't be read, is no regular file, is of no known kind, is damaged, or holds something of another size or range than
+    /// the network reads; the error names the file and both sizes.
     pub fn read(path: impl AsRef<Path>, input: &Input) -> Result<Inputs, DataError> {
         Inputs::read_as(path, input, Fit::Exact)
     }
