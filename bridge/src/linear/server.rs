@@ -23,6 +23,13 @@ use crate::parameters::LayerParameters;
 /// The server's share of a layer's result before the input is known. Made once, moved into the online half.
 pub struct OfflineShare(Vec<u64>);
 
+impl OfflineShare {
+    /// Bytes of memory that it holds: a word per output.
+    pub fn held_bytes(&self) -> usize {
+        size_of_val(&self.0[..])
+    }
+}
+
 /// The server's half of a layer, whatever its torus.
 pub trait ServerLinear: Send + Sync {
     /// Evaluates the layer on the encrypted bodies: one message per term, as [`ClientLinear`](crate::ClientLinear) made them.

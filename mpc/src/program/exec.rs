@@ -91,6 +91,15 @@ impl Program {
     }
 }
 
+impl Program {
+    /// Bytes of memory that a party holds from the preparation to the end of the online stage.
+    #[must_use]
+    pub fn held_bytes(&self, party: Party, lanes: usize) -> usize {
+        let code = self.code(party);
+        code.slots * Blocks::new(code, lanes).chunks * size_of::<Chunk>()
+    }
+}
+
 impl Prepared {
     /// Starts the offline stage with this party's inputs of offline times, in the order of [`Program::inputs`].
     ///
@@ -131,6 +140,12 @@ impl OfflineRun {
 }
 
 impl Ready {
+    /// Bytes of memory that it holds: those of [`Program::held_bytes`].
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        size_of_val(&self.0.slots.0[..])
+    }
+
     /// Starts the online stage with this party's other inputs, in the order of [`Program::inputs`].
     ///
     /// # Panics

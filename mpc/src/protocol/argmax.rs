@@ -98,6 +98,12 @@ impl Argmax {
         Cost { frames: frames.collect(), ots: self.ots() }
     }
 
+    /// Bytes of memory that a party holds from the preparation to the end of the online stage.
+    #[must_use]
+    pub fn held_bytes(&self, party: Party) -> usize {
+        self.stages.iter().map(|(program, lanes)| program.held_bytes(party, *lanes)).sum()
+    }
+
     /// Spends the OTs.
     ///
     /// # Errors
@@ -129,6 +135,12 @@ impl ArgmaxPrepared {
 }
 
 impl ArgmaxReady {
+    /// Bytes of memory that it holds: those of [`Argmax::held_bytes`].
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.stages.iter().map(Ready::held_bytes).sum()
+    }
+
     /// The online stage: the server gives v, ell + 1 bits, a lane for every class; the client nothing. The client gets the
     /// index, the server `None`.
     ///

@@ -97,6 +97,11 @@ impl Spare {
         Keys { first, live: 0..blocks.len(), blocks, spare: self.clone() }
     }
 
+    /// Bytes of memory that it holds.
+    pub fn held_bytes(&self) -> usize {
+        size_of_val(&self.0.lock().unwrap_or_else(PoisonError::into_inner)[..])
+    }
+
     fn give(&self, buffer: Vec<Block>) {
         let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if buffer.len() > spare.len() {

@@ -137,6 +137,23 @@ impl Correlations {
             + OtCount::received_by(self.party.other(), self.sent.len())
     }
 
+    /// Bytes of memory that it holds: seeds of batches, tables of the matrix, OTs that were expanded and not taken.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        let sender = self.sender.as_ref().map_or(0, silent::Sender::held_bytes);
+        let receiver = self.receiver.as_ref().map_or(0, silent::Receiver::held_bytes);
+        sender + receiver + self.sent.held_bytes() + self.received.held_bytes()
+    }
+
+    /// Most bytes that a party holds for inferences that take `need` OTs each, at most `largest` of them at a time.
+    #[must_use]
+    pub fn most_held_bytes(need: OtCount, largest: OtCount) -> usize {
+        let of = |party| {
+            Preset::MOST_SEED_BYTES + Source::most_held_bytes(need.where_receives(party), largest.where_receives(party))
+        };
+        of(Party::Client) + of(Party::Server)
+    }
+
     /// The indices of the next OTs that [`Correlations::take`] gives.
     #[must_use]
     pub fn next_index(&self) -> NextIndex {

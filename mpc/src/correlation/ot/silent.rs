@@ -109,6 +109,9 @@ impl Preset {
         PREFIX_BYTES + self.tree_ots() * Block::BYTES
     }
 
+    /// Most bytes of memory that a seed takes, which is cut from whole trees.
+    pub const MOST_SEED_BYTES: usize = (LATER.seed() + 2 * LEAVES) * Block::BYTES;
+
     /// OTs spent on the sums of the trees.
     const fn tree_ots(self) -> usize {
         self.trees * DEPTH
@@ -174,6 +177,12 @@ pub struct Sender {
 }
 
 impl Sender {
+    /// Bytes of memory that it holds.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.common.seed.capacity() * Block::BYTES
+    }
+
     /// A sender with its halves of [`SEED`] correlated OTs, and the coins of its direction.
     ///
     /// # Panics
@@ -216,6 +225,12 @@ pub struct Receiver {
 }
 
 impl Receiver {
+    /// Bytes of memory that it holds.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.common.seed.capacity() * Block::BYTES
+    }
+
     /// A receiver with its halves of [`SEED`] correlated OTs, and the same coins as the sender's.
     ///
     /// # Panics

@@ -4,6 +4,7 @@
 //! more than the OTs. So at least [`RESERVE`] OTs are expanded at a time, and what a layer does not take is kept for the next.
 
 use super::cots::{Keys, Spare};
+use super::pool::price;
 use super::silent::Batch;
 use crate::primitive::block::Block;
 use std::collections::VecDeque;
@@ -43,6 +44,19 @@ impl Source {
 
     pub fn push(&mut self, batch: Batch) {
         self.batches.push_back(batch);
+    }
+
+    /// Bytes of memory that it holds.
+    pub fn held_bytes(&self) -> usize {
+        let reserve = self.reserve.keys.capacity() * Block::BYTES;
+        reserve + self.spare.held_bytes() + self.batches.iter().map(Batch::held_bytes).sum::<usize>()
+    }
+
+    /// Most bytes that it holds between two inferences that take `need` OTs each, at most `largest` at a time; each is preceded by
+    /// whole batches that yield what is missing.
+    pub fn most_held_bytes(need: usize, largest: usize) -> usize {
+        let batches = 1 + price::batches(need);
+        batches * Batch::MOST_BYTES + (RESERVE + largest) * Block::BYTES
     }
 
     /// Moves the next `n` OTs out, `n` at most [`Source::len`].

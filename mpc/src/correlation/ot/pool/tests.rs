@@ -83,6 +83,36 @@ async fn many_batches_both_ways_cost_what_the_price_says() {
     assert_eq!(parties[1].1.available(), OtCount::ZERO);
 }
 
+/// What a party holds is counted, grows with each batch, and stays within what was planned for inferences of so many OTs.
+#[tokio::test]
+async fn what_is_held_is_within_the_plan() {
+    let mut parties = pools(Channel::pair(), 5).await;
+    let need = count(OTS_OF_SETUP - 30_000, OTS_PER_BATCH);
+    let layer = count(200_000, 300_000);
+    let most = Correlations::most_held_bytes(need, layer);
+    let held = |parties: &[(Channel, Correlations); 2]| [0, 1].map(|party| parties[party].1.held_bytes());
+    let setup = held(&parties);
+    // Two seeds of 2^18 keys and more, and two tables.
+    assert!(setup.iter().all(|&bytes| bytes > 4 * (16 << 18) && bytes < most), "{setup:?} of {most}");
+    let mut largest = 0;
+    for _ in 0..3 {
+        let before = held(&parties);
+        ensure(&mut parties, need).await;
+        assert!(held(&parties)[0] >= before[0] + (16 << 18), "a batch came");
+        let mut left = need;
+        while left != OtCount::ZERO {
+            let now =
+                count(left.client_receives.min(layer.client_receives), left.server_receives.min(layer.server_receives));
+            take(&mut parties, now);
+            left = count(left.client_receives - now.client_receives, left.server_receives - now.server_receives);
+            largest = largest.max(held(&parties)[0]).max(held(&parties)[1]);
+        }
+    }
+    assert!(largest <= most, "{largest} of {most}");
+    // Not by a factor: a server can be filled up to it.
+    assert!(2 * largest > most, "{largest} of {most}");
+}
+
 /// As sessions run: each party on its own blocking thread, over TCP.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_works_over_tcp_on_blocking_threads() {

@@ -52,6 +52,18 @@ impl Batch {
         self.preset.usable().saturating_sub(self.next * LEAVES)
     }
 
+    /// Most bytes of memory that a batch holds; its table lies in what was the seed.
+    pub const MOST_BYTES: usize = Preset::MOST_SEED_BYTES + 2 * LATER.trees * DEPTH * Block::BYTES;
+
+    /// Bytes of memory that it holds, spent or not.
+    pub fn held_bytes(&self) -> usize {
+        let half = match &self.half {
+            Half::Sent { roots, .. } => roots.len(),
+            Half::Received { keys, sums } => keys.len() + sums.len(),
+        };
+        (self.table.capacity() + half) * Block::BYTES
+    }
+
     /// Leaves of a tree.
     pub const TREE: usize = LEAVES;
 
