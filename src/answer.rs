@@ -23,6 +23,16 @@ pub(crate) enum AnswerReady {
     Class(Option<ArgmaxReady>),
 }
 
+impl AnswerReady {
+    /// Bytes of memory that it holds.
+    pub(crate) fn held_bytes(&self) -> usize {
+        match self {
+            Self::Logits(ready) => ready.held_bytes(),
+            Self::Class(ready) => ready.as_ref().map_or(0, ArgmaxReady::held_bytes),
+        }
+    }
+}
+
 /// What a client learns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {

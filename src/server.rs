@@ -258,6 +258,12 @@ async fn session(
                 }
                 options.visitor.admit(reveal)?;
                 let slot = in_time(options, bytes, offline::server(channel, model, &mut ot, slot, reveal)).await?;
+                tracing::debug!(
+                    slot = slot.number,
+                    slot_bytes = slot.held_bytes(),
+                    ot_bytes = ot.held_bytes(),
+                    "prepared"
+                );
                 slots.push_back(slot);
                 measurement.charge(model.plan.ots(reveal));
                 report.offline.add(&measurement.finish(channel).stage);

@@ -8,6 +8,7 @@ mod cost;
 mod error;
 mod layouts;
 mod linear;
+mod memory;
 pub mod planner;
 mod rings;
 mod steps;
@@ -25,6 +26,7 @@ pub use choices::{Choices, LayoutChoice, LinearChoice, Link, ScaleChoice, SetCho
 pub use cost::{Frame, Prediction, predict, setup_bytes};
 pub use error::PlanError;
 pub use linear::{LinearNode, MAX_HINT_COEFFICIENTS, Upload};
+pub use memory::ServerMemory;
 pub use rings::{Holding, width_of};
 pub use steps::{Answer, Nonlinear, NonlinearKind, Programs, Source, Step};
 pub(crate) use truncation::offsets;

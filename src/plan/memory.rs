@@ -1,0 +1,103 @@
+//! The memory that a plan asks of a server: for each session, and for each slot that waits for its input.
+
+use lowkey_bridge::Schedule;
+use lowkey_mpc::ot::{Correlations, OtCount};
+use lowkey_mpc::party::Party;
+use serde::Serialize;
+
+use super::{Plan, Reveal, Step};
+
+/// Bytes of a word of a server's keys in memory for a byte on the wire: unpacked, and transformed for three primes.
+const KEY_EXPANSION: usize = 6;
+/// Bytes of a share, whatever its ring.
+const WORD: usize = size_of::<u64>();
+/// What a session takes besides: the buffers of its connection, its thread.
+const CONNECTION: usize = 256 << 10;
+
+/// Bytes of memory of a server, apart from the model, which all sessions share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ServerMemory {
+    /// Of a session: seeds and tables of silent OT, and OTs in reserve. At most.
+    pub session: u64,
+    /// Of each slot that is prepared: exactly what it holds.
+    pub slot: u64,
+    /// What a session works with while a stage runs: bodies, keys, OTs of a layer. An estimate.
+    pub work: u64,
+}
+
+impl ServerMemory {
+    /// What a session needs to answer anything: itself, its work, and one slot.
+    pub fn least(&self) -> u64 {
+        self.session + self.work + self.slot
+    }
+
+    /// The larger of the two in everything.
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            session: self.session.max(other.session),
+            slot: self.slot.max(other.slot),
+            work: self.work.max(other.work),
+        }
+    }
+}
+
+impl Plan {
+    /// The memory that a server needs, whatever is revealed.
+    pub fn server_memory(&self) -> ServerMemory {
+        let reveals = [Reveal::Logits, Reveal::Class];
+        let most = reveals.map(|reveal| self.ots(reveal)).into_iter().fold(OtCount::ZERO, larger);
+        let largest = reveals.map(|reveal| self.largest_ots(reveal)).into_iter().fold(OtCount::ZERO, larger);
+        let slot = reveals.map(|reveal| self.slot_bytes(reveal)).into_iter().max().unwrap_or(0);
+        ServerMemory {
+            session: (Correlations::most_held_bytes(most, largest) + CONNECTION) as u64,
+            slot: slot as u64,
+            work: self.work_bytes() as u64,
+        }
+    }
+
+    /// Bytes of memory that the server's half of a slot holds.
+    pub fn slot_bytes(&self, reveal: Reveal) -> usize {
+        let outputs = self.linear.iter().filter_map(|node| node.encrypted.as_ref()).map(|layer| layer.outputs());
+        let programs = self.steps.iter().map(|step| match step {
+            Step::Nonlinear(step) => step.programs.prepared.held_bytes(Party::Server, step.lanes),
+            _ => 0,
+        });
+        let answer = match (reveal, &self.answer.class) {
+            (Reveal::Logits, _) => self.answer.logits.held_bytes(Party::Server, self.answer.lanes),
+            (Reveal::Class, Some(argmax)) => argmax.held_bytes(Party::Server),
+            (Reveal::Class, None) => 0,
+        };
+        WORD * outputs.sum::<usize>() + programs.sum::<usize>() + answer
+    }
+
+    /// The most OTs that are taken at once, each way.
+    fn largest_ots(&self, reveal: Reveal) -> OtCount {
+        let of_step = |step: &Step| match step {
+            Step::Nonlinear(step) => {
+                larger(step.programs.prepared.cost(step.lanes).ots, step.programs.direct.cost(step.lanes).ots)
+            }
+            _ => OtCount::ZERO,
+        };
+        let answer = match (reveal, &self.answer.class) {
+            (Reveal::Logits, _) => self.answer.logits.cost(self.answer.lanes).ots,
+            (Reveal::Class, Some(argmax)) => argmax.ots(),
+            (Reveal::Class, None) => OtCount::ZERO,
+        };
+        self.steps.iter().map(of_step).fold(answer, larger)
+    }
+
+    /// The server's keys of one inference, the bodies of its largest layer as they came and as words, and the shares between layers.
+    fn work_bytes(&self) -> usize {
+        let body = |upload| self.body_len(upload, Schedule::Direct);
+        let bodies = self.uploads.iter().map(body).max().unwrap_or(0);
+        let shares: usize = self.tensors.iter().map(|tensor| WORD * tensor.elements()).sum();
+        KEY_EXPANSION * self.b0_bytes() + 3 * bodies + shares
+    }
+}
+
+fn larger(a: OtCount, b: OtCount) -> OtCount {
+    OtCount {
+        client_receives: a.client_receives.max(b.client_receives),
+        server_receives: a.server_receives.max(b.server_receives),
+    }
+}
