@@ -3,7 +3,7 @@
 //! An error names a value that came from outside this crate: a plan, a weight file, bytes of a peer, an order of calls.
 //! Slices of the wrong length and positions beyond the degree are mistakes of the caller and panic.
 
-use crate::mask::MaskId;
+use crate::names::MaskId;
 
 /// Errors of this crate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -107,6 +107,7 @@ pub mod error;
 pub mod evaluate;
 pub mod hint;
 pub mod mask;
+mod names;
 pub mod noise;
 pub mod pack;
 pub mod params;

@@ -20,6 +20,7 @@ mod half_tree;
 pub(crate) mod ideal;
 mod lpn;
 mod pool;
+pub mod price;
 mod setup;
 pub mod silent;
 pub mod softspoken;
@@ -27,4 +28,4 @@ mod source;
 mod transpose;
 
 pub use cots::{Cots, OtCount, ReceivedCots, SentCots};
-pub use pool::{Correlations, NextIndex, price};
+pub use pool::{Correlations, NextIndex};

@@ -21,52 +21,10 @@ use super::source::Source;
 use crate::error::{Error, Result};
 use crate::party::Party;
 use crate::primitive::prg::Prg;
-use crate::transport::channel::{Channel, FrameKind, HEADER_BYTES};
+use crate::transport::channel::{Channel, FrameKind};
 use rand::CryptoRng;
 use serde::{Deserialize, Serialize};
 use std::fmt;
-
-/// What correlated OTs cost on the wire, exactly. A session's first batch, which seeds the others, belongs to its set-up; what it
-/// yields comes with it.
-pub mod price {
-    use super::{HEADER_BYTES, OtCount};
-    pub use crate::correlation::ot::setup::SETUP_BYTES;
-    use crate::correlation::ot::silent::{FIRST, LATER, PROOF_BYTES, Preset, REPLY_BYTES};
-
-    /// OTs in each direction that the set-up yields.
-    pub const OTS_OF_SETUP: usize = FIRST.usable();
-
-    /// OTs that one batch yields.
-    pub const OTS_PER_BATCH: usize = LATER.usable();
-
-    /// Bytes of one batch, frame headers included: all sent by the party that sends in these OTs, but for [`REPLY_FRAME_BYTES`].
-    pub const BATCH_BYTES: usize = batch_bytes(LATER) + REPLY_FRAME_BYTES;
-
-    /// Bytes of these that the party sends which receives in these OTs.
-    pub const REPLY_FRAME_BYTES: usize = HEADER_BYTES + REPLY_BYTES;
-
-    /// Bytes of a batch that its sender sends.
-    pub(in crate::correlation::ot) const fn batch_bytes(preset: Preset) -> usize {
-        HEADER_BYTES + preset.message_bytes() + HEADER_BYTES + PROOF_BYTES
-    }
-
-    /// Bytes per OT when batches are used up.
-    pub const BYTES_PER_OT: f64 = BATCH_BYTES as f64 / OTS_PER_BATCH as f64;
-
-    /// Batches that yield at least `n` OTs.
-    #[must_use]
-    pub const fn batches(n: usize) -> usize {
-        n.div_ceil(OTS_PER_BATCH)
-    }
-
-    /// Bytes, both parties together, of the batches that yield at least `need` after what the set-up yields.
-    #[must_use]
-    pub const fn bytes(need: OtCount) -> usize {
-        let client = batches(need.client_receives.saturating_sub(OTS_OF_SETUP));
-        let server = batches(need.server_receives.saturating_sub(OTS_OF_SETUP));
-        (client + server) * BATCH_BYTES
-    }
-}
 
 /// The indices of the next OTs to be taken. Equal on both sides, and public.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -13,7 +13,6 @@
 
 use super::base::{self, Domain, SessionId};
 use super::coins::{COMMITMENT_BYTES, Coins, NONCE_BYTES, Nonce};
-use super::pool::price;
 use super::silent::{self, SEED};
 use super::softspoken::{self, BASE_OTS, Correction};
 use crate::error::{Error, Result};
@@ -39,13 +38,8 @@ const BASE_BYTES: usize = base::ReceiverMessage::bytes(BASE_OTS) + base::SenderM
 /// Columns of SoftSpokenOT, in blocks: the smallest number that covers a seed.
 const COLUMN_BLOCKS: usize = SEED.div_ceil(128);
 
-/// Bytes that each party sends in the set-up and for the first batch, frame headers included.
-pub const SETUP_BYTES: usize = 3 * HEADER_BYTES
-    + HELLO_BYTES
-    + BASE_BYTES
-    + Correction::bytes(COLUMN_BLOCKS)
-    + price::batch_bytes(silent::FIRST)
-    + price::REPLY_FRAME_BYTES;
+/// Bytes that each party sends before the first batch, frame headers included.
+pub const BYTES: usize = 3 * HEADER_BYTES + HELLO_BYTES + BASE_BYTES + Correction::bytes(COLUMN_BLOCKS);
 
 /// What the set-up gives one party.
 pub struct Roles {

@@ -4,7 +4,7 @@
 //! more than the OTs. So at least [`RESERVE`] OTs are expanded at a time, and what a layer does not take is kept for the next.
 
 use super::cots::{Keys, Spare};
-use super::pool::price;
+use super::price;
 use super::silent::Batch;
 use crate::primitive::block::Block;
 use std::collections::VecDeque;

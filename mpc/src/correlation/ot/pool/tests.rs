@@ -3,7 +3,7 @@
 use super::*;
 use crate::correlation::ot::coins::Nonce;
 use crate::correlation::ot::ideal;
-use crate::correlation::ot::price::{OTS_OF_SETUP, OTS_PER_BATCH};
+use crate::correlation::ot::price::{self, OTS_OF_SETUP, OTS_PER_BATCH};
 use crate::party::Stage;
 use crate::transport::channel::{Limits, Way};
 use rand::SeedableRng;

@@ -1,0 +1,226 @@
+//! Which folder may use which: the table of `mpc/src/lib.rs` holds, and no crate gets a new circle of modules.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The folders of mpc, lowest first: each uses those before it and no other.
+const MPC: [&str; 9] =
+    ["party", "error", "primitive", "transport", "correlation", "spec", "program", "gadget", "protocol"];
+/// The one on top of them.
+const MPC_TOP: &str = "layout";
+
+/// Circles that are left, each with its reason. They may shrink: a module that is in none any more is struck off here.
+const KNOWN: &[(&str, &[&str], &str)] = &[
+    ("models/src", &["coding", "network"], "a network holds its coding, which is checked against its tensors"),
+    (
+        "models/src/import/onnx",
+        &["client", "constants", "graph", "input", "operators", "quantiser", "real", "value", "walk", "whole"],
+        "the table of operators names functions of the walk that reads the table",
+    ),
+    (
+        "models/src/import/tflite",
+        &["ends", "inputs", "movement", "obstacles", "operators", "reals", "walk"],
+        "the table of operators names functions of the walk that reads the table",
+    ),
+    (
+        "src",
+        &[
+            "answer",
+            "error",
+            "layers",
+            "offline",
+            "online",
+            "plan",
+            "policy",
+            "publication",
+            "randomness",
+            "session",
+            "slot",
+            "store",
+        ],
+        "the plan predicts the frames of sessions, and the error of all is made of the errors of each",
+    ),
+    ("src/plan", &["layouts", "planner", "steps", "truncation"], "a truncation is proved by the planner's rings"),
+];
+
+/// All sources below a folder.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(folder).expect("a folder of the project") {
+        let path = entry.expect("it was listed").path();
+        if path.is_dir() {
+            all.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            all.push(path);
+        }
+    }
+    all
+}
+
+/// A source without comments and without its tests, which may use anything.
+fn code(path: &Path) -> String {
+    let text = fs::read_to_string(path).expect("UTF-8");
+    let lines = text.lines().take_while(|line| *line != "mod tests {");
+    lines.filter(|line| !line.trim_start().starts_with("//")).map(|line| format!("{line}\n")).collect()
+}
+
+/// True for files that only tests compile.
+fn is_test(path: &Path) -> bool {
+    path.iter().any(|part| {
+        let part = part.to_string_lossy();
+        part.ends_with("tests.rs") || ["tests", "testing.rs", "ideal.rs"].contains(&&*part)
+    })
+}
+
+/// The names behind `prefix` in a source; of `prefix{a::b, c}` both a and c.
+fn named(text: &str, prefix: &str) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for rest in text.split(prefix).skip(1) {
+        let list = match rest.strip_prefix('{') {
+            Some(list) => top_level(list),
+            None => vec![rest],
+        };
+        names.extend(list.into_iter().map(|item| {
+            let item = item.trim_start();
+            item.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect()
+        }));
+    }
+    names
+}
+
+/// The items of a list in braces, up to its end.
+fn top_level(list: &str) -> Vec<&str> {
+    let (mut items, mut depth, mut start) = (Vec::new(), 0, 0);
+    for (at, c) in list.char_indices() {
+        match c {
+            '{' => depth += 1,
+            ',' if depth == 0 => {
+                items.push(&list[start..at]);
+                start = at + 1;
+            }
+            '}' if depth == 0 => {
+                items.push(&list[start..at]);
+                break;
+            }
+            '}' => depth -= 1,
+            _ => {}
+        }
+    }
+    items
+}
+
+/// Who uses whom, by the names of the modules at the top of a crate or within one of its folders.
+fn uses(folder: &Path, prefixes: &[&str]) -> BTreeMap<String, BTreeSet<String>> {
+    let mut uses: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let name_of = |path: &Path| {
+        let first = path.strip_prefix(folder).expect("it is below").iter().next().expect("it has a name");
+        first.to_string_lossy().trim_end_matches(".rs").to_owned()
+    };
+    let files: Vec<PathBuf> = sources(folder).into_iter().filter(|path| !is_test(path)).collect();
+    let modules: BTreeSet<String> = files.iter().map(|path| name_of(path)).collect();
+    for path in &files {
+        let name = name_of(path);
+        if ["lib", "main", "mod"].contains(&name.as_str()) {
+            continue;
+        }
+        // `super::` of a file in a folder below means that folder.
+        let direct = path.parent() == Some(folder);
+        let text = code(path);
+        let found = prefixes.iter().filter(|prefix| direct || **prefix != "super::").flat_map(|p| named(&text, p));
+        let others = found.filter(|other| *other != name && modules.contains(other));
+        uses.entry(name.clone()).or_default().extend(others);
+    }
+    uses
+}
+
+/// The modules that reach each other, in groups.
+fn circles(uses: &BTreeMap<String, BTreeSet<String>>) -> BTreeSet<Vec<String>> {
+    let reach = |from: &String| {
+        let (mut seen, mut open) = (BTreeSet::new(), vec![from.clone()]);
+        while let Some(name) = open.pop() {
+            for next in uses.get(&name).into_iter().flatten() {
+                if seen.insert(next.clone()) {
+                    open.push(next.clone());
+                }
+            }
+        }
+        seen
+    };
+    let reached: BTreeMap<&String, BTreeSet<String>> = uses.keys().map(|name| (name, reach(name))).collect();
+    let group = |name: &String| {
+        let mutual = reached[name].iter().filter(|other| reached.get(other).is_some_and(|back| back.contains(name)));
+        mutual.cloned().collect::<Vec<String>>()
+    };
+    uses.keys().map(group).filter(|group| group.len() > 1).collect()
+}
+
+#[test]
+fn folders_of_mpc_use_only_what_stands_above_them_in_the_table() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("mpc/src");
+    let order: Vec<&str> = MPC.into_iter().chain([MPC_TOP]).collect();
+    let place = |name: &str| order.iter().position(|known| *known == name);
+    let mut wrong = Vec::new();
+    for path in sources(&root).into_iter().filter(|path| !is_test(path) && !path.ends_with("lib.rs")) {
+        let first = path.strip_prefix(&root).expect("it is below").iter().next().expect("it has a name");
+        let name = first.to_string_lossy().trim_end_matches(".rs").to_owned();
+        let own = place(&name).unwrap_or_else(|| panic!("{name} is not in the table"));
+        for other in named(&code(&path), "crate::") {
+            // `error` names the parties, and nothing else may be used that is not a folder of the table.
+            if place(&other).is_none_or(|place| place > own) {
+                wrong.push(format!("{}: crate::{other}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "these look up:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn no_crate_has_a_circle_that_is_not_listed() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = BTreeSet::new();
+    let rooms = ["he/src", "mpc/src", "bridge/src", "models/src", "src"].map(|room| (room, vec!["crate::"]));
+    let folders = [
+        "bridge/src/conv",
+        "bridge/src/linear",
+        "mpc/src/spec",
+        "mpc/src/correlation/ot",
+        "mpc/src/program",
+        "models/src/import/onnx",
+        "models/src/import/tflite",
+        "src/plan",
+    ];
+    let folders = folders.map(|folder| (folder, vec!["super::"]));
+    for (room, prefixes) in rooms.into_iter().chain(folders) {
+        let uses = uses(&root.join(room), &prefixes);
+        assert!(uses.len() > 3, "{room} has modules");
+        found.extend(circles(&uses).into_iter().map(|circle| (room.to_owned(), circle)));
+    }
+    let is_known = |(room, circle): &&(String, Vec<String>)| {
+        KNOWN.iter().any(|(of, known, _)| of == room && circle.iter().all(|name| known.contains(&name.as_str())))
+    };
+    let new: Vec<_> = found.iter().filter(|circle| !is_known(circle)).collect();
+    assert!(new.is_empty(), "new circles: {new:#?}");
+    let is_gone = |room: &str, name: &str| {
+        !found.iter().any(|(of, circle)| of == room && circle.iter().any(|other| other == name))
+    };
+    let known = KNOWN.iter().flat_map(|(room, circle, _)| circle.iter().map(move |name| (*room, *name)));
+    let gone: Vec<_> = known.filter(|(room, name)| is_gone(room, name)).collect();
+    assert!(gone.is_empty(), "strike these off the list: {gone:#?}");
+}
+
+#[test]
+fn circles_are_found() {
+    let uses = |pairs: &[(&str, &[&str])]| -> BTreeMap<String, BTreeSet<String>> {
+        let row = |(name, others): &(&str, &[&str])| {
+            ((*name).to_owned(), others.iter().map(|other| (*other).to_owned()).collect())
+        };
+        pairs.iter().map(row).collect()
+    };
+    let chain = uses(&[("a", &["b"]), ("b", &["c"]), ("c", &[])]);
+    assert!(circles(&chain).is_empty());
+    let circle = uses(&[("a", &["b"]), ("b", &["c"]), ("c", &["a"]), ("d", &["a"])]);
+    assert_eq!(circles(&circle), BTreeSet::from([["a", "b", "c"].map(str::to_owned).to_vec()]));
+    let names = named("use crate::{a::{x, y}, b};\nuse crate::c::z;", "crate::");
+    assert_eq!(names, BTreeSet::from(["a", "b", "c"].map(str::to_owned)));
+}
