@@ -410,6 +410,11 @@ fn islands_of_real_numbers() {
     graphs("island", 50, &BOTH);
 }
 
+#[test]
+fn images_in_batches() {
+    graphs("dilated", 60, &BOTH);
+}
+
 /// Several operators of all kinds.
 #[test]
 fn graphs_of_all_operators() {

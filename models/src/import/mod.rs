@@ -5,6 +5,7 @@
 //! | [`error`] | what can be wrong with a file, with the node and what to do about it |
 //! | [`report`] | which operations a file has and what became of them |
 //! | `builder` | puts networks together: linear nodes, requantisations by any rule, pools, tables |
+//! | `erf` | the error function |
 //! | [`onnx`] | QONNX (`Quant`, `BipolarQuant`, `Trunc`, `MultiThreshold`), ONNX QDQ, QCDQ and QOperator |
 //! | [`tflite`] | TensorFlow Lite |
 //! | [`twin`] | what an approximate import is near to |
@@ -14,6 +15,7 @@
 //! they are read with limits, into typed errors.
 
 pub(crate) mod builder;
+pub(crate) mod erf;
 pub mod error;
 pub mod onnx;
 pub mod report;

@@ -158,7 +158,21 @@ impl<'m, 'f> Walk<'m, 'f> {
     ) -> Result<Window, Trouble> {
         let stride = [operator.i32(2, 0)?, operator.i32(1, 0)?];
         let dilation = [operator.i32(fields.dilation[0], 1)?, operator.i32(fields.dilation[1], 1)?];
-        window(x, kernel, stride, dilation, operator.i8(0)?)
+        let mut window = window(x, kernel, stride, dilation, operator.i8(0)?)?;
+        if self.block != [1, 1] {
+            if window.stride != [1, 1] {
+                return refuse("it steps over rows of batches", "use stride 1 after SPACE_TO_BATCH_ND");
+            }
+            // In rows and columns of the image.
+            for axis in 0..2 {
+                window.dilation[axis] *= self.block[axis];
+                for side in [axis, axis + 2] {
+                    window.padding[side] =
+                        x.padding[side] + (window.padding[side] - x.padding[side]) * self.block[axis];
+                }
+            }
+        }
+        Ok(window)
     }
 
     /// Adds a sum of products, its biases and its requantisation, and names the result.

@@ -12,6 +12,7 @@
 //! | `inputs` | the network's input and output |
 //! | `walk` | operator by operator, from file to network |
 //! | `linear` | convolutions and matrices |
+//! | `dilated` | convolutions over images in batches |
 //! | `transposed` | transposed convolutions |
 //! | `pool` | pools and means |
 //! | `add` | sums of two tensors |
@@ -34,6 +35,7 @@
 
 mod add;
 mod binary;
+mod dilated;
 mod ends;
 mod flatbuffer;
 mod inputs;

@@ -17,6 +17,9 @@ use crate::network::{Input, Op, Window};
 /// Operators with weights.
 const LAYERS: [i32; 3] = [number("CONV_2D"), number("DEPTHWISE_CONV_2D"), number("FULLY_CONNECTED")];
 
+/// Operators that take images apart, and put them together.
+const BATCHES: [i32; 2] = [number("SPACE_TO_BATCH_ND"), number("BATCH_TO_SPACE_ND")];
+
 /// Refuses files of floating-point activations, and of wide ones, by what they are.
 pub(super) fn refuse_others(model: &Model<'_>) -> Result<(), ImportProblem> {
     let layers: Vec<&Operator<'_>> =
@@ -105,6 +108,12 @@ fn alone(model: &Model<'_>, options: &Options, operator: &Operator<'_>) -> Optio
         Err(trouble) => return refused(trouble),
     };
     let dims = &model.tensors[first].dims;
+    // Of batches nothing is known here.
+    let batches = |operator: &Operator<'_>| BATCHES.contains(&operator.code);
+    if BATCHES[1] == operator.code || dims.first().is_some_and(|&size| size > 1) && model.operators.iter().any(batches)
+    {
+        return None;
+    }
     let shape = grid(dims);
     let input = Input { shape, bits: 8, zero_point: clamp.zero_point - clamp.lo, pixels: None, coding: None };
     let builder = Builder::new("one", input, options.fold, Report::default()).ok()?;

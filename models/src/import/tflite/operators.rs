@@ -78,12 +78,14 @@ pub(super) const OPERATORS: &[Entry] = &[
     imported("LOGISTIC", "a table or a requantisation", |walk, operator, name| walk.table(operator, name)),
     imported("TANH", "a table or a requantisation", |walk, operator, name| walk.table(operator, name)),
     imported("RELU_N1_TO_1", "a table or a requantisation", |walk, operator, name| walk.table(operator, name)),
+    imported("RELU_0_TO_1", "a table or a requantisation", |walk, operator, name| walk.table(operator, name)),
     imported("ELU", "a table or a requantisation", |walk, operator, name| walk.table(operator, name)),
     imported("EXP", "a table or a requantisation", |walk, operator, name| walk.table(operator, name)),
     imported("LOG", "a table or a requantisation", |walk, operator, name| walk.table(operator, name)),
     imported("SQRT", "a table or a requantisation", |walk, operator, name| walk.table(operator, name)),
     imported("NEG", "a table or a requantisation", |walk, operator, name| walk.table(operator, name)),
     imported("ABS", "a table", |walk, operator, name| walk.table(operator, name)),
+    imported("GELU", "a table", |walk, operator, name| walk.table(operator, name)),
     imported("HARD_SWISH", "a table", |walk, operator, name| walk.table(operator, name)),
     imported("RESHAPE", "nothing: elements stay where they are", |walk, operator, name| walk.reshape(operator, name)),
     imported("SQUEEZE", "nothing: elements stay where they are", |walk, operator, name| walk.reshape(operator, name)),
@@ -116,6 +118,14 @@ pub(super) const OPERATORS: &[Entry] = &[
     }),
     imported("RESIZE_BILINEAR", "a sum of neighbours, where their weights are short", |walk, operator, name| {
         walk.bilinear(operator, name)
+    }),
+    imported("REVERSE_V2", "elements in another order", |walk, operator, name| walk.reverse(operator, name)),
+    imported("BROADCAST_TO", "elements in another order", |walk, operator, name| walk.broadcast(operator, name)),
+    imported("SPACE_TO_BATCH_ND", "the dilation of the convolution behind it", |walk, operator, name| {
+        walk.space_to_batch(operator, name)
+    }),
+    imported("BATCH_TO_SPACE_ND", "the dilation of the convolution before it", |walk, operator, name| {
+        walk.batch_to_space(operator, name)
     }),
     imported("SHAPE", "nothing: shapes are known", |walk, operator, _| walk.shape_arithmetic(operator)),
     outside("SOFTMAX", "a softmax is left out at the end of a network only"),

@@ -5,6 +5,7 @@ use super::round::{Activation, Clamp, Multiplier, Rounding, Rule, divide_by_powe
 use super::walk::{Function, Quantisation, Trouble, Value, Walk, quantisation, refuse};
 use crate::check::TensorInfo;
 use crate::import::builder::Sum;
+use crate::import::erf::erfc;
 use crate::import::report::Verdict;
 use crate::network::{Op, Range, TensorId};
 
@@ -41,6 +42,10 @@ impl<'m, 'f> Walk<'m, 'f> {
             model::RELU_N1_TO_1 => {
                 self.rescale(operator, name, &x, y, (ratio_rule(&x, y.scale), clamp(Activation::ReluN1To1)))?;
             }
+            model::RELU_0_TO_1 => {
+                self.rescale(operator, name, &x, y, (ratio_rule(&x, y.scale), clamp(Activation::Relu0To1)))?;
+            }
+            model::GELU => self.gelu(operator, name, &x, y)?,
             code => {
                 let swish = Swish::of(x.scale, y.scale);
                 if code == model::HARD_SWISH && swish.is_none() {
@@ -75,6 +80,20 @@ impl<'m, 'f> Walk<'m, 'f> {
             }
         }
         Ok(Verdict::Imported("a function of single values"))
+    }
+
+    /// x Phi(x), or its approximation by a tangent; XNNPACK takes neither.
+    fn gelu(&mut self, operator: &Operator<'f>, name: &str, x: &Value, y: Quantisation) -> Result<(), Trouble> {
+        let tangent = operator.i8(0)? != 0;
+        let stored = |value: i64, ulp: i32| by_table(Rounding::Double, gelu(x.scale * value as f32, tangent, ulp), y);
+        // Libraries of mathematics differ in the last bit.
+        let Range { lo, hi } = self.builder.tensor(x.id).range;
+        if !self.approximate && (lo..=hi).any(|value| stored(value, -1) != stored(value, 1)) {
+            return refuse("a value of its table is half way between two", "use other scales, or --approximate");
+        }
+        let made = self.pointwise(name, x, y, |value| stored(value, 0))?;
+        self.define(operator, made);
+        Ok(())
     }
 
     /// Refuses what the runtime has no kernel for.
@@ -174,6 +193,18 @@ fn by_table(rounding: Rounding, real: f32, y: Quantisation) -> i64 {
             stored.clamp(y.clamp.lo, y.clamp.hi)
         }
     }
+}
+
+/// As the runtime writes it, in 32-bit floats (`gelu.h`), with an error function that is `ulp` units in the last place off.
+fn gelu(v: f32, tangent: bool, ulp: i32) -> f32 {
+    if tangent {
+        const ROOT: f32 = (std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2) as f32;
+        return 0.5 * v * (1.0 + (ROOT * (v + 0.044715 * v * v * v)).tanh());
+    }
+    let erfc = erfc(f64::from(v * -std::f32::consts::FRAC_1_SQRT_2)) as f32;
+    // Of 2 all are sure.
+    let off = if erfc == 2.0 { 0 } else { ulp };
+    0.5 * v * f32::from_bits(erfc.to_bits().saturating_add_signed(off))
 }
 
 /// x relu6(x + 3) / 6 in 16-bit numbers, as both kinds of kernels compute it (`hardswish.h`): x 2^7 has the scale input / 2^7; it is

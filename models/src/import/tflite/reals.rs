@@ -25,7 +25,9 @@ pub(super) enum Real {
 }
 
 /// Operators that only move elements.
-pub(super) const MOVEMENTS: [i32; 18] = [
+pub(super) const MOVEMENTS: [i32; 20] = [
+    number("REVERSE_V2"),
+    number("BROADCAST_TO"),
     number("RESHAPE"),
     number("SQUEEZE"),
     number("EXPAND_DIMS"),
@@ -212,7 +214,10 @@ impl<'m, 'f> Walk<'m, 'f> {
         let x = self.narrow(name, &self.values[&operand].clone())?;
         let numbers: Vec<f32> = self.numbers_of(&x, real).into_iter().map(|v| activation(of(v))).collect();
         if numbers.iter().any(|number| !number.is_finite()) {
-            return refuse("it makes numbers that are not finite", hint);
+            return refuse(
+                "it divides by 0, or overflows, for a value that it may read; runtimes quantise infinities differently",
+                "quantise its function as one operator (LOGISTIC for 1 / (1 + exp(-x))), or use other scales",
+            );
         }
         let lo = self.builder.tensor(x.id).range.lo;
         self.reals.insert(operator.outputs[0], Real::Table(lo, Rc::new(numbers)));

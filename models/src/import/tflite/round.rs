@@ -166,6 +166,8 @@ pub(super) enum Activation {
     Relu,
     ReluN1To1,
     Relu6,
+    /// An operator of its own only.
+    Relu0To1,
 }
 
 impl Activation {
@@ -185,6 +187,7 @@ impl Activation {
             Activation::Relu => (quantise(0.0), stored.hi),
             Activation::ReluN1To1 => (quantise(-1.0), quantise(1.0)),
             Activation::Relu6 => (quantise(0.0), quantise(6.0)),
+            Activation::Relu0To1 => (quantise(0.0), quantise(1.0)),
         };
         let lo = least.max(stored.lo).min(stored.hi);
         Clamp { zero_point, lo, hi: most.min(stored.hi).max(lo) }

@@ -307,6 +307,39 @@ impl<'m, 'f> Walk<'m, 'f> {
         self.move_to(operator, name, &x, dims, &list)
     }
 
+    /// The tensor backwards along some axes.
+    pub fn reverse(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
+        let x = self.whole_value(operator, 0, name)?;
+        self.same_scale(operator, &x)?;
+        let mut backwards = vec![false; x.dims.len()];
+        for along in self.whole(operator, 1)? {
+            backwards[axis(along as i32, x.dims.len())?] = true;
+        }
+        let list = positions(&x.dims, |at| {
+            let place = |((&at, size), &back): ((&usize, &usize), &bool)| if back { size - 1 - at } else { at };
+            Some(element(&x.dims, &at.iter().zip(&x.dims).zip(&backwards).map(place).collect::<Vec<_>>()))
+        });
+        self.move_to(operator, name, &x, x.dims.clone(), &list)
+    }
+
+    /// The tensor as often as larger dimensions need, with new dimensions before its own.
+    pub fn broadcast(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
+        let x = self.whole_value(operator, 0, name)?;
+        self.same_scale(operator, &x)?;
+        let dims: Vec<usize> =
+            self.whole(operator, 1)?.into_iter().filter_map(|size| usize::try_from(size).ok()).collect();
+        let new = dims.len().saturating_sub(x.dims.len());
+        let fits = |(&size, &from): (&usize, &usize)| from == 1 || from == size;
+        if dims.len() < x.dims.len() || !dims[new..].iter().zip(&x.dims).all(fits) {
+            return refuse(format!("it makes {dims:?} of {:?}", x.dims), "the file is damaged");
+        }
+        let list = positions(&bounded(&dims)?, |at| {
+            let place: Vec<usize> = at[new..].iter().zip(&x.dims).map(|(at, size)| at % size).collect();
+            Some(element(&x.dims, &place))
+        });
+        self.move_to(operator, name, &x, dims, &list)
+    }
+
     /// Names the result of a movement.
     fn move_to(
         &mut self,

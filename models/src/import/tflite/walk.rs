@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::dilated::Apart;
 use super::ends::{Ends, no_integers};
 use super::inputs::input;
 use super::model::{Element, Model, Operator, Tensor};
@@ -93,6 +94,10 @@ pub(super) struct Walk<'m, 'f> {
     pub reals: HashMap<usize, Real>,
     /// Such are moved just now.
     pub moves_reals: bool,
+    /// Tensors of the file that are images in batches.
+    pub apart: HashMap<usize, Apart>,
+    /// Rows and columns of the batches that are read just now; 1 of each otherwise.
+    pub block: [usize; 2],
     /// Tensors of the network that were made value by value of another one.
     pub functions: HashMap<TensorId, Function>,
     /// Tensors of the network whose interval was too wide, and what is clamped.
@@ -202,8 +207,22 @@ impl<'m, 'f> Walk<'m, 'f> {
     pub fn new(model: &'m Model<'f>, builder: Builder, options: &Options) -> Walk<'m, 'f> {
         let (rounding, approximate) = (options.tflite, options.approximate);
         let (values, numbers, reals) = (HashMap::new(), HashMap::new(), HashMap::new());
-        let (functions, narrowed) = (HashMap::new(), HashMap::new());
-        Walk { model, builder, rounding, approximate, values, numbers, reals, moves_reals: false, functions, narrowed }
+        let (apart, functions, narrowed) = (HashMap::new(), HashMap::new(), HashMap::new());
+        let (moves_reals, block) = (false, [1, 1]);
+        Walk {
+            model,
+            builder,
+            rounding,
+            approximate,
+            values,
+            numbers,
+            reals,
+            moves_reals,
+            apart,
+            block,
+            functions,
+            narrowed,
+        }
     }
 
     /// Imports an operator.
@@ -211,6 +230,7 @@ impl<'m, 'f> Walk<'m, 'f> {
         match operators::entry(operator.code) {
             Some(Becomes::Imported(_, import)) => match self.real(operator) {
                 Some(operand) => self.on_reals(operator, name, operand, *import),
+                None if self.reads_batches(operator) => self.on_batches(operator, name, *import),
                 None => import(self, operator, name),
             },
             _ => refuse("it lies in the middle of the network", "quantise the whole model to 8-bit integers"),

@@ -233,7 +233,7 @@ class Random(More):
     def movement(self):
         """Two of those that only move elements; an image comes out."""
         for _ in range(2):
-            ways = ["transpose", "split", "slice", "strided", "pack", "pad_all", "to_blocks", "nearest", "gather", "join", "revolve"]
+            ways = ["transpose", "split", "slice", "strided", "pack", "pad_all", "to_blocks", "nearest", "gather", "join", "revolve", "reverse", "broadcast"]
             getattr(self, str(self.rng.choice(ways)))()
 
     def move(self, name, inputs, shape, options=None, outputs=1):
@@ -256,6 +256,22 @@ class Random(More):
         self.reshape([height, width * channels])
         self.move("TRANSPOSE", [self.x["number"], self.numbers([1, 0])], [width * channels, height], ("TransposeOptions", {}))
         self.reshape([1, width, channels, height])
+
+    def reverse(self):
+        first = self.axis()
+        axes = list(range(first, int(self.rng.integers(first, 4)) + 1))
+        self.move("REVERSE_V2", [self.x["number"], self.numbers(axes)], self.x["shape"], ("ReverseV2Options", {}))
+
+    def broadcast(self):
+        """Of one row or channel, or to the shape that the tensor has."""
+        shape = list(self.x["shape"])
+        if self.rng.random() < 0.7:
+            axis = self.axis()
+            wide, shape[axis] = shape[axis], 1
+            ends = [self.numbers(values) for values in ([0] * 4, shape)]
+            self.move("SLICE", [self.x["number"], *ends], shape, ("SliceOptions", {}))
+            shape[axis] = wide
+        self.move("BROADCAST_TO", [self.x["number"], self.numbers(shape)], shape, ("BroadcastToOptions", {}))
 
     def axis(self):
         return int(self.rng.integers(1, 4))

@@ -9,7 +9,7 @@ MIXED = [
     "conv", "depthwise", "max_pool", "average_pool", "border_pool", "add", "difference", "spread", "concatenate", "movement",
     "sum_constant", "product_constant", "prelu", "leaky", "extreme", "mean_axes", "reduce", "quantise", "relu", "logistic", "tanh",
     "hard_swish", "elementwise", "own_product", "split_swish", "fill", "mirror", "transposed", "bilinear", "island",
-    "quotient"]
+    "quotient", "dilated"]
 
 
 class More:
@@ -95,15 +95,17 @@ class More:
         if self.dtype != np.int8:
             output = self.tensor(shape, self.rng.uniform(0.005, 0.01), self.zero_point())
             return self.operator("TANH", [self.x["number"]], output)
-        name = str(self.rng.choice(["ABS", "NEG", "EXP", "LOG", "SQRT", "RELU_N1_TO_1", "TANH"]))
+        name = str(self.rng.choice(["ABS", "NEG", "EXP", "LOG", "SQRT", "RELU_N1_TO_1", "RELU_0_TO_1", "GELU", "TANH"]))
         if name == "SQRT":
             self.operator("RELU", [self.x["number"]], self.tensor(shape, scale, self.lo))
         step = {
-            "ABS": scale * self.rng.choice([1, 0.7]), "NEG": scale, "EXP": np.exp(60 * scale) / 200, "LOG": 0.02,
+            "ABS": scale * self.rng.choice([1, 0.7]), "NEG": scale, "EXP": np.exp(min(60 * scale, 80)) / 200, "LOG": 0.02,
             "SQRT": np.sqrt(scale) * self.rng.uniform(0.05, 0.1),
-            "RELU_N1_TO_1": scale * self.rng.choice([1, 0.6]), "TANH": self.rng.uniform(0.005, 0.01)}[name]
+            "RELU_N1_TO_1": scale * self.rng.choice([1, 0.6]), "RELU_0_TO_1": scale * self.rng.choice([1, 0.6, 0.1]),
+            "GELU": scale * self.rng.uniform(0.4, 1), "TANH": self.rng.uniform(0.005, 0.01)}[name]
         output = self.tensor(shape, step, self.zero_point())
-        self.operator(name, [self.x["number"]], output)
+        options = ("GeluOptions", {"approximate": bool(self.rng.random() < 0.5)}) if name == "GELU" else None
+        self.operator(name, [self.x["number"]], output, options)
 
     def elu(self):
         """The reference kernels have none."""
@@ -187,6 +189,82 @@ class More:
         fields = dict(padding=PADDINGS[padding], strideH=stride[0], strideW=stride[1])
         inputs = [shape, weights, self.x["number"]] + ([bias] if rng.random() < 0.7 else [])
         self.operator("TRANSPOSE_CONV", inputs, output, ("TransposeConvOptions", fields))
+
+    def batches(self, size, kernel, block, crops):
+        """Borders of an image that make it a multiple of `block`, and what is cut off of the result (or nothing)."""
+        rng = self.rng
+        before = int(rng.integers(0, block * (kernel - 1) + 1))
+        after = int(rng.integers(0, block + 1))
+        while size + before + after < block * kernel or (size + before + after) % block:
+            after += 1
+        made = size + before + after - block * (kernel - 1)
+        cut = [int(rng.integers(0, 2)) if crops and made > 2 else 0 for _ in range(2)]
+        return [before, after], cut, (size + before + after) // block, made - sum(cut)
+
+    def apart(self, shape, block, pads):
+        output = self.tensor(shape, self.x["scale"], self.x["zero_point"])
+        inputs = [self.x["number"], self.numbers(block), self.numbers(pads)]
+        self.operator("SPACE_TO_BATCH_ND", inputs, output, ("SpaceToBatchNDOptions", {}))
+
+    def together(self, shape, block, crops):
+        output = self.tensor(shape, self.x["scale"], self.x["zero_point"])
+        inputs = [self.x["number"], self.numbers(block), self.numbers(crops)]
+        self.operator("BATCH_TO_SPACE_ND", inputs, output, ("BatchToSpaceNDOptions", {}))
+
+    def dilated(self):
+        """A convolution over an image in batches, along both axes or along one of three dimensions."""
+        rng, channels = self.rng, self.x["shape"][3]
+        row = rng.random() < 0.3
+        if row:
+            self.reshape([1, self.x["shape"][1] * self.x["shape"][2], channels])
+        sizes = [1, self.x["shape"][1]] if row else self.x["shape"][1:3]
+        kernel, block = ([int(v) for v in rng.choice(of, 2)] for of in ([1, 2, 3], [1, 2, 3]))
+        if row:
+            kernel[0] = block[0] = 1
+        same = rng.random() < 0.3
+        parts = [self.batches(size, 1 if same else taps, by, rng.random() < 0.5) for size, taps, by in zip(sizes, kernel, block)]
+        pads, cuts, inside, made = ([part[n] for part in parts] for n in range(4))
+        batches = block[0] * block[1]
+        if row:
+            pads[0] = cuts[0] = [0, 0]
+            inside[0] = made[0] = 1
+            self.apart([batches, inside[1], channels], block[1:], pads[1:])
+            upright = rng.random() < 0.5
+            if upright:
+                kernel.reverse(), inside.reverse()
+            self.batch_shape([batches, *inside, channels], str(rng.choice(["EXPAND_DIMS", "RESHAPE"])), 2 if upright else 1)
+        else:
+            self.apart([batches, *inside, channels], block, pads)
+        if rng.random() < 0.3:
+            self.hard_swish() if rng.random() < 0.5 else self.logistic()
+        deep = rng.random() < 0.4
+        outputs = channels if deep else int(rng.integers(1, 6))
+        shape, axis = ([1, *kernel, outputs], 3) if deep else ([outputs, *kernel, channels], 0)
+        weights, bias, spread, scale = self.filter(shape, axis)
+        if not same:
+            inside = [size - taps + 1 for size, taps in zip(inside, kernel)]
+        output = self.result([batches, *inside, outputs], spread, scale)
+        fields = dict(
+            padding=PADDINGS["same" if same else "valid"], strideH=1, strideW=1, dilationHFactor=1, dilationWFactor=1,
+            fusedActivationFunction=ACTIVATIONS[self.activation()])
+        name, table = ("DEPTHWISE_CONV_2D", "DepthwiseConv2DOptions") if deep else ("CONV_2D", "Conv2DOptions")
+        fields |= dict(depthMultiplier=1) if deep else {}
+        self.operator(name, [self.x["number"], weights, bias], output, (table, fields))
+        if row:
+            self.batch_shape([batches, max(inside), outputs], str(rng.choice(["SQUEEZE", "RESHAPE"])), 2 if upright else 1)
+            self.together([1, made[1], outputs], block[1:], cuts[1:])
+            self.reshape([1, 1, made[1], outputs])
+        else:
+            self.together([1, *made, outputs], block, cuts)
+
+    def batch_shape(self, shape, name, axis):
+        if name == "RESHAPE":
+            return self.reshape(shape)
+        output = self.tensor(shape, self.x["scale"], self.x["zero_point"])
+        if name == "SQUEEZE":
+            return self.operator(name, [self.x["number"]], output, ("SqueezeOptions", {"squeezeDims": [axis]}))
+        axis = self.graph.constant(np.array(axis, np.int32))
+        self.operator(name, [self.x["number"], axis], output, ("ExpandDimsOptions", {}))
 
     def real(self, shape):
         return {**self.x, "number": self.graph.tensor(shape, np.float32), "shape": list(shape)}

@@ -164,6 +164,38 @@ def cases():
     yield "doubled", graph.finish([x], [y]), "ADD \"both\": it computes with float32 numbers, in a way"
 
 
+    graph = Graph()
+    x, y = image(graph, name="image"), image(graph, name="result")
+    real = [graph.tensor((1, 4, 4, 2), np.float32, name=name) for name in ("one", "inverse")]
+    graph.operator("DEQUANTIZE", [x], [real[0]])
+    graph.operator("DIV", [graph.constant(np.ones([], np.float32)), real[0]], [real[1]], ("DivOptions", {}))
+    graph.operator("QUANTIZE", [real[1]], [y])
+    yield "inverse", graph.finish([x], [y]), "DIV \"inverse\": it divides by 0, or overflows, for a value"
+
+    def apart(graph, x, stride=1, join=True, back=2):
+        """A convolution over an image in batches."""
+        apart, made, y = (image(graph, (4, 2, 2, 2), name=name) for name in ("apart", "made", "batches"))
+        block, none = graph.constant(np.array([2, 2], np.int32)), graph.constant(np.zeros([2, 2], np.int32))
+        graph.operator("SPACE_TO_BATCH_ND", [x, block, none], [apart], ("SpaceToBatchNDOptions", {}))
+        conv(graph, apart, made, strideW=stride, strideH=stride)
+        if not join:
+            graph.operator("MAX_POOL_2D", [made], [y], ("Pool2DOptions", POOL | dict(strideW=1, strideH=1)))
+            made = y
+        y = image(graph, name="whole")
+        block = graph.constant(np.array([back, 4 // back], np.int32))
+        graph.operator("BATCH_TO_SPACE_ND", [made, block, none], [y], ("BatchToSpaceNDOptions", {}))
+        return y
+
+    for name, words, more in [
+        ("apart_stride", "CONV_2D \"made\": it steps over rows of batches", dict(stride=2)),
+        ("apart_pool", "MAX_POOL_2D \"batches\": it reads the batches of a SPACE_TO_BATCH_ND", dict(join=False)),
+        ("apart_blocks", "BATCH_TO_SPACE_ND \"whole\": it puts blocks of [1, 4] together, of [2, 2]", dict(back=1)),
+    ]:
+        graph = Graph()
+        x = image(graph, name="image")
+        yield name, graph.finish([x], [apart(graph, x, **more)]), words
+
+
 def main():
     folder = Path(sys.argv[1])
     for name, file, words in cases():

@@ -19,6 +19,8 @@ ACTIVATIONS = {
     "relu_n1_to_1": schema.ActivationFunctionType.RELU_N1_TO_1,
     "tanh": schema.ActivationFunctionType.TANH,
 }
+# Where the first version of an operator is none that the runtime has.
+VERSIONS = {"BROADCAST_TO": 2}
 PADDINGS = {"same": schema.Padding.SAME, "valid": schema.Padding.VALID}
 
 
@@ -68,13 +70,13 @@ class Graph:
         data = np.asarray(data)
         return self.tensor(data.shape, data.dtype, data=data, **more)
 
-    def operator(self, name, inputs, outputs, options=None, custom=None, version=1):
+    def operator(self, name, inputs, outputs, options=None, custom=None):
         """An operator; `options` is the name of its options table and its fields."""
         code = schema.OperatorCodeT()
         code.builtinCode = getattr(schema.BuiltinOperator, name)
         code.deprecatedBuiltinCode = min(code.builtinCode, 127)
         code.customCode = custom
-        code.version = version
+        code.version = VERSIONS.get(name, 1)
         operator = schema.OperatorT()
         operator.opcodeIndex = len(self.model.operatorCodes)
         self.model.operatorCodes.append(code)
