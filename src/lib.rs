@@ -51,9 +51,15 @@
 //! Features: `cli`, on unless switched off, is the `lowkey` command and what it alone needs. `deterministic` lets tests give the
 //! randomness of a session; with it there is no privacy, and no release has it.
 
+// The command names the library as everyone else does.
+#[cfg(feature = "cli")]
+extern crate self as lowkey;
+
 mod admission;
 pub mod answer;
 mod api;
+#[cfg(feature = "cli")]
+mod cli;
 pub mod client;
 pub mod error;
 mod layers;
@@ -88,6 +94,13 @@ pub use plan::{Link, Plan, Reveal};
 pub use publication::{ClientModel, Package, ServerModel};
 pub use slot::ClientSlot;
 pub use store::{Digest, Store};
+
+/// The `lowkey` command, for what ships it: its arguments and screens are its interface, and these functions are none.
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod command {
+    pub use crate::cli::{plan_json, run};
+}
 
 /// The library code of the README and of the book is compiled.
 #[cfg(doctest)]

@@ -1,9 +1,7 @@
 //! The `lowkey` command.
 
-mod cli;
-
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    cli::run()
+    lowkey::command::run(std::env::args_os())
 }

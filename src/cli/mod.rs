@@ -27,6 +27,7 @@ mod source;
 mod table;
 mod terminal;
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -215,9 +216,18 @@ impl TimeoutArgument {
     }
 }
 
-/// Parses the arguments, runs the command, and turns the outcome into an exit code.
-pub fn run() -> ExitCode {
-    let cli = Cli::parse();
+/// What `lowkey plan MODEL --link LINK --json` prints.
+///
+/// # Errors
+/// As there.
+pub fn plan_json(model: &lowkey::Model, link: lowkey::Link) -> Result<String> {
+    let record = plan::record(model.network(), link, Widths::Tight, Mode::default())?;
+    serde_json::to_string(&record).map_err(Error::internal)
+}
+
+/// Parses the arguments, the program's name first, runs the command, and turns the outcome into an exit code.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = Cli::parse_from(arguments);
     start_log(cli.verbose);
     let outcome = match cli.command {
         Command::Demo(arguments) => demo::run(arguments),

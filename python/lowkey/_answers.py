@@ -1,0 +1,178 @@
+"""What comes out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _lowkey
+
+Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a stage took."""
+
+    milliseconds: float
+    bytes: int
+    """Both directions."""
+    flights: int
+    """One-way latencies on the critical path."""
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """What a layer took."""
+
+    name: str
+    offline_bytes: int
+    online_bytes: int
+    online_milliseconds: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an answer took: before its input was known, and with it."""
+
+    offline: Stage
+    online: Stage
+    layers: list[LayerReport] = field(repr=False)
+
+    @property
+    def bytes(self) -> int:
+        """Of both stages and directions."""
+        return self.offline.bytes + self.online.bytes
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to one input: what the model's own file computes."""
+
+    index: int | None
+    """The class; None where the network computes none."""
+    label: str | int | None
+    """The name of the class where the model has names, its index elsewhere."""
+    logits: Integers | None = field(repr=False)
+    """The network's integer outputs, zero points subtracted; None if the class alone was revealed."""
+    scores: npt.NDArray[np.float64] | None = field(repr=False)
+    """The real outputs, through the softmax, sigmoid or tanh that ends the network; None where their unit is not known."""
+    quantised: Integers | None = field(repr=False)
+    """The quantised tensor that is the file's own output, where it is one."""
+    report: Report = field(repr=False)
+    """What it took; all zero of an answer in the clear."""
+
+    @property
+    def probabilities(self) -> npt.NDArray[np.float64] | None:
+        """The scores where they sum to one, and their softmax elsewhere; None where their unit is not known."""
+        if self.scores is None or not self.scores.size:
+            return None
+        if (self.scores >= 0).all() and abs(float(self.scores.sum()) - 1) < 1e-3:
+            return self.scores
+        powers = np.exp(self.scores - self.scores.max())
+        total: npt.NDArray[np.float64] = powers / powers.sum()
+        return total
+
+
+def integers(values: bytes | None) -> Integers | None:
+    return None if values is None else np.frombuffer(values, dtype=np.int64)
+
+
+def answer(found: _lowkey.Answer) -> Answer:
+    offline, online = (Stage(*stage) for stage in found.stages)
+    scores = found.scores
+    return Answer(
+        index=found.class_index,
+        label=found.class_index if found.name is None else found.name,
+        logits=integers(found.logits),
+        scores=None if scores is None else np.array(scores, dtype=np.float64),
+        quantised=integers(found.quantised),
+        report=Report(offline, online, [LayerReport(*layer) for layer in found.layers]),
+    )
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a model does on labelled inputs."""
+
+    count: int
+    correct: int
+    predictions: Integers = field(repr=False)
+    """The class of each input, -1 where the network computes none."""
+
+    @property
+    def accuracy(self) -> float:
+        """Between 0 and 1."""
+        return self.correct / self.count
+
+
+class Plan:
+    """How a model would run: exact bytes and flights, estimated seconds and memory."""
+
+    def __init__(self, text: str) -> None:
+        self.record: dict[str, Any] = json.loads(text)
+
+    @property
+    def layers(self) -> list[dict[str, Any]]:
+        """By layer, in the network's order."""
+        layers: list[dict[str, Any]] = self.record["layers"]
+        return layers
+
+    @property
+    def bytes(self) -> int:
+        """Of one inference, both stages and directions."""
+        total = self.record["total"]
+        return int(total["offline_bytes"] + total["online_bytes"])
+
+    @property
+    def flights(self) -> int:
+        """One-way latencies of the online stage."""
+        return int(self.record["total"]["flights"])
+
+    def seconds(self, link: str | None = None) -> tuple[float, float]:
+        """Offline and online, estimated: over the link it was planned for, or over loopback, lan or wan."""
+        chosen = link or ("wan" if self.record["link"] == "metered" else self.record["link"])
+        times = self.record["estimate"][chosen]
+        return times["offline_ms"] / 1e3, times["online_ms"] / 1e3
+
+    def to_dataframe(self) -> Any:
+        """The layers as a pandas DataFrame."""
+        import pandas
+
+        return pandas.DataFrame(self.layers)
+
+    def __repr__(self) -> str:
+        return f"<lowkey.Plan of {self.record['model']} for {self.record['link']}: {self.bytes} bytes, {self.flights} flights>"
+
+    def __str__(self) -> str:
+        total, estimate = self.record["total"], self.record["estimate"]
+        width = max(len("layer"), *(len(layer["name"]) for layer in self.layers))
+        lines = [
+            f"{self.record['model']}, planned for {self.record['link']}",
+            f"{'layer':<{width}}  {'kind':<12} {'offline':>10} {'online':>10}",
+        ]
+        for layer in self.layers:
+            offline, online = human(layer["offline_bytes"]), human(layer["online_bytes"])
+            lines.append(f"{layer['name']:<{width}}  {layer['kind']:<12} {offline:>10} {online:>10}")
+        offline, online = human(total["offline_bytes"]), human(total["online_bytes"])
+        lines.append(f"{'in all':<{width}}  {'':<12} {offline:>10} {online:>10}")
+        lines.append(f"once per client {human(total['setup_bytes'])}; {total['flights']} flights online")
+        for link in ("loopback", "lan", "wan"):
+            times = estimate[link]
+            lines.append(f"about {times['offline_ms']:.0f} ms offline and {times['online_ms']:.0f} ms online over {link}")
+        client, server = human(estimate["client_memory_bytes"]), human(estimate["server_memory_bytes"])
+        lines.append(f"memory about {client} at the client, {server} at the server")
+        return "\n".join(lines)
+
+
+def human(count: float) -> str:
+    """Bytes in a unit that a person reads."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"

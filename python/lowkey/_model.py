@@ -1,0 +1,123 @@
+"""A model in the clear."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _lowkey
+from ._answers import Answer, Evaluation, Integers, Plan, answer
+from ._arrays import read
+from ._errors import InputError
+
+
+class Model:
+    """A network of small integers with its weights. Nothing of it is published before it is served."""
+
+    def __init__(self, inner: _lowkey.Model) -> None:
+        self._inner = inner
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self._inner.name
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of its classes, in order of the outputs; empty where it has none."""
+        return self._inner.classes
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one input, without the batch."""
+        return tuple(self._inner.input_shape)
+
+    @property
+    def input(self) -> str:
+        """What it reads: shape, order, type, scale, zero point."""
+        return self._inner.input
+
+    @property
+    def output(self) -> str:
+        """What it answers, likewise."""
+        return self._inner.output
+
+    @property
+    def notes(self) -> list[str]:
+        """What its import had to say."""
+        return self._inner.notes
+
+    def predict(self, x: Any, *, pixels: bool = False) -> Answer:
+        """Answers one input in the clear. This is what is right: a private answer equals it."""
+        [values], kind = read(x, self._inner, pixels=pixels)
+        return answer(self._inner.answer(values.tobytes(), kind))
+
+    def predict_many(self, x: Any, *, pixels: bool = False) -> tuple[Integers, Integers]:
+        """Classes ([n], -1 where there is none) and logits ([n, outputs]) of a batch in the clear, on all threads."""
+        inputs, kind = read(x, self._inner, pixels=pixels, batch=True)
+        if not inputs:
+            raise InputError("no inputs", "give at least one")
+        found, logits = self._inner.answers(b"".join(one.tobytes() for one in inputs), kind)
+        return np.frombuffer(found, np.int64), np.frombuffer(logits, np.int64).reshape(len(inputs), -1)
+
+    def evaluate(self, x: Any, y: npt.ArrayLike, *, pixels: bool = False) -> Evaluation:
+        """The integer network in the clear on inputs with their classes."""
+        predictions, _ = self.predict_many(x, pixels=pixels)
+        labels = np.asarray(y).reshape(-1)
+        if len(labels) != len(predictions):
+            raise InputError(f"{len(predictions)} inputs and {len(labels)} labels", "give a label for each input")
+        return Evaluation(len(labels), int((predictions == labels).sum()), predictions)
+
+    def plan(self, link: str = "lan") -> Plan:
+        """How it would run over loopback, lan, wan or metered: bytes, flights, seconds, memory, by layer."""
+        return Plan(self._inner.plan(link))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes a .lowkey file."""
+        self._inner.write(os.fspath(path))
+
+    def demo(self) -> tuple[npt.NDArray[np.uint8], Integers] | None:
+        """Images to try it on (its quantised inputs) and their classes, where they come with it."""
+        found = self._inner.demo()
+        if found is None:
+            return None
+        values, labels = found
+        images = np.frombuffer(values, np.uint8).reshape(len(labels), *self.input_shape)
+        return images, np.array(list(labels), dtype=np.int64)
+
+    def __repr__(self) -> str:
+        return f"<lowkey.Model {self.name}: {self.input} -> {self.output}>"
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    classes: Sequence[str] | None = None,
+    rounding: str | None = None,
+    approximate: bool = False,
+) -> Model:
+    """A model from a .lowkey, ONNX or TFLite file, or the bundled one of that name.
+
+    mean and std (one, or one for each channel) say how pictures become the real numbers that an imported network reads:
+    (pixel / 255 - mean) / std. rounding: whose rounding a TFLite network has, "reference" or "xnnpack". approximate: accept what is
+    not equal to the file's own runtime bit for bit; `notes` of the model say where and by how much.
+
+    Raises ImportRefused where a file cannot be imported.
+    """
+
+    def listed(value: float | Sequence[float] | None) -> list[float] | None:
+        return None if value is None else [float(one) for one in np.atleast_1d(np.asarray(value))]
+
+    inner = _lowkey.Model.open(os.fspath(path), listed(mean), listed(std), rounding, approximate)
+    return Model(inner if classes is None else inner.with_classes(list(classes)))
+
+
+def bundled() -> list[str]:
+    """Names of the bundled models."""
+    return _lowkey.bundled()

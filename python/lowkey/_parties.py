@@ -1,0 +1,241 @@
+"""The two parties."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any
+
+from . import _lowkey
+from ._answers import Answer, Stage, answer
+from ._arrays import read
+from ._errors import Error
+from ._model import Model
+
+Path = str | os.PathLike[str]
+
+
+def _path(path: Path | None) -> str | None:
+    return None if path is None else os.fspath(path)
+
+
+class Server:
+    """A model that is served in the background, until `close` or the end of a `with`."""
+
+    def __init__(self, inner: _lowkey.Server, model: Model) -> None:
+        self._inner = inner
+        self.model = model
+
+    @property
+    def address(self) -> str:
+        """host:port, for clients."""
+        return self._inner.address or ""
+
+    @property
+    def digest(self) -> str:
+        """Of what was published, for clients to expect: 64 hexadecimal digits."""
+        return self._inner.digest
+
+    @property
+    def pin(self) -> str | None:
+        """SHA-256 of the certificate, for clients to pin; None without TLS."""
+        return self._inner.pin
+
+    def close(self) -> None:
+        """Ends it, after the inferences that run."""
+        self._inner.close()
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<lowkey.Server of {self.model.name} at {self.address}>"
+
+
+def serve(
+    model: Model,
+    address: str = "127.0.0.1:0",
+    *,
+    link: str = "lan",
+    state: Path | None = None,
+    certificate: tuple[Path, Path] | None = None,
+    reveal: str = "logits",
+    quota: int | None = None,
+    sessions: int | None = None,
+    insecure: bool = False,
+) -> Server:
+    """Publishes a model and serves it in the background; port 0 picks a free one.
+
+    state: a folder for the server's key, so that a restart publishes the same bytes. certificate: PEM files of a chain and its
+    key, for TLS. reveal: "logits", or "class" and nothing else. quota: most inferences per client and hour. insecure: plain TCP
+    where other machines can connect.
+    """
+    pair = None if certificate is None else (os.fspath(certificate[0]), os.fspath(certificate[1]))
+    inner = _lowkey.Server(
+        model._inner,
+        address,
+        link=link,
+        state=_path(state),
+        certificate=pair,
+        reveal_class=_reveals_class(reveal),
+        quota=quota,
+        sessions=sessions,
+        insecure=insecure,
+    )
+    return Server(inner, model)
+
+
+def _reveals_class(reveal: str) -> bool:
+    if reveal not in ("logits", "class"):
+        raise ValueError(f"reveal={reveal!r}: expected 'logits' or 'class'")
+    return reveal == "class"
+
+
+class Client:
+    """A session with a server, which learns nothing of what it is asked. Threads take turns.
+
+    digest: of the model to accept, and no other. ca, pin: how the server's certificate is recognised. prepare: so many answers are
+    kept prepared in the background, so that `infer` waits for the online stage alone. state: a folder that remembers published models
+    and the digest first seen at each address.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        digest: str | None = None,
+        ca: Path | None = None,
+        pin: str | None = None,
+        prepare: int = 0,
+        state: Path | None = None,
+        reveal: str = "logits",
+        timeout: float | None = None,
+        insecure: bool = False,
+    ) -> None:
+        self._inner = _lowkey.Client(
+            address,
+            digest=digest,
+            ca=_path(ca),
+            pin=pin,
+            state=_path(state),
+            reveal_class=_reveals_class(reveal),
+            timeout=timeout,
+            insecure=insecure,
+        )
+        self._keep = prepare
+        self._failure: Error | None = None
+        self._filling: threading.Thread | None = None
+        self._closed = False
+        if prepare:
+            try:
+                self._inner.prepare(prepare)
+            except BaseException:
+                self._inner.close()
+                raise
+
+    @property
+    def model(self) -> str:
+        """The name of the server's model."""
+        return self._inner.name
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of its classes."""
+        return self._inner.classes
+
+    @property
+    def digest(self) -> str:
+        """Of what the server published: 64 hexadecimal digits."""
+        return self._inner.digest
+
+    @property
+    def input(self) -> str:
+        """What the network reads: shape, order, type, scale, zero point."""
+        return self._inner.input
+
+    @property
+    def output(self) -> str:
+        """What it answers, likewise."""
+        return self._inner.output
+
+    @property
+    def setup(self) -> Stage:
+        """What opening the session took."""
+        return Stage(*self._inner.setup)
+
+    @property
+    def ready(self) -> int:
+        """Answers that are prepared."""
+        return self._inner.ready
+
+    def prepare(self, count: int = 1) -> None:
+        """Does what does not depend on inputs, until `count` answers are prepared."""
+        self._inner.prepare(count)
+
+    def infer(self, x: Any, *, pixels: bool = False) -> Answer:
+        """Answers one input privately: a numpy array, a torch tensor or a PIL image."""
+        [values], kind = read(x, self._inner, pixels=pixels)
+        self._settle()
+        found = self._inner.infer(values.tobytes(), kind)
+        if self._keep:
+            self._fill()
+        return answer(found)
+
+    def infer_many(self, x: Any, *, pixels: bool = False, progress: bool | None = None) -> list[Answer]:
+        """Answers a batch privately, one after the other; a line of progress where standard error is a terminal."""
+        inputs, kind = read(x, self._inner, pixels=pixels, batch=True)
+        shown = sys.stderr.isatty() if progress is None else progress
+        return list(self._each([one.tobytes() for one in inputs], kind, shown))
+
+    def _each(self, inputs: list[bytes], kind: str, shown: bool) -> Iterator[Answer]:
+        self._settle()
+        for number, values in enumerate(inputs, 1):
+            found = self._inner.infer(values, kind)
+            if shown:
+                end = "\n" if number == len(inputs) else ""
+                print(f"\r{number} of {len(inputs)} answered", end=end, file=sys.stderr, flush=True)
+            yield answer(found)
+        if self._keep:
+            self._fill()
+
+    def _fill(self) -> None:
+        def fill() -> None:
+            try:
+                self._inner.prepare(self._keep)
+            except Error as error:
+                # Told at the next step, unless the session was closed meanwhile.
+                self._failure = None if self._closed else error
+
+        self._filling = threading.Thread(target=fill, name="lowkey-prepare", daemon=True)
+        self._filling.start()
+
+    def _settle(self) -> None:
+        """Waits for what is being prepared, and tells how that failed."""
+        if self._filling is not None:
+            self._filling.join()
+            self._filling = None
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+
+    def close(self) -> None:
+        """Ends the session; what is prepared is burned."""
+        self._closed = True
+        if self._filling is not None:
+            self._filling.join()
+        self._inner.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<lowkey.Client of {self.model}: {self.input} -> {self.output}>"

@@ -1,0 +1,179 @@
+//! A model in the clear.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use lowkey::models::import::{Options, Preprocessing, tflite};
+use lowkey::models::{Tensor, zoo};
+use lowkey::{Error, Link, Result};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use super::answer::Answer;
+use super::arrays::Elements;
+use super::errors::{raised, usage};
+
+/// Inputs that a thread takes at once.
+const BATCH: usize = 32;
+
+/// A network with its weights.
+#[pyclass(frozen, module = "lowkey._lowkey")]
+pub struct Model(pub lowkey::Model);
+
+/// Names of the bundled models.
+#[pyfunction]
+pub fn bundled() -> Vec<&'static str> {
+    zoo::ALL.iter().map(|bundled| bundled.name).collect()
+}
+
+#[pymethods]
+impl Model {
+    /// Of a file, or of the bundled model of that name.
+    #[staticmethod]
+    #[pyo3(signature = (path, mean, std, rounding, approximate))]
+    fn open(
+        py: Python<'_>,
+        path: PathBuf,
+        mean: Option<Vec<f32>>,
+        std: Option<Vec<f32>>,
+        rounding: Option<&str>,
+        approximate: bool,
+    ) -> PyResult<Self> {
+        let preprocessing = match (mean, std) {
+            (None, None) => None,
+            (mean, std) => Some(Preprocessing {
+                scale: 1.0,
+                over: 255.0,
+                mean: mean.unwrap_or_else(|| vec![0.0]),
+                std: std.unwrap_or_else(|| vec![1.0]),
+            }),
+        };
+        let tflite = match rounding {
+            None | Some("reference") => tflite::Rounding::Double,
+            Some("xnnpack") => tflite::Rounding::Single,
+            Some(other) => return Err(usage(format!("rounding {other:?}"), "expected reference or xnnpack")),
+        };
+        let options = Options { preprocessing, tflite, approximate, ..Options::default() };
+        py.detach(|| lowkey::Model::open_with(path, &options)).map(Self).map_err(raised)
+    }
+
+    /// The same with names of its classes.
+    fn with_classes(&self, classes: Vec<String>) -> PyResult<Self> {
+        self.0.clone().with_classes(classes).map(Self).map_err(raised)
+    }
+
+    #[getter]
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    #[getter]
+    fn classes(&self) -> Vec<String> {
+        self.0.architecture().classes.clone()
+    }
+
+    /// Dimensions of one input, as the model's file has them.
+    #[getter]
+    fn input_shape(&self) -> Vec<usize> {
+        let input = &self.0.architecture().input;
+        input.coding.as_ref().map_or_else(|| input.shape.to_vec(), |coding| coding.dims.clone())
+    }
+
+    /// Channels, height, width.
+    #[getter]
+    fn image_shape(&self) -> [usize; 3] {
+        self.0.architecture().input.shape
+    }
+
+    #[getter]
+    fn input(&self) -> String {
+        self.0.input_line()
+    }
+
+    #[getter]
+    fn output(&self) -> String {
+        self.0.output_line()
+    }
+
+    /// Whether real numbers have a meaning: the file says how they are quantised.
+    #[getter]
+    fn takes_reals(&self) -> bool {
+        self.0.architecture().input.coding.is_some()
+    }
+
+    /// What an import had to say.
+    #[getter]
+    fn notes(&self) -> Vec<String> {
+        self.0.report().map(|report| report.notes.clone()).unwrap_or_default()
+    }
+
+    /// Answers one input.
+    fn answer(&self, py: Python<'_>, values: &[u8], kind: &str) -> PyResult<Answer> {
+        let elements = Elements::new(values, kind).map_err(raised)?;
+        py.detach(|| self.0.answer(elements.values())).map(Answer).map_err(raised)
+    }
+
+    /// Classes (int64, -1 where there is none) and logits (int64, a row for each) of a batch.
+    fn answers<'py>(
+        &self,
+        py: Python<'py>,
+        values: &[u8],
+        kind: &str,
+    ) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
+        let answered = py.detach(|| {
+            let batch = Elements::new(values, kind)?.batch(&self.0.architecture().input)?;
+            rows(&self.0, &batch)
+        });
+        let rows = answered.map_err(raised)?;
+        let bytes = |values: Vec<i64>| -> Vec<u8> { values.iter().flat_map(|value| value.to_ne_bytes()).collect() };
+        let classes: Vec<i64> = rows.iter().map(|(class, _)| class.map_or(-1, |class| class as i64)).collect();
+        let logits: Vec<i64> = rows.into_iter().flat_map(|(_, logits)| logits).collect();
+        Ok((PyBytes::new(py, &bytes(classes)), PyBytes::new(py, &bytes(logits))))
+    }
+
+    /// JSON, as the command prints it.
+    fn plan(&self, py: Python<'_>, link: &str) -> PyResult<String> {
+        let link: Link = link.parse().map_err(|what| usage(format!("link {link:?}: {what}"), "name one of them"))?;
+        py.detach(|| lowkey::command::plan_json(&self.0, link)).map_err(raised)
+    }
+
+    /// Writes a .lowkey file.
+    fn write(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
+        py.detach(|| self.0.write(path)).map_err(raised)
+    }
+
+    /// Images to try it on, as (values, labels), where there are any.
+    fn demo<'py>(&self, py: Python<'py>) -> Option<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
+        let demo = self.0.demo()?;
+        let values: Vec<u8> = demo.inputs.stored().flatten().copied().collect();
+        Some((PyBytes::new(py, &values), PyBytes::new(py, &demo.labels)))
+    }
+}
+
+/// Class and logits of each, on all threads.
+fn rows(model: &lowkey::Model, batch: &[Tensor]) -> Result<Vec<(Option<usize>, Vec<i64>)>> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<Vec<(usize, Vec<Tensor>)>> {
+        let mut done = Vec::new();
+        loop {
+            let first = next.fetch_add(BATCH, Ordering::Relaxed);
+            let Some(rest) = batch.get(first..).filter(|rest| !rest.is_empty()) else { return Ok(done) };
+            let part = &rest[..BATCH.min(rest.len())];
+            let outputs = model.network().run_batch(part).map_err(|error| Error::Input(Box::new(error)))?;
+            done.push((first, outputs));
+        }
+    };
+    let parts = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().map(|worker| worker.join().expect("no panics")).collect::<Result<Vec<_>>>()
+    })?;
+    let mut parts: Vec<(usize, Vec<Tensor>)> = parts.into_iter().flatten().collect();
+    parts.sort_unstable_by_key(|(first, _)| *first);
+    let architecture = model.architecture();
+    let row = |output: Tensor| {
+        let logits: Vec<i64> = output.into_iter().collect();
+        (architecture.class_of(&logits), architecture.ordered(&logits))
+    };
+    Ok(parts.into_iter().flat_map(|(_, outputs)| outputs).map(row).collect())
+}

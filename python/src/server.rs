@@ -1,0 +1,93 @@
+//! A server in the background.
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::thread::{self, JoinHandle};
+
+use lowkey::blocking;
+use lowkey::{Link, Result, Reveal};
+use pyo3::prelude::*;
+
+use super::errors::{raised, usage};
+use super::model::Model;
+
+/// A server that runs on a thread of its own.
+#[pyclass(frozen, module = "lowkey._lowkey")]
+pub struct Server {
+    server: blocking::Server,
+    running: Mutex<Option<JoinHandle<Result<()>>>>,
+}
+
+#[pymethods]
+impl Server {
+    /// Publishes a model, listens, and runs.
+    #[new]
+    #[pyo3(signature = (model, address, *, link, state, certificate, reveal_class, quota, sessions, insecure))]
+    #[expect(clippy::too_many_arguments, reason = "keywords, given by name")]
+    fn new(
+        py: Python<'_>,
+        model: &Model,
+        address: String,
+        link: &str,
+        state: Option<PathBuf>,
+        certificate: Option<(PathBuf, PathBuf)>,
+        reveal_class: bool,
+        quota: Option<NonZeroU32>,
+        sessions: Option<u16>,
+        insecure: bool,
+    ) -> PyResult<Self> {
+        let link: Link = link.parse().map_err(|what| usage(format!("link {link:?}: {what}"), "name one of them"))?;
+        let mut builder = blocking::Server::builder(model.0.clone()).link(link);
+        if let Some(folder) = state {
+            builder = builder.state(folder);
+        }
+        if let Some((certificates, key)) = certificate {
+            builder = builder.tls(certificates, key);
+        }
+        if reveal_class {
+            builder = builder.reveal(Reveal::Class);
+        }
+        if let Some(quota) = quota {
+            builder = builder.quota(quota);
+        }
+        if let Some(most) = sessions {
+            builder = builder.sessions(most);
+        }
+        if insecure {
+            builder = builder.insecure();
+        }
+        let server = py.detach(|| builder.bind(address)).map_err(raised)?;
+        let copy = server.clone();
+        let running = Mutex::new(Some(thread::spawn(move || copy.run())));
+        Ok(Self { server, running })
+    }
+
+    /// host:port.
+    #[getter]
+    fn address(&self) -> Option<String> {
+        self.server.address().map(|address| address.to_string())
+    }
+
+    /// SHA-256 of what was published, hexadecimal.
+    #[getter]
+    fn digest(&self) -> String {
+        hex::encode(self.server.digest())
+    }
+
+    /// SHA-256 of the certificate, hexadecimal.
+    #[getter]
+    fn pin(&self) -> Option<String> {
+        self.server.pin().map(hex::encode)
+    }
+
+    /// Ends it, after the inferences that run; a second time does nothing.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| {
+            self.server.shutdown();
+            let running = self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+            running.map_or(Ok(()), |running| running.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        })
+        .map_err(raised)
+    }
+}

@@ -1,0 +1,152 @@
+"""The package against the interpreter of integers, and against what people do wrong."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lowkey
+
+
+@pytest.fixture(scope="module")
+def digits() -> lowkey.Model:
+    return lowkey.load("digits")
+
+
+@pytest.fixture(scope="module")
+def images(digits: lowkey.Model) -> np.ndarray:
+    found = digits.demo()
+    assert found is not None
+    return found[0]
+
+
+def test_evaluation_counts_what_is_right(digits: lowkey.Model) -> None:
+    found = digits.demo()
+    assert found is not None
+    images, labels = found
+    assert images.shape == (360, 1, 8, 8) and images.dtype == np.uint8
+    evaluation = digits.evaluate(images, labels)
+    assert evaluation.count == 360 and 0.9 < evaluation.accuracy <= 1
+    one_by_one = [digits.predict(image).index for image in images[:40]]
+    assert evaluation.predictions[:40].tolist() == one_by_one
+    with pytest.raises(lowkey.InputError, match="360 inputs and 359 labels"):
+        digits.evaluate(images, labels[1:])
+
+
+def test_private_answers_equal_those_in_the_clear(digits: lowkey.Model, images: np.ndarray) -> None:
+    with lowkey.serve(digits) as server, lowkey.Client(server.address, digest=server.digest, prepare=2) as client:
+        assert client.model == digits.name and client.ready == 2 and client.digest == server.digest
+        for image in images[:3]:
+            private, clear = client.infer(image), digits.predict(image)
+            assert private.logits is not None and clear.logits is not None
+            assert private.logits.tolist() == clear.logits.tolist()
+            assert (private.index, private.label) == (clear.index, clear.label)
+            assert private.report.bytes > 1000 and clear.report.bytes == 0
+        many = client.infer_many(images[3:7])
+        _, logits = digits.predict_many(images[3:7])
+        assert [answer.logits.tolist() for answer in many if answer.logits is not None] == logits.tolist()
+
+
+def test_the_plan_is_what_it_takes(digits: lowkey.Model, images: np.ndarray) -> None:
+    plan = digits.plan("loopback")
+    with lowkey.serve(digits, link="loopback") as server, lowkey.Client(server.address) as client:
+        answer = client.infer(images[0])
+    assert answer.report.bytes == plan.bytes and answer.report.online.flights == plan.flights
+    assert sum(plan.seconds()) > 0 and plan.layers[0]["name"] in str(plan)
+
+
+def test_the_class_alone(digits: lowkey.Model, images: np.ndarray) -> None:
+    with lowkey.serve(digits, reveal="class") as server:
+        with lowkey.Client(server.address, reveal="class") as client:
+            answer = client.infer(images[5])
+            assert answer.logits is None and answer.index == digits.predict(images[5]).index
+        with pytest.raises(lowkey.Refused, match="class only"), lowkey.Client(server.address) as client:
+            client.infer(images[5])
+
+
+def test_other_threads_run_meanwhile(digits: lowkey.Model, images: np.ndarray) -> None:
+    ticks, done = 0, threading.Event()
+
+    def tick() -> None:
+        nonlocal ticks
+        while not done.wait(0.0005):
+            ticks += 1
+
+    ticker = threading.Thread(target=tick)
+    with lowkey.serve(digits) as server, lowkey.Client(server.address) as client:
+        ticker.start()
+        try:
+            client.infer_many(images[:10])
+        finally:
+            done.set()
+            ticker.join()
+    assert ticks > 3
+
+
+@pytest.mark.parametrize(
+    ("array", "why"),
+    [
+        (np.zeros((1, 8, 8)), "nothing says how reals are quantised"),
+        (np.zeros((1, 8, 8), np.int64), "an array of int64"),
+        (np.zeros((1, 8, 9), np.uint8), r"an array of shape \(1, 8, 9\), the network reads \(1, 8, 8\)"),
+        (np.zeros((2, 1, 8, 8), np.uint8), "2 inputs at once"),
+        (np.full((1, 8, 8), 200, np.uint8), "200"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(digits: lowkey.Model, array: np.ndarray, why: str) -> None:
+    with pytest.raises(lowkey.InputError, match=why):
+        digits.predict(array)
+
+
+def test_shapes_that_mean_the_same_are_the_same(digits: lowkey.Model, images: np.ndarray) -> None:
+    expected = digits.predict(images[0]).index
+    for same in (images[0], images[:1], images[0, 0], list(images[0])):
+        assert digits.predict(same).index == expected
+
+
+def test_errors_say_whose_fault_it_is(tmp_path: Path, digits: lowkey.Model) -> None:
+    with pytest.raises(lowkey.InputError, match="no such file"):
+        lowkey.load(tmp_path / "none.onnx")
+    (tmp_path / "bad.onnx").write_bytes(b"no network")
+    with pytest.raises(lowkey.ImportRefused) as refused:
+        lowkey.load(tmp_path / "bad.onnx")
+    assert refused.value.obstacles == [] and refused.value.hint
+    with pytest.raises(lowkey.PeerError):
+        lowkey.Client("127.0.0.1:1", timeout=2)
+    with pytest.raises(lowkey.InputError, match="64 hexadecimal digits"):
+        lowkey.Client("127.0.0.1:1", digest="0123")
+    with lowkey.serve(digits) as server, pytest.raises(lowkey.Refused):
+        lowkey.Client(server.address, digest="00" * 32)
+    with pytest.raises(ValueError, match="reveal"):
+        lowkey.serve(digits, reveal="all")
+
+
+def test_a_closed_client_says_so(digits: lowkey.Model, images: np.ndarray) -> None:
+    with lowkey.serve(digits) as server:
+        client = lowkey.Client(server.address)
+        client.close()
+        client.close()
+        with pytest.raises(lowkey.InputError, match="closed"):
+            client.infer(images[0])
+
+
+def test_a_saved_model_is_the_same(tmp_path: Path, digits: lowkey.Model, images: np.ndarray) -> None:
+    digits.save(tmp_path / "digits.lowkey")
+    again = lowkey.load(tmp_path / "digits.lowkey", classes=[f"digit {n}" for n in range(10)])
+    assert again.predict_many(images)[1].tolist() == digits.predict_many(images)[1].tolist()
+    assert again.predict(images[0]).label == f"digit {digits.predict(images[0]).index}"
+
+
+def test_the_command_comes_with_it() -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-m", "lowkey", *arguments], capture_output=True, text=True, timeout=120)
+
+    version, wrong = run("--version"), run("demo", "--count", "none")
+    assert version.returncode == 0 and version.stdout.startswith("lowkey ")
+    assert wrong.returncode == 2 and "--count" in wrong.stderr
+    assert run("plan", "nowhere.onnx").returncode == 2
