@@ -141,9 +141,9 @@ class Plan:
 
     def to_dataframe(self) -> Any:
         """The layers as a pandas DataFrame."""
-        import pandas
+        import importlib
 
-        return pandas.DataFrame(self.layers)
+        return importlib.import_module("pandas").DataFrame(self.layers)
 
     def __repr__(self) -> str:
         return f"<lowkey.Plan of {self.record['model']} for {self.record['link']}: {self.bytes} bytes, {self.flights} flights>"

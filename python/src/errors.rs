@@ -16,9 +16,7 @@ mod classes {
 pub fn raised(error: Error) -> PyErr {
     let (message, hint) = (error.to_string(), error.hint());
     match (&error, error.fault()) {
-        (Error::Import(refused), _) => {
-            classes::ImportRefused::new_err((message, hint, obstacles(&refused.problem)))
-        }
+        (Error::Import(refused), _) => classes::ImportRefused::new_err((message, hint, obstacles(&refused.problem))),
         (Error::Declined(_), _) | (_, Fault::Safety) => classes::Refused::new_err((message, hint)),
         (_, Fault::User) => classes::InputError::new_err((message, hint)),
         (_, Fault::Peer) => classes::PeerError::new_err((message, hint)),
