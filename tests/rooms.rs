@@ -224,3 +224,23 @@ fn circles_are_found() {
     let names = named("use crate::{a::{x, y}, b};\nuse crate::c::z;", "crate::");
     assert_eq!(names, BTreeSet::from(["a", "b", "c"].map(str::to_owned)));
 }
+
+/// The command is compiled with the library, and still is a user of it.
+#[test]
+fn the_command_uses_what_a_users_crate_could_use() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let library = code(&root.join("lib.rs"));
+    let private: BTreeSet<String> = library
+        .lines()
+        .filter_map(|line| line.trim_start().strip_prefix("mod ")?.strip_suffix(';'))
+        .map(str::to_owned)
+        .collect();
+    assert!(private.contains("offline") && private.contains("cli"));
+    for path in sources(&root.join("cli")) {
+        let text = code(&path);
+        let inner: Vec<String> = named(&text, "lowkey::").intersection(&private).cloned().collect();
+        assert!(inner.is_empty(), "{} uses {inner:?}, which are not public", path.display());
+        let own = named(&text, "crate::");
+        assert!(own.iter().all(|name| name == "cli"), "{} uses {own:?} of the library's inside", path.display());
+    }
+}
