@@ -158,6 +158,16 @@ impl Serving {
         lowkey(&[&["infer", "--server", &self.address], arguments].concat())
     }
 
+    /// Asks it to end, so that what it was doing is done and told; returns what it printed on standard error.
+    fn end(mut self) -> String {
+        let asked = std::process::Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
+        assert!(asked.success());
+        let mut text = String::new();
+        self.err.read_to_string(&mut text).unwrap();
+        assert_eq!(self.child.wait().unwrap().code(), Some(0), "{text}");
+        text
+    }
+
     /// Stops it; returns what it printed on standard error.
     fn stop(mut self) -> String {
         self.child.kill().unwrap();

@@ -225,6 +225,6 @@ fn connections_that_change_bits() {
     let address = unreliable(&server.address);
     let infer = ["infer", "--server", &address, "--input", text(&npy), "--json"];
     lowkey(&infer).fails(3, "bytes changed in transit", "TLS");
-    let told = server.stop();
+    let told = server.end();
     assert!(told.contains("aborted with code 9") && !told.contains("panicked"), "{told}");
 }
