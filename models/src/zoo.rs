@@ -115,6 +115,17 @@ impl Bundled {
         Accuracy { right: number(right), images: number(images) }
     }
 
+    /// Percent of the same test set that the floating-point network is right about, from which the integer network was trained; as its
+    /// card says.
+    pub fn float_percent(&self) -> f64 {
+        let row = self
+            .card
+            .lines()
+            .find_map(|line| line.strip_prefix("| accuracy, floating-point network it started from |"));
+        let percent = row.and_then(|row| row.split_once('%')?.0.trim().parse().ok());
+        percent.expect("a card says what the floating-point network reaches")
+    }
+
     /// The bytes of its model file.
     pub fn file(&self) -> &'static [u8] {
         self.file
@@ -139,6 +150,7 @@ mod tests {
         for bundled in ALL {
             let accuracy = bundled.accuracy();
             assert!(accuracy.right < accuracy.images && accuracy.percent() > 70.0, "{}: {accuracy:?}", bundled.name);
+            assert!((80.0..100.0).contains(&bundled.float_percent()), "{}: {}", bundled.name, bundled.float_percent());
         }
         assert_eq!(find("digits").unwrap().accuracy(), Accuracy { right: 357, images: 360 });
     }

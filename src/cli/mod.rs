@@ -19,6 +19,7 @@ mod models;
 mod names;
 mod parameters;
 mod plan;
+mod plots;
 mod progress;
 mod records;
 mod serve;

@@ -1,17 +1,23 @@
 //! `lowkey models`: the bundled networks, what they reach and what they cost.
 
+use std::fs;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use clap::Args;
-use lowkey::plan::{PlanError, planner, predict};
+use lowkey::plan::planner::{Target, Widths};
+use lowkey::plan::{Plan, PlanError, planner, predict};
 use lowkey::report::human_bytes;
-use lowkey::{Link, Result, Reveal, Schedule};
+use lowkey::{Error, Link, Result, Reveal, Schedule};
+use lowkey_models::Network;
 use lowkey_models::zoo::{self, Bundled};
 use lowkey_mpc::party::Stage;
 use serde::Serialize;
 
 use super::plan::stage_bytes;
+use super::plots::families::{family, width};
+use super::plots::panels::{self, Panel, Width};
 use super::table::{Table, number, text};
 use super::{LinkArgument, print_json, say};
 
@@ -22,6 +28,9 @@ pub struct Arguments {
     /// Print one JSON object per model instead of a table.
     #[arg(long)]
     json: bool,
+    /// Draw bytes against accuracy into an SVG file instead, beside the same networks at 32-bit integers.
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    plot: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -46,6 +55,12 @@ struct Row {
 
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let rows = rows(arguments.link.link)?;
+    if let Some(path) = &arguments.plot {
+        let svg = panels::draw(&panels(&rows, arguments.link.link)?);
+        fs::write(path, svg).map_err(|error| Error::file(path, error))?;
+        say(format_args!("wrote {}", path.display()))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if arguments.json {
         rows.iter().try_for_each(print_json)?;
         return Ok(ExitCode::SUCCESS);
@@ -100,7 +115,7 @@ fn rows(link: Link) -> Result<Vec<Row>> {
 
 fn row(bundled: &Bundled, link: Link) -> Result<Row> {
     let network = bundled.network();
-    let plan = planner::plan(&network.folded().map_err(PlanError::from)?, link)?;
+    let plan = plan(&network, link.into())?;
     let prediction = predict(&plan, Schedule::Prepared, Reveal::Logits);
     let input = &network.architecture().input;
     let accuracy = bundled.accuracy();
@@ -117,4 +132,32 @@ fn row(bundled: &Bundled, link: Link) -> Result<Row> {
         flights: prediction.flights(Stage::Online, &[]),
         images_bundled: bundled.demo().is_some(),
     })
+}
+
+fn plan(network: &Network, target: Target) -> Result<Plan> {
+    Ok(planner::plan(&network.folded().map_err(PlanError::from)?, target)?)
+}
+
+/// Panels of the architectures that are there at several widths, and what 32-bit integers would take at four bits.
+fn panels(rows: &[Row], link: Link) -> Result<Vec<Panel>> {
+    let mut panels: Vec<(&str, Panel)> = Vec::new();
+    for row in rows {
+        let (family, bits) = (family(row.name), width(row.name));
+        let bytes = (row.offline_bytes + row.online_bytes) as f64;
+        if panels.last().is_none_or(|(last, _)| *last != family) {
+            panels.push((family, Panel::of(family)));
+        }
+        let bundled = zoo::find(row.name).expect("rows are of bundled networks");
+        let panel = &mut panels.last_mut().expect("one was pushed").1;
+        panel.widths.push(Width { bits, bytes, accuracy: row.accuracy });
+        // That of the widest, which come last.
+        panel.float = Some(bundled.float_percent());
+        if bits == 4 {
+            let plan = plan(&bundled.network(), Target { link, widths: Widths::Straightforward })?;
+            let prediction = predict(&plan, Schedule::Prepared, Reveal::Logits);
+            let bytes = |stage| stage_bytes(&prediction, stage, Schedule::Prepared);
+            panel.baseline = Some((bits, (bytes(Stage::Offline) + bytes(Stage::Online)) as f64));
+        }
+    }
+    Ok(panels.into_iter().map(|(_, panel)| panel).filter(|panel| panel.widths.len() > 1).collect())
 }

@@ -2,13 +2,13 @@
 
 use lowkey::plan::Link;
 use lowkey::report::StageReport;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::processes::Line;
 
 /// One network at one width. Times in milliseconds, means over the images; bytes are both directions together, OTs charged by
 /// consumption.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Row {
     /// The network's name; a baseline has the suffix " at 32 bits".
     pub network: String,
@@ -35,7 +35,7 @@ pub struct Row {
     pub lan_online_ms: f64,
     pub wan_online_ms: f64,
     /// Measured over a shaped link.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shaped: Option<Shaped>,
     /// Largest resident memory.
     pub client_peak_bytes: Option<u64>,
@@ -43,7 +43,7 @@ pub struct Row {
 }
 
 /// A linear layer.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LayerRow {
     pub name: String,
     pub accumulator_bits: Option<u32>,
@@ -54,15 +54,18 @@ pub struct LayerRow {
 }
 
 /// What a stage takes.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Stage {
     pub ms: f64,
     pub bytes: f64,
     pub flights: f64,
+    /// Milliseconds that a quarter, half and three quarters of the images took at most; not in files of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quartiles_ms: Option<[f64; 3]>,
 }
 
 /// A run over a shaped link.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Shaped {
     pub link: Link,
     pub offline_ms: f64,
@@ -73,11 +76,6 @@ impl Row {
     /// Bytes per image.
     pub fn bytes(&self) -> f64 {
         self.offline.bytes + self.online.bytes
-    }
-
-    /// Milliseconds per image over loopback.
-    pub fn ms(&self) -> f64 {
-        self.offline.ms + self.online.ms
     }
 }
 
@@ -91,6 +89,7 @@ impl Stage {
             ms: mean(&|stage| stage.ms),
             bytes: mean(&|stage| stage.bytes() as f64),
             flights: mean(&|stage| stage.flights as f64),
+            quartiles_ms: quartiles(lines.iter().map(|line| pick(line).ms).collect()),
         }
     }
 
@@ -98,6 +97,13 @@ impl Stage {
     pub fn over(&self, link: Link) -> f64 {
         self.ms + (self.bytes * 8.0 / link.bandwidth() + self.flights * link.latency()) * 1e3
     }
+}
+
+/// The times at a quarter, half and three quarters of the way in line; each was measured.
+fn quartiles(mut times: Vec<f64>) -> Option<[f64; 3]> {
+    times.sort_by(f64::total_cmp);
+    let last = times.len().checked_sub(1)?;
+    Some([1, 2, 3].map(|quarter| times[(last * quarter).div_ceil(4)]))
 }
 
 /// Both stages of an inference over a link.
@@ -111,9 +117,16 @@ mod tests {
 
     #[test]
     fn a_link_adds_bytes_and_flights() {
-        let stage = Stage { ms: 5.0, bytes: 125_000.0, flights: 3.0 };
+        let stage = Stage { ms: 5.0, bytes: 125_000.0, flights: 3.0, quartiles_ms: None };
         // 10^6 bits at 10^8 per second, and three flights of 20 ms.
         assert!((stage.over(Link::Wan) - (5.0 + 10.0 + 60.0)).abs() < 1e-9);
         assert!((over(Link::Wan, stage, stage) - 150.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn quartiles_are_of_the_sorted() {
+        assert_eq!(quartiles(vec![5.0, 1.0, 4.0, 2.0, 3.0]), Some([2.0, 3.0, 4.0]));
+        assert_eq!(quartiles(vec![7.0]), Some([7.0; 3]));
+        assert_eq!(quartiles(vec![]), None);
     }
 }

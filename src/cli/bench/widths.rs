@@ -1,7 +1,7 @@
 //! `lowkey bench widths`: every width of a family of networks, privately, both parties on loopback.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -16,6 +16,7 @@ use super::{plots, processes, table};
 use crate::cli::demo::images;
 use crate::cli::eval::right;
 use crate::cli::plan as planning;
+use crate::cli::plots::families::width;
 use crate::cli::{DataArgument, LinkArgument, Mode, names, print_json, progress, say, warn};
 
 #[derive(Args)]
@@ -29,7 +30,7 @@ pub struct Arguments {
     /// Images evaluated in the clear for the accuracy; all unless given.
     #[arg(long, value_name = "N")]
     images: Option<usize>,
-    /// Where the table and the plots go.
+    /// Where the table and the pictures go.
     #[arg(long, default_value = "target/bench-widths", value_name = "DIR")]
     out: PathBuf,
     /// Measure over a link with this delay and rate, too [lan, wan].
@@ -38,6 +39,9 @@ pub struct Arguments {
     /// Leave out the row at 32-bit integers.
     #[arg(long)]
     no_baseline: bool,
+    /// Measure nothing: draw the pictures of the widths.json in --out again.
+    #[arg(long, conflicts_with_all = ["shape", "json"])]
+    redraw: bool,
     #[command(flatten)]
     data: DataArgument,
     #[command(flatten)]
@@ -48,6 +52,18 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
+    if arguments.redraw {
+        let path = arguments.out.join("widths.json");
+        let text = fs::read_to_string(&path).map_err(|error| Error::file(&path, error))?;
+        let rows: Vec<Row> = serde_json::from_str(&text).map_err(|error| {
+            Error::usage(
+                format!("{} is no file of this command: {error}", path.display()),
+                "measure anew, without --redraw",
+            )
+        })?;
+        draw(&rows, &arguments.out)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let named = |network: &&Bundled| network.name.starts_with(&arguments.zoo);
     let networks: Vec<&Bundled> = zoo::ALL.iter().filter(named).collect();
     if networks.is_empty() {
@@ -95,16 +111,17 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     write("widths.csv", &table::csv(&rows))?;
     write("widths.txt", &table::text(&rows, true))?;
     write("widths.json", &(serde_json::to_string_pretty(&rows).map_err(Error::internal)? + "\n"))?;
-    for path in plots::draw(&rows, &arguments.out)? {
-        tracing::info!("wrote {}", path.display());
-    }
-    warn(format_args!("table and plots are in {}\n", arguments.out.display()));
+    draw(&rows, &arguments.out)?;
     Ok(if rows.iter().all(|row| row.mismatches == 0) { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
-/// The 2 of "mnist-hcnn-w2a2"; `digits` has four bits.
-fn width(name: &str) -> u32 {
-    name.rsplit_once('a').and_then(|(_, bits)| bits.parse().ok()).unwrap_or(4)
+/// Draws the pictures, and says where they are.
+fn draw(rows: &[Row], folder: &Path) -> Result<()> {
+    for path in plots::draw(rows, folder)? {
+        tracing::info!("wrote {}", path.display());
+    }
+    warn(format_args!("table and pictures are in {}\n", folder.display()));
+    Ok(())
 }
 
 /// A network, and what it reaches in the clear.
@@ -220,10 +237,5 @@ mod tests {
         assert_eq!((bytes.len() - 7 * 64) % 64, 0);
         let read = lowkey_models::Inputs::from_bytes(&bytes, &network.architecture().input).unwrap();
         assert!(read.iter().eq(data.inputs.iter().take(7)));
-    }
-
-    #[test]
-    fn widths_are_read_from_names() {
-        assert_eq!(["mnist-hcnn-w2a2", "cifar10-resnet20-w4a4", "digits"].map(width), [2, 4, 4]);
     }
 }

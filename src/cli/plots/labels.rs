@@ -1,0 +1,131 @@
+//! Where the names of points go: beside them, and on nothing else.
+
+use super::svg::{Anchor, At, Ink};
+
+/// A rectangle.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Area {
+    pub left: f64,
+    pub top: f64,
+    pub right: f64,
+    pub bottom: f64,
+}
+
+impl Area {
+    /// About a point.
+    pub fn around((x, y): At, half: f64) -> Self {
+        Self { left: x - half, top: y - half, right: x + half, bottom: y + half }
+    }
+
+    /// How many square pixels both have.
+    fn shared(self, other: Self) -> f64 {
+        let wide = self.right.min(other.right) - self.left.max(other.left);
+        let high = self.bottom.min(other.bottom) - self.top.max(other.top);
+        wide.max(0.0) * high.max(0.0)
+    }
+
+    fn has(self, (x, y): At) -> bool {
+        (self.left..=self.right).contains(&x) && (self.top..=self.bottom).contains(&y)
+    }
+
+    fn size(self) -> f64 {
+        (self.right - self.left) * (self.bottom - self.top)
+    }
+}
+
+/// A text that has found its place.
+#[derive(Clone, Copy, Debug)]
+pub struct Placed {
+    pub at: At,
+    pub anchor: Anchor,
+    pub covers: Area,
+    /// So far from its point that a line has to join them: from there to here.
+    pub leader: Option<[At; 2]>,
+}
+
+/// What must stay free, and what has been placed.
+pub struct Places {
+    pub frame: Area,
+    pub taken: Vec<Area>,
+    /// Points of lines that texts had better not cross.
+    pub lines: Vec<At>,
+}
+
+impl Places {
+    /// Finds a place for the name of a point, and takes it.
+    pub fn place(&mut self, text: &str, point: At, ink: Ink) -> Placed {
+        let all = candidates(point, ink.width(text), ink.size);
+        let best = all.into_iter().map(|candidate| (self.cost(&candidate, point), candidate));
+        let placed = best.min_by(|one, other| one.0.total_cmp(&other.0)).expect("there are candidates").1;
+        self.taken.push(placed.covers);
+        placed
+    }
+
+    fn cost(&self, candidate: &Placed, point: At) -> f64 {
+        let covers = candidate.covers;
+        let outside = covers.size() - covers.shared(self.frame);
+        let on_others: f64 = self.taken.iter().map(|taken| covers.shared(*taken)).sum();
+        let on_lines = self.lines.iter().filter(|&&at| covers.has(at)).count() as f64;
+        let (x, y) = ((covers.left + covers.right) / 2.0 - point.0, (covers.top + covers.bottom) / 2.0 - point.1);
+        let leader = if candidate.leader.is_some() { 20.0 } else { 0.0 };
+        outside * 100.0 + on_others * 100.0 + on_lines * 15.0 + x.hypot(y) + leader
+    }
+}
+
+/// Eight directions, near and far.
+fn candidates(point: At, width: f64, height: f64) -> Vec<Placed> {
+    let mut all = Vec::new();
+    for radius in [9.0, 15.0, 22.0, 32.0, 44.0, 58.0] {
+        for (dx, dy) in [(1, 0), (0, -1), (-1, 0), (0, 1), (1, -1), (-1, -1), (1, 1), (-1, 1)] {
+            let anchor = match dx {
+                1 => Anchor::Start,
+                0 => Anchor::Middle,
+                _ => Anchor::End,
+            };
+            let (dx, dy) = (f64::from(dx), f64::from(dy));
+            // Corners are as far away as sides.
+            let reach = if dx != 0.0 && dy != 0.0 { radius * 0.75 } else { radius };
+            let (x, y) = (point.0 + dx * reach, point.1 + dy * (reach + height / 3.0));
+            let left = match anchor {
+                Anchor::Start => x,
+                Anchor::Middle => x - width / 2.0,
+                Anchor::End => x - width,
+            };
+            let half = height / 2.0 + 1.0;
+            let covers = Area { left: left - 1.0, top: y - half, right: left + width + 1.0, bottom: y + half };
+            let leader = (radius > 15.0)
+                .then(|| [(point.0 + dx * 6.0, point.1 + dy * 6.0), (x - dx * 2.0, y - dy * height / 2.0)]);
+            all.push(Placed { at: (x, y), anchor, covers, leader });
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::svg::INK;
+    use super::*;
+
+    #[test]
+    fn names_of_a_crowd_do_not_meet() {
+        let frame = Area { left: 0.0, top: 0.0, right: 300.0, bottom: 200.0 };
+        let points: Vec<At> = (0..7).map(|i| (150.0 + 4.0 * f64::from(i), 100.0 + 3.0 * f64::from(i % 3))).collect();
+        let taken = points.iter().map(|&at| Area::around(at, 5.0)).collect();
+        let mut places = Places { frame, taken, lines: Vec::new() };
+        let placed: Vec<Placed> = points.iter().map(|&at| places.place("w4", at, Ink::new(13.0, INK))).collect();
+        for (index, one) in placed.iter().enumerate() {
+            assert!((one.covers.shared(frame) - one.covers.size()).abs() < 1e-9, "{one:?}");
+            assert!(points.iter().all(|&at| one.covers.shared(Area::around(at, 5.0)) == 0.0), "{one:?}");
+            assert!(placed[..index].iter().all(|other| other.covers.shared(one.covers) == 0.0), "{one:?}");
+        }
+    }
+
+    #[test]
+    fn alone_a_name_stands_to_the_right() {
+        let frame = Area { left: 0.0, top: 0.0, right: 300.0, bottom: 200.0 };
+        let mut places = Places { frame, taken: vec![Area::around((50.0, 50.0), 5.0)], lines: Vec::new() };
+        let placed = places.place("w1", (50.0, 50.0), Ink::new(13.0, INK));
+        assert_eq!((placed.anchor, placed.at.1), (Anchor::Start, 50.0));
+        assert!(placed.at.0 > 55.0 && placed.leader.is_none());
+    }
+}

@@ -1,0 +1,289 @@
+//! Bytes against accuracy, a panel for each architecture.
+
+use lowkey::report::human_bytes;
+
+use super::families;
+use super::labels::{Area, Places};
+use super::svg::{Anchor, At, BLUE, Canvas, Colour, GREEN, GREY, INK, Ink, PALE, RED};
+
+/// An architecture at some widths.
+pub struct Panel {
+    /// "MNIST, MiniONN".
+    pub title: String,
+    /// Percent, of the network in floating point.
+    pub float: Option<f64>,
+    /// From narrow to wide.
+    pub widths: Vec<Width>,
+    /// Bits of one of them, and its bytes at 32-bit integers.
+    pub baseline: Option<(u32, f64)>,
+    /// Bytes of another program, which computes the network in fixed point.
+    pub peer: Option<f64>,
+}
+
+/// A network.
+#[derive(Clone, Copy)]
+pub struct Width {
+    pub bits: u32,
+    /// Of one inference, both directions, offline and online.
+    pub bytes: f64,
+    /// Percent.
+    pub accuracy: f64,
+}
+
+impl Panel {
+    /// An empty one of a family.
+    pub fn of(family: &str) -> Self {
+        let peer = families::peer(family);
+        Self { title: families::title(family).to_owned(), float: None, widths: Vec::new(), baseline: None, peer }
+    }
+}
+
+const COLUMNS: usize = 3;
+const PANEL: (f64, f64) = (312.0, 276.0);
+/// Above the panels.
+const TITLE: f64 = 66.0;
+const NAME: Ink = Ink::new(13.0, INK);
+const SMALL: Ink = Ink::new(12.0, GREY);
+
+/// Draws them: an SVG file.
+pub fn draw(panels: &[Panel]) -> String {
+    // A cell more for the key.
+    let cells = panels.len() + 1;
+    let (columns, rows) = (cells.min(COLUMNS) as f64, cells.div_ceil(COLUMNS) as f64);
+    let title = "What a private answer sends, and how accurate it is";
+    let mut canvas = Canvas::new((PANEL.0 * columns + 12.0).max(520.0), TITLE + PANEL.1 * rows, title);
+    canvas.text(title, (16.0, 24.0), Anchor::Start, Ink::new(19.0, INK).bold());
+    let words = "bytes of one inference, both directions, offline and online, against the test images that are right";
+    canvas.text(words, (16.0, 47.0), Anchor::Start, Ink::new(13.0, GREY));
+    let corner = |index: usize| (PANEL.0 * (index % COLUMNS) as f64, TITLE + PANEL.1 * (index / COLUMNS) as f64);
+    for (index, panel) in panels.iter().enumerate() {
+        Scaled::new(panel, corner(index)).draw(&mut canvas);
+    }
+    key(&mut canvas, corner(panels.len()), panels);
+    canvas.svg()
+}
+
+/// A panel and its scales.
+struct Scaled<'p> {
+    panel: &'p Panel,
+    corner: At,
+    frame: Area,
+    /// Logarithms of bytes.
+    x: [f64; 2],
+    /// Percent.
+    y: [f64; 2],
+}
+
+impl<'p> Scaled<'p> {
+    fn new(panel: &'p Panel, corner: At) -> Self {
+        let frame = Area {
+            left: corner.0 + 58.0,
+            top: corner.1 + 32.0,
+            right: corner.0 + PANEL.0 - 6.0,
+            bottom: corner.1 + PANEL.1 - 36.0,
+        };
+        let others = panel.baseline.map(|(_, bytes)| bytes).into_iter().chain(panel.peer);
+        let bytes: Vec<f64> = panel.widths.iter().map(|width| width.bytes).chain(others).collect();
+        let accuracies: Vec<f64> = panel.widths.iter().map(|width| width.accuracy).chain(panel.float).collect();
+        let ends = |values: &[f64]| {
+            let least = values.iter().copied().fold(f64::MAX, f64::min);
+            [least, values.iter().copied().fold(f64::MIN, f64::max)]
+        };
+        let [least, most] = ends(&bytes).map(|bytes| bytes.max(1.0).log10());
+        let room = (most - least).max(0.5) * 0.1;
+        let [low, high] = ends(&accuracies);
+        let above = (high - low).max(0.5) * 0.14;
+        Self { panel, corner, frame, x: [least - room, most + room], y: [low - above, high + above] }
+    }
+
+    fn at(&self, bytes: f64, accuracy: f64) -> At {
+        let part = |value: f64, [from, to]: [f64; 2]| (value - from) / (to - from);
+        let (wide, high) = (self.frame.right - self.frame.left, self.frame.bottom - self.frame.top);
+        (
+            self.frame.left + part(bytes.max(1.0).log10(), self.x) * wide,
+            self.frame.bottom - part(accuracy, self.y) * high,
+        )
+    }
+
+    fn draw(&self, canvas: &mut Canvas) {
+        let Self { panel, corner, frame, .. } = self;
+        canvas.text(&panel.title, (frame.left, corner.1 + 16.0), Anchor::Start, Ink::new(14.0, INK).bold());
+        self.axes(canvas);
+        let points: Vec<At> = panel.widths.iter().map(|width| self.at(width.bytes, width.accuracy)).collect();
+        let mut places = Places {
+            frame: *frame,
+            taken: points.iter().map(|&at| Area::around(at, 6.0)).collect(),
+            lines: points.windows(2).flat_map(|ends| along(ends[0], ends[1])).collect(),
+        };
+        let mut named: Vec<(String, At, Colour)> = Vec::new();
+        if let Some(percent) = panel.float {
+            let height = self.at(1.0, percent).1;
+            canvas.dashes((frame.left, height), (frame.right, height), GREEN);
+            places.lines.extend(along((frame.left, height), (frame.right, height)));
+            named.push((format!("float {percent:.2} %"), (frame.left + 4.0, height), GREEN));
+        }
+        canvas.path(&points, BLUE, 2.0);
+        let own = |bits: u32| panel.widths.iter().find(|width| width.bits == bits);
+        if let Some((own, bytes)) = panel.baseline.and_then(|(bits, bytes)| Some((own(bits)?, bytes))) {
+            let (from, to) = (self.at(own.bytes, own.accuracy), self.at(bytes, own.accuracy));
+            canvas.dashes(from, to, RED);
+            places.lines.extend(along(from, to));
+            places.taken.push(Area::around(to, 7.0));
+            canvas.triangle(to, RED);
+            let saved = 100.0 * (1.0 - own.bytes / bytes);
+            named.push((format!("w{} saves {saved:.0} %", own.bits), to, RED));
+        }
+        if let Some((bytes, percent)) = panel.peer.zip(panel.float) {
+            let at = self.at(bytes, percent);
+            places.taken.push(Area::around(at, 6.0));
+            canvas.square(at, INK);
+            named.push((format!("SPU {}", human_bytes(bytes as u64)), at, INK));
+        }
+        for (width, &at) in panel.widths.iter().zip(&points) {
+            canvas.disc(at, BLUE);
+            named.push((format!("w{}", width.bits), at, BLUE));
+        }
+        // The longest names first: they have the fewest places.
+        named.sort_by_key(|(name, ..)| std::cmp::Reverse(name.len()));
+        for (name, at, colour) in named {
+            let ink = Ink { colour, ..NAME };
+            let placed = places.place(&name, at, ink);
+            if let Some([from, to]) = placed.leader {
+                canvas.line(from, to, GREY, 1.0);
+            }
+            canvas.text(&name, placed.at, placed.anchor, ink);
+        }
+    }
+
+    /// The frame, percents to the left, bytes below.
+    fn axes(&self, canvas: &mut Canvas) {
+        let Area { left, top, right, bottom } = self.frame;
+        let step = nice_step(self.y[1] - self.y[0]);
+        let digits = usize::from(step < 1.0);
+        let first = (self.y[0] / step).ceil() as i64;
+        for percent in (first..).map(|i| i as f64 * step).take_while(|percent| *percent <= self.y[1].min(100.0)) {
+            let height = self.at(1.0, percent).1;
+            canvas.line((left, height), (right, height), PALE, 1.0);
+            canvas.text(&format!("{percent:.digits$} %"), (left - 6.0, height), Anchor::End, SMALL);
+        }
+        for bytes in ticks(self.x) {
+            let x = self.at(bytes, 0.0).0;
+            canvas.line((x, top), (x, bottom), PALE, 1.0);
+            canvas.line((x, bottom), (x, bottom + 4.0), GREY, 1.0);
+            canvas.text(&short_bytes(bytes), (x, bottom + 14.0), Anchor::Middle, SMALL);
+        }
+        canvas.path(&[(left, top), (left, bottom), (right, bottom)], GREY, 1.0);
+    }
+}
+
+/// Points of a line, some three pixels apart.
+fn along(from: At, to: At) -> Vec<At> {
+    let (dx, dy) = (to.0 - from.0, to.1 - from.1);
+    let steps = (dx.hypot(dy) / 3.0).ceil().max(1.0);
+    (0..=steps as i32).map(|i| f64::from(i) / steps).map(|part| (from.0 + dx * part, from.1 + dy * part)).collect()
+}
+
+/// A step of 1, 2 or 5 times a power of ten that makes about five of a range.
+fn nice_step(range: f64) -> f64 {
+    let power = 10f64.powf((range / 5.0).log10().floor());
+    let factor = [1.0, 2.0, 5.0, 10.0].into_iter().find(|factor| range / (factor * power) <= 6.0);
+    factor.unwrap_or(10.0) * power
+}
+
+/// Labelled bytes of a logarithmic axis: powers of ten, and what is between them where there is room.
+fn ticks([from, to]: [f64; 2]) -> Vec<f64> {
+    let factors: &[f64] = match to - from {
+        ..1.3 => &[1.0, 2.0, 5.0],
+        ..2.5 => &[1.0, 3.0],
+        _ => &[1.0],
+    };
+    let powers = from.floor() as i32..=to.ceil() as i32;
+    let all = powers.flat_map(|power| factors.iter().map(move |factor| factor * 10f64.powi(power)));
+    all.filter(|bytes| (from..=to).contains(&bytes.log10())).collect()
+}
+
+fn short_bytes(bytes: f64) -> String {
+    match bytes {
+        ..1e3 => format!("{bytes:.0} B"),
+        ..1e6 => format!("{:.0} kB", bytes / 1e3),
+        _ => format!("{:.0} MB", bytes / 1e6),
+    }
+}
+
+/// What the marks mean.
+fn key(canvas: &mut Canvas, corner: At, panels: &[Panel]) {
+    let (x, mut y) = (corner.0 + 50.0, corner.1 + 50.0);
+    let mut entry = |lines: &[&str], mark: &dyn Fn(&mut Canvas, At)| {
+        mark(canvas, (x, y));
+        for line in lines {
+            canvas.text(line, (x + 24.0, y), Anchor::Start, NAME);
+            y += 18.0;
+        }
+        y += 11.0;
+    };
+    entry(&["Lowkey, exact answers: weights and", "activations of 1 to 8 bits (w1 .. w8)"], &|canvas, at| {
+        canvas.line((at.0 - 14.0, at.1), (at.0 + 14.0, at.1), BLUE, 2.0);
+        canvas.disc(at, BLUE);
+    });
+    if panels.iter().any(|panel| panel.baseline.is_some()) {
+        entry(&["the w4 network in 32-bit integers,", "and what its own widths save"], &|canvas, at| {
+            canvas.dashes((at.0 - 14.0, at.1), (at.0, at.1), RED);
+            canvas.triangle(at, RED);
+        });
+    }
+    if panels.iter().any(|panel| panel.float.is_some()) {
+        entry(&["the network in floating point"], &|canvas, at| {
+            canvas.dashes((at.0 - 14.0, at.1), (at.0 + 14.0, at.1), GREEN);
+        });
+    }
+    if panels.iter().any(|panel| panel.float.is_some() && panel.peer.is_some()) {
+        entry(
+            &[
+                "SecretFlow SPU 0.9.5 (Cheetah):",
+                "fixed point, approximate rounding,",
+                "about the float network's accuracy",
+            ],
+            &|canvas, at| {
+                canvas.square(at, INK);
+            },
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_few_and_within() {
+        for (from, to) in [(4.0, 5.5), (5.2, 5.9), (4.1, 6.9)] {
+            let ticks = ticks([from, to]);
+            assert!((2..=6).contains(&ticks.len()), "{from} {to} {ticks:?}");
+            assert!(ticks.iter().all(|bytes| (from..=to).contains(&bytes.log10())));
+        }
+        assert_eq!([500.0, 20e3, 5e6].map(short_bytes), ["500 B", "20 kB", "5 MB"]);
+    }
+
+    #[test]
+    fn steps_are_round() {
+        for (range, step) in [(5.0, 1.0), (1.4, 0.5), (16.0, 5.0)] {
+            assert!((nice_step(range) - step).abs() < 1e-9, "{range}: {}", nice_step(range));
+        }
+    }
+
+    /// What a reader looks for is there, and the saving is that of the bytes.
+    #[test]
+    fn a_panel_names_its_points() {
+        let width = |bits, bytes, accuracy| Width { bits, bytes, accuracy };
+        let panel = Panel {
+            float: Some(99.4),
+            widths: vec![width(1, 70e3, 98.2), width(2, 120e3, 99.2), width(4, 160e3, 99.3)],
+            baseline: Some((4, 640e3)),
+            ..Panel::of("mnist-minionn")
+        };
+        let svg = draw(&[panel]);
+        for text in ["MNIST, MiniONN", ">w1<", ">w2<", ">w4<", "w4 saves 75 %", "SPU 4.06 MB", "float 99.40 %"] {
+            assert!(svg.contains(text), "{text} is missing:\n{svg}");
+        }
+    }
+}
