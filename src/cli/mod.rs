@@ -175,6 +175,9 @@ struct DataArgument {
     /// zip archive of such folders.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Scale pictures in folders to the network's size: so that they cover it, and the middle of that.
+    #[arg(long)]
+    resize: bool,
 }
 
 /// Where things are kept.

@@ -130,7 +130,8 @@ pub fn data_set(argument: &DataArgument, architecture: &Architecture) -> Result<
     };
     let classes =
         if architecture.classes.is_empty() { folders(pictures, architecture)? } else { architecture.classes.clone() };
-    let data = Labelled::read(pictures, &architecture.input, &classes).map_err(empty)?;
+    let fit = if argument.resize { Fit::Scaled } else { Fit::Exact };
+    let data = Labelled::read_as(pictures, &architecture.input, &classes, fit).map_err(empty)?;
     warn_of_pictures(architecture, &data.inputs);
     Ok(data)
 }

@@ -91,3 +91,30 @@ fn widths_compared() {
     let wrong = lowkey(&["plan", "digits", "--compare", "9"]);
     assert_eq!(wrong.code, Some(2));
 }
+
+/// The picture of the README is what the command draws today.
+#[test]
+fn the_picture_is_of_this_planner() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bytes.svg");
+    lowkey(&["models", "--plot", text(&file)]).prints();
+    let drawn = std::fs::read_to_string(&file).unwrap();
+    let kept = include_str!("../../docs/bytes.svg");
+    assert!(drawn == kept, "`lowkey models --plot docs/bytes.svg` draws it anew: look at it, and commit it");
+}
+
+/// A study's pictures can be drawn again of what it measured.
+#[test]
+fn pictures_of_an_earlier_study() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = ["bench", "widths", "--redraw", "--out", text(folder.path())];
+    lowkey(&out).fails(2, "widths.json", "");
+    std::fs::write(folder.path().join("widths.json"), "[{}]").unwrap();
+    lowkey(&out).fails(2, "is no file of this command", "without --redraw");
+    std::fs::copy("benches/results/mnist/widths.json", folder.path().join("widths.json")).unwrap();
+    assert_eq!(lowkey(&out).code, Some(0));
+    for name in ["bytes", "time", "stages", "parameters"] {
+        let svg = std::fs::read_to_string(folder.path().join(format!("{name}.svg"))).unwrap();
+        assert!(svg.contains("MNIST, MiniONN") && svg.ends_with("</svg>\n"), "{name}");
+    }
+}

@@ -174,6 +174,18 @@ fn classes_are_those_of_the_folders_or_of_a_file() {
     let named = lowkey(&[&eval[..], &["--classes", text(&list)]].concat()).prints();
     assert!(named.contains(&format!("{correct} of 60 correct")), "{named}");
     assert_ne!(ran.out, named);
+    // A frame of four pixels left and right is cut off.
+    let wide = folder.path().join("wide");
+    let pixels = digits().pixels(3..4);
+    let framed: Vec<u8> = pixels.chunks(8).flat_map(|row| [&[255; 4][..], row, &[255; 4]].concat()).collect();
+    let class = wide.join(names[usize::from(digits().labels[3])]);
+    std::fs::create_dir_all(&class).unwrap();
+    files::write(&class, "3.png", &files::png(files::Size { height: 8, width: 16 }, &framed));
+    let eval_wide = ["eval", "--model", text(&model), "--data", text(&wide), "--classes", text(&list)];
+    lowkey(&eval_wide).fails(2, "1 x 8 x 16", "--resize");
+    let right = usize::from(digits().class(3) == usize::from(digits().labels[3]));
+    let resized = lowkey(&[&eval_wide[..], &["--resize"]].concat()).prints();
+    assert!(resized.contains(&format!("{right} of 1 correct")), "{resized}");
     std::fs::remove_dir_all(data.join("nine")).unwrap();
     lowkey(&eval).fails(2, "pictures of 9 classes, the network has 10", "--classes FILE");
     let short = files::write(folder.path(), "short.txt", b"one\ntwo\n");

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-use super::{DataError, DataProblem, Inputs, MAX_DATA, load, open, read_limited};
+use super::{DataError, DataProblem, Fit, Inputs, MAX_DATA, load, open, read_limited};
 use crate::json::printable;
 use crate::network::Input;
 
@@ -54,8 +54,16 @@ impl Labelled {
     /// # Errors
     /// As [`Inputs::read`] for any of the pictures; a folder that is not one of `classes`; no picture at all.
     pub fn read(path: impl AsRef<Path>, input: &Input, classes: &[String]) -> Result<Labelled, DataError> {
+        Labelled::read_as(path, input, classes, Fit::Exact)
+    }
+
+    /// As [`Labelled::read`], with pictures of another size scaled if `fit` says so.
+    ///
+    /// # Errors
+    /// As [`Labelled::read`].
+    pub fn read_as(path: impl AsRef<Path>, input: &Input, classes: &[String], fit: Fit) -> Result<Labelled, DataError> {
         let path = path.as_ref();
-        let mut pictures = Pictures { input, classes, values: Vec::new(), labels: Vec::new() };
+        let mut pictures = Pictures { input, classes, fit, values: Vec::new(), labels: Vec::new() };
         let outcome = if path.is_dir() { pictures.directory(path) } else { pictures.archive(path) };
         outcome?;
         if pictures.labels.is_empty() {
@@ -69,6 +77,7 @@ impl Labelled {
 struct Pictures<'a> {
     input: &'a Input,
     classes: &'a [String],
+    fit: Fit,
     values: Vec<u8>,
     labels: Vec<u16>,
 }
@@ -79,7 +88,7 @@ impl Pictures<'_> {
         let Some(label) = self.classes.iter().take(1 << 16).position(|name| name == class) else {
             return Err(DataProblem::UnknownClass { found: printable(class), known: self.classes.join(", ") });
         };
-        let inputs = Inputs::from_bytes(png, self.input)?;
+        let inputs = Inputs::from_bytes_as(png, self.input, self.fit)?;
         if self.labels.len() + inputs.len() > MAX_PICTURES {
             return Err(DataProblem::TooMany { limit: MAX_PICTURES });
         }

@@ -13,7 +13,7 @@ use crate::cli::plots::bars::{self, Bar, Chart, Column};
 use crate::cli::plots::cells::{self, Cell};
 use crate::cli::plots::families::{family, title};
 use crate::cli::plots::panels::{self, Panel, Width};
-use crate::cli::plots::svg::{BLUE, SKY};
+use crate::cli::plots::svg::{BLUE, MINT, SKY};
 
 /// Draws all of them into a folder; the files written.
 pub fn draw(rows: &[Row], folder: &Path) -> Result<Vec<PathBuf>> {
@@ -46,7 +46,7 @@ fn families(rows: &[Row]) -> Vec<(&str, Vec<&Row>)> {
 
 /// "w4" under its family.
 fn short(row: &Row) -> String {
-    if row.straightforward { "at 32 bits".to_owned() } else { format!("w{}", row.bits) }
+    if row.straightforward { format!("w{} at 32 bits", row.bits) } else { format!("w{}", row.bits) }
 }
 
 /// Bytes against accuracy.
@@ -101,7 +101,7 @@ fn times(rows: &[Row]) -> Chart {
         title: "How long a private answer takes".to_owned(),
         lines: vec![
             how.to_owned(),
-            "loopback measured; LAN (3 Gbit/s, 0.3 ms round trip) and WAN (100 Mbit/s, 40 ms) computed of it, bytes and flights".to_owned(),
+            "loopback measured; LAN (3 Gbit/s, 0.3 ms round trip) and WAN (100 Mbit/s, 40 ms) computed from that, the bytes and the flights".to_owned(),
         ],
         parts: vec![("offline, before there is an image", SKY), ("online", BLUE)],
         columns: links.iter().map(|(_, name)| Column { title: (*name).to_owned(), show: human_ms }).collect(),
@@ -116,11 +116,11 @@ fn stages(rows: &[Row]) -> Chart {
     Chart {
         title: "What a private answer sends".to_owned(),
         lines: vec!["both directions; oblivious transfers at their price, in the stage that consumes them".to_owned()],
-        parts: vec![("offline, before there is an image", SKY), ("online", BLUE)],
+        parts: vec![("offline, before there is an image", SKY), ("online", BLUE), ("set-up", MINT)],
         columns: vec![column("one inference"), column("set-up, once per session")],
         groups: groups(rows, |row| {
             let bar = |parts: Vec<f64>| Bar { parts, whisker: None };
-            vec![bar(vec![row.offline.bytes, row.online.bytes]), bar(vec![row.setup.bytes])]
+            vec![bar(vec![row.offline.bytes, row.online.bytes]), bar(vec![0.0, 0.0, row.setup.bytes])]
         }),
     }
 }

@@ -102,7 +102,9 @@ fn one(canvas: &mut Canvas, chart: &Chart, bar: &Bar, (x, y): (f64, f64), scale:
     let mut from = x;
     for (part, (_, colour)) in bar.parts.iter().zip(&chart.parts) {
         let to = from + part * scale;
-        canvas.bar((from, y - 6.5), (to, y + 6.5), *colour);
+        if *part > 0.0 {
+            canvas.bar((from, y - 6.5), (to, y + 6.5), *colour);
+        }
         from = to;
     }
     if let Some([low, high]) = bar.whisker {

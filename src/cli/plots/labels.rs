@@ -28,6 +28,11 @@ impl Area {
         (self.left..=self.right).contains(&x) && (self.top..=self.bottom).contains(&y)
     }
 
+    /// From a point to the nearest of its own.
+    fn distance(self, (x, y): At) -> f64 {
+        apart((x, y), (x.clamp(self.left, self.right), y.clamp(self.top, self.bottom)))
+    }
+
     fn size(self) -> f64 {
         (self.right - self.left) * (self.bottom - self.top)
     }
@@ -49,15 +54,28 @@ pub struct Places {
     pub taken: Vec<Area>,
     /// Points of lines that texts had better not cross.
     pub lines: Vec<At>,
+    /// All points that have names: a name should be nearest to its own.
+    pub points: Vec<At>,
 }
 
 impl Places {
     /// Finds a place for the name of a point, and takes it.
     pub fn place(&mut self, text: &str, point: At, ink: Ink) -> Placed {
-        let all = candidates(point, ink.width(text), ink.size);
-        let best = all.into_iter().map(|candidate| (self.cost(&candidate, point), candidate));
-        let placed = best.min_by(|one, other| one.0.total_cmp(&other.0)).expect("there are candidates").1;
+        self.place_at_one(text, &[point], ink)
+    }
+
+    /// The same for the name of a line, which may stand at any of some points.
+    pub fn place_at_one(&mut self, text: &str, points: &[At], ink: Ink) -> Placed {
+        let all = points.iter().flat_map(|&point| {
+            let near = candidates(point, ink.width(text), ink.size);
+            near.into_iter().map(move |candidate| (point, candidate))
+        });
+        let costs = all.map(|(point, candidate)| (self.cost(&candidate, point), candidate));
+        let placed = costs.min_by(|one, other| one.0.total_cmp(&other.0)).expect("there are candidates").1;
         self.taken.push(placed.covers);
+        if let Some([from, to]) = placed.leader {
+            self.lines.extend(along(from, to));
+        }
         placed
     }
 
@@ -66,13 +84,32 @@ impl Places {
         let outside = covers.size() - covers.shared(self.frame);
         let on_others: f64 = self.taken.iter().map(|taken| covers.shared(*taken)).sum();
         let on_lines = self.lines.iter().filter(|&&at| covers.has(at)).count() as f64;
-        let (x, y) = ((covers.left + covers.right) / 2.0 - point.0, (covers.top + covers.bottom) / 2.0 - point.1);
-        let leader = if candidate.leader.is_some() { 20.0 } else { 0.0 };
-        outside * 100.0 + on_others * 100.0 + on_lines * 15.0 + x.hypot(y) + leader
+        let own = covers.distance(point);
+        let nearer = self.points.iter().filter(|&&other| other != point && covers.distance(other) < own + 3.0).count();
+        let leader = candidate.leader.map_or(0.0, |[from, to]| {
+            let way = along(from, to);
+            let met = |area: &Area| way.iter().any(|&at| area.has(at));
+            let lines = self.lines.iter().filter(|line| way.iter().any(|at| apart(*at, **line) < 2.0)).count();
+            20.0 + 60.0 * self.taken.iter().filter(|area| met(area)).count() as f64 + 4.0 * lines as f64
+        });
+        let (x, y) = ((covers.left + covers.right) / 2.0, (covers.top + covers.bottom) / 2.0);
+        let far = apart((x, y), point);
+        outside * 100.0 + on_others * 100.0 + on_lines * 15.0 + far + leader + 40.0 * nearer as f64
     }
 }
 
-/// Eight directions, near and far.
+fn apart(one: At, other: At) -> f64 {
+    (one.0 - other.0).hypot(one.1 - other.1)
+}
+
+/// Points of a line, some three pixels apart.
+pub fn along(from: At, to: At) -> Vec<At> {
+    let steps = (apart(from, to) / 3.0).ceil().max(1.0);
+    let parts = (0..=steps as i32).map(|i| f64::from(i) / steps);
+    parts.map(|part| (from.0 + (to.0 - from.0) * part, from.1 + (to.1 - from.1) * part)).collect()
+}
+
+/// Directions about a point, near and far.
 fn candidates(point: At, width: f64, height: f64) -> Vec<Placed> {
     let mut all = Vec::new();
     for radius in [9.0, 15.0, 22.0, 32.0, 44.0, 58.0] {
@@ -111,7 +148,7 @@ mod tests {
         let frame = Area { left: 0.0, top: 0.0, right: 300.0, bottom: 200.0 };
         let points: Vec<At> = (0..7).map(|i| (150.0 + 4.0 * f64::from(i), 100.0 + 3.0 * f64::from(i % 3))).collect();
         let taken = points.iter().map(|&at| Area::around(at, 5.0)).collect();
-        let mut places = Places { frame, taken, lines: Vec::new() };
+        let mut places = Places { frame, taken, lines: Vec::new(), points: points.clone() };
         let placed: Vec<Placed> = points.iter().map(|&at| places.place("w4", at, Ink::new(13.0, INK))).collect();
         for (index, one) in placed.iter().enumerate() {
             assert!((one.covers.shared(frame) - one.covers.size()).abs() < 1e-9, "{one:?}");
@@ -123,7 +160,9 @@ mod tests {
     #[test]
     fn alone_a_name_stands_to_the_right() {
         let frame = Area { left: 0.0, top: 0.0, right: 300.0, bottom: 200.0 };
-        let mut places = Places { frame, taken: vec![Area::around((50.0, 50.0), 5.0)], lines: Vec::new() };
+        let points = vec![(50.0, 50.0)];
+        let taken = vec![Area::around(points[0], 5.0)];
+        let mut places = Places { frame, taken, lines: Vec::new(), points };
         let placed = places.place("w1", (50.0, 50.0), Ink::new(13.0, INK));
         assert_eq!((placed.anchor, placed.at.1), (Anchor::Start, 50.0));
         assert!(placed.at.0 > 55.0 && placed.leader.is_none());

@@ -3,7 +3,7 @@
 use lowkey::report::human_bytes;
 
 use super::families;
-use super::labels::{Area, Places};
+use super::labels::{Area, Places, along};
 use super::svg::{Anchor, At, BLUE, Canvas, Colour, GREEN, GREY, INK, Ink, PALE, RED};
 
 /// An architecture at some widths.
@@ -39,7 +39,7 @@ impl Panel {
 }
 
 const COLUMNS: usize = 3;
-const PANEL: (f64, f64) = (312.0, 276.0);
+const PANEL: (f64, f64) = (312.0, 292.0);
 /// Above the panels.
 const TITLE: f64 = 66.0;
 const NAME: Ink = Ink::new(13.0, INK);
@@ -53,7 +53,8 @@ pub fn draw(panels: &[Panel]) -> String {
     let title = "What a private answer sends, and how accurate it is";
     let mut canvas = Canvas::new((PANEL.0 * columns + 12.0).max(520.0), TITLE + PANEL.1 * rows, title);
     canvas.text(title, (16.0, 24.0), Anchor::Start, Ink::new(19.0, INK).bold());
-    let words = "bytes of one inference, both directions, offline and online, against the test images that are right";
+    let words =
+        "bytes of one inference, both directions, offline and online; percent of the test images that are right";
     canvas.text(words, (16.0, 47.0), Anchor::Start, Ink::new(13.0, GREY));
     let corner = |index: usize| (PANEL.0 * (index % COLUMNS) as f64, TITLE + PANEL.1 * (index / COLUMNS) as f64);
     for (index, panel) in panels.iter().enumerate() {
@@ -114,13 +115,13 @@ impl<'p> Scaled<'p> {
             frame: *frame,
             taken: points.iter().map(|&at| Area::around(at, 6.0)).collect(),
             lines: points.windows(2).flat_map(|ends| along(ends[0], ends[1])).collect(),
+            points: points.clone(),
         };
         let mut named: Vec<(String, At, Colour)> = Vec::new();
         if let Some(percent) = panel.float {
             let height = self.at(1.0, percent).1;
             canvas.dashes((frame.left, height), (frame.right, height), GREEN);
             places.lines.extend(along((frame.left, height), (frame.right, height)));
-            named.push((format!("float {percent:.2} %"), (frame.left + 4.0, height), GREEN));
         }
         canvas.path(&points, BLUE, 2.0);
         let own = |bits: u32| panel.widths.iter().find(|width| width.bits == bits);
@@ -129,6 +130,7 @@ impl<'p> Scaled<'p> {
             canvas.dashes(from, to, RED);
             places.lines.extend(along(from, to));
             places.taken.push(Area::around(to, 7.0));
+            places.points.push(to);
             canvas.triangle(to, RED);
             let saved = 100.0 * (1.0 - own.bytes / bytes);
             named.push((format!("w{} saves {saved:.0} %", own.bits), to, RED));
@@ -136,6 +138,7 @@ impl<'p> Scaled<'p> {
         if let Some((bytes, percent)) = panel.peer.zip(panel.float) {
             let at = self.at(bytes, percent);
             places.taken.push(Area::around(at, 6.0));
+            places.points.push(at);
             canvas.square(at, INK);
             named.push((format!("SPU {}", human_bytes(bytes as u64)), at, INK));
         }
@@ -151,6 +154,13 @@ impl<'p> Scaled<'p> {
             if let Some([from, to]) = placed.leader {
                 canvas.line(from, to, GREY, 1.0);
             }
+            canvas.text(&name, placed.at, placed.anchor, ink);
+        }
+        if let Some(percent) = panel.float {
+            let (name, ink) = (format!("float {percent:.2} %"), Ink { colour: GREEN, ..NAME });
+            let height = self.at(1.0, percent).1;
+            let places_of = (0..8).map(|part| (frame.left + 4.0 + f64::from(part) * 24.0, height));
+            let placed = places.place_at_one(&name, &places_of.collect::<Vec<_>>(), ink);
             canvas.text(&name, placed.at, placed.anchor, ink);
         }
     }
@@ -174,13 +184,6 @@ impl<'p> Scaled<'p> {
         }
         canvas.path(&[(left, top), (left, bottom), (right, bottom)], GREY, 1.0);
     }
-}
-
-/// Points of a line, some three pixels apart.
-fn along(from: At, to: At) -> Vec<At> {
-    let (dx, dy) = (to.0 - from.0, to.1 - from.1);
-    let steps = (dx.hypot(dy) / 3.0).ceil().max(1.0);
-    (0..=steps as i32).map(|i| f64::from(i) / steps).map(|part| (from.0 + dx * part, from.1 + dy * part)).collect()
 }
 
 /// A step of 1, 2 or 5 times a power of ten that makes about five of a range.

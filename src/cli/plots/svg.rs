@@ -49,15 +49,15 @@ impl Ink {
         Self { bold: true, ..self }
     }
 
-    /// About how wide a text will be: readers have different fonts.
+    /// About how wide a text will be at most: readers have different fonts.
     pub fn width(self, text: &str) -> f64 {
         let ems: f64 = text
             .chars()
             .map(|c| match c {
-                'i' | 'j' | 'l' | 'I' | '.' | ',' | ':' | ' ' | '\'' | '|' | '(' | ')' | '-' | 't' | 'f' => 0.33,
-                'm' | 'w' | 'M' | 'W' | '%' => 0.86,
-                _ if c.is_ascii_uppercase() => 0.70,
-                _ => 0.57,
+                'i' | 'j' | 'l' | 'I' | '.' | ',' | ':' | ' ' | '\'' | '|' | '(' | ')' | '-' | 't' | 'f' => 0.36,
+                'm' | 'w' | 'M' | 'W' | '%' => 0.92,
+                _ if c.is_ascii_uppercase() => 0.72,
+                _ => 0.63,
             })
             .sum();
         ems * self.size * if self.bold { 1.07 } else { 1.0 }
