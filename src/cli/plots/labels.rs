@@ -46,9 +46,12 @@ pub struct Placed {
     pub covers: Area,
     /// So far from its point that a line has to join them: from there to here.
     pub leader: Option<[At; 2]>,
+    /// How bad the place is.
+    cost: f64,
 }
 
 /// What must stay free, and what has been placed.
+#[derive(Clone)]
 pub struct Places {
     pub frame: Area,
     pub taken: Vec<Area>,
@@ -59,19 +62,35 @@ pub struct Places {
 }
 
 impl Places {
-    /// Finds a place for the name of a point, and takes it.
-    pub fn place(&mut self, text: &str, point: At, ink: Ink) -> Placed {
-        self.place_at_one(text, &[point], ink)
+    /// Finds places for the names of some points, in the order of the names: whichever is placed first has the choice, and the best of
+    /// all orders is taken; of many names one order alone.
+    pub fn place(&mut self, names: &[(String, At, Ink)]) -> Vec<Placed> {
+        let mut best: Option<(f64, Vec<Option<Placed>>, Places)> = None;
+        for order in orders(names.len()) {
+            let (mut places, mut placed, mut cost) = (self.clone(), vec![None; names.len()], 0.0);
+            for index in order {
+                let (text, point, ink) = &names[index];
+                let one = places.place_at_one(text, &[*point], *ink);
+                cost += one.cost;
+                placed[index] = Some(one);
+            }
+            if best.as_ref().is_none_or(|(least, ..)| cost < *least) {
+                best = Some((cost, placed, places));
+            }
+        }
+        let (_, placed, places) = best.expect("there is an order");
+        *self = places;
+        placed.into_iter().flatten().collect()
     }
 
-    /// The same for the name of a line, which may stand at any of some points.
+    /// Finds a place for the name of a line, which may stand at any of some points.
     pub fn place_at_one(&mut self, text: &str, points: &[At], ink: Ink) -> Placed {
         let all = points.iter().flat_map(|&point| {
             let near = candidates(point, ink.width(text), ink.size);
             near.into_iter().map(move |candidate| (point, candidate))
         });
-        let costs = all.map(|(point, candidate)| (self.cost(&candidate, point), candidate));
-        let placed = costs.min_by(|one, other| one.0.total_cmp(&other.0)).expect("there are candidates").1;
+        let costs = all.map(|(point, candidate)| Placed { cost: self.cost(&candidate, point), ..candidate });
+        let placed = costs.min_by(|one, other| one.cost.total_cmp(&other.cost)).expect("there are candidates");
         self.taken.push(placed.covers);
         if let Some([from, to]) = placed.leader {
             self.lines.extend(along(from, to));
@@ -85,7 +104,7 @@ impl Places {
         let on_others: f64 = self.taken.iter().map(|taken| covers.shared(*taken)).sum();
         let on_lines = self.lines.iter().filter(|&&at| covers.has(at)).count() as f64;
         let own = covers.distance(point);
-        let nearer = self.points.iter().filter(|&&other| other != point && covers.distance(other) < own + 3.0).count();
+        let nearer = self.points.iter().filter(|&&other| other != point && covers.distance(other) < own + 5.0).count();
         let leader = candidate.leader.map_or(0.0, |[from, to]| {
             let way = along(from, to);
             let met = |area: &Area| way.iter().any(|&at| area.has(at));
@@ -100,6 +119,22 @@ impl Places {
 
 fn apart(one: At, other: At) -> f64 {
     (one.0 - other.0).hypot(one.1 - other.1)
+}
+
+/// All orders of up to six; of more one alone.
+fn orders(count: usize) -> Vec<Vec<usize>> {
+    if count > 6 {
+        return vec![(0..count).collect()];
+    }
+    let mut all = vec![Vec::new()];
+    for next in 0..count {
+        let grown = |order: &Vec<usize>| {
+            let order = order.clone();
+            (0..=order.len()).map(move |at| [&order[..at], &[next], &order[at..]].concat())
+        };
+        all = all.iter().flat_map(grown).collect();
+    }
+    all
 }
 
 /// Points of a line, some three pixels apart.
@@ -132,7 +167,7 @@ fn candidates(point: At, width: f64, height: f64) -> Vec<Placed> {
             let covers = Area { left: left - 1.0, top: y - half, right: left + width + 1.0, bottom: y + half };
             let leader = (radius > 15.0)
                 .then(|| [(point.0 + dx * 6.0, point.1 + dy * 6.0), (x - dx * 2.0, y - dy * height / 2.0)]);
-            all.push(Placed { at: (x, y), anchor, covers, leader });
+            all.push(Placed { at: (x, y), anchor, covers, leader, cost: 0.0 });
         }
     }
     all
@@ -149,7 +184,9 @@ mod tests {
         let points: Vec<At> = (0..7).map(|i| (150.0 + 4.0 * f64::from(i), 100.0 + 3.0 * f64::from(i % 3))).collect();
         let taken = points.iter().map(|&at| Area::around(at, 5.0)).collect();
         let mut places = Places { frame, taken, lines: Vec::new(), points: points.clone() };
-        let placed: Vec<Placed> = points.iter().map(|&at| places.place("w4", at, Ink::new(13.0, INK))).collect();
+        let names: Vec<_> = points.iter().map(|&at| ("w4".to_owned(), at, Ink::new(13.0, INK))).collect();
+        let placed = places.place(&names);
+        assert_eq!(placed.len(), 7);
         for (index, one) in placed.iter().enumerate() {
             assert!((one.covers.shared(frame) - one.covers.size()).abs() < 1e-9, "{one:?}");
             assert!(points.iter().all(|&at| one.covers.shared(Area::around(at, 5.0)) == 0.0), "{one:?}");
@@ -158,12 +195,21 @@ mod tests {
     }
 
     #[test]
+    fn orders_are_all_there() {
+        let mut all = orders(4);
+        assert_eq!((orders(0).len(), all.len(), orders(7).len()), (1, 24, 1));
+        all.sort();
+        all.dedup();
+        assert!(all.len() == 24 && all.iter().all(|order| (0..4).all(|i| order.contains(&i))));
+    }
+
+    #[test]
     fn alone_a_name_stands_to_the_right() {
         let frame = Area { left: 0.0, top: 0.0, right: 300.0, bottom: 200.0 };
         let points = vec![(50.0, 50.0)];
         let taken = vec![Area::around(points[0], 5.0)];
         let mut places = Places { frame, taken, lines: Vec::new(), points };
-        let placed = places.place("w1", (50.0, 50.0), Ink::new(13.0, INK));
+        let placed = places.place(&[("w1".to_owned(), (50.0, 50.0), Ink::new(13.0, INK))])[0];
         assert_eq!((placed.anchor, placed.at.1), (Anchor::Start, 50.0));
         assert!(placed.at.0 > 55.0 && placed.leader.is_none());
     }

@@ -4,7 +4,7 @@ use lowkey::report::human_bytes;
 
 use super::families;
 use super::labels::{Area, Places, along};
-use super::svg::{Anchor, At, BLUE, Canvas, Colour, GREEN, GREY, INK, Ink, PALE, RED};
+use super::svg::{Anchor, At, BLUE, Canvas, GREEN, GREY, INK, Ink, PALE, RED};
 
 /// An architecture at some widths.
 pub struct Panel {
@@ -38,7 +38,6 @@ impl Panel {
     }
 }
 
-const COLUMNS: usize = 3;
 const PANEL: (f64, f64) = (312.0, 292.0);
 /// Above the panels.
 const TITLE: f64 = 66.0;
@@ -49,14 +48,14 @@ const SMALL: Ink = Ink::new(12.0, GREY);
 pub fn draw(panels: &[Panel]) -> String {
     // A cell more for the key.
     let cells = panels.len() + 1;
-    let (columns, rows) = (cells.min(COLUMNS) as f64, cells.div_ceil(COLUMNS) as f64);
+    let columns = if cells == 4 { 2 } else { cells.min(3) };
+    let rows = cells.div_ceil(columns);
     let title = "What a private answer sends, and how accurate it is";
-    let mut canvas = Canvas::new((PANEL.0 * columns + 12.0).max(520.0), TITLE + PANEL.1 * rows, title);
+    let mut canvas = Canvas::new(PANEL.0 * columns as f64 + 12.0, TITLE + PANEL.1 * rows as f64, title);
     canvas.text(title, (16.0, 24.0), Anchor::Start, Ink::new(19.0, INK).bold());
-    let words =
-        "bytes of one inference, both directions, offline and online; percent of the test images that are right";
+    let words = "bytes of one inference, both directions, offline and online; percent of test images right";
     canvas.text(words, (16.0, 47.0), Anchor::Start, Ink::new(13.0, GREY));
-    let corner = |index: usize| (PANEL.0 * (index % COLUMNS) as f64, TITLE + PANEL.1 * (index / COLUMNS) as f64);
+    let corner = |index: usize| (PANEL.0 * (index % columns) as f64, TITLE + PANEL.1 * (index / columns) as f64);
     for (index, panel) in panels.iter().enumerate() {
         Scaled::new(panel, corner(index)).draw(&mut canvas);
     }
@@ -117,7 +116,7 @@ impl<'p> Scaled<'p> {
             lines: points.windows(2).flat_map(|ends| along(ends[0], ends[1])).collect(),
             points: points.clone(),
         };
-        let mut named: Vec<(String, At, Colour)> = Vec::new();
+        let mut named: Vec<(String, At, Ink)> = Vec::new();
         if let Some(percent) = panel.float {
             let height = self.at(1.0, percent).1;
             canvas.dashes((frame.left, height), (frame.right, height), GREEN);
@@ -133,34 +132,26 @@ impl<'p> Scaled<'p> {
             places.points.push(to);
             canvas.triangle(to, RED);
             let saved = 100.0 * (1.0 - own.bytes / bytes);
-            named.push((format!("w{} saves {saved:.0} %", own.bits), to, RED));
+            named.push((format!("w{} saves {saved:.0} %", own.bits), to, Ink { colour: RED, ..NAME }));
         }
         if let Some((bytes, percent)) = panel.peer.zip(panel.float) {
             let at = self.at(bytes, percent);
             places.taken.push(Area::around(at, 6.0));
             places.points.push(at);
             canvas.square(at, INK);
-            named.push((format!("SPU {}", human_bytes(bytes as u64)), at, INK));
-        }
-        for (width, &at) in panel.widths.iter().zip(&points) {
-            canvas.disc(at, BLUE);
-            named.push((format!("w{}", width.bits), at, BLUE));
+            named.push((format!("SPU {}", human_bytes(bytes as u64)), at, NAME));
         }
         // The longest names first: they have the fewest places.
-        named.sort_by_key(|(name, ..)| std::cmp::Reverse(name.len()));
-        for (name, at, colour) in named {
-            let ink = Ink { colour, ..NAME };
-            let placed = places.place(&name, at, ink);
-            if let Some([from, to]) = placed.leader {
-                canvas.line(from, to, GREY, 1.0);
-            }
-            canvas.text(&name, placed.at, placed.anchor, ink);
-        }
+        write(canvas, &mut places, &named);
+        points.iter().for_each(|&at| canvas.disc(at, BLUE));
+        let widths = panel.widths.iter().zip(&points);
+        let names = widths.map(|(width, &at)| (format!("w{}", width.bits), at, Ink { colour: BLUE, ..NAME }));
+        write(canvas, &mut places, &names.collect::<Vec<_>>());
         if let Some(percent) = panel.float {
             let (name, ink) = (format!("float {percent:.2} %"), Ink { colour: GREEN, ..NAME });
             let height = self.at(1.0, percent).1;
-            let places_of = (0..8).map(|part| (frame.left + 4.0 + f64::from(part) * 24.0, height));
-            let placed = places.place_at_one(&name, &places_of.collect::<Vec<_>>(), ink);
+            let along_it: Vec<At> = (0..8).map(|part| (frame.left + 4.0 + 24.0 * f64::from(part), height)).collect();
+            let placed = places.place_at_one(&name, &along_it, ink);
             canvas.text(&name, placed.at, placed.anchor, ink);
         }
     }
@@ -186,6 +177,16 @@ impl<'p> Scaled<'p> {
     }
 }
 
+/// Names of points, each with a line to its own where that is far.
+fn write(canvas: &mut Canvas, places: &mut Places, names: &[(String, At, Ink)]) {
+    for (placed, (name, _, ink)) in places.place(names).iter().zip(names) {
+        if let Some([from, to]) = placed.leader {
+            canvas.line(from, to, GREY, 1.0);
+        }
+        canvas.text(name, placed.at, placed.anchor, *ink);
+    }
+}
+
 /// A step of 1, 2 or 5 times a power of ten that makes about five of a range.
 fn nice_step(range: f64) -> f64 {
     let power = 10f64.powf((range / 5.0).log10().floor());
@@ -196,6 +197,7 @@ fn nice_step(range: f64) -> f64 {
 /// Labelled bytes of a logarithmic axis: powers of ten, and what is between them where there is room.
 fn ticks([from, to]: [f64; 2]) -> Vec<f64> {
     let factors: &[f64] = match to - from {
+        ..0.8 => &[1.0, 2.0, 3.0, 5.0],
         ..1.3 => &[1.0, 2.0, 5.0],
         ..2.5 => &[1.0, 3.0],
         _ => &[1.0],
