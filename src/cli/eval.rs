@@ -93,7 +93,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         say(format_args!("{}: {correct} of {count} correct, {:.2} %", network.architecture().name, record.accuracy))?;
         if let Some(private) = &record.private {
             say(format_args!(
-                "{} privately: {} differ from the plaintext network; median offline {}, online {}; {} per image",
+                "{} privately: {} differ from the plaintext network\nmedian offline {}, online {}; {} per image",
                 private.images,
                 private.mismatches,
                 human_ms(private.offline_ms_median),

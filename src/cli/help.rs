@@ -35,17 +35,17 @@ pub const IMPORT: &str = examples!(
 );
 pub const SERVE: &str = examples!(
     "lowkey serve --model digits                                  on loopback",
-    "lowkey serve --model mine.lowkey --listen 0.0.0.0:7117 --cert C.pem --key K.pem",
+    "lowkey serve --model m.lowkey --listen 0.0.0.0:7117 --cert C.pem --key K.pem",
     "lowkey serve --model mine.onnx --reveal class --quota 100"
 );
 pub const INFER: &str = examples!(
     "lowkey infer --server 127.0.0.1:7117 --input image.png",
-    "lowkey infer --server host:7117 --pin HASH --input many.npy --count 9 --prepare 4",
+    "lowkey infer --server host:7117 --input many.npy --count 9 --prepare 4",
     "lowkey infer --server host:7117 --ca ca.pem --input photo.jpg --resize --all",
     "lowkey infer --server 127.0.0.1:7117 --input - < image.png"
 );
 pub const FORGET: &str = examples!("lowkey forget host:7117");
-pub const MODELS: &str = examples!("lowkey models", "lowkey models --link wan", "lowkey models --json");
+pub const MODELS: &str = examples!("lowkey models", "lowkey models --link wan", "lowkey models --plot bytes.svg");
 pub const PLAN: &str = concat!(
     "\
 Columns: sums, the bits of the smallest ring that holds every sum of a layer;
@@ -63,15 +63,26 @@ machine of 2 cores; bytes and flights are exact.
 );
 pub const PARAMETERS: &str = examples!("lowkey parameters", "lowkey parameters --json");
 pub const EVAL: &str = examples!(
-    "lowkey eval --model digits                                   on the bundled images",
-    "lowkey eval --model mine.lowkey --data test.zip --private 20",
+    "lowkey eval --model digits                             on the bundled images",
+    "lowkey eval --model mine.lowkey --data test.zip --resize --private 20",
     "LOWKEY_DATA=~/data lowkey eval --model mnist-minionn-w4a4"
 );
+pub const KEY_SHOW: &str = examples!("lowkey key show", "lowkey key show --state /var/lib/lowkey --json");
+pub const KEY_ROTATE: &str = examples!("lowkey key rotate", "lowkey key rotate --wipe");
 pub const KEY: &str = examples!("lowkey key show", "lowkey key rotate", "lowkey key rotate --wipe");
 pub const BENCH: &str = examples!(
     "lowkey bench widths --zoo digits --count 20",
     "lowkey bench widths --zoo mnist-minionn --data ~/data/mnist --out widths",
     "lowkey bench serve --clients 32 --count 20"
+);
+pub const BENCH_WIDTHS: &str = examples!(
+    "lowkey bench widths --zoo digits --count 20",
+    "lowkey bench widths --zoo cifar --data ~/data/cifar10 --shape wan --out widths",
+    "lowkey bench widths --redraw --out widths"
+);
+pub const BENCH_SERVE: &str = examples!(
+    "lowkey bench serve --clients 32 --count 20",
+    "lowkey bench serve --server host:7117 --pin HASH --model mine.lowkey"
 );
 pub const COMPLETIONS: &str = examples!(
     "lowkey completions bash > ~/.local/share/bash-completion/completions/lowkey",

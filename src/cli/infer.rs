@@ -26,7 +26,7 @@ pub struct Arguments {
     /// A PNG, JPEG, .npy, .csv or IDX file (.gz too), or - for standard input. Arrays are what the model's own runtime reads: floats, or its quantised integers.
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
-    /// Scale a picture to the network's size: so that it covers it, and the middle of that.
+    /// Scale a picture so that it covers the network's size, and take the middle.
     #[arg(long)]
     resize: bool,
     /// The first image to take, of a file that has several.

@@ -9,7 +9,7 @@ use lowkey::{Error, Result};
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::{Places, print_json, say};
+use super::{Places, help, print_json, say};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -20,8 +20,10 @@ pub struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Show where the key lies, its fingerprint, its age, and the inferences counted under it.
+    #[command(after_help = help::KEY_SHOW)]
     Show(Common),
     /// Put a new key in its place: every digest changes, and clients must be told.
+    #[command(after_help = help::KEY_ROTATE)]
     Rotate {
         #[command(flatten)]
         common: Common,

@@ -50,7 +50,7 @@ struct Cli {
     #[command(subcommand)]
     command: Command,
     /// Print what happens (twice: in detail) on standard error.
-    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    #[arg(short, long, action = clap::ArgAction::Count, global = true, display_order = 998)]
     verbose: u8,
 }
 
@@ -80,13 +80,13 @@ enum Command {
     /// Show the parameter sets, and what known attacks on them cost.
     #[command(after_help = help::PARAMETERS)]
     Parameters(parameters::Arguments),
-    /// Accuracy of a model on a data set, in the clear and privately.
+    /// Find a model's accuracy on a data set, in the clear and privately.
     #[command(after_help = help::EVAL)]
     Eval(eval::Arguments),
-    /// A server's key: show it, replace it.
+    /// Show or replace a server's key.
     #[command(after_help = help::KEY)]
     Key(key::Arguments),
-    /// Measure networks against each other.
+    /// Measure networks against each other, and a server under load.
     #[command(after_help = help::BENCH)]
     Bench(bench::Arguments),
     /// Print a completion script for a shell.
@@ -175,7 +175,7 @@ struct DataArgument {
     /// zip archive of such folders.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Scale pictures in folders to the network's size: so that they cover it, and the middle of that.
+    /// Scale pictures in folders so that they cover the network's size, and take the middle.
     #[arg(long)]
     resize: bool,
 }
@@ -184,10 +184,10 @@ struct DataArgument {
 #[derive(Args, Clone)]
 struct Places {
     /// Where published models are kept, which can be had again; and, unless --state is given, all the rest.
-    #[arg(long, value_name = "DIR", env = "LOWKEY_CACHE")]
+    #[arg(long, value_name = "DIR", env = "LOWKEY_CACHE", hide_env_values = true)]
     cache: Option<PathBuf>,
     /// Where the server's key and the digests of known servers are kept; the user's state folder unless given.
-    #[arg(long, value_name = "DIR", env = "LOWKEY_STATE")]
+    #[arg(long, value_name = "DIR", env = "LOWKEY_STATE", hide_env_values = true)]
     state: Option<PathBuf>,
 }
 

@@ -30,7 +30,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     for set in &parameters.rlwe {
         say(lattice(set))?;
     }
-    say("\nOblivious transfer: LPN with regular noise, log2 of the operations of each attack")?;
+    say("\nOblivious transfers: LPN, regular noise, log2 of the operations of each attack")?;
     table(&parameters.ot)?;
     say("\nscripts/parameters/check.py recomputes these figures and names their sources.")?;
     Ok(ExitCode::SUCCESS)

@@ -14,6 +14,8 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use lowkey::Result;
 
+use super::help;
+
 #[derive(Args)]
 pub struct Arguments {
     #[command(subcommand)]
@@ -23,8 +25,10 @@ pub struct Arguments {
 #[derive(Subcommand)]
 enum What {
     /// The bundled networks of a family, width by width, privately: accuracy, parameters, bytes, time, memory.
+    #[command(after_help = help::BENCH_WIDTHS)]
     Widths(widths::Arguments),
     /// Many clients at one server: answers per second, how long they wait, the server's memory, and whether all answers are right.
+    #[command(after_help = help::BENCH_SERVE)]
     Serve(serve::Arguments),
 }
 

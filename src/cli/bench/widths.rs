@@ -22,7 +22,7 @@ use crate::cli::{DataArgument, LinkArgument, Mode, names, print_json, progress, 
 #[derive(Args)]
 pub struct Arguments {
     /// The networks whose names start with this: mnist, cifar, mnist-hcnn, ...; all of them unless given.
-    #[arg(long, value_name = "FAMILY", default_value = "")]
+    #[arg(long, value_name = "FAMILY", default_value = "", hide_default_value = true)]
     zoo: String,
     /// Images answered privately for each network.
     #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
