@@ -133,7 +133,15 @@ pub enum Error {
     /// A connection that could not be made.
     #[error("{address}: {source}")]
     Connect {
-        /// The other end, or the address to listen on.
+        /// The other end.
+        address: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// An address that cannot be listened on.
+    #[error("{address}: {source}")]
+    Listen {
+        /// Where clients were to connect.
         address: String,
         /// Why.
         source: io::Error,
@@ -242,6 +250,14 @@ impl Error {
         Self::Internal(what.to_string())
     }
 
+    /// The same of an address that was to be listened on: no other end has a part in it.
+    pub fn of_listening(self) -> Self {
+        match self {
+            Self::Connect { address, source } => Self::Listen { address, source },
+            other => other,
+        }
+    }
+
     /// Who has to change something.
     pub fn fault(&self) -> Fault {
         match self {
@@ -250,6 +266,7 @@ impl Error {
             | Self::Model(_)
             | Self::Import(_)
             | Self::Input(_)
+            | Self::Listen { .. }
             | Self::Plan(_) => Fault::User,
             Self::Connect { source, .. } if is_own_address(source) => Fault::User,
             Self::Connect { .. } | Self::Peer { .. } | Self::Refused(_) => Fault::Peer,
@@ -285,6 +302,7 @@ impl Error {
             Self::Version { .. } => "install the same version of lowkey at both ends".into(),
             Self::Refused(_) => "the server's owner has to publish the model again with this version of lowkey".into(),
             Self::Connect { source, .. } => connect_hint(source.kind()).into(),
+            Self::Listen { source, .. } => listen_hint(source.kind()).into(),
             Self::Certificate { .. } => {
                 "if the server's owner confirms its certificate, name it with --pin, or its authority with --ca".into()
             }
@@ -354,6 +372,13 @@ impl Error {
 fn is_own_address(error: &io::Error) -> bool {
     use io::ErrorKind::{AddrInUse, AddrNotAvailable, InvalidInput, PermissionDenied};
     matches!(error.kind(), AddrInUse | AddrNotAvailable | InvalidInput | PermissionDenied)
+}
+
+fn listen_hint(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::AddrInUse | io::ErrorKind::InvalidInput | io::ErrorKind::PermissionDenied => connect_hint(kind),
+        _ => "choose an address of this machine: 127.0.0.1:7117 for itself alone, 0.0.0.0:7117 for others too",
+    }
 }
 
 fn connect_hint(kind: io::ErrorKind) -> &'static str {

@@ -42,6 +42,7 @@
 //! | [`report`] | time, bytes and flights of each stage |
 //! | [`parameters`] | every parameter set, and what each known attack on it costs |
 //! | [`policy`] | what a server allows its clients |
+//! | [`readiness`] | whether a server takes clients |
 //! | [`net`], [`store`] | connections, and what is kept on disk |
 //! | [`shape`] | a slower link, for benchmarks |
 //! | [`models`] | networks in the clear: files, import, inputs |
@@ -71,6 +72,7 @@ pub mod plan;
 pub mod policy;
 pub mod publication;
 mod randomness;
+pub mod readiness;
 pub mod report;
 pub mod server;
 pub mod session;
@@ -92,6 +94,7 @@ pub use lowkey_mpc::channel::Limits;
 pub use net::{Stream, Trust};
 pub use plan::{Link, Plan, Reveal};
 pub use publication::{ClientModel, Package, ServerModel};
+pub use readiness::Readiness;
 pub use slot::ClientSlot;
 pub use store::{Digest, Store};
 

@@ -251,9 +251,8 @@ impl Listener {
                 Some(TlsAcceptor::from(Arc::new(config)))
             }
         };
-        let socket = TcpListener::bind(address)
-            .await
-            .map_err(|source| Error::Connect { address: address.to_owned(), source })?;
+        let socket =
+            TcpListener::bind(address).await.map_err(|source| Error::Listen { address: address.to_owned(), source })?;
         Ok(Self { socket, tls })
     }
 

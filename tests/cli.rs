@@ -10,6 +10,7 @@
 //! | `cli/load.rs` | `bench serve`: many clients at one server |
 //! | `cli/plain.rs` | clients on plain machines: read-only disks, pipes, files that are not what they seem |
 //! | `cli/key.rs` | the server's key: where it lies, its lifetime, a new one; what a server allows |
+//! | `cli/life.rs` | a server's life: signals, as process 1 |
 //! | `cli/trust.rs` | TLS, pins, plain TCP |
 //! | `cli/trouble.rs` | what users and networks do wrong |
 //!
@@ -29,6 +30,8 @@ mod import;
 mod inputs;
 #[path = "cli/key.rs"]
 mod key;
+#[path = "cli/life.rs"]
+mod life;
 #[path = "cli/load.rs"]
 mod load;
 #[path = "cli/pair.rs"]
@@ -135,7 +138,11 @@ impl Serving {
     }
 
     fn start(arguments: &[&str]) -> Self {
-        let mut command = command(&[&["serve"], arguments].concat());
+        Self::of(command(&[&["serve"], arguments].concat()))
+    }
+
+    /// Of a command that ends in `serve` and its arguments.
+    fn of(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let err = child.stderr.take().unwrap();
@@ -148,8 +155,15 @@ impl Serving {
         let address = first.strip_prefix("listening on ").unwrap_or_else(|| panic!("{first:?}")).to_owned();
         let (model, digest) = second.strip_prefix("model ").unwrap().split_once(" digest ").unwrap();
         let (model, digest) = (model.to_owned(), digest.to_owned());
-        let pin = arguments.contains(&"--cert").then(|| line().strip_prefix("certificate pin ").unwrap().to_owned());
+        let pin = command.get_args().any(|argument| argument == "--cert");
+        let pin = pin.then(|| line().strip_prefix("certificate pin ").unwrap().to_owned());
         Self { child, address, model, digest, pin, _out: out, err }
+    }
+
+    /// Sends a signal, `TERM` say.
+    #[track_caller]
+    fn signal(&self, name: &str) {
+        signal(self.child.id(), name);
     }
 
     /// `lowkey infer` at this server.
@@ -277,6 +291,11 @@ fn named(list: &str) -> BTreeSet<&str> {
 
 fn integers(value: &Value) -> Vec<i64> {
     value.as_array().expect("an array").iter().map(|n| n.as_i64().expect("an integer")).collect()
+}
+
+#[track_caller]
+fn signal(process: u32, name: &str) {
+    assert!(Command::new("kill").args([&format!("-{name}"), &process.to_string()]).status().unwrap().success());
 }
 
 /// Waits until a process ends.

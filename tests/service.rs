@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use lowkey::readiness::State;
 use lowkey::session::{Hello, MAGIC, VERSION};
 use lowkey::{Answer, Client, Error, Model, Result, Server};
 use lowkey_mpc::channel::{Channel, FrameKind, Limits};
@@ -153,6 +154,30 @@ async fn those_in_line_are_served_in_turn() {
     running.await.unwrap().unwrap();
 }
 
+/// A client that stops in the middle holds up the end for as long as the server allows, and then is cut.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_does_not_end_is_cut() {
+    let drain = Duration::from_millis(300);
+    let builder = Server::builder(Model::open("digits").unwrap()).drain(drain);
+    let server = builder.bind("127.0.0.1:0").await.unwrap();
+    let running = tokio::spawn(server.clone().run());
+    let mut stuck = hello(server.address().unwrap()).await;
+    within("a session", async {
+        while server.attendance().sessions < 1 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    let start = std::time::Instant::now();
+    // Without the limit it lasts for the minute after which the connection is given up.
+    tokio::time::timeout(Duration::from_secs(20), server.shutdown()).await.expect("it is cut");
+    assert!(start.elapsed() >= drain, "not before its time");
+    running.await.unwrap().unwrap();
+    within("the welcome", stuck.recv_at_most(FrameKind::Control, 256)).await.unwrap();
+    within("the plan", stuck.recv_at_most(FrameKind::Control, 1 << 20)).await.unwrap();
+    within("the end", stuck.recv_at_most(FrameKind::Control, 256)).await.unwrap_err();
+}
+
 /// A frame of a kind that is no hello ends the connection before it takes a seat.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_no_hello_takes_no_seat() {
@@ -165,4 +190,32 @@ async fn what_is_no_hello_takes_no_seat() {
     assert_eq!(server.attendance().sessions, 0);
     server.shutdown().await;
     running.await.unwrap().unwrap();
+}
+
+/// A probe asks from before the publication until after the end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ready_when_published_and_until_the_end() {
+    let builder = Server::builder(Model::open("digits").unwrap());
+    let readiness = builder.readiness();
+    let seen = readiness.clone();
+    // While it publishes, a client can connect and would wait.
+    let builder = builder.progress(move |_, _| assert_eq!(seen.state(), State::Starting));
+    let server = builder.bind("127.0.0.1:0").await.unwrap();
+    assert_eq!((readiness.state(), server.ready()), (State::Starting, false), "nobody takes clients yet");
+    let running = tokio::spawn(server.clone().run());
+    within("readiness", async {
+        while !server.ready() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    server.shutdown().await;
+    assert_eq!((readiness.state(), server.ready()), (State::Ending, false));
+    running.await.unwrap().unwrap();
+    assert_eq!(readiness.state(), State::Ending);
+
+    let server = Server::builder(Model::open("digits").unwrap()).build().await.unwrap();
+    assert!(server.ready(), "it takes streams");
+    server.shutdown().await;
+    assert!(!server.ready());
 }

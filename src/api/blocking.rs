@@ -35,6 +35,7 @@ use crate::admission::Attendance;
 use crate::error::{Error, Result};
 use crate::net::Stream;
 use crate::plan::Plan;
+use crate::readiness::Readiness;
 use crate::report::StageReport;
 use crate::server::SessionReport;
 use crate::store::{Digest, Uses};
@@ -268,6 +269,16 @@ impl Server {
     /// As there.
     pub fn serve_from(&self, stream: impl Stream + 'static, client: IpAddr) -> Result<SessionReport> {
         self.runtime.wait(self.inner.serve_from(stream, client))
+    }
+
+    /// As [`crate::Server::ready`].
+    pub fn ready(&self) -> bool {
+        self.inner.ready()
+    }
+
+    /// As [`crate::Server::readiness`].
+    pub fn readiness(&self) -> Readiness {
+        self.inner.readiness()
     }
 
     /// Who is there now.

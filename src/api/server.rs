@@ -15,6 +15,7 @@ use crate::net::{Incoming, Listener, Stream};
 use crate::plan::Plan;
 use crate::policy::{Policy, Visitor};
 use crate::publication::ServerModel;
+use crate::readiness::Readiness;
 use crate::report::{human_bytes, human_ms};
 use crate::server::{Greeted, Options, SessionReport};
 use crate::store::{Digest, Store, Uses};
@@ -51,7 +52,12 @@ pub(super) struct Inner {
     pub(super) admission: Arc<Admission>,
     /// The longest time until a connection has said hello.
     pub(super) hello: Duration,
+    /// What runs at the end may take so long.
+    pub(super) drain: Option<Duration>,
     pub(super) stop: watch::Sender<bool>,
+    /// Says true when that time is over.
+    pub(super) cut: watch::Sender<bool>,
+    pub(super) readiness: Readiness,
 }
 
 impl std::fmt::Debug for Server {
@@ -102,6 +108,9 @@ impl Server {
             return Err(Error::usage("the server listens nowhere, or did so before", "bind one, or hand it streams"));
         };
         let mut stop = self.0.options.stop.clone();
+        if !stop.is_asked() {
+            self.0.readiness.begins();
+        }
         let outcome = tokio::select! {
             () = stop.asked() => Ok(()),
             outcome = self.watch_key() => outcome,
@@ -166,15 +175,33 @@ impl Server {
         self.0.clone().session(greeted, client).await
     }
 
+    /// Whether it takes clients: everything is published, it runs (or listens nowhere), and was not asked to end.
+    pub fn ready(&self) -> bool {
+        self.0.readiness.is_ready()
+    }
+
+    /// The same, and more, to be looked at from elsewhere.
+    pub fn readiness(&self) -> Readiness {
+        self.0.readiness.clone()
+    }
+
     /// Who is there now.
     pub fn attendance(&self) -> Attendance {
         self.0.admission.attendance()
     }
 
-    /// Accepts no more clients, ends each session when the request that it is at is done, and waits for that.
+    /// Accepts no more clients, ends each session when the request that it is at is done, and waits for that; no longer than the
+    /// [builder](ServerBuilder::drain) says, and then cuts the sessions that are left.
     pub async fn shutdown(&self) {
+        self.0.readiness.ends();
         self.0.stop.send_replace(true);
         drop(self.0.take_listener());
+        if let Some(longest) = self.0.drain
+            && tokio::time::timeout(longest, self.0.admission.empty()).await.is_err()
+        {
+            tracing::warn!("{} sessions did not end within {longest:?} and are cut", self.attendance().sessions);
+            self.0.cut.send_replace(true);
+        }
         self.0.admission.empty().await;
         if let Some(Err(error)) = self.uses().map(Uses::give_back) {
             tracing::warn!("{error}");
@@ -217,10 +244,14 @@ impl Inner {
         let options = Options { visitor, stop, ..self.options.clone() };
         let model = self.model.clone();
         let session = threads::converse(async move || greeted.serve(model, options).await);
+        let mut cut = self.cut.subscribe();
         tokio::select! {
             outcome = session => outcome?,
             () = async { seat.needed().await; tokio::time::sleep(GOODBYE).await } => {
                 Err(Error::Session(ProtocolError::Timeout { after: GOODBYE }))
+            }
+            _ = cut.wait_for(|cut| *cut) => {
+                Err(Error::Session(ProtocolError::Timeout { after: self.drain.unwrap_or_default() }))
             }
         }
     }

@@ -21,6 +21,7 @@ use crate::plan::planner::{Target, Widths};
 use crate::plan::{Link, Reveal};
 use crate::policy::{Policy, Quota, Visitor};
 use crate::publication::{ProgressHandler, ServerModel};
+use crate::readiness::Readiness;
 use crate::server::{Options, Stop};
 use crate::store::{Key, Store, Uses};
 use crate::threads;
@@ -44,7 +45,9 @@ pub struct ServerBuilder<T = Async> {
     per_address: Option<u16>,
     limits: Limits,
     idle: Duration,
+    drain: Option<Duration>,
     progress: Option<ProgressHandler>,
+    readiness: Readiness,
     twin: PhantomData<T>,
 }
 
@@ -63,7 +66,9 @@ impl<T> ServerBuilder<T> {
             per_address: None,
             limits: Limits::default(),
             idle: Options::default().idle,
+            drain: None,
             progress: None,
+            readiness: Readiness::default(),
             twin: PhantomData,
         }
     }
@@ -83,7 +88,9 @@ impl<T> ServerBuilder<T> {
             per_address: self.per_address,
             limits: self.limits,
             idle: self.idle,
+            drain: self.drain,
             progress: self.progress,
+            readiness: self.readiness,
             twin: PhantomData,
         }
     }
@@ -167,10 +174,22 @@ impl<T> ServerBuilder<T> {
         self
     }
 
+    /// How long the inferences that run when the server is asked to end may take; then their sessions are cut. To their own ends unless
+    /// said: each stage has a deadline.
+    pub fn drain(mut self, longest: Duration) -> Self {
+        self.drain = Some(longest);
+        self
+    }
+
     /// Told (layers done, layers in all) while the model is published.
     pub fn progress(mut self, told: impl Fn(usize, usize) + Send + Sync + 'static) -> Self {
         self.progress = Some(Arc::new(told) as ProgressHandler);
         self
+    }
+
+    /// Says from now on what the server is at: it is not ready while it publishes.
+    pub fn readiness(&self) -> Readiness {
+        self.readiness.clone()
     }
 }
 
@@ -182,7 +201,10 @@ impl ServerBuilder {
     /// When the address cannot be listened on, or others can connect there and nothing protects them; and as [`build`](Self::build).
     pub async fn bind(self, address: impl ToString) -> Result<Server> {
         let address = address.to_string();
-        if self.identity.is_none() && !self.plain_anywhere && !net::is_loopback(&address).await? {
+        if self.identity.is_none()
+            && !self.plain_anywhere
+            && !net::is_loopback(&address).await.map_err(Error::of_listening)?
+        {
             let what = format!("{address} can be reached by others, and there is no certificate");
             return Err(Error::unprotected(what, "give a certificate and its key; plain TCP where it is asked for"));
         }
@@ -204,8 +226,8 @@ impl ServerBuilder {
     }
 
     async fn publish(self, listener: Option<(Listener, SocketAddr)>, pin: Option<[u8; 32]>) -> Result<Server> {
-        let Self { model, target, state, store, reveal, quota, sessions, per_address, limits, idle, progress, .. } =
-            self;
+        let Self { model, target, state, store, reveal, quota, sessions, per_address, limits, idle, drain, .. } = self;
+        let (progress, readiness) = (self.progress, self.readiness);
         let network = model.network();
         let outputs = network.tensors()[network.architecture().output].elements();
         if let Some(error) = not_revealed(network.architecture(), outputs, reveal) {
@@ -234,9 +256,27 @@ impl ServerBuilder {
         let policy = Arc::new(Policy { class_only: reveal == Reveal::Class, quota: quota.map(Quota::new), uses });
         let admission = Admission::new(sessions.into(), per_address.map(usize::from), model.inference_bytes());
         let hello = HELLO.min(limits.timeout);
+        if listener.is_none() {
+            // Whoever has it hands it streams; a listener takes clients when the server runs.
+            readiness.begins();
+        }
         let (listener, address) = listener.unzip();
         let listener = Mutex::new(listener);
-        Ok(Server(Arc::new(Inner { model, listener, address, pin, policy, store, options, admission, hello, stop })))
+        Ok(Server(Arc::new(Inner {
+            model,
+            listener,
+            address,
+            pin,
+            policy,
+            store,
+            options,
+            admission,
+            hello,
+            drain,
+            stop,
+            cut: watch::Sender::new(false),
+            readiness,
+        })))
     }
 }
 

@@ -53,6 +53,10 @@ pub struct Arguments {
     /// End a session after this many seconds without a request.
     #[arg(long, default_value_t = 600, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     idle: u64,
+    /// After SIGTERM or Ctrl-C, cut inferences that still run after this many seconds; a second signal cuts them at once [default: they
+    /// end].
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=86_400))]
+    drain: Option<u64>,
     #[command(flatten)]
     import: ImportOptions,
 }
@@ -62,7 +66,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let model = model::read(&arguments.model, &arguments.import)?;
     let runtime = runtime()?;
-    let loopback = runtime.block_on(net::is_loopback(&arguments.listen))?;
+    let loopback = runtime.block_on(net::is_loopback(&arguments.listen)).map_err(Error::of_listening)?;
     if arguments.cert.is_none() && !loopback {
         if !arguments.insecure {
             return Err(Error::unprotected(
@@ -98,6 +102,9 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     if let Some(most) = arguments.sessions_per_address {
         builder = builder.sessions_per_address(most);
     }
+    if let Some(seconds) = arguments.drain {
+        builder = builder.drain(Duration::from_secs(seconds));
+    }
     if let Some(quota) = arguments.quota {
         builder = builder.quota(quota);
     }
@@ -105,7 +112,12 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         warn(format_args!("warning: {} is not used; the key is {}\n", stray.display(), store.key_path().display()));
     }
     let outcome = runtime.block_on(async {
-        let server = builder.bind(&arguments.listen).await?;
+        // As process 1 of a container there is no other way to end it, and publishing takes long.
+        let mut stop = Stop::listen()?;
+        let server = tokio::select! {
+            server = builder.bind(&arguments.listen) => server?,
+            () = stop.asked() => return Ok(()),
+        };
         announce(&store, &server)?;
         let address = server.address().ok_or_else(|| Error::internal("bound without an address"))?;
         let mut lines = format!("listening on {address}\n");
@@ -113,7 +125,6 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         if let Some(pin) = server.pin() {
             lines += &format!("\ncertificate pin {}", hex::encode(pin));
         }
-        let mut stop = Stop::listen()?;
         // A server goes on if nobody reads this.
         let _ = say(lines);
         let remind = async {

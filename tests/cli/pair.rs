@@ -225,8 +225,7 @@ fn several_clients() {
 #[test]
 fn a_server_that_is_asked_to_end() {
     let mut server = Serving::digits(&[]);
-    let asked = Command::new("kill").args(["-TERM", &server.child.id().to_string()]).status().unwrap();
-    assert!(asked.success());
+    server.signal("TERM");
     assert_eq!(ends(&mut server.child).code(), Some(0));
 }
 

@@ -139,6 +139,10 @@ fn addresses_where_nothing_answers() {
     let port = holder.local_addr().unwrap().to_string();
     lowkey(&["serve", "--model", "digits", "--listen", &port]).fails(2, &port, "another port");
     lowkey(&["serve", "--model", "digits", "--listen", "here"]).fails(2, "here", "host:port");
+    // Nobody has this name, nobody this address: no other end has a part in it.
+    let serve = |address: &str| lowkey(&["serve", "--model", "digits", "--insecure", "--listen", address]);
+    serve("nobody.invalid:7117").fails(2, "nobody.invalid", "0.0.0.0:7117");
+    serve("192.0.2.1:7117").fails(2, "192.0.2.1", "0.0.0.0:7117");
 }
 
 /// A client with much to do, and its first answer.
