@@ -11,6 +11,7 @@
 //! | `cli/plain.rs` | clients on plain machines: read-only disks, pipes, files that are not what they seem |
 //! | `cli/key.rs` | the server's key: where it lies, its lifetime, a new one; what a server allows |
 //! | `cli/life.rs` | a server's life: signals, as process 1 |
+//! | `cli/quantise.rs` | `quantise`: float networks made integers |
 //! | `cli/trust.rs` | TLS, pins, plain TCP |
 //! | `cli/trouble.rs` | what users and networks do wrong |
 //!
@@ -38,6 +39,10 @@ mod load;
 mod pair;
 #[path = "cli/plain.rs"]
 mod plain;
+#[path = "../models/tests/common/float_onnx.rs"]
+mod float_onnx;
+#[path = "cli/quantise.rs"]
+mod quantise;
 #[path = "cli/trouble.rs"]
 mod trouble;
 #[path = "cli/trust.rs"]

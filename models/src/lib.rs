@@ -51,6 +51,7 @@ pub mod import;
 pub mod interpret;
 pub mod json;
 pub mod network;
+pub mod ptq;
 #[cfg(feature = "random")]
 pub mod random;
 pub mod rescale;

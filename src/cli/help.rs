@@ -33,6 +33,11 @@ pub const IMPORT: &str = examples!(
     "lowkey import mine.onnx -o mine.lowkey --pixel-scale 1/255",
     "lowkey import net.tflite -o net.lowkey --rounding xnnpack --classes names.txt"
 );
+pub const QUANTISE: &str = examples!(
+    "lowkey quantise float.onnx --data mnist                      a report alone",
+    "lowkey quantise float.onnx --data mnist --bits 6 -o six.lowkey",
+    "lowkey quantise net.onnx --data photos --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225"
+);
 pub const SERVE: &str = examples!(
     "lowkey serve --model digits                                  on loopback",
     "lowkey serve --model m.lowkey --listen 0.0.0.0:7117 --cert C.pem --key K.pem",

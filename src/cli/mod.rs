@@ -21,6 +21,7 @@ mod parameters;
 mod plan;
 mod plots;
 mod progress;
+mod quantise;
 mod records;
 mod serve;
 mod shell;
@@ -62,6 +63,9 @@ enum Command {
     /// Make a .lowkey file of an ONNX or TFLite file.
     #[command(after_help = help::IMPORT)]
     Import(import::Arguments),
+    /// Make a .lowkey file of a float network: 8, 6 or 4 bits, shifts alone.
+    #[command(after_help = help::QUANTISE)]
+    Quantise(quantise::Arguments),
     /// Serve a model to clients.
     #[command(after_help = help::SERVE)]
     Serve(serve::Arguments),
@@ -236,6 +240,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let outcome = match cli.command {
         Command::Demo(arguments) => demo::run(arguments),
         Command::Import(arguments) => import::run(arguments),
+        Command::Quantise(arguments) => quantise::run(arguments),
         Command::Serve(arguments) => serve::run(arguments),
         Command::Infer(arguments) => infer::run(arguments),
         Command::Forget(arguments) => forget::run(&arguments),

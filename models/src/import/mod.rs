@@ -54,6 +54,13 @@ pub struct Options {
     pub approximate: bool,
 }
 
+impl Options {
+    /// The same, and what is not equal to the runtime is accepted.
+    pub fn approximately(self) -> Options {
+        Options { approximate: true, ..self }
+    }
+}
+
 /// value = (scale * pixel / over - mean) / std for each channel, in 32-bit floats and in this order, as the frameworks do it: they
 /// divide by 255.
 #[derive(Clone, Debug, PartialEq)]

@@ -139,7 +139,7 @@ fn cast(node: Node<'_>, element: Element) -> Option<Dtype> {
 }
 
 /// Whether numbers of a shape are one for each channel of a tensor, whose channels may come last, or one for all.
-fn by_channel(shape: &[usize], dims: &[usize], last: bool, channels: usize, places: usize) -> bool {
+pub(super) fn by_channel(shape: &[usize], dims: &[usize], last: bool, channels: usize, places: usize) -> bool {
     if shape.len() > dims.len() {
         // The result would have more dimensions.
         return shape.is_empty();

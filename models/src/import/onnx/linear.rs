@@ -332,6 +332,16 @@ impl<'m> Walk<'m> {
         shape: [usize; 3],
         extra: [usize; 4],
     ) -> Result<Window, Stop> {
+        Self::window_of(node, kernel, shape, extra)
+    }
+
+    /// The same of any graph.
+    pub(super) fn window_of(
+        node: Node<'m>,
+        kernel: [usize; 2],
+        shape: [usize; 3],
+        extra: [usize; 4],
+    ) -> Result<Window, Stop> {
         let (stride, dilation) = (node.pair("strides", 1)?, node.pair("dilations", 1)?);
         if stride.contains(&0) || dilation.contains(&0) || kernel.contains(&0) {
             return Err(Stop::new("a kernel, stride or dilation of 0", "the file is not consistent"));

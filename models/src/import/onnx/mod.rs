@@ -14,6 +14,7 @@
 //! | `whole` | dialects whose accumulators stay integers |
 //! | `doubts`, `chance` | what floats decide, how often, and how far exact arithmetic is from them |
 //! | `output`, `outputs` | what the network answers |
+//! | [`float`] | networks of real numbers, which are to be quantised |
 //!
 //! A quantised value q means scale * (q - zero_point); the network computes on x = q - zero_point. Between two quantisers the file
 //! has functions of real numbers. They are collected, and become one function from accumulator to value, which is evaluated in 32-bit
@@ -34,6 +35,7 @@ mod constants;
 mod doubts;
 mod external;
 mod finely;
+pub mod float;
 mod fused;
 mod graph;
 mod input;

@@ -258,7 +258,12 @@ impl<'m> Walk<'m> {
         if layout.pad != [0; 4] {
             return Err(Stop::new("it follows padding", "give the pool its own padding"));
         }
-        let mut window = self.window(node, node.pair("kernel_shape", 0)?, shape, [0; 4])?;
+        Self::pool_window_of(node, shape)
+    }
+
+    /// The same of any graph.
+    pub(super) fn pool_window_of(node: Node<'m>, shape: Shape) -> Result<Window, Stop> {
+        let mut window = Self::window_of(node, node.pair("kernel_shape", 0)?, shape, [0; 4])?;
         if node.int("ceil_mode", 0) != 0 {
             for axis in 0..2 {
                 let (extent, stride) = (window.extent()[axis], window.stride[axis]);

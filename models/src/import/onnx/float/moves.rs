@@ -1,0 +1,200 @@
+//! Shapes, padding, concatenations, and what the client does at the end.
+
+use super::Reader;
+use crate::coding::{ArgMax, End};
+use crate::import::onnx::constants::{axes, axis, target};
+use crate::import::onnx::graph::Node;
+use crate::import::onnx::tensor::{Constant, Element};
+use crate::import::onnx::value::{Stop, Value};
+use crate::network::Shape;
+use crate::ptq::real::RealOp;
+
+/// Most padding on a side.
+const MOST_PADDING: i64 = 1 << 12;
+
+impl<'m> Reader<'_, 'm> {
+    pub(super) fn identity(&mut self, node: Node<'m>) -> Result<(), Stop> {
+        let name = node.input(0).unwrap_or_default();
+        let tensor = self.tensors.get(name).cloned();
+        let tensor = tensor.ok_or_else(|| Stop::new("its input is missing", "the file is damaged"))?;
+        let to = i32::try_from(node.int("to", 1)).ok().and_then(Element::of);
+        if node.op() == "Cast" && to != Some(Element::Float) && tensor.class.is_none() {
+            return Err(Stop::new("real numbers become integers", "quantise a network without casts"));
+        }
+        self.same(node, tensor);
+        Ok(())
+    }
+
+    pub(super) fn shape_of(&mut self, node: Node<'m>) -> Result<(), Stop> {
+        let dims: Vec<i64> = self.dims(self.tensor(node, 0)?).iter().map(|&size| size as i64).collect();
+        let int64 = Element::Int { bits: 64, signed: true };
+        self.constants.insert(node.output(), Value::Constant(Constant::ints(vec![dims.len()], int64, dims)));
+        Ok(())
+    }
+
+    /// `Flatten`, `Reshape`, `Squeeze` and `Unsqueeze`: the same elements as an image, a row or a vector.
+    pub(super) fn reshape(&mut self, node: Node<'m>) -> Result<(), Stop> {
+        let name = node.input(0).unwrap_or_default();
+        let tensor = self.tensors.get(name).cloned();
+        let tensor = tensor.ok_or_else(|| Stop::new("its input is missing", "the file is damaged"))?;
+        let dims = self.dims(&tensor);
+        let new = match node.op() {
+            "Flatten" => {
+                let at = axis(node.int("axis", 1), dims.len() + 1)?;
+                let (before, behind) = dims.split_at(at);
+                vec![before.iter().product(), behind.iter().product()]
+            }
+            "Reshape" => target(&dims, &self.constant(node, 1)?, node)?,
+            op => with_axes(node, self.optional(node, 1)?, &dims, op == "Unsqueeze", self.graph.opset)?,
+        };
+        let other =
+            || Stop::new(format!("a shape of {new:?}"), "networks have vectors and images, one input at a time");
+        let shape: Shape = match new[..] {
+            [1, n] => [n, 1, 1],
+            [1, c, l] => [c, 1, l],
+            [1, c, h, w] => [c, h, w],
+            _ => return Err(other()),
+        };
+        if shape == self.shape(&tensor) {
+            self.same(node, super::Tensor { rank: new.len(), ..tensor });
+            return Ok(());
+        }
+        if !tensor.ends.is_empty() || tensor.class.is_some() {
+            return Err(other());
+        }
+        let elements: usize = shape.iter().product();
+        let (input, rank) = (tensor.id, new.len());
+        if rank == 2 {
+            return self.push(node, RealOp::Flatten { input }, rank);
+        }
+        let axes = vec![(0..elements as i64).collect()];
+        self.push(node, RealOp::Select { input, shape, axes }, rank)
+    }
+
+    /// Zeros around an image.
+    pub(super) fn pad(&mut self, node: Node<'m>) -> Result<(), Stop> {
+        if node.text("mode", "constant") != "constant" {
+            return Err(Stop::new("padding with other than zeros", "pad with zeros"));
+        }
+        let value = match self.optional(node, 2)? {
+            Some(value) => value.scalar().unwrap_or(f32::NAN),
+            None => node.float("value", 0.0),
+        };
+        if value != 0.0 {
+            return Err(Stop::new("padding with other than zeros", "pad with zeros"));
+        }
+        if node.input(3).is_some() {
+            return Err(Stop::new("padding of axes by name", "give padding for all axes"));
+        }
+        let tensor = self.tensor(node, 0)?.clone();
+        let dims = self.dims(&tensor);
+        let wrong = || Stop::new("padding that is no small number for each side", "the file is not consistent");
+        let pads: Vec<i64> = match (self.optional(node, 1)?, node.ints("pads")) {
+            (Some(pads), _) => pads.to_ints().ok_or_else(wrong)?.to_vec(),
+            (None, Some(pads)) => pads.to_vec(),
+            (None, None) => return Err(wrong()),
+        };
+        if pads.len() != 2 * dims.len() || pads.iter().any(|pad| !(0..=MOST_PADDING).contains(pad)) {
+            return Err(wrong());
+        }
+        let (before, behind) = pads.split_at(dims.len());
+        if before[0] != 0 || behind[0] != 0 {
+            return Err(Stop::new("padding of the batch", "networks take one input at a time"));
+        }
+        let sizes = self.shape(&tensor);
+        let around = |axis: usize| match (dims.len(), axis) {
+            (4, axis) => [before[axis + 1], behind[axis + 1]],
+            (3, 0) => [before[1], behind[1]],
+            (3, 2) => [before[2], behind[2]],
+            (2, 0) => [before[1], behind[1]],
+            _ => [0, 0],
+        };
+        let strides = [sizes[1] * sizes[2], sizes[2], 1];
+        let entries = |axis: usize| -> Vec<i64> {
+            let [first, last] = around(axis);
+            let real = (0..sizes[axis]).map(|at| (at * strides[axis]) as i64);
+            let zeros = |count: i64| std::iter::repeat_n(-1, count as usize);
+            zeros(first).chain(real).chain(zeros(last)).collect()
+        };
+        let axes: Vec<Vec<i64>> = (0..3).map(entries).collect();
+        let shape = [axes[0].len(), axes[1].len(), axes[2].len()];
+        self.push(node, RealOp::Select { input: tensor.id, shape, axes }, tensor.rank)
+    }
+
+    pub(super) fn concat(&mut self, node: Node<'m>) -> Result<(), Stop> {
+        let count = node.proto.input.len();
+        let parts = (0..count).map(|index| self.tensor(node, index).cloned()).collect::<Result<Vec<_>, _>>()?;
+        let first = parts[0].clone();
+        if axis(node.int("axis", 1), first.rank)? != 1 || parts.iter().any(|part| part.rank != first.rank) {
+            return Err(Stop::new("joined along another axis than the channels", "join along axis 1"));
+        }
+        if count == 1 {
+            self.same(node, first);
+            return Ok(());
+        }
+        self.push(node, RealOp::Concat { inputs: parts.iter().map(|part| part.id).collect() }, first.rank)
+    }
+
+    /// A function of the last values that the client applies.
+    pub(super) fn end(&mut self, node: Node<'m>, end: End) -> Result<(), Stop> {
+        let mut tensor = self.tensor(node, 0)?.clone();
+        let last = |output: &str| self.graph.is_output(output) || self.leads_out(output);
+        if !last(node.output()) {
+            let hint = "between layers networks have ReLU and clips: train with them";
+            return Err(Stop::new("a function that is left to the client, but not at the end", hint));
+        }
+        if matches!(end, End::Softmax | End::LogSoftmax) {
+            let at = axis(node.int("axis", if self.graph.opset < 13 { 1 } else { -1 }), tensor.rank)?;
+            if at != 1 || (self.graph.opset < 13 && self.shape(&tensor)[1..] != [1, 1]) {
+                return Err(Stop::new("a softmax over other than the channels", "use axis 1"));
+            }
+        }
+        tensor.ends.push(end);
+        self.same(node, tensor);
+        Ok(())
+    }
+
+    /// Whether nothing but shapes and classes follow.
+    fn leads_out(&self, output: &str) -> bool {
+        self.graph.reader(output).is_some_and(|(_, next)| {
+            matches!(next.op(), "Identity" | "Cast" | "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "ArgMax")
+                && (self.graph.is_output(next.output()) || self.leads_out(next.output()))
+        })
+    }
+
+    pub(super) fn arg_max(&mut self, node: Node<'m>) -> Result<(), Stop> {
+        let name = node.input(0).unwrap_or_default();
+        let tensor = self.tensors.get(name).cloned().filter(|tensor| tensor.class.is_none());
+        let mut tensor = tensor.ok_or_else(|| Stop::new("its input is missing", "the file is damaged"))?;
+        if axis(node.int("axis", 0), tensor.rank)? != 1 {
+            return Err(Stop::new("an arg max over other than the channels", "use axis 1"));
+        }
+        tensor.class = Some(ArgMax { last: node.int("select_last_index", 0) != 0 });
+        self.same(node, tensor);
+        Ok(())
+    }
+}
+
+/// Dimensions of one that are added or taken away.
+fn with_axes(
+    node: Node<'_>,
+    constant: Option<Constant>,
+    dims: &[usize],
+    more: bool,
+    opset: i64,
+) -> Result<Vec<usize>, Stop> {
+    let ones = || (0..dims.len() as i64).filter(|&at| dims[at as usize] == 1 && at > 0).collect();
+    let axes = axes(node, constant, opset)?.unwrap_or_else(ones);
+    let rank = if more { dims.len() + axes.len() } else { dims.len() };
+    let mut axes = axes.iter().map(|&a| axis(a, rank)).collect::<Result<Vec<usize>, _>>()?;
+    axes.sort_unstable();
+    let mut new = dims.to_vec();
+    if more {
+        axes.iter().for_each(|&at| new.insert(at.min(new.len()), 1));
+    } else {
+        for &at in axes.iter().rev().filter(|&&at| dims[at] == 1) {
+            new.remove(at);
+        }
+    }
+    Ok(new)
+}

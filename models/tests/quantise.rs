@@ -1,0 +1,153 @@
+//! Post-training quantisation: float ONNX files made here, before and after.
+
+#[path = "common/float_onnx.rs"]
+mod float_onnx;
+
+use float_onnx::{FloatOnnx, Setting, chain};
+use lowkey_models::import::Preprocessing;
+use lowkey_models::import::onnx::float::{self, Reads};
+use lowkey_models::ptq::real::RealNetwork;
+use lowkey_models::ptq::{self, Quantised, Sample, Settings};
+use lowkey_models::{Op, Tensor, argmax, zoo};
+use ndarray::Array3;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha20Rng;
+
+/// Pixels over 255.
+fn pictures() -> Reads {
+    Reads::Pictures(Preprocessing { scale: 1.0, over: 255.0, mean: vec![0.0], std: vec![1.0] })
+}
+
+fn read(bytes: &[u8]) -> RealNetwork {
+    float::read(bytes, None, "float", &pictures()).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Smooth random pictures, as what the network of real numbers and the integer network read.
+fn samples(network: &RealNetwork, seed: u64, count: usize) -> Vec<Sample> {
+    let mut rng = ChaCha20Rng::seed_from_u64(seed);
+    let input = &network.input;
+    let one = || {
+        let waves: Vec<f32> = (0..16).map(|_| rng.random_range(-1.0..1.0)).collect();
+        let pixel = |(c, h, w): (usize, usize, usize)| {
+            let at = |k: usize| {
+                waves[4 * k] * h as f32 + waves[4 * k + 1] * w as f32 + 7.0 * waves[4 * k + 2] * (c + 1) as f32
+            };
+            (128.0 + 60.0 * (0..4).map(|k| waves[4 * k + 3] * at(k).sin()).sum::<f32>()).clamp(0.0, 255.0).round()
+        };
+        let pixels = Array3::from_shape_fn(input.shape, pixel);
+        let real = pixels.mapv(|p| p / 255.0);
+        Sample { real, stored: pixels.mapv(|p| lowkey_models::quantise(p as u8, 0, input) as f32) }
+    };
+    std::iter::repeat_with(one).take(count).collect()
+}
+
+fn settings(bits: u32) -> Settings {
+    Settings { bits, channel_shifts: false }
+}
+
+/// How many samples have the same class, and the mean square of what is off over the mean square of the answers.
+fn compare(real: &RealNetwork, quantised: &Quantised, samples: &[Sample]) -> (usize, f64) {
+    let inputs: Vec<Array3<f32>> = samples.iter().map(|sample| sample.real.clone()).collect();
+    let wanted = ptq::run::run(real, &inputs);
+    let unit = quantised.network.architecture().output_scale.expect("the answer has a unit");
+    let (mut same, mut off, mut all) = (0, 0.0, 0.0);
+    for (sample, wanted) in samples.iter().zip(wanted) {
+        let input: Tensor = sample.stored.mapv(|x| x as i64);
+        let found = quantised.network.run(&input).expect("an input of its range");
+        let best = wanted.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).expect("answers").0;
+        same += usize::from(argmax(&found) == best);
+        for (wanted, found) in wanted.iter().zip(found.iter()) {
+            let wanted = f64::from(*wanted);
+            off += (wanted - *found as f64 * unit).powi(2);
+            all += wanted.powi(2);
+        }
+    }
+    (same, off / all)
+}
+
+/// Quantises on 60 samples and compares on 100 others: at least `same` have the same class, at most `off` is off.
+fn near(bytes: &[u8], settings: Settings, same: usize, off: f64) -> Quantised {
+    let real = read(bytes);
+    let quantised = ptq::quantise(real.clone(), &samples(&real, 1, 60), &settings).unwrap_or_else(|e| panic!("{e}"));
+    let (found, error) = compare(&real, &quantised, &samples(&real, 2, 100));
+    eprintln!("{found} of 100, {error:.6} off; {:#?}", quantised.layers);
+    assert!(found >= same && error <= off, "{found} of 100, {error} off");
+    quantised
+}
+
+#[test]
+fn a_chain_keeps_its_classes() {
+    for seed in 0..3 {
+        near(&chain(seed), settings(8), 95, 0.001);
+        near(&chain(seed), settings(6), 75, 0.01);
+        near(&chain(seed), settings(4), 35, 0.15);
+    }
+}
+
+/// Whatever is quantised has shifts alone, with the widths asked for.
+#[test]
+fn a_quantised_network_has_shifts_and_narrow_weights() {
+    for bits in [8, 6, 4] {
+        let quantised = near(&chain(5), settings(bits), 0, 10.0);
+        let network = quantised.network;
+        for node in &network.architecture().nodes {
+            match &node.op {
+                Op::Scale { .. } | Op::Table { .. } => panic!("{} has a scale", node.name),
+                Op::Requantise { bits: found, shift, .. } => assert!(*found == bits && shift.len() == 1),
+                Op::AvgPool { multiplier, .. } => assert_eq!(*multiplier, 1),
+                Op::Linear { terms } => {
+                    assert!(terms.iter().all(|term| term.weight_bits().is_none_or(|found| found == bits)));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn all_obstacles_are_said_at_once() {
+    let mut graph = FloatOnnx::new(1, &[1, 1, 12, 12]);
+    graph.conv(4, 3, 1, 1);
+    graph.then("LeakyRelu", &[]);
+    graph.conv(4, 3, 1, 1);
+    graph.then("HardSwish", &[]);
+    graph.then("Flatten", &[Setting::Int("axis", 1)]);
+    graph.dense(576, 10);
+    let error = float::read(&graph.bytes(), None, "float", &pictures()).unwrap_err().to_string();
+    assert!(error.contains("LeakyRelu") && error.contains("HardSwish") && error.contains("ReLU6"), "{error}");
+}
+
+/// The table for people is what files are read by. LOWKEY_BLESS=1 writes it.
+#[test]
+fn the_table_of_float_operators_is_in_the_docs() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/quantise.md");
+    let text = std::fs::read_to_string(&path).expect("a page");
+    let (before, rest) = text.split_once("## What is read\n\n").expect("its heading");
+    let (_, behind) = rest.split_once("\n\nEverything else").expect("what follows it");
+    let wanted = format!("{before}## What is read\n\n{}\n\nEverything else{behind}", float::markdown().trim_end());
+    if std::env::var_os("LOWKEY_BLESS").is_some() {
+        std::fs::write(&path, &wanted).expect("it is written");
+        return;
+    }
+    assert_eq!(text, wanted, "LOWKEY_BLESS=1 writes it");
+}
+
+/// A bundled network as real numbers, quantised again: its own integers are near, at 8 bits and at fewer.
+#[test]
+fn an_integer_network_is_quantised_again() {
+    let digits = zoo::find("digits").expect("it is bundled");
+    let (network, demo) = (digits.network(), digits.demo().expect("it has demo inputs"));
+    let real = ptq::from_network(&network).expect("it has clips alone");
+    let sample = |x: Tensor| Sample { real: x.mapv(|x| x as f32), stored: x.mapv(|x| x as f32) };
+    let samples: Vec<Sample> = demo.inputs.iter().map(sample).collect();
+    let (calibration, test) = samples.split_at(100);
+    let classes: Vec<usize> =
+        test.iter().map(|one| argmax(&network.run(&one.stored.mapv(|x| x as i64)).expect("an input"))).collect();
+    for (bits, most_apart) in [(8, 6), (6, 6), (4, 20)] {
+        let quantised = ptq::quantise(real.clone(), calibration, &settings(bits)).expect("a network");
+        let class = |one: &Sample| argmax(&quantised.network.run(&one.stored.mapv(|x| x as i64)).expect("an input"));
+        let apart = test.iter().zip(&classes).filter(|(one, wanted)| class(one) != **wanted).count();
+        eprintln!("{bits} bits: {apart} of {} apart", test.len());
+        assert!(apart <= most_apart, "{bits} bits: {apart} of {} apart", test.len());
+    }
+}

@@ -1,0 +1,117 @@
+//! The network that is given: real numbers, or integers with free scales.
+
+use std::path::Path;
+
+use lowkey::{Error, Model, Result};
+use lowkey_models::import::onnx::float::{self, Reads};
+use lowkey_models::import::{ImportError, MAX_FILE, Preprocessing};
+use lowkey_models::ptq::real::RealNetwork;
+use lowkey_models::ptq::{self, Sample};
+use lowkey_models::{ClassRule, Input, Network, Tensor};
+use ndarray::Array3;
+
+use super::super::import::ImportOptions;
+use super::data::in_parts;
+
+/// What is quantised.
+pub struct Before {
+    /// As real numbers.
+    pub real: RealNetwork,
+    /// An integer network, whose answers are the ones to keep.
+    pub whole: Option<Model>,
+    /// How pixels become real numbers, where that is not what the integers are.
+    preprocessing: Option<Preprocessing>,
+}
+
+impl Before {
+    /// Reads a float ONNX file, or whatever `lowkey import` and `lowkey plan` read.
+    pub fn read(path: &Path, name: Option<&str>, options: &ImportOptions) -> Result<Before> {
+        let stem = || path.file_stem().map_or("network".into(), |stem| stem.to_string_lossy().into_owned());
+        let name = name.map_or_else(stem, str::to_owned);
+        match float_bytes(path)? {
+            Some(bytes) => Before::float(path, &bytes, &name, options),
+            None => Before::whole(path, &name, options),
+        }
+    }
+
+    fn float(path: &Path, bytes: &[u8], name: &str, options: &ImportOptions) -> Result<Before> {
+        let over_255 = || Preprocessing { scale: 1.0, over: 255.0, mean: vec![0.0], std: vec![1.0] };
+        let preprocessing = options.options(None).preprocessing.unwrap_or_else(over_255);
+        let reads = Reads::Pictures(preprocessing.clone());
+        let real = float::read(bytes, path.parent(), name, &reads).map_err(|error| {
+            let error = ImportError { path: Some(path.to_owned()), ..error };
+            Error::usage(error, "give a float ONNX file of the layers that docs/quantise.md lists")
+        })?;
+        Ok(Before { real, whole: None, preprocessing: Some(preprocessing) })
+    }
+
+    /// Nothing here needs to be exact, so approximate imports will do.
+    fn whole(path: &Path, name: &str, options: &ImportOptions) -> Result<Before> {
+        let options = options.options(Some(name.to_owned())).approximately();
+        let model = Model::open_with(path, &options)?;
+        let real = ptq::from_network(model.network()).map_err(|nodes| {
+            let why = format!("{}: functions that are no clips: {}", path.display(), nodes.join(", "));
+            Error::usage(why, "networks that are quantised here have ReLU and clips between layers")
+        })?;
+        Ok(Before { real, whole: Some(model), preprocessing: None })
+    }
+
+    /// What both networks read of the pixels of a picture, channel by channel.
+    pub fn sample(&self, pixels: &[u8]) -> Sample {
+        let input: &Input = &self.real.input;
+        let [_, height, width] = input.shape;
+        let pixel = |(channel, row, column): (usize, usize, usize)| pixels[(channel * height + row) * width + column];
+        let stored = Array3::from_shape_fn(input.shape, |at| lowkey_models::quantise(pixel(at), at.0, input) as f32);
+        let real = match &self.preprocessing {
+            None => stored.clone(),
+            Some(preprocessing) => Array3::from_shape_fn(input.shape, |at| preprocessing.value(pixel(at), at.0)),
+        };
+        Sample { real, stored }
+    }
+
+    /// The classes of inputs, by the rule of the network that was made of this one, whose outputs are worth `unit`.
+    pub fn classes(&self, samples: &[Sample], rule: ClassRule, unit: f64) -> Result<Vec<Option<usize>>> {
+        if let Some(model) = &self.whole {
+            let stored: Vec<Tensor> = samples.iter().map(|sample| sample.stored.mapv(|x| x as i64)).collect();
+            return Ok(in_parts(model.network(), &stored)?
+                .iter()
+                .map(|found| class_of(model.network(), found))
+                .collect());
+        }
+        let reals: Vec<Array3<f32>> = samples.iter().map(|sample| sample.real.clone()).collect();
+        Ok(ptq::run::run(&self.real, &reals).iter().map(|outputs| class(outputs, rule, unit)).collect())
+    }
+}
+
+/// A network's class of an answer.
+pub fn class_of(network: &Network, found: &Tensor) -> Option<usize> {
+    network.architecture().class_of(&found.iter().copied().collect::<Vec<i64>>())
+}
+
+/// The class of real outputs.
+fn class(outputs: &Array3<f32>, rule: ClassRule, unit: f64) -> Option<usize> {
+    let better = |last: bool| {
+        move |best: (usize, f32), (at, &v): (usize, &f32)| {
+            if v > best.1 || last && v == best.1 { (at, v) } else { best }
+        }
+    };
+    match rule {
+        ClassRule::Largest { last } => Some(outputs.iter().enumerate().fold((0, f32::NEG_INFINITY), better(last)).0),
+        ClassRule::Above(bound) => Some(usize::from(f64::from(*outputs.first()?) > bound as f64 * unit)),
+        ClassRule::Each { .. } | ClassRule::None(_) => None,
+    }
+}
+
+/// The file's bytes if it is a float ONNX file.
+fn float_bytes(path: &Path) -> Result<Option<Vec<u8>>> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let length = std::fs::metadata(path).map_err(|error| Error::file(path, error))?.len();
+    if length > MAX_FILE {
+        let why = format!("{}: larger than {MAX_FILE} bytes", path.display());
+        return Err(Error::usage(why, "give the file of a network, without its data"));
+    }
+    let bytes = std::fs::read(path).map_err(|error| Error::file(path, error))?;
+    Ok(float::is_float(&bytes).then_some(bytes))
+}

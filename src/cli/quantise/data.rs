@@ -1,0 +1,146 @@
+//! The data: a training part to calibrate with, a test part to measure on.
+
+use std::path::{Path, PathBuf};
+
+use lowkey::{Error, Result};
+use lowkey_models::ptq::Sample;
+use lowkey_models::{Architecture, ClassRule, Fit, Input, Inputs, Labelled, Network, Tensor};
+
+use super::super::{DataArgument, model, progress};
+use super::before::{Before, class_of};
+use super::record::Accuracy;
+
+/// Images that are evaluated at once.
+const BATCH: usize = 64;
+
+/// Where the data are.
+pub struct Data {
+    argument: DataArgument,
+    training: Option<PathBuf>,
+    /// What pixels are read as: themselves.
+    pixels: Input,
+}
+
+impl Data {
+    /// Looks for the parts of a data set.
+    pub fn find(argument: &DataArgument, input: &Input) -> Result<Data> {
+        let folder = model::data_folder(argument, input)?;
+        if !folder.exists() {
+            return Err(Error::usage(
+                format!("{}: no such folder or archive", folder.display()),
+                "--data names a folder with IDX files, or with pictures in folders named by class (.zip too)",
+            ));
+        }
+        let pixels = Input { bits: 8, zero_point: 0, pixels: None, coding: None, ..input.clone() };
+        Ok(Data { argument: argument.clone(), training: training_part(&folder), pixels })
+    }
+
+    pub fn has_training_part(&self) -> bool {
+        self.training.is_some()
+    }
+
+    /// At most `count` pictures of the training part, or of the test part if there is none, evenly spread.
+    pub fn samples(&self, before: &Before, count: usize) -> Result<Vec<Sample>> {
+        let failed = |error| Error::Input(Box::new(error));
+        let inputs = match &self.training {
+            None => self.test(&self.without_layers())?.inputs,
+            Some(part) if part.is_dir() || part.extension().is_some_and(|end| end == "zip") => {
+                let classes = Labelled::folders(part).map_err(failed)?;
+                Labelled::read(part, &self.pixels, &classes).map_err(failed)?.inputs
+            }
+            Some(part) => Inputs::read_as(part, &self.pixels, Fit::Exact).map_err(failed)?,
+        };
+        let count = count.min(inputs.len());
+        let chosen: Vec<usize> = (0..count).map(|n| n * inputs.len() / count).collect();
+        let mut samples = Vec::with_capacity(count);
+        let mut next = 0;
+        for (at, pixels) in inputs.stored().enumerate() {
+            if chosen.get(next) == Some(&at) {
+                samples.push(before.sample(pixels));
+                next += 1;
+            }
+        }
+        Ok(samples)
+    }
+
+    /// The test part, as pixels.
+    fn test(&self, architecture: &Architecture) -> Result<Labelled> {
+        model::data_set(&self.argument, architecture)
+    }
+
+    /// An architecture that reads pixels and has no layers; its classes are those of the folders.
+    fn without_layers(&self) -> Architecture {
+        let folder = model::data_folder(&self.argument, &self.pixels).unwrap_or_default();
+        let pictures = ["test.zip", "test"].map(|name| folder.join(name)).into_iter().find(|path| path.exists());
+        Architecture {
+            name: "pixels".into(),
+            input: self.pixels.clone(),
+            nodes: vec![],
+            output: 0,
+            rounding: None,
+            output_scale: None,
+            output_coding: None,
+            classes: Labelled::folders(pictures.unwrap_or(folder)).unwrap_or_default(),
+        }
+    }
+
+    /// How often both networks have the label's class, and the same one, on the first `most` test images; `None` if they tell no classes
+    /// apart.
+    pub fn accuracy(&self, before: &Before, network: &Network, most: Option<usize>) -> Result<Option<Accuracy>> {
+        let architecture = network.architecture();
+        let rule = architecture.class_rule(network.tensors()[architecture.output].elements());
+        let unit = architecture.output_scale.unwrap_or(1.0);
+        if matches!(rule, ClassRule::None(_) | ClassRule::Each { .. }) {
+            return Ok(None);
+        }
+        let data = self.test(&Architecture { input: self.pixels.clone(), ..architecture.clone() })?;
+        let count = most.unwrap_or(usize::MAX).min(data.inputs.len());
+        let pictures: Vec<&[u8]> = data.inputs.stored().take(count).collect();
+        let bar = progress::bar("evaluating", count as u64);
+        let mut accuracy = Accuracy { images: count, before: 0, after: 0, same: 0 };
+        for (batch, labels) in pictures.chunks(BATCH).zip(data.labels.chunks(BATCH)) {
+            let batch: Vec<Sample> = batch.iter().map(|pixels| before.sample(pixels)).collect();
+            let stored: Vec<Tensor> = batch.iter().map(|sample| sample.stored.mapv(|x| x as i64)).collect();
+            let found = in_parts(network, &stored)?;
+            let wanted = before.classes(&batch, rule, unit)?;
+            for ((found, wanted), &label) in found.iter().zip(wanted).zip(labels) {
+                let found = class_of(network, found);
+                accuracy.before += usize::from(wanted == Some(usize::from(label)));
+                accuracy.after += usize::from(found == Some(usize::from(label)));
+                accuracy.same += usize::from(found == wanted);
+            }
+            bar.inc(batch.len() as u64);
+        }
+        bar.finish_and_clear();
+        Ok(Some(accuracy))
+    }
+}
+
+/// A batch, on all cores.
+pub fn in_parts(network: &Network, batch: &[Tensor]) -> Result<Vec<Tensor>> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let part = batch.len().div_ceil(threads).max(1);
+    let parts: Vec<_> = std::thread::scope(|scope| {
+        let workers: Vec<_> = batch.chunks(part).map(|part| scope.spawn(|| network.run_batch(part))).collect();
+        workers.into_iter().map(|worker| worker.join().expect("no panics")).collect()
+    });
+    let mut all = Vec::with_capacity(batch.len());
+    for part in parts {
+        all.extend(part.map_err(|error| Error::Input(Box::new(error)))?);
+    }
+    Ok(all)
+}
+
+/// The training part of a data set: an IDX file, a folder or an archive of pictures, the first of several archives.
+fn training_part(folder: &Path) -> Option<PathBuf> {
+    let idx = ["", ".gz"].map(|end| folder.join(format!("train-images-idx3-ubyte{end}")));
+    let known = idx.into_iter().chain(["train.zip", "train"].map(|name| folder.join(name))).find(|path| path.exists());
+    known.or_else(|| {
+        let entries = std::fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
+        let is_part = |path: &PathBuf| {
+            let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().to_lowercase());
+            name.starts_with("train") && name.ends_with(".zip")
+        };
+        entries.filter(is_part).min()
+    })
+}

@@ -1,0 +1,100 @@
+//! `quantise`: float networks made integers, and what it says of them.
+
+use std::path::Path;
+
+use lowkey_models::import::Preprocessing;
+use lowkey_models::import::onnx::float::{self, Reads};
+use lowkey_models::ptq::run::run;
+use ndarray::Array3;
+
+use super::float_onnx::{FloatOnnx, chain};
+use super::{files, lowkey, text};
+
+const SIZE: files::Size = files::Size { height: 12, width: 12 };
+
+/// Smooth pictures, no two alike.
+fn pictures(count: usize, salt: usize) -> Vec<u8> {
+    let value = |(n, h, w): (usize, usize, usize)| {
+        let [a, b, c] = [n % 7, n / 7 % 5, n + salt].map(|v| v as f32);
+        let wave = ((a + 1.0) * h as f32 / 6.0 + c).sin() + ((b + 1.0) * w as f32 / 5.0 - 0.7 * c).cos();
+        (127.0 + 60.0 * wave) as u8
+    };
+    let at = (0..count).flat_map(|n| (0..12).flat_map(move |h| (0..12).map(move |w| (n, h, w))));
+    at.map(value).collect()
+}
+
+/// A data set whose labels are the classes of a float network.
+fn data_set(folder: &Path, network: &[u8], training: bool) {
+    let reads = Reads::Pictures(Preprocessing { scale: 1.0, over: 255.0, mean: vec![0.0], std: vec![1.0] });
+    let real = float::read(network, None, "float", &reads).unwrap();
+    let test = pictures(60, 3);
+    let inputs: Vec<Array3<f32>> = test
+        .chunks(144)
+        .map(|one| Array3::from_shape_vec((1, 12, 12), one.iter().map(|&p| f32::from(p) / 255.0).collect()).unwrap())
+        .collect();
+    let class = |z: &Array3<f32>| z.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).unwrap().0 as u8;
+    let labels: Vec<u8> = run(&real, &inputs).iter().map(class).collect();
+    files::write(folder, "t10k-images-idx3-ubyte", &files::idx_images(SIZE, &test));
+    files::write(folder, "t10k-labels-idx1-ubyte", &files::idx_labels(&labels));
+    if training {
+        files::write(folder, "train-images-idx3-ubyte", &files::idx_images(SIZE, &pictures(50, 11)));
+    }
+}
+
+#[test]
+fn a_float_network_becomes_a_model_that_answers_privately() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = chain(7);
+    let source = text(&files::write(folder.path(), "float.onnx", &bytes)).to_owned();
+    let data = text(folder.path()).to_owned();
+    data_set(folder.path(), &bytes, true);
+    let model = text(&folder.path().join("eight.lowkey")).to_owned();
+    let record = &lowkey(&["quantise", &source, "--data", &data, "-o", &model, "--json"]).records()[0];
+    assert_eq!((&record["bits"], &record["calibrated_on"]), (&8.into(), &50.into()), "{record}");
+    let accuracy = &record["accuracy"];
+    assert_eq!((&accuracy["images"], &accuracy["before"]), (&60.into(), &60.into()), "{record}");
+    assert!(accuracy["after"].as_u64().unwrap() >= 57, "{record}");
+    assert_eq!(accuracy["after"], accuracy["same"], "labels are the float network's classes: {record}");
+    let lan = &record["costs"][0];
+    assert!(lan["link"] == "lan" && lan["offline_bytes"].as_u64().unwrap() > 1000, "{record}");
+    // The model is one like any other: the same accuracy, and private answers that equal the interpreter's.
+    let eval = &lowkey(&["eval", "--model", &model, "--data", &data, "--private", "2", "--json"]).records()[0];
+    assert_eq!(eval["correct"], accuracy["after"], "{eval}");
+    assert_eq!(eval["private"]["mismatches"], 0, "{eval}");
+    // Fewer bits cost less, and say that they need training.
+    let four = &lowkey(&["quantise", &source, "--data", &data, "--bits", "4", "--json"]).records()[0];
+    assert!(four["costs"][0]["offline_bytes"].as_u64() < lan["offline_bytes"].as_u64(), "{four}");
+    assert!(four["notes"].to_string().contains("without training"), "{four}");
+}
+
+#[test]
+fn quantise_says_what_it_did_and_what_was_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = chain(8);
+    let source = text(&files::write(folder.path(), "float.onnx", &bytes)).to_owned();
+    let data = text(folder.path()).to_owned();
+    data_set(folder.path(), &bytes, false);
+    let said = lowkey(&["quantise", &source, "--data", &data, "--calibrate", "20"]).prints();
+    assert!(said.starts_with("float: 8 bits, calibrated on 20 images\n"), "{said}");
+    assert!(said.contains("60 test images: 100.00 % before") && said.contains("no training part"), "{said}");
+    assert!(said.contains("pixel / 255") && said.contains("metered: "), "{said}");
+}
+
+#[test]
+fn networks_that_are_not_quantised() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = text(folder.path()).to_owned();
+    data_set(folder.path(), &chain(1), true);
+    let mut graph = FloatOnnx::new(1, &[1, 1, 12, 12]);
+    graph.conv(4, 3, 1, 1);
+    graph.then("LeakyRelu", &[]);
+    graph.then("Gelu", &[]);
+    let source = text(&files::write(folder.path(), "leaky.onnx", &graph.bytes())).to_owned();
+    let ran = lowkey(&["quantise", &source, "--data", &data]).fails(2, "leaky.onnx", "float ONNX file");
+    assert!(ran.err.contains("LeakyRelu") && ran.err.contains("Gelu"), "{}", ran.err);
+    let words = text(&files::write(folder.path(), "words.onnx", b"words")).to_owned();
+    lowkey(&["quantise", &words, "--data", &data]).fails(2, "words.onnx", "");
+    let good = text(&files::write(folder.path(), "float.onnx", &chain(1))).to_owned();
+    lowkey(&["quantise", &good, "--data", "/nowhere"]).fails(2, "/nowhere", "--data");
+    lowkey(&["quantise", text(&folder.path().join("none.onnx")), "--data", &data]).fails(2, "none.onnx", "");
+}
