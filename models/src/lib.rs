@@ -23,6 +23,7 @@
 //! | [`data`] | inputs from PNG, IDX, NPY and CSV files |
 //! | [`coding`], [`answer`] | how the file of an imported network codes its input and output, and what an answer means |
 //! | [`zoo`] | networks that come with the crate |
+//! | [`ptq`] | from networks of real numbers to small integers, calibrated on data |
 //! | `random` | random networks for property tests (feature `random`) |
 //!
 //! Files and architectures may come from strangers: they are read with limits, into typed errors that name the place and the
