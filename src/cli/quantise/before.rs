@@ -11,7 +11,6 @@ use lowkey_models::{ClassRule, Input, Network, Tensor};
 use ndarray::Array3;
 
 use super::super::import::ImportOptions;
-use super::data::in_parts;
 
 /// What is quantised.
 pub struct Before {
@@ -86,6 +85,21 @@ impl Before {
 /// A network's class of an answer.
 pub fn class_of(network: &Network, found: &Tensor) -> Option<usize> {
     network.architecture().class_of(&found.iter().copied().collect::<Vec<i64>>())
+}
+
+/// A batch, on all cores.
+pub fn in_parts(network: &Network, batch: &[Tensor]) -> Result<Vec<Tensor>> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let part = batch.len().div_ceil(threads).max(1);
+    let parts: Vec<_> = std::thread::scope(|scope| {
+        let workers: Vec<_> = batch.chunks(part).map(|part| scope.spawn(|| network.run_batch(part))).collect();
+        workers.into_iter().map(|worker| worker.join().expect("no panics")).collect()
+    });
+    let mut all = Vec::with_capacity(batch.len());
+    for part in parts {
+        all.extend(part.map_err(|error| Error::Input(Box::new(error)))?);
+    }
+    Ok(all)
 }
 
 /// The class of real outputs.

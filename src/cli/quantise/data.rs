@@ -7,7 +7,7 @@ use lowkey_models::ptq::Sample;
 use lowkey_models::{Architecture, ClassRule, Fit, Input, Inputs, Labelled, Network, Tensor};
 
 use super::super::{DataArgument, model, progress};
-use super::before::{Before, class_of};
+use super::before::{Before, class_of, in_parts};
 use super::record::Accuracy;
 
 /// Images that are evaluated at once.
@@ -114,21 +114,6 @@ impl Data {
         bar.finish_and_clear();
         Ok(Some(accuracy))
     }
-}
-
-/// A batch, on all cores.
-pub fn in_parts(network: &Network, batch: &[Tensor]) -> Result<Vec<Tensor>> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let part = batch.len().div_ceil(threads).max(1);
-    let parts: Vec<_> = std::thread::scope(|scope| {
-        let workers: Vec<_> = batch.chunks(part).map(|part| scope.spawn(|| network.run_batch(part))).collect();
-        workers.into_iter().map(|worker| worker.join().expect("no panics")).collect()
-    });
-    let mut all = Vec::with_capacity(batch.len());
-    for part in parts {
-        all.extend(part.map_err(|error| Error::Input(Box::new(error)))?);
-    }
-    Ok(all)
 }
 
 /// The training part of a data set: an IDX file, a folder or an archive of pictures, the first of several archives.
