@@ -7,6 +7,7 @@ use lowkey::{Link, Reveal, Schedule};
 use lowkey_bridge::budget::{self, Norms};
 use lowkey_bridge::{client_layer, keys};
 use lowkey_he::{EpochSeed, Mask, MaskId, Ring, noise, pack, round_to};
+use lowkey_models::answer::MAX_CLASSES;
 use lowkey_models::{Architecture, Input, LinearWeights, Network, Node, Op, Term, Weights, Window, random, zoo};
 use lowkey_mpc::party::{Party, Stage};
 use ndarray::Array4;
@@ -84,6 +85,32 @@ fn a_heavy_layer_is_planned_published_and_exact() {
     let network = dense(2048, 30_000, 16, 4, 20);
     let model = common::try_publish(&network).expect("it fits");
     let network = network.folded().unwrap();
+    let input = random::input(&mut ChaCha20Rng::seed_from_u64(1), &network.architecture().input);
+    let answers = common::infer(&model, std::slice::from_ref(&input), Schedule::Prepared, Reveal::Logits);
+    assert_eq!(answers[0].output, common::expected(&network, &input, Reveal::Logits));
+}
+
+/// A detector's outputs, or an image's classes at each position: they are opened, and the index of the largest is no class.
+#[test]
+fn more_outputs_than_an_arg_max_takes_are_opened() {
+    let window = Window { kernel: [1, 1], stride: [1; 2], padding: [0; 4], dilation: [1, 1] };
+    let conv = Term::Conv { input: 0, out_channels: 1, groups: 1, window, weight_bits: 4 };
+    let architecture = Architecture {
+        name: "image".into(),
+        input: Input { shape: [1, 256, 257], bits: 4, zero_point: 0, pixels: None, coding: None },
+        nodes: vec![Node { name: "last".into(), op: Op::Linear { terms: vec![conv] } }],
+        output: 1,
+        rounding: None,
+        output_scale: None,
+        output_coding: None,
+        classes: vec![],
+    };
+    let own = LinearWeights { terms: vec![Some(Array4::from_elem((1, 1, 1, 1), -3))], bias: vec![5] };
+    let network = Network::new(architecture, Weights { linear: vec![Some(own)] }).expect("valid");
+    let model = common::try_publish(&network).expect("it needs no arg max");
+    let outputs = model.plan.answer.lanes;
+    assert!(outputs > MAX_CLASSES && model.plan.answer.class.is_none());
+    assert!(network.architecture().class_rule(outputs).not_revealed().is_some());
     let input = random::input(&mut ChaCha20Rng::seed_from_u64(1), &network.architecture().input);
     let answers = common::infer(&model, std::slice::from_ref(&input), Schedule::Prepared, Reveal::Logits);
     assert_eq!(answers[0].output, common::expected(&network, &input, Reveal::Logits));

@@ -1,8 +1,11 @@
 //! What an answer means: real outputs, the integers of the file's own tensor, the class.
 
 use crate::check::MAX_ELEMENTS;
-use crate::coding::{End, Order, OutputCoding, short};
+use crate::coding::{End, Order, OutputCoding, OutputPart, short};
 use crate::network::{Architecture, Shape};
+
+/// Most outputs whose largest one is a class.
+pub const MAX_CLASSES: usize = 1 << 16;
 
 /// Which class an answer has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,14 +63,22 @@ impl OutputCoding {
 impl Architecture {
     /// Which class an answer of `outputs` integers has.
     pub fn class_rule(&self, outputs: usize) -> ClassRule {
+        let many = "it has more outputs than classes are told apart";
         let Some(coding) = &self.output_coding else {
-            let one = "it has one output, and nothing says what that means";
-            return if outputs == 1 { ClassRule::None(one) } else { ClassRule::Largest { last: false } };
+            return match outputs {
+                1 => ClassRule::None("it has one output, and nothing says what that means"),
+                _ if outputs > MAX_CLASSES => ClassRule::None(many),
+                _ => ClassRule::Largest { last: false },
+            };
         };
+        if !coding.parts.is_empty() {
+            return ClassRule::None("it has several outputs");
+        }
         let image = coding.shape()[1..] != [1, 1];
         match (coding.class, coding.above(self.output_scale)) {
             (Some(class), _) if image => ClassRule::Each { last: class.last },
             (None, _) if image => ClassRule::None("its output is an image, without an arg max in the file"),
+            _ if outputs > MAX_CLASSES => ClassRule::None(many),
             (Some(class), _) => ClassRule::Largest { last: class.last },
             (None, Some(bound)) if outputs == 1 => ClassRule::Above(bound),
             (None, None) if outputs == 1 => ClassRule::None("it has one output, without a sigmoid in the file"),
@@ -121,6 +132,9 @@ impl Architecture {
         if let ClassRule::Each { last } = self.class_rule(logits.len()) {
             let column = |place: usize| (0..channels).map(|c| logits[c * places + place]).collect::<Vec<i64>>();
             return (0..places).map(|place| largest(&column(place), last).map(|class| class as f64)).collect();
+        }
+        if let Some(coding) = self.output_coding.as_ref().filter(|coding| !coding.parts.is_empty()) {
+            return outputs_of_parts(&coding.parts, logits);
         }
         let scale = self.output_scale?;
         let quantised = self.output_coding.as_ref().is_some_and(|coding| coding.dtype.is_some());
@@ -176,6 +190,29 @@ impl Architecture {
     }
 }
 
+/// The real values of several outputs, one behind the other; `None` unless the unit of each is known.
+fn outputs_of_parts(parts: &[OutputPart], logits: &[i64]) -> Option<Vec<f64>> {
+    let mut all = Vec::with_capacity(logits.len());
+    let mut rest = logits;
+    for part in parts {
+        let (own, behind) = rest.split_at_checked(part.count())?;
+        rest = behind;
+        let scale = part.scale?;
+        let start = all.len();
+        all.extend(own.iter().map(|&z| real(z, scale)));
+        let channels = part.dims.last().copied().unwrap_or(1);
+        for end in &part.ends {
+            all[start..].chunks_mut(channels).for_each(|row| apply(*end, row, row.len(), 1));
+        }
+    }
+    Some(all)
+}
+
+/// An integer times the unit: in 32-bit floats where the unit is one, as runtimes dequantise.
+fn real(z: i64, scale: f64) -> f64 {
+    if f64::from(scale as f32) == scale { f64::from(z as f32 * scale as f32) } else { z as f64 * scale }
+}
+
 fn largest(values: &[i64], last: bool) -> Option<usize> {
     // The last of equals is what `max_by_key` finds.
     if last {
@@ -201,5 +238,63 @@ fn apply(end: End, values: &mut [f64], channels: usize, places: usize) {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::zoo;
+
+    /// Two boxes and a distribution, in units of their own.
+    fn parts() -> Vec<OutputPart> {
+        let scores = OutputPart::new("scores\n", vec![1, 3], Some(0.5), 7);
+        vec![
+            OutputPart::new("boxes", vec![2, 2], Some(f64::from(0.1f32)), 0),
+            OutputPart { ends: vec![End::Softmax], ..scores },
+        ]
+    }
+
+    fn detector(parts: Vec<OutputPart>) -> Architecture {
+        let mut architecture = zoo::find("digits").unwrap().network().architecture().clone();
+        let coding = OutputCoding {
+            dims: vec![7],
+            order: Order::ChannelsFirst,
+            dtype: None,
+            zero_point: 0,
+            integers: false,
+            ends: vec![],
+            probability: false,
+            class: None,
+            parts,
+        };
+        assert!(coding.fits([7, 1, 1]) && !coding.fits([8, 1, 1]));
+        architecture.output_coding = Some(coding);
+        architecture
+    }
+
+    #[test]
+    fn several_outputs_have_units_of_their_own_and_no_class() {
+        let architecture = detector(parts());
+        let logits = [3, -4, 0, 10, 2, 2, 2];
+        let outputs = architecture.outputs(&logits).expect("all units are known");
+        assert_eq!(outputs[..4], [3.0f32, -4.0, 0.0, 10.0].map(|z| f64::from(z * 0.1f32)));
+        assert!(outputs[4..].iter().all(|p| (p - 1.0 / 3.0).abs() < 1e-12), "{outputs:?}");
+        assert_eq!((architecture.class_of(&logits), architecture.quantised(&logits)), (None, None));
+        let line = architecture.output_line();
+        assert_eq!(
+            line,
+            "2 outputs as one vector: boxes [2, 2] of scale 0.1; scores [1, 3] of scale 0.5 (zero point 7 taken off), softmax"
+        );
+        let mut unknown = parts();
+        unknown[0].scale = None;
+        assert_eq!(detector(unknown).outputs(&logits), None);
+    }
+
+    #[test]
+    fn the_largest_of_very_many_is_no_class() {
+        let architecture = Architecture { output_coding: None, ..detector(parts()) };
+        assert_eq!(architecture.class_rule(MAX_CLASSES), ClassRule::Largest { last: false });
+        assert!(matches!(architecture.class_rule(MAX_CLASSES + 1), ClassRule::None(_)));
     }
 }

@@ -17,10 +17,13 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::check::{MAX_ELEMENTS, MAX_NAME};
 use crate::network::{Range, Shape};
 
 /// Most dimensions of a tensor of a file.
 pub const MAX_RANK: usize = 8;
+/// Most outputs of a file that are told apart.
+pub const MAX_PARTS: usize = 256;
 /// Most steps before the quantiser.
 pub const MAX_STEPS: usize = 16;
 
@@ -368,7 +371,7 @@ pub struct ArgMax {
 }
 
 /// How a file codes its output.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OutputCoding {
     /// Dimensions of the file's last values, the batch left out; before the arg max, if it has one.
     pub dims: Vec<usize>,
@@ -392,6 +395,95 @@ pub struct OutputCoding {
     /// The file's output is a class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<ArgMax>,
+    /// The file's outputs where it has several: the network's are all of them, one behind the other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<OutputPart>,
+}
+
+/// What is told of so many outputs: nothing, if they are too many.
+pub(crate) fn told(parts: Vec<OutputPart>) -> Vec<OutputPart> {
+    if parts.len() > MAX_PARTS { Vec::new() } else { parts }
+}
+
+/// One of several outputs of a file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OutputPart {
+    /// Its name in the file.
+    pub name: String,
+    /// Its dimensions in the file, the batch left out; its values are in the file's order.
+    pub dims: Vec<usize>,
+    /// What one unit of its integers stands for, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale: Option<f64>,
+    /// The network's integers are q - zero_point.
+    #[serde(default)]
+    pub zero_point: i64,
+    /// What the client does behind, along the last dimension.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ends: Vec<End>,
+    /// What the file has behind and nobody does: the values are those that this operator reads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+}
+
+impl OutputPart {
+    /// A part; its name is what a file says.
+    pub(crate) fn new(name: &str, dims: Vec<usize>, scale: Option<f64>, zero_point: i64) -> OutputPart {
+        let name: String = name
+            .chars()
+            .filter(|c| !c.is_control())
+            .scan(0, |length, c| {
+                *length += c.len_utf8();
+                (*length <= MAX_NAME).then_some(c)
+            })
+            .collect();
+        let scale = scale.filter(|scale| scale.is_normal() && *scale > 0.0);
+        OutputPart { name, dims, scale, zero_point, ends: Vec::new(), before: None }
+    }
+
+    /// The number of its values.
+    pub fn count(&self) -> usize {
+        self.dims.iter().product()
+    }
+
+    fn possible(&self) -> bool {
+        let count = self.dims.iter().try_fold(1usize, |all, &n| all.checked_mul(n));
+        count.is_some_and(|count| (1..=MAX_ELEMENTS).contains(&count))
+            && self.dims.len() < MAX_RANK
+            && [&self.name].into_iter().chain(&self.before).all(plain)
+            && self.scale.is_none_or(|scale| scale.is_normal() && scale > 0.0)
+            && self.zero_point.unsigned_abs() < 1 << 16
+            && self.ends.len() <= 4
+    }
+}
+
+fn plain(name: &String) -> bool {
+    name.len() <= MAX_NAME && !name.chars().any(char::is_control)
+}
+
+impl fmt::Display for OutputPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?}", self.name, self.dims)?;
+        if let Some(scale) = self.scale {
+            write!(f, " of scale {}", short((scale as f32).into()))?;
+        }
+        if self.zero_point != 0 {
+            write!(f, " (zero point {} taken off)", self.zero_point)?;
+        }
+        self.ends.iter().try_for_each(|end| write!(f, ", {}", end.name()))?;
+        self.before.iter().try_for_each(|operator| write!(f, ", before its {operator}"))
+    }
+}
+
+impl End {
+    fn name(self) -> &'static str {
+        match self {
+            End::Softmax => "softmax",
+            End::LogSoftmax => "log softmax",
+            End::Sigmoid => "sigmoid",
+            End::Tanh => "tanh",
+        }
+    }
 }
 
 impl OutputCoding {
@@ -401,6 +493,10 @@ impl OutputCoding {
             && self.dtype.is_none_or(Dtype::possible)
             && self.zero_point.unsigned_abs() < 1 << 16
             && self.ends.len() <= 4
+            && self.parts.len() <= MAX_PARTS
+            && self.parts.iter().all(OutputPart::possible)
+            && (self.parts.is_empty()
+                || self.parts.iter().map(OutputPart::count).sum::<usize>() == shape.iter().product::<usize>())
     }
 }
 
@@ -458,12 +554,11 @@ impl OutputCoding {
             line += &format!(", zero point {}", self.zero_point);
         }
         for end in &self.ends {
-            line += match end {
-                End::Softmax => ", softmax",
-                End::LogSoftmax => ", log softmax",
-                End::Sigmoid => ", sigmoid",
-                End::Tanh => ", tanh",
-            };
+            line += &format!(", {}", end.name());
+        }
+        if !self.parts.is_empty() {
+            let parts: Vec<String> = self.parts.iter().map(OutputPart::to_string).collect();
+            return format!("{} outputs as one vector: {}", parts.len(), parts.join("; "));
         }
         line + if self.class.is_some() { ", arg max" } else { "" }
     }

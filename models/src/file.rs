@@ -12,7 +12,6 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -23,6 +22,7 @@ use crate::check::TensorInfo;
 use crate::error::ModelError;
 use crate::json::{JsonError, MAX_JSON, printable};
 use crate::network::{Architecture, Term};
+use crate::regular;
 use crate::weights::{LinearWeights, Network, Weights};
 
 /// The version that this crate reads and writes.
@@ -247,7 +247,7 @@ fn container(architecture: &str, entries: &[Entry]) -> Result<Vec<u8>, FileProbl
 }
 
 fn read_limited(path: &Path) -> Result<Vec<u8>, FileProblem> {
-    let file = File::open(path)?;
+    let file = regular::open(path)?;
     limit("the file", file.metadata()?.len(), MAX_FILE)?;
     let mut bytes = Vec::new();
     file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;

@@ -55,6 +55,7 @@ pub mod network;
 pub mod ptq;
 #[cfg(feature = "random")]
 pub mod random;
+pub mod regular;
 pub mod rescale;
 mod separate;
 pub mod weights;

@@ -201,6 +201,23 @@ fn with_operator(name: &str, from: u8, to: u8) -> Vec<u8> {
     panic!("no operator {from} in {expected}");
 }
 
+/// Nobody writes to it: opening it would wait for ever.
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_no_model() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let pipe = folder.path().join("pipe.tflite");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("it runs").success());
+    let (send, receive) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let network = Network::read(&pipe).expect_err("a pipe").to_string();
+        send.send([import(&pipe, Rounding::Double).expect_err("a pipe").to_string(), network])
+    });
+    for error in receive.recv_timeout(std::time::Duration::from_secs(20)).expect("it does not wait") {
+        assert!(error.contains("pipe.tflite: not a regular file"), "{error}");
+    }
+}
+
 #[test]
 fn unsupported_operators_are_named() {
     // An average pool becomes a normalisation.

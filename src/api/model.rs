@@ -1,6 +1,5 @@
 //! A model: a network from a file, with what its file says about it.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
@@ -182,7 +181,7 @@ fn is_lowkey(path: &Path) -> Result<bool> {
         return Ok(true);
     }
     let mut start = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(9).read_to_end(&mut start));
+    let read = lowkey_models::regular::open(path).and_then(|file| file.take(9).read_to_end(&mut start));
     read.map_err(|error| Error::file(path, error))?;
     Ok(start.get(8) == Some(&b'{'))
 }

@@ -159,7 +159,9 @@ fn folders(pictures: &Path, architecture: &Architecture) -> Result<Vec<String>> 
 /// Gives a model the names of its classes: those of `--classes`, a file with one name per line.
 pub fn name_classes(model: Model, options: &ImportOptions) -> Result<Model> {
     let Some(path) = &options.classes else { return Ok(model) };
-    let text = std::fs::read_to_string(path).map_err(|error| Error::file(path, error))?;
+    let text = lowkey_models::regular::open(path)
+        .and_then(std::io::read_to_string)
+        .map_err(|error| Error::file(path, error))?;
     let mut classes: Vec<String> = text.lines().map(|line| line.trim().to_owned()).collect();
     while classes.last().is_some_and(String::is_empty) {
         classes.pop();

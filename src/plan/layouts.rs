@@ -10,7 +10,7 @@ use lowkey_mpc::widen;
 use super::choices::{Choices, LayoutChoice, Link};
 use super::error::PlanError;
 use super::rings::{self, Holding};
-use super::steps::{Context, Spec, finish_of};
+use super::steps::{Context, Spec, finish_of, has_class};
 
 /// How all tensors are held.
 struct Held {
@@ -100,7 +100,7 @@ pub(super) fn choose(
         });
     }
     let (classes, bits) = (tensors[architecture.output].elements(), context.answer_bits());
-    if classes > 1 {
+    if has_class(classes) {
         let of_output = |source| PlanError::Layout { node: "output".into(), source };
         let found = search.argmax(bits as usize, classes).map_err(of_output)?;
         layouts.push(LayoutChoice::Chain(best(&found, 1, link)));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use lowkey_bridge::Schedule;
 use lowkey_bridge::parameters::GUARD_BITS;
 use lowkey_models::{Architecture, Op, TensorId, TensorInfo, selected};
-use lowkey_mpc::argmax::Argmax;
+use lowkey_mpc::argmax::{Argmax, MAX_CLASSES};
 use lowkey_mpc::extend::Finish;
 use lowkey_mpc::layout::LayoutError;
 use lowkey_mpc::program::{Program, Time};
@@ -460,7 +460,7 @@ impl Context<'_> {
             _ => output::reveal(bits as usize),
         };
         let class = match (lanes, layouts.next()) {
-            (1, _) => None,
+            (lanes, _) if !has_class(lanes) => None,
             (_, Some(LayoutChoice::Chain(chain))) => Some(Argmax::new(bits as usize, lanes, chain).map_err(of_output)?),
             _ => return Err(PlanError::Choice { node: None, what: "the layout of the arg max", value: 0 }),
         };
@@ -472,8 +472,16 @@ impl Context<'_> {
 pub(super) fn layouts_needed(architecture: &Architecture, tensors: &[TensorInfo]) -> usize {
     let has_layout = |op: &Op| matches!(op, Op::Requantise { .. } | Op::AvgPool { .. } | Op::MaxPool { .. });
     let nodes = architecture.nodes.iter().filter(|node| has_layout(&node.op)).count();
-    nodes + usize::from(tensors[architecture.output].elements() > 1)
+    nodes + usize::from(has_class(tensors[architecture.output].elements()))
 }
+
+/// Whether the index of the largest of so many outputs can be opened alone. A detector's or a segmentation's outputs are no classes.
+pub(super) fn has_class(outputs: usize) -> bool {
+    (2..=MAX_CLASSES).contains(&outputs)
+}
+
+// A network of more outputs has no class.
+const _: () = assert!(MAX_CLASSES == lowkey_models::answer::MAX_CLASSES);
 
 pub(super) fn derive(
     architecture: &Architecture,

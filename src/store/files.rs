@@ -30,14 +30,11 @@ impl Readers {
 
 /// Opens a file to read it; `None` if there is none. What is no regular file is refused: a pipe would be waited for.
 pub(super) fn open(path: &Path) -> io::Result<Option<File>> {
-    let Some(about) = found(fs::metadata(path))? else { return Ok(None) };
-    if about.is_dir() {
-        return Err(io::ErrorKind::IsADirectory.into());
-    }
-    if !about.is_file() {
-        return Err(io::Error::other("not a regular file; remove it"));
-    }
-    found(File::open(path))
+    let opened = lowkey_models::regular::open(path).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidInput => io::Error::other(format!("{error}; remove it")),
+        _ => error,
+    });
+    found(opened)
 }
 
 /// `None` where there is no such file.

@@ -115,6 +115,7 @@ fn one_output_has_the_class_of_its_sigmoid_or_none() {
                 ends,
                 probability: false,
                 class: None,
+                parts: vec![],
             });
         });
         let model = folder.path().join("one.lowkey");

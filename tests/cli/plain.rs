@@ -173,5 +173,5 @@ fn pipes() {
     std::fs::create_dir_all(&data).unwrap();
     std::fs::rename(&pipe, data.join("pipe.png")).unwrap();
     let data = text(data.parent().unwrap());
-    lowkey(&["eval", "--model", "digits", "--data", data]).fails(2, "pipe.png: it is no regular file", "");
+    lowkey(&["eval", "--model", "digits", "--data", data]).fails(2, "pipe.png: not a regular file", "");
 }

@@ -25,7 +25,6 @@ mod npy;
 mod picture;
 
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -36,6 +35,7 @@ use crate::coding::{Coding, Order};
 use crate::interpret::Tensor;
 use crate::json::printable;
 use crate::network::{Input, Shape};
+use crate::regular;
 
 /// Largest file of inputs or labels, before and after decompression, in bytes.
 pub const MAX_DATA: u64 = 256 << 20;
@@ -87,7 +87,8 @@ impl Inputs {
     /// As [`Inputs::read`].
     pub fn read_as(path: impl AsRef<Path>, input: &Input, fit: Fit) -> Result<Inputs, DataError> {
         let path = path.as_ref();
-        open(path)
+        regular::open(path)
+            .map_err(DataProblem::from)
             .and_then(|file| Inputs::from_reader(file, input, fit))
             .map_err(|problem| DataError { path: path.to_owned(), problem })
     }
@@ -209,9 +210,6 @@ pub enum DataProblem {
     /// The operating system refuses, or the compressed data are damaged.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// A pipe, a device or a socket, which may never end.
-    #[error("it is no regular file")]
-    NotAFile,
     /// Over [`MAX_DATA`].
     #[error("more than {limit} bytes{}", if *.decompressed { " once decompressed" } else { "" })]
     TooLarge {
@@ -340,13 +338,7 @@ impl Format {
 }
 
 fn load(path: &Path) -> Result<Vec<u8>, DataProblem> {
-    read_limited(open(path)?, false)
-}
-
-/// Opens what ends: opening a pipe would wait for somebody who writes to it.
-fn open(path: &Path) -> Result<File, DataProblem> {
-    let about = std::fs::metadata(path)?;
-    if about.is_file() || about.is_dir() { Ok(File::open(path)?) } else { Err(DataProblem::NotAFile) }
+    read_limited(regular::open(path)?, false)
 }
 
 fn decompressed(bytes: &[u8]) -> Result<std::borrow::Cow<'_, [u8]>, DataProblem> {

@@ -22,7 +22,6 @@ pub mod report;
 pub mod tflite;
 pub mod twin;
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
@@ -32,6 +31,7 @@ pub use report::{Report, Row, Verdict};
 pub use twin::{Difference, Twin};
 
 use crate::coding::Coding;
+use crate::regular;
 use crate::weights::Network;
 
 /// Largest file that is read, in bytes.
@@ -149,7 +149,7 @@ fn from_folder(bytes: &[u8], folder: Option<&Path>, options: &Options) -> Result
 }
 
 fn load(path: &Path) -> Result<Vec<u8>, ImportProblem> {
-    let file = File::open(path)?;
+    let file = regular::open(path)?;
     let mut bytes = Vec::new();
     file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_FILE {

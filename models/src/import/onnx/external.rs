@@ -9,6 +9,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::schema::{Model, TensorProto};
 use crate::import::{ImportProblem, MAX_FILE};
+use crate::regular;
 
 /// Reads what is stored outside of the file, if its folder is known.
 pub(super) fn fill(model: &mut Model, folder: Option<&Path>) -> Result<(), ImportProblem> {
@@ -51,14 +52,13 @@ fn read(
     if !path.starts_with(&within) {
         return Err(refused(tensor, "is stored outside of the model's folder"));
     }
-    if !path.metadata()?.is_file() {
-        return Err(refused(tensor, "is stored in what is no file"));
-    }
     let file = match files.entry(path) {
         std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
         std::collections::hash_map::Entry::Vacant(entry) => {
-            let file = File::open(entry.key())?;
-            entry.insert(file)
+            let file = regular::open(entry.key());
+            entry.insert(
+                file.map_err(|error| refused(tensor, &format!("is stored in a file that can't be read ({error})")))?,
+            )
         }
     };
     let size = file.metadata()?.len();

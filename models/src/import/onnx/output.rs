@@ -42,6 +42,7 @@ impl<'m> Walk<'m> {
             ends: self.behind.clone(),
             probability: self.is_sigmoid(self.graph.output),
             class: self.class,
+            parts: Vec::new(),
         });
     }
 

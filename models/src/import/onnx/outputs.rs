@@ -8,7 +8,7 @@ use super::tensor::Element;
 use super::value::{Real, Source, Stop, Value};
 use super::walk::Walk;
 use crate::check::MAX_TERMS;
-use crate::coding::{Order, OutputCoding};
+use crate::coding::{self, Order, OutputCoding, OutputPart};
 use crate::import::builder::{Sum, weight_width};
 use crate::network::{Op, TensorId, Term};
 
@@ -63,6 +63,7 @@ impl<'m> Walk<'m> {
             ends: Vec::new(),
             probability: false,
             class: None,
+            parts: Vec::new(),
         };
         let tensors: Vec<_> = parts
             .iter()
@@ -83,11 +84,12 @@ impl<'m> Walk<'m> {
             let id = self.builder.linear("outputs", sum).map_err(|obstacle| (Some(node), obstacle.into()))?;
             (id, coding(None, false, count))
         };
-        self.builder.output_coding = Some(code);
+        let told: Vec<OutputPart> = parts.iter().map(|part| self.told(part)).collect();
+        let lines: Vec<String> = told.iter().map(OutputPart::to_string).collect();
+        self.builder.report.note(format!("the output is one vector: {}", lines.join("; ")));
+        self.builder.output_coding = Some(OutputCoding { parts: coding::told(told), ..code });
         // It has the factors of one output only.
         self.builder.twin.outputs(Vec::new());
-        let told: Vec<String> = parts.iter().map(|part| self.told(part)).collect();
-        self.builder.report.note(format!("the output is one vector: {}", told.join("; ")));
         Ok((id, first.filter(|_| same)))
     }
 
@@ -150,16 +152,17 @@ impl<'m> Walk<'m> {
         self.end_of(name).is_some()
     }
 
-    fn told(&self, part: &Part<'m>) -> String {
-        let scale = part
-            .unit
-            .map_or("no scale".to_owned(), |unit| format!("scale {}", crate::coding::short(f64::from(unit as f32))));
+    fn told(&self, part: &Part<'m>) -> OutputPart {
         let zero = match part.made {
-            Made::Tensor { quantised: Some((zero, _)), .. } if zero != 0 => format!(" (zero point {zero} taken off)"),
-            _ => String::new(),
+            Made::Tensor { quantised: Some((zero, _)), .. } => zero,
+            _ => 0,
         };
-        let behind = self.end_of(part.name).map_or_else(String::new, |op| format!(", before its {op}"));
-        format!("{} {:?} of {scale}{zero}{behind}", part.name, part.dims)
+        let dims = match &part.dims[..] {
+            [1, rest @ ..] if !rest.is_empty() => rest.to_vec(),
+            dims => dims.to_vec(),
+        };
+        let before = self.end_of(part.name).map(str::to_owned);
+        OutputPart { before, ..OutputPart::new(part.name, dims, part.unit, zero) }
     }
 
     /// Tensors one behind the other, row by row.

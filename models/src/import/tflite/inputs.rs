@@ -1,12 +1,12 @@
 //! The network's input and output: one tensor of the file, or several one behind the other.
 
-use super::ends::Ends;
+use super::ends::{End, Ends};
 use super::model::{self, Element, Model, Tensor};
 use super::reals::Real;
 use super::round::Rounding;
 use super::walk::{Quantisation, Trouble, Value, Walk, describe, quantisation, refuse};
 use crate::check::MAX_DIMENSION;
-use crate::coding::{self, Coding, Dtype, Order, OutputCoding};
+use crate::coding::{self, Coding, Dtype, Order, OutputCoding, OutputPart};
 use crate::import::error::{ImportError, ImportProblem};
 use crate::import::report::Report;
 use crate::import::{Options, Preprocessing};
@@ -134,8 +134,7 @@ impl<'m, 'f> Walk<'m, 'f> {
         }
         let first = &ends.outputs[0];
         let maker = self.model.operators.iter().find(|o| o.outputs.contains(&first.tensor)).map(|o| o.code);
-        let integers =
-            |end: &super::ends::End| self.model.tensors[end.file].element != Element::Float32 && end.file == end.tensor;
+        let integers = |end: &End| self.model.tensors[end.file].element != Element::Float32 && end.file == end.tensor;
         let (id, scale, coding) = match &values[..] {
             [value] => {
                 let [channels, height, width] = value.grid;
@@ -149,6 +148,7 @@ impl<'m, 'f> Walk<'m, 'f> {
                     ends: first.behind.clone(),
                     probability: maker == Some(model::LOGISTIC),
                     class: first.class,
+                    parts: Vec::new(),
                 };
                 if first.beta != 1.0 {
                     let note = format!("the softmax has the beta {}, which is in the output's scale", first.beta);
@@ -169,25 +169,28 @@ impl<'m, 'f> Walk<'m, 'f> {
                     ends: Vec::new(),
                     probability: false,
                     class: None,
+                    parts: coding::told(parts(self.model, ends, all)),
                 };
                 (id, Some(all[0].scale).filter(|_| same), coding)
             }
         };
         if ends.outputs.len() > 1 {
-            let part = |(end, value): (&super::ends::End, &Value)| {
-                let name = &self.model.tensors[end.tensor].name;
-                let behind = if end.behind.is_empty() { "" } else { ", before its softmax" };
-                format!(
-                    "{name} {:?} of scale {} (zero point {} taken off{behind})",
-                    value.dims, value.scale, value.clamp.zero_point
-                )
-            };
-            let parts: Vec<String> = ends.outputs.iter().zip(&values).map(part).collect();
-            self.builder.report.note(format!("the output is one vector: {}", parts.join("; ")));
+            let told: Vec<String> = parts(self.model, ends, &values).iter().map(OutputPart::to_string).collect();
+            self.builder.report.note(format!("the output is one vector: {}", told.join("; ")));
         }
         self.builder.output_coding = Some(coding);
         Ok((id, scale.map(f64::from)))
     }
+}
+
+/// What the outputs are that lie one behind the other.
+fn parts(model: &Model<'_>, ends: &Ends, values: &[Value]) -> Vec<OutputPart> {
+    let part = |(end, value): (&End, &Value)| {
+        let (name, scale) = (&model.tensors[end.tensor].name, f64::from(value.scale * end.beta));
+        let known = OutputPart::new(name, batchless(&value.dims), Some(scale), value.clamp.zero_point);
+        OutputPart { ends: end.behind.clone(), before: end.class.map(|_| "ARG_MAX".to_owned()), ..known }
+    };
+    ends.outputs.iter().zip(values).map(part).collect()
 }
 
 /// A shape of so many elements, in the file's order, whose dimensions are not too long.
