@@ -4,6 +4,8 @@
 //! A seat is for as long as a session lasts. While others wait, a session whose client is late makes room: first those that owe a
 //! message that is due, then those that have asked for nothing for long. So whoever opens many sessions and says nothing, or says it
 //! slowly, keeps nobody out.
+//!
+//! A seat comes with the memory that its session may need, where that is limited; for more slots it asks again.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -15,6 +17,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::policy::Refusal;
+use crate::watch::Held;
 
 /// Connections that have not said hello. One more turns the oldest away.
 const MOST_AT_THE_DOOR: usize = 512;
@@ -43,6 +46,8 @@ pub(crate) struct Admission {
     per_address: usize,
     /// A client that owes a message is late after so long, if others wait.
     patience: Duration,
+    /// Most bytes of all sessions together.
+    memory: u64,
     state: Mutex<State>,
     changed: Notify,
 }
@@ -51,7 +56,8 @@ pub(crate) struct Admission {
 struct State {
     door: VecDeque<(u64, Arc<Notify>)>,
     seats: Vec<Taken>,
-    line: VecDeque<u64>,
+    /// With the memory that each asks for.
+    line: VecDeque<(u64, u64)>,
     next: u64,
 }
 
@@ -60,6 +66,8 @@ struct Taken {
     address: IpAddr,
     attention: Attention,
     leave: watch::Sender<bool>,
+    /// Bytes.
+    memory: u64,
     /// When it was asked to leave.
     asked: Option<Instant>,
 }
@@ -73,14 +81,20 @@ pub struct Attendance {
     pub in_line: usize,
     /// Sessions.
     pub sessions: usize,
+    /// Bytes of memory that these may need.
+    pub reserved: u64,
+    /// What these hold.
+    pub held: Held,
 }
 
 impl Admission {
     /// `bytes` is what an inference sends: the longer it is, the longer a client may compute between two messages.
-    pub(crate) fn new(seats: usize, per_address: Option<usize>, bytes: u64) -> Arc<Self> {
+    /// `memory` is the most that all sessions may need together.
+    pub(crate) fn new(seats: usize, per_address: Option<usize>, memory: Option<u64>, bytes: u64) -> Arc<Self> {
         let patience = Duration::from_secs(2) + Duration::from_micros(bytes);
         let per_address = per_address.unwrap_or(seats - seats / 4).max(1);
-        Arc::new(Self { seats, per_address, patience, state: Mutex::default(), changed: Notify::new() })
+        let memory = memory.unwrap_or(u64::MAX);
+        Arc::new(Self { seats, per_address, patience, memory, state: Mutex::default(), changed: Notify::new() })
     }
 
     /// A connection that has said nothing yet.
@@ -97,24 +111,29 @@ impl Admission {
         Knock { admission: self.clone(), number, away }
     }
 
-    /// A seat for a client that has said hello; in line, if there is none.
+    /// A seat, and so much memory, for a client that has said hello; in line, if there is none.
     ///
     /// # Errors
     /// [`Refusal::Full`] if none becomes free in time, the line is long, or the address has as many as it may.
-    pub(crate) async fn seat(self: &Arc<Self>, address: IpAddr, attention: Attention) -> Result<Seat, Refusal> {
+    pub(crate) async fn seat(
+        self: &Arc<Self>,
+        address: IpAddr,
+        attention: Attention,
+        memory: u64,
+    ) -> Result<Seat, Refusal> {
         let place = {
             let mut state = self.state();
             if state.line.len() >= MOST_IN_LINE {
                 return Err(full());
             }
             let number = state.number();
-            state.line.push_back(number);
+            state.line.push_back((number, memory));
             Place { admission: self, number }
         };
         let until = Instant::now() + LINE;
         loop {
             let changed = self.changed.notified();
-            if let Some(seat) = self.take(place.number, address, &attention)? {
+            if let Some(seat) = self.take((place.number, memory), address, &attention)? {
                 return Ok(seat);
             }
             if Instant::now() >= until {
@@ -125,16 +144,22 @@ impl Admission {
     }
 
     /// A seat, if there is one for this place in line; otherwise asks somebody who is late to leave.
-    fn take(self: &Arc<Self>, place: u64, address: IpAddr, attention: &Attention) -> Result<Option<Seat>, Refusal> {
+    fn take(
+        self: &Arc<Self>,
+        (place, memory): (u64, u64),
+        address: IpAddr,
+        attention: &Attention,
+    ) -> Result<Option<Seat>, Refusal> {
         let mut state = self.state();
         let own = state.seats.iter().filter(|taken| taken.address == address).count();
         if !address.is_loopback() && !address.is_unspecified() && own >= self.per_address {
             return Err(full());
         }
-        let before = state.line.iter().take_while(|&&number| number != place).count();
-        if state.seats.len() + before < self.seats {
+        let first = state.line.iter().take_while(|&&(number, _)| number != place);
+        let (before, theirs) = first.fold((0, 0), |(count, bytes), (_, memory)| (count + 1, bytes + memory));
+        if state.seats.len() + before < self.seats && state.reserved() + theirs + memory <= self.memory {
             let (leave, left) = watch::channel(false);
-            let taken = Taken { number: place, address, attention: attention.clone(), leave, asked: None };
+            let taken = Taken { number: place, address, attention: attention.clone(), leave, memory, asked: None };
             state.seats.push(taken);
             return Ok(Some(Seat { admission: self.clone(), number: place, left }));
         }
@@ -164,10 +189,32 @@ impl Admission {
         }
     }
 
-    /// What happens now.
+    /// Gives a session so much memory, if there is so much; giving back always succeeds.
+    fn resize(&self, session: u64, memory: u64) -> bool {
+        let mut state = self.state();
+        let reserved = state.reserved();
+        let Some(taken) = state.seats.iter_mut().find(|taken| taken.number == session) else { return true };
+        if memory > taken.memory && reserved - taken.memory + memory > self.memory {
+            return false;
+        }
+        let less = memory < taken.memory;
+        taken.memory = memory;
+        if less {
+            self.changed.notify_waiters();
+        }
+        true
+    }
+
+    /// What happens now; nobody here knows what sessions hold.
     pub(crate) fn attendance(&self) -> Attendance {
         let state = self.state();
-        Attendance { at_the_door: state.door.len(), in_line: state.line.len(), sessions: state.seats.len() }
+        Attendance {
+            at_the_door: state.door.len(),
+            in_line: state.line.len(),
+            sessions: state.seats.len(),
+            reserved: state.reserved(),
+            held: Held::default(),
+        }
     }
 
     /// Waits until all seats are free.
@@ -190,6 +237,11 @@ impl State {
     fn number(&mut self) -> u64 {
         self.next += 1;
         self.next
+    }
+
+    /// Memory that sessions may need.
+    fn reserved(&self) -> u64 {
+        self.seats.iter().map(|taken| taken.memory).sum()
     }
 }
 
@@ -225,7 +277,7 @@ struct Place<'a> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.admission.state().line.retain(|number| *number != self.number);
+        self.admission.state().line.retain(|(number, _)| *number != self.number);
         self.admission.changed.notify_waiters();
     }
 }
@@ -248,6 +300,42 @@ impl Seat {
     /// Says true when it has to make room.
     pub(crate) fn leave(&self) -> watch::Receiver<bool> {
         self.left.clone()
+    }
+
+    /// The memory of its session.
+    pub(crate) fn room(&self) -> Room {
+        Room(Some((self.admission.clone(), self.number)))
+    }
+}
+
+/// The memory that a session may need; without a seat there is as much as it likes.
+#[derive(Clone, Default)]
+pub struct Room(Option<(Arc<Admission>, u64)>);
+
+impl std::fmt::Debug for Room {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Room({:?})", self.0.as_ref().map(|(_, number)| number))
+    }
+}
+
+impl Room {
+    /// Asks for so many bytes in all. Waits for others to give some back, for as long as one waits for a seat.
+    ///
+    /// # Errors
+    /// [`Refusal::Full`] if that is too much.
+    pub(crate) async fn resize(&self, memory: u64) -> Result<(), Refusal> {
+        let Some((admission, number)) = &self.0 else { return Ok(()) };
+        let until = Instant::now() + LINE;
+        loop {
+            let changed = admission.changed.notified();
+            if admission.resize(*number, memory) {
+                return Ok(());
+            }
+            if Instant::now() >= until {
+                return Err(full());
+            }
+            let _ = tokio::time::timeout(LOOK, changed).await;
+        }
     }
 }
 

@@ -24,6 +24,14 @@ pub(crate) enum AnswerReady {
 }
 
 impl AnswerReady {
+    /// What it will show.
+    pub(crate) fn reveal(&self) -> Reveal {
+        match self {
+            Self::Logits(_) => Reveal::Logits,
+            Self::Class(_) => Reveal::Class,
+        }
+    }
+
     /// Bytes of memory that it holds.
     pub(crate) fn held_bytes(&self) -> usize {
         match self {

@@ -43,6 +43,7 @@
 //! | [`parameters`] | every parameter set, and what each known attack on it costs |
 //! | [`policy`] | what a server allows its clients |
 //! | [`readiness`] | whether a server takes clients |
+//! | [`watch`] | what a server tells of itself |
 //! | [`net`], [`store`] | connections, and what is kept on disk |
 //! | [`shape`] | a slower link, for benchmarks |
 //! | [`models`] | networks in the clear: files, import, inputs |
@@ -80,6 +81,7 @@ pub mod shape;
 mod slot;
 pub mod store;
 mod threads;
+pub mod watch;
 
 pub use admission::Attendance;
 pub use answer::Output;

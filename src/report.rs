@@ -57,6 +57,19 @@ impl StageReport {
     }
 }
 
+/// What a session did, as the server saw it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SessionReport {
+    /// Handshake, hint, base OTs.
+    pub setup: StageReport,
+    /// All offline stages.
+    pub offline: StageReport,
+    /// All online stages.
+    pub online: StageReport,
+    /// Inferences answered.
+    pub inferences: u64,
+}
+
 /// What a layer sent and received in a stage, headers included, OT batches and charges excluded.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LayerReport {

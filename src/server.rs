@@ -10,18 +10,20 @@ use lowkey_mpc::ot::Correlations;
 use lowkey_mpc::party::{Party, Stage};
 use tokio::sync::watch;
 
-use crate::admission::transfer;
+use crate::admission::{Room, transfer};
 use crate::client::give_up;
 use crate::error::{AbortCode, Error, Result};
 use crate::net::Stream;
 use crate::policy::{Refusal, Visitor};
 use crate::publication::ServerModel;
 use crate::randomness;
+pub use crate::report::SessionReport;
 use crate::report::{Measurement, StageReport};
 use crate::session::{
     Accept, Action, Done, HINT_CHUNK, MAX_CONTROL, MAX_SLOTS, Request, VERSION, Welcome, check_hello,
 };
 use crate::slot::ServerSlot;
+use crate::watch::{Held, SessionWatch};
 use crate::{offline, online};
 
 /// How long a session that is asked to end waits for a client: for the use of its slots, and for its goodbye.
@@ -42,6 +44,10 @@ pub struct Options {
     pub visitor: Visitor,
     /// Ends the session, between two requests.
     pub stop: Stop,
+    /// Is told what the session does.
+    pub watch: SessionWatch,
+    /// The memory that the session may need.
+    pub room: Room,
 }
 
 /// Asks sessions to end. The default asks for nothing.
@@ -94,21 +100,10 @@ impl Default for Options {
             idle: Duration::from_secs(600),
             visitor: Visitor::default(),
             stop: Stop::default(),
+            watch: SessionWatch::default(),
+            room: Room::default(),
         }
     }
-}
-
-/// What a session did, as the server saw it.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct SessionReport {
-    /// Handshake, hint, base OTs.
-    pub setup: StageReport,
-    /// All offline stages.
-    pub offline: StageReport,
-    /// All online stages.
-    pub online: StageReport,
-    /// Inferences answered.
-    pub inferences: u64,
 }
 
 /// Serves one client until it closes the session. It computes on the thread that polls it; [`crate::Server`] has threads for that.
@@ -231,13 +226,16 @@ async fn session(
     })
     .await?;
     let mut report = SessionReport { setup: measurement.finish(channel).stage, ..SessionReport::default() };
+    options.watch.set_up(&report.setup);
     let bytes = 2 * model.inference_bytes() + OT_SETUP_BYTES;
+    let memory = model.plan.server_memory();
 
-    let mut slots: VecDeque<ServerSlot> = VecDeque::new();
+    let mut slots: VecDeque<(ServerSlot, StageReport)> = VecDeque::new();
     let mut next_slot = 0;
     let mut stop = options.stop.clone();
     loop {
         let sums = channel.sums();
+        options.watch.holds(held(&slots, &ot));
         let Some((request, before)) = next_request(channel, options.idle, &mut stop, !slots.is_empty()).await? else {
             say_goodbye(channel).await;
             return Ok(report);
@@ -257,24 +255,25 @@ async fn session(
                     return Err(Error::Busy { what: "prepared slots", limit: MAX_SLOTS });
                 }
                 options.visitor.admit(reveal)?;
-                let slot = in_time(options, bytes, offline::server(channel, model, &mut ot, slot, reveal)).await?;
-                tracing::debug!(
-                    slot = slot.number,
-                    slot_bytes = slot.held_bytes(),
-                    ot_bytes = ot.held_bytes(),
-                    "prepared"
-                );
-                slots.push_back(slot);
+                options.room.resize(memory.with_slots(slots.len() + 1)).await?;
+                let prepared = in_time(options, bytes, offline::server(channel, model, &mut ot, slot, reveal)).await?;
                 measurement.charge(model.plan.ots(reveal));
-                report.offline.add(&measurement.finish(channel).stage);
+                let stage = measurement.finish(channel).stage;
+                report.offline.add(&stage);
+                options.watch.prepared(slot, &stage);
+                slots.push_back((prepared, stage));
             }
             (Action::Run { slot }, Stage::Online) => {
-                let found = slots.iter().position(|prepared| prepared.number == slot);
-                let prepared = found.and_then(|index| slots.remove(index)).ok_or(Error::Slot { slot })?;
+                let found = slots.iter().position(|(prepared, _)| prepared.number == slot);
+                let (prepared, offline) = found.and_then(|index| slots.remove(index)).ok_or(Error::Slot { slot })?;
+                let reveal = prepared.answer.reveal();
                 in_time(options, bytes, online::server(channel, model, prepared)).await?;
                 finish(channel).await?;
-                report.online.add(&measurement.finish(channel).stage);
+                options.room.resize(memory.with_slots(slots.len())).await?;
+                let stage = measurement.finish(channel).stage;
+                report.online.add(&stage);
                 report.inferences += 1;
+                options.watch.answered(reveal, Some(&offline), &stage);
             }
             (Action::Direct { slot, reveal }, Stage::Online) => {
                 burn(slot, &mut next_slot)?;
@@ -282,11 +281,23 @@ async fn session(
                 in_time(options, bytes, online::server_direct(channel, model, &mut ot, reveal)).await?;
                 finish(channel).await?;
                 measurement.charge(model.plan.ots(reveal));
-                report.online.add(&measurement.finish(channel).stage);
+                let stage = measurement.finish(channel).stage;
+                report.online.add(&stage);
                 report.inferences += 1;
+                options.watch.answered(reveal, None, &stage);
             }
             _ => return Err(Error::Peer { peer: "client", what: "a request in the wrong stage".into() }),
         }
+    }
+}
+
+/// What a session holds.
+fn held(slots: &VecDeque<(ServerSlot, StageReport)>, ot: &Correlations) -> Held {
+    Held {
+        slots: slots.len() as u64,
+        slot_bytes: slots.iter().map(|(slot, _)| slot.held_bytes() as u64).sum(),
+        ots: ot.available().total() as u64,
+        ot_bytes: ot.held_bytes() as u64,
     }
 }
 

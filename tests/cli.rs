@@ -148,6 +148,8 @@ impl Serving {
 
     /// Of a command that ends in `serve` and its arguments.
     fn of(mut command: Command) -> Self {
+        // What it does is in its log, with a test of its own; here it tells what is wrong.
+        command.env("RUST_LOG", "warn");
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let err = child.stderr.take().unwrap();

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use lowkey_mpc::error::Error as ProtocolError;
 use tokio::sync::watch;
@@ -16,10 +16,10 @@ use crate::plan::Plan;
 use crate::policy::{Policy, Visitor};
 use crate::publication::ServerModel;
 use crate::readiness::Readiness;
-use crate::report::{human_bytes, human_ms};
 use crate::server::{Greeted, Options, SessionReport};
 use crate::store::{Digest, Store, Uses};
 use crate::threads;
+use crate::watch::Watch;
 
 /// How often the key is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -50,6 +50,7 @@ pub(super) struct Inner {
     pub(super) store: Option<Store>,
     pub(super) options: Options,
     pub(super) admission: Arc<Admission>,
+    pub(super) watch: Arc<Watch>,
     /// The longest time until a connection has said hello.
     pub(super) hello: Duration,
     /// What runs at the end may take so long.
@@ -114,6 +115,7 @@ impl Server {
         let outcome = tokio::select! {
             () = stop.asked() => Ok(()),
             outcome = self.watch_key() => outcome,
+            () = self.0.watch.count() => Ok(()),
             outcome = self.accept(&listener) => outcome,
         };
         drop(listener);
@@ -126,12 +128,8 @@ impl Server {
             match listener.accept().await {
                 Ok((incoming, address)) => {
                     let visit = self.0.clone().visit(incoming, address.ip());
-                    tokio::spawn(async move {
-                        match visit.await {
-                            Ok(report) => tracing::info!("{address}: {}", describe(&report)),
-                            Err(error) => tracing::warn!("{address}: {error}"),
-                        }
-                    });
+                    // What becomes of it is told where it happens.
+                    tokio::spawn(visit);
                 }
                 Err(error) => {
                     // Out of file descriptors, say: others are still being served.
@@ -171,7 +169,8 @@ impl Server {
         if *self.0.stop.borrow() {
             return Err(Error::usage("the server is shut down", "build another one"));
         }
-        let greeted = Greeted::meet(Box::new(stream), self.0.options.limits).await?;
+        let greeted = Greeted::meet(Box::new(stream), self.0.options.limits).await;
+        let greeted = greeted.inspect_err(|error| self.0.watch.dismissed(client, error))?;
         self.0.clone().session(greeted, client).await
     }
 
@@ -187,7 +186,7 @@ impl Server {
 
     /// Who is there now.
     pub fn attendance(&self) -> Attendance {
-        self.0.admission.attendance()
+        Attendance { held: self.0.watch.held(), ..self.0.admission.attendance() }
     }
 
     /// Accepts no more clients, ends each session when the request that it is at is done, and waits for that; no longer than the
@@ -223,7 +222,8 @@ impl Inner {
             greeted = tokio::time::timeout(self.hello, self.greet(incoming)) => greeted.unwrap_or_else(|_| Err(hello(late))),
             () = knock.turned_away() => Err(hello(std::io::Error::other("too many connections that say nothing"))),
             () = stop.asked() => Err(hello(std::io::Error::other("the server ends"))),
-        }?;
+        };
+        let greeted = greeted.inspect_err(|error| self.watch.dismissed(client, error))?;
         drop(knock);
         self.session(greeted, client).await
     }
@@ -235,42 +235,37 @@ impl Inner {
 
     /// A session, on a thread of its own.
     async fn session(self: Arc<Self>, greeted: Greeted, client: IpAddr) -> Result<SessionReport> {
-        let mut seat = match self.admission.seat(client, greeted.attention()).await {
+        let model = self.model.clone();
+        let (memory, came) = (model.plan.server_memory().with_slots(1), Instant::now());
+        let mut seat = match self.admission.seat(client, greeted.attention(), memory).await {
             Ok(seat) => seat,
-            Err(refusal) => return Err(greeted.refuse(refusal).await),
+            Err(refusal) => {
+                let error = greeted.refuse(refusal).await;
+                self.watch.dismissed(client, &error);
+                return Err(error);
+            }
         };
+        let watch = self.watch.session(client.into(), &model.plan.architecture.name, came.elapsed());
         let visitor = Visitor::new(self.policy.clone(), client);
         let stop = self.options.stop.clone().or(seat.leave());
-        let options = Options { visitor, stop, ..self.options.clone() };
-        let model = self.model.clone();
+        let options = Options { visitor, stop, watch: watch.clone(), room: seat.room(), ..self.options.clone() };
         let session = threads::converse(async move || greeted.serve(model, options).await);
         let mut cut = self.cut.subscribe();
-        tokio::select! {
-            outcome = session => outcome?,
+        let outcome = tokio::select! {
+            outcome = session => outcome.flatten(),
             () = async { seat.needed().await; tokio::time::sleep(GOODBYE).await } => {
                 Err(Error::Session(ProtocolError::Timeout { after: GOODBYE }))
             }
             _ = cut.wait_for(|cut| *cut) => {
                 Err(Error::Session(ProtocolError::Timeout { after: self.drain.unwrap_or_default() }))
             }
-        }
+        };
+        watch.ended(outcome.as_ref().map(|_| ()));
+        outcome
     }
 }
 
 /// A connection that came to no hello.
 fn hello(source: std::io::Error) -> Error {
     Error::Connect { address: "before its hello".into(), source }
-}
-
-fn describe(report: &SessionReport) -> String {
-    format!(
-        "{} inferences, setup {} in {}, offline {} in {}, online {} in {}",
-        report.inferences,
-        human_bytes(report.setup.bytes()),
-        human_ms(report.setup.ms),
-        human_bytes(report.offline.bytes()),
-        human_ms(report.offline.ms),
-        human_bytes(report.online.bytes()),
-        human_ms(report.online.ms)
-    )
 }

@@ -19,12 +19,14 @@ use crate::error::{Error, Result};
 use crate::net::{self, Listener};
 use crate::plan::planner::{Target, Widths};
 use crate::plan::{Link, Reveal};
-use crate::policy::{Policy, Quota, Visitor};
+use crate::policy::{Policy, Quota};
 use crate::publication::{ProgressHandler, ServerModel};
 use crate::readiness::Readiness;
+use crate::report::human_bytes;
 use crate::server::{Options, Stop};
 use crate::store::{Key, Store, Uses};
 use crate::threads;
+use crate::watch::{Watch, Watcher};
 
 /// Sessions at once, unless said.
 const SESSIONS: u16 = 16;
@@ -48,6 +50,8 @@ pub struct ServerBuilder<T = Async> {
     drain: Option<Duration>,
     progress: Option<ProgressHandler>,
     readiness: Readiness,
+    memory: Option<u64>,
+    watcher: Option<Arc<dyn Watcher>>,
     twin: PhantomData<T>,
 }
 
@@ -69,6 +73,8 @@ impl<T> ServerBuilder<T> {
             drain: None,
             progress: None,
             readiness: Readiness::default(),
+            memory: None,
+            watcher: None,
             twin: PhantomData,
         }
     }
@@ -91,6 +97,8 @@ impl<T> ServerBuilder<T> {
             drain: self.drain,
             progress: self.progress,
             readiness: self.readiness,
+            memory: self.memory,
+            watcher: self.watcher,
             twin: PhantomData,
         }
     }
@@ -178,6 +186,16 @@ impl<T> ServerBuilder<T> {
     /// said: each stage has a deadline.
     pub fn drain(mut self, longest: Duration) -> Self {
         self.drain = Some(longest);
+    /// Most bytes of memory that all sessions may need together, apart from the model; no limit unless said. Clients for whom there is
+    /// no room wait, and are then told that the server is full. A plan says [what a session needs](crate::plan::ServerMemory).
+    pub fn memory(mut self, most: u64) -> Self {
+        self.memory = Some(most);
+        self
+    }
+
+    /// Is told what the server does.
+    pub fn watcher(mut self, watcher: impl Watcher + 'static) -> Self {
+        self.watcher = Some(Arc::new(watcher));
         self
     }
 
@@ -228,6 +246,9 @@ impl ServerBuilder {
     async fn publish(self, listener: Option<(Listener, SocketAddr)>, pin: Option<[u8; 32]>) -> Result<Server> {
         let Self { model, target, state, store, reveal, quota, sessions, per_address, limits, idle, drain, .. } = self;
         let (progress, readiness) = (self.progress, self.readiness);
+        let Self { model, target, state, store, reveal, quota, sessions, per_address, limits, idle, progress, .. } =
+            self;
+        let (memory, watch) = (self.memory, Watch::new(self.watcher));
         let network = model.network();
         let outputs = network.tensors()[network.architecture().output].elements();
         if let Some(error) = not_revealed(network.architecture(), outputs, reveal) {
@@ -251,10 +272,11 @@ impl ServerBuilder {
             ServerModel::publish(model.network(), target, &key, &told)
         })
         .await??;
+        check_memory(&model, memory)?;
         let (stop, asked) = watch::channel(false);
-        let options = Options { limits, idle, visitor: Visitor::default(), stop: Stop::new(asked) };
+        let options = Options { limits, idle, stop: Stop::new(asked), ..Options::default() };
         let policy = Arc::new(Policy { class_only: reveal == Reveal::Class, quota: quota.map(Quota::new), uses });
-        let admission = Admission::new(sessions.into(), per_address.map(usize::from), model.inference_bytes());
+        let admission = Admission::new(sessions.into(), per_address.map(usize::from), memory, model.inference_bytes());
         let hello = HELLO.min(limits.timeout);
         if listener.is_none() {
             // Whoever has it hands it streams; a listener takes clients when the server runs.
@@ -277,6 +299,22 @@ impl ServerBuilder {
             cut: watch::Sender::new(false),
             readiness,
         })))
+            watch,
+            hello,
+            stop,
+        })))
+    }
+}
+
+/// Refuses a model of which not even one session has room.
+fn check_memory(model: &ServerModel, memory: Option<u64>) -> Result<()> {
+    let needed = model.plan.server_memory().with_slots(1);
+    match memory {
+        Some(most) if most < needed => Err(Error::usage(
+            format!("{} for all sessions, and one of this model needs {}", human_bytes(most), human_bytes(needed)),
+            "allow more memory; it is apart from the model's own",
+        )),
+        _ => Ok(()),
     }
 }
 

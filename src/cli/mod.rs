@@ -14,6 +14,7 @@ mod import;
 mod infer;
 mod key;
 mod local;
+mod log;
 mod model;
 mod models;
 mod names;
@@ -25,13 +26,14 @@ mod quantise;
 mod records;
 mod serve;
 mod shell;
+mod size;
 mod source;
 mod table;
 mod terminal;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -236,7 +238,11 @@ pub fn plan_json(model: &lowkey::Model, link: lowkey::Link) -> Result<String> {
 /// Parses the arguments, the program's name first, runs the command, and turns the outcome into an exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = Cli::parse_from(arguments);
-    start_log(cli.verbose);
+    let (levels, format) = match &cli.command {
+        Command::Serve(arguments) => (log::Levels::SERVER, arguments.log_format()),
+        _ => (log::Levels::QUIET, log::Format::Text),
+    };
+    log::start(levels, cli.verbose, format);
     let outcome = match cli.command {
         Command::Demo(arguments) => demo::run(arguments),
         Command::Import(arguments) => import::run(arguments),
@@ -276,23 +282,6 @@ fn warn(text: impl fmt::Display) {
 fn say(line: impl fmt::Display) -> Result<()> {
     let printed = progress::above(|| writeln!(io::stdout(), "{line}"));
     printed.map_err(|error| Error::file(Path::new("standard output"), error))
-}
-
-fn start_log(verbose: u8) {
-    use tracing_subscriber::EnvFilter;
-    let level = match verbose {
-        0 => "warn",
-        1 => "info",
-        _ => "debug",
-    };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
-        .log_internal_errors(false)
-        .init();
 }
 
 /// A runtime for connections; the library computes on threads of its own.

@@ -11,7 +11,9 @@ use lowkey::store::{Lifetime, Store, Uses};
 use lowkey::{Error, Result, Server};
 
 use super::import::ImportOptions;
-use super::{LinkArgument, Places, Reveal, TimeoutArgument, WidthsArgument, key, model, progress, runtime, say, warn};
+use super::{
+    LinkArgument, Places, Reveal, TimeoutArgument, WidthsArgument, key, log, model, progress, runtime, say, size, warn,
+};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -40,6 +42,10 @@ pub struct Arguments {
     /// Most sessions at once of one address [default: three quarters of all; loopback has no limit].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     sessions_per_address: Option<u16>,
+    /// Most memory that all sessions may need together, apart from the model, as in 2G; `lowkey plan` prints what one needs. Clients for
+    /// whom there is no room wait some seconds, and hear that the server is full.
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    memory: Option<u64>,
     /// Refuse clients that ask for more than this.
     #[arg(long, value_enum, default_value_t)]
     reveal: Reveal,
@@ -57,8 +63,18 @@ pub struct Arguments {
     /// end].
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=86_400))]
     drain: Option<u64>,
+    /// How the log on standard error is written.
+    #[arg(long, value_enum, default_value_t)]
+    log_format: log::Format,
     #[command(flatten)]
     import: ImportOptions,
+}
+
+impl Arguments {
+    /// How the log is written.
+    pub fn log_format(&self) -> log::Format {
+        self.log_format
+    }
 }
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -104,6 +120,9 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     }
     if let Some(seconds) = arguments.drain {
         builder = builder.drain(Duration::from_secs(seconds));
+    }
+    if let Some(most) = arguments.memory {
+        builder = builder.memory(most);
     }
     if let Some(quota) = arguments.quota {
         builder = builder.quota(quota);

@@ -18,17 +18,20 @@ const CONNECTION: usize = 256 << 10;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ServerMemory {
     /// Of a session: seeds and tables of silent OT, and OTs in reserve. At most.
+    #[serde(rename = "session_bytes")]
     pub session: u64,
     /// Of each slot that is prepared: exactly what it holds.
+    #[serde(rename = "slot_bytes")]
     pub slot: u64,
     /// What a session works with while a stage runs: bodies, keys, OTs of a layer. An estimate.
+    #[serde(rename = "work_bytes")]
     pub work: u64,
 }
 
 impl ServerMemory {
-    /// What a session needs to answer anything: itself, its work, and one slot.
-    pub fn least(&self) -> u64 {
-        self.session + self.work + self.slot
+    /// What a session needs that holds so many slots; one at least, for it has to answer something.
+    pub fn with_slots(&self, slots: usize) -> u64 {
+        self.session + self.work + self.slot * slots.max(1) as u64
     }
 
     /// The larger of the two in everything.

@@ -3,9 +3,9 @@
 //! Decided when a slot is prepared, or at a direct inference: then the lattice work is done and the inference counts, whether or
 //! not the slot is used. A refusal is an abort frame; the session is over and others go on.
 
+mod identity;
 mod quota;
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -14,6 +14,7 @@ use crate::error::{AbortCode, Result};
 use crate::plan::Reveal;
 use crate::store::Uses;
 
+pub use identity::Identity;
 pub use quota::Quota;
 
 /// Why a server does not do what a client asks for, as both ends know it.
@@ -101,12 +102,12 @@ impl Policy {
     }
 
     /// Whether one more inference is allowed; if so, it counts.
-    fn admit(&self, client: IpAddr, reveal: Reveal, (now, date): (Instant, SystemTime)) -> Result<()> {
+    fn admit(&self, client: &Identity, reveal: Reveal, (now, date): (Instant, SystemTime)) -> Result<()> {
         if self.class_only && reveal != Reveal::Class {
             return Err(Refusal::ClassOnly.into());
         }
         if let Some(quota) = &self.quota {
-            quota.take(client, now)?;
+            quota.take(client.address, now)?;
         }
         match &self.uses {
             Some(uses) => uses.count(date),
@@ -119,13 +120,13 @@ impl Policy {
 #[derive(Clone, Debug)]
 pub struct Visitor {
     policy: Arc<Policy>,
-    address: IpAddr,
+    client: Identity,
 }
 
 impl Visitor {
-    /// The client at this address.
-    pub fn new(policy: Arc<Policy>, address: IpAddr) -> Self {
-        Self { policy, address }
+    /// The client at an address, or of a name.
+    pub fn new(policy: Arc<Policy>, client: impl Into<Identity>) -> Self {
+        Self { policy, client: client.into() }
     }
 
     /// Whether one more inference is allowed; if so, it counts.
@@ -133,13 +134,13 @@ impl Visitor {
     /// # Errors
     /// A [`Refusal`], [`Error::SpentKey`](crate::Error::SpentKey), or the count cannot be kept.
     pub(crate) fn admit(&self, reveal: Reveal) -> Result<()> {
-        self.policy.admit(self.address, reveal, (Instant::now(), SystemTime::now()))
+        self.policy.admit(&self.client, reveal, (Instant::now(), SystemTime::now()))
     }
 }
 
 impl Default for Visitor {
     fn default() -> Self {
-        Self::new(Arc::default(), Ipv4Addr::UNSPECIFIED.into())
+        Self::new(Arc::default(), Identity::default())
     }
 }
 
@@ -148,6 +149,7 @@ mod tests {
     use super::*;
     use crate::error::Error;
     use crate::store::Store;
+    use std::net::{IpAddr, Ipv4Addr};
 
     const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -177,9 +179,9 @@ mod tests {
         let now = (Instant::now(), SystemTime::now());
         let one = NonZeroU32::new(1).unwrap();
         let policy = Policy { class_only: true, ..Policy::with_quota(one) };
-        assert!(matches!(policy.admit(HERE, Reveal::Logits, now), Err(Error::Declined(Refusal::ClassOnly))));
-        policy.admit(HERE, Reveal::Class, now).unwrap();
-        let refused = policy.admit(HERE, Reveal::Class, now);
+        assert!(matches!(policy.admit(&HERE.into(), Reveal::Logits, now), Err(Error::Declined(Refusal::ClassOnly))));
+        policy.admit(&HERE.into(), Reveal::Class, now).unwrap();
+        let refused = policy.admit(&HERE.into(), Reveal::Class, now);
         assert!(matches!(refused, Err(Error::Declined(Refusal::Quota { wait_minutes: 60 }))), "{refused:?}");
     }
 
@@ -190,8 +192,8 @@ mod tests {
         let now = (Instant::now(), SystemTime::now());
         let uses = store.uses(&[1; 32].into(), now.1).unwrap();
         let policy = Policy { uses: Some(uses), ..Policy::with_quota(NonZeroU32::new(3).unwrap()) };
-        (0..3).for_each(|_| policy.admit(HERE, Reveal::Logits, now).unwrap());
-        policy.admit(HERE, Reveal::Logits, now).unwrap_err();
+        (0..3).for_each(|_| policy.admit(&HERE.into(), Reveal::Logits, now).unwrap());
+        policy.admit(&HERE.into(), Reveal::Logits, now).unwrap_err();
         drop(policy);
         assert_eq!(store.uses(&[1; 32].into(), now.1).unwrap().record().unwrap().inferences, 3);
     }

@@ -13,7 +13,7 @@ use super::*;
 
 /// A server with this policy, all of whose clients come from one address.
 fn options(policy: Policy) -> server::Options {
-    let visitor = Visitor::new(Arc::new(policy), [127, 0, 0, 1].into());
+    let visitor = Visitor::new(Arc::new(policy), std::net::IpAddr::from([127, 0, 0, 1]));
     server::Options { visitor, ..server::Options::default() }
 }
 

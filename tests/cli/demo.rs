@@ -134,7 +134,8 @@ fn output_that_nobody_reads_to_the_end() {
 fn plan_for_programs_and_people() {
     let records = lowkey(&["plan", "digits", "--json"]).records();
     let [record] = &records[..] else { panic!("{} lines", records.len()) };
-    assert_eq!(keys(record), named("model link layers total estimate"));
+    assert_eq!(keys(record), named("model link layers total estimate memory"));
+    assert_eq!(keys(&record["memory"]), named("session_bytes slot_bytes work_bytes"));
     assert_eq!((&record["model"], &record["link"]), (&"digits".into(), &"lan".into()));
     let layers = record["layers"].as_array().unwrap();
     assert_eq!(layers.len(), digits().network.architecture().nodes.len());

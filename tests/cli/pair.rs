@@ -180,19 +180,6 @@ fn another_model_on_loopback() {
     server.infer(&[&infer[..], &["--model-digest", &digest]].concat()).fails(4, &digest, "owner");
 }
 
-/// What a server says goes to standard error, and only when asked.
-#[test]
-fn a_server_that_tells() {
-    let folder = tempfile::tempdir().unwrap();
-    let npy = digits().npy(folder.path(), 0..1);
-    let server = Serving::digits(&["-v"]);
-    server.infer(&["--input", text(&npy)]).prints();
-    // Its last line comes after the client has gone.
-    std::thread::sleep(Duration::from_millis(300));
-    let told = server.stop();
-    assert!(told.contains("1 inferences, setup ") && told.contains(" kB in "), "{told}");
-}
-
 /// Several clients, each with an image of its own; and a server that takes one at a time.
 #[test]
 fn several_clients() {

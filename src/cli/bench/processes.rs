@@ -123,8 +123,11 @@ fn program() -> Result<PathBuf> {
     std::env::current_exe().map_err(|error| Error::file(Path::new("this program"), error))
 }
 
-/// Everything that a process keeps lies in one folder, and what it says is heard.
+/// Everything that a process keeps lies in one folder, and what it complains about is heard.
 fn keep(command: &mut Command, folder: &Path) {
+    if std::env::var_os("RUST_LOG").is_none() {
+        command.env("RUST_LOG", "warn");
+    }
     command.arg("--cache").arg(folder).arg("--state").arg(folder).stdout(Stdio::piped()).stderr(Stdio::piped());
 }
 

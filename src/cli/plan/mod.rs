@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use lowkey::plan::planner::{self, Detail, Target, Widths};
-use lowkey::plan::{Holding, Nonlinear, NonlinearKind, Plan, Prediction, Step, predict, setup_bytes};
+use lowkey::plan::{Holding, Nonlinear, NonlinearKind, Plan, Prediction, ServerMemory, Step, predict, setup_bytes};
 use lowkey::report::charged_bytes;
 use lowkey::store::Key;
 use lowkey::{Link, Result, Reveal, Schedule, ServerModel};
@@ -63,6 +63,8 @@ pub struct Record {
     pub layers: Vec<Layer>,
     pub total: Total,
     pub estimate: Estimate,
+    /// Of a server, apart from the model.
+    pub memory: ServerMemory,
 }
 
 #[derive(Serialize)]
@@ -149,6 +151,7 @@ pub fn record(network: &Network, link: Link, widths: Widths, mode: Mode) -> Resu
         link: plan.choices.link.to_string(),
         layers: layers(plan, &planner::details(&folded, plan), &prediction, schedule),
         estimate: Estimate::new(&total, &prediction),
+        memory: plan.server_memory(),
         total,
     })
 }

@@ -26,6 +26,13 @@ pub fn text(record: &Record) -> String {
     ));
     lines.push(String::new());
     lines.push(estimates(&record.estimate));
+    let memory = &record.memory;
+    lines.push(format!(
+        "a session at a server: up to {}, working {} more, {} per slot",
+        human_bytes(memory.session),
+        human_bytes(memory.work),
+        human_bytes(memory.slot)
+    ));
     lines.join("\n")
 }
 

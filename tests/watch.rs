@@ -1,0 +1,288 @@
+//! What a server tells of itself: its log, its events, the memory that sessions hold, and its bound.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use lowkey::policy::Refusal;
+use lowkey::watch::{Event, Held, Watcher};
+use lowkey::{Client, Error, Model, Result, Server};
+use serde_json::Value;
+use tokio::task::JoinHandle;
+
+/// Nothing here takes longer, even on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+async fn within<F: Future>(what: &str, future: F) -> F::Output {
+    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what}: no end after {PATIENCE:?}"))
+}
+
+/// Waits until something is so.
+async fn until(what: &str, is_so: impl Fn() -> bool) {
+    within(what, async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+}
+
+/// Writes events down, a word each, with the bytes or the count that they tell.
+#[derive(Clone, Default)]
+struct Notes(Arc<Mutex<Vec<(&'static str, u64)>>>);
+
+impl Watcher for Notes {
+    fn notice(&self, event: &Event<'_>) {
+        let note = match event {
+            Event::Dismissed { .. } => ("dismissed", 0),
+            Event::Begun(subject) => {
+                assert_eq!((&*subject.model, subject.client.address.is_loopback()), ("digits", true));
+                ("begun", subject.session)
+            }
+            Event::SetUp(_, stage) => ("set up", stage.bytes()),
+            Event::Prepared(_, stage) => ("prepared", stage.bytes()),
+            Event::Answered { offline, online, .. } => {
+                assert!(offline.is_some_and(|stage| stage.bytes() > 0));
+                ("answered", online.bytes())
+            }
+            Event::Ended { error: None, report, .. } => ("closed", report.inferences),
+            Event::Ended { error: Some(_), report, .. } => ("failed", report.inferences),
+            _ => ("more", 0),
+        };
+        self.0.lock().unwrap().push(note);
+    }
+}
+
+impl Notes {
+    fn words(&self) -> Vec<&'static str> {
+        self.0.lock().unwrap().iter().map(|(word, _)| *word).collect()
+    }
+
+    fn of(&self, word: &str) -> Vec<u64> {
+        let notes = self.0.lock().unwrap();
+        notes.iter().filter(|(found, _)| *found == word).map(|(_, number)| *number).collect()
+    }
+}
+
+async fn serve(notes: &Notes, memory: Option<u64>) -> Result<(Server, JoinHandle<Result<()>>)> {
+    let mut builder = Server::builder(Model::open("digits")?).watcher(notes.clone());
+    if let Some(most) = memory {
+        builder = builder.memory(most);
+    }
+    let server = builder.bind("127.0.0.1:0").await?;
+    let running = tokio::spawn(server.clone().run());
+    Ok((server, running))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_of_sessions_and_what_these_hold() {
+    let notes = Notes::default();
+    let (server, running) = serve(&notes, None).await.unwrap();
+    let image = Model::open("digits").unwrap().demo().unwrap().inputs.get(0).unwrap();
+    let planned = server.plan().server_memory();
+
+    let mut client = Client::connect(server.address().unwrap()).await.unwrap();
+    assert_eq!(server.attendance().reserved, planned.with_slots(1));
+    client.prepare(3).await.unwrap();
+    until("three slots", || server.attendance().held.slots == 3).await;
+    let Held { slot_bytes, ots, ot_bytes, .. } = server.attendance().held;
+    assert!(slot_bytes > 0 && slot_bytes <= 3 * planned.slot, "{slot_bytes} of {planned:?}");
+    // OTs are made in batches of some megabytes.
+    assert!(ots > 0 && ot_bytes > 4 << 20 && ot_bytes <= planned.session, "{ot_bytes} of {planned:?}");
+    assert_eq!(server.attendance().reserved, planned.with_slots(3));
+    let answers = [client.infer(&image).await.unwrap(), client.infer(&image).await.unwrap()];
+    until("one slot", || server.attendance().held.slots == 1).await;
+    assert_eq!(server.attendance().reserved, planned.with_slots(1));
+    client.close().await.unwrap();
+    until("nobody", || server.attendance().sessions == 0).await;
+    assert_eq!((server.attendance().held, server.attendance().reserved), (Held::default(), 0));
+
+    let expected = ["begun", "set up", "prepared", "prepared", "prepared", "answered", "answered", "closed"];
+    assert_eq!(notes.words(), expected);
+    assert_eq!(notes.of("closed"), [2]);
+    // Both ends count the same bytes.
+    let online: Vec<u64> = answers.iter().map(|answer| answer.report.online.bytes()).collect();
+    assert_eq!(notes.of("answered"), online);
+
+    // A client that goes away in the middle, and one that never says hello.
+    let mut gone = Client::connect(server.address().unwrap()).await.unwrap();
+    gone.prepare(1).await.unwrap();
+    drop(gone);
+    until("a failure", || notes.of("failed").len() == 1).await;
+    drop(TcpStream::connect(server.address().unwrap()).unwrap());
+    until("a connection without a session", || notes.of("dismissed").len() == 1).await;
+    until("nothing held", || server.attendance().held == Held::default()).await;
+
+    within("shutdown", server.shutdown()).await;
+    running.await.unwrap().unwrap();
+}
+
+/// Sessions together never reserve more than the bound; whoever has to wait hears it, and is served when there is room.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn memory_is_bounded() {
+    let planned = Server::builder(Model::open("digits").unwrap()).build().await.unwrap().plan().server_memory();
+    let few = serve(&Notes::default(), Some(planned.with_slots(1) - 1)).await.expect_err("no session has room");
+    assert!(matches!(few, Error::Usage { .. }) && few.to_string().contains("of this model needs"), "{few}");
+
+    let most = planned.with_slots(2);
+    let (server, running) = serve(&Notes::default(), Some(most)).await.unwrap();
+    let address = server.address().unwrap();
+    let image = Model::open("digits").unwrap().demo().unwrap().inputs.get(0).unwrap();
+    let mut first = Client::connect(address).await.unwrap();
+    first.prepare(2).await.unwrap();
+    assert!(server.attendance().reserved <= most);
+    // There are 16 seats, and memory for one session.
+    let refused = within("a refusal", Client::connect(address)).await.expect_err("there is no room");
+    assert!(matches!(refused, Error::Declined(Refusal::Full { .. })), "{refused}");
+
+    // What waits for room gets it.
+    let waits = tokio::spawn(Client::connect(address));
+    until("one in line", || server.attendance().in_line == 1).await;
+    first.infer(&image).await.unwrap();
+    first.close().await.unwrap();
+    let mut second = within("a second client", waits).await.unwrap().unwrap();
+    second.infer(&image).await.unwrap();
+
+    // More slots than fit end the session of the one who asks, and nothing else.
+    second.prepare(2).await.unwrap();
+    let refused = within("a third slot", second.prepare(1)).await.expect_err("there is no room");
+    assert!(matches!(refused, Error::Declined(Refusal::Full { .. })), "{refused}");
+    until("room again", || server.attendance().reserved == 0).await;
+    let mut third = Client::connect(address).await.unwrap();
+    third.infer(&image).await.unwrap();
+    third.close().await.unwrap();
+    within("shutdown", server.shutdown()).await;
+    running.await.unwrap().unwrap();
+}
+
+/// `lowkey serve`, whose lines on standard error are read as they come.
+struct Serving {
+    child: Child,
+    address: String,
+    lines: mpsc::Receiver<String>,
+    _folder: tempfile::TempDir,
+}
+
+impl Serving {
+    fn start(arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = lowkey(&[&["serve", "--model", "digits", "--listen", "127.0.0.1:0"], arguments].concat());
+        command.arg("--state").arg(folder.path());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("listening on ").unwrap().to_owned();
+        let (send, lines) = mpsc::channel();
+        let err = BufReader::new(child.stderr.take().unwrap());
+        std::thread::spawn(move || err.lines().map_while(|line| line.ok()).try_for_each(|line| send.send(line)));
+        Self { child, address, lines, _folder: folder }
+    }
+
+    /// Answers `count` images of the digits.
+    fn infer(&self, count: usize) {
+        let folder = tempfile::tempdir().unwrap();
+        let demo = Model::open("digits").unwrap().demo().unwrap();
+        let mut bytes = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
+        let header = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({count}, 8, 8), }}");
+        bytes.extend(format!("{header:<117}\n").bytes());
+        bytes.extend((0..count).flat_map(|index| demo.inputs.get(index).unwrap()).map(|value| value as u8));
+        let path = folder.path().join("digits.npy");
+        std::fs::write(&path, bytes).unwrap();
+        let mut infer = lowkey(&["infer", "--server", &self.address, "--no-store", "--count", &count.to_string()]);
+        let output = infer.arg("--input").arg(&path).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// The next line with this in it.
+    fn line(&self, part: &str) -> String {
+        loop {
+            let line = self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no line with {part}"));
+            if line.contains(part) {
+                return line;
+            }
+        }
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn lowkey(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lowkey"));
+    command.args(arguments).stdin(Stdio::null());
+    for variable in ["LOWKEY_STATE", "LOWKEY_CACHE", "RUST_LOG", "RUST_BACKTRACE"] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+/// One line per inference and per session, each with what it says and nothing else: no value has a place there.
+#[test]
+fn a_log_for_programs() {
+    let server = Serving::start(&["--log-format", "json"]);
+    server.infer(2);
+    let keys = |record: &Value| record.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
+    for _ in 0..2 {
+        let line: Value = serde_json::from_str(&server.line("\"inference\"")).unwrap();
+        assert_eq!(
+            keys(&line),
+            "client level message model offline_bytes offline_ms online_bytes online_ms reveal schedule session target \
+             timestamp"
+        );
+        assert_eq!((&line["client"], &line["model"]), (&"127.0.0.1".into(), &"digits".into()));
+        assert_eq!((&line["schedule"], &line["reveal"]), (&"prepared".into(), &"logits".into()));
+        assert!(line["online_ms"].as_f64().unwrap() > 0.0 && line["online_bytes"].as_u64().unwrap() > 1000);
+    }
+    let line: Value = serde_json::from_str(&server.line("\"session\",")).unwrap();
+    assert_eq!(
+        keys(&line),
+        "client fault inferences level message model offline_bytes offline_ms online_bytes online_ms outcome session \
+         setup_bytes setup_ms target timestamp"
+    );
+    assert_eq!((&line["inferences"], &line["outcome"], &line["fault"]), (&2.into(), &"closed".into(), &"none".into()));
+}
+
+#[test]
+fn a_log_for_people_and_more_of_it() {
+    let server = Serving::start(&[]);
+    server.infer(1);
+    let first = server.lines.recv_timeout(PATIENCE).unwrap();
+    assert!(first.contains("INFO inference session=1 client=127.0.0.1 model=\"digits\""), "{first}");
+    let second = server.lines.recv_timeout(PATIENCE).unwrap();
+    assert!(second.contains("INFO session session=1") && second.contains("outcome=\"closed\""), "{second}");
+
+    let server = Serving::start(&["-v"]);
+    server.infer(1);
+    for part in ["DEBUG session begins", "DEBUG set up", "DEBUG holds", "DEBUG prepared", "INFO inference"] {
+        server.line(part);
+    }
+}
+
+/// Whoever opens connections for nothing does not fill the disk.
+#[test]
+fn connections_for_nothing_are_few_lines() {
+    let server = Serving::start(&[]);
+    for _ in 0..50 {
+        let mut stream = TcpStream::connect(&server.address).unwrap();
+        // A frame of 4 bytes that is no hello.
+        stream.write_all(&[4, 0, 0, 0, 0, 0, 1, 0, 1, 2, 3, 4]).unwrap();
+        let _ = std::io::copy(&mut stream, &mut std::io::sink());
+    }
+    server.infer(1);
+    let mut dismissed = 0;
+    loop {
+        let line = server.lines.recv_timeout(PATIENCE).unwrap();
+        if line.contains("INFO inference") {
+            break;
+        }
+        assert!(line.contains("WARN no session: the client sent something that is not a hello"), "{line}");
+        dismissed += 1;
+    }
+    assert_eq!(dismissed, 5);
+}
