@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
 use crate::layers::{Halves, reduce};
-use crate::plan::{Answer, Plan, Reveal, Source};
+use crate::plan::{Answer, Plan, Reveal, Source, TensorId};
 
 /// One party's half of the opening, its offline stage over.
 pub(crate) enum AnswerReady {
@@ -106,7 +106,7 @@ pub(crate) async fn receive(channel: &mut Channel, plan: &Plan, ready: AnswerRea
             let opened = program::online(ready, channel, vec![]).await?.into_iter().next().ok_or_else(missing)?;
             let lowest = match answer.source {
                 Source::Accumulator(_) => -(1i64 << (answer.bits - 1)),
-                _ => plan.tensors[plan.architecture.output].range.lo,
+                _ => plan.tensors[TensorId::new(plan.architecture.output)].range.lo,
             };
             let mask = u64::MAX >> (64 - answer.bits);
             let signed = |z: u64| (z.wrapping_sub(lowest as u64) & mask) as i64 + lowest;

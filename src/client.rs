@@ -344,7 +344,7 @@ impl Session {
     }
 
     pub(crate) fn check_input(&self, input: &[i64]) -> Result<()> {
-        let info = &self.model.plan.tensors[0];
+        let info = self.model.plan.input();
         if input.len() != info.elements() {
             let (found, wanted) = (input.len(), info.elements());
             let what = format!("the input has {found} values, the network reads {wanted} {:?}", info.shape);

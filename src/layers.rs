@@ -4,34 +4,34 @@
 //! prepared schedule, and the parties' shares of x in the direct one.
 
 use lowkey_bridge::parameters::GUARD_BITS;
-use lowkey_models::TensorId;
 use lowkey_mpc::bits::Planes;
 use lowkey_mpc::party::Party;
 use zeroize::Zeroizing;
 
-use crate::plan::{Holding, LinearNode, Nonlinear, NonlinearKind, Plan, Source, Step, Windows};
+use crate::plan::{
+    ByNode, ByTensor, Holding, LinearNode, Nonlinear, NonlinearKind, Plan, Source, Step, TensorId, Windows,
+};
 
 /// One party's half of every tensor, while an inference lasts.
 pub(crate) struct Halves {
     party: Party,
     /// By tensor (storage): words of its ring.
-    pub(crate) shared: Vec<Zeroizing<Vec<u64>>>,
+    pub(crate) shared: ByTensor<Zeroizing<Vec<u64>>>,
     /// By tensor: shares in a small ring.
-    pub(crate) small: Vec<Option<Planes>>,
+    pub(crate) small: ByTensor<Option<Planes>>,
     /// By node: shares of an accumulator, with or without its guard bit.
-    pub(crate) accumulators: Vec<Zeroizing<Vec<u64>>>,
+    pub(crate) accumulators: ByNode<Zeroizing<Vec<u64>>>,
 }
 
 impl Halves {
     /// No tensor yet.
     pub(crate) fn new(plan: &Plan, party: Party) -> Self {
         let tensors = plan.tensors.len();
-        let empty = |count: usize| (0..count).map(|_| Zeroizing::new(Vec::new())).collect();
         Self {
             party,
-            shared: empty(tensors),
-            small: (0..tensors).map(|_| None).collect(),
-            accumulators: empty(tensors - 1),
+            shared: ByTensor::with(tensors, || Zeroizing::new(Vec::new())),
+            small: ByTensor::with(tensors, || None),
+            accumulators: ByNode::with(plan.steps.len(), || Zeroizing::new(Vec::new())),
         }
     }
 
@@ -92,7 +92,7 @@ impl Halves {
         let NonlinearKind::Rescale { factors, lowered } = &step.kind else {
             unreachable!("only truncated scales multiply so")
         };
-        let pixels: usize = plan.tensors[step.node + 1].shape[1..].iter().product();
+        let pixels: usize = plan.tensors[step.node.output()].shape[1..].iter().product();
         let mut columns = [(); 3].map(|()| Zeroizing::new(Vec::with_capacity(shares.len())));
         for (channel, shares) in shares.chunks_exact(pixels).enumerate() {
             let factor = factors[if factors.len() == 1 { 0 } else { channel }];
@@ -165,12 +165,12 @@ impl Halves {
 
     /// Keeps a program's result. Activations count from 0 (those of a table do not). `bias` is the server's, of a scale.
     pub(crate) fn keep(&mut self, plan: &Plan, step: &Nonlinear, result: Planes, bias: &[i64]) {
-        match plan.holdings[step.node + 1] {
-            Holding::Small { .. } => self.small[step.node + 1] = Some(result),
+        match plan.holdings[step.node.output()] {
+            Holding::Small { .. } => self.small[step.node.output()] = Some(result),
             Holding::Shared { ring, root } => {
                 let mut values = Zeroizing::new(result.to_lanes::<u64>());
                 if !matches!(step.kind, NonlinearKind::Table) {
-                    let lowest = self.public(plan.tensors[step.node + 1].range.lo);
+                    let lowest = self.public(plan.tensors[step.node.output()].range.lo);
                     values.iter_mut().for_each(|x| *x = x.wrapping_add(lowest));
                 }
                 reduce(&mut values, ring);
@@ -181,7 +181,7 @@ impl Halves {
                     unreachable!("only scales make these")
                 };
                 let mut values = Zeroizing::new(result.to_lanes::<u64>());
-                let pixels = plan.tensors[step.node + 1].shape[1..].iter().product();
+                let pixels = plan.tensors[step.node.output()].shape[1..].iter().product();
                 for (channel, values) in values.chunks_exact_mut(pixels).enumerate() {
                     let factor = multiplier[if multiplier.len() == 1 { 0 } else { channel }] as u64;
                     let bias = bias.get(channel).map_or(0, |bias| *bias as u64);

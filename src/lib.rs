@@ -66,6 +66,7 @@ pub mod client;
 pub mod error;
 mod layers;
 pub mod net;
+mod node;
 mod offline;
 mod online;
 pub mod parameters;

@@ -56,12 +56,12 @@ pub(crate) async fn client(
 
     let mut halves = Halves::new(plan, Party::Client);
     let mut uploads = plan.uploads.iter().peekable();
-    for (tensor, holding) in plan.holdings.iter().enumerate() {
+    for (tensor, holding) in plan.holdings.pairs() {
         let &Holding::Shared { ring, root } = holding else { continue };
         if root != tensor {
             continue;
         }
-        match tensor.checked_sub(1).map(|node| &plan.steps[node]) {
+        match tensor.maker().map(|node| &plan.steps[node]) {
             Some(step @ Step::Local { .. }) => halves.local(step),
             _ => halves.shared[tensor] = random_pads(plan.tensors[tensor].elements(), ring, rng),
         }
@@ -80,12 +80,12 @@ pub(crate) async fn client(
     drop(secrets);
 
     let mut programs = Vec::with_capacity(plan.steps.len());
-    for step in &plan.steps {
+    for step in plan.steps.iter() {
         programs.push(match step {
             Step::Nonlinear(step) => {
                 channel.scope(plan.name(step.node));
                 let mut inputs = halves.early_inputs(plan, step);
-                if let Holding::Shared { ring, root } = plan.holdings[step.node + 1] {
+                if let Holding::Shared { ring, root } = plan.holdings[step.node.output()] {
                     inputs.push(Planes::from_lanes(&halves.shared[root], ring as usize));
                 }
                 Some(offline(channel, step, Schedule::Prepared, ot, inputs).await?)
@@ -135,7 +135,7 @@ pub(crate) async fn server(
     }
 
     let mut programs = Vec::with_capacity(plan.steps.len());
-    for step in &plan.steps {
+    for step in plan.steps.iter() {
         programs.push(match step {
             Step::Nonlinear(step) => {
                 channel.scope(plan.name(step.node));
@@ -185,7 +185,7 @@ pub(crate) fn client_share(
     let node = &model.plan.linear[linear];
     let mut share = match &model.layers[linear] {
         Some(layer) => layer.share(secrets).map_err(Error::internal)?,
-        None => Zeroizing::new(vec![0; model.plan.tensors[node.node + 1].elements()]),
+        None => Zeroizing::new(vec![0; model.plan.tensors[node.node.output()].elements()]),
     };
     halves.add_identities(node, &mut share);
     Ok(share)

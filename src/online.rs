@@ -28,7 +28,7 @@ use crate::answer::{self, Output};
 use crate::error::{Error, Result};
 use crate::layers::{Halves, reduce};
 use crate::offline::{KEYS, OUTPUT, client_share, ensure_ots, offline as prepare_program, peer_or_bug};
-use crate::plan::{Nonlinear, Plan, Reveal, Step};
+use crate::plan::{Nonlinear, Plan, Reveal, Step, TensorId};
 use crate::publication::{ClientModel, ServerModel};
 use crate::slot::{ClientSlot, ServerSlot};
 
@@ -49,9 +49,9 @@ pub(crate) async fn client(
     let plan = &model.plan;
     let mut halves = Halves::new(plan, Party::Client);
     halves.shared = slot.pads;
-    let (ring, _) = plan.shared(0).expect("the input is shared");
+    let (ring, _) = plan.shared(TensorId::INPUT).expect("the input is shared");
     let mut d: Vec<u64> =
-        input.iter().zip(halves.shared[0].iter()).map(|(x, p)| (*x as u64).wrapping_sub(*p)).collect();
+        input.iter().zip(halves.shared[TensorId::INPUT].iter()).map(|(x, p)| (*x as u64).wrapping_sub(*p)).collect();
     reduce(&mut d, ring);
     let mut message = Vec::new();
     pack::append(&mut message, &d, ring);
@@ -73,13 +73,13 @@ pub(crate) async fn client(
 pub(crate) async fn server(channel: &mut Channel, model: &ServerModel, slot: ServerSlot) -> Result<()> {
     let plan = &model.plan;
     let mut halves = Halves::new(plan, Party::Server);
-    let (ring, _) = plan.shared(0).expect("the input is shared");
-    let elements = plan.tensors[0].elements();
+    let (ring, _) = plan.shared(TensorId::INPUT).expect("the input is shared");
+    let elements = plan.input().elements();
     channel.scope(INPUT);
     let message = channel.recv(FrameKind::Data, pack::packed_len(elements, ring)).await?;
     let masked = pack::read(&message, elements, ring)
         .map_err(|error| Error::Peer { peer: "client", what: format!("an input that cannot be read: {error}") })?;
-    halves.shared[0] = Zeroizing::new(masked);
+    halves.shared[TensorId::INPUT] = Zeroizing::new(masked);
 
     let mut shares = slot.shares.into_iter();
     for (step, ready) in plan.steps.iter().zip(slot.programs) {
@@ -115,10 +115,10 @@ pub(crate) async fn client_direct(
     channel.send(FrameKind::Data, b0).await?;
 
     let mut halves = Halves::new(plan, Party::Client);
-    let (ring, _) = plan.shared(0).expect("the input is shared");
-    halves.shared[0] = Zeroizing::new(input.iter().map(|x| *x as u64).collect());
-    reduce(&mut halves.shared[0], ring);
-    for (node, step) in plan.steps.iter().enumerate() {
+    let (ring, _) = plan.shared(TensorId::INPUT).expect("the input is shared");
+    halves.shared[TensorId::INPUT] = Zeroizing::new(input.iter().map(|x| *x as u64).collect());
+    reduce(&mut halves.shared[TensorId::INPUT], ring);
+    for (node, step) in plan.steps.pairs() {
         let clock = Instant::now();
         channel.scope(plan.name(node));
         match step {
@@ -154,8 +154,8 @@ pub(crate) async fn server_direct(
     let keys = keys::receive(&plan.sets, &b0).map_err(peer_or_bug)?;
 
     let mut halves = Halves::new(plan, Party::Server);
-    halves.shared[0] = Zeroizing::new(vec![0; plan.tensors[0].elements()]);
-    for (node, step) in plan.steps.iter().enumerate() {
+    halves.shared[TensorId::INPUT] = Zeroizing::new(vec![0; plan.input().elements()]);
+    for (node, step) in plan.steps.pairs() {
         channel.scope(plan.name(node));
         match step {
             Step::Linear(linear) => {
@@ -212,7 +212,7 @@ fn server_share(model: &ServerModel, linear: usize, offline: Option<OfflineShare
     let masked: Vec<&[u64]> = node.inputs.iter().map(|tensor| halves.shared[*tensor].as_slice()).collect();
     let mut share = match (&model.layers[linear], offline) {
         (Some(layer), Some(offline)) => layer.online(offline, &masked),
-        _ => vec![0; model.plan.tensors[node.node + 1].elements()],
+        _ => vec![0; model.plan.tensors[node.node.output()].elements()],
     };
     let biases = &model.biases[node.node];
     let pixels = share.len() / biases.len();

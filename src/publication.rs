@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, Result};
 use crate::plan::planner::{self, Target};
-use crate::plan::{Choices, MAX_HINT_BYTES, Plan, Reveal, offsets, predict};
+use crate::plan::{ByNode, Choices, MAX_HINT_BYTES, Plan, Reveal, offsets, predict};
 use crate::store::{Digest, Key};
 
 /// Longest encoding of architecture and choices, in bytes.
@@ -120,7 +120,7 @@ pub struct ServerModel {
     /// By linear node: the private half of its encrypted terms.
     pub(crate) layers: Vec<Option<Box<dyn ServerLinear>>>,
     /// By node and output channel; empty for nodes without biases. Of a requantisation of truncated products: what is added to these.
-    pub(crate) biases: Vec<Vec<i64>>,
+    pub(crate) biases: ByNode<Vec<i64>>,
 }
 
 impl ServerModel {
@@ -156,14 +156,14 @@ impl ServerModel {
         let publisher = Publisher { epoch: &epoch, masks: &masks, server_key, context: &context };
         let mut hint = Vec::with_capacity(plan.hint_bytes());
         let own = |weights: &Option<LinearWeights>| weights.as_ref().map_or(Vec::new(), |own| own.bias.clone());
-        let mut biases: Vec<Vec<i64>> = network.weights().linear.iter().map(own).collect();
+        let mut biases: ByNode<Vec<i64>> = network.weights().linear.iter().map(own).collect();
         for (node, own) in offsets(&network, &plan.choices) {
             biases[node] = own;
         }
         let mut layers = Vec::new();
         for (done, node) in plan.linear.iter().enumerate() {
             progress(done, plan.linear.len());
-            let (_, own) = network.linear(node.node).expect("the plan is this network's");
+            let (_, own) = network.linear(node.node.index()).expect("the plan is this network's");
             let Some(layer) = &node.encrypted else {
                 layers.push(None);
                 continue;

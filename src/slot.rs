@@ -6,6 +6,7 @@ use lowkey_mpc::program;
 use zeroize::Zeroizing;
 
 use crate::answer::AnswerReady;
+use crate::plan::ByTensor;
 
 /// The client's half of a prepared inference. Not cloneable, never stored; using it moves it.
 pub struct ClientSlot {
@@ -13,7 +14,7 @@ pub struct ClientSlot {
     pub(crate) session: SessionId,
     pub(crate) number: u64,
     /// xhat of every stored tensor.
-    pub(crate) pads: Vec<Zeroizing<Vec<u64>>>,
+    pub(crate) pads: ByTensor<Zeroizing<Vec<u64>>>,
     /// One per node with a program.
     pub(crate) programs: Vec<Option<program::Ready>>,
     pub(crate) answer: AnswerReady,

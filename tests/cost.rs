@@ -68,7 +68,7 @@ struct Run {
 }
 
 fn run(model: &Arc<ServerModel>, schedule: Schedule, reveal: Reveal, count: usize) -> Run {
-    let values = vec![0; model.plan.tensors[0].elements()];
+    let values = vec![0; model.plan.input().elements()];
     common::block_on(async {
         let (here, there) = tokio::io::duplex(1 << 20);
         let counts = Arc::new(Counts::default());

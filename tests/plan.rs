@@ -185,7 +185,7 @@ fn a_plan_tells_norms_up_to_a_power_of_two() {
             let Some(layer) = &node.encrypted else { continue };
             let parameters = &layer.parameters;
             let set = plan.sets.iter().find(|set| set.set == parameters.set).unwrap();
-            let (_, own) = network.linear(node.node).unwrap();
+            let (_, own) = network.linear(node.node.index()).unwrap();
             let largest = layer.terms.iter().zip(own.terms.iter().flatten()).map(|(term, weights)| {
                 let weights = weights.as_standard_layout();
                 let norms = budget::norms_per_output(term.packing.shape(), weights.as_slice().unwrap());

@@ -19,6 +19,7 @@ mod view;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use lowkey::plan::TensorId;
 use lowkey::{Link, Reveal, Schedule, ServerModel};
 use lowkey_models::random::{self, Size};
 use lowkey_models::{Network, zoo};
@@ -99,7 +100,7 @@ struct Views {
 
 impl Views {
     fn new(model: &Arc<ServerModel>, count: usize, schedule: Schedule, reveal: Reveal, rng: &mut ChaCha20Rng) -> Self {
-        let info = &model.plan.tensors[0];
+        let info = model.plan.input();
         let mut run = |value: i64| {
             let image = vec![value; info.elements()];
             (0..2).flat_map(|_| view::session(model, &image, count.div_ceil(2), schedule, reveal, rng)).collect()
@@ -150,8 +151,8 @@ fn the_server_sees_uniform_bits_whatever_the_image() {
 
 /// The same tests on the same numbers, sent as they should not be.
 fn controls(model: &ServerModel, views: &Views, rng: &mut ChaCha20Rng) {
-    let info = &model.plan.tensors[0];
-    let (ring, _) = model.plan.shared(0).expect("the input is shared");
+    let info = model.plan.input();
+    let (ring, _) = model.plan.shared(TensorId::INPUT).expect("the input is shared");
     let (yes, no) = (Some(true), Some(false));
     let (mask, image) = ((1u64 << ring) - 1, |value: i64| vec![value as u64; info.elements()]);
     let sent = |values: Vec<u64>| {

@@ -82,7 +82,7 @@ fn options() -> Options {
 
 async fn use_session(stream: DuplexStream) -> lowkey::Result<()> {
     let mut client = Session::open_seeded(Box::new(stream), options(), SEEDS[0]).await?;
-    let input = vec![1; client.model().plan.tensors[0].elements()];
+    let input = vec![1; client.model().plan.input().elements()];
     client.answer(Schedule::Prepared, Reveal::Logits, &input).await?;
     client.answer(Schedule::Direct, Reveal::Class, &input).await?;
     client.close().await

@@ -10,7 +10,7 @@ use lowkey_mpc::wire;
 use serde::Serialize;
 
 use super::steps::Step;
-use super::{Plan, Reveal};
+use super::{Plan, Reveal, TensorId};
 use crate::offline::{CONTROL, KEYS, OUTPUT};
 use crate::online::INPUT;
 use crate::publication::Package;
@@ -162,8 +162,8 @@ pub fn predict(plan: &Plan, schedule: Schedule, reveal: Reveal) -> Prediction {
             all.control(offline, Party::Server, &Ready { slot: 0, sums });
 
             all.control(online, Party::Client, &request(Action::Run { slot: 0 }));
-            let (ring, _) = plan.shared(0).expect("the input is shared");
-            all.push(online, Party::Client, INPUT, pack::packed_len(plan.tensors[0].elements(), ring));
+            let (ring, _) = plan.shared(TensorId::INPUT).expect("the input is shared");
+            all.push(online, Party::Client, INPUT, pack::packed_len(plan.input().elements(), ring));
             for (scope, cost) in &programs {
                 all.program(cost, Stage::Online, online, scope);
             }
@@ -173,7 +173,7 @@ pub fn predict(plan: &Plan, schedule: Schedule, reveal: Reveal) -> Prediction {
             all.control(online, Party::Client, &request(Action::Direct { slot: 0, reveal }));
             all.push(online, Party::Client, KEYS, plan.b0_bytes());
             let mut programs = programs.into_iter();
-            for (node, step) in plan.steps.iter().enumerate() {
+            for (node, step) in plan.steps.pairs() {
                 match step {
                     Step::Linear(linear) => {
                         for upload in plan.uploads_of(*linear) {

@@ -7,31 +7,27 @@ use lowkey_mpc::program::Time;
 use lowkey_mpc::requantise::{self, Clip};
 use lowkey_mpc::widen;
 
-use super::choices::{Choices, LayoutChoice, Link};
-use super::error::PlanError;
-use super::rings::{self, Holding};
-use super::steps::{Context, Spec, finish_of, has_class};
+use super::steps::{Spec, Steps, finish_of, has_class};
+use crate::node::{self, ByNode, ByTensor, Choices, Context, Holding, LayoutChoice, Link, NodeId, PlanError, TensorId};
 
 /// How all tensors are held.
 struct Held {
-    tensors: Vec<TensorInfo>,
-    widths: Vec<u32>,
-    holdings: Vec<Holding>,
+    tensors: ByTensor<TensorInfo>,
+    widths: ByTensor<u32>,
+    holdings: ByTensor<Holding>,
 }
 
 impl Held {
     fn new(architecture: &Architecture, choices: &Choices) -> Result<Self, PlanError> {
-        let tensors = architecture.check()?;
-        let ell = |node: usize| choices.ell(architecture, node);
-        let widths = rings::value_widths(architecture, &tensors, ell);
-        let dropped = |node: usize| choices.dropped(architecture, node);
-        let holdings = rings::holdings(architecture, &tensors, &widths, ell, dropped);
+        let tensors = ByTensor::from(architecture.check()?);
+        let widths = node::value_widths(architecture, &tensors, |node| choices.ell(architecture, node));
+        let holdings = node::holdings(&Context { architecture, choices, tensors: &tensors, widths: &widths });
         Ok(Self { tensors, widths, holdings })
     }
 
-    fn context<'a>(&'a self, architecture: &'a Architecture, choices: &'a Choices) -> Context<'a> {
+    fn context<'a>(&'a self, architecture: &'a Architecture, choices: &'a Choices) -> Steps<'a> {
         let Self { tensors, widths, holdings } = self;
-        Context { architecture, choices, tensors, holdings, widths }
+        Steps { architecture, choices, tensors, holdings, widths }
     }
 }
 
@@ -46,16 +42,16 @@ pub(super) fn choose(
     let context = held.context(architecture, choices);
     let (tensors, holdings, link) = (&held.tensors, &held.holdings, choices.link);
     // Of the pools that were chosen together with the layer before them.
-    let mut pools: Vec<Option<LayoutChoice>> = vec![None; architecture.nodes.len()];
+    let mut pools: ByNode<Option<LayoutChoice>> = ByNode::with(architecture.nodes.len(), || None);
     let mut layouts = Vec::new();
-    for node in 0..architecture.nodes.len() {
-        let of_node = |source| PlanError::Layout { node: architecture.nodes[node].name.clone(), source };
-        let finish = finish_of(holdings[node + 1]);
-        let lanes = tensors[node + 1].elements();
+    for node in (0..architecture.nodes.len()).map(NodeId::new) {
+        let of_node = |source| PlanError::Layout { node: architecture.nodes[node.index()].name.clone(), source };
+        let finish = finish_of(holdings[node.output()]);
+        let lanes = tensors[node.output()].elements();
         if let Some((pool, mut spec)) = context.pooled(node) {
-            let (bounds, windows) = (source_bounds(architecture, bounds, node), tensors[pool + 1].elements());
+            let (bounds, windows) = (source_bounds(architecture, bounds, node), tensors[pool.output()].elements());
             spec.clip.spare = is_spare(spec.layer, bounds);
-            let finish = finish_of(holdings[pool + 1]);
+            let finish = finish_of(holdings[pool.output()]);
             let values = lanes as f64 / windows as f64;
             let found =
                 search.pool(spec, finish, values, has_room(architecture, pool, spec, bounds)).map_err(of_node)?;
@@ -74,7 +70,7 @@ pub(super) fn choose(
         }
         layouts.push(match context.spec(node) {
             Some(Spec::Requantise(spec, top)) => {
-                let client = context.client_time(architecture.nodes[node].op.inputs()[0]);
+                let client = context.client_time(context.input(node));
                 let spare = is_spare(spec, source_bounds(architecture, bounds, node));
                 let clip = Clip { top, spare };
                 let found = search.requantise_clipped(spec, clip, finish, client, Time::START).map_err(of_node)?;
@@ -99,7 +95,7 @@ pub(super) fn choose(
             Some(Spec::Table { .. } | Spec::Widen { .. }) | None => continue,
         });
     }
-    let (classes, bits) = (tensors[architecture.output].elements(), context.answer_bits());
+    let (classes, bits) = (tensors[TensorId::new(architecture.output)].elements(), context.answer_bits());
     if has_class(classes) {
         let of_output = |source| PlanError::Layout { node: "output".into(), source };
         let found = search.argmax(bits as usize, classes).map_err(of_output)?;
@@ -114,19 +110,21 @@ pub(super) fn scale_seconds(
     choices: &Choices,
     bounds: &[Option<LinearBounds>],
     search: &mut Search,
-) -> Result<Vec<f64>, PlanError> {
+) -> Result<ByNode<f64>, PlanError> {
     let held = Held::new(architecture, choices)?;
     let context = held.context(architecture, choices);
     let link = choices.link;
-    let mut seconds = vec![0.0; architecture.nodes.len()];
-    for node in 0..architecture.nodes.len() {
-        let lanes = held.tensors[node + 1].elements();
-        let source = architecture.nodes[node].op.inputs()[0];
-        let finish = finish_of(held.holdings[node + 1]);
-        let scale = source.checked_sub(1).filter(|source| matches!(architecture.nodes[*source].op, Op::Scale { .. }));
+    let mut seconds = ByNode::with(architecture.nodes.len(), || 0.0);
+    for node in (0..architecture.nodes.len()).map(NodeId::new) {
+        let lanes = held.tensors[node.output()].elements();
+        let finish = finish_of(held.holdings[node.output()]);
+        let is_scale = |source: &NodeId| matches!(architecture.nodes[source.index()].op, Op::Scale { .. });
+        let scale = context.input(node).maker().filter(is_scale);
         let found = match (context.spec(node), scale) {
             (Some(Spec::Widen { ell }), _) => {
-                let Holding::Scaled { ell: ring } = held.holdings[node + 1] else { unreachable!("made by widening") };
+                let Holding::Scaled { ell: ring } = held.holdings[node.output()] else {
+                    unreachable!("made by widening")
+                };
                 seconds[node] += widen::program(ell as usize, ring as usize).map_or(f64::INFINITY, |program| {
                     let cost = program.cost(lanes);
                     let bits = 8.0 * cost.total_bytes() as f64 + search.ot_price() * cost.ots.total() as f64;
@@ -162,17 +160,21 @@ pub(super) fn cramped(
     let context = held.context(architecture, choices);
     let is_linear = |node: &usize| matches!(architecture.nodes[*node].op, Op::Linear { .. });
     let linear: Vec<usize> = (0..architecture.nodes.len()).filter(is_linear).collect();
-    let cramped = |node: usize| {
+    let cramped = |node: NodeId| {
         let (pool, spec) = context.pooled(node)?;
         let room = has_room(architecture, pool, spec, source_bounds(architecture, bounds, node));
-        (!room).then(|| linear.binary_search(&(architecture.nodes[node].op.inputs()[0] - 1)).ok())?
+        (!room).then(|| linear.binary_search(&context.input(node).maker()?.index()).ok())?
     };
-    Ok((0..architecture.nodes.len()).filter_map(cramped).collect())
+    Ok((0..architecture.nodes.len()).map(NodeId::new).filter_map(cramped).collect())
 }
 
 /// The accumulators that requantisation `node` reads.
-fn source_bounds<'a>(architecture: &Architecture, bounds: &'a [Option<LinearBounds>], node: usize) -> &'a LinearBounds {
-    bounds[architecture.nodes[node].op.inputs()[0] - 1].as_ref().expect("a requantisation reads accumulators")
+fn source_bounds<'a>(
+    architecture: &Architecture,
+    bounds: &'a [Option<LinearBounds>],
+    node: NodeId,
+) -> &'a LinearBounds {
+    bounds[architecture.nodes[node.index()].op.inputs()[0] - 1].as_ref().expect("a requantisation reads accumulators")
 }
 
 /// True if no accumulator shifted is among the lowest 2^a of its ring.
@@ -182,8 +184,8 @@ fn is_spare(spec: requantise::Spec, bounds: &LinearBounds) -> bool {
 }
 
 /// True if the shifted accumulators within a window differ by less than half their ring; padding counts as 0.
-fn has_room(architecture: &Architecture, pool: usize, spec: pooled::Spec, bounds: &LinearBounds) -> bool {
-    let padded = matches!(&architecture.nodes[pool].op, Op::MaxPool { window, .. } if window.padding != [0; 4]);
+fn has_room(architecture: &Architecture, pool: NodeId, spec: pooled::Spec, bounds: &LinearBounds) -> bool {
+    let padded = matches!(&architecture.nodes[pool.index()].op, Op::MaxPool { window, .. } if window.padding != [0; 4]);
     let shift = spec.layer.shift;
     bounds
         .channels

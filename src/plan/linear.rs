@@ -9,11 +9,9 @@ use std::sync::Arc;
 use lowkey_bridge::conv::ConvShape;
 use lowkey_bridge::{LayerParameters, LayerPlan, Packing, SetPlan, TermPlan};
 use lowkey_he::{ParameterSet, Rounding};
-use lowkey_models::{Architecture, Op, Shape, TensorId, TensorInfo, Term};
+use lowkey_models::{Architecture, Op, Shape, TensorInfo, Term};
 
-use super::choices::{Choices, LinearChoice};
-use super::error::PlanError;
-use super::rings::Holding;
+use crate::node::{ByTensor, Choices, Holding, LinearChoice, NodeId, PlanError, TensorId};
 
 /// Most taps of a kernel: packing takes time in proportion.
 const MAX_TAPS: u64 = 1 << 12;
@@ -31,7 +29,7 @@ pub const MAX_HINT_COEFFICIENTS: u64 = 1 << 27;
 #[derive(Debug)]
 pub struct LinearNode {
     /// Which node.
-    pub node: usize,
+    pub node: NodeId,
     /// Width of the accumulator.
     pub ell: u32,
     /// The encrypted terms; `None` where there are only identities.
@@ -101,23 +99,23 @@ type Derived = (Vec<LinearNode>, Vec<Upload>, Vec<SetPlan>);
 pub(super) fn derive(
     architecture: &Architecture,
     choices: &Choices,
-    tensors: &[TensorInfo],
-    holdings: &[Holding],
+    tensors: &ByTensor<TensorInfo>,
+    holdings: &ByTensor<Holding>,
 ) -> Result<Derived, PlanError> {
     let root = |tensor: TensorId| match holdings[tensor] {
         Holding::Shared { root, .. } => root,
         _ => unreachable!("linear nodes read shared tensors"),
     };
     let nodes = architecture.nodes.iter().enumerate();
-    let linear =
-        nodes.filter_map(|(node, n)| if let Op::Linear { terms } = &n.op { Some((node, terms)) } else { None });
+    let linear = nodes
+        .filter_map(|(node, n)| if let Op::Linear { terms } = &n.op { Some((NodeId::new(node), terms)) } else { None });
 
     // Packings first, since the order of uploads decides which body defines a pad.
     let mut drafts = Vec::new();
     let (mut packed, mut coefficients) = (0, 0u64);
     let mut uploads = Vec::new();
     for ((index, (node, terms)), choice) in linear.enumerate().zip(&choices.linear) {
-        let name = &architecture.nodes[node].name;
+        let name = &architecture.nodes[node.index()].name;
         let mut draft = LinearNode { node, ell: choice.ell, encrypted: None, inputs: vec![], identities: vec![] };
         let mut packings = Vec::new();
         for term in terms {
@@ -125,8 +123,9 @@ pub(super) fn derive(
                 super::at_most("a kernel's number of taps", (window.kernel[0] * window.kernel[1]) as u64, MAX_TAPS)?;
                 super::at_most("a stride", window.stride[0].max(window.stride[1]) as u64, MAX_STRIDE)?;
             }
-            let source = root(term.input());
-            match (conv_shape(term, tensors[term.input()].shape), term) {
+            let input = TensorId::new(term.input());
+            let source = root(input);
+            match (conv_shape(term, tensors[input].shape), term) {
                 (Some(shape), _) => {
                     uploads.push(Upload { linear: index, term: packings.len(), tensor: source });
                     let packing = pack(name, choice.ell, &shape, parameters(name, choices, choice)?.set)?;
@@ -151,15 +150,15 @@ pub(super) fn derive(
     uploads.sort_by_key(|u| (u.tensor, std::cmp::Reverse(choices.linear[u.linear].ell), u.linear, u.term));
 
     let fresh = |tensor: TensorId| {
-        let op = tensor.checked_sub(1).map(|node| &architecture.nodes[node].op);
+        let op = tensor.maker().map(|node| &architecture.nodes[node.index()].op);
         !matches!(op, Some(Op::SumPool { .. } | Op::Concat { .. } | Op::Select { .. }))
     };
     let mut planned: Vec<Vec<Option<TermPlan>>> =
         drafts.iter().map(|(_, p)| p.iter().map(|_| None).collect()).collect();
-    let mut claimed: (TensorId, Vec<bool>) = (usize::MAX, vec![]);
+    let mut claimed: (Option<TensorId>, Vec<bool>) = (None, vec![]);
     for (number, upload) in uploads.iter().enumerate() {
-        if claimed.0 != upload.tensor {
-            claimed = (upload.tensor, vec![!fresh(upload.tensor); tensors[upload.tensor].elements()]);
+        if claimed.0 != Some(upload.tensor) {
+            claimed = (Some(upload.tensor), vec![!fresh(upload.tensor); tensors[upload.tensor].elements()]);
         }
         let packing = drafts[upload.linear].1[upload.term].take().expect("each term is uploaded once");
         let term =
@@ -171,9 +170,9 @@ pub(super) fn derive(
     let mut nodes = Vec::with_capacity(drafts.len());
     for (((mut draft, _), terms), choice) in drafts.into_iter().zip(planned).zip(&choices.linear) {
         if !terms.is_empty() {
-            let parameters = parameters(&architecture.nodes[draft.node].name, choices, choice)?;
+            let parameters = parameters(&architecture.nodes[draft.node.index()].name, choices, choice)?;
             let terms = terms.into_iter().map(|term| term.expect("each term is uploaded")).collect();
-            let output = tensors[draft.node + 1].shape;
+            let output = tensors[draft.node.output()].shape;
             let next = secrets.entry(parameters.set.id).or_default();
             let layer = LayerPlan { first_secret: *next, parameters, output, terms };
             *next += layer.secrets();

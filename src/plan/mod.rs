@@ -3,34 +3,31 @@
 //! A server *chooses* ([`planner`]: from the weights) and publishes; both parties *derive* the same [`Plan`] from architecture
 //! and choices, so that nothing else about it travels or needs to be trusted. A client refuses what it cannot derive.
 
-mod choices;
 mod cost;
-mod error;
 mod layouts;
 mod linear;
 mod memory;
 pub mod planner;
-mod rings;
 mod steps;
 mod truncation;
-mod windows;
 
 use lowkey_bridge::SetPlan;
 use lowkey_he::noise;
-use lowkey_models::{Architecture, Kind, Op, TensorId, TensorInfo};
+use lowkey_models::{Architecture, Kind, Op, TensorInfo};
 use lowkey_mpc::ot::OtCount;
 
+use crate::node::{self, Context};
 use crate::store::MOST_INFERENCES;
 
-pub use choices::{Choices, LayoutChoice, LinearChoice, Link, ScaleChoice, SetChoice};
+pub use crate::node::{
+    By, ByNode, ByTensor, Choices, Holding, LayoutChoice, LinearChoice, Link, NodeId, PlanError, ScaleChoice,
+    SetChoice, TensorId, Windows, width_of,
+};
 pub use cost::{Frame, Prediction, predict, setup_bytes};
-pub use error::PlanError;
 pub use linear::{LinearNode, MAX_HINT_COEFFICIENTS, Upload};
 pub use memory::ServerMemory;
-pub use rings::{Holding, width_of};
 pub use steps::{Answer, Nonlinear, NonlinearKind, Programs, Source, Step};
 pub(crate) use truncation::offsets;
-pub use windows::Windows;
 
 /// Most activations that one inference handles.
 pub const MAX_ACTIVATIONS: u64 = 1 << 26;
@@ -66,9 +63,9 @@ pub struct Plan {
     /// What was chosen.
     pub choices: Choices,
     /// Shapes, kinds and ranges of all tensors.
-    pub tensors: Vec<TensorInfo>,
+    pub tensors: ByTensor<TensorInfo>,
     /// How each tensor is held.
-    pub holdings: Vec<Holding>,
+    pub holdings: ByTensor<Holding>,
     /// Parameter sets, in order of `choices.sets`.
     pub sets: Vec<SetPlan>,
     /// Linear nodes, in order.
@@ -76,7 +73,7 @@ pub struct Plan {
     /// Bodies, in the order in which they travel.
     pub uploads: Vec<Upload>,
     /// One per node.
-    pub steps: Vec<Step>,
+    pub steps: ByNode<Step>,
     /// How the output is opened.
     pub answer: Answer,
 }
@@ -90,10 +87,10 @@ impl Plan {
         let tensors = architecture.check()?;
         check_counts(&architecture, &choices, &tensors)?;
         check_size(&architecture, &tensors)?;
-        let ell = |node: usize| choices.ell(&architecture, node);
-        let widths = rings::value_widths(&architecture, &tensors, ell);
-        let dropped = |node: usize| choices.dropped(&architecture, node);
-        let holdings = rings::holdings(&architecture, &tensors, &widths, ell, dropped);
+        let tensors = ByTensor::from(tensors);
+        let widths = node::value_widths(&architecture, &tensors, |node| choices.ell(&architecture, node));
+        let context = Context { architecture: &architecture, choices: &choices, tensors: &tensors, widths: &widths };
+        let holdings = node::holdings(&context);
         let (linear, uploads, sets) = linear::derive(&architecture, &choices, &tensors, &holdings)?;
         let (steps, answer) = steps::derive(&architecture, &choices, &tensors, &holdings, &widths)?;
         let plan = Self { architecture, choices, tensors, holdings, sets, linear, uploads, steps, answer };
@@ -104,7 +101,7 @@ impl Plan {
     }
 
     fn check_ots(&self) -> Result<(), PlanError> {
-        for step in &self.steps {
+        for step in self.steps.iter() {
             let Step::Nonlinear(step) = step else { continue };
             for program in [&step.programs.prepared, &step.programs.direct] {
                 at_most("the number of a layer's OTs", (program.ots() * step.lanes).total() as u64, MAX_LAYER_OTS)?;
@@ -120,6 +117,11 @@ impl Plan {
             Holding::Shared { ring, root } => Some((ring, root)),
             _ => None,
         }
+    }
+
+    /// Shape, kind and range of the input.
+    pub fn input(&self) -> &TensorInfo {
+        &self.tensors[TensorId::INPUT]
     }
 
     /// Bytes of the published hint.
@@ -152,8 +154,8 @@ impl Plan {
 
     /// Nonlinear activations: results of requantisations.
     pub fn activations(&self) -> usize {
-        let requantised = |node: usize| matches!(self.architecture.nodes[node].op, Op::Requantise { .. });
-        (0..self.steps.len()).filter(|&node| requantised(node)).map(|node| self.tensors[node + 1].elements()).sum()
+        let requantised = |node: &NodeId| matches!(self.architecture.nodes[node.index()].op, Op::Requantise { .. });
+        self.steps.ids().filter(requantised).map(|node| self.tensors[node.output()].elements()).sum()
     }
 
     /// Encrypted outputs of one inference: accumulators that noise could make wrong.
@@ -175,9 +177,14 @@ impl Plan {
         self.steps.iter().map(of_step).sum::<OtCount>() + answer
     }
 
+    /// The operator of a node, by its name for people.
+    pub fn operator(&self, node: NodeId) -> &'static str {
+        node::of(&self.architecture.nodes[node.index()].op).name()
+    }
+
     /// Name of a node.
-    pub fn name(&self, node: usize) -> &str {
-        &self.architecture.nodes[node].name
+    pub fn name(&self, node: NodeId) -> &str {
+        &self.architecture.nodes[node.index()].name
     }
 }
 
@@ -207,10 +214,11 @@ fn check_counts(architecture: &Architecture, choices: &Choices, tensors: &[Tenso
                 return Err(PlanError::Choice { node: Some(node.name.clone()), what, value: *input as u64 });
             }
             Op::Linear { .. } | Op::Scale { .. } => {
-                let scale = choices.scale(architecture, index);
+                let node_id = NodeId::new(index);
+                let scale = choices.scale(architecture, node_id);
                 let ell = match scale {
                     Some(ScaleChoice::Widened { ell } | ScaleChoice::Truncated { ell, .. }) => ell,
-                    None => choices.ell(architecture, index),
+                    None => choices.ell(architecture, node_id),
                 };
                 if !WIDTHS.contains(&ell) {
                     let what = "the accumulator width";
@@ -220,7 +228,7 @@ fn check_counts(architecture: &Architecture, choices: &Choices, tensors: &[Tenso
             _ => {}
         }
     }
-    (0..architecture.nodes.len()).try_for_each(|node| truncation::check(architecture, choices, node))
+    (0..architecture.nodes.len()).map(NodeId::new).try_for_each(|node| truncation::check(architecture, choices, node))
 }
 
 // What the failure probability of the noise is computed for (`check_size` bounds all accumulators, the store the key's uses).

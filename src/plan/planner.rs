@@ -13,11 +13,9 @@ use lowkey_mpc::layout::Search;
 use lowkey_mpc::ot::price;
 use lowkey_mpc::party::Stage;
 
-use super::choices::{Choices, LinearChoice, Link, ScaleChoice, SetChoice};
-use super::error::PlanError;
 use super::linear::{LinearNode, MAX_PACKED, conv_shape};
-use super::rings::clipped_bits;
 use super::{Plan, Reveal, WIDTHS, layouts, predict, truncation, width_of};
+use crate::node::{Choices, LinearChoice, Link, NodeId, PlanError, ScaleChoice, SetChoice, clipped_bits};
 
 /// How much a byte of the hint, sent once, weighs against a byte sent for every inference.
 const HINT_WEIGHT: f64 = 1e-3;
@@ -145,7 +143,7 @@ pub fn details(network: &Network, plan: &Plan) -> Vec<Detail> {
             let parameters = &encrypted.parameters;
             budget::margin_bits(parameters.set, parameters.ell, &norms, parameters.rounding)
         });
-        let bounds = bounds[node.node].as_ref().expect("a linear node has bounds");
+        let bounds = bounds[node.node.index()].as_ref().expect("a linear node has bounds");
         Detail { accumulator_bits: bounds.accumulator_bits(), noise_margin_bits: margin }
     };
     // Rings do not matter here, the plan has them.
@@ -211,14 +209,14 @@ fn choose_scales(
 ) -> Result<Vec<Option<LinearBounds>>, PlanError> {
     let architecture = network.architecture();
     let (mut chosen, mut bounds) = (bounds.to_vec(), bounds.to_vec());
-    let is_scale = |node: &usize| matches!(architecture.nodes[*node].op, Op::Scale { .. });
-    let scales: Vec<usize> = (0..architecture.nodes.len()).filter(is_scale).collect();
+    let is_scale = |node: &NodeId| matches!(architecture.nodes[node.index()].op, Op::Scale { .. });
+    let scales: Vec<NodeId> = (0..architecture.nodes.len()).map(NodeId::new).filter(is_scale).collect();
     let mut truncated = choices.clone();
     for (at, &node) in scales.iter().enumerate() {
-        let source = choices.ell(architecture, architecture.nodes[node].op.inputs()[0] - 1);
+        let source = choices.ell(architecture, truncation::source(architecture, node));
         let Some(truncation) = truncation::widest(network, &bounds, node, source) else { continue };
         truncated.scales[at] = truncation.choice;
-        bounds[node] = Some(truncation.sums);
+        bounds[node.index()] = Some(truncation.sums);
     }
     let seconds = [
         layouts::scale_seconds(architecture, choices, &chosen, search)?,
@@ -229,7 +227,7 @@ fn choose_scales(
         let cheaper = widths == Widths::Tight && seconds[1][node] < seconds[0][node];
         if widened != own && (cheaper || !WIDTHS.contains(&widened.width())) {
             choices.scales[at] = own;
-            chosen[node] = bounds[node].take();
+            chosen[node.index()] = bounds[node.index()].take();
         }
     }
     Ok(chosen)

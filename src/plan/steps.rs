@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lowkey_bridge::Schedule;
 use lowkey_bridge::parameters::GUARD_BITS;
-use lowkey_models::{Architecture, Op, TensorId, TensorInfo, selected};
+use lowkey_models::{Architecture, Op, TensorInfo, selected};
 use lowkey_mpc::argmax::{Argmax, MAX_CLASSES};
 use lowkey_mpc::extend::Finish;
 use lowkey_mpc::layout::LayoutError;
@@ -13,11 +13,11 @@ use lowkey_mpc::requantise::Clip;
 use lowkey_mpc::rescale::Factor;
 use lowkey_mpc::{maxpool, output, pooled, requantise, rescale, table, truncate, widen};
 
-use super::choices::{Choices, LayoutChoice};
-use super::error::PlanError;
-use super::rings::{Holding, average_ring, clipped_bits, small_width};
 use super::truncation;
-use super::windows::Windows;
+use crate::node::{
+    ByNode, ByTensor, Choices, Holding, LayoutChoice, NodeId, PlanError, TensorId, Windows, average_ring, clipped_bits,
+    small_width,
+};
 
 /// What one node does.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ pub enum Step {
 #[derive(Debug)]
 pub struct Nonlinear {
     /// Which node.
-    pub node: usize,
+    pub node: NodeId,
     /// What it reads.
     pub source: Source,
     /// Which protocol.
@@ -64,9 +64,9 @@ pub struct Nonlinear {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// The accumulator of this linear node: the client knows its share before the input.
-    Accumulator(usize),
+    Accumulator(NodeId),
     /// The multiplied accumulator of this scale: neither party knows its share before the input.
-    Scaled(usize),
+    Scaled(NodeId),
     /// A shared activation (storage).
     Shared(TensorId),
     /// Shares in a small ring.
@@ -172,8 +172,8 @@ impl Programs {
 }
 
 /// The position of linear node `node` among the linear nodes.
-fn linear_index(architecture: &Architecture, node: usize) -> usize {
-    architecture.nodes[..node].iter().filter(|node| matches!(node.op, Op::Linear { .. })).count()
+fn linear_index(architecture: &Architecture, node: NodeId) -> usize {
+    architecture.nodes[..node.index()].iter().filter(|node| matches!(node.op, Op::Linear { .. })).count()
 }
 
 pub(super) fn finish_of(holding: Holding) -> Finish {
@@ -184,12 +184,12 @@ pub(super) fn finish_of(holding: Holding) -> Finish {
 }
 
 /// Everything that the construction of one node's protocol depends on.
-pub(super) struct Context<'a> {
+pub(super) struct Steps<'a> {
     pub architecture: &'a Architecture,
     pub choices: &'a Choices,
-    pub tensors: &'a [TensorInfo],
-    pub holdings: &'a [Holding],
-    pub widths: &'a [u32],
+    pub tensors: &'a ByTensor<TensorInfo>,
+    pub holdings: &'a ByTensor<Holding>,
+    pub widths: &'a ByTensor<u32>,
 }
 
 /// The specification of one node's protocol, before its layout is known.
@@ -209,12 +209,22 @@ pub(super) enum Spec {
     },
 }
 
-impl Context<'_> {
+/// The node that makes a tensor.
+fn made(tensor: TensorId) -> NodeId {
+    tensor.maker().expect("the input is neither an accumulator nor made of one")
+}
+
+impl Steps<'_> {
+    /// The tensor that a node reads, the first of them.
+    pub fn input(&self, node: NodeId) -> TensorId {
+        TensorId::new(self.architecture.nodes[node.index()].op.inputs()[0])
+    }
+
     fn source(&self, tensor: TensorId) -> Source {
         match self.holdings[tensor] {
-            Holding::Accumulator { .. } => Source::Accumulator(tensor - 1),
-            Holding::Scaled { .. } => Source::Scaled(tensor - 1),
-            Holding::Truncated { .. } => self.source(self.architecture.nodes[tensor - 1].op.inputs()[0]),
+            Holding::Accumulator { .. } => Source::Accumulator(made(tensor)),
+            Holding::Scaled { .. } => Source::Scaled(made(tensor)),
+            Holding::Truncated { .. } => self.source(self.input(made(tensor))),
             Holding::Shared { root, .. } => Source::Shared(root),
             Holding::Small { .. } => Source::Small(tensor),
         }
@@ -222,22 +232,24 @@ impl Context<'_> {
 
     /// The bits that the scale drops whose result `tensor` is.
     fn dropped(&self, tensor: TensorId) -> Option<u32> {
-        self.choices.dropped(self.architecture, tensor.checked_sub(1)?)
+        self.choices.dropped(self.architecture, tensor.maker()?)
     }
 
-    pub fn spec(&self, node: usize) -> Option<Spec> {
+    pub fn spec(&self, node: NodeId) -> Option<Spec> {
         let byte = |value: u32| u8::try_from(value).unwrap_or(u8::MAX);
-        match &self.architecture.nodes[node].op {
-            Op::Scale { .. } if self.dropped(node + 1).is_some() => None,
-            Op::Scale { input, .. } => Some(Spec::Widen { ell: self.choices.ell(self.architecture, *input - 1) }),
+        match &self.architecture.nodes[node.index()].op {
+            Op::Scale { .. } if self.dropped(node.output()).is_some() => None,
+            Op::Scale { input, .. } => {
+                Some(Spec::Widen { ell: self.choices.ell(self.architecture, made(TensorId::new(*input))) })
+            }
             Op::Requantise { input, bits, shift, top, .. } => {
-                let dropped = self.dropped(*input);
+                let dropped = self.dropped(TensorId::new(*input));
                 let less = dropped.unwrap_or(0);
                 let spec = requantise::Spec {
-                    ell: byte(self.choices.ell(self.architecture, *input - 1) - less),
+                    ell: byte(self.choices.ell(self.architecture, made(TensorId::new(*input))) - less),
                     shift: byte(shift[0] - less),
                     bits: byte(clipped_bits(*bits, *top)),
-                    guard: if matches!(self.holdings[*input], Holding::Accumulator { .. }) {
+                    guard: if matches!(self.holdings[TensorId::new(*input)], Holding::Accumulator { .. }) {
                         byte(GUARD_BITS)
                     } else {
                         0
@@ -247,18 +259,18 @@ impl Context<'_> {
                 Some(if dropped.is_some() { Spec::Rescale(spec, top) } else { Spec::Requantise(spec, top) })
             }
             Op::AvgPool { shift, .. } => Some(Spec::Truncate(truncate::Spec {
-                width: byte(average_ring(self.widths[node + 1], *shift)),
+                width: byte(average_ring(self.widths[node.output()], *shift)),
                 shift: byte(*shift),
-                bits: byte(self.widths[node + 1]),
+                bits: byte(self.widths[node.output()]),
             })),
             Op::MaxPool { input, window } => Some(Spec::MaxPool(maxpool::Spec {
-                bits: byte(self.widths[*input]),
+                bits: byte(self.widths[TensorId::new(*input)]),
                 window: u8::try_from(window.kernel[0] * window.kernel[1]).unwrap_or(u8::MAX),
-                client: self.client_time(*input),
+                client: self.client_time(TensorId::new(*input)),
                 server: Time::START,
             })),
             Op::Table { input, table } => {
-                let bits = self.widths[*input];
+                let bits = self.widths[TensorId::new(*input)];
                 let mut entries = table.clone();
                 // Indices beyond the input's range are not reachable.
                 entries.resize(1 << bits, table.first().copied().unwrap_or(0));
@@ -269,44 +281,50 @@ impl Context<'_> {
     }
 
     /// The max pool that alone reads what requantisation `node` makes, where the clip can come after the pool.
-    pub fn pooled(&self, node: usize) -> Option<(usize, pooled::Spec)> {
+    pub fn pooled(&self, node: NodeId) -> Option<(NodeId, pooled::Spec)> {
         let Some(Spec::Requantise(layer, top)) = self.spec(node) else { return None };
-        let mut consumers = self.architecture.consumers(node + 1);
+        let mut consumers = self.architecture.consumers(node.output().index()).map(NodeId::new);
         let (pool, None) = (consumers.next()?, consumers.next()) else { return None };
-        let Op::MaxPool { window, .. } = &self.architecture.nodes[pool].op else { return None };
+        let Op::MaxPool { window, .. } = &self.architecture.nodes[pool.index()].op else { return None };
         let window = u8::try_from(window.kernel[0] * window.kernel[1]).ok()?;
-        let input = self.architecture.nodes[node].op.inputs()[0];
+        let input = self.input(node);
         let fits = matches!(self.source(input), Source::Accumulator(_))
-            && matches!(self.holdings[node + 1], Holding::Small { .. })
+            && matches!(self.holdings[node.output()], Holding::Small { .. })
             && layer.effective_bits().is_ok_and(|bits| bits > 1);
         let clip = Clip { top, spare: false };
         fits.then_some((pool, pooled::Spec { layer, clip, window }))
     }
 
     /// The same for a pool whose input is in `steps`, if that was not clipped.
-    fn unclipped(&self, pool: usize, steps: &[Step]) -> Option<(Source, pooled::Spec)> {
-        let before = self.architecture.nodes[pool].op.inputs()[0].checked_sub(1)?;
+    fn unclipped(&self, pool: NodeId, steps: &ByNode<Step>) -> Option<(Source, pooled::Spec)> {
+        let before = self.input(pool).maker()?;
         let Step::Nonlinear(step) = &steps[before] else { return None };
         let NonlinearKind::Carries = step.kind else { return None };
         Some((step.source, self.pooled(before)?.1))
     }
 
-    fn kind(&self, node: usize, spec: &Spec) -> Result<NonlinearKind, LayoutError> {
-        let output = self.tensors[node + 1].shape;
+    fn kind(&self, node: NodeId, spec: &Spec) -> Result<NonlinearKind, LayoutError> {
+        let output = self.tensors[node.output()].shape;
         let windows = |input: TensorId, window| Windows::new(window, self.tensors[input].shape, [output[1], output[2]]);
-        Ok(match (&self.architecture.nodes[node].op, spec) {
+        Ok(match (&self.architecture.nodes[node.index()].op, spec) {
             (Op::Requantise { shift, .. }, Spec::Requantise(spec, _)) => {
                 NonlinearKind::Requantise { lowered: if spec.is_sign()? { 1 << shift[0] } else { 0 } }
             }
             (Op::Requantise { input, shift, .. }, Spec::Rescale(spec, _)) => {
-                let factors = truncation::factors(self.architecture, self.choices, *input - 1);
+                let factors = truncation::factors(self.architecture, self.choices, made(TensorId::new(*input)));
                 NonlinearKind::Rescale { factors, lowered: if spec.is_sign()? { 1 << shift[0] } else { 0 } }
             }
-            (Op::MaxPool { input, window }, _) => NonlinearKind::MaxPool { windows: windows(*input, window) },
+            (Op::MaxPool { input, window }, _) => {
+                NonlinearKind::MaxPool { windows: windows(TensorId::new(*input), window) }
+            }
             (Op::AvgPool { input, window, multiplier, offset, shift }, _) => {
                 // Counted from the lowest average.
-                let offset = offset - (self.tensors[node + 1].range.lo << shift);
-                NonlinearKind::AvgPool { windows: windows(*input, window), multiplier: *multiplier, offset }
+                let offset = offset - (self.tensors[node.output()].range.lo << shift);
+                NonlinearKind::AvgPool {
+                    windows: windows(TensorId::new(*input), window),
+                    multiplier: *multiplier,
+                    offset,
+                }
             }
             (Op::Scale { multiplier, .. }, _) => {
                 let ell = self.choices.ell(self.architecture, node);
@@ -322,13 +340,13 @@ impl Context<'_> {
     }
 
     /// A node without a protocol.
-    fn local(&self, node: usize) -> Step {
-        let op = &self.architecture.nodes[node].op;
+    fn local(&self, node: NodeId) -> Step {
+        let op = &self.architecture.nodes[node.index()].op;
         let windows = match op {
             Op::Linear { .. } => return Step::Linear(linear_index(self.architecture, node)),
             Op::SumPool { input, window } => {
-                let output = self.tensors[node + 1].shape;
-                Some(Windows::new(window, self.tensors[*input].shape, [output[1], output[2]]))
+                let output = self.tensors[node.output()].shape;
+                Some(Windows::new(window, self.tensors[TensorId::new(*input)].shape, [output[1], output[2]]))
             }
             Op::Select { axes, .. } => Some(Windows::select(&selected(axes))),
             Op::Concat { .. } => None,
@@ -338,33 +356,37 @@ impl Context<'_> {
             Holding::Shared { root, ring } => (root, ring),
             _ => unreachable!("local steps read and make shared tensors"),
         };
-        let (output, ring) = storage(node + 1);
-        Step::Local { inputs: op.inputs().into_iter().map(|tensor| storage(tensor).0).collect(), output, ring, windows }
+        let (output, ring) = storage(node.output());
+        Step::Local {
+            inputs: op.inputs().into_iter().map(|tensor| storage(TensorId::new(tensor)).0).collect(),
+            output,
+            ring,
+            windows,
+        }
     }
 
     /// The step of a node; `steps` are those before it.
     fn step(
         &self,
-        node: usize,
-        steps: &[Step],
+        node: NodeId,
+        steps: &ByNode<Step>,
         layouts: &mut std::slice::Iter<'_, LayoutChoice>,
     ) -> Result<Step, PlanError> {
-        let inputs = self.architecture.nodes[node].op.inputs();
         let Some(spec) = self.spec(node) else { return Ok(self.local(node)) };
-        let of_node = |source| PlanError::Layout { node: self.architecture.nodes[node].name.clone(), source };
-        let holding = self.holdings[node + 1];
-        let mut source = self.source(inputs[0]);
+        let of_node = |source| PlanError::Layout { node: self.architecture.nodes[node.index()].name.clone(), source };
+        let holding = self.holdings[node.output()];
+        let mut source = self.source(self.input(node));
         let mut kind = self.kind(node, &spec).map_err(of_node)?;
         let mut next = || layouts.next().expect("counted before");
         let misplaced = || PlanError::Choice {
-            node: Some(self.architecture.nodes[node].name.clone()),
+            node: Some(self.architecture.nodes[node.index()].name.clone()),
             what: "the kind of its layout",
-            value: node as u64,
+            value: node.index() as u64,
         };
         let (input_width, bits, programs) = match &spec {
             Spec::Requantise(spec, top) => match next() {
                 LayoutChoice::Requantise { layout, spare } => {
-                    let (client, clip) = (self.client_time(inputs[0]), Clip { top: *top, spare: *spare });
+                    let (client, clip) = (self.client_time(self.input(node)), Clip { top: *top, spare: *spare });
                     let programs = Programs::build(holding, |finish| {
                         requantise::program_clipped(*spec, clip, layout, finish, client, Time::START)
                     });
@@ -397,7 +419,7 @@ impl Context<'_> {
                     whole.clip.spare = *spare;
                     source = accumulators;
                     if let NonlinearKind::MaxPool { windows } = kind {
-                        kind = NonlinearKind::Pooled { windows, carries: inputs[0], low: whole.low() as u32 };
+                        kind = NonlinearKind::Pooled { windows, carries: self.input(node), low: whole.low() as u32 };
                     }
                     let programs = Programs::build(holding, |finish| pooled::program(whole, game, clip, finish));
                     (whole.width() as u32, spec.bits.into(), programs)
@@ -410,14 +432,14 @@ impl Context<'_> {
             }
             Spec::Table { bits, entries } => {
                 let programs = Programs::build(holding, |finish| table::program(*bits as usize, entries, finish));
-                (*bits, self.widths[node + 1], programs)
+                (*bits, self.widths[node.output()], programs)
             }
         };
         Ok(Step::Nonlinear(Box::new(Nonlinear {
             node,
             source,
             kind,
-            lanes: self.tensors[node + 1].elements(),
+            lanes: self.tensors[node.output()].elements(),
             input_width,
             bits,
             programs: programs.map_err(of_node)?,
@@ -440,9 +462,9 @@ pub struct Answer {
     pub class: Option<Argmax>,
 }
 
-impl Context<'_> {
+impl Steps<'_> {
     pub fn answer_bits(&self) -> u32 {
-        match self.holdings[self.architecture.output] {
+        match self.holdings[TensorId::new(self.architecture.output)] {
             Holding::Accumulator { ell } => ell,
             Holding::Shared { ring, .. } => ring,
             Holding::Small { .. } | Holding::Scaled { .. } | Holding::Truncated { .. } => {
@@ -453,8 +475,9 @@ impl Context<'_> {
 
     fn answer(&self, layouts: &mut std::slice::Iter<'_, LayoutChoice>) -> Result<Answer, PlanError> {
         let of_output = |source| PlanError::Layout { node: "output".into(), source };
-        let source = self.source(self.architecture.output);
-        let (lanes, bits) = (self.tensors[self.architecture.output].elements(), self.answer_bits());
+        let output = TensorId::new(self.architecture.output);
+        let source = self.source(output);
+        let (lanes, bits) = (self.tensors[output].elements(), self.answer_bits());
         let logits = match source {
             Source::Accumulator(_) => output::logits(bits as usize),
             _ => output::reveal(bits as usize),
@@ -486,14 +509,14 @@ const _: () = assert!(MAX_CLASSES == lowkey_models::answer::MAX_CLASSES);
 pub(super) fn derive(
     architecture: &Architecture,
     choices: &Choices,
-    tensors: &[TensorInfo],
-    holdings: &[Holding],
-    widths: &[u32],
-) -> Result<(Vec<Step>, Answer), PlanError> {
-    let context = Context { architecture, choices, tensors, holdings, widths };
+    tensors: &ByTensor<TensorInfo>,
+    holdings: &ByTensor<Holding>,
+    widths: &ByTensor<u32>,
+) -> Result<(ByNode<Step>, Answer), PlanError> {
+    let context = Steps { architecture, choices, tensors, holdings, widths };
     let mut layouts = choices.layouts.iter();
-    let mut steps = Vec::with_capacity(architecture.nodes.len());
-    for node in 0..architecture.nodes.len() {
+    let mut steps = ByNode::from(Vec::with_capacity(architecture.nodes.len()));
+    for node in (0..architecture.nodes.len()).map(NodeId::new) {
         let step = context.step(node, &steps, &mut layouts)?;
         steps.push(step);
     }

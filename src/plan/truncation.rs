@@ -8,10 +8,8 @@ use lowkey_models::rescale::Affine;
 use lowkey_models::{Architecture, LinearBounds, Network, Op, Range};
 use lowkey_mpc::rescale::{Factor, check_factor};
 
-use super::choices::{Choices, ScaleChoice};
-use super::error::PlanError;
-use super::rings::clipped_bits;
 use super::{WIDTHS, planner};
+use crate::node::{Choices, NodeId, PlanError, ScaleChoice, TensorId, clipped_bits};
 
 /// What becomes of a scale whose products are truncated.
 pub(super) struct Truncation {
@@ -35,9 +33,9 @@ impl Reader {
 }
 
 /// The one reader of a scale of a linear node's accumulators.
-fn reader(architecture: &Architecture, node: usize) -> Option<Reader> {
-    let Op::Scale { input, .. } = &architecture.nodes[node].op else { return None };
-    let mut consumers = architecture.consumers(node + 1);
+fn reader(architecture: &Architecture, node: NodeId) -> Option<Reader> {
+    let Op::Scale { input, .. } = &architecture.nodes[node.index()].op else { return None };
+    let mut consumers = architecture.consumers(node.output().index());
     let (Some(only), None) = (consumers.next(), consumers.next()) else { return None };
     let linear = matches!(architecture.nodes[*input - 1].op, Op::Linear { .. });
     match &architecture.nodes[only].op {
@@ -48,15 +46,20 @@ fn reader(architecture: &Architecture, node: usize) -> Option<Reader> {
     }
 }
 
+/// The node whose accumulators a scale multiplies.
+pub(super) fn source(architecture: &Architecture, node: NodeId) -> NodeId {
+    TensorId::new(architecture.nodes[node.index()].op.inputs()[0]).maker().expect("a scale reads an accumulator")
+}
+
 /// The multipliers of a scale whose accumulators have a ring of `ell` bits.
-fn factors_of(architecture: &Architecture, node: usize, ell: u32, dropped: u32) -> Vec<Factor> {
-    let Op::Scale { multiplier, .. } = &architecture.nodes[node].op else { unreachable!("a scale") };
+fn factors_of(architecture: &Architecture, node: NodeId, ell: u32, dropped: u32) -> Vec<Factor> {
+    let Op::Scale { multiplier, .. } = &architecture.nodes[node.index()].op else { unreachable!("a scale") };
     multiplier.iter().map(|&multiplier| Factor { multiplier, ell, dropped }).collect()
 }
 
 /// The multipliers of truncated scale `node`, one or one per channel.
-pub(super) fn factors(architecture: &Architecture, choices: &Choices, node: usize) -> Vec<Factor> {
-    let source = architecture.nodes[node].op.inputs()[0] - 1;
+pub(super) fn factors(architecture: &Architecture, choices: &Choices, node: NodeId) -> Vec<Factor> {
+    let source = source(architecture, node);
     let dropped = choices.dropped(architecture, node).expect("a truncated scale");
     factors_of(architecture, node, choices.ell(architecture, source), dropped)
 }
@@ -65,9 +68,9 @@ pub(super) fn factors(architecture: &Architecture, choices: &Choices, node: usiz
 ///
 /// # Errors
 /// [`PlanError`].
-pub(super) fn check(architecture: &Architecture, choices: &Choices, node: usize) -> Result<(), PlanError> {
+pub(super) fn check(architecture: &Architecture, choices: &Choices, node: NodeId) -> Result<(), PlanError> {
     let Some(ScaleChoice::Truncated { ell, dropped }) = choices.scale(architecture, node) else { return Ok(()) };
-    let name = &architecture.nodes[node].name;
+    let name = &architecture.nodes[node.index()].name;
     let choice = |what| PlanError::Choice { node: Some(name.clone()), what, value: dropped.into() };
     let reader =
         reader(architecture, node).ok_or_else(|| choice("truncation without one requantisation that reads it"))?;
@@ -80,27 +83,27 @@ pub(super) fn check(architecture: &Architecture, choices: &Choices, node: usize)
 
 /// The truncation of scale `node` that drops the most bits, where its linear node has a ring of `ell` bits; `None` if it has other readers
 /// than one requantisation, or the sums have no ring.
-pub(super) fn widest(network: &Network, bounds: &[Option<LinearBounds>], node: usize, ell: u32) -> Option<Truncation> {
+pub(super) fn widest(network: &Network, bounds: &[Option<LinearBounds>], node: NodeId, ell: u32) -> Option<Truncation> {
     let line = Lines::new(network, bounds, node, ell)?;
     (1..=line.reader.shift).rev().find_map(|dropped| line.offsets(dropped)).and_then(|offsets| line.with(offsets))
 }
 
 /// What the server adds to its products, by channel, of each requantisation that reads a truncated scale.
-pub(crate) fn offsets(network: &Network, choices: &Choices) -> Vec<(usize, Vec<i64>)> {
+pub(crate) fn offsets(network: &Network, choices: &Choices) -> Vec<(NodeId, Vec<i64>)> {
     let (architecture, bounds) = (network.architecture(), network.bounds());
-    let of = |node: usize| {
+    let of = |node: NodeId| {
         let dropped = choices.dropped(architecture, node)?;
-        let ell = choices.ell(architecture, architecture.nodes[node].op.inputs()[0] - 1);
+        let ell = choices.ell(architecture, source(architecture, node));
         let (_, offsets) = Lines::new(network, &bounds, node, ell)?.offsets(dropped)?;
-        Some((architecture.consumers(node + 1).next()?, offsets))
+        Some((NodeId::new(architecture.consumers(node.output().index()).next()?), offsets))
     };
-    (0..architecture.nodes.len()).filter_map(of).collect()
+    (0..architecture.nodes.len()).map(NodeId::new).filter_map(of).collect()
 }
 
 /// The lines of all channels of one scale.
 struct Lines<'a> {
     network: &'a Network,
-    node: usize,
+    node: NodeId,
     ell: u32,
     reader: Reader,
     /// Multiplier and offset, reachable accumulators, and the room of each channel.
@@ -108,12 +111,12 @@ struct Lines<'a> {
 }
 
 impl<'a> Lines<'a> {
-    fn new(network: &'a Network, bounds: &[Option<LinearBounds>], node: usize, ell: u32) -> Option<Self> {
+    fn new(network: &'a Network, bounds: &[Option<LinearBounds>], node: NodeId, ell: u32) -> Option<Self> {
         let architecture = network.architecture();
         let reader = reader(architecture, node)?;
-        let Op::Scale { input, multiplier } = &architecture.nodes[node].op else { return None };
+        let Op::Scale { input, multiplier } = &architecture.nodes[node.index()].op else { return None };
         let source = bounds[*input - 1].as_ref()?;
-        let bias = &network.weights().linear[node].as_ref()?.bias;
+        let bias = &network.weights().linear[node.index()].as_ref()?.bias;
         let channel = |(channel, (&domain, &offset)): (usize, (&Range, &i64))| {
             let multiplier = multiplier[if multiplier.len() == 1 { 0 } else { channel }];
             let line = Affine { multiplier, offset, shift: reader.shift };

@@ -227,7 +227,7 @@ fn deviations(model: &ServerModel, seed: u64) -> Vec<Named> {
 }
 
 fn image(model: &ServerModel, maximum: bool) -> Vec<i64> {
-    let info = &model.plan.tensors[0];
+    let info = model.plan.input();
     vec![if maximum { info.range.hi } else { info.range.lo }; info.elements()]
 }
 

@@ -70,7 +70,7 @@ fn published(model: &ServerModel, network: &Network) -> Vec<Output> {
         let Some(layer) = &node.encrypted else { continue };
         let (hint, after) = rest.split_at(layer.hint_len());
         rest = after;
-        let (_, own) = network.linear(node.node).expect("a linear node");
+        let (_, own) = network.linear(node.node.index()).expect("a linear node");
         let arrays: Vec<_> = own.terms.iter().flatten().map(|array| array.as_standard_layout()).collect();
         let weights: Vec<&[i32]> = arrays.iter().map(|array| array.as_slice().expect("standard layout")).collect();
         all.extend(outputs(layer, hint, &epoch, &weights));
@@ -127,7 +127,8 @@ fn publications_are_independent_and_reproducible() {
     assert!(first.package == again.package && first.digest == again.digest, "one key, one publication");
 
     let other_key = publish(&network, 2);
-    let node = first.plan.linear.iter().rfind(|node| node.encrypted.is_some()).expect("an encrypted layer").node;
+    let node =
+        first.plan.linear.iter().rfind(|node| node.encrypted.is_some()).expect("an encrypted layer").node.index();
     let changed = changed(network.clone(), node);
     let other_weights = publish(&changed, 1);
     let of_first = published(&first, &network);
@@ -159,14 +160,14 @@ fn a_changed_weight_takes_fresh_randomness_under_the_same_masks() {
     let epoch = EpochSeed(model.package.epoch);
     let masks = keys::rerandomiser_masks(&model.plan.sets, &epoch).expect("masks");
     let publish = |network: &Network, context: u8| {
-        let (_, own) = network.linear(node.node).expect("a linear node");
+        let (_, own) = network.linear(node.node.index()).expect("a linear node");
         let array = own.terms[0].as_ref().expect("weights").as_standard_layout();
         let weights = array.as_slice().expect("standard layout");
         let publisher = Publisher { epoch: &epoch, masks: &masks, server_key: &[1; 32], context: &[context; 32] };
         let (_, hint) = publish_layer(layer.clone(), &[weights], &publisher).expect("it fits");
         outputs(&layer, &hint, &epoch, &[weights])
     };
-    let changed = changed(network.clone(), node.node);
+    let changed = changed(network.clone(), node.node.index());
     let (first, again, fresh, same) =
         (publish(&network, 1), publish(&network, 1), publish(&changed, 2), publish(&changed, 1));
     for (what, all) in [("another digest", &fresh), ("the same digest", &same)] {

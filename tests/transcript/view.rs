@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use lowkey::client::{Options, Session};
-use lowkey::plan::{Step, predict};
+use lowkey::plan::{Step, TensorId, predict};
 use lowkey::{Plan, Reveal, Schedule, ServerModel, server};
 use lowkey_he::pack;
 use lowkey_mpc::channel::{FrameKind, HEADER_BYTES, Sums};
@@ -211,9 +211,9 @@ fn receive(plan: &Plan, schedule: Schedule, reveal: Reveal, frames: &[&Frame]) -
         match (scope, lanes(plan, scope)) {
             ("keys", _) => received.keys(plan, &frame.payload, base),
             ("input", _) => {
-                let (ring, _) = plan.shared(0).expect("the input is shared");
+                let (ring, _) = plan.shared(TensorId::INPUT).expect("the input is shared");
                 let bits = received.contents.entry(Content::Input).or_default();
-                bits.fields(&frame.payload, plan.tensors[0].elements(), ring, base);
+                bits.fields(&frame.payload, plan.input().elements(), ring, base);
             }
             ("output", _) if reveal == Reveal::Class => {
                 let bits = received.contents.entry(Content::Tournament).or_default();
@@ -239,7 +239,7 @@ fn lanes(plan: &Plan, scope: &str) -> Option<usize> {
     if scope == "output" {
         return Some(plan.answer.lanes);
     }
-    plan.steps.iter().enumerate().find_map(|(node, step)| match step {
+    plan.steps.pairs().find_map(|(node, step)| match step {
         Step::Nonlinear(step) if plan.name(node) == scope => Some(step.lanes),
         _ => None,
     })

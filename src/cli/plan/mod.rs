@@ -10,11 +10,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 use lowkey::plan::planner::{self, Detail, Target, Widths};
-use lowkey::plan::{Holding, Nonlinear, NonlinearKind, Plan, Prediction, ServerMemory, Step, predict, setup_bytes};
+use lowkey::plan::{Nonlinear, NonlinearKind, Plan, Prediction, ServerMemory, Step, predict, setup_bytes};
 use lowkey::report::charged_bytes;
 use lowkey::store::Key;
 use lowkey::{Link, Result, Reveal, Schedule, ServerModel};
-use lowkey_models::{Coding, Network, Op, OutputCoding, Term};
+use lowkey_models::{Coding, Network, OutputCoding};
 use lowkey_mpc::party::{Party, Stage};
 use serde::Serialize;
 
@@ -172,18 +172,14 @@ fn stage_of_ots(schedule: Schedule) -> Stage {
 
 fn layers(plan: &Plan, details: &[Detail], prediction: &Prediction, schedule: Schedule) -> Vec<Layer> {
     let mut layers = Vec::new();
-    for (node, step) in plan.steps.iter().enumerate() {
+    for (node, step) in plan.steps.pairs() {
         let name = plan.name(node).to_owned();
         let mut offline_bytes = prediction.scope_bytes(Stage::Offline, &name);
         let mut online_bytes = prediction.scope_bytes(Stage::Online, &name);
         let mut layer = Layer {
-            kind: kind(plan, node, step),
+            kind: plan.operator(node),
             accumulator_bits: None,
-            ring_bits: match plan.holdings[node + 1] {
-                Holding::Accumulator { ell } | Holding::Scaled { ell } | Holding::Truncated { ell } => ell,
-                Holding::Shared { ring, .. } => ring,
-                Holding::Small { bits } => bits + 1,
-            },
+            ring_bits: plan.holdings[node.output()].ring_bits(),
             torus_bits: None,
             degree: None,
             wire_bits: None,
@@ -222,25 +218,4 @@ fn layers(plan: &Plan, details: &[Detail], prediction: &Prediction, schedule: Sc
         layers.push(layer);
     }
     layers
-}
-
-fn kind(plan: &Plan, node: usize, step: &Step) -> &'static str {
-    match (&plan.architecture.nodes[node].op, step) {
-        (Op::Linear { terms }, _) => match terms.as_slice() {
-            [Term::Dense { .. }] => "dense",
-            [Term::Conv { groups: 1, .. }] => "conv",
-            [Term::Conv { .. }] => "grouped conv",
-            [Term::Identity { .. }, ..] => "sum",
-            _ => "conv and sum",
-        },
-        (Op::Scale { .. }, _) => "scale",
-        (Op::Requantise { .. }, _) => "requantise",
-        (Op::Concat { .. }, _) => "concat",
-        (Op::MaxPool { .. }, _) => "max pool",
-        (Op::AvgPool { .. }, _) => "average pool",
-        (Op::SumPool { .. }, _) => "sum pool",
-        (Op::Flatten { .. }, _) => "flatten",
-        (Op::Select { .. }, _) => "select",
-        (Op::Table { .. }, _) => "table",
-    }
 }

@@ -8,6 +8,8 @@ use lowkey_mpc::carry::Part;
 use lowkey_mpc::layout::Layout;
 use serde::{Deserialize, Serialize};
 
+use super::id::NodeId;
+
 /// The link that flights are chosen for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -159,9 +161,10 @@ impl Choices {
     ///
     /// # Panics
     /// If it is neither, or the choices are for another architecture.
-    pub fn ell(&self, architecture: &Architecture, node: usize) -> u32 {
-        let before = |wanted: fn(&Op) -> bool| architecture.nodes[..node].iter().filter(|n| wanted(&n.op)).count();
-        match &architecture.nodes[node].op {
+    pub fn ell(&self, architecture: &Architecture, node: NodeId) -> u32 {
+        let before =
+            |wanted: fn(&Op) -> bool| architecture.nodes[..node.index()].iter().filter(|n| wanted(&n.op)).count();
+        match &architecture.nodes[node.index()].op {
             Op::Linear { .. } => self.linear[before(|op| matches!(op, Op::Linear { .. }))].ell,
             Op::Scale { .. } => self.scale(architecture, node).expect("a scale").width(),
             other => unreachable!("{other:?} makes no accumulator"),
@@ -172,14 +175,14 @@ impl Choices {
     ///
     /// # Panics
     /// If the choices are for another architecture.
-    pub fn scale(&self, architecture: &Architecture, node: usize) -> Option<ScaleChoice> {
+    pub fn scale(&self, architecture: &Architecture, node: NodeId) -> Option<ScaleChoice> {
         let is_scale = |op: &Op| matches!(op, Op::Scale { .. });
-        let before = architecture.nodes[..node].iter().filter(|node| is_scale(&node.op)).count();
-        is_scale(&architecture.nodes[node].op).then(|| self.scales[before])
+        let before = architecture.nodes[..node.index()].iter().filter(|node| is_scale(&node.op)).count();
+        is_scale(&architecture.nodes[node.index()].op).then(|| self.scales[before])
     }
 
     /// The bits that scale `node` drops; `None` if it drops none or is no scale.
-    pub(super) fn dropped(&self, architecture: &Architecture, node: usize) -> Option<u32> {
+    pub(crate) fn dropped(&self, architecture: &Architecture, node: NodeId) -> Option<u32> {
         self.scale(architecture, node)?.dropped()
     }
 }

@@ -1,0 +1,26 @@
+//! Another shape of the same activations: nothing is computed, and what is stored is the input's.
+
+use super::holding::Demands;
+use super::{ByTensor, Context, Holding, NodeId, Operator, TensorId};
+
+pub(super) struct Flatten {
+    pub input: TensorId,
+}
+
+impl Operator for Flatten {
+    fn name(&self) -> &'static str {
+        "flatten"
+    }
+
+    fn width(&self, _: TensorId, widths: &ByTensor<u32>, _: &dyn Fn(NodeId) -> u32) -> Option<u32> {
+        Some(widths[self.input])
+    }
+
+    fn ask(&self, made: TensorId, _: &Context<'_>, demands: &mut Demands) {
+        demands.same_ring(made, &[self.input]);
+    }
+
+    fn holding(&self, _: TensorId, _: &Context<'_>, _: &Demands, before: &ByTensor<Holding>) -> Holding {
+        before[self.input]
+    }
+}
