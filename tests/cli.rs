@@ -181,8 +181,7 @@ impl Serving {
 
     /// Asks it to end, so that what it was doing is done and told; returns what it printed on standard error.
     fn end(mut self) -> String {
-        let asked = std::process::Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
-        assert!(asked.success());
+        self.signal("TERM");
         let mut text = String::new();
         self.err.read_to_string(&mut text).unwrap();
         assert_eq!(self.child.wait().unwrap().code(), Some(0), "{text}");

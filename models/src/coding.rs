@@ -450,14 +450,14 @@ impl OutputPart {
         let count = self.dims.iter().try_fold(1usize, |all, &n| all.checked_mul(n));
         count.is_some_and(|count| (1..=MAX_ELEMENTS).contains(&count))
             && self.dims.len() < MAX_RANK
-            && [&self.name].into_iter().chain(&self.before).all(plain)
+            && [&self.name].into_iter().chain(&self.before).all(|name| plain(name))
             && self.scale.is_none_or(|scale| scale.is_normal() && scale > 0.0)
             && self.zero_point.unsigned_abs() < 1 << 16
             && self.ends.len() <= 4
     }
 }
 
-fn plain(name: &String) -> bool {
+fn plain(name: &str) -> bool {
     name.len() <= MAX_NAME && !name.chars().any(char::is_control)
 }
 

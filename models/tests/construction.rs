@@ -500,6 +500,7 @@ fn codings_fit_their_tensors() {
         ends: Vec::new(),
         probability: false,
         class: None,
+        parts: Vec::new(),
     };
     assert_broken(broken(|a| a.output_coding = Some(output.clone())), Place::Network, Problem::Coding("output"));
 }

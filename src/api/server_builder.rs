@@ -186,6 +186,9 @@ impl<T> ServerBuilder<T> {
     /// said: each stage has a deadline.
     pub fn drain(mut self, longest: Duration) -> Self {
         self.drain = Some(longest);
+        self
+    }
+
     /// Most bytes of memory that all sessions may need together, apart from the model; no limit unless said. Clients for whom there is
     /// no room wait, and are then told that the server is full. A plan says [what a session needs](crate::plan::ServerMemory).
     pub fn memory(mut self, most: u64) -> Self {
@@ -246,8 +249,6 @@ impl ServerBuilder {
     async fn publish(self, listener: Option<(Listener, SocketAddr)>, pin: Option<[u8; 32]>) -> Result<Server> {
         let Self { model, target, state, store, reveal, quota, sessions, per_address, limits, idle, drain, .. } = self;
         let (progress, readiness) = (self.progress, self.readiness);
-        let Self { model, target, state, store, reveal, quota, sessions, per_address, limits, idle, progress, .. } =
-            self;
         let (memory, watch) = (self.memory, Watch::new(self.watcher));
         let network = model.network();
         let outputs = network.tensors()[network.architecture().output].elements();
@@ -293,15 +294,12 @@ impl ServerBuilder {
             store,
             options,
             admission,
+            watch,
             hello,
             drain,
             stop,
             cut: watch::Sender::new(false),
             readiness,
-        })))
-            watch,
-            hello,
-            stop,
         })))
     }
 }

@@ -167,7 +167,14 @@ impl Choices {
         match &architecture.nodes[node.index()].op {
             Op::Linear { .. } => self.linear[before(|op| matches!(op, Op::Linear { .. }))].ell,
             Op::Scale { .. } => self.scale(architecture, node).expect("a scale").width(),
-            other => unreachable!("{other:?} makes no accumulator"),
+            other @ (Op::Requantise { .. }
+            | Op::MaxPool { .. }
+            | Op::AvgPool { .. }
+            | Op::SumPool { .. }
+            | Op::Flatten { .. }
+            | Op::Concat { .. }
+            | Op::Select { .. }
+            | Op::Table { .. }) => unreachable!("{other:?} makes no accumulator"),
         }
     }
 

@@ -270,7 +270,8 @@ mod tests {
     fn a_data_set_has_limits() {
         let (input, classes) = (input(), classes());
         let full = vec![0; MAX_PICTURES];
-        let mut pictures = Pictures { input: &input, classes: &classes, values: Vec::new(), labels: full };
+        let mut pictures =
+            Pictures { input: &input, classes: &classes, fit: Fit::Exact, values: Vec::new(), labels: full };
         let error = pictures.add("ant", &png([0; 4])).unwrap_err();
         assert!(matches!(error, DataProblem::TooMany { limit: MAX_PICTURES }), "{error}");
         assert_eq!(error.to_string(), "more than 1048576 pictures");
