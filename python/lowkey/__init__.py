@@ -16,6 +16,7 @@ from ._answers import Answer, Evaluation, LayerReport, Plan, Report, Stage
 from ._errors import Error, ImportRefused, InputError, InternalError, Obstacle, PeerError, Refused
 from ._model import Model, bundled, load
 from ._parties import Client, Server, serve
+from ._quantise import QuantisedLayer, quantise
 
 __all__ = [
     "Answer",
@@ -30,11 +31,13 @@ __all__ = [
     "Obstacle",
     "PeerError",
     "Plan",
+    "QuantisedLayer",
     "Refused",
     "Report",
     "Server",
     "Stage",
     "bundled",
     "load",
+    "quantise",
     "serve",
 ]

@@ -18,8 +18,10 @@ from ._errors import InputError
 class Model:
     """A network of small integers with its weights. Nothing of it is published before it is served."""
 
-    def __init__(self, inner: _lowkey.Model) -> None:
+    def __init__(self, inner: _lowkey.Model, notes: Sequence[str] = ()) -> None:
         self._inner = inner
+        self._notes = list(notes)
+        self.layers: list[Any] = []
 
     @property
     def name(self) -> str:
@@ -48,8 +50,8 @@ class Model:
 
     @property
     def notes(self) -> list[str]:
-        """What its import had to say."""
-        return self._inner.notes
+        """What its import, or its quantisation, had to say."""
+        return self._inner.notes + self._notes
 
     def predict(self, x: Any, *, pixels: bool = False) -> Answer:
         """Answers one input in the clear. This is what is right: a private answer equals it."""

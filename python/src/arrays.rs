@@ -16,12 +16,7 @@ impl<'a> Elements<'a> {
     /// Of an array in row-major order; `kind` is the type of its elements, or "pixels".
     pub fn new(bytes: &'a [u8], kind: &str) -> Result<Self> {
         match kind {
-            "float32" => {
-                let (reals, []) = bytes.as_chunks::<4>() else {
-                    return Err(Error::usage("bytes that are no float32 array", "hand over whole elements"));
-                };
-                Ok(Self::Reals(reals.iter().map(|&real| f32::from_ne_bytes(real)).collect()))
-            }
+            "float32" => Ok(Self::Reals(reals(bytes)?)),
             "int8" => Ok(Self::Signed(bytes.iter().map(|&byte| byte.cast_signed()).collect())),
             "uint8" => Ok(Self::Unsigned(bytes)),
             "pixels" => Ok(Self::Pixels(bytes)),
@@ -49,4 +44,12 @@ impl<'a> Elements<'a> {
         };
         Ok(inputs.map_err(|problem| Error::Input(Box::new(problem)))?.iter().collect())
     }
+}
+
+/// The elements of a float32 array.
+pub fn reals(bytes: &[u8]) -> Result<Vec<f32>> {
+    let (reals, []) = bytes.as_chunks::<4>() else {
+        return Err(Error::usage("bytes that are no float32 array", "hand over whole elements"));
+    };
+    Ok(reals.iter().map(|&real| f32::from_ne_bytes(real)).collect())
 }

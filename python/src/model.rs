@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use lowkey::models::import::{Options, Preprocessing, tflite};
+use lowkey::models::ptq::Settings;
 use lowkey::models::{Tensor, zoo};
 use lowkey::{Error, Link, Result};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::answer::Answer;
-use super::arrays::Elements;
+use super::arrays::{Elements, reals};
 use super::errors::{raised, usage};
 
 /// Inputs that a thread takes at once.
@@ -19,6 +20,9 @@ const BATCH: usize = 32;
 /// A network with its weights.
 #[pyclass(frozen, module = "lowkey._lowkey")]
 pub struct Model(pub lowkey::Model);
+
+/// Name, shifts, error.
+type Layer = (String, Vec<u32>, f64);
 
 /// Names of the bundled models.
 #[pyfunction]
@@ -55,6 +59,27 @@ impl Model {
         };
         let options = Options { preprocessing, tflite, approximate, ..Options::default() };
         py.detach(|| lowkey::Model::open_with(path, &options)).map(Self).map_err(raised)
+    }
+
+    /// Of a float ONNX file, by inputs to calibrate with; and by layer (name, shifts, error), and warnings.
+    #[staticmethod]
+    #[pyo3(signature = (onnx, folder, name, inputs, bits, channel_shifts))]
+    fn quantise(
+        py: Python<'_>,
+        onnx: &[u8],
+        folder: Option<PathBuf>,
+        name: &str,
+        inputs: &[u8],
+        bits: u32,
+        channel_shifts: bool,
+    ) -> PyResult<(Self, Vec<Layer>, Vec<String>)> {
+        let made = py.detach(|| {
+            let inputs = reals(inputs)?;
+            lowkey::Model::quantise(onnx, folder.as_deref(), name, &inputs, &Settings { bits, channel_shifts })
+        });
+        let made = made.map_err(raised)?;
+        let layers = made.layers.into_iter().map(|layer| (layer.name, layer.shifts, layer.error)).collect();
+        Ok((Self(made.model), layers, made.warnings))
     }
 
     /// The same with names of its classes.

@@ -1,0 +1,123 @@
+"""Float networks made integers: near the float network, and privately exactly what they are in the clear."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import lowkey
+
+
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """The bundled digits as real numbers between 0 and 1, a row each."""
+    found = lowkey.load("digits").demo()
+    assert found is not None
+    images, labels = found
+    return (images.reshape(len(images), -1) / 16).astype(np.float32), labels
+
+
+def trained(x: np.ndarray, y: np.ndarray, hidden: int = 24) -> list[tuple[np.ndarray, np.ndarray]]:
+    """A small network, by gradient descent."""
+    random = np.random.default_rng(7)
+    w1, b1 = random.normal(0, 0.2, (hidden, x.shape[1])), np.zeros(hidden)
+    w2, b2 = random.normal(0, 0.2, (10, hidden)), np.zeros(10)
+    for _ in range(400):
+        a = np.maximum(x @ w1.T + b1, 0)
+        p = np.exp((z := a @ w2.T + b2) - z.max(1, keepdims=True))
+        p /= p.sum(1, keepdims=True)
+        g = (p - np.eye(10)[y]) / len(x)
+        back = (g @ w2) * (a > 0)
+        w2, b2 = w2 - 2 * g.T @ a, b2 - 2 * g.sum(0)
+        w1, b1 = w1 - 2 * back.T @ x, b1 - 2 * back.sum(0)
+    return [(w1.astype(np.float32), b1.astype(np.float32)), (w2.astype(np.float32), b2.astype(np.float32))]
+
+
+@pytest.fixture(scope="module")
+def network() -> tuple[bytes, np.ndarray, np.ndarray, np.ndarray]:
+    pytest.importorskip("onnx")
+    from lowkey.sklearn import _onnx
+
+    x, y = digits()
+    layers = trained(x[:240], y[:240])
+    logits = np.maximum(x @ layers[0][0].T + layers[0][1], 0) @ layers[1][0].T + layers[1][1]
+    return _onnx(layers), x, y, logits
+
+
+@pytest.mark.parametrize(("bits", "same"), [(8, 0.99), (6, 0.97)])
+def test_integers_are_near_the_floats(network: tuple, bits: int, same: float) -> None:
+    onnx, x, y, logits = network
+    model = lowkey.quantise(onnx, x[:240], bits=bits)
+    evaluation = model.evaluate(x, y)
+    assert (evaluation.predictions == logits.argmax(1)).mean() >= same
+    assert [layer.name for layer in model.layers] == ["dense0", "dense1"] and model.notes == []
+    scores = np.stack([model.predict(one).scores for one in x[:50]])
+    assert np.abs(scores - logits[:50]).max() < 0.1 * np.abs(logits).max() and evaluation.accuracy > 0.85
+
+
+def test_private_answers_are_exact(network: tuple, tmp_path) -> None:
+    onnx, x, _, _ = network
+    (tmp_path / "net.onnx").write_bytes(onnx)
+    model = lowkey.quantise(tmp_path / "net.onnx", x[:100], bits=4, classes=[f"d{n}" for n in range(10)])
+    assert model.name == "net" and any("4 bits" in note for note in model.notes)
+    with lowkey.serve(model) as server, lowkey.Client(server.address) as client:
+        for one in x[:4]:
+            private, clear = client.infer(one), model.predict(one)
+            assert private.logits.tolist() == clear.logits.tolist() and private.label == clear.label
+            assert private.probabilities.tolist() == clear.probabilities.tolist()
+
+
+def test_what_cannot_be_quantised_is_told_with_all_obstacles() -> None:
+    onnx = pytest.importorskip("onnx")
+    real, helper = onnx.TensorProto.FLOAT, onnx.helper
+    nodes = [helper.make_node("Erf", ["input"], ["a"], "one"), helper.make_node("Mul", ["a", "input"], ["b"], "two")]
+    ends = [helper.make_tensor_value_info(name, real, [1, 8]) for name in ("input", "b")]
+    model = helper.make_model(helper.make_graph(nodes, "g", ends[:1], ends[1:]), opset_imports=[helper.make_opsetid("", 17)])
+    with pytest.raises(lowkey.ImportRefused) as refused:
+        lowkey.quantise(model, np.zeros((4, 8), np.float32))
+    assert any(obstacle.node == "one" and obstacle.operator == "Erf" for obstacle in refused.value.obstacles)
+    for wrong in (object(), "nowhere.onnx"):
+        with pytest.raises(lowkey.InputError):
+            lowkey.quantise(wrong, np.zeros((4, 8), np.float32))
+    with pytest.raises(lowkey.InputError, match="not finite"):
+        lowkey.quantise(model, np.full((4, 8), np.nan, np.float32))
+
+
+def test_classifiers_of_scikit_learn() -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("sklearn")
+    from lowkey.sklearn import LowkeyClassifier
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.neural_network import MLPClassifier
+
+    x, y = digits()
+    for estimator in (MLPClassifier([32], max_iter=300, random_state=1), LogisticRegression(max_iter=500)):
+        classifier = LowkeyClassifier(estimator).fit(x[:240], y[:240])
+        same = classifier.predict(x) == classifier.estimator_.predict(x)
+        assert same.mean() > 0.98 and classifier.score(x[240:], y[240:]) > 0.8
+        near = np.abs(classifier.predict_proba(x[:20]) - classifier.estimator_.predict_proba(x[:20]))
+        assert near.max() < 0.1
+        with lowkey.serve(classifier.model) as server, lowkey.Client(server.address) as client:
+            private = classifier.predict_proba(x[:3], client=client)
+        assert private.tolist() == classifier.predict_proba(x[:3]).tolist()
+    two = LowkeyClassifier(LogisticRegression()).fit(x[y < 2], np.array(["no", "yes"])[y[y < 2]])
+    assert set(two.predict(x[y < 2])) == {"no", "yes"} and two.score(x[y < 2], np.array(["no", "yes"])[y[y < 2]]) > 0.95
+
+
+def test_modules_of_torch() -> None:
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(3)
+    nn = torch.nn
+    module = nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(128, 10)
+    )
+    x = torch.rand(200, 1, 8, 8)
+    module(x)  # the batch norm's statistics
+    model = lowkey.quantise(module, calibration=x, bits=8)
+    assert module.training, "left as it was"
+    module.eval()
+    wanted = module(x).argmax(1).numpy()
+    assert (model.predict_many(x)[0] == wanted).mean() > 0.95
+    with lowkey.serve(model) as server, lowkey.Client(server.address, prepare=1) as client:
+        answer = client.infer(x[0])
+        assert answer.logits.tolist() == model.predict(x[0]).logits.tolist()
+        assert len(client.infer_many(x[:3])) == 3
