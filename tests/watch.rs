@@ -1,6 +1,6 @@
 //! What a server tells of itself: its log, its events, the memory that sessions hold, and its bound.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
@@ -161,6 +161,8 @@ async fn memory_is_bounded() {
 struct Serving {
     child: Child,
     address: String,
+    /// What it prints first: where it listens, its model, where its metrics are.
+    greeting: Vec<String>,
     lines: mpsc::Receiver<String>,
     _folder: tempfile::TempDir,
 }
@@ -171,13 +173,14 @@ impl Serving {
         let mut command = lowkey(&[&["serve", "--model", "digits", "--listen", "127.0.0.1:0"], arguments].concat());
         command.arg("--state").arg(folder.path());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.trim().strip_prefix("listening on ").unwrap().to_owned();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        let expected = if arguments.contains(&"--metrics") { 3 } else { 2 };
+        let greeting: Vec<String> = out.lines().take(expected).map(Result::unwrap).collect();
+        let address = greeting[0].strip_prefix("listening on ").unwrap().to_owned();
         let (send, lines) = mpsc::channel();
         let err = BufReader::new(child.stderr.take().unwrap());
         std::thread::spawn(move || err.lines().map_while(|line| line.ok()).try_for_each(|line| send.send(line)));
-        Self { child, address, lines, _folder: folder }
+        Self { child, address, greeting, lines, _folder: folder }
     }
 
     /// Answers `count` images of the digits.
@@ -285,4 +288,101 @@ fn connections_for_nothing_are_few_lines() {
         dismissed += 1;
     }
     assert_eq!(dismissed, 5);
+}
+
+/// The status line and the body of a page.
+fn get(address: &str, request: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let _ = stream.write_all(request.as_bytes());
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer);
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{request:?} got {answer:?}"));
+    (head.lines().next().unwrap().to_owned(), body.to_owned())
+}
+
+fn page(address: &str, path: &str) -> (String, String) {
+    get(address, &format!("GET {path} HTTP/1.1\r\nHost: here\r\n\r\n"))
+}
+
+/// The value of a series, with all its labels.
+fn value(page: &str, series: &str) -> f64 {
+    let line = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {series} in\n{page}")).parse().unwrap()
+}
+
+#[test]
+fn metrics_and_probes() {
+    let mut server = Serving::start(&["--metrics", "127.0.0.1:0", "--memory", "1G"]);
+    let metrics = server.greeting[2].strip_prefix("metrics on ").unwrap().to_owned();
+    assert_eq!(page(&metrics, "/healthz"), ("HTTP/1.1 200 OK".into(), "alive\n".into()));
+    server.infer(3);
+    assert_eq!(page(&metrics, "/readyz"), ("HTTP/1.1 200 OK".into(), "ready\n".into()));
+    let mut junk = TcpStream::connect(&server.address).unwrap();
+    junk.write_all(&[4, 0, 0, 0, 0, 0, 1, 0, 1, 2, 3, 4]).unwrap();
+    server.line("no session");
+
+    let (status, text) = page(&metrics, "/metrics");
+    assert_eq!(status, "HTTP/1.1 200 OK");
+    for (series, expected) in [
+        ("lowkey_ready", 1.0),
+        ("lowkey_sessions", 0.0),
+        ("lowkey_waiting", 0.0),
+        ("lowkey_slots", 0.0),
+        ("lowkey_ots_bytes", 0.0),
+        ("lowkey_reserved_bytes", 0.0),
+        ("lowkey_reserved_limit_bytes", (1u64 << 30) as f64),
+        ("lowkey_dismissed_total{fault=\"peer\"}", 1.0),
+        ("lowkey_sessions_total{model=\"digits\",outcome=\"closed\",fault=\"none\"}", 1.0),
+        ("lowkey_inferences_total{model=\"digits\",reveal=\"logits\",schedule=\"prepared\"}", 3.0),
+        ("lowkey_stage_seconds_count{stage=\"setup\",model=\"digits\"}", 1.0),
+        ("lowkey_stage_seconds_count{stage=\"offline\",model=\"digits\"}", 3.0),
+        ("lowkey_stage_seconds_count{stage=\"online\",model=\"digits\"}", 3.0),
+        ("lowkey_stage_seconds_bucket{stage=\"online\",model=\"digits\",le=\"+Inf\"}", 3.0),
+    ] {
+        assert_eq!(value(&text, series), expected, "{series}");
+    }
+    for series in [
+        "lowkey_stage_seconds_sum{stage=\"online\",model=\"digits\"}",
+        "lowkey_bytes_total{stage=\"setup\",direction=\"sent\"}",
+        "lowkey_bytes_total{stage=\"online\",direction=\"received\"}",
+        "lowkey_peak_memory_bytes",
+    ] {
+        assert!(value(&text, series) > 0.0, "{series}");
+    }
+    // Every series is one that the page of docs names.
+    let docs = include_str!("../docs/deploy.md");
+    for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        let name = line.split(' ').next().unwrap();
+        assert!(docs.contains(&format!("`{name}")), "docs/deploy.md says nothing of {name}");
+    }
+
+    for (request, status) in [
+        ("GET /secrets HTTP/1.1\r\n\r\n", "HTTP/1.1 404 Not Found"),
+        ("POST /metrics HTTP/1.1\r\n\r\n", "HTTP/1.1 400 Bad Request"),
+        ("nonsense\r\n\r\n", "HTTP/1.1 400 Bad Request"),
+    ] {
+        assert_eq!(get(&metrics, request).0, status, "{request:?}");
+    }
+    // Whoever says nothing, or too much, is in nobody's way.
+    let silent: Vec<_> = (0..8).map(|_| TcpStream::connect(&metrics).unwrap()).collect();
+    let endless = get(&metrics, &"x".repeat(4096));
+    assert_eq!(endless.0, "HTTP/1.1 400 Bad Request");
+    assert_eq!(page(&metrics, "/readyz").0, "HTTP/1.1 200 OK");
+    drop(silent);
+
+    server.child.kill().unwrap();
+    server.child.wait().unwrap();
+}
+
+/// The address is looked at before anything is published.
+#[test]
+fn metrics_on_an_address_that_is_taken() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output =
+        lowkey(&["serve", "--model", "digits", "--listen", "127.0.0.1:0", "--metrics", &address]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains(&address) && said.contains("hint: another program listens there"), "{said}");
 }

@@ -15,6 +15,7 @@ mod infer;
 mod key;
 mod local;
 mod log;
+mod metrics;
 mod model;
 mod models;
 mod names;

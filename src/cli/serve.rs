@@ -12,7 +12,8 @@ use lowkey::{Error, Result, Server};
 
 use super::import::ImportOptions;
 use super::{
-    LinkArgument, Places, Reveal, TimeoutArgument, WidthsArgument, key, log, model, progress, runtime, say, size, warn,
+    LinkArgument, Places, Reveal, TimeoutArgument, WidthsArgument, key, log, metrics, model, progress, runtime, say, size,
+    warn,
 };
 
 #[derive(Args)]
@@ -63,6 +64,9 @@ pub struct Arguments {
     /// end].
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=86_400))]
     drain: Option<u64>,
+    /// Answer GET /metrics (for Prometheus), /healthz and /readyz there, over plain HTTP: for probes, not for clients.
+    #[arg(long, value_name = "ADDR")]
+    metrics: Option<String>,
     /// How the log on standard error is written.
     #[arg(long, value_enum, default_value_t)]
     log_format: log::Format,
@@ -133,6 +137,14 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let outcome = runtime.block_on(async {
         // As process 1 of a container there is no other way to end it, and publishing takes long.
         let mut stop = Stop::listen()?;
+        // Before the work begins, so that it can be seen.
+        let board = match &arguments.metrics {
+            Some(address) => Some(metrics::Board::listen(address, arguments.memory, builder.readiness()).await?),
+            None => None,
+        };
+        if let Some((board, _)) = &board {
+            builder = builder.watcher(board.clone());
+        }
         let server = tokio::select! {
             server = builder.bind(&arguments.listen) => server?,
             () = stop.asked() => return Ok(()),
@@ -143,6 +155,10 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         lines += &format!("model {} digest {}", architecture.name, hex::encode(server.digest()));
         if let Some(pin) = server.pin() {
             lines += &format!("\ncertificate pin {}", hex::encode(pin));
+        }
+        if let Some((board, address)) = &board {
+            lines += &format!("\nmetrics on {address}");
+            board.published(&server);
         }
         // A server goes on if nobody reads this.
         let _ = say(lines);

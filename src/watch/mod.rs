@@ -22,7 +22,7 @@ use crate::policy::Identity;
 use crate::report::{SessionReport, StageReport};
 use doorway::Doorway;
 
-pub use session::{Held, SessionWatch};
+pub use session::{Held, SessionWatch, fault};
 
 /// How often connections that came to no session are counted in the log.
 const COUNTED: Duration = Duration::from_secs(60);
@@ -154,7 +154,7 @@ impl Watch {
     pub(crate) fn dismissed(&self, address: IpAddr, error: &Error) {
         let told = self.doorway.lock().unwrap_or_else(|broken| broken.into_inner()).told();
         if told {
-            tracing::warn!(client = %address, fault = session::fault(error), "no session: {error}");
+            tracing::warn!(client = %address, fault = fault(error), "no session: {error}");
         }
         self.tell(&Event::Dismissed { address, error });
     }

@@ -166,7 +166,7 @@ fn tell_end(subject: &Subject, report: &SessionReport, error: Option<&Error>) {
 }
 
 /// Whose fault it is, for logs and metrics: none where a server refuses what it does not allow.
-pub(super) fn fault(error: &Error) -> &'static str {
+pub fn fault(error: &Error) -> &'static str {
     if error.is_refusal() {
         return "none";
     }
