@@ -14,12 +14,12 @@ use tokio::runtime::{Handle, Runtime};
 
 /// A session with a server on a thread of its own.
 async fn session(model: Arc<ServerModel>) -> Session {
-    let listener = Listener::bind("127.0.0.1:0", None).await.expect("a free port");
+    let listener = Listener::bind("127.0.0.1:0", None, None).await.expect("a free port");
     let address = listener.address().expect("bound").to_string();
     tokio::task::spawn_blocking(move || {
         Handle::current().block_on(async {
             let (incoming, _) = listener.accept().await.expect("a client");
-            let stream = incoming.secure().await.expect("plain TCP");
+            let (stream, _) = incoming.secure().await.expect("plain TCP");
             // The client leaves without saying so.
             let _ = server::serve(stream, model, server::Options::default()).await;
         });

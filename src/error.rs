@@ -70,6 +70,8 @@ pub enum AbortCode {
     SpentKey = 18,
     /// All sessions are taken. The high byte of the code says how many seconds to wait.
     Full = 19,
+    /// The client is none of those that the server answers.
+    Unknown = 20,
 }
 
 impl AbortCode {
@@ -88,6 +90,7 @@ impl AbortCode {
             10 => "it was asked to end; what it was doing, it has done",
             16 => "it reveals the class only",
             18 => "its key is past its lifetime",
+            20 => "it does not know this client",
             code if code & 0xff == Self::Full as u16 => "it is full",
             code if code & 0xff == Self::Quota as u16 => "the inferences of this hour are used up",
             _ => "it gave a code that this version does not know",
@@ -290,6 +293,9 @@ impl Error {
             Self::Plan(_) => "this network cannot run privately as it is".into(),
             Self::Session(ProtocolError::PeerAborted(code)) => format!("the peer says: {}", AbortCode::describe(*code)),
             Self::Session(ProtocolError::Timeout { .. }) => "check that the other end still runs".into(),
+            Self::Session(ProtocolError::Io(error)) if wants_certificate(error) => {
+                "the server asks for a certificate, and not for this one: give --cert and --key of one that its owner accepts".into()
+            }
             Self::Session(ProtocolError::Disconnected) => {
                 "the other end stopped, or one end uses TLS and the other does not".into()
             }
@@ -379,6 +385,27 @@ fn listen_hint(kind: io::ErrorKind) -> &'static str {
         io::ErrorKind::AddrInUse | io::ErrorKind::InvalidInput | io::ErrorKind::PermissionDenied => connect_hint(kind),
         _ => "choose an address of this machine: 127.0.0.1:7117 for itself alone, 0.0.0.0:7117 for others too",
     }
+}
+
+/// True if the other end has ended the connection for want of a certificate that it accepts.
+fn wants_certificate(error: &io::Error) -> bool {
+    use rustls::AlertDescription as Alert;
+    let alert = match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        Some(rustls::Error::AlertReceived(alert)) => alert,
+        _ => return false,
+    };
+    let about = [
+        Alert::CertificateRequired,
+        Alert::BadCertificate,
+        Alert::UnsupportedCertificate,
+        Alert::CertificateRevoked,
+        Alert::CertificateExpired,
+        Alert::CertificateUnknown,
+        Alert::UnknownCA,
+        Alert::DecryptError,
+        Alert::AccessDenied,
+    ];
+    about.contains(alert)
 }
 
 fn connect_hint(kind: io::ErrorKind) -> &'static str {

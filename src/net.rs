@@ -10,6 +10,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::WebPkiClientVerifier;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, ServerConfig, SignatureScheme,
 };
@@ -29,7 +30,9 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 pub enum Trust {
     /// TLS 1.3; the certificate is signed by an authority in this PEM file.
     Authority(std::path::PathBuf),
-    /// TLS 1.3; the certificate has this SHA-256 (of its DER form).
+    /// TLS 1.3; the certificate is signed by an authority that this system trusts.
+    System,
+    /// TLS 1.3; the certificate has this SHA-256 (of its DER form). Neither its dates nor its names are looked at, nor who signed it.
     Pin([u8; 32]),
     /// Plain TCP.
     Plain,
@@ -69,6 +72,45 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     Ok(certificates)
 }
 
+/// Reads a private key.
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>> {
+    PrivateKeyDer::from_pem_file(path).map_err(|error| pem_error(path, error, "private key"))
+}
+
+/// What is wrong with a certificate and its key, each a valid one.
+fn mismatch(key: &Path, error: rustls::Error) -> Error {
+    match error {
+        rustls::Error::InconsistentKeys(_) => {
+            Error::file(key, io::Error::other("it does not belong to the certificate"))
+        }
+        error => Error::file(key, tls(error)),
+    }
+}
+
+/// The authorities in a PEM file.
+fn authorities(path: &Path) -> Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots.add(certificate).map_err(|error| Error::file(path, tls(error)))?;
+    }
+    Ok(roots)
+}
+
+/// The authorities that this system trusts; of those that cannot be read, others remain.
+fn system_authorities() -> Result<RootCertStore> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        let why = found.errors.first().map(|error| format!(": {error}")).unwrap_or_default();
+        return Err(Error::usage(
+            format!("this system trusts no certificate authority{why}"),
+            "install its package of certificates (ca-certificates), or name an authority or a pin",
+        ));
+    }
+    Ok(roots)
+}
+
 /// The SHA-256 of a certificate, as `--pin` takes it.
 pub fn pin_of(certificate: &CertificateDer<'_>) -> [u8; 32] {
     Sha256::digest(certificate).into()
@@ -97,33 +139,53 @@ pub async fn connect(address: &str, trust: &Trust) -> Result<Box<dyn Stream>> {
 /// # Errors
 /// When nothing answers there, or the certificate is not the trusted one.
 pub async fn connect_within(address: &str, trust: &Trust, timeout: Duration) -> Result<Box<dyn Stream>> {
+    connect_as(address, trust, None, timeout).await
+}
+
+/// The same, with a certificate of the client's own to show and its private key, PEM files.
+///
+/// # Errors
+/// As [`connect_within`]; and when the files are not a certificate and its key, or nothing would ask for them.
+pub async fn connect_as(
+    address: &str,
+    trust: &Trust,
+    identity: Option<(&Path, &Path)>,
+    timeout: Duration,
+) -> Result<Box<dyn Stream>> {
     let late = || {
         let source = io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", timeout.as_secs_f64()));
         Error::Connect { address: address.to_owned(), source }
     };
-    tokio::time::timeout(timeout, connect_patiently(address, trust)).await.map_err(|_| late())?
+    tokio::time::timeout(timeout, connect_patiently(address, trust, identity)).await.map_err(|_| late())?
 }
 
-async fn connect_patiently(address: &str, trust: &Trust) -> Result<Box<dyn Stream>> {
+async fn connect_patiently(address: &str, trust: &Trust, identity: Option<(&Path, &Path)>) -> Result<Box<dyn Stream>> {
     let failed = |source| Error::Connect { address: address.to_owned(), source };
     let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| Error::internal(error.to_string()))?;
-    let config = match trust {
+    let builder = match trust {
         Trust::Plain => None,
-        Trust::Authority(path) => {
-            let mut roots = RootCertStore::empty();
-            for certificate in certificates(path)? {
-                roots.add(certificate).map_err(|error| Error::file(path, tls(error)))?;
-            }
-            Some(builder.with_root_certificates(roots).with_no_client_auth())
+        Trust::Authority(path) => Some(builder.with_root_certificates(authorities(path)?)),
+        Trust::System => Some(builder.with_root_certificates(system_authorities()?)),
+        Trust::Pin(pin) => {
+            let pinned = Arc::new(Pinned { pin: *pin, provider: provider() });
+            Some(builder.dangerous().with_custom_certificate_verifier(pinned))
         }
-        Trust::Pin(pin) => Some(
-            builder
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(Pinned { pin: *pin, provider: provider() }))
-                .with_no_client_auth(),
-        ),
+    };
+    let config = match (builder, identity) {
+        (None, None) => None,
+        (None, Some(_)) => {
+            return Err(Error::usage(
+                "a certificate is shown over TLS, and this would be plain TCP",
+                "say how the server is recognised: by a pin or an authority",
+            ));
+        }
+        (Some(builder), None) => Some(builder.with_no_client_auth()),
+        (Some(builder), Some((certificate, key))) => {
+            let config = builder.with_client_auth_cert(certificates(certificate)?, private_key(key)?);
+            Some(config.map_err(|error| mismatch(key, error))?)
+        }
     };
     let stream = TcpStream::connect(address).await.map_err(failed)?;
     stream.set_nodelay(true).map_err(failed)?;
@@ -227,27 +289,29 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens on `address`; `identity` is a certificate chain and its private key, as PEM files.
+    /// Listens on `address`; `identity` is a certificate chain and its private key, `clients` the authorities of which clients have to show
+    /// certificates, as PEM files.
     ///
     /// # Errors
     /// When the address is taken or the files are not a certificate and its key.
-    pub async fn bind(address: &str, identity: Option<(&Path, &Path)>) -> Result<Self> {
+    pub async fn bind(address: &str, identity: Option<(&Path, &Path)>, clients: Option<&Path>) -> Result<Self> {
         let tls = match identity {
             None => None,
             Some((certificate, key)) => {
                 let chain = certificates(certificate)?;
-                let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| pem_error(key, error, "private key"))?;
-                let config = ServerConfig::builder_with_provider(provider())
+                let secret = private_key(key)?;
+                let builder = ServerConfig::builder_with_provider(provider())
                     .with_protocol_versions(&[&rustls::version::TLS13])
-                    .map_err(|error| Error::internal(error.to_string()))?
-                    .with_no_client_auth()
-                    .with_single_cert(chain, secret)
-                    .map_err(|error| match error {
-                        rustls::Error::InconsistentKeys(_) => {
-                            Error::file(key, io::Error::other("it does not belong to the certificate"))
-                        }
-                        error => Error::file(key, tls(error)),
-                    })?;
+                    .map_err(|error| Error::internal(error.to_string()))?;
+                let builder = match clients {
+                    None => builder.with_no_client_auth(),
+                    Some(path) => {
+                        let roots = Arc::new(authorities(path)?);
+                        let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider()).build();
+                        builder.with_client_cert_verifier(verifier.map_err(|error| Error::file(path, tls(error)))?)
+                    }
+                };
+                let config = builder.with_single_cert(chain, secret).map_err(|error| mismatch(key, error))?;
                 Some(TlsAcceptor::from(Arc::new(config)))
             }
         };
@@ -275,13 +339,14 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    /// Does the TLS handshake, if the listener has a certificate.
-    pub async fn secure(self) -> io::Result<Box<dyn Stream>> {
+    /// Does the TLS handshake, if the listener has a certificate. Returns the client's certificate too, if it had to show one.
+    pub async fn secure(self) -> io::Result<(Box<dyn Stream>, Option<CertificateDer<'static>>)> {
         self.stream.set_nodelay(true)?;
-        Ok(match self.tls {
-            None => Box::new(self.stream),
-            Some(acceptor) => Box::new(acceptor.accept(self.stream).await?),
-        })
+        let Some(acceptor) = self.tls else { return Ok((Box::new(self.stream), None)) };
+        let stream = acceptor.accept(self.stream).await?;
+        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let certificate = shown.map(|certificate| certificate.clone().into_owned());
+        Ok((Box::new(stream), certificate))
     }
 }
 
@@ -306,12 +371,12 @@ mod tests {
 
         async fn echo_server(&self) -> u16 {
             let [cert, key] = ["cert.pem", "key.pem"].map(|name| self.folder.path().join(name));
-            let listener = Listener::bind("127.0.0.1:0", Some((&cert, &key))).await.unwrap();
+            let listener = Listener::bind("127.0.0.1:0", Some((&cert, &key)), None).await.unwrap();
             let port = listener.address().unwrap().port();
             tokio::spawn(async move {
                 loop {
                     let (incoming, _) = listener.accept().await.unwrap();
-                    let Ok(mut stream) = incoming.secure().await else { continue };
+                    let Ok((mut stream, _)) = incoming.secure().await else { continue };
                     let mut byte = [0];
                     if stream.read_exact(&mut byte).await.is_ok() {
                         stream.write_all(&byte).await.unwrap();

@@ -19,7 +19,7 @@
 //! # }
 //! ```
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -35,6 +35,7 @@ use crate::admission::Attendance;
 use crate::error::{Error, Result};
 use crate::net::Stream;
 use crate::plan::Plan;
+use crate::policy::{AllowList, Identity};
 use crate::readiness::Readiness;
 use crate::report::StageReport;
 use crate::server::SessionReport;
@@ -267,7 +268,11 @@ impl Server {
     ///
     /// # Errors
     /// As there.
-    pub fn serve_from(&self, stream: impl Stream + 'static, client: IpAddr) -> Result<SessionReport> {
+    pub fn serve_from(
+        &self,
+        stream: impl Stream + 'static,
+        client: impl Into<Identity> + Send,
+    ) -> Result<SessionReport> {
         self.runtime.wait(self.inner.serve_from(stream, client))
     }
 
@@ -279,6 +284,11 @@ impl Server {
     /// As [`crate::Server::readiness`].
     pub fn readiness(&self) -> Readiness {
         self.inner.readiness()
+    }
+
+    /// As [`crate::Server::allow`].
+    pub fn allow(&self, list: AllowList) {
+        self.inner.allow(list);
     }
 
     /// Who is there now.

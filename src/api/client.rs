@@ -60,6 +60,7 @@ impl std::fmt::Debug for Client {
 pub struct ClientBuilder<T = Async> {
     session: Options,
     trust: Option<Trust>,
+    identity: Option<(PathBuf, PathBuf)>,
     plain_anywhere: bool,
     state: Option<PathBuf>,
     schedule: Schedule,
@@ -73,6 +74,7 @@ impl<T> Default for ClientBuilder<T> {
             twin: PhantomData,
             session: Options::default(),
             trust: None,
+            identity: None,
             plain_anywhere: false,
             state: None,
             schedule: Schedule::Prepared,
@@ -99,7 +101,18 @@ impl<T> ClientBuilder<T> {
         self.trust(Trust::Authority(file.into()))
     }
 
-    /// TLS 1.3; the server's certificate has this SHA-256.
+    /// A certificate of one's own, and its private key, PEM files, for servers that ask for one.
+    pub fn certificate(mut self, chain: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        self.identity = Some((chain.into(), key.into()));
+        self
+    }
+
+    /// TLS 1.3; the server's certificate is signed by an authority that this system trusts.
+    pub fn system_authorities(self) -> Self {
+        self.trust(Trust::System)
+    }
+
+    /// TLS 1.3; the server's certificate has this SHA-256. Neither its dates nor its names are looked at, nor who signed it.
     pub fn pin(self, certificate: [u8; 32]) -> Self {
         self.trust(Trust::Pin(certificate))
     }
@@ -155,8 +168,8 @@ impl<T> ClientBuilder<T> {
 
     /// The other twin, with all that was said.
     pub(super) fn twin<U>(self) -> ClientBuilder<U> {
-        let Self { session, trust, plain_anywhere, state, schedule, reveal, .. } = self;
-        ClientBuilder { session, trust, plain_anywhere, state, schedule, reveal, twin: PhantomData }
+        let Self { session, trust, identity, plain_anywhere, state, schedule, reveal, .. } = self;
+        ClientBuilder { session, trust, identity, plain_anywhere, state, schedule, reveal, twin: PhantomData }
     }
 }
 
@@ -175,7 +188,8 @@ impl ClientBuilder {
                 return Err(Error::unprotected(what, "name an authority or a pin; plain TCP where it is asked for"));
             }
         };
-        let stream = net::connect_within(&address, &trust, self.session.limits.timeout).await?;
+        let identity = self.identity.as_ref().map(|(chain, key)| (&**chain, &**key));
+        let stream = net::connect_as(&address, &trust, identity, self.session.limits.timeout).await?;
         self.over(stream, address).await
     }
 

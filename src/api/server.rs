@@ -1,19 +1,20 @@
 //! A server: publishes a model and answers clients, several at once.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use lowkey_mpc::error::Error as ProtocolError;
+use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
 
 use super::model::Model;
 use super::server_builder::ServerBuilder;
 use crate::admission::{Admission, Attendance, GOODBYE};
 use crate::error::{Error, Result};
-use crate::net::{Incoming, Listener, Stream};
+use crate::net::{Incoming, Listener, Stream, pin_of};
 use crate::plan::Plan;
-use crate::policy::{Policy, Visitor};
+use crate::policy::{AllowList, Identity, Policy, Visitor};
 use crate::publication::ServerModel;
 use crate::readiness::Readiness;
 use crate::server::{Greeted, Options, SessionReport};
@@ -158,19 +159,25 @@ impl Server {
     /// # Errors
     /// When the client or the connection fails, or the server is shut down.
     pub async fn serve(&self, stream: impl Stream + 'static) -> Result<SessionReport> {
-        self.serve_from(stream, Ipv4Addr::UNSPECIFIED.into()).await
+        self.serve_from(stream, Identity::default()).await
     }
 
-    /// The same for a client at an address, by which the quota and the sessions of one address count.
+    /// The same for a client at an address, or of a name, by which the quota and the sessions of one address count. Whoever calls this
+    /// has made sure who it is: a list of those who may ask is not looked at.
     ///
     /// # Errors
     /// As [`serve`](Self::serve).
-    pub async fn serve_from(&self, stream: impl Stream + 'static, client: IpAddr) -> Result<SessionReport> {
+    pub async fn serve_from(
+        &self,
+        stream: impl Stream + 'static,
+        client: impl Into<Identity> + Send,
+    ) -> Result<SessionReport> {
+        let client = client.into();
         if *self.0.stop.borrow() {
             return Err(Error::usage("the server is shut down", "build another one"));
         }
         let greeted = Greeted::meet(Box::new(stream), self.0.options.limits).await;
-        let greeted = greeted.inspect_err(|error| self.0.watch.dismissed(client, error))?;
+        let greeted = greeted.inspect_err(|error| self.0.watch.dismissed(client.address, error))?;
         self.0.clone().session(greeted, client).await
     }
 
@@ -182,6 +189,12 @@ impl Server {
     /// The same, and more, to be looked at from elsewhere.
     pub fn readiness(&self) -> Readiness {
         self.0.readiness.clone()
+    }
+
+    /// Answers the clients of another list from now on; sessions that run go on. Quotas of their own that names have count if the
+    /// server was built with any.
+    pub fn allow(&self, list: AllowList) {
+        *self.0.policy.allow.write().unwrap_or_else(PoisonError::into_inner) = Some(list);
     }
 
     /// Who is there now.
@@ -223,29 +236,40 @@ impl Inner {
             () = knock.turned_away() => Err(hello(std::io::Error::other("too many connections that say nothing"))),
             () = stop.asked() => Err(hello(std::io::Error::other("the server ends"))),
         };
-        let greeted = greeted.inspect_err(|error| self.watch.dismissed(client, error))?;
+        let (greeted, certificate) = greeted.inspect_err(|error| self.watch.dismissed(client, error))?;
         drop(knock);
-        self.session(greeted, client).await
-    }
-
-    async fn greet(&self, incoming: Incoming) -> Result<Greeted> {
-        let stream = incoming.secure().await.map_err(hello)?;
-        Greeted::meet(stream, self.options.limits).await
-    }
-
-    /// A session, on a thread of its own.
-    async fn session(self: Arc<Self>, greeted: Greeted, client: IpAddr) -> Result<SessionReport> {
-        let model = self.model.clone();
-        let (memory, came) = (model.plan.server_memory().with_slots(1), Instant::now());
-        let mut seat = match self.admission.seat(client, greeted.attention(), memory).await {
-            Ok(seat) => seat,
+        let client = match self.policy.identify(client, certificate.as_deref()) {
+            Ok(client) => client,
             Err(refusal) => {
+                let pin = certificate.map_or_else(String::new, |certificate| hex::encode(pin_of(&certificate)));
+                tracing::info!(%client, certificate = pin, "not on the list of those who may ask");
                 let error = greeted.refuse(refusal).await;
                 self.watch.dismissed(client, &error);
                 return Err(error);
             }
         };
-        let watch = self.watch.session(client.into(), &model.plan.architecture.name, came.elapsed());
+        self.session(greeted, client).await
+    }
+
+    /// With the certificate that the client has shown.
+    async fn greet(&self, incoming: Incoming) -> Result<(Greeted, Option<CertificateDer<'static>>)> {
+        let (stream, certificate) = incoming.secure().await.map_err(hello)?;
+        Ok((Greeted::meet(stream, self.options.limits).await?, certificate))
+    }
+
+    /// A session, on a thread of its own.
+    async fn session(self: Arc<Self>, greeted: Greeted, client: Identity) -> Result<SessionReport> {
+        let model = self.model.clone();
+        let (memory, came) = (model.plan.server_memory().with_slots(1), Instant::now());
+        let mut seat = match self.admission.seat(client.address, greeted.attention(), memory).await {
+            Ok(seat) => seat,
+            Err(refusal) => {
+                let error = greeted.refuse(refusal).await;
+                self.watch.dismissed(client.address, &error);
+                return Err(error);
+            }
+        };
+        let watch = self.watch.session(client.clone(), &model.plan.architecture.name, came.elapsed());
         let visitor = Visitor::new(self.policy.clone(), client);
         let stop = self.options.stop.clone().or(seat.leave());
         let options = Options { visitor, stop, watch: watch.clone(), room: seat.room(), ..self.options.clone() };

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, SystemTime};
 
 use lowkey_mpc::channel::Limits;
@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::net::{self, Listener};
 use crate::plan::planner::{Target, Widths};
 use crate::plan::{Link, Reveal};
-use crate::policy::{Policy, Quota};
+use crate::policy::{AllowList, Policy, Quota};
 use crate::publication::{ProgressHandler, ServerModel};
 use crate::readiness::Readiness;
 use crate::report::human_bytes;
@@ -51,6 +51,8 @@ pub struct ServerBuilder<T = Async> {
     progress: Option<ProgressHandler>,
     readiness: Readiness,
     memory: Option<u64>,
+    client_authorities: Option<PathBuf>,
+    allow: Option<AllowList>,
     watcher: Option<Arc<dyn Watcher>>,
     twin: PhantomData<T>,
 }
@@ -74,6 +76,8 @@ impl<T> ServerBuilder<T> {
             progress: None,
             readiness: Readiness::default(),
             memory: None,
+            client_authorities: None,
+            allow: None,
             watcher: None,
             twin: PhantomData,
         }
@@ -98,6 +102,8 @@ impl<T> ServerBuilder<T> {
             progress: self.progress,
             readiness: self.readiness,
             memory: self.memory,
+            client_authorities: self.client_authorities,
+            allow: self.allow,
             watcher: self.watcher,
             twin: PhantomData,
         }
@@ -118,6 +124,19 @@ impl<T> ServerBuilder<T> {
     /// TLS 1.3 with this certificate chain and its private key, PEM files.
     pub fn tls(mut self, certificates: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
         self.identity = Some((certificates.into(), key.into()));
+        self
+    }
+
+    /// Clients have to show a certificate that an authority in this PEM file has signed. They are known by its first DNS name, or by the
+    /// beginning of its SHA-256. Takes [TLS](Self::tls).
+    pub fn client_authorities(mut self, file: impl Into<PathBuf>) -> Self {
+        self.client_authorities = Some(file.into());
+        self
+    }
+
+    /// Of these clients, none but those of a list, which are known by their names there.
+    pub fn allow(mut self, list: AllowList) -> Self {
+        self.allow = Some(list);
         self
     }
 
@@ -146,7 +165,7 @@ impl<T> ServerBuilder<T> {
         self
     }
 
-    /// Most inferences per client and hour, by its address; no limit unless said.
+    /// Most inferences per client and hour, by its name or its address; no limit unless said. A list may give a name another one.
     pub fn quota(mut self, per_hour: NonZeroU32) -> Self {
         self.quota = Some(per_hour);
         self
@@ -229,10 +248,22 @@ impl ServerBuilder {
             let what = format!("{address} can be reached by others, and there is no certificate");
             return Err(Error::unprotected(what, "give a certificate and its key; plain TCP where it is asked for"));
         }
+        if self.identity.is_none() && self.client_authorities.is_some() {
+            return Err(Error::usage(
+                "clients show certificates over TLS alone",
+                "give the server a certificate and its key",
+            ));
+        }
+        if self.client_authorities.is_none() && self.allow.is_some() {
+            return Err(Error::usage(
+                "a list of clients, and nothing makes them show who they are",
+                "name the authorities of their certificates",
+            ));
+        }
         let identity = self.identity.as_ref().map(|(certificates, key)| (&**certificates, &**key));
         let pin = identity.map(|(certificates, _)| pin(certificates)).transpose()?;
         // An address that is taken shows before the work begins.
-        let listener = Listener::bind(&address, identity).await?;
+        let listener = Listener::bind(&address, identity, self.client_authorities.as_deref()).await?;
         let address = listener.address().map_err(Error::internal)?;
         self.publish(Some((listener, address)), pin).await
     }
@@ -248,8 +279,10 @@ impl ServerBuilder {
 
     async fn publish(self, listener: Option<(Listener, SocketAddr)>, pin: Option<[u8; 32]>) -> Result<Server> {
         let Self { model, target, state, store, reveal, quota, sessions, per_address, limits, idle, drain, .. } = self;
-        let (progress, readiness) = (self.progress, self.readiness);
-        let (memory, watch) = (self.memory, Watch::new(self.watcher));
+        let (progress, readiness, memory, allow, watch) =
+            (self.progress, self.readiness, self.memory, self.allow, Watch::new(self.watcher));
+        let own_quotas = allow.as_ref().is_some_and(AllowList::has_quotas);
+        let quota = quota.or(own_quotas.then_some(NonZeroU32::MAX));
         let network = model.network();
         let outputs = network.tensors()[network.architecture().output].elements();
         if let Some(error) = not_revealed(network.architecture(), outputs, reveal) {
@@ -276,7 +309,12 @@ impl ServerBuilder {
         check_memory(&model, memory)?;
         let (stop, asked) = watch::channel(false);
         let options = Options { limits, idle, stop: Stop::new(asked), ..Options::default() };
-        let policy = Arc::new(Policy { class_only: reveal == Reveal::Class, quota: quota.map(Quota::new), uses });
+        let policy = Arc::new(Policy {
+            class_only: reveal == Reveal::Class,
+            quota: quota.map(Quota::new),
+            allow: RwLock::new(allow),
+            uses,
+        });
         let admission = Admission::new(sessions.into(), per_address.map(usize::from), memory, model.inference_bytes());
         let hello = HELLO.min(limits.timeout);
         if listener.is_none() {

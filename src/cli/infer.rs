@@ -40,12 +40,21 @@ pub struct Arguments {
     /// Certificate authority of the server, as PEM.
     #[arg(long, value_name = "FILE", group = "trust")]
     ca: Option<PathBuf>,
-    /// SHA-256 of the server's certificate, as `lowkey serve` prints it.
+    /// Trust the certificate authorities of this system.
+    #[arg(long, group = "trust")]
+    system_roots: bool,
+    /// SHA-256 of the server's certificate, as `lowkey serve` prints it; neither its dates nor its names are looked at, nor who signed it.
     #[arg(long, value_name = "HASH", group = "trust", value_parser = parse_hash)]
     pin: Option<[u8; 32]>,
     /// Plain TCP even to another machine.
     #[arg(long, group = "trust")]
     insecure: bool,
+    /// Certificate chain to show to a server that asks for one, as PEM.
+    #[arg(long, value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// Private key of that certificate, as PEM.
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
     /// Accept the model with this digest and no other.
     #[arg(long, value_name = "HEX", value_parser = parse_hash)]
     model_digest: Option<Digest>,
@@ -120,7 +129,8 @@ struct Place<'a> {
 /// A session for the images from `next` on.
 async fn session(place: &Place<'_>, next: &mut usize) -> Result<()> {
     let arguments = place.arguments;
-    let stream = net::connect_within(&arguments.server, &place.trust, arguments.timeout.duration()).await?;
+    let identity = arguments.cert.as_deref().zip(arguments.key.as_deref());
+    let stream = net::connect_as(&arguments.server, &place.trust, identity, arguments.timeout.duration()).await?;
     let stream: Box<dyn net::Stream> = match arguments.shape {
         Some(link) => Box::new(shape(stream, link)),
         None => stream,
@@ -173,6 +183,7 @@ fn trust(arguments: &Arguments, loopback: bool) -> Result<Trust> {
     Ok(match (&arguments.ca, arguments.pin) {
         (Some(path), _) => Trust::Authority(path.clone()),
         (_, Some(pin)) => Trust::Pin(pin),
+        _ if arguments.system_roots => Trust::System,
         _ if loopback => Trust::Plain,
         _ if arguments.insecure => {
             warn("warning: plain TCP: anyone on the way can change or read the traffic\n");
@@ -181,7 +192,7 @@ fn trust(arguments: &Arguments, loopback: bool) -> Result<Trust> {
         _ => {
             return Err(Error::unprotected(
                 format!("nothing says how to recognise the server at {}", arguments.server),
-                "give --ca FILE or --pin HASH, or --insecure for plain TCP",
+                "give --ca FILE, --pin HASH or --system-roots, or --insecure for plain TCP",
             ));
         }
     })

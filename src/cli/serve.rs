@@ -7,13 +7,14 @@ use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use lowkey::net;
+use lowkey::policy::AllowList;
 use lowkey::store::{Lifetime, Store, Uses};
 use lowkey::{Error, Result, Server};
 
 use super::import::ImportOptions;
 use super::{
-    LinkArgument, Places, Reveal, TimeoutArgument, WidthsArgument, key, log, metrics, model, progress, runtime, say, size,
-    warn,
+    LinkArgument, Places, Reveal, TimeoutArgument, WidthsArgument, key, log, metrics, model, progress, runtime, say,
+    size, warn,
 };
 
 #[derive(Args)]
@@ -30,6 +31,13 @@ pub struct Arguments {
     /// Private key of the certificate, as PEM.
     #[arg(long, value_name = "FILE", requires = "cert")]
     key: Option<PathBuf>,
+    /// Answer none but clients with a certificate that an authority in this PEM file has signed.
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    client_ca: Option<PathBuf>,
+    /// Of these, answer none but those of this list: a name, sha256:HASH or dns:NAME of its certificate, and inferences per hour if they are
+    /// limited, on each line.
+    #[arg(long, value_name = "FILE", requires = "client_ca")]
+    allow: Option<PathBuf>,
     /// Plain TCP even where others can listen.
     #[arg(long, conflicts_with = "cert")]
     insecure: bool,
@@ -50,7 +58,8 @@ pub struct Arguments {
     /// Refuse clients that ask for more than this.
     #[arg(long, value_enum, default_value_t)]
     reveal: Reveal,
-    /// Most inferences per client and hour, by its address (IPv6: its /64 network); no limit unless given.
+    /// Most inferences per client and hour, by its name, or without a certificate by its address (IPv6: its /64 network); no limit
+    /// unless given.
     #[arg(long, value_name = "N")]
     quota: Option<NonZeroU32>,
     #[command(flatten)]
@@ -115,6 +124,12 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         .progress(progress::callback("publishing"));
     if let (Some(certificates), Some(key)) = (arguments.cert, arguments.key) {
         builder = builder.tls(certificates, key);
+    }
+    if let Some(authorities) = arguments.client_ca {
+        builder = builder.client_authorities(authorities);
+    }
+    if let Some(list) = &arguments.allow {
+        builder = builder.allow(AllowList::read(list)?);
     }
     if arguments.insecure {
         builder = builder.insecure();

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 /// A client as its server knows it.
@@ -11,6 +12,8 @@ pub struct Identity {
     pub address: IpAddr,
     /// Its name; `None` without a certificate.
     pub name: Option<Arc<str>>,
+    /// Its inferences per hour, if they are not those of all.
+    pub quota: Option<NonZeroU32>,
 }
 
 impl Default for Identity {
@@ -22,7 +25,7 @@ impl Default for Identity {
 
 impl From<IpAddr> for Identity {
     fn from(address: IpAddr) -> Self {
-        Self { address, name: None }
+        Self { address, name: None, quota: None }
     }
 }
 

@@ -3,17 +3,20 @@
 //! Decided when a slot is prepared, or at a direct inference: then the lattice work is done and the inference counts, whether or
 //! not the slot is used. A refusal is an abort frame; the session is over and others go on.
 
+mod allow;
 mod identity;
 mod quota;
 
+use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Instant, SystemTime};
 
 use crate::error::{AbortCode, Result};
 use crate::plan::Reveal;
 use crate::store::Uses;
 
+pub use allow::{AllowError, AllowList};
 pub use identity::Identity;
 pub use quota::Quota;
 
@@ -32,6 +35,9 @@ pub enum Refusal {
     /// The server's key is past its lifetime.
     #[error("the server's key is past its lifetime")]
     SpentKey,
+    /// The client is none of those that the server answers.
+    #[error("the server does not know this client")]
+    Unknown,
     /// All sessions are taken.
     #[error("the server is full; there may be room in {} s", wait_seconds)]
     Full {
@@ -48,6 +54,7 @@ impl Refusal {
             Self::Quota { .. } => AbortCode::Quota,
             Self::SpentKey => AbortCode::SpentKey,
             Self::Full { .. } => AbortCode::Full,
+            Self::Unknown => AbortCode::Unknown,
         }
     }
 
@@ -56,7 +63,7 @@ impl Refusal {
         match self {
             Self::Quota { wait_minutes } => wait_minutes,
             Self::Full { wait_seconds } => wait_seconds,
-            Self::ClassOnly | Self::SpentKey => 0,
+            Self::ClassOnly | Self::SpentKey | Self::Unknown => 0,
         }
     }
 
@@ -68,6 +75,7 @@ impl Refusal {
             code if code == AbortCode::Quota as u16 => Self::Quota { wait_minutes: detail.max(1) },
             code if code == AbortCode::SpentKey as u16 => Self::SpentKey,
             code if code == AbortCode::Full as u16 => Self::Full { wait_seconds: detail.max(1) },
+            code if code == AbortCode::Unknown as u16 => Self::Unknown,
             _ => return None,
         };
         (refusal.detail() == detail || detail == 0).then_some(refusal)
@@ -80,6 +88,7 @@ impl Refusal {
             Self::Quota { wait_minutes } => format!("wait {wait_minutes} min, or ask the server's owner for more"),
             Self::SpentKey => "the server's owner has to publish the model under a new key".into(),
             Self::Full { wait_seconds } => format!("try again in {wait_seconds} s"),
+            Self::Unknown => "ask the server's owner to put your certificate on the list".into(),
         }
     }
 }
@@ -91,6 +100,8 @@ pub struct Policy {
     pub class_only: bool,
     /// Inferences per client and hour.
     pub quota: Option<Quota>,
+    /// The clients that are answered; all, if there is no list.
+    pub allow: RwLock<Option<AllowList>>,
     /// Where inferences under the server's key are counted.
     pub uses: Option<Uses>,
 }
@@ -101,13 +112,30 @@ impl Policy {
         Self { quota: Some(Quota::new(per_hour)), ..Self::default() }
     }
 
+    /// Who a client is that has shown this certificate, verified by the handshake, in DER form.
+    ///
+    /// # Errors
+    /// [`Refusal::Unknown`] if it is not on the list.
+    pub(crate) fn identify(&self, address: IpAddr, certificate: Option<&[u8]>) -> Result<Identity, Refusal> {
+        let allow = self.allow.read().unwrap_or_else(PoisonError::into_inner);
+        match (&*allow, certificate) {
+            (None, None) => Ok(address.into()),
+            (None, Some(certificate)) => Ok(Identity { name: Some(allow::own_name(certificate)), ..address.into() }),
+            (Some(_), None) => Err(Refusal::Unknown),
+            (Some(list), Some(certificate)) => {
+                let (name, quota) = list.find(certificate).ok_or(Refusal::Unknown)?;
+                Ok(Identity { address, name: Some(name), quota })
+            }
+        }
+    }
+
     /// Whether one more inference is allowed; if so, it counts.
     fn admit(&self, client: &Identity, reveal: Reveal, (now, date): (Instant, SystemTime)) -> Result<()> {
         if self.class_only && reveal != Reveal::Class {
             return Err(Refusal::ClassOnly.into());
         }
         if let Some(quota) = &self.quota {
-            quota.take(client.address, now)?;
+            quota.take(client, now)?;
         }
         match &self.uses {
             Some(uses) => uses.count(date),
@@ -149,7 +177,7 @@ mod tests {
     use super::*;
     use crate::error::Error;
     use crate::store::Store;
-    use std::net::{IpAddr, Ipv4Addr};
+    use std::net::Ipv4Addr;
 
     const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -162,12 +190,13 @@ mod tests {
             Refusal::SpentKey,
             Refusal::Full { wait_seconds: 1 },
             Refusal::Full { wait_seconds: 255 },
+            Refusal::Unknown,
         ] {
             let number = Error::from(refusal).abort_number().unwrap();
             assert_eq!(Refusal::of_code(number), Some(refusal), "{refusal}");
             assert!(!AbortCode::describe(number).contains("does not know"), "{refusal}");
         }
-        for code in (0..16).chain(20..256) {
+        for code in (0..16).chain(21..256) {
             assert_eq!(Refusal::of_code(code), None, "{code}");
         }
         let odd = AbortCode::ClassOnly as u16 | 0x0100;
@@ -183,6 +212,17 @@ mod tests {
         policy.admit(&HERE.into(), Reveal::Class, now).unwrap();
         let refused = policy.admit(&HERE.into(), Reveal::Class, now);
         assert!(matches!(refused, Err(Error::Declined(Refusal::Quota { wait_minutes: 60 }))), "{refused:?}");
+    }
+
+    #[test]
+    fn who_is_on_no_list() {
+        let certificate = b"of somebody";
+        let open = Policy::default();
+        assert_eq!(open.identify(HERE, None), Ok(HERE.into()));
+        assert!(open.identify(HERE, Some(certificate)).unwrap().name.is_some());
+        let closed = Policy { allow: RwLock::new(Some(AllowList::default())), ..Policy::default() };
+        assert_eq!(closed.identify(HERE, None), Err(Refusal::Unknown));
+        assert_eq!(closed.identify(HERE, Some(certificate)), Err(Refusal::Unknown));
     }
 
     #[test]
