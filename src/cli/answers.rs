@@ -148,7 +148,7 @@ fn said(answer: &Answer, architecture: &Architecture) -> String {
         ClassRule::Largest { last } => {
             let shares = probabilities(answer, logits, architecture);
             let of = |&class: &usize| match &shares {
-                Some(shares) => format!("{} {:.1} %", numbered(class, architecture), 100.0 * shares[class]),
+                Some(shares) => format!("{} ({:.1} %)", numbered(class, architecture), 100.0 * shares[class]),
                 None => format!("{} ({})", numbered(class, architecture), logits[class]),
             };
             ranked(logits, last).iter().take(BEST).map(of).collect::<Vec<_>>().join(", ")

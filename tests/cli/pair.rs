@@ -45,8 +45,8 @@ fn images_of_every_kind() {
     assert_eq!(lines[0], format!("model digits, digest {}", server.digest));
     assert!(lines[1].starts_with("setup "), "{said}");
     let class = digits().class(1);
-    assert!(lines[2].starts_with(&format!("image 1: {class} ")) && lines[2].matches(" %").count() == 5, "{said}");
-    let shares: Vec<f64> = lines[2].split(' ').filter_map(|word| word.parse().ok()).collect();
+    assert!(lines[2].starts_with(&format!("image 1: {class} (")) && lines[2].matches(" %").count() == 5, "{said}");
+    let shares: Vec<f64> = lines[2].split('(').filter_map(|part| part.split_once(" %")?.0.parse().ok()).collect();
     assert!(shares.iter().any(|share| *share > 50.0 && *share <= 100.0), "{said}");
     assert!(lines[3].starts_with("  offline ") && lines[3].ends_with(" kB"), "{said}");
     assert!(lines[8].starts_with("mean of 3 inferences"), "{said}");
