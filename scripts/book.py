@@ -33,8 +33,9 @@ def anchors(text):
 
 
 def texts():
-    files = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True)
-    return [ROOT / name for name in files.stdout.split()]
+    """All texts but what builds leave behind."""
+    left = {"target", ".venv", "corpus", "artifacts"}
+    return [file for file in sorted(ROOT.rglob("*.md")) if not left & set(file.relative_to(ROOT).parts)]
 
 
 def lost_in_texts():
