@@ -204,13 +204,12 @@ mod tests {
     }
 
     #[test]
-    fn alone_a_name_stands_to_the_right() {
+    fn alone_a_name_stands_beside_its_point() {
         let frame = Area { left: 0.0, top: 0.0, right: 300.0, bottom: 200.0 };
-        let points = vec![(50.0, 50.0)];
-        let taken = vec![Area::around(points[0], 5.0)];
-        let mut places = Places { frame, taken, lines: Vec::new(), points };
-        let placed = places.place(&[("w1".to_owned(), (50.0, 50.0), Ink::new(13.0, INK))])[0];
-        assert_eq!((placed.anchor, placed.at.1), (Anchor::Start, 50.0));
-        assert!(placed.at.0 > 55.0 && placed.leader.is_none());
+        let point = (50.0, 50.0);
+        let mut places = Places { frame, taken: vec![Area::around(point, 5.0)], lines: Vec::new(), points: vec![point] };
+        let placed = places.place(&[("w1".to_owned(), point, Ink::new(13.0, INK))])[0];
+        assert!(placed.leader.is_none() && placed.covers.distance(point) < 10.0, "{placed:?}");
+        assert!(placed.covers.shared(Area::around(point, 5.0)) == 0.0, "{placed:?}");
     }
 }
