@@ -36,7 +36,7 @@ pub const IMPORT: &str = examples!(
 pub const QUANTISE: &str = examples!(
     "lowkey quantise float.onnx --data mnist                      a report alone",
     "lowkey quantise float.onnx --data mnist --bits 6 -o six.lowkey",
-    "lowkey quantise net.onnx --data photos --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225"
+    "lowkey quantise net.onnx --data photos --mean 0.5 --std 0.25 -o net.lowkey"
 );
 pub const SERVE: &str = examples!(
     "lowkey serve --model digits                                  on loopback",

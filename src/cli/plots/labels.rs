@@ -207,7 +207,8 @@ mod tests {
     fn alone_a_name_stands_beside_its_point() {
         let frame = Area { left: 0.0, top: 0.0, right: 300.0, bottom: 200.0 };
         let point = (50.0, 50.0);
-        let mut places = Places { frame, taken: vec![Area::around(point, 5.0)], lines: Vec::new(), points: vec![point] };
+        let mut places =
+            Places { frame, taken: vec![Area::around(point, 5.0)], lines: Vec::new(), points: vec![point] };
         let placed = places.place(&[("w1".to_owned(), point, Ink::new(13.0, INK))])[0];
         assert!(placed.leader.is_none() && placed.covers.distance(point) < 10.0, "{placed:?}");
         assert!(placed.covers.shared(Area::around(point, 5.0)) == 0.0, "{placed:?}");
