@@ -151,3 +151,118 @@ fn an_integer_network_is_quantised_again() {
         assert!(apart <= most_apart, "{bits} bits: {apart} of {} apart", test.len());
     }
 }
+
+/// Two residual blocks, one with a layer in its skip, and an average of the whole image.
+fn residual(seed: u64) -> Vec<u8> {
+    let mut graph = FloatOnnx::new(seed, &[0, 3, 12, 12]);
+    graph.conv(8, 3, 1, 1);
+    graph.norm();
+    let first = graph.relu();
+    graph.conv(8, 3, 1, 1);
+    graph.norm();
+    graph.relu();
+    graph.conv(8, 3, 1, 1);
+    let main = graph.norm();
+    graph.node("Add", &[&main, &first], &[]);
+    let second = graph.relu();
+    graph.conv(12, 3, 2, 1);
+    graph.norm();
+    graph.relu();
+    graph.conv(12, 3, 1, 1);
+    let main = graph.norm();
+    graph.set_last(&second, 8);
+    let skip = graph.conv(12, 1, 2, 1);
+    graph.node("Add", &[&main, &skip], &[]);
+    graph.relu();
+    graph.then("GlobalAveragePool", &[]);
+    graph.then("Flatten", &[]);
+    graph.dense(12, 10);
+    graph.bytes()
+}
+
+#[test]
+fn skips_get_integer_multipliers() {
+    for (seed, bits, same, off) in [(0, 8, 93, 0.002), (1, 8, 93, 0.002), (2, 6, 75, 0.02)] {
+        let quantised = near(&residual(seed), settings(bits), same, off);
+        let skips: Vec<&ptq::Layer> = quantised.layers.iter().filter(|layer| !layer.multipliers.is_empty()).collect();
+        // The other block's skip has weights, which are a part of its last layer.
+        assert!(skips.len() == 1 && skips[0].multipliers[0] > 2 && skips[0].shifts.len() == 1, "{skips:?}");
+        let linear = |node: &&lowkey_models::Node| matches!(&node.op, Op::Linear { .. });
+        assert_eq!(quantised.network.architecture().nodes.iter().filter(linear).count(), 6);
+    }
+}
+
+#[test]
+fn channels_with_shifts_of_their_own_are_nearer() {
+    let error = |channel_shifts, bytes: &[u8]| {
+        let real = read(bytes);
+        let settings = Settings { bits: 4, channel_shifts };
+        let quantised = ptq::quantise(real.clone(), &samples(&real, 1, 60), &settings).expect("a network");
+        let by_channel = |layer: &&ptq::Layer| layer.shifts.len() > 1;
+        assert_eq!(quantised.layers.iter().filter(by_channel).count() > 0, channel_shifts);
+        compare(&real, &quantised, &samples(&real, 2, 100)).1
+    };
+    let [layer, channel] = [false, true].map(|channel_shifts| error(channel_shifts, &depthwise(3, 7.0)));
+    assert!(channel < layer, "{channel} by channel, {layer} by layer");
+    // With skips, too, which get multipliers for each channel.
+    let channel = error(true, &residual(3));
+    assert!(channel < 0.02, "{channel}");
+}
+
+/// A depthwise layer of which one channel has weights thirty times as large.
+fn depthwise(seed: u64, largest: f32) -> Vec<u8> {
+    let mut graph = FloatOnnx::new(seed, &[0, 1, 12, 12]);
+    graph.conv(8, 3, 1, 1);
+    graph.relu();
+    graph.conv(8, 3, 1, 8);
+    let last = graph.last();
+    let factors: Vec<f32> = (0..8).map(|channel| if channel == 3 { largest } else { 1.0 }).collect();
+    let factors = graph.constant(&[1, 8, 1, 1], &factors);
+    graph.node("Mul", &[&last, &factors], &[]);
+    graph.relu();
+    graph.conv(12, 1, 1, 1);
+    graph.relu();
+    graph.pool("MaxPool");
+    graph.then("Flatten", &[]);
+    graph.dense(432, 10);
+    graph.bytes()
+}
+
+#[test]
+fn uneven_depthwise_layers_get_shifts_for_each_channel() {
+    let even = near(&depthwise(1, 1.0), settings(8), 90, 0.003);
+    assert!(even.warnings.is_empty() && even.layers.iter().all(|layer| layer.shifts.len() <= 1), "{:?}", even.warnings);
+    let uneven = near(&depthwise(1, 30.0), settings(8), 90, 0.003);
+    assert!(uneven.warnings.len() == 1 && uneven.warnings[0].contains("shift for each"), "{:?}", uneven.warnings);
+    let by_channel: Vec<usize> = uneven.layers.iter().map(|layer| layer.shifts.len()).collect();
+    assert_eq!(by_channel, [1, 8, 1, 0]);
+}
+
+/// What is joined has one unit; padding before a convolution, averages that keep their unit, softmax and clips.
+#[test]
+fn joined_tensors_have_one_unit() {
+    let mut graph = FloatOnnx::new(4, &[0, 1, 12, 12]);
+    graph.conv(6, 3, 1, 1);
+    let first = graph.relu();
+    graph.conv(6, 3, 1, 1);
+    let second = graph.then("Clip", &[Setting::Float("min", 0.0), Setting::Float("max", 6.0)]);
+    graph.set_last(&first, 6);
+    let third = graph.then(
+        "AveragePool",
+        &[
+            Setting::Ints("kernel_shape", &[3, 3]),
+            Setting::Ints("pads", &[1, 1, 1, 1]),
+            Setting::Int("count_include_pad", 1),
+        ],
+    );
+    graph.node("Concat", &[&first, &second, &third], &[Setting::Int("axis", 1)]);
+    graph.set_channels(18);
+    graph.conv(8, 3, 2, 1);
+    graph.relu();
+    graph.then("Flatten", &[]);
+    graph.dense(288, 10);
+    graph.then("Softmax", &[Setting::Int("axis", 1)]);
+    let quantised = near(&graph.bytes(), settings(8), 90, 0.003);
+    let coding = quantised.network.architecture().output_coding.clone().expect("a coding");
+    assert_eq!(coding.ends, [lowkey_models::coding::End::Softmax]);
+}

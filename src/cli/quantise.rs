@@ -53,17 +53,16 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
-    let before = Before::read(&arguments.model, arguments.name.as_deref(), &arguments.options)?;
-    let data = Data::find(&arguments.data, &before.real.input)?;
+    let (name, arrays) = (arguments.name.as_deref(), data::arrays(&arguments.data));
+    let before = Before::read(&arguments.model, name, arrays, &arguments.options)?;
+    let data = Data::find(&arguments.data, &before)?;
     let mut notes = Vec::new();
-    if before.whole.is_none() && arguments.options.options(None).preprocessing.is_none() {
+    if before.whole.is_none() && arrays.is_none() && arguments.options.options(None).preprocessing.is_none() {
         let note =
             "pictures are read as pixel / 255: say --pixel-scale, --mean and --std if training did something else";
         notes.push(note.to_owned());
     }
-    if !data.has_training_part() {
-        notes.push("there is no training part: units and shifts are chosen by images of the test part".to_owned());
-    }
+    notes.extend(data.note().map(str::to_owned));
     if arguments.bits < UNTRAINED {
         let bits = arguments.bits;
         notes.push(format!("{bits} bits cost accuracy without training: models/train has networks that learn theirs"));

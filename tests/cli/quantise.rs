@@ -5,6 +5,7 @@ use std::path::Path;
 use lowkey_models::import::Preprocessing;
 use lowkey_models::import::onnx::float::{self, Reads};
 use lowkey_models::ptq::run::run;
+use lowkey_models::zoo;
 use ndarray::Array3;
 
 use super::float_onnx::{FloatOnnx, chain};
@@ -97,4 +98,29 @@ fn networks_that_are_not_quantised() {
     let good = text(&files::write(folder.path(), "float.onnx", &chain(1))).to_owned();
     lowkey(&["quantise", &good, "--data", "/nowhere"]).fails(2, "/nowhere", "--data");
     lowkey(&["quantise", text(&folder.path().join("none.onnx")), "--data", &data]).fails(2, "none.onnx", "");
+}
+
+/// Arrays instead of pictures: a bundled network, whose bytes before are told, and a float one.
+#[test]
+fn arrays_without_labels_show_how_often_classes_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let demo = zoo::find("digits").unwrap().demo().unwrap();
+    let stored: Vec<u8> = demo.inputs.stored().take(80).flatten().copied().collect();
+    let data = text(&files::write(folder.path(), "digits.npy", &files::npy(&[80, 1, 8, 8], &stored))).to_owned();
+    let record = &lowkey(&["quantise", "digits", "--data", &data, "--json"]).records()[0];
+    let accuracy = &record["accuracy"];
+    assert!(accuracy["images"] == 80 && accuracy["same"].as_u64().unwrap() >= 76, "{record}");
+    assert!(accuracy.get("before").is_none(), "{record}");
+    let bytes = |costs: &str| record[costs][1]["offline_bytes"].as_u64().unwrap();
+    assert!(bytes("costs_before") > 1000 && bytes("costs") > 1000, "{record}");
+    let said = lowkey(&["quantise", "digits", "--data", &data]).prints();
+    assert!(said.contains(" before) for an inference") && said.contains("of 80 inputs"), "{said}");
+
+    let source = text(&files::write(folder.path(), "float.onnx", &chain(9))).to_owned();
+    let pixels =
+        text(&files::write(folder.path(), "pixels.npy", &files::npy(&[50, 1, 12, 12], &pictures(50, 4)))).to_owned();
+    let record = &lowkey(&["quantise", &source, "--data", &pixels, "--json"]).records()[0];
+    assert!(record["accuracy"]["images"] == 50 && record["accuracy"]["same"].as_u64().unwrap() >= 46, "{record}");
+    let short = text(&files::write(folder.path(), "short.npy", &files::npy(&[50], &[1; 50]))).to_owned();
+    lowkey(&["quantise", &source, "--data", &short]).fails(2, "short.npy", "shape of the network's input");
 }

@@ -169,6 +169,18 @@ impl Inputs {
     }
 }
 
+/// Reads the real numbers of an NPY file, or integers as such, in order; `None` if they are not `elements` each, or not finite.
+///
+/// # Errors
+/// If the file can't be read, is no NPY file, or is damaged.
+pub fn read_reals(path: impl AsRef<Path>, elements: usize) -> Result<Option<Vec<f32>>, DataError> {
+    let path = path.as_ref();
+    let reals = load(path).and_then(|bytes| npy::reals(&decompressed(&bytes)?));
+    let reals = reals.map_err(|problem| DataError { path: path.to_owned(), problem })?;
+    let whole = !reals.is_empty() && reals.len().is_multiple_of(elements.max(1));
+    Ok((whole && reals.iter().all(|v| v.is_finite())).then_some(reals))
+}
+
 /// Reads labels: IDX or NPY of one dimension, also gzipped, one byte each.
 ///
 /// # Errors

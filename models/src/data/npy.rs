@@ -115,6 +115,15 @@ fn cast(
     values.zip(channels).map(y).collect()
 }
 
+/// All numbers of an array.
+pub(super) fn reals(file: &[u8]) -> Result<Vec<f32>, DataProblem> {
+    let array = Array::read(file)?;
+    match array.kind.float {
+        true => Ok(array.floats()?.collect()),
+        false => Ok(array.integers()?.map(|value| value as f32).collect()),
+    }
+}
+
 /// Labels `[N]`.
 pub(super) fn labels(file: &[u8]) -> Result<Vec<u8>, DataProblem> {
     let array = Array::read(file)?;

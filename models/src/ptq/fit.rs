@@ -153,8 +153,14 @@ fn layer(steps: &mut Steps<'_>, activations: &Activations) -> (f64, Vec<u32>) {
 }
 
 fn channels(steps: &mut Steps<'_>, activations: &Activations) -> (f64, Vec<u32>) {
+    let skip = steps.rows.skip().filter(|_| activations.unit.is_none());
+    // Units at which the multipliers of the skips are integers, at the shift that one for the layer would be.
+    let usual = skip.map(|skip| (skip, f64::from(layer(steps, activations).1[0]).exp2()));
     let mut best = (f64::INFINITY, 0.0, vec![]);
-    for (unit, _) in activations.units() {
+    for (mut unit, _) in activations.units() {
+        if let Some((skip, usual)) = usual {
+            unit = skip / (skip * usual / unit).round().max(1.0) * usual;
+        }
         let tried: Vec<Vec<f64>> =
             (0..=MOST_SHIFT).map(|shift| steps.errors(unit / f64::from(shift).exp2()).to_vec()).collect();
         let choose = |channel: usize| {

@@ -15,6 +15,7 @@ pub struct FloatOnnx {
 pub enum Setting<'s> {
     Int(&'s str, i64),
     Ints(&'s str, &'s [i64]),
+    Float(&'s str, f32),
 }
 
 fn varint(mut value: u64) -> Vec<u8> {
@@ -80,6 +81,7 @@ impl FloatOnnx {
         self.last = format!("t{}", self.count);
         let inputs: Vec<u8> = inputs.iter().flat_map(|name| field(1, name.as_bytes())).collect();
         let attribute = |setting: &Setting<'_>| match setting {
+            Setting::Float(name, v) => [field(1, name.as_bytes()), vec![2 << 3 | 5], v.to_le_bytes().to_vec()].concat(),
             Setting::Int(name, v) => [field(1, name.as_bytes()), number(3, *v)].concat(),
             Setting::Ints(name, list) => {
                 let list: Vec<u8> = list.iter().flat_map(|&v| number(8, v)).collect();
@@ -150,9 +152,14 @@ impl FloatOnnx {
         self.then(op, &[Setting::Ints("kernel_shape", &[2, 2]), Setting::Ints("strides", &[2, 2])])
     }
 
-    /// The channels of the last layer with weights.
+    /// The channels of the last tensor, where no layer with weights made it.
     pub fn set_channels(&mut self, channels: usize) {
         self.channels = channels;
+    }
+
+    /// Goes on at another tensor.
+    pub fn set_last(&mut self, name: &str, channels: usize) {
+        (self.last, self.channels) = (name.to_owned(), channels);
     }
 
     /// The file; the last tensor is its output.

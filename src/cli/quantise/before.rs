@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use lowkey::{Error, Model, Result};
+use lowkey_models::data::read_reals;
 use lowkey_models::import::onnx::float::{self, Reads};
 use lowkey_models::import::{ImportError, MAX_FILE, Preprocessing};
 use lowkey_models::ptq::real::RealNetwork;
 use lowkey_models::ptq::{self, Sample};
-use lowkey_models::{ClassRule, Input, Network, Tensor};
+use lowkey_models::{ClassRule, Fit, Input, Inputs, Network, Tensor};
 use ndarray::Array3;
 
 use super::super::import::ImportOptions;
@@ -23,24 +24,32 @@ pub struct Before {
 }
 
 impl Before {
-    /// Reads a float ONNX file, or whatever `lowkey import` and `lowkey plan` read.
-    pub fn read(path: &Path, name: Option<&str>, options: &ImportOptions) -> Result<Before> {
+    /// Reads a float ONNX file, or whatever `lowkey import` and `lowkey plan` read; `arrays` are the data if they are no pictures.
+    pub fn read(path: &Path, name: Option<&str>, arrays: Option<&Path>, options: &ImportOptions) -> Result<Before> {
         let stem = || path.file_stem().map_or("network".into(), |stem| stem.to_string_lossy().into_owned());
         let name = name.map_or_else(stem, str::to_owned);
         match float_bytes(path)? {
-            Some(bytes) => Before::float(path, &bytes, &name, options),
+            Some(bytes) => Before::float(path, &bytes, &name, arrays, options),
             None => Before::whole(path, &name, options),
         }
     }
 
-    fn float(path: &Path, bytes: &[u8], name: &str, options: &ImportOptions) -> Result<Before> {
+    fn float(path: &Path, bytes: &[u8], name: &str, arrays: Option<&Path>, options: &ImportOptions) -> Result<Before> {
+        let read = |reads: &Reads| {
+            float::read(bytes, path.parent(), name, reads).map_err(|error| {
+                let error = ImportError { path: Some(path.to_owned()), ..error };
+                Error::usage(error, "give a float ONNX file of the layers that docs/quantise.md lists")
+            })
+        };
+        if let Some(arrays) = arrays {
+            let elements = read(&Reads::Reals([0.0, 1.0]))?.input.shape.iter().product();
+            let reals = reals(arrays, elements)?;
+            let ends = reals.iter().fold([0.0f32; 2], |[lo, hi], &v| [lo.min(v), hi.max(v)]);
+            return Ok(Before { real: read(&Reads::Reals(ends))?, whole: None, preprocessing: None });
+        }
         let over_255 = || Preprocessing { scale: 1.0, over: 255.0, mean: vec![0.0], std: vec![1.0] };
         let preprocessing = options.options(None).preprocessing.unwrap_or_else(over_255);
-        let reads = Reads::Pictures(preprocessing.clone());
-        let real = float::read(bytes, path.parent(), name, &reads).map_err(|error| {
-            let error = ImportError { path: Some(path.to_owned()), ..error };
-            Error::usage(error, "give a float ONNX file of the layers that docs/quantise.md lists")
-        })?;
+        let real = read(&Reads::Pictures(preprocessing.clone()))?;
         Ok(Before { real, whole: None, preprocessing: Some(preprocessing) })
     }
 
@@ -68,6 +77,27 @@ impl Before {
         Sample { real, stored }
     }
 
+    /// What both networks read of the arrays of a file.
+    pub fn arrays(&self, path: &Path) -> Result<Vec<Sample>> {
+        let input = &self.real.input;
+        let (None, Some(coding)) = (&self.whole, &input.coding) else {
+            let inputs = Inputs::read_as(path, input, Fit::Exact).map_err(|error| Error::Input(Box::new(error)))?;
+            let whole = |x: Tensor| x.mapv(|x| x as f32);
+            return Ok(inputs.iter().map(whole).map(|x| Sample { real: x.clone(), stored: x }).collect());
+        };
+        let elements: usize = input.shape.iter().product();
+        let real = |values: &[f32]| {
+            let real = Array3::from_shape_vec(input.shape, values.to_vec()).expect("as many numbers as elements");
+            let stored = |at: (usize, usize, usize)| {
+                let y = coding.quantised(real[at], at.0).expect("numbers that are finite");
+                (i64::from(y) - input.zero_point) as f32
+            };
+            let stored = Array3::from_shape_fn(input.shape, stored);
+            Sample { real, stored }
+        };
+        Ok(reals(path, elements)?.chunks(elements).map(real).collect())
+    }
+
     /// The classes of inputs, by the rule of the network that was made of this one, whose outputs are worth `unit`.
     pub fn classes(&self, samples: &[Sample], rule: ClassRule, unit: f64) -> Result<Vec<Option<usize>>> {
         if let Some(model) = &self.whole {
@@ -80,6 +110,15 @@ impl Before {
         let reals: Vec<Array3<f32>> = samples.iter().map(|sample| sample.real.clone()).collect();
         Ok(ptq::run::run(&self.real, &reals).iter().map(|outputs| class(outputs, rule, unit)).collect())
     }
+}
+
+/// The numbers of an NPY file, which are inputs of that many elements.
+fn reals(path: &Path, elements: usize) -> Result<Vec<f32>> {
+    let reals = read_reals(path, elements).map_err(|error| Error::Input(Box::new(error)))?;
+    reals.ok_or_else(|| {
+        let why = format!("{}: not whole inputs of {elements} finite numbers", path.display());
+        Error::usage(why, "give an array with the shape of the network's input, or several of them in one")
+    })
 }
 
 /// A network's class of an answer.

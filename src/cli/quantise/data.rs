@@ -19,11 +19,20 @@ pub struct Data {
     training: Option<PathBuf>,
     /// What pixels are read as: themselves.
     pixels: Input,
+    /// Inputs without labels, where no data set is given.
+    arrays: Option<Vec<Sample>>,
+}
+
+/// The file of `--data`, if that is no folder or archive of pictures.
+pub fn arrays(argument: &DataArgument) -> Option<&Path> {
+    let path = argument.data.as_deref()?;
+    (path.is_file() && path.extension().is_none_or(|end| end != "zip")).then_some(path)
 }
 
 impl Data {
     /// Looks for the parts of a data set.
-    pub fn find(argument: &DataArgument, input: &Input) -> Result<Data> {
+    pub fn find(argument: &DataArgument, before: &Before) -> Result<Data> {
+        let input = &before.real.input;
         let folder = model::data_folder(argument, input)?;
         if !folder.exists() {
             return Err(Error::usage(
@@ -32,16 +41,28 @@ impl Data {
             ));
         }
         let pixels = Input { bits: 8, zero_point: 0, pixels: None, coding: None, ..input.clone() };
-        Ok(Data { argument: argument.clone(), training: training_part(&folder), pixels })
+        let arrays = arrays(argument).map(|path| before.arrays(path)).transpose()?;
+        Ok(Data { argument: argument.clone(), training: training_part(&folder), pixels, arrays })
     }
 
-    pub fn has_training_part(&self) -> bool {
-        self.training.is_some()
+    /// What the user should know of the data.
+    pub fn note(&self) -> Option<&'static str> {
+        match (&self.arrays, &self.training) {
+            (Some(_), _) => {
+                Some("arrays have no labels: units and shifts are chosen by them, and the classes of both are compared")
+            }
+            (None, None) => Some("there is no training part: units and shifts are chosen by images of the test part"),
+            (None, Some(_)) => None,
+        }
     }
 
     /// At most `count` pictures of the training part, or of the test part if there is none, evenly spread.
     pub fn samples(&self, before: &Before, count: usize) -> Result<Vec<Sample>> {
         let failed = |error| Error::Input(Box::new(error));
+        if let Some(arrays) = &self.arrays {
+            let count = count.min(arrays.len());
+            return Ok((0..count).map(|n| arrays[n * arrays.len() / count].clone()).collect());
+        }
         let inputs = match &self.training {
             None => self.test(&self.without_layers())?.inputs,
             Some(part) if part.is_dir() || part.extension().is_some_and(|end| end == "zip") => {
@@ -93,23 +114,35 @@ impl Data {
         if matches!(rule, ClassRule::None(_) | ClassRule::Each { .. }) {
             return Ok(None);
         }
-        let data = self.test(&Architecture { input: self.pixels.clone(), ..architecture.clone() })?;
-        let count = most.unwrap_or(usize::MAX).min(data.inputs.len());
-        let pictures: Vec<&[u8]> = data.inputs.stored().take(count).collect();
+        let data = match &self.arrays {
+            Some(_) => None,
+            None => Some(self.test(&Architecture { input: self.pixels.clone(), ..architecture.clone() })?),
+        };
+        let pictures: Vec<&[u8]> = data.iter().flat_map(|data| data.inputs.stored()).collect();
+        let arrays = self.arrays.as_deref().unwrap_or_default();
+        let count = most.unwrap_or(usize::MAX).min(pictures.len().max(arrays.len()));
+        let labels = data.as_ref().map(|data| &data.labels);
         let bar = progress::bar("evaluating", count as u64);
-        let mut accuracy = Accuracy { images: count, before: 0, after: 0, same: 0 };
-        for (batch, labels) in pictures.chunks(BATCH).zip(data.labels.chunks(BATCH)) {
-            let batch: Vec<Sample> = batch.iter().map(|pixels| before.sample(pixels)).collect();
-            let stored: Vec<Tensor> = batch.iter().map(|sample| sample.stored.mapv(|x| x as i64)).collect();
+        let right = labels.map(|_| 0);
+        let mut accuracy = Accuracy { images: count, before: right, after: right, same: 0 };
+        for first in (0..count).step_by(BATCH) {
+            let batch = first..(first + BATCH).min(count);
+            let samples: Vec<Sample> = match &data {
+                Some(_) => pictures[batch.clone()].iter().map(|pixels| before.sample(pixels)).collect(),
+                None => arrays[batch.clone()].to_vec(),
+            };
+            let stored: Vec<Tensor> = samples.iter().map(|sample| sample.stored.mapv(|x| x as i64)).collect();
             let found = in_parts(network, &stored)?;
-            let wanted = before.classes(&batch, rule, unit)?;
-            for ((found, wanted), &label) in found.iter().zip(wanted).zip(labels) {
+            let wanted = before.classes(&samples, rule, unit)?;
+            for ((at, found), wanted) in batch.zip(&found).zip(wanted) {
                 let found = class_of(network, found);
-                accuracy.before += usize::from(wanted == Some(usize::from(label)));
-                accuracy.after += usize::from(found == Some(usize::from(label)));
+                let label = labels.map(|labels| usize::from(labels[at]));
+                let is_right = |class: Option<usize>| usize::from(class.is_some() && class == label);
+                accuracy.before = accuracy.before.map(|right| right + is_right(wanted));
+                accuracy.after = accuracy.after.map(|right| right + is_right(found));
                 accuracy.same += usize::from(found == wanted);
             }
-            bar.inc(batch.len() as u64);
+            bar.inc(samples.len() as u64);
         }
         bar.finish_and_clear();
         Ok(Some(accuracy))

@@ -16,10 +16,12 @@ use super::before::Before;
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Accuracy {
     pub images: usize,
-    /// The network that was given is right.
-    pub before: usize,
+    /// The network that was given is right, where there are labels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<usize>,
     /// The one that was made is.
-    pub after: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<usize>,
     /// Both have the same class.
     pub same: usize,
 }
@@ -141,13 +143,16 @@ impl Record {
         let _ = writeln!(text, "input: {}\noutput: {}", self.input, self.output);
         if let Some(Accuracy { images, before, after, same }) = self.accuracy {
             let percent = |count: usize| 100.0 * count as f64 / images as f64;
-            let _ = writeln!(
-                text,
-                "accuracy on {images} test images: {:.2} % before, {:.2} % after; the same class on {:.2} %",
-                percent(before),
-                percent(after),
-                percent(same)
-            );
+            let _ = match before.zip(after) {
+                Some((before, after)) => writeln!(
+                    text,
+                    "accuracy on {images} test images: {:.2} % before, {:.2} % after; the same class on {:.2} %",
+                    percent(before),
+                    percent(after),
+                    percent(same)
+                ),
+                None => writeln!(text, "the same class on {:.2} % of {images} inputs", percent(same)),
+            };
         }
         for (at, cost) in self.costs.iter().enumerate() {
             let Cost { link, flights, activations, .. } = cost;
