@@ -36,7 +36,7 @@ const KNOWN: &[(&str, &[&str], &str)] = &[
         ],
         "the plan predicts the frames of sessions, and the error of all is made of the errors of each",
     ),
-    ("src/plan", &["layouts", "planner", "steps", "truncation"], "a truncation is proved by the planner's rings"),
+    ("src/plan", &["planner", "truncation"], "a truncation is proved by the planner's rings"),
 ];
 
 /// All sources below a folder.

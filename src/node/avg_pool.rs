@@ -1,19 +1,58 @@
 //! (multiplier * sum + offset) >> shift of each window: the parties add up and multiply their halves, a program shifts.
 
-use super::holding::Demands;
-use super::{Context, Operator, TensorId, average_ring};
+use lowkey_models::Window;
+use lowkey_mpc::program::Time;
+use lowkey_mpc::truncate;
 
-pub(super) struct AvgPool {
+use super::choices::{Chooses, LayoutChoice};
+use super::context::{Before, Context, Held};
+use super::holding::{Demands, average_ring};
+use super::step::{NonlinearKind, Protocol, Step, byte};
+use super::{NodeId, Operator, PlanError, TensorId};
+
+pub(super) struct AvgPool<'a> {
     pub input: TensorId,
+    pub window: &'a Window,
+    pub multiplier: i64,
+    pub offset: i64,
     pub shift: u32,
 }
 
-impl Operator for AvgPool {
+impl AvgPool<'_> {
+    fn spec(&self, node: NodeId, held: &Held<'_>) -> truncate::Spec {
+        let bits = held.widths[node.output()];
+        truncate::Spec { width: byte(average_ring(bits, self.shift)), shift: byte(self.shift), bits: byte(bits) }
+    }
+}
+
+impl Operator for AvgPool<'_> {
     fn name(&self) -> &'static str {
         "average pool"
     }
 
+    fn chooses(&self) -> Chooses {
+        Chooses::Layout
+    }
+
     fn ask(&self, made: TensorId, context: &Context<'_>, demands: &mut Demands) {
         demands.at_least(self.input, average_ring(context.widths[made], self.shift));
+    }
+
+    fn protocol(&self, node: NodeId, held: &Held<'_>) -> Option<Protocol> {
+        Some(Protocol::Truncate(self.spec(node, held)))
+    }
+
+    fn step(&self, node: NodeId, held: &Held<'_>, _: Before<'_>) -> Result<Step, PlanError> {
+        let spec = self.spec(node, held);
+        let Some(LayoutChoice::Chain(chain)) = held.chosen.layout(node) else { return Err(held.misplaced(node)) };
+        let programs = held.programs(node, |finish| truncate::program(spec, chain, finish, Time::START))?;
+        let kind = NonlinearKind::AvgPool {
+            windows: held.windows(node, self.input, self.window),
+            multiplier: self.multiplier,
+            // Counted from the lowest average.
+            offset: self.offset - (held.tensors[node.output()].range.lo << self.shift),
+        };
+        let widths = [spec.width.into(), spec.bits.into()];
+        Ok(held.nonlinear(node, held.source(self.input), kind, widths, programs))
     }
 }

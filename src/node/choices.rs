@@ -8,7 +8,8 @@ use lowkey_mpc::carry::Part;
 use lowkey_mpc::layout::Layout;
 use serde::{Deserialize, Serialize};
 
-use super::id::NodeId;
+use super::id::{ByNode, NodeId};
+use super::of;
 
 /// The link that flights are chosen for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -156,44 +157,6 @@ pub enum LayoutChoice {
     Chain(Vec<Part>),
 }
 
-impl Choices {
-    /// The ring of the accumulator that node `node` makes: of a linear node or a scale (with the bits that are dropped).
-    ///
-    /// # Panics
-    /// If it is neither, or the choices are for another architecture.
-    pub fn ell(&self, architecture: &Architecture, node: NodeId) -> u32 {
-        let before =
-            |wanted: fn(&Op) -> bool| architecture.nodes[..node.index()].iter().filter(|n| wanted(&n.op)).count();
-        match &architecture.nodes[node.index()].op {
-            Op::Linear { .. } => self.linear[before(|op| matches!(op, Op::Linear { .. }))].ell,
-            Op::Scale { .. } => self.scale(architecture, node).expect("a scale").width(),
-            other @ (Op::Requantise { .. }
-            | Op::MaxPool { .. }
-            | Op::AvgPool { .. }
-            | Op::SumPool { .. }
-            | Op::Flatten { .. }
-            | Op::Concat { .. }
-            | Op::Select { .. }
-            | Op::Table { .. }) => unreachable!("{other:?} makes no accumulator"),
-        }
-    }
-
-    /// What was chosen for node `node`; `None` if it is no scale.
-    ///
-    /// # Panics
-    /// If the choices are for another architecture.
-    pub fn scale(&self, architecture: &Architecture, node: NodeId) -> Option<ScaleChoice> {
-        let is_scale = |op: &Op| matches!(op, Op::Scale { .. });
-        let before = architecture.nodes[..node.index()].iter().filter(|node| is_scale(&node.op)).count();
-        is_scale(&architecture.nodes[node.index()].op).then(|| self.scales[before])
-    }
-
-    /// The bits that scale `node` drops; `None` if it drops none or is no scale.
-    pub(crate) fn dropped(&self, architecture: &Architecture, node: NodeId) -> Option<u32> {
-        self.scale(architecture, node)?.dropped()
-    }
-}
-
 /// Everything that a planner decides.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Choices {
@@ -207,4 +170,84 @@ pub struct Choices {
     pub sets: Vec<SetChoice>,
     /// Digits of every requantisation, average pool and max pool in order of the nodes, then of the arg max.
     pub layouts: Vec<LayoutChoice>,
+}
+
+/// Which list of [`Choices`] a node's choice is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Chooses {
+    /// None.
+    Nothing,
+    /// [`Choices::linear`].
+    Linear,
+    /// [`Choices::scales`].
+    Scale,
+    /// [`Choices::layouts`].
+    Layout,
+}
+
+/// The choice of one node.
+#[derive(Clone, Debug)]
+enum Choice {
+    Linear(LinearChoice),
+    Scale(ScaleChoice),
+    Layout(LayoutChoice),
+}
+
+/// The same choices, by node.
+#[derive(Clone, Debug)]
+pub(crate) struct Chosen {
+    /// `None` for nodes that need none, or go without.
+    nodes: ByNode<Option<Choice>>,
+    /// Digits of the arg max.
+    pub class: Option<LayoutChoice>,
+}
+
+impl Chosen {
+    /// Deals the lists out to the nodes of a network. Where a list is too short, the last nodes go without.
+    pub fn new(architecture: &Architecture, choices: &Choices) -> Self {
+        let mut linear = choices.linear.iter().copied();
+        let mut scales = choices.scales.iter().copied();
+        let mut layouts = choices.layouts.iter().cloned();
+        let mut choice = |op: &Op| match of(op).chooses() {
+            Chooses::Nothing => None,
+            Chooses::Linear => linear.next().map(Choice::Linear),
+            Chooses::Scale => scales.next().map(Choice::Scale),
+            Chooses::Layout => layouts.next().map(Choice::Layout),
+        };
+        let nodes = architecture.nodes.iter().map(|node| choice(&node.op)).collect();
+        Self { nodes, class: layouts.next() }
+    }
+
+    /// What was chosen for a scale; `None` for other nodes.
+    pub fn scale(&self, node: NodeId) -> Option<ScaleChoice> {
+        match &self.nodes[node] {
+            Some(Choice::Scale(choice)) => Some(*choice),
+            Some(Choice::Linear(_) | Choice::Layout(_)) | None => None,
+        }
+    }
+
+    /// The digits of a nonlinear node; `None` for other nodes.
+    pub fn layout(&self, node: NodeId) -> Option<&LayoutChoice> {
+        match &self.nodes[node] {
+            Some(Choice::Layout(choice)) => Some(choice),
+            Some(Choice::Linear(_) | Choice::Scale(_)) | None => None,
+        }
+    }
+
+    /// The ring of the accumulator that a node makes: of a linear node or a scale (with the bits that are dropped).
+    ///
+    /// # Panics
+    /// If it is neither.
+    pub fn ell(&self, node: NodeId) -> u32 {
+        match &self.nodes[node] {
+            Some(Choice::Linear(choice)) => choice.ell,
+            Some(Choice::Scale(choice)) => choice.width(),
+            Some(Choice::Layout(_)) | None => unreachable!("node {node:?} makes no accumulator"),
+        }
+    }
+
+    /// The bits that a scale drops; `None` if it drops none or is no scale.
+    pub fn dropped(&self, node: NodeId) -> Option<u32> {
+        self.scale(node)?.dropped()
+    }
 }

@@ -5,7 +5,7 @@
 //! of its sum; a max pool one bit more than the values. The protocol that makes x ends in that ring.
 
 use lowkey_models::{Architecture, Kind, TensorInfo};
-use lowkey_mpc::extend;
+use lowkey_mpc::extend::{self, Finish};
 
 use super::id::{ByTensor, NodeId, TensorId};
 use super::{Context, of};
@@ -49,6 +49,15 @@ impl Holding {
             Self::Accumulator { ell } | Self::Scaled { ell } | Self::Truncated { ell } => ell,
             Self::Shared { ring, .. } => ring,
             Self::Small { bits } => bits + 1,
+        }
+    }
+
+    /// How a program that makes it ends, in the prepared schedule where that makes a difference.
+    pub(crate) fn finish(self) -> Finish {
+        match self {
+            Self::Shared { ring, .. } => Finish::Upload { ring: ring as u8 },
+            Self::Scaled { ell } => Finish::Share { ring: ell as u8 },
+            Self::Small { .. } | Self::Accumulator { .. } | Self::Truncated { .. } => Finish::Small,
         }
     }
 }

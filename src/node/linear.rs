@@ -1,9 +1,12 @@
 //! Sums of convolutions, matrices and public multiples: evaluated on ciphertexts before the input is known, on plain integers after.
 
-use lowkey_models::Term;
+use lowkey_models::{Op, Term};
 
+use super::choices::Chooses;
+use super::context::{Before, Context, Held};
 use super::holding::Demands;
-use super::{ByTensor, Context, Holding, Operator, TensorId};
+use super::step::Step;
+use super::{ByTensor, Holding, NodeId, Operator, PlanError, TensorId};
 
 pub(super) struct Linear<'a> {
     pub terms: &'a [Term],
@@ -20,8 +23,12 @@ impl Operator for Linear<'_> {
         }
     }
 
-    fn ask(&self, made: TensorId, context: &Context<'_>, demands: &mut Demands) {
-        let ell = context.ell(made.maker().expect("made by this node"));
+    fn chooses(&self) -> Chooses {
+        Chooses::Linear
+    }
+
+    fn ask(&self, result: TensorId, context: &Context<'_>, demands: &mut Demands) {
+        let ell = context.ell(result);
         for term in self.terms {
             let spare = match term {
                 Term::Identity { multiplier, .. } => multiplier.trailing_zeros().min(ell - 1),
@@ -31,7 +38,12 @@ impl Operator for Linear<'_> {
         }
     }
 
-    fn holding(&self, made: TensorId, context: &Context<'_>, _: &Demands, _: &ByTensor<Holding>) -> Holding {
-        Holding::Accumulator { ell: context.ell(made.maker().expect("made by this node")) }
+    fn holding(&self, result: TensorId, context: &Context<'_>, _: &Demands, _: &ByTensor<Holding>) -> Holding {
+        Holding::Accumulator { ell: context.ell(result) }
+    }
+
+    fn step(&self, node: NodeId, held: &Held<'_>, _: Before<'_>) -> Result<Step, PlanError> {
+        let before = &held.architecture.nodes[..node.index()];
+        Ok(Step::Linear(before.iter().filter(|node| matches!(node.op, Op::Linear { .. })).count()))
     }
 }

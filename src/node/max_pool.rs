@@ -1,15 +1,62 @@
 //! The largest value of each window, by comparisons; of clipped values, or of accumulators whose clip comes after it.
 
-use super::holding::Demands;
-use super::{ByTensor, Context, NodeId, Operator, TensorId, small_width};
+use lowkey_models::{Op, Window};
+use lowkey_mpc::maxpool;
+use lowkey_mpc::pooled;
+use lowkey_mpc::program::Time;
+use lowkey_mpc::requantise::Clip;
 
-pub(super) struct MaxPool {
+use super::choices::{Chooses, LayoutChoice};
+use super::context::{Before, Context, Held};
+use super::holding::{Demands, small_width};
+use super::step::{NonlinearKind, Protocol, Source, Step, byte};
+use super::{ByTensor, Holding, NodeId, Operator, PlanError, TensorId, of};
+
+pub(super) struct MaxPool<'a> {
     pub input: TensorId,
+    pub window: &'a Window,
 }
 
-impl Operator for MaxPool {
+/// The max pool that alone reads what requantisation `node` makes, where the clip can come after the pool.
+pub(crate) fn pooled(held: &Held<'_>, node: NodeId) -> Option<(NodeId, pooled::Spec)> {
+    let Some(Protocol::Requantise(layer, top)) = of(held.op(node)).protocol(node, held) else { return None };
+    let mut consumers = held.architecture.consumers(node.output().index());
+    let (pool, None) = (NodeId::new(consumers.next()?), consumers.next()) else { return None };
+    let Op::MaxPool { window, .. } = held.op(pool) else { return None };
+    let window = u8::try_from(window.kernel[0] * window.kernel[1]).ok()?;
+    let fits = matches!(held.source(held.input(node)), Source::Accumulator(_))
+        && matches!(held.holdings[node.output()], Holding::Small { .. })
+        && layer.effective_bits().is_ok_and(|bits| bits > 1);
+    let clip = Clip { top, spare: false };
+    fits.then_some((pool, pooled::Spec { layer, clip, window }))
+}
+
+impl MaxPool<'_> {
+    fn spec(&self, held: &Held<'_>) -> maxpool::Spec {
+        maxpool::Spec {
+            bits: byte(held.widths[self.input]),
+            window: byte(self.window.kernel[0] * self.window.kernel[1]),
+            client: held.client_time(self.input),
+            server: Time::START,
+        }
+    }
+
+    /// The accumulators that are pooled, if what is read was not clipped.
+    fn unclipped(&self, held: &Held<'_>, before: Before<'_>) -> Option<(Source, pooled::Spec)> {
+        let maker = self.input.maker()?;
+        let Step::Nonlinear(step) = &before[maker] else { return None };
+        let NonlinearKind::Carries = step.kind else { return None };
+        Some((step.source, pooled(held, maker)?.1))
+    }
+}
+
+impl Operator for MaxPool<'_> {
     fn name(&self) -> &'static str {
         "max pool"
+    }
+
+    fn chooses(&self) -> Chooses {
+        Chooses::Layout
     }
 
     fn width(&self, _: TensorId, widths: &ByTensor<u32>, _: &dyn Fn(NodeId) -> u32) -> Option<u32> {
@@ -18,5 +65,29 @@ impl Operator for MaxPool {
 
     fn ask(&self, _: TensorId, context: &Context<'_>, demands: &mut Demands) {
         demands.in_pool(self.input, small_width(context.widths[self.input]));
+    }
+
+    fn protocol(&self, _: NodeId, held: &Held<'_>) -> Option<Protocol> {
+        Some(Protocol::MaxPool(self.spec(held)))
+    }
+
+    fn step(&self, node: NodeId, held: &Held<'_>, before: Before<'_>) -> Result<Step, PlanError> {
+        let spec = self.spec(held);
+        let bits = u32::from(spec.bits);
+        let windows = held.windows(node, self.input, self.window);
+        Ok(match (held.chosen.layout(node), self.unclipped(held, before)) {
+            (Some(LayoutChoice::Chain(chain)), None) => {
+                let programs = held.programs(node, |finish| maxpool::program(spec, chain, finish))?;
+                let (source, kind) = (held.source(self.input), NonlinearKind::MaxPool { windows });
+                held.nonlinear(node, source, kind, [small_width(bits), bits], programs)
+            }
+            (Some(LayoutChoice::Pooled { game, clip, spare }), Some((accumulators, mut whole))) => {
+                whole.clip.spare = *spare;
+                let programs = held.programs(node, |finish| pooled::program(whole, game, clip, finish))?;
+                let kind = NonlinearKind::Pooled { windows, carries: self.input, low: whole.low() as u32 };
+                held.nonlinear(node, accumulators, kind, [whole.width() as u32, bits], programs)
+            }
+            _ => return Err(held.misplaced(node)),
+        })
     }
 }

@@ -13,8 +13,10 @@
 //! | beside them | what |
 //! |---|---|
 //! | `id.rs` | names of nodes and tensors, tables by name |
-//! | `choices.rs` | what a planner decides and a server publishes |
+//! | `choices.rs` | what a planner decides and a server publishes, and the same by node |
+//! | `context.rs` | what an operator looks at: network, choices, how tensors are held |
 //! | `holding.rs` | how a tensor is shared, and in which ring |
+//! | `step.rs` | what a node does at run time: which protocol, on what |
 //! | `windows.rs`, `error.rs` | which elements a pool reads; why there is no plan |
 //!
 //! A new operator is a file here, an arm in [`of`], and what `models/` says of it. No match over operators has a `_`.
@@ -24,6 +26,7 @@
 mod avg_pool;
 mod choices;
 mod concat;
+mod context;
 mod error;
 mod flatten;
 mod holding;
@@ -33,63 +36,83 @@ mod max_pool;
 mod requantise;
 mod scale;
 mod select;
+mod step;
 mod sum_pool;
 mod table;
 mod windows;
 
-use lowkey_models::{Architecture, Op, TensorInfo};
+use lowkey_models::Op;
+use lowkey_mpc::extend::Finish;
 
 pub use choices::{Choices, LayoutChoice, LinearChoice, Link, ScaleChoice, SetChoice};
+pub(crate) use choices::{Chooses, Chosen};
+pub(crate) use context::{Context, Held};
 pub use error::PlanError;
 pub use holding::{Holding, width_of};
-pub(crate) use holding::{average_ring, clipped_bits, holdings, small_width, value_widths};
+pub(crate) use holding::{clipped_bits, holdings, value_widths};
 pub use id::{By, ByNode, ByTensor, NodeId, TensorId};
+pub(crate) use max_pool::pooled;
+pub(crate) use step::Protocol;
+pub use step::{Nonlinear, NonlinearKind, Programs, Source, Step};
 pub use windows::Windows;
 
+use context::Before;
 use holding::Demands;
-
-/// What the operators look at: the network's public half and what was chosen for it.
-#[derive(Clone, Copy)]
-pub(crate) struct Context<'a> {
-    pub architecture: &'a Architecture,
-    pub choices: &'a Choices,
-    pub tensors: &'a ByTensor<TensorInfo>,
-    /// Widths of all values, counted from the smallest.
-    pub widths: &'a ByTensor<u32>,
-}
-
-impl Context<'_> {
-    /// The ring of the accumulator that the maker of a tensor makes.
-    fn ell(&self, node: NodeId) -> u32 {
-        self.choices.ell(self.architecture, node)
-    }
-
-    /// The network's output.
-    pub fn output(&self) -> TensorId {
-        TensorId::new(self.architecture.output)
-    }
-}
 
 /// One operator of the network.
 pub(crate) trait Operator {
     /// Its name for people.
     fn name(&self) -> &'static str;
 
-    /// Width of the values of tensor `made`, where it differs from what their range needs. `widths` are those of all tensors, known
-    /// up to `made`; `ell` is the ring of the accumulator that a node makes.
-    fn width(&self, made: TensorId, widths: &ByTensor<u32>, ell: &dyn Fn(NodeId) -> u32) -> Option<u32> {
-        let _ = (made, widths, ell);
+    /// What a planner chooses for it.
+    fn chooses(&self) -> Chooses;
+
+    /// Width of the values of its result, where it differs from what their range needs. `widths` are those of all tensors, known
+    /// up to `result`; `ell` is the ring of the accumulator that a node makes.
+    fn width(&self, result: TensorId, widths: &ByTensor<u32>, ell: &dyn Fn(NodeId) -> u32) -> Option<u32> {
+        let _ = (result, widths, ell);
         None
     }
 
-    /// Asks for the rings of what it reads to make tensor `made`.
-    fn ask(&self, made: TensorId, context: &Context<'_>, demands: &mut Demands);
+    /// Asks for the rings of what it reads.
+    fn ask(&self, result: TensorId, context: &Context<'_>, demands: &mut Demands);
 
-    /// How tensor `made` is held; `before` are the holdings of all tensors before it.
-    fn holding(&self, made: TensorId, context: &Context<'_>, demands: &Demands, before: &ByTensor<Holding>) -> Holding {
+    /// How its result is held; `before` are the holdings of all tensors before it.
+    fn holding(
+        &self,
+        result: TensorId,
+        context: &Context<'_>,
+        demands: &Demands,
+        before: &ByTensor<Holding>,
+    ) -> Holding {
         let _ = before;
-        demands.activation(made, context)
+        demands.activation(result, context)
     }
+
+    /// The public numbers of its protocol; `None` if it has none.
+    fn protocol(&self, node: NodeId, held: &Held<'_>) -> Option<Protocol> {
+        let _ = (node, held);
+        None
+    }
+
+    /// What the parties do; `before` are the steps of all nodes before it.
+    ///
+    /// # Errors
+    /// When there is no such protocol, or its digits do not fit it.
+    fn step(&self, node: NodeId, held: &Held<'_>, before: Before<'_>) -> Result<Step, PlanError>;
+}
+
+/// The steps of all nodes.
+///
+/// # Errors
+/// As [`Operator::step`].
+pub(crate) fn steps(held: &Held<'_>) -> Result<ByNode<Step>, PlanError> {
+    let mut steps = ByNode::from(Vec::with_capacity(held.architecture.nodes.len()));
+    for node in held.nodes() {
+        let step = of(held.op(node)).step(node, held, &steps)?;
+        steps.push(step);
+    }
+    Ok(steps)
 }
 
 /// The operator of a node.
@@ -97,14 +120,22 @@ pub(crate) fn of(op: &Op) -> Box<dyn Operator + '_> {
     let id = |tensor: &usize| TensorId::new(*tensor);
     match op {
         Op::Linear { terms } => Box::new(linear::Linear { terms }),
-        Op::Scale { .. } => Box::new(scale::Scale),
-        Op::Requantise { input, shift, .. } => Box::new(requantise::Requantise { input: id(input), shift }),
-        Op::MaxPool { input, .. } => Box::new(max_pool::MaxPool { input: id(input) }),
-        Op::AvgPool { input, shift, .. } => Box::new(avg_pool::AvgPool { input: id(input), shift: *shift }),
-        Op::SumPool { input, .. } => Box::new(sum_pool::SumPool { input: id(input) }),
+        Op::Scale { input, multiplier } => Box::new(scale::Scale { input: id(input), multiplier }),
+        Op::Requantise { input, bits, shift, top, zero_point: _ } => {
+            Box::new(requantise::Requantise { input: id(input), bits: *bits, shift, top: *top })
+        }
+        Op::MaxPool { input, window } => Box::new(max_pool::MaxPool { input: id(input), window }),
+        Op::AvgPool { input, window, multiplier, offset, shift } => Box::new(avg_pool::AvgPool {
+            input: id(input),
+            window,
+            multiplier: *multiplier,
+            offset: *offset,
+            shift: *shift,
+        }),
+        Op::SumPool { input, window } => Box::new(sum_pool::SumPool { input: id(input), window }),
         Op::Flatten { input } => Box::new(flatten::Flatten { input: id(input) }),
         Op::Concat { inputs } => Box::new(concat::Concat { inputs: inputs.iter().map(id).collect() }),
-        Op::Select { input, .. } => Box::new(select::Select { input: id(input) }),
-        Op::Table { input, .. } => Box::new(table::Table { input: id(input) }),
+        Op::Select { input, shape: _, axes } => Box::new(select::Select { input: id(input), axes }),
+        Op::Table { input, table } => Box::new(table::Table { input: id(input), table }),
     }
 }

@@ -1,24 +1,65 @@
 //! A multiplied accumulator: made exact in a wider ring, in which each party multiplies; or never made, where the requantisation that
 //! reads it lets each party multiply and drop low bits.
 
+use lowkey_bridge::parameters::GUARD_BITS;
+use lowkey_models::Op;
+use lowkey_mpc::rescale::Factor;
+use lowkey_mpc::widen;
+
+use super::choices::Chooses;
+use super::context::{Before, Context, Held, made};
 use super::holding::Demands;
-use super::{ByTensor, Context, Holding, Operator, TensorId};
+use super::step::{NonlinearKind, Protocol, Step};
+use super::{ByTensor, Holding, NodeId, Operator, PlanError, TensorId};
 
-pub(super) struct Scale;
+pub(super) struct Scale<'a> {
+    pub input: TensorId,
+    pub multiplier: &'a [i64],
+}
 
-impl Operator for Scale {
+/// The multipliers of scale `node`, one or one per channel, where `dropped` bits of their products are.
+///
+/// # Panics
+/// If it is no scale.
+pub(super) fn factors(context: &Context<'_>, node: NodeId, dropped: u32) -> Vec<Factor> {
+    let Op::Scale { input, multiplier } = context.op(node) else { unreachable!("a scale") };
+    let ell = context.ell(TensorId::new(*input));
+    multiplier.iter().map(|&multiplier| Factor { multiplier, ell, dropped }).collect()
+}
+
+impl Operator for Scale<'_> {
     fn name(&self) -> &'static str {
         "scale"
     }
 
+    fn chooses(&self) -> Chooses {
+        Chooses::Scale
+    }
+
     fn ask(&self, _: TensorId, _: &Context<'_>, _: &mut Demands) {}
 
-    fn holding(&self, made: TensorId, context: &Context<'_>, _: &Demands, _: &ByTensor<Holding>) -> Holding {
-        let node = made.maker().expect("made by this node");
-        let ell = context.ell(node);
-        match context.choices.dropped(context.architecture, node) {
+    fn holding(&self, result: TensorId, context: &Context<'_>, _: &Demands, _: &ByTensor<Holding>) -> Holding {
+        let ell = context.ell(result);
+        match context.dropped(result) {
             Some(dropped) => Holding::Truncated { ell: ell - dropped },
             None => Holding::Scaled { ell },
         }
+    }
+
+    fn protocol(&self, node: NodeId, held: &Held<'_>) -> Option<Protocol> {
+        match held.dropped(node.output()) {
+            Some(_) => None,
+            None => Some(Protocol::Widen(held.ell(self.input))),
+        }
+    }
+
+    fn step(&self, node: NodeId, held: &Held<'_>, _: Before<'_>) -> Result<Step, PlanError> {
+        if held.dropped(node.output()).is_some() {
+            return Ok(Step::Reshape);
+        }
+        let ell = held.chosen.ell(made(self.input));
+        let programs = held.programs(node, |finish| widen::program(ell as usize, finish.ring(0)))?;
+        let kind = NonlinearKind::Scale { multiplier: self.multiplier.to_vec(), ell: held.ell(node.output()) };
+        Ok(held.nonlinear(node, held.source(self.input), kind, [ell + GUARD_BITS, 0], programs))
     }
 }

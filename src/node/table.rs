@@ -1,19 +1,50 @@
 //! Any function of a value of at most 8 bits, looked up in a public table. The values that it makes do not count from 0.
 
-use super::holding::Demands;
-use super::{Context, Operator, TensorId};
+use lowkey_mpc::table;
 
-pub(super) struct Table {
+use super::choices::Chooses;
+use super::context::{Before, Context, Held};
+use super::holding::Demands;
+use super::step::{NonlinearKind, Protocol, Step};
+use super::{NodeId, Operator, PlanError, TensorId};
+
+pub(super) struct Table<'a> {
     pub input: TensorId,
+    pub table: &'a [i64],
 }
 
-impl Operator for Table {
+impl Table<'_> {
+    /// Width of an index, and an entry for each: indices beyond the input's range are not reachable.
+    fn entries(&self, context: &Context<'_>) -> (u32, Vec<i64>) {
+        let bits = context.widths[self.input];
+        let mut entries = self.table.to_vec();
+        entries.resize(1 << bits, self.table.first().copied().unwrap_or(0));
+        (bits, entries)
+    }
+}
+
+impl Operator for Table<'_> {
     fn name(&self) -> &'static str {
         "table"
+    }
+
+    fn chooses(&self) -> Chooses {
+        Chooses::Nothing
     }
 
     fn ask(&self, made: TensorId, context: &Context<'_>, demands: &mut Demands) {
         demands.at_least(self.input, context.widths[self.input]);
         demands.never_small(made);
+    }
+
+    fn protocol(&self, _: NodeId, _: &Held<'_>) -> Option<Protocol> {
+        Some(Protocol::Table)
+    }
+
+    fn step(&self, node: NodeId, held: &Held<'_>, _: Before<'_>) -> Result<Step, PlanError> {
+        let (bits, entries) = self.entries(held);
+        let programs = held.programs(node, |finish| table::program(bits as usize, &entries, finish))?;
+        let widths = [bits, held.widths[node.output()]];
+        Ok(held.nonlinear(node, held.source(self.input), NonlinearKind::Table, widths, programs))
     }
 }

@@ -9,8 +9,7 @@ use lowkey_mpc::program::{Cost, Time};
 use lowkey_mpc::wire;
 use serde::Serialize;
 
-use super::steps::Step;
-use super::{Plan, Reveal, TensorId};
+use super::{Plan, Reveal, Step, TensorId};
 use crate::offline::{CONTROL, KEYS, OUTPUT};
 use crate::online::INPUT;
 use crate::publication::Package;

@@ -2,32 +2,37 @@
 
 use lowkey_models::{Architecture, LinearBounds, Op, TensorInfo};
 use lowkey_mpc::layout::{Choice, PoolLayout, Search};
-use lowkey_mpc::pooled;
 use lowkey_mpc::program::Time;
 use lowkey_mpc::requantise::{self, Clip};
 use lowkey_mpc::widen;
 
-use super::steps::{Spec, Steps, finish_of, has_class};
-use crate::node::{self, ByNode, ByTensor, Choices, Context, Holding, LayoutChoice, Link, NodeId, PlanError, TensorId};
+use super::answer::{Answer, has_class};
+use crate::node::{
+    self, ByNode, ByTensor, Choices, Chosen, Context, Held, Holding, LayoutChoice, Link, NodeId, PlanError, Protocol,
+    TensorId, of, pooled,
+};
 
 /// How all tensors are held.
-struct Held {
+struct Network<'a> {
+    architecture: &'a Architecture,
+    chosen: Chosen,
     tensors: ByTensor<TensorInfo>,
     widths: ByTensor<u32>,
     holdings: ByTensor<Holding>,
 }
 
-impl Held {
-    fn new(architecture: &Architecture, choices: &Choices) -> Result<Self, PlanError> {
+impl<'a> Network<'a> {
+    fn new(architecture: &'a Architecture, choices: &Choices) -> Result<Self, PlanError> {
+        let chosen = Chosen::new(architecture, choices);
         let tensors = ByTensor::from(architecture.check()?);
-        let widths = node::value_widths(architecture, &tensors, |node| choices.ell(architecture, node));
-        let holdings = node::holdings(&Context { architecture, choices, tensors: &tensors, widths: &widths });
-        Ok(Self { tensors, widths, holdings })
+        let widths = node::value_widths(architecture, &tensors, |node| chosen.ell(node));
+        let holdings = node::holdings(&Context { architecture, chosen: &chosen, tensors: &tensors, widths: &widths });
+        Ok(Self { architecture, chosen, tensors, widths, holdings })
     }
 
-    fn context<'a>(&'a self, architecture: &'a Architecture, choices: &'a Choices) -> Steps<'a> {
-        let Self { tensors, widths, holdings } = self;
-        Steps { architecture, choices, tensors, holdings, widths }
+    fn held(&self) -> Held<'_> {
+        let Self { architecture, chosen, tensors, widths, holdings } = self;
+        Held { context: Context { architecture, chosen, tensors, widths }, holdings }
     }
 }
 
@@ -38,20 +43,20 @@ pub(super) fn choose(
     bounds: &[Option<LinearBounds>],
     search: &mut Search,
 ) -> Result<Vec<LayoutChoice>, PlanError> {
-    let held = Held::new(architecture, choices)?;
-    let context = held.context(architecture, choices);
-    let (tensors, holdings, link) = (&held.tensors, &held.holdings, choices.link);
+    let network = Network::new(architecture, choices)?;
+    let held = network.held();
+    let (tensors, holdings, link) = (held.tensors, held.holdings, choices.link);
     // Of the pools that were chosen together with the layer before them.
     let mut pools: ByNode<Option<LayoutChoice>> = ByNode::with(architecture.nodes.len(), || None);
     let mut layouts = Vec::new();
-    for node in (0..architecture.nodes.len()).map(NodeId::new) {
-        let of_node = |source| PlanError::Layout { node: architecture.nodes[node.index()].name.clone(), source };
-        let finish = finish_of(holdings[node.output()]);
+    for node in held.nodes() {
+        let of_node = |source| held.layout_error(node, source);
+        let finish = holdings[node.output()].finish();
         let lanes = tensors[node.output()].elements();
-        if let Some((pool, mut spec)) = context.pooled(node) {
+        if let Some((pool, mut spec)) = pooled(&held, node) {
             let (bounds, windows) = (source_bounds(architecture, bounds, node), tensors[pool.output()].elements());
             spec.clip.spare = is_spare(spec.layer, bounds);
-            let finish = finish_of(holdings[pool.output()]);
+            let finish = holdings[pool.output()].finish();
             let values = lanes as f64 / windows as f64;
             let found =
                 search.pool(spec, finish, values, has_room(architecture, pool, spec, bounds)).map_err(of_node)?;
@@ -68,34 +73,34 @@ pub(super) fn choose(
             pools[pool] = Some(pooled);
             continue;
         }
-        layouts.push(match context.spec(node) {
-            Some(Spec::Requantise(spec, top)) => {
-                let client = context.client_time(context.input(node));
+        layouts.push(match of(held.op(node)).protocol(node, &held) {
+            Some(Protocol::Requantise(spec, top)) => {
+                let client = held.client_time(held.input(node));
                 let spare = is_spare(spec, source_bounds(architecture, bounds, node));
                 let clip = Clip { top, spare };
                 let found = search.requantise_clipped(spec, clip, finish, client, Time::START).map_err(of_node)?;
                 LayoutChoice::Requantise { layout: best(&found, lanes, link), spare }
             }
-            Some(Spec::Rescale(spec, top)) => {
+            Some(Protocol::Rescale(spec, top)) => {
                 let spare = is_spare(spec, source_bounds(architecture, bounds, node));
                 let found = search.rescale(spec, Clip { top, spare }, finish).map_err(of_node)?;
                 LayoutChoice::Requantise { layout: best(&found, lanes, link), spare }
             }
-            Some(Spec::Truncate(spec)) => {
+            Some(Protocol::Truncate(spec)) => {
                 let found = search.truncate(spec, finish, Time::START).map_err(of_node)?;
                 LayoutChoice::Chain(best(&found, lanes, link))
             }
-            Some(Spec::MaxPool(spec)) => match pools[node].take() {
+            Some(Protocol::MaxPool(spec)) => match pools[node].take() {
                 Some(chosen) => chosen,
                 None => {
                     let found = search.max_pool(spec, finish).map_err(of_node)?;
                     LayoutChoice::Chain(best(&found, lanes, link))
                 }
             },
-            Some(Spec::Table { .. } | Spec::Widen { .. }) | None => continue,
+            Some(Protocol::Table | Protocol::Widen(_)) | None => continue,
         });
     }
-    let (classes, bits) = (tensors[TensorId::new(architecture.output)].elements(), context.answer_bits());
+    let (classes, bits) = (tensors[TensorId::new(architecture.output)].elements(), Answer::width(&held));
     if has_class(classes) {
         let of_output = |source| PlanError::Layout { node: "output".into(), source };
         let found = search.argmax(bits as usize, classes).map_err(of_output)?;
@@ -111,17 +116,17 @@ pub(super) fn scale_seconds(
     bounds: &[Option<LinearBounds>],
     search: &mut Search,
 ) -> Result<ByNode<f64>, PlanError> {
-    let held = Held::new(architecture, choices)?;
-    let context = held.context(architecture, choices);
+    let network = Network::new(architecture, choices)?;
+    let held = network.held();
     let link = choices.link;
     let mut seconds = ByNode::with(architecture.nodes.len(), || 0.0);
-    for node in (0..architecture.nodes.len()).map(NodeId::new) {
+    for node in held.nodes() {
         let lanes = held.tensors[node.output()].elements();
-        let finish = finish_of(held.holdings[node.output()]);
+        let finish = held.holdings[node.output()].finish();
         let is_scale = |source: &NodeId| matches!(architecture.nodes[source.index()].op, Op::Scale { .. });
-        let scale = context.input(node).maker().filter(is_scale);
-        let found = match (context.spec(node), scale) {
-            (Some(Spec::Widen { ell }), _) => {
+        let scale = held.input(node).maker().filter(is_scale);
+        let found = match (of(held.op(node)).protocol(node, &held), scale) {
+            (Some(Protocol::Widen(ell)), _) => {
                 let Holding::Scaled { ell: ring } = held.holdings[node.output()] else {
                     unreachable!("made by widening")
                 };
@@ -132,11 +137,11 @@ pub(super) fn scale_seconds(
                 });
                 continue;
             }
-            (Some(Spec::Requantise(spec, top)), Some(_)) => {
+            (Some(Protocol::Requantise(spec, top)), Some(_)) => {
                 let clip = Clip { top, spare: is_spare(spec, source_bounds(architecture, bounds, node)) };
                 search.requantise_clipped(spec, clip, finish, Time::START, Time::START)
             }
-            (Some(Spec::Rescale(spec, top)), Some(_)) => {
+            (Some(Protocol::Rescale(spec, top)), Some(_)) => {
                 let clip = Clip { top, spare: is_spare(spec, source_bounds(architecture, bounds, node)) };
                 search.rescale(spec, clip, finish)
             }
@@ -156,16 +161,16 @@ pub(super) fn cramped(
     choices: &Choices,
     bounds: &[Option<LinearBounds>],
 ) -> Result<Vec<usize>, PlanError> {
-    let held = Held::new(architecture, choices)?;
-    let context = held.context(architecture, choices);
+    let network = Network::new(architecture, choices)?;
+    let held = network.held();
     let is_linear = |node: &usize| matches!(architecture.nodes[*node].op, Op::Linear { .. });
     let linear: Vec<usize> = (0..architecture.nodes.len()).filter(is_linear).collect();
     let cramped = |node: NodeId| {
-        let (pool, spec) = context.pooled(node)?;
+        let (pool, spec) = pooled(&held, node)?;
         let room = has_room(architecture, pool, spec, source_bounds(architecture, bounds, node));
-        (!room).then(|| linear.binary_search(&context.input(node).maker()?.index()).ok())?
+        (!room).then(|| linear.binary_search(&held.input(node).maker()?.index()).ok())?
     };
-    Ok((0..architecture.nodes.len()).map(NodeId::new).filter_map(cramped).collect())
+    Ok(held.nodes().filter_map(cramped).collect())
 }
 
 /// The accumulators that requantisation `node` reads.
@@ -184,7 +189,7 @@ fn is_spare(spec: requantise::Spec, bounds: &LinearBounds) -> bool {
 }
 
 /// True if the shifted accumulators within a window differ by less than half their ring; padding counts as 0.
-fn has_room(architecture: &Architecture, pool: NodeId, spec: pooled::Spec, bounds: &LinearBounds) -> bool {
+fn has_room(architecture: &Architecture, pool: NodeId, spec: lowkey_mpc::pooled::Spec, bounds: &LinearBounds) -> bool {
     let padded = matches!(&architecture.nodes[pool.index()].op, Op::MaxPool { window, .. } if window.padding != [0; 4]);
     let shift = spec.layer.shift;
     bounds

@@ -3,12 +3,12 @@
 //! A server *chooses* ([`planner`]: from the weights) and publishes; both parties *derive* the same [`Plan`] from architecture
 //! and choices, so that nothing else about it travels or needs to be trusted. A client refuses what it cannot derive.
 
+mod answer;
 mod cost;
 mod layouts;
 mod linear;
 mod memory;
 pub mod planner;
-mod steps;
 mod truncation;
 
 use lowkey_bridge::SetPlan;
@@ -16,17 +16,17 @@ use lowkey_he::noise;
 use lowkey_models::{Architecture, Kind, Op, TensorInfo};
 use lowkey_mpc::ot::OtCount;
 
-use crate::node::{self, Context};
+use crate::node::{self, Chooses, Chosen, Context, Held};
 use crate::store::MOST_INFERENCES;
 
 pub use crate::node::{
-    By, ByNode, ByTensor, Choices, Holding, LayoutChoice, LinearChoice, Link, NodeId, PlanError, ScaleChoice,
-    SetChoice, TensorId, Windows, width_of,
+    By, ByNode, ByTensor, Choices, Holding, LayoutChoice, LinearChoice, Link, NodeId, Nonlinear, NonlinearKind,
+    PlanError, Programs, ScaleChoice, SetChoice, Source, Step, TensorId, Windows, width_of,
 };
+pub use answer::Answer;
 pub use cost::{Frame, Prediction, predict, setup_bytes};
 pub use linear::{LinearNode, MAX_HINT_COEFFICIENTS, Upload};
 pub use memory::ServerMemory;
-pub use steps::{Answer, Nonlinear, NonlinearKind, Programs, Source, Step};
 pub(crate) use truncation::offsets;
 
 /// Most activations that one inference handles.
@@ -88,11 +88,14 @@ impl Plan {
         check_counts(&architecture, &choices, &tensors)?;
         check_size(&architecture, &tensors)?;
         let tensors = ByTensor::from(tensors);
-        let widths = node::value_widths(&architecture, &tensors, |node| choices.ell(&architecture, node));
-        let context = Context { architecture: &architecture, choices: &choices, tensors: &tensors, widths: &widths };
+        let chosen = Chosen::new(&architecture, &choices);
+        check_choices(&architecture, &chosen)?;
+        let widths = node::value_widths(&architecture, &tensors, |node| chosen.ell(node));
+        let context = Context { architecture: &architecture, chosen: &chosen, tensors: &tensors, widths: &widths };
         let holdings = node::holdings(&context);
+        let held = Held { context, holdings: &holdings };
         let (linear, uploads, sets) = linear::derive(&architecture, &choices, &tensors, &holdings)?;
-        let (steps, answer) = steps::derive(&architecture, &choices, &tensors, &holdings, &widths)?;
+        let (steps, answer) = (node::steps(&held)?, Answer::derive(&held)?);
         let plan = Self { architecture, choices, tensors, holdings, sets, linear, uploads, steps, answer };
         at_most("the hint's size in bytes", plan.hint_bytes() as u64, MAX_HINT_BYTES)?;
         at_most("the size of the bodies in bytes", plan.body_bytes() as u64, MAX_OFFLINE_BYTES)?;
@@ -188,47 +191,48 @@ impl Plan {
     }
 }
 
-/// Checks what everything else relies on: that there is one choice for each thing to choose, and the widths.
+/// Checks that there is one choice for each thing to choose.
 fn check_counts(architecture: &Architecture, choices: &Choices, tensors: &[TensorInfo]) -> Result<(), PlanError> {
-    let count = |wanted: fn(&Op) -> bool| architecture.nodes.iter().filter(|node| wanted(&node.op)).count();
-    let linear = count(|op| matches!(op, Op::Linear { .. }));
-    let scales = count(|op| matches!(op, Op::Scale { .. }));
-    let layouts = steps::layouts_needed(architecture, tensors);
+    let count = |wanted| architecture.nodes.iter().filter(|node| node::of(&node.op).chooses() == wanted).count();
+    let arg_max = usize::from(answer::has_class(tensors[architecture.output].elements()));
     for (what, found, expected) in [
-        ("linear layers", choices.linear.len(), linear),
-        ("scales", choices.scales.len(), scales),
-        ("layouts", choices.layouts.len(), layouts),
+        ("linear layers", choices.linear.len(), count(Chooses::Linear)),
+        ("scales", choices.scales.len(), count(Chooses::Scale)),
+        ("layouts", choices.layouts.len(), count(Chooses::Layout) + arg_max),
     ] {
         if found != expected {
             return Err(PlanError::Count { what, found, expected });
         }
     }
+    Ok(())
+}
+
+/// Checks what all that follows relies on: one shift per layer, what is scaled, and the widths of accumulators.
+fn check_choices(architecture: &Architecture, chosen: &Chosen) -> Result<(), PlanError> {
     for (index, node) in architecture.nodes.iter().enumerate() {
+        let wrong = |what, value| PlanError::Choice { node: Some(node.name.clone()), what, value };
         match &node.op {
             Op::Requantise { shift, .. } if shift.len() != 1 => {
                 return Err(PlanError::PerChannelShift { node: node.name.clone(), shifts: shift.len() });
             }
             // Programs that widen read accumulators with a guard bit.
             Op::Scale { input, .. } if !matches!(architecture.nodes[*input - 1].op, Op::Linear { .. }) => {
-                let what = "the tensor that is scaled";
-                return Err(PlanError::Choice { node: Some(node.name.clone()), what, value: *input as u64 });
+                return Err(wrong("the tensor that is scaled", *input as u64));
             }
             Op::Linear { .. } | Op::Scale { .. } => {
-                let node_id = NodeId::new(index);
-                let scale = choices.scale(architecture, node_id);
-                let ell = match scale {
+                let id = NodeId::new(index);
+                let ell = match chosen.scale(id) {
                     Some(ScaleChoice::Widened { ell } | ScaleChoice::Truncated { ell, .. }) => ell,
-                    None => choices.ell(architecture, node_id),
+                    None => chosen.ell(id),
                 };
                 if !WIDTHS.contains(&ell) {
-                    let what = "the accumulator width";
-                    return Err(PlanError::Choice { node: Some(node.name.clone()), what, value: ell.into() });
+                    return Err(wrong("the accumulator width", ell.into()));
                 }
             }
             _ => {}
         }
     }
-    (0..architecture.nodes.len()).map(NodeId::new).try_for_each(|node| truncation::check(architecture, choices, node))
+    (0..architecture.nodes.len()).map(NodeId::new).try_for_each(|node| truncation::check(architecture, chosen, node))
 }
 
 // What the failure probability of the noise is computed for (`check_size` bounds all accumulators, the store the key's uses).

@@ -15,7 +15,7 @@ use lowkey_mpc::party::Stage;
 
 use super::linear::{LinearNode, MAX_PACKED, conv_shape};
 use super::{Plan, Reveal, WIDTHS, layouts, predict, truncation, width_of};
-use crate::node::{Choices, LinearChoice, Link, NodeId, PlanError, ScaleChoice, SetChoice, clipped_bits};
+use crate::node::{Choices, Chosen, LinearChoice, Link, NodeId, PlanError, ScaleChoice, SetChoice, clipped_bits};
 
 /// How much a byte of the hint, sent once, weighs against a byte sent for every inference.
 const HINT_WEIGHT: f64 = 1e-3;
@@ -212,8 +212,9 @@ fn choose_scales(
     let is_scale = |node: &NodeId| matches!(architecture.nodes[node.index()].op, Op::Scale { .. });
     let scales: Vec<NodeId> = (0..architecture.nodes.len()).map(NodeId::new).filter(is_scale).collect();
     let mut truncated = choices.clone();
+    let linear = Chosen::new(architecture, choices);
     for (at, &node) in scales.iter().enumerate() {
-        let source = choices.ell(architecture, truncation::source(architecture, node));
+        let source = linear.ell(truncation::source(architecture, node));
         let Some(truncation) = truncation::widest(network, &bounds, node, source) else { continue };
         truncated.scales[at] = truncation.choice;
         bounds[node.index()] = Some(truncation.sums);

@@ -9,7 +9,7 @@ use lowkey_models::{Architecture, LinearBounds, Network, Op, Range};
 use lowkey_mpc::rescale::{Factor, check_factor};
 
 use super::{WIDTHS, planner};
-use crate::node::{Choices, NodeId, PlanError, ScaleChoice, TensorId, clipped_bits};
+use crate::node::{Choices, Chosen, NodeId, PlanError, ScaleChoice, TensorId, clipped_bits};
 
 /// What becomes of a scale whose products are truncated.
 pub(super) struct Truncation {
@@ -57,19 +57,12 @@ fn factors_of(architecture: &Architecture, node: NodeId, ell: u32, dropped: u32)
     multiplier.iter().map(|&multiplier| Factor { multiplier, ell, dropped }).collect()
 }
 
-/// The multipliers of truncated scale `node`, one or one per channel.
-pub(super) fn factors(architecture: &Architecture, choices: &Choices, node: NodeId) -> Vec<Factor> {
-    let source = source(architecture, node);
-    let dropped = choices.dropped(architecture, node).expect("a truncated scale");
-    factors_of(architecture, node, choices.ell(architecture, source), dropped)
-}
-
 /// Checks that scale `node` can be truncated at all, for any weights; a peer may have proposed it.
 ///
 /// # Errors
 /// [`PlanError`].
-pub(super) fn check(architecture: &Architecture, choices: &Choices, node: NodeId) -> Result<(), PlanError> {
-    let Some(ScaleChoice::Truncated { ell, dropped }) = choices.scale(architecture, node) else { return Ok(()) };
+pub(super) fn check(architecture: &Architecture, chosen: &Chosen, node: NodeId) -> Result<(), PlanError> {
+    let Some(ScaleChoice::Truncated { ell, dropped }) = chosen.scale(node) else { return Ok(()) };
     let name = &architecture.nodes[node.index()].name;
     let choice = |what| PlanError::Choice { node: Some(name.clone()), what, value: dropped.into() };
     let reader =
@@ -78,7 +71,11 @@ pub(super) fn check(architecture: &Architecture, choices: &Choices, node: NodeId
         return Err(choice("the number of dropped bits"));
     }
     let of_node = |source| PlanError::Layout { node: name.clone(), source };
-    factors(architecture, choices, node).into_iter().try_for_each(|factor| check_factor(factor, ell)).map_err(of_node)
+    let source = chosen.ell(source(architecture, node));
+    factors_of(architecture, node, source, dropped)
+        .into_iter()
+        .try_for_each(|factor| check_factor(factor, ell))
+        .map_err(of_node)
 }
 
 /// The truncation of scale `node` that drops the most bits, where its linear node has a ring of `ell` bits; `None` if it has other readers
@@ -91,9 +88,10 @@ pub(super) fn widest(network: &Network, bounds: &[Option<LinearBounds>], node: N
 /// What the server adds to its products, by channel, of each requantisation that reads a truncated scale.
 pub(crate) fn offsets(network: &Network, choices: &Choices) -> Vec<(NodeId, Vec<i64>)> {
     let (architecture, bounds) = (network.architecture(), network.bounds());
+    let chosen = Chosen::new(architecture, choices);
     let of = |node: NodeId| {
-        let dropped = choices.dropped(architecture, node)?;
-        let ell = choices.ell(architecture, source(architecture, node));
+        let dropped = chosen.dropped(node)?;
+        let ell = chosen.ell(source(architecture, node));
         let (_, offsets) = Lines::new(network, &bounds, node, ell)?.offsets(dropped)?;
         Some((NodeId::new(architecture.consumers(node.output().index()).next()?), offsets))
     };

@@ -1,0 +1,61 @@
+//! How the output is opened to the client: all values, or the index of the largest.
+
+use std::sync::Arc;
+
+use lowkey_mpc::argmax::{Argmax, MAX_CLASSES};
+use lowkey_mpc::output;
+use lowkey_mpc::program::Program;
+
+use crate::node::{Held, Holding, LayoutChoice, PlanError, Source};
+
+/// How the output is opened to the client.
+#[derive(Debug)]
+pub struct Answer {
+    /// What is opened: an accumulator or a shared activation.
+    pub source: Source,
+    /// Number of values.
+    pub lanes: usize,
+    /// Width of a value: ell of an accumulator, the ring of an activation.
+    pub bits: u32,
+    /// Opens the values.
+    pub logits: Arc<Program>,
+    /// Opens the index of the largest; `None` for an output of one value. Takes a guard bit in any case.
+    pub class: Option<Argmax>,
+}
+
+impl Answer {
+    /// Width of a value.
+    pub(super) fn width(held: &Held<'_>) -> u32 {
+        match held.holdings[held.output()] {
+            Holding::Accumulator { ell } => ell,
+            Holding::Shared { ring, .. } => ring,
+            Holding::Small { .. } | Holding::Scaled { .. } | Holding::Truncated { .. } => {
+                unreachable!("no output is held so")
+            }
+        }
+    }
+
+    pub(super) fn derive(held: &Held<'_>) -> Result<Self, PlanError> {
+        let of_output = |source| PlanError::Layout { node: "output".into(), source };
+        let source = held.source(held.output());
+        let (lanes, bits) = (held.tensors[held.output()].elements(), Self::width(held));
+        let logits = match source {
+            Source::Accumulator(_) => output::logits(bits as usize),
+            _ => output::reveal(bits as usize),
+        };
+        let class = match (lanes, &held.chosen.class) {
+            (lanes, _) if !has_class(lanes) => None,
+            (_, Some(LayoutChoice::Chain(chain))) => Some(Argmax::new(bits as usize, lanes, chain).map_err(of_output)?),
+            _ => return Err(PlanError::Choice { node: None, what: "the layout of the arg max", value: 0 }),
+        };
+        Ok(Self { source, lanes, bits, logits: Arc::new(logits.map_err(of_output)?), class })
+    }
+}
+
+/// Whether the index of the largest of so many outputs can be opened alone. A detector's or a segmentation's outputs are no classes.
+pub(super) fn has_class(outputs: usize) -> bool {
+    (2..=MAX_CLASSES).contains(&outputs)
+}
+
+// A network of more outputs has no class.
+const _: () = assert!(MAX_CLASSES == lowkey_models::answer::MAX_CLASSES);
