@@ -190,7 +190,8 @@ fn several_clients() {
         let clients: Vec<Child> = (0..4)
             .map(|client| {
                 let first = (2 * client).to_string();
-                let arguments = ["--input", text(&npy), "--index", &first, "--count", "2", "--json"];
+                // On a slow machine the line is longer than the server keeps clients waiting.
+                let arguments = ["--input", text(&npy), "--index", &first, "--count", "2", "--json", "--retry", "9"];
                 let mut infer = command(&[&["infer", "--server", &server.address], &arguments[..]].concat());
                 infer.stdout(Stdio::piped()).spawn().unwrap()
             })
