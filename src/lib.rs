@@ -86,7 +86,9 @@ pub mod watch;
 
 pub use admission::Attendance;
 pub use answer::Output;
-pub use api::{Answer, Async, Blocking, Calibrated, Client, ClientBuilder, Model, Report, Server, ServerBuilder, Values, blocking};
+pub use api::{
+    Answer, Async, Blocking, Calibrated, Client, ClientBuilder, Model, Report, Server, ServerBuilder, Values, blocking,
+};
 pub use client::Inference;
 pub use error::{Error, Fault, Result};
 pub use lowkey_bridge::Schedule;

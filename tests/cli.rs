@@ -23,6 +23,8 @@ mod common;
 mod demo;
 #[path = "cli/files.rs"]
 mod files;
+#[path = "../models/tests/common/float_onnx.rs"]
+mod float_onnx;
 #[path = "cli/help.rs"]
 mod help;
 #[path = "cli/import.rs"]
@@ -39,8 +41,6 @@ mod load;
 mod pair;
 #[path = "cli/plain.rs"]
 mod plain;
-#[path = "../models/tests/common/float_onnx.rs"]
-mod float_onnx;
 #[path = "cli/quantise.rs"]
 mod quantise;
 #[path = "cli/trouble.rs"]
