@@ -63,6 +63,7 @@ pub(super) const OPERATORS: &[Operator] = &[
     operator(&["Floor"], Imported(PART, |walk, node| walk.round(node, Mode::Floor))),
     operator(&["Ceil"], Imported(PART, |walk, node| walk.round(node, Mode::Ceil))),
     operator(&["Round"], Imported(PART, |walk, node| walk.round(node, Mode::HalfEven))),
+    operator(&["BitShift"], Imported(PART, |walk, node| walk.bit_shift(node))),
     operator(&["Mul", "Div", "Sub"], Imported(PART, |walk, node| walk.arithmetic(node))),
     operator(&["Add", "Sum"], Imported("a bias or a residual", |walk, node| walk.add(node))),
     operator(&["QLinearAdd"], Imported("a residual", |walk, node| walk.qlinear_add(node))),

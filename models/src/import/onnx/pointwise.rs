@@ -76,7 +76,7 @@ impl<'m> Walk<'m> {
     }
 
     /// A constant operand with one number for each channel, or one.
-    fn channel_list(&self, node: Node<'m>, index: usize, real: &Real<'m>) -> Result<Vec<f32>, Stop> {
+    pub(super) fn channel_list(&self, node: Node<'m>, index: usize, real: &Real<'m>) -> Result<Vec<f32>, Stop> {
         let constant = self.constant(node, index)?;
         let shape = &constant.shape;
         // Trailing dimensions are spatial on images.
@@ -91,7 +91,7 @@ impl<'m> Walk<'m> {
     }
 
     /// The numbers of a constant operand that has integers, which its list has as floats.
-    fn integers(&self, node: Node<'m>, index: usize, list: &[f32]) -> Result<Option<Vec<i64>>, Stop> {
+    pub(super) fn integers(&self, node: Node<'m>, index: usize, list: &[f32]) -> Result<Option<Vec<i64>>, Stop> {
         let constant = self.constant(node, index)?;
         let Values::Int(values) = &constant.values else { return Ok(None) };
         Ok(Some(values.iter().copied().take(list.len()).collect()))
@@ -120,7 +120,12 @@ impl<'m> Walk<'m> {
                 (_, true) => Whole::Add(list.iter().map(|v| -v).collect()),
                 (_, false) => Whole::From(list),
             };
-            return self.after_whole(&real, step);
+            let value = self.after_whole(&real, step)?;
+            // Differences and products of short or unsigned integers may be others.
+            return match (self.constant(node, usize::from(right))?.element.wraps(), value) {
+                (Some(bounds), Value::Real(real)) => self.within(&real, bounds),
+                (_, value) => Ok(value),
+            };
         }
         let post = match (node.op(), right) {
             ("Mul", _) => Post::Mul(list),

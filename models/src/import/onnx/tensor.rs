@@ -31,6 +31,8 @@ impl Element {
             6 => int(32, true),
             7 => int(64, true),
             9 => int(1, false),
+            12 => int(32, false),
+            13 => int(64, false),
             21 => int(4, false),
             22 => int(4, true),
             25 => int(2, false),
@@ -44,6 +46,16 @@ impl Element {
         match self {
             Element::Int { bits, signed: true } if bits <= 8 => Some((-(1 << (bits - 1)), (1 << (bits - 1)) - 1)),
             Element::Int { bits, signed: false } if bits <= 8 => Some((0, (1 << bits) - 1)),
+            _ => None,
+        }
+    }
+
+    /// Smallest and largest value of an integer type that has not all of the 32-bit integers, if it is one; of more bits, without end.
+    pub fn wraps(self) -> Option<(i64, i64)> {
+        match self {
+            Element::Int { bits, signed: true } if bits < 32 => Some((-(1 << (bits - 1)), (1 << (bits - 1)) - 1)),
+            Element::Int { bits, signed: false } if bits < 32 => Some((0, (1 << bits) - 1)),
+            Element::Int { signed: false, .. } => Some((0, i64::MAX)),
             _ => None,
         }
     }
@@ -163,6 +175,10 @@ fn typed(tensor: &TensorProto, element: Element, count: usize) -> Option<Values>
         (_, 16) => {
             Values::Float(Rc::new(exactly(tensor.int32_data.iter().map(|&v| brain(v as u16)).collect(), count)?))
         }
+        (_, 12 | 13) => {
+            let ints: Option<Vec<i64>> = tensor.uint64_data.iter().map(|&v| i64::try_from(v).ok()).collect();
+            Values::Int(Rc::new(exactly(ints?, count)?))
+        }
         (_, 7) => Values::Int(Rc::new(exactly(tensor.int64_data.clone(), count)?)),
         (Element::Int { bits: bits @ (2 | 4), signed }, _) => {
             let bytes: Vec<u8> = tensor.int32_data.iter().map(|&v| v as u8).collect();
@@ -187,6 +203,10 @@ fn unpack(raw: &[u8], data_type: i32, element: Element, count: usize) -> Option<
         (Element::Int { bits: bits @ (2 | 4), signed }, _) => ints(nibbles(raw, bits, signed, count)?),
         (Element::Int { bits, signed }, _) => ints(match bits {
             16 => chunks(raw, |bytes: [u8; 2]| narrow(u16::from_le_bytes(bytes).into(), 16, signed))?,
+            32 if !signed => chunks(raw, |bytes| i64::from(u32::from_le_bytes(bytes)))?,
+            64 if !signed => {
+                chunks(raw, u64::from_le_bytes)?.into_iter().map(i64::try_from).collect::<Result<_, _>>().ok()?
+            }
             32 => chunks(raw, |bytes| i64::from(i32::from_le_bytes(bytes)))?,
             64 => chunks(raw, i64::from_le_bytes)?,
             _ => raw.iter().map(|&byte| narrow(byte.into(), 8, signed)).collect(),

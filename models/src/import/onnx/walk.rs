@@ -189,7 +189,9 @@ impl<'m> Walk<'m> {
             (value @ (Value::Real(_) | Value::Input { .. }), Some(Element::Float)) => Ok(value),
             (Value::Real(real), Some(element)) => self.cast_real(node, &real, element),
             (Value::Ints(ints), Some(Element::Float)) if ints.zero == 0 => Ok(self.with_unit(ints, 1.0)),
-            (Value::Ints(ints), Some(Element::Int { bits: 16.., .. })) if ints.zero == 0 => {
+            (Value::Ints(ints), Some(Element::Int { bits: 16.., signed }))
+                if ints.zero == 0 && (signed || self.builder.tensor(ints.id).range.lo >= 0) =>
+            {
                 Ok(self.with_unit(ints, 1.0))
             }
             (Value::Class(value), _) => Ok(Value::Class(value)),

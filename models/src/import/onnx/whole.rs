@@ -9,6 +9,7 @@ use super::real::{Post, at};
 use super::tensor::{Constant, Element, Values};
 use super::value::{Ints, Real, Scale, Scaled, Source, Stop, Value};
 use super::walk::Walk;
+use crate::network::Range;
 
 /// A step on an integer of 32 or 64 bits, exact. Lists have one entry, or one for each channel.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +20,10 @@ pub(super) enum Whole {
     Mul(Vec<i64>),
     /// Towards 0, as the runtime divides integers.
     Div(Vec<i64>),
+    /// Down by bits, of what is not negative.
+    Shift(Vec<i64>),
+    /// Nothing, within the bounds of a type.
+    Within(i64, i64),
 }
 
 /// Results beyond this are where runtimes overflow.
@@ -32,6 +37,10 @@ impl Whole {
             Whole::From(c) => at(c, channel).checked_sub(z),
             Whole::Mul(c) => z.checked_mul(at(c, channel)),
             Whole::Div(c) => z.checked_div(at(c, channel)),
+            Whole::Shift(c) => {
+                u32::try_from(at(c, channel)).ok().and_then(|bits| z.checked_shr(bits)).filter(|_| z >= 0)
+            }
+            &Whole::Within(lo, hi) => (lo..=hi).contains(&z).then_some(z),
         };
         z.filter(|z| z.abs() <= MOST)
     }
@@ -41,14 +50,15 @@ impl Whole {
         match self {
             Whole::Mul(c) | Whole::Div(c) => c.iter().all(|&c| c > 0),
             Whole::From(_) => false,
-            Whole::Add(_) => true,
+            Whole::Add(_) | Whole::Shift(_) | Whole::Within(..) => true,
         }
     }
 
     /// True if the step is not the same for all channels.
     pub fn differs(&self) -> bool {
         match self {
-            Whole::Add(c) | Whole::From(c) | Whole::Mul(c) | Whole::Div(c) => c.len() > 1,
+            Whole::Add(c) | Whole::From(c) | Whole::Mul(c) | Whole::Div(c) | Whole::Shift(c) => c.len() > 1,
+            Whole::Within(..) => false,
         }
     }
 
@@ -59,6 +69,8 @@ impl Whole {
             Whole::From(c) => Whole::From(of(c)),
             Whole::Mul(c) => Whole::Mul(of(c)),
             Whole::Div(c) => Whole::Div(of(c)),
+            Whole::Shift(c) => Whole::Shift(of(c)),
+            &Whole::Within(lo, hi) => Whole::Within(lo, hi),
         }
     }
 }
@@ -83,6 +95,7 @@ fn bounds(post: &[Post], mut integral: bool) -> Option<(i64, i64)> {
                 (lo, hi) = (lo.max(*least).min(*most), hi.min(*most).max(*least));
                 integral &= is_whole(lo) && is_whole(hi);
             }
+            Post::Whole(steps) if steps.iter().all(|step| matches!(step, Whole::Within(..))) => {}
             Post::Whole(_) => (rounds, lo, hi) = (true, f32::MIN, f32::MAX),
             _ => (integral, lo, hi) = (false, f32::MIN, f32::MAX),
         }
@@ -153,6 +166,46 @@ impl<'m> Walk<'m> {
         self.after(&real, Post::Whole(steps))
     }
 
+    /// Refuses values beyond the bounds of a type, which would be others of it, where they are quantised.
+    pub(super) fn within(&self, real: &Rc<Real<'m>>, (lo, hi): (i64, i64)) -> Result<Value<'m>, Stop> {
+        let inside = |range: Range| lo <= range.lo && range.hi <= hi;
+        let known = real.post.is_empty()
+            && match &real.source {
+                Source::Tensor(scale) => scale.unit == 1.0 && inside(self.builder.tensor(scale.id).range),
+                Source::Sum { sum, unit, .. } => {
+                    unit.iter().all(|&u| u == 1.0) && self.builder.bounds(sum).into_iter().all(inside)
+                }
+                _ => false,
+            };
+        if known { Ok(Value::Real(Rc::clone(real))) } else { self.after_whole(real, Whole::Within(lo, hi)) }
+    }
+
+    /// `BitShift` to the right, by constants.
+    pub(super) fn bit_shift(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
+        if node.text("direction", "") != "RIGHT" {
+            return Err(Stop::new("a shift to the left", "multiply by a power of two"));
+        }
+        let by = |list: &[i64]| list.iter().all(|by| (0..32).contains(by));
+        match self.value(node, 0)?.clone() {
+            Value::Real(real) => {
+                let list = self.channel_list(node, 1, &real)?;
+                match self.integers(node, 1, &list)?.filter(|list| by(list)) {
+                    Some(list) => self.after_whole(&real, Whole::Shift(list)),
+                    None => Err(Stop::new("a shift by other than 0 to 31 bits", "shift by constants")),
+                }
+            }
+            Value::Ints(ints) if ints.zero == 0 && self.builder.tensor(ints.id).range.lo >= 0 => {
+                let bits = self.constant(node, 1)?.to_ints().and_then(|ints| <[i64; 1]>::try_from(&ints[..]).ok());
+                let Some([bits]) = bits.filter(|bits| by(bits)) else {
+                    return Err(Stop::new("a shift by other than one number of 0 to 31 bits", "shift by a constant"));
+                };
+                let id = self.builder.apply(node.name(), ints.id, |x| x >> bits)?;
+                Ok(Value::Ints(Ints { id, ..ints }))
+            }
+            _ => Err(Stop::new("a shift of other than unsigned integers", "cast integers to uint32 first")),
+        }
+    }
+
     /// Integers of 8 bits of real numbers that are such.
     pub(super) fn cast_real(
         &mut self,
@@ -166,6 +219,10 @@ impl<'m> Walk<'m> {
                 Value::Real(Rc::clone(real))
             } else {
                 self.after(real, Post::Round(Mode::Down))?
+            };
+            let value = match (element.wraps(), value) {
+                (Some(bounds), Value::Real(real)) => self.within(&real, bounds)?,
+                (_, value) => value,
             };
             return self.narrowed_by_steps(node, value);
         };
@@ -200,6 +257,8 @@ mod tests {
         assert_eq!(whole(&steps, 1, 50), Some(-60));
         assert_eq!(whole(&steps, 0, 1 << 30), None);
         assert_eq!(whole(&[Whole::Div(vec![0])], 0, 1), None);
+        assert_eq!([7, -7].map(|z| whole(&[Whole::Shift(vec![1])], 0, z)), [Some(3), None]);
+        assert_eq!([7, -1].map(|z| whole(&[Whole::Within(0, i64::MAX)], 0, z)), [Some(7), None]);
     }
 
     #[test]

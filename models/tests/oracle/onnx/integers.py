@@ -75,7 +75,15 @@ def ints(graph, y, sigma):
         y = graph.node(op, [y, per_channel(graph, np.rint(rng.normal(0, factor * sigma, channels)), np.int32)])
     if graph.chance(0.4):
         y = graph.node("Max", [y, graph.constant(np.int32(0))])
-    y = graph.node("Div", [y, graph.constant(np.int32(2 ** int(np.rint(np.log2(factor * sigma / 100)))))])
+    bits = int(np.rint(np.log2(factor * sigma / 100)))
+    if graph.chance(0.3):
+        # Unsigned integers are shifted; negative ones would be large.
+        y = graph.node("Max", [y, graph.constant(np.int32(0))])
+        wide, dtype = (TensorProto.UINT32, np.uint32) if graph.chance(0.5) else (TensorProto.UINT64, np.uint64)
+        y = graph.node("Cast", [y], to=wide)
+        y = graph.node("BitShift", [y, graph.constant(dtype(bits))], direction="RIGHT")
+        return graph.node("Min", [y, graph.constant(dtype(rng.choice([15, 127, 255])))])
+    y = graph.node("Div", [y, graph.constant(np.int32(2 ** bits))])
     lo, hi = graph.constant(np.int32(0)), graph.constant(np.int32(rng.choice([15, 127, 255])))
     if graph.chance(0.3):
         return graph.node("Min", [graph.node("Max", [y, lo]), hi])
