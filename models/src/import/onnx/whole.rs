@@ -95,8 +95,15 @@ fn bounds(post: &[Post], mut integral: bool) -> Option<(i64, i64)> {
                 (lo, hi) = (lo.max(*least).min(*most), hi.min(*most).max(*least));
                 integral &= is_whole(lo) && is_whole(hi);
             }
-            Post::Whole(steps) if steps.iter().all(|step| matches!(step, Whole::Within(..))) => {}
-            Post::Whole(_) => (rounds, lo, hi) = (true, f32::MIN, f32::MAX),
+            Post::Whole(steps) => {
+                for step in steps {
+                    (rounds, lo, hi) = match step {
+                        Whole::Within(least, most) => (rounds, lo.max(*least as f32), hi.min(*most as f32)),
+                        Whole::Shift(_) => (true, 0.0, hi),
+                        _ => (true, f32::MIN, f32::MAX),
+                    };
+                }
+            }
             _ => (integral, lo, hi) = (false, f32::MIN, f32::MAX),
         }
     }
@@ -270,5 +277,9 @@ mod tests {
         assert_eq!(bounds(&[Post::Round(Mode::Floor), Post::Clip(0.0, 2.5)], true), None);
         assert_eq!(bounds(&[Post::Round(Mode::Floor), Post::Clip(0.0, f32::MAX)], true), None);
         assert_eq!(bounds(std::slice::from_ref(&clip), true), None);
+        let most = Post::Clip(f32::MIN, 255.0);
+        let shifted = Post::Whole(vec![Whole::Within(0, i64::MAX), Whole::Shift(vec![3])]);
+        assert_eq!(bounds(&[shifted, most.clone()], true), Some((0, 255)));
+        assert_eq!(bounds(&[Post::Whole(vec![Whole::Div(vec![8])]), most], true), None);
     }
 }
