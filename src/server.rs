@@ -258,10 +258,10 @@ async fn session(
                 options.room.resize(memory.with_slots(slots.len() + 1)).await?;
                 let prepared = in_time(options, bytes, offline::server(channel, model, &mut ot, slot, reveal)).await?;
                 measurement.charge(model.plan.ots(reveal));
-                let stage = measurement.finish(channel).stage;
-                report.offline.add(&stage);
-                options.watch.prepared(slot, &stage);
-                slots.push_back((prepared, stage));
+                let measured = measurement.finish(channel);
+                report.offline.add(&measured.stage);
+                options.watch.prepared(slot, &measured);
+                slots.push_back((prepared, measured.stage));
             }
             (Action::Run { slot }, Stage::Online) => {
                 let found = slots.iter().position(|(prepared, _)| prepared.number == slot);
@@ -270,10 +270,10 @@ async fn session(
                 in_time(options, bytes, online::server(channel, model, prepared)).await?;
                 finish(channel).await?;
                 options.room.resize(memory.with_slots(slots.len())).await?;
-                let stage = measurement.finish(channel).stage;
-                report.online.add(&stage);
+                let measured = measurement.finish(channel);
+                report.online.add(&measured.stage);
                 report.inferences += 1;
-                options.watch.answered(reveal, Some(&offline), &stage);
+                options.watch.answered(reveal, Some(&offline), &measured);
             }
             (Action::Direct { slot, reveal }, Stage::Online) => {
                 burn(slot, &mut next_slot)?;
@@ -281,10 +281,10 @@ async fn session(
                 in_time(options, bytes, online::server_direct(channel, model, &mut ot, reveal)).await?;
                 finish(channel).await?;
                 measurement.charge(model.plan.ots(reveal));
-                let stage = measurement.finish(channel).stage;
-                report.online.add(&stage);
+                let measured = measurement.finish(channel);
+                report.online.add(&measured.stage);
                 report.inferences += 1;
-                options.watch.answered(reveal, None, &stage);
+                options.watch.answered(reveal, None, &measured);
             }
             _ => return Err(Error::Peer { peer: "client", what: "a request in the wrong stage".into() }),
         }

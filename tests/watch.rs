@@ -251,6 +251,23 @@ fn a_log_for_programs() {
     assert_eq!((&line["inferences"], &line["outcome"], &line["fault"]), (&2.into(), &"closed".into(), &"none".into()));
 }
 
+/// Warnings and the last error are objects too.
+#[test]
+fn nothing_but_objects() {
+    let arguments = ["serve", "--model", "digits", "--listen", "0.0.0.0:0", "--insecure", "--log-format", "json"];
+    let folder = tempfile::tempdir().unwrap();
+    let mut serve = lowkey(&arguments);
+    let output = serve.args(["--memory", "1M", "--state"]).arg(folder.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8(output.stderr).unwrap();
+    let lines: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let [warning, error] = &lines[..] else { panic!("{said}") };
+    assert_eq!(warning["level"], "WARN");
+    assert!(warning["message"].as_str().unwrap().starts_with("plain TCP"), "{warning}");
+    assert_eq!((&error["level"], error["hint"].is_string()), (&"ERROR".into(), true), "{error}");
+    assert!(error["message"].as_str().unwrap().contains("one of this model needs"), "{error}");
+}
+
 #[test]
 fn a_log_for_people_and_more_of_it() {
     let server = Serving::start(&[]);
@@ -264,6 +281,12 @@ fn a_log_for_people_and_more_of_it() {
     server.infer(1);
     for part in ["DEBUG session begins", "DEBUG set up", "DEBUG holds", "DEBUG prepared", "INFO inference"] {
         server.line(part);
+    }
+
+    let server = Serving::start(&["-vv"]);
+    server.infer(1);
+    for part in ["TRACE layer session=1 stage=\"offline\" layer=", "TRACE layer session=1 stage=\"online\" layer="] {
+        assert!(server.line(part).contains("bytes="));
     }
 }
 

@@ -1,6 +1,7 @@
 //! The log on standard error: how much of it, and in which form.
 
 use std::io::{self, IsTerminal};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
@@ -26,8 +27,17 @@ impl Levels {
     pub const SERVER: Self = Self(["info", "debug", "trace"]);
 }
 
+/// True once every line is an object.
+static JSON: AtomicBool = AtomicBool::new(false);
+
+/// Whether what is said to people on standard error has to go through the log, so that programs can read it.
+pub fn is_json() -> bool {
+    JSON.load(Ordering::Relaxed)
+}
+
 /// Starts it; RUST_LOG has the last word.
 pub fn start(levels: Levels, verbose: u8, format: Format) {
+    JSON.store(format == Format::Json, Ordering::Relaxed);
     let level = levels.0[usize::from(verbose).min(2)];
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).log_internal_errors(false);

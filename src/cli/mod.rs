@@ -265,6 +265,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         // Whoever read the output has seen enough, as in `lowkey demo | head`.
         Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
+            if log::is_json() {
+                tracing::error!(hint = error.hint(), "{error}");
+                return ExitCode::from(error.fault().exit_code());
+            }
             let hint = error.hint().map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
             warn(format_args!("error: {error}\n{hint}"));
             ExitCode::from(error.fault().exit_code())
@@ -274,6 +278,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 /// Writes to standard error, where somebody still reads it.
 fn warn(text: impl fmt::Display) {
+    if log::is_json() {
+        let text = text.to_string();
+        tracing::warn!("{}", text.trim_end().trim_start_matches("warning: "));
+        return;
+    }
     progress::above(|| {
         let _ = write!(io::stderr(), "{text}");
     });

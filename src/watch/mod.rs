@@ -5,6 +5,7 @@
 //! | error, warn | sessions that end badly, by our fault or the client's; connections that come to none, at a limited rate |
 //! | info | each session and each inference: who, which model, times, bytes, how it ended |
 //! | debug | each beginning, set-up and prepared slot, with the memory that the session holds |
+//! | trace | the bytes of each layer in each stage |
 //!
 //! Sizes, times and outcomes of the protocol, which both parties know. Never a value: nothing here reads an input, a share or an answer.
 

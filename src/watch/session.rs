@@ -6,7 +6,7 @@ use super::{Event, Subject, Watch};
 use crate::error::{Error, Fault};
 use crate::plan::Reveal;
 use crate::policy::Identity;
-use crate::report::{SessionReport, StageReport};
+use crate::report::{Measured, SessionReport, StageReport};
 
 /// Prepared slots and OTs, and their bytes in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,15 +60,18 @@ impl SessionWatch {
     }
 
     /// A slot is prepared.
-    pub(crate) fn prepared(&self, slot: u64, stage: &StageReport) {
+    pub(crate) fn prepared(&self, slot: u64, measured: &Measured) {
+        let stage = &measured.stage;
         self.0.state().report.offline.add(stage);
         let (session, ms) = (self.0.subject.session, milliseconds(stage.ms));
         tracing::debug!(session, slot, ms, bytes = stage.bytes(), flights = stage.flights, "prepared");
+        self.layers("offline", measured);
         self.0.watch.tell(&Event::Prepared(&self.0.subject, stage));
     }
 
     /// An inference is done.
-    pub(crate) fn answered(&self, reveal: Reveal, offline: Option<&StageReport>, online: &StageReport) {
+    pub(crate) fn answered(&self, reveal: Reveal, offline: Option<&StageReport>, measured: &Measured) {
+        let online = &measured.stage;
         {
             let mut state = self.0.state();
             state.report.online.add(online);
@@ -87,7 +90,15 @@ impl SessionWatch {
             online_bytes = online.bytes(),
             "inference"
         );
+        self.layers("online", measured);
         self.0.watch.tell(&Event::Answered { subject, reveal, offline, online });
+    }
+
+    /// What each layer sent and received in a stage.
+    fn layers(&self, stage: &str, measured: &Measured) {
+        for (layer, count) in measured.scopes.iter().filter(|(_, count)| count.bytes() > 0) {
+            tracing::trace!(session = self.0.subject.session, stage, layer, bytes = count.bytes(), "layer");
+        }
     }
 
     /// What the session holds from now on.
