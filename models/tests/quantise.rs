@@ -192,23 +192,6 @@ fn skips_get_integer_multipliers() {
     }
 }
 
-#[test]
-fn channels_with_shifts_of_their_own_are_nearer() {
-    let error = |channel_shifts, bytes: &[u8]| {
-        let real = read(bytes);
-        let settings = Settings { bits: 4, channel_shifts };
-        let quantised = ptq::quantise(real.clone(), &samples(&real, 1, 60), &settings).expect("a network");
-        let by_channel = |layer: &&ptq::Layer| layer.shifts.len() > 1;
-        assert_eq!(quantised.layers.iter().filter(by_channel).count() > 0, channel_shifts);
-        compare(&real, &quantised, &samples(&real, 2, 100)).1
-    };
-    let [layer, channel] = [false, true].map(|channel_shifts| error(channel_shifts, &depthwise(3, 7.0)));
-    assert!(channel < layer, "{channel} by channel, {layer} by layer");
-    // With skips, too, which get multipliers for each channel.
-    let channel = error(true, &residual(3));
-    assert!(channel < 0.02, "{channel}");
-}
-
 /// A depthwise layer of which one channel has weights thirty times as large.
 fn depthwise(seed: u64, largest: f32) -> Vec<u8> {
     let mut graph = FloatOnnx::new(seed, &[0, 1, 12, 12]);
