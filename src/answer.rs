@@ -12,7 +12,7 @@ use lowkey_mpc::program::{self, Ready};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
-use crate::layers::{Halves, reduce};
+use crate::node::{Halves, reduce};
 use crate::plan::{Answer, Plan, Reveal, Source, TensorId};
 
 /// One party's half of the opening, its offline stage over.

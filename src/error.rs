@@ -227,6 +227,12 @@ pub enum Error {
         /// Which end it came to.
         lifetime: Lifetime,
     },
+    /// A prepared inference lacks a program that its plan has: a bug of this program.
+    #[error("internal error: the slot has no program for node {node:?}")]
+    MissingProgram {
+        /// The node.
+        node: String,
+    },
     /// A bug of this program.
     #[error("internal error: {0}")]
     Internal(String),
@@ -279,7 +285,7 @@ impl Error {
             Self::Session(_) => Fault::Peer,
             Self::Digest { .. } | Self::Certificate { .. } | Self::Unprotected { .. } => Fault::Safety,
             Self::ExposedKey { .. } | Self::SpentKey { .. } => Fault::Safety,
-            Self::Internal(_) => Fault::Internal,
+            Self::MissingProgram { .. } | Self::Internal(_) => Fault::Internal,
         }
     }
 
@@ -326,7 +332,7 @@ impl Error {
                 "`lowkey key rotate` makes a new one; clients that noted or pinned a digest must be told the new one"
                     .into()
             }
-            Self::Internal(_) => "this is a bug: please report it with the command that shows it".into(),
+            Self::MissingProgram { .. } | Self::Internal(_) => "this is a bug: please report it with the command that shows it".into(),
             _ => return None,
         })
     }

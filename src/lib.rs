@@ -64,7 +64,6 @@ mod api;
 mod cli;
 pub mod client;
 pub mod error;
-mod layers;
 pub mod net;
 mod node;
 mod offline;

@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 
 use crate::answer;
 use crate::error::{Error, Result};
-use crate::layers::{Halves, reduce};
+use crate::node::{Halves, add_identities, reduce};
 use crate::plan::{Holding, Nonlinear, Plan, Reveal, Step};
 use crate::publication::{ClientModel, ServerModel};
 use crate::session;
@@ -54,7 +54,7 @@ pub(crate) async fn client(
     let (mut secrets, b0) = keys::generate(&plan.sets, &model.masks, rng).map_err(Error::internal)?;
     channel.send(FrameKind::Data, b0).await?;
 
-    let mut halves = Halves::new(plan, Party::Client);
+    let mut halves = Halves::new(plan.steps.len(), Party::Client);
     let mut uploads = plan.uploads.iter().peekable();
     for (tensor, holding) in plan.holdings.pairs() {
         let &Holding::Shared { ring, root } = holding else { continue };
@@ -84,13 +84,13 @@ pub(crate) async fn client(
         programs.push(match step {
             Step::Nonlinear(step) => {
                 channel.scope(plan.name(step.node));
-                let mut inputs = halves.early_inputs(plan, step);
+                let mut inputs = step.early(&halves);
                 if let Holding::Shared { ring, root } = plan.holdings[step.node.output()] {
                     inputs.push(Planes::from_lanes(&halves.shared[root], ring as usize));
                 }
                 Some(offline(channel, step, Schedule::Prepared, ot, inputs).await?)
             }
-            _ => None,
+            Step::Linear(_) | Step::Local { .. } | Step::Reshape => None,
         });
     }
     channel.scope(OUTPUT);
@@ -141,7 +141,7 @@ pub(crate) async fn server(
                 channel.scope(plan.name(step.node));
                 Some(offline(channel, step, Schedule::Prepared, ot, vec![]).await?)
             }
-            _ => None,
+            Step::Linear(_) | Step::Local { .. } | Step::Reshape => None,
         });
     }
     channel.scope(OUTPUT);
@@ -187,7 +187,7 @@ pub(crate) fn client_share(
         Some(layer) => layer.share(secrets).map_err(Error::internal)?,
         None => Zeroizing::new(vec![0; model.plan.tensors[node.node.output()].elements()]),
     };
-    halves.add_identities(node, &mut share);
+    add_identities(halves, &node.identities, node.ell, &mut share);
     Ok(share)
 }
 

@@ -14,7 +14,6 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use lowkey_bridge::parameters::GUARD_BITS;
 use lowkey_bridge::{OfflineShare, Schedule, Secrets, ServerKeys, keys};
 use lowkey_he::pack;
 use lowkey_mpc::channel::{Channel, FrameKind};
@@ -26,7 +25,7 @@ use zeroize::Zeroizing;
 
 use crate::answer::{self, Output};
 use crate::error::{Error, Result};
-use crate::layers::{Halves, reduce};
+use crate::node::{Halves, add_biases, add_identities, reduce};
 use crate::offline::{KEYS, OUTPUT, client_share, ensure_ots, offline as prepare_program, peer_or_bug};
 use crate::plan::{Nonlinear, Plan, Reveal, Step, TensorId};
 use crate::publication::{ClientModel, ServerModel};
@@ -47,7 +46,7 @@ pub(crate) async fn client(
     times: &mut Times,
 ) -> Result<Output> {
     let plan = &model.plan;
-    let mut halves = Halves::new(plan, Party::Client);
+    let mut halves = Halves::new(plan.steps.len(), Party::Client);
     halves.shared = slot.pads;
     let (ring, _) = plan.shared(TensorId::INPUT).expect("the input is shared");
     let mut d: Vec<u64> =
@@ -59,10 +58,10 @@ pub(crate) async fn client(
     channel.send(FrameKind::Data, message).await?;
     for (step, ready) in plan.steps.iter().zip(slot.programs) {
         // Everything else the client has done before the input was known.
-        let (Step::Nonlinear(step), Some(ready)) = (step, ready) else { continue };
+        let Some((step, ready)) = program_of(plan, step, ready)? else { continue };
         let clock = Instant::now();
         channel.scope(plan.name(step.node));
-        client_program(channel, plan, step, ready, &mut halves).await?;
+        client_program(channel, step, ready, &mut halves).await?;
         note(times, plan.name(step.node), clock);
     }
     channel.scope(OUTPUT);
@@ -72,7 +71,7 @@ pub(crate) async fn client(
 /// Server, prepared schedule: uses a slot.
 pub(crate) async fn server(channel: &mut Channel, model: &ServerModel, slot: ServerSlot) -> Result<()> {
     let plan = &model.plan;
-    let mut halves = Halves::new(plan, Party::Server);
+    let mut halves = Halves::new(plan.steps.len(), Party::Server);
     let (ring, _) = plan.shared(TensorId::INPUT).expect("the input is shared");
     let elements = plan.input().elements();
     channel.scope(INPUT);
@@ -83,15 +82,15 @@ pub(crate) async fn server(channel: &mut Channel, model: &ServerModel, slot: Ser
 
     let mut shares = slot.shares.into_iter();
     for (step, ready) in plan.steps.iter().zip(slot.programs) {
-        match (step, ready) {
-            (Step::Linear(linear), _) => {
-                server_share(model, *linear, shares.next().flatten(), &mut halves);
-            }
-            (Step::Nonlinear(step), Some(ready)) => {
+        match (step, program_of(plan, step, ready)?) {
+            (_, Some((step, ready))) => {
                 channel.scope(plan.name(step.node));
                 server_program(channel, model, step, ready, &mut halves).await?;
             }
-            (step, _) => halves.local(step),
+            (Step::Linear(linear), None) => {
+                server_share(model, *linear, shares.next().flatten(), &mut halves);
+            }
+            (Step::Nonlinear(_) | Step::Local { .. } | Step::Reshape, None) => halves.local(step),
         }
     }
     channel.scope(OUTPUT);
@@ -114,7 +113,7 @@ pub(crate) async fn client_direct(
     let (mut secrets, b0) = keys::generate(&plan.sets, &model.masks, rng).map_err(Error::internal)?;
     channel.send(FrameKind::Data, b0).await?;
 
-    let mut halves = Halves::new(plan, Party::Client);
+    let mut halves = Halves::new(plan.steps.len(), Party::Client);
     let (ring, _) = plan.shared(TensorId::INPUT).expect("the input is shared");
     halves.shared[TensorId::INPUT] = Zeroizing::new(input.iter().map(|x| *x as u64).collect());
     reduce(&mut halves.shared[TensorId::INPUT], ring);
@@ -127,11 +126,11 @@ pub(crate) async fn client_direct(
                 halves.accumulators[node] = client_share(model, *linear, &secrets, &halves)?;
             }
             Step::Nonlinear(step) => {
-                let inputs = halves.early_inputs(plan, step);
+                let inputs = step.early(&halves);
                 let ready = prepare_program(channel, step, Schedule::Direct, ot, inputs).await?;
-                client_program(channel, plan, step, ready, &mut halves).await?;
+                client_program(channel, step, ready, &mut halves).await?;
             }
-            step => halves.local(step),
+            Step::Local { .. } | Step::Reshape => halves.local(step),
         }
         note(times, plan.name(node), clock);
     }
@@ -153,7 +152,7 @@ pub(crate) async fn server_direct(
     let b0 = channel.recv(FrameKind::Data, plan.b0_bytes()).await?;
     let keys = keys::receive(&plan.sets, &b0).map_err(peer_or_bug)?;
 
-    let mut halves = Halves::new(plan, Party::Server);
+    let mut halves = Halves::new(plan.steps.len(), Party::Server);
     halves.shared[TensorId::INPUT] = Zeroizing::new(vec![0; plan.input().elements()]);
     for (node, step) in plan.steps.pairs() {
         channel.scope(plan.name(node));
@@ -166,7 +165,7 @@ pub(crate) async fn server_direct(
                 let ready = prepare_program(channel, step, Schedule::Direct, ot, vec![]).await?;
                 server_program(channel, model, step, ready, &mut halves).await?;
             }
-            step => halves.local(step),
+            Step::Local { .. } | Step::Reshape => halves.local(step),
         }
     }
     channel.scope(OUTPUT);
@@ -214,27 +213,30 @@ fn server_share(model: &ServerModel, linear: usize, offline: Option<OfflineShare
         (Some(layer), Some(offline)) => layer.online(offline, &masked),
         _ => vec![0; model.plan.tensors[node.node.output()].elements()],
     };
-    let biases = &model.biases[node.node];
-    let pixels = share.len() / biases.len();
-    for (channel, bias) in share.chunks_exact_mut(pixels).zip(biases) {
-        let bias = (*bias as u64) << GUARD_BITS;
-        channel.iter_mut().for_each(|v| *v = v.wrapping_add(bias));
-    }
-    halves.add_identities(node, &mut share);
+    add_biases(&model.biases[node.node], &mut share);
+    add_identities(halves, &node.identities, node.ell, &mut share);
     halves.accumulators[node.node] = Zeroizing::new(share);
 }
 
+/// A step with the program that a slot has for it; `None` for steps that need none.
+///
+/// # Errors
+/// When it needs one and the slot has none: a bug, which must not pass for a step without a protocol.
+fn program_of<'a>(plan: &Plan, step: &'a Step, ready: Option<Ready>) -> Result<Option<(&'a Nonlinear, Ready)>> {
+    match step {
+        Step::Nonlinear(step) => match ready {
+            Some(ready) => Ok(Some((step, ready))),
+            None => Err(Error::MissingProgram { node: plan.name(step.node).to_owned() }),
+        },
+        Step::Linear(_) | Step::Local { .. } | Step::Reshape => Ok(None),
+    }
+}
+
 /// The online half of a program, client.
-async fn client_program(
-    channel: &mut Channel,
-    plan: &Plan,
-    step: &Nonlinear,
-    ready: Ready,
-    halves: &mut Halves,
-) -> Result<()> {
-    let inputs = halves.late_inputs(plan, step, &[]);
+async fn client_program(channel: &mut Channel, step: &Nonlinear, ready: Ready, halves: &mut Halves) -> Result<()> {
+    let inputs = step.late(halves, &[]);
     if let Some(result) = program::online(ready, channel, inputs).await?.into_iter().next() {
-        halves.keep(plan, step, result, &[]);
+        step.keep(halves, result, &[]);
     }
     Ok(())
 }
@@ -247,9 +249,9 @@ async fn server_program(
     ready: Ready,
     halves: &mut Halves,
 ) -> Result<()> {
-    let inputs = halves.late_inputs(&model.plan, step, &model.biases[step.node]);
+    let inputs = step.late(halves, &model.biases[step.node]);
     if let Some(result) = program::online(ready, channel, inputs).await?.into_iter().next() {
-        halves.keep(&model.plan, step, result, &model.biases[step.node]);
+        step.keep(halves, result, &model.biases[step.node]);
     }
     Ok(())
 }

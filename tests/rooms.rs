@@ -23,7 +23,6 @@ const KNOWN: &[(&str, &[&str], &str)] = &[
         &[
             "answer",
             "error",
-            "layers",
             "offline",
             "online",
             "plan",

@@ -1,14 +1,16 @@
 //! (multiplier * sum + offset) >> shift of each window: the parties add up and multiply their halves, a program shifts.
 
 use lowkey_models::Window;
+use lowkey_mpc::bits::Planes;
 use lowkey_mpc::program::Time;
 use lowkey_mpc::truncate;
 
 use super::choices::{Chooses, LayoutChoice};
 use super::context::{Before, Context, Held};
+use super::halves::Halves;
 use super::holding::{Demands, average_ring};
-use super::step::{NonlinearKind, Protocol, Step, byte};
-use super::{NodeId, Operator, PlanError, TensorId};
+use super::step::{Nonlinear, NonlinearKind, Protocol, Step, byte};
+use super::{NodeId, Operator, PlanError, TensorId, Windows};
 
 pub(super) struct AvgPool<'a> {
     pub input: TensorId,
@@ -55,4 +57,18 @@ impl Operator for AvgPool<'_> {
         let widths = [spec.width.into(), spec.bits.into()];
         Ok(held.nonlinear(node, held.source(self.input), kind, widths, programs))
     }
+}
+
+/// The multiplied sums of all windows, of the values as they are: the offset counts from the lowest average.
+pub(super) fn inputs(
+    step: &Nonlinear,
+    halves: &Halves,
+    windows: &Windows,
+    multiplier: i64,
+    offset: i64,
+) -> Vec<Planes> {
+    let mut sum = windows.sum(&halves.read(step.source));
+    let offset = halves.public(offset);
+    sum.iter_mut().for_each(|x| *x = x.wrapping_mul(multiplier as u64).wrapping_add(offset));
+    vec![step.planes(&sum)]
 }

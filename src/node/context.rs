@@ -134,8 +134,23 @@ impl Held<'_> {
         [input_width, bits]: [u32; 2],
         programs: Programs,
     ) -> Step {
-        let lanes = self.tensors[node.output()].elements();
-        Step::Nonlinear(Box::new(Nonlinear { node, source, kind, lanes, input_width, bits, programs }))
+        let made = &self.tensors[node.output()];
+        let from = match source {
+            Source::Shared(root) => self.tensors[root].range.lo,
+            Source::Accumulator(_) | Source::Scaled(_) | Source::Small(_) => 0,
+        };
+        Step::Nonlinear(Box::new(Nonlinear {
+            node,
+            source,
+            kind,
+            lanes: made.elements(),
+            input_width,
+            bits,
+            programs,
+            holding: self.holdings[node.output()],
+            lowest: [from, made.range.lo],
+            pixels: made.shape[1..].iter().product(),
+        }))
     }
 }
 

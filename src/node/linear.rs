@@ -1,9 +1,11 @@
 //! Sums of convolutions, matrices and public multiples: evaluated on ciphertexts before the input is known, on plain integers after.
 
+use lowkey_bridge::parameters::GUARD_BITS;
 use lowkey_models::{Op, Term};
 
 use super::choices::Chooses;
 use super::context::{Before, Context, Held};
+use super::halves::{Halves, reduce};
 use super::holding::Demands;
 use super::step::Step;
 use super::{ByTensor, Holding, NodeId, Operator, PlanError, TensorId};
@@ -45,5 +47,24 @@ impl Operator for Linear<'_> {
     fn step(&self, node: NodeId, held: &Held<'_>, _: Before<'_>) -> Result<Step, PlanError> {
         let before = &held.architecture.nodes[..node.index()];
         Ok(Step::Linear(before.iter().filter(|node| matches!(node.op, Op::Linear { .. })).count()))
+    }
+}
+
+/// Adds public multiples of activations to a share of an accumulator of `ell` bits with a guard bit.
+pub(crate) fn add_identities(halves: &Halves, identities: &[(TensorId, i64)], ell: u32, share: &mut [u64]) {
+    for &(tensor, multiplier) in identities {
+        for (sum, x) in share.iter_mut().zip(halves.shared[tensor].iter()) {
+            *sum = sum.wrapping_add(x.wrapping_mul((multiplier as u64) << GUARD_BITS));
+        }
+    }
+    reduce(share, ell + GUARD_BITS);
+}
+
+/// Adds the server's biases to its share of an accumulator, channel by channel.
+pub(crate) fn add_biases(biases: &[i64], share: &mut [u64]) {
+    let pixels = share.len() / biases.len();
+    for (channel, bias) in share.chunks_exact_mut(pixels).zip(biases) {
+        let bias = (*bias as u64) << GUARD_BITS;
+        channel.iter_mut().for_each(|v| *v = v.wrapping_add(bias));
     }
 }

@@ -1,16 +1,19 @@
 //! The largest value of each window, by comparisons; of clipped values, or of accumulators whose clip comes after it.
 
 use lowkey_models::{Op, Window};
-use lowkey_mpc::maxpool;
-use lowkey_mpc::pooled;
+use lowkey_mpc::bits::Planes;
+use lowkey_mpc::party::Party;
 use lowkey_mpc::program::Time;
 use lowkey_mpc::requantise::Clip;
+use lowkey_mpc::{maxpool, pooled};
+use zeroize::Zeroizing;
 
 use super::choices::{Chooses, LayoutChoice};
 use super::context::{Before, Context, Held};
+use super::halves::Halves;
 use super::holding::{Demands, small_width};
-use super::step::{NonlinearKind, Protocol, Source, Step, byte};
-use super::{ByTensor, Holding, NodeId, Operator, PlanError, TensorId, of};
+use super::step::{Nonlinear, NonlinearKind, Protocol, Source, Step, byte};
+use super::{ByTensor, Holding, NodeId, Operator, PlanError, TensorId, Windows, of};
 
 pub(super) struct MaxPool<'a> {
     pub input: TensorId,
@@ -89,5 +92,29 @@ impl Operator for MaxPool<'_> {
             }
             _ => return Err(held.misplaced(node)),
         })
+    }
+}
+
+/// One input per window element.
+pub(super) fn inputs(step: &Nonlinear, halves: &Halves, windows: &Windows) -> Vec<Planes> {
+    windows.gather(&step.counted(halves), 0).map(|tap| step.planes(&tap)).collect()
+}
+
+/// Of accumulators that are clipped after the pool: their words without the low bits, one input per window element.
+pub(super) fn words(step: &Nonlinear, halves: &Halves, windows: &Windows, low: u32) -> Vec<Planes> {
+    let Source::Accumulator(node) = step.source else { unreachable!("pools before a clip read accumulators") };
+    let words: Zeroizing<Vec<u64>> = Zeroizing::new(halves.accumulators[node].iter().map(|z| z >> low).collect());
+    windows.gather(&words, 0).map(|tap| step.planes(&tap)).collect()
+}
+
+/// The carries that belong to [`words`], and with them the server's words.
+pub(super) fn late(step: &Nonlinear, halves: &Halves, windows: &Windows, carries: TensorId, low: u32) -> Vec<Planes> {
+    let carries = halves.read_small(carries);
+    let carries = windows.gather(&carries, 0).map(|tap| Planes::from_lanes(&tap, 1));
+    match halves.party {
+        Party::Client => carries.collect(),
+        Party::Server => {
+            words(step, halves, windows, low).into_iter().zip(carries).flat_map(<[Planes; 2]>::from).collect()
+        }
     }
 }

@@ -16,7 +16,8 @@
 //! | `choices.rs` | what a planner decides and a server publishes, and the same by node |
 //! | `context.rs` | what an operator looks at: network, choices, how tensors are held |
 //! | `holding.rs` | how a tensor is shared, and in which ring |
-//! | `step.rs` | what a node does at run time: which protocol, on what |
+//! | `step.rs` | what a node does at run time: which protocol, on what; which operator gives its inputs and keeps its result |
+//! | `halves.rs` | one party's half of every tensor |
 //! | `windows.rs`, `error.rs` | which elements a pool reads; why there is no plan |
 //!
 //! A new operator is a file here, an arm in [`of`], and what `models/` says of it. No match over operators has a `_`.
@@ -29,6 +30,7 @@ mod concat;
 mod context;
 mod error;
 mod flatten;
+mod halves;
 mod holding;
 mod id;
 mod linear;
@@ -48,9 +50,11 @@ pub use choices::{Choices, LayoutChoice, LinearChoice, Link, ScaleChoice, SetCho
 pub(crate) use choices::{Chooses, Chosen};
 pub(crate) use context::{Context, Held};
 pub use error::PlanError;
+pub(crate) use halves::{Halves, reduce};
 pub use holding::{Holding, width_of};
 pub(crate) use holding::{clipped_bits, holdings, value_widths};
 pub use id::{By, ByNode, ByTensor, NodeId, TensorId};
+pub(crate) use linear::{add_biases, add_identities};
 pub(crate) use max_pool::pooled;
 pub(crate) use step::Protocol;
 pub use step::{Nonlinear, NonlinearKind, Programs, Source, Step};

@@ -4,14 +4,19 @@
 //! chain runs over what is left.
 
 use lowkey_bridge::parameters::GUARD_BITS;
+use lowkey_mpc::bits::Planes;
+use lowkey_mpc::party::Party;
+use lowkey_mpc::pooled;
 use lowkey_mpc::program::Time;
 use lowkey_mpc::requantise::{self, Clip};
-use lowkey_mpc::{pooled, rescale};
+use lowkey_mpc::rescale::{self, Factor};
+use zeroize::Zeroizing;
 
 use super::choices::{Chooses, LayoutChoice};
 use super::context::{Before, Context, Held, made};
+use super::halves::Halves;
 use super::holding::{Demands, clipped_bits};
-use super::step::{NonlinearKind, Programs, Protocol, Step, byte};
+use super::step::{Nonlinear, NonlinearKind, Programs, Protocol, Source, Step, byte};
 use super::{ByTensor, Holding, NodeId, Operator, PlanError, TensorId, max_pool, scale};
 
 pub(super) struct Requantise<'a> {
@@ -91,4 +96,42 @@ impl Operator for Requantise<'_> {
             }
         })
     }
+}
+
+/// Accumulators, lowered by a public number.
+pub(super) fn inputs(step: &Nonlinear, halves: &Halves, lowered: i64) -> Vec<Planes> {
+    let guard = if matches!(step.source, Source::Accumulator(_)) { GUARD_BITS } else { 0 };
+    let lowered = halves.public(lowered << guard);
+    let mut values = step.counted(halves);
+    values.iter_mut().for_each(|z| *z = z.wrapping_sub(lowered));
+    vec![step.planes(&values)]
+}
+
+/// The halves of multiplied and truncated accumulators: of the client two bits and its number, of the server three numbers.
+pub(super) fn products(
+    step: &Nonlinear,
+    halves: &Halves,
+    factors: &[Factor],
+    lowered: i64,
+    bias: &[i64],
+) -> Vec<Planes> {
+    let shares = step.counted(halves);
+    let mut columns = [(); 3].map(|()| Zeroizing::new(Vec::with_capacity(shares.len())));
+    for (channel, shares) in shares.chunks_exact(step.pixels).enumerate() {
+        let factor = factors[if factors.len() == 1 { 0 } else { channel }];
+        let offset = bias.get(channel).map_or(0, |bias| bias.wrapping_sub(lowered));
+        for &share in shares {
+            let row = match halves.party {
+                Party::Client => factor.client(share),
+                Party::Server => factor.server(share, offset),
+            };
+            columns.iter_mut().zip(row).for_each(|(column, value)| column.push(value));
+        }
+    }
+    let ring = step.input_width as usize;
+    let widths = match halves.party {
+        Party::Client => [1, 1, ring],
+        Party::Server => [ring; 3],
+    };
+    columns.iter().zip(widths).map(|(column, width)| Planes::from_lanes(column, width)).collect()
 }

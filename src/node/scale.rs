@@ -3,13 +3,16 @@
 
 use lowkey_bridge::parameters::GUARD_BITS;
 use lowkey_models::Op;
+use lowkey_mpc::bits::Planes;
 use lowkey_mpc::rescale::Factor;
 use lowkey_mpc::widen;
+use zeroize::Zeroizing;
 
 use super::choices::Chooses;
 use super::context::{Before, Context, Held, made};
+use super::halves::{Halves, reduce};
 use super::holding::Demands;
-use super::step::{NonlinearKind, Protocol, Step};
+use super::step::{Nonlinear, NonlinearKind, Protocol, Step};
 use super::{ByTensor, Holding, NodeId, Operator, PlanError, TensorId};
 
 pub(super) struct Scale<'a> {
@@ -62,4 +65,16 @@ impl Operator for Scale<'_> {
         let kind = NonlinearKind::Scale { multiplier: self.multiplier.to_vec(), ell: held.ell(node.output()) };
         Ok(held.nonlinear(node, held.source(self.input), kind, [ell + GUARD_BITS, 0], programs))
     }
+}
+
+/// Keeps exact accumulators, multiplied and with the server's biases added.
+pub(super) fn keep(step: &Nonlinear, halves: &mut Halves, result: Planes, multiplier: &[i64], ell: u32, bias: &[i64]) {
+    let mut values = Zeroizing::new(result.to_lanes::<u64>());
+    for (channel, values) in values.chunks_exact_mut(step.pixels).enumerate() {
+        let factor = multiplier[if multiplier.len() == 1 { 0 } else { channel }] as u64;
+        let bias = bias.get(channel).map_or(0, |bias| *bias as u64);
+        values.iter_mut().for_each(|z| *z = z.wrapping_mul(factor).wrapping_add(bias));
+    }
+    reduce(&mut values, ell);
+    halves.accumulators[step.node] = values;
 }
