@@ -39,13 +39,18 @@ pub(crate) fn transfer(bytes: u64) -> Duration {
     Duration::from_millis(bytes.saturating_mul(1000) / SLOWEST)
 }
 
+/// The time that a client may compute between two messages of an inference of so many bytes.
+fn patience(bytes: u64) -> Duration {
+    Duration::from_secs(2) + Duration::from_micros(bytes)
+}
+
 /// The seats of one server.
 pub(crate) struct Admission {
     seats: usize,
     /// Most seats of one address; loopback has no limit.
     per_address: usize,
     /// A client that owes a message is late after so long, if others wait.
-    patience: Duration,
+    patience: Mutex<Duration>,
     /// Most bytes of all sessions together.
     memory: u64,
     state: Mutex<State>,
@@ -91,10 +96,15 @@ impl Admission {
     /// `bytes` is what an inference sends: the longer it is, the longer a client may compute between two messages.
     /// `memory` is the most that all sessions may need together.
     pub(crate) fn new(seats: usize, per_address: Option<usize>, memory: Option<u64>, bytes: u64) -> Arc<Self> {
-        let patience = Duration::from_secs(2) + Duration::from_micros(bytes);
+        let patience = Mutex::new(patience(bytes));
         let per_address = per_address.unwrap_or(seats - seats / 4).max(1);
         let memory = memory.unwrap_or(u64::MAX);
         Arc::new(Self { seats, per_address, patience, memory, state: Mutex::default(), changed: Notify::new() })
+    }
+
+    /// Other models are served from now on.
+    pub(crate) fn expect(&self, bytes: u64) {
+        *self.patience.lock().unwrap_or_else(PoisonError::into_inner) = patience(bytes);
     }
 
     /// A connection that has said nothing yet.
@@ -184,7 +194,8 @@ impl Admission {
             Doing::Working => None,
             Doing::Idle(since) => since.checked_sub(IDLE).map(|late| (false, late)),
             Doing::Owed(since, bytes) => {
-                since.checked_sub(self.patience + transfer(bytes as u64)).map(|late| (true, late))
+                let patience = *self.patience.lock().unwrap_or_else(PoisonError::into_inner);
+                since.checked_sub(patience + transfer(bytes as u64)).map(|late| (true, late))
             }
         }
     }

@@ -19,7 +19,8 @@ use crate::publication::{ClientModel, MAX_PLAN_BYTES, Package, ProgressHandler, 
 use crate::randomness;
 use crate::report::{LayerReport, Measured, Measurement, StageReport, layers};
 use crate::session::{
-    Accept, Action, Done, HINT_CHUNK, Hello, MAGIC, MAX_CONTROL, Request, VERSION, Welcome, check_version,
+    Accept, Action, Ask, Done, HINT_CHUNK, Hello, MAX_CONTROL, MAX_LISTING, Offer, Request, Welcome, check_listing,
+    check_version, is_name,
 };
 use crate::slot::ClientSlot;
 use crate::store::{Digest, Store};
@@ -27,7 +28,9 @@ use crate::store::{Digest, Store};
 /// How a client opens a session.
 #[derive(Clone, Default)]
 pub struct Options {
-    /// The only model digest to accept; `None` accepts what was seen first at this address.
+    /// The model to ask for; `None` where the server has only one.
+    pub model: Option<String>,
+    /// The only model digest to accept; `None` accepts what was seen first at this address under this name.
     pub digest: Option<Digest>,
     /// Where hints and known digests are kept; `None` keeps nothing.
     pub store: Option<Store>,
@@ -37,6 +40,30 @@ pub struct Options {
     pub limits: Limits,
     /// Told about long work.
     pub progress: Option<ProgressHandler>,
+}
+
+impl Options {
+    fn ask(&self) -> Result<Ask> {
+        match &self.model {
+            None => Ok(Ask::Only),
+            Some(name) if is_name(name) => Ok(Ask::Model(name.clone())),
+            Some(name) => Err(Error::usage(format!("{name:?} is no name of a model"), "a server lists its models")),
+        }
+    }
+
+    /// Under which its digest is known.
+    fn noted_as(&self) -> String {
+        note_of(&self.address, self.model.as_deref())
+    }
+}
+
+/// Under which a store notes the digest of the model that is asked for by this name at a server. It is the client's name, not the
+/// server's: a server cannot pass off another model as a new one.
+pub fn note_of(address: &str, model: Option<&str>) -> String {
+    match model {
+        None => address.to_owned(),
+        Some(name) => format!("{name}@{address}"),
+    }
 }
 
 /// A session with a server. It computes on the thread that polls it; [`crate::Client`] has threads for that.
@@ -159,7 +186,7 @@ impl Session {
 
     async fn set_up(channel: &mut Channel, options: &Options, mut randomness: Erasing) -> Result<Opened> {
         let measurement = Measurement::start(channel, Stage::Setup);
-        let welcome = greet(channel).await?;
+        let welcome = greet(channel, options.ask()?).await?;
         let noted = check_digest(&welcome, options)?;
         if welcome.plan_bytes as usize > MAX_PLAN_BYTES || u64::from(welcome.hint_bytes) > MAX_HINT_BYTES {
             return Err(Error::Peer { peer: "server", what: "sizes beyond every limit".into() });
@@ -194,7 +221,7 @@ impl Session {
                 not_kept.extend(store.keep_model(&welcome.digest, &package.to_bytes()).err());
             }
             if noted != Some(welcome.digest) {
-                not_kept.extend(store.remember(&options.address, &welcome.digest).err());
+                not_kept.extend(store.remember(&options.noted_as(), &welcome.digest).err());
             }
         }
         Ok(Opened { model, ot, randomness, setup, not_kept })
@@ -404,17 +431,41 @@ fn over() -> Error {
 }
 
 /// Says which version this is, and hears what the server has.
-async fn greet(channel: &mut Channel) -> Result<Welcome> {
+async fn greet(channel: &mut Channel, ask: Ask) -> Result<Welcome> {
     channel.scope(CONTROL);
-    channel.send_control(&Hello { magic: MAGIC, version: VERSION }).await?;
-    match channel.recv_control::<Welcome>(MAX_CONTROL).await {
-        Ok(welcome) => check_version("server", welcome.version).map(|()| welcome),
-        // Servers of version 1 refuse without a welcome; all others name their version.
-        Err(ProtocolError::PeerAborted(code)) if code == AbortCode::Version as u16 => {
-            Err(Error::Version { peer: "server", found: 1 })
+    channel.send_control(&Hello::new(ask)).await?;
+    let welcome = channel.recv_control::<Welcome>(MAX_CONTROL).await.map_err(of_version_1)?;
+    check_version("server", welcome.version).map(|()| welcome)
+}
+
+/// Servers of version 1 refuse without a welcome; all others name their version.
+fn of_version_1(error: ProtocolError) -> Error {
+    match error {
+        ProtocolError::PeerAborted(code) if code == AbortCode::Version as u16 => {
+            Error::Version { peer: "server", found: 1 }
         }
-        Err(error) => Err(error.into()),
+        error => error.into(),
     }
+}
+
+/// Asks a server for the list of its models.
+///
+/// # Errors
+/// When the peer is not a server of this version, it has no room, its list is none, or the connection fails.
+pub async fn models(stream: Box<dyn Stream>, limits: Limits) -> Result<Vec<Offer>> {
+    let mut channel = Channel::new(stream, Party::Client, limits);
+    let outcome = async {
+        channel.scope(CONTROL);
+        channel.send_control(&Hello::new(Ask::List)).await?;
+        check_listing(&channel.recv_at_most(FrameKind::Control, MAX_LISTING).await.map_err(of_version_1)?)
+    }
+    .await;
+    match &outcome {
+        // The server closes as well, and may have done so.
+        Ok(_) => drop(channel.close().await),
+        Err(error) => give_up(&mut channel, error).await,
+    }
+    outcome.map_err(Error::or_declined)
 }
 
 /// Tells the peer why, as far as it may know.
@@ -444,12 +495,12 @@ async fn receive_hint(channel: &mut Channel, welcome: &Welcome, plan: Vec<u8>) -
 fn check_digest(welcome: &Welcome, options: &Options) -> Result<Option<Digest>> {
     let found = welcome.digest;
     let known = match &options.store {
-        Some(store) => store.known(&options.address).or_else(|error| options.digest.map(|_| None).ok_or(error))?,
+        Some(store) => store.known(&options.noted_as()).or_else(|error| options.digest.map(|_| None).ok_or(error))?,
         None => None,
     };
     let (expected, noted) = match (options.digest, known) {
         (Some(pinned), _) => (pinned, None),
-        (None, Some(known)) => (known, Some(options.address.clone())),
+        (None, Some(known)) => (known, Some(options.noted_as())),
         (None, None) => return Ok(None),
     };
     if found == expected { Ok(known) } else { Err(Error::Digest { found, expected, noted }) }

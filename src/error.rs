@@ -72,6 +72,10 @@ pub enum AbortCode {
     Full = 19,
     /// The client is none of those that the server answers.
     Unknown = 20,
+    /// The server has no model of that name.
+    NoModel = 21,
+    /// The server has several models, and none was named.
+    WhichModel = 22,
 }
 
 impl AbortCode {
@@ -91,6 +95,8 @@ impl AbortCode {
             16 => "it reveals the class only",
             18 => "its key is past its lifetime",
             20 => "it does not know this client",
+            21 => "it has no model of that name",
+            22 => "it has several models, and none was named",
             code if code & 0xff == Self::Full as u16 => "it is full",
             code if code & 0xff == Self::Quota as u16 => "the inferences of this hour are used up",
             _ => "it gave a code that this version does not know",
@@ -205,7 +211,7 @@ pub enum Error {
         found: Digest,
         /// Pinned, or seen at the first use.
         expected: Digest,
-        /// The address under which it was noted; `None` if it was given as an argument.
+        /// Under what [it was noted](crate::client::note_of); `None` if it was given as an argument.
         noted: Option<String>,
     },
     /// The server does not allow what the client asks for.
@@ -319,9 +325,15 @@ impl Error {
                 "if the server's owner confirms its certificate, name it with --pin, or its authority with --ca".into()
             }
             Self::File { source, .. } => file_hint(source.kind())?.into(),
-            Self::Digest { noted: Some(address), .. } => format!(
-                "if the server's owner confirms the new model, `lowkey forget {address}` accepts it at the next connection"
-            ),
+            Self::Digest { noted: Some(note), .. } => {
+                let forget = match note.split_once('@') {
+                    Some((model, address)) => format!("{address} --model {model}"),
+                    None => note.clone(),
+                };
+                format!(
+                    "if the server's owner confirms the new model, `lowkey forget {forget}` accepts it at the next connection"
+                )
+            }
             Self::Digest { noted: None, .. } => "ask the server's owner for the digest of the current model".into(),
             Self::Declined(refusal) => refusal.hint(),
             Self::ExposedKey { path, .. } => format!(

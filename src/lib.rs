@@ -60,6 +60,7 @@ extern crate self as lowkey;
 mod admission;
 pub mod answer;
 mod api;
+mod catalogue;
 #[cfg(feature = "cli")]
 mod cli;
 pub mod client;
@@ -99,6 +100,7 @@ pub use net::{Stream, Trust};
 pub use plan::{Link, Plan, Reveal};
 pub use publication::{ClientModel, Package, ServerModel};
 pub use readiness::Readiness;
+pub use session::Offer;
 pub use slot::ClientSlot;
 pub use store::{Digest, Store};
 

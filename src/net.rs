@@ -2,8 +2,8 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -29,7 +29,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 #[derive(Clone, Debug)]
 pub enum Trust {
     /// TLS 1.3; the certificate is signed by an authority in this PEM file.
-    Authority(std::path::PathBuf),
+    Authority(PathBuf),
     /// TLS 1.3; the certificate is signed by an authority that this system trusts.
     System,
     /// TLS 1.3; the certificate has this SHA-256 (of its DER form). Neither its dates nor its names are looked at, nor who signed it.
@@ -282,42 +282,93 @@ impl ServerCertVerifier for Pinned {
     }
 }
 
-/// A listening socket, with TLS if a certificate was given.
+/// A server's certificate chain, its private key, and the authorities of its clients where these have to show certificates. They can be
+/// read again while clients connect; a copy is the same.
+#[derive(Clone)]
+pub struct ServerIdentity {
+    /// Certificates and key.
+    files: [PathBuf; 2],
+    clients: Option<PathBuf>,
+    current: Arc<Mutex<Credentials>>,
+}
+
+/// What was read of them.
+#[derive(Clone)]
+pub struct Credentials {
+    acceptor: TlsAcceptor,
+    pin: [u8; 32],
+}
+
+impl ServerIdentity {
+    /// Reads them, PEM files.
+    ///
+    /// # Errors
+    /// When they are not a certificate and its key, and authorities.
+    pub fn read(certificates: &Path, key: &Path, clients: Option<&Path>) -> Result<Self> {
+        let current = Arc::new(Mutex::new(Credentials::read(certificates, key, clients)?));
+        Ok(Self { files: [certificates.to_owned(), key.to_owned()], clients: clients.map(Path::to_owned), current })
+    }
+
+    /// Reads them again. Nothing changes before they are [used](Self::use_from_now_on).
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_again(&self) -> Result<Credentials> {
+        let [certificates, key] = &self.files;
+        Credentials::read(certificates, key, self.clients.as_deref())
+    }
+
+    /// Handshakes that begin from now on use these.
+    pub fn use_from_now_on(&self, credentials: Credentials) {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = credentials;
+    }
+
+    /// SHA-256 of the certificate, as clients pin it.
+    pub fn pin(&self) -> [u8; 32] {
+        self.current().pin
+    }
+
+    fn current(&self) -> Credentials {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Credentials {
+    fn read(certificate: &Path, key: &Path, clients: Option<&Path>) -> Result<Self> {
+        let chain = certificates(certificate)?;
+        let pin = pin_of(&chain[0]);
+        let secret = private_key(key)?;
+        let builder = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(|error| Error::internal(error.to_string()))?;
+        let builder = match clients {
+            None => builder.with_no_client_auth(),
+            Some(path) => {
+                let roots = Arc::new(authorities(path)?);
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider()).build();
+                builder.with_client_cert_verifier(verifier.map_err(|error| Error::file(path, tls(error)))?)
+            }
+        };
+        let config = builder.with_single_cert(chain, secret).map_err(|error| mismatch(key, error))?;
+        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), pin })
+    }
+}
+
+/// A listening socket, with TLS if there is a certificate.
 pub struct Listener {
     socket: TcpListener,
-    tls: Option<TlsAcceptor>,
+    identity: Option<ServerIdentity>,
 }
 
 impl Listener {
-    /// Listens on `address`; `identity` is a certificate chain and its private key, `clients` the authorities of which clients have to show
-    /// certificates, as PEM files.
+    /// Listens on `address`.
     ///
     /// # Errors
-    /// When the address is taken or the files are not a certificate and its key.
-    pub async fn bind(address: &str, identity: Option<(&Path, &Path)>, clients: Option<&Path>) -> Result<Self> {
-        let tls = match identity {
-            None => None,
-            Some((certificate, key)) => {
-                let chain = certificates(certificate)?;
-                let secret = private_key(key)?;
-                let builder = ServerConfig::builder_with_provider(provider())
-                    .with_protocol_versions(&[&rustls::version::TLS13])
-                    .map_err(|error| Error::internal(error.to_string()))?;
-                let builder = match clients {
-                    None => builder.with_no_client_auth(),
-                    Some(path) => {
-                        let roots = Arc::new(authorities(path)?);
-                        let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider()).build();
-                        builder.with_client_cert_verifier(verifier.map_err(|error| Error::file(path, tls(error)))?)
-                    }
-                };
-                let config = builder.with_single_cert(chain, secret).map_err(|error| mismatch(key, error))?;
-                Some(TlsAcceptor::from(Arc::new(config)))
-            }
-        };
+    /// When the address cannot be listened on.
+    pub async fn bind(address: &str, identity: Option<ServerIdentity>) -> Result<Self> {
         let socket =
             TcpListener::bind(address).await.map_err(|source| Error::Listen { address: address.to_owned(), source })?;
-        Ok(Self { socket, tls })
+        Ok(Self { socket, identity })
     }
 
     /// The address that clients connect to.
@@ -328,7 +379,8 @@ impl Listener {
     /// Waits for a connection. The TLS handshake is left to [`Incoming::secure`], so that a slow client delays nobody else.
     pub async fn accept(&self) -> io::Result<(Incoming, SocketAddr)> {
         let (stream, address) = self.socket.accept().await?;
-        Ok((Incoming { stream, tls: self.tls.clone() }, address))
+        let tls = self.identity.as_ref().map(|identity| identity.current().acceptor);
+        Ok((Incoming { stream, tls }, address))
     }
 }
 
@@ -371,7 +423,8 @@ mod tests {
 
         async fn echo_server(&self) -> u16 {
             let [cert, key] = ["cert.pem", "key.pem"].map(|name| self.folder.path().join(name));
-            let listener = Listener::bind("127.0.0.1:0", Some((&cert, &key)), None).await.unwrap();
+            let identity = ServerIdentity::read(&cert, &key, None).unwrap();
+            let listener = Listener::bind("127.0.0.1:0", Some(identity)).await.unwrap();
             let port = listener.address().unwrap().port();
             tokio::spawn(async move {
                 loop {

@@ -11,6 +11,7 @@ use lowkey_mpc::party::{Party, Stage};
 use tokio::sync::watch;
 
 use crate::admission::{Room, transfer};
+use crate::catalogue::Catalogue;
 use crate::client::give_up;
 use crate::error::{AbortCode, Error, Result};
 use crate::net::Stream;
@@ -20,7 +21,8 @@ use crate::randomness;
 pub use crate::report::SessionReport;
 use crate::report::{Measurement, StageReport};
 use crate::session::{
-    Accept, Action, Done, HINT_CHUNK, MAX_CONTROL, MAX_SLOTS, Request, VERSION, Welcome, check_hello,
+    Accept, Action, Ask, Done, HINT_CHUNK, Listing, MAX_CONTROL, MAX_LISTING, MAX_SLOTS, Request, VERSION, Welcome,
+    check_hello,
 };
 use crate::slot::ServerSlot;
 use crate::watch::{Held, SessionWatch};
@@ -135,13 +137,14 @@ async fn serve_from(
     options: Options,
     randomness: Erasing,
 ) -> Result<SessionReport> {
-    Greeted::meet(stream, options.limits).await?.serve_from(model, options, randomness).await
+    Greeted::meet(stream, options.limits).await?.serve_from(Catalogue::one(model).into(), options, randomness).await
 }
 
 /// A client that has said hello, and has no session yet.
 pub(crate) struct Greeted {
     channel: Channel,
     setup: Measurement,
+    ask: Ask,
 }
 
 impl Greeted {
@@ -150,7 +153,7 @@ impl Greeted {
         let mut channel = Channel::new(stream, Party::Server, limits);
         let setup = Measurement::start(&mut channel, Stage::Setup);
         match hello(&mut channel).await {
-            Ok(()) => Ok(Self { channel, setup }),
+            Ok(ask) => Ok(Self { channel, setup, ask }),
             Err(error) => {
                 give_up(&mut channel, &error).await;
                 Err(error)
@@ -163,6 +166,11 @@ impl Greeted {
         self.channel.attention()
     }
 
+    /// What it wants.
+    pub(crate) fn ask(&self) -> &Ask {
+        &self.ask
+    }
+
     /// Tells the client why it gets no session.
     pub(crate) async fn refuse(mut self, refusal: Refusal) -> Error {
         let error = refusal.into();
@@ -172,14 +180,29 @@ impl Greeted {
     }
 
     /// Its session. As [`serve`].
-    pub(crate) async fn serve(self, model: Arc<ServerModel>, options: Options) -> Result<SessionReport> {
+    pub(crate) async fn serve(self, catalogue: Arc<Catalogue>, options: Options) -> Result<SessionReport> {
         let randomness = Erasing::new(*randomness::seed()?);
-        self.serve_from(model, options, randomness).await
+        self.serve_from(catalogue, options, randomness).await
     }
 
-    async fn serve_from(self, model: Arc<ServerModel>, options: Options, randomness: Erasing) -> Result<SessionReport> {
-        let Self { mut channel, setup } = self;
-        match session(&mut channel, setup, &model, &options, randomness).await {
+    async fn serve_from(
+        self,
+        catalogue: Arc<Catalogue>,
+        options: Options,
+        randomness: Erasing,
+    ) -> Result<SessionReport> {
+        let Self { mut channel, setup, ask } = self;
+        let outcome = match catalogue.find(&ask) {
+            Ok(Some(served)) => {
+                // The session keeps its model, whatever the server has next, and no other one.
+                let model = served.model.clone();
+                drop(catalogue);
+                session(&mut channel, setup, &model, &options, randomness).await
+            }
+            Ok(None) => in_time(&options, MAX_LISTING as u64, list(&mut channel, setup, &catalogue)).await,
+            Err(refusal) => Err(refusal.into()),
+        };
+        match outcome {
             Ok(report) => {
                 // The client has said goodbye and may be gone already.
                 let _ = channel.close().await;
@@ -199,6 +222,14 @@ impl Greeted {
             }
         }
     }
+}
+
+/// Tells the client which models there are, and nothing else.
+async fn list(channel: &mut Channel, measurement: Measurement, catalogue: &Catalogue) -> Result<SessionReport> {
+    let models = catalogue.all().iter().map(|served| served.offer.clone()).collect();
+    channel.send_control(&Listing { version: VERSION, models }).await?;
+    channel.flush().await?;
+    Ok(SessionReport { setup: measurement.finish(channel).stage, ..SessionReport::default() })
 }
 
 /// A stage that takes longer than this much data needs on a slow line ends, however much seems to move.
@@ -345,7 +376,7 @@ fn burn(slot: u64, next: &mut u64) -> Result<()> {
     Ok(())
 }
 
-async fn hello(channel: &mut Channel) -> Result<()> {
+async fn hello(channel: &mut Channel) -> Result<Ask> {
     channel.scope(offline::CONTROL);
     let hello = check_hello(&channel.recv_at_most(FrameKind::Control, MAX_CONTROL).await?);
     if matches!(hello, Err(Error::Version { .. })) {

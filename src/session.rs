@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!     setup     client                                        server
-//!               Hello { magic, version }          ------->
+//!               Hello { magic, version, ask }     ------->
 //!                                                 <-------    Welcome { version, digest, plan, epoch seed, hint length }
 //!               Accept { send_hint }              ------->
 //!                                                 <-------    the hint, if asked for
@@ -16,6 +16,9 @@
 //!
 //! Requests, Ready and Done carry the sender's checksums of all frames before them, both ways; an answer is used after they were
 //! compared.
+//!
+//! A client that asks for the list of models gets a [`Listing`] in place of the welcome, and that is the end. A server answers nothing
+//! but a hello of another version before it has admitted the client.
 //!
 //! **Versions.** Whatever else changes, a hello begins with [`MAGIC`] and the client's version, and a server answers a hello of
 //! another version with [`Welcome::refusal`], which has the form of version 1 for ever; so each end can name both versions.
@@ -32,13 +35,20 @@ use crate::store::Digest;
 /// The first bytes of a session.
 pub const MAGIC: [u8; 8] = *b"lowkey\r\n";
 /// The version of the protocol; both ends must have the same.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// Longest control message other than a plan, in bytes.
 pub const MAX_CONTROL: usize = 256;
 /// Bytes of the hint per frame.
 pub const HINT_CHUNK: usize = 1 << 20;
 /// Most slots that may be prepared and not yet used.
 pub const MAX_SLOTS: usize = 64;
+
+/// Longest name of a served model, in bytes.
+pub const MAX_NAME: usize = 64;
+/// Most models of one server.
+pub const MAX_MODELS: usize = 64;
+/// Longest list of models, in bytes.
+pub const MAX_LISTING: usize = 16 << 10;
 
 /// Client to server, first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +57,74 @@ pub struct Hello {
     pub magic: [u8; 8],
     /// [`VERSION`].
     pub version: u32,
+    /// What the client wants.
+    pub ask: Ask,
+}
+
+impl Hello {
+    /// Of this version.
+    pub fn new(ask: Ask) -> Self {
+        Self { magic: MAGIC, version: VERSION, ask }
+    }
+}
+
+/// What a client wants.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ask {
+    /// A session with the server's model, which has only one.
+    #[default]
+    Only,
+    /// A session with the model of this [name](is_name).
+    Model(String),
+    /// The list of models, and no session.
+    List,
+}
+
+/// Server to client, where the models were asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listing {
+    /// [`VERSION`].
+    pub version: u32,
+    /// At least one and at most [`MAX_MODELS`], in the server's order.
+    pub models: Vec<Offer>,
+}
+
+/// A model that a server has. Nothing in it is more than what a session shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// Its [name](is_name).
+    pub name: String,
+    /// Of the published package.
+    pub digest: Digest,
+    /// Channels, height, width.
+    pub input: [u32; 3],
+    /// Bits of an input value.
+    pub input_bits: u32,
+    /// Number of outputs.
+    pub outputs: u32,
+    /// Bytes of plan and hint, once per client.
+    pub package_bytes: u64,
+    /// Bytes of an inference before its input is known, both directions, OTs included.
+    pub offline_bytes: u64,
+    /// Bytes of an inference after that, both directions.
+    pub online_bytes: u64,
+    /// Flights after that.
+    pub flights: u64,
+}
+
+/// True of 1 to [`MAX_NAME`] letters, digits, `.`, `_`, `-` and `+` of ASCII.
+pub fn is_name(name: &str) -> bool {
+    (1..=MAX_NAME).contains(&name.len()) && name.chars().all(is_of_names)
+}
+
+/// The name nearest to this.
+pub fn name_of(text: &str) -> String {
+    let name: String = text.chars().take(MAX_NAME).map(|c| if is_of_names(c) { c } else { '_' }).collect();
+    if name.is_empty() { "model".into() } else { name }
+}
+
+fn is_of_names(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "._-+".contains(c)
 }
 
 /// Server to client.
@@ -131,18 +209,42 @@ pub struct Done {
     pub sums: Sums,
 }
 
-/// Checks a client's first message.
+/// Checks a client's first message, and says what it wants.
 ///
 /// # Errors
-/// When it is not a hello, or one of another version.
-pub fn check_hello(bytes: &[u8]) -> Result<()> {
+/// When it is not a hello, or one of another version, or asks for a name that is none.
+pub fn check_hello(bytes: &[u8]) -> Result<Ask> {
     let version = bytes.strip_prefix(&MAGIC).and_then(|rest| rest.first_chunk());
     let Some(version) = version else {
         return Err(Error::Peer { peer: "client", what: "something that is not a hello of lowkey".into() });
     };
     check_version("client", u32::from_le_bytes(*version))?;
-    wire::decode::<Hello>(bytes, MAX_CONTROL)?;
-    Ok(())
+    match wire::decode::<Hello>(bytes, MAX_CONTROL)?.ask {
+        Ask::Model(name) if !is_name(&name) => {
+            Err(Error::Peer { peer: "client", what: "the name of a model that is none".into() })
+        }
+        ask => Ok(ask),
+    }
+}
+
+/// Checks a server's list of models, or whatever it answered in its place.
+///
+/// # Errors
+/// When the server has another version, or the list is none: too long, empty, with names that are none or come twice.
+pub fn check_listing(bytes: &[u8]) -> Result<Vec<Offer>> {
+    let bad = |what: &str| Error::Peer { peer: "server", what: what.into() };
+    let version = bytes.first_chunk().ok_or_else(|| bad("something that is not a list of models"))?;
+    check_version("server", u32::from_le_bytes(*version))?;
+    let Listing { models, .. } = wire::decode(bytes, MAX_LISTING)?;
+    if models.is_empty() || models.len() > MAX_MODELS {
+        return Err(bad("a list of too few or too many models"));
+    }
+    let mut names: Vec<&str> = models.iter().map(|offer| &*offer.name).collect();
+    names.sort_unstable();
+    if !names.iter().all(|name| is_name(name)) || names.windows(2).any(|pair| pair[0] == pair[1]) {
+        return Err(bad("a list with names of models that are none, or come twice"));
+    }
+    Ok(models)
 }
 
 /// Checks the peer's version.
@@ -171,13 +273,64 @@ mod tests {
     #[test]
     fn hellos_of_every_version_name_it() {
         let hello = |version: u32, rest: &[u8]| [&MAGIC[..], &version.to_le_bytes(), rest].concat();
-        check_hello(&hello(VERSION, &[])).unwrap();
+        let only = wire::encode(&Ask::Only).unwrap();
+        assert_eq!(check_hello(&hello(VERSION, &only)).unwrap(), Ask::Only);
         for (version, rest) in [(0, &[][..]), (VERSION - 1, &[]), (VERSION + 1, &[]), (u32::MAX, &[9; 100])] {
             let error = check_hello(&hello(version, rest)).unwrap_err();
             assert!(matches!(error, Error::Version { peer: "client", found } if found == version), "{error}");
         }
-        for bytes in [&hello(VERSION, &[0])[..], &hello(VERSION, &[])[..11], &MAGIC[1..], &[]] {
-            assert!(!matches!(check_hello(bytes), Ok(()) | Err(Error::Version { .. })));
+        for bytes in
+            [&hello(VERSION, &[])[..], &hello(VERSION, &[0; 5]), &hello(VERSION, &only)[..11], &MAGIC[1..], &[]]
+        {
+            assert!(!matches!(check_hello(bytes), Ok(_) | Err(Error::Version { .. })));
+        }
+    }
+
+    #[test]
+    fn names_are_short_and_plain() {
+        let hello = |name: &str| wire::encode(&Hello::new(Ask::Model(name.into()))).unwrap();
+        for name in ["a", "mnist-minionn-w4a4", "B.2_x+", &"n".repeat(MAX_NAME)] {
+            assert_eq!(check_hello(&hello(name)).unwrap(), Ask::Model(name.into()));
+            assert_eq!(name_of(name), name);
+        }
+        for name in ["", "a b", "a/b", "ä", "a\n", &"n".repeat(MAX_NAME + 1), &"n".repeat(MAX_CONTROL)] {
+            check_hello(&hello(name)).unwrap_err();
+            assert!(is_name(&name_of(name)), "{name:?}");
+        }
+    }
+
+    fn offer(name: &str) -> Offer {
+        let (input, bytes) = ([u32::MAX; 3], u64::MAX);
+        Offer {
+            name: name.into(),
+            digest: [1; 32],
+            input,
+            input_bits: 32,
+            outputs: u32::MAX,
+            package_bytes: bytes,
+            offline_bytes: bytes,
+            online_bytes: bytes,
+            flights: bytes,
+        }
+    }
+
+    #[test]
+    fn a_list_has_bounds() {
+        let listing = |version, models: Vec<Offer>| wire::encode(&Listing { version, models }).unwrap();
+        let name = |index: usize| format!("{}{index:03}", "n".repeat(MAX_NAME - 3));
+        let most: Vec<Offer> = (0..MAX_MODELS).map(|index| offer(&name(index))).collect();
+        let longest = listing(VERSION, most.clone());
+        assert!(longest.len() <= MAX_LISTING);
+        assert_eq!(check_listing(&longest).unwrap(), most);
+        let more = [most, vec![offer("one-more")]].concat();
+        let bad = [vec![], more, vec![offer("a"), offer("b"), offer("a")], vec![offer("\u{1b}[2J")], vec![offer("")]];
+        for models in bad {
+            assert!(matches!(check_listing(&listing(VERSION, models)), Err(Error::Peer { .. })));
+        }
+        assert!(check_listing(&longest[..longest.len() - 1]).is_err());
+        let refusal = wire::encode(&Welcome { version: 9, ..Welcome::refusal() }).unwrap();
+        for bytes in [listing(9, vec![offer("a")]), refusal] {
+            assert!(matches!(check_listing(&bytes), Err(Error::Version { peer: "server", found: 9 })));
         }
     }
 }

@@ -10,7 +10,7 @@
 //! | `cli/load.rs` | `bench serve`: many clients at one server |
 //! | `cli/plain.rs` | clients on plain machines: read-only disks, pipes, files that are not what they seem |
 //! | `cli/key.rs` | the server's key: where it lies, its lifetime, a new one; what a server allows |
-//! | `cli/life.rs` | a server's life: signals, as process 1 |
+//! | `cli/life.rs` | a server's life: signals, as process 1; several models, other ones while it runs |
 //! | `cli/quantise.rs` | `quantise`: float networks made integers |
 //! | `cli/trust.rs` | TLS, pins, plain TCP |
 //! | `cli/trouble.rs` | what users and networks do wrong |
@@ -131,8 +131,8 @@ struct Serving {
     model: String,
     digest: String,
     pin: Option<String>,
-    /// Kept open, so that the server can go on printing.
-    _out: BufReader<ChildStdout>,
+    /// What it prints later.
+    out: BufReader<ChildStdout>,
     err: ChildStderr,
 }
 
@@ -163,8 +163,15 @@ impl Serving {
         let (model, digest) = second.strip_prefix("model ").unwrap().split_once(" digest ").unwrap();
         let (model, digest) = (model.to_owned(), digest.to_owned());
         let pin = command.get_args().any(|argument| argument == "--cert");
-        let pin = pin.then(|| line().strip_prefix("certificate pin ").unwrap().to_owned());
-        Self { child, address, model, digest, pin, _out: out, err }
+        // Behind the lines of the models.
+        let pin = pin.then(|| {
+            loop {
+                if let Some(pin) = line().strip_prefix("certificate pin ") {
+                    break pin.to_owned();
+                }
+            }
+        });
+        Self { child, address, model, digest, pin, out, err }
     }
 
     /// Sends a signal, `TERM` say.

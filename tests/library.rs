@@ -345,7 +345,7 @@ async fn digests_are_remembered() {
     };
     let first = publish(Some(&keys)).await;
     let hints = [visit(&first).await.unwrap(), visit(&first).await.unwrap()];
-    assert!(hints[0] - hints[1] >= first.plan().hint_bytes() as u64, "the hint was kept: {hints:?}");
+    assert!(hints[0] - hints[1] >= first.model().plan.hint_bytes() as u64, "the hint was kept: {hints:?}");
     drop(first);
     let again = publish(Some(&keys)).await;
     visit(&again).await.unwrap();
@@ -412,7 +412,7 @@ mod blocking {
         let builder = Server::builder(model.clone());
         let server =
             builder.progress(move |done, _| counter.store(done, Ordering::Relaxed)).bind("127.0.0.1:0").unwrap();
-        assert_eq!(told.load(Ordering::Relaxed), server.plan().linear.len());
+        assert_eq!(told.load(Ordering::Relaxed), server.model().plan.linear.len());
         let running = std::thread::spawn({
             let server = server.clone();
             move || server.run()

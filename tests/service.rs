@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use lowkey::readiness::State;
-use lowkey::session::{Hello, MAGIC, VERSION};
+use lowkey::session::{Ask, Hello, MAGIC};
 use lowkey::{Answer, Client, Error, Model, Result, Server};
 use lowkey_mpc::channel::{Channel, FrameKind, Limits};
 use lowkey_mpc::party::Party;
@@ -40,7 +40,7 @@ async fn ask(model: &Model, address: SocketAddr) -> Result<Answer> {
 async fn hello(address: SocketAddr) -> Channel {
     let stream = TcpStream::connect(address).await.unwrap();
     let mut channel = Channel::new(stream, Party::Client, Limits::default());
-    channel.send_control(&Hello { magic: MAGIC, version: VERSION }).await.unwrap();
+    channel.send_control(&Hello::new(Ask::Only)).await.unwrap();
     channel.flush().await.unwrap();
     channel
 }

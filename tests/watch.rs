@@ -81,7 +81,7 @@ async fn events_of_sessions_and_what_these_hold() {
     let notes = Notes::default();
     let (server, running) = serve(&notes, None).await.unwrap();
     let image = Model::open("digits").unwrap().demo().unwrap().inputs.get(0).unwrap();
-    let planned = server.plan().server_memory();
+    let planned = server.model().plan.server_memory();
 
     let mut client = Client::connect(server.address().unwrap()).await.unwrap();
     assert_eq!(server.attendance().reserved, planned.with_slots(1));
@@ -122,7 +122,7 @@ async fn events_of_sessions_and_what_these_hold() {
 /// Sessions together never reserve more than the bound; whoever has to wait hears it, and is served when there is room.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_is_bounded() {
-    let planned = Server::builder(Model::open("digits").unwrap()).build().await.unwrap().plan().server_memory();
+    let planned = Server::builder(Model::open("digits").unwrap()).build().await.unwrap().model().plan.server_memory();
     let few = serve(&Notes::default(), Some(planned.with_slots(1) - 1)).await.expect_err("no session has room");
     assert!(matches!(few, Error::Usage { .. }) && few.to_string().contains("of this model needs"), "{few}");
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use lowkey::Reveal;
-use lowkey::session::{Accept, Action, Done, Hello, MAGIC, MAX_CONTROL, Ready, Request, VERSION, Welcome};
+use lowkey::session::{Accept, Action, Ask, Done, Hello, Listing, MAX_CONTROL, Ready, Request, VERSION, Welcome};
 use lowkey_bridge::conv::ConvShape;
 use lowkey_bridge::keys::{self as bridge_keys, SetPlan};
 use lowkey_bridge::{
@@ -30,6 +30,7 @@ fn control_message<T: Serialize + DeserializeOwned>(bytes: &[u8]) {
 pub fn control(bytes: &[u8]) {
     control_message::<Hello>(bytes);
     control_message::<Welcome>(bytes);
+    control_message::<Listing>(bytes);
     control_message::<Accept>(bytes);
     control_message::<Request>(bytes);
     control_message::<Ready>(bytes);
@@ -42,7 +43,9 @@ pub fn controls() -> Vec<Vec<u8>> {
     let request = |action| wire::encode(&Request { action, ots, sums });
     let welcome = Welcome { version: VERSION, digest: [1; 32], epoch: [2; 32], plan_bytes: 3, hint_bytes: 4 };
     [
-        wire::encode(&Hello { magic: MAGIC, version: VERSION }),
+        wire::encode(&Hello::new(Ask::Only)),
+        wire::encode(&Hello::new(Ask::Model("digits".into()))),
+        wire::encode(&Hello::new(Ask::List)),
         wire::encode(&welcome),
         wire::encode(&Accept { send_hint: true }),
         wire::encode(&Ready { slot: 9, sums }),

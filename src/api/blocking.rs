@@ -36,9 +36,11 @@ use crate::error::{Error, Result};
 use crate::net::Stream;
 use crate::plan::Plan;
 use crate::policy::{AllowList, Identity};
+use crate::publication::ServerModel;
 use crate::readiness::Readiness;
 use crate::report::StageReport;
 use crate::server::SessionReport;
+use crate::session::Offer;
 use crate::store::{Digest, Uses};
 use crate::threads;
 
@@ -88,6 +90,15 @@ impl ClientBuilder {
         let (runtime, address) = (Own::new()?, address.to_string());
         let inner = runtime.wait(self.twin::<Async>().connect(address))?;
         Ok(Client { inner, runtime })
+    }
+
+    /// Asks the server at `address` (host:port) which models it has; there is no session.
+    ///
+    /// # Errors
+    /// When nothing answers there, it is not recognised, it is full, or it is no server of this version.
+    pub fn models(self, address: impl ToString) -> Result<Vec<Offer>> {
+        let (runtime, address) = (Own::new()?, address.to_string());
+        runtime.wait(self.twin::<Async>().models(address))
     }
 
     /// Opens a session over a stream of bytes to a server, which is known as `name`.
@@ -228,9 +239,22 @@ impl Server {
         self.inner.address()
     }
 
-    /// The digest of what was published, for clients to pin.
+    /// The digest of what was published first, for clients to pin.
     pub fn digest(&self) -> Digest {
         self.inner.digest()
+    }
+
+    /// As [`crate::Server::models`].
+    pub fn models(&self) -> Vec<Offer> {
+        self.inner.models()
+    }
+
+    /// As [`crate::Server::reload`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn reload(&self, models: Vec<(String, Model)>) -> Result<()> {
+        self.runtime.wait(self.inner.reload(models))
     }
 
     /// SHA-256 of the server's certificate, for clients to pin; `None` without TLS.
@@ -238,9 +262,9 @@ impl Server {
         self.inner.pin()
     }
 
-    /// How the model runs.
-    pub fn plan(&self) -> &Plan {
-        self.inner.plan()
+    /// What is served now, the first of several.
+    pub fn model(&self) -> Arc<ServerModel> {
+        self.inner.model()
     }
 
     /// The count of inferences under the server's key; `None` without a store.

@@ -20,7 +20,7 @@ use crate::net::{self, Stream, Trust};
 use crate::plan::{Plan, Reveal};
 use crate::publication::{ClientModel, ProgressHandler};
 use crate::report::StageReport;
-use crate::session::MAX_SLOTS;
+use crate::session::{MAX_SLOTS, Offer};
 use crate::store::{Digest, Store};
 use crate::threads;
 
@@ -84,6 +84,12 @@ impl<T> Default for ClientBuilder<T> {
 }
 
 impl<T> ClientBuilder<T> {
+    /// Asks for the model of this name; a server with only one model needs none.
+    pub fn model(mut self, name: impl Into<String>) -> Self {
+        self.session.model = Some(name.into());
+        self
+    }
+
     /// Accepts the model with this digest and no other.
     pub fn digest(mut self, digest: Digest) -> Self {
         self.session.digest = Some(digest);
@@ -180,17 +186,30 @@ impl ClientBuilder {
     /// When nothing answers there, it is not recognised, its model is not the expected one, or it is no server of this version.
     pub async fn connect(self, address: impl ToString) -> Result<Client> {
         let address = address.to_string();
+        let stream = self.reach(&address).await?;
+        self.over(stream, address).await
+    }
+
+    /// Asks the server at `address` (host:port) which models it has; there is no session.
+    ///
+    /// # Errors
+    /// When nothing answers there, it is not recognised, it is full, or it is no server of this version.
+    pub async fn models(self, address: impl ToString) -> Result<Vec<Offer>> {
+        let stream = self.reach(&address.to_string()).await?;
+        crate::client::models(stream, self.session.limits).await
+    }
+
+    async fn reach(&self, address: &str) -> Result<Box<dyn Stream>> {
         let trust = match &self.trust {
             Some(trust) => trust.clone(),
-            None if self.plain_anywhere || net::is_loopback(&address).await? => Trust::Plain,
+            None if self.plain_anywhere || net::is_loopback(address).await? => Trust::Plain,
             None => {
                 let what = format!("nothing says how to recognise the server at {address}");
                 return Err(Error::unprotected(what, "name an authority or a pin; plain TCP where it is asked for"));
             }
         };
         let identity = self.identity.as_ref().map(|(chain, key)| (&**chain, &**key));
-        let stream = net::connect_as(&address, &trust, identity, self.session.limits.timeout).await?;
-        self.over(stream, address).await
+        net::connect_as(address, &trust, identity, self.session.limits.timeout).await
     }
 
     /// Opens a session over a stream of bytes to a server, which is known as `name`.

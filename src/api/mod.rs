@@ -7,6 +7,7 @@ mod answer;
 pub mod blocking;
 mod client;
 mod model;
+mod publisher;
 mod quantise;
 mod server;
 mod server_builder;

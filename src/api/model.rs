@@ -13,6 +13,7 @@ use crate::answer::Output;
 use crate::error::{Error, Result};
 use crate::plan::planner::{self, Target};
 use crate::plan::{Plan, PlanError};
+use crate::session::name_of;
 
 /// A network with its weights. Nothing of it is published before a [`Server`](crate::Server) does that. Prints without the weights.
 ///
@@ -69,6 +70,11 @@ impl Model {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.network.architecture().name
+    }
+
+    /// The name under which it is served, unless it is given another one: its own, as far as names of served models go.
+    pub fn served_as(&self) -> String {
+        name_of(self.name())
     }
 
     /// The network.

@@ -9,15 +9,17 @@ use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
 
 use super::model::Model;
+use super::publisher::Publisher;
 use super::server_builder::ServerBuilder;
 use crate::admission::{Admission, Attendance, GOODBYE};
+use crate::catalogue::Catalogue;
 use crate::error::{Error, Result};
-use crate::net::{Incoming, Listener, Stream, pin_of};
-use crate::plan::Plan;
+use crate::net::{Incoming, Listener, ServerIdentity, Stream, pin_of};
 use crate::policy::{AllowList, Identity, Policy, Visitor};
 use crate::publication::ServerModel;
 use crate::readiness::Readiness;
 use crate::server::{Greeted, Options, SessionReport};
+use crate::session::Offer;
 use crate::store::{Digest, Store, Uses};
 use crate::threads;
 use crate::watch::Watch;
@@ -25,7 +27,7 @@ use crate::watch::Watch;
 /// How often the key is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// A published model that answers clients. A copy is the same server.
+/// Published models that answer clients. A copy is the same server.
 ///
 /// ```no_run
 /// # async fn serve() -> lowkey::Result<()> {
@@ -42,11 +44,14 @@ const LOOK: Duration = Duration::from_secs(1);
 pub struct Server(pub(super) Arc<Inner>);
 
 pub(super) struct Inner {
-    pub(super) model: Arc<ServerModel>,
+    pub(super) catalogue: Mutex<Arc<Catalogue>>,
+    pub(super) publisher: Publisher,
+    /// One at a time reloads.
+    pub(super) reloading: tokio::sync::Mutex<()>,
     /// Until the server runs.
     pub(super) listener: Mutex<Option<Listener>>,
     pub(super) address: Option<SocketAddr>,
-    pub(super) pin: Option<[u8; 32]>,
+    pub(super) identity: Option<ServerIdentity>,
     pub(super) policy: Arc<Policy>,
     pub(super) store: Option<Store>,
     pub(super) options: Options,
@@ -64,8 +69,10 @@ pub(super) struct Inner {
 
 impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (model, digest) = (&self.plan().architecture.name, hex::encode(self.digest()));
-        write!(f, "Server {{ model: {model:?}, digest: {digest}, address: {:?} }}", self.address())
+        let models = self.models();
+        let models: Vec<_> =
+            models.iter().map(|offer| format!("{} {}", offer.name, hex::encode(offer.digest))).collect();
+        write!(f, "Server {{ models: {models:?}, address: {:?} }}", self.address())
     }
 }
 
@@ -80,19 +87,41 @@ impl Server {
         self.0.address
     }
 
-    /// The digest of what was published, for clients to pin.
+    /// The digest of what was published first, for clients to pin.
     pub fn digest(&self) -> Digest {
-        self.0.model.digest
+        self.0.catalogue().first().offer.digest
+    }
+
+    /// What clients can ask for now, as the server lists it.
+    pub fn models(&self) -> Vec<Offer> {
+        self.0.catalogue().all().iter().map(|served| served.offer.clone()).collect()
+    }
+
+    /// What is served now, the first of several.
+    pub fn model(&self) -> Arc<ServerModel> {
+        self.0.catalogue().first().model.clone()
     }
 
     /// SHA-256 of the server's certificate, for clients to pin; `None` without TLS.
     pub fn pin(&self) -> Option<[u8; 32]> {
-        self.0.pin
+        self.0.identity.as_ref().map(ServerIdentity::pin)
     }
 
-    /// How the model runs.
-    pub fn plan(&self) -> &Plan {
-        &self.0.model.plan
+    /// Publishes these models, by name, under the same key, and reads the certificate and its key again. Sessions that are there keep what
+    /// they have; those that come get what is new.
+    ///
+    /// # Errors
+    /// As [`ServerBuilder::build`] has, or a file of the certificate is none. Then everything stays as it was.
+    pub async fn reload(&self, models: Vec<(String, Model)>) -> Result<()> {
+        let _one = self.0.reloading.lock().await;
+        let credentials = self.0.identity.as_ref().map(ServerIdentity::read_again).transpose()?;
+        let catalogue = self.0.publisher.publish(models, None).await?;
+        self.0.admission.expect(most_bytes(&catalogue));
+        *self.0.catalogue.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalogue);
+        if let (Some(identity), Some(credentials)) = (&self.0.identity, credentials) {
+            identity.use_from_now_on(credentials);
+        }
+        Ok(())
     }
 
     /// The count of inferences under the server's key; `None` without a store.
@@ -226,6 +255,10 @@ impl Inner {
         self.listener.lock().unwrap_or_else(|broken| broken.into_inner()).take()
     }
 
+    fn catalogue(&self) -> Arc<Catalogue> {
+        self.catalogue.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// A connection: hello, and a session if there is room.
     async fn visit(self: Arc<Self>, incoming: Incoming, client: IpAddr) -> Result<SessionReport> {
         let knock = self.admission.knock();
@@ -259,8 +292,12 @@ impl Inner {
 
     /// A session, on a thread of its own.
     async fn session(self: Arc<Self>, greeted: Greeted, client: Identity) -> Result<SessionReport> {
-        let model = self.model.clone();
-        let (memory, came) = (model.plan.server_memory().with_slots(1), Instant::now());
+        let catalogue = self.catalogue();
+        // Whoever asks for none, or for none that is there, is told so once it is admitted.
+        let served = catalogue.find(greeted.ask()).ok().flatten();
+        let memory = served.map_or(0, |served| served.model.plan.server_memory().with_slots(1));
+        let name = served.map_or_else(String::new, |served| served.offer.name.clone());
+        let came = Instant::now();
         let mut seat = match self.admission.seat(client.address, greeted.attention(), memory).await {
             Ok(seat) => seat,
             Err(refusal) => {
@@ -269,11 +306,11 @@ impl Inner {
                 return Err(error);
             }
         };
-        let watch = self.watch.session(client.clone(), &model.plan.architecture.name, came.elapsed());
+        let watch = self.watch.session(client.clone(), &name, came.elapsed());
         let visitor = Visitor::new(self.policy.clone(), client);
         let stop = self.options.stop.clone().or(seat.leave());
         let options = Options { visitor, stop, watch: watch.clone(), room: seat.room(), ..self.options.clone() };
-        let session = threads::converse(async move || greeted.serve(model, options).await);
+        let session = threads::converse(async move || greeted.serve(catalogue, options).await);
         let mut cut = self.cut.subscribe();
         let outcome = tokio::select! {
             outcome = session => outcome.flatten(),
@@ -287,6 +324,11 @@ impl Inner {
         watch.ended(outcome.as_ref().map(|_| ()));
         outcome
     }
+}
+
+/// What the longest inference sends.
+pub(super) fn most_bytes(catalogue: &Catalogue) -> u64 {
+    catalogue.all().iter().map(|served| served.model.inference_bytes()).max().unwrap_or_default()
 }
 
 /// A connection that came to no hello.

@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, SystemTime};
 
@@ -11,21 +11,19 @@ use lowkey_mpc::channel::Limits;
 use tokio::sync::watch;
 
 use super::Async;
-use super::client::not_revealed;
 use super::model::Model;
-use super::server::{Inner, Server};
+use super::publisher::{Publisher, check};
+use super::server::{Inner, Server, most_bytes};
 use crate::admission::Admission;
 use crate::error::{Error, Result};
-use crate::net::{self, Listener};
+use crate::net::{self, Listener, ServerIdentity};
 use crate::plan::planner::{Target, Widths};
 use crate::plan::{Link, Reveal};
 use crate::policy::{AllowList, Policy, Quota};
-use crate::publication::{ProgressHandler, ServerModel};
+use crate::publication::ProgressHandler;
 use crate::readiness::Readiness;
-use crate::report::human_bytes;
 use crate::server::{Options, Stop};
 use crate::store::{Key, Store, Uses};
-use crate::threads;
 use crate::watch::{Watch, Watcher};
 
 /// Sessions at once, unless said.
@@ -35,7 +33,7 @@ const HELLO: Duration = Duration::from_secs(10);
 
 /// How a model is served; of the twin that serves it.
 pub struct ServerBuilder<T = Async> {
-    model: Model,
+    models: Vec<(String, Model)>,
     target: Target,
     identity: Option<(PathBuf, PathBuf)>,
     plain_anywhere: bool,
@@ -60,7 +58,7 @@ pub struct ServerBuilder<T = Async> {
 impl<T> ServerBuilder<T> {
     pub(super) fn new(model: Model) -> Self {
         Self {
-            model,
+            models: vec![(model.served_as(), model)],
             target: Link::default().into(),
             identity: None,
             plain_anywhere: false,
@@ -86,7 +84,7 @@ impl<T> ServerBuilder<T> {
     /// The other twin, with all that was said.
     pub(super) fn twin<U>(self) -> ServerBuilder<U> {
         ServerBuilder {
-            model: self.model,
+            models: self.models,
             target: self.target,
             identity: self.identity,
             plain_anywhere: self.plain_anywhere,
@@ -107,6 +105,18 @@ impl<T> ServerBuilder<T> {
             watcher: self.watcher,
             twin: PhantomData,
         }
+    }
+
+    /// The first model is asked for by this name, and not by its [own](Model::served_as).
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.models[0].0 = name.into();
+        self
+    }
+
+    /// One more model, and the name by which clients ask for it. Where there is only one they need no name.
+    pub fn with(mut self, name: impl Into<String>, model: Model) -> Self {
+        self.models.push((name.into(), model));
+        self
     }
 
     /// The link to plan for: how many flights a saved byte is worth.
@@ -260,12 +270,13 @@ impl ServerBuilder {
                 "name the authorities of their certificates",
             ));
         }
-        let identity = self.identity.as_ref().map(|(certificates, key)| (&**certificates, &**key));
-        let pin = identity.map(|(certificates, _)| pin(certificates)).transpose()?;
+        let authorities = self.client_authorities.as_deref();
+        let read = |(chain, key): &(PathBuf, PathBuf)| ServerIdentity::read(chain, key, authorities);
+        let identity = self.identity.as_ref().map(read).transpose()?;
         // An address that is taken shows before the work begins.
-        let listener = Listener::bind(&address, identity, self.client_authorities.as_deref()).await?;
+        let listener = Listener::bind(&address, identity.clone()).await?;
         let address = listener.address().map_err(Error::internal)?;
-        self.publish(Some((listener, address)), pin).await
+        self.publish(Some((listener, address)), identity).await
     }
 
     /// Publishes the model without listening anywhere: [`Server::serve`] takes streams of any kind.
@@ -277,17 +288,17 @@ impl ServerBuilder {
         self.publish(None, None).await
     }
 
-    async fn publish(self, listener: Option<(Listener, SocketAddr)>, pin: Option<[u8; 32]>) -> Result<Server> {
-        let Self { model, target, state, store, reveal, quota, sessions, per_address, limits, idle, drain, .. } = self;
+    async fn publish(
+        self,
+        listener: Option<(Listener, SocketAddr)>,
+        identity: Option<ServerIdentity>,
+    ) -> Result<Server> {
+        let Self { models, target, state, store, reveal, quota, sessions, per_address, limits, idle, drain, .. } = self;
         let (progress, readiness, memory, allow, watch) =
             (self.progress, self.readiness, self.memory, self.allow, Watch::new(self.watcher));
         let own_quotas = allow.as_ref().is_some_and(AllowList::has_quotas);
         let quota = quota.or(own_quotas.then_some(NonZeroU32::MAX));
-        let network = model.network();
-        let outputs = network.tensors()[network.architecture().output].elements();
-        if let Some(error) = not_revealed(network.architecture(), outputs, reveal) {
-            return Err(error);
-        }
+        check(&models, reveal)?;
         let store = match state {
             Some(folder) => Some(Store::open(Some(folder))?),
             None => store,
@@ -301,12 +312,8 @@ impl ServerBuilder {
                 (key, Some(uses))
             }
         };
-        let model = threads::compute(move || {
-            let told = |done, all| progress.iter().for_each(|told| told(done, all));
-            ServerModel::publish(model.network(), target, &key, &told)
-        })
-        .await??;
-        check_memory(&model, memory)?;
+        let publisher = Publisher { target, reveal, memory, key: Arc::new(key) };
+        let catalogue = publisher.publish(models, progress).await?;
         let (stop, asked) = watch::channel(false);
         let options = Options { limits, idle, stop: Stop::new(asked), ..Options::default() };
         let policy = Arc::new(Policy {
@@ -315,7 +322,7 @@ impl ServerBuilder {
             allow: RwLock::new(allow),
             uses,
         });
-        let admission = Admission::new(sessions.into(), per_address.map(usize::from), memory, model.inference_bytes());
+        let admission = Admission::new(sessions.into(), per_address.map(usize::from), memory, most_bytes(&catalogue));
         let hello = HELLO.min(limits.timeout);
         if listener.is_none() {
             // Whoever has it hands it streams; a listener takes clients when the server runs.
@@ -324,10 +331,12 @@ impl ServerBuilder {
         let (listener, address) = listener.unzip();
         let listener = Mutex::new(listener);
         Ok(Server(Arc::new(Inner {
-            model,
+            catalogue: Mutex::new(Arc::new(catalogue)),
+            publisher,
+            reloading: tokio::sync::Mutex::default(),
             listener,
             address,
-            pin,
+            identity,
             policy,
             store,
             options,
@@ -340,23 +349,6 @@ impl ServerBuilder {
             readiness,
         })))
     }
-}
-
-/// Refuses a model of which not even one session has room.
-fn check_memory(model: &ServerModel, memory: Option<u64>) -> Result<()> {
-    let needed = model.plan.server_memory().with_slots(1);
-    match memory {
-        Some(most) if most < needed => Err(Error::usage(
-            format!("{} for all sessions, and one of this model needs {}", human_bytes(most), human_bytes(needed)),
-            "allow more memory; it is apart from the model's own",
-        )),
-        _ => Ok(()),
-    }
-}
-
-/// The pin of a certificate chain.
-fn pin(certificates: &Path) -> Result<[u8; 32]> {
-    Ok(net::pin_of(&net::certificates(certificates)?[0]))
 }
 
 /// Refuses a key past its lifetime.

@@ -41,16 +41,19 @@ pub const QUANTISE: &str = examples!(
 pub const SERVE: &str = examples!(
     "lowkey serve --model digits                                  on loopback",
     "lowkey serve --model m.lowkey --listen 0.0.0.0:7117 --cert C.pem --key K.pem",
-    "lowkey serve --model mine.onnx --reveal class --quota 100"
+    "lowkey serve --model mine.onnx --reveal class --quota 100",
+    "lowkey serve --model digits --model small=mine.lowkey        several, by name"
 );
 pub const INFER: &str = examples!(
     "lowkey infer --server 127.0.0.1:7117 --input image.png",
     "lowkey infer --server host:7117 --input many.npy --count 9 --prepare 4",
+    "lowkey infer --server host:7117 --model small --input image.png",
     "lowkey infer --server host:7117 --ca ca.pem --input photo.jpg --resize --all",
     "lowkey infer --server 127.0.0.1:7117 --input - < image.png"
 );
-pub const FORGET: &str = examples!("lowkey forget host:7117");
-pub const MODELS: &str = examples!("lowkey models", "lowkey models --link wan", "lowkey models --plot bytes.svg");
+pub const FORGET: &str = examples!("lowkey forget host:7117", "lowkey forget host:7117 --model small");
+pub const MODELS: &str =
+    examples!("lowkey models --link wan", "lowkey models --plot bytes.svg", "lowkey models --server 127.0.0.1:7117");
 pub const PLAN: &str = concat!(
     "\
 Columns: sums, the bits of the smallest ring that holds every sum of a layer;

@@ -1,6 +1,6 @@
 //! `lowkey infer`: have a server's model answer images, privately.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -37,24 +37,11 @@ pub struct Arguments {
     count: u32,
     #[command(flatten)]
     mode: Mode,
-    /// Certificate authority of the server, as PEM.
-    #[arg(long, value_name = "FILE", group = "trust")]
-    ca: Option<PathBuf>,
-    /// Trust the certificate authorities of this system.
-    #[arg(long, group = "trust")]
-    system_roots: bool,
-    /// SHA-256 of the server's certificate, as `lowkey serve` prints it; neither its dates nor its names are looked at, nor who signed it.
-    #[arg(long, value_name = "HASH", group = "trust", value_parser = parse_hash)]
-    pin: Option<[u8; 32]>,
-    /// Plain TCP even to another machine.
-    #[arg(long, group = "trust")]
-    insecure: bool,
-    /// Certificate chain to show to a server that asks for one, as PEM.
-    #[arg(long, value_name = "FILE", requires = "key")]
-    cert: Option<PathBuf>,
-    /// Private key of that certificate, as PEM.
-    #[arg(long, value_name = "FILE", requires = "cert")]
-    key: Option<PathBuf>,
+    #[command(flatten)]
+    trust: TrustArguments,
+    /// The model to ask for, by its name at the server; a server with only one needs none. `lowkey models --server ADDR` lists them.
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
     /// Accept the model with this digest and no other.
     #[arg(long, value_name = "HEX", value_parser = parse_hash)]
     model_digest: Option<Digest>,
@@ -84,6 +71,56 @@ pub struct Arguments {
     json: bool,
 }
 
+/// How the server is recognised.
+#[derive(Args)]
+pub struct TrustArguments {
+    /// Certificate authority of the server, as PEM.
+    #[arg(long, value_name = "FILE", group = "trust_in")]
+    ca: Option<PathBuf>,
+    /// Trust the certificate authorities of this system.
+    #[arg(long, group = "trust_in")]
+    system_roots: bool,
+    /// SHA-256 of the server's certificate, as `lowkey serve` prints it; neither its dates nor its names are looked at, nor who signed it.
+    #[arg(long, value_name = "HASH", group = "trust_in", value_parser = parse_hash)]
+    pin: Option<[u8; 32]>,
+    /// Plain TCP even to another machine.
+    #[arg(long, group = "trust_in")]
+    insecure: bool,
+    /// Certificate chain to show to a server that asks for one, as PEM.
+    #[arg(long, value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// Private key of that certificate, as PEM.
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+}
+
+impl TrustArguments {
+    /// What to show to a server that asks who this is.
+    pub fn shown(&self) -> Option<(&Path, &Path)> {
+        self.cert.as_deref().zip(self.key.as_deref())
+    }
+
+    /// Trust in a server, which may be on this machine.
+    pub fn of(&self, server: &str, loopback: bool) -> Result<Trust> {
+        Ok(match (&self.ca, self.pin) {
+            (Some(path), _) => Trust::Authority(path.clone()),
+            (_, Some(pin)) => Trust::Pin(pin),
+            _ if self.system_roots => Trust::System,
+            _ if loopback => Trust::Plain,
+            _ if self.insecure => {
+                warn("warning: plain TCP: anyone on the way can change or read the traffic\n");
+                Trust::Plain
+            }
+            _ => {
+                return Err(Error::unprotected(
+                    format!("nothing says how to recognise the server at {server}"),
+                    "give --ca FILE, --pin HASH or --system-roots, or --insecure for plain TCP",
+                ));
+            }
+        })
+    }
+}
+
 pub fn parse_hash(text: &str) -> Result<[u8; 32], String> {
     let mut hash = [0; 32];
     hex::decode_to_slice(text, &mut hash).map_err(|_| "expected 64 hexadecimal digits".to_owned())?;
@@ -101,7 +138,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     // Whether it holds an image is known once the server has said what its network reads.
     let source = Source::open(&arguments.input, arguments.timeout.duration())?;
     let runtime = runtime()?;
-    let trust = trust(&arguments, runtime.block_on(net::is_loopback(&arguments.server))?)?;
+    let trust = arguments.trust.of(&arguments.server, runtime.block_on(net::is_loopback(&arguments.server))?)?;
     let store = if arguments.no_store { None } else { Some(arguments.places.open()?) };
     let place = Place { arguments: &arguments, trust, store, source };
     runtime.block_on(async {
@@ -129,7 +166,7 @@ struct Place<'a> {
 /// A session for the images from `next` on.
 async fn session(place: &Place<'_>, next: &mut usize) -> Result<()> {
     let arguments = place.arguments;
-    let identity = arguments.cert.as_deref().zip(arguments.key.as_deref());
+    let identity = arguments.trust.shown();
     let stream = net::connect_as(&arguments.server, &place.trust, identity, arguments.timeout.duration()).await?;
     let stream: Box<dyn net::Stream> = match arguments.shape {
         Some(link) => Box::new(shape(stream, link)),
@@ -140,6 +177,9 @@ async fn session(place: &Place<'_>, next: &mut usize) -> Result<()> {
         .schedule(arguments.mode.schedule.into())
         .reveal(arguments.mode.reveal.into())
         .progress(progress::callback("setup"));
+    if let Some(name) = &arguments.model {
+        builder = builder.model(name);
+    }
     if let Some(digest) = arguments.model_digest {
         builder = builder.digest(digest);
     }
@@ -177,25 +217,6 @@ fn pause(error: &Error, attempt: u32) -> Option<Duration> {
         ) if error.fault() == Fault::Peer => Some(Duration::from_secs(1 << attempt.min(5))),
         _ => None,
     }
-}
-
-fn trust(arguments: &Arguments, loopback: bool) -> Result<Trust> {
-    Ok(match (&arguments.ca, arguments.pin) {
-        (Some(path), _) => Trust::Authority(path.clone()),
-        (_, Some(pin)) => Trust::Pin(pin),
-        _ if arguments.system_roots => Trust::System,
-        _ if loopback => Trust::Plain,
-        _ if arguments.insecure => {
-            warn("warning: plain TCP: anyone on the way can change or read the traffic\n");
-            Trust::Plain
-        }
-        _ => {
-            return Err(Error::unprotected(
-                format!("nothing says how to recognise the server at {}", arguments.server),
-                "give --ca FILE, --pin HASH or --system-roots, or --insecure for plain TCP",
-            ));
-        }
-    })
 }
 
 async fn infer(client: &mut Client, place: &Place<'_>, next: &mut usize) -> Result<()> {

@@ -1,4 +1,4 @@
-//! `lowkey models`: the bundled networks, what they reach and what they cost.
+//! `lowkey models`: the bundled networks, what they reach and what they cost; or the models of a server.
 
 use std::fs;
 use std::path::PathBuf;
@@ -15,16 +15,28 @@ use lowkey_models::zoo::{self, Bundled};
 use lowkey_mpc::party::Stage;
 use serde::Serialize;
 
+use super::infer::TrustArguments;
 use super::plan::stage_bytes;
 use super::plots::families::{family, width};
 use super::plots::panels::{self, Panel, Width};
 use super::table::{Table, number, text};
-use super::{LinkArgument, print_json, say};
+use super::{LinkArgument, Places, TimeoutArgument, print_json, say};
+
+mod offered;
 
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
     link: LinkArgument,
+    /// List the models of this server instead, host:port.
+    #[arg(long, value_name = "ADDR")]
+    server: Option<String>,
+    #[command(flatten)]
+    trust: TrustArguments,
+    #[command(flatten)]
+    places: Places,
+    #[command(flatten)]
+    timeout: TimeoutArgument,
     /// Print one JSON object per model instead of a table.
     #[arg(long)]
     json: bool,
@@ -54,6 +66,9 @@ struct Row {
 }
 
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
+    if let Some(server) = &arguments.server {
+        return offered::run(server, &arguments);
+    }
     let rows = rows(arguments.link.link)?;
     if let Some(path) = &arguments.plot {
         let svg = panels::draw(&panels(&rows, arguments.link.link)?);

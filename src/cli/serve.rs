@@ -1,7 +1,7 @@
 //! `lowkey serve`: a model for clients, several at once.
 
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
@@ -9,7 +9,7 @@ use clap::Args;
 use lowkey::net;
 use lowkey::policy::AllowList;
 use lowkey::store::{Lifetime, Store, Uses};
-use lowkey::{Error, Result, Server};
+use lowkey::{Error, Model, Offer, Result, Server, ServerBuilder};
 
 use super::import::ImportOptions;
 use super::{
@@ -19,9 +19,10 @@ use super::{
 
 #[derive(Args)]
 pub struct Arguments {
-    /// A .lowkey, ONNX or TFLite file, or the name of a bundled model.
-    #[arg(long, value_name = "FILE")]
-    model: PathBuf,
+    /// A .lowkey, ONNX or TFLite file, or the name of a bundled model. Again for each more; clients ask for them by name, and NAME=FILE
+    /// gives another name than the model's own.
+    #[arg(long = "model", value_name = "[NAME=]FILE", required = true)]
+    models: Vec<PathBuf>,
     /// Where to listen; port 0 picks a free port.
     #[arg(long, default_value = "127.0.0.1:7117", value_name = "ADDR")]
     listen: String,
@@ -93,7 +94,7 @@ impl Arguments {
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
-    let model = model::read(&arguments.model, &arguments.import)?;
+    let models = read(&arguments.models, &arguments.import)?;
     let runtime = runtime()?;
     let loopback = runtime.block_on(net::is_loopback(&arguments.listen)).map_err(Error::of_listening)?;
     if arguments.cert.is_none() && !loopback {
@@ -107,13 +108,9 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         }
         warn("warning: plain TCP: anyone on the way can change or read the traffic\n");
     }
-    let (network, architecture) = (model.network(), model.architecture().clone());
-    model::check_reveal(&architecture, network.tensors()[architecture.output].elements(), arguments.reveal)?;
-    if let Some(warning) = architecture.picture_warning().filter(|_| architecture.reads_pictures()) {
-        warn(format_args!("warning: for pictures: {warning}\n"));
-    }
+    check(&models, arguments.reveal)?;
     let store = arguments.places.open()?;
-    let mut builder = Server::builder(model)
+    let mut builder = builder(models)?
         .store(store.clone())
         .link(arguments.link.link)
         .widths(arguments.widths.into())
@@ -122,10 +119,10 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         .limits(arguments.timeout.limits())
         .idle(Duration::from_secs(arguments.idle))
         .progress(progress::callback("publishing"));
-    if let (Some(certificates), Some(key)) = (arguments.cert, arguments.key) {
+    if let (Some(certificates), Some(key)) = (&arguments.cert, &arguments.key) {
         builder = builder.tls(certificates, key);
     }
-    if let Some(authorities) = arguments.client_ca {
+    if let Some(authorities) = &arguments.client_ca {
         builder = builder.client_authorities(authorities);
     }
     if let Some(list) = &arguments.allow {
@@ -150,6 +147,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         warn(format_args!("warning: {} is not used; the key is {}\n", stray.display(), store.key_path().display()));
     }
     let outcome = runtime.block_on(async {
+        let mut hangup = Hangup::listen()?;
         // As process 1 of a container there is no other way to end it, and publishing takes long.
         let mut stop = Stop::listen()?;
         // Before the work begins, so that it can be seen.
@@ -166,17 +164,12 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         };
         announce(&store, &server)?;
         let address = server.address().ok_or_else(|| Error::internal("bound without an address"))?;
-        let mut lines = format!("listening on {address}\n");
-        lines += &format!("model {} digest {}", architecture.name, hex::encode(server.digest()));
-        if let Some(pin) = server.pin() {
-            lines += &format!("\ncertificate pin {}", hex::encode(pin));
-        }
-        if let Some((board, address)) = &board {
-            lines += &format!("\nmetrics on {address}");
+        if let Some((board, _)) = &board {
             board.published(&server);
         }
+        let board = board.map(|(_, address)| format!("\nmetrics on {address}")).unwrap_or_default();
         // A server goes on if nobody reads this.
-        let _ = say(lines);
+        let _ = say(format_args!("listening on {address}\n{}{board}", published(&server)));
         let remind = async {
             loop {
                 tokio::time::sleep(DAY).await;
@@ -185,8 +178,18 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
                 }
             }
         };
+        let reloads = async {
+            loop {
+                hangup.heard().await;
+                match reload(&server, &arguments).await {
+                    Ok(()) => drop(say(format_args!("reloaded\n{}", published(&server)))),
+                    Err(error) => tracing::error!("reload: {error}; what was served is served on"),
+                }
+            }
+        };
         tokio::select! {
             outcome = server.clone().run() => outcome,
+            () = reloads => Ok(()),
             error = remind => Err(error),
             () = stop.asked() => {
                 // What runs is finished, unless it is asked again.
@@ -200,6 +203,91 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     });
     runtime.shutdown_background();
     outcome.map(|()| ExitCode::SUCCESS)
+}
+
+/// The models of `--model`, each with its name.
+fn read(models: &[PathBuf], options: &ImportOptions) -> Result<Vec<(String, Model)>> {
+    let read = |argument: &PathBuf| {
+        let (name, file) = split(argument);
+        let model = model::read(&file, options)?;
+        Ok((name.unwrap_or_else(|| model.served_as()), model))
+    };
+    models.iter().map(read).collect()
+}
+
+/// Name and file of `[NAME=]FILE`; what is a file as a whole has no name.
+fn split(argument: &Path) -> (Option<String>, PathBuf) {
+    match argument.to_str().and_then(|text| text.split_once('=')) {
+        Some((name, file)) if !argument.exists() => (Some(name.to_owned()), file.into()),
+        _ => (None, argument.to_owned()),
+    }
+}
+
+/// Refuses what `--reveal` does not go with, and warns of inputs that nothing is said of.
+fn check(models: &[(String, Model)], reveal: Reveal) -> Result<()> {
+    for (_, model) in models {
+        let (network, architecture) = (model.network(), model.architecture());
+        model::check_reveal(architecture, network.tensors()[architecture.output].elements(), reveal)?;
+        if let Some(warning) = architecture.picture_warning().filter(|_| architecture.reads_pictures()) {
+            warn(format_args!("warning: for pictures: {warning}\n"));
+        }
+    }
+    Ok(())
+}
+
+/// A server of all of them.
+fn builder(models: Vec<(String, Model)>) -> Result<ServerBuilder> {
+    let mut models = models.into_iter();
+    let (name, first) = models.next().ok_or_else(|| Error::internal("no model"))?;
+    let builder = Server::builder(first).named(name);
+    Ok(models.fold(builder, |builder, (name, model)| builder.with(name, model)))
+}
+
+/// Reads the files again, and serves what is in them to whoever comes from now on.
+async fn reload(server: &Server, arguments: &Arguments) -> Result<()> {
+    let (models, options, reveal) = (arguments.models.clone(), arguments.import.clone(), arguments.reveal);
+    let allow = arguments.allow.as_ref().map(|list| AllowList::read(list)).transpose()?;
+    let work = tokio::task::spawn_blocking(move || {
+        let models = read(&models, &options)?;
+        check(&models, reveal).map(|()| models)
+    });
+    server.reload(work.await.map_err(Error::internal)??).await?;
+    allow.into_iter().for_each(|list| server.allow(list));
+    Ok(())
+}
+
+/// What clients pin: a line for each model, and one for the certificate.
+fn published(server: &Server) -> String {
+    let model = |offer: &Offer| format!("model {} digest {}", offer.name, hex::encode(offer.digest));
+    let pin = server.pin().map(|pin| format!("certificate pin {}", hex::encode(pin)));
+    server.models().iter().map(model).chain(pin).collect::<Vec<_>>().join("\n")
+}
+
+/// SIGHUP where there is one, from now on.
+struct Hangup {
+    #[cfg(unix)]
+    signal: tokio::signal::unix::Signal,
+}
+
+impl Hangup {
+    fn listen() -> Result<Self> {
+        #[cfg(unix)]
+        {
+            use tokio::signal::unix::{SignalKind, signal};
+            Ok(Self { signal: signal(SignalKind::hangup()).map_err(Error::internal)? })
+        }
+        #[cfg(not(unix))]
+        Ok(Self {})
+    }
+
+    /// Until it comes.
+    async fn heard(&mut self) {
+        #[cfg(unix)]
+        if self.signal.recv().await.is_some() {
+            return;
+        }
+        std::future::pending().await
+    }
 }
 
 /// Ctrl-C, and SIGTERM where there is one, from now on.

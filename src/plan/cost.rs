@@ -13,7 +13,7 @@ use super::{Plan, Reveal, Step, TensorId};
 use crate::offline::{CONTROL, KEYS, OUTPUT};
 use crate::online::INPUT;
 use crate::publication::Package;
-use crate::session::{Accept, Action, Done, HINT_CHUNK, Hello, MAGIC, Ready, Request, VERSION, Welcome};
+use crate::session::{Accept, Action, Ask, Done, HINT_CHUNK, Hello, Ready, Request, Welcome};
 
 /// One frame, header included.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,12 +84,12 @@ impl Prediction {
     }
 }
 
-/// Bytes of the setup stage with the hint sent, both directions: handshake, plan, hint, base OTs and bootstrap, checksums.
+/// Bytes of the setup stage of a client that names no model, with the hint sent, both directions: handshake, plan, hint, base OTs and bootstrap, checksums.
 pub fn setup_bytes(package: &Package) -> u64 {
     let sized = |payload: usize| (HEADER_BYTES + payload) as u64;
     let control =
         |payload: lowkey_mpc::error::Result<Vec<u8>>| sized(payload.expect("control messages are encodable").len());
-    control(wire::encode(&Hello { magic: MAGIC, version: VERSION }))
+    control(wire::encode(&Hello::new(Ask::Only)))
         + control(wire::encode(&Welcome::refusal()))
         + control(wire::encode(&Accept { send_hint: true }))
         + sized(package.plan.len())

@@ -44,6 +44,12 @@ pub enum Refusal {
         /// Seconds after which to try again, at least 1.
         wait_seconds: u8,
     },
+    /// A model was asked for that is not there.
+    #[error("the server has no model of that name")]
+    NoModel,
+    /// The server has several models, and none was named.
+    #[error("the server has several models, and none was named")]
+    WhichModel,
 }
 
 impl Refusal {
@@ -55,6 +61,8 @@ impl Refusal {
             Self::SpentKey => AbortCode::SpentKey,
             Self::Full { .. } => AbortCode::Full,
             Self::Unknown => AbortCode::Unknown,
+            Self::NoModel => AbortCode::NoModel,
+            Self::WhichModel => AbortCode::WhichModel,
         }
     }
 
@@ -63,7 +71,7 @@ impl Refusal {
         match self {
             Self::Quota { wait_minutes } => wait_minutes,
             Self::Full { wait_seconds } => wait_seconds,
-            Self::ClassOnly | Self::SpentKey | Self::Unknown => 0,
+            Self::ClassOnly | Self::SpentKey | Self::Unknown | Self::NoModel | Self::WhichModel => 0,
         }
     }
 
@@ -76,6 +84,8 @@ impl Refusal {
             code if code == AbortCode::SpentKey as u16 => Self::SpentKey,
             code if code == AbortCode::Full as u16 => Self::Full { wait_seconds: detail.max(1) },
             code if code == AbortCode::Unknown as u16 => Self::Unknown,
+            code if code == AbortCode::NoModel as u16 => Self::NoModel,
+            code if code == AbortCode::WhichModel as u16 => Self::WhichModel,
             _ => return None,
         };
         (refusal.detail() == detail || detail == 0).then_some(refusal)
@@ -89,6 +99,9 @@ impl Refusal {
             Self::SpentKey => "the server's owner has to publish the model under a new key".into(),
             Self::Full { wait_seconds } => format!("try again in {wait_seconds} s"),
             Self::Unknown => "ask the server's owner to put your certificate on the list".into(),
+            Self::NoModel | Self::WhichModel => {
+                "name one of its models with --model; `lowkey models --server ADDR` lists them".into()
+            }
         }
     }
 }
@@ -191,12 +204,14 @@ mod tests {
             Refusal::Full { wait_seconds: 1 },
             Refusal::Full { wait_seconds: 255 },
             Refusal::Unknown,
+            Refusal::NoModel,
+            Refusal::WhichModel,
         ] {
             let number = Error::from(refusal).abort_number().unwrap();
             assert_eq!(Refusal::of_code(number), Some(refusal), "{refusal}");
             assert!(!AbortCode::describe(number).contains("does not know"), "{refusal}");
         }
-        for code in (0..16).chain(21..256) {
+        for code in (0..16).chain(23..256) {
             assert_eq!(Refusal::of_code(code), None, "{code}");
         }
         let odd = AbortCode::ClassOnly as u16 | 0x0100;

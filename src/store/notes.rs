@@ -63,16 +63,26 @@ impl Store {
         }
     }
 
-    /// Where the digest first seen at `address` is kept.
+    /// Where the digest first seen at `address` is kept. A model of a server that has several has a note of its own, `NAME@` before the
+    /// address.
     pub fn known_path(&self, address: &str) -> PathBuf {
-        let name: String =
-            address.chars().map(|c| if c.is_ascii_alphanumeric() || ".-".contains(c) { c } else { '_' }).collect();
+        let plain = |c: char, more: &str| if c.is_ascii_alphanumeric() || more.contains(c) { c } else { '_' };
+        let name: String = match address.split_once('@') {
+            // '_' and '+' are of the names of models.
+            Some((model, address)) => {
+                let [model, address]: [String; 2] = [(model, "._-+"), (address, ".-")]
+                    .map(|(part, more)| part.chars().map(|c| plain(c, more)).collect());
+                format!("{model}@{address}")
+            }
+            None => address.chars().map(|c| plain(c, ".-")).collect(),
+        };
         self.state.join("servers").join(name)
     }
 }
 
 /// True if the host of `address` (host:port) is this machine by its name: nobody is asked what other names stand for.
 fn is_loopback(address: &str) -> bool {
+    let address = address.split_once('@').map_or(address, |(_, address)| address);
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     let host = host.trim_start_matches('[').trim_end_matches(']');
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
@@ -83,10 +93,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn each_model_of_a_server_has_a_note() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(Some(folder.path().into())).unwrap();
+        let notes = ["host:1", "a@host:1", "a_b@host:1", "a+b@host:1", "a.b@host:1", "a@host:2"];
+        for (number, note) in notes.iter().enumerate() {
+            assert_eq!(store.known(note).unwrap(), None, "{note}");
+            store.remember(note, &[number as u8; 32]).unwrap();
+        }
+        for (number, note) in notes.iter().enumerate() {
+            assert_eq!(store.known(note).unwrap(), Some([number as u8; 32]), "{note}");
+        }
+    }
+
+    #[test]
     fn nothing_is_noted_on_loopback() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(Some(folder.path().into())).unwrap();
-        for address in ["127.0.0.1:7117", "127.9.9.9:1", "[::1]:7117", "localhost:7117", "LOCALHOST:1"] {
+        for address in
+            ["127.0.0.1:7117", "digits@127.0.0.1:7117", "127.9.9.9:1", "[::1]:7117", "localhost:7117", "LOCALHOST:1"]
+        {
             store.remember(address, &[1; 32]).unwrap();
             assert!(!store.known_path(address).exists(), "{address}");
             // What an earlier version noted.
@@ -94,7 +120,9 @@ mod tests {
             assert_eq!(store.known(address).unwrap(), None, "{address}");
             assert!(store.forget(address).unwrap() && !store.forget(address).unwrap());
         }
-        for address in ["192.0.2.1:7117", "0.0.0.0:1", "[2001:db8::1]:1", "localhost.example:1", "here"] {
+        for address in
+            ["192.0.2.1:7117", "0.0.0.0:1", "[2001:db8::1]:1", "localhost.example:1", "here", "a_b@192.0.2.1:1"]
+        {
             store.remember(address, &[1; 32]).unwrap();
             assert_eq!(store.known(address).unwrap(), Some([1; 32]), "{address}");
             assert!(store.forget(address).unwrap());

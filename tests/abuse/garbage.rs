@@ -1,6 +1,6 @@
 //! Bytes that are not what the protocol has there: before, around and within frames.
 
-use lowkey::session::{Hello, MAGIC, VERSION, Welcome};
+use lowkey::session::{Ask, Hello, MAGIC, VERSION, Welcome};
 use lowkey_mpc::wire;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
@@ -12,7 +12,7 @@ use super::common::{self, block_on};
 use super::*;
 
 fn hello(magic: [u8; 8], version: u32) -> Vec<u8> {
-    wire::encode(&Hello { magic, version }).unwrap()
+    wire::encode(&Hello { magic, version, ask: Ask::Only }).unwrap()
 }
 
 /// What a stranger may send first, and why it is turned away. The stranger then closes its half.
@@ -26,7 +26,7 @@ fn strangers() -> Vec<(&'static str, Vec<u8>, Option<AbortCode>)> {
     let protocol = Some(AbortCode::Protocol);
     vec![
         ("nothing", vec![], None),
-        ("half a header", vec![12, 0, 0], None),
+        ("half a header", vec![16, 0, 0], None),
         ("a header alone", header_only, None),
         ("half a hello", framed(&good)[..HEADER + 5].to_vec(), None),
         ("random bytes", random, protocol),
@@ -38,7 +38,7 @@ fn strangers() -> Vec<(&'static str, Vec<u8>, Option<AbortCode>)> {
         ("a frame of 4 GiB", [&u32::MAX.to_le_bytes()[..], &[CONTROL, 0, 1, 0]].concat(), protocol),
         ("a hello of 257 bytes", framed(&[0; 257]), protocol),
         ("an empty hello", framed(&[]), protocol),
-        ("a hello that is too short", framed(&good[..11]), protocol),
+        ("a hello that is too short", framed(&good[..15]), protocol),
         ("a hello that is too long", framed(&[&good[..], &[0]].concat()), protocol),
         ("a hello as data", frame(1, 0, 1, &good), protocol),
         ("a hello as an OT batch", frame(2, 0, 1, &good), protocol),

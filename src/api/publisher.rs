@@ -1,0 +1,77 @@
+//! Makes published models of networks, under one key and for one link.
+
+use std::sync::Arc;
+
+use super::client::not_revealed;
+use super::model::Model;
+use crate::catalogue::{Catalogue, Served, check_names};
+use crate::error::{Error, Result};
+use crate::plan::Reveal;
+use crate::plan::planner::Target;
+use crate::publication::{ProgressHandler, ServerModel};
+use crate::report::human_bytes;
+use crate::store::Key;
+use crate::threads;
+
+/// What all models of a server have in common.
+pub(super) struct Publisher {
+    pub(super) target: Target,
+    /// The most that clients are shown.
+    pub(super) reveal: Reveal,
+    /// Most bytes of all sessions together.
+    pub(super) memory: Option<u64>,
+    pub(super) key: Arc<Key>,
+}
+
+/// Refuses what cannot be served, before anything is computed or written.
+///
+/// # Errors
+/// When names are none or come twice, or the class alone is to be revealed of a network whose class it would not be.
+pub(super) fn check(models: &[(String, Model)], reveal: Reveal) -> Result<()> {
+    check_names(models.iter().map(|(name, _)| &**name))?;
+    for (_, model) in models {
+        let network = model.network();
+        let outputs = network.tensors()[network.architecture().output].elements();
+        if let Some(error) = not_revealed(network.architecture(), outputs, reveal) {
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+impl Publisher {
+    /// Publishes all, one after the other.
+    ///
+    /// # Errors
+    /// As [`check`], and when a layer fits no parameter set.
+    pub(super) async fn publish(
+        &self,
+        models: Vec<(String, Model)>,
+        progress: Option<ProgressHandler>,
+    ) -> Result<Catalogue> {
+        check(&models, self.reveal)?;
+        let (target, memory, key) = (self.target, self.memory, self.key.clone());
+        threads::compute(move || {
+            let told = |done, all| progress.iter().for_each(|told| told(done, all));
+            let publish = |(name, model): (String, Model)| {
+                let model = ServerModel::publish(model.network(), target, &key, &told)?;
+                check_memory(&model, memory)?;
+                Ok(Served::new(name, model))
+            };
+            models.into_iter().map(publish).collect::<Result<Vec<_>>>().map(Catalogue::new)
+        })
+        .await?
+    }
+}
+
+/// Refuses a model of which not even one session has room.
+fn check_memory(model: &ServerModel, memory: Option<u64>) -> Result<()> {
+    let needed = model.plan.server_memory().with_slots(1);
+    match memory {
+        Some(most) if most < needed => Err(Error::usage(
+            format!("{} for all sessions, and one of this model needs {}", human_bytes(most), human_bytes(needed)),
+            "allow more memory; it is apart from the model's own",
+        )),
+        _ => Ok(()),
+    }
+}
