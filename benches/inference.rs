@@ -14,7 +14,7 @@ use tokio::runtime::{Handle, Runtime};
 
 /// A session with a server on a thread of its own.
 async fn session(model: Arc<ServerModel>) -> Session {
-    let listener = Listener::bind("127.0.0.1:0", None, None).await.expect("a free port");
+    let listener = Listener::bind("127.0.0.1:0", None).await.expect("a free port");
     let address = listener.address().expect("bound").to_string();
     tokio::task::spawn_blocking(move || {
         Handle::current().block_on(async {
