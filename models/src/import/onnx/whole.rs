@@ -189,7 +189,7 @@ impl<'m> Walk<'m> {
 
     /// `BitShift` to the right, by constants.
     pub(super) fn bit_shift(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
-        if node.text("direction", "") != "RIGHT" {
+        if node.text("direction", "") != "right" {
             return Err(Stop::new("a shift to the left", "multiply by a power of two"));
         }
         let by = |list: &[i64]| list.iter().all(|by| (0..32).contains(by));
