@@ -54,8 +54,8 @@ pub struct Correlations {
 }
 
 impl Correlations {
-    /// Sets up OT extension in both directions and makes the first batch, [`price::OTS_OF_SETUP`] each way:
-    /// [`price::SETUP_BYTES`] each way, six flights. Both parties call it at the same time.
+    /// Sets up OT extension in both directions and makes the first batch, [`OTS_OF_SETUP`](super::price::OTS_OF_SETUP) each way:
+    /// [`SETUP_BYTES`](super::price::SETUP_BYTES) each way, six flights. Both parties call it at the same time.
     ///
     /// # Errors
     /// Those of [`Channel::recv`], and [`Error::Protocol`] if the peer's messages are malformed.
