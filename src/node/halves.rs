@@ -7,7 +7,7 @@ use lowkey_mpc::bits::Planes;
 use lowkey_mpc::party::Party;
 use zeroize::Zeroizing;
 
-use super::step::{Source, Step};
+use super::step::{Nonlinear, Source, Step};
 use super::{ByNode, ByTensor, Holding, TensorId};
 
 /// One party's half of every tensor.
@@ -84,6 +84,21 @@ impl Halves {
                 unreachable!("accumulators are kept by their own operators")
             }
         }
+    }
+}
+
+impl Nonlinear {
+    /// The half of what it reads, activations counted from 0.
+    pub(super) fn counted(&self, halves: &Halves) -> Zeroizing<Vec<u64>> {
+        let mut values = halves.read(self.source);
+        let lowest = halves.public(self.lowest[0]);
+        values.iter_mut().for_each(|x| *x = x.wrapping_sub(lowest));
+        values
+    }
+
+    /// Words as an input of its program.
+    pub(super) fn planes(&self, values: &[u64]) -> Planes {
+        Planes::from_lanes(values, self.input_width as usize)
     }
 }
 

@@ -16,7 +16,8 @@
 //! | `choices.rs` | what a planner decides and a server publishes, and the same by node |
 //! | `context.rs` | what an operator looks at: network, choices, how tensors are held |
 //! | `holding.rs` | how a tensor is shared, and in which ring |
-//! | `step.rs` | what a node does at run time: which protocol, on what; which operator gives its inputs and keeps its result |
+//! | `step.rs` | what a node does at run time: which protocol, on what |
+//! | `run.rs` | which operator gives a program its inputs and keeps its result |
 //! | `halves.rs` | one party's half of every tensor |
 //! | `windows.rs`, `error.rs` | which elements a pool reads; why there is no plan |
 //!
@@ -36,6 +37,7 @@ mod id;
 mod linear;
 mod max_pool;
 mod requantise;
+mod run;
 mod scale;
 mod select;
 mod step;

@@ -3,16 +3,13 @@
 use std::sync::Arc;
 
 use lowkey_bridge::Schedule;
-use lowkey_mpc::bits::Planes;
 use lowkey_mpc::extend::Finish;
 use lowkey_mpc::layout::LayoutError;
-use lowkey_mpc::party::Party;
 use lowkey_mpc::program::Program;
 use lowkey_mpc::rescale::Factor;
 use lowkey_mpc::{maxpool, requantise, truncate};
 
-use super::halves::Halves;
-use super::{Holding, NodeId, TensorId, Windows, avg_pool, max_pool, scale};
+use super::{Holding, NodeId, TensorId, Windows};
 
 /// What one node does.
 #[derive(Debug)]
@@ -59,93 +56,6 @@ pub struct Nonlinear {
     pub(super) lowest: [i64; 2],
     /// Elements of one channel of the result.
     pub(super) pixels: usize,
-}
-
-impl Nonlinear {
-    /// What its program reads before the input is known, the pad of its result excepted. The server gives nothing.
-    pub(crate) fn early(&self, halves: &Halves) -> Vec<Planes> {
-        if halves.party == Party::Server || !self.source.is_early() {
-            return vec![];
-        }
-        match &self.kind {
-            NonlinearKind::Pooled { windows, low, .. } => max_pool::words(self, halves, windows, *low),
-            NonlinearKind::Requantise { .. }
-            | NonlinearKind::Rescale { .. }
-            | NonlinearKind::Carries
-            | NonlinearKind::MaxPool { .. }
-            | NonlinearKind::AvgPool { .. }
-            | NonlinearKind::Table
-            | NonlinearKind::Scale { .. } => self.inputs(halves, &[]),
-        }
-    }
-
-    /// What its program reads when it runs. `bias` is the server's, of truncated products.
-    pub(crate) fn late(&self, halves: &Halves, bias: &[i64]) -> Vec<Planes> {
-        let early = halves.party == Party::Client && self.source.is_early();
-        match &self.kind {
-            NonlinearKind::Pooled { windows, carries, low } => max_pool::late(self, halves, windows, *carries, *low),
-            NonlinearKind::Requantise { .. }
-            | NonlinearKind::Rescale { .. }
-            | NonlinearKind::Carries
-            | NonlinearKind::MaxPool { .. }
-            | NonlinearKind::AvgPool { .. }
-            | NonlinearKind::Table
-            | NonlinearKind::Scale { .. } => {
-                if early {
-                    vec![]
-                } else {
-                    self.inputs(halves, bias)
-                }
-            }
-        }
-    }
-
-    /// The inputs of a program that reads one tensor at one time.
-    fn inputs(&self, halves: &Halves, bias: &[i64]) -> Vec<Planes> {
-        match &self.kind {
-            NonlinearKind::MaxPool { windows } => max_pool::inputs(self, halves, windows),
-            NonlinearKind::AvgPool { windows, multiplier, offset } => {
-                avg_pool::inputs(self, halves, windows, *multiplier, *offset)
-            }
-            NonlinearKind::Requantise { lowered } => super::requantise::inputs(self, halves, *lowered),
-            NonlinearKind::Rescale { factors, lowered } => {
-                super::requantise::products(self, halves, factors, *lowered, bias)
-            }
-            NonlinearKind::Carries | NonlinearKind::Table | NonlinearKind::Scale { .. } => {
-                vec![self.planes(&self.counted(halves))]
-            }
-            NonlinearKind::Pooled { .. } => unreachable!("reads its inputs at two times"),
-        }
-    }
-
-    /// Keeps its program's result. `bias` is the server's, of a scale.
-    pub(crate) fn keep(&self, halves: &mut Halves, result: Planes, bias: &[i64]) {
-        let made = self.node.output();
-        match &self.kind {
-            NonlinearKind::Scale { multiplier, ell } => scale::keep(self, halves, result, multiplier, *ell, bias),
-            // A table makes the values themselves.
-            NonlinearKind::Table => halves.keep(made, self.holding, 0, result),
-            NonlinearKind::Requantise { .. }
-            | NonlinearKind::Rescale { .. }
-            | NonlinearKind::Carries
-            | NonlinearKind::MaxPool { .. }
-            | NonlinearKind::Pooled { .. }
-            | NonlinearKind::AvgPool { .. } => halves.keep(made, self.holding, self.lowest[1], result),
-        }
-    }
-
-    /// The half of what it reads, activations counted from 0.
-    pub(super) fn counted(&self, halves: &Halves) -> zeroize::Zeroizing<Vec<u64>> {
-        let mut values = halves.read(self.source);
-        let lowest = halves.public(self.lowest[0]);
-        values.iter_mut().for_each(|x| *x = x.wrapping_sub(lowest));
-        values
-    }
-
-    /// Words as an input of its program.
-    pub(super) fn planes(&self, values: &[u64]) -> Planes {
-        Planes::from_lanes(values, self.input_width as usize)
-    }
 }
 
 /// What a nonlinear node reads.

@@ -1,0 +1,80 @@
+//! Which operator gives a program its inputs, and keeps its result: one arm for each protocol.
+
+use lowkey_mpc::bits::Planes;
+use lowkey_mpc::party::Party;
+
+use super::halves::Halves;
+use super::step::{Nonlinear, NonlinearKind};
+use super::{avg_pool, max_pool, requantise, scale};
+
+impl Nonlinear {
+    /// What its program reads before the input is known, the pad of its result excepted. The server gives nothing.
+    pub(crate) fn early(&self, halves: &Halves) -> Vec<Planes> {
+        if halves.party == Party::Server || !self.source.is_early() {
+            return vec![];
+        }
+        match &self.kind {
+            NonlinearKind::Pooled { windows, low, .. } => max_pool::words(self, halves, windows, *low),
+            NonlinearKind::Requantise { .. }
+            | NonlinearKind::Rescale { .. }
+            | NonlinearKind::Carries
+            | NonlinearKind::MaxPool { .. }
+            | NonlinearKind::AvgPool { .. }
+            | NonlinearKind::Table
+            | NonlinearKind::Scale { .. } => self.inputs(halves, &[]),
+        }
+    }
+
+    /// What its program reads when it runs. `bias` is the server's, of truncated products.
+    pub(crate) fn late(&self, halves: &Halves, bias: &[i64]) -> Vec<Planes> {
+        let early = halves.party == Party::Client && self.source.is_early();
+        match &self.kind {
+            NonlinearKind::Pooled { windows, carries, low } => max_pool::late(self, halves, windows, *carries, *low),
+            NonlinearKind::Requantise { .. }
+            | NonlinearKind::Rescale { .. }
+            | NonlinearKind::Carries
+            | NonlinearKind::MaxPool { .. }
+            | NonlinearKind::AvgPool { .. }
+            | NonlinearKind::Table
+            | NonlinearKind::Scale { .. } => {
+                if early {
+                    vec![]
+                } else {
+                    self.inputs(halves, bias)
+                }
+            }
+        }
+    }
+
+    /// The inputs of a program that reads one tensor at one time.
+    fn inputs(&self, halves: &Halves, bias: &[i64]) -> Vec<Planes> {
+        match &self.kind {
+            NonlinearKind::MaxPool { windows } => max_pool::inputs(self, halves, windows),
+            NonlinearKind::AvgPool { windows, multiplier, offset } => {
+                avg_pool::inputs(self, halves, windows, *multiplier, *offset)
+            }
+            NonlinearKind::Requantise { lowered } => requantise::inputs(self, halves, *lowered),
+            NonlinearKind::Rescale { factors, lowered } => requantise::products(self, halves, factors, *lowered, bias),
+            NonlinearKind::Carries | NonlinearKind::Table | NonlinearKind::Scale { .. } => {
+                vec![self.planes(&self.counted(halves))]
+            }
+            NonlinearKind::Pooled { .. } => unreachable!("reads its inputs at two times"),
+        }
+    }
+
+    /// Keeps its program's result. `bias` is the server's, of a scale.
+    pub(crate) fn keep(&self, halves: &mut Halves, result: Planes, bias: &[i64]) {
+        let made = self.node.output();
+        match &self.kind {
+            NonlinearKind::Scale { multiplier, ell } => scale::keep(self, halves, result, multiplier, *ell, bias),
+            // A table makes the values themselves.
+            NonlinearKind::Table => halves.keep(made, self.holding, 0, result),
+            NonlinearKind::Requantise { .. }
+            | NonlinearKind::Rescale { .. }
+            | NonlinearKind::Carries
+            | NonlinearKind::MaxPool { .. }
+            | NonlinearKind::Pooled { .. }
+            | NonlinearKind::AvgPool { .. } => halves.keep(made, self.holding, self.lowest[1], result),
+        }
+    }
+}
