@@ -75,6 +75,7 @@ class Client(_Reads):
         self,
         address: str,
         *,
+        model: str | None,
         digest: str | None,
         ca: str | None,
         pin: str | None,

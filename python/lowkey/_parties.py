@@ -100,7 +100,7 @@ def _reveals_class(reveal: str) -> bool:
 class Client:
     """A session with a server, which learns nothing of what it is asked. Threads take turns.
 
-    digest: of the model to accept, and no other. ca, pin: how the server's certificate is recognised. prepare: so many answers are
+    model: its name, at a server of several. digest: of the model to accept, and no other. ca, pin: how the server's certificate is recognised. prepare: so many answers are
     kept prepared in the background, so that `infer` waits for the online stage alone. state: a folder that remembers published models
     and the digest first seen at each address.
     """
@@ -109,6 +109,7 @@ class Client:
         self,
         address: str,
         *,
+        model: str | None = None,
         digest: str | None = None,
         ca: Path | None = None,
         pin: str | None = None,
@@ -120,6 +121,7 @@ class Client:
     ) -> None:
         self._inner = _lowkey.Client(
             address,
+            model=model,
             digest=digest,
             ca=_path(ca),
             pin=pin,

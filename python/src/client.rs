@@ -65,11 +65,12 @@ fn digest(text: &str, what: &str) -> PyResult<[u8; 32]> {
 impl Client {
     /// Connects and opens a session.
     #[new]
-    #[pyo3(signature = (address, *, digest, ca, pin, state, reveal_class, timeout, insecure))]
+    #[pyo3(signature = (address, *, model, digest, ca, pin, state, reveal_class, timeout, insecure))]
     #[expect(clippy::too_many_arguments, reason = "keywords, given by name")]
     fn new(
         py: Python<'_>,
         address: String,
+        model: Option<String>,
         digest: Option<String>,
         ca: Option<PathBuf>,
         pin: Option<String>,
@@ -79,6 +80,9 @@ impl Client {
         insecure: bool,
     ) -> PyResult<Self> {
         let mut builder = blocking::Client::builder();
+        if let Some(name) = model {
+            builder = builder.model(name);
+        }
         if let Some(text) = digest {
             builder = builder.digest(self::digest(&text, "digest")?);
         }

@@ -122,6 +122,8 @@ def test_errors_say_whose_fault_it_is(tmp_path: Path, digits: lowkey.Model) -> N
         lowkey.Client("127.0.0.1:1", digest="0123")
     with lowkey.serve(digits) as server, pytest.raises(lowkey.Refused):
         lowkey.Client(server.address, digest="00" * 32)
+    with lowkey.serve(digits) as server, pytest.raises(lowkey.Refused, match="no model"):
+        lowkey.Client(server.address, model="others")
     with pytest.raises(ValueError, match="reveal"):
         lowkey.serve(digits, reveal="all")
 

@@ -110,7 +110,7 @@ fn addresses_where_nothing_answers() {
     infer(&free).fails(3, &format!("{free}: Connection refused"), "server runs");
     infer("localhost").fails(2, "localhost", "host:port");
     infer("127.0.0.1:65536").fails(2, "65536", "host:port");
-    infer("192.0.2.1:7117").fails(4, "nothing says how to recognise", "--ca FILE or --pin HASH");
+    infer("192.0.2.1:7117").fails(4, "nothing says how to recognise", "--ca FILE, --pin HASH or --system-roots");
 
     // Somebody listens, and says nothing; or something else.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
