@@ -99,12 +99,12 @@ pub fn large_plans() -> Vec<Vec<u8>> {
     let pool = |op: &str| json!({ "name": "only", "op": op, "input": 0, "kernel": [2048, 2048], "stride": [1, 1] });
     vec![
         // Tiles of a few outputs each, nearly all of which is overlap.
-        text([1, 4096, 4096], 1, layer(vec![conv(45)])),
-        text([1, 4096, 4096], 1, layer(vec![conv(1); 64])),
+        text([1, 4096, 4096], 0, layer(vec![conv(45)])),
+        text([1, 4096, 4096], 0, layer(vec![conv(1); 64])),
         // A mask polynomial for every sixteen channels.
         text([65536, 16, 16], 0, layer(vec![conv(16); 16])),
-        text([1, 4096, 4096], 1, pool("sum_pool")),
-        text([1, 4096, 4096], 2, pool("max_pool")),
+        text([1, 4096, 4096], 0, pool("sum_pool")),
+        text([1, 4096, 4096], 1, pool("max_pool")),
     ]
 }
 
