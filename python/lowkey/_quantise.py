@@ -88,14 +88,18 @@ def _onnx(source: Any, inputs: np.ndarray[Any, np.dtype[np.float32]]) -> tuple[b
 def _exported(module: Any, inputs: np.ndarray[Any, np.dtype[np.float32]]) -> bytes:
     """What torch exports of a module in evaluation mode."""
     import importlib
+    import importlib.util
     import inspect
     import warnings
+
+    if importlib.util.find_spec("onnx") is None:
+        raise InputError("torch exports modules with the package onnx, which is not installed", "pip install onnx")
 
     torch = importlib.import_module("torch")
     training = module.training
     module.eval()
     buffer = io.BytesIO()
-    # The exporter of old needs no further package.
+    # The exporter of old needs no package besides onnx.
     options = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
     try:
         device = next((parameter.device for parameter in module.parameters()), None)
