@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::constants::{self, axis, target};
+use super::constants::{self, target};
 use super::graph::{Graph, Node};
 use super::input::is_quantiser;
 use super::tensor::{Constant, Element};
@@ -214,7 +214,7 @@ fn part<'m>(
         "Unsqueeze" | "Squeeze" | "Reshape" if first => {
             let new = match node.op() {
                 "Reshape" => target(dims, &constant(1).ok_or_else(|| other("a shape that is computed"))?, node)?,
-                op => with_axes(node, constant(1), dims, op == "Unsqueeze", opset)?,
+                op => constants::with_axes(node, constant(1), dims, op == "Unsqueeze", 0, opset)?,
             };
             // A vector keeps its image, for whoever hands over a picture.
             if node.op() == "Reshape" && dims.len() > 2 && new == [1, dims.iter().product()] {
@@ -227,30 +227,6 @@ fn part<'m>(
         }
         _ => return Ok(None),
     }))
-}
-
-/// Dimensions of one that are added or taken away.
-fn with_axes(
-    node: Node<'_>,
-    constant: Option<Constant>,
-    dims: &[usize],
-    more: bool,
-    opset: i64,
-) -> Result<Vec<usize>, Stop> {
-    let all = || (0..dims.len() as i64).filter(|&at| dims[at as usize] == 1).collect();
-    let axes = constants::axes(node, constant, opset)?.unwrap_or_else(all);
-    let rank = if more { dims.len() + axes.len() } else { dims.len() };
-    let mut axes = axes.iter().map(|&a| axis(a, rank)).collect::<Result<Vec<usize>, _>>()?;
-    axes.sort_unstable();
-    let mut new = dims.to_vec();
-    if more {
-        axes.iter().for_each(|&at| new.insert(at.min(new.len()), 1));
-    } else {
-        for &at in axes.iter().rev().filter(|&&at| dims[at] == 1) {
-            new.remove(at);
-        }
-    }
-    Ok(new)
 }
 
 fn finite(constant: &Constant) -> Result<Vec<f32>, Stop> {

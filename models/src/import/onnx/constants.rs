@@ -403,3 +403,28 @@ fn quant(node: Node<'_>, inputs: &[Option<Value<'_>>], constant: &Constant) -> R
     let ints = constant.to_floats().iter().enumerate().map(value).collect::<Result<Vec<_>, _>>()?;
     checked(Scaled { shape: constant.shape.clone(), ints, scale: scales.to_vec(), axis, element: None })
 }
+
+/// Dimensions of one that are added (`more`) or taken away; where the node does not say which, those from `first` on.
+pub(super) fn with_axes(
+    node: Node<'_>,
+    constant: Option<Constant>,
+    dims: &[usize],
+    more: bool,
+    first: usize,
+    opset: i64,
+) -> Result<Vec<usize>, Stop> {
+    let all = || (first as i64..dims.len() as i64).filter(|&at| dims[at as usize] == 1).collect();
+    let axes = axes(node, constant, opset)?.unwrap_or_else(all);
+    let rank = if more { dims.len() + axes.len() } else { dims.len() };
+    let mut axes = axes.iter().map(|&a| axis(a, rank)).collect::<Result<Vec<usize>, _>>()?;
+    axes.sort_unstable();
+    let mut new = dims.to_vec();
+    if more {
+        axes.iter().for_each(|&at| new.insert(at.min(new.len()), 1));
+    } else {
+        for &at in axes.iter().rev().filter(|&&at| dims[at] == 1) {
+            new.remove(at);
+        }
+    }
+    Ok(new)
+}

@@ -2,7 +2,7 @@
 
 use super::Reader;
 use crate::coding::{ArgMax, End};
-use crate::import::onnx::constants::{axes, axis, target};
+use crate::import::onnx::constants::{axis, target, with_axes};
 use crate::import::onnx::graph::Node;
 use crate::import::onnx::tensor::{Constant, Element};
 use crate::import::onnx::value::{Stop, Value};
@@ -45,7 +45,7 @@ impl<'m> Reader<'_, 'm> {
                 vec![before.iter().product(), behind.iter().product()]
             }
             "Reshape" => target(&dims, &self.constant(node, 1)?, node)?,
-            op => with_axes(node, self.optional(node, 1)?, &dims, op == "Unsqueeze", self.graph.opset)?,
+            op => with_axes(node, self.optional(node, 1)?, &dims, op == "Unsqueeze", 1, self.graph.opset)?,
         };
         let other =
             || Stop::new(format!("a shape of {new:?}"), "networks have vectors and images, one input at a time");
@@ -173,28 +173,4 @@ impl<'m> Reader<'_, 'm> {
         self.same(node, tensor);
         Ok(())
     }
-}
-
-/// Dimensions of one that are added or taken away.
-fn with_axes(
-    node: Node<'_>,
-    constant: Option<Constant>,
-    dims: &[usize],
-    more: bool,
-    opset: i64,
-) -> Result<Vec<usize>, Stop> {
-    let ones = || (0..dims.len() as i64).filter(|&at| dims[at as usize] == 1 && at > 0).collect();
-    let axes = axes(node, constant, opset)?.unwrap_or_else(ones);
-    let rank = if more { dims.len() + axes.len() } else { dims.len() };
-    let mut axes = axes.iter().map(|&a| axis(a, rank)).collect::<Result<Vec<usize>, _>>()?;
-    axes.sort_unstable();
-    let mut new = dims.to_vec();
-    if more {
-        axes.iter().for_each(|&at| new.insert(at.min(new.len()), 1));
-    } else {
-        for &at in axes.iter().rev().filter(|&&at| dims[at] == 1) {
-            new.remove(at);
-        }
-    }
-    Ok(new)
 }
