@@ -7,6 +7,7 @@ use crate::bounds::term_bounds;
 use crate::error::InputError;
 use crate::interpret::{Tensor, Weighted, add_product};
 use crate::network::{Term, Window};
+use crate::parallel;
 use crate::weights::Network;
 
 /// Most 16-bit numbers that are laid out at a time.
@@ -21,7 +22,19 @@ impl Network {
         self.run_batch_with(inputs, |_, _| None)
     }
 
-    /// The same, where the requantisation of a node is `other(node, accumulator)` if that is something.
+    /// The same, on all cores.
+    ///
+    /// # Errors
+    /// As [`run_batch`](Self::run_batch).
+    pub fn run_batch_parallel(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, InputError> {
+        let mut all = Vec::with_capacity(inputs.len());
+        for part in parallel::parts(inputs, |part| self.run_batch(part)) {
+            all.extend(part?);
+        }
+        Ok(all)
+    }
+
+    /// The same as [`run_batch`](Self::run_batch), where the requantisation of a node is `other(node, accumulator)` if that is something.
     pub(crate) fn run_batch_with(
         &self,
         inputs: &[Tensor],

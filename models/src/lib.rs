@@ -52,6 +52,7 @@ pub mod import;
 pub mod interpret;
 pub mod json;
 pub mod network;
+mod parallel;
 pub mod ptq;
 #[cfg(feature = "random")]
 pub mod random;

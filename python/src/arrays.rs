@@ -4,6 +4,11 @@ use lowkey::models::data::Inputs;
 use lowkey::models::{Input, Tensor};
 use lowkey::{Error, Result, Values};
 
+/// Dimensions of one input, as the model's file has them.
+pub fn shape(input: &Input) -> Vec<usize> {
+    input.coding.as_ref().map_or_else(|| input.shape.to_vec(), |coding| coding.dims.clone())
+}
+
 /// Elements of one input or a batch.
 pub enum Elements<'a> {
     Reals(Vec<f32>),

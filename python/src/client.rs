@@ -9,7 +9,7 @@ use lowkey::{Error, Result, Reveal};
 use pyo3::prelude::*;
 
 use super::answer::{Answer, stage};
-use super::arrays::Elements;
+use super::arrays::{Elements, shape};
 use super::errors::{raised, usage};
 
 /// A client. Threads take turns.
@@ -42,7 +42,7 @@ impl Facts {
             name: architecture.name.clone(),
             classes: architecture.classes.clone(),
             digest: hex::encode(client.digest()),
-            input_shape: input.coding.as_ref().map_or_else(|| input.shape.to_vec(), |coding| coding.dims.clone()),
+            input_shape: shape(input),
             image_shape: input.shape,
             input: architecture.input_line(),
             output: architecture.output_line(),

@@ -1,7 +1,6 @@
 //! A model in the clear.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use lowkey::models::import::{Options, Preprocessing, tflite};
 use lowkey::models::ptq::Settings;
@@ -11,15 +10,17 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::answer::Answer;
-use super::arrays::{Elements, reals};
+use super::arrays::{Elements, reals, shape};
 use super::errors::{raised, usage};
-
-/// Inputs that a thread takes at once.
-const BATCH: usize = 32;
 
 /// A network with its weights.
 #[pyclass(frozen, module = "lowkey._lowkey")]
 pub struct Model(pub lowkey::Model);
+
+/// A link by its name.
+pub fn link_of(name: &str) -> PyResult<Link> {
+    name.parse().map_err(|what| usage(format!("link {name:?}: {what}"), "name one of them"))
+}
 
 /// Name, shifts, error.
 type Layer = (String, Vec<u32>, f64);
@@ -100,8 +101,7 @@ impl Model {
     /// Dimensions of one input, as the model's file has them.
     #[getter]
     fn input_shape(&self) -> Vec<usize> {
-        let input = &self.0.architecture().input;
-        input.coding.as_ref().map_or_else(|| input.shape.to_vec(), |coding| coding.dims.clone())
+        shape(&self.0.architecture().input)
     }
 
     /// Channels, height, width.
@@ -158,7 +158,7 @@ impl Model {
 
     /// JSON, as the command prints it.
     fn plan(&self, py: Python<'_>, link: &str) -> PyResult<String> {
-        let link: Link = link.parse().map_err(|what| usage(format!("link {link:?}: {what}"), "name one of them"))?;
+        let link = link_of(link)?;
         py.detach(|| lowkey::command::plan_json(&self.0, link)).map_err(raised)
     }
 
@@ -175,30 +175,13 @@ impl Model {
     }
 }
 
-/// Class and logits of each, on all threads.
+/// Class and logits of each, on all cores.
 fn rows(model: &lowkey::Model, batch: &[Tensor]) -> Result<Vec<(Option<usize>, Vec<i64>)>> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let next = AtomicUsize::new(0);
-    let work = || -> Result<Vec<(usize, Vec<Tensor>)>> {
-        let mut done = Vec::new();
-        loop {
-            let first = next.fetch_add(BATCH, Ordering::Relaxed);
-            let Some(rest) = batch.get(first..).filter(|rest| !rest.is_empty()) else { return Ok(done) };
-            let part = &rest[..BATCH.min(rest.len())];
-            let outputs = model.network().run_batch(part).map_err(|error| Error::Input(Box::new(error)))?;
-            done.push((first, outputs));
-        }
-    };
-    let parts = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().map(|worker| worker.join().expect("no panics")).collect::<Result<Vec<_>>>()
-    })?;
-    let mut parts: Vec<(usize, Vec<Tensor>)> = parts.into_iter().flatten().collect();
-    parts.sort_unstable_by_key(|(first, _)| *first);
     let architecture = model.architecture();
+    let outputs = model.network().run_batch_parallel(batch).map_err(|error| Error::Input(Box::new(error)))?;
     let row = |output: Tensor| {
         let logits: Vec<i64> = output.into_iter().collect();
         (architecture.class_of(&logits), architecture.ordered(&logits))
     };
-    Ok(parts.into_iter().flat_map(|(_, outputs)| outputs).map(row).collect())
+    Ok(outputs.into_iter().map(row).collect())
 }

@@ -6,11 +6,11 @@ use std::sync::Mutex;
 use std::thread::{self, JoinHandle};
 
 use lowkey::blocking;
-use lowkey::{Link, Result, Reveal};
+use lowkey::{Result, Reveal};
 use pyo3::prelude::*;
 
-use super::errors::{raised, usage};
-use super::model::Model;
+use super::errors::raised;
+use super::model::{Model, link_of};
 
 /// A server that runs on a thread of its own.
 #[pyclass(frozen, module = "lowkey._lowkey")]
@@ -37,8 +37,7 @@ impl Server {
         sessions: Option<u16>,
         insecure: bool,
     ) -> PyResult<Self> {
-        let link: Link = link.parse().map_err(|what| usage(format!("link {link:?}: {what}"), "name one of them"))?;
-        let mut builder = blocking::Server::builder(model.0.clone()).link(link);
+        let mut builder = blocking::Server::builder(model.0.clone()).link(link_of(link)?);
         if let Some(folder) = state {
             builder = builder.state(folder);
         }

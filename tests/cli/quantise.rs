@@ -124,3 +124,12 @@ fn arrays_without_labels_show_how_often_classes_are_kept() {
     let short = text(&files::write(folder.path(), "short.npy", &files::npy(&[50], &[1; 50]))).to_owned();
     lowkey(&["quantise", &source, "--data", &short]).fails(2, "short.npy", "shape of the network's input");
 }
+
+/// A pipe would be waited for.
+#[test]
+fn a_pipe_is_no_network() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe.onnx");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    lowkey(&["quantise", text(&pipe), "--data", text(folder.path())]).fails(2, "not a regular file", "");
+}

@@ -148,7 +148,11 @@ fn from_folder(bytes: &[u8], folder: Option<&Path>, options: &Options) -> Result
     })
 }
 
-fn load(path: &Path) -> Result<Vec<u8>, ImportProblem> {
+/// The bytes of a file that may be a model's.
+///
+/// # Errors
+/// When it can't be read, is no regular file, or is over [`MAX_FILE`].
+pub fn load(path: &Path) -> Result<Vec<u8>, ImportProblem> {
     let file = regular::open(path)?;
     let mut bytes = Vec::new();
     file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;

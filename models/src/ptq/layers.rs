@@ -5,9 +5,10 @@ use ndarray::Array3;
 use super::fit::{self, Activations, Fit};
 use super::real::{RealNetwork, RealOp, RealTerm};
 use super::rows::{Rows, Whole, as_real, means, powers};
-use super::run::{each, step};
+use super::run::step;
 use super::units::{Average, Units};
 use super::{Layer, PtqError, Sample, Settings};
+use crate::parallel::each;
 
 /// Most floats of a tensor of all samples together.
 const MOST_VALUES: usize = 1 << 26;

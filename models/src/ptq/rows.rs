@@ -3,7 +3,7 @@
 use ndarray::{Array3, Array4};
 
 use super::real::{RealTerm, pick};
-use super::run::each;
+use crate::parallel::each;
 
 /// Largest multiplier of a skip that has one for each channel.
 const MOST_POINT: f64 = 32767.0;

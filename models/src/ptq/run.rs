@@ -4,6 +4,7 @@ use ndarray::{Array2, Array3, Array4, ArrayView2, Axis, s};
 
 use super::real::{RealNetwork, RealOp, RealTerm, pick};
 use crate::network::{Shape, Window, selected};
+use crate::parallel::each;
 
 /// The answers to inputs in real numbers.
 pub fn run(network: &RealNetwork, inputs: &[Array3<f32>]) -> Vec<Array3<f32>> {
@@ -13,18 +14,6 @@ pub fn run(network: &RealNetwork, inputs: &[Array3<f32>]) -> Vec<Array3<f32>> {
             tensors.push(step(&node.op, &|tensor| &tensors[tensor]));
         }
         tensors.swap_remove(network.output)
-    })
-}
-
-/// `f` of every item, on all cores, in order.
-pub(super) fn each<T: Sync, U: Send>(items: &[T], f: impl Fn(&T) -> U + Sync) -> Vec<U> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let part = items.len().div_ceil(threads).max(1);
-    std::thread::scope(|scope| {
-        let f = &f;
-        let workers: Vec<_> =
-            items.chunks(part).map(|part| scope.spawn(move || part.iter().map(f).collect::<Vec<U>>())).collect();
-        workers.into_iter().flat_map(|worker| worker.join().expect("no panics")).collect()
     })
 }
 

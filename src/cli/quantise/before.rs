@@ -5,7 +5,7 @@ use std::path::Path;
 use lowkey::{Error, Model, Result};
 use lowkey_models::data::read_reals;
 use lowkey_models::import::onnx::float::{self, Reads};
-use lowkey_models::import::{ImportError, MAX_FILE, Preprocessing};
+use lowkey_models::import::{self, ImportError, Preprocessing};
 use lowkey_models::ptq::real::RealNetwork;
 use lowkey_models::ptq::{self, Sample};
 use lowkey_models::{ClassRule, Fit, Input, Inputs, Network, Tensor};
@@ -102,7 +102,7 @@ impl Before {
     pub fn classes(&self, samples: &[Sample], rule: ClassRule, unit: f64) -> Result<Vec<Option<usize>>> {
         if let Some(model) = &self.whole {
             let stored: Vec<Tensor> = samples.iter().map(|sample| sample.stored.mapv(|x| x as i64)).collect();
-            return Ok(in_parts(model.network(), &stored)?
+            return Ok(answers(model.network(), &stored)?
                 .iter()
                 .map(|found| class_of(model.network(), found))
                 .collect());
@@ -127,18 +127,8 @@ pub fn class_of(network: &Network, found: &Tensor) -> Option<usize> {
 }
 
 /// A batch, on all cores.
-pub fn in_parts(network: &Network, batch: &[Tensor]) -> Result<Vec<Tensor>> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let part = batch.len().div_ceil(threads).max(1);
-    let parts: Vec<_> = std::thread::scope(|scope| {
-        let workers: Vec<_> = batch.chunks(part).map(|part| scope.spawn(|| network.run_batch(part))).collect();
-        workers.into_iter().map(|worker| worker.join().expect("no panics")).collect()
-    });
-    let mut all = Vec::with_capacity(batch.len());
-    for part in parts {
-        all.extend(part.map_err(|error| Error::Input(Box::new(error)))?);
-    }
-    Ok(all)
+pub fn answers(network: &Network, batch: &[Tensor]) -> Result<Vec<Tensor>> {
+    network.run_batch_parallel(batch).map_err(|error| Error::Input(Box::new(error)))
 }
 
 /// The class of real outputs.
@@ -160,11 +150,8 @@ fn float_bytes(path: &Path) -> Result<Option<Vec<u8>>> {
     if !path.exists() {
         return Ok(None);
     }
-    let length = std::fs::metadata(path).map_err(|error| Error::file(path, error))?.len();
-    if length > MAX_FILE {
-        let why = format!("{}: larger than {MAX_FILE} bytes", path.display());
-        return Err(Error::usage(why, "give the file of a network, without its data"));
-    }
-    let bytes = std::fs::read(path).map_err(|error| Error::file(path, error))?;
+    let bytes = import::load(path).map_err(|problem| {
+        Error::Import(Box::new(ImportError { path: Some(path.to_owned()), ..ImportError::from(problem) }))
+    })?;
     Ok(float::is_float(&bytes).then_some(bytes))
 }

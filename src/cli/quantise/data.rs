@@ -7,7 +7,7 @@ use lowkey_models::ptq::Sample;
 use lowkey_models::{Architecture, ClassRule, Fit, Input, Inputs, Labelled, Network, Tensor};
 
 use super::super::{DataArgument, model, progress};
-use super::before::{Before, class_of, in_parts};
+use super::before::{Before, answers, class_of};
 use super::record::Accuracy;
 
 /// Images that are evaluated at once.
@@ -132,7 +132,7 @@ impl Data {
                 None => arrays[batch.clone()].to_vec(),
             };
             let stored: Vec<Tensor> = samples.iter().map(|sample| sample.stored.mapv(|x| x as i64)).collect();
-            let found = in_parts(network, &stored)?;
+            let found = answers(network, &stored)?;
             let wanted = before.classes(&samples, rule, unit)?;
             for ((at, found), wanted) in batch.zip(&found).zip(wanted) {
                 let found = class_of(network, found);
