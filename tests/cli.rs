@@ -17,6 +17,8 @@
 //!
 //! No test touches the user's folders: every process gets a cache of its own.
 
+#[path = "common/command.rs"]
+mod bare;
 mod common;
 
 #[path = "cli/demo.rs"]
@@ -64,11 +66,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The command, with nothing of the user's environment.
 fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lowkey"));
-    command.args(arguments).stdin(Stdio::null());
-    for variable in ["LOWKEY_DATA", "LOWKEY_STATE", "RUST_LOG", "RUST_BACKTRACE"] {
-        command.env_remove(variable);
-    }
+    let mut command = bare::lowkey(arguments);
     command.env("LOWKEY_CACHE", cache());
     command
 }

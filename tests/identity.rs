@@ -1,10 +1,13 @@
 //! Who may ask: certificates of clients, the list of their names, quotas by name; and how clients recognise a server.
 
+#[path = "common/command.rs"]
+mod command;
+
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,6 +17,8 @@ use lowkey::{Answer, Client, Error, Model, Result, Server, ServerBuilder};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
+
+use command::lowkey;
 
 /// Nothing here takes longer, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -215,15 +220,6 @@ impl Drop for Serving {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn lowkey(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lowkey"));
-    command.args(arguments).stdin(Stdio::null());
-    for variable in ["LOWKEY_STATE", "LOWKEY_CACHE", "RUST_LOG", "RUST_BACKTRACE"] {
-        command.env_remove(variable);
-    }
-    command
 }
 
 #[track_caller]

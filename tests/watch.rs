@@ -1,8 +1,11 @@
 //! What a server tells of itself: its log, its events, the memory that sessions hold, and its bound.
 
+#[path = "common/command.rs"]
+mod command;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
@@ -11,6 +14,8 @@ use lowkey::watch::{Event, Held, Watcher};
 use lowkey::{Client, Error, Model, Result, Server};
 use serde_json::Value;
 use tokio::task::JoinHandle;
+
+use command::lowkey;
 
 /// Nothing here takes longer, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -214,15 +219,6 @@ impl Drop for Serving {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn lowkey(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lowkey"));
-    command.args(arguments).stdin(Stdio::null());
-    for variable in ["LOWKEY_STATE", "LOWKEY_CACHE", "RUST_LOG", "RUST_BACKTRACE"] {
-        command.env_remove(variable);
-    }
-    command
 }
 
 /// One line per inference and per session, each with what it says and nothing else: no value has a place there.
