@@ -12,11 +12,14 @@ import numpy.typing as npt
 from . import _lowkey
 from ._answers import Answer, Evaluation, Integers, Plan, answer
 from ._arrays import read
+from ._described import Described
 from ._errors import InputError
 
 
-class Model:
+class Model(Described):
     """A network of small integers with its weights. Nothing of it is published before it is served."""
+
+    _inner: _lowkey.Model
 
     def __init__(self, inner: _lowkey.Model, notes: Sequence[str] = ()) -> None:
         self._inner = inner
@@ -27,26 +30,6 @@ class Model:
     def name(self) -> str:
         """Its name."""
         return self._inner.name
-
-    @property
-    def classes(self) -> list[str]:
-        """Names of its classes, in order of the outputs; empty where it has none."""
-        return self._inner.classes
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Of one input, without the batch."""
-        return tuple(self._inner.input_shape)
-
-    @property
-    def input(self) -> str:
-        """What it reads: shape, order, type, scale, zero point."""
-        return self._inner.input
-
-    @property
-    def output(self) -> str:
-        """What it answers, likewise."""
-        return self._inner.output
 
     @property
     def notes(self) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 from . import _lowkey
 from ._answers import Answer, Stage, answer
 from ._arrays import read
+from ._described import Described
 from ._errors import Error
 from ._model import Model
 
@@ -97,13 +98,15 @@ def _reveals_class(reveal: str) -> bool:
     return reveal == "class"
 
 
-class Client:
+class Client(Described):
     """A session with a server, which learns nothing of what it is asked. Threads take turns.
 
     model: its name, at a server of several. digest: of the model to accept, and no other. ca, pin: how the server's certificate is recognised. prepare: so many answers are
     kept prepared in the background, so that `infer` waits for the online stage alone. state: a folder that remembers published models
     and the digest first seen at each address.
     """
+
+    _inner: _lowkey.Client
 
     def __init__(
         self,
@@ -147,24 +150,14 @@ class Client:
         return self._inner.name
 
     @property
-    def classes(self) -> list[str]:
-        """Names of its classes."""
-        return self._inner.classes
-
-    @property
     def digest(self) -> str:
         """Of what the server published: 64 hexadecimal digits."""
         return self._inner.digest
 
     @property
-    def input(self) -> str:
-        """What the network reads: shape, order, type, scale, zero point."""
-        return self._inner.input
-
-    @property
-    def output(self) -> str:
-        """What it answers, likewise."""
-        return self._inner.output
+    def not_kept(self) -> list[str]:
+        """Why files of the state folder could not be written; answers do without them."""
+        return self._inner.not_kept
 
     @property
     def setup(self) -> Stage:
