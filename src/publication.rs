@@ -121,6 +121,8 @@ pub struct ServerModel {
     pub(crate) layers: Vec<Option<Box<dyn ServerLinear>>>,
     /// By node and output channel; empty for nodes without biases. Of a requantisation of truncated products: what is added to these.
     pub(crate) biases: ByNode<Vec<i64>>,
+    /// Of everything that it was made from. It covers the weights: it never leaves the server.
+    context: [u8; 32],
 }
 
 impl ServerModel {
@@ -143,6 +145,17 @@ impl ServerModel {
         server_key: &Key,
         progress: Progress<'_>,
     ) -> Result<Arc<Self>> {
+        Self::publish_unless(network, target, server_key, &[], progress)
+    }
+
+    /// As [`publish`](Self::publish); of what is among `published`, made from the same under the same key, it is that one.
+    pub(crate) fn publish_unless(
+        network: &Network,
+        target: impl Into<Target>,
+        server_key: &Key,
+        published: &[Arc<Self>],
+        progress: Progress<'_>,
+    ) -> Result<Arc<Self>> {
         let server_key = server_key.bytes();
         let network = network.folded().map_err(crate::plan::PlanError::from)?;
         let plan = planner::plan(&network, target)?;
@@ -150,6 +163,9 @@ impl ServerModel {
         let weights = weights_digest(&network);
         let epoch = derive(b"lowkey/epoch/1", &[server_key, &Sha256::digest(&text).into(), &weights]);
         let context = derive(b"lowkey/publication/1", &[&Sha256::digest(&text).into(), &weights, &epoch]);
+        if let Some(same) = published.iter().find(|model| model.context == context) {
+            return Ok(same.clone());
+        }
 
         let epoch = EpochSeed(epoch);
         let masks = keys::rerandomiser_masks(&plan.sets, &epoch).map_err(Error::internal)?;
@@ -177,7 +193,7 @@ impl ServerModel {
         progress(plan.linear.len(), plan.linear.len());
         let package = Package { plan: text, epoch: epoch.0, hint };
         let digest = package.digest();
-        Ok(Arc::new(Self { plan, package, digest, layers, biases }))
+        Ok(Arc::new(Self { plan, package, digest, layers, biases, context }))
     }
 }
 

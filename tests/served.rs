@@ -1,6 +1,7 @@
 //! What a server has on offer: several models by name, their list, and other ones while it runs.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lowkey::error::AbortCode;
@@ -223,9 +224,11 @@ async fn a_reload_changes_what_comes_and_nothing_that_is_there() {
     assert_eq!((server.models(), server.pin()), (before.clone(), Some(pins[1])));
     answers(&mut connect(pins[1]).await.unwrap(), &other).await;
 
-    // The same model under the same key has the same digest.
+    // The same model under the same key has the same digest, and is not made again.
+    let same = server.model();
     within("the reload", server.reload(vec![("digits".into(), other)])).await.unwrap();
     assert_eq!(server.models(), before);
+    assert!(Arc::ptr_eq(&server.model(), &same), "it was published anew");
     assert_ne!(server.pin(), Some(pins[1]));
     drop((old, new));
     within("the end", server.shutdown()).await;

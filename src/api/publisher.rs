@@ -40,13 +40,14 @@ pub(super) fn check(models: &[(String, Model)], reveal: Reveal) -> Result<()> {
 }
 
 impl Publisher {
-    /// Publishes all, one after the other.
+    /// Publishes all, one after the other; what is among `published` already is not made again.
     ///
     /// # Errors
     /// As [`check`], and when a layer fits no parameter set.
     pub(super) async fn publish(
         &self,
         models: Vec<(String, Model)>,
+        published: Vec<Arc<ServerModel>>,
         progress: Option<ProgressHandler>,
     ) -> Result<Catalogue> {
         check(&models, self.reveal)?;
@@ -54,7 +55,7 @@ impl Publisher {
         threads::compute(move || {
             let told = |done, all| progress.iter().for_each(|told| told(done, all));
             let publish = |(name, model): (String, Model)| {
-                let model = ServerModel::publish(model.network(), target, &key, &told)?;
+                let model = ServerModel::publish_unless(model.network(), target, &key, &published, &told)?;
                 check_memory(&model, memory)?;
                 Ok(Served::new(name, model))
             };

@@ -108,14 +108,15 @@ impl Server {
     }
 
     /// Publishes these models, by name, under the same key, and reads the certificate and its key again. Sessions that are there keep what
-    /// they have; those that come get what is new.
+    /// they have; those that come get what is new. A model that has not changed is not made again.
     ///
     /// # Errors
     /// As [`ServerBuilder::build`] has, or a file of the certificate is none. Then everything stays as it was.
     pub async fn reload(&self, models: Vec<(String, Model)>) -> Result<()> {
         let _one = self.0.reloading.lock().await;
         let credentials = self.0.identity.as_ref().map(ServerIdentity::read_again).transpose()?;
-        let catalogue = self.0.publisher.publish(models, None).await?;
+        let published = self.0.catalogue().all().iter().map(|served| served.model.clone()).collect();
+        let catalogue = self.0.publisher.publish(models, published, None).await?;
         self.0.admission.expect(most_bytes(&catalogue));
         *self.0.catalogue.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalogue);
         if let (Some(identity), Some(credentials)) = (&self.0.identity, credentials) {

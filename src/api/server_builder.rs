@@ -313,7 +313,7 @@ impl ServerBuilder {
             }
         };
         let publisher = Publisher { target, reveal, memory, key: Arc::new(key) };
-        let catalogue = publisher.publish(models, progress).await?;
+        let catalogue = publisher.publish(models, Vec::new(), progress).await?;
         let (stop, asked) = watch::channel(false);
         let options = Options { limits, idle, stop: Stop::new(asked), ..Options::default() };
         let policy = Arc::new(Policy {

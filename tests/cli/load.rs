@@ -46,3 +46,30 @@ fn wrong_answers_of_a_running_server_are_counted() {
     assert_eq!(ran.code, Some(3));
     assert_eq!(serde_json::from_str::<Value>(ran.out.trim()).unwrap()["failed"], 4);
 }
+
+#[test]
+fn a_server_of_several_models_is_asked_for_one() {
+    let server = Serving::start(&["--model", "mnist-hcnn-w1a1", "--model", "digits", "--listen", "127.0.0.1:0"]);
+    let bench = ["bench", "serve", "--server", &server.address, "--model", "digits", "--clients", "2", "--count", "2"];
+    let load = &lowkey(&[&bench[..], &["--ask", "digits", "--json"]].concat()).records()[0];
+    assert_eq!((&load["answers"], &load["wrong"], &load["failed"]), (&4.into(), &0.into(), &0.into()), "{load}");
+    let unnamed = lowkey(&bench);
+    assert!(unnamed.code != Some(0) && unnamed.out.contains("4 failed"), "{}{}", unnamed.out, unnamed.err);
+}
+
+/// Servers behind one address share a key, whichever of them makes it, and so a digest.
+#[test]
+fn servers_that_start_together_on_a_fresh_folder_publish_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let (state, npy) = (folder.path().join("state"), digits().npy(folder.path(), 0..1));
+    let start = || Serving::digits(&["--state", text(&state)]);
+    let servers: Vec<_> = std::thread::scope(|scope| {
+        let started: Vec<_> = (0..3).map(|_| scope.spawn(start)).collect();
+        started.into_iter().map(|server| server.join().unwrap()).collect()
+    });
+    for server in &servers {
+        assert_eq!(server.digest, servers[0].digest);
+        let answer = &server.infer(&["--input", text(&npy), "--model-digest", &servers[0].digest, "--json"]);
+        assert_eq!(answer.code, Some(0), "{}", answer.err);
+    }
+}

@@ -38,6 +38,9 @@ pub struct Arguments {
     /// A server that runs, host:port; without it one is started in a process of its own.
     #[arg(long, value_name = "ADDR")]
     server: Option<String>,
+    /// The model to ask that server for, by its name there; a server with only one needs none.
+    #[arg(long, value_name = "NAME", requires = "server")]
+    ask: Option<String>,
     /// SHA-256 of that server's certificate; without it, plain TCP on this machine.
     #[arg(long, value_name = "HASH", requires = "server", value_parser = crate::cli::infer::parse_hash)]
     pin: Option<[u8; 32]>,
@@ -69,6 +72,8 @@ struct Task {
     trust: Trust,
     store: Store,
     model: Option<Model>,
+    /// Its name at the server.
+    ask: Option<String>,
     mode: Mode,
     timeout: Duration,
     count: u32,
@@ -104,6 +109,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         trust,
         store: Store::open(Some(folder.path().join("clients")))?,
         model,
+        ask: arguments.ask,
         mode: arguments.mode,
         timeout: arguments.timeout.duration(),
         count: arguments.count,
@@ -210,12 +216,15 @@ async fn client(task: Arc<Task>, number: u16, tell: mpsc::UnboundedSender<Event>
 
 /// Opens a session; where the server is full, when it says that there may be room.
 async fn open(task: &Task, tell: &mpsc::UnboundedSender<Event>) -> Result<Client> {
-    let builder = Client::builder()
+    let mut builder = Client::builder()
         .store(task.store.clone())
         .trust(task.trust.clone())
         .timeout(task.timeout)
         .reveal(task.mode.reveal.into())
         .schedule(task.mode.schedule.into());
+    if let Some(name) = &task.ask {
+        builder = builder.model(name);
+    }
     let mut refusals = 0;
     loop {
         match builder.clone().connect(&task.address).await {
