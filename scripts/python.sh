@@ -17,12 +17,14 @@ if ! "$folder/venv/bin/pip" install --quiet --disable-pip-version-check 'maturin
 fi
 "$folder/venv/bin/pip" install --quiet --disable-pip-version-check onnx scikit-learn ||
     echo "skipped: tests that need onnx and scikit-learn"
+"$folder/venv/bin/pip" install --quiet --disable-pip-version-check nbclient nbformat ipykernel matplotlib ||
+    echo "skipped: the notebook"
 "$folder/venv/bin/maturin" build --quiet --release --locked --manifest-path python/Cargo.toml --target-dir target --out "$folder/dist"
 wheel="$(ls "$folder"/dist/*.whl)"
 printf '%s: %s bytes\n' "$(basename "$wheel")" "$(stat -c %s "$wheel")"
 "$folder/venv/bin/pip" install --quiet --disable-pip-version-check "$wheel"
 # From elsewhere, so that what is installed is what is tried.
-cp -r python/tests "$folder/tests"
+cp -r python/tests python/notebooks "$folder"
 cd "$folder"
 venv/bin/python -m pytest -q tests
 venv/bin/lowkey --version
