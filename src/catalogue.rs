@@ -5,8 +5,9 @@ use std::sync::Arc;
 use lowkey_bridge::Schedule;
 use lowkey_mpc::party::{Party, Stage};
 
+use crate::cost::predict;
 use crate::error::{Error, Result};
-use crate::plan::{Reveal, predict};
+use crate::plan::Reveal;
 use crate::policy::Refusal;
 use crate::publication::ServerModel;
 use crate::report::charged_bytes;

@@ -12,18 +12,19 @@ use lowkey_mpc::party::{Party, Stage};
 use crate::answer::Output;
 use crate::error::{AbortCode, Error, Result};
 use crate::net::Stream;
-use crate::offline::{self, CONTROL};
+use crate::offline;
 use crate::online::{self, Times};
 use crate::plan::{MAX_HINT_BYTES, Reveal};
 use crate::publication::{ClientModel, MAX_PLAN_BYTES, Package, ProgressHandler, read_plan};
 use crate::randomness;
 use crate::report::{LayerReport, Measured, Measurement, StageReport, layers};
+use crate::scope::CONTROL;
 use crate::session::{
-    Accept, Action, Ask, Done, HINT_CHUNK, Hello, MAX_CONTROL, MAX_LISTING, Offer, Request, Welcome, check_listing,
-    check_version, is_name,
+    Accept, Action, Ask, Done, HINT_CHUNK, Hello, MAX_CONTROL, MAX_LISTING, Offer, Request, VERSION, Welcome,
+    check_listing, check_version, is_name,
 };
 use crate::slot::ClientSlot;
-use crate::store::{Digest, Store};
+use crate::store::{Digest, Store, StoreError};
 
 /// How a client opens a session.
 #[derive(Clone, Default)]
@@ -75,7 +76,7 @@ pub struct Session {
     randomness: Erasing,
     next_slot: u64,
     setup: StageReport,
-    not_kept: Vec<Error>,
+    not_kept: Vec<StoreError>,
     /// Slots whose input was refused before anything was sent: the next preparations give them out.
     kept: Vec<Prepared>,
     /// Set before the first byte of a request and cleared at its end: after an error nothing more happens in this session.
@@ -88,7 +89,7 @@ struct Opened {
     ot: Correlations,
     randomness: Erasing,
     setup: StageReport,
-    not_kept: Vec<Error>,
+    not_kept: Vec<StoreError>,
 }
 
 /// One answered input.
@@ -239,7 +240,7 @@ impl Session {
 
     /// Why files of the store could not be written. The session does without; the next one gets the hint again, and compares the model
     /// with nothing.
-    pub fn not_kept(&self) -> &[Error] {
+    pub fn not_kept(&self) -> &[StoreError] {
         &self.not_kept
     }
 
@@ -442,7 +443,7 @@ async fn greet(channel: &mut Channel, ask: Ask) -> Result<Welcome> {
 fn of_version_1(error: ProtocolError) -> Error {
     match error {
         ProtocolError::PeerAborted(code) if code == AbortCode::Version as u16 => {
-            Error::Version { peer: "server", found: 1 }
+            Error::Version { peer: "server", found: 1, own: VERSION }
         }
         error => error.into(),
     }

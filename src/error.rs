@@ -7,8 +7,13 @@ use std::path::{Path, PathBuf};
 use lowkey_models::data::{DataError, DataProblem};
 use lowkey_mpc::error::Error as ProtocolError;
 
-use crate::policy::Refusal;
-use crate::store::{Digest, Lifetime};
+use crate::node::PlanError;
+use crate::randomness::NoRandomness;
+use crate::store::{Digest, Folder, NotRecords, StoreError};
+
+pub use crate::abort::{AbortCode, Refusal};
+
+const BUG: &str = "this is a bug: please report it with the command that shows it";
 
 /// The result of a step of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -34,72 +39,6 @@ impl Fault {
             Fault::Peer => 3,
             Fault::Safety => 4,
             Fault::Internal => 70,
-        }
-    }
-}
-
-/// The reason that an abort frame gives to the other party. It never depends on a secret.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u16)]
-pub enum AbortCode {
-    /// The hello is not one of this protocol and version.
-    Version = 1,
-    /// A message that the protocol does not allow here.
-    Protocol = 2,
-    /// Too many sessions or slots.
-    Busy = 3,
-    /// A slot that does not exist or was used.
-    Slot = 4,
-    /// The plan or the published model is not acceptable.
-    Plan = 5,
-    /// The published model is not the one that was pinned or seen before.
-    Digest = 6,
-    /// No progress.
-    Timeout = 7,
-    /// An error of the sender's own.
-    Internal = 8,
-    /// The checksums of both ends differ.
-    Changed = 9,
-    /// The server was asked to end, and did so between two requests.
-    Stopping = 10,
-    /// Logits were asked for, and the server reveals the class only.
-    ClassOnly = 16,
-    /// The client's inferences of this hour are used up. The high byte of the code says how many minutes it has to wait.
-    Quota = 17,
-    /// The server's key is past its lifetime.
-    SpentKey = 18,
-    /// All sessions are taken. The high byte of the code says how many seconds to wait.
-    Full = 19,
-    /// The client is none of those that the server answers.
-    Unknown = 20,
-    /// The server has no model of that name.
-    NoModel = 21,
-    /// The server has several models, and none was named.
-    WhichModel = 22,
-}
-
-impl AbortCode {
-    /// What a peer's code means, in words.
-    pub fn describe(code: u16) -> &'static str {
-        match code {
-            1 => "it speaks another version of the protocol",
-            2 => "it received a message that the protocol does not allow",
-            3 => "it is busy with too many sessions",
-            4 => "the inference slot does not exist or was used",
-            5 => "it does not accept the plan",
-            6 => "it does not accept the model's digest",
-            7 => "it waited too long",
-            8 => "it failed",
-            9 => "bytes changed in transit; TLS would notice where they do",
-            10 => "it was asked to end; what it was doing, it has done",
-            16 => "it reveals the class only",
-            18 => "its key is past its lifetime",
-            20 => "it does not know this client",
-            21 => "it has no model of that name",
-            22 => "it has several models, and none was named",
-            code if code & 0xff == Self::Full as u16 => "it is full",
-            code if code & 0xff == Self::Quota as u16 => "the inferences of this hour are used up",
-            _ => "it gave a code that this version does not know",
         }
     }
 }
@@ -135,10 +74,10 @@ pub enum Error {
     Input(Box<dyn std::error::Error + Send + Sync>),
     /// A network for which no parameters exist.
     #[error(transparent)]
-    Plan(#[from] crate::plan::PlanError),
+    Plan(#[from] PlanError),
     /// A server's plan that this program does not accept.
     #[error("the server's plan is refused: {0}")]
-    Refused(#[source] crate::plan::PlanError),
+    Refused(#[source] PlanError),
     /// A connection that could not be made.
     #[error("{address}: {source}")]
     Connect {
@@ -183,12 +122,14 @@ pub enum Error {
         what: String,
     },
     /// The peer speaks another version of the protocol.
-    #[error("the {peer} speaks version {found} of the protocol, this program version {}", crate::session::VERSION)]
+    #[error("the {peer} speaks version {found} of the protocol, this program version {own}")]
     Version {
         /// "client" or "server".
         peer: &'static str,
         /// Its version.
         found: u32,
+        /// This program's.
+        own: u32,
     },
     /// A slot that does not exist, was used, or comes out of turn.
     #[error("slot {slot} does not exist, was used, or is out of turn")]
@@ -217,28 +158,18 @@ pub enum Error {
     /// The server does not allow what the client asks for.
     #[error("refused: {0}")]
     Declined(#[from] Refusal),
-    /// The server's key can be read by others than its owner.
-    #[error("the key {} can be read by others (mode {mode:o})", path.display())]
-    ExposedKey {
-        /// The file.
-        path: PathBuf,
-        /// Its permissions.
-        mode: u32,
-    },
-    /// The server's key is past its lifetime.
-    #[error("the key {} is past its lifetime: {lifetime}", path.display())]
-    SpentKey {
-        /// The file.
-        path: PathBuf,
-        /// Which end it came to.
-        lifetime: Lifetime,
-    },
+    /// What is kept on disk cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// A prepared inference lacks a program that its plan has: a bug of this program.
     #[error("internal error: the slot has no program for node {node:?}")]
     MissingProgram {
         /// The node.
         node: String,
     },
+    /// The operating system gives no randomness.
+    #[error("internal error: {0}")]
+    Randomness(#[from] NoRandomness),
     /// A bug of this program.
     #[error("internal error: {0}")]
     Internal(String),
@@ -286,12 +217,10 @@ impl Error {
             Self::Connect { source, .. } if is_own_address(source) => Fault::User,
             Self::Connect { .. } | Self::Peer { .. } | Self::Refused(_) => Fault::Peer,
             Self::Version { .. } | Self::Slot { .. } | Self::Busy { .. } | Self::Declined(_) => Fault::Peer,
-            Self::Session(ProtocolError::FrameTooLarge { .. } | ProtocolError::Encode(_)) => Fault::Internal,
-            Self::Session(ProtocolError::Exhausted { .. }) => Fault::Internal,
-            Self::Session(_) => Fault::Peer,
+            Self::Session(error) => session_fault(error),
             Self::Digest { .. } | Self::Certificate { .. } | Self::Unprotected { .. } => Fault::Safety,
-            Self::ExposedKey { .. } | Self::SpentKey { .. } => Fault::Safety,
-            Self::MissingProgram { .. } | Self::Internal(_) => Fault::Internal,
+            Self::Store(error) => store_fault(error),
+            Self::MissingProgram { .. } | Self::Randomness(_) | Self::Internal(_) => Fault::Internal,
         }
     }
 
@@ -325,26 +254,14 @@ impl Error {
                 "if the server's owner confirms its certificate, name it with --pin, or its authority with --ca".into()
             }
             Self::File { source, .. } => file_hint(source.kind())?.into(),
-            Self::Digest { noted: Some(note), .. } => {
-                let forget = match note.split_once('@') {
-                    Some((model, address)) => format!("{address} --model {model}"),
-                    None => note.clone(),
-                };
-                format!(
-                    "if the server's owner confirms the new model, `lowkey forget {forget}` accepts it at the next connection"
-                )
-            }
-            Self::Digest { noted: None, .. } => "ask the server's owner for the digest of the current model".into(),
-            Self::Declined(refusal) => refusal.hint(),
-            Self::ExposedKey { path, .. } => format!(
-                "chmod 600 {}; if somebody may have read it, `lowkey key rotate --wipe` makes a new one",
-                path.display()
+            Self::Digest { noted: Some(note), .. } => format!(
+                "if the server's owner confirms the new model, `lowkey forget {}` accepts it at the next connection",
+                forgotten(note)
             ),
-            Self::SpentKey { .. } => {
-                "`lowkey key rotate` makes a new one; clients that noted or pinned a digest must be told the new one"
-                    .into()
-            }
-            Self::MissingProgram { .. } | Self::Internal(_) => "this is a bug: please report it with the command that shows it".into(),
+            Self::Digest { noted: None, .. } => "ask the server's owner for the digest of the current model".into(),
+            Self::Declined(refusal) => refusal_hint(*refusal),
+            Self::Store(error) => store_hint(error)?,
+            Self::MissingProgram { .. } | Self::Randomness(_) | Self::Internal(_) => BUG.into(),
             _ => return None,
         })
     }
@@ -364,7 +281,7 @@ impl Error {
             Self::Plan(_) | Self::Refused(_) => AbortCode::Plan,
             Self::Digest { .. } => AbortCode::Digest,
             Self::Declined(refusal) => refusal.code(),
-            Self::SpentKey { .. } => AbortCode::SpentKey,
+            Self::Store(StoreError::SpentKey { .. }) => AbortCode::SpentKey,
             _ => AbortCode::Internal,
         })
     }
@@ -380,14 +297,84 @@ impl Error {
 
     /// True if this server's policy refuses what the client asks for, with nobody at fault.
     pub(crate) fn is_refusal(&self) -> bool {
-        matches!(self, Self::Declined(_) | Self::SpentKey { .. })
+        matches!(self, Self::Declined(_) | Self::Store(StoreError::SpentKey { .. }))
     }
 
     /// What the client makes of an abort that is a refusal; other errors as they are.
     pub(crate) fn or_declined(self) -> Self {
         match self {
-            Self::Session(ProtocolError::PeerAborted(code)) => Refusal::of_code(code).map_or(self, Self::Declined),
+            Self::Session(ProtocolError::PeerAborted(code)) => Refusal::of_number(code).map_or(self, Self::Declined),
             other => other,
+        }
+    }
+}
+
+/// Whose fault it is that a session failed.
+fn session_fault(error: &ProtocolError) -> Fault {
+    match error {
+        ProtocolError::FrameTooLarge { .. } | ProtocolError::Encode(_) | ProtocolError::Exhausted { .. } => {
+            Fault::Internal
+        }
+        _ => Fault::Peer,
+    }
+}
+
+/// Whose fault it is that the store cannot be used.
+fn store_fault(error: &StoreError) -> Fault {
+    match error {
+        StoreError::File { .. }
+        | StoreError::NoHome(_)
+        | StoreError::Note { .. }
+        | StoreError::Records { .. }
+        | StoreError::Replaced { .. } => Fault::User,
+        StoreError::ExposedKey { .. } | StoreError::SpentKey { .. } => Fault::Safety,
+        StoreError::Randomness(_) => Fault::Internal,
+    }
+}
+
+fn store_hint(error: &StoreError) -> Option<String> {
+    Some(match error {
+        StoreError::File { source, .. } => file_hint(source.kind())?.into(),
+        StoreError::NoHome(Folder::Cache) => "name a folder with --cache".into(),
+        StoreError::NoHome(Folder::State) => "name a folder with --state".into(),
+        StoreError::Note { note, .. } => {
+            format!("`lowkey forget {}` removes it, and any model is accepted once", forgotten(note))
+        }
+        StoreError::Records { source: NotRecords::Form, .. } => {
+            "`lowkey key rotate` makes a new key and a new record".into()
+        }
+        StoreError::Records { source: NotRecords::Version { .. }, .. } => {
+            "use the version of lowkey that wrote it".into()
+        }
+        StoreError::Replaced { .. } => "start the server again".into(),
+        StoreError::ExposedKey { path, .. } => format!(
+            "chmod 600 {}; if somebody may have read it, `lowkey key rotate --wipe` makes a new one",
+            path.display()
+        ),
+        StoreError::SpentKey { .. } => {
+            "`lowkey key rotate` makes a new one; clients that noted or pinned a digest must be told the new one".into()
+        }
+        StoreError::Randomness(_) => BUG.into(),
+    })
+}
+
+/// The arguments of `lowkey forget` for a note.
+fn forgotten(note: &str) -> String {
+    match note.split_once('@') {
+        Some((model, address)) => format!("{address} --model {model}"),
+        None => note.to_owned(),
+    }
+}
+
+fn refusal_hint(refusal: Refusal) -> String {
+    match refusal {
+        Refusal::ClassOnly => "ask with --reveal class".into(),
+        Refusal::Quota { wait_minutes } => format!("wait {wait_minutes} min, or ask the server's owner for more"),
+        Refusal::SpentKey => "the server's owner has to publish the model under a new key".into(),
+        Refusal::Full { wait_seconds } => format!("try again in {wait_seconds} s"),
+        Refusal::Unknown => "ask the server's owner to put your certificate on the list".into(),
+        Refusal::NoModel | Refusal::WhichModel => {
+            "name one of its models with --model; `lowkey models --server ADDR` lists them".into()
         }
     }
 }

@@ -36,6 +36,8 @@
 //! | beneath | what |
 //! |---|---|
 //! | [`plan`] | everything public that both parties agree on, derived from architecture and choices |
+//! | [`planner`] | chooses for a network, from its weights |
+//! | [`cost`] | what an inference will send, frame by frame |
 //! | [`publication`] | a published model: the public package and the two private halves |
 //! | [`client`], [`server`] | the two parties' sessions, on whatever thread polls them |
 //! | [`session`] | the messages that open and steer a session |
@@ -57,6 +59,7 @@
 #[cfg(feature = "cli")]
 extern crate self as lowkey;
 
+mod abort;
 mod admission;
 pub mod answer;
 mod api;
@@ -64,6 +67,7 @@ mod catalogue;
 #[cfg(feature = "cli")]
 mod cli;
 pub mod client;
+pub mod cost;
 pub mod error;
 pub mod net;
 mod node;
@@ -71,11 +75,13 @@ mod offline;
 mod online;
 pub mod parameters;
 pub mod plan;
+pub mod planner;
 pub mod policy;
 pub mod publication;
 mod randomness;
 pub mod readiness;
 pub mod report;
+mod scope;
 pub mod server;
 pub mod session;
 pub mod shape;

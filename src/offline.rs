@@ -27,17 +27,9 @@ use crate::error::{Error, Result};
 use crate::node::{Halves, add_identities, reduce};
 use crate::plan::{Holding, Nonlinear, Plan, Reveal, Step};
 use crate::publication::{ClientModel, ServerModel};
+use crate::scope::{CONTROL, KEYS, OT, OUTPUT};
 use crate::session;
 use crate::slot::{ClientSlot, ServerSlot};
-
-/// The scope of frames that belong to no layer.
-pub(crate) const KEYS: &str = "keys";
-/// The scope of OT extension.
-pub(crate) const OT: &str = "ot extension";
-/// The scope of the output.
-pub(crate) const OUTPUT: &str = "output";
-/// The scope of requests and their answers.
-pub(crate) const CONTROL: &str = "control";
 
 /// Client: prepares a slot.
 pub(crate) async fn client(

@@ -26,13 +26,11 @@ use zeroize::Zeroizing;
 use crate::answer::{self, Output};
 use crate::error::{Error, Result};
 use crate::node::{Halves, add_biases, add_identities, reduce};
-use crate::offline::{KEYS, OUTPUT, client_share, ensure_ots, offline as prepare_program, peer_or_bug};
+use crate::offline::{client_share, ensure_ots, offline as prepare_program, peer_or_bug};
 use crate::plan::{Nonlinear, Plan, Reveal, Step, TensorId};
 use crate::publication::{ClientModel, ServerModel};
+use crate::scope::{INPUT, KEYS, OUTPUT};
 use crate::slot::{ClientSlot, ServerSlot};
-
-/// The scope of the input.
-pub(crate) const INPUT: &str = "input";
 
 /// Milliseconds by node.
 pub(crate) type Times = BTreeMap<String, f64>;

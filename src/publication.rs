@@ -15,9 +15,10 @@ use lowkey_models::{Architecture, LinearWeights, Network};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::cost::{self, predict};
 use crate::error::{Error, Result};
-use crate::plan::planner::{self, Target};
-use crate::plan::{ByNode, Choices, MAX_HINT_BYTES, Plan, Reveal, offsets, predict};
+use crate::plan::{ByNode, Choices, MAX_HINT_BYTES, Plan, PlanError, Reveal};
+use crate::planner::{self, Target, offsets};
 use crate::store::{Digest, Key};
 
 /// Longest encoding of architecture and choices, in bytes.
@@ -72,6 +73,11 @@ impl Package {
         let (plan, rest) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
         let (epoch, hint) = rest.split_first_chunk::<32>()?;
         Some(Self { plan: plan.to_vec(), epoch: *epoch, hint: hint.to_vec() })
+    }
+
+    /// Bytes of the setup stage of a client that names no model, with the hint sent, in both directions.
+    pub fn setup_bytes(&self) -> u64 {
+        cost::setup_bytes(self.plan.len(), self.hint.len())
     }
 
     /// Derives the plan.
@@ -157,7 +163,7 @@ impl ServerModel {
         progress: Progress<'_>,
     ) -> Result<Arc<Self>> {
         let server_key = server_key.bytes();
-        let network = network.folded().map_err(crate::plan::PlanError::from)?;
+        let network = network.folded().map_err(PlanError::from)?;
         let plan = planner::plan(&network, target)?;
         let text = plan_text(&plan)?;
         let weights = weights_digest(&network);

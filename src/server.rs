@@ -20,6 +20,7 @@ use crate::publication::ServerModel;
 use crate::randomness;
 pub use crate::report::SessionReport;
 use crate::report::{Measurement, StageReport};
+use crate::scope::CONTROL;
 use crate::session::{
     Accept, Action, Ask, Done, HINT_CHUNK, Listing, MAX_CONTROL, MAX_LISTING, MAX_SLOTS, Request, VERSION, Welcome,
     check_hello,
@@ -250,7 +251,7 @@ async fn session(
         welcome(channel, model).await?;
         channel.scope("base ots");
         let ot = Correlations::setup(channel, &mut randomness.next_rng()).await?;
-        channel.scope(offline::CONTROL);
+        channel.scope(CONTROL);
         drop(randomness);
         channel.compare_sums().await?;
         Ok(ot)
@@ -363,7 +364,7 @@ async fn say_goodbye(channel: &mut Channel) {
 
 /// Ends an online stage.
 async fn finish(channel: &mut Channel) -> Result<()> {
-    channel.scope(offline::CONTROL);
+    channel.scope(CONTROL);
     Ok(channel.send_control(&Done { sums: channel.sums() }).await?)
 }
 
@@ -377,7 +378,7 @@ fn burn(slot: u64, next: &mut u64) -> Result<()> {
 }
 
 async fn hello(channel: &mut Channel) -> Result<Ask> {
-    channel.scope(offline::CONTROL);
+    channel.scope(CONTROL);
     let hello = check_hello(&channel.recv_at_most(FrameKind::Control, MAX_CONTROL).await?);
     if matches!(hello, Err(Error::Version { .. })) {
         channel.send_control(&Welcome::refusal()).await?;
@@ -393,7 +394,7 @@ async fn welcome(channel: &mut Channel, model: &ServerModel) -> Result<()> {
     channel.send_control(&Welcome { version: VERSION, digest, epoch, plan_bytes, hint_bytes }).await?;
     channel.scope("plan");
     channel.send(FrameKind::Control, package.plan.clone()).await?;
-    channel.scope(offline::CONTROL);
+    channel.scope(CONTROL);
     let accept: Accept = channel.recv_control(MAX_CONTROL).await?;
     if accept.send_hint {
         channel.scope("hint");

@@ -255,7 +255,7 @@ pub fn check_version(peer: &'static str, version: u32) -> Result<()> {
     if version == VERSION {
         return Ok(());
     }
-    Err(Error::Version { peer, found: version })
+    Err(Error::Version { peer, found: version, own: VERSION })
 }
 
 #[cfg(test)]
@@ -277,7 +277,10 @@ mod tests {
         assert_eq!(check_hello(&hello(VERSION, &only)).unwrap(), Ask::Only);
         for (version, rest) in [(0, &[][..]), (VERSION - 1, &[]), (VERSION + 1, &[]), (u32::MAX, &[9; 100])] {
             let error = check_hello(&hello(version, rest)).unwrap_err();
-            assert!(matches!(error, Error::Version { peer: "client", found } if found == version), "{error}");
+            assert!(
+                matches!(error, Error::Version { peer: "client", found, own: VERSION } if found == version),
+                "{error}"
+            );
         }
         for bytes in
             [&hello(VERSION, &[])[..], &hello(VERSION, &[0; 5]), &hello(VERSION, &only)[..11], &MAGIC[1..], &[]]
@@ -330,7 +333,7 @@ mod tests {
         assert!(check_listing(&longest[..longest.len() - 1]).is_err());
         let refusal = wire::encode(&Welcome { version: 9, ..Welcome::refusal() }).unwrap();
         for bytes in [listing(9, vec![offer("a")]), refusal] {
-            assert!(matches!(check_listing(&bytes), Err(Error::Version { peer: "server", found: 9 })));
+            assert!(matches!(check_listing(&bytes), Err(Error::Version { peer: "server", found: 9, own: VERSION })));
         }
     }
 }

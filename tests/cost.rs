@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use lowkey::client::{Options, Session};
-use lowkey::plan::{Prediction, predict, setup_bytes};
+use lowkey::cost::{Prediction, predict};
 use lowkey::report::{StageReport, charges};
 use lowkey::{Inference, Link, Reveal, Schedule, ServerModel, server};
 use lowkey_models::{Network, zoo};
@@ -103,7 +103,7 @@ fn check(network: &Network, link: Link, schedule: Schedule, reveal: Reveal) {
     assert_eq!([sum(|s| s.socket_bytes_sent), sum(|s| s.socket_bytes_received)], run.socket, "{context}");
 
     // Reports against the prediction.
-    assert_eq!(run.setup.bytes(), setup_bytes(&model.package), "{context}: setup");
+    assert_eq!(run.setup.bytes(), model.package.setup_bytes(), "{context}: setup");
     let prediction = predict(&model.plan, schedule, reveal);
     for inference in &run.inferences {
         check_stage(&prediction, &inference.offline, Stage::Offline, schedule, &context);
@@ -180,7 +180,7 @@ fn traffic_of_the_mnist_model() {
     for (link, most) in [(Link::Lan, 15.5), (Link::Loopback, 13.2), (Link::Metered, 12.4)] {
         let model = common::publish_for(&network, link);
         assert_eq!(model.plan.activations(), 10_340);
-        assert!(setup_bytes(&model.package) < 3_000_000);
+        assert!(model.package.setup_bytes() < 3_000_000);
         let run = run(&model, Schedule::Prepared, Reveal::Logits, 1);
         let bytes = run.inferences[0].offline.bytes() + run.inferences[0].online.bytes();
         let per_activation = bytes as f64 / 10_340.0;

@@ -2,7 +2,9 @@
 
 mod common;
 
-use lowkey::plan::{MAX_HINT_COEFFICIENTS, MAX_LAYER_OTS, PlanError, Prediction, planner, predict};
+use lowkey::cost::{Prediction, predict};
+use lowkey::plan::{MAX_HINT_COEFFICIENTS, MAX_LAYER_OTS, PlanError};
+use lowkey::planner;
 use lowkey::{Link, Reveal, Schedule};
 use lowkey_bridge::budget::{self, Norms};
 use lowkey_bridge::{client_layer, keys};

@@ -2,7 +2,8 @@
 
 mod common;
 
-use lowkey::plan::{Plan, PlanError, ScaleChoice, planner};
+use lowkey::plan::{Plan, PlanError, ScaleChoice};
+use lowkey::planner;
 use lowkey::{Link, Reveal, Schedule};
 use lowkey_models::rescale::{Affine, Steps, fit, widest};
 use lowkey_models::{Architecture, Input, LinearWeights, Network, Node, Op, Tensor, Term, Weights, random};

@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, OnceLock};
 
-use lowkey::plan::{Choices, LayoutChoice, LinearChoice, SetChoice, planner};
+use lowkey::plan::{Choices, LayoutChoice, LinearChoice, SetChoice};
+use lowkey::planner;
 use lowkey::publication::{Package, read_plan};
 use lowkey::store::Records;
 use lowkey::{Fault, Link, ServerModel};

@@ -32,7 +32,7 @@ use super::model::Model;
 use super::values::Values;
 use super::{Async, Blocking, client, server_builder};
 use crate::admission::Attendance;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::net::Stream;
 use crate::plan::Plan;
 use crate::policy::{AllowList, Identity};
@@ -41,7 +41,7 @@ use crate::readiness::Readiness;
 use crate::report::StageReport;
 use crate::server::SessionReport;
 use crate::session::Offer;
-use crate::store::{Digest, Uses};
+use crate::store::{Digest, StoreError, Uses};
 use crate::threads;
 
 /// How a client connects, and what it asks for.
@@ -208,7 +208,7 @@ impl Client {
     }
 
     /// As [`crate::Client::not_kept`].
-    pub fn not_kept(&self) -> &[Error] {
+    pub fn not_kept(&self) -> &[StoreError] {
         self.inner.not_kept()
     }
 

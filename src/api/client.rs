@@ -21,7 +21,7 @@ use crate::plan::{Plan, Reveal};
 use crate::publication::{ClientModel, ProgressHandler};
 use crate::report::StageReport;
 use crate::session::{MAX_SLOTS, Offer};
-use crate::store::{Digest, Store};
+use crate::store::{Digest, Store, StoreError};
 use crate::threads;
 
 /// A session with a server.
@@ -332,7 +332,7 @@ impl Client {
 
     /// Why files of the store could not be written. Answers do without; the next session gets the hint again, and compares the model with
     /// nothing.
-    pub fn not_kept(&self) -> &[Error] {
+    pub fn not_kept(&self) -> &[StoreError] {
         self.session.as_ref().map_or(&[], Session::not_kept)
     }
 

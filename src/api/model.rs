@@ -11,8 +11,8 @@ use super::answer::Answer;
 use super::values::Values;
 use crate::answer::Output;
 use crate::error::{Error, Result};
-use crate::plan::planner::{self, Target};
 use crate::plan::{Plan, PlanError};
+use crate::planner::{self, Target};
 use crate::session::name_of;
 
 /// A network with its weights. Nothing of it is published before a [`Server`](crate::Server) does that. Prints without the weights.

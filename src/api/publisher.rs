@@ -7,7 +7,7 @@ use super::model::Model;
 use crate::catalogue::{Catalogue, Served, check_names};
 use crate::error::{Error, Result};
 use crate::plan::Reveal;
-use crate::plan::planner::Target;
+use crate::planner::Target;
 use crate::publication::{ProgressHandler, ServerModel};
 use crate::report::human_bytes;
 use crate::store::Key;

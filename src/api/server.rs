@@ -20,7 +20,7 @@ use crate::publication::ServerModel;
 use crate::readiness::Readiness;
 use crate::server::{Greeted, Options, SessionReport};
 use crate::session::Offer;
-use crate::store::{Digest, Store, Uses};
+use crate::store::{Digest, Store, StoreError, Uses};
 use crate::threads;
 use crate::watch::Watch;
 
@@ -179,7 +179,7 @@ impl Server {
             if let Some(lifetime) = uses.spent(SystemTime::now()) {
                 // Whoever was refused hears why.
                 tokio::time::sleep(LOOK).await;
-                return Err(Error::SpentKey { path: store.key_path(), lifetime });
+                return Err(StoreError::SpentKey { path: store.key_path(), lifetime }.into());
             }
         }
     }

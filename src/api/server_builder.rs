@@ -17,13 +17,13 @@ use super::server::{Inner, Server, most_bytes};
 use crate::admission::Admission;
 use crate::error::{Error, Result};
 use crate::net::{self, Listener, ServerIdentity};
-use crate::plan::planner::{Target, Widths};
 use crate::plan::{Link, Reveal};
+use crate::planner::{Target, Widths};
 use crate::policy::{AllowList, Policy, Quota};
 use crate::publication::ProgressHandler;
 use crate::readiness::Readiness;
 use crate::server::{Options, Stop};
-use crate::store::{Key, Store, Uses};
+use crate::store::{Key, Store, StoreError, Uses};
 use crate::watch::{Watch, Watcher};
 
 /// Sessions at once, unless said.
@@ -356,6 +356,6 @@ fn check_key(store: &Store, uses: &Uses) -> Result<()> {
     use crate::store::Lifetime::{Ending, Good, TooOld, UsedUp};
     match uses.record()?.lifetime(SystemTime::now()) {
         Good | Ending => Ok(()),
-        lifetime @ (TooOld | UsedUp) => Err(Error::SpentKey { path: store.key_path(), lifetime }),
+        lifetime @ (TooOld | UsedUp) => Err(StoreError::SpentKey { path: store.key_path(), lifetime }.into()),
     }
 }

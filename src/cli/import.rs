@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use lowkey::plan::{PlanError, planner};
+use lowkey::plan::PlanError;
+use lowkey::planner;
 use lowkey::{Error, Link, Model, Result};
 use lowkey_models::Network;
 use lowkey_models::import::{self, ImportProblem, Imported, Options, Preprocessing, Report, Row, Verdict, tflite};

@@ -40,7 +40,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use lowkey::plan::planner::Widths;
+use lowkey::planner::Widths;
 use lowkey::store::Store;
 use lowkey::{Error, Result};
 

@@ -6,8 +6,10 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use clap::Args;
-use lowkey::plan::planner::{Target, Widths};
-use lowkey::plan::{Plan, PlanError, planner, predict};
+use lowkey::cost::predict;
+use lowkey::plan::{Plan, PlanError};
+use lowkey::planner;
+use lowkey::planner::{Target, Widths};
 use lowkey::report::human_bytes;
 use lowkey::{Error, Link, Result, Reveal, Schedule};
 use lowkey_models::Network;

@@ -25,7 +25,7 @@ pub struct Answer {
 
 impl Answer {
     /// Width of a value.
-    pub(super) fn width(held: &Held<'_>) -> u32 {
+    pub(crate) fn width(held: &Held<'_>) -> u32 {
         match held.holdings[held.output()] {
             Holding::Accumulator { ell } => ell,
             Holding::Shared { ring, .. } => ring,
@@ -53,7 +53,7 @@ impl Answer {
 }
 
 /// Whether the index of the largest of so many outputs can be opened alone. A detector's or a segmentation's outputs are no classes.
-pub(super) fn has_class(outputs: usize) -> bool {
+pub(crate) fn has_class(outputs: usize) -> bool {
     (2..=MAX_CLASSES).contains(&outputs)
 }
 

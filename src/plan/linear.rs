@@ -18,7 +18,7 @@ const MAX_TAPS: u64 = 1 << 12;
 /// Largest stride: a stride of t makes t^2 subgrids of a channel.
 const MAX_STRIDE: u64 = 64;
 /// Largest packing of all terms together, in words (see [`Packing::size`]): what a stranger's plan may take of our memory.
-pub(super) const MAX_PACKED: u64 = 1 << 25;
+pub(crate) const MAX_PACKED: u64 = 1 << 25;
 
 /// Most coefficients of all hints together: terms x output channels x N. A client keeps each as a transform of up to 12 bytes
 /// or as a window of up to 16, whatever its rounding leaves on the wire: 2 GiB at most, 0.65 GiB for a ResNet-50 (27,560 channels
@@ -52,7 +52,7 @@ pub struct Upload {
 }
 
 /// The convolution that an encrypted term is.
-pub(super) fn conv_shape(term: &Term, [channels, height, width]: Shape) -> Option<ConvShape> {
+pub(crate) fn conv_shape(term: &Term, [channels, height, width]: Shape) -> Option<ConvShape> {
     match term {
         Term::Conv { out_channels, groups, window, .. } => Some(ConvShape {
             channels,

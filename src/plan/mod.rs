@@ -1,15 +1,12 @@
 //! The plan of a network: everything that both parties must agree on, derived from the public architecture and a few choices.
 //!
-//! A server *chooses* ([`planner`]: from the weights) and publishes; both parties *derive* the same [`Plan`] from architecture
+//! A server *chooses* ([`planner`](crate::planner): from the weights) and publishes; both parties *derive* the same [`Plan`] from architecture
 //! and choices, so that nothing else about it travels or needs to be trusted. A client refuses what it cannot derive.
 
 mod answer;
-mod cost;
-mod layouts;
 mod linear;
 mod memory;
-pub mod planner;
-mod truncation;
+pub(crate) mod truncation;
 
 use lowkey_bridge::SetPlan;
 use lowkey_he::noise;
@@ -17,17 +14,16 @@ use lowkey_models::{Architecture, Kind, Op, TensorInfo};
 use lowkey_mpc::ot::OtCount;
 
 use crate::node::{self, Chooses, Chosen, Context, Held};
-use crate::store::MOST_INFERENCES;
 
 pub use crate::node::{
     By, ByNode, ByTensor, Choices, Holding, LayoutChoice, LinearChoice, Link, NodeId, Nonlinear, NonlinearKind,
     PlanError, Programs, ScaleChoice, SetChoice, Source, Step, TensorId, Windows, width_of,
 };
 pub use answer::Answer;
-pub use cost::{Frame, Prediction, predict, setup_bytes};
+pub(crate) use answer::has_class;
 pub use linear::{LinearNode, MAX_HINT_COEFFICIENTS, Upload};
+pub(crate) use linear::{MAX_PACKED, conv_shape};
 pub use memory::ServerMemory;
-pub(crate) use truncation::offsets;
 
 /// Most activations that one inference handles.
 pub const MAX_ACTIVATIONS: u64 = 1 << 26;
@@ -194,7 +190,7 @@ impl Plan {
 /// Checks that there is one choice for each thing to choose.
 fn check_counts(architecture: &Architecture, choices: &Choices, tensors: &[TensorInfo]) -> Result<(), PlanError> {
     let count = |wanted| architecture.nodes.iter().filter(|node| node::of(&node.op).chooses() == wanted).count();
-    let arg_max = usize::from(answer::has_class(tensors[architecture.output].elements()));
+    let arg_max = usize::from(has_class(tensors[architecture.output].elements()));
     for (what, found, expected) in [
         ("linear layers", choices.linear.len(), count(Chooses::Linear)),
         ("scales", choices.scales.len(), count(Chooses::Scale)),
@@ -235,8 +231,8 @@ fn check_choices(architecture: &Architecture, chosen: &Chosen) -> Result<(), Pla
     (0..architecture.nodes.len()).map(NodeId::new).try_for_each(|node| truncation::check(architecture, chosen, node))
 }
 
-// What the failure probability of the noise is computed for (`check_size` bounds all accumulators, the store the key's uses).
-const _: () = assert!(MAX_ACTIVATIONS <= noise::MAX_OUTPUTS && MOST_INFERENCES <= noise::MAX_INFERENCES);
+// What the failure probability of the noise is computed for: `check_size` bounds all accumulators.
+const _: () = assert!(MAX_ACTIVATIONS <= noise::MAX_OUTPUTS);
 
 fn check_size(architecture: &Architecture, tensors: &[TensorInfo]) -> Result<(), PlanError> {
     let count = |kind: Kind| tensors.iter().filter(|t| t.kind == kind).map(|t| t.elements() as u64).sum();

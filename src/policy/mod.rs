@@ -12,99 +12,14 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Instant, SystemTime};
 
-use crate::error::{AbortCode, Result};
+use crate::error::Result;
 use crate::plan::Reveal;
 use crate::store::Uses;
 
+pub use crate::abort::Refusal;
 pub use allow::{AllowError, AllowList};
 pub use identity::Identity;
 pub use quota::Quota;
-
-/// Why a server does not do what a client asks for, as both ends know it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// Logits were asked for.
-    #[error("this server reveals the class only, and logits were asked for")]
-    ClassOnly,
-    /// Too many inferences in this hour.
-    #[error("the server's quota of inferences per hour is used up; there will be more in {} min", wait_minutes)]
-    Quota {
-        /// Minutes until there will be more, at least 1.
-        wait_minutes: u8,
-    },
-    /// The server's key is past its lifetime.
-    #[error("the server's key is past its lifetime")]
-    SpentKey,
-    /// The client is none of those that the server answers.
-    #[error("the server does not know this client")]
-    Unknown,
-    /// All sessions are taken.
-    #[error("the server is full; there may be room in {} s", wait_seconds)]
-    Full {
-        /// Seconds after which to try again, at least 1.
-        wait_seconds: u8,
-    },
-    /// A model was asked for that is not there.
-    #[error("the server has no model of that name")]
-    NoModel,
-    /// The server has several models, and none was named.
-    #[error("the server has several models, and none was named")]
-    WhichModel,
-}
-
-impl Refusal {
-    /// The code of the abort frame.
-    pub fn code(self) -> AbortCode {
-        match self {
-            Self::ClassOnly => AbortCode::ClassOnly,
-            Self::Quota { .. } => AbortCode::Quota,
-            Self::SpentKey => AbortCode::SpentKey,
-            Self::Full { .. } => AbortCode::Full,
-            Self::Unknown => AbortCode::Unknown,
-            Self::NoModel => AbortCode::NoModel,
-            Self::WhichModel => AbortCode::WhichModel,
-        }
-    }
-
-    /// What the frame says more.
-    pub(crate) fn detail(self) -> u8 {
-        match self {
-            Self::Quota { wait_minutes } => wait_minutes,
-            Self::Full { wait_seconds } => wait_seconds,
-            Self::ClassOnly | Self::SpentKey | Self::Unknown | Self::NoModel | Self::WhichModel => 0,
-        }
-    }
-
-    /// The refusal that a number in an abort frame means; `None` if it means something else.
-    pub(crate) fn of_code(number: u16) -> Option<Self> {
-        let [code, detail] = number.to_le_bytes();
-        let refusal = match u16::from(code) {
-            code if code == AbortCode::ClassOnly as u16 => Self::ClassOnly,
-            code if code == AbortCode::Quota as u16 => Self::Quota { wait_minutes: detail.max(1) },
-            code if code == AbortCode::SpentKey as u16 => Self::SpentKey,
-            code if code == AbortCode::Full as u16 => Self::Full { wait_seconds: detail.max(1) },
-            code if code == AbortCode::Unknown as u16 => Self::Unknown,
-            code if code == AbortCode::NoModel as u16 => Self::NoModel,
-            code if code == AbortCode::WhichModel as u16 => Self::WhichModel,
-            _ => return None,
-        };
-        (refusal.detail() == detail || detail == 0).then_some(refusal)
-    }
-
-    /// What to do about it.
-    pub(crate) fn hint(self) -> String {
-        match self {
-            Self::ClassOnly => "ask with --reveal class".into(),
-            Self::Quota { wait_minutes } => format!("wait {wait_minutes} min, or ask the server's owner for more"),
-            Self::SpentKey => "the server's owner has to publish the model under a new key".into(),
-            Self::Full { wait_seconds } => format!("try again in {wait_seconds} s"),
-            Self::Unknown => "ask the server's owner to put your certificate on the list".into(),
-            Self::NoModel | Self::WhichModel => {
-                "name one of its models with --model; `lowkey models --server ADDR` lists them".into()
-            }
-        }
-    }
-}
 
 /// What a server allows.
 #[derive(Debug, Default)]
@@ -151,7 +66,7 @@ impl Policy {
             quota.take(client, now)?;
         }
         match &self.uses {
-            Some(uses) => uses.count(date),
+            Some(uses) => Ok(uses.count(date)?),
             None => Ok(()),
         }
     }
@@ -173,7 +88,7 @@ impl Visitor {
     /// Whether one more inference is allowed; if so, it counts.
     ///
     /// # Errors
-    /// A [`Refusal`], [`Error::SpentKey`](crate::Error::SpentKey), or the count cannot be kept.
+    /// A [`Refusal`], [`StoreError::SpentKey`](crate::store::StoreError::SpentKey), or the count cannot be kept.
     pub(crate) fn admit(&self, reveal: Reveal) -> Result<()> {
         self.policy.admit(&self.client, reveal, (Instant::now(), SystemTime::now()))
     }
@@ -193,30 +108,6 @@ mod tests {
     use std::net::Ipv4Addr;
 
     const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-
-    #[test]
-    fn a_refusal_survives_the_frame() {
-        for refusal in [
-            Refusal::ClassOnly,
-            Refusal::Quota { wait_minutes: 1 },
-            Refusal::Quota { wait_minutes: 60 },
-            Refusal::SpentKey,
-            Refusal::Full { wait_seconds: 1 },
-            Refusal::Full { wait_seconds: 255 },
-            Refusal::Unknown,
-            Refusal::NoModel,
-            Refusal::WhichModel,
-        ] {
-            let number = Error::from(refusal).abort_number().unwrap();
-            assert_eq!(Refusal::of_code(number), Some(refusal), "{refusal}");
-            assert!(!AbortCode::describe(number).contains("this version does not know"), "{refusal}");
-        }
-        for code in (0..16).chain(23..256) {
-            assert_eq!(Refusal::of_code(code), None, "{code}");
-        }
-        let odd = AbortCode::ClassOnly as u16 | 0x0100;
-        assert_eq!(Refusal::of_code(odd), None, "a detail where none belongs");
-    }
 
     #[test]
     fn what_is_refused_does_not_count() {

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
 
-use crate::error::Error;
+use super::StoreError;
 
 /// Who may read a file that is made here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,37 +57,37 @@ pub(super) fn read(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
 }
 
 /// Puts `bytes` at `path`, in place of what was there.
-pub(super) fn replace(path: &Path, bytes: &[u8], readers: Readers) -> Result<(), Error> {
+pub(super) fn replace(path: &Path, bytes: &[u8], readers: Readers) -> Result<(), StoreError> {
     let put = || -> io::Result<()> {
         stage(path, bytes, readers.mode(), None)?.persist(path)?;
         settle(path);
         Ok(())
     };
-    put().map_err(|error| Error::file(path, error))
+    put().map_err(|error| StoreError::file(path, error))
 }
 
 /// Puts `bytes` at `path` if nothing is there; for its owner's eyes. Of several that try at once, in whatever processes, exactly
 /// one is told true; by then the file is whole and on the disk.
-pub(super) fn create(path: &Path, bytes: &[u8]) -> Result<bool, Error> {
+pub(super) fn create(path: &Path, bytes: &[u8]) -> Result<bool, StoreError> {
     let put = || {
         let staged = stage(path, bytes, Readers::Owner.mode(), None)?;
         link(staged, path)
     };
-    put().map_err(|error| Error::file(path, error))
+    put().map_err(|error| StoreError::file(path, error))
 }
 
 /// Moves a file to a place where nothing is, across file systems too, with its mode and date. False if there was nothing to
 /// move, or something at the other place.
-pub(super) fn adopt(from: &Path, to: &Path) -> Result<bool, Error> {
-    let Some(mut file) = open(from).map_err(|error| Error::file(from, error))? else { return Ok(false) };
+pub(super) fn adopt(from: &Path, to: &Path) -> Result<bool, StoreError> {
+    let Some(mut file) = open(from).map_err(|error| StoreError::file(from, error))? else { return Ok(false) };
     let mut bytes = Zeroizing::new(Vec::new());
-    let about = file.metadata().map_err(|error| Error::file(from, error))?;
-    file.read_to_end(&mut bytes).map_err(|error| Error::file(from, error))?;
+    let about = file.metadata().map_err(|error| StoreError::file(from, error))?;
+    file.read_to_end(&mut bytes).map_err(|error| StoreError::file(from, error))?;
     let put = || link(stage(to, &bytes, mode_of(&about), about.modified().ok())?, to);
-    let moved = put().map_err(|error| Error::file(to, error))?;
+    let moved = put().map_err(|error| StoreError::file(to, error))?;
     if moved {
         match fs::remove_file(from) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::file(from, error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(StoreError::file(from, error)),
             _ => settle(from),
         }
     }
@@ -95,7 +95,7 @@ pub(super) fn adopt(from: &Path, to: &Path) -> Result<bool, Error> {
 }
 
 /// A lock that one process holds at a time, until the file is dropped.
-pub(super) fn lock(path: &Path) -> Result<File, Error> {
+pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
     let take = || -> io::Result<File> {
         make_folder(path, Readers::Owner.mode())?;
         let mut options = File::options();
@@ -106,7 +106,7 @@ pub(super) fn lock(path: &Path) -> Result<File, Error> {
         file.lock()?;
         Ok(file)
     };
-    take().map_err(|error| Error::file(path, error))
+    take().map_err(|error| StoreError::file(path, error))
 }
 
 /// Writes and syncs beside `path`; what is not put in its place is removed when it is dropped.

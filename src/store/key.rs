@@ -13,8 +13,7 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::record::{self, Record};
-use super::{Store, files};
-use crate::error::Error;
+use super::{Store, StoreError, files};
 use crate::randomness;
 
 /// A server's key. It is drawn here, and comes from nowhere else but a store.
@@ -25,8 +24,8 @@ impl Key {
     ///
     /// # Errors
     /// When the operating system has no randomness.
-    pub fn fresh() -> Result<Self, Error> {
-        randomness::seed().map(Self)
+    pub fn fresh() -> Result<Self, StoreError> {
+        Ok(Self(randomness::seed()?))
     }
 
     pub(crate) fn bytes(&self) -> &[u8; 32] {
@@ -110,7 +109,7 @@ impl Store {
     ///
     /// # Errors
     /// When the key can be read by others than its owner, is not one, or cannot be read or made.
-    pub fn server_key(&self) -> Result<Key, Error> {
+    pub fn server_key(&self) -> Result<Key, StoreError> {
         let path = self.key_path();
         if let Some(key) = read(&path)? {
             return Ok(key);
@@ -119,14 +118,14 @@ impl Store {
         if files::create(&path, key.bytes())? {
             return Ok(key);
         }
-        read(&path)?.ok_or_else(|| Error::file(&path, io::ErrorKind::NotFound.into()))
+        read(&path)?.ok_or_else(|| StoreError::file(&path, io::ErrorKind::NotFound.into()))
     }
 
     /// The record of the key at hand; `None` if there is no key yet. Changes nothing.
     ///
     /// # Errors
     /// As [`server_key`](Self::server_key), and when the record cannot be read.
-    pub fn key_record(&self, now: SystemTime) -> Result<Option<Record>, Error> {
+    pub fn key_record(&self, now: SystemTime) -> Result<Option<Record>, StoreError> {
         let Some(key) = read(&self.key_path())? else { return Ok(None) };
         self.record_of(&key, now).map(Some)
     }
@@ -136,9 +135,9 @@ impl Store {
     ///
     /// # Errors
     /// When there is no key, or a file cannot be written; the old key is then still in its place.
-    pub fn rotate_key(&self, old: Old, now: SystemTime) -> Result<Rotated, Error> {
+    pub fn rotate_key(&self, old: Old, now: SystemTime) -> Result<Rotated, StoreError> {
         let path = self.key_path();
-        let failed = |error| Error::file(&path, error);
+        let failed = |error| StoreError::file(&path, error);
         let _lock = self.lock()?;
         let mut file = File::options().read(true).write(old == Old::Wiped).open(&path).map_err(failed)?;
         let mut bytes = Zeroizing::new(Vec::with_capacity(LARGEST));
@@ -163,8 +162,8 @@ impl Store {
 const LARGEST: usize = 1 << 10;
 
 /// Reads a key that its owner alone can read; `None` if there is no file.
-fn read(path: &Path) -> Result<Option<Key>, Error> {
-    let failed = |error| Error::file(path, error);
+fn read(path: &Path) -> Result<Option<Key>, StoreError> {
+    let failed = |error| StoreError::file(path, error);
     let Some(file) = files::open(path).map_err(failed)? else { return Ok(None) };
     check_readers(&file, path)?;
     let mut bytes = Zeroizing::new(Vec::with_capacity(64));
@@ -176,19 +175,19 @@ fn read(path: &Path) -> Result<Option<Key>, Error> {
 }
 
 #[cfg(unix)]
-fn check_readers(file: &File, path: &Path) -> Result<(), Error> {
+fn check_readers(file: &File, path: &Path) -> Result<(), StoreError> {
     use std::os::unix::fs::PermissionsExt;
-    let mode = file.metadata().map_err(|error| Error::file(path, error))?.permissions().mode() & 0o777;
-    if mode & 0o077 == 0 { Ok(()) } else { Err(Error::ExposedKey { path: path.to_owned(), mode }) }
+    let mode = file.metadata().map_err(|error| StoreError::file(path, error))?.permissions().mode() & 0o777;
+    if mode & 0o077 == 0 { Ok(()) } else { Err(StoreError::ExposedKey { path: path.to_owned(), mode }) }
 }
 
 #[cfg(not(unix))]
-fn check_readers(_: &File, _: &Path) -> Result<(), Error> {
+fn check_readers(_: &File, _: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
 /// Keeps what a key file held beside it, under the day's date and the first number that is free.
-fn set_aside(path: &Path, bytes: &[u8], now: SystemTime) -> Result<PathBuf, Error> {
+fn set_aside(path: &Path, bytes: &[u8], now: SystemTime) -> Result<PathBuf, StoreError> {
     let day = time::OffsetDateTime::from(now).date();
     for number in 1.. {
         let mut name = path.as_os_str().to_owned();

@@ -3,6 +3,7 @@
 //!
 //! What lies in the cache can be had again; what lies in the state folder cannot.
 
+mod error;
 mod files;
 mod key;
 mod notes;
@@ -13,8 +14,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::error::Error;
-
+pub use error::{Folder, NotRecords, StoreError};
 pub use key::{Fingerprint, Key, Old, Rotated};
 pub use record::{LONGEST_USE, Lifetime, MOST_INFERENCES, Record, Records, Uses};
 
@@ -49,7 +49,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`open_at`](Self::open_at).
-    pub fn open(folder: Option<PathBuf>) -> Result<Self, Error> {
+    pub fn open(folder: Option<PathBuf>) -> Result<Self, StoreError> {
         Self::open_at(folder, None)
     }
 
@@ -66,19 +66,19 @@ impl Store {
     ///
     /// # Errors
     /// When a folder is needed and the system names none for the user, or state cannot be moved.
-    pub fn open_at(cache: Option<PathBuf>, state: Option<PathBuf>) -> Result<Self, Error> {
+    pub fn open_at(cache: Option<PathBuf>, state: Option<PathBuf>) -> Result<Self, StoreError> {
         let moves = cache.is_some() == state.is_some();
         let state = match (&cache, state) {
             (_, Some(state)) => state,
             (Some(cache), None) => cache.clone(),
             (None, None) => {
-                let folders = folders("--state")?;
+                let folders = folders(Folder::State)?;
                 folders.state_dir().unwrap_or_else(|| folders.data_local_dir()).to_owned()
             }
         };
         let cache = match cache {
             Some(cache) => cache,
-            None => folders("--cache")?.cache_dir().to_owned(),
+            None => folders(Folder::Cache)?.cache_dir().to_owned(),
         };
         let mut store = Self { cache, state, moved: Vec::new() };
         if moves && store.cache != store.state {
@@ -99,7 +99,7 @@ impl Store {
     }
 
     /// Moves what lies in the cache and belongs in the state folder. What the latter has already stays as it is.
-    fn take_over(&self) -> Result<Vec<Moved>, Error> {
+    fn take_over(&self) -> Result<Vec<Moved>, StoreError> {
         let mut moved = Vec::new();
         let key = self.cache.join("server.key");
         if files::adopt(&key, &self.key_path())? {
@@ -109,11 +109,11 @@ impl Store {
         let notes = match fs::read_dir(&from) {
             Ok(notes) => notes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(moved),
-            Err(error) => return Err(Error::file(&from, error)),
+            Err(error) => return Err(StoreError::file(&from, error)),
         };
         let mut any = false;
         for note in notes {
-            let name = note.map_err(|error| Error::file(&from, error))?.file_name();
+            let name = note.map_err(|error| StoreError::file(&from, error))?.file_name();
             if Path::new(&name).extension().is_none_or(|extension| extension != "part") {
                 any |= files::adopt(&from.join(&name), &to.join(&name))?;
             }
@@ -135,7 +135,7 @@ impl Store {
     }
 
     /// Keeps the bytes of a published model.
-    pub fn keep_model(&self, digest: &Digest, bytes: &[u8]) -> Result<(), Error> {
+    pub fn keep_model(&self, digest: &Digest, bytes: &[u8]) -> Result<(), StoreError> {
         files::replace(&self.model_path(digest), bytes, files::Readers::Anyone)
     }
 
@@ -144,9 +144,8 @@ impl Store {
     }
 }
 
-fn folders(option: &str) -> Result<directories::ProjectDirs, Error> {
-    directories::ProjectDirs::from("", "", "lowkey")
-        .ok_or_else(|| Error::usage("no home folder was found", format!("name a folder with {option}")))
+fn folders(wanted: Folder) -> Result<directories::ProjectDirs, StoreError> {
+    directories::ProjectDirs::from("", "", "lowkey").ok_or(StoreError::NoHome(wanted))
 }
 
 #[cfg(test)]
@@ -240,7 +239,7 @@ mod tests {
         for mode in [0o604, 0o640, 0o644, 0o660, 0o602, 0o610] {
             fs::set_permissions(store.key_path(), PermissionsExt::from_mode(mode)).unwrap();
             let refused = store.server_key();
-            assert!(matches!(refused, Err(Error::ExposedKey { mode: found, .. }) if found == mode), "{mode:o}");
+            assert!(matches!(refused, Err(StoreError::ExposedKey { mode: found, .. }) if found == mode), "{mode:o}");
         }
         for mode in [0o600, 0o400] {
             fs::set_permissions(store.key_path(), PermissionsExt::from_mode(mode)).unwrap();
@@ -300,8 +299,7 @@ mod tests {
         fs::set_permissions(old.key_path(), PermissionsExt::from_mode(0o644)).unwrap();
         let store = Store::open_at(Some(cache), Some(state)).unwrap();
         assert_eq!(store.moved().len(), 1);
-        let error = store.server_key().unwrap_err();
-        assert_eq!((error.fault(), error.hint().unwrap().contains("chmod 600")), (crate::Fault::Safety, true));
+        assert!(matches!(store.server_key(), Err(StoreError::ExposedKey { mode: 0o644, .. })));
     }
 
     #[test]

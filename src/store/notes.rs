@@ -8,8 +8,7 @@ use std::io::{self, Read};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use super::{Digest, Store, files};
-use crate::error::Error;
+use super::{Digest, Store, StoreError, files};
 
 /// Longest note, in bytes.
 const LINE: u64 = 1 << 10;
@@ -19,7 +18,7 @@ impl Store {
     ///
     /// # Errors
     /// When the note cannot be read.
-    pub fn known(&self, address: &str) -> Result<Option<Digest>, Error> {
+    pub fn known(&self, address: &str) -> Result<Option<Digest>, StoreError> {
         if is_loopback(address) {
             return Ok(None);
         }
@@ -28,22 +27,21 @@ impl Store {
         let mut text = Vec::new();
         match files::open(&path) {
             Ok(None) => return Ok(None),
-            Ok(Some(file)) => file.take(LINE).read_to_end(&mut text).map_err(|error| Error::file(&path, error))?,
-            Err(error) => return Err(Error::file(&path, error)),
+            Ok(Some(file)) => file.take(LINE).read_to_end(&mut text).map_err(|error| StoreError::file(&path, error))?,
+            Err(error) => return Err(StoreError::file(&path, error)),
         };
         let mut digest = Digest::default();
-        hex::decode_to_slice(text.trim_ascii(), &mut digest).map_err(|_| {
-            let what = format!("not a digest; `lowkey forget {address}` removes it, and any model is accepted once");
-            Error::file(&path, io::Error::other(what))
-        })?;
-        Ok(Some(digest))
+        match hex::decode_to_slice(text.trim_ascii(), &mut digest) {
+            Ok(()) => Ok(Some(digest)),
+            Err(_) => Err(StoreError::Note { path, note: address.to_owned() }),
+        }
     }
 
     /// Notes the digest seen at `address`; not on loopback.
     ///
     /// # Errors
     /// When the note cannot be written.
-    pub fn remember(&self, address: &str, digest: &Digest) -> Result<(), Error> {
+    pub fn remember(&self, address: &str, digest: &Digest) -> Result<(), StoreError> {
         if is_loopback(address) {
             return Ok(());
         }
@@ -54,12 +52,12 @@ impl Store {
     ///
     /// # Errors
     /// When the note is there and cannot be removed.
-    pub fn forget(&self, address: &str) -> Result<bool, Error> {
+    pub fn forget(&self, address: &str) -> Result<bool, StoreError> {
         let path = self.known_path(address);
         match fs::remove_file(&path) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(Error::file(&path, error)),
+            Err(error) => Err(StoreError::file(&path, error)),
         }
     }
 

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,11 +14,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::key::{Fingerprint, Key};
-use super::{Store, files};
-use crate::error::Error;
+use super::{NotRecords, Store, StoreError, files};
 
 /// Most inferences under one key: the bound on failures in SECURITY.md counts on it.
 pub const MOST_INFERENCES: u64 = 1 << 32;
+// What the failure probability of the noise is computed for.
+const _: () = assert!(MOST_INFERENCES <= lowkey_he::noise::MAX_INFERENCES);
 /// Longest use of one key.
 pub const LONGEST_USE: Duration = Duration::from_secs(365 * DAY);
 /// From here on the end is announced, in inferences.
@@ -126,32 +127,31 @@ const LATEST: u64 = 221_845_392_000;
 const LARGEST: u64 = 1 << 20;
 
 impl Records {
-    fn read(path: &Path) -> Result<Self, Error> {
-        let failed = |error| Error::file(path, error);
+    fn read(path: &Path) -> Result<Self, StoreError> {
+        let failed = |error| StoreError::file(path, error);
         let mut bytes = Vec::new();
         let Some(file) = files::open(path).map_err(failed)? else {
             return Ok(Self { version: VERSION, keys: Vec::new() });
         };
         file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(failed)?;
-        Self::from_bytes(&bytes).map_err(|why| failed(io::Error::other(why)))
+        Self::from_bytes(&bytes).map_err(|source| StoreError::Records { path: path.to_owned(), source })
     }
 
     /// Decodes the file.
     ///
     /// # Errors
-    /// Why it is not one, in words.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
-        let bad = || "not a record of keys; `lowkey key rotate` makes a new key and a new record".to_owned();
+    /// Why it is not one.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, NotRecords> {
         if bytes.len() as u64 > LARGEST {
-            return Err(bad());
+            return Err(NotRecords::Form);
         }
-        let records: Self = serde_json::from_slice(bytes).map_err(|_| bad())?;
+        let records: Self = serde_json::from_slice(bytes).map_err(|_| NotRecords::Form)?;
         let dates = |record: &Record| record.created.max(record.counted_since);
         if records.keys.iter().map(dates).any(|date| date > LATEST) {
-            return Err(bad());
+            return Err(NotRecords::Form);
         }
         if records.version != VERSION {
-            return Err(format!("a record of keys of version {}, this program writes {VERSION}", records.version));
+            return Err(NotRecords::Version { found: records.version, own: VERSION });
         }
         Ok(records)
     }
@@ -161,7 +161,7 @@ impl Records {
         serde_json::to_vec_pretty(self).expect("strings and integers can be written")
     }
 
-    fn write(&self, path: &Path) -> Result<(), Error> {
+    fn write(&self, path: &Path) -> Result<(), StoreError> {
         files::replace(path, &self.to_bytes(), files::Readers::Owner)
     }
 
@@ -177,7 +177,7 @@ impl Records {
 
 /// Notes a new key. A file that cannot be read is replaced: no key that it speaks of is in use any more. The caller holds the
 /// store's lock.
-pub(super) fn note(path: &Path, record: &Record) -> Result<(), Error> {
+pub(super) fn note(path: &Path, record: &Record) -> Result<(), StoreError> {
     let mut records = Records::read(path).unwrap_or(Records { version: VERSION, keys: Vec::new() });
     records.put(record.clone());
     records.write(path)
@@ -190,12 +190,12 @@ impl Store {
     }
 
     /// Holds this store's key and records for itself.
-    pub(super) fn lock(&self) -> Result<File, Error> {
+    pub(super) fn lock(&self) -> Result<File, StoreError> {
         files::lock(&self.state.join("lock"))
     }
 
     /// What is known of a key; one without a record is as old as its file and has answered nothing.
-    pub(super) fn record_of(&self, key: &Key, now: SystemTime) -> Result<Record, Error> {
+    pub(super) fn record_of(&self, key: &Key, now: SystemTime) -> Result<Record, StoreError> {
         let fingerprint = Fingerprint::of(key);
         if let Some(record) = Records::read(&self.record_path())?.find(&fingerprint) {
             return Ok(record.clone());
@@ -208,7 +208,7 @@ impl Store {
     ///
     /// # Errors
     /// When the record cannot be read or written.
-    pub fn uses(&self, key: &Key, now: SystemTime) -> Result<Uses, Error> {
+    pub fn uses(&self, key: &Key, now: SystemTime) -> Result<Uses, StoreError> {
         let _lock = self.lock()?;
         let record = self.record_of(key, now)?;
         let mut records = Records::read(&self.record_path())?;
@@ -257,9 +257,9 @@ impl Uses {
     /// Counts one inference.
     ///
     /// # Errors
-    /// [`Error::SpentKey`] when the key is past its lifetime, and when the record cannot be written.
-    pub fn count(&self, now: SystemTime) -> Result<(), Error> {
-        let spent = |lifetime| Error::SpentKey { path: self.store.key_path(), lifetime };
+    /// [`StoreError::SpentKey`] when the key is past its lifetime, and when the record cannot be written.
+    pub fn count(&self, now: SystemTime) -> Result<(), StoreError> {
+        let spent = |lifetime| StoreError::SpentKey { path: self.store.key_path(), lifetime };
         if let Some(lifetime) = self.spent(now) {
             return Err(spent(lifetime));
         }
@@ -288,7 +288,7 @@ impl Uses {
     ///
     /// # Errors
     /// When the record cannot be read.
-    pub fn record(&self) -> Result<Record, Error> {
+    pub fn record(&self) -> Result<Record, StoreError> {
         let path = self.store.record_path();
         let records = Records::read(&path)?;
         records.find(&self.fingerprint).cloned().ok_or_else(|| replaced(&path))
@@ -298,7 +298,7 @@ impl Uses {
     ///
     /// # Errors
     /// When the record cannot be written; it then counts a block too many.
-    pub fn give_back(&self) -> Result<(), Error> {
+    pub fn give_back(&self) -> Result<(), StoreError> {
         let mut hand = self.hand.lock().unwrap_or_else(|broken| broken.into_inner());
         let left = std::mem::take(&mut hand.left);
         if left > 0 {
@@ -308,7 +308,7 @@ impl Uses {
     }
 
     /// Takes up to `block` inferences off those that are left; returns how many.
-    fn reserve(&self, block: u64) -> Result<u64, Error> {
+    fn reserve(&self, block: u64) -> Result<u64, StoreError> {
         self.change(|record| {
             let block = block.min(record.inferences_left());
             record.inferences += block;
@@ -316,7 +316,7 @@ impl Uses {
         })
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut Record) -> T) -> Result<T, Error> {
+    fn change<T>(&self, change: impl FnOnce(&mut Record) -> T) -> Result<T, StoreError> {
         let path = self.store.record_path();
         let _lock = self.store.lock()?;
         let mut records = Records::read(&path)?;
@@ -328,9 +328,8 @@ impl Uses {
 }
 
 /// A record that a running server does not find any more.
-fn replaced(path: &Path) -> Error {
-    let what = "it has no record of the key in use, which was replaced; start the server again";
-    Error::file(path, io::Error::other(what))
+fn replaced(path: &Path) -> StoreError {
+    StoreError::Replaced { path: path.to_owned() }
 }
 
 impl Drop for Uses {
@@ -422,7 +421,7 @@ mod tests {
         let both = [store.uses(&key(), now).unwrap(), store.uses(&key(), now).unwrap()];
         let allowed = (0..1000).filter(|n| both[n % 2].count(now).is_ok()).count();
         assert_eq!(allowed, 300);
-        assert!(matches!(both[0].count(now), Err(Error::SpentKey { lifetime: Lifetime::UsedUp, .. })));
+        assert!(matches!(both[0].count(now), Err(StoreError::SpentKey { lifetime: Lifetime::UsedUp, .. })));
         assert_eq!(both[0].spent(now), Some(Lifetime::UsedUp));
     }
 
@@ -433,7 +432,7 @@ mod tests {
         let uses = store.uses(&key(), now).unwrap();
         uses.count(now + days(364)).unwrap();
         let late = uses.count(now + days(366));
-        assert!(matches!(late, Err(Error::SpentKey { lifetime: Lifetime::TooOld, .. })), "{late:?}");
+        assert!(matches!(late, Err(StoreError::SpentKey { lifetime: Lifetime::TooOld, .. })), "{late:?}");
     }
 
     #[test]

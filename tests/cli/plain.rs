@@ -147,7 +147,7 @@ fn what_is_no_hint_is_not_read() {
 
     let note = cache.join("servers").join(server.address.replace(':', "_"));
     std::fs::write(&note, "no digest").unwrap();
-    infer(&server, &arguments, &here).fails(2, "lowkey forget", "");
+    infer(&server, &arguments, &here).fails(2, "not a digest", "lowkey forget");
     right(&infer(&server, &arguments, &[&here[..], &["--model-digest", &server.digest]].concat()));
     assert_eq!(std::fs::read_to_string(&note).unwrap(), server.digest, "it is made anew");
 }

@@ -94,7 +94,7 @@ fn places_that_cannot_be_used() {
     let known = cache.join("servers").join(server.address.replace(':', "_"));
     infer(&cache).prints();
     std::fs::write(&known, "0123").unwrap();
-    infer(&cache).fails(2, &format!("`lowkey forget {}`", server.address), "");
+    infer(&cache).fails(2, "not a digest", &format!("`lowkey forget {}`", server.address));
     let forget = ["forget", &server.address, "--cache", text(&cache)];
     lowkey(&forget).prints();
     infer(&cache).prints();

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use lowkey::client::{Options, Session};
-use lowkey::plan::{Step, TensorId, predict};
+use lowkey::cost::predict;
+use lowkey::plan::{Step, TensorId};
 use lowkey::{Plan, Reveal, Schedule, ServerModel, server};
 use lowkey_he::pack;
 use lowkey_mpc::channel::{FrameKind, HEADER_BYTES, Sums};

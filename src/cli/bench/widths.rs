@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use lowkey::plan::Link;
-use lowkey::plan::planner::Widths;
+use lowkey::planner::Widths;
 use lowkey::{Error, Model, Result};
 use lowkey_models::zoo::{self, Bundled};
 use lowkey_models::{Labelled, Network};

@@ -4,7 +4,7 @@
 //! and biases are scaled, so that bytes and flights are right within the bit or two that trained weights of that width would
 //! differ by; such a network answers nothing of use.
 
-use lowkey::plan::planner::Widths;
+use lowkey::planner::Widths;
 use lowkey::report::{human_bytes, human_ms};
 use lowkey::{Error, Link, Result};
 use lowkey_models::{Network, zoo};

@@ -5,7 +5,8 @@
 //! 30 % (online) and 39 % (memory), and whose middle ones are half of that. A party that holds a model file much larger
 //! than its hint, as imported networks do, needs that much more.
 
-use lowkey::plan::{Link, Prediction};
+use lowkey::cost::Prediction;
+use lowkey::plan::Link;
 use lowkey_mpc::party::Stage;
 use serde::Serialize;
 

@@ -9,8 +9,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use lowkey::plan::planner::{self, Detail, Target, Widths};
-use lowkey::plan::{Nonlinear, NonlinearKind, Plan, Prediction, ServerMemory, Step, predict, setup_bytes};
+use lowkey::cost::{Prediction, predict};
+use lowkey::plan::{Nonlinear, NonlinearKind, Plan, ServerMemory, Step};
+use lowkey::planner::{self, Detail, Target, Widths};
 use lowkey::report::charged_bytes;
 use lowkey::store::Key;
 use lowkey::{Link, Result, Reveal, Schedule, ServerModel};
@@ -136,7 +137,7 @@ pub fn record(network: &Network, link: Link, widths: Widths, mode: Mode) -> Resu
     let output = plan.architecture.output_coding.clone();
     let total = Total {
         hint_bytes: plan.hint_bytes() as u64,
-        setup_bytes: setup_bytes(&published.package),
+        setup_bytes: published.package.setup_bytes(),
         offline_bytes: stage_bytes(&prediction, Stage::Offline, schedule),
         online_bytes: stage_bytes(&prediction, Stage::Online, schedule),
         flights: prediction.flights(Stage::Online, &[]),

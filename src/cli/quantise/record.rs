@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use lowkey::plan::planner::Widths;
+use lowkey::planner::Widths;
 use lowkey::report::human_bytes;
 use lowkey::{Link, Model, Result};
 use lowkey_models::ptq::{Layer, Settings};

@@ -6,11 +6,11 @@ use lowkey_mpc::program::Time;
 use lowkey_mpc::requantise::{self, Clip};
 use lowkey_mpc::widen;
 
-use super::answer::{Answer, has_class};
 use crate::node::{
     self, ByNode, ByTensor, Choices, Chosen, Context, Held, Holding, LayoutChoice, Link, NodeId, PlanError, Protocol,
     TensorId, of, pooled,
 };
+use crate::plan::{Answer, has_class};
 
 /// How all tensors are held.
 struct Network<'a> {

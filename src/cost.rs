@@ -9,10 +9,8 @@ use lowkey_mpc::program::{Cost, Time};
 use lowkey_mpc::wire;
 use serde::Serialize;
 
-use super::{Plan, Reveal, Step, TensorId};
-use crate::offline::{CONTROL, KEYS, OUTPUT};
-use crate::online::INPUT;
-use crate::publication::Package;
+use crate::plan::{Plan, Reveal, Step, TensorId};
+use crate::scope::{CONTROL, INPUT, KEYS, OUTPUT};
 use crate::session::{Accept, Action, Ask, Done, HINT_CHUNK, Hello, Ready, Request, Welcome};
 
 /// One frame, header included.
@@ -84,16 +82,17 @@ impl Prediction {
     }
 }
 
-/// Bytes of the setup stage of a client that names no model, with the hint sent, both directions: handshake, plan, hint, base OTs and bootstrap, checksums.
-pub fn setup_bytes(package: &Package) -> u64 {
+/// Bytes of the setup stage of a client that names no model, with the hint sent, both directions: handshake, plan, hint, base OTs and
+/// bootstrap, checksums. Given are the bytes of the plan's text and of the hint.
+pub(crate) fn setup_bytes(plan: usize, hint: usize) -> u64 {
     let sized = |payload: usize| (HEADER_BYTES + payload) as u64;
     let control =
         |payload: lowkey_mpc::error::Result<Vec<u8>>| sized(payload.expect("control messages are encodable").len());
     control(wire::encode(&Hello::new(Ask::Only)))
         + control(wire::encode(&Welcome::refusal()))
         + control(wire::encode(&Accept { send_hint: true }))
-        + sized(package.plan.len())
-        + package.hint.chunks(HINT_CHUNK).map(|chunk| sized(chunk.len())).sum::<u64>()
+        + sized(plan)
+        + (hint.div_ceil(HINT_CHUNK) * HEADER_BYTES + hint) as u64
         + 2 * price::SETUP_BYTES as u64
         + 2 * control(wire::encode(&Sums::default()))
 }
