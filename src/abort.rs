@@ -186,6 +186,16 @@ mod tests {
         }
     }
 
+    /// `docs/protocol.md` has the same codes, each once, and no others.
+    #[test]
+    fn codes_are_the_documented_ones() {
+        let page = include_str!("../docs/protocol.md");
+        let table = page.split("| code | what it says of its sender |").nth(1).expect("the table of codes");
+        let rows: Vec<&str> = table.lines().skip(2).take_while(|line| line.starts_with('|')).collect();
+        let own = |code: &AbortCode| format!("| {} | {} |", *code as u16, code.meaning());
+        assert_eq!(rows, AbortCode::ALL.iter().map(own).collect::<Vec<_>>());
+    }
+
     /// No other number means anything, and none a second thing.
     #[test]
     fn numbers_and_codes_are_each_others() {

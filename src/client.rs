@@ -10,7 +10,7 @@ use lowkey_mpc::ot::{Correlations, OtCount};
 use lowkey_mpc::party::{Party, Stage};
 
 use crate::answer::Output;
-use crate::error::{AbortCode, Error, Result};
+use crate::error::{AbortCode, Error, Misbehaviour, Result};
 use crate::net::Stream;
 use crate::offline;
 use crate::online::{self, Times};
@@ -190,7 +190,8 @@ impl Session {
         let welcome = greet(channel, options.ask()?).await?;
         let noted = check_digest(&welcome, options)?;
         if welcome.plan_bytes as usize > MAX_PLAN_BYTES || u64::from(welcome.hint_bytes) > MAX_HINT_BYTES {
-            return Err(Error::Peer { peer: "server", what: "sizes beyond every limit".into() });
+            let (plan, hint) = (welcome.plan_bytes, welcome.hint_bytes);
+            return Err(Error::Peer(Party::Server, Misbehaviour::Sizes { plan, hint }));
         }
         channel.scope("plan");
         let text = channel.recv(FrameKind::Control, welcome.plan_bytes as usize).await?;
@@ -284,7 +285,7 @@ impl Session {
             return Err(Error::usage("the slot belongs to another session", "prepare one in this session"));
         }
         if self.broken {
-            return Err(over());
+            return Err(Error::SessionOver);
         }
         if let Err(error) = self.check_input(input) {
             self.kept.push(prepared);
@@ -396,7 +397,7 @@ impl Session {
     /// Burns the next slot number.
     fn begin(&mut self) -> Result<u64> {
         if self.broken {
-            return Err(over());
+            return Err(Error::SessionOver);
         }
         self.broken = true;
         self.next_slot += 1;
@@ -427,23 +428,19 @@ impl Session {
     }
 }
 
-fn over() -> Error {
-    Error::usage("the session is over after an error", "open a new session; slots of this one are burned")
-}
-
 /// Says which version this is, and hears what the server has.
 async fn greet(channel: &mut Channel, ask: Ask) -> Result<Welcome> {
     channel.scope(CONTROL);
     channel.send_control(&Hello::new(ask)).await?;
     let welcome = channel.recv_control::<Welcome>(MAX_CONTROL).await.map_err(of_version_1)?;
-    check_version("server", welcome.version).map(|()| welcome)
+    check_version(Party::Server, welcome.version).map(|()| welcome)
 }
 
 /// Servers of version 1 refuse without a welcome; all others name their version.
 fn of_version_1(error: ProtocolError) -> Error {
     match error {
         ProtocolError::PeerAborted(code) if code == AbortCode::Version as u16 => {
-            Error::Version { peer: "server", found: 1, own: VERSION }
+            Error::Version { peer: Party::Server, found: 1, own: VERSION }
         }
         error => error.into(),
     }
@@ -486,7 +483,7 @@ async fn receive_hint(channel: &mut Channel, welcome: &Welcome, plan: Vec<u8>) -
     }
     let package = Package { plan, epoch: welcome.epoch, hint };
     if package.digest() != welcome.digest {
-        return Err(Error::Peer { peer: "server", what: "a model that is not the one it announced".into() });
+        return Err(Error::Peer(Party::Server, Misbehaviour::OtherModel));
     }
     Ok(package)
 }

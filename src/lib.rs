@@ -102,6 +102,7 @@ pub use lowkey_models as models;
 pub use lowkey_models::data::Inputs;
 pub use lowkey_models::{Architecture, Network, Tensor};
 pub use lowkey_mpc::channel::Limits;
+pub use lowkey_mpc::party::Party;
 pub use net::{Stream, Trust};
 pub use plan::{Link, Plan, Reveal};
 pub use publication::{ClientModel, Package, ServerModel};

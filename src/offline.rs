@@ -23,7 +23,7 @@ use rand::Rng;
 use zeroize::Zeroizing;
 
 use crate::answer;
-use crate::error::{Error, Result};
+use crate::error::{Error, Misbehaviour, Result};
 use crate::node::{Halves, add_identities, reduce};
 use crate::plan::{Holding, Nonlinear, Plan, Reveal, Step};
 use crate::publication::{ClientModel, ServerModel};
@@ -92,7 +92,7 @@ pub(crate) async fn client(
     let ready: session::Ready = channel.recv_control(session::MAX_CONTROL).await?;
     sums.check(ready.sums)?;
     if ready.slot != number {
-        return Err(Error::Peer { peer: "server", what: "readiness of another slot".into() });
+        return Err(Error::Peer(Party::Server, Misbehaviour::OtherSlot { found: ready.slot, expected: number }));
     }
     Ok(ClientSlot { session, number, pads: halves.shared, programs, answer })
 }
@@ -190,7 +190,11 @@ fn random_pads(elements: usize, ring: u32, rng: &mut OnceRng) -> Zeroizing<Vec<u
 }
 
 pub(crate) fn peer_or_bug(error: lowkey_bridge::BridgeError) -> Error {
-    if error.is_peer_fault() { Error::Peer { peer: "client", what: error.to_string() } } else { Error::internal(error) }
+    if error.is_peer_fault() {
+        Error::Peer(Party::Client, Misbehaviour::Ciphertexts(error))
+    } else {
+        Error::internal(error)
+    }
 }
 
 #[cfg(test)]

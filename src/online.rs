@@ -24,7 +24,7 @@ use lowkey_mpc::program::{self, Ready};
 use zeroize::Zeroizing;
 
 use crate::answer::{self, Output};
-use crate::error::{Error, Result};
+use crate::error::{Error, Misbehaviour, Result};
 use crate::node::{Halves, add_biases, add_identities, reduce};
 use crate::offline::{client_share, ensure_ots, offline as prepare_program, peer_or_bug};
 use crate::plan::{Nonlinear, Plan, Reveal, Step, TensorId};
@@ -74,8 +74,8 @@ pub(crate) async fn server(channel: &mut Channel, model: &ServerModel, slot: Ser
     let elements = plan.input().elements();
     channel.scope(INPUT);
     let message = channel.recv(FrameKind::Data, pack::packed_len(elements, ring)).await?;
-    let masked = pack::read(&message, elements, ring)
-        .map_err(|error| Error::Peer { peer: "client", what: format!("an input that cannot be read: {error}") })?;
+    let masked =
+        pack::read(&message, elements, ring).map_err(|error| Error::Peer(Party::Client, Misbehaviour::Input(error)))?;
     halves.shared[TensorId::INPUT] = Zeroizing::new(masked);
 
     let mut shares = slot.shares.into_iter();

@@ -12,11 +12,12 @@ use lowkey_bridge::{
 };
 use lowkey_he::EpochSeed;
 use lowkey_models::{Architecture, LinearWeights, Network};
+use lowkey_mpc::party::Party;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::cost::{self, predict};
-use crate::error::{Error, Result};
+use crate::error::{Error, Misbehaviour, Result};
 use crate::plan::{ByNode, Choices, MAX_HINT_BYTES, Plan, PlanError, Reveal};
 use crate::planner::{self, Target, offsets};
 use crate::store::{Digest, Key};
@@ -94,18 +95,16 @@ impl Package {
 /// # Errors
 /// When the text is not a plan, not one that this program accepts, or its hint has another length: the server's fault.
 pub fn read_plan(text: &[u8], hint_bytes: usize) -> Result<Plan> {
-    let bad = |what: String| Error::Peer { peer: "server", what };
+    let bad = |what| Error::Peer(Party::Server, what);
     if text.len() > MAX_PLAN_BYTES {
-        return Err(bad(format!("a plan of {} bytes", text.len())));
+        return Err(bad(Misbehaviour::PlanLength(text.len())));
     }
-    let text: PlanText =
-        serde_json::from_slice(text).map_err(|error| bad(format!("a plan that cannot be read: {error}")))?;
+    let text: PlanText = serde_json::from_slice(text).map_err(|error| bad(Misbehaviour::Plan(error)))?;
     let architecture = Architecture::from_json(&text.architecture.to_string())
-        .map_err(|error| bad(format!("a plan with an impossible architecture: {error}")))?;
+        .map_err(|error| bad(Misbehaviour::Architecture(error)))?;
     let plan = Plan::derive(architecture, text.choices).map_err(Error::Refused)?;
     if plan.hint_bytes() != hint_bytes {
-        let expected = plan.hint_bytes();
-        return Err(bad(format!("a hint of {hint_bytes} bytes for a plan that needs {expected}")));
+        return Err(bad(Misbehaviour::HintLength { found: hint_bytes, expected: plan.hint_bytes() }));
     }
     Ok(plan)
 }
@@ -254,10 +253,8 @@ impl ClientModel {
             };
             let (hint, after) = rest.split_at(layer.hint_len());
             rest = after;
-            let half = client_layer(layer.clone(), &epoch, hint).map_err(|error| Error::Peer {
-                peer: "server",
-                what: format!("a hint that cannot be used: {error}"),
-            })?;
+            let half = client_layer(layer.clone(), &epoch, hint)
+                .map_err(|error| Error::Peer(Party::Server, Misbehaviour::Hint(error)))?;
             layers.push(Some(half));
         }
         progress(plan.linear.len(), plan.linear.len());

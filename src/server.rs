@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::admission::{Room, transfer};
 use crate::catalogue::Catalogue;
 use crate::client::give_up;
-use crate::error::{AbortCode, Error, Result};
+use crate::error::{AbortCode, Error, Misbehaviour, Result};
 use crate::net::Stream;
 use crate::policy::{Refusal, Visitor};
 use crate::publication::ServerModel;
@@ -318,7 +318,7 @@ async fn session(
                 report.inferences += 1;
                 options.watch.answered(reveal, None, &measured);
             }
-            _ => return Err(Error::Peer { peer: "client", what: "a request in the wrong stage".into() }),
+            (_, stage) => return Err(Error::Peer(Party::Client, Misbehaviour::Stage(stage))),
         }
     }
 }

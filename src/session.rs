@@ -25,10 +25,11 @@
 
 use lowkey_mpc::channel::Sums;
 use lowkey_mpc::ot::NextIndex;
+use lowkey_mpc::party::Party;
 use lowkey_mpc::wire;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Misbehaviour, Result};
 use crate::plan::Reveal;
 use crate::store::Digest;
 
@@ -216,13 +217,11 @@ pub struct Done {
 pub fn check_hello(bytes: &[u8]) -> Result<Ask> {
     let version = bytes.strip_prefix(&MAGIC).and_then(|rest| rest.first_chunk());
     let Some(version) = version else {
-        return Err(Error::Peer { peer: "client", what: "something that is not a hello of lowkey".into() });
+        return Err(Error::Peer(Party::Client, Misbehaviour::Hello));
     };
-    check_version("client", u32::from_le_bytes(*version))?;
+    check_version(Party::Client, u32::from_le_bytes(*version))?;
     match wire::decode::<Hello>(bytes, MAX_CONTROL)?.ask {
-        Ask::Model(name) if !is_name(&name) => {
-            Err(Error::Peer { peer: "client", what: "the name of a model that is none".into() })
-        }
+        Ask::Model(name) if !is_name(&name) => Err(Error::Peer(Party::Client, Misbehaviour::ModelName)),
         ask => Ok(ask),
     }
 }
@@ -232,17 +231,17 @@ pub fn check_hello(bytes: &[u8]) -> Result<Ask> {
 /// # Errors
 /// When the server has another version, or the list is none: too long, empty, with names that are none or come twice.
 pub fn check_listing(bytes: &[u8]) -> Result<Vec<Offer>> {
-    let bad = |what: &str| Error::Peer { peer: "server", what: what.into() };
-    let version = bytes.first_chunk().ok_or_else(|| bad("something that is not a list of models"))?;
-    check_version("server", u32::from_le_bytes(*version))?;
+    let bad = |what| Error::Peer(Party::Server, what);
+    let version = bytes.first_chunk().ok_or_else(|| bad(Misbehaviour::Listing))?;
+    check_version(Party::Server, u32::from_le_bytes(*version))?;
     let Listing { models, .. } = wire::decode(bytes, MAX_LISTING)?;
     if models.is_empty() || models.len() > MAX_MODELS {
-        return Err(bad("a list of too few or too many models"));
+        return Err(bad(Misbehaviour::ListingLength { found: models.len(), most: MAX_MODELS }));
     }
     let mut names: Vec<&str> = models.iter().map(|offer| &*offer.name).collect();
     names.sort_unstable();
     if !names.iter().all(|name| is_name(name)) || names.windows(2).any(|pair| pair[0] == pair[1]) {
-        return Err(bad("a list with names of models that are none, or come twice"));
+        return Err(bad(Misbehaviour::ListingNames));
     }
     Ok(models)
 }
@@ -251,7 +250,7 @@ pub fn check_listing(bytes: &[u8]) -> Result<Vec<Offer>> {
 ///
 /// # Errors
 /// When it is another one.
-pub fn check_version(peer: &'static str, version: u32) -> Result<()> {
+pub fn check_version(peer: Party, version: u32) -> Result<()> {
     if version == VERSION {
         return Ok(());
     }
@@ -278,7 +277,7 @@ mod tests {
         for (version, rest) in [(0, &[][..]), (VERSION - 1, &[]), (VERSION + 1, &[]), (u32::MAX, &[9; 100])] {
             let error = check_hello(&hello(version, rest)).unwrap_err();
             assert!(
-                matches!(error, Error::Version { peer: "client", found, own: VERSION } if found == version),
+                matches!(error, Error::Version { peer: Party::Client, found, own: VERSION } if found == version),
                 "{error}"
             );
         }
@@ -328,12 +327,15 @@ mod tests {
         let more = [most, vec![offer("one-more")]].concat();
         let bad = [vec![], more, vec![offer("a"), offer("b"), offer("a")], vec![offer("\u{1b}[2J")], vec![offer("")]];
         for models in bad {
-            assert!(matches!(check_listing(&listing(VERSION, models)), Err(Error::Peer { .. })));
+            assert!(matches!(check_listing(&listing(VERSION, models)), Err(Error::Peer(..))));
         }
         assert!(check_listing(&longest[..longest.len() - 1]).is_err());
         let refusal = wire::encode(&Welcome { version: 9, ..Welcome::refusal() }).unwrap();
         for bytes in [listing(9, vec![offer("a")]), refusal] {
-            assert!(matches!(check_listing(&bytes), Err(Error::Version { peer: "server", found: 9, own: VERSION })));
+            assert!(matches!(
+                check_listing(&bytes),
+                Err(Error::Version { peer: Party::Server, found: 9, own: VERSION })
+            ));
         }
     }
 }

@@ -193,6 +193,79 @@ fn no_crate_has_a_circle_that_is_not_listed() {
     assert!(gone.is_empty(), "strike these off the list: {gone:#?}");
 }
 
+/// What stands between quotation marks in a source without comments.
+fn strings(code: &str) -> Vec<String> {
+    let (mut strings, mut rest) = (Vec::new(), code.char_indices().peekable());
+    while let Some((at, c)) = rest.next() {
+        match c {
+            // A character, or the name of a lifetime, which ends without another mark.
+            '\'' => {
+                let quoted = &code[at + 1..];
+                let length = if quoted.starts_with('\\') {
+                    quoted[2..].find('\'').map(|end| end + 2)
+                } else {
+                    quoted.chars().next().map(char::len_utf8)
+                };
+                if let Some(end) = length.filter(|end| quoted[*end..].starts_with('\'')) {
+                    while rest.next_if(|(next, _)| *next <= at + 1 + end).is_some() {}
+                }
+            }
+            '"' => {
+                let marks = code[..at].len() - code[..at].trim_end_matches('#').len();
+                let raw = code[..at - marks].ends_with('r');
+                let end = if raw { format!("\"{}", "#".repeat(marks)) } else { "\"".to_owned() };
+                let mut string = String::new();
+                while let Some((next, c)) = rest.next() {
+                    if code[next..].starts_with(&end) {
+                        for _ in 1..end.len() {
+                            rest.next();
+                        }
+                        break;
+                    }
+                    string.push(c);
+                    if c == '\\' && !raw {
+                        string.extend(rest.next().map(|(_, c)| c));
+                    }
+                }
+                strings.push(string);
+            }
+            _ => {}
+        }
+    }
+    strings
+}
+
+/// True if a text speaks of a switch or of a command of the command line.
+fn names_a_switch(text: &str) -> bool {
+    let switch = text.split("--").skip(1).any(|rest| rest.starts_with(|c: char| c.is_ascii_alphabetic()));
+    switch || text.contains("`lowkey ")
+}
+
+/// Whoever links the library has neither switches nor commands: what to do is said in its terms, and by the command in its own.
+#[test]
+fn the_library_names_no_switch() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let (mut seen, mut wrong) = (0, Vec::new());
+    for path in sources(&root).into_iter().filter(|path| !is_test(path)) {
+        let named: Vec<String> = strings(&code(&path)).into_iter().filter(|text| names_a_switch(text)).collect();
+        if path.starts_with(root.join("cli")) {
+            seen += named.len();
+        } else {
+            wrong.extend(named.into_iter().map(|text| format!("{}: {text}", path.display())));
+        }
+    }
+    assert!(seen > 30, "the command names {seen}");
+    assert!(wrong.is_empty(), "advice for the command line:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn strings_are_found() {
+    let code = r##"f("a --b", 'c', '"', '\'', b"d\"e"); fn g<'a>(x: &'a str) { r#"h "i" --j"#; r"k\"; }"##;
+    assert_eq!(strings(code), ["a --b", "d\\\"e", "h \"i\" --j", "k\\"]);
+    assert!(names_a_switch("give --pin HASH") && names_a_switch("see `lowkey plan`"));
+    assert!(!names_a_switch("a -- b") && !names_a_switch("-----BEGIN"));
+}
+
 #[test]
 fn circles_are_found() {
     let uses = |pairs: &[(&str, &[&str])]| -> BTreeMap<String, BTreeSet<String>> {

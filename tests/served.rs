@@ -167,7 +167,7 @@ async fn a_changed_model_is_told_from_a_new_one() {
     let error = ask(&second, Some("digits")).await.unwrap_err();
     assert!(matches!(&error, Error::Digest { noted: Some(note), .. } if note == "digits@host:1"), "{error:?}");
     assert_eq!((error.fault(), error.abort_code()), (Fault::Safety, Some(AbortCode::Digest)));
-    assert!(error.hint().unwrap().contains("lowkey forget host:1 --model digits"), "{error:?}");
+    assert!(error.hint().unwrap().contains("digits@host:1"), "{error:?}");
     // Whoever names nothing has a note of its own.
     let only = Server::builder(digits()).build().await.unwrap();
     ask(&only, None).await.unwrap();

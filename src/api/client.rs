@@ -352,7 +352,7 @@ impl Client {
     }
 
     fn session(&self) -> Result<&Session> {
-        self.session.as_ref().ok_or_else(over)
+        self.session.as_ref().ok_or(Error::SessionOver)
     }
 
     /// Takes the session to a thread that may compute, and back.
@@ -361,7 +361,7 @@ impl Client {
         T: Send + 'static,
         F: AsyncFnOnce(&mut Session) -> Result<T> + Send + 'static,
     {
-        let mut session = self.session.take().ok_or_else(over)?;
+        let mut session = self.session.take().ok_or(Error::SessionOver)?;
         let (session, outcome) = threads::converse(async move || {
             let outcome = step(&mut session).await;
             (session, outcome)
@@ -371,8 +371,4 @@ impl Client {
         self.session = Some(session).filter(|session| !session.is_over());
         outcome
     }
-}
-
-fn over() -> Error {
-    Error::usage("the session is over", "connect again; what was prepared is burned")
 }

@@ -6,6 +6,7 @@ use clap::Args;
 use lowkey::{Answer, Model, Result};
 use lowkey_models::{Labelled, Network, zoo};
 
+use super::ending::Ending;
 use super::local::Local;
 use super::model;
 use super::records::{InferenceRecord, stage_line};
@@ -37,7 +38,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let mut local = Local::start(model.clone(), arguments.link.link, arguments.mode)?;
     let outcome = answer(&mut local, &model, &images, &arguments);
     let exact = local.end(outcome)?;
-    Ok(if exact { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    Ok(Ending::of_comparison(exact).into())
 }
 
 /// Answers the images; true if all answers equal the plaintext network's.

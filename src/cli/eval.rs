@@ -11,6 +11,7 @@ use lowkey_models::{ClassRule, Labelled, Network, Tensor, zoo};
 use serde::Serialize;
 
 use super::demo::{images, is_plaintext};
+use super::ending::Ending;
 use super::import::ImportOptions;
 use super::local::Local;
 use super::records::median;
@@ -103,7 +104,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         }
     }
     let exact = record.private.is_none_or(|private| private.mismatches == 0);
-    Ok(if exact { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    Ok(Ending::of_comparison(exact).into())
 }
 
 fn no_class(why: &str) -> Error {

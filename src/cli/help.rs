@@ -7,17 +7,6 @@ pub fn version() -> String {
     format!("{} (protocol {}{commit})", env!("CARGO_PKG_VERSION"), lowkey::session::VERSION)
 }
 
-/// Exit codes, the same for all commands.
-macro_rules! exit_codes {
-    () => {
-        "\
-Exit codes:
-  0 success; 1 a private result differs from the plaintext network's;
-  2 arguments or files; 3 the connection or the other end;
-  4 refused for safety; 70 a bug"
-    };
-}
-
 /// Examples and exit codes.
 macro_rules! examples {
     ($($line:literal),+) => {

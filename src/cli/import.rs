@@ -251,7 +251,7 @@ mod tests {
         let text = error.to_string();
         assert!(text.starts_with("wide.onnx: it cannot run privately: ") && text.contains("sum"), "{text}");
         assert!(!text.contains(['{', '}']), "{text}");
-        assert_eq!(error.fault().exit_code(), 2);
+        assert_eq!(error.fault(), lowkey::Fault::User);
     }
 
     #[test]

@@ -1,12 +1,11 @@
-//! The command line: arguments, exit codes, and what the subcommands share.
-//!
-//! Exit codes: 0 success; 1 a private result differs from the plaintext network's; 2 the arguments or files are at fault; 3 the
-//! other end or the connection is; 4 refused for safety; 70 a bug.
+//! The command line: arguments, and what the subcommands share.
 
 mod answers;
 mod bench;
 mod check;
 mod demo;
+#[macro_use]
+mod ending;
 mod eval;
 mod forget;
 mod help;
@@ -43,6 +42,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use lowkey::planner::Widths;
 use lowkey::store::Store;
 use lowkey::{Error, Result};
+
+use ending::Ending;
 
 /// Private inference for low-bit neural networks.
 ///
@@ -266,12 +267,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             if log::is_json() {
-                tracing::error!(hint = error.hint(), "{error}");
-                return ExitCode::from(error.fault().exit_code());
+                tracing::error!(hint = ending::hint(&error), "{error}");
+            } else {
+                let hint = ending::hint(&error).map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
+                warn(format_args!("error: {error}\n{hint}"));
             }
-            let hint = error.hint().map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
-            warn(format_args!("error: {error}\n{hint}"));
-            ExitCode::from(error.fault().exit_code())
+            Ending::from(error.fault()).into()
         }
     }
 }

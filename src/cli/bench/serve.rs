@@ -19,6 +19,7 @@ use super::load::Load;
 use super::processes::{self, Process};
 use super::spread::Spread;
 use crate::cli::demo::is_plaintext;
+use crate::cli::ending::Ending;
 use crate::cli::{LinkArgument, Mode, TimeoutArgument, print_json, progress, runtime, say, warn};
 
 #[derive(Args)]
@@ -121,11 +122,12 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     } else {
         say(load.text())?;
     }
-    Ok(match (load.wrong, load.failed) {
-        (None | Some(0), 0) => ExitCode::SUCCESS,
-        (None | Some(0), _) => ExitCode::from(lowkey::Fault::Peer.exit_code()),
-        _ => ExitCode::from(1),
-    })
+    let ending = match (load.wrong, load.failed) {
+        (None | Some(0), 0) => Ending::Success,
+        (None | Some(0), _) => Ending::Peer,
+        _ => Ending::Differs,
+    };
+    Ok(ending.into())
 }
 
 const DEFAULT: &str = "digits";

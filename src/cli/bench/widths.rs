@@ -14,6 +14,7 @@ use lowkey_models::{Labelled, Network};
 use super::rows::{LayerRow, Row, Shaped, Stage, over};
 use super::{plots, processes, table};
 use crate::cli::demo::images;
+use crate::cli::ending::Ending;
 use crate::cli::eval::right;
 use crate::cli::plan as planning;
 use crate::cli::plots::families::width;
@@ -112,7 +113,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     write("widths.txt", &table::text(&rows, true))?;
     write("widths.json", &(serde_json::to_string_pretty(&rows).map_err(Error::internal)? + "\n"))?;
     draw(&rows, &arguments.out)?;
-    Ok(if rows.iter().all(|row| row.mismatches == 0) { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    Ok(Ending::of_comparison(rows.iter().all(|row| row.mismatches == 0)).into())
 }
 
 /// Draws the pictures, and says where they are.
