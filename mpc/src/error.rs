@@ -45,6 +45,10 @@ pub enum Error {
         found: String,
     },
 
+    /// The client opened something that it did not hold, or spoiled what it made: it deviates on purpose. What exactly is not told.
+    #[error("the client cheated: what it opened is not what it held")]
+    Cheated,
+
     /// A frame of our own exceeds what a frame may carry: our configuration is at fault.
     #[error("a frame of {len} bytes exceeds the limit of {max}")]
     FrameTooLarge {
@@ -80,7 +84,7 @@ impl Error {
     /// True if the peer, not we or the network, is at fault.
     #[must_use]
     pub fn is_peer_fault(&self) -> bool {
-        matches!(self, Self::Protocol { .. })
+        matches!(self, Self::Protocol { .. } | Self::Cheated)
     }
 }
 

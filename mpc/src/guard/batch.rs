@@ -1,0 +1,174 @@
+//! How many triples are made at a time, and how likely a wrong one is not found.
+//!
+//! n buckets of B triples and C opened ones lie in a uniform order that the client learns after it has spoiled what it wants. It survives if
+//! it spoiled k whole buckets and nothing else, of all sets of k B triples:
+//!
+//! ```text
+//! C(n, k) / C(nB + C, kB)        largest at k = 1 or k = n;   with C >= B at k = 1:   n / C(nB + C, B)
+//! ```
+
+use super::opened::DIGEST_BYTES;
+use super::order::SEED_BYTES;
+use super::packed;
+use crate::correlation::ot::OtCount;
+use crate::party::Party;
+use crate::program::{Cost, FrameCost, Time};
+
+/// Fewest triples of a bucket.
+pub const MIN_BUCKET: usize = 2;
+
+/// Most triples of a bucket.
+pub const MAX_BUCKET: usize = 4;
+
+/// Most triples of a batch, those that are checked and opened included.
+const MAX_TRIPLES: usize = 1 << 26;
+
+/// A batch of triples: public numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Batch {
+    bucket: usize,
+    good: usize,
+}
+
+impl Batch {
+    /// n = `good` triples out of as many buckets of B = `bucket`, and C = B opened ones.
+    ///
+    /// Returns `None` if a number is out of bounds.
+    #[must_use]
+    pub fn new(bucket: usize, good: usize) -> Option<Self> {
+        let fits = (MIN_BUCKET..=MAX_BUCKET).contains(&bucket) && (1..=MAX_TRIPLES / MAX_BUCKET - 1).contains(&good);
+        fits.then_some(Self { bucket, good })
+    }
+
+    /// The smallest batch of at least `good` triples in which a wrong one survives with at most 2^-`bits`.
+    ///
+    /// Returns `None` if there is none.
+    #[must_use]
+    pub fn at_least(bucket: usize, good: usize, bits: f64) -> Option<Self> {
+        let fits = |n: usize| Self::new(bucket, n).is_some_and(|batch| batch.error_bits() >= bits);
+        let (mut low, mut high) = (good.max(1), MAX_TRIPLES / MAX_BUCKET - 1);
+        if high < low || !fits(high) {
+            return None;
+        }
+        while low < high {
+            let middle = low.midpoint(high);
+            if fits(middle) { high = middle } else { low = middle + 1 }
+        }
+        Self::new(bucket, low)
+    }
+
+    /// B: triples of a bucket.
+    #[must_use]
+    pub fn bucket(self) -> usize {
+        self.bucket
+    }
+
+    /// n: triples that come out.
+    #[must_use]
+    pub fn good(self) -> usize {
+        self.good
+    }
+
+    /// C: triples that are opened.
+    #[must_use]
+    pub fn opened(self) -> usize {
+        self.bucket
+    }
+
+    /// All triples that are made.
+    #[must_use]
+    pub fn triples(self) -> usize {
+        self.bucket * self.good + self.opened()
+    }
+
+    /// Oblivious transfers that it takes: three for a triple.
+    #[must_use]
+    pub fn ots(self) -> OtCount {
+        OtCount::received_by(Party::Client, 3 * self.triples())
+    }
+
+    /// Bits that the client opens: d and f of every pair, x and y of every opened triple.
+    pub(super) fn opened_bits(self) -> usize {
+        2 * (self.bucket - 1) * self.good + 2 * self.opened()
+    }
+
+    /// Its frames, all in the offline stage, and its oblivious transfers.
+    #[must_use]
+    pub fn cost(self) -> Cost {
+        let frame = |flight, sender, bytes| FrameCost { time: Time::Offline(flight), sender, bytes };
+        let frames = vec![
+            frame(0, Party::Server, packed::bytes(2 * self.triples())),
+            frame(1, Party::Client, packed::bytes(self.triples())),
+            frame(2, Party::Server, SEED_BYTES),
+            frame(3, Party::Client, packed::bytes(self.opened_bits()) + DIGEST_BYTES),
+        ];
+        Cost { frames, ots: self.ots() }
+    }
+
+    /// -log2 of the probability that a wrong triple comes out.
+    #[must_use]
+    pub fn error_bits(self) -> f64 {
+        let log_choose = (0..self.bucket).map(|i| (((self.triples() - i) as f64) / (i + 1) as f64).log2()).sum::<f64>();
+        log_choose - (self.good as f64).log2()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Binomial coefficients of small numbers.
+    fn choose(n: u32, k: u32) -> f64 {
+        (0..k).map(|i| f64::from(n - i) / f64::from(i + 1)).product()
+    }
+
+    #[test]
+    fn the_bound_is_that_of_the_best_number_of_spoiled_buckets() {
+        for bucket in MIN_BUCKET..=MAX_BUCKET {
+            for good in [1, 2, 3, 10, 40, 100] {
+                let batch = Batch::new(bucket, good).unwrap();
+                let (n, b, all) = (good as u32, bucket as u32, batch.triples() as u32);
+                let best = (1..=n).map(|k| choose(n, k) / choose(all, k * b)).fold(0.0, f64::max);
+                assert!((batch.error_bits() + best.log2()).abs() < 1e-6, "{batch:?}: {best}");
+            }
+        }
+    }
+
+    /// Without opened triples who spoils all of them is never found: the count above would say so.
+    #[test]
+    fn opened_triples_are_what_finds_who_spoils_all() {
+        let (n, b) = (40, 3);
+        assert!((choose(n, n) / choose(n * b, n * b) - 1.0).abs() < 1e-9);
+    }
+
+    /// The bound against a simulation of orders, where it is large enough to be seen.
+    #[test]
+    fn spoiling_a_bucket_by_luck_is_as_rare_as_the_bound_says() {
+        use super::super::order::Order;
+        let batch = Batch::new(2, 3).unwrap();
+        let tries = 20_000_u32;
+        let lucky = (0..tries).filter(|i| {
+            let mut seed = [0; 32];
+            seed[..4].copy_from_slice(&i.to_le_bytes());
+            let order = Order::of(&seed, batch);
+            let is_bad = |triple: &u32| *triple < 2;
+            order.opened().iter().all(|triple| !is_bad(triple))
+                && order.buckets().all(|bucket| bucket.iter().filter(|triple| is_bad(triple)).count() != 1)
+        });
+        let rate = f64::from(lucky.count() as u32) / f64::from(tries);
+        let bound = (-batch.error_bits()).exp2();
+        assert!((rate - bound).abs() < 5.0 * (bound / f64::from(tries)).sqrt(), "{rate} and {bound}");
+    }
+
+    #[test]
+    fn batches_of_the_design() {
+        assert!(Batch::new(3, 500_000).unwrap().error_bits() > 40.0);
+        assert!(Batch::new(2, 525_000).unwrap().error_bits() > 20.0);
+        let batch = Batch::at_least(3, 1000, 40.0).unwrap();
+        assert!(batch.error_bits() >= 40.0 && batch.good() < 500_000);
+        assert!(Batch::new(3, batch.good() - 1).unwrap().error_bits() < 40.0);
+        assert_eq!(Batch::at_least(3, 600_000, 40.0).unwrap().good(), 600_000);
+        assert!(Batch::at_least(2, 1, 40.0).is_none());
+        assert!(Batch::new(1, 5).is_none() && Batch::new(5, 5).is_none() && Batch::new(3, 0).is_none());
+    }
+}

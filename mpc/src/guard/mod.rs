@@ -1,0 +1,29 @@
+//! Two-party computation against an arbitrary client: authenticated bits, triples, circuits. The server is semi-honest.
+//!
+//! Claim and proof are in `docs/guard.md`. The server is the only sender of oblivious transfers; of them the *correlation* is used,
+//! which makes a key the authentication of a choice bit under the server's Delta.
+//!
+//! | step | file | what |
+//! |---|---|---|
+//! | bits | `bits.rs` | [`Bits`]: [b] as a block of each party; sums, constants, corrections |
+//! | | `known.rs` | bits that one party knows, authenticated |
+//! | | `opened.rs` | [`Guard`]: the role of a party, and the running hash of all that was opened |
+//! | | `packed.rs` | bits on the wire |
+//! | triples | `batch.rs` | [`Batch`]: how many, in which buckets, and how likely a wrong one survives |
+//! | | `triples.rs` | [`Triples`]: made in four flights; `order.rs`: the secret order of a batch |
+
+mod batch;
+mod bits;
+mod known;
+mod opened;
+mod order;
+mod packed;
+#[cfg(test)]
+pub(crate) mod testing;
+mod triples;
+
+pub use batch::{Batch, MAX_BUCKET, MIN_BUCKET};
+pub use bits::Bits;
+pub use known::{apply, correct, of_server};
+pub use opened::{DIGEST_BYTES, Guard};
+pub use triples::{Accepted, Offered, Sealed, Triples, make};

@@ -1,0 +1,223 @@
+//! Honest batches, and a client that deviates in every way that the messages leave it.
+
+use super::*;
+use crate::guard::testing::{deal, lie, rng, value};
+use crate::party::Stage;
+use crate::transport::channel::HEADER_BYTES;
+
+/// To triples and e.
+type Spoil<'a> = &'a dyn Fn(&mut Accepted, &mut Vec<u8>);
+/// To a message.
+type Garble<'a> = &'a dyn Fn(&mut Vec<u8>);
+
+/// What a client does to its state or messages.
+#[derive(Default)]
+struct Deviation<'a> {
+    /// To its triples and e.
+    e: Option<Spoil<'a>>,
+    /// To its triples before it opens.
+    held: Option<&'a dyn Fn(&mut Accepted)>,
+    /// To its last message.
+    opened: Option<Garble<'a>>,
+}
+
+/// A batch with a client that deviates: what the server thinks of it.
+fn run(batch: Batch, deviation: &Deviation<'_>, seed: u64) -> Result<[Triples; 2]> {
+    let [(client, mut own), (server, mut guard)] = deal(batch.ots().total(), seed);
+    let (offered, u) = Offered::offer(batch, server, &mut rng(!seed));
+    let (mut accepted, mut e) = Accepted::accept(batch, client, &u)?;
+    if let Some(deviate) = deviation.e {
+        deviate(&mut accepted, &mut e);
+    }
+    let (sealed, order) = offered.correct(&e)?;
+    if let Some(deviate) = deviation.held {
+        deviate(&mut accepted);
+    }
+    let (client, mut message) = accepted.open(&mut own, &order);
+    if let Some(deviate) = deviation.opened {
+        deviate(&mut message);
+    }
+    let server = sealed.check(&mut guard, &message)?;
+    let [x, y, z] = {
+        let (client, server) = (Triples(client.0.clone()).into_bits(), Triples(server.0.clone()).into_bits());
+        let value = value(&guard, &client, &server);
+        [0, 1, 2].map(|i| value.plane(i).to_vec())
+    };
+    assert!(x.iter().zip(&y).zip(&z).all(|((x, y), z)| x & y == *z), "x y = z");
+    Ok([client, server])
+}
+
+/// Flips e of a triple, as a client that goes on consistently.
+fn flip(accepted: &mut Accepted, e: &mut [u8], i: usize) {
+    lie(&mut accepted.triples[i][2]);
+    e[i / 8] ^= 1 << (i % 8);
+}
+
+fn is_caught(batch: Batch, deviation: &Deviation<'_>, seed: u64) -> bool {
+    match run(batch, deviation, seed) {
+        Err(Error::Cheated) => true,
+        Err(other) => panic!("{other}"),
+        Ok(_) => false,
+    }
+}
+
+#[test]
+fn honest_batches_of_every_size_are_right() {
+    for bucket in 2..=4 {
+        for good in [1, 2, 55, 56, 57, 1000, BUCKETS + 3] {
+            let batch = Batch::new(bucket, good).unwrap();
+            let [client, server] = run(batch, &Deviation::default(), good as u64).unwrap();
+            assert_eq!((client.len(), server.len()), (good, good));
+        }
+    }
+}
+
+/// x, y, and the halves of the server and of the client are all balanced and pairwise independent.
+#[test]
+fn triples_are_uniform() {
+    let n = 1 << 16;
+    let [client, server] = run(Batch::new(2, n).unwrap(), &Deviation::default(), 5).unwrap();
+    let halves = [client, server].map(|triples| triples.into_bits().halves());
+    let planes: Vec<&[u64]> = halves.iter().flat_map(|halves| (0..3).map(|i| halves.plane(i))).collect();
+    let ones = |words: Vec<u64>| words.iter().map(|word| word.count_ones()).sum::<u32>();
+    for (i, a) in planes.iter().enumerate() {
+        // z itself is a product: its two halves are not independent.
+        for b in planes[..i].iter().enumerate().filter(|(j, _)| (*j, i) != (2, 5)).map(|(_, b)| b) {
+            let sum = ones(a.iter().zip(*b).map(|(a, b)| a ^ b).collect());
+            assert!((f64::from(sum) - n as f64 / 2.0).abs() < 3.0 * (n as f64).sqrt(), "{sum}");
+        }
+        assert!((f64::from(ones(a.to_vec())) - n as f64 / 2.0).abs() < 3.0 * (n as f64).sqrt());
+    }
+}
+
+#[test]
+fn a_wrong_e_is_caught_wherever_it_is() {
+    for bucket in [2, 3] {
+        let batch = Batch::new(bucket, 20).unwrap();
+        for i in 0..batch.triples() {
+            let consistent = |accepted: &mut Accepted, e: &mut Vec<u8>| flip(accepted, e, i);
+            assert!(is_caught(batch, &Deviation { e: Some(&consistent), ..Default::default() }, i as u64));
+            // The same without its own MAC in step.
+            let careless = |_: &mut Accepted, e: &mut Vec<u8>| e[i / 8] ^= 1 << (i % 8);
+            assert!(is_caught(batch, &Deviation { e: Some(&careless), ..Default::default() }, i as u64));
+        }
+    }
+}
+
+/// Differences don't see it: the opened triples do, always.
+#[test]
+fn who_flips_every_e_is_caught() {
+    for (bucket, good) in [(2, 1), (2, 30), (3, 1), (3, 30)] {
+        let batch = Batch::new(bucket, good).unwrap();
+        let all = |accepted: &mut Accepted, e: &mut Vec<u8>| (0..batch.triples()).for_each(|i| flip(accepted, e, i));
+        assert!((0..50).all(|seed| is_caught(batch, &Deviation { e: Some(&all), ..Default::default() }, seed)));
+    }
+}
+
+/// Flips that would cancel in one bucket are in one bucket as often as the bound says.
+#[test]
+fn flips_that_would_cancel_survive_at_the_rate_of_the_bound() {
+    let batch = Batch::new(2, 5).unwrap();
+    let tries = 3000;
+    let two = |accepted: &mut Accepted, e: &mut Vec<u8>| [3, 7].iter().for_each(|i| flip(accepted, e, *i));
+    let survived = (0..tries).filter(|seed| {
+        let [(client, mut own), (server, mut guard)] = deal(batch.ots().total(), *seed);
+        let (offered, u) = Offered::offer(batch, server, &mut rng(!seed));
+        let (mut accepted, mut e) = Accepted::accept(batch, client, &u).unwrap();
+        two(&mut accepted, &mut e);
+        let (sealed, order) = offered.correct(&e).unwrap();
+        let (_, message) = accepted.open(&mut own, &order);
+        sealed.check(&mut guard, &message).is_ok()
+    });
+    let (survived, bound) = (survived.count() as f64, (-batch.error_bits()).exp2() * tries as f64);
+    assert!((survived - bound).abs() < 5.0 * bound.sqrt(), "{survived} of {tries}, {bound} by the bound");
+    assert!(survived > 0.0, "the test would see it");
+    // At the size of a network, never.
+    let large = Batch::new(3, 2000).unwrap();
+    let three = |accepted: &mut Accepted, e: &mut Vec<u8>| [5, 70, 900].iter().for_each(|i| flip(accepted, e, *i));
+    assert!((0..100).all(|seed| is_caught(large, &Deviation { e: Some(&three), ..Default::default() }, seed)));
+}
+
+#[test]
+fn wrong_bits_and_macs_are_caught() {
+    let batch = Batch::new(3, 20).unwrap();
+    for i in 0..batch.opened_bits() {
+        let bit = |message: &mut Vec<u8>| message[i / 8] ^= 1 << (i % 8);
+        assert!(is_caught(batch, &Deviation { opened: Some(&bit), ..Default::default() }, 1));
+    }
+    let digest = |message: &mut Vec<u8>| *message.last_mut().unwrap() ^= 1;
+    assert!(is_caught(batch, &Deviation { opened: Some(&digest), ..Default::default() }, 1));
+    for i in 0..batch.triples() {
+        for part in 0..3 {
+            // Another bit under the same MAC, and another MAC of the same bit.
+            for change in [Block::new(1, 0), Block::new(2, 0)] {
+                let held = |accepted: &mut Accepted| accepted.triples[i][part] ^= change;
+                assert!(is_caught(batch, &Deviation { held: Some(&held), ..Default::default() }, 2), "{i} {part}");
+            }
+        }
+    }
+}
+
+/// The server's messages are the same, whatever the client did before: nothing is told by when or how it goes on.
+#[test]
+fn nothing_before_the_comparison_depends_on_what_was_spoiled() {
+    let batch = Batch::new(3, 30).unwrap();
+    let of = |spoil: usize| {
+        let [(client, _), (server, _)] = deal(batch.ots().total(), 8);
+        let (offered, u) = Offered::offer(batch, server, &mut rng(1));
+        let (mut accepted, mut e) = Accepted::accept(batch, client, &u).unwrap();
+        (0..spoil).for_each(|i| flip(&mut accepted, &mut e, i));
+        (u, offered.correct(&e).unwrap().1)
+    };
+    assert!((1..93).all(|spoil| of(spoil) == of(0)));
+}
+
+#[test]
+fn malformed_messages_are_refused() {
+    let batch = Batch::new(2, 9).unwrap();
+    let [(client, mut own), (server, mut guard)] = deal(batch.ots().total(), 3);
+    let (offered, u) = Offered::offer(batch, server, &mut rng(3));
+    let [(again, _), _] = deal(batch.ots().total(), 3);
+    assert!(Accepted::accept(batch, again, &u[1..]).unwrap_err().is_peer_fault());
+    let (accepted, e) = Accepted::accept(batch, client, &u).unwrap();
+    let mut rest = e.clone();
+    *rest.last_mut().unwrap() |= 0x80;
+    let [_, (other, _)] = deal(batch.ots().total(), 3);
+    assert!(Offered::offer(batch, other, &mut rng(3)).0.correct(&rest).unwrap_err().is_peer_fault());
+    let (sealed, seed) = offered.correct(&e).unwrap();
+    let (_, message) = accepted.open(&mut own, &seed);
+    assert!(sealed.check(&mut guard, &message[..8]).unwrap_err().is_peer_fault());
+}
+
+#[test]
+fn triples_move() {
+    let [mut client, _] = run(Batch::new(2, 10).unwrap(), &Deviation::default(), 5).unwrap();
+    let all = client.0.to_vec();
+    let taken = client.take(4).unwrap();
+    assert_eq!((taken.0.as_slice(), client.0.as_slice()), (&all[6..], &all[..6]));
+    assert!(matches!(client.take(7), Err(Error::Exhausted { need: 7, have: 6, .. })));
+    client.append(taken);
+    assert_eq!((client.len(), format!("{client:?}")), (10, "Triples(10, ..)".to_owned()));
+}
+
+/// Bytes and flights over a channel.
+#[tokio::test]
+async fn a_batch_takes_four_flights_and_the_bytes_that_are_said() {
+    let batch = Batch::new(3, 1000).unwrap();
+    let [(client, mut own), (server, mut guard)] = deal(batch.ots().total(), 6);
+    let (mut a, mut b) = Channel::pair();
+    a.enter(Stage::Offline);
+    b.enter(Stage::Offline);
+    let (mut no, mut yes) = (rng(1), rng(2));
+    let both =
+        tokio::join!(make(&mut a, &mut own, batch, client, &mut no), make(&mut b, &mut guard, batch, server, &mut yes));
+    assert_eq!((both.0.unwrap().len(), both.1.unwrap().len()), (1000, 1000));
+    let traffic = a.traffic().stage(Stage::Offline);
+    let cost = batch.cost();
+    assert_eq!(traffic.flights, 4);
+    assert_eq!(traffic.total().bytes() as usize, cost.total_bytes() + 4 * HEADER_BYTES);
+    assert_eq!(traffic.total().bytes_sent as usize, cost.bytes(Stage::Offline, Party::Client) + 2 * HEADER_BYTES);
+    // 3 B + 2 (B - 1) bits, and three OTs for each of B triples.
+    let bits = 8.0 * cost.total_bytes() as f64 / 1000.0;
+    assert!((bits - 13.0).abs() < 0.6, "{bits}");
+}
