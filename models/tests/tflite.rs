@@ -483,6 +483,12 @@ fn other_types_at_the_ends() {
     graphs("ends", 20, &BOTH);
 }
 
+/// Operators of their own, and large resizings: the answer is what they read.
+#[test]
+fn what_is_left_out_at_the_end() {
+    graphs("left_out", 20, &BOTH);
+}
+
 #[test]
 fn unsigned_numbers() {
     graphs("unsigned", 20, &BOTH);

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::arrays;
 use super::graph::Node;
 use super::quantiser::{Mode, Quantiser, Rule};
 use super::tensor::{Constant, Element, Values};
@@ -9,7 +10,7 @@ use super::value::{Scaled, Stop, Value};
 
 const INT64: Element = Element::Int { bits: 64, signed: true };
 
-fn inconsistent() -> Stop {
+pub(super) fn inconsistent() -> Stop {
     Stop::new("shapes that do not fit each other", "the file is not consistent")
 }
 
@@ -69,55 +70,11 @@ pub(super) fn fold<'m>(node: Node<'m>, inputs: &[Option<Value<'m>>], opset: i64)
             reshaped(first, &constant, &shape)
         }
         "Transpose" => transpose(first, &constant, node)?,
-        "Shape" => {
-            let sizes: Vec<i64> = constant.shape.iter().map(|&size| size as i64).collect();
-            Value::Constant(Constant::ints(vec![sizes.len()], INT64, sizes))
-        }
-        "Gather" => Value::Constant(gather(&constant, &needed(1)?, node.int("axis", 0))?),
-        "Concat" => {
-            let mut values = Vec::new();
-            for index in 0..inputs.len() {
-                let part = needed(index)?;
-                if part.shape.len() != 1 {
-                    return Ok(None);
-                }
-                values.extend_from_slice(&part.to_ints().ok_or_else(inconsistent)?);
-            }
-            Value::Constant(Constant::ints(vec![values.len()], INT64, values))
-        }
-        "ConstantOfShape" => {
-            let shape = constant.to_ints().ok_or_else(inconsistent)?;
-            let sizes: Option<Vec<usize>> = shape.iter().map(|&size| usize::try_from(size).ok()).collect();
-            let shape = sizes.ok_or_else(inconsistent)?;
-            let count = shape.iter().fold(1usize, |count, &size| count.saturating_mul(size));
-            if count > 1 << 24 {
-                return Err(Stop::new(format!("a constant of {count} elements"), "store it, or leave it out"));
-            }
-            let value = if node.has("value") { node.value()? } else { Constant::floats(vec![1], vec![0.0]) };
-            Value::Constant(match &value.values {
-                Values::Float(values) => {
-                    Constant::floats(shape, vec![*values.first().ok_or_else(inconsistent)?; count])
-                }
-                Values::Int(values) => {
-                    Constant::ints(shape, value.element, vec![*values.first().ok_or_else(inconsistent)?; count])
-                }
-            })
-        }
         "Relu" => Value::Constant(clip(&constant, Some(Constant::floats(vec![], vec![0.0])), None)?),
-        "Neg" | "Sqrt" | "Reciprocal" | "Abs" => {
-            let of = |v: f32| match node.op() {
-                "Neg" => -v,
-                "Sqrt" => v.sqrt(),
-                "Reciprocal" => 1.0 / v,
-                _ => v.abs(),
-            };
-            Value::Constant(Constant::floats(
-                constant.shape.clone(),
-                constant.to_floats().iter().map(|&v| of(v)).collect(),
-            ))
+        _ => {
+            let constants: Vec<Option<Constant>> = (0..inputs.len()).map(number).collect();
+            return Ok(arrays::fold(node, &constants, opset)?.map(Value::Constant));
         }
-        "Add" | "Sub" | "Mul" | "Div" | "Pow" => Value::Constant(arithmetic(node.op(), &constant, &needed(1)?)?),
-        _ => return Ok(None),
     }))
 }
 
@@ -220,51 +177,6 @@ fn cast<'m>(value: &Value<'m>, constant: &Constant, node: Node<'m>) -> Result<Va
     })
 }
 
-fn gather(constant: &Constant, indices: &Constant, along: i64) -> Result<Constant, Stop> {
-    if constant.shape.len() != 1 || axis(along, 1)? != 0 {
-        return Err(Stop::new("a choice from a tensor that is no list", "only shapes are computed with"));
-    }
-    let (values, wanted) = (constant.to_ints().ok_or_else(inconsistent)?, indices.to_ints().ok_or_else(inconsistent)?);
-    let chosen = |&index: &i64| axis(index, values.len()).ok().and_then(|at| values.get(at).copied());
-    let chosen: Option<Vec<i64>> = wanted.iter().map(chosen).collect();
-    Ok(Constant::ints(indices.shape.clone(), INT64, chosen.ok_or_else(inconsistent)?))
-}
-
-/// Sums, differences, products, quotients and powers of constants of one shape, or with one number.
-fn arithmetic(op: &str, a: &Constant, b: &Constant) -> Result<Constant, Stop> {
-    let count = a.len().max(b.len());
-    if (a.len() != count && a.len() != 1) || (b.len() != count && b.len() != 1) || count == 0 {
-        return Err(Stop::new("constants of different shapes", "fold constants before the export"));
-    }
-    let shape = if a.len() == count { a.shape.clone() } else { b.shape.clone() };
-    if let (Values::Int(x), Values::Int(y)) = (&a.values, &b.values) {
-        let value = |i: usize| {
-            let (x, y) = (x[i % x.len()], y[i % y.len()]);
-            match op {
-                "Add" => x.checked_add(y),
-                "Sub" => x.checked_sub(y),
-                "Mul" => x.checked_mul(y),
-                "Pow" => u32::try_from(y).ok().and_then(|y| x.checked_pow(y)),
-                _ => x.checked_div(y),
-            }
-        };
-        let values: Option<Vec<i64>> = (0..count).map(value).collect();
-        return Ok(Constant::ints(shape, a.element, values.ok_or_else(inconsistent)?));
-    }
-    let (x, y) = (a.to_floats(), b.to_floats());
-    let value = |i: usize| {
-        let (x, y) = (x[i % x.len()], y[i % y.len()]);
-        match op {
-            "Add" => x + y,
-            "Sub" => x - y,
-            "Mul" => x * y,
-            "Pow" => x.powf(y),
-            _ => x / y,
-        }
-    };
-    Ok(Constant::floats(shape, (0..count).map(value).collect()))
-}
-
 fn clip(constant: &Constant, lo: Option<Constant>, hi: Option<Constant>) -> Result<Constant, Stop> {
     let bound = |bound: Option<Constant>, otherwise: f32| bound.map_or(Some(otherwise), |bound| bound.scalar());
     let lo = bound(lo, f32::MIN).ok_or_else(inconsistent)?;
@@ -328,7 +240,7 @@ pub(super) fn target_element(node: Node<'_>, zero: Option<&Constant>) -> Element
 
 fn quantise(node: Node<'_>, constant: &Constant, scale: &Constant, zero: Option<&Constant>) -> Result<Constant, Stop> {
     let element = target_element(node, zero);
-    let small = element.small().ok_or_else(|| Stop::new("more than 8 bits", "quantise to at most 8 bits"))?;
+    let small = element.wraps().ok_or_else(|| Stop::new("more than 16 bits", "quantise to at most 16 bits"))?;
     let one = Constant::ints(vec![], INT64, vec![0]);
     let zeros = zero.unwrap_or(&one).to_ints().ok_or_else(inconsistent)?;
     let scales = scale.to_floats();

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `schema` | the messages of the format |
 //! | `external` | tensors in files of their own |
-//! | `tensor`, `constants` | constants, and what is computed from constants alone |
+//! | `tensor`, `constants`, `arrays` | constants, and what is computed from constants alone |
 //! | `graph`, `input`, `client` | the graph, what quantises its input, and what the client does before |
 //! | `value`, `real`, `quantiser` | integers and real numbers, and the functions between them |
 //! | `operators` | which operators there are, and what becomes of them |
@@ -29,6 +29,7 @@
 //!   file is refused, unless results may be approximate: then exact arithmetic takes the place of float sums. Either way the report
 //!   says in how many inferences the order decides.
 
+mod arrays;
 mod chance;
 mod client;
 mod constants;

@@ -285,6 +285,45 @@ impl<'m> Walk<'m> {
         self.moved(node, &value, &by)
     }
 
+    /// `Expand` and `Tile`: elements that stand in several places.
+    pub(super) fn repeat(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
+        let mut value = self.value(node, 0)?.clone();
+        let mut dims = self.dims_of(&value)?;
+        let wrong = || Stop::new("sizes that do not fit its shape", "the file is not consistent");
+        let sizes = self.numbers(node, 1, "repeats")?.ok_or_else(wrong)?;
+        let sizes: Vec<usize> = sizes.iter().map(|&size| usize::try_from(size).unwrap_or(0)).collect();
+        let tile = node.op() == "Tile";
+        if sizes.contains(&0) || tile && sizes.len() != dims.len() {
+            return Err(wrong());
+        }
+        if dims.len() < sizes.len() {
+            let more = [vec![1; sizes.len() - dims.len()], dims.clone()].concat();
+            value = self.moved(node, &value, &Move::reshape(&dims, more.clone()))?;
+            dims = more;
+        }
+        let first = dims.len() - sizes.len();
+        for (at, size) in sizes.into_iter().enumerate() {
+            let (at, old) = (first + at, dims[first + at]);
+            let count = match (tile, old, size) {
+                (true, ..) => old.saturating_mul(size),
+                (false, old, 1) => old,
+                (false, 1, size) => size,
+                (false, old, size) if old == size => old,
+                _ => return Err(wrong()),
+            };
+            if count == old {
+                continue;
+            }
+            if count > MAX_ELEMENTS {
+                return Err(Stop::new(format!("a tensor of {count} elements"), "tensors have at most 2^24 elements"));
+            }
+            let indices: Vec<i64> = (0..count).map(|index| (index % old) as i64).collect();
+            value = self.moved(node, &value, &Move::along(&dims, at, &indices))?;
+            dims[at] = count;
+        }
+        Ok(value)
+    }
+
     /// `GatherND` of constant indices.
     pub(super) fn gather_nd(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
         let value = self.value(node, 0)?.clone();
@@ -490,7 +529,7 @@ fn order_of(node: Node<'_>, rank: usize) -> Result<Vec<usize>, Stop> {
 }
 
 /// The indices of start..end in steps, as NumPy has them.
-fn sliced(size: i64, start: i64, end: i64, step: i64) -> Vec<i64> {
+pub(super) fn sliced(size: i64, start: i64, end: i64, step: i64) -> Vec<i64> {
     let from_end = |at: i64| if at < 0 { at.saturating_add(size) } else { at };
     match step {
         1.. => {

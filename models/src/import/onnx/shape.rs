@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::arrays::shape_part;
 use super::constants::axis;
 use super::graph::Node;
 use super::real::{HALF_ULP, Post, odd_factor};
@@ -99,10 +100,15 @@ impl<'m> Walk<'m> {
         })
     }
 
+    /// `Shape` and `Size`: dimensions are known.
     pub(super) fn shape_of(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
         let dims = self.dims_of(self.value(node, 0)?)?;
-        let sizes: Vec<i64> = dims.iter().map(|&size| size as i64).collect();
-        Ok(Value::Constant(Constant::ints(vec![sizes.len()], Element::Int { bits: 64, signed: true }, sizes)))
+        let int64 = Element::Int { bits: 64, signed: true };
+        if node.op() == "Size" {
+            return Ok(Value::Constant(Constant::ints(vec![], int64, vec![dims.iter().product::<usize>() as i64])));
+        }
+        let sizes = shape_part(node, &dims);
+        Ok(Value::Constant(Constant::ints(vec![sizes.len()], int64, sizes)))
     }
 
     /// Zeros around an image, for the convolution behind.

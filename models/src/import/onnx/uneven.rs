@@ -108,7 +108,10 @@ impl<'m> Walk<'m> {
             let axes = vec![(0..size as i64).collect(), (0..channels).map(|c| (c * size) as i64).collect()];
             inputs.push(self.builder.select(&format!("{name}/piece"), id, [size, 1, channels], axes)?);
         }
-        let id = self.builder.node(&format!("{name}/pieces"), Op::Concat { inputs }, None)?;
+        let id = match inputs[..] {
+            [id] => id,
+            _ => self.builder.node(&format!("{name}/pieces"), Op::Concat { inputs }, None)?,
+        };
         let channels = shape[0];
         let axes = vec![(0..channels as i64).collect(), places.iter().map(|&at| (at * channels) as i64).collect()];
         Ok(self.builder.select(&format!("{name}/places"), id, shape, axes)?)

@@ -201,6 +201,9 @@ impl<'m> Walk<'m> {
     }
 
     pub(super) fn dequantise(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
+        if let Value::Real(real) = self.value(node, 0)?.clone() {
+            return self.accumulator(node, &real);
+        }
         let (unit, zero) = (self.scalar(node, 1)?, self.zero(node, 2)?);
         let ints = self.ints(node, 0, zero)?;
         Quantiser::onnx(unit, zero, (0, 0))?;

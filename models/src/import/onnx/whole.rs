@@ -3,8 +3,9 @@
 
 use std::rc::Rc;
 
+use super::constants::axis;
 use super::graph::Node;
-use super::quantiser::{Mode, Quantiser, Rule};
+use super::quantiser::{Mode, Quantiser, Rule, per_channel};
 use super::real::{Post, at};
 use super::tensor::{Constant, Element, Values};
 use super::value::{Ints, Real, Scale, Scaled, Source, Stop, Value};
@@ -211,6 +212,24 @@ impl<'m> Walk<'m> {
             }
             _ => Err(Stop::new("a shift of other than unsigned integers", "cast integers to uint32 first")),
         }
+    }
+
+    /// `DequantizeLinear` of 32-bit integers, one unit or one for each channel.
+    pub(super) fn accumulator(&mut self, node: Node<'m>, real: &Rc<Real<'m>>) -> Result<Value<'m>, Stop> {
+        let zeros = node.input(2).map(|_| self.constant(node, 2)).transpose()?;
+        if zeros.is_some_and(|zeros| zeros.to_ints().is_none_or(|zeros| zeros.iter().any(|&zero| zero != 0))) {
+            return Err(Stop::new("a zero point of 32-bit integers", "leave it out"));
+        }
+        let units = self.constant(node, 1)?.to_floats();
+        let rank = self.dims_of(&Value::Real(Rc::clone(real)))?.len();
+        let along = units.len() == 1 || axis(node.int("axis", 1), rank)? == 1;
+        let list = per_channel(&units, real.channels).filter(|_| along).ok_or_else(|| {
+            Stop::new("units that are not one, or one for each channel", "quantise by tensor or by channel")
+        })?;
+        if let Some(unit) = list.iter().find(|unit| !(unit.is_normal() && **unit > 0.0)) {
+            return Err(Stop::new(format!("a scale of {unit}"), "scales are positive numbers"));
+        }
+        self.after(real, Post::Mul(list))
     }
 
     /// Integers of 8 bits of real numbers that are such.

@@ -11,6 +11,9 @@ use crate::coding::{self, ArgMax, Step};
 use crate::import::error::{ImportError, ImportProblem};
 use crate::import::report::{Report, Verdict};
 
+/// Most elements that a resizing at the end makes. Whoever has what it reads can do it: in the clear it costs nothing.
+const MOST_RESIZED: usize = 1 << 20;
+
 /// Where a network starts and ends in the graph.
 pub(super) struct Ends {
     /// Those that the outputs depend on, in the order of the file.
@@ -107,6 +110,10 @@ fn ends(
         let softmax = || {
             source(before).is_some_and(|(_, operator, _)| [model::SOFTMAX, model::LOG_SOFTMAX].contains(&operator.code))
         };
+        let resizes = || {
+            source(before)
+                .is_some_and(|(_, operator, _)| operator.code == model::RESIZE_BILINEAR && large(model, before))
+        };
         let class = || source(before).is_some_and(|(_, operator, _)| operator.code == model::ARG_MAX);
         let mut drop = |why| {
             if dropped.insert(index) {
@@ -125,6 +132,7 @@ fn ends(
                 drop("it follows a softmax that is left out")
             }
             model::RESHAPE | model::SQUEEZE | model::CAST if class() => drop("it follows an arg max that is left out"),
+            model::ARG_MAX if resizes() && end.behind.is_empty() => drop("it follows a resizing that is left out"),
             model::ARG_MAX if over_channels(model, operator, before) && end.behind.is_empty() => {
                 drop("the client takes the largest");
                 end.class = Some(ArgMax { last: false });
@@ -136,6 +144,11 @@ fn ends(
                 end.behind.insert(0, if sigmoid { coding::End::Sigmoid } else { coding::End::Tanh });
             }
             model::EXP | model::LOG | model::SQRT if float(model, before) && end.behind.is_empty() => {
+                drop("it is left out: the answer is what it reads");
+                report.note(format!("the answer is what {} reads, not what it makes of it", operator.name));
+                end.file = before;
+            }
+            model::RESIZE_BILINEAR if large(model, end.tensor) && end.behind.is_empty() => {
                 drop("it is left out: the answer is what it reads");
                 report.note(format!("the answer is what {} reads, not what it makes of it", operator.name));
                 end.file = before;
@@ -153,6 +166,11 @@ fn ends(
         end.tensor = before;
     }
     vec![end]
+}
+
+/// True for what is worth no private interpolation.
+fn large(model: &Model<'_>, tensor: usize) -> bool {
+    model.tensors[tensor].elements() > MOST_RESIZED
 }
 
 fn float(model: &Model<'_>, tensor: usize) -> bool {

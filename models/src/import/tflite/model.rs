@@ -257,6 +257,7 @@ pub(super) const QUANTIZE: i32 = number("QUANTIZE");
 pub(super) const RELU: i32 = number("RELU");
 pub(super) const RELU6: i32 = number("RELU6");
 pub(super) const RESHAPE: i32 = number("RESHAPE");
+pub(super) const RESIZE_BILINEAR: i32 = number("RESIZE_BILINEAR");
 pub(super) const SHAPE: i32 = number("SHAPE");
 pub(super) const SOFTMAX: i32 = number("SOFTMAX");
 pub(super) const SQUEEZE: i32 = number("SQUEEZE");

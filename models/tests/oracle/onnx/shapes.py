@@ -47,8 +47,12 @@ def integers(rng):
         w = graph.constant(rng.integers(-127, 128, [72, 5]).astype(np.int8))
         y = graph.node("MatMulInteger", [flat, w, x_zero])
         graph.shape = [5]
-    y = graph.node("Cast", [y], to=TensorProto.FLOAT)
-    y = graph.node("Mul", [y, graph.constant(np.float32(rng.uniform(0.5, 2) * 1e-3))])
+    if graph.chance(0.5):
+        y = graph.node("Cast", [y], to=TensorProto.FLOAT)
+        y = graph.node("Mul", [y, graph.constant(np.float32(rng.uniform(0.5, 2) * 1e-3))])
+    else:
+        units = rng.uniform(0.5, 2, graph.shape[0] if graph.chance(0.5) else []) * 1e-3
+        y = graph.node("DequantizeLinear", [y, graph.constant(np.float32(units))], axis=1)
     bias = rng.normal(0, 1, [graph.shape[0]] + [1] * (len(graph.shape) - 1)).astype(np.float32)
     y = graph.node("Add", [y, graph.constant(bias)])
     graph.quantised(y, 60.0)
@@ -131,8 +135,11 @@ def dead(rng):
 def uneven(rng):
     """Averages that do not count their padding, or whose last windows leave the image."""
     graph = start(rng, (2, 7, 8))
-    if graph.chance(0.5):
+    kind = rng.integers(5)
+    if kind < 2:
         attributes = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "strides": [2, 2]}
+    elif kind == 2:
+        attributes = {"kernel_shape": [8, 9], "pads": [0, 0, 1, 1], "strides": [2, 2]}
     else:
         attributes = {"kernel_shape": [2, 3], "strides": [2, 2], "ceil_mode": 1}
     y = graph.node("AveragePool", [graph.real()], **attributes)
@@ -140,6 +147,67 @@ def uneven(rng):
         y = graph.node("Mul", [y, graph.constant(np.float32([0.7, -1.1]).reshape(2, 1, 1))])
     graph.quantised(y, graph.sigma)
     graph.shape = None
+    return graph
+
+
+def folded(rng):
+    """A shape and a mask that the graph computes: parts of shapes, products, ranges, comparisons, choices."""
+    graph = start(rng)
+    real, whole = graph.real(), lambda *values: graph.constant(list(values), np.int64)
+    one = lambda value: graph.constant(np.int64(value))
+    if graph.chance(0.5):
+        batch = graph.node("Shape", [real], start=0, end=1)
+        rest = graph.node("Shape", [real], start=1)
+    else:
+        dims = graph.node("Shape", [real])
+        batch = graph.node("Slice", [dims, whole(0), whole(1), whole(0), whole(1)])
+        rest = graph.node("Slice", [dims, whole(-3), whole(2**62), whole(0)])
+    size = graph.node("ReduceProd", [rest, whole(0)], keepdims=1)
+    y = graph.node("Reshape", [real, graph.node("Concat", [batch, size], axis=0)])
+    count = graph.node("Squeeze", [size])
+    numbers = graph.node("Range", [one(0), count, one(1)])
+    odd = graph.node("Equal", [graph.node("Mod", [numbers, one(3)]), one(1)])
+    late = graph.node("Greater", [numbers, one(int(rng.integers(20, 60)))])
+    wide = graph.node("Expand", [graph.constant(np.float32(0.75)), size])
+    plain = graph.node("ConstantOfShape", [size], value=numpy_helper.from_array(np.float32([1.25])))
+    mask = graph.node("Where", [graph.node("And", [odd, graph.node("Not", [late])]), wide, plain])
+    if graph.chance(0.5):
+        grid = graph.node("Add", [graph.node("Cast", [numbers], to=TensorProto.FLOAT), graph.constant(np.zeros([2, 1], np.float32))])
+        row = graph.node("Gather", [grid, one(-1)], axis=0)
+        mask = graph.node("Sub", [mask, graph.node("Mul", [row, graph.constant(np.float32(2.0**-8))])])
+    graph.quantised(graph.node("Mul", [y, mask]), graph.sigma)
+    graph.shape = [72]
+    graph.dense()
+    return graph
+
+
+def repeated(rng):
+    """Elements that stand in several places: Tile and Expand."""
+    graph = start(rng, (2, 3, 1))
+    x = graph.real()
+    if graph.chance(0.5):
+        y, graph.shape = graph.node("Tile", [x, graph.constant([1, 1, 2, 3], np.int64)]), [2, 6, 3]
+    else:
+        y, graph.shape = graph.node("Expand", [x, graph.constant([1, 3, 4], np.int64)]), [2, 3, 4]
+    graph.x = graph.node("QuantizeLinear", [y] + graph.parameters(graph.scale, graph.zero))
+    graph.flatten()
+    graph.dense()
+    return graph
+
+
+def paired(rng):
+    """Weights that are stored as floats behind a pair of their own, perhaps of 16 bits."""
+    graph = start(rng, (6,), np.uint8)
+    kind = np.int8 if graph.chance(0.5) else np.int16
+    w = rng.normal(0, 1, [6, 5]).astype(np.float32)
+    unit = graph.constant(np.float32(2.0 ** -(5 if kind is np.int8 else 8)))
+    zero = graph.constant(kind(0))
+    w = graph.node("QuantizeLinear", [graph.constant(w), unit, zero])
+    w = graph.node("DequantizeLinear", [w, unit, zero])
+    y = graph.node("MatMul", [graph.real(), w])
+    graph.shape = [5]
+    graph.scale, graph.zero = np.float32(2.0**-3), 128
+    graph.x = graph.node("QuantizeLinear", [y] + graph.parameters(graph.scale, graph.zero))
     return graph
 
 
@@ -152,7 +220,7 @@ def softmax(rng):
     return graph
 
 
-KINDS = [int4, integers, padded, computed, ceil, mean, softmax, swish, dead, uneven]
+KINDS = [int4, integers, padded, computed, ceil, mean, softmax, swish, dead, uneven, folded, repeated, paired]
 
 
 def run(rng, samples, index):

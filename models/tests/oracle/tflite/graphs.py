@@ -513,6 +513,27 @@ class Random(More):
                 return flat
         return behind
 
+    def left_out(self):
+        """Puts behind the output what an import leaves out: an operator of its own, or a resizing to more than 2^20 numbers."""
+        shape = self.x["shape"]
+        self.runs = self.graph.finish([self.input["number"]], [self.x["number"]])  # no runtime has an operator of its own
+        if len(shape) != 4 or self.rng.random() < 0.3:
+            last = self.tensor(shape, self.x["scale"], self.x["zero_point"])
+            self.graph.operator("CUSTOM", [self.x["number"]], [last["number"]], custom="Mine")
+            self.names.append("CUSTOM")
+            return last
+        size = int(np.ceil(np.sqrt((1 << 20) / shape[3]))) + 1
+        last = self.tensor([1, size, size, shape[3]], self.x["scale"], self.x["zero_point"])
+        inputs, fields = [self.x["number"], self.numbers([size, size])], {"alignCorners": True}
+        self.graph.operator("RESIZE_BILINEAR", inputs, [last["number"]], ("ResizeBilinearOptions", fields))
+        self.names.append("RESIZE_BILINEAR")
+        if self.rng.random() < 0.5:
+            classes, axis = self.graph.tensor([1, size, size], np.int64), self.graph.constant(np.array(3, np.int32))
+            self.graph.operator("ARG_MAX", [last["number"], axis], [classes], ("ArgMaxOptions", {"outputType": 4}))
+            self.names.append("ARG_MAX")
+            return {**last, "number": classes}
+        return last
+
     def softmax(self):
         """Left out by an import: the expected output is that of the tensor before it."""
         output = self.tensor(self.x["shape"], 1 / 256, self.lo)
@@ -532,6 +553,8 @@ def grow(rng, kind):
     steps = [str(step) for step in rng.choice(FIRST, int(rng.integers(1, 4)), p=[0.5, 0.3, 0.1, 0.1])]
     if kind == "ends":
         grown.begin_elsewhere()
+    elif kind == "left_out":
+        pass
     elif kind not in ("linear", "unsigned"):
         steps.insert(len(steps) if kind == "mean" else int(rng.integers(1, len(steps) + 1)), kind)
     for step in steps:
@@ -546,8 +569,8 @@ def grow(rng, kind):
     elif ending == "dense":
         grown.dense()
     logits = grown.x
-    if kind == "ends":
-        return grown, grown.end_elsewhere(), logits
+    if kind in ("ends", "left_out"):
+        return grown, grown.end_elsewhere() if kind == "ends" else grown.left_out(), logits
     last = grown.softmax() if len(logits["shape"]) == 2 and rng.random() < 0.3 else logits
     return grown, last, logits
 
@@ -597,7 +620,7 @@ def run_several(grown, file, inputs, resolver):
 
 
 def run(grown, logits, inputs, resolver):
-    file = grown.graph.finish([grown.input["number"]], [logits["number"]])
+    file = getattr(grown, "runs", None) or grown.graph.finish([grown.input["number"]], [logits["number"]])
     model = litert.Interpreter(model_content=file, experimental_op_resolver_type=resolver, num_threads=1)
     model.allocate_tensors()
     results = []
