@@ -22,6 +22,12 @@ pub enum BridgeError {
         /// Name of the parameter set.
         set: &'static str,
     },
+    /// A number that is known to the evaluator of a product is larger than the plan says.
+    #[error("the plan of the product allows for magnitudes up to {magnitude}, its operand has larger ones")]
+    Magnitude {
+        /// By the plan.
+        magnitude: u32,
+    },
     /// Lattice arithmetic refused.
     #[error(transparent)]
     He(#[from] HeError),

@@ -3,12 +3,14 @@
 //! | module | what |
 //! |---|---|
 //! | [`linear`] | layers whose weights one party knows in the clear: packing, publication, both halves |
+//! | [`product`] | products of two matrices that are both held in shares |
 //! | [`parameters`] | the HE parameters of a layer and the widths that follow from them |
 //! | [`convert`] | torus shares to ring shares: why a layer is exact |
 //! | [`conv`] | integer convolutions modulo 2^16, 2^32, 2^64 |
 //! | [`error`] | what can go wrong |
 //!
-//! `linear` uses the others; they do not know it, nor each other but for `convert`, which reads `parameters`.
+//! `linear` uses the others, and `product` its keys and budget; they do not know it, nor each other but for `convert`, which
+//! reads `parameters`.
 //!
 //! # The layer
 //!
@@ -41,6 +43,7 @@ pub mod convert;
 pub mod error;
 pub mod linear;
 pub mod parameters;
+pub mod product;
 
 pub use error::BridgeError;
 pub use linear::client::{ClientLinear, client_layer};

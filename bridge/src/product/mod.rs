@@ -1,0 +1,49 @@
+//! A product of two matrices that are both held in shares: c + v = 2 A B + r (mod 2^(ell + 1)), 0 <= r < 2, per cross term.
+//!
+//! (A_c + A_s)(B_c + B_s) has two terms that each party computes alone and two in which they meet. A term A B in which one
+//! party, the *owner*, has A (p x k) and the other, the *evaluator*, has B (k x r), everything modulo 2^ell:
+//!
+//! ```text
+//!     owner                                             evaluator
+//!     s fresh ternary, once per step
+//!     b*_0   = a*_0 s + e*_0           ------------->
+//!     body_j = a_j s + e_j + scaling 2^(b d) A_j  -->   w_j: the digits of B, as polynomials
+//!                                                       u, e_o fresh for every hint
+//!                                      <-------------   hint = sum_j w_j a_j + a*_0 u + e_o
+//!     c = floor(-hint s / U)                            v = floor((sum_j w_j body_j + b*_0 u + T) / U)
+//! ```
+//!
+//! The masks are seeds, the body half of the answer is the evaluator's share: nothing evaluated travels but its mask half,
+//! which the re-randomiser hides. `docs/product.md` has the claim, what is used twice, the sizes and the guard bits.
+//!
+//! | module | what | from, to |
+//! |---|---|---|
+//! | [`packing`] | which coefficient carries which element | sizes, N -> blocks |
+//! | `digits` | the clear operand as small signed numbers | shares -> digits |
+//! | [`budget`] | does it fit, how is it cut, what is rounded off | sizes, ell -> [`Choice`] |
+//! | [`plan`] | what both know of a cross term, and its bytes | choice -> [`CrossPlan`] |
+//! | [`owner`] | bodies, and c | A, hints -> message, share |
+//! | [`evaluator`] | hints, and v | B, bodies -> message, share |
+//! | [`product`] | both cross terms and the local ones: what each party does when | shares -> messages, share |
+//! | [`shares`] | local products, guard bits joined, centred or split off | words -> words |
+//!
+//! \[HLHD22\]: [crate](crate#references).
+
+pub mod budget;
+mod digits;
+pub mod evaluator;
+pub mod owner;
+pub mod packing;
+pub mod plan;
+#[allow(clippy::module_inception)]
+pub mod product;
+pub mod shares;
+#[cfg(test)]
+mod tests;
+
+pub use evaluator::{Evaluated, Public, evaluate};
+pub use owner::{encrypt, share};
+pub use packing::{Packing, Sizes};
+pub use plan::{Choice, Clear, CrossPlan, PlanError, key_plan};
+pub use product::{Answered, Begun, Party, ProductPlan, Side, Terms};
+pub use shares::{centre, join, local_product, split_guard, transpose};

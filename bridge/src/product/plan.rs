@@ -1,0 +1,212 @@
+//! What both parties know of one cross term: sizes, ring, blocks, roundings; and what travels, to the byte.
+
+use lowkey_he::mask::{EpochSeed, Mask, MaskId};
+use lowkey_he::params::ParameterSet;
+use lowkey_he::ring::Ring;
+use lowkey_he::torus::Rounding;
+use lowkey_he::{Norms, pack};
+
+use super::budget::{self, NoRoom};
+use super::digits::Digits;
+use super::packing::{Packing, Sizes};
+use crate::budget::margin_bits;
+use crate::linear::keys::SetPlan;
+use crate::parameters::LayerParameters;
+
+/// What the operand in the clear is to its holder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clear {
+    /// A share: uniform in Z_{2^ell}, whatever it is a share of.
+    Share,
+    /// Numbers that the evaluator knows, as residues of -magnitude..=magnitude.
+    Known {
+        /// Largest magnitude.
+        magnitude: u32,
+    },
+}
+
+/// What is chosen for a cross term, by [`budget::choose`] or by hand. Public.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// Ring, torus (of 64 bits) and noise.
+    pub set: &'static ParameterSet,
+    /// D: digits of the clear operand.
+    pub digits: u32,
+    /// p', k', r'.
+    pub block: Sizes,
+    /// rb, r0 and rh.
+    pub rounding: Rounding,
+}
+
+/// Why a choice is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// Its blocks, digits, set or widths do not go together.
+    #[error("blocks, digits and widths of the product do not go together")]
+    Inconsistent,
+    /// The noise would reach the result.
+    #[error("the noise of the product exceeds what its ring forgives: round off less, or cut it into more digits")]
+    Noise,
+    /// Nothing fits.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
+}
+
+/// One cross term A B: A encrypted by its owner, B clear at the evaluator, both modulo 2^ell, row-major.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CrossPlan {
+    domain: u32,
+    parameters: LayerParameters,
+    clear: Clear,
+    packing: Packing,
+    digits: Digits,
+}
+
+/// How much there is to send and to multiply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// Coefficients of bodies that are sent.
+    pub bodies: usize,
+    /// Body polynomials, each with a mask of its own.
+    pub polynomials: usize,
+    /// Hint polynomials.
+    pub hints: usize,
+    /// Products of a body polynomial and its mask with a clear polynomial.
+    pub products: usize,
+}
+
+impl CrossPlan {
+    /// The cheapest plan that fits. `domain` names the masks: no two products under one secret share it.
+    ///
+    /// # Errors
+    /// [`PlanError::NoRoom`] if no parameter set has room.
+    pub fn cheapest(domain: u32, sizes: Sizes, ell: u32, clear: Clear) -> Result<Self, PlanError> {
+        Self::new(domain, sizes, ell, clear, budget::choose(sizes, ell, clear)?)
+    }
+
+    /// The plan of a choice, once its widths and its noise have been checked.
+    ///
+    /// # Errors
+    /// [`PlanError::Inconsistent`] or [`PlanError::Noise`].
+    pub fn new(domain: u32, sizes: Sizes, ell: u32, clear: Clear, choice: Choice) -> Result<Self, PlanError> {
+        let Choice { set, digits, block, rounding } = choice;
+        let packing = Packing::new(set.degree, sizes, block).ok_or(PlanError::Inconsistent)?;
+        let parameters = LayerParameters { set, ell, rounding };
+        let digits = Digits { ell, count: digits };
+        let known =
+            matches!(clear, Clear::Known { magnitude } if digits.count != 1 || u64::from(magnitude) << 1 >= 1 << ell);
+        let masks_have_names = domain != MaskId::RERANDOMISER.layer
+            && u32::try_from(Self::counts(&packing, digits.count.max(1)).polynomials).is_ok();
+        let sound = set.torus_bits == 64
+            && parameters.consistent()
+            && ell <= 32 + u32::from(clear == Clear::Share) * 16
+            && digits.none_is_empty()
+            && rounding.b0 < set.torus_bits;
+        if !sound || known || !masks_have_names {
+            return Err(PlanError::Inconsistent);
+        }
+        let plan = Self { domain, parameters, clear, packing, digits };
+        match margin_bits(set, ell, &[plan.planned_norms()], rounding) >= 0.0 {
+            true => Ok(plan),
+            false => Err(PlanError::Noise),
+        }
+    }
+
+    pub(super) fn counts(packing: &Packing, digits: u32) -> Counts {
+        let Sizes { rows, inner, columns } = packing.blocks();
+        // Blocks differ at the edges only.
+        let of_rows = |i: usize| (inner - 1) * packing.body_count(i, 0) + packing.body_count(i, inner - 1);
+        let bodies = digits as usize * ((rows - 1) * of_rows(0) + of_rows(rows - 1));
+        let polynomials = digits as usize * rows * inner;
+        Counts { bodies, polynomials, hints: rows * columns, products: polynomials * columns }
+    }
+
+    /// Sizes of the matrices.
+    pub fn sizes(&self) -> Sizes {
+        self.packing.sizes()
+    }
+
+    /// Blocks.
+    pub fn packing(&self) -> &Packing {
+        &self.packing
+    }
+
+    /// Set, ell, roundings, and the widths that follow from them.
+    pub fn parameters(&self) -> &LayerParameters {
+        &self.parameters
+    }
+
+    /// What the clear operand is.
+    pub fn clear(&self) -> Clear {
+        self.clear
+    }
+
+    /// What both parties agreed on.
+    pub fn choice(&self) -> Choice {
+        let LayerParameters { set, rounding, .. } = self.parameters;
+        Choice { set, digits: self.digits.count, block: self.packing.block(), rounding }
+    }
+
+    pub(super) fn digits(&self) -> Digits {
+        self.digits
+    }
+
+    /// How much there is to send and to multiply.
+    pub fn count(&self) -> Counts {
+        Self::counts(&self.packing, self.digits.count)
+    }
+
+    /// Bytes from the owner: the bodies.
+    pub fn bodies_len(&self) -> usize {
+        pack::packed_len(self.count().bodies, self.parameters.full_width())
+    }
+
+    /// Bytes of one hint.
+    pub(super) fn hint_len(&self) -> usize {
+        pack::packed_len(self.parameters.set.degree, self.parameters.hint_width())
+    }
+
+    /// Bytes from the evaluator: the hints.
+    pub fn hints_len(&self) -> usize {
+        self.count().hints * self.hint_len()
+    }
+
+    /// The norms of one polynomial column of the clear operand, as planned.
+    pub fn planned_norms(&self) -> Norms {
+        let Sizes { inner, .. } = self.sizes();
+        budget::norms(self.clear, self.parameters.ell, self.digits.count, inner, self.packing.block().columns)
+    }
+
+    /// log2 of the noise that is allowed over the noise that is planned.
+    pub fn margin_bits(&self) -> f64 {
+        margin_bits(self.parameters.set, self.parameters.ell, &[self.planned_norms()], self.parameters.rounding)
+    }
+
+    /// The masks of all bodies, by rows of blocks, digits, blocks of the inner dimension. They are public, and the same
+    /// in every step if each has fresh secrets.
+    pub fn masks(&self, epoch: &EpochSeed) -> Vec<Mask<u64>> {
+        use rayon::prelude::*;
+        let ring = Ring::<u64>::shared(self.parameters.set).expect("a plan has a torus of 64 bits");
+        let id = |ciphertext| MaskId { layer: self.domain, ciphertext };
+        (0..self.count().polynomials as u32).into_par_iter().map(|j| Mask::expand(ring, epoch, id(j))).collect()
+    }
+
+    /// Which body polynomial holds digit place `digit` of block (`row`, `inner`).
+    pub(super) fn polynomial(&self, row: usize, digit: u32, inner: usize) -> usize {
+        (row * self.digits.count as usize + digit as usize) * self.packing.blocks().inner + inner
+    }
+}
+
+/// The keys that one party needs to own the encrypted operands of `plans`: a secret for each parameter set, with the least
+/// rounding of b*_0 that one of its products asks for. Both parties derive it.
+pub fn key_plan<'a>(plans: impl IntoIterator<Item = &'a CrossPlan>) -> Vec<SetPlan> {
+    let mut sets: Vec<SetPlan> = Vec::new();
+    for LayerParameters { set, rounding, .. } in plans.into_iter().map(CrossPlan::parameters) {
+        match sets.iter_mut().find(|known| known.set == *set) {
+            Some(known) => known.b0_rounding = known.b0_rounding.min(rounding.b0),
+            None => sets.push(SetPlan { set, secrets: 1, b0_rounding: rounding.b0 }),
+        }
+    }
+    sets
+}

@@ -1,0 +1,386 @@
+//! Both roles of cross terms, side by side: the relation of the shares, the noise, the bytes.
+
+use std::sync::Arc;
+
+use lowkey_he::error::HeError;
+use lowkey_he::mask::EpochSeed;
+use lowkey_he::noise::{NoiseTerms, Norms};
+use lowkey_he::params::{T32N2048, T64N2048, T64N4096};
+use lowkey_he::torus::Rounding;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha20Rng;
+
+use super::*;
+use crate::error::BridgeError;
+use crate::keys;
+
+fn sizes(rows: usize, inner: usize, columns: usize) -> Sizes {
+    Sizes { rows, inner, columns }
+}
+
+fn uniform(count: usize, ell: u32, rng: &mut ChaCha20Rng) -> Vec<u64> {
+    (0..count).map(|_| rng.random::<u64>() >> (64 - ell)).collect()
+}
+
+/// A B modulo 2^64, by the definition.
+fn matrix_product(sizes: Sizes, a: &[u64], b: &[u64]) -> Vec<u64> {
+    let mut out = vec![0u64; sizes.outputs()];
+    for (out, a) in out.chunks_exact_mut(sizes.columns).zip(a.chunks_exact(sizes.inner)) {
+        for (a, b) in a.iter().zip(b.chunks_exact(sizes.columns)) {
+            out.iter_mut().zip(b).for_each(|(out, b)| *out = out.wrapping_add(a.wrapping_mul(*b)));
+        }
+    }
+    out
+}
+
+/// Everything of one run.
+struct Run {
+    bodies: Vec<u8>,
+    hints: Vec<u8>,
+    c: Vec<u64>,
+    v: Vec<u64>,
+    /// Of the phases, before the floors.
+    errors: Vec<i64>,
+}
+
+fn run(plan: &CrossPlan, a: &[u64], b: &[u64], rng: &mut ChaCha20Rng) -> Run {
+    let sets = key_plan([plan]);
+    let epoch = EpochSeed(rng.random());
+    let masks = plan.masks(&epoch);
+    let mask0 = keys::rerandomiser_masks(&sets, &epoch).unwrap();
+    let (mut secrets, b0) = keys::generate(&sets, &mask0, rng).unwrap();
+    let bodies = encrypt(plan, &masks, a, &mut secrets, rng).unwrap();
+    let keys = keys::receive(&sets, &b0).unwrap();
+    let public = Public { masks: &masks, mask0: &mask0, keys: &keys };
+    let (hints, theirs) = evaluator::phases(plan, public, b, &bodies, rng).unwrap();
+    let ours = owner::phases(plan, &hints, &secrets).unwrap();
+    let exact = matrix_product(plan.sizes(), a, b);
+    let error = |((ours, theirs), exact): ((&u64, &u64), &u64)| {
+        ours.wrapping_add(*theirs).wrapping_sub(exact << plan.parameters().log_scaling()) as i64
+    };
+    Run {
+        errors: ours.iter().zip(theirs.iter()).zip(&exact).map(error).collect(),
+        c: share(plan, &hints, &secrets).unwrap().to_vec(),
+        v: crate::convert::server_share(plan.parameters(), &theirs),
+        bodies,
+        hints,
+    }
+}
+
+/// c + v - 2 z of every output.
+fn remainders(plan: &CrossPlan, run: &Run, a: &[u64], b: &[u64]) -> Vec<u64> {
+    let mask = u64::MAX >> (63 - plan.parameters().ell);
+    let exact = matrix_product(plan.sizes(), a, b);
+    let shares = run.c.iter().zip(&run.v);
+    shares.zip(exact).map(|((c, v), z)| c.wrapping_add(*v).wrapping_sub(2 * z) & mask).collect()
+}
+
+fn check(plan: &CrossPlan, a: &[u64], b: &[u64], rng: &mut ChaCha20Rng) -> Run {
+    let run = run(plan, a, b, rng);
+    assert_eq!(run.bodies.len(), plan.bodies_len());
+    assert_eq!(run.hints.len(), plan.hints_len());
+    let wrong = remainders(plan, &run, a, b).into_iter().filter(|r| *r > 1).count();
+    assert_eq!(wrong, 0, "{:?} modulo 2^{}: {:?}", plan.sizes(), plan.parameters().ell, plan.choice());
+    run
+}
+
+fn check_uniform(sizes: Sizes, ell: u32, seed: u64) {
+    let mut rng = ChaCha20Rng::seed_from_u64(seed);
+    let plan = CrossPlan::cheapest(7, sizes, ell, Clear::Share).unwrap();
+    let (a, b) = (uniform(sizes.encrypted(), ell, &mut rng), uniform(sizes.clear(), ell, &mut rng));
+    check(&plan, &a, &b, &mut rng);
+}
+
+#[test]
+fn two_shares_differ_from_twice_the_product_by_a_guard_bit() {
+    let all =
+        [(1, 1, 1), (5, 3, 7), (128, 128, 10), (10, 128, 128), (33, 49, 2), (3, 2100, 1), (1, 7, 300), (300, 2, 3)];
+    for (seed, (rows, inner, columns)) in (1..).zip(all) {
+        check_uniform(sizes(rows, inner, columns), 18, seed);
+    }
+}
+
+#[test]
+fn every_width_that_fits_is_exact() {
+    for ell in [2, 9, 16, 20, 24, 26, 32] {
+        check_uniform(sizes(9, 30, 5), ell, ell.into());
+    }
+}
+
+/// Wide digits times many taps in one polynomial: sums leave the exact range of the ring unless they are cut.
+#[test]
+fn sums_that_the_ring_does_not_hold_are_cut() {
+    let mut rng = ChaCha20Rng::seed_from_u64(3);
+    for (ell, block) in [(25, sizes(1, 64, 4)), (25, sizes(2, 8, 1)), (20, sizes(1, 2000, 1))] {
+        let sizes = sizes(2, 2000, 33);
+        let rounding = Rounding { body: 0, b0: 0, hint: 20 };
+        let choice = Choice { set: &T64N4096, digits: 1, block, rounding };
+        let plan = CrossPlan::new(1, sizes, ell, Clear::Share, choice).unwrap();
+        let (a, b) = (uniform(sizes.encrypted(), ell, &mut rng), uniform(sizes.clear(), ell, &mut rng));
+        check(&plan, &a, &b, &mut rng);
+    }
+}
+
+/// The first layers' operands are known to one party, and small.
+#[test]
+fn a_known_operand_takes_fewer_bits() {
+    let mut rng = ChaCha20Rng::seed_from_u64(4);
+    let (sizes, ell) = (sizes(20, 98, 16), 18);
+    let known = CrossPlan::cheapest(7, sizes, ell, Clear::Known { magnitude: 16 }).unwrap();
+    let uniform_plan = CrossPlan::cheapest(7, sizes, ell, Clear::Share).unwrap();
+    assert!(known.bodies_len() + known.hints_len() < uniform_plan.bodies_len() + uniform_plan.hints_len());
+    let a = uniform(sizes.encrypted(), ell, &mut rng);
+    let signed: Vec<i64> = (0..sizes.clear()).map(|_| rng.random_range(-16..=16)).collect();
+    let b: Vec<u64> = signed.iter().map(|&x| x as u64 & ((1 << ell) - 1)).collect();
+    check(&known, &a, &b, &mut rng);
+}
+
+/// sqrt of the mean square of the errors over that of the formula, for the norms of this B.
+fn noise(plan: &CrossPlan, run: &Run, b: &[u64]) -> f64 {
+    let (parameters, packing, Sizes { columns, .. }) = (plan.parameters(), plan.packing(), plan.sizes());
+    let digits: Vec<_> = (0..plan.choice().digits).map(|d| plan.digits().take(b, d)).collect();
+    let variance = |l: usize| {
+        let rows = digits.iter().flat_map(|digits| digits.chunks_exact(columns));
+        let norm2 = rows.flat_map(|row| &row[packing.columns(l)]).map(|&x| (x as f64).powi(2)).sum();
+        let norms = Norms { norm2, norm1: 0.0 };
+        NoiseTerms::planned(parameters.set, norms, parameters.rounding).variance(parameters.set)
+    };
+    let variances: Vec<f64> = (0..packing.blocks().columns).map(variance).collect();
+    let at = |output: usize| variances[output % columns / packing.block().columns];
+    let errors = run.errors.iter().enumerate().map(|(output, &error)| (error as f64).powi(2) / at(output));
+    (errors.sum::<f64>() / run.errors.len() as f64).sqrt()
+}
+
+/// The products that the design measured with a bit less rounded off, and digits.
+#[test]
+fn the_noise_is_that_of_the_formula() {
+    let of = |set, digits, block, body, hint| Choice { set, digits, block, rounding: Rounding { body, b0: 20, hint } };
+    let runs = [
+        (18, 980, of(&T64N2048, 1, sizes(128, 4, 4), 18, 35)),
+        (20, 784, of(&T64N4096, 1, sizes(128, 8, 4), 14, 33)),
+        (24, 784, of(&T64N4096, 1, sizes(128, 8, 4), 6, 29)),
+        (20, 128, of(&T64N2048, 2, sizes(128, 8, 2), 22, 34)),
+    ];
+    for (seed, (ell, inner, choice)) in (1..).zip(runs) {
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let sizes = sizes(128, inner, 24);
+        let plan = CrossPlan::new(1, sizes, ell, Clear::Share, choice).unwrap();
+        let (a, b) = (uniform(sizes.encrypted(), ell, &mut rng), uniform(sizes.clear(), ell, &mut rng));
+        let run = check(&plan, &a, &b, &mut rng);
+        let measured = noise(&plan, &run, &b);
+        assert!((0.95..1.05).contains(&measured), "seed {seed}: {measured:.3} of sqrt(V), {choice:?}");
+    }
+}
+
+/// Chi square over the top and the low bits of c, of one run: 32 bins, 5 deviations.
+#[test]
+fn the_owners_share_is_uniform() {
+    let mut rng = ChaCha20Rng::seed_from_u64(11);
+    let (sizes, ell) = (sizes(128, 32, 64), 18);
+    let plan = CrossPlan::cheapest(7, sizes, ell, Clear::Share).unwrap();
+    // Nothing in either operand: what is uniform comes from the masks.
+    let run = check(&plan, &vec![0; sizes.encrypted()], &vec![0; sizes.clear()], &mut rng);
+    for shares in [&run.c, &run.v] {
+        for shift in [0, ell + 1 - 5] {
+            let mut bins = [0f64; 32];
+            shares.iter().for_each(|share| bins[(share >> shift & 31) as usize] += 1.0);
+            let expected = shares.len() as f64 / 32.0;
+            let chi: f64 = bins.iter().map(|bin| (bin - expected).powi(2) / expected).sum();
+            assert!((chi - 31.0).abs() < 5.0 * 62f64.sqrt(), "{chi}: {bins:?}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "prints"]
+fn sizes_table() {
+    let of = |rows, inner, columns, ell, clear| {
+        let start = std::time::Instant::now();
+        let plan = CrossPlan::cheapest(1, sizes(rows, inner, columns), ell, clear).unwrap();
+        let (up, down) = (plan.bodies_len(), plan.hints_len());
+        println!(
+            "{rows}x{inner}x{columns} {ell} {clear:?}: {:.1} + {:.1} = {:.1} kB, {:?} u {} d {} b0 {} products {} {:?}",
+            up as f64 / 1e3,
+            down as f64 / 1e3,
+            (up + down) as f64 / 1e3,
+            plan.choice(),
+            plan.parameters().full_width() * plan.choice().digits,
+            plan.parameters().hint_width(),
+            64 - plan.choice().rounding.b0,
+            plan.count().products,
+            start.elapsed()
+        );
+    };
+    let known = Clear::Known { magnitude: 16 };
+    of(128, 784, 128, 18, known);
+    of(128, 128, 784, 19, known);
+    for ell in [18, 19] {
+        of(128, 128, 128, ell, Clear::Share);
+        of(128, 128, 10, ell, Clear::Share);
+        of(10, 128, 128, ell, Clear::Share);
+        of(128, 10, 128, ell, Clear::Share);
+    }
+    of(9, 30, 5, 32, Clear::Share);
+    of(9, 30, 5, 36, Clear::Share);
+}
+
+/// Both parties of a whole product, over owned messages.
+fn whole(plan: ProductPlan, left: [&[u64]; 2], right: [&[u64]; 2], rng: &mut ChaCha20Rng) -> [Vec<u64>; 2] {
+    let plan = Arc::new(plan);
+    let sets = key_plan([plan.cross()]);
+    let epoch = EpochSeed(rng.random());
+    let (masks, mask0) = (plan.cross().masks(&epoch), keys::rerandomiser_masks(&sets, &epoch).unwrap());
+    let parties = [Party::Client, Party::Server];
+    let mut own = parties.map(|_| keys::generate(&sets, &mask0, rng).unwrap());
+    let mut begun = vec![];
+    for (at, party) in parties.into_iter().enumerate() {
+        begun.push(plan.begin(party, left[at], right[at], &masks, &mut own[at].0, rng).unwrap());
+        assert_eq!(begun[at].0.len(), plan.bodies_len(party));
+    }
+    let bodies: Vec<Vec<u8>> = begun.iter().map(|(bodies, _)| bodies.clone()).collect();
+    let mut answered = vec![];
+    for (at, (_, state)) in begun.into_iter().enumerate() {
+        let keys = keys::receive(&sets, &own[1 - at].1).unwrap();
+        let public = Public { masks: &masks, mask0: &mask0, keys: &keys };
+        answered.push(state.answer(&bodies[1 - at], public, rng).unwrap());
+        assert_eq!(answered[at].0.len(), plan.hints_len(parties[at]));
+    }
+    let hints: Vec<Vec<u8>> = answered.iter().map(|(hints, _)| hints.clone()).collect();
+    let mut shares = answered
+        .into_iter()
+        .enumerate()
+        .map(|(at, (_, state))| state.finish(&hints[1 - at], &own[at].0, rng).unwrap().to_vec());
+    [shares.next().unwrap(), shares.next().unwrap()]
+}
+
+/// The sum of both shares is 2 z + rho with rho of mean 0 in -1..=1, whichever operand is encrypted.
+fn check_whole(plan: ProductPlan, left: [&[u64]; 2], right: [&[u64]; 2], rng: &mut ChaCha20Rng) {
+    let (sizes, ell) = (plan.sizes(), plan.ell());
+    let add = |[a, b]: [&[u64]; 2]| a.iter().zip(b).map(|(a, b)| a.wrapping_add(*b)).collect::<Vec<u64>>();
+    let exact = matrix_product(sizes, &add(left), &add(right));
+    let [c, v] = whole(plan, left, right, rng);
+    let rest = c
+        .iter()
+        .zip(&v)
+        .zip(&exact)
+        .map(|((c, v), z)| (c.wrapping_add(*v).wrapping_sub(2 * z) << (63 - ell)) as i64 >> (63 - ell));
+    let rest: Vec<i64> = rest.collect();
+    assert!(rest.iter().all(|rho| (-1..=1).contains(rho)), "{sizes:?}");
+    let sum: i64 = rest.iter().sum();
+    assert!((sum as f64).abs() < 5.0 * (rest.len() as f64 / 2.0).sqrt(), "{sum} of {}", rest.len());
+}
+
+#[test]
+fn a_whole_product_is_shared_with_centred_guard_bits() {
+    let mut rng = ChaCha20Rng::seed_from_u64(21);
+    let ell = 18;
+    for (sizes, encrypted) in
+        [(sizes(30, 20, 9), Side::Right), (sizes(9, 20, 30), Side::Left), (sizes(64, 40, 64), Side::Left)]
+    {
+        let plan = ProductPlan::shared(3, sizes, ell).unwrap();
+        assert_eq!(plan.encrypted(), encrypted, "{sizes:?}");
+        let [left, right] =
+            [sizes.encrypted(), sizes.clear()].map(|count| [0; 2].map(|_| uniform(count, ell, &mut rng)));
+        check_whole(plan, left.each_ref().map(|x| &x[..]), right.each_ref().map(|x| &x[..]), &mut rng);
+    }
+}
+
+#[test]
+fn a_whole_product_with_a_known_operand() {
+    let mut rng = ChaCha20Rng::seed_from_u64(22);
+    let (sizes, ell) = (sizes(40, 98, 16), 18);
+    let plan = ProductPlan::known_left(3, sizes, ell, 16).unwrap();
+    assert_eq!(plan.bodies_len(Party::Client) + plan.hints_len(Party::Server), 0);
+    let left: Vec<u64> = (0..sizes.encrypted()).map(|_| rng.random_range(0..=16)).collect();
+    let right = [0; 2].map(|_| uniform(sizes.clear(), ell, &mut rng));
+    check_whole(plan, [&left, &vec![0; left.len()]], right.each_ref().map(|x| &x[..]), &mut rng);
+}
+
+/// c_0 v_0 is all that is missing once the lowest bits are off.
+#[test]
+fn a_guard_bit_comes_off_with_the_product_of_the_lowest_bits() {
+    let mut rng = ChaCha20Rng::seed_from_u64(23);
+    let (sizes, ell) = (sizes(16, 20, 16), 18);
+    let plan = CrossPlan::cheapest(7, sizes, ell, Clear::Share).unwrap();
+    let (a, b) = (uniform(sizes.encrypted(), ell, &mut rng), uniform(sizes.clear(), ell, &mut rng));
+    let run = check(&plan, &a, &b, &mut rng);
+    let ((c, c0), (v, v0)) = (split_guard(&run.c), split_guard(&run.v));
+    for (at, z) in matrix_product(sizes, &a, &b).into_iter().enumerate() {
+        let sum = c[at] + v[at] + c0[at] * v0[at];
+        assert_eq!(sum & ((1 << ell) - 1), z & ((1 << ell) - 1));
+    }
+}
+
+#[test]
+fn bytes_of_the_peer_of_a_wrong_length_are_its_fault() {
+    let mut rng = ChaCha20Rng::seed_from_u64(31);
+    let sizes = sizes(5, 30, 3);
+    let plan = CrossPlan::cheapest(7, sizes, 18, Clear::Share).unwrap();
+    let sets = key_plan([&plan]);
+    let epoch = EpochSeed([1; 32]);
+    let (masks, mask0) = (plan.masks(&epoch), keys::rerandomiser_masks(&sets, &epoch).unwrap());
+    let (mut secrets, b0) = keys::generate(&sets, &mask0, &mut rng).unwrap();
+    let keys = keys::receive(&sets, &b0).unwrap();
+    let public = Public { masks: &masks, mask0: &mask0, keys: &keys };
+    let (a, b) = (vec![0; sizes.encrypted()], vec![0; sizes.clear()]);
+    let bodies = encrypt(&plan, &masks, &a, &mut secrets, &mut rng).unwrap();
+    let hints = evaluate(&plan, public, &b, &bodies, &mut rng).unwrap().hints;
+    for cut in [0, 1, bodies.len() - 1, bodies.len() + 1] {
+        let bytes: Vec<u8> = bodies.iter().copied().chain([0]).take(cut).collect();
+        let error = evaluate(&plan, public, &b, &bytes, &mut rng).unwrap_err();
+        assert!(error.is_peer_fault(), "{error}");
+    }
+    for cut in [0, hints.len() - 1, hints.len() + 1] {
+        let bytes: Vec<u8> = hints.iter().copied().chain([0]).take(cut).collect();
+        assert!(share(&plan, &bytes, &secrets).unwrap_err().is_peer_fault());
+    }
+    // Arbitrary bytes of the right length are a share of nonsense and no panic, but for bits that no field uses.
+    let noise: Vec<u8> = (0..bodies.len()).map(|_| rng.random()).collect();
+    match evaluate(&plan, public, &b, &noise, &mut rng) {
+        Ok(evaluated) => assert_eq!(evaluated.hints.len(), plan.hints_len()),
+        Err(error) => assert!(error.is_peer_fault(), "{error}"),
+    }
+    let noise: Vec<u8> = (0..hints.len()).map(|_| rng.random()).collect();
+    assert!(share(&plan, &noise, &secrets).is_ok_and(|share| share.len() == sizes.outputs()));
+    // Our own mistakes are not the peer's.
+    let again = encrypt(&plan, &masks, &a, &mut secrets, &mut rng).unwrap_err();
+    assert!(matches!(again, BridgeError::He(HeError::MaskReused(_))) && !again.is_peer_fault());
+}
+
+#[test]
+fn a_share_that_is_no_share_is_refused_and_so_are_numbers_that_are_too_large() {
+    let mut rng = ChaCha20Rng::seed_from_u64(32);
+    let (sizes, ell) = (sizes(8, 500, 4), 18);
+    for (clear, wrong) in [(Clear::Share, 1u64 << (ell - 1)), (Clear::Known { magnitude: 3 }, 4)] {
+        let plan = CrossPlan::cheapest(7, sizes, ell, clear).unwrap();
+        let sets = key_plan([&plan]);
+        let epoch = EpochSeed([1; 32]);
+        let (masks, mask0) = (plan.masks(&epoch), keys::rerandomiser_masks(&sets, &epoch).unwrap());
+        let (mut secrets, b0) = keys::generate(&sets, &mask0, &mut rng).unwrap();
+        let keys = keys::receive(&sets, &b0).unwrap();
+        let public = Public { masks: &masks, mask0: &mask0, keys: &keys };
+        let bodies = encrypt(&plan, &masks, &vec![1; sizes.encrypted()], &mut secrets, &mut rng).unwrap();
+        let error = evaluate(&plan, public, &vec![wrong; sizes.clear()], &bodies, &mut rng).unwrap_err();
+        assert!(!error.is_peer_fault(), "{error}");
+    }
+}
+
+#[test]
+fn plans_that_do_not_go_together_are_refused() {
+    let (sizes, ell) = (sizes(8, 500, 4), 18);
+    let good = CrossPlan::cheapest(7, sizes, ell, Clear::Share).unwrap().choice();
+    let new = |domain, ell, clear, choice| CrossPlan::new(domain, sizes, ell, clear, choice).map(|_| ());
+    assert_eq!(new(7, ell, Clear::Share, good), Ok(()));
+    let wrong = Err(PlanError::Inconsistent);
+    assert_eq!(new(u32::MAX, ell, Clear::Share, good), wrong);
+    assert_eq!(new(7, 60, Clear::Share, good), wrong);
+    assert_eq!(new(7, 0, Clear::Share, good), wrong);
+    assert_eq!(new(7, ell, Clear::Share, Choice { digits: 0, ..good }), wrong);
+    assert_eq!(new(7, ell, Clear::Share, Choice { digits: 17, ..good }), wrong);
+    assert_eq!(new(7, ell, Clear::Share, Choice { set: &T32N2048, ..good }), wrong);
+    assert_eq!(new(7, ell, Clear::Known { magnitude: 1 << 17 }, Choice { digits: 1, ..good }), wrong);
+    let block = Sizes { rows: 8, inner: 500, columns: 2 };
+    assert_eq!(new(7, ell, Clear::Share, Choice { block, ..good }), wrong);
+    let rounding = Rounding { body: good.rounding.body + 3, ..good.rounding };
+    assert_eq!(new(7, ell, Clear::Share, Choice { rounding, ..good }), Err(PlanError::Noise));
+}
