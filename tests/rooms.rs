@@ -5,8 +5,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The folders of mpc, lowest first: each uses those before it and no other.
-const MPC: [&str; 10] =
-    ["party", "error", "primitive", "transport", "correlation", "spec", "program", "gadget", "protocol", "guard"];
+const MPC: [&str; 11] = [
+    "party",
+    "error",
+    "primitive",
+    "transport",
+    "correlation",
+    "spec",
+    "program",
+    "gadget",
+    "protocol",
+    "guard",
+    "fixed",
+];
 /// The one on top of them.
 const MPC_TOP: &str = "layout";
 

@@ -6,6 +6,8 @@ use lowkey_mpc::bits::Planes;
 use lowkey_mpc::carry::Part;
 use lowkey_mpc::channel::Channel;
 use lowkey_mpc::extend::Finish;
+use lowkey_mpc::fixed::refresh::Refresh;
+use lowkey_mpc::fixed::{extend, truncate};
 use lowkey_mpc::layout::{Choice, Search};
 use lowkey_mpc::ot::{Correlations, Cots, OtCount};
 use lowkey_mpc::party::{Party, Stage};
@@ -137,6 +139,25 @@ fn max_pool(c: &mut Criterion) {
     }
 }
 
+/// T and extension of the gradient of a layer of 784 x 128 weights.
+fn fixed_point(c: &mut Criterion) {
+    const WEIGHTS: usize = 784 * 128;
+    let spec = truncate::Spec { width: 20, dropped: 7 };
+    let mut group = c.benchmark_group("truncate 784 x 128, 20 bits to 13");
+    group.throughput(Throughput::Elements(WEIGHTS as u64));
+    let mut refresh = Refresh::new(&[1; 32], &[2; 32], 0);
+    for party in [Party::Client, Party::Server] {
+        let mut shares = vec![0x5_a5a5; WEIGHTS];
+        group.bench_function(BenchmarkId::from_parameter(party), |b| {
+            b.iter(|| spec.apply(party, &mut shares, &mut refresh));
+        });
+    }
+    group.finish();
+    let spec = extend::Spec { from: spec.kept(), to: 25, signed: true };
+    let program = extend::program(spec, Time::START, Time::START).expect("the widths fit");
+    stages(c, &mut Pool::new(), "extend 784 x 128, 13 bits to 25", program, WEIGHTS);
+}
+
 fn planning(c: &mut Criterion) {
     let mut group = c.benchmark_group("plan");
     for (ell, shift, bits) in [(13, 7, 4), (23, 12, 8), (40, 24, 8)] {
@@ -152,5 +173,5 @@ fn planning(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, requantisation, max_pool, planning);
+criterion_group!(benches, requantisation, max_pool, fixed_point, planning);
 criterion_main!(benches);

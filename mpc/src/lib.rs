@@ -15,6 +15,7 @@
 //! | `gadget/` | [`carry`], [`clamp`], [`compare`], [`convert`], [`extend`], [`select`], [`widen`] | what protocols are recorded from |
 //! | `protocol/` | [`requantise`], [`rescale`], [`maxpool`], [`pooled`], [`truncate`], [`table`], [`argmax`], [`output`] | whole protocols: specification, ideal version, program |
 //! | `guard/` | [`guard`] | authenticated bits, triples and circuits against a client that deviates |
+//! | `fixed/` | [`fixed`] | fixed point on shares, for training: refresh, truncation by a coin, extension, rectifiers and their way back |
 //! | `layout/` | [`layout`] | the search for digits, with the protocols as its cost functions |
 //!
 //! # References
@@ -35,6 +36,7 @@
 //! | \[YWLZW20\] | Yang, Weng, Lan, Zhang, Wang: Ferret: fast extension for correlated OT with small communication. CCS 2020, ePrint 2020/924 |
 
 pub mod error;
+pub mod fixed;
 pub mod guard;
 pub mod layout;
 pub mod party;

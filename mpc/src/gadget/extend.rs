@@ -33,6 +33,17 @@ pub(crate) fn extend(b: &mut Builder, y: &Share, ring: usize) -> Share {
     b.sub_shares(&low, &wrap)
 }
 
+/// [`extend`] for a signed y, -2^(k-2) <= y < 2^(k-2): 2^(k-2) is added before and subtracted after.
+pub(crate) fn extend_signed(b: &mut Builder, y: &Share, ring: usize) -> Share {
+    let (party, k) = (y.server.party, y.server.width());
+    let offset = 1 << (k - 2);
+    let up = b.constant(party, offset, k);
+    let raised = Share { client: y.client.clone(), server: b.add(&y.server, &up) };
+    let wide = extend(b, &raised, ring);
+    let down = b.constant(party, offset, ring);
+    Share { client: wide.client, server: b.sub(&wide.server, &down) }
+}
+
 /// The server's m = y - xhat, from shares of y in the ring of xhat.
 pub(crate) fn upload(b: &mut Builder, y: &Share, xhat: &Word) -> Word {
     let d = b.sub(&y.client, xhat);

@@ -10,7 +10,7 @@
 //! extend    z + 2^(ell-2) from Z_{2^ell} to Z_{2^ring}                       one OLE of ring - ell bits
 //! ```
 
-use crate::gadget::extend::extend;
+use crate::gadget::extend::extend_signed;
 use crate::party::Party;
 use crate::program::{Builder, Program, Share, Time, Word};
 use crate::spec::{LayoutError, MAX_ELL, check_size};
@@ -33,13 +33,8 @@ pub fn program(ell: usize, ring: usize) -> Result<Program, LayoutError> {
     let mut b = Builder::new();
     let c = b.input(Party::Client, ell + 1, Time::OFFLINE);
     let v = b.input(Party::Server, ell + 1, Time::START);
-    let mut z = drop_guard(&mut b, &c, &v);
-    let offset = 1 << (ell - 2);
-    let up = b.constant(Party::Server, offset, ell);
-    z.server = b.add(&z.server, &up);
-    let mut z = extend(&mut b, &z, ring);
-    let down = b.constant(Party::Server, offset, ring);
-    z.server = b.sub(&z.server, &down);
+    let z = drop_guard(&mut b, &c, &v);
+    let z = extend_signed(&mut b, &z, ring);
     b.output_share(&z);
     Ok(b.finish())
 }

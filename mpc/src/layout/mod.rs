@@ -1,6 +1,7 @@
 //! Which digits a protocol uses: the search for good ones, with the protocols as their own cost functions.
 
 mod argmax;
+mod fixed;
 mod pool;
 mod search;
 

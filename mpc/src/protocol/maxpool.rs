@@ -121,7 +121,7 @@ pub(crate) fn tournament<T>(mut players: Vec<T>, mut play: impl FnMut(T, T) -> T
 }
 
 /// max(x, y).
-fn larger(b: &mut Builder, chain: &[Part], x: &Share, y: &Share) -> Share {
+pub(crate) fn larger(b: &mut Builder, chain: &[Part], x: &Share, y: &Share) -> Share {
     let difference = b.sub_shares(x, y);
     let less = top_bit(b, chain, &difference);
     let change = multiply_bit(b, less, &difference);

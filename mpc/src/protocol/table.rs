@@ -62,8 +62,8 @@ pub fn program(a: usize, table: &[i64], form: Finish) -> Result<Program, LayoutE
     Ok(b.finish())
 }
 
-/// Shares of entry xhat + m, modulo 2^k, where every entry has k bits.
-fn look_up(b: &mut Builder, entries: Vec<Word>, xhat: &Word, m: &Word) -> Share {
+/// Shares of entry xhat + m, modulo 2^k, where every entry has k bits: xhat and m may be any additive shares of an index.
+pub(crate) fn look_up(b: &mut Builder, entries: Vec<Word>, xhat: &Word, m: &Word) -> Share {
     let k = entries[0].width();
     let bits = b.halves(xhat);
     let taps: Vec<(Tap, Time)> = bits.iter().map(|bit| b.tap(*bit)).collect();

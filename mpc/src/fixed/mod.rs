@@ -1,0 +1,29 @@
+//! Fixed point on shares, as training needs it: values are integers that stand for x / 2^f, rounded at random without bias.
+//!
+//! A value of width ell is shared modulo 2^ell, c at the client and v at the server; words hold shares in their low bits, and are read as
+//! signed where a value is meant.
+//!
+//! | module | y = | flights |
+//! |---|---|---|
+//! | [`refresh`] | x, under shares that both parties move by one pseudo-random number | none |
+//! | [`truncate`] | x / 2^s, rounded up or down by a coin, in a smaller ring | none |
+//! | [`extend`] | x in a larger ring, where it is known to leave two bits free | 1 |
+//! | [`relu`] | max(z, 0) in a larger ring, its bit kept; and the bit times a gradient | by chain; 2 |
+//! | [`multiply`] | x y for several x and a short y | 2 |
+//! | [`softmax`] | probabilities of logits: tournament, two tables, a product | by chain |
+//!
+//! Every protocol is exact given its coins, and a coin is the low half of the client's share: `ideal` versions take coins as arguments, so
+//! that a plaintext twin that replays them agrees with shares bit for bit.
+//!
+//! # What is claimed
+//! Truncation sends nothing, so it reveals nothing. The client knows the coins, the server does not. Coins of truncations of one share, or
+//! of shares that are local functions of each other, differ by numbers that both parties know ([`refresh`]): each is uniform and
+//! independent of every value, together they are those of public differences around secret coins. The function that is computed is
+//! defined with such coins.
+
+pub mod extend;
+pub mod multiply;
+pub mod refresh;
+pub mod relu;
+pub mod softmax;
+pub mod truncate;
