@@ -273,7 +273,8 @@ fn session_fault(error: &ProtocolError) -> Fault {
         | ProtocolError::Timeout { .. }
         | ProtocolError::PeerAborted(_)
         | ProtocolError::Changed
-        | ProtocolError::Protocol { .. } => Fault::Peer,
+        | ProtocolError::Protocol { .. }
+        | ProtocolError::Cheated => Fault::Peer,
         ProtocolError::FrameTooLarge { .. } | ProtocolError::Encode(_) | ProtocolError::Exhausted { .. } => {
             Fault::Internal
         }
@@ -287,7 +288,7 @@ fn session_code(error: &ProtocolError) -> Option<AbortCode> {
     match error {
         ProtocolError::PeerAborted(_) | ProtocolError::Disconnected | ProtocolError::Io(_) => None,
         ProtocolError::Timeout { .. } => Some(AbortCode::Timeout),
-        ProtocolError::Protocol { .. } => Some(AbortCode::Protocol),
+        ProtocolError::Protocol { .. } | ProtocolError::Cheated => Some(AbortCode::Protocol),
         ProtocolError::Changed => Some(AbortCode::Changed),
         ProtocolError::FrameTooLarge { .. } | ProtocolError::Encode(_) | ProtocolError::Exhausted { .. } => {
             Some(AbortCode::Internal)

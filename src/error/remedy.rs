@@ -148,7 +148,8 @@ fn of_session(error: &ProtocolError) -> Option<Remedy> {
         ProtocolError::Io(_)
         | ProtocolError::FrameTooLarge { .. }
         | ProtocolError::Encode(_)
-        | ProtocolError::Exhausted { .. } => return None,
+        | ProtocolError::Exhausted { .. }
+        | ProtocolError::Cheated => return None,
         _ => return None,
     })
 }

@@ -29,8 +29,8 @@ fn directions(frames: &[Recorded]) -> [Sum; 2] {
     [Way::Sent, Way::Received].map(|way| {
         let mut sum = Sum::default();
         for frame in frames.iter().filter(|frame| frame.way == way) {
-            sum.hash.update(&[frame.stage.code(), frame.kind.code()]);
-            sum.hash.update(&(frame.payload.len() as u64).to_le_bytes());
+            sum.hash.update([frame.stage.code(), frame.kind.code()]);
+            sum.hash.update((frame.payload.len() as u64).to_le_bytes());
             sum.update(&frame.payload);
         }
         sum
