@@ -85,12 +85,12 @@ pub(crate) async fn offline(
     let input = shares.map(|halves| planes(answer, reveal, share(answer, halves)));
     Ok(match (reveal, &answer.class) {
         (Reveal::Logits, _) => {
-            let own = ot.take(answer.logits.cost(answer.lanes).ots)?;
+            let own = ot.take(answer.logits.ots() * answer.lanes)?;
             let prepared = answer.logits.prepare(answer.lanes, own)?;
             AnswerReady::Logits(program::offline(prepared, channel, input.into_iter().collect()).await?)
         }
         (Reveal::Class, Some(argmax)) => {
-            let own = ot.take(argmax.ots())?;
+            let own = ot.take(argmax.demand().ots)?;
             AnswerReady::Class(Some(argmax.prepare(own)?.offline(channel, input).await?))
         }
         (Reveal::Class, None) => AnswerReady::Class(None),

@@ -99,7 +99,7 @@ fn offer(name: String, model: &ServerModel) -> Offer {
         input_bits: input.bits,
         outputs: narrow(plan.answer.lanes),
         package_bytes: (package.plan.len() + package.hint.len()) as u64,
-        offline_bytes: sent(Stage::Offline) + charged_bytes(prediction.ots),
+        offline_bytes: sent(Stage::Offline) + charged_bytes(prediction.demand),
         online_bytes: sent(Stage::Online),
         flights: prediction.flights(Stage::Online, &[]),
     }

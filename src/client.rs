@@ -269,7 +269,7 @@ impl Session {
         let key = (self.ot.session(), number);
         let rng = &mut self.randomness.next_rng();
         let slot = offline::client(&mut self.channel, &self.model, &mut self.ot, key, reveal, rng).await?;
-        measurement.charge(self.model.plan.ots(reveal));
+        measurement.charge(self.model.plan.demand(reveal));
         Ok(Prepared { slot, reveal, measured: measurement.finish(&self.channel) })
     }
 
@@ -336,7 +336,7 @@ impl Session {
         let rng = &mut self.randomness.next_rng();
         let output = online::client_direct(channel, model, ot, reveal, input, rng, times).await?;
         self.done().await?;
-        measurement.charge(self.model.plan.ots(reveal));
+        measurement.charge(self.model.plan.demand(reveal));
         Ok((output, measurement.finish(&self.channel)))
     }
 

@@ -3,7 +3,8 @@
 use lowkey_bridge::Schedule;
 use lowkey_he::pack;
 use lowkey_mpc::channel::{HEADER_BYTES, Sums};
-use lowkey_mpc::ot::{NextIndex, OtCount, price};
+use lowkey_mpc::demand::Demand;
+use lowkey_mpc::ot::{NextIndex, price};
 use lowkey_mpc::party::{Party, Stage};
 use lowkey_mpc::program::{Cost, Time};
 use lowkey_mpc::wire;
@@ -28,13 +29,13 @@ pub struct Frame {
     group: u32,
 }
 
-/// The frames of one inference, in order, and the OTs that it consumes; batches of OTs excepted.
+/// The frames of one inference, in order, and what it spends; batches of OTs excepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prediction {
     /// All frames.
     pub frames: Vec<Frame>,
-    /// OTs consumed.
-    pub ots: OtCount,
+    /// What is spent.
+    pub demand: Demand,
 }
 
 impl Prediction {
@@ -193,5 +194,5 @@ pub fn predict(plan: &Plan, schedule: Schedule, reveal: Reveal) -> Prediction {
         }
     }
     all.control(Stage::Online, Party::Server, &Done { sums });
-    Prediction { frames: all.frames, ots: plan.ots(reveal) }
+    Prediction { frames: all.frames, demand: plan.demand(reveal) }
 }

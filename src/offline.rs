@@ -151,7 +151,7 @@ pub(crate) async fn ensure_ots(
     reveal: Reveal,
 ) -> Result<()> {
     channel.scope(OT);
-    Ok(ot.ensure(channel, plan.ots(reveal)).await?)
+    Ok(ot.ensure(channel, plan.demand(reveal).ots).await?)
 }
 
 /// Prepares one node's program and runs its offline half.
@@ -163,7 +163,7 @@ pub(crate) async fn offline(
     inputs: Vec<Planes>,
 ) -> Result<Ready> {
     let program = step.programs.of(schedule);
-    let own = ot.take(program.cost(step.lanes).ots)?;
+    let own = ot.take(program.ots() * step.lanes)?;
     Ok(program::offline(program.prepare(step.lanes, own)?, channel, inputs).await?)
 }
 

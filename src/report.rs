@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use lowkey_mpc::channel::{Channel, Count, FrameKind, Traffic};
-use lowkey_mpc::ot::OtCount;
+use lowkey_mpc::demand::Demand;
 use lowkey_mpc::ot::price;
 use lowkey_mpc::party::{Party, Stage};
 use serde::{Deserialize, Serialize};
@@ -89,7 +89,7 @@ pub(crate) struct Measurement {
     party: Party,
     started: Instant,
     before: Traffic,
-    ots: OtCount,
+    demand: Demand,
 }
 
 /// What a [`Measurement`] found.
@@ -104,17 +104,17 @@ impl Measurement {
     pub(crate) fn start(channel: &mut Channel, stage: Stage) -> Self {
         let before = channel.traffic();
         channel.enter(stage);
-        Self { stage, party: channel.party(), started: Instant::now(), before, ots: OtCount::ZERO }
+        Self { stage, party: channel.party(), started: Instant::now(), before, demand: Demand::ZERO }
     }
 
     /// As [`start`](Self::start), for a stage that the channel has already entered when `before` was taken.
     pub(crate) fn resume(channel: &Channel, before: Traffic) -> Self {
-        Self { stage: channel.stage(), party: channel.party(), started: Instant::now(), before, ots: OtCount::ZERO }
+        Self { stage: channel.stage(), party: channel.party(), started: Instant::now(), before, demand: Demand::ZERO }
     }
 
-    /// Charges OTs.
-    pub(crate) fn charge(&mut self, ots: OtCount) {
-        self.ots += ots;
+    /// Charges what is spent.
+    pub(crate) fn charge(&mut self, demand: Demand) {
+        self.demand += demand;
     }
 
     /// The report.
@@ -122,7 +122,7 @@ impl Measurement {
         let ms = self.started.elapsed().as_secs_f64() * 1e3;
         let traffic = channel.traffic().since(&self.before);
         let totals = traffic.stage(self.stage);
-        let [charge_sent, charge_received] = charges(self.ots, self.party);
+        let [charge_sent, charge_received] = charges(self.demand, self.party);
         // The bootstrap of OT extension belongs to setup; what it yields is never charged.
         let own = if self.stage == Stage::Setup { totals.total() } else { totals.other };
         let stage = StageReport {
@@ -130,7 +130,7 @@ impl Measurement {
             bytes_sent: own.bytes_sent + charge_sent,
             bytes_received: own.bytes_received + charge_received,
             flights: totals.flights,
-            ots: self.ots.total() as u64,
+            ots: self.demand.ots.total() as u64,
             ot_batch_bytes_sent: totals.ot_batches.bytes_sent,
             ot_batch_bytes_received: totals.ot_batches.bytes_received,
             socket_bytes_sent: totals.total().bytes_sent,
@@ -144,15 +144,15 @@ impl Measurement {
     }
 }
 
-/// What consumed OTs cost a party: (bytes sent, bytes received). The sender of a direction's OTs sends its batches.
-pub fn charges(ots: OtCount, party: Party) -> [u64; 2] {
+/// What was spent cost a party: (bytes sent, bytes received). The sender of a direction's OTs sends its batches.
+pub fn charges(demand: Demand, party: Party) -> [u64; 2] {
     let charge = |count: usize| (count as f64 * price::BYTES_PER_OT).ceil() as u64;
-    [charge(ots.where_receives(party.other())), charge(ots.where_receives(party))]
+    [charge(demand.ots.where_receives(party.other())), charge(demand.ots.where_receives(party))]
 }
 
-/// What consumed OTs cost both parties together.
-pub fn charged_bytes(ots: OtCount) -> u64 {
-    charges(ots, Party::Client).iter().sum()
+/// What was spent cost both parties together.
+pub fn charged_bytes(demand: Demand) -> u64 {
+    charges(demand, Party::Client).iter().sum()
 }
 
 /// Merges the scopes of several stages into one list in order of first appearance.
@@ -221,10 +221,10 @@ mod tests {
 
     #[test]
     fn the_sender_of_a_direction_is_charged_as_sending() {
-        let ots = OtCount { client_receives: 1000, server_receives: 0 };
-        let [client_sent, client_received] = charges(ots, Party::Client);
+        let demand = Demand::ots_received_by(Party::Client, 1000);
+        let [client_sent, client_received] = charges(demand, Party::Client);
         assert_eq!(client_sent, 0);
-        assert_eq!([client_received, client_sent], charges(ots, Party::Server));
+        assert_eq!([client_received, client_sent], charges(demand, Party::Server));
         assert!(client_received > 50);
     }
 }

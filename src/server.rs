@@ -289,7 +289,7 @@ async fn session(
                 options.visitor.admit(reveal)?;
                 options.room.resize(memory.with_slots(slots.len() + 1)).await?;
                 let prepared = in_time(options, bytes, offline::server(channel, model, &mut ot, slot, reveal)).await?;
-                measurement.charge(model.plan.ots(reveal));
+                measurement.charge(model.plan.demand(reveal));
                 let measured = measurement.finish(channel);
                 report.offline.add(&measured.stage);
                 options.watch.prepared(slot, &measured);
@@ -312,7 +312,7 @@ async fn session(
                 options.visitor.admit(reveal)?;
                 in_time(options, bytes, online::server_direct(channel, model, &mut ot, reveal)).await?;
                 finish(channel).await?;
-                measurement.charge(model.plan.ots(reveal));
+                measurement.charge(model.plan.demand(reveal));
                 let measured = measurement.finish(channel);
                 report.online.add(&measured.stage);
                 report.inferences += 1;

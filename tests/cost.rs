@@ -118,11 +118,11 @@ fn check(network: &Network, link: Link, schedule: Schedule, reveal: Reveal) {
 fn check_stage(prediction: &Prediction, report: &StageReport, stage: Stage, schedule: Schedule, context: &str) {
     let consumes =
         matches!((stage, schedule), (Stage::Offline, Schedule::Prepared) | (Stage::Online, Schedule::Direct));
-    let [charge_sent, charge_received] = if consumes { charges(prediction.ots, Party::Client) } else { [0, 0] };
+    let [charge_sent, charge_received] = if consumes { charges(prediction.demand, Party::Client) } else { [0, 0] };
     let context = format!("{context}: {stage}");
     assert_eq!(report.bytes_sent, prediction.bytes(stage, Party::Client) + charge_sent, "{context}: sent");
     assert_eq!(report.bytes_received, prediction.bytes(stage, Party::Server) + charge_received, "{context}: received");
-    assert_eq!(report.ots, if consumes { prediction.ots.total() as u64 } else { 0 }, "{context}: OTs");
+    assert_eq!(report.ots, if consumes { prediction.demand.ots.total() as u64 } else { 0 }, "{context}: OTs");
     // A batch is sent one way, the reply to it the other way.
     let (batch, reply) = (price::BATCH_BYTES as u64, price::REPLY_FRAME_BYTES as u64);
     let [sent, received] = [report.ot_batch_bytes_sent, report.ot_batch_bytes_received];

@@ -161,7 +161,7 @@ fn a_layer_with_more_ots_than_a_client_holds_is_refused() {
         Network::new(architecture, Weights { linear: vec![weights(channels, 1), None, weights(2, channels)] }).unwrap()
     };
     let plan = planner::plan(&network(1 << 9), Link::Lan).expect("a layer of a VGG-16, or so");
-    let each = plan.ots(Reveal::Logits).total() / (1 << 21);
+    let each = plan.demand(Reveal::Logits).ots.total() / (1 << 21);
     let refused = planner::plan(&network(1 << 12), Link::Lan).expect_err("beyond the limit");
     let PlanError::TooLarge { what, value, limit } = refused else { panic!("{refused}") };
     assert!(what.contains("OTs") && value > limit && limit == MAX_LAYER_OTS, "{what}: {value}");
@@ -304,7 +304,7 @@ fn bytes_fall_with_the_widths() {
         let network = dense(256, weight, bits, bits, 2 * bits);
         let plan = planner::plan(&network, Link::Lan).expect("fits");
         let all = predict(&plan, Schedule::Prepared, Reveal::Logits);
-        all.frames.iter().map(|frame| frame.bytes).sum::<u64>() + all.ots.total() as u64
+        all.frames.iter().map(|frame| frame.bytes).sum::<u64>() + all.demand.ots.total() as u64
     };
     let sizes: Vec<u64> = [1, 2, 3, 4, 6, 8].into_iter().map(bytes).collect();
     assert!(sizes.is_sorted() && sizes[0] * 2 < sizes[5], "{sizes:?}");

@@ -1,8 +1,10 @@
 //! The memory that a plan asks of a server: for each session, and for each slot that waits for its input.
 
 use lowkey_bridge::Schedule;
-use lowkey_mpc::ot::{Correlations, OtCount};
+use lowkey_mpc::demand::Demand;
+use lowkey_mpc::ot::Correlations;
 use lowkey_mpc::party::Party;
+use lowkey_mpc::program::Program;
 use serde::Serialize;
 
 use super::{Plan, Reveal, Step};
@@ -48,11 +50,11 @@ impl Plan {
     /// The memory that a server needs, whatever is revealed.
     pub fn server_memory(&self) -> ServerMemory {
         let reveals = [Reveal::Logits, Reveal::Class];
-        let most = reveals.map(|reveal| self.ots(reveal)).into_iter().fold(OtCount::ZERO, larger);
-        let largest = reveals.map(|reveal| self.largest_ots(reveal)).into_iter().fold(OtCount::ZERO, larger);
+        let most = reveals.map(|reveal| self.demand(reveal)).into_iter().fold(Demand::ZERO, Demand::larger);
+        let largest = reveals.map(|reveal| self.largest_demand(reveal)).into_iter().fold(Demand::ZERO, Demand::larger);
         let slot = reveals.map(|reveal| self.slot_bytes(reveal)).into_iter().max().unwrap_or(0);
         ServerMemory {
-            session: (Correlations::most_held_bytes(most, largest) + CONNECTION) as u64,
+            session: (Correlations::most_held_bytes(most.ots, largest.ots) + CONNECTION) as u64,
             slot: slot as u64,
             work: self.work_bytes() as u64,
         }
@@ -73,20 +75,21 @@ impl Plan {
         WORD * outputs.sum::<usize>() + programs.sum::<usize>() + answer
     }
 
-    /// The most OTs that are taken at once, each way.
-    fn largest_ots(&self, reveal: Reveal) -> OtCount {
+    /// The most that is taken at once, of each kind.
+    fn largest_demand(&self, reveal: Reveal) -> Demand {
         let of_step = |step: &Step| match step {
             Step::Nonlinear(step) => {
-                larger(step.programs.prepared.cost(step.lanes).ots, step.programs.direct.cost(step.lanes).ots)
+                let of = |program: &Program| program.demand() * step.lanes;
+                of(&step.programs.prepared).larger(of(&step.programs.direct))
             }
-            _ => OtCount::ZERO,
+            _ => Demand::ZERO,
         };
         let answer = match (reveal, &self.answer.class) {
-            (Reveal::Logits, _) => self.answer.logits.cost(self.answer.lanes).ots,
-            (Reveal::Class, Some(argmax)) => argmax.ots(),
-            (Reveal::Class, None) => OtCount::ZERO,
+            (Reveal::Logits, _) => self.answer.logits.cost(self.answer.lanes).demand,
+            (Reveal::Class, Some(argmax)) => argmax.demand(),
+            (Reveal::Class, None) => Demand::ZERO,
         };
-        self.steps.iter().map(of_step).fold(answer, larger)
+        self.steps.iter().map(of_step).fold(answer, Demand::larger)
     }
 
     /// The server's keys of one inference, the bodies of its largest layer as they came and as words, and the shares between layers.
@@ -95,12 +98,5 @@ impl Plan {
         let bodies = self.uploads.iter().map(body).max().unwrap_or(0);
         let shares: usize = self.tensors.iter().map(|tensor| WORD * tensor.elements()).sum();
         KEY_EXPANSION * self.b0_bytes() + 3 * bodies + shares
-    }
-}
-
-fn larger(a: OtCount, b: OtCount) -> OtCount {
-    OtCount {
-        client_receives: a.client_receives.max(b.client_receives),
-        server_receives: a.server_receives.max(b.server_receives),
     }
 }

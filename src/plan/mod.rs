@@ -11,7 +11,7 @@ pub(crate) mod truncation;
 use lowkey_bridge::SetPlan;
 use lowkey_he::noise;
 use lowkey_models::{Architecture, Kind, Op, TensorInfo};
-use lowkey_mpc::ot::OtCount;
+use lowkey_mpc::demand::Demand;
 
 use crate::node::{self, Chooses, Chosen, Context, Held};
 
@@ -106,7 +106,7 @@ impl Plan {
                 at_most("the number of a layer's OTs", (program.ots() * step.lanes).total() as u64, MAX_LAYER_OTS)?;
             }
         }
-        let most = [Reveal::Logits, Reveal::Class].map(|reveal| self.ots(reveal).total() as u64);
+        let most = [Reveal::Logits, Reveal::Class].map(|reveal| self.demand(reveal).ots.total() as u64);
         at_most("the number of OTs", most[0].max(most[1]), MAX_OTS)
     }
 
@@ -162,18 +162,18 @@ impl Plan {
         self.linear.iter().filter_map(|node| node.encrypted.as_ref()).map(|layer| layer.outputs() as u64).sum()
     }
 
-    /// OTs that one inference consumes.
-    pub fn ots(&self, reveal: Reveal) -> OtCount {
+    /// What one inference spends.
+    pub fn demand(&self, reveal: Reveal) -> Demand {
         let of_step = |step: &Step| match step {
-            Step::Nonlinear(step) => step.programs.prepared.cost(step.lanes).ots,
-            _ => OtCount::ZERO,
+            Step::Nonlinear(step) => step.programs.prepared.cost(step.lanes).demand,
+            _ => Demand::ZERO,
         };
         let answer = match (reveal, &self.answer.class) {
-            (Reveal::Logits, _) => self.answer.logits.cost(self.answer.lanes).ots,
-            (Reveal::Class, Some(argmax)) => argmax.ots(),
-            (Reveal::Class, None) => OtCount::ZERO,
+            (Reveal::Logits, _) => self.answer.logits.cost(self.answer.lanes).demand,
+            (Reveal::Class, Some(argmax)) => argmax.demand(),
+            (Reveal::Class, None) => Demand::ZERO,
         };
-        self.steps.iter().map(of_step).sum::<OtCount>() + answer
+        self.steps.iter().map(of_step).sum::<Demand>() + answer
     }
 
     /// The operator of a node, by its name for people.

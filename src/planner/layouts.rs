@@ -132,7 +132,7 @@ pub(super) fn scale_seconds(
                 };
                 seconds[node] += widen::program(ell as usize, ring as usize).map_or(f64::INFINITY, |program| {
                     let cost = program.cost(lanes);
-                    let bits = 8.0 * cost.total_bytes() as f64 + search.ot_price() * cost.ots.total() as f64;
+                    let bits = 8.0 * cost.total_bytes() as f64 + cost.demand.price(search.ot_price());
                     f64::from(cost.flights()) * link.latency() + bits / link.bandwidth()
                 });
                 continue;

@@ -124,7 +124,7 @@ fn seconds(plan: &Plan) -> f64 {
     let link = plan.choices.link;
     let all = predict(plan, Schedule::Prepared, Reveal::Logits);
     let frames: u64 = all.frames.iter().map(|frame| frame.bytes).sum();
-    let bytes = frames as f64 + price::BYTES_PER_OT * all.ots.total() as f64;
+    let bytes = frames as f64 + all.demand.price(price::BYTES_PER_OT);
     all.flights(Stage::Online, &[]) as f64 * link.latency() + 8.0 * bytes / link.bandwidth()
 }
 

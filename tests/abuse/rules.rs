@@ -15,7 +15,7 @@ const NONE: NextIndex = NextIndex { client_receives: 0, server_receives: 0 };
 
 /// The next unused OTs after some inferences.
 fn after(inferences: u64) -> NextIndex {
-    let need = digits().model.plan.ots(Reveal::Logits);
+    let need = digits().model.plan.demand(Reveal::Logits).ots;
     NextIndex {
         client_receives: inferences * need.client_receives as u64,
         server_receives: inferences * need.server_receives as u64,

@@ -102,8 +102,8 @@ async fn largest() -> Row {
     let party = async |mut ch: Channel| {
         let any = Planes::random(11, ELL + 1, &mut rng(ch.party()));
         let [early, late] = if ch.party() == Party::Client { [Some(any), None] } else { [None, Some(any)] };
-        let mut pool = pool(&mut ch, argmax.ots()).await;
-        let prepared = argmax.prepare(pool.take(argmax.ots()).unwrap()).unwrap();
+        let mut pool = pool(&mut ch, argmax.demand().ots).await;
+        let prepared = argmax.prepare(pool.take(argmax.demand().ots).unwrap()).unwrap();
         let ready = prepared.offline(&mut ch, early).await.unwrap();
         ch.enter(Stage::Online);
         ready.online(&mut ch, late).await.unwrap();

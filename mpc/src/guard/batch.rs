@@ -102,7 +102,7 @@ impl Batch {
             frame(2, Party::Server, SEED_BYTES),
             frame(3, Party::Client, packed::bytes(self.opened_bits()) + DIGEST_BYTES),
         ];
-        Cost { frames, ots: self.ots() }
+        Cost { frames, demand: self.ots().into() }
     }
 
     /// -log2 of the probability that a wrong triple comes out.

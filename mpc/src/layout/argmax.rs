@@ -14,7 +14,7 @@ impl Search {
         let mut all = Vec::new();
         for chain in self.chains(ell - 1, Start::online()) {
             let cost = Argmax::new(ell, classes, &chain)?.cost();
-            let price = 8.0 * cost.total_bytes() as f64 + self.ot_price() * cost.ots.total() as f64;
+            let price = 8.0 * cost.total_bytes() as f64 + cost.demand.price(self.ot_price());
             all.push(Choice { flights: cost.flights(), price, layout: chain });
         }
         Ok(frontier(all))

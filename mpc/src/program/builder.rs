@@ -7,7 +7,7 @@
 use super::cost::Tally;
 use super::graph::{Graph, Op, Plane};
 use super::time::Time;
-use crate::correlation::ot::OtCount;
+use crate::correlation::demand::Demand;
 use crate::party::Party;
 
 /// A number of `k` bits per lane, held by one party; the lowest plane comes first.
@@ -147,10 +147,10 @@ impl Builder {
         &self.tally
     }
 
-    /// Random OTs per lane so far.
+    /// What a lane spends so far.
     #[must_use]
-    pub fn ots(&self) -> OtCount {
-        self.tally.ots
+    pub fn demand(&self) -> Demand {
+        self.tally.demand
     }
 
     /// Flights of the online stage so far, to the arrival of the last frame.

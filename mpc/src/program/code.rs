@@ -8,6 +8,7 @@ use super::builder::Port;
 use super::cost::{Cost, FrameCost, Tally};
 use super::graph::Label;
 use super::time::Time;
+use crate::correlation::demand::Demand;
 use crate::correlation::ot::OtCount;
 use crate::party::Party;
 
@@ -23,10 +24,16 @@ pub struct Program {
 }
 
 impl Program {
-    /// Random OTs per lane.
+    /// What a lane spends.
+    #[must_use]
+    pub fn demand(&self) -> Demand {
+        self.tally.demand
+    }
+
+    /// Of [`Program::demand`] the random OTs: what [`Program::prepare`] takes for each lane.
     #[must_use]
     pub fn ots(&self) -> OtCount {
-        self.tally.ots
+        self.tally.demand.ots
     }
 
     /// Bits per lane.
@@ -48,7 +55,7 @@ impl Program {
         &self.outputs
     }
 
-    /// Frames, bytes, random OTs and flights for a number of lanes. A plane takes ceil(lanes / 8) bytes.
+    /// Frames, bytes, demand and flights for a number of lanes. A plane takes ceil(lanes / 8) bytes.
     #[must_use]
     pub fn cost(&self, lanes: usize) -> Cost {
         let cost = |frame: &Frame| FrameCost {
@@ -56,7 +63,7 @@ impl Program {
             sender: frame.sender,
             bytes: frame.planes * lanes.div_ceil(8),
         };
-        Cost { frames: self.frames.iter().map(cost).collect(), ots: self.tally.ots * lanes }
+        Cost { frames: self.frames.iter().map(cost).collect(), demand: self.tally.demand * lanes }
     }
 
     pub(super) fn code(&self, party: Party) -> &Code {

@@ -1,17 +1,17 @@
-//! What a protocol costs: messages per lane, frames and bytes for a number of lanes, random OTs.
+//! What a protocol costs: messages per lane, frames and bytes for a number of lanes, and what it spends of the correlations.
 
 use super::time::Time;
-use crate::correlation::ot::OtCount;
+use crate::correlation::demand::Demand;
 use crate::party::{Party, Stage};
 use std::collections::BTreeMap;
 
-/// Bits per lane: which party sends how many at which time, and how many random OTs are spent.
+/// Bits per lane: which party sends how many at which time, and what is spent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Bits that the client and the server send at each time: what is sent at one time by one party is a frame.
     frames: BTreeMap<Time, [usize; 2]>,
-    /// Random OTs.
-    pub ots: OtCount,
+    /// Random OTs, and whatever else it spends.
+    pub demand: Demand,
 }
 
 /// The parties, in the order in which their frames of one time are listed.
@@ -24,7 +24,7 @@ impl Tally {
 
     pub(super) fn correction(&mut self, receiver: Party, time: Time) {
         self.message(receiver, 1, time);
-        self.ots += OtCount::received_by(receiver, 1);
+        self.demand += Demand::ots_received_by(receiver, 1);
     }
 
     /// Every frame, in the order of sending: when, who, and its bits per lane.
@@ -52,7 +52,7 @@ impl Tally {
     #[must_use]
     pub fn price(&self, ot_price: f64) -> f64 {
         let bits: usize = self.frames.values().flatten().sum();
-        bits as f64 + ot_price * self.ots.total() as f64
+        bits as f64 + self.demand.price(ot_price)
     }
 }
 
@@ -72,8 +72,8 @@ pub struct FrameCost {
 pub struct Cost {
     /// Every frame, in the order of sending; of two frames of one time the client's first.
     pub frames: Vec<FrameCost>,
-    /// Random OTs, all lanes together.
-    pub ots: OtCount,
+    /// What is spent, all lanes together.
+    pub demand: Demand,
 }
 
 impl Cost {
@@ -108,6 +108,7 @@ fn flights_to_arrival(time: Time) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::correlation::ot::OtCount;
 
     #[test]
     fn tally_groups_messages_into_frames() {
@@ -117,7 +118,7 @@ mod tests {
         tally.message(Party::Server, 4, Time::START);
         tally.message(Party::Client, 5, Time::START);
         tally.message(Party::Client, 0, Time::Online(9));
-        tally.ots = OtCount { client_receives: 1, server_receives: 2 };
+        tally.demand = OtCount { client_receives: 1, server_receives: 2 }.into();
         assert_eq!(tally.frames().count(), 3);
         assert_eq!(tally.bits(Stage::Online, Party::Client), 7);
         assert_eq!(tally.bits(Stage::Offline, Party::Client), 3);

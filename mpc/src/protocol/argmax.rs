@@ -11,7 +11,8 @@
 //! (additive shares) and the index within its subtree (XOR shares, whose new top bit is b itself); the last game selects
 //! the index only, and the server sends its half of it. Games of one round are lanes of one program.
 
-use crate::correlation::ot::{Cots, OtCount};
+use crate::correlation::demand::Demand;
+use crate::correlation::ot::Cots;
 use crate::error::Result;
 use crate::gadget::carry::ands;
 use crate::gadget::compare::less_than;
@@ -85,17 +86,17 @@ impl Argmax {
         Ok(Self { ell, classes, stages })
     }
 
-    /// Random OTs of all rounds.
+    /// What all rounds spend.
     #[must_use]
-    pub fn ots(&self) -> OtCount {
-        self.stages.iter().map(|(program, lanes)| program.ots() * *lanes).sum()
+    pub fn demand(&self) -> Demand {
+        self.stages.iter().map(|(program, lanes)| program.demand() * *lanes).sum()
     }
 
     /// Frames of all rounds, one round after the other; times count from the start of the online stage.
     #[must_use]
     pub fn cost(&self) -> Cost {
         let frames = self.stages.iter().flat_map(|(program, lanes)| program.cost(*lanes).frames);
-        Cost { frames: frames.collect(), ots: self.ots() }
+        Cost { frames: frames.collect(), demand: self.demand() }
     }
 
     /// Bytes of memory that a party holds from the preparation to the end of the online stage.
@@ -107,7 +108,7 @@ impl Argmax {
     /// Spends the OTs.
     ///
     /// # Errors
-    /// [`crate::error::Error::Exhausted`] if there are fewer than [`Argmax::ots`].
+    /// [`crate::error::Error::Exhausted`] if there are fewer than those of [`Argmax::demand`].
     pub fn prepare(&self, mut cots: Cots) -> Result<ArgmaxPrepared> {
         let party = cots.party();
         let mut stages = Vec::new();
@@ -284,7 +285,7 @@ mod tests {
     async fn run(ell: usize, chain: &[Part], logits: &[i64], seed: u64) -> usize {
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
         let argmax = Argmax::new(ell, logits.len(), chain).unwrap();
-        let (client, server) = ideal_ot::deal(argmax.ots(), &mut rng);
+        let (client, server) = ideal_ot::deal(argmax.demand().ots, &mut rng);
         let noisy: Vec<u64> = logits.iter().map(|z| (*z as u64) << 1 | u64::from(rng.next_u32() & 1)).collect();
         let [c, v] = crate::program::testing::share(&noisy, ell + 1, &mut rng);
         let (mut to_server, mut to_client) = Channel::pair();

@@ -160,7 +160,7 @@ pub fn record(network: &Network, link: Link, widths: Widths, mode: Mode) -> Resu
 /// Bytes of a stage, the OTs charged to the stage that consumes them.
 pub fn stage_bytes(prediction: &Prediction, stage: Stage, schedule: Schedule) -> u64 {
     let frames = prediction.bytes(stage, Party::Client) + prediction.bytes(stage, Party::Server);
-    let charged = if stage == stage_of_ots(schedule) { charged_bytes(prediction.ots) } else { 0 };
+    let charged = if stage == stage_of_ots(schedule) { charged_bytes(prediction.demand) } else { 0 };
     frames + charged
 }
 
@@ -202,7 +202,7 @@ fn layers(plan: &Plan, details: &[Detail], prediction: &Prediction, schedule: Sc
                 }
             }
             Step::Nonlinear(step) => {
-                let charged = charged_bytes(step.programs.of(schedule).cost(step.lanes).ots);
+                let charged = charged_bytes(step.programs.of(schedule).cost(step.lanes).demand);
                 match stage_of_ots(schedule) {
                     Stage::Offline => offline_bytes += charged,
                     _ => online_bytes += charged,

@@ -48,6 +48,15 @@ impl OtCount {
         }
     }
 
+    /// In each direction the larger number.
+    #[must_use]
+    pub fn larger(self, other: Self) -> Self {
+        Self {
+            client_receives: self.client_receives.max(other.client_receives),
+            server_receives: self.server_receives.max(other.server_receives),
+        }
+    }
+
     /// Both directions together.
     #[must_use]
     pub fn total(self) -> usize {
