@@ -19,13 +19,13 @@ fn write() -> io::Result<()> {
     Ok(())
 }
 
-libfuzzer_sys::fuzz_target!(
-    init: {
-        let outcome = write();
-        if let Err(error) = &outcome {
-            eprintln!("seeds: {error}");
-        }
-        process::exit(i32::from(outcome.is_err()))
-    },
-    |_bytes: &[u8]| {}
-);
+/// Writes, and ends the process.
+fn write_and_end() {
+    let outcome = write();
+    if let Err(error) = &outcome {
+        eprintln!("seeds: {error}");
+    }
+    process::exit(i32::from(outcome.is_err()))
+}
+
+libfuzzer_sys::fuzz_target!(init: write_and_end(), |_bytes: &[u8]| {});
