@@ -26,11 +26,6 @@ const ANY: &[&str] = &["*"];
 
 /// Circles that are left, each with its reason. They may shrink: a module that is in none any more is struck off here.
 const KNOWN: &[(&str, &[&str], &str)] = &[
-    (
-        "models/src",
-        &["check", "coding", "error", "network"],
-        "a network holds its coding, which is checked against its tensors",
-    ),
     ("models/src/import/onnx", ANY, "the table of operators names functions of the walk that reads the table"),
     ("models/src/import/tflite", ANY, "the table of operators names functions of the walk that reads the table"),
 ];

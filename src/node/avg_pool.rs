@@ -6,10 +6,11 @@ use lowkey_mpc::program::Time;
 use lowkey_mpc::truncate;
 
 use super::choices::{Chooses, LayoutChoice};
+use super::chooser::Chooser;
 use super::context::{Before, Context, Held};
 use super::halves::Halves;
 use super::holding::{Demands, average_ring};
-use super::step::{Nonlinear, NonlinearKind, Protocol, Step, byte};
+use super::step::{Nonlinear, NonlinearKind, Step, byte};
 use super::{NodeId, Operator, PlanError, TensorId, Windows};
 
 pub(super) struct AvgPool<'a> {
@@ -40,8 +41,16 @@ impl Operator for AvgPool<'_> {
         demands.at_least(self.input, average_ring(context.widths[made], self.shift));
     }
 
-    fn protocol(&self, node: NodeId, held: &Held<'_>) -> Option<Protocol> {
-        Some(Protocol::Truncate(self.spec(node, held)))
+    fn layout(
+        &self,
+        node: NodeId,
+        held: &Held<'_>,
+        chooser: &mut Chooser<'_>,
+    ) -> Result<Option<LayoutChoice>, PlanError> {
+        let result = node.output();
+        let found = chooser.search.truncate(self.spec(node, held), held.holdings[result].finish(), Time::START);
+        let found = found.map_err(|source| held.layout_error(node, source))?;
+        Ok(Some(LayoutChoice::Chain(chooser.best(&found, held.tensors[result].elements()))))
     }
 
     fn step(&self, node: NodeId, held: &Held<'_>, _: Before<'_>) -> Result<Step, PlanError> {

@@ -1,37 +1,23 @@
 //! The largest value of each window, by comparisons; of clipped values, or of accumulators whose clip comes after it.
 
-use lowkey_models::{Op, Window};
+use lowkey_models::Window;
 use lowkey_mpc::bits::Planes;
 use lowkey_mpc::party::Party;
 use lowkey_mpc::program::Time;
-use lowkey_mpc::requantise::Clip;
 use lowkey_mpc::{maxpool, pooled};
 use zeroize::Zeroizing;
 
 use super::choices::{Chooses, LayoutChoice};
+use super::chooser::Chooser;
 use super::context::{Before, Context, Held};
 use super::halves::Halves;
 use super::holding::{Demands, small_width};
-use super::step::{Nonlinear, NonlinearKind, Protocol, Source, Step, byte};
-use super::{ByTensor, Holding, NodeId, Operator, PlanError, TensorId, Windows, of};
+use super::step::{Nonlinear, NonlinearKind, Source, Step, byte};
+use super::{ByTensor, NodeId, Operator, PlanError, TensorId, Windows, requantise};
 
 pub(super) struct MaxPool<'a> {
     pub input: TensorId,
     pub window: &'a Window,
-}
-
-/// The max pool that alone reads what requantisation `node` makes, where the clip can come after the pool.
-pub(crate) fn pooled(held: &Held<'_>, node: NodeId) -> Option<(NodeId, pooled::Spec)> {
-    let Some(Protocol::Requantise(layer, top)) = of(held.op(node)).protocol(node, held) else { return None };
-    let mut consumers = held.architecture.consumers(node.output().index());
-    let (pool, None) = (NodeId::new(consumers.next()?), consumers.next()) else { return None };
-    let Op::MaxPool { window, .. } = held.op(pool) else { return None };
-    let window = u8::try_from(window.kernel[0] * window.kernel[1]).ok()?;
-    let fits = matches!(held.source(held.input(node)), Source::Accumulator(_))
-        && matches!(held.holdings[node.output()], Holding::Small { .. })
-        && layer.effective_bits().is_ok_and(|bits| bits > 1);
-    let clip = Clip { top, spare: false };
-    fits.then_some((pool, pooled::Spec { layer, clip, window }))
 }
 
 impl MaxPool<'_> {
@@ -49,7 +35,7 @@ impl MaxPool<'_> {
         let maker = self.input.maker()?;
         let Step::Nonlinear(step) = &before[maker] else { return None };
         let NonlinearKind::Carries = step.kind else { return None };
-        Some((step.source, pooled(held, maker)?.1))
+        Some((step.source, requantise::pooled(held, maker)?.1))
     }
 }
 
@@ -70,8 +56,20 @@ impl Operator for MaxPool<'_> {
         demands.in_pool(self.input, small_width(context.widths[self.input]));
     }
 
-    fn protocol(&self, _: NodeId, held: &Held<'_>) -> Option<Protocol> {
-        Some(Protocol::MaxPool(self.spec(held)))
+    /// The one that was chosen with what it reads, or its own.
+    fn layout(
+        &self,
+        node: NodeId,
+        held: &Held<'_>,
+        chooser: &mut Chooser<'_>,
+    ) -> Result<Option<LayoutChoice>, PlanError> {
+        if let Some(chosen) = chooser.pools[node].take() {
+            return Ok(Some(chosen));
+        }
+        let result = node.output();
+        let found = chooser.search.max_pool(self.spec(held), held.holdings[result].finish());
+        let found = found.map_err(|source| held.layout_error(node, source))?;
+        Ok(Some(LayoutChoice::Chain(chooser.best(&found, held.tensors[result].elements()))))
     }
 
     fn step(&self, node: NodeId, held: &Held<'_>, before: Before<'_>) -> Result<Step, PlanError> {

@@ -14,6 +14,7 @@
 //! |---|---|
 //! | `id.rs` | names of nodes and tensors, tables by name |
 //! | `choices.rs` | what a planner decides and a server publishes, and the same by node |
+//! | `chooser.rs` | how it decides on the digits of a protocol |
 //! | `context.rs` | what an operator looks at: network, choices, how tensors are held |
 //! | `holding.rs` | how a tensor is shared, and in which ring |
 //! | `step.rs` | what a node does at run time: which protocol, on what |
@@ -27,6 +28,7 @@
 
 mod avg_pool;
 mod choices;
+mod chooser;
 mod concat;
 mod context;
 mod error;
@@ -50,6 +52,7 @@ use lowkey_mpc::extend::Finish;
 
 pub use choices::{Choices, LayoutChoice, LinearChoice, Link, ScaleChoice, SetChoice};
 pub(crate) use choices::{Chooses, Chosen};
+pub(crate) use chooser::Chooser;
 pub(crate) use context::{Context, Held};
 pub use error::PlanError;
 pub(crate) use halves::{Halves, reduce};
@@ -57,8 +60,7 @@ pub use holding::{Holding, width_of};
 pub(crate) use holding::{clipped_bits, holdings, value_widths};
 pub use id::{By, ByNode, ByTensor, NodeId, TensorId};
 pub(crate) use linear::{add_biases, add_identities};
-pub(crate) use max_pool::pooled;
-pub(crate) use step::Protocol;
+pub(crate) use requantise::{has_room, pooled};
 pub use step::{Nonlinear, NonlinearKind, Programs, Source, Step};
 pub use windows::Windows;
 
@@ -95,9 +97,23 @@ pub(crate) trait Operator {
         demands.activation(result, context)
     }
 
-    /// The public numbers of its protocol; `None` if it has none.
-    fn protocol(&self, node: NodeId, held: &Held<'_>) -> Option<Protocol> {
-        let _ = (node, held);
+    /// The layout of its protocol, where a planner [chooses](Self::chooses) one.
+    ///
+    /// # Errors
+    /// When there is no such protocol.
+    fn layout(
+        &self,
+        node: NodeId,
+        held: &Held<'_>,
+        chooser: &mut Chooser<'_>,
+    ) -> Result<Option<LayoutChoice>, PlanError> {
+        let _ = (node, held, chooser);
+        Ok(None)
+    }
+
+    /// Seconds of traffic that a scale costs at this node, and which scale; `None` if it costs none. Infinite without a protocol.
+    fn scale_seconds(&self, node: NodeId, held: &Held<'_>, chooser: &mut Chooser<'_>) -> Option<(NodeId, f64)> {
+        let _ = (node, held, chooser);
         None
     }
 
@@ -119,6 +135,14 @@ pub(crate) fn steps(held: &Held<'_>) -> Result<ByNode<Step>, PlanError> {
         steps.push(step);
     }
     Ok(steps)
+}
+
+/// The layouts of all nodes for which a planner chooses one, in order.
+///
+/// # Errors
+/// As [`Operator::layout`].
+pub(crate) fn layouts(held: &Held<'_>, chooser: &mut Chooser<'_>) -> Result<Vec<LayoutChoice>, PlanError> {
+    held.nodes().filter_map(|node| of(held.op(node)).layout(node, held, chooser).transpose()).collect()
 }
 
 /// The operator of a node.

@@ -3,8 +3,12 @@
 //! Of a truncated scale's products, which are never made: each party multiplies its share of what is scaled, drops low bits, and the
 //! chain runs over what is left.
 
+use std::sync::Arc;
+
 use lowkey_bridge::parameters::GUARD_BITS;
+use lowkey_models::{Architecture, LinearBounds, Op};
 use lowkey_mpc::bits::Planes;
+use lowkey_mpc::layout::{Choice, Layout, LayoutError, PoolLayout};
 use lowkey_mpc::party::Party;
 use lowkey_mpc::pooled;
 use lowkey_mpc::program::Time;
@@ -13,11 +17,12 @@ use lowkey_mpc::rescale::{self, Factor};
 use zeroize::Zeroizing;
 
 use super::choices::{Chooses, LayoutChoice};
+use super::chooser::Chooser;
 use super::context::{Before, Context, Held, made};
 use super::halves::Halves;
 use super::holding::{Demands, clipped_bits};
-use super::step::{Nonlinear, NonlinearKind, Programs, Protocol, Source, Step, byte};
-use super::{ByTensor, Holding, NodeId, Operator, PlanError, TensorId, max_pool, scale};
+use super::step::{Nonlinear, NonlinearKind, Programs, Source, Step, byte};
+use super::{ByTensor, Holding, NodeId, Operator, PlanError, TensorId, scale};
 
 pub(super) struct Requantise<'a> {
     pub input: TensorId,
@@ -39,6 +44,92 @@ impl Requantise<'_> {
         };
         (spec, self.top.map_or(u8::MAX, byte))
     }
+
+    /// The layouts of its protocol, and whether its clip can spare a comparison.
+    fn search(
+        &self,
+        node: NodeId,
+        held: &Held<'_>,
+        chooser: &mut Chooser<'_>,
+    ) -> (Result<Arc<Vec<Choice<Layout>>>, LayoutError>, bool) {
+        let (finish, (spec, top)) = (held.holdings[node.output()].finish(), self.spec(held));
+        let spare = is_spare(spec, chooser.bounds_of(self.input));
+        let clip = Clip { top, spare };
+        let found = match held.dropped(self.input) {
+            Some(_) => chooser.search.rescale(spec, clip, finish),
+            None => {
+                let client = held.client_time(self.input);
+                chooser.search.requantise_clipped(spec, clip, finish, client, Time::START)
+            }
+        };
+        (found, spare)
+    }
+
+    /// Its layout and that of the max pool that alone reads it, chosen together; the pool's is kept for it.
+    fn layout_with_pool(
+        &self,
+        node: NodeId,
+        (pool, mut spec): (NodeId, pooled::Spec),
+        held: &Held<'_>,
+        chooser: &mut Chooser<'_>,
+    ) -> Result<LayoutChoice, PlanError> {
+        let bounds = chooser.bounds_of(self.input);
+        let [lanes, windows] = [node, pool].map(|node| held.tensors[node.output()].elements());
+        let spare = is_spare(spec.layer, bounds);
+        spec.clip.spare = spare;
+        let (finish, values) = (held.holdings[pool.output()].finish(), lanes as f64 / windows as f64);
+        let room = has_room(held.architecture, pool, spec, bounds);
+        let found = chooser.search.pool(spec, finish, values, room);
+        let found = found.map_err(|source| held.layout_error(node, source))?;
+        let (own, pooled) = match chooser.best(&found, windows) {
+            PoolLayout::After { layer, game } => {
+                (LayoutChoice::Requantise { layout: layer, spare }, LayoutChoice::Chain(game))
+            }
+            PoolLayout::Between { low, game, clip } => {
+                (LayoutChoice::Carries(low), LayoutChoice::Pooled { game, clip, spare })
+            }
+        };
+        chooser.pools[pool] = Some(pooled);
+        Ok(own)
+    }
+}
+
+/// The protocol of requantisation `node` and its largest result, unless it reads truncated products; `None` of other nodes.
+pub(super) fn exact(held: &Held<'_>, node: NodeId) -> Option<(requantise::Spec, u8)> {
+    let Op::Requantise { input, bits, shift, top, zero_point: _ } = held.op(node) else { return None };
+    let own = Requantise { input: TensorId::new(*input), bits: *bits, shift, top: *top };
+    held.dropped(own.input).is_none().then(|| own.spec(held))
+}
+
+/// The max pool that alone reads what requantisation `node` makes, where the clip can come after the pool.
+pub(crate) fn pooled(held: &Held<'_>, node: NodeId) -> Option<(NodeId, pooled::Spec)> {
+    let (layer, top) = exact(held, node)?;
+    let mut consumers = held.architecture.consumers(node.output().index());
+    let (pool, None) = (NodeId::new(consumers.next()?), consumers.next()) else { return None };
+    let Op::MaxPool { window, .. } = held.op(pool) else { return None };
+    let window = u8::try_from(window.kernel[0] * window.kernel[1]).ok()?;
+    let fits = matches!(held.source(held.input(node)), Source::Accumulator(_))
+        && matches!(held.holdings[node.output()], Holding::Small { .. })
+        && layer.effective_bits().is_ok_and(|bits| bits > 1);
+    let clip = Clip { top, spare: false };
+    fits.then_some((pool, pooled::Spec { layer, clip, window }))
+}
+
+/// True if the shifted accumulators within a window of `pool` differ by less than half their ring; padding counts as 0.
+pub(crate) fn has_room(architecture: &Architecture, pool: NodeId, spec: pooled::Spec, bounds: &LinearBounds) -> bool {
+    let padded = matches!(&architecture.nodes[pool.index()].op, Op::MaxPool { window, .. } if window.padding != [0; 4]);
+    let shift = spec.layer.shift;
+    bounds
+        .channels
+        .iter()
+        .map(|range| if padded { range.with_zero() } else { *range })
+        .all(|range| (range.hi >> shift) - (range.lo >> shift) < 1 << (spec.width() - 1))
+}
+
+/// True if no accumulator shifted is among the lowest 2^a of its ring.
+fn is_spare(spec: requantise::Spec, bounds: &LinearBounds) -> bool {
+    let Ok(bits) = spec.effective_bits() else { return false };
+    bounds.range().lo >= (1 << (usize::from(spec.shift) + bits)) - (1 << (spec.ell - 1))
 }
 
 impl Operator for Requantise<'_> {
@@ -58,12 +149,29 @@ impl Operator for Requantise<'_> {
 
     fn ask(&self, _: TensorId, _: &Context<'_>, _: &mut Demands) {}
 
-    fn protocol(&self, _: NodeId, held: &Held<'_>) -> Option<Protocol> {
-        let (spec, top) = self.spec(held);
-        Some(match held.dropped(self.input) {
-            Some(_) => Protocol::Rescale(spec, top),
-            None => Protocol::Requantise(spec, top),
-        })
+    fn layout(
+        &self,
+        node: NodeId,
+        held: &Held<'_>,
+        chooser: &mut Chooser<'_>,
+    ) -> Result<Option<LayoutChoice>, PlanError> {
+        if let Some(pool) = pooled(held, node) {
+            return self.layout_with_pool(node, pool, held, chooser).map(Some);
+        }
+        let (found, spare) = self.search(node, held, chooser);
+        let found = found.map_err(|source| held.layout_error(node, source))?;
+        let layout = chooser.best(&found, held.tensors[node.output()].elements());
+        Ok(Some(LayoutChoice::Requantise { layout, spare }))
+    }
+
+    /// Of its own protocol, if it reads what a scale makes or would make.
+    fn scale_seconds(&self, node: NodeId, held: &Held<'_>, chooser: &mut Chooser<'_>) -> Option<(NodeId, f64)> {
+        let scale = self.input.maker().filter(|maker| matches!(held.op(*maker), Op::Scale { .. }))?;
+        let least = match self.search(node, held, chooser).0 {
+            Ok(found) => chooser.least_seconds(&found, held.tensors[node.output()].elements()),
+            Err(_) => f64::INFINITY,
+        };
+        Some((scale, least))
     }
 
     fn step(&self, node: NodeId, held: &Held<'_>, _: Before<'_>) -> Result<Step, PlanError> {
@@ -81,7 +189,7 @@ impl Operator for Requantise<'_> {
                 held.nonlinear(node, source, NonlinearKind::Requantise { lowered }, widths, programs)
             }
             (Some(LayoutChoice::Carries(chain)), None) => {
-                let (_, whole) = max_pool::pooled(held, node).ok_or_else(|| held.misplaced(node))?;
+                let (_, whole) = pooled(held, node).ok_or_else(|| held.misplaced(node))?;
                 let programs = Programs::single(pooled::carries(whole, chain).map_err(of_node)?);
                 held.nonlinear(node, source, NonlinearKind::Carries, [whole.low() as u32, 1], programs)
             }

@@ -9,10 +9,11 @@ use lowkey_mpc::widen;
 use zeroize::Zeroizing;
 
 use super::choices::Chooses;
+use super::chooser::Chooser;
 use super::context::{Before, Context, Held, made};
 use super::halves::{Halves, reduce};
 use super::holding::Demands;
-use super::step::{Nonlinear, NonlinearKind, Protocol, Step};
+use super::step::{Nonlinear, NonlinearKind, Step};
 use super::{ByTensor, Holding, NodeId, Operator, PlanError, TensorId};
 
 pub(super) struct Scale<'a> {
@@ -49,11 +50,12 @@ impl Operator for Scale<'_> {
         }
     }
 
-    fn protocol(&self, node: NodeId, held: &Held<'_>) -> Option<Protocol> {
-        match held.dropped(node.output()) {
-            Some(_) => None,
-            None => Some(Protocol::Widen(held.ell(self.input))),
-        }
+    /// Of widening, if its products are made.
+    fn scale_seconds(&self, node: NodeId, held: &Held<'_>, chooser: &mut Chooser<'_>) -> Option<(NodeId, f64)> {
+        let Holding::Scaled { ell } = held.holdings[node.output()] else { return None };
+        let program = widen::program(held.ell(self.input) as usize, ell as usize);
+        let cost = program.map(|program| program.cost(held.tensors[node.output()].elements()));
+        Some((node, cost.map_or(f64::INFINITY, |cost| chooser.seconds(&cost))))
     }
 
     fn step(&self, node: NodeId, held: &Held<'_>, _: Before<'_>) -> Result<Step, PlanError> {

@@ -7,7 +7,6 @@ use lowkey_mpc::extend::Finish;
 use lowkey_mpc::layout::LayoutError;
 use lowkey_mpc::program::Program;
 use lowkey_mpc::rescale::Factor;
-use lowkey_mpc::{maxpool, requantise, truncate};
 
 use super::{Holding, NodeId, TensorId, Windows};
 
@@ -172,20 +171,6 @@ impl Programs {
             | Holding::Truncated { .. } => Self::single(prepared),
         })
     }
-}
-
-/// The public numbers of a node's protocol, before its digits are known.
-pub(crate) enum Protocol {
-    /// And the largest result.
-    Requantise(requantise::Spec, u8),
-    /// Of truncated products, likewise.
-    Rescale(requantise::Spec, u8),
-    Truncate(truncate::Spec),
-    MaxPool(maxpool::Spec),
-    /// A table look-up: nothing to choose.
-    Table,
-    /// Of accumulators of this width.
-    Widen(u32),
 }
 
 /// A number that a protocol takes as a byte; what does not fit becomes 255, which every protocol refuses.

@@ -5,7 +5,7 @@ use lowkey_mpc::table;
 use super::choices::Chooses;
 use super::context::{Before, Context, Held};
 use super::holding::Demands;
-use super::step::{NonlinearKind, Protocol, Step};
+use super::step::{NonlinearKind, Step};
 use super::{NodeId, Operator, PlanError, TensorId};
 
 pub(super) struct Table<'a> {
@@ -35,10 +35,6 @@ impl Operator for Table<'_> {
     fn ask(&self, made: TensorId, context: &Context<'_>, demands: &mut Demands) {
         demands.at_least(self.input, context.widths[self.input]);
         demands.never_small(made);
-    }
-
-    fn protocol(&self, _: NodeId, _: &Held<'_>) -> Option<Protocol> {
-        Some(Protocol::Table)
     }
 
     fn step(&self, node: NodeId, held: &Held<'_>, _: Before<'_>) -> Result<Step, PlanError> {

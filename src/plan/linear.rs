@@ -3,6 +3,7 @@
 //! The first body of an element, in this order, defines the element's pad; all others encrypt it. Tensors come in order;
 //! for each, its consumers by falling ell (the widest saves most), then by position.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use lowkey_bridge::{LayerParameters, LayerPlan, Packing, SetPlan, TermPlan};
 use lowkey_he::{ParameterSet, Rounding};
 use lowkey_models::{Architecture, Op, Shape, TensorInfo, Term};
 
+use super::at_most;
 use crate::node::{ByTensor, Choices, Holding, LinearChoice, NodeId, PlanError, TensorId};
 
 /// Most taps of a kernel: packing takes time in proportion.
@@ -103,86 +105,159 @@ pub(super) fn derive(
     tensors: &ByTensor<TensorInfo>,
     holdings: &ByTensor<Holding>,
 ) -> Result<Derived, PlanError> {
-    let root = |tensor: TensorId| match holdings[tensor] {
-        Holding::Shared { root, .. } => root,
-        _ => unreachable!("linear nodes read shared tensors"),
-    };
-    let nodes = architecture.nodes.iter().enumerate();
-    let linear = nodes
-        .filter_map(|(node, n)| if let Op::Linear { terms } = &n.op { Some((NodeId::new(node), terms)) } else { None });
-
+    let network = Network { architecture, choices, tensors, holdings };
     // Packings first, since the order of uploads decides which body defines a pad.
-    let mut drafts = Vec::new();
-    let (mut packed, mut coefficients) = (0, 0u64);
-    let mut uploads = Vec::new();
-    for ((index, (node, terms)), choice) in linear.enumerate().zip(&choices.linear) {
-        let name = &architecture.nodes[node.index()].name;
-        let mut draft = LinearNode { node, ell: choice.ell, encrypted: None, inputs: vec![], identities: vec![] };
+    let drafts = network.drafts()?;
+    let uploads = network.uploads(&drafts);
+    let nodes = network.layers(drafts, &uploads)?;
+    let sets = set_plans(choices, &nodes)?;
+    Ok((nodes, uploads, sets))
+}
+
+/// What linear nodes are derived from.
+#[derive(Clone, Copy)]
+struct Network<'a> {
+    architecture: &'a Architecture,
+    choices: &'a Choices,
+    tensors: &'a ByTensor<TensorInfo>,
+    holdings: &'a ByTensor<Holding>,
+}
+
+/// A linear node, and the packings of its encrypted terms: of each of its inputs one.
+struct Draft {
+    node: LinearNode,
+    packings: Vec<Packing>,
+}
+
+/// What all layers have together so far.
+#[derive(Default)]
+struct Totals {
+    packed: u64,
+    coefficients: u64,
+}
+
+impl Totals {
+    /// Adds a term.
+    fn add(&mut self, shape: &ConvShape, packing: &Packing) -> Result<(), PlanError> {
+        self.packed = self.packed.saturating_add(packing.size());
+        at_most("the size of the packed layers", self.packed, MAX_PACKED)?;
+        let hints = (shape.out_channels as u64).saturating_mul(packing.degree() as u64);
+        self.coefficients = self.coefficients.saturating_add(hints);
+        at_most("the number of the hints' coefficients", self.coefficients, MAX_HINT_COEFFICIENTS)
+    }
+}
+
+impl Network<'_> {
+    /// The storage that a linear node reads for `tensor`.
+    fn root(self, tensor: TensorId) -> TensorId {
+        match self.holdings[tensor] {
+            Holding::Shared { root, .. } => root,
+            _ => unreachable!("linear nodes read shared tensors"),
+        }
+    }
+
+    fn drafts(self) -> Result<Vec<Draft>, PlanError> {
+        let mut totals = Totals::default();
+        let terms = self.architecture.nodes.iter().enumerate().filter_map(|(node, n)| match &n.op {
+            Op::Linear { terms } => Some((NodeId::new(node), terms)),
+            _ => None,
+        });
+        let choices = &self.choices.linear;
+        terms.zip(choices).map(|((node, terms), choice)| self.draft(node, terms, choice, &mut totals)).collect()
+    }
+
+    fn draft(
+        self,
+        node: NodeId,
+        terms: &[Term],
+        choice: &LinearChoice,
+        totals: &mut Totals,
+    ) -> Result<Draft, PlanError> {
+        let name = &self.architecture.nodes[node.index()].name;
+        let mut own = LinearNode { node, ell: choice.ell, encrypted: None, inputs: vec![], identities: vec![] };
         let mut packings = Vec::new();
         for term in terms {
             if let Term::Conv { window, .. } = term {
-                super::at_most("a kernel's number of taps", (window.kernel[0] * window.kernel[1]) as u64, MAX_TAPS)?;
-                super::at_most("a stride", window.stride[0].max(window.stride[1]) as u64, MAX_STRIDE)?;
+                at_most("a kernel's number of taps", (window.kernel[0] * window.kernel[1]) as u64, MAX_TAPS)?;
+                at_most("a stride", window.stride[0].max(window.stride[1]) as u64, MAX_STRIDE)?;
             }
             let input = TensorId::new(term.input());
-            let source = root(input);
-            match (conv_shape(term, tensors[input].shape), term) {
+            match (conv_shape(term, self.tensors[input].shape), term) {
                 (Some(shape), _) => {
-                    uploads.push(Upload { linear: index, term: packings.len(), tensor: source });
-                    let packing = pack(name, choice.ell, &shape, parameters(name, choices, choice)?.set)?;
-                    packed = packing.size().saturating_add(packed);
-                    super::at_most("the size of the packed layers", packed, MAX_PACKED)?;
-                    let hints = (shape.out_channels as u64).saturating_mul(packing.degree() as u64);
-                    coefficients = coefficients.saturating_add(hints);
-                    super::at_most("the number of the hints' coefficients", coefficients, MAX_HINT_COEFFICIENTS)?;
+                    let packing = pack(name, choice.ell, &shape, parameters(name, self.choices, choice)?.set)?;
+                    totals.add(&shape, &packing)?;
                     packings.push(packing);
-                    draft.inputs.push(source);
+                    own.inputs.push(self.root(input));
                 }
-                (None, Term::Identity { multiplier, .. }) => draft.identities.push((source, *multiplier)),
+                (None, Term::Identity { multiplier, .. }) => own.identities.push((self.root(input), *multiplier)),
                 (None, _) => unreachable!("only identities are not convolutions"),
             }
         }
-        if packings.is_empty() && choice.set.is_some() {
-            let value = u64::from(choice.set.unwrap_or_default());
-            return Err(PlanError::Choice { node: Some(name.clone()), what: "the parameter set", value });
+        match choice.set {
+            Some(set) if packings.is_empty() => {
+                Err(PlanError::Choice { node: Some(name.clone()), what: "the parameter set", value: set.into() })
+            }
+            _ => Ok(Draft { node: own, packings }),
         }
-        drafts.push((draft, packings.into_iter().map(Some).collect::<Vec<_>>()));
     }
-    uploads.sort_by_key(|u| (u.tensor, std::cmp::Reverse(choices.linear[u.linear].ell), u.linear, u.term));
 
-    let fresh = |tensor: TensorId| {
-        let op = tensor.maker().map(|node| &architecture.nodes[node.index()].op);
+    /// The bodies of all terms in the order in which they travel: by tensor, the widest ring first.
+    fn uploads(self, drafts: &[Draft]) -> Vec<Upload> {
+        let of_node = |(linear, draft): (usize, &Draft)| {
+            let inputs = draft.node.inputs.clone().into_iter().enumerate();
+            inputs.map(move |(term, tensor)| Upload { linear, term, tensor })
+        };
+        let mut uploads: Vec<Upload> = drafts.iter().enumerate().flat_map(of_node).collect();
+        let ell = |upload: &Upload| self.choices.linear[upload.linear].ell;
+        uploads.sort_by_key(|upload| (upload.tensor, Reverse(ell(upload)), upload.linear, upload.term));
+        uploads
+    }
+
+    /// True for tensors whose pads the client draws: the first body of each element defines it.
+    fn is_fresh(self, tensor: TensorId) -> bool {
+        let op = tensor.maker().map(|node| &self.architecture.nodes[node.index()].op);
         !matches!(op, Some(Op::SumPool { .. } | Op::Concat { .. } | Op::Select { .. }))
-    };
-    let mut planned: Vec<Vec<Option<TermPlan>>> =
-        drafts.iter().map(|(_, p)| p.iter().map(|_| None).collect()).collect();
-    let mut claimed: (Option<TensorId>, Vec<bool>) = (None, vec![]);
-    for (number, upload) in uploads.iter().enumerate() {
-        if claimed.0 != Some(upload.tensor) {
-            claimed = (Some(upload.tensor), vec![!fresh(upload.tensor); tensors[upload.tensor].elements()]);
-        }
-        let packing = drafts[upload.linear].1[upload.term].take().expect("each term is uploaded once");
-        let term =
-            TermPlan::new(number as u32, packing, |element| !std::mem::replace(&mut claimed.1[element as usize], true));
-        planned[upload.linear][upload.term] = Some(term);
     }
 
-    let mut secrets: BTreeMap<u8, usize> = BTreeMap::new();
-    let mut nodes = Vec::with_capacity(drafts.len());
-    for (((mut draft, _), terms), choice) in drafts.into_iter().zip(planned).zip(&choices.linear) {
-        if !terms.is_empty() {
-            let parameters = parameters(&architecture.nodes[draft.node.index()].name, choices, choice)?;
-            let terms = terms.into_iter().map(|term| term.expect("each term is uploaded")).collect();
-            let output = tensors[draft.node.output()].shape;
+    /// The linear nodes with what is encrypted of them.
+    fn layers(self, drafts: Vec<Draft>, uploads: &[Upload]) -> Result<Vec<LinearNode>, PlanError> {
+        let (mut nodes, packings): (Vec<LinearNode>, Vec<Vec<Packing>>) =
+            drafts.into_iter().map(|draft| (draft.node, draft.packings)).unzip();
+        let terms = self.terms(packings, uploads);
+        let mut secrets: BTreeMap<u8, usize> = BTreeMap::new();
+        for ((node, terms), choice) in nodes.iter_mut().zip(terms).zip(&self.choices.linear) {
+            if terms.is_empty() {
+                continue;
+            }
+            let parameters = parameters(&self.architecture.nodes[node.node.index()].name, self.choices, choice)?;
+            let output = self.tensors[node.node.output()].shape;
             let next = secrets.entry(parameters.set.id).or_default();
             let layer = LayerPlan { first_secret: *next, parameters, output, terms };
             *next += layer.secrets();
-            draft.encrypted = Some(Arc::new(layer));
+            node.encrypted = Some(Arc::new(layer));
         }
-        nodes.push(draft);
+        Ok(nodes)
     }
-    let sets = set_plans(choices, &nodes)?;
-    Ok((nodes, uploads, sets))
+
+    /// The terms of each linear node. Bodies claim the pads in the order in which they travel.
+    fn terms(self, packings: Vec<Vec<Packing>>, uploads: &[Upload]) -> Vec<Vec<TermPlan>> {
+        let mut waiting: Vec<Vec<Option<Packing>>> =
+            packings.into_iter().map(|of_node| of_node.into_iter().map(Some).collect()).collect();
+        let mut planned: Vec<Vec<Option<TermPlan>>> =
+            waiting.iter().map(|of_node| of_node.iter().map(|_| None).collect()).collect();
+        let mut claimed: (Option<TensorId>, Vec<bool>) = (None, vec![]);
+        for (number, upload) in uploads.iter().enumerate() {
+            if claimed.0 != Some(upload.tensor) {
+                let elements = self.tensors[upload.tensor].elements();
+                claimed = (Some(upload.tensor), vec![!self.is_fresh(upload.tensor); elements]);
+            }
+            let packing = waiting[upload.linear][upload.term].take().expect("each term is uploaded once");
+            let mut claim = |element: u32| !std::mem::replace(&mut claimed.1[element as usize], true);
+            planned[upload.linear][upload.term] = Some(TermPlan::new(number as u32, packing, &mut claim));
+        }
+        let whole = |term: Option<TermPlan>| term.expect("each term is uploaded");
+        planned.into_iter().map(|of_node| of_node.into_iter().map(whole).collect()).collect()
+    }
 }
 
 fn set_plans(choices: &Choices, nodes: &[LinearNode]) -> Result<Vec<SetPlan>, PlanError> {

@@ -19,8 +19,11 @@ const HINT_WEIGHT: f64 = 1e-3;
 /// One layer under one parameter set: what its bodies cost.
 #[derive(Clone, Copy)]
 struct Bodies {
+    /// Those that define a pad: only their low bits travel.
     low: usize,
+    /// The others.
     full: usize,
+    /// Secrets, the most of any term.
     tiles: usize,
 }
 
@@ -33,7 +36,10 @@ fn packing(shape: &ConvShape, set: &ParameterSet) -> Result<Packing, String> {
     }
 }
 
-fn bodies(layer: &Layer, set: &ParameterSet, known: &mut HashMap<(String, usize), Option<Bodies>>) -> Option<Bodies> {
+/// By layer and degree, what was computed before.
+type KnownBodies = HashMap<(String, usize), Option<Bodies>>;
+
+fn bodies(layer: &Layer, set: &ParameterSet, known: &mut KnownBodies) -> Option<Bodies> {
     *known.entry((layer.name.clone(), set.degree)).or_insert_with(|| {
         let mut sum = Bodies { low: 0, full: 0, tiles: 0 };
         for (shape, _) in &layer.terms {
@@ -53,103 +59,117 @@ fn bodies(layer: &Layer, set: &ParameterSet, known: &mut HashMap<(String, usize)
     })
 }
 
+/// A parameter set with the bits that are rounded off each b*_0.
+#[derive(Clone, Copy)]
+struct Rounded {
+    set: &'static ParameterSet,
+    b0: u32,
+}
+
+/// How a layer runs under one [`Rounded`] set.
+struct Fitting {
+    rounding: Rounding,
+    /// Of bodies, and of the hint by its weight.
+    bits: f64,
+    tiles: usize,
+}
+
+/// The fittings of one layer, by the number of the set and b0; none where nothing is encrypted.
+type Fittings = HashMap<(u8, u32), Fitting>;
+
 /// The cheapest assignment of parameter sets to layers, and of roundings to both. At most two sets are combined.
 pub(super) fn choose(layers: &[Layer], widths: Widths) -> Result<(Vec<LinearChoice>, Vec<SetChoice>), PlanError> {
     let mut known = HashMap::new();
-    // For every layer, set and r0: rounding and cost in bits, if it fits.
-    let mut options: Vec<HashMap<(u8, u32), Fitting>> = Vec::with_capacity(layers.len());
-    for layer in layers.iter() {
-        let norms: Vec<Norms> = layer.terms.iter().map(|term| term.1).collect();
-        let mut fits = HashMap::new();
-        if !norms.is_empty() {
-            for set in widths.sets() {
-                for b0 in 0..set.torus_bits {
-                    let Some(rounding) = budget::largest_rounding(set, layer.ell, &norms, b0) else { break };
-                    let Some(bodies) = bodies(layer, set, &mut known) else { break };
-                    let widths = LayerParameters { set, ell: layer.ell, rounding };
-                    let bits = bodies.low as f64 * f64::from(widths.low_width())
-                        + bodies.full as f64 * f64::from(widths.full_width());
-                    let hint = (layer.terms.len() * layer.outputs * set.degree) as f64 * f64::from(widths.hint_width());
-                    fits.insert((set.id, b0), (rounding, bits + HINT_WEIGHT * hint, bodies.tiles));
-                }
-            }
-            if fits.is_empty() {
-                return Err(nothing_fits(layer, &norms));
-            }
-        }
-        options.push(fits);
-    }
-
-    let roundings = |set: &'static ParameterSet| (0..set.torus_bits / 2).map(move |b0| (set, b0));
-    let singles = widths.sets().flat_map(roundings).map(|one| vec![one]);
-    let pairs = widths.sets().enumerate().flat_map(|(i, a)| {
-        let others = widths.sets().skip(i + 1).flat_map(roundings);
-        others.flat_map(move |b| roundings(a).map(move |a| vec![a, b]))
-    });
-    let mut best: Option<(f64, Vec<(&'static ParameterSet, u32)>)> = None;
-    for candidate in singles.chain(pairs) {
-        let mut secrets = vec![0; candidate.len()];
-        let mut cost = 0.0;
-        let mut possible = true;
-        for fits in options.iter().filter(|fits| !fits.is_empty()) {
-            match cheapest(fits, &candidate) {
-                Some((at, (_, bits, tiles))) => {
-                    cost += bits;
-                    secrets[at] += *tiles;
-                }
-                None => possible = false,
-            }
-        }
-        if !possible {
-            continue;
-        }
-        for ((set, b0), secrets) in candidate.iter().zip(&secrets) {
-            cost += (secrets * set.degree) as f64 * f64::from(set.torus_bits - b0);
-        }
-        if best.as_ref().is_none_or(|(least, _)| cost < *least) {
-            best = Some((cost, candidate));
+    let of_layer = |layer: &Layer| fittings(layer, widths, &mut known);
+    let options: Vec<Fittings> = layers.iter().map(of_layer).collect::<Result<_, _>>()?;
+    let mut best: Option<(f64, Vec<Rounded>)> = None;
+    for sets in candidates(widths) {
+        let Some(bits) = bits_under(&options, &sets) else { continue };
+        if best.as_ref().is_none_or(|(least, _)| bits < *least) {
+            best = Some((bits, sets));
         }
     }
-    let Some((_, sets)) = best else {
+    match best {
+        Some((_, sets)) => Ok(assign(layers, &options, &sets)),
         // Some layers need one set and others another, beyond pairs.
-        return Err(PlanError::NothingFits {
+        None => Err(PlanError::NothingFits {
             node: layers.first().map_or_else(String::new, |layer| layer.name.clone()),
             ell: layers.iter().map(|layer| layer.ell).max().unwrap_or(0),
             tried: vec!["the layers need more than two parameter sets together".into()],
-        });
-    };
+        }),
+    }
+}
 
+/// All ways to run one layer.
+fn fittings(layer: &Layer, widths: Widths, known: &mut KnownBodies) -> Result<Fittings, PlanError> {
+    let norms: Vec<Norms> = layer.terms.iter().map(|term| term.1).collect();
+    let mut fits = HashMap::new();
+    if norms.is_empty() {
+        return Ok(fits);
+    }
+    for set in widths.sets() {
+        for b0 in 0..set.torus_bits {
+            let Some(rounding) = budget::largest_rounding(set, layer.ell, &norms, b0) else { break };
+            let Some(Bodies { low, full, tiles }) = bodies(layer, set, known) else { break };
+            let widths = LayerParameters { set, ell: layer.ell, rounding };
+            let bits = low as f64 * f64::from(widths.low_width()) + full as f64 * f64::from(widths.full_width());
+            let hint = (layer.terms.len() * layer.outputs * set.degree) as f64 * f64::from(widths.hint_width());
+            fits.insert((set.id, b0), Fitting { rounding, bits: bits + HINT_WEIGHT * hint, tiles });
+        }
+    }
+    if fits.is_empty() { Err(nothing_fits(layer, &norms)) } else { Ok(fits) }
+}
+
+/// Every set and every pair of sets, with all roundings that are worth a look.
+fn candidates(widths: Widths) -> impl Iterator<Item = Vec<Rounded>> {
+    let roundings = |set: &'static ParameterSet| (0..set.torus_bits / 2).map(move |b0| Rounded { set, b0 });
+    let singles = widths.sets().flat_map(roundings).map(|one| vec![one]);
+    let pairs = widths.sets().enumerate().flat_map(move |(i, a)| {
+        let others = widths.sets().skip(i + 1).flat_map(roundings);
+        others.flat_map(move |b| roundings(a).map(move |a| vec![a, b]))
+    });
+    singles.chain(pairs)
+}
+
+/// Bits of an inference, the hints by their weight, where each layer takes the cheapest of `sets`; `None` if one fits none.
+fn bits_under(options: &[Fittings], sets: &[Rounded]) -> Option<f64> {
+    let (mut secrets, mut bits) = (vec![0; sets.len()], 0.0);
+    for fits in options.iter().filter(|fits| !fits.is_empty()) {
+        let (at, fitting) = cheapest(fits, sets)?;
+        bits += fitting.bits;
+        secrets[at] += fitting.tiles;
+    }
+    for (Rounded { set, b0 }, secrets) in sets.iter().zip(&secrets) {
+        bits += (secrets * set.degree) as f64 * f64::from(set.torus_bits - b0);
+    }
+    Some(bits)
+}
+
+/// The choices of all layers, and the sets that are used, by their numbers.
+fn assign(layers: &[Layer], options: &[Fittings], sets: &[Rounded]) -> (Vec<LinearChoice>, Vec<SetChoice>) {
     let mut used = vec![false; sets.len()];
     let mut linear = Vec::with_capacity(layers.len());
-    for (layer, fits) in layers.iter().zip(&options) {
+    for (layer, fits) in layers.iter().zip(options) {
         let mut choice = LinearChoice { ell: layer.ell, set: None, body_rounding: 0, hint_rounding: 0 };
-        if let Some((at, (rounding, _, _))) = cheapest(fits, &sets) {
+        if let Some((at, Fitting { rounding, .. })) = cheapest(fits, sets) {
             used[at] = true;
-            choice.set = Some(sets[at].0.id);
+            choice.set = Some(sets[at].set.id);
             choice.body_rounding = rounding.body;
             choice.hint_rounding = rounding.hint;
         }
         linear.push(choice);
     }
-    let mut sets: Vec<SetChoice> = sets
-        .iter()
-        .zip(used)
-        .filter(|(_, used)| *used)
-        .map(|((set, b0_rounding), _)| SetChoice { set: set.id, b0_rounding: *b0_rounding })
-        .collect();
+    let used = sets.iter().zip(used).filter(|(_, used)| *used);
+    let mut sets: Vec<SetChoice> =
+        used.map(|(Rounded { set, b0 }, _)| SetChoice { set: set.id, b0_rounding: *b0 }).collect();
     sets.sort_by_key(|choice| choice.set);
-    Ok((linear, sets))
+    (linear, sets)
 }
 
-/// Rounding, cost in bits, tiles.
-type Fitting = (Rounding, f64, usize);
-
-fn cheapest<'a>(
-    fits: &'a HashMap<(u8, u32), Fitting>,
-    sets: &[(&'static ParameterSet, u32)],
-) -> Option<(usize, &'a Fitting)> {
-    let of = sets.iter().enumerate().filter_map(|(at, (set, b0))| Some((at, fits.get(&(set.id, *b0))?)));
-    of.min_by(|a, b| a.1.1.total_cmp(&b.1.1))
+/// Which of `sets` a layer takes, and how it runs under it.
+fn cheapest<'a>(fits: &'a Fittings, sets: &[Rounded]) -> Option<(usize, &'a Fitting)> {
+    let of = sets.iter().enumerate().filter_map(|(at, one)| Some((at, fits.get(&(one.set.id, one.b0))?)));
+    of.min_by(|a, b| a.1.bits.total_cmp(&b.1.bits))
 }
 
 fn nothing_fits(layer: &Layer, norms: &[Norms]) -> PlanError {
