@@ -17,8 +17,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::check::{MAX_ELEMENTS, MAX_NAME};
-use crate::network::{Range, Shape};
+use crate::limits::{MAX_ELEMENTS, MAX_NAME};
+use crate::shape::{Range, Shape};
 
 /// Most dimensions of a tensor of a file.
 pub const MAX_RANK: usize = 8;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::network::{Shape, TensorId};
+use crate::shape::{Shape, TensorId};
 
 /// A network that breaks a rule: the place and the rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

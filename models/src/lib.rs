@@ -13,8 +13,8 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`network`] | the public description: [`Architecture`], its nodes and windows |
-//! | [`check`] | the rules that an architecture keeps, its tensors, the limits |
+//! | [`network`] | the public description: [`Architecture`], its nodes and windows, names and ranges of tensors (`shape`) |
+//! | [`check`] | the rules that an architecture keeps, its tensors, the limits (`limits`) |
 //! | [`weights`] | the private half, and [`Network`]: both halves, checked |
 //! | [`interpret`] | the reference interpreter; [`Network::run_batch`] is a faster one with the same results |
 //! | [`bounds`] | reachable accumulators, hence the width of the ring of each layer |
@@ -51,6 +51,7 @@ pub mod fold;
 pub mod import;
 pub mod interpret;
 pub mod json;
+mod limits;
 pub mod network;
 mod parallel;
 pub mod ptq;
@@ -59,6 +60,7 @@ pub mod random;
 pub mod regular;
 pub mod rescale;
 mod separate;
+mod shape;
 pub mod weights;
 pub mod zoo;
 
