@@ -96,21 +96,38 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let models = read(&arguments.models, &arguments.import)?;
     let runtime = runtime()?;
-    let loopback = runtime.block_on(net::is_loopback(&arguments.listen)).map_err(Error::of_listening)?;
-    if arguments.cert.is_none() && !loopback {
-        if !arguments.insecure {
-            return Err(Error::unprotected(
-                format!("{} can be reached by others, and there is no certificate", arguments.listen),
-                "give --cert and --key, or --insecure; a self-signed certificate: openssl req -x509 -newkey ed25519 -nodes \
-                 -subj /CN=lowkey -addext basicConstraints=critical,CA:FALSE -addext subjectAltName=DNS:HOST \
-                 -keyout key.pem -out cert.pem",
-            ));
-        }
-        warn("warning: plain TCP: anyone on the way can change or read the traffic\n");
-    }
+    check_protection(&arguments, runtime.block_on(net::is_loopback(&arguments.listen)).map_err(Error::of_listening)?)?;
     check(&models, arguments.reveal)?;
     let store = arguments.places.open()?;
-    let mut builder = builder(models)?
+    let builder = configured(builder(models)?, &arguments, &store)?;
+    if let Some(stray) = store.stray_key() {
+        warn(format_args!("warning: {} is not used; the key is {}\n", stray.display(), store.key_path().display()));
+    }
+    let outcome = runtime.block_on(serve(builder, &arguments, &store));
+    runtime.shutdown_background();
+    outcome.map(|()| ExitCode::SUCCESS)
+}
+
+/// Refuses plain TCP where others can listen, unless that is asked for; then it warns.
+fn check_protection(arguments: &Arguments, loopback: bool) -> Result<()> {
+    if arguments.cert.is_some() || loopback {
+        return Ok(());
+    }
+    if !arguments.insecure {
+        return Err(Error::unprotected(
+            format!("{} can be reached by others, and there is no certificate", arguments.listen),
+            "give --cert and --key, or --insecure; a self-signed certificate: openssl req -x509 -newkey ed25519 -nodes \
+             -subj /CN=lowkey -addext basicConstraints=critical,CA:FALSE -addext subjectAltName=DNS:HOST \
+             -keyout key.pem -out cert.pem",
+        ));
+    }
+    warn("warning: plain TCP: anyone on the way can change or read the traffic\n");
+    Ok(())
+}
+
+/// A server as the arguments want it.
+fn configured(mut builder: ServerBuilder, arguments: &Arguments, store: &Store) -> Result<ServerBuilder> {
+    builder = builder
         .store(store.clone())
         .link(arguments.link.link)
         .widths(arguments.widths.into())
@@ -143,66 +160,68 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     if let Some(quota) = arguments.quota {
         builder = builder.quota(quota);
     }
-    if let Some(stray) = store.stray_key() {
-        warn(format_args!("warning: {} is not used; the key is {}\n", stray.display(), store.key_path().display()));
+    Ok(builder)
+}
+
+/// Publishes, says so, and serves until it is asked to stop.
+async fn serve(mut builder: ServerBuilder, arguments: &Arguments, store: &Store) -> Result<()> {
+    let hangup = Hangup::listen()?;
+    // As process 1 of a container there is no other way to end it, and publishing takes long.
+    let mut stop = Stop::listen()?;
+    // Before the work begins, so that it can be seen.
+    let board = match &arguments.metrics {
+        Some(address) => Some(metrics::Board::listen(address, arguments.memory, builder.readiness()).await?),
+        None => None,
+    };
+    if let Some((board, _)) = &board {
+        builder = builder.watcher(board.clone());
     }
-    let outcome = runtime.block_on(async {
-        let mut hangup = Hangup::listen()?;
-        // As process 1 of a container there is no other way to end it, and publishing takes long.
-        let mut stop = Stop::listen()?;
-        // Before the work begins, so that it can be seen.
-        let board = match &arguments.metrics {
-            Some(address) => Some(metrics::Board::listen(address, arguments.memory, builder.readiness()).await?),
-            None => None,
-        };
-        if let Some((board, _)) = &board {
-            builder = builder.watcher(board.clone());
-        }
-        let server = tokio::select! {
-            server = builder.bind(&arguments.listen) => server?,
-            () = stop.asked() => return Ok(()),
-        };
-        announce(&store, &server)?;
-        let address = server.address().ok_or_else(|| Error::internal("bound without an address"))?;
-        if let Some((board, _)) = &board {
-            board.published(&server);
-        }
-        let board = board.map(|(_, address)| format!("\nmetrics on {address}")).unwrap_or_default();
-        // A server goes on if nobody reads this.
-        let _ = say(format_args!("listening on {address}\n{}{board}", published(&server)));
-        let remind = async {
-            loop {
-                tokio::time::sleep(DAY).await;
-                if let Err(error) = announce(&store, &server) {
-                    return error;
-                }
+    let server = tokio::select! {
+        server = builder.bind(&arguments.listen) => server?,
+        () = stop.asked() => return Ok(()),
+    };
+    announce(store, &server)?;
+    let address = server.address().ok_or_else(|| Error::internal("bound without an address"))?;
+    if let Some((board, _)) = &board {
+        board.published(&server);
+    }
+    let board = board.map(|(_, address)| format!("\nmetrics on {address}")).unwrap_or_default();
+    // A server goes on if nobody reads this.
+    let _ = say(format_args!("listening on {address}\n{}{board}", published(&server)));
+    tokio::select! {
+        outcome = server.clone().run() => outcome,
+        () = reloads(hangup, &server, arguments) => Ok(()),
+        error = reminders(store, &server) => Err(error),
+        () = stop.asked() => {
+            // What runs is finished, unless it is asked again.
+            tokio::select! {
+                () = server.shutdown() => {}
+                () = stop.asked() => {}
             }
-        };
-        let reloads = async {
-            loop {
-                hangup.heard().await;
-                match reload(&server, &arguments).await {
-                    Ok(()) => drop(say(format_args!("reloaded\n{}", published(&server)))),
-                    Err(error) => tracing::error!("reload: {error}; what was served is served on"),
-                }
-            }
-        };
-        tokio::select! {
-            outcome = server.clone().run() => outcome,
-            () = reloads => Ok(()),
-            error = remind => Err(error),
-            () = stop.asked() => {
-                // What runs is finished, unless it is asked again.
-                tokio::select! {
-                    () = server.shutdown() => {}
-                    () = stop.asked() => {}
-                }
-                Ok(())
-            }
+            Ok(())
         }
-    });
-    runtime.shutdown_background();
-    outcome.map(|()| ExitCode::SUCCESS)
+    }
+}
+
+/// Announces the end of the key every day, until that fails.
+async fn reminders(store: &Store, server: &Server) -> Error {
+    loop {
+        tokio::time::sleep(DAY).await;
+        if let Err(error) = announce(store, server) {
+            return error;
+        }
+    }
+}
+
+/// Reads the files again at every SIGHUP.
+async fn reloads(mut hangup: Hangup, server: &Server, arguments: &Arguments) {
+    loop {
+        hangup.heard().await;
+        match reload(server, arguments).await {
+            Ok(()) => drop(say(format_args!("reloaded\n{}", published(server)))),
+            Err(error) => tracing::error!("reload: {error}; what was served is served on"),
+        }
+    }
 }
 
 /// The models of `--model`, each with its name.

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 use lowkey::plan::Link;
 use lowkey::planner::Widths;
+use lowkey::report::StageReport;
 use lowkey::{Error, Model, Result};
 use lowkey_models::zoo::{self, Bundled};
 use lowkey_models::{Labelled, Network};
@@ -54,15 +55,7 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
     if arguments.redraw {
-        let path = arguments.out.join("widths.json");
-        let text = fs::read_to_string(&path).map_err(|error| Error::file(&path, error))?;
-        let rows: Vec<Row> = serde_json::from_str(&text).map_err(|error| {
-            Error::usage(
-                format!("{} is no file of this command: {error}", path.display()),
-                "measure anew, without --redraw",
-            )
-        })?;
-        draw(&rows, &arguments.out)?;
+        draw(&read(&arguments.out.join("widths.json"))?, &arguments.out)?;
         return Ok(ExitCode::SUCCESS);
     }
     let named = |network: &&Bundled| network.name.starts_with(&arguments.zoo);
@@ -74,6 +67,29 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         ));
     }
     fs::create_dir_all(&arguments.out).map_err(|error| Error::file(&arguments.out, error))?;
+    let rows = rows(&networks, &arguments)?;
+    if !arguments.json {
+        say(table::text(&rows, false).trim_end())?;
+    }
+    write(&rows, &arguments.out)?;
+    draw(&rows, &arguments.out)?;
+    Ok(Ending::of_comparison(rows.iter().all(|row| row.mismatches == 0)).into())
+}
+
+/// The rows of an earlier run.
+fn read(path: &Path) -> Result<Vec<Row>> {
+    let text = fs::read_to_string(path).map_err(|error| Error::file(path, error))?;
+    let not_own = |error| {
+        Error::usage(
+            format!("{} is no file of this command: {error}", path.display()),
+            "measure anew, without --redraw",
+        )
+    };
+    serde_json::from_str(&text).map_err(not_own)
+}
+
+/// Measures all networks, each as soon as the one before is done.
+fn rows(networks: &[&Bundled], arguments: &Arguments) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     let bar = progress::bar("networks", networks.len() as u64);
     for bundled in networks {
@@ -93,7 +109,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
             if straightforward && (arguments.no_baseline || width(bundled.name) != 4) {
                 continue;
             }
-            let row = measure(&subject, straightforward, &arguments)?;
+            let row = measure(&subject, straightforward, arguments)?;
             if arguments.json {
                 print_json(&row)?;
             }
@@ -102,18 +118,18 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         bar.inc(1);
     }
     bar.finish_and_clear();
-    if !arguments.json {
-        say(table::text(&rows, false).trim_end())?;
-    }
+    Ok(rows)
+}
+
+/// The rows as files, for people and for programs.
+fn write(rows: &[Row], folder: &Path) -> Result<()> {
     let write = |name: &str, text: &str| {
-        let path = arguments.out.join(name);
+        let path = folder.join(name);
         fs::write(&path, text).map_err(|error| Error::file(&path, error))
     };
-    write("widths.csv", &table::csv(&rows))?;
-    write("widths.txt", &table::text(&rows, true))?;
-    write("widths.json", &(serde_json::to_string_pretty(&rows).map_err(Error::internal)? + "\n"))?;
-    draw(&rows, &arguments.out)?;
-    Ok(Ending::of_comparison(rows.iter().all(|row| row.mismatches == 0)).into())
+    write("widths.csv", &table::csv(rows))?;
+    write("widths.txt", &table::text(rows, true))?;
+    write("widths.json", &(serde_json::to_string_pretty(rows).map_err(Error::internal)? + "\n"))
 }
 
 /// Draws the pictures, and says where they are.
@@ -139,45 +155,12 @@ struct Subject<'a> {
 /// Runs a network privately.
 fn measure(subject: &Subject<'_>, straightforward: bool, arguments: &Arguments) -> Result<Row> {
     let &Subject { bundled, network, data, images, accuracy } = subject;
-    let link = arguments.link.link;
     let widths = if straightforward { Widths::Straightforward } else { Widths::Tight };
-    let planned = planning::record(network, link, widths, Mode::default())?;
+    let planned = planning::record(network, arguments.link.link, widths, Mode::default())?;
     let count = data.labels.len().min(arguments.count as usize);
-    let folder = tempfile::tempdir().map_err(|error| Error::file(&std::env::temp_dir(), error))?;
-    let inputs = folder.path().join("inputs.npy");
-    fs::write(&inputs, npy(data, count)).map_err(|error| Error::file(&inputs, error))?;
-    let caches = ["loopback", "shaped"].map(|name| folder.path().join(name));
-    let task = |shape: Option<Link>| processes::Task {
-        model: bundled.name,
-        straightforward,
-        link,
-        shape,
-        inputs: &inputs,
-        count,
-        cache: &caches[usize::from(shape.is_some())],
-    };
-    let run = processes::run(&task(None))?;
-    let shaped = match arguments.shape {
-        None => None,
-        Some(link) => {
-            let run = processes::run(&task(Some(link)))?;
-            let of = |pick: fn(&processes::Line) -> &lowkey::report::StageReport| Stage::mean(&run.lines, pick).ms;
-            Some(Shaped {
-                link,
-                offline_ms: of(|line| &line.stages.offline),
-                online_ms: of(|line| &line.stages.online),
-            })
-        }
-    };
-    let mut mismatches = 0;
-    let model = Model::from(network.clone());
-    for (input, line) in data.inputs.iter().zip(&run.lines) {
-        mismatches += usize::from(model.answer(&input)?.logits.as_ref() != Some(&line.logits));
-    }
-    let first = std::slice::from_ref(&run.lines[0]);
-    let (offline, online) =
-        (Stage::mean(&run.lines, |line| &line.stages.offline), Stage::mean(&run.lines, |line| &line.stages.online));
-    let linear = planned.layers.iter().filter(|layer| layer.accumulator_bits.is_some());
+    let (run, shaped) = runs(subject, straightforward, arguments, count)?;
+    let offline = Stage::mean(&run.lines, |line| &line.stages.offline);
+    let online = Stage::mean(&run.lines, |line| &line.stages.online);
     Ok(Row {
         network: format!("{}{}", bundled.name, if straightforward { " at 32 bits" } else { "" }),
         straightforward,
@@ -185,20 +168,11 @@ fn measure(subject: &Subject<'_>, straightforward: bool, arguments: &Arguments) 
         images,
         accuracy,
         private_images: count,
-        mismatches,
-        layers: linear
-            .map(|layer| LayerRow {
-                name: layer.name.clone(),
-                accumulator_bits: layer.accumulator_bits,
-                ring_bits: layer.ring_bits,
-                torus_bits: layer.torus_bits,
-                degree: layer.degree,
-                noise_margin_bits: layer.noise_margin_bits,
-            })
-            .collect(),
+        mismatches: mismatches(network, data, &run.lines)?,
+        layers: planned.layers.iter().filter_map(layer_row).collect(),
         hint_bytes: planned.total.hint_bytes,
         activations: planned.total.activations,
-        setup: Stage::mean(first, |line| &line.stages.setup),
+        setup: Stage::mean(&run.lines[..1], |line| &line.stages.setup),
         offline,
         online,
         lan_ms: over(Link::Lan, offline, online),
@@ -208,6 +182,59 @@ fn measure(subject: &Subject<'_>, straightforward: bool, arguments: &Arguments) 
         shaped,
         client_peak_bytes: run.client_peak,
         server_peak_bytes: run.server_peak,
+    })
+}
+
+/// A run over loopback, and the stages' times over a shaped link if one was asked for.
+fn runs(
+    subject: &Subject<'_>,
+    straightforward: bool,
+    arguments: &Arguments,
+    count: usize,
+) -> Result<(processes::Run, Option<Shaped>)> {
+    let folder = tempfile::tempdir().map_err(|error| Error::file(&std::env::temp_dir(), error))?;
+    let inputs = folder.path().join("inputs.npy");
+    fs::write(&inputs, npy(subject.data, count)).map_err(|error| Error::file(&inputs, error))?;
+    let run = |shape: Option<Link>| {
+        processes::run(&processes::Task {
+            model: subject.bundled.name,
+            straightforward,
+            link: arguments.link.link,
+            shape,
+            inputs: &inputs,
+            count,
+            cache: &folder.path().join(if shape.is_some() { "shaped" } else { "loopback" }),
+        })
+    };
+    let loopback = run(None)?;
+    let shaped = |link| -> Result<Shaped> {
+        let lines = run(Some(link))?.lines;
+        let of = |pick: fn(&processes::Line) -> &StageReport| Stage::mean(&lines, pick).ms;
+        let (offline_ms, online_ms) = (of(|line| &line.stages.offline), of(|line| &line.stages.online));
+        Ok(Shaped { link, offline_ms, online_ms })
+    };
+    Ok((loopback, arguments.shape.map(shaped).transpose()?))
+}
+
+/// How many private results are not those of the network in the clear.
+fn mismatches(network: &Network, data: &Labelled, lines: &[processes::Line]) -> Result<usize> {
+    let model = Model::from(network.clone());
+    let mut mismatches = 0;
+    for (input, line) in data.inputs.iter().zip(lines) {
+        mismatches += usize::from(model.answer(&input)?.logits.as_ref() != Some(&line.logits));
+    }
+    Ok(mismatches)
+}
+
+/// The row of a linear layer; `None` of others.
+fn layer_row(layer: &planning::Layer) -> Option<LayerRow> {
+    layer.accumulator_bits.map(|bits| LayerRow {
+        name: layer.name.clone(),
+        accumulator_bits: Some(bits),
+        ring_bits: layer.ring_bits,
+        torus_bits: layer.torus_bits,
+        degree: layer.degree,
+        noise_margin_bits: layer.noise_margin_bits,
     })
 }
 
