@@ -133,66 +133,77 @@ impl Frames {
 /// Predicts one inference: of the prepared schedule its offline and online stage, of the direct one its only stage.
 pub fn predict(plan: &Plan, schedule: Schedule, reveal: Reveal) -> Prediction {
     let mut all = Frames { frames: Vec::new(), group: 0 };
-    let (ots, sums) = (NextIndex { client_receives: 0, server_receives: 0 }, Sums::default());
-    let request = |action| Request { action, ots, sums };
+    match schedule {
+        Schedule::Prepared => all.prepared(plan, reveal),
+        Schedule::Direct => all.direct(plan, reveal),
+    }
+    all.control(Stage::Online, Party::Server, &Done { sums: Sums::default() });
+    Prediction { frames: all.frames, demand: plan.demand(reveal) }
+}
+
+/// A request, whose length depends on what is asked for only.
+fn request(action: Action) -> Request {
+    Request { action, ots: NextIndex { client_receives: 0, server_receives: 0 }, sums: Sums::default() }
+}
+
+/// What the programs of a plan send, each with its scope, in order; that of the output last.
+fn programs(plan: &Plan, schedule: Schedule, reveal: Reveal) -> Vec<(&str, Cost)> {
+    let of_step = |step: &Step| match step {
+        Step::Nonlinear(step) => Some(step.programs.of(schedule).cost(step.lanes)),
+        Step::Linear(_) | Step::Local { .. } | Step::Reshape => None,
+    };
+    let of_step = plan.steps.pairs().filter_map(|(node, step)| Some((plan.name(node), of_step(step)?)));
     let answer = match (reveal, &plan.answer.class) {
         (Reveal::Logits, _) => Some(plan.answer.logits.cost(plan.answer.lanes)),
         (Reveal::Class, Some(argmax)) => Some(argmax.cost()),
         (Reveal::Class, None) => None,
     };
-    let programs = plan.steps.iter().filter_map(|step| match step {
-        Step::Nonlinear(step) => Some((plan.name(step.node), step.programs.of(schedule).cost(step.lanes))),
-        _ => None,
-    });
-    let mut programs: Vec<(&str, Cost)> = programs.collect();
-    programs.extend(answer.map(|cost| (OUTPUT, cost)));
-    match schedule {
-        Schedule::Prepared => {
-            let (offline, online) = (Stage::Offline, Stage::Online);
-            all.control(offline, Party::Client, &request(Action::Prepare { slot: 0, reveal }));
-            all.push(offline, Party::Client, KEYS, plan.b0_bytes());
-            for upload in &plan.uploads {
-                let scope = plan.name(plan.linear[upload.linear].node);
-                all.push(offline, Party::Client, scope, plan.body_len(upload, schedule));
-            }
-            for (scope, cost) in &programs {
-                all.program(cost, Stage::Offline, offline, scope);
-            }
-            all.control(offline, Party::Server, &Ready { slot: 0, sums });
+    of_step.chain(answer.map(|cost| (OUTPUT, cost))).collect()
+}
 
-            all.control(online, Party::Client, &request(Action::Run { slot: 0 }));
-            let (ring, _) = plan.shared(TensorId::INPUT).expect("the input is shared");
-            all.push(online, Party::Client, INPUT, pack::packed_len(plan.input().elements(), ring));
-            for (scope, cost) in &programs {
-                all.program(cost, Stage::Online, online, scope);
-            }
+impl Frames {
+    fn prepared(&mut self, plan: &Plan, reveal: Reveal) {
+        let (offline, online) = (Stage::Offline, Stage::Online);
+        let programs = programs(plan, Schedule::Prepared, reveal);
+        self.control(offline, Party::Client, &request(Action::Prepare { slot: 0, reveal }));
+        self.push(offline, Party::Client, KEYS, plan.b0_bytes());
+        for upload in &plan.uploads {
+            let scope = plan.name(plan.linear[upload.linear].node);
+            self.push(offline, Party::Client, scope, plan.body_len(upload, Schedule::Prepared));
         }
-        Schedule::Direct => {
-            let online = Stage::Online;
-            all.control(online, Party::Client, &request(Action::Direct { slot: 0, reveal }));
-            all.push(online, Party::Client, KEYS, plan.b0_bytes());
-            let mut programs = programs.into_iter();
-            for (node, step) in plan.steps.pairs() {
-                match step {
-                    Step::Linear(linear) => {
-                        for upload in plan.uploads_of(*linear) {
-                            all.push(online, Party::Client, plan.name(node), plan.body_len(upload, schedule));
-                        }
-                    }
-                    Step::Nonlinear(_) => {
-                        let (scope, cost) = programs.next().expect("one per nonlinear step");
-                        all.program(&cost, Stage::Offline, online, scope);
-                        all.program(&cost, Stage::Online, online, scope);
-                    }
-                    _ => {}
-                }
-            }
-            for (scope, cost) in programs {
-                all.program(&cost, Stage::Offline, online, scope);
-                all.program(&cost, Stage::Online, online, scope);
-            }
+        for (scope, cost) in &programs {
+            self.program(cost, Stage::Offline, offline, scope);
+        }
+        self.control(offline, Party::Server, &Ready { slot: 0, sums: Sums::default() });
+
+        self.control(online, Party::Client, &request(Action::Run { slot: 0 }));
+        let (ring, _) = plan.shared(TensorId::INPUT).expect("the input is shared");
+        self.push(online, Party::Client, INPUT, pack::packed_len(plan.input().elements(), ring));
+        for (scope, cost) in &programs {
+            self.program(cost, Stage::Online, online, scope);
         }
     }
-    all.control(Stage::Online, Party::Server, &Done { sums });
-    Prediction { frames: all.frames, demand: plan.demand(reveal) }
+
+    fn direct(&mut self, plan: &Plan, reveal: Reveal) {
+        let online = Stage::Online;
+        self.control(online, Party::Client, &request(Action::Direct { slot: 0, reveal }));
+        self.push(online, Party::Client, KEYS, plan.b0_bytes());
+        let mut programs = programs(plan, Schedule::Direct, reveal).into_iter();
+        let both_halves = |frames: &mut Self, (scope, cost): (&str, Cost)| {
+            frames.program(&cost, Stage::Offline, online, scope);
+            frames.program(&cost, Stage::Online, online, scope);
+        };
+        for (node, step) in plan.steps.pairs() {
+            match step {
+                Step::Linear(linear) => {
+                    for upload in plan.uploads_of(*linear) {
+                        self.push(online, Party::Client, plan.name(node), plan.body_len(upload, Schedule::Direct));
+                    }
+                }
+                Step::Nonlinear(_) => both_halves(self, programs.next().expect("one per nonlinear step")),
+                Step::Local { .. } | Step::Reshape => {}
+            }
+        }
+        programs.for_each(|program| both_halves(self, program));
+    }
 }

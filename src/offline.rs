@@ -11,7 +11,7 @@
 //!
 //! OT correlations are extended first, both parties at once.
 
-use lowkey_bridge::{Schedule, keys};
+use lowkey_bridge::{Schedule, Secrets, ServerKeys, keys};
 use lowkey_mpc::bits::Planes;
 use lowkey_mpc::channel::{Channel, FrameKind};
 use lowkey_mpc::erasing::OnceRng;
@@ -41,31 +41,8 @@ pub(crate) async fn client(
     rng: &mut OnceRng,
 ) -> Result<ClientSlot> {
     let plan = &model.plan;
-    ensure_ots(channel, plan, ot, reveal).await?;
-    channel.scope(KEYS);
-    let (mut secrets, b0) = keys::generate(&plan.sets, &model.masks, rng).map_err(Error::internal)?;
-    channel.send(FrameKind::Data, b0).await?;
-
-    let mut halves = Halves::new(plan.steps.len(), Party::Client);
-    let mut uploads = plan.uploads.iter().peekable();
-    for (tensor, holding) in plan.holdings.pairs() {
-        let &Holding::Shared { ring, root } = holding else { continue };
-        if root != tensor {
-            continue;
-        }
-        match tensor.maker().map(|node| &plan.steps[node]) {
-            Some(step @ Step::Local { .. }) => halves.local(step),
-            _ => halves.shared[tensor] = random_pads(plan.tensors[tensor].elements(), ring, rng),
-        }
-        while let Some(upload) = uploads.next_if(|upload| upload.tensor == tensor) {
-            let layer = model.layers[upload.linear].as_ref().expect("an upload belongs to an encrypted layer");
-            let pads = &mut halves.shared[tensor];
-            let bodies = layer.encrypt_pads(upload.term, &mut secrets, pads, rng).map_err(Error::internal)?;
-            channel.scope(plan.name(plan.linear[upload.linear].node));
-            channel.send(FrameKind::Data, bodies).await?;
-        }
-    }
-
+    let mut secrets = send_keys(channel, model, ot, reveal, rng).await?;
+    let mut halves = send_pads(channel, model, &mut secrets, rng).await?;
     for (linear, node) in plan.linear.iter().enumerate() {
         halves.accumulators[node.node] = client_share(model, linear, &secrets, &halves)?;
     }
@@ -97,6 +74,36 @@ pub(crate) async fn client(
     Ok(ClientSlot { session, number, pads: halves.shared, programs, answer })
 }
 
+/// Client: draws the pads of all tensors that have their own, and sends the bodies of all that are read.
+async fn send_pads(
+    channel: &mut Channel,
+    model: &ClientModel,
+    secrets: &mut Secrets,
+    rng: &mut OnceRng,
+) -> Result<Halves> {
+    let plan = &model.plan;
+    let mut halves = Halves::new(plan.steps.len(), Party::Client);
+    let mut uploads = plan.uploads.iter().peekable();
+    for (tensor, holding) in plan.holdings.pairs() {
+        let &Holding::Shared { ring, root } = holding else { continue };
+        if root != tensor {
+            continue;
+        }
+        match tensor.maker().map(|node| &plan.steps[node]) {
+            Some(step @ Step::Local { .. }) => halves.local(step),
+            _ => halves.shared[tensor] = random_pads(plan.tensors[tensor].elements(), ring, rng),
+        }
+        while let Some(upload) = uploads.next_if(|upload| upload.tensor == tensor) {
+            let layer = model.layers[upload.linear].as_ref().expect("an upload belongs to an encrypted layer");
+            let pads = &mut halves.shared[tensor];
+            let bodies = layer.encrypt_pads(upload.term, secrets, pads, rng).map_err(Error::internal)?;
+            channel.scope(plan.name(plan.linear[upload.linear].node));
+            channel.send(FrameKind::Data, bodies).await?;
+        }
+    }
+    Ok(halves)
+}
+
 /// Server: prepares a slot.
 pub(crate) async fn server(
     channel: &mut Channel,
@@ -106,11 +113,7 @@ pub(crate) async fn server(
     reveal: Reveal,
 ) -> Result<ServerSlot> {
     let plan = &model.plan;
-    ensure_ots(channel, plan, ot, reveal).await?;
-    channel.scope(KEYS);
-    let b0 = channel.recv(FrameKind::Data, plan.b0_bytes()).await?;
-    let keys = keys::receive(&plan.sets, &b0).map_err(peer_or_bug)?;
-
+    let keys = receive_keys(channel, model, ot, reveal).await?;
     let mut messages: Vec<Vec<Option<Vec<u8>>>> =
         plan.linear.iter().map(|node| vec![None; node.inputs.len()]).collect();
     let mut shares: Vec<_> = plan.linear.iter().map(|_| None).collect();
@@ -143,13 +146,37 @@ pub(crate) async fn server(
     Ok(ServerSlot { number, shares, programs, answer })
 }
 
-/// Extends OTs if need be, so that there are those of one inference.
-pub(crate) async fn ensure_ots(
+/// Client, the opening of both schedules: OTs as one inference needs them, fresh secrets, b*_0 of each.
+pub(crate) async fn send_keys(
     channel: &mut Channel,
-    plan: &Plan,
+    model: &ClientModel,
     ot: &mut Correlations,
     reveal: Reveal,
-) -> Result<()> {
+    rng: &mut OnceRng,
+) -> Result<Secrets> {
+    ensure_ots(channel, &model.plan, ot, reveal).await?;
+    channel.scope(KEYS);
+    let (secrets, b0) = keys::generate(&model.plan.sets, &model.masks, rng).map_err(Error::internal)?;
+    channel.send(FrameKind::Data, b0).await?;
+    Ok(secrets)
+}
+
+/// Server, the opening of both schedules.
+pub(crate) async fn receive_keys(
+    channel: &mut Channel,
+    model: &ServerModel,
+    ot: &mut Correlations,
+    reveal: Reveal,
+) -> Result<ServerKeys> {
+    let plan = &model.plan;
+    ensure_ots(channel, plan, ot, reveal).await?;
+    channel.scope(KEYS);
+    let b0 = channel.recv(FrameKind::Data, plan.b0_bytes()).await?;
+    keys::receive(&plan.sets, &b0).map_err(peer_or_bug)
+}
+
+/// Extends OTs if need be, so that there are those of one inference.
+async fn ensure_ots(channel: &mut Channel, plan: &Plan, ot: &mut Correlations, reveal: Reveal) -> Result<()> {
     channel.scope(OT);
     Ok(ot.ensure(channel, plan.demand(reveal).ots).await?)
 }
@@ -171,7 +198,7 @@ pub(crate) async fn offline(
 pub(crate) fn client_share(
     model: &ClientModel,
     linear: usize,
-    secrets: &lowkey_bridge::Secrets,
+    secrets: &Secrets,
     halves: &Halves,
 ) -> Result<Zeroizing<Vec<u64>>> {
     let node = &model.plan.linear[linear];

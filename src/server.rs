@@ -15,11 +15,12 @@ use crate::catalogue::Catalogue;
 use crate::client::give_up;
 use crate::error::{AbortCode, Error, Misbehaviour, Result};
 use crate::net::Stream;
+use crate::plan::{Reveal, ServerMemory};
 use crate::policy::{Refusal, Visitor};
 use crate::publication::ServerModel;
 use crate::randomness;
 pub use crate::report::SessionReport;
-use crate::report::{Measurement, StageReport};
+use crate::report::{Measured, Measurement, StageReport};
 use crate::scope::CONTROL;
 use crate::session::{
     Accept, Action, Ask, Done, HINT_CHUNK, Listing, MAX_CONTROL, MAX_LISTING, MAX_SLOTS, Request, VERSION, Welcome,
@@ -239,15 +240,33 @@ async fn in_time<T>(options: &Options, bytes: u64, stage: impl Future<Output = R
     tokio::time::timeout(after, stage).await.map_err(|_| lowkey_mpc::error::Error::Timeout { after })?
 }
 
+/// One session, from the welcome to the end.
 async fn session(
     channel: &mut Channel,
     measurement: Measurement,
     model: &ServerModel,
     options: &Options,
-    mut randomness: Erasing,
+    randomness: Erasing,
 ) -> Result<SessionReport> {
+    let ot = set_up(channel, model, options, randomness).await?;
+    let report = SessionReport { setup: measurement.finish(channel).stage, ..SessionReport::default() };
+    options.watch.set_up(&report.setup);
+    let stage_bytes = 2 * model.inference_bytes() + OT_SETUP_BYTES;
+    let memory = model.plan.server_memory();
+    Session { model, options, stage_bytes, memory, ot, slots: VecDeque::new(), next_slot: 0, report }
+        .serve(channel)
+        .await
+}
+
+/// The welcome, the hint and the first OTs.
+async fn set_up(
+    channel: &mut Channel,
+    model: &ServerModel,
+    options: &Options,
+    mut randomness: Erasing,
+) -> Result<Correlations> {
     let package = (model.package.plan.len() + model.package.hint.len()) as u64;
-    let mut ot = in_time(options, package + OT_SETUP_BYTES, async {
+    let stage = async {
         welcome(channel, model).await?;
         channel.scope("base ots");
         let ot = Correlations::setup(channel, &mut randomness.next_rng()).await?;
@@ -255,71 +274,124 @@ async fn session(
         drop(randomness);
         channel.compare_sums().await?;
         Ok(ot)
-    })
-    .await?;
-    let mut report = SessionReport { setup: measurement.finish(channel).stage, ..SessionReport::default() };
-    options.watch.set_up(&report.setup);
-    let bytes = 2 * model.inference_bytes() + OT_SETUP_BYTES;
-    let memory = model.plan.server_memory();
+    };
+    in_time(options, package + OT_SETUP_BYTES, stage).await
+}
 
-    let mut slots: VecDeque<(ServerSlot, StageReport)> = VecDeque::new();
-    let mut next_slot = 0;
-    let mut stop = options.stop.clone();
-    loop {
-        let sums = channel.sums();
-        options.watch.holds(held(&slots, &ot));
-        let Some((request, before)) = next_request(channel, options.idle, &mut stop, !slots.is_empty()).await? else {
-            say_goodbye(channel).await;
-            return Ok(report);
-        };
-        let mut measurement = Measurement::resume(channel, before);
-        sums.check(request.sums)?;
-        ot.check_next_index(request.ots)?;
-        match (request.action, channel.stage()) {
-            (Action::Close, _) => return Ok(report),
-            (Action::Prepare { .. }, _) if stop.is_asked() => {
+/// A session that has been set up.
+struct Session<'a> {
+    model: &'a ServerModel,
+    options: &'a Options,
+    /// What a stage may transfer.
+    stage_bytes: u64,
+    memory: ServerMemory,
+    ot: Correlations,
+    slots: VecDeque<(ServerSlot, StageReport)>,
+    next_slot: u64,
+    report: SessionReport,
+}
+
+impl Session<'_> {
+    /// Does what the client asks for, until it or the server ends.
+    async fn serve(mut self, channel: &mut Channel) -> Result<SessionReport> {
+        let mut stop = self.options.stop.clone();
+        loop {
+            let sums = channel.sums();
+            self.options.watch.holds(held(&self.slots, &self.ot));
+            let next = next_request(channel, self.options.idle, &mut stop, !self.slots.is_empty()).await?;
+            let Some((request, before)) = next else {
                 say_goodbye(channel).await;
-                return Ok(report);
-            }
-            (Action::Prepare { slot, reveal }, Stage::Offline) => {
-                burn(slot, &mut next_slot)?;
-                if slots.len() >= MAX_SLOTS {
-                    return Err(Error::Busy { what: "prepared slots", limit: MAX_SLOTS });
+                return Ok(self.report);
+            };
+            let measurement = Measurement::resume(channel, before);
+            sums.check(request.sums)?;
+            self.ot.check_next_index(request.ots)?;
+            match (request.action, channel.stage()) {
+                (Action::Close, _) => return Ok(self.report),
+                (Action::Prepare { .. }, _) if stop.is_asked() => {
+                    say_goodbye(channel).await;
+                    return Ok(self.report);
                 }
-                options.visitor.admit(reveal)?;
-                options.room.resize(memory.with_slots(slots.len() + 1)).await?;
-                let prepared = in_time(options, bytes, offline::server(channel, model, &mut ot, slot, reveal)).await?;
-                measurement.charge(model.plan.demand(reveal));
-                let measured = measurement.finish(channel);
-                report.offline.add(&measured.stage);
-                options.watch.prepared(slot, &measured);
-                slots.push_back((prepared, measured.stage));
+                (Action::Prepare { slot, reveal }, Stage::Offline) => {
+                    self.prepare(channel, measurement, slot, reveal).await?;
+                }
+                (Action::Run { slot }, Stage::Online) => self.run(channel, measurement, slot).await?,
+                (Action::Direct { slot, reveal }, Stage::Online) => {
+                    self.direct(channel, measurement, slot, reveal).await?;
+                }
+                (_, stage) => return Err(Error::Peer(Party::Client, Misbehaviour::Stage(stage))),
             }
-            (Action::Run { slot }, Stage::Online) => {
-                let found = slots.iter().position(|(prepared, _)| prepared.number == slot);
-                let (prepared, offline) = found.and_then(|index| slots.remove(index)).ok_or(Error::Slot { slot })?;
-                let reveal = prepared.answer.reveal();
-                in_time(options, bytes, online::server(channel, model, prepared)).await?;
-                finish(channel).await?;
-                options.room.resize(memory.with_slots(slots.len())).await?;
-                let measured = measurement.finish(channel);
-                report.online.add(&measured.stage);
-                report.inferences += 1;
-                options.watch.answered(reveal, Some(&offline), &measured);
-            }
-            (Action::Direct { slot, reveal }, Stage::Online) => {
-                burn(slot, &mut next_slot)?;
-                options.visitor.admit(reveal)?;
-                in_time(options, bytes, online::server_direct(channel, model, &mut ot, reveal)).await?;
-                finish(channel).await?;
-                measurement.charge(model.plan.demand(reveal));
-                let measured = measurement.finish(channel);
-                report.online.add(&measured.stage);
-                report.inferences += 1;
-                options.watch.answered(reveal, None, &measured);
-            }
-            (_, stage) => return Err(Error::Peer(Party::Client, Misbehaviour::Stage(stage))),
         }
+    }
+
+    /// A slot number is used once, and they come without gaps.
+    fn burn(&mut self, slot: u64) -> Result<()> {
+        if slot != self.next_slot {
+            return Err(Error::Slot { slot });
+        }
+        self.next_slot += 1;
+        Ok(())
+    }
+
+    /// The offline stage of a slot.
+    async fn prepare(
+        &mut self,
+        channel: &mut Channel,
+        mut measurement: Measurement,
+        slot: u64,
+        reveal: Reveal,
+    ) -> Result<()> {
+        self.burn(slot)?;
+        if self.slots.len() >= MAX_SLOTS {
+            return Err(Error::Busy { what: "prepared slots", limit: MAX_SLOTS });
+        }
+        self.options.visitor.admit(reveal)?;
+        self.options.room.resize(self.memory.with_slots(self.slots.len() + 1)).await?;
+        let stage = offline::server(channel, self.model, &mut self.ot, slot, reveal);
+        let prepared = in_time(self.options, self.stage_bytes, stage).await?;
+        measurement.charge(self.model.plan.demand(reveal));
+        let measured = measurement.finish(channel);
+        self.report.offline.add(&measured.stage);
+        self.options.watch.prepared(slot, &measured);
+        self.slots.push_back((prepared, measured.stage));
+        Ok(())
+    }
+
+    /// The online stage of a slot.
+    async fn run(&mut self, channel: &mut Channel, measurement: Measurement, slot: u64) -> Result<()> {
+        let found = self.slots.iter().position(|(prepared, _)| prepared.number == slot);
+        let found = found.and_then(|index| self.slots.remove(index));
+        let (prepared, offline) = found.ok_or(Error::Slot { slot })?;
+        let reveal = prepared.answer.reveal();
+        in_time(self.options, self.stage_bytes, online::server(channel, self.model, prepared)).await?;
+        finish(channel).await?;
+        self.options.room.resize(self.memory.with_slots(self.slots.len())).await?;
+        self.answered(reveal, Some(&offline), &measurement.finish(channel));
+        Ok(())
+    }
+
+    /// An inference in the direct schedule.
+    async fn direct(
+        &mut self,
+        channel: &mut Channel,
+        mut measurement: Measurement,
+        slot: u64,
+        reveal: Reveal,
+    ) -> Result<()> {
+        self.burn(slot)?;
+        self.options.visitor.admit(reveal)?;
+        let stage = online::server_direct(channel, self.model, &mut self.ot, reveal);
+        in_time(self.options, self.stage_bytes, stage).await?;
+        finish(channel).await?;
+        measurement.charge(self.model.plan.demand(reveal));
+        self.answered(reveal, None, &measurement.finish(channel));
+        Ok(())
+    }
+
+    fn answered(&mut self, reveal: Reveal, offline: Option<&StageReport>, measured: &Measured) {
+        self.report.online.add(&measured.stage);
+        self.report.inferences += 1;
+        self.options.watch.answered(reveal, offline, measured);
     }
 }
 
@@ -366,15 +438,6 @@ async fn say_goodbye(channel: &mut Channel) {
 async fn finish(channel: &mut Channel) -> Result<()> {
     channel.scope(CONTROL);
     Ok(channel.send_control(&Done { sums: channel.sums() }).await?)
-}
-
-/// A slot number is used once, and they come without gaps.
-fn burn(slot: u64, next: &mut u64) -> Result<()> {
-    if slot != *next {
-        return Err(Error::Slot { slot });
-    }
-    *next += 1;
-    Ok(())
 }
 
 async fn hello(channel: &mut Channel) -> Result<Ask> {

@@ -305,12 +305,7 @@ impl ServerBuilder {
         };
         let (key, uses) = match &store {
             None => (Key::fresh()?, None),
-            Some(store) => {
-                let key = store.server_key()?;
-                let uses = store.uses(&key, SystemTime::now())?;
-                check_key(store, &uses)?;
-                (key, Some(uses))
-            }
+            Some(store) => own_key(store).map(|(key, uses)| (key, Some(uses)))?,
         };
         let publisher = Publisher { target, reveal, memory, key: Arc::new(key) };
         let catalogue = publisher.publish(models, Vec::new(), progress).await?;
@@ -349,6 +344,14 @@ impl ServerBuilder {
             readiness,
         })))
     }
+}
+
+/// A store's key, which is not past its lifetime, and where its inferences are counted.
+fn own_key(store: &Store) -> Result<(Key, Uses)> {
+    let key = store.server_key()?;
+    let uses = store.uses(&key, SystemTime::now())?;
+    check_key(store, &uses)?;
+    Ok((key, uses))
 }
 
 /// Refuses a key past its lifetime.

@@ -47,7 +47,7 @@ impl<'a> Chooser<'a> {
 
     /// The time of a program on the link, OTs at their price.
     pub fn seconds(&self, cost: &Cost) -> f64 {
-        let bits = 8.0 * cost.total_bytes() as f64 + self.search.ot_price() * cost.ots.total() as f64;
+        let bits = 8.0 * cost.total_bytes() as f64 + cost.demand.price(self.search.ot_price());
         f64::from(cost.flights()) * self.link.latency() + bits / self.link.bandwidth()
     }
 }
