@@ -250,7 +250,7 @@ fn range(start: &Constant, limit: &Constant, delta: &Constant) -> Result<Constan
     let (whole, step) = (i128::from(limit) - i128::from(start_at), i128::from(delta));
     let count = if whole.signum() == step.signum() { (whole.abs() + step.abs() - 1) / step.abs() } else { 0 };
     let count = small(usize::try_from(count).map_err(|_| inconsistent())?)?;
-    let values = (0..count as i64).map(|i| start_at + i * delta).collect();
+    let values = (0..count as i128).map(|i| (i128::from(start_at) + i * step) as i64).collect();
     Ok(Constant::ints(vec![count], start.element, values))
 }
 
@@ -381,4 +381,97 @@ fn reduce(node: Node<'_>, x: &Constant, over: Option<Vec<i64>>) -> Result<Consta
     let shape = (0..rank).filter(|at| keep || !over.contains(at));
     let shape = shape.map(|at| if over.contains(&at) { 1 } else { x.shape[at] }).collect();
     Ok(Constant::ints(shape, x.element, values))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::import::onnx::schema::{AttributeProto, NodeProto};
+
+    fn ints(shape: &[usize], values: &[i64]) -> Option<Constant> {
+        Some(Constant::ints(shape.to_vec(), INT64, values.to_vec()))
+    }
+
+    fn folded(op: &str, settings: &[(&str, i64)], inputs: &[Option<Constant>]) -> Option<(Vec<usize>, Vec<i64>)> {
+        let attribute = |&(name, i): &(&str, i64)| AttributeProto { name: name.into(), i, ..AttributeProto::default() };
+        let attribute = settings.iter().map(attribute).collect();
+        let proto = NodeProto { op_type: op.into(), attribute, ..NodeProto::default() };
+        let found = fold(Node { index: 0, proto: &proto }, inputs, 13).ok()??;
+        Some((found.shape.clone(), found.to_ints()?.to_vec()))
+    }
+
+    #[test]
+    fn arrays_are_those_of_numpy() {
+        let matrix = ints(&[2, 3], &[1, 2, 3, 4, 5, 6]);
+        let cases = [
+            ("Gather", vec![("axis", 1)], vec![matrix.clone(), ints(&[2], &[-1, 0])], vec![2, 2], vec![3, 1, 6, 4]),
+            ("Gather", vec![], vec![matrix.clone(), ints(&[], &[1])], vec![3], vec![4, 5, 6]),
+            (
+                "Concat",
+                vec![("axis", -1)],
+                vec![matrix.clone(), ints(&[2, 1], &[7, 8])],
+                vec![2, 4],
+                vec![1, 2, 3, 7, 4, 5, 6, 8],
+            ),
+            (
+                "Tile",
+                vec![],
+                vec![ints(&[1, 2], &[1, 2]), ints(&[2], &[2, 2])],
+                vec![2, 4],
+                vec![1, 2, 1, 2, 1, 2, 1, 2],
+            ),
+            ("Expand", vec![], vec![ints(&[2, 1], &[1, 2]), ints(&[1], &[2])], vec![2, 2], vec![1, 1, 2, 2]),
+            ("Range", vec![], vec![ints(&[], &[5]), ints(&[], &[-2]), ints(&[], &[-3])], vec![3], vec![5, 2, -1]),
+            (
+                "Range",
+                vec![],
+                vec![ints(&[], &[i64::MIN]), ints(&[], &[i64::MAX]), ints(&[], &[i64::MAX])],
+                vec![3],
+                vec![i64::MIN, -1, i64::MAX - 1],
+            ),
+            ("Mod", vec![], vec![ints(&[2], &[-5, 5]), ints(&[], &[3])], vec![2], vec![1, 2]),
+            ("Mod", vec![("fmod", 1)], vec![ints(&[2], &[-5, 5]), ints(&[], &[3])], vec![2], vec![-2, 2]),
+            ("Less", vec![], vec![matrix.clone(), ints(&[3], &[2, 2, 9])], vec![2, 3], vec![1, 0, 1, 0, 0, 1]),
+            ("ReduceProd", vec![("keepdims", 0)], vec![matrix.clone(), ints(&[1], &[1])], vec![2], vec![6, 120]),
+            ("ReduceMax", vec![], vec![matrix.clone()], vec![1, 1], vec![6]),
+            (
+                "Slice",
+                vec![],
+                vec![matrix.clone(), ints(&[1], &[-1]), ints(&[1], &[i64::MIN]), ints(&[1], &[1]), ints(&[1], &[-2])],
+                vec![2, 2],
+                vec![3, 1, 6, 4],
+            ),
+            ("Shape", vec![("start", -1)], vec![matrix.clone()], vec![1], vec![3]),
+        ];
+        for (op, settings, inputs, shape, values) in cases {
+            assert_eq!(folded(op, &settings, &inputs), Some((shape, values)), "{op} {settings:?}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_result_is_refused() {
+        let (one, list) = (ints(&[], &[1]), ints(&[2], &[1, 2]));
+        for (op, inputs) in [
+            ("Expand", vec![one.clone(), ints(&[3], &[1 << 20, 1 << 20, 1 << 20])]),
+            ("ConstantOfShape", vec![ints(&[2], &[1 << 40, 1 << 40])]),
+            ("Tile", vec![list.clone(), ints(&[1], &[1 << 60])]),
+            ("Range", vec![ints(&[], &[0]), ints(&[], &[i64::MAX]), one.clone()]),
+            ("Range", vec![one.clone(), one.clone(), ints(&[], &[0])]),
+            ("Gather", vec![list.clone(), ints(&[], &[2])]),
+            ("Gather", vec![one.clone(), ints(&[], &[0])]),
+            ("Concat", vec![one.clone(), one.clone()]),
+            ("Concat", vec![list.clone(), ints(&[1, 1], &[1])]),
+            ("Add", vec![list.clone(), ints(&[3], &[1, 2, 3])]),
+            ("Mul", vec![list.clone(), ints(&[], &[i64::MAX])]),
+            ("Div", vec![list, ints(&[], &[0])]),
+            ("Mod", vec![ints(&[], &[i64::MIN]), ints(&[], &[-1])]),
+        ] {
+            assert_eq!(folded(op, &[], &inputs), None, "{op}");
+        }
+        assert_eq!(folded("Concat", &[], &[ints(&[0, 2], &[]), ints(&[0, 3], &[])]), None);
+        assert_eq!(
+            folded("Concat", &[("axis", 1)], &[ints(&[0, 2], &[]), ints(&[0, 3], &[])]),
+            Some((vec![0, 5], vec![]))
+        );
+    }
 }

@@ -267,18 +267,20 @@ impl<'m> Walk<'m> {
         (whole && same && scale.error == 0.0).then_some(Term::Identity { input: scale.id, multiplier: ratio as i64 })
     }
 
-    /// Adds a tensor of any unit with one factor for each channel, within 0.1 % where weights of 16 bits allow it. The unit becomes
-    /// smaller; `off` is what the result may be off by.
+    /// Adds a tensor of any unit: times one factor within 0.01 % where nothing has weights, else times one for each channel within 0.1 %
+    /// where weights of 16 bits allow it. The unit becomes smaller; `off` is what the result may be off by.
     fn add_nearly(&self, scale: Scale, sum: &mut Sum, unit: &mut [f64], off: &mut [f64]) -> Option<()> {
         let ratios: Vec<f64> = unit.iter().map(|u| f64::from(scale.unit) / u).collect();
         let (least, most) = ratios.iter().fold((f64::INFINITY, 0.0f64), |(lo, hi), &r| (lo.min(r), hi.max(r)));
         if !(least > 0.0 && most < 32_000.0) {
             return None;
         }
+        let alike = least == most && sum.weights().next().is_none();
+        let (enough, bound) = if alike { (8192.0, f64::INFINITY) } else { (512.0, 32_000.0) };
         let largest = sum.weights().flatten().map(|&w| f64::from(w).abs()).fold(most, f64::max);
-        let factor = (0..=9)
+        let factor = (0..=if alike { 13 } else { 9 })
             .map(|k| 1 << k)
-            .find(|&f| least * f64::from(f) >= 512.0 || largest * f64::from(2 * f) >= 32_000.0)?;
+            .find(|&f| least * f64::from(f) >= enough || largest * f64::from(2 * f) >= bound)?;
         sum.multiply(&vec![factor.into(); unit.len()]).ok()?;
         let x = self.builder.tensor(scale.id);
         let mut row = Vec::with_capacity(unit.len());
@@ -288,9 +290,14 @@ impl<'m> Walk<'m> {
             *off += scale.error + (wanted - wanted.round()).abs() * *unit * x.range.magnitude() as f64;
             row.push(wanted.round() as i32);
         }
+        let input = scale.id;
+        if alike {
+            sum.terms.push((Term::Identity { input, multiplier: row[0].into() }, None));
+            return Some(());
+        }
         let channels = row.len();
         let array = Array4::from_shape_vec([channels, 1, 1, 1], row).ok()?;
-        let (input, weight_bits) = (scale.id, weight_width(&array));
+        let weight_bits = weight_width(&array);
         let term = Term::Conv { input, out_channels: channels, groups: channels, window: Window::POINT, weight_bits };
         sum.terms.push((term, Some(array)));
         Some(())
