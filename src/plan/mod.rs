@@ -35,8 +35,8 @@ pub const WIDTHS: std::ops::RangeInclusive<u32> = 2..=56;
 pub const MAX_WINDOWS: u64 = 1 << 25;
 /// Most OTs of one layer: a party holds the keys of all of them at once, 16 bytes each. The largest layer of a VGG-16 has 2^27.
 pub const MAX_LAYER_OTS: u64 = 1 << 28;
-/// Most OTs of one inference: they are agreed on before its first layer, 1.5 bytes each.
-pub const MAX_OTS: u64 = 1 << 30;
+/// Most OTs of one inference: they are agreed on before its first layer, 1.5 bytes each, so 3 GiB.
+pub const MAX_OTS: u64 = 1 << 31;
 /// Most bytes of one inference's bodies.
 pub const MAX_OFFLINE_BYTES: u64 = 1 << 31;
 
