@@ -8,6 +8,7 @@ use lowkey_he::mask::Mask;
 use lowkey_he::noise::{self, Cross, NoiseTerms, Norms};
 use lowkey_he::pack;
 use lowkey_he::ring::{NttPoly, Ring};
+use lowkey_he::taps::Tapped;
 use rand::{CryptoRng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 use rayon::prelude::*;
@@ -74,7 +75,7 @@ pub(super) fn phases<R: CryptoRng>(
     assert_eq!(b.len(), plan.sizes().clear(), "the clear operand has the sizes of the plan");
     assert_eq!(public.masks.len(), plan.count().polynomials, "the masks are those of the plan");
     let ring = Ring::<u64>::shared(plan.parameters().set)?;
-    let bodies = read_bodies(plan, ring, bodies)?;
+    let factors = Factors::new(plan, ring, public.masks, &read_bodies(plan, bodies)?);
     let digits: Vec<Zeroizing<Vec<i64>>> = (0..plan.digits().count).map(|d| plan.digits().take(b, d)).collect();
     if let Clear::Known { magnitude } = plan.clear() {
         let largest = digits[0].iter().fold(0, |largest, x| x.unsigned_abs().max(largest));
@@ -82,7 +83,7 @@ pub(super) fn phases<R: CryptoRng>(
             return Err(BridgeError::Magnitude { magnitude });
         }
     }
-    let product = Product { plan, ring, public, bodies, digits };
+    let product = Product { plan, ring, public, factors, digits };
 
     let Sizes { columns, .. } = plan.packing().blocks();
     let seeds: Vec<Zeroizing<[u8; 32]>> = (0..columns).map(|_| Zeroizing::new(seed(rng))).collect();
@@ -110,8 +111,8 @@ fn seed<R: CryptoRng>(rng: &mut R) -> [u8; 32] {
     seed
 }
 
-/// The bodies, transformed; coefficients that no output reads are zero.
-fn read_bodies(plan: &CrossPlan, ring: &Ring<u64>, bytes: &[u8]) -> Result<Vec<NttPoly<u64>>, BridgeError> {
+/// The bodies; coefficients that no output reads are zero.
+fn read_bodies(plan: &CrossPlan, bytes: &[u8]) -> Result<Vec<Vec<u64>>, BridgeError> {
     let (parameters, count) = (plan.parameters(), plan.count());
     if bytes.len() != plan.bodies_len() {
         return Err(BridgeError::Length { what: "the bodies", expected: plan.bodies_len(), found: bytes.len() });
@@ -126,13 +127,43 @@ fn read_bodies(plan: &CrossPlan, ring: &Ring<u64>, bytes: &[u8]) -> Result<Vec<N
                 let used = plan.packing().body_coefficients(i, j);
                 let (own, after) = rest.split_at(used.len());
                 rest = after;
-                let mut body = vec![0; ring.degree()];
+                let mut body = vec![0; parameters.set.degree];
                 used.iter().zip(own).for_each(|(&at, word)| body[at] = word << parameters.rounding.body);
                 bodies.push(body);
             }
         }
     }
-    Ok(bodies.par_iter().map(|body| ring.forward(body)).collect())
+    Ok(bodies)
+}
+
+/// Up to so many coefficients of a clear polynomial are multiplied one by one; sizes alone decide.
+const FEW_TAPS: usize = 48;
+
+/// Masks and bodies in the form in which they meet the clear polynomials.
+enum Factors<'a> {
+    /// Products by transforms.
+    Transformed { masks: &'a [Mask<u64>], bodies: Vec<NttPoly<u64>> },
+    /// Products by few coefficients.
+    Tapped(Vec<[Tapped<u64>; 2]>),
+}
+
+impl<'a> Factors<'a> {
+    fn new(plan: &CrossPlan, ring: &Ring<u64>, masks: &'a [Mask<u64>], bodies: &[Vec<u64>]) -> Self {
+        let reach = taps(plan) - 1;
+        if reach < FEW_TAPS {
+            let tapped = |(mask, body): (&Mask<u64>, &Vec<u64>)| {
+                [Tapped::new(mask.coefficients(), reach), Tapped::new(body, reach)]
+            };
+            Self::Tapped(masks.par_iter().zip(bodies).map(tapped).collect())
+        } else {
+            Self::Transformed { masks, bodies: bodies.par_iter().map(|body| ring.forward(body)).collect() }
+        }
+    }
+}
+
+/// k' r': the clear polynomials have no coefficients above.
+fn taps(plan: &CrossPlan) -> usize {
+    plan.packing().block().inner * plan.packing().block().columns
 }
 
 /// One product in evaluation.
@@ -140,7 +171,7 @@ struct Product<'a> {
     plan: &'a CrossPlan,
     ring: &'static Ring<u64>,
     public: Public<'a>,
-    bodies: Vec<NttPoly<u64>>,
+    factors: Factors<'a>,
     /// By digit, k x r.
     digits: Vec<Zeroizing<Vec<i64>>>,
 }
@@ -170,15 +201,39 @@ impl Product<'_> {
             body.iter_mut().zip(blind.iter()).for_each(|(word, blind)| *word = word.wrapping_add(*blind));
             Ok(Output { hint: hint.to_bytes(), phases: Zeroizing::new(body) })
         };
-        self.sums(l)?.into_iter().map(finish).collect()
+        let mut sums = vec![[const { Vec::<u64>::new() }; 2]; self.plan.packing().blocks().rows];
+        sums.iter_mut().flatten().for_each(|sum| sum.resize(self.ring.degree(), 0));
+        match &self.factors {
+            Factors::Transformed { masks, bodies } => self.transformed(l, masks, bodies, &mut sums)?,
+            Factors::Tapped(factors) => self.tapped(l, factors, &mut sums),
+        }
+        sums.into_iter().map(finish).collect()
     }
 
     /// sum_j w_j a_j and sum_j w_j body_j, of all blocks of rows.
-    fn sums(&self, l: usize) -> Result<Vec<[Vec<u64>; 2]>, BridgeError> {
+    fn tapped(&self, l: usize, factors: &[[Tapped<u64>; 2]], sums: &mut [[Vec<u64>; 2]]) {
+        let mut clear = Zeroizing::new(vec![0; taps(self.plan)]);
+        for digit in 0..self.plan.digits().count {
+            for j in 0..self.plan.packing().blocks().inner {
+                self.clear_polynomial(digit, j, l, &mut clear);
+                for (i, sums) in sums.iter_mut().enumerate() {
+                    let factors = &factors[self.plan.polynomial(i, digit, j)];
+                    factors.iter().zip(sums).for_each(|(factor, sum)| factor.mul_acc(&clear, sum));
+                }
+            }
+        }
+    }
+
+    /// As [`tapped`](Self::tapped).
+    fn transformed(
+        &self,
+        l: usize,
+        masks: &[Mask<u64>],
+        bodies: &[NttPoly<u64>],
+        sums: &mut [[Vec<u64>; 2]],
+    ) -> Result<(), BridgeError> {
         let Sizes { rows, inner, .. } = self.plan.packing().blocks();
         let limbs = Limbs::of(self.plan, self.ring.max_norm1());
-        let mut sums = vec![[const { Vec::<u64>::new() }; 2]; rows];
-        sums.iter_mut().flatten().for_each(|sum| sum.resize(self.ring.degree(), 0));
         let mut clear = Zeroizing::new(vec![0; self.ring.degree()]);
         let mut limb = Zeroizing::new(vec![0; self.ring.degree()]);
         let mut small = Zeroizing::new(self.ring.zero_small());
@@ -206,15 +261,15 @@ impl Product<'_> {
                     self.ring.forward_small_into(&limb, &mut small)?;
                     for (i, [mask, body]) in products.iter_mut().enumerate() {
                         let at = self.plan.polynomial(i, digit, j);
-                        self.ring.mul_acc(mask, self.public.masks[at].ntt(), &small);
-                        self.ring.mul_acc(body, &self.bodies[at], &small);
+                        self.ring.mul_acc(mask, masks[at].ntt(), &small);
+                        self.ring.mul_acc(body, &bodies[at], &small);
                     }
                     held += 1;
                 }
             }
             flush(&mut products);
         }
-        Ok(sums)
+        Ok(())
     }
 
     /// One digit of block (`j`, `l`) of B.

@@ -98,11 +98,8 @@ impl CrossPlan {
             matches!(clear, Clear::Known { magnitude } if digits.count != 1 || u64::from(magnitude) << 1 >= 1 << ell);
         let masks_have_names = domain != MaskId::RERANDOMISER.layer
             && u32::try_from(Self::counts(&packing, digits.count.max(1)).polynomials).is_ok();
-        let sound = set.torus_bits == 64
-            && parameters.consistent()
-            && ell <= 32 + u32::from(clear == Clear::Share) * 16
-            && digits.none_is_empty()
-            && rounding.b0 < set.torus_bits;
+        let sound =
+            set.torus_bits == 64 && parameters.consistent() && digits.none_is_empty() && rounding.b0 < set.torus_bits;
         if !sound || known || !masks_have_names {
             return Err(PlanError::Inconsistent);
         }

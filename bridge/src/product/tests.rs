@@ -72,7 +72,7 @@ fn remainders(plan: &CrossPlan, run: &Run, a: &[u64], b: &[u64]) -> Vec<u64> {
     let mask = u64::MAX >> (63 - plan.parameters().ell);
     let exact = matrix_product(plan.sizes(), a, b);
     let shares = run.c.iter().zip(&run.v);
-    shares.zip(exact).map(|((c, v), z)| c.wrapping_add(*v).wrapping_sub(2 * z) & mask).collect()
+    shares.zip(exact).map(|((c, v), z)| c.wrapping_add(*v).wrapping_sub(z << 1) & mask).collect()
 }
 
 fn check(plan: &CrossPlan, a: &[u64], b: &[u64], rng: &mut ChaCha20Rng) -> Run {
@@ -111,7 +111,7 @@ fn every_width_that_fits_is_exact() {
 #[test]
 fn sums_that_the_ring_does_not_hold_are_cut() {
     let mut rng = ChaCha20Rng::seed_from_u64(3);
-    for (ell, block) in [(25, sizes(1, 64, 4)), (25, sizes(2, 8, 1)), (20, sizes(1, 2000, 1))] {
+    for (ell, block) in [(25, sizes(1, 64, 4)), (25, sizes(2, 16, 4)), (20, sizes(1, 2000, 1))] {
         let sizes = sizes(2, 2000, 33);
         let rounding = Rounding { body: 0, b0: 0, hint: 20 };
         let choice = Choice { set: &T64N4096, digits: 1, block, rounding };
@@ -191,37 +191,37 @@ fn the_owners_share_is_uniform() {
     }
 }
 
+/// The cross terms of a training step of 784-128-128-10 at a batch of 128, in kB both ways: those of the design within 2 %.
 #[test]
-#[ignore = "prints"]
-fn sizes_table() {
-    let of = |rows, inner, columns, ell, clear| {
-        let start = std::time::Instant::now();
-        let plan = CrossPlan::cheapest(1, sizes(rows, inner, columns), ell, clear).unwrap();
-        let (up, down) = (plan.bodies_len(), plan.hints_len());
-        println!(
-            "{rows}x{inner}x{columns} {ell} {clear:?}: {:.1} + {:.1} = {:.1} kB, {:?} u {} d {} b0 {} products {} {:?}",
-            up as f64 / 1e3,
-            down as f64 / 1e3,
-            (up + down) as f64 / 1e3,
-            plan.choice(),
-            plan.parameters().full_width() * plan.choice().digits,
-            plan.parameters().hint_width(),
-            64 - plan.choice().rounding.b0,
-            plan.count().products,
-            start.elapsed()
-        );
-    };
+fn the_sizes_are_those_of_the_design() {
     let known = Clear::Known { magnitude: 16 };
-    of(128, 784, 128, 18, known);
-    of(128, 128, 784, 19, known);
-    for ell in [18, 19] {
-        of(128, 128, 128, ell, Clear::Share);
-        of(128, 128, 10, ell, Clear::Share);
-        of(10, 128, 128, ell, Clear::Share);
-        of(128, 10, 128, ell, Clear::Share);
+    let of = |rows, inner, columns, ell, clear| {
+        let plan = CrossPlan::cheapest(1, sizes(rows, inner, columns), ell, clear).unwrap();
+        (plan.bodies_len() + plan.hints_len()) as f64 / 1e3
+    };
+    let share = Clear::Share;
+    let all = [
+        (of(128, 784, 128, 18, known), 1245.0),
+        (of(128, 128, 784, 19, known), 1243.0),
+        (of(128, 128, 128, 18, share), 582.0),
+        (of(128, 128, 128, 19, share), 606.0),
+        (of(128, 128, 10, 18, share), 157.0),
+        (of(128, 128, 10, 19, share), 164.0),
+        (of(128, 10, 128, 18, share), 165.0),
+    ];
+    for (planned, design) in all {
+        assert!((0.98..1.02).contains(&(planned / design)), "{planned:.1} kB, the design has {design}");
     }
-    of(9, 30, 5, 32, Clear::Share);
-    of(9, 30, 5, 36, Clear::Share);
+}
+
+/// The first layer of that step, both ways round; some seconds without optimisation.
+#[test]
+fn a_first_layer_is_exact() {
+    let mut rng = ChaCha20Rng::seed_from_u64(41);
+    let (sizes, ell) = (sizes(128, 784, 128), 18);
+    let plan = CrossPlan::cheapest(7, sizes, ell, Clear::Share).unwrap();
+    let (a, b) = (uniform(sizes.encrypted(), ell, &mut rng), uniform(sizes.clear(), ell, &mut rng));
+    check(&plan, &a, &b, &mut rng);
 }
 
 /// Both parties of a whole product, over owned messages.
@@ -263,7 +263,7 @@ fn check_whole(plan: ProductPlan, left: [&[u64]; 2], right: [&[u64]; 2], rng: &m
         .iter()
         .zip(&v)
         .zip(&exact)
-        .map(|((c, v), z)| (c.wrapping_add(*v).wrapping_sub(2 * z) << (63 - ell)) as i64 >> (63 - ell));
+        .map(|((c, v), z)| (c.wrapping_add(*v).wrapping_sub(z << 1) << (63 - ell)) as i64 >> (63 - ell));
     let rest: Vec<i64> = rest.collect();
     assert!(rest.iter().all(|rho| (-1..=1).contains(rho)), "{sizes:?}");
     let sum: i64 = rest.iter().sum();
