@@ -30,6 +30,7 @@
 //! | floor(x / U) | from torus share to ring share | [`torus::floor_share`] |
 //! | rb, r0, rh | bits rounded off the bodies, b*_0 and the hint | [`Rounding`], [`pack`] |
 //! | V, kappa | variance of a result's noise, and the deviations of it that are allowed for: kappa sqrt(V) + ... <= U/2 | [`noise`] |
+//! | sigma: X -> X^g | automorphisms, and the keys that lead from sigma(s) back to s | [`switch`] |
 //!
 //! *phase* is b - a s, *parameters* are those of the lattice, *weights* those of the network.
 //!
@@ -115,6 +116,7 @@ pub mod ring;
 mod sample;
 pub mod secret;
 mod simd;
+pub mod switch;
 pub mod taps;
 pub mod torus;
 pub mod window;
@@ -129,6 +131,7 @@ pub use noise::{Cross, Drawn, NoiseTerms, Norms};
 pub use params::ParameterSet;
 pub use ring::{NttPoly, NttSmall, Ring};
 pub use secret::Secret;
+pub use switch::{Gadget, Switch};
 pub use taps::Tapped;
 pub use torus::{Rounding, floor_share, round_all, round_to};
 pub use window::Window;

@@ -48,6 +48,11 @@ impl<W: TorusWord> Secret<W> {
         self.ring
     }
 
+    /// s itself, for `switch.rs`.
+    pub(crate) fn coefficients(&self) -> &[i8] {
+        &self.coefficients
+    }
+
     /// t = a*s + e for the mask a and fresh noise e of the parameter set: all N coefficients, not yet rounded.
     ///
     /// With the mask [`MaskId::RERANDOMISER`] this is b*_0.
