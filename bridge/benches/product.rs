@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use lowkey_bridge::keys;
-use lowkey_bridge::product::{self, Clear, CrossPlan, Public, Sizes};
+use lowkey_bridge::product::{self, Clear, CrossPlan, Public, Sizes, merge};
 use lowkey_he::mask::EpochSeed;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 
-/// Name, rows of the encrypted operand, inner dimension, columns, ell, and what the clear operand is.
+/// Name, rows of the encrypted operand, inner dimension, columns, ell, and what the clear operand is. Each without merging and with.
 fn products() -> [(&'static str, [usize; 3], u32, Clear); 4] {
     let pixels = Clear::Known { magnitude: 16 };
     [
@@ -26,13 +26,15 @@ fn bench(c: &mut Criterion) {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread();
     pool.build_global().expect("the pool is this thread");
     for (name, [rows, inner, columns], ell, clear) in products() {
-        stages(c, name, Sizes { rows, inner, columns }, ell, clear);
+        let sizes = Sizes { rows, inner, columns };
+        stages(c, name, &CrossPlan::cheapest(0, sizes, ell, clear).expect("it fits"));
+        stages(c, &format!("{name}, merged"), &CrossPlan::merged(0, sizes, ell, clear).expect("it fits"));
     }
 }
 
-fn stages(c: &mut Criterion, name: &str, sizes: Sizes, ell: u32, clear: Clear) {
-    let plan = CrossPlan::cheapest(0, sizes, ell, clear).expect("it fits");
-    let sets = product::key_plan([&plan]);
+fn stages(c: &mut Criterion, name: &str, plan: &CrossPlan) {
+    let (sizes, ell, clear) = (plan.sizes(), plan.parameters().ell, plan.clear());
+    let (sets, merged) = (product::key_plan([plan]), product::merge_key_plan([plan]));
     let epoch = EpochSeed([3; 32]);
     let (masks, mask0) = (plan.masks(&epoch), keys::rerandomiser_masks(&sets, &epoch).expect("a known set"));
     let mut rng = ChaCha20Rng::seed_from_u64(1);
@@ -44,9 +46,11 @@ fn stages(c: &mut Criterion, name: &str, sizes: Sizes, ell: u32, clear: Clear) {
     let b: Vec<u64> = (0..sizes.clear()).map(|_| rng.next_u64() >> (64 - widest)).collect();
     let (mut secrets, b0) = keys::generate(&sets, &mask0, &mut rng).expect("masks of this plan");
     let keys = keys::receive(&sets, &b0).expect("an honest owner");
-    let bodies = product::encrypt(&plan, &masks, &a, &mut secrets, &mut rng).expect("the first time");
-    let public = Public { masks: &masks, mask0: &mask0, keys: &keys };
-    let hints = product::evaluate(&plan, public, &b, &bodies, &mut rng).expect("the noise fits").hints;
+    let bodies = product::encrypt(plan, &masks, &a, &mut secrets, &mut rng).expect("the first time");
+    let merge = merge::generate(&merged, &epoch, &mut secrets, &mut rng).expect("the first time");
+    let merge = merge::receive(&merged, &epoch, &merge).expect("an honest owner");
+    let public = Public { masks: &masks, mask0: &mask0, keys: &keys, merge: Some(&merge) };
+    let hints = product::evaluate(plan, public, &b, &bodies, &mut rng).expect("the noise fits").hints;
 
     let counts = plan.count();
     let title = format!(
@@ -64,14 +68,14 @@ fn stages(c: &mut Criterion, name: &str, sizes: Sizes, ell: u32, clear: Clear) {
         let mut rng = ChaCha20Rng::seed_from_u64(4);
         b.iter_batched(
             fresh,
-            |mut secrets| product::encrypt(&plan, &masks, &a, &mut secrets, &mut rng),
+            |mut secrets| product::encrypt(plan, &masks, &a, &mut secrets, &mut rng),
             BatchSize::LargeInput,
         );
     });
     group.bench_function("evaluator", |bench| {
-        bench.iter(|| product::evaluate(&plan, public, black_box(&b), &bodies, &mut rng));
+        bench.iter(|| product::evaluate(plan, public, black_box(&b), &bodies, &mut rng));
     });
-    group.bench_function("owner: share", |b| b.iter(|| product::share(&plan, black_box(&hints), &secrets)));
+    group.bench_function("owner: share", |b| b.iter(|| product::share(plan, black_box(&hints), &secrets)));
 }
 
 criterion_group! {

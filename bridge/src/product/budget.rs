@@ -11,14 +11,16 @@
 //! The first are means: a plan allows for [`DEVIATIONS`] standard deviations more. The evaluator checks the condition with
 //! the norms and the draws of the very product ([`super::evaluator`]).
 
-use lowkey_he::noise::{self, KAPPA, Norms};
+use lowkey_he::noise::{self, Cross, Drawn, KAPPA, NoiseTerms, Norms};
 use lowkey_he::params::{ParameterSet, T64N2048, T64N4096};
 use lowkey_he::torus::Rounding;
 
 use super::digits::Digits;
+use super::merge::{self, MAX_STEPS};
 use super::packing::{Packing, Sizes};
 use super::plan::{Choice, Clear, CrossPlan};
-use crate::budget::{SLACK, margin_bits};
+use crate::budget::SLACK;
+use crate::parameters::LayerParameters;
 
 /// Standard deviations of the norms of uniform digits that a plan allows for: exceeded less than once in 2^49.
 pub const DEVIATIONS: f64 = 8.0;
@@ -71,11 +73,38 @@ pub fn b0_rounding(set: &ParameterSet, ell: u32) -> u32 {
     (1..set.torus_bits - ell).rev().find(|&bits| own(bits as i32) <= B0_PART * allowed).unwrap_or(0)
 }
 
+/// The noise of a product, by its sources: of the clear operand and what was drawn, and of merging 2^`merge` answers.
+pub fn terms(set: &ParameterSet, clear: Norms, drawn: Drawn, rounding: Rounding, merge: u32) -> Vec<NoiseTerms> {
+    let times = 2f64.powi(merge as i32);
+    let weights = Norms { norm2: clear.norm2 * times * times, norm1: clear.norm1 * times };
+    let own = NoiseTerms { weights, drawn, rounding };
+    if merge == 0 { vec![own] } else { vec![own, merge::noise(set, merge)] }
+}
+
+/// log2 of the noise that is allowed over the noise to plan for.
+pub fn planned_margin_bits(parameters: &LayerParameters, clear: Norms, merge: u32) -> f64 {
+    let LayerParameters { set, ell, rounding } = *parameters;
+    let mut drawn = Drawn::expected(set, rounding);
+    drawn.rerandomiser_norm2 *= SLACK;
+    drawn.hint_error_norm2 *= SLACK;
+    noise::margin_bits(set, ell, &terms(set, clear, drawn, rounding, merge), Cross::NONE)
+}
+
 /// The roundings of least `up` (64 - rb) + `down` (64 - rh), for `up` bodies and `down` coefficients of hints.
-fn roundings(set: &ParameterSet, ell: u32, norms: Norms, up: usize, down: usize) -> Option<Rounding> {
-    let limit = set.torus_bits.checked_sub(ell + 2)?;
+fn roundings(
+    set: &'static ParameterSet,
+    ell: u32,
+    merge: u32,
+    norms: Norms,
+    up: usize,
+    down: usize,
+) -> Option<Rounding> {
+    let limit = set.torus_bits.checked_sub(ell + merge + 2)?;
     let b0 = b0_rounding(set, ell);
-    let fits = |body, hint| margin_bits(set, ell, &[norms], Rounding { body, b0, hint }) >= 0.0;
+    let fits = |body, hint| {
+        let parameters = LayerParameters { set, ell, rounding: Rounding { body, b0, hint } };
+        planned_margin_bits(&parameters, norms, merge) >= 0.0
+    };
     let most = (0..limit).rev().find(|&body| fits(body, 0))?;
     let candidates = (most.saturating_sub(4)..=most).map(|body| {
         let hint = (0..set.torus_bits - 1).rev().find(|&hint| fits(body, hint)).expect("0 fits");
@@ -92,31 +121,61 @@ fn roundings(set: &ParameterSet, ell: u32, norms: Norms, up: usize, down: usize)
 /// # Errors
 /// [`NoRoom`] if nothing fits.
 pub fn choose(sizes: Sizes, ell: u32, clear: Clear) -> Result<Choice, NoRoom> {
+    cheapest(&[&T64N2048, &T64N4096], sizes, ell, clear, |degree| packings(degree, sizes).map(|packing| (packing, 0)))
+}
+
+/// As [`choose`], of those that merge answers. Their keys are not counted, since all products of a step share them; but those
+/// of N = 4096 are twice as long, and are used only where N = 2048 has no room.
+///
+/// # Errors
+/// [`NoRoom`] if nothing fits.
+pub fn choose_merged(sizes: Sizes, ell: u32, clear: Clear) -> Result<Choice, NoRoom> {
+    let of = |set: &'static ParameterSet| {
+        cheapest(&[set], sizes, ell, clear, |degree| {
+            (1..=MAX_STEPS).filter_map(move |merge| {
+                let inner = 1 << merge;
+                let rows = even(sizes.rows, degree / inner);
+                Some((Packing::new(degree, sizes, Sizes { rows, inner, columns: 1 })?, merge))
+            })
+        })
+    };
+    of(&T64N2048).or_else(|_| of(&T64N4096))
+}
+
+fn cheapest<I: Iterator<Item = (Packing, u32)>>(
+    sets: &[&'static ParameterSet],
+    sizes: Sizes,
+    ell: u32,
+    clear: Clear,
+    packings: impl Fn(usize) -> I,
+) -> Result<Choice, NoRoom> {
     let mut best: Option<(f64, Choice)> = None;
     let most_digits = if clear == Clear::Share { MAX_DIGITS } else { 1 };
-    for set in [&T64N2048, &T64N4096] {
-        for packing in packings(set.degree, sizes) {
+    for &set in sets {
+        for (packing, merge) in packings(set.degree) {
             let mut fitted = 0;
             for digits in (1..=most_digits).filter(|&count| Digits { ell, count }.none_is_empty()) {
-                let counts = CrossPlan::counts(&packing, digits);
-                let work = WORK_BYTES * counts.products as f64 * set.degree as f64 / 2048.0;
+                let counts = CrossPlan::counts(&packing, digits, merge);
+                // A step of merging transforms three digits and adds up six products.
+                let steps = if merge > 0 { packing.blocks().rows * sizes.columns } else { 0 };
+                let work = WORK_BYTES * (counts.products + 6 * steps) as f64 * set.degree as f64 / 2048.0;
                 // No body is shorter than ell + 3 bits, no hint than ell + 2.
                 let bound = (counts.bodies * (ell as usize + 3) + counts.hints * set.degree * (ell as usize + 2)) / 8;
                 if best.is_some_and(|(least, _)| bound as f64 + work >= least) {
                     continue;
                 }
                 let norms = norms(clear, ell, digits, sizes.inner, packing.block().columns);
-                let Some(rounding) = roundings(set, ell, norms, counts.bodies, counts.hints * set.degree) else {
+                let down = counts.hints * set.degree;
+                let Some(rounding) = roundings(set, ell, merge, norms, counts.bodies, down) else {
                     continue;
                 };
-                let choice = Choice { set, digits, block: packing.block(), rounding };
-                let up = counts.bodies as f64 * f64::from(set.torus_bits - rounding.body);
-                let down = (counts.hints * set.degree) as f64 * f64::from(set.torus_bits - rounding.hint);
-                let score = (up + down) / 8.0 + work;
+                let bits = counts.bodies as f64 * f64::from(set.torus_bits - rounding.body)
+                    + down as f64 * f64::from(set.torus_bits - rounding.hint);
+                let score = bits / 8.0 + work;
                 if best.is_none_or(|(least, _)| score < least) {
-                    best = Some((score, choice));
+                    best = Some((score, Choice { set, digits, block: packing.block(), merge, rounding }));
                 }
-                // A digit more halves the noise's bits no further.
+                // More digits than one beyond what fits never pay.
                 fitted += 1;
                 if fitted == 2 {
                     break;
@@ -127,12 +186,16 @@ pub fn choose(sizes: Sizes, ell: u32, clear: Clear) -> Result<Choice, NoRoom> {
     best.map(|(_, choice)| choice).ok_or(NoRoom { inner: sizes.inner, ell })
 }
 
+/// The smallest size that cuts `whole` into as few parts as sizes up to `most` do.
+fn even(whole: usize, most: usize) -> usize {
+    whole.div_ceil(whole.div_ceil(most.min(whole).max(1)))
+}
+
 /// Blocks of equal cuts, with as many rows as fit.
 fn packings(degree: usize, sizes: Sizes) -> impl Iterator<Item = Packing> {
     let widths = move |columns: usize| cuts(sizes.inner).into_iter().map(move |inner| (inner, columns));
     cuts(sizes.columns).into_iter().flat_map(widths).filter_map(move |(inner, columns)| {
-        let most = degree / inner.checked_mul(columns)?;
-        let rows = sizes.rows.div_ceil(sizes.rows.div_ceil(most.min(sizes.rows).max(1)));
+        let rows = even(sizes.rows, degree / inner.checked_mul(columns)?);
         Packing::new(degree, sizes, Sizes { rows, inner, columns })
     })
 }

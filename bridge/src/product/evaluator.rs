@@ -3,9 +3,11 @@
 //! Every call draws u and e_o of every hint anew and evaluates another B: a hint is used once, unlike those of a published
 //! network.
 
+use std::ops::Range;
+
 use lowkey_he::hint::{Draw, publish};
 use lowkey_he::mask::Mask;
-use lowkey_he::noise::{self, Cross, NoiseTerms, Norms};
+use lowkey_he::noise::{self, Cross, Norms};
 use lowkey_he::pack;
 use lowkey_he::ring::{NttPoly, Ring};
 use lowkey_he::taps::Tapped;
@@ -14,6 +16,8 @@ use rand_chacha::ChaCha20Rng;
 use rayon::prelude::*;
 use zeroize::{Zeroize, Zeroizing};
 
+use super::budget;
+use super::merge::{Halves, MergeKeys, turn_down};
 use super::packing::Sizes;
 use super::plan::{Clear, CrossPlan};
 use crate::convert;
@@ -43,6 +47,8 @@ pub struct Public<'a> {
     pub mask0: &'a RerandomiserMasks,
     /// b*_0 of every set, from the owner.
     pub keys: &'a ServerKeys,
+    /// The owner's keys for merging, where the plan does.
+    pub merge: Option<&'a MergeKeys>,
 }
 
 /// Multiplies the encrypted A by `b`, k x r words modulo 2^ell, row-major.
@@ -85,8 +91,7 @@ pub(super) fn phases<R: CryptoRng>(
     }
     let product = Product { plan, ring, public, factors, digits };
 
-    let Sizes { columns, .. } = plan.packing().blocks();
-    let seeds: Vec<Zeroizing<[u8; 32]>> = (0..columns).map(|_| Zeroizing::new(seed(rng))).collect();
+    let seeds: Vec<Zeroizing<[u8; 32]>> = (0..plan.hint_blocks()).map(|_| Zeroizing::new(seed(rng))).collect();
     let column = |(l, seed): (usize, &Zeroizing<[u8; 32]>)| product.column(l, &mut ChaCha20Rng::from_seed(**seed));
     let outputs: Vec<Vec<Output>> = seeds.par_iter().enumerate().map(column).collect::<Result<_, _>>()?;
 
@@ -96,8 +101,8 @@ pub(super) fn phases<R: CryptoRng>(
         for (l, outputs) in outputs.iter().enumerate() {
             hints.extend_from_slice(&outputs[i].hint);
             for (x, row) in plan.packing().rows(i).enumerate() {
-                for (y, column) in plan.packing().columns(l).enumerate() {
-                    phases[row * plan.sizes().columns + column] = outputs[i].phases[plan.packing().output_at(x, y)];
+                for (y, column) in plan.hint_columns(l).enumerate() {
+                    phases[row * plan.sizes().columns + column] = outputs[i].phases[plan.output_at(x, y)];
                 }
             }
         }
@@ -183,17 +188,18 @@ struct Output {
 }
 
 impl Product<'_> {
-    /// All blocks of rows, for one block of columns.
+    /// All blocks of rows, for the columns of one hint.
     fn column<R: CryptoRng>(&self, l: usize, rng: &mut R) -> Result<Vec<Output>, BridgeError> {
         let parameters = self.plan.parameters();
         let mask0 = self.public.mask0.get::<u64>(parameters.set)?;
         let b0 = &self.public.keys.get::<u64>(parameters.set)?[0].ntt;
         let norms = self.norms(l);
         let fits = |draws: &[Draw<u64>]| {
-            let terms = NoiseTerms { weights: norms, drawn: draws[0].drawn(), rounding: parameters.rounding };
-            noise::margin_bits(parameters.set, parameters.ell, &[terms], Cross::NONE) >= 0.0
+            let (drawn, merge) = (draws[0].drawn(), self.plan.choice().merge);
+            let terms = budget::terms(parameters.set, norms, drawn, parameters.rounding, merge);
+            noise::margin_bits(parameters.set, parameters.ell, &terms, Cross::NONE) >= 0.0
         };
-        let finish = |[mask, mut body]: [Vec<u64>; 2]| {
+        let finish = |[mask, mut body]: Halves| {
             let evaluated = Zeroizing::new(vec![mask]);
             let published = publish(&evaluated, mask0, rng, parameters.rounding.hint, fits)?;
             let (hint, rerandomiser) = &published[0];
@@ -201,17 +207,39 @@ impl Product<'_> {
             body.iter_mut().zip(blind.iter()).for_each(|(word, blind)| *word = word.wrapping_add(*blind));
             Ok(Output { hint: hint.to_bytes(), phases: Zeroizing::new(body) })
         };
+        self.answers(l)?.into_iter().map(finish).collect()
+    }
+
+    /// Both halves of the answer with the columns of one hint, for all blocks of rows.
+    fn answers(&self, l: usize) -> Result<Vec<Halves>, BridgeError> {
+        let (plan, merge) = (self.plan, self.plan.choice().merge);
+        if merge == 0 {
+            return self.sums(l);
+        }
+        let keys = self.public.merge.ok_or(BridgeError::MissingKeys { set: plan.parameters().set.name })?;
+        let mut of_rows = vec![Vec::new(); plan.packing().blocks().rows];
+        for column in plan.hint_columns(l) {
+            for (all, mut sums) in of_rows.iter_mut().zip(self.sums(column)?) {
+                sums.iter_mut().for_each(|half| turn_down(half, (1 << merge) - 1));
+                all.push(sums);
+            }
+        }
+        of_rows.into_iter().map(|all| keys.merge(plan.parameters().set, merge, all)).collect()
+    }
+
+    /// sum_j w_j a_j and sum_j w_j body_j of one block of columns, for all blocks of rows.
+    fn sums(&self, l: usize) -> Result<Vec<Halves>, BridgeError> {
         let mut sums = vec![[const { Vec::<u64>::new() }; 2]; self.plan.packing().blocks().rows];
         sums.iter_mut().flatten().for_each(|sum| sum.resize(self.ring.degree(), 0));
         match &self.factors {
             Factors::Transformed { masks, bodies } => self.transformed(l, masks, bodies, &mut sums)?,
             Factors::Tapped(factors) => self.tapped(l, factors, &mut sums),
         }
-        sums.into_iter().map(finish).collect()
+        Ok(sums)
     }
 
-    /// sum_j w_j a_j and sum_j w_j body_j, of all blocks of rows.
-    fn tapped(&self, l: usize, factors: &[[Tapped<u64>; 2]], sums: &mut [[Vec<u64>; 2]]) {
+    /// [`sums`](Self::sums) by few coefficients.
+    fn tapped(&self, l: usize, factors: &[[Tapped<u64>; 2]], sums: &mut [Halves]) {
         let mut clear = Zeroizing::new(vec![0; taps(self.plan)]);
         for digit in 0..self.plan.digits().count {
             for j in 0..self.plan.packing().blocks().inner {
@@ -224,13 +252,13 @@ impl Product<'_> {
         }
     }
 
-    /// As [`tapped`](Self::tapped).
+    /// [`sums`](Self::sums) by transforms.
     fn transformed(
         &self,
         l: usize,
         masks: &[Mask<u64>],
         bodies: &[NttPoly<u64>],
-        sums: &mut [[Vec<u64>; 2]],
+        sums: &mut [Halves],
     ) -> Result<(), BridgeError> {
         let Sizes { rows, inner, .. } = self.plan.packing().blocks();
         let limbs = Limbs::of(self.plan, self.ring.max_norm1());
@@ -283,15 +311,21 @@ impl Product<'_> {
         }
     }
 
-    /// The norms of all that meets in one output of a block of columns.
+    /// The norms of all that meets in one output of a hint: of a block of columns, or the largest of single ones that are merged.
     fn norms(&self, l: usize) -> Norms {
-        let (columns, row) = (self.plan.packing().columns(l), self.plan.sizes().columns);
-        let elements =
-            self.digits.iter().flat_map(|digits| digits.chunks_exact(row)).flat_map(|row| &row[columns.clone()]);
-        elements.fold(Norms::default(), |norms, &x| {
-            let x = x as f64;
-            Norms { norm2: norms.norm2 + x * x, norm1: norms.norm1 + x.abs() }
-        })
+        let row = self.plan.sizes().columns;
+        let of = |columns: Range<usize>| {
+            let rows = self.digits.iter().flat_map(|digits| digits.chunks_exact(row));
+            rows.flat_map(|row| &row[columns.clone()]).fold(Norms::default(), |norms, &x| {
+                let x = x as f64;
+                Norms { norm2: norms.norm2 + x * x, norm1: norms.norm1 + x.abs() }
+            })
+        };
+        let columns = self.plan.hint_columns(l);
+        match self.plan.choice().merge {
+            0 => of(columns),
+            _ => columns.map(|column| of(column..column + 1)).fold(Norms::default(), Norms::max),
+        }
     }
 }
 

@@ -24,14 +24,17 @@
 //! | [`plan`] | what both know of a cross term, and its bytes | choice -> [`CrossPlan`] |
 //! | [`owner`] | bodies, and c | A, hints -> message, share |
 //! | [`evaluator`] | hints, and v | B, bodies -> message, share |
+//! | [`merge`] | many answers in one, by automorphisms | ciphertexts -> ciphertext |
 //! | [`product`] | both cross terms and the local ones: what each party does when | shares -> messages, share |
 //! | [`shares`] | local products, guard bits joined, centred or split off | words -> words |
 //!
-//! \[HLHD22\]: [crate](crate#references).
+//! \[HLHD22\]: [crate](crate#references). \[CDKS21\]: Chen, Dai, Kim, Song. Efficient homomorphic conversion between (ring) LWE
+//! ciphertexts. ACNS 2021.
 
 pub mod budget;
 mod digits;
 pub mod evaluator;
+pub mod merge;
 pub mod owner;
 pub mod packing;
 pub mod plan;
@@ -42,8 +45,9 @@ pub mod shares;
 mod tests;
 
 pub use evaluator::{Evaluated, Public, evaluate};
+pub use merge::{MergeKeyPlan, MergeKeys, merge_key_plan};
 pub use owner::{encrypt, share};
 pub use packing::{Packing, Sizes};
 pub use plan::{Choice, Clear, CrossPlan, PlanError, key_plan};
-pub use product::{Answered, Begun, Party, ProductPlan, Side, Terms};
+pub use product::{Answered, Answers, Begun, Party, ProductPlan, Side, Terms};
 pub use shares::{centre, join, local_product, split_guard, transpose};

@@ -45,7 +45,7 @@ pub fn encrypt<R: CryptoRng>(
                 secret.body_into(&masks[plan.polynomial(i, d, j)], rng, &mut body)?;
                 for (y, k) in packing.inner(j).enumerate() {
                     for (x, row) in packing.rows(i).enumerate() {
-                        let message = a[row * plan.sizes().inner + k] << (parameters.log_scaling() + digits.place(d));
+                        let message = a[row * plan.sizes().inner + k] << (plan.log_scaling() + digits.place(d));
                         let word = &mut body[packing.encrypted_at(x, y)];
                         *word = word.wrapping_add(message);
                     }
@@ -81,12 +81,11 @@ pub(super) fn phases(plan: &CrossPlan, hints: &[u8], secrets: &Secrets) -> Resul
     let shares: Vec<Zeroizing<Vec<u64>>> =
         hints.par_chunks_exact(plan.hint_len()).map(of_hint).collect::<Result<_, BridgeError>>()?;
     let mut phases = Zeroizing::new(vec![0; plan.sizes().outputs()]);
-    let Sizes { rows, columns, .. } = packing.blocks();
-    for (i, shares) in (0..rows).zip(shares.chunks_exact(columns)) {
+    for (i, shares) in (0..packing.blocks().rows).zip(shares.chunks_exact(plan.hint_blocks())) {
         for (l, share) in shares.iter().enumerate() {
             for (x, row) in packing.rows(i).enumerate() {
-                for (y, column) in packing.columns(l).enumerate() {
-                    phases[row * plan.sizes().columns + column] = share[packing.output_at(x, y)];
+                for (y, column) in plan.hint_columns(l).enumerate() {
+                    phases[row * plan.sizes().columns + column] = share[plan.output_at(x, y)];
                 }
             }
         }

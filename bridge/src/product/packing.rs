@@ -60,9 +60,9 @@ impl Sizes {
 }
 
 impl Packing {
-    /// `None` unless p' k' r' <= N, no size is zero and no block larger than its matrix.
+    /// `None` unless p' k' r' <= N, no size is zero and no block has more rows or columns than its matrix. k' may exceed k.
     pub fn new(degree: usize, sizes: Sizes, block: Sizes) -> Option<Self> {
-        let small = block.rows <= sizes.rows && block.inner <= sizes.inner && block.columns <= sizes.columns;
+        let small = block.rows <= sizes.rows && block.columns <= sizes.columns;
         let fits = block.volume().is_some_and(|volume| volume <= degree);
         (small && fits && !block.any_zero() && sizes.volume().is_some()).then_some(Self { degree, sizes, block })
     }

@@ -1,5 +1,7 @@
 //! What both parties know of one cross term: sizes, ring, blocks, roundings; and what travels, to the byte.
 
+use std::ops::Range;
+
 use lowkey_he::mask::{EpochSeed, Mask, MaskId};
 use lowkey_he::params::ParameterSet;
 use lowkey_he::ring::Ring;
@@ -8,8 +10,8 @@ use lowkey_he::{Norms, pack};
 
 use super::budget::{self, NoRoom};
 use super::digits::Digits;
+use super::merge;
 use super::packing::{Packing, Sizes};
-use crate::budget::margin_bits;
 use crate::linear::keys::SetPlan;
 use crate::parameters::LayerParameters;
 
@@ -34,6 +36,8 @@ pub struct Choice {
     pub digits: u32,
     /// p', k', r'.
     pub block: Sizes,
+    /// h: the answers of 2^h columns are merged into one, where it is not 0. Then k' = 2^h and r' = 1.
+    pub merge: u32,
     /// rb, r0 and rh.
     pub rounding: Rounding,
 }
@@ -60,6 +64,7 @@ pub struct CrossPlan {
     parameters: LayerParameters,
     clear: Clear,
     packing: Packing,
+    merge: u32,
     digits: Digits,
 }
 
@@ -77,7 +82,7 @@ pub struct Counts {
 }
 
 impl CrossPlan {
-    /// The cheapest plan that fits. `domain` names the masks: no two products under one secret share it.
+    /// The cheapest plan that fits, without merging. `domain` names the masks: no two products under one secret share it.
     ///
     /// # Errors
     /// [`PlanError::NoRoom`] if no parameter set has room.
@@ -85,38 +90,57 @@ impl CrossPlan {
         Self::new(domain, sizes, ell, clear, budget::choose(sizes, ell, clear)?)
     }
 
+    /// The cheapest plan that merges answers: [`super::merge`] has its keys.
+    ///
+    /// # Errors
+    /// [`PlanError::NoRoom`] if no parameter set has room.
+    pub fn merged(domain: u32, sizes: Sizes, ell: u32, clear: Clear) -> Result<Self, PlanError> {
+        Self::new(domain, sizes, ell, clear, budget::choose_merged(sizes, ell, clear)?)
+    }
+
     /// The plan of a choice, once its widths and its noise have been checked.
     ///
     /// # Errors
     /// [`PlanError::Inconsistent`] or [`PlanError::Noise`].
     pub fn new(domain: u32, sizes: Sizes, ell: u32, clear: Clear, choice: Choice) -> Result<Self, PlanError> {
-        let Choice { set, digits, block, rounding } = choice;
+        let Choice { set, digits, block, merge, rounding } = choice;
         let packing = Packing::new(set.degree, sizes, block).ok_or(PlanError::Inconsistent)?;
-        let parameters = LayerParameters { set, ell, rounding };
-        let digits = Digits { ell, count: digits };
-        let known =
-            matches!(clear, Clear::Known { magnitude } if digits.count != 1 || u64::from(magnitude) << 1 >= 1 << ell);
-        let masks_have_names = domain != MaskId::RERANDOMISER.layer
-            && u32::try_from(Self::counts(&packing, digits.count.max(1)).polynomials).is_ok();
-        let sound =
-            set.torus_bits == 64 && parameters.consistent() && digits.none_is_empty() && rounding.b0 < set.torus_bits;
-        if !sound || known || !masks_have_names {
+        let merged = block.columns == 1 && block.inner.is_power_of_two() && block.inner.trailing_zeros() == merge;
+        if merge > 0 && !merged {
             return Err(PlanError::Inconsistent);
         }
-        let plan = Self { domain, parameters, clear, packing, digits };
-        match margin_bits(set, ell, &[plan.planned_norms()], rounding) >= 0.0 {
+        let parameters = LayerParameters { set, ell, rounding };
+        let digits = Digits { ell, count: digits };
+        let sound = set.torus_bits == 64
+            && parameters.consistent()
+            && ell + merge + 3 <= set.torus_bits
+            && rounding.body < parameters.log_scaling() - merge
+            && digits.none_is_empty()
+            && rounding.b0 < set.torus_bits;
+        if !sound {
+            return Err(PlanError::Inconsistent);
+        }
+        let known =
+            matches!(clear, Clear::Known { magnitude } if digits.count != 1 || u64::from(magnitude) << 1 >= 1 << ell);
+        let masks_have_names = ![MaskId::RERANDOMISER.layer, merge::DOMAIN].contains(&domain)
+            && u32::try_from(Self::counts(&packing, digits.count, merge).polynomials).is_ok();
+        if known || !masks_have_names {
+            return Err(PlanError::Inconsistent);
+        }
+        let plan = Self { domain, parameters, clear, packing, merge, digits };
+        match plan.margin_bits() >= 0.0 {
             true => Ok(plan),
             false => Err(PlanError::Noise),
         }
     }
 
-    pub(super) fn counts(packing: &Packing, digits: u32) -> Counts {
+    pub(super) fn counts(packing: &Packing, digits: u32, merge: u32) -> Counts {
         let Sizes { rows, inner, columns } = packing.blocks();
         // Blocks differ at the edges only.
         let of_rows = |i: usize| (inner - 1) * packing.body_count(i, 0) + packing.body_count(i, inner - 1);
         let bodies = digits as usize * ((rows - 1) * of_rows(0) + of_rows(rows - 1));
         let polynomials = digits as usize * rows * inner;
-        Counts { bodies, polynomials, hints: rows * columns, products: polynomials * columns }
+        Counts { bodies, polynomials, hints: rows * columns.div_ceil(1 << merge), products: polynomials * columns }
     }
 
     /// Sizes of the matrices.
@@ -142,7 +166,7 @@ impl CrossPlan {
     /// What both parties agreed on.
     pub fn choice(&self) -> Choice {
         let LayerParameters { set, rounding, .. } = self.parameters;
-        Choice { set, digits: self.digits.count, block: self.packing.block(), rounding }
+        Choice { set, digits: self.digits.count, block: self.packing.block(), merge: self.merge, rounding }
     }
 
     pub(super) fn digits(&self) -> Digits {
@@ -151,7 +175,33 @@ impl CrossPlan {
 
     /// How much there is to send and to multiply.
     pub fn count(&self) -> Counts {
-        Self::counts(&self.packing, self.digits.count)
+        Self::counts(&self.packing, self.digits.count, self.merge)
+    }
+
+    /// Where a message of digit place 0 begins in a body.
+    pub(super) fn log_scaling(&self) -> u32 {
+        self.parameters.log_scaling() - self.merge
+    }
+
+    /// Hints for each block of rows.
+    pub(super) fn hint_blocks(&self) -> usize {
+        self.packing.blocks().columns.div_ceil(1 << self.merge)
+    }
+
+    /// Columns of A B in hint `l` of a block of rows.
+    pub(super) fn hint_columns(&self, l: usize) -> Range<usize> {
+        match self.merge {
+            0 => self.packing.columns(l),
+            merge => l << merge..((l + 1) << merge).min(self.sizes().columns),
+        }
+    }
+
+    /// Where the result of row `i` and column `l` of a hint is.
+    pub(super) fn output_at(&self, i: usize, l: usize) -> usize {
+        match self.merge {
+            0 => self.packing.output_at(i, l),
+            merge => (i << merge) + l,
+        }
     }
 
     /// Bytes from the owner: the bodies.
@@ -177,7 +227,7 @@ impl CrossPlan {
 
     /// log2 of the noise that is allowed over the noise that is planned.
     pub fn margin_bits(&self) -> f64 {
-        margin_bits(self.parameters.set, self.parameters.ell, &[self.planned_norms()], self.parameters.rounding)
+        budget::planned_margin_bits(&self.parameters, self.planned_norms(), self.merge)
     }
 
     /// The masks of all bodies, by rows of blocks, digits, blocks of the inner dimension. They are public, and the same

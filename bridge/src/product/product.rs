@@ -40,6 +40,24 @@ pub enum Side {
     Right,
 }
 
+/// How answers travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answers {
+    /// One hint for each block of columns.
+    Plain,
+    /// Many columns in one hint: a fraction of the bytes, and keys for merging ([`super::merge`]).
+    Merged,
+}
+
+impl Answers {
+    fn cheapest(self, domain: u32, sizes: Sizes, ell: u32, clear: Clear) -> Result<CrossPlan, PlanError> {
+        match self {
+            Self::Plain => CrossPlan::cheapest(domain, sizes, ell, clear),
+            Self::Merged => CrossPlan::merged(domain, sizes, ell, clear),
+        }
+    }
+}
+
 /// A product L R, p x k times k x r modulo 2^ell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProductPlan {
@@ -58,9 +76,9 @@ impl ProductPlan {
     ///
     /// # Errors
     /// [`PlanError::NoRoom`] if nothing fits.
-    pub fn shared(domain: u32, sizes: Sizes, ell: u32) -> Result<Self, PlanError> {
+    pub fn shared(domain: u32, sizes: Sizes, ell: u32, answers: Answers) -> Result<Self, PlanError> {
         let of = |encrypted| {
-            let cross = CrossPlan::cheapest(domain, oriented(sizes, encrypted), ell, Clear::Share)?;
+            let cross = answers.cheapest(domain, oriented(sizes, encrypted), ell, Clear::Share)?;
             Ok(Self { sizes, ell, encrypted, known: false, cross })
         };
         match (of(Side::Left), of(Side::Right)) {
@@ -75,8 +93,14 @@ impl ProductPlan {
     ///
     /// # Errors
     /// [`PlanError::NoRoom`] if nothing fits.
-    pub fn known_left(domain: u32, sizes: Sizes, ell: u32, magnitude: u32) -> Result<Self, PlanError> {
-        let cross = CrossPlan::cheapest(domain, oriented(sizes, Side::Right), ell, Clear::Known { magnitude })?;
+    pub fn known_left(
+        domain: u32,
+        sizes: Sizes,
+        ell: u32,
+        magnitude: u32,
+        answers: Answers,
+    ) -> Result<Self, PlanError> {
+        let cross = answers.cheapest(domain, oriented(sizes, Side::Right), ell, Clear::Known { magnitude })?;
         Ok(Self { sizes, ell, encrypted: Side::Right, known: true, cross })
     }
 

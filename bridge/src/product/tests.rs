@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lowkey_he::error::HeError;
 use lowkey_he::mask::EpochSeed;
-use lowkey_he::noise::{NoiseTerms, Norms};
+use lowkey_he::noise::{Cross, Drawn, Norms};
 use lowkey_he::params::{T32N2048, T64N2048, T64N4096};
 use lowkey_he::torus::Rounding;
 use rand::{RngExt, SeedableRng};
@@ -49,9 +49,12 @@ fn run(plan: &CrossPlan, a: &[u64], b: &[u64], rng: &mut ChaCha20Rng) -> Run {
     let masks = plan.masks(&epoch);
     let mask0 = keys::rerandomiser_masks(&sets, &epoch).unwrap();
     let (mut secrets, b0) = keys::generate(&sets, &mask0, rng).unwrap();
+    let merged = merge_key_plan([plan]);
+    let message = merge::generate(&merged, &epoch, &mut secrets, rng).unwrap();
+    let merge = merge::receive(&merged, &epoch, &message).unwrap();
     let bodies = encrypt(plan, &masks, a, &mut secrets, rng).unwrap();
     let keys = keys::receive(&sets, &b0).unwrap();
-    let public = Public { masks: &masks, mask0: &mask0, keys: &keys };
+    let public = Public { masks: &masks, mask0: &mask0, keys: &keys, merge: Some(&merge) };
     let (hints, theirs) = evaluator::phases(plan, public, b, &bodies, rng).unwrap();
     let ours = owner::phases(plan, &hints, &secrets).unwrap();
     let exact = matrix_product(plan.sizes(), a, b);
@@ -114,7 +117,7 @@ fn sums_that_the_ring_does_not_hold_are_cut() {
     for (ell, block) in [(25, sizes(1, 64, 4)), (25, sizes(2, 16, 4)), (20, sizes(1, 2000, 1))] {
         let sizes = sizes(2, 2000, 33);
         let rounding = Rounding { body: 0, b0: 0, hint: 20 };
-        let choice = Choice { set: &T64N4096, digits: 1, block, rounding };
+        let choice = Choice { set: &T64N4096, digits: 1, block, merge: 0, rounding };
         let plan = CrossPlan::new(1, sizes, ell, Clear::Share, choice).unwrap();
         let (a, b) = (uniform(sizes.encrypted(), ell, &mut rng), uniform(sizes.clear(), ell, &mut rng));
         check(&plan, &a, &b, &mut rng);
@@ -139,14 +142,16 @@ fn a_known_operand_takes_fewer_bits() {
 fn noise(plan: &CrossPlan, run: &Run, b: &[u64]) -> f64 {
     let (parameters, packing, Sizes { columns, .. }) = (plan.parameters(), plan.packing(), plan.sizes());
     let digits: Vec<_> = (0..plan.choice().digits).map(|d| plan.digits().take(b, d)).collect();
+    let width = packing.block().columns;
     let variance = |l: usize| {
         let rows = digits.iter().flat_map(|digits| digits.chunks_exact(columns));
         let norm2 = rows.flat_map(|row| &row[packing.columns(l)]).map(|&x| (x as f64).powi(2)).sum();
-        let norms = Norms { norm2, norm1: 0.0 };
-        NoiseTerms::planned(parameters.set, norms, parameters.rounding).variance(parameters.set)
+        let (norms, drawn) = (Norms { norm2, norm1: 0.0 }, Drawn::expected(parameters.set, parameters.rounding));
+        let terms = budget::terms(parameters.set, norms, drawn, parameters.rounding, plan.choice().merge);
+        lowkey_he::noise::variance(parameters.set, &terms, Cross::NONE)
     };
     let variances: Vec<f64> = (0..packing.blocks().columns).map(variance).collect();
-    let at = |output: usize| variances[output % columns / packing.block().columns];
+    let at = |output: usize| variances[output % columns / width];
     let errors = run.errors.iter().enumerate().map(|(output, &error)| (error as f64).powi(2) / at(output));
     (errors.sum::<f64>() / run.errors.len() as f64).sqrt()
 }
@@ -154,7 +159,13 @@ fn noise(plan: &CrossPlan, run: &Run, b: &[u64]) -> f64 {
 /// The products that the design measured with a bit less rounded off, and digits.
 #[test]
 fn the_noise_is_that_of_the_formula() {
-    let of = |set, digits, block, body, hint| Choice { set, digits, block, rounding: Rounding { body, b0: 20, hint } };
+    let of = |set, digits, block, body, hint| Choice {
+        set,
+        digits,
+        block,
+        merge: 0,
+        rounding: Rounding { body, b0: 20, hint },
+    };
     let runs = [
         (18, 980, of(&T64N2048, 1, sizes(128, 4, 4), 18, 35)),
         (20, 784, of(&T64N4096, 1, sizes(128, 8, 4), 14, 33)),
@@ -170,6 +181,77 @@ fn the_noise_is_that_of_the_formula() {
         let measured = noise(&plan, &run, &b);
         assert!((0.95..1.05).contains(&measured), "seed {seed}: {measured:.3} of sqrt(V), {choice:?}");
     }
+}
+
+#[test]
+fn merged_answers_are_exact() {
+    let all = [(5, 3, 7), (128, 40, 10), (10, 128, 40), (33, 49, 20), (300, 2, 3), (1, 1, 1), (2000, 3, 2)];
+    for (seed, (rows, inner, columns)) in (1..).zip(all) {
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        for ell in [12, 18, 24] {
+            let sizes = sizes(rows, inner, columns);
+            let plan = CrossPlan::merged(7, sizes, ell, Clear::Share).unwrap();
+            let (a, b) = (uniform(sizes.encrypted(), ell, &mut rng), uniform(sizes.clear(), ell, &mut rng));
+            check(&plan, &a, &b, &mut rng);
+        }
+    }
+}
+
+/// Steps of all counts; by far the most of the noise from products, or half of it from switches.
+#[test]
+fn the_noise_of_merged_answers_is_that_of_the_formula() {
+    let of = |digits, merge: u32, rows, body, hint| Choice {
+        set: &T64N2048,
+        digits,
+        block: sizes(rows, 1 << merge, 1),
+        merge,
+        rounding: Rounding { body, b0: 20, hint },
+    };
+    let runs = [
+        (18, 100, of(1, 4, 128, 14, 34)),
+        (18, 128, of(2, 6, 32, 14, 28)),
+        (16, 30, of(1, 1, 128, 15, 30)),
+        // Digits of two bits of a column of two: nothing but switches and hints.
+        (4, 2, of(2, 5, 64, 10, 20)),
+    ];
+    for (seed, (ell, inner, choice)) in (1..).zip(runs) {
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let sizes = sizes(choice.block.rows, inner, 50);
+        let plan = CrossPlan::new(1, sizes, ell, Clear::Share, choice).unwrap();
+        let (a, b) = (uniform(sizes.encrypted(), ell, &mut rng), uniform(sizes.clear(), ell, &mut rng));
+        let run = check(&plan, &a, &b, &mut rng);
+        let measured = noise(&plan, &run, &b);
+        assert!((0.95..1.05).contains(&measured), "seed {seed}: {measured:.3} of sqrt(V), {choice:?}");
+    }
+}
+
+/// The same products as above, in kB both ways; and the keys of one party.
+#[test]
+fn merged_answers_take_a_third_of_the_bytes() {
+    let known = Clear::Known { magnitude: 16 };
+    let plan =
+        |rows, inner, columns, ell, clear| CrossPlan::merged(1, sizes(rows, inner, columns), ell, clear).unwrap();
+    let kilobytes = |plan: &CrossPlan| (plan.bodies_len() + plan.hints_len()) as f64 / 1e3;
+    let either = |m, k, n, ell| {
+        let (a, b) = (plan(m, k, n, ell, Clear::Share), plan(n, k, m, ell, Clear::Share));
+        if kilobytes(&a) <= kilobytes(&b) { a } else { b }
+    };
+    let all = [
+        (plan(128, 784, 128, 18, known), 1, 520.0),
+        (plan(128, 128, 784, 19, known), 1, 450.0),
+        (either(128, 128, 128, 18), 4, 160.0),
+        (either(128, 128, 128, 19), 2, 230.0),
+        (either(128, 128, 10, 18), 2, 25.0),
+        (either(128, 128, 10, 19), 2, 27.0),
+        (either(128, 10, 128, 18), 2, 70.0),
+    ];
+    let mut total = 0.0;
+    for (plan, times, most) in &all {
+        assert!(kilobytes(plan) < *most, "{:?}: {:.1} kB", plan.sizes(), kilobytes(plan));
+        total += f64::from(*times) * kilobytes(plan);
+    }
+    let keys: usize = merge_key_plan(all.iter().map(|(plan, ..)| plan)).iter().map(MergeKeyPlan::message_len).sum();
+    assert!(total < 2300.0 && keys < 260_000, "{total:.0} kB, and keys of {keys} bytes");
 }
 
 /// Chi square over the top and the low bits of c, of one run: 32 bins, 5 deviations.
@@ -227,11 +309,15 @@ fn a_first_layer_is_exact() {
 /// Both parties of a whole product, over owned messages.
 fn whole(plan: ProductPlan, left: [&[u64]; 2], right: [&[u64]; 2], rng: &mut ChaCha20Rng) -> [Vec<u64>; 2] {
     let plan = Arc::new(plan);
-    let sets = key_plan([plan.cross()]);
+    let (sets, merged) = (key_plan([plan.cross()]), merge_key_plan([plan.cross()]));
     let epoch = EpochSeed(rng.random());
     let (masks, mask0) = (plan.cross().masks(&epoch), keys::rerandomiser_masks(&sets, &epoch).unwrap());
     let parties = [Party::Client, Party::Server];
     let mut own = parties.map(|_| keys::generate(&sets, &mask0, rng).unwrap());
+    let merge = own.each_mut().map(|(secrets, _)| {
+        let message = merge::generate(&merged, &epoch, secrets, rng).unwrap();
+        merge::receive(&merged, &epoch, &message).unwrap()
+    });
     let mut begun = vec![];
     for (at, party) in parties.into_iter().enumerate() {
         begun.push(plan.begin(party, left[at], right[at], &masks, &mut own[at].0, rng).unwrap());
@@ -241,7 +327,7 @@ fn whole(plan: ProductPlan, left: [&[u64]; 2], right: [&[u64]; 2], rng: &mut Cha
     let mut answered = vec![];
     for (at, (_, state)) in begun.into_iter().enumerate() {
         let keys = keys::receive(&sets, &own[1 - at].1).unwrap();
-        let public = Public { masks: &masks, mask0: &mask0, keys: &keys };
+        let public = Public { masks: &masks, mask0: &mask0, keys: &keys, merge: Some(&merge[1 - at]) };
         answered.push(state.answer(&bodies[1 - at], public, rng).unwrap());
         assert_eq!(answered[at].0.len(), plan.hints_len(parties[at]));
     }
@@ -277,11 +363,13 @@ fn a_whole_product_is_shared_with_centred_guard_bits() {
     for (sizes, encrypted) in
         [(sizes(30, 20, 9), Side::Right), (sizes(9, 20, 30), Side::Left), (sizes(64, 40, 64), Side::Left)]
     {
-        let plan = ProductPlan::shared(3, sizes, ell).unwrap();
+        let plan = ProductPlan::shared(3, sizes, ell, Answers::Plain).unwrap();
         assert_eq!(plan.encrypted(), encrypted, "{sizes:?}");
-        let [left, right] =
-            [sizes.encrypted(), sizes.clear()].map(|count| [0; 2].map(|_| uniform(count, ell, &mut rng)));
-        check_whole(plan, left.each_ref().map(|x| &x[..]), right.each_ref().map(|x| &x[..]), &mut rng);
+        for plan in [plan, ProductPlan::shared(3, sizes, ell, Answers::Merged).unwrap()] {
+            let [left, right] =
+                [sizes.encrypted(), sizes.clear()].map(|count| [0; 2].map(|_| uniform(count, ell, &mut rng)));
+            check_whole(plan, left.each_ref().map(|x| &x[..]), right.each_ref().map(|x| &x[..]), &mut rng);
+        }
     }
 }
 
@@ -289,11 +377,13 @@ fn a_whole_product_is_shared_with_centred_guard_bits() {
 fn a_whole_product_with_a_known_operand() {
     let mut rng = ChaCha20Rng::seed_from_u64(22);
     let (sizes, ell) = (sizes(40, 98, 16), 18);
-    let plan = ProductPlan::known_left(3, sizes, ell, 16).unwrap();
-    assert_eq!(plan.bodies_len(Party::Client) + plan.hints_len(Party::Server), 0);
-    let left: Vec<u64> = (0..sizes.encrypted()).map(|_| rng.random_range(0..=16)).collect();
-    let right = [0; 2].map(|_| uniform(sizes.clear(), ell, &mut rng));
-    check_whole(plan, [&left, &vec![0; left.len()]], right.each_ref().map(|x| &x[..]), &mut rng);
+    for answers in [Answers::Plain, Answers::Merged] {
+        let plan = ProductPlan::known_left(3, sizes, ell, 16, answers).unwrap();
+        assert_eq!(plan.bodies_len(Party::Client) + plan.hints_len(Party::Server), 0);
+        let left: Vec<u64> = (0..sizes.encrypted()).map(|_| rng.random_range(0..=16)).collect();
+        let right = [0; 2].map(|_| uniform(sizes.clear(), ell, &mut rng));
+        check_whole(plan, [&left, &vec![0; left.len()]], right.each_ref().map(|x| &x[..]), &mut rng);
+    }
 }
 
 /// c_0 v_0 is all that is missing once the lowest bits are off.
@@ -321,7 +411,7 @@ fn bytes_of_the_peer_of_a_wrong_length_are_its_fault() {
     let (masks, mask0) = (plan.masks(&epoch), keys::rerandomiser_masks(&sets, &epoch).unwrap());
     let (mut secrets, b0) = keys::generate(&sets, &mask0, &mut rng).unwrap();
     let keys = keys::receive(&sets, &b0).unwrap();
-    let public = Public { masks: &masks, mask0: &mask0, keys: &keys };
+    let public = Public { masks: &masks, mask0: &mask0, keys: &keys, merge: None };
     let (a, b) = (vec![0; sizes.encrypted()], vec![0; sizes.clear()]);
     let bodies = encrypt(&plan, &masks, &a, &mut secrets, &mut rng).unwrap();
     let hints = evaluate(&plan, public, &b, &bodies, &mut rng).unwrap().hints;
@@ -333,6 +423,12 @@ fn bytes_of_the_peer_of_a_wrong_length_are_its_fault() {
     for cut in [0, hints.len() - 1, hints.len() + 1] {
         let bytes: Vec<u8> = hints.iter().copied().chain([0]).take(cut).collect();
         assert!(share(&plan, &bytes, &secrets).unwrap_err().is_peer_fault());
+    }
+    let plans = [MergeKeyPlan { set: &T64N2048, steps: 2 }];
+    let message = merge::generate(&plans, &epoch, &mut secrets, &mut rng).unwrap();
+    assert_eq!(message.len(), plans[0].message_len());
+    for cut in [0, message.len() - 1] {
+        assert!(merge::receive(&plans, &epoch, &message[..cut]).unwrap_err().is_peer_fault());
     }
     // Arbitrary bytes of the right length are a share of nonsense and no panic, but for bits that no field uses.
     let noise: Vec<u8> = (0..bodies.len()).map(|_| rng.random()).collect();
@@ -358,7 +454,7 @@ fn a_share_that_is_no_share_is_refused_and_so_are_numbers_that_are_too_large() {
         let (masks, mask0) = (plan.masks(&epoch), keys::rerandomiser_masks(&sets, &epoch).unwrap());
         let (mut secrets, b0) = keys::generate(&sets, &mask0, &mut rng).unwrap();
         let keys = keys::receive(&sets, &b0).unwrap();
-        let public = Public { masks: &masks, mask0: &mask0, keys: &keys };
+        let public = Public { masks: &masks, mask0: &mask0, keys: &keys, merge: None };
         let bodies = encrypt(&plan, &masks, &vec![1; sizes.encrypted()], &mut secrets, &mut rng).unwrap();
         let error = evaluate(&plan, public, &vec![wrong; sizes.clear()], &bodies, &mut rng).unwrap_err();
         assert!(!error.is_peer_fault(), "{error}");
@@ -379,8 +475,42 @@ fn plans_that_do_not_go_together_are_refused() {
     assert_eq!(new(7, ell, Clear::Share, Choice { digits: 17, ..good }), wrong);
     assert_eq!(new(7, ell, Clear::Share, Choice { set: &T32N2048, ..good }), wrong);
     assert_eq!(new(7, ell, Clear::Known { magnitude: 1 << 17 }, Choice { digits: 1, ..good }), wrong);
+    for (merge, inner, columns) in [(3, 4, 1), (2, 4, 2), (200, 1, 1), (1, 2, 1)] {
+        let block = Sizes { rows: 8, inner, columns };
+        let fine = (merge, inner, columns) == (1, 2, 1);
+        let rounding = Rounding { body: 0, b0: 0, hint: 0 };
+        let choice = Choice { merge, block, rounding, ..good };
+        assert_eq!(new(7, 12, Clear::Share, choice), if fine { Ok(()) } else { wrong });
+    }
     let block = Sizes { rows: 8, inner: 500, columns: 2 };
     assert_eq!(new(7, ell, Clear::Share, Choice { block, ..good }), wrong);
     let rounding = Rounding { body: good.rounding.body + 3, ..good.rounding };
     assert_eq!(new(7, ell, Clear::Share, Choice { rounding, ..good }), Err(PlanError::Noise));
 }
+
+/// Every byte that travels and both shares, as digests: a changed byte shows here, and changes the protocol's version.
+#[test]
+fn the_bytes_are_pinned() {
+    // FNV-1a: finds accidents.
+    let digest = |bytes: &[u8]| {
+        bytes
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325, |hash: u64, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+    };
+    let (sizes, ell) = (sizes(20, 30, 12), 18);
+    let plans = [CrossPlan::cheapest(7, sizes, ell, Clear::Share), CrossPlan::merged(7, sizes, ell, Clear::Share)];
+    let digests = plans.map(|plan| {
+        let mut rng = ChaCha20Rng::seed_from_u64(51);
+        let (a, b) = (uniform(sizes.encrypted(), ell, &mut rng), uniform(sizes.clear(), ell, &mut rng));
+        let run = check(&plan.unwrap(), &a, &b, &mut rng);
+        let shares = [&run.c[..], &run.v].concat().iter().flat_map(|word| word.to_le_bytes()).collect();
+        [run.bodies, run.hints, shares].map(|bytes: Vec<u8>| (bytes.len(), digest(&bytes)))
+    });
+    assert_eq!(digests, PINNED);
+}
+
+/// Bodies, hints and shares of the test above, plain and merged.
+const PINNED: [[(usize, u64); 3]; 2] = [
+    [(20157, 2533361263429650738), (14336, 4120562263693621312), (3840, 7182640077609697725)],
+    [(3450, 8259197293395176113), (7168, 15575479393117579427), (3840, 2970302351656435655)],
+];
