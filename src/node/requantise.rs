@@ -24,6 +24,9 @@ use super::holding::{Demands, clipped_bits};
 use super::step::{Nonlinear, NonlinearKind, Programs, Source, Step, byte};
 use super::{ByTensor, Holding, NodeId, Operator, PlanError, TensorId, scale};
 
+/// The layouts of one protocol that are worth their flights.
+type Layouts = Arc<Vec<Choice<Layout>>>;
+
 pub(super) struct Requantise<'a> {
     pub input: TensorId,
     pub bits: u32,
@@ -46,12 +49,7 @@ impl Requantise<'_> {
     }
 
     /// The layouts of its protocol, and whether its clip can spare a comparison.
-    fn search(
-        &self,
-        node: NodeId,
-        held: &Held<'_>,
-        chooser: &mut Chooser<'_>,
-    ) -> (Result<Arc<Vec<Choice<Layout>>>, LayoutError>, bool) {
+    fn search(&self, node: NodeId, held: &Held<'_>, chooser: &mut Chooser<'_>) -> (Result<Layouts, LayoutError>, bool) {
         let (finish, (spec, top)) = (held.holdings[node.output()].finish(), self.spec(held));
         let spare = is_spare(spec, chooser.bounds_of(self.input));
         let clip = Clip { top, spare };
