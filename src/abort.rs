@@ -59,6 +59,8 @@ codes! {
     NoModel = 21, "it has no model of that name";
     /// The server has several models, and none was named.
     WhichModel = 22, "it has several models, and none was named";
+    /// The client failed an audit, now or earlier.
+    ShutOut = 23, "it has shut this client out, which failed an audit";
 }
 
 impl AbortCode {
@@ -110,6 +112,9 @@ pub enum Refusal {
     /// The server has several models, and none was named.
     #[error("the server has several models, and none was named")]
     WhichModel,
+    /// The client failed an audit, now or earlier.
+    #[error("the server has shut this client out, which failed an audit")]
+    ShutOut,
 }
 
 impl Refusal {
@@ -123,6 +128,7 @@ impl Refusal {
             Self::Unknown => AbortCode::Unknown,
             Self::NoModel => AbortCode::NoModel,
             Self::WhichModel => AbortCode::WhichModel,
+            Self::ShutOut => AbortCode::ShutOut,
         }
     }
 
@@ -131,7 +137,8 @@ impl Refusal {
         match self {
             Self::Quota { wait_minutes } => wait_minutes,
             Self::Full { wait_seconds } => wait_seconds,
-            Self::ClassOnly | Self::SpentKey | Self::Unknown | Self::NoModel | Self::WhichModel => 0,
+            Self::ClassOnly | Self::SpentKey | Self::Unknown => 0,
+            Self::NoModel | Self::WhichModel | Self::ShutOut => 0,
         }
     }
 
@@ -146,6 +153,7 @@ impl Refusal {
             AbortCode::Unknown => Some(Self::Unknown),
             AbortCode::NoModel => Some(Self::NoModel),
             AbortCode::WhichModel => Some(Self::WhichModel),
+            AbortCode::ShutOut => Some(Self::ShutOut),
             AbortCode::Version
             | AbortCode::Protocol
             | AbortCode::Busy
@@ -176,12 +184,13 @@ mod tests {
             Refusal::Unknown,
             Refusal::NoModel,
             Refusal::WhichModel,
+            Refusal::ShutOut,
         ] {
             let number = u16::from_le_bytes([refusal.code() as u8, refusal.detail()]);
             assert_eq!(Refusal::of_number(number), Some(refusal), "{refusal}");
             assert_eq!(AbortCode::describe(number), refusal.code().meaning(), "{refusal}");
         }
-        for number in (0..16).chain(23..256) {
+        for number in (0..16).chain(24..256) {
             assert_eq!(Refusal::of_number(number), None, "{number}");
         }
     }

@@ -44,13 +44,14 @@
 //! | [`report`] | time, bytes and flights of each stage |
 //! | [`parameters`] | every parameter set, and what each known attack on it costs |
 //! | [`policy`] | what a server allows its clients |
+//! | [`guard`] | audits of prepared slots, and the identities that answer for them |
 //! | [`readiness`] | whether a server takes clients |
 //! | [`watch`] | what a server tells of itself |
 //! | [`net`], [`store`] | connections, and what is kept on disk |
 //! | [`shape`] | a slower link, for benchmarks |
 //! | [`models`] | networks in the clear: files, import, inputs |
 //!
-//! The flow of one inference: `offline.rs` (before the input is known), then `online.rs` (the layer loop), each with both roles.
+//! The flow of one inference: `offline/` (before the input is known), then `online.rs` (the layer loop), each with both roles.
 //!
 //! Features: `cli`, on unless switched off, is the `lowkey` command and what it alone needs. `deterministic` lets tests give the
 //! randomness of a session; with it there is no privacy, and no release has it.
@@ -69,6 +70,7 @@ mod cli;
 pub mod client;
 pub mod cost;
 pub mod error;
+pub mod guard;
 pub mod net;
 mod node;
 mod offline;

@@ -14,7 +14,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use lowkey_bridge::{OfflineShare, Schedule, Secrets, ServerKeys};
+use lowkey_bridge::{OfflineShare, Schedule, Secrets, ServerKeys, keys};
 use lowkey_he::pack;
 use lowkey_mpc::channel::{Channel, FrameKind};
 use lowkey_mpc::erasing::OnceRng;
@@ -26,10 +26,10 @@ use zeroize::Zeroizing;
 use crate::answer::{self, Output};
 use crate::error::{Error, Misbehaviour, Result};
 use crate::node::{Halves, add_biases, add_identities, reduce};
-use crate::offline::{client_share, offline as prepare_program, peer_or_bug, receive_keys, send_keys};
+use crate::offline::{client_share, ensure_ots, offline as prepare_program, peer_or_bug};
 use crate::plan::{Nonlinear, Plan, Reveal, Step, TensorId};
 use crate::publication::{ClientModel, ServerModel};
-use crate::scope::{INPUT, OUTPUT};
+use crate::scope::{INPUT, KEYS, OUTPUT};
 use crate::slot::{ClientSlot, ServerSlot};
 
 /// Milliseconds by node.
@@ -106,7 +106,11 @@ pub(crate) async fn client_direct(
     times: &mut Times,
 ) -> Result<Output> {
     let plan = &model.plan;
-    let mut secrets = send_keys(channel, model, ot, reveal, rng).await?;
+    ensure_ots(channel, plan, ot, reveal).await?;
+    channel.scope(KEYS);
+    let (mut secrets, b0) = keys::generate(&plan.sets, &model.masks, rng).map_err(Error::internal)?;
+    channel.send(FrameKind::Data, b0).await?;
+
     let mut halves = Halves::new(plan.steps.len(), Party::Client);
     let (ring, _) = plan.shared(TensorId::INPUT).expect("the input is shared");
     halves.shared[TensorId::INPUT] = Zeroizing::new(input.iter().map(|x| *x as u64).collect());
@@ -141,7 +145,11 @@ pub(crate) async fn server_direct(
     reveal: Reveal,
 ) -> Result<()> {
     let plan = &model.plan;
-    let keys = receive_keys(channel, model, ot, reveal).await?;
+    ensure_ots(channel, plan, ot, reveal).await?;
+    channel.scope(KEYS);
+    let b0 = channel.recv(FrameKind::Data, plan.b0_bytes()).await?;
+    let keys = keys::receive(&plan.sets, &b0).map_err(peer_or_bug)?;
+
     let mut halves = Halves::new(plan.steps.len(), Party::Server);
     halves.shared[TensorId::INPUT] = Zeroizing::new(vec![0; plan.input().elements()]);
     for (node, step) in plan.steps.pairs() {

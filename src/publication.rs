@@ -140,6 +140,14 @@ impl ServerModel {
         sent(Schedule::Prepared).max(sent(Schedule::Direct))
     }
 
+    /// The client's half of what is published: what an audit computes a client's messages with.
+    ///
+    /// # Errors
+    /// A bug of this program: the package is its own.
+    pub fn client_half(&self) -> Result<Arc<ClientModel>> {
+        ClientModel::open(self.package.derive()?, &self.package, &|_, _| ())
+    }
+
     /// Plans and publishes a network.
     ///
     /// # Errors

@@ -9,6 +9,7 @@
 //! | `cli/pair.rs` | `serve` and `infer`: images, files, models, digests |
 //! | `cli/load.rs` | `bench serve`: many clients at one server |
 //! | `cli/plain.rs` | clients on plain machines: read-only disks, pipes, files that are not what they seem |
+//! | `cli/guard.rs` | `guard`: who is shut out, and pardons |
 //! | `cli/key.rs` | the server's key: where it lies, its lifetime, a new one; what a server allows |
 //! | `cli/life.rs` | a server's life: signals, as process 1; several models, other ones while it runs |
 //! | `cli/quantise.rs` | `quantise`: float networks made integers |
@@ -27,6 +28,8 @@ mod demo;
 mod files;
 #[path = "../models/tests/common/float_onnx.rs"]
 mod float_onnx;
+#[path = "cli/guard.rs"]
+mod guard;
 #[path = "cli/help.rs"]
 mod help;
 #[path = "cli/import.rs"]

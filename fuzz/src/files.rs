@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use lowkey::plan::{Choices, LayoutChoice, LinearChoice, SetChoice};
 use lowkey::planner;
 use lowkey::publication::{Package, read_plan};
-use lowkey::store::Records;
+use lowkey::store::{Offences, Records};
 use lowkey::{Fault, Link, ServerModel};
 use lowkey_models::data::labels_from_bytes;
 use lowkey_models::import::{Options, tflite};
@@ -44,13 +44,22 @@ pub fn records(bytes: &[u8]) {
     if let Ok(records) = Records::from_bytes(bytes) {
         assert!(Records::from_bytes(&records.to_bytes()).as_ref() == Ok(&records));
     }
+    if let Ok(offences) = Offences::from_bytes(bytes) {
+        assert!(Offences::from_bytes(&offences.to_bytes()).as_ref() == Ok(&offences));
+    }
 }
 
 pub fn record_files() -> Vec<Vec<u8>> {
     let key = r#"{"fingerprint":"00112233445566778899aabbccddeeff","created":1,"counted_since":2,"inferences":3}"#;
-    [vec![], vec![key], vec![key; 5]]
-        .map(|keys| format!(r#"{{"version":1,"keys":[{}]}}"#, keys.join(",")).into_bytes())
-        .into()
+    let keys = [vec![], vec![key], vec![key; 5]].map(|keys| format!(r#"{{"version":1,"keys":[{}]}}"#, keys.join(",")));
+    let differs = r#""bob":{"shut":{"since":2,"offence":{"differs":{"bodies":{"node":"conv","term":1}}}},"pardons":3}"#;
+    let names = [
+        r#""alice":{"shut":{"since":1,"offence":"unanswered"},"pardons":0}"#,
+        differs,
+        r#""carol":{"shut":null,"pardons":1}"#,
+    ];
+    let names = [0, 1, 3].map(|count| format!(r#"{{"version":1,"names":{{{}}}}}"#, names[..count].join(",")));
+    keys.into_iter().chain(names).map(String::into_bytes).collect()
 }
 
 /// The text of a plan, for a hint of the right length.

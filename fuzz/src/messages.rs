@@ -3,6 +3,8 @@
 use std::sync::{Arc, OnceLock};
 
 use lowkey::Reveal;
+use lowkey::guard::exchange::{Complete, Owes, Settled, Word};
+use lowkey::guard::{Answer, Commitment, Nonce, SlotName};
 use lowkey::session::{Accept, Action, Ask, Done, Hello, Listing, MAX_CONTROL, Ready, Request, VERSION, Welcome};
 use lowkey_bridge::conv::ConvShape;
 use lowkey_bridge::keys::{self as bridge_keys, SetPlan};
@@ -35,6 +37,13 @@ pub fn control(bytes: &[u8]) {
     control_message::<Request>(bytes);
     control_message::<Ready>(bytes);
     control_message::<Done>(bytes);
+    control_message::<Owes>(bytes);
+    control_message::<Complete>(bytes);
+    control_message::<Word>(bytes);
+    control_message::<Settled>(bytes);
+    control_message::<Commitment>(bytes);
+    control_message::<Nonce>(bytes);
+    control_message::<Answer>(bytes);
 }
 
 pub fn controls() -> Vec<Vec<u8>> {
@@ -54,6 +63,10 @@ pub fn controls() -> Vec<Vec<u8>> {
         request(Action::Direct { slot: 2, reveal: Reveal::Class }),
         request(Action::Close),
         wire::encode(&Done { sums }),
+        wire::encode(&Owes(Some(SlotName { session: [3; 32], number: 4, model: [5; 32] }))),
+        wire::encode(&Complete { sums }),
+        wire::encode(&Word::Open),
+        wire::encode(&Settled { slot: 6 }),
     ]
     .map(|message| message.expect("it can be encoded"))
     .into()

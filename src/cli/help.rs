@@ -67,6 +67,9 @@ pub const EVAL: &str = examples!(
 pub const KEY_SHOW: &str = examples!("lowkey key show", "lowkey key show --state /var/lib/lowkey --json");
 pub const KEY_ROTATE: &str = examples!("lowkey key rotate", "lowkey key rotate --wipe");
 pub const KEY: &str = examples!("lowkey key show", "lowkey key rotate", "lowkey key rotate --wipe");
+pub const GUARD_LIST: &str = examples!("lowkey guard list", "lowkey guard list --state /var/lib/lowkey --json");
+pub const GUARD_PARDON: &str = examples!("lowkey guard pardon alice");
+pub const GUARD: &str = examples!("lowkey guard list", "lowkey guard pardon alice");
 pub const BENCH: &str = examples!(
     "lowkey bench widths --zoo digits --count 20",
     "lowkey bench widths --zoo mnist-minionn --data ~/data/mnist --out widths",

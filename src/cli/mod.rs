@@ -8,6 +8,7 @@ mod demo;
 mod ending;
 mod eval;
 mod forget;
+mod guard;
 mod help;
 mod import;
 mod infer;
@@ -94,6 +95,9 @@ enum Command {
     /// Show or replace a server's key.
     #[command(after_help = help::KEY)]
     Key(key::Arguments),
+    /// List and pardon the clients that failed an audit.
+    #[command(after_help = help::GUARD)]
+    Guard(guard::Arguments),
     /// Measure networks against each other, and a server under load.
     #[command(after_help = help::BENCH)]
     Bench(bench::Arguments),
@@ -257,6 +261,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Parameters(arguments) => parameters::run(&arguments),
         Command::Eval(arguments) => eval::run(arguments),
         Command::Key(arguments) => key::run(arguments),
+        Command::Guard(arguments) => guard::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),
         Command::Completions(arguments) => shell::completions(&arguments, Cli::command()),
         Command::Man(arguments) => shell::man(&arguments, Cli::command()),

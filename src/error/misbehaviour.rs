@@ -68,6 +68,9 @@ pub enum Misbehaviour {
         /// What it should have been.
         expected: u64,
     },
+    /// A request to open a slot that the client does not owe.
+    #[error("a request to open a slot that is not this client's to open")]
+    NotOwed,
     /// A request that belongs to another stage.
     #[error("a request in the wrong stage: {0:?}")]
     Stage(Stage),

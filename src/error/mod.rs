@@ -304,6 +304,8 @@ fn store_fault(error: &StoreError) -> Fault {
         | StoreError::NoHome(_)
         | StoreError::Note { .. }
         | StoreError::Records { .. }
+        | StoreError::Offences { .. }
+        | StoreError::TooManyOffences { .. }
         | StoreError::Replaced { .. } => Fault::User,
         StoreError::ExposedKey { .. } | StoreError::SpentKey { .. } => Fault::Safety,
         StoreError::Randomness(_) => Fault::Internal,
@@ -318,6 +320,8 @@ fn store_code(error: &StoreError) -> AbortCode {
         | StoreError::NoHome(_)
         | StoreError::Note { .. }
         | StoreError::Records { .. }
+        | StoreError::Offences { .. }
+        | StoreError::TooManyOffences { .. }
         | StoreError::Replaced { .. }
         | StoreError::ExposedKey { .. }
         | StoreError::Randomness(_) => AbortCode::Internal,

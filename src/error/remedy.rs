@@ -9,7 +9,7 @@ use lowkey_models::data::{DataError, DataProblem};
 use lowkey_mpc::error::Error as ProtocolError;
 
 use super::{AbortCode, Error, Refusal};
-use crate::store::{Folder, NotRecords, StoreError};
+use crate::store::{Folder, NotOffences, NotRecords, StoreError};
 
 /// What to do about an error, as a sentence. Variants are what a program may have a command or a switch for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -182,6 +182,13 @@ fn of_store(error: &StoreError) -> Option<Remedy> {
         StoreError::Records { source: NotRecords::Version { .. }, .. } => {
             "use the version of lowkey that wrote it".into()
         }
+        StoreError::Offences { source: NotOffences::Form, .. } => {
+            "put a copy in its place, or remove it, which pardons everybody".into()
+        }
+        StoreError::Offences { source: NotOffences::Version { .. }, .. } => {
+            "use the version of lowkey that wrote it".into()
+        }
+        StoreError::TooManyOffences { .. } => "no more clients fit: take names off it that are gone".into(),
         StoreError::Replaced { .. } => "start the server again".into(),
         StoreError::ExposedKey { path, .. } => Remedy::HideKey { path: path.clone() },
         StoreError::SpentKey { .. } => Remedy::RotateKey,
@@ -199,6 +206,7 @@ fn of_refusal(refusal: Refusal) -> Remedy {
         Refusal::Full { wait_seconds } => format!("try again in {wait_seconds} s").into(),
         Refusal::Unknown => "ask the server's owner to put your certificate on the list".into(),
         Refusal::NoModel | Refusal::WhichModel => Remedy::NameModel,
+        Refusal::ShutOut => "answer the audit if the line was lost, or ask the server's owner for a pardon".into(),
     }
 }
 

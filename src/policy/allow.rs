@@ -125,11 +125,11 @@ fn parse_hash(text: &str) -> Result<[u8; 32], String> {
     Ok(hash)
 }
 
-/// The name of a certificate that is on no list: its first DNS name, or the beginning of its SHA-256.
+/// The name of a certificate that is on no list: its first DNS name in lower case, or the beginning of its SHA-256.
 pub(crate) fn own_name(certificate: &[u8]) -> Arc<str> {
     let plain = |name: &String| name.len() <= MAX_NAME;
     match dns_names(certificate).into_iter().find(plain) {
-        Some(name) => name.into(),
+        Some(name) => name.to_ascii_lowercase().into(),
         None => hex::encode(&Sha256::digest(certificate)[..8]).into(),
     }
 }
@@ -196,6 +196,7 @@ mod tests {
     #[test]
     fn a_name_without_a_list() {
         assert_eq!(&*own_name(&certificate(&["a.example"])), "a.example");
+        assert_eq!(&*own_name(&certificate(&["A.Example"])), "a.example", "it is nobody else");
         let nameless = certificate(&[]);
         assert_eq!(*own_name(&nameless), hash(&nameless)[..16]);
     }

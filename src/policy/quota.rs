@@ -69,7 +69,7 @@ impl Quota {
     ///
     /// # Errors
     /// When the client's inferences of this hour are used up; nothing is counted then.
-    pub(super) fn take(&self, client: &Identity, now: Instant) -> Result<(), Refusal> {
+    pub(crate) fn take(&self, client: &Identity, now: Instant) -> Result<(), Refusal> {
         let per_hour = client.quota.map_or(self.per_hour, NonZeroU32::get);
         let client = Counted::from(client);
         let mut counts = self.counts.lock().unwrap_or_else(|broken| broken.into_inner());

@@ -37,6 +37,22 @@ pub enum StoreError {
         /// Why.
         source: NotRecords,
     },
+    /// The file of who is shut out is none.
+    #[error("{}: {source}", path.display())]
+    Offences {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: NotOffences,
+    },
+    /// The file of who is shut out would be too long, or have a name that is none.
+    #[error("{}: it would have more than {most} bytes, or a name that is none", path.display())]
+    TooManyOffences {
+        /// The file.
+        path: PathBuf,
+        /// Its most bytes.
+        most: u64,
+    },
     /// The key of a running server was replaced.
     #[error("{}: it has no record of the key in use, which was replaced", path.display())]
     Replaced {
@@ -81,6 +97,22 @@ pub enum NotRecords {
     Form,
     /// Of another version.
     #[error("a record of keys of version {found}, this program writes {own}")]
+    Version {
+        /// The file's.
+        found: u32,
+        /// This program's.
+        own: u32,
+    },
+}
+
+/// Why bytes are not the file of who is shut out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotOffences {
+    /// Too long, not the form, or a date or a name that cannot be.
+    #[error("not a record of who is shut out")]
+    Form,
+    /// Of another version.
+    #[error("a record of who is shut out of version {found}, this program writes {own}")]
     Version {
         /// The file's.
         found: u32,

@@ -1,5 +1,5 @@
 //! What is kept on disk: in the cache published models by digest; in the state folder the digest first seen at each address, the
-//! server's own key and how much it was used.
+//! server's own key, how much it was used, and who is shut out.
 //!
 //! What lies in the cache can be had again; what lies in the state folder cannot.
 
@@ -7,6 +7,7 @@ mod error;
 mod files;
 mod key;
 mod notes;
+mod offences;
 mod record;
 
 use std::fmt;
@@ -14,8 +15,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use error::{Folder, NotRecords, StoreError};
+pub use error::{Folder, NotOffences, NotRecords, StoreError};
 pub use key::{Fingerprint, Key, Old, Rotated};
+pub use offences::{Offence, Offences, Part, Shut, Standing};
 pub use record::{LONGEST_USE, Lifetime, MOST_INFERENCES, Record, Records, Uses};
 
 /// SHA-256 of a published model's public bytes.

@@ -11,7 +11,10 @@
 //!
 //! OT correlations are extended first, both parties at once.
 
-use lowkey_bridge::{Schedule, Secrets, ServerKeys, keys};
+mod lattice;
+mod seed;
+
+use lowkey_bridge::{OfflineShare, Schedule, keys};
 use lowkey_mpc::bits::Planes;
 use lowkey_mpc::channel::{Channel, FrameKind};
 use lowkey_mpc::erasing::OnceRng;
@@ -31,6 +34,11 @@ use crate::scope::{CONTROL, KEYS, OT, OUTPUT};
 use crate::session;
 use crate::slot::{ClientSlot, ServerSlot};
 
+pub(crate) use lattice::{Draws, Lattice, Message};
+#[cfg(test)]
+pub(crate) use seed::Draw;
+pub use seed::SlotSeed;
+
 /// Client: prepares a slot.
 pub(crate) async fn client(
     channel: &mut Channel,
@@ -40,14 +48,21 @@ pub(crate) async fn client(
     reveal: Reveal,
     rng: &mut OnceRng,
 ) -> Result<ClientSlot> {
-    let plan = &model.plan;
-    let mut secrets = send_keys(channel, model, ot, reveal, rng).await?;
-    let mut halves = send_pads(channel, model, &mut secrets, rng).await?;
-    for (linear, node) in plan.linear.iter().enumerate() {
-        halves.accumulators[node.node] = client_share(model, linear, &secrets, &halves)?;
-    }
-    drop(secrets);
+    ensure_ots(channel, &model.plan, ot, reveal).await?;
+    let halves = send_lattice(channel, model, Draws::Once(rng)).await?;
+    correct(channel, model, ot, (session, number), reveal, halves).await
+}
 
+/// Client: sends the corrections of what its half fixes, c and the pads; a slot, once the server is ready too.
+pub(crate) async fn correct(
+    channel: &mut Channel,
+    model: &ClientModel,
+    ot: &mut Correlations,
+    (session, number): (SessionId, u64),
+    reveal: Reveal,
+    halves: Halves,
+) -> Result<ClientSlot> {
+    let plan = &model.plan;
     let mut programs = Vec::with_capacity(plan.steps.len());
     for step in plan.steps.iter() {
         programs.push(match step {
@@ -74,36 +89,6 @@ pub(crate) async fn client(
     Ok(ClientSlot { session, number, pads: halves.shared, programs, answer })
 }
 
-/// Client: draws the pads of all tensors that have their own, and sends the bodies of all that are read.
-async fn send_pads(
-    channel: &mut Channel,
-    model: &ClientModel,
-    secrets: &mut Secrets,
-    rng: &mut OnceRng,
-) -> Result<Halves> {
-    let plan = &model.plan;
-    let mut halves = Halves::new(plan.steps.len(), Party::Client);
-    let mut uploads = plan.uploads.iter().peekable();
-    for (tensor, holding) in plan.holdings.pairs() {
-        let &Holding::Shared { ring, root } = holding else { continue };
-        if root != tensor {
-            continue;
-        }
-        match tensor.maker().map(|node| &plan.steps[node]) {
-            Some(step @ Step::Local { .. }) => halves.local(step),
-            _ => halves.shared[tensor] = random_pads(plan.tensors[tensor].elements(), ring, rng),
-        }
-        while let Some(upload) = uploads.next_if(|upload| upload.tensor == tensor) {
-            let layer = model.layers[upload.linear].as_ref().expect("an upload belongs to an encrypted layer");
-            let pads = &mut halves.shared[tensor];
-            let bodies = layer.encrypt_pads(upload.term, secrets, pads, rng).map_err(Error::internal)?;
-            channel.scope(plan.name(plan.linear[upload.linear].node));
-            channel.send(FrameKind::Data, bodies).await?;
-        }
-    }
-    Ok(halves)
-}
-
 /// Server: prepares a slot.
 pub(crate) async fn server(
     channel: &mut Channel,
@@ -113,21 +98,8 @@ pub(crate) async fn server(
     reveal: Reveal,
 ) -> Result<ServerSlot> {
     let plan = &model.plan;
-    let keys = receive_keys(channel, model, ot, reveal).await?;
-    let mut messages: Vec<Vec<Option<Vec<u8>>>> =
-        plan.linear.iter().map(|node| vec![None; node.inputs.len()]).collect();
-    let mut shares: Vec<_> = plan.linear.iter().map(|_| None).collect();
-    for upload in &plan.uploads {
-        channel.scope(plan.name(plan.linear[upload.linear].node));
-        let bodies = channel.recv(FrameKind::Data, plan.body_len(upload, Schedule::Prepared)).await?;
-        let own = &mut messages[upload.linear];
-        own[upload.term] = Some(bodies);
-        if own.iter().all(Option::is_some) {
-            let layer = model.layers[upload.linear].as_ref().expect("an upload belongs to an encrypted layer");
-            let bodies: Vec<Vec<u8>> = own.drain(..).flatten().collect();
-            shares[upload.linear] = Some(layer.offline(&bodies, &keys, Schedule::Prepared).map_err(peer_or_bug)?);
-        }
-    }
+    ensure_ots(channel, plan, ot, reveal).await?;
+    let shares = receive_lattice(channel, model, |_| ()).await?;
 
     let mut programs = Vec::with_capacity(plan.steps.len());
     for step in plan.steps.iter() {
@@ -146,37 +118,57 @@ pub(crate) async fn server(
     Ok(ServerSlot { number, shares, programs, answer })
 }
 
-/// Client, the opening of both schedules: OTs as one inference needs them, fresh secrets, b*_0 of each.
-pub(crate) async fn send_keys(
-    channel: &mut Channel,
-    model: &ClientModel,
-    ot: &mut Correlations,
-    reveal: Reveal,
-    rng: &mut OnceRng,
-) -> Result<Secrets> {
-    ensure_ots(channel, &model.plan, ot, reveal).await?;
-    channel.scope(KEYS);
-    let (secrets, b0) = keys::generate(&model.plan.sets, &model.masks, rng).map_err(Error::internal)?;
-    channel.send(FrameKind::Data, b0).await?;
-    Ok(secrets)
+/// Client: sends the lattice work; returns its half.
+pub(crate) async fn send_lattice(channel: &mut Channel, model: &ClientModel, draws: Draws<'_>) -> Result<Halves> {
+    let plan = &model.plan;
+    let mut lattice = Lattice::new(model, draws)?;
+    while let Some((message, bytes)) = lattice.next()? {
+        channel.scope(match message {
+            Message::Keys => KEYS,
+            Message::Bodies(upload) => plan.name(plan.linear[plan.uploads[upload].linear].node),
+        });
+        channel.send(FrameKind::Data, bytes).await?;
+    }
+    lattice.finish()
 }
 
-/// Server, the opening of both schedules.
-pub(crate) async fn receive_keys(
+/// Server: v_off of every linear node with encrypted terms. `seen` is shown every message.
+pub(crate) async fn receive_lattice(
     channel: &mut Channel,
     model: &ServerModel,
-    ot: &mut Correlations,
-    reveal: Reveal,
-) -> Result<ServerKeys> {
+    mut seen: impl FnMut(&[u8]),
+) -> Result<Vec<Option<OfflineShare>>> {
     let plan = &model.plan;
-    ensure_ots(channel, plan, ot, reveal).await?;
     channel.scope(KEYS);
     let b0 = channel.recv(FrameKind::Data, plan.b0_bytes()).await?;
-    keys::receive(&plan.sets, &b0).map_err(peer_or_bug)
+    seen(&b0);
+    let keys = keys::receive(&plan.sets, &b0).map_err(peer_or_bug)?;
+
+    let mut messages: Vec<Vec<Option<Vec<u8>>>> =
+        plan.linear.iter().map(|node| vec![None; node.inputs.len()]).collect();
+    let mut shares: Vec<_> = plan.linear.iter().map(|_| None).collect();
+    for upload in &plan.uploads {
+        channel.scope(plan.name(plan.linear[upload.linear].node));
+        let bodies = channel.recv(FrameKind::Data, plan.body_len(upload, Schedule::Prepared)).await?;
+        seen(&bodies);
+        let own = &mut messages[upload.linear];
+        own[upload.term] = Some(bodies);
+        if own.iter().all(Option::is_some) {
+            let layer = model.layers[upload.linear].as_ref().expect("an upload belongs to an encrypted layer");
+            let bodies: Vec<Vec<u8>> = own.drain(..).flatten().collect();
+            shares[upload.linear] = Some(layer.offline(&bodies, &keys, Schedule::Prepared).map_err(peer_or_bug)?);
+        }
+    }
+    Ok(shares)
 }
 
 /// Extends OTs if need be, so that there are those of one inference.
-async fn ensure_ots(channel: &mut Channel, plan: &Plan, ot: &mut Correlations, reveal: Reveal) -> Result<()> {
+pub(crate) async fn ensure_ots(
+    channel: &mut Channel,
+    plan: &Plan,
+    ot: &mut Correlations,
+    reveal: Reveal,
+) -> Result<()> {
     channel.scope(OT);
     Ok(ot.ensure(channel, plan.demand(reveal).ots).await?)
 }
@@ -198,7 +190,7 @@ pub(crate) async fn offline(
 pub(crate) fn client_share(
     model: &ClientModel,
     linear: usize,
-    secrets: &Secrets,
+    secrets: &lowkey_bridge::Secrets,
     halves: &Halves,
 ) -> Result<Zeroizing<Vec<u64>>> {
     let node = &model.plan.linear[linear];

@@ -1,0 +1,194 @@
+//! The coin of an audit: an opened slot is spent, and only one that was not opened can be used.
+//!
+//! ```text
+//!     Undecided  --coin-->  Usable  --begin-->  the slot, once
+//!                           Audit   --answer->  nothing: the identity goes on, or is shut out
+//! ```
+//!
+//! Each arrow moves its value. So there is one verdict per slot; what was opened is gone before it is asked for; and from a slot that
+//! is in use no way leads back to a coin.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use rand::CryptoRng;
+
+use super::registry::{Presence, Turn};
+use super::slot::{Answer, Arrived, ClientHalf, SlotName};
+use super::{Denied, Result};
+use crate::publication::ClientModel;
+use crate::store::Part;
+
+/// With what probability a slot is opened: neither never nor always.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuditRate(u32);
+
+impl AuditRate {
+    /// The probability, in parts of 2^32, for that is how the coin falls.
+    const HALF: u32 = 1 << 31;
+
+    /// A probability of this; `None` below 1/100 and above 99/100.
+    pub fn new(probability: f64) -> Option<Self> {
+        (0.01..=0.99).contains(&probability).then(|| Self((probability * 2f64.powi(32)) as u32))
+    }
+
+    /// The probability.
+    pub fn probability(self) -> f64 {
+        f64::from(self.0) / 2f64.powi(32)
+    }
+
+    /// True: the slot is opened.
+    fn falls(self, rng: &mut impl CryptoRng) -> bool {
+        rng.next_u32() < self.0
+    }
+}
+
+impl Default for AuditRate {
+    fn default() -> Self {
+        Self(Self::HALF)
+    }
+}
+
+impl FromStr for AuditRate {
+    type Err = String;
+
+    /// 0.5, or 1/2.
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let number = |text: &str| text.trim().parse::<f64>().ok();
+        let probability = match text.split_once('/') {
+            Some((over, under)) => number(over).zip(number(under)).map(|(over, under)| over / under),
+            None => number(text),
+        };
+        probability.and_then(Self::new).ok_or_else(|| "expected a probability between 0.01 and 0.99, or 1/2".into())
+    }
+}
+
+/// The server's half of the bits of a slot that its client has authenticated: c, xhat and P.
+pub trait Corrections: Send {
+    /// True if `macs` is the hash of the MACs that the client holds of exactly these values.
+    fn agree(&self, opened: &ClientHalf, macs: &[u8; 32]) -> bool;
+}
+
+/// A slot of which all offline bytes are here and no online byte.
+pub struct Undecided<S> {
+    arrived: Arrived,
+    corrections: Box<dyn Corrections>,
+    slot: S,
+}
+
+/// What the coin said.
+pub enum Verdict<S> {
+    /// The slot may be used.
+    Use(Usable<S>),
+    /// The slot is gone, and its client has to open it.
+    Audit(Audit),
+}
+
+/// A slot that was not opened.
+pub struct Usable<S>(S);
+
+/// An audit that is not answered. Until it is, nothing of its identity goes on; dropped without an answer, the identity is shut out,
+/// and may answer on another connection for a while.
+pub struct Audit {
+    case: Option<Box<Case>>,
+    turn: Turn,
+}
+
+/// What is compared.
+pub(super) struct Case {
+    arrived: Arrived,
+    corrections: Box<dyn Corrections>,
+}
+
+impl Case {
+    fn open(&self, model: &ClientModel, answer: &Answer) -> crate::Result<Option<Part>> {
+        Ok(match self.arrived.open(model, answer)? {
+            Err(part) => Some(part),
+            Ok(opened) => (!self.corrections.agree(&opened, answer.macs())).then_some(Part::Corrections),
+        })
+    }
+}
+
+impl<S> Undecided<S> {
+    /// All of it is here.
+    pub fn new(arrived: Arrived, corrections: Box<dyn Corrections>, slot: S) -> Self {
+        Self { arrived, corrections, slot }
+    }
+
+    /// Lets the coin fall, from a generator that the client does not know, once no other audit of the identity is open. Before an
+    /// audit is asked for it stands in the state folder that it was.
+    ///
+    /// # Errors
+    /// When the identity is shut out by now, or that cannot be written.
+    pub async fn decide(self, presence: &Presence, rate: AuditRate, rng: &mut impl CryptoRng) -> Result<Verdict<S>> {
+        let Self { arrived, corrections, slot } = self;
+        let turn = presence.turn().await?;
+        if !rate.falls(rng) {
+            return Ok(Verdict::Use(Usable(slot)));
+        }
+        drop(slot);
+        turn.begin()?;
+        Ok(Verdict::Audit(Audit { case: Some(Box::new(Case { arrived, corrections })), turn }))
+    }
+}
+
+impl<S> Usable<S> {
+    /// The slot, for its online stage, once no audit of the identity is open.
+    ///
+    /// # Errors
+    /// When the identity is shut out by now.
+    pub async fn begin(self, presence: &Presence) -> Result<S> {
+        presence.turn().await?;
+        Ok(self.0)
+    }
+}
+
+impl Audit {
+    /// One that was begun on another connection.
+    pub(super) fn resumed(case: Box<Case>, turn: Turn) -> Self {
+        Self { case: Some(case), turn }
+    }
+
+    /// Which slot is to be opened.
+    pub fn slot(&self) -> &SlotName {
+        self.case.as_ref().expect("until it is answered").arrived.slot()
+    }
+
+    /// The longest silence until the answer is here.
+    pub fn limit(&self) -> Duration {
+        self.turn.limit()
+    }
+
+    /// Waits for the answer and compares. After this the identity goes on, or all its sessions have ended.
+    ///
+    /// # Errors
+    /// [`Denied::Failed`] if a part is wrong; what `answer` says, or [`Denied::Silent`], if there is none: then the identity is shut
+    /// out, and [can answer](super::Registry::owed) on another connection for a while.
+    pub async fn answer(
+        mut self,
+        answer: impl Future<Output = crate::Result<Answer>>,
+        model: &ClientModel,
+    ) -> Result<()> {
+        let limit = self.limit();
+        let answer = tokio::time::timeout(limit, answer).await.map_err(|_| Denied::Silent { after: limit })??;
+        let case = self.case.as_ref().expect("until it is answered");
+        match case.open(model, &answer)? {
+            None => self.turn.passed()?,
+            Some(part) => {
+                self.case = None;
+                self.turn.failed(part.clone())?;
+                return Err(Denied::Failed(part));
+            }
+        }
+        self.case = None;
+        Ok(())
+    }
+}
+
+impl Drop for Audit {
+    fn drop(&mut self) {
+        if let Some(case) = self.case.take() {
+            self.turn.unanswered(case);
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Audits of prepared slots, and the identities that answer for them: the covert half of the guarded mode (`docs/guard-audit.md`).
+//!
+//! | module | what |
+//! |---|---|
+//! | [`slot`] | the seed of a slot, made by both parties; the slot computed again from it, and the first part that differs |
+//! | [`audit`] | the coin: [`Undecided`] -> [`Usable`] or [`Audit`], each moved by value |
+//! | [`registry`] | [`Presence`] of an identity in a session; one audit at a time; who still owes an answer |
+//! | [`store`](crate::store) | who is shut out, on disk: [`Offences`](crate::store::Offences) |
+//! | [`exchange`] | the messages of an audit, both roles |
+//!
+//! A session calls, in this order:
+//!
+//! | server | client |
+//! |---|---|
+//! | [`Registry::owed`], [`exchange::collect`]: an audit of an earlier connection comes first | [`exchange::pay`] |
+//! | [`Registry::enter`], and all that follows within [`Presence::run`] | |
+//! | for each slot: [`exchange::receive`] | [`exchange::send`] |
+//! | the corrections of c, xhat and P, in and out of this room | |
+//! | [`Undecided::new`], [`exchange::decide`] | [`Waiting::new`](exchange::Waiting::new), [`hear`](exchange::Waiting::hear) |
+//! | [`Usable::begin`], and then the first online byte | the slot that was heard of |
+
+pub mod audit;
+pub mod exchange;
+pub mod registry;
+pub mod slot;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+pub use crate::offline::SlotSeed;
+pub use audit::{Audit, AuditRate, Corrections, Undecided, Usable, Verdict};
+pub use registry::{Limits, Presence, Registry};
+pub use slot::{Answer, Arrived, ClientHalf, Commitment, Committed, Nonce, Promise, SlotName};
+
+use crate::error::Refusal;
+use crate::store::{Part, Shut, StoreError};
+
+/// The result of a step of the guarded mode.
+pub type Result<T, E = Denied> = std::result::Result<T, E>;
+
+/// Why an identity does not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Denied {
+    /// It has no name: the guarded mode is for clients with certificates, which cost something.
+    #[error("the guarded mode needs a client with a certificate")]
+    Nameless,
+    /// It failed an audit before.
+    #[error("shut out: {}", shut.offence)]
+    ShutOut {
+        /// Since when, and why.
+        shut: Shut,
+    },
+    /// It was shut out while this session ran, and pardoned since.
+    #[error("the identity was shut out while this session ran")]
+    Ended,
+    /// It failed this audit.
+    #[error("the audit failed: {0}")]
+    Failed(Part),
+    /// It did not answer this audit.
+    #[error("an audit was not answered within {after:?}")]
+    Silent {
+        /// The longest silence.
+        after: Duration,
+    },
+    /// Too many slots in this hour.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The connection, a file, or a bug.
+    #[error(transparent)]
+    Other(#[from] crate::Error),
+}
+
+impl From<Denied> for crate::Error {
+    /// What the client is told: not which part was wrong.
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Nameless => Refusal::Unknown.into(),
+            Denied::ShutOut { .. } | Denied::Ended | Denied::Failed(_) => Refusal::ShutOut.into(),
+            Denied::Silent { after } => lowkey_mpc::error::Error::Timeout { after }.into(),
+            Denied::Refused(refusal) => refusal.into(),
+            Denied::Other(error) => error,
+        }
+    }
+}
+
+impl From<StoreError> for Denied {
+    fn from(error: StoreError) -> Self {
+        Self::Other(error.into())
+    }
+}

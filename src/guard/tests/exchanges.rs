@@ -1,0 +1,170 @@
+//! Both roles over a connection.
+
+use lowkey_mpc::channel::Channel;
+use lowkey_mpc::party::Party;
+
+use super::*;
+use crate::error::Misbehaviour;
+
+/// A slot over a connection, up to the word. The values that the client authenticates reach the server beside it.
+async fn converse(
+    channels: &mut [Channel; 2],
+    presence: &Presence,
+    number: u64,
+    rngs: &mut [OnceRng; 2],
+) -> (exchange::Waiting<u64>, Undecided<u64>) {
+    let slot = SlotName::new(SessionId([3; 32]), number, MODEL.digest);
+    let ([to_server, to_client], [own, theirs]) = (channels, rngs);
+    let (sent, received) = tokio::join!(
+        exchange::send(to_server, &MODEL, slot, own),
+        exchange::receive(to_client, &SERVER, slot, presence, theirs),
+    );
+    let ((half, promise), (shares, arrived)) = (sent.unwrap(), received.unwrap());
+    assert_eq!(shares.iter().flatten().count(), MODEL.layers.iter().flatten().count());
+    let announced = values(&half.pads, half.shares.iter().map(|own| own.to_vec()));
+    (
+        exchange::Waiting::new(promise, announced, number),
+        Undecided::new(arrived, Box::new(Announced(announced)), number),
+    )
+}
+
+fn connection() -> [Channel; 2] {
+    Channel::pair().into()
+}
+
+#[tokio::test]
+async fn slots_over_a_connection() {
+    let (_folder, store, registry) = registry(Limits::default());
+    let presence = registry.enter(&client("alice")).unwrap();
+    let (mut channels, mut rngs) = (connection(), [20, 21].map(rng));
+    let mut used = Vec::new();
+    for number in 0..24 {
+        let (waiting, undecided) = converse(&mut channels, &presence, number, &mut rngs).await;
+        let [to_server, to_client] = &mut channels;
+        let (heard, decided) = tokio::join!(
+            waiting.hear(to_server),
+            exchange::decide(to_client, undecided, &presence, AuditRate::default(), &MODEL, &mut rngs[1]),
+        );
+        match (heard.unwrap(), decided.unwrap()) {
+            (Some(own), Some(usable)) => {
+                assert_eq!((own, usable.begin(&presence).await.unwrap()), (number, number));
+                used.push(number);
+            }
+            (None, None) => {}
+            other => panic!("{number}: {}", other.0.is_some()),
+        }
+    }
+    assert!((2..=22).contains(&used.len()), "{used:?}");
+    assert_eq!(store.offences().unwrap().iter().count(), 0);
+}
+
+/// The line is lost when the slot is to be opened, and again when it was; what a client owes it owes for this slot alone.
+#[tokio::test]
+async fn an_answer_on_another_connection() {
+    let (_folder, _store, registry) = registry(Limits::default());
+    let presence = registry.enter(&client("alice")).unwrap();
+    let (mut channels, mut rngs) = (connection(), [22, 23].map(rng));
+    let mut number = 0;
+    let owed = loop {
+        let (waiting, undecided) = converse(&mut channels, &presence, number, &mut rngs).await;
+        let [to_server, to_client] = &mut channels;
+        let Verdict::Audit(audit) = undecided.decide(&presence, AuditRate::default(), &mut rngs[1]).await.unwrap()
+        else {
+            number += 1;
+            continue;
+        };
+        // Asked, and cut before the answer.
+        to_client.send_control(&exchange::Word::Open).await.unwrap();
+        to_client.flush().await.unwrap();
+        drop(std::mem::replace(to_client, connection().into_iter().next().unwrap()));
+        drop(audit);
+        break waiting.hear(to_server).await.unwrap_err().owed;
+    };
+    assert!(*presence.ended().borrow() && registry.enter(&client("alice")).is_err());
+
+    // A client that owes nothing opens nothing, and neither does one that owes another slot.
+    let other = Committed::new(SlotName { number: 99, ..*owed.slot() }, &mut fresh()).seed(&nonce()).1;
+    let other = exchange::Waiting::new(other, [0; 32], ());
+    let other = other.hear(&mut { connection().into_iter().next().unwrap() }).await.unwrap_err().owed;
+    for foreign in [None, Some(other)] {
+        let [mut to_server, mut to_client] = connection();
+        let audit = registry.owed(&client("alice")).await.unwrap();
+        let (paid, collected) = tokio::join!(
+            async {
+                let paid = exchange::pay(&mut to_server, foreign).await;
+                drop(to_server);
+                paid
+            },
+            exchange::collect(&mut to_client, audit, &MODEL),
+        );
+        assert!(matches!(paid, Err((Error::Peer(Party::Server, Misbehaviour::NotOwed), _))));
+        assert!(collected.is_err() && registry.enter(&client("alice")).is_err());
+    }
+
+    // Paid; the server's word of it is not heard, and the next connection asks for nothing.
+    let [mut to_server, mut to_client] = connection();
+    let audit = registry.owed(&client("alice")).await.unwrap();
+    assert!(audit.is_some());
+    let (paid, collected) =
+        tokio::join!(exchange::pay(&mut to_server, Some(owed)), exchange::collect(&mut to_client, audit, &MODEL));
+    assert!(paid.is_ok() && collected.is_ok());
+    let presence = registry.enter(&client("alice")).unwrap();
+    presence.begin_slot().unwrap();
+    let [mut to_server, mut to_client] = connection();
+    let audit = registry.owed(&client("alice")).await.unwrap();
+    let (paid, collected) =
+        tokio::join!(exchange::pay(&mut to_server, None), exchange::collect(&mut to_client, audit, &MODEL));
+    assert!(paid.is_ok() && collected.is_ok());
+}
+
+fn nonce() -> Nonce {
+    Arrived::new(SlotName::new(SessionId([0; 32]), 0, [0; 32]), commitment(), &mut fresh()).nonce()
+}
+
+fn commitment() -> Commitment {
+    Committed::new(SlotName::new(SessionId([0; 32]), 0, [0; 32]), &mut fresh()).commitment()
+}
+
+/// A line that changes bytes, and a client that stops before the coin: the session ends, and nobody is shut out.
+#[tokio::test]
+async fn what_is_no_offence() {
+    let (_folder, store, registry) = registry(Limits::default());
+    let presence = registry.enter(&client("alice")).unwrap();
+    let (mut channels, mut rngs) = (connection(), [24, 25].map(rng));
+    let (_, undecided) = converse(&mut channels, &presence, 0, &mut rngs).await;
+    let [to_server, to_client] = &mut channels;
+    let mut sums = to_server.sums();
+    sums.sent ^= 1;
+    to_server.send_control(&exchange::Complete { sums }).await.unwrap();
+    let decided = exchange::decide(to_client, undecided, &presence, AuditRate::default(), &MODEL, &mut rngs[1]).await;
+    assert!(matches!(decided.err(), Some(Denied::Other(Error::Session(lowkey_mpc::error::Error::Changed)))));
+
+    let mut channels = connection();
+    let (waiting, undecided) = converse(&mut channels, &presence, 1, &mut rngs).await;
+    drop(waiting);
+    let [to_server, mut to_client] = channels;
+    drop(to_server);
+    let decided =
+        exchange::decide(&mut to_client, undecided, &presence, AuditRate::default(), &MODEL, &mut rngs[1]).await;
+    assert!(decided.is_err());
+    assert_eq!(store.offences().unwrap().iter().count(), 0);
+    presence.begin_slot().unwrap();
+}
+
+/// Payloads of the messages, which a plan of the guarded mode counts.
+#[test]
+fn sizes() {
+    fn size(message: &impl serde::Serialize) -> usize {
+        lowkey_mpc::wire::encode(message).unwrap().len()
+    }
+    let slot = SlotName::new(SessionId([0; 32]), 0, [0; 32]);
+    let answer = Committed::new(slot, &mut fresh()).seed(&nonce()).1.answer([0; 32]);
+    let sums = connection()[0].sums();
+    assert_eq!([size(&commitment()), size(&nonce()), size(&answer)], [32, 32, 64]);
+    assert_eq!(
+        [size(&exchange::Complete { sums }), size(&exchange::Word::Use), size(&exchange::Word::Open)],
+        [8, 4, 4]
+    );
+    assert_eq!([size(&exchange::Settled { slot: 0 }), size(&exchange::Owes(None))], [8, 1]);
+    assert_eq!(size(&exchange::Owes(Some(slot))), 1 + 32 + 8 + 32);
+}
