@@ -14,7 +14,8 @@ fn commands() -> Vec<String> {
 
 #[test]
 fn every_command_has_examples_and_exit_codes() {
-    let further = ["key show", "key rotate", "guard list", "guard pardon", "bench widths", "bench serve"].map(str::to_owned);
+    let further =
+        ["key show", "key rotate", "guard list", "guard pardon", "bench widths", "bench serve"].map(str::to_owned);
     for command in commands().into_iter().chain(further) {
         let words: Vec<&str> = command.split(' ').chain(["--help"]).collect();
         let help = lowkey(&words).prints();
