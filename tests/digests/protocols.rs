@@ -14,7 +14,9 @@ use lowkey_mpc::ot::{Correlations, OtCount};
 use lowkey_mpc::party::{Party, Stage};
 use lowkey_mpc::program::{Program, Time, offline, online};
 use lowkey_mpc::requantise::{Clip, Spec};
-use lowkey_mpc::{argmax, compare, convert, output, pooled, requantise, rescale, select, table, truncate, widen};
+use lowkey_mpc::{
+    argmax, compare, convert, fixed, output, pooled, requantise, rescale, select, table, truncate, widen,
+};
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 use sha2::Digest as _;
@@ -174,10 +176,26 @@ fn recorded() -> Vec<(&'static str, Vec<Program>)> {
     ]
 }
 
+/// Fixed point on shares.
+fn of_training() -> Vec<(&'static str, Vec<Program>)> {
+    let start = Time::START;
+    let extended = fixed::extend::Spec { from: 10, to: 18, signed: true };
+    let rectified = fixed::relu::Spec { from: 10, to: 18 };
+    let softmax = fixed::softmax::Spec { classes: 3, width: 16, fraction: 8, result: 10, to: 18 };
+    let chains = fixed::softmax::Chains { game: chain(softmax.compared()), bound: chain(softmax.bounded()) };
+    vec![
+        ("fixed extend", vec![fixed::extend::program(extended, start, start).unwrap()]),
+        ("fixed rectifier", vec![fixed::relu::program(rectified, &chain(9), start, start).unwrap()]),
+        ("fixed rectifier back", vec![fixed::relu::program_back(rectified, start, start).unwrap()]),
+        ("fixed product", vec![fixed::multiply::program(24, 10, 2, start, start).unwrap()]),
+        ("fixed softmax", vec![fixed::softmax::program(softmax, &chains, true).unwrap()]),
+    ]
+}
+
 pub fn rows() -> Vec<Row> {
     block_on(async {
         let mut rows = transfers().await;
-        for (name, recorded) in recorded() {
+        for (name, recorded) in recorded().into_iter().chain(of_training()) {
             rows.push(programs(name, recorded).await);
         }
         rows.push(largest().await);
