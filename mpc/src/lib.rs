@@ -33,6 +33,7 @@
 //! | \[Roy22\] | Roy: SoftSpokenOT: quieter OT extension from small-field silent VOLE. Crypto 2022, ePrint 2022/192 |
 //! | \[RRG+21\] | Rathee, Rathee, Goli, Gupta, Sharma, Chandran, Rastogi: SiRnn: a math library for secure RNN inference. IEEE S&P 2021, ePrint 2021/459 |
 //! | \[War12\] | Warren: Hacker's delight, second edition |
+//! | \[YSWW21\] | Yang, Sarkar, Weng, Wang: QuickSilver: efficient and affordable zero-knowledge proofs for circuits and polynomials over any field. CCS 2021, ePrint 2021/076 |
 //! | \[YWLZW20\] | Yang, Weng, Lan, Zhang, Wang: Ferret: fast extension for correlated OT with small communication. CCS 2020, ePrint 2020/924 |
 
 pub mod error;

@@ -11,19 +11,37 @@
 //! | | `packed.rs` | bits on the wire |
 //! | triples | `batch.rs` | [`Batch`]: how many, in which buckets, and how likely a wrong one survives |
 //! | | `triples.rs` | [`Triples`]: made in four flights; `order.rs`: the secret order of a batch |
+//! | circuits | `builder.rs`, `circuit.rs` | [`Builder`], [`Circuit`]: recorded once for both roles, with its cost |
+//! | | `flights.rs` | [`Flights`] of several circuits |
+//! | | `gadgets.rs`, `circuits.rs` | arithmetic; [`circuits`]: the nonlinear layers |
+//! | | `prepare.rs`, `prove.rs` | [`offline`]: what the client knows, and products that it proves |
+//! | | `run.rs` | [`online`]: layer by layer |
 
 mod batch;
 mod bits;
+mod builder;
+mod circuit;
+pub mod circuits;
+mod flights;
+mod gadgets;
 mod known;
 mod opened;
 mod order;
 mod packed;
+mod prepare;
+mod prove;
+mod run;
 #[cfg(test)]
 pub(crate) mod testing;
 mod triples;
 
 pub use batch::{Batch, MAX_BUCKET, MIN_BUCKET};
 pub use bits::Bits;
+pub use builder::Builder;
+pub use circuit::{Circuit, Destination, Origin, Port, Wire};
+pub use flights::Flights;
 pub use known::{apply, correct, of_server};
 pub use opened::{DIGEST_BYTES, Guard};
+pub use prepare::{Prepared, offline};
+pub use run::{Outputs, online};
 pub use triples::{Accepted, Offered, Sealed, Triples, make};

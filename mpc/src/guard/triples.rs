@@ -40,7 +40,7 @@ const CHUNK: usize = 168;
 const BUCKETS: usize = 1 << 14;
 
 /// x, y and z of a triple: one party's blocks.
-type Triple = [Block; 3];
+pub(super) type Triple = [Block; 3];
 
 /// Triples that were checked, each to be used once. Wiped when dropped.
 #[derive(Default)]
@@ -88,6 +88,21 @@ impl Triples {
     pub fn into_bits(self) -> Bits {
         let plane = |i: usize| self.0.iter().map(move |triple| triple[i]);
         Bits::of(self.len(), (0..3).flat_map(plane).collect())
+    }
+
+    /// The triples.
+    pub(super) fn as_slice(&self) -> &[Triple] {
+        &self.0
+    }
+
+    #[cfg(test)]
+    pub(super) fn of(triples: Vec<Triple>) -> Self {
+        Self(Zeroizing::new(triples))
+    }
+
+    #[cfg(test)]
+    pub(super) fn as_mut_slice(&mut self) -> &mut [Triple] {
+        &mut self.0
     }
 }
 

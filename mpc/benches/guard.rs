@@ -1,0 +1,121 @@
+//! Cost of guarded computation: both parties on two threads, over a channel in memory, oblivious transfers included.
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use lowkey_mpc::bits::Planes;
+use lowkey_mpc::channel::Channel;
+use lowkey_mpc::guard::{Batch, Circuit, Guard, Triples, circuits, make, offline, online};
+use lowkey_mpc::ot::Correlations;
+use lowkey_mpc::party::{Party, Stage};
+use lowkey_mpc::requantise::{Clip, Spec};
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
+use std::future::Future;
+use std::sync::Arc;
+use tokio::runtime::{Handle, Runtime};
+
+const SPEC: Spec = Spec { ell: 13, shift: 7, bits: 4, guard: 1 };
+
+/// A party between two pieces of work.
+struct State {
+    ch: Channel,
+    pool: Correlations,
+    guard: Guard,
+    triples: Triples,
+    rng: ChaCha20Rng,
+}
+
+async fn start(mut ch: Channel) -> State {
+    let mut rng = ChaCha20Rng::seed_from_u64(ch.party() as u64);
+    let mut pool = Correlations::setup(&mut ch, &mut rng).await.expect("an honest peer");
+    let guard = Guard::new(&pool.take(lowkey_mpc::ot::OtCount::ZERO).expect("none is always there"));
+    ch.enter(Stage::Offline);
+    State { ch, pool, guard, triples: Triples::default(), rng }
+}
+
+impl State {
+    async fn make(&mut self, batch: Batch) -> Triples {
+        let Self { ch, pool, guard, rng, .. } = self;
+        pool.ensure(ch, batch.ots()).await.expect("an honest peer");
+        let cots = pool.take(batch.ots()).expect("just made");
+        make(ch, guard, batch, cots, rng).await.expect("an honest peer")
+    }
+
+    async fn layer(&mut self, circuit: &Arc<Circuit>, lanes: usize) {
+        let Self { ch, pool, guard, triples, rng } = self;
+        ch.enter(Stage::Offline);
+        pool.ensure(ch, circuit.ots(lanes)).await.expect("an honest peer");
+        let own = (
+            pool.take(circuit.ots(lanes)).expect("just made"),
+            triples.take(circuit.triples() * lanes).expect("just made"),
+        );
+        let client = ch.party() == Party::Client;
+        let widths = if client { vec![SPEC.width(), SPEC.ell.into()] } else { Vec::new() };
+        let early = widths.iter().map(|width| Planes::random(lanes, *width, rng)).collect();
+        let prepared = offline(circuit, lanes, ch, guard, own, early, rng).await.expect("an honest peer");
+        ch.enter(Stage::Online);
+        let late = if client { Vec::new() } else { vec![Planes::random(lanes, SPEC.width(), rng)] };
+        online(prepared, ch, guard, late, &[]).await.expect("an honest peer");
+    }
+}
+
+/// Both parties do the same at the same time.
+fn both<F>(runtime: &Runtime, states: &mut Option<[State; 2]>, work: impl Fn(State) -> F + Clone + Send + 'static)
+where
+    F: Future<Output = State>,
+{
+    let [client, server] = states.take().expect("put back below").map(|state| {
+        let work = work.clone();
+        runtime.spawn_blocking(move || Handle::current().block_on(work(state)))
+    });
+    let done = runtime.block_on(async { tokio::join!(client, server) });
+    *states = Some([done.0.expect("no panic"), done.1.expect("no panic")]);
+}
+
+fn guarded(c: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let _guard = runtime.enter();
+    let (client, server) = Channel::pair();
+    let started = runtime.block_on(async { tokio::join!(start(client), start(server)) });
+    let mut states = Some([started.0, started.1]);
+
+    let mut group = c.benchmark_group("guarded triples");
+    group.sample_size(10);
+    for bucket in [2, 3] {
+        let batch = Batch::new(bucket, 1 << 18).expect("a batch");
+        group.throughput(Throughput::Elements(batch.good() as u64));
+        group.bench_function(format!("B = {bucket}, two threads"), |b| {
+            b.iter(|| {
+                both(&runtime, &mut states, move |mut state| async move {
+                    drop(state.make(batch).await);
+                    state
+                });
+            });
+        });
+    }
+    group.finish();
+
+    let circuit = Arc::new(circuits::requantise(SPEC, Clip::default(), Some(SPEC.ell)).expect("a layer"));
+    let lanes = 1 << 13;
+    let batch = Batch::new(3, circuit.triples() * lanes).expect("a batch");
+    let mut group = c.benchmark_group("guarded requantisation, a=4 ell=13");
+    group.sample_size(10);
+    group.throughput(Throughput::Elements(lanes as u64));
+    group.bench_function("triples (B = 3) and both stages, two threads", |b| {
+        b.iter(|| {
+            let circuit = circuit.clone();
+            both(&runtime, &mut states, move |mut state| {
+                let circuit = circuit.clone();
+                async move {
+                    state.ch.enter(Stage::Offline);
+                    state.triples = state.make(batch).await;
+                    state.layer(&circuit, lanes).await;
+                    state
+                }
+            });
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, guarded);
+criterion_main!(benches);

@@ -1,0 +1,184 @@
+//! The nonlinear layers of a network as circuits: what [`crate::requantise`], [`crate::maxpool`], [`crate::output`] and [`crate::argmax`] are against a
+//! client that keeps to the protocol.
+//!
+//! | circuit | inputs | ANDs per lane |
+//! |---|---|---|
+//! | [`requantise`] | c, xhat of the client, v of the server | L - 1, (h - 2), 1 + a, a, ring - a - 1 |
+//! | [`max_pool`] | what requantisations kept | 2 a for each pair, then as above |
+//! | [`input`] | x and xhat of the client | a, ring - a - 1 |
+//! | [`logits`] | c of the client, v of the server | ell |
+//! | [`argmax`] | what logits kept | a comparison of ell bits and selections for each pair |
+//! | [`reveal`] | m of the server | 0 |
+//!
+//! Scales, tables and truncated products have none yet.
+
+use super::bits::Bits;
+use super::builder::Builder;
+use super::circuit::{Circuit, Destination, Origin, Wire};
+use super::gadgets::{at_most, clamp, less, masked, select, sum};
+use crate::spec::{Clip, Finish, LayoutError, MAX_ELL, Spec, check_clip, check_ring, check_size};
+
+/// Widest value that is pooled or given as an input.
+const MAX_VALUE: usize = 32;
+
+/// Most values of a window, most classes.
+const MAX_PLAYERS: usize = 1 << 12;
+
+/// Ends with m = y - xhat, opened to the server, in a ring of so many bits; or keeps y.
+fn end(b: &mut Builder, y: &[Wire], xhat: Option<&[Wire]>) {
+    match xhat {
+        Some(xhat) => {
+            let m = masked(b, y, xhat);
+            b.output(Destination::Server, &m);
+        }
+        None => b.output(Destination::Kept, y),
+    }
+}
+
+fn check_end(ring: Option<u8>, bits: usize) -> Result<(), LayoutError> {
+    ring.map_or(Ok(()), |ring| check_ring(Finish::Upload { ring }, bits))
+}
+
+/// y = clamp(floor(z / 2^s), 0, top) as [`crate::requantise`] defines it. Inputs: the client's c (L bits, early), with a ring its xhat (ring bits,
+/// early), the server's v (L bits). Output: m = y - xhat modulo 2^ring to the server; without a ring, y (a bits) is kept.
+///
+/// # Errors
+/// [`LayoutError`] if the specification has no such layer, or its result no place in the ring.
+pub fn requantise(spec: Spec, clip: Clip, ring: Option<u8>) -> Result<Circuit, LayoutError> {
+    let (low, a, _) = spec.cuts()?;
+    check_clip(clip, a)?;
+    check_end(ring, a)?;
+    let mut b = Builder::new();
+    let c = b.input(Origin::Early, spec.width());
+    let xhat = ring.map(|ring| b.input(Origin::Early, ring.into()));
+    let v = b.input(Origin::Server, spec.width());
+    let y = if a == 1 {
+        // The server has subtracted 2^s: only the sign counts.
+        let sign = sum(&mut b, &c, &v, spec.width() - 1);
+        vec![sign[0].not()]
+    } else {
+        let t = sum(&mut b, &c, &v, low);
+        let y = clamp(&mut b, &t, a);
+        at_most(&mut b, &y, clip.top.into())
+    };
+    end(&mut b, &y, xhat.as_deref());
+    Ok(b.finish())
+}
+
+/// The largest of a window's values of `bits` bits, without sign. Inputs: the values, shared, and with a ring the client's xhat (early). Output
+/// as [`requantise`].
+///
+/// # Errors
+/// [`LayoutError`] if a size is out of bounds.
+pub fn max_pool(bits: usize, window: usize, ring: Option<u8>) -> Result<Circuit, LayoutError> {
+    check_size("bits of a pooled value", bits, 1, MAX_VALUE)?;
+    check_size("values per window", window, 1, MAX_PLAYERS)?;
+    check_end(ring, bits)?;
+    let mut b = Builder::new();
+    let mut players: Vec<_> = (0..window).map(|_| b.input(Origin::Shared, bits)).collect();
+    let xhat = ring.map(|ring| b.input(Origin::Early, ring.into()));
+    while players.len() > 1 {
+        players = players
+            .chunks(2)
+            .map(|pair| match pair {
+                [x, y] if bits == 1 => vec![b.or(x[0], y[0])],
+                [x, y] => {
+                    let is_less = less(&mut b, x, y);
+                    select(&mut b, is_less, y, x)
+                }
+                rest => rest[0].clone(),
+            })
+            .collect();
+    }
+    end(&mut b, &players[0], xhat.as_deref());
+    Ok(b.finish())
+}
+
+/// An input of the network. Inputs: the client's xhat (ring bits, early) and its x (late). Output: m = min(x, top) - xhat modulo 2^ring to the server. No
+/// input is refused; one beyond the top counts as the top, so that no client evaluates a network beyond its planned rings.
+///
+/// # Errors
+/// [`LayoutError`] if a size is out of bounds.
+pub fn input(bits: usize, top: u64, ring: u8) -> Result<Circuit, LayoutError> {
+    check_size("bits of an input", bits, 1, MAX_VALUE)?;
+    check_ring(Finish::Upload { ring }, bits)?;
+    let mut b = Builder::new();
+    let xhat = b.input(Origin::Early, ring.into());
+    let x = b.input(Origin::Late, bits);
+    let x = at_most(&mut b, &x, top.min((1 << bits) - 1));
+    end(&mut b, &x, Some(&xhat));
+    Ok(b.finish())
+}
+
+/// z = (c + v) >> 1 modulo 2^ell. Inputs: the client's c (ell + 1 bits, early), the server's v. Output: z, to the client or kept for [`argmax`].
+///
+/// # Errors
+/// [`LayoutError::Size`] unless ell is from 1 to [`MAX_ELL`].
+pub fn logits(ell: usize, to: Destination) -> Result<Circuit, LayoutError> {
+    check_size("bits of a logit", ell, 1, MAX_ELL.into())?;
+    let mut b = Builder::new();
+    let c = b.input(Origin::Early, ell + 1);
+    let v = b.input(Origin::Server, ell + 1);
+    let z = sum(&mut b, &c, &v, 1);
+    b.output(to, &z);
+    Ok(b.finish())
+}
+
+/// An activation or sum x = xhat + m modulo 2^ring, to the client, which has xhat. Input: the server's m. Output: m to the client, after a comparison.
+///
+/// # Errors
+/// [`LayoutError::Size`] unless the ring has 1 to 64 bits.
+pub fn reveal(ring: usize) -> Result<Circuit, LayoutError> {
+    check_size("the ring of an output", ring, 1, 64)?;
+    let mut b = Builder::new();
+    let m = b.input(Origin::Server, ring);
+    b.output(Destination::Client, &m);
+    Ok(b.finish())
+}
+
+/// The index of the largest of some signed numbers of ell bits, to the client alone; of equal ones the lowest. Inputs: the numbers, shared; see
+/// [`per_class`]. Any two may differ by as much as they can.
+///
+/// # Errors
+/// [`LayoutError::Size`] if a size is out of bounds.
+pub fn argmax(ell: usize, classes: usize) -> Result<Circuit, LayoutError> {
+    check_size("bits of a logit", ell, 1, MAX_ELL.into())?;
+    check_size("classes", classes, 1, MAX_PLAYERS)?;
+    let mut b = Builder::new();
+    let width = classes.next_power_of_two().trailing_zeros().max(1) as usize;
+    let index = |i: usize| (0..width).map(|bit| Wire::constant(i >> bit & 1 == 1)).collect::<Vec<_>>();
+    let mut players: Vec<_> = (0..classes)
+        .map(|i| {
+            // With its sign complemented a number is ordered as one without.
+            let mut value = b.input(Origin::Shared, ell);
+            value[ell - 1] = value[ell - 1].not();
+            (value, index(i))
+        })
+        .collect();
+    while players.len() > 1 {
+        let last = players.len() == 2;
+        players = players
+            .chunks(2)
+            .map(|pair| match pair {
+                [(x, i), (y, j)] => {
+                    let right = less(&mut b, x, y);
+                    let value = if last { Vec::new() } else { select(&mut b, right, y, x) };
+                    (value, select(&mut b, right, j, i))
+                }
+                rest => rest[0].clone(),
+            })
+            .collect();
+    }
+    b.output(Destination::Client, &players[0].1);
+    Ok(b.finish())
+}
+
+/// The inputs of [`argmax`] from kept logits, lane `image * classes + class`: for each class, of all images.
+#[must_use]
+pub fn per_class(logits: &Bits, classes: usize) -> Vec<Bits> {
+    let images = logits.lanes() / classes;
+    (0..classes).map(|class| logits.gather(images, |image| image * classes + class)).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,162 @@
+//! Circuits against the ideal versions of the protocols that they stand for.
+
+use super::*;
+use crate::guard::testing::{Given, deal_bits, evaluate, rng};
+use crate::primitive::bits::Planes;
+use crate::protocol::requantise::{ideal, ideal_clipped};
+use rand::Rng;
+
+fn signed(value: u64, bits: usize) -> i64 {
+    (value << (64 - bits)).cast_signed() >> (64 - bits)
+}
+
+/// Random shares, and what must come out of them.
+fn shares(spec: Spec, clip: Clip, lanes: usize, seed: u64) -> (Vec<u64>, Vec<u64>, Vec<u64>) {
+    let (rng, kept) = (&mut rng(seed), u64::MAX >> (64 - spec.width()));
+    let mut all = (Vec::new(), Vec::new(), Vec::new());
+    for lane in 0..lanes {
+        let c = rng.next_u64() & kept;
+        // Half of them small, so that not all are clipped.
+        let sum = if lane % 2 == 0 { rng.next_u64() & kept } else { rng.next_u64() & kept >> 2 };
+        let z = signed(sum, spec.width()) >> spec.guard;
+        all.0.push(c);
+        all.1.push(sum.wrapping_sub(c) & kept);
+        all.2.push(if spec.effective_bits().unwrap() == 1 { u64::from(z >= 0) } else { ideal_clipped(spec, clip, z) });
+    }
+    all
+}
+
+async fn check(spec: Spec, clip: Clip, ring: u8, lanes: usize, seed: u64) {
+    let circuit = requantise(spec, clip, Some(ring)).unwrap();
+    let (c, v, y) = shares(spec, clip, lanes, seed);
+    let xhat = Planes::random(lanes, ring.into(), &mut rng(!seed));
+    let given = Given {
+        early: vec![Planes::from_lanes(&c, spec.width()), xhat.clone()],
+        server: vec![Planes::from_lanes(&v, spec.width())],
+        ..Given::default()
+    };
+    let [_, server] = evaluate(circuit, lanes, given, seed).await.unwrap();
+    let m: Vec<u64> = server.opened[0].to_lanes();
+    let x = xhat.to_lanes::<u64>();
+    for lane in 0..lanes {
+        let got = m[lane].wrapping_add(x[lane]) & (u64::MAX >> (64 - ring));
+        assert_eq!(got, y[lane], "{spec:?} {clip:?} c={} v={} seed {seed}", c[lane], v[lane]);
+    }
+}
+
+#[tokio::test]
+async fn requantise_is_the_ideal_version() {
+    for (ell, shift, bits, guard, ring) in [
+        (13, 7, 4, 1, 13),
+        (13, 7, 4, 0, 4),
+        (13, 9, 4, 1, 5),
+        (6, 2, 3, 1, 7),
+        (9, 7, 1, 1, 9),
+        (5, 2, 8, 1, 6),
+        (10, 0, 2, 0, 10),
+        (23, 12, 8, 1, 22),
+        (16, 5, 4, 1, 14),
+        (40, 20, 8, 1, 40),
+    ] {
+        check(Spec { ell, shift, bits, guard }, Clip::default(), ring, 1000, u64::from(ell)).await;
+    }
+    check(Spec { ell: 13, shift: 7, bits: 4, guard: 1 }, Clip::default(), 13, 20_000, 1).await;
+}
+
+#[tokio::test]
+async fn requantise_with_a_top_below_the_largest() {
+    for top in [8, 9, 11, 14, 15, 255] {
+        check(Spec { ell: 12, shift: 5, bits: 4, guard: 1 }, Clip { top, spare: false }, 8, 1000, 5).await;
+    }
+    assert!(requantise(Spec { ell: 12, shift: 5, bits: 4, guard: 1 }, Clip { top: 7, spare: false }, Some(8)).is_err());
+    assert!(requantise(Spec { ell: 12, shift: 5, bits: 4, guard: 1 }, Clip::default(), Some(3)).is_err());
+    assert_eq!(ideal(Spec { ell: 12, shift: 5, bits: 4, guard: 1 }, 40), 1);
+}
+
+/// 30 ANDs in 20 layers, and m: what the design counts.
+#[test]
+fn requantise_costs_what_the_design_says() {
+    let circuit = requantise(Spec { ell: 13, shift: 7, bits: 4, guard: 1 }, Clip::default(), Some(13)).unwrap();
+    assert_eq!((circuit.triples(), circuit.depth()), (30, 20));
+    let lanes = 4096;
+    let early = circuit.cost(lanes).ots.total() - 128;
+    assert_eq!(early, lanes * (14 + 13 + 7));
+    assert_eq!(circuit.cost(lanes).flights(), 21);
+}
+
+#[tokio::test]
+async fn pools_of_kept_values_are_their_largest() {
+    for (bits, window, ring) in [(4, 4, 9), (4, 9, 4), (1, 4, 6), (8, 3, 12), (4, 1, 5)] {
+        let circuit = max_pool(bits, window, Some(ring)).unwrap();
+        let lanes = 300;
+        let values: Vec<Planes> = (0..window).map(|i| Planes::random(lanes, bits, &mut rng(i as u64))).collect();
+        let xhat = Planes::random(lanes, ring.into(), &mut rng(99));
+        let given = Given { early: vec![xhat.clone()], shared: values.clone(), ..Given::default() };
+        let [_, server] = evaluate(circuit, lanes, given, 7).await.unwrap();
+        let m: Vec<u64> = server.opened[0].to_lanes();
+        for (lane, (m, xhat)) in m.iter().zip(xhat.to_lanes::<u64>()).enumerate() {
+            let got = m.wrapping_add(xhat) & (u64::MAX >> (64 - ring));
+            let window = values.iter().map(|value| value.to_lanes::<u64>()[lane]);
+            assert_eq!(Some(got), window.max(), "{bits} bits, window {window:?}", window = values.len());
+        }
+    }
+}
+
+#[tokio::test]
+async fn inputs_are_masked_and_clipped() {
+    for (bits, top, ring) in [(8, 255, 14), (8, 200, 14), (4, 9, 4), (1, 1, 8)] {
+        let circuit = input(bits, top, ring).unwrap();
+        let lanes = 500;
+        let x = Planes::random(lanes, bits, &mut rng(1));
+        let xhat = Planes::random(lanes, ring.into(), &mut rng(2));
+        let given = Given { early: vec![xhat.clone()], late: vec![x.clone()], ..Given::default() };
+        let [_, server] = evaluate(circuit, lanes, given, 7).await.unwrap();
+        let m: Vec<u64> = server.opened[0].to_lanes();
+        for (lane, (m, xhat)) in m.iter().zip(xhat.to_lanes::<u64>()).enumerate() {
+            let got = m.wrapping_add(xhat) & (u64::MAX >> (64 - ring));
+            assert_eq!(got, x.to_lanes::<u64>()[lane].min(top));
+        }
+    }
+}
+
+#[tokio::test]
+async fn logits_and_revealed_sums_go_to_the_client() {
+    let (ell, lanes) = (11, 100);
+    let [c, v] = [1, 2].map(|seed| Planes::random(lanes, ell + 1, &mut rng(seed)));
+    let given = Given { early: vec![c.clone()], server: vec![v.clone()], ..Given::default() };
+    let [client, server] = evaluate(logits(ell, Destination::Client).unwrap(), lanes, given, 7).await.unwrap();
+    let pairs = c.to_lanes::<u64>().into_iter().zip(v.to_lanes::<u64>());
+    let want: Vec<u64> = pairs.map(|(c, v)| crate::protocol::output::ideal(ell, c, v)).collect();
+    assert_eq!(client.opened[0].to_lanes::<u64>(), want);
+    assert!(server.opened.is_empty());
+
+    let given = Given { server: vec![v.clone()], ..Given::default() };
+    let [client, _] = evaluate(reveal(ell + 1).unwrap(), lanes, given, 7).await.unwrap();
+    assert_eq!(client.opened[0].to_lanes::<u64>(), v.to_lanes::<u64>());
+}
+
+#[tokio::test]
+async fn argmax_is_the_first_of_the_largest() {
+    for (ell, classes) in [(3, 10), (8, 10), (12, 2), (5, 7), (6, 1), (4, 100)] {
+        let images = 60;
+        let values: Vec<Planes> = (0..classes).map(|i| Planes::random(images, ell, &mut rng(i as u64))).collect();
+        let given = Given { shared: values.clone(), ..Given::default() };
+        let [client, _] = evaluate(argmax(ell, classes).unwrap(), images, given, 3).await.unwrap();
+        let index: Vec<u64> = client.opened[0].to_lanes();
+        for (image, index) in index.iter().enumerate() {
+            let logits: Vec<i64> = values.iter().map(|value| signed(value.to_lanes::<u64>()[image], ell)).collect();
+            assert_eq!(*index as usize, crate::protocol::argmax::ideal(&logits), "{logits:?}");
+        }
+    }
+}
+
+#[test]
+fn logits_of_images_become_classes() {
+    let (images, classes) = (5, 3);
+    let values = Planes::from_lanes(&(0..15_u64).collect::<Vec<_>>(), 4);
+    let [client, server] = deal_bits(&values, 3);
+    for (class, (client, server)) in per_class(&client, classes).iter().zip(per_class(&server, classes)).enumerate() {
+        let got: Vec<u64> = client.xor(&server).halves().to_lanes();
+        assert_eq!(got, (0..images).map(|image| (image * classes + class) as u64).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,234 @@
+//! Every operation of the recorder, and a client that deviates while a circuit runs.
+
+use super::*;
+use crate::correlation::ot::{Cots, OtCount};
+use crate::error::Error;
+use crate::guard::Builder;
+use crate::guard::circuits;
+use crate::guard::prepare::offline;
+use crate::guard::testing::{Given, Pair, evaluate, lie, prepare, rng};
+use crate::guard::{Triples, prove};
+use crate::party::Stage;
+use crate::program::testing::ODD_LANES;
+use std::sync::Arc;
+
+/// Everything at once: inputs of all origins, outputs of all kinds, constants, complements, known products.
+#[tokio::test]
+async fn every_operation_is_what_it_says() {
+    for lanes in ODD_LANES {
+        let mut b = Builder::new();
+        let (e, l) = (b.input(Origin::Early, 3), b.input(Origin::Late, 2));
+        let (s, k) = (b.input(Origin::Server, 2), b.input(Origin::Shared, 1));
+        let known = b.known_and(e[0], e[1].not());
+        let sum = b.xor(known, e[2]);
+        let both = b.known_or(sum.not(), e[0]);
+        let and = b.and(l[0].not(), s[0]);
+        let or = b.or(and, both);
+        let select = b.select(s[1], or, l[1].not());
+        let majority = b.majority(k[0], select, known);
+        let folded = [b.and(or, or.not()), b.and(or, Wire::ONE), b.xor(or, or), b.and(or, or), b.xor(or, Wire::ONE)];
+        b.output(Destination::Server, &[and, majority.not(), Wire::ONE]);
+        b.output(Destination::Kept, &[select, majority]);
+        b.output(Destination::Client, &[or, both, known]);
+        b.output(Destination::Client, &folded);
+        let circuit = b.finish();
+        assert_eq!((circuit.triples(), circuit.proved), (4, 2));
+        let planes = |width, seed| Planes::random(lanes, width, &mut rng(seed));
+        let (early, late, server, shared) = (planes(3, 1), planes(2, 2), planes(2, 3), planes(1, 4));
+        let given = Given {
+            early: vec![early.clone()],
+            late: vec![late.clone()],
+            server: vec![server.clone()],
+            shared: vec![shared.clone()],
+        };
+        let [client, of_server] = evaluate(circuit, lanes, given, lanes as u64).await.unwrap();
+        let kept: Vec<u8> = client.kept[0].xor(&of_server.kept[0]).halves().to_lanes();
+        for (lane, kept) in kept.into_iter().enumerate() {
+            let bits = |planes: &Planes| planes.to_lanes::<u8>()[lane];
+            let bit = |planes: &Planes, i: u8| bits(planes) >> i & 1;
+            let (e, l, s, k) = (|i| bit(&early, i), |i| bit(&late, i), |i| bit(&server, i), bit(&shared, 0));
+            let known = e(0) & (1 ^ e(1));
+            let both = 1 ^ known ^ e(2) | e(0);
+            let and = (1 ^ l(0)) & s(0);
+            let or = and | both;
+            let select = if s(1) == 1 { or } else { 1 ^ l(1) };
+            let majority = u8::from(k + select + known >= 2);
+            assert_eq!(bits(&of_server.opened[0]), and | (1 ^ majority) << 1 | 4);
+            assert_eq!(kept, select | majority << 1);
+            assert_eq!(bits(&client.opened[0]), or | both << 1 | known << 2);
+            assert_eq!(bits(&client.opened[1]), or << 1 | or << 3 | (1 ^ or) << 4);
+        }
+    }
+}
+
+const ELL: usize = 7;
+const LANES: usize = 5;
+
+/// A logits circuit with a client that spoils its triples, then its state: what both get, and the frames that the server has sent.
+async fn logits(
+    seed: u64,
+    spoil: impl FnOnce(&mut Triples),
+    deviate: impl FnOnce(&mut Prepared),
+) -> (Result<Outputs>, u64, usize) {
+    let circuit = circuits::logits(ELL, Destination::Client).unwrap();
+    let [c, v] = [1, 2].map(|seed| Planes::random(LANES, ELL + 1, &mut rng(seed)));
+    let Pair { circuit, channels: [mut a, mut b], guards: [mut own, mut guard], prepared: [mut client, server] } =
+        prepare(circuit, LANES, vec![c], seed, spoil).await.unwrap();
+    deviate(&mut client);
+    a.enter(Stage::Online);
+    b.enter(Stage::Online);
+    let server = async {
+        let outputs = online(server, &mut b, &mut guard, vec![v], &[]).await;
+        let sent = b.traffic().stage(Stage::Online).total().frames_sent;
+        // The client waits for what does not come.
+        b.close().await.unwrap();
+        (outputs, sent)
+    };
+    let (client, (outputs, sent)) = tokio::join!(online(client, &mut a, &mut own, Vec::new(), &[]), server);
+    assert_eq!(client.is_ok(), outputs.is_ok(), "the client gets an output where the server lets it");
+    (outputs, sent, circuit.depth())
+}
+
+#[tokio::test]
+async fn an_honest_client_gets_its_output_in_one_frame_more() {
+    let (outputs, sent, depth) = logits(1, |_| (), |_| ()).await;
+    assert!(outputs.is_ok());
+    assert_eq!(sent as usize, depth + 1);
+}
+
+/// Wrong triples, wrong bits, wrong MACs, at every place: the frame with the output is never sent.
+#[tokio::test]
+async fn whatever_is_spoiled_is_caught_before_an_output_is_sent() {
+    let caught = |(outputs, sent, depth): (Result<Outputs>, u64, usize)| {
+        matches!(outputs, Err(Error::Cheated)) && sent as usize == depth
+    };
+    for i in 0..ELL * LANES {
+        for part in 0..3 {
+            for change in [Block::new(1, 0), Block::new(0, 2)] {
+                // The z of the last layer is in no opening but the output, which is the client's own.
+                if part == 2 && i >= (ELL - 1) * LANES {
+                    continue;
+                }
+                let spoil = |triples: &mut Triples| triples.as_mut_slice()[i][part] ^= change;
+                assert!(caught(logits(i as u64, spoil, |_| ()).await), "triple {i}, part {part}");
+            }
+        }
+    }
+    // c: the lowest bits feed ANDs, the last only the output.
+    for i in 0..ELL {
+        for lane in 0..LANES {
+            let held = |prepared: &mut Prepared| lie(&mut prepared.values[i].as_mut().unwrap()[lane]);
+            assert!(caught(logits(i as u64, |_| (), held).await), "bit {i} of lane {lane}");
+            let mac = |prepared: &mut Prepared| prepared.values[i].as_mut().unwrap()[lane] ^= Block::new(8, 0);
+            assert!(caught(logits(i as u64, |_| (), mac).await), "MAC of bit {i} of lane {lane}");
+        }
+    }
+    // Two lies whose errors would cancel.
+    let two = |prepared: &mut Prepared| {
+        let bits = prepared.values[2].as_mut().unwrap();
+        lie(&mut bits[0]);
+        lie(&mut bits[1]);
+    };
+    assert!(caught(logits(1, |_| (), two).await));
+    let swapped = |prepared: &mut Prepared| prepared.values[2].as_mut().unwrap().swap(0, 3);
+    assert!(caught(logits(1, |_| (), swapped).await));
+}
+
+/// Openings of a circuit without outputs to the client are found by the next that has some.
+#[tokio::test]
+async fn a_lie_in_a_layer_is_caught_before_the_output_of_another() {
+    let spec = crate::spec::Spec { ell: 8, shift: 3, bits: 3, guard: 1 };
+    for honest in [true, false] {
+        let circuit = circuits::requantise(spec, crate::spec::Clip::default(), Some(9)).unwrap();
+        let (c, xhat) = (Planes::random(LANES, 9, &mut rng(1)), Planes::random(LANES, 9, &mut rng(2)));
+        let v = Planes::random(LANES, 9, &mut rng(3));
+        let Pair { channels: [mut a, mut b], guards: [mut own, mut guard], prepared: [mut client, server], .. } =
+            prepare(circuit, LANES, vec![c, xhat], 4, |_| ()).await.unwrap();
+        if !honest {
+            lie(&mut client.values[0].as_mut().unwrap()[1]);
+        }
+        a.enter(Stage::Online);
+        b.enter(Stage::Online);
+        let both = tokio::join!(
+            online(client, &mut a, &mut own, Vec::new(), &[]),
+            online(server, &mut b, &mut guard, vec![v], &[])
+        );
+        let m = both.1.unwrap().opened.remove(0);
+        assert!(both.0.is_ok(), "nothing is said so far");
+        // What is revealed next goes with a comparison.
+        let reveal = Arc::new(circuits::reveal(9).unwrap());
+        let none = |circuit: &Arc<Circuit>| Prepared {
+            circuit: circuit.clone(),
+            lanes: LANES,
+            values: (0..circuit.nodes.len()).map(|_| None).collect(),
+            late: Vec::new(),
+            triples: Triples::default(),
+        };
+        let server = async {
+            let outputs = online(none(&reveal), &mut b, &mut guard, vec![m], &[]).await;
+            b.close().await.unwrap();
+            outputs
+        };
+        let both = tokio::join!(online(none(&reveal), &mut a, &mut own, Vec::new(), &[]), server);
+        assert_eq!((both.0.is_ok(), both.1.is_ok()), (honest, honest));
+        assert!(honest || matches!(both.1, Err(Error::Cheated)));
+    }
+}
+
+/// A wrong P_i, with a consistent MAC: the proof is what finds it.
+#[test]
+fn a_wrong_product_is_found_by_its_proof() {
+    let lanes = 9;
+    let mut b = Builder::new();
+    let e = b.input(Origin::Early, 4);
+    let ab = b.known_and(e[0], e[1].not());
+    let sum = b.xor(ab, e[2]);
+    let last = b.known_or(sum.not(), e[3]);
+    b.output(Destination::Kept, &[last]);
+    let circuit = Arc::new(b.finish());
+    let early = Planes::random(lanes, 4, &mut rng(1));
+    for wrong in (0..2 * lanes).map(Some).chain([None]) {
+        let [(mut client, mut own), (mut server, mut guard)] =
+            crate::guard::testing::deal(circuit.ots(lanes).total(), 3);
+        let empty = || Prepared {
+            circuit: circuit.clone(),
+            lanes,
+            values: (0..circuit.nodes.len()).map(|_| None).collect(),
+            late: Vec::new(),
+            triples: Triples::default(),
+        };
+        let take = |cots: &mut Cots, planes: usize| {
+            let lanes_of = OtCount::received_by(Party::Client, planes * lanes);
+            Bits::random(lanes, cots.split_front(lanes_of).unwrap())
+        };
+        let (mut of_client, mut of_server) = (empty(), empty());
+        let mut message = of_client.give_early(vec![take(&mut client, 4)], std::slice::from_ref(&early), None);
+        let bits = apply(&guard, take(&mut server, 4), &message).unwrap();
+        of_server.place(Origin::Early, 0, &bits);
+        message = of_client.give_products(Some(take(&mut client, 2)));
+        if let Some(i) = wrong {
+            // What a client sends that holds the complement of the product, and goes on with it.
+            message[i / 8] ^= 1 << (i % 8);
+            let node = circuit.nodes.iter().enumerate().filter(|(_, node)| matches!(node.op, Op::Known(..)));
+            let node = node.map(|(node, _)| node).nth(i / lanes).unwrap();
+            lie(&mut of_client.values[node].as_mut().unwrap()[i % lanes]);
+        }
+        of_server.take_products(&guard, Some(take(&mut server, 2)), &message).unwrap();
+        let (chi, masks) = (Block::random(&mut rng(5)), [client, server].map(|cots| Bits::random(1, cots)));
+        let v = of_client.with_products(&mut own, |guard, products| prove::prove(guard, products, &masks[0], chi));
+        of_server.with_products(&mut guard, |guard, products| prove::verify(guard, products, &masks[1], chi, v));
+        assert_eq!(guard.compare(&own.digest()).is_ok(), wrong.is_none(), "product {wrong:?}");
+    }
+}
+
+#[tokio::test]
+async fn too_few_triples_are_refused_before_anything_is_sent() {
+    let circuit = Arc::new(circuits::logits(4, Destination::Client).unwrap());
+    let [(client, mut own), _] = crate::guard::testing::deal(circuit.ots(3).total(), 1);
+    let (mut a, _b) = Channel::pair();
+    a.enter(Stage::Offline);
+    let early = vec![Planes::zero(3, 5)];
+    let error = offline(&circuit, 3, &mut a, &mut own, (client, Triples::default()), early, &mut rng(1)).await;
+    assert!(matches!(error, Err(Error::Exhausted { need: 12, have: 0, .. })));
+    assert_eq!(a.traffic().total().frames_sent, 0);
+}
