@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`slot`] | the seed of a slot, made by both parties; the slot computed again from it, and the first part that differs |
 //! | [`audit`] | the coin: [`Undecided`] -> [`Usable`] or [`Audit`], each moved by value |
+//! | [`bits`] | the client's values as authenticated bits, and the comparison of their MACs |
 //! | [`registry`] | [`Presence`] of an identity in a session; one audit at a time; who still owes an answer |
 //! | [`store`](crate::store) | who is shut out, on disk: [`Offences`](crate::store::Offences) |
 //! | [`exchange`] | the messages of an audit, both roles |
@@ -15,11 +16,12 @@
 //! | [`Registry::owed`], [`exchange::collect`]: an audit of an earlier connection comes first | [`exchange::pay`] |
 //! | [`Registry::enter`], and all that follows within [`Presence::run`] | |
 //! | for each slot: [`exchange::receive`] | [`exchange::send`] |
-//! | the corrections of c, xhat and P, in and out of this room | |
+//! | [`Authenticated::add`] for the corrections of c and xhat | the same, and [`Authenticated::macs`] |
 //! | [`Undecided::new`], [`exchange::decide`] | [`Waiting::new`](exchange::Waiting::new), [`hear`](exchange::Waiting::hear) |
 //! | [`Usable::begin`], and then the first online byte | the slot that was heard of |
 
 pub mod audit;
+pub mod bits;
 pub mod exchange;
 pub mod registry;
 pub mod slot;
@@ -30,6 +32,7 @@ use std::time::Duration;
 
 pub use crate::offline::SlotSeed;
 pub use audit::{Audit, AuditRate, Corrections, Undecided, Usable, Verdict};
+pub use bits::{Authenticated, Of};
 pub use registry::{Limits, Presence, Registry};
 pub use slot::{Answer, Arrived, ClientHalf, Commitment, Committed, Nonce, Promise, SlotName};
 

@@ -32,6 +32,18 @@ impl Guard {
         Self { delta, opened: Sha256::new_with_prefix(b"lowkey guard opened/1") }
     }
 
+    /// The same party with a hash of its own, of nothing yet: for bits that are opened apart from the session, in an audit.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        Self { delta: self.delta.clone(), opened: Sha256::new_with_prefix(b"lowkey guard opened apart/1") }
+    }
+
+    /// At the client: the hash of all that was opened or claimed, of a party [apart](Self::apart).
+    #[must_use]
+    pub fn seal(self) -> [u8; DIGEST_BYTES] {
+        self.digest()
+    }
+
     /// The party.
     #[must_use]
     pub fn party(&self) -> Party {

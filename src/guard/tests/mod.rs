@@ -20,6 +20,7 @@ use crate::policy::Identity;
 use crate::publication::{ClientModel, ServerModel};
 use crate::store::{Key, Offence, Store};
 
+mod bits;
 mod exchanges;
 mod extraction;
 mod identities;
