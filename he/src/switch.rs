@@ -24,6 +24,7 @@ use crate::error::HeError;
 use crate::mask::Mask;
 use crate::ring::{NttPoly, Ring};
 use crate::secret::Secret;
+use crate::simd::vectorize;
 use crate::word::TorusWord;
 
 /// How A is cut into digits.
@@ -53,20 +54,27 @@ impl Gadget {
         let halves: u64 =
             (0..self.levels).map(|t| 1u64 << (self.place(W::BITS, t) + self.bits - 1)).fold(0, u64::wrapping_add);
         let offset = W::from_u64(halves.wrapping_add((1 << last) >> 1));
-        for (out, &word) in out.iter_mut().zip(words) {
-            let digit = word.wrapping_add(offset).shr(self.place(W::BITS, t)).to_u64() & ((1 << self.bits) - 1);
-            *out = digit as i64 - (1 << (self.bits - 1));
-        }
+        let (place, mask, half) = (self.place(W::BITS, t), (1 << self.bits) - 1, 1 << (self.bits - 1));
+        vectorize(
+            #[inline(always)]
+            || {
+                for (out, &word) in out.iter_mut().zip(words) {
+                    *out = (word.wrapping_add(offset).shr(place).to_u64() & mask) as i64 - half;
+                }
+            },
+        );
     }
 }
 
-/// p(X^g) for an odd g, N coefficients.
+/// p(X^g) for an odd g, N coefficients, N a power of two. No branch and no address depends on a coefficient.
 pub fn automorphism<W: TorusWord>(poly: &[W], g: usize) -> Vec<W> {
     let n = poly.len();
     let mut out = vec![W::default(); n];
-    for (i, &word) in poly.iter().enumerate() {
-        let at = i * g % (2 * n);
-        out[at % n] = if at < n { word } else { word.wrapping_neg() };
+    let mut at = 0;
+    for &word in poly {
+        // X^N = -1.
+        out[at & (n - 1)] = if at & n == 0 { word } else { word.wrapping_neg() };
+        at = (at + g) & (2 * n - 1);
     }
     out
 }
