@@ -5,8 +5,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use lowkey_bridge::keys;
-use lowkey_bridge::product::{self, Clear, CrossPlan, Public, Sizes, merge};
+use lowkey_bridge::product::{self, Clear, CrossPlan, KeyPlan, Public, Sizes};
 use lowkey_he::mask::EpochSeed;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
@@ -34,9 +33,9 @@ fn bench(c: &mut Criterion) {
 
 fn stages(c: &mut Criterion, name: &str, plan: &CrossPlan) {
     let (sizes, ell, clear) = (plan.sizes(), plan.parameters().ell, plan.clear());
-    let (sets, merged) = (product::key_plan([plan]), product::merge_key_plan([plan]));
+    let key_plan = KeyPlan::of_crosses([plan]);
     let epoch = EpochSeed([3; 32]);
-    let (masks, mask0) = (plan.masks(&epoch), keys::rerandomiser_masks(&sets, &epoch).expect("a known set"));
+    let (masks, mask0) = (plan.masks(&epoch), key_plan.masks(&epoch).expect("a known set"));
     let mut rng = ChaCha20Rng::seed_from_u64(1);
     let a: Vec<u64> = (0..sizes.encrypted()).map(|_| rng.next_u64() >> (64 - ell)).collect();
     let widest = match clear {
@@ -44,12 +43,10 @@ fn stages(c: &mut Criterion, name: &str, plan: &CrossPlan) {
         Clear::Known { magnitude } => magnitude.ilog2(),
     };
     let b: Vec<u64> = (0..sizes.clear()).map(|_| rng.next_u64() >> (64 - widest)).collect();
-    let (mut secrets, b0) = keys::generate(&sets, &mask0, &mut rng).expect("masks of this plan");
-    let keys = keys::receive(&sets, &b0).expect("an honest owner");
+    let (mut secrets, message) = key_plan.generate(&epoch, &mask0, &mut rng).expect("masks of this plan");
+    let keys = key_plan.receive(&epoch, &message).expect("an honest owner");
     let bodies = product::encrypt(plan, &masks, &a, &mut secrets, &mut rng).expect("the first time");
-    let merge = merge::generate(&merged, &epoch, &mut secrets, &mut rng).expect("the first time");
-    let merge = merge::receive(&merged, &epoch, &merge).expect("an honest owner");
-    let public = Public { masks: &masks, mask0: &mask0, keys: &keys, merge: Some(&merge) };
+    let public = Public { masks: &masks, mask0: &mask0, keys: &keys };
     let hints = product::evaluate(plan, public, &b, &bodies, &mut rng).expect("the noise fits").hints;
 
     let counts = plan.count();
@@ -64,7 +61,8 @@ fn stages(c: &mut Criterion, name: &str, plan: &CrossPlan) {
     group.throughput(Throughput::Elements(counts.products as u64));
     group.bench_function("masks, once", |b| b.iter(|| plan.masks(&epoch)));
     group.bench_function("owner: bodies", |b| {
-        let fresh = || keys::generate(&sets, &mask0, &mut ChaCha20Rng::seed_from_u64(2)).expect("masks of this plan").0;
+        let fresh =
+            || key_plan.generate(&epoch, &mask0, &mut ChaCha20Rng::seed_from_u64(2)).expect("masks of this plan").0;
         let mut rng = ChaCha20Rng::seed_from_u64(4);
         b.iter_batched(
             fresh,

@@ -17,12 +17,13 @@ use rayon::prelude::*;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::budget;
-use super::merge::{Halves, MergeKeys, turn_down};
+use super::keys::PeerKeys;
+use super::merge::{Halves, turn_down};
 use super::packing::Sizes;
 use super::plan::{Clear, CrossPlan};
 use crate::convert;
 use crate::error::BridgeError;
-use crate::linear::keys::{RerandomiserMasks, ServerKeys};
+use crate::linear::keys::RerandomiserMasks;
 
 /// The evaluator's half of a product.
 pub struct Evaluated {
@@ -45,10 +46,8 @@ pub struct Public<'a> {
     pub masks: &'a [Mask<u64>],
     /// a*_0 of every set.
     pub mask0: &'a RerandomiserMasks,
-    /// b*_0 of every set, from the owner.
-    pub keys: &'a ServerKeys,
-    /// The owner's keys for merging, where the plan does.
-    pub merge: Option<&'a MergeKeys>,
+    /// The owner's.
+    pub keys: &'a PeerKeys,
 }
 
 /// Multiplies the encrypted A by `b`, k x r words modulo 2^ell, row-major.
@@ -192,7 +191,7 @@ impl Product<'_> {
     fn column<R: CryptoRng>(&self, l: usize, rng: &mut R) -> Result<Vec<Output>, BridgeError> {
         let parameters = self.plan.parameters();
         let mask0 = self.public.mask0.get::<u64>(parameters.set)?;
-        let b0 = &self.public.keys.get::<u64>(parameters.set)?[0].ntt;
+        let b0 = &self.public.keys.b0.get::<u64>(parameters.set)?[0].ntt;
         let norms = self.norms(l);
         let fits = |draws: &[Draw<u64>]| {
             let (drawn, merge) = (draws[0].drawn(), self.plan.choice().merge);
@@ -216,7 +215,6 @@ impl Product<'_> {
         if merge == 0 {
             return self.sums(l);
         }
-        let keys = self.public.merge.ok_or(BridgeError::MissingKeys { set: plan.parameters().set.name })?;
         let mut of_rows = vec![Vec::new(); plan.packing().blocks().rows];
         for column in plan.hint_columns(l) {
             for (all, mut sums) in of_rows.iter_mut().zip(self.sums(column)?) {
@@ -224,7 +222,7 @@ impl Product<'_> {
                 all.push(sums);
             }
         }
-        of_rows.into_iter().map(|all| keys.merge(plan.parameters().set, merge, all)).collect()
+        of_rows.into_iter().map(|all| self.public.keys.merge.merge(plan.parameters().set, merge, all)).collect()
     }
 
     /// sum_j w_j a_j and sum_j w_j body_j of one block of columns, for all blocks of rows.

@@ -27,7 +27,6 @@ use lowkey_he::switch::{Gadget, Switch};
 use lowkey_he::torus::{Rounding, round_to};
 use rand::CryptoRng;
 
-use super::plan::CrossPlan;
 use crate::error::BridgeError;
 use crate::linear::keys::Secrets;
 
@@ -55,19 +54,6 @@ pub struct MergeKeyPlan {
 /// A party's keys at its peer, by parameter set.
 #[derive(Debug, Clone, Default)]
 pub struct MergeKeys(BTreeMap<u8, Vec<Switch<u64>>>);
-
-/// The keys that one party has to send as the owner in `plans`. Both parties derive it; empty if nothing is merged.
-pub fn merge_key_plan<'a>(plans: impl IntoIterator<Item = &'a CrossPlan>) -> Vec<MergeKeyPlan> {
-    let mut sets: Vec<MergeKeyPlan> = Vec::new();
-    for plan in plans.into_iter().filter(|plan| plan.choice().merge > 0) {
-        let (set, steps) = (plan.parameters().set, plan.choice().merge);
-        match sets.iter_mut().find(|known| known.set == set) {
-            Some(known) => known.steps = known.steps.max(steps),
-            None => sets.push(MergeKeyPlan { set, steps }),
-        }
-    }
-    sets
-}
 
 impl MergeKeyPlan {
     /// Bytes of the keys of this set.
@@ -97,7 +83,7 @@ fn exponent(set: &ParameterSet, step: u32) -> usize {
 ///
 /// # Errors
 /// When a secret has made them before, or `secrets` are those of another plan: our bug.
-pub fn generate<R: CryptoRng>(
+pub(super) fn generate<R: CryptoRng>(
     plans: &[MergeKeyPlan],
     epoch: &EpochSeed,
     secrets: &mut Secrets,
@@ -124,7 +110,7 @@ pub fn generate<R: CryptoRng>(
 ///
 /// # Errors
 /// When the message does not have the length that the plans give it.
-pub fn receive(plans: &[MergeKeyPlan], epoch: &EpochSeed, message: &[u8]) -> Result<MergeKeys, BridgeError> {
+pub(super) fn receive(plans: &[MergeKeyPlan], epoch: &EpochSeed, message: &[u8]) -> Result<MergeKeys, BridgeError> {
     let expected = plans.iter().map(MergeKeyPlan::message_len).sum();
     if message.len() != expected {
         return Err(BridgeError::Length { what: "the keys for merging", expected, found: message.len() });

@@ -22,6 +22,7 @@
 //! | `digits` | the clear operand as small signed numbers | shares -> digits |
 //! | [`budget`] | does it fit, how is it cut, what is rounded off | sizes, ell -> [`Choice`] |
 //! | [`plan`] | what both know of a cross term, and its bytes | choice -> [`CrossPlan`] |
+//! | [`keys`] | per step: secrets at the owner, what leads back and b*_0 at the evaluator | |
 //! | [`owner`] | bodies, and c | A, hints -> message, share |
 //! | [`evaluator`] | hints, and v | B, bodies -> message, share |
 //! | [`merge`] | many answers in one, by automorphisms | ciphertexts -> ciphertext |
@@ -34,6 +35,7 @@
 pub mod budget;
 mod digits;
 pub mod evaluator;
+pub mod keys;
 pub mod merge;
 pub mod owner;
 pub mod packing;
@@ -45,9 +47,9 @@ pub mod shares;
 mod tests;
 
 pub use evaluator::{Evaluated, Public, evaluate};
-pub use merge::{MergeKeyPlan, MergeKeys, merge_key_plan};
+pub use keys::{KeyPlan, PeerKeys};
 pub use owner::{encrypt, share};
 pub use packing::{Packing, Sizes};
-pub use plan::{Choice, Clear, CrossPlan, PlanError, key_plan};
+pub use plan::{Choice, Clear, CrossPlan, PlanError};
 pub use product::{Answered, Answers, Begun, Party, ProductPlan, Side, Terms};
 pub use shares::{centre, join, local_product, split_guard, transpose};

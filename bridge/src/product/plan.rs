@@ -12,7 +12,6 @@ use super::budget::{self, NoRoom};
 use super::digits::Digits;
 use super::merge;
 use super::packing::{Packing, Sizes};
-use crate::linear::keys::SetPlan;
 use crate::parameters::LayerParameters;
 
 /// What the operand in the clear is to its holder.
@@ -243,17 +242,4 @@ impl CrossPlan {
     pub(super) fn polynomial(&self, row: usize, digit: u32, inner: usize) -> usize {
         (row * self.digits.count as usize + digit as usize) * self.packing.blocks().inner + inner
     }
-}
-
-/// The keys that one party needs to own the encrypted operands of `plans`: a secret for each parameter set, with the least
-/// rounding of b*_0 that one of its products asks for. Both parties derive it.
-pub fn key_plan<'a>(plans: impl IntoIterator<Item = &'a CrossPlan>) -> Vec<SetPlan> {
-    let mut sets: Vec<SetPlan> = Vec::new();
-    for LayerParameters { set, rounding, .. } in plans.into_iter().map(CrossPlan::parameters) {
-        match sets.iter_mut().find(|known| known.set == *set) {
-            Some(known) => known.b0_rounding = known.b0_rounding.min(rounding.b0),
-            None => sets.push(SetPlan { set, secrets: 1, b0_rounding: rounding.b0 }),
-        }
-    }
-    sets
 }

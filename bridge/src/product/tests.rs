@@ -12,7 +12,6 @@ use rand_chacha::ChaCha20Rng;
 
 use super::*;
 use crate::error::BridgeError;
-use crate::keys;
 
 fn sizes(rows: usize, inner: usize, columns: usize) -> Sizes {
     Sizes { rows, inner, columns }
@@ -44,17 +43,14 @@ struct Run {
 }
 
 fn run(plan: &CrossPlan, a: &[u64], b: &[u64], rng: &mut ChaCha20Rng) -> Run {
-    let sets = key_plan([plan]);
+    let key_plan = KeyPlan::of_crosses([plan]);
     let epoch = EpochSeed(rng.random());
-    let masks = plan.masks(&epoch);
-    let mask0 = keys::rerandomiser_masks(&sets, &epoch).unwrap();
-    let (mut secrets, b0) = keys::generate(&sets, &mask0, rng).unwrap();
-    let merged = merge_key_plan([plan]);
-    let message = merge::generate(&merged, &epoch, &mut secrets, rng).unwrap();
-    let merge = merge::receive(&merged, &epoch, &message).unwrap();
+    let (masks, mask0) = (plan.masks(&epoch), key_plan.masks(&epoch).unwrap());
+    let (mut secrets, message) = key_plan.generate(&epoch, &mask0, rng).unwrap();
+    assert_eq!(message.len(), key_plan.message_len());
     let bodies = encrypt(plan, &masks, a, &mut secrets, rng).unwrap();
-    let keys = keys::receive(&sets, &b0).unwrap();
-    let public = Public { masks: &masks, mask0: &mask0, keys: &keys, merge: Some(&merge) };
+    let keys = key_plan.receive(&epoch, &message).unwrap();
+    let public = Public { masks: &masks, mask0: &mask0, keys: &keys };
     let (hints, theirs) = evaluator::phases(plan, public, b, &bodies, rng).unwrap();
     let ours = owner::phases(plan, &hints, &secrets).unwrap();
     let exact = matrix_product(plan.sizes(), a, b);
@@ -250,8 +246,8 @@ fn merged_answers_take_a_third_of_the_bytes() {
         assert!(kilobytes(plan) < *most, "{:?}: {:.1} kB", plan.sizes(), kilobytes(plan));
         total += f64::from(*times) * kilobytes(plan);
     }
-    let keys: usize = merge_key_plan(all.iter().map(|(plan, ..)| plan)).iter().map(MergeKeyPlan::message_len).sum();
-    assert!(total < 2300.0 && keys < 260_000, "{total:.0} kB, and keys of {keys} bytes");
+    let keys = KeyPlan::of_crosses(all.iter().map(|(plan, ..)| plan)).message_len();
+    assert!(total < 2300.0 && keys < 270_000, "{total:.0} kB, and keys of {keys} bytes");
 }
 
 /// Chi square over the top and the low bits of c, of one run: 32 bins, 5 deviations.
@@ -309,15 +305,11 @@ fn a_first_layer_is_exact() {
 /// Both parties of a whole product, over owned messages.
 fn whole(plan: ProductPlan, left: [&[u64]; 2], right: [&[u64]; 2], rng: &mut ChaCha20Rng) -> [Vec<u64>; 2] {
     let plan = Arc::new(plan);
-    let (sets, merged) = (key_plan([plan.cross()]), merge_key_plan([plan.cross()]));
     let epoch = EpochSeed(rng.random());
-    let (masks, mask0) = (plan.cross().masks(&epoch), keys::rerandomiser_masks(&sets, &epoch).unwrap());
     let parties = [Party::Client, Party::Server];
-    let mut own = parties.map(|_| keys::generate(&sets, &mask0, rng).unwrap());
-    let merge = own.each_mut().map(|(secrets, _)| {
-        let message = merge::generate(&merged, &epoch, secrets, rng).unwrap();
-        merge::receive(&merged, &epoch, &message).unwrap()
-    });
+    let key_plans = parties.map(|party| KeyPlan::of(party, [&*plan]));
+    let (masks, mask0) = (plan.cross().masks(&epoch), key_plans[1].masks(&epoch).unwrap());
+    let mut own = key_plans.each_ref().map(|plan| plan.generate(&epoch, &mask0, rng).unwrap());
     let mut begun = vec![];
     for (at, party) in parties.into_iter().enumerate() {
         begun.push(plan.begin(party, left[at], right[at], &masks, &mut own[at].0, rng).unwrap());
@@ -326,8 +318,8 @@ fn whole(plan: ProductPlan, left: [&[u64]; 2], right: [&[u64]; 2], rng: &mut Cha
     let bodies: Vec<Vec<u8>> = begun.iter().map(|(bodies, _)| bodies.clone()).collect();
     let mut answered = vec![];
     for (at, (_, state)) in begun.into_iter().enumerate() {
-        let keys = keys::receive(&sets, &own[1 - at].1).unwrap();
-        let public = Public { masks: &masks, mask0: &mask0, keys: &keys, merge: Some(&merge[1 - at]) };
+        let keys = key_plans[1 - at].receive(&epoch, &own[1 - at].1).unwrap();
+        let public = Public { masks: &masks, mask0: &mask0, keys: &keys };
         answered.push(state.answer(&bodies[1 - at], public, rng).unwrap());
         assert_eq!(answered[at].0.len(), plan.hints_len(parties[at]));
     }
@@ -405,13 +397,13 @@ fn a_guard_bit_comes_off_with_the_product_of_the_lowest_bits() {
 fn bytes_of_the_peer_of_a_wrong_length_are_its_fault() {
     let mut rng = ChaCha20Rng::seed_from_u64(31);
     let sizes = sizes(5, 30, 3);
-    let plan = CrossPlan::cheapest(7, sizes, 18, Clear::Share).unwrap();
-    let sets = key_plan([&plan]);
+    let plan = CrossPlan::merged(7, sizes, 18, Clear::Share).unwrap();
+    let key_plan = KeyPlan::of_crosses([&plan]);
     let epoch = EpochSeed([1; 32]);
-    let (masks, mask0) = (plan.masks(&epoch), keys::rerandomiser_masks(&sets, &epoch).unwrap());
-    let (mut secrets, b0) = keys::generate(&sets, &mask0, &mut rng).unwrap();
-    let keys = keys::receive(&sets, &b0).unwrap();
-    let public = Public { masks: &masks, mask0: &mask0, keys: &keys, merge: None };
+    let (masks, mask0) = (plan.masks(&epoch), key_plan.masks(&epoch).unwrap());
+    let (mut secrets, message) = key_plan.generate(&epoch, &mask0, &mut rng).unwrap();
+    let keys = key_plan.receive(&epoch, &message).unwrap();
+    let public = Public { masks: &masks, mask0: &mask0, keys: &keys };
     let (a, b) = (vec![0; sizes.encrypted()], vec![0; sizes.clear()]);
     let bodies = encrypt(&plan, &masks, &a, &mut secrets, &mut rng).unwrap();
     let hints = evaluate(&plan, public, &b, &bodies, &mut rng).unwrap().hints;
@@ -424,11 +416,8 @@ fn bytes_of_the_peer_of_a_wrong_length_are_its_fault() {
         let bytes: Vec<u8> = hints.iter().copied().chain([0]).take(cut).collect();
         assert!(share(&plan, &bytes, &secrets).unwrap_err().is_peer_fault());
     }
-    let plans = [MergeKeyPlan { set: &T64N2048, steps: 2 }];
-    let message = merge::generate(&plans, &epoch, &mut secrets, &mut rng).unwrap();
-    assert_eq!(message.len(), plans[0].message_len());
     for cut in [0, message.len() - 1] {
-        assert!(merge::receive(&plans, &epoch, &message[..cut]).unwrap_err().is_peer_fault());
+        assert!(key_plan.receive(&epoch, &message[..cut]).is_err_and(|error| error.is_peer_fault()));
     }
     // Arbitrary bytes of the right length are a share of nonsense and no panic, but for bits that no field uses.
     let noise: Vec<u8> = (0..bodies.len()).map(|_| rng.random()).collect();
@@ -449,12 +438,12 @@ fn a_share_that_is_no_share_is_refused_and_so_are_numbers_that_are_too_large() {
     let (sizes, ell) = (sizes(8, 500, 4), 18);
     for (clear, wrong) in [(Clear::Share, 1u64 << (ell - 1)), (Clear::Known { magnitude: 3 }, 4)] {
         let plan = CrossPlan::cheapest(7, sizes, ell, clear).unwrap();
-        let sets = key_plan([&plan]);
+        let key_plan = KeyPlan::of_crosses([&plan]);
         let epoch = EpochSeed([1; 32]);
-        let (masks, mask0) = (plan.masks(&epoch), keys::rerandomiser_masks(&sets, &epoch).unwrap());
-        let (mut secrets, b0) = keys::generate(&sets, &mask0, &mut rng).unwrap();
-        let keys = keys::receive(&sets, &b0).unwrap();
-        let public = Public { masks: &masks, mask0: &mask0, keys: &keys, merge: None };
+        let (masks, mask0) = (plan.masks(&epoch), key_plan.masks(&epoch).unwrap());
+        let (mut secrets, message) = key_plan.generate(&epoch, &mask0, &mut rng).unwrap();
+        let keys = key_plan.receive(&epoch, &message).unwrap();
+        let public = Public { masks: &masks, mask0: &mask0, keys: &keys };
         let bodies = encrypt(&plan, &masks, &vec![1; sizes.encrypted()], &mut secrets, &mut rng).unwrap();
         let error = evaluate(&plan, public, &vec![wrong; sizes.clear()], &bodies, &mut rng).unwrap_err();
         assert!(!error.is_peer_fault(), "{error}");
