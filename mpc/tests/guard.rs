@@ -106,7 +106,7 @@ fn bytes_per_activation() {
         for (bucket, limit) in [2, 3].into_iter().zip(limits) {
             let batch = Batch::new(bucket, 500_000).unwrap();
             let of = |cost: &lowkey_mpc::program::Cost| {
-                cost.total_bytes() as f64 + cost.ots.total() as f64 * price::BYTES_PER_OT
+                cost.total_bytes() as f64 + cost.demand.ots.total() as f64 * price::BYTES_PER_OT
             };
             let triple = of(&batch.cost()) / batch.good() as f64;
             let lanes = 1 << 14;

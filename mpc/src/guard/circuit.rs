@@ -205,7 +205,7 @@ impl Circuit {
     pub fn cost(&self, lanes: usize) -> Cost {
         let mut frames = self.offline_frames(lanes);
         frames.extend(self.online_frames(lanes, &mut Flights::default()));
-        Cost { frames, ots: self.ots(lanes) }
+        Cost { frames, demand: self.ots(lanes).into() }
     }
 
     /// The frames of the offline stage.

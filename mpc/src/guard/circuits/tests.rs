@@ -79,7 +79,7 @@ fn requantise_costs_what_the_design_says() {
     let circuit = requantise(Spec { ell: 13, shift: 7, bits: 4, guard: 1 }, Clip::default(), Some(13)).unwrap();
     assert_eq!((circuit.triples(), circuit.depth()), (30, 20));
     let lanes = 4096;
-    let early = circuit.cost(lanes).ots.total() - 128;
+    let early = circuit.cost(lanes).demand.ots.total() - 128;
     assert_eq!(early, lanes * (14 + 13 + 7));
     assert_eq!(circuit.cost(lanes).flights(), 21);
 }

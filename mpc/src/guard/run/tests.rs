@@ -7,7 +7,7 @@ use crate::guard::Builder;
 use crate::guard::circuits;
 use crate::guard::prepare::offline;
 use crate::guard::testing::{Given, Pair, evaluate, lie, prepare, rng};
-use crate::guard::{Triples, prove};
+use crate::guard::{Circuit, Triples, prove};
 use crate::party::Stage;
 use crate::program::testing::ODD_LANES;
 use std::sync::Arc;
