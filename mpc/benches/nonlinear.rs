@@ -7,7 +7,7 @@ use lowkey_mpc::carry::Part;
 use lowkey_mpc::channel::Channel;
 use lowkey_mpc::extend::Finish;
 use lowkey_mpc::fixed::refresh::Refresh;
-use lowkey_mpc::fixed::{extend, truncate};
+use lowkey_mpc::fixed::{extend, relu, softmax, truncate};
 use lowkey_mpc::layout::{Choice, Search};
 use lowkey_mpc::ot::{Correlations, Cots, OtCount};
 use lowkey_mpc::party::{Party, Stage};
@@ -155,7 +155,19 @@ fn fixed_point(c: &mut Criterion) {
     group.finish();
     let spec = extend::Spec { from: spec.kept(), to: 25, signed: true };
     let program = extend::program(spec, Time::START, Time::START).expect("the widths fit");
-    stages(c, &mut Pool::new(), "extend 784 x 128, 13 bits to 25", program, WEIGHTS);
+    let mut pool = Pool::new();
+    stages(c, &mut pool, "extend 784 x 128, 13 bits to 25", program, WEIGHTS);
+
+    let (spec, at) = (relu::Spec { from: 12, to: 19 }, Time::START);
+    let choices = Search::new(0.73).rectify(spec, at, at).expect("a rectifier");
+    let chain: &Vec<Part> = pick(&choices, 8);
+    let program = relu::program(spec, chain, at, at).expect("found by the search");
+    stages(c, &mut pool, "rectify 128 x 128, 12 bits to 19", program, 128 * 128);
+
+    let spec = softmax::Spec { classes: 10, width: 13, fraction: 4, result: 5, to: 19 };
+    let choices = Search::new(0.73).softmax(spec).expect("a softmax");
+    let program = softmax::program(spec, pick(&choices, 40), false).expect("found by the search");
+    stages(c, &mut pool, "softmax of 10, 128 samples", program, 128);
 }
 
 fn planning(c: &mut Criterion) {

@@ -54,11 +54,21 @@ pub fn ideal(spec: Spec, y: i64) -> u64 {
 /// # Errors
 /// [`LayoutError`] if the specification does not fit.
 pub fn program(spec: Spec, client: Time, server: Time) -> Result<Program, LayoutError> {
-    spec.check()?;
+    joint_program(&[spec], client, server)
+}
+
+/// [`program`] for several numbers per lane, in one flight: inputs and outputs follow one another.
+///
+/// # Errors
+/// [`LayoutError`] if a specification does not fit.
+pub fn joint_program(specs: &[Spec], client: Time, server: Time) -> Result<Program, LayoutError> {
     let mut b = Builder::new();
-    let y = b.input_share(spec.from.into(), client, server);
-    let y = record(&mut b, spec, &y);
-    b.output_share(&y);
+    for spec in specs {
+        spec.check()?;
+        let y = b.input_share(spec.from.into(), client, server);
+        let y = record(&mut b, *spec, &y);
+        b.output_share(&y);
+    }
     Ok(b.finish())
 }
 
@@ -117,6 +127,22 @@ mod tests {
                 let want: Vec<u64> = y.into_iter().map(|y| ideal(spec, y)).collect();
                 assert_eq!(open(&outcome.client[0], &outcome.server[0]), want, "{spec:?} seed {seed}");
             }
+        }
+    }
+
+    #[test]
+    fn several_numbers_take_one_flight() {
+        let specs = [Spec { from: 5, to: 25, signed: true }, Spec { from: 8, to: 11, signed: false }];
+        let program = Arc::new(joint_program(&specs, Time::START, Time::START).unwrap());
+        assert_eq!(program.cost(1).flights(), 1);
+        let (mut rng, lanes) = (ChaCha20Rng::seed_from_u64(4), 100);
+        let numbers = [-8_i64, 7, 0, -1].map(|y| [y, 127 - y.abs()]);
+        let column = |i: usize| (0..lanes).map(|lane| numbers[lane % 4][i].cast_unsigned()).collect::<Vec<u64>>();
+        let inputs = [share(&column(0), 5, &mut rng), share(&column(1), 8, &mut rng)];
+        let outcome = run(&program, lanes, inputs.as_flattened(), 4);
+        for (i, spec) in specs.into_iter().enumerate() {
+            let want: Vec<u64> = (0..lanes).map(|lane| ideal(spec, numbers[lane % 4][i])).collect();
+            assert_eq!(open(&outcome.client[i], &outcome.server[i]), want, "{spec:?}");
         }
     }
 

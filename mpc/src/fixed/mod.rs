@@ -6,10 +6,12 @@
 //! | module | y = | flights |
 //! |---|---|---|
 //! | [`refresh`] | x, under shares that both parties move by one pseudo-random number | none |
+//! | [`join`] | the sum of lattice products, exactly: their guard bits removed | 1 |
 //! | [`truncate`] | x / 2^s, rounded up or down by a coin, in a smaller ring | none |
 //! | [`extend`] | x in a larger ring, where it is known to leave two bits free | 1 |
 //! | [`relu`] | max(z, 0) in a larger ring, its bit kept; and the bit times a gradient | by chain; 2 |
-//! | [`multiply`] | x y for several x and a short y | 2 |
+//! | [`pool`] | max(z_1, .., z_n, 0) in a larger ring, its choices kept; and the gradient to the value taken | by chain |
+//! | [`multiply`] | x y for several x and a short y | 3 |
 //! | [`softmax`] | probabilities of logits: tournament, two tables, a product | by chain |
 //!
 //! Every protocol is exact given its coins, and a coin is the low half of the client's share: `ideal` versions take coins as arguments, so
@@ -22,7 +24,9 @@
 //! defined with such coins.
 
 pub mod extend;
+pub mod join;
 pub mod multiply;
+pub mod pool;
 pub mod refresh;
 pub mod relu;
 pub mod softmax;

@@ -13,7 +13,7 @@ use super::extend;
 use crate::gadget::compare::{top_bit, words};
 use crate::gadget::select::multiply_bit;
 use crate::party::Party;
-use crate::program::{Builder, Program, Time};
+use crate::program::{Bit, Builder, Program, Share, Time};
 use crate::spec::{LayoutError, Part, check_parts, check_size};
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +27,7 @@ pub struct Spec {
 }
 
 impl Spec {
-    fn extension(self, signed: bool) -> extend::Spec {
+    pub(super) fn extension(self, signed: bool) -> extend::Spec {
         extend::Spec { from: self.from, to: self.to, signed }
     }
 
@@ -83,13 +83,26 @@ pub fn program(spec: Spec, chain: &[Part], client: Time, server: Time) -> Result
 /// Records inputs, protocol and outputs.
 pub(crate) fn record(b: &mut Builder, spec: Spec, chain: &[Part], client: Time, server: Time) {
     let z = b.input_share(spec.from.into(), client, server);
-    let negative = top_bit(b, chain, &z);
-    let bit = b.flip(negative);
-    let y = multiply_bit(b, bit, &z);
-    let y = extend::record(b, spec.extension(false), &y);
+    let (y, bit) = rectify(b, spec, chain, &z);
     b.output_share(&y);
     let bit = words(b, bit);
     b.output_share(&bit);
+}
+
+/// Records a rectifier within a program: y, and its bit.
+pub(super) fn rectify(b: &mut Builder, spec: Spec, chain: &[Part], z: &Share) -> (Share, Bit) {
+    let negative = top_bit(b, chain, z);
+    let bit = b.flip(negative);
+    let y = multiply_bit(b, bit, z);
+    (extend::record(b, spec.extension(false), &y), bit)
+}
+
+/// Both halves of a bit that was kept.
+pub(super) fn input_bit(b: &mut Builder, client: Time, server: Time) -> Bit {
+    let halves = b.input_share(1, client, server);
+    let c = b.half(Party::Client, halves.client.planes[0], client);
+    let s = b.half(Party::Server, halves.server.planes[0], server);
+    b.bit(s, c)
 }
 
 /// The program of the way back. Inputs: both halves of the bit, then both shares of d, r bits, at these times. Outputs: both shares of d',
@@ -100,10 +113,7 @@ pub(crate) fn record(b: &mut Builder, spec: Spec, chain: &[Part], client: Time, 
 pub fn program_back(spec: Spec, client: Time, server: Time) -> Result<Program, LayoutError> {
     spec.check(None)?;
     let mut b = Builder::new();
-    let halves = b.input_share(1, client, server);
-    let c = b.half(Party::Client, halves.client.planes[0], client);
-    let s = b.half(Party::Server, halves.server.planes[0], server);
-    let bit = b.bit(s, c);
+    let bit = input_bit(&mut b, client, server);
     let d = b.input_share(spec.from.into(), client, server);
     let d = multiply_bit(&mut b, bit, &d);
     let d = extend::record(&mut b, spec.extension(true), &d);
