@@ -49,6 +49,7 @@
 //! | [`watch`] | what a server tells of itself |
 //! | [`net`], [`store`] | connections, and what is kept on disk |
 //! | [`shape`] | a slower link, for benchmarks |
+//! | [`train`] | training on shares, in fixed point with explicit coins: a step, and its twin in the clear |
 //! | [`models`] | networks in the clear: files, import, inputs |
 //!
 //! The flow of one inference: `offline/` (before the input is known), then `online.rs` (the layer loop), each with both roles.
@@ -90,6 +91,7 @@ pub mod shape;
 mod slot;
 pub mod store;
 mod threads;
+pub mod train;
 pub mod watch;
 
 pub use admission::Attendance;

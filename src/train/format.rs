@@ -1,0 +1,299 @@
+//! Which network is trained, and in which numbers: fractional bits of values, bits of rings.
+//!
+//! A value x is an integer that stands for x / 2^f; a ring of ell bits holds its shares. Truncation leaves a smaller ring, so the bits of a
+//! truncated value follow from its product's ring and from the two f.
+
+use std::fmt;
+
+use lowkey_mpc::fixed::softmax;
+
+/// log2 of the samples of a step.
+pub const BATCH_BITS: u8 = 7;
+/// Samples of a step.
+pub const BATCH: usize = 1 << BATCH_BITS;
+/// Classes: the softmax's tables are made for ten.
+pub const CLASSES: usize = 10;
+
+/// Fractional bits of each kind of value, and the ring of each product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Format {
+    /// f of the inputs.
+    pub input: u8,
+    /// f of activations.
+    pub activation: u8,
+    /// f of logits.
+    pub logit: u8,
+    /// f of weights inside a product.
+    pub weight: u8,
+    /// f of gradients of activations.
+    pub gradient: u8,
+    /// f of gradients of a convolution's outputs: there are many positions, and the gradient of a weight is their sum.
+    pub map_gradient: u8,
+    /// f of masters and momenta.
+    pub master: u8,
+    /// Ring of X W.
+    pub forward: u8,
+    /// Ring of delta W^T.
+    pub back: u8,
+    /// Ring of X^T delta.
+    pub update: u8,
+    /// Ring of masters and momenta.
+    pub held: u8,
+}
+
+impl Format {
+    /// The narrowest format that trains as well as float32 does: 97.6 % of MNIST's test images after three epochs of
+    /// [`Net::a`](Net::a).
+    pub const NARROW: Self = Self {
+        input: 4,
+        activation: 3,
+        logit: 4,
+        weight: 6,
+        gradient: 5,
+        map_gradient: 4,
+        master: 13,
+        forward: 18,
+        back: 18,
+        update: 19,
+        held: 25,
+    };
+
+    /// All fields, in their order.
+    pub fn bytes(&self) -> [u8; 11] {
+        let Self { input, activation, logit, weight, gradient, map_gradient, master, forward, back, update, held } =
+            *self;
+        [input, activation, logit, weight, gradient, map_gradient, master, forward, back, update, held]
+    }
+
+    /// f of the inputs of layer `i`.
+    pub fn input_of(&self, i: usize) -> u8 {
+        if i == 0 { self.input } else { self.activation }
+    }
+
+    /// f of the outputs of layer `i` of `net`.
+    pub fn output_of(&self, net: &Net, i: usize) -> u8 {
+        if i + 1 == net.layers() { self.logit } else { self.activation }
+    }
+
+    /// Bits that a product of inputs and weights of layer `i` loses.
+    pub fn forward_drop(&self, net: &Net, i: usize) -> u8 {
+        self.input_of(i) + self.weight - self.output_of(net, i)
+    }
+
+    /// f of gradients of the outputs of layer `i` of `net`.
+    pub fn gradient_of(&self, net: &Net, i: usize) -> u8 {
+        if net.positions(i) > 1 { self.map_gradient } else { self.gradient }
+    }
+
+    /// Bits that a product of gradients and weights of layer `i`, which is not the first, loses.
+    pub fn back_drop(&self, net: &Net, i: usize) -> u8 {
+        self.gradient_of(net, i) + self.weight - self.gradient_of(net, i - 1)
+    }
+
+    /// Bits that a product of inputs and gradients of layer `i` loses at the rate 2^-`rate`: mean over the batch and rate are in it.
+    pub fn update_drop(&self, net: &Net, i: usize, rate: u8) -> u8 {
+        (self.input_of(i) + self.gradient_of(net, i) + BATCH_BITS + rate).saturating_sub(self.master)
+    }
+
+    /// Bits that a master loses to become a weight of a product.
+    pub fn weight_drop(&self) -> u8 {
+        self.master - self.weight
+    }
+
+    /// Bits of the ring of logits of `net`.
+    pub fn logit_width(&self, net: &Net) -> u8 {
+        self.forward - self.forward_drop(net, net.layers() - 1)
+    }
+
+    /// The softmax of `net`.
+    pub fn softmax(&self, net: &Net) -> softmax::Spec {
+        let (classes, width) = (CLASSES as u8, self.logit_width(net));
+        softmax::Spec { classes, width, fraction: self.logit, result: self.gradient, to: self.operand() }
+    }
+
+    /// Ring of activations and gradients that enter products.
+    pub fn operand(&self) -> u8 {
+        self.forward.max(self.back).max(self.update)
+    }
+
+    /// Whether `net` trains in this format at the rate 2^-`rate`.
+    ///
+    /// # Errors
+    /// [`FormatError`], saying what does not fit.
+    pub fn check(&self, net: &Net, rate: u8) -> Result<(), FormatError> {
+        let refuse = |what| Err(FormatError { what });
+        if self.logit < 3 || self.gradient > 20 || self.held > 48 || self.operand() > 48 {
+            return refuse("logits have less than 3, gradients more than 20 fractional bits, or a ring more than 48");
+        }
+        if self.weight >= self.master || self.held < self.weight_drop() + self.forward.max(self.back) {
+            return refuse(
+                "the weights of products would need an extension: their ring is wider than what masters leave",
+            );
+        }
+        for i in 0..net.layers() {
+            if self.input_of(i) + self.weight < self.output_of(net, i) {
+                return refuse("outputs of a layer have more fractional bits than its products");
+            }
+            if self.forward_drop(net, i) + 3 > self.forward {
+                return refuse("products of inputs and weights leave less than three bits");
+            }
+            if self.input_of(i) + self.gradient_of(net, i) + BATCH_BITS + rate < self.master {
+                return refuse("the rate is so large that gradients would have to be multiplied");
+            }
+            if self.update_drop(net, i, rate) + 3 > self.update {
+                return refuse("the rate is so small that products of inputs and gradients leave less than three bits");
+            }
+            if i > 0 && self.gradient_of(net, i) + self.weight < self.gradient_of(net, i - 1) {
+                return refuse("gradients of a layer have more fractional bits than their products");
+            }
+            if i > 0 && self.back_drop(net, i) + 3 > self.back {
+                return refuse("products of gradients and weights leave less than three bits");
+            }
+        }
+        match self.softmax(net).check(None) {
+            Ok(()) => Ok(()),
+            Err(_) => refuse("the softmax has no program for the ring of the logits"),
+        }
+    }
+}
+
+/// Why a network does not train in a format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the format does not fit: {what}")]
+pub struct FormatError {
+    what: &'static str,
+}
+
+/// Dense layers with rectifiers between them, and a softmax of ten classes at the end; every layer has a bias. The first may be a
+/// convolution: a dense layer on each of many patches, which the client cuts out.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Net {
+    /// Patches per sample; 1 for a dense layer.
+    positions: usize,
+    /// Inputs of the first layer, then outputs of each, per position.
+    widths: Vec<usize>,
+}
+
+impl Net {
+    /// The network of these numbers of values: inputs, of each hidden layer, [`CLASSES`].
+    ///
+    /// # Errors
+    /// [`FormatError`] unless there are two or more, none is zero, and the last is [`CLASSES`].
+    pub fn new(widths: &[usize]) -> Result<Self, FormatError> {
+        let sound = widths.len() >= 2 && !widths.contains(&0) && widths.last() == Some(&CLASSES);
+        if sound {
+            Ok(Self { positions: 1, widths: widths.to_vec() })
+        } else {
+            Err(FormatError { what: "a network needs inputs and ends in ten classes" })
+        }
+    }
+
+    /// 784-128-128-10.
+    pub fn a() -> Self {
+        Self { positions: 1, widths: vec![784, 128, 128, CLASSES] }
+    }
+
+    /// A convolution of 28 x 28 pixels by 5 x 5 with stride 2 to five maps ([`super::batch::patches`]), then 980-100-10.
+    pub fn d() -> Self {
+        Self { positions: 14 * 14, widths: vec![25, 5, 100, CLASSES] }
+    }
+
+    /// One layer, on features.
+    ///
+    /// # Errors
+    /// [`FormatError`] without features.
+    pub fn head(features: usize) -> Result<Self, FormatError> {
+        Self::new(&[features, CLASSES])
+    }
+
+    /// How many layers there are.
+    pub fn layers(&self) -> usize {
+        self.widths.len() - 1
+    }
+
+    /// Rows of a sample in layer `i`.
+    pub fn positions(&self, i: usize) -> usize {
+        if i == 0 { self.positions } else { 1 }
+    }
+
+    /// Rows of a batch in layer `i`.
+    pub fn rows(&self, i: usize) -> usize {
+        BATCH * self.positions(i)
+    }
+
+    /// Inputs of a row of layer `i`, the one of the bias not counted.
+    pub fn inputs(&self, i: usize) -> usize {
+        if i == 1 { self.positions * self.widths[1] } else { self.widths[i] }
+    }
+
+    /// Outputs of a row of layer `i`.
+    pub fn outputs(&self, i: usize) -> usize {
+        self.widths[i + 1]
+    }
+
+    /// Weights of layer `i`, biases included: a matrix of inputs + 1 rows, the last for the bias.
+    pub fn weights(&self, i: usize) -> usize {
+        (self.inputs(i) + 1) * self.outputs(i)
+    }
+}
+
+impl fmt::Debug for Net {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let widths: Vec<String> = self.widths.iter().map(usize::to_string).collect();
+        match self.positions {
+            1 => write!(f, "Net({})", widths.join("-")),
+            n => write!(f, "Net({} at {n} positions)", widths.join("-")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn widths_are_those_of_the_design() {
+        let (format, net) = (Format::NARROW, Net::a());
+        format.check(&net, 4).unwrap();
+        assert_eq!([0, 1, 2].map(|i| format.forward - format.forward_drop(&net, i)), [11, 12, 13]);
+        assert_eq!([0, 1].map(|i| format.update - format.update_drop(&net, i, 4)), [12, 13]);
+        assert_eq!(
+            (format.back - format.back_drop(&net, 1), format.held - format.weight_drop(), format.operand()),
+            (12, 18, 19)
+        );
+        assert_eq!((net.weights(0), format!("{net:?}").as_str()), (785 * 128, "Net(784-128-128-10)"));
+    }
+
+    #[test]
+    fn a_convolution_is_a_layer_on_patches() {
+        let (format, net) = (Format::NARROW, Net::d());
+        format.check(&net, 4).unwrap();
+        assert_eq!(
+            [0, 1, 2].map(|i| (net.rows(i), net.inputs(i), net.outputs(i))),
+            [(25_088, 25, 5), (128, 980, 100), (128, 100, 10)]
+        );
+        assert_eq!([1, 2].map(|i| format.back_drop(&net, i)), [7, 6]);
+    }
+
+    #[test]
+    fn refuses_what_does_not_fit() {
+        let (format, net) = (Format::NARROW, Net::a());
+        let wrong = [
+            Format { held: 24, ..format },
+            Format { logit: 2, ..format },
+            Format { weight: 13, ..format },
+            Format { forward: 9, ..format },
+            Format { back: 8, ..format },
+            Format { update: 9, ..format },
+        ];
+        for format in wrong {
+            assert!(format.check(&net, 4).is_err(), "{format:?}");
+        }
+        assert!(Format { gradient: 0, activation: 0, ..format }.check(&net, 4).is_err());
+        assert!(format.check(&net, 14).is_err());
+        for widths in [&[][..], &[10], &[4, 0, 10], &[4, 9]] {
+            assert!(Net::new(widths).is_err());
+        }
+        assert!(Net::head(64).is_ok());
+    }
+}

@@ -1,0 +1,157 @@
+//! Products on lattices: [`Products`] by [`lowkey_bridge::product`], with fresh keys of both parties in every step.
+//!
+//! ```text
+//! begin     what the peer needs of the own keys       -> peer         one flight, both ways at once
+//! terms     bodies of the own operand                 -> peer         two flights, both ways at once
+//!           hints for the peer's bodies               -> peer
+//! ```
+//!
+//! What is claimed of a product says `docs/product.md`; guard bits are removed by the step ([`super::plan`]).
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use lowkey_bridge::product::{Answers, KeyPlan, Party as Owner, PeerKeys, PlanError, ProductPlan, Public, Sizes};
+use lowkey_bridge::{RerandomiserMasks, Secrets};
+use lowkey_he::mask::{EpochSeed, Mask};
+use lowkey_mpc::channel::{Channel, FrameKind};
+use lowkey_mpc::party::Party;
+use rand::CryptoRng;
+
+use super::plan::StepPlan;
+use super::products::{Product, Products, StepError, Terms};
+
+/// One party's half of all products of a session.
+pub struct Lattice<R> {
+    party: Owner,
+    plans: HashMap<Product, (Arc<ProductPlan>, Vec<Mask<u64>>)>,
+    /// Of this party's keys, and of the peer's.
+    key_plans: [KeyPlan; 2],
+    epoch: EpochSeed,
+    mask0: RerandomiserMasks,
+    keys: Option<(Secrets, PeerKeys)>,
+    rng: R,
+}
+
+/// Payload bytes of the products of a step, both ways.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProductCost {
+    /// Every b*_0, and keys for merging.
+    pub keys: usize,
+    /// Bodies.
+    pub bodies: usize,
+    /// Hints.
+    pub hints: usize,
+    /// Products of polynomials, of both parties.
+    pub polynomials: usize,
+}
+
+impl ProductCost {
+    /// Payload bytes.
+    pub fn bytes(&self) -> usize {
+        self.keys + self.bodies + self.hints
+    }
+}
+
+impl<R: CryptoRng + Send> Lattice<R> {
+    /// The products of the steps of `plan`: at other rates they are the same. `epoch` is public, and expanded into all masks: both parties
+    /// agree on it once per session. `rng` draws keys and noise.
+    ///
+    /// # Errors
+    /// [`PlanError::NoRoom`] if a product fits no parameter set.
+    pub fn new(plan: &StepPlan, answers: Answers, party: Party, epoch: EpochSeed, rng: R) -> Result<Self, PlanError> {
+        let plans = product_plans(plan, answers)?;
+        let party = match party {
+            Party::Client => Owner::Client,
+            Party::Server => Owner::Server,
+        };
+        let key_plans = [party, party.peer()].map(|owner| keys_of(&plans, owner));
+        let all = KeyPlan::of_crosses(plans.iter().map(|(_, plan)| plan.cross()));
+        let mask0 = all.masks(&epoch).expect("the sets of products have words of 64 bits");
+        let plans = plans.into_iter().map(|(product, plan)| {
+            let masks = plan.cross().masks(&epoch);
+            (product, (Arc::new(plan), masks))
+        });
+        Ok(Self { party, plans: plans.collect(), key_plans, epoch, mask0, keys: None, rng })
+    }
+}
+
+impl StepPlan {
+    /// What the lattice products of a step cost.
+    ///
+    /// # Errors
+    /// [`PlanError::NoRoom`] if a product fits no parameter set.
+    pub fn product_cost(&self, answers: Answers) -> Result<ProductCost, PlanError> {
+        let plans = product_plans(self, answers)?;
+        let mut cost = ProductCost::default();
+        for party in [Owner::Client, Owner::Server] {
+            cost.keys += keys_of(&plans, party).message_len();
+            cost.bodies += plans.iter().map(|(_, plan)| plan.bodies_len(party)).sum::<usize>();
+            cost.hints += plans.iter().map(|(_, plan)| plan.hints_len(party)).sum::<usize>();
+        }
+        cost.polynomials = plans.iter().map(|(_, plan)| plan.crosses() * plan.cross().count().products).sum();
+        Ok(cost)
+    }
+}
+
+fn product_plans(plan: &StepPlan, answers: Answers) -> Result<Vec<(Product, ProductPlan)>, PlanError> {
+    let planned = plan.products().into_iter().zip(1..).map(|(product, domain)| {
+        let sizes = Sizes { rows: product.rows, inner: product.inner, columns: product.columns };
+        let ell = product.ell.into();
+        let plan = match product.known {
+            None => ProductPlan::shared(domain, sizes, ell, answers),
+            Some(magnitude) => ProductPlan::known_left(domain, sizes, ell, magnitude, answers),
+        };
+        plan.map(|plan| (product, plan))
+    });
+    planned.collect()
+}
+
+/// The keys of what a party owns.
+fn keys_of(plans: &[(Product, ProductPlan)], party: Owner) -> KeyPlan {
+    KeyPlan::of(party, plans.iter().map(|(_, plan)| plan))
+}
+
+/// Sends a message and receives the peer's; empty ones take no frame.
+async fn exchange(channel: &mut Channel, message: Vec<u8>, expected: usize) -> Result<Vec<u8>, StepError> {
+    if !message.is_empty() {
+        channel.send(FrameKind::Data, message).await?;
+    }
+    Ok(if expected == 0 { Vec::new() } else { channel.recv(FrameKind::Data, expected).await? })
+}
+
+impl<R: CryptoRng + Send> Products for Lattice<R> {
+    async fn begin(&mut self, channel: &mut Channel) -> Result<(), StepError> {
+        let [own, theirs] = &self.key_plans;
+        let (secrets, message) = own.generate(&self.epoch, &self.mask0, &mut self.rng)?;
+        let message = exchange(channel, message, theirs.message_len()).await?;
+        self.keys = Some((secrets, theirs.receive(&self.epoch, &message)?));
+        Ok(())
+    }
+
+    async fn terms(
+        &mut self,
+        channel: &mut Channel,
+        product: Product,
+        left: &[u64],
+        right: &[u64],
+    ) -> Result<Terms, StepError> {
+        let (plan, masks) = self.plans.get(&product).expect("products are those of the plan");
+        let (secrets, keys) = self.keys.as_mut().expect("a step begins with keys");
+        let peer = self.party.peer();
+        let (bodies, begun) = plan.begin(self.party, left, right, masks, secrets, &mut self.rng)?;
+        let bodies = exchange(channel, bodies, plan.bodies_len(peer)).await?;
+        let public = Public { masks, mask0: &self.mask0, keys };
+        let (hints, answered) = begun.answer(&bodies, public, &mut self.rng)?;
+        let hints = exchange(channel, hints, plan.hints_len(peer)).await?;
+        let terms = answered.terms(&hints, secrets)?;
+        Ok(Terms { local: terms.local, crosses: terms.crosses })
+    }
+}
+
+impl<R> fmt::Debug for Lattice<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Lattice({:?}, {} products, ..)", self.party, self.plans.len())
+    }
+}

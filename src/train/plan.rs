@@ -1,0 +1,260 @@
+//! The programs of a step, and what they cost: both parties make the same ones from public numbers.
+
+use std::sync::Arc;
+
+use lowkey_mpc::fixed::{extend, join, relu, softmax, truncate};
+use lowkey_mpc::layout::{Choice, LayoutError, Search};
+use lowkey_mpc::ot::OtCount;
+use lowkey_mpc::program::{Program, Time};
+
+use super::format::{BATCH, Format, FormatError, Net};
+use super::products::{Kind, Product};
+use super::twin::DECAY_DROP;
+
+/// Why there is no plan.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// The network does not train in the format.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// A protocol has no program for it.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+}
+
+/// A program, and on how many values it runs.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// The program.
+    pub program: Arc<Program>,
+    /// Its lanes.
+    pub lanes: usize,
+}
+
+/// What a layer runs. Of the first, `back` and `passed` are missing; of the last, `rectify`.
+#[derive(Clone, Debug)]
+pub struct LayerRuns {
+    /// Guard bits of X W.
+    pub forward: Run,
+    /// The rectifier.
+    pub rectify: Option<Run>,
+    /// Guard bits of X^T D.
+    pub update: Run,
+    /// Guard bits of D W^T.
+    pub back: Option<Run>,
+    /// The way back through the rectifier of the layer before.
+    pub passed: Option<Run>,
+    /// The extensions of the gradient of the weights, and of what momenta lose.
+    pub widen: Run,
+}
+
+/// What both parties know of a step at one rate.
+#[derive(Clone, Debug)]
+pub struct StepPlan {
+    /// The network.
+    pub net: Net,
+    /// Its numbers.
+    pub format: Format,
+    /// j of the rate 2^-j.
+    pub rate: u8,
+    /// Of each layer.
+    pub layers: Vec<LayerRuns>,
+    /// The softmax, one lane per sample.
+    pub softmax: Run,
+}
+
+/// Payload bytes of a step without its products, by protocol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StepCost {
+    /// Guard bits of products.
+    pub joins: usize,
+    /// Rectifiers and their way back.
+    pub rectifiers: usize,
+    /// Extensions of gradients and momenta of weights.
+    pub extensions: usize,
+    /// The softmax.
+    pub softmax: usize,
+    /// Random OTs.
+    pub ots: OtCount,
+    /// Flights, one program after the other.
+    pub flights: u32,
+}
+
+impl StepCost {
+    /// Payload bytes of all protocols.
+    pub fn bytes(&self) -> usize {
+        self.joins + self.rectifiers + self.extensions + self.softmax
+    }
+}
+
+/// The cheapest of at most `flights` flights, else the quickest.
+fn pick<L: Clone>(choices: &[Choice<L>], flights: u32) -> L {
+    let within = choices.iter().take_while(|choice| choice.flights <= flights).last();
+    within.unwrap_or(&choices[0]).layout.clone()
+}
+
+impl StepPlan {
+    /// The programs of a step. `flights` bounds those of a rectifier and of the softmax, where fewer cost more bytes; with `coins` the client gets
+    /// the coins of the softmax, to be replayed.
+    ///
+    /// # Errors
+    /// [`PlanError`] if the network does not train in the format at this rate.
+    pub fn new(net: &Net, format: Format, rate: u8, flights: [u32; 2], coins: bool) -> Result<Self, PlanError> {
+        format.check(net, rate)?;
+        let (mut search, at) = (Search::new(0.73), Time::START);
+        let run = |program: Program, lanes| Run { program: Arc::new(program), lanes };
+        let spec = format.softmax(net);
+        let chains = pick(&search.softmax(spec)?, flights[1]);
+        let softmax = run(softmax::program(spec, &chains, coins)?, BATCH);
+        let mut layers = Vec::new();
+        for i in 0..net.layers() {
+            let [first, last] = [i == 0, i + 1 == net.layers()];
+            let (rows, k, n) = (net.rows(i), net.inputs(i), net.outputs(i));
+            let join = |ell: u8, values| {
+                join::program(ell.into(), if first { 1 } else { 2 }).map(|program| run(program, values))
+            };
+            let extend = |from| extend::Spec { from, to: format.held, signed: true };
+            let rectifier = |from| relu::Spec { from, to: format.operand() };
+            let rectify = if last {
+                None
+            } else {
+                let spec = rectifier(format.forward - format.forward_drop(net, i));
+                let chain = pick(&search.rectify(spec, at, at)?, flights[0]);
+                Some(run(relu::program(spec, &chain, at, at)?, rows * n))
+            };
+            let (mut passed, mut back) = (None, None);
+            if !first {
+                let spec = rectifier(format.back - format.back_drop(net, i));
+                passed = Some(run(relu::program_back(spec, at, at)?, rows * k));
+                back = Some(join(format.back, rows * k)?);
+            }
+            let widened = [format.update - format.update_drop(net, i, rate), format.held - DECAY_DROP].map(extend);
+            layers.push(LayerRuns {
+                forward: join(format.forward, rows * n)?,
+                rectify,
+                update: join(format.update, k * n)?,
+                back,
+                passed,
+                widen: run(extend::joint_program(&widened, at, at)?, net.weights(i)),
+            });
+        }
+        Ok(Self { net: net.clone(), format, rate, layers, softmax })
+    }
+
+    /// A product of layer `i`. The client knows the inputs of the first.
+    pub fn product(&self, layer: usize, kind: Kind) -> Product {
+        let (rows, format) = (self.net.rows(layer), &self.format);
+        let (k, n) = (self.net.inputs(layer), self.net.outputs(layer));
+        let (rows, inner, columns, ell) = match kind {
+            Kind::Forward => (rows, k, n, format.forward),
+            Kind::Update => (k, rows, n, format.update),
+            Kind::Back => (rows, n, k, format.back),
+        };
+        let known = (layer == 0).then_some(1 << format.input);
+        Product { layer, kind, rows, inner, columns, ell, known }
+    }
+
+    /// All products of a step, in their order.
+    pub fn products(&self) -> Vec<Product> {
+        let layers = 0..self.net.layers();
+        let forward = layers.clone().map(|layer| self.product(layer, Kind::Forward));
+        let back = |layer| (layer > 0).then(|| self.product(layer, Kind::Back));
+        let update = layers.rev().flat_map(|layer| [Some(self.product(layer, Kind::Update)), back(layer)]);
+        forward.chain(update.flatten()).collect()
+    }
+
+    /// Truncation of a master.
+    pub fn weight(&self) -> truncate::Spec {
+        truncate::Spec { width: self.format.held, dropped: self.format.weight_drop() }
+    }
+
+    /// Truncation of three times a momentum.
+    pub fn decay(&self) -> truncate::Spec {
+        truncate::Spec { width: self.format.held, dropped: DECAY_DROP }
+    }
+
+    /// Truncation of a product of layer `i`.
+    pub fn truncation(&self, layer: usize, kind: Kind) -> truncate::Spec {
+        let format = &self.format;
+        let (width, dropped) = match kind {
+            Kind::Forward => (format.forward, format.forward_drop(&self.net, layer)),
+            Kind::Update => (format.update, format.update_drop(&self.net, layer, self.rate)),
+            Kind::Back => (format.back, format.back_drop(&self.net, layer)),
+        };
+        truncate::Spec { width, dropped }
+    }
+
+    /// What the programs cost, from their records.
+    pub fn cost(&self) -> StepCost {
+        let mut cost = StepCost::default();
+        let mut add = |run: &Run| {
+            let of = run.program.cost(run.lanes);
+            cost.ots += of.demand.ots;
+            cost.flights += of.flights();
+            of.total_bytes()
+        };
+        let (mut joins, mut rectifiers, mut extensions) = (0, 0, 0);
+        for layer in &self.layers {
+            joins += add(&layer.forward) + add(&layer.update) + layer.back.as_ref().map_or(0, &mut add);
+            rectifiers += layer.rectify.iter().chain(&layer.passed).map(&mut add).sum::<usize>();
+            extensions += add(&layer.widen);
+        }
+        let softmax = add(&self.softmax);
+        StepCost { joins, rectifiers, extensions, softmax, ..cost }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lowkey_bridge::product::Answers;
+
+    /// The design's figures, in kB of a step of 784-128-128-10: rectifiers 490, extensions of weights 350 and more, softmax 310; random OTs are
+    /// counted at 0.73 bits.
+    #[test]
+    fn costs_what_the_design_says() {
+        let plan = StepPlan::new(&Net::a(), Format::NARROW, 4, [99, 99], false).unwrap();
+        let cost = plan.cost();
+        let [joins, rectifiers, extensions, softmax] =
+            [cost.joins, cost.rectifiers, cost.extensions, cost.softmax].map(|bytes| bytes / 1000);
+        let ots = cost.ots.total() * 73 / 800_000;
+        assert!(joins < 640 && rectifiers < 480 && extensions < 400 && softmax < 300 && ots < 160, "{cost:?}");
+        assert!(cost.flights < 140, "{cost:?}");
+    }
+
+    #[test]
+    fn products_are_those_of_the_design() {
+        let plan = StepPlan::new(&Net::a(), Format::NARROW, 4, [8, 40], false).unwrap();
+        let sizes: Vec<_> = plan.products().iter().map(|p| (p.rows, p.inner, p.columns, p.ell, p.crosses())).collect();
+        let want = [
+            (128, 784, 128, 18, 1),
+            (128, 128, 128, 18, 2),
+            (128, 128, 10, 18, 2),
+            (128, 128, 10, 19, 2),
+            (128, 10, 128, 18, 2),
+            (128, 128, 128, 19, 2),
+            (128, 128, 128, 18, 2),
+            (784, 128, 128, 19, 1),
+        ];
+        assert_eq!(sizes, want);
+        assert_eq!(plan.products().iter().map(|p| p.outputs() * p.crosses()).sum::<usize>(), 252_928);
+    }
+
+    #[test]
+    fn refuses_what_does_not_fit() {
+        assert!(StepPlan::new(&Net::a(), Format::NARROW, 14, [8, 40], false).is_err());
+    }
+
+    /// The design's products: 7.0 and 10.7 MB; much less where answers are merged.
+    #[test]
+    fn products_cost_what_the_design_says() {
+        let plan = StepPlan::new(&Net::a(), Format::NARROW, 4, [8, 40], false).unwrap();
+        let cost = plan.product_cost(Answers::Plain).unwrap();
+        assert!((6_500_000..7_500_000).contains(&cost.bytes()), "{cost:?}");
+        let merged = plan.product_cost(Answers::Merged).unwrap();
+        assert!(2 * merged.bytes() < cost.bytes(), "{merged:?}");
+        let plan = StepPlan::new(&Net::d(), Format::NARROW, 4, [8, 40], false).unwrap();
+        let cost = plan.product_cost(Answers::Plain).unwrap();
+        assert!((9_500_000..11_500_000).contains(&cost.bytes()), "{cost:?}");
+    }
+}

@@ -1,0 +1,251 @@
+//! A step on shares. Given its coins it does what the twin does ([`super::twin`]).
+//!
+//! Masters and momenta are shared modulo 2^held; the client has inputs and labels. Truncations are local, on refreshed shares; what both do
+//! together are products ([`Products`]), the removal of their guard bits, rectifiers, the softmax, extensions. The bias row of inputs is
+//! public, so its products are local.
+
+use std::mem;
+
+use lowkey_mpc::bits::Planes;
+use lowkey_mpc::channel::Channel;
+use lowkey_mpc::fixed::{refresh::Refresh, truncate};
+use lowkey_mpc::ot::{Correlations, Cots};
+use lowkey_mpc::party::Party;
+use lowkey_mpc::program::{offline, online};
+use zeroize::Zeroizing;
+
+use super::batch::Batch;
+use super::coins::{Recorded, Site, Value};
+use super::format::{BATCH, CLASSES};
+use super::held::{Held, Words};
+use super::matrix::transpose;
+use super::plan::{Run, StepPlan};
+use super::products::{Kind, Products, StepError, Terms};
+use super::session::Agreed;
+
+type Result<T, E = StepError> = std::result::Result<T, E>;
+
+/// What one party works with in a session of training.
+pub struct Trainer<P> {
+    /// Who it is.
+    pub party: Party,
+    /// What both agreed on.
+    pub agreed: Agreed,
+    /// How cross terms are computed.
+    pub products: P,
+    /// Its shares.
+    pub held: Held,
+    /// Steps done; a resumed session goes on counting.
+    pub step: u64,
+}
+
+impl<P: Products> Trainer<P> {
+    /// One step. The client gives a batch, in the clear, and may have its coins recorded, if the plan was made for that.
+    ///
+    /// # Errors
+    /// Those of the channel, of products, and of a peer that breaks the protocol. The shares are lost then: go on from a checkpoint.
+    ///
+    /// # Panics
+    /// If the client gives no batch, or one of another network.
+    pub async fn step(
+        &mut self,
+        plan: &StepPlan,
+        channel: &mut Channel,
+        correlations: &mut Correlations,
+        batch: Option<Batch<'_>>,
+        coins: Option<&mut Recorded>,
+    ) -> Result<()> {
+        let need = plan.cost().ots;
+        correlations.ensure(channel, need).await?;
+        let cots = correlations.take(need)?;
+        let refresh = self.agreed.refresh(self.step);
+        self.step += 1;
+        let held = mem::replace(&mut self.held, Held { masters: Vec::new(), momenta: Vec::new() });
+        let party = self.party;
+        let coins = coins.filter(|_| party == Party::Client);
+        self.products.begin(channel).await?;
+        let mut pass = Pass { plan, channel, cots, party, refresh, coins, products: &mut self.products };
+        self.held = pass.run(held, batch).await?;
+        Ok(())
+    }
+}
+
+/// A step under way.
+struct Pass<'a, P> {
+    plan: &'a StepPlan,
+    channel: &'a mut Channel,
+    cots: Cots,
+    party: Party,
+    refresh: Refresh,
+    coins: Option<&'a mut Recorded>,
+    products: &'a mut P,
+}
+
+impl<P: Products> Pass<'_, P> {
+    async fn run(&mut self, mut held: Held, batch: Option<Batch<'_>>) -> Result<Held> {
+        let plan = self.plan;
+        let (net, format, last) = (&plan.net, &plan.format, plan.net.layers() - 1);
+        let mut weights = Vec::new();
+        for (layer, masters) in held.masters.iter().enumerate() {
+            weights.push(self.truncate(Site { value: Value::Weight, layer }, masters.clone(), plan.weight()));
+        }
+
+        let mut xs = vec![self.inputs(batch)];
+        let mut kept = Vec::new();
+        let mut delta = Words::default();
+        for (layer, w) in weights.iter().enumerate() {
+            let (k, n) = (net.inputs(layer), net.outputs(layer));
+            let mut z = self.product(layer, Kind::Forward, &xs[layer], &w[..k * n]).await?;
+            for row in z.chunks_exact_mut(n) {
+                row.iter_mut()
+                    .zip(&w[k * n..])
+                    .for_each(|(z, bias)| *z = z.wrapping_add(bias << format.input_of(layer)));
+            }
+            let z = self.truncate(Site { value: Value::Output, layer }, z, plan.truncation(layer, Kind::Forward));
+            match &plan.layers[layer].rectify {
+                None => delta = self.softmax(&z).await?,
+                Some(run) => {
+                    let spec = plan.truncation(layer, Kind::Forward);
+                    let mut outputs =
+                        self.execute(run, vec![Planes::from_lanes(&z, spec.kept().into())]).await?.into_iter();
+                    let (y, bit) = (outputs.next(), outputs.next());
+                    xs.push(words(&y.expect("a rectifier has a result")));
+                    kept.push(bit.expect("a rectifier keeps its bit"));
+                }
+            }
+        }
+        if let Some(batch) = batch.filter(|_| self.party == Party::Client) {
+            for (row, label) in delta.chunks_exact_mut(CLASSES).zip(batch.labels()) {
+                row[usize::from(*label)] = row[usize::from(*label)].wrapping_sub(1 << format.gradient);
+            }
+        }
+
+        for layer in (0..=last).rev() {
+            let (k, n) = (net.inputs(layer), net.outputs(layer));
+            let runs = &plan.layers[layer];
+            let x = Zeroizing::new(transpose(&xs[layer], k));
+            let g = self.product(layer, Kind::Update, &x, &delta).await?;
+            let bias = (0..n).map(|column| sum(&delta, column, n) << format.input_of(layer));
+            let mut rows = Zeroizing::new(Vec::with_capacity((k + 1) * n));
+            rows.extend(g.iter().copied().chain(bias));
+            let spec = plan.truncation(layer, Kind::Update);
+            let g = self.truncate(Site { value: Value::Update, layer }, rows, spec);
+            let g = Planes::from_lanes(&g, spec.kept().into());
+            if let Some((run, bit)) = runs.passed.as_ref().zip(kept.pop()) {
+                let w = Zeroizing::new(transpose(&weights[layer][..k * n], n));
+                let back = self.product(layer, Kind::Back, &delta, &w).await?;
+                let spec = plan.truncation(layer, Kind::Back);
+                let back = self.truncate(Site { value: Value::Gradient, layer }, back, spec);
+                let back = self.execute(run, vec![bit, Planes::from_lanes(&back, spec.kept().into())]).await?;
+                delta = words(&back[0]);
+            }
+            let tripled = Zeroizing::new(held.momenta[layer].iter().map(|v| v.wrapping_mul(3)).collect::<Vec<u64>>());
+            let decay = self.truncate(Site { value: Value::Decay, layer }, tripled, plan.decay());
+            let decay = Planes::from_lanes(&decay, plan.decay().kept().into());
+            let widened = self.execute(&runs.widen, vec![g, decay]).await?;
+            let (g, decay) = (words(&widened[0]), words(&widened[1]));
+            let state = held.masters[layer].iter_mut().zip(held.momenta[layer].iter_mut());
+            for ((w, v), (g, decay)) in state.zip(g.iter().zip(decay.iter())) {
+                *v = v.wrapping_sub(*decay).wrapping_add(*g);
+                *w = w.wrapping_sub(*v);
+            }
+        }
+        Ok(held)
+    }
+
+    /// This party's share of the inputs: all of them at the client.
+    fn inputs(&self, batch: Option<Batch<'_>>) -> Words {
+        let values = self.plan.net.rows(0) * self.plan.net.inputs(0);
+        match self.party {
+            Party::Server => Zeroizing::new(vec![0; values]),
+            Party::Client => {
+                let batch = batch.expect("the client has a batch");
+                batch.assert_of(&self.plan.net);
+                Zeroizing::new(batch.inputs().iter().map(|x| x.cast_unsigned()).collect())
+            }
+        }
+    }
+
+    /// T of refreshed shares.
+    fn truncate(&mut self, site: Site, mut shares: Words, spec: truncate::Spec) -> Words {
+        if spec.dropped > 0 {
+            self.refresh.apply(self.party, &mut shares);
+            if let Some(coins) = &mut self.coins {
+                coins.push(site, shares.iter().map(|c| spec.coin(*c)).collect());
+            }
+            for share in shares.iter_mut() {
+                *share = if self.party == Party::Client { spec.client(*share) } else { spec.server(*share) };
+            }
+        }
+        shares
+    }
+
+    /// Shares of L R from shares of L and R, without guard bits.
+    async fn product(&mut self, layer: usize, kind: Kind, left: &[u64], right: &[u64]) -> Result<Words> {
+        let product = self.plan.product(layer, kind);
+        let Terms { local, crosses } = self.products.terms(self.channel, product, left, right).await?;
+        let runs = &self.plan.layers[layer];
+        let run = match kind {
+            Kind::Forward => &runs.forward,
+            Kind::Update => &runs.update,
+            Kind::Back => runs.back.as_ref().expect("gradients go back to a layer before"),
+        };
+        let width = usize::from(product.ell) + 1;
+        let joined = self.execute(run, crosses.iter().map(|cross| Planes::from_lanes(cross, width)).collect()).await?;
+        let mut sum = words(&joined[0]);
+        sum.iter_mut().zip(local.iter()).for_each(|(sum, local)| *sum = sum.wrapping_add(*local));
+        Ok(sum)
+    }
+
+    /// Probabilities of rows of logits.
+    async fn softmax(&mut self, logits: &[u64]) -> Result<Words> {
+        let plan = self.plan;
+        let (spec, layer) = (plan.format.softmax(&plan.net), plan.net.layers() - 1);
+        let mut inputs = Vec::new();
+        for class in 0..CLASSES {
+            let column: Words = Zeroizing::new(logits.iter().skip(class).step_by(CLASSES).copied().collect());
+            inputs.push(Planes::from_lanes(&column, spec.width.into()));
+            inputs.push(self.refresh.planes(BATCH, spec.width.into()));
+        }
+        inputs.push(self.refresh.planes(BATCH, spec.sum().width.into()));
+        inputs.extend((0..CLASSES).map(|_| self.refresh.planes(BATCH, spec.product().width.into())));
+        let outputs = self.execute(&plan.softmax, inputs).await?;
+        if let Some(coins) = &mut self.coins {
+            let signed = |planes: &[Planes]| rows(planes).iter().map(|coin| coin.cast_signed()).collect();
+            let (differences, rest) = outputs[CLASSES..].split_at(CLASSES);
+            if spec.grid().dropped > 0 {
+                coins.push(Site { value: Value::Difference, layer }, signed(differences));
+            }
+            coins.push(Site { value: Value::Sum, layer }, signed(&rest[..1]));
+            coins.push(Site { value: Value::Probability, layer }, signed(&rest[1..]));
+        }
+        Ok(rows(&outputs[..CLASSES]))
+    }
+
+    /// Runs a program on this party's inputs.
+    async fn execute(&mut self, run: &Run, inputs: Vec<Planes>) -> Result<Vec<Planes>> {
+        let cots = self.cots.split_front(run.program.ots() * run.lanes)?;
+        let ready = offline(run.program.prepare(run.lanes, cots)?, self.channel, Vec::new()).await?;
+        Ok(online(ready, self.channel, inputs).await?)
+    }
+}
+
+/// The sum of a column of a matrix of `n` columns.
+fn sum(x: &[u64], column: usize, n: usize) -> u64 {
+    x.iter().skip(column).step_by(n).fold(0, |sum, x| sum.wrapping_add(*x))
+}
+
+/// Shares of one word per lane.
+fn words(planes: &Planes) -> Words {
+    Zeroizing::new(planes.to_lanes())
+}
+
+/// A matrix from its columns.
+fn rows(columns: &[Planes]) -> Words {
+    let columns: Vec<Words> = columns.iter().map(words).collect();
+    let of = |row: usize| columns.iter().map(move |column| column[row]);
+    Zeroizing::new((0..columns[0].len()).flat_map(of).collect())
+}
+
+#[cfg(test)]
+mod tests;

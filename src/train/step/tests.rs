@@ -1,0 +1,234 @@
+use super::*;
+use crate::train::format::{Format, Net};
+use crate::train::lattice::Lattice;
+use crate::train::matrix::multiply;
+use crate::train::products::Product;
+use crate::train::session::agree;
+use crate::train::twin::{State, Twin};
+use lowkey_bridge::product::Answers;
+use lowkey_he::mask::EpochSeed;
+use lowkey_mpc::channel::{FrameKind, HEADER_BYTES};
+use lowkey_mpc::party::Stage;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha20Rng;
+use std::collections::BTreeMap;
+
+/// Products by an ideal functionality: the client's shares are opened to the server, which plays the dealer. It hides nothing.
+#[derive(Debug)]
+struct Open {
+    party: Party,
+    rng: ChaCha20Rng,
+}
+
+/// Bytes of the ideal products of a step.
+fn open_bytes(plan: &StepPlan) -> usize {
+    let words = |p: &Product| (p.rows + p.columns) * p.inner + p.crosses() * p.outputs();
+    8 * plan.products().iter().map(words).sum::<usize>()
+}
+
+impl Open {
+    async fn send(&mut self, channel: &mut Channel, words: &[u64]) -> Result<()> {
+        Ok(channel.send(FrameKind::Data, words.iter().flat_map(|word| word.to_le_bytes()).collect()).await?)
+    }
+
+    async fn receive(&mut self, channel: &mut Channel, count: usize) -> Result<Vec<u64>> {
+        let bytes = channel.recv(FrameKind::Data, count * 8).await?;
+        Ok(bytes.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap())).collect())
+    }
+}
+
+impl Products for Open {
+    async fn begin(&mut self, _: &mut Channel) -> Result<()> {
+        Ok(())
+    }
+
+    async fn terms(&mut self, channel: &mut Channel, product: Product, left: &[u64], right: &[u64]) -> Result<Terms> {
+        let Product { rows, inner, columns, ell, .. } = product;
+        assert_eq!((left.len(), right.len()), (rows * inner, inner * columns), "{product:?}");
+        let local = Zeroizing::new(multiply(left, right, inner, columns));
+        let mut crosses = Vec::new();
+        if self.party == Party::Client {
+            self.send(channel, &[left, right].concat()).await?;
+            for _ in 0..product.crosses() {
+                crosses.push(Zeroizing::new(self.receive(channel, product.outputs()).await?));
+            }
+            return Ok(Terms { local, crosses });
+        }
+        let theirs = self.receive(channel, left.len() + right.len()).await?;
+        let (their_left, their_right) = theirs.split_at(left.len());
+        if let Some(most) = product.known {
+            let largest = their_left.iter().map(|x| x.cast_signed().unsigned_abs()).max();
+            assert!(left.iter().all(|x| *x == 0) && largest <= Some(most.into()), "inputs are the client's");
+        }
+        for (left, right) in [(their_left, right), (left, their_right)].into_iter().take(product.crosses()) {
+            let z = multiply(left, right, inner, columns);
+            let c: Vec<u64> = z.iter().map(|_| self.rng.next_u64()).collect();
+            let noisy = |z: u64, bit: u64| 2 * (z & ((1 << ell) - 1)) + (bit & 1);
+            let v = z.iter().zip(&c).map(|(z, c)| noisy(*z, self.rng.next_u64()).wrapping_sub(*c)).collect();
+            self.send(channel, &c).await?;
+            crosses.push(Zeroizing::new(v));
+        }
+        Ok(Terms { local, crosses })
+    }
+}
+
+struct Session<P> {
+    trainer: Trainer<P>,
+    channel: Channel,
+    correlations: Correlations,
+}
+
+async fn sessions<P>(net: &Net, masters: &[Vec<i64>], [p, q]: [P; 2], seed: u64) -> [Session<P>; 2] {
+    let (mut client, mut server) = Channel::pair();
+    let (mut c, mut s) = (ChaCha20Rng::seed_from_u64(seed + 1), ChaCha20Rng::seed_from_u64(seed + 2));
+    let both = tokio::join!(Correlations::setup(&mut client, &mut c), Correlations::setup(&mut server, &mut s));
+    let agreed = tokio::join!(
+        agree(&mut client, Party::Client, net, &Format::NARROW, 0, [1; 32]),
+        agree(&mut server, Party::Server, net, &Format::NARROW, 0, [2; 32])
+    );
+    let agreed = agreed.0.and(agreed.1).unwrap();
+    let session = |party, masters, channel, correlations, products| {
+        let held = Held::first(party, net, masters, &mut agreed.deal());
+        let trainer = Trainer { party, agreed, products, held, step: 0 };
+        Session { trainer, channel, correlations }
+    };
+    [
+        session(Party::Client, None, client, both.0.unwrap(), p),
+        session(Party::Server, Some(masters), server, both.1.unwrap(), q),
+    ]
+}
+
+fn plan(net: &Net, rate: u8) -> StepPlan {
+    StepPlan::new(net, Format::NARROW, rate, [8, 40], true).unwrap()
+}
+
+/// Sums of coins less their means, and variances of these sums, by site.
+type Sums = BTreeMap<Site, [f64; 2]>;
+
+/// Adds the coins of a step, and checks that those of every site so far sum up to what uniform ones would, within five deviations: nothing
+/// is left in that pushes all values one way.
+fn check_mean(plan: &StepPlan, coins: &Recorded, sums: &mut Sums) {
+    let softmax = plan.format.softmax(&plan.net);
+    for (site, coins) in coins.sites() {
+        let spec = match site.value {
+            Value::Weight => plan.weight(),
+            Value::Output => plan.truncation(site.layer, Kind::Forward),
+            Value::Difference => softmax.grid(),
+            Value::Sum => softmax.sum(),
+            Value::Probability => softmax.product(),
+            Value::Update => plan.truncation(site.layer, Kind::Update),
+            Value::Gradient => plan.truncation(site.layer, Kind::Back),
+            Value::Decay => plan.decay(),
+        };
+        let size = f64::from(1 << spec.dropped);
+        let [sum, variance] = sums.entry(site).or_default();
+        *sum += coins.iter().map(|coin| (*coin as f64 + 0.5) / size - 0.5).sum::<f64>();
+        *variance += coins.len() as f64 * (1.0 - 1.0 / (size * size)) / 12.0;
+        assert!(sum.abs() < 5.0 * variance.sqrt(), "{site:?}: {sum} is {} deviations", *sum / variance.sqrt());
+    }
+}
+
+/// Steps on shares and in the clear, with the coins of the shares: masters and momenta are equal after each step, and the bytes those of
+/// the plan, with `bytes` those of its products.
+async fn repeats<P: Products>(net: Net, products: [P; 2], bytes: impl Fn(&StepPlan) -> usize, steps: usize, seed: u64) {
+    let format = Format::NARROW;
+    let mut rng = ChaCha20Rng::seed_from_u64(seed);
+    let mut layer = |i| {
+        let wide = u8::from(net.inputs(i) > 200);
+        (0..net.weights(i)).map(|_| ((rng.next_u64() % 2048) as i64 - 1024) >> wide).collect()
+    };
+    let masters: Vec<Vec<i64>> = (0..net.layers()).map(&mut layer).collect();
+    let [mut client, mut server] = sessions(&net, &masters, products, seed).await;
+    let mut twin = Twin::new(net.clone(), format, State::new(&net, masters));
+    let mut sums = Sums::new();
+    for step in 0..steps {
+        // The rate changes on the way.
+        let rate = if step < steps / 2 { 3 } else { 5 };
+        let plan = plan(&net, rate);
+        let mut pixel = || {
+            if rng.next_u64() % 5 == 0 { (rng.next_u64() % 17) as i64 } else { 0 }
+        };
+        let inputs: Vec<i64> = (0..net.rows(0) * net.inputs(0)).map(|_| pixel()).collect();
+        let labels: Vec<u8> = (0..BATCH).map(|_| (rng.next_u64() % 10) as u8).collect();
+        let batch = Batch::new(&net, &format, &inputs, &labels).unwrap();
+
+        let mut coins = Recorded::default();
+        let before = client.channel.traffic();
+        for session in [&mut client, &mut server] {
+            session.channel.enter(Stage::Offline);
+        }
+        let need = plan.cost().ots;
+        let both = tokio::join!(
+            client.correlations.ensure(&mut client.channel, need),
+            server.correlations.ensure(&mut server.channel, need)
+        );
+        both.0.and(both.1).unwrap();
+        for session in [&mut client, &mut server] {
+            session.channel.enter(Stage::Online);
+        }
+        let both = tokio::join!(
+            client.trainer.step(&plan, &mut client.channel, &mut client.correlations, Some(batch), Some(&mut coins)),
+            server.trainer.step(&plan, &mut server.channel, &mut server.correlations, None, None)
+        );
+        both.0.and(both.1).unwrap();
+
+        check_mean(&plan, &coins, &mut sums);
+        twin.step(batch, rate, &mut coins);
+        assert!(coins.is_empty());
+        assert_eq!(twin.watch.overflows(), 0, "{:?}", twin.watch);
+        let got = client.trainer.held.sum(&server.trainer.held, format.held);
+        assert!(got == twin.state, "{net:?}: masters or momenta differ after step {step}, seed {seed}");
+
+        let online = client.channel.traffic().since(&before).stage(Stage::Online).total();
+        let frames = (online.frames_sent + online.frames_received) as usize;
+        assert_eq!(online.bytes() as usize, plan.cost().bytes() + bytes(&plan) + frames * HEADER_BYTES);
+    }
+}
+
+async fn ideally(net: Net, steps: usize, seed: u64) {
+    let open = |party| Open { party, rng: ChaCha20Rng::seed_from_u64(seed + 3) };
+    repeats(net, [open(Party::Client), open(Party::Server)], open_bytes, steps, seed).await;
+}
+
+async fn on_lattices(net: Net, answers: Answers, steps: usize, seed: u64) {
+    let lattice = |party, seed| {
+        let rng = ChaCha20Rng::seed_from_u64(seed);
+        Lattice::new(&plan(&net, 4), answers, party, EpochSeed([9; 32]), rng).unwrap()
+    };
+    let products = [lattice(Party::Client, seed + 3), lattice(Party::Server, seed + 4)];
+    repeats(net, products, |plan| plan.product_cost(answers).unwrap().bytes(), steps, seed).await;
+}
+
+#[tokio::test]
+async fn steps_with_ideal_products_equal_the_twin() {
+    ideally(Net::new(&[12, 8, 6, 10]).unwrap(), 4, 1).await;
+    ideally(Net::a(), 2, 3).await;
+}
+
+#[tokio::test]
+async fn steps_of_small_networks_equal_the_twin() {
+    on_lattices(Net::new(&[12, 8, 6, 10]).unwrap(), Answers::Plain, 4, 1).await;
+    on_lattices(Net::head(64).unwrap(), Answers::Merged, 4, 2).await;
+}
+
+#[tokio::test]
+async fn a_step_of_a_equals_the_twin() {
+    on_lattices(Net::a(), Answers::Merged, 1, 3).await;
+}
+
+#[tokio::test]
+async fn a_step_of_d_equals_the_twin() {
+    on_lattices(Net::d(), Answers::Plain, 1, 5).await;
+}
+
+#[tokio::test]
+#[ignore = "minutes"]
+async fn twenty_steps_of_d_equal_the_twin() {
+    on_lattices(Net::d(), Answers::Plain, 20, 6).await;
+}
+
+#[tokio::test]
+#[ignore = "minutes"]
+async fn fifty_steps_of_a_equal_the_twin() {
+    on_lattices(Net::a(), Answers::Plain, 50, 4).await;
+}

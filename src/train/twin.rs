@@ -1,0 +1,344 @@
+//! A step of training in the clear: integers, explicit coins, every range watched. A run on shares has the same masters and momenta, bit for
+//! bit, where it tosses the same coins.
+//!
+//! With T(x, s) = floor((x + 2^s - 1 - coin) / 2^s), X with a column of ones for the bias, and the f of [`Format`]:
+//!
+//! ```text
+//! W'  = T(w, fm - fw)
+//! Z   = T(X W', fx + fw - fx')           X' = max(Z, 0), the bit [Z >= 0] kept
+//! P   = softmax of the last Z            lowkey_mpc::fixed::softmax
+//! D   = P - onehot                       D' = bit T(D W'^T, fw)
+//! g   = T(X^T D, fx + fd + 7 + j - fm)
+//! v   = v - T(3 v, 5) + g                w = w - v
+//! ```
+
+use std::collections::BTreeMap;
+
+use lowkey_mpc::fixed::{softmax, truncate};
+
+use super::batch::Batch;
+use super::coins::{Coins, Site, Value};
+use super::format::{BATCH, CLASSES, Format, Net};
+use super::matrix::{multiply, transpose};
+
+/// Bits that three times a momentum lose: it keeps 29/32.
+pub const DECAY_DROP: u8 = 5;
+
+/// Masters and momenta.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// Of each layer inputs + 1 rows, the last that of the bias.
+    pub masters: Vec<Vec<i64>>,
+    /// As many.
+    pub momenta: Vec<Vec<i64>>,
+}
+
+impl State {
+    /// These masters, without momentum.
+    ///
+    /// # Panics
+    /// If they are not those of the network.
+    pub fn new(net: &Net, masters: Vec<Vec<i64>>) -> Self {
+        let sizes: Vec<usize> = masters.iter().map(Vec::len).collect();
+        let expected: Vec<usize> = (0..net.layers()).map(|i| net.weights(i)).collect();
+        assert_eq!(sizes, expected, "masters of {net:?}");
+        Self { momenta: masters.iter().map(|w| vec![0; w.len()]).collect(), masters }
+    }
+}
+
+/// The largest values seen, and how many were out of range.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Watch {
+    seen: BTreeMap<Site, Seen>,
+}
+
+/// What was seen of a value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// The largest magnitude.
+    pub largest: u64,
+    /// The first magnitude that a run on shares could not hold.
+    pub limit: u64,
+    /// How many reached it: a run on shares would have gone wrong in silence.
+    pub overflows: u64,
+}
+
+impl Watch {
+    fn see(&mut self, site: Site, values: &[i64], limit: u64) {
+        let seen = self.seen.entry(site).or_default();
+        seen.limit = limit;
+        seen.largest = values.iter().map(|x| x.unsigned_abs()).fold(seen.largest, u64::max);
+        seen.overflows += values.iter().filter(|x| x.unsigned_abs() >= limit).count() as u64;
+    }
+
+    /// What was seen of each value.
+    pub fn seen(&self) -> impl Iterator<Item = (&Site, &Seen)> {
+        self.seen.iter()
+    }
+
+    /// How many values were out of range. It must be zero.
+    pub fn overflows(&self) -> u64 {
+        self.seen.values().map(|seen| seen.overflows).sum()
+    }
+}
+
+/// A training in the clear.
+#[derive(Clone, Debug)]
+pub struct Twin {
+    net: Net,
+    format: Format,
+    /// Masters and momenta.
+    pub state: State,
+    /// What was seen.
+    pub watch: Watch,
+}
+
+impl Twin {
+    /// A training that goes on from `state`.
+    pub fn new(net: Net, format: Format, state: State) -> Self {
+        Self { net, format, state, watch: Watch::default() }
+    }
+
+    /// One step at the rate 2^-`rate`; the format has been checked for it.
+    ///
+    /// # Panics
+    /// If the batch is one of another network.
+    pub fn step(&mut self, batch: Batch<'_>, rate: u8, coins: &mut impl Coins) {
+        let Self { net, format, state, watch } = self;
+        batch.assert_of(net);
+        let mut rounding = Rounding { coins, watch };
+        let masters = state.masters.iter().enumerate();
+        let weights: Vec<Vec<i64>> = masters
+            .map(|(layer, w)| {
+                rounding.truncate(Site { value: Value::Weight, layer }, w, format.weight_drop(), format.held)
+            })
+            .collect();
+
+        let last = net.layers() - 1;
+        let mut xs = vec![with_ones(batch.inputs(), net.inputs(0), 1 << format.input)];
+        let mut kept = Vec::new();
+        let mut delta = Vec::new();
+        for (layer, w) in weights.iter().enumerate() {
+            let n = net.outputs(layer);
+            let z = multiply(&xs[layer], w, net.inputs(layer) + 1, n);
+            let z = rounding.signed(
+                Site { value: Value::Output, layer },
+                &z,
+                format.forward_drop(net, layer),
+                format.forward,
+            );
+            if layer == last {
+                delta = rounding.softmax(format.softmax(net), layer, &z);
+            } else {
+                let activations: Vec<i64> = z.iter().map(|z| (*z).max(0)).collect();
+                xs.push(with_ones(&activations, net.inputs(layer + 1), 1 << format.activation));
+                kept.push(z.iter().map(|z| *z >= 0).collect::<Vec<bool>>());
+            }
+        }
+        for (row, label) in delta.chunks_exact_mut(CLASSES).zip(batch.labels()) {
+            row[usize::from(*label)] -= 1 << format.gradient;
+        }
+
+        for layer in (0..=last).rev() {
+            let (k, n) = (net.inputs(layer), net.outputs(layer));
+            let g = multiply(&transpose(&xs[layer], k + 1), &delta, net.rows(layer), n);
+            let g = rounding.truncate(
+                Site { value: Value::Update, layer },
+                &g,
+                format.update_drop(net, layer, rate),
+                format.update,
+            );
+            if layer > 0 {
+                let back = multiply(&delta, &transpose(&weights[layer][..k * n], n), n, k);
+                let site = Site { value: Value::Gradient, layer };
+                let back = rounding.truncate(site, &back, format.back_drop(net, layer), format.back);
+                delta = back.into_iter().zip(&kept[layer - 1]).map(|(d, kept)| if *kept { d } else { 0 }).collect();
+            }
+            let v = &mut state.momenta[layer];
+            let tripled: Vec<i64> = v.iter().map(|v| 3 * v).collect();
+            let decay = rounding.truncate(Site { value: Value::Decay, layer }, &tripled, DECAY_DROP, format.held);
+            for ((w, v), (g, decay)) in state.masters[layer].iter_mut().zip(v).zip(g.iter().zip(&decay)) {
+                *v += g - decay;
+                *w -= *v;
+            }
+        }
+    }
+}
+
+/// T, with the ranges that it leaves watched.
+struct Rounding<'a, C> {
+    coins: &'a mut C,
+    watch: &'a mut Watch,
+}
+
+impl<C: Coins> Rounding<'_, C> {
+    /// T of values of `width` bits, to be extended: two bits stay free.
+    fn truncate(&mut self, site: Site, x: &[i64], dropped: u8, width: u8) -> Vec<i64> {
+        self.watched(site, x, dropped, 1 << (width - dropped - 2))
+    }
+
+    /// T of values of `width` bits whose sign is tested: they may use their whole ring.
+    fn signed(&mut self, site: Site, x: &[i64], dropped: u8, width: u8) -> Vec<i64> {
+        self.watched(site, x, dropped, 1 << (width - dropped - 1))
+    }
+
+    fn watched(&mut self, site: Site, x: &[i64], dropped: u8, limit: u64) -> Vec<i64> {
+        let y = if dropped == 0 {
+            x.to_vec()
+        } else {
+            let coins = self.coins.toss(site, dropped, x.len());
+            x.iter().zip(coins).map(|(x, coin)| truncate::ideal(dropped, *x, coin)).collect()
+        };
+        self.watch.see(site, &y, limit);
+        y
+    }
+
+    /// Probabilities of rows of logits.
+    fn softmax(&mut self, spec: softmax::Spec, layer: usize, logits: &[i64]) -> Vec<i64> {
+        let mut toss = |value, dropped, count| match dropped {
+            0 => vec![0; count],
+            _ => self.coins.toss(Site { value, layer }, dropped, count),
+        };
+        let u = toss(Value::Difference, spec.grid().dropped, logits.len());
+        let sums = toss(Value::Sum, spec.sum().dropped, BATCH);
+        let p = toss(Value::Probability, spec.product().dropped, logits.len());
+        let rows = logits.chunks_exact(CLASSES);
+        let differences: Vec<i64> =
+            rows.clone().map(|row| row.iter().max().unwrap_or(&0) - row.iter().min().unwrap_or(&0)).collect();
+        self.watch.see(Site { value: Value::Difference, layer }, &differences, 1 << (spec.width - 1));
+        let of = |sample: usize| sample * CLASSES..(sample + 1) * CLASSES;
+        let sample = |(sample, row)| {
+            let coins = [&u[of(sample)], &sums[sample..=sample], &p[of(sample)]].concat();
+            softmax::ideal(spec, row, &coins)
+        };
+        rows.enumerate().flat_map(sample).collect()
+    }
+}
+
+/// Rows of `k` values, with `one` at the end of each.
+fn with_ones(x: &[i64], k: usize, one: i64) -> Vec<i64> {
+    x.chunks_exact(k).flat_map(|row| row.iter().copied().chain([one])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::batch::{patches, pixels};
+    use crate::train::coins::Seeded;
+    use sha2::{Digest, Sha256};
+
+    /// Cases of the twin in Python, by `scripts/training/golden.py`.
+    const GOLDEN: &str = include_str!("golden.txt");
+
+    /// The numbers that the cases are made of.
+    struct SplitMix(u64);
+
+    impl SplitMix {
+        fn next(&mut self) -> u64 {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+            z ^ z >> 31
+        }
+    }
+
+    impl Coins for SplitMix {
+        fn toss(&mut self, _: Site, dropped: u8, count: usize) -> Vec<i64> {
+            (0..count).map(|_| (self.next() % (1 << dropped)) as i64).collect()
+        }
+    }
+
+    fn first_masters(net: &Net, format: Format) -> Vec<Vec<i64>> {
+        let (mut stream, half) = (SplitMix(3), 1 << (format.master - 2));
+        let layer = |i: usize| {
+            let weights = net.inputs(i) * net.outputs(i);
+            let mut w: Vec<i64> = (0..weights).map(|_| (stream.next() % (2 * half)) as i64 - half as i64).collect();
+            if net.inputs(i) > 100 {
+                w.iter_mut().for_each(|w| *w >>= 2);
+            }
+            w.resize(net.weights(i), 0);
+            w
+        };
+        (0..net.layers()).map(layer).collect()
+    }
+
+    fn digest(state: &State) -> String {
+        let layers = state.masters.iter().zip(&state.momenta);
+        let words = layers.flat_map(|(w, v)| w.iter().chain(v)).flat_map(|word| word.to_le_bytes());
+        hex::encode(Sha256::digest(words.collect::<Vec<u8>>()))
+    }
+
+    /// Masters and momenta after every step are those of the twin in Python.
+    fn repeats(case: &str, net: &Net) {
+        let format = Format::NARROW;
+        format.check(net, 4).unwrap();
+        let mut twin = Twin::new(net.clone(), format, State::new(net, first_masters(net, format)));
+        let (mut images, mut labels, mut coins) = (SplitMix(1), SplitMix(2), SplitMix(4));
+        let expected: Vec<&str> =
+            GOLDEN.lines().filter_map(|line| line.strip_prefix(case)?.strip_prefix(' ')).collect();
+        assert!(expected.len() > 5, "steps of {case}");
+        for line in expected {
+            let image = |_| {
+                let x = images.next() % (1 << 16);
+                if x >> 8 < 51 { (x & 255) as u8 } else { 0 }
+            };
+            let size = if net.positions(0) > 1 { 784 } else { net.inputs(0) };
+            let bytes: Vec<u8> = (0..BATCH * size).map(image).collect();
+            let labels: Vec<u8> = (0..BATCH).map(|_| (labels.next() % 10) as u8).collect();
+            let mut inputs = pixels(&bytes, format.input);
+            if net.positions(0) > 1 {
+                inputs = patches(&inputs);
+            }
+            twin.step(Batch::new(net, &format, &inputs, &labels).unwrap(), 4, &mut coins);
+            let (step, want) = line.split_once(' ').expect("a step and a digest");
+            assert_eq!(digest(&twin.state), want, "step {step} of {case}");
+        }
+        assert_eq!(twin.watch.overflows(), 0, "{:?}", twin.watch);
+    }
+
+    #[test]
+    fn repeats_the_twin_in_python() {
+        repeats("tiny", &Net::new(&[12, 8, 6, 10]).unwrap());
+        repeats("head", &Net::head(64).unwrap());
+    }
+
+    #[test]
+    fn repeats_steps_of_a_convolution() {
+        repeats("D", &Net::d());
+    }
+
+    #[test]
+    fn repeats_ten_steps_of_a() {
+        repeats("A", &Net::a());
+    }
+
+    /// A network of one layer learns classes that a line separates.
+    #[test]
+    fn learns() {
+        let (net, format) = (Net::head(10).unwrap(), Format::NARROW);
+        let mut twin = Twin::new(net.clone(), format, State::new(&net, vec![vec![0; net.weights(0)]]));
+        let labels: Vec<u8> = (0..BATCH).map(|i| (i % 10) as u8).collect();
+        let inputs: Vec<i64> =
+            labels.iter().flat_map(|label| (0..10).map(move |i| if i == *label { 16 } else { 0 })).collect();
+        let mut coins = Seeded::new(1);
+        for _ in 0..60 {
+            twin.step(Batch::new(&net, &format, &inputs, &labels).unwrap(), 1, &mut coins);
+        }
+        for (row, w) in twin.state.masters[0].chunks_exact(CLASSES).take(10).enumerate() {
+            let largest = (0..CLASSES).max_by_key(|class| w[*class]).unwrap();
+            assert_eq!(largest, row, "{w:?}");
+        }
+    }
+
+    /// A value out of range is counted, not repaired.
+    #[test]
+    fn watches_ranges() {
+        let (net, format) = (Net::head(4).unwrap(), Format { forward: 12, ..Format::NARROW });
+        let mut twin = Twin::new(net.clone(), format, State::new(&net, vec![vec![8191; net.weights(0)]]));
+        let labels = [0; BATCH];
+        twin.step(Batch::new(&net, &format, &[15; 4 * BATCH], &labels).unwrap(), 4, &mut Seeded::new(1));
+        let overflows: Vec<Site> =
+            twin.watch.seen().filter(|(_, seen)| seen.overflows > 0).map(|(site, _)| *site).collect();
+        assert_eq!(overflows, [Site { value: Value::Output, layer: 0 }]);
+    }
+}
