@@ -286,6 +286,9 @@ mod tests {
         {
             assert!(!matches!(check_hello(bytes), Ok(_) | Err(Error::Version { .. })));
         }
+        for bytes in [&MAGIC[1..], &MAGIC, &[]] {
+            assert!(matches!(check_hello(bytes), Err(Error::Peer(Party::Client, Misbehaviour::Hello))));
+        }
     }
 
     #[test]
@@ -325,10 +328,20 @@ mod tests {
         assert!(longest.len() <= MAX_LISTING);
         assert_eq!(check_listing(&longest).unwrap(), most);
         let more = [most, vec![offer("one-more")]].concat();
-        let bad = [vec![], more, vec![offer("a"), offer("b"), offer("a")], vec![offer("\u{1b}[2J")], vec![offer("")]];
-        for models in bad {
-            assert!(matches!(check_listing(&listing(VERSION, models)), Err(Error::Peer(..))));
+        let wrong = |models| match check_listing(&listing(VERSION, models)) {
+            Err(Error::Peer(Party::Server, misbehaviour)) => misbehaviour,
+            other => panic!("{other:?}"),
+        };
+        for models in [vec![], more] {
+            let length = models.len();
+            assert!(
+                matches!(wrong(models), Misbehaviour::ListingLength { found, most: MAX_MODELS } if found == length)
+            );
         }
+        for models in [vec![offer("a"), offer("b"), offer("a")], vec![offer("\u{1b}[2J")], vec![offer("")]] {
+            assert!(matches!(wrong(models), Misbehaviour::ListingNames));
+        }
+        assert!(matches!(check_listing(&[]), Err(Error::Peer(Party::Server, Misbehaviour::Listing))));
         assert!(check_listing(&longest[..longest.len() - 1]).is_err());
         let refusal = wire::encode(&Welcome { version: 9, ..Welcome::refusal() }).unwrap();
         for bytes in [listing(9, vec![offer("a")]), refusal] {
