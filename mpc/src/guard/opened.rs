@@ -58,8 +58,9 @@ impl Guard {
         self.delta.as_ref().expect("the server has Delta")
     }
 
-    /// What the hash of everything opened so far is.
-    pub(super) fn digest(&self) -> [u8; DIGEST_BYTES] {
+    /// What the hash of everything opened so far is: the client sends it where the server [compares](Self::compare).
+    #[must_use]
+    pub fn digest(&self) -> [u8; DIGEST_BYTES] {
         self.opened.clone().finalize().into()
     }
 

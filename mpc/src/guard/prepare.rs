@@ -106,6 +106,31 @@ impl Prepared {
         self.lanes
     }
 
+    /// Instead of the online stage: the client claims that its early inputs are these, which the server has computed from what the client
+    /// showed of the slot; the next comparison says whether they are. At the client `early` is not read. Gives the triples back, which
+    /// nobody has used.
+    ///
+    /// # Panics
+    /// At the server, if the inputs do not fit the circuit.
+    #[must_use]
+    pub fn audit(self, guard: &mut Guard, early: &[Planes]) -> Triples {
+        let ports = self.circuit.inputs().iter().enumerate().filter(|(_, port)| port.of == Origin::Early);
+        for (number, (place, port)) in ports.enumerate() {
+            let node = |plane: usize| {
+                let mut nodes = self.circuit.nodes.iter().enumerate();
+                let is = |op: Op| matches!(op, Op::Input { port, plane: of } if port as usize == place && of as usize == plane);
+                nodes.find(|(_, node)| is(node.op)).map(|(i, _)| i as u32).expect("an input of the circuit")
+            };
+            let blocks = (0..port.width).flat_map(|plane| self.value(node(plane)).iter().copied()).collect();
+            let bits = Bits::of(self.lanes, blocks);
+            match guard.party() {
+                Party::Client => guard.claim(&bits, &Planes::default()),
+                Party::Server => guard.claim(&bits, &early[number]),
+            }
+        }
+        self.triples
+    }
+
     /// Puts the planes of input `number` of an origin where the circuit reads them.
     pub(super) fn place(&mut self, origin: Origin, number: usize, bits: &Bits) {
         let ports = self.circuit.inputs().iter().enumerate().filter(|(_, port)| port.of == origin);

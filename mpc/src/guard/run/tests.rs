@@ -221,6 +221,28 @@ fn a_wrong_product_is_found_by_its_proof() {
     }
 }
 
+/// A slot that is audited: the server knows what the inputs should be, and finds any other.
+#[tokio::test]
+async fn an_audited_slot_has_the_inputs_that_it_should_or_is_found() {
+    let spec = crate::spec::Spec { ell: 8, shift: 3, bits: 3, guard: 1 };
+    let (c, xhat) = (Planes::random(LANES, 9, &mut rng(1)), Planes::random(LANES, 9, &mut rng(2)));
+    for wrong in (0..2 * 9 * LANES).map(Some).chain([None]) {
+        let circuit = circuits::requantise(spec, crate::spec::Clip::default(), Some(9)).unwrap();
+        let mut given = [c.clone(), xhat.clone()];
+        if let Some(i) = wrong {
+            let (input, bit) = (i / (9 * LANES), i % (9 * LANES));
+            given[input].plane_mut(bit / LANES)[0] ^= 1 << (bit % LANES);
+        }
+        let Pair { guards: [mut own, mut guard], prepared: [client, server], .. } =
+            prepare(circuit, LANES, given.to_vec(), 4, |_| ()).await.unwrap();
+        guard.compare(&own.digest()).expect("what it gave, it holds");
+        let _ = client.audit(&mut own, &[]);
+        let triples = server.audit(&mut guard, &[c.clone(), xhat.clone()]);
+        assert!(!triples.is_empty());
+        assert_eq!(guard.compare(&own.digest()).is_ok(), wrong.is_none(), "bit {wrong:?}");
+    }
+}
+
 #[tokio::test]
 async fn too_few_triples_are_refused_before_anything_is_sent() {
     let circuit = Arc::new(circuits::logits(4, Destination::Client).unwrap());
