@@ -6,17 +6,18 @@
 //! | [`requantise`] | c, xhat of the client, v of the server | L - 1, (h - 2), 1 + a, a, ring - a - 1 |
 //! | [`max_pool`] | what requantisations kept | 2 a for each pair, then as above |
 //! | [`input`] | x and xhat of the client | a, ring - a - 1 |
+//! | [`table`] | what a requantisation kept | for each bit of an entry at most 2^(a-1) - 1 |
 //! | [`logits`] | c of the client, v of the server | ell |
 //! | [`argmax`] | what logits kept | a comparison of ell bits and selections for each pair |
 //! | [`reveal`] | m of the server | 0 |
 //!
-//! Scales, tables and truncated products have none yet.
+//! Scales and truncated products have none yet.
 
 use super::bits::Bits;
 use super::builder::Builder;
 use super::circuit::{Circuit, Destination, Origin, Wire};
-use super::gadgets::{at_most, clamp, less, masked, select, sum};
-use crate::spec::{Clip, Finish, LayoutError, MAX_ELL, Spec, check_clip, check_ring, check_size};
+use super::gadgets::{at_most, clamp, less, look_up, masked, select, sum};
+use crate::spec::{Clip, Finish, LayoutError, MAX_BITS, MAX_ELL, Spec, check_clip, check_ring, check_size};
 
 /// Widest value that is pooled or given as an input.
 const MAX_VALUE: usize = 32;
@@ -91,6 +92,23 @@ pub fn max_pool(bits: usize, window: usize, ring: Option<u8>) -> Result<Circuit,
             .collect();
     }
     end(&mut b, &players[0], xhat.as_deref());
+    Ok(b.finish())
+}
+
+/// The entry of a public table, modulo 2^ring. Inputs: a number of `bits` bits, shared, and the client's xhat (ring bits, early). Output: m = entry -
+/// xhat modulo 2^ring to the server.
+///
+/// # Errors
+/// [`LayoutError::Size`] unless there are 1 to 8 bits, and an entry for each number of so many.
+pub fn table(bits: usize, entries: &[u64], ring: u8) -> Result<Circuit, LayoutError> {
+    check_size("bits of a table's input", bits, 1, MAX_BITS.into())?;
+    check_size("entries of a table", entries.len(), 1 << bits, 1 << bits)?;
+    check_size("the ring of a table", ring.into(), 1, 64)?;
+    let mut b = Builder::new();
+    let x = b.input(Origin::Shared, bits);
+    let xhat = b.input(Origin::Early, ring.into());
+    let y = look_up(&mut b, &x, entries, ring.into());
+    end(&mut b, &y, Some(&xhat));
     Ok(b.finish())
 }
 

@@ -39,6 +39,19 @@ pub fn at_most(b: &mut Builder, y: &[Wire], top: u64) -> Vec<Wire> {
     select(b, above, &top, y)
 }
 
+/// The entry of a public table whose number x is, `width` bits of it: for each of these a tree of selections, of which the lowest two levels are one
+/// AND and what trees have in common is computed once.
+pub fn look_up(b: &mut Builder, x: &[Wire], entries: &[u64], width: usize) -> Vec<Wire> {
+    assert_eq!(entries.len(), 1 << x.len(), "an entry for every number");
+    let tree = |bit: usize| {
+        let leaves: Vec<Wire> = entries.iter().map(|entry| Wire::constant(entry >> bit & 1 == 1)).collect();
+        let level =
+            |level: Vec<Wire>, choice: &Wire| level.chunks(2).map(|pair| b.select(*choice, pair[1], pair[0])).collect();
+        x.iter().fold(leaves, level)[0]
+    };
+    (0..width).map(tree).collect()
+}
+
 /// clamp(t, 0, 2^a - 1) of a signed number of more than a bits: h - 2 ANDs for the bits between those and the sign, and 1 + a.
 pub fn clamp(b: &mut Builder, t: &[Wire], a: usize) -> Vec<Wire> {
     let (sign, kept, high) = (t[t.len() - 1], &t[..a], &t[a..t.len() - 1]);

@@ -38,8 +38,8 @@ pub struct Outputs {
 /// The online stage. `late`: at the client, its inputs of [`Origin::Late`], at the server, its own; `shared`: those of [`Origin::Shared`].
 ///
 /// # Errors
-/// Those of the channel, [`Error::Protocol`] for a malformed message, and, at the server before it opens outputs to the client,
-/// [`Error::Cheated`].
+/// Those of the channel, [`Error::Protocol`](crate::error::Error::Protocol) for a malformed message, and, at the server before it opens outputs to
+/// the client, [`Error::Cheated`](crate::error::Error::Cheated).
 ///
 /// # Panics
 /// If inputs do not fit the circuit.

@@ -103,6 +103,29 @@ async fn pools_of_kept_values_are_their_largest() {
 }
 
 #[tokio::test]
+async fn tables_give_their_entries() {
+    for (bits, ring) in [(1, 5), (2, 3), (4, 9), (8, 12)] {
+        // A bump with negative ends, and noise.
+        let smooth = (0..1_i64 << bits).map(|x| (20 - (x - 6) * (x - 6) / 3).cast_unsigned());
+        let noise = (0..1_u64 << bits).map(|x| x.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40);
+        for entries in [smooth.collect::<Vec<_>>(), noise.collect()] {
+            let circuit = table(bits, &entries, ring).unwrap();
+            let lanes = 600;
+            let x = Planes::random(lanes, bits, &mut rng(1));
+            let xhat = Planes::random(lanes, ring.into(), &mut rng(2));
+            let given = Given { early: vec![xhat.clone()], shared: vec![x.clone()], ..Given::default() };
+            let [_, server] = evaluate(circuit, lanes, given, 7).await.unwrap();
+            let pairs = server.opened[0].to_lanes::<u64>().into_iter().zip(xhat.to_lanes::<u64>());
+            for ((m, xhat), x) in pairs.zip(x.to_lanes::<u64>()) {
+                let kept = u64::MAX >> (64 - ring);
+                assert_eq!(m.wrapping_add(xhat) & kept, entries[x as usize] & kept, "{bits} bits, entry {x}");
+            }
+        }
+    }
+    assert!(table(3, &[0; 7], 5).is_err() && table(9, &[0; 512], 5).is_err());
+}
+
+#[tokio::test]
 async fn inputs_are_masked_and_clipped() {
     for (bits, top, ring) in [(8, 255, 14), (8, 200, 14), (4, 9, 4), (1, 1, 8)] {
         let circuit = input(bits, top, ring).unwrap();
