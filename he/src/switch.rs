@@ -121,8 +121,9 @@ impl<W: TorusWord> Switch<W> {
         Self { ring, g, gadget, keys: masks.iter().zip(bodies).map(key).collect() }
     }
 
-    /// The halves A' and B' of the moved ciphertext. A may be secret to whoever holds it: no branch and no address depends on it.
-    pub fn apply(&self, a: &[W], b: &[W]) -> [Vec<W>; 2] {
+    /// The halves A' and B' of the moved ciphertext, wiped when dropped. A may be secret to whoever holds it: no branch and no
+    /// address depends on it.
+    pub fn apply(&self, a: &[W], b: &[W]) -> [Zeroizing<Vec<W>>; 2] {
         let moved = Zeroizing::new(automorphism(a, self.g));
         let mut digits = Zeroizing::new(vec![0; moved.len()]);
         let mut small = Zeroizing::new(self.ring.zero_small());
@@ -133,13 +134,13 @@ impl<W: TorusWord> Switch<W> {
             sums.iter_mut().zip(keys).for_each(|(sum, key)| self.ring.mul_acc(sum, key, &small));
         }
         let [mut a, sum] = sums.each_mut().map(|sum| {
-            let mut out = vec![W::default(); moved.len()];
+            let mut out = Zeroizing::new(vec![W::default(); moved.len()]);
             self.ring.inverse_into(sum, &mut out);
             out
         });
         a.iter_mut().for_each(|word| *word = word.wrapping_neg());
-        let mut b = automorphism(b, self.g);
-        b.iter_mut().zip(&sum).for_each(|(word, sum)| *word = word.wrapping_sub(*sum));
+        let mut b = Zeroizing::new(automorphism(b, self.g));
+        b.iter_mut().zip(sum.iter()).for_each(|(word, sum)| *word = word.wrapping_sub(*sum));
         sums.zeroize();
         [a, b]
     }
@@ -183,6 +184,17 @@ mod tests {
             let error = sum.wrapping_sub(*word) as i64;
             assert!(error.unsigned_abs() <= 1 << 27, "{error}");
         }
+    }
+
+    /// What is applied to secret halves leaves none of them in freed memory.
+    #[test]
+    fn moved_halves_are_wiped_when_dropped() {
+        fn wiped<T: zeroize::ZeroizeOnDrop>(_: &T) {}
+        let ring = Ring::<u64>::shared(&T64N2048).unwrap();
+        let gadget = Gadget { bits: 12, levels: 1 };
+        let mask = Mask::expand(ring, &EpochSeed([4; 32]), MaskId { layer: 0, ciphertext: 0 });
+        let switch = Switch::new(ring, 3, gadget, &[mask], &[vec![0; 2048]]);
+        switch.apply(&[1; 2048], &[2; 2048]).iter().for_each(wiped);
     }
 
     /// The phase moves, and the noise is that of the formula within 5 %.

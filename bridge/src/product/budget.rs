@@ -52,11 +52,9 @@ pub fn norms(clear: Clear, ell: u32, digits: u32, inner: usize, columns: usize) 
     match clear {
         Clear::Share => {
             let (count, steps) = (count * f64::from(digits), 2f64.powi(ell.div_ceil(digits) as i32));
-            // Deviations of a square and of a magnitude, in units of their means: sqrt(4/5) and sqrt(1/3); and the extremes.
-            let excess = |deviation: f64, most: f64| most.min(1.0 + DEVIATIONS * deviation / count.sqrt());
             Norms {
-                norm2: count * steps * steps / 12.0 * excess(0.8f64.sqrt(), 3.0),
-                norm1: count * steps / 4.0 * excess((1.0f64 / 3.0).sqrt(), 2.0),
+                norm2: count * steps * steps / 12.0 * excess_of_squares(count),
+                norm1: count * steps / 4.0 * excess_of_magnitudes(count),
             }
         }
         Clear::Known { magnitude } => {
@@ -64,6 +62,17 @@ pub fn norms(clear: Clear, ell: u32, digits: u32, inner: usize, columns: usize) 
             Norms { norm2: count * magnitude * magnitude, norm1: count * magnitude }
         }
     }
+}
+
+/// Most that the sum of the squares of `count` uniform digits is, in units of its mean: [`DEVIATIONS`] of sqrt(4/5) each, and
+/// no more than the extreme.
+pub(super) fn excess_of_squares(count: f64) -> f64 {
+    3f64.min(1.0 + DEVIATIONS * (0.8 / count).sqrt())
+}
+
+/// The same of magnitudes, which deviate by sqrt(1/3).
+pub(super) fn excess_of_magnitudes(count: f64) -> f64 {
+    2f64.min(1.0 + DEVIATIONS * (1.0 / (3.0 * count)).sqrt())
 }
 
 /// r0: what may be rounded off b*_0 wherever the ring is `ell` bits wide, whatever the product.
@@ -78,7 +87,7 @@ pub fn terms(set: &ParameterSet, clear: Norms, drawn: Drawn, rounding: Rounding,
     let times = 2f64.powi(merge as i32);
     let weights = Norms { norm2: clear.norm2 * times * times, norm1: clear.norm1 * times };
     let own = NoiseTerms { weights, drawn, rounding };
-    if merge == 0 { vec![own] } else { vec![own, merge::noise(set, merge)] }
+    if merge == 0 { vec![own] } else { vec![own, merge::noise_bound(set, merge)] }
 }
 
 /// log2 of the noise that is allowed over the noise to plan for.
@@ -124,15 +133,17 @@ pub fn choose(sizes: Sizes, ell: u32, clear: Clear) -> Result<Choice, NoRoom> {
     cheapest(&[&T64N2048, &T64N4096], sizes, ell, clear, |degree| packings(degree, sizes).map(|packing| (packing, 0)))
 }
 
-/// As [`choose`], of those that merge answers. Their keys are not counted, since all products of a step share them; but those
-/// of N = 4096 are twice as long, and are used only where N = 2048 has no room.
+/// As [`choose`], of those that merge answers in up to `steps` steps, [`merge::STEPS`] where nothing speaks for more. The
+/// keys are not counted, since all products of a step share them; but those of N = 4096 are twice as long, and are used only
+/// where N = 2048 has no room.
 ///
 /// # Errors
 /// [`NoRoom`] if nothing fits.
-pub fn choose_merged(sizes: Sizes, ell: u32, clear: Clear) -> Result<Choice, NoRoom> {
+pub fn choose_merged(sizes: Sizes, ell: u32, clear: Clear, steps: u32) -> Result<Choice, NoRoom> {
+    let steps = steps.clamp(1, MAX_STEPS);
     let of = |set: &'static ParameterSet| {
         cheapest(&[set], sizes, ell, clear, |degree| {
-            (1..=MAX_STEPS).filter_map(move |merge| {
+            (1..=steps).filter_map(move |merge| {
                 let inner = 1 << merge;
                 let rows = even(sizes.rows, degree / inner);
                 Some((Packing::new(degree, sizes, Sizes { rows, inner, columns: 1 })?, merge))
@@ -149,6 +160,9 @@ fn cheapest<I: Iterator<Item = (Packing, u32)>>(
     clear: Clear,
     packings: impl Fn(usize) -> I,
 ) -> Result<Choice, NoRoom> {
+    if sizes.any_zero() || sizes.volume().is_none() {
+        return Err(NoRoom { inner: sizes.inner, ell });
+    }
     let mut best: Option<(f64, Choice)> = None;
     let most_digits = if clear == Clear::Share { MAX_DIGITS } else { 1 };
     for &set in sets {
@@ -186,7 +200,7 @@ fn cheapest<I: Iterator<Item = (Packing, u32)>>(
     best.map(|(_, choice)| choice).ok_or(NoRoom { inner: sizes.inner, ell })
 }
 
-/// The smallest size that cuts `whole` into as few parts as sizes up to `most` do.
+/// The smallest size that cuts `whole` > 0 into as few parts as sizes up to `most` do.
 fn even(whole: usize, most: usize) -> usize {
     whole.div_ceil(whole.div_ceil(most.min(whole).max(1)))
 }
@@ -247,5 +261,15 @@ mod tests {
         let sizes = Sizes { rows: 128, inner: 980, columns: 4 };
         assert!(choose(sizes, 18, Clear::Share).is_ok());
         assert_eq!(choose(sizes, 48, Clear::Share), Err(NoRoom { inner: 980, ell: 48 }));
+    }
+
+    #[test]
+    fn nothing_and_too_much_have_no_packing() {
+        let sizes = |rows, inner, columns| Sizes { rows, inner, columns };
+        for sizes in [sizes(0, 3, 3), sizes(3, 0, 3), sizes(3, 3, 0), sizes(0, 0, 0), sizes(usize::MAX, 2, 3)] {
+            let none = Err(NoRoom { inner: sizes.inner, ell: 18 });
+            assert_eq!(choose(sizes, 18, Clear::Share), none, "{sizes:?}");
+            assert_eq!(choose_merged(sizes, 18, Clear::Share, MAX_STEPS), none, "{sizes:?}");
+        }
     }
 }

@@ -198,13 +198,13 @@ impl Product<'_> {
             let terms = budget::terms(parameters.set, norms, drawn, parameters.rounding, merge);
             noise::margin_bits(parameters.set, parameters.ell, &terms, Cross::NONE) >= 0.0
         };
-        let finish = |[mask, mut body]: Halves| {
-            let evaluated = Zeroizing::new(vec![mask]);
+        let finish = |[mut mask, mut body]: Halves| {
+            let evaluated = Zeroizing::new(vec![std::mem::take(&mut *mask)]);
             let published = publish(&evaluated, mask0, rng, parameters.rounding.hint, fits)?;
             let (hint, rerandomiser) = &published[0];
             let blind = rerandomiser.apply(b0);
             body.iter_mut().zip(blind.iter()).for_each(|(word, blind)| *word = word.wrapping_add(*blind));
-            Ok(Output { hint: hint.to_bytes(), phases: Zeroizing::new(body) })
+            Ok(Output { hint: hint.to_bytes(), phases: body })
         };
         self.answers(l)?.into_iter().map(finish).collect()
     }
@@ -227,8 +227,8 @@ impl Product<'_> {
 
     /// sum_j w_j a_j and sum_j w_j body_j of one block of columns, for all blocks of rows.
     fn sums(&self, l: usize) -> Result<Vec<Halves>, BridgeError> {
-        let mut sums = vec![[const { Vec::<u64>::new() }; 2]; self.plan.packing().blocks().rows];
-        sums.iter_mut().flatten().for_each(|sum| sum.resize(self.ring.degree(), 0));
+        let zero = || [(); 2].map(|()| Zeroizing::new(vec![0; self.ring.degree()]));
+        let mut sums: Vec<Halves> = (0..self.plan.packing().blocks().rows).map(|_| zero()).collect();
         match &self.factors {
             Factors::Transformed { masks, bodies } => self.transformed(l, masks, bodies, &mut sums)?,
             Factors::Tapped(factors) => self.tapped(l, factors, &mut sums),

@@ -6,8 +6,10 @@
 //!     b*_0, and b_t of every step of merging   ------->  kept for all products of the step
 //! ```
 //!
-//! A secret may serve more than one step, if every product of all of them has a domain of its own: the keys for merging are
-//! then paid for once.
+//! With [`finish`](super::product::Answered::finish), where guard bits are folded, a secret serves one step: what is rounded from
+//! their sum depends on inequalities of its noise, and these are not to add up. With [`terms`](super::product::Answered::terms)
+//! and guard bits removed exactly, nothing later depends on the noise: a secret may serve more steps, if every product of all
+//! of them has a domain of its own, and the keys for merging are paid for once.
 
 use lowkey_he::mask::EpochSeed;
 use lowkey_he::params::ParameterSet;

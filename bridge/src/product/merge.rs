@@ -13,7 +13,7 @@
 //! what they were, column c at i n + c: the owner scales its message down by 2^h, and the noise grows by as much.
 //!
 //! sigma takes a ciphertext under s to one under sigma(s), and a [`Switch`] back. Its keys encrypt sigma(s) under s: beside R1,
-//! merging assumes that bodies stay pseudo-random next to them (circular security). The evaluator does all of this on both halves, which
+//! merging assumes that bodies stay pseudo-random next to them (circular security, R3 in `docs/product.md`). The evaluator does all of this on both halves, which
 //! it has; the owner notices nothing but a shorter message.
 
 use std::collections::BTreeMap;
@@ -26,7 +26,9 @@ use lowkey_he::ring::Ring;
 use lowkey_he::switch::{Gadget, Switch};
 use lowkey_he::torus::{Rounding, round_to};
 use rand::CryptoRng;
+use zeroize::Zeroizing;
 
+use super::budget::{excess_of_magnitudes, excess_of_squares};
 use crate::error::BridgeError;
 use crate::linear::keys::Secrets;
 
@@ -36,8 +38,13 @@ pub const GADGET: Gadget = Gadget { bits: 12, levels: 3 };
 /// Low bits rounded off the keys.
 pub const KEY_ROUNDING: u32 = 16;
 
-/// Most steps that a plan chooses, each of which needs a key.
+/// Most steps that a plan takes.
 pub const MAX_STEPS: u32 = 7;
+
+/// Most steps that a plan takes unasked. Keys are paid for up to the largest h of a training step's products, 36.9 kB and
+/// party for each at N = 2048. In one of 784-128-128-10 those up to 4 serve all products; those from 5 to 7 serve only the
+/// narrow last layer, and cost 221 kB of both parties to save 195.
+pub const STEPS: u32 = 4;
 
 /// The domain of the keys' masks. No product has it.
 pub const DOMAIN: u32 = u32::MAX - 1;
@@ -137,8 +144,9 @@ pub(super) fn receive(plans: &[MergeKeyPlan], epoch: &EpochSeed, message: &[u8])
     Ok(keys)
 }
 
-/// Both halves of a ciphertext, N words each.
-pub(super) type Halves = [Vec<u64>; 2];
+/// Both halves of a ciphertext, N words each. Until it is re-randomised, the first one is a known linear map of B: with the
+/// public masks it gives B, so every copy is wiped.
+pub(super) type Halves = [Zeroizing<Vec<u64>>; 2];
 
 impl MergeKeys {
     /// Up to 2^steps ciphertexts with results at X^(i n), as one with 2^steps times those of ciphertext c at i n + c.
@@ -161,18 +169,24 @@ fn merge(switches: &[Switch<u64>], step: u32, mut all: Vec<Option<Halves>>) -> O
     let mut of = |parity| all.iter_mut().skip(parity).step_by(2).map(Option::take).collect();
     let (even, odd) = (of(0), of(1));
     let even = merge(switches, step + 1, even)?;
-    let (sum, difference) = match merge(switches, step + 1, odd) {
+    let (mut sum, difference) = match merge(switches, step + 1, odd) {
         None => (even.clone(), even),
         Some(mut odd) => {
             odd.iter_mut().for_each(|half| turn_up(half, 1 << step));
             let with = |operation: fn(u64, u64) -> u64| -> Halves {
-                std::array::from_fn(|half| even[half].iter().zip(&odd[half]).map(|(e, o)| operation(*e, *o)).collect())
+                std::array::from_fn(|half| {
+                    let words = even[half].iter().zip(odd[half].iter());
+                    Zeroizing::new(words.map(|(e, o)| operation(*e, *o)).collect())
+                })
             };
             (with(u64::wrapping_add), with(u64::wrapping_sub))
         }
     };
     let moved = switch.apply(&difference[0], &difference[1]);
-    Some(std::array::from_fn(|half| sum[half].iter().zip(&moved[half]).map(|(x, y)| x.wrapping_add(*y)).collect()))
+    for (sum, moved) in sum.iter_mut().zip(&moved) {
+        sum.iter_mut().zip(moved.iter()).for_each(|(x, y)| *x = x.wrapping_add(*y));
+    }
+    Some(sum)
 }
 
 /// p X^by, 0 <= by < N.
@@ -188,7 +202,8 @@ pub(super) fn turn_down(poly: &mut [u64], by: usize) {
     poly[end..].iter_mut().for_each(|word| *word = word.wrapping_neg());
 }
 
-/// The noise of all switches at a result. Step i of h is doubled h - i times: sum_i 4^(h-i) = (4^h - 1) / 3 times that of one.
+/// The noise of all switches at a result, on average. A result comes down one path of the merging: one switch of every step
+/// meets it, doubled by those that follow, so together they have sum_i 4^(i-1) = (4^h - 1) / 3 times the variance of one.
 pub(super) fn noise(set: &ParameterSet, steps: u32) -> NoiseTerms {
     let (n, times) = (set.degree as f64, (4f64.powi(steps as i32) - 1.0) / 3.0);
     let digits = n * f64::from(GADGET.levels);
@@ -201,4 +216,16 @@ pub(super) fn noise(set: &ParameterSet, steps: u32) -> NoiseTerms {
         drawn: Drawn { rerandomiser_norm2: 0.0, hint_error_norm2: times * n * 4f64.powi(unit) / 12.0 },
         rounding: Rounding { body: KEY_ROUNDING, b0: 0, hint: 0 },
     }
+}
+
+/// What [`noise`] is less than: the digits of A and what they leave of it are uniform, and each of their norms stays within
+/// [`DEVIATIONS`](super::budget::DEVIATIONS) standard deviations of its mean.
+pub(super) fn noise_bound(set: &ParameterSet, steps: u32) -> NoiseTerms {
+    let mut terms = noise(set, steps);
+    let left = set.degree as f64;
+    let digits = left * f64::from(GADGET.levels);
+    terms.weights.norm2 *= excess_of_squares(digits);
+    terms.weights.norm1 *= excess_of_magnitudes(digits);
+    terms.drawn.hint_error_norm2 *= excess_of_squares(left);
+    terms
 }

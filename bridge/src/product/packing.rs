@@ -54,7 +54,7 @@ impl Sizes {
         self.rows.checked_mul(self.inner)?.checked_mul(self.columns)
     }
 
-    fn any_zero(&self) -> bool {
+    pub(super) fn any_zero(&self) -> bool {
         self.rows == 0 || self.inner == 0 || self.columns == 0
     }
 }
@@ -64,7 +64,11 @@ impl Packing {
     pub fn new(degree: usize, sizes: Sizes, block: Sizes) -> Option<Self> {
         let small = block.rows <= sizes.rows && block.columns <= sizes.columns;
         let fits = block.volume().is_some_and(|volume| volume <= degree);
-        (small && fits && !block.any_zero() && sizes.volume().is_some()).then_some(Self { degree, sizes, block })
+        (small && fits && !block.any_zero() && !sizes.any_zero() && sizes.volume().is_some()).then_some(Self {
+            degree,
+            sizes,
+            block,
+        })
     }
 
     /// Of the whole product.
@@ -222,6 +226,8 @@ mod tests {
         assert!(block(4, 4, 3).is_none());
         assert!(block(0, 4, 2).is_none());
         assert!(block(5, 1, 1).is_none());
+        // k' may exceed k, but k is not zero.
+        assert!(Packing::new(32, Sizes { inner: 0, ..sizes }, Sizes { rows: 1, inner: 1, columns: 1 }).is_none());
         assert!(
             Packing::new(32, Sizes { rows: usize::MAX, ..sizes }, Sizes { rows: 1, inner: 1, columns: 1 }).is_none()
         );

@@ -45,6 +45,9 @@ pub struct Choice {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlanError {
+    /// A size is zero.
+    #[error("a product needs rows, columns and an inner dimension, but one of these sizes is 0")]
+    Empty,
     /// Its blocks, digits, set or widths do not go together.
     #[error("blocks, digits and widths of the product do not go together")]
     Inconsistent,
@@ -80,28 +83,43 @@ pub struct Counts {
     pub products: usize,
 }
 
+fn filled(sizes: Sizes) -> Result<(), PlanError> {
+    if sizes.any_zero() { Err(PlanError::Empty) } else { Ok(()) }
+}
+
 impl CrossPlan {
     /// The cheapest plan that fits, without merging. `domain` names the masks: no two products under one secret share it.
     ///
     /// # Errors
-    /// [`PlanError::NoRoom`] if no parameter set has room.
+    /// [`PlanError::Empty`], and [`PlanError::NoRoom`] if no parameter set has room.
     pub fn cheapest(domain: u32, sizes: Sizes, ell: u32, clear: Clear) -> Result<Self, PlanError> {
+        filled(sizes)?;
         Self::new(domain, sizes, ell, clear, budget::choose(sizes, ell, clear)?)
     }
 
-    /// The cheapest plan that merges answers: [`super::merge`] has its keys.
+    /// The cheapest plan that merges answers, in up to [`merge::STEPS`] steps: [`super::merge`] has its keys.
     ///
     /// # Errors
-    /// [`PlanError::NoRoom`] if no parameter set has room.
+    /// As [`cheapest`](Self::cheapest).
     pub fn merged(domain: u32, sizes: Sizes, ell: u32, clear: Clear) -> Result<Self, PlanError> {
-        Self::new(domain, sizes, ell, clear, budget::choose_merged(sizes, ell, clear)?)
+        Self::merged_up_to(domain, sizes, ell, clear, merge::STEPS)
+    }
+
+    /// [`merged`](Self::merged) in up to `steps` steps, within 1..=[`MAX_STEPS`](merge::MAX_STEPS).
+    ///
+    /// # Errors
+    /// As [`cheapest`](Self::cheapest).
+    pub fn merged_up_to(domain: u32, sizes: Sizes, ell: u32, clear: Clear, steps: u32) -> Result<Self, PlanError> {
+        filled(sizes)?;
+        Self::new(domain, sizes, ell, clear, budget::choose_merged(sizes, ell, clear, steps)?)
     }
 
     /// The plan of a choice, once its widths and its noise have been checked.
     ///
     /// # Errors
-    /// [`PlanError::Inconsistent`] or [`PlanError::Noise`].
+    /// [`PlanError::Empty`], [`PlanError::Inconsistent`] or [`PlanError::Noise`].
     pub fn new(domain: u32, sizes: Sizes, ell: u32, clear: Clear, choice: Choice) -> Result<Self, PlanError> {
+        filled(sizes)?;
         let Choice { set, digits, block, merge, rounding } = choice;
         let packing = Packing::new(set.degree, sizes, block).ok_or(PlanError::Inconsistent)?;
         let merged = block.columns == 1 && block.inner.is_power_of_two() && block.inner.trailing_zeros() == merge;

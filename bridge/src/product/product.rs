@@ -40,13 +40,17 @@ pub enum Side {
     Right,
 }
 
-/// How answers travel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How answers travel. Merged is the default: a training step takes 2.4 MB instead of 7.1. Plain assumes less.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Answers {
-    /// One hint for each block of columns.
+    /// One hint for each block of columns: Ring-LWE alone (R1, R2 in `docs/product.md`).
     Plain,
-    /// Many columns in one hint: a fraction of the bytes, and keys for merging ([`super::merge`]).
+    /// Many columns in one hint: a fraction of the bytes, and keys for merging ([`super::merge`]) in up to
+    /// [`STEPS`](super::merge::STEPS) steps, with circular security (R3) as one more assumption.
+    #[default]
     Merged,
+    /// The same with keys for so many steps: for products that are alike, of many rows and few columns.
+    MergedUpTo(u32),
 }
 
 impl Answers {
@@ -54,6 +58,7 @@ impl Answers {
         match self {
             Self::Plain => CrossPlan::cheapest(domain, sizes, ell, clear),
             Self::Merged => CrossPlan::merged(domain, sizes, ell, clear),
+            Self::MergedUpTo(steps) => CrossPlan::merged_up_to(domain, sizes, ell, clear, steps),
         }
     }
 }
@@ -75,7 +80,7 @@ impl ProductPlan {
     /// Both operands are shared: two cross terms.
     ///
     /// # Errors
-    /// [`PlanError::NoRoom`] if nothing fits.
+    /// [`PlanError::Empty`], and [`PlanError::NoRoom`] if nothing fits.
     pub fn shared(domain: u32, sizes: Sizes, ell: u32, answers: Answers) -> Result<Self, PlanError> {
         let of = |encrypted| {
             let cross = answers.cheapest(domain, oriented(sizes, encrypted), ell, Clear::Share)?;
@@ -92,7 +97,7 @@ impl ProductPlan {
     /// its share of the right one, and there is no other cross term.
     ///
     /// # Errors
-    /// [`PlanError::NoRoom`] if nothing fits.
+    /// [`PlanError::Empty`], and [`PlanError::NoRoom`] if nothing fits.
     pub fn known_left(
         domain: u32,
         sizes: Sizes,
@@ -269,7 +274,7 @@ impl Answered {
     }
 
     /// The own share of 2 z + rho modulo 2^(ell + 1), rho being the guard bits less their mean: ready for a truncation that
-    /// drops one bit more.
+    /// drops one bit more. The secrets serve no other step then ([`super::keys`]).
     ///
     /// # Errors
     /// As [`owner::share`].
