@@ -17,7 +17,7 @@ async fn session() -> (Correlations, Correlations) {
     let (client, server) =
         tokio::join!(Correlations::setup(&mut to_server, rng_c), Correlations::setup(&mut to_client, rng_s));
     let (mut client, mut server) = (client.unwrap(), server.unwrap());
-    let need = OtCount { client_receives: 1 << 16, ..OtCount::ZERO };
+    let need = OtCount { client_receives: 1 << 18, ..OtCount::ZERO };
     let both = tokio::join!(client.ensure(&mut to_server, need), server.ensure(&mut to_client, need));
     both.0.and(both.1).unwrap();
     (client, server)

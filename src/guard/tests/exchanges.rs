@@ -1,6 +1,6 @@
 //! Both roles over a connection.
 
-use lowkey_mpc::channel::Channel;
+use lowkey_mpc::channel::{Channel, Sums};
 use lowkey_mpc::party::Party;
 
 use super::*;
@@ -159,7 +159,7 @@ fn sizes() {
     }
     let slot = SlotName::new(SessionId([0; 32]), 0, [0; 32]);
     let answer = Committed::new(slot, &mut fresh()).seed(&nonce()).1.answer([0; 32]);
-    let sums = connection()[0].sums();
+    let sums = Sums { sent: 1, received: 2 };
     assert_eq!([size(&commitment()), size(&nonce()), size(&answer)], [32, 32, 64]);
     assert_eq!(
         [size(&exchange::Complete { sums }), size(&exchange::Word::Use), size(&exchange::Word::Open)],
