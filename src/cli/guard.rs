@@ -85,6 +85,7 @@ fn word(offence: &Offence) -> &'static str {
         Offence::Differs(Part::Keys) => "keys",
         Offence::Differs(Part::Bodies { .. }) => "bodies",
         Offence::Differs(Part::Corrections) => "corrections",
+        Offence::Cheated => "cheated",
     }
 }
 

@@ -9,6 +9,7 @@
 //! is in use no way leads back to a coin.
 
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::CryptoRng;
@@ -63,16 +64,18 @@ impl FromStr for AuditRate {
     }
 }
 
-/// The server's half of the bits of a slot that its client has authenticated: c, xhat and P.
+/// The server's half of the bits of a slot that its client has authenticated: c and xhat.
 pub trait Corrections: Send {
     /// True if `macs` is the hash of the MACs that the client holds of exactly these values.
     fn agree(&self, opened: &ClientHalf, macs: &[u8; 32]) -> bool;
+
+    /// What it takes to keep them, in bytes.
+    fn bytes(&self) -> usize;
 }
 
 /// A slot of which all offline bytes are here and no online byte.
 pub struct Undecided<S> {
-    arrived: Arrived,
-    corrections: Box<dyn Corrections>,
+    case: Box<Case>,
     slot: S,
 }
 
@@ -94,15 +97,21 @@ pub struct Audit {
     turn: Turn,
 }
 
-/// What is compared.
+/// What is compared, under the model of its slot.
 pub(super) struct Case {
     arrived: Arrived,
     corrections: Box<dyn Corrections>,
+    model: Arc<ClientModel>,
 }
 
 impl Case {
-    fn open(&self, model: &ClientModel, answer: &Answer) -> crate::Result<Option<Part>> {
-        Ok(match self.arrived.open(model, answer)? {
+    /// What it takes to keep it, in bytes, without the model.
+    pub(super) fn bytes(&self) -> usize {
+        self.arrived.bytes() + self.corrections.bytes()
+    }
+
+    fn open(&self, answer: &Answer) -> crate::Result<Option<Part>> {
+        Ok(match self.arrived.open(&self.model, answer)? {
             Err(part) => Some(part),
             Ok(opened) => (!self.corrections.agree(&opened, answer.macs())).then_some(Part::Corrections),
         })
@@ -110,25 +119,34 @@ impl Case {
 }
 
 impl<S> Undecided<S> {
-    /// All of it is here.
-    pub fn new(arrived: Arrived, corrections: Box<dyn Corrections>, slot: S) -> Self {
-        Self { arrived, corrections, slot }
+    /// All of it is here, for an inference with this model.
+    pub fn new(arrived: Arrived, corrections: Box<dyn Corrections>, model: Arc<ClientModel>, slot: S) -> Self {
+        Self { case: Box::new(Case { arrived, corrections, model }), slot }
     }
 
-    /// Lets the coin fall, from a generator that the client does not know, once no other audit of the identity is open. Before an
-    /// audit is asked for it stands in the state folder that it was.
+    /// Lets the coin fall, from a generator that the client does not know, once no other audit of the identity is open, here or at
+    /// another server of the folder. Before an audit is asked for it stands in the state folder that it was.
     ///
     /// # Errors
-    /// When the identity is shut out by now, or that cannot be written.
+    /// When the identity is shut out by now, or that cannot be read: no coin falls. When it cannot be written: then the identity is
+    /// shut out as one that has not answered, and may answer on another connection for a while.
     pub async fn decide(self, presence: &Presence, rate: AuditRate, rng: &mut impl CryptoRng) -> Result<Verdict<S>> {
-        let Self { arrived, corrections, slot } = self;
+        let Self { case, slot } = self;
         let turn = presence.turn().await?;
-        if !rate.falls(rng) {
+        let mut opened = false;
+        let begun = turn.begin(|| {
+            opened = rate.falls(rng);
+            opened
+        });
+        if !opened {
+            begun?;
             return Ok(Verdict::Use(Usable(slot)));
         }
         drop(slot);
-        turn.begin()?;
-        Ok(Verdict::Audit(Audit { case: Some(Box::new(Case { arrived, corrections })), turn }))
+        // From here on it is an audit: where its line could not be written, one without an answer.
+        let audit = Audit { case: Some(case), turn };
+        begun?;
+        Ok(Verdict::Audit(audit))
     }
 }
 
@@ -164,15 +182,11 @@ impl Audit {
     /// # Errors
     /// [`Denied::Failed`] if a part is wrong; what `answer` says, or [`Denied::Silent`], if there is none: then the identity is shut
     /// out, and [can answer](super::Registry::owed) on another connection for a while.
-    pub async fn answer(
-        mut self,
-        answer: impl Future<Output = crate::Result<Answer>>,
-        model: &ClientModel,
-    ) -> Result<()> {
+    pub async fn answer(mut self, answer: impl Future<Output = crate::Result<Answer>>) -> Result<()> {
         let limit = self.limit();
         let answer = tokio::time::timeout(limit, answer).await.map_err(|_| Denied::Silent { after: limit })??;
         let case = self.case.as_ref().expect("until it is answered");
-        match case.open(model, &answer)? {
+        match case.open(&answer)? {
             None => self.turn.passed()?,
             Some(part) => {
                 self.case = None;

@@ -10,6 +10,9 @@ use super::audit::Corrections;
 use super::slot::ClientHalf;
 use crate::plan::{NodeId, TensorId};
 
+/// A key or MAC of a bit.
+const BLOCK_BYTES: usize = 16;
+
 /// What the bits are of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Of {
@@ -58,5 +61,9 @@ impl Corrections for Authenticated {
             guard.claim(bits, &Planes::from_lanes(values, bits.width()));
         }
         guard.compare(macs).is_ok()
+    }
+
+    fn bytes(&self) -> usize {
+        self.values.iter().map(|(_, bits)| bits.lanes() * bits.width() * BLOCK_BYTES).sum()
     }
 }

@@ -203,7 +203,6 @@ pub async fn decide<S>(
     undecided: Undecided<S>,
     presence: &Presence,
     rate: AuditRate,
-    model: &ClientModel,
     rng: &mut impl CryptoRng,
 ) -> Result<Option<Usable<S>>> {
     channel.scope(CONTROL);
@@ -216,7 +215,7 @@ pub async fn decide<S>(
             Ok(Some(usable))
         }
         Verdict::Audit(audit) => {
-            settle(channel, audit, &Word::Open, model).await?;
+            settle(channel, audit, &Word::Open).await?;
             Ok(None)
         }
     }
@@ -226,24 +225,24 @@ pub async fn decide<S>(
 ///
 /// # Errors
 /// As [`Audit::answer`].
-pub async fn collect(channel: &mut Channel, owed: Option<Audit>, model: &ClientModel) -> Result<()> {
+pub async fn collect(channel: &mut Channel, owed: Option<Audit>) -> Result<()> {
     channel.scope(CONTROL);
     match owed {
         None => Ok(channel.send_control(&Owes(None)).await.map_err(Error::from)?),
         Some(audit) => {
             let owes = Owes(Some(*audit.slot()));
-            settle(channel, audit, &owes, model).await
+            settle(channel, audit, &owes).await
         }
     }
 }
 
 /// Asks, and waits for the answer.
-async fn settle(channel: &mut Channel, audit: Audit, question: &impl Serialize, model: &ClientModel) -> Result<()> {
+async fn settle(channel: &mut Channel, audit: Audit, question: &impl Serialize) -> Result<()> {
     let slot = audit.slot().number;
     let asked = async {
         channel.send_control(question).await?;
         Ok(channel.recv_control::<Answer>(MAX_CONTROL).await?)
     };
-    audit.answer(asked, model).await?;
+    audit.answer(asked).await?;
     channel.send_control(&Settled { slot }).await.map_err(|error| Denied::Other(error.into()))
 }

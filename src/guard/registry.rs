@@ -5,7 +5,9 @@
 //! so the malformed slots that it uses before it is caught are (1 - p) / p on average, however many sessions it has.
 //!
 //! **Written first.** An audit stands in the state folder as unanswered before the client is asked. A server that stops in between
-//! finds the identity shut out when it starts.
+//! finds the identity shut out when it starts. The coin falls under the folder's lock, so that of several servers one at a time asks.
+//!
+//! **What cannot be written.** Where the disk is full a name is barred in memory, and written as soon as that goes again.
 //!
 //! **A way back.** Whoever does not answer is shut out at once and all its sessions end. But the slot is spent, and its answer is as good
 //! later as it was then: for a while the identity may come on a new connection to give it, and for nothing else.
@@ -22,8 +24,11 @@ use super::{Denied, Result};
 use crate::policy::{Identity, Quota};
 use crate::store::{Offence, Part, Shut, Store};
 
-/// Most audits that are kept for identities that have lost their line; beyond them the oldest is forgotten.
+/// Most audits that are kept for identities that have lost their line; beyond them the oldest is forgotten, and its identity stays
+/// shut out until a pardon.
 const MOST_DEBTS: usize = 16;
+/// Most that these may take together, in bytes; beyond it the same.
+const MOST_DEBT_BYTES: usize = 512 << 20;
 
 /// What a server tolerates of an identity.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +64,8 @@ struct State {
     /// Those that are there.
     people: HashMap<Arc<str>, Person>,
     debts: HashMap<Arc<str>, Debt>,
+    /// Those whose line could not be written.
+    barred: HashMap<Arc<str>, Shut>,
 }
 
 #[derive(Default)]
@@ -66,14 +73,28 @@ struct Person {
     /// Sessions, and what they have begun.
     seats: usize,
     turn: Arc<tokio::sync::Mutex<()>>,
-    /// An audit is open: what stands on disk is of that, and nothing was failed.
-    open: bool,
+    open: Open,
     /// Says true to all its sessions.
     end: watch::Sender<bool>,
 }
 
+/// The audit that is open: where its line stands on disk, nothing was failed.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Open {
+    audit: Option<u64>,
+    /// How often that has changed.
+    changes: u64,
+}
+
+impl Open {
+    fn set(&mut self, audit: Option<u64>) {
+        *self = Self { audit, changes: self.changes + 1 };
+    }
+}
+
 /// An audit whose answer did not come.
 pub(super) struct Debt {
+    audit: u64,
     case: Box<Case>,
     /// Until when it may still be given.
     until: Instant,
@@ -107,10 +128,10 @@ impl Registry {
         Ok(presence)
     }
 
-    /// The audit that an identity has not answered, if it still may.
+    /// The audit that an identity has not answered, if it still may: one that it was pardoned is none.
     ///
     /// # Errors
-    /// [`Denied::Nameless`] without a certificate.
+    /// [`Denied::Nameless`] without a certificate, or the record cannot be read.
     pub async fn owed(self: &Arc<Self>, client: &Identity) -> Result<Option<Audit>> {
         let name = client.name.clone().ok_or(Denied::Nameless)?;
         let (seat, turn) = {
@@ -123,8 +144,11 @@ impl Registry {
             (seat, person.turn.clone())
         };
         let lock = turn.lock_owned().await;
-        let debt = self.state().debts.remove(&name);
-        Ok(debt.map(|debt| Audit::resumed(debt.case, Turn { until: Some(debt.until), _lock: lock, seat })))
+        let asked = self.standing(&name)?.and_then(|shut| shut.audit());
+        let debt = self.state().debts.remove(&name).filter(|debt| asked == Some(debt.audit));
+        Ok(debt.map(|Debt { audit, case, until }| {
+            Audit::resumed(case, Turn { audit, until: Some(until), _lock: lock, seat })
+        }))
     }
 
     /// The limits.
@@ -132,33 +156,70 @@ impl Registry {
         &self.limits
     }
 
+    /// Why a name is shut out, or has an audit open.
+    fn standing(&self, name: &str) -> Result<Option<Shut>> {
+        let barred = self.state().barred.get(name).cloned();
+        if let Some(shut) = barred
+            && self.shut_out(name, shut.clone()).is_err()
+        {
+            return Ok(Some(shut));
+        }
+        Ok(self.store.offences()?.shut(name).cloned())
+    }
+
     fn check(&self, name: &str) -> Result<()> {
-        // Looked at first: an audit that ends in between is found as it ended.
-        let open = self.state().people.get(name).is_some_and(|person| person.open);
-        match self.store.offences()?.shut(name) {
-            Some(shut) if !(open && shut.offence == Offence::Unanswered) => Err(Denied::ShutOut { shut: shut.clone() }),
-            _ => Ok(()),
+        loop {
+            let before = self.audit_open(name);
+            let Some(shut) = self.standing(name)? else { return Ok(()) };
+            match shut.audit() {
+                // Begun or ended in between, so that neither look says whose line it is.
+                Some(_) if before != self.audit_open(name) => {}
+                Some(audit) if before.audit == Some(audit) => return Ok(()),
+                _ => return Err(Denied::ShutOut { shut }),
+            }
         }
     }
 
-    fn set_open(&self, name: &str, open: bool) {
+    fn audit_open(&self, name: &str) -> Open {
+        self.state().people.get(name).map(|person| person.open).unwrap_or_default()
+    }
+
+    fn set_open(&self, name: &str, audit: Option<u64>) {
         if let Some(person) = self.state().people.get_mut(name) {
-            person.open = open;
+            person.open.set(audit);
         }
     }
 
-    /// Ends all sessions of an identity.
+    /// Ends all sessions of an identity; what it owed is owed no more.
     fn end(&self, name: &str) {
-        if let Some(person) = self.state().people.get_mut(name) {
+        let mut state = self.state();
+        state.debts.remove(name);
+        if let Some(person) = state.people.get_mut(name) {
             // Sessions that come after a pardon, or an answer, while these end have a word of their own to wait for.
             std::mem::take(&mut person.end).send_replace(true);
-            person.open = false;
+            person.open.set(None);
         }
     }
 
-    fn shut_out(&self, name: &str, offence: Offence) -> Result<()> {
-        let shut = Shut::new(offence, SystemTime::now());
-        Ok(self.store.change_offences(|all| all.shut_out(name, shut))?)
+    /// Shuts a name out on the disk, or in memory until that can be written.
+    fn shut_out(&self, name: &str, shut: Shut) -> Result<()> {
+        let written = self.store.change_offences(|all| all.shut_out(name, shut.clone()));
+        let mut state = self.state();
+        match &written {
+            Ok(()) if shut.offence != Offence::Unanswered || state.barred.get(name) == Some(&shut) => {
+                state.barred.remove(name);
+            }
+            Ok(()) => {}
+            Err(_) => state.bar(name, shut),
+        }
+        Ok(written?)
+    }
+
+    /// Shuts an identity out for what was found, and ends all its sessions.
+    fn convict(&self, name: &str, offence: Offence) -> Result<()> {
+        self.end(name);
+        tracing::warn!(name, "shut out: {offence}");
+        self.shut_out(name, Shut::new(offence, SystemTime::now()))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -181,12 +242,20 @@ impl State {
 
     fn owe(&mut self, name: Arc<str>, debt: Debt) {
         self.forget_late();
-        if self.debts.len() >= MOST_DEBTS
-            && let Some(oldest) = self.debts.iter().min_by_key(|(_, debt)| debt.until).map(|(name, _)| name.clone())
-        {
-            self.debts.remove(&oldest);
-        }
         self.debts.insert(name, debt);
+        let bytes = |debts: &HashMap<_, Debt>| debts.values().map(|debt| debt.case.bytes()).sum::<usize>();
+        while self.debts.len() > MOST_DEBTS || bytes(&self.debts) > MOST_DEBT_BYTES {
+            let oldest = self.debts.iter().min_by_key(|(_, debt)| debt.until).map(|(name, _)| name.clone());
+            self.debts.remove(&oldest.expect("none takes nothing"));
+        }
+    }
+
+    /// What was found stays before what is only feared.
+    fn bar(&mut self, name: &str, shut: Shut) {
+        match self.barred.get(name) {
+            Some(own) if own.offence != Offence::Unanswered => {}
+            _ => drop(self.barred.insert(name.into(), shut)),
+        }
     }
 
     /// Makes a person known, or keeps it so.
@@ -269,6 +338,15 @@ impl Presence {
         Ok(self.seat.registry.slots.take(&client, Instant::now())?)
     }
 
+    /// A check of the computation has failed, [`Cheated`](lowkey_mpc::error::Error::Cheated): the identity is shut out, and all its
+    /// sessions end.
+    ///
+    /// # Errors
+    /// When that cannot be written; it is shut out all the same, by this server.
+    pub fn cheated(&self) -> Result<()> {
+        self.seat.registry.convict(self.name(), Offence::Cheated)
+    }
+
     /// Not shut out, here or by another server of the same folder.
     fn check(&self) -> Result<()> {
         let Seat { registry, name } = &self.seat;
@@ -282,7 +360,7 @@ impl Presence {
         let lock = self.turn.clone().lock_owned().await;
         self.check()?;
         let (seat, _) = self.seat.registry.state().seat(&self.seat.registry, &self.seat.name);
-        Ok(Turn { until: None, _lock: lock, seat })
+        Ok(Turn { audit: rand::random(), until: None, _lock: lock, seat })
     }
 }
 
@@ -294,6 +372,8 @@ impl std::fmt::Debug for Presence {
 
 /// The right of an identity to a coin, or to an audit: one at a time.
 pub(super) struct Turn {
+    /// What is written of the audit.
+    audit: u64,
     /// Of an audit that was begun on another connection.
     until: Option<Instant>,
     _lock: OwnedMutexGuard<()>,
@@ -305,27 +385,43 @@ impl Turn {
         self.seat.registry.limits.answer
     }
 
-    /// Before the client is asked.
-    pub(super) fn begin(&self) -> Result<()> {
+    /// Before the client is asked: the coin, which is true where the slot is to be opened. It falls if nobody asks the identity by now.
+    ///
+    /// # Errors
+    /// [`Denied::ShutOut`], or the record cannot be read: no coin has fallen. The line cannot be written: it has.
+    pub(super) fn begin(&self, coin: impl FnOnce() -> bool) -> Result<()> {
         let Seat { registry, name } = &self.seat;
-        registry.set_open(name, true);
-        registry.shut_out(name, Offence::Unanswered).inspect_err(|_| registry.set_open(name, false))
+        let begun = registry.store.change_offences(|all| {
+            if let Some(shut) = all.shut(name) {
+                return Err(Denied::ShutOut { shut: shut.clone() });
+            }
+            if coin() {
+                registry.state().debts.remove(name);
+                registry.set_open(name, Some(self.audit));
+                all.shut_out(name, Shut::asked(self.audit, SystemTime::now()));
+            }
+            Ok(())
+        });
+        begun?
     }
 
     /// The slot was what its seed makes.
     pub(super) fn passed(&self) -> Result<()> {
         let Seat { registry, name } = &self.seat;
-        registry.store.change_offences(|all| all.clear(name))?;
-        registry.set_open(name, false);
+        registry.store.change_offences(|all| all.clear(name, self.audit))?;
+        let mut state = registry.state();
+        if state.barred.get(name).and_then(Shut::audit) == Some(self.audit) {
+            state.barred.remove(name);
+        }
+        drop(state);
+        registry.set_open(name, None);
         Ok(())
     }
 
     /// It was not.
     pub(super) fn failed(&self, part: Part) -> Result<()> {
         let Seat { registry, name } = &self.seat;
-        registry.end(name);
-        tracing::warn!(name = &**name, "shut out: {part}");
-        registry.shut_out(name, Offence::Differs(part))
+        registry.convict(name, Offence::Differs(part))
     }
 
     /// No answer came.
@@ -333,7 +429,11 @@ impl Turn {
         let Seat { registry, name } = &self.seat;
         registry.end(name);
         tracing::warn!(name = &**name, "shut out: an audit was not answered");
+        // Its line is there, unless it was pardoned meanwhile, or could not be written.
+        if let Err(error) = registry.shut_out(name, Shut::asked(self.audit, SystemTime::now())) {
+            tracing::error!(name = &**name, %error, "shut out in memory only");
+        }
         let until = self.until.unwrap_or_else(|| Instant::now() + registry.limits.grace);
-        registry.state().owe(name.clone(), Debt { case, until });
+        registry.state().owe(name.clone(), Debt { audit: self.audit, case, until });
     }
 }

@@ -187,12 +187,20 @@ impl Arrived {
         self.messages.push(Sha256::digest(bytes).into());
     }
 
+    /// What it takes to keep it.
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&self.messages[..])
+    }
+
     /// Computes the slot again and compares it: all values of the client, or the first part that is not what the seed makes. The bits
     /// that the client authenticated are compared by [`Corrections`](super::Corrections).
     ///
     /// # Errors
-    /// A bug of this program: the messages are not as many as the plan has.
+    /// A bug of this program: it is the slot of another model, or the messages are not as many as the plan has.
     pub(super) fn open(&self, model: &ClientModel, answer: &Answer) -> Result<Result<ClientHalf, Part>> {
+        if self.slot.model != model.digest {
+            return Err(Error::internal("a slot was decided upon under another model"));
+        }
         if self.slot.commitment(&answer.part) != self.commitment {
             return Ok(Err(Part::Opening));
         }

@@ -72,6 +72,15 @@ pub enum Offence {
     Unanswered,
     /// An audit found a part of a slot wrong.
     Differs(Part),
+    /// A check of the computation on a slot in use found that it cheated.
+    Cheated,
+}
+
+impl Offence {
+    /// Found, and not only feared.
+    fn is_proven(&self) -> bool {
+        !matches!(self, Self::Unanswered)
+    }
 }
 
 impl fmt::Display for Offence {
@@ -79,6 +88,7 @@ impl fmt::Display for Offence {
         match self {
             Self::Unanswered => f.write_str("an audit was not answered"),
             Self::Differs(part) => part.fmt(f),
+            Self::Cheated => f.write_str("it cheated in the computation"),
         }
     }
 }
@@ -91,6 +101,9 @@ pub struct Shut {
     since: u64,
     /// Why.
     pub offence: Offence,
+    /// Of an audit that was begun: which, a random number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    audit: Option<u64>,
 }
 
 impl Shut {
@@ -103,7 +116,17 @@ impl Shut {
             }
             other => other,
         };
-        Self { since: since.min(LATEST), offence }
+        Self { since: since.min(LATEST), offence, audit: None }
+    }
+
+    /// An audit is begun.
+    pub fn asked(audit: u64, now: SystemTime) -> Self {
+        Self { audit: Some(audit), ..Self::new(Offence::Unanswered, now) }
+    }
+
+    /// The audit that has to be answered.
+    pub fn audit(&self) -> Option<u64> {
+        self.audit.filter(|_| self.offence == Offence::Unanswered)
     }
 
     /// When.
@@ -171,14 +194,21 @@ impl Offences {
         self.names.get(name)?.shut.as_ref()
     }
 
-    /// Shuts a name out.
+    /// Shuts a name out. What was found stays before what is only feared, and the line of the same audit as it is.
     pub fn shut_out(&mut self, name: &str, shut: Shut) {
-        self.names.entry(name.to_owned()).or_default().shut = Some(shut);
+        let own = &mut self.names.entry(name.to_owned()).or_default().shut;
+        let stays = own.as_ref().is_some_and(|own| {
+            !shut.offence.is_proven() && (own.offence.is_proven() || own.audit.is_some() && own.audit == shut.audit)
+        });
+        if !stays {
+            *own = Some(shut);
+        }
     }
 
-    /// Lets a name in again that has answered.
-    pub fn clear(&mut self, name: &str) {
-        if let Some(standing) = self.names.get_mut(name) {
+    /// Lets a name in again that has answered this audit, and is shut out for nothing else.
+    pub fn clear(&mut self, name: &str, audit: u64) {
+        let Some(standing) = self.names.get_mut(name) else { return };
+        if standing.shut.as_ref().and_then(Shut::audit) == Some(audit) {
             standing.shut = None;
             if standing.pardons == 0 {
                 self.names.remove(name);
@@ -257,7 +287,7 @@ mod tests {
         let (folder, store) = store();
         assert_eq!(store.offences().unwrap(), Offences::default());
         let bodies = Offence::Differs(Part::Bodies { node: "conv".into(), term: 1 });
-        for offence in [Offence::Unanswered, Offence::Differs(Part::Keys), bodies] {
+        for offence in [Offence::Unanswered, Offence::Differs(Part::Keys), bodies, Offence::Cheated] {
             store.change_offences(|all| all.shut_out("alice", shut(offence.clone()))).unwrap();
             let again = Store::open(Some(folder.path().into())).unwrap();
             assert_eq!(again.offences().unwrap().shut("alice"), Some(&shut(offence)));
@@ -276,8 +306,8 @@ mod tests {
     fn an_answer_clears() {
         let (_folder, store) = store();
         let audit = |name: &str| {
-            store.change_offences(|all| all.shut_out(name, shut(Offence::Unanswered))).unwrap();
-            store.change_offences(|all| all.clear(name)).unwrap();
+            store.change_offences(|all| all.shut_out(name, Shut::asked(7, SystemTime::now()))).unwrap();
+            store.change_offences(|all| all.clear(name, 7)).unwrap();
         };
         audit("alice");
         assert_eq!(store.offences().unwrap(), Offences::default());
@@ -285,6 +315,25 @@ mod tests {
         store.change_offences(|all| all.pardon("alice")).unwrap();
         audit("alice");
         assert_eq!(store.offences().unwrap().names["alice"], Standing { shut: None, pardons: 1 });
+    }
+
+    /// An answer clears its own audit and nothing else; what is feared does not hide what was found.
+    #[test]
+    fn an_answer_clears_its_audit_only() {
+        let asked = |audit| Shut::asked(audit, UNIX_EPOCH + Duration::from_secs(1_700_000_000));
+        for other in [asked(8), shut(Offence::Unanswered), shut(Offence::Differs(Part::Keys)), shut(Offence::Cheated)] {
+            let mut all = Offences::default();
+            all.shut_out("alice", other.clone());
+            all.clear("alice", 7);
+            assert_eq!(all.shut("alice"), Some(&other));
+            all.shut_out("alice", asked(7));
+            let (stays, again) = (other.offence != Offence::Unanswered, asked(7));
+            assert_eq!(all.shut("alice"), Some(if stays { &other } else { &again }));
+            all.shut_out("alice", Shut::asked(7, SystemTime::now()));
+            assert_eq!(all.shut("alice").unwrap().since(), asked(7).since(), "the same line");
+            all.clear("alice", 7);
+            assert_eq!(all.shut("alice").is_some(), stays);
+        }
     }
 
     #[cfg(unix)]
@@ -321,7 +370,7 @@ mod tests {
         ];
         for bad in bad {
             std::fs::write(store.offences_path(), &bad).unwrap();
-            let said = [store.offences().unwrap_err(), store.change_offences(|all| all.clear("alice")).unwrap_err()];
+            let said = [store.offences().unwrap_err(), store.change_offences(|all| all.clear("alice", 7)).unwrap_err()];
             let path = store.offences_path().display().to_string();
             assert!(said.iter().all(|error| error.to_string().contains(&path)), "{bad:.40}: {said:?}");
             assert_eq!(std::fs::read_to_string(store.offences_path()).unwrap(), bad, "it stays as it is");

@@ -90,11 +90,11 @@ async fn an_audit_of_real_bits() {
         let sent = send(Deviation::None, 2, &mut rng(42));
         let outcome = loop {
             let (own, theirs) = corrected(&mut ots, &sent.half(), claim);
-            let undecided = Undecided::new(sent.arrived.clone(), Box::new(theirs), ());
+            let undecided = Undecided::new(sent.arrived.clone(), Box::new(theirs), MODEL.clone(), ());
             if let Verdict::Audit(audit) =
                 undecided.decide(&presence, AuditRate::default(), &mut fresh()).await.unwrap()
             {
-                break audit.answer(given(sent.promise.answer(own.macs())), &MODEL).await;
+                break audit.answer(given(sent.promise.answer(own.macs()))).await;
             }
         };
         match claim {

@@ -24,7 +24,7 @@ async fn converse(
     let announced = values(&half.pads, half.shares.iter().map(|own| own.to_vec()));
     (
         exchange::Waiting::new(promise, announced, number),
-        Undecided::new(arrived, Box::new(Announced(announced)), number),
+        Undecided::new(arrived, Box::new(Announced(announced)), MODEL.clone(), number),
     )
 }
 
@@ -43,7 +43,7 @@ async fn slots_over_a_connection() {
         let [to_server, to_client] = &mut channels;
         let (heard, decided) = tokio::join!(
             waiting.hear(to_server),
-            exchange::decide(to_client, undecided, &presence, AuditRate::default(), &MODEL, &mut rngs[1]),
+            exchange::decide(to_client, undecided, &presence, AuditRate::default(), &mut rngs[1]),
         );
         match (heard.unwrap(), decided.unwrap()) {
             (Some(own), Some(usable)) => {
@@ -95,7 +95,7 @@ async fn an_answer_on_another_connection() {
                 drop(to_server);
                 paid
             },
-            exchange::collect(&mut to_client, audit, &MODEL),
+            exchange::collect(&mut to_client, audit),
         );
         assert!(matches!(paid, Err((Error::Peer(Party::Server, Misbehaviour::NotOwed), _))));
         assert!(collected.is_err() && registry.enter(&client("alice")).is_err());
@@ -106,14 +106,13 @@ async fn an_answer_on_another_connection() {
     let audit = registry.owed(&client("alice")).await.unwrap();
     assert!(audit.is_some());
     let (paid, collected) =
-        tokio::join!(exchange::pay(&mut to_server, Some(owed)), exchange::collect(&mut to_client, audit, &MODEL));
+        tokio::join!(exchange::pay(&mut to_server, Some(owed)), exchange::collect(&mut to_client, audit));
     assert!(paid.is_ok() && collected.is_ok());
     let presence = registry.enter(&client("alice")).unwrap();
     presence.begin_slot().unwrap();
     let [mut to_server, mut to_client] = connection();
     let audit = registry.owed(&client("alice")).await.unwrap();
-    let (paid, collected) =
-        tokio::join!(exchange::pay(&mut to_server, None), exchange::collect(&mut to_client, audit, &MODEL));
+    let (paid, collected) = tokio::join!(exchange::pay(&mut to_server, None), exchange::collect(&mut to_client, audit));
     assert!(paid.is_ok() && collected.is_ok());
 }
 
@@ -136,7 +135,7 @@ async fn what_is_no_offence() {
     let mut sums = to_server.sums();
     sums.sent ^= 1;
     to_server.send_control(&exchange::Complete { sums }).await.unwrap();
-    let decided = exchange::decide(to_client, undecided, &presence, AuditRate::default(), &MODEL, &mut rngs[1]).await;
+    let decided = exchange::decide(to_client, undecided, &presence, AuditRate::default(), &mut rngs[1]).await;
     assert!(matches!(decided.err(), Some(Denied::Other(Error::Session(lowkey_mpc::error::Error::Changed)))));
 
     let mut channels = connection();
@@ -144,8 +143,7 @@ async fn what_is_no_offence() {
     drop(waiting);
     let [to_server, mut to_client] = channels;
     drop(to_server);
-    let decided =
-        exchange::decide(&mut to_client, undecided, &presence, AuditRate::default(), &MODEL, &mut rngs[1]).await;
+    let decided = exchange::decide(&mut to_client, undecided, &presence, AuditRate::default(), &mut rngs[1]).await;
     assert!(decided.is_err());
     assert_eq!(store.offences().unwrap().iter().count(), 0);
     presence.begin_slot().unwrap();

@@ -140,7 +140,7 @@ async fn an_audit_ends_it() {
     let mut shifted = sent.half();
     shifted.pads[tensor][0] ^= 1;
     sent.announced = values(&shifted.pads, shifted.shares.iter().map(|own| own.to_vec()));
-    let outcome = sent.audit(&presence).await.answer(given(sent.answer()), &MODEL).await;
+    let outcome = sent.audit(&presence).await.answer(given(sent.answer())).await;
     assert!(matches!(outcome, Err(Denied::Failed(Part::Corrections))), "{outcome:?}");
     assert!(registry.enter(&client("mallory")).is_err());
 }

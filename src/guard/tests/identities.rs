@@ -9,10 +9,10 @@ async fn a_failure_ends_the_sessions_that_run_beside_it() {
     let forever = || std::future::pending::<Result<()>>();
     let sent = send(Deviation::Body, 0, &mut rng(6));
     let audit = sent.audit(&cheating).await;
-    let usable = Undecided::new(sent.arrived.clone(), Box::new(Announced([0; 32])), "prepared before");
+    let usable = Undecided::new(sent.arrived.clone(), Box::new(Announced([0; 32])), MODEL.clone(), "prepared before");
     let mut coin = rng(7);
     let (failed, ended, waiting) = tokio::join!(
-        async { cheating.run(audit.answer(given(sent.answer()), &MODEL)).await },
+        async { cheating.run(audit.answer(given(sent.answer()))).await },
         beside.run(forever()),
         // A coin that would fall in the session beside it waits, and falls no more.
         usable.decide(&beside, AuditRate::default(), &mut coin),
@@ -39,9 +39,9 @@ async fn an_open_audit_holds_the_coins_of_other_sessions_and_nothing_else() {
     third.begin_slot().unwrap();
     let mut waits = Box::pin(second.undecided().decide(&beside, AuditRate::default(), &mut coin));
     assert!(tokio::time::timeout(Duration::from_millis(50), &mut waits).await.is_err());
-    audit.answer(given(first.answer()), &MODEL).await.unwrap();
+    audit.answer(given(first.answer())).await.unwrap();
     if let Verdict::Audit(audit) = waits.await.unwrap() {
-        audit.answer(given(second.answer()), &MODEL).await.unwrap();
+        audit.answer(given(second.answer())).await.unwrap();
     }
     // With the audit lost, all of them end.
     drop(second.audit(&third).await);
@@ -73,7 +73,7 @@ async fn silence_is_no_time_to_harvest() {
     let silent = registry.enter(&client("mallory")).unwrap();
     let audit = send(Deviation::Body, 1, &mut coin).audit(&silent).await;
     let begun = std::time::Instant::now();
-    let (answered, used) = tokio::join!(audit.answer(std::future::pending(), &MODEL), prepared.begin(&beside));
+    let (answered, used) = tokio::join!(audit.answer(std::future::pending()), prepared.begin(&beside));
     assert!(matches!(answered, Err(Denied::Silent { .. })), "{answered:?}");
     assert!(matches!(used, Err(Denied::ShutOut { .. })), "{used:?}");
     assert!(begun.elapsed() >= Duration::from_millis(200));
@@ -88,7 +88,7 @@ async fn it_survives_a_restart_and_a_pardon_ends_it() {
     let elsewhere = second.enter(&client("mallory")).unwrap();
     let sent = send(Deviation::Share, 0, &mut rng(9));
     let presence = registry.enter(&client("mallory")).unwrap();
-    sent.audit(&presence).await.answer(given(sent.answer()), &MODEL).await.unwrap_err();
+    sent.audit(&presence).await.answer(given(sent.answer())).await.unwrap_err();
     let corrections = Some(Offence::Differs(Part::Corrections));
     assert_eq!(offence(&second, "mallory"), corrections);
     assert!(matches!(elsewhere.begin_slot(), Err(Denied::ShutOut { .. })), "at its next slot");
@@ -117,7 +117,7 @@ async fn a_lost_line_can_be_made_good() {
     let sent = send(Deviation::None, 0, &mut rng(11));
     let presence = registry.enter(&client("alice")).unwrap();
     let beside = registry.enter(&client("alice")).unwrap();
-    let lost_now = sent.audit(&presence).await.answer(lost(), &MODEL).await;
+    let lost_now = sent.audit(&presence).await.answer(lost()).await;
     assert!(matches!(lost_now, Err(Denied::Other(Error::Session(_)))), "{lost_now:?}");
     assert!(*beside.ended().borrow() && *presence.ended().borrow());
     assert_eq!(offence(&registry, "alice"), Some(Offence::Unanswered));
@@ -128,7 +128,7 @@ async fn a_lost_line_can_be_made_good() {
     assert_eq!(offence(&registry, "alice"), Some(Offence::Unanswered));
     let audit = registry.owed(&client("alice")).await.unwrap().unwrap();
     assert_eq!(audit.slot(), sent.promise.slot());
-    audit.answer(given(sent.answer()), &MODEL).await.unwrap();
+    audit.answer(given(sent.answer())).await.unwrap();
     let presence = registry.enter(&client("alice")).unwrap();
     assert!(!*presence.ended().borrow(), "sessions of before have ended, this one has not");
     assert!(registry.owed(&client("alice")).await.unwrap().is_none());
@@ -144,7 +144,7 @@ async fn a_cheat_that_loses_its_line_gains_nothing() {
     drop(sent.audit(&presence).await);
     assert!(matches!(presence.begin_slot(), Err(Denied::ShutOut { .. })));
     let audit = registry.owed(&client("mallory")).await.unwrap().unwrap();
-    let outcome = audit.answer(given(sent.answer()), &MODEL).await;
+    let outcome = audit.answer(given(sent.answer())).await;
     assert!(matches!(outcome, Err(Denied::Failed(Part::Keys))), "{outcome:?}");
     assert_eq!(offence(&registry, "mallory"), Some(Offence::Differs(Part::Keys)));
 
@@ -161,7 +161,7 @@ async fn a_session_that_is_cut_within_an_audit_is_a_failure() {
     let (_folder, _store, registry) = registry(Limits::default());
     let presence = registry.enter(&client("mallory")).unwrap();
     let audit = send(Deviation::Body, 0, &mut rng(13)).audit(&presence).await;
-    let session = tokio::spawn(async move { audit.answer(std::future::pending(), &MODEL).await });
+    let session = tokio::spawn(async move { audit.answer(std::future::pending()).await });
     tokio::time::sleep(Duration::from_millis(20)).await;
     session.abort();
     assert!(session.await.unwrap_err().is_cancelled());

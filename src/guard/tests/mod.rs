@@ -24,6 +24,7 @@ mod bits;
 mod exchanges;
 mod extraction;
 mod identities;
+mod records;
 
 static SERVER: LazyLock<Arc<ServerModel>> = LazyLock::new(|| {
     let network = zoo::find("digits").unwrap().network();
@@ -75,6 +76,10 @@ struct Announced([u8; 32]);
 impl Corrections for Announced {
     fn agree(&self, opened: &ClientHalf, macs: &[u8; 32]) -> bool {
         values(&opened.pads, opened.shares.iter().map(|own| own.to_vec())) == self.0 && *macs == self.0
+    }
+
+    fn bytes(&self) -> usize {
+        32
     }
 }
 
@@ -151,7 +156,7 @@ impl Sent {
     }
 
     fn undecided(&self) -> Undecided<&'static str> {
-        Undecided::new(self.arrived.clone(), Box::new(Announced(self.announced)), "slot")
+        Undecided::new(self.arrived.clone(), Box::new(Announced(self.announced)), MODEL.clone(), "slot")
     }
 
     fn answer(&self) -> Answer {
@@ -211,7 +216,7 @@ async fn every_deviation_is_found_and_named() {
         let sent = send(deviation, 0, &mut rng);
         let audit = sent.audit(&presence).await;
         assert_eq!(audit.slot(), sent.promise.slot());
-        let outcome = audit.answer(given(sent.answer()), &MODEL).await;
+        let outcome = audit.answer(given(sent.answer())).await;
         let upload = MODEL.plan.uploads.last().unwrap();
         let bodies =
             Part::Bodies { node: MODEL.plan.name(MODEL.plan.linear[upload.linear].node).to_owned(), term: upload.term };
@@ -242,11 +247,11 @@ async fn what_else_can_differ() {
     let mut sent = send(Deviation::None, 0, &mut rng(2));
     let mut macs = sent.announced;
     macs[31] ^= 1;
-    let wrong = sent.audit(&presence).await.answer(given(sent.promise.answer(macs)), &MODEL).await;
+    let wrong = sent.audit(&presence).await.answer(given(sent.promise.answer(macs))).await;
     assert!(matches!(wrong, Err(Denied::Failed(Part::Corrections))), "{wrong:?}");
     let presence = registry.enter(&client("bob")).unwrap();
     sent.arrived.message(b"more");
-    let bug = sent.audit(&presence).await.answer(given(sent.answer()), &MODEL).await;
+    let bug = sent.audit(&presence).await.answer(given(sent.answer())).await;
     assert!(matches!(&bug, Err(Denied::Other(Error::Internal(_)))), "{bug:?}");
 }
 
@@ -296,7 +301,7 @@ async fn malformed_slots_are_caught_at_the_rate() {
                     used += 1;
                 }
                 Verdict::Audit(audit) => {
-                    let outcome = audit.answer(given(sent.answer()), &MODEL).await;
+                    let outcome = audit.answer(given(sent.answer())).await;
                     assert!(matches!(outcome, Err(Denied::Failed(_))), "{deviation:?}: {outcome:?}");
                     assert!(registry.enter(&client("mallory")).is_err());
                     assert!(store.change_offences(|all| all.pardon("mallory")).unwrap());
@@ -325,7 +330,7 @@ async fn honest_slots_pass() {
             Verdict::Audit(audit) => {
                 let asked = store.offences().unwrap().shut("alice").map(|shut| shut.offence.clone());
                 assert_eq!(asked, Some(Offence::Unanswered), "it is written before it is asked");
-                audit.answer(given(sent.answer()), &MODEL).await.unwrap();
+                audit.answer(given(sent.answer())).await.unwrap();
                 assert_eq!(store.offences().unwrap().shut("alice"), None);
             }
         }
