@@ -121,7 +121,7 @@ pub struct Lost {
 }
 
 impl<S> Waiting<S> {
-    /// With the hash of the MACs of c, xhat and P that the client holds.
+    /// With the hash of the MACs of c and xhat that the client holds.
     pub fn new(promise: Promise, macs: [u8; 32], slot: S) -> Self {
         Self { owed: Owed { promise, macs }, slot }
     }

@@ -75,7 +75,7 @@ pub struct Nonce([u8; 32]);
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
     part: [u8; 32],
-    /// Hash of the MACs of c, xhat and P.
+    /// Hash of the MACs of c and xhat.
     macs: [u8; 32],
 }
 

@@ -38,7 +38,7 @@ pub enum Part {
         /// From 0.
         term: usize,
     },
-    /// The authenticated bits of c, xhat and P.
+    /// The authenticated bits of c and xhat.
     Corrections,
 }
 
