@@ -57,7 +57,8 @@ impl<'a> Batch<'a> {
         if let Some(sample) = labels.iter().position(|label| usize::from(*label) >= CLASSES) {
             return Err(BatchError::Class { sample });
         }
-        match inputs.iter().position(|x| x.unsigned_abs() > 1 << format.input) {
+        let one = 1_u64.checked_shl(format.input.into()).unwrap_or(u64::MAX);
+        match inputs.iter().position(|x| x.unsigned_abs() > one) {
             Some(place) => Err(BatchError::Magnitude { place }),
             None => Ok(Self { inputs, labels }),
         }
@@ -86,7 +87,11 @@ impl std::fmt::Debug for Batch<'_> {
 }
 
 /// Pixels as inputs of `fraction` fractional bits, 1 being 256; rounded to nearest.
+///
+/// # Panics
+/// If there are more than eight fractional bits.
 pub fn pixels(bytes: &[u8], fraction: u8) -> Vec<i64> {
+    assert!(fraction <= 8, "a pixel has eight bits");
     bytes.iter().map(|pixel| (i64::from(*pixel) + (128 >> fraction)) >> (8 - fraction)).collect()
 }
 

@@ -7,12 +7,17 @@ use std::fmt;
 
 use lowkey_mpc::fixed::softmax;
 
+use super::twin::DECAY_DROP;
+
 /// log2 of the samples of a step.
 pub const BATCH_BITS: u8 = 7;
 /// Samples of a step.
 pub const BATCH: usize = 1 << BATCH_BITS;
 /// Classes: the softmax's tables are made for ten.
 pub const CLASSES: usize = 10;
+
+/// Most fractional bits of any value, and the largest j of a rate 2^-j: sums of some are below 2^8 then.
+const MOST_FRACTION: u8 = 24;
 
 /// Fractional bits of each kind of value, and the ring of each product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -122,6 +127,13 @@ impl Format {
     /// [`FormatError`], saying what does not fit.
     pub fn check(&self, net: &Net, rate: u8) -> Result<(), FormatError> {
         let refuse = |what| Err(FormatError { what });
+        let [fractions @ .., _, _, _, _] = self.bytes();
+        if fractions.iter().chain([&rate]).any(|bits| *bits > MOST_FRACTION) {
+            return refuse("fractional bits, or j of the rate 2^-j, are more than 24");
+        }
+        if self.held < DECAY_DROP + 2 {
+            return refuse("the ring of masters leaves no room for what momenta lose");
+        }
         if self.logit < 3 || self.gradient > 20 || self.held > 48 || self.operand() > 48 {
             return refuse("logits have less than 3, gradients more than 20 fractional bits, or a ring more than 48");
         }
@@ -295,5 +307,57 @@ mod tests {
             assert!(Net::new(widths).is_err());
         }
         assert!(Net::head(64).is_ok());
+    }
+
+    /// Whatever numbers a format has, it is refused or has a plan, and no sum of them wraps.
+    #[test]
+    fn hostile_formats_are_refused() {
+        use crate::train::plan::StepPlan;
+        const HOSTILE: [u8; 12] = [0, 2, 4, 7, 24, 25, 32, 48, 64, 128, 240, 255];
+        let formats = |change: &mut dyn FnMut(Format)| {
+            for (i, j) in (0..11).flat_map(|i| (0..=i).map(move |j| (i, j))) {
+                for (a, b) in HOSTILE.iter().flat_map(|a| HOSTILE.map(|b| (*a, b))) {
+                    let mut bytes = Format::NARROW.bytes();
+                    (bytes[i], bytes[j]) = (a, b);
+                    let [input, activation, logit, weight, gradient, map_gradient, master, rings @ ..] = bytes;
+                    let [forward, back, update, held] = rings;
+                    let map = map_gradient;
+                    change(Format {
+                        input,
+                        activation,
+                        logit,
+                        weight,
+                        gradient,
+                        map_gradient: map,
+                        master,
+                        forward,
+                        back,
+                        update,
+                        held,
+                    });
+                }
+            }
+        };
+        for net in [Net::new(&[3, 2, 10]).unwrap(), Net::d()] {
+            for rate in [0, 4, 24, 25, 240, 255] {
+                let mut sound = 0;
+                formats(&mut |format| {
+                    if format.check(&net, rate).is_ok() {
+                        sound += 1;
+                        if sound % 256 == 1 && net.rows(0) == BATCH {
+                            StepPlan::new(&net, format, rate, [8, 40], false).unwrap().products();
+                        }
+                    }
+                });
+                assert!(if rate > MOST_FRACTION { sound == 0 } else { sound > 0 || rate > 4 }, "{net:?} at {rate}");
+            }
+        }
+        let wrong = [
+            Format { input: 32, ..Format::NARROW },
+            Format { weight: 0, master: 1, forward: 3, back: 3, update: 4, held: 4, ..Format::NARROW },
+        ];
+        for format in wrong {
+            assert!(format.check(&Net::head(4).unwrap(), 1).is_err(), "{format:?}");
+        }
     }
 }

@@ -116,7 +116,9 @@ impl<P: Products> Pass<'_, P> {
         }
         if let Some(batch) = batch.filter(|_| self.party == Party::Client) {
             for (row, label) in delta.chunks_exact_mut(CLASSES).zip(batch.labels()) {
-                row[usize::from(*label)] = row[usize::from(*label)].wrapping_sub(1 << format.gradient);
+                row.iter_mut()
+                    .zip(0..)
+                    .for_each(|(p, class)| *p = p.wrapping_sub(is_equal(*label, class) << format.gradient));
             }
         }
 
@@ -228,6 +230,11 @@ impl<P: Products> Pass<'_, P> {
         let ready = offline(run.program.prepare(run.lanes, cots)?, self.channel, Vec::new()).await?;
         Ok(online(ready, self.channel, inputs).await?)
     }
+}
+
+/// 1 if a label is this class, else 0; no branch, no address depends on the label.
+fn is_equal(label: u8, class: u8) -> u64 {
+    u64::from(label ^ class).wrapping_sub(1) >> 63
 }
 
 /// The sum of a column of a matrix of `n` columns.

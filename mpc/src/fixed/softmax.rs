@@ -123,7 +123,7 @@ impl Spec {
     #[must_use]
     pub fn fits(self, logits: &[i64]) -> bool {
         let (most, least) = (logits.iter().max(), logits.iter().min());
-        most.zip(least).is_some_and(|(most, least)| most - least < (1 << self.compared()) - (1 << self.grid().dropped))
+        most.zip(least).is_some_and(|(most, least)| most - least < 1 << self.compared())
     }
 
     /// Checks the bounds, and with `chains` their digits.
@@ -332,6 +332,23 @@ mod tests {
             all.push((0..10).map(|i| if i == 3 { 2040 } else { -2040 }).collect());
             all.push(vec![-7; 10]);
             check(NARROW, &chains, &all, seed);
+        }
+    }
+
+    /// The largest difference that a game compares, whichever way its coin falls, and the first that does not fit.
+    #[test]
+    fn reaches_the_limit_of_the_ring() {
+        let (chains, limit) = (chains(NARROW), 1 << NARROW.compared());
+        let ends = |difference: i64| [(-2048, difference - 2048), (1 - difference, 1), (0, difference)];
+        let sample = |(low, high): (i64, i64), place: usize| -> Vec<i64> {
+            (0..10).map(|i| if i == place { high } else { low + i64::from(i == 7) }).collect()
+        };
+        let near = (limit - 3..limit).flat_map(ends);
+        let all: Vec<Vec<i64>> = near.flat_map(|pair| (0..7).map(move |place| sample(pair, place))).collect();
+        assert!(all.iter().all(|sample| NARROW.fits(sample)));
+        (10..14).for_each(|seed| check(NARROW, &chains, &all, seed));
+        for pair in ends(limit) {
+            assert!(!NARROW.fits(&sample(pair, 0)), "{pair:?}");
         }
     }
 

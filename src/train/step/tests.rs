@@ -232,3 +232,10 @@ async fn twenty_steps_of_d_equal_the_twin() {
 async fn fifty_steps_of_a_equal_the_twin() {
     on_lattices(Net::a(), Answers::Plain, 50, 4).await;
 }
+
+#[test]
+fn equality_of_labels() {
+    for (label, class) in (0..=255).flat_map(|label| (0..=255).map(move |class| (label, class))) {
+        assert_eq!(is_equal(label, class), u64::from(label == class));
+    }
+}
