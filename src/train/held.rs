@@ -1,16 +1,16 @@
 //! One party's shares of masters and momenta: dealt at the start, kept between steps, opened at the end.
 
-use std::fmt;
+use std::{fmt, mem};
 
 use lowkey_bridge::BridgeError;
 use lowkey_he::pack;
 use lowkey_mpc::channel::{Channel, FrameKind};
-use lowkey_mpc::fixed::refresh::Refresh;
 use lowkey_mpc::party::Party;
 use zeroize::Zeroizing;
 
 use super::format::Net;
 use super::products::StepError;
+use super::session::{Agreed, History};
 use super::twin::State;
 
 /// Shares of a matrix, row by row, wiped when dropped. Bits above the ring are undefined.
@@ -19,21 +19,29 @@ pub(super) type Words = Zeroizing<Vec<u64>>;
 /// One party's shares of masters and momenta.
 #[derive(Clone)]
 pub struct Held {
+    /// Which sessions led to them.
+    pub(super) history: History,
+    /// Steps done.
+    pub(super) done: u64,
     /// Of each layer inputs + 1 rows, the last that of the bias.
-    pub masters: Vec<Words>,
+    pub(super) masters: Vec<Words>,
     /// As many.
-    pub momenta: Vec<Words>,
+    pub(super) momenta: Vec<Words>,
 }
+
+/// Bytes of history and steps done in what is kept.
+const HEADER: usize = 40;
 
 impl Held {
     /// Shares of the server's first masters, without momentum. The server gives them, the client nothing; both take their shares from
-    /// one stream `refresh`, of a step that never comes: a share has to be uniform, for it is the operand of products.
+    /// one public stream of the session: a share has to be uniform, for it is the operand of products.
     ///
     /// # Panics
     /// If the masters are not those of the network.
-    pub fn first(party: Party, net: &Net, masters: Option<&[Vec<i64>]>, refresh: &mut Refresh) -> Self {
+    pub fn first(party: Party, net: &Net, masters: Option<&[Vec<i64>]>, agreed: &Agreed) -> Self {
         let zeros = || (0..net.layers()).map(|i| Zeroizing::new(vec![0; net.weights(i)])).collect::<Vec<Words>>();
-        let mut held = Self { masters: zeros(), momenta: zeros() };
+        let mut refresh = agreed.deal();
+        let mut held = Self { history: agreed.history(), done: 0, masters: zeros(), momenta: zeros() };
         if let Some(masters) = masters.filter(|_| party == Party::Server) {
             let state = State::new(net, masters.to_vec());
             for (share, w) in held.masters.iter_mut().zip(state.masters) {
@@ -44,18 +52,27 @@ impl Held {
         held
     }
 
-    /// What is kept between sessions: all masters, then all momenta, `width` bits each.
+    /// Steps done.
+    pub fn done(&self) -> u64 {
+        self.done
+    }
+
+    /// What is kept between sessions: history, steps done, then all masters, then all momenta, `width` bits each.
     pub fn encode(&self, width: u8) -> Zeroizing<Vec<u8>> {
-        let all: Words =
-            Zeroizing::new(self.masters.iter().chain(&self.momenta).flat_map(|x| x.iter().copied()).collect());
-        let mut bytes = Zeroizing::new(Vec::with_capacity(pack::packed_len(all.len(), width.into())));
-        pack::append(&mut bytes, &all, width.into());
+        let mut bytes = Zeroizing::new(Vec::with_capacity(HEADER + self.packed_len(width)));
+        bytes.extend(self.history.0);
+        bytes.extend(self.done.to_le_bytes());
+        append(&mut bytes, &[&self.masters, &self.momenta], width);
         bytes
     }
 
     /// Bytes of [`Held::encode`].
     pub fn encoded_len(net: &Net, width: u8) -> usize {
-        pack::packed_len(2 * (0..net.layers()).map(|i| net.weights(i)).sum::<usize>(), width.into())
+        HEADER + pack::packed_len(2 * weights(net), width.into())
+    }
+
+    fn packed_len(&self, width: u8) -> usize {
+        pack::packed_len(self.masters.iter().chain(&self.momenta).map(|x| x.len()).sum(), width.into())
     }
 
     /// The shares that were kept.
@@ -63,18 +80,18 @@ impl Held {
     /// # Errors
     /// [`BridgeError`] if these are not as many bytes as [`Held::encoded_len`], or the last one is filled up with ones.
     pub fn decode(net: &Net, width: u8, bytes: &[u8]) -> Result<Self, BridgeError> {
-        let sizes: Vec<usize> = (0..net.layers()).map(|i| net.weights(i)).collect();
-        let all: Words = Zeroizing::new(pack::read(bytes, 2 * sizes.iter().sum::<usize>(), width.into())?);
-        let mut rest = &all[..];
-        let mut take = |size: &usize| {
-            let (own, after) = rest.split_at(*size);
-            rest = after;
-            Zeroizing::new(own.to_vec())
+        let expected = Self::encoded_len(net, width);
+        let header = bytes.split_first_chunk().and_then(|(history, rest)| Some((history, rest.split_first_chunk()?)));
+        let Some((history, (done, packed))) = header.filter(|_| bytes.len() == expected) else {
+            return Err(BridgeError::Length { what: "kept shares", expected, found: bytes.len() });
         };
-        Ok(Self { masters: sizes.iter().map(&mut take).collect(), momenta: sizes.iter().map(&mut take).collect() })
+        let all: Words = Zeroizing::new(pack::read(packed, 2 * weights(net), width.into())?);
+        let mut rest = &all[..];
+        let mut take = || split(&mut rest, (0..net.layers()).map(|i| net.weights(i)));
+        Ok(Self { history: History(*history), done: u64::from_le_bytes(*done), masters: take(), momenta: take() })
     }
 
-    /// Opens masters and momenta to one party, which gets them; the other one sends its shares.
+    /// Opens the masters to one party, which gets them; the other one sends its shares.
     ///
     /// # Errors
     /// Those of the channel, and of a message that is malformed.
@@ -82,28 +99,89 @@ impl Held {
         &self,
         party: Party,
         to: Party,
-        net: &Net,
+        width: u8,
+        channel: &mut Channel,
+    ) -> Result<Option<Vec<Vec<i64>>>, StepError> {
+        let opened = exchange([&self.masters], party, to, width, channel).await?;
+        Ok(opened.map(|[masters]| masters))
+    }
+
+    /// Opens masters and momenta, as [`Held::open`] does. From both, the receiver also has the coins of the last step, where it knows their
+    /// products.
+    ///
+    /// # Errors
+    /// As [`Held::open`].
+    pub async fn open_all(
+        &self,
+        party: Party,
+        to: Party,
         width: u8,
         channel: &mut Channel,
     ) -> Result<Option<State>, StepError> {
-        if party != to {
-            channel.send(FrameKind::Data, self.encode(width).to_vec()).await?;
-            return Ok(None);
-        }
-        let bytes = Zeroizing::new(channel.recv(FrameKind::Data, Self::encoded_len(net, width)).await?);
-        let theirs = Self::decode(net, width, &bytes)?;
-        Ok(Some(self.sum(&theirs, width)))
+        let opened = exchange([&self.masters, &self.momenta], party, to, width, channel).await?;
+        Ok(opened.map(|[masters, momenta]| State { masters, momenta }))
     }
 
     /// What both shares stand for, signed numbers of `width` bits.
+    #[cfg(test)]
     pub(super) fn sum(&self, other: &Self, width: u8) -> State {
-        let unused = 64 - u32::from(width);
-        let word = |(c, v): (&u64, &u64)| (c.wrapping_add(*v) << unused).cast_signed() >> unused;
-        let layers = |c: &[Words], v: &[Words]| {
-            c.iter().zip(v).map(|(c, v)| c.iter().zip(v.iter()).map(word).collect()).collect()
-        };
-        State { masters: layers(&self.masters, &other.masters), momenta: layers(&self.momenta, &other.momenta) }
+        State { masters: sum(&self.masters, &other.masters, width), momenta: sum(&self.momenta, &other.momenta, width) }
     }
+}
+
+/// Opens some shares of all layers to one party, one kind after the other.
+async fn exchange<const N: usize>(
+    own: [&[Words]; N],
+    party: Party,
+    to: Party,
+    width: u8,
+    channel: &mut Channel,
+) -> Result<Option<[Vec<Vec<i64>>; N]>, StepError> {
+    let sizes = own.map(|layers| layers.iter().map(|x| x.len()).collect::<Vec<usize>>());
+    let values = sizes.iter().flatten().sum();
+    let len = pack::packed_len(values, width.into());
+    if party != to {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(len));
+        append(&mut bytes, &own, width);
+        channel.send(FrameKind::Data, mem::take(&mut *bytes)).await?;
+        return Ok(None);
+    }
+    let bytes = Zeroizing::new(channel.recv(FrameKind::Data, len).await?);
+    let theirs: Words = Zeroizing::new(pack::read(&bytes, values, width.into()).map_err(BridgeError::from)?);
+    let mut rest = &theirs[..];
+    Ok(Some(own.map(|layers| {
+        let theirs = split(&mut rest, layers.iter().map(|x| x.len()));
+        sum(layers, &theirs, width)
+    })))
+}
+
+/// The next layers of these sizes.
+fn split(rest: &mut &[u64], sizes: impl Iterator<Item = usize>) -> Vec<Words> {
+    let take = |size| {
+        let (own, after) = rest.split_at(size);
+        *rest = after;
+        Zeroizing::new(own.to_vec())
+    };
+    sizes.map(take).collect()
+}
+
+/// Weights of all layers.
+fn weights(net: &Net) -> usize {
+    (0..net.layers()).map(|i| net.weights(i)).sum()
+}
+
+/// Appends shares, `width` bits each.
+fn append(bytes: &mut Vec<u8>, shares: &[&[Words]], width: u8) {
+    let words = shares.iter().flat_map(|layers| layers.iter()).flat_map(|x| x.iter().copied());
+    let all: Words = Zeroizing::new(words.collect());
+    pack::append(bytes, &all, width.into());
+}
+
+/// Signed numbers of `width` bits from both shares.
+fn sum(own: &[Words], theirs: &[Words], width: u8) -> Vec<Vec<i64>> {
+    let unused = 64 - u32::from(width);
+    let word = |(c, v): (&u64, &u64)| (c.wrapping_add(*v) << unused).cast_signed() >> unused;
+    own.iter().zip(theirs).map(|(c, v)| c.iter().zip(v.iter()).map(word).collect()).collect()
 }
 
 impl fmt::Debug for Held {
@@ -115,12 +193,14 @@ impl fmt::Debug for Held {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lowkey_mpc::channel::HEADER_BYTES;
 
     fn dealt() -> (Net, Vec<Vec<i64>>, [Held; 2]) {
+        let agreed = Agreed::of_test([[1; 32], [2; 32]]);
         let net = Net::new(&[3, 2, 10]).unwrap();
         let masters: Vec<Vec<i64>> =
             (0..net.layers()).map(|i| (0..net.weights(i)).map(|w| w as i64 * 7 - 100).collect()).collect();
-        let first = |party, masters| Held::first(party, &net, masters, &mut Refresh::new(&[1; 32], &[2; 32], u64::MAX));
+        let first = |party, masters| Held::first(party, &net, masters, &agreed);
         let held = [first(Party::Client, None), first(Party::Server, Some(&masters))];
         (net, masters, held)
     }
@@ -129,8 +209,8 @@ mod tests {
     fn first_shares_are_uniform_and_add_up() {
         let (net, masters, [client, server]) = dealt();
         assert_eq!(client.sum(&server, 25), State::new(&net, masters));
-        let ones = |held: &Held| held.encode(25).iter().map(|byte| byte.count_ones()).sum::<u32>();
-        let bits = 8 * Held::encoded_len(&net, 25) as u32;
+        let ones = |held: &Held| held.encode(25)[HEADER..].iter().map(|byte| byte.count_ones()).sum::<u32>();
+        let bits = 8 * (Held::encoded_len(&net, 25) - HEADER) as u32;
         for held in [&client, &server] {
             assert!(ones(held).abs_diff(bits / 2) < 5 * bits.isqrt() / 2, "{} of {bits}", ones(held));
         }
@@ -140,25 +220,38 @@ mod tests {
     #[test]
     fn what_is_kept_comes_back() {
         let (net, _, [client, server]) = dealt();
+        let client = Held { done: 9, ..client };
         let bytes = client.encode(25);
         assert_eq!(bytes.len(), Held::encoded_len(&net, 25));
         let again = Held::decode(&net, 25, &bytes).unwrap();
         assert_eq!(again.sum(&server, 25), client.sum(&server, 25));
-        assert!(Held::decode(&net, 25, &bytes[1..]).is_err());
+        assert_eq!((again.done(), again.history), (9, client.history));
+        assert!((0..bytes.len()).all(|from| Held::decode(&net, 25, &bytes[from + 1..]).is_err()));
         let mut padded = bytes.to_vec();
         *padded.last_mut().unwrap() |= 0x80;
         assert!(Held::decode(&net, 25, &padded).is_err());
     }
 
+    /// Masters alone, unless asked: momenta say more.
     #[tokio::test]
     async fn opens_to_one_party() {
-        let (net, masters, [client, server]) = dealt();
+        let (net, masters, [mut client, server]) = dealt();
+        client.momenta[0][1] = client.momenta[0][1].wrapping_add(5);
         let (mut c, mut s) = Channel::pair();
-        let (nothing, state) = tokio::join!(
-            client.open(Party::Client, Party::Server, &net, 25, &mut c),
-            server.open(Party::Server, Party::Server, &net, 25, &mut s)
+        let (nothing, opened) = tokio::join!(
+            client.open(Party::Client, Party::Server, 25, &mut c),
+            server.open(Party::Server, Party::Server, 25, &mut s)
         );
         assert!(nothing.unwrap().is_none());
-        assert_eq!(state.unwrap(), Some(State::new(&net, masters)));
+        assert_eq!(opened.unwrap().as_ref(), Some(&masters));
+        let sent = c.traffic().total().bytes_sent as usize;
+        assert_eq!(sent, pack::packed_len(weights(&net), 25) + HEADER_BYTES);
+        let (state, nothing) = tokio::join!(
+            client.open_all(Party::Client, Party::Client, 25, &mut c),
+            server.open_all(Party::Server, Party::Client, 25, &mut s)
+        );
+        let mut expected = State::new(&net, masters);
+        expected.momenta[0][1] = 5;
+        assert_eq!((state.unwrap(), nothing.unwrap()), (Some(expected), None));
     }
 }

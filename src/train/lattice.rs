@@ -1,7 +1,8 @@
 //! Products on lattices: [`Products`] by [`lowkey_bridge::product`], with fresh keys of both parties in every step.
 //!
 //! ```text
-//! begin     what the peer needs of the own keys       -> peer         one flight, both ways at once
+//! begin     which step, which answers                 -> peer         32 bytes, before the keys
+//!           what the peer needs of the own keys       -> peer         one flight, both ways at once
 //! terms     bodies of the own operand                 -> peer         two flights, both ways at once
 //!           hints for the peer's bodies               -> peer
 //! ```
@@ -21,6 +22,7 @@ use rand::CryptoRng;
 
 use super::plan::StepPlan;
 use super::products::{Product, Products, StepError, Terms};
+use super::session::{Agreed, Opening};
 
 /// One party's half of all products of a session.
 pub struct Lattice<R> {
@@ -28,16 +30,17 @@ pub struct Lattice<R> {
     plans: HashMap<Product, (Arc<ProductPlan>, Vec<Mask<u64>>)>,
     /// Of this party's keys, and of the peer's.
     key_plans: [KeyPlan; 2],
+    answers: Answers,
     epoch: EpochSeed,
     mask0: RerandomiserMasks,
     keys: Option<(Secrets, PeerKeys)>,
     rng: R,
 }
 
-/// Payload bytes of the products of a step, both ways.
+/// Payload bytes of the products of a step, both ways, openings included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProductCost {
-    /// Every b*_0, and keys for merging.
+    /// Openings, every b*_0, and keys for merging.
     pub keys: usize,
     /// Bodies.
     pub bodies: usize,
@@ -55,12 +58,13 @@ impl ProductCost {
 }
 
 impl<R: CryptoRng + Send> Lattice<R> {
-    /// The products of the steps of `plan`: at other rates they are the same. `epoch` is public, and expanded into all masks: both parties
-    /// agree on it once per session. `rng` draws keys and noise.
+    /// The products of the steps of `plan`: at other rates they are the same. All masks are expanded from what both parties agreed on.
+    /// `rng` draws keys and noise.
     ///
     /// # Errors
     /// [`PlanError::NoRoom`] if a product fits no parameter set.
-    pub fn new(plan: &StepPlan, answers: Answers, party: Party, epoch: EpochSeed, rng: R) -> Result<Self, PlanError> {
+    pub fn new(plan: &StepPlan, answers: Answers, party: Party, agreed: &Agreed, rng: R) -> Result<Self, PlanError> {
+        let epoch = agreed.epoch();
         let plans = product_plans(plan, answers)?;
         let party = match party {
             Party::Client => Owner::Client,
@@ -73,7 +77,7 @@ impl<R: CryptoRng + Send> Lattice<R> {
             let masks = plan.cross().masks(&epoch);
             (product, (Arc::new(plan), masks))
         });
-        Ok(Self { party, plans: plans.collect(), key_plans, epoch, mask0, keys: None, rng })
+        Ok(Self { party, plans: plans.collect(), key_plans, answers, epoch, mask0, keys: None, rng })
     }
 }
 
@@ -86,7 +90,7 @@ impl StepPlan {
         let plans = product_plans(self, answers)?;
         let mut cost = ProductCost::default();
         for party in [Owner::Client, Owner::Server] {
-            cost.keys += keys_of(&plans, party).message_len();
+            cost.keys += Opening::BYTES + keys_of(&plans, party).message_len();
             cost.bodies += plans.iter().map(|(_, plan)| plan.bodies_len(party)).sum::<usize>();
             cost.hints += plans.iter().map(|(_, plan)| plan.hints_len(party)).sum::<usize>();
         }
@@ -122,12 +126,30 @@ async fn exchange(channel: &mut Channel, message: Vec<u8>, expected: usize) -> R
 }
 
 impl<R: CryptoRng + Send> Products for Lattice<R> {
-    async fn begin(&mut self, channel: &mut Channel) -> Result<(), StepError> {
+    async fn begin(&mut self, channel: &mut Channel, opening: Opening) -> Result<(), StepError> {
         let [own, theirs] = &self.key_plans;
+        let opening = opening.with(&match self.answers {
+            Answers::Plain => [0; 5],
+            Answers::Merged => [1, 0, 0, 0, 0],
+            Answers::MergedUpTo(most) => {
+                let [a, b, c, d] = most.to_le_bytes();
+                [2, a, b, c, d]
+            }
+        });
         let (secrets, message) = own.generate(&self.epoch, &self.mask0, &mut self.rng)?;
-        let message = exchange(channel, message, theirs.message_len()).await?;
+        opening.send(channel).await?;
+        if !message.is_empty() {
+            channel.send(FrameKind::Data, message).await?;
+        }
+        opening.compare(channel).await?;
+        let expected = theirs.message_len();
+        let message = if expected == 0 { Vec::new() } else { channel.recv(FrameKind::Data, expected).await? };
         self.keys = Some((secrets, theirs.receive(&self.epoch, &message)?));
         Ok(())
+    }
+
+    fn end(&mut self) {
+        self.keys = None;
     }
 
     async fn terms(

@@ -57,6 +57,10 @@ pub struct StepPlan {
     pub format: Format,
     /// j of the rate 2^-j.
     pub rate: u8,
+    /// Flights that rectifiers and the softmax may take.
+    pub flights: [u32; 2],
+    /// Whether the client gets the coins of the softmax.
+    pub coins: bool,
     /// Of each layer.
     pub layers: Vec<LayerRuns>,
     /// The softmax, one lane per sample.
@@ -138,7 +142,7 @@ impl StepPlan {
                 widen: run(extend::joint_program(&widened, at, at)?, net.weights(i)),
             });
         }
-        Ok(Self { net: net.clone(), format, rate, layers, softmax })
+        Ok(Self { net: net.clone(), format, rate, flights, coins, layers, softmax })
     }
 
     /// A product of layer `i`. The client knows the inputs of the first.

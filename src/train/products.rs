@@ -7,6 +7,8 @@ use lowkey_mpc::channel::Channel;
 use lowkey_mpc::error::Error;
 use zeroize::Zeroizing;
 
+use super::session::Opening;
+
 /// Why a step failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -17,6 +19,12 @@ pub enum StepError {
     /// A product failed.
     #[error(transparent)]
     Product(#[from] BridgeError),
+    /// A step failed midway, and its shares are gone.
+    #[error("a step failed before: go on from a checkpoint, in a new session")]
+    Lost,
+    /// The shares are not those that the session was agreed on for.
+    #[error("these shares are not those that the session was agreed on for: agree with the checkpoint to go on from")]
+    OtherShares,
 }
 
 /// Which of a layer's products.
@@ -71,8 +79,11 @@ pub struct Terms {
 
 /// How products are computed. Both parties call it alike.
 pub trait Products {
-    /// Begins a step, with keys of its own.
-    fn begin(&mut self, channel: &mut Channel) -> impl Future<Output = Result<(), StepError>> + Send;
+    /// Begins a step, with keys of its own. The opening is sent first, and the peer's compared before anything of it is used.
+    fn begin(&mut self, channel: &mut Channel, opening: Opening) -> impl Future<Output = Result<(), StepError>> + Send;
+
+    /// Ends a step, failed or not: its keys are wiped.
+    fn end(&mut self);
 
     /// The terms of a product, from this party's shares of both matrices. Bits above the ring are undefined.
     fn terms(

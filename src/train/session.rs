@@ -1,8 +1,11 @@
 //! What both parties agree on before the first step: that they mean the same training, and the seeds of what is public to both.
 //!
 //! ```text
-//! both      32 random bytes, digest of network, format and steps done       -> peer
+//! both      32 random bytes, digest of network, format, history and steps done       -> peer
 //! ```
+//!
+//! A history names the sessions that led to shares, by a hash of the random bytes of each. Shares of both parties add up to weights only if
+//! they are of one history and as many steps: two sessions that went on from one checkpoint leave different ones.
 
 use lowkey_he::mask::EpochSeed;
 use lowkey_mpc::channel::{Channel, FrameKind};
@@ -12,32 +15,72 @@ use lowkey_mpc::party::Party;
 use sha2::{Digest, Sha256};
 
 use super::format::{Format, Net};
+use super::held::Held;
+use super::plan::StepPlan;
 use super::products::StepError;
 
 /// Bytes of the message of either party.
 const MESSAGE: usize = 64;
 
-/// What a session agreed on. Public to both parties, of no use to others.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// The history of shares: which sessions led to them. Public to both parties.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct History(pub(super) [u8; 32]);
+
+/// What a session agreed on. Public to both parties, of no use to others. It is used up by one trainer, so that no two of them share
+/// its numbers.
+#[derive(PartialEq, Eq)]
 pub struct Agreed {
     /// Random bytes of the client and of the server.
     keys: [[u8; 32]; 2],
+    /// Of the shares that the session goes on with; none if it begins.
+    before: Option<History>,
+    /// Steps done before.
+    done: u64,
 }
 
 impl Agreed {
     /// The numbers that refresh shares before the truncations of a step.
-    pub fn refresh(&self, step: u64) -> Refresh {
+    pub(super) fn refresh(&self, step: u64) -> Refresh {
         Refresh::new(&self.keys[0], &self.keys[1], step)
     }
 
     /// The numbers that deal the first shares.
-    pub fn deal(&self) -> Refresh {
+    pub(super) fn deal(&self) -> Refresh {
         self.refresh(u64::MAX)
     }
 
     /// The seed of all masks.
-    pub fn epoch(&self) -> EpochSeed {
+    pub(super) fn epoch(&self) -> EpochSeed {
         EpochSeed(hash(b"lowkey training: masks", &[&self.keys[0], &self.keys[1]]))
+    }
+
+    /// The history of the shares that this session leaves.
+    pub(super) fn history(&self) -> History {
+        let before = self.before.as_ref().map_or(&[][..], |history| &history.0);
+        History(hash(b"lowkey training: history", &[before, &self.keys[0], &self.keys[1]]))
+    }
+
+    /// Whether this session goes on with `held`: its first shares, or those that both parties meant.
+    pub(super) fn goes_on_with(&self, held: &Held) -> bool {
+        let first = self.done == 0 && self.before.is_none() && held.history == self.history();
+        held.done == self.done && (first || self.before == Some(held.history))
+    }
+
+    /// What step `step` is, for both parties to compare.
+    pub(super) fn opening(&self, plan: &StepPlan, step: u64) -> Opening {
+        let StepPlan { net, format, rate, flights, coins, layers: _, softmax: _ } = plan;
+        let words = [step, flights[0].into(), flights[1].into()].map(u64::to_le_bytes);
+        let of = [self.history().0, numbers(net, format)];
+        let parts: [&[u8]; 3] = [of.as_flattened(), words.as_flattened(), &[*rate, u8::from(*coins)]];
+        Opening(hash(b"lowkey training: step", &parts))
+    }
+}
+
+#[cfg(test)]
+impl Agreed {
+    /// A session that begins, of these random bytes.
+    pub(super) fn of_test(keys: [[u8; 32]; 2]) -> Self {
+        Self { keys, before: None, done: 0 }
     }
 }
 
@@ -47,41 +90,79 @@ impl std::fmt::Debug for Agreed {
     }
 }
 
-/// Agrees on a session of `net` in `format`, of which `done` steps are done. `random` are fresh random bytes of this party.
+/// What a step is: its session, its number, its plan. It goes before the first message of a step; the peer's has to be equal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opening([u8; 32]);
+
+impl Opening {
+    /// Bytes of the message of either party.
+    pub const BYTES: usize = 32;
+
+    /// The same of products that are computed in a way of several.
+    #[must_use]
+    pub fn with(self, way: &[u8]) -> Self {
+        Self(hash(b"lowkey training: products", &[&self.0, way]))
+    }
+
+    /// Sends it.
+    ///
+    /// # Errors
+    /// Those of the channel.
+    pub async fn send(self, channel: &mut Channel) -> Result<(), StepError> {
+        Ok(channel.send(FrameKind::Data, self.0.to_vec()).await?)
+    }
+
+    /// Receives the peer's.
+    ///
+    /// # Errors
+    /// Those of the channel; [`Error::Protocol`] if the peer means another step.
+    pub async fn compare(self, channel: &mut Channel) -> Result<(), StepError> {
+        let theirs = channel.recv(FrameKind::Data, Self::BYTES).await?;
+        same("the step that the peer means", &self.0, &theirs)
+    }
+}
+
+/// Agrees on a session of `net` in `format`, which goes on with the shares `kept`, or begins. `random` are fresh random bytes of this party.
 ///
 /// # Errors
-/// Those of the channel; [`Error::Protocol`] if the peer means another training.
+/// Those of the channel; [`Error::Protocol`] if the peer means another training, or shares of another moment of it.
 pub async fn agree(
     channel: &mut Channel,
     party: Party,
     net: &Net,
     format: &Format,
-    done: u64,
+    kept: Option<&Held>,
     random: [u8; 32],
 ) -> Result<Agreed, StepError> {
-    let own = digest(net, format, done);
+    let (before, done) = (kept.map(|held| held.history), kept.map_or(0, |held| held.done));
+    let history = before.as_ref().map_or(&[][..], |history| &history.0);
+    let own = hash(b"lowkey training: session", &[&numbers(net, format), history, &done.to_le_bytes()]);
     channel.send(FrameKind::Data, [random, own].concat()).await?;
     let message = channel.recv(FrameKind::Data, MESSAGE).await?;
     let (theirs, meant) = message.split_at(32);
-    if meant != own {
-        return Err(Error::protocol("the training that the peer means", hex::encode(own), hex::encode(meant)).into());
-    }
+    same("the training that the peer means", &own, meant)?;
     let mut peer = [0; 32];
     peer.copy_from_slice(theirs);
     let keys = match party {
         Party::Client => [random, peer],
         Party::Server => [peer, random],
     };
-    Ok(Agreed { keys })
+    Ok(Agreed { keys, before, done })
 }
 
-/// Everything public that a step depends on, but its rate.
-fn digest(net: &Net, format: &Format, done: u64) -> [u8; 32] {
-    let net: Vec<u64> = (0..net.layers())
-        .flat_map(|i| [net.positions(i), net.inputs(i), net.outputs(i)].map(|size| size as u64))
+fn same(what: &'static str, own: &[u8; 32], theirs: &[u8]) -> Result<(), StepError> {
+    if own[..] == *theirs {
+        return Ok(());
+    }
+    Err(Error::protocol(what, hex::encode(own), hex::encode(theirs)).into())
+}
+
+/// Network and format.
+fn numbers(net: &Net, format: &Format) -> [u8; 32] {
+    let net: Vec<[u8; 8]> = (0..net.layers())
+        .flat_map(|i| [net.positions(i), net.inputs(i), net.outputs(i)].map(|size| (size as u64).to_le_bytes()))
         .collect();
-    let words: Vec<[u8; 8]> = net.into_iter().chain([done]).map(u64::to_le_bytes).collect();
-    hash(b"lowkey training: numbers", &[words.as_flattened(), &format.bytes()])
+    hash(b"lowkey training: numbers", &[net.as_flattened(), &format.bytes()])
 }
 
 fn hash(label: &[u8], parts: &[&[u8]]) -> [u8; 32] {
@@ -97,38 +178,85 @@ fn hash(label: &[u8], parts: &[&[u8]]) -> [u8; 32] {
 mod tests {
     use super::*;
 
-    async fn both(client: (Net, Format, u64), server: (Net, Format, u64)) -> [Result<Agreed, StepError>; 2] {
+    type Training = (Net, Format, Option<([u8; 32], u64)>);
+
+    async fn both(client: Training, server: Training) -> [Result<Agreed, StepError>; 2] {
         let (mut c, mut s) = Channel::pair();
+        let kept = |kept: Option<([u8; 32], u64)>| {
+            kept.map(|(history, done)| Held { history: History(history), done, masters: vec![], momenta: vec![] })
+        };
+        let [own, theirs] = [client.2, server.2].map(kept);
         let (a, b) = tokio::join!(
-            agree(&mut c, Party::Client, &client.0, &client.1, client.2, [1; 32]),
-            agree(&mut s, Party::Server, &server.0, &server.1, server.2, [2; 32])
+            agree(&mut c, Party::Client, &client.0, &client.1, own.as_ref(), [1; 32]),
+            agree(&mut s, Party::Server, &server.0, &server.1, theirs.as_ref(), [2; 32])
         );
         [a, b]
     }
 
     #[tokio::test]
     async fn both_parties_have_the_same_streams() {
-        let training = || (Net::a(), Format::NARROW, 7);
+        let training = || (Net::a(), Format::NARROW, Some(([3; 32], 7)));
         let [client, server] = both(training(), training()).await.map(Result::unwrap);
         assert_eq!(client, server);
         assert_eq!(client.refresh(3).draw(4), server.refresh(3).draw(4));
         assert_ne!(client.refresh(3).draw(4), client.deal().draw(4));
         assert_eq!((client.epoch(), format!("{client:?}").as_str()), (server.epoch(), "Agreed(..)"));
+        assert_eq!((client.history(), client.done), (server.history(), 7));
     }
 
     #[tokio::test]
     async fn another_training_is_refused() {
+        let kept = Some(([3; 32], 7));
         let others = [
-            (Net::d(), Format::NARROW, 7),
-            (Net::a(), Format { master: 14, ..Format::NARROW }, 7),
-            (Net::a(), Format { map_gradient: 5, ..Format::NARROW }, 7),
-            (Net::a(), Format::NARROW, 8),
+            (Net::d(), Format::NARROW, kept),
+            (Net::a(), Format { master: 14, ..Format::NARROW }, kept),
+            (Net::a(), Format { map_gradient: 5, ..Format::NARROW }, kept),
+            (Net::a(), Format::NARROW, Some(([3; 32], 8))),
+            (Net::a(), Format::NARROW, Some(([4; 32], 7))),
+            (Net::a(), Format::NARROW, None),
         ];
         for other in others {
             let name = format!("{other:?}");
-            for result in both((Net::a(), Format::NARROW, 7), other).await {
+            for result in both((Net::a(), Format::NARROW, kept), other).await {
                 assert!(matches!(result, Err(StepError::Protocol(Error::Protocol { .. }))), "{name}");
             }
         }
+    }
+
+    /// Every session leaves a history of its own, be it the first or one that goes on.
+    #[tokio::test]
+    async fn histories_tell_sessions_apart() {
+        let kept = [None, Some([0; 32]), Some([3; 32])];
+        let mut seen = Vec::new();
+        for before in kept {
+            for client in [1, 5] {
+                let agreed = Agreed { keys: [[client; 32], [2; 32]], before: before.map(History), done: 0 };
+                assert!(!seen.contains(&agreed.history()), "{before:?}");
+                seen.push(agreed.history());
+            }
+        }
+    }
+
+    #[test]
+    fn openings_tell_steps_and_plans_apart() {
+        let agreed = |client| Agreed::of_test([[client; 32], [2; 32]]);
+        let plan =
+            |rate, flights, coins| StepPlan::new(&Net::head(4).unwrap(), Format::NARROW, rate, flights, coins).unwrap();
+        let one = plan(4, [8, 40], true);
+        let openings = [
+            agreed(1).opening(&one, 0),
+            agreed(1).opening(&one, 1),
+            agreed(3).opening(&one, 0),
+            agreed(1).opening(&plan(5, [8, 40], true), 0),
+            agreed(1).opening(&plan(4, [9, 40], true), 0),
+            agreed(1).opening(&plan(4, [8, 30], true), 0),
+            agreed(1).opening(&plan(4, [8, 40], false), 0),
+            agreed(1).opening(&one, 0).with(&[0]),
+            agreed(1).opening(&one, 0).with(&[1]),
+        ];
+        for (i, opening) in openings.iter().enumerate() {
+            assert!(!openings[..i].contains(opening), "opening {i}");
+        }
+        assert_eq!(agreed(1).opening(&one, 5), agreed(1).opening(&one.clone(), 5));
     }
 }

@@ -4,8 +4,6 @@
 //! together are products ([`Products`]), the removal of their guard bits, rectifiers, the softmax, extensions. The bias row of inputs is
 //! public, so its products are local.
 
-use std::mem;
-
 use lowkey_mpc::bits::Planes;
 use lowkey_mpc::channel::Channel;
 use lowkey_mpc::fixed::{refresh::Refresh, truncate};
@@ -27,23 +25,39 @@ type Result<T, E = StepError> = std::result::Result<T, E>;
 
 /// What one party works with in a session of training.
 pub struct Trainer<P> {
-    /// Who it is.
-    pub party: Party,
-    /// What both agreed on.
-    pub agreed: Agreed,
-    /// How cross terms are computed.
-    pub products: P,
-    /// Its shares.
-    pub held: Held,
-    /// Steps done; a resumed session goes on counting.
-    pub step: u64,
+    party: Party,
+    agreed: Agreed,
+    products: P,
+    /// Its shares; none after a step that failed.
+    held: Option<Held>,
 }
 
 impl<P: Products> Trainer<P> {
+    /// What a party works with: what both agreed on, how cross terms are computed, and its shares, the first or those that were kept.
+    ///
+    /// # Errors
+    /// [`StepError::OtherShares`] if the session was agreed on for others.
+    pub fn new(party: Party, agreed: Agreed, products: P, held: Held) -> Result<Self> {
+        if !agreed.goes_on_with(&held) {
+            return Err(StepError::OtherShares);
+        }
+        let held = Held { history: agreed.history(), ..held };
+        Ok(Self { party, agreed, products, held: Some(held) })
+    }
+
+    /// The shares, to be kept or opened.
+    ///
+    /// # Errors
+    /// [`StepError::Lost`] after a step that failed.
+    pub fn held(&self) -> Result<&Held> {
+        self.held.as_ref().ok_or(StepError::Lost)
+    }
+
     /// One step. The client gives a batch, in the clear, and may have its coins recorded, if the plan was made for that.
     ///
     /// # Errors
-    /// Those of the channel, of products, and of a peer that breaks the protocol. The shares are lost then: go on from a checkpoint.
+    /// Those of the channel, of products, and of a peer that means another step or breaks the protocol. The shares are lost then, and a further
+    /// step is [`StepError::Lost`]: go on from a checkpoint.
     ///
     /// # Panics
     /// If the client gives no batch, or one of another network.
@@ -55,18 +69,32 @@ impl<P: Products> Trainer<P> {
         batch: Option<Batch<'_>>,
         coins: Option<&mut Recorded>,
     ) -> Result<()> {
+        let held = self.held.take().ok_or(StepError::Lost)?;
+        let held = self.pass(held, plan, channel, correlations, batch, coins).await;
+        self.products.end();
+        self.held = Some(held?);
+        Ok(())
+    }
+
+    async fn pass(
+        &mut self,
+        held: Held,
+        plan: &StepPlan,
+        channel: &mut Channel,
+        correlations: &mut Correlations,
+        batch: Option<Batch<'_>>,
+        coins: Option<&mut Recorded>,
+    ) -> Result<Held> {
+        let (party, step) = (self.party, held.done);
+        self.products.begin(channel, self.agreed.opening(plan, step)).await?;
         let need = plan.cost().ots;
         correlations.ensure(channel, need).await?;
         let cots = correlations.take(need)?;
-        let refresh = self.agreed.refresh(self.step);
-        self.step += 1;
-        let held = mem::replace(&mut self.held, Held { masters: Vec::new(), momenta: Vec::new() });
-        let party = self.party;
+        let refresh = self.agreed.refresh(step);
         let coins = coins.filter(|_| party == Party::Client);
-        self.products.begin(channel).await?;
         let mut pass = Pass { plan, channel, cots, party, refresh, coins, products: &mut self.products };
-        self.held = pass.run(held, batch).await?;
-        Ok(())
+        let held = pass.run(held, batch).await?;
+        Ok(Held { done: step + 1, ..held })
     }
 }
 

@@ -18,7 +18,9 @@
 //! that a plaintext twin that replays them agrees with shares bit for bit.
 //!
 //! # What is claimed
-//! Truncation sends nothing, so it reveals nothing. The client knows the coins, the server does not. Coins of truncations of one share, or
+//! Truncation sends nothing, so it reveals nothing. The client knows the coins; the server does not, unless it knows low bits of the client's
+//! share: of shares that were dealt from a public stream, of multiples of a power of two, or by a value opened to it (`docs/training.md` says
+//! where training has such). Coins of truncations of one share, or
 //! of shares that are local functions of each other, differ by numbers that both parties know ([`refresh`]): each is uniform and
 //! independent of every value, together they are those of public differences around secret coins. The function that is computed is
 //! defined with such coins.

@@ -3,10 +3,9 @@ use crate::train::format::{Format, Net};
 use crate::train::lattice::Lattice;
 use crate::train::matrix::multiply;
 use crate::train::products::Product;
-use crate::train::session::agree;
+use crate::train::session::{Opening, agree};
 use crate::train::twin::{State, Twin};
 use lowkey_bridge::product::Answers;
-use lowkey_he::mask::EpochSeed;
 use lowkey_mpc::channel::{FrameKind, HEADER_BYTES};
 use lowkey_mpc::party::Stage;
 use rand::{Rng, SeedableRng};
@@ -23,7 +22,7 @@ struct Open {
 /// Bytes of the ideal products of a step.
 fn open_bytes(plan: &StepPlan) -> usize {
     let words = |p: &Product| (p.rows + p.columns) * p.inner + p.crosses() * p.outputs();
-    8 * plan.products().iter().map(words).sum::<usize>()
+    2 * Opening::BYTES + 8 * plan.products().iter().map(words).sum::<usize>()
 }
 
 impl Open {
@@ -38,9 +37,12 @@ impl Open {
 }
 
 impl Products for Open {
-    async fn begin(&mut self, _: &mut Channel) -> Result<()> {
-        Ok(())
+    async fn begin(&mut self, channel: &mut Channel, opening: Opening) -> Result<()> {
+        opening.send(channel).await?;
+        opening.compare(channel).await
     }
+
+    fn end(&mut self) {}
 
     async fn terms(&mut self, channel: &mut Channel, product: Product, left: &[u64], right: &[u64]) -> Result<Terms> {
         let Product { rows, inner, columns, ell, .. } = product;
@@ -78,23 +80,26 @@ struct Session<P> {
     correlations: Correlations,
 }
 
-async fn sessions<P>(net: &Net, masters: &[Vec<i64>], [p, q]: [P; 2], seed: u64) -> [Session<P>; 2] {
+async fn sessions<P: Products>(
+    net: &Net,
+    masters: &[Vec<i64>],
+    products: impl Fn(Party, &Agreed) -> P,
+    seed: u64,
+) -> [Session<P>; 2] {
     let (mut client, mut server) = Channel::pair();
     let (mut c, mut s) = (ChaCha20Rng::seed_from_u64(seed + 1), ChaCha20Rng::seed_from_u64(seed + 2));
     let both = tokio::join!(Correlations::setup(&mut client, &mut c), Correlations::setup(&mut server, &mut s));
     let agreed = tokio::join!(
-        agree(&mut client, Party::Client, net, &Format::NARROW, 0, [1; 32]),
-        agree(&mut server, Party::Server, net, &Format::NARROW, 0, [2; 32])
+        agree(&mut client, Party::Client, net, &Format::NARROW, None, [1; 32]),
+        agree(&mut server, Party::Server, net, &Format::NARROW, None, [2; 32])
     );
-    let agreed = agreed.0.and(agreed.1).unwrap();
-    let session = |party, masters, channel, correlations, products| {
-        let held = Held::first(party, net, masters, &mut agreed.deal());
-        let trainer = Trainer { party, agreed, products, held, step: 0 };
-        Session { trainer, channel, correlations }
+    let session = |party, masters, channel, correlations, agreed: Agreed| {
+        let (held, products) = (Held::first(party, net, masters, &agreed), products(party, &agreed));
+        Session { trainer: Trainer::new(party, agreed, products, held).unwrap(), channel, correlations }
     };
     [
-        session(Party::Client, None, client, both.0.unwrap(), p),
-        session(Party::Server, Some(masters), server, both.1.unwrap(), q),
+        session(Party::Client, None, client, both.0.unwrap(), agreed.0.unwrap()),
+        session(Party::Server, Some(masters), server, both.1.unwrap(), agreed.1.unwrap()),
     ]
 }
 
@@ -130,7 +135,13 @@ fn check_mean(plan: &StepPlan, coins: &Recorded, sums: &mut Sums) {
 
 /// Steps on shares and in the clear, with the coins of the shares: masters and momenta are equal after each step, and the bytes those of
 /// the plan, with `bytes` those of its products.
-async fn repeats<P: Products>(net: Net, products: [P; 2], bytes: impl Fn(&StepPlan) -> usize, steps: usize, seed: u64) {
+async fn repeats<P: Products>(
+    net: Net,
+    products: impl Fn(Party, &Agreed) -> P,
+    bytes: impl Fn(&StepPlan) -> usize,
+    steps: usize,
+    seed: u64,
+) {
     let format = Format::NARROW;
     let mut rng = ChaCha20Rng::seed_from_u64(seed);
     let mut layer = |i| {
@@ -176,7 +187,7 @@ async fn repeats<P: Products>(net: Net, products: [P; 2], bytes: impl Fn(&StepPl
         twin.step(batch, rate, &mut coins);
         assert!(coins.is_empty());
         assert_eq!(twin.watch.overflows(), 0, "{:?}", twin.watch);
-        let got = client.trainer.held.sum(&server.trainer.held, format.held);
+        let got = client.trainer.held().unwrap().sum(server.trainer.held().unwrap(), format.held);
         assert!(got == twin.state, "{net:?}: masters or momenta differ after step {step}, seed {seed}");
 
         let online = client.channel.traffic().since(&before).stage(Stage::Online).total();
@@ -185,18 +196,115 @@ async fn repeats<P: Products>(net: Net, products: [P; 2], bytes: impl Fn(&StepPl
     }
 }
 
+fn open(party: Party, seed: u64) -> Open {
+    Open { party, rng: ChaCha20Rng::seed_from_u64(seed + 3) }
+}
+
 async fn ideally(net: Net, steps: usize, seed: u64) {
-    let open = |party| Open { party, rng: ChaCha20Rng::seed_from_u64(seed + 3) };
-    repeats(net, [open(Party::Client), open(Party::Server)], open_bytes, steps, seed).await;
+    repeats(net, |party, _| open(party, seed), open_bytes, steps, seed).await;
 }
 
 async fn on_lattices(net: Net, answers: Answers, steps: usize, seed: u64) {
-    let lattice = |party, seed| {
-        let rng = ChaCha20Rng::seed_from_u64(seed);
-        Lattice::new(&plan(&net, 4), answers, party, EpochSeed([9; 32]), rng).unwrap()
+    let plan = plan(&net, 4);
+    let lattice = |party, agreed: &Agreed| {
+        let rng = ChaCha20Rng::seed_from_u64(seed + if party == Party::Client { 3 } else { 4 });
+        Lattice::new(&plan, answers, party, agreed, rng).unwrap()
     };
-    let products = [lattice(Party::Client, seed + 3), lattice(Party::Server, seed + 4)];
-    repeats(net, products, |plan| plan.product_cost(answers).unwrap().bytes(), steps, seed).await;
+    repeats(net, lattice, |plan| plan.product_cost(answers).unwrap().bytes(), steps, seed).await;
+}
+
+/// Sessions of a small network, with ideal products.
+async fn small(seed: u64) -> (Net, [Session<Open>; 2]) {
+    let net = Net::head(6).unwrap();
+    let masters = vec![vec![100; net.weights(0)]];
+    let sessions = sessions(&net, &masters, |party, _| open(party, seed), seed).await;
+    (net, sessions)
+}
+
+/// A step of both, and what came of it at the client and at the server.
+async fn step_both([client, server]: &mut [Session<Open>; 2], net: &Net, plans: [&StepPlan; 2]) -> [Result<()>; 2] {
+    let (inputs, labels) = (vec![3; net.rows(0) * net.inputs(0)], vec![1; BATCH]);
+    let batch = Batch::new(net, &Format::NARROW, &inputs, &labels).unwrap();
+    let both = tokio::join!(
+        client.trainer.step(plans[0], &mut client.channel, &mut client.correlations, Some(batch), None),
+        server.trainer.step(plans[1], &mut server.channel, &mut server.correlations, None, None)
+    );
+    [both.0, both.1]
+}
+
+fn is_protocol(result: &Result<()>) -> bool {
+    matches!(result, Err(StepError::Protocol(lowkey_mpc::error::Error::Protocol { .. })))
+}
+
+/// Parties that mean different steps, rates or programs are told so before anything is multiplied; what follows has no shares.
+#[tokio::test]
+async fn another_step_is_refused() {
+    let net = Net::head(6).unwrap();
+    let [one, rate] = [4, 5].map(|rate| plan(&net, rate));
+    let flights = StepPlan::new(&net, Format::NARROW, 4, [8, 30], true).unwrap();
+    for (ahead, server) in [(1, &one), (0, &rate), (0, &flights)] {
+        let (net, mut both) = small(7).await;
+        both[1].trainer.held.as_mut().unwrap().done += ahead;
+        for result in step_both(&mut both, &net, [&one, server]).await {
+            assert!(is_protocol(&result), "{result:?}");
+        }
+        for result in step_both(&mut both, &net, [&one, &one]).await {
+            assert!(matches!(result, Err(StepError::Lost)), "{result:?}");
+        }
+        assert!(matches!(both[0].trainer.held(), Err(StepError::Lost)));
+    }
+}
+
+/// A peer that goes away in mid-step: the step fails, and so do those that follow, without a panic.
+#[tokio::test]
+async fn a_step_after_a_failed_one_is_an_error() {
+    let (net, [mut client, mut server]) = small(8).await;
+    let plan = plan(&net, 4);
+    let (inputs, labels) = (vec![3; net.rows(0) * net.inputs(0)], vec![1; BATCH]);
+    let batch = Batch::new(&net, &Format::NARROW, &inputs, &labels).unwrap();
+    let leave = async {
+        let opening = server.trainer.agreed.opening(&plan, 0);
+        server.trainer.products.begin(&mut server.channel, opening).await.unwrap();
+        server.correlations.ensure(&mut server.channel, plan.cost().ots).await.unwrap();
+        drop(server);
+    };
+    let step = client.trainer.step(&plan, &mut client.channel, &mut client.correlations, Some(batch), None);
+    let (result, ()) = tokio::join!(step, leave);
+    assert!(matches!(result, Err(StepError::Protocol(_))), "{result:?}");
+    let again = client.trainer.step(&plan, &mut client.channel, &mut client.correlations, Some(batch), None).await;
+    assert!(matches!(again, Err(StepError::Lost)), "{again:?}");
+}
+
+/// A session goes on from checkpoints; other shares than those it was agreed on for are refused.
+#[tokio::test]
+async fn goes_on_from_a_checkpoint() {
+    let (net, mut both) = small(9).await;
+    let (plan, width) = (plan(&net, 4), Format::NARROW.held);
+    let again =
+        |session: &Session<Open>| Held::decode(&net, width, &session.trainer.held().unwrap().encode(width)).unwrap();
+    let first = both.each_ref().map(again);
+    for result in step_both(&mut both, &net, [&plan, &plan]).await {
+        result.unwrap();
+    }
+    let kept = both.each_ref().map(again);
+    assert_eq!(kept.each_ref().map(Held::done), [1, 1]);
+    let mut histories = Vec::new();
+    for (pair, sound) in [([&kept[0], &kept[1]], true), ([&first[0], &kept[1]], false), ([&first[0], &first[1]], true)]
+    {
+        let [client, server] = &mut both;
+        let agreed = tokio::join!(
+            agree(&mut client.channel, Party::Client, &net, &Format::NARROW, Some(pair[0]), [3; 32]),
+            agree(&mut server.channel, Party::Server, &net, &Format::NARROW, Some(pair[1]), [4; 32])
+        );
+        assert_eq!((agreed.0.is_ok(), agreed.1.is_ok()), (sound, sound));
+        let (Ok(own), Ok(theirs)) = agreed else { continue };
+        let other = if pair[0].done() == 1 { &first[0] } else { &kept[0] };
+        client.trainer = Trainer::new(Party::Client, own, open(Party::Client, 1), pair[0].clone()).unwrap();
+        let refused = Trainer::new(Party::Server, theirs, open(Party::Server, 1), other.clone());
+        assert!(matches!(refused, Err(StepError::OtherShares)));
+        histories.push(client.trainer.held().unwrap().history);
+    }
+    assert_ne!(histories[0], histories[1]);
 }
 
 #[tokio::test]
