@@ -293,7 +293,14 @@ async fn goes_on_from_a_checkpoint() {
     {
         let [client, server] = &mut both;
         let agreed = tokio::join!(
-            agree(&mut client.channel, Party::Client, &net, &Format::NARROW, Some(pair[0]), [3; 32]),
+            agree(
+                &mut client.channel,
+                Party::Client,
+                &net,
+                &Format::NARROW,
+                Some(pair[0]),
+                [3 + pair[0].done() as u8; 32]
+            ),
             agree(&mut server.channel, Party::Server, &net, &Format::NARROW, Some(pair[1]), [4; 32])
         );
         assert_eq!((agreed.0.is_ok(), agreed.1.is_ok()), (sound, sound));
