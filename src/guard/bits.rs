@@ -1,4 +1,4 @@
-//! [c], [xhat]: a client's values in a slot as authenticated bits, and what an audit compares of them.
+//! \[c\], \[xhat\]: a client's values in a slot as authenticated bits, and what an audit compares of them.
 //!
 //! The client's hash is of the MACs of all these bits, in order. The server makes the values from the slot's seed, from them and its keys
 //! the MACs that a client holds of exactly these, and compares the hashes ([`Guard::claim`]).

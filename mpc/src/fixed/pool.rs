@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Games are played in the small ring, which holds every difference of two values of a window. All bits are kept as XOR shares: n - 1
-//! of games, in the order of [`tournament`], and one of the rectifier.
+//! of games, in the order of `tournament`, and one of the rectifier.
 
 use super::extend;
 use super::relu;

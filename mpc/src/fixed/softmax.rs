@@ -80,7 +80,7 @@ pub struct Spec {
 pub struct Chains {
     /// Of a game of the tournament: [`Spec::compared`] bits.
     pub game: Vec<Part>,
-    /// Of [t < 64]: [`Spec::bounded`] bits.
+    /// Of `[t < 64]`: [`Spec::bounded`] bits.
     pub bound: Vec<Part>,
 }
 
@@ -113,7 +113,7 @@ impl Spec {
         usize::from(self.width) - 1
     }
 
-    /// Bits that [t < 64] compares.
+    /// Bits that `[t < 64]` compares.
     #[must_use]
     pub fn bounded(self) -> usize {
         usize::from(self.grid().kept()) - 1

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! With x = c + v, the carry out of the low halves and the rounding of v together give y_c + y_v = floor((x + 2^s - 1 - coin) / 2^s). The
-//! wrap modulo 2^ell is not corrected: the result lives in the smaller ring, so nothing can fail. A uniform coin makes E[y] = x / 2^s
+//! wrap modulo 2^ell is not corrected: the result lives in the smaller ring, so nothing can fail. A uniform coin makes E\[y\] = x / 2^s
 //! exactly; shares are refreshed before ([`Refresh`]).
 //!
 //! *Guard bits.* Two lattice products leave c + v = 2 z + r_1 + r_2 modulo 2^(ell+1), each r in {0, 1} decided by noise. The server subtracts

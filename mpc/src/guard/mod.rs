@@ -5,7 +5,7 @@
 //!
 //! | step | file | what |
 //! |---|---|---|
-//! | bits | `bits.rs` | [`Bits`]: [b] as a block of each party; sums, constants, corrections |
+//! | bits | `bits.rs` | [`Bits`]: \[b\] as a block of each party; sums, constants, corrections |
 //! | | `known.rs` | bits that one party knows, authenticated |
 //! | | `opened.rs` | [`Guard`]: the role of a party, and the running hash of all that was opened |
 //! | | `packed.rs` | bits on the wire |
