@@ -68,7 +68,7 @@ enum Command {
     /// Make a .lowkey file of an ONNX or TFLite file.
     #[command(after_help = help::IMPORT)]
     Import(import::Arguments),
-    /// Make a .lowkey file of a float network: 8, 6 or 4 bits, shifts alone.
+    /// Make a .lowkey file of a float network: 8, 6 or 4 bits.
     #[command(after_help = help::QUANTISE)]
     Quantise(quantise::Arguments),
     /// Serve a model to clients.
@@ -96,7 +96,8 @@ enum Command {
     #[command(after_help = help::KEY)]
     Key(key::Arguments),
     /// List and pardon the clients that failed an audit.
-    #[command(after_help = help::GUARD)]
+    // Hidden until a server has audits.
+    #[command(hide = true, after_help = help::GUARD)]
     Guard(guard::Arguments),
     /// Measure networks against each other, and a server under load.
     #[command(after_help = help::BENCH)]
