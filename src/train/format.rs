@@ -344,10 +344,11 @@ mod tests {
                 formats(&mut |format| {
                     if format.check(&net, rate).is_ok() {
                         sound += 1;
-                        if sound % 256 == 1 && net.rows(0) == BATCH {
-                            if let Ok(plan) = StepPlan::new(&net, format, rate, [8, 40], false) {
-                                assert!(!plan.products().is_empty());
-                            }
+                        if sound % 256 == 1
+                            && net.rows(0) == BATCH
+                            && let Ok(plan) = StepPlan::new(&net, format, rate, [8, 40], false)
+                        {
+                            assert!(!plan.products().is_empty());
                         }
                     }
                 });
