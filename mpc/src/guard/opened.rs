@@ -13,6 +13,7 @@ use crate::primitive::block::{Block, Delta};
 use sha2::{Digest, Sha256};
 use std::fmt;
 use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
 /// Bytes of the hash.
 pub const DIGEST_BYTES: usize = 32;
@@ -98,7 +99,7 @@ impl Guard {
     pub fn opened(&mut self, bits: &Bits, message: &[u8]) -> Result<Planes> {
         packed::check(message, bits.blocks().len())?;
         let mut values = bits.halves();
-        let mut macs = Vec::with_capacity(bits.lanes());
+        let mut macs = Zeroizing::new(Vec::with_capacity(bits.lanes()));
         for i in 0..bits.width() {
             let plane = values.plane_mut(i);
             macs.clear();
@@ -121,8 +122,13 @@ impl Guard {
         for i in 0..bits.width() {
             let plane = claimed.plane(i);
             let value = |lane: usize| (plane[lane / 64] >> (lane % 64) & 1) as u8;
-            let macs: Vec<Block> =
-                bits.plane(i).iter().enumerate().map(|(lane, block)| mac(&delta, *block, value(lane))).collect();
+            let macs: Zeroizing<Vec<Block>> = bits
+                .plane(i)
+                .iter()
+                .enumerate()
+                .map(|(lane, block)| mac(&delta, *block, value(lane)))
+                .collect::<Vec<_>>()
+                .into();
             self.absorb(&macs);
         }
     }

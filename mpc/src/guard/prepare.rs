@@ -93,7 +93,8 @@ pub async fn offline<R: CryptoRng>(
         prepared.take_products(guard, proved, rest)?;
     }
     if circuit.proved > 0 {
-        let mask = Bits::random(1, cots);
+        // All of these: fewer would mask less than a block.
+        let mask = Bits::random(1, cots.split_front(OtCount::received_by(Party::Client, prove::MASK_OTS))?);
         prepared.proof(ch, guard, mask, rng).await?;
     }
     Ok(prepared)

@@ -31,6 +31,9 @@ pub const CHALLENGE_BYTES: usize = Block::BYTES;
 /// Bytes of V.
 pub const PROOF_BYTES: usize = Block::BYTES;
 
+/// Keys and MACs, wiped.
+type Wiped = Zeroizing<Vec<Block>>;
+
 /// a b in the field of POLYVAL, which is that of 2^128 elements with another one.
 fn times(a: Block, b: Block) -> Block {
     polyval(b, &[a])
@@ -45,27 +48,26 @@ pub struct Products<'a> {
 }
 
 impl Products<'_> {
-    fn each<T: Send>(&self, f: impl Fn([Block; 3], [u8; 2]) -> T + Sync) -> Vec<T> {
+    /// Two blocks of every product, in two lists.
+    fn each(&self, f: impl Fn([Block; 3], [u8; 2]) -> (Block, Block) + Sync) -> (Wiped, Wiped) {
         let f = &f;
         let planes = self.planes.par_iter().zip(&self.flipped);
         let all = planes.flat_map_iter(move |([x, y, z], flipped)| {
             let flipped = flipped.map(u8::from);
             x.iter().zip(*y).zip(*z).map(move |((x, y), z)| f([*x, *y, *z], flipped))
         });
-        all.collect()
+        let all: Zeroizing<Vec<(Block, Block)>> = Zeroizing::new(all.collect());
+        let list = |of: fn(&(Block, Block)) -> Block| Zeroizing::new(all.iter().map(of).collect());
+        (list(|(first, _)| *first), list(|(_, second)| *second))
     }
 }
 
 /// At the client: absorbs U. Returns V.
 pub fn prove(guard: &mut Guard, products: &Products<'_>, mask: &Bits, chi: Block) -> Block {
-    let (a, b): (Vec<Block>, Vec<Block>) = products
-        .each(|[x, y, z], [not_x, not_y]| {
-            let (x_bit, y_bit) = (x.lsb() ^ not_x, y.lsb() ^ not_y);
-            (times(x, y), (y & Block::splat(x_bit)) ^ (x & Block::splat(y_bit)) ^ z)
-        })
-        .into_iter()
-        .unzip();
-    let (a, b) = (Zeroizing::new(a), Zeroizing::new(b));
+    let (a, b) = products.each(|[x, y, z], [not_x, not_y]| {
+        let (x_bit, y_bit) = (x.lsb() ^ not_x, y.lsb() ^ not_y);
+        (times(x, y), (y & Block::splat(x_bit)) ^ (x & Block::splat(y_bit)) ^ z)
+    });
     let b_star = mask.blocks().iter().enumerate().fold(0_u128, |sum, (i, r)| sum | u128::from(r.lsb()) << i);
     let u = polyval(chi, &a) ^ weighted(mask.blocks());
     guard.absorb(&[u]);
@@ -76,9 +78,7 @@ pub fn prove(guard: &mut Guard, products: &Products<'_>, mask: &Bits, chi: Block
 pub fn verify(guard: &mut Guard, products: &Products<'_>, mask: &Bits, chi: Block, v: Block) {
     let delta = guard.delta().clone();
     let key = |block: Block| key(&delta, block);
-    let (products, z): (Vec<Block>, Vec<Block>) =
-        products.each(|[x, y, z], _| (times(key(x), key(y)), key(z))).into_iter().unzip();
-    let (products, z) = (Zeroizing::new(products), Zeroizing::new(z));
+    let (products, z) = products.each(|[x, y, z], _| (times(key(x), key(y)), key(z)));
     let sum = polyval(chi, &products) ^ times(polyval(chi, &z) ^ v, delta.block());
     guard.absorb(&[sum ^ weighted(mask.blocks())]);
 }
