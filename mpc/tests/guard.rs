@@ -1,18 +1,17 @@
 //! A guarded requantisation and its output end to end, as a session would run them: silent OT, triples, one channel, both stages.
 
+mod common;
+
+use common::{Given, LANES, RING, SPEC};
 use lowkey_mpc::bits::Planes;
 use lowkey_mpc::channel::{Channel, HEADER_BYTES};
 use lowkey_mpc::guard::{Batch, Circuit, Destination, Flights, Guard, circuits, make, offline, online};
 use lowkey_mpc::ot::{Correlations, price};
 use lowkey_mpc::party::{Party, Stage};
-use lowkey_mpc::requantise::{self, Clip, Spec};
+use lowkey_mpc::requantise::{Clip, Spec};
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 use std::sync::Arc;
-
-const SPEC: Spec = Spec { ell: 13, shift: 7, bits: 4, guard: 1 };
-const RING: u8 = 13;
-const LANES: usize = 1000;
 
 fn layers() -> [Arc<Circuit>; 2] {
     let layer = circuits::requantise(SPEC, Clip::default(), Some(RING));
@@ -56,26 +55,13 @@ async fn guarded_layers_over_silent_ot() {
     let circuits = layers();
     let triples: usize = circuits.iter().map(|circuit| circuit.triples() * LANES).sum();
     let batch = Batch::new(3, triples).unwrap();
-    let rng = &mut ChaCha20Rng::seed_from_u64(99);
-    let [c, v, c_out, v_out] = [(); 4].map(|()| Planes::random(LANES, SPEC.width(), rng));
-    let xhat = Planes::random(LANES, RING.into(), rng);
+    let given = Given::random();
     let (client, server) = Channel::pair();
-    let early = [vec![c.clone(), xhat.clone()], vec![c_out.clone()]];
-    let client = party(client, batch, early, [vec![], vec![]]);
-    let server = party(server, batch, [vec![], vec![]], [vec![v.clone()], vec![v_out.clone()]]);
+    let client = party(client, batch, given.early(), [vec![], vec![]]);
+    let server = party(server, batch, [vec![], vec![]], given.late());
     let ((logits, client), (m, server)) = tokio::join!(client, server);
 
-    let lanes = |planes: &Planes| planes.to_lanes::<u64>();
-    let sums = lanes(&c).into_iter().zip(lanes(&v)).map(|(c, v)| c + v);
-    let shift = 64 - SPEC.width();
-    for (lane, x) in sums.enumerate() {
-        let y = (lanes(&xhat)[lane] + lanes(&m[0])[lane]) % (1 << RING);
-        let z = (x << shift).cast_signed() >> shift >> SPEC.guard;
-        assert_eq!(y, requantise::ideal(SPEC, z), "lane {lane}");
-    }
-    for (lane, (c, v)) in lanes(&c_out).into_iter().zip(lanes(&v_out)).enumerate() {
-        assert_eq!(lanes(&logits[0])[lane], lowkey_mpc::output::ideal(SPEC.ell.into(), c, v), "lane {lane}");
-    }
+    given.check(&m[0], &logits[0]);
 
     // The bytes and flights of the records are those of the sockets.
     let costs: Vec<_> = [batch.cost()].into_iter().chain(circuits.iter().map(|circuit| circuit.cost(LANES))).collect();

@@ -1,5 +1,8 @@
 //! Requantisation and logits end to end, as a session runs them: silent OT, one channel, both stages, nothing ideal.
 
+mod common;
+
+use common::{Given, LANES, RING, SPEC};
 use lowkey_mpc::bits::Planes;
 use lowkey_mpc::channel::{Channel, HEADER_BYTES};
 use lowkey_mpc::extend::Finish;
@@ -12,10 +15,6 @@ use lowkey_mpc::requantise::{self, Spec};
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 use std::sync::Arc;
-
-const SPEC: Spec = Spec { ell: 13, shift: 7, bits: 4, guard: 1 };
-const RING: u8 = 13;
-const LANES: usize = 1000;
 
 /// One party: its OTs, then both programs, each stage of both before the next. Inputs by program and stage.
 async fn party(
@@ -50,27 +49,13 @@ async fn requantise_and_logits_over_silent_ot() {
     let layout = Search::new(0.73).requantise(SPEC, finish).unwrap()[1].layout.clone();
     let programs =
         [requantise::program(SPEC, &layout, finish).unwrap(), output::logits(SPEC.ell.into()).unwrap()].map(Arc::new);
-    let rng = &mut ChaCha20Rng::seed_from_u64(99);
-    let [c, v, c_out, v_out] = [(); 4].map(|()| Planes::random(LANES, SPEC.width(), rng));
-    let xhat = Planes::random(LANES, RING.into(), rng);
-
+    let given = Given::random();
     let (client, server) = Channel::pair();
-    let early = [vec![c.clone(), xhat.clone()], vec![c_out.clone()]];
-    let client = party(client, programs.clone(), early, [vec![], vec![]]);
-    let server = party(server, programs.clone(), [vec![], vec![]], [vec![v.clone()], vec![v_out.clone()]]);
+    let client = party(client, programs.clone(), given.early(), [vec![], vec![]]);
+    let server = party(server, programs.clone(), [vec![], vec![]], given.late());
     let ((logits, client), (m, server)) = tokio::join!(client, server);
 
-    let lanes = |planes: &Planes| planes.to_lanes::<u64>();
-    let sums = lanes(&c).into_iter().zip(lanes(&v)).map(|(c, v)| c + v);
-    let shift = 64 - SPEC.width();
-    for (lane, x) in sums.enumerate() {
-        let y = (lanes(&xhat)[lane] + lanes(&m[0])[lane]) % (1 << RING);
-        let z = (x << shift).cast_signed() >> shift >> SPEC.guard;
-        assert_eq!(y, requantise::ideal(SPEC, z), "lane {lane}");
-    }
-    for (lane, (c, v)) in lanes(&c_out).into_iter().zip(lanes(&v_out)).enumerate() {
-        assert_eq!(lanes(&logits[0])[lane], output::ideal(SPEC.ell.into(), c, v), "lane {lane}");
-    }
+    given.check(&m[0], &logits[0]);
 
     // The plan's bytes and flights are those of the sockets.
     for (channel, sender) in [(client, Party::Client), (server, Party::Server)] {

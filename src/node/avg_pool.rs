@@ -47,10 +47,9 @@ impl Operator for AvgPool<'_> {
         held: &Held<'_>,
         chooser: &mut Chooser<'_>,
     ) -> Result<Option<LayoutChoice>, PlanError> {
-        let result = node.output();
-        let found = chooser.search.truncate(self.spec(node, held), held.holdings[result].finish(), Time::START);
-        let found = found.map_err(|source| held.layout_error(node, source))?;
-        Ok(Some(LayoutChoice::Chain(chooser.best(&found, held.tensors[result].elements()))))
+        let finish = held.holdings[node.output()].finish();
+        let found = chooser.search.truncate(self.spec(node, held), finish, Time::START);
+        Ok(Some(LayoutChoice::Chain(chooser.best_of(node, held, found)?)))
     }
 
     fn step(&self, node: NodeId, held: &Held<'_>, _: Before<'_>) -> Result<Step, PlanError> {

@@ -1,11 +1,14 @@
 //! How a planner chooses the digits of a protocol: flights against bits, for a link.
 
+use std::ops::Deref;
+
 use lowkey_models::LinearBounds;
-use lowkey_mpc::layout::{Choice, Search};
+use lowkey_mpc::layout::{Choice, LayoutError, Search};
 use lowkey_mpc::program::Cost;
 
 use super::choices::{LayoutChoice, Link};
-use super::{ByNode, TensorId};
+use super::context::Held;
+use super::{ByNode, NodeId, PlanError, TensorId};
 
 /// What operators choose with.
 pub(crate) struct Chooser<'a> {
@@ -27,6 +30,20 @@ impl<'a> Chooser<'a> {
     pub fn bounds_of(&self, tensor: TensorId) -> &'a LinearBounds {
         let maker = tensor.maker().and_then(|node| self.bounds[node.index()].as_ref());
         maker.expect("a requantisation reads accumulators")
+    }
+
+    /// The [best](Self::best) of what a search found for each element of a node's result.
+    ///
+    /// # Errors
+    /// The search's, with the node's name.
+    pub fn best_of<L: Clone>(
+        &self,
+        node: NodeId,
+        held: &Held<'_>,
+        found: Result<impl Deref<Target: AsRef<[Choice<L>]>>, LayoutError>,
+    ) -> Result<L, PlanError> {
+        let found = found.map_err(|source| held.layout_error(node, source))?;
+        Ok(self.best(found.as_ref(), held.tensors[node.output()].elements()))
     }
 
     /// The layout with the least time on the link: more flights only where the bits saved are worth their latency.

@@ -66,10 +66,8 @@ impl Operator for MaxPool<'_> {
         if let Some(chosen) = chooser.pools[node].take() {
             return Ok(Some(chosen));
         }
-        let result = node.output();
-        let found = chooser.search.max_pool(self.spec(held), held.holdings[result].finish());
-        let found = found.map_err(|source| held.layout_error(node, source))?;
-        Ok(Some(LayoutChoice::Chain(chooser.best(&found, held.tensors[result].elements()))))
+        let found = chooser.search.max_pool(self.spec(held), held.holdings[node.output()].finish());
+        Ok(Some(LayoutChoice::Chain(chooser.best_of(node, held, found)?)))
     }
 
     fn step(&self, node: NodeId, held: &Held<'_>, before: Before<'_>) -> Result<Step, PlanError> {

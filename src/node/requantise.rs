@@ -157,8 +157,7 @@ impl Operator for Requantise<'_> {
             return self.layout_with_pool(node, pool, held, chooser).map(Some);
         }
         let (found, spare) = self.search(node, held, chooser);
-        let found = found.map_err(|source| held.layout_error(node, source))?;
-        let layout = chooser.best(&found, held.tensors[node.output()].elements());
+        let layout = chooser.best_of(node, held, found)?;
         Ok(Some(LayoutChoice::Requantise { layout, spare }))
     }
 

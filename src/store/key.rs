@@ -211,14 +211,9 @@ fn wipe(file: &mut File) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::store;
     use super::*;
     use std::time::Duration;
-
-    fn store() -> (tempfile::TempDir, Store) {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(Some(folder.path().into())).unwrap();
-        (folder, store)
-    }
 
     #[test]
     fn a_fingerprint_is_of_the_key_and_not_the_key() {

@@ -9,6 +9,8 @@ mod key;
 mod notes;
 mod offences;
 mod record;
+#[cfg(test)]
+mod testing;
 
 use std::fmt;
 use std::fs;

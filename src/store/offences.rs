@@ -270,13 +270,8 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::store;
     use super::*;
-
-    fn store() -> (tempfile::TempDir, Store) {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(Some(folder.path().into())).unwrap();
-        (folder, store)
-    }
 
     fn shut(offence: Offence) -> Shut {
         Shut::new(offence, UNIX_EPOCH + Duration::from_secs(1_700_000_000))

@@ -341,16 +341,11 @@ impl Drop for Uses {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::store;
     use super::*;
 
     fn key() -> Key {
         Key::from([1; 32])
-    }
-
-    fn store() -> (tempfile::TempDir, Store) {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(Some(folder.path().into())).unwrap();
-        (folder, store)
     }
 
     fn days(days: u64) -> Duration {
