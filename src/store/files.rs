@@ -47,12 +47,18 @@ fn found<T>(outcome: io::Result<T>) -> io::Result<Option<T>> {
 
 /// Reads a file of at most `most` bytes; `None` if there is none.
 pub(super) fn read(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
+    let bytes = head(path, most + 1)?;
+    match &bytes {
+        Some(bytes) if bytes.len() as u64 > most => Err(io::Error::other(format!("more than {most} bytes; remove it"))),
+        _ => Ok(bytes),
+    }
+}
+
+/// The first bytes of a file, `most` or fewer; `None` if there is none.
+pub(super) fn head(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
     let Some(file) = open(path)? else { return Ok(None) };
     let mut bytes = Vec::new();
-    file.take(most + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > most {
-        return Err(io::Error::other(format!("more than {most} bytes; remove it")));
-    }
+    file.take(most).read_to_end(&mut bytes)?;
     Ok(Some(bytes))
 }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use super::record::{LATEST, seconds};
 use super::{NotOffences, Store, StoreError, files};
 
 /// The version of the file.
@@ -20,8 +21,6 @@ const LARGEST: u64 = 4 << 20;
 const MAX_NAME: usize = 255;
 /// Longest name of a node, in characters.
 const MAX_NODE: usize = 128;
-/// The latest date that an offence can have, in seconds since 1970: in the year 9000.
-const LATEST: u64 = 221_845_392_000;
 
 /// A part of a prepared slot that is not what the slot's seed makes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,7 +108,7 @@ pub struct Shut {
 impl Shut {
     /// From now on.
     pub fn new(offence: Offence, now: SystemTime) -> Self {
-        let since = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let since = seconds(now);
         let offence = match offence {
             Offence::Differs(Part::Bodies { node, term }) => {
                 Offence::Differs(Part::Bodies { node: node.chars().take(MAX_NODE).collect(), term })
@@ -242,7 +241,7 @@ impl Store {
     /// When the record is there and cannot be read.
     pub fn offences(&self) -> Result<Offences, StoreError> {
         let path = self.offences_path();
-        match files::read(&path, LARGEST).map_err(|error| StoreError::file(&path, error))? {
+        match files::head(&path, LARGEST + 1).map_err(|error| StoreError::file(&path, error))? {
             None => Ok(Offences::default()),
             Some(bytes) => Offences::from_bytes(&bytes).map_err(|source| StoreError::Offences { path, source }),
         }
@@ -368,6 +367,7 @@ mod tests {
             let said = [store.offences().unwrap_err(), store.change_offences(|all| all.clear("alice", 7)).unwrap_err()];
             let path = store.offences_path().display().to_string();
             assert!(said.iter().all(|error| error.to_string().contains(&path)), "{bad:.40}: {said:?}");
+            assert!(said.iter().all(|error| matches!(error, StoreError::Offences { .. })), "{bad:.40}: {said:?}");
             assert_eq!(std::fs::read_to_string(store.offences_path()).unwrap(), bad, "it stays as it is");
         }
     }

@@ -5,7 +5,6 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -107,7 +106,7 @@ impl Record {
 }
 
 /// Seconds since 1970.
-fn seconds(time: SystemTime) -> u64 {
+pub(super) fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
@@ -122,18 +121,14 @@ pub struct Records {
 /// The version of the file.
 const VERSION: u32 = 1;
 /// The latest date that a record can have, in seconds since 1970: in the year 9000.
-const LATEST: u64 = 221_845_392_000;
+pub(super) const LATEST: u64 = 221_845_392_000;
 /// Longest file, in bytes: thousands of keys.
 const LARGEST: u64 = 1 << 20;
 
 impl Records {
     fn read(path: &Path) -> Result<Self, StoreError> {
-        let failed = |error| StoreError::file(path, error);
-        let mut bytes = Vec::new();
-        let Some(file) = files::open(path).map_err(failed)? else {
-            return Ok(Self { version: VERSION, keys: Vec::new() });
-        };
-        file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(failed)?;
+        let bytes = files::head(path, LARGEST + 1).map_err(|error| StoreError::file(path, error))?;
+        let Some(bytes) = bytes else { return Ok(Self { version: VERSION, keys: Vec::new() }) };
         Self::from_bytes(&bytes).map_err(|source| StoreError::Records { path: path.to_owned(), source })
     }
 
