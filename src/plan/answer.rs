@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use lowkey_mpc::argmax::{Argmax, MAX_CLASSES};
+use lowkey_mpc::demand::Demand;
 use lowkey_mpc::output;
 use lowkey_mpc::program::Program;
 
+use super::Reveal;
 use crate::node::{Held, Holding, LayoutChoice, PlanError, Source};
 
 /// How the output is opened to the client.
@@ -24,6 +26,15 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// What its protocol spends in one inference.
+    pub(crate) fn demand(&self, reveal: Reveal) -> Demand {
+        match (reveal, &self.class) {
+            (Reveal::Logits, _) => self.logits.demand() * self.lanes,
+            (Reveal::Class, Some(argmax)) => argmax.demand(),
+            (Reveal::Class, None) => Demand::ZERO,
+        }
+    }
+
     /// Width of a value.
     pub(crate) fn width(held: &Held<'_>) -> u32 {
         match held.holdings[held.output()] {

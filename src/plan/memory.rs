@@ -84,12 +84,7 @@ impl Plan {
             }
             _ => Demand::ZERO,
         };
-        let answer = match (reveal, &self.answer.class) {
-            (Reveal::Logits, _) => self.answer.logits.cost(self.answer.lanes).demand,
-            (Reveal::Class, Some(argmax)) => argmax.demand(),
-            (Reveal::Class, None) => Demand::ZERO,
-        };
-        self.steps.iter().map(of_step).fold(answer, Demand::larger)
+        self.steps.iter().map(of_step).fold(self.answer.demand(reveal), Demand::larger)
     }
 
     /// The server's keys of one inference, the bodies of its largest layer as they came and as words, and the shares between layers.

@@ -165,15 +165,10 @@ impl Plan {
     /// What one inference spends.
     pub fn demand(&self, reveal: Reveal) -> Demand {
         let of_step = |step: &Step| match step {
-            Step::Nonlinear(step) => step.programs.prepared.cost(step.lanes).demand,
+            Step::Nonlinear(step) => step.programs.prepared.demand() * step.lanes,
             _ => Demand::ZERO,
         };
-        let answer = match (reveal, &self.answer.class) {
-            (Reveal::Logits, _) => self.answer.logits.cost(self.answer.lanes).demand,
-            (Reveal::Class, Some(argmax)) => argmax.demand(),
-            (Reveal::Class, None) => Demand::ZERO,
-        };
-        self.steps.iter().map(of_step).sum::<Demand>() + answer
+        self.steps.iter().map(of_step).sum::<Demand>() + self.answer.demand(reveal)
     }
 
     /// The operator of a node, by its name for people.

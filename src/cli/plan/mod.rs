@@ -202,7 +202,7 @@ fn layers(plan: &Plan, details: &[Detail], prediction: &Prediction, schedule: Sc
                 }
             }
             Step::Nonlinear(step) => {
-                let charged = charged_bytes(step.programs.of(schedule).cost(step.lanes).demand);
+                let charged = charged_bytes(step.programs.of(schedule).demand() * step.lanes);
                 match stage_of_ots(schedule) {
                     Stage::Offline => offline_bytes += charged,
                     _ => online_bytes += charged,
