@@ -45,7 +45,7 @@ impl Authenticated {
         for (_, bits) in &self.values {
             guard.claim(bits, &Planes::zero(bits.lanes(), bits.width()));
         }
-        guard.seal()
+        guard.digest()
     }
 }
 

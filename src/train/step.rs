@@ -203,9 +203,7 @@ impl<P: Products> Pass<'_, P> {
             if let Some(coins) = &mut self.coins {
                 coins.push(site, shares.iter().map(|c| spec.coin(*c)).collect());
             }
-            for share in shares.iter_mut() {
-                *share = if self.party == Party::Client { spec.client(*share) } else { spec.server(*share) };
-            }
+            spec.shift(self.party, &mut shares);
         }
         shares
     }

@@ -4,6 +4,7 @@
 //! e - r bits, one flight. Right iff -2^(r-2) <= y < 2^(r-2). Where y is known not to be negative nothing is added, and y < 2^(r-1)
 //! will do. A y out of range comes out wrong by 2^r, which no party notices: ranges are planned, and the ideal version watches them.
 
+use super::truncate::low;
 use crate::gadget::extend::{extend, extend_signed};
 use crate::program::{Builder, Program, Share, Time};
 use crate::spec::{LayoutError, check_size};
@@ -46,7 +47,7 @@ impl Spec {
 #[must_use]
 pub fn ideal(spec: Spec, y: i64) -> u64 {
     debug_assert!(spec.fits(y), "{y} is out of the range of {spec:?}");
-    y.cast_unsigned() & (u64::MAX >> (64 - spec.to))
+    low(y.cast_unsigned(), spec.to)
 }
 
 /// The program. Inputs: both shares of y, r bits, at these times. Outputs: both shares, e bits.

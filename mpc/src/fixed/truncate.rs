@@ -79,6 +79,11 @@ impl Spec {
     /// Replaces a party's shares of numbers by its shares of the results, refreshed before.
     pub fn apply(self, party: Party, shares: &mut [u64], refresh: &mut Refresh) {
         refresh.apply(party, shares);
+        self.shift(party, shares);
+    }
+
+    /// The same of shares that were refreshed.
+    pub fn shift(self, party: Party, shares: &mut [u64]) {
         for share in shares {
             *share = match party {
                 Party::Client => self.client(*share),

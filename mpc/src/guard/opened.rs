@@ -39,12 +39,6 @@ impl Guard {
         Self { delta: self.delta.clone(), opened: Sha256::new_with_prefix(b"lowkey guard opened apart/1") }
     }
 
-    /// At the client: the hash of all that was opened or claimed, of a party [apart](Self::apart).
-    #[must_use]
-    pub fn seal(self) -> [u8; DIGEST_BYTES] {
-        self.digest()
-    }
-
     /// The party.
     #[must_use]
     pub fn party(&self) -> Party {
