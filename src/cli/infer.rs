@@ -235,7 +235,7 @@ async fn infer(client: &mut Client, place: &Place<'_>, next: &mut usize) -> Resu
     })?;
     let setup = client.setup().clone();
     if !arguments.json {
-        say(format_args!("model {}, digest {}", architecture.name, hex::encode(client.digest())))?;
+        say(format_args!("model {}, digest\n  {}", architecture.name, hex::encode(client.digest())))?;
         say(stage_line("setup", &setup))?;
     }
     if arguments.prepare > 0 {

@@ -290,6 +290,7 @@ fn warn(text: impl fmt::Display) {
         tracing::warn!("{}", text.trim_end().trim_start_matches("warning: "));
         return;
     }
+    let text = terminal::message(&text.to_string());
     progress::above(|| {
         let _ = write!(io::stderr(), "{text}");
     });
