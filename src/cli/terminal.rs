@@ -31,7 +31,9 @@ fn broken(text: &str, columns: usize) -> String {
         .break_words(false)
         .word_splitter(textwrap::WordSplitter::NoHyphenation);
     text.split_inclusive('\n')
-        .map(|line| textwrap::fill(line.trim_end_matches('\n'), &options) + if line.ends_with('\n') { "\n" } else { "" })
+        .map(|line| {
+            textwrap::fill(line.trim_end_matches('\n'), &options) + if line.ends_with('\n') { "\n" } else { "" }
+        })
         .collect()
 }
 
@@ -72,7 +74,8 @@ mod tests {
     #[test]
     fn messages_break_between_words() {
         let text = "error: one two three four\nhint: see /a/path-that-is-long/and-stays-whole, then go on\n";
-        let expected = "error: one two\n  three four\nhint: see\n  /a/path-that-is-long/and-stays-whole,\n  then go on\n";
+        let expected =
+            "error: one two\n  three four\nhint: see\n  /a/path-that-is-long/and-stays-whole,\n  then go on\n";
         assert_eq!(broken(text, 16), expected);
         assert_eq!(broken(text, 200), text);
         assert_eq!(broken("  kept\n\n    as it is\n", 40), "  kept\n\n    as it is\n");
