@@ -192,6 +192,41 @@ fn skips_get_integer_multipliers() {
     }
 }
 
+/// A skip without weights into a smaller image of more channels: every other pixel, and channels of zeros.
+#[test]
+fn skips_may_leave_pixels_out() {
+    let mut graph = FloatOnnx::new(5, &[0, 3, 12, 12]);
+    graph.conv(8, 3, 1, 1);
+    let first = graph.relu();
+    graph.conv(12, 3, 2, 1);
+    graph.norm();
+    graph.relu();
+    graph.conv(12, 3, 1, 1);
+    let main = graph.norm();
+    let bounds = [&[0, 0], &[i64::MAX, i64::MAX], &[2, 3], &[2, 2]].map(|list| graph.ints(list));
+    let [starts, ends, axes, steps] = &bounds;
+    let thinned = graph.node("Slice", &[&first, starts, ends, axes, steps], &[]);
+    let skip = graph.node("Pad", &[&thinned], &[Setting::Ints("pads", &[0, 2, 0, 0, 0, 2, 0, 0])]);
+    graph.node("Add", &[&main, &skip], &[]);
+    graph.set_channels(12);
+    graph.relu();
+    graph.then("GlobalAveragePool", &[]);
+    graph.then("Flatten", &[]);
+    graph.dense(12, 10);
+    let bytes = graph.bytes();
+    let quantised = near(&bytes, settings(8), 90, 0.003);
+    let selects = |op: &Op| match op {
+        Op::Select { axes, .. } => Some(axes.clone()),
+        _ => None,
+    };
+    let nodes = &quantised.network.architecture().nodes;
+    let found: Vec<Vec<Vec<i64>>> = nodes.iter().filter_map(|node| selects(&node.op)).collect();
+    let every_other: Vec<i64> = (0..6).map(|at| 2 * at).collect();
+    let rows: Vec<i64> = every_other.iter().map(|at| 12 * at).collect();
+    assert_eq!(found[0], [(0..8).map(|at| 144 * at).collect(), rows, every_other]);
+    assert_eq!(found[1][0], [-1, -1, 0, 36, 72, 108, 144, 180, 216, 252, -1, -1]);
+}
+
 /// A depthwise layer of which one channel has weights thirty times as large.
 fn depthwise(seed: u64, largest: f32) -> Vec<u8> {
     let mut graph = FloatOnnx::new(seed, &[0, 1, 12, 12]);

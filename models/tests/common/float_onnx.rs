@@ -60,11 +60,19 @@ impl FloatOnnx {
 
     /// A constant; its name.
     pub fn constant(&mut self, dims: &[i64], values: &[f32]) -> String {
+        self.raw_constant(dims, 1, values.iter().flat_map(|v| v.to_le_bytes()).collect())
+    }
+
+    /// A list of int64; its name.
+    pub fn ints(&mut self, values: &[i64]) -> String {
+        self.raw_constant(&[values.len() as i64], 7, values.iter().flat_map(|v| v.to_le_bytes()).collect())
+    }
+
+    fn raw_constant(&mut self, dims: &[i64], kind: i64, raw: Vec<u8>) -> String {
         self.count += 1;
         let name = format!("c{}", self.count);
-        let raw: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         let dims: Vec<u8> = dims.iter().flat_map(|&size| number(1, size)).collect();
-        let tensor = [dims, number(2, 1), field(8, name.as_bytes()), field(9, &raw)].concat();
+        let tensor = [dims, number(2, kind), field(8, name.as_bytes()), field(9, &raw)].concat();
         self.graph.extend(field(5, &tensor));
         name
     }

@@ -1,9 +1,10 @@
-//! Shapes, padding, concatenations, and what the client does at the end.
+//! Shapes, padding, slices, concatenations, and what the client does at the end.
 
-use super::Reader;
+use super::{Reader, Tensor};
 use crate::coding::{ArgMax, End};
 use crate::import::onnx::constants::{axis, target, with_axes};
 use crate::import::onnx::graph::Node;
+use crate::import::onnx::moves::sliced;
 use crate::import::onnx::tensor::{Constant, Element};
 use crate::import::onnx::value::{Stop, Value};
 use crate::network::Shape;
@@ -56,7 +57,7 @@ impl<'m> Reader<'_, 'm> {
             _ => return Err(other()),
         };
         if shape == self.shape(&tensor) {
-            self.same(node, super::Tensor { rank: new.len(), ..tensor });
+            self.same(node, Tensor { rank: new.len(), ..tensor });
             return Ok(());
         }
         if !tensor.ends.is_empty() || tensor.class.is_some() {
@@ -109,15 +110,62 @@ impl<'m> Reader<'_, 'm> {
             (2, 0) => [before[1], behind[1]],
             _ => [0, 0],
         };
-        let strides = [sizes[1] * sizes[2], sizes[2], 1];
         let entries = |axis: usize| -> Vec<i64> {
             let [first, last] = around(axis);
-            let real = (0..sizes[axis]).map(|at| (at * strides[axis]) as i64);
             let zeros = |count: i64| std::iter::repeat_n(-1, count as usize);
-            zeros(first).chain(real).chain(zeros(last)).collect()
+            zeros(first).chain(0..sizes[axis] as i64).chain(zeros(last)).collect()
         };
-        let axes: Vec<Vec<i64>> = (0..3).map(entries).collect();
-        let shape = [axes[0].len(), axes[1].len(), axes[2].len()];
+        self.chosen(node, &tensor, std::array::from_fn(entries))
+    }
+
+    /// `Slice` with constant bounds.
+    pub(super) fn slice(&mut self, node: Node<'m>) -> Result<(), Stop> {
+        let tensor = self.tensor(node, 0)?.clone();
+        let (rank, sizes) = (tensor.rank, self.shape(&tensor));
+        let wrong = || Stop::new("bounds that do not fit its shape", "the file is not consistent");
+        let numbers = |index: usize, name: &str| -> Result<Option<Vec<i64>>, Stop> {
+            match self.optional(node, index)? {
+                Some(list) => Ok(Some(list.to_ints().ok_or_else(wrong)?.to_vec())),
+                None => Ok(node.ints(name).map(<[i64]>::to_vec)),
+            }
+        };
+        let starts = numbers(1, "starts")?.ok_or_else(wrong)?;
+        let ends = numbers(2, "ends")?.ok_or_else(wrong)?;
+        let axes = numbers(3, "axes")?.unwrap_or_else(|| (0..starts.len() as i64).collect());
+        let steps = numbers(4, "steps")?.unwrap_or_else(|| vec![1; starts.len()]);
+        if [ends.len(), axes.len(), steps.len()].iter().any(|&count| count != starts.len()) {
+            return Err(wrong());
+        }
+        let mut lists: [Vec<i64>; 3] = sizes.map(|size| (0..size as i64).collect());
+        for (at, &along) in axes.iter().enumerate() {
+            // Behind the batch: a row is [1, c, l], held as [c, 1, l].
+            let along = match (axis(along, rank)?, rank) {
+                (0, _) => {
+                    if sliced(1, starts[at], ends[at], steps[at]) == [0] {
+                        continue;
+                    }
+                    return Err(Stop::new("a slice of the batch", "networks take one input at a time"));
+                }
+                (2, 3) => 2,
+                (axis, _) => axis - 1,
+            };
+            lists[along] = sliced(sizes[along] as i64, starts[at], ends[at], steps[at]);
+            if lists[along].is_empty() {
+                return Err(Stop::new("a slice of nothing", "the file is not consistent"));
+            }
+        }
+        self.chosen(node, &tensor, lists)
+    }
+
+    /// The elements at the indices of each list, channels first; -1 stands for zeros.
+    fn chosen(&mut self, node: Node<'m>, tensor: &Tensor, lists: [Vec<i64>; 3]) -> Result<(), Stop> {
+        let sizes = self.shape(tensor);
+        let strides = [sizes[1] * sizes[2], sizes[2], 1];
+        let shape = [lists[0].len(), lists[1].len(), lists[2].len()];
+        let at = |(list, stride): (Vec<i64>, usize)| {
+            list.into_iter().map(|index| if index < 0 { -1 } else { index * stride as i64 }).collect()
+        };
+        let axes = lists.into_iter().zip(strides).map(at).collect();
         self.push(node, RealOp::Select { input: tensor.id, shape, axes }, tensor.rank)
     }
 

@@ -37,6 +37,7 @@ const OPERATORS: &[Operator] = &[
     Operator { names: &["Flatten", "Reshape", "Squeeze", "Unsqueeze"], becomes: SHAPE, read: |reader, node| reader.reshape(node) },
     Operator { names: &["Shape"], becomes: SHAPE, read: |reader, node| reader.shape_of(node) },
     Operator { names: &["Pad"], becomes: "zeros around an image", read: |reader, node| reader.pad(node) },
+    Operator { names: &["Slice"], becomes: "elements at a distance", read: |reader, node| reader.slice(node) },
     Operator { names: &["Concat"], becomes: "channels one behind the other", read: |reader, node| reader.concat(node) },
     Operator { names: &["Identity", "Dropout", "Cast"], becomes: "nothing", read: |reader, node| reader.identity(node) },
     Operator { names: &["Softmax"], becomes: END, read: |reader, node| reader.end(node, End::Softmax) },
