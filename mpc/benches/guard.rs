@@ -3,7 +3,7 @@
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use lowkey_mpc::bits::Planes;
 use lowkey_mpc::channel::Channel;
-use lowkey_mpc::guard::{Batch, Circuit, Guard, Triples, circuits, make, offline, online};
+use lowkey_mpc::guard::{Batch, Circuit, Guard, Triples, circuits, least_error_bits, make, offline, online};
 use lowkey_mpc::ot::Correlations;
 use lowkey_mpc::party::{Party, Stage};
 use lowkey_mpc::requantise::{Clip, Spec};
@@ -81,7 +81,7 @@ fn guarded(c: &mut Criterion) {
     let mut group = c.benchmark_group("guarded triples");
     group.sample_size(10);
     for bucket in [2, 3] {
-        let batch = Batch::new(bucket, 1 << 18).expect("a batch");
+        let batch = Batch::at_least(bucket, 1 << 19, least_error_bits(bucket)).expect("a batch");
         group.throughput(Throughput::Elements(batch.good() as u64));
         group.bench_function(format!("B = {bucket}, two threads"), |b| {
             b.iter(|| {
@@ -95,8 +95,8 @@ fn guarded(c: &mut Criterion) {
     group.finish();
 
     let circuit = Arc::new(circuits::requantise(SPEC, Clip::default(), Some(SPEC.ell)).expect("a layer"));
-    let lanes = 1 << 13;
-    let batch = Batch::new(3, circuit.triples() * lanes).expect("a batch");
+    let lanes = 1 << 14;
+    let batch = Batch::at_least(3, circuit.triples() * lanes, 40.0).expect("a batch");
     let mut group = c.benchmark_group("guarded requantisation, a=4 ell=13");
     group.sample_size(10);
     group.throughput(Throughput::Elements(lanes as u64));

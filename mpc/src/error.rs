@@ -49,6 +49,10 @@ pub enum Error {
     #[error("the client cheated: what it opened is not what it held")]
     Cheated,
 
+    /// Authenticated bits or triples met a guard of another session, under another Delta: the caller's fault.
+    #[error("authenticated bits of another session: they are of no use in this one")]
+    OtherSession,
+
     /// A frame of our own exceeds what a frame may carry: our configuration is at fault.
     #[error("a frame of {len} bytes exceeds the limit of {max}")]
     FrameTooLarge {

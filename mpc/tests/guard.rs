@@ -5,7 +5,9 @@ mod common;
 use common::{Given, LANES, RING, SPEC};
 use lowkey_mpc::bits::Planes;
 use lowkey_mpc::channel::{Channel, HEADER_BYTES};
-use lowkey_mpc::guard::{Batch, Circuit, Destination, Flights, Guard, circuits, make, offline, online};
+use lowkey_mpc::guard::{
+    Batch, Circuit, Destination, Flights, Guard, circuits, least_error_bits, make, offline, online,
+};
 use lowkey_mpc::ot::{Correlations, price};
 use lowkey_mpc::party::{Party, Stage};
 use lowkey_mpc::requantise::{Clip, Spec};
@@ -54,7 +56,7 @@ async fn party(
 async fn guarded_layers_over_silent_ot() {
     let circuits = layers();
     let triples: usize = circuits.iter().map(|circuit| circuit.triples() * LANES).sum();
-    let batch = Batch::new(3, triples).unwrap();
+    let batch = Batch::at_least(3, triples, 40.0).unwrap();
     let given = Given::random();
     let (client, server) = Channel::pair();
     let client = party(client, batch, given.early(), [vec![], vec![]]);
@@ -90,7 +92,7 @@ fn bytes_per_activation() {
     ] {
         let circuit = circuits::requantise(spec, Clip::default(), Some(spec.ell)).unwrap();
         for (bucket, limit) in [2, 3].into_iter().zip(limits) {
-            let batch = Batch::new(bucket, 500_000).unwrap();
+            let batch = Batch::at_least(bucket, 500_000, least_error_bits(bucket)).unwrap();
             let of = |cost: &lowkey_mpc::program::Cost| {
                 cost.total_bytes() as f64 + cost.demand.ots.total() as f64 * price::BYTES_PER_OT
             };

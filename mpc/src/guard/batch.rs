@@ -23,6 +23,18 @@ pub const MAX_BUCKET: usize = 4;
 /// Most triples of a batch, those that are checked and opened included.
 const MAX_TRIPLES: usize = 1 << 26;
 
+/// -log2 of the largest probability that a wrong triple comes out of a batch, for buckets of so many.
+#[must_use]
+pub const fn least_error_bits(bucket: usize) -> f64 {
+    if bucket == MIN_BUCKET { 20.0 } else { 40.0 }
+}
+
+/// Fewest good triples of a batch where several are made instead of one: each takes four flights.
+const LEAST_PIECE: usize = 1 << 19;
+
+/// Most good triples of a batch.
+const MAX_GOOD: usize = MAX_TRIPLES / MAX_BUCKET - 1;
+
 /// A batch of triples: public numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Batch {
@@ -33,21 +45,27 @@ pub struct Batch {
 impl Batch {
     /// n = `good` triples out of as many buckets of B = `bucket`, and C = B opened ones.
     ///
-    /// Returns `None` if a number is out of bounds.
+    /// Returns `None` if a number is out of bounds, or a wrong triple would survive with more than 2^-[`least_error_bits`].
     #[must_use]
     pub fn new(bucket: usize, good: usize) -> Option<Self> {
-        let fits = (MIN_BUCKET..=MAX_BUCKET).contains(&bucket) && (1..=MAX_TRIPLES / MAX_BUCKET - 1).contains(&good);
+        let batch = Self::of(bucket, good)?;
+        (batch.error_bits() >= least_error_bits(bucket)).then_some(batch)
+    }
+
+    /// [`Batch::new`], whatever survives.
+    pub(super) fn of(bucket: usize, good: usize) -> Option<Self> {
+        let fits = (MIN_BUCKET..=MAX_BUCKET).contains(&bucket) && (1..=MAX_GOOD).contains(&good);
         fits.then_some(Self { bucket, good })
     }
 
     /// The smallest batch of at least `good` triples in which a wrong one survives with at most 2^-`bits`.
     ///
-    /// Returns `None` if there is none.
+    /// Returns `None` if there is none, or if `bits` are fewer than [`least_error_bits`].
     #[must_use]
     pub fn at_least(bucket: usize, good: usize, bits: f64) -> Option<Self> {
         let fits = |n: usize| Self::new(bucket, n).is_some_and(|batch| batch.error_bits() >= bits);
-        let (mut low, mut high) = (good.max(1), MAX_TRIPLES / MAX_BUCKET - 1);
-        if high < low || !fits(high) {
+        let (mut low, mut high) = (good.max(1), MAX_GOOD);
+        if high < low || !fits(high) || bits < least_error_bits(bucket) {
             return None;
         }
         while low < high {
@@ -55,6 +73,27 @@ impl Batch {
             if fits(middle) { high = middle } else { low = middle + 1 }
         }
         Self::new(bucket, low)
+    }
+
+    /// The batches that make at least `need` triples in pieces, so that not all need memory at once: as many of one size, of 2^19 or more, as
+    /// there can be so that a wrong triple survives in any of them with at most 2^-`bits`, all together. [`make`](super::make) one after the other.
+    ///
+    /// Returns `None` as [`Batch::at_least`].
+    #[must_use]
+    pub fn pieces(bucket: usize, need: usize, bits: f64) -> Option<Vec<Self>> {
+        let smallest = Self::at_least(bucket, 1, bits)?.good().max(LEAST_PIECE);
+        let of = |pieces: usize| {
+            let batch = Self::at_least(bucket, need.div_ceil(pieces), bits)?;
+            let fits = pieces == 1 || batch.error_bits() - (pieces as f64).log2() >= bits;
+            fits.then(|| vec![batch; pieces])
+        };
+        // The error of all grows with their number. None is larger than a batch can be.
+        let (mut most, mut too_many) = (need.div_ceil(MAX_GOOD).max(1), need / smallest + 2);
+        while most + 1 < too_many {
+            let middle = most.midpoint(too_many);
+            if middle * smallest <= need && of(middle).is_some() { most = middle } else { too_many = middle }
+        }
+        of(most)
     }
 
     /// B: triples of a bucket.
@@ -126,7 +165,7 @@ mod tests {
     fn the_bound_is_that_of_the_best_number_of_spoiled_buckets() {
         for bucket in MIN_BUCKET..=MAX_BUCKET {
             for good in [1, 2, 3, 10, 40, 100] {
-                let batch = Batch::new(bucket, good).unwrap();
+                let batch = Batch::of(bucket, good).unwrap();
                 let (n, b, all) = (good as u32, bucket as u32, batch.triples() as u32);
                 let best = (1..=n).map(|k| choose(n, k) / choose(all, k * b)).fold(0.0, f64::max);
                 assert!((batch.error_bits() + best.log2()).abs() < 1e-6, "{batch:?}: {best}");
@@ -145,7 +184,7 @@ mod tests {
     #[test]
     fn spoiling_a_bucket_by_luck_is_as_rare_as_the_bound_says() {
         use super::super::order::Order;
-        let batch = Batch::new(2, 3).unwrap();
+        let batch = Batch::of(2, 3).unwrap();
         let tries = 20_000_u32;
         let lucky = (0..tries).filter(|i| {
             let mut seed = [0; 32];
@@ -166,9 +205,40 @@ mod tests {
         assert!(Batch::new(2, 525_000).unwrap().error_bits() > 20.0);
         let batch = Batch::at_least(3, 1000, 40.0).unwrap();
         assert!(batch.error_bits() >= 40.0 && batch.good() < 500_000);
-        assert!(Batch::new(3, batch.good() - 1).unwrap().error_bits() < 40.0);
         assert_eq!(Batch::at_least(3, 600_000, 40.0).unwrap().good(), 600_000);
         assert!(Batch::at_least(2, 1, 40.0).is_none());
         assert!(Batch::new(1, 5).is_none() && Batch::new(5, 5).is_none() && Batch::new(3, 0).is_none());
+    }
+
+    #[test]
+    fn no_weaker_batch_can_be_had() {
+        for (bucket, bits) in [(2, 20.0), (3, 40.0), (4, 40.0)] {
+            let smallest = Batch::at_least(bucket, 1, bits).unwrap();
+            assert!(smallest.error_bits() >= bits);
+            assert!(Batch::new(bucket, smallest.good() - 1).is_none(), "{smallest:?}");
+            assert!(Batch::of(bucket, smallest.good() - 1).unwrap().error_bits() < bits);
+            assert!(Batch::at_least(bucket, 1 << 22, bits - 0.5).is_none());
+            assert!(Batch::pieces(bucket, 1 << 22, bits - 0.5).is_none());
+        }
+    }
+
+    #[test]
+    fn pieces_make_enough_and_err_together_as_rarely_as_one_may() {
+        for (bucket, bits) in [(2, 20.0), (3, 40.0), (4, 40.0)] {
+            for need in [0, 1, 400_000, 600_000, 1 << 20, 3_000_000, 5_640_000, 16_000_000, 40_000_000] {
+                let pieces = Batch::pieces(bucket, need, bits).unwrap();
+                let made = pieces.iter().map(|batch| batch.good()).sum::<usize>();
+                let least = Batch::at_least(bucket, 1, bits).unwrap().good().max(need);
+                assert!(made >= need && made < least + pieces.len(), "{bucket} {need}: {made}");
+                let error: f64 = pieces.iter().map(|batch| (-batch.error_bits()).exp2()).sum();
+                assert!(error <= (-bits).exp2(), "{bucket} {need}: {error}");
+                // One more would err too often, or be too small.
+                let (more, n) = (pieces.len() + 1, need.max(1).div_ceil(pieces.len() + 1));
+                let weaker = Batch::new(bucket, n).is_none_or(|batch| batch.error_bits() - (more as f64).log2() < bits);
+                assert!(weaker || n < LEAST_PIECE, "{bucket} {need}: {more} pieces");
+            }
+        }
+        assert_eq!(Batch::pieces(3, 5_640_000, 40.0).unwrap().len(), 5);
+        assert!(Batch::pieces(3, MAX_TRIPLES, 40.0).unwrap().len() >= MAX_BUCKET);
     }
 }

@@ -1,9 +1,11 @@
-//! `M = S ^ b_s ^ b_c Delta`: a bit b = b_s ^ b_c of which each party has a block, b_s and b_c being the lowest bits.
+//! `M = S ^ b_s ^ b_c Delta`: a bit b = b_s ^ b_c of which each party has a [`Tag`], b_s and b_c being the lowest bits.
 //!
-//! The lowest bit of Delta is one, and that of S without b_s is zero. Both survive everything here, so sums are sums of blocks at both
-//! ends.
+//! The lowest bit of Delta is one, and that of S without b_s is zero. Both survive everything here, so sums are sums of tags at both
+//! ends. Bits know their session, since another one has another Delta: a [`Guard`](super::Guard) refuses those that are not its own.
 
+use super::tag::{Tag, Word};
 use crate::correlation::ot::Cots;
+use crate::correlation::ot::base::SessionId;
 use crate::party::Party;
 use crate::primitive::bits::{Planes, WORD_LANES};
 use crate::primitive::block::Block;
@@ -14,14 +16,24 @@ use zeroize::Zeroizing;
 /// One party's halves of authenticated bits: planes of `lanes` each, one after the other. Wiped when dropped.
 pub struct Bits {
     lanes: usize,
-    blocks: Zeroizing<Vec<Block>>,
+    /// `None` for bits that are public or one party's alone: they are right under every Delta.
+    session: Option<SessionId>,
+    tags: Zeroizing<Vec<Tag>>,
+}
+
+/// The keys that a party holds of transfers in which the client receives.
+pub(super) fn keys(cots: &Cots) -> &[Block] {
+    match cots.party() {
+        Party::Client => cots.received.keys(),
+        Party::Server => cots.sent.keys(),
+    }
 }
 
 impl Bits {
     /// Zeros that both parties know.
     #[must_use]
     pub fn zero(lanes: usize, width: usize) -> Self {
-        Self::of(lanes, vec![Block::ZERO; lanes * width])
+        Self::of(None, lanes, vec![Tag::ZERO; lanes * width])
     }
 
     /// Random bits, all of them the client's: one oblivious transfer each. Must be of those in which the client receives.
@@ -30,16 +42,12 @@ impl Bits {
     /// If their number is no multiple of `lanes`.
     #[must_use]
     pub fn random(lanes: usize, cots: Cots) -> Self {
-        let keys = match cots.party() {
-            Party::Client => cots.received.keys(),
-            Party::Server => cots.sent.keys(),
-        };
-        Self::of(lanes, keys.to_vec())
+        Self::of(Some(cots.session()), lanes, keys(&cots).iter().map(|key| Tag::of(*key)).collect())
     }
 
-    pub(super) fn of(lanes: usize, blocks: Vec<Block>) -> Self {
-        assert!(lanes > 0 && blocks.len().is_multiple_of(lanes), "bits are whole planes");
-        Self { lanes, blocks: Zeroizing::new(blocks) }
+    pub(super) fn of(session: Option<SessionId>, lanes: usize, tags: Vec<Tag>) -> Self {
+        assert!(lanes > 0 && tags.len().is_multiple_of(lanes), "bits are whole planes");
+        Self { lanes, session, tags: Zeroizing::new(tags) }
     }
 
     /// Lanes of a plane.
@@ -51,21 +59,32 @@ impl Bits {
     /// Planes.
     #[must_use]
     pub fn width(&self) -> usize {
-        self.blocks.len() / self.lanes
+        self.tags.len() / self.lanes
     }
 
-    /// The blocks of all planes.
-    pub(super) fn blocks(&self) -> &[Block] {
-        &self.blocks
+    /// Bytes of memory that it holds.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.tags.capacity() * Tag::BYTES
     }
 
-    pub(super) fn blocks_mut(&mut self) -> &mut [Block] {
-        &mut self.blocks
+    /// Whose Delta they are under.
+    pub(super) fn session(&self) -> Option<SessionId> {
+        self.session
     }
 
-    /// The blocks of one plane.
-    pub(super) fn plane(&self, i: usize) -> &[Block] {
-        &self.blocks[i * self.lanes..][..self.lanes]
+    /// The tags of all planes.
+    pub(super) fn tags(&self) -> &[Tag] {
+        &self.tags
+    }
+
+    pub(super) fn tags_mut(&mut self) -> &mut [Tag] {
+        &mut self.tags
+    }
+
+    /// The tags of one plane.
+    pub(super) fn plane(&self, i: usize) -> &[Tag] {
+        &self.tags[i * self.lanes..][..self.lanes]
     }
 
     /// Some of the planes, copied: bits may be used many times.
@@ -74,7 +93,7 @@ impl Bits {
     /// If there are fewer.
     #[must_use]
     pub fn planes(&self, range: Range<usize>) -> Self {
-        Self::of(self.lanes, self.blocks[range.start * self.lanes..range.end * self.lanes].to_vec())
+        Self::of(self.session, self.lanes, self.tags[range.start * self.lanes..range.end * self.lanes].to_vec())
     }
 
     /// The first `width` planes, moved out: for random bits, which are used once.
@@ -83,39 +102,42 @@ impl Bits {
     /// If there are fewer.
     #[must_use]
     pub fn split_front(&mut self, width: usize) -> Self {
-        let rest = Zeroizing::new(self.blocks[width * self.lanes..].to_vec());
-        let mut front = std::mem::replace(&mut self.blocks, rest);
+        let rest = Zeroizing::new(self.tags[width * self.lanes..].to_vec());
+        let mut front = std::mem::replace(&mut self.tags, rest);
         zeroize::Zeroize::zeroize(&mut front[width * self.lanes..]);
         front.truncate(width * self.lanes);
-        Self { lanes: self.lanes, blocks: front }
+        Self { lanes: self.lanes, session: self.session, tags: front }
     }
 
     /// The planes of this and of other bits, one after the other.
     ///
     /// # Panics
-    /// If the lanes differ.
+    /// If the lanes or the sessions differ.
     #[must_use]
     pub fn join(parts: &[&Self]) -> Self {
         let lanes = parts.first().map_or(1, |part| part.lanes);
         assert!(parts.iter().all(|part| part.lanes == lanes), "planes of as many lanes");
-        Self::of(lanes, parts.iter().flat_map(|part| part.blocks.iter().copied()).collect())
+        let session = parts.iter().fold(None, |session, part| one_session(session, part.session));
+        Self::of(session, lanes, parts.iter().flat_map(|part| part.tags.iter().copied()).collect())
     }
 
     /// The same bits in other lanes: lane `to` of a plane is lane `from(to)` of it.
     #[must_use]
     pub fn gather(&self, lanes: usize, from: impl Fn(usize) -> usize) -> Self {
         let planes = (0..self.width()).map(|i| self.plane(i));
-        Self::of(lanes, planes.flat_map(|plane| (0..lanes).map(|to| plane[from(to)]).collect::<Vec<_>>()).collect())
+        let tags = planes.flat_map(|plane| (0..lanes).map(|to| plane[from(to)]).collect::<Vec<_>>()).collect();
+        Self::of(self.session, lanes, tags)
     }
 
     /// The sum of bits.
     ///
     /// # Panics
-    /// If lanes or widths differ.
+    /// If lanes, widths or sessions differ.
     #[must_use]
     pub fn xor(&self, other: &Self) -> Self {
-        assert_eq!((self.lanes, self.blocks.len()), (other.lanes, other.blocks.len()), "planes of one shape");
-        Self::of(self.lanes, self.blocks.iter().zip(other.blocks()).map(|(a, b)| *a ^ *b).collect())
+        assert_eq!((self.lanes, self.tags.len()), (other.lanes, other.tags.len()), "planes of one shape");
+        let session = one_session(self.session, other.session);
+        Self::of(session, self.lanes, self.tags.iter().zip(other.tags()).map(|(a, b)| *a ^ *b).collect())
     }
 
     /// This party's halves: b_s or b_c.
@@ -123,12 +145,18 @@ impl Bits {
     pub fn halves(&self) -> Planes {
         let mut halves = Planes::zero(self.lanes, self.width());
         for i in 0..self.width() {
-            for (word, blocks) in halves.plane_mut(i).iter_mut().zip(self.plane(i).chunks(WORD_LANES)) {
-                *word = blocks.iter().rev().fold(0, |word, block| word << 1 | u64::from(block.lsb()));
+            for (word, tags) in halves.plane_mut(i).iter_mut().zip(self.plane(i).chunks(WORD_LANES)) {
+                *word = tags.iter().rev().fold(0, |word, tag| word << 1 | u64::from(tag.lsb()));
             }
         }
         halves
     }
+}
+
+/// The session of bits that are computed from those of two.
+fn one_session(a: Option<SessionId>, b: Option<SessionId>) -> Option<SessionId> {
+    assert!(a.is_none() || b.is_none() || a == b, "bits of one session");
+    a.or(b)
 }
 
 impl fmt::Debug for Bits {

@@ -13,6 +13,7 @@ pub struct Builder {
     nodes: Vec<Node>,
     seen: HashMap<Op, u32>,
     inputs: Vec<Port<Origin>>,
+    firsts: Vec<u32>,
     outputs: Vec<(Destination, Vec<Wire>)>,
 }
 
@@ -40,6 +41,7 @@ impl Builder {
     pub fn input(&mut self, of: Origin, width: usize) -> Vec<Wire> {
         let port = u32::try_from(self.inputs.len()).expect("a circuit has few inputs");
         self.inputs.push(Port { of, width });
+        self.firsts.push(u32::try_from(self.nodes.len()).expect("a circuit has few bits"));
         let planes = 0..u32::try_from(width).expect("an input has few bits");
         planes.map(|plane| self.node(Op::Input { port, plane }, 0, of == Origin::Early)).collect()
     }
@@ -131,7 +133,7 @@ impl Builder {
     /// The circuit.
     #[must_use]
     pub fn finish(self) -> Circuit {
-        let Self { mut nodes, inputs, outputs, .. } = self;
+        let Self { mut nodes, inputs, firsts, outputs, .. } = self;
         let depth = nodes.iter().map(|node| node.depth).max().unwrap_or(0);
         for i in 0..nodes.len() {
             // A sum is computed in the layer of its depth; an AND reads its operands a layer before its own.
@@ -157,6 +159,6 @@ impl Builder {
             }
         }
         let proved = nodes.iter().filter(|node| matches!(node.op, Op::Known(..))).count();
-        Circuit { nodes, inputs, outputs, ands, proved }
+        Circuit { nodes, inputs, firsts, outputs, ands, proved }
     }
 }

@@ -98,6 +98,8 @@ pub(super) struct Node {
 pub struct Circuit {
     pub(super) nodes: Vec<Node>,
     pub(super) inputs: Vec<Port<Origin>>,
+    /// The node of the lowest plane of each input; the others follow.
+    pub(super) firsts: Vec<u32>,
     pub(super) outputs: Vec<(Destination, Vec<Wire>)>,
     /// ANDs of each layer.
     pub(super) ands: Vec<usize>,
@@ -110,6 +112,13 @@ impl Circuit {
     #[must_use]
     pub fn inputs(&self) -> &[Port<Origin>] {
         &self.inputs
+    }
+
+    /// The first node of input `number` of an origin, and its width.
+    pub(super) fn input_nodes(&self, origin: Origin, number: usize) -> (usize, usize) {
+        let ports = self.inputs.iter().zip(&self.firsts).filter(|(port, _)| port.of == origin);
+        let (port, first) = { ports }.nth(number).expect("an input of the circuit");
+        (*first as usize, port.width)
     }
 
     /// All outputs.

@@ -9,9 +9,10 @@
 use super::bits::Bits;
 use super::opened::Guard;
 use super::packed;
+use super::tag::{Tag, Word};
 use crate::error::Result;
 use crate::primitive::bits::Planes;
-use crate::primitive::block::Block;
+use crate::primitive::block::Delta;
 
 /// At the client: makes random bits, which must be its own alone, those of `values`. Returns them and the message.
 ///
@@ -20,28 +21,37 @@ use crate::primitive::block::Block;
 #[must_use]
 pub fn correct(mut random: Bits, values: &Planes) -> (Bits, Vec<u8>) {
     assert_eq!((random.lanes(), random.width()), (values.lanes(), values.width()), "a random bit for every value");
-    let lanes = random.lanes();
-    let mut message = vec![0; packed::bytes(random.blocks().len())];
-    for (i, block) in random.blocks_mut().iter_mut().enumerate() {
-        let value = values.plane(i / lanes)[i % lanes / 64] >> (i % lanes % 64) & 1;
-        let e = block.lsb() ^ value as u8;
-        *block ^= Block::new(e.into(), 0);
-        message[i / 8] |= e << (i % 8);
-    }
+    let message = correct_words(random.tags_mut(), |i| packed::of_planes(values, i));
     (random, message)
+}
+
+/// [`correct`] of words, to these values.
+pub(super) fn correct_words<W: Word>(random: &mut [W], value: impl Fn(usize) -> u8) -> Vec<u8> {
+    packed::pack(random.iter_mut().enumerate().map(|(i, word)| {
+        let e = word.lsb() ^ value(i);
+        *word = word.with_lsb(value(i));
+        e
+    }))
 }
 
 /// At the server: its halves of the bits that the client corrected.
 ///
 /// # Errors
-/// [`crate::error::Error::Protocol`] if the message has another length.
+/// [`crate::error::Error::Protocol`] if the message has another length, [`crate::error::Error::OtherSession`].
 pub fn apply(guard: &Guard, mut random: Bits, message: &[u8]) -> Result<Bits> {
-    packed::check(message, random.blocks().len())?;
-    let delta = guard.delta().block().with_lsb(0);
-    for (i, block) in random.blocks_mut().iter_mut().enumerate() {
-        *block ^= delta & Block::splat(packed::bit(message, i));
-    }
+    guard.check(random.session())?;
+    apply_words(guard.delta(), random.tags_mut(), message)?;
     Ok(random)
+}
+
+/// [`apply`] to words.
+pub(super) fn apply_words<W: Word>(delta: &Delta, random: &mut [W], message: &[u8]) -> Result<()> {
+    packed::check(message, random.len())?;
+    let delta = W::of(delta.block()).with_lsb(0);
+    for (i, word) in random.iter_mut().enumerate() {
+        *word = *word ^ (delta & W::splat(packed::bit(message, i)));
+    }
+    Ok(())
 }
 
 /// Bits of the server's: `values` at the server, `None` at the client.
@@ -50,8 +60,8 @@ pub fn of_server(lanes: usize, width: usize, values: Option<&Planes>) -> Bits {
     let mut bits = Bits::zero(lanes, width);
     if let Some(values) = values {
         assert_eq!((lanes, width), (values.lanes(), values.width()), "a bit for every value");
-        for (i, block) in bits.blocks_mut().iter_mut().enumerate() {
-            *block = Block::new(values.plane(i / lanes)[i % lanes / 64] >> (i % lanes % 64) & 1, 0);
+        for (i, tag) in bits.tags_mut().iter_mut().enumerate() {
+            *tag = Tag::bit(packed::of_planes(values, i));
         }
     }
     bits

@@ -5,16 +5,16 @@
 //!
 //! | step | file | what |
 //! |---|---|---|
-//! | bits | `bits.rs` | [`Bits`]: \[b\] as a block of each party; sums, constants, corrections |
+//! | bits | `bits.rs` | [`Bits`]: \[b\] as a tag of each party; sums, constants; `tag.rs`: the half of a key or MAC that is kept |
 //! | | `known.rs` | bits that one party knows, authenticated |
 //! | | `opened.rs` | [`Guard`]: the role of a party, and the running hash of all that was opened |
 //! | | `packed.rs` | bits on the wire |
 //! | triples | `batch.rs` | [`Batch`]: how many, in which buckets, and how likely a wrong one survives |
-//! | | `triples.rs` | [`Triples`]: made in four flights; `order.rs`: the secret order of a batch |
+//! | | `triples.rs` | [`make`] in four flights; `order.rs`: the secret order of a batch; `kept.rs`: [`Triples`] until they are used |
 //! | circuits | `builder.rs`, `circuit.rs` | [`Builder`], [`Circuit`]: recorded once for both roles, with its cost |
 //! | | `flights.rs` | [`Flights`] of several circuits |
 //! | | `gadgets.rs`, `circuits.rs` | arithmetic; [`circuits`]: the nonlinear layers |
-//! | | `prepare.rs`, `prove.rs` | [`offline`]: what the client knows, and products that it proves |
+//! | | `prepare.rs`, `early.rs`, `prove.rs` | [`offline`]: what the client knows, and products that it proves |
 //! | | `run.rs` | [`online`]: layer by layer |
 
 mod batch;
@@ -22,8 +22,10 @@ mod bits;
 mod builder;
 mod circuit;
 pub mod circuits;
+mod early;
 mod flights;
 mod gadgets;
+mod kept;
 mod known;
 mod opened;
 mod order;
@@ -31,17 +33,19 @@ mod packed;
 mod prepare;
 mod prove;
 mod run;
+mod tag;
 #[cfg(test)]
 pub(crate) mod testing;
 mod triples;
 
-pub use batch::{Batch, MAX_BUCKET, MIN_BUCKET};
+pub use batch::{Batch, MAX_BUCKET, MIN_BUCKET, least_error_bits};
 pub use bits::Bits;
 pub use builder::Builder;
 pub use circuit::{Circuit, Destination, Origin, Port, Wire};
 pub use flights::Flights;
+pub use kept::Triples;
 pub use known::{apply, correct, of_server};
 pub use opened::{DIGEST_BYTES, Guard};
 pub use prepare::{Prepared, offline};
 pub use run::{Outputs, online};
-pub use triples::{Accepted, Offered, Sealed, Triples, make};
+pub use triples::{Accepted, Offered, Sealed, make};

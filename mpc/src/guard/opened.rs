@@ -5,11 +5,14 @@
 
 use super::bits::Bits;
 use super::packed;
+use super::tag::{Tag, Word, mac};
 use crate::correlation::ot::Cots;
+use crate::correlation::ot::base::SessionId;
 use crate::error::{Error, Result};
 use crate::party::Party;
 use crate::primitive::bits::Planes;
-use crate::primitive::block::{Block, Delta};
+use crate::primitive::block::Delta;
+use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use std::fmt;
 use subtle::ConstantTimeEq;
@@ -18,9 +21,14 @@ use zeroize::Zeroizing;
 /// Bytes of the hash.
 pub const DIGEST_BYTES: usize = 32;
 
+/// MACs that are computed at a time, and by a thread at a time.
+const MACS: usize = 1 << 16;
+const PART: usize = 1 << 12;
+
 /// One party of a session's guarded computation. One for a session: all that the session opens goes into it, in the same order at both
 /// ends.
 pub struct Guard {
+    session: SessionId,
     delta: Option<Delta>,
     opened: Sha256,
 }
@@ -30,13 +38,14 @@ impl Guard {
     #[must_use]
     pub fn new(cots: &Cots) -> Self {
         let delta = (cots.party() == Party::Server).then(|| cots.sent.delta().clone());
-        Self { delta, opened: Sha256::new_with_prefix(b"lowkey guard opened/1") }
+        Self { session: cots.session(), delta, opened: Sha256::new_with_prefix(b"lowkey guard opened/2") }
     }
 
     /// The same party with a hash of its own, of nothing yet: for bits that are opened apart from the session, in an audit.
     #[must_use]
     pub fn apart(&self) -> Self {
-        Self { delta: self.delta.clone(), opened: Sha256::new_with_prefix(b"lowkey guard opened apart/1") }
+        let opened = Sha256::new_with_prefix(b"lowkey guard opened apart/2");
+        Self { session: self.session, delta: self.delta.clone(), opened }
     }
 
     /// The party.
@@ -53,6 +62,23 @@ impl Guard {
         self.delta.as_ref().expect("the server has Delta")
     }
 
+    /// The session that all bits must be of.
+    pub(super) fn session(&self) -> SessionId {
+        self.session
+    }
+
+    /// Fails unless bits are of this session, or right under every Delta.
+    ///
+    /// # Errors
+    /// [`Error::OtherSession`].
+    pub(super) fn check(&self, session: Option<SessionId>) -> Result<()> {
+        if session.is_none_or(|session| session == self.session) { Ok(()) } else { Err(Error::OtherSession) }
+    }
+
+    fn own(&self, bits: &Bits) {
+        assert!(self.check(bits.session()).is_ok(), "bits of this session");
+    }
+
     /// What the hash of everything opened so far is: the client sends it where the server [compares](Self::compare).
     #[must_use]
     pub fn digest(&self) -> [u8; DIGEST_BYTES] {
@@ -60,8 +86,26 @@ impl Guard {
     }
 
     /// Goes on with MACs: the client's own, or what the server computed that they must be.
-    pub(super) fn absorb(&mut self, macs: &[Block]) {
-        self.opened.update(bytemuck::cast_slice::<Block, u8>(macs));
+    pub(super) fn absorb<W: Word>(&mut self, macs: &[W]) {
+        self.opened.update(bytemuck::cast_slice::<W, u8>(macs));
+    }
+
+    /// At the client: goes on with its MACs. At the server: with those that the client holds if its halves are these, `half(i)` of tag i.
+    pub(super) fn absorb_held(&mut self, tags: &[Tag], half: impl Fn(usize) -> u8 + Sync) {
+        let Some(delta) = self.delta.clone() else {
+            return self.absorb(tags);
+        };
+        let mut space = Zeroizing::new(vec![Tag::ZERO; tags.len().min(MACS)]);
+        for (first, tags) in (0..).step_by(MACS).zip(tags.chunks(MACS)) {
+            let macs = &mut space[..tags.len()];
+            let parts = (macs.par_chunks_mut(PART), tags.par_chunks(PART)).into_par_iter().enumerate();
+            parts.for_each(|(part, (macs, tags))| {
+                for (i, (out, tag)) in macs.iter_mut().zip(tags).enumerate() {
+                    *out = mac(&delta, *tag, half(first + part * PART + i));
+                }
+            });
+            self.absorb(macs);
+        }
     }
 
     /// At the server: compares the client's hash with its own, without a branch on where they differ.
@@ -72,66 +116,50 @@ impl Guard {
         if self.digest().ct_eq(digest).into() { Ok(()) } else { Err(Error::Cheated) }
     }
 
+    /// What a party adds to its halves to complement a bit, if `flipped`.
+    pub(super) fn flip(&self, flipped: bool) -> Tag {
+        Tag::bit((self.delta.is_some() && flipped).into())
+    }
+
     /// The complement of bits.
     #[must_use]
     pub fn not(&self, bits: &Bits) -> Bits {
-        let one = u8::from(self.delta.is_some());
-        let flip = Block::new(one.into(), 0);
-        Bits::of(bits.lanes(), bits.blocks().iter().map(|block| *block ^ flip).collect())
+        let flip = self.flip(true);
+        Bits::of(bits.session(), bits.lanes(), bits.tags().iter().map(|tag| *tag ^ flip).collect())
     }
 
     /// At the client: opens bits to the server. Returns the message.
+    ///
+    /// # Panics
+    /// If the bits are of another session.
     pub fn open(&mut self, bits: &Bits) -> Vec<u8> {
-        self.absorb(bits.blocks());
-        packed::pack(bits.blocks().iter().copied())
+        self.own(bits);
+        self.absorb(bits.tags());
+        packed::halves(bits.tags())
     }
 
     /// At the server: the values of bits that the client opened. They are right if the next comparison says so.
     ///
     /// # Errors
-    /// [`Error::Protocol`] if the message has another length.
+    /// [`Error::Protocol`] if the message has another length, [`Error::OtherSession`] if the bits have another Delta.
     pub fn opened(&mut self, bits: &Bits, message: &[u8]) -> Result<Planes> {
-        packed::check(message, bits.blocks().len())?;
+        self.check(bits.session())?;
+        packed::check(message, bits.tags().len())?;
+        self.absorb_held(bits.tags(), |i| packed::bit(message, i));
         let mut values = bits.halves();
-        let mut macs = Zeroizing::new(Vec::with_capacity(bits.lanes()));
-        for i in 0..bits.width() {
-            let plane = values.plane_mut(i);
-            macs.clear();
-            for (lane, block) in bits.plane(i).iter().enumerate() {
-                let bit = packed::bit(message, i * bits.lanes() + lane);
-                plane[lane / 64] ^= u64::from(bit) << (lane % 64);
-                macs.push(mac(self.delta(), *block, bit));
-            }
-            self.absorb(&macs);
-        }
+        packed::add(&mut values, message);
         Ok(values)
     }
 
     /// Both parties: the client claims that it holds these values of its halves, which the server knows. No bit is sent; the next
     /// comparison says whether it is true. The values are the server's own idea of them, the client's `claimed` is not read.
+    ///
+    /// # Panics
+    /// If the bits are of another session.
     pub fn claim(&mut self, bits: &Bits, claimed: &Planes) {
-        let Some(delta) = self.delta.clone() else {
-            return self.absorb(bits.blocks());
-        };
-        for i in 0..bits.width() {
-            let plane = claimed.plane(i);
-            let value = |lane: usize| (plane[lane / 64] >> (lane % 64) & 1) as u8;
-            let macs: Zeroizing<Vec<Block>> = bits
-                .plane(i)
-                .iter()
-                .enumerate()
-                .map(|(lane, block)| mac(&delta, *block, value(lane)))
-                .collect::<Vec<_>>()
-                .into();
-            self.absorb(&macs);
-        }
+        self.own(bits);
+        self.absorb_held(bits.tags(), |i| packed::of_planes(claimed, i));
     }
-}
-
-/// The MAC of a bit that the client says it holds.
-#[inline]
-pub(super) fn mac(delta: &Delta, block: Block, bit: u8) -> Block {
-    block.with_lsb(0) ^ delta.times(bit)
 }
 
 impl fmt::Debug for Guard {

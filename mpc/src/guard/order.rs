@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn an_order_has_every_triple_once_and_every_seed_its_own() {
-        let batch = Batch::new(3, 1000).unwrap();
+        let batch = Batch::of(3, 1000).unwrap();
         let order = Order::of(&[1; 32], batch);
         let mut all: Vec<u32> = order.buckets().flatten().chain(order.opened()).copied().collect();
         assert_eq!((order.buckets().len(), order.opened().len()), (1000, 3));
@@ -69,7 +69,7 @@ mod tests {
     /// All orders of five triples, equally often.
     #[test]
     fn orders_are_uniform() {
-        let batch = Batch::new(2, 1).unwrap();
+        let batch = Batch::of(2, 1).unwrap();
         let mut counts = std::collections::HashMap::new();
         let tries = 24_000_u32;
         for i in 0..tries {

@@ -6,34 +6,33 @@
 //! client   the proof                                                               --> server
 //! ```
 
-use super::bits::Bits;
-use super::circuit::{Circuit, Op, Origin, Wire};
-use super::known::{apply, correct};
+use super::bits::{Bits, keys};
+use super::circuit::{Circuit, Origin};
+use super::early::{Early, Values, Wide};
+use super::kept::Triples;
 use super::opened::Guard;
-use super::packed;
-use super::prove::{self, Products};
-use super::triples::Triples;
+use super::prove;
+use super::tag::Tag;
+use crate::correlation::ot::base::SessionId;
 use crate::correlation::ot::{Cots, OtCount};
 use crate::error::{Error, Result};
 use crate::party::Party;
 use crate::primitive::bits::Planes;
-use crate::primitive::block::Block;
 use crate::transport::channel::{Channel, FrameKind};
 use rand::CryptoRng;
 use std::fmt;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
-/// Blocks of the nodes of a circuit, as long as they are needed.
-type Values = Vec<Option<Zeroizing<Vec<Block>>>>;
-
-/// One party's circuit whose offline stage is over.
+/// One party's circuit whose offline stage is over. Either it runs ([`online`](super::online)) or it is [audited](Self::audit).
 pub struct Prepared {
     pub(super) circuit: Arc<Circuit>,
+    pub(super) session: SessionId,
     pub(super) lanes: usize,
     pub(super) values: Values,
     /// Random bits for late inputs.
     pub(super) late: Vec<Bits>,
+    /// As many as the layers take that have not run.
     pub(super) triples: Triples,
 }
 
@@ -41,7 +40,8 @@ pub struct Prepared {
 /// [`Circuit::ots`], the triples [`Circuit::triples`] for each lane.
 ///
 /// # Errors
-/// Those of the channel, [`Error::Protocol`] for a malformed message, [`Error::Exhausted`] if there are too few of something.
+/// Those of the channel, [`Error::Protocol`] for a malformed message, [`Error::Exhausted`] if there are too few of something,
+/// [`Error::OtherSession`] if something is not the guard's.
 ///
 /// # Panics
 /// If inputs do not fit the circuit.
@@ -54,50 +54,41 @@ pub async fn offline<R: CryptoRng>(
     early: Vec<Planes>,
     rng: &mut R,
 ) -> Result<Prepared> {
+    guard.check(Some(cots.session()))?;
+    triples.check(guard)?;
     let (need, have) = (circuit.triples() * lanes, triples.len());
     if have < need {
         return Err(Error::Exhausted { received_by: Party::Client, need, have });
     }
-    let mut random = |width: usize| -> Result<Bits> {
-        Ok(Bits::random(lanes, cots.split_front(OtCount::received_by(Party::Client, width * lanes))?))
-    };
-    let mut prepared = Prepared {
-        circuit: circuit.clone(),
-        lanes,
-        values: (0..circuit.nodes.len()).map(|_| None).collect(),
-        late: Vec::new(),
-        triples,
-    };
-    let mut ports = Vec::new();
+    let mut random = |bits: usize| cots.split_front(OtCount::received_by(Party::Client, bits));
+    let wide = |cots: Cots| -> Wide { Zeroizing::new(keys(&cots).to_vec()) };
+    let (mut ports, mut late) = (Vec::new(), Vec::new());
     for port in circuit.inputs() {
         match port.of {
-            Origin::Early => ports.push(random(port.width)?),
-            Origin::Late => prepared.late.push(random(port.width)?),
+            Origin::Early => ports.push(wide(random(port.width * lanes)?)),
+            Origin::Late => late.push(Bits::random(lanes, random(port.width * lanes)?)),
             Origin::Server | Origin::Shared => {}
         }
     }
-    let proved = if circuit.proved > 0 { Some(random(circuit.proved)?) } else { None };
+    let proved = if circuit.proved > 0 { Some(wide(random(circuit.proved * lanes)?)) } else { None };
+    let mut known = Early::new(circuit, lanes);
     if guard.party() == Party::Client {
-        let message = prepared.give_early(ports, &early, proved);
+        let message = known.give(ports, &early, proved);
         if !message.is_empty() {
             ch.send(FrameKind::Data, message).await?;
         }
     } else if circuit.early_bytes(lanes) > 0 {
         let message = ch.recv(FrameKind::Data, circuit.early_bytes(lanes)).await?;
-        let mut rest = &message[..];
-        for (number, random) in ports.into_iter().enumerate() {
-            let (own, others) = rest.split_at(packed::bytes(random.width() * lanes));
-            prepared.place(Origin::Early, number, &apply(guard, random, own)?);
-            rest = others;
-        }
-        prepared.take_products(guard, proved, rest)?;
+        known.take(guard, ports, proved, &message)?;
     }
+    drop(early);
     if circuit.proved > 0 {
         // All of these: fewer would mask less than a block.
-        let mask = Bits::random(1, cots.split_front(OtCount::received_by(Party::Client, prove::MASK_OTS))?);
-        prepared.proof(ch, guard, mask, rng).await?;
+        let mask = wide(random(prove::MASK_OTS)?);
+        known.prove(ch, guard, &mask, rng).await?;
     }
-    Ok(prepared)
+    let values = known.keep();
+    Ok(Prepared { circuit: circuit.clone(), session: guard.session(), lanes, values, late, triples })
 }
 
 impl Prepared {
@@ -107,161 +98,73 @@ impl Prepared {
         self.lanes
     }
 
+    /// Bytes of memory that it holds.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        let values: usize = self.values.iter().flatten().map(|value| value.capacity() * Tag::BYTES).sum();
+        values + self.late.iter().map(Bits::held_bytes).sum::<usize>() + self.triples.held_bytes()
+    }
+
+    /// The client's early inputs, in the order of the ports, copied: the very tags that the layers read and no others, so that what is
+    /// claimed of these is true of what runs.
+    #[must_use]
+    pub fn early(&self) -> Vec<Bits> {
+        let ports = self.circuit.inputs().iter().filter(|port| port.of == Origin::Early);
+        ports.enumerate().map(|(number, _)| self.early_input(number)).collect()
+    }
+
+    fn early_input(&self, number: usize) -> Bits {
+        let (node, width) = self.circuit.input_nodes(Origin::Early, number);
+        let tags = (node..node + width).flat_map(|node| self.value(node as u32).iter().copied());
+        Bits::of(Some(self.session), self.lanes, tags.collect())
+    }
+
     /// Instead of the online stage: the client claims that its early inputs are these, which the server has computed from what the client
-    /// showed of the slot; the next comparison says whether they are. At the client `early` is not read. Gives the triples back, which
-    /// nobody has used.
+    /// showed of the slot; the next comparison says whether they are. At the client `early` is not read.
+    ///
+    /// For a session: call it at both ends for all circuits of a slot, in one order, with a [`Guard::apart`], and compare once. It moves the
+    /// circuit, so a slot that was opened can't run; claims are of the tags that the layers would have read, [`Prepared::early`]. Where a client
+    /// must let go of a slot before it opens it, `audit` there comes first and the digest is what is left of the slot. The triples come back,
+    /// which nobody has used and no claim is about: they may feed another circuit of the session.
     ///
     /// # Panics
-    /// At the server, if the inputs do not fit the circuit.
+    /// If the guard is another session's; at the server, if the inputs do not fit the circuit.
     #[must_use]
     pub fn audit(self, guard: &mut Guard, early: &[Planes]) -> Triples {
-        let ports = self.circuit.inputs().iter().enumerate().filter(|(_, port)| port.of == Origin::Early);
-        for (number, (place, port)) in ports.enumerate() {
-            let node = |plane: usize| {
-                let mut nodes = self.circuit.nodes.iter().enumerate();
-                let is = |op: Op| matches!(op, Op::Input { port, plane: of } if port as usize == place && of as usize == plane);
-                nodes.find(|(_, node)| is(node.op)).map(|(i, _)| i as u32).expect("an input of the circuit")
-            };
-            let blocks = (0..port.width).flat_map(|plane| self.value(node(plane)).iter().copied()).collect();
-            let bits = Bits::of(self.lanes, blocks);
-            match guard.party() {
-                Party::Client => guard.claim(&bits, &Planes::default()),
-                Party::Server => guard.claim(&bits, &early[number]),
-            }
+        let ports = self.circuit.inputs().iter().filter(|port| port.of == Origin::Early).count();
+        let claimed = match guard.party() {
+            Party::Client => &[],
+            Party::Server => early,
+        };
+        assert!(guard.party() == Party::Client || claimed.len() == ports, "an input for every early port");
+        for number in 0..ports {
+            let bits = self.early_input(number);
+            let none = Planes::default();
+            let values = claimed.get(number).unwrap_or(&none);
+            let shape = (values.lanes(), values.width());
+            assert!(guard.party() == Party::Client || shape == (bits.lanes(), bits.width()), "an input of its shape");
+            guard.claim(&bits, values);
         }
         self.triples
     }
 
     /// Puts the planes of input `number` of an origin where the circuit reads them.
     pub(super) fn place(&mut self, origin: Origin, number: usize, bits: &Bits) {
-        let ports = self.circuit.inputs().iter().enumerate().filter(|(_, port)| port.of == origin);
-        let (place, port) = ports.map(|(i, port)| (i, *port)).nth(number).expect("an input of the circuit");
-        assert_eq!((bits.lanes(), bits.width()), (self.lanes, port.width), "an input of the circuit's shape");
-        for (value, node) in self.values.iter_mut().zip(&self.circuit.nodes) {
-            match node.op {
-                Op::Input { port, plane } if port as usize == place => {
-                    *value = Some(Zeroizing::new(bits.plane(plane as usize).to_vec()));
-                }
-                Op::Input { .. } | Op::Xor(..) | Op::And(..) | Op::Known(..) => {}
-            }
+        let (node, width) = self.circuit.input_nodes(origin, number);
+        assert_eq!((bits.lanes(), bits.width()), (self.lanes, width), "an input of the circuit's shape");
+        for (plane, value) in self.values[node..node + width].iter_mut().enumerate() {
+            *value = Some(Zeroizing::new(bits.plane(plane).to_vec()));
         }
     }
 
-    /// At the client: early bits and the products that it proves. Returns corrections.
-    pub(super) fn give_early(&mut self, ports: Vec<Bits>, early: &[Planes], proved: Option<Bits>) -> Vec<u8> {
-        assert_eq!(ports.len(), early.len(), "an input for every early port");
-        let mut message = Vec::with_capacity(self.circuit.early_bytes(self.lanes));
-        for (number, (random, values)) in ports.into_iter().zip(early).enumerate() {
-            let (bits, bytes) = correct(random, values);
-            self.place(Origin::Early, number, &bits);
-            message.extend(bytes);
-        }
-        message.extend(self.give_products(proved));
-        message
-    }
-
-    /// The blocks of a node.
-    pub(super) fn value(&self, node: u32) -> &[Block] {
+    /// The tags of a node.
+    pub(super) fn value(&self, node: u32) -> &[Tag] {
         self.values[node as usize].as_ref().expect("a value is kept until its last use")
     }
 
     /// The sum of two nodes.
-    pub(super) fn sum(&self, a: u32, b: u32) -> Zeroizing<Vec<Block>> {
+    pub(super) fn sum(&self, a: u32, b: u32) -> Zeroizing<Vec<Tag>> {
         Zeroizing::new(self.value(a).iter().zip(self.value(b)).map(|(a, b)| *a ^ *b).collect())
-    }
-
-    /// Goes through what is known offline in order; `product` makes z from x and y and the number of the product.
-    fn known(&mut self, mut product: impl FnMut(&Self, Wire, Wire, usize) -> Vec<Block>) {
-        let circuit = self.circuit.clone();
-        let mut number = 0;
-        for (i, node) in circuit.nodes.iter().enumerate() {
-            let value = match node.op {
-                Op::Known(a, b) => {
-                    number += 1;
-                    Some(Zeroizing::new(product(self, a, b, number - 1)))
-                }
-                Op::Xor(a, b) if [a, b].iter().all(|node| self.values[*node as usize].is_some()) => {
-                    Some(self.sum(a, b))
-                }
-                Op::Input { .. } | Op::Xor(..) | Op::And(..) => None,
-            };
-            if value.is_some() {
-                self.values[i] = value;
-            }
-        }
-    }
-
-    /// At the client: the products that it proves. Returns corrections.
-    pub(super) fn give_products(&mut self, random: Option<Bits>) -> Vec<u8> {
-        let Some(random) = random else { return Vec::new() };
-        let lanes = self.lanes;
-        let mut message = vec![0; packed::bytes(random.width() * lanes)];
-        self.known(|at, a, b, number| {
-            let bit = |wire: Wire, lane: usize| {
-                at.value(wire.node.expect("constants fold"))[lane].lsb() ^ u8::from(wire.flipped)
-            };
-            let corrected = random.plane(number).iter().enumerate().map(|(lane, block)| {
-                let e = block.lsb() ^ (bit(a, lane) & bit(b, lane));
-                let at = number * lanes + lane;
-                message[at / 8] |= e << (at % 8);
-                *block ^ Block::new(e.into(), 0)
-            });
-            corrected.collect()
-        });
-        message
-    }
-
-    /// At the server: its halves of these products.
-    pub(super) fn take_products(&mut self, guard: &Guard, random: Option<Bits>, message: &[u8]) -> Result<()> {
-        let Some(random) = random else { return Ok(()) };
-        let bits = apply(guard, random, message)?;
-        self.known(|_, _, _, number| bits.plane(number).to_vec());
-        Ok(())
-    }
-
-    /// The proof of all products.
-    async fn proof<R: CryptoRng>(
-        &mut self,
-        ch: &mut Channel,
-        guard: &mut Guard,
-        mask: Bits,
-        rng: &mut R,
-    ) -> Result<()> {
-        match guard.party() {
-            Party::Client => {
-                let chi = ch.recv(FrameKind::Data, prove::CHALLENGE_BYTES).await?;
-                let chi = Block::from_bytes(*chi.first_chunk().expect("the length was checked"));
-                let v = self.with_products(guard, |guard, products| prove::prove(guard, products, &mask, chi));
-                ch.send(FrameKind::Data, v.to_bytes().to_vec()).await
-            }
-            Party::Server => {
-                let chi = Block::random(rng);
-                ch.send(FrameKind::Data, chi.to_bytes().to_vec()).await?;
-                let v = ch.recv(FrameKind::Data, prove::PROOF_BYTES).await?;
-                let v = Block::from_bytes(*v.first_chunk().expect("the length was checked"));
-                self.with_products(guard, |guard, products| prove::verify(guard, products, &mask, chi, v));
-                Ok(())
-            }
-        }
-    }
-
-    /// Looks at all products. The server's halves are complemented where the operand is.
-    pub(super) fn with_products<T>(&self, guard: &mut Guard, f: impl FnOnce(&mut Guard, &Products<'_>) -> T) -> T {
-        let server = guard.party() == Party::Server;
-        let operand = |wire: Wire| {
-            let flip = Block::new((server && wire.flipped).into(), 0);
-            self.value(wire.node.expect("constants fold")).iter().map(|block| *block ^ flip).collect::<Vec<_>>()
-        };
-        let nodes = self.circuit.nodes.iter().enumerate();
-        let all: Vec<_> = nodes
-            .filter_map(|(i, node)| match node.op {
-                Op::Known(a, b) => Some((Zeroizing::new([operand(a), operand(b)]), i, [a.flipped, b.flipped])),
-                Op::Input { .. } | Op::Xor(..) | Op::And(..) => None,
-            })
-            .collect();
-        let planes = all.iter().map(|(xy, z, _)| [&xy[0][..], &xy[1][..], self.value(*z as u32)]).collect();
-        let flipped = all.iter().map(|(_, _, flipped)| *flipped).collect();
-        f(guard, &Products { planes, flipped })
     }
 }
 

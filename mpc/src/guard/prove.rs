@@ -15,7 +15,6 @@
 //!
 //! [YSWW21]: crate#references
 
-use super::bits::Bits;
 use super::opened::Guard;
 use crate::primitive::block::{Block, Delta};
 use crate::primitive::hash::polyval;
@@ -63,24 +62,24 @@ impl Products<'_> {
 }
 
 /// At the client: absorbs U. Returns V.
-pub fn prove(guard: &mut Guard, products: &Products<'_>, mask: &Bits, chi: Block) -> Block {
+pub fn prove(guard: &mut Guard, products: &Products<'_>, mask: &[Block], chi: Block) -> Block {
     let (a, b) = products.each(|[x, y, z], [not_x, not_y]| {
         let (x_bit, y_bit) = (x.lsb() ^ not_x, y.lsb() ^ not_y);
         (times(x, y), (y & Block::splat(x_bit)) ^ (x & Block::splat(y_bit)) ^ z)
     });
-    let b_star = mask.blocks().iter().enumerate().fold(0_u128, |sum, (i, r)| sum | u128::from(r.lsb()) << i);
-    let u = polyval(chi, &a) ^ weighted(mask.blocks());
+    let b_star = mask.iter().enumerate().fold(0_u128, |sum, (i, r)| sum | u128::from(r.lsb()) << i);
+    let u = polyval(chi, &a) ^ weighted(mask);
     guard.absorb(&[u]);
     polyval(chi, &b) ^ b_star.into()
 }
 
 /// At the server: absorbs what U must be. Wrong products are found by the next comparison.
-pub fn verify(guard: &mut Guard, products: &Products<'_>, mask: &Bits, chi: Block, v: Block) {
+pub fn verify(guard: &mut Guard, products: &Products<'_>, mask: &[Block], chi: Block, v: Block) {
     let delta = guard.delta().clone();
     let key = |block: Block| key(&delta, block);
     let (products, z) = products.each(|[x, y, z], _| (times(key(x), key(y)), key(z)));
     let sum = polyval(chi, &products) ^ times(polyval(chi, &z) ^ v, delta.block());
-    guard.absorb(&[sum ^ weighted(mask.blocks())]);
+    guard.absorb(&[sum ^ weighted(mask)]);
 }
 
 /// K with M = K ^ b Delta, b the whole bit.

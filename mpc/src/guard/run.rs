@@ -11,14 +11,15 @@
 
 use super::bits::Bits;
 use super::circuit::{Destination, Op, Origin, Wire};
+use super::kept::{Triple, Triples};
 use super::known::{apply, correct, of_server};
-use super::opened::{DIGEST_BYTES, Guard, mac};
+use super::opened::{DIGEST_BYTES, Guard};
 use super::packed;
 use super::prepare::Prepared;
+use super::tag::{Tag, Word};
 use crate::error::Result;
 use crate::party::Party;
 use crate::primitive::bits::Planes;
-use crate::primitive::block::Block;
 use crate::transport::channel::{Channel, FrameKind};
 use rayon::prelude::*;
 use zeroize::Zeroizing;
@@ -38,8 +39,9 @@ pub struct Outputs {
 /// The online stage. `late`: at the client, its inputs of [`Origin::Late`], at the server, its own; `shared`: those of [`Origin::Shared`].
 ///
 /// # Errors
-/// Those of the channel, [`Error::Protocol`](crate::error::Error::Protocol) for a malformed message, and, at the server before it opens outputs to
-/// the client, [`Error::Cheated`](crate::error::Error::Cheated).
+/// Those of the channel, [`Error::Protocol`](crate::error::Error::Protocol) for a malformed message,
+/// [`Error::OtherSession`](crate::error::Error::OtherSession), before anything is sent, if the circuit or `shared` are not the guard's, and, at the
+/// server before it opens outputs to the client, [`Error::Cheated`](crate::error::Error::Cheated).
 ///
 /// # Panics
 /// If inputs do not fit the circuit.
@@ -50,6 +52,8 @@ pub async fn online(
     late: Vec<Planes>,
     shared: &[&Bits],
 ) -> Result<Outputs> {
+    guard.check(Some(prepared.session))?;
+    shared.iter().try_for_each(|bits| guard.check(bits.session()))?;
     let circuit = prepared.circuit.clone();
     let lanes = prepared.lanes;
     for (number, bits) in shared.iter().enumerate() {
@@ -58,8 +62,9 @@ pub async fn online(
     prepared.late(ch, guard, late).await?;
     let mut opening = Zeroizing::new(Vec::new());
     for layer in 0..circuit.depth() {
-        prepared.masks(guard, layer, &mut opening);
-        let mut own = packed::pack(opening.iter().copied());
+        let triples = prepared.triples_of(layer)?;
+        prepared.masks(guard, layer, &triples, &mut opening);
+        let mut own = packed::halves(&opening);
         let theirs = match guard.party() {
             Party::Client => {
                 guard.absorb(&opening);
@@ -77,13 +82,13 @@ pub async fn online(
         let bits = circuit.layer_bytes(layer, lanes);
         packed::check(&theirs[..bits], opening.len())?;
         if guard.party() == Party::Server {
-            prepared.absorb(guard, &opening, &theirs[..bits]);
+            guard.absorb_held(&opening, |i| packed::bit(&theirs, i));
             if let Some(digest) = theirs[bits..].first_chunk::<DIGEST_BYTES>() {
                 guard.compare(digest)?;
             }
         }
         let both: Vec<u8> = own.iter().zip(&theirs[..bits]).map(|(a, b)| a ^ b).collect();
-        prepared.combine(guard, layer, &both);
+        prepared.combine(guard, layer, &triples, &both);
     }
     prepared.sums(circuit.depth() as u32);
     prepared.open_outputs(ch, guard).await
@@ -142,54 +147,39 @@ impl Prepared {
         }
     }
 
+    /// The triples of a layer, moved out: those of the layers behind it are what is kept.
+    fn triples_of(&mut self, layer: usize) -> Result<Zeroizing<Vec<Triple>>> {
+        self.triples.take(self.circuit.ands[layer] * self.lanes).map(Triples::flatten)
+    }
+
     /// d and f of all ANDs of a layer.
-    fn masks(&mut self, guard: &Guard, layer: usize, opening: &mut Zeroizing<Vec<Block>>) {
+    fn masks(&mut self, guard: &Guard, layer: usize, triples: &[Triple], opening: &mut Zeroizing<Vec<Tag>>) {
         self.sums(layer as u32);
-        let server = guard.party() == Party::Server;
         let lanes = self.lanes;
         opening.clear();
-        opening.resize(2 * self.circuit.ands[layer] * lanes, Block::ZERO);
-        let triples = self.triples.as_slice();
-        let gates = self.gates(layer);
-        let first = self.first_triple(layer);
-        for (g, (opening, (a, b))) in opening.chunks_mut(2 * lanes).zip(gates).enumerate() {
-            let triples = &triples[first + g * lanes..][..lanes];
+        opening.resize(2 * triples.len(), Tag::ZERO);
+        let gates = triples.chunks(lanes).zip(self.gates(layer));
+        for (opening, (triples, (a, b))) in opening.chunks_mut(2 * lanes).zip(gates) {
             let (d, f) = opening.split_at_mut(lanes);
-            let flip = |wire: Wire| Block::new((server && wire.flipped).into(), 0);
             let node = |wire: Wire| self.value(wire.node.expect("constants fold"));
-            fill(d, node(a), triples, 0, flip(a));
-            fill(f, node(b), triples, 1, flip(b));
+            fill(d, node(a), triples, 0, guard.flip(a.flipped));
+            fill(f, node(b), triples, 1, guard.flip(b.flipped));
         }
     }
 
-    /// At the server: absorbs the MACs of the client's half of an opening.
-    fn absorb(&self, guard: &mut Guard, opening: &[Block], theirs: &[u8]) {
-        let delta = guard.delta().clone();
-        let mut macs = Zeroizing::new(vec![Block::ZERO; opening.len()]);
-        macs.par_chunks_mut(PART).zip(opening.par_chunks(PART)).enumerate().for_each(|(part, (macs, opening))| {
-            for (i, (out, block)) in macs.iter_mut().zip(opening).enumerate() {
-                *out = mac(&delta, *block, packed::bit(theirs, part * PART + i));
-            }
-        });
-        guard.absorb(&macs);
-    }
-
     /// The products of a layer, from the opened d and f. Forgets what no later layer reads.
-    fn combine(&mut self, guard: &Guard, layer: usize, opened: &[u8]) {
-        let (server, lanes) = (guard.party() == Party::Server, self.lanes);
-        let first = self.first_triple(layer);
+    fn combine(&mut self, guard: &Guard, layer: usize, triples: &[Triple], opened: &[u8]) {
+        let lanes = self.lanes;
         let circuit = self.circuit.clone();
         let ands = circuit.nodes.iter().enumerate().filter(|(_, node)| is_and_of(node.op, node.depth, layer));
-        for (g, (i, _)) in ands.enumerate() {
-            let mut product = Zeroizing::new(vec![Block::ZERO; lanes]);
-            let triples = &self.triples.as_slice()[first + g * lanes..][..lanes];
+        for ((g, triples), (i, _)) in triples.chunks(lanes).enumerate().zip(ands) {
+            let mut product = Zeroizing::new(vec![Tag::ZERO; lanes]);
             product.par_chunks_mut(PART).zip(triples.par_chunks(PART)).enumerate().for_each(
                 |(part, (out, triples))| {
                     for (lane, (out, [a, b, c])) in out.iter_mut().zip(triples).enumerate() {
                         let at = 2 * g * lanes + part * PART + lane;
                         let (d, f) = (packed::bit(opened, at), packed::bit(opened, at + lanes));
-                        let own = Block::new((d & f & u8::from(server)).into(), 0);
-                        *out = *c ^ (*b & Block::splat(d)) ^ (*a & Block::splat(f)) ^ own;
+                        *out = *c ^ (*b & Tag::splat(d)) ^ (*a & Tag::splat(f)) ^ guard.flip(d & f == 1);
                     }
                 },
             );
@@ -208,21 +198,16 @@ impl Prepared {
         nodes.filter_map(|node| if let Op::And(a, b) = node.op { Some((a, b)) } else { None }).collect()
     }
 
-    fn first_triple(&self, layer: usize) -> usize {
-        self.circuit.ands[..layer].iter().sum::<usize>() * self.lanes
-    }
-
     /// The planes of an output.
     fn output(&self, guard: &Guard, wires: &[Wire]) -> Bits {
-        let server = guard.party() == Party::Server;
-        let plane = |wire: &Wire| -> Vec<Block> {
-            let flip = Block::new((server && wire.flipped).into(), 0);
+        let plane = |wire: &Wire| -> Vec<Tag> {
+            let flip = guard.flip(wire.flipped);
             match wire.node {
-                Some(node) => self.value(node).iter().map(|block| *block ^ flip).collect(),
+                Some(node) => self.value(node).iter().map(|tag| *tag ^ flip).collect(),
                 None => vec![flip; self.lanes],
             }
         };
-        Bits::of(self.lanes, wires.iter().flat_map(plane).collect())
+        Bits::of(Some(self.session), self.lanes, wires.iter().flat_map(plane).collect())
     }
 
     /// All outputs to one destination.
@@ -251,9 +236,11 @@ impl Prepared {
                 }
                 if reveals {
                     let bits = all(&to_client);
-                    let message = ch.recv(FrameKind::Data, packed::bytes(bits.blocks().len())).await?;
-                    packed::check(&message, bits.blocks().len())?;
-                    opened = split(&add(bits.halves(), &message), &widths(&to_client));
+                    let message = ch.recv(FrameKind::Data, packed::bytes(bits.tags().len())).await?;
+                    packed::check(&message, bits.tags().len())?;
+                    let mut values = bits.halves();
+                    packed::add(&mut values, &message);
+                    opened = split(&values, &widths(&to_client));
                 }
             }
             Party::Server => {
@@ -269,7 +256,7 @@ impl Prepared {
                 }
                 if reveals {
                     let bits = all(&to_client);
-                    ch.send(FrameKind::Data, packed::pack(bits.blocks().iter().copied())).await?;
+                    ch.send(FrameKind::Data, packed::halves(bits.tags())).await?;
                 }
             }
         }
@@ -283,25 +270,13 @@ fn is_and_of(op: Op, depth: u32, layer: usize) -> bool {
 }
 
 /// `out = value ^ triple[part] ^ flip`.
-fn fill(out: &mut [Block], value: &[Block], triples: &[[Block; 3]], part: usize, flip: Block) {
+fn fill(out: &mut [Tag], value: &[Tag], triples: &[Triple], part: usize, flip: Tag) {
     let parts = out.par_chunks_mut(PART).zip(value.par_chunks(PART)).zip(triples.par_chunks(PART));
     parts.for_each(|((out, value), triples)| {
         for ((out, value), triple) in out.iter_mut().zip(value).zip(triples) {
             *out = *value ^ triple[part] ^ flip;
         }
     });
-}
-
-/// Planes, each bit added to one of a message.
-fn add(mut planes: Planes, message: &[u8]) -> Planes {
-    let lanes = planes.lanes();
-    for i in 0..planes.width() {
-        let plane = planes.plane_mut(i);
-        for lane in 0..lanes {
-            plane[lane / 64] ^= u64::from(packed::bit(message, i * lanes + lane)) << (lane % 64);
-        }
-    }
-    planes
 }
 
 /// Planes in groups of some widths.

@@ -1,11 +1,13 @@
 //! Both parties' halves, opened; circuits run over a channel, with dealt triples: what the tests of this room share.
 
+use super::packed;
+use super::tag::{Tag, Word, mac};
 use super::{Bits, Circuit, Guard, Outputs, Prepared, Triples, offline, online};
 use crate::correlation::ot::{Cots, OtCount, ideal};
 use crate::error::Result;
 use crate::party::{Party, Stage};
 use crate::primitive::bits::Planes;
-use crate::primitive::block::{Block, Delta};
+use crate::primitive::block::Delta;
 use crate::transport::channel::{Channel, HEADER_BYTES};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
@@ -22,9 +24,8 @@ pub(crate) fn deal(n: usize, seed: u64) -> [(Cots, Guard); 2] {
 
 /// The values of bits; panics unless they are authenticated.
 pub(crate) fn value(guard: &Guard, client: &Bits, server: &Bits) -> Planes {
-    let delta = guard.delta();
-    for (m, s) in client.blocks().iter().zip(server.blocks()) {
-        assert!(*m == s.with_lsb(0) ^ delta.times(m.lsb()), "the MAC of a bit");
+    for (m, s) in client.tags().iter().zip(server.tags()) {
+        assert!(*m == mac(guard.delta(), *s, m.lsb()), "the MAC of a bit");
     }
     client.xor(server).halves()
 }
@@ -35,33 +36,33 @@ pub(crate) fn rng(seed: u64) -> ChaCha20Rng {
 }
 
 /// A half with another bit, as a client would claim it.
-pub(crate) fn lie(block: &mut Block) {
-    *block ^= Block::new(1, 0);
+pub(crate) fn lie(tag: &mut Tag) {
+    *tag ^= Tag::bit(1);
 }
 
-/// A shared bit of this value: the client's block and the server's.
-fn share(delta: &Delta, bit: u8, rng: &mut ChaCha20Rng) -> [Block; 2] {
-    let (key, own) = (Block::random(rng).with_lsb(0), (rng.next_u32() & 1) as u8);
-    [key ^ delta.times(own), key.with_lsb(own ^ bit)]
+/// A shared bit of this value: the client's tag and the server's.
+fn share(delta: &Delta, bit: u8, rng: &mut ChaCha20Rng) -> [Tag; 2] {
+    let (key, own) = (Tag::new(rng.next_u64()), (rng.next_u32() & 1) as u8);
+    [mac(delta, key, own), key.with_lsb(own ^ bit)]
 }
 
-fn deal_triples(delta: &Delta, n: usize, rng: &mut ChaCha20Rng) -> [Triples; 2] {
+fn deal_triples(guard: &Guard, n: usize, rng: &mut ChaCha20Rng) -> [Triples; 2] {
     let mut both = [Vec::new(), Vec::new()];
     for _ in 0..n {
         let (x, y) = ((rng.next_u32() & 1) as u8, (rng.next_u32() & 1) as u8);
-        let parts = [x, y, x & y].map(|bit| share(delta, bit, rng));
+        let parts = [x, y, x & y].map(|bit| share(guard.delta(), bit, rng));
         both.iter_mut().enumerate().for_each(|(i, triples)| triples.push(parts.map(|part| part[i])));
     }
-    both.map(Triples::of)
+    both.map(|triples| Triples::of(guard.session(), triples.into_iter()))
 }
 
 /// Shared bits of these values under the Delta of [`deal`] with this seed.
 pub(crate) fn deal_bits(values: &Planes, seed: u64) -> [Bits; 2] {
     let [_, (_, guard)] = deal(1, seed);
     let (rng, lanes) = (&mut rng(seed + 1), values.lanes());
-    let bit = |i: usize| (values.plane(i / lanes)[i % lanes / 64] >> (i % lanes % 64) & 1) as u8;
+    let bit = |i| packed::of_planes(values, i);
     let all: Vec<_> = (0..lanes * values.width()).map(|i| share(guard.delta(), bit(i), rng)).collect();
-    [0, 1].map(|party| Bits::of(lanes, all.iter().map(|blocks| blocks[party]).collect()))
+    [0, 1].map(|party| Bits::of(Some(guard.session()), lanes, all.iter().map(|tags| tags[party]).collect()))
 }
 
 /// Inputs of a circuit.
@@ -91,7 +92,7 @@ pub(crate) async fn prepare(
 ) -> Result<Pair> {
     let circuit = Arc::new(circuit);
     let [(client, mut own), (server, mut guard)] = deal(circuit.ots(lanes).total(), seed);
-    let [mut of_client, of_server] = deal_triples(guard.delta(), circuit.triples() * lanes, &mut rng(seed + 2));
+    let [mut of_client, of_server] = deal_triples(&guard, circuit.triples() * lanes, &mut rng(seed + 2));
     spoil(&mut of_client);
     let (mut a, mut b) = Channel::pair();
     a.enter(Stage::Offline);

@@ -18,11 +18,13 @@
 //! key of a hash. A step takes its state by value.
 
 use super::batch::Batch;
-use super::bits::Bits;
-use super::opened::{DIGEST_BYTES, Guard, mac};
+use super::kept::{Triple, Triples};
+use super::opened::{DIGEST_BYTES, Guard};
 use super::order::{Order, SEED_BYTES};
 use super::packed;
+use super::tag::{Tag, Word, mac};
 use crate::correlation::ot::Cots;
+use crate::correlation::ot::base::SessionId;
 use crate::error::{Error, Result};
 use crate::party::Party;
 use crate::primitive::block::{Block, Delta};
@@ -39,76 +41,10 @@ const CHUNK: usize = 168;
 /// Buckets that are checked at a time.
 const BUCKETS: usize = 1 << 14;
 
-/// x, y and z of a triple: one party's blocks.
-pub(super) type Triple = [Block; 3];
-
-/// Triples that were checked, each to be used once. Wiped when dropped.
-#[derive(Default)]
-pub struct Triples(Zeroizing<Vec<Triple>>);
-
-impl Triples {
-    /// How many.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// True if there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Moves the last `n` out.
-    ///
-    /// # Errors
-    /// [`Error::Exhausted`] if there are fewer; nothing is moved then.
-    pub fn take(&mut self, n: usize) -> Result<Self> {
-        let have = self.len();
-        if n > have {
-            return Err(Error::Exhausted { received_by: Party::Client, need: n, have });
-        }
-        let taken = self.0[have - n..].to_vec();
-        self.0[have - n..].as_flattened_mut().zeroize();
-        self.0.truncate(have - n);
-        Ok(Self(Zeroizing::new(taken)))
-    }
-
-    /// Adds those of another batch.
-    pub fn append(&mut self, mut other: Self) {
-        if self.is_empty() {
-            std::mem::swap(self, &mut other);
-        } else {
-            self.0.extend_from_slice(&other.0);
-        }
-    }
-
-    /// x, y and z, a plane of each.
-    #[must_use]
-    pub fn into_bits(self) -> Bits {
-        let plane = |i: usize| self.0.iter().map(move |triple| triple[i]);
-        Bits::of(self.len(), (0..3).flat_map(plane).collect())
-    }
-
-    /// The triples.
-    pub(super) fn as_slice(&self) -> &[Triple] {
-        &self.0
-    }
-
-    #[cfg(test)]
-    pub(super) fn of(triples: Vec<Triple>) -> Self {
-        Self(Zeroizing::new(triples))
-    }
-
-    #[cfg(test)]
-    pub(super) fn as_mut_slice(&mut self) -> &mut [Triple] {
-        &mut self.0
-    }
-}
-
 /// The server, after u.
 pub struct Offered {
     batch: Batch,
+    session: SessionId,
     seed: Zeroizing<[u8; SEED_BYTES]>,
     order: Order,
     delta: Delta,
@@ -118,6 +54,7 @@ pub struct Offered {
 /// The server, after the seed.
 pub struct Sealed {
     batch: Batch,
+    session: SessionId,
     order: Order,
     delta: Delta,
     triples: Zeroizing<Vec<Triple>>,
@@ -126,6 +63,7 @@ pub struct Sealed {
 /// The client, after e.
 pub struct Accepted {
     batch: Batch,
+    session: SessionId,
     triples: Zeroizing<Vec<Triple>>,
 }
 
@@ -140,23 +78,23 @@ impl Offered {
         rng.fill_bytes(&mut *seed);
         let order = Order::of(&seed, batch);
         let sent = &cots.sent;
-        let mut triples = Zeroizing::new(sent.keys().as_chunks::<3>().0.to_vec());
+        let mut triples = Zeroizing::new(vec![[Tag::ZERO; 3]; batch.triples()]);
         let alone = order.opened().chunks_exact(1);
         for members in order.buckets().chain(alone) {
             let drawn = rng.next_u32();
             for member in members {
                 let [x, y, _] = &mut triples[*member as usize];
-                *x = x.with_lsb((drawn & 1) as u8);
-                *y = y.with_lsb((drawn >> 1 & 1) as u8);
+                (*x, *y) = (Tag::bit((drawn & 1) as u8), Tag::bit((drawn >> 1 & 1) as u8));
             }
         }
         let mut u = vec![0; packed::bytes(2 * batch.triples())];
-        let chunks = triples.par_chunks_mut(CHUNK).zip(u.par_chunks_mut(2 * CHUNK / 8));
-        chunks.enumerate().for_each(|(i, (triples, u))| {
+        let keys = sent.keys().as_chunks::<3>().0.par_chunks(CHUNK);
+        let chunks = keys.zip(triples.par_chunks_mut(CHUNK)).zip(u.par_chunks_mut(2 * CHUNK / 8));
+        chunks.enumerate().for_each(|(i, ((keys, triples), u))| {
             let first = sent.first() + (3 * CHUNK * i) as u64;
-            offer_chunk(&sent.hash(first), first, sent.delta(), triples, u);
+            offer_chunk(&sent.hash(first), first, sent.delta(), keys, triples, u);
         });
-        (Self { batch, seed, order, delta: sent.delta().clone(), triples }, u)
+        (Self { batch, session: cots.session(), seed, order, delta: sent.delta().clone(), triples }, u)
     }
 
     /// Corrects z by the client's e. Returns the seed of the order.
@@ -165,26 +103,23 @@ impl Offered {
     /// [`Error::Protocol`] if e has another length.
     pub fn correct(mut self, e: &[u8]) -> Result<(Sealed, [u8; SEED_BYTES])> {
         packed::check(e, self.batch.triples())?;
-        let delta = self.delta.block().with_lsb(0);
+        let delta = Tag::of(self.delta.block()).with_lsb(0);
         for (i, [_, _, z]) in self.triples.iter_mut().enumerate() {
-            *z ^= delta & Block::splat(packed::bit(e, i));
+            *z ^= delta & Tag::splat(packed::bit(e, i));
         }
-        let Self { batch, seed, order, delta, triples } = self;
-        Ok((Sealed { batch, order, delta, triples }, *seed))
+        let Self { batch, session, seed, order, delta, triples } = self;
+        Ok((Sealed { batch, session, order, delta, triples }, *seed))
     }
 }
 
-/// u of one chunk, and z_s in the place of the lowest bit of the key of r.
-fn offer_chunk(hash: &TccrHash, first: u64, delta: &Delta, triples: &mut [Triple], u: &mut [u8]) {
+/// u and the tags of one chunk, whose triples come with x_s and y_s; z_s goes in the place of the lowest bit of the key of r.
+fn offer_chunk(hash: &TccrHash, first: u64, delta: &Delta, cots: &[[Block; 3]], triples: &mut [Triple], u: &mut [u8]) {
     let mut zero: [Block; 2 * CHUNK] = [Block::ZERO; 2 * CHUNK];
     let keys = &mut zero[..2 * triples.len()];
-    let operands = |triples: &[Triple], keys: &mut [Block]| {
-        for ([x, y, _], keys) in triples.iter().zip(keys.as_chunks_mut().0) {
-            *keys = [x.with_lsb(0), y.with_lsb(0)];
-        }
-    };
+    for ([x, y, _], keys) in cots.iter().zip(keys.as_chunks_mut().0) {
+        *keys = [*x, *y];
+    }
     let tweak = |j: usize| Block::new(first + (j / 2 * 3 + j % 2) as u64, 0);
-    operands(triples, keys);
     let mut one = [Block::ZERO; 2 * CHUNK];
     let others = &mut one[..keys.len()];
     for (other, key) in others.iter_mut().zip(&*keys) {
@@ -192,15 +127,14 @@ fn offer_chunk(hash: &TccrHash, first: u64, delta: &Delta, triples: &mut [Triple
     }
     hash.hash(keys, tweak);
     hash.hash(others, tweak);
-    for (i, (([x, y, r], keys), others)) in
-        triples.iter_mut().zip(keys.as_chunks::<2>().0).zip(others.as_chunks::<2>().0).enumerate()
-    {
-        let (x_s, y_s) = (x.lsb(), y.lsb());
+    let pads = keys.as_chunks::<2>().0.iter().zip(others.as_chunks::<2>().0);
+    for (i, ((triple, cots), (keys, others))) in triples.iter_mut().zip(cots).zip(pads).enumerate() {
+        let (x_s, y_s) = (triple[0].lsb(), triple[1].lsb());
         let [of_x, of_y] = [keys[0].lsb(), keys[1].lsb()];
-        let u_1 = of_y ^ others[1].lsb() ^ x_s;
-        let u_2 = of_x ^ others[0].lsb() ^ y_s;
-        u[i / 4] |= (u_1 | u_2 << 1) << (i % 4 * 2);
-        *r = r.with_lsb(of_y ^ of_x ^ (x_s & y_s));
+        packed::set(u, 2 * i, of_y ^ others[1].lsb() ^ x_s);
+        packed::set(u, 2 * i + 1, of_x ^ others[0].lsb() ^ y_s);
+        let [x, y, r] = cots.map(Tag::of);
+        *triple = [x.with_lsb(x_s), y.with_lsb(y_s), r.with_lsb(of_y ^ of_x ^ (x_s & y_s))];
     }
     zero.zeroize();
     one.zeroize();
@@ -213,13 +147,14 @@ impl Sealed {
     /// # Errors
     /// [`Error::Protocol`] if the message has another length, [`Error::Cheated`].
     pub fn check(self, guard: &mut Guard, message: &[u8]) -> Result<Triples> {
-        let Self { batch, order, delta, triples } = self;
+        let Self { batch, session, order, delta, triples } = self;
+        guard.check(Some(session))?;
         let bits = batch.opened_bits();
         let (opened, digest) = split_message(message, bits)?;
         let pairs = batch.bucket() - 1;
         check_pairs(guard, &order, &triples, |pair, d, f, w, macs| {
             let (d_c, f_c) = (packed::bit(opened, 2 * pair), packed::bit(opened, 2 * pair + 1));
-            let w = w(d_c, f_c) ^ Block::new(u64::from(d_c & f_c), 0);
+            let w = w(d_c, f_c) ^ Tag::bit(d_c & f_c);
             *macs = [mac(&delta, d, d_c), mac(&delta, f, f_c), mac(&delta, w, w.lsb())];
         });
         for (i, member) in order.opened().iter().enumerate() {
@@ -230,7 +165,7 @@ impl Sealed {
             guard.absorb(&[mac(&delta, x, x_c), mac(&delta, y, y_c), mac(&delta, z, z.lsb() ^ product)]);
         }
         guard.compare(digest)?;
-        Ok(first_of_buckets(&order, &triples))
+        Ok(first_of_buckets(session, &order, &triples))
     }
 }
 
@@ -246,20 +181,21 @@ impl Accepted {
         assert_eq!((cots.party(), cots.count()), (Party::Client, batch.ots()), "the OTs of one batch");
         packed::check(u, 2 * batch.triples())?;
         let received = &cots.received;
-        let mut triples = Zeroizing::new(received.keys().as_chunks::<3>().0.to_vec());
+        let mut triples = Zeroizing::new(vec![[Tag::ZERO; 3]; batch.triples()]);
         let mut e = vec![0; packed::bytes(batch.triples())];
-        let chunks = triples.par_chunks_mut(CHUNK).zip(u.par_chunks(2 * CHUNK / 8)).zip(e.par_chunks_mut(CHUNK / 8));
-        chunks.enumerate().for_each(|(i, ((triples, u), e))| {
+        let keys = received.keys().as_chunks::<3>().0.par_chunks(CHUNK);
+        let messages = u.par_chunks(2 * CHUNK / 8).zip(e.par_chunks_mut(CHUNK / 8));
+        keys.zip(triples.par_chunks_mut(CHUNK)).zip(messages).enumerate().for_each(|(i, ((keys, triples), (u, e)))| {
             let first = received.first() + (3 * CHUNK * i) as u64;
-            accept_chunk(&received.hash(first), first, triples, u, e);
+            accept_chunk(&received.hash(first), first, keys, triples, u, e);
         });
-        Ok((Self { batch, triples }, e))
+        Ok((Self { batch, session: cots.session(), triples }, e))
     }
 
     /// Opens what the order asks for. Returns the triples that are left, and the message: bits and hash.
     #[must_use]
     pub fn open(self, guard: &mut Guard, seed: &[u8; SEED_BYTES]) -> (Triples, Vec<u8>) {
-        let Self { batch, triples } = self;
+        let Self { batch, session, triples } = self;
         let order = Order::of(seed, batch);
         let mut bits = Vec::with_capacity(batch.opened_bits());
         check_pairs(guard, &order, &triples, |_, d, f, w, macs| *macs = [d, f, w(d.lsb(), f.lsb())]);
@@ -273,28 +209,28 @@ impl Accepted {
             guard.absorb(&[x, y, z]);
             bits.extend([x, y]);
         }
-        let mut message = packed::pack(bits.iter().copied());
+        let mut message = packed::halves(&bits);
         bits.zeroize();
         message.extend_from_slice(&guard.digest());
-        (first_of_buckets(&order, &triples), message)
+        (first_of_buckets(session, &order, &triples), message)
     }
 }
 
-/// e of one chunk, and z_c in the place of the choice of r.
-fn accept_chunk(hash: &TccrHash, first: u64, triples: &mut [Triple], u: &[u8], e: &mut [u8]) {
+/// e and the tags of one chunk, z_c in the place of the choice of r.
+fn accept_chunk(hash: &TccrHash, first: u64, cots: &[[Block; 3]], triples: &mut [Triple], u: &[u8], e: &mut [u8]) {
     let mut space = [Block::ZERO; 2 * CHUNK];
     let keys = &mut space[..2 * triples.len()];
-    for ([x, y, _], keys) in triples.iter().zip(keys.as_chunks_mut().0) {
+    for ([x, y, _], keys) in cots.iter().zip(keys.as_chunks_mut().0) {
         *keys = [*x, *y];
     }
     hash.hash(keys, |j| Block::new(first + (j / 2 * 3 + j % 2) as u64, 0));
-    for (i, ([x, y, r], keys)) in triples.iter_mut().zip(keys.as_chunks::<2>().0).enumerate() {
+    for (i, ((triple, cots), keys)) in triples.iter_mut().zip(cots).zip(keys.as_chunks::<2>().0).enumerate() {
+        let [x, y, r] = cots.map(Tag::of);
         let (x_c, y_c) = (x.lsb(), y.lsb());
-        let u = u[i / 4] >> (i % 4 * 2);
-        let z_c = keys[1].lsb() ^ (y_c & u) ^ keys[0].lsb() ^ (x_c & u >> 1) ^ (x_c & y_c);
-        let bit = (z_c ^ r.lsb()) & 1;
-        *r ^= Block::new(bit.into(), 0);
-        e[i / 8] |= bit << (i % 8);
+        let (u_1, u_2) = (packed::bit(u, 2 * i), packed::bit(u, 2 * i + 1));
+        let z_c = keys[1].lsb() ^ (y_c & u_1) ^ keys[0].lsb() ^ (x_c & u_2) ^ (x_c & y_c);
+        packed::set(e, i, z_c ^ r.lsb());
+        *triple = [x, y, r.with_lsb(z_c)];
     }
     space.zeroize();
 }
@@ -304,10 +240,10 @@ fn check_pairs(
     guard: &mut Guard,
     order: &Order,
     triples: &[Triple],
-    macs: impl Fn(usize, Block, Block, &dyn Fn(u8, u8) -> Block, &mut Triple) + Sync,
+    macs: impl Fn(usize, Tag, Tag, &dyn Fn(u8, u8) -> Tag, &mut Triple) + Sync,
 ) {
     let Some(size) = order.buckets().next().map(<[u32]>::len) else { return };
-    let mut space = Zeroizing::new(vec![[Block::ZERO; 3]; BUCKETS * (size - 1)]);
+    let mut space = Zeroizing::new(vec![[Tag::ZERO; 3]; BUCKETS * (size - 1)]);
     for (group, members) in order.in_buckets().chunks(BUCKETS * size).enumerate() {
         let space = &mut space[..members.len() / size * (size - 1)];
         let buckets = space.par_chunks_mut(size - 1).zip(members.par_chunks(size)).enumerate();
@@ -316,7 +252,7 @@ fn check_pairs(
             for (k, (out, member)) in space.iter_mut().zip(&members[1..]).enumerate() {
                 let other = triples[*member as usize];
                 let pair = (group * BUCKETS + i) * (size - 1) + k;
-                let w = |d, f| first[2] ^ other[2] ^ (other[1] & Block::splat(d)) ^ (other[0] & Block::splat(f));
+                let w = |d, f| first[2] ^ other[2] ^ (other[1] & Tag::splat(d)) ^ (other[0] & Tag::splat(f));
                 macs(pair, first[0] ^ other[0], first[1] ^ other[1], &w, out);
             }
         });
@@ -325,8 +261,8 @@ fn check_pairs(
 }
 
 /// The triples that come out of a batch.
-fn first_of_buckets(order: &Order, triples: &[Triple]) -> Triples {
-    Triples(Zeroizing::new(order.buckets().map(|members| triples[members[0] as usize]).collect()))
+fn first_of_buckets(session: SessionId, order: &Order, triples: &[Triple]) -> Triples {
+    Triples::of(session, order.buckets().map(|members| triples[members[0] as usize]))
 }
 
 /// Opened bits and the hash.
@@ -341,7 +277,8 @@ fn split_message(message: &[u8], bits: usize) -> Result<(&[u8], &[u8; DIGEST_BYT
 /// Makes a batch: four flights. Both parties call it with the same batch, and OTs as many as [`Batch::ots`].
 ///
 /// # Errors
-/// Those of the channel, [`Error::Protocol`] for a malformed message, and at the server [`Error::Cheated`].
+/// Those of the channel, [`Error::Protocol`] for a malformed message, [`Error::OtherSession`] before anything is sent if the OTs are not the
+/// guard's, and at the server [`Error::Cheated`].
 pub async fn make<R: CryptoRng>(
     ch: &mut Channel,
     guard: &mut Guard,
@@ -349,6 +286,7 @@ pub async fn make<R: CryptoRng>(
     cots: Cots,
     rng: &mut R,
 ) -> Result<Triples> {
+    guard.check(Some(cots.session()))?;
     let all = batch.triples();
     match guard.party() {
         Party::Server => {
@@ -382,12 +320,6 @@ macro_rules! redacted {
     )*};
 }
 redacted!(Offered, Sealed, Accepted);
-
-impl fmt::Debug for Triples {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Triples({}, ..)", self.len())
-    }
-}
 
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@
 //! sent.keys()[i] ^ b_i * delta = received.keys()[i],    lsb(sent key) = 0,    b_i = lsb(received key)
 //! ```
 
+use super::base::SessionId;
 use super::coins::Subkeys;
 use crate::error::{Error, Result};
 use crate::party::Party;
@@ -312,9 +313,9 @@ impl fmt::Debug for ReceivedCots {
 }
 
 /// One party's halves of OTs in both directions.
-#[derive(Debug)]
 pub struct Cots {
     party: Party,
+    session: SessionId,
     /// The OTs in which this party sends.
     pub sent: SentCots,
     /// The OTs in which this party receives.
@@ -322,14 +323,20 @@ pub struct Cots {
 }
 
 impl Cots {
-    pub(super) fn new(party: Party, sent: SentCots, received: ReceivedCots) -> Self {
-        Self { party, sent, received }
+    pub(super) fn new(party: Party, session: SessionId, sent: SentCots, received: ReceivedCots) -> Self {
+        Self { party, session, sent, received }
     }
 
     /// The party that holds these halves.
     #[must_use]
     pub fn party(&self) -> Party {
         self.party
+    }
+
+    /// The session that they belong to, which has one Delta in each direction.
+    #[must_use]
+    pub fn session(&self) -> SessionId {
+        self.session
     }
 
     /// How many OTs there are in each direction.
@@ -347,9 +354,17 @@ impl Cots {
         check(need, self.count())?;
         Ok(Self::new(
             self.party,
+            self.session,
             self.sent.split_front(need.where_receives(self.party.other())),
             self.received.split_front(need.where_receives(self.party)),
         ))
+    }
+}
+
+impl fmt::Debug for Cots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { party, sent, received, .. } = self;
+        f.debug_struct("Cots").field("party", party).field("sent", sent).field("received", received).finish()
     }
 }
 

@@ -1,10 +1,12 @@
 //! The ideal functionality of correlated OT, a test double, and the predicate that tests share.
 
+use super::base::SessionId;
 use super::coins::Subkeys;
 use super::cots::{Cots, OtCount, ReceivedCots, SentCots, Spare};
 use crate::party::Party;
 use crate::primitive::block::{Block, Delta};
 use rand::CryptoRng;
+use sha2::{Digest, Sha256};
 
 /// The key of the keys of the hashes of dealt OTs.
 pub(crate) const PADS: Block = Block::new(0x7061_6473, 0);
@@ -13,7 +15,12 @@ pub(crate) const PADS: Block = Block::new(0x7061_6473, 0);
 pub(crate) fn deal<R: CryptoRng>(need: OtCount, rng: &mut R) -> (Cots, Cots) {
     let (to_client, client_received) = direction(need.client_receives, rng);
     let (to_server, server_received) = direction(need.server_receives, rng);
-    (Cots::new(Party::Client, to_server, client_received), Cots::new(Party::Server, to_client, server_received))
+    // Public here, and another for other keys, as that of a session.
+    let session = SessionId(Sha256::digest(to_client.delta().block().to_bytes()).into());
+    (
+        Cots::new(Party::Client, session, to_server, client_received),
+        Cots::new(Party::Server, session, to_client, server_received),
+    )
 }
 
 fn direction<R: CryptoRng>(n: usize, rng: &mut R) -> (SentCots, ReceivedCots) {

@@ -199,7 +199,7 @@ impl Correlations {
         let sent = self.sent.take(need.where_receives(self.party.other()));
         let received = self.received.take(need.where_receives(self.party));
         let (sent_pads, received_pads) = (pads(&self.sends, sent.first()), pads(&self.receives, received.first()));
-        Ok(Cots::new(self.party, SentCots::new(sent, delta, sent_pads), ReceivedCots::new(received, received_pads)))
+        Ok(Cots::new(self.party, self.session, SentCots::new(sent, delta, sent_pads), ReceivedCots::new(received, received_pads)))
     }
 }
 

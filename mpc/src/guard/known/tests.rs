@@ -64,12 +64,12 @@ fn lies_are_found_by_the_next_comparison() {
     type Lie = fn(&mut Bits, &mut Vec<u8>, usize);
     let lies: [(&str, Lie); 5] = [
         ("a wrong bit in the message", |_, message, i| message[i / 8] ^= 1 << (i % 8)),
-        ("a wrong bit, and its MAC with it", |bits, _, i| lie(&mut bits.blocks_mut()[i])),
-        ("a wrong MAC", |bits, _, i| bits.blocks_mut()[i] ^= Block::new(0, 1 << (i % 64))),
-        ("two MACs in the other order", |bits, _, i| bits.blocks_mut().swap(i, (i + 1) % (lanes_times_width()))),
+        ("a wrong bit, and its MAC with it", |bits, _, i| lie(&mut bits.tags_mut()[i])),
+        ("a wrong MAC", |bits, _, i| bits.tags_mut()[i] ^= Tag::new(2 << (i % 63))),
+        ("two MACs in the other order", |bits, _, i| bits.tags_mut().swap(i, (i + 1) % (lanes_times_width()))),
         ("two wrong bits, whose errors would cancel in a sum", |bits, _, i| {
-            lie(&mut bits.blocks_mut()[i]);
-            lie(&mut bits.blocks_mut()[(i + 5) % lanes_times_width()]);
+            lie(&mut bits.tags_mut()[i]);
+            lie(&mut bits.tags_mut()[(i + 5) % lanes_times_width()]);
         }),
     ];
     fn lanes_times_width() -> usize {
@@ -78,11 +78,11 @@ fn lies_are_found_by_the_next_comparison() {
     for (name, lie) in lies {
         for i in 0..lanes_times_width() {
             let ([mut client, server], _, [mut own, mut guard]) = given(lanes, i as u64);
-            let mut honest = Guard::new(&deal(1, 0)[0].0);
+            let mut honest = own.apart();
             let mut message = honest.open(&client);
             lie(&mut client, &mut message, i);
             if name.contains("wrong bit,") || name.contains("wrong bits") {
-                message = packed::pack(client.blocks().iter().copied());
+                message = packed::halves(client.tags());
             }
             own.open(&client);
             guard.opened(&server, &message).unwrap();
@@ -94,12 +94,12 @@ fn lies_are_found_by_the_next_comparison() {
 #[test]
 fn replayed_and_reordered_openings_are_found() {
     let ([client, server], _, [mut own, mut guard]) = given(8, 3);
+    let mut other = Guard::new(&deal(1, 3)[1].0);
     let parts = |bits: &Bits| [bits.planes(0..1), bits.planes(1..2)];
     let ([a, b], [a_s, b_s]) = (parts(&client), parts(&server));
     let (first, second) = (own.open(&a), own.open(&b));
     let old = own.digest();
     // The second before the first.
-    let mut other = Guard::new(&deal(1, 3)[1].0);
     other.opened(&a_s, &second).unwrap();
     other.opened(&b_s, &first).unwrap();
     assert!(matches!(other.compare(&old), Err(Error::Cheated)));

@@ -4,11 +4,14 @@ use super::*;
 use crate::correlation::ot::{Cots, OtCount};
 use crate::error::Error;
 use crate::guard::Builder;
+use crate::guard::bits::keys;
 use crate::guard::circuits;
+use crate::guard::early::Early;
 use crate::guard::prepare::offline;
-use crate::guard::testing::{Given, Pair, evaluate, lie, prepare, rng};
+use crate::guard::testing::{Given, Pair, evaluate, lie, prepare, rng, value};
 use crate::guard::{Circuit, Triples, prove};
 use crate::party::Stage;
+use crate::primitive::block::Block;
 use crate::program::testing::ODD_LANES;
 use std::sync::Arc;
 
@@ -61,6 +64,7 @@ async fn every_operation_is_what_it_says() {
     }
 }
 
+const SPEC: crate::spec::Spec = crate::spec::Spec { ell: 8, shift: 3, bits: 3, guard: 1 };
 const ELL: usize = 7;
 const LANES: usize = 5;
 
@@ -104,12 +108,12 @@ async fn whatever_is_spoiled_is_caught_before_an_output_is_sent() {
     };
     for i in 0..ELL * LANES {
         for part in 0..3 {
-            for change in [Block::new(1, 0), Block::new(0, 2)] {
-                // The z of the last layer is in no opening but the output, which is the client's own.
-                if part == 2 && i >= (ELL - 1) * LANES {
+            for change in [Tag::new(1), Tag::new(1 << 40)] {
+                // The z of the last layer, which takes the first, is in no opening but the output, which is the client's own.
+                if part == 2 && i < LANES {
                     continue;
                 }
-                let spoil = |triples: &mut Triples| triples.as_mut_slice()[i][part] ^= change;
+                let spoil = |triples: &mut Triples| triples.at_mut(i)[part] ^= change;
                 assert!(caught(logits(i as u64, spoil, |_| ()).await), "triple {i}, part {part}");
             }
         }
@@ -119,7 +123,7 @@ async fn whatever_is_spoiled_is_caught_before_an_output_is_sent() {
         for lane in 0..LANES {
             let held = |prepared: &mut Prepared| lie(&mut prepared.values[i].as_mut().unwrap()[lane]);
             assert!(caught(logits(i as u64, |_| (), held).await), "bit {i} of lane {lane}");
-            let mac = |prepared: &mut Prepared| prepared.values[i].as_mut().unwrap()[lane] ^= Block::new(8, 0);
+            let mac = |prepared: &mut Prepared| prepared.values[i].as_mut().unwrap()[lane] ^= Tag::new(8);
             assert!(caught(logits(i as u64, |_| (), mac).await), "MAC of bit {i} of lane {lane}");
         }
     }
@@ -137,9 +141,8 @@ async fn whatever_is_spoiled_is_caught_before_an_output_is_sent() {
 /// Openings of a circuit without outputs to the client are found by the next that has some.
 #[tokio::test]
 async fn a_lie_in_a_layer_is_caught_before_the_output_of_another() {
-    let spec = crate::spec::Spec { ell: 8, shift: 3, bits: 3, guard: 1 };
     for honest in [true, false] {
-        let circuit = circuits::requantise(spec, crate::spec::Clip::default(), Some(9)).unwrap();
+        let circuit = circuits::requantise(SPEC, crate::spec::Clip::default(), Some(9)).unwrap();
         let (c, xhat) = (Planes::random(LANES, 9, &mut rng(1)), Planes::random(LANES, 9, &mut rng(2)));
         let v = Planes::random(LANES, 9, &mut rng(3));
         let Pair { channels: [mut a, mut b], guards: [mut own, mut guard], prepared: [mut client, server], .. } =
@@ -157,8 +160,10 @@ async fn a_lie_in_a_layer_is_caught_before_the_output_of_another() {
         assert!(both.0.is_ok(), "nothing is said so far");
         // What is revealed next goes with a comparison.
         let reveal = Arc::new(circuits::reveal(9).unwrap());
+        let session = own.session();
         let none = |circuit: &Arc<Circuit>| Prepared {
             circuit: circuit.clone(),
+            session,
             lanes: LANES,
             values: (0..circuit.nodes.len()).map(|_| None).collect(),
             late: Vec::new(),
@@ -190,31 +195,23 @@ fn a_wrong_product_is_found_by_its_proof() {
     for wrong in (0..2 * lanes).map(Some).chain([None]) {
         let [(mut client, mut own), (mut server, mut guard)] =
             crate::guard::testing::deal(circuit.ots(lanes).total(), 3);
-        let empty = || Prepared {
-            circuit: circuit.clone(),
-            lanes,
-            values: (0..circuit.nodes.len()).map(|_| None).collect(),
-            late: Vec::new(),
-            triples: Triples::default(),
-        };
         let take = |cots: &mut Cots, planes: usize| {
             let lanes_of = OtCount::received_by(Party::Client, planes * lanes);
-            Bits::random(lanes, cots.split_front(lanes_of).unwrap())
+            Zeroizing::new(keys(&cots.split_front(lanes_of).unwrap()).to_vec())
         };
-        let (mut of_client, mut of_server) = (empty(), empty());
-        let mut message = of_client.give_early(vec![take(&mut client, 4)], std::slice::from_ref(&early), None);
-        let bits = apply(&guard, take(&mut server, 4), &message).unwrap();
-        of_server.place(Origin::Early, 0, &bits);
+        let [mut of_client, mut of_server] = [(); 2].map(|()| Early::new(&circuit, lanes));
+        let mut message = of_client.give(vec![take(&mut client, 4)], std::slice::from_ref(&early), None);
+        of_server.take(&guard, vec![take(&mut server, 4)], None, &message).unwrap();
         message = of_client.give_products(Some(take(&mut client, 2)));
         if let Some(i) = wrong {
             // What a client sends that holds the complement of the product, and goes on with it.
             message[i / 8] ^= 1 << (i % 8);
             let node = circuit.nodes.iter().enumerate().filter(|(_, node)| matches!(node.op, Op::Known(..)));
             let node = node.map(|(node, _)| node).nth(i / lanes).unwrap();
-            lie(&mut of_client.values[node].as_mut().unwrap()[i % lanes]);
+            of_client.values[node].as_mut().unwrap()[i % lanes] ^= Block::new(1, 0);
         }
         of_server.take_products(&guard, Some(take(&mut server, 2)), &message).unwrap();
-        let (chi, masks) = (Block::random(&mut rng(5)), [client, server].map(|cots| Bits::random(1, cots)));
+        let (chi, masks) = (Block::random(&mut rng(5)), [client, server].map(|cots| keys(&cots).to_vec()));
         let v = of_client.with_products(&mut own, |guard, products| prove::prove(guard, products, &masks[0], chi));
         of_server.with_products(&mut guard, |guard, products| prove::verify(guard, products, &masks[1], chi, v));
         assert_eq!(guard.compare(&own.digest()).is_ok(), wrong.is_none(), "product {wrong:?}");
@@ -224,10 +221,9 @@ fn a_wrong_product_is_found_by_its_proof() {
 /// A slot that is audited: the server knows what the inputs should be, and finds any other.
 #[tokio::test]
 async fn an_audited_slot_has_the_inputs_that_it_should_or_is_found() {
-    let spec = crate::spec::Spec { ell: 8, shift: 3, bits: 3, guard: 1 };
     let (c, xhat) = (Planes::random(LANES, 9, &mut rng(1)), Planes::random(LANES, 9, &mut rng(2)));
     for wrong in (0..2 * 9 * LANES).map(Some).chain([None]) {
-        let circuit = circuits::requantise(spec, crate::spec::Clip::default(), Some(9)).unwrap();
+        let circuit = circuits::requantise(SPEC, crate::spec::Clip::default(), Some(9)).unwrap();
         let mut given = [c.clone(), xhat.clone()];
         if let Some(i) = wrong {
             let (input, bit) = (i / (9 * LANES), i % (9 * LANES));
@@ -253,4 +249,96 @@ async fn too_few_triples_are_refused_before_anything_is_sent() {
     let error = offline(&circuit, 3, &mut a, &mut own, (client, Triples::default()), early, &mut rng(1)).await;
     assert!(matches!(error, Err(Error::Exhausted { need: 12, have: 0, .. })));
     assert_eq!(a.traffic().total().frames_sent, 0);
+}
+
+/// What is of another session, under another Delta, is refused before anything is sent: OTs, triples, a prepared circuit, shared bits.
+#[tokio::test]
+async fn what_is_of_another_session_is_refused() {
+    use crate::guard::testing::{deal, deal_bits};
+    use crate::guard::{Batch, make};
+    let circuit = Arc::new(circuits::requantise(SPEC, crate::spec::Clip::default(), Some(9)).unwrap());
+    let refused = |result: Result<()>, ch: &Channel| {
+        assert!(matches!(result, Err(Error::OtherSession)), "{result:?}");
+        assert_eq!(ch.traffic().total().frames_sent, 0);
+    };
+    for party in [0, 1] {
+        let (mut ch, _peer) = Channel::pair();
+        ch.enter(Stage::Offline);
+        let of = |seed: u64, n: usize| deal(n, seed).into_iter().nth(party).unwrap();
+        let ((cots, mut guard), (others, mut other)) = (of(1, 1000), of(2, 1000));
+        assert!(cots.session() != others.session());
+        let batch = Batch::of(2, 4).unwrap();
+        refused(make(&mut ch, &mut guard, batch, of(2, 30).0, &mut rng(1)).await.map(drop), &ch);
+
+        let early = || [9, 9].map(|width| Planes::zero(LANES, width)).to_vec();
+        let none = || (of(1, 1000).0, Triples::default());
+        refused(
+            offline(&circuit, LANES, &mut ch, &mut guard, (others, Triples::default()), early(), &mut rng(1))
+                .await
+                .map(drop),
+            &ch,
+        );
+        let pair = prepare(circuits::reveal(3).unwrap(), LANES, Vec::new(), 2, |_| ()).await.unwrap();
+        let [client, server] = pair.prepared;
+        let prepared = if party == 0 { client } else { server };
+        let mut triples = prepare((*circuit).clone(), LANES, early(), 2, |_| ()).await.unwrap().prepared.into_iter();
+        let theirs = triples.nth(party).unwrap().audit(&mut other, &early());
+        let result = offline(&circuit, LANES, &mut ch, &mut guard, (none().0, theirs), early(), &mut rng(1)).await;
+        refused(result.map(drop), &ch);
+        let m = || if party == 0 { Vec::new() } else { vec![Planes::zero(LANES, 3)] };
+        refused(online(prepared, &mut ch, &mut guard, m(), &[]).await.map(drop), &ch);
+
+        let pool = circuits::max_pool(3, 2, None).unwrap();
+        let own = prepare(pool, LANES, Vec::new(), 1, |_| ()).await.unwrap().prepared.into_iter().nth(party).unwrap();
+        let [good, bad] = [1, 2].map(|seed| deal_bits(&Planes::zero(LANES, 3), seed).into_iter().nth(party).unwrap());
+        refused(online(own, &mut ch, &mut guard, Vec::new(), &[&good, &bad]).await.map(drop), &ch);
+        assert!(std::panic::catch_unwind(|| good.xor(&bad)).is_err(), "a sum of two sessions");
+        assert!(std::panic::catch_unwind(|| Bits::join(&[&good, &bad])).is_err(), "planes of two sessions");
+        assert_eq!(good.xor(&Bits::zero(LANES, 3)).session(), good.session(), "what is public is of every session");
+        if party == 1 {
+            let error = guard.opened(&bad, &[0; 2]).unwrap_err();
+            assert!(matches!(error, Error::OtherSession) && !error.is_peer_fault());
+            assert!(matches!(apply(&guard, bad, &[0; 2]), Err(Error::OtherSession)));
+        }
+    }
+}
+
+/// The bits that an audit is about are those that the layers read: who changes them changes what runs.
+#[tokio::test]
+async fn what_is_claimed_is_what_runs() {
+    let circuit = circuits::requantise(SPEC, crate::spec::Clip::default(), Some(9)).unwrap();
+    let given = [1, 2].map(|seed| Planes::random(LANES, 9, &mut rng(seed)));
+    let Pair { guards: [_, guard], prepared: [mut client, server], .. } =
+        prepare(circuit, LANES, given.to_vec(), 4, |_| ()).await.unwrap();
+    let both = client.early().into_iter().zip(server.early());
+    for ((client, server), given) in both.zip(&given) {
+        assert_eq!(value(&guard, &client, &server).to_lanes::<u16>(), given.to_lanes::<u16>());
+    }
+    for (port, given) in given.iter().enumerate() {
+        for plane in 0..given.width() {
+            let before = client.early()[port].tags().to_vec();
+            let (node, _) = client.circuit.input_nodes(Origin::Early, port);
+            lie(&mut client.values[node + plane].as_mut().unwrap()[2]);
+            let changed = client.early()[port].tags().iter().zip(&before).filter(|(a, b)| a != b).count();
+            assert_eq!(changed, 1);
+        }
+    }
+}
+
+/// What a slot holds of a layer, and gives up while it runs: half of what blocks would take.
+#[tokio::test]
+async fn a_prepared_layer_holds_eight_bytes_for_a_bit() {
+    let lanes = 1000;
+    let circuit = circuits::requantise(SPEC, crate::spec::Clip::default(), Some(9)).unwrap();
+    let given = [1, 2].map(|seed| Planes::random(lanes, 9, &mut rng(seed)));
+    let Pair { circuit, prepared: [mut client, _], .. } =
+        prepare(circuit, lanes, given.to_vec(), 4, |_| ()).await.unwrap();
+    let bits = 2 * 9 + circuit.proved;
+    assert_eq!(client.held_bytes(), lanes * (8 * bits + Triples::BYTES * circuit.triples()));
+    for layer in 0..circuit.depth() {
+        drop(client.triples_of(layer).unwrap());
+        let left: usize = circuit.ands[layer + 1..].iter().sum();
+        assert_eq!(client.triples.len(), left * lanes);
+    }
+    assert!(client.triples.is_empty());
 }

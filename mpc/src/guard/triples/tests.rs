@@ -1,6 +1,7 @@
 //! Honest batches, and a client that deviates in every way that the messages leave it.
 
 use super::*;
+use crate::guard::Bits;
 use crate::guard::testing::{deal, lie, rng, value};
 use crate::party::Stage;
 use crate::transport::channel::HEADER_BYTES;
@@ -22,7 +23,7 @@ struct Deviation<'a> {
 }
 
 /// A batch with a client that deviates: what the server thinks of it.
-fn run(batch: Batch, deviation: &Deviation<'_>, seed: u64) -> Result<[Triples; 2]> {
+fn run(batch: Batch, deviation: &Deviation<'_>, seed: u64) -> Result<[Bits; 2]> {
     let [(client, mut own), (server, mut guard)] = deal(batch.ots().total(), seed);
     let (offered, u) = Offered::offer(batch, server, &mut rng(!seed));
     let (mut accepted, mut e) = Accepted::accept(batch, client, &u)?;
@@ -38,11 +39,9 @@ fn run(batch: Batch, deviation: &Deviation<'_>, seed: u64) -> Result<[Triples; 2
         deviate(&mut message);
     }
     let server = sealed.check(&mut guard, &message)?;
-    let [x, y, z] = {
-        let (client, server) = (Triples(client.0.clone()).into_bits(), Triples(server.0.clone()).into_bits());
-        let value = value(&guard, &client, &server);
-        [0, 1, 2].map(|i| value.plane(i).to_vec())
-    };
+    let (client, server) = (client.into_bits(), server.into_bits());
+    let value = value(&guard, &client, &server);
+    let [x, y, z] = [0, 1, 2].map(|i| value.plane(i).to_vec());
     assert!(x.iter().zip(&y).zip(&z).all(|((x, y), z)| x & y == *z), "x y = z");
     Ok([client, server])
 }
@@ -65,9 +64,9 @@ fn is_caught(batch: Batch, deviation: &Deviation<'_>, seed: u64) -> bool {
 fn honest_batches_of_every_size_are_right() {
     for bucket in 2..=4 {
         for good in [1, 2, 55, 56, 57, 1000, BUCKETS + 3] {
-            let batch = Batch::new(bucket, good).unwrap();
+            let batch = Batch::of(bucket, good).unwrap();
             let [client, server] = run(batch, &Deviation::default(), good as u64).unwrap();
-            assert_eq!((client.len(), server.len()), (good, good));
+            assert_eq!((client.lanes(), server.lanes()), (good, good));
         }
     }
 }
@@ -76,8 +75,8 @@ fn honest_batches_of_every_size_are_right() {
 #[test]
 fn triples_are_uniform() {
     let n = 1 << 16;
-    let [client, server] = run(Batch::new(2, n).unwrap(), &Deviation::default(), 5).unwrap();
-    let halves = [client, server].map(|triples| triples.into_bits().halves());
+    let [client, server] = run(Batch::of(2, n).unwrap(), &Deviation::default(), 5).unwrap();
+    let halves = [client, server].map(|triples| triples.halves());
     let planes: Vec<&[u64]> = halves.iter().flat_map(|halves| (0..3).map(|i| halves.plane(i))).collect();
     let ones = |words: Vec<u64>| words.iter().map(|word| word.count_ones()).sum::<u32>();
     for (i, a) in planes.iter().enumerate() {
@@ -93,7 +92,7 @@ fn triples_are_uniform() {
 #[test]
 fn a_wrong_e_is_caught_wherever_it_is() {
     for bucket in [2, 3] {
-        let batch = Batch::new(bucket, 20).unwrap();
+        let batch = Batch::of(bucket, 20).unwrap();
         for i in 0..batch.triples() {
             let consistent = |accepted: &mut Accepted, e: &mut Vec<u8>| flip(accepted, e, i);
             assert!(is_caught(batch, &Deviation { e: Some(&consistent), ..Default::default() }, i as u64));
@@ -108,7 +107,7 @@ fn a_wrong_e_is_caught_wherever_it_is() {
 #[test]
 fn who_flips_every_e_is_caught() {
     for (bucket, good) in [(2, 1), (2, 30), (3, 1), (3, 30)] {
-        let batch = Batch::new(bucket, good).unwrap();
+        let batch = Batch::of(bucket, good).unwrap();
         let all = |accepted: &mut Accepted, e: &mut Vec<u8>| (0..batch.triples()).for_each(|i| flip(accepted, e, i));
         assert!((0..50).all(|seed| is_caught(batch, &Deviation { e: Some(&all), ..Default::default() }, seed)));
     }
@@ -117,7 +116,7 @@ fn who_flips_every_e_is_caught() {
 /// Flips that would cancel in one bucket are in one bucket as often as the bound says.
 #[test]
 fn flips_that_would_cancel_survive_at_the_rate_of_the_bound() {
-    let batch = Batch::new(2, 5).unwrap();
+    let batch = Batch::of(2, 5).unwrap();
     let tries = 3000;
     let two = |accepted: &mut Accepted, e: &mut Vec<u8>| [3, 7].iter().for_each(|i| flip(accepted, e, *i));
     let survived = (0..tries).filter(|seed| {
@@ -133,14 +132,14 @@ fn flips_that_would_cancel_survive_at_the_rate_of_the_bound() {
     assert!((survived - bound).abs() < 5.0 * bound.sqrt(), "{survived} of {tries}, {bound} by the bound");
     assert!(survived > 0.0, "the test would see it");
     // At the size of a network, never.
-    let large = Batch::new(3, 2000).unwrap();
+    let large = Batch::of(3, 2000).unwrap();
     let three = |accepted: &mut Accepted, e: &mut Vec<u8>| [5, 70, 900].iter().for_each(|i| flip(accepted, e, *i));
     assert!((0..100).all(|seed| is_caught(large, &Deviation { e: Some(&three), ..Default::default() }, seed)));
 }
 
 #[test]
 fn wrong_bits_and_macs_are_caught() {
-    let batch = Batch::new(3, 20).unwrap();
+    let batch = Batch::of(3, 20).unwrap();
     for i in 0..batch.opened_bits() {
         let bit = |message: &mut Vec<u8>| message[i / 8] ^= 1 << (i % 8);
         assert!(is_caught(batch, &Deviation { opened: Some(&bit), ..Default::default() }, 1));
@@ -150,7 +149,7 @@ fn wrong_bits_and_macs_are_caught() {
     for i in 0..batch.triples() {
         for part in 0..3 {
             // Another bit under the same MAC, and another MAC of the same bit.
-            for change in [Block::new(1, 0), Block::new(2, 0)] {
+            for change in [Tag::new(1), Tag::new(2)] {
                 let held = |accepted: &mut Accepted| accepted.triples[i][part] ^= change;
                 assert!(is_caught(batch, &Deviation { held: Some(&held), ..Default::default() }, 2), "{i} {part}");
             }
@@ -161,7 +160,7 @@ fn wrong_bits_and_macs_are_caught() {
 /// The server's messages are the same, whatever the client did before: nothing is told by when or how it goes on.
 #[test]
 fn nothing_before_the_comparison_depends_on_what_was_spoiled() {
-    let batch = Batch::new(3, 30).unwrap();
+    let batch = Batch::of(3, 30).unwrap();
     let of = |spoil: usize| {
         let [(client, _), (server, _)] = deal(batch.ots().total(), 8);
         let (offered, u) = Offered::offer(batch, server, &mut rng(1));
@@ -174,7 +173,7 @@ fn nothing_before_the_comparison_depends_on_what_was_spoiled() {
 
 #[test]
 fn malformed_messages_are_refused() {
-    let batch = Batch::new(2, 9).unwrap();
+    let batch = Batch::of(2, 9).unwrap();
     let [(client, mut own), (server, mut guard)] = deal(batch.ots().total(), 3);
     let (offered, u) = Offered::offer(batch, server, &mut rng(3));
     let [(again, _), _] = deal(batch.ots().total(), 3);
@@ -189,21 +188,10 @@ fn malformed_messages_are_refused() {
     assert!(sealed.check(&mut guard, &message[..8]).unwrap_err().is_peer_fault());
 }
 
-#[test]
-fn triples_move() {
-    let [mut client, _] = run(Batch::new(2, 10).unwrap(), &Deviation::default(), 5).unwrap();
-    let all = client.0.to_vec();
-    let taken = client.take(4).unwrap();
-    assert_eq!((taken.0.as_slice(), client.0.as_slice()), (&all[6..], &all[..6]));
-    assert!(matches!(client.take(7), Err(Error::Exhausted { need: 7, have: 6, .. })));
-    client.append(taken);
-    assert_eq!((client.len(), format!("{client:?}")), (10, "Triples(10, ..)".to_owned()));
-}
-
 /// Bytes and flights over a channel.
 #[tokio::test]
 async fn a_batch_takes_four_flights_and_the_bytes_that_are_said() {
-    let batch = Batch::new(3, 1000).unwrap();
+    let batch = Batch::of(3, 1000).unwrap();
     let [(client, mut own), (server, mut guard)] = deal(batch.ots().total(), 6);
     let (mut a, mut b) = Channel::pair();
     a.enter(Stage::Offline);
