@@ -25,7 +25,22 @@ printf '%s: %s bytes\n' "$(basename "$wheel")" "$(stat -c %s "$wheel")"
 "$folder/venv/bin/pip" install --quiet --disable-pip-version-check "$wheel"
 # From elsewhere, so that what is installed is what is tried.
 cp -r python/tests python/notebooks "$folder"
+repository="$PWD"
 cd "$folder"
+torch=no
+if [ "${LOWKEY_SLOW:-}" = 1 ]; then
+    if venv/bin/pip install --quiet --disable-pip-version-check 'torch>=2.4' 'safetensors>=0.4'; then
+        torch=yes
+    else
+        echo "skipped: what needs torch"
+    fi
+fi
 venv/bin/python -m pytest -q tests
 venv/bin/lowkey --version
-venv/bin/python -m mypy --strict --package lowkey
+if [ "$torch" = yes ]; then
+    venv/bin/python -m mypy --strict --package lowkey
+    venv/bin/python -m pytest -q "$repository/models/train"
+else
+    # Its classes are torch's.
+    venv/bin/python -m mypy --strict --package lowkey --exclude 'lowkey/train/'
+fi

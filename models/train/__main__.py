@@ -5,13 +5,16 @@ import pathlib
 
 import numpy as np
 import torch
+from lowkey.train.layers import Width
+from lowkey.train.loop import accuracy
+from lowkey.train.loop import train as fit
+from lowkey.train.network import Input
+from lowkey.train.quantise import quantised
 
 from . import data
 from .card import finish
 from .entries import ENTRIES
-from .fit import accuracy, fit
-from .floating import FloatNet
-from .quantise import quantised
+from .floating import FloatNet, graph_of
 
 MODELS = pathlib.Path(__file__).parent.parent
 
@@ -48,19 +51,20 @@ def train(entry, options):
         epochs=epochs[0],
         optimiser=torch.optim.SGD(groups, lr=source.rate, momentum=0.9, nesterov=True),
         rates=source.rate,
-        label=f"{family}, floating point",
+        stage=f"{family}, floating point",
+        tell=tell,
         checkpoint=options.work / f"{family}-{entry.input_bits}bits-seed{options.seed}-e{epochs[0]}.pt",
     )
     float_accuracy = accuracy(floating, *source.test)
     print(f"{family}, floating point: {100 * float_accuracy:.2f} %", flush=True)
 
     torch.manual_seed(options.seed)
+    widths = zip([*entry.activation_bits, 0], entry.accumulator_bits, strict=True)
     net = quantised(
-        floating,
+        graph_of(floating, source.sample[:2]),
+        Input(1.0, entry.input_bits),
         source.sample,
-        weight_bits=entry.weight_bits,
-        activation_bits=[*entry.activation_bits, 0],
-        accumulator_bits=entry.accumulator_bits,
+        [Width(entry.weight_bits, activation, accumulator) for activation, accumulator in widths],
     )
     print(f"{entry.name}: {100 * accuracy(net, *source.test):.2f} % before training", flush=True)
     groups, rates = net.groups()
@@ -71,7 +75,8 @@ def train(entry, options):
         optimiser=torch.optim.Adam(groups),
         rates=rates,
         teacher=floating.fused(),
-        label=entry.name,
+        stage=entry.name,
+        tell=tell,
         checkpoint=options.work / f"{entry.name}-seed{options.seed}-e{epochs[1]}.pt",
         stop=options.export,
     )
@@ -87,6 +92,16 @@ def train(entry, options):
         trained += f" (of {epochs[1]} planned: stopped early)"
     finish(net, entry, source, options.zoo, float_accuracy=float_accuracy, command=" ".join(command), trained=trained)
     print(f"{seconds:.0f} CPU s for the integers", flush=True)
+
+
+def tell(epoch):
+    """A line for an epoch, or for every tenth part of many."""
+    if epoch.of < 50 or epoch.number == epoch.of or (epoch.number - 1) % (epoch.of // 10) == 0:
+        print(
+            f"{epoch.stage}: epoch {epoch.number} of {epoch.of}, loss {epoch.loss:.4f}, "
+            f"{100 * epoch.accuracy:.2f} % of the training images, {epoch.seconds:.0f} CPU s",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 import numpy as np
 import torch
+from lowkey.train.export import export
 
-from .export import export
 from .golden import write_golden
 from .integer import IntegerNet
 
@@ -16,7 +16,7 @@ def finish(net, entry, source, zoo, *, float_accuracy, command, trained):
     path = zoo / f"{entry.name}.lowkey"
     inputs, labels = source.test
     shape = list(inputs.shape[1:])
-    export(net, path, name=entry.name, shape=shape, input_bits=entry.input_bits, classes=source.classes)
+    export(net, path, name=entry.name, classes=source.classes, coded=False)
     file = IntegerNet(path)
     right = np.zeros(len(labels), bool)
     for start in range(0, len(inputs), 200):

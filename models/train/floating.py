@@ -1,10 +1,12 @@
 """An architecture in floating point with batch normalisation: the starting point of the integer network, and its teacher."""
 
 from copy import deepcopy
+from dataclasses import replace
 
-import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from lowkey.train import trace
+from lowkey.train.graph import Flatten, Graph, Pool
 from torch.nn.utils import fuse_conv_bn_eval
 
 
@@ -71,19 +73,6 @@ class FloatNet(nn.Module):
     def forward(self, x):
         return self.befores(x)[-1]
 
-    def folded(self, position):
-        """The weights of a layer, then those of its skip if it has any, times the gains of batch normalisation."""
-        pairs = [(self.linears[position], self.norms[position])]
-        if self.skips[position] is not None:
-            pairs.append((self.skips[position], self.skip_norms[position]))
-        weights = []
-        for linear, norm in pairs:
-            gain = torch.ones(len(linear.weight))
-            if not isinstance(norm, nn.Identity):
-                gain = norm.weight / (norm.running_var + norm.eps).sqrt()
-            weights.append(linear.weight * gain.view(-1, *[1] * (linear.weight.dim() - 1)))
-        return weights
-
     def fused(self):
         """A copy for evaluation, with batch normalisation inside the convolutions."""
         copy = deepcopy(self).eval()
@@ -92,3 +81,19 @@ class FloatNet(nn.Module):
                 if isinstance(norm, nn.BatchNorm2d):
                     linears[i], norms[i] = fuse_conv_bn_eval(linear, norm), nn.Identity()
         return copy
+
+
+def graph_of(model, sample):
+    """The layers of a `FloatNet`, named by kind and position from 1: conv1, relu1, pool1, flatten2, dense2."""
+    found = trace.graph_of(model, sample)
+    steps, position = [], 0
+    for step in found.steps:
+        if isinstance(step, Flatten):
+            steps.append(replace(step, name=f"flatten{position + 1}"))
+        elif isinstance(step, Pool):
+            steps.append(replace(step, name=f"pool{position}"))
+        else:
+            position += 1
+            kind = model.layers[position - 1].kind
+            steps.append(replace(step, name=f"{kind}{position}", label=f"relu{position}"))
+    return Graph(found.module, found.shape, found.outputs, found.factor, steps)

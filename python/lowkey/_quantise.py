@@ -48,7 +48,7 @@ def quantise(
         onnx, folder, name or found, inputs.tobytes(), bits, channel_shifts
     )
     if bits < 5:
-        warnings.append(f"{bits} bits cost accuracy without training: train such a network instead, or take 6 or 8")
+        warnings.append(f"{bits} bits cost accuracy without training: train such a network instead (lowkey.train.fit), or take 6 or 8")
     model = Model(inner if classes is None else inner.with_classes(list(classes)), warnings)
     model.layers = [QuantisedLayer(*layer) for layer in layers]
     return model

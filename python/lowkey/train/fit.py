@@ -1,0 +1,219 @@
+"""From a module and data to a model that is served."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from .. import _lowkey
+from .._errors import InputError, InternalError
+from .._model import Model
+from . import loop
+from .data import Loader, check_labels, data_of
+from .export import export
+from .graph import Graph, Sum
+from .layers import Width
+from .loop import Epoch
+from .network import QuantisedNet
+from .quantise import quantised
+from .trace import ends_cut, graph_of, shape_all, traced
+
+#: How many inputs the finished model is compared on with what was trained.
+COMPARED = 200
+
+
+class TrainedLayer(NamedTuple):
+    """What became of a layer."""
+
+    name: str
+    weight_bits: int
+    activation_bits: int
+    """0 for the layer that is the answer."""
+    accumulator_bits: int
+    """Of the ring that every reachable sum fits."""
+    shift: int | None
+    """None for the layer that is the answer."""
+
+
+class Trained(Model):
+    """A model that was trained here; it is served, planned and evaluated as any other."""
+
+    network: QuantisedNet
+    """The integer network in torch: `network.integers(x)` are the model's logits, bit for bit."""
+    module: nn.Module
+    """The float module that it comes from, trained."""
+    history: list[Epoch]
+    """Of both stages."""
+
+    def __init__(self, inner: _lowkey.Model, network: QuantisedNet, module: nn.Module, history: list[Epoch]) -> None:
+        super().__init__(inner)
+        self.network, self.module, self.history = network, module, history
+        self.layers = [
+            TrainedLayer(one.step_of.name, one.width.weights, one.width.activation, one.width.accumulator, one.shift)
+            for one in network.layers
+        ]
+
+
+def fit(
+    module: nn.Module,
+    data: Any,
+    *,
+    bits: int = 4,
+    activation_bits: int | None = None,
+    input_bits: int = 8,
+    accumulator_bits: int | Mapping[str, int] | None = None,
+    epochs: tuple[int, int] = (20, 20),
+    batch: int = 64,
+    rate: float = 3e-3,
+    classes: Sequence[str] | None = None,
+    name: str | None = None,
+    seed: int = 0,
+    progress: bool | None = None,
+) -> Trained:
+    """Trains a classifier, first as it is, then as a network of small integers, and makes a model of it.
+
+    module: reads [n, features] or [n, channels, height, width] and gives logits [n, classes]; made of Conv2d, Linear, BatchNorm, ReLU,
+    additions, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d and flattening. It is left as it was: a copy is trained. data: (X, y), arrays or
+    tensors; or a DataLoader or Dataset of such pairs. y: the classes' numbers from 0.
+
+    bits: width of weights, 1 to 8, and of activations unless `activation_bits` says otherwise. input_bits: of the input, which is
+    quantised evenly between its least and largest number. accumulator_bits: the ring that every reachable sum of a layer is kept in, for
+    all layers or by name; none: what the first integer weights need. epochs: in floats and in integers; (0, n) for a module that
+    is trained already. rate: the highest one, of the float stage. Training runs on the device of the module's parameters; the same
+    seed gives the same network there.
+
+    Raises ImportRefused with all of the module's parts that have no layer of integers, and InputError for data that do not fit.
+    """
+    if not isinstance(module, nn.Module):
+        raise InputError(f"a {type(module).__name__}", "give a torch.nn.Module")
+    options = {"bits": bits, "activation_bits": bits if activation_bits is None else activation_bits, "input_bits": input_bits}
+    for option, value in options.items():
+        if not 1 <= value <= 8:
+            raise InputError(f"{option}={value}", "give 1 to 8")
+    if len(epochs) != 2 or epochs[0] < 0 or epochs[1] < 1 or batch < 2:
+        hint = "give epochs in floats (0 or more) and in integers (1 or more), batches of 2 or more"
+        raise InputError(f"epochs={epochs}, batch={batch}", hint)
+    device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+    found = data_of(data, batch, device)
+    if len(found.sample) < 2:
+        raise InputError("one input", "give some hundred")
+    module = deepcopy(module)
+    graph = graph_of(module, found.sample[:2])
+    check_labels(found.labels, graph.outputs)
+    if isinstance(found.batches, Loader):
+        found.batches.outputs = graph.outputs
+    if classes is not None and len(classes) != graph.outputs:
+        raise InputError(f"{len(classes)} names of classes, and the module has {graph.outputs} outputs", "give a name for each output")
+    widths = widths_of(graph, bits, options["activation_bits"], accumulator_bits)
+    history: list[Epoch] = []
+    shown = sys.stderr.isatty() if progress is None else progress
+
+    def tell(epoch: Epoch) -> None:
+        history.append(epoch)
+        if shown:
+            print(
+                f"{epoch.stage}: epoch {epoch.number} of {epoch.of}, loss {epoch.loss:.4f}, {100 * epoch.accuracy:.2f} % right",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        if epochs[0]:
+            floating(module, found.batches, found.sample[:2], epochs[0], rate, tell)
+        module.eval()
+        graph = graph_of(module, found.sample[:2])
+        network = quantised(graph, found.reads(input_bits), found.sample, widths)
+        groups, rates = network.groups()
+        loop.train(
+            network,
+            found.batches,
+            epochs=epochs[1],
+            optimiser=torch.optim.Adam(groups),
+            rates=rates,
+            teacher=fused(graph.module),
+            stage="integers",
+            tell=tell,
+        )
+    inner = compiled(network, name or type(module).__name__.lower(), classes or ())
+    compare(inner, network, found.sample[:COMPARED])
+    return Trained(inner, network, module, history)
+
+
+def widths_of(
+    graph: Graph, bits: int, activation_bits: int, accumulator_bits: int | Mapping[str, int] | None
+) -> list[Width]:
+    """By sum."""
+    sums = [step for step in graph.steps if isinstance(step, Sum)]
+    given = accumulator_bits if isinstance(accumulator_bits, Mapping) else {}
+    unknown = given.keys() - {step.name for step in sums}
+    if unknown:
+        raise InputError(f"accumulator_bits of {sorted(unknown)}", f"the layers are {[step.name for step in sums]}")
+    every = 0 if accumulator_bits is None or isinstance(accumulator_bits, Mapping) else accumulator_bits
+    # A tensor of both signs needs a bit for the sign.
+    activation = {"relu": activation_bits, "signed": max(2, activation_bits), None: 0}
+    return [Width(bits, activation[step.activation], given.get(step.name, every)) for step in sums]
+
+
+def floating(
+    module: nn.Module, batches: loop.Batches, example: Tensor, epochs: int, rate: float, tell: Callable[[Epoch], None]
+) -> None:
+    """Trains the module itself, without the softmax that it may end with."""
+    module.train()
+    graph = traced(module)
+    graph.graph.eliminate_dead_code()
+    # Shapes alone: statistics stay as they are.
+    graph.eval()
+    shape_all(graph, example)
+    ends_cut(graph)
+    decayed = [parameter for parameter in module.parameters() if parameter.dim() > 1]
+    others = [parameter for parameter in module.parameters() if parameter.dim() <= 1]
+    groups = [{"params": decayed, "weight_decay": 1e-2}, {"params": others, "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW([group for group in groups if group["params"]], lr=rate)
+    loop.train(graph, batches, epochs=epochs, optimiser=optimiser, rates=rate, stage="floats", tell=tell)
+
+
+def fused(module: fx.GraphModule) -> fx.GraphModule:
+    """A copy for evaluation, with batch normalisation inside the convolutions."""
+    copy = deepcopy(module).eval()
+    parts = dict(copy.named_modules())
+    for node in list(copy.graph.nodes):
+        source = node.args[0] if node.op == "call_module" and node.args else None
+        if not isinstance(source, fx.Node) or source.op != "call_module" or len(source.users) > 1:
+            continue
+        conv, norm = parts[str(source.target)], parts[str(node.target)]
+        once = len([one for one in copy.graph.nodes if one.target == source.target]) == 1
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and once:
+            parent, _, last = str(source.target).rpartition(".")
+            setattr(parts[parent], last, fuse_conv_bn_eval(conv, norm))
+            node.replace_all_uses_with(source)
+            copy.graph.erase_node(node)
+    copy.recompile()
+    return copy
+
+
+def compiled(network: QuantisedNet, name: str, classes: Sequence[str]) -> _lowkey.Model:
+    """The model that `lowkey` serves."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trained.lowkey"
+        export(network, path, name=name, classes=classes)
+        return _lowkey.Model.open(str(path), None, None, None, False)
+
+
+@torch.no_grad()
+def compare(inner: _lowkey.Model, network: QuantisedNet, x: Tensor) -> None:
+    """Holds the model against what was trained."""
+    network.eval()
+    trained = network.integers(x).cpu().numpy().astype("int64")
+    _, logits = Model(inner).predict_many(x.cpu().numpy())
+    if (trained != logits).any():
+        different = int((trained != logits).any(1).sum())
+        raise InternalError(f"the model and the trained network differ on {different} of {len(x)} inputs")

@@ -1,0 +1,166 @@
+"""From the float network to the first integer network, which training continues with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from .._errors import InputError
+from .graph import Flatten, Graph, Pool, Sum
+from .layers import STEP, QuantisedPool, QuantisedSum, Range, Width, others, top_weight
+from .network import Input, QuantisedNet
+
+#: Floats hold all integers of so many bits and their sign.
+MOST_ACCUMULATOR_BITS = 24
+#: The largest value that a mean over the whole image is kept at.
+MOST_MEAN = 255
+
+
+@torch.no_grad()
+def quantised(graph: Graph, reads: Input, sample: Tensor, widths: Sequence[Width]) -> QuantisedNet:
+    """Folds batch normalisation into weights and biases and chooses the steps.
+
+    sample: some hundred inputs, [n, ...]; widths: one entry for each sum, an accumulator of 0 bits meaning what the first weights need.
+
+    A layer maps x * A_in to y * A_out, A the real value of one unit. The weight step d and the shift s fix A_out = 2^s d A_in;
+    they are chosen so that the errors of the weights and of the activations of `sample`, each relative to their squares, have
+    the least sum. Weights of a further term, on a tensor of unit A', have the step d A_in / A'; a tensor without weights is multiplied
+    by the integer closest to A' / (d A_in). Biases are such that the means before the activation are those of the float network.
+    """
+    befores = graph.befores(sample)
+    units, ranges = [reads.scale * graph.factor], [reads.range]
+    made: list[QuantisedSum | QuantisedPool | None] = []
+    left = list(widths)
+    for step in graph.steps:
+        if isinstance(step, Flatten):
+            made.append(None)
+            units.append(units[step.source])
+            ranges.append(ranges[step.source])
+        elif isinstance(step, Pool):
+            pool = pooled(step, ranges[step.source])
+            made.append(pool)
+            units.append(units[step.source] * (1 if pool.kind == "max" else 2**pool.shift / pool.window.area))
+            ranges.append(pool.range(ranges[step.source]))
+        else:
+            layer, unit = layer_of(step, befores[step.before], left.pop(0), units, ranges)
+            made.append(layer)
+            units.append(unit)
+            ranges.append(layer.range)
+    net = QuantisedNet(graph, reads, made, units[-1])
+    net.train()
+    net(sample)  # moves each mean a tenth of the way, from zero
+    for layer in net.layers:
+        layer.mean.mul_(10)
+        fit_accumulator(layer)
+    net.eval()
+    net.project()
+    return net
+
+
+def pooled(step: Pool, read: Range) -> QuantisedPool:
+    """The integer pool; a mean is a sum without the bits that nobody needs, which changes its unit."""
+    if step.kind == "max":
+        return QuantisedPool("max", step.window)
+    area, most = step.window.area, max(read.hi, -read.lo)
+    shift = area.bit_length() - 1
+    if step.whole:
+        shift = max(0, (area * most).bit_length() - MOST_MEAN.bit_length())
+    return QuantisedPool("avg" if shift else "sum", step.window, shift)
+
+
+def layer_of(
+    step: Sum, before: Tensor, width: Width, units: Sequence[float], ranges: Sequence[Range]
+) -> tuple[QuantisedSum, float]:
+    """A sum with its first integer weights, and the unit of its result. before: the float network's sums of the sample."""
+    weighted = [term for term in step.terms if term.linear is not None]
+    plain = [term for term in step.terms if term.linear is None]
+    folded = [term.folded() for term in weighted]
+    last = step.activation is None
+    zero_point = 2 ** (width.activation - 1) if step.activation == "signed" else 0
+    lo, hi = -zero_point, 2**width.activation - 1 - zero_point
+    generator = torch.Generator().manual_seed(0)
+    values = before.flatten()[torch.randperm(before.numel(), generator=generator)[:30000].to(before.device)]
+    if step.activation == "relu":
+        values = values.relu()
+
+    best: tuple[float, float, int | None, float] = (float("inf"), 1.0, None, 1.0)
+    for base in bases(folded[0][0] if folded else None, width.weights, [units[term.source] for term in plain]):
+        # The unit of the sum, and the weights' step on the first term.
+        whole = base * units[weighted[0].source] if folded else base
+        error = relative_error(folded[0][0], lambda w: rounded(w / base, width.weights) * base) if folded else 0.0
+        error += misses([units[term.source] / whole for term in plain])
+        if last:
+            best = min(best, (error, base, None, whole), key=lambda one: one[0])
+            continue
+        for tried in range(20):
+            unit = 2**tried * whole
+            loss = error + relative_error(values, lambda y: (y / unit).round().clamp(lo, hi) * unit)
+            best = min(best, (loss, base, tried, unit), key=lambda one: one[0])
+    _, base, shift, unit = best
+    whole = base * units[weighted[0].source] if folded else base
+    steps = [base, *(whole / units[term.source] for term in weighted[1:])]
+    if last:
+        biases = [bias for _, bias in folded if bias is not None]
+        beta = sum(biases[1:], biases[0]) / unit if biases else torch.zeros(before.shape[1], device=before.device)
+    else:
+        beta = before.mean(others(before)) / unit
+    layer = QuantisedSum(
+        step,
+        [(weight / one).clone() for (weight, _), one in zip(folded, steps)],
+        beta.clone(),
+        shift=shift,
+        multipliers=[max(1, round(units[term.source] / whole)) for term in plain],
+        width=width,
+        ranges=[ranges[term.source] for term in step.terms],
+        zero_point=zero_point,
+    )
+    return layer, unit
+
+
+def bases(weight: Tensor | None, bits: int, units: Sequence[float]) -> list[float]:
+    """Steps to try: of weights, or of a sum that has none."""
+    if weight is None:
+        return [min(units) / 2**k for k in range(5)]
+    wanted = STEP[bits] * weight.std().item() if weight.numel() > 1 else 0.0
+    if not wanted:
+        wanted = weight.abs().max().item() / top_weight(bits) or 1.0
+    return [wanted * 2 ** (k / 4) for k in range(-4, 5)]
+
+
+def misses(wanted: Sequence[float]) -> float:
+    """What it costs that multipliers are integers: nothing below a quarter."""
+    errors = [abs(max(1, round(one)) / one - 1) for one in wanted]
+    return sum(error for error in errors if error > 0.25)
+
+
+def fit_accumulator(layer: QuantisedSum) -> None:
+    """Sets the width of a layer that has none, and refuses one that leaves no room."""
+    below, above = layer.fixed()
+    constant = int(layer.unit() * (layer.zero_point + 0.5)) if layer.shift is not None else 0
+    least = 1 + max(above + constant, -below).bit_length()
+    if layer.width.accumulator == 0:
+        bias, low, high = layer.stored_bias(), 0 * layer.beta, 0 * layer.beta
+        for number, position in enumerate(layer.weighted):
+            weight, read = layer.weight(number).flatten(1), layer.ranges[position]
+            p, n = weight.clamp(min=0).sum(1), (-weight).clamp(min=0).sum(1)
+            low, high = low + read.lo * p - read.hi * n, high + read.hi * p - read.lo * n
+        largest = max((high + bias).max().item() + above, -((low + bias).min().item() + below))
+        needed = max(least, 1 + int(largest).bit_length())
+        needed = min(needed, MOST_ACCUMULATOR_BITS)
+        layer.width = Width(layer.width.weights, layer.width.activation, needed)
+    if not least <= layer.width.accumulator <= MOST_ACCUMULATOR_BITS:
+        raise InputError(
+            f"{layer.step_of.name}: an accumulator of {layer.width.accumulator} bits",
+            f"give it {least} to {MOST_ACCUMULATOR_BITS}: a smaller one has no room for what is added",
+        )
+
+
+def relative_error(values: Tensor, quantiser: Callable[[Tensor], Tensor]) -> float:
+    return float(((quantiser(values) - values).square().mean() / values.square().mean().clamp(min=1e-30)).item())
+
+
+def rounded(values: Tensor, bits: int) -> Tensor:
+    top = top_weight(bits)
+    return torch.where(values < 0, -1.0, 1.0) if bits == 1 else values.round().clamp(-top, top)

@@ -1,0 +1,201 @@
+"""Trained networks: exactly what the interpreter computes, accurate, and refused by name where there is no layer of integers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lowkey
+
+torch = pytest.importorskip("torch", reason="lowkey.train needs torch")
+pytest.importorskip("safetensors", reason="lowkey.train needs safetensors")
+nn = torch.nn
+F = torch.nn.functional
+
+from lowkey import train  # noqa: E402
+from lowkey.train.graph import Sum  # noqa: E402
+
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """Handwritten digits, [1797, 1, 8, 8] between 0 and 1; the last 360 are held out."""
+    load = pytest.importorskip("sklearn.datasets").load_digits
+    x, y = load(return_X_y=True)
+    return (x / 16).astype(np.float32).reshape(-1, 1, 8, 8), y
+
+
+def plain() -> Any:
+    torch.manual_seed(1)
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(16, 16, 3, padding=1),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(64, 10),
+    )
+
+
+class Residual(nn.Module):  # type: ignore[misc, name-defined]
+    """Everything that there is a layer for: both kinds of skips, groups, strides, all pools, functions for modules."""
+
+    def __init__(self, channels: int = 1) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(channels, 8, 3, padding="same", bias=False)
+        self.stem_norm = nn.BatchNorm2d(8)
+        self.deep = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.deep_norm = nn.BatchNorm2d(8, affine=False)
+        self.wide = nn.Conv2d(8, 16, 3, stride=2, padding=1)
+        self.short = nn.Conv2d(8, 16, 1, stride=2, bias=False)
+        self.short_norm = nn.BatchNorm2d(16)
+        self.dilated = nn.Conv2d(16, 16, 2, dilation=2, padding=1, groups=4)
+        self.mean = nn.AvgPool2d(3, stride=1, padding=1)
+        self.drop = nn.Dropout(0.1)
+        self.head = nn.Linear(16, 10)
+
+    def forward(self, x: Any) -> Any:
+        x = F.relu(self.stem_norm(self.stem(x)))
+        x = torch.relu(self.deep_norm(self.deep(x)) + x)
+        x = (self.wide(x) + self.short_norm(self.short(x))).relu()
+        x = x + self.dilated(x)  # of both signs
+        x = F.relu(F.max_pool2d(self.mean(x), 2, stride=1))
+        x = F.adaptive_avg_pool2d(x, 1)
+        x = self.head(self.drop(x.view(x.size(0), -1)))
+        return F.log_softmax(x, dim=1)
+
+
+def same(model: train.Trained, x: Any) -> None:
+    """Integers of torch, of the interpreter on the same reals, and a private answer."""
+    with torch.no_grad():
+        wanted = model.network.integers(torch.as_tensor(x)).numpy().astype(np.int64)
+    classes, logits = model.predict_many(x)
+    assert logits.tolist() == wanted.tolist() and classes.tolist() == wanted.argmax(1).tolist()
+
+
+@pytest.mark.parametrize(("bits", "floor"), [(4, 0.93), (8, 0.93)])
+def test_digits(bits: int, floor: float) -> None:
+    x, y = digits()
+    module = plain()
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    model = train.fit(module, (x[:1437], y[:1437]), bits=bits, epochs=(8, 8), seed=1)
+    assert model.evaluate(x[1437:], y[1437:]).accuracy >= floor
+    assert [(one.stage, one.number) for one in model.history] == [(s, n) for s in ("floats", "integers") for n in range(1, 9)]
+    assert all((before[key] == value).all() for key, value in module.state_dict().items()), "left as it was"
+    same(model, x[1437:])
+    assert [layer.name for layer in model.layers] == ["0", "4", "9"]
+    with lowkey.serve(model) as server, lowkey.Client(server.address) as client:
+        for one in x[1437:1439]:
+            assert client.infer(one).logits.tolist() == model.predict(one).logits.tolist()
+
+
+def test_every_layer_that_there_is() -> None:
+    torch.manual_seed(2)
+    x = torch.randn(96, 1, 9, 9)
+    y = (x.mean((1, 2, 3)) > 0).long()
+    model = train.fit(Residual(), (x, y), bits=3, activation_bits=4, epochs=(2, 4), batch=16, classes=[f"c{n}" for n in range(10)])
+    kinds = [type(step).__name__ for step in model.network.steps]
+    assert kinds.count("Pool") == 3 and kinds.count("Flatten") == 1
+    activations = [step.activation for step in model.network.steps if isinstance(step, Sum)]
+    assert activations == ["relu", "relu", "relu", "signed", "relu", None]
+    same(model, x)
+    same(model, 3 * torch.randn(64, 1, 9, 9))  # clipped inputs
+    with lowkey.serve(model) as server, lowkey.Client(server.address) as client:
+        assert client.infer(x[0]).logits.tolist() == model.predict(x[0]).logits.tolist()
+    assert model.predict(x[0]).label in model.classes
+
+
+def test_accumulators_stay_in_their_rings() -> None:
+    x, y = digits()
+    model = train.fit(plain(), (x[:512], y[:512]), bits=4, accumulator_bits={"4": 10, "9": 9}, epochs=(2, 3))
+    found = {layer.name: layer.accumulator_bits for layer in model.layers}
+    assert found["4"] == 10 and found["9"] == 9
+    for layer in model.network.layers:
+        half = 2 ** (layer.width.accumulator - 1)
+        bias = layer.stored_bias().detach()
+        weight = layer.weight(0).detach().flatten(1)
+        read = layer.ranges[0]
+        high = bias + weight.clamp(min=0).sum(1) * read.hi + weight.clamp(max=0).sum(1) * read.lo
+        low = bias + weight.clamp(max=0).sum(1) * read.hi + weight.clamp(min=0).sum(1) * read.lo
+        assert high.max() <= half - 1 and low.min() >= -half
+
+
+class Strange(nn.Module):  # type: ignore[misc, name-defined]
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3, padding=1, padding_mode="reflect")
+        self.norm = nn.GroupNorm(2, 4)
+        self.head = nn.Linear(4 * 64, 10)
+
+    def forward(self, x: Any) -> Any:
+        x = F.gelu(self.norm(self.conv(x)))
+        x = torch.cat([x, x], 1)[:, :4]
+        return torch.sigmoid(self.head(torch.flatten(x, 1)))
+
+
+def test_what_has_no_layer_is_refused_by_name() -> None:
+    x, y = digits()
+    with pytest.raises(lowkey.ImportRefused) as refused:
+        train.fit(Strange(), (x, y))
+    found = {(obstacle.operator, obstacle.node) for obstacle in refused.value.obstacles}
+    assert {("Conv2d", "conv"), ("GroupNorm", "norm"), ("gelu", "gelu"), ("cat", "cat"), ("sigmoid", "sigmoid")} <= found
+    assert "GroupNorm (norm)" in str(refused.value)
+
+    class Branching(nn.Module):  # type: ignore[misc, name-defined]
+        def forward(self, x: Any) -> Any:
+            return x if x.sum() > 0 else -x
+
+    with pytest.raises(lowkey.InputError, match="traced"):
+        train.fit(Branching(), (x, y))
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda x, y: (x, y + 1), "labels from 1 to 10, and the module has 10 outputs"),
+        (lambda x, y: (x, y[:-1]), "1797 inputs and 1796 labels"),
+        (lambda x, y: (x[:, 0], y), r"inputs of shape \(1797, 8, 8\)\nhint: give \[n, channels"),
+        (lambda x, y: (x.reshape(-1, 64), y), r"does not take inputs of shape \(2, 64\)"),
+        (lambda x, y: (np.where(np.arange(len(x))[:, None, None, None] == 7, np.nan, x), y), "1 of 1797, the first is number 7"),
+        (lambda x, y: (x, y.astype(np.float32)), "labels of float32"),
+        (lambda x, y: (x, np.eye(10, dtype=np.int64)[y]), r"argmax"),
+        (lambda x, y: ((16 * x).astype(np.int64), y), "inputs of int64"),
+        (lambda x, y: x, "data of type ndarray"),
+        (lambda x, y: (x[:1], y[:1]), "one input"),
+    ],
+)
+def test_data_that_do_not_fit_are_refused(change: Any, why: str) -> None:
+    with pytest.raises(lowkey.InputError, match=why):
+        train.fit(plain(), change(*digits()))
+
+
+def test_options_that_do_not_fit_are_refused() -> None:
+    data = digits()
+    for options, why in [
+        ({"bits": 9}, "bits=9"),
+        ({"epochs": (1, 0)}, "epochs"),
+        ({"accumulator_bits": {"nowhere": 9}}, "the layers are"),
+        ({"accumulator_bits": 2}, "no room"),
+        ({"classes": ["a"]}, "10 outputs"),
+    ]:
+        with pytest.raises(lowkey.InputError, match=why):
+            train.fit(plain(), data, **{"epochs": (0, 1)} | options)
+    with pytest.raises(lowkey.InputError, match="torch.nn.Module"):
+        train.fit(object(), data)  # type: ignore[arg-type]
+
+
+def test_loaders_and_bytes() -> None:
+    x, y = digits()
+    pixels = (16 * x).astype(np.uint8)
+    dataset = torch.utils.data.TensorDataset(torch.from_numpy(x[:400]), torch.from_numpy(y[:400]))
+    same(train.fit(plain(), dataset, epochs=(1, 1)), x[:20])
+    loader = torch.utils.data.DataLoader(dataset, batch_size=50, shuffle=True)
+    same(train.fit(plain(), loader, epochs=(1, 1)), x[:20])
+    model = train.fit(plain(), (pixels[:400], y[:400]), epochs=(1, 1))
+    assert model.predict_many(pixels[:20])[1].tolist() == model.predict_many(pixels[:20].astype(np.float32))[1].tolist()
+    broken = [(x[:50], y[:50]), (x[50:100], y[50:100] + 10)]
+    with pytest.raises(lowkey.InputError, match="labels"):
+        train.fit(plain(), broken, epochs=(1, 1))
