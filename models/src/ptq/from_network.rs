@@ -3,6 +3,7 @@
 //! A tensor's integers are its real values. floor(z / 2^s) is z / 2^s - 1/2 on average; what else is off by a constant the biases of the
 //! next layers take up.
 
+use super::parts;
 use super::real::{RealNetwork, RealNode, RealOp, RealTerm};
 use crate::coding::OutputCoding;
 use crate::network::{Op, Term, Window};
@@ -23,9 +24,18 @@ pub fn from_network(network: &Network) -> Result<RealNetwork, Vec<String>> {
         let at = |tensor: usize| made.tensors[tensor];
         let tensor = match &node.op {
             Op::Linear { terms } => {
-                let weights = weights.expect("a linear node has weights");
-                let terms = terms.iter().zip(&weights.terms).map(|(term, array)| real_term(term, array.as_ref(), &at));
-                let op = RealOp::Linear { terms: terms.collect(), bias: reals(&weights.bias) };
+                let op = match parts::line(network, index) {
+                    Some(line) => {
+                        let terms = vec![RealTerm::Identity { input: at(line.source), factor: line.factor }];
+                        RealOp::Linear { terms, bias: line.bias }
+                    }
+                    None => {
+                        let weights = weights.expect("a linear node has weights");
+                        let terms = terms.iter().zip(&weights.terms);
+                        let terms = terms.map(|(term, array)| real_term(term, array.as_ref(), &at)).collect();
+                        RealOp::Linear { terms, bias: reals(&weights.bias) }
+                    }
+                };
                 made.push(&node.name, op)
             }
             Op::Scale { input, multiplier } => {
@@ -36,9 +46,12 @@ pub fn from_network(network: &Network) -> Result<RealNetwork, Vec<String>> {
             Op::Requantise { input, bits, shift, top, zero_point } => {
                 let (zero, top) = (*zero_point as f32, top.unwrap_or((1 << bits) - 1) as f32);
                 let factor = shift.iter().map(|&shift| (-(shift as f32)).exp2()).collect();
+                let below = |channel: usize| {
+                    -(parts::floored(f64::from(*shift.get(channel).unwrap_or(&shift[0])).exp2()) as f32) - zero
+                };
                 let terms = vec![RealTerm::Identity { input: at(*input), factor }];
                 let channels = network.tensors()[index + 1].shape[0];
-                let scaled = made.push(&node.name, RealOp::Linear { terms, bias: vec![-0.5 - zero; channels] });
+                let scaled = made.push(&node.name, RealOp::Linear { terms, bias: (0..channels).map(below).collect() });
                 // The ends of a signed tensor are those of its type, and cut little: a sum may read it as it is.
                 match zero == 0.0 {
                     true => made.push(&format!("{}_clip", node.name), RealOp::Clip { input: scaled, lo: 0.0, hi: top }),

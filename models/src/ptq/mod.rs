@@ -26,6 +26,7 @@ mod build;
 mod fit;
 mod from_network;
 mod layers;
+mod parts;
 pub mod real;
 mod rows;
 pub mod run;

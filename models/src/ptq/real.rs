@@ -258,13 +258,41 @@ impl RealNetwork {
     /// The same function in the form that is quantised: linear layers are as large as can be, each is read by one clip (or is the
     /// answer), every clip reads a linear layer.
     pub(super) fn normalised(mut self) -> RealNetwork {
-        while self.fuse() || self.swap_pool() || self.merge_clips() {}
+        self.sweep();
+        while self.add_up() || self.fuse() || self.swap_pool() || self.merge_clips() {}
         self.answer_linear();
         self.sweep();
         self.clip_sums();
         self.sum_clipped();
         self.unshare();
         self
+    }
+
+    /// Multiples of one tensor in one sum are one: an int8 file's accumulator may come in several rounded parts.
+    fn add_up(&mut self) -> bool {
+        let mut found = false;
+        for node in &mut self.nodes {
+            let RealOp::Linear { terms, .. } = &mut node.op else { continue };
+            let mut kept: Vec<RealTerm> = Vec::with_capacity(terms.len());
+            for term in terms.drain(..) {
+                let same = kept.iter_mut().find_map(|other| match (other, &term) {
+                    (RealTerm::Identity { input, factor }, RealTerm::Identity { input: from, factor: more }) => {
+                        (input == from).then_some((factor, more))
+                    }
+                    _ => None,
+                });
+                match same {
+                    Some((factor, more)) => {
+                        let channels = factor.len().max(more.len());
+                        *factor = (0..channels).map(|c| pick(factor, c) + pick(more, c)).collect();
+                        found = true;
+                    }
+                    None => kept.push(term),
+                }
+            }
+            *terms = kept;
+        }
+        found
     }
 
     /// A multiple of a linear layer that nothing else reads becomes terms of its reader.
@@ -452,6 +480,30 @@ mod tests {
     fn pool(input: usize) -> RealOp {
         let window = Window { kernel: [2, 2], stride: [2, 2], padding: [0; 4], dilation: [1, 1] };
         RealOp::MaxPool { input, window }
+    }
+
+    /// What an exact import splits into parts is one layer again.
+    #[test]
+    fn parts_of_a_sum_are_one() {
+        let linear = |terms: Vec<RealTerm>, channels: usize| RealOp::Linear { terms, bias: vec![0.25; channels] };
+        let scaled = |input, factor: &[f32]| RealTerm::Identity { input, factor: factor.to_vec() };
+        let before = network(
+            vec![
+                node("a", linear(vec![point(0, 3, 2, 0.1)], 3)),
+                node("part", linear(vec![scaled(1, &[0.5])], 3)),
+                node("part_2", linear(vec![scaled(1, &[0.25, 0.5, -1.0])], 3)),
+                node("b", linear(vec![point(0, 3, 2, 0.4)], 3)),
+                node("sum", linear(vec![scaled(2, &[2.0]), scaled(4, &[1.0]), scaled(3, &[3.0])], 3)),
+                node("relu", RealOp::Clip { input: 5, lo: 0.0, hi: 9.0 }),
+            ],
+            6,
+        );
+        let after = before.clone().normalised();
+        let names: Vec<&str> = after.nodes.iter().map(|node| &node.name[..]).collect();
+        assert_eq!(names, ["sum", "relu"]);
+        let input = ndarray::Array3::from_shape_fn((2, 4, 4), |(c, h, w)| (c * 17 + h * 5 + w * 11) as f32 % 7.0);
+        let (a, b) = (run(&before, &[input.clone()]), run(&after, &[input]));
+        assert!(a[0].iter().zip(&b[0]).all(|(a, b)| (a - b).abs() < 1e-4));
     }
 
     /// Batch normalisation, a sum of two layers, a pool before the ReLU, a ReLU of a ReLU, a layer that reads a sum.
