@@ -35,7 +35,7 @@ if [ "${LOWKEY_SLOW:-}" = 1 ]; then
         echo "skipped: what needs torch"
     fi
 fi
-venv/bin/python -m pytest -q tests
+LOWKEY_WHEEL="$wheel" LOWKEY_REPOSITORY="$repository" venv/bin/python -m pytest -q tests
 venv/bin/lowkey --version
 if [ "$torch" = yes ]; then
     venv/bin/python -m mypy --strict --package lowkey

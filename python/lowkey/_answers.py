@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _lowkey
+from ._errors import InputError
 
 Integers = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Stage:
+class Stage(NamedTuple):
     """What a stage took."""
 
     milliseconds: float
@@ -25,8 +25,7 @@ class Stage:
     """One-way latencies on the critical path."""
 
 
-@dataclass(frozen=True)
-class LayerReport:
+class LayerReport(NamedTuple):
     """What a layer took."""
 
     name: str
@@ -136,6 +135,8 @@ class Plan:
     def seconds(self, link: str | None = None) -> tuple[float, float]:
         """Offline and online, estimated: over the link it was planned for, or over loopback, lan or wan."""
         chosen = link or ("wan" if self.record["link"] == "metered" else self.record["link"])
+        if chosen not in ("loopback", "lan", "wan"):
+            raise InputError(f"link {chosen!r}", "give loopback, lan or wan")
         times = self.record["estimate"][chosen]
         return times["offline_ms"] / 1e3, times["online_ms"] / 1e3
 

@@ -58,7 +58,12 @@ def read(x: Any, reader: Reader, *, pixels: bool = False, batch: bool = False) -
         return [_picture(one, reader) for one in x], "pixels"
     if hasattr(x, "detach") and hasattr(x, "cpu"):  # a tensor of torch
         x = x.detach().cpu().numpy()
-    array = np.asarray(x)
+    try:
+        array = np.asarray(x)
+    except ValueError as error:
+        raise InputError("rows of several lengths", "give one array: all inputs of one shape") from error
+    if array.dtype.kind not in "fiubc":
+        raise InputError(f"a {type(x).__name__}", "give a numpy array, a torch tensor or a PIL image")
     if pixels:
         channels, height, width = reader.image_shape
         shapes = [(height, width, channels), *([(height, width)] if channels == 1 else [])]
@@ -70,13 +75,13 @@ def read(x: Any, reader: Reader, *, pixels: bool = False, batch: bool = False) -
         if array.dtype.kind == "f":
             if not reader.takes_reals:
                 raise InputError(f"an array of {array.dtype}, and nothing says how reals are quantised", _HINT)
+            if np.isnan(array).any():
+                raise InputError(f"{int(np.isnan(array).sum())} of {array.size} values are not numbers (NaN)", "fill them in, as in training")
             array, kind = array.astype(np.float32), "float32"
         elif array.dtype in (np.uint8, np.int8):
             kind = str(array.dtype)
         else:
             raise InputError(f"an array of {array.dtype}", _HINT)
-    wanted = " or ".join(str(shape) for shape in shapes)
-    elements = int(np.prod(shapes[0]))
     for shape in shapes:
         if array.shape == shape:
             array = array[np.newaxis]
@@ -92,9 +97,13 @@ def read(x: Any, reader: Reader, *, pixels: bool = False, batch: bool = False) -
         elif len(array) > 0 and tuple(size for size in array.shape[1:] if size != 1) == flat:
             pass
         else:
+            wanted = " or ".join(str(shape) for shape in shapes)
+            elements = int(np.prod(shapes[0]))
             raise InputError(
                 f"an array of shape {array.shape}, the network reads {wanted} ({elements} values)", f"it reads {reader.input}"
             )
+    if not batch and len(array) == 0:
+        raise InputError("no inputs", "give one")
     if not batch and len(array) != 1:
         raise InputError(f"{len(array)} inputs at once", "infer_many and evaluate take several")
     return [np.ascontiguousarray(one) for one in array], kind

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from . import _lowkey
 from ._answers import Answer, Evaluation, Integers, Plan, answer
 from ._arrays import read
+from ._checks import labels, names
 from ._described import Described
 from ._errors import InputError
 
@@ -50,12 +51,10 @@ class Model(Described):
         return np.frombuffer(found, np.int64), np.frombuffer(logits, np.int64).reshape(len(inputs), -1)
 
     def evaluate(self, x: Any, y: npt.ArrayLike, *, pixels: bool = False) -> Evaluation:
-        """The integer network in the clear on inputs with their classes."""
-        predictions, _ = self.predict_many(x, pixels=pixels)
-        labels = np.asarray(y).reshape(-1)
-        if len(labels) != len(predictions):
-            raise InputError(f"{len(predictions)} inputs and {len(labels)} labels", "give a label for each input")
-        return Evaluation(len(labels), int((predictions == labels).sum()), predictions)
+        """The integer network in the clear on inputs with their classes: numbers from 0, or names that the model has."""
+        predictions, logits = self.predict_many(x, pixels=pixels)
+        wanted = labels(y, len(predictions), self.classes, logits.shape[1])
+        return Evaluation(len(wanted), int((predictions == wanted).sum()), predictions)
 
     def plan(self, link: str = "lan") -> Plan:
         """How it would run over loopback, lan, wan or metered: bytes, flights, seconds, memory, by layer."""
@@ -99,8 +98,13 @@ def load(
     def listed(value: float | Sequence[float] | None) -> list[float] | None:
         return None if value is None else [float(one) for one in np.atleast_1d(np.asarray(value))]
 
+    if not isinstance(path, (str, os.PathLike)):
+        raise InputError(
+            f"a {type(path).__name__} for a path", "give a file, or the name of a bundled model; lowkey.quantise takes modules of torch"
+        )
+    named = names(classes)
     inner = _lowkey.Model.open(os.fspath(path), listed(mean), listed(std), rounding, approximate)
-    return Model(inner if classes is None else inner.with_classes(list(classes)))
+    return Model(inner if named is None else inner.with_classes(named))
 
 
 def bundled() -> list[str]:

@@ -12,8 +12,9 @@ from typing import Any
 from . import _lowkey
 from ._answers import Answer, Stage, answer
 from ._arrays import read
+from ._checks import whole
 from ._described import Described
-from ._errors import Error
+from ._errors import Error, InputError
 from ._model import Model
 
 Path = str | os.PathLike[str]
@@ -77,6 +78,18 @@ def serve(
     key, for TLS. reveal: "logits", or "class" and nothing else. quota: most inferences per client and hour. insecure: plain TCP
     where other machines can connect.
     """
+    if not isinstance(model, Model):
+        hint = "give a lowkey.Model: of lowkey.load, lowkey.quantise or lowkey.train.fit"
+        if isinstance(getattr(model, "model", None), Model):
+            hint = "give its model: lowkey.serve(classifier.model)"
+        elif isinstance(model, dict):
+            hint = "give one lowkey.Model; several at one address: lowkey serve --model A --model B"
+        raise InputError(f"a {type(model).__name__} to serve", hint)
+    if certificate is not None and (isinstance(certificate, (str, os.PathLike)) or len(certificate) != 2):
+        raise InputError(f"certificate={certificate!r}", "give two files: (chain, key)")
+    address = _address(address)
+    quota = None if quota is None else whole("quota", quota, 1, 2**32 - 1)
+    sessions = None if sessions is None else whole("sessions", sessions, 1, 2**16 - 1)
     pair = None if certificate is None else (os.fspath(certificate[0]), os.fspath(certificate[1]))
     inner = _lowkey.Server(
         model._inner,
@@ -90,6 +103,13 @@ def serve(
         insecure=insecure,
     )
     return Server(inner, model)
+
+
+def _address(address: Any) -> str:
+    if not isinstance(address, str):
+        hint = "give its address: server.address" if isinstance(address, Server) else "give text: '127.0.0.1:7117'"
+        raise InputError(f"a {type(address).__name__} for an address", hint)
+    return address
 
 
 def _reveals_class(reveal: str) -> bool:
@@ -122,8 +142,9 @@ class Client(Described):
         timeout: float | None = None,
         insecure: bool = False,
     ) -> None:
+        whole("prepare", prepare, 0)
         self._inner = _lowkey.Client(
-            address,
+            _address(address),
             model=model,
             digest=digest,
             ca=_path(ca),
@@ -171,7 +192,7 @@ class Client(Described):
 
     def prepare(self, count: int = 1) -> None:
         """Does what does not depend on inputs, until `count` answers are prepared."""
-        self._inner.prepare(count)
+        self._inner.prepare(whole("count", count, 0))
 
     def infer(self, x: Any, *, pixels: bool = False) -> Answer:
         """Answers one input privately: a numpy array, a torch tensor or a PIL image."""

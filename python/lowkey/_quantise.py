@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import _lowkey
+from ._checks import names, whole
 from ._errors import InputError
 from ._model import Model
 
@@ -42,14 +43,18 @@ def quantise(
 
     Raises ImportRefused where the network has layers that are not quantised, with all of them.
     """
+    bits = whole("bits", bits, 2, 8)
+    named = names(classes)
     inputs = _inputs(calibration)
     onnx, folder, found = _onnx(source, inputs)
     inner, layers, warnings = _lowkey.Model.quantise(
         onnx, folder, name or found, inputs.tobytes(), bits, channel_shifts
     )
+    if _integers(calibration):
+        warnings.append("calibrated on integers: hand inputs over as floats, since uint8 arrays are the quantised input itself")
     if bits < 5:
         warnings.append(f"{bits} bits cost accuracy without training: train such a network instead (lowkey.train.fit), or take 6 or 8")
-    model = Model(inner if classes is None else inner.with_classes(list(classes)), warnings)
+    model = Model(inner if named is None else inner.with_classes(named), warnings)
     model.layers = [QuantisedLayer(*layer) for layer in layers]
     return model
 
@@ -57,10 +62,21 @@ def quantise(
 def _inputs(calibration: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
     if hasattr(calibration, "detach"):
         calibration = calibration.detach().cpu().numpy()
-    inputs = np.ascontiguousarray(calibration, dtype=np.float32)
+    try:
+        inputs = np.ascontiguousarray(calibration, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"calibration data of type {type(calibration).__name__}", "give one array or tensor of inputs: [n, ...], some hundred"
+        ) from error
     if inputs.ndim < 2:
         raise InputError(f"calibration data of shape {inputs.shape}", "give a batch: [n, ...]")
     return inputs
+
+
+def _integers(calibration: Any) -> bool:
+    if hasattr(calibration, "is_floating_point"):
+        return not calibration.is_floating_point()
+    return np.asarray(calibration).dtype.kind in "iub"
 
 
 def _onnx(source: Any, inputs: np.ndarray[Any, np.dtype[np.float32]]) -> tuple[bytes, str | None, str]:
@@ -78,6 +94,8 @@ def _onnx(source: Any, inputs: np.ndarray[Any, np.dtype[np.float32]]) -> tuple[b
     if hasattr(source, "SerializeToString"):
         data = source.SerializeToString()
         return data, None, getattr(getattr(source, "graph", None), "name", "") or "network"
+    if isinstance(source, type):
+        raise InputError(f"the class {source.__name__}", f"give a module, made and trained: {source.__name__}(...)")
     if hasattr(source, "state_dict") and hasattr(source, "eval"):
         return _exported(source, inputs), None, type(source).__name__.lower()
     raise InputError(
@@ -104,6 +122,14 @@ def _exported(module: Any, inputs: np.ndarray[Any, np.dtype[np.float32]]) -> byt
     try:
         device = next((parameter.device for parameter in module.parameters()), None)
         example = torch.from_numpy(inputs[:1].copy()).to(device)
+        with torch.no_grad():
+            try:
+                module(example)
+            except (RuntimeError, TypeError, ValueError, IndexError) as error:
+                raise InputError(
+                    f"the module does not take inputs of shape {tuple(example.shape)}: {str(error).splitlines()[0]}",
+                    "give calibration data as the module reads them: [n, ...]",
+                ) from error
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             torch.onnx.export(module, (example,), buffer, opset_version=17, **options)

@@ -66,6 +66,7 @@ class LowkeyClassifier:
 
     def predict(self, x: npt.ArrayLike, client: Client | None = None) -> npt.NDArray[Any]:
         """Classes: of the integer network in the clear, or privately by a client of its server."""
+        self._fitted()
         inputs = np.ascontiguousarray(x, dtype=np.float32)
         if client is None:
             found, _ = self.model.predict_many(inputs)
@@ -76,6 +77,7 @@ class LowkeyClassifier:
 
     def predict_proba(self, x: npt.ArrayLike, client: Client | None = None) -> npt.NDArray[np.float64]:
         """Probabilities of the classes, likewise."""
+        self._fitted()
         inputs = np.ascontiguousarray(x, dtype=np.float32)
         if client is None:
             answers = [self.model.predict(one) for one in inputs]
@@ -86,6 +88,10 @@ class LowkeyClassifier:
     def score(self, x: npt.ArrayLike, y: npt.ArrayLike) -> float:
         """Accuracy of the integer network in the clear."""
         return float(np.mean(self.predict(x) == np.asarray(y)))
+
+    def _fitted(self) -> None:
+        if not hasattr(self, "model"):
+            raise InputError("a classifier that is not fitted", "call fit(X, y) first")
 
 
 def _probabilities(found: npt.NDArray[np.float64] | None) -> npt.NDArray[np.float64]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -96,11 +97,54 @@ def test_other_threads_run_meanwhile(digits: lowkey.Model, images: np.ndarray) -
         (np.zeros((1, 8, 9), np.uint8), r"an array of shape \(1, 8, 9\), the network reads \(1, 8, 8\)"),
         (np.zeros((2, 1, 8, 8), np.uint8), "2 inputs at once"),
         (np.full((1, 8, 8), 200, np.uint8), "200"),
+        (np.zeros((0, 1, 8, 8), np.uint8), "no inputs"),
+        (None, "a NoneType"),
+        ("image.png", "a str"),
+        ([[1, 2], [3]], "rows of several lengths"),
     ],
 )
-def test_arrays_that_do_not_fit_are_refused(digits: lowkey.Model, array: np.ndarray, why: str) -> None:
+def test_arrays_that_do_not_fit_are_refused(digits: lowkey.Model, array: object, why: str) -> None:
     with pytest.raises(lowkey.InputError, match=why):
         digits.predict(array)
+
+
+def test_labels_are_numbers_or_names_of_classes(digits: lowkey.Model) -> None:
+    found = digits.demo()
+    assert found is not None
+    images, labels = found
+    wanted = digits.evaluate(images, labels).correct
+    for same in (labels.astype(float), [str(one) for one in labels], labels.astype(np.uint8)):
+        assert digits.evaluate(images, same).correct == wanted
+    for wrong, why in [
+        (labels + 5, "labels from 5 to 14, and the model has 10 outputs"),
+        (labels - 1, "labels from -1 to 8"),
+        (np.eye(10)[labels], "argmax"),
+        (np.where(labels == 1, np.nan, labels), "no whole numbers"),
+        ([f"digit {one}" for one in labels], "the model's classes are"),
+    ]:
+        with pytest.raises(lowkey.InputError, match=why):
+            digits.evaluate(images, wrong)
+
+
+def test_arguments_that_do_not_fit_are_refused(digits: lowkey.Model) -> None:
+    def refused(why: str, call: Callable[..., object], *arguments: object, **options: object) -> None:
+        with pytest.raises(lowkey.InputError, match=why):
+            call(*arguments, **options)
+
+    refused("a str to serve\nhint: give a lowkey.Model", lowkey.serve, "digits")
+    refused("a dict to serve", lowkey.serve, {"a": digits})
+    refused("a int for an address", lowkey.serve, digits, 7117)
+    refused("quota=0", lowkey.serve, digits, quota=0)
+    refused("sessions=70000", lowkey.serve, digits, sessions=70000)
+    refused("two files", lowkey.serve, digits, certificate="cert.pem")
+    refused("a int for a path", lowkey.load, 3)
+    refused("a list of names", lowkey.load, "digits", classes="0123456789")
+    refused("link 'moon'", digits.plan().seconds, "moon")
+    with lowkey.serve(digits) as server:
+        refused("server.address", lowkey.Client, server)
+        refused("prepare=-1", lowkey.Client, server.address, prepare=-1)
+        with lowkey.Client(server.address) as client:
+            refused("count=-1", client.prepare, -1)
 
 
 def test_shapes_that_mean_the_same_are_the_same(digits: lowkey.Model, images: np.ndarray) -> None:

@@ -80,6 +80,11 @@ def test_what_cannot_be_quantised_is_told_with_all_obstacles() -> None:
             lowkey.quantise(wrong, np.zeros((4, 8), np.float32))
     with pytest.raises(lowkey.InputError, match="not finite"):
         lowkey.quantise(model, np.full((4, 8), np.nan, np.float32))
+    for bits in (1, 9, -1, "4"):
+        with pytest.raises(lowkey.InputError, match="bits="):
+            lowkey.quantise(model, np.ones((4, 8), np.float32), bits=bits)
+    with pytest.raises(lowkey.InputError, match="calibration data of type str"):
+        lowkey.quantise(model, "abc")
 
 
 def test_classifiers_of_scikit_learn() -> None:
@@ -99,8 +104,30 @@ def test_classifiers_of_scikit_learn() -> None:
         with lowkey.serve(classifier.model) as server, lowkey.Client(server.address) as client:
             private = classifier.predict_proba(x[:3], client=client)
         assert private.tolist() == classifier.predict_proba(x[:3]).tolist()
+    with pytest.raises(lowkey.InputError, match="not fitted"):
+        LowkeyClassifier(LogisticRegression()).predict(x)
     two = LowkeyClassifier(LogisticRegression()).fit(x[y < 2], np.array(["no", "yes"])[y[y < 2]])
     assert set(two.predict(x[y < 2])) == {"no", "yes"} and two.score(x[y < 2], np.array(["no", "yes"])[y[y < 2]]) > 0.95
+
+
+def test_the_quick_start_of_concrete_ml() -> None:
+    """The second column of docs/concrete-ml.md, on the data of that quick start."""
+    pytest.importorskip("onnx")
+    pytest.importorskip("sklearn")
+    from lowkey.sklearn import LowkeyClassifier
+    from sklearn.datasets import make_classification
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import train_test_split
+
+    x, y = make_classification(n_samples=100, class_sep=2, n_features=30, random_state=42)
+    X_train, X_test, y_train, y_test = train_test_split(x, y, test_size=20, random_state=42)
+    model = LowkeyClassifier(LogisticRegression(), bits=8)
+    model.fit(X_train, y_train)
+    in_clear = model.predict(X_test)
+    assert (in_clear == model.estimator_.predict(X_test.astype(np.float32))).all() and (in_clear == y_test).mean() > 0.8
+    with lowkey.serve(model.model) as server, lowkey.Client(server.address) as client:
+        assert (model.predict(X_test, client=client) == in_clear).all()
+        assert (model.predict_proba(X_test, client=client) == model.predict_proba(X_test)).all()
 
 
 def test_modules_of_torch() -> None:
@@ -121,3 +148,10 @@ def test_modules_of_torch() -> None:
         answer = client.infer(x[0])
         assert answer.logits.tolist() == model.predict(x[0]).logits.tolist()
         assert len(client.infer_many(x[:3])) == 3
+    with pytest.raises(lowkey.InputError, match=r"does not take inputs of shape \(1, 3, 8, 8\)"):
+        lowkey.quantise(module, torch.rand(4, 3, 8, 8))
+    with pytest.raises(lowkey.InputError, match="the class ReLU"):
+        lowkey.quantise(nn.ReLU, x)
+    with pytest.raises(lowkey.InputError, match="not numbers"):
+        model.predict(x[0] * float("nan"))
+    assert any("as floats" in note for note in lowkey.quantise(module, (255 * x).to(torch.uint8)).notes)

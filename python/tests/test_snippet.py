@@ -1,0 +1,105 @@
+"""The lines that people are shown first, as they stand there.
+
+With torch at hand they run in a process of their own; with LOWKEY_SLOW=1 and LOWKEY_WHEEL, the file of the wheel, also in a fresh virtual
+environment that has nothing but the wheel and what its extra `torch` names.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import textwrap
+import venv
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent.parent
+
+#: What the reader has: a trained module, and data.
+READER = """
+import torch
+import lowkey
+
+images, labels = lowkey.load("digits").demo()
+X, y = torch.from_numpy(images / 15).float(), torch.from_numpy(labels)
+X_test, y_test = X[240:], y[240:]
+torch.manual_seed(1)
+torch_module = torch.nn.Sequential(
+    torch.nn.Conv2d(1, 8, 3, padding=1), torch.nn.ReLU(), torch.nn.MaxPool2d(2), torch.nn.Flatten(), torch.nn.Linear(128, 10)
+)
+optimiser = torch.optim.Adam(torch_module.parameters(), 0.01)
+for _ in range(60):
+    optimiser.zero_grad()
+    torch.nn.functional.cross_entropy(torch_module(X[:240]), y[:240]).backward()
+    optimiser.step()
+X, x = X_test[:6], X_test[0]
+"""
+
+SNIPPET = """
+import lowkey
+model  = lowkey.quantise(torch_module, calibration=X, bits=4)      # or lowkey.load("net.onnx" | "net.tflite" | "mnist-minionn-w4a4")
+model.evaluate(X_test, y_test)                                     # the integer network in the clear: accuracy, fast (threads)
+print(model.plan(link="wan"))                                      # bytes, seconds, flights, memory, by layer; a DataFrame if pandas is there
+server = lowkey.serve(model, "127.0.0.1:0")                        # background; context manager
+client = lowkey.Client(server.address)                             # digest=, ca=, pin=, prepare=4
+answer = client.infer(x)                                           # numpy, torch or PIL; .label .probabilities .logits .report
+answers = client.infer_many(X)                                     # progress bar; next slots are prepared meanwhile
+"""
+
+CHECKS = """
+assert model.evaluate(X_test, y_test).accuracy > 0.7
+classes, logits = model.predict_many(X)
+assert [one.logits.tolist() for one in answers] == logits.tolist() and [one.label for one in answers] == classes.tolist()
+assert answer.logits.tolist() == logits[0].tolist() and answer.label == classes[0]
+assert abs(answer.probabilities.sum() - 1) < 1e-9 and answer.report.bytes == model.plan().bytes
+client.close()
+server.close()
+print("all of it")
+"""
+
+
+def runs(python: str, text: str, folder: Path) -> None:
+    (folder / "snippet.py").write_text(text)
+    # Whatever is installed there, and nothing from here.
+    ran = subprocess.run([python, "snippet.py"], cwd=folder, capture_output=True, text=True, timeout=900)
+    assert ran.returncode == 0, ran.stderr
+    assert "once per client" in ran.stdout and "all of it" in ran.stdout
+
+
+@pytest.mark.skipif(not all(map(importlib.util.find_spec, ("torch", "onnx"))), reason="torch and onnx are not installed")
+def test_the_first_lines(tmp_path: Path) -> None:
+    runs(sys.executable, READER + SNIPPET + CHECKS, tmp_path)
+
+
+@pytest.mark.skipif(os.environ.get("LOWKEY_SLOW") != "1", reason="downloads torch: LOWKEY_SLOW=1 runs it")
+def test_the_first_lines_in_a_fresh_environment(tmp_path: Path) -> None:
+    wheel = os.environ.get("LOWKEY_WHEEL")
+    if wheel is None:
+        pytest.skip("LOWKEY_WHEEL names no wheel to install")
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = str(tmp_path / "venv" / "bin" / "python")
+    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", f"{wheel}[torch]"]
+    subprocess.run(install, check=True, timeout=3000, env={key: one for key, one in os.environ.items() if key != "PYTHONPATH"})
+    runs(python, READER + SNIPPET + CHECKS, tmp_path)
+
+
+@pytest.mark.skipif(os.environ.get("LOWKEY_SLOW") != "1", reason="trains for a while: LOWKEY_SLOW=1 runs it")
+def test_the_page_on_training(tmp_path: Path) -> None:
+    for package in ("torch", "safetensors", "sklearn"):
+        pytest.importorskip(package)
+    folder = Path(os.environ.get("LOWKEY_REPOSITORY", REPOSITORY))
+    page = folder / "docs" / "train-your-own.md"
+    if not page.exists():
+        pytest.skip(f"no {page}: LOWKEY_REPOSITORY names the folder of the repository")
+    found = re.search(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    assert found is not None
+    checks = textwrap.dedent("""
+        assert model.evaluate(X[1437:], y[1437:]).accuracy > 0.93
+        assert lowkey.load("mine.lowkey").predict_many(X[-9:])[1].tolist() == model.predict_many(X[-9:])[1].tolist()
+        print("all of it")
+    """)
+    runs(sys.executable, found[1] + checks, tmp_path)
