@@ -123,6 +123,84 @@ def test_accumulators_stay_in_their_rings() -> None:
         assert high.max() <= half - 1 and low.min() >= -half
 
 
+class InPlace(nn.Module):  # type: ignore[misc, name-defined]
+    """The same twice: activations and additions in place, and not."""
+
+    def __init__(self, inplace: bool) -> None:
+        super().__init__()
+        torch.manual_seed(4)
+        self.inplace = inplace
+        self.first = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(inplace))
+        self.second = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8))
+        self.relu = nn.ReLU6(inplace)
+        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 10))
+
+    def forward(self, x: Any) -> Any:
+        x = self.first(x)
+        y = self.second(x)
+        if self.inplace:
+            y += x
+        else:
+            y = y + x
+        return self.head(self.relu(y))
+
+
+def test_in_place_makes_no_difference() -> None:
+    x, y = digits()
+    one, other = (train.fit(InPlace(inplace), (x[:512], y[:512]), epochs=(2, 2)) for inplace in (True, False))
+    assert one.predict_many(x[-64:])[1].tolist() == other.predict_many(x[-64:])[1].tolist()
+
+    class Shared(nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.head = nn.Linear(64, 64), nn.Linear(64, 10)
+
+        def forward(self, x: Any) -> Any:
+            x = self.first(torch.flatten(x, 1))
+            return self.head(torch.relu_(x) + x)
+
+    with pytest.raises(lowkey.ImportRefused, match="in place, which others read"):
+        train.fit(Shared(), (x, y))
+
+
+@pytest.mark.parametrize("bits", [2, 8])
+def test_clips_are_the_largest_activations(bits: int) -> None:
+    x, y = digits()
+    torch.manual_seed(1)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(64, 48), nn.Hardtanh(0, 0.25), nn.Linear(48, 10))
+    model = train.fit(module, (x[:512], y[:512]), bits=bits, epochs=(2, 2))
+    [layer, _] = model.network.layers
+    assert 1 <= layer.top < 2**bits
+    same(model, x[-64:])
+    with pytest.raises(lowkey.ImportRefused, match="a clip from -1.0 to 1.0"):
+        train.fit(nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.Hardtanh()), (x, y))
+
+
+def test_wide_sums_stay_exact() -> None:
+    """The worst inputs of a fan-in of 6,000 at 8 bits: floats hold every partial sum, because the ring is bounded."""
+    torch.manual_seed(5)
+    x = (torch.rand(64, 6000) > 0.5).float()
+    module = nn.Sequential(nn.Linear(6000, 12), nn.ReLU(), nn.Linear(12, 10))
+    model = train.fit(module, (x, torch.arange(64) % 10), bits=8, epochs=(1, 2), batch=32)
+    assert model.layers[0].accumulator_bits <= 24
+    sign = model.network.layers[0].weight(0).detach() > 0
+    same(model, torch.cat([x, sign.float(), (~sign).float(), torch.ones(1, 6000)]))
+
+
+def test_pictures() -> None:
+    image = pytest.importorskip("PIL.Image")
+    x, y = digits()
+    pixels = np.round(255 * x).astype(np.uint8)
+    inputs = ((pixels.astype(np.float32) / np.float32(255) - np.float32(0.3)) / np.float32(0.4)).astype(np.float32)
+    model = train.fit(plain(), (inputs[:512], y[:512]), epochs=(1, 1), mean=0.3, std=0.4)
+    for one in range(500, 520):
+        wanted = model.predict(inputs[one]).logits.tolist()
+        assert model.predict(image.fromarray(pixels[one, 0])).logits.tolist() == wanted
+        assert model.predict(pixels[one, 0], pixels=True).logits.tolist() == wanted
+    with pytest.raises(lowkey.InputError, match="std above 0"):
+        train.fit(plain(), (inputs, y), mean=[0.1, 0.2], std=0.0)
+
+
 class Strange(nn.Module):  # type: ignore[misc, name-defined]
     def __init__(self) -> None:
         super().__init__()
@@ -176,7 +254,11 @@ def test_options_that_do_not_fit_are_refused() -> None:
     data = digits()
     for options, why in [
         ({"bits": 9}, "bits=9"),
-        ({"epochs": (1, 0)}, "epochs"),
+        ({"bits": "4"}, "bits='4'"),
+        ({"epochs": (1, 0)}, r"epochs\[1\]=0"),
+        ({"epochs": 10}, "two numbers"),
+        ({"batch": 1}, "batch=1"),
+        ({"rate": -1}, "rate=-1"),
         ({"accumulator_bits": {"nowhere": 9}}, "the layers are"),
         ({"accumulator_bits": 2}, "no room"),
         ({"classes": ["a"]}, "10 outputs"),

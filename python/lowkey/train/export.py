@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,23 @@ from .network import QuantisedNet
 Record = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Pixels:
+    """(pixel / 255 - mean) / std, one of each for all channels or one for each: how pictures become what a network reads."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def tables(self, net: QuantisedNet) -> list[list[int]]:
+        """What the network reads for each pixel, by channel; in 32-bit floats, as in training."""
+        channels = net.shape[0]
+        mean, std = (torch.tensor(one, dtype=torch.float32).expand(channels)[:, None] for one in (self.mean, self.std))
+        real = (torch.arange(256, dtype=torch.float32) / 255 - mean) / std
+        found = net.input.integers(real) + net.input.zero_point
+        return [[int(value) for value in row] for row in found.tolist()]
+
+
+
 def export(
     net: QuantisedNet,
     path: Path,
@@ -25,18 +43,22 @@ def export(
     name: str,
     classes: Sequence[str] = (),
     coded: bool = True,
+    pixels: Pixels | None = None,
 ) -> None:
-    """net: in evaluation mode; path: the file to write; coded: whether the file says which real numbers the input are."""
+    """net: in evaluation mode; path: the file to write; coded: whether the file says which real numbers the input are.
+
+    pixels: how pictures become those.
+    """
     from safetensors.numpy import save_file
 
-    tensors, metadata = record(net, name=name, classes=classes, coded=coded)
+    tensors, metadata = record(net, name=name, classes=classes, coded=coded, pixels=pixels)
     save_file(tensors, path, metadata=metadata)
     os.chmod(path, 0o644)  # the safetensors package leaves 0600
 
 
 @torch.no_grad()
 def record(
-    net: QuantisedNet, *, name: str, classes: Sequence[str], coded: bool
+    net: QuantisedNet, *, name: str, classes: Sequence[str], coded: bool, pixels: Pixels | None = None
 ) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, str]]:
     """Tensors and metadata of the file."""
     nodes: list[Record] = []
@@ -63,10 +85,11 @@ def record(
             tensors[f"{step.name}.bias"] = layer.stored_bias().cpu().numpy().astype(np.int64)
             tensor = node(step.name, op="linear", terms=terms)
             if layer.shift is not None:
-                zero: Record = {"zero_point": layer.zero_point} if layer.zero_point else {}
-                tensor = node(
-                    step.label, op="requantise", input=tensor, bits=layer.width.activation, shift=[layer.shift], **zero
-                )
+                more: Record = {"zero_point": layer.zero_point} if layer.zero_point else {}
+                if layer.top < 2**layer.width.activation - 1:
+                    more["top"] = layer.top
+                bits = layer.width.activation
+                tensor = node(step.label, op="requantise", input=tensor, bits=bits, shift=[layer.shift], **more)
         elif isinstance(layer, QuantisedPool):
             tensor = node(step.name, **pool_of(layer, source_of(step, ids)))
         else:
@@ -76,6 +99,8 @@ def record(
     reads: Record = {"shape": shape, "bits": net.input.bits}
     if net.input.zero_point:
         reads["zero_point"] = net.input.zero_point
+    if pixels is not None:
+        reads["pixels"] = pixels.tables(net)
     if coded:
         reads["coding"] = {
             "dims": list(net.shape),

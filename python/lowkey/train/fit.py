@@ -9,16 +9,18 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .. import _lowkey
+from .._checks import names, whole
 from .._errors import InputError, InternalError
 from .._model import Model
 from . import loop
 from .data import Loader, check_labels, data_of
-from .export import export
+from .export import Pixels, export
 from .graph import Graph, Sum
 from .layers import Width
 from .loop import Epoch
@@ -75,6 +77,8 @@ def fit(
     rate: float = 3e-3,
     classes: Sequence[str] | None = None,
     name: str | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
     seed: int = 0,
     progress: bool | None = None,
 ) -> Trained:
@@ -87,20 +91,23 @@ def fit(
     bits: width of weights, 1 to 8, and of activations unless `activation_bits` says otherwise. input_bits: of the input, which is
     quantised evenly between its least and largest number. accumulator_bits: the ring that every reachable sum of a layer is kept in, for
     all layers or by name; none: what the first integer weights need. epochs: in floats and in integers; (0, n) for a module that
-    is trained already. rate: the highest one, of the float stage. Training runs on the device of the module's parameters; the same
+    is trained already. rate: the highest one, of the float stage. mean and std (one, or one for each channel): pictures become inputs by
+    (pixel / 255 - mean) / std, so that the model takes them too. Training runs on the device of the module's parameters; the same
     seed gives the same network there.
 
     Raises ImportRefused with all of the module's parts that have no layer of integers, and InputError for data that do not fit.
     """
     if not isinstance(module, nn.Module):
         raise InputError(f"a {type(module).__name__}", "give a torch.nn.Module")
-    options = {"bits": bits, "activation_bits": bits if activation_bits is None else activation_bits, "input_bits": input_bits}
-    for option, value in options.items():
-        if not 1 <= value <= 8:
-            raise InputError(f"{option}={value}", "give 1 to 8")
-    if len(epochs) != 2 or epochs[0] < 0 or epochs[1] < 1 or batch < 2:
-        hint = "give epochs in floats (0 or more) and in integers (1 or more), batches of 2 or more"
-        raise InputError(f"epochs={epochs}, batch={batch}", hint)
+    bits = whole("bits", bits, 1, 8)
+    activation_bits = bits if activation_bits is None else whole("activation_bits", activation_bits, 1, 8)
+    input_bits = whole("input_bits", input_bits, 1, 8)
+    if not isinstance(epochs, (tuple, list)) or len(epochs) != 2:
+        raise InputError(f"epochs={epochs!r}", "give two numbers: in floats and in integers, like (20, 20)")
+    epochs = (whole("epochs[0]", epochs[0], 0), whole("epochs[1]", epochs[1], 1))
+    batch = whole("batch", batch, 2)
+    if not 0 < rate < 1:
+        raise InputError(f"rate={rate}", "give a number between 0 and 1, like 0.003")
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     found = data_of(data, batch, device)
     if len(found.sample) < 2:
@@ -110,9 +117,11 @@ def fit(
     check_labels(found.labels, graph.outputs)
     if isinstance(found.batches, Loader):
         found.batches.outputs = graph.outputs
-    if classes is not None and len(classes) != graph.outputs:
-        raise InputError(f"{len(classes)} names of classes, and the module has {graph.outputs} outputs", "give a name for each output")
-    widths = widths_of(graph, bits, options["activation_bits"], accumulator_bits)
+    named = names(classes)
+    if named is not None and len(named) != graph.outputs:
+        raise InputError(f"{len(named)} names of classes, and the module has {graph.outputs} outputs", "give a name for each output")
+    pixels = pixels_of(mean, std, graph.shape)
+    widths = widths_of(graph, bits, activation_bits, accumulator_bits)
     history: list[Epoch] = []
     shown = sys.stderr.isatty() if progress is None else progress
 
@@ -143,7 +152,7 @@ def fit(
             stage="integers",
             tell=tell,
         )
-    inner = compiled(network, name or type(module).__name__.lower(), classes or ())
+    inner = compiled(network, name or type(module).__name__.lower(), named or (), pixels)
     compare(inner, network, found.sample[:COMPARED])
     return Trained(inner, network, module, history)
 
@@ -157,7 +166,7 @@ def widths_of(
     unknown = given.keys() - {step.name for step in sums}
     if unknown:
         raise InputError(f"accumulator_bits of {sorted(unknown)}", f"the layers are {[step.name for step in sums]}")
-    every = 0 if accumulator_bits is None or isinstance(accumulator_bits, Mapping) else accumulator_bits
+    every = 0 if accumulator_bits is None or isinstance(accumulator_bits, Mapping) else whole("accumulator_bits", accumulator_bits, 1)
     # A tensor of both signs needs a bit for the sign.
     activation = {"relu": activation_bits, "signed": max(2, activation_bits), None: 0}
     return [Width(bits, activation[step.activation], given.get(step.name, every)) for step in sums]
@@ -200,11 +209,26 @@ def fused(module: fx.GraphModule) -> fx.GraphModule:
     return copy
 
 
-def compiled(network: QuantisedNet, name: str, classes: Sequence[str]) -> _lowkey.Model:
+def pixels_of(
+    mean: float | Sequence[float] | None, std: float | Sequence[float] | None, shape: tuple[int, ...]
+) -> Pixels | None:
+    """None where neither is given."""
+    if mean is None and std is None:
+        return None
+    given = [0.0 if mean is None else mean, 1.0 if std is None else std]
+    means, stds = (tuple(float(one) for one in np.atleast_1d(np.asarray(value, dtype=np.float64))) for value in given)
+    if len(shape) != 3 or not {len(means), len(stds)} <= {1, shape[0]} or not all(one > 0 for one in stds):
+        raise InputError(
+            f"mean={mean}, std={std} for inputs of shape {shape}", "give images, and one number for all channels or one for each; std above 0"
+        )
+    return Pixels(means, stds)
+
+
+def compiled(network: QuantisedNet, name: str, classes: Sequence[str], pixels: Pixels | None) -> _lowkey.Model:
     """The model that `lowkey` serves."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trained.lowkey"
-        export(network, path, name=name, classes=classes)
+        export(network, path, name=name, classes=classes, pixels=pixels)
         return _lowkey.Model.open(str(path), None, None, None, False)
 
 

@@ -83,6 +83,8 @@ class Sum:
     """"relu"; "signed", a tensor of both signs that nothing clips; None for the network's answer."""
     label: str = ""
     """Name of the activation."""
+    clip: float | None = None
+    """The largest real value that the activation lets through, where it has one."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,8 @@ class Graph:
             def run_node(self, n: fx.Node) -> Any:
                 value = super().run_node(n)
                 if n.name in wanted:
-                    found[n.name] = value
+                    # What stands behind may change it in place.
+                    found[n.name] = value.clone()
                 return value
 
         Keep(self.module).run(x)

@@ -3,10 +3,10 @@
 Every tensor holds integers (as float32, exact below 2^24). A sum and its activation are
 
     z = conv(x, w) + conv(x', w') + m x'' + b          w = round(v / e^step_c) within +-(2^(w-1) - 1), its sign at one bit
-    y = clamp(floor(z / 2^s), 0, 2^a - 1) - zero_point        b includes the rounding constant 2^(s-1)
+    y = clamp(floor(z / 2^s), 0, top) - zero_point            b includes the rounding constant 2^(s-1)
 
-with one shift s for the whole layer; m is a public integer, and zero_point is 0 behind a ReLU. The weights' scale on output channel c
-therefore belongs to that channel (e^step_c times what the layers around it fix) and training chooses it, so that one shift suits all
+with one shift s for the whole layer; m is a public integer, zero_point is 0 behind a ReLU, and top is 2^a - 1, or what a clip like that of
+ReLU6 comes to. The weights' scale on output channel c therefore belongs to that channel (e^step_c times what the layers around it fix) and training chooses it, so that one shift suits all
 channels. Rounding, sign, floor and clamp let gradients through as if they were the identity inside their interval (straight-through
 estimator; learnt steps as in LSQ, Esser et al., "Learned step size quantization", ICLR 2020).
 
@@ -128,13 +128,16 @@ class QuantisedSum(nn.Module):
         width: Width,
         ranges: Sequence[Range],
         zero_point: int = 0,
+        top: int | None = None,
     ) -> None:
         """weights: latent, [O, I, h, w] or [O, I], of each term that has some; beta: [O], in units of y; shift: None for the answer.
 
-        multipliers: of each term that has no weights; ranges: of the tensor that each term reads.
+        multipliers: of each term that has no weights; ranges: of the tensor that each term reads; top: the largest y + zero_point, where
+        it is less than what the width holds.
         """
         super().__init__()
         self.step_of, self.shift, self.width, self.zero_point = step, shift, width, zero_point
+        self.top = int(2**width.activation - 1) if top is None else top
         kinds = [term.linear is not None for term in step.terms]
         self.weighted = [position for position, kind in enumerate(kinds) if kind]
         self.multipliers = dict(zip([position for position, kind in enumerate(kinds) if not kind], multipliers, strict=True))
@@ -151,7 +154,7 @@ class QuantisedSum(nn.Module):
     @property
     def range(self) -> Range:
         """Of y."""
-        return Range(-self.zero_point, int(2**self.width.activation - 1) - self.zero_point)
+        return Range(-self.zero_point, self.top - self.zero_point)
 
     def unit(self) -> float:
         return float(2.0 ** (self.shift or 0))

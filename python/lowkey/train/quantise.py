@@ -83,7 +83,7 @@ def layer_of(
     generator = torch.Generator().manual_seed(0)
     values = before.flatten()[torch.randperm(before.numel(), generator=generator)[:30000].to(before.device)]
     if step.activation == "relu":
-        values = values.relu()
+        values = values.relu() if step.clip is None else values.clamp(0, step.clip)
 
     best: tuple[float, float, int | None, float] = (float("inf"), 1.0, None, 1.0)
     for base in bases(folded[0][0] if folded else None, width.weights, [units[term.source] for term in plain]):
@@ -96,7 +96,8 @@ def layer_of(
             continue
         for tried in range(20):
             unit = 2**tried * whole
-            loss = error + relative_error(values, lambda y: (y / unit).round().clamp(lo, hi) * unit)
+            most = top_of(step.clip, unit, hi)
+            loss = error + relative_error(values, lambda y: (y / unit).round().clamp(lo, most) * unit)
             best = min(best, (loss, base, tried, unit), key=lambda one: one[0])
     _, base, shift, unit = best
     whole = base * units[weighted[0].source] if folded else base
@@ -115,8 +116,14 @@ def layer_of(
         width=width,
         ranges=[ranges[term.source] for term in step.terms],
         zero_point=zero_point,
+        top=None if last else top_of(step.clip, unit, hi) + zero_point,
     )
     return layer, unit
+
+
+def top_of(clip: float | None, unit: float, hi: int) -> int:
+    """The largest integer of an activation."""
+    return hi if clip is None else min(hi, max(1, round(clip / unit)))
 
 
 def bases(weight: Tensor | None, bits: int, units: Sequence[float]) -> list[float]:

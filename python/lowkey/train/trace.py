@@ -18,7 +18,8 @@ from .graph import Flatten, Graph, Pair, Pool, Step, Sum, Term, Window
 PASSING = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)
 #: Functions and methods by what they do; modules are told by their class.
 NAMES: dict[str, set[Any]] = {
-    "relu": {F.relu, torch.relu, "relu", "relu_"},
+    "relu": {F.relu, F.relu_, torch.relu, torch.relu_, "relu", "relu_"},
+    "clip": {F.relu6, F.hardtanh, torch.clamp, torch.clip, "clamp", "clip", "clamp_", "clip_"},
     "add": {operator.add, operator.iadd, torch.add, "add", "add_"},
     "max": {F.max_pool2d, torch.max_pool2d},
     "avg": {F.avg_pool2d},
@@ -37,8 +38,8 @@ HINTS = {
     "other": "take it out, or put it before the data: see docs/train-your-own.md for what there is",
 }
 ACTIVATIONS = {
-    "Sigmoid", "Tanh", "GELU", "SiLU", "ELU", "SELU", "LeakyReLU", "PReLU", "ReLU6", "Hardswish", "Hardsigmoid", "Hardtanh", "Softplus",
-    "Mish", "sigmoid", "tanh", "gelu", "silu", "elu", "selu", "leaky_relu", "relu6", "hardswish", "hardtanh", "softplus", "mish",
+    "Sigmoid", "Tanh", "GELU", "SiLU", "ELU", "SELU", "LeakyReLU", "PReLU", "Hardswish", "Hardsigmoid", "Softplus",
+    "Mish", "sigmoid", "tanh", "gelu", "silu", "elu", "selu", "leaky_relu", "hardswish", "softplus", "mish",
 }  # fmt: skip
 
 
@@ -114,6 +115,7 @@ def kind_of(module: fx.GraphModule, node: fx.Node) -> str:
             (nn.Conv2d, "conv"),
             (nn.Linear, "dense"),
             ((nn.BatchNorm1d, nn.BatchNorm2d), "norm"),
+            (nn.Hardtanh, "clip"),
             (nn.ReLU, "relu"),
             (nn.MaxPool2d, "max"),
             (nn.AvgPool2d, "avg"),
@@ -299,6 +301,8 @@ class Builder:
         return Pending(value.name, [Term(term.source, term.linear, norm, term.window)], node)
 
     def read_add(self, node: fx.Node) -> Pending:
+        if node.target in (operator.iadd, "add_"):
+            self.in_place(node)
         sources = [one for one in node.args[:2] if isinstance(one, fx.Node)]
         plain = len(node.args) == 2 and not node.kwargs
         if len(sources) != 2 or not plain:
@@ -315,18 +319,44 @@ class Builder:
                 terms.append(Term(self.tensor(source)))
         return Pending(name or self.name(path_of(node)), terms, node)
 
+    def in_place(self, node: fx.Node) -> None:
+        """Refuses what changes a tensor that others read: they would read what it makes of it, depending on the order."""
+        source = node.args[0]
+        if isinstance(source, fx.Node) and readers(source) > 1:
+            raise Misfit(f"it changes {path_of(source)} in place, which others read", "inplace=False, or x = x + y for x += y")
+
     def read_relu(self, node: fx.Node) -> int:
+        return self.rectified(node, None)
+
+    def read_clip(self, node: fx.Node) -> int:
+        """0 to a number: ReLU6 and what it is a case of."""
+        if node.op == "call_module":
+            lo, hi = self.part(node).min_val, self.part(node).max_val
+        elif node.target is F.relu6:
+            lo, hi = 0, 6
+        elif node.target is F.hardtanh:
+            lo, hi = self.arguments(node, ("min_val", -1.0), ("max_val", 1.0))
+        else:
+            lo, hi = self.arguments(node, ("min", None), ("max", None))
+        if lo != 0 or not (hi is None or (isinstance(hi, (int, float)) and hi > 0)):
+            raise Misfit(f"a clip from {lo} to {hi}", "clip from 0: nn.ReLU or nn.ReLU6")
+        return self.rectified(node, None if hi is None else float(hi))
+
+    def rectified(self, node: fx.Node, clip: float | None) -> int:
         [source] = tensors_of(node)
+        in_place = getattr(self.part(node), "inplace", False) if node.op == "call_module" else node.kwargs.get("inplace", False)
+        if in_place or str(getattr(node.target, "__name__", node.target)).endswith("_"):
+            self.in_place(node)
         value = self.values[source]
         if isinstance(value, Pending) and readers(source) == 1:
             label = self.name(path_of(node))
-            return self.emit(Sum(value.name, tuple(value.terms), value.node.name, "relu", label))
+            return self.emit(Sum(value.name, tuple(value.terms), value.node.name, "relu", label, clip))
         tensor = self.tensor(source)
         step = self.steps[tensor - 1] if tensor else None
-        if isinstance(step, Sum) and step.activation == "relu":
+        if isinstance(step, Sum) and step.activation == "relu" and (clip is None or step.clip == clip):
             return tensor
         name = self.name(path_of(node))
-        return self.emit(Sum(name, (Term(tensor),), source.name, "relu", self.name(f"{name}.clip")))
+        return self.emit(Sum(name, (Term(tensor),), source.name, "relu", self.name(f"{name}.clip"), clip))
 
     def read_max(self, node: fx.Node) -> int:
         kernel, stride, padding, dilation, ceil, indices = self.arguments(
