@@ -65,6 +65,7 @@ def train(entry, options):
         Input(1.0, entry.input_bits),
         source.sample,
         [Width(entry.weight_bits, activation, accumulator) for activation, accumulator in widths],
+        by_first=True,
     )
     print(f"{entry.name}: {100 * accuracy(net, *source.test):.2f} % before training", flush=True)
     groups, rates = net.groups()

@@ -50,7 +50,7 @@ def test_an_entry_gives_its_file(entry, tmp_path):
     floating.eval()
     widths = zip([*entry.activation_bits, 0], entry.accumulator_bits, strict=True)
     widths = [Width(entry.weight_bits, activation, accumulator) for activation, accumulator in widths]
-    net = quantised(graph_of(floating, x[:2]), Input(1.0, entry.input_bits), x, widths)
+    net = quantised(graph_of(floating, x[:2]), Input(1.0, entry.input_bits), x, widths, by_first=True)
     for layer in net.layers:
         layer.freeze()
     net.project()

@@ -15,7 +15,11 @@ nn = torch.nn
 F = torch.nn.functional
 
 from lowkey import train  # noqa: E402
+from lowkey.train.data import data_of  # noqa: E402
+from lowkey.train.fit import widths_of  # noqa: E402
 from lowkey.train.graph import Sum  # noqa: E402
+from lowkey.train.quantise import quantised  # noqa: E402
+from lowkey.train.trace import graph_of  # noqa: E402
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
     """Handwritten digits, [1797, 1, 8, 8] between 0 and 1; the last 360 are held out."""
@@ -123,6 +127,79 @@ def test_accumulators_stay_in_their_rings() -> None:
         assert high.max() <= half - 1 and low.min() >= -half
 
 
+def made(forward: Any, **parts: Any) -> Any:
+    """A module of these parts."""
+
+    class Made(nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            for name, part in parts.items():
+                setattr(self, name, part)
+
+    Made.forward = forward
+    return Made()
+
+
+def flat(x: Any) -> Any:
+    return torch.flatten(x, 1)
+
+
+#: Small networks of [n, 3, 8, 8] and four classes: what ends a network, what is added to what, windows.
+SMALL: dict[str, Any] = {
+    "mean of activations": lambda: made(
+        lambda m, x: flat(F.adaptive_avg_pool2d(F.relu(m.b(F.relu(m.a(x)))), 1)), a=nn.Conv2d(3, 8, 3), b=nn.Conv2d(8, 4, 1)
+    ),
+    "mean of a sum": lambda: made(lambda m, x: m.b(F.relu(m.a(x))).mean((2, 3)), a=nn.Conv2d(3, 8, 3), b=nn.Conv2d(8, 4, 1)),
+    "a convolution of the image": lambda: made(lambda m, x: flat(m.b(F.relu(m.a(x)))), a=nn.Conv2d(3, 8, 3, 2), b=nn.Conv2d(8, 4, 3)),
+    "the largest of a sum": lambda: made(lambda m, x: flat(F.max_pool2d(m.a(x), 6)), a=nn.Conv2d(3, 4, 3)),
+    "one layer twice": lambda: made(
+        lambda m, x: m.h(flat(F.relu(m.b(F.relu(m.b(F.relu(m.a(x)))))))),
+        a=nn.Conv2d(3, 8, 3), b=nn.Conv2d(8, 8, 3, padding=1), h=nn.Linear(288, 4),
+    ),
+    "three summands": lambda: made(
+        lambda m, x: m.h(flat(F.relu(m.a(x) + m.b(x) + x))),
+        a=nn.Conv2d(3, 3, 3, padding=1), b=nn.Conv2d(3, 3, 1), h=nn.Linear(192, 4),
+    ),
+    "activations added": lambda: made(
+        lambda m, x: m.h(flat(F.relu(F.relu(m.a(x)) + F.max_pool2d(x, 3, 1, 1)))), a=nn.Conv2d(3, 3, 3, padding=1), h=nn.Linear(192, 4)
+    ),
+    "the input clipped": lambda: made(lambda m, x: m.h(flat(F.relu(x))), h=nn.Linear(192, 4)),
+    "a matrix": lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 4, bias=False)),
+    "norms at the end": lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 4), nn.BatchNorm1d(4)),
+    "nothing between matrices": lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 16), nn.Linear(16, 4)),
+    "a sum at the end": lambda: made(
+        lambda m, x: m.a(flat(x)) + m.b(F.relu(m.c(flat(x)))), a=nn.Linear(192, 4), b=nn.Linear(16, 4), c=nn.Linear(192, 16)
+    ),
+    "a sum read twice": lambda: made(
+        lambda m, x: (lambda z: m.h(flat(F.relu(z) + z)))(m.a(x)), a=nn.Conv2d(3, 3, 3, padding=1), h=nn.Linear(192, 4)
+    ),
+    "logits read twice": lambda: made(lambda m, x: (lambda z: F.relu(z) + z)(m.h(flat(x))), h=nn.Linear(192, 4)),
+    "windows": lambda: made(
+        lambda m, x: m.h(flat(F.avg_pool2d(F.max_pool2d(F.relu(m.a(x)), 3, 2, 1), (2, 3), (1, 1), (1, 1)))),
+        a=nn.Conv2d(3, 4, (3, 2), (1, 2), (1, 0)), h=nn.Linear(40, 4),
+    ),
+    "even and same": lambda: made(lambda m, x: m.h(flat(F.relu(m.a(x)))), a=nn.Conv2d(3, 4, 4, padding="same"), h=nn.Linear(256, 4)),
+    "the input scaled": lambda: made(lambda m, x: m.h(flat(F.relu(m.a(x / 8 * 3)))), a=nn.Conv2d(3, 4, 4), h=nn.Linear(100, 4)),
+    "a softmax": lambda: made(lambda m, x: F.softmax(m.h(flat(x)), dim=-1), h=nn.Linear(192, 4)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_first_integers_are_near_the_floats(name: str) -> None:
+    """At 8 bits, before any training in integers; and exactly what is exported."""
+    torch.manual_seed(6)
+    x = torch.randn(64, 3, 8, 8)
+    module = SMALL[name]().eval()
+    graph = graph_of(module, x[:2])
+    data = data_of((x, torch.arange(64) % 4), 16, torch.device("cpu"))
+    network = quantised(graph, data.reads(8), x, widths_of(graph, 8, 8, None)).eval()
+    with torch.no_grad():
+        wanted = graph.module(x).flatten(1)
+        found = network(x)
+    assert ((found - wanted).square().mean() / wanted.square().mean()).sqrt() < 0.05
+    same(train.fit(module, (x, torch.arange(64) % 4), bits=2, epochs=(0, 2), batch=16), torch.cat([x, 3 * x.flip(0)]))
+
+
 class InPlace(nn.Module):  # type: ignore[misc, name-defined]
     """The same twice: activations and additions in place, and not."""
 
@@ -226,6 +303,13 @@ def test_what_has_no_layer_is_refused_by_name() -> None:
         def forward(self, x: Any) -> Any:
             return x if x.sum() > 0 else -x
 
+    for module, why in [
+        (nn.Flatten(), "without layers"),
+        (nn.Sequential(nn.Conv2d(1, 4, 8)), r"an output of shape \(2, 4, 1, 1\)"),
+        (made(lambda m, x: (m.h(flat(x)), x), h=nn.Linear(64, 4)), "several outputs"),
+    ]:
+        with pytest.raises(lowkey.InputError, match=why):
+            train.fit(module, (x, y))
     with pytest.raises(lowkey.InputError, match="traced"):
         train.fit(Branching(), (x, y))
 

@@ -225,9 +225,10 @@ class QuantisedSum(nn.Module):
         self.centred = False
 
     def fixed(self) -> tuple[int, int]:
-        """The least and the most that identities add."""
+        """The least and the most that identities and the zero point add."""
         pairs = [(m * self.ranges[position].lo, m * self.ranges[position].hi) for position, m in self.multipliers.items()]
-        return sum(pair[0] for pair in pairs), sum(pair[1] for pair in pairs)
+        zero = self.zero_point * int(self.unit())
+        return zero + sum(pair[0] for pair in pairs), zero + sum(pair[1] for pair in pairs)
 
     @torch.no_grad()
     def project(self) -> None:
@@ -237,7 +238,9 @@ class QuantisedSum(nn.Module):
         below, above = self.fixed()
         reads = [self.ranges[position] for position in self.weighted]
         sizes = [v[0].numel() for v in self.v]
-        if self.width.weights > 1 or not reads:
+        if not reads:
+            lowest, highest = torch.tensor(-float(half + below)), torch.tensor(float(half - 1 - above))
+        elif self.width.weights > 1:
             # A bias of at most half of one sign's range leaves room for the weights.
             lowest, highest = torch.tensor(-(half + below) / 2), torch.tensor((half - above) / 2)
         else:
@@ -248,14 +251,14 @@ class QuantisedSum(nn.Module):
                 highs.append(weight.clamp(min=0) * read.hi + weight.clamp(max=0) * read.lo)
             lowest = torch.cat(lows, 1).sum(1).neg() - half - below
             highest = half - 1 - above - torch.cat(highs, 1).sum(1)
-        offset = self.mean - (0 if self.shift is None else 0.5 + self.zero_point)
+        offset = self.mean - (0 if self.shift is None else 0.5)
         lowest, highest = lowest.to(offset), highest.to(offset)
         self.beta.clamp_(lowest / self.unit() + offset, highest / self.unit() + offset)
         if not reads:
             return
         latent = [self.latent(number).clamp_(-top - 0.49, top + 0.49) for number in range(len(reads))]
         if self.width.weights > 1:
-            b = self.stored_bias()
+            b = self.bias()
             rows = torch.cat([v.flatten(1) for v in latent], 1)
             hi = torch.cat([rows.new_full((size,), read.hi) for size, read in zip(sizes, reads)])
             lo = torch.cat([rows.new_full((size,), -read.lo) for size, read in zip(sizes, reads)])

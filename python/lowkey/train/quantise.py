@@ -19,10 +19,13 @@ MOST_MEAN = 255
 
 
 @torch.no_grad()
-def quantised(graph: Graph, reads: Input, sample: Tensor, widths: Sequence[Width]) -> QuantisedNet:
+def quantised(
+    graph: Graph, reads: Input, sample: Tensor, widths: Sequence[Width], *, by_first: bool = False
+) -> QuantisedNet:
     """Folds batch normalisation into weights and biases and chooses the steps.
 
     sample: some hundred inputs, [n, ...]; widths: one entry for each sum, an accumulator of 0 bits meaning what the first weights need.
+    by_first: steps are chosen by the weights of each sum's first term alone, as the bundled networks were made.
 
     A layer maps x * A_in to y * A_out, A the real value of one unit. The weight step d and the shift s fix A_out = 2^s d A_in;
     they are chosen so that the errors of the weights and of the activations of `sample`, each relative to their squares, have
@@ -44,7 +47,7 @@ def quantised(graph: Graph, reads: Input, sample: Tensor, widths: Sequence[Width
             units.append(units[step.source] * (1 if pool.kind == "max" else 2**pool.shift / pool.window.area))
             ranges.append(pool.range(ranges[step.source]))
         else:
-            layer, unit = layer_of(step, befores[step.before], left.pop(0), units, ranges)
+            layer, unit = layer_of(step, befores[step.before], left.pop(0), units, ranges, by_first)
             made.append(layer)
             units.append(unit)
             ranges.append(layer.range)
@@ -71,7 +74,7 @@ def pooled(step: Pool, read: Range) -> QuantisedPool:
 
 
 def layer_of(
-    step: Sum, before: Tensor, width: Width, units: Sequence[float], ranges: Sequence[Range]
+    step: Sum, before: Tensor, width: Width, units: Sequence[float], ranges: Sequence[Range], by_first: bool
 ) -> tuple[QuantisedSum, float]:
     """A sum with its first integer weights, and the unit of its result. before: the float network's sums of the sample."""
     weighted = [term for term in step.terms if term.linear is not None]
@@ -86,22 +89,30 @@ def layer_of(
         values = values.relu() if step.clip is None else values.clamp(0, step.clip)
 
     best: tuple[float, float, int | None, float] = (float("inf"), 1.0, None, 1.0)
-    for base in bases(folded[0][0] if folded else None, width.weights, [units[term.source] for term in plain]):
+    reads = [units[term.source] for term in weighted]
+    if not folded:
+        tried = [min(units[term.source] for term in plain) / 2**k for k in range(5)]
+    else:
+        tried = bases(folded[0][0], width.weights)
+        for (weight, _), read in zip(folded[1:], [] if by_first else reads[1:]):
+            tried += [base * read / reads[0] for base in bases(weight, width.weights)]
+    for base in tried:
         # The unit of the sum, and the weights' step on the first term.
-        whole = base * units[weighted[0].source] if folded else base
-        error = relative_error(folded[0][0], lambda w: rounded(w / base, width.weights) * base) if folded else 0.0
+        whole = base * reads[0] if folded else base
+        sizes = [base, *([] if by_first else (whole / read for read in reads[1:]))]
+        error = weight_error([weight for weight, _ in folded], sizes, width.weights)
         error += misses([units[term.source] / whole for term in plain])
         if last:
             best = min(best, (error, base, None, whole), key=lambda one: one[0])
             continue
-        for tried in range(20):
-            unit = 2**tried * whole
+        for power in range(20):
+            unit = 2**power * whole
             most = top_of(step.clip, unit, hi)
             loss = error + relative_error(values, lambda y: (y / unit).round().clamp(lo, most) * unit)
-            best = min(best, (loss, base, tried, unit), key=lambda one: one[0])
+            best = min(best, (loss, base, power, unit), key=lambda one: one[0])
     _, base, shift, unit = best
-    whole = base * units[weighted[0].source] if folded else base
-    steps = [base, *(whole / units[term.source] for term in weighted[1:])]
+    whole = base * reads[0] if folded else base
+    steps = [base, *(whole / read for read in reads[1:])]
     if last:
         biases = [bias for _, bias in folded if bias is not None]
         beta = sum(biases[1:], biases[0]) / unit if biases else torch.zeros(before.shape[1], device=before.device)
@@ -126,14 +137,21 @@ def top_of(clip: float | None, unit: float, hi: int) -> int:
     return hi if clip is None else min(hi, max(1, round(clip / unit)))
 
 
-def bases(weight: Tensor | None, bits: int, units: Sequence[float]) -> list[float]:
-    """Steps to try: of weights, or of a sum that has none."""
-    if weight is None:
-        return [min(units) / 2**k for k in range(5)]
+def bases(weight: Tensor, bits: int) -> list[float]:
+    """Steps of weights to try."""
     wanted = STEP[bits] * weight.std().item() if weight.numel() > 1 else 0.0
     if not wanted:
         wanted = weight.abs().max().item() / top_weight(bits) or 1.0
     return [wanted * 2 ** (k / 4) for k in range(-4, 5)]
+
+
+def weight_error(weights: Sequence[Tensor], steps: Sequence[float], bits: int) -> float:
+    """What rounding to multiples of the steps takes from the weights of one sum, relative to their squares; as many as there are steps."""
+    if not weights:
+        return 0.0
+    every = torch.cat([weight.flatten() for weight, _ in zip(weights, steps)])
+    wanted = torch.cat([(rounded(weight / step, bits) * step).flatten() for weight, step in zip(weights, steps)])
+    return relative_error(every, lambda _: wanted)
 
 
 def misses(wanted: Sequence[float]) -> float:
@@ -145,10 +163,10 @@ def misses(wanted: Sequence[float]) -> float:
 def fit_accumulator(layer: QuantisedSum) -> None:
     """Sets the width of a layer that has none, and refuses one that leaves no room."""
     below, above = layer.fixed()
-    constant = int(layer.unit() * (layer.zero_point + 0.5)) if layer.shift is not None else 0
-    least = 1 + max(above + constant, -below).bit_length()
+    rounding = int(layer.unit() / 2) if layer.shift is not None else 0
+    least = 1 + max(above + rounding, -below).bit_length()
     if layer.width.accumulator == 0:
-        bias, low, high = layer.stored_bias(), 0 * layer.beta, 0 * layer.beta
+        bias, low, high = layer.bias(), 0 * layer.beta, 0 * layer.beta
         for number, position in enumerate(layer.weighted):
             weight, read = layer.weight(number).flatten(1), layer.ranges[position]
             p, n = weight.clamp(min=0).sum(1), (-weight).clamp(min=0).sum(1)

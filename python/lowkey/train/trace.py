@@ -229,6 +229,8 @@ class Builder:
             what = f"an output of shape {shape_of(last)}" if isinstance(last, fx.Node) else "several outputs"
             raise InputError(f"the module has {what}", "give one whose output are the classes' logits, [n, classes]")
         value = self.values[last]
+        if not isinstance(value, Pending) and not any(isinstance(step, Sum) for step in self.steps):
+            raise InputError("a module without layers", "give one with a Conv2d or a Linear")
         if isinstance(value, Pending):
             self.emit(Sum(value.name, tuple(value.terms), value.node.name, None))
         elif value == 0 or value != len(self.steps):
