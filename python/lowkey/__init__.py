@@ -12,6 +12,8 @@ the clear; the server learns nothing of the input, the client nothing of the wei
         print(answer.label, answer.report.online.milliseconds)
 """
 
+from typing import TYPE_CHECKING, Any
+
 from ._answers import Answer, Evaluation, LayerReport, Plan, Report, Stage
 from ._errors import Error, ImportRefused, InputError, InternalError, Obstacle, PeerError, Refused
 from ._model import Model, bundled, load
@@ -41,3 +43,13 @@ __all__ = [
     "quantise",
     "serve",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        # What needs more packages is imported when it is asked for.
+        if name in ("sklearn", "train"):
+            import importlib
+
+            return importlib.import_module(f"{__name__}.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

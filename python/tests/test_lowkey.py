@@ -188,6 +188,25 @@ def test_a_saved_model_is_the_same(tmp_path: Path, digits: lowkey.Model, images:
     assert again.predict(images[0]).label == f"digit {digits.predict(images[0]).index}"
 
 
+def test_what_needs_more_packages_says_so() -> None:
+    script = """
+import sys
+sys.modules["torch"] = None
+import lowkey
+try:
+    lowkey.train
+except ModuleNotFoundError as error:
+    print(error)
+try:
+    lowkey.nothing
+except AttributeError as error:
+    print(error)
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert "needs the package torch: pip install" in ran.stdout, ran.stderr
+    assert "has no attribute 'nothing'" in ran.stdout
+
+
 def test_the_command_comes_with_it() -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([sys.executable, "-m", "lowkey", *arguments], capture_output=True, text=True, timeout=120)

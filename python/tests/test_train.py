@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -125,6 +126,44 @@ def test_accumulators_stay_in_their_rings() -> None:
         high = bias + weight.clamp(min=0).sum(1) * read.hi + weight.clamp(max=0).sum(1) * read.lo
         low = bias + weight.clamp(max=0).sum(1) * read.hi + weight.clamp(min=0).sum(1) * read.lo
         assert high.max() <= half - 1 and low.min() >= -half
+
+
+def test_a_killed_training_goes_on(tmp_path: Path) -> None:
+    x, y = digits()
+
+    class Killed(Exception):
+        pass
+
+    class Batches:
+        """Those of a generator; ends the training in the given epoch."""
+
+        def __init__(self, last: int | None) -> None:
+            self.epoch, self.last = -1, last  # the first pass is that for the sample
+
+        def __len__(self) -> int:
+            return 8
+
+        def __iter__(self) -> Any:
+            if self.epoch == self.last:
+                raise Killed
+            self.epoch += 1
+            order = torch.randperm(512) if self.epoch else torch.arange(512)
+            for part in order.view(8, 64).numpy():
+                yield x[part], y[part]
+
+    options: dict[str, Any] = {"epochs": (3, 3), "bits": 3}
+    whole = train.fit(plain(), Batches(None), **options)
+    for last in (2, 2, None):
+        try:
+            found = train.fit(plain(), Batches(last), **options, checkpoints=tmp_path / "kept")
+        except Killed:
+            pass
+    assert found.predict_many(x[-99:])[1].tolist() == whole.predict_many(x[-99:])[1].tolist()
+    assert {file.name for file in (tmp_path / "kept").iterdir()} == {"floats.pt", "integers.pt"}
+    with pytest.raises(lowkey.InputError, match="another training"):
+        train.fit(plain(), (x, y), epochs=(4, 3), checkpoints=tmp_path / "kept")
+    with pytest.raises(lowkey.InputError, match="another training"):
+        train.fit(InPlace(False), (x, y), epochs=(3, 3), checkpoints=tmp_path / "kept")
 
 
 def made(forward: Any, **parts: Any) -> Any:

@@ -12,7 +12,15 @@ A module is trained in floats first, then taken apart (`trace`), its batch norma
 (`loop`). What comes out (`export`) equals the trained network bit for bit. Needs the package torch: `pip install './python[train]'`.
 """
 
-from .fit import Trained, TrainedLayer, fit
-from .loop import Epoch
+import importlib.util as _util
+
+for _package in ("torch", "safetensors"):
+    if _util.find_spec(_package) is None:
+        raise ModuleNotFoundError(
+            f"lowkey.train needs the package {_package}: pip install './python[train]' in a clone of the repository", name=_package
+        )
+
+from .fit import Trained, TrainedLayer, fit  # noqa: E402
+from .loop import Epoch  # noqa: E402
 
 __all__ = ["Epoch", "Trained", "TrainedLayer", "fit"]

@@ -66,6 +66,7 @@ class Loader:
     def __init__(self, loader: Any, device: torch.device) -> None:
         self.loader, self.device = loader, device
         self.outputs: int | None = None
+        self.bytes = False
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -75,6 +76,7 @@ class Loader:
             if not isinstance(batch, (tuple, list)) or len(batch) != 2:
                 raise InputError(f"batch {number} of the loader is no pair", "yield (inputs, labels)")
             where = f"batch {number}: "
+            self.bytes = is_bytes(batch[0])
             x, y = inputs_of(batch[0], self.device, where), labels_of(batch[1], self.device, where)
             if len(x) != len(y):
                 raise InputError(f"{where}{len(x)} inputs and {len(y)} labels", "give a label for each input")
@@ -116,8 +118,7 @@ def loaded(loader: Any, device: torch.device) -> Data:
     if not found:
         raise InputError("the loader yields nothing", "give one with a batch at least")
     x, y = (torch.cat(parts)[:SAMPLE] for parts in zip(*found))
-    first = next(iter(loader))[0]
-    return Data(batches, x, y, (lo, hi), is_bytes(first))
+    return Data(batches, x, y, (lo, hi), batches.bytes)
 
 
 def limit(x: Tensor) -> int:

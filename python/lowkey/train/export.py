@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.numpy import save_file
 
 from .graph import Step, Sum, Term, Window
 from .layers import QuantisedPool, QuantisedSum
@@ -49,8 +50,6 @@ def export(
 
     pixels: how pictures become those.
     """
-    from safetensors.numpy import save_file
-
     tensors, metadata = record(net, name=name, classes=classes, coded=coded, pixels=pixels)
     save_file(tensors, path, metadata=metadata)
     os.chmod(path, 0o644)  # the safetensors package leaves 0600

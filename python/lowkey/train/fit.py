@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -80,6 +81,7 @@ def fit(
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
     seed: int = 0,
+    checkpoints: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
 ) -> Trained:
     """Trains a classifier, first as it is, then as a network of small integers, and makes a model of it.
@@ -93,7 +95,7 @@ def fit(
     all layers or by name; none: what the first integer weights need. epochs: in floats and in integers; (0, n) for a module that
     is trained already. rate: the highest one, of the float stage. mean and std (one, or one for each channel): pictures become inputs by
     (pixel / 255 - mean) / std, so that the model takes them too. Training runs on the device of the module's parameters; the same
-    seed gives the same network there.
+    seed gives the same network there. checkpoints: a folder that is written after each epoch; the same call goes on from what is in it.
 
     Raises ImportRefused with all of the module's parts that have no layer of integers, and InputError for data that do not fit.
     """
@@ -123,6 +125,9 @@ def fit(
     pixels = pixels_of(mean, std, graph.shape)
     widths = widths_of(graph, bits, activation_bits, accumulator_bits)
     history: list[Epoch] = []
+    kept = None if checkpoints is None else Path(checkpoints)
+    if kept is not None:
+        kept.mkdir(parents=True, exist_ok=True)
     shown = sys.stderr.isatty() if progress is None else progress
 
     def tell(epoch: Epoch) -> None:
@@ -137,7 +142,7 @@ def fit(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         if epochs[0]:
-            floating(module, found.batches, found.sample[:2], epochs[0], rate, tell)
+            floating(module, found.batches, found.sample[:2], epochs[0], rate, tell, kept and kept / "floats.pt")
         module.eval()
         graph = graph_of(module, found.sample[:2])
         network = quantised(graph, found.reads(input_bits), found.sample, widths)
@@ -151,6 +156,7 @@ def fit(
             teacher=fused(graph.module),
             stage="integers",
             tell=tell,
+            checkpoint=kept and kept / "integers.pt",
         )
     inner = compiled(network, name or type(module).__name__.lower(), named or (), pixels)
     compare(inner, network, found.sample[:COMPARED])
@@ -173,7 +179,13 @@ def widths_of(
 
 
 def floating(
-    module: nn.Module, batches: loop.Batches, example: Tensor, epochs: int, rate: float, tell: Callable[[Epoch], None]
+    module: nn.Module,
+    batches: loop.Batches,
+    example: Tensor,
+    epochs: int,
+    rate: float,
+    tell: Callable[[Epoch], None],
+    checkpoint: Path | None,
 ) -> None:
     """Trains the module itself, without the softmax that it may end with."""
     module.train()
@@ -187,7 +199,7 @@ def floating(
     others = [parameter for parameter in module.parameters() if parameter.dim() <= 1]
     groups = [{"params": decayed, "weight_decay": 1e-2}, {"params": others, "weight_decay": 0.0}]
     optimiser = torch.optim.AdamW([group for group in groups if group["params"]], lr=rate)
-    loop.train(graph, batches, epochs=epochs, optimiser=optimiser, rates=rate, stage="floats", tell=tell)
+    loop.train(graph, batches, epochs=epochs, optimiser=optimiser, rates=rate, stage="floats", tell=tell, checkpoint=checkpoint)
 
 
 def fused(module: fx.GraphModule) -> fx.GraphModule:

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .._errors import InputError
+
 
 class Batches(Protocol):
     """Batches of inputs [n, ...] and labels [n], in another order each time."""
@@ -63,9 +65,15 @@ def train(
     first, seconds = 0, 0.0
     if checkpoint is not None and checkpoint.exists():
         state = torch.load(checkpoint)
-        assert state["epochs"] == epochs, "the checkpoint belongs to another schedule"
-        model.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
+        try:
+            if state["epochs"] != epochs:
+                raise ValueError(f"it is of {state['epochs']} epochs, not of {epochs}")
+            model.load_state_dict(state["model"])
+            optimiser.load_state_dict(state["optimiser"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise InputError(
+                f"{checkpoint} belongs to another training: {str(error).splitlines()[0]}", "remove it, or give another folder"
+            ) from error
         schedule.load_state_dict(state["schedule"])
         torch.set_rng_state(state["random"])
         first, seconds = state["epoch"], state["seconds"]
