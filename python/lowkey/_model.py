@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -78,7 +79,7 @@ class Model(Described):
 
 
 def load(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | bytes | Any,
     *,
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
@@ -86,7 +87,8 @@ def load(
     rounding: str | None = None,
     approximate: bool = False,
 ) -> Model:
-    """A model from a .lowkey, ONNX or TFLite file, or the bundled one of that name.
+    """A model from a .lowkey, ONNX or TFLite file, or the bundled one of that name; also from the bytes of a file, or a model of the package
+    onnx.
 
     mean and std (one, or one for each channel) say how pictures become the real numbers that an imported network reads:
     (pixel / 255 - mean) / std. rounding: whose rounding a TFLite network has, "reference" or "xnnpack". approximate: accept what is
@@ -98,13 +100,35 @@ def load(
     def listed(value: float | Sequence[float] | None) -> list[float] | None:
         return None if value is None else [float(one) for one in np.atleast_1d(np.asarray(value))]
 
-    if not isinstance(path, (str, os.PathLike)):
-        raise InputError(
-            f"a {type(path).__name__} for a path", "give a file, or the name of a bundled model; lowkey.quantise takes modules of torch"
-        )
     named = names(classes)
-    inner = _lowkey.Model.open(os.fspath(path), listed(mean), listed(std), rounding, approximate)
-    return Model(inner if named is None else inner.with_classes(named))
+
+    def opened(file: str) -> Model:
+        inner = _lowkey.Model.open(file, listed(mean), listed(std), rounding, approximate)
+        return Model(inner if named is None else inner.with_classes(named))
+
+    if isinstance(path, (str, os.PathLike)):
+        return opened(os.fspath(path))
+    if hasattr(path, "model_proto"):  # of torch.onnx.export
+        path = path.model_proto
+    data = path.SerializeToString() if hasattr(path, "SerializeToString") else path
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise InputError(
+            f"a {type(path).__name__} for a path",
+            "give a file, its bytes, a model of the package onnx, or the name of a bundled model; lowkey.quantise takes modules of torch",
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        file = os.path.join(folder, f"model.{_kind(bytes(data[:16]))}")
+        with open(file, "wb") as out:
+            out.write(data)
+        return opened(file)
+
+
+def _kind(start: bytes) -> str:
+    """The ending of a file that starts so."""
+    if start[4:8] == b"TFL3":
+        return "tflite"
+    # A safetensors file: the length of its header, and the header.
+    return "lowkey" if start[8:9] == b"{" else "onnx"
 
 
 def bundled() -> list[str]:

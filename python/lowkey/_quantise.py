@@ -36,7 +36,7 @@ def quantise(
 ) -> Model:
     """A network of small integers, with shifts alone, of a float network: without training.
 
-    source: a torch.nn.Module, a model of the package onnx, the bytes of an ONNX file or its path. calibration: some hundred inputs as
+    source: a torch.nn.Module, what torch.export.export gives of one, a model of the package onnx, the bytes of an ONNX file or its path. calibration: some hundred inputs as
     the network reads them, [n, ...] (an array or a tensor); units and shifts are chosen by them. bits: width of weights and
     activations, 8 to 2; the input has 8. channel_shifts: a shift for each channel instead of one for each layer, more accurate at few
     bits and 10 to 20 % more bytes. `model.layers` says what became of each layer, `model.notes` what one should know.
@@ -91,20 +91,33 @@ def _onnx(source: Any, inputs: np.ndarray[Any, np.dtype[np.float32]]) -> tuple[b
         except OSError as error:
             raise InputError(f"{path}: {error.strerror}", "give the path of an ONNX file") from error
         return data, os.path.dirname(path) or ".", os.path.splitext(os.path.basename(path))[0]
+    if hasattr(source, "model_proto"):  # of torch.onnx.export
+        source = source.model_proto
     if hasattr(source, "SerializeToString"):
         data = source.SerializeToString()
         return data, None, getattr(getattr(source, "graph", None), "name", "") or "network"
     if isinstance(source, type):
         raise InputError(f"the class {source.__name__}", f"give a module, made and trained: {source.__name__}(...)")
+    if hasattr(source, "graph_module") and hasattr(source, "example_inputs"):  # of torch.export.export
+        return _exported(*_unpacked(source, inputs)), None, "network"
     if hasattr(source, "state_dict") and hasattr(source, "eval"):
-        return _exported(source, inputs), None, type(source).__name__.lower()
+        return _exported(source, inputs[:1]), None, type(source).__name__.lower()
     raise InputError(
         f"a {type(source).__name__}", "give a torch.nn.Module, a model of the package onnx, or an ONNX file (path or bytes)"
     )
 
 
+def _unpacked(program: Any, inputs: np.ndarray[Any, np.dtype[np.float32]]) -> tuple[Any, np.ndarray[Any, np.dtype[np.float32]]]:
+    """A module of an exported program, and as many inputs as it was exported with."""
+    import importlib
+
+    module = program.module()
+    size = program.example_inputs[0][0].shape[0]
+    return importlib.import_module("torch.fx").GraphModule(module, module.graph), np.resize(inputs, (size, *inputs.shape[1:]))
+
+
 def _exported(module: Any, inputs: np.ndarray[Any, np.dtype[np.float32]]) -> bytes:
-    """What torch exports of a module in evaluation mode."""
+    """What torch exports of a module in evaluation mode; inputs: an example."""
     import importlib
     import importlib.util
     import inspect
@@ -121,7 +134,7 @@ def _exported(module: Any, inputs: np.ndarray[Any, np.dtype[np.float32]]) -> byt
     options = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
     try:
         device = next((parameter.device for parameter in module.parameters()), None)
-        example = torch.from_numpy(inputs[:1].copy()).to(device)
+        example = torch.from_numpy(inputs.copy()).to(device)
         with torch.no_grad():
             try:
                 module(example)

@@ -188,6 +188,46 @@ def test_a_saved_model_is_the_same(tmp_path: Path, digits: lowkey.Model, images:
     assert again.predict(images[0]).label == f"digit {digits.predict(images[0]).index}"
 
 
+def test_models_in_memory(tmp_path: Path, digits: lowkey.Model, images: np.ndarray) -> None:
+    digits.save(tmp_path / "digits.lowkey")
+    again = lowkey.load((tmp_path / "digits.lowkey").read_bytes())
+    assert again.predict_many(images)[1].tolist() == digits.predict_many(images)[1].tolist()
+    with pytest.raises(lowkey.ImportRefused):
+        lowkey.load(b"no network")
+    onnx = pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    helper, numpy_helper, kinds = onnx.helper, onnx.numpy_helper, onnx.TensorProto
+    random = np.random.default_rng(1)
+    constants = {
+        "scale": np.float32(1 / 16), "zero": np.uint8(3), "weight": random.integers(-7, 8, (5, 12)).astype(np.int8),
+        "step": np.float32(1 / 8), "none": np.int8(0),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["r"]),
+        helper.make_node("DequantizeLinear", ["weight", "step", "none"], ["w"]),
+        helper.make_node("Gemm", ["r", "w"], ["y"], transB=1),
+    ]
+    ends = [helper.make_tensor_value_info(name, kinds.FLOAT, [1, size]) for name, size in (("x", 12), ("y", 5))]
+    initial = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], initial)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    session = runtime.InferenceSession(model.SerializeToString())
+    for source in (model, model.SerializeToString()):
+        loaded = lowkey.load(source, classes=list("abcde"))
+        for x in random.normal(3, 4, (9, 12)).astype(np.float32):
+            scores = loaded.predict(x).scores
+            assert scores is not None and scores.tolist() == session.run(None, {"x": x[None]})[0][0].tolist()
+
+
+def test_a_plan_as_a_table(digits: lowkey.Model) -> None:
+    pytest.importorskip("pandas")
+    plan = digits.plan("wan")
+    table = plan.to_dataframe()
+    assert list(table["name"]) == [layer["name"] for layer in plan.layers]
+    assert (table["offline_bytes"] + table["online_bytes"]).sum() <= plan.bytes
+
+
 def test_what_needs_more_packages_says_so() -> None:
     script = """
 import sys

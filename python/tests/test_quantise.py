@@ -155,3 +155,18 @@ def test_modules_of_torch() -> None:
     with pytest.raises(lowkey.InputError, match="not numbers"):
         model.predict(x[0] * float("nan"))
     assert any("as floats" in note for note in lowkey.quantise(module, (255 * x).to(torch.uint8)).notes)
+
+
+def test_exported_programs_of_torch() -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("onnx")
+    torch.manual_seed(3)
+    nn = torch.nn
+    module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10)).eval()
+    x = torch.rand(100, 1, 8, 8)
+    wanted = lowkey.quantise(module, x).predict_many(x)[1].tolist()
+    for size in (1, 3):
+        program = torch.export.export(module, (x[:size],))
+        assert lowkey.quantise(program, x).predict_many(x)[1].tolist() == wanted
+    with pytest.raises(lowkey.ImportRefused, match="still trained"):
+        lowkey.quantise(torch.export.export(module.train(), (x[:2],)), x)
