@@ -363,6 +363,8 @@ def test_what_has_no_layer_is_refused_by_name() -> None:
         (lambda x, y: (np.where(np.arange(len(x))[:, None, None, None] == 7, np.nan, x), y), "1 of 1797, the first is number 7"),
         (lambda x, y: (x, y.astype(np.float32)), "labels of float32"),
         (lambda x, y: (x, np.eye(10, dtype=np.int64)[y]), r"argmax"),
+        (lambda x, y: (x, [f"d{one}" for one in y]), r"labels of <U2\nhint: give the number of each class, from 0: numpy.unique"),
+        (lambda x, y: (list(x[:3]) + [x[0, 0]], y[:4]), "inputs of several shapes"),
         (lambda x, y: ((16 * x).astype(np.int64), y), "inputs of int64"),
         (lambda x, y: x, "data of type ndarray"),
         (lambda x, y: (x[:1], y[:1]), "one input"),
@@ -390,6 +392,22 @@ def test_options_that_do_not_fit_are_refused() -> None:
             train.fit(plain(), data, **{"epochs": (0, 1)} | options)
     with pytest.raises(lowkey.InputError, match="torch.nn.Module"):
         train.fit(object(), data)  # type: ignore[arg-type]
+
+
+def test_modules_as_people_have_them() -> None:
+    x, y = digits()
+    data, options = (x[:256], y[:256]), {"epochs": (1, 1), "batch": 32}
+    wanted = train.fit(plain(), data, **options).predict_many(x[-9:])[1].tolist()
+    with torch.no_grad():
+        assert train.fit(plain(), data, **options).predict_many(x[-9:])[1].tolist() == wanted
+    assert train.fit(torch.compile(plain()), data, **options).predict_many(x[-9:])[1].tolist() == wanted
+    same(train.fit(plain().half(), data, **options), x[-9:])
+    frozen = plain().requires_grad_(False)
+    with pytest.raises(lowkey.InputError, match=r"epochs=\(0, 20\)"):
+        train.fit(frozen, data, **options)
+    same(train.fit(frozen, data, epochs=(0, 1)), x[-9:])
+    with pytest.raises(lowkey.InputError, match="diverged"):
+        train.fit(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), (3e38 * x, y), rate=0.9, epochs=(5, 1))
 
 
 def test_loaders_and_bytes() -> None:

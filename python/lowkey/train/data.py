@@ -154,19 +154,22 @@ def inputs_of(x: Any, device: torch.device, where: str = "") -> Tensor:
     return found
 
 
-def array_of(x: Any, where: str) -> np.ndarray[Any, Any]:
+def array_of(
+    x: Any, where: str, what: str = "inputs", hint: str = "give numbers: one array, all inputs of one shape"
+) -> np.ndarray[Any, Any]:
     try:
         found = np.asarray(x)
     except ValueError as error:
-        raise InputError(f"{where}inputs of several shapes", "give one array: all inputs of one shape") from error
-    if found.dtype == object or found.dtype.kind in "USM":
-        raise InputError(f"{where}an array of {found.dtype}", "give numbers")
+        raise InputError(f"{where}{what} of several shapes", hint) from error
+    if found.dtype.kind not in "biufc":
+        raise InputError(f"{where}{what} of {found.dtype}", hint)
     return found
 
 
 def labels_of(y: Any, device: torch.device, where: str = "") -> Tensor:
     """Labels as 64-bit integers, [n]."""
-    found = y.detach() if isinstance(y, Tensor) else torch.from_numpy(np.array(array_of(y, where)))
+    hint = "give the number of each class, from 0: numpy.unique(y, return_inverse=True)[1] of names"
+    found = y.detach() if isinstance(y, Tensor) else torch.from_numpy(np.array(array_of(y, where, "labels", hint)))
     if found.dim() == 2 and found.shape[1] > 1:
         raise InputError(f"{where}labels of shape {tuple(found.shape)}", "give the class of each input: y.argmax(1) of one-hot rows")
     if found.dtype.is_floating_point or found.dtype == torch.bool or found.dtype.is_complex:

@@ -114,7 +114,8 @@ def fit(
     found = data_of(data, batch, device)
     if len(found.sample) < 2:
         raise InputError("one input", "give some hundred")
-    module = deepcopy(module)
+    # Of torch.compile: what it compiles.
+    module = deepcopy(getattr(module, "_orig_mod", module)).float()
     graph = graph_of(module, found.sample[:2])
     check_labels(found.labels, graph.outputs)
     if isinstance(found.batches, Loader):
@@ -139,7 +140,7 @@ def fit(
                 flush=True,
             )
 
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with torch.enable_grad(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         if epochs[0]:
             floating(module, found.batches, found.sample[:2], epochs[0], rate, tell, kept and kept / "floats.pt")
@@ -195,8 +196,11 @@ def floating(
     graph.eval()
     shape_all(graph, example)
     ends_cut(graph)
-    decayed = [parameter for parameter in module.parameters() if parameter.dim() > 1]
-    others = [parameter for parameter in module.parameters() if parameter.dim() <= 1]
+    learnt = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    if not learnt:
+        raise InputError("no parameter of the module is trained (requires_grad)", "epochs=(0, 20) trains the integers alone")
+    decayed = [parameter for parameter in learnt if parameter.dim() > 1]
+    others = [parameter for parameter in learnt if parameter.dim() <= 1]
     groups = [{"params": decayed, "weight_decay": 1e-2}, {"params": others, "weight_decay": 0.0}]
     optimiser = torch.optim.AdamW([group for group in groups if group["params"]], lr=rate)
     loop.train(graph, batches, epochs=epochs, optimiser=optimiser, rates=rate, stage="floats", tell=tell, checkpoint=checkpoint)

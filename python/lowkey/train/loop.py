@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -94,6 +95,8 @@ def train(
             total += loss.item()
             right += int((logits.argmax(1) == y).sum().item())
             seen += len(y)
+            if not math.isfinite(total):
+                raise InputError(f"{stage}: the loss of epoch {epoch + 1} is no number: training diverged", "give a lower rate=")
         seconds += time.process_time() - start
         tell(Epoch(stage, epoch + 1, epochs, total / steps, right / seen, seconds))
         if checkpoint is not None:
