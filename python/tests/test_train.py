@@ -317,6 +317,18 @@ def test_pictures() -> None:
         train.fit(plain(), (inputs, y), mean=[0.1, 0.2], std=0.0)
 
 
+def test_rings_narrower_than_the_first_weights_need() -> None:
+    x, y = digits()
+    wide, narrow, least = (
+        train.fit(plain(), (x[:512], y[:512]), bits=4, accumulator_bits=bits, epochs=(1, 1)) for bits in (None, -2, {"9": -20})
+    )
+    assert [one.accumulator_bits - other.accumulator_bits for one, other in zip(wide.layers, narrow.layers)] == [2, 2, 2]
+    assert narrow.plan().bytes < wide.plan().bytes
+    assert least.layers[0] == wide.layers[0] and least.layers[2].accumulator_bits < 3
+    same(narrow, x[-64:])
+    same(least, x[-64:])
+
+
 class Strange(nn.Module):  # type: ignore[misc, name-defined]
     def __init__(self) -> None:
         super().__init__()
@@ -386,6 +398,8 @@ def test_options_that_do_not_fit_are_refused() -> None:
         ({"rate": -1}, "rate=-1"),
         ({"accumulator_bits": {"nowhere": 9}}, "the layers are"),
         ({"accumulator_bits": 2}, "no room"),
+        ({"accumulator_bits": 25}, "accumulator_bits=25"),
+        ({"accumulator_bits": {"9": "8"}}, "accumulator_bits of 9='8'"),
         ({"classes": ["a"]}, "10 outputs"),
     ]:
         with pytest.raises(lowkey.InputError, match=why):

@@ -92,7 +92,7 @@ def fit(
 
     bits: width of weights, 1 to 8, and of activations unless `activation_bits` says otherwise. input_bits: of the input, which is
     quantised evenly between its least and largest number. accumulator_bits: the ring that every reachable sum of a layer is kept in, for
-    all layers or by name; none: what the first integer weights need. epochs: in floats and in integers; (0, n) for a module that
+    all layers or by name; 0, -1, -2, ..: so many fewer bits than the first integer weights need, which are what is taken otherwise. epochs: in floats and in integers; (0, n) for a module that
     is trained already. rate: the highest one, of the float stage. mean and std (one, or one for each channel): pictures become inputs by
     (pixel / 255 - mean) / std, so that the model takes them too. Training runs on the device of the module's parameters; the same
     seed gives the same network there. checkpoints: a folder that is written after each epoch; the same call goes on from what is in it.
@@ -173,10 +173,13 @@ def widths_of(
     unknown = given.keys() - {step.name for step in sums}
     if unknown:
         raise InputError(f"accumulator_bits of {sorted(unknown)}", f"the layers are {[step.name for step in sums]}")
-    every = 0 if accumulator_bits is None or isinstance(accumulator_bits, Mapping) else whole("accumulator_bits", accumulator_bits, 1)
+    by_name = {name: whole(f"accumulator_bits of {name}", bound, -20, 24) for name, bound in given.items()}
+    every = 0
+    if accumulator_bits is not None and not isinstance(accumulator_bits, Mapping):
+        every = whole("accumulator_bits", accumulator_bits, -20, 24)
     # A tensor of both signs needs a bit for the sign.
     activation = {"relu": activation_bits, "signed": max(2, activation_bits), None: 0}
-    return [Width(bits, activation[step.activation], given.get(step.name, every)) for step in sums]
+    return [Width(bits, activation[step.activation], by_name.get(step.name, every)) for step in sums]
 
 
 def floating(

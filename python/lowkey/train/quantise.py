@@ -24,7 +24,8 @@ def quantised(
 ) -> QuantisedNet:
     """Folds batch normalisation into weights and biases and chooses the steps.
 
-    sample: some hundred inputs, [n, ...]; widths: one entry for each sum, an accumulator of 0 bits meaning what the first weights need.
+    sample: some hundred inputs, [n, ...]; widths: one entry for each sum, an accumulator of 0 bits or less being so many fewer than
+    the first weights need.
     by_first: steps are chosen by the weights of each sum's first term alone, as the bundled networks were made.
 
     A layer maps x * A_in to y * A_out, A the real value of one unit. The weight step d and the shift s fix A_out = 2^s d A_in;
@@ -161,11 +162,11 @@ def misses(wanted: Sequence[float]) -> float:
 
 
 def fit_accumulator(layer: QuantisedSum) -> None:
-    """Sets the width of a layer that has none, and refuses one that leaves no room."""
+    """Sets the width of a layer whose width is relative, and refuses one that leaves no room."""
     below, above = layer.fixed()
     rounding = int(layer.unit() / 2) if layer.shift is not None else 0
     least = 1 + max(above + rounding, -below).bit_length()
-    if layer.width.accumulator == 0:
+    if layer.width.accumulator <= 0:
         bias, low, high = layer.bias(), 0 * layer.beta, 0 * layer.beta
         for number, position in enumerate(layer.weighted):
             weight, read = layer.weight(number).flatten(1), layer.ranges[position]
@@ -173,7 +174,7 @@ def fit_accumulator(layer: QuantisedSum) -> None:
             low, high = low + read.lo * p - read.hi * n, high + read.hi * p - read.lo * n
         largest = max((high + bias).max().item() + above, -((low + bias).min().item() + below))
         needed = max(least, 1 + int(largest).bit_length())
-        needed = min(needed, MOST_ACCUMULATOR_BITS)
+        needed = max(least, min(needed, MOST_ACCUMULATOR_BITS) + layer.width.accumulator)
         layer.width = Width(layer.width.weights, layer.width.activation, needed)
     if not least <= layer.width.accumulator <= MOST_ACCUMULATOR_BITS:
         raise InputError(
