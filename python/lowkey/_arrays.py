@@ -76,7 +76,8 @@ def read(x: Any, reader: Reader, *, pixels: bool = False, batch: bool = False) -
             if not reader.takes_reals:
                 raise InputError(f"an array of {array.dtype}, and nothing says how reals are quantised", _HINT)
             if np.isnan(array).any():
-                raise InputError(f"{int(np.isnan(array).sum())} of {array.size} values are not numbers (NaN)", "fill them in, as in training")
+                many = int(np.isnan(array).sum())
+                raise InputError(f"{many} of {array.size} values are not numbers (NaN)", "fill them in, as in training")
             array, kind = array.astype(np.float32), "float32"
         elif array.dtype in (np.uint8, np.int8):
             kind = str(array.dtype)

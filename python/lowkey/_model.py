@@ -87,8 +87,8 @@ def load(
     rounding: str | None = None,
     approximate: bool = False,
 ) -> Model:
-    """A model from a .lowkey, ONNX or TFLite file, or the bundled one of that name; also from the bytes of a file, or a model of the package
-    onnx.
+    """A model from a .lowkey, ONNX or TFLite file, or the bundled one of that name; also from the bytes of a file, or a model of
+    the package onnx.
 
     mean and std (one, or one for each channel) say how pictures become the real numbers that an imported network reads:
     (pixel / 255 - mean) / std. rounding: whose rounding a TFLite network has, "reference" or "xnnpack". approximate: accept what is
@@ -114,7 +114,7 @@ def load(
     if not isinstance(data, (bytes, bytearray, memoryview)):
         raise InputError(
             f"a {type(path).__name__} for a path",
-            "give a file, its bytes, a model of the package onnx, or the name of a bundled model; lowkey.quantise takes modules of torch",
+            "give a file, its bytes, a model of onnx, or the name of a bundled model; lowkey.quantise takes modules of torch",
         )
     with tempfile.TemporaryDirectory() as folder:
         file = os.path.join(folder, f"model.{_kind(bytes(data[:16]))}")

@@ -121,9 +121,9 @@ def _reveals_class(reveal: str) -> bool:
 class Client(Described):
     """A session with a server, which learns nothing of what it is asked. Threads take turns.
 
-    model: its name, at a server of several. digest: of the model to accept, and no other. ca, pin: how the server's certificate is recognised. prepare: so many answers are
-    kept prepared in the background, so that `infer` waits for the online stage alone. state: a folder that remembers published models
-    and the digest first seen at each address.
+    model: its name, at a server of several. digest: of the model to accept, and no other. ca, pin: how the server's certificate is
+    recognised. prepare: so many answers are kept prepared in the background, so that `infer` waits for the online stage alone. state: a
+    folder that remembers published models and the digest first seen at each address.
     """
 
     _inner: _lowkey.Client

@@ -36,10 +36,10 @@ def quantise(
 ) -> Model:
     """A network of small integers, with shifts alone, of a float network: without training.
 
-    source: a torch.nn.Module, what torch.export.export gives of one, a model of the package onnx, the bytes of an ONNX file or its path. calibration: some hundred inputs as
-    the network reads them, [n, ...] (an array or a tensor); units and shifts are chosen by them. bits: width of weights and
-    activations, 8 to 2; the input has 8. channel_shifts: a shift for each channel instead of one for each layer, more accurate at few
-    bits and 10 to 20 % more bytes. `model.layers` says what became of each layer, `model.notes` what one should know.
+    source: a torch.nn.Module, what torch.export.export gives of one, a model of the package onnx, the bytes of an ONNX file or its path.
+    calibration: some hundred inputs as the network reads them, [n, ...] (an array or a tensor); units and shifts are chosen by them. bits:
+    width of weights and activations, 8 to 2; the input has 8. channel_shifts: a shift for each channel instead of one for each layer, more
+    accurate at few bits and 10 to 20 % more bytes. `model.layers` says what became of each layer, `model.notes` what one should know.
 
     Raises ImportRefused where the network has layers that are not quantised, with all of them.
     """

@@ -92,10 +92,11 @@ def fit(
 
     bits: width of weights, 1 to 8, and of activations unless `activation_bits` says otherwise. input_bits: of the input, which is
     quantised evenly between its least and largest number. accumulator_bits: the ring that every reachable sum of a layer is kept in, for
-    all layers or by name; 0, -1, -2, ..: so many fewer bits than the first integer weights need, which are what is taken otherwise. epochs: in floats and in integers; (0, n) for a module that
-    is trained already. rate: the highest one, of the float stage. mean and std (one, or one for each channel): pictures become inputs by
-    (pixel / 255 - mean) / std, so that the model takes them too. Training runs on the device of the module's parameters; the same
-    seed gives the same network there. checkpoints: a folder that is written after each epoch; the same call goes on from what is in it.
+    all layers or by name; 0, -1, -2, ..: so many fewer bits than the first integer weights need, which is what is taken otherwise.
+    epochs: in floats and in integers; (0, n) for a module that is trained already. rate: the highest one, of the float stage. mean and
+    std (one, or one for each channel): pictures become inputs by (pixel / 255 - mean) / std, so that the model takes them too. Training
+    runs on the device of the module's parameters; the same seed gives the same network there. checkpoints: a folder that is written
+    after each epoch; the same call goes on from what is in it. progress: a line for each epoch on standard error; None: at a terminal.
 
     Raises ImportRefused with all of the module's parts that have no layer of integers, and InputError for data that do not fit.
     """
@@ -238,7 +239,8 @@ def pixels_of(
     means, stds = (tuple(float(one) for one in np.atleast_1d(np.asarray(value, dtype=np.float64))) for value in given)
     if len(shape) != 3 or not {len(means), len(stds)} <= {1, shape[0]} or not all(one > 0 for one in stds):
         raise InputError(
-            f"mean={mean}, std={std} for inputs of shape {shape}", "give images, and one number for all channels or one for each; std above 0"
+            f"mean={mean}, std={std} for inputs of shape {shape}",
+            "give images, and one number for all channels or one for each; std above 0",
         )
     return Pixels(means, stds)
 

@@ -5,10 +5,11 @@ Every tensor holds integers (as float32, exact below 2^24). A sum and its activa
     z = conv(x, w) + conv(x', w') + m x'' + b          w = round(v / e^step_c) within +-(2^(w-1) - 1), its sign at one bit
     y = clamp(floor(z / 2^s), 0, top) - zero_point            b includes the rounding constant 2^(s-1)
 
-with one shift s for the whole layer; m is a public integer, zero_point is 0 behind a ReLU, and top is 2^a - 1, or what a clip like that of
-ReLU6 comes to. The weights' scale on output channel c therefore belongs to that channel (e^step_c times what the layers around it fix) and training chooses it, so that one shift suits all
-channels. Rounding, sign, floor and clamp let gradients through as if they were the identity inside their interval (straight-through
-estimator; learnt steps as in LSQ, Esser et al., "Learned step size quantization", ICLR 2020).
+with one shift s for the whole layer; m is a public integer, zero_point is 0 behind a ReLU, and top is 2^a - 1, or what a clip like
+that of ReLU6 comes to. The weights' scale on output channel c therefore belongs to that channel (e^step_c times what the layers around
+it fix) and training chooses it, so that one shift suits all channels. Rounding, sign, floor and clamp let gradients through as if they
+were the identity inside their interval (straight-through estimator; learnt steps as in LSQ, Esser et al., "Learned step size
+quantization", ICLR 2020).
 
 During the first part of the training the mean of z over the batch is taken off each channel (batch normalisation without its
 division, which the shift replaces); `freeze` makes the running mean a part of the bias.
@@ -132,8 +133,8 @@ class QuantisedSum(nn.Module):
     ) -> None:
         """weights: latent, [O, I, h, w] or [O, I], of each term that has some; beta: [O], in units of y; shift: None for the answer.
 
-        multipliers: of each term that has no weights; ranges: of the tensor that each term reads; top: the largest y + zero_point, where
-        it is less than what the width holds.
+        multipliers: of each term that has no weights; ranges: of the tensor that each term reads; top: the largest y + zero_point,
+        where it is less than what the width holds.
         """
         super().__init__()
         self.step_of, self.shift, self.width, self.zero_point = step, shift, width, zero_point

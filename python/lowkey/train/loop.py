@@ -54,8 +54,8 @@ def train(
 ) -> tuple[float, int]:
     """A one-cycle rate; `rates` has the highest rate of each parameter group of the optimiser.
 
-    `teacher`, if given, adds its soft labels (distillation). A model's method `begin` is called before each epoch, with the part of the
-    training that is over, `project` after each step. `checkpoint`: a file that is written after each epoch; if it is there at the
+    `teacher`, if given, adds its soft labels (distillation). A model's method `begin` is called before each epoch, with the part of
+    the training that is over, `project` after each step. `checkpoint`: a file that is written after each epoch; if it is there at the
     start, training goes on from it, or, with `stop`, ends. Returns CPU seconds and epochs.
     """
     steps = len(batches)

@@ -147,7 +147,7 @@ def bases(weight: Tensor, bits: int) -> list[float]:
 
 
 def weight_error(weights: Sequence[Tensor], steps: Sequence[float], bits: int) -> float:
-    """What rounding to multiples of the steps takes from the weights of one sum, relative to their squares; as many as there are steps."""
+    """What rounding to multiples of the steps takes from the weights of a sum, relative to their squares; of as many as have steps."""
     if not weights:
         return 0.0
     every = torch.cat([weight.flatten() for weight, _ in zip(weights, steps)])

@@ -1,4 +1,4 @@
-"""A module of torch, traced and taken apart into a `Graph`; what the integer network has no layer for is refused, all of it at once."""
+"""A module of torch, traced and taken apart into a `Graph`; what has no layer of integers is refused, all of it at once."""
 
 from __future__ import annotations
 
@@ -96,7 +96,8 @@ def shape_all(module: fx.GraphModule, example: Tensor) -> None:
     except Exception as error:
         first = str(error).splitlines()[0]
         raise InputError(
-            f"the module does not take inputs of shape {tuple(example.shape)}: {first}", "give a batch as the module reads it: [n, ...]"
+            f"the module does not take inputs of shape {tuple(example.shape)}: {first}",
+            "give a batch as the module reads it: [n, ...]",
         ) from error
 
 
@@ -362,7 +363,13 @@ class Builder:
 
     def read_max(self, node: fx.Node) -> int:
         kernel, stride, padding, dilation, ceil, indices = self.arguments(
-            node, ("kernel_size", None), ("stride", None), ("padding", 0), ("dilation", 1), ("ceil_mode", False), ("return_indices", False)
+            node,
+            ("kernel_size", None),
+            ("stride", None),
+            ("padding", 0),
+            ("dilation", 1),
+            ("ceil_mode", False),
+            ("return_indices", False),
         )
         if indices:
             raise Misfit("it returns indices", "return_indices=False")
