@@ -62,9 +62,11 @@
 extern crate self as lowkey;
 
 mod abort;
+#[cfg(not(target_arch = "wasm32"))]
 mod admission;
 pub mod answer;
 mod api;
+#[cfg(not(target_arch = "wasm32"))]
 mod catalogue;
 #[cfg(feature = "cli")]
 mod cli;
@@ -82,23 +84,28 @@ pub mod planner;
 pub mod policy;
 pub mod publication;
 mod randomness;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod readiness;
 pub mod report;
 mod scope;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod server;
 pub mod session;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod shape;
 mod slot;
 pub mod store;
 mod threads;
 pub mod train;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod watch;
 
+#[cfg(not(target_arch = "wasm32"))]
 pub use admission::Attendance;
 pub use answer::Output;
-pub use api::{
-    Answer, Async, Blocking, Calibrated, Client, ClientBuilder, Model, Report, Server, ServerBuilder, Values, blocking,
-};
+pub use api::{Answer, Async, Blocking, Calibrated, Client, ClientBuilder, Model, Report, Values};
+#[cfg(not(target_arch = "wasm32"))]
+pub use api::{Server, ServerBuilder, blocking};
 pub use client::Inference;
 pub use error::{Error, Fault, Result};
 pub use lowkey_bridge::Schedule;
@@ -110,6 +117,7 @@ pub use lowkey_mpc::party::Party;
 pub use net::{Stream, Trust};
 pub use plan::{Link, Plan, Reveal};
 pub use publication::{ClientModel, Package, ServerModel};
+#[cfg(not(target_arch = "wasm32"))]
 pub use readiness::Readiness;
 pub use session::Offer;
 pub use slot::ClientSlot;

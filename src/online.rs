@@ -12,7 +12,6 @@
 //! client's share, evaluates under encryption and converts back, then and there.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use lowkey_bridge::{OfflineShare, Schedule, Secrets, ServerKeys, keys};
 use lowkey_he::pack;
@@ -21,6 +20,7 @@ use lowkey_mpc::erasing::OnceRng;
 use lowkey_mpc::ot::Correlations;
 use lowkey_mpc::party::Party;
 use lowkey_mpc::program::{self, Ready};
+use lowkey_mpc::runtime::Instant;
 use zeroize::Zeroizing;
 
 use crate::answer::{self, Output};

@@ -1,12 +1,12 @@
 //! What a stage took: time, bytes, flights, OTs; in numbers, in JSON and for people.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use lowkey_mpc::channel::{Channel, Count, FrameKind, Traffic};
 use lowkey_mpc::demand::Demand;
 use lowkey_mpc::ot::price;
 use lowkey_mpc::party::{Party, Stage};
+use lowkey_mpc::runtime::Instant;
 use serde::{Deserialize, Serialize};
 
 /// One stage as one party saw it.

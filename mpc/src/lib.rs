@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | `.` | [`party`], [`error`] | who takes part and when; what can go wrong, and whose fault it is |
 //! | `primitive/` | [`bits`], [`block`], [`hash`], [`prg`], [`erasing`] | bit planes, blocks of 128 bits, hashes and generators on AES, a generator that forgets |
-//! | `transport/` | [`channel`], [`wire`] | frames of a stage over any stream, counted and summed up; control messages |
+//! | `transport/` | [`channel`], [`wire`], [`runtime`] | frames of a stage over any stream, counted and summed up; control messages |
 //! | `correlation/` | [`ot`], [`demand`] | what is spent: silent oblivious transfer, in both directions; how much of each kind |
 //! | `spec/` | re-exported where it is used | public numbers of protocols: sizes, digits, forms of a result; what of them is valid, and [`layout::LayoutError`] |
 //! | `program/` | [`program`] | protocols recorded once for both roles, compiled, run on bit planes |
@@ -54,4 +54,4 @@ pub use correlation::{demand, ot};
 pub use gadget::{carry, clamp, compare, convert, extend, select, widen};
 pub use primitive::{bits, block, erasing, hash, prg};
 pub use protocol::{argmax, maxpool, output, pooled, requantise, rescale, table, truncate};
-pub use transport::{channel, wire};
+pub use transport::{channel, runtime, wire};

@@ -239,6 +239,11 @@ impl Server {
         self.inner.address()
     }
 
+    /// As [`Server::websocket_address`](crate::Server::websocket_address).
+    pub fn websocket_address(&self) -> Option<SocketAddr> {
+        self.inner.websocket_address()
+    }
+
     /// The digest of what was published first, for clients to pin.
     pub fn digest(&self) -> Digest {
         self.inner.digest()

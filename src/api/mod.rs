@@ -4,12 +4,16 @@
 //! defaults, the folders.
 
 mod answer;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod blocking;
 mod client;
 mod model;
+#[cfg(not(target_arch = "wasm32"))]
 mod publisher;
 mod quantise;
+#[cfg(not(target_arch = "wasm32"))]
 mod server;
+#[cfg(not(target_arch = "wasm32"))]
 mod server_builder;
 mod values;
 
@@ -17,7 +21,9 @@ pub use answer::{Answer, Report};
 pub use client::{Client, ClientBuilder};
 pub use model::Model;
 pub use quantise::Calibrated;
+#[cfg(not(target_arch = "wasm32"))]
 pub use server::Server;
+#[cfg(not(target_arch = "wasm32"))]
 pub use server_builder::ServerBuilder;
 pub use values::Values;
 

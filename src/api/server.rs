@@ -51,6 +51,7 @@ pub(super) struct Inner {
     /// Until the server runs.
     pub(super) listener: Mutex<Option<Listener>>,
     pub(super) address: Option<SocketAddr>,
+    pub(super) browsers: Option<SocketAddr>,
     pub(super) identity: Option<ServerIdentity>,
     pub(super) policy: Arc<Policy>,
     pub(super) store: Option<Store>,
@@ -85,6 +86,11 @@ impl Server {
     /// Where clients connect; `None` of a server that listens nowhere.
     pub fn address(&self) -> Option<SocketAddr> {
         self.0.address
+    }
+
+    /// Where browsers connect; `None` of a server that has no such address.
+    pub fn websocket_address(&self) -> Option<SocketAddr> {
+        self.0.browsers
     }
 
     /// The digest of what was published first, for clients to pin.

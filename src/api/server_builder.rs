@@ -1,7 +1,6 @@
 //! How a model is served: what a server is told before it publishes.
 
 use std::marker::PhantomData;
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, RwLock};
@@ -16,6 +15,8 @@ use super::publisher::{Publisher, check};
 use super::server::{Inner, Server, most_bytes};
 use crate::admission::Admission;
 use crate::error::{Error, Result};
+#[cfg(feature = "websocket")]
+use crate::net::websocket::Origins;
 use crate::net::{self, Listener, ServerIdentity};
 use crate::plan::{Link, Reveal};
 use crate::planner::{Target, Widths};
@@ -52,7 +53,17 @@ pub struct ServerBuilder<T = Async> {
     client_authorities: Option<PathBuf>,
     allow: Option<AllowList>,
     watcher: Option<Arc<dyn Watcher>>,
+    #[cfg(feature = "websocket")]
+    browsers: Browsers,
     twin: PhantomData<T>,
+}
+
+/// Where browsers connect, and the pages that are answered.
+#[cfg(feature = "websocket")]
+#[derive(Clone, Default)]
+struct Browsers {
+    address: Option<String>,
+    origins: Vec<String>,
 }
 
 impl<T> ServerBuilder<T> {
@@ -77,6 +88,8 @@ impl<T> ServerBuilder<T> {
             client_authorities: None,
             allow: None,
             watcher: None,
+            #[cfg(feature = "websocket")]
+            browsers: Browsers::default(),
             twin: PhantomData,
         }
     }
@@ -103,6 +116,8 @@ impl<T> ServerBuilder<T> {
             client_authorities: self.client_authorities,
             allow: self.allow,
             watcher: self.watcher,
+            #[cfg(feature = "websocket")]
+            browsers: self.browsers,
             twin: PhantomData,
         }
     }
@@ -147,6 +162,21 @@ impl<T> ServerBuilder<T> {
     /// Of these clients, none but those of a list, which are known by their names there.
     pub fn allow(mut self, list: AllowList) -> Self {
         self.allow = Some(list);
+        self
+    }
+
+    /// Listens on this address too (host:port), for browsers, which bring the same frames in messages of a WebSocket; with TLS if there is
+    /// a certificate. Pages of this machine are answered if the address is a loopback one, and others if they are [named](Self::origin).
+    #[cfg(feature = "websocket")]
+    pub fn websocket(mut self, address: impl ToString) -> Self {
+        self.browsers.address = Some(address.to_string());
+        self
+    }
+
+    /// Answers pages of this origin, as in `https://example.org`, and no others than those that are named. Again for each more.
+    #[cfg(feature = "websocket")]
+    pub fn origin(mut self, origin: impl Into<String>) -> Self {
+        self.browsers.origins.push(origin.into());
         self
     }
 
@@ -251,13 +281,7 @@ impl ServerBuilder {
     /// When the address cannot be listened on, or others can connect there and nothing protects them; and as [`build`](Self::build).
     pub async fn bind(self, address: impl ToString) -> Result<Server> {
         let address = address.to_string();
-        if self.identity.is_none()
-            && !self.plain_anywhere
-            && !net::is_loopback(&address).await.map_err(Error::of_listening)?
-        {
-            let what = format!("{address} can be reached by others, and there is no certificate");
-            return Err(Error::unprotected(what, "give a certificate and its key; plain TCP where it is asked for"));
-        }
+        self.check_protected(&address).await?;
         if self.identity.is_none() && self.client_authorities.is_some() {
             return Err(Error::usage(
                 "clients show certificates over TLS alone",
@@ -274,9 +298,38 @@ impl ServerBuilder {
         let read = |(chain, key): &(PathBuf, PathBuf)| ServerIdentity::read(chain, key, authorities);
         let identity = self.identity.as_ref().map(read).transpose()?;
         // An address that is taken shows before the work begins.
-        let listener = Listener::bind(&address, identity.clone()).await?;
-        let address = listener.address().map_err(Error::internal)?;
-        self.publish(Some((listener, address)), identity).await
+        let listener = self.listen(&address, identity.clone()).await?;
+        self.publish(Some(listener), identity).await
+    }
+
+    /// Refuses plain TCP where others can connect, unless that is asked for. Returns whether only this machine can.
+    async fn check_protected(&self, address: &str) -> Result<bool> {
+        let loopback = net::is_loopback(address).await.map_err(Error::of_listening)?;
+        if self.identity.is_none() && !self.plain_anywhere && !loopback {
+            let what = format!("{address} can be reached by others, and there is no certificate");
+            return Err(Error::unprotected(what, "give a certificate and its key; plain TCP where it is asked for"));
+        }
+        Ok(loopback)
+    }
+
+    #[cfg(not(feature = "websocket"))]
+    async fn listen(&self, address: &str, identity: Option<ServerIdentity>) -> Result<Listener> {
+        Listener::bind(address, identity).await
+    }
+
+    /// On the address for browsers too, if there is one.
+    #[cfg(feature = "websocket")]
+    async fn listen(&self, address: &str, identity: Option<ServerIdentity>) -> Result<Listener> {
+        let Browsers { address: browsers, origins } = &self.browsers;
+        if browsers.is_none() && !origins.is_empty() {
+            return Err(Error::usage("an origin of pages, and no address for browsers", "name the address too"));
+        }
+        let mut listener = Listener::bind(address, identity).await?;
+        if let Some(address) = browsers {
+            let origins = Origins::new(origins.iter().cloned(), self.check_protected(address).await?)?;
+            listener.bind_websocket(address, origins).await?;
+        }
+        Ok(listener)
     }
 
     /// Publishes the model without listening anywhere: [`Server::serve`] takes streams of any kind.
@@ -288,11 +341,7 @@ impl ServerBuilder {
         self.publish(None, None).await
     }
 
-    async fn publish(
-        self,
-        listener: Option<(Listener, SocketAddr)>,
-        identity: Option<ServerIdentity>,
-    ) -> Result<Server> {
+    async fn publish(self, listener: Option<Listener>, identity: Option<ServerIdentity>) -> Result<Server> {
         let Self { models, target, state, store, reveal, quota, sessions, per_address, limits, idle, drain, .. } = self;
         let (progress, readiness, memory, allow, watch) =
             (self.progress, self.readiness, self.memory, self.allow, Watch::new(self.watcher));
@@ -323,7 +372,9 @@ impl ServerBuilder {
             // Whoever has it hands it streams; a listener takes clients when the server runs.
             readiness.begins();
         }
-        let (listener, address) = listener.unzip();
+        let address = listener.as_ref().map(Listener::address).transpose().map_err(Error::internal)?;
+        let browsers =
+            listener.as_ref().map(Listener::websocket_address).transpose().map_err(Error::internal)?.flatten();
         let listener = Mutex::new(listener);
         Ok(Server(Arc::new(Inner {
             catalogue: Mutex::new(Arc::new(catalogue)),
@@ -331,6 +382,7 @@ impl ServerBuilder {
             reloading: tokio::sync::Mutex::default(),
             listener,
             address,
+            browsers,
             identity,
             policy,
             store,

@@ -27,6 +27,9 @@ impl Levels {
     pub const SERVER: Self = Self(["info", "debug", "trace"]);
 }
 
+/// What others' code says of what clients send is not written, whatever the level.
+const FOREIGN: [&str; 2] = ["tungstenite=off", "tokio_tungstenite=off"];
+
 /// True once every line is an object.
 static JSON: AtomicBool = AtomicBool::new(false);
 
@@ -39,7 +42,10 @@ pub fn is_json() -> bool {
 pub fn start(levels: Levels, verbose: u8, format: Format) {
     JSON.store(format == Format::Json, Ordering::Relaxed);
     let level = levels.0[usize::from(verbose).min(2)];
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let mut filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    for crates in FOREIGN {
+        filter = filter.add_directive(crates.parse().expect("a directive"));
+    }
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).log_internal_errors(false);
     match format {
         Format::Text => log.with_target(false).with_ansi(io::stderr().is_terminal()).init(),

@@ -26,6 +26,13 @@ pub struct Arguments {
     /// Where to listen; port 0 picks a free port.
     #[arg(long, default_value = "127.0.0.1:7117", value_name = "ADDR")]
     listen: String,
+    /// Listen here too, for browsers: the same in messages of a WebSocket, with TLS if there is a certificate.
+    #[arg(long, value_name = "ADDR")]
+    websocket: Option<String>,
+    /// Answer pages of this origin, as in https://example.org, and no others. Again for each more [default: those of this machine, if
+    /// the address for browsers is a loopback one].
+    #[arg(long = "origin", value_name = "ORIGIN", requires = "websocket")]
+    origins: Vec<String>,
     /// Certificate chain for TLS 1.3, as PEM.
     #[arg(long, value_name = "FILE", requires = "key")]
     cert: Option<PathBuf>,
@@ -96,7 +103,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let models = read(&arguments.models, &arguments.import)?;
     let runtime = runtime()?;
-    check_protection(&arguments, runtime.block_on(net::is_loopback(&arguments.listen)).map_err(Error::of_listening)?)?;
+    check_protection(&arguments, runtime.block_on(exposed(&arguments))?)?;
     check(&models, arguments.reveal)?;
     let store = arguments.places.open()?;
     let builder = configured(builder(models)?, &arguments, &store)?;
@@ -108,14 +115,22 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     outcome.map(|()| ExitCode::SUCCESS)
 }
 
-/// Refuses plain TCP where others can listen, unless that is asked for; then it warns.
-fn check_protection(arguments: &Arguments, loopback: bool) -> Result<()> {
-    if arguments.cert.is_some() || loopback {
-        return Ok(());
+/// The address that others can reach, if there is one.
+async fn exposed(arguments: &Arguments) -> Result<Option<&String>> {
+    for address in [Some(&arguments.listen), arguments.websocket.as_ref()].into_iter().flatten() {
+        if !net::is_loopback(address).await.map_err(Error::of_listening)? {
+            return Ok(Some(address));
+        }
     }
+    Ok(None)
+}
+
+/// Refuses plain TCP where others can listen, unless that is asked for; then it warns.
+fn check_protection(arguments: &Arguments, exposed: Option<&String>) -> Result<()> {
+    let Some(address) = exposed.filter(|_| arguments.cert.is_none()) else { return Ok(()) };
     if !arguments.insecure {
         return Err(Error::unprotected(
-            format!("{} can be reached by others, and there is no certificate", arguments.listen),
+            format!("{address} can be reached by others, and there is no certificate"),
             "give --cert and --key, or --insecure; a self-signed certificate: openssl req -x509 -newkey ed25519 -nodes \
              -subj /CN=lowkey -addext basicConstraints=critical,CA:FALSE -addext subjectAltName=DNS:HOST \
              -keyout key.pem -out cert.pem",
@@ -144,6 +159,9 @@ fn configured(mut builder: ServerBuilder, arguments: &Arguments, store: &Store) 
     }
     if let Some(list) = &arguments.allow {
         builder = builder.allow(AllowList::read(list)?);
+    }
+    if let Some(address) = &arguments.websocket {
+        builder = arguments.origins.iter().fold(builder.websocket(address), ServerBuilder::origin);
     }
     if arguments.insecure {
         builder = builder.insecure();
@@ -187,7 +205,8 @@ async fn serve(mut builder: ServerBuilder, arguments: &Arguments, store: &Store)
     }
     let board = board.map(|(_, address)| format!("\nmetrics on {address}")).unwrap_or_default();
     // A server goes on if nobody reads this.
-    let _ = say(format_args!("listening on {address}\n{}{board}", published(&server)));
+    let browsers = server.websocket_address().map(|address| format!("\nbrowsers on {address}")).unwrap_or_default();
+    let _ = say(format_args!("listening on {address}\n{}{browsers}{board}", published(&server)));
     tokio::select! {
         outcome = server.clone().run() => outcome,
         () = reloads(hangup, &server, arguments) => Ok(()),

@@ -1,4 +1,5 @@
 //! From bytes to frames of a stage, and control messages within them.
 
 pub mod channel;
+pub mod runtime;
 pub mod wire;

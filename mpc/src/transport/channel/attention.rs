@@ -1,7 +1,9 @@
 //! What a channel waits for, for whoever has to choose between several.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::transport::runtime::Instant;
 
 /// A view of one channel. A clone is the same view.
 #[derive(Clone, Debug, Default)]

@@ -19,7 +19,7 @@ pub use traffic::{Count, ScopeTraffic, StageTraffic, Traffic};
 
 use crate::error::{Error, Result};
 use crate::party::{Party, Stage};
-use crate::transport::wire;
+use crate::transport::{runtime, wire};
 use frame::Header;
 use serde::{Serialize, de::DeserializeOwned};
 use std::fmt;
@@ -248,7 +248,7 @@ impl Channel {
     pub async fn drain(&mut self, patience: Duration) {
         self.out_of_step = true;
         let mut nowhere = tokio::io::sink();
-        let _ = tokio::time::timeout(patience, tokio::io::copy_buf(&mut self.reader, &mut nowhere)).await;
+        let _ = runtime::timeout(patience, tokio::io::copy_buf(&mut self.reader, &mut nowhere)).await;
     }
 
     /// Waits until all queued frames are written.

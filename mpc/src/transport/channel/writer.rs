@@ -2,12 +2,12 @@
 
 use super::frame::HEADER_BYTES;
 use crate::error::{Error, Result};
+use crate::transport::runtime::{self, JoinHandle};
 use std::future::Future;
 use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
 
 /// Headers and short payloads are gathered up to this size; the rest of a long payload is written in place.
 const GATHER_BYTES: usize = 16 * 1024;
@@ -30,7 +30,7 @@ impl Writer {
         W: AsyncWrite + Send + Unpin + 'static,
     {
         let (queue, jobs) = mpsc::unbounded_channel();
-        let task = tokio::spawn(run(io, jobs, timeout));
+        let task = runtime::spawn(run(io, jobs, timeout));
         Self { queue, task: Some(task) }
     }
 
@@ -135,7 +135,7 @@ async fn write<W: AsyncWrite + Unpin>(io: &mut W, mut bytes: &[u8], timeout: Dur
 
 /// Runs one I/O operation, at most for `after`.
 pub(super) async fn limit<T>(after: Duration, operation: impl Future<Output = io::Result<T>>) -> Result<T> {
-    match tokio::time::timeout(after, operation).await {
+    match runtime::timeout(after, operation).await {
         Ok(result) => Ok(result?),
         Err(_) => Err(Error::Timeout { after }),
     }

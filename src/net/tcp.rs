@@ -1,9 +1,11 @@
-//! Connections: TLS 1.3 with a certificate authority or a pinned certificate, or plain TCP where that was asked for.
+//! Sockets, with TLS 1.3 or without.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -12,31 +14,17 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, ServerConfig, SignatureScheme,
+    AlertDescription as Alert, CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore,
+    ServerConfig, SignatureScheme,
 };
 use sha2::{Digest as _, Sha256};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+#[cfg(feature = "websocket")]
+use super::websocket::{self, Origins};
+use super::{Stream, Trust};
 use crate::error::{Error, Result};
-
-/// A stream of bytes to the other party.
-pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
-
-/// How a client knows that it talks to the right server.
-#[derive(Clone, Debug)]
-pub enum Trust {
-    /// TLS 1.3; the certificate is signed by an authority in this PEM file.
-    Authority(PathBuf),
-    /// TLS 1.3; the certificate is signed by an authority that this system trusts.
-    System,
-    /// TLS 1.3; the certificate has this SHA-256 (of its DER form). Neither its dates nor its names are looked at, nor who signed it.
-    Pin([u8; 32]),
-    /// Plain TCP.
-    Plain,
-}
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
@@ -212,6 +200,24 @@ fn handshake_error(address: &str, error: io::Error) -> Error {
     }
 }
 
+/// True if the other end has ended the connection for want of a certificate that it accepts.
+pub(crate) fn wants_certificate(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    let Some(rustls::Error::AlertReceived(alert)) = inner else { return false };
+    let about = [
+        Alert::CertificateRequired,
+        Alert::BadCertificate,
+        Alert::UnsupportedCertificate,
+        Alert::CertificateRevoked,
+        Alert::CertificateExpired,
+        Alert::CertificateUnknown,
+        Alert::UnknownCA,
+        Alert::DecryptError,
+        Alert::AccessDenied,
+    ];
+    about.contains(alert)
+}
+
 /// What is wrong with a certificate.
 fn in_words(why: &CertificateError) -> String {
     match why {
@@ -354,10 +360,23 @@ impl Credentials {
     }
 }
 
-/// A listening socket, with TLS if there is a certificate.
+/// Listening sockets, with TLS if there is a certificate.
 pub struct Listener {
-    socket: TcpListener,
+    /// The first for clients over TCP, those behind it for browsers.
+    sockets: Vec<(TcpListener, Over)>,
     identity: Option<ServerIdentity>,
+    /// Which socket is looked at first: a flood at one does not keep the others waiting.
+    turn: AtomicUsize,
+}
+
+/// How the bytes of a session lie in those of a connection.
+#[derive(Clone)]
+enum Over {
+    /// As they are.
+    Tcp,
+    /// In messages.
+    #[cfg(feature = "websocket")]
+    WebSocket(Arc<Origins>),
 }
 
 impl Listener {
@@ -366,39 +385,80 @@ impl Listener {
     /// # Errors
     /// When the address cannot be listened on.
     pub async fn bind(address: &str, identity: Option<ServerIdentity>) -> Result<Self> {
-        let socket =
-            TcpListener::bind(address).await.map_err(|source| Error::Listen { address: address.to_owned(), source })?;
-        Ok(Self { socket, identity })
+        let sockets = vec![(listen(address).await?, Over::Tcp)];
+        Ok(Self { sockets, identity, turn: AtomicUsize::new(0) })
+    }
+
+    /// Listens on `address` too, for browsers with pages of these origins.
+    ///
+    /// # Errors
+    /// When the address cannot be listened on.
+    #[cfg(feature = "websocket")]
+    pub async fn bind_websocket(&mut self, address: &str, origins: Origins) -> Result<()> {
+        self.sockets.push((listen(address).await?, Over::WebSocket(Arc::new(origins))));
+        Ok(())
     }
 
     /// The address that clients connect to.
     pub fn address(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+        self.sockets[0].0.local_addr()
     }
 
-    /// Waits for a connection. The TLS handshake is left to [`Incoming::secure`], so that a slow client delays nobody else.
+    /// The address that browsers connect to, if there is one.
+    pub fn websocket_address(&self) -> io::Result<Option<SocketAddr>> {
+        self.sockets.get(1).map(|(socket, _)| socket.local_addr()).transpose()
+    }
+
+    /// Waits for a connection. The handshakes are left to [`Incoming::secure`], so that a slow client delays nobody else.
     pub async fn accept(&self) -> io::Result<(Incoming, SocketAddr)> {
-        let (stream, address) = self.socket.accept().await?;
+        let first = self.turn.fetch_add(1, Ordering::Relaxed) % self.sockets.len();
+        let (before, after) = self.sockets.split_at(first);
+        let (stream, address, over) = std::future::poll_fn(|cx| {
+            for (socket, over) in after.iter().chain(before) {
+                if let Poll::Ready(accepted) = socket.poll_accept(cx) {
+                    return Poll::Ready(accepted.map(|(stream, address)| (stream, address, over.clone())));
+                }
+            }
+            Poll::Pending
+        })
+        .await?;
         let tls = self.identity.as_ref().map(|identity| identity.current().acceptor);
-        Ok((Incoming { stream, tls }, address))
+        Ok((Incoming { stream, tls, over }, address))
     }
 }
 
-/// A connection whose TLS handshake is still to come.
+async fn listen(address: &str) -> Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|source| Error::Listen { address: address.to_owned(), source })
+}
+
+impl Over {
+    /// The handshake of what lies in between, if there is one.
+    async fn accept(self, stream: impl Stream + 'static) -> io::Result<Box<dyn Stream>> {
+        match self {
+            Self::Tcp => Ok(Box::new(stream)),
+            #[cfg(feature = "websocket")]
+            Self::WebSocket(origins) => Ok(Box::new(websocket::accept(stream, &origins).await?)),
+        }
+    }
+}
+
+/// A connection whose handshakes, of TLS and of a WebSocket, are still to come.
 pub struct Incoming {
     stream: TcpStream,
     tls: Option<TlsAcceptor>,
+    over: Over,
 }
 
 impl Incoming {
-    /// Does the TLS handshake, if the listener has a certificate. Returns the client's certificate too, if it had to show one.
+    /// Does the TLS handshake, if the listener has a certificate, and then a browser's. Returns the client's certificate too, if it had
+    /// to show one.
     pub async fn secure(self) -> io::Result<(Box<dyn Stream>, Option<CertificateDer<'static>>)> {
         self.stream.set_nodelay(true)?;
-        let Some(acceptor) = self.tls else { return Ok((Box::new(self.stream), None)) };
+        let Some(acceptor) = self.tls else { return Ok((self.over.accept(self.stream).await?, None)) };
         let stream = acceptor.accept(self.stream).await?;
         let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let certificate = shown.map(|certificate| certificate.clone().into_owned());
-        Ok((Box::new(stream), certificate))
+        Ok((self.over.accept(stream).await?, certificate))
     }
 }
 
