@@ -57,6 +57,9 @@
 //! Features: `cli`, on unless switched off, is the `lowkey` command and what it alone needs. `deterministic` lets tests give the
 //! randomness of a session; with it there is no privacy, and no release has it.
 
+// In a browser there are no servers, and what they alone use is not used.
+#![cfg_attr(target_arch = "wasm32", allow(dead_code))]
+
 // The command names the library as everyone else does.
 #[cfg(feature = "cli")]
 extern crate self as lowkey;

@@ -1,6 +1,7 @@
 //! What a client learns of an input, and what that took.
 
 use lowkey_models::Architecture;
+use lowkey_models::coding::End;
 
 use crate::answer::Output;
 use crate::client::Inference;
@@ -58,5 +59,37 @@ impl Answer {
             quantised: logits.and_then(|logits| architecture.quantised(logits)),
             report: Report::default(),
         }
+    }
+
+    /// Of each class, in the order of the logits: what the network's own softmax or sigmoid says, and the softmax of its real outputs
+    /// where it has none; `None` where their unit is not known.
+    pub fn probabilities(&self, architecture: &Architecture) -> Option<Vec<f64>> {
+        let outputs = self.logits.as_ref()?.len();
+        let scores = self.scores.as_ref().filter(|scores| scores.len() == outputs)?;
+        let coding = architecture.output_coding.as_ref();
+        match coding.map(|coding| (&coding.ends[..], coding.probability)) {
+            Some(([.., End::Softmax | End::Sigmoid], _) | ([], true)) => Some(scores.clone()),
+            None | Some(([], false)) => Some(softmax(scores)),
+            Some(([.., End::LogSoftmax], _)) => Some(scores.iter().map(|score| score.exp()).collect()),
+            Some(([.., End::Tanh], _)) => None,
+        }
+    }
+}
+
+fn softmax(scores: &[f64]) -> Vec<f64> {
+    let most = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let weights: Vec<f64> = scores.iter().map(|score| (score - most).exp()).collect();
+    let sum: f64 = weights.iter().sum();
+    weights.iter().map(|weight| weight / sum).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::softmax;
+
+    #[test]
+    fn shares_sum_to_one() {
+        let shares = softmax(&[1000.0, 1000.0, 0.0]);
+        assert!((shares[0] - 0.5).abs() < 1e-12 && (shares.iter().sum::<f64>() - 1.0).abs() < 1e-12);
     }
 }

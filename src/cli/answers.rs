@@ -2,7 +2,6 @@
 
 use lowkey::report::{LayerReport, human_bytes, human_ms};
 use lowkey::{Answer, Plan};
-use lowkey_models::coding::End;
 use lowkey_models::{Architecture, ClassRule};
 
 use super::records::{mean_stage, stage_line};
@@ -146,7 +145,7 @@ fn said(answer: &Answer, architecture: &Architecture) -> String {
     let values = || value_texts(answer, logits);
     match architecture.class_rule(logits.len()) {
         ClassRule::Largest { last } => {
-            let shares = probabilities(answer, logits, architecture);
+            let shares = answer.probabilities(architecture);
             let of = |&class: &usize| match &shares {
                 Some(shares) => format!("{} ({:.1} %)", numbered(class, architecture), 100.0 * shares[class]),
                 None => format!("{} ({})", numbered(class, architecture), logits[class]),
@@ -192,25 +191,6 @@ fn value_texts(answer: &Answer, logits: &[i64]) -> Vec<String> {
     }
 }
 
-/// Of each class: what the network's own softmax or sigmoid says, and the softmax of its real outputs where it has none.
-fn probabilities(answer: &Answer, logits: &[i64], architecture: &Architecture) -> Option<Vec<f64>> {
-    let scores = answer.scores.as_ref().filter(|scores| scores.len() == logits.len())?;
-    let coding = architecture.output_coding.as_ref();
-    match coding.map(|coding| (&coding.ends[..], coding.probability)) {
-        Some(([.., End::Softmax | End::Sigmoid], _) | ([], true)) => Some(scores.clone()),
-        None | Some(([], false)) => Some(softmax(scores)),
-        Some(([.., End::LogSoftmax], _)) => Some(scores.iter().map(|score| score.exp()).collect()),
-        Some(([.., End::Tanh], _)) => None,
-    }
-}
-
-fn softmax(scores: &[f64]) -> Vec<f64> {
-    let most = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let weights: Vec<f64> = scores.iter().map(|score| (score - most).exp()).collect();
-    let sum: f64 = weights.iter().sum();
-    weights.iter().map(|weight| weight / sum).collect()
-}
-
 /// What an answer took, under its line.
 pub fn cost_line(answer: &Answer) -> String {
     let report = &answer.report;
@@ -234,7 +214,7 @@ pub fn outputs_table(answer: &Answer, architecture: &Architecture) -> Option<Str
         return Some(table.for_terminal());
     }
     let shares = match rule {
-        ClassRule::Largest { .. } => probabilities(answer, logits, architecture),
+        ClassRule::Largest { .. } => answer.probabilities(architecture),
         _ => None,
     };
     let columns = [number("output"), text("name"), number("integer"), number("value"), number("probability")];
@@ -261,12 +241,6 @@ mod tests {
     fn classes_rank_by_their_integers() {
         assert_eq!(ranked(&[3, -1, 7, 7], false), [2, 3, 0, 1]);
         assert_eq!(ranked(&[3, -1, 7, 7], true), [3, 2, 0, 1]);
-    }
-
-    #[test]
-    fn shares_sum_to_one() {
-        let shares = softmax(&[1000.0, 1000.0, 0.0]);
-        assert!((shares[0] - 0.5).abs() < 1e-12 && (shares.iter().sum::<f64>() - 1.0).abs() < 1e-12);
     }
 
     #[test]

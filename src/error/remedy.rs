@@ -2,14 +2,13 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
 use lowkey_models::data::{DataError, DataProblem};
 use lowkey_mpc::error::Error as ProtocolError;
 
 use super::{AbortCode, Error, Refusal};
-use crate::net;
 use crate::store::{Folder, NotOffences, NotRecords, StoreError};
 
 /// What to do about an error, as a sentence. Variants are what a program may have a command or a switch for.
@@ -142,7 +141,7 @@ fn of_session(error: &ProtocolError) -> Option<Remedy> {
     Some(match error {
         ProtocolError::PeerAborted(code) => format!("the peer says: {}", AbortCode::describe(*code)).into(),
         ProtocolError::Timeout { .. } => "check that the other end still runs".into(),
-        ProtocolError::Io(error) if net::wants_certificate(error) => Remedy::ShowCertificate,
+        ProtocolError::Io(error) if wants_certificate(error) => Remedy::ShowCertificate,
         ProtocolError::Disconnected => "the other end stopped, or one end uses TLS and the other does not".into(),
         ProtocolError::Changed => Remedy::UseTls,
         ProtocolError::Protocol { .. } => SAME_VERSION.into(),
@@ -153,6 +152,32 @@ fn of_session(error: &ProtocolError) -> Option<Remedy> {
         | ProtocolError::Cheated => return None,
         _ => return None,
     })
+}
+
+/// True if the other end has ended the connection for want of a certificate that it accepts.
+#[cfg(not(target_arch = "wasm32"))]
+fn wants_certificate(error: &io::Error) -> bool {
+    use rustls::AlertDescription as Alert;
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    let Some(rustls::Error::AlertReceived(alert)) = inner else { return false };
+    let about = [
+        Alert::CertificateRequired,
+        Alert::BadCertificate,
+        Alert::UnsupportedCertificate,
+        Alert::CertificateRevoked,
+        Alert::CertificateExpired,
+        Alert::CertificateUnknown,
+        Alert::UnknownCA,
+        Alert::DecryptError,
+        Alert::AccessDenied,
+    ];
+    about.contains(alert)
+}
+
+/// In a browser TLS is the page's affair.
+#[cfg(target_arch = "wasm32")]
+fn wants_certificate(_error: &io::Error) -> bool {
+    false
 }
 
 fn of_store(error: &StoreError) -> Option<Remedy> {

@@ -13,9 +13,7 @@ use std::path::PathBuf;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 #[cfg(target_arch = "wasm32")]
-pub(crate) use nowhere::{connect_as, is_loopback, wants_certificate};
-#[cfg(not(target_arch = "wasm32"))]
-pub(crate) use tcp::wants_certificate;
+pub(crate) use nowhere::{connect_as, is_loopback};
 #[cfg(not(target_arch = "wasm32"))]
 pub use tcp::{
     Credentials, Incoming, Listener, ServerIdentity, certificates, connect, connect_as, connect_within, is_loopback,

@@ -1,6 +1,5 @@
 //! A browser has no sockets.
 
-use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -24,9 +23,4 @@ pub(crate) async fn connect_as(
 /// Nothing can be looked up.
 pub(crate) async fn is_loopback(_address: &str) -> Result<bool> {
     no_sockets()
-}
-
-/// Nothing speaks TLS here; the page's WebSocket may.
-pub(crate) fn wants_certificate(_error: &io::Error) -> bool {
-    false
 }

@@ -14,8 +14,7 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{
-    AlertDescription as Alert, CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore,
-    ServerConfig, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, ServerConfig, SignatureScheme,
 };
 use sha2::{Digest as _, Sha256};
 use tokio::net::{TcpListener, TcpStream};
@@ -198,24 +197,6 @@ fn handshake_error(address: &str, error: io::Error) -> Error {
             Error::Connect { address, source }
         }
     }
-}
-
-/// True if the other end has ended the connection for want of a certificate that it accepts.
-pub(crate) fn wants_certificate(error: &io::Error) -> bool {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
-    let Some(rustls::Error::AlertReceived(alert)) = inner else { return false };
-    let about = [
-        Alert::CertificateRequired,
-        Alert::BadCertificate,
-        Alert::UnsupportedCertificate,
-        Alert::CertificateRevoked,
-        Alert::CertificateExpired,
-        Alert::CertificateUnknown,
-        Alert::UnknownCA,
-        Alert::DecryptError,
-        Alert::AccessDenied,
-    ];
-    about.contains(alert)
 }
 
 /// What is wrong with a certificate.
