@@ -359,7 +359,7 @@ fn check_window(channels: usize, input: [usize; 2], window: &Window) -> Result<[
         within("a padding", padding as i128, 0, limit)?;
     }
     let padded = window.padded(input);
-    at_most("the number of elements with padding", channels * padded[0] * padded[1], MAX_ELEMENTS)?;
+    check_elements("the number of elements with padding", [channels, padded[0], padded[1]])?;
     window.output(input).ok_or(Problem::WindowTooLarge { extent: window.extent(), padded })
 }
 
@@ -416,9 +416,15 @@ fn check_shape(shape: Shape) -> Result<Shape, Problem> {
     for size in shape {
         within("a dimension", size as i128, 1, MAX_DIMENSION as i128)?;
     }
-    // Three factors of at most 2^16 fit a usize.
-    at_most("the number of elements", shape.iter().product(), MAX_ELEMENTS)?;
+    check_elements("the number of elements", shape)?;
     Ok(shape)
+}
+
+/// Sizes whose product is a number of elements. Three of 2^16 fit no usize of 32 bits.
+fn check_elements(what: &'static str, sizes: [usize; 3]) -> Result<(), Problem> {
+    let value = sizes.iter().map(|&size| size as u128).product();
+    let limit = MAX_ELEMENTS as u128;
+    if value > limit { Err(Problem::TooLarge { what, value, limit }) } else { Ok(()) }
 }
 
 fn at_most(what: &'static str, value: usize, limit: usize) -> Result<(), Problem> {

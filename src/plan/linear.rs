@@ -12,7 +12,7 @@ use lowkey_bridge::{LayerParameters, LayerPlan, Packing, SetPlan, TermPlan};
 use lowkey_he::{ParameterSet, Rounding};
 use lowkey_models::{Architecture, Op, Shape, TensorInfo, Term};
 
-use super::at_most;
+use super::{NARROW, at_most};
 use crate::node::{ByTensor, Choices, Holding, LinearChoice, NodeId, PlanError, TensorId};
 
 /// Most taps of a kernel: packing takes time in proportion.
@@ -21,12 +21,12 @@ const MAX_TAPS: u64 = 1 << 12;
 const MAX_STRIDE: u64 = 64;
 /// Largest packing of all terms together, in words (see [`Packing::size`]): what a stranger's plan may take of our memory, 0.5 GiB. A
 /// ResNet-50 and a MobileNet on images of 224 pixels fit half of it, one on 640 by 480 does not.
-pub(crate) const MAX_PACKED: u64 = 1 << 26;
+pub(crate) const MAX_PACKED: u64 = (1 << 26) / NARROW;
 
 /// Most coefficients of all hints together: terms x output channels x N. A client keeps each as a transform of up to 12 bytes
 /// or as a window of up to 16, whatever its rounding leaves on the wire: 2 GiB at most, 0.65 GiB for a ResNet-50 (27,560 channels
 /// at N = 2048), which would fit at N = 4096 too.
-pub const MAX_HINT_COEFFICIENTS: u64 = 1 << 27;
+pub const MAX_HINT_COEFFICIENTS: u64 = (1 << 27) / NARROW;
 
 /// A linear node: encrypted terms and identities.
 #[derive(Debug)]
@@ -178,7 +178,8 @@ impl Network<'_> {
         let mut packings = Vec::new();
         for term in terms {
             if let Term::Conv { window, .. } = term {
-                at_most("a kernel's number of taps", (window.kernel[0] * window.kernel[1]) as u64, MAX_TAPS)?;
+                let taps = window.kernel[0] as u64 * window.kernel[1] as u64;
+                at_most("a kernel's number of taps", taps, MAX_TAPS)?;
                 at_most("a stride", window.stride[0].max(window.stride[1]) as u64, MAX_STRIDE)?;
             }
             let input = TensorId::new(term.input());

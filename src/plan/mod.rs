@@ -25,6 +25,8 @@ pub use linear::{LinearNode, MAX_HINT_COEFFICIENTS, Upload};
 pub(crate) use linear::{MAX_PACKED, conv_shape};
 pub use memory::ServerMemory;
 
+/// What the limits of memory are divided by where addresses have 32 bits, as in a browser: all is to fit 4 GiB.
+const NARROW: u64 = if cfg!(target_pointer_width = "32") { 8 } else { 1 };
 /// Most activations that one inference handles.
 pub const MAX_ACTIVATIONS: u64 = 1 << 26;
 /// Most bytes of a hint: nothing rounded off the most coefficients.
@@ -34,11 +36,11 @@ pub const WIDTHS: std::ops::RangeInclusive<u32> = 2..=56;
 /// Most values that the windows of all pools read.
 pub const MAX_WINDOWS: u64 = 1 << 25;
 /// Most OTs of one layer: a party holds the keys of all of them at once, 16 bytes each. The largest layer of a VGG-16 has 2^27.
-pub const MAX_LAYER_OTS: u64 = 1 << 28;
+pub const MAX_LAYER_OTS: u64 = (1 << 28) / NARROW;
 /// Most OTs of one inference: they are agreed on before its first layer, 1.5 bytes each, so 3 GiB.
-pub const MAX_OTS: u64 = 1 << 31;
+pub const MAX_OTS: u64 = (1 << 31) / NARROW;
 /// Most bytes of one inference's bodies.
-pub const MAX_OFFLINE_BYTES: u64 = 1 << 31;
+pub const MAX_OFFLINE_BYTES: u64 = (1 << 31) / NARROW;
 
 /// What a network's output is shown as.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -235,7 +237,8 @@ fn check_size(architecture: &Architecture, tensors: &[TensorInfo]) -> Result<(),
     at_most("the number of accumulators", count(Kind::Accumulator), MAX_ACTIVATIONS)?;
     let pooled = architecture.nodes.iter().zip(&tensors[1..]).filter_map(|(node, output)| match &node.op {
         Op::MaxPool { window, .. } | Op::AvgPool { window, .. } | Op::SumPool { window, .. } => {
-            Some((window.kernel[0] * window.kernel[1] * output.elements()) as u64)
+            let [height, width] = window.kernel.map(|size| size as u64);
+            Some((height * width).saturating_mul(output.elements() as u64))
         }
         _ => None,
     });

@@ -200,7 +200,8 @@ async fn another_page_is_told_no() {
 #[tokio::test]
 async fn both_ends_close_and_what_was_sent_arrives() {
     let (client, server) = tokio::io::duplex(1 << 16);
-    let (server, client) = tokio::join!(accept(server, &Origins::default()), connect(client, "localhost:1", None));
+    let origins = Origins::default();
+    let (server, client) = tokio::join!(accept(server, &origins), connect(client, "localhost:1", None));
     let (mut server, mut client) = (server.unwrap(), client.unwrap());
     // Longer than a message, and than what lies in between.
     let sent: Vec<u8> = (0..300_000).map(|i| i as u8).collect();

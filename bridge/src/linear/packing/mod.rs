@@ -160,9 +160,12 @@ impl Packing {
     /// planning, so that a stranger's layer can be refused first.
     pub fn size(&self) -> u64 {
         let [height, width] = self.padded_shape();
-        let tile = self.ciphertexts() * self.degree + self.shape.channels * height * width;
-        let outputs = self.output[0] * self.output[1];
-        (tile as u64).saturating_mul(self.tiles() as u64).saturating_add((2 * outputs + 2 * self.taps.len()) as u64)
+        // All of it in words of 64 bits: a usize may have 32.
+        let product = |sizes: &[usize]| sizes.iter().fold(1u64, |product, &size| product.saturating_mul(size as u64));
+        let tile =
+            product(&[self.ciphertexts(), self.degree]).saturating_add(product(&[self.shape.channels, height, width]));
+        let planned = product(&self.output).saturating_add(self.taps.len() as u64).saturating_mul(2);
+        tile.saturating_mul(product(&self.grid)).saturating_add(planned)
     }
 
     /// The convolution of one tile's padded input: same kernel, no padding.

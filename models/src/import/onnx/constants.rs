@@ -104,7 +104,7 @@ pub(super) fn target(shape: &[usize], wanted: &Constant, node: Node<'_>) -> Resu
         new.push(match size {
             -1 => usize::MAX,
             0 if keep => *shape.get(at).ok_or_else(inconsistent)?,
-            size => usize::try_from(size).ok().filter(|&size| size <= 1 << 32).ok_or_else(inconsistent)?,
+            size => usize::try_from(size).ok().filter(|&size| size as u64 <= 1 << 32).ok_or_else(inconsistent)?,
         });
     }
     let known = new.iter().filter(|&&size| size != usize::MAX).try_fold(1usize, |all, &size| all.checked_mul(size));

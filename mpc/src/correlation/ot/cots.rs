@@ -18,7 +18,7 @@ use std::ops::{Add, AddAssign, Mul, Range};
 use std::sync::{Arc, Mutex, PoisonError};
 use zeroize::Zeroize;
 
-/// A number of OTs in each direction.
+/// A number of OTs in each direction. Sums and products stop at the largest `usize`, which no plan may reach.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct OtCount {
     /// OTs in which the client receives and the server sends.
@@ -61,7 +61,7 @@ impl OtCount {
     /// Both directions together.
     #[must_use]
     pub fn total(self) -> usize {
-        self.client_receives + self.server_receives
+        self.client_receives.saturating_add(self.server_receives)
     }
 }
 
@@ -69,8 +69,8 @@ impl Add for OtCount {
     type Output = Self;
     fn add(self, other: Self) -> Self {
         Self {
-            client_receives: self.client_receives + other.client_receives,
-            server_receives: self.server_receives + other.server_receives,
+            client_receives: self.client_receives.saturating_add(other.client_receives),
+            server_receives: self.server_receives.saturating_add(other.server_receives),
         }
     }
 }
@@ -84,7 +84,10 @@ impl AddAssign for OtCount {
 impl Mul<usize> for OtCount {
     type Output = Self;
     fn mul(self, times: usize) -> Self {
-        Self { client_receives: self.client_receives * times, server_receives: self.server_receives * times }
+        Self {
+            client_receives: self.client_receives.saturating_mul(times),
+            server_receives: self.server_receives.saturating_mul(times),
+        }
     }
 }
 
