@@ -79,6 +79,7 @@ mod tests {
         assert_eq!(both.ots, OtCount { client_receives: 5, server_receives: 3 });
         assert_eq!([one, other].into_iter().sum::<Demand>(), both);
         assert_eq!((both * 2).ots, OtCount { client_receives: 10, server_receives: 6 });
+        assert_eq!((both * usize::MAX + both).ots.total(), usize::MAX, "no plan may reach it");
         assert_eq!(one.larger(other), both);
         assert_eq!((both * 2).larger(one), both * 2);
         assert!((both.price(0.5) - 4.0).abs() < 1e-12);
