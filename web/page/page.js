@@ -6,6 +6,7 @@ const $ = (id) => document.getElementById(id);
 const worker = new Worker("worker.js", { type: "module" });
 const waiting = new Map();
 let calls = 0;
+let broken = null;
 
 worker.onmessage = ({ data: { id, value, error } }) => {
   const { resolve, reject } = waiting.get(id);
@@ -14,12 +15,14 @@ worker.onmessage = ({ data: { id, value, error } }) => {
   else reject(new Error(error));
 };
 worker.onerror = (event) => {
-  for (const { reject } of waiting.values()) reject(new Error(event.message || "the client could not be loaded: build it first"));
+  broken = new Error(event.message || "The client could not be loaded: build it with web/build.sh, and load this page again.");
+  for (const { reject } of waiting.values()) reject(broken);
   waiting.clear();
 };
 
 const call = (name, ...args) =>
   new Promise((resolve, reject) => {
+    if (broken) return reject(broken);
     const id = ++calls;
     waiting.set(id, { resolve, reject });
     worker.postMessage({ id, call: name, args });
