@@ -196,7 +196,7 @@ fn a_plan_tells_norms_up_to_a_power_of_two() {
             let largest: Vec<Norms> = largest.collect();
             let choice = |norms: &[Norms]| {
                 let classes = norms.iter().zip(&layer.terms).map(|(n, term)| n.class(term.packing.shape().fan_in()));
-                let classes: Vec<Norms> = classes.collect();
+                let classes: Vec<Norms> = classes.map(|class| budget::banded(class, layer.bands())).collect();
                 let rounding = budget::largest_rounding(parameters.set, parameters.ell, &classes, set.b0_rounding);
                 rounding.map(|rounding| (rounding.body, rounding.hint))
             };

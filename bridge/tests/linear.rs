@@ -23,6 +23,7 @@ struct Case {
     shapes: Vec<ConvShape>,
     weights: Vec<Vec<i32>>,
     input: Vec<i64>,
+    bands: usize,
 }
 
 impl Case {
@@ -33,7 +34,7 @@ impl Case {
             .map(|s| (0..s.out_channels * s.fan_in()).map(|_| rng.random_range(-weight..=weight)).collect())
             .collect();
         let input = (0..shapes[0].input_len()).map(|_| rng.random_range(0..=activation)).collect();
-        let mut case = Self { set, ell: 0, shapes, weights, input };
+        let mut case = Self { set, ell: 0, shapes, weights, input, bands: 1 };
         let largest = case.plain().into_iter().map(i64::abs).max().unwrap_or(0);
         case.ell = (64 - largest.leading_zeros() + 1).max(2);
         case
@@ -51,7 +52,7 @@ impl Case {
 
     fn norms(&self) -> Vec<Norms> {
         let largest = |(s, w): (&ConvShape, &Vec<i32>)| {
-            budget::norms_per_output(s, w).into_iter().fold(Norms::default(), Norms::max)
+            budget::norms_per_ciphertext(s, self.bands, w).into_iter().fold(Norms::default(), Norms::max)
         };
         self.shapes.iter().zip(&self.weights).map(largest).collect()
     }
@@ -59,7 +60,7 @@ impl Case {
     fn layer(&self, rounding: Rounding) -> Layer {
         let parameters = LayerParameters { set: self.set, ell: self.ell, rounding };
         assert!(parameters.consistent());
-        Layer::publish(parameters, &self.shapes, &self.weights)
+        Layer::banded(parameters, self.bands, &self.shapes, &self.weights)
     }
 
     /// Runs the layer; `None` if the parameter set does not fit it.
@@ -152,6 +153,28 @@ fn several_terms_of_one_tensor_share_one_upload() {
     let case = Case::new(&params::T32N2048, shapes, 3, 7, 5);
     case.check(Schedule::Prepared, 9).expect("fits");
     case.check(Schedule::Direct, 9).expect("fits");
+}
+
+/// Output channels in bands, the last ciphertext not full: whole products and inner products, several ciphertexts, branches, planned as
+/// tightly as they fit. Both schedules give the same shares.
+#[test]
+fn bands_are_exact() {
+    let (square, dense) = (ConvShape::square, ConvShape::dense);
+    let strided = ConvShape { stride: [2, 2], ..square(20, 7, 3, 8, 1) };
+    for (shapes, bands) in [
+        (vec![square(40, 9, 1, 7, 0)], 4),
+        (vec![square(20, 5, 3, 6, 1)], 2),
+        (vec![strided], 8),
+        (vec![dense(700, 11)], 8),
+        (vec![dense(300, 40)], 32),
+        (vec![square(8, 6, 3, 7, 1), square(8, 6, 1, 7, 0)], 4),
+    ] {
+        for set in [&params::T32N1024, &params::T32N2048, &params::T64N2048] {
+            let case = Case { bands, ..Case::new(set, shapes.clone(), 1, 3, 6) };
+            let [prepared, direct] = [Schedule::Prepared, Schedule::Direct].map(|s| case.check(s, 10).expect("fits"));
+            assert_eq!((&prepared.c, &prepared.v), (&direct.c, &direct.v), "{shapes:?}");
+        }
+    }
 }
 
 /// Three to six branches, planned as tightly as they fit.

@@ -93,7 +93,7 @@ pub fn large_plans() -> Vec<Vec<u8>> {
     };
     let text = |shape: [usize; 3], layouts: usize, node: Value| {
         let linear = node["op"] == "linear";
-        let choice = LinearChoice { ell: 40, set: Some(4), body_rounding: 0, hint_rounding: 0 };
+        let choice = LinearChoice { ell: 40, set: Some(4), body_rounding: 0, hint_rounding: 0, bands: 1 };
         let choices = Choices {
             link: Link::Lan,
             linear: vec![choice; usize::from(linear)],

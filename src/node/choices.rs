@@ -83,6 +83,18 @@ pub struct LinearChoice {
     pub body_rounding: u32,
     /// rh.
     pub hint_rounding: u32,
+    /// Output channels of an output ciphertext ([`Packing::banded`](lowkey_bridge::Packing::banded)). Left out of the text where it is one.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub bands: u32,
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_one(bands: &u32) -> bool {
+    *bands == one()
 }
 
 /// What was chosen for one parameter set.

@@ -23,7 +23,7 @@ const MAX_STRIDE: u64 = 64;
 /// ResNet-50 and a MobileNet on images of 224 pixels fit half of it, one on 640 by 480 does not.
 pub(crate) const MAX_PACKED: u64 = (1 << 26) / NARROW;
 
-/// Most coefficients of all hints together: terms x output channels x N. A client keeps each as a transform of up to 12 bytes
+/// Most coefficients of all hints together: terms x output ciphertexts x N. A client keeps each as a transform of up to 12 bytes
 /// or as a window of up to 16, whatever its rounding leaves on the wire: 2 GiB at most, 0.65 GiB for a ResNet-50 (27,560 channels
 /// at N = 2048), which would fit at N = 4096 too.
 pub const MAX_HINT_COEFFICIENTS: u64 = (1 << 27) / NARROW;
@@ -74,10 +74,18 @@ pub(crate) fn conv_shape(term: &Term, [channels, height, width]: Shape) -> Optio
 }
 
 /// Packs an encrypted term, saying what is wrong in terms of the network.
-pub(super) fn pack(node: &str, ell: u32, shape: &ConvShape, set: &ParameterSet) -> Result<Packing, PlanError> {
+fn pack(node: &str, choice: &LinearChoice, shape: &ConvShape, set: &ParameterSet) -> Result<Packing, PlanError> {
+    if choice.bands != 1 {
+        let wrong = || PlanError::Choice {
+            node: Some(node.to_owned()),
+            what: "the number of channels in an output ciphertext",
+            value: choice.bands.into(),
+        };
+        return Packing::banded(shape, set.degree, choice.bands as usize).ok_or_else(wrong);
+    }
     Packing::new(shape, set.degree).map_err(|error| PlanError::NothingFits {
         node: node.to_owned(),
-        ell,
+        ell: choice.ell,
         tried: vec![format!("{}: {error}", set.name)],
     })
 }
@@ -138,10 +146,10 @@ struct Totals {
 
 impl Totals {
     /// Adds a term.
-    fn add(&mut self, shape: &ConvShape, packing: &Packing) -> Result<(), PlanError> {
+    fn add(&mut self, packing: &Packing) -> Result<(), PlanError> {
         self.packed = self.packed.saturating_add(packing.size());
         at_most("the size of the packed layers", self.packed, MAX_PACKED)?;
-        let hints = (shape.out_channels as u64).saturating_mul(packing.degree() as u64);
+        let hints = (packing.output_ciphertexts() as u64).saturating_mul(packing.degree() as u64);
         self.coefficients = self.coefficients.saturating_add(hints);
         at_most("the number of the hints' coefficients", self.coefficients, MAX_HINT_COEFFICIENTS)
     }
@@ -185,8 +193,8 @@ impl Network<'_> {
             let input = TensorId::new(term.input());
             match (conv_shape(term, self.tensors[input].shape), term) {
                 (Some(shape), _) => {
-                    let packing = pack(name, choice.ell, &shape, parameters(name, self.choices, choice)?.set)?;
-                    totals.add(&shape, &packing)?;
+                    let packing = pack(name, choice, &shape, parameters(name, self.choices, choice)?.set)?;
+                    totals.add(&packing)?;
                     packings.push(packing);
                     own.inputs.push(self.root(input));
                 }
@@ -198,6 +206,11 @@ impl Network<'_> {
             Some(set) if packings.is_empty() => {
                 Err(PlanError::Choice { node: Some(name.clone()), what: "the parameter set", value: set.into() })
             }
+            None if choice.bands != 1 => Err(PlanError::Choice {
+                node: Some(name.clone()),
+                what: "the number of channels in an output ciphertext",
+                value: choice.bands.into(),
+            }),
             _ => Ok(Draft { node: own, packings }),
         }
     }

@@ -16,6 +16,13 @@ pub(super) struct Layer {
     pub terms: Vec<(ConvShape, Norms)>,
 }
 
+impl Layer {
+    /// The norms to plan with where an output ciphertext has so many channels.
+    pub fn norms(&self, bands: usize) -> Vec<Norms> {
+        self.terms.iter().map(|(_, class)| budget::banded(*class, bands)).collect()
+    }
+}
+
 pub(super) fn of(network: &Network, widths: Widths) -> Vec<Layer> {
     let architecture = network.architecture();
     let bounds = network.bounds();

@@ -1,5 +1,6 @@
 //! Chooses rings, parameter sets, rounding and layouts for a network, from its weights: what a server publishes.
 
+mod bands;
 mod layers;
 mod layouts;
 mod rings;
@@ -8,7 +9,7 @@ mod sets;
 mod truncation;
 
 use lowkey_bridge::Schedule;
-use lowkey_bridge::budget::{self, Norms};
+use lowkey_bridge::budget;
 use lowkey_he::{ParameterSet, params};
 use lowkey_models::check::MAX_WEIGHT_BITS;
 use lowkey_models::{Architecture, LinearBounds, Network, Op, Term};
@@ -91,7 +92,10 @@ fn plan_layers(
     bounds: &[Option<LinearBounds>],
     search: &mut Search,
 ) -> Result<Plan, PlanError> {
-    let (linear, sets) = sets::choose(layers, widths)?;
+    let (mut linear, sets) = sets::choose(layers, widths)?;
+    if widths == Widths::Tight {
+        bands::choose(layers, &sets, &mut linear);
+    }
     let mut choices = Choices { link, linear, scales: scales::scales(network, widths), sets, layouts: Vec::new() };
     let bounds = &scales::truncate(network, widths, &mut choices, bounds, search)?;
     choices.layouts = layouts::choose(network.architecture(), &choices, bounds, search)?;
@@ -141,9 +145,8 @@ pub struct Detail {
 pub fn details(network: &Network, plan: &Plan) -> Vec<Detail> {
     let bounds = network.bounds();
     let of = |(layer, node): (Layer, &LinearNode)| {
-        let norms: Vec<Norms> = layer.terms.iter().map(|term| term.1).collect();
         let margin = node.encrypted.as_ref().map(|encrypted| {
-            let parameters = &encrypted.parameters;
+            let (parameters, norms) = (&encrypted.parameters, layer.norms(encrypted.bands()));
             budget::margin_bits(parameters.set, parameters.ell, &norms, parameters.rounding)
         });
         let bounds = bounds[node.node.index()].as_ref().expect("a linear node has bounds");

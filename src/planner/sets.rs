@@ -9,23 +9,13 @@ use lowkey_he::ParameterSet;
 use lowkey_he::params;
 
 use super::Widths;
+use super::bands::Bodies;
 use super::layers::Layer;
 use crate::node::{LinearChoice, PlanError, SetChoice};
 use crate::plan::MAX_PACKED;
 
 /// How much a byte of the hint, sent once, weighs against a byte sent for every inference.
 const HINT_WEIGHT: f64 = 1e-3;
-
-/// One layer under one parameter set: what its bodies cost.
-#[derive(Clone, Copy)]
-struct Bodies {
-    /// Those that define a pad: only their low bits travel.
-    low: usize,
-    /// The others.
-    full: usize,
-    /// Secrets, the most of any term.
-    tiles: usize,
-}
 
 /// The packing of one term, or why there is none.
 fn packing(shape: &ConvShape, set: &ParameterSet) -> Result<Packing, String> {
@@ -41,21 +31,8 @@ type KnownBodies = HashMap<(String, usize), Option<Bodies>>;
 
 fn bodies(layer: &Layer, set: &ParameterSet, known: &mut KnownBodies) -> Option<Bodies> {
     *known.entry((layer.name.clone(), set.degree)).or_insert_with(|| {
-        let mut sum = Bodies { low: 0, full: 0, tiles: 0 };
-        for (shape, _) in &layer.terms {
-            let packing = packing(shape, set).ok()?;
-            let mut seen = vec![false; shape.input_len()];
-            for index in 0..packing.tiles() {
-                for body in packing.tile(index).bodies {
-                    match body.element {
-                        Some(element) if !std::mem::replace(&mut seen[element as usize], true) => sum.low += 1,
-                        _ => sum.full += 1,
-                    }
-                }
-            }
-            sum.tiles = sum.tiles.max(packing.tiles());
-        }
-        Some(sum)
+        let packings = layer.terms.iter().map(|(shape, _)| packing(shape, set).ok());
+        Some(Bodies::of(&packings.collect::<Option<Vec<_>>>()?))
     })
 }
 
@@ -102,7 +79,7 @@ pub(super) fn choose(layers: &[Layer], widths: Widths) -> Result<(Vec<LinearChoi
 
 /// All ways to run one layer.
 fn fittings(layer: &Layer, widths: Widths, known: &mut KnownBodies) -> Result<Fittings, PlanError> {
-    let norms: Vec<Norms> = layer.terms.iter().map(|term| term.1).collect();
+    let norms = layer.norms(1);
     let mut fits = HashMap::new();
     if norms.is_empty() {
         return Ok(fits);
@@ -110,11 +87,11 @@ fn fittings(layer: &Layer, widths: Widths, known: &mut KnownBodies) -> Result<Fi
     for set in widths.sets() {
         for b0 in 0..set.torus_bits {
             let Some(rounding) = budget::largest_rounding(set, layer.ell, &norms, b0) else { break };
-            let Some(Bodies { low, full, tiles }) = bodies(layer, set, known) else { break };
+            let Some(bodies) = bodies(layer, set, known) else { break };
             let widths = LayerParameters { set, ell: layer.ell, rounding };
-            let bits = low as f64 * f64::from(widths.low_width()) + full as f64 * f64::from(widths.full_width());
             let hint = (layer.terms.len() * layer.outputs * set.degree) as f64 * f64::from(widths.hint_width());
-            fits.insert((set.id, b0), Fitting { rounding, bits: bits + HINT_WEIGHT * hint, tiles });
+            let bits = bodies.bits(&widths) + HINT_WEIGHT * hint;
+            fits.insert((set.id, b0), Fitting { rounding, bits, tiles: bodies.tiles });
         }
     }
     if fits.is_empty() { Err(nothing_fits(layer, &norms)) } else { Ok(fits) }
@@ -150,7 +127,7 @@ fn assign(layers: &[Layer], options: &[Fittings], sets: &[Rounded]) -> (Vec<Line
     let mut used = vec![false; sets.len()];
     let mut linear = Vec::with_capacity(layers.len());
     for (layer, fits) in layers.iter().zip(options) {
-        let mut choice = LinearChoice { ell: layer.ell, set: None, body_rounding: 0, hint_rounding: 0 };
+        let mut choice = LinearChoice { ell: layer.ell, set: None, body_rounding: 0, hint_rounding: 0, bands: 1 };
         if let Some((at, Fitting { rounding, .. })) = cheapest(fits, sets) {
             used[at] = true;
             choice.set = Some(sets[at].set.id);

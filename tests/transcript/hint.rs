@@ -42,7 +42,7 @@ fn outputs_of<W: TorusWord>(layer: &LayerPlan, hint: &[u8], epoch: &EpochSeed, w
         let id = |ciphertext| MaskId { layer: term.layer, ciphertext };
         let masks: Vec<Mask<W>> =
             (0..term.packing.ciphertexts() as u32).map(|c| Mask::expand(ring, epoch, id(c))).collect();
-        for o in 0..layer.output[0] {
+        for o in 0..layer.output_ciphertexts() {
             let polynomials = term.packing.weight_polynomials(o, weights);
             let products = polynomials.iter().map(|own| (&masks[own.ciphertext], own.terms.as_slice()));
             let evaluated = Evaluator::new(ring).evaluate(products).expect("small weights");

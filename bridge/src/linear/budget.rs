@@ -11,7 +11,17 @@ pub const SLACK: f64 = 1.06;
 
 /// The norms of each output channel; `weights` is `[out, in / groups, kernel]`.
 pub fn norms_per_output(shape: &ConvShape, weights: &[i32]) -> Vec<Norms> {
-    weights.chunks_exact(shape.fan_in()).map(Norms::of).collect()
+    norms_per_ciphertext(shape, 1, weights)
+}
+
+/// The norms of each output ciphertext of so many channels: all of its weights meet every output.
+pub fn norms_per_ciphertext(shape: &ConvShape, bands: usize, weights: &[i32]) -> Vec<Norms> {
+    weights.chunks(bands * shape.fan_in()).map(Norms::of).collect()
+}
+
+/// The norms to plan an output ciphertext of `bands` channels with, `class` being those of a channel.
+pub fn banded(class: Norms, bands: usize) -> Norms {
+    Norms { norm2: bands as f64 * class.norm2, norm1: bands as f64 * class.norm1 }
 }
 
 /// The noise to plan with, slack included.

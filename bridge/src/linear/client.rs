@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::by_set::LinearWord;
 use super::keys::Secrets;
-use super::layer::{BodyPlan, LayerPlan, Schedule, TermPlan, TilePlan, Useful};
+use super::layer::{BodyPlan, LayerPlan, Schedule, TermPlan, TilePlan};
 use crate::convert;
 use crate::error::BridgeError;
 use crate::parameters::LayerParameters;
@@ -63,7 +63,7 @@ pub(crate) struct ClientLayer<W: LinearWord> {
 
 struct ClientTerm<W: LinearWord> {
     masks: Vec<Mask<W>>,
-    /// By output channel.
+    /// By output ciphertext.
     hints: Vec<ClientHint<W>>,
 }
 
@@ -99,7 +99,7 @@ impl<W: LinearWord> ClientLayer<W> {
         let ring = Ring::<W>::shared(plan.parameters.set)?;
         let mut hints = hint.chunks_exact(plan.one_hint_len());
         let terms = plan.terms.iter().map(|term| {
-            let own: Vec<&[u8]> = hints.by_ref().take(plan.output[0]).collect();
+            let own: Vec<&[u8]> = hints.by_ref().take(plan.output_ciphertexts()).collect();
             let read = |bytes| ClientHint::read(ring, &plan, term, bytes);
             let hints = own.into_par_iter().map(read).collect::<Result<_, _>>()?;
             Ok(ClientTerm { masks: term.masks(ring, epoch), hints })
@@ -159,10 +159,11 @@ impl<W: LinearWord> ClientLayer<W> {
     pub(crate) fn phases(&self, secrets: &Secrets) -> Result<Zeroizing<Vec<W>>, BridgeError> {
         let secrets = secrets.get::<W>(self.plan.parameters.set)?;
         let mut phases = Zeroizing::new(vec![W::default(); self.plan.outputs()]);
-        phases.par_chunks_exact_mut(self.plan.pixels()).enumerate().for_each(|(channel, phases)| {
+        let pixels = self.plan.pixels();
+        phases.par_chunks_mut(self.plan.bands() * pixels).enumerate().for_each(|(number, phases)| {
             for (plan, own) in self.plan.terms.iter().zip(&self.terms) {
                 for (secret, tile) in secrets.iter().skip(self.plan.first_secret).zip(&plan.tiles) {
-                    own.hints[channel].add_phases(secret, tile, phases);
+                    own.hints[number].add_phases(secret, tile, pixels, phases);
                 }
             }
         });
@@ -205,19 +206,17 @@ impl<W: LinearWord> ClientHint<W> {
         Ok(if inner { Self::Inner(hint.window()) } else { Self::Product(hint.ntt()) })
     }
 
-    /// phases += -hint s at the useful outputs of one tile.
-    fn add_phases(&self, secret: &Secret<W>, tile: &TilePlan, phases: &mut [W]) {
-        let mut add = |output: &Useful, share: W| phases[output.pixel] = phases[output.pixel].wrapping_add(share);
-        match self {
+    /// phases += -hint s at the useful outputs of one tile; `phases` has the channels of the output ciphertext, of `pixels` each.
+    fn add_phases(&self, secret: &Secret<W>, tile: &TilePlan, pixels: usize, phases: &mut [W]) {
+        let coefficients = tile.coefficients(phases.len() / pixels);
+        let shares = match self {
             Self::Product(hint) => {
-                let shares = secret.phase_share(hint);
-                tile.outputs.iter().for_each(|output| add(output, shares[output.coefficient]));
+                let all = secret.phase_share(hint);
+                Zeroizing::new(coefficients.iter().map(|&coefficient| all[coefficient]).collect())
             }
-            Self::Inner(hint) => {
-                let shares = secret.phase_share_at(hint, &tile.coefficients());
-                tile.outputs.iter().zip(shares.iter()).for_each(|(output, share)| add(output, *share));
-            }
-        }
+            Self::Inner(hint) => secret.phase_share_at(hint, &coefficients),
+        };
+        tile.add(&shares, pixels, phases);
     }
 }
 

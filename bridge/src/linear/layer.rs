@@ -52,9 +52,15 @@ pub struct TermPlan {
 pub struct TilePlan {
     /// In the order in which they travel.
     pub bodies: Vec<BodyPlan>,
-    /// For each position of the tile's padded input the index in `bodies`, as in [`Tile`](super::packing::Tile).
+    /// For each band and position of the tile's padded input the index in `bodies`, as in [`Tile`](super::packing::Tile).
     pub(crate) gather: Vec<u32>,
+    /// Of one channel.
     pub(crate) outputs: Vec<Useful>,
+    /// Channels of an output ciphertext, and the coefficients of each.
+    bands: usize,
+    band: usize,
+    /// Pixels of the tile's output, useful or not.
+    pixels: usize,
 }
 
 /// One coefficient that is sent encrypted, and how.
@@ -73,7 +79,7 @@ pub(crate) struct Useful {
     pub(crate) pixel: usize,
     /// Row-major pixel of the tile's output.
     pub(crate) from: usize,
-    /// Coefficient of the output ciphertext.
+    /// Coefficient of the output ciphertext, of its first channel.
     pub(crate) coefficient: usize,
 }
 
@@ -102,14 +108,24 @@ impl LayerPlan {
         self.terms.iter().map(|term| term.tiles.len()).max().unwrap_or(0)
     }
 
+    /// Output channels of an output ciphertext, the same for all terms.
+    pub fn bands(&self) -> usize {
+        self.terms.first().map_or(1, |term| term.packing.bands())
+    }
+
+    /// Output ciphertexts of each term.
+    pub fn output_ciphertexts(&self) -> usize {
+        self.output[0].div_ceil(self.bands())
+    }
+
     /// Bytes of one output ciphertext's hint.
     pub(crate) fn one_hint_len(&self) -> usize {
         pack::packed_len(self.parameters.set.degree, self.parameters.hint_width())
     }
 
-    /// Bytes of the published hint: one polynomial per term and output channel.
+    /// Bytes of the published hint: one polynomial per term and output ciphertext.
     pub fn hint_len(&self) -> usize {
-        self.terms.len() * self.output[0] * self.one_hint_len()
+        self.terms.len() * self.output_ciphertexts() * self.one_hint_len()
     }
 }
 
@@ -176,17 +192,40 @@ impl TilePlan {
         });
         let outputs = outputs.collect();
         let mut body = |place: Body| BodyPlan { place, own_pad: place.element.is_some_and(&mut *claim) };
-        Self { bodies: tile.bodies.into_iter().map(&mut body).collect(), gather: tile.gather, outputs }
+        let bodies = tile.bodies.into_iter().map(&mut body).collect();
+        let pixels = packing.tile_output().iter().product();
+        Self { bodies, gather: tile.gather, outputs, bands: packing.bands(), band: packing.band(), pixels }
+    }
+
+    /// Pixels of one channel of the tile's output.
+    pub(crate) fn pixels(&self) -> usize {
+        self.pixels
     }
 
     /// True if its outputs are so few that inner products are cheaper than a transform.
     pub(crate) fn has_few_outputs(&self) -> bool {
-        self.outputs.len() <= FEW_OUTPUTS
+        self.bands * self.outputs.len() <= FEW_OUTPUTS
     }
 
-    /// Where the outputs sit in the output ciphertext, in their order.
-    pub(crate) fn coefficients(&self) -> Vec<usize> {
-        self.outputs.iter().map(|output| output.coefficient).collect()
+    /// Where the outputs sit in the output ciphertext: of its first `channels`, one after the other.
+    pub(crate) fn coefficients(&self, channels: usize) -> Vec<usize> {
+        let of_band = |first| self.outputs.iter().map(move |output| first + output.coefficient);
+        (0..channels).map(|channel| channel * self.band).flat_map(of_band).collect()
+    }
+
+    /// The positions of `gather`, band by band.
+    pub(crate) fn bands(&self) -> impl Iterator<Item = &[u32]> {
+        self.gather.chunks_exact(self.gather.len() / self.bands)
+    }
+
+    /// phases += values. Both have some channels of one output ciphertext, `values` at [`coefficients`](Self::coefficients), `phases` of
+    /// `pixels` each.
+    pub(crate) fn add<W: TorusWord>(&self, values: &[W], pixels: usize, phases: &mut [W]) {
+        for (values, phases) in values.chunks_exact(self.outputs.len()).zip(phases.chunks_exact_mut(pixels)) {
+            for (output, value) in self.outputs.iter().zip(values) {
+                phases[output.pixel] = phases[output.pixel].wrapping_add(*value);
+            }
+        }
     }
 
     /// Bodies that travel as low bits only.

@@ -17,7 +17,7 @@ use rand_chacha::ChaCha20Rng;
 
 use self::sources::Source::*;
 use self::sources::{Measured, Sources};
-use super::budget::norms_per_output;
+use super::budget::norms_per_ciphertext;
 use super::by_set::LinearWord;
 use super::client::{ClientLayer, Pads, Shares};
 use super::keys::{self, RerandomiserMasks, SetPlan};
@@ -33,6 +33,7 @@ struct Run {
     shape: ConvShape,
     schedule: Schedule,
     inferences: usize,
+    bands: usize,
 }
 
 /// Both halves of a published layer.
@@ -62,7 +63,7 @@ impl Run {
         let parameters = LayerParameters { set, ell: ELL, rounding: self.sources.rounding() };
         assert!(parameters.consistent());
         let mut claimed = vec![false; self.shape.input_len()];
-        let packing = Packing::new(&self.shape, set.degree).expect("small enough");
+        let packing = Packing::banded(&self.shape, set.degree, self.bands).expect("small enough");
         let term = TermPlan::new(0, packing, |e| !std::mem::replace(&mut claimed[e as usize], true));
         let (height, width) = self.shape.output();
         let output = [self.shape.out_channels, height, width];
@@ -113,12 +114,13 @@ impl Run {
         let layer = self.publish::<W>(&weights, &mut rng);
         let plain = Kernel::<W>::new(&self.shape, &weights);
         let formula = |norms| NoiseTerms::planned(self.set(), norms, self.sources.full_rounding()).variance(self.set());
-        let variances: Vec<f64> = norms_per_output(&self.shape, &weights).into_iter().map(formula).collect();
+        let variances: Vec<f64> =
+            norms_per_ciphertext(&self.shape, self.bands, &weights).into_iter().map(formula).collect();
         let mut measured = Measured::default();
         for _ in 0..self.inferences {
             let errors = self.infer(&layer, &plain, &mut rng);
             for (error, output) in errors.into_iter().zip(0..) {
-                measured.add(error, variances[output / layer.plan.pixels()]);
+                measured.add(error, variances[output / layer.plan.pixels() / self.bands]);
             }
         }
         measured
@@ -140,8 +142,9 @@ fn the_variance_of_layers_is_that_of_the_formula() {
     for set in params::ALL {
         for (seed, schedule) in [(1, Schedule::Prepared), (2, Schedule::Direct)] {
             // The second has one output coefficient: inner products.
-            for (shape, inferences) in [(convolution(), 8), (ConvShape::dense(200, 64), 300)] {
-                Run { sources: Sources { set, without: None }, shape, schedule, inferences }.check(seed);
+            let dense = ConvShape::dense(200, 64);
+            for (shape, bands, inferences) in [(convolution(), 1, 8), (dense.clone(), 1, 300), (dense, 4, 300)] {
+                Run { sources: Sources { set, without: None }, shape, schedule, inferences, bands }.check(seed);
             }
         }
     }
@@ -155,7 +158,7 @@ fn the_measurement_notices_every_missing_source() {
             [BodyNoise, BodyRounding, RerandomiserNoise, RerandomiserRounding, HintNoise, HintRounding, Rerandomiser]
         {
             let (shape, schedule) = (convolution(), Schedule::Prepared);
-            Run { sources: Sources { set, without: Some(source) }, shape, schedule, inferences: 8 }.check(3);
+            Run { sources: Sources { set, without: Some(source) }, shape, schedule, inferences: 8, bands: 1 }.check(3);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! hint_o = sum_j w_oj a_j + a*_0 u_o + e_o of every output channel: what the server publishes of a layer, once per model.
+//! hint_o = sum_j w_oj a_j + a*_0 u_o + e_o of every output ciphertext: what the server publishes of a layer, once per model.
 //!
 //! All terms of an output are drawn together, since the exactness of their sum is judged together (`meetings`). u_o and e_o
 //! are functions of the server's key and of everything that the hint is made of.
@@ -16,12 +16,12 @@ use rand::CryptoRng;
 use rayon::prelude::*;
 use zeroize::Zeroizing;
 
-use super::budget::{Norms, norms_per_output};
+use super::budget::{Norms, norms_per_ciphertext};
 use super::by_set::LinearWord;
 use super::keys::RerandomiserMasks;
 use super::layer::LayerPlan;
 use super::meetings::Meetings;
-use super::packing::PACKING_VERSION;
+use super::packing::{PACKING_VERSION, Packing};
 use super::server::{ServerLayer, ServerLinear};
 use crate::error::BridgeError;
 
@@ -72,7 +72,7 @@ impl<W: LinearWord> ServerLayer<W> {
         rng: impl Fn(&[u8; 32], u32) -> R + Sync,
     ) -> Result<(Self, Vec<u8>), BridgeError> {
         let publication = Publication::<W>::new(&plan, weights, publisher)?;
-        let outputs = (0..plan.output[0]).into_par_iter().map(|output| publication.output(output, &rng));
+        let outputs = (0..plan.output_ciphertexts()).into_par_iter().map(|output| publication.output(output, &rng));
         let outputs = outputs.collect::<Result<Vec<_>, _>>()?;
         let (hint, rerandomisers) = by_term(outputs, plan.terms.len());
         Ok((Self::new(plan, weights, rerandomisers), hint))
@@ -113,7 +113,7 @@ impl<'a, W: LinearWord> Publication<'a, W> {
             weights,
             mask0,
             masks: terms().map(|term| term.masks(ring, publisher.epoch)).collect(),
-            norms: terms().zip(weights).map(|(term, own)| norms_per_output(term.packing.shape(), own)).collect(),
+            norms: terms().zip(weights).map(|(term, own)| norms_of(&term.packing, own)).collect(),
             meetings: Meetings::new(plan),
             context: OutputContext::new(publisher.context, PACKING_VERSION, publisher.epoch, mask0, widths),
         })
@@ -158,6 +158,10 @@ impl<'a, W: LinearWord> Publication<'a, W> {
         let terms: Vec<NoiseTerms> = terms.collect();
         noise::margin_bits(parameters.set, parameters.ell, &terms, self.meetings.cross(parameters, draws))
     }
+}
+
+fn norms_of(packing: &Packing, weights: &[i32]) -> Vec<Norms> {
+    norms_per_ciphertext(packing.shape(), packing.bands(), weights)
 }
 
 /// The hints' bytes and the rerandomisers, by term and then by output.

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use lowkey_he::hint::Rerandomiser;
 use lowkey_he::pack;
 use rayon::prelude::*;
+use zeroize::Zeroizing;
 
 use super::by_set::LinearWord;
 use super::keys::{PreparedB0, ServerKeys};
-use super::layer::{LayerPlan, Schedule, TileBytes, TilePlan, Useful};
+use super::layer::{LayerPlan, Schedule, TileBytes, TilePlan};
 use super::packing::UNFILLED;
 use crate::conv::{Kernel, Word};
 use crate::convert;
@@ -54,7 +55,9 @@ pub(crate) struct ServerLayer<W: LinearWord> {
 struct ServerTerm<W: LinearWord> {
     /// Of one tile.
     kernel: Kernel<W>,
-    /// By output channel.
+    /// Output channels of an output ciphertext.
+    bands: usize,
+    /// By output ciphertext.
     rerandomisers: Vec<Rerandomiser<W>>,
 }
 
@@ -71,6 +74,7 @@ impl<W: LinearWord> ServerLayer<W> {
         let parts = plan.terms.iter().zip(weights).zip(rerandomisers);
         let terms = parts.map(|((term, weights), rerandomisers)| ServerTerm {
             kernel: Kernel::new(&term.packing.tile_shape(), weights),
+            bands: term.packing.bands(),
             rerandomisers,
         });
         Self { terms: terms.collect(), online: Online::new(&plan, weights), plan }
@@ -97,7 +101,7 @@ impl<W: LinearWord> ServerLayer<W> {
             for (b0, (tile, bytes)) in keys.iter().skip(self.plan.first_secret).zip(tiles) {
                 let bodies = read_bodies(tile, bytes, parameters, schedule)?;
                 term.tile_products(tile, &bodies, &mut products);
-                term.add_tile(tile, &products, b0, phases.par_chunks_exact_mut(self.plan.pixels()));
+                term.add_tile(tile, &products, b0, self.plan.pixels(), &mut phases);
             }
         }
         Ok(phases)
@@ -106,34 +110,51 @@ impl<W: LinearWord> ServerLayer<W> {
 
 impl<W: LinearWord> ServerTerm<W> {
     /// products = sum_j w_oj body_j of one tile: channels times pixels of the tile's output.
+    ///
+    /// In an output ciphertext the weights of its channel g meet the bodies of band b in channel g + b; behind the last band they come out
+    /// in the first ones, negated.
     fn tile_products(&self, tile: &TilePlan, bodies: &[W], products: &mut [W]) {
         let body = |&index: &u32| if index == UNFILLED { W::default() } else { bodies[index as usize] };
-        let padded: Vec<W> = tile.gather.iter().map(body).collect();
-        self.kernel.apply(&padded, products);
+        let mut bands = tile.bands().map(|gather| gather.iter().map(body).collect::<Vec<W>>());
+        self.kernel.apply(&bands.next().expect("there is a first band"), products);
+        let (count, pixels) = (self.bands, tile.pixels());
+        let mut own = vec![W::default(); products.len()];
+        for (band, padded) in (1..).zip(bands) {
+            self.kernel.apply(&padded, &mut own);
+            let ciphertexts = products.chunks_mut(count * pixels).zip(own.chunks(count * pixels));
+            for (products, own) in ciphertexts {
+                for (channel, own) in own.chunks_exact(pixels).enumerate() {
+                    let to = (channel + band) % count * pixels;
+                    // The last ciphertext may have channels in its first bands only.
+                    let Some(products) = products.get_mut(to..to + pixels) else { continue };
+                    let wrapped = channel + band >= count;
+                    for (product, own) in products.iter_mut().zip(own) {
+                        *product = product.wrapping_add(if wrapped { own.wrapping_neg() } else { *own });
+                    }
+                }
+            }
+        }
     }
 
-    /// phases += products + b*_0 u_o at the useful outputs of one tile, by channel.
-    fn add_tile<'a>(
-        &self,
-        tile: &TilePlan,
-        products: &[W],
-        b0: &PreparedB0<W>,
-        phases: impl IndexedParallelIterator<Item = &'a mut [W]>,
-    ) {
-        let pixels = products.len() / self.rerandomisers.len();
-        let channels = phases.zip(products.par_chunks_exact(pixels)).zip(&self.rerandomisers);
-        channels.for_each(|((phases, products), rerandomiser)| {
-            let mut add = |output: &Useful, blind: W| {
-                let phase = products[output.from].wrapping_add(blind);
-                phases[output.pixel] = phases[output.pixel].wrapping_add(phase);
-            };
-            if tile.has_few_outputs() {
-                let blinds = rerandomiser.apply_at(&b0.window, &tile.coefficients());
-                tile.outputs.iter().zip(blinds.iter()).for_each(|(output, blind)| add(output, *blind));
+    /// phases += products + b*_0 u_o at the useful outputs of one tile.
+    fn add_tile(&self, tile: &TilePlan, products: &[W], b0: &PreparedB0<W>, pixels: usize, phases: &mut [W]) {
+        let own = tile.pixels();
+        let phases = phases.par_chunks_mut(self.bands * pixels);
+        let ciphertexts = phases.zip(products.par_chunks(self.bands * own)).zip(&self.rerandomisers);
+        ciphertexts.for_each(|((phases, products), rerandomiser)| {
+            let coefficients = tile.coefficients(phases.len() / pixels);
+            let mut values = if tile.has_few_outputs() {
+                rerandomiser.apply_at(&b0.window, &coefficients)
             } else {
                 let blinds = rerandomiser.apply(&b0.ntt);
-                tile.outputs.iter().for_each(|output| add(output, blinds[output.coefficient]));
+                Zeroizing::new(coefficients.iter().map(|&coefficient| blinds[coefficient]).collect())
+            };
+            let products =
+                products.chunks_exact(own).flat_map(|own| tile.outputs.iter().map(|output| own[output.from]));
+            for (value, product) in values.iter_mut().zip(products) {
+                *value = value.wrapping_add(product);
             }
+            tile.add(&values, pixels, phases);
         });
     }
 }

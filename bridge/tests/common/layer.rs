@@ -34,10 +34,15 @@ pub struct Shares {
 impl Layer {
     /// The first body of an element defines its pad.
     pub fn publish(parameters: LayerParameters, shapes: &[ConvShape], weights: &[Vec<i32>]) -> Self {
+        Self::banded(parameters, 1, shapes, weights)
+    }
+
+    /// As [`publish`](Self::publish), with `bands` output channels in an output ciphertext.
+    pub fn banded(parameters: LayerParameters, bands: usize, shapes: &[ConvShape], weights: &[Vec<i32>]) -> Self {
         let set = parameters.set;
         let mut claimed = vec![false; shapes[0].input_len()];
         let terms = shapes.iter().zip(FIRST..).map(|(shape, layer)| {
-            let packing = Packing::new(shape, set.degree).expect("small enough");
+            let packing = Packing::banded(shape, set.degree, bands).expect("small enough");
             TermPlan::new(layer, packing, |e| !std::mem::replace(&mut claimed[e as usize], true))
         });
         let terms = terms.collect();

@@ -13,6 +13,17 @@
 //! so output (i, j) meets exactly the inputs pos(stretch, i + dy, j + dx). Neighbouring rows share their padding columns and
 //! neighbouring stretches their padding rows: all of them carry the public value 0. A layer larger than a ciphertext is cut into
 //! tiles of one shape; every tile has a secret of its own and the same masks.
+//!
+//! A ciphertext has one *band* of N coefficients, or 2^k bands of N / 2^k. Inputs are in the first band, the others carry 0, and an output
+//! ciphertext holds one output channel per band, so that there are fewer of them, and fewer hints:
+//!
+//! ```text
+//!     weight of tap (dy, dx), output channel of band g      at coefficient  g N / 2^k + base - pos(stretch, dy, dx)
+//!     output (i, j) of that channel                         at coefficient  g N / 2^k + base + i * row_pitch + j
+//! ```
+//!
+//! The output of band g meets the weights of band g' at band g - g', modulo N and up to the sign: zeros, but their bodies are needed, whole.
+//! So bands are paid for in bodies: of every input, and of its padding, one per band.
 
 mod subgrid;
 mod tile;
@@ -56,6 +67,7 @@ pub struct Packing {
     /// Stretches in a ciphertext.
     stretches: usize,
     base: usize,
+    bands: usize,
 }
 
 impl Packing {
@@ -64,11 +76,41 @@ impl Packing {
     /// # Errors
     /// When not even one output fits.
     pub fn new(shape: &ConvShape, degree: usize) -> Result<Self, DoesNotFit> {
+        let mut packing = Self::uncut(shape, degree, 1);
+        let [height, width] = packing.output;
+        for across in 1..=width {
+            for down in 1..=height {
+                packing.cut([down, across]);
+                if packing.span() <= degree {
+                    packing.fill();
+                    return Ok(packing);
+                }
+            }
+        }
+        Err(DoesNotFit { needed: packing.reach[0] * packing.row_pitch + packing.reach[1] + 1, degree })
+    }
+
+    /// Packs `shape` with `bands` output channels in an output ciphertext, a power of two. `None` where that cannot be, or is of no use: a
+    /// band is too small for one channel of the input, two bands hold no more channels than one, or the convolution has groups.
+    pub fn banded(shape: &ConvShape, degree: usize, bands: usize) -> Option<Self> {
+        if bands == 1 {
+            return Self::new(shape, degree).ok();
+        }
+        let possible =
+            bands.is_power_of_two() && bands <= degree && bands / 2 < shape.out_channels && shape.groups == 1;
+        let mut packing = possible.then(|| Self::uncut(shape, degree, bands))?;
+        packing.cut([1, 1]);
+        (packing.span() <= packing.band()).then(|| packing.fill())?;
+        Some(packing)
+    }
+
+    /// Before it is decided where anything sits.
+    fn uncut(shape: &ConvShape, degree: usize, bands: usize) -> Self {
         let (height, width) = shape.output();
         let subgrids = Subgrids::new(shape);
         let taps = subgrids.taps(shape);
         let reach = [taps.iter().map(|t| t.dy).max().unwrap_or(0), taps.iter().map(|t| t.dx).max().unwrap_or(0)];
-        let mut packing = Self {
+        Self {
             shape: shape.clone(),
             degree,
             output: [height, width],
@@ -81,17 +123,8 @@ impl Packing {
             stretch_pitch: 0,
             stretches: 0,
             base: 0,
-        };
-        for across in 1..=width {
-            for down in 1..=height {
-                packing.cut([down, across]);
-                if packing.span() <= degree {
-                    packing.fill();
-                    return Ok(packing);
-                }
-            }
+            bands,
         }
-        Err(DoesNotFit { needed: reach[0] * packing.row_pitch + reach[1] + 1, degree })
     }
 
     /// Cuts the output into at most so many tiles down and across, all of one size. Where a dimension is neither cut nor
@@ -119,9 +152,9 @@ impl Packing {
         (rows - 1) * self.row_pitch + columns
     }
 
-    /// As many stretches in a ciphertext as fit and as there are. base is the largest pos of a tap: every weight has a coefficient.
+    /// As many stretches in a band as fit and as there are. base is the largest pos of a tap: every weight has a coefficient.
     fn fill(&mut self) {
-        self.stretches = (1 + (self.degree - self.span()) / self.stretch_pitch).min(self.all_stretches());
+        self.stretches = (1 + (self.band() - self.span()) / self.stretch_pitch).min(self.all_stretches());
         self.base = (self.stretches - 1) * self.stretch_pitch + self.reach[0] * self.row_pitch + self.reach[1];
     }
 
@@ -138,6 +171,21 @@ impl Packing {
     /// Input ciphertexts (and masks) per tile.
     pub fn ciphertexts(&self) -> usize {
         self.all_stretches().div_ceil(self.stretches)
+    }
+
+    /// Output channels of an output ciphertext.
+    pub fn bands(&self) -> usize {
+        self.bands
+    }
+
+    /// Coefficients of a band.
+    pub(super) fn band(&self) -> usize {
+        self.degree / self.bands
+    }
+
+    /// Output ciphertexts (and hints).
+    pub fn output_ciphertexts(&self) -> usize {
+        self.shape.out_channels.div_ceil(self.bands)
     }
 
     /// Tiles, each under its own secret.
@@ -162,8 +210,8 @@ impl Packing {
         let [height, width] = self.padded_shape();
         // All of it in words of 64 bits: a usize may have 32.
         let product = |sizes: &[usize]| sizes.iter().fold(1u64, |product, &size| product.saturating_mul(size as u64));
-        let tile =
-            product(&[self.ciphertexts(), self.degree]).saturating_add(product(&[self.shape.channels, height, width]));
+        let inputs = product(&[self.bands, self.shape.channels, height, width]);
+        let tile = product(&[self.ciphertexts(), self.degree]).saturating_add(inputs);
         let planned = product(&self.output).saturating_add(self.taps.len() as u64).saturating_mul(2);
         tile.saturating_mul(product(&self.grid)).saturating_add(planned)
     }
@@ -174,28 +222,34 @@ impl Packing {
         ConvShape { height, width, padding: [0; 4], ..self.shape.clone() }
     }
 
-    /// The coefficient at which tile-relative output (i, j) appears.
+    /// The coefficient at which tile-relative output (i, j) of the first band appears.
     pub fn output_coefficient(&self, i: usize, j: usize) -> usize {
         self.base + i * self.row_pitch + j
     }
 
-    /// The weight polynomial of output channel `o` for each input ciphertext that holds one of its inputs. `weights` is
+    /// The weight polynomials of output ciphertext `number`, one for each input ciphertext that holds one of its inputs. `weights` is
     /// [out, in / groups, kernel h, kernel w].
-    pub fn weight_polynomials(&self, o: usize, weights: &[i32]) -> Vec<WeightPolynomial> {
+    pub fn weight_polynomials(&self, number: usize, weights: &[i32]) -> Vec<WeightPolynomial> {
         let s = &self.shape;
         let (inputs, outputs) = (s.channels / s.groups, s.out_channels / s.groups);
-        let first = o / outputs * inputs;
-        let own = &weights[o * s.fan_in()..][..s.fan_in()];
+        let own = number * self.bands..s.out_channels.min((number + 1) * self.bands);
+        // Bands are those of one group.
+        let first = own.start / outputs * inputs;
+        let kernels: Vec<&[i32]> = own.map(|o| &weights[o * s.fan_in()..][..s.fan_in()]).collect();
         let mut polynomials: Vec<WeightPolynomial> = Vec::new();
-        for (channel, kernel) in own.chunks_exact(self.taps.len()).enumerate() {
+        for channel in 0..inputs {
             for subgrid in 0..self.subgrids.count() {
                 let Stretch { ciphertext, index } = self.stretch(first + channel, subgrid);
                 if polynomials.last().is_none_or(|last| last.ciphertext != ciphertext) {
                     polynomials.push(WeightPolynomial { ciphertext, terms: Vec::new() });
                 }
                 let terms = &mut polynomials.last_mut().expect("pushed above").terms;
-                let taps = self.taps.iter().zip(kernel).filter(|(tap, _)| tap.subgrid == subgrid);
-                terms.extend(taps.map(|(tap, &weight)| (self.base - self.pos(index, tap.dy, tap.dx), weight)));
+                for (band, kernel) in kernels.iter().enumerate() {
+                    let kernel = &kernel[channel * self.taps.len()..][..self.taps.len()];
+                    let base = band * self.band() + self.base;
+                    let taps = self.taps.iter().zip(kernel).filter(|(tap, _)| tap.subgrid == subgrid);
+                    terms.extend(taps.map(|(tap, &weight)| (base - self.pos(index, tap.dy, tap.dx), weight)));
+                }
             }
         }
         polynomials

@@ -23,7 +23,7 @@ pub struct Body {
 pub struct Tile {
     /// In order of ciphertext, then coefficient.
     pub bodies: Vec<Body>,
-    /// For each position of the tile's padded input (channels, [`Packing::padded_shape`], row-major) the index in `bodies` of
+    /// For each band, and each position of the tile's padded input (channels, [`Packing::padded_shape`], row-major), the index in `bodies` of
     /// the word that belongs there, or [`UNFILLED`] where no useful output looks.
     pub gather: Vec<u32>,
     /// Useful output rows of the layer.
@@ -35,7 +35,7 @@ pub struct Tile {
 /// A padded pixel that some useful output reads.
 #[derive(Clone, Copy)]
 struct Pixel {
-    /// ciphertext * N + coefficient.
+    /// ciphertext * N + coefficient, in the first band.
     place: usize,
     element: Option<u32>,
 }
@@ -53,9 +53,12 @@ impl Packing {
         let pixels = self.pixels(&rows, &columns);
         // Pixels at one place are padding that neighbours share.
         let mut elements = vec![None; self.ciphertexts() * self.degree];
-        for Pixel { place, element } in pixels.iter().flatten() {
-            let old = elements[*place].replace(*element);
-            assert!(old.is_none_or(|old| old == *element), "two inputs at one coefficient");
+        for pixel in pixels.iter().flatten() {
+            for band in 0..self.bands {
+                let element = pixel.element.filter(|_| band == 0);
+                let old = elements[self.place(pixel, band)].replace(element);
+                assert!(old.is_none_or(|old| old == element), "two inputs at one coefficient");
+            }
         }
         // The places that are taken, in order, are the bodies.
         let mut bodies = Vec::new();
@@ -67,8 +70,16 @@ impl Packing {
                 bodies.push(Body { ciphertext, coefficient, element });
             }
         }
-        let gather = pixels.iter().map(|pixel| pixel.map_or(UNFILLED, |pixel| numbers[pixel.place])).collect();
+        let of_band = |band| pixels.iter().map(move |pixel| (pixel, band));
+        let number =
+            |(pixel, band): (&Option<Pixel>, usize)| pixel.map_or(UNFILLED, |pixel| numbers[self.place(&pixel, band)]);
+        let gather = (0..self.bands).flat_map(of_band).map(number).collect();
         Tile { bodies, gather, rows, columns }
+    }
+
+    /// Where a pixel's word of a band is.
+    fn place(&self, pixel: &Pixel, band: usize) -> usize {
+        pixel.place + band * self.band()
     }
 
     /// The layer's output rows and columns that tile `index` computes. The last tiles have fewer than their size.
