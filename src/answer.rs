@@ -85,8 +85,7 @@ pub(crate) async fn offline(
     let input = shares.map(|halves| planes(answer, reveal, share(answer, halves)));
     Ok(match (reveal, &answer.class) {
         (Reveal::Logits, _) => {
-            let own = ot.take(answer.logits.ots() * answer.lanes)?;
-            let prepared = answer.logits.prepare(answer.lanes, own)?;
+            let prepared = answer.logits.prepare_from(answer.lanes, ot)?;
             AnswerReady::Logits(program::offline(prepared, channel, input.into_iter().collect()).await?)
         }
         (Reveal::Class, Some(argmax)) => {

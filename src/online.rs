@@ -26,7 +26,7 @@ use zeroize::Zeroizing;
 use crate::answer::{self, Output};
 use crate::error::{Error, Misbehaviour, Result};
 use crate::node::{Halves, add_biases, add_identities, reduce};
-use crate::offline::{client_share, ensure_ots, offline as prepare_program, peer_or_bug};
+use crate::offline::{Supply, client_share, offline as prepare_program, peer_or_bug};
 use crate::plan::{Nonlinear, Plan, Reveal, Step, TensorId};
 use crate::publication::{ClientModel, ServerModel};
 use crate::scope::{INPUT, KEYS, OUTPUT};
@@ -106,7 +106,8 @@ pub(crate) async fn client_direct(
     times: &mut Times,
 ) -> Result<Output> {
     let plan = &model.plan;
-    ensure_ots(channel, plan, ot, reveal).await?;
+    let mut supply = Supply::new(plan, reveal);
+    supply.start(channel, ot).await?;
     channel.scope(KEYS);
     let (mut secrets, b0) = keys::generate(&plan.sets, &model.masks, rng).map_err(Error::internal)?;
     channel.send(FrameKind::Data, b0).await?;
@@ -124,6 +125,8 @@ pub(crate) async fn client_direct(
                 halves.accumulators[node] = client_share(model, *linear, &secrets, &halves)?;
             }
             Step::Nonlinear(step) => {
+                supply.before(node, channel, ot).await?;
+                channel.scope(plan.name(node));
                 let inputs = step.early(&halves);
                 let ready = prepare_program(channel, step, Schedule::Direct, ot, inputs).await?;
                 client_program(channel, step, ready, &mut halves).await?;
@@ -145,7 +148,8 @@ pub(crate) async fn server_direct(
     reveal: Reveal,
 ) -> Result<()> {
     let plan = &model.plan;
-    ensure_ots(channel, plan, ot, reveal).await?;
+    let mut supply = Supply::new(plan, reveal);
+    supply.start(channel, ot).await?;
     channel.scope(KEYS);
     let b0 = channel.recv(FrameKind::Data, plan.b0_bytes()).await?;
     let keys = keys::receive(&plan.sets, &b0).map_err(peer_or_bug)?;
@@ -160,6 +164,8 @@ pub(crate) async fn server_direct(
                 server_share(model, *linear, share, &mut halves);
             }
             Step::Nonlinear(step) => {
+                supply.before(node, channel, ot).await?;
+                channel.scope(plan.name(node));
                 let ready = prepare_program(channel, step, Schedule::Direct, ot, vec![]).await?;
                 server_program(channel, model, step, ready, &mut halves).await?;
             }

@@ -9,10 +9,11 @@
 //!                                       <-------------      Ready
 //! ```
 //!
-//! OT correlations are extended first, both parties at once.
+//! OT correlations are extended first, both parties at once; of large networks again between programs (`supply`).
 
 mod lattice;
 mod seed;
+mod supply;
 
 use lowkey_bridge::{OfflineShare, Schedule, keys};
 use lowkey_mpc::bits::Planes;
@@ -28,9 +29,9 @@ use zeroize::Zeroizing;
 use crate::answer;
 use crate::error::{Error, Misbehaviour, Result};
 use crate::node::{Halves, add_identities, reduce};
-use crate::plan::{Holding, Nonlinear, Plan, Reveal, Step};
+use crate::plan::{Holding, Nonlinear, Reveal, Step};
 use crate::publication::{ClientModel, ServerModel};
-use crate::scope::{CONTROL, KEYS, OT, OUTPUT};
+use crate::scope::{CONTROL, KEYS, OUTPUT};
 use crate::session;
 use crate::slot::{ClientSlot, ServerSlot};
 
@@ -38,6 +39,7 @@ pub(crate) use lattice::{Draws, Lattice, Message};
 #[cfg(test)]
 pub(crate) use seed::Draw;
 pub use seed::SlotSeed;
+pub(crate) use supply::Supply;
 
 /// Client: prepares a slot.
 pub(crate) async fn client(
@@ -48,17 +50,19 @@ pub(crate) async fn client(
     reveal: Reveal,
     rng: &mut OnceRng,
 ) -> Result<ClientSlot> {
-    ensure_ots(channel, &model.plan, ot, reveal).await?;
+    let mut supply = Supply::new(&model.plan, reveal);
+    supply.start(channel, ot).await?;
     let halves = send_lattice(channel, model, Draws::Once(rng)).await?;
-    correct(channel, model, ot, (session, number), reveal, halves).await
+    correct(channel, model, ot, (supply, session, number), reveal, halves).await
 }
 
-/// Client: sends the corrections of what its half fixes, c and the pads; a slot, once the server is ready too.
+/// Client: sends the corrections of what its half fixes, c and the pads; a slot, once the server is ready too. The first OTs of the supply
+/// were agreed on.
 pub(crate) async fn correct(
     channel: &mut Channel,
     model: &ClientModel,
     ot: &mut Correlations,
-    (session, number): (SessionId, u64),
+    (mut supply, session, number): (Supply, SessionId, u64),
     reveal: Reveal,
     halves: Halves,
 ) -> Result<ClientSlot> {
@@ -67,6 +71,7 @@ pub(crate) async fn correct(
     for step in plan.steps.iter() {
         programs.push(match step {
             Step::Nonlinear(step) => {
+                supply.before(step.node, channel, ot).await?;
                 channel.scope(plan.name(step.node));
                 let mut inputs = step.early(&halves);
                 if let Holding::Shared { ring, root } = plan.holdings[step.node.output()] {
@@ -98,13 +103,15 @@ pub(crate) async fn server(
     reveal: Reveal,
 ) -> Result<ServerSlot> {
     let plan = &model.plan;
-    ensure_ots(channel, plan, ot, reveal).await?;
+    let mut supply = Supply::new(plan, reveal);
+    supply.start(channel, ot).await?;
     let shares = receive_lattice(channel, model, |_| ()).await?;
 
     let mut programs = Vec::with_capacity(plan.steps.len());
     for step in plan.steps.iter() {
         programs.push(match step {
             Step::Nonlinear(step) => {
+                supply.before(step.node, channel, ot).await?;
                 channel.scope(plan.name(step.node));
                 Some(offline(channel, step, Schedule::Prepared, ot, vec![]).await?)
             }
@@ -162,17 +169,6 @@ pub(crate) async fn receive_lattice(
     Ok(shares)
 }
 
-/// Extends OTs if need be, so that there are those of one inference.
-pub(crate) async fn ensure_ots(
-    channel: &mut Channel,
-    plan: &Plan,
-    ot: &mut Correlations,
-    reveal: Reveal,
-) -> Result<()> {
-    channel.scope(OT);
-    Ok(ot.ensure(channel, plan.demand(reveal).ots).await?)
-}
-
 /// Prepares one node's program and runs its offline half.
 pub(crate) async fn offline(
     channel: &mut Channel,
@@ -181,9 +177,8 @@ pub(crate) async fn offline(
     ot: &mut Correlations,
     inputs: Vec<Planes>,
 ) -> Result<Ready> {
-    let program = step.programs.of(schedule);
-    let own = ot.take(program.ots() * step.lanes)?;
-    Ok(program::offline(program.prepare(step.lanes, own)?, channel, inputs).await?)
+    let prepared = step.programs.of(schedule).prepare_from(step.lanes, ot)?;
+    Ok(program::offline(prepared, channel, inputs).await?)
 }
 
 /// The client's share of an accumulator: that of the encrypted terms, and the public multiples of its shares.

@@ -1,8 +1,7 @@
 //! The memory that a plan asks of a server: for each session, and for each slot that waits for its input.
 
 use lowkey_bridge::Schedule;
-use lowkey_mpc::demand::Demand;
-use lowkey_mpc::ot::Correlations;
+use lowkey_mpc::ot::{Correlations, OtCount};
 use lowkey_mpc::party::Party;
 use lowkey_mpc::program::Program;
 use serde::Serialize;
@@ -50,11 +49,12 @@ impl Plan {
     /// The memory that a server needs, whatever is revealed.
     pub fn server_memory(&self) -> ServerMemory {
         let reveals = [Reveal::Logits, Reveal::Class];
-        let most = reveals.map(|reveal| self.demand(reveal)).into_iter().fold(Demand::ZERO, Demand::larger);
-        let largest = reveals.map(|reveal| self.largest_demand(reveal)).into_iter().fold(Demand::ZERO, Demand::larger);
+        let larger = |of: [OtCount; 2]| of[0].larger(of[1]);
+        let most = larger(reveals.map(|reveal| self.most_agreed(reveal)));
+        let largest = larger(reveals.map(|reveal| self.ots_at_once(reveal)));
         let slot = reveals.map(|reveal| self.slot_bytes(reveal)).into_iter().max().unwrap_or(0);
         ServerMemory {
-            session: (Correlations::most_held_bytes(most.ots, largest.ots) + CONNECTION) as u64,
+            session: (Correlations::most_held_bytes(most, largest) + CONNECTION) as u64,
             slot: slot as u64,
             work: self.work_bytes() as u64,
         }
@@ -75,23 +75,41 @@ impl Plan {
         WORD * outputs.sum::<usize>() + programs.sum::<usize>() + answer
     }
 
-    /// The most that is taken at once, of each kind.
-    fn largest_demand(&self, reveal: Reveal) -> Demand {
-        let of_step = |step: &Step| match step {
-            Step::Nonlinear(step) => {
-                let of = |program: &Program| program.demand() * step.lanes;
-                of(&step.programs.prepared).larger(of(&step.programs.direct))
-            }
-            _ => Demand::ZERO,
-        };
-        self.steps.iter().map(of_step).fold(self.answer.demand(reveal), Demand::larger)
+    /// The most OTs that are agreed on at a time.
+    fn most_agreed(&self, reveal: Reveal) -> OtCount {
+        self.ot_parts(reveal).into_iter().fold(OtCount::ZERO, |most, (_, ots)| most.larger(ots))
     }
 
-    /// The server's keys of one inference, the bodies of its largest layer as they came and as words, and the shares between layers.
+    /// The most OTs whose keys are in memory at a time.
+    fn ots_at_once(&self, reveal: Reveal) -> OtCount {
+        let of_step = |step: &Step| match step {
+            Step::Nonlinear(step) => {
+                let of = |program: &Program| program.ots_at_once(step.lanes);
+                of(&step.programs.prepared).larger(of(&step.programs.direct))
+            }
+            _ => OtCount::ZERO,
+        };
+        self.steps.iter().map(of_step).fold(self.answer.demand(reveal).ots, OtCount::larger)
+    }
+
+    /// The most that pads of one program take until they are in its slots.
+    fn pad_bytes(&self) -> usize {
+        let of_step = |step: &Step| match step {
+            Step::Nonlinear(step) => {
+                let of = |program: &Program| program.pad_bytes(Party::Server, step.lanes);
+                of(&step.programs.prepared).max(of(&step.programs.direct))
+            }
+            _ => 0,
+        };
+        self.steps.iter().map(of_step).max().unwrap_or(0)
+    }
+
+    /// The server's keys of one inference, the bodies of its largest layer as they came and as words, the shares between layers, and the pads of
+    /// the largest program.
     fn work_bytes(&self) -> usize {
         let body = |upload| self.body_len(upload, Schedule::Direct);
         let bodies = self.uploads.iter().map(body).max().unwrap_or(0);
         let shares: usize = self.tensors.iter().map(|tensor| WORD * tensor.elements()).sum();
-        KEY_EXPANSION * self.b0_bytes() + 3 * bodies + shares
+        KEY_EXPANSION * self.b0_bytes() + 3 * bodies + shares + self.pad_bytes()
     }
 }

@@ -6,6 +6,7 @@
 mod answer;
 mod linear;
 mod memory;
+mod supply;
 pub(crate) mod truncation;
 
 use lowkey_bridge::SetPlan;

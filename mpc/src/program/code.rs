@@ -90,6 +90,8 @@ pub(super) struct Code {
     /// The first segment runs when the OTs arrive; then those of the offline and of the online stage.
     pub segments: Vec<Segment>,
     pub registers: usize,
+    /// The registers that begin with a pad or a choice: the first ones.
+    pub pads: usize,
     pub slots: usize,
 }
 

@@ -209,6 +209,7 @@ impl<'a> PartyCompiler<'a> {
         for (segment, nodes) in by_segment.into_iter().enumerate() {
             if segment == 0 {
                 code.wires = self.assign_pads(&nodes);
+                code.pads = self.registers.size as usize;
             }
             let instructions = self.emit(segment, &nodes);
             let frame = |sender: Party, arrives: bool| {

@@ -7,16 +7,19 @@
 //! A run is a pure state machine: [`Step::Send`] and [`Step::Receive`] say what to do with the channel. In the direct
 //! schedule the offline run simply comes right before the online one.
 
-use super::code::Program;
+use super::code::{Code, Program};
 use super::machine::{Blocks, Chunk, Chunks, FrameBuffer, Memory, Place, run};
-use super::pads;
-use crate::correlation::ot::Cots;
+use super::pads::{self, Part};
+use crate::correlation::ot::{Correlations, Cots, OtCount};
 use crate::error::{Error, Result};
 use crate::party::{Party, Stage};
 use crate::primitive::bits::Planes;
 use rayon::prelude::*;
 use std::fmt;
 use std::sync::Arc;
+
+/// OTs whose keys are in memory at a time, 4 MB.
+const AT_ONCE: usize = 1 << 18;
 
 /// What a run needs next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +77,7 @@ impl Program {
     /// # Panics
     /// If there are more.
     pub fn prepare(self: &Arc<Self>, lanes: usize, cots: Cots) -> Result<Prepared> {
-        let (need, have, party) = (self.ots() * lanes, cots.count(), cots.party());
+        let (need, have) = (self.ots() * lanes, cots.count());
         for received_by in [Party::Client, Party::Server] {
             let (need, have) = (need.where_receives(received_by), have.where_receives(received_by));
             if need > have {
@@ -82,12 +85,64 @@ impl Program {
             }
         }
         assert_eq!(need, have, "a program takes exactly the OTs that it spends");
-        let code = self.code(party);
-        let blocks = Blocks::new(code, lanes);
-        let slots = Chunks::zero(code.slots * blocks.chunks);
-        let mut state = State { program: Arc::clone(self), party, blocks, next: 0, slots };
-        state.keep_pads(&cots);
+        let mut state = State::new(self, cots.party(), lanes);
+        let part = Part::whole(self.ots(), lanes);
+        state.keep_pads(|code, registers, place| pads::fill(code, &part, &cots, registers, place));
         Ok(Prepared(state))
+    }
+
+    /// As [`prepare`](Self::prepare), with the next OTs of `ots`. Where these are many, keys become pads a part at a time: in memory they
+    /// would take ten times what the pads do.
+    ///
+    /// # Errors
+    /// Those of [`Correlations::take`].
+    pub fn prepare_from(self: &Arc<Self>, lanes: usize, ots: &mut Correlations) -> Result<Prepared> {
+        self.prepare_in_parts(lanes, ots, AT_ONCE)
+    }
+
+    pub(super) fn prepare_in_parts(
+        self: &Arc<Self>,
+        lanes: usize,
+        ots: &mut Correlations,
+        most: usize,
+    ) -> Result<Prepared> {
+        let need = self.ots() * lanes;
+        if need.total() <= most {
+            return self.prepare(lanes, ots.take(need)?);
+        }
+        let mut own = ots.take_in_parts(need)?;
+        let mut state = State::new(self, own.party(), lanes);
+        let (code, blocks) = (self.code(own.party()), state.blocks);
+        let mut pads = Chunks::zero(code.pads * blocks.chunks);
+        for part in Part::cut(self.ots(), lanes, most) {
+            let cots = own.next(part.ots());
+            let fill = |place, pads: &mut [Chunk]| pads::fill(code, &part, &cots, pads, place);
+            blocks.for_each(&mut pads.0, code.pads, fill);
+        }
+        state.keep_pads(|code, registers, place| {
+            let own = &pads.0[code.pads * place.first..][..code.pads * place.size];
+            registers[..own.len()].copy_from_slice(own);
+        });
+        Ok(Prepared(state))
+    }
+
+    /// The most OTs that [`prepare_from`](Self::prepare_from) has in memory at a time.
+    #[must_use]
+    pub fn ots_at_once(&self, lanes: usize) -> OtCount {
+        let need = self.ots() * lanes;
+        if need.total() <= AT_ONCE {
+            return need;
+        }
+        Part::cut(self.ots(), lanes, AT_ONCE).iter().map(Part::ots).fold(OtCount::ZERO, OtCount::larger)
+    }
+
+    /// Bytes of memory that [`prepare_from`](Self::prepare_from) works with besides.
+    #[must_use]
+    pub fn pad_bytes(&self, party: Party, lanes: usize) -> usize {
+        match (self.ots() * lanes).total() <= AT_ONCE {
+            true => 0,
+            false => self.code(party).pads * Blocks::new(self.code(party), lanes).chunks * size_of::<Chunk>(),
+        }
     }
 }
 
@@ -185,8 +240,16 @@ impl OnlineRun {
 }
 
 impl State {
-    /// Runs the first segment, which has no frames and keeps pads in slots, on all blocks and all threads.
-    fn keep_pads(&mut self, cots: &Cots) {
+    fn new(program: &Arc<Program>, party: Party, lanes: usize) -> Self {
+        let code = program.code(party);
+        let blocks = Blocks::new(code, lanes);
+        let slots = Chunks::zero(code.slots * blocks.chunks);
+        Self { program: Arc::clone(program), party, blocks, next: 0, slots }
+    }
+
+    /// Runs the first segment, which has no frames and keeps pads in slots, on all blocks and all threads. `pads` fills the registers of a block
+    /// that begin with a pad or a choice.
+    fn keep_pads(&mut self, pads: impl Fn(&Code, &mut [Chunk], Place) + Sync) {
         let (code, blocks) = (self.program.code(self.party), self.blocks);
         let segment = &code.segments[0];
         assert!(segment.send.is_none() && segment.receive.is_none(), "pads come before all frames");
@@ -194,7 +257,7 @@ impl State {
         let fresh = || Chunks::zero(code.registers * blocks.size);
         let run = |registers: &mut Chunks, ((first, size), slots): ((usize, usize), &mut [Chunk])| {
             let place = Place { first, size, slots: 0 };
-            pads::fill(code, cots, blocks.lanes, &mut registers.0, place);
+            pads(code, &mut registers.0, place);
             let sent = &mut FrameBuffer::zero(0, blocks);
             run(
                 &segment.code,
@@ -307,5 +370,86 @@ impl fmt::Debug for State {
 impl fmt::Debug for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Run({:?}, {})", self.state, self.stage)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::Search;
+    use crate::maxpool;
+    use crate::program::Time;
+    use crate::spec::Finish;
+    use crate::transport::channel::Channel;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha20Rng;
+
+    /// Both parties' OTs, alike whenever they are set up.
+    async fn pools() -> [Correlations; 2] {
+        let (mut to_server, mut to_client) = Channel::pair();
+        let [mut own, mut theirs] = [1, 2].map(ChaCha20Rng::seed_from_u64);
+        let pools = tokio::join!(
+            Correlations::setup(&mut to_server, &mut own),
+            Correlations::setup(&mut to_client, &mut theirs)
+        );
+        [pools.0.unwrap(), pools.1.unwrap()]
+    }
+
+    fn words(prepared: &Prepared) -> Vec<[u64; 8]> {
+        prepared.0.slots.0.iter().map(|chunk| chunk.0).collect()
+    }
+
+    /// However the OTs are taken, the same pads are kept, and the same OTs come next. Both parties receive on some wires.
+    #[tokio::test]
+    async fn parts_make_the_pads_of_the_whole() {
+        let pool = maxpool::Spec { bits: 3, window: 4, client: Time::OFFLINE, server: Time::START };
+        let choice = Search::new(0.73).max_pool(pool, Finish::Share { ring: 11 }).unwrap().swap_remove(0);
+        let program = Arc::new(maxpool::program(pool, &choice.layout, Finish::Share { ring: 11 }).unwrap());
+        let OtCount { client_receives, server_receives } = program.ots();
+        assert!(client_receives > 1 && server_receives > 1);
+        for lanes in [1, 63, 600, 1500] {
+            let (mut whole, mut cut) = (pools().await, pools().await);
+            for most in [1, 100, 1024, 5000] {
+                for (whole, cut) in whole.iter_mut().zip(&mut cut) {
+                    let own = whole.take(program.ots() * lanes).unwrap();
+                    let expected = program.prepare(lanes, own).unwrap();
+                    let found = program.prepare_in_parts(lanes, cut, most).unwrap();
+                    assert!(words(&expected) == words(&found), "{lanes} lanes, {most} at a time");
+                    assert_eq!(whole.next_index(), cut.next_index());
+                }
+            }
+        }
+    }
+
+    /// Parts are no larger than was asked for, or one chunk of one wire, and all OTs are in one of them, in order.
+    #[test]
+    fn parts_are_small_and_complete() {
+        let ots = OtCount { client_receives: 3, server_receives: 5 };
+        for lanes in [1, 511, 512, 513, 3000] {
+            for most in [1, 512, 1500, 4000, 100_000] {
+                let parts = Part::cut(ots, lanes, most);
+                assert_eq!(parts.iter().map(Part::ots).sum::<OtCount>(), ots * lanes);
+                assert!(parts.iter().all(|part| part.ots().total() <= most.max(512)), "{lanes} {most}");
+                for receiver in [0, 1] {
+                    let of_wire = |part: &Part, wire: usize| part.lanes.clone().map(move |lane| wire * lanes + lane);
+                    let of_part =
+                        |part: &Part| part.wires[receiver].clone().flat_map(|wire| of_wire(part, wire)).collect();
+                    let indices: Vec<usize> = parts.iter().flat_map(|part| -> Vec<usize> { of_part(part) }).collect();
+                    assert!(indices.into_iter().eq(0..[3, 5][receiver] * lanes), "{lanes} lanes, {most} at a time");
+                }
+            }
+        }
+    }
+
+    /// A part that is not taken is spent with the rest.
+    #[tokio::test]
+    async fn what_is_left_of_parts_is_spent() {
+        let mut pool = pools().await;
+        let need = OtCount { client_receives: 100, server_receives: 70 };
+        let before = pool[0].available();
+        drop(pool[0].take_in_parts(need).unwrap().next(OtCount { client_receives: 30, server_receives: 0 }));
+        assert_eq!(before.less(need), Some(pool[0].available()));
+        let too_many = OtCount { client_receives: 0, server_receives: before.server_receives };
+        assert!(pool[0].take_in_parts(too_many).is_err());
     }
 }

@@ -3,6 +3,7 @@
 use super::code::{Code, Instruction, OpCode};
 use crate::primitive::bits::Planes;
 use crate::primitive::vectorise::vectorised;
+use rayon::prelude::*;
 use zeroize::Zeroize;
 
 /// Words of a chunk: the unit of every plane in memory, 512 lanes.
@@ -57,6 +58,13 @@ impl Blocks {
     /// (first chunk, number of chunks) of every block.
     pub fn iter(self) -> impl Iterator<Item = (usize, usize)> {
         (0..self.chunks).step_by(self.size).map(move |first| (first, self.size.min(self.chunks - first)))
+    }
+
+    /// Shows `f` every block, on all threads, with its part of `planes` planes.
+    pub fn for_each(self, chunks: &mut [Chunk], planes: usize, f: impl Fn(Place, &mut [Chunk]) + Sync) {
+        let places: Vec<_> = self.iter().map(|(first, size)| Place { first, size, slots: 0 }).collect();
+        let own = chunks.par_chunks_mut((planes * self.size).max(1));
+        places.into_par_iter().zip(own).for_each(|(place, own)| f(place, own));
     }
 }
 

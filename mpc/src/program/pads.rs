@@ -11,7 +11,8 @@
 use super::code::{Code, WirePads};
 use super::graph::Label;
 use super::machine::{CHUNK_LANES, CHUNK_WORDS, Chunk, Place};
-use crate::correlation::ot::Cots;
+use crate::correlation::ot::{Cots, OtCount};
+use crate::party::Party;
 use crate::primitive::bits::{WORD_LANES, gather};
 use crate::primitive::block::Block;
 use crate::primitive::vectorise::vectorised;
@@ -40,13 +41,65 @@ impl Spot {
     }
 }
 
-/// Fills the pad registers of a block. The keys of wire `w` are those from `w * lanes` on.
-pub(super) fn fill(code: &Code, cots: &Cots, lanes: usize, registers: &mut [Chunk], place: Place) {
+/// Some of a program's OTs: in each direction the same lanes of consecutive wires. Of all OTs, wire `w` has those from `w` times the number of
+/// lanes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    /// Wires on which the client receives, and on which the server does.
+    pub wires: [Range<usize>; 2],
+    /// From a multiple of [`CHUNK_LANES`] to another, or to the end.
+    pub lanes: Range<usize>,
+}
+
+impl Part {
+    /// All OTs.
+    pub fn whole(ots: OtCount, lanes: usize) -> Self {
+        Self { wires: PARTIES.map(|receiver| 0..ots.where_receives(receiver)), lanes: 0..lanes }
+    }
+
+    /// Parts of about `most` OTs, in the order of their index in each direction: whole wires, or chunks of one.
+    pub fn cut(ots: OtCount, lanes: usize, most: usize) -> Vec<Self> {
+        let (wires, step) = ((most / lanes.max(1)).max(1), (most / CHUNK_LANES).max(1) * CHUNK_LANES);
+        let mut parts = Vec::new();
+        for receiver in PARTIES {
+            let all = ots.where_receives(receiver);
+            for first in (0..all).step_by(wires) {
+                let own = first..all.min(first + wires);
+                let wires = PARTIES.map(|party| if party == receiver { own.clone() } else { 0..0 });
+                let lanes = (0..lanes).step_by(step).map(|start| start..lanes.min(start + step));
+                parts.extend(lanes.map(|lanes| Self { wires: wires.clone(), lanes }));
+            }
+        }
+        parts
+    }
+
+    /// How many OTs.
+    pub fn ots(&self) -> OtCount {
+        let [client_receives, server_receives] = self.wires.clone().map(|wires| wires.len() * self.lanes.len());
+        OtCount { client_receives, server_receives }
+    }
+
+    /// Where the keys of a chunk of lanes from `start` on are among those of this part.
+    fn keys(&self, receiver: Party, wire: usize, start: usize) -> Option<Range<usize>> {
+        let wires = &self.wires[usize::from(receiver == Party::Server)];
+        if !wires.contains(&wire) || !self.lanes.contains(&start) {
+            return None;
+        }
+        let first = (wire - wires.start) * self.lanes.len() + start - self.lanes.start;
+        Some(first..first + CHUNK_LANES.min(self.lanes.end - start))
+    }
+}
+
+const PARTIES: [Party; 2] = [Party::Client, Party::Server];
+
+/// Fills the pad registers of a block as far as they come from `part`, whose OTs `cots` are.
+pub(super) fn fill(code: &Code, part: &Part, cots: &Cots, registers: &mut [Chunk], place: Place) {
     let mut space = Workspace { inner: vec![Block::ZERO; CHUNK_LANES], out: vec![Block::ZERO; CHUNK_LANES] };
     for wire in &code.wires {
+        let receiver = if wire.receives { cots.party() } else { cots.party().other() };
         for chunk in 0..place.size {
             let start = (place.first + chunk) * CHUNK_LANES;
-            let keys = wire.index * lanes + start..wire.index * lanes + lanes.min(start + CHUNK_LANES);
+            let Some(keys) = part.keys(receiver, wire.index, start) else { continue };
             fill_chunk(wire, cots, keys, &mut space, Spot { size: place.size, chunk }, registers);
         }
     }
@@ -125,7 +178,6 @@ mod tests {
     use super::*;
     use crate::correlation::ot::coins::Subkeys;
     use crate::correlation::ot::ideal;
-    use crate::party::Party;
     use crate::primitive::hash::TccrHash;
     use crate::program::testing::{ODD_LANES, run};
     use crate::program::{Builder, Time};

@@ -49,7 +49,8 @@ impl Session {
         self.queries += 1;
         let (ot, plan) = (&mut self.ots.0, &MODEL.plan);
         let deviating = async {
-            offline::ensure_ots(to_server, plan, ot, Reveal::Logits).await?;
+            let mut supply = offline::Supply::new(plan, Reveal::Logits);
+            supply.start(to_server, ot).await?;
             let mut halves = offline::send_lattice(to_server, &MODEL, Draws::Once(rng)).await?;
             let (ring, _) = plan.shared(tensor).expect("it is encrypted");
             for &(element, delta) in shifts {
@@ -57,7 +58,7 @@ impl Session {
                 *pad = pad.wrapping_add(delta);
             }
             reduce(&mut halves.shared[tensor], ring);
-            let key = (ot.session(), number);
+            let key = (supply, ot.session(), number);
             offline::correct(to_server, &MODEL, ot, key, Reveal::Logits, halves).await
         };
         let honest = offline::server(to_client, &SERVER, &mut self.ots.1, number, Reveal::Logits);

@@ -49,6 +49,15 @@ impl OtCount {
         }
     }
 
+    /// What is left of it without `other`; `None` if that is more, in a direction.
+    #[must_use]
+    pub fn less(self, other: Self) -> Option<Self> {
+        Some(Self {
+            client_receives: self.client_receives.checked_sub(other.client_receives)?,
+            server_receives: self.server_receives.checked_sub(other.server_receives)?,
+        })
+    }
+
     /// In each direction the larger number.
     #[must_use]
     pub fn larger(self, other: Self) -> Self {

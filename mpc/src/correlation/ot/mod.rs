@@ -28,4 +28,4 @@ mod source;
 mod transpose;
 
 pub use cots::{Cots, OtCount, ReceivedCots, SentCots};
-pub use pool::{Correlations, NextIndex};
+pub use pool::{Correlations, CotParts, NextIndex};

@@ -20,6 +20,7 @@ use super::silent::{self, BatchMessage, PROOF_BYTES, Preset, REPLY_BYTES};
 use super::source::Source;
 use crate::error::{Error, Result};
 use crate::party::Party;
+use crate::primitive::block::Delta;
 use crate::primitive::prg::Prg;
 use crate::transport::channel::{Channel, FrameKind};
 use rand::CryptoRng;
@@ -191,15 +192,68 @@ impl Correlations {
     /// [`Error::Exhausted`] if fewer are available; nothing is moved then. [`Error::Disconnected`] if
     /// [`Correlations::ensure`] failed before.
     pub fn take(&mut self, need: OtCount) -> Result<Cots> {
+        Ok(self.take_in_parts(need)?.next(need))
+    }
+
+    /// As [`take`](Self::take), to be computed and moved out a part at a time, so that the keys of a large layer are never in memory together.
+    /// The parts make the pads that the whole would make.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take).
+    pub fn take_in_parts(&mut self, need: OtCount) -> Result<CotParts<'_>> {
         cots::check(need, self.available())?;
         let (Some(sender), Some(_)) = (&self.sender, &self.receiver) else {
             return Err(Error::Disconnected);
         };
         let delta = sender.delta().clone();
-        let sent = self.sent.take(need.where_receives(self.party.other()));
-        let received = self.received.take(need.where_receives(self.party));
-        let (sent_pads, received_pads) = (pads(&self.sends, sent.first()), pads(&self.receives, received.first()));
-        Ok(Cots::new(self.party, self.session, SentCots::new(sent, delta, sent_pads), ReceivedCots::new(received, received_pads)))
+        let own = [pads(&self.sends, self.sent.first()), pads(&self.receives, self.received.first())];
+        Ok(CotParts { delta, pads: own, left: need, correlations: self })
+    }
+}
+
+/// The OTs of one layer, in the order of their index in each direction.
+pub struct CotParts<'a> {
+    correlations: &'a mut Correlations,
+    delta: Delta,
+    /// Of those that are sent, and of those that are received.
+    pads: [Subkeys; 2],
+    left: OtCount,
+}
+
+impl CotParts<'_> {
+    /// The party that holds these halves.
+    #[must_use]
+    pub fn party(&self) -> Party {
+        self.correlations.party
+    }
+
+    /// Computes the next `need` OTs and moves them out.
+    ///
+    /// # Panics
+    /// If fewer are left.
+    pub fn next(&mut self, need: OtCount) -> Cots {
+        let party = self.party();
+        let [sent, received] = [party.other(), party].map(|receiver| need.where_receives(receiver));
+        self.left = self.left.less(need).expect("no more than was asked for");
+        let (sent, received) = (self.correlations.sent.take(sent), self.correlations.received.take(received));
+        let [sent_pads, received_pads] = self.pads.clone();
+        let sent = SentCots::new(sent, self.delta.clone(), sent_pads);
+        Cots::new(party, self.correlations.session, sent, ReceivedCots::new(received, received_pads))
+    }
+}
+
+/// OTs of a layer that were not moved out are spent all the same: both parties count alike.
+impl Drop for CotParts<'_> {
+    fn drop(&mut self) {
+        if self.left != OtCount::ZERO {
+            drop(self.next(self.left));
+        }
+    }
+}
+
+impl fmt::Debug for CotParts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CotParts({:?} left)", self.left)
     }
 }
 
