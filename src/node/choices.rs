@@ -92,7 +92,6 @@ fn one() -> u32 {
     1
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
 fn is_one(bands: &u32) -> bool {
     *bands == one()
 }
