@@ -47,6 +47,7 @@ fn dense_to(
         output_scale: None,
         output_coding: None,
         classes: vec![],
+        declared: Default::default(),
     };
     let weights = |outputs: usize, inputs: usize, weight: i32, terms: usize| {
         let terms = vec![Some(Array4::from_elem((outputs, inputs, 1, 1), weight)); terms];
@@ -106,6 +107,7 @@ fn more_outputs_than_an_arg_max_takes_are_opened() {
         output_scale: None,
         output_coding: None,
         classes: vec![],
+        declared: Default::default(),
     };
     let own = LinearWeights { terms: vec![Some(Array4::from_elem((1, 1, 1, 1), -3))], bias: vec![5] };
     let network = Network::new(architecture, Weights { linear: vec![Some(own)] }).expect("valid");
@@ -153,6 +155,7 @@ fn a_layer_with_more_ots_than_a_client_holds_is_refused() {
             output_scale: None,
             output_coding: None,
             classes: vec![],
+            declared: Default::default(),
         };
         let weights = |outputs, inputs| {
             let terms = vec![Some(Array4::from_elem((outputs, inputs, 1, 1), 100))];

@@ -33,6 +33,7 @@ fn network(weights: &Array4<i32>, bias: Vec<i64>, lines: &[Affine], top: i64, bi
         output_scale: None,
         output_coding: None,
         classes: vec![],
+        declared: Default::default(),
     };
     let identity = Array4::from_shape_fn((outputs, outputs, 1, 1), |(o, i, _, _)| i32::from(o == i));
     let own = |array: Array4<i32>, bias| Some(LinearWeights { terms: vec![Some(array)], bias });

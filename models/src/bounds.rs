@@ -3,10 +3,13 @@
 //! For one term the interval is exact when its window can take every combination of input values: positive weights times the
 //! largest input plus negative weights times the smallest one gives the maximum. Two terms that read the same tensor are bounded
 //! separately, so the interval of their sum contains the reachable one.
+//!
+//! Where a network declares a ring, the interval is that ring, whatever the weights are: what is made of it tells nothing of them.
 
 use ndarray::Axis;
 
 use crate::check::TensorInfo;
+use crate::declared::{of_channel, values_of};
 use crate::network::{Op, Range, Term};
 use crate::weights::{LinearWeights, Network};
 
@@ -35,9 +38,12 @@ impl Network {
     /// The reachable accumulators, one entry per node, `None` for nodes that make none.
     pub fn bounds(&self) -> Vec<Option<LinearBounds>> {
         let mut all: Vec<Option<LinearBounds>> = Vec::new();
-        for (node, weights) in self.architecture().nodes.iter().zip(&self.weights().linear) {
+        for (index, (node, weights)) in self.architecture().nodes.iter().zip(&self.weights().linear).enumerate() {
             let channels = match (&node.op, weights) {
-                (Op::Linear { terms }, Some(weights)) => Some(linear_bounds(terms, weights, self.tensors())),
+                (Op::Linear { terms }, Some(weights)) => Some(match self.architecture().ring(index) {
+                    Some(ring) => (0..weights.bias.len()).map(|c| values_of(of_channel(ring, c))).collect(),
+                    None => linear_bounds(terms, weights, self.tensors()),
+                }),
                 (Op::Scale { input, multiplier }, Some(weights)) => {
                     let source = all[*input - 1].as_ref().expect("a scale reads an accumulator");
                     Some(scale_bounds(&source.channels, multiplier, &weights.bias))

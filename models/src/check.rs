@@ -10,7 +10,7 @@ use crate::network::{Architecture, Input, Node, Op, Range, Shape, TensorId, Term
 
 pub use crate::limits::{
     MAX_ACCUMULATOR, MAX_ACTIVATION, MAX_ACTIVATION_BITS, MAX_DIMENSION, MAX_ELEMENTS, MAX_MULTIPLIER, MAX_NAME,
-    MAX_NODES, MAX_REACHED, MAX_SHIFT, MAX_TERMS, MAX_TOTAL_ELEMENTS, MAX_WEIGHT_BITS, MAX_WEIGHTS,
+    MAX_NODES, MAX_REACHED, MAX_RING, MAX_SHIFT, MAX_TERMS, MAX_TOTAL_ELEMENTS, MAX_WEIGHT_BITS, MAX_WEIGHTS,
 };
 
 /// What is known of a tensor without the weights.
@@ -51,6 +51,7 @@ impl Architecture {
 
         let tensors = self.check_nodes()?;
         self.check_output(&tensors)?;
+        self.check_declared(&tensors)?;
         Ok(tensors)
     }
 

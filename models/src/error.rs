@@ -228,6 +228,28 @@ pub enum Problem {
         /// Channels.
         channels: usize,
     },
+    /// Something declared for a node that there is not.
+    #[error("it declares something for a node {name:?}, and has none of this name")]
+    Undeclared {
+        /// The name.
+        name: String,
+    },
+    /// Neither one declared ring nor one per channel.
+    #[error("it declares {found} rings; one, or one for each of {channels} channels, is needed")]
+    RingCount {
+        /// Rings given.
+        found: usize,
+        /// Channels.
+        channels: usize,
+    },
+    /// A declared ring that no operator can hold.
+    #[error("a ring of {ring} bits cannot be declared for it: {why}")]
+    Ring {
+        /// Its width.
+        ring: u32,
+        /// What stands against it.
+        why: &'static str,
+    },
     /// A number of class names that is not that of the classes.
     #[error("it names {found} classes, the output has {wanted}")]
     Classes {

@@ -19,7 +19,7 @@ impl Network {
     /// # Errors
     /// If an input has another shape, or a value outside of the range.
     pub fn run_batch(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, InputError> {
-        self.run_batch_with(inputs, |_, _| None)
+        self.run_batch_with(inputs, |_, _| None, |_, _| {})
     }
 
     /// The same, on all cores.
@@ -34,11 +34,13 @@ impl Network {
         Ok(all)
     }
 
-    /// The same as [`run_batch`](Self::run_batch), where the requantisation of a node is `other(node, accumulator)` if that is something.
+    /// The same as [`run_batch`](Self::run_batch), where the requantisation of a node is `other(node, accumulator)` if that is something, and
+    /// `seen(node, z)` is shown sums before they wrap.
     pub(crate) fn run_batch_with(
         &self,
         inputs: &[Tensor],
         other: impl Fn(usize, &Tensor) -> Option<Tensor>,
+        seen: impl Fn(usize, &Tensor),
     ) -> Result<Vec<Tensor>, InputError> {
         let packed: Vec<Vec<Option<Packed>>> =
             (0..self.architecture().nodes.len()).map(|index| self.pack(index)).collect();
@@ -51,7 +53,7 @@ impl Network {
                     Some(packed) => packed.add(x, z),
                     None => add_product(term, x, z),
                 };
-                let mut tensors = self.evaluate(input, add, &other)?;
+                let mut tensors = self.evaluate(input, add, &other, &seen)?;
                 Ok(tensors.swap_remove(self.architecture().output))
             })
             .collect()

@@ -2,13 +2,14 @@
 //!
 //! | part | what |
 //! |---|---|
-//! | `__metadata__["lowkey.format"]` | `"1"` |
+//! | `__metadata__["lowkey.format"]` | `"1"`; `"2: "` and what the file chooses beyond operations ([`declared`](crate::declared)), `"2: rings"` |
 //! | `__metadata__["lowkey.architecture"]` | JSON of an [`Architecture`] |
 //! | tensor `<node>.<term>.weight` | I8, I16 or I32, `[out_channels, in_channels / groups, kernel h, kernel w]`, a matrix `[outputs, inputs]` |
 //! | tensor `<node>.bias` | I32 or I64, `[out_channels]` |
 //!
 //! `<node>` is the node's name, `<term>` the position of the term in it. Nothing may be missing or left over. `to_bytes` always
-//! gives the same bytes for the same network, so that a file can be named by its digest.
+//! gives the same bytes for the same network, so that a file can be named by its digest. A network that chooses nothing has format 1, which
+//! older programs read; they refuse all others, naming what is chosen.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -25,8 +26,12 @@ use crate::network::{Architecture, Term};
 use crate::regular;
 use crate::weights::{LinearWeights, Network, Weights};
 
-/// The version that this crate reads and writes.
+/// The version of files that choose nothing beyond operations.
 pub const FORMAT: &str = "1";
+/// The version of files that do; what they choose stands behind it.
+const CHOOSING: &str = "2: ";
+/// A choice: rings are declared.
+const RINGS: &str = "rings";
 /// Largest model file, in bytes: the most weights at four bytes each, and some room.
 pub const MAX_FILE: u64 = (1 << 30) + (1 << 26);
 /// Longest header of the container, in bytes.
@@ -88,10 +93,24 @@ pub enum FileProblem {
     #[error("no {FORMAT_KEY:?} in the metadata: a safetensors file, but not a Lowkey model")]
     NoFormat,
     /// A version that this program does not read.
-    #[error("the file has format {found:?}, this program reads format {FORMAT:?}")]
+    #[error("the file has format {found:?}, this program reads {FORMAT:?} and \"{CHOOSING}{RINGS}\"")]
     UnknownFormat {
         /// The version.
         found: String,
+    },
+    /// A file that chooses something that this program does not know.
+    #[error("the file uses {choice:?}, which this program does not know: a newer one may")]
+    UnknownChoice {
+        /// What.
+        choice: String,
+    },
+    /// A format that is not that of the architecture.
+    #[error("the file has format {found:?}, its architecture needs {wanted:?}")]
+    WrongFormat {
+        /// The version given.
+        found: String,
+        /// The version needed.
+        wanted: String,
     },
     /// No architecture.
     #[error("no {ARCHITECTURE_KEY:?} in the metadata")]
@@ -174,11 +193,13 @@ impl Network {
         let metadata = header.metadata().as_ref();
         let entry = |key| metadata.and_then(|metadata| metadata.get(key));
         let format = entry(FORMAT_KEY).ok_or(FileProblem::NoFormat)?;
-        if format != FORMAT {
-            return Err(FileProblem::UnknownFormat { found: printable(format) }.into());
-        }
+        check_format(format)?;
         let text = entry(ARCHITECTURE_KEY).ok_or(FileProblem::NoArchitecture)?;
         let architecture = Architecture::from_json(text).map_err(FileProblem::from)?;
+        let wanted = format_of(&architecture);
+        if *format != wanted {
+            return Err(FileProblem::WrongFormat { found: printable(format), wanted }.into());
+        }
         let tensors = SafeTensors::deserialize(bytes).map_err(container)?;
         let weights = read_weights(&architecture, &tensors)?;
         Ok(Network::new(architecture, weights)?)
@@ -214,7 +235,25 @@ impl Network {
         entries.sort_by_key(|(_, dtype, _, _)| ["I64", "I16", "I8"].iter().position(|d| d == dtype));
         let json = self.architecture().to_json();
         limit("the architecture", json.len() as u64, MAX_JSON as u64)?;
-        Ok(container(&json, &entries)?)
+        Ok(container(&format_of(self.architecture()), &json, &entries)?)
+    }
+}
+
+/// The format that a network's file has.
+fn format_of(architecture: &Architecture) -> String {
+    if architecture.declared.is_empty() { FORMAT.to_owned() } else { format!("{CHOOSING}{RINGS}") }
+}
+
+/// Refuses formats and choices that this program does not know.
+fn check_format(format: &str) -> Result<(), FileProblem> {
+    if format == FORMAT {
+        return Ok(());
+    }
+    let unknown = || FileProblem::UnknownFormat { found: printable(format) };
+    let choices = format.strip_prefix(CHOOSING).ok_or_else(unknown)?;
+    match choices.split(", ").find(|choice| *choice != RINGS) {
+        None => Ok(()),
+        Some(choice) => Err(FileProblem::UnknownChoice { choice: printable(choice) }),
     }
 }
 
@@ -222,12 +261,12 @@ type Entry = (String, &'static str, Vec<usize>, Vec<u8>);
 
 /// A safetensors container: the header's length (8 bytes, little endian), the header (JSON), the data. Written here because
 /// the `safetensors` crate writes the metadata in random order.
-fn container(architecture: &str, entries: &[Entry]) -> Result<Vec<u8>, FileProblem> {
+fn container(format: &str, architecture: &str, entries: &[Entry]) -> Result<Vec<u8>, FileProblem> {
     let quote = |text: &str| serde_json::to_string(text).expect("text");
     let mut header = format!(
         "{{\"__metadata__\":{{{}:{},{}:{}}}",
         quote(FORMAT_KEY),
-        quote(FORMAT),
+        quote(format),
         quote(ARCHITECTURE_KEY),
         quote(architecture)
     );

@@ -18,6 +18,7 @@ use ndarray::{Array4, Axis};
 
 use crate::bounds::{linear_bounds, term_bounds};
 use crate::check::MAX_WEIGHT_BITS;
+use crate::declared::of_channel;
 use crate::error::{ModelError, Place, Problem};
 use crate::network::{Op, Range, Term, Window};
 use crate::separate::separate;
@@ -48,16 +49,22 @@ impl Network {
             let channels = self.tensors()[accumulator].shape[0];
             let shifts: Vec<u32> = (0..channels).map(|c| if shift.len() == 1 { shift[0] } else { shift[c] }).collect();
             let place = Place::Node { index: source, name: architecture.nodes[source].name.clone() };
+            let ring = self.architecture().ring(source).map(|ring| of_channel(ring, 0));
             let folded_shift = if let (true, Op::Scale { multiplier, .. }) = (alone, &mut architecture.nodes[source].op)
             {
                 let own = weights.linear[source].as_mut().expect("a scale has biases");
                 vec![fold_scale(multiplier, &mut own.bias, &shifts)]
             } else if alone {
                 let (terms, linear) = self.linear(source).expect("only linear nodes and scales make accumulators");
-                let folding = Folding::plan(self, terms, linear, shifts, top);
+                let folding = Folding::plan(self, terms, linear, &shifts, top, ring.is_some());
                 let (terms, linear) = folding.apply(terms, linear).map_err(|problem| problem.at(&place))?;
                 architecture.nodes[source].op = Op::Linear { terms };
                 weights.linear[source] = Some(linear);
+                if let Some(ring) = ring {
+                    // All channels have as many bits above their shifts.
+                    let ring = vec![ring + folding.shift - shifts[0]];
+                    architecture.declared.entry(architecture.nodes[source].name.clone()).or_default().ring = ring;
+                }
                 vec![folding.shift]
             } else {
                 // Several readers: separated unless all shifts of each are the same.
@@ -105,19 +112,27 @@ struct Folding {
 }
 
 impl Folding {
-    fn plan(network: &Network, terms: &[Term], linear: &LinearWeights, shifts: Vec<u32>, top: i64) -> Folding {
+    /// Of a node with a declared ring no channel is constant, and its sums would not be its bounds beside an identity term.
+    fn plan(
+        network: &Network,
+        terms: &[Term],
+        linear: &LinearWeights,
+        shifts: &[u32],
+        top: i64,
+        declared: bool,
+    ) -> Folding {
         let bounds = linear_bounds(terms, linear, network.tensors());
         let identity = identity_range(network, terms, linear);
         let constants = |beside_identity: bool| -> Vec<Option<i64>> {
             let constant = |(z, s): (&Range, &u32)| {
                 let (y, at_hi) = ((z.lo >> s).clamp(0, top), (z.hi >> s).clamp(0, top));
                 // Next to an identity term a constant between 0 and the top needs its place: leave such a channel alone.
-                (y == at_hi && (!beside_identity || y == 0 || y == top)).then_some(y)
+                (!declared && y == at_hi && (!beside_identity || y == 0 || y == top)).then_some(y)
             };
-            bounds.iter().zip(&shifts).map(constant).collect()
+            bounds.iter().zip(shifts).map(constant).collect()
         };
         let largest = |constants: &[Option<i64>]| -> Option<(u32, bool)> {
-            let live = || constants.iter().zip(&shifts).filter(|(constant, _)| constant.is_none()).map(|(_, &s)| s);
+            let live = || constants.iter().zip(shifts).filter(|(constant, _)| constant.is_none()).map(|(_, &s)| s);
             let shift = live().max()?;
             Some((shift, live().all(|s| s == shift)))
         };
@@ -130,7 +145,7 @@ impl Folding {
         let beside = identity.filter(|_| !depthwise);
         let channels = constant
             .iter()
-            .zip(&shifts)
+            .zip(shifts)
             .map(|(constant, s)| match (*constant, beside) {
                 (None, _) => Channel::Scaled { factor: shift - s },
                 (Some(y), None) => Channel::Constant { bias: y << shift },

@@ -4,6 +4,7 @@
 use ndarray::{Array3, Array4, Axis};
 
 use crate::check::TensorInfo;
+use crate::declared;
 use crate::error::InputError;
 use crate::network::{Input, Op, Range, Shape, Term, Window, selected};
 use crate::weights::{LinearWeights, Network};
@@ -26,16 +27,18 @@ impl Network {
     /// # Errors
     /// If the input has another shape, or a value outside of the range.
     pub fn run_all(&self, input: &Tensor) -> Result<Vec<Tensor>, InputError> {
-        self.evaluate(input, |_, term, x, z| add_product(term, x, z), |_, _| None)
+        self.evaluate(input, |_, term, x, z| add_product(term, x, z), |_, _| None, |_, _| {})
     }
 
     /// All tensors, where `add_term(node, term, x, z)` adds a term with weights, on the tensor x, to z, and a requantisation is
-    /// `other(node, accumulator)` where that is something.
+    /// `other(node, accumulator)` where that is something. `seen(node, z)` is shown the sums of linear nodes before they wrap in
+    /// declared rings.
     pub(crate) fn evaluate(
         &self,
         input: &Tensor,
         add_term: impl Fn(usize, Weighted<'_>, &Tensor, &mut Tensor),
         other: impl Fn(usize, &Tensor) -> Option<Tensor>,
+        seen: impl Fn(usize, &Tensor),
     ) -> Result<Vec<Tensor>, InputError> {
         check_input(&self.architecture().input, input)?;
         let mut tensors = vec![input.clone()];
@@ -50,7 +53,14 @@ impl Network {
                 tensors.push(tensor);
                 continue;
             }
-            tensors.push(step(&node.op, weights, self.tensors(), &tensors, add_term));
+            let mut made = step(&node.op, weights, self.tensors(), &tensors, add_term);
+            if let Op::Linear { .. } = node.op {
+                seen(index, &made);
+                if let Some(ring) = self.architecture().ring(index) {
+                    declared::wrap(&mut made, ring);
+                }
+            }
+            tensors.push(made);
         }
         Ok(tensors)
     }
@@ -65,7 +75,7 @@ pub(crate) struct Weighted<'w> {
     pub weights: &'w Array4<i32>,
 }
 
-/// The tensor after `tensors`, made by `op`; `infos` are those of the checker.
+/// The tensor after `tensors`, made by `op`, before it wraps; `infos` are those of the checker.
 pub(crate) fn step(
     op: &Op,
     weights: Option<&LinearWeights>,

@@ -17,6 +17,7 @@
 //! | [`check`] | the rules that an architecture keeps, its tensors, the limits (`limits`) |
 //! | [`weights`] | the private half, and [`Network`]: both halves, checked |
 //! | [`interpret`] | the reference interpreter; [`Network::run_batch`] is a faster one with the same results |
+//! | [`declared`], [`rings`] | what is chosen beyond operations: rings in which sums wrap; found by data, and wraps counted |
 //! | [`bounds`] | reachable accumulators, hence the width of the ring of each layer |
 //! | [`fold`] | the equivalent network with one shift per layer and small biases |
 //! | [`json`], [`mod@file`] | the architecture as JSON, the network as a safetensors file |
@@ -44,6 +45,7 @@ pub mod bounds;
 pub mod check;
 pub mod coding;
 pub mod data;
+pub mod declared;
 pub mod error;
 mod fast;
 pub mod file;
@@ -59,6 +61,7 @@ pub mod ptq;
 pub mod random;
 pub mod regular;
 pub mod rescale;
+pub mod rings;
 mod separate;
 mod shape;
 pub mod weights;
@@ -68,6 +71,7 @@ pub use answer::ClassRule;
 pub use bounds::LinearBounds;
 pub use check::TensorInfo;
 pub use coding::{Coding, OutputCoding};
+pub use declared::Declared;
 pub use data::{DataError, DataProblem, Fit, Inputs, Labelled, quantise, read_labels};
 pub use error::{InputError, Kind, ModelError, Place, Problem};
 pub use file::{FileError, FileProblem};

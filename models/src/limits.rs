@@ -27,5 +27,7 @@ pub const MAX_ACCUMULATOR: i64 = 1 << 50;
 /// Largest magnitude of a multiplied sum that is reachable with the actual weights, with and without its bias: both fit an `i64`. Whether
 /// an inference has a ring for it depends on the plan.
 pub const MAX_REACHED: i64 = 1 << 61;
+/// Widest declared ring of a sum, in bits.
+pub const MAX_RING: u32 = 56;
 /// Longest name, in bytes.
 pub const MAX_NAME: usize = 128;

@@ -5,9 +5,12 @@
 //! *accumulator* (the result of a linear node, not yet requantised). Linear nodes read activations; requantisation reads
 //! an accumulator; everything else reads and makes activations.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::coding::{Coding, OutputCoding};
+use crate::declared::Declared;
 
 pub use crate::shape::{Range, Shape, TensorId};
 
@@ -52,6 +55,9 @@ pub struct Architecture {
     /// Names of the classes, in order of the output, where the model knows them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<String>,
+    /// What is chosen for nodes beyond their operations, by their names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub declared: BTreeMap<String, Declared>,
 }
 
 /// One operation with a name.

@@ -3,11 +3,14 @@
 //!
 //! The same generator state gives the same network: a test that prints its seed can be repeated.
 
+use std::collections::BTreeMap;
+
 use ndarray::{Array4, Axis};
 use rand::{Rng, RngExt};
 
 use crate::bounds::linear_bounds;
 use crate::check::{MAX_SHIFT, TensorInfo, weight_range};
+use crate::declared::LEAST_ABOVE;
 use crate::error::Kind;
 use crate::interpret::{Tensor, add_product, step};
 use crate::network::{Architecture, Input, Node, Op, Range, TensorId, Term, Window};
@@ -68,6 +71,21 @@ pub fn input<R: Rng + ?Sized>(rng: &mut R, input: &Input) -> Tensor {
     Tensor::from_shape_simple_fn(input.shape, || rng.random_range(lo..=hi))
 }
 
+/// The network with random declared rings, most of them narrow enough that sums wrap.
+pub fn rings<R: Rng + ?Sized>(rng: &mut R, network: &Network) -> Network {
+    let bounds = network.bounds();
+    let mut rings = BTreeMap::new();
+    for (index, node) in network.architecture().nodes.iter().enumerate() {
+        let (Ok(shift), Some(bounds)) = (network.architecture().declarable(index), &bounds[index]) else { continue };
+        let worst = bounds.accumulator_bits().saturating_sub(shift.iter().min().copied().unwrap_or(0));
+        let above = rng.random_range(LEAST_ABOVE..=worst.clamp(LEAST_ABOVE, 12));
+        if rng.random_range(0..4) > 0 {
+            rings.insert(node.name.clone(), shift.iter().map(|shift| above + shift).collect());
+        }
+    }
+    network.with_rings(rings).expect("rings that their readers can hold")
+}
+
 /// Random weights of a given shape and width; one time in four most of them are 0 (where the width allows).
 pub fn weights<R: Rng + ?Sized>(rng: &mut R, shape: [usize; 4], bits: u32) -> Array4<i32> {
     let Range { lo, hi } = weight_range(bits);
@@ -106,6 +124,7 @@ impl<'r, R: Rng + ?Sized> Builder<'r, R> {
             output_scale: None,
             output_coding: None,
             classes: Vec::new(),
+            declared: Default::default(),
         };
         Builder { rng, size, architecture, linear: Vec::new(), tensors, samples }
     }

@@ -28,6 +28,7 @@ pub(crate) fn separate(network: &Network) -> Result<Option<Network>, ModelError>
     }
     let mut nodes: Vec<Node> = Vec::new();
     let mut weights = Weights { linear: Vec::new() };
+    let mut declared = architecture.declared.clone();
     // The new number of every old tensor, and the copies that are still to be given to readers.
     let mut renamed: Vec<TensorId> = vec![0];
     let mut copies: Vec<Vec<TensorId>> = vec![Vec::new()];
@@ -40,7 +41,9 @@ pub(crate) fn separate(network: &Network) -> Result<Option<Network>, ModelError>
         renamed.push(nodes.len());
         let mut own_copies = Vec::new();
         for copy in 0..repeats(index) {
-            nodes.push(Node { name: unused_name(network, &node.name, copy + 2), op: node.op.clone() });
+            let name = unused_name(network, &node.name, copy + 2);
+            declared.extend(architecture.declared.get(&node.name).map(|of| (name.clone(), of.clone())));
+            nodes.push(Node { name, op: node.op.clone() });
             weights.linear.push(own.clone());
             own_copies.push(nodes.len());
         }
@@ -49,6 +52,7 @@ pub(crate) fn separate(network: &Network) -> Result<Option<Network>, ModelError>
     let mut architecture = architecture.clone();
     architecture.output = renamed[architecture.output];
     architecture.nodes = nodes;
+    architecture.declared = declared;
     Network::new(architecture, weights).map(Some)
 }
 
@@ -102,6 +106,7 @@ mod tests {
             output_scale: None,
             output_coding: None,
             classes: vec![],
+            declared: Default::default(),
         };
         let dense = LinearWeights {
             terms: vec![Some(Array4::from_shape_vec((2, 2, 1, 1), vec![3, -1, 2, 2]).unwrap())],

@@ -41,6 +41,7 @@ fn valid() -> Architecture {
         output_scale: Some(0.5),
         output_coding: None,
         classes: vec!["a".into(), "b".into(), "c".into()],
+        declared: Default::default(),
     }
 }
 

@@ -112,6 +112,7 @@ fn residual(weights: [i32; 4], multiplier: i64, bias: [i64; 2], shift: [u32; 2])
         output_scale: None,
         output_coding: None,
         classes: Vec::new(),
+        declared: Default::default(),
     };
     Network::new(architecture, Weights { linear: vec![Some(linear), None] }).unwrap()
 }

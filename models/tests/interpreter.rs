@@ -191,6 +191,7 @@ fn fast_path_leaves_wide_terms_alone() {
         output_scale: None,
         output_coding: None,
         classes: Vec::new(),
+        declared: Default::default(),
     };
     let array = Array4::from_shape_fn([3, 8, 1, 1], |(o, i, _, _)| 32767 - (o * 1000 + i) as i32);
     let linear = LinearWeights { terms: vec![Some(array)], bias: vec![-1, 0, 1] };
@@ -302,6 +303,7 @@ fn identity_network(bits: u32, zero_point: i64) -> Network {
         output_scale: None,
         output_coding: None,
         classes: Vec::new(),
+        declared: Default::default(),
     };
     let linear = vec![Some(LinearWeights { terms: vec![None], bias: vec![0, 0] })];
     Network::new(architecture, Weights { linear }).unwrap()

@@ -243,6 +243,7 @@ mod tests {
             output_scale: None,
             output_coding: None,
             classes: Vec::new(),
+            declared: Default::default(),
         };
         let terms = vec![Some(ndarray::Array4::from_elem((1, 1, 1, 1), 100)), None];
         let weights = Weights { linear: vec![Some(LinearWeights { terms, bias: vec![0] })] };

@@ -76,6 +76,7 @@ pub fn constant_logits(logits: &[i64]) -> Network {
         output_scale: None,
         output_coding: None,
         classes: vec![],
+        declared: Default::default(),
     };
     let weights =
         LinearWeights { terms: vec![Some(ndarray::Array4::zeros((logits.len(), 4, 1, 1)))], bias: logits.to_vec() };
@@ -122,6 +123,7 @@ pub fn convolution_and_pool<R: rand::Rng>(rng: &mut R) -> Network {
         output_scale: None,
         output_coding: None,
         classes: vec![],
+        declared: Default::default(),
     };
     let last = lowkey_models::random::weights(rng, [4, 3 * rows * columns, 1, 1], weight_bits);
     let first = LinearWeights { terms: vec![Some(first)], bias };

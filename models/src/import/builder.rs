@@ -161,6 +161,7 @@ impl Builder {
             output_scale: None,
             output_coding: None,
             classes: Vec::new(),
+            declared: Default::default(),
             rounding: None,
         };
         let tensors = architecture.check_nodes()?;

@@ -33,6 +33,7 @@ pub(super) fn build(network: RealNetwork, outcome: Outcome) -> Result<Quantised,
         output_scale: Some(unit).filter(|unit| unit.is_normal() && *unit > 0.0),
         output_coding: coding,
         classes,
+        declared: Default::default(),
     };
     Ok(Quantised { network: Network::new(architecture, Weights { linear })?, layers, warnings })
 }

@@ -102,6 +102,7 @@ impl Data {
             output_scale: None,
             output_coding: None,
             classes: Labelled::folders(pictures.unwrap_or(folder)).unwrap_or_default(),
+            declared: Default::default(),
         }
     }
 
