@@ -173,6 +173,19 @@ fn reports_sockets_and_predictions_agree_where_pools_come_before_their_clip() {
     check(&network, Link::Metered, Schedule::Direct, Reveal::Logits);
 }
 
+#[test]
+fn reports_sockets_and_predictions_agree_where_rings_are_declared() {
+    let bundled = zoo::find("digits").unwrap();
+    let demo = bundled.demo().unwrap();
+    let samples: Vec<_> = (0..60).map(|i| demo.inputs.get(i).unwrap()).collect();
+    let network = bundled.network().calibrated(&samples, -1).unwrap();
+    assert!(network.architecture().has_rings());
+    for link in [Link::Lan, Link::Metered] {
+        check(&network, link, Schedule::Prepared, Reveal::Logits);
+        check(&network, link, Schedule::Direct, Reveal::Class);
+    }
+}
+
 /// Bytes per activation offline and online together, OTs charged by consumption: few flights, or few bytes; setup within 3 MB.
 #[test]
 fn traffic_of_the_mnist_model() {

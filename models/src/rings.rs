@@ -152,6 +152,20 @@ impl Network {
         Ok((answers, state.into_inner().0))
     }
 
+    /// The same, on all cores.
+    ///
+    /// # Errors
+    /// As [`run_batch`](Self::run_batch).
+    pub fn run_batch_counting_parallel(&self, inputs: &[Tensor]) -> Result<(Vec<Tensor>, Wraps), InputError> {
+        let (mut answers, mut wraps) = (Vec::with_capacity(inputs.len()), Wraps::default());
+        for part in parallel::parts(inputs, |part| self.run_batch_counting(part)) {
+            let (own, counted) = part?;
+            answers.extend(own);
+            wraps = wraps.and(counted);
+        }
+        Ok((answers, wraps))
+    }
+
     /// Sums of one inference that have a declared ring.
     pub fn ringed_sums(&self) -> u64 {
         let nodes = 0..self.architecture().nodes.len();
@@ -162,9 +176,8 @@ impl Network {
 
 /// The most bits that the sums of a channel need above its shift, the sign included.
 fn most_above(channels: &[Range], shift: &[u32]) -> i64 {
-    let above = |(channel, range): (usize, &Range)| {
-        i64::from(range.signed_bits()) - i64::from(of_channel(shift, channel))
-    };
+    let above =
+        |(channel, range): (usize, &Range)| i64::from(range.signed_bits()) - i64::from(of_channel(shift, channel));
     channels.iter().enumerate().map(above).max().unwrap_or(0)
 }
 

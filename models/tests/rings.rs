@@ -8,7 +8,8 @@ use lowkey_models::check::MAX_RING;
 use lowkey_models::declared::{Declared, of_channel, wrapped};
 use lowkey_models::random;
 use lowkey_models::{
-    Architecture, FileProblem, Input, Kind, LinearWeights, ModelError, Network, Node, Op, Problem, Tensor, Term, Weights,
+    Architecture, FileProblem, Input, Kind, LinearWeights, ModelError, Network, Node, Op, Problem, Tensor, Term,
+    Weights,
 };
 use ndarray::Array4;
 use rand::{RngExt, SeedableRng};
@@ -111,7 +112,10 @@ fn random_networks_with_rings() {
             Ok(folded) => folded,
             // Channels that are not constant now, and far from the others.
             Err(ModelError { problem, .. }) => {
-                assert!(matches!(*problem, Problem::WeightValue { .. } | Problem::OutOfRange { .. }), "{seed} {problem}");
+                assert!(
+                    matches!(*problem, Problem::WeightValue { .. } | Problem::OutOfRange { .. }),
+                    "{seed} {problem}"
+                );
                 continue;
             }
         };

@@ -1,5 +1,6 @@
 //! `lowkey eval`: accuracy of the integer network on a data set, and of some images privately.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use clap::Args;
 use lowkey::report::{human_bytes, human_ms};
 use lowkey::{Error, Model, Result};
+use lowkey_models::rings::Wraps;
 use lowkey_models::{ClassRule, Labelled, Network, Tensor, zoo};
 use serde::Serialize;
 
@@ -47,8 +49,49 @@ struct Record {
     correct: usize,
     /// Percent.
     accuracy: f64,
+    /// Of networks that declare rings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wraps: Option<Wrapped>,
     #[serde(skip_serializing_if = "Option::is_none")]
     private: Option<Private>,
+}
+
+/// How often sums wrapped in declared rings.
+#[derive(Clone, Debug, Serialize)]
+pub struct Wrapped {
+    /// Sums that did.
+    sums: u64,
+    /// Sums that have such a ring.
+    of: u64,
+    /// Images with one that did.
+    images: u64,
+    /// By layer, where some did.
+    layers: BTreeMap<String, u64>,
+}
+
+impl Wrapped {
+    /// Of `images` inferences; `None` if the network declares no ring.
+    pub fn of(network: &Network, wraps: Wraps, images: usize) -> Option<Wrapped> {
+        let of = network.ringed_sums() * images as u64;
+        (of > 0).then(|| Wrapped { sums: wraps.sums(), of, images: wraps.inputs, layers: wraps.nodes })
+    }
+
+    /// For people.
+    pub fn text(&self) -> String {
+        match self.sums {
+            0 => format!("none of {} sums in declared rings wrapped", self.of),
+            sums => {
+                let each = self.layers.iter().map(|(name, count)| format!("{name} {count}"));
+                let each: Vec<String> = each.collect();
+                format!(
+                    "{sums} of {} sums in declared rings wrapped, in {} images: {}",
+                    self.of,
+                    self.images,
+                    each.join(", ")
+                )
+            }
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -78,7 +121,8 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         None => model::data_set(&arguments.data, network.architecture())?,
     };
     let count = data.inputs.len();
-    let correct = right(network, &data, count)?;
+    let (correct, wraps) = right(network, &data, count)?;
+    let wraps = Wrapped::of(network, wraps, count);
     let private = match arguments.private {
         0 => None,
         most => {
@@ -87,11 +131,14 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
             Some(local.end(outcome)?)
         }
     };
-    let record = Record { images: count, correct, accuracy: 100.0 * correct as f64 / count as f64, private };
+    let record = Record { images: count, correct, accuracy: 100.0 * correct as f64 / count as f64, wraps, private };
     if arguments.json {
         print_json(&record)?;
     } else {
         say(format_args!("{}: {correct} of {count} correct, {:.2} %", network.architecture().name, record.accuracy))?;
+        if let Some(wraps) = &record.wraps {
+            say(wraps.text())?;
+        }
         if let Some(private) = &record.private {
             say(format_args!(
                 "{} privately: {} differ from the plaintext network\nmedian offline {}, online {}; {} per image",
@@ -111,20 +158,22 @@ fn no_class(why: &str) -> Error {
     Error::usage(format!("the network gives no class: {why}"), "an accuracy needs a network that tells classes apart")
 }
 
-/// How many of the first `count` images the integer network gets right.
-pub fn right(network: &Network, data: &Labelled, count: usize) -> Result<usize> {
+/// How many of the first `count` images the integer network gets right, and how often sums wrapped.
+pub fn right(network: &Network, data: &Labelled, count: usize) -> Result<(usize, Wraps)> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let bar = progress::bar("evaluating", count as u64);
     let next = AtomicUsize::new(0);
-    let work = || -> Result<usize> {
-        let mut correct = 0;
+    let work = || -> Result<(usize, Wraps)> {
+        let (mut correct, mut wraps) = (0, Wraps::default());
         loop {
             let first = next.fetch_add(BATCH, Ordering::Relaxed);
             if first >= count {
-                return Ok(correct);
+                return Ok((correct, wraps));
             }
             let batch: Vec<_> = (first..(first + BATCH).min(count)).filter_map(|i| data.inputs.get(i)).collect();
-            let outputs = network.run_batch(&batch).map_err(|error| Error::Input(Box::new(error)))?;
+            let counted = network.run_batch_counting(&batch).map_err(|error| Error::Input(Box::new(error)))?;
+            let (outputs, own) = counted;
+            wraps = wraps.and(own);
             let class =
                 |output: &Tensor| network.architecture().class_of(&output.iter().copied().collect::<Vec<i64>>());
             let predictions = outputs.iter().map(class);
@@ -133,12 +182,14 @@ pub fn right(network: &Network, data: &Labelled, count: usize) -> Result<usize> 
             bar.inc(batch.len() as u64);
         }
     };
-    let correct = std::thread::scope(|scope| {
+    let counted = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().map(|worker| worker.join().expect("no panics")).sum::<Result<usize>>()
+        let both = |sum: (usize, Wraps), own: (usize, Wraps)| (sum.0 + own.0, sum.1.and(own.1));
+        let counts = workers.into_iter().map(|worker| worker.join().expect("no panics"));
+        counts.collect::<Result<Vec<_>>>().map(|counts| counts.into_iter().fold(Default::default(), both))
     });
     bar.finish_and_clear();
-    correct
+    counted
 }
 
 /// Answers the first `count` images privately.

@@ -7,9 +7,11 @@ mod record;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use lowkey::{Error, Model, Result};
-use lowkey_models::ptq::{self, PtqError, Quantised, Settings};
+use lowkey_models::Tensor;
+use lowkey_models::ptq::{self, PtqError, Quantised, Sample, Settings};
+use lowkey_models::rings::{self, CalibrationError};
 
 use super::import::ImportOptions;
 use super::{DataArgument, model, print_json, say};
@@ -33,6 +35,17 @@ pub struct Arguments {
     /// A shift for each channel instead of one for each layer: more accurate at few bits, at 10 to 20 % more bytes. Shifts are public.
     #[arg(long)]
     channel_shifts: bool,
+    /// Keep the integers of a quantised network as they are, and choose rings alone.
+    #[arg(long, conflicts_with_all = ["bits", "channel_shifts"])]
+    keep: bool,
+    /// How wide the sums of a layer may get before they wrap: as the weights allow, or as images need it, which costs fewer bytes
+    /// and now and then changes an answer [worst; calibrated].
+    #[arg(long, value_enum, default_value_t, value_name = "HOW", hide_possible_values = true)]
+    rings: Rings,
+    /// Bits of a calibrated ring beyond those that images need; below 0 sums of theirs wrap.
+    #[arg(long, default_value_t = rings::SPARE, value_name = "BITS", allow_negative_numbers = true,
+        value_parser = clap::value_parser!(i32).range(-8..=16))]
+    spare: i32,
     /// How many images units and shifts are chosen by.
     #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     calibrate: u32,
@@ -52,9 +65,22 @@ pub struct Arguments {
     options: ImportOptions,
 }
 
+/// How wide sums may get.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Rings {
+    /// As the weights allow.
+    #[default]
+    Worst,
+    /// As images need it.
+    Calibrated,
+}
+
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let (name, arrays) = (arguments.name.as_deref(), data::arrays(&arguments.data));
-    let before = Before::read(&arguments.model, name, arrays, &arguments.options)?;
+    let before = match arguments.keep {
+        true => Before::kept(&arguments.model, name, &arguments.options)?,
+        false => Before::read(&arguments.model, name, arrays, &arguments.options)?,
+    };
     let data = Data::find(&arguments.data, &before)?;
     let mut notes = Vec::new();
     if before.whole.is_none() && arrays.is_none() && arguments.options.options(None).preprocessing.is_none() {
@@ -63,19 +89,33 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         notes.push(note.to_owned());
     }
     notes.extend(data.note().map(str::to_owned));
-    if arguments.bits < UNTRAINED {
+    if arguments.bits < UNTRAINED && !arguments.keep {
         let bits = arguments.bits;
         notes.push(format!("{bits} bits cost accuracy without training: models/train has networks that learn theirs"));
     }
     let samples = data.samples(&before, arguments.calibrate as usize)?;
     let settings = Settings { bits: arguments.bits, channel_shifts: arguments.channel_shifts };
-    let quantised = ptq::quantise(before.real.clone(), &samples, &settings);
-    let Quantised { network, layers, warnings } = quantised.map_err(|error| refused(&arguments.model, error))?;
+    let made = match &before.whole {
+        Some(model) if arguments.keep => {
+            Ok(Quantised { network: model.network().clone(), layers: vec![], warnings: vec![] })
+        }
+        _ => ptq::quantise(before.real.clone(), &samples, &settings),
+    };
+    let Quantised { mut network, layers, warnings } = made.map_err(|error| refused(&arguments.model, error))?;
     notes.extend(warnings);
+    if arguments.rings == Rings::Calibrated {
+        let samples: Vec<Tensor> = samples.iter().map(Sample::integers).collect();
+        network =
+            network.calibrated(&samples, arguments.spare).map_err(|error| uncalibrated(&arguments.model, error))?;
+        if !network.architecture().has_rings() {
+            notes.push("no ring is narrower than the weights need it".into());
+        }
+    }
     let model = model::name_classes(Model::from(network), &arguments.options)?;
     let most = arguments.count.map(|count| count as usize);
     let accuracy = data.accuracy(&before, model.network(), most)?;
-    let record = Record::new(&model, &before, &settings, samples.len(), accuracy, &layers, notes)?;
+    let settings = (!arguments.keep).then_some(settings);
+    let record = Record::new(&model, &before, settings, samples.len(), accuracy, &layers, notes)?;
     if let Some(output) = &arguments.output {
         model.write(output)?;
     }
@@ -88,6 +128,15 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn uncalibrated(path: &Path, error: CalibrationError) -> Error {
+    let hint = match error {
+        CalibrationError::NoSamples => "give data with --data",
+        CalibrationError::Input(_) => "the data do not suit the network",
+        CalibrationError::Model(_) => "give a number of bits to spare that is nearer to 1",
+    };
+    Error::usage(format!("{}: {error}", path.display()), hint)
 }
 
 fn refused(path: &Path, error: PtqError) -> Error {

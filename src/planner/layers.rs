@@ -12,6 +12,8 @@ use crate::plan::conv_shape;
 pub(super) struct Layer {
     pub name: String,
     pub ell: u32,
+    /// True if the network says what ell is: its sums wrap in it.
+    pub declared: bool,
     pub outputs: usize,
     pub terms: Vec<(ConvShape, Norms)>,
 }
@@ -38,9 +40,12 @@ pub(super) fn of(network: &Network, widths: Widths) -> Vec<Layer> {
             let class = largest.class(shape.fan_in());
             Some((shape, class))
         });
+        // The bounds of a declared ring are its ends.
+        let (declared, ell) = (architecture.ring(node).is_some(), accumulator_ring(network, node, bounds.range()));
         layers.push(Layer {
             name: architecture.nodes[node].name.clone(),
-            ell: accumulator_ring(network, node, bounds.range()).max(widths.least()),
+            ell: if declared { ell } else { ell.max(widths.least()) },
+            declared,
             outputs: network.tensors()[node + 1].shape[0],
             terms: terms.collect(),
         });

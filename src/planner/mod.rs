@@ -75,6 +75,9 @@ pub fn plan(network: &Network, target: impl Into<Target>) -> Result<Plan, PlanEr
     let mut best = plan_layers(network, target, &layers, &bounds, &mut search)?;
     // A max pool before its clip may need one bit more.
     for layer in layouts::cramped(network.architecture(), &best.choices, &bounds)? {
+        if layers[layer].declared {
+            continue;
+        }
         layers[layer].ell += 1;
         match plan_layers(network, target, &layers, &bounds, &mut search) {
             Ok(plan) if seconds(&plan) < seconds(&best) => best = plan,
@@ -103,11 +106,11 @@ fn plan_layers(
 }
 
 /// The architecture as it is published: nothing that follows needs the widths of weights, which are those of the largest
-/// weight where a model was imported or folded. All become the largest that the architecture allows for: 16 bits, unless sums of
+/// weight where a model was imported or folded, nor which rings were declared: they are rings like any other. All widths become the largest that the architecture allows for: 16 bits, unless sums of
 /// so wide weights would be beyond an accumulator.
 fn published(architecture: &Architecture) -> Architecture {
     let widened = |width: u32| {
-        let mut widened = architecture.clone();
+        let mut widened = Architecture { declared: Default::default(), ..architecture.clone() };
         let terms = widened.nodes.iter_mut().filter_map(|node| match &mut node.op {
             Op::Linear { terms } => Some(terms),
             _ => None,
@@ -120,7 +123,7 @@ fn published(architecture: &Architecture) -> Architecture {
         widened
     };
     let allowed = (1..=MAX_WEIGHT_BITS).rev().map(widened).find(|widened| widened.check().is_ok());
-    allowed.unwrap_or_else(|| architecture.clone())
+    allowed.unwrap_or_else(|| Architecture { declared: Default::default(), ..architecture.clone() })
 }
 
 /// Time of one inference's traffic on the plan's link, OTs at their price.

@@ -69,6 +69,44 @@ fn a_float_network_becomes_a_model_that_answers_privately() {
 }
 
 #[test]
+fn rings_are_calibrated_and_wraps_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = chain(7);
+    let source = text(&files::write(folder.path(), "float.onnx", &bytes)).to_owned();
+    let data = text(folder.path()).to_owned();
+    data_set(folder.path(), &bytes, true);
+    let path = |name: &str| text(&folder.path().join(name)).to_owned();
+    let [worst, spare, narrow] = ["worst.lowkey", "spare.lowkey", "narrow.lowkey"].map(path);
+    let quantise = |source: &str, more: &[&str]| {
+        let arguments = [&["quantise", source, "--data", &data, "--json"], more].concat();
+        lowkey(&arguments).records()[0].clone()
+    };
+    let bytes_of = |costs: &serde_json::Value| costs[0]["offline_bytes"].as_u64().unwrap();
+    let record = quantise(&source, &["-o", &worst]);
+    assert!(record.get("rings").is_none() && record["accuracy"].get("wraps").is_none(), "{record}");
+    let calibrated = quantise(&source, &["--rings", "calibrated", "-o", &spare]);
+    assert!(bytes_of(&calibrated["costs"]) < bytes_of(&record["costs"]), "{calibrated}");
+    // The same rings for the same integers, whenever they are chosen.
+    let kept = quantise(&worst, &["--keep", "--rings", "calibrated"]);
+    assert!(kept.get("bits").is_none() && kept["rings"].as_array().is_some_and(|rings| !rings.is_empty()), "{kept}");
+    assert_eq!((&kept["rings"], &kept["costs"]), (&calibrated["rings"], &calibrated["costs"]));
+    assert_eq!(kept["costs_before"], record["costs"]);
+    let tight = quantise(&worst, &["--keep", "--rings", "calibrated", "--spare", "-3", "-o", &narrow]);
+    let wraps = &tight["accuracy"]["wraps"];
+    assert!(wraps["sums"].as_u64().unwrap() > 0 && wraps["of"].as_u64() > wraps["sums"].as_u64(), "{tight}");
+    let eval = |model: &str| lowkey(&["eval", "--model", model, "--data", &data, "--private", "2", "--json"]).records();
+    let (usual, narrowed) = (&eval(&worst)[0], &eval(&narrow)[0]);
+    assert!(usual.get("wraps").is_none(), "{usual}");
+    assert_eq!((&narrowed["wraps"], &narrowed["private"]["mismatches"]), (wraps, &0.into()), "{narrowed}");
+    let said = lowkey(&["eval", "--model", &narrow, "--data", &data]).prints();
+    assert!(said.contains("sums in declared rings wrapped, in "), "{said}");
+    let none = lowkey(&["eval", "--model", &spare, "--data", &data]).prints();
+    assert!(none.contains("sums in declared rings wrapped"), "{none}");
+    lowkey(&["quantise", &source, "--keep", "--data", &data]).fails(2, "no integers to keep", "--keep");
+    lowkey(&["quantise", &worst, "--keep", "--bits", "4", "--data", &data]).fails(2, "--keep", "");
+}
+
+#[test]
 fn quantise_says_what_it_did_and_what_was_not_there() {
     let folder = tempfile::tempdir().unwrap();
     let bytes = chain(8);

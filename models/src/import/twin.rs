@@ -89,9 +89,8 @@ impl Twin {
     /// The twin's answers, in steps of the output.
     fn run(&self, network: &Network, inputs: &[Tensor]) -> Result<Vec<Vec<f64>>, InputError> {
         let nodes = &network.architecture().nodes;
-        let rule = |index: usize, accumulator: &Tensor| {
-            self.rules.get(&nodes[index].name).map(|rule| rule.apply(accumulator))
-        };
+        let rule =
+            |index: usize, accumulator: &Tensor| self.rules.get(&nodes[index].name).map(|rule| rule.apply(accumulator));
         let answers = network.run_batch_with(inputs, rule, |_, _| {})?;
         let exact = |answer: &Tensor| {
             let value = |((channel, _, _), &z): ((usize, usize, usize), &i64)| match self.outputs.get(channel) {

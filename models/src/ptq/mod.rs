@@ -36,6 +36,7 @@ pub use from_network::from_network;
 use ndarray::Array3;
 
 use crate::error::ModelError;
+use crate::interpret::Tensor;
 use crate::weights::Network;
 use real::RealNetwork;
 
@@ -61,6 +62,13 @@ pub struct Sample {
     pub real: Array3<f32>,
     /// What the integer network reads, as floats.
     pub stored: Array3<f32>,
+}
+
+impl Sample {
+    /// What the integer network reads.
+    pub fn integers(&self) -> Tensor {
+        self.stored.mapv(|x| x as i64)
+    }
 }
 
 /// A quantised network.

@@ -96,7 +96,7 @@ fn rows(networks: &[&Bundled], arguments: &Arguments) -> Result<Vec<Row>> {
         let network = bundled.network();
         let data = images(bundled, &network, &arguments.data)?;
         let count = arguments.images.unwrap_or(usize::MAX).clamp(1, data.labels.len());
-        let correct = right(&network, &data, count)?;
+        let (correct, _) = right(&network, &data, count)?;
         let subject = Subject {
             bundled,
             network: &network,

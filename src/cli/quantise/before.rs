@@ -8,10 +8,12 @@ use lowkey_models::import::onnx::float::{self, Reads};
 use lowkey_models::import::{self, ImportError, Preprocessing};
 use lowkey_models::ptq::real::RealNetwork;
 use lowkey_models::ptq::{self, Sample};
+use lowkey_models::rings::Wraps;
 use lowkey_models::{ClassRule, Fit, Input, Inputs, Network, Tensor};
 use ndarray::Array3;
 
 use super::super::import::ImportOptions;
+use super::super::model;
 
 /// What is quantised.
 pub struct Before {
@@ -51,6 +53,31 @@ impl Before {
         let preprocessing = options.options(None).preprocessing.unwrap_or_else(over_255);
         let real = read(&Reads::Pictures(preprocessing.clone()))?;
         Ok(Before { real, whole: None, preprocessing: Some(preprocessing) })
+    }
+
+    /// Reads a quantised network that keeps its integers.
+    pub fn kept(path: &Path, name: Option<&str>, options: &ImportOptions) -> Result<Before> {
+        let model = model::read(path, options)?;
+        if float_bytes(path)?.is_some() {
+            return Err(Error::usage(
+                format!("{}: a float network has no integers to keep", path.display()),
+                "leave --keep away",
+            ));
+        }
+        let (mut architecture, weights) = model.network().clone().into_parts();
+        architecture.name = name.map_or(architecture.name, str::to_owned);
+        // Its layers are not asked for: the integer network answers in its place.
+        let real = RealNetwork {
+            name: architecture.name.clone(),
+            input: architecture.input.clone(),
+            unit: 1.0,
+            nodes: vec![],
+            output: 0,
+            classes: architecture.classes.clone(),
+            coding: None,
+        };
+        let network = Network::new(architecture, weights).map_err(|error| Error::Model(Box::new(error)))?;
+        Ok(Before { real, whole: Some(Model::from(network)), preprocessing: None })
     }
 
     /// Nothing here needs to be exact, so approximate imports will do.
@@ -101,8 +128,9 @@ impl Before {
     /// The classes of inputs, by the rule of the network that was made of this one, whose outputs are worth `unit`.
     pub fn classes(&self, samples: &[Sample], rule: ClassRule, unit: f64) -> Result<Vec<Option<usize>>> {
         if let Some(model) = &self.whole {
-            let stored: Vec<Tensor> = samples.iter().map(|sample| sample.stored.mapv(|x| x as i64)).collect();
+            let stored: Vec<Tensor> = samples.iter().map(Sample::integers).collect();
             return Ok(answers(model.network(), &stored)?
+                .0
                 .iter()
                 .map(|found| class_of(model.network(), found))
                 .collect());
@@ -126,9 +154,9 @@ pub fn class_of(network: &Network, found: &Tensor) -> Option<usize> {
     network.architecture().class_of(&found.iter().copied().collect::<Vec<i64>>())
 }
 
-/// A batch, on all cores.
-pub fn answers(network: &Network, batch: &[Tensor]) -> Result<Vec<Tensor>> {
-    network.run_batch_parallel(batch).map_err(|error| Error::Input(Box::new(error)))
+/// A batch, on all cores, and how often sums wrapped.
+pub fn answers(network: &Network, batch: &[Tensor]) -> Result<(Vec<Tensor>, Wraps)> {
+    network.run_batch_counting_parallel(batch).map_err(|error| Error::Input(Box::new(error)))
 }
 
 /// The class of real outputs.

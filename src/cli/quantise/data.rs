@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 
 use lowkey::{Error, Result};
 use lowkey_models::ptq::Sample;
+use lowkey_models::rings::Wraps;
 use lowkey_models::{Architecture, ClassRule, Fit, Input, Inputs, Labelled, Network, Tensor};
 
+use super::super::eval::Wrapped;
 use super::super::{DataArgument, model, progress};
 use super::before::{Before, answers, class_of};
 use super::record::Accuracy;
@@ -125,15 +127,17 @@ impl Data {
         let labels = data.as_ref().map(|data| &data.labels);
         let bar = progress::bar("evaluating", count as u64);
         let right = labels.map(|_| 0);
-        let mut accuracy = Accuracy { images: count, before: right, after: right, same: 0 };
+        let mut accuracy = Accuracy { images: count, before: right, after: right, same: 0, wraps: None };
+        let mut all = Wraps::default();
         for first in (0..count).step_by(BATCH) {
             let batch = first..(first + BATCH).min(count);
             let samples: Vec<Sample> = match &data {
                 Some(_) => pictures[batch.clone()].iter().map(|pixels| before.sample(pixels)).collect(),
                 None => arrays[batch.clone()].to_vec(),
             };
-            let stored: Vec<Tensor> = samples.iter().map(|sample| sample.stored.mapv(|x| x as i64)).collect();
-            let found = answers(network, &stored)?;
+            let stored: Vec<Tensor> = samples.iter().map(Sample::integers).collect();
+            let (found, wraps) = answers(network, &stored)?;
+            all = all.and(wraps);
             let wanted = before.classes(&samples, rule, unit)?;
             for ((at, found), wanted) in batch.zip(&found).zip(wanted) {
                 let found = class_of(network, found);
@@ -146,6 +150,7 @@ impl Data {
             bar.inc(samples.len() as u64);
         }
         bar.finish_and_clear();
+        accuracy.wraps = Wrapped::of(network, all, count);
         Ok(Some(accuracy))
     }
 }

@@ -1,19 +1,22 @@
 //! What `lowkey quantise` says.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use lowkey::planner::Widths;
 use lowkey::report::human_bytes;
 use lowkey::{Link, Model, Result};
 use lowkey_models::ptq::{Layer, Settings};
+use lowkey_models::{LinearBounds, Network, Node};
 use serde::Serialize;
 
+use super::super::eval::Wrapped;
 use super::super::table::{Table, number, text as words};
 use super::super::{Mode, plan};
 use super::before::Before;
 
 /// How often the two networks are right, and agree.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Accuracy {
     pub images: usize,
     /// The network that was given is right, where there are labels.
@@ -24,6 +27,19 @@ pub struct Accuracy {
     pub after: Option<usize>,
     /// Both have the same class.
     pub same: usize,
+    /// Of a network that declares rings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wraps: Option<Wrapped>,
+}
+
+/// A layer with a declared ring.
+#[derive(Clone, Debug, Serialize)]
+struct Ring {
+    name: String,
+    /// The widest of its channels.
+    ring_bits: u32,
+    /// What the weights would need.
+    worst_bits: u32,
 }
 
 /// What a link carries for one inference.
@@ -58,12 +74,17 @@ struct Row {
 #[derive(Clone, Debug, Serialize)]
 pub struct Record {
     model: String,
-    bits: u32,
-    channel_shifts: bool,
+    /// Where the integers are new.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bits: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    channel_shifts: Option<bool>,
     calibrated_on: usize,
     input: String,
     output: String,
     layers: Vec<Row>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    rings: Vec<Ring>,
     #[serde(skip_serializing_if = "Option::is_none")]
     accuracy: Option<Accuracy>,
     accumulator_bits: u32,
@@ -91,12 +112,28 @@ pub fn costs(model: &Model) -> Result<Vec<Cost>> {
     ["lan", "metered"].into_iter().map(cost).collect()
 }
 
+/// The declared rings of a network, as its plan has them: shifts are folded.
+fn rings(network: &Network) -> Result<Vec<Ring>> {
+    let failed = |error| lowkey::Error::Model(Box::new(error));
+    let folded = network.folded().map_err(failed)?;
+    let plain = folded.with_rings(BTreeMap::new()).map_err(failed)?;
+    let bits = |bounds: &Option<LinearBounds>| bounds.as_ref().map_or(0, LinearBounds::accumulator_bits);
+    let nodes = folded.architecture().nodes.iter().zip(folded.bounds()).zip(plain.bounds()).enumerate();
+    let ringed = nodes.filter(|(index, _)| folded.architecture().ring(*index).is_some());
+    let ring = |(_, ((node, own), plain)): (usize, ((&Node, _), _))| Ring {
+        name: node.name.clone(),
+        ring_bits: bits(&own),
+        worst_bits: bits(&plain),
+    };
+    Ok(ringed.map(ring).collect())
+}
+
 impl Record {
     /// Plans the network, too: what is written can run.
     pub fn new(
         model: &Model,
         before: &Before,
-        settings: &Settings,
+        settings: Option<Settings>,
         samples: usize,
         accuracy: Option<Accuracy>,
         layers: &[Layer],
@@ -111,12 +148,13 @@ impl Record {
         let bounds = model.network().bounds();
         Ok(Record {
             model: model.name().to_owned(),
-            bits: settings.bits,
-            channel_shifts: settings.channel_shifts,
+            bits: settings.map(|settings| settings.bits),
+            channel_shifts: settings.map(|settings| settings.channel_shifts),
             calibrated_on: samples,
             input: model.input_line(),
             output: model.output_line(),
             layers: layers.iter().map(row).collect(),
+            rings: rings(model.network())?,
             accuracy,
             accumulator_bits: bounds.iter().flatten().map(|bounds| bounds.accumulator_bits()).max().unwrap_or(0),
             costs: costs(model)?,
@@ -127,7 +165,8 @@ impl Record {
 
     /// The same for people.
     pub fn text(&self) -> String {
-        let mut text = format!("{}: {} bits, calibrated on {} images\n", self.model, self.bits, self.calibrated_on);
+        let bits = self.bits.map(|bits| format!("{bits} bits, ")).unwrap_or_default();
+        let mut text = format!("{}: {bits}calibrated on {} images\n", self.model, self.calibrated_on);
         let mut table =
             Table::new(&[words("layer"), number("shift"), number("skips").drop(2), number("off by").drop(1)]);
         for row in &self.layers {
@@ -139,20 +178,32 @@ impl Record {
             let skips: Vec<String> = row.multipliers.iter().map(i64::to_string).collect();
             table.row([row.name.clone(), shift, skips.join(","), format!("{:.2} %", 100.0 * row.error.sqrt())]);
         }
-        let _ = writeln!(text, "{}", table.for_terminal());
+        if !self.layers.is_empty() {
+            let _ = writeln!(text, "{}", table.for_terminal());
+        }
+        if !self.rings.is_empty() {
+            let mut table = Table::new(&[words("layer"), number("ring"), number("weights need")]);
+            for Ring { name, ring_bits, worst_bits } in &self.rings {
+                table.row([name.clone(), ring_bits.to_string(), worst_bits.to_string()]);
+            }
+            let _ = writeln!(text, "{}", table.for_terminal());
+        }
         let _ = writeln!(text, "input: {}\noutput: {}", self.input, self.output);
-        if let Some(Accuracy { images, before, after, same }) = self.accuracy {
-            let percent = |count: usize| 100.0 * count as f64 / images as f64;
-            let _ = match before.zip(after) {
+        if let Some(Accuracy { images, before, after, same, .. }) = &self.accuracy {
+            let percent = |count: usize| 100.0 * count as f64 / *images as f64;
+            let _ = match before.zip(*after) {
                 Some((before, after)) => writeln!(
                     text,
                     "accuracy on {images} test images: {:.2} % before, {:.2} % after; the same class on {:.2} %",
                     percent(before),
                     percent(after),
-                    percent(same)
+                    percent(*same)
                 ),
-                None => writeln!(text, "the same class on {:.2} % of {images} inputs", percent(same)),
+                None => writeln!(text, "the same class on {:.2} % of {images} inputs", percent(*same)),
             };
+        }
+        if let Some(wraps) = self.accuracy.as_ref().and_then(|accuracy| accuracy.wraps.as_ref()) {
+            let _ = writeln!(text, "{}", wraps.text());
         }
         for (at, cost) in self.costs.iter().enumerate() {
             let Cost { link, flights, activations, .. } = cost;
