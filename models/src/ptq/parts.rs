@@ -121,6 +121,7 @@ mod tests {
             input: Input { shape: [1, 1, 1], bits: 8, zero_point: 0, pixels: None, coding: None },
             nodes,
             output,
+            declared: Default::default(),
             rounding: None,
             output_scale: None,
             output_coding: None,
