@@ -43,24 +43,24 @@ pub(crate) async fn client(
     input: &[i64],
     times: &mut Times,
 ) -> Result<Output> {
-    let plan = &model.plan;
+    let (plan, lifetimes) = (&model.plan, model.plan.lifetimes());
     let mut halves = Halves::new(plan.steps.len(), Party::Client);
-    halves.shared = slot.pads;
     let (ring, _) = plan.shared(TensorId::INPUT).expect("the input is shared");
-    let mut d: Vec<u64> =
-        input.iter().zip(halves.shared[TensorId::INPUT].iter()).map(|(x, p)| (*x as u64).wrapping_sub(*p)).collect();
+    let mut d: Vec<u64> = input.iter().zip(slot.pad.iter()).map(|(x, p)| (*x as u64).wrapping_sub(*p)).collect();
     reduce(&mut d, ring);
     let mut message = Vec::new();
     pack::append(&mut message, &d, ring);
     channel.scope(INPUT);
     channel.send(FrameKind::Data, message).await?;
-    for (step, ready) in plan.steps.iter().zip(slot.programs) {
+    for ((node, step), ready) in plan.steps.pairs().zip(slot.programs) {
         // Everything else the client has done before the input was known.
-        let Some((step, ready)) = program_of(plan, step, ready)? else { continue };
-        let clock = Instant::now();
-        channel.scope(plan.name(step.node));
-        client_program(channel, step, ready, &mut halves).await?;
-        note(times, plan.name(step.node), clock);
+        if let Some((step, ready)) = program_of(plan, step, ready)? {
+            let clock = Instant::now();
+            channel.scope(plan.name(node));
+            client_program(channel, step, ready, &mut halves).await?;
+            note(times, plan.name(node), clock);
+        }
+        halves.drop_all(lifetimes.after(node));
     }
     channel.scope(OUTPUT);
     answer::receive(channel, plan, slot.answer).await
@@ -68,7 +68,7 @@ pub(crate) async fn client(
 
 /// Server, prepared schedule: uses a slot.
 pub(crate) async fn server(channel: &mut Channel, model: &ServerModel, slot: ServerSlot) -> Result<()> {
-    let plan = &model.plan;
+    let (plan, lifetimes) = (&model.plan, model.plan.lifetimes());
     let mut halves = Halves::new(plan.steps.len(), Party::Server);
     let (ring, _) = plan.shared(TensorId::INPUT).expect("the input is shared");
     let elements = plan.input().elements();
@@ -79,7 +79,7 @@ pub(crate) async fn server(channel: &mut Channel, model: &ServerModel, slot: Ser
     halves.shared[TensorId::INPUT] = Zeroizing::new(masked);
 
     let mut shares = slot.shares.into_iter();
-    for (step, ready) in plan.steps.iter().zip(slot.programs) {
+    for ((node, step), ready) in plan.steps.pairs().zip(slot.programs) {
         match (step, program_of(plan, step, ready)?) {
             (_, Some((step, ready))) => {
                 channel.scope(plan.name(step.node));
@@ -90,6 +90,7 @@ pub(crate) async fn server(channel: &mut Channel, model: &ServerModel, slot: Ser
             }
             (Step::Nonlinear(_) | Step::Local { .. } | Step::Reshape, None) => halves.local(step),
         }
+        halves.drop_all(lifetimes.after(node));
     }
     channel.scope(OUTPUT);
     answer::send(channel, plan, slot.answer, &halves).await
@@ -105,7 +106,7 @@ pub(crate) async fn client_direct(
     rng: &mut OnceRng,
     times: &mut Times,
 ) -> Result<Output> {
-    let plan = &model.plan;
+    let (plan, lifetimes) = (&model.plan, model.plan.lifetimes());
     let mut supply = Supply::new(plan, reveal);
     supply.start(channel, ot).await?;
     channel.scope(KEYS);
@@ -133,6 +134,7 @@ pub(crate) async fn client_direct(
             }
             Step::Local { .. } | Step::Reshape => halves.local(step),
         }
+        halves.drop_all(lifetimes.after(node));
         note(times, plan.name(node), clock);
     }
     channel.scope(OUTPUT);
@@ -147,7 +149,7 @@ pub(crate) async fn server_direct(
     ot: &mut Correlations,
     reveal: Reveal,
 ) -> Result<()> {
-    let plan = &model.plan;
+    let (plan, lifetimes) = (&model.plan, model.plan.lifetimes());
     let mut supply = Supply::new(plan, reveal);
     supply.start(channel, ot).await?;
     channel.scope(KEYS);
@@ -171,6 +173,7 @@ pub(crate) async fn server_direct(
             }
             Step::Local { .. } | Step::Reshape => halves.local(step),
         }
+        halves.drop_all(lifetimes.after(node));
     }
     channel.scope(OUTPUT);
     let ready = answer::offline(channel, plan, reveal, ot, None).await?;

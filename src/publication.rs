@@ -114,6 +114,14 @@ fn plan_text(plan: &Plan) -> Result<Vec<u8>> {
     serde_json::to_vec(&PlanText { architecture, choices: plan.choices.clone() }).map_err(Error::internal)
 }
 
+/// Bytes of the setup stage of a client that names no model, with the hint sent, in both directions: before anything is published.
+///
+/// # Errors
+/// A bug of this program.
+pub fn setup_bytes(plan: &Plan) -> Result<u64> {
+    Ok(cost::setup_bytes(plan_text(plan)?.len(), plan.hint_bytes()))
+}
+
 /// The server's side of a published model.
 pub struct ServerModel {
     /// The plan.

@@ -6,15 +6,14 @@ use lowkey_mpc::program;
 use zeroize::Zeroizing;
 
 use crate::answer::AnswerReady;
-use crate::plan::ByTensor;
 
 /// The client's half of a prepared inference. Not cloneable, never stored; using it moves it.
 pub struct ClientSlot {
     /// A slot works in its own session only.
     pub(crate) session: SessionId,
     pub(crate) number: u64,
-    /// xhat of every stored tensor.
-    pub(crate) pads: ByTensor<Zeroizing<Vec<u64>>>,
+    /// xhat of the network's input; the other pads have gone into programs.
+    pub(crate) pad: Zeroizing<Vec<u64>>,
     /// One per node with a program.
     pub(crate) programs: Vec<Option<program::Ready>>,
     pub(crate) answer: AnswerReady,
@@ -23,8 +22,7 @@ pub struct ClientSlot {
 impl ClientSlot {
     /// Bytes of memory that it holds.
     pub fn held_bytes(&self) -> usize {
-        let pads: usize = self.pads.iter().map(|pads| size_of_val(&pads[..])).sum();
-        pads + programs_bytes(&self.programs) + self.answer.held_bytes()
+        size_of_val(&self.pad[..]) + programs_bytes(&self.programs) + self.answer.held_bytes()
     }
 }
 

@@ -7,6 +7,7 @@
 //! | [`parameters`] | the HE parameters of a layer and the widths that follow from them |
 //! | [`convert`] | torus shares to ring shares: why a layer is exact |
 //! | [`conv`] | integer convolutions modulo 2^16, 2^32, 2^64 |
+//! | [`narrow`] | shares while they wait |
 //! | [`error`] | what can go wrong |
 //!
 //! `linear` uses the others, and `product` its keys and budget; they do not know it, nor each other but for `convert`, which
@@ -42,6 +43,7 @@ pub mod conv;
 pub mod convert;
 pub mod error;
 pub mod linear;
+pub mod narrow;
 pub mod parameters;
 pub mod product;
 

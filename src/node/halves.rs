@@ -21,7 +21,34 @@ pub(crate) struct Halves {
     pub(crate) accumulators: ByNode<Zeroizing<Vec<u64>>>,
 }
 
+/// What nobody reads any more after some step.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Expired {
+    /// Shares that belong to one tensor: accumulators, and those in small rings.
+    pub(crate) tensors: Vec<TensorId>,
+    /// Storage of shared activations.
+    pub(crate) storage: Vec<TensorId>,
+}
+
 impl Halves {
+    /// Drops accumulators and small shares that nobody reads any more.
+    pub(crate) fn drop_own(&mut self, expired: &Expired) {
+        for tensor in &expired.tensors {
+            self.small[*tensor] = None;
+            if let Some(maker) = tensor.maker() {
+                self.accumulators[maker] = Zeroizing::new(Vec::new());
+            }
+        }
+    }
+
+    /// Drops everything that nobody reads any more.
+    pub(crate) fn drop_all(&mut self, expired: &Expired) {
+        self.drop_own(expired);
+        for storage in &expired.storage {
+            self.shared[*storage] = Zeroizing::new(Vec::new());
+        }
+    }
+
     /// No tensor yet, of a network of `nodes` nodes.
     pub(crate) fn new(nodes: usize, party: Party) -> Self {
         Self {

@@ -29,7 +29,7 @@ use zeroize::Zeroizing;
 use crate::answer;
 use crate::error::{Error, Misbehaviour, Result};
 use crate::node::{Halves, add_identities, reduce};
-use crate::plan::{Holding, Nonlinear, Reveal, Step};
+use crate::plan::{Holding, Nonlinear, Reveal, Step, TensorId};
 use crate::publication::{ClientModel, ServerModel};
 use crate::scope::{CONTROL, KEYS, OUTPUT};
 use crate::session;
@@ -64,11 +64,11 @@ pub(crate) async fn correct(
     ot: &mut Correlations,
     (mut supply, session, number): (Supply, SessionId, u64),
     reveal: Reveal,
-    halves: Halves,
+    mut halves: Halves,
 ) -> Result<ClientSlot> {
-    let plan = &model.plan;
+    let (plan, lifetimes) = (&model.plan, model.plan.lifetimes());
     let mut programs = Vec::with_capacity(plan.steps.len());
-    for step in plan.steps.iter() {
+    for (node, step) in plan.steps.pairs() {
         programs.push(match step {
             Step::Nonlinear(step) => {
                 supply.before(step.node, channel, ot).await?;
@@ -81,6 +81,7 @@ pub(crate) async fn correct(
             }
             Step::Linear(_) | Step::Local { .. } | Step::Reshape => None,
         });
+        halves.drop_own(lifetimes.after(node));
     }
     channel.scope(OUTPUT);
     let answer = answer::offline(channel, plan, reveal, ot, Some(&halves)).await?;
@@ -91,7 +92,8 @@ pub(crate) async fn correct(
     if ready.slot != number {
         return Err(Error::Peer(Party::Server, Misbehaviour::OtherSlot { found: ready.slot, expected: number }));
     }
-    Ok(ClientSlot { session, number, pads: halves.shared, programs, answer })
+    let pad = std::mem::replace(&mut halves.shared[TensorId::INPUT], Zeroizing::new(Vec::new()));
+    Ok(ClientSlot { session, number, pad, programs, answer })
 }
 
 /// Server: prepares a slot.

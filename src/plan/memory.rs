@@ -12,6 +12,8 @@ use super::{Plan, Reveal, Step};
 const KEY_EXPANSION: usize = 6;
 /// Bytes of a share, whatever its ring.
 const WORD: usize = size_of::<u64>();
+/// What a process takes before it has a model.
+const PROCESS: u64 = 12 << 20;
 /// What a session takes besides: the buffers of its connection, its thread.
 const CONNECTION: usize = 256 << 10;
 
@@ -60,9 +62,20 @@ impl Plan {
         }
     }
 
+    /// What a client's process takes at its peak, and a server's, of one session with one slot: an estimate.
+    pub fn peak_bytes(&self) -> [u64; 2] {
+        let memory = self.server_memory();
+        let hint = self.hint_bytes() as u64;
+        // Batches of OTs are rarely all there when the largest layer takes its own.
+        let session = memory.session / 4 * 3 + memory.work + memory.slot;
+        let model = self.linear.iter().filter_map(|node| node.encrypted.as_ref()).map(|layer| layer.model_bytes());
+        let model = model.fold([0, 0], |[c, v], [own, theirs]| [c + own as u64, v + theirs as u64]);
+        model.map(|model| PROCESS + model + hint + session)
+    }
+
     /// Bytes of memory that the server's half of a slot holds.
     pub fn slot_bytes(&self, reveal: Reveal) -> usize {
-        let outputs = self.linear.iter().filter_map(|node| node.encrypted.as_ref()).map(|layer| layer.outputs());
+        let outputs = self.linear.iter().filter_map(|node| node.encrypted.as_ref()).map(|layer| layer.share_bytes());
         let programs = self.steps.iter().map(|step| match step {
             Step::Nonlinear(step) => step.programs.prepared.held_bytes(Party::Server, step.lanes),
             _ => 0,
@@ -72,7 +85,7 @@ impl Plan {
             (Reveal::Class, Some(argmax)) => argmax.held_bytes(Party::Server),
             (Reveal::Class, None) => 0,
         };
-        WORD * outputs.sum::<usize>() + programs.sum::<usize>() + answer
+        outputs.sum::<usize>() + programs.sum::<usize>() + answer
     }
 
     /// The most OTs that are agreed on at a time.
@@ -109,7 +122,6 @@ impl Plan {
     fn work_bytes(&self) -> usize {
         let body = |upload| self.body_len(upload, Schedule::Direct);
         let bodies = self.uploads.iter().map(body).max().unwrap_or(0);
-        let shares: usize = self.tensors.iter().map(|tensor| WORD * tensor.elements()).sum();
-        KEY_EXPANSION * self.b0_bytes() + 3 * bodies + shares + self.pad_bytes()
+        KEY_EXPANSION * self.b0_bytes() + 3 * bodies + self.halves_bytes(WORD) + self.pad_bytes()
     }
 }

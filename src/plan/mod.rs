@@ -4,6 +4,7 @@
 //! and choices, so that nothing else about it travels or needs to be trusted. A client refuses what it cannot derive.
 
 mod answer;
+mod lifetimes;
 mod linear;
 mod memory;
 mod supply;

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use super::packing::{Body, Packing};
 use crate::error::BridgeError;
+use crate::narrow::Narrow;
 use crate::parameters::LayerParameters;
 
 /// Up to this many outputs of a tile, inner products are cheaper than a transform.
@@ -101,6 +102,25 @@ impl LayerPlan {
     /// Pixels of one output channel.
     pub fn pixels(&self) -> usize {
         self.output[1] * self.output[2]
+    }
+
+    /// Bytes of memory that the client's half of the layer takes, and the server's, about: hints and masks in the form in which they meet a secret,
+    /// and what re-randomises hints; kernels of both stages.
+    pub fn model_bytes(&self) -> [usize; 2] {
+        let set = self.parameters.set;
+        // Residues of three primes, or two.
+        let coefficient = if set.torus_bits > 32 { 12 } else { 8 };
+        let of_term = |term: &TermPlan| {
+            let hints = self.output_ciphertexts() * set.degree;
+            let weights = term.packing.shape().out_channels * term.packing.shape().fan_in();
+            [(hints + term.packing.ciphertexts() * set.degree) * coefficient, hints * (coefficient + 1) + 8 * weights]
+        };
+        self.terms.iter().map(of_term).fold([0, 0], |[c, v], [own, theirs]| [c + own, v + theirs])
+    }
+
+    /// Bytes of memory of the server's share of the result while it waits for the input.
+    pub fn share_bytes(&self) -> usize {
+        Narrow::word_bytes(self.parameters.share_bits()) * self.outputs()
     }
 
     /// Tiles of the term that has most.

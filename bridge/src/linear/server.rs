@@ -19,15 +19,16 @@ use super::packing::UNFILLED;
 use crate::conv::{Kernel, Word};
 use crate::convert;
 use crate::error::BridgeError;
+use crate::narrow::Narrow;
 use crate::parameters::LayerParameters;
 
 /// The server's share of a layer's result before the input is known. Made once, moved into the online half.
-pub struct OfflineShare(Vec<u64>);
+pub struct OfflineShare(Narrow);
 
 impl OfflineShare {
-    /// Bytes of memory that it holds: a word per output.
+    /// Bytes of memory that it holds: those of [`LayerPlan::share_bytes`].
     pub fn held_bytes(&self) -> usize {
-        size_of_val(&self.0[..])
+        self.0.held_bytes()
     }
 }
 
@@ -187,12 +188,13 @@ impl<W: LinearWord> ServerLinear for ServerLayer<W> {
         schedule: Schedule,
     ) -> Result<OfflineShare, BridgeError> {
         let phases = self.phases(messages, keys, schedule)?;
-        Ok(OfflineShare(convert::server_share(&self.plan.parameters, &phases)))
+        let share = convert::server_share(&self.plan.parameters, &phases);
+        Ok(OfflineShare(Narrow::new(&share, self.plan.parameters.share_bits())))
     }
 
     fn online(&self, offline: OfflineShare, masked: &[&[u64]]) -> Vec<u64> {
         let mask = u64::MAX >> (64 - self.plan.parameters.share_bits());
-        let mut share = offline.0;
+        let mut share = std::mem::take(&mut *offline.0.words());
         match &self.online {
             Online::U16(kernels) => convolve(kernels, masked, &mut share, |x| x as u16),
             Online::U32(kernels) => convolve(kernels, masked, &mut share, |x| x as u32),

@@ -1,12 +1,12 @@
 //! What a plan will take in seconds and memory, before anything runs.
 //!
-//! Bytes and flights are exact, and what a link adds follows from them. What the two processors and memories take is a fit to the
-//! networks in benches/results (two parties on one machine of 2 cores, release build), whose largest errors are 36 % (offline),
-//! 30 % (online) and 39 % (memory), and whose middle ones are half of that. A party that holds a model file much larger
-//! than its hint, as imported networks do, needs that much more.
+//! Bytes and flights are exact, and what a link adds follows from them. What the two processors take is a fit to the networks in
+//! benches/results (two parties on one machine of 2 cores, release build), whose largest errors are 36 % (offline) and 30 % (online), and
+//! whose middle ones are half of that. Memory is what the plan says of a model's halves, a session and a slot
+//! ([`Plan::peak_bytes`]).
 
 use lowkey::cost::Prediction;
-use lowkey::plan::Link;
+use lowkey::plan::{Link, Plan};
 use lowkey_mpc::party::Stage;
 use serde::Serialize;
 
@@ -16,8 +16,6 @@ use super::Total;
 const OFFLINE: [f64; 3] = [0.232, 0.2103, 45.6];
 /// Milliseconds online: for a flight over loopback, for a megabyte.
 const ONLINE: [f64; 2] = [0.056, 2.91];
-/// Bytes of memory, client and server: at least, for a byte of hint, for a byte of both stages.
-const MEMORY: [[f64; 3]; 2] = [[21.3e6, 4.58, 12.6], [22.5e6, 7.39, 12.1]];
 
 /// Both stages over one link.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -37,13 +35,14 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// Of a plan's totals; the flights of its offline stage are in its prediction.
-    pub fn new(total: &Total, prediction: &Prediction) -> Self {
-        Self::of(total, [Stage::Offline, Stage::Online].map(|stage| prediction.flights(stage, &[]) as f64))
+    /// Of a plan and its totals; the flights of its offline stage are in its prediction.
+    pub fn new(plan: &Plan, total: &Total, prediction: &Prediction) -> Self {
+        let flights = [Stage::Offline, Stage::Online].map(|stage| prediction.flights(stage, &[]) as f64);
+        Self::of(total, flights, plan.peak_bytes())
     }
 
-    /// Of totals and the flights of both stages.
-    fn of(total: &Total, flights: [f64; 2]) -> Self {
+    /// Of totals, the flights of both stages, and the memory of client and server.
+    fn of(total: &Total, flights: [f64; 2], [client, server]: [u64; 2]) -> Self {
         let bytes = (total.offline_bytes + total.online_bytes) as f64;
         let offline = OFFLINE[0] + OFFLINE[1] * total.activations as f64 / 1e3 + OFFLINE[2] * bytes / 1e6;
         let online = ONLINE[0] * flights[1] + ONLINE[1] * total.online_bytes as f64 / 1e6;
@@ -59,8 +58,6 @@ impl Estimate {
                 online_ms: online + added(total.online_bytes, flights[1]),
             }
         };
-        let [client, server] =
-            MEMORY.map(|[least, hint, sent]| (least + hint * total.hint_bytes as f64 + sent * bytes) as u64);
         Self {
             loopback: over(Link::Loopback),
             lan: over(Link::Lan),
@@ -73,6 +70,9 @@ impl Estimate {
 
 #[cfg(test)]
 mod tests {
+    use lowkey::planner::{Target, Widths};
+    use lowkey_models::zoo;
+
     use super::*;
 
     /// Against what was measured; whoever measures anew and finds more than a factor of two fits the constants anew.
@@ -89,7 +89,8 @@ mod tests {
             for line in lines {
                 let cells: Vec<&str> = line.split(',').collect();
                 let cell = |title: &str| -> f64 {
-                    cells[titles.iter().position(|other| *other == title).unwrap()].parse().unwrap()
+                    let cell = cells[titles.iter().position(|other| *other == title).unwrap()];
+                    cell.parse().unwrap_or(f64::from(u8::from(cell == "true")))
                 };
                 let total = Total {
                     hint_bytes: cell("hint_bytes") as u64,
@@ -99,7 +100,10 @@ mod tests {
                     flights: cell("online_flights") as u64,
                     activations: cell("activations") as usize,
                 };
-                let estimate = Estimate::of(&total, [2.0, total.flights as f64]);
+                let network = zoo::find(cells[0]).expect("bundled").network().folded().unwrap();
+                let widths = if cell("straightforward") > 0.0 { Widths::Straightforward } else { Widths::Tight };
+                let plan = lowkey::planner::plan(&network, Target { link: Link::Lan, widths }).unwrap();
+                let estimate = Estimate::of(&total, [2.0, total.flights as f64], plan.peak_bytes());
                 for (name, estimated) in [
                     ("offline_ms", estimate.loopback.offline_ms),
                     ("online_ms", estimate.loopback.online_ms),

@@ -13,8 +13,7 @@ use lowkey::cost::{Prediction, predict};
 use lowkey::plan::{Nonlinear, NonlinearKind, Plan, ServerMemory, Step};
 use lowkey::planner::{self, Detail, Target, Widths};
 use lowkey::report::charged_bytes;
-use lowkey::store::Key;
-use lowkey::{Link, Result, Reveal, Schedule, ServerModel};
+use lowkey::{Link, Result, Reveal, Schedule, publication};
 use lowkey_models::{Coding, Network, OutputCoding};
 use lowkey_mpc::party::{Party, Stage};
 use serde::Serialize;
@@ -23,7 +22,7 @@ pub use estimate::{Estimate, Times};
 pub use text::noise;
 
 use super::import::ImportOptions;
-use super::{LinkArgument, Mode, WidthsArgument, model, print_json, progress, say};
+use super::{LinkArgument, Mode, WidthsArgument, model, print_json, say};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -127,17 +126,14 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
 /// Plans a network.
 pub fn record(network: &Network, link: Link, widths: Widths, mode: Mode) -> Result<Record> {
     let folded = network.folded().map_err(lowkey::plan::PlanError::from)?;
-    // Nothing is published, and all sizes are the same whatever the key.
-    let key = Key::fresh()?;
-    let published = ServerModel::publish(network, Target { link, widths }, &key, &progress::callback("planning"))?;
-    let plan = &published.plan;
+    let plan = &planner::plan(&folded, Target { link, widths })?;
     let (schedule, reveal): (Schedule, Reveal) = (mode.schedule.into(), mode.reveal.into());
     model::check_reveal(&plan.architecture, plan.answer.lanes, mode.reveal)?;
     let prediction = predict(plan, schedule, reveal);
     let output = plan.architecture.output_coding.clone();
     let total = Total {
         hint_bytes: plan.hint_bytes() as u64,
-        setup_bytes: published.package.setup_bytes(),
+        setup_bytes: publication::setup_bytes(plan)?,
         offline_bytes: stage_bytes(&prediction, Stage::Offline, schedule),
         online_bytes: stage_bytes(&prediction, Stage::Online, schedule),
         flights: prediction.flights(Stage::Online, &[]),
@@ -151,7 +147,7 @@ pub fn record(network: &Network, link: Link, widths: Widths, mode: Mode) -> Resu
         lines: [plan.architecture.input_line(), plan.architecture.output_line()],
         link: plan.choices.link.to_string(),
         layers: layers(plan, &planner::details(&folded, plan), &prediction, schedule),
-        estimate: Estimate::new(&total, &prediction),
+        estimate: Estimate::new(plan, &total, &prediction),
         memory: plan.server_memory(),
         total,
     })
