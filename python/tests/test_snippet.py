@@ -1,7 +1,7 @@
 """The lines that people are shown first, as they stand there.
 
-With torch at hand they run in a process of their own; with LOWKEY_SLOW=1 and LOWKEY_WHEEL, the file of the wheel, also in a fresh virtual
-environment that has nothing but the wheel and what its extra `torch` names.
+With torch at hand they run in a process of their own; with LOWKEY_SLOW=1 and LOWKEY_WHEEL, the file of the wheel, also in a fresh
+virtual environment that has nothing but the wheel and what its extras name.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import os
 import re
 import subprocess
 import sys
-import textwrap
 import venv
 from pathlib import Path
 
@@ -62,10 +61,13 @@ print("all of it")
 """
 
 
-def runs(python: str, text: str, folder: Path) -> None:
+#: Without what makes other packages than the installed ones visible.
+CLEAN = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+
+
+def runs(python: str, text: str, folder: Path, environment: dict[str, str] | None = None) -> None:
     (folder / "snippet.py").write_text(text)
-    # Whatever is installed there, and nothing from here.
-    ran = subprocess.run([python, "snippet.py"], cwd=folder, capture_output=True, text=True, timeout=900)
+    ran = subprocess.run([python, "snippet.py"], cwd=folder, capture_output=True, text=True, timeout=900, env=environment)
     assert ran.returncode == 0, ran.stderr
     assert "once per client" in ran.stdout and "all of it" in ran.stdout
 
@@ -75,31 +77,42 @@ def test_the_first_lines(tmp_path: Path) -> None:
     runs(sys.executable, READER + SNIPPET + CHECKS, tmp_path)
 
 
+def page() -> str:
+    """The code of docs/train-your-own.md, and what it must have done."""
+    file = Path(os.environ.get("LOWKEY_REPOSITORY", REPOSITORY)) / "docs" / "train-your-own.md"
+    if not file.exists():
+        pytest.skip(f"no {file}: LOWKEY_REPOSITORY names the folder of the repository")
+    found = re.search(r"```python\n(.*?)```", file.read_text(), re.DOTALL)
+    assert found is not None
+    checks = """
+assert model.evaluate(X[1437:], y[1437:]).accuracy > 0.93
+assert lowkey.load("mine.lowkey").predict_many(X[-9:])[1].tolist() == model.predict_many(X[-9:])[1].tolist()
+print("all of it")
+"""
+    return found[1] + checks
+
+
 @pytest.mark.skipif(os.environ.get("LOWKEY_SLOW") != "1", reason="downloads torch: LOWKEY_SLOW=1 runs it")
-def test_the_first_lines_in_a_fresh_environment(tmp_path: Path) -> None:
+def test_the_first_lines_and_the_page_in_a_fresh_environment(tmp_path: Path) -> None:
     wheel = os.environ.get("LOWKEY_WHEEL")
     if wheel is None:
         pytest.skip("LOWKEY_WHEEL names no wheel to install")
     venv.create(tmp_path / "venv", with_pip=True)
     python = str(tmp_path / "venv" / "bin" / "python")
-    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", f"{wheel}[torch]"]
-    subprocess.run(install, check=True, timeout=3000, env={key: one for key, one in os.environ.items() if key != "PYTHONPATH"})
-    runs(python, READER + SNIPPET + CHECKS, tmp_path)
+
+    def install(*what: str) -> None:
+        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *what]
+        subprocess.run(pip, check=True, timeout=3000, env=CLEAN)
+
+    install(f"{wheel}[torch]")
+    runs(python, READER + SNIPPET + CHECKS, tmp_path, CLEAN)
+    # The page's data are of scikit-learn.
+    install(f"{wheel}[train]", "scikit-learn")
+    runs(python, page(), tmp_path, CLEAN)
 
 
 @pytest.mark.skipif(os.environ.get("LOWKEY_SLOW") != "1", reason="trains for a while: LOWKEY_SLOW=1 runs it")
 def test_the_page_on_training(tmp_path: Path) -> None:
     for package in ("torch", "safetensors", "sklearn"):
         pytest.importorskip(package)
-    folder = Path(os.environ.get("LOWKEY_REPOSITORY", REPOSITORY))
-    page = folder / "docs" / "train-your-own.md"
-    if not page.exists():
-        pytest.skip(f"no {page}: LOWKEY_REPOSITORY names the folder of the repository")
-    found = re.search(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
-    assert found is not None
-    checks = textwrap.dedent("""
-        assert model.evaluate(X[1437:], y[1437:]).accuracy > 0.93
-        assert lowkey.load("mine.lowkey").predict_many(X[-9:])[1].tolist() == model.predict_many(X[-9:])[1].tolist()
-        print("all of it")
-    """)
-    runs(sys.executable, found[1] + checks, tmp_path)
+    runs(sys.executable, page(), tmp_path)

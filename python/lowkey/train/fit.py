@@ -50,7 +50,7 @@ class Trained(Model):
     """A model that was trained here; it is served, planned and evaluated as any other."""
 
     network: QuantisedNet
-    """The integer network in torch: `network.integers(x)` are the model's logits, bit for bit."""
+    """The integer network in torch, on the CPU: `network.integers(x)` are the model's logits, bit for bit."""
     module: nn.Module
     """The float module that it comes from, trained."""
     history: list[Epoch]
@@ -160,6 +160,8 @@ def fit(
             tell=tell,
             checkpoint=kept and kept / "integers.pt",
         )
+    # Libraries of other devices may sum in ways that are not exact: that is noise in training, and no more.
+    network.cpu()
     inner = compiled(network, name or type(module).__name__.lower(), named or (), pixels)
     compare(inner, network, found.sample[:COMPARED])
     return Trained(inner, network, module, history)
@@ -257,8 +259,9 @@ def compiled(network: QuantisedNet, name: str, classes: Sequence[str], pixels: P
 def compare(inner: _lowkey.Model, network: QuantisedNet, x: Tensor) -> None:
     """Holds the model against what was trained."""
     network.eval()
-    trained = network.integers(x).cpu().numpy().astype("int64")
-    _, logits = Model(inner).predict_many(x.cpu().numpy())
+    x = x.cpu()
+    trained = network.integers(x).numpy().astype("int64")
+    _, logits = Model(inner).predict_many(x.numpy())
     if (trained != logits).any():
         different = int((trained != logits).any(1).sum())
         raise InternalError(f"the model and the trained network differ on {different} of {len(x)} inputs")

@@ -31,7 +31,9 @@ class Input:
 
     def integers(self, real: Tensor) -> Tensor:
         """x of real numbers, as floats."""
-        return (real / self.scale).round().clamp(self.range.lo, self.range.hi)
+        # Of a number, some devices take the reciprocal instead.
+        scale = torch.tensor(self.scale, dtype=torch.float32, device=real.device)
+        return (real / scale).round().clamp(self.range.lo, self.range.hi)
 
 
 class QuantisedNet(nn.Module):
