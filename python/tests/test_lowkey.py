@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -255,3 +256,15 @@ def test_the_command_comes_with_it() -> None:
     assert version.returncode == 0 and version.stdout.startswith("lowkey ")
     assert wrong.returncode == 2 and "--count" in wrong.stderr
     assert run("plan", "nowhere.onnx").returncode == 2
+
+
+def test_the_bench_beside_the_command_runs() -> None:
+    repository = Path(os.environ.get("LOWKEY_REPOSITORY", Path(__file__).parent.parent.parent))
+    bench = repository / "python" / "benches" / "infer.py"
+    if not bench.exists():
+        pytest.skip(f"no {bench}: LOWKEY_REPOSITORY names the folder of the repository")
+    ask = [sys.executable, str(bench), "digits", "--rounds", "1", "--count", "2"]
+    ran = subprocess.run(ask, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr
+    head, row = ran.stdout.splitlines()
+    assert head.startswith("model") and row.startswith("digits") and row.count("%") == 2
