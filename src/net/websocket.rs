@@ -214,7 +214,12 @@ impl<S: Stream> Messages<S> {
                     self.idle = 0;
                 }
                 Ok(Some(Message::Text(_))) => return Poll::Ready(Err(Violation::Text.into())),
-                Ok(Some(Message::Close(_)) | None) => return Poll::Ready(Ok(false)),
+                Ok(Some(Message::Close(_))) => {
+                    // The reply to a goodbye goes if it can: nobody has to read again for it.
+                    let _ = Pin::new(&mut self.socket).poll_flush(cx);
+                    return Poll::Ready(Ok(false));
+                }
+                Ok(None) => return Poll::Ready(Ok(false)),
                 Ok(Some(Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {
                     self.idle += 1;
                     if self.idle > MAX_IDLE_MESSAGES {

@@ -47,7 +47,11 @@ fn windows_of_2_to_the_44_values() {
     plan["architecture"]["output"] = json!(1);
     plan["architecture"]["classes"] = json!([]);
     let layout = plan["choices"]["layouts"][0].clone();
-    plan["choices"] = json!({ "sets": [], "linear": [], "scales": [], "layouts": [layout, layout] });
+    for (what, chosen) in
+        [("sets", json!([])), ("linear", json!([])), ("scales", json!([])), ("layouts", json!([layout, layout]))]
+    {
+        plan["choices"][what] = chosen;
+    }
     let why = refused(&plan, hint);
     assert!(why.contains("values in all windows"), "{why}");
 }

@@ -48,7 +48,8 @@ async fn opened() -> (Messages<DuplexStream>, DuplexStream) {
 async fn read(sent: &[u8]) -> (Vec<u8>, io::Result<()>) {
     let (mut server, mut client) = opened().await;
     client.write_all(sent).await.unwrap();
-    drop(client);
+    // Whoever sends pings stays to hear the answers.
+    client.shutdown().await.unwrap();
     let mut bytes = Vec::new();
     let outcome = server.read_to_end(&mut bytes).await.map(drop);
     (bytes, outcome)
