@@ -183,6 +183,16 @@ def flat(x: Any) -> Any:
     return torch.flatten(x, 1)
 
 
+def scaling(channels: int) -> Any:
+    """A batch normalisation that does something."""
+    norm = nn.BatchNorm2d(channels)
+    nn.init.uniform_(norm.weight, 0.5, 1.5)
+    nn.init.normal_(norm.bias, 0, 0.3)
+    norm.running_mean.normal_(0, 0.3)
+    norm.running_var.uniform_(0.5, 2)
+    return norm
+
+
 #: Small networks of [n, 3, 8, 8] and four classes: what ends a network, what is added to what, windows.
 SMALL: dict[str, Any] = {
     "mean of activations": lambda: made(
@@ -219,6 +229,10 @@ SMALL: dict[str, Any] = {
     ),
     "even and same": lambda: made(lambda m, x: m.h(flat(F.relu(m.a(x)))), a=nn.Conv2d(3, 4, 4, padding="same"), h=nn.Linear(256, 4)),
     "the input scaled": lambda: made(lambda m, x: m.h(flat(F.relu(m.a(x / 8 * 3)))), a=nn.Conv2d(3, 4, 4), h=nn.Linear(100, 4)),
+    "norms before activations": lambda: made(
+        lambda m, x: (lambda z: m.h(flat(F.relu(m.o(z + m.b(F.relu(m.n(z))))))))(m.a(x)),
+        a=nn.Conv2d(3, 8, 3), n=scaling(8), b=nn.Conv2d(8, 8, 3, padding=1), o=scaling(8), h=nn.Linear(288, 4),
+    ),
     "a softmax": lambda: made(lambda m, x: F.softmax(m.h(flat(x)), dim=-1), h=nn.Linear(192, 4)),
 }  # fmt: skip
 
@@ -232,6 +246,7 @@ def test_the_first_integers_are_near_the_floats(name: str) -> None:
     graph = graph_of(module, x[:2])
     data = data_of((x, torch.arange(64) % 4), 16, torch.device("cpu"))
     network = quantised(graph, data.reads(8), x, widths_of(graph, 8, 8, None)).eval()
+    assert all(layer.width.accumulator <= 24 for layer in network.layers)
     with torch.no_grad():
         wanted = graph.module(x).flatten(1)
         found = network(x)

@@ -182,7 +182,11 @@ def widths_of(
         every = whole("accumulator_bits", accumulator_bits, -20, 24)
     # A tensor of both signs needs a bit for the sign.
     activation = {"relu": activation_bits, "signed": max(2, activation_bits), None: 0}
-    return [Width(bits, activation[step.activation], by_name.get(step.name, every)) for step in sums]
+    weights = [8 if any(term.factors for term in step.terms) else bits for step in sums]
+    return [
+        Width(width, activation[step.activation], by_name.get(step.name, every))
+        for step, width in zip(sums, weights)
+    ]
 
 
 def floating(

@@ -53,6 +53,8 @@ class Term:
     """The batch normalisation behind it."""
     window: Window | None = None
     """Of a convolution."""
+    factors: bool = False
+    """A batch normalisation that stands alone, `linear` being a convolution of ones; few weights, and of one sign: they have 8 bits."""
 
     @property
     def groups(self) -> int:

@@ -140,7 +140,10 @@ def top_of(clip: float | None, unit: float, hi: int) -> int:
 
 def bases(weight: Tensor, bits: int) -> list[float]:
     """Steps of weights to try."""
-    wanted = STEP[bits] * weight.std().item() if weight.numel() > 1 else 0.0
+    size = weight.square().mean().sqrt().item()
+    spread = weight.std().item() if weight.numel() > 1 else 0.0
+    # Weights of one sign are not spread around 0.
+    wanted = STEP[bits] * (size if size > 2 * spread else spread)
     if not wanted:
         wanted = weight.abs().max().item() / top_weight(bits) or 1.0
     return [wanted * 2 ** (k / 4) for k in range(-4, 5)]

@@ -297,11 +297,15 @@ class Builder:
         norm, value = self.part(node), self.values[source]
         if norm.running_var is None:
             raise Misfit("it keeps no running statistics", "track_running_stats=True")
-        only = isinstance(value, Pending) and len(value.terms) == 1 and readers(source) == 1
-        if not isinstance(value, Pending) or not only or value.terms[0].norm is not None:
-            raise Misfit("it stands behind no convolution or matrix of its own", "put it right behind a Conv2d or a Linear")
-        term = value.terms[0]
-        return Pending(value.name, [Term(term.source, term.linear, norm, term.window)], node)
+        term = value.terms[0] if isinstance(value, Pending) and len(value.terms) == 1 and readers(source) == 1 else None
+        if isinstance(value, Pending) and term is not None and term.linear is not None and term.norm is None:
+            return Pending(value.name, [Term(term.source, term.linear, norm, term.window)], node)
+        if len(shape_of(source)) != 4:
+            raise Misfit("it stands behind no matrix of its own", "put it right behind a Linear")
+        # A factor for each channel: a convolution of its own.
+        factors = nn.Conv2d(norm.num_features, norm.num_features, 1, groups=norm.num_features, bias=False)
+        nn.init.ones_(factors.weight).requires_grad_(False)
+        return self.pending(node, Term(self.tensor(source), factors.to(norm.running_var), norm, Window((1, 1)), factors=True))
 
     def read_add(self, node: fx.Node) -> Pending:
         if node.target in (operator.iadd, "add_"):
