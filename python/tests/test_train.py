@@ -448,6 +448,10 @@ def test_loaders_and_bytes() -> None:
     same(train.fit(plain(), loader, epochs=(1, 1)), x[:20])
     model = train.fit(plain(), (pixels[:400], y[:400]), epochs=(1, 1))
     assert model.predict_many(pixels[:20])[1].tolist() == model.predict_many(pixels[:20].astype(np.float32))[1].tolist()
+    assert model.notes == []
+    few = train.fit(plain(), (pixels[:400], y[:400]), input_bits=4, epochs=(1, 1))
+    assert any("as floats of 0 to 255" in note for note in few.notes)
+    same(few, pixels[:20].astype(np.float32))
     broken = [(x[:50], y[:50]), (x[50:100], y[50:100] + 10)]
     with pytest.raises(lowkey.InputError, match="labels"):
         train.fit(plain(), broken, epochs=(1, 1))

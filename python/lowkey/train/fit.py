@@ -56,8 +56,10 @@ class Trained(Model):
     history: list[Epoch]
     """Of both stages."""
 
-    def __init__(self, inner: _lowkey.Model, network: QuantisedNet, module: nn.Module, history: list[Epoch]) -> None:
-        super().__init__(inner)
+    def __init__(
+        self, inner: _lowkey.Model, network: QuantisedNet, module: nn.Module, history: list[Epoch], notes: Sequence[str] = ()
+    ) -> None:
+        super().__init__(inner, notes)
         self.network, self.module, self.history = network, module, history
         self.layers = [
             TrainedLayer(one.step_of.name, one.width.weights, one.width.activation, one.width.accumulator, one.shift)
@@ -164,7 +166,10 @@ def fit(
     network.cpu()
     inner = compiled(network, name or type(module).__name__.lower(), named or (), pixels)
     compare(inner, network, found.sample[:COMPARED])
-    return Trained(inner, network, module, history)
+    notes = []
+    if found.bytes and input_bits < 8:
+        notes.append(f"trained on uint8, quantised to {input_bits} bits: hand inputs over as floats of 0 to 255")
+    return Trained(inner, network, module, history, notes)
 
 
 def widths_of(
