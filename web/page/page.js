@@ -46,7 +46,8 @@ function state(name, text) {
 }
 
 const time = (ms) => (ms < 1000 ? `${ms.toFixed(ms < 10 ? 1 : 0)} ms` : `${(ms / 1000).toFixed(1)} s`);
-const size = (bytes) => (bytes < 1e6 ? `${(bytes / 1e3).toFixed(1)} kB` : `${(bytes / 1e6).toFixed(1)} MB`);
+const short = (number) => number.toFixed(number < 100 ? 1 : 0);
+const size = (bytes) => (bytes < 1e6 ? `${short(bytes / 1e3)} kB` : `${short(bytes / 1e6)} MB`);
 
 function cost(row, stage) {
   $(`${row}-ms`).textContent = time(stage.ms);
@@ -55,6 +56,7 @@ function cost(row, stage) {
 
 let about = null;
 let prepared = null;
+let answers = 0;
 let ink = null;
 
 async function connect() {
@@ -99,9 +101,10 @@ function bars(probabilities) {
   );
 }
 
+// In a green that is seen on light and dark grounds.
 function preview(pixels, [channels, height, width]) {
   const image = new ImageData(width, height);
-  for (let i = 0; i < height * width; i++) image.data.set([0, 0, 0, pixels[i * channels]].map((v, at) => (at < 3 ? 128 : v)), 4 * i);
+  for (let i = 0; i < height * width; i++) image.data.set([47, 143, 120, pixels[i * channels]], 4 * i);
   $("read").getContext("2d").putImageData(image, 0, 0);
 }
 
@@ -118,6 +121,7 @@ async function ask(pixels) {
     bars(answer.probabilities ?? []);
     cost("online", answer.online);
     cost("offline", answer.offline);
+    document.body.dataset.answers = ++answers;
     state("answered", "The server computed this without seeing your drawing or its answer. Draw again.");
     // The next one waits for its drawing only. What fails shows when it is asked for.
     prepared = call("prepare").catch(() => {});
