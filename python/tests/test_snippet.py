@@ -77,19 +77,36 @@ def test_the_first_lines(tmp_path: Path) -> None:
     runs(sys.executable, READER + SNIPPET + CHECKS, tmp_path)
 
 
-def page() -> str:
-    """The code of docs/train-your-own.md, and what it must have done."""
-    file = Path(os.environ.get("LOWKEY_REPOSITORY", REPOSITORY)) / "docs" / "train-your-own.md"
+def blocks(path: str) -> list[str]:
+    """The Python of a page of the repository."""
+    file = Path(os.environ.get("LOWKEY_REPOSITORY", REPOSITORY)) / path
     if not file.exists():
         pytest.skip(f"no {file}: LOWKEY_REPOSITORY names the folder of the repository")
-    found = re.search(r"```python\n(.*?)```", file.read_text(), re.DOTALL)
-    assert found is not None
+    return re.findall(r"```python\n(.*?)```", file.read_text(), re.DOTALL)
+
+
+def page() -> str:
+    """The code of docs/train-your-own.md, and what it must have done."""
     checks = """
 assert model.evaluate(X[1437:], y[1437:]).accuracy > 0.93
 assert lowkey.load("mine.lowkey").predict_many(X[-9:])[1].tolist() == model.predict_many(X[-9:])[1].tolist()
 print("all of it")
 """
-    return found[1] + checks
+    return blocks("docs/train-your-own.md")[0] + checks
+
+
+def test_the_readme(tmp_path: Path) -> None:
+    """Its first block alone, then with what the others take for granted."""
+    first, float_network, classifier, trained = blocks("python/README.md")
+    runs(sys.executable, first + 'print("all of it")', tmp_path)
+    if not all(map(importlib.util.find_spec, ("torch", "onnx", "sklearn", "safetensors"))):
+        pytest.skip("torch, onnx, scikit-learn and safetensors are not installed")
+    assert "bits=4)    # on your own data" in trained
+    trained = trained.replace("bits=4)", "bits=4, epochs=(1, 1))")
+    more = "flat, flat_test = X.numpy().reshape(len(X), -1), X_test.numpy().reshape(len(X_test), -1)\n"
+    classifier = classifier.replace("X_test", "flat_test").replace("(X, y)", "(flat, y[:6])")
+    text = READER + float_network + more + classifier + "X, y = X_test, y_test\n" + trained
+    runs(sys.executable, text + 'print(model.plan(), "all of it")', tmp_path)
 
 
 @pytest.mark.skipif(os.environ.get("LOWKEY_SLOW") != "1", reason="downloads torch: LOWKEY_SLOW=1 runs it")
