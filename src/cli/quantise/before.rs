@@ -57,13 +57,13 @@ impl Before {
 
     /// Reads a quantised network that keeps its integers.
     pub fn kept(path: &Path, name: Option<&str>, options: &ImportOptions) -> Result<Before> {
-        let model = model::read(path, options)?;
         if float_bytes(path)?.is_some() {
             return Err(Error::usage(
                 format!("{}: a float network has no integers to keep", path.display()),
                 "leave --keep away",
             ));
         }
+        let model = model::read(path, options)?;
         let (mut architecture, weights) = model.network().clone().into_parts();
         architecture.name = name.map_or(architecture.name, str::to_owned);
         // Its layers are not asked for: the integer network answers in its place.
