@@ -126,12 +126,15 @@ class Reader(CalibrationDataReader):
         return next(self.data, None)
 
 
+def floats(name, shape):
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+
 def write(name, folder, seed, side, per_channel):
     rng = np.random.default_rng(seed)
     graph = Graph(rng)
     last = NETWORKS[name](graph)
-    value = lambda of, shape: helper.make_tensor_value_info(of, TensorProto.FLOAT, shape)
-    ends = ([value("image", [1, 3, side, side])], [value(last, [1, CLASSES])])
+    ends = ([floats("image", [1, 3, side, side])], [floats(last, [1, CLASSES])])
     opset = [helper.make_opsetid("", 17)]
     model = helper.make_model(helper.make_graph(graph.nodes, name, *ends, graph.weights), opset_imports=opset, ir_version=8)
     onnx.checker.check_model(model)
