@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::path::{Path, PathBuf};
+
 use lowkey::{Link, Output, Reveal, Schedule};
 use lowkey_models::import;
 use lowkey_models::random::{self, Size};
@@ -142,4 +144,35 @@ fn an_imported_mobilenet() {
     for (index, (input, answer)) in inputs.iter().zip(answers).enumerate() {
         assert_eq!(answer.output, common::expected(&network, input, Reveal::Logits), "{index}");
     }
+}
+
+/// Files of other tools that are kept here, and those of a folder that LOWKEY_FILES names: all that are imported, one input each.
+#[test]
+fn imported_files() {
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tests");
+    let mut folders =
+        ["oracle/onnx/fixtures", "oracle/onnx/exports", "golden/tflite"].map(|name| kept.join(name)).to_vec();
+    folders.extend(std::env::var_os("LOWKEY_FILES").map(PathBuf::from));
+    let listed = |folder: &PathBuf| -> Vec<PathBuf> {
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
+    };
+    let mut paths: Vec<PathBuf> = folders.iter().flat_map(listed).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "onnx" || extension == "tflite"));
+    paths.sort();
+    let mut rng = ChaCha20Rng::seed_from_u64(1);
+    let (mut answered, mut refused) = (0, 0);
+    for path in paths {
+        // Some are kept for the words with which they are refused.
+        let Ok(imported) = import::read(&path, &import::Options::default()) else {
+            refused += 1;
+            continue;
+        };
+        let network = imported.network;
+        let inputs = [random::input(&mut rng, &network.architecture().input)];
+        let answers = common::infer(&common::publish(&network), &inputs, Schedule::Prepared, Reveal::Logits);
+        let plain = common::expected(&network, &inputs[0], Reveal::Logits);
+        assert_eq!(answers[0].output, plain, "{}", path.display());
+        answered += 1;
+    }
+    assert!(answered >= 20, "{answered} answered, {refused} refused");
 }

@@ -189,13 +189,19 @@ fn sums_and_normalisations_of_all_bytes_equal_onnxruntime() {
 #[test]
 fn graphs_that_move_elements_equal_onnxruntime() {
     // Parts of what nothing has quantised are not joined again along height or width.
-    check("moves", 99, &Options::default(), 10);
+    check("moves", 108, &Options::default(), 10);
 }
 
 #[test]
 fn graphs_with_unusual_shapes_equal_onnxruntime() {
     // Factors behind averages of odd counts, and means: floats decide.
-    check("shapes", 130, &Options::default(), 5);
+    check("shapes", 170, &Options::default(), 5);
+}
+
+#[test]
+fn products_of_functions_of_one_tensor_equal_onnxruntime() {
+    // Differences are sums of floats, which not every pair of scales has as one line.
+    check("products", 140, &Options::default(), 10);
 }
 
 #[test]

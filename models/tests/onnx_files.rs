@@ -13,7 +13,8 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 use serde_json::Value;
 
-const NAMES: [&str; 7] = ["qdq", "qdq_extras", "qcdq", "qoperator", "qonnx", "static_qdq", "static_qoperator"];
+const NAMES: [&str; 10] =
+    ["qdq", "qdq_extras", "qcdq", "qoperator", "qonnx", "static_qdq", "static_qoperator", "product", "pad", "chain"];
 
 fn fixture(name: &str) -> (Vec<u8>, Value) {
     kept("fixtures", name)

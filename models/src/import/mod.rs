@@ -6,6 +6,7 @@
 //! | [`report`] | which operations a file has and what became of them |
 //! | `builder` | puts networks together: linear nodes, requantisations by any rule, pools, tables |
 //! | `erf` | the error function |
+//! | `foreign` | what files are that are neither |
 //! | [`onnx`] | QONNX (`Quant`, `BipolarQuant`, `Trunc`, `MultiThreshold`), ONNX QDQ, QCDQ and QOperator |
 //! | [`tflite`] | TensorFlow Lite |
 //! | [`twin`] | what an approximate import is near to |
@@ -17,6 +18,7 @@
 pub(crate) mod builder;
 pub(crate) mod erf;
 pub mod error;
+mod foreign;
 pub mod onnx;
 pub mod report;
 pub mod tflite;
@@ -140,7 +142,10 @@ pub fn from_bytes(bytes: &[u8], options: &Options) -> Result<Imported, ImportErr
 fn from_folder(bytes: &[u8], folder: Option<&Path>, options: &Options) -> Result<Imported, ImportError> {
     let imported = match tflite::is_tflite(bytes) {
         true => tflite::import(bytes, options),
-        false => onnx::import_beside(bytes, folder, options),
+        false => match foreign::refusal(bytes) {
+            Some(problem) => Err(problem.into()),
+            None => onnx::import_beside(bytes, folder, options),
+        },
     };
     imported.map_err(|error| match options.approximate {
         true => ImportError { problem: Box::new(error.problem.once_approximate()), ..error },

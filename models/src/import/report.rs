@@ -86,6 +86,29 @@ impl Report {
     }
 }
 
+/// Width of a terminal, at least.
+const WIDTH: usize = 80;
+
+/// `head` and the words behind it, in lines of at most [`WIDTH`] characters below each other; longer words have a line of their own.
+fn hanging(head: String, words: &str) -> String {
+    let indent = head.chars().count();
+    let (mut text, mut column) = (head, indent);
+    for (at, word) in words.split(' ').enumerate() {
+        let length = word.chars().count();
+        if at > 0 && column + 1 + length > WIDTH {
+            text.push('\n');
+            text.extend(std::iter::repeat_n(' ', indent));
+            column = indent;
+        } else if at > 0 {
+            text.push(' ');
+            column += 1;
+        }
+        text.push_str(word);
+        column += length;
+    }
+    text
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.format)?;
@@ -94,14 +117,15 @@ impl fmt::Display for Report {
         }
         writeln!(f)?;
         for row in &self.rows {
-            write!(f, "  {:>5} x {:<24} ", row.count, printable(&row.op))?;
-            match &row.verdict {
-                Verdict::Imported(what) => writeln!(f, "{what}")?,
-                Verdict::Dropped(why) => writeln!(f, "dropped: {why}")?,
+            let head = format!("  {:>5} x {:<24} ", row.count, printable(&row.op));
+            let fate = match &row.verdict {
+                Verdict::Imported(what) => (*what).to_owned(),
+                Verdict::Dropped(why) => format!("dropped: {why}"),
                 Verdict::Unsupported { node, hint } => {
-                    writeln!(f, "NOT SUPPORTED, first at \"{}\": {}", printable(node), printable(hint))?;
+                    format!("NOT SUPPORTED, first at \"{}\": {}", printable(node), printable(hint))
                 }
-            }
+            };
+            writeln!(f, "{}", hanging(head, &fate))?;
         }
         for (name, coding) in ["input", "output"].iter().zip(&self.codings).filter(|(_, coding)| !coding.is_empty()) {
             writeln!(f, "{name}: {coding}")?;
@@ -113,5 +137,27 @@ impl fmt::Display for Report {
             writeln!(f, "note: {}", printable_up_to(note, MAX_NOTE))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_fit_a_terminal() {
+        let mut report = Report { format: "ONNX QDQ".into(), ..Report::default() };
+        report.count(
+            "Softmax",
+            Verdict::Dropped("the network's output are the values before it; their order is the same"),
+        );
+        report.count("Conv", Verdict::Imported("a linear layer"));
+        let text = report.to_string();
+        assert!(text.lines().all(|line| line.len() <= WIDTH), "{text}");
+        let words: Vec<&str> = text.split_whitespace().collect();
+        assert!(
+            words.join(" ").contains("dropped: the network's output are the values before it; their order is the same")
+        );
+        assert!(text.contains("Conv                     a linear layer\n"), "{text}");
     }
 }

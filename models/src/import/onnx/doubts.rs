@@ -184,11 +184,20 @@ impl<'m> Walk<'m> {
             let hint = "quantise each tensor once, before anything else reads it (no DedicatedQDQPair)";
             return Why { reason, hint };
         }
+        let bytes = |element: Element| matches!(element, Element::Int { bits: 8, .. });
+        let (x, w) = fused.elements;
+        if ![x, w].into_iter().chain(result).all(bytes) {
+            let reason = "it has integers of other than 8 bits: ONNX Runtime computes this in floats, whose order of summation decides results";
+            return Why {
+                reason,
+                hint: "quantise activations and weights to 8 bits, or use scales that are powers of two",
+            };
+        }
         if !unsigned(fused.elements.0) || result.is_some_and(|result| !unsigned(result)) {
             let hint = "quantise activations as unsigned bytes (activation_type=QuantType.QUInt8)";
             let reason = if self.clips.is_empty() {
-                "its signed 8-bit activations are read by several nodes: ONNX Runtime on x86 computes this in floats, whose order of \
-                 summation decides results"
+                "its signed 8-bit activations are the file's input or output, or read by several nodes: ONNX Runtime on x86 computes \
+                 this in floats, whose order of summation decides results"
             } else {
                 "its signed 8-bit activations are clipped or read by several nodes: ONNX Runtime on x86 computes this in floats, whose \
                  order of summation decides results"

@@ -4,7 +4,7 @@ use super::graph::Node;
 use super::quantiser::Quantiser;
 use super::real::{Post, at};
 use super::tensor::Element;
-use super::value::{FusedKind, Real, Source, Stop};
+use super::value::{FusedKind, Real, Scale, Scaled, Source, Stop};
 use super::walk::Walk;
 use crate::import::builder::Sum;
 use crate::network::TensorId;
@@ -42,6 +42,75 @@ impl<'m> Walk<'m> {
         let scale: Vec<f32> = fused.weights.iter().map(|w| fused.input * w / quantiser.scale).collect();
         let id = self.requantise_ints(node, sum, &scale, quantiser)?;
         self.later(node, real, id).map(Some)
+    }
+
+    /// Refuses a matrix whose input ONNX Runtime rounds to 8 bits of its own, 32 numbers at a time (`MatMulNBits`), unless results may be
+    /// approximate.
+    pub(super) fn quantised_again(
+        &mut self,
+        node: Node<'m>,
+        input: Scale,
+        weights: &Scaled,
+        sum: &Sum,
+    ) -> Result<(), Stop> {
+        if !self.is_quantised_again(node) {
+            return Ok(());
+        }
+        if !self.near {
+            let reason =
+                "ONNX Runtime rounds this layer's input to 8 bits once more, 32 numbers at a time (MatMulNBits)";
+            let hint = "put DequantizeLinear right before it, or QuantizeLinear right behind it";
+            return Err(Stop::near(reason, hint));
+        }
+        // Half a step of 127 up to the largest number, times each weight.
+        let x = self.builder.tensor(input.id).range.magnitude() as f64;
+        let largest = |(channel, magnitude): (usize, f64)| {
+            let step = f64::from(input.unit) * x / 254.0;
+            step * magnitude / x.max(1.0) * f64::from(at(&weights.scale, channel))
+        };
+        let error = self.magnitudes(sum).into_iter().enumerate().map(largest).fold(0.0, f64::max);
+        let text = format!(
+            "ONNX Runtime rounds its input to 8 bits once more; its results are off by {error:.2e} at most, not these"
+        );
+        self.note(node, &text);
+        self.builder.twin.near_floats();
+        Ok(())
+    }
+
+    /// The runtime's rule: 8-bit weights with one scale, or one for each output, that only this node reads; an input that comes from no
+    /// `DequantizeLinear`, and no quantiser behind.
+    fn is_quantised_again(&self, node: Node<'m>) -> bool {
+        let maker = |index: usize| node.input(index).and_then(|name| self.graph.maker(name));
+        let mut x = maker(0);
+        // The runtime moves quantisers over these.
+        while let Some(moved) =
+            x.filter(|x| matches!(x.op(), "MaxPool" | "Reshape" | "Transpose" | "Squeeze" | "Unsqueeze" | "Slice"))
+        {
+            x = moved.input(0).and_then(|name| self.graph.maker(name));
+        }
+        let plain = node.op() == "MatMul"
+            || node.int("transB", 0) == 0 && node.float("alpha", 1.0) == 1.0 && node.float("beta", 1.0) == 1.0;
+        let Some(w) = maker(1).filter(|w| w.op() == "DequantizeLinear" && w.int("block_size", 0) == 0) else {
+            return false;
+        };
+        let shape = |index: usize| self.constant(w, index).map(|constant| constant.shape).unwrap_or_default();
+        let (matrix, units) = (shape(0), shape(1));
+        let by_output = matrix.len() == 2 && units == matrix[1..] && matches!(w.int("axis", 1), 1 | -1);
+        let zeros = w.input(2).is_none() || shape(2) == units;
+        // A constant that is added goes into the matrix.
+        let added = self.graph.reader(node.output()).map(|(_, next)| next).filter(|next| {
+            let other = next.input(usize::from(next.input(0) == Some(node.output())));
+            next.op() == "Add"
+                && other.is_some_and(|name| self.graph.maker(name).is_none_or(|made| made.op() == "Constant"))
+        });
+        let result = added.filter(|_| node.op() == "MatMul").map_or(node.output(), |added| added.output());
+        plain
+            && x.is_none_or(|x| x.op() != "DequantizeLinear")
+            && matrix.len() == 2
+            && (units.is_empty() || by_output)
+            && zeros
+            && self.graph.reader(w.output()).is_some()
+            && self.graph.consumers(result).iter().all(|&at| self.graph.nodes[at].op() != "QuantizeLinear")
     }
 
     /// True if only node `index` reads the tensor, perhaps through operations that the runtime moves behind the quantiser.

@@ -258,6 +258,7 @@ impl Known<'_, '_> {
             | "QLinearMatMul"
             | "QGemm"
             | "QLinearAdd"
+            | "QLinearMul"
             | "QLinearAveragePool"
             | "QLinearGlobalAveragePool"
             | "QLinearSigmoid"

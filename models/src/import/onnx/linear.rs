@@ -36,6 +36,7 @@ impl<'m> Walk<'m> {
         let input = self.plain(&real, node)?;
         let sum = self.dense_sum(input.id, real.layout, &weights)?;
         let alpha = node.float("alpha", 1.0);
+        self.quantised_again(node, input, &weights, &sum)?;
         self.sum(node, FusedKind::Gemm, input, &weights, alpha, sum, Layout::of_rank(2))
     }
 
@@ -45,6 +46,7 @@ impl<'m> Walk<'m> {
         let weights = Rc::new(self.weights(node, 1)?.transposed()?);
         let input = self.plain(&real, node)?;
         let sum = self.dense_sum(input.id, real.layout, &weights)?;
+        self.quantised_again(node, input, &weights, &sum)?;
         self.sum(node, FusedKind::MatMul, input, &weights, 1.0, sum, Layout::of_rank(2))
     }
 
@@ -413,7 +415,7 @@ impl<'m> Walk<'m> {
     }
 
     /// True if only a quantiser reads the tensor, perhaps behind an activation.
-    fn leads_to_quantiser(&self, tensor: &'m str) -> bool {
+    pub(super) fn leads_to_quantiser(&self, tensor: &'m str) -> bool {
         let mut name = tensor;
         while let Some((_, node)) = self.graph.reader(name) {
             match node.op() {

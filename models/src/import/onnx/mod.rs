@@ -4,13 +4,14 @@
 //! |---|---|
 //! | `schema` | the messages of the format |
 //! | `external` | tensors in files of their own |
+//! | `calm` | what the runtime leaves out before it looks at anything else |
 //! | `tensor`, `constants`, `arrays` | constants, and what is computed from constants alone |
 //! | `graph`, `input`, `client` | the graph, what quantises its input, and what the client does before |
 //! | `value`, `real`, `quantiser` | integers and real numbers, and the functions between them |
 //! | `operators` | which operators there are, and what becomes of them |
 //! | `walk` | node by node, from graph to network |
-//! | `linear`, `pool`, `pointwise`, `uneven`, `shape`, `moves` | the operations |
-//! | `requantise`, `fused`, `pairs`, `finely` | from accumulators and sums to activations |
+//! | `linear`, `pool`, `pointwise`, `uneven`, `shape`, `moves`, `padding` | the operations |
+//! | `requantise`, `fused`, `pairs`, `both`, `finely` | from accumulators, sums and products to activations |
 //! | `whole` | dialects whose accumulators stay integers |
 //! | `doubts`, `chance` | what floats decide, how often, and how far exact arithmetic is from them |
 //! | `output`, `outputs` | what the network answers |
@@ -30,6 +31,8 @@
 //!   says in how many inferences the order decides.
 
 mod arrays;
+mod both;
+mod calm;
 mod chance;
 mod client;
 mod constants;
@@ -45,6 +48,7 @@ mod moves;
 mod operators;
 mod output;
 mod outputs;
+mod padding;
 mod pairs;
 mod pointwise;
 mod pool;
@@ -61,7 +65,7 @@ mod whole;
 
 pub use operators::markdown;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use crate::import::builder::Builder;
@@ -88,6 +92,7 @@ pub fn import(bytes: &[u8], options: &Options) -> Result<Imported, ImportError> 
 pub(crate) fn import_beside(bytes: &[u8], folder: Option<&Path>, options: &Options) -> Result<Imported, ImportError> {
     let mut model = schema::decode(bytes)?;
     external::fill(&mut model, folder)?;
+    let calm = calm::simplify(&mut model);
     let graph = Graph::new(&model)?;
     let mut report = Report {
         format: format_of(&graph).to_owned(),
@@ -103,6 +108,7 @@ pub(crate) fn import_beside(bytes: &[u8], folder: Option<&Path>, options: &Optio
         let hint = "quantise it first, for example with quantize_static of onnxruntime, or train it with Brevitas";
         return Err(attach(ImportProblem::File { reason, hint }, &report));
     }
+    calm.iter().for_each(|op| report.count(op, Verdict::Dropped(operators::CALM)));
     count_operations(&graph, &mut report);
     let name = options.name.clone().unwrap_or_else(|| model.graph.as_ref().map_or("", |graph| &graph.name).to_owned());
     network(&graph, &name, options, report.clone()).map_err(|problem| {
@@ -111,13 +117,11 @@ pub(crate) fn import_beside(bytes: &[u8], folder: Option<&Path>, options: &Optio
         let problem = match problem {
             problem if rows.is_empty() => problem,
             ImportProblem::Refused(refusal) => {
-                rows.extend((!rows.contains(&refusal)).then_some(refusal));
+                rows.extend(Some(refusal).filter(|row| operators::verdict(&row.op).is_ok()));
                 ImportProblem::Unsupported { rows }
             }
             ImportProblem::Unsupported { rows: more } => {
-                for row in more.into_iter().filter(|row| row.reason != operators::UNKNOWN) {
-                    rows.push(row);
-                }
+                rows.extend(more.into_iter().filter(|row| operators::verdict(&row.op).is_ok()));
                 ImportProblem::Unsupported { rows }
             }
             other => other,
@@ -155,7 +159,8 @@ fn network<'m>(graph: &'m Graph<'m>, name: &str, options: &Options, report: Repo
     values.insert(&graph.input.name, value);
     values.extend(input.passed.iter().map(|&(name, flat)| (name, Value::Input { flat })));
     let (clips, behind) = (HashMap::new(), Vec::new());
-    let mut walk = Walk { graph, builder, input, values, clips, near, refusals: vec![], behind, class: None };
+    let (refusals, done, derived) = (vec![], HashSet::new(), HashMap::new());
+    let mut walk = Walk { graph, builder, input, values, clips, near, refusals, behind, class: None, done, derived };
     walk.all()?;
     let last = graph.maker(graph.output).unwrap_or(first);
     let (id, unit) = match graph.outputs[..] {

@@ -45,8 +45,30 @@ impl Move {
         dims.iter().zip(strides(dims)).map(|(&count, stride)| steps(count, stride)).collect()
     }
 
+    /// Elements that are missing before and after each axis.
+    pub fn padded(old: &[usize], before: &[i64], after: &[i64]) -> Move {
+        let (mut dims, mut axes) = (Vec::new(), Vec::new());
+        for ((&count, stride), (&before, &after)) in old.iter().zip(strides(old)).zip(before.iter().zip(after)) {
+            let indices: Vec<i64> = (-before..count as i64 + after).collect();
+            dims.push(indices.len());
+            let inside = |&i: &i64| if (0..count as i64).contains(&i) { i * stride } else { -1 };
+            axes.push(indices.iter().map(inside).collect());
+        }
+        Move { dims, axes }
+    }
+
+    /// The number of each element that is read, row-major; negative where it is missing.
+    pub fn elements(&self) -> Vec<i64> {
+        let next = |all: Vec<i64>, axis: &Vec<i64>| {
+            all.iter()
+                .flat_map(|&first| axis.iter().map(move |&at| if first < 0 || at < 0 { -1 } else { first + at }))
+                .collect()
+        };
+        self.axes.iter().fold(vec![0], next)
+    }
+
     /// Other indices on one axis.
-    fn along(old: &[usize], axis: usize, indices: &[i64]) -> Move {
+    pub fn along(old: &[usize], axis: usize, indices: &[i64]) -> Move {
         let mut dims = old.to_vec();
         dims[axis] = indices.len();
         let stride = strides(old)[axis];
@@ -441,14 +463,7 @@ impl<'m> Walk<'m> {
         after: &[i64],
     ) -> Result<Value<'m>, Stop> {
         let old = self.dims_of(value)?;
-        let (mut dims, mut axes) = (Vec::new(), Vec::new());
-        for ((&count, stride), (&before, &after)) in old.iter().zip(strides(&old)).zip(before.iter().zip(after)) {
-            let indices: Vec<i64> = (-before..count as i64 + after).collect();
-            dims.push(indices.len());
-            let inside = |&i: &i64| if (0..count as i64).contains(&i) { i * stride } else { -1 };
-            axes.push(indices.iter().map(inside).collect());
-        }
-        self.moved(node, value, &Move { dims, axes })
+        self.moved(node, value, &Move::padded(&old, before, after))
     }
 
     /// Padding that was left for a convolution, as elements of the tensor.

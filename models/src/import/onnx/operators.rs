@@ -39,7 +39,7 @@ const SHAPE: &str = "a shape, or elements in another order";
 const ORDER: &str = "elements in another order";
 const TABLE: &str = "a table";
 const CONSTANTS: &str = "constants";
-const CALM: &str = "it changes nothing";
+pub(super) const CALM: &str = "it changes nothing";
 const BEFORE: &str = "the network's output are the values before it; their order is the same";
 
 const fn operator(names: &'static [&'static str], becomes: Becomes) -> Operator {
@@ -67,13 +67,14 @@ pub(super) const OPERATORS: &[Operator] = &[
     operator(&["Mul", "Div", "Sub"], Imported(PART, |walk, node| walk.arithmetic(node))),
     operator(&["Add", "Sum"], Imported("a bias or a residual", |walk, node| walk.add(node))),
     operator(&["QLinearAdd"], Imported("a residual", |walk, node| walk.qlinear_add(node))),
+    operator(&["QLinearMul"], Imported("a table, of one tensor", |walk, node| walk.qlinear_mul(node))),
     operator(&["MaxPool", "GlobalMaxPool"], Imported("a max pool", |walk, node| walk.max_pool(node))),
     operator(&["AveragePool", "GlobalAveragePool", "ReduceMean"], Imported(AVERAGE, |walk, node| walk.average_pool(node))),
     operator(&["QLinearAveragePool", "QLinearGlobalAveragePool"], Imported(AVERAGE, |walk, node| walk.qlinear_average_pool(node))),
     operator(&["Concat"], Imported("a concatenation", |walk, node| walk.concat(node))),
     operator(&["QLinearConcat"], Imported("a concatenation", |walk, node| walk.qlinear_concat(node))),
     operator(&["Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose"], Imported(SHAPE, |walk, node| walk.reshape(node))),
-    operator(&["Pad"], Imported("padding of the layer behind it", |walk, node| walk.pad(node))),
+    operator(&["Pad"], Imported("padding of the layer behind it, or elements in another order", |walk, node| walk.pad(node))),
     operator(&["Sigmoid"], Imported(TABLE, |walk, node| walk.function_or_last(node, Function::Sigmoid))),
     operator(&["Tanh"], Imported(TABLE, |walk, node| walk.function_or_last(node, Function::Tanh))),
     operator(&["HardSwish"], Imported(TABLE, |walk, node| walk.function(node, Function::HardSwish))),
@@ -85,6 +86,28 @@ pub(super) const OPERATORS: &[Operator] = &[
     })),
     operator(&["Elu"], Imported(TABLE, |walk, node| walk.function(node, Function::Elu(node.float("alpha", 1.0))))),
     operator(&["LeakyRelu"], Imported(TABLE, |walk, node| walk.function(node, leaky(node)))),
+    operator(&["PRelu"], Imported(TABLE, |walk, node| walk.slopes(node))),
+    operator(&["Selu"], Imported(TABLE, |walk, node| {
+        walk.function(node, Function::Selu(node.float("alpha", 1.673_263_2), node.float("gamma", 1.050_701)))
+    })),
+    operator(&["Celu"], Imported(TABLE, |walk, node| walk.function(node, Function::Celu(node.float("alpha", 1.0))))),
+    operator(&["ThresholdedRelu"], Imported(TABLE, |walk, node| walk.function(node, Function::ThresholdedRelu(node.float("alpha", 1.0))))),
+    operator(&["Swish"], Imported(TABLE, |walk, node| walk.function(node, Function::Swish(node.float("alpha", 1.0))))),
+    operator(&["QuickGelu"], Imported(TABLE, |walk, node| walk.function(node, Function::Swish(node.float("alpha", 1.702))))),
+    operator(&["Softplus"], Imported(TABLE, |walk, node| walk.function(node, Function::Softplus))),
+    operator(&["Softsign"], Imported(TABLE, |walk, node| walk.function(node, Function::Softsign))),
+    operator(&["Mish"], Imported(TABLE, |walk, node| walk.function(node, Function::Mish))),
+    operator(&["Erf"], Imported(TABLE, |walk, node| walk.function(node, Function::Erf))),
+    operator(&["Exp"], Imported(TABLE, |walk, node| walk.function(node, Function::Exp))),
+    operator(&["Log"], Imported(TABLE, |walk, node| walk.function(node, Function::Log))),
+    operator(&["Sqrt"], Imported(TABLE, |walk, node| walk.function(node, Function::Sqrt))),
+    operator(&["Reciprocal"], Imported(TABLE, |walk, node| walk.function(node, Function::Reciprocal))),
+    operator(&["Sin"], Imported(TABLE, |walk, node| walk.function(node, Function::Sin))),
+    operator(&["Cos"], Imported(TABLE, |walk, node| walk.function(node, Function::Cos))),
+    operator(&["Abs"], Imported(TABLE, |walk, node| walk.function(node, Function::Abs))),
+    operator(&["Neg"], Imported(TABLE, |walk, node| walk.function(node, Function::Neg))),
+    operator(&["Sign"], Imported(TABLE, |walk, node| walk.function(node, Function::Sign))),
+    operator(&["Pow"], Imported(TABLE, |walk, node| walk.power(node))),
     operator(&["QLinearSigmoid"], Imported(TABLE, |walk, node| walk.qlinear_function(node, Function::Sigmoid))),
     operator(&["QLinearLeakyRelu"], Imported(TABLE, |walk, node| walk.qlinear_function(node, leaky(node)))),
     operator(&["Split"], Imported(ORDER, |walk, node| walk.split(node))),
@@ -94,8 +117,8 @@ pub(super) const OPERATORS: &[Operator] = &[
     operator(&["DepthToSpace", "SpaceToDepth"], Imported(ORDER, |walk, node| walk.depth_space(node))),
     operator(&["Resize", "Upsample"], Imported(ORDER, |walk, node| walk.resize(node))),
     operator(&["Expand", "Tile"], Imported(ORDER, |walk, node| walk.repeat(node))),
-    operator(&["Constant", "ConstantOfShape", "Neg", "Sqrt", "Reciprocal", "Abs", "Pow"], Imported(CONSTANTS, only_constant)),
-    operator(&["Range", "Where", "Equal", "Greater", "Less", "GreaterOrEqual", "LessOrEqual", "And", "Or", "Not", "Mod", "Sign"], Imported(CONSTANTS, only_constant)),
+    operator(&["Constant", "ConstantOfShape"], Imported(CONSTANTS, only_constant)),
+    operator(&["Range", "Where", "Equal", "Greater", "Less", "GreaterOrEqual", "LessOrEqual", "And", "Or", "Not", "Mod"], Imported(CONSTANTS, only_constant)),
     operator(&["ReduceProd", "ReduceSum", "ReduceMax", "ReduceMin"], Imported(CONSTANTS, only_constant)),
     operator(&["Shape", "Size"], Imported(CONSTANTS, |walk, node| walk.shape_of(node))),
     operator(&["Identity", "Dropout"], Dropped(CALM, |walk, node| Ok(walk.value(node, 0)?.clone()))),
@@ -109,7 +132,7 @@ pub(super) const OPERATORS: &[Operator] = &[
         Refused("quantise statically: scales that depend on the input are not imported")),
     operator(&["MatMulNBits"], Refused("keep DequantizeLinear and MatMul apart")),
     operator(&["LSTM", "GRU", "RNN", "Loop", "If", "Scan"], Refused("networks have no loops and no choices")),
-    operator(&["ConvTranspose"], Refused("networks do not enlarge images")),
+    operator(&["ConvTranspose"], Refused("ONNX Runtime computes it in floats; use Resize to the nearest element and Conv")),
     operator(&["LayerNormalization", "InstanceNormalization", "GroupNormalization"],
         Refused("use batch normalisation, whose factors are constant after training")),
 ];
@@ -138,12 +161,14 @@ pub(super) fn verdict(name: &str) -> Result<Verdict, &'static str> {
 const RUNTIME: &[&str] = &[
     "QGemm",
     "QLinearAdd",
+    "QLinearMul",
     "QLinearAveragePool",
     "QLinearGlobalAveragePool",
     "QLinearConcat",
     "QLinearSigmoid",
     "QLinearLeakyRelu",
     "QLinearSoftmax",
+    "QuickGelu",
     "DynamicQuantizeMatMul",
     "MatMulIntegerToFloat",
     "MatMulNBits",

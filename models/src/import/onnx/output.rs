@@ -50,12 +50,13 @@ impl<'m> Walk<'m> {
     pub(super) fn declared_unit(&self, name: &'m str) -> Option<f32> {
         let node = self.graph.maker(name)?;
         match node.op() {
+            "QuantizeLinear" | "DequantizeLinear" if self.done.contains(name) => self.declared_unit(node.input(0)?),
             "QLinearConcat" => self.scalar(node, 0).ok(),
             "QuantizeLinear" | "QLinearSoftmax" => self.scalar(node, 1).ok(),
             "QLinearAveragePool" | "QLinearGlobalAveragePool" | "QLinearSigmoid" | "QLinearLeakyRelu" => {
                 self.scalar(node, 3).ok()
             }
-            "QLinearConv" | "QLinearMatMul" | "QLinearAdd" => self.scalar(node, 6).ok(),
+            "QLinearConv" | "QLinearMatMul" | "QLinearAdd" | "QLinearMul" => self.scalar(node, 6).ok(),
             "QGemm" => self.scalar(node, 7).ok(),
             "Identity" | "Cast" | "Clip" | "MaxPool" | "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze"
             | "Transpose" | "ArgMax" | "Softmax" => self.declared_unit(node.input(0)?),
@@ -105,7 +106,14 @@ impl<'m> Walk<'m> {
                     Post::Div(list) => (1.0 / f64::from(at(list, c)), 0.0),
                     Post::Norm { scale, bias } => (at(scale, c).into(), at(bias, c).into()),
                     Post::From(list) => (-1.0, at(list, c).into()),
-                    Post::Clip(..) | Post::Round(_) | Post::Whole(_) | Post::Function(_) | Post::Join { .. } => {
+                    Post::Clip(..)
+                    | Post::Round(_)
+                    | Post::Whole(_)
+                    | Post::Function(_)
+                    | Post::Slopes(_)
+                    | Post::Join { .. }
+                    | Post::Reals(_)
+                    | Post::Both(_) => {
                         let hint = "end the network with a linear layer, or quantise its output";
                         return Err(Stop::new("a function of the last values, which nothing quantises", hint));
                     }

@@ -8,7 +8,7 @@ use super::tensor::Element;
 use super::value::{Real, Source, Stop, Value};
 use super::walk::Walk;
 use crate::check::MAX_TERMS;
-use crate::coding::{self, Order, OutputCoding, OutputPart};
+use crate::coding::{self, End, Order, OutputCoding, OutputPart};
 use crate::import::builder::{Sum, weight_width};
 use crate::network::{Op, TensorId, Term};
 
@@ -141,6 +141,7 @@ impl<'m> Walk<'m> {
         let node = self.graph.maker(name)?;
         match node.op() {
             "Cast" | "Identity" | "Squeeze" | "Unsqueeze" | "Reshape" | "Flatten" => self.end_of(node.input(0)?),
+            "QuantizeLinear" | "DequantizeLinear" if self.done.contains(name) => self.end_of(node.input(0)?),
             op @ ("Softmax" | "LogSoftmax" | "QLinearSoftmax" | "ArgMax" | "TopK" | "Sigmoid" | "Tanh") => {
                 Some(op).filter(|_| !self.behind.is_empty() || self.class.is_some())
             }
@@ -161,8 +162,17 @@ impl<'m> Walk<'m> {
             [1, rest @ ..] if !rest.is_empty() => rest.to_vec(),
             dims => dims.to_vec(),
         };
-        let before = self.end_of(part.name).map(str::to_owned);
-        OutputPart { before, ..OutputPart::new(part.name, dims, part.unit, zero) }
+        // The client has these along the last dimension: of vectors, that of the channels.
+        let end = self.end_of(part.name);
+        let ends: Vec<End> = match end {
+            Some("Softmax" | "QLinearSoftmax") if dims.len() == 1 => vec![End::Softmax],
+            Some("LogSoftmax") if dims.len() == 1 => vec![End::LogSoftmax],
+            Some("Sigmoid") => vec![End::Sigmoid],
+            Some("Tanh") => vec![End::Tanh],
+            _ => Vec::new(),
+        };
+        let before = end.filter(|_| ends.is_empty()).map(str::to_owned);
+        OutputPart { ends, before, ..OutputPart::new(part.name, dims, part.unit, zero) }
     }
 
     /// Tensors one behind the other, row by row.

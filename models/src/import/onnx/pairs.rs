@@ -30,7 +30,7 @@ pub(super) struct PairRule<'r> {
 }
 
 impl<'m> Walk<'m> {
-    /// A sum of `a` and `b` by its rule, for every pair.
+    /// A sum of `a` and `b` by its rule, for every pair; a difference where the unit of `b` is negative.
     pub(super) fn pair(
         &mut self,
         node: Node<'m>,
@@ -40,7 +40,10 @@ impl<'m> Walk<'m> {
         doubts: &Doubts,
         rule: &PairRule<'_>,
     ) -> Result<TensorId, Stop> {
+        // Of a difference the negative of the second is looked at, whose unit is positive.
+        let sign = if b.unit < 0.0 { -1 } else { 1 };
         let (ra, rb) = (self.builder.tensor(a.id).range, self.builder.tensor(b.id).range);
+        let rb = if sign < 0 { Range { lo: -rb.hi, hi: -rb.lo } } else { rb };
         // Ranges of joined tensors are a little larger than 8 bits.
         if ra.count() > 1024 || rb.count() > 1024 {
             return Err(Stop::new("a sum of values of more than 8 bits", "quantise both summands to at most 8 bits"));
@@ -49,7 +52,7 @@ impl<'m> Walk<'m> {
         let doubtful = std::cell::Cell::new((0i64, 0u64));
         let table = |channel: usize| {
             Pairs::of(ra, rb, |xa, xb| {
-                let (q, off) = (rule.value)(channel, xa, xb);
+                let (q, off) = (rule.value)(channel, xa, sign * xb);
                 let (sum, count) = doubtful.get();
                 doubtful.set((sum + off, count + 1));
                 doubts.note((q, off))
@@ -70,15 +73,17 @@ impl<'m> Walk<'m> {
         if hi - lo > 255 {
             return Err(Obstacle::TooWide { lo, hi }.into());
         }
-        let slopes = [a.unit, b.unit].map(|unit| f64::from(unit) / f64::from(quantiser.scale));
+        let slopes = [a.unit, b.unit].map(|unit| f64::from(unit.abs()) / f64::from(quantiser.scale));
+        let inputs = [(a.id, 1), (b.id, sign)];
         if let [table] = &tables[..]
-            && let Some(id) = self.simple_pair(node, [a.id, b.id], quantiser, table, slopes)?
+            && let Some(id) = self.simple_pair(node, inputs, quantiser, table, slopes)?
         {
             return Ok(id);
         }
         let mut obstacle = None;
-        for grid in Grid::all(rule.summands, ra, rb, rule.step) {
-            match self.grid_pair(node, [a.id, b.id], quantiser, (&tables, &of), &grid) {
+        let second = |x: i64| rule.summands[1](sign * x);
+        for grid in Grid::all([rule.summands[0], &second], ra, rb, rule.step) {
+            match self.grid_pair(node, inputs, quantiser, (&tables, &of), &grid) {
                 Ok(Some(id)) => return Ok(id),
                 Ok(None) => {}
                 Err(Stop::Obstacle(no @ (Obstacle::NoFit { .. } | Obstacle::TooLong { .. } | Obstacle::Model(_)))) => {
@@ -100,17 +105,17 @@ impl<'m> Walk<'m> {
     fn simple_pair(
         &mut self,
         node: Node<'m>,
-        ids: [TensorId; 2],
+        [(a, _), (b, sign)]: [(TensorId, i64); 2],
         quantiser: &Quantiser,
         table: &Pairs,
         slopes: [f64; 2],
     ) -> Result<Option<TensorId>, Stop> {
         let name = node.name();
-        let channels = self.builder.tensor(ids[0]).shape[0];
+        let channels = self.builder.tensor(a).shape[0];
         let sum = |ma: i64, mb: i64, bias: i64| Sum {
             terms: vec![
-                (Term::Identity { input: ids[0], multiplier: ma }, None),
-                (Term::Identity { input: ids[1], multiplier: mb }, None),
+                (Term::Identity { input: a, multiplier: ma }, None),
+                (Term::Identity { input: b, multiplier: sign * mb }, None),
             ],
             bias: vec![bias; channels],
         };
@@ -149,7 +154,7 @@ impl<'m> Walk<'m> {
     fn grid_pair(
         &mut self,
         node: Node<'m>,
-        ids: [TensorId; 2],
+        inputs: [(TensorId, i64); 2],
         quantiser: &Quantiser,
         (tables, of): (&[Pairs], &[usize]),
         grid: &Grid,
@@ -162,10 +167,14 @@ impl<'m> Walk<'m> {
         let Ok(each) = each.collect::<Result<Vec<(i64, Steps)>, NotMonotone>>() else { return Ok(None) };
         let name = node.name();
         let mut terms = Vec::new();
-        for (summand, input) in grid.summands.iter().zip(ids) {
-            terms.push((Term::Identity { input, multiplier: summand.multiplier }, None));
+        for (summand, (input, sign)) in grid.summands.iter().zip(inputs) {
+            terms.push((Term::Identity { input, multiplier: sign * summand.multiplier }, None));
             if summand.rest.iter().any(|&rest| rest != 0) {
-                let op = Op::Table { input, table: summand.rest.clone() };
+                let mut table = summand.rest.clone();
+                if sign < 0 {
+                    table.reverse();
+                }
+                let op = Op::Table { input, table };
                 let input = self.builder.node(&format!("{name}/rest"), op, None)?;
                 terms.push((Term::Identity { input, multiplier: 1 }, None));
             }

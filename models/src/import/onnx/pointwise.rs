@@ -7,7 +7,7 @@ use ndarray::Array4;
 use super::doubts::Doubts;
 use super::graph::Node;
 use super::pairs::PairRule;
-use super::quantiser::{Quantiser, Rule, per_channel};
+use super::quantiser::{Quantiser, Rule};
 use super::real::{Float, Function, HALF_ULP, Join, Post, at, odd_factor};
 use super::requantise::behind_later;
 use super::tensor::{Element, Values};
@@ -78,16 +78,8 @@ impl<'m> Walk<'m> {
     /// A constant operand with one number for each channel, or one.
     pub(super) fn channel_list(&self, node: Node<'m>, index: usize, real: &Real<'m>) -> Result<Vec<f32>, Stop> {
         let constant = self.constant(node, index)?;
-        let shape = &constant.shape;
-        // Trailing dimensions are spatial on images.
-        let spatial = real.layout.rank.saturating_sub(2);
-        let flat = shape.iter().rev().take(spatial).all(|&size| size == 1);
-        let channel = shape.iter().rev().nth(spatial).copied().unwrap_or(1);
-        let list = per_channel(&constant.to_floats(), real.channels);
-        match list {
-            Some(list) if list.len() == 1 || (flat && channel == real.channels) => Ok(list),
-            _ => Err(Stop::new("a constant that is not one number per channel", "export per-channel constants")),
-        }
+        self.by_channel(&constant.to_floats(), &constant.shape, real)
+            .ok_or_else(|| Stop::new("a constant that is not one number per channel", "export per-channel constants"))
     }
 
     /// The numbers of a constant operand that has integers, which its list has as floats.
@@ -108,11 +100,18 @@ impl<'m> Walk<'m> {
             return Ok(joined);
         }
         if !right && (!left || node.op() == "Div") {
-            let hint = "one operand must be constant; gates and attention are no part of networks";
-            return Err(Stop::new("both operands depend on the input", hint));
+            if node.op() == "Sub"
+                && let Some(value) = self.difference(node)?
+            {
+                return Ok(value);
+            }
+            return Err(two_activations());
         }
         let real = self.real(node, if right { 0 } else { 1 })?;
-        let list = self.channel_list(node, if right { 1 } else { 0 }, &real)?;
+        if let Some(value) = self.with_quantised(node, usize::from(right), &real) {
+            return Ok(value);
+        }
+        let list = self.channel_list(node, usize::from(right), &real)?;
         if let Some(list) = self.integers(node, usize::from(right), &list)? {
             let step = match (node.op(), right) {
                 ("Mul", _) => Whole::Mul(list),
@@ -136,6 +135,16 @@ impl<'m> Walk<'m> {
         self.after(&real, post)
     }
 
+    /// A difference of two quantised tensors: the sum of one and of the other with a negative unit, which ONNX Runtime has in floats.
+    fn difference(&mut self, node: Node<'m>) -> Result<Option<Value<'m>>, Stop> {
+        let (a, b) = (self.summand(node, 0)?, self.summand(node, 1)?);
+        let alike = a.layout == b.layout && a.channels == b.channels && self.shape(&a)? == self.shape(&b)?;
+        let (Some(x), Some(y), true) = (self.tensor(&a), self.tensor(&b), alike) else { return Ok(None) };
+        let source = Source::Pair(x, Scale { unit: -y.unit, quantised: None, ..y });
+        let (channels, layout) = (a.channels, a.layout);
+        Ok(Some(Value::Real(Rc::new(Real { source, post: vec![], later: vec![], channels, layout, fused: None }))))
+    }
+
     /// Two functions of one tensor: a function of it.
     fn join_functions(&self, node: Node<'m>) -> Result<Option<Value<'m>>, Stop> {
         let (a, b) = (self.real(node, 0)?, self.real(node, 1)?);
@@ -145,13 +154,25 @@ impl<'m> Walk<'m> {
             "Sub" => Join::Sub,
             _ => Join::Add,
         };
-        let (Source::Tensor(x), Source::Tensor(y)) = (&a.source, &b.source) else { return Ok(None) };
+        let (&Source::Tensor(x), &Source::Tensor(y)) = (&a.source, &b.source) else { return Ok(None) };
         let plain = a.later.is_empty() && b.later.is_empty() && a.layout.pad == [0; 4];
-        if x != y || a.layout != b.layout || !plain || depth(&a.post) + depth(&b.post) > MAX_STEPS {
+        if a.layout != b.layout || !plain || depth(&a.post) + depth(&b.post) > MAX_STEPS {
             return Ok(None);
         }
-        let post = Post::Join { by, left: a.post.clone(), right: b.post.clone() };
-        Ok(Some(Value::Real(Rc::new(Real { post: vec![post], fused: None, ..(*a).clone() }))))
+        let function = |root: Scale, post: Post| {
+            let real = Real { source: Source::Tensor(root), post: vec![post], fused: None, ..(*a).clone() };
+            Ok(Some(Value::Real(Rc::new(real))))
+        };
+        let bare = a.post.is_empty() && b.post.is_empty() && self.leads_to_quantiser(node.output());
+        if let Some((root, post)) = self.product_of_one(x, y).filter(|_| by == Join::Mul && bare) {
+            return function(root, post);
+        }
+        if x == y {
+            return function(x, Post::Join { by, left: a.post.clone(), right: b.post.clone() });
+        }
+        let Some((root, [left, right])) = self.functions_of_one(x, y) else { return Ok(None) };
+        let behind = |first: Post, rest: &[Post]| [&[first], rest].concat();
+        function(root, Post::Join { by, left: behind(left, &a.post), right: behind(right, &b.post) })
     }
 
     /// `Add`: of a constant, or of two tensors.
@@ -162,6 +183,9 @@ impl<'m> Walk<'m> {
         for (constant, other) in [(1, 0), (0, 1)] {
             if matches!(self.value(node, constant)?, Value::Constant(_) | Value::Scaled(_)) {
                 let real = self.real(node, other)?;
+                if let Some(value) = self.with_quantised(node, constant, &real) {
+                    return Ok(value);
+                }
                 let list = self.channel_list(node, constant, &real)?;
                 if let Some(list) = self.integers(node, constant, &list)? {
                     return self.after_whole(&real, Whole::Add(list));
@@ -308,6 +332,26 @@ impl<'m> Walk<'m> {
         self.after(&real, Post::Function(function))
     }
 
+    /// `PRelu` with constant slopes.
+    pub(super) fn slopes(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
+        let real = self.real(node, 0)?;
+        let list = self.channel_list(node, 1, &real)?;
+        self.after(&real, Post::Slopes(list))
+    }
+
+    /// `Pow` of 2, 3 or a half, which the runtime multiplies out.
+    pub(super) fn power(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
+        let real = self.real(node, 0)?;
+        let square = Post::Join { by: Join::Mul, left: vec![], right: vec![] };
+        let post = match self.scalar(node, 1)? {
+            2.0 => square,
+            3.0 => Post::Join { by: Join::Mul, left: vec![square], right: vec![] },
+            0.5 => Post::Function(Function::Sqrt),
+            power => return Err(Stop::new(format!("a power of {power}"), "use 2, 3 or a half")),
+        };
+        self.after(&real, post)
+    }
+
     /// `QLinearSigmoid` and `QLinearLeakyRelu`: x, its scale and zero point, those of y.
     pub(super) fn qlinear_function(&mut self, node: Node<'m>, function: Function) -> Result<Value<'m>, Stop> {
         let (unit, zero) = (self.scalar(node, 1)?, self.zero(node, 2)?);
@@ -323,6 +367,12 @@ impl<'m> Walk<'m> {
 
     /// `QLinearAdd`: a, its scale and zero point, b and its, those of the sum.
     pub(super) fn qlinear_add(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
+        let constant = |index: usize| matches!(self.value(node, index), Ok(Value::Constant(_)));
+        if (constant(0) || constant(3))
+            && let Some(sum) = self.qlinear_both(node, Join::Add)?
+        {
+            return Ok(sum);
+        }
         let operand = |walk: &Self, at: usize| -> Result<(Scale, Layout), Stop> {
             let (unit, zero) = (walk.scalar(node, at + 1)?, walk.zero(node, at + 2)?);
             let ints = walk.ints(node, at, zero)?;
@@ -337,6 +387,11 @@ impl<'m> Walk<'m> {
         let element = self.element(node, 7)?;
         let id = self.integer_add(node, a, b, &quantiser, 0)?;
         Ok(Value::Ints(Ints { id, zero: quantiser.zero as i64, element, layout }))
+    }
+
+    /// `QLinearMul`: a, its scale and zero point, b and its, those of the product.
+    pub(super) fn qlinear_mul(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
+        self.qlinear_both(node, Join::Mul)?.ok_or_else(two_activations)
     }
 
     /// ONNX Runtime's `QLinearAdd` on x86 processors with AVX2: two fused multiply-adds, and one for the zero points, half to even. The
@@ -379,19 +434,22 @@ impl<'m> Walk<'m> {
         let own = if becomes { Element::UINT8 } else { element };
         let typed = |scale: &Scale| own.small().is_some() && scale.quantised.is_some_and(|(_, other)| other == own);
         let implied = match &real.post[..] {
-            [] => true,
-            [Post::Clip(lo, hi)] => super::fused::clip_is_implied(*lo, *hi, quantiser, element),
+            [] | [Post::Both(_)] => true,
+            [Post::Clip(lo, hi)] | [Post::Both(_), Post::Clip(lo, hi)] => {
+                super::fused::clip_is_implied(*lo, *hi, quantiser, element)
+            }
             _ => false,
         };
         let alone = node.input(0).is_some_and(|name| self.graph.reader(name).is_some());
         if !implied || !alone || !real.later.is_empty() {
             return Ok(None);
         }
+        let more = if becomes { 128 } else { 0 };
+        if let Some(id) = self.fused_both(node, real, quantiser, (own, more))? {
+            return Ok(Some(id));
+        }
         match &real.source {
-            Source::Pair(a, b) if typed(a) && typed(b) => {
-                let by = if becomes { 128 } else { 0 };
-                self.integer_add(node, *a, *b, quantiser, by).map(Some)
-            }
+            Source::Pair(a, b) if typed(a) && typed(b) => self.integer_add(node, *a, *b, quantiser, more).map(Some),
             Source::Average { input, window, mean } if typed(input) && *mean != Mean::Reduced => {
                 self.integer_average(node, *input, window, *mean == Mean::Global, quantiser).map(Some)
             }
@@ -399,6 +457,12 @@ impl<'m> Walk<'m> {
             _ => Ok(None),
         }
     }
+}
+
+/// Products of two activations are out of reach.
+fn two_activations() -> Stop {
+    let hint = "one operand must be constant, or a function of the other; gates and attention are no part of networks";
+    Stop::new("both operands depend on the input", hint)
 }
 
 /// How many functions there are in a list, inner ones included.

@@ -4,6 +4,9 @@
 //! A value is v with |v - what the runtime has| <= error. The error is 0 as long as every step has one correctly rounded result;
 //! sums of products with units that are no powers of two have not, since nobody says in which order they are added up.
 
+use std::rc::Rc;
+
+use super::both::{Both, Reals};
 use super::quantiser::{Mode, Quantiser};
 use super::whole::{Whole, whole};
 use crate::import::erf::erf;
@@ -30,6 +33,12 @@ pub(super) enum Post {
     /// On whole numbers, exactly.
     Whole(Vec<Whole>),
     Function(Function),
+    /// Factors below zero.
+    Slopes(Vec<f32>),
+    /// Another quantised tensor's values, which follow from this one's.
+    Reals(Rc<Reals>),
+    /// A product or a sum of two such, or of one and a quantised constant.
+    Both(Rc<Both>),
     /// Two functions of the same number, joined.
     Join {
         by: Join,
@@ -62,6 +71,26 @@ pub(super) enum Function {
     /// The factor below zero.
     Elu(f32),
     LeakyRelu(f32),
+    /// Factors below zero and of all.
+    Selu(f32, f32),
+    Celu(f32),
+    /// What is above it stays; the rest is 0.
+    ThresholdedRelu(f32),
+    Softplus,
+    Softsign,
+    Mish,
+    /// v sigmoid(a v).
+    Swish(f32),
+    Erf,
+    Exp,
+    Log,
+    Sqrt,
+    Reciprocal,
+    Sin,
+    Cos,
+    Abs,
+    Neg,
+    Sign,
 }
 
 /// A value and how far off it may be.
@@ -81,6 +110,11 @@ impl Near {
     /// A real number that the runtime has after one rounding.
     pub fn rounded(v: f64) -> Near {
         Near { v: v as f32, error: 0.0 }
+    }
+
+    /// What a table has for this number, which is exact.
+    fn looked_up(self, v: f32) -> Near {
+        Near { v, error: if self.error == 0.0 { 0.0 } else { f64::INFINITY } }
     }
 
     fn after(self, v: f32, factor: f64) -> Near {
@@ -169,17 +203,11 @@ impl Post {
                 Some(z) => Near { v: z as f32, error: f64::INFINITY },
                 None => Near { v, error: f64::INFINITY },
             },
+            Post::Reals(reals) => near.looked_up(reals.value(v)),
+            Post::Both(both) => near.looked_up(both.real(channel, v)),
             Post::Join { by, left, right } => by.of(apply(left, channel, near), apply(right, channel, near)),
-            Post::Function(function) => {
-                let exact = function.value(v.into());
-                let own = if function.is_exact() { 0.0 } else { 2.5e-7 * exact.abs().max(1.0) };
-                let v = if let Function::LeakyRelu(slope) = function {
-                    if v >= 0.0 { v } else { slope * v }
-                } else {
-                    exact as f32
-                };
-                Near { v, error: near.error * 1.25 + own }
-            }
+            Post::Function(function) => function.near(near),
+            Post::Slopes(slopes) => Function::LeakyRelu(at(slopes, channel)).near(near),
         }
     }
 
@@ -190,8 +218,9 @@ impl Post {
             Post::Whole(steps) => steps.iter().all(Whole::rises),
             Post::From(_) => false,
             Post::Mul(c) | Post::Div(c) | Post::Norm { scale: c, .. } => c.iter().all(|&c| c > 0.0),
-            Post::Function(function) => !matches!(function, Function::HardSwish | Function::Gelu { .. }),
-            Post::Join { .. } => false,
+            Post::Function(function) => function.rises(),
+            Post::Slopes(slopes) => slopes.iter().all(|&slope| slope >= 0.0),
+            Post::Join { .. } | Post::Reals(_) | Post::Both(_) => false,
         }
     }
 }
@@ -213,8 +242,120 @@ impl Join {
 }
 
 impl Function {
-    fn is_exact(self) -> bool {
-        matches!(self, Function::LeakyRelu(_))
+    /// The result where it is that of one operation of floats, which rounds it once.
+    fn single(self, v: f32) -> Option<f32> {
+        Some(match self {
+            Function::LeakyRelu(slope) => {
+                if v >= 0.0 {
+                    v
+                } else {
+                    slope * v
+                }
+            }
+            Function::ThresholdedRelu(above) => {
+                if v > above {
+                    v
+                } else {
+                    0.0
+                }
+            }
+            Function::Sqrt => v.sqrt(),
+            Function::Reciprocal => 1.0 / v,
+            Function::Abs => v.abs(),
+            Function::Neg => -v,
+            Function::Sign if v == 0.0 => 0.0,
+            Function::Sign => v.signum(),
+            // A product and a sum, rounded once or twice.
+            Function::HardSigmoid(alpha, beta) if v * alpha + beta == v.mul_add(alpha, beta) => {
+                (v * alpha + beta).clamp(0.0, 1.0)
+            }
+            // Polynomials without a constant, and what is added to them.
+            Function::Sigmoid if v == 0.0 => 0.5,
+            Function::Exp | Function::Cos if v == 0.0 => 1.0,
+            Function::Tanh | Function::Erf | Function::Sin | Function::Softsign | Function::HardSwish if v == 0.0 => {
+                0.0
+            }
+            Function::Mish | Function::Swish(_) | Function::Gelu { .. } if v == 0.0 => 0.0,
+            Function::Elu(_) | Function::Celu(_) if v >= 0.0 => v,
+            Function::Selu(_, gamma) if v >= 0.0 => gamma * v,
+            _ => return None,
+        })
+    }
+
+    fn near(self, near: Near) -> Near {
+        let exact = self.value(near.v.into());
+        let single = self.single(near.v);
+        let v = single.unwrap_or(exact as f32);
+        let own = match single {
+            Some(_) => 0.0,
+            None => self.error() * exact.abs().max(self.size(near.v)),
+        };
+        let change = |by: f64| (self.value(f64::from(near.v) + by) - exact).abs();
+        let spread = match self {
+            _ if near.error == 0.0 => 0.0,
+            _ if self.is_steep() => change(near.error * 1.01).max(change(-near.error * 1.01)),
+            _ => near.error * 1.25,
+        };
+        let error = spread + own;
+        if v.is_finite() && error.is_finite() {
+            return Near { v, error };
+        }
+        // What a quantiser makes of no number is nowhere written.
+        Near { v: 0.0, error: f64::INFINITY }
+    }
+
+    /// How far off the runtime's value may be, as a part of it; of small values absolutely: about 4/3 of the most that ONNX Runtime 1.32 has
+    /// on 300,000 numbers (on x86 with AVX2).
+    fn error(self) -> f64 {
+        match self {
+            Function::Tanh | Function::Mish => 4e-7,
+            Function::Sigmoid | Function::Softsign | Function::Log => 2e-7,
+            Function::Erf | Function::Exp | Function::Elu(_) | Function::Celu(_) | Function::Sin | Function::Cos => {
+                1.5e-7
+            }
+            _ => 2.5e-7,
+        }
+    }
+
+    /// What counts as a small value: those of a product with the argument are as far off as the argument is large.
+    fn size(self, v: f32) -> f64 {
+        let size = match self {
+            Function::Swish(_) | Function::Gelu { .. } | Function::Mish | Function::HardSwish => v,
+            Function::Elu(alpha) | Function::Celu(alpha) => alpha,
+            Function::Selu(alpha, gamma) => alpha * gamma / 1.7,
+            _ => 1.0,
+        };
+        f64::from(size).abs().max(1.0)
+    }
+
+    /// True if it may rise or fall by more than 5/4 of what its argument does; such functions are monotone near any argument.
+    fn is_steep(self) -> bool {
+        matches!(
+            self,
+            Function::LeakyRelu(_)
+                | Function::Elu(_)
+                | Function::Selu(..)
+                | Function::ThresholdedRelu(_)
+                | Function::Exp
+                | Function::Log
+                | Function::Sqrt
+                | Function::Reciprocal
+                | Function::Sign
+        )
+    }
+
+    /// True if it rises everywhere.
+    fn rises(self) -> bool {
+        match self {
+            Function::LeakyRelu(slope) | Function::Elu(slope) | Function::ThresholdedRelu(slope) => slope >= 0.0,
+            Function::Selu(alpha, gamma) => alpha >= 0.0 && gamma >= 0.0,
+            Function::Celu(alpha) => alpha > 0.0,
+            Function::HardSigmoid(alpha, _) => alpha >= 0.0,
+            Function::Sigmoid | Function::Tanh | Function::Softplus | Function::Softsign => true,
+            Function::Erf | Function::Exp | Function::Log | Function::Sqrt | Function::Sign => true,
+            Function::HardSwish | Function::Gelu { .. } | Function::Mish | Function::Swish(_) => false,
+            Function::Reciprocal | Function::Sin | Function::Cos | Function::Abs | Function::Neg => false,
+        }
     }
 
     /// In 64-bit floats.
@@ -243,6 +384,33 @@ impl Function {
                     f64::from(slope) * v
                 }
             }
+            Function::Selu(alpha, gamma) => f64::from(gamma) * if v >= 0.0 { v } else { f64::from(alpha) * v.exp_m1() },
+            Function::Celu(alpha) => {
+                let alpha = f64::from(alpha);
+                if v >= 0.0 { v } else { alpha * (v / alpha).exp_m1() }
+            }
+            Function::ThresholdedRelu(above) => {
+                if v > f64::from(above) {
+                    v
+                } else {
+                    0.0
+                }
+            }
+            Function::Softplus => v.max(0.0) + (-v.abs()).exp().ln_1p(),
+            Function::Softsign => v / (1.0 + v.abs()),
+            Function::Mish => v * Function::Softplus.value(v).tanh(),
+            Function::Swish(alpha) => v / (1.0 + (-f64::from(alpha) * v).exp()),
+            Function::Erf => erf(v),
+            Function::Exp => v.exp(),
+            Function::Log => v.ln(),
+            Function::Sqrt => v.sqrt(),
+            Function::Reciprocal => 1.0 / v,
+            Function::Sin => v.sin(),
+            Function::Cos => v.cos(),
+            Function::Abs => v.abs(),
+            Function::Neg => -v,
+            Function::Sign if v == 0.0 => 0.0,
+            Function::Sign => v.signum(),
         }
     }
 }
@@ -260,7 +428,7 @@ pub(super) fn quantised(quantiser: &Quantiser, channel: usize, near: Near) -> (i
 impl Quantiser {
     /// The least and the largest result for what a value may be.
     pub fn between(&self, channel: usize, near: Near) -> [i64; 2] {
-        let reach = near.error * 1.01;
+        let reach = if near.error.is_finite() { near.error * 1.01 } else { f64::INFINITY };
         [-reach, reach].map(|by| self.index(channel, (f64::from(near.v) + by) as f32))
     }
 }

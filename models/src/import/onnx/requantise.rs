@@ -189,7 +189,11 @@ impl<'m> Walk<'m> {
                     self.requantise_sum(name, sum, quantiser, |channel, x| rule(channel, near(x)))?
                 } else {
                     let (factor, offset, _) = quantiser.means()?;
-                    self.builder.apply(name, scale.id, |x| factor * rule(0, near(x)) - offset)?
+                    let value = |x: i64| factor * rule(0, near(x)) - offset;
+                    let Range { lo, hi } = self.builder.tensor(scale.id).range;
+                    let id = self.builder.apply(name, scale.id, value)?;
+                    self.follows(id, scale.id, (lo..=hi).map(value).collect());
+                    id
                 }
             }
             Source::Sum { sum, unit, float } => {
@@ -437,6 +441,7 @@ impl Post {
         let of = |list: &[f32]| if list.len() == 1 { list.to_vec() } else { list[channels.clone()].to_vec() };
         match self {
             Post::Add(list) => Post::Add(of(list)),
+            Post::Slopes(list) => Post::Slopes(of(list)),
             Post::From(list) => Post::From(of(list)),
             Post::Mul(list) => Post::Mul(of(list)),
             Post::Div(list) => Post::Div(of(list)),
@@ -446,18 +451,22 @@ impl Post {
                 Post::Join { by: *by, left: of(left), right: of(right) }
             }
             Post::Whole(steps) => Post::Whole(steps.iter().map(|step| step.of_channels(channels)).collect()),
-            Post::Clip(..) | Post::Round(_) | Post::Function(_) => self.clone(),
+            Post::Both(both) => Post::Both(Rc::new(both.of_channels(channels))),
+            Post::Clip(..) | Post::Round(_) | Post::Function(_) | Post::Reals(_) => self.clone(),
         }
     }
 
     /// True if the step is not the same for all channels.
     pub fn differs(&self) -> bool {
         match self {
-            Post::Add(list) | Post::From(list) | Post::Mul(list) | Post::Div(list) => list.len() > 1,
+            Post::Add(list) | Post::From(list) | Post::Mul(list) | Post::Div(list) | Post::Slopes(list) => {
+                list.len() > 1
+            }
             Post::Norm { scale, bias } => scale.len() > 1 || bias.len() > 1,
             Post::Join { left, right, .. } => left.iter().chain(right).any(Post::differs),
             Post::Whole(steps) => steps.iter().any(Whole::differs),
-            Post::Clip(..) | Post::Round(_) | Post::Function(_) => false,
+            Post::Both(both) => both.differs(),
+            Post::Clip(..) | Post::Round(_) | Post::Function(_) | Post::Reals(_) => false,
         }
     }
 }

@@ -161,8 +161,20 @@ pub(super) struct Dimension {
 /// Decodes a file.
 pub(super) fn decode(bytes: &[u8]) -> Result<Model, ImportProblem> {
     let mut left = MAX_MESSAGES;
-    count(bytes, Kind::Model, &mut left)?;
-    Model::decode(bytes).map_err(|error| ImportProblem::Damaged(error.to_string()))
+    let model = match count(bytes, Kind::Model, &mut left) {
+        Ok(()) => Model::decode(bytes).map_err(|_| unreadable(bytes))?,
+        Err(ImportProblem::Damaged(_)) => return Err(unreadable(bytes)),
+        Err(problem) => return Err(problem),
+    };
+    if model.graph.is_none() { Err(ImportProblem::UnknownFormat) } else { Ok(model) }
+}
+
+/// A file that is no message of the format: a model that is damaged if it begins like one, with the version of the format.
+fn unreadable(bytes: &[u8]) -> ImportProblem {
+    match bytes {
+        [8, 1..=64, ..] => ImportProblem::Damaged("it begins like an ONNX file, but is cut off or damaged".to_owned()),
+        _ => ImportProblem::UnknownFormat,
+    }
 }
 
 /// The messages that hold messages.

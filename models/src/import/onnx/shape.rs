@@ -111,54 +111,6 @@ impl<'m> Walk<'m> {
         Ok(Value::Constant(Constant::ints(vec![sizes.len()], int64, sizes)))
     }
 
-    /// Zeros around an image, for the convolution behind.
-    pub(super) fn pad(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
-        if node.text("mode", "constant") != "constant" {
-            return Err(Stop::new("padding by other than a constant", "pad with zeros"));
-        }
-        let pads = match node.ints("pads") {
-            Some(pads) => pads.to_vec(),
-            None => self.constant(node, 1)?.to_ints().map_or(vec![], |pads| pads.to_vec()),
-        };
-        let fill = match node.input(2) {
-            Some(_) => self.scalar(node, 2)?,
-            None => node.float("value", 0.0),
-        };
-        let value = self.value(node, 0)?.clone();
-        let wanted = if let Value::Ints(ints) = &value { ints.zero as f32 } else { 0.0 };
-        if fill != wanted {
-            return Err(Stop::new(format!("padding by {fill}"), "pad with zeros: the zero point of integers"));
-        }
-        let rank = self.dims_of(&value)?.len();
-        if pads.len() != 2 * rank || pads.iter().any(|pad| pad.abs() > 1 << 12) {
-            return Err(Stop::new("padding that is no small number for each side", "the file is not consistent"));
-        }
-        let (before, after) = pads.split_at(rank);
-        let plain = match &value {
-            Value::Ints(_) => true,
-            Value::Real(real) => real.plain().is_some(),
-            _ => false,
-        };
-        if !plain {
-            return Err(Stop::new("padding of values that are not quantised", "quantise them before"));
-        }
-        let (&[0, 0, top, left], &[0, 0, bottom, right]) = (before, after) else {
-            let value = if value.padding() == [0; 4] { value } else { self.filled(node, &value)? };
-            return self.padded(node, &value, before, after);
-        };
-        if [top, left, bottom, right].iter().any(|&pad| pad < 0) {
-            return self.padded(node, &value, before, after);
-        }
-        let [top, left, bottom, right] = [top, left, bottom, right].map(|pad| pad as usize);
-        let by = [top, left, bottom, right];
-        let more = |layout: Layout| Layout { pad: [0, 1, 2, 3].map(|side| layout.pad[side] + by[side]), ..layout };
-        match value {
-            Value::Ints(ints) => Ok(Value::Ints(Ints { layout: more(ints.layout), ..ints })),
-            Value::Real(real) => Ok(Value::Real(Rc::new(Real { layout: more(real.layout), ..(*real).clone() }))),
-            other => Ok(other),
-        }
-    }
-
     pub(super) fn concat(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
         let count = node.proto.input.len();
         if let Value::Ints(first) = *self.value(node, 0)? {

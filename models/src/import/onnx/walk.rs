@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
+use super::both::Derived;
 use super::constants;
 use super::graph::{Graph, Node};
 use super::input::Input;
@@ -15,6 +16,7 @@ use crate::coding::{ArgMax, End};
 use crate::import::ImportProblem;
 use crate::import::builder::{Builder, Obstacle};
 use crate::import::error::Refusal;
+use crate::network::TensorId;
 
 /// Most refusals for which a file is looked at further.
 const MAX_REFUSALS: usize = 32;
@@ -36,6 +38,10 @@ pub(super) struct Walk<'m> {
     pub behind: Vec<End>,
     /// The arg max at the end.
     pub class: Option<ArgMax>,
+    /// Tensors behind a softmax that is left out: quantisers leave them as they are.
+    pub done: HashSet<&'m str>,
+    /// Tensors that follow from others, element by element.
+    pub derived: HashMap<TensorId, Derived>,
 }
 
 impl<'m> Walk<'m> {
@@ -110,6 +116,12 @@ impl<'m> Walk<'m> {
                     let filled = self.filled(node, &value)?;
                     self.values.insert(name, filled);
                 }
+            }
+        }
+        if node.input(0).is_some_and(|name| self.done.contains(name)) {
+            self.done.insert(node.output());
+            if matches!(node.op(), "QuantizeLinear" | "DequantizeLinear") {
+                return Ok(self.value(node, 0)?.clone());
             }
         }
         match operators::find(node.op()).map(|operator| &operator.becomes) {
@@ -255,11 +267,16 @@ impl<'m> Walk<'m> {
 
     /// True if nothing but changes of shape, an arg max or a softmax follows.
     pub(super) fn ends(&self, name: &'m str) -> bool {
+        self.ends_with(name, &[])
+    }
+
+    /// The same, where `more` operators may follow.
+    fn ends_with(&self, name: &'m str, more: &[&str]) -> bool {
         let mut name = name;
         while !self.graph.is_output(name) {
             let next = self.graph.reader(name).map(|(_, node)| node);
             let calm = ["ArgMax", "TopK", "Cast", "Identity", "Squeeze", "Unsqueeze", "Reshape", "Flatten"];
-            let Some(next) = next.filter(|n| calm.contains(&n.op())) else { return false };
+            let Some(next) = next.filter(|n| calm.contains(&n.op()) || more.contains(&n.op())) else { return false };
             if next.op() == "TopK" {
                 return next.proto.output.iter().all(|name| !self.graph.is_read(name) || self.ends(name));
             }
@@ -276,7 +293,12 @@ impl<'m> Walk<'m> {
 
     /// `Softmax`, `Sigmoid`, `Tanh` and `ArgMax` at the end: the client has them.
     pub(super) fn last(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
-        if !self.ends(node.output()) {
+        let softmax = matches!(node.op(), "Softmax" | "LogSoftmax" | "QLinearSoftmax");
+        let quantised = softmax && !self.ends(node.output());
+        if quantised && self.ends_with(node.output(), &["QuantizeLinear", "DequantizeLinear"]) {
+            self.done.insert(node.output());
+            self.note(node, "what it makes is quantised behind it; here it stays real numbers");
+        } else if !self.ends(node.output()) {
             return Err(Stop::new("it is not the last operation", "only a softmax or argmax at the end is left out"));
         }
         let value = self.value(node, 0)?.clone();
@@ -288,7 +310,7 @@ impl<'m> Walk<'m> {
         };
         // Before version 13 a softmax is one over all dimensions from its axis on.
         let opset = if node.op() == "QLinearSoftmax" { node.int("opset", 13) } else { self.graph.opset };
-        let joined = matches!(node.op(), "Softmax" | "LogSoftmax" | "QLinearSoftmax") && opset < 13;
+        let joined = softmax && opset < 13;
         let default = match node.op() {
             "ArgMax" => 0,
             _ if joined && node.op() != "QLinearSoftmax" => 1,

@@ -10,7 +10,7 @@ WORDS = {
     "window": "halfway between two steps",
     "excluded": "halfway between two steps",
     "ceil": "halfway between two steps",
-    "signed": "signed 8-bit activations are read by several nodes",
+    "signed": "signed 8-bit activations are the file's input or output, or read by several nodes",
     "dedicated": "what the layer makes is read by several nodes",
     "pruned": "a function stands between the layer and its quantiser",
 }

@@ -77,7 +77,21 @@ def row(graph, x):
     return graph.node("Relu", [y])
 
 
-KINDS = [transpose, shuffle, split, slices, gather, adaptive, depth, resize, concat, vector, row]
+def pad(graph, x):
+    """Elements around a tensor: copies of it, or a constant; on some axes, or on all."""
+    mode = str(graph.rng.choice(["reflect", "edge", "wrap", "constant", "constant"]))
+    sides = graph.rng.integers(0, 3, 4)
+    pads = ints(graph, [0, *sides[:1], *sides[1:2], 0, 0, 0, *sides[2:3], *sides[3:]])
+    if mode != "constant":
+        return graph.node("Pad", [x, pads], mode=mode)
+    quantised = x == graph.x
+    value = graph.constant(np.uint8(graph.rng.integers(0, 256))) if quantised else graph.constant(np.float32(5 * graph.scale))
+    if graph.chance(0.5):
+        return graph.node("Pad", [x, ints(graph, sides), value, ints(graph, [2, -1])])
+    return graph.node("Pad", [x, pads, value])
+
+
+KINDS = [pad, transpose, shuffle, split, slices, gather, adaptive, depth, resize, concat, vector, row]
 
 
 def run(rng, samples, index):

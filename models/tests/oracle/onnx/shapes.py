@@ -211,6 +211,67 @@ def paired(rng):
     return graph
 
 
+def hidden(rng):
+    """Identity and Dropout between a layer and its quantiser: the runtime leaves them out."""
+    graph = start(rng)
+    graph.scale = np.float32(0.03)
+    graph.start = (graph.scale, graph.zero)
+    graph.nodes.clear()
+    graph.enter()
+    w, scales, zeros = graph.weights([3, 2, 3, 3], 0, 18)
+    w = graph.node("DequantizeLinear", [graph.constant(w), graph.constant(scales), graph.constant(zeros)], axis=0)
+    y = graph.node("Conv", [graph.real(), w], kernel_shape=[3, 3])
+    y = graph.node(str(rng.choice(["Identity", "Dropout"])), [y])
+    y = graph.node("Identity", [graph.node("Relu", [y])])
+    graph.quantised(y, graph.sigma, positive=True)
+    graph.shape = [3, 4, 4]
+    return graph
+
+
+def chain(rng):
+    """Two or three quantisers in a row: the runtime makes one of them, whose scale is none of theirs."""
+    graph = start(rng)
+    for _ in range(int(rng.integers(2, 4))):
+        real = graph.real()
+        graph.scale = np.float32(graph.scale * rng.uniform(0.6, 1.6)) if graph.chance(0.8) else graph.scale
+        graph.zero = int(rng.integers(90, 160))
+        graph.x = graph.node("QuantizeLinear", [real] + graph.parameters(graph.scale, graph.zero))
+    y = graph.node("GlobalMaxPool", [graph.real()]) if graph.chance(0.5) else graph.node("HardSwish", [graph.real()])
+    graph.quantised(y, graph.sigma)
+    graph.shape = None
+    return graph
+
+
+FUNCTIONS = {
+    "Selu": {}, "Celu": {"alpha": 0.7}, "ThresholdedRelu": {"alpha": 0.4}, "Softplus": {}, "Softsign": {}, "Mish": {}, "Erf": {}, "Exp": {},
+    "Sin": {}, "Cos": {}, "Abs": {}, "Neg": {}, "Sign": {}, "PRelu": {}, "Sqrt": {}, "Reciprocal": {}, "Log": {}, "Pow": {},
+}  # fmt: skip
+
+
+def function(rng):
+    """Functions of one tensor: tables, or steps for each channel."""
+    graph = start(rng)
+    op = str(rng.choice(list(FUNCTIONS)))
+    more = []
+    if op == "PRelu":
+        more = [graph.constant(rng.uniform(0, 0.9, [2, 1, 1] if graph.chance(0.7) else [1]).astype(np.float32))]
+    if op == "Pow":
+        more = [graph.constant(np.float32(rng.choice([2, 3])))]
+    if op in ("Sqrt", "Reciprocal", "Log"):
+        # What is below 0 has none of these.
+        graph.scale, graph.zero = np.float32(0.02), 0
+        graph.start = (graph.scale, graph.zero)
+        graph.nodes.clear()
+        graph.enter()
+        more_than_zero = graph.node("Add", [graph.real(), graph.constant(np.float32(0.3))])
+        y = graph.node(op, [more_than_zero])
+    else:
+        y = graph.node(op, [graph.real()] + more, **FUNCTIONS[op])
+    graph.quantised(y, 1.5)
+    graph.shape = None
+    return graph
+
+
 def softmax(rng):
     """A softmax or an argmax at the end is left out: the values before it are the output."""
     graph = computed(rng)
@@ -220,7 +281,7 @@ def softmax(rng):
     return graph
 
 
-KINDS = [int4, integers, padded, computed, ceil, mean, softmax, swish, dead, uneven, folded, repeated, paired]
+KINDS = [int4, integers, padded, computed, ceil, mean, softmax, swish, dead, uneven, folded, repeated, paired, hidden, chain, function, function]
 
 
 def run(rng, samples, index):
