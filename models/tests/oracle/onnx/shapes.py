@@ -231,7 +231,9 @@ def hidden(rng):
 def chain(rng):
     """Two or three quantisers in a row: the runtime makes one of them, whose scale is none of theirs."""
     graph = start(rng)
-    for _ in range(int(rng.integers(2, 4))):
+    # Not at the input, whose integers would be those of the merged quantiser.
+    graph.quantised(graph.node("LeakyRelu", [graph.real()], alpha=0.3), graph.sigma)
+    for _ in range(int(rng.integers(1, 3))):
         real = graph.real()
         graph.scale = np.float32(graph.scale * rng.uniform(0.6, 1.6)) if graph.chance(0.8) else graph.scale
         graph.zero = int(rng.integers(90, 160))
