@@ -150,8 +150,8 @@ fn an_imported_mobilenet() {
 #[test]
 fn imported_files() {
     let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tests");
-    let mut folders =
-        ["oracle/onnx/fixtures", "oracle/onnx/exports", "golden/tflite"].map(|name| kept.join(name)).to_vec();
+    let names = ["oracle/onnx/fixtures", "oracle/onnx/exports", "golden/tflite"];
+    let mut folders: Vec<PathBuf> = names.iter().map(|name| kept.join(name)).collect();
     folders.extend(std::env::var_os("LOWKEY_FILES").map(PathBuf::from));
     let listed = |folder: &PathBuf| -> Vec<PathBuf> {
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
