@@ -129,6 +129,15 @@ impl Bits {
         Self::of(self.session, lanes, tags)
     }
 
+    /// As [`gather`](Self::gather), zero where it is `None`: for windows that reach beyond what they read.
+    #[must_use]
+    pub fn gather_or_zero(&self, lanes: usize, from: impl Fn(usize) -> Option<usize>) -> Self {
+        let planes = (0..self.width()).map(|i| self.plane(i));
+        let lane = |plane: &[Tag], to: usize| from(to).map_or(Tag::ZERO, |from| plane[from]);
+        let tags = planes.flat_map(|plane| (0..lanes).map(|to| lane(plane, to)).collect::<Vec<_>>()).collect();
+        Self::of(self.session, lanes, tags)
+    }
+
     /// The sum of bits.
     ///
     /// # Panics
