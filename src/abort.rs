@@ -61,6 +61,10 @@ codes! {
     WhichModel = 22, "it has several models, and none was named";
     /// The client failed an audit, now or earlier.
     ShutOut = 23, "it has shut this client out, which failed an audit";
+    /// The server guards itself, and the client did not ask for a guarded session.
+    Guarded = 24, "it answers guarded sessions alone";
+    /// A guarded session was asked for, and the server has none.
+    Unguarded = 25, "it has no guarded sessions";
 }
 
 impl AbortCode {
@@ -115,6 +119,12 @@ pub enum Refusal {
     /// The client failed an audit, now or earlier.
     #[error("the server has shut this client out, which failed an audit")]
     ShutOut,
+    /// The session is not guarded.
+    #[error("the server answers guarded sessions alone")]
+    Guarded,
+    /// A guarded session was asked for.
+    #[error("the server has no guarded sessions")]
+    Unguarded,
 }
 
 impl Refusal {
@@ -129,6 +139,8 @@ impl Refusal {
             Self::NoModel => AbortCode::NoModel,
             Self::WhichModel => AbortCode::WhichModel,
             Self::ShutOut => AbortCode::ShutOut,
+            Self::Guarded => AbortCode::Guarded,
+            Self::Unguarded => AbortCode::Unguarded,
         }
     }
 
@@ -138,7 +150,7 @@ impl Refusal {
             Self::Quota { wait_minutes } => wait_minutes,
             Self::Full { wait_seconds } => wait_seconds,
             Self::ClassOnly | Self::SpentKey | Self::Unknown => 0,
-            Self::NoModel | Self::WhichModel | Self::ShutOut => 0,
+            Self::NoModel | Self::WhichModel | Self::ShutOut | Self::Guarded | Self::Unguarded => 0,
         }
     }
 
@@ -154,6 +166,8 @@ impl Refusal {
             AbortCode::NoModel => Some(Self::NoModel),
             AbortCode::WhichModel => Some(Self::WhichModel),
             AbortCode::ShutOut => Some(Self::ShutOut),
+            AbortCode::Guarded => Some(Self::Guarded),
+            AbortCode::Unguarded => Some(Self::Unguarded),
             AbortCode::Version
             | AbortCode::Protocol
             | AbortCode::Busy
@@ -185,12 +199,14 @@ mod tests {
             Refusal::NoModel,
             Refusal::WhichModel,
             Refusal::ShutOut,
+            Refusal::Guarded,
+            Refusal::Unguarded,
         ] {
             let number = u16::from_le_bytes([refusal.code() as u8, refusal.detail()]);
             assert_eq!(Refusal::of_number(number), Some(refusal), "{refusal}");
             assert_eq!(AbortCode::describe(number), refusal.code().meaning(), "{refusal}");
         }
-        for number in (0..16).chain(24..256) {
+        for number in (0..16).chain(26..256) {
             assert_eq!(Refusal::of_number(number), None, "{number}");
         }
     }

@@ -60,7 +60,7 @@ fn share<'a>(answer: &Answer, halves: &'a Halves) -> &'a [u64] {
 }
 
 /// The share as the program of `reveal` takes it.
-fn planes(answer: &Answer, reveal: Reveal, share: &[u64]) -> Planes {
+pub(crate) fn planes(answer: &Answer, reveal: Reveal, share: &[u64]) -> Planes {
     let accumulator = matches!(answer.source, Source::Accumulator(_));
     match (reveal, accumulator) {
         (_, true) => Planes::from_lanes(share, (answer.bits + GUARD_BITS) as usize),
@@ -96,20 +96,25 @@ pub(crate) async fn offline(
     })
 }
 
+/// The values that were opened, modulo 2^bits, as the numbers that they are.
+pub(crate) fn signed(plan: &Plan, opened: &Planes) -> Vec<i64> {
+    let answer = &plan.answer;
+    let lowest = match answer.source {
+        Source::Accumulator(_) => -(1i64 << (answer.bits - 1)),
+        _ => plan.tensors[TensorId::new(plan.architecture.output)].range.lo,
+    };
+    let mask = u64::MAX >> (64 - answer.bits);
+    let signed = |z: u64| (z.wrapping_sub(lowest as u64) & mask) as i64 + lowest;
+    opened.to_lanes::<u64>().into_iter().map(signed).collect()
+}
+
 /// Client: the online half.
 pub(crate) async fn receive(channel: &mut Channel, plan: &Plan, ready: AnswerReady) -> Result<Output> {
-    let answer = &plan.answer;
     let missing = || Error::internal("an opening without a result");
     Ok(match ready {
         AnswerReady::Logits(ready) => {
             let opened = program::online(ready, channel, vec![]).await?.into_iter().next().ok_or_else(missing)?;
-            let lowest = match answer.source {
-                Source::Accumulator(_) => -(1i64 << (answer.bits - 1)),
-                _ => plan.tensors[TensorId::new(plan.architecture.output)].range.lo,
-            };
-            let mask = u64::MAX >> (64 - answer.bits);
-            let signed = |z: u64| (z.wrapping_sub(lowest as u64) & mask) as i64 + lowest;
-            Output::Logits(opened.to_lanes::<u64>().into_iter().map(signed).collect())
+            Output::Logits(signed(plan, &opened))
         }
         AnswerReady::Class(Some(ready)) => Output::Class(ready.online(channel, None).await?.ok_or_else(missing)?),
         AnswerReady::Class(None) => Output::Class(0),

@@ -7,7 +7,8 @@ use lowkey_mpc::party::{Party, Stage};
 
 use crate::cost::predict;
 use crate::error::{Error, Result};
-use crate::plan::Reveal;
+use crate::guard::session::server::GuardedModel;
+use crate::plan::{Reveal, ServerMemory};
 use crate::policy::Refusal;
 use crate::publication::ServerModel;
 use crate::report::charged_bytes;
@@ -18,11 +19,18 @@ use crate::session::{Ask, MAX_MODELS, MAX_NAME, Offer, is_name, name_of};
 pub(crate) struct Served {
     pub(crate) model: Arc<ServerModel>,
     pub(crate) offer: Offer,
+    /// What its sessions need, where they are guarded.
+    pub(crate) guarded: Option<Arc<GuardedModel>>,
 }
 
 impl Served {
     pub(crate) fn new(name: String, model: Arc<ServerModel>) -> Self {
-        Self { offer: offer(name, &model), model }
+        Self { offer: offer(name, &model), model, guarded: None }
+    }
+
+    /// The memory that its sessions need.
+    pub(crate) fn memory(&self) -> ServerMemory {
+        self.guarded.as_ref().map_or_else(|| self.model.plan.server_memory(), |guarded| guarded.memory)
     }
 }
 
@@ -40,6 +48,12 @@ impl Catalogue {
         Self(vec![Served::new(name_of(&model.plan.architecture.name), model)])
     }
 
+    /// The same, of which the first has guarded sessions.
+    pub(crate) fn guarded(mut self, guarded: GuardedModel) -> Self {
+        self.0[0].guarded = Some(Arc::new(guarded));
+        self
+    }
+
     pub(crate) fn first(&self) -> &Served {
         &self.0[0]
     }
@@ -55,9 +69,9 @@ impl Catalogue {
     pub(crate) fn find(&self, ask: &Ask) -> Result<Option<&Served>, Refusal> {
         match (ask, &self.0[..]) {
             (Ask::List, _) => Ok(None),
-            (Ask::Only, [only]) => Ok(Some(only)),
-            (Ask::Only, _) => Err(Refusal::WhichModel),
-            (Ask::Model(name), all) => {
+            (Ask::Only | Ask::Guarded(None), [only]) => Ok(Some(only)),
+            (Ask::Only | Ask::Guarded(None), _) => Err(Refusal::WhichModel),
+            (Ask::Model(name) | Ask::Guarded(Some(name)), all) => {
                 all.iter().find(|served| served.offer.name == *name).map(Some).ok_or(Refusal::NoModel)
             }
         }

@@ -6,11 +6,15 @@ use lowkey_bridge::Schedule;
 use lowkey_mpc::channel::{Channel, FrameKind, Limits};
 use lowkey_mpc::erasing::Erasing;
 use lowkey_mpc::error::Error as ProtocolError;
+use lowkey_mpc::ot::base::SessionId;
 use lowkey_mpc::ot::{Correlations, OtCount};
 use lowkey_mpc::party::{Party, Stage};
 
 use crate::answer::Output;
 use crate::error::{AbortCode, Error, Misbehaviour, Result};
+use crate::guard::exchange::Debts;
+use crate::guard::session::client::{Guarded, GuardedSlot};
+use crate::guard::session::cost;
 use crate::net::Stream;
 use crate::offline;
 use crate::online::{self, Times};
@@ -41,12 +45,16 @@ pub struct Options {
     pub limits: Limits,
     /// Told about long work.
     pub progress: Option<ProgressHandler>,
+    /// Asks for a [guarded](crate::guard) session; with what earlier ones owe, and later ones will.
+    pub guard: Option<Debts>,
 }
 
 impl Options {
     fn ask(&self) -> Result<Ask> {
         match &self.model {
+            None if self.guard.is_some() => Ok(Ask::Guarded(None)),
             None => Ok(Ask::Only),
+            Some(name) if is_name(name) && self.guard.is_some() => Ok(Ask::Guarded(Some(name.clone()))),
             Some(name) if is_name(name) => Ok(Ask::Model(name.clone())),
             Some(name) => Err(Error::usage(format!("{name:?} is no name of a model"), "a server lists its models")),
         }
@@ -79,6 +87,8 @@ pub struct Session {
     not_kept: Vec<StoreError>,
     /// Slots whose input was refused before anything was sent: the next preparations give them out.
     kept: Vec<Prepared>,
+    /// Of a guarded session: its circuits and what they take.
+    guarded: Option<Guarded>,
     /// Set before the first byte of a request and cleared at its end: after an error nothing more happens in this session.
     broken: bool,
 }
@@ -90,6 +100,7 @@ struct Opened {
     randomness: Erasing,
     setup: StageReport,
     not_kept: Vec<StoreError>,
+    guarded: Option<Guarded>,
 }
 
 /// One answered input.
@@ -99,6 +110,8 @@ pub struct Inference {
     pub output: Output,
     /// The offline stage; all zero in the direct schedule.
     pub offline: StageReport,
+    /// Slots that were opened before one was left, in a [guarded](crate::guard) session.
+    pub audits: u64,
     /// The online stage.
     pub online: StageReport,
     /// Both by layer.
@@ -139,15 +152,35 @@ pub struct Inference {
 /// ```
 #[derive(Debug)]
 pub struct Prepared {
-    slot: ClientSlot,
+    slot: Slot,
     reveal: Reveal,
+    audits: u64,
     measured: Measured,
+}
+
+/// A slot of either kind of session.
+#[derive(Debug)]
+enum Slot {
+    Plain(ClientSlot),
+    Guarded(GuardedSlot),
 }
 
 impl Prepared {
     /// The offline stage.
     pub fn report(&self) -> &StageReport {
         &self.measured.stage
+    }
+
+    /// Slots that were opened before it, in a [guarded](crate::guard) session.
+    pub fn audits(&self) -> u64 {
+        self.audits
+    }
+
+    fn session(&self) -> SessionId {
+        match &self.slot {
+            Slot::Plain(slot) => slot.session,
+            Slot::Guarded(slot) => slot.session,
+        }
     }
 }
 
@@ -174,9 +207,9 @@ impl Session {
         let mut channel = Channel::new(stream, Party::Client, options.limits);
         match Self::set_up(&mut channel, &options, randomness).await {
             Ok(opened) => {
-                let Opened { model, ot, randomness, setup, not_kept } = opened;
-                let kept = Vec::new();
-                Ok(Self { channel, model, ot, randomness, next_slot: 0, setup, not_kept, kept, broken: false })
+                let Opened { model, ot, randomness, setup, not_kept, guarded } = opened;
+                let (next_slot, kept, broken) = (0, Vec::new(), false);
+                Ok(Self { channel, model, ot, randomness, next_slot, setup, not_kept, kept, guarded, broken })
             }
             Err(error) => {
                 give_up(&mut channel, &error).await;
@@ -213,9 +246,16 @@ impl Session {
         let progress = |done, all| options.progress.iter().for_each(|told| told(done, all));
         let model = ClientModel::open(plan, &package, &progress)?;
         channel.scope("base ots");
-        let ot = Correlations::setup(channel, &mut randomness.next_rng()).await?;
+        let mut ot = Correlations::setup(channel, &mut randomness.next_rng()).await?;
         channel.scope(CONTROL);
         channel.compare_sums().await?;
+        let guarded = match &options.guard {
+            Some(debts) => {
+                debts.pay(channel).await?;
+                Some(Guarded::new(&model, &mut ot, debts.clone())?)
+            }
+            None => None,
+        };
         let setup = measurement.finish(channel).stage;
         let mut not_kept = Vec::new();
         if let Some(store) = &options.store {
@@ -226,7 +266,7 @@ impl Session {
                 not_kept.extend(store.remember(&options.noted_as(), &welcome.digest).err());
             }
         }
-        Ok(Opened { model, ot, randomness, setup, not_kept })
+        Ok(Opened { model, ot, randomness, setup, not_kept, guarded })
     }
 
     /// The model that the server published.
@@ -266,11 +306,21 @@ impl Session {
     async fn prepare_slot(&mut self, number: u64, reveal: Reveal) -> Result<Prepared> {
         let mut measurement = Measurement::start(&mut self.channel, Stage::Offline);
         self.request(Action::Prepare { slot: number, reveal }).await?;
+        if let Some(guarded) = &mut self.guarded {
+            let (channel, model, ot, next) = (&mut self.channel, &self.model, &mut self.ot, &mut self.next_slot);
+            let (slot, audits) = guarded.prepare(channel, model, ot, &mut self.randomness, next, reveal).await?;
+            let circuits = guarded.circuits();
+            measurement.charge(cost::demand(circuits, reveal) * (audits as usize + 1));
+            let measured = measurement.finish(&self.channel);
+            let measured = cost::charged(measured, Party::Client, circuits.triples(reveal));
+            return Ok(Prepared { slot: Slot::Guarded(slot), reveal, audits, measured });
+        }
         let key = (self.ot.session(), number);
         let rng = &mut self.randomness.next_rng();
         let slot = offline::client(&mut self.channel, &self.model, &mut self.ot, key, reveal, rng).await?;
         measurement.charge(self.model.plan.demand(reveal));
-        Ok(Prepared { slot, reveal, measured: measurement.finish(&self.channel) })
+        let measured = measurement.finish(&self.channel);
+        Ok(Prepared { slot: Slot::Plain(slot), reveal, audits: 0, measured })
     }
 
     /// Answers an input with a prepared slot, which is used up as soon as anything is sent. `input` has the values of the input tensor,
@@ -281,7 +331,7 @@ impl Session {
     /// still good at both ends, and the next [`prepare`](Self::prepare) gives it out), or the connection or the peer fails (the
     /// session is over). There is no retry: an input goes with one slot only.
     pub async fn infer(&mut self, prepared: Prepared, input: &[i64]) -> Result<Inference> {
-        if prepared.slot.session != self.ot.session() {
+        if prepared.session() != self.ot.session() {
             return Err(Error::usage("the slot belongs to another session", "prepare one in this session"));
         }
         if self.broken {
@@ -292,18 +342,27 @@ impl Session {
             return Err(error);
         }
         self.broken = true;
-        let Prepared { slot, measured, .. } = prepared;
+        let Prepared { slot, measured, audits, .. } = prepared;
         let mut times = Times::new();
         let outcome = self.run_slot(slot, input, &mut times).await;
         let (output, online) = self.end(outcome).await?;
         let layers = layers(&measured, &online, &times);
-        Ok(Inference { output, offline: measured.stage, online: online.stage, layers })
+        Ok(Inference { output, offline: measured.stage, audits, online: online.stage, layers })
     }
 
-    async fn run_slot(&mut self, slot: ClientSlot, input: &[i64], times: &mut Times) -> Result<(Output, Measured)> {
+    async fn run_slot(&mut self, slot: Slot, input: &[i64], times: &mut Times) -> Result<(Output, Measured)> {
         let measurement = Measurement::start(&mut self.channel, Stage::Online);
-        self.request(Action::Run { slot: slot.number }).await?;
-        let output = online::client(&mut self.channel, &self.model, slot, input, times).await?;
+        let output = match slot {
+            Slot::Plain(slot) => {
+                self.request(Action::Run { slot: slot.number }).await?;
+                online::client(&mut self.channel, &self.model, slot, input, times).await?
+            }
+            Slot::Guarded(slot) => {
+                self.request(Action::Run { slot: slot.number }).await?;
+                let guarded = self.guarded.as_mut().ok_or_else(|| Error::internal("a slot of a guarded session"))?;
+                guarded.infer(&mut self.channel, &self.model, slot, input, times).await?
+            }
+        };
         self.done().await?;
         Ok((output, measurement.finish(&self.channel)))
     }
@@ -313,6 +372,9 @@ impl Session {
     /// # Errors
     /// As [`infer`](Self::infer).
     pub async fn infer_direct(&mut self, reveal: Reveal, input: &[i64]) -> Result<Inference> {
+        if self.guarded.is_some() {
+            return Err(Error::usage("a guarded session has no direct schedule", "prepare slots"));
+        }
         self.check_input(input)?;
         let number = self.begin()?;
         let mut times = Times::new();
@@ -320,7 +382,7 @@ impl Session {
         let (output, online) = self.end(outcome).await?;
         let none = Measured::default();
         let layers = layers(&none, &online, &times);
-        Ok(Inference { output, offline: none.stage, online: online.stage, layers })
+        Ok(Inference { output, offline: none.stage, audits: 0, online: online.stage, layers })
     }
 
     async fn run_direct(

@@ -98,19 +98,28 @@ pub(crate) fn setup_bytes(plan: usize, hint: usize) -> u64 {
         + 2 * control(wire::encode(&Sums::default()))
 }
 
-struct Frames {
-    frames: Vec<Frame>,
+/// Frames in the order in which they are sent.
+#[derive(Default)]
+pub(crate) struct Frames {
+    pub(crate) frames: Vec<Frame>,
     group: u32,
 }
 
 impl Frames {
-    fn push(&mut self, stage: Stage, sender: Party, scope: &str, payload: usize) {
+    /// The next frame.
+    pub(crate) fn push(&mut self, stage: Stage, sender: Party, scope: &str, payload: usize) {
         self.group += 1;
+        self.push_together(stage, sender, scope, payload);
+    }
+
+    /// The next frame, which is sent before the one before it is received.
+    pub(crate) fn push_together(&mut self, stage: Stage, sender: Party, scope: &str, payload: usize) {
         let bytes = (HEADER_BYTES + payload) as u64;
         self.frames.push(Frame { stage, sender, scope: scope.to_owned(), bytes, group: self.group });
     }
 
-    fn control<T: Serialize>(&mut self, stage: Stage, sender: Party, message: &T) {
+    /// The next control message.
+    pub(crate) fn control<T: Serialize>(&mut self, stage: Stage, sender: Party, message: &T) {
         let payload = wire::encode(message).expect("control messages are encodable").len();
         self.push(stage, sender, CONTROL, payload);
     }
@@ -132,7 +141,7 @@ impl Frames {
 
 /// Predicts one inference: of the prepared schedule its offline and online stage, of the direct one its only stage.
 pub fn predict(plan: &Plan, schedule: Schedule, reveal: Reveal) -> Prediction {
-    let mut all = Frames { frames: Vec::new(), group: 0 };
+    let mut all = Frames::default();
     match schedule {
         Schedule::Prepared => all.prepared(plan, reveal),
         Schedule::Direct => all.direct(plan, reveal),
@@ -142,7 +151,7 @@ pub fn predict(plan: &Plan, schedule: Schedule, reveal: Reveal) -> Prediction {
 }
 
 /// A request, whose length depends on what is asked for only.
-fn request(action: Action) -> Request {
+pub(crate) fn request(action: Action) -> Request {
     Request { action, ots: NextIndex { client_receives: 0, server_receives: 0 }, sums: Sums::default() }
 }
 
@@ -162,15 +171,20 @@ fn programs(plan: &Plan, schedule: Schedule, reveal: Reveal) -> Vec<(&str, Cost)
 }
 
 impl Frames {
+    /// The client's lattice work of one slot.
+    pub(crate) fn lattice(&mut self, plan: &Plan) {
+        self.push(Stage::Offline, Party::Client, KEYS, plan.b0_bytes());
+        for upload in &plan.uploads {
+            let scope = plan.name(plan.linear[upload.linear].node);
+            self.push(Stage::Offline, Party::Client, scope, plan.body_len(upload, Schedule::Prepared));
+        }
+    }
+
     fn prepared(&mut self, plan: &Plan, reveal: Reveal) {
         let (offline, online) = (Stage::Offline, Stage::Online);
         let programs = programs(plan, Schedule::Prepared, reveal);
         self.control(offline, Party::Client, &request(Action::Prepare { slot: 0, reveal }));
-        self.push(offline, Party::Client, KEYS, plan.b0_bytes());
-        for upload in &plan.uploads {
-            let scope = plan.name(plan.linear[upload.linear].node);
-            self.push(offline, Party::Client, scope, plan.body_len(upload, Schedule::Prepared));
-        }
+        self.lattice(plan);
         for (scope, cost) in &programs {
             self.program(cost, Stage::Offline, offline, scope);
         }

@@ -101,6 +101,7 @@ pub mod store;
 mod threads;
 pub mod train;
 #[cfg(not(target_arch = "wasm32"))]
+mod visit;
 pub mod watch;
 
 #[cfg(not(target_arch = "wasm32"))]

@@ -213,7 +213,7 @@ async fn evaluate(
 }
 
 /// Keeps the server's share of an accumulator: v = v_off + 2 (W m + M m + bias), with one masked activation m per term.
-fn server_share(model: &ServerModel, linear: usize, offline: Option<OfflineShare>, halves: &mut Halves) {
+pub(crate) fn server_share(model: &ServerModel, linear: usize, offline: Option<OfflineShare>, halves: &mut Halves) {
     let node = &model.plan.linear[linear];
     let masked: Vec<&[u64]> = node.inputs.iter().map(|tensor| halves.shared[*tensor].as_slice()).collect();
     let mut share = match (&model.layers[linear], offline) {
@@ -263,6 +263,6 @@ async fn server_program(
     Ok(())
 }
 
-fn note(times: &mut Times, name: &str, clock: Instant) {
+pub(crate) fn note(times: &mut Times, name: &str, clock: Instant) {
     *times.entry(name.to_owned()).or_default() += clock.elapsed().as_secs_f64() * 1e3;
 }

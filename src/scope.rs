@@ -4,6 +4,8 @@
 pub(crate) const KEYS: &str = "keys";
 /// OT extension.
 pub(crate) const OT: &str = "ot extension";
+/// Triples of the guarded mode.
+pub(crate) const TRIPLES: &str = "triples";
 /// The input.
 pub(crate) const INPUT: &str = "input";
 /// The output.

@@ -2,113 +2,30 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
-use lowkey_mpc::channel::{Attention, Channel, FrameKind, Limits, Traffic};
+use lowkey_mpc::channel::{Attention, Channel, FrameKind, Limits};
 use lowkey_mpc::erasing::Erasing;
 use lowkey_mpc::ot::Correlations;
 use lowkey_mpc::party::{Party, Stage};
-use tokio::sync::watch;
 
-use crate::admission::{Room, transfer};
 use crate::catalogue::Catalogue;
 use crate::client::give_up;
-use crate::error::{AbortCode, Error, Misbehaviour, Result};
+use crate::error::{Error, Misbehaviour, Result};
+use crate::guard::session::server::{GuardedModel, Guarding, session as guarded_session};
 use crate::net::Stream;
 use crate::plan::{Reveal, ServerMemory};
-use crate::policy::{Refusal, Visitor};
+use crate::policy::Refusal;
 use crate::publication::ServerModel;
 use crate::randomness;
 pub use crate::report::SessionReport;
 use crate::report::{Measured, Measurement, StageReport};
 use crate::scope::CONTROL;
-use crate::session::{
-    Accept, Action, Ask, Done, HINT_CHUNK, Listing, MAX_CONTROL, MAX_LISTING, MAX_SLOTS, Request, VERSION, Welcome,
-    check_hello,
-};
+use crate::session::{Action, Ask, Listing, MAX_CONTROL, MAX_LISTING, MAX_SLOTS, VERSION, Welcome, check_hello};
 use crate::slot::ServerSlot;
-use crate::watch::{Held, SessionWatch};
+use crate::visit::{LAST_PAUSE, OT_SETUP_BYTES, finish, in_time, next_request, say_goodbye, set_up};
+pub use crate::visit::{Options, Stop};
+use crate::watch::Held;
 use crate::{offline, online};
-
-/// How long a session that is asked to end waits for a client: for the use of its slots, and for its goodbye.
-const LAST_PAUSE: Duration = Duration::from_secs(1);
-/// The longest stage, in timeouts of the connection, apart from what its bytes need.
-const STAGE_TIMEOUTS: u32 = 5;
-/// What the set-up of OTs sends, and more.
-const OT_SETUP_BYTES: u64 = 4 << 20;
-
-/// What a server tolerates.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Of each connection.
-    pub limits: Limits,
-    /// The longest silence between two requests.
-    pub idle: Duration,
-    /// The client, and what it is allowed.
-    pub visitor: Visitor,
-    /// Ends the session, between two requests.
-    pub stop: Stop,
-    /// Is told what the session does.
-    pub watch: SessionWatch,
-    /// The memory that the session may need.
-    pub room: Room,
-}
-
-/// Asks sessions to end. The default asks for nothing.
-#[derive(Clone, Debug, Default)]
-pub struct Stop {
-    server: Option<watch::Receiver<bool>>,
-    seat: Option<watch::Receiver<bool>>,
-}
-
-impl Stop {
-    /// Asks once the sender says true.
-    pub fn new(asked: watch::Receiver<bool>) -> Self {
-        Self { server: Some(asked), seat: None }
-    }
-
-    /// Asks once either sender says true: the server's, or that of this session's seat.
-    pub(crate) fn or(self, seat: watch::Receiver<bool>) -> Self {
-        Self { seat: Some(seat), ..self }
-    }
-
-    /// Whether it was asked for.
-    pub fn is_asked(&self) -> bool {
-        [&self.server, &self.seat].into_iter().flatten().any(|asked| *asked.borrow())
-    }
-
-    /// Waits until it is asked for.
-    pub async fn asked(&mut self) {
-        tokio::select! {
-            () = said(&mut self.server) => {}
-            () = said(&mut self.seat) => {}
-        }
-    }
-}
-
-/// Waits until the sender says true.
-async fn said(asked: &mut Option<watch::Receiver<bool>>) {
-    if let Some(asked) = asked
-        && asked.wait_for(|asked| *asked).await.is_ok()
-    {
-        return;
-    }
-    // Nobody is left who could ask.
-    std::future::pending().await
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            limits: Limits::default(),
-            idle: Duration::from_secs(600),
-            visitor: Visitor::default(),
-            stop: Stop::default(),
-            watch: SessionWatch::default(),
-            room: Room::default(),
-        }
-    }
-}
 
 /// Serves one client until it closes the session. It computes on the thread that polls it; [`crate::Server`] has threads for that.
 ///
@@ -117,6 +34,47 @@ impl Default for Options {
 pub async fn serve(stream: Box<dyn Stream>, model: Arc<ServerModel>, options: Options) -> Result<SessionReport> {
     let randomness = Erasing::new(*randomness::seed()?);
     serve_from(stream, model, options, randomness).await
+}
+
+/// A [guarded](crate::guard) session. The client of `options` has to have a name.
+///
+/// # Errors
+/// As [`serve`], and when a layer has no circuit, or the client cheats.
+pub async fn serve_guarded(
+    stream: Box<dyn Stream>,
+    model: Arc<ServerModel>,
+    options: Options,
+    guarding: Guarding,
+) -> Result<SessionReport> {
+    let randomness = Erasing::new(*randomness::seed()?);
+    serve_guarded_from(stream, model, options, guarding, randomness).await
+}
+
+async fn serve_guarded_from(
+    stream: Box<dyn Stream>,
+    model: Arc<ServerModel>,
+    options: Options,
+    guarding: Guarding,
+    randomness: Erasing,
+) -> Result<SessionReport> {
+    let guarded = GuardedModel::new(&model, guarding)?;
+    let catalogue = Catalogue::one(model).guarded(guarded);
+    Greeted::meet(stream, options.limits).await?.serve_from(catalogue.into(), options, randomness).await
+}
+
+/// As [`serve_guarded`], with a seed of the caller's.
+///
+/// # Errors
+/// As [`serve_guarded`].
+#[cfg(feature = "deterministic")]
+pub async fn serve_guarded_seeded(
+    stream: Box<dyn Stream>,
+    model: Arc<ServerModel>,
+    options: Options,
+    guarding: Guarding,
+    seed: [u8; 32],
+) -> Result<SessionReport> {
+    serve_guarded_from(stream, model, options, guarding, Erasing::new(seed)).await
 }
 
 /// As [`serve`], with a seed of the caller's.
@@ -194,12 +152,19 @@ impl Greeted {
         randomness: Erasing,
     ) -> Result<SessionReport> {
         let Self { mut channel, setup, ask } = self;
+        let guarded = matches!(ask, Ask::Guarded(_));
         let outcome = match catalogue.find(&ask) {
+            Ok(Some(served)) if guarded != served.guarded.is_some() => {
+                Err(if guarded { Refusal::Unguarded } else { Refusal::Guarded }.into())
+            }
             Ok(Some(served)) => {
                 // The session keeps its model, whatever the server has next, and no other one.
-                let model = served.model.clone();
+                let (model, guarded) = (served.model.clone(), served.guarded.clone());
                 drop(catalogue);
-                session(&mut channel, setup, &model, &options, randomness).await
+                match guarded {
+                    None => session(&mut channel, setup, &model, &options, randomness).await,
+                    Some(guarded) => guarded_session(&mut channel, setup, &model, guarded, &options, randomness).await,
+                }
             }
             Ok(None) => in_time(&options, MAX_LISTING as u64, list(&mut channel, setup, &catalogue)).await,
             Err(refusal) => Err(refusal.into()),
@@ -234,21 +199,17 @@ async fn list(channel: &mut Channel, measurement: Measurement, catalogue: &Catal
     Ok(SessionReport { setup: measurement.finish(channel).stage, ..SessionReport::default() })
 }
 
-/// A stage that takes longer than this much data needs on a slow line ends, however much seems to move.
-async fn in_time<T>(options: &Options, bytes: u64, stage: impl Future<Output = Result<T>>) -> Result<T> {
-    let after = options.limits.timeout.saturating_mul(STAGE_TIMEOUTS) + transfer(bytes);
-    tokio::time::timeout(after, stage).await.map_err(|_| lowkey_mpc::error::Error::Timeout { after })?
-}
-
 /// One session, from the welcome to the end.
 async fn session(
     channel: &mut Channel,
     measurement: Measurement,
     model: &ServerModel,
     options: &Options,
-    randomness: Erasing,
+    mut randomness: Erasing,
 ) -> Result<SessionReport> {
-    let ot = set_up(channel, model, options, randomness).await?;
+    let ot = set_up(channel, model, options, &mut randomness).await?;
+    // Nothing more is drawn.
+    drop(randomness);
     let report = SessionReport { setup: measurement.finish(channel).stage, ..SessionReport::default() };
     options.watch.set_up(&report.setup);
     let stage_bytes = 2 * model.inference_bytes() + OT_SETUP_BYTES;
@@ -256,26 +217,6 @@ async fn session(
     Session { model, options, stage_bytes, memory, ot, slots: VecDeque::new(), next_slot: 0, report }
         .serve(channel)
         .await
-}
-
-/// The welcome, the hint and the first OTs.
-async fn set_up(
-    channel: &mut Channel,
-    model: &ServerModel,
-    options: &Options,
-    mut randomness: Erasing,
-) -> Result<Correlations> {
-    let package = (model.package.plan.len() + model.package.hint.len()) as u64;
-    let stage = async {
-        welcome(channel, model).await?;
-        channel.scope("base ots");
-        let ot = Correlations::setup(channel, &mut randomness.next_rng()).await?;
-        channel.scope(CONTROL);
-        drop(randomness);
-        channel.compare_sums().await?;
-        Ok(ot)
-    };
-    in_time(options, package + OT_SETUP_BYTES, stage).await
 }
 
 /// A session that has been set up.
@@ -405,41 +346,6 @@ fn held(slots: &VecDeque<(ServerSlot, StageReport)>, ot: &Correlations) -> Held 
     }
 }
 
-/// The next request; `None` if the session is asked to end before one comes. A client with slots may use them, without a pause.
-async fn next_request(
-    channel: &mut Channel,
-    idle: Duration,
-    stop: &mut Stop,
-    slots: bool,
-) -> Result<Option<(Request, Traffic)>> {
-    let late = |after| lowkey_mpc::error::Error::Timeout { after };
-    let mut opening = std::pin::pin!(channel.recv_opening::<Request>(MAX_CONTROL));
-    tokio::select! {
-        biased;
-        opening = tokio::time::timeout(idle, &mut opening) => return Ok(Some(opening.map_err(|_| late(idle))??)),
-        () = stop.asked() => {}
-    }
-    if !slots {
-        return Ok(None);
-    }
-    match tokio::time::timeout(LAST_PAUSE.min(idle), &mut opening).await {
-        Ok(opening) => Ok(Some(opening?)),
-        Err(_) => Ok(None),
-    }
-}
-
-/// Tells a client that the server ends. It may be sending, and shall read why.
-async fn say_goodbye(channel: &mut Channel) {
-    channel.abort(AbortCode::Stopping as u16).await;
-    channel.drain(LAST_PAUSE).await;
-}
-
-/// Ends an online stage.
-async fn finish(channel: &mut Channel) -> Result<()> {
-    channel.scope(CONTROL);
-    Ok(channel.send_control(&Done { sums: channel.sums() }).await?)
-}
-
 async fn hello(channel: &mut Channel) -> Result<Ask> {
     channel.scope(CONTROL);
     let hello = check_hello(&channel.recv_at_most(FrameKind::Control, MAX_CONTROL).await?);
@@ -447,25 +353,4 @@ async fn hello(channel: &mut Channel) -> Result<Ask> {
         channel.send_control(&Welcome::refusal()).await?;
     }
     hello
-}
-
-async fn welcome(channel: &mut Channel, model: &ServerModel) -> Result<()> {
-    let package = &model.package;
-    let size = |len: usize| u32::try_from(len).map_err(Error::internal);
-    let (plan_bytes, hint_bytes) = (size(package.plan.len())?, size(package.hint.len())?);
-    let (digest, epoch) = (model.digest, package.epoch);
-    channel.send_control(&Welcome { version: VERSION, digest, epoch, plan_bytes, hint_bytes }).await?;
-    channel.scope("plan");
-    channel.send(FrameKind::Control, package.plan.clone()).await?;
-    channel.scope(CONTROL);
-    let accept: Accept = channel.recv_control(MAX_CONTROL).await?;
-    if accept.send_hint {
-        channel.scope("hint");
-        for chunk in package.hint.chunks(HINT_CHUNK) {
-            channel.send(FrameKind::Hint, chunk.to_vec()).await?;
-            // One chunk in memory at a time, however slowly the client reads.
-            channel.flush().await?;
-        }
-    }
-    Ok(())
 }

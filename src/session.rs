@@ -79,6 +79,18 @@ pub enum Ask {
     Model(String),
     /// The list of models, and no session.
     List,
+    /// A [guarded](crate::guard) session with the model of this name, or with the only one.
+    Guarded(Option<String>),
+}
+
+impl Ask {
+    /// The name of a model, if it has one.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Model(name) | Self::Guarded(Some(name)) => Some(name),
+            Self::Only | Self::List | Self::Guarded(None) => None,
+        }
+    }
 }
 
 /// Server to client, where the models were asked for.
@@ -220,9 +232,10 @@ pub fn check_hello(bytes: &[u8]) -> Result<Ask> {
         return Err(Error::Peer(Party::Client, Misbehaviour::Hello));
     };
     check_version(Party::Client, u32::from_le_bytes(*version))?;
-    match wire::decode::<Hello>(bytes, MAX_CONTROL)?.ask {
-        Ask::Model(name) if !is_name(&name) => Err(Error::Peer(Party::Client, Misbehaviour::ModelName)),
-        ask => Ok(ask),
+    let ask = wire::decode::<Hello>(bytes, MAX_CONTROL)?.ask;
+    match ask.name() {
+        Some(name) if !is_name(name) => Err(Error::Peer(Party::Client, Misbehaviour::ModelName)),
+        _ => Ok(ask),
     }
 }
 
@@ -294,12 +307,15 @@ mod tests {
     #[test]
     fn names_are_short_and_plain() {
         let hello = |name: &str| wire::encode(&Hello::new(Ask::Model(name.into()))).unwrap();
+        let guarded = |name: &str| wire::encode(&Hello::new(Ask::Guarded(Some(name.into())))).unwrap();
         for name in ["a", "mnist-minionn-w4a4", "B.2_x+", &"n".repeat(MAX_NAME)] {
             assert_eq!(check_hello(&hello(name)).unwrap(), Ask::Model(name.into()));
+            assert_eq!(check_hello(&guarded(name)).unwrap(), Ask::Guarded(Some(name.into())));
             assert_eq!(name_of(name), name);
         }
         for name in ["", "a b", "a/b", "ä", "a\n", &"n".repeat(MAX_NAME + 1), &"n".repeat(MAX_CONTROL)] {
             check_hello(&hello(name)).unwrap_err();
+            check_hello(&guarded(name)).unwrap_err();
             assert!(is_name(&name_of(name)), "{name:?}");
         }
     }

@@ -263,6 +263,36 @@ fn the_command_and_its_log() {
     ends(&alone, 2, "--client-ca <FILE>");
 }
 
+/// Guarded sessions by the command: with certificates, for those who ask for them, and where `--guard` is given at both ends.
+#[test]
+fn guarded_by_the_command() {
+    let authority = Authority::new();
+    let (alice, ca) = (authority.sign("alice.example"), authority.file());
+    let ca = text(&ca);
+    let identity = ["--ca", ca, "--cert", text(&alice.certificate), "--key", text(&alice.key)];
+    let server = Serving::start(&authority.sign("localhost"), &["--client-ca", ca, "--guard", "--guard-audit", "1/4"]);
+    let guarded = server.infer(&[&identity[..], &["--guard"]].concat(), None);
+    ends(&guarded, 0, "");
+    let said = String::from_utf8_lossy(&guarded.stdout).into_owned();
+    let plain = Serving::start(&authority.sign("localhost"), &["--client-ca", ca, "--reveal", "class"]);
+    let class = plain.infer(&[&identity[..], &["--reveal", "class"]].concat(), None);
+    let answer = |said: &str| said.lines().nth(2).map(str::to_owned);
+    assert_eq!(answer(&said), answer(&String::from_utf8_lossy(&class.stdout)), "{said}");
+    ends(&server.infer(&identity, None), 3, "the server answers guarded sessions alone");
+    ends(&server.infer(&identity, None), 3, "ask with --guard");
+    ends(
+        &server.infer(&[&identity[..], &["--guard", "--reveal", "logits"]].concat(), None),
+        3,
+        "reveals the class only",
+    );
+    ends(&plain.infer(&[&identity[..], &["--guard"]].concat(), None), 3, "the server has no guarded sessions");
+    let list = lowkey(&["guard", "list", "--state", text(server.folder.path())]).output().unwrap();
+    assert!(String::from_utf8_lossy(&list.stdout).starts_with("nobody is shut out"));
+    let nobody = lowkey(&["serve", "--model", "digits", "--guard"]).output().unwrap();
+    ends(&nobody, 2, "nothing makes clients show who they are");
+    ends(&nobody, 2, "--client-ca FILE");
+}
+
 /// The authorities of the system sign for names and dates; a pin looks at neither, as its help says.
 #[test]
 fn system_roots_and_pins() {

@@ -32,6 +32,8 @@ pub struct Answer {
 pub struct Report {
     /// Before the input was known; all zero in the direct schedule.
     pub offline: StageReport,
+    /// Slots that were opened before one was left, in a guarded session; the offline stage is that of all.
+    pub audits: u64,
     /// With the input.
     pub online: StageReport,
     /// Both by layer.
@@ -41,8 +43,8 @@ pub struct Report {
 impl Answer {
     /// Of the integers, or the class, that a protocol opened.
     pub(crate) fn new(inference: Inference, architecture: &Architecture) -> Self {
-        let Inference { output, offline, online, layers } = inference;
-        Self { report: Report { offline, online, layers }, ..Self::of(&output, architecture) }
+        let Inference { output, offline, audits, online, layers } = inference;
+        Self { report: Report { offline, audits, online, layers }, ..Self::of(&output, architecture) }
     }
 
     /// The same, without a report.

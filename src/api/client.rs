@@ -172,6 +172,14 @@ impl<T> ClientBuilder<T> {
         self
     }
 
+    /// A [guarded](crate::guard) session, with a server that has them: it need not trust this client, whose privacy is then claimed against
+    /// a semi-honest server alone. A certificate of one's own is needed. Connecting again with a clone of this builder answers an audit in
+    /// which the line was lost, within ten minutes.
+    pub fn guard(mut self) -> Self {
+        self.session.guard = Some(self.session.guard.unwrap_or_default());
+        self
+    }
+
     /// The other twin, with all that was said.
     pub(super) fn twin<U>(self) -> ClientBuilder<U> {
         let Self { session, trust, identity, plain_anywhere, state, schedule, reveal, .. } = self;
@@ -218,6 +226,9 @@ impl ClientBuilder {
     /// As [`connect`](Self::connect).
     pub async fn over(self, stream: impl Stream + 'static, name: impl ToString) -> Result<Client> {
         let Self { mut session, state, schedule, reveal, .. } = self;
+        if session.guard.is_some() && schedule == Schedule::Direct {
+            return Err(Error::usage("a guarded session has no direct schedule", "leave the schedule out"));
+        }
         session.address = name.to_string();
         if let Some(folder) = state {
             session.store = Some(Store::open(Some(folder))?);

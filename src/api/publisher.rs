@@ -6,7 +6,8 @@ use super::client::not_revealed;
 use super::model::Model;
 use crate::catalogue::{Catalogue, Served, check_names};
 use crate::error::{Error, Result};
-use crate::plan::Reveal;
+use crate::guard::session::server::{GuardedModel, Guarding};
+use crate::plan::{Reveal, ServerMemory};
 use crate::planner::Target;
 use crate::publication::{ProgressHandler, ServerModel};
 use crate::report::human_bytes;
@@ -21,6 +22,8 @@ pub(super) struct Publisher {
     /// Most bytes of all sessions together.
     pub(super) memory: Option<u64>,
     pub(super) key: Arc<Key>,
+    /// How sessions are guarded, if they are.
+    pub(super) guard: Option<Guarding>,
 }
 
 /// Refuses what cannot be served, before anything is computed or written.
@@ -43,7 +46,7 @@ impl Publisher {
     /// Publishes all, one after the other; what is among `published` already is not made again.
     ///
     /// # Errors
-    /// As [`check`], and when a layer fits no parameter set.
+    /// As [`check`], and when a layer fits no parameter set, or has no circuit where sessions are guarded.
     pub(super) async fn publish(
         &self,
         models: Vec<(String, Model)>,
@@ -51,13 +54,15 @@ impl Publisher {
         progress: Option<ProgressHandler>,
     ) -> Result<Catalogue> {
         check(&models, self.reveal)?;
-        let (target, memory, key) = (self.target, self.memory, self.key.clone());
+        let (target, memory, key, guard) = (self.target, self.memory, self.key.clone(), self.guard.clone());
         threads::compute(move || {
             let told = |done, all| progress.iter().for_each(|told| told(done, all));
             let publish = |(name, model): (String, Model)| {
                 let model = ServerModel::publish_unless(model.network(), target, &key, &published, &told)?;
-                check_memory(&model, memory)?;
-                Ok(Served::new(name, model))
+                let guarded = guard.clone().map(|guarding| GuardedModel::new(&model, guarding)).transpose()?;
+                let served = Served { guarded: guarded.map(Arc::new), ..Served::new(name, model) };
+                check_memory(served.memory(), memory)?;
+                Ok(served)
             };
             models.into_iter().map(publish).collect::<Result<Vec<_>>>().map(Catalogue::new)
         })
@@ -66,8 +71,8 @@ impl Publisher {
 }
 
 /// Refuses a model of which not even one session has room.
-fn check_memory(model: &ServerModel, memory: Option<u64>) -> Result<()> {
-    let needed = model.plan.server_memory().with_slots(1);
+fn check_memory(needed: ServerMemory, memory: Option<u64>) -> Result<()> {
+    let needed = needed.with_slots(1);
     match memory {
         Some(most) if most < needed => Err(Error::usage(
             format!("{} for all sessions, and one of this model needs {}", human_bytes(most), human_bytes(needed)),

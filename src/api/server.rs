@@ -302,7 +302,7 @@ impl Inner {
         let catalogue = self.catalogue();
         // Whoever asks for none, or for none that is there, is told so once it is admitted.
         let served = catalogue.find(greeted.ask()).ok().flatten();
-        let memory = served.map_or(0, |served| served.model.plan.server_memory().with_slots(1));
+        let memory = served.map_or(0, |served| served.memory().with_slots(1));
         let name = served.map_or_else(String::new, |served| served.offer.name.clone());
         let came = Instant::now();
         let mut seat = match self.admission.seat(client.address, greeted.attention(), memory).await {

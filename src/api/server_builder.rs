@@ -15,6 +15,7 @@ use super::publisher::{Publisher, check};
 use super::server::{Inner, Server, most_bytes};
 use crate::admission::Admission;
 use crate::error::{Error, Result};
+use crate::guard::{self, AuditRate, Guarding, Registry};
 #[cfg(feature = "websocket")]
 use crate::net::websocket::Origins;
 use crate::net::{self, Listener, ServerIdentity};
@@ -55,6 +56,7 @@ pub struct ServerBuilder<T = Async> {
     watcher: Option<Arc<dyn Watcher>>,
     #[cfg(feature = "websocket")]
     browsers: Browsers,
+    guard: Option<AuditRate>,
     twin: PhantomData<T>,
 }
 
@@ -90,6 +92,7 @@ impl<T> ServerBuilder<T> {
             watcher: None,
             #[cfg(feature = "websocket")]
             browsers: Browsers::default(),
+            guard: None,
             twin: PhantomData,
         }
     }
@@ -118,6 +121,7 @@ impl<T> ServerBuilder<T> {
             watcher: self.watcher,
             #[cfg(feature = "websocket")]
             browsers: self.browsers,
+            guard: self.guard,
             twin: PhantomData,
         }
     }
@@ -177,6 +181,20 @@ impl<T> ServerBuilder<T> {
     #[cfg(feature = "websocket")]
     pub fn origin(mut self, origin: impl Into<String>) -> Self {
         self.browsers.origins.push(origin.into());
+        self
+    }
+
+    /// Answers [guarded](crate::guard) sessions and no others: a client that cheats learns no more than the answers to its inputs. Clients have to be
+    /// known by certificates of [authorities](Self::client_authorities), and who is caught is kept in the [state](Self::state): both are needed. Half of
+    /// the prepared slots are opened, unless [said otherwise](Self::audit_rate).
+    pub fn guard(mut self) -> Self {
+        self.guard = Some(self.guard.unwrap_or_default());
+        self
+    }
+
+    /// The same, with this probability that a slot is opened.
+    pub fn audit_rate(mut self, rate: AuditRate) -> Self {
+        self.guard = Some(rate);
         self
     }
 
@@ -294,6 +312,12 @@ impl ServerBuilder {
                 "name the authorities of their certificates",
             ));
         }
+        if self.client_authorities.is_none() && self.guard.is_some() {
+            return Err(Error::usage(
+                "a guarded server, and nothing makes clients show who they are",
+                "name the authorities of their certificates: who is caught is shut out by name",
+            ));
+        }
         let authorities = self.client_authorities.as_deref();
         let read = |(chain, key): &(PathBuf, PathBuf)| ServerIdentity::read(chain, key, authorities);
         let identity = self.identity.as_ref().map(read).transpose()?;
@@ -356,7 +380,19 @@ impl ServerBuilder {
             None => (Key::fresh()?, None),
             Some(store) => own_key(store).map(|(key, uses)| (key, Some(uses)))?,
         };
-        let publisher = Publisher { target, reveal, memory, key: Arc::new(key) };
+        let guard = match (self.guard, &store) {
+            (None, _) => None,
+            (Some(_), None) => {
+                return Err(Error::usage(
+                    "a guarded server without a state folder would let in again who was shut out",
+                    "name a state folder",
+                ));
+            }
+            (Some(rate), Some(store)) => {
+                Some(Guarding { registry: Registry::open(store.clone(), guard::Limits::default())?, rate })
+            }
+        };
+        let publisher = Publisher { target, reveal, memory, key: Arc::new(key), guard };
         let catalogue = publisher.publish(models, Vec::new(), progress).await?;
         let (stop, asked) = watch::channel(false);
         let options = Options { limits, idle, stop: Stop::new(asked), ..Options::default() };

@@ -32,14 +32,16 @@ pub const SERVE: &str = examples!(
     "lowkey serve --model digits                                  on loopback",
     "lowkey serve --model m.lowkey --listen 0.0.0.0:7117 --cert C.pem --key K.pem",
     "lowkey serve --model mine.onnx --reveal class --quota 100",
-    "lowkey serve --model digits --model small=mine.lowkey        several, by name"
+    "lowkey serve --model digits --model small=mine.lowkey        several, by name",
+    "lowkey serve --guard --model m.lowkey --cert C.pem --key K.pem --client-ca A.pem"
 );
 pub const INFER: &str = examples!(
     "lowkey infer --server 127.0.0.1:7117 --input image.png",
     "lowkey infer --server host:7117 --input many.npy --count 9 --prepare 4",
     "lowkey infer --server host:7117 --model small --input image.png",
     "lowkey infer --server host:7117 --ca ca.pem --input photo.jpg --resize --all",
-    "lowkey infer --server 127.0.0.1:7117 --input - < image.png"
+    "lowkey infer --server 127.0.0.1:7117 --input - < image.png",
+    "lowkey infer --guard --server host:7117 --ca ca.pem --cert me.pem --key me.key --input image.png"
 );
 pub const FORGET: &str = examples!("lowkey forget host:7117", "lowkey forget host:7117 --model small");
 pub const MODELS: &str =
@@ -56,6 +58,7 @@ machine of 2 cores; bytes and flights are exact.
     examples!(
         "lowkey plan digits",
         "lowkey plan mine.onnx --link wan",
+        "lowkey plan digits --guard",
         "lowkey plan mnist-minionn-w4a4 --compare 2,4,8"
     )
 );

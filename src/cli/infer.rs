@@ -10,13 +10,13 @@ use lowkey::net::{self, Trust};
 use lowkey::policy::Refusal;
 use lowkey::shape::shape;
 use lowkey::store::{Digest, Store};
-use lowkey::{Client, Error, Fault, Result};
+use lowkey::{Client, ClientBuilder, Error, Fault, Result};
 use lowkey_models::Fit;
 use lowkey_mpc::error::Error as ProtocolError;
 
 use super::records::{InferenceRecord, stage_line};
 use super::source::Source;
-use super::{Mode, Places, TimeoutArgument, answers, model, print_json, progress, runtime, say, warn};
+use super::{Places, Reveal, Schedule, TimeoutArgument, answers, model, print_json, progress, runtime, say, warn};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -35,8 +35,16 @@ pub struct Arguments {
     /// How many images.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     count: u32,
-    #[command(flatten)]
-    mode: Mode,
+    /// What the client is shown [default: logits; with --guard class].
+    #[arg(long, value_enum)]
+    reveal: Option<Reveal>,
+    /// When the lattice work happens.
+    #[arg(long, value_enum, default_value_t)]
+    schedule: Schedule,
+    /// A guarded session, for a server that asks for one: it need not trust this client, whose privacy is claimed against a server that
+    /// keeps to the protocol. Takes --cert and --key.
+    #[arg(long)]
+    guard: bool,
     #[command(flatten)]
     trust: TrustArguments,
     /// The model to ask for, by its name at the server; a server with only one needs none. `lowkey models --server ADDR` lists them.
@@ -140,7 +148,9 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let runtime = runtime()?;
     let trust = arguments.trust.of(&arguments.server, runtime.block_on(net::is_loopback(&arguments.server))?)?;
     let store = if arguments.no_store { None } else { Some(arguments.places.open()?) };
-    let place = Place { arguments: &arguments, trust, store, source };
+    // Sessions of one builder answer for one another: an audit in which the line was lost comes first in the next one.
+    let builder = if arguments.guard { Client::builder().guard() } else { Client::builder() };
+    let place = Place { arguments: &arguments, builder, trust, store, source };
     runtime.block_on(async {
         let mut next = arguments.index;
         let mut attempt = 0;
@@ -158,6 +168,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
 /// What every attempt begins with.
 struct Place<'a> {
     arguments: &'a Arguments,
+    builder: ClientBuilder,
     trust: Trust,
     store: Option<Store>,
     source: Source,
@@ -172,10 +183,13 @@ async fn session(place: &Place<'_>, next: &mut usize) -> Result<()> {
         Some(link) => Box::new(shape(stream, link)),
         None => stream,
     };
-    let mut builder = Client::builder()
+    let default = if arguments.guard { Reveal::Class } else { Reveal::Logits };
+    let mut builder = place
+        .builder
+        .clone()
         .limits(arguments.timeout.limits())
-        .schedule(arguments.mode.schedule.into())
-        .reveal(arguments.mode.reveal.into())
+        .schedule(arguments.schedule.into())
+        .reveal(arguments.reveal.unwrap_or(default).into())
         .progress(progress::callback("setup"));
     if let Some(name) = &arguments.model {
         builder = builder.model(name);

@@ -96,8 +96,7 @@ enum Command {
     #[command(after_help = help::KEY)]
     Key(key::Arguments),
     /// List and pardon the clients that failed an audit.
-    // Hidden until a server has audits.
-    #[command(hide = true, after_help = help::GUARD)]
+    #[command(after_help = help::GUARD)]
     Guard(guard::Arguments),
     /// Measure networks against each other, and a server under load.
     #[command(after_help = help::BENCH)]

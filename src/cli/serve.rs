@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
+use lowkey::guard::AuditRate;
 use lowkey::net;
 use lowkey::policy::AllowList;
 use lowkey::store::{Lifetime, Store, Uses};
@@ -46,6 +47,13 @@ pub struct Arguments {
     /// limited, on each line.
     #[arg(long, value_name = "FILE", requires = "client_ca")]
     allow: Option<PathBuf>,
+    /// Answer guarded sessions alone: a client that cheats learns no more than its answers, and is shut out, by the name of its
+    /// certificate, when it is caught. Takes --client-ca.
+    #[arg(long)]
+    guard: bool,
+    /// Open prepared slots with this probability [default: 1/2].
+    #[arg(long, value_name = "P", requires = "guard")]
+    guard_audit: Option<AuditRate>,
     /// Plain TCP even where others can listen.
     #[arg(long, conflicts_with = "cert")]
     insecure: bool,
@@ -63,9 +71,9 @@ pub struct Arguments {
     /// whom there is no room wait some seconds, and hear that the server is full.
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     memory: Option<u64>,
-    /// Refuse clients that ask for more than this.
-    #[arg(long, value_enum, default_value_t)]
-    reveal: Reveal,
+    /// Refuse clients that ask for more than this [default: logits; with --guard class].
+    #[arg(long, value_enum)]
+    reveal: Option<Reveal>,
     /// Most inferences per client and hour, by its name, or without a certificate by its address (IPv6: its /64 network); no limit
     /// unless given.
     #[arg(long, value_name = "N")]
@@ -92,6 +100,11 @@ pub struct Arguments {
 }
 
 impl Arguments {
+    /// The most that clients are shown.
+    fn reveal(&self) -> Reveal {
+        self.reveal.unwrap_or(if self.guard { Reveal::Class } else { Reveal::Logits })
+    }
+
     /// How the log is written.
     pub fn log_format(&self) -> log::Format {
         self.log_format
@@ -104,7 +117,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let models = read(&arguments.models, &arguments.import)?;
     let runtime = runtime()?;
     check_protection(&arguments, runtime.block_on(exposed(&arguments))?)?;
-    check(&models, arguments.reveal)?;
+    check(&models, arguments.reveal())?;
     let store = arguments.places.open()?;
     let builder = configured(builder(models)?, &arguments, &store)?;
     if let Some(stray) = store.stray_key() {
@@ -127,6 +140,12 @@ async fn exposed(arguments: &Arguments) -> Result<Option<&String>> {
 
 /// Refuses plain TCP where others can listen, unless that is asked for; then it warns.
 fn check_protection(arguments: &Arguments, exposed: Option<&String>) -> Result<()> {
+    if arguments.guard && arguments.client_ca.is_none() {
+        return Err(Error::usage(
+            "--guard shuts out by name who is caught, and nothing makes clients show who they are",
+            "give --client-ca FILE, the authority that signs the clients' certificates, with --cert and --key of this server",
+        ));
+    }
     let Some(address) = exposed.filter(|_| arguments.cert.is_none()) else { return Ok(()) };
     if !arguments.insecure {
         return Err(Error::unprotected(
@@ -146,7 +165,7 @@ fn configured(mut builder: ServerBuilder, arguments: &Arguments, store: &Store) 
         .store(store.clone())
         .link(arguments.link.link)
         .widths(arguments.widths.into())
-        .reveal(arguments.reveal.into())
+        .reveal(arguments.reveal().into())
         .sessions(arguments.sessions)
         .limits(arguments.timeout.limits())
         .idle(Duration::from_secs(arguments.idle))
@@ -162,6 +181,12 @@ fn configured(mut builder: ServerBuilder, arguments: &Arguments, store: &Store) 
     }
     if let Some(address) = &arguments.websocket {
         builder = arguments.origins.iter().fold(builder.websocket(address), ServerBuilder::origin);
+    }
+    if arguments.guard {
+        builder = builder.guard();
+    }
+    if let Some(rate) = arguments.guard_audit {
+        builder = builder.audit_rate(rate);
     }
     if arguments.insecure {
         builder = builder.insecure();
@@ -283,7 +308,7 @@ fn builder(models: Vec<(String, Model)>) -> Result<ServerBuilder> {
 
 /// Reads the files again, and serves what is in them to whoever comes from now on.
 async fn reload(server: &Server, arguments: &Arguments) -> Result<()> {
-    let (models, options, reveal) = (arguments.models.clone(), arguments.import.clone(), arguments.reveal);
+    let (models, options, reveal) = (arguments.models.clone(), arguments.import.clone(), arguments.reveal());
     let allow = arguments.allow.as_ref().map(|list| AllowList::read(list)).transpose()?;
     let work = tokio::task::spawn_blocking(move || {
         let models = read(&models, &options)?;

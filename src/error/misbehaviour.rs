@@ -71,6 +71,9 @@ pub enum Misbehaviour {
     /// A request to open a slot that the client does not owe.
     #[error("a request to open a slot that is not this client's to open")]
     NotOwed,
+    /// A request that a guarded session does not have.
+    #[error("a request for an inference without a guard, in a guarded session")]
+    Unguarded,
     /// A request that belongs to another stage.
     #[error("a request in the wrong stage: {0:?}")]
     Stage(Stage),

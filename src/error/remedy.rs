@@ -9,6 +9,7 @@ use lowkey_models::data::{DataError, DataProblem};
 use lowkey_mpc::error::Error as ProtocolError;
 
 use super::{AbortCode, Error, Refusal};
+use crate::node::PlanError;
 use crate::store::{Folder, NotOffences, NotRecords, StoreError};
 
 /// What to do about an error, as a sentence. Variants are what a program may have a command or a switch for.
@@ -53,6 +54,10 @@ pub enum Remedy {
     AskForClass,
     /// Name one of the server's models.
     NameModel,
+    /// Ask for a guarded session.
+    AskForGuard,
+    /// Ask for a session without a guard.
+    AskWithoutGuard,
     /// Report a bug.
     Report,
     /// This.
@@ -89,6 +94,8 @@ impl fmt::Display for Remedy {
             Self::RotateKey => "rotate the key; clients that noted or pinned a digest must be told the new one",
             Self::AskForClass => "ask for the class",
             Self::NameModel => "name one of its models; it lists them",
+            Self::AskForGuard => "ask for a guarded session; your privacy is then claimed against a semi-honest server",
+            Self::AskWithoutGuard => "ask for a session that is not guarded",
             Self::Report => "this is a bug: please report it with what shows it",
             Self::Plain(text) => text,
         })
@@ -116,6 +123,7 @@ impl Error {
             Self::Model(_) => "check that it is a whole .lowkey file".into(),
             Self::Import(_) => Remedy::ImportReport,
             Self::Input(error) => of_input(error.as_ref()),
+            Self::Plan(PlanError::NoCircuit { .. }) => "serve it without the guarded mode".into(),
             Self::Plan(_) => "this network cannot run privately as it is".into(),
             Self::Session(error) => of_session(error)?,
             Self::Peer(..) => SAME_VERSION.into(),
@@ -213,6 +221,8 @@ fn of_refusal(refusal: Refusal) -> Remedy {
         Refusal::Full { wait_seconds } => format!("try again in {wait_seconds} s").into(),
         Refusal::Unknown => "ask the server's owner to put your certificate on the list".into(),
         Refusal::NoModel | Refusal::WhichModel => Remedy::NameModel,
+        Refusal::Guarded => Remedy::AskForGuard,
+        Refusal::Unguarded => Remedy::AskWithoutGuard,
         Refusal::ShutOut => "answer the audit if the line was lost, or ask the server's owner for a pardon".into(),
     }
 }

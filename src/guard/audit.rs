@@ -66,8 +66,8 @@ impl FromStr for AuditRate {
 
 /// The server's half of the bits of a slot that its client has authenticated: c and xhat.
 pub trait Corrections: Send {
-    /// True if `macs` is the hash of the MACs that the client holds of exactly these values.
-    fn agree(&self, opened: &ClientHalf, macs: &[u8; 32]) -> bool;
+    /// True if `macs` is the hash of the MACs that the client holds of exactly these values, of a slot for this model.
+    fn agree(&self, model: &ClientModel, opened: &ClientHalf, macs: &[u8; 32]) -> bool;
 
     /// What it takes to keep them, in bytes.
     fn bytes(&self) -> usize;
@@ -75,16 +75,17 @@ pub trait Corrections: Send {
 
 /// A slot of which all offline bytes are here and no online byte.
 pub struct Undecided<S> {
-    case: Box<Case>,
+    arrived: Arrived,
+    model: Arc<ClientModel>,
     slot: S,
 }
 
 /// What the coin said.
-pub enum Verdict<S> {
+pub enum Verdict<S, R> {
     /// The slot may be used.
     Use(Usable<S>),
-    /// The slot is gone, and its client has to open it.
-    Audit(Audit),
+    /// The slot is gone, and its client has to open it; with what is left of it.
+    Audit(Audit, R),
 }
 
 /// A slot that was not opened.
@@ -113,25 +114,32 @@ impl Case {
     fn open(&self, answer: &Answer) -> crate::Result<Option<Part>> {
         Ok(match self.arrived.open(&self.model, answer)? {
             Err(part) => Some(part),
-            Ok(opened) => (!self.corrections.agree(&opened, answer.macs())).then_some(Part::Corrections),
+            Ok(opened) => (!self.corrections.agree(&self.model, &opened, answer.macs())).then_some(Part::Corrections),
         })
     }
 }
 
 impl<S> Undecided<S> {
     /// All of it is here, for an inference with this model.
-    pub fn new(arrived: Arrived, corrections: Box<dyn Corrections>, model: Arc<ClientModel>, slot: S) -> Self {
-        Self { case: Box::new(Case { arrived, corrections, model }), slot }
+    pub fn new(arrived: Arrived, model: Arc<ClientModel>, slot: S) -> Self {
+        Self { arrived, model, slot }
     }
 
     /// Lets the coin fall, from a generator that the client does not know, once no other audit of the identity is open, here or at
-    /// another server of the folder. Before an audit is asked for it stands in the state folder that it was.
+    /// another server of the folder. Before an audit is asked for it stands in the state folder that it was. A slot that is asked for is
+    /// taken apart by `open`, which gives the bits that are compared, those that its circuits would have read, and what is left of it.
     ///
     /// # Errors
     /// When the identity is shut out by now, or that cannot be read: no coin falls. When it cannot be written: then the identity is
     /// shut out as one that has not answered, and may answer on another connection for a while.
-    pub async fn decide(self, presence: &Presence, rate: AuditRate, rng: &mut impl CryptoRng) -> Result<Verdict<S>> {
-        let Self { case, slot } = self;
+    pub async fn decide<R>(
+        self,
+        presence: &Presence,
+        rate: AuditRate,
+        rng: &mut impl CryptoRng,
+        open: impl FnOnce(S) -> (Box<dyn Corrections>, R),
+    ) -> Result<Verdict<S, R>> {
+        let Self { arrived, model, slot } = self;
         let turn = presence.turn().await?;
         let mut opened = false;
         let begun = turn.begin(|| {
@@ -142,11 +150,12 @@ impl<S> Undecided<S> {
             begun?;
             return Ok(Verdict::Use(Usable(slot)));
         }
-        drop(slot);
+        let (corrections, rest) = open(slot);
+        let case = Box::new(Case { arrived, corrections, model });
         // From here on it is an audit: where its line could not be written, one without an answer.
         let audit = Audit { case: Some(case), turn };
         begun?;
-        Ok(Verdict::Audit(audit))
+        Ok(Verdict::Audit(audit, rest))
     }
 }
 

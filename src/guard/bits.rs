@@ -1,69 +1,72 @@
 //! \[c\], \[xhat\]: a client's values in a slot as authenticated bits, and what an audit compares of them.
 //!
-//! The client's hash is of the MACs of all these bits, in order. The server makes the values from the slot's seed, from them and its keys
-//! the MACs that a client holds of exactly these, and compares the hashes ([`Guard::claim`]).
+//! They are taken out of the circuits that would have read them ([`Prepared::open`]), so that no other bits can be shown. The client's hash is
+//! of the MACs of all, in order. The server makes the values from the slot's seed, from them and its keys the MACs that a client holds
+//! of exactly these, and compares the hashes ([`Guard::claim`]).
+
+use std::sync::Arc;
 
 use lowkey_mpc::bits::Planes;
-use lowkey_mpc::guard::{Bits, Guard};
+use lowkey_mpc::guard::{Bits, Guard, Prepared, Triples};
 
 use super::audit::Corrections;
+use super::circuits::Circuits;
 use super::slot::ClientHalf;
-use crate::plan::{NodeId, TensorId};
+use crate::plan::Reveal;
+use crate::publication::ClientModel;
 
 /// A key or MAC of a bit.
 const BLOCK_BYTES: usize = 16;
 
-/// What the bits are of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Of {
-    /// xhat of a tensor, a lane for each element.
-    Pad(TensorId),
-    /// c of a node, a lane for each element.
-    Share(NodeId),
-}
-
-/// One party's halves of the bits of a slot, the lowest plane first, in the order in which they were corrected.
-pub struct Authenticated {
+/// One party's halves of the bits of a slot that is not used, circuit after circuit.
+pub(crate) struct Authenticated {
     guard: Guard,
-    values: Vec<(Of, Bits)>,
+    inputs: Vec<Vec<Bits>>,
 }
 
 impl Authenticated {
-    /// None yet, of the session's party.
-    pub fn new(guard: &Guard) -> Self {
-        Self { guard: guard.apart(), values: Vec::new() }
-    }
-
-    /// The next, copied: the circuits of a slot that is used read them too.
-    pub fn add(&mut self, of: Of, bits: &Bits) {
-        self.values.push((of, bits.planes(0..bits.width())));
+    /// Takes a slot apart: the bits, and the triples, which nobody has used.
+    pub(crate) fn open(guard: &Guard, prepared: Vec<Prepared>) -> (Self, Triples) {
+        let mut triples = Triples::default();
+        let mut inputs = Vec::with_capacity(prepared.len());
+        for prepared in prepared {
+            let (bits, own) = prepared.open();
+            inputs.push(bits);
+            triples.append(own);
+        }
+        (Self { guard: guard.apart(), inputs }, triples)
     }
 
     /// Client: the hash of the MACs.
-    pub fn macs(&self) -> [u8; 32] {
-        let mut guard = self.guard.apart();
-        for (_, bits) in &self.values {
-            guard.claim(bits, &Planes::zero(bits.lanes(), bits.width()));
-        }
-        guard.digest()
+    pub(crate) fn macs(mut self) -> [u8; 32] {
+        self.inputs.iter().flatten().for_each(|bits| self.guard.claim(bits, &Planes::default()));
+        self.guard.digest()
+    }
+
+    /// Server: what is compared, of a slot with these circuits.
+    pub(crate) fn corrections(self, circuits: Arc<Circuits>, reveal: Reveal) -> Box<dyn Corrections> {
+        Box::new(Corrected { own: self, circuits, reveal })
     }
 }
 
-impl Corrections for Authenticated {
-    fn agree(&self, opened: &ClientHalf, macs: &[u8; 32]) -> bool {
-        let mut guard = self.guard.apart();
-        for (of, bits) in &self.values {
-            let values = match of {
-                Of::Pad(tensor) => &opened.pads[*tensor],
-                Of::Share(node) => &opened.shares[*node],
-            };
-            assert_eq!(values.len(), bits.lanes(), "a lane for each element of the plan");
-            guard.claim(bits, &Planes::from_lanes(values, bits.width()));
+struct Corrected {
+    own: Authenticated,
+    circuits: Arc<Circuits>,
+    reveal: Reveal,
+}
+
+impl Corrections for Corrected {
+    fn agree(&self, model: &ClientModel, opened: &ClientHalf, macs: &[u8; 32]) -> bool {
+        let mut guard = self.own.guard.apart();
+        for (layer, inputs) in self.circuits.all(self.reveal).zip(&self.own.inputs) {
+            let values = layer.early(&model.plan, opened);
+            assert_eq!(values.len(), inputs.len(), "an input for every port");
+            inputs.iter().zip(&values).for_each(|(bits, values)| guard.claim(bits, values));
         }
         guard.compare(macs).is_ok()
     }
 
     fn bytes(&self) -> usize {
-        self.values.iter().map(|(_, bits)| bits.lanes() * bits.width() * BLOCK_BYTES).sum()
+        self.own.inputs.iter().flatten().map(|bits| bits.lanes() * bits.width() * BLOCK_BYTES).sum()
     }
 }

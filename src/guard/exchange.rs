@@ -15,6 +15,8 @@
 //! The checksums are compared first, so that a line that changes bytes is no offence of the client. On a connection that comes later the server begins
 //! with what is owed, if anything is, and the last two messages follow.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use lowkey_bridge::OfflineShare;
 use lowkey_mpc::channel::{Channel, Sums};
 use lowkey_mpc::erasing::OnceRng;
@@ -22,7 +24,7 @@ use lowkey_mpc::party::Party;
 use rand::CryptoRng;
 use serde::{Deserialize, Serialize};
 
-use super::audit::{Audit, AuditRate, Undecided, Usable, Verdict};
+use super::audit::{Audit, AuditRate, Corrections, Undecided, Usable, Verdict};
 use super::registry::Presence;
 use super::slot::{Answer, Arrived, ClientHalf, Commitment, Committed, Nonce, Promise, SlotName};
 use super::{Denied, Result};
@@ -100,8 +102,17 @@ pub async fn receive(
 
 /// Client: a slot about which it has not heard the word.
 pub struct Waiting<S> {
-    owed: Owed,
+    promise: Promise,
     slot: S,
+}
+
+/// What is left of a slot when the coin has fallen.
+#[derive(Debug)]
+pub enum Fallen<S, R> {
+    /// The slot, to be used.
+    Use(S),
+    /// It was opened; the rest of it.
+    Spent(R),
 }
 
 /// Client: what opens a slot that is spent, wherever the server asks for it. Wiped when it is dropped.
@@ -121,24 +132,29 @@ pub struct Lost {
 }
 
 impl<S> Waiting<S> {
-    /// With the hash of the MACs of c and xhat that the client holds.
-    pub fn new(promise: Promise, macs: [u8; 32], slot: S) -> Self {
-        Self { owed: Owed { promise, macs }, slot }
+    /// With what opens it.
+    pub fn new(promise: Promise, slot: S) -> Self {
+        Self { promise, slot }
     }
 
-    /// Hears the word: the slot, and what opens it is gone; or none, and the slot was gone before it was opened.
+    /// Hears the word: the slot, and what opens it is gone; or the slot was gone before it was opened, taken apart by `open`, which gives
+    /// the hash of the MACs of c and xhat that the client holds, and what is left.
     ///
     /// # Errors
     /// When the connection fails; the slot is gone then, and what opens it is left.
-    pub async fn hear(self, channel: &mut Channel) -> Result<Option<S>, Lost> {
-        let Self { owed, slot } = self;
+    pub async fn hear<R>(
+        self,
+        channel: &mut Channel,
+        open: impl FnOnce(S) -> ([u8; 32], R),
+    ) -> Result<Fallen<S, R>, Lost> {
+        let Self { promise, slot } = self;
         match word(channel).await {
-            Ok(Word::Use) => Ok(Some(slot)),
+            Ok(Word::Use) => Ok(Fallen::Use(slot)),
             Ok(Word::Open) => {
-                drop(slot);
-                owed.open(channel).await.map(|()| None)
+                let (macs, rest) = open(slot);
+                Owed { promise, macs }.open(channel).await.map(|()| Fallen::Spent(rest))
             }
-            Err(error) => Err(Lost { error, owed }),
+            Err(error) => Err(Lost { error, owed: Owed { promise, macs: open(slot).0 } }),
         }
     }
 }
@@ -175,48 +191,80 @@ impl Owed {
     }
 }
 
-/// Client: the first message of a later connection. What was owed is opened if the server asks for it, and not owed if it does not.
-///
-/// # Errors
-/// When the connection fails, what is owed is left. When the server asks for a slot that this client does not owe, nothing is opened.
-pub async fn pay(channel: &mut Channel, owed: Option<Owed>) -> Result<(), (Error, Option<Owed>)> {
-    channel.scope(CONTROL);
-    let Owes(asked) = match channel.recv_control(MAX_CONTROL).await {
-        Ok(owes) => owes,
-        Err(error) => return Err((error.into(), owed)),
-    };
-    match (asked, owed) {
-        (None, _) => Ok(()),
-        (Some(slot), Some(owed)) if slot == *owed.slot() => {
-            owed.open(channel).await.map_err(|lost| (lost.error, Some(lost.owed)))
-        }
-        (Some(_), owed) => Err((Error::Peer(Party::Server, Misbehaviour::NotOwed), owed)),
+/// Client: what its sessions with a server have not heard to be settled; a copy is the same.
+#[derive(Clone, Debug, Default)]
+pub struct Debts(Arc<Mutex<Vec<Owed>>>);
+
+impl Debts {
+    /// One more, for the next connection.
+    pub fn add(&self, owed: Owed) {
+        self.all().push(owed);
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.all().len()
+    }
+
+    /// True if nothing is owed.
+    pub fn is_empty(&self) -> bool {
+        self.all().is_empty()
+    }
+
+    fn all(&self) -> MutexGuard<'_, Vec<Owed>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, slot: &SlotName) -> Option<Owed> {
+        let mut all = self.all();
+        let place = all.iter().position(|owed| owed.slot() == slot)?;
+        Some(all.remove(place))
+    }
+
+    /// The first message of a connection. What was owed is opened if the server asks for it, and not owed if it does not.
+    ///
+    /// # Errors
+    /// When the connection fails, what is owed is left. When the server asks for a slot that this client does not owe, nothing is opened.
+    pub async fn pay(&self, channel: &mut Channel) -> crate::Result<()> {
+        channel.scope(CONTROL);
+        let Owes(asked) = channel.recv_control(MAX_CONTROL).await?;
+        let Some(slot) = asked else {
+            self.all().clear();
+            return Ok(());
+        };
+        let owed = self.take(&slot).ok_or(Error::Peer(Party::Server, Misbehaviour::NotOwed))?;
+        owed.open(channel).await.map_err(|Lost { error, owed }| {
+            self.add(owed);
+            error
+        })
     }
 }
 
-/// Server: lets the coin fall when the slot is complete, and says so; where it asks, waits for the answer and compares. The slot, or none.
+/// Server: lets the coin fall when the slot is complete, and says so; where it asks, takes the slot apart by `open`, waits for the answer
+/// and compares.
 ///
 /// # Errors
 /// As [`Undecided::decide`] and [`Audit::answer`].
-pub async fn decide<S>(
+pub async fn decide<S, R>(
     channel: &mut Channel,
     undecided: Undecided<S>,
     presence: &Presence,
     rate: AuditRate,
     rng: &mut impl CryptoRng,
-) -> Result<Option<Usable<S>>> {
+    open: impl FnOnce(S) -> (Box<dyn Corrections>, R),
+) -> Result<Fallen<Usable<S>, R>> {
     channel.scope(CONTROL);
     let sums = channel.sums();
     let complete: Complete = channel.recv_control(MAX_CONTROL).await.map_err(Error::from)?;
     sums.check(complete.sums).map_err(Error::from)?;
-    match undecided.decide(presence, rate, rng).await? {
+    match undecided.decide(presence, rate, rng, open).await? {
         Verdict::Use(usable) => {
             channel.send_control(&Word::Use).await.map_err(Error::from)?;
-            Ok(Some(usable))
+            Ok(Fallen::Use(usable))
         }
-        Verdict::Audit(audit) => {
+        Verdict::Audit(audit, rest) => {
             settle(channel, audit, &Word::Open).await?;
-            Ok(None)
+            Ok(Fallen::Spent(rest))
         }
     }
 }

@@ -1,10 +1,13 @@
-//! Audits of prepared slots, and the identities that answer for them: the covert half of the guarded mode (`docs/guard-audit.md`).
+//! The guarded mode (`docs/guard.md`): sessions in which a client that cheats learns nothing, audits of prepared slots, and the identities
+//! that answer for them (`docs/guard-audit.md`).
 //!
 //! | module | what |
 //! |---|---|
 //! | [`slot`] | the seed of a slot, made by both parties; the slot computed again from it, and the first part that differs |
 //! | [`audit`] | the coin: [`Undecided`] -> [`Usable`] or [`Audit`], each moved by value |
-//! | [`bits`] | the client's values as authenticated bits, and the comparison of their MACs |
+//! | `bits` | the client's values as authenticated bits, out of the circuits that would have read them; the comparison of their MACs |
+//! | [`Circuits`] | the nonlinear layers of a plan as circuits, and which have none |
+//! | `session` | sessions of both roles; [`Forecast`]: what they send |
 //! | [`registry`] | [`Presence`] of an identity in a session; one audit at a time; who still owes an answer |
 //! | [`store`](crate::store) | who is shut out, on disk: [`Offences`](crate::store::Offences) |
 //! | [`exchange`] | the messages of an audit, both roles |
@@ -13,17 +16,19 @@
 //!
 //! | server | client |
 //! |---|---|
-//! | [`Registry::owed`], [`exchange::collect`]: an audit of an earlier connection comes first | [`exchange::pay`] |
+//! | [`Registry::owed`], [`exchange::collect`]: an audit of an earlier connection comes first | [`Debts::pay`] |
 //! | [`Registry::enter`], and all that follows within [`Presence::run`] | |
-//! | for each slot: [`exchange::receive`] | [`exchange::send`] |
-//! | [`Authenticated::add`] for the corrections of c and xhat | the same, and [`Authenticated::macs`] |
+//! | for each slot: triples, [`exchange::receive`] | [`exchange::send`] |
+//! | the corrections and proofs of all circuits | the same |
 //! | [`Undecided::new`], [`exchange::decide`] | [`Waiting::new`](exchange::Waiting::new), [`hear`](exchange::Waiting::hear) |
 //! | [`Usable::begin`], and then the first online byte | the slot that was heard of |
 
 pub mod audit;
-pub mod bits;
+mod bits;
+mod circuits;
 pub mod exchange;
 pub mod registry;
+pub(crate) mod session;
 pub mod slot;
 #[cfg(test)]
 mod tests;
@@ -32,8 +37,12 @@ use std::time::Duration;
 
 pub use crate::offline::SlotSeed;
 pub use audit::{Audit, AuditRate, Corrections, Undecided, Usable, Verdict};
-pub use bits::{Authenticated, Of};
+pub use circuits::Circuits;
+pub use exchange::Debts;
 pub use registry::{Limits, Presence, Registry};
+pub use session::cost::Forecast;
+#[cfg(not(target_arch = "wasm32"))]
+pub use session::server::Guarding;
 pub use slot::{Answer, Arrived, ClientHalf, Commitment, Committed, Nonce, Promise, SlotName};
 
 use crate::error::Refusal;

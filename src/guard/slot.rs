@@ -31,6 +31,11 @@ use crate::plan::{ByNode, ByTensor};
 use crate::publication::ClientModel;
 use crate::store::{Digest, Part};
 
+/// Bytes of what is sent: a [`Commitment`], a [`Nonce`], an [`Answer`].
+pub(super) const COMMITMENT_BYTES: usize = 32;
+pub(super) const NONCE_BYTES: usize = 32;
+pub(super) const ANSWER_BYTES: usize = 64;
+
 /// Which slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlotName {

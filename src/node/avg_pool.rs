@@ -1,6 +1,6 @@
 //! (multiplier * sum + offset) >> shift of each window: the parties add up and multiply their halves, a program shifts.
 
-use lowkey_models::Window;
+use lowkey_models::{Op, Window};
 use lowkey_mpc::bits::Planes;
 use lowkey_mpc::program::Time;
 use lowkey_mpc::truncate;
@@ -26,6 +26,11 @@ impl AvgPool<'_> {
         let bits = held.widths[node.output()];
         truncate::Spec { width: byte(average_ring(bits, self.shift)), shift: byte(self.shift), bits: byte(bits) }
     }
+}
+
+/// The bits that average pool `node` drops; 255 of other nodes, which no protocol takes.
+pub(crate) fn shift(held: &Held<'_>, node: NodeId) -> u8 {
+    if let Op::AvgPool { shift, .. } = held.op(node) { byte(*shift) } else { u8::MAX }
 }
 
 impl Operator for AvgPool<'_> {

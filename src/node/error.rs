@@ -58,6 +58,14 @@ pub enum PlanError {
         /// Its value.
         value: u64,
     },
+    /// A layer that has no circuit against a client that cheats.
+    #[error("node {node:?}: {what} has no circuit in the guarded mode")]
+    NoCircuit {
+        /// The layer.
+        node: String,
+        /// What it is.
+        what: &'static str,
+    },
     /// A nonlinear layer that has no protocol, or a layout that does not fit it.
     #[error("node {node:?}: {source}")]
     Layout {

@@ -50,6 +50,7 @@ mod windows;
 use lowkey_models::Op;
 use lowkey_mpc::extend::Finish;
 
+pub(crate) use avg_pool::shift as average_shift;
 pub use choices::{Choices, LayoutChoice, LinearChoice, Link, ScaleChoice, SetChoice};
 pub(crate) use choices::{Chooses, Chosen};
 pub(crate) use chooser::Chooser;
@@ -60,8 +61,9 @@ pub use holding::{Holding, width_of};
 pub(crate) use holding::{clipped_bits, holdings, value_widths};
 pub use id::{By, ByNode, ByTensor, NodeId, TensorId};
 pub(crate) use linear::{add_biases, add_identities};
-pub(crate) use requantise::{has_room, pooled};
+pub(crate) use requantise::{exact, has_room, pooled};
 pub use step::{Nonlinear, NonlinearKind, Programs, Source, Step};
+pub(crate) use table::entries as table_entries;
 pub use windows::Windows;
 
 use context::Before;

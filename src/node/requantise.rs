@@ -93,7 +93,7 @@ impl Requantise<'_> {
 }
 
 /// The protocol of requantisation `node` and its largest result, unless it reads truncated products; `None` of other nodes.
-pub(super) fn exact(held: &Held<'_>, node: NodeId) -> Option<(requantise::Spec, u8)> {
+pub(crate) fn exact(held: &Held<'_>, node: NodeId) -> Option<(requantise::Spec, u8)> {
     let Op::Requantise { input, bits, shift, top, zero_point: _ } = held.op(node) else { return None };
     let own = Requantise { input: TensorId::new(*input), bits: *bits, shift, top: *top };
     held.dropped(own.input).is_none().then(|| own.spec(held))

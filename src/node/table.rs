@@ -1,5 +1,6 @@
 //! Any function of a value of at most 8 bits, looked up in a public table. The values that it makes do not count from 0.
 
+use lowkey_models::Op;
 use lowkey_mpc::table;
 
 use super::choices::Chooses;
@@ -21,6 +22,12 @@ impl Table<'_> {
         entries.resize(1 << bits, self.table.first().copied().unwrap_or(0));
         (bits, entries)
     }
+}
+
+/// Width of an index of table `node`, and an entry for each; none of other nodes.
+pub(crate) fn entries(context: &Context<'_>, node: NodeId) -> (u32, Vec<i64>) {
+    let Op::Table { input, table } = context.op(node) else { return (0, Vec::new()) };
+    Table { input: TensorId::new(*input), table }.entries(context)
 }
 
 impl Operator for Table<'_> {

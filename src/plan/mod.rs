@@ -103,6 +103,15 @@ impl Plan {
         Ok(plan)
     }
 
+    /// Looks at the plan as its operators do.
+    pub(crate) fn with_held<T>(&self, look: impl FnOnce(&Held<'_>) -> T) -> T {
+        let (architecture, tensors) = (&self.architecture, &self.tensors);
+        let chosen = Chosen::new(architecture, &self.choices);
+        let widths = node::value_widths(architecture, tensors, |node| chosen.ell(node));
+        let context = Context { architecture, chosen: &chosen, tensors, widths: &widths };
+        look(&Held { context, holdings: &self.holdings })
+    }
+
     fn check_ots(&self) -> Result<(), PlanError> {
         for step in self.steps.iter() {
             let Step::Nonlinear(step) = step else { continue };

@@ -59,12 +59,23 @@ impl Policy {
 
     /// Whether one more inference is allowed; if so, it counts.
     fn admit(&self, client: &Identity, reveal: Reveal, (now, date): (Instant, SystemTime)) -> Result<()> {
+        self.welcome(client, reveal, now)?;
+        self.count(date)
+    }
+
+    /// The same, but for the count under the server's key.
+    fn welcome(&self, client: &Identity, reveal: Reveal, now: Instant) -> Result<()> {
         if self.class_only && reveal != Reveal::Class {
             return Err(Refusal::ClassOnly.into());
         }
         if let Some(quota) = &self.quota {
             quota.take(client, now)?;
         }
+        Ok(())
+    }
+
+    /// One more under the server's key.
+    fn count(&self, date: SystemTime) -> Result<()> {
         match &self.uses {
             Some(uses) => Ok(uses.count(date)?),
             None => Ok(()),
@@ -91,6 +102,27 @@ impl Visitor {
     /// A [`Refusal`], [`StoreError::SpentKey`](crate::store::StoreError::SpentKey), or the count cannot be kept.
     pub(crate) fn admit(&self, reveal: Reveal) -> Result<()> {
         self.policy.admit(&self.client, reveal, (Instant::now(), SystemTime::now()))
+    }
+
+    /// Who it is.
+    pub(crate) fn client(&self) -> &Identity {
+        &self.client
+    }
+
+    /// Whether one more inference is allowed, for which slots are prepared that each [count](Self::count) under the key.
+    ///
+    /// # Errors
+    /// A [`Refusal`].
+    pub(crate) fn welcome(&self, reveal: Reveal) -> Result<()> {
+        self.policy.welcome(&self.client, reveal, Instant::now())
+    }
+
+    /// One more slot under the server's key.
+    ///
+    /// # Errors
+    /// [`StoreError::SpentKey`](crate::store::StoreError::SpentKey), or the count cannot be kept.
+    pub(crate) fn count(&self) -> Result<()> {
+        self.policy.count(SystemTime::now())
     }
 }
 

@@ -7,6 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use lowkey::client::{Options, Session};
+use lowkey::guard::{self, AuditRate, Debts, Guarding, Registry};
+use lowkey::policy::{Identity, Visitor};
+use lowkey::store::Store;
 use lowkey::{Link, Reveal, Schedule, ServerModel, server};
 use lowkey_models::random::{self, Size};
 use lowkey_models::{Network, Node, Op, zoo};
@@ -81,6 +84,36 @@ fn of_network(name: &str, network: &Network, rng: &mut ChaCha20Rng) -> Vec<Row> 
     rows
 }
 
+/// What client and server send in a guarded session of two answers, slots that are opened included.
+fn guarded_session() -> Row {
+    let network = zoo::find("digits").unwrap().network();
+    let model = ServerModel::publish(&network, Link::Lan, &[7; 32].into(), &|_, _| {}).unwrap();
+    let sums = [(); 2].map(|()| Arc::new(Mutex::new(Sum::default())));
+    let [by_client, by_server] = sums.clone();
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(Some(folder.path().into())).unwrap();
+    let registry = Registry::open(store, guard::Limits::default()).unwrap();
+    common::block_on(async {
+        let (here, there) = tokio::io::duplex(1 << 20);
+        let here = Summed { stream: here, written: by_client };
+        let there = Summed { stream: there, written: by_server };
+        let client = Identity { name: Some("alice".into()), ..Identity::default() };
+        let options = server::Options { visitor: Visitor::new(Arc::default(), client), ..server::Options::default() };
+        let guarding = Guarding { registry, rate: AuditRate::default() };
+        let serving = server::serve_guarded_seeded(Box::new(there), model.clone(), options, guarding, [3; 32]);
+        let serving = tokio::spawn(serving);
+        let options = Options { guard: Some(Debts::default()), ..Options::default() };
+        let mut client = Session::open_seeded(Box::new(here), options, [4; 32]).await.unwrap();
+        let input = vec![1; model.plan.input().elements()];
+        for reveal in [Reveal::Logits, Reveal::Class] {
+            client.answer(Schedule::Prepared, reveal, &input).await.unwrap();
+        }
+        client.close().await.unwrap();
+        serving.await.unwrap().unwrap();
+    });
+    Row::new("session digits guarded", ["client", "server"], sums.map(|sum| sum.lock().unwrap().clone()))
+}
+
 /// The zoo's smallest; pools in both orders; operators at random.
 fn networks() -> Vec<(String, Network, ChaCha20Rng)> {
     let seeded = ChaCha20Rng::seed_from_u64;
@@ -98,7 +131,8 @@ fn networks() -> Vec<(String, Network, ChaCha20Rng)> {
 }
 
 pub fn rows() -> Vec<Row> {
-    networks().into_iter().flat_map(|(name, network, mut rng)| of_network(&name, &network, &mut rng)).collect()
+    let of = |(name, network, mut rng): (String, Network, ChaCha20Rng)| of_network(&name, &network, &mut rng);
+    networks().into_iter().flat_map(of).chain([guarded_session()]).collect()
 }
 
 /// None is left out when one is added.

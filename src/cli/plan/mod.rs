@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use lowkey::cost::{Prediction, predict};
+use lowkey::guard::{AuditRate, Circuits, Forecast};
 use lowkey::plan::{Nonlinear, NonlinearKind, Plan, ServerMemory, Step};
 use lowkey::planner::{self, Detail, Target, Widths};
 use lowkey::report::charged_bytes;
@@ -35,6 +36,9 @@ pub struct Arguments {
     link: LinkArgument,
     #[command(flatten)]
     widths: WidthsArgument,
+    /// Of guarded sessions, at one slot in two that is opened.
+    #[arg(long, conflicts_with_all = ["compare", "schedule"])]
+    guard: bool,
     /// What other widths of the same architecture would take, with commas: 2,4,8.
     #[arg(long, value_name = "BITS", value_delimiter = ',', conflicts_with = "straightforward",
           value_parser = clap::value_parser!(u32).range(1..=8))]
@@ -65,6 +69,18 @@ pub struct Record {
     pub estimate: Estimate,
     /// Of a server, apart from the model.
     pub memory: ServerMemory,
+    /// Of guarded sessions: the total is a mean over audits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guarded: Option<Audited>,
+}
+
+/// What the offline stage of a guarded session is made of.
+#[derive(Clone, Copy, Serialize)]
+pub struct Audited {
+    /// Of one slot that is used, its triples included.
+    pub slot_bytes: u64,
+    /// Of each slot that is opened before it.
+    pub opened_bytes: u64,
 }
 
 #[derive(Serialize)]
@@ -114,7 +130,8 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let record = record(model.network(), arguments.link.link, arguments.widths.into(), arguments.mode)?;
+    let of = if arguments.guard { guarded_record } else { record };
+    let record = of(model.network(), arguments.link.link, arguments.widths.into(), arguments.mode)?;
     if arguments.json {
         print_json(&record)?
     } else {
@@ -125,20 +142,47 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
 
 /// Plans a network.
 pub fn record(network: &Network, link: Link, widths: Widths, mode: Mode) -> Result<Record> {
+    record_of(network, link, widths, mode, false)
+}
+
+/// Plans a network for guarded sessions.
+pub fn guarded_record(network: &Network, link: Link, widths: Widths, mode: Mode) -> Result<Record> {
+    record_of(network, link, widths, mode, true)
+}
+
+fn record_of(network: &Network, link: Link, widths: Widths, mode: Mode, guarded: bool) -> Result<Record> {
     let folded = network.folded().map_err(lowkey::plan::PlanError::from)?;
     let plan = &planner::plan(&folded, Target { link, widths })?;
     let (schedule, reveal): (Schedule, Reveal) = (mode.schedule.into(), mode.reveal.into());
     model::check_reveal(&plan.architecture, plan.answer.lanes, mode.reveal)?;
-    let prediction = predict(plan, schedule, reveal);
+    let circuits = if guarded { Some(Circuits::derive(plan)?) } else { None };
+    let forecast = circuits.as_ref().map(|circuits| Forecast::new(plan, circuits, reveal));
+    let (prediction, offline_bytes, audited) = match forecast {
+        None => {
+            let prediction = predict(plan, schedule, reveal);
+            let offline_bytes = stage_bytes(&prediction, Stage::Offline, schedule);
+            (prediction, offline_bytes, None)
+        }
+        Some(forecast) => {
+            let offline_bytes = forecast.mean_offline_bytes(AuditRate::default()) as u64;
+            let audited = Audited { slot_bytes: forecast.offline_bytes(1), opened_bytes: forecast.opened_bytes() };
+            (forecast.slot, offline_bytes, Some(audited))
+        }
+    };
     let output = plan.architecture.output_coding.clone();
     let total = Total {
         hint_bytes: plan.hint_bytes() as u64,
         setup_bytes: publication::setup_bytes(plan)?,
-        offline_bytes: stage_bytes(&prediction, Stage::Offline, schedule),
+        offline_bytes,
         online_bytes: stage_bytes(&prediction, Stage::Online, schedule),
         flights: prediction.flights(Stage::Online, &[]),
         activations: plan.activations(),
     };
+    let charged = |step: &Nonlinear| match &circuits {
+        None => charged_bytes(step.programs.of(schedule).demand() * step.lanes),
+        Some(circuits) => circuits.charged_bytes(step.node),
+    };
+    let layers = layers(plan, &planner::details(&folded, plan), &prediction, schedule, charged);
     Ok(Record {
         model: plan.architecture.name.clone(),
         rounding: plan.architecture.rounding.clone(),
@@ -146,9 +190,10 @@ pub fn record(network: &Network, link: Link, widths: Widths, mode: Mode) -> Resu
         output: output.map(|coding| Output { coding, scale: plan.architecture.output_scale }),
         lines: [plan.architecture.input_line(), plan.architecture.output_line()],
         link: plan.choices.link.to_string(),
-        layers: layers(plan, &planner::details(&folded, plan), &prediction, schedule),
+        layers,
         estimate: Estimate::new(plan, &total, &prediction),
-        memory: plan.server_memory(),
+        memory: circuits.as_ref().map_or_else(|| plan.server_memory(), |circuits| circuits.server_memory(plan)),
+        guarded: audited,
         total,
     })
 }
@@ -167,7 +212,13 @@ fn stage_of_ots(schedule: Schedule) -> Stage {
     }
 }
 
-fn layers(plan: &Plan, details: &[Detail], prediction: &Prediction, schedule: Schedule) -> Vec<Layer> {
+fn layers(
+    plan: &Plan,
+    details: &[Detail],
+    prediction: &Prediction,
+    schedule: Schedule,
+    charged: impl Fn(&Nonlinear) -> u64,
+) -> Vec<Layer> {
     let mut layers = Vec::new();
     for (node, step) in plan.steps.pairs() {
         let name = plan.name(node).to_owned();
@@ -198,7 +249,7 @@ fn layers(plan: &Plan, details: &[Detail], prediction: &Prediction, schedule: Sc
                 }
             }
             Step::Nonlinear(step) => {
-                let charged = charged_bytes(step.programs.of(schedule).demand() * step.lanes);
+                let charged = charged(step);
                 match stage_of_ots(schedule) {
                     Stage::Offline => offline_bytes += charged,
                     _ => online_bytes += charged,

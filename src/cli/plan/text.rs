@@ -19,6 +19,13 @@ pub fn text(record: &Record) -> String {
         total.flights,
         total.activations
     ));
+    if let Some(guarded) = &record.guarded {
+        lines.push(format!(
+            "guarded: {} for the slot that is used, {} for each that is opened before it, one on average",
+            human_bytes(guarded.slot_bytes),
+            human_bytes(guarded.opened_bytes)
+        ));
+    }
     lines.push(format!(
         "once: setup {}, of it the hint {}",
         human_bytes(total.setup_bytes),

@@ -3,8 +3,17 @@
 use lowkey_mpc::channel::{Channel, Sums};
 use lowkey_mpc::party::Party;
 
+use super::exchange::Fallen;
 use super::*;
 use crate::error::Misbehaviour;
+
+/// What the client announced, and the number.
+type Slot = ([u8; 32], u64);
+
+/// The client's slot, taken apart.
+fn macs<T>((announced, _): ([u8; 32], T)) -> ([u8; 32], ()) {
+    (announced, ())
+}
 
 /// A slot over a connection, up to the word. The values that the client authenticates reach the server beside it.
 async fn converse(
@@ -12,7 +21,7 @@ async fn converse(
     presence: &Presence,
     number: u64,
     rngs: &mut [OnceRng; 2],
-) -> (exchange::Waiting<u64>, Undecided<u64>) {
+) -> (exchange::Waiting<Slot>, Undecided<Slot>) {
     let slot = SlotName::new(SessionId([3; 32]), number, MODEL.digest);
     let ([to_server, to_client], [own, theirs]) = (channels, rngs);
     let (sent, received) = tokio::join!(
@@ -22,10 +31,7 @@ async fn converse(
     let ((half, promise), (shares, arrived)) = (sent.unwrap(), received.unwrap());
     assert_eq!(shares.iter().flatten().count(), MODEL.layers.iter().flatten().count());
     let announced = values(&half.pads, half.shares.iter().map(|own| own.to_vec()));
-    (
-        exchange::Waiting::new(promise, announced, number),
-        Undecided::new(arrived, Box::new(Announced(announced)), MODEL.clone(), number),
-    )
+    (exchange::Waiting::new(promise, (announced, number)), Undecided::new(arrived, MODEL.clone(), (announced, number)))
 }
 
 fn connection() -> [Channel; 2] {
@@ -42,16 +48,16 @@ async fn slots_over_a_connection() {
         let (waiting, undecided) = converse(&mut channels, &presence, number, &mut rngs).await;
         let [to_server, to_client] = &mut channels;
         let (heard, decided) = tokio::join!(
-            waiting.hear(to_server),
-            exchange::decide(to_client, undecided, &presence, AuditRate::default(), &mut rngs[1]),
+            waiting.hear(to_server, macs),
+            exchange::decide(to_client, undecided, &presence, AuditRate::default(), &mut rngs[1], open),
         );
         match (heard.unwrap(), decided.unwrap()) {
-            (Some(own), Some(usable)) => {
-                assert_eq!((own, usable.begin(&presence).await.unwrap()), (number, number));
+            (Fallen::Use(own), Fallen::Use(usable)) => {
+                assert_eq!((own.1, usable.begin(&presence).await.unwrap().1), (number, number));
                 used.push(number);
             }
-            (None, None) => {}
-            other => panic!("{number}: {}", other.0.is_some()),
+            (Fallen::Spent(()), Fallen::Spent(())) => {}
+            (own, _) => panic!("{number}: {own:?}"),
         }
     }
     assert!((2..=22).contains(&used.len()), "{used:?}");
@@ -68,8 +74,8 @@ async fn an_answer_on_another_connection() {
     let owed = loop {
         let (waiting, undecided) = converse(&mut channels, &presence, number, &mut rngs).await;
         let [to_server, to_client] = &mut channels;
-        let Verdict::Audit(audit) = undecided.decide(&presence, AuditRate::default(), &mut rngs[1]).await.unwrap()
-        else {
+        let rate = AuditRate::default();
+        let Verdict::Audit(audit, ()) = undecided.decide(&presence, rate, &mut rngs[1], open).await.unwrap() else {
             number += 1;
             continue;
         };
@@ -78,26 +84,28 @@ async fn an_answer_on_another_connection() {
         to_client.flush().await.unwrap();
         drop(std::mem::replace(to_client, connection().into_iter().next().unwrap()));
         drop(audit);
-        break waiting.hear(to_server).await.unwrap_err().owed;
+        break waiting.hear(to_server, macs).await.unwrap_err().owed;
     };
     assert!(*presence.ended().borrow() && registry.enter(&client("alice")).is_err());
 
     // A client that owes nothing opens nothing, and neither does one that owes another slot.
     let other = Committed::new(SlotName { number: 99, ..*owed.slot() }, &mut fresh()).seed(&nonce()).1;
-    let other = exchange::Waiting::new(other, [0; 32], ());
-    let other = other.hear(&mut { connection().into_iter().next().unwrap() }).await.unwrap_err().owed;
-    for foreign in [None, Some(other)] {
+    let other = exchange::Waiting::new(other, ([0; 32], ()));
+    let other = other.hear(&mut { connection().into_iter().next().unwrap() }, macs).await.unwrap_err().owed;
+    let debts = Debts::default();
+    debts.add(other);
+    for foreign in [Debts::default(), debts] {
         let [mut to_server, mut to_client] = connection();
         let audit = registry.owed(&client("alice")).await.unwrap();
         let (paid, collected) = tokio::join!(
             async {
-                let paid = exchange::pay(&mut to_server, foreign).await;
+                let paid = foreign.pay(&mut to_server).await;
                 drop(to_server);
                 paid
             },
             exchange::collect(&mut to_client, audit),
         );
-        assert!(matches!(paid, Err((Error::Peer(Party::Server, Misbehaviour::NotOwed), _))));
+        assert!(matches!(paid, Err(Error::Peer(Party::Server, Misbehaviour::NotOwed))));
         assert!(collected.is_err() && registry.enter(&client("alice")).is_err());
     }
 
@@ -105,14 +113,15 @@ async fn an_answer_on_another_connection() {
     let [mut to_server, mut to_client] = connection();
     let audit = registry.owed(&client("alice")).await.unwrap();
     assert!(audit.is_some());
-    let (paid, collected) =
-        tokio::join!(exchange::pay(&mut to_server, Some(owed)), exchange::collect(&mut to_client, audit));
-    assert!(paid.is_ok() && collected.is_ok());
+    let debts = Debts::default();
+    debts.add(owed);
+    let (paid, collected) = tokio::join!(debts.pay(&mut to_server), exchange::collect(&mut to_client, audit));
+    assert!(paid.is_ok() && collected.is_ok() && debts.is_empty());
     let presence = registry.enter(&client("alice")).unwrap();
     presence.begin_slot().unwrap();
     let [mut to_server, mut to_client] = connection();
     let audit = registry.owed(&client("alice")).await.unwrap();
-    let (paid, collected) = tokio::join!(exchange::pay(&mut to_server, None), exchange::collect(&mut to_client, audit));
+    let (paid, collected) = tokio::join!(debts.pay(&mut to_server), exchange::collect(&mut to_client, audit));
     assert!(paid.is_ok() && collected.is_ok());
 }
 
@@ -135,7 +144,7 @@ async fn what_is_no_offence() {
     let mut sums = to_server.sums();
     sums.sent ^= 1;
     to_server.send_control(&exchange::Complete { sums }).await.unwrap();
-    let decided = exchange::decide(to_client, undecided, &presence, AuditRate::default(), &mut rngs[1]).await;
+    let decided = exchange::decide(to_client, undecided, &presence, AuditRate::default(), &mut rngs[1], open).await;
     assert!(matches!(decided.err(), Some(Denied::Other(Error::Session(lowkey_mpc::error::Error::Changed)))));
 
     let mut channels = connection();
@@ -143,7 +152,8 @@ async fn what_is_no_offence() {
     drop(waiting);
     let [to_server, mut to_client] = channels;
     drop(to_server);
-    let decided = exchange::decide(&mut to_client, undecided, &presence, AuditRate::default(), &mut rngs[1]).await;
+    let decided =
+        exchange::decide(&mut to_client, undecided, &presence, AuditRate::default(), &mut rngs[1], open).await;
     assert!(decided.is_err());
     assert_eq!(store.offences().unwrap().iter().count(), 0);
     presence.begin_slot().unwrap();
@@ -155,14 +165,17 @@ fn sizes() {
     fn size(message: &impl serde::Serialize) -> usize {
         lowkey_mpc::wire::encode(message).unwrap().len()
     }
-    let slot = SlotName::new(SessionId([0; 32]), 0, [0; 32]);
-    let answer = Committed::new(slot, &mut fresh()).seed(&nonce()).1.answer([0; 32]);
+    let name = SlotName::new(SessionId([0; 32]), 0, [0; 32]);
+    let answer = Committed::new(name, &mut fresh()).seed(&nonce()).1.answer([0; 32]);
     let sums = Sums { sent: 1, received: 2 };
-    assert_eq!([size(&commitment()), size(&nonce()), size(&answer)], [32, 32, 64]);
+    assert_eq!(
+        [size(&commitment()), size(&nonce()), size(&answer)],
+        [slot::COMMITMENT_BYTES, slot::NONCE_BYTES, slot::ANSWER_BYTES]
+    );
     assert_eq!(
         [size(&exchange::Complete { sums }), size(&exchange::Word::Use), size(&exchange::Word::Open)],
         [8, 4, 4]
     );
     assert_eq!([size(&exchange::Settled { slot: 0 }), size(&exchange::Owes(None))], [8, 1]);
-    assert_eq!(size(&exchange::Owes(Some(slot))), 1 + 32 + 8 + 32);
+    assert_eq!(size(&exchange::Owes(Some(name))), 1 + 32 + 8 + 32);
 }

@@ -9,13 +9,13 @@ async fn a_failure_ends_the_sessions_that_run_beside_it() {
     let forever = || std::future::pending::<Result<()>>();
     let sent = send(Deviation::Body, 0, &mut rng(6));
     let audit = sent.audit(&cheating).await;
-    let usable = Undecided::new(sent.arrived.clone(), Box::new(Announced([0; 32])), MODEL.clone(), "prepared before");
+    let usable = Undecided::new(sent.arrived.clone(), MODEL.clone(), ([0; 32], "prepared before"));
     let mut coin = rng(7);
     let (failed, ended, waiting) = tokio::join!(
         async { cheating.run(audit.answer(given(sent.answer()))).await },
         beside.run(forever()),
         // A coin that would fall in the session beside it waits, and falls no more.
-        usable.decide(&beside, AuditRate::default(), &mut coin),
+        usable.decide(&beside, AuditRate::default(), &mut coin, open),
     );
     // Its own session ends with the verdict, or with the word that all end.
     assert!(matches!(failed, Err(Denied::Failed(_) | Denied::ShutOut { .. })), "{failed:?}");
@@ -37,10 +37,10 @@ async fn an_open_audit_holds_the_coins_of_other_sessions_and_nothing_else() {
     beside.begin_slot().unwrap();
     let third = registry.enter(&client("alice")).unwrap();
     third.begin_slot().unwrap();
-    let mut waits = Box::pin(second.undecided().decide(&beside, AuditRate::default(), &mut coin));
+    let mut waits = Box::pin(second.undecided().decide(&beside, AuditRate::default(), &mut coin, open));
     assert!(tokio::time::timeout(Duration::from_millis(50), &mut waits).await.is_err());
     audit.answer(given(first.answer())).await.unwrap();
-    if let Verdict::Audit(audit) = waits.await.unwrap() {
+    if let Verdict::Audit(audit, ()) = waits.await.unwrap() {
         audit.answer(given(second.answer())).await.unwrap();
     }
     // With the audit lost, all of them end.
@@ -59,10 +59,10 @@ async fn silence_is_no_time_to_harvest() {
     let mut coin = rng(8);
     let prepared = loop {
         let sent = send(Deviation::Body, 0, &mut coin);
-        match sent.undecided().decide(&beside, AuditRate::default(), &mut coin).await.unwrap() {
+        match sent.undecided().decide(&beside, AuditRate::default(), &mut coin, open).await.unwrap() {
             Verdict::Use(usable) => break usable,
             // Not this time.
-            Verdict::Audit(audit) => {
+            Verdict::Audit(audit, ()) => {
                 drop(audit);
                 registry.owed(&client("mallory")).await.unwrap();
                 store.change_offences(|all| all.pardon("mallory")).unwrap();

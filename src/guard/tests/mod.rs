@@ -20,11 +20,11 @@ use crate::policy::Identity;
 use crate::publication::{ClientModel, ServerModel};
 use crate::store::{Key, Offence, Store};
 
-mod bits;
 mod exchanges;
 mod extraction;
 mod identities;
 mod records;
+mod sessions;
 
 static SERVER: LazyLock<Arc<ServerModel>> = LazyLock::new(|| {
     let network = zoo::find("digits").unwrap().network();
@@ -74,13 +74,18 @@ fn values(
 struct Announced([u8; 32]);
 
 impl Corrections for Announced {
-    fn agree(&self, opened: &ClientHalf, macs: &[u8; 32]) -> bool {
+    fn agree(&self, _: &ClientModel, opened: &ClientHalf, macs: &[u8; 32]) -> bool {
         values(&opened.pads, opened.shares.iter().map(|own| own.to_vec())) == self.0 && *macs == self.0
     }
 
     fn bytes(&self) -> usize {
         32
     }
+}
+
+/// A slot whose bits are what the client announced, taken apart.
+fn open<T>((announced, _): ([u8; 32], T)) -> (Box<dyn Corrections>, ()) {
+    (Box::new(Announced(announced)), ())
 }
 
 /// A slot as the server has it, and what the client will open it with.
@@ -155,8 +160,8 @@ impl Sent {
         honest(&self.seed).1.into()
     }
 
-    fn undecided(&self) -> Undecided<&'static str> {
-        Undecided::new(self.arrived.clone(), Box::new(Announced(self.announced)), MODEL.clone(), "slot")
+    fn undecided(&self) -> Undecided<([u8; 32], &'static str)> {
+        Undecided::new(self.arrived.clone(), MODEL.clone(), (self.announced, "slot"))
     }
 
     fn answer(&self) -> Answer {
@@ -166,7 +171,7 @@ impl Sent {
     /// Always audited.
     async fn audit(&self, presence: &Presence) -> Audit {
         loop {
-            if let Verdict::Audit(audit) =
+            if let Verdict::Audit(audit, ()) =
                 self.undecided().decide(presence, AuditRate::default(), &mut fresh()).await.unwrap()
             {
                 return audit;
@@ -295,12 +300,12 @@ async fn malformed_slots_are_caught_at_the_rate() {
         for number in 0..TRIES {
             let presence = registry.enter(&client("mallory")).unwrap();
             let sent = send(deviation, number, &mut rng);
-            match sent.undecided().decide(&presence, rate, &mut rng).await.unwrap() {
+            match sent.undecided().decide(&presence, rate, &mut rng, open).await.unwrap() {
                 Verdict::Use(usable) => {
-                    assert_eq!(usable.begin(&presence).await.unwrap(), "slot");
+                    assert_eq!(usable.begin(&presence).await.unwrap().1, "slot");
                     used += 1;
                 }
-                Verdict::Audit(audit) => {
+                Verdict::Audit(audit, ()) => {
                     let outcome = audit.answer(given(sent.answer())).await;
                     assert!(matches!(outcome, Err(Denied::Failed(_))), "{deviation:?}: {outcome:?}");
                     assert!(registry.enter(&client("mallory")).is_err());
@@ -325,9 +330,9 @@ async fn honest_slots_pass() {
     for number in 0..100 {
         presence.begin_slot().unwrap();
         let sent = send(Deviation::None, number, &mut rng);
-        match sent.undecided().decide(&presence, AuditRate::default(), &mut rng).await.unwrap() {
-            Verdict::Use(usable) => used += usize::from(usable.begin(&presence).await.unwrap() == "slot"),
-            Verdict::Audit(audit) => {
+        match sent.undecided().decide(&presence, AuditRate::default(), &mut rng, open).await.unwrap() {
+            Verdict::Use(usable) => used += usize::from(usable.begin(&presence).await.unwrap().1 == "slot"),
+            Verdict::Audit(audit, ()) => {
                 let asked = store.offences().unwrap().shut("alice").map(|shut| shut.offence.clone());
                 assert_eq!(asked, Some(Offence::Unanswered), "it is written before it is asked");
                 audit.answer(given(sent.answer())).await.unwrap();

@@ -121,7 +121,7 @@ async fn no_room_for_a_line_is_no_free_try() {
     let [presence, beside] = [(); 2].map(|()| registry.enter(&client("alice")).unwrap());
     let sent = send(Deviation::None, 0, &mut rng(55));
     let refused = loop {
-        match sent.undecided().decide(&presence, AuditRate::default(), &mut fresh()).await {
+        match sent.undecided().decide(&presence, AuditRate::default(), &mut fresh(), open).await {
             Ok(verdict) => assert!(matches!(verdict, Verdict::Use(_))),
             Err(refused) => break refused,
         }
@@ -196,9 +196,11 @@ async fn a_slot_of_another_model_is_no_verdict() {
     let other = ServerModel::publish(&network, Link::default(), &Key::from([8; 32]), &|_, _| ()).unwrap();
     let presence = registry.enter(&client("alice")).unwrap();
     let audit = loop {
-        let corrections = Box::new(Announced(sent.announced));
-        let undecided = Undecided::new(sent.arrived.clone(), corrections, other.client_half().unwrap(), ());
-        if let Verdict::Audit(audit) = undecided.decide(&presence, AuditRate::default(), &mut fresh()).await.unwrap() {
+        let slot = (sent.announced, ());
+        let undecided = Undecided::new(sent.arrived.clone(), other.client_half().unwrap(), slot);
+        if let Verdict::Audit(audit, ()) =
+            undecided.decide(&presence, AuditRate::default(), &mut fresh(), open).await.unwrap()
+        {
             break audit;
         }
     };
@@ -213,7 +215,7 @@ async fn a_slot_of_another_model_is_no_verdict() {
 async fn debts_are_bounded() {
     struct Large(usize);
     impl Corrections for Large {
-        fn agree(&self, _: &ClientHalf, _: &[u8; 32]) -> bool {
+        fn agree(&self, _: &ClientModel, _: &ClientHalf, _: &[u8; 32]) -> bool {
             true
         }
 
@@ -228,9 +230,10 @@ async fn debts_are_bounded() {
         for n in 0..begun {
             let presence = registry.enter(&client(&n.to_string())).unwrap();
             loop {
-                let undecided = Undecided::new(sent.arrived.clone(), Box::new(Large(bytes)), MODEL.clone(), ());
-                if let Verdict::Audit(audit) =
-                    undecided.decide(&presence, AuditRate::default(), &mut fresh()).await.unwrap()
+                let undecided = Undecided::new(sent.arrived.clone(), MODEL.clone(), bytes);
+                let open = |bytes| -> (Box<dyn Corrections>, ()) { (Box::new(Large(bytes)), ()) };
+                if let Verdict::Audit(audit, ()) =
+                    undecided.decide(&presence, AuditRate::default(), &mut fresh(), open).await.unwrap()
                 {
                     break drop(audit);
                 }

@@ -1,0 +1,136 @@
+//! Guarded sessions: what both roles have, the offline and the online stage of a slot as circuits.
+//!
+//! ```text
+//!     client                                              server
+//!     Hello { ask: Guarded }            ------------->
+//!     ... as without a guard, up to the checksums ...
+//!                                       <-------------    Owes: an audit of an earlier connection, which comes first
+//!     Request { Prepare }               ------------->
+//!     triples, if there are too few     <------------>
+//!     commitment                        ------------->    a slot: counts for its identity, and under the key
+//!     ... exchange.rs, lattice.rs: the slot's lattice work ...
+//!     circuit by circuit: corrections, and proofs
+//!     Complete                          ------------->    the coin; where it asks, the slot is opened, and the next one begun
+//!                                       <-------------    Word
+//!     Request { Run }                   ------------->
+//!     x; circuit by circuit             <------------>
+//!                                       <-------------    the output, once all that was opened is compared; Done
+//! ```
+//!
+//! | file | what |
+//! |---|---|
+//! | `client.rs`, `server.rs` | a role each |
+//! | `cost.rs` | what a slot sends, frame by frame, and what it takes |
+
+pub(crate) mod client;
+pub(crate) mod cost;
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) mod server;
+
+use std::sync::Arc;
+
+use lowkey_mpc::bits::Planes;
+use lowkey_mpc::channel::Channel;
+use lowkey_mpc::erasing::OnceRng;
+use lowkey_mpc::guard::{Batch, Guard, Prepared, Triples, make, offline, online};
+use lowkey_mpc::ot::{Correlations, OtCount};
+
+use super::circuits::{Circuits, Kept, Layer};
+use super::slot::ClientHalf;
+use crate::error::Result;
+use crate::node::Halves;
+use crate::plan::{Plan, Reveal};
+use crate::scope::{OT, TRIPLES};
+
+/// Triples of a bucket.
+const BUCKET: usize = 3;
+/// A batch lets a wrong triple through with at most 2^-40.
+const ERROR_BITS: f64 = 40.0;
+/// Most triples of a batch: while it is made a party holds some 300 bytes for each.
+const MOST_TRIPLES: usize = 1 << 20;
+
+/// The batch that is made where so many triples are missing: as large as it has to be, or a part of them.
+pub(crate) fn batch(missing: usize) -> Batch {
+    Batch::at_least(BUCKET, missing.min(MOST_TRIPLES), ERROR_BITS)
+        .expect("there is one for every number up to the most")
+}
+
+/// One party of a guarded session.
+pub(crate) struct Own {
+    circuits: Arc<Circuits>,
+    guard: Guard,
+    /// Checked, and used by no circuit.
+    triples: Triples,
+}
+
+impl Own {
+    /// With the session's OTs, of which none are taken.
+    pub(crate) fn new(circuits: Arc<Circuits>, ot: &mut Correlations) -> Result<Self> {
+        let guard = Guard::new(&ot.take(OtCount::ZERO)?);
+        Ok(Self { circuits, guard, triples: Triples::default() })
+    }
+
+    /// Who it is, with the hash of what was opened.
+    #[cfg(test)]
+    pub(crate) fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
+    /// Makes triples and OTs, until there are those of one slot.
+    pub(crate) async fn stock(
+        &mut self,
+        channel: &mut Channel,
+        ot: &mut Correlations,
+        reveal: Reveal,
+        rng: &mut OnceRng,
+    ) -> Result<()> {
+        let need = self.circuits.triples(reveal);
+        while self.triples.len() < need {
+            let batch = batch(need - self.triples.len());
+            channel.scope(OT);
+            ot.ensure(channel, batch.ots()).await?;
+            channel.scope(TRIPLES);
+            let cots = ot.take(batch.ots())?;
+            self.triples.append(make(channel, &mut self.guard, batch, cots, rng).await?);
+        }
+        channel.scope(OT);
+        Ok(ot.ensure(channel, self.circuits.ots(reveal)).await?)
+    }
+
+    /// The offline stage of all circuits; the client gives its half, the server none.
+    pub(crate) async fn prepare(
+        &mut self,
+        channel: &mut Channel,
+        plan: &Plan,
+        ot: &mut Correlations,
+        reveal: Reveal,
+        half: Option<&ClientHalf>,
+        rng: &mut OnceRng,
+    ) -> Result<Vec<Prepared>> {
+        let mut prepared = Vec::new();
+        for layer in self.circuits.all(reveal) {
+            channel.scope(layer.scope(plan));
+            let early = half.map_or_else(Vec::new, |half| layer.early(plan, half));
+            let own = (ot.take(layer.circuit.ots(layer.lanes))?, self.triples.take(layer.triples())?);
+            let (circuit, lanes) = (&layer.circuit, layer.lanes);
+            prepared.push(offline(circuit, lanes, channel, &mut self.guard, own, early, rng).await?);
+        }
+        Ok(prepared)
+    }
+}
+
+/// Runs one circuit. Returns what it opened to the client.
+async fn run(
+    channel: &mut Channel,
+    guard: &mut Guard,
+    plan: &Plan,
+    (layer, prepared): (&Layer, Prepared),
+    late: Vec<Planes>,
+    halves: Option<&mut Halves>,
+    kept: &mut Kept,
+) -> Result<Option<Planes>> {
+    channel.scope(layer.scope(plan));
+    let shared = layer.kept(plan, kept);
+    let outputs = online(prepared, channel, guard, late, &shared.iter().collect::<Vec<_>>()).await?;
+    Ok(layer.keep(outputs, halves, kept))
+}

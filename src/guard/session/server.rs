@@ -1,0 +1,292 @@
+//! The server of a guarded session.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use lowkey_bridge::OfflineShare;
+use lowkey_mpc::channel::Channel;
+use lowkey_mpc::erasing::Erasing;
+use lowkey_mpc::error::Error as ProtocolError;
+use lowkey_mpc::guard::Prepared;
+use lowkey_mpc::ot::Correlations;
+use lowkey_mpc::party::{Party, Stage};
+
+use super::super::audit::{AuditRate, Undecided, Usable};
+use super::super::bits::Authenticated;
+use super::super::circuits::{Circuits, Kept, Layer};
+use super::super::exchange::{self, Fallen};
+use super::super::registry::{Presence, Registry};
+use super::super::slot::SlotName;
+use super::cost::{self, Forecast};
+use super::{Own, run};
+use crate::error::{Error, Misbehaviour, Refusal, Result};
+use crate::node::Halves;
+use crate::online::server_share;
+use crate::plan::{Reveal, ServerMemory, Step};
+use crate::publication::{ClientModel, ServerModel};
+use crate::report::{Measurement, SessionReport, StageReport};
+use crate::session::{Action, MAX_SLOTS};
+use crate::visit::{Options, finish, in_time, next_request, say_goodbye, set_up};
+use crate::watch::Held;
+
+/// How a server guards itself.
+#[derive(Clone, Debug)]
+pub struct Guarding {
+    /// Those who are there, and who is shut out.
+    pub registry: Arc<Registry>,
+    /// How many slots are opened.
+    pub rate: AuditRate,
+}
+
+/// What guarded sessions of a model have in common.
+pub(crate) struct GuardedModel {
+    guarding: Guarding,
+    pub(crate) circuits: Arc<Circuits>,
+    /// What an audit computes a client's messages with.
+    audits: Arc<ClientModel>,
+    pub(crate) memory: ServerMemory,
+    stage_bytes: u64,
+}
+
+impl GuardedModel {
+    /// Of a published model.
+    ///
+    /// # Errors
+    /// When a layer has no circuit.
+    pub(crate) fn new(model: &ServerModel, guarding: Guarding) -> Result<Self> {
+        let circuits = Circuits::derive(&model.plan)?;
+        let most =
+            [Reveal::Logits, Reveal::Class].map(|reveal| Forecast::new(&model.plan, &circuits, reveal).most_bytes());
+        Ok(Self {
+            guarding,
+            memory: circuits.server_memory(&model.plan),
+            circuits: Arc::new(circuits),
+            audits: model.client_half()?,
+            stage_bytes: most[0].max(most[1]),
+        })
+    }
+}
+
+/// One guarded session, from the welcome to the end.
+pub(crate) async fn session(
+    channel: &mut Channel,
+    measurement: Measurement,
+    model: &ServerModel,
+    guarded: Arc<GuardedModel>,
+    options: &Options,
+    mut randomness: Erasing,
+) -> Result<SessionReport> {
+    let (Guarding { registry, rate }, client) = (guarded.guarding.clone(), options.visitor.client());
+    let owed = registry.owed(client).await?;
+    if owed.is_none() {
+        // Who is shut out hears so before anything is computed.
+        drop(registry.enter(client)?);
+    }
+    let mut ot = set_up(channel, model, options, &mut randomness).await?;
+    exchange::collect(channel, owed).await?;
+    let presence = registry.enter(client)?;
+    let report = SessionReport { setup: measurement.finish(channel).stage, ..SessionReport::default() };
+    options.watch.set_up(&report.setup);
+    let own = Own::new(guarded.circuits.clone(), &mut ot)?;
+    let slots = VecDeque::new();
+    let session = Session {
+        model,
+        guarded,
+        options,
+        presence: &presence,
+        rate,
+        own,
+        ot,
+        slots,
+        next_slot: 0,
+        randomness,
+        report,
+    };
+    let outcome = presence.run(session.serve(channel)).await;
+    if let Err(Error::Session(ProtocolError::Cheated)) = outcome {
+        if let Err(error) = presence.cheated() {
+            tracing::error!(name = presence.name(), %error, "shut out in memory only");
+        }
+        return Err(Refusal::ShutOut.into());
+    }
+    outcome
+}
+
+/// The server's half of a slot.
+struct GuardedSlot {
+    reveal: Reveal,
+    /// v_off of every linear node with encrypted terms.
+    shares: Vec<Option<OfflineShare>>,
+    circuits: Vec<Prepared>,
+}
+
+/// A slot that was not opened, its number, and what it took.
+struct Ready {
+    number: u64,
+    slot: Usable<GuardedSlot>,
+    offline: StageReport,
+}
+
+/// A session that has been set up.
+struct Session<'a> {
+    model: &'a ServerModel,
+    guarded: Arc<GuardedModel>,
+    options: &'a Options,
+    presence: &'a Presence,
+    rate: AuditRate,
+    own: Own,
+    ot: Correlations,
+    slots: VecDeque<Ready>,
+    next_slot: u64,
+    randomness: Erasing,
+    report: SessionReport,
+}
+
+impl Session<'_> {
+    /// Does what the client asks for, until it or the server ends.
+    async fn serve(mut self, channel: &mut Channel) -> Result<SessionReport> {
+        let mut stop = self.options.stop.clone();
+        loop {
+            let sums = channel.sums();
+            self.options.watch.holds(self.held());
+            let next = next_request(channel, self.options.idle, &mut stop, !self.slots.is_empty()).await?;
+            let Some((request, before)) = next else {
+                say_goodbye(channel).await;
+                return Ok(self.report);
+            };
+            let measurement = Measurement::resume(channel, before);
+            sums.check(request.sums)?;
+            self.ot.check_next_index(request.ots)?;
+            match (request.action, channel.stage()) {
+                (Action::Close, _) => return Ok(self.report),
+                (Action::Prepare { .. }, _) if stop.is_asked() => {
+                    say_goodbye(channel).await;
+                    return Ok(self.report);
+                }
+                (Action::Prepare { slot, reveal }, Stage::Offline) => {
+                    self.prepare(channel, measurement, slot, reveal).await?;
+                }
+                (Action::Run { slot }, Stage::Online) => self.run(channel, measurement, slot).await?,
+                (Action::Direct { .. }, _) => return Err(Error::Peer(Party::Client, Misbehaviour::Unguarded)),
+                (_, stage) => return Err(Error::Peer(Party::Client, Misbehaviour::Stage(stage))),
+            }
+        }
+    }
+
+    fn held(&self) -> Held {
+        let slots = self.slots.len() as u64;
+        Held {
+            slots,
+            slot_bytes: slots * self.guarded.memory.slot,
+            ots: self.ot.available().total() as u64,
+            ot_bytes: self.ot.held_bytes() as u64,
+        }
+    }
+
+    /// Slots, until one is not opened.
+    async fn prepare(
+        &mut self,
+        channel: &mut Channel,
+        mut measurement: Measurement,
+        slot: u64,
+        reveal: Reveal,
+    ) -> Result<()> {
+        if slot != self.next_slot {
+            return Err(Error::Slot { slot });
+        }
+        if self.slots.len() >= MAX_SLOTS {
+            return Err(Error::Busy { what: "prepared slots", limit: MAX_SLOTS });
+        }
+        self.options.visitor.welcome(reveal)?;
+        self.options.room.resize(self.guarded.memory.with_slots(self.slots.len() + 1)).await?;
+        let (options, stage_bytes) = (self.options, self.guarded.stage_bytes);
+        let demand = cost::demand(&self.guarded.circuits, reveal);
+        let (number, slot) = loop {
+            // Opened or not, it is one more under the server's key.
+            self.options.visitor.count()?;
+            let number = self.next_slot;
+            self.next_slot += 1;
+            measurement.charge(demand);
+            let attempt = self.attempt(channel, number, reveal);
+            if let Fallen::Use(slot) = in_time(options, stage_bytes, attempt).await? {
+                break (number, slot);
+            }
+        };
+        let measured = cost::charged(measurement.finish(channel), Party::Server, self.guarded.circuits.triples(reveal));
+        self.report.offline.add(&measured.stage);
+        self.options.watch.prepared(number, &measured);
+        self.slots.push_back(Ready { number, slot, offline: measured.stage });
+        Ok(())
+    }
+
+    /// One slot, up to the coin.
+    async fn attempt(
+        &mut self,
+        channel: &mut Channel,
+        number: u64,
+        reveal: Reveal,
+    ) -> Result<Fallen<Usable<GuardedSlot>, ()>> {
+        let (model, plan, rng) = (self.model, &self.model.plan, &mut self.randomness.next_rng());
+        self.own.stock(channel, &mut self.ot, reveal, rng).await?;
+        let name = SlotName::new(self.ot.session(), number, model.digest);
+        let (shares, arrived) = exchange::receive(channel, model, name, self.presence, rng).await?;
+        let circuits = self.own.prepare(channel, plan, &mut self.ot, reveal, None, rng).await?;
+        let undecided = Undecided::new(arrived, self.guarded.audits.clone(), GuardedSlot { reveal, shares, circuits });
+        let Own { circuits, guard, triples } = &mut self.own;
+        let open = |slot: GuardedSlot| {
+            let (bits, left) = Authenticated::open(guard, slot.circuits);
+            triples.append(left);
+            (bits.corrections(circuits.clone(), reveal), ())
+        };
+        Ok(exchange::decide(channel, undecided, self.presence, self.rate, rng, open).await?)
+    }
+
+    /// The online stage of a slot.
+    async fn run(&mut self, channel: &mut Channel, measurement: Measurement, slot: u64) -> Result<()> {
+        let found = self.slots.iter().position(|ready| ready.number == slot);
+        let found = found.and_then(|index| self.slots.remove(index));
+        let Ready { slot, offline, .. } = found.ok_or(Error::Slot { slot })?;
+        let slot = slot.begin(self.presence).await?;
+        let reveal = slot.reveal;
+        let stage = answer(channel, self.model, &mut self.own, slot);
+        in_time(self.options, self.guarded.stage_bytes, stage).await?;
+        finish(channel).await?;
+        self.options.room.resize(self.guarded.memory.with_slots(self.slots.len())).await?;
+        let measured = measurement.finish(channel);
+        self.report.online.add(&measured.stage);
+        self.report.inferences += 1;
+        self.options.watch.answered(reveal, Some(&offline), &measured);
+        Ok(())
+    }
+}
+
+/// Uses a slot.
+async fn answer(channel: &mut Channel, model: &ServerModel, own: &mut Own, slot: GuardedSlot) -> Result<()> {
+    let plan = &model.plan;
+    let Own { circuits, guard, .. } = own;
+    let mut halves = Halves::new(plan.steps.len(), Party::Server);
+    let mut kept = Kept::new(plan.steps.len());
+    let mut shares = slot.shares.into_iter();
+    let mut prepared = slot.circuits.into_iter();
+    let mut next = |layer: &Layer| {
+        let missing = || Error::MissingProgram { node: layer.scope(plan).to_owned() };
+        prepared.next().ok_or_else(missing)
+    };
+    let input = circuits.input();
+    run(channel, guard, plan, (input, next(input)?), Vec::new(), Some(&mut halves), &mut kept).await?;
+    for (node, step) in plan.steps.pairs() {
+        match (step, circuits.of(node)) {
+            (_, Some(layer)) => {
+                let own = layer.of_server(plan, &halves);
+                run(channel, guard, plan, (layer, next(layer)?), own, Some(&mut halves), &mut kept).await?;
+            }
+            (Step::Linear(linear), None) => server_share(model, *linear, shares.next().flatten(), &mut halves),
+            (Step::Nonlinear(_) | Step::Local { .. } | Step::Reshape, None) => halves.local(step),
+        }
+    }
+    for layer in circuits.output(slot.reveal) {
+        let own = layer.of_server(plan, &halves);
+        run(channel, guard, plan, (layer, next(layer)?), own, None, &mut kept).await?;
+    }
+    Ok(())
+}
