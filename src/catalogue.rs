@@ -28,6 +28,21 @@ impl Served {
         Self { offer: offer(name, &model), model, guarded: None }
     }
 
+    /// The same for guarded sessions, with what these cost on average.
+    pub(crate) fn guarded(mut self, guarded: GuardedModel) -> Self {
+        let forecast = guarded.forecast(&self.model, Reveal::Logits);
+        self.offer.offline_bytes = forecast.mean_offline_bytes(guarded.rate()) as u64;
+        self.offer.online_bytes = forecast.online_bytes();
+        self.offer.flights = forecast.flights();
+        self.guarded = Some(Arc::new(guarded));
+        self
+    }
+
+    /// What an inference sends at most.
+    pub(crate) fn inference_bytes(&self) -> u64 {
+        self.guarded.as_ref().map_or_else(|| self.model.inference_bytes(), |guarded| guarded.stage_bytes)
+    }
+
     /// The memory that its sessions need.
     pub(crate) fn memory(&self) -> ServerMemory {
         self.guarded.as_ref().map_or_else(|| self.model.plan.server_memory(), |guarded| guarded.memory)
@@ -45,13 +60,7 @@ impl Catalogue {
 
     /// A model under its own name.
     pub(crate) fn one(model: Arc<ServerModel>) -> Self {
-        Self(vec![Served::new(name_of(&model.plan.architecture.name), model)])
-    }
-
-    /// The same, of which the first has guarded sessions.
-    pub(crate) fn guarded(mut self, guarded: GuardedModel) -> Self {
-        self.0[0].guarded = Some(Arc::new(guarded));
-        self
+        Served::new(name_of(&model.plan.architecture.name), model).into()
     }
 
     pub(crate) fn first(&self) -> &Served {
@@ -75,6 +84,12 @@ impl Catalogue {
                 all.iter().find(|served| served.offer.name == *name).map(Some).ok_or(Refusal::NoModel)
             }
         }
+    }
+}
+
+impl From<Served> for Catalogue {
+    fn from(served: Served) -> Self {
+        Self(vec![served])
     }
 }
 

@@ -8,7 +8,7 @@ use lowkey_mpc::erasing::Erasing;
 use lowkey_mpc::ot::Correlations;
 use lowkey_mpc::party::{Party, Stage};
 
-use crate::catalogue::Catalogue;
+use crate::catalogue::{Catalogue, Served};
 use crate::client::give_up;
 use crate::error::{Error, Misbehaviour, Result};
 use crate::guard::session::server::{GuardedModel, Guarding, session as guarded_session};
@@ -20,7 +20,7 @@ use crate::randomness;
 pub use crate::report::SessionReport;
 use crate::report::{Measured, Measurement, StageReport};
 use crate::scope::CONTROL;
-use crate::session::{Action, Ask, Listing, MAX_CONTROL, MAX_LISTING, MAX_SLOTS, VERSION, Welcome, check_hello};
+use crate::session::{Action, Ask, Listing, MAX_CONTROL, MAX_LISTING, MAX_SLOTS, VERSION, Welcome, check_hello, name_of};
 use crate::slot::ServerSlot;
 use crate::visit::{LAST_PAUSE, OT_SETUP_BYTES, finish, in_time, next_request, say_goodbye, set_up};
 pub use crate::visit::{Options, Stop};
@@ -58,7 +58,8 @@ async fn serve_guarded_from(
     randomness: Erasing,
 ) -> Result<SessionReport> {
     let guarded = GuardedModel::new(&model, guarding)?;
-    let catalogue = Catalogue::one(model).guarded(guarded);
+    let name = name_of(&model.plan.architecture.name);
+    let catalogue = Catalogue::from(Served::new(name, model).guarded(guarded));
     Greeted::meet(stream, options.limits).await?.serve_from(catalogue.into(), options, randomness).await
 }
 

@@ -217,11 +217,81 @@ async fn who_opens_what_it_does_not_hold_is_shut_out() {
         }
     };
     assert!(matches!(ended, Err(Error::Declined(Refusal::ShutOut))), "{ended:?}");
-    let ended = tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("at once").unwrap();
+    let error = beside.infer(&input).await.unwrap_err();
+    assert!(matches!(error, Error::Declined(Refusal::ShutOut)), "{error}");
+    let ended = waiting.await.unwrap();
     assert!(matches!(ended, Err(Error::Declined(Refusal::ShutOut))), "{ended:?}");
-    assert!(beside.infer(&input).await.is_err());
     let store = lowkey::Store::open(Some(folder.path().into())).unwrap();
     assert_eq!(store.offences().unwrap().shut("mallory").unwrap().offence, lowkey::store::Offence::Cheated);
     let (client, _) = connect(&server, "mallory", Client::builder().guard()).await;
     assert!(matches!(client.unwrap_err(), Error::Declined(Refusal::ShutOut)));
+}
+
+/// The line is lost when a slot is to be opened. The next session of the same builder opens it, and goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_line_and_the_way_back() {
+    let (folder, builder) = guarded(model("digits"));
+    let server = builder.audit_rate("0.99".parse().unwrap()).build().await.unwrap();
+    // Where the word of the first slot ends, as the client reads it: a control frame of four bytes in the offline stage.
+    let (here, there) = tokio::io::duplex(1 << 20);
+    let stream = Faulty::tapped(here);
+    let tap = stream.tap();
+    let serving = tokio::spawn({
+        let (server, client) = (server.clone(), identity("bob"));
+        async move { server.serve_from(there, client).await.map(drop) }
+    });
+    let mut bob = Client::builder().guard().over(stream, "memory").await.unwrap();
+    let tried = tokio::time::timeout(Duration::from_secs(20), bob.prepare(1)).await;
+    drop((bob, tried));
+    let _ = serving.await.unwrap();
+    let read = frames(&tap.lock().unwrap()[Way::Read as usize]);
+    let is_word = |frame: &&common::frames::Frame| frame.kind == common::frames::CONTROL && frame.payload.len() == 4;
+    let word = read.iter().find(is_word).expect("a coin has fallen");
+    let at = word.start + HEADER + 4;
+
+    let builder = Client::builder().guard();
+    let error = loop {
+        let (here, there) = tokio::io::duplex(1 << 20);
+        let serving = tokio::spawn({
+            let (server, client) = (server.clone(), identity("alice"));
+            async move { server.serve_from(there, client).await.map(drop) }
+        });
+        let stream = Faulty::new(here, Fault::Die, Way::Read, at);
+        let mut client = builder.clone().over(stream, "memory").await.unwrap();
+        let Err(error) = client.prepare(1).await else { continue };
+        let _ = serving.await.unwrap();
+        let store = lowkey::Store::open(Some(folder.path().into())).unwrap();
+        if store.offences().unwrap().shut("alice").is_some() {
+            break error;
+        }
+    };
+    assert!(matches!(error, Error::Session(_)), "{error}");
+    // Somebody who owes nothing cannot answer for it, and is not let in.
+    let (client, _) = connect(&server, "alice", Client::builder().guard()).await;
+    assert!(client.is_err());
+    let (client, serving) = connect(&server, "alice", builder).await;
+    let client = client.unwrap();
+    let store = lowkey::Store::open(Some(folder.path().into())).unwrap();
+    assert!(store.offences().unwrap().shut("alice").is_none(), "it has answered");
+    client.close().await.unwrap();
+    serving.await.unwrap().unwrap();
+}
+
+/// The networks of the zoo whose images are not bundled, on inputs at random. ResNet-20 takes some gigabytes.
+async fn zoo_network(name: &str) {
+    let network = Model::from(zoo::find(name).unwrap().network());
+    let input = random::input(&mut ChaCha20Rng::seed_from_u64(5), &network.architecture().input);
+    exact(network, &[input], Reveal::Logits).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a minute"]
+async fn minionn_is_exact_and_as_planned() {
+    zoo_network("mnist-minionn-w4a4").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "minutes, and gigabytes"]
+async fn resnet_is_exact_and_as_planned() {
+    zoo_network("cifar10-resnet20-w4a4").await;
 }

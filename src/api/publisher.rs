@@ -60,7 +60,8 @@ impl Publisher {
             let publish = |(name, model): (String, Model)| {
                 let model = ServerModel::publish_unless(model.network(), target, &key, &published, &told)?;
                 let guarded = guard.clone().map(|guarding| GuardedModel::new(&model, guarding)).transpose()?;
-                let served = Served { guarded: guarded.map(Arc::new), ..Served::new(name, model) };
+                let served = Served::new(name, model);
+                let served = guarded.into_iter().fold(served, Served::guarded);
                 check_memory(served.memory(), memory)?;
                 Ok(served)
             };

@@ -12,7 +12,7 @@ use super::model::Model;
 use super::publisher::Publisher;
 use super::server_builder::ServerBuilder;
 use crate::admission::{Admission, Attendance, GOODBYE};
-use crate::catalogue::Catalogue;
+use crate::catalogue::{Catalogue, Served};
 use crate::error::{Error, Result};
 use crate::net::{Incoming, Listener, ServerIdentity, Stream, pin_of};
 use crate::policy::{AllowList, Identity, Policy, Visitor};
@@ -335,7 +335,7 @@ impl Inner {
 
 /// What the longest inference sends.
 pub(super) fn most_bytes(catalogue: &Catalogue) -> u64 {
-    catalogue.all().iter().map(|served| served.model.inference_bytes()).max().unwrap_or_default()
+    catalogue.all().iter().map(Served::inference_bytes).max().unwrap_or_default()
 }
 
 /// A connection that came to no hello.

@@ -45,7 +45,7 @@ pub(crate) struct GuardedModel {
     /// What an audit computes a client's messages with.
     audits: Arc<ClientModel>,
     pub(crate) memory: ServerMemory,
-    stage_bytes: u64,
+    pub(crate) stage_bytes: u64,
 }
 
 impl GuardedModel {
@@ -64,6 +64,18 @@ impl GuardedModel {
             audits: model.client_half()?,
             stage_bytes: most[0].max(most[1]),
         })
+    }
+}
+
+impl GuardedModel {
+    /// What an inference sends.
+    pub(crate) fn forecast(&self, model: &ServerModel, reveal: Reveal) -> Forecast {
+        Forecast::new(&model.plan, &self.circuits, reveal)
+    }
+
+    /// How many slots are opened.
+    pub(crate) fn rate(&self) -> AuditRate {
+        self.guarding.rate
     }
 }
 

@@ -181,7 +181,7 @@ async fn who_may_begin_a_slot() {
     std::fs::write(store.offences_path(), "damaged").unwrap();
     assert!(matches!(sessions[0].begin_slot(), Err(Denied::Other(Error::Store(_)))));
     let sent = send(Deviation::None, 0, &mut rng(14));
-    let decided = sent.undecided().decide(&sessions[0], AuditRate::default(), &mut rng(1)).await;
+    let decided = sent.undecided().decide(&sessions[0], AuditRate::default(), &mut rng(1), open).await;
     assert!(matches!(decided.err(), Some(Denied::Other(Error::Store(_)))));
     assert!(Registry::open(store, Limits::default()).is_err());
 }

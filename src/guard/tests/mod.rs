@@ -172,7 +172,7 @@ impl Sent {
     async fn audit(&self, presence: &Presence) -> Audit {
         loop {
             if let Verdict::Audit(audit, ()) =
-                self.undecided().decide(presence, AuditRate::default(), &mut fresh()).await.unwrap()
+                self.undecided().decide(presence, AuditRate::default(), &mut fresh(), open).await.unwrap()
             {
                 return audit;
             }

@@ -116,7 +116,7 @@ async fn the_extraction_attack_ends_at_the_first_slot_that_is_opened() {
         let name = format!("mallory {number}");
         let [(own, serving), (other, beside)] = [(); 2].map(|()| serve(&registry, &name));
         let (session, waiting) = tokio::join!(Deviating::open(own), Deviating::open(other));
-        let (mut session, waiting) = (session.unwrap(), waiting.unwrap());
+        let (mut session, mut waiting) = (session.unwrap(), waiting.unwrap());
         let refused = loop {
             let shifted = |half: &mut ClientHalf| half.pads[tensor][0] ^= 1;
             match session.slot(shifted).await {
@@ -129,9 +129,14 @@ async fn the_extraction_attack_ends_at_the_first_slot_that_is_opened() {
         assert!(matches!(refused, Error::Declined(Refusal::ShutOut)), "{refused}");
         let ended = serving.await.unwrap().expect_err("it was caught");
         assert!(matches!(ended, Error::Declined(Refusal::ShutOut)), "{ended}");
-        let ended = tokio::time::timeout(Duration::from_secs(5), beside).await.expect("at once").unwrap();
-        assert!(matches!(ended, Err(Error::Declined(Refusal::ShutOut))), "{ended:?}");
+        // The session beside it hears so at once, though it has asked for nothing.
+        let word = waiting.channel.recv_control::<exchange::Word>(MAX_CONTROL);
+        let word = tokio::time::timeout(Duration::from_secs(10), word).await.expect("at once");
+        let told = Error::from(word.unwrap_err()).or_declined();
+        assert!(matches!(told, Error::Declined(Refusal::ShutOut)), "{told}");
         drop(waiting);
+        let ended = beside.await.unwrap();
+        assert!(matches!(ended, Err(Error::Declined(Refusal::ShutOut))), "{ended:?}");
         let offence = store.offences().unwrap().shut(&name).map(|shut| shut.offence.clone());
         assert_eq!(offence, Some(Offence::Differs(Part::Corrections)));
         let (stream, again) = serve(&registry, &name);
