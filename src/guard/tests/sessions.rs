@@ -127,6 +127,7 @@ async fn the_extraction_attack_ends_at_the_first_slot_that_is_opened() {
             assert!(session.next < 32, "the attack has all that it needs");
         };
         assert!(matches!(refused, Error::Declined(Refusal::ShutOut)), "{refused}");
+        drop(session);
         let ended = serving.await.unwrap().expect_err("it was caught");
         assert!(matches!(ended, Error::Declined(Refusal::ShutOut)), "{ended}");
         // The session beside it hears so at once, though it has asked for nothing.
