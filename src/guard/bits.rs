@@ -15,9 +15,6 @@ use super::slot::ClientHalf;
 use crate::plan::Reveal;
 use crate::publication::ClientModel;
 
-/// A key or MAC of a bit.
-const BLOCK_BYTES: usize = 16;
-
 /// One party's halves of the bits of a slot that is not used, circuit after circuit.
 pub(crate) struct Authenticated {
     guard: Guard,
@@ -67,6 +64,6 @@ impl Corrections for Corrected {
     }
 
     fn bytes(&self) -> usize {
-        self.own.inputs.iter().flatten().map(|bits| bits.lanes() * bits.width() * BLOCK_BYTES).sum()
+        self.own.inputs.iter().flatten().map(Bits::held_bytes).sum()
     }
 }

@@ -1,7 +1,6 @@
 //! The client of a guarded session.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use lowkey_mpc::channel::Channel;
 use lowkey_mpc::erasing::Erasing;
@@ -9,6 +8,7 @@ use lowkey_mpc::error::Error as ProtocolError;
 use lowkey_mpc::guard::Prepared;
 use lowkey_mpc::ot::Correlations;
 use lowkey_mpc::ot::base::SessionId;
+use lowkey_mpc::runtime::Instant;
 
 use super::super::bits::Authenticated;
 use super::super::circuits::{Circuits, Kept, Layer};

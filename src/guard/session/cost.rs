@@ -5,7 +5,7 @@
 
 use lowkey_mpc::channel::Sums;
 use lowkey_mpc::demand::Demand;
-use lowkey_mpc::guard::{Circuit, Flights, Origin};
+use lowkey_mpc::guard::{Circuit, Flights, Origin, Triples};
 use lowkey_mpc::ot::{Correlations, price};
 use lowkey_mpc::party::{Party, Stage};
 
@@ -20,11 +20,11 @@ use crate::report::{Measured, charged_bytes};
 use crate::scope::{CONTROL, TRIPLES};
 use crate::session::{Action, Done};
 
-/// Bytes of a block, and of a triple.
+/// Bytes of what is kept of a bit, and while it is made.
+const TAG: usize = Triples::BYTES / 3;
 const BLOCK: usize = 16;
-const TRIPLE: usize = 3 * BLOCK;
 /// Bytes that a party holds for a triple that is made, while its batch is: its OTs, itself, its place in the order, its messages.
-const MAKING: usize = 2 * TRIPLE + 16;
+const MAKING: usize = 6 * BLOCK + 16;
 
 /// What a guarded inference sends.
 #[derive(Clone, Debug)]
@@ -194,11 +194,11 @@ fn memory(plan: &Plan, circuits: &Circuits) -> ServerMemory {
         let kept = circuits.all(reveal).map(|layer| {
             let planes = [Origin::Early, Origin::Late].map(|origin| layer.circuit.input_planes(origin));
             // What is proved, and sums of what is known.
-            BLOCK * layer.lanes * (3 * planes[0] + planes[1]) + TRIPLE * layer.triples()
+            TAG * layer.lanes * (3 * planes[0] + planes[1]) + Triples::BYTES * layer.triples()
         });
         let need = batch.ots() + circuits.ots(reveal);
-        let session = Correlations::most_held_bytes(need, batch.ots()) + TRIPLE * batch.good();
-        let widest = circuits.all(reveal).map(|layer| BLOCK * layer.lanes * layer.circuit.triples()).max().unwrap_or(0);
+        let session = Correlations::most_held_bytes(need, batch.ots()) + Triples::BYTES * batch.good();
+        let widest = circuits.all(reveal).map(|layer| TAG * layer.lanes * layer.circuit.triples()).max().unwrap_or(0);
         ServerMemory {
             session: plain.session + session as u64,
             slot: plain.slot + kept.sum::<usize>() as u64,
