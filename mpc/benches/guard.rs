@@ -3,7 +3,9 @@
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use lowkey_mpc::bits::Planes;
 use lowkey_mpc::channel::Channel;
-use lowkey_mpc::guard::{Batch, Circuit, Guard, Triples, circuits, least_error_bits, make, offline, online};
+use lowkey_mpc::guard::{
+    Batch, Carry, Circuit, Guard, Origin, Triples, circuits, cost, least_error_bits, make_of, offline, online, triples,
+};
 use lowkey_mpc::ot::Correlations;
 use lowkey_mpc::party::{Party, Stage};
 use lowkey_mpc::requantise::{Clip, Spec};
@@ -36,8 +38,7 @@ impl State {
     async fn make(&mut self, batch: Batch) -> Triples {
         let Self { ch, pool, guard, rng, .. } = self;
         pool.ensure(ch, batch.ots()).await.expect("an honest peer");
-        let cots = pool.take(batch.ots()).expect("just made");
-        make(ch, guard, batch, cots, rng).await.expect("an honest peer")
+        make_of(ch, guard, batch, pool, rng).await.expect("an honest peer")
     }
 
     async fn layer(&mut self, circuit: &Arc<Circuit>, lanes: usize) {
@@ -49,11 +50,14 @@ impl State {
             triples.take(circuit.triples() * lanes).expect("just made"),
         );
         let client = ch.party() == Party::Client;
-        let widths = if client { vec![SPEC.width(), SPEC.ell.into()] } else { Vec::new() };
-        let early = widths.iter().map(|width| Planes::random(lanes, *width, rng)).collect();
+        let mut given = |origins: &[Origin]| -> Vec<Planes> {
+            let ports = circuit.inputs().iter().filter(|port| origins.contains(&port.of));
+            ports.map(|port| Planes::random(lanes, port.width, rng)).collect()
+        };
+        let early = given(if client { &[Origin::Early] } else { &[] });
+        let late = given(if client { &[Origin::Public] } else { &[Origin::Server, Origin::Public] });
         let prepared = offline(circuit, lanes, ch, guard, own, early, rng).await.expect("an honest peer");
         ch.enter(Stage::Online);
-        let late = if client { Vec::new() } else { vec![Planes::random(lanes, SPEC.width(), rng)] };
         online(prepared, ch, guard, late, &[]).await.expect("an honest peer");
     }
 }
@@ -94,28 +98,52 @@ fn guarded(c: &mut Criterion) {
     }
     group.finish();
 
-    let circuit = Arc::new(circuits::requantise(SPEC, Clip::default(), Some(SPEC.ell)).expect("a layer"));
     let lanes = 1 << 14;
-    let batch = Batch::at_least(3, circuit.triples() * lanes, 40.0).expect("a batch");
-    let mut group = c.benchmark_group("guarded requantisation, a=4 ell=13");
-    group.sample_size(10);
-    group.throughput(Throughput::Elements(lanes as u64));
-    group.bench_function("triples (B = 3) and both stages, two threads", |b| {
-        b.iter(|| {
-            let circuit = circuit.clone();
-            both(&runtime, &mut states, move |mut state| {
+    let product = Spec { ell: 17, shift: 7, bits: 4, guard: 0 };
+    for (name, circuit) in [
+        ("requantisation, a=4 ell=13", circuits::requantise(SPEC, Clip::default(), Some(SPEC.ell))),
+        (
+            "requantisation by trees, a=4 ell=13",
+            circuits::requantise_by(Carry::Prefix, SPEC, Clip::default(), Some(SPEC.ell)),
+        ),
+        ("truncated product, a=4 R=17", circuits::rescale(Carry::Ripple, product, Clip::default(), Some(SPEC.ell))),
+    ] {
+        let circuit = Arc::new(circuit.expect("a layer"));
+        let batch = Batch::at_least(3, circuit.triples() * lanes, 40.0).expect("a batch");
+        let mut group = c.benchmark_group(format!("guarded {name}"));
+        group.sample_size(10);
+        group.throughput(Throughput::Elements(lanes as u64));
+        group.bench_function("triples (B = 3) and both stages, two threads", |b| {
+            b.iter(|| {
                 let circuit = circuit.clone();
-                async move {
-                    state.ch.enter(Stage::Offline);
-                    state.triples = state.make(batch).await;
-                    state.layer(&circuit, lanes).await;
-                    state
-                }
+                both(&runtime, &mut states, move |mut state| {
+                    let circuit = circuit.clone();
+                    async move {
+                        state.ch.enter(Stage::Offline);
+                        state.triples = state.make(batch).await;
+                        state.layer(&circuit, lanes).await;
+                        state
+                    }
+                });
             });
+        });
+        group.finish();
+    }
+}
+
+/// What a planner asks for before anything runs.
+fn planned(c: &mut Criterion) {
+    let mut group = c.benchmark_group("guarded, planned");
+    group.bench_function("circuits and cost of 19 requantisations", |b| {
+        b.iter(|| {
+            let layer = |shift| circuits::requantise(Spec { shift, ..SPEC }, Clip::default(), Some(SPEC.ell));
+            let layers: Vec<_> = (0..19).map(|i| (layer(3 + i % 5).expect("a layer"), 1 << 13)).collect();
+            let batches = Batch::pieces(3, triples(&layers), 40.0).expect("batches");
+            cost(&batches, &layers).total_bytes()
         });
     });
     group.finish();
 }
 
-criterion_group!(benches, guarded);
+criterion_group!(benches, guarded, planned);
 criterion_main!(benches);

@@ -32,6 +32,7 @@
 //! | \[NP99\] | Naor, Pinkas: Oblivious transfer and polynomial evaluation. STOC 1999 |
 //! | \[Roy22\] | Roy: SoftSpokenOT: quieter OT extension from small-field silent VOLE. Crypto 2022, ePrint 2022/192 |
 //! | \[RRG+21\] | Rathee, Rathee, Goli, Gupta, Sharma, Chandran, Rastogi: SiRnn: a math library for secure RNN inference. IEEE S&P 2021, ePrint 2021/459 |
+//! | \[Skl60\] | Sklansky: Conditional-sum addition logic. IRE Transactions on Electronic Computers 9(2), 1960 |
 //! | \[War12\] | Warren: Hacker's delight, second edition |
 //! | \[YSWW21\] | Yang, Sarkar, Weng, Wang: QuickSilver: efficient and affordable zero-knowledge proofs for circuits and polynomials over any field. CCS 2021, ePrint 2021/076 |
 //! | \[YWLZW20\] | Yang, Weng, Lan, Zhang, Wang: Ferret: fast extension for correlated OT with small communication. CCS 2020, ePrint 2020/924 |

@@ -6,9 +6,10 @@ use common::{Given, LANES, RING, SPEC};
 use lowkey_mpc::bits::Planes;
 use lowkey_mpc::channel::{Channel, HEADER_BYTES};
 use lowkey_mpc::guard::{
-    Batch, Circuit, Destination, Flights, Guard, circuits, least_error_bits, make, offline, online,
+    Batch, Carry, Circuit, Destination, Flights, Guard, Triples, amortised_bytes, circuits, cost, least_error_bits,
+    make_of, offline, online, triples,
 };
-use lowkey_mpc::ot::{Correlations, price};
+use lowkey_mpc::ot::{Correlations, OtCount, price};
 use lowkey_mpc::party::{Party, Stage};
 use lowkey_mpc::requantise::{Clip, Spec};
 use rand::SeedableRng;
@@ -36,9 +37,9 @@ async fn party(
     pool.ensure(&mut ch, need).await.unwrap();
     // A new visit, so that the traffic below is that of the protocols.
     ch.enter(Stage::Offline);
-    let cots = pool.take(batch.ots()).unwrap();
-    let mut guard = Guard::new(&cots);
-    let mut triples = make(&mut ch, &mut guard, batch, cots, &mut rng).await.unwrap();
+    let mut guard = Guard::new(&pool.take(OtCount::ZERO).unwrap());
+    let mut triples = make_of(&mut ch, &mut guard, batch, &mut pool, &mut rng).await.unwrap();
+    assert_eq!(triples.held_bytes(), Triples::BYTES * batch.good());
     let mut prepared = Vec::new();
     for (circuit, inputs) in circuits.iter().zip(early) {
         let own = (pool.take(circuit.ots(LANES)).unwrap(), triples.take(circuit.triples() * LANES).unwrap());
@@ -109,5 +110,84 @@ fn bytes_per_activation() {
             );
             assert!(bytes <= limit, "{spec:?}, B = {bucket}: {bytes}");
         }
+    }
+}
+
+/// A requantisation of a network of the zoo: what it reads and becomes, and how many there are.
+struct Layer {
+    lanes: usize,
+    ell: u8,
+    shift: u8,
+    /// Of the next layer's sums; none before a max pool.
+    ring: Option<u8>,
+}
+
+fn layer(lanes: usize, ell: u8, shift: u8, ring: Option<u8>) -> Layer {
+    Layer { lanes, ell, shift, ring }
+}
+
+/// ell, the shift and the ring of what reads a requantisation.
+type Widths = (u8, u8, u8);
+
+/// Lanes of each stage of the ResNet-20, and the requantisations in it.
+const RESNET20: [(usize, &[Widths]); 3] = [
+    (16384, &[(11, 5, 12), (12, 3, 13), (13, 6, 12), (12, 4, 13), (13, 6, 12), (12, 5, 13), (13, 6, 14)]),
+    (8192, &[(13, 5, 14), (14, 6, 14), (13, 5, 14), (14, 6, 13), (13, 5, 14), (14, 6, 14)]),
+    (4096, &[(13, 6, 14), (14, 6, 13), (13, 5, 14), (14, 6, 13), (13, 6, 14), (14, 9, 15)]),
+];
+
+/// The circuits of a network of 4-bit activations, an arg max of ten behind them.
+fn network(
+    how: Carry,
+    input: (usize, usize, u8),
+    layers: &[Layer],
+    pools: &[(usize, u8)],
+    last: usize,
+) -> Vec<(Circuit, usize)> {
+    let (pixels, bits, ring) = input;
+    let mut all = vec![(circuits::input(bits, u64::MAX, ring), pixels)];
+    for Layer { lanes, ell, shift, ring } in layers {
+        let spec = Spec { ell: *ell, shift: *shift, bits: 4, guard: 1 };
+        all.push((circuits::requantise_by(how, spec, Clip::default(), *ring), *lanes));
+    }
+    all.extend(pools.iter().map(|(lanes, ring)| (circuits::max_pool_by(how, 4, 4, Some(*ring)), *lanes)));
+    all.push((circuits::logits(last, Destination::Kept), 10));
+    all.push((circuits::argmax(last, 10), 1));
+    all.into_iter().map(|(circuit, lanes)| (circuit.unwrap(), lanes)).collect()
+}
+
+/// `lowkey plan` has the widths, the files' headers the shifts.
+fn minionn(how: Carry) -> Vec<(Circuit, usize)> {
+    let layers = [layer(9216, 9, 4, None), layer(1024, 11, 6, None), layer(100, 11, 6, Some(12))];
+    network(how, (784, 4, 9), &layers, &[(2304, 11), (256, 11)], 11)
+}
+
+fn resnet20(how: Carry) -> Vec<(Circuit, usize)> {
+    let layers: Vec<Layer> = RESNET20
+        .iter()
+        .flat_map(|(lanes, rows)| rows.iter().map(|(ell, shift, ring)| layer(*lanes, *ell, *shift, Some(*ring))))
+        .collect();
+    network(how, (3072, 5, 11), &layers, &[], 14)
+}
+
+/// What whole networks of the zoo take, bodies and audits aside, and what each of their activations does; trees take fewer flights.
+#[test]
+fn bytes_and_flights_of_networks() {
+    type Network = fn(Carry) -> Vec<(Circuit, usize)>;
+    for (name, circuits, activations) in
+        [("mnist-minionn-w4a4", minionn as Network, 10_340), ("cifar10-resnet20-w4a4", resnet20, 188_416)]
+    {
+        let of = |how| {
+            let circuits = circuits(how);
+            let (need, flights) = (triples(&circuits), cost(&[], &circuits).flights());
+            println!("{name} {how:?}: {need} triples, {:.1} MB of memory, {flights} flights", need as f64 * 24e-6);
+            let bytes = [2, 3].map(|bucket| amortised_bytes(bucket, &circuits));
+            let each = bytes.map(|bytes| bytes / f64::from(activations));
+            println!("  B=2, B=3: {:.2?} MB, {each:.1?} bytes per activation", bytes.map(|bytes| bytes / 1e6));
+            (each, flights)
+        };
+        let (chains, trees) = (of(Carry::Ripple), of(Carry::Prefix));
+        assert!(chains.0[0] < 85.0 && chains.0[1] < 110.0, "{name}");
+        assert!(trees.0[1] < 2.2 * chains.0[1] && trees.1 * 5 <= chains.1 * 4, "{name}");
     }
 }

@@ -7,6 +7,7 @@
 //! C(n, k) / C(nB + C, kB)        largest at k = 1 or k = n;   with C >= B at k = 1:   n / C(nB + C, B)
 //! ```
 
+use super::flights::Flights;
 use super::opened::DIGEST_BYTES;
 use super::order::SEED_BYTES;
 use super::packed;
@@ -134,14 +135,19 @@ impl Batch {
     /// Its frames, all in the offline stage, and its oblivious transfers.
     #[must_use]
     pub fn cost(self) -> Cost {
-        let frame = |flight, sender, bytes| FrameCost { time: Time::Offline(flight), sender, bytes };
-        let frames = vec![
-            frame(0, Party::Server, packed::bytes(2 * self.triples())),
-            frame(1, Party::Client, packed::bytes(self.triples())),
-            frame(2, Party::Server, SEED_BYTES),
-            frame(3, Party::Client, packed::bytes(self.opened_bits()) + DIGEST_BYTES),
+        Cost { frames: self.frames(&mut Flights::default()), demand: self.ots().into() }
+    }
+
+    /// Its frames, behind those of the offline stage that were sent before.
+    pub fn frames(self, flights: &mut Flights) -> Vec<FrameCost> {
+        let messages = [
+            (Party::Server, packed::bytes(2 * self.triples())),
+            (Party::Client, packed::bytes(self.triples())),
+            (Party::Server, SEED_BYTES),
+            (Party::Client, packed::bytes(self.opened_bits()) + DIGEST_BYTES),
         ];
-        Cost { frames, demand: self.ots().into() }
+        let frame = |(sender, bytes)| FrameCost { time: Time::Offline(flights.send(sender)), sender, bytes };
+        messages.map(frame).into()
     }
 
     /// -log2 of the probability that a wrong triple comes out.

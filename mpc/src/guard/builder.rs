@@ -37,6 +37,16 @@ impl Builder {
         self.nodes[node as usize]
     }
 
+    fn is_public(&self, node: u32) -> bool {
+        matches!(self.of(node).op, Op::Input { port, .. } if self.inputs[port as usize].of == Origin::Public)
+    }
+
+    /// The node of a bit that is authenticated.
+    fn secret(&self, node: u32) -> Node {
+        assert!(!self.is_public(node), "public bits only multiply");
+        self.of(node)
+    }
+
     /// The next input.
     pub fn input(&mut self, of: Origin, width: usize) -> Vec<Wire> {
         let port = u32::try_from(self.inputs.len()).expect("a circuit has few inputs");
@@ -47,18 +57,27 @@ impl Builder {
     }
 
     /// The next output.
+    ///
+    /// # Panics
+    /// If a bit is public.
     pub fn output(&mut self, to: Destination, wires: &[Wire]) {
+        for node in wires.iter().filter_map(|wire| wire.node) {
+            self.secret(node);
+        }
         self.outputs.push((to, wires.to_vec()));
     }
 
     /// a ^ b.
+    ///
+    /// # Panics
+    /// If one is public.
     pub fn xor(&mut self, a: Wire, b: Wire) -> Wire {
         let flipped = a.flipped ^ b.flipped;
         match (a.node, b.node) {
             (None, node) | (node, None) => Wire { node, flipped },
             (Some(a), Some(b)) if a == b => Wire { node: None, flipped },
             (Some(a), Some(b)) => {
-                let (of_a, of_b) = (self.of(a), self.of(b));
+                let (of_a, of_b) = (self.secret(a), self.secret(b));
                 let op = Op::Xor(a.min(b), a.max(b));
                 let sum = self.node(op, of_a.depth.max(of_b.depth), of_a.known && of_b.known);
                 Wire { flipped, ..sum }
@@ -80,13 +99,33 @@ impl Builder {
         (a.node.expect("constants fold"), b.node.expect("constants fold"))
     }
 
+    /// p x, where p is of an input of [`Origin::Public`], and not the same in every lane: nothing but work.
+    ///
+    /// # Panics
+    /// If p is not public or complemented, or x is.
+    pub fn times(&mut self, p: Wire, x: Wire) -> Wire {
+        let (Some(p), false) = (p.node.filter(|node| self.is_public(*node)), p.flipped) else {
+            panic!("a public bit as it comes in");
+        };
+        let Some(node) = x.node else {
+            assert!(!x.flipped, "no public bit becomes an authenticated one");
+            return Wire::ZERO;
+        };
+        assert!(!x.flipped, "a sum with the public bit");
+        let depth = self.secret(node).depth;
+        self.node(Op::Times(p, node), depth, false)
+    }
+
     /// a b: one triple.
+    ///
+    /// # Panics
+    /// If one is public.
     pub fn and(&mut self, a: Wire, b: Wire) -> Wire {
         if let Some(folded) = Self::folded(a, b) {
             return folded;
         }
         let (first, second) = Self::nodes_of(a, b);
-        let depth = 1 + self.of(first).depth.max(self.of(second).depth);
+        let depth = 1 + self.secret(first).depth.max(self.secret(second).depth);
         self.node(Op::And(a.min(b), a.max(b)), depth, false)
     }
 
@@ -136,11 +175,11 @@ impl Builder {
         let Self { mut nodes, inputs, firsts, outputs, .. } = self;
         let depth = nodes.iter().map(|node| node.depth).max().unwrap_or(0);
         for i in 0..nodes.len() {
-            // A sum is computed in the layer of its depth; an AND reads its operands a layer before its own.
+            // What is local is computed in the layer of its depth; an AND reads its operands a layer before its own.
             let Node { op, depth, .. } = nodes[i];
             let (at, read) = match op {
                 Op::Input { .. } => (0, [None; 2]),
-                Op::Xor(a, b) => (depth, [Some(a), Some(b)]),
+                Op::Xor(a, b) | Op::Times(a, b) => (depth, [Some(a), Some(b)]),
                 Op::And(a, b) => (depth - 1, [a.node, b.node]),
                 Op::Known(a, b) => (0, [a.node, b.node]),
             };

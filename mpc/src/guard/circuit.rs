@@ -19,6 +19,8 @@ pub enum Origin {
     Server,
     /// Authenticated before: what another circuit kept.
     Shared,
+    /// Both parties', known online: bits by which others are multiplied, [`Builder::times`](super::Builder::times).
+    Public,
 }
 
 /// Who gets an output.
@@ -80,6 +82,8 @@ pub(super) enum Op {
     And(Wire, Wire),
     /// Of bits that the client knows.
     Known(Wire, Wire),
+    /// Of a public bit and another: local.
+    Times(u32, u32),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -217,17 +221,24 @@ impl Circuit {
         Cost { frames, demand: self.ots(lanes).into() }
     }
 
-    /// The frames of the offline stage.
+    /// The frames of the offline stage of a circuit that is prepared alone.
     #[must_use]
     pub fn offline_frames(&self, lanes: usize) -> Vec<FrameCost> {
+        self.offline_frames_behind(lanes, &mut Flights::default())
+    }
+
+    /// The frames of the offline stage, behind those that were sent before.
+    pub fn offline_frames_behind(&self, lanes: usize, flights: &mut Flights) -> Vec<FrameCost> {
         let mut frames = Vec::new();
-        let mut frame = |time, sender, bytes| frames.push(FrameCost { time, sender, bytes });
+        let mut frame = |sender, bytes| {
+            frames.push(FrameCost { time: Time::Offline(flights.send(sender)), sender, bytes });
+        };
         if self.early_bytes(lanes) > 0 {
-            frame(Time::OFFLINE, Party::Client, self.early_bytes(lanes));
+            frame(Party::Client, self.early_bytes(lanes));
         }
         if self.proved > 0 {
-            frame(Time::Offline(1), Party::Server, prove::CHALLENGE_BYTES);
-            frame(Time::Offline(2), Party::Client, prove::PROOF_BYTES);
+            frame(Party::Server, prove::CHALLENGE_BYTES);
+            frame(Party::Client, prove::PROOF_BYTES);
         }
         frames
     }

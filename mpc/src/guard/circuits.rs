@@ -4,19 +4,21 @@
 //! | circuit | inputs | ANDs per lane |
 //! |---|---|---|
 //! | [`requantise`] | c, xhat of the client, v of the server | L - 1, (h - 2), 1 + a, a, ring - a - 1 |
+//! | [`rescale`] | c_0, alpha, c, xhat of the client, v_0, 1 - beta, v of the server | 3, R - 1, then as a requantisation of R bits |
 //! | [`max_pool`] | what requantisations kept | 2 a for each pair, then as above |
 //! | [`input`] | x and xhat of the client | a, ring - a - 1 |
 //! | [`table`] | what a requantisation kept | for each bit of an entry at most 2^(a-1) - 1 |
-//! | [`logits`] | c of the client, v of the server | ell |
-//! | [`argmax`] | what logits kept | a comparison of ell bits and selections for each pair |
+//! | [`logits`] | c of the client, v of the server | a tree of ell bits |
+//! | [`argmax`] | what logits kept | a comparison of ell bits by a tree, and selections, for each pair |
 //! | [`reveal`] | m of the server | 0 |
 //!
-//! Scales and truncated products have none yet.
+//! A scale, which multiplies exact accumulators, is a [`rescale`] of which nothing is dropped: its ring holds the whole product.
 
 use super::bits::Bits;
 use super::builder::Builder;
 use super::circuit::{Circuit, Destination, Origin, Wire};
-use super::gadgets::{at_most, clamp, less, look_up, masked, select, sum};
+use super::gadgets::{Carry, at_most, clamp, less, look_up, masked, select, sum};
+use crate::protocol::rescale::Factor;
 use crate::spec::{Clip, Finish, LayoutError, MAX_BITS, MAX_ELL, Spec, check_clip, check_ring, check_size};
 
 /// Widest value that is pooled or given as an input.
@@ -26,10 +28,10 @@ const MAX_VALUE: usize = 32;
 const MAX_PLAYERS: usize = 1 << 12;
 
 /// Ends with m = y - xhat, opened to the server, in a ring of so many bits; or keeps y.
-fn end(b: &mut Builder, y: &[Wire], xhat: Option<&[Wire]>) {
+fn end(b: &mut Builder, how: Carry, y: &[Wire], xhat: Option<&[Wire]>) {
     match xhat {
         Some(xhat) => {
-            let m = masked(b, y, xhat);
+            let m = masked(b, how, y, xhat);
             b.output(Destination::Server, &m);
         }
         None => b.output(Destination::Kept, y),
@@ -46,6 +48,14 @@ fn check_end(ring: Option<u8>, bits: usize) -> Result<(), LayoutError> {
 /// # Errors
 /// [`LayoutError`] if the specification has no such layer, or its result no place in the ring.
 pub fn requantise(spec: Spec, clip: Clip, ring: Option<u8>) -> Result<Circuit, LayoutError> {
+    requantise_by(Carry::Ripple, spec, clip, ring)
+}
+
+/// [`requantise`] with carries by chains or by trees: about twice the bytes in half the flights, for links on which a flight costs more.
+///
+/// # Errors
+/// As [`requantise`].
+pub fn requantise_by(how: Carry, spec: Spec, clip: Clip, ring: Option<u8>) -> Result<Circuit, LayoutError> {
     let (low, a, _) = spec.cuts()?;
     check_clip(clip, a)?;
     check_end(ring, a)?;
@@ -55,15 +65,70 @@ pub fn requantise(spec: Spec, clip: Clip, ring: Option<u8>) -> Result<Circuit, L
     let v = b.input(Origin::Server, spec.width());
     let y = if a == 1 {
         // The server has subtracted 2^s: only the sign counts.
-        let sign = sum(&mut b, &c, &v, spec.width() - 1);
+        let sign = sum(&mut b, how, &c, &v, spec.width() - 1);
         vec![sign[0].not()]
     } else {
-        let t = sum(&mut b, &c, &v, low);
-        let y = clamp(&mut b, &t, a);
+        let t = sum(&mut b, how, &c, &v, low);
+        let y = clamp(&mut b, how, &t, a);
         at_most(&mut b, &y, clip.top.into())
     };
-    end(&mut b, &y, xhat.as_deref());
+    end(&mut b, how, &y, xhat.as_deref());
     Ok(b.finish())
+}
+
+/// y = clamp(S >> s, 0, top) of a sum S modulo 2^R = `spec.ell` of truncated products, as [`crate::rescale`] defines it; `spec.shift` is what is
+/// left of the shift, and there is no guard bit. With nothing dropped, S = M z + B exactly. Inputs: early, the client's c_0 and alpha (one bit each),
+/// its part of S (R bits) and with a ring its xhat; the server's v_0, 1 - beta and part of S ([`Factor::server_bits`]); public, [`weights`] of each
+/// lane. Output as [`requantise`].
+///
+/// The wraps k = c_0 v_0, w = alpha (1 - beta) and k w choose among 0, K, -W and K - W, which costs nothing since these are public; one carry-save
+/// addition and one chain add that to both parts.
+///
+/// # Errors
+/// As [`requantise`], and if there is a guard bit.
+pub fn rescale(how: Carry, spec: Spec, clip: Clip, ring: Option<u8>) -> Result<Circuit, LayoutError> {
+    check_size("guard bits of a truncated product", spec.guard.into(), 0, 0)?;
+    let (low, a, _) = spec.cuts()?;
+    check_clip(clip, a)?;
+    check_end(ring, a)?;
+    let (mut b, width) = (Builder::new(), spec.width());
+    let [c_0, alpha] = [(); 2].map(|()| b.input(Origin::Early, 1)[0]);
+    let c = b.input(Origin::Early, width);
+    let xhat = ring.map(|ring| b.input(Origin::Early, ring.into()));
+    let [v_0, not_beta] = [(); 2].map(|()| b.input(Origin::Server, 1)[0]);
+    let v = b.input(Origin::Server, width);
+    let weights = [(); 3].map(|()| b.input(Origin::Public, width));
+    let (k, w) = (b.and(c_0, v_0), b.and(alpha, not_beta));
+    let both = b.and(k, w);
+    let (mut sums, mut carries) = (Vec::with_capacity(width), vec![Wire::ZERO]);
+    for i in 0..width {
+        let chosen = weights.iter().zip([k, w, both]).fold(Wire::ZERO, |sum, (weights, wrap)| {
+            let own = b.times(weights[i], wrap);
+            b.xor(sum, own)
+        });
+        let local = b.xor(c[i], v[i]);
+        sums.push(b.xor(local, chosen));
+        if i + 1 < width {
+            carries.push(b.majority(c[i], v[i], chosen));
+        }
+    }
+    let y = if a == 1 {
+        // The server has subtracted 2^s: only the sign counts.
+        vec![sum(&mut b, how, &sums, &carries, width - 1)[0].not()]
+    } else {
+        let t = sum(&mut b, how, &sums, &carries, low);
+        let y = clamp(&mut b, how, &t, a);
+        at_most(&mut b, &y, clip.top.into())
+    };
+    end(&mut b, how, &y, xhat.as_deref());
+    Ok(b.finish())
+}
+
+/// The public inputs of [`rescale`] of a lane with this multiplier, modulo 2^64: what k, w and k w add to a sum, bit by bit.
+#[must_use]
+pub fn weights(factor: Factor) -> [u64; 3] {
+    let [guard, wrap] = factor.weights();
+    [guard, wrap, guard ^ wrap ^ guard.wrapping_add(wrap)]
 }
 
 /// The largest of a window's values of `bits` bits, without sign. Inputs: the values, shared, and with a ring the client's xhat (early). Output
@@ -72,6 +137,14 @@ pub fn requantise(spec: Spec, clip: Clip, ring: Option<u8>) -> Result<Circuit, L
 /// # Errors
 /// [`LayoutError`] if a size is out of bounds.
 pub fn max_pool(bits: usize, window: usize, ring: Option<u8>) -> Result<Circuit, LayoutError> {
+    max_pool_by(Carry::Ripple, bits, window, ring)
+}
+
+/// [`max_pool`] as [`requantise_by`].
+///
+/// # Errors
+/// As [`max_pool`].
+pub fn max_pool_by(how: Carry, bits: usize, window: usize, ring: Option<u8>) -> Result<Circuit, LayoutError> {
     check_size("bits of a pooled value", bits, 1, MAX_VALUE)?;
     check_size("values per window", window, 1, MAX_PLAYERS)?;
     check_end(ring, bits)?;
@@ -84,14 +157,14 @@ pub fn max_pool(bits: usize, window: usize, ring: Option<u8>) -> Result<Circuit,
             .map(|pair| match pair {
                 [x, y] if bits == 1 => vec![b.or(x[0], y[0])],
                 [x, y] => {
-                    let is_less = less(&mut b, x, y);
+                    let is_less = less(&mut b, how, x, y);
                     select(&mut b, is_less, y, x)
                 }
                 rest => rest[0].clone(),
             })
             .collect();
     }
-    end(&mut b, &players[0], xhat.as_deref());
+    end(&mut b, how, &players[0], xhat.as_deref());
     Ok(b.finish())
 }
 
@@ -108,7 +181,7 @@ pub fn table(bits: usize, entries: &[u64], ring: u8) -> Result<Circuit, LayoutEr
     let x = b.input(Origin::Shared, bits);
     let xhat = b.input(Origin::Early, ring.into());
     let y = look_up(&mut b, &x, entries, ring.into());
-    end(&mut b, &y, Some(&xhat));
+    end(&mut b, Carry::Ripple, &y, Some(&xhat));
     Ok(b.finish())
 }
 
@@ -124,7 +197,7 @@ pub fn input(bits: usize, top: u64, ring: u8) -> Result<Circuit, LayoutError> {
     let xhat = b.input(Origin::Early, ring.into());
     let x = b.input(Origin::Late, bits);
     let x = at_most(&mut b, &x, top.min((1 << bits) - 1));
-    end(&mut b, &x, Some(&xhat));
+    end(&mut b, Carry::Ripple, &x, Some(&xhat));
     Ok(b.finish())
 }
 
@@ -133,11 +206,16 @@ pub fn input(bits: usize, top: u64, ring: u8) -> Result<Circuit, LayoutError> {
 /// # Errors
 /// [`LayoutError::Size`] unless ell is from 1 to [`MAX_ELL`].
 pub fn logits(ell: usize, to: Destination) -> Result<Circuit, LayoutError> {
+    logits_by(Carry::Prefix, ell, to)
+}
+
+/// [`logits`] with carries by chains or by trees, which is what a few logits take: their flights cost more than their bytes.
+pub(super) fn logits_by(how: Carry, ell: usize, to: Destination) -> Result<Circuit, LayoutError> {
     check_size("bits of a logit", ell, 1, MAX_ELL.into())?;
     let mut b = Builder::new();
     let c = b.input(Origin::Early, ell + 1);
     let v = b.input(Origin::Server, ell + 1);
-    let z = sum(&mut b, &c, &v, 1);
+    let z = sum(&mut b, how, &c, &v, 1);
     b.output(to, &z);
     Ok(b.finish())
 }
@@ -155,7 +233,7 @@ pub fn reveal(ring: usize) -> Result<Circuit, LayoutError> {
 }
 
 /// The index of the largest of some signed numbers of ell bits, to the client alone; of equal ones the lowest. Inputs: the numbers, shared; see
-/// [`per_class`]. Any two may differ by as much as they can.
+/// [`per_class`]. Any two may differ by as much as they can. Comparisons are by trees, since there are few.
 ///
 /// # Errors
 /// [`LayoutError::Size`] if a size is out of bounds.
@@ -179,7 +257,7 @@ pub fn argmax(ell: usize, classes: usize) -> Result<Circuit, LayoutError> {
             .chunks(2)
             .map(|pair| match pair {
                 [(x, i), (y, j)] => {
-                    let right = less(&mut b, x, y);
+                    let right = less(&mut b, Carry::Prefix, x, y);
                     let value = if last { Vec::new() } else { select(&mut b, right, y, x) };
                     (value, select(&mut b, right, j, i))
                 }

@@ -86,7 +86,7 @@ impl<'a> Early<'a> {
                     product(self, a, b, number - 1)
                 }
                 Op::Xor(a, b) if node.known => self.value(a).iter().zip(self.value(b)).map(|(a, b)| *a ^ *b).collect(),
-                Op::Input { .. } | Op::Xor(..) | Op::And(..) => continue,
+                Op::Input { .. } | Op::Xor(..) | Op::And(..) | Op::Times(..) => continue,
             };
             self.values[i] = Some(Zeroizing::new(value));
         }
@@ -161,7 +161,7 @@ impl<'a> Early<'a> {
         let all: Vec<_> = nodes
             .filter_map(|(i, node)| match node.op {
                 Op::Known(a, b) => Some((Zeroizing::new([operand(a), operand(b)]), i, [a.flipped, b.flipped])),
-                Op::Input { .. } | Op::Xor(..) | Op::And(..) => None,
+                Op::Input { .. } | Op::Xor(..) | Op::And(..) | Op::Times(..) => None,
             })
             .collect();
         let planes = all.iter().map(|(xy, z, _)| [&xy[0][..], &xy[1][..], self.value(*z as u32)]).collect();

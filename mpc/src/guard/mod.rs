@@ -12,7 +12,7 @@
 //! | triples | `batch.rs` | [`Batch`]: how many, in which buckets, and how likely a wrong one survives |
 //! | | `triples.rs` | [`make`] in four flights; `order.rs`: the secret order of a batch; `kept.rs`: [`Triples`] until they are used |
 //! | circuits | `builder.rs`, `circuit.rs` | [`Builder`], [`Circuit`]: recorded once for both roles, with its cost |
-//! | | `flights.rs` | [`Flights`] of several circuits |
+//! | | `cost.rs`, `flights.rs` | [`cost`] of batches and circuits without running them; [`Flights`] of several |
 //! | | `gadgets.rs`, `circuits.rs` | arithmetic; [`circuits`]: the nonlinear layers |
 //! | | `prepare.rs`, `early.rs`, `prove.rs` | [`offline`]: what the client knows, and products that it proves |
 //! | | `run.rs` | [`online`]: layer by layer |
@@ -22,6 +22,7 @@ mod bits;
 mod builder;
 mod circuit;
 pub mod circuits;
+mod cost;
 mod early;
 mod flights;
 mod gadgets;
@@ -42,10 +43,12 @@ pub use batch::{Batch, MAX_BUCKET, MIN_BUCKET, least_error_bits};
 pub use bits::Bits;
 pub use builder::Builder;
 pub use circuit::{Circuit, Destination, Origin, Port, Wire};
+pub use cost::{amortised_bytes, cost, triples};
 pub use flights::Flights;
+pub use gadgets::Carry;
 pub use kept::Triples;
 pub use known::{apply, correct, of_server};
 pub use opened::{DIGEST_BYTES, Guard};
 pub use prepare::{Prepared, offline};
 pub use run::{Outputs, online};
-pub use triples::{Accepted, Offered, Sealed, make};
+pub use triples::{Accepted, Offered, Sealed, make, make_of};

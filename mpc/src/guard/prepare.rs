@@ -7,7 +7,7 @@
 //! ```
 
 use super::bits::{Bits, keys};
-use super::circuit::{Circuit, Origin};
+use super::circuit::{Circuit, Op, Origin};
 use super::early::{Early, Values, Wide};
 use super::kept::Triples;
 use super::opened::Guard;
@@ -67,7 +67,7 @@ pub async fn offline<R: CryptoRng>(
         match port.of {
             Origin::Early => ports.push(wide(random(port.width * lanes)?)),
             Origin::Late => late.push(Bits::random(lanes, random(port.width * lanes)?)),
-            Origin::Server | Origin::Shared => {}
+            Origin::Server | Origin::Shared | Origin::Public => {}
         }
     }
     let proved = if circuit.proved > 0 { Some(wide(random(circuit.proved * lanes)?)) } else { None };
@@ -138,21 +138,25 @@ impl Prepared {
     /// If the guard is another session's; at the server, if the inputs do not fit the circuit.
     #[must_use]
     pub fn audit(self, guard: &mut Guard, early: &[Planes]) -> Triples {
-        let ports = self.circuit.inputs().iter().filter(|port| port.of == Origin::Early).count();
-        let claimed = match guard.party() {
-            Party::Client => &[],
-            Party::Server => early,
-        };
-        assert!(guard.party() == Party::Client || claimed.len() == ports, "an input for every early port");
-        for number in 0..ports {
-            let bits = self.early_input(number);
-            let none = Planes::default();
-            let values = claimed.get(number).unwrap_or(&none);
-            let shape = (values.lanes(), values.width());
-            assert!(guard.party() == Party::Client || shape == (bits.lanes(), bits.width()), "an input of its shape");
-            guard.claim(&bits, values);
+        let (inputs, triples) = self.open();
+        let none = Planes::default();
+        if guard.party() == Party::Server {
+            let shapes =
+                |bits: &Bits, values: &Planes| (bits.lanes(), bits.width()) == (values.lanes(), values.width());
+            let fits = inputs.len() == early.len() && inputs.iter().zip(early).all(|(bits, own)| shapes(bits, own));
+            assert!(fits, "an input of its shape for every early port");
         }
-        self.triples
+        for (number, bits) in inputs.iter().enumerate() {
+            guard.claim(bits, early.get(number).unwrap_or(&none));
+        }
+        triples
+    }
+
+    /// Instead of the online stage: the client's early inputs in order, the tags that the layers would have read, to be [claimed](Guard::claim) in
+    /// an audit, and the triples, which nobody has used.
+    #[must_use]
+    pub fn open(self) -> (Vec<Bits>, Triples) {
+        (self.early(), self.triples)
     }
 
     /// Puts the planes of input `number` of an origin where the circuit reads them.
@@ -169,9 +173,15 @@ impl Prepared {
         self.values[node as usize].as_ref().expect("a value is kept until its last use")
     }
 
-    /// The sum of two nodes.
-    pub(super) fn sum(&self, a: u32, b: u32) -> Zeroizing<Vec<Tag>> {
-        Zeroizing::new(self.value(a).iter().zip(self.value(b)).map(|(a, b)| *a ^ *b).collect())
+    /// What takes no triple: a sum, or a product with a public bit.
+    pub(super) fn local(&self, op: Op) -> Option<Zeroizing<Vec<Tag>>> {
+        let all =
+            |a, b, f: fn(Tag, Tag) -> Tag| self.value(a).iter().zip(self.value(b)).map(|(a, b)| f(*a, *b)).collect();
+        match op {
+            Op::Xor(a, b) => Some(Zeroizing::new(all(a, b, |a, b| a ^ b))),
+            Op::Times(p, x) => Some(Zeroizing::new(all(p, x, |p, x| p & x))),
+            Op::Input { .. } | Op::And(..) | Op::Known(..) => None,
+        }
     }
 }
 

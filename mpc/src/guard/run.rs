@@ -36,7 +36,8 @@ pub struct Outputs {
     pub kept: Vec<Bits>,
 }
 
-/// The online stage. `late`: at the client, its inputs of [`Origin::Late`], at the server, its own; `shared`: those of [`Origin::Shared`].
+/// The online stage. `late`: at the client, its inputs of [`Origin::Late`], at the server, its own, and behind them at both those of
+/// [`Origin::Public`]; `shared`: those of [`Origin::Shared`].
 ///
 /// # Errors
 /// Those of the channel, [`Error::Protocol`](crate::error::Error::Protocol) for a malformed message,
@@ -90,7 +91,7 @@ pub async fn online(
         let both: Vec<u8> = own.iter().zip(&theirs[..bits]).map(|(a, b)| a ^ b).collect();
         prepared.combine(guard, layer, &triples, &both);
     }
-    prepared.sums(circuit.depth() as u32);
+    prepared.locals(circuit.depth() as u32);
     prepared.open_outputs(ch, guard).await
 }
 
@@ -130,19 +131,32 @@ impl Prepared {
                 (guard.party() == Party::Server).then(|| values.next().expect("an input for every port of the server"));
             self.place(Origin::Server, number, &of_server(self.lanes, port.width, own.as_ref()));
         }
+        for (number, _) in circuit.inputs().iter().filter(|port| port.of == Origin::Public).enumerate() {
+            self.place_public(number, &values.next().expect("an input for every public port"));
+        }
         assert!(values.next().is_none(), "no input without a port");
         Ok(())
     }
 
-    /// Computes the sums of a layer, in order.
-    fn sums(&mut self, layer: u32) {
+    /// Public bits, as what a tag is multiplied by.
+    fn place_public(&mut self, number: usize, planes: &Planes) {
+        let (node, width) = self.circuit.input_nodes(Origin::Public, number);
+        assert_eq!((planes.lanes(), planes.width()), (self.lanes, width), "an input of the circuit's shape");
+        for (plane, value) in self.values[node..node + width].iter_mut().enumerate() {
+            let bits = plane * planes.lanes()..(plane + 1) * planes.lanes();
+            *value = Some(Zeroizing::new(bits.map(|i| Tag::splat(packed::of_planes(planes, i))).collect()));
+        }
+    }
+
+    /// Computes what is local in a layer, in order.
+    fn locals(&mut self, layer: u32) {
         let circuit = self.circuit.clone();
         for (i, node) in circuit.nodes.iter().enumerate() {
-            if let Op::Xor(a, b) = node.op
-                && node.depth == layer
+            if node.depth == layer
                 && node.last >= layer
+                && let Some(value) = self.local(node.op)
             {
-                self.values[i] = Some(self.sum(a, b));
+                self.values[i] = Some(value);
             }
         }
     }
@@ -154,7 +168,7 @@ impl Prepared {
 
     /// d and f of all ANDs of a layer.
     fn masks(&mut self, guard: &Guard, layer: usize, triples: &[Triple], opening: &mut Zeroizing<Vec<Tag>>) {
-        self.sums(layer as u32);
+        self.locals(layer as u32);
         let lanes = self.lanes;
         opening.clear();
         opening.resize(2 * triples.len(), Tag::ZERO);

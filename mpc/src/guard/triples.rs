@@ -23,8 +23,8 @@ use super::opened::{DIGEST_BYTES, Guard};
 use super::order::{Order, SEED_BYTES};
 use super::packed;
 use super::tag::{Tag, Word, mac};
-use crate::correlation::ot::Cots;
 use crate::correlation::ot::base::SessionId;
+use crate::correlation::ot::{Correlations, Cots, OtCount};
 use crate::error::{Error, Result};
 use crate::party::Party;
 use crate::primitive::block::{Block, Delta};
@@ -37,6 +37,9 @@ use zeroize::{Zeroize, Zeroizing};
 
 /// Triples that share the key of a hash: 336 hashed keys, and a whole number of bytes of every message.
 const CHUNK: usize = 168;
+
+/// Triples whose OTs are taken at a time: whole chunks.
+const PART: usize = 384 * CHUNK;
 
 /// Buckets that are checked at a time.
 const BUCKETS: usize = 1 << 14;
@@ -72,12 +75,22 @@ impl Offered {
     ///
     /// # Panics
     /// If the oblivious transfers are not as many as [`Batch::ots`], or not the server's.
-    pub fn offer<R: CryptoRng + ?Sized>(batch: Batch, cots: Cots, rng: &mut R) -> (Self, Vec<u8>) {
+    pub fn offer<R: CryptoRng + ?Sized>(batch: Batch, mut cots: Cots, rng: &mut R) -> (Self, Vec<u8>) {
         assert_eq!((cots.party(), cots.count()), (Party::Server, batch.ots()), "the OTs of one batch");
+        let session = cots.session();
+        Self::offer_from(batch, session, |need| cots.split_front(need), rng).expect("as many OTs as are taken")
+    }
+
+    /// [`Self::offer`] with OTs as they are needed, a part at a time.
+    fn offer_from<R: CryptoRng + ?Sized>(
+        batch: Batch,
+        session: SessionId,
+        mut take: impl FnMut(OtCount) -> Result<Cots>,
+        rng: &mut R,
+    ) -> Result<(Self, Vec<u8>)> {
         let mut seed = Zeroizing::new([0; SEED_BYTES]);
         rng.fill_bytes(&mut *seed);
         let order = Order::of(&seed, batch);
-        let sent = &cots.sent;
         let mut triples = Zeroizing::new(vec![[Tag::ZERO; 3]; batch.triples()]);
         let alone = order.opened().chunks_exact(1);
         for members in order.buckets().chain(alone) {
@@ -88,13 +101,20 @@ impl Offered {
             }
         }
         let mut u = vec![0; packed::bytes(2 * batch.triples())];
-        let keys = sent.keys().as_chunks::<3>().0.par_chunks(CHUNK);
-        let chunks = keys.zip(triples.par_chunks_mut(CHUNK)).zip(u.par_chunks_mut(2 * CHUNK / 8));
-        chunks.enumerate().for_each(|(i, ((keys, triples), u))| {
-            let first = sent.first() + (3 * CHUNK * i) as u64;
-            offer_chunk(&sent.hash(first), first, sent.delta(), keys, triples, u);
-        });
-        (Self { batch, session: cots.session(), seed, order, delta: sent.delta().clone(), triples }, u)
+        let mut delta = None;
+        for (triples, u) in triples.chunks_mut(PART).zip(u.chunks_mut(2 * PART / 8)) {
+            let cots = take(OtCount::received_by(Party::Client, 3 * triples.len()))?;
+            let sent = &cots.sent;
+            let keys = sent.keys().as_chunks::<3>().0.par_chunks(CHUNK);
+            let chunks = keys.zip(triples.par_chunks_mut(CHUNK)).zip(u.par_chunks_mut(2 * CHUNK / 8));
+            chunks.enumerate().for_each(|(i, ((keys, triples), u))| {
+                let first = sent.first() + (3 * CHUNK * i) as u64;
+                offer_chunk(&sent.hash(first), first, sent.delta(), keys, triples, u);
+            });
+            delta = Some(sent.delta().clone());
+        }
+        let delta = delta.expect("a batch is not empty");
+        Ok((Self { batch, session, seed, order, delta, triples }, u))
     }
 
     /// Corrects z by the client's e. Returns the seed of the order.
@@ -177,19 +197,35 @@ impl Accepted {
     ///
     /// # Panics
     /// If the oblivious transfers are not as many as [`Batch::ots`], or not the client's.
-    pub fn accept(batch: Batch, cots: Cots, u: &[u8]) -> Result<(Self, Vec<u8>)> {
+    pub fn accept(batch: Batch, mut cots: Cots, u: &[u8]) -> Result<(Self, Vec<u8>)> {
         assert_eq!((cots.party(), cots.count()), (Party::Client, batch.ots()), "the OTs of one batch");
+        let session = cots.session();
+        Self::accept_from(batch, session, |need| cots.split_front(need), u)
+    }
+
+    /// [`Self::accept`] with OTs as they are needed, a part at a time.
+    fn accept_from(
+        batch: Batch,
+        session: SessionId,
+        mut take: impl FnMut(OtCount) -> Result<Cots>,
+        u: &[u8],
+    ) -> Result<(Self, Vec<u8>)> {
         packed::check(u, 2 * batch.triples())?;
-        let received = &cots.received;
         let mut triples = Zeroizing::new(vec![[Tag::ZERO; 3]; batch.triples()]);
         let mut e = vec![0; packed::bytes(batch.triples())];
-        let keys = received.keys().as_chunks::<3>().0.par_chunks(CHUNK);
-        let messages = u.par_chunks(2 * CHUNK / 8).zip(e.par_chunks_mut(CHUNK / 8));
-        keys.zip(triples.par_chunks_mut(CHUNK)).zip(messages).enumerate().for_each(|(i, ((keys, triples), (u, e)))| {
-            let first = received.first() + (3 * CHUNK * i) as u64;
-            accept_chunk(&received.hash(first), first, keys, triples, u, e);
-        });
-        Ok((Self { batch, session: cots.session(), triples }, e))
+        let messages = u.chunks(2 * PART / 8).zip(e.chunks_mut(PART / 8));
+        for (triples, (u, e)) in triples.chunks_mut(PART).zip(messages) {
+            let cots = take(OtCount::received_by(Party::Client, 3 * triples.len()))?;
+            let received = &cots.received;
+            let keys = received.keys().as_chunks::<3>().0.par_chunks(CHUNK);
+            let messages = u.par_chunks(2 * CHUNK / 8).zip(e.par_chunks_mut(CHUNK / 8));
+            let chunks = keys.zip(triples.par_chunks_mut(CHUNK)).zip(messages);
+            chunks.enumerate().for_each(|(i, ((keys, triples), (u, e)))| {
+                let first = received.first() + (3 * CHUNK * i) as u64;
+                accept_chunk(&received.hash(first), first, keys, triples, u, e);
+            });
+        }
+        Ok((Self { batch, session, triples }, e))
     }
 
     /// Opens what the order asks for. Returns the triples that are left, and the message: bits and hash.
@@ -279,18 +315,54 @@ fn split_message(message: &[u8], bits: usize) -> Result<(&[u8], &[u8; DIGEST_BYT
 /// # Errors
 /// Those of the channel, [`Error::Protocol`] for a malformed message, [`Error::OtherSession`] before anything is sent if the OTs are not the
 /// guard's, and at the server [`Error::Cheated`].
+///
+/// # Panics
+/// If there are more or fewer OTs.
 pub async fn make<R: CryptoRng>(
     ch: &mut Channel,
     guard: &mut Guard,
     batch: Batch,
-    cots: Cots,
+    mut cots: Cots,
     rng: &mut R,
 ) -> Result<Triples> {
-    guard.check(Some(cots.session()))?;
+    assert_eq!(cots.count(), batch.ots(), "the OTs of one batch");
+    let session = cots.session();
+    make_from(ch, guard, batch, session, |need| cots.split_front(need), rng).await
+}
+
+/// [`make`] with OTs that the pool computes as they are needed, so that not all of a batch's are in memory. The pool must have
+/// [as many](Batch::ots), and both parties call this or neither.
+///
+/// # Errors
+/// As [`make`], and [`Error::Exhausted`], before anything is sent, if the pool has too few.
+pub async fn make_of<R: CryptoRng>(
+    ch: &mut Channel,
+    guard: &mut Guard,
+    batch: Batch,
+    pool: &mut Correlations,
+    rng: &mut R,
+) -> Result<Triples> {
+    let (need, have) = (batch.ots().client_receives, pool.available().client_receives);
+    if have < need {
+        return Err(Error::Exhausted { received_by: Party::Client, need, have });
+    }
+    let session = pool.session();
+    make_from(ch, guard, batch, session, |need| pool.take(need), rng).await
+}
+
+async fn make_from<R: CryptoRng>(
+    ch: &mut Channel,
+    guard: &mut Guard,
+    batch: Batch,
+    session: SessionId,
+    take: impl FnMut(OtCount) -> Result<Cots>,
+    rng: &mut R,
+) -> Result<Triples> {
+    guard.check(Some(session))?;
     let all = batch.triples();
     match guard.party() {
         Party::Server => {
-            let (offered, u) = Offered::offer(batch, cots, rng);
+            let (offered, u) = Offered::offer_from(batch, session, take, rng)?;
             ch.send(FrameKind::Data, u).await?;
             let e = ch.recv(FrameKind::Data, packed::bytes(all)).await?;
             let (sealed, seed) = offered.correct(&e)?;
@@ -300,7 +372,7 @@ pub async fn make<R: CryptoRng>(
         }
         Party::Client => {
             let u = ch.recv(FrameKind::Data, packed::bytes(2 * all)).await?;
-            let (accepted, e) = Accepted::accept(batch, cots, &u)?;
+            let (accepted, e) = Accepted::accept_from(batch, session, take, &u)?;
             ch.send(FrameKind::Data, e).await?;
             let seed = ch.recv(FrameKind::Data, SEED_BYTES).await?;
             let (triples, message) = accepted.open(guard, seed.first_chunk().expect("the length was checked"));

@@ -3,6 +3,7 @@
 use super::time::Time;
 use crate::correlation::demand::Demand;
 use crate::party::{Party, Stage};
+use crate::transport::channel::HEADER_BYTES;
 use std::collections::BTreeMap;
 
 /// Bits per lane: which party sends how many at which time, and what is spent.
@@ -84,6 +85,13 @@ impl Cost {
         frames.map(|frame| frame.bytes).sum()
     }
 
+    /// Bytes that `party` sends in `stage` as a channel counts them, frame headers included.
+    #[must_use]
+    pub fn sent_bytes(&self, stage: Stage, party: Party) -> usize {
+        let frames = self.frames.iter().filter(|frame| frame.time.stage() == stage && frame.sender == party);
+        frames.map(|frame| frame.bytes + HEADER_BYTES).sum()
+    }
+
     /// Payload bytes of both parties and stages.
     #[must_use]
     pub fn total_bytes(&self) -> usize {
@@ -93,7 +101,17 @@ impl Cost {
     /// Flights of the online stage, counted from its start to the arrival of the last frame.
     #[must_use]
     pub fn flights(&self) -> u32 {
-        self.frames.iter().map(|frame| flights_to_arrival(frame.time)).max().unwrap_or(0)
+        self.flights_of(Stage::Online)
+    }
+
+    /// Flights of `stage`, counted from its start to the arrival of the last frame.
+    #[must_use]
+    pub fn flights_of(&self, stage: Stage) -> u32 {
+        let flights = self.frames.iter().map(|frame| match (stage, frame.time) {
+            (Stage::Offline, Time::Offline(flight)) | (Stage::Online, Time::Online(flight)) => flight + 1,
+            _ => 0,
+        });
+        flights.max().unwrap_or(0)
     }
 }
 

@@ -94,16 +94,28 @@ impl Factor {
         [c & 1, kept >> (self.ell - 1) & 1, product as u64]
     }
 
+    /// K and -W, modulo 2^64.
+    #[must_use]
+    pub fn weights(self) -> [u64; 2] {
+        [self.guard() as u64, (self.wrap() as u64).wrapping_neg()]
+    }
+
     /// The server's part of S, v_0 K, and -(1 - beta) W, from its share of ell + 1 bits, modulo 2^64.
     #[must_use]
     pub fn server(self, v: u64, offset: i64) -> [u64; 3] {
+        let ([own, k, w], [guard, wrap]) = (self.server_bits(v, offset), self.weights());
+        [own, guard.wrapping_mul(k), wrap.wrapping_mul(w)]
+    }
+
+    /// The server's part of S, v_0, and 1 - beta.
+    #[must_use]
+    pub fn server_bits(self, v: u64, offset: i64) -> [u64; 3] {
         let centre = 1_u64 << (self.ell - 2);
         let kept = (v >> 1).wrapping_add(centre) & (u64::MAX >> (64 - self.ell));
         let beta = kept >> (self.ell - 1) & 1;
         let product = i128::from(self.multiplier) * (i128::from(kept) - i128::from(centre)) + i128::from(offset);
-        let (guard, wrap) = (self.guard() as u64, self.wrap() as u64);
-        let own = ((product >> self.dropped) as u64).wrapping_sub(wrap.wrapping_mul(beta));
-        [own, guard.wrapping_mul(v & 1), wrap.wrapping_mul(1 - beta).wrapping_neg()]
+        let own = ((product >> self.dropped) as u64).wrapping_add(self.weights()[1].wrapping_mul(beta));
+        [own, v & 1, 1 - beta]
     }
 }
 

@@ -27,7 +27,13 @@ fn shares(spec: Spec, clip: Clip, lanes: usize, seed: u64) -> (Vec<u64>, Vec<u64
 }
 
 async fn check(spec: Spec, clip: Clip, ring: u8, lanes: usize, seed: u64) {
-    let circuit = requantise(spec, clip, Some(ring)).unwrap();
+    for how in [Carry::Ripple, Carry::Prefix] {
+        check_by(how, spec, clip, ring, lanes, seed).await;
+    }
+}
+
+async fn check_by(how: Carry, spec: Spec, clip: Clip, ring: u8, lanes: usize, seed: u64) {
+    let circuit = requantise_by(how, spec, clip, Some(ring)).unwrap();
     let (c, v, y) = shares(spec, clip, lanes, seed);
     let xhat = Planes::random(lanes, ring.into(), &mut rng(!seed));
     let given = Given {
@@ -84,10 +90,87 @@ fn requantise_costs_what_the_design_says() {
     assert_eq!(circuit.cost(lanes).flights(), 21);
 }
 
+/// By trees: half the flights for twice the ANDs. Arg max and logits take trees anyway.
+#[test]
+fn trees_trade_bytes_for_flights() {
+    let spec = Spec { ell: 13, shift: 7, bits: 4, guard: 1 };
+    let circuit = requantise_by(Carry::Prefix, spec, Clip::default(), Some(13)).unwrap();
+    assert_eq!((circuit.triples(), circuit.depth()), (61, 11));
+    assert_eq!(argmax(13, 10).unwrap().depth(), 4 * 6);
+    assert_eq!(logits(13, Destination::Client).unwrap().depth(), 5);
+}
+
+/// S of all wraps, whole products and truncated ones, multipliers by lane; `sum` is what [`crate::rescale`] says that it is.
+#[tokio::test]
+async fn truncated_products_are_the_sum_that_is_defined() {
+    let lanes = 2000;
+    for (ell, dropped, multipliers, spec, top) in [
+        (8, 0, [181, 77], Spec { ell: 17, shift: 11, bits: 4, guard: 0 }, 255),
+        (8, 6, [181, 77], Spec { ell: 11, shift: 5, bits: 4, guard: 0 }, 9),
+        (12, 9, [1021, 650], Spec { ell: 14, shift: 7, bits: 5, guard: 0 }, 255),
+        (13, 0, [1, 1 << 20], Spec { ell: 34, shift: 20, bits: 8, guard: 0 }, 255),
+        (9, 3, [45, 44], Spec { ell: 12, shift: 10, bits: 1, guard: 0 }, 255),
+    ] {
+        for how in [Carry::Ripple, Carry::Prefix] {
+            let (ring, kept) = (spec.ell, u64::MAX >> (64 - spec.ell));
+            let factors = multipliers.map(|multiplier| Factor { multiplier, ell, dropped });
+            let of = |lane: usize| factors[lane % 2];
+            let rng = &mut rng(u64::from(ell));
+            let [c, v]: [Vec<u64>; 2] = [(); 2].map(|()| (0..lanes).map(|_| rng.next_u64() >> (63 - ell)).collect());
+            let offset = 1_i64 << (dropped + 2);
+            let client: Vec<[u64; 3]> = c.iter().enumerate().map(|(lane, c)| of(lane).client(*c)).collect();
+            let server: Vec<[u64; 3]> =
+                v.iter().enumerate().map(|(lane, v)| of(lane).server_bits(*v, offset)).collect();
+            let public: Vec<[u64; 3]> = (0..lanes).map(|lane| weights(of(lane))).collect();
+            let column = |rows: &[[u64; 3]], at: usize, width: u8| {
+                Planes::from_lanes(&rows.iter().map(|row| row[at]).collect::<Vec<_>>(), width.into())
+            };
+            let xhat = Planes::random(lanes, ring.into(), rng);
+            let public = [0, 1, 2].map(|at| column(&public, at, ring));
+            let given = Given {
+                early: vec![column(&client, 0, 1), column(&client, 1, 1), column(&client, 2, ring), xhat.clone()],
+                late: public.to_vec(),
+                server: [vec![column(&server, 1, 1), column(&server, 2, 1), column(&server, 0, ring)], public.to_vec()]
+                    .concat(),
+                shared: Vec::new(),
+            };
+            let clip = Clip { top, spare: false };
+            let circuit = rescale(how, spec, clip, Some(ring)).unwrap();
+            let [_, of_server] = evaluate(circuit, lanes, given, 3).await.unwrap();
+            let m = of_server.opened[0].to_lanes::<u64>();
+            for (lane, (m, xhat)) in m.into_iter().zip(xhat.to_lanes::<u64>()).enumerate() {
+                let ([c_0, alpha, own], [other, k, w]) = (of(lane).client(c[lane]), of(lane).server(v[lane], offset));
+                let wraps = (c_0 * k).wrapping_add(alpha.wrapping_mul(w));
+                let s = signed(own.wrapping_add(other).wrapping_add(wraps) & kept, ring.into());
+                let value = (s >> spec.shift).clamp(0, i64::from(top).min((1 << spec.bits) - 1)).cast_unsigned();
+                let value = if spec.bits == 1 { u64::from(s >= 0) } else { value };
+                assert_eq!(m.wrapping_add(xhat) & kept, value, "{factors:?} {how:?} lane {lane}");
+                if dropped == 0 {
+                    let z = signed(c[lane].wrapping_add(v[lane]) & (u64::MAX >> (63 - ell)), ell as usize + 1) >> 1;
+                    let fits = (-(1 << (ell - 2))..1 << (ell - 2)).contains(&z);
+                    assert!(!fits || s == z * of(lane).multiplier + offset, "a whole product of {z}");
+                }
+            }
+        }
+    }
+    let guarded = Spec { ell: 13, shift: 7, bits: 4, guard: 1 };
+    assert!(rescale(Carry::Ripple, guarded, Clip::default(), None).is_err());
+}
+
+#[test]
+fn a_truncated_product_costs_two_additions() {
+    let spec = Spec { ell: 14, shift: 7, bits: 4, guard: 0 };
+    let of = |circuit: Circuit| (circuit.triples(), circuit.depth());
+    let plain = of(requantise(spec, Clip::default(), Some(14)).unwrap());
+    let rescaled = of(rescale(Carry::Ripple, spec, Clip::default(), Some(14)).unwrap());
+    assert_eq!(rescaled, (plain.0 + 3 + 13 - 1, plain.1 + 2));
+}
+
 #[tokio::test]
 async fn pools_of_kept_values_are_their_largest() {
     for (bits, window, ring) in [(4, 4, 9), (4, 9, 4), (1, 4, 6), (8, 3, 12), (4, 1, 5)] {
-        let circuit = max_pool(bits, window, Some(ring)).unwrap();
+        let how = if window % 2 == 0 { Carry::Ripple } else { Carry::Prefix };
+        let circuit = max_pool_by(how, bits, window, Some(ring)).unwrap();
         let lanes = 300;
         let values: Vec<Planes> = (0..window).map(|i| Planes::random(lanes, bits, &mut rng(i as u64))).collect();
         let xhat = Planes::random(lanes, ring.into(), &mut rng(99));

@@ -112,6 +112,18 @@ fn replayed_and_reordered_openings_are_found() {
     assert!(matches!(guard.compare(&[0; DIGEST_BYTES]), Err(Error::Cheated)));
 }
 
+/// Windows that reach beyond what they read have zeros there, which are authenticated as everything else.
+#[test]
+fn bits_move_to_other_lanes_and_zeros_come_in() {
+    let ([client, server], values, [_, guard]) = given(10, 6);
+    let from = |to: usize| [Some(3), None, Some(9), Some(3)][to];
+    let moved = value(&guard, &client.gather_or_zero(4, from), &server.gather_or_zero(4, from));
+    let lanes = lanes_of(&values);
+    assert_eq!(lanes_of(&moved), [lanes[3], 0, lanes[9], lanes[3]]);
+    let same = value(&guard, &client.gather(2, |to| 7 - to), &server.gather(2, |to| 7 - to));
+    assert_eq!(lanes_of(&same), [lanes[7], lanes[6]]);
+}
+
 #[test]
 fn a_claim_of_other_values_is_found() {
     let ([client, server], values, [mut own, mut guard]) = given(70, 4);

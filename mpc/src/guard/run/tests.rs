@@ -9,11 +9,14 @@ use crate::guard::circuits;
 use crate::guard::early::Early;
 use crate::guard::prepare::offline;
 use crate::guard::testing::{Given, Pair, evaluate, lie, prepare, rng, value};
-use crate::guard::{Circuit, Triples, prove};
+use crate::guard::{Carry, Circuit, Triples, prove};
 use crate::party::Stage;
 use crate::primitive::block::Block;
 use crate::program::testing::ODD_LANES;
 use std::sync::Arc;
+
+mod deviations;
+mod random;
 
 /// Everything at once: inputs of all origins, outputs of all kinds, constants, complements, known products.
 #[tokio::test]
@@ -74,7 +77,7 @@ async fn logits(
     spoil: impl FnOnce(&mut Triples),
     deviate: impl FnOnce(&mut Prepared),
 ) -> (Result<Outputs>, u64, usize) {
-    let circuit = circuits::logits(ELL, Destination::Client).unwrap();
+    let circuit = circuits::logits_by(Carry::Ripple, ELL, Destination::Client).unwrap();
     let [c, v] = [1, 2].map(|seed| Planes::random(LANES, ELL + 1, &mut rng(seed)));
     let Pair { circuit, channels: [mut a, mut b], guards: [mut own, mut guard], prepared: [mut client, server] } =
         prepare(circuit, LANES, vec![c], seed, spoil).await.unwrap();
@@ -247,7 +250,7 @@ async fn too_few_triples_are_refused_before_anything_is_sent() {
     a.enter(Stage::Offline);
     let early = vec![Planes::zero(3, 5)];
     let error = offline(&circuit, 3, &mut a, &mut own, (client, Triples::default()), early, &mut rng(1)).await;
-    assert!(matches!(error, Err(Error::Exhausted { need: 12, have: 0, .. })));
+    assert!(matches!(error, Err(Error::Exhausted { need, have: 0, .. }) if need == 3 * circuit.triples()));
     assert_eq!(a.traffic().total().frames_sent, 0);
 }
 
@@ -341,4 +344,37 @@ async fn a_prepared_layer_holds_eight_bytes_for_a_bit() {
         assert_eq!(client.triples.len(), left * lanes);
     }
     assert!(client.triples.is_empty());
+}
+
+/// What is public multiplies and does nothing else.
+#[test]
+fn public_bits_only_multiply() {
+    type Misuse = fn(&mut Builder, Wire, Wire);
+    let misuses: [Misuse; 6] = [
+        |b, p, x| {
+            let _ = b.xor(p, x);
+        },
+        |b, p, x| {
+            let _ = b.and(x, p);
+        },
+        |b, p, _| b.output(Destination::Server, &[p]),
+        |b, p, x| {
+            let _ = b.times(p, x.not());
+        },
+        |b, p, x| {
+            let _ = b.times(p.not(), x);
+        },
+        |b, _, x| {
+            let _ = b.times(x, x);
+        },
+    ];
+    for misuse in misuses {
+        let panics = std::panic::catch_unwind(|| {
+            let mut b = Builder::new();
+            let (p, x) = (b.input(Origin::Public, 1)[0], b.input(Origin::Server, 1)[0]);
+            assert_eq!(b.times(p, Wire::ZERO), Wire::ZERO);
+            misuse(&mut b, p, x);
+        });
+        assert!(panics.is_err());
+    }
 }
