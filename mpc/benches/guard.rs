@@ -4,7 +4,8 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use lowkey_mpc::bits::Planes;
 use lowkey_mpc::channel::Channel;
 use lowkey_mpc::guard::{
-    Batch, Carry, Circuit, Guard, Origin, Triples, circuits, cost, least_error_bits, make_of, offline, online, triples,
+    Batch, Carry, Circuit, Guard, Origin, Triples, circuits, cost, least_error_bits, make_of, offline_all, online,
+    triples,
 };
 use lowkey_mpc::ot::Correlations;
 use lowkey_mpc::party::{Party, Stage};
@@ -45,10 +46,6 @@ impl State {
         let Self { ch, pool, guard, triples, rng } = self;
         ch.enter(Stage::Offline);
         pool.ensure(ch, circuit.ots(lanes)).await.expect("an honest peer");
-        let own = (
-            pool.take(circuit.ots(lanes)).expect("just made"),
-            triples.take(circuit.triples() * lanes).expect("just made"),
-        );
         let client = ch.party() == Party::Client;
         let mut given = |origins: &[Origin]| -> Vec<Planes> {
             let ports = circuit.inputs().iter().filter(|port| origins.contains(&port.of));
@@ -56,7 +53,9 @@ impl State {
         };
         let early = given(if client { &[Origin::Early] } else { &[] });
         let late = given(if client { &[Origin::Public] } else { &[Origin::Server, Origin::Public] });
-        let prepared = offline(circuit, lanes, ch, guard, own, early, rng).await.expect("an honest peer");
+        let circuits = [(circuit.clone(), lanes)];
+        let prepared = offline_all(&circuits, ch, guard, (pool, triples), vec![early], rng).await;
+        let prepared = prepared.expect("an honest peer").remove(0);
         ch.enter(Stage::Online);
         online(prepared, ch, guard, late, &[]).await.expect("an honest peer");
     }

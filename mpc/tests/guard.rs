@@ -4,10 +4,10 @@ mod common;
 
 use common::{Given, LANES, RING, SPEC};
 use lowkey_mpc::bits::Planes;
-use lowkey_mpc::channel::{Channel, HEADER_BYTES};
+use lowkey_mpc::channel::Channel;
 use lowkey_mpc::guard::{
-    Batch, Carry, Circuit, Destination, Flights, Guard, Triples, amortised_bytes, circuits, cost, least_error_bits,
-    make_of, offline, online, triples,
+    Batch, Carry, Circuit, Destination, Guard, Triples, amortised_bytes, circuits, cost, cost_at_once,
+    least_error_bits, make_of, offline_all, online, ots_at_once, triples,
 };
 use lowkey_mpc::ot::{Correlations, OtCount, price};
 use lowkey_mpc::party::{Party, Stage};
@@ -31,20 +31,18 @@ async fn party(
 ) -> (Vec<Planes>, Channel) {
     let mut rng = ChaCha20Rng::seed_from_u64(ch.party() as u64);
     let mut pool = Correlations::setup(&mut ch, &mut rng).await.unwrap();
-    let circuits = layers();
+    let circuits = layers().map(|circuit| (circuit, LANES));
     ch.enter(Stage::Offline);
-    let need = batch.ots() + circuits.iter().map(|circuit| circuit.ots(LANES)).sum();
+    let need = batch.ots() + ots_at_once(&circuits);
     pool.ensure(&mut ch, need).await.unwrap();
     // A new visit, so that the traffic below is that of the protocols.
     ch.enter(Stage::Offline);
     let mut guard = Guard::new(&pool.take(OtCount::ZERO).unwrap());
     let mut triples = make_of(&mut ch, &mut guard, batch, &mut pool, &mut rng).await.unwrap();
     assert_eq!(triples.held_bytes(), Triples::BYTES * batch.good());
-    let mut prepared = Vec::new();
-    for (circuit, inputs) in circuits.iter().zip(early) {
-        let own = (pool.take(circuit.ots(LANES)).unwrap(), triples.take(circuit.triples() * LANES).unwrap());
-        prepared.push(offline(circuit, LANES, &mut ch, &mut guard, own, inputs, &mut rng).await.unwrap());
-    }
+    let own = (&mut pool, &mut triples);
+    let prepared = offline_all(&circuits, &mut ch, &mut guard, own, early.into(), &mut rng).await.unwrap();
+    assert_eq!(triples.len(), batch.good() - self::triples(&circuits));
     ch.enter(Stage::Online);
     let mut outputs = Vec::new();
     for (prepared, inputs) in prepared.into_iter().zip(late) {
@@ -67,19 +65,13 @@ async fn guarded_layers_over_silent_ot() {
     given.check(&m[0], &logits[0]);
 
     // The bytes and flights of the records are those of the sockets.
-    let costs: Vec<_> = [batch.cost()].into_iter().chain(circuits.iter().map(|circuit| circuit.cost(LANES))).collect();
-    let mut flights = Flights::default();
-    for circuit in &circuits {
-        let _ = circuit.online_frames(LANES, &mut flights);
-    }
+    let cost = cost_at_once(&[batch], &circuits.map(|circuit| (circuit, LANES)));
     for (channel, sender) in [(client, Party::Client), (server, Party::Server)] {
         for stage in [Stage::Offline, Stage::Online] {
-            let frames = costs.iter().flat_map(|cost| &cost.frames);
-            let frames = frames.filter(|frame| frame.time.stage() == stage && frame.sender == sender);
-            let planned: usize = frames.map(|frame| frame.bytes + HEADER_BYTES).sum();
-            assert_eq!(channel.traffic().stage(stage).other.bytes_sent as usize, planned, "{sender} {stage}");
+            let traffic = channel.traffic().stage(stage);
+            assert_eq!(traffic.other.bytes_sent as usize, cost.sent_bytes(stage, sender), "{sender} {stage}");
+            assert_eq!(traffic.flights, u64::from(cost.flights_of(stage)), "{sender} {stage}");
         }
-        assert_eq!(channel.traffic().stage(Stage::Online).flights, u64::from(flights.count()));
     }
 }
 

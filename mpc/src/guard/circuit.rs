@@ -229,18 +229,17 @@ impl Circuit {
 
     /// The frames of the offline stage, behind those that were sent before.
     pub fn offline_frames_behind(&self, lanes: usize, flights: &mut Flights) -> Vec<FrameCost> {
-        let mut frames = Vec::new();
-        let mut frame = |sender, bytes| {
-            frames.push(FrameCost { time: Time::Offline(flights.send(sender)), sender, bytes });
-        };
-        if self.early_bytes(lanes) > 0 {
-            frame(Party::Client, self.early_bytes(lanes));
-        }
+        let mut frames: Vec<FrameCost> = self.early_frame(lanes, flights).into_iter().collect();
         if self.proved > 0 {
-            frame(Party::Server, prove::CHALLENGE_BYTES);
-            frame(Party::Client, prove::PROOF_BYTES);
+            frames.extend(proof_frames(flights));
         }
         frames
+    }
+
+    /// The frame of its corrections.
+    pub(super) fn early_frame(&self, lanes: usize, flights: &mut Flights) -> Option<FrameCost> {
+        let bytes = self.early_bytes(lanes);
+        (bytes > 0).then(|| offline_frame(flights, Party::Client, bytes))
     }
 
     /// The frames of the online stage, behind those of circuits that ran before.
@@ -264,4 +263,14 @@ impl Circuit {
         }
         frames
     }
+}
+
+fn offline_frame(flights: &mut Flights, sender: Party, bytes: usize) -> FrameCost {
+    FrameCost { time: Time::Offline(flights.send(sender)), sender, bytes }
+}
+
+/// The frames of a proof.
+pub(super) fn proof_frames(flights: &mut Flights) -> [FrameCost; 2] {
+    [(Party::Server, prove::CHALLENGE_BYTES), (Party::Client, prove::PROOF_BYTES)]
+        .map(|(sender, bytes)| offline_frame(flights, sender, bytes))
 }

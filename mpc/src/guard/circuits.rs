@@ -9,7 +9,7 @@
 //! | [`input`] | x and xhat of the client | a, ring - a - 1 |
 //! | [`table`] | what a requantisation kept | for each bit of an entry at most 2^(a-1) - 1 |
 //! | [`logits`] | c of the client, v of the server | a tree of ell bits |
-//! | [`argmax`] | what logits kept | a comparison of ell bits by a tree, and selections, for each pair |
+//! | [`argmax`] | what logits kept | a comparison of ell bits by a tree, for each pair of up to 16 classes; of more with selections, for each class |
 //! | [`reveal`] | m of the server | 0 |
 //!
 //! A scale, which multiplies exact accumulators, is a [`rescale`] of which nothing is dropped: its ring holds the whole product.
@@ -17,7 +17,7 @@
 use super::bits::Bits;
 use super::builder::Builder;
 use super::circuit::{Circuit, Destination, Origin, Wire};
-use super::gadgets::{Carry, at_most, clamp, less, look_up, masked, select, sum};
+use super::gadgets::{Carry, any, at_most, clamp, less, look_up, masked, select, sum};
 use crate::protocol::rescale::Factor;
 use crate::spec::{Clip, Finish, LayoutError, MAX_BITS, MAX_ELL, Spec, check_clip, check_ring, check_size};
 
@@ -26,6 +26,9 @@ const MAX_VALUE: usize = 32;
 
 /// Most values of a window, most classes.
 const MAX_PLAYERS: usize = 1 << 12;
+
+/// Most classes of which all pairs are compared at once.
+const MAX_PAIRED: usize = 16;
 
 /// Ends with m = y - xhat, opened to the server, in a ring of so many bits; or keeps y.
 fn end(b: &mut Builder, how: Carry, y: &[Wire], xhat: Option<&[Wire]>) {
@@ -233,7 +236,8 @@ pub fn reveal(ring: usize) -> Result<Circuit, LayoutError> {
 }
 
 /// The index of the largest of some signed numbers of ell bits, to the client alone; of equal ones the lowest. Inputs: the numbers, shared; see
-/// [`per_class`]. Any two may differ by as much as they can. Comparisons are by trees, since there are few.
+/// [`per_class`]. Any two may differ by as much as they can. Few numbers are compared in all pairs at once, many in rounds, by trees: there are
+/// few lanes, so that flights cost more than bytes.
 ///
 /// # Errors
 /// [`LayoutError::Size`] if a size is out of bounds.
@@ -241,32 +245,62 @@ pub fn argmax(ell: usize, classes: usize) -> Result<Circuit, LayoutError> {
     check_size("bits of a logit", ell, 1, MAX_ELL.into())?;
     check_size("classes", classes, 1, MAX_PLAYERS)?;
     let mut b = Builder::new();
-    let width = classes.next_power_of_two().trailing_zeros().max(1) as usize;
-    let index = |i: usize| (0..width).map(|bit| Wire::constant(i >> bit & 1 == 1)).collect::<Vec<_>>();
-    let mut players: Vec<_> = (0..classes)
-        .map(|i| {
+    let players: Vec<Vec<Wire>> = (0..classes)
+        .map(|_| {
             // With its sign complemented a number is ordered as one without.
             let mut value = b.input(Origin::Shared, ell);
             value[ell - 1] = value[ell - 1].not();
-            (value, index(i))
+            value
         })
         .collect();
+    let index = if classes <= MAX_PAIRED { largest_of_pairs(&mut b, &players) } else { tournament(&mut b, players) };
+    b.output(Destination::Client, &index);
+    Ok(b.finish())
+}
+
+/// Bits of an index of so many.
+fn index_width(classes: usize) -> usize {
+    classes.next_power_of_two().trailing_zeros().max(1) as usize
+}
+
+/// The index of the first of the largest: the one that is above those before it and not below those behind it.
+fn largest_of_pairs(b: &mut Builder, players: &[Vec<Wire>]) -> Vec<Wire> {
+    let below: Vec<Vec<Wire>> = (0..players.len())
+        .map(|i| players[..i].iter().map(|before| less(b, Carry::Prefix, before, &players[i])).collect())
+        .collect();
+    let is_largest: Vec<Wire> = (0..players.len())
+        .map(|i| {
+            let loses = below[i].iter().map(|wins| wins.not()).chain(below[i + 1..].iter().map(|row| row[i]));
+            any(b, Carry::Prefix, &loses.collect::<Vec<_>>()).not()
+        })
+        .collect();
+    let bit = |bit: usize| {
+        let of = is_largest.iter().enumerate().filter(|(i, _)| i >> bit & 1 == 1);
+        of.fold(Wire::ZERO, |sum, (_, is_largest)| b.xor(sum, *is_largest))
+    };
+    (0..index_width(players.len())).map(bit).collect()
+}
+
+/// The same, in rounds of pairs.
+fn tournament(b: &mut Builder, players: Vec<Vec<Wire>>) -> Vec<Wire> {
+    let width = index_width(players.len());
+    let index = |i: usize| (0..width).map(|bit| Wire::constant(i >> bit & 1 == 1)).collect::<Vec<_>>();
+    let mut players: Vec<_> = players.into_iter().enumerate().map(|(i, value)| (value, index(i))).collect();
     while players.len() > 1 {
         let last = players.len() == 2;
         players = players
             .chunks(2)
             .map(|pair| match pair {
                 [(x, i), (y, j)] => {
-                    let right = less(&mut b, Carry::Prefix, x, y);
-                    let value = if last { Vec::new() } else { select(&mut b, right, y, x) };
-                    (value, select(&mut b, right, j, i))
+                    let right = less(b, Carry::Prefix, x, y);
+                    let value = if last { Vec::new() } else { select(b, right, y, x) };
+                    (value, select(b, right, j, i))
                 }
                 rest => rest[0].clone(),
             })
             .collect();
     }
-    b.output(Destination::Client, &players[0].1);
-    Ok(b.finish())
+    players.remove(0).1
 }
 
 /// The inputs of [`argmax`] from kept logits, lane `image * classes + class`: for each class, of all images.

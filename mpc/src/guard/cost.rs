@@ -1,16 +1,17 @@
 //! What batches and circuits cost, exactly as they run, without running them: OTs, bytes by direction, flights.
 //!
 //! ```text
-//! offline   every batch by `make`, then the offline stage of every circuit       online   every circuit, in the same order
+//! offline   every batch by `make`, then `offline` of every circuit or `offline_all`       online   every circuit, in the same order
 //! ```
 
 use super::batch::{Batch, least_error_bits};
-use super::circuit::Circuit;
+use super::circuit::{Circuit, proof_frames};
 use super::flights::Flights;
-use crate::correlation::demand::Demand;
+use super::prove::MASK_OTS;
+use crate::correlation::ot::OtCount;
 use crate::correlation::ot::price::BYTES_PER_OT;
 use crate::party::{Party, Stage};
-use crate::program::Cost;
+use crate::program::{Cost, FrameCost};
 use std::borrow::Borrow;
 
 /// Triples of circuits, each with its lanes.
@@ -23,20 +24,53 @@ pub fn triples<C: Borrow<Circuit>>(circuits: &[(C, usize)]) -> usize {
 /// themselves come in batches of their own ([`price`](crate::ot::price)).
 #[must_use]
 pub fn cost<C: Borrow<Circuit>>(batches: &[Batch], circuits: &[(C, usize)]) -> Cost {
+    let ots = circuits.iter().map(|(circuit, lanes)| circuit.borrow().ots(*lanes)).sum();
+    cost_of(batches, circuits, ots, |flights| {
+        let each = circuits.iter().map(|(circuit, lanes)| circuit.borrow().offline_frames_behind(*lanes, flights));
+        each.flatten().collect()
+    })
+}
+
+/// [`cost`] where the circuits are prepared by [`offline_all`](super::offline_all), with one proof.
+#[must_use]
+pub fn cost_at_once<C: Borrow<Circuit>>(batches: &[Batch], circuits: &[(C, usize)]) -> Cost {
+    cost_of(batches, circuits, ots_at_once(circuits), |flights| {
+        let each = circuits.iter().filter_map(|(circuit, lanes)| circuit.borrow().early_frame(*lanes, flights));
+        let mut frames: Vec<FrameCost> = each.collect();
+        if proofs(circuits) > 0 {
+            frames.extend(proof_frames(flights));
+        }
+        frames
+    })
+}
+
+/// OTs that [`offline_all`](super::offline_all) takes: those of all circuits, with one proof.
+#[must_use]
+pub fn ots_at_once<C: Borrow<Circuit>>(circuits: &[(C, usize)]) -> OtCount {
+    let all: OtCount = circuits.iter().map(|(circuit, lanes)| circuit.borrow().ots(*lanes)).sum();
+    let spared = MASK_OTS * proofs(circuits).saturating_sub(1);
+    OtCount { client_receives: all.client_receives - spared, ..all }
+}
+
+/// Circuits with products that the client proves.
+fn proofs<C: Borrow<Circuit>>(circuits: &[(C, usize)]) -> usize {
+    circuits.iter().filter(|(circuit, _)| circuit.borrow().proved > 0).count()
+}
+
+fn cost_of<C: Borrow<Circuit>>(
+    batches: &[Batch],
+    circuits: &[(C, usize)],
+    ots: OtCount,
+    prepared: impl FnOnce(&mut Flights) -> Vec<FrameCost>,
+) -> Cost {
     let (mut offline, mut online) = (Flights::default(), Flights::default());
-    let mut cost = Cost { frames: Vec::new(), demand: Demand::ZERO };
-    for batch in batches {
-        cost.frames.extend(batch.frames(&mut offline));
-        cost.demand += batch.ots().into();
-    }
+    let mut frames: Vec<FrameCost> = batches.iter().flat_map(|batch| batch.frames(&mut offline)).collect();
+    frames.extend(prepared(&mut offline));
     for (circuit, lanes) in circuits {
-        cost.frames.extend(circuit.borrow().offline_frames_behind(*lanes, &mut offline));
-        cost.demand += circuit.borrow().ots(*lanes).into();
+        frames.extend(circuit.borrow().online_frames(*lanes, &mut online));
     }
-    for (circuit, lanes) in circuits {
-        cost.frames.extend(circuit.borrow().online_frames(*lanes, &mut online));
-    }
-    cost
+    let of_batches: OtCount = batches.iter().map(|batch| batch.ots()).sum();
+    Cost { frames, demand: (of_batches + ots).into() }
 }
 
 /// Bytes of circuits in the long run, both parties and stages, frame headers included: OTs at the price of a whole batch of them, triples at that of the

@@ -13,6 +13,7 @@ use crate::primitive::bits::Planes;
 use crate::primitive::block::Block;
 use crate::transport::channel::{Channel, FrameKind};
 use rand::CryptoRng;
+use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// Keys or MACs, plane after plane. Wiped.
@@ -22,16 +23,18 @@ pub type Wide = Zeroizing<Vec<Block>>;
 pub type Values = Vec<Option<Zeroizing<Vec<Tag>>>>;
 
 /// One party's blocks of the nodes that are known early.
-pub struct Early<'a> {
-    circuit: &'a Circuit,
+pub struct Early {
+    circuit: Arc<Circuit>,
     lanes: usize,
     pub(super) values: Vec<Option<Wide>>,
+    kept: Values,
 }
 
-impl<'a> Early<'a> {
+impl Early {
     /// None yet.
-    pub fn new(circuit: &'a Circuit, lanes: usize) -> Self {
-        Self { circuit, lanes, values: vec![None; circuit.nodes.len()] }
+    pub fn new(circuit: Arc<Circuit>, lanes: usize) -> Self {
+        let values = vec![None; circuit.nodes.len()];
+        Self { circuit, lanes, values, kept: Vec::new() }
     }
 
     /// At the client: its early inputs from random bits, and the products that it proves. Returns corrections.
@@ -78,8 +81,8 @@ impl<'a> Early<'a> {
 
     /// Goes through what is known in order; `product` makes z from x and y and the number of the product.
     fn known(&mut self, mut product: impl FnMut(&Self, Wire, Wire, usize) -> Vec<Block>) {
-        let mut number = 0;
-        for (i, node) in self.circuit.nodes.iter().enumerate() {
+        let (mut number, circuit) = (0, self.circuit.clone());
+        for (i, node) in circuit.nodes.iter().enumerate() {
             let value = match node.op {
                 Op::Known(a, b) => {
                     number += 1;
@@ -94,7 +97,9 @@ impl<'a> Early<'a> {
 
     /// At the client: the products that it proves. Returns corrections.
     pub(super) fn give_products(&mut self, random: Option<Wide>) -> Vec<u8> {
-        let Some(mut random) = random else { return Vec::new() };
+        let Some(mut random) = random else {
+            return Vec::new();
+        };
         let lanes = self.lanes;
         let mut message = vec![0; packed::bytes(random.len())];
         self.known(|at, a, b, number| {
@@ -114,65 +119,90 @@ impl<'a> Early<'a> {
 
     /// At the server: its halves of these products.
     pub(super) fn take_products(&mut self, guard: &Guard, random: Option<Wide>, message: &[u8]) -> Result<()> {
-        let Some(mut random) = random else { return Ok(()) };
+        let Some(mut random) = random else {
+            return Ok(());
+        };
         apply_words(guard.delta(), &mut random, message)?;
         let lanes = self.lanes;
         self.known(|_, _, _, number| random[number * lanes..][..lanes].to_vec());
         Ok(())
     }
 
-    /// The proof of all products.
-    ///
-    /// # Errors
-    /// Those of the channel.
-    pub async fn prove<R: CryptoRng>(
-        &self,
-        ch: &mut Channel,
-        guard: &mut Guard,
-        mask: &[Block],
-        rng: &mut R,
-    ) -> Result<()> {
-        match guard.party() {
-            Party::Client => {
-                let chi = ch.recv(FrameKind::Data, prove::CHALLENGE_BYTES).await?;
-                let chi = Block::from_bytes(*chi.first_chunk().expect("the length was checked"));
-                let v = self.with_products(guard, |guard, products| prove::prove(guard, products, mask, chi));
-                ch.send(FrameKind::Data, v.to_bytes().to_vec()).await
-            }
-            Party::Server => {
-                let chi = Block::random(rng);
-                ch.send(FrameKind::Data, chi.to_bytes().to_vec()).await?;
-                let v = ch.recv(FrameKind::Data, prove::PROOF_BYTES).await?;
-                let v = Block::from_bytes(*v.first_chunk().expect("the length was checked"));
-                self.with_products(guard, |guard, products| prove::verify(guard, products, mask, chi, v));
-                Ok(())
-            }
-        }
-    }
-
-    /// Looks at all products. The server's halves are complemented where the operand is.
-    pub(super) fn with_products<T>(&self, guard: &mut Guard, f: impl FnOnce(&mut Guard, &Products<'_>) -> T) -> T {
-        let server = guard.party() == Party::Server;
-        let operand = |wire: Wire| {
+    /// Operands and result of every product. The server's halves of operands are complemented where the operand is.
+    fn products(&self, server: bool) -> impl Iterator<Item = (Zeroizing<[Vec<Block>; 2]>, &[Block], [bool; 2])> {
+        let operand = move |wire: Wire| {
             let flip = Block::new((server && wire.flipped).into(), 0);
             self.value(wire.node.expect("constants fold")).iter().map(|block| *block ^ flip).collect::<Vec<_>>()
         };
-        let nodes = self.circuit.nodes.iter().enumerate();
-        let all: Vec<_> = nodes
-            .filter_map(|(i, node)| match node.op {
-                Op::Known(a, b) => Some((Zeroizing::new([operand(a), operand(b)]), i, [a.flipped, b.flipped])),
-                Op::Input { .. } | Op::Xor(..) | Op::And(..) | Op::Times(..) => None,
-            })
-            .collect();
-        let planes = all.iter().map(|(xy, z, _)| [&xy[0][..], &xy[1][..], self.value(*z as u32)]).collect();
-        let flipped = all.iter().map(|(_, _, flipped)| *flipped).collect();
-        f(guard, &Products { planes, flipped })
+        self.circuit.nodes.iter().enumerate().filter_map(move |(i, node)| match node.op {
+            Op::Known(a, b) => {
+                Some((Zeroizing::new([operand(a), operand(b)]), self.value(i as u32), [a.flipped, b.flipped]))
+            }
+            Op::Input { .. } | Op::Xor(..) | Op::And(..) | Op::Times(..) => None,
+        })
     }
 
-    /// What is kept: tags of inputs and products. Sums are computed again when the circuit runs.
-    pub fn keep(self) -> Values {
-        let tags = |blocks: Wide| Zeroizing::new(blocks.iter().map(|block| Tag::of(*block)).collect::<Vec<_>>());
-        let nodes = self.values.into_iter().zip(&self.circuit.nodes);
-        nodes.map(|(value, node)| if let Op::Xor(..) = node.op { None } else { value.map(tags) }).collect()
+    /// Takes what is kept, and lets go of the blocks that no proof reads.
+    #[must_use]
+    pub fn settle(mut self) -> Self {
+        let mut is_read = vec![false; self.values.len()];
+        for (i, node) in self.circuit.nodes.iter().enumerate() {
+            if let Op::Known(a, b) = node.op {
+                let operands = [a, b].into_iter().filter_map(|wire| wire.node).map(|node| node as usize);
+                operands.chain([i]).for_each(|node| is_read[node] = true);
+            }
+        }
+        let tags = |blocks: &Wide| Zeroizing::new(blocks.iter().map(|block| Tag::of(*block)).collect::<Vec<_>>());
+        let nodes = self.values.iter().zip(&self.circuit.nodes);
+        // Sums are computed again when the circuit runs.
+        let keep = |(value, op): (&Option<Wide>, Op)| {
+            if let Op::Xor(..) = op { None } else { value.as_ref().map(tags) }
+        };
+        self.kept = nodes.map(|(value, node)| keep((value, node.op))).collect();
+        self.values.iter_mut().zip(is_read).filter(|(_, is_read)| !is_read).for_each(|(value, _)| *value = None);
+        self
     }
+
+    /// What is kept: tags of inputs and products.
+    pub fn keep(self) -> Values {
+        self.kept
+    }
+}
+
+/// The proof of all products of some circuits.
+///
+/// # Errors
+/// Those of the channel.
+pub async fn prove<R: CryptoRng>(
+    all: &[&Early],
+    ch: &mut Channel,
+    guard: &mut Guard,
+    mask: &[Block],
+    rng: &mut R,
+) -> Result<()> {
+    match guard.party() {
+        Party::Client => {
+            let chi = ch.recv(FrameKind::Data, prove::CHALLENGE_BYTES).await?;
+            let chi = Block::from_bytes(*chi.first_chunk().expect("the length was checked"));
+            let v = with_products(all, guard, |guard, products| prove::prove(guard, products, mask, chi));
+            ch.send(FrameKind::Data, v.to_bytes().to_vec()).await
+        }
+        Party::Server => {
+            let chi = Block::random(rng);
+            ch.send(FrameKind::Data, chi.to_bytes().to_vec()).await?;
+            let v = ch.recv(FrameKind::Data, prove::PROOF_BYTES).await?;
+            let v = Block::from_bytes(*v.first_chunk().expect("the length was checked"));
+            with_products(all, guard, |guard, products| prove::verify(guard, products, mask, chi, v));
+            Ok(())
+        }
+    }
+}
+
+/// Looks at all products.
+pub(super) fn with_products<T>(all: &[&Early], guard: &mut Guard, f: impl FnOnce(&mut Guard, &Products<'_>) -> T) -> T {
+    let server = guard.party() == Party::Server;
+    let all: Vec<_> = all.iter().flat_map(|early| early.products(server)).collect();
+    let planes = all.iter().map(|(xy, z, _)| [&xy[0][..], &xy[1][..], z]).collect();
+    let flipped = all.iter().map(|(_, _, flipped)| *flipped).collect();
+    f(guard, &Products { planes, flipped })
 }

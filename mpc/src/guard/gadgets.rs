@@ -62,7 +62,7 @@ fn propagate(b: &mut Builder, x: &[Wire], y: &[Wire]) -> Wire {
 }
 
 /// One where any bit is: an AND for every bit above the first.
-fn any(b: &mut Builder, how: Carry, bits: &[Wire]) -> Wire {
+pub fn any(b: &mut Builder, how: Carry, bits: &[Wire]) -> Wire {
     match (how, bits) {
         (Carry::Ripple, _) | (Carry::Prefix, [] | [_]) => bits.iter().fold(Wire::ZERO, |any, bit| b.or(any, *bit)),
         (Carry::Prefix, _) => {

@@ -8,13 +8,14 @@
 
 use super::bits::{Bits, keys};
 use super::circuit::{Circuit, Op, Origin};
-use super::early::{Early, Values, Wide};
+use super::cost::ots_at_once;
+use super::early::{self, Early, Values, Wide};
 use super::kept::Triples;
 use super::opened::Guard;
-use super::prove;
+use super::prove::MASK_OTS;
 use super::tag::Tag;
 use crate::correlation::ot::base::SessionId;
-use crate::correlation::ot::{Cots, OtCount};
+use crate::correlation::ot::{Correlations, Cots, OtCount};
 use crate::error::{Error, Result};
 use crate::party::Party;
 use crate::primitive::bits::Planes;
@@ -55,40 +56,133 @@ pub async fn offline<R: CryptoRng>(
     rng: &mut R,
 ) -> Result<Prepared> {
     guard.check(Some(cots.session()))?;
-    triples.check(guard)?;
-    let (need, have) = (circuit.triples() * lanes, triples.len());
+    let mut take = |need| cots.split_front(need);
+    let unproved = Unproved::correct(circuit, lanes, ch, guard, &mut take, triples, early).await?;
+    prove(std::slice::from_ref(&unproved), ch, guard, &mut take, rng).await?;
+    Ok(unproved.finish(guard))
+}
+
+/// The offline stage of circuits, one after the other, with one proof for all of their products: three flights in all. `early`: at the client,
+/// for each circuit what [`offline`] takes; at the server nothing. OTs, [`ots_at_once`](super::ots_at_once), are computed as they are needed; triples are
+/// taken out of the session's.
+///
+/// # Errors
+/// As [`offline`]; too few OTs or triples are found before anything is sent.
+///
+/// # Panics
+/// As [`offline`].
+pub async fn offline_all<R: CryptoRng>(
+    circuits: &[(Arc<Circuit>, usize)],
+    ch: &mut Channel,
+    guard: &mut Guard,
+    (pool, triples): (&mut Correlations, &mut Triples),
+    early: Vec<Vec<Planes>>,
+    rng: &mut R,
+) -> Result<Vec<Prepared>> {
+    guard.check(Some(pool.session()))?;
+    let (need, have) = (ots_at_once(circuits).client_receives, pool.available().client_receives);
     if have < need {
         return Err(Error::Exhausted { received_by: Party::Client, need, have });
     }
-    let mut random = |bits: usize| cots.split_front(OtCount::received_by(Party::Client, bits));
-    let wide = |cots: Cots| -> Wide { Zeroizing::new(keys(&cots).to_vec()) };
-    let (mut ports, mut late) = (Vec::new(), Vec::new());
-    for port in circuit.inputs() {
-        match port.of {
-            Origin::Early => ports.push(wide(random(port.width * lanes)?)),
-            Origin::Late => late.push(Bits::random(lanes, random(port.width * lanes)?)),
-            Origin::Server | Origin::Shared | Origin::Public => {}
+    all_from(circuits, ch, guard, (|need| pool.take(need), triples), early, rng).await
+}
+
+/// [`offline_all`] with OTs from anywhere.
+pub(super) async fn all_from<R: CryptoRng>(
+    circuits: &[(Arc<Circuit>, usize)],
+    ch: &mut Channel,
+    guard: &mut Guard,
+    (mut take, triples): (impl FnMut(OtCount) -> Result<Cots>, &mut Triples),
+    early: Vec<Vec<Planes>>,
+    rng: &mut R,
+) -> Result<Vec<Prepared>> {
+    let mut own = triples.take(super::triples(circuits))?;
+    own.check(guard)?;
+    let mut all = Vec::with_capacity(circuits.len());
+    let mut early = early.into_iter();
+    for (circuit, lanes) in circuits {
+        let triples = own.take(circuit.triples() * lanes)?;
+        let early = early.next().unwrap_or_default();
+        all.push(Unproved::correct(circuit, *lanes, ch, guard, &mut take, triples, early).await?);
+    }
+    prove(&all, ch, guard, &mut take, rng).await?;
+    Ok(all.into_iter().map(|unproved| unproved.finish(guard)).collect())
+}
+
+/// One party's circuit between its corrections and the proof. It can't run.
+struct Unproved {
+    circuit: Arc<Circuit>,
+    lanes: usize,
+    early: Early,
+    late: Vec<Bits>,
+    triples: Triples,
+}
+
+fn wide(cots: &Cots) -> Wide {
+    Zeroizing::new(keys(cots).to_vec())
+}
+
+impl Unproved {
+    /// Gives or takes what the client knows.
+    async fn correct(
+        circuit: &Arc<Circuit>,
+        lanes: usize,
+        ch: &mut Channel,
+        guard: &Guard,
+        take: &mut impl FnMut(OtCount) -> Result<Cots>,
+        triples: Triples,
+        given: Vec<Planes>,
+    ) -> Result<Self> {
+        triples.check(guard)?;
+        let (need, have) = (circuit.triples() * lanes, triples.len());
+        if have < need {
+            return Err(Error::Exhausted { received_by: Party::Client, need, have });
         }
-    }
-    let proved = if circuit.proved > 0 { Some(wide(random(circuit.proved * lanes)?)) } else { None };
-    let mut known = Early::new(circuit, lanes);
-    if guard.party() == Party::Client {
-        let message = known.give(ports, &early, proved);
-        if !message.is_empty() {
-            ch.send(FrameKind::Data, message).await?;
+        let mut random = |planes: usize| take(OtCount::received_by(Party::Client, planes * lanes));
+        let (mut ports, mut late) = (Vec::new(), Vec::new());
+        for port in circuit.inputs() {
+            match port.of {
+                Origin::Early => ports.push(wide(&random(port.width)?)),
+                Origin::Late => late.push(Bits::random(lanes, random(port.width)?)),
+                Origin::Server | Origin::Shared | Origin::Public => {}
+            }
         }
-    } else if circuit.early_bytes(lanes) > 0 {
-        let message = ch.recv(FrameKind::Data, circuit.early_bytes(lanes)).await?;
-        known.take(guard, ports, proved, &message)?;
+        let proved = if circuit.proved > 0 { Some(wide(&random(circuit.proved)?)) } else { None };
+        let mut early = Early::new(circuit.clone(), lanes);
+        if guard.party() == Party::Client {
+            let message = early.give(ports, &given, proved);
+            if !message.is_empty() {
+                ch.send(FrameKind::Data, message).await?;
+            }
+        } else if circuit.early_bytes(lanes) > 0 {
+            let message = ch.recv(FrameKind::Data, circuit.early_bytes(lanes)).await?;
+            early.take(guard, ports, proved, &message)?;
+        }
+        Ok(Self { circuit: circuit.clone(), lanes, early: early.settle(), late, triples })
     }
-    drop(early);
-    if circuit.proved > 0 {
-        // All of these: fewer would mask less than a block.
-        let mask = wide(random(prove::MASK_OTS)?);
-        known.prove(ch, guard, &mask, rng).await?;
+
+    /// Behind the proof.
+    fn finish(self, guard: &Guard) -> Prepared {
+        let Self { circuit, lanes, early, late, triples } = self;
+        Prepared { circuit, session: guard.session(), lanes, values: early.keep(), late, triples }
     }
-    let values = known.keep();
-    Ok(Prepared { circuit: circuit.clone(), session: guard.session(), lanes, values, late, triples })
+}
+
+/// Proves the products of all circuits, if there are any.
+async fn prove<R: CryptoRng>(
+    all: &[Unproved],
+    ch: &mut Channel,
+    guard: &mut Guard,
+    take: &mut impl FnMut(OtCount) -> Result<Cots>,
+    rng: &mut R,
+) -> Result<()> {
+    if all.iter().all(|unproved| unproved.circuit.proved == 0) {
+        return Ok(());
+    }
+    // All of these: fewer would mask less than a block.
+    let mask = wide(&take(OtCount::received_by(Party::Client, MASK_OTS))?);
+    let early: Vec<&Early> = all.iter().map(|unproved| &unproved.early).collect();
+    early::prove(&early, ch, guard, &mask, rng).await
 }
 
 impl Prepared {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::correlation::ot::Cots;
 use crate::guard::circuits::{argmax, input, logits, max_pool, requantise, reveal, table};
+use crate::guard::prepare::all_from;
 use crate::guard::testing::{deal, rng};
 use crate::guard::{Bits, Destination, Guard, Origin, Outputs, make, offline, online};
 use crate::party::Stage;
@@ -41,7 +42,12 @@ fn shared(number: usize, kept: &[Bits]) -> Vec<Bits> {
     }
 }
 
-async fn party(mut ch: Channel, batches: &[Batch], mut cots: Cots, mut guard: Guard) -> (Vec<Outputs>, Channel) {
+async fn party(
+    mut ch: Channel,
+    batches: &[Batch],
+    at_once: bool,
+    (mut cots, mut guard): (Cots, Guard),
+) -> (Vec<Outputs>, Channel) {
     let (layers, rng) = (layers(), &mut rng(ch.party() as u64));
     let client = ch.party() == Party::Client;
     ch.enter(Stage::Offline);
@@ -50,14 +56,23 @@ async fn party(mut ch: Channel, batches: &[Batch], mut cots: Cots, mut guard: Gu
         let own = cots.split_front(batch.ots()).unwrap();
         pool.append(make(&mut ch, &mut guard, *batch, own, rng).await.unwrap());
     }
-    let mut prepared = Vec::new();
+    let mut early = Vec::new();
     for (circuit, lanes) in &layers {
-        let own = cots.split_front(circuit.ots(*lanes)).unwrap();
-        let triples = pool.take(circuit.triples() * lanes).unwrap();
-        let early = circuit.inputs().iter().filter(|port| client && port.of == Origin::Early);
-        let early = early.map(|port| Planes::random(*lanes, port.width, rng)).collect();
-        prepared.push(offline(circuit, *lanes, &mut ch, &mut guard, (own, triples), early, rng).await.unwrap());
+        let ports = circuit.inputs().iter().filter(|port| client && port.of == Origin::Early);
+        early.push(ports.map(|port| Planes::random(*lanes, port.width, rng)).collect::<Vec<_>>());
     }
+    let mut prepared = Vec::new();
+    if at_once {
+        let own = (|need| cots.split_front(need), &mut pool);
+        prepared = all_from(&layers, &mut ch, &mut guard, own, early, rng).await.unwrap();
+    } else {
+        for ((circuit, lanes), early) in layers.iter().zip(early) {
+            let own = cots.split_front(circuit.ots(*lanes)).unwrap();
+            let triples = pool.take(circuit.triples() * lanes).unwrap();
+            prepared.push(offline(circuit, *lanes, &mut ch, &mut guard, (own, triples), early, rng).await.unwrap());
+        }
+    }
+    assert_eq!(cots.count(), OtCount::ZERO, "all OTs that were planned");
     ch.enter(Stage::Online);
     let (mut outputs, mut kept) = (Vec::new(), Vec::new());
     for (number, prepared) in prepared.into_iter().enumerate() {
@@ -77,12 +92,17 @@ async fn party(mut ch: Channel, batches: &[Batch], mut cots: Cots, mut guard: Gu
 async fn the_cost_of_a_network_is_that_of_the_channel() {
     let circuits = layers();
     let need = triples(&circuits);
-    for batches in [vec![Batch::of(3, need).unwrap()], vec![Batch::of(2, need.div_ceil(2)).unwrap(); 2]] {
-        let cost = cost(&batches, &circuits);
+    for (batches, at_once) in [
+        (vec![Batch::of(3, need).unwrap()], false),
+        (vec![Batch::of(2, need.div_ceil(2)).unwrap(); 2], false),
+        (vec![Batch::of(3, need).unwrap()], true),
+    ] {
+        let cost = if at_once { cost_at_once(&batches, &circuits) } else { cost(&batches, &circuits) };
         assert_eq!(cost.demand.ots.server_receives, 0);
         let [(client, own), (server, guard)] = deal(cost.demand.ots.total(), 1);
         let (a, b) = Channel::pair();
-        let (client, server) = tokio::join!(party(a, &batches, client, own), party(b, &batches, server, guard));
+        let (client, server) =
+            tokio::join!(party(a, &batches, at_once, (client, own)), party(b, &batches, at_once, (server, guard)));
         assert_eq!(client.0[6].opened[0].lanes(), IMAGES);
         for (channel, party) in [(&client.1, Party::Client), (&server.1, Party::Server)] {
             for stage in [Stage::Offline, Stage::Online] {
@@ -94,6 +114,18 @@ async fn the_cost_of_a_network_is_that_of_the_channel() {
             }
         }
     }
+}
+
+/// One proof for all: three flights of the offline stage behind those of the batch, and 128 OTs.
+#[test]
+fn one_proof_spares_flights_and_masks() {
+    let circuits = layers();
+    let (each, once) = (cost(&[], &circuits), cost_at_once(&[], &circuits));
+    assert_eq!((once.flights_of(Stage::Offline), once.flights()), (3, each.flights()));
+    assert!(each.flights_of(Stage::Offline) > 3 && proofs(&circuits) == 3);
+    assert_eq!(each.demand.ots.client_receives - once.demand.ots.client_receives, 2 * 128);
+    let plain = [(reveal(4).unwrap(), 3)];
+    assert_eq!(cost_at_once(&[], &plain), cost(&[], &plain));
 }
 
 /// In the long run a layer costs what its lanes cost, whatever it runs with.

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::guard::Builder;
 use crate::guard::bits::keys;
 use crate::guard::circuits;
-use crate::guard::early::Early;
+use crate::guard::early::{Early, with_products};
 use crate::guard::prepare::offline;
 use crate::guard::testing::{Given, Pair, evaluate, lie, prepare, rng, value};
 use crate::guard::{Carry, Circuit, Triples, prove};
@@ -183,7 +183,7 @@ async fn a_lie_in_a_layer_is_caught_before_the_output_of_another() {
     }
 }
 
-/// A wrong P_i, with a consistent MAC: the proof is what finds it.
+/// A wrong P_i, with a consistent MAC: the proof is what finds it, that of one circuit or of several.
 #[test]
 fn a_wrong_product_is_found_by_its_proof() {
     let lanes = 9;
@@ -197,26 +197,37 @@ fn a_wrong_product_is_found_by_its_proof() {
     let early = Planes::random(lanes, 4, &mut rng(1));
     for wrong in (0..2 * lanes).map(Some).chain([None]) {
         let [(mut client, mut own), (mut server, mut guard)] =
-            crate::guard::testing::deal(circuit.ots(lanes).total(), 3);
-        let take = |cots: &mut Cots, planes: usize| {
-            let lanes_of = OtCount::received_by(Party::Client, planes * lanes);
-            Zeroizing::new(keys(&cots.split_front(lanes_of).unwrap()).to_vec())
+            crate::guard::testing::deal(3 * circuit.ots(lanes).total(), 3);
+        let take = |cots: &mut Cots, bits: usize| {
+            let cots = cots.split_front(OtCount::received_by(Party::Client, bits)).unwrap();
+            Zeroizing::new(keys(&cots).to_vec())
         };
-        let [mut of_client, mut of_server] = [(); 2].map(|()| Early::new(&circuit, lanes));
-        let mut message = of_client.give(vec![take(&mut client, 4)], std::slice::from_ref(&early), None);
-        of_server.take(&guard, vec![take(&mut server, 4)], None, &message).unwrap();
-        message = of_client.give_products(Some(take(&mut client, 2)));
-        if let Some(i) = wrong {
-            // What a client sends that holds the complement of the product, and goes on with it.
-            message[i / 8] ^= 1 << (i % 8);
-            let node = circuit.nodes.iter().enumerate().filter(|(_, node)| matches!(node.op, Op::Known(..)));
-            let node = node.map(|(node, _)| node).nth(i / lanes).unwrap();
-            of_client.values[node].as_mut().unwrap()[i % lanes] ^= Block::new(1, 0);
+        // The second of three circuits has the wrong product.
+        let mut all = [Vec::new(), Vec::new()];
+        for wrong in [None, wrong, None] {
+            let [mut of_client, mut of_server] = [(); 2].map(|()| Early::new(circuit.clone(), lanes));
+            let ports = |cots: &mut Cots| vec![take(cots, 4 * lanes)];
+            let mut message = of_client.give(ports(&mut client), std::slice::from_ref(&early), None);
+            of_server.take(&guard, ports(&mut server), None, &message).unwrap();
+            message = of_client.give_products(Some(take(&mut client, 2 * lanes)));
+            if let Some(i) = wrong {
+                // What a client sends that holds the complement of the product, and goes on with it.
+                message[i / 8] ^= 1 << (i % 8);
+                let node = circuit.nodes.iter().enumerate().filter(|(_, node)| matches!(node.op, Op::Known(..)));
+                let node = node.map(|(node, _)| node).nth(i / lanes).unwrap();
+                of_client.values[node].as_mut().unwrap()[i % lanes] ^= Block::new(1, 0);
+            }
+            of_server.take_products(&guard, Some(take(&mut server, 2 * lanes)), &message).unwrap();
+            all[0].push(of_client.settle());
+            all[1].push(of_server.settle());
         }
-        of_server.take_products(&guard, Some(take(&mut server, 2)), &message).unwrap();
-        let (chi, masks) = (Block::random(&mut rng(5)), [client, server].map(|cots| keys(&cots).to_vec()));
-        let v = of_client.with_products(&mut own, |guard, products| prove::prove(guard, products, &masks[0], chi));
-        of_server.with_products(&mut guard, |guard, products| prove::verify(guard, products, &masks[1], chi, v));
+        let chi = Block::random(&mut rng(5));
+        let masks = [&mut client, &mut server].map(|cots| take(cots, 128));
+        let [of_client, of_server] = all.each_ref().map(|all| all.iter().collect::<Vec<_>>());
+        let v = with_products(&of_client, &mut own, |guard, products| prove::prove(guard, products, &masks[0], chi));
+        with_products(&of_server, &mut guard, |guard, products| {
+            prove::verify(guard, products, &masks[1], chi, v);
+        });
         assert_eq!(guard.compare(&own.digest()).is_ok(), wrong.is_none(), "product {wrong:?}");
     }
 }
@@ -288,7 +299,9 @@ async fn what_is_of_another_session_is_refused() {
         let theirs = triples.nth(party).unwrap().audit(&mut other, &early());
         let result = offline(&circuit, LANES, &mut ch, &mut guard, (none().0, theirs), early(), &mut rng(1)).await;
         refused(result.map(drop), &ch);
-        let m = || if party == 0 { Vec::new() } else { vec![Planes::zero(LANES, 3)] };
+        let m = || {
+            if party == 0 { Vec::new() } else { vec![Planes::zero(LANES, 3)] }
+        };
         refused(online(prepared, &mut ch, &mut guard, m(), &[]).await.map(drop), &ch);
 
         let pool = circuits::max_pool(3, 2, None).unwrap();
