@@ -13,6 +13,7 @@
 //! | `cli/key.rs` | the server's key: where it lies, its lifetime, a new one; what a server allows |
 //! | `cli/life.rs` | a server's life: signals, as process 1; several models, other ones while it runs |
 //! | `cli/quantise.rs` | `quantise`: float networks made integers |
+//! | `cli/train.rs` | `train`: both parties, checkpoints, refusals |
 //! | `cli/trust.rs` | TLS, pins, plain TCP |
 //! | `cli/trouble.rs` | what users and networks do wrong |
 //!
@@ -48,6 +49,8 @@ mod pair;
 mod plain;
 #[path = "cli/quantise.rs"]
 mod quantise;
+#[path = "cli/train.rs"]
+mod train;
 #[path = "cli/trouble.rs"]
 mod trouble;
 #[path = "cli/trust.rs"]

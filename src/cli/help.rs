@@ -43,6 +43,12 @@ pub const INFER: &str = examples!(
     "lowkey infer --server 127.0.0.1:7117 --input - < image.png",
     "lowkey infer --guard --server host:7117 --ca ca.pem --cert me.pem --key me.key --input image.png"
 );
+pub const TRAIN: &str = examples!(
+    "lowkey train --listen 127.0.0.1:7118 --net A -o a.lowkey     the model owner",
+    "lowkey train --server 127.0.0.1:7118 --net A --data mnist    the data owner",
+    "lowkey train --server host:7118 --pin HASH --data mnist --checkpoint s --resume",
+    "lowkey train --plan --net D                             bytes and flights alone"
+);
 pub const FORGET: &str = examples!("lowkey forget host:7117", "lowkey forget host:7117 --model small");
 pub const MODELS: &str =
     examples!("lowkey models --link wan", "lowkey models --plot bytes.svg", "lowkey models --server 127.0.0.1:7117");

@@ -108,6 +108,11 @@ impl TrustArguments {
         self.cert.as_deref().zip(self.key.as_deref())
     }
 
+    /// Whether plain TCP was asked for.
+    pub fn insecure(&self) -> bool {
+        self.insecure
+    }
+
     /// Trust in a server, which may be on this machine.
     pub fn of(&self, server: &str, loopback: bool) -> Result<Trust> {
         Ok(match (&self.ca, self.pin) {

@@ -31,6 +31,7 @@ mod size;
 mod source;
 mod table;
 mod terminal;
+mod train;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -77,6 +78,9 @@ enum Command {
     /// Have a server's model answer an image, privately.
     #[command(after_help = help::INFER)]
     Infer(infer::Arguments),
+    /// Train a network on data that its owner does not see.
+    #[command(after_help = help::TRAIN)]
+    Train(train::Arguments),
     /// Accept another model at an address than the one noted there.
     #[command(after_help = help::FORGET)]
     Forget(forget::Arguments),
@@ -255,6 +259,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Quantise(arguments) => quantise::run(arguments),
         Command::Serve(arguments) => serve::run(arguments),
         Command::Infer(arguments) => infer::run(arguments),
+        Command::Train(arguments) => train::run(arguments),
         Command::Forget(arguments) => forget::run(&arguments),
         Command::Models(arguments) => models::run(arguments),
         Command::Plan(arguments) => plan::run(arguments),

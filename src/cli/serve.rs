@@ -116,7 +116,10 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let models = read(&arguments.models, &arguments.import)?;
     let runtime = runtime()?;
-    check_protection(&arguments, runtime.block_on(exposed(&arguments))?)?;
+    check_guard(&arguments)?;
+    let exposed = runtime.block_on(exposed(&arguments))?;
+    let address = exposed.unwrap_or(&arguments.listen);
+    check_protection(address, arguments.cert.is_some(), arguments.insecure, exposed.is_none())?;
     check(&models, arguments.reveal())?;
     let store = arguments.places.open()?;
     let builder = configured(builder(models)?, &arguments, &store)?;
@@ -138,18 +141,25 @@ async fn exposed(arguments: &Arguments) -> Result<Option<&String>> {
     Ok(None)
 }
 
-/// Refuses plain TCP where others can listen, unless that is asked for; then it warns.
-fn check_protection(arguments: &Arguments, exposed: Option<&String>) -> Result<()> {
+/// Refuses a guarded mode in which nobody could be shut out.
+fn check_guard(arguments: &Arguments) -> Result<()> {
     if arguments.guard && arguments.client_ca.is_none() {
         return Err(Error::usage(
             "--guard shuts out by name who is caught, and nothing makes clients show who they are",
             "give --client-ca FILE, the authority that signs the clients' certificates, with --cert and --key of this server",
         ));
     }
-    let Some(address) = exposed.filter(|_| arguments.cert.is_none()) else { return Ok(()) };
-    if !arguments.insecure {
+    Ok(())
+}
+
+/// Refuses plain TCP where others can listen, unless that is asked for; then it warns.
+pub fn check_protection(listen: &str, certified: bool, insecure: bool, loopback: bool) -> Result<()> {
+    if certified || loopback {
+        return Ok(());
+    }
+    if !insecure {
         return Err(Error::unprotected(
-            format!("{address} can be reached by others, and there is no certificate"),
+            format!("{listen} can be reached by others, and there is no certificate"),
             "give --cert and --key, or --insecure; a self-signed certificate: openssl req -x509 -newkey ed25519 -nodes \
              -subj /CN=lowkey -addext basicConstraints=critical,CA:FALSE -addext subjectAltName=DNS:HOST \
              -keyout key.pem -out cert.pem",

@@ -149,6 +149,18 @@ pub enum Error {
     /// The server does not allow what the client asks for.
     #[error("refused: {0}")]
     Declined(#[from] Refusal),
+    /// The parties of a training do not ask for the same.
+    #[error("{what}: this end asks for {own}, the {peer} for {theirs}")]
+    Terms {
+        /// In what they differ.
+        what: &'static str,
+        /// What this end asks for.
+        own: String,
+        /// The other end.
+        peer: Party,
+        /// What it asks for.
+        theirs: String,
+    },
     /// What is kept on disk cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -202,6 +214,7 @@ impl Error {
             | Self::Import(_)
             | Self::Input(_)
             | Self::Listen { .. }
+            | Self::Terms { .. }
             | Self::Plan(_) => Fault::User,
             Self::Connect { source, .. } if is_own_address(source) => Fault::User,
             Self::Connect { .. } | Self::Peer(..) | Self::Refused(_) => Fault::Peer,
@@ -222,6 +235,8 @@ impl Error {
     pub fn abort_code(&self) -> Option<AbortCode> {
         match self {
             Self::Session(error) => session_code(error),
+            // The peer finds the same.
+            Self::Terms { .. } => None,
             Self::Peer(..) => Some(AbortCode::Protocol),
             Self::Version { .. } => Some(AbortCode::Version),
             Self::Slot { .. } => Some(AbortCode::Slot),

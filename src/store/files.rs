@@ -12,7 +12,7 @@ use super::StoreError;
 
 /// Who may read a file that is made here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Readers {
+pub(crate) enum Readers {
     /// Its owner.
     Owner,
     /// Whoever the user's umask lets.
@@ -29,7 +29,7 @@ impl Readers {
 }
 
 /// Opens a file to read it; `None` if there is none. What is no regular file is refused: a pipe would be waited for.
-pub(super) fn open(path: &Path) -> io::Result<Option<File>> {
+pub(crate) fn open(path: &Path) -> io::Result<Option<File>> {
     let opened = lowkey_models::regular::open(path).map_err(|error| match error.kind() {
         io::ErrorKind::InvalidInput => io::Error::other(format!("{error}; remove it")),
         _ => error,
@@ -46,7 +46,7 @@ fn found<T>(outcome: io::Result<T>) -> io::Result<Option<T>> {
 }
 
 /// Reads a file of at most `most` bytes; `None` if there is none.
-pub(super) fn read(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
+pub(crate) fn read(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
     let bytes = head(path, most + 1)?;
     match &bytes {
         Some(bytes) if bytes.len() as u64 > most => Err(io::Error::other(format!("more than {most} bytes; remove it"))),
@@ -55,7 +55,7 @@ pub(super) fn read(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
 }
 
 /// The first bytes of a file, `most` or fewer; `None` if there is none.
-pub(super) fn head(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
+pub(crate) fn head(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
     let Some(file) = open(path)? else { return Ok(None) };
     let mut bytes = Vec::new();
     file.take(most).read_to_end(&mut bytes)?;
@@ -63,7 +63,7 @@ pub(super) fn head(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
 }
 
 /// Puts `bytes` at `path`, in place of what was there.
-pub(super) fn replace(path: &Path, bytes: &[u8], readers: Readers) -> Result<(), StoreError> {
+pub(crate) fn replace(path: &Path, bytes: &[u8], readers: Readers) -> Result<(), StoreError> {
     let put = || -> io::Result<()> {
         stage(path, bytes, readers.mode(), None)?.persist(path)?;
         settle(path);
@@ -74,7 +74,7 @@ pub(super) fn replace(path: &Path, bytes: &[u8], readers: Readers) -> Result<(),
 
 /// Puts `bytes` at `path` if nothing is there; for its owner's eyes. Of several that try at once, in whatever processes, exactly
 /// one is told true; by then the file is whole and on the disk.
-pub(super) fn create(path: &Path, bytes: &[u8]) -> Result<bool, StoreError> {
+pub(crate) fn create(path: &Path, bytes: &[u8]) -> Result<bool, StoreError> {
     let put = || {
         let staged = stage(path, bytes, Readers::Owner.mode(), None)?;
         link(staged, path)
@@ -84,7 +84,7 @@ pub(super) fn create(path: &Path, bytes: &[u8]) -> Result<bool, StoreError> {
 
 /// Moves a file to a place where nothing is, across file systems too, with its mode and date. False if there was nothing to
 /// move, or something at the other place.
-pub(super) fn adopt(from: &Path, to: &Path) -> Result<bool, StoreError> {
+pub(crate) fn adopt(from: &Path, to: &Path) -> Result<bool, StoreError> {
     let Some(mut file) = open(from).map_err(|error| StoreError::file(from, error))? else { return Ok(false) };
     let mut bytes = Zeroizing::new(Vec::new());
     let about = file.metadata().map_err(|error| StoreError::file(from, error))?;
@@ -101,7 +101,7 @@ pub(super) fn adopt(from: &Path, to: &Path) -> Result<bool, StoreError> {
 }
 
 /// A lock that one process holds at a time, until the file is dropped.
-pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
+pub(crate) fn lock(path: &Path) -> Result<File, StoreError> {
     let take = || -> io::Result<File> {
         make_folder(path, Readers::Owner.mode())?;
         let mut options = File::options();

@@ -4,7 +4,7 @@
 //! What lies in the cache can be had again; what lies in the state folder cannot.
 
 mod error;
-mod files;
+pub(crate) mod files;
 mod key;
 mod notes;
 mod offences;

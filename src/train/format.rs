@@ -4,6 +4,7 @@
 //! truncated value follow from its product's ring and from the two f.
 
 use std::fmt;
+use std::str::FromStr;
 
 use lowkey_mpc::fixed::softmax;
 
@@ -218,6 +219,11 @@ impl Net {
         Self::new(&[features, CLASSES])
     }
 
+    /// Positions, then the numbers of values: inputs, of each hidden layer, of the output.
+    pub(super) fn shape(&self) -> (usize, &[usize]) {
+        (self.positions, &self.widths)
+    }
+
     /// How many layers there are.
     pub fn layers(&self) -> usize {
         self.widths.len() - 1
@@ -246,6 +252,35 @@ impl Net {
     /// Weights of layer `i`, biases included: a matrix of inputs + 1 rows, the last for the bias.
     pub fn weights(&self, i: usize) -> usize {
         (self.inputs(i) + 1) * self.outputs(i)
+    }
+}
+
+impl fmt::Display for Net {
+    /// As it is parsed.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let widths: Vec<String> = self.widths.iter().map(usize::to_string).collect();
+        f.write_str(&match self {
+            net if *net == Self::a() => "A".to_owned(),
+            net if *net == Self::d() => "D".to_owned(),
+            _ => widths.join("-"),
+        })
+    }
+}
+
+impl FromStr for Net {
+    type Err = FormatError;
+
+    /// A or D, or numbers of values as in 64-32-10.
+    fn from_str(text: &str) -> Result<Self, FormatError> {
+        match text {
+            "A" | "a" => Ok(Self::a()),
+            "D" | "d" => Ok(Self::d()),
+            _ => {
+                let widths: Result<Vec<usize>, _> = text.split('-').map(str::parse).collect();
+                let unread = FormatError { what: "a network is A, D or numbers of values, as in 64-32-10" };
+                Self::new(&widths.map_err(|_| unread)?)
+            }
+        }
     }
 }
 
@@ -285,6 +320,17 @@ mod tests {
             [(25_088, 25, 5), (128, 980, 100), (128, 100, 10)]
         );
         assert_eq!([1, 2].map(|i| format.back_drop(&net, i)), [7, 6]);
+    }
+
+    #[test]
+    fn networks_are_read_as_they_are_written() {
+        for text in ["A", "D", "64-32-10", "7-10"] {
+            assert_eq!(text.parse::<Net>().unwrap().to_string(), text);
+        }
+        assert_eq!(["784-128-128-10", "d"].map(|text| text.parse::<Net>().unwrap()), [Net::a(), Net::d()]);
+        for text in ["", "C", "10", "64-9", "64--10", "-1-10", "64-0-10", "99999999999999999999-10"] {
+            assert!(text.parse::<Net>().is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub struct ProductCost {
     pub bodies: usize,
     /// Hints.
     pub hints: usize,
+    /// Frames, of both parties.
+    pub frames: usize,
     /// Products of polynomials, of both parties.
     pub polynomials: usize,
 }
@@ -90,9 +92,15 @@ impl StepPlan {
         let plans = product_plans(self, answers)?;
         let mut cost = ProductCost::default();
         for party in [Owner::Client, Owner::Server] {
-            cost.keys += Opening::BYTES + keys_of(&plans, party).message_len();
-            cost.bodies += plans.iter().map(|(_, plan)| plan.bodies_len(party)).sum::<usize>();
-            cost.hints += plans.iter().map(|(_, plan)| plan.hints_len(party)).sum::<usize>();
+            let keys = keys_of(&plans, party).message_len();
+            cost.keys += Opening::BYTES + keys;
+            cost.frames += 1 + usize::from(keys > 0);
+            for (_, plan) in &plans {
+                let (bodies, hints) = (plan.bodies_len(party), plan.hints_len(party));
+                cost.bodies += bodies;
+                cost.hints += hints;
+                cost.frames += usize::from(bodies > 0) + usize::from(hints > 0);
+            }
         }
         cost.polynomials = plans.iter().map(|(_, plan)| plan.crosses() * plan.cross().count().products).sum();
         Ok(cost)

@@ -20,13 +20,26 @@
 //! that both must agree on.
 
 pub mod batch;
+mod checkpoint;
 pub mod coins;
+mod cost;
+mod export;
 pub mod format;
 pub mod held;
 pub mod lattice;
 mod matrix;
 pub mod plan;
 pub mod products;
+mod run;
+mod samples;
 pub mod session;
+mod start;
 pub mod step;
+mod terms;
 pub mod twin;
+
+pub use cost::{Cost, CostError};
+pub use format::Net;
+pub use run::{Part, Progress, Settings, Told, Trained, train};
+pub use samples::{Samples, SamplesError, input};
+pub use terms::{RATE, Terms, WeightsTo, Wish};

@@ -80,6 +80,8 @@ pub struct StepCost {
     pub softmax: usize,
     /// Random OTs.
     pub ots: OtCount,
+    /// Frames, of both parties.
+    pub frames: usize,
     /// Flights, one program after the other.
     pub flights: u32,
 }
@@ -194,6 +196,7 @@ impl StepPlan {
         let mut add = |run: &Run| {
             let of = run.program.cost(run.lanes);
             cost.ots += of.demand.ots;
+            cost.frames += of.frames.len();
             cost.flights += of.flights();
             of.total_bytes()
         };

@@ -1,7 +1,7 @@
 //! What both parties agree on before the first step: that they mean the same training, and the seeds of what is public to both.
 //!
 //! ```text
-//! both      32 random bytes, digest of network, format, history and steps done       -> peer
+//! both      32 random bytes, digest of network, format, history, steps done and terms       -> peer
 //! ```
 //!
 //! A history names the sessions that led to shares, by a hash of the random bytes of each. Shares of both parties add up to weights only if
@@ -122,7 +122,8 @@ impl Opening {
     }
 }
 
-/// Agrees on a session of `net` in `format`, which goes on with the shares `kept`, or begins. `random` are fresh random bytes of this party.
+/// Agrees on a session of `net` in `format`, which goes on with the shares `kept`, or begins. `terms` is a digest of whatever else both have to
+/// mean; `random` are fresh random bytes of this party.
 ///
 /// # Errors
 /// Those of the channel; [`Error::Protocol`] if the peer means another training, or shares of another moment of it.
@@ -132,11 +133,12 @@ pub async fn agree(
     net: &Net,
     format: &Format,
     kept: Option<&Held>,
+    terms: &[u8; 32],
     random: [u8; 32],
 ) -> Result<Agreed, StepError> {
     let (before, done) = (kept.map(|held| held.history), kept.map_or(0, |held| held.done));
     let history = before.as_ref().map_or(&[][..], |history| &history.0);
-    let own = hash(b"lowkey training: session", &[&numbers(net, format), history, &done.to_le_bytes()]);
+    let own = hash(b"lowkey training: session", &[&numbers(net, format), history, &done.to_le_bytes(), terms]);
     channel.send(FrameKind::Data, [random, own].concat()).await?;
     let message = channel.recv(FrameKind::Data, MESSAGE).await?;
     let (theirs, meant) = message.split_at(32);
@@ -187,8 +189,8 @@ mod tests {
         };
         let [own, theirs] = [client.2, server.2].map(kept);
         let (a, b) = tokio::join!(
-            agree(&mut c, Party::Client, &client.0, &client.1, own.as_ref(), [1; 32]),
-            agree(&mut s, Party::Server, &server.0, &server.1, theirs.as_ref(), [2; 32])
+            agree(&mut c, Party::Client, &client.0, &client.1, own.as_ref(), &[0; 32], [1; 32]),
+            agree(&mut s, Party::Server, &server.0, &server.1, theirs.as_ref(), &[0; 32], [2; 32])
         );
         [a, b]
     }

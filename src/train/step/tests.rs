@@ -90,8 +90,8 @@ async fn sessions<P: Products>(
     let (mut c, mut s) = (ChaCha20Rng::seed_from_u64(seed + 1), ChaCha20Rng::seed_from_u64(seed + 2));
     let both = tokio::join!(Correlations::setup(&mut client, &mut c), Correlations::setup(&mut server, &mut s));
     let agreed = tokio::join!(
-        agree(&mut client, Party::Client, net, &Format::NARROW, None, [1; 32]),
-        agree(&mut server, Party::Server, net, &Format::NARROW, None, [2; 32])
+        agree(&mut client, Party::Client, net, &Format::NARROW, None, &[0; 32], [1; 32]),
+        agree(&mut server, Party::Server, net, &Format::NARROW, None, &[0; 32], [2; 32])
     );
     let session = |party, masters, channel, correlations, agreed: Agreed| {
         let (held, products) = (Held::first(party, net, masters, &agreed), products(party, &agreed));
@@ -299,9 +299,10 @@ async fn goes_on_from_a_checkpoint() {
                 &net,
                 &Format::NARROW,
                 Some(pair[0]),
+                &[0; 32],
                 [3 + pair[0].done() as u8; 32]
             ),
-            agree(&mut server.channel, Party::Server, &net, &Format::NARROW, Some(pair[1]), [4; 32])
+            agree(&mut server.channel, Party::Server, &net, &Format::NARROW, Some(pair[1]), &[0; 32], [4; 32])
         );
         assert_eq!((agreed.0.is_ok(), agreed.1.is_ok()), (sound, sound));
         let (Ok(own), Ok(theirs)) = agreed else { continue };

@@ -1,0 +1,297 @@
+//! `lowkey train`: two parties train a network, the one with data, the other one with the first weights.
+
+mod data;
+mod record;
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::{ArgGroup, Args, ValueEnum};
+use lowkey::error::Misbehaviour;
+use lowkey::net::{self, Listener, ServerIdentity, Stream};
+use lowkey::shape::shape;
+use lowkey::train::{self, Cost, Net, Part, Progress, Settings, Told, Trained, Wish};
+use lowkey::{Error, Model, Result};
+use lowkey_models::Labelled;
+use lowkey_mpc::error::Error as ProtocolError;
+
+use super::infer::TrustArguments;
+use super::{TimeoutArgument, print_json, progress, runtime, say, serve, warn};
+use data::Data;
+use record::{PlanRecord, Record, StepRecord};
+
+#[derive(Args)]
+#[command(group = ArgGroup::new("role").required(true))]
+pub struct Arguments {
+    /// Be the model owner, and wait for the data owner there; port 0 picks a free port.
+    #[arg(long, group = "role", value_name = "ADDR")]
+    listen: Option<String>,
+    /// Be the data owner; the model owner, host:port.
+    #[arg(long, group = "role", value_name = "ADDR", requires = "data")]
+    server: Option<String>,
+    /// Show what a training would send, and do nothing.
+    #[arg(long, group = "role")]
+    plan: bool,
+    /// With --plan: how many samples an epoch has.
+    #[arg(long, default_value_t = 60_000, value_name = "N", requires = "plan",
+          value_parser = clap::value_parser!(u64).range(128..=1 << 26))]
+    samples: u64,
+    /// What is trained; both parties have to say the same. A is 784-128-128-10; D a convolution of 5 maps, 100, 10; others are dense layers by their
+    /// numbers of values, as in 64-32-10.
+    #[arg(long, default_value = "A", value_name = "NET")]
+    net: Net,
+    /// A folder with IDX files: train-images-idx3-ubyte and train-labels-idx1-ubyte (.gz too), and t10k-... to measure on; or a file of images (IDX, or
+    /// NPY with values 0 to 16), with --labels.
+    #[arg(long, value_name = "DIR|FILE", conflicts_with = "listen")]
+    data: Option<PathBuf>,
+    /// Labels of a file of images: IDX or NPY.
+    #[arg(long, value_name = "FILE", requires = "data")]
+    labels: Option<PathBuf>,
+    /// How many passes over the samples [default: 1]. A party that does not say takes what the other says, here and below.
+    #[arg(long, value_name = "N")]
+    epochs: Option<u32>,
+    /// Samples of a step.
+    #[arg(long, default_value = "128", value_name = "N", value_parser = parse_batch)]
+    batch: u32,
+    /// The rate is 2^-J: J for each epoch, the last one of all that follow [default: 4].
+    #[arg(long, value_name = "J,J", value_delimiter = ',')]
+    rate: Option<Vec<u8>>,
+    /// Who gets the trained weights; both parties have to say the same. With none they stay shares, in the checkpoints.
+    #[arg(long, value_enum, default_value_t)]
+    weights_to: WeightsTo,
+    /// Where the trained network goes, for whom the weights are.
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Where this party keeps its shares, and with .before behind the name the ones before; for its own eyes.
+    #[arg(long, value_name = "FILE")]
+    checkpoint: Option<PathBuf>,
+    /// Steps between two checkpoints [default: 50].
+    #[arg(long, value_name = "N")]
+    every: Option<u32>,
+    /// Go on from the last checkpoint that both parties have.
+    #[arg(long, requires = "checkpoint")]
+    resume: bool,
+    #[command(flatten)]
+    trust: TrustArguments,
+    /// Model owner: let none in but a data owner with a certificate that an authority in this PEM file has signed.
+    #[arg(long, value_name = "FILE", requires = "cert", conflicts_with = "server")]
+    client_ca: Option<PathBuf>,
+    /// Pretend to have a link with this delay and rate, to measure [lan, wan].
+    #[arg(long, value_name = "LINK", conflicts_with = "listen")]
+    shape: Option<lowkey::Link>,
+    #[command(flatten)]
+    timeout: TimeoutArgument,
+    /// Print JSON objects, one for each epoch and one at the end, instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Who gets the trained weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum WeightsTo {
+    /// The model owner.
+    #[default]
+    Server,
+    /// The data owner.
+    Client,
+    /// Both.
+    Both,
+    /// Neither.
+    None,
+}
+
+impl From<WeightsTo> for train::WeightsTo {
+    fn from(weights_to: WeightsTo) -> Self {
+        match weights_to {
+            WeightsTo::Server => Self::Server,
+            WeightsTo::Client => Self::Client,
+            WeightsTo::Both => Self::Both,
+            WeightsTo::None => Self::None,
+        }
+    }
+}
+
+fn parse_batch(text: &str) -> Result<u32, String> {
+    text.parse().ok().filter(|batch| *batch == 128).ok_or_else(|| "a step has 128 samples".to_owned())
+}
+
+pub fn run(arguments: Arguments) -> Result<ExitCode> {
+    if arguments.plan {
+        return plan(&arguments);
+    }
+    check(&arguments)?;
+    let Arguments { batch: 128, .. } = arguments else { return Err(Error::internal("a batch of another size")) };
+    // What is wrong with it is found before anybody is asked.
+    let data = arguments.data.as_deref();
+    let data = data.map(|path| Data::read(path, arguments.labels.as_deref(), &arguments.net)).transpose()?;
+    let (samples, held_out) = data.map(|Data { samples, held_out }| (samples, held_out)).unzip();
+    let part = samples.map_or(Part::Model, Part::Data);
+    settings(&arguments, None).check(&part)?;
+    let runtime = runtime()?;
+    let outcome = runtime.block_on(async {
+        match &arguments.server {
+            Some(address) => take_part(&arguments, address, part).await,
+            None => host(&arguments, arguments.listen.as_deref().unwrap_or_default()).await,
+        }
+    });
+    runtime.shutdown_background();
+    report(&arguments, outcome?, held_out.flatten())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn plan(arguments: &Arguments) -> Result<ExitCode> {
+    let rate = arguments.rate.as_ref().and_then(|rates| rates.first()).copied().unwrap_or(train::RATE);
+    let cost = Cost::of_step(&arguments.net, rate);
+    let cost =
+        cost.map_err(|error| Error::usage(format!("{}: {error}", arguments.net), "give another network or rate"))?;
+    let record = PlanRecord::new(&arguments.net, arguments.samples, &cost);
+    if arguments.json {
+        print_json(&record)?
+    } else {
+        say(record.text())?
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses what would be noticed after hours.
+fn check(arguments: &Arguments) -> Result<()> {
+    let party = if arguments.listen.is_some() { lowkey::Party::Server } else { lowkey::Party::Client };
+    let weights_to = train::WeightsTo::from(arguments.weights_to);
+    match (&arguments.output, weights_to.reaches(party)) {
+        (None, true) => Err(Error::usage(
+            format!("--weights-to {weights_to} gives this party the weights, and there is no file for them"),
+            "name it with --output",
+        )),
+        (Some(_), false) => Err(Error::usage(
+            format!("--weights-to {weights_to} gives this party no weights"),
+            "leave --output out, or say --weights-to both at both parties",
+        )),
+        (None, false) if weights_to == train::WeightsTo::None && arguments.checkpoint.is_none() => Err(Error::usage(
+            "--weights-to none leaves shares, and there is no file for them",
+            "name it with --checkpoint",
+        )),
+        (Some(output), true) => match output.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
+                Err(Error::file(folder, io::ErrorKind::NotFound.into()))
+            }
+            _ => Ok(()),
+        },
+        (None, false) => Ok(()),
+    }
+}
+
+fn settings(arguments: &Arguments, told: Option<Told>) -> Settings {
+    let wish = Wish {
+        net: arguments.net.clone(),
+        weights_to: arguments.weights_to.into(),
+        epochs: arguments.epochs,
+        rates: arguments.rate.clone(),
+        every: arguments.every,
+    };
+    Settings {
+        checkpoint: arguments.checkpoint.clone(),
+        resume: arguments.resume,
+        limits: arguments.timeout.limits(),
+        told,
+        ..Settings::new(wish)
+    }
+}
+
+/// The data owner's session.
+async fn take_part(arguments: &Arguments, address: &str, part: Part) -> Result<Trained> {
+    let trust = arguments.trust.of(address, net::is_loopback(address).await?)?;
+    let stream = net::connect_as(address, &trust, arguments.trust.shown(), arguments.timeout.duration()).await?;
+    let stream: Box<dyn Stream> = match arguments.shape {
+        Some(link) => Box::new(shape(stream, link)),
+        None => stream,
+    };
+    train::train(stream, part, settings(arguments, Some(told(arguments.json)))).await
+}
+
+/// The model owner's session: with the first who speaks of a training.
+async fn host(arguments: &Arguments, address: &str) -> Result<Trained> {
+    let loopback = net::is_loopback(address).await.map_err(Error::of_listening)?;
+    let identity = match arguments.trust.shown() {
+        Some((chain, key)) => Some(ServerIdentity::read(chain, key, arguments.client_ca.as_deref())?),
+        None => None,
+    };
+    serve::check_protection(address, identity.is_some(), arguments.trust.insecure(), loopback)?;
+    let pin = identity.as_ref().map(ServerIdentity::pin);
+    let listener = Listener::bind(address, identity).await?;
+    let address = listener.address().map_err(Error::internal)?;
+    let pin = pin.map(|pin| format!("\ncertificate pin {}", hex::encode(pin))).unwrap_or_default();
+    // With --json it is not among the objects.
+    if arguments.json {
+        warn(format_args!("listening on {address}{pin}\n"))
+    } else {
+        say(format_args!("listening on {address}{pin}"))?
+    }
+    loop {
+        let begun = Arc::new(AtomicBool::new(false));
+        let outcome = async {
+            let (incoming, _) = listener.accept().await.map_err(Error::internal)?;
+            let failed = |source| Error::Connect { address: "the data owner".to_owned(), source };
+            let late = |_| failed(io::ErrorKind::TimedOut.into());
+            let secured = tokio::time::timeout(arguments.timeout.duration(), incoming.secure()).await.map_err(late)?;
+            let (stream, _) = secured.map_err(failed)?;
+            let (told, begun) = (told(arguments.json), begun.clone());
+            let told: Told = Arc::new(move |progress| {
+                begun.store(true, Ordering::Relaxed);
+                told(progress);
+            });
+            train::train(stream, Part::Model, settings(arguments, Some(told))).await
+        };
+        match outcome.await {
+            Err(error) if is_stranger(&error) && !begun.load(Ordering::Relaxed) => {
+                warn(format_args!("note: {error}; waiting for another data owner\n"));
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Whether who came may have been anybody, before a training has begun.
+fn is_stranger(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Connect { .. }
+            | Error::Peer(_, Misbehaviour::Hello)
+            | Error::Session(
+                ProtocolError::Disconnected
+                    | ProtocolError::Io(_)
+                    | ProtocolError::Timeout { .. }
+                    | ProtocolError::Protocol { .. }
+                    | ProtocolError::PeerAborted(_)
+            )
+    )
+}
+
+/// Draws a bar, and says what an epoch took.
+fn told(json: bool) -> Told {
+    let bar = progress::callback("training");
+    Arc::new(move |progress: &Progress| {
+        bar(progress.done as usize, progress.steps as usize);
+        if progress.done.is_multiple_of(progress.steps_per_epoch) {
+            let record = StepRecord::new(progress);
+            // A training goes on if nobody reads this.
+            let _ = if json { print_json(&record) } else { say(record.text()) };
+        }
+    })
+}
+
+/// Writes the network, measures it, says what it took.
+fn report(arguments: &Arguments, trained: Trained, held_out: Option<Labelled>) -> Result<()> {
+    let mut record = Record::new(&trained);
+    if let Some((network, output)) = trained.network.zip(arguments.output.as_ref()) {
+        let model = Model::from(network);
+        model.write(output)?;
+        record.wrote(output);
+        if let Some(data) = held_out {
+            record.measured(super::eval::right(model.network(), &data, data.inputs.len())?, data.inputs.len());
+        }
+    }
+    if arguments.json { print_json(&record) } else { say(record.text()) }
+}

@@ -1,0 +1,206 @@
+//! What a training prints: after each epoch, and at the end.
+
+use std::path::Path;
+
+use lowkey::report::{StageReport, human_bytes, human_ms, peak_memory};
+use lowkey::train::{Cost, Net, Progress, Trained};
+use serde::Serialize;
+
+use super::super::records::stage_line;
+
+/// After an epoch.
+#[derive(Serialize)]
+pub struct StepRecord {
+    epoch: u64,
+    steps_done: u64,
+    steps: u64,
+    /// Of this session.
+    seconds: f64,
+    seconds_per_step: f64,
+    bytes_per_step: u64,
+    seconds_left: f64,
+}
+
+impl StepRecord {
+    pub fn new(progress: &Progress) -> Self {
+        Self {
+            epoch: progress.done / progress.steps_per_epoch,
+            steps_done: progress.done,
+            steps: progress.steps,
+            seconds: progress.seconds,
+            seconds_per_step: progress.seconds / progress.here.max(1) as f64,
+            bytes_per_step: progress.bytes / progress.here.max(1),
+            seconds_left: progress.seconds_left(),
+        }
+    }
+
+    pub fn text(&self) -> String {
+        format!(
+            "epoch {}, step {} of {}: {} and {} per step, {} left",
+            self.epoch,
+            self.steps_done,
+            self.steps,
+            human_ms(1e3 * self.seconds_per_step),
+            human_bytes(self.bytes_per_step),
+            human_ms(1e3 * self.seconds_left)
+        )
+    }
+}
+
+/// At the end.
+#[derive(Serialize)]
+pub struct Record {
+    net: String,
+    samples: u64,
+    epochs: u32,
+    steps: u64,
+    weights_to: String,
+    /// Of this session.
+    steps_here: u64,
+    /// For these steps.
+    seconds: f64,
+    /// Over the socket, both ways, everything included.
+    bytes: u64,
+    setup: StageReport,
+    /// Batches of OTs.
+    ots: StageReport,
+    /// Steps but for these.
+    online: StageReport,
+    /// The opening of the weights.
+    closing: StageReport,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output: Option<String>,
+    /// Of the written network, on the samples that it was not trained on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held_out: Option<Accuracy>,
+    peak_memory_bytes: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Accuracy {
+    images: usize,
+    correct: usize,
+    /// Percent.
+    accuracy: f64,
+}
+
+impl Record {
+    pub fn new(trained: &Trained) -> Self {
+        let Trained { terms, setup, ots, online, closing, .. } = trained;
+        let of = |stage: &StageReport| stage.socket_bytes_sent + stage.socket_bytes_received;
+        Self {
+            net: terms.net.to_string(),
+            samples: terms.samples,
+            epochs: terms.epochs,
+            steps: terms.steps(),
+            weights_to: terms.weights_to.to_string(),
+            steps_here: trained.steps,
+            seconds: online.ms / 1e3,
+            bytes: [setup, ots, online, closing].map(of).iter().sum(),
+            setup: setup.clone(),
+            ots: ots.clone(),
+            online: online.clone(),
+            closing: closing.clone(),
+            output: None,
+            held_out: None,
+            peak_memory_bytes: peak_memory(None),
+        }
+    }
+
+    pub fn wrote(&mut self, output: &Path) {
+        self.output = Some(output.display().to_string());
+    }
+
+    pub fn measured(&mut self, correct: usize, images: usize) {
+        let accuracy = 100.0 * correct as f64 / images as f64;
+        self.held_out = Some(Accuracy { images, correct, accuracy });
+    }
+
+    pub fn text(&self) -> String {
+        let mut text = format!(
+            "{} on {} samples: {} of {} steps, {} epochs\n{:.1} s, {} over the socket, both ways\n{}\n{}",
+            self.net,
+            self.samples,
+            self.steps_here,
+            self.steps,
+            self.epochs,
+            self.seconds,
+            human_bytes(self.bytes),
+            stage_line("setup", &self.setup),
+            stage_line("training", &self.online)
+        );
+        if let Some(Accuracy { images, correct, accuracy }) = &self.held_out {
+            text += &format!("\nheld out: {correct} of {images} correct, {accuracy:.2} %");
+        }
+        if let Some(output) = &self.output {
+            text += &format!("\nwrote {output}; next: lowkey serve --model {output}");
+        }
+        text
+    }
+}
+
+/// What a training will take, for `--plan`.
+#[derive(Serialize)]
+pub struct PlanRecord {
+    net: String,
+    samples: u64,
+    steps_per_epoch: u64,
+    /// Of a step, both ways, OTs included.
+    bytes_per_step: u64,
+    bytes_per_epoch: u64,
+    flights_per_step: u64,
+    products: u64,
+    guard_bits: u64,
+    rectifiers: u64,
+    extensions: u64,
+    softmax: u64,
+    headers: u64,
+    ots: u64,
+    ot_bytes: u64,
+}
+
+impl PlanRecord {
+    pub fn new(net: &Net, samples: u64, cost: &Cost) -> Self {
+        let steps = samples / 128;
+        let Cost { products, guard_bits, rectifiers, extensions, softmax, headers, ots, ot_bytes, flights, .. } = *cost;
+        Self {
+            net: net.to_string(),
+            samples,
+            steps_per_epoch: steps,
+            bytes_per_step: cost.total(),
+            bytes_per_epoch: steps * cost.total(),
+            flights_per_step: flights,
+            products,
+            guard_bits,
+            rectifiers,
+            extensions,
+            softmax,
+            headers,
+            ots,
+            ot_bytes,
+        }
+    }
+
+    pub fn text(&self) -> String {
+        let parts = [
+            ("products", self.products),
+            ("their guard bits", self.guard_bits),
+            ("rectifiers", self.rectifiers),
+            ("extensions", self.extensions),
+            ("softmax", self.softmax),
+            ("oblivious transfers", self.ot_bytes),
+            ("frame headers", self.headers),
+        ];
+        let row = |(name, bytes): &(&str, u64)| format!("  {name:<20} {:>9}\n", human_bytes(*bytes));
+        format!(
+            "{}: a step of 128 samples, both ways: {}, {} flights\n{}an epoch of {} samples: {} steps, {}",
+            self.net,
+            human_bytes(self.bytes_per_step),
+            self.flights_per_step,
+            parts.iter().map(row).collect::<String>(),
+            self.samples,
+            self.steps_per_epoch,
+            human_bytes(self.bytes_per_epoch)
+        )
+    }
+}

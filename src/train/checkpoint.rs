@@ -1,0 +1,244 @@
+//! Checkpoints: one party's shares in a file of its own, from which a training goes on.
+//!
+//! ```text
+//! magic, length of the head, head { version, party, network, format, samples, digest of them, seed of their order }, shares, SHA-256
+//! ```
+//!
+//! The file is for its owner's eyes, and written beside its place first: it is whole or absent. The one before is kept too, for a peer may
+//! have been stopped between both parties' writing: their last ones are one apart then, and the earlier one is common. The hash finds
+//! damage; it keeps nobody from writing another file. A file is of use only with the peer's of the same history
+//! ([`session`](super::session)), and says nothing without that.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use lowkey_mpc::party::Party;
+use lowkey_mpc::wire;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+use super::format::{Format, Net};
+use super::held::Held;
+use super::terms::Mark;
+use crate::error::{Error, Result};
+use crate::store::files::{self, Readers};
+
+const MAGIC: [u8; 16] = *b"lowkey training\n";
+const VERSION: u32 = 1;
+/// Longest head, in bytes.
+const MOST_HEAD: usize = 1024;
+/// Bytes of the hash.
+const HASH: usize = 32;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Head {
+    version: u32,
+    party: Party,
+    positions: u64,
+    widths: Vec<u64>,
+    format: [u8; 11],
+    about: About,
+}
+
+/// What a party keeps beside its shares. The data owner's has a secret: the order of its samples.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct About {
+    /// The data owner's samples.
+    pub(super) samples: u64,
+    /// Of these, at the data owner; else zeros.
+    pub(super) digest: [u8; 32],
+    /// Of their order, likewise.
+    pub(super) order: [u8; 32],
+}
+
+impl Drop for About {
+    fn drop(&mut self) {
+        zeroize::Zeroize::zeroize(&mut self.order);
+    }
+}
+
+impl std::fmt::Debug for About {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "About({} samples, redacted)", self.samples)
+    }
+}
+
+/// A checkpoint that was read.
+#[derive(Debug)]
+pub(super) struct Checkpoint {
+    pub(super) held: Held,
+    pub(super) about: About,
+}
+
+impl Checkpoint {
+    pub(super) fn mark(&self) -> Mark {
+        Mark { history: self.held.history.0, done: self.held.done() }
+    }
+}
+
+/// Where the checkpoint before the last one is kept.
+fn before(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".before");
+    name.into()
+}
+
+/// Writes a checkpoint; the last one becomes the one before.
+///
+/// # Errors
+/// When it cannot be written.
+pub(super) fn write(path: &Path, party: Party, net: &Net, format: &Format, about: &About, held: &Held) -> Result<()> {
+    let path = &std::path::absolute(path).map_err(|error| Error::file(path, error))?;
+    let (positions, widths) = net.shape();
+    let widths = widths.iter().map(|width| *width as u64).collect();
+    let about = about.clone();
+    let head = Head { version: VERSION, party, positions: positions as u64, widths, format: format.bytes(), about };
+    let head = Zeroizing::new(wire::encode(&head)?);
+    let shares = held.encode(format.held);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAGIC.len() + 4 + head.len() + shares.len() + HASH));
+    bytes.extend(MAGIC);
+    bytes.extend((head.len() as u32).to_le_bytes());
+    bytes.extend(&head[..]);
+    bytes.extend(&shares[..]);
+    let hash = Sha256::digest(&bytes[..]);
+    bytes.extend(&hash[..]);
+    match fs::rename(path, before(path)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::file(path, error)),
+        _ => {}
+    }
+    Ok(files::replace(path, &bytes, Readers::Owner)?)
+}
+
+/// Reads the checkpoints at `path`, the last one first; none if there are none.
+///
+/// # Errors
+/// When a file cannot be read, is none, is damaged, or is another party's, another network's or of other samples.
+pub(super) fn read(
+    path: &Path,
+    party: Party,
+    net: &Net,
+    format: &Format,
+    samples: Option<(u64, [u8; 32])>,
+) -> Result<Vec<Checkpoint>> {
+    let mut found = Vec::new();
+    for path in [path.to_owned(), before(path)] {
+        let Some(bytes) = load(&path, net, format).map_err(|error| Error::file(&path, error))? else { continue };
+        let refuse = |what: &str| {
+            Error::usage(format!("{}: {what}", path.display()), "name the checkpoint of this run, or begin a new one")
+        };
+        let (head, shares) = split(&bytes).ok_or_else(|| refuse("it is no whole checkpoint of a training"))?;
+        if head.version != VERSION {
+            return Err(refuse("the checkpoint is of another version of lowkey"));
+        }
+        if head.party != party {
+            return Err(refuse("the checkpoint is the other party's"));
+        }
+        let (positions, widths) = net.shape();
+        let same_widths = head.widths.iter().copied().eq(widths.iter().map(|width| *width as u64));
+        if head.positions != positions as u64 || !same_widths || head.format != format.bytes() {
+            return Err(refuse("the checkpoint is of another network"));
+        }
+        if samples.is_some_and(|(count, digest)| (head.about.samples, head.about.digest) != (count, digest)) {
+            return Err(refuse("the checkpoint was made with other samples"));
+        }
+        let held = Held::decode(net, format.held, shares).map_err(|error| refuse(&error.to_string()))?;
+        found.push(Checkpoint { held, about: head.about });
+    }
+    Ok(found)
+}
+
+/// The bytes of a file that is no longer than a checkpoint; `None` if there is none.
+fn load(path: &Path, net: &Net, format: &Format) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
+    let Some(file) = files::open(path)? else { return Ok(None) };
+    let most = MAGIC.len() + 4 + MOST_HEAD + Held::encoded_len(net, format.held) + HASH;
+    // As long as it can become, so that nothing is moved and left behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(most + 1));
+    file.take(most as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
+}
+
+/// Head and shares of a whole file.
+fn split(bytes: &[u8]) -> Option<(Head, &[u8])> {
+    let (body, hash) = bytes.split_last_chunk::<HASH>()?;
+    if Sha256::digest(body)[..] != hash[..] {
+        return None;
+    }
+    let (len, rest) = body.strip_prefix(&MAGIC)?.split_first_chunk()?;
+    let (head, shares) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
+    Some((wire::decode(head, MOST_HEAD).ok()?, shares))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Fault;
+    use crate::train::session::Agreed;
+
+    struct Run {
+        net: Net,
+        about: About,
+        held: Held,
+    }
+
+    fn run() -> Run {
+        let net = Net::new(&[3, 4, 10]).unwrap();
+        let agreed = Agreed::of_test([[1; 32], [2; 32]]);
+        let held = Held::first(Party::Client, &net, None, &agreed);
+        Run { net, about: About { samples: 200, digest: [3; 32], order: [4; 32] }, held }
+    }
+
+    fn read_by(path: &Path, net: &Net, party: Party, samples: (u64, [u8; 32])) -> Result<Vec<Checkpoint>> {
+        read(path, party, net, &Format::NARROW, Some(samples))
+    }
+
+    #[test]
+    fn the_last_two_are_kept() {
+        let (folder, Run { net, about, held }) = (tempfile::tempdir().unwrap(), run());
+        let path = folder.path().join("shares");
+        let of = || read_by(&path, &net, Party::Client, (200, [3; 32])).unwrap();
+        assert!(of().is_empty());
+        for done in [10, 20, 30] {
+            let held = Held { done, ..held.clone() };
+            write(&path, Party::Client, &net, &Format::NARROW, &about, &held).unwrap();
+        }
+        let found = of();
+        assert_eq!(found.iter().map(|found| found.mark().done).collect::<Vec<_>>(), [30, 20]);
+        assert_eq!((&found[0].about, found[0].held.encode(25)), (&about, Held { done: 30, ..held }.encode(25)));
+        #[cfg(unix)]
+        for path in [&path, &before(&path)] {
+            use std::os::unix::fs::PermissionsExt;
+            assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600, "{}", path.display());
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is left over");
+    }
+
+    #[test]
+    fn what_is_no_checkpoint_of_the_run_is_refused() {
+        let (folder, Run { net, about, held }) = (tempfile::tempdir().unwrap(), run());
+        let path = folder.path().join("shares");
+        write(&path, Party::Client, &net, &Format::NARROW, &about, &held).unwrap();
+        let refused = |net: &Net, party, samples, says: &str| {
+            let error = read_by(&path, net, party, samples).unwrap_err();
+            assert!(error.fault() == Fault::User && error.to_string().contains(says), "{error}");
+        };
+        let samples = (200, [3; 32]);
+        refused(&net, Party::Server, samples, "other party's");
+        refused(&net, Party::Client, (201, [3; 32]), "other samples");
+        refused(&net, Party::Client, (200, [5; 32]), "other samples");
+        let wide = Net::new(&[5, 4, 10]).unwrap();
+        refused(&wide, Party::Client, samples, "another network");
+        let whole = fs::read(&path).unwrap();
+        for at in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 1 << (at % 8);
+            fs::write(&path, &damaged).unwrap();
+            refused(&net, Party::Client, samples, "no whole checkpoint");
+            fs::write(&path, &whole[..at]).unwrap();
+            refused(&net, Party::Client, samples, "no whole checkpoint");
+        }
+        fs::write(&path, vec![7; 1 << 20]).unwrap();
+        refused(&net, Party::Client, samples, "no whole checkpoint");
+    }
+}

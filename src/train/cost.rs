@@ -1,0 +1,95 @@
+//! What a step will send: from the record of its programs and the plans of its products, before anything runs.
+
+use lowkey_mpc::channel::HEADER_BYTES;
+use lowkey_mpc::demand::Demand;
+
+use super::format::{Format, Net};
+use super::plan::{self, StepPlan};
+use super::run::{ANSWERS, FLIGHTS};
+use crate::report::charged_bytes;
+
+/// Why there is no cost: the network does not train, or a product fits no parameter set.
+#[derive(Debug, thiserror::Error)]
+pub enum CostError {
+    /// It does not train at this rate.
+    #[error(transparent)]
+    Plan(#[from] plan::PlanError),
+    /// A product fits no parameter set.
+    #[error(transparent)]
+    Product(#[from] lowkey_bridge::product::PlanError),
+}
+
+/// Bytes of a step of 128 samples, both ways, frame headers included; flights, one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cost {
+    /// Encrypted products, with the keys of the step.
+    pub products: u64,
+    /// The removal of their guard bits.
+    pub guard_bits: u64,
+    /// Rectifiers, there and back.
+    pub rectifiers: u64,
+    /// Extensions of gradients and momenta of weights.
+    pub extensions: u64,
+    /// The softmax.
+    pub softmax: u64,
+    /// Headers of frames.
+    pub headers: u64,
+    /// All of these: what the sockets see of a step, but for batches of OTs.
+    pub bytes: u64,
+    /// Random OTs.
+    pub ots: u64,
+    /// Bytes of batches that these take on average.
+    pub ot_bytes: u64,
+    /// One-way latencies, batches not counted.
+    pub flights: u64,
+}
+
+impl Cost {
+    /// Of a step at the rate 2^-`rate`.
+    ///
+    /// # Errors
+    /// [`CostError`] if there is no such step.
+    pub fn of_step(net: &Net, rate: u8) -> Result<Self, CostError> {
+        let plan = StepPlan::new(net, Format::NARROW, rate, FLIGHTS, false)?;
+        let (programs, lattice) = (plan.cost(), plan.product_cost(ANSWERS)?);
+        let headers = (HEADER_BYTES * (programs.frames + lattice.frames)) as u64;
+        // Keys are one flight, a product two: bodies and hints.
+        let flights = u64::from(programs.flights) + 1 + 2 * plan.products().len() as u64;
+        Ok(Self {
+            products: lattice.bytes() as u64,
+            guard_bits: programs.joins as u64,
+            rectifiers: programs.rectifiers as u64,
+            extensions: programs.extensions as u64,
+            softmax: programs.softmax as u64,
+            headers,
+            bytes: (lattice.bytes() + programs.bytes()) as u64 + headers,
+            ots: programs.ots.total() as u64,
+            ot_bytes: charged_bytes(Demand { ots: programs.ots }),
+            flights,
+        })
+    }
+
+    /// With the OTs that it consumes.
+    pub fn total(&self) -> u64 {
+        self.bytes + self.ot_bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What docs/training.md says of a step of A and D.
+    #[test]
+    fn costs_are_those_of_the_page() {
+        let page = include_str!("../../docs/training.md");
+        for (net, name) in [(Net::a(), "A, merged"), (Net::d(), "D, merged")] {
+            let cost = Cost::of_step(&net, 4).unwrap();
+            let step = format!("{:.1} MB", cost.total() as f64 / 1e6);
+            let epoch = format!("{:.1} GB", cost.total() as f64 * 468.0 / 1e9);
+            let row = page.lines().find(|line| line.starts_with(&format!("| {name}"))).expect("a row of the network");
+            assert!(row.contains(&step) && row.contains(&epoch), "{name}: {step}, {epoch}: {cost:?}\n{row}");
+            assert!(page.contains(&format!("{} for {net}", cost.flights)), "{cost:?}");
+        }
+    }
+}

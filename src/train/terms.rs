@@ -1,0 +1,326 @@
+//! The terms of a training. Each party says what it asks for, before anything else is sent; both find the same terms, or the first
+//! thing in which they differ.
+//!
+//! ```text
+//! both      Ask { magic, version, network, format, batch, who gets the weights, ..., checkpoints }      -> peer
+//! ```
+//!
+//! What one party leaves open the other one decides. Nothing in it depends on inputs, labels or weights, but for the number of samples.
+
+use std::fmt;
+
+use lowkey_mpc::channel::{Channel, FrameKind};
+use lowkey_mpc::error::Error as ProtocolError;
+use lowkey_mpc::party::Party;
+use lowkey_mpc::wire;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::format::{BATCH, Format, Net};
+use crate::error::{Error, Misbehaviour, Result};
+
+/// The first bytes of a training. An inference begins with others.
+const MAGIC: [u8; 8] = *b"lowkey\rt";
+/// Both ends must have the same.
+const VERSION: u32 = 1;
+/// Longest message, in bytes.
+const MOST_BYTES: usize = 2048;
+/// Most passes over the samples.
+pub(super) const MOST_EPOCHS: u32 = 10_000;
+/// Most samples.
+pub(super) const MOST_SAMPLES: u64 = 1 << 26;
+/// Most rates: the last one stays.
+const MOST_RATES: usize = 64;
+/// j of the rate 2^-j where nobody says.
+pub const RATE: u8 = 4;
+/// Steps between two checkpoints where nobody says.
+const EVERY: u32 = 50;
+/// Most layers, and most values of one.
+const MOST_LAYERS: usize = 8;
+const MOST_WIDTH: u32 = 1 << 16;
+/// Checkpoints that a party keeps: its last, and the one before, which is the peer's last if that was stopped between the two.
+pub(super) const KEPT: usize = 2;
+
+/// Who gets the trained weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WeightsTo {
+    /// The model owner.
+    #[default]
+    Server,
+    /// The data owner.
+    Client,
+    /// Both.
+    Both,
+    /// Neither: they stay shares, in the checkpoints.
+    None,
+}
+
+impl WeightsTo {
+    /// Whether `party` gets them.
+    pub fn reaches(self, party: Party) -> bool {
+        match self {
+            Self::Server => party == Party::Server,
+            Self::Client => party == Party::Client,
+            Self::Both => true,
+            Self::None => false,
+        }
+    }
+}
+
+impl fmt::Display for WeightsTo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Server => "server",
+            Self::Client => "client",
+            Self::Both => "both",
+            Self::None => "none",
+        })
+    }
+}
+
+/// What a party asks for.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    /// The network; the peer has to mean the same.
+    pub net: Net,
+    /// Who gets the weights; the peer has to say the same.
+    pub weights_to: WeightsTo,
+    /// Passes over the samples.
+    pub epochs: Option<u32>,
+    /// j of the rate 2^-j of each epoch, the last one of all that follow.
+    pub rates: Option<Vec<u8>>,
+    /// Steps between two checkpoints, 0 for none.
+    pub every: Option<u32>,
+}
+
+/// A checkpoint as both parties name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Mark {
+    /// Which sessions led to it.
+    pub(super) history: [u8; 32],
+    /// Steps done.
+    pub(super) done: u64,
+}
+
+/// What both parties agreed on. Public to both.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// The network.
+    pub net: Net,
+    /// Its numbers.
+    pub format: Format,
+    /// The data owner's samples.
+    pub samples: u64,
+    /// Passes over them.
+    pub epochs: u32,
+    /// j of the rate 2^-j of each epoch, the last one of all that follow.
+    pub rates: Vec<u8>,
+    /// Who gets the weights.
+    pub weights_to: WeightsTo,
+    /// Steps between two checkpoints, 0 for none.
+    pub every: u32,
+    /// The checkpoint to go on from.
+    pub(super) from: Option<Mark>,
+}
+
+impl Terms {
+    /// Steps of an epoch: samples that do not fill a batch wait for another epoch, which has another order.
+    pub fn steps_per_epoch(&self) -> u64 {
+        self.samples / BATCH as u64
+    }
+
+    /// Steps of all epochs.
+    pub fn steps(&self) -> u64 {
+        self.steps_per_epoch() * u64::from(self.epochs)
+    }
+
+    /// j of the rate 2^-j of a step.
+    pub fn rate(&self, step: u64) -> u8 {
+        let epoch = usize::try_from(step / self.steps_per_epoch()).unwrap_or(usize::MAX);
+        self.rates[epoch.min(self.rates.len() - 1)]
+    }
+
+    /// For the parties to compare, with their checkpoints.
+    pub(super) fn digest(&self) -> [u8; 32] {
+        let Self { net, format, samples, epochs, rates, weights_to, every, from } = self;
+        let text = format!("{net:?} {format:?} {samples} {epochs} {rates:?} {weights_to} {every} {from:?}");
+        Sha256::digest(text).into()
+    }
+}
+
+/// What goes over the wire.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Ask {
+    magic: [u8; 8],
+    version: u32,
+    positions: u32,
+    widths: Vec<u32>,
+    format: [u8; 11],
+    batch: u32,
+    weights_to: WeightsTo,
+    samples: Option<u64>,
+    epochs: Option<u32>,
+    rates: Option<Vec<u8>>,
+    every: Option<u32>,
+    kept: Vec<Mark>,
+}
+
+impl Ask {
+    fn new(wish: &Wish, samples: Option<u64>, kept: &[Mark]) -> Self {
+        let (positions, widths) = wish.net.shape();
+        let small = |size: usize| u32::try_from(size).unwrap_or(u32::MAX);
+        Self {
+            magic: MAGIC,
+            version: VERSION,
+            positions: small(positions),
+            widths: widths.iter().copied().map(small).collect(),
+            format: Format::NARROW.bytes(),
+            batch: small(BATCH),
+            weights_to: wish.weights_to,
+            samples,
+            epochs: wish.epochs,
+            rates: wish.rates.clone(),
+            every: wish.every,
+            kept: kept.to_vec(),
+        }
+    }
+
+    /// What the peer sent, if an honest one could have.
+    fn decode(bytes: &[u8], peer: Party) -> Result<Self> {
+        let version = bytes.strip_prefix(&MAGIC).and_then(|rest| rest.first_chunk());
+        let Some(version) = version else { return Err(Error::Peer(peer, Misbehaviour::Hello)) };
+        let found = u32::from_le_bytes(*version);
+        if found != VERSION {
+            return Err(Error::Version { peer, found, own: VERSION });
+        }
+        let ask: Self = wire::decode(bytes, MOST_BYTES)?;
+        let sound = ask.widths.len() <= MOST_LAYERS + 1
+            && ask.kept.len() <= KEPT
+            && ask.rates.as_ref().is_none_or(|rates| (1..=MOST_RATES).contains(&rates.len()))
+            && ask.epochs.is_none_or(|epochs| (1..=MOST_EPOCHS).contains(&epochs))
+            && ask.samples.is_none_or(|samples| (BATCH as u64..=MOST_SAMPLES).contains(&samples));
+        match sound {
+            true => Ok(ask),
+            false => {
+                Err(ProtocolError::protocol("terms of a training", "what one can have", "beyond every limit").into())
+            }
+        }
+    }
+
+    fn network(&self) -> String {
+        let widths: Vec<String> = self.widths.iter().map(u32::to_string).collect();
+        match self.positions {
+            1 => widths.join("-"),
+            n => format!("{} at {n} positions", widths.join("-")),
+        }
+    }
+}
+
+impl Wish {
+    /// Refuses what no training can have, before there is a connection.
+    ///
+    /// # Errors
+    /// [`Error::Usage`].
+    pub(super) fn check(&self) -> Result<()> {
+        let (_, widths) = self.net.shape();
+        if widths.len() > MOST_LAYERS + 1 || widths.iter().any(|width| *width > MOST_WIDTH as usize) {
+            let what =
+                format!("a network of {} layers, the widest of {:?} values", widths.len() - 1, widths.iter().max());
+            return Err(Error::usage(what, format!("at most {MOST_LAYERS} layers of {MOST_WIDTH} values are trained")));
+        }
+        if self.epochs.is_some_and(|epochs| !(1..=MOST_EPOCHS).contains(&epochs)) {
+            return Err(Error::usage("that many epochs", format!("give 1 to {MOST_EPOCHS}")));
+        }
+        let rates = self.rates.as_deref();
+        if rates.is_some_and(|rates| !(1..=MOST_RATES).contains(&rates.len())) {
+            return Err(Error::usage("that many rates", format!("give 1 to {MOST_RATES}; the last one stays")));
+        }
+        for rate in rates.unwrap_or(&[RATE]) {
+            let checked = Format::NARROW.check(&self.net, *rate);
+            checked.map_err(|error| Error::usage(format!("rate 2^-{rate}: {error}"), "give 1 to 8, as in 4,4,6"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Tells the peer what this party asks for, hears what that asks for, and finds what both mean. `samples` are the data owner's; `kept` its
+/// checkpoints, the last one first.
+///
+/// # Errors
+/// [`Error::Terms`] at both parties where they differ; those of the channel, and of a peer that speaks something else.
+pub(super) async fn settle(channel: &mut Channel, wish: &Wish, samples: Option<u64>, kept: &[Mark]) -> Result<Terms> {
+    let own = Ask::new(wish, samples, kept);
+    let peer = channel.party().other();
+    channel.send_control(&own).await?;
+    let theirs = Ask::decode(&channel.recv_at_most(FrameKind::Control, MOST_BYTES).await?, peer)?;
+    merge(wish, &own, &theirs, peer)
+}
+
+fn merge(wish: &Wish, own: &Ask, theirs: &Ask, peer: Party) -> Result<Terms> {
+    let differ = |what, own: String, theirs: String| Err(Error::Terms { what, own, peer, theirs });
+    if (own.positions, &own.widths) != (theirs.positions, &theirs.widths) {
+        return differ("the network", own.network(), theirs.network());
+    }
+    if own.format != theirs.format {
+        return differ("the numbers' format", hex::encode(own.format), hex::encode(theirs.format));
+    }
+    if own.batch != theirs.batch {
+        return differ("the batch", own.batch.to_string(), theirs.batch.to_string());
+    }
+    if own.weights_to != theirs.weights_to {
+        return differ("who gets the weights", own.weights_to.to_string(), theirs.weights_to.to_string());
+    }
+    let epochs = either("epochs", own.epochs, theirs.epochs, peer)?.unwrap_or(1);
+    let rates = own.rates.as_ref().zip(theirs.rates.as_ref());
+    if let Some((own, theirs)) = rates.filter(|(own, theirs)| own != theirs) {
+        return differ("the rates", format!("{own:?}"), format!("{theirs:?}"));
+    }
+    let rates = own.rates.clone().or(theirs.rates.clone()).unwrap_or_else(|| vec![RATE]);
+    let every = either("steps between checkpoints", own.every, theirs.every, peer)?.unwrap_or(EVERY);
+    let Some(samples) = either("samples", own.samples, theirs.samples, peer)? else {
+        let found = "neither party has samples";
+        return Err(ProtocolError::protocol("terms of a training", "samples of one party", found).into());
+    };
+    let from = match (own.kept.is_empty(), theirs.kept.is_empty()) {
+        (true, true) => None,
+        (false, false) => {
+            let common = own.kept.iter().filter(|mark| theirs.kept.contains(mark)).max_by_key(|mark| mark.done);
+            let list = |ask: &Ask| ask.kept.iter().map(|mark| mark.done.to_string()).collect::<Vec<_>>().join(" and ");
+            match common {
+                Some(mark) => Some(*mark),
+                None => {
+                    let list = |ask| format!("its steps {}", list(ask));
+                    return differ("the checkpoint to go on from", list(own), list(theirs));
+                }
+            }
+        }
+        (fresh, _) => {
+            let say = |fresh| if fresh { "a new training" } else { "to go on from a checkpoint" }.to_owned();
+            return differ("where to begin", say(fresh), say(!fresh));
+        }
+    };
+    // Rates of the peer are as public as one's own, and have to fit too.
+    if let Some(rate) = rates.iter().find(|rate| Format::NARROW.check(&wish.net, **rate).is_err()) {
+        return Err(ProtocolError::protocol("a rate of the training", "one that the network trains at", rate).into());
+    }
+    let format = Format::NARROW;
+    Ok(Terms { net: wish.net.clone(), format, samples, epochs, rates, weights_to: wish.weights_to, every, from })
+}
+
+/// What one party says and the other leaves open, or both say.
+fn either<T: PartialEq + fmt::Display>(
+    what: &'static str,
+    own: Option<T>,
+    theirs: Option<T>,
+    peer: Party,
+) -> Result<Option<T>> {
+    match (own, theirs) {
+        (Some(own), Some(theirs)) if own != theirs => {
+            Err(Error::Terms { what, own: own.to_string(), peer, theirs: theirs.to_string() })
+        }
+        (own, theirs) => Ok(own.or(theirs)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

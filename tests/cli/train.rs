@@ -1,0 +1,187 @@
+//! `train`: both parties as processes, on the bundled digits.
+
+use super::*;
+use std::io::Write;
+use std::net::TcpStream;
+
+/// A model owner that waits.
+struct Owner {
+    child: Child,
+    address: String,
+    out: BufReader<ChildStdout>,
+}
+
+impl Owner {
+    fn start(arguments: &[&str]) -> Self {
+        let mut command = command(&[&["train", "--listen", "127.0.0.1:0", "--net", "64-10"], arguments].concat());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        let address = line.trim_end().strip_prefix("listening on ").unwrap_or_else(|| panic!("{line:?}")).to_owned();
+        Self { child, address, out }
+    }
+
+    /// `lowkey train` of the data owner.
+    fn with(&self, arguments: &[&str]) -> Ran {
+        lowkey(&[&["train", "--server", &self.address, "--net", "64-10"], arguments].concat())
+    }
+
+    /// What it printed in the end.
+    fn ends(mut self) -> Ran {
+        let code = ends(&mut self.child).code();
+        let [mut out, mut err] = [const { String::new() }; 2];
+        self.out.read_to_string(&mut out).unwrap();
+        self.child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+        Ran { code, out, err }
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The digits as a data set with both parts.
+fn data() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    digits().data_set(folder.path(), 300..360);
+    let pictures = files::idx_images(Digits::SIZE, &digits().pixels(0..300));
+    files::write(folder.path(), "train-images-idx3-ubyte", &pictures);
+    files::write(folder.path(), "train-labels-idx1-ubyte", &files::idx_labels(&digits().labels[0..300]));
+    folder
+}
+
+/// Both get the network, which is one file, knows digits, and is what `eval` and a private answer say of it.
+#[test]
+fn both_get_the_network() {
+    let data = data();
+    let [own, theirs] = ["own.lowkey", "theirs.lowkey"].map(|name| data.path().join(name));
+    let owner = Owner::start(&["--weights-to", "both", "-o", text(&own), "--epochs", "15"]);
+    let ran = owner.with(&[
+        "--weights-to",
+        "both",
+        "-o",
+        text(&theirs),
+        "--data",
+        text(data.path()),
+        "--rate",
+        "3,4",
+        "--json",
+    ]);
+    let records = ran.records();
+    assert_eq!(records.len(), 16);
+    let names = "epoch steps_done steps seconds seconds_per_step bytes_per_step seconds_left";
+    assert_eq!(keys(&records[14]), named(names));
+    assert_eq!((records[14]["steps_done"].as_u64(), records[14]["seconds_left"].as_f64()), (Some(30), Some(0.0)));
+    let last = &records[15];
+    let names = "net samples epochs steps weights_to steps_here seconds bytes setup ots online closing output held_out \
+                 peak_memory_bytes";
+    assert_eq!(keys(last), named(names));
+    let accuracy = last["held_out"]["accuracy"].as_f64().unwrap();
+    assert!(accuracy > 75.0, "{last}");
+
+    let said = owner.ends();
+    assert_eq!((said.code, &said.err[..]), (Some(0), ""), "{}", said.out);
+    assert!(said.out.contains("64-10 on 300 samples: 30 of 30 steps, 15 epochs"), "{}", said.out);
+    assert_eq!(std::fs::read(&own).unwrap(), std::fs::read(&theirs).unwrap());
+    let eval = lowkey(&["eval", "--model", text(&own), "--data", text(data.path()), "--private", "3", "--json"]);
+    let eval = &eval.records()[0];
+    assert_eq!((eval["accuracy"].as_f64(), eval["private"]["mismatches"].as_u64()), (Some(accuracy), Some(0)));
+
+    // What the plan says of a step is what it took, but for whole batches of OTs.
+    let plan =
+        &lowkey(&["train", "--plan", "--net", "64-10", "--rate", "4", "--samples", "300", "--json"]).records()[0];
+    let part = |name: &str| plan[name].as_u64().unwrap();
+    let step: u64 = named("products guard_bits rectifiers extensions softmax headers").into_iter().map(part).sum();
+    // The first epoch is at another rate, and its extensions are wider.
+    let online = ["bytes_sent", "bytes_received"].map(|way| last["online"][way].as_u64().unwrap()).iter().sum::<u64>();
+    let plan =
+        &lowkey(&["train", "--plan", "--net", "64-10", "--rate", "3", "--samples", "300", "--json"]).records()[0];
+    let part = |name: &str| plan[name].as_u64().unwrap();
+    let first: u64 = named("products guard_bits rectifiers extensions softmax headers").into_iter().map(part).sum();
+    assert_eq!(online, 2 * first + 28 * step);
+    assert_eq!(last["online"]["flights"].as_u64().unwrap(), 30 * part("flights_per_step"));
+}
+
+/// The model owner is killed; both go on from their checkpoints, and only the data owner gets the weights.
+#[test]
+fn a_killed_party_resumes() {
+    let data = data();
+    let [own, theirs, network] = ["own", "theirs", "network.lowkey"].map(|name| data.path().join(name));
+    let owner = ["--weights-to", "client", "--checkpoint", text(&own)];
+    let client = ["--weights-to", "client", "--checkpoint", text(&theirs), "--data", text(data.path())];
+    let client = [&client[..], &["-o", text(&network), "--every", "3", "--epochs", "20"]].concat();
+    let mut first = Owner::start(&owner);
+    let arguments = [&["train", "--server", &first.address, "--net", "64-10"], &client[..]].concat();
+    let mut other = command(&arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let start = Instant::now();
+    while !own.with_extension("before").exists() {
+        assert!(start.elapsed() < PATIENCE, "no checkpoint");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    first.child.kill().unwrap();
+    assert_eq!(ends(&mut other).code(), Some(3));
+    drop(first);
+
+    let listen = ["train", "--listen", "127.0.0.1:0", "--net", "64-10"];
+    lowkey(&[&listen[..], &owner].concat()).fails(2, "a checkpoint is there", "");
+    let again = Owner::start(&[&owner[..], &["--resume"]].concat());
+    let ran = again.with(&[&client[..], &["--resume", "--json"]].concat());
+    let records = ran.records();
+    let last = records.last().unwrap();
+    let here = last["steps_here"].as_u64().unwrap();
+    assert!((1..40).contains(&here) && (40 - here).is_multiple_of(3), "{last}");
+    let said = again.ends();
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert!(network.exists() && !said.out.contains("wrote"), "{}", said.out);
+}
+
+/// What is wrong is said before anything is sent, or before anything but what both ask for is.
+#[test]
+fn refusals() {
+    let data = data();
+    let folder = text(data.path());
+    let output = data.path().join("n.lowkey");
+    let output = ["-o", text(&output)];
+    // Nobody listens there: the data are looked at first.
+    let alone =
+        |arguments: &[&str]| lowkey(&[&["train", "--server", "127.0.0.1:9", "--net", "64-10"], arguments].concat());
+    lowkey(&["train", "--server", "127.0.0.1:9", "--data", folder]).fails(2, "the network reads 1 x 28 x 28", "");
+    alone(&["--data", folder]).fails(3, "127.0.0.1:9", "");
+    let images = files::write(data.path(), "some.npy", &files::npy(&[130, 8, 8], &vec![3; 130 * 64]));
+    let refused = |images: &Path, labels: &[u8], says: &str| {
+        let labels = files::write(data.path(), "some-labels", &files::idx_labels(labels));
+        alone(&["--data", text(images), "--labels", text(&labels)]).fails(2, says, "");
+    };
+    let mut wrong = vec![0; 130];
+    wrong[129] = 10;
+    refused(&images, &wrong, "the label of sample 129 is no class");
+    refused(&images, &[1; 129], "130 inputs but 129 labels");
+    let bright = files::write(data.path(), "bright.npy", &files::npy(&[130, 8, 8], &vec![17; 130 * 64]));
+    refused(&bright, &[1; 130], "an input of sample 0 is larger than one, which is 16");
+    alone(&["--data", text(&images)]).fails(2, "no labels for a file", "--labels");
+    alone(&["--data", folder, "--weights-to", "client"]).fails(2, "no file for them", "--output");
+    alone(&["--data", folder, "--weights-to", "none"]).fails(2, "no file for them", "--checkpoint");
+    alone(&[&["--data", folder], &output[..]].concat()).fails(2, "gives this party no weights", "");
+
+    // Both are told in what they differ.
+    let owner = Owner::start(&[&output[..], &["--epochs", "2"]].concat());
+    owner.with(&["--data", folder, "--epochs", "3"]).fails(2, "epochs: this end asks for 3, the server for 2", "both");
+    owner.ends().fails(2, "epochs: this end asks for 2, the client for 3", "both");
+    let owner = Owner::start(&output);
+    owner.with(&["--data", folder, "--weights-to", "both", output[0], output[1]]).fails(2, "who gets the weights", "");
+    owner.ends().fails(2, "who gets the weights", "");
+
+    // Whoever speaks of something else is not waited for.
+    let owner = Owner::start(&[&output[..], &["--epochs", "1"]].concat());
+    let mut stranger = TcpStream::connect(&owner.address).unwrap();
+    stranger.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    drop(stranger);
+    lowkey(&["infer", "--server", &owner.address, "--input", "models/zoo/digits-images.npy"]).fails(3, "", "");
+    owner.with(&["--data", folder]).prints();
+    let said = owner.ends();
+    assert_eq!((said.code, said.err.matches("waiting for another data owner").count()), (Some(0), 2), "{}", said.err);
+}
