@@ -7,6 +7,8 @@ use crate::train::terms::WeightsTo;
 use crate::train::twin::{State, Twin};
 use lowkey_models::Inputs;
 use std::path::Path;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Images of 3 x 3 pixels whose brightest pixel is the class; the tenth class is dark.
 fn samples(count: usize) -> Samples {
@@ -190,4 +192,45 @@ async fn no_training_without_terms() {
     let [client, server] = trained(wrong, Settings::new(wish())).await;
     assert_eq!(client.unwrap_err().fault(), Fault::User);
     assert!(matches!(server.unwrap_err(), Error::Session(_)));
+}
+
+/// Passes bytes on, one of them changed.
+async fn damage(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, at: Option<usize>) {
+    let (mut bytes, mut passed) = ([0; 4096], 0);
+    while let Ok(count @ 1..) = from.read(&mut bytes).await {
+        if let Some(byte) = at.and_then(|at| bytes[..count].get_mut(at.checked_sub(passed)?)) {
+            *byte ^= 0x10;
+        }
+        passed += count;
+        if to.write_all(&bytes[..count]).await.is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown().await;
+}
+
+/// A byte that changes on the way, wherever that is: an error that says so or blames the other end, and never a panic.
+#[tokio::test]
+async fn damage_on_the_way_is_found() {
+    let wish = Wish { epochs: Some(1), every: Some(1), rates: None, ..wish() };
+    let offsets: Vec<usize> = (0..10).map(|i| 3 + 29 * i).chain((0..8).map(|i| 700 << i)).collect();
+    for (at, from_client) in offsets.iter().flat_map(|at| [(*at, true), (*at, false)]) {
+        let settings = || Settings {
+            limits: Limits { timeout: Duration::from_secs(20), ..Limits::default() },
+            ..Settings::new(wish.clone())
+        };
+        let [(c, near), (s, far)] = [tokio::io::duplex(1 << 20), tokio::io::duplex(1 << 20)];
+        let [(from_c, to_c), (from_s, to_s)] = [tokio::io::split(near), tokio::io::split(far)];
+        let both = tokio::join!(
+            train(c, Part::Data(samples(130)), settings()),
+            train(s, Part::Model, settings()),
+            damage(from_c, to_s, Some(at).filter(|_| from_client)),
+            damage(from_s, to_c, Some(at).filter(|_| !from_client)),
+        );
+        let errors: Vec<Error> = [both.0.err(), both.1.err()].into_iter().flatten().collect();
+        assert!(!errors.is_empty(), "byte {at} was changed, from the client: {from_client}");
+        for error in errors {
+            assert!(matches!(error.fault(), Fault::Peer | Fault::User), "{at}: {error}");
+        }
+    }
 }
