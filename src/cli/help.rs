@@ -46,7 +46,7 @@ pub const INFER: &str = examples!(
 pub const TRAIN: &str = examples!(
     "lowkey train --listen 127.0.0.1:7118 --net A -o a.lowkey     the model owner",
     "lowkey train --server 127.0.0.1:7118 --net A --data mnist    the data owner",
-    "lowkey train --server host:7118 --pin HASH --data mnist --checkpoint s --resume",
+    "lowkey train --server host:7118 --data mnist --checkpoint s --resume",
     "lowkey train --plan --net D                             bytes and flights alone"
 );
 pub const FORGET: &str = examples!("lowkey forget host:7117", "lowkey forget host:7117 --model small");

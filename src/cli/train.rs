@@ -13,15 +13,15 @@ use clap::{ArgGroup, Args, ValueEnum};
 use lowkey::error::Misbehaviour;
 use lowkey::net::{self, Listener, ServerIdentity, Stream};
 use lowkey::shape::shape;
-use lowkey::train::{self, Cost, Net, Part, Progress, Settings, Told, Trained, Wish};
+use lowkey::train::{self, Cost, Net, Part, Progress, Rehearsal, Samples, Settings, Told, Trained, Wish};
 use lowkey::{Error, Model, Result};
-use lowkey_models::Labelled;
+use lowkey_models::{Labelled, Network};
 use lowkey_mpc::error::Error as ProtocolError;
 
 use super::infer::TrustArguments;
 use super::{TimeoutArgument, print_json, progress, runtime, say, serve, warn};
 use data::Data;
-use record::{PlanRecord, Record, StepRecord};
+use record::{PlanRecord, Record, RehearsalRecord, StepRecord};
 
 #[derive(Args)]
 #[command(group = ArgGroup::new("role").required(true))]
@@ -32,6 +32,9 @@ pub struct Arguments {
     /// Be the data owner; the model owner, host:port.
     #[arg(long, group = "role", value_name = "ADDR", requires = "data")]
     server: Option<String>,
+    /// Train in the clear, with the data alone: what accuracy to expect, and whether all values keep to their ranges.
+    #[arg(long, group = "role", requires = "data")]
+    rehearse: bool,
     /// Show what a training would send, and do nothing.
     #[arg(long, group = "role")]
     plan: bool,
@@ -62,6 +65,9 @@ pub struct Arguments {
     /// Who gets the trained weights; both parties have to say the same. With none they stay shares, in the checkpoints.
     #[arg(long, value_enum, default_value_t)]
     weights_to: WeightsTo,
+    /// Model owner: go on from the weights of this file, which a training wrote; random ones unless given.
+    #[arg(long, value_name = "FILE", requires = "listen", conflicts_with = "resume")]
+    model: Option<PathBuf>,
     /// Where the trained network goes, for whom the weights are.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -128,17 +134,50 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let data = arguments.data.as_deref();
     let data = data.map(|path| Data::read(path, arguments.labels.as_deref(), &arguments.net)).transpose()?;
     let (samples, held_out) = data.map(|Data { samples, held_out }| (samples, held_out)).unzip();
-    let part = samples.map_or(Part::Model, Part::Data);
+    let part = match (samples, &arguments.model) {
+        (Some(samples), _) => Part::Data(samples),
+        (None, model) => Part::Model(model.as_ref().map(network).transpose()?),
+    };
+    if let (true, Part::Data(samples)) = (arguments.rehearse, &part) {
+        return rehearse(&arguments, samples, held_out.flatten());
+    }
     settings(&arguments, None).check(&part)?;
     let runtime = runtime()?;
     let outcome = runtime.block_on(async {
         match &arguments.server {
             Some(address) => take_part(&arguments, address, part).await,
-            None => host(&arguments, arguments.listen.as_deref().unwrap_or_default()).await,
+            None => host(&arguments, arguments.listen.as_deref().unwrap_or_default(), part).await,
         }
     });
     runtime.shutdown_background();
     report(&arguments, outcome?, held_out.flatten())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The network of a file.
+fn network(file: &PathBuf) -> Result<Network> {
+    Ok(Model::open(file)?.network().clone())
+}
+
+/// The data owner's training alone.
+fn rehearse(arguments: &Arguments, samples: &Samples, held_out: Option<Labelled>) -> Result<ExitCode> {
+    let bar = progress::callback("rehearsing");
+    let told = |done, steps| bar(done as usize, steps as usize);
+    let Rehearsal { network, steps, overflows, spare_bits } =
+        train::rehearse(&settings(arguments, None).wish, samples, told)?;
+    let mut record = RehearsalRecord::new(&arguments.net, samples.len(), steps, overflows, spare_bits);
+    let model = Model::from(network);
+    if let Some(output) = &arguments.output {
+        model.write(output)?;
+    }
+    if let Some(data) = held_out {
+        record.measured(super::eval::right(model.network(), &data, data.inputs.len())?, data.inputs.len());
+    }
+    if arguments.json {
+        print_json(&record)?
+    } else {
+        say(record.text())?
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -158,6 +197,9 @@ fn plan(arguments: &Arguments) -> Result<ExitCode> {
 
 /// Refuses what would be noticed after hours.
 fn check(arguments: &Arguments) -> Result<()> {
+    if arguments.rehearse {
+        return Ok(());
+    }
     let party = if arguments.listen.is_some() { lowkey::Party::Server } else { lowkey::Party::Client };
     let weights_to = train::WeightsTo::from(arguments.weights_to);
     match (&arguments.output, weights_to.reaches(party)) {
@@ -212,7 +254,7 @@ async fn take_part(arguments: &Arguments, address: &str, part: Part) -> Result<T
 }
 
 /// The model owner's session: with the first who speaks of a training.
-async fn host(arguments: &Arguments, address: &str) -> Result<Trained> {
+async fn host(arguments: &Arguments, address: &str, part: Part) -> Result<Trained> {
     let loopback = net::is_loopback(address).await.map_err(Error::of_listening)?;
     let identity = match arguments.trust.shown() {
         Some((chain, key)) => Some(ServerIdentity::read(chain, key, arguments.client_ca.as_deref())?),
@@ -242,7 +284,7 @@ async fn host(arguments: &Arguments, address: &str) -> Result<Trained> {
                 begun.store(true, Ordering::Relaxed);
                 told(progress);
             });
-            train::train(stream, Part::Model, settings(arguments, Some(told))).await
+            train::train(stream, part.clone(), settings(arguments, Some(told))).await
         };
         match outcome.await {
             Err(error) if is_stranger(&error) && !begun.load(Ordering::Relaxed) => {

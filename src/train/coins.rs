@@ -69,11 +69,13 @@ impl Recorded {
     }
 
     /// What was recorded and not tossed yet, in the order of use.
+    #[cfg(test)]
     pub fn sites(&self) -> impl Iterator<Item = (Site, &[i64])> {
         self.0.iter().map(|(site, coins)| (*site, &coins[..]))
     }
 
     /// True if all coins have been tossed.
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

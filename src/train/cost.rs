@@ -4,19 +4,19 @@ use lowkey_mpc::channel::HEADER_BYTES;
 use lowkey_mpc::demand::Demand;
 
 use super::format::{Format, Net};
-use super::plan::{self, StepPlan};
+use super::plan::StepPlan;
 use super::run::{ANSWERS, FLIGHTS};
 use crate::report::charged_bytes;
 
-/// Why there is no cost: the network does not train, or a product fits no parameter set.
+/// Why there is no cost: the network does not train at this rate, or a product fits no parameter set.
 #[derive(Debug, thiserror::Error)]
-pub enum CostError {
-    /// It does not train at this rate.
-    #[error(transparent)]
-    Plan(#[from] plan::PlanError),
-    /// A product fits no parameter set.
-    #[error(transparent)]
-    Product(#[from] lowkey_bridge::product::PlanError),
+#[error("{0}")]
+pub struct CostError(String);
+
+impl CostError {
+    fn of(error: impl std::error::Error) -> Self {
+        Self(error.to_string())
+    }
 }
 
 /// Bytes of a step of 128 samples, both ways, frame headers included; flights, one after the other.
@@ -50,8 +50,8 @@ impl Cost {
     /// # Errors
     /// [`CostError`] if there is no such step.
     pub fn of_step(net: &Net, rate: u8) -> Result<Self, CostError> {
-        let plan = StepPlan::new(net, Format::NARROW, rate, FLIGHTS, false)?;
-        let (programs, lattice) = (plan.cost(), plan.product_cost(ANSWERS)?);
+        let plan = StepPlan::new(net, Format::NARROW, rate, FLIGHTS, false).map_err(CostError::of)?;
+        let (programs, lattice) = (plan.cost(), plan.product_cost(ANSWERS).map_err(CostError::of)?);
         let headers = (HEADER_BYTES * (programs.frames + lattice.frames)) as u64;
         // Keys are one flight, a product two: bodies and hints.
         let flights = u64::from(programs.flights) + 1 + 2 * plan.products().len() as u64;

@@ -61,13 +61,9 @@ pub(super) fn network(net: &Net, format: &Format, masters: &[Vec<i64>], name: &s
             true => Term::Conv { input: at, out_channels: n, groups: 1, window: PATCHES, weight_bits: WEIGHT_BITS },
             false => Term::Dense { input: at, outputs: n, weight_bits: WEIGHT_BITS },
         };
-        // Masters have a row for each input; of maps, position after position.
-        let maps = if i == 1 { net.inputs(1) / net.positions(0) } else { k };
-        let positions = k / maps;
-        let row = |input: usize| input % positions * maps + input / positions;
         let array = match is_map {
             true => Array4::from_shape_fn((n, 1, 5, 5), |(o, _, y, x)| layer.weights[(y * 5 + x) * n + o]),
-            false => Array4::from_shape_fn((n, k, 1, 1), |(o, input, _, _)| layer.weights[row(input) * n + o]),
+            false => Array4::from_shape_fn((n, k, 1, 1), |(o, input, _, _)| layer.weights[row(net, i, input) * n + o]),
         };
         let weights = LinearWeights { terms: vec![Some(array)], bias: layer.bias };
         at = add(&format!("layer{i}"), Op::Linear { terms: vec![term] }, Some(weights));
@@ -90,6 +86,17 @@ pub(super) fn network(net: &Net, format: &Format, masters: &[Vec<i64>], name: &s
     Network::new(architecture, Weights { linear }).map_err(|error| Error::Model(Box::new(error)))
 }
 
+/// The row of masters of an input of layer `i`: of maps, a served network has one after the other, training position after position.
+pub(super) fn row(net: &Net, i: usize, input: usize) -> usize {
+    match i {
+        1 => {
+            let positions = net.positions(0);
+            input % positions * (net.inputs(1) / positions) + input / positions
+        }
+        _ => input,
+    }
+}
+
 /// What [`patches`](super::batch::patches) cuts out.
 const PATCHES: Window = Window { kernel: [5, 5], stride: [2, 2], padding: [1, 1, 2, 2], dilation: [1, 1] };
 
@@ -110,6 +117,65 @@ fn layer(net: &Net, format: &Format, i: usize, masters: &[i64]) -> Result<Layer>
         None => nearest(*b, format.master - sums),
     });
     Ok(Layer { weights, bias: bias.collect(), fraction: sums })
+}
+
+/// The masters of a network that [`network`] made.
+///
+/// # Errors
+/// [`Error::Usage`] for any other.
+pub(super) fn masters(net: &Net, format: &Format, from: &Network) -> Result<Vec<Vec<i64>>> {
+    let found = read(net, format, from).filter(|masters| {
+        let again = network(net, format, masters, &from.architecture().name);
+        let classes = from.architecture().classes.clone();
+        again.is_ok_and(|again| {
+            let (architecture, weights) = again.into_parts();
+            Architecture { classes, ..architecture } == *from.architecture() && weights == *from.weights()
+        })
+    });
+    found.ok_or_else(|| {
+        let what = format!("{}: no network that a training of {net} wrote", from.architecture().name);
+        Error::usage(what, "leave the model out for random weights, or name the network that it is")
+    })
+}
+
+/// What the weights of a network stand for, if its layers are those of `net`.
+fn read(net: &Net, format: &Format, from: &Network) -> Option<Vec<Vec<i64>>> {
+    let architecture = from.architecture();
+    let shifts = architecture.nodes.iter().filter_map(|node| match &node.op {
+        Op::Requantise { shift, .. } => shift.first(),
+        _ => None,
+    });
+    let mut shifts = shifts.map(|shift| u8::try_from(*shift).ok());
+    let mut layers = from.weights().linear.iter().flatten();
+    let mut all = Vec::new();
+    for i in 0..net.layers() {
+        let (k, n, last) = (net.inputs(i), net.outputs(i), i + 1 == net.layers());
+        let shift = if last { 0 } else { shifts.next()?? };
+        let sums = match last {
+            true => (1..64).find(|bits| architecture.output_scale == Some((-f64::from(*bits)).exp2()))?,
+            false => shift.checked_add(format.output_of(net, i)).filter(|sums| *sums < 64)?,
+        };
+        let dropped = format.master.checked_sub(sums.checked_sub(format.input_of(i))?)?;
+        let LinearWeights { terms, bias } = layers.next()?;
+        let [Some(weights)] = &terms[..] else { return None };
+        if weights.len() != k * n || bias.len() != n {
+            return None;
+        }
+        let mut masters = vec![0; net.weights(i)];
+        for (at, weight) in weights.iter().enumerate() {
+            masters[row(net, i, at % k) * n + at / k] = i64::from(*weight) << dropped;
+        }
+        let half = if shift > 0 { 1 << (shift - 1) } else { 0 };
+        for (master, bias) in masters[k * n..].iter_mut().zip(bias) {
+            let bias = bias.checked_sub(half)?;
+            *master = match sums.checked_sub(format.master) {
+                Some(more) => bias >> more,
+                None => bias.checked_mul(1 << (format.master - sums))?,
+            };
+        }
+        all.push(masters);
+    }
+    Some(all)
 }
 
 /// x / 2^dropped, to nearest, ties away from zero.
@@ -164,7 +230,12 @@ mod tests {
             }
         }
         let bytes = network.to_bytes().unwrap();
-        assert_eq!(Network::from_bytes(&bytes).unwrap(), network);
+        let read = Network::from_bytes(&bytes).unwrap();
+        assert_eq!(read, network);
+        // Training goes on from it, and nowhere else.
+        let again = super::masters(net, &Format::NARROW, &read).unwrap();
+        assert_eq!(super::network(net, &Format::NARROW, &again, "trained").unwrap(), network);
+        assert!(super::masters(&Net::new(&[5, 10]).unwrap(), &Format::NARROW, &read).is_err());
     }
 
     /// The served network answers what the masters do, but for roundings.
@@ -187,6 +258,11 @@ mod tests {
             assert_eq!((layer.fraction, layer.weights[0]), (fraction + 4, -weight), "{largest}");
         }
         assert!(network(&net, &format, &[vec![1 << 24; 20]], "wild").is_err());
+        for bundled in lowkey_models::zoo::ALL {
+            for net in [Net::a(), Net::d(), Net::head(64).unwrap()] {
+                assert!(super::masters(&net, &format, &bundled.network()).is_err(), "{}", bundled.name);
+            }
+        }
         assert_eq!(
             [(5, 1), (-5, 1), (4, 1), (-7, 2), (6, 2), (-9, 0)].map(|(x, s)| nearest(x, s)),
             [3, -3, 2, -2, 2, -9]

@@ -102,24 +102,7 @@ impl Held {
         width: u8,
         channel: &mut Channel,
     ) -> Result<Option<Vec<Vec<i64>>>, StepError> {
-        let opened = exchange([&self.masters], party, to, width, channel).await?;
-        Ok(opened.map(|[masters]| masters))
-    }
-
-    /// Opens masters and momenta, as [`Held::open`] does. From both, the receiver also has the coins of the last step, where it knows their
-    /// products.
-    ///
-    /// # Errors
-    /// As [`Held::open`].
-    pub async fn open_all(
-        &self,
-        party: Party,
-        to: Party,
-        width: u8,
-        channel: &mut Channel,
-    ) -> Result<Option<State>, StepError> {
-        let opened = exchange([&self.masters, &self.momenta], party, to, width, channel).await?;
-        Ok(opened.map(|[masters, momenta]| State { masters, momenta }))
+        exchange(&self.masters, party, to, width, channel).await
     }
 
     /// What both shares stand for, signed numbers of `width` bits.
@@ -129,30 +112,27 @@ impl Held {
     }
 }
 
-/// Opens some shares of all layers to one party, one kind after the other.
-async fn exchange<const N: usize>(
-    own: [&[Words]; N],
+/// Opens shares of all layers to one party.
+async fn exchange(
+    own: &[Words],
     party: Party,
     to: Party,
     width: u8,
     channel: &mut Channel,
-) -> Result<Option<[Vec<Vec<i64>>; N]>, StepError> {
-    let sizes = own.map(|layers| layers.iter().map(|x| x.len()).collect::<Vec<usize>>());
-    let values = sizes.iter().flatten().sum();
+) -> Result<Option<Vec<Vec<i64>>>, StepError> {
+    let sizes = own.iter().map(|x| x.len());
+    let values = sizes.clone().sum();
     let len = pack::packed_len(values, width.into());
     if party != to {
         let mut bytes = Zeroizing::new(Vec::with_capacity(len));
-        append(&mut bytes, &own, width);
+        append(&mut bytes, &[own], width);
         channel.send(FrameKind::Data, mem::take(&mut *bytes)).await?;
         return Ok(None);
     }
     let bytes = Zeroizing::new(channel.recv(FrameKind::Data, len).await?);
     let theirs: Words = Zeroizing::new(pack::read(&bytes, values, width.into()).map_err(BridgeError::from)?);
-    let mut rest = &theirs[..];
-    Ok(Some(own.map(|layers| {
-        let theirs = split(&mut rest, layers.iter().map(|x| x.len()));
-        sum(layers, &theirs, width)
-    })))
+    let theirs = split(&mut &theirs[..], sizes);
+    Ok(Some(sum(own, &theirs, width)))
 }
 
 /// The next layers of these sizes.
@@ -232,11 +212,10 @@ mod tests {
         assert!(Held::decode(&net, 25, &padded).is_err());
     }
 
-    /// Masters alone, unless asked: momenta say more.
+    /// Masters alone: momenta say more.
     #[tokio::test]
     async fn opens_to_one_party() {
-        let (net, masters, [mut client, server]) = dealt();
-        client.momenta[0][1] = client.momenta[0][1].wrapping_add(5);
+        let (net, masters, [client, server]) = dealt();
         let (mut c, mut s) = Channel::pair();
         let (nothing, opened) = tokio::join!(
             client.open(Party::Client, Party::Server, 25, &mut c),
@@ -246,12 +225,5 @@ mod tests {
         assert_eq!(opened.unwrap().as_ref(), Some(&masters));
         let sent = c.traffic().total().bytes_sent as usize;
         assert_eq!(sent, pack::packed_len(weights(&net), 25) + HEADER_BYTES);
-        let (state, nothing) = tokio::join!(
-            client.open_all(Party::Client, Party::Client, 25, &mut c),
-            server.open_all(Party::Server, Party::Client, 25, &mut s)
-        );
-        let mut expected = State::new(&net, masters);
-        expected.momenta[0][1] = 5;
-        assert_eq!((state.unwrap(), nothing.unwrap()), (Some(expected), None));
     }
 }

@@ -1,45 +1,66 @@
 //! Training on shares: fixed point with explicit coins, so that a plaintext twin repeats a run bit for bit.
 //!
 //! Softmax cross-entropy over dense layers with rectifiers, batches of 128, stochastic gradient descent with momentum 29/32 and a rate of
-//! 2^-j. What is computed is defined in integers ([`twin`]); who holds a share of what is another matter.
+//! 2^-j. What is computed is defined in integers (`twin`); who holds a share of what is another matter.
 //!
-//! | module | what |
+//! ```no_run
+//! # async fn own(stream: impl lowkey::Stream + 'static, net: lowkey::train::Net) -> lowkey::Result<()> {
+//! use lowkey::train::{Part, Settings, WeightsTo, Wish, train};
+//!
+//! let wish = Wish { net, weights_to: WeightsTo::Server, epochs: None, rates: None, every: None };
+//! let trained = train(stream, Part::Model(None), Settings::new(wish)).await?;
+//! let network = trained.network.expect("the weights go to the server");
+//! lowkey::Model::from(network).write("trained.lowkey")
+//! # }
+//! ```
+//!
+//! | to begin with | what |
 //! |---|---|
-//! | [`format`](mod@format) | fractional bits of values, and the rings that their shares live in |
-//! | [`batch`] | inputs and labels, checked |
-//! | [`coins`] | where each rounding takes its coin from: replayed, or at random |
-//! | [`held`] | shares of masters and momenta: dealt, kept, opened |
-//! | [`plan`] | the programs of a step on shares, and what they cost |
-//! | [`products`] | what a step asks of the lattice part |
-//! | [`lattice`] | products by encryption under keys of a step |
-//! | [`session`] | what both parties agree on before the first step |
-//! | [`step`] | a step on shares |
-//! | [`twin`] | the step in the clear, every range watched: the definition of right |
+//! | [`train()`] | a party's part in a training, over any stream |
+//! | [`Part`], [`Samples`], [`input`] | what it has: samples, or first weights |
+//! | [`Settings`], [`Wish`], [`Terms`] | what it asks for, and what both agreed on |
+//! | [`rehearse`] | the same in the clear, by the data owner alone |
+//! | [`Cost`] | what a step sends |
+//!
+//! | beneath | what |
+//! |---|---|
+//! | `format` | fractional bits of values, and the rings that their shares live in |
+//! | `batch`, `samples` | inputs and labels, checked |
+//! | `coins` | where each rounding takes its coin from: replayed, or at random |
+//! | `start`, `export` | first weights; trained ones as a network that is served |
+//! | `held`, `checkpoint` | shares of masters and momenta: dealt, kept, opened; their file |
+//! | `plan`, `cost` | the programs of a step on shares, and what they cost |
+//! | `products`, `lattice` | what a step asks of the lattice part; products by encryption under keys of a step |
+//! | `terms`, `session` | what both parties agree on before the first step |
+//! | `step`, `run` | a step on shares; all of them |
+//! | `twin` | the step in the clear, every range watched: the definition of right |
 //!
 //! `scripts/training/twin.py` is the same twin in Python, with the design's measurements of accuracy; `golden.py` there makes the cases
 //! that both must agree on.
 
-pub mod batch;
+mod batch;
 mod checkpoint;
-pub mod coins;
+mod coins;
 mod cost;
 mod export;
-pub mod format;
-pub mod held;
-pub mod lattice;
+mod format;
+mod held;
+mod lattice;
 mod matrix;
-pub mod plan;
-pub mod products;
+mod plan;
+mod products;
+mod rehearsal;
 mod run;
 mod samples;
-pub mod session;
+mod session;
 mod start;
-pub mod step;
+mod step;
 mod terms;
-pub mod twin;
+mod twin;
 
 pub use cost::{Cost, CostError};
-pub use format::Net;
+pub use format::{FormatError, Net};
+pub use rehearsal::{Rehearsal, rehearse};
 pub use run::{Part, Progress, Settings, Told, Trained, train};
 pub use samples::{Samples, SamplesError, input};
 pub use terms::{RATE, Terms, WeightsTo, Wish};

@@ -59,11 +59,13 @@ pub struct Product {
 
 impl Product {
     /// Elements of the result.
+    #[cfg(test)]
     pub fn outputs(&self) -> usize {
         self.rows * self.columns
     }
 
     /// Terms in which the parties meet: one where the client knows L, else two.
+    #[cfg(test)]
     pub fn crosses(&self) -> usize {
         if self.known.is_some() { 1 } else { 2 }
     }

@@ -57,12 +57,12 @@ pub(super) const FLIGHTS: [u32; 2] = [8, 40];
 pub(super) const ANSWERS: Answers = Answers::Merged;
 
 /// A party's part.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Part {
     /// The data owner, the client: samples.
     Data(Samples),
-    /// The model owner, the server: it draws the first weights.
-    Model,
+    /// The model owner, the server: a network that a training wrote, to go on from its weights; without it draws the first ones.
+    Model(Option<Network>),
 }
 
 impl Part {
@@ -70,7 +70,7 @@ impl Part {
     pub fn party(&self) -> Party {
         match self {
             Self::Data(_) => Party::Client,
-            Self::Model => Party::Server,
+            Self::Model(_) => Party::Server,
         }
     }
 }
@@ -234,6 +234,9 @@ impl Kept {
     /// When one is there and should not be, or the other way round, or it is another run's.
     pub(super) fn read(part: &Part, settings: &Settings) -> Result<Self> {
         settings.wish.check()?;
+        if let Part::Model(Some(network)) = part {
+            export::masters(&settings.wish.net, &Format::NARROW, network)?;
+        }
         let Some(path) = &settings.checkpoint else {
             return match settings.resume {
                 true => Err(Error::usage("no checkpoint to go on from", "name its file")),
@@ -242,7 +245,7 @@ impl Kept {
         };
         let samples = match part {
             Part::Data(samples) => Some((samples.len() as u64, samples.digest())),
-            Part::Model => None,
+            Part::Model(_) => None,
         };
         if !settings.resume && path.exists() {
             let what = format!("{}: a checkpoint is there, and a new training would replace it", path.display());
@@ -290,9 +293,9 @@ impl Run {
         coins: bool,
     ) -> Result<Self> {
         let measurement = Measurement::start(channel, Stage::Setup);
-        let (party, samples) = match part {
-            Part::Data(samples) => (Party::Client, Some(samples)),
-            Part::Model => (Party::Server, None),
+        let (party, samples, network) = match part {
+            Part::Data(samples) => (Party::Client, Some(samples), None),
+            Part::Model(network) => (Party::Server, None, network),
         };
         let count = samples.as_ref().map(|samples| samples.len() as u64);
         let terms = settle(channel, &settings.wish, count, &kept.marks()).await?;
@@ -318,10 +321,17 @@ impl Run {
         });
         let plan = plan(&terms, terms.rates[0], coins)?;
         let lattice = Lattice::new(&plan, ANSWERS, party, &agreed, randomness.next_rng()).map_err(Error::internal)?;
-        let held = held.unwrap_or_else(|| {
-            let masters = (party == Party::Server).then(|| start::masters(net, &format, &mut randomness.next_rng()));
-            Held::first(party, net, masters.as_deref(), &agreed)
-        });
+        let held = match (held, party, network) {
+            (Some(held), ..) => held,
+            (None, Party::Client, _) => Held::first(party, net, None, &agreed),
+            (None, Party::Server, Some(network)) => {
+                Held::first(party, net, Some(&export::masters(net, &format, &network)?), &agreed)
+            }
+            (None, Party::Server, None) => {
+                let masters = start::masters(net, &format, &mut randomness.next_rng());
+                Held::first(party, net, Some(&masters), &agreed)
+            }
+        };
         let trainer = Trainer::new(party, agreed, lattice, held).map_err(|error| of_step(error, party))?;
         let correlations = Correlations::setup(channel, &mut randomness.next_rng()).await?;
         channel.compare_sums().await?;

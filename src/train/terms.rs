@@ -108,7 +108,7 @@ pub struct Terms {
     /// The network.
     pub net: Net,
     /// Its numbers.
-    pub format: Format,
+    pub(super) format: Format,
     /// The data owner's samples.
     pub samples: u64,
     /// Passes over them.
@@ -124,6 +124,13 @@ pub struct Terms {
 }
 
 impl Terms {
+    /// Of a party alone.
+    pub(super) fn alone(wish: &Wish, samples: u64) -> Self {
+        let Wish { net, weights_to, epochs, rates, every } = wish.clone();
+        let (epochs, every, rates) = (epochs.unwrap_or(1), every.unwrap_or(EVERY), rates.unwrap_or_else(|| vec![RATE]));
+        Self { net, format: Format::NARROW, samples, epochs, rates, weights_to, every, from: None }
+    }
+
     /// Steps of an epoch: samples that do not fill a batch wait for another epoch, which has another order.
     pub fn steps_per_epoch(&self) -> u64 {
         self.samples / BATCH as u64

@@ -185,3 +185,35 @@ fn refusals() {
     let said = owner.ends();
     assert_eq!((said.code, said.err.matches("waiting for another data owner").count()), (Some(0), 2), "{}", said.err);
 }
+
+/// The same trust as of `serve` and `infer`: another certificate is refused for safety, and the owner waits on.
+#[test]
+fn over_tls() {
+    let (data, identity) = (data(), Identity::make());
+    let output = data.path().join("n.lowkey");
+    let (cert, key) = (identity.file("cert.pem"), identity.file("key.pem"));
+    let mut owner = Owner::start(&["-o", text(&output), "--cert", &cert, "--key", &key]);
+    let mut line = String::new();
+    owner.out.read_line(&mut line).unwrap();
+    let pin = line.trim_end().strip_prefix("certificate pin ").unwrap_or_else(|| panic!("{line:?}"));
+    let folder = ["--data", text(data.path())];
+    owner.with(&[&folder[..], &["--pin", &"0".repeat(64)]].concat()).fails(4, "not the trusted one", "");
+    owner.with(&[&folder[..], &["--pin", pin]].concat()).prints();
+    assert_eq!(owner.ends().code, Some(0));
+    lowkey(&["train", "--listen", "0.0.0.0:0", "--net", "64-10", "-o", text(&output)]).fails(4, "no certificate", "");
+}
+
+/// In the clear, alone.
+#[test]
+fn a_rehearsal() {
+    let data = data();
+    let rehearse =
+        ["train", "--rehearse", "--net", "64-10", "--data", text(data.path()), "--epochs", "15", "--rate", "3,4"];
+    let record = &lowkey(&[&rehearse[..], &["--json"]].concat()).records()[0];
+    assert_eq!(keys(record), named("net samples steps overflows spare_bits held_out"));
+    assert_eq!((record["steps"].as_u64(), record["overflows"].as_u64()), (Some(30), Some(0)));
+    assert!(record["held_out"]["accuracy"].as_f64().unwrap() > 75.0, "{record}");
+    let said = lowkey(&rehearse).prints();
+    assert!(said.contains("no value out of range") && said.contains("held out: "), "{said}");
+    fits(&said);
+}

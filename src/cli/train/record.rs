@@ -84,6 +84,16 @@ struct Accuracy {
     accuracy: f64,
 }
 
+impl Accuracy {
+    fn new(correct: usize, images: usize) -> Self {
+        Self { images, correct, accuracy: 100.0 * correct as f64 / images as f64 }
+    }
+
+    fn text(&self) -> String {
+        format!("held out: {} of {} correct, {:.2} %", self.correct, self.images, self.accuracy)
+    }
+}
+
 impl Record {
     pub fn new(trained: &Trained) -> Self {
         let Trained { terms, setup, ots, online, closing, .. } = trained;
@@ -112,8 +122,7 @@ impl Record {
     }
 
     pub fn measured(&mut self, correct: usize, images: usize) {
-        let accuracy = 100.0 * correct as f64 / images as f64;
-        self.held_out = Some(Accuracy { images, correct, accuracy });
+        self.held_out = Some(Accuracy::new(correct, images));
     }
 
     pub fn text(&self) -> String {
@@ -129,8 +138,8 @@ impl Record {
             stage_line("setup", &self.setup),
             stage_line("training", &self.online)
         );
-        if let Some(Accuracy { images, correct, accuracy }) = &self.held_out {
-            text += &format!("\nheld out: {correct} of {images} correct, {accuracy:.2} %");
+        if let Some(accuracy) = &self.held_out {
+            text += &format!("\n{}", accuracy.text());
         }
         if let Some(output) = &self.output {
             text += &format!("\nwrote {output}; next: lowkey serve --model {output}");
@@ -202,5 +211,41 @@ impl PlanRecord {
             self.steps_per_epoch,
             human_bytes(self.bytes_per_epoch)
         )
+    }
+}
+
+/// What a rehearsal found.
+#[derive(Serialize)]
+pub struct RehearsalRecord {
+    net: String,
+    samples: usize,
+    steps: u64,
+    /// Values out of range.
+    overflows: u64,
+    spare_bits: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held_out: Option<Accuracy>,
+}
+
+impl RehearsalRecord {
+    pub fn new(net: &Net, samples: usize, steps: u64, overflows: u64, spare_bits: f64) -> Self {
+        Self { net: net.to_string(), samples, steps, overflows, spare_bits, held_out: None }
+    }
+
+    pub fn measured(&mut self, correct: usize, images: usize) {
+        self.held_out = Some(Accuracy::new(correct, images));
+    }
+
+    pub fn text(&self) -> String {
+        let ranges = match self.overflows {
+            0 => format!("no value out of range, {:.1} bits to spare", self.spare_bits),
+            n => format!("{n} values out of range: a private training would go wrong unseen"),
+        };
+        let mut text =
+            format!("{} on {} samples, in the clear: {} steps\n{ranges}", self.net, self.samples, self.steps);
+        if let Some(accuracy) = &self.held_out {
+            text += &format!("\n{}", accuracy.text());
+        }
+        text
     }
 }

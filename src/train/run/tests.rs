@@ -49,7 +49,7 @@ async fn one(folder: &Path, mut channel: Channel, part: Part, name: &str, resume
 async fn open(folder: &Path, resume: bool, seed: u8) -> [Result<Party2>; 2] {
     let (c, s) = Channel::pair();
     let client = one(folder, c, Part::Data(samples(420)), "c", resume, seed);
-    let both = tokio::join!(client, one(folder, s, Part::Model, "s", resume, seed + 1));
+    let both = tokio::join!(client, one(folder, s, Part::Model(None), "s", resume, seed + 1));
     [both.0, both.1]
 }
 
@@ -133,8 +133,19 @@ async fn checkpoints_that_do_not_belong_together_are_refused() {
 
 async fn trained(client: Settings, server: Settings) -> [Result<Trained>; 2] {
     let (c, s) = tokio::io::duplex(1 << 20);
-    let both = tokio::join!(train(c, Part::Data(samples(1300)), client), train(s, Part::Model, server));
+    let both = tokio::join!(train(c, Part::Data(samples(1300)), client), train(s, Part::Model(None), server));
     [both.0, both.1]
+}
+
+/// How many of 128 images a network is right about.
+fn right(network: &Network) -> usize {
+    let order: Vec<u32> = (0..200).collect();
+    let (inputs, labels) = samples(200).batch(&net(), &order, 0);
+    let is_right = |(image, label): &(&[i64], u8)| {
+        let image = lowkey_models::Tensor::from_shape_vec([1, 3, 3], image.to_vec()).unwrap();
+        lowkey_models::argmax(&network.run(&image).unwrap()) == usize::from(*label)
+    };
+    inputs.chunks_exact(9).zip(labels).filter(is_right).count()
 }
 
 /// From terms to a network that knows the classes; each party has it if the terms say so.
@@ -168,14 +179,7 @@ async fn a_training_ends_in_a_network() {
             "{weights_to}"
         );
         for network in got.into_iter().flatten() {
-            let test = samples(200);
-            let order: Vec<u32> = (0..200).collect();
-            let (inputs, labels) = test.batch(&net(), &order, 0);
-            let right = inputs.chunks_exact(9).zip(labels).filter(|(image, label)| {
-                let image = lowkey_models::Tensor::from_shape_vec([1, 3, 3], image.to_vec()).unwrap();
-                lowkey_models::argmax(&network.run(&image).unwrap()) == usize::from(*label)
-            });
-            let right = right.count();
+            let right = right(&network);
             assert!(right > 90, "{right} of 128");
         }
     }
@@ -223,7 +227,7 @@ async fn damage_on_the_way_is_found() {
         let [(from_c, to_c), (from_s, to_s)] = [tokio::io::split(near), tokio::io::split(far)];
         let both = tokio::join!(
             train(c, Part::Data(samples(130)), settings()),
-            train(s, Part::Model, settings()),
+            train(s, Part::Model(None), settings()),
             damage(from_c, to_s, Some(at).filter(|_| from_client)),
             damage(from_s, to_c, Some(at).filter(|_| !from_client)),
         );
@@ -233,4 +237,36 @@ async fn damage_on_the_way_is_found() {
             assert!(matches!(error.fault(), Fault::Peer | Fault::User), "{at}: {error}");
         }
     }
+}
+
+/// A training goes on from the weights of another one's network.
+#[tokio::test]
+async fn a_network_is_trained_further() {
+    let wish = Wish { epochs: Some(1), rates: Some(vec![3]), every: Some(0), ..wish() };
+    let [_, server] = trained(Settings::new(wish.clone()), Settings::new(wish.clone())).await.map(Result::unwrap);
+    let first = server.network.unwrap();
+    let masters = export::masters(&net(), &Format::NARROW, &first).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (c, s) = Channel::pair();
+    let part = Part::Model(Some(first.clone()));
+    let (client, server) = tokio::join!(
+        one(folder.path(), c, Part::Data(samples(130)), "c", false, 1),
+        one(folder.path(), s, part, "s", false, 2)
+    );
+    assert_eq!(sum(&client.unwrap(), &server.unwrap()), State::new(&net(), masters));
+    // One of another shape is refused by its owner.
+    let other = Settings::new(Wish { net: Net::new(&[9, 13, 10]).unwrap(), ..wish });
+    assert_eq!(other.check(&Part::Model(Some(first))).unwrap_err().fault(), Fault::User);
+}
+
+/// In the clear the same network comes out as on shares, up to coins and first weights.
+#[test]
+fn a_rehearsal_tells_what_to_expect() {
+    let wish = Wish { epochs: Some(4), rates: Some(vec![2, 2, 3, 3]), ..wish() };
+    let told = std::cell::Cell::new((0, 0));
+    let rehearsal = crate::train::rehearse(&wish, &samples(1300), |done, steps| told.set((done, steps))).unwrap();
+    assert_eq!((told.get(), rehearsal.steps, rehearsal.overflows), ((40, 40), 40, 0));
+    assert!(rehearsal.spare_bits > 0.5, "{}", rehearsal.spare_bits);
+    let right = right(&rehearsal.network);
+    assert!(right > 90, "{right} of 128");
 }
