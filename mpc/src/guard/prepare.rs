@@ -207,13 +207,6 @@ impl Prepared {
         ports.enumerate().map(|(number, _)| self.early_input(number)).collect()
     }
 
-    /// Instead of the online stage: the client's early inputs, to be [claimed](Guard::claim) in an audit, and the triples, which nobody has
-    /// used. Where what is claimed is known after the circuit is gone.
-    #[must_use]
-    pub fn open(self) -> (Vec<Bits>, Triples) {
-        (self.early(), self.triples)
-    }
-
     fn early_input(&self, number: usize) -> Bits {
         let (node, width) = self.circuit.input_nodes(Origin::Early, number);
         let tags = (node..node + width).flat_map(|node| self.value(node as u32).iter().copied());
