@@ -171,7 +171,7 @@ fn rehearse(arguments: &Arguments, samples: &Samples, held_out: Option<Labelled>
         model.write(output)?;
     }
     if let Some(data) = held_out {
-        record.measured(super::eval::right(model.network(), &data, data.inputs.len())?, data.inputs.len());
+        record.measured(super::eval::right(model.network(), &data, data.inputs.len())?.0, data.inputs.len());
     }
     if arguments.json {
         print_json(&record)?
@@ -332,7 +332,7 @@ fn report(arguments: &Arguments, trained: Trained, held_out: Option<Labelled>) -
         model.write(output)?;
         record.wrote(output);
         if let Some(data) = held_out {
-            record.measured(super::eval::right(model.network(), &data, data.inputs.len())?, data.inputs.len());
+            record.measured(super::eval::right(model.network(), &data, data.inputs.len())?.0, data.inputs.len());
         }
     }
     if arguments.json { print_json(&record) } else { say(record.text()) }

@@ -81,7 +81,6 @@ impl Plan {
 mod tests {
     use lowkey_models::zoo;
 
-    use super::*;
     use crate::plan::Link;
     use crate::planner;
 

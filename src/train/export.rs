@@ -74,6 +74,7 @@ pub(super) fn network(net: &Net, format: &Format, masters: &[Vec<i64>], name: &s
         }
     }
     let architecture = Architecture {
+        declared: Default::default(),
         name: name.to_owned(),
         input: input(net),
         nodes,
