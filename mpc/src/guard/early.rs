@@ -30,6 +30,13 @@ pub struct Early {
     kept: Values,
 }
 
+/// The blocks of a product z = x y, and whether each operand is complemented.
+struct Product<'a> {
+    xy: Zeroizing<[Vec<Block>; 2]>,
+    z: &'a [Block],
+    flipped: [bool; 2],
+}
+
 impl Early {
     /// None yet.
     pub fn new(circuit: Arc<Circuit>, lanes: usize) -> Self {
@@ -97,9 +104,7 @@ impl Early {
 
     /// At the client: the products that it proves. Returns corrections.
     pub(super) fn give_products(&mut self, random: Option<Wide>) -> Vec<u8> {
-        let Some(mut random) = random else {
-            return Vec::new();
-        };
+        let Some(mut random) = random else { return Vec::new() };
         let lanes = self.lanes;
         let mut message = vec![0; packed::bytes(random.len())];
         self.known(|at, a, b, number| {
@@ -119,24 +124,23 @@ impl Early {
 
     /// At the server: its halves of these products.
     pub(super) fn take_products(&mut self, guard: &Guard, random: Option<Wide>, message: &[u8]) -> Result<()> {
-        let Some(mut random) = random else {
-            return Ok(());
-        };
+        let Some(mut random) = random else { return Ok(()) };
         apply_words(guard.delta(), &mut random, message)?;
         let lanes = self.lanes;
         self.known(|_, _, _, number| random[number * lanes..][..lanes].to_vec());
         Ok(())
     }
 
-    /// Operands and result of every product. The server's halves of operands are complemented where the operand is.
-    fn products(&self, server: bool) -> impl Iterator<Item = (Zeroizing<[Vec<Block>; 2]>, &[Block], [bool; 2])> {
+    /// All products. The server's halves of operands are complemented where the operand is.
+    fn products(&self, server: bool) -> impl Iterator<Item = Product<'_>> {
         let operand = move |wire: Wire| {
             let flip = Block::new((server && wire.flipped).into(), 0);
             self.value(wire.node.expect("constants fold")).iter().map(|block| *block ^ flip).collect::<Vec<_>>()
         };
         self.circuit.nodes.iter().enumerate().filter_map(move |(i, node)| match node.op {
             Op::Known(a, b) => {
-                Some((Zeroizing::new([operand(a), operand(b)]), self.value(i as u32), [a.flipped, b.flipped]))
+                let xy = Zeroizing::new([operand(a), operand(b)]);
+                Some(Product { xy, z: self.value(i as u32), flipped: [a.flipped, b.flipped] })
             }
             Op::Input { .. } | Op::Xor(..) | Op::And(..) | Op::Times(..) => None,
         })
@@ -202,7 +206,7 @@ pub async fn prove<R: CryptoRng>(
 pub(super) fn with_products<T>(all: &[&Early], guard: &mut Guard, f: impl FnOnce(&mut Guard, &Products<'_>) -> T) -> T {
     let server = guard.party() == Party::Server;
     let all: Vec<_> = all.iter().flat_map(|early| early.products(server)).collect();
-    let planes = all.iter().map(|(xy, z, _)| [&xy[0][..], &xy[1][..], z]).collect();
-    let flipped = all.iter().map(|(_, _, flipped)| *flipped).collect();
+    let planes = all.iter().map(|Product { xy, z, .. }| [&xy[0][..], &xy[1][..], *z]).collect();
+    let flipped = all.iter().map(|product| product.flipped).collect();
     f(guard, &Products { planes, flipped })
 }
