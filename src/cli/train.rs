@@ -155,8 +155,8 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
 }
 
 /// The network of a file.
-fn network(file: &PathBuf) -> Result<Network> {
-    Ok(Model::open(file)?.network().clone())
+fn network(file: &PathBuf) -> Result<Box<Network>> {
+    Ok(Box::new(Model::open(file)?.network().clone()))
 }
 
 /// The data owner's training alone.

@@ -62,7 +62,7 @@ pub enum Part {
     /// The data owner, the client: samples.
     Data(Samples),
     /// The model owner, the server: a network that a training wrote, to go on from its weights; without it draws the first ones.
-    Model(Option<Network>),
+    Model(Option<Box<Network>>),
 }
 
 impl Part {

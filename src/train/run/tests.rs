@@ -248,7 +248,7 @@ async fn a_network_is_trained_further() {
     let masters = export::masters(&net(), &Format::NARROW, &first).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let (c, s) = Channel::pair();
-    let part = Part::Model(Some(first.clone()));
+    let part = Part::Model(Some(Box::new(first.clone())));
     let (client, server) = tokio::join!(
         one(folder.path(), c, Part::Data(samples(130)), "c", false, 1),
         one(folder.path(), s, part, "s", false, 2)
@@ -256,7 +256,7 @@ async fn a_network_is_trained_further() {
     assert_eq!(sum(&client.unwrap(), &server.unwrap()), State::new(&net(), masters));
     // One of another shape is refused by its owner.
     let other = Settings::new(Wish { net: Net::new(&[9, 13, 10]).unwrap(), ..wish });
-    assert_eq!(other.check(&Part::Model(Some(first))).unwrap_err().fault(), Fault::User);
+    assert_eq!(other.check(&Part::Model(Some(Box::new(first)))).unwrap_err().fault(), Fault::User);
 }
 
 /// In the clear the same network comes out as on shares, up to coins and first weights.
