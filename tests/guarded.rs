@@ -168,7 +168,7 @@ async fn what_a_guarded_server_needs() {
     let error = Server::builder(model("digits")).guard().build().await.unwrap_err();
     assert!(matches!(&error, Error::Usage { what, .. } if what.contains("state folder")), "{error}");
     let scaled = zoo::find("digits-int8").map(|bundled| bundled.network());
-    let scaled = scaled.unwrap_or_else(|| with_a_scale());
+    let scaled = scaled.unwrap_or_else(with_a_scale);
     let (_folder, builder) = guarded(Model::from(scaled));
     let error = builder.build().await.unwrap_err();
     assert!(matches!(error, Error::Plan(PlanError::NoCircuit { .. })), "{error}");

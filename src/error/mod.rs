@@ -290,9 +290,10 @@ fn session_fault(error: &ProtocolError) -> Fault {
         | ProtocolError::Changed
         | ProtocolError::Protocol { .. }
         | ProtocolError::Cheated => Fault::Peer,
-        ProtocolError::FrameTooLarge { .. } | ProtocolError::Encode(_) | ProtocolError::Exhausted { .. } => {
-            Fault::Internal
-        }
+        ProtocolError::FrameTooLarge { .. }
+        | ProtocolError::Encode(_)
+        | ProtocolError::Exhausted { .. }
+        | ProtocolError::OtherSession => Fault::Internal,
         // The lint above lists what is missing here.
         _ => Fault::Internal,
     }
@@ -305,9 +306,10 @@ fn session_code(error: &ProtocolError) -> Option<AbortCode> {
         ProtocolError::Timeout { .. } => Some(AbortCode::Timeout),
         ProtocolError::Protocol { .. } | ProtocolError::Cheated => Some(AbortCode::Protocol),
         ProtocolError::Changed => Some(AbortCode::Changed),
-        ProtocolError::FrameTooLarge { .. } | ProtocolError::Encode(_) | ProtocolError::Exhausted { .. } => {
-            Some(AbortCode::Internal)
-        }
+        ProtocolError::FrameTooLarge { .. }
+        | ProtocolError::Encode(_)
+        | ProtocolError::Exhausted { .. }
+        | ProtocolError::OtherSession => Some(AbortCode::Internal),
         _ => Some(AbortCode::Internal),
     }
 }

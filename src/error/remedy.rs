@@ -160,6 +160,7 @@ fn of_session(error: &ProtocolError) -> Option<Remedy> {
         | ProtocolError::FrameTooLarge { .. }
         | ProtocolError::Encode(_)
         | ProtocolError::Exhausted { .. }
+        | ProtocolError::OtherSession
         | ProtocolError::Cheated => return None,
         _ => return None,
     })

@@ -138,6 +138,7 @@ fn config() -> WebSocketConfig {
 /// A [`Violation`] where the peer speaks something else or its page is not answered; or the stream failed.
 pub async fn accept<S: Stream>(stream: S, origins: &Origins) -> io::Result<Messages<S>> {
     let mut refused = None;
+    #[expect(clippy::result_large_err, reason = "the crate's callback answers with a response")]
     let look = |request: &Request, response: Response| {
         // One that is not text is none that was named.
         let origin = request.headers().get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or("?"));

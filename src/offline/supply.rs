@@ -25,7 +25,10 @@ impl Supply {
 
     /// Agrees on what comes next, if that is needed from `node` on.
     pub(crate) async fn before(&mut self, node: NodeId, channel: &mut Channel, ot: &mut Correlations) -> Result<()> {
-        while let Some((_, ots)) = self.0.pop_front_if(|(first, _)| *first <= node) {
+        while let Some(&(first, ots)) = self.0.front()
+            && first <= node
+        {
+            self.0.pop_front();
             channel.scope(OT);
             ot.ensure(channel, ots).await?;
         }

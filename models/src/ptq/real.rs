@@ -502,7 +502,8 @@ mod tests {
         let names: Vec<&str> = after.nodes.iter().map(|node| &node.name[..]).collect();
         assert_eq!(names, ["sum", "relu"]);
         let input = ndarray::Array3::from_shape_fn((2, 4, 4), |(c, h, w)| (c * 17 + h * 5 + w * 11) as f32 % 7.0);
-        let (a, b) = (run(&before, &[input.clone()]), run(&after, &[input]));
+        let inputs = [input];
+        let (a, b) = (run(&before, &inputs), run(&after, &inputs));
         assert!(a[0].iter().zip(&b[0]).all(|(a, b)| (a - b).abs() < 1e-4));
     }
 

@@ -1,6 +1,6 @@
 //! What the data owner has: samples to train on, and others to measure on.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use lowkey::train::{self, Net, Samples};
 use lowkey::{Error, Result};
@@ -59,7 +59,7 @@ fn samples(net: &Net, inputs: &Inputs, labels: &[u8], path: &Path) -> Result<Sam
         .map_err(|error| Error::usage(format!("{}: {error}", path.display()), "give samples as the network reads them"))
 }
 
-fn held_out(images: &PathBuf, labels: &Path, input: &Input) -> Result<Labelled> {
+fn held_out(images: &Path, labels: &Path, input: &Input) -> Result<Labelled> {
     let (inputs, labels) = pair(images, labels, input)?;
     if labels.len() != inputs.len() {
         let what = format!("{}: {} images but {} labels", images.display(), inputs.len(), labels.len());
