@@ -20,7 +20,9 @@ use crate::randomness;
 pub use crate::report::SessionReport;
 use crate::report::{Measured, Measurement, StageReport};
 use crate::scope::CONTROL;
-use crate::session::{Action, Ask, Listing, MAX_CONTROL, MAX_LISTING, MAX_SLOTS, VERSION, Welcome, check_hello, name_of};
+use crate::session::{
+    Action, Ask, Listing, MAX_CONTROL, MAX_LISTING, MAX_SLOTS, VERSION, Welcome, check_hello, name_of,
+};
 use crate::slot::ServerSlot;
 use crate::visit::{LAST_PAUSE, OT_SETUP_BYTES, finish, in_time, next_request, say_goodbye, set_up};
 pub use crate::visit::{Options, Stop};
