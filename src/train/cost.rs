@@ -1,11 +1,13 @@
 //! What a step will send: from the record of its programs and the plans of its products, before anything runs.
 
+use lowkey_bridge::product::{Answers, PlanError};
 use lowkey_mpc::channel::HEADER_BYTES;
 use lowkey_mpc::demand::Demand;
 
 use super::format::{Format, Net};
+use super::lattice::ProductCost;
 use super::plan::StepPlan;
-use super::run::{ANSWERS, FLIGHTS};
+use super::run::FLIGHTS;
 use crate::report::charged_bytes;
 
 /// Why there is no cost: the network does not train at this rate, or a product fits no parameter set.
@@ -19,7 +21,7 @@ impl CostError {
     }
 }
 
-/// Bytes of a step of 128 samples, both ways, frame headers included; flights, one after the other.
+/// Bytes of a step of 128 samples, both ways, frame headers included; flights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cost {
     /// Encrypted products, with the keys of the step.
@@ -40,8 +42,16 @@ pub struct Cost {
     pub ots: u64,
     /// Bytes of batches that these take on average.
     pub ot_bytes: u64,
-    /// One-way latencies, batches not counted.
+    /// One-way latencies, batches not counted; at most: what one program ends with may travel with what the next one begins with.
     pub flights: u64,
+}
+
+/// How hints of products are sent, and what they cost so: the way of fewer bytes. Merged answers take a third of those of dense layers, and more
+/// where a convolution's gradient sums over many positions.
+pub(super) fn answers(plan: &StepPlan) -> Result<(Answers, ProductCost), PlanError> {
+    let [merged, plain] = [Answers::Merged, Answers::Plain].map(|way| plan.product_cost(way).map(|cost| (way, cost)));
+    let (merged, plain) = (merged?, plain?);
+    Ok(if merged.1.bytes() <= plain.1.bytes() { merged } else { plain })
 }
 
 impl Cost {
@@ -51,7 +61,7 @@ impl Cost {
     /// [`CostError`] if there is no such step.
     pub fn of_step(net: &Net, rate: u8) -> Result<Self, CostError> {
         let plan = StepPlan::new(net, Format::NARROW, rate, FLIGHTS, false).map_err(CostError::of)?;
-        let (programs, lattice) = (plan.cost(), plan.product_cost(ANSWERS).map_err(CostError::of)?);
+        let (programs, (_, lattice)) = (plan.cost(), answers(&plan).map_err(CostError::of)?);
         let headers = (HEADER_BYTES * (programs.frames + lattice.frames)) as u64;
         // Keys are one flight, a product two: bodies and hints.
         let flights = u64::from(programs.flights) + 1 + 2 * plan.products().len() as u64;
@@ -83,7 +93,7 @@ mod tests {
     #[test]
     fn costs_are_those_of_the_page() {
         let page = include_str!("../../docs/training.md");
-        for (net, name) in [(Net::a(), "A, merged"), (Net::d(), "D, merged")] {
+        for (net, name) in [(Net::a(), "A, merged"), (Net::d(), "D: convolution")] {
             let cost = Cost::of_step(&net, 4).unwrap();
             let step = format!("{:.1} MB", cost.total() as f64 / 1e6);
             let epoch = format!("{:.1} GB", cost.total() as f64 * 468.0 / 1e9);

@@ -20,7 +20,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use lowkey_bridge::product::Answers;
 use lowkey_models::Network;
 use lowkey_mpc::channel::{Channel, Limits};
 use lowkey_mpc::demand::Demand;
@@ -33,6 +32,7 @@ use zeroize::Zeroizing;
 use super::batch::Batch;
 use super::checkpoint::{self, About, Checkpoint};
 use super::coins::Recorded;
+use super::cost;
 use super::export;
 use super::format::Format;
 use super::held::Held;
@@ -53,8 +53,6 @@ use crate::threads;
 
 /// Flights that a rectifier and the softmax may take: those of least bytes within them.
 pub(super) const FLIGHTS: [u32; 2] = [8, 40];
-/// How hints of products are sent.
-pub(super) const ANSWERS: Answers = Answers::Merged;
 
 /// A party's part.
 #[derive(Clone, Debug)]
@@ -320,7 +318,8 @@ impl Run {
             About { samples: terms.samples, digest, order: if samples.is_some() { fresh() } else { [0; 32] } }
         });
         let plan = plan(&terms, terms.rates[0], coins)?;
-        let lattice = Lattice::new(&plan, ANSWERS, party, &agreed, randomness.next_rng()).map_err(Error::internal)?;
+        let (answers, _) = cost::answers(&plan).map_err(Error::internal)?;
+        let lattice = Lattice::new(&plan, answers, party, &agreed, randomness.next_rng()).map_err(Error::internal)?;
         let held = match (held, party, network) {
             (Some(held), ..) => held,
             (None, Party::Client, _) => Held::first(party, net, None, &agreed),

@@ -103,7 +103,8 @@ fn both_get_the_network() {
     let part = |name: &str| plan[name].as_u64().unwrap();
     let first: u64 = named("products guard_bits rectifiers extensions softmax headers").into_iter().map(part).sum();
     assert_eq!(online, 2 * first + 28 * step);
-    assert_eq!(last["online"]["flights"].as_u64().unwrap(), 30 * part("flights_per_step"));
+    let (flights, most) = (last["online"]["flights"].as_u64().unwrap(), 30 * part("flights_per_step"));
+    assert!((most - 30..=most).contains(&flights), "{flights} flights, at most {most}");
 }
 
 /// The model owner is killed; both go on from their checkpoints, and only the data owner gets the weights.

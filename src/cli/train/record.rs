@@ -202,7 +202,7 @@ impl PlanRecord {
         ];
         let row = |(name, bytes): &(&str, u64)| format!("  {name:<20} {:>9}\n", human_bytes(*bytes));
         format!(
-            "{}: a step of 128 samples, both ways: {}, {} flights\n{}an epoch of {} samples: {} steps, {}",
+            "{}: a step of 128 samples, both ways: {}, at most {} flights\n{}an epoch of {} samples: {} steps, {}",
             self.net,
             human_bytes(self.bytes_per_step),
             self.flights_per_step,

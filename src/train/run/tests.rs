@@ -167,7 +167,8 @@ async fn a_training_ends_in_a_network() {
         let planned = [2, 2, 3, 3].map(|rate| Cost::of_step(&net(), rate).unwrap());
         for (report, closing) in online.into_iter().zip([&client.closing, &server.closing]) {
             assert_eq!(report.bytes(), 10 * planned.iter().map(|cost| cost.bytes).sum::<u64>());
-            assert_eq!(report.flights, 10 * planned.iter().map(|cost| cost.flights).sum::<u64>());
+            let most = 10 * planned.iter().map(|cost| cost.flights).sum::<u64>();
+            assert!((most - 40..=most).contains(&report.flights), "{} flights, at most {most}", report.flights);
             let opened = [Party::Client, Party::Server].into_iter().filter(|party| weights_to.reaches(*party)).count();
             assert_eq!(closing.bytes(), 4 * 16 + opened as u64 * (8 + (250 * 25_u64).div_ceil(8)));
         }
