@@ -290,11 +290,6 @@ fn linear_layers() {
 }
 
 #[test]
-fn accumulators_that_wrap_around() {
-    graphs("wrap", 30, &BOTH);
-}
-
-#[test]
 fn means() {
     graphs("mean", 20, &BOTH);
 }

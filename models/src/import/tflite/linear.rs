@@ -3,7 +3,7 @@
 use ndarray::Array4;
 
 use super::model::{Element, Operator, Tensor};
-use super::round::{Activation, Multiplier, Rounding, Rule, wrapped};
+use super::round::{Activation, Multiplier, Rounding, Rule};
 use super::walk::{Quantisation, Trouble, Value, Walk, integers32, positive, quantisation, refuse};
 use crate::import::builder::{Obstacle, Sum, weight_width};
 use crate::import::report::Verdict;
@@ -204,7 +204,7 @@ impl<'m, 'f> Walk<'m, 'f> {
         operator: &Operator<'f>,
         name: &str,
         x: &Value,
-        mut sum: Sum,
+        sum: Sum,
         &Rounded { scales, matrix, activation, rounding }: &Rounded<'_>,
     ) -> Result<(TensorId, Quantisation), Trouble> {
         let y = quantisation(self.result(operator))?;
@@ -226,32 +226,19 @@ impl<'m, 'f> Walk<'m, 'f> {
         };
         let rules: Vec<Rule> = scales.iter().map(rule).collect();
         let pick = |channel: usize| rules[if rules.len() == 1 { 0 } else { channel }];
-        let mut signs = vec![1; sum.bias.len()];
         for (channel, domain) in self.builder.bounds(&sum).into_iter().enumerate() {
-            if pick(channel).holds(domain) {
-                continue;
+            if !pick(channel).holds(domain) {
+                let Range { lo, hi } = domain;
+                let reason =
+                    format!("channel {channel} reaches {lo}..={hi}, which the runtime does not rescale by its scales");
+                return refuse(reason, "use other scales, or fewer inputs");
             }
-            if pick(channel).falls(domain, clamp) && !sum.has_identity() {
-                signs[channel] = -1;
-                continue;
-            }
-            let Range { lo, hi } = domain;
-            let reason =
-                format!("channel {channel} reaches {lo}..={hi}, which the runtime does not rescale by its scales");
-            return refuse(reason, "use other scales, or fewer inputs");
         }
-        // Sums that wrap have a step down: of their negatives it goes up.
-        sum.multiply(&signs)?;
         let zero_point = clamp.zero_point - y.clamp.lo;
         let stored = |rule: Rule, z: i64| clamp.apply(rule.apply(z)) - y.clamp.lo;
-        let found = self.builder.requantise(name, sum.clone(), zero_point, |channel, z| match signs[channel] {
-            1 => stored(pick(channel), z),
-            _ => stored(pick(channel), wrapped(-z)),
-        });
+        let found = self.builder.requantise(name, sum.clone(), zero_point, |channel, z| stored(pick(channel), z));
         let id = match found {
-            Err(Obstacle::NoFit { .. })
-                if self.approximate && rounding == Rounding::Single && signs.iter().all(|&sign| sign == 1) =>
-            {
+            Err(Obstacle::NoFit { .. }) if self.approximate && rounding == Rounding::Single => {
                 let nearest = |channel: usize| match pick(channel) {
                     Rule::Single(scale) => Rule::Nearest(scale),
                     other => other,

@@ -90,9 +90,6 @@ impl Multiplier {
 
     /// True if no number of 32 bits overflows on its way, for any z in the interval.
     pub fn holds(self, domain: Range) -> bool {
-        if self.exponent <= 0 {
-            return [domain.lo, domain.hi].iter().all(|&z| wrapped(z) == z);
-        }
         let limit = i128::from(i32::MAX) - 256;
         self.exponent < 31 && (i128::from(domain.magnitude()) << self.exponent.max(0)) <= limit
     }
@@ -133,24 +130,6 @@ impl Rule {
         }
     }
 
-    /// True for an interval in which accumulators of 32 bits wrap around once, where results are the least ones above and the largest
-    /// ones below: those of a channel whose bias is at an end of the 32-bit integers, since a quantiser has put it there.
-    pub fn falls(self, Range { lo, hi }: Range, clamp: Clamp) -> bool {
-        let held = match self {
-            // Nothing is shifted up before it is multiplied.
-            Rule::Double(multiplier) => multiplier.exponent <= 0,
-            Rule::Single(scale) => (f32::MIN_POSITIVE..256.0).contains(&scale),
-            Rule::Short(_) | Rule::Wide(_) | Rule::Nearest(_) => false,
-        };
-        let end = 1i64 << 31;
-        let Some(first) = [-end, end].into_iter().find(|first| (lo + 1..=hi).contains(first)) else { return false };
-        let value = |z: i64| clamp.apply(self.apply(wrapped(z)));
-        held && i64::abs(lo.saturating_sub(first)) < end
-            && i64::abs(hi.saturating_sub(first)) < end
-            && [lo, first - 1].map(value) == [clamp.hi; 2]
-            && [first, hi].map(value) == [clamp.lo; 2]
-    }
-
     /// True if the runtime computes it without overflow on the whole interval.
     pub fn holds(self, domain: Range) -> bool {
         match self {
@@ -161,11 +140,6 @@ impl Rule {
             Rule::Wide(scale) => domain.magnitude() as f64 * scale.max(1.0) < f64::from(i32::MAX - 256),
         }
     }
-}
-
-/// The sum that an accumulator of 32 bits holds.
-pub(super) fn wrapped(z: i64) -> i64 {
-    i64::from(z as i32)
 }
 
 /// Clamping and zero point of a quantised tensor.
@@ -230,22 +204,6 @@ mod tests {
         assert_eq!(Multiplier::of(0.75), Multiplier { significand: 3 << 29, exponent: 0 });
         assert_eq!(Multiplier::of(1.0 - 1e-12), Multiplier { significand: 1 << 30, exponent: 1 });
         assert_eq!(Multiplier::of(1e-12), Multiplier { significand: 0, exponent: 0 });
-    }
-
-    #[test]
-    fn accumulators_wrap_once() {
-        let clamp = Clamp { zero_point: -128, lo: -128, hi: 127 };
-        let rules = [Rule::Double(Multiplier::of(0.001)), Rule::Single(0.001)];
-        let end = 1 << 31;
-        for (rule, sign) in rules.into_iter().flat_map(|rule| [(rule, 1), (rule, -1)]) {
-            let falls = |lo: i64, hi: i64| rule.falls(Range { lo: lo + sign * end, hi: hi + sign * end }, clamp);
-            assert!(falls(-1000, 1000) && falls(-1, 0));
-            // On one side only; twice; where results are not the ends.
-            assert!(!falls(0, 1000) && !falls(-1000, -1) && !falls(-end - 1, end) && !falls(-1000, end));
-            assert!(!Rule::Wide(0.001).falls(Range { lo: end - 1, hi: end }, clamp));
-        }
-        assert!(!Rule::Double(Multiplier::of(1.5)).falls(Range { lo: end - 1, hi: end }, clamp));
-        assert!(!Rule::Single(1e-9).falls(Range { lo: end - 1, hi: end }, clamp));
     }
 
     #[test]

@@ -218,21 +218,6 @@ class Random(More):
         output = self.result(shape, spread, scale)
         self.operator("CONV_2D", [self.x["number"], weights, bias], output, ("Conv2DOptions", options))
 
-    def wrap(self):
-        """A convolution whose accumulators leave 32 bits in some channels, as a quantiser that clamps biases leaves dead ones."""
-        filter, rng = self.filter, self.rng
-
-        def extreme(shape, axis):
-            weights, _, spread, scale = filter(shape, axis)
-            bias = rng.normal(0, spread, shape[axis])
-            ends = rng.choice([-1, 1], shape[axis]) * (2.0**31 - 1 - np.abs(rng.normal(0, spread, shape[axis])))
-            bias = np.where(rng.random(shape[axis]) < 0.4, ends, bias).astype(np.int32)
-            return weights, self.graph.constant(bias, scale=scale * np.float32(self.x["scale"]), zero_point=0), spread, scale
-
-        self.filter = extreme
-        self.conv_like(self.x["shape"])
-        self.filter = filter
-
     def concatenate(self):
         first, shape = self.x, self.x["shape"]
         pooled = self.tensor(shape, first["scale"], first["zero_point"])
