@@ -172,6 +172,15 @@ async fn what_a_guarded_server_needs() {
     let (_folder, builder) = guarded(Model::from(scaled));
     let error = builder.build().await.unwrap_err();
     assert!(matches!(error, Error::Plan(PlanError::NoCircuit { .. })), "{error}");
+    let mut wrapping = (0..100).map(|seed| {
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let plain = random::network(&mut rng, &random::Size::default());
+        random::rings(&mut rng, &plain)
+    });
+    let wrapping = wrapping.find(|network| network.architecture().has_rings()).expect("one of many");
+    let (_folder, builder) = guarded(Model::from(wrapping));
+    let error = builder.build().await.unwrap_err();
+    assert!(matches!(&error, Error::Usage { what, .. } if what.contains("sums wrap")), "{error}");
 }
 
 /// A network at random that multiplies.

@@ -14,7 +14,8 @@ enum Held {
 impl Narrow {
     /// Words below 2^bits.
     pub fn new(words: &[u64], bits: u32) -> Self {
-        debug_assert!(words.iter().all(|word| bits >= 64 || word >> bits == 0), "words of {bits} bits");
+        let all = words.iter().fold(0, |all, word| all | word);
+        assert!(bits >= 64 || all >> bits == 0, "words of {bits} bits");
         Self(match Self::word_bytes(bits) {
             2 => Held::U16(Zeroizing::new(words.iter().map(|&word| word as u16).collect())),
             4 => Held::U32(Zeroizing::new(words.iter().map(|&word| word as u32).collect())),

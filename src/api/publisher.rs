@@ -58,6 +58,12 @@ impl Publisher {
         threads::compute(move || {
             let told = |done, all| progress.iter().for_each(|told| told(done, all));
             let publish = |(name, model): (String, Model)| {
+                if guard.is_some() && !model.network().architecture().declared.is_empty() {
+                    return Err(Error::usage(
+                        format!("{name} declares rings in which sums wrap, and in the guarded mode a client could look for inputs that make them"),
+                        "serve a network whose rings hold every sum",
+                    ));
+                }
                 let model = ServerModel::publish_unless(model.network(), target, &key, &published, &told)?;
                 let guarded = guard.clone().map(|guarding| GuardedModel::new(&model, guarding)).transpose()?;
                 let served = Served::new(name, model);

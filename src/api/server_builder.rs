@@ -186,7 +186,8 @@ impl<T> ServerBuilder<T> {
 
     /// Answers [guarded](crate::guard) sessions and no others: a client that cheats learns no more than the answers to its inputs. Clients have to be
     /// known by certificates of [authorities](Self::client_authorities), and who is caught is kept in the [state](Self::state): both are needed. Half of
-    /// the prepared slots are opened, unless [said otherwise](Self::audit_rate).
+    /// the prepared slots are opened, unless [said otherwise](Self::audit_rate). Outputs are shown as ever; the class [alone](Self::reveal) says far
+    /// less of the weights to whoever gets a malformed slot into use.
     pub fn guard(mut self) -> Self {
         self.guard = Some(self.guard.unwrap_or_default());
         self

@@ -93,7 +93,7 @@ pub async fn receive(
 ) -> Result<(Vec<Option<OfflineShare>>, Arrived)> {
     channel.scope(CONTROL);
     let commitment: Commitment = channel.recv_control(MAX_CONTROL).await.map_err(Error::from)?;
-    presence.begin_slot()?;
+    presence.check()?;
     let mut arrived = Arrived::new(slot, commitment, rng);
     channel.send_control(&arrived.nonce()).await.map_err(Error::from)?;
     let shares = receive_lattice(channel, model, |bytes| arrived.message(bytes)).await?;

@@ -137,7 +137,9 @@ impl Registry {
         let (seat, turn) = {
             let mut state = self.state();
             state.forget_late();
-            if !state.debts.contains_key(&name) {
+            // An audit whose lost line nobody has noticed yet is no debt before it lapses: whoever is back that early waits for its end.
+            let open = state.people.get(&name).is_some_and(|person| person.open.audit.is_some());
+            if !open && !state.debts.contains_key(&name) {
                 return Ok(None);
             }
             let (seat, person) = state.seat(self, &name);
@@ -215,11 +217,12 @@ impl Registry {
         Ok(written?)
     }
 
-    /// Shuts an identity out for what was found, and ends all its sessions.
+    /// Shuts an identity out for what was found, and ends all its sessions: in this order, so that a crash in between forgets nothing.
     fn convict(&self, name: &str, offence: Offence) -> Result<()> {
+        let written = self.shut_out(name, Shut::new(offence, SystemTime::now()));
         self.end(name);
         tracing::warn!(name, "shut out: {offence}");
-        self.shut_out(name, Shut::new(offence, SystemTime::now()))
+        written
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -7,7 +7,7 @@
 //! The file is for its owner's eyes, and written beside its place first: it is whole or absent. The one before is kept too, for a peer may
 //! have been stopped between both parties' writing: their last ones are one apart then, and the earlier one is common. The hash finds
 //! damage; it keeps nobody from writing another file. A file is of use only with the peer's of the same history
-//! ([`session`](super::session)), and says nothing without that.
+//! ([`session`](super::session)), and says nothing of weights without that. The digest of the samples confirms a guess of all of them.
 
 use std::fs;
 use std::io::{self, Read};
@@ -70,12 +70,31 @@ impl std::fmt::Debug for About {
 pub(super) struct Checkpoint {
     pub(super) held: Held,
     pub(super) about: About,
+    /// Where it lies: in its file, or in that of the one before.
+    place: PathBuf,
 }
 
 impl Checkpoint {
     pub(super) fn mark(&self) -> Mark {
         Mark { history: self.held.history.0, done: self.held.done() }
     }
+
+    /// Makes it the last one. A later one, which the peer has not, would push it out of its place at the next writing; then two stops around one
+    /// checkpoint would leave the parties without a common one.
+    ///
+    /// # Errors
+    /// When it cannot be moved.
+    pub(super) fn make_last(&self, path: &Path) -> Result<()> {
+        match self.place == path {
+            true => Ok(()),
+            false => fs::rename(&self.place, path).map_err(|error| Error::file(path, error)),
+        }
+    }
+}
+
+/// Whether a checkpoint lies there, or one before.
+pub(super) fn is_at(path: &Path) -> bool {
+    path.exists() || before(path).exists()
 }
 
 /// Where the checkpoint before the last one is kept.
@@ -144,7 +163,7 @@ pub(super) fn read(
             return Err(refuse("the checkpoint was made with other samples"));
         }
         let held = Held::decode(net, format.held, shares).map_err(|error| refuse(&error.to_string()))?;
-        found.push(Checkpoint { held, about: head.about });
+        found.push(Checkpoint { held, about: head.about, place: path });
     }
     Ok(found)
 }

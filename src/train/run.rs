@@ -245,7 +245,7 @@ impl Kept {
             Part::Data(samples) => Some((samples.len() as u64, samples.digest())),
             Part::Model(_) => None,
         };
-        if !settings.resume && path.exists() {
+        if !settings.resume && checkpoint::is_at(path) {
             let what = format!("{}: a checkpoint is there, and a new training would replace it", path.display());
             return Err(Error::usage(what, "go on from it, or name another file"));
         }
@@ -298,7 +298,10 @@ impl Run {
         let count = samples.as_ref().map(|samples| samples.len() as u64);
         let terms = settle(channel, &settings.wish, count, &kept.marks()).await?;
         let from = terms.from.and_then(|mark| kept.0.into_iter().find(|checkpoint| checkpoint.mark() == mark));
-        let (held, about) = from.map(|Checkpoint { held, about }| (held, about)).unzip();
+        if let (Some(from), Some(path)) = (&from, &settings.checkpoint) {
+            from.make_last(path)?;
+        }
+        let (held, about) = from.map(|Checkpoint { held, about, .. }| (held, about)).unzip();
         if let Some(about) = about.as_ref().filter(|about: &&About| about.samples != terms.samples) {
             let [own, theirs] = [about.samples, terms.samples].map(|samples| samples.to_string());
             return Err(Error::Terms { what: "samples", own, peer: party.other(), theirs });

@@ -100,7 +100,9 @@ mod tests {
                     flights: cell("online_flights") as u64,
                     activations: cell("activations") as usize,
                 };
-                let network = zoo::find(cells[0]).expect("bundled").network().folded().unwrap();
+                // The baseline's rows are "NAME at 32 bits".
+                let name = cells[0].split(" at ").next().unwrap();
+                let network = zoo::find(name).expect("bundled").network().folded().unwrap();
                 let widths = if cell("straightforward") > 0.0 { Widths::Straightforward } else { Widths::Tight };
                 let plan = lowkey::planner::plan(&network, Target { link: Link::Lan, widths }).unwrap();
                 let estimate = Estimate::of(&total, [2.0, total.flights as f64], plan.peak_bytes());

@@ -214,6 +214,8 @@ impl Session<'_> {
         let (options, stage_bytes) = (self.options, self.guarded.stage_bytes);
         let demand = cost::demand(&self.guarded.circuits, reveal);
         let (number, slot) = loop {
+            // Before its triples are made: a client that spoils some and hangs up has begun a slot.
+            self.presence.begin_slot()?;
             // Opened or not, it is one more under the server's key.
             self.options.visitor.count()?;
             let number = self.next_slot;

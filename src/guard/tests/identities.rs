@@ -135,6 +135,24 @@ async fn a_lost_line_can_be_made_good() {
     assert_eq!(store.offences().unwrap().iter().count(), 0);
 }
 
+/// Who is back before the lost line was noticed waits for the end of the audit, and may answer then.
+#[tokio::test]
+async fn a_client_may_be_back_before_it_is_missed() {
+    let (_folder, _store, registry) = registry(Limits::default());
+    let sent = send(Deviation::None, 0, &mut rng(15));
+    let presence = registry.enter(&client("alice")).unwrap();
+    let audit = sent.audit(&presence).await;
+    let back = tokio::spawn({
+        let registry = registry.clone();
+        async move { registry.owed(&client("alice")).await }
+    });
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert!(!back.is_finished());
+    drop(audit);
+    back.await.unwrap().unwrap().unwrap().answer(given(sent.answer())).await.unwrap();
+    registry.enter(&client("alice")).unwrap();
+}
+
 #[tokio::test]
 async fn a_cheat_that_loses_its_line_gains_nothing() {
     let limits = Limits { grace: Duration::from_millis(300), ..Limits::default() };

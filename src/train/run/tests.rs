@@ -98,6 +98,12 @@ async fn a_killed_party_resumes() {
     let mut twin = kept.unwrap();
     assert_eq!([both[0].0.done().unwrap(), both[1].0.done().unwrap()], [2, 2]);
     assert!(sum(&both[0], &both[1]) == twin.state);
+    // Once more, between both parties' writing: the client's checkpoint of step 4 must not have taken the place of the common one.
+    step(&mut both, &mut twin.clone()).await;
+    both[0].0.keep(&both[0].2).unwrap();
+    drop(both);
+    let mut both = open(folder.path(), true, 9).await.map(Result::unwrap);
+    assert_eq!([both[0].0.done().unwrap(), both[1].0.done().unwrap()], [2, 2]);
     while both[0].0.done().unwrap() < both[0].0.terms.steps() {
         step(&mut both, &mut twin).await;
     }
