@@ -276,7 +276,7 @@ fn guarded_by_the_command() {
     let said = String::from_utf8_lossy(&guarded.stdout).into_owned();
     let plain = Serving::start(&authority.sign("localhost"), &["--client-ca", ca, "--reveal", "class"]);
     let class = plain.infer(&[&identity[..], &["--reveal", "class"]].concat(), None);
-    let answer = |said: &str| said.lines().nth(2).map(str::to_owned);
+    let answer = |said: &str| said.lines().nth(3).map(str::to_owned);
     assert_eq!(answer(&said), answer(&String::from_utf8_lossy(&class.stdout)), "{said}");
     ends(&server.infer(&identity, None), 3, "the server answers guarded sessions alone");
     ends(&server.infer(&identity, None), 3, "ask with --guard");

@@ -3,7 +3,7 @@
 mod common;
 
 use lowkey::cost::{Prediction, predict};
-use lowkey::plan::{MAX_HINT_COEFFICIENTS, MAX_LAYER_OTS, PlanError};
+use lowkey::plan::{MAX_HINT_COEFFICIENTS, MAX_LAYER_OTS, Plan, PlanError};
 use lowkey::planner;
 use lowkey::{Link, Reveal, Schedule};
 use lowkey_bridge::budget::{self, Norms};
@@ -124,7 +124,11 @@ fn more_outputs_than_an_arg_max_takes_are_opened() {
 #[test]
 fn hints_that_expand_too_far_are_refused() {
     let network = dense_to(1, 1, 1, 1, 0, [3, 1 << 16]);
-    let refused = planner::plan(&network, Link::Lan).expect_err("beyond the limit");
+    // A server packs several of them into a ciphertext; a stranger need not.
+    let plan = planner::plan(&network, Link::Lan).expect("64 channels share a ciphertext");
+    let mut choices = plan.choices.clone();
+    choices.linear[0].bands = 1;
+    let refused = Plan::derive(plan.architecture.clone(), choices).map(drop).expect_err("beyond the limit");
     let PlanError::TooLarge { what, value, limit } = refused else { panic!("{refused}") };
     assert!(what.contains("hint") && value > limit, "{what}: {value}");
     assert_eq!(limit, MAX_HINT_COEFFICIENTS);

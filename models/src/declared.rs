@@ -11,24 +11,15 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use ndarray::Array3;
 
 use crate::check::TensorInfo;
 use crate::error::{ModelError, Place, Problem};
-use crate::interpret::Tensor;
 use crate::limits::MAX_RING;
-use crate::network::{Architecture, Op, Range};
+use crate::network::{Architecture, Declared, Op, Range};
 
 /// Fewest bits that a declared ring has above a shift: the sign, and results of two bits.
 pub const LEAST_ABOVE: u32 = 3;
-
-/// What is chosen for one node.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Declared {
-    /// Width of the sums of a linear node: one entry for the layer, or one per channel; empty for as wide as they get.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub ring: Vec<u32>,
-}
 
 impl Architecture {
     /// The declared ring of node `index`: one entry for the layer, or one per channel.
@@ -131,7 +122,7 @@ pub(crate) fn values_of(ring: u32) -> Range {
 }
 
 /// Every sum in its ring.
-pub(crate) fn wrap(z: &mut Tensor, ring: &[u32]) {
+pub(crate) fn wrap(z: &mut Array3<i64>, ring: &[u32]) {
     for (channel, mut plane) in z.outer_iter_mut().enumerate() {
         let ring = of_channel(ring, channel);
         plane.mapv_inplace(|z| wrapped(z, ring));

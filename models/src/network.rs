@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::coding::{Coding, OutputCoding};
-use crate::declared::Declared;
 
 pub use crate::shape::{Range, Shape, TensorId};
 
@@ -58,6 +57,14 @@ pub struct Architecture {
     /// What is chosen for nodes beyond their operations, by their names.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub declared: BTreeMap<String, Declared>,
+}
+
+/// What is chosen for one node beyond its operation ([`declared`](crate::declared)).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Declared {
+    /// Width of the sums of a linear node: one entry for the layer, or one per channel; empty for as wide as they get.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ring: Vec<u32>,
 }
 
 /// One operation with a name.

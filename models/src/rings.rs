@@ -7,11 +7,11 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use crate::bounds::linear_bounds;
-use crate::declared::{Declared, LEAST_ABOVE, of_channel, values_of};
+use crate::declared::{LEAST_ABOVE, of_channel, values_of};
 use crate::error::{InputError, ModelError};
 use crate::interpret::Tensor;
 use crate::limits::MAX_RING;
-use crate::network::{Architecture, Op, Range};
+use crate::network::{Architecture, Declared, Op, Range};
 use crate::parallel;
 use crate::weights::Network;
 

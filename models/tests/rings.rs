@@ -5,11 +5,11 @@ mod common;
 use std::collections::BTreeMap;
 
 use lowkey_models::check::MAX_RING;
-use lowkey_models::declared::{Declared, of_channel, wrapped};
+use lowkey_models::declared::{of_channel, wrapped};
 use lowkey_models::random;
 use lowkey_models::{
-    Architecture, FileProblem, Input, Kind, LinearWeights, ModelError, Network, Node, Op, Problem, Tensor, Term,
-    Weights,
+    Architecture, Declared, FileProblem, Input, Kind, LinearWeights, ModelError, Network, Node, Op, Problem, Tensor,
+    Term, Weights,
 };
 use ndarray::Array4;
 use rand::{RngExt, SeedableRng};

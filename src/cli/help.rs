@@ -26,7 +26,7 @@ pub const QUANTISE: &str = examples!(
     "lowkey quantise float.onnx --data mnist                      a report alone",
     "lowkey quantise float.onnx --data mnist --bits 6 -o six.lowkey",
     "lowkey quantise net.onnx --data photos --mean 0.5 --std 0.25 -o net.lowkey",
-    "lowkey quantise six.lowkey --keep --rings calibrated --data mnist -o less.lowkey"
+    "lowkey quantise a.lowkey --keep --rings calibrated --data mnist -o b.lowkey"
 );
 pub const SERVE: &str = examples!(
     "lowkey serve --model digits                                  on loopback",

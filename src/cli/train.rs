@@ -24,7 +24,10 @@ use data::Data;
 use record::{PlanRecord, Record, RehearsalRecord, StepRecord};
 
 #[derive(Args)]
-#[command(group = ArgGroup::new("role").required(true))]
+#[command(
+    group = ArgGroup::new("role").required(true),
+    override_usage = "lowkey train [OPTIONS] <--listen ADDR|--server ADDR|--rehearse|--plan>"
+)]
 pub struct Arguments {
     /// Be the model owner, and wait for the data owner there; port 0 picks a free port.
     #[arg(long, group = "role", value_name = "ADDR")]

@@ -219,9 +219,9 @@ impl Registry {
 
     /// Shuts an identity out for what was found, and ends all its sessions: in this order, so that a crash in between forgets nothing.
     fn convict(&self, name: &str, offence: Offence) -> Result<()> {
+        tracing::warn!(name, "shut out: {offence}");
         let written = self.shut_out(name, Shut::new(offence, SystemTime::now()));
         self.end(name);
-        tracing::warn!(name, "shut out: {offence}");
         written
     }
 
@@ -351,7 +351,7 @@ impl Presence {
     }
 
     /// Not shut out, here or by another server of the same folder.
-    fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         let Seat { registry, name } = &self.seat;
         let ended = *self.ended.borrow();
         registry.check(name)?;
