@@ -32,10 +32,9 @@ async fn party(
     let mut rng = ChaCha20Rng::seed_from_u64(ch.party() as u64);
     let mut pool = Correlations::setup(&mut ch, &mut rng).await.unwrap();
     let circuits = layers().map(|circuit| (circuit, LANES));
-    ch.enter(Stage::Offline);
     let need = batch.ots() + ots_at_once(&circuits);
     pool.ensure(&mut ch, need).await.unwrap();
-    // A new visit, so that the traffic below is that of the protocols.
+    // The traffic below is that of the protocols.
     ch.enter(Stage::Offline);
     let mut guard = Guard::new(&pool.take(OtCount::ZERO).unwrap());
     let mut triples = make_of(&mut ch, &mut guard, batch, &mut pool, &mut rng).await.unwrap();
