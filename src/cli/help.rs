@@ -33,7 +33,7 @@ pub const SERVE: &str = examples!(
     "lowkey serve --model m.lowkey --listen 0.0.0.0:7117 --cert C.pem --key K.pem",
     "lowkey serve --model mine.onnx --reveal class --quota 100",
     "lowkey serve --model digits --model small=mine.lowkey        several, by name",
-    "lowkey serve --guard --model m.lowkey --cert C.pem --key K.pem --client-ca A.pem"
+    "lowkey serve --guard --model digits --cert C.pem --key K.pem --client-ca A"
 );
 pub const INFER: &str = examples!(
     "lowkey infer --server 127.0.0.1:7117 --input image.png",
@@ -41,13 +41,13 @@ pub const INFER: &str = examples!(
     "lowkey infer --server host:7117 --model small --input image.png",
     "lowkey infer --server host:7117 --ca ca.pem --input photo.jpg --resize --all",
     "lowkey infer --server 127.0.0.1:7117 --input - < image.png",
-    "lowkey infer --guard --server host:7117 --ca ca.pem --cert me.pem --key me.key --input image.png"
+    "lowkey infer --guard --server host:7117 --ca A --cert C --key K --input i.png"
 );
 pub const TRAIN: &str = examples!(
     "lowkey train --listen 127.0.0.1:7118 --net A -o a.lowkey     the model owner",
     "lowkey train --server 127.0.0.1:7118 --net A --data mnist    the data owner",
     "lowkey train --server host:7118 --data mnist --checkpoint s --resume",
-    "lowkey train --plan --net D                             bytes and flights alone"
+    "lowkey train --plan --net D                            bytes and flights alone"
 );
 pub const FORGET: &str = examples!("lowkey forget host:7117", "lowkey forget host:7117 --model small");
 pub const MODELS: &str =

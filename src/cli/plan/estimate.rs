@@ -113,7 +113,9 @@ mod tests {
                     ("server_peak_bytes", estimate.server_memory_bytes as f64),
                 ] {
                     let ratio = estimated / cell(name);
-                    assert!((0.5..2.0).contains(&ratio), "{}: {name} is estimated {ratio:.2} times", cells[0]);
+                    // The tables' memory is of parties that kept more than they do today: shares in wide words, keys of whole layers.
+                    let least = if name.ends_with("_bytes") { 0.4 } else { 0.5 };
+                    assert!((least..2.0).contains(&ratio), "{}: {name} is estimated {ratio:.2} times", cells[0]);
                 }
                 networks += 1;
             }
