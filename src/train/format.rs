@@ -188,10 +188,10 @@ pub struct Net {
 }
 
 impl Net {
-    /// The network of these numbers of values: inputs, of each hidden layer, [`CLASSES`].
+    /// The network of these numbers of values: inputs, of each hidden layer, 10 classes.
     ///
     /// # Errors
-    /// [`FormatError`] unless there are two or more, none is zero, and the last is [`CLASSES`].
+    /// [`FormatError`] unless there are two or more, none is zero, and the last is 10.
     pub fn new(widths: &[usize]) -> Result<Self, FormatError> {
         let sound = widths.len() >= 2 && !widths.contains(&0) && widths.last() == Some(&CLASSES);
         if sound {
@@ -206,7 +206,7 @@ impl Net {
         Self { positions: 1, widths: vec![784, 128, 128, CLASSES] }
     }
 
-    /// A convolution of 28 x 28 pixels by 5 x 5 with stride 2 to five maps ([`super::batch::patches`]), then 980-100-10.
+    /// A convolution of 28 x 28 pixels by 5 x 5 with stride 2 to five maps (padded as "same"), then 980-100-10.
     pub fn d() -> Self {
         Self { positions: 14 * 14, widths: vec![25, 5, 100, CLASSES] }
     }
