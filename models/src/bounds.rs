@@ -59,7 +59,7 @@ impl Network {
 /// Reachable multiplier * z + bias of each channel, saturated.
 pub(crate) fn scale_bounds(channels: &[Range], multiplier: &[i64], bias: &[i64]) -> Vec<Range> {
     let of = |(channel, (range, b)): (usize, (&Range, &i64))| {
-        let m = if multiplier.len() == 1 { multiplier[0] } else { multiplier[channel] };
+        let m = of_channel(multiplier, channel);
         let end = |value: i64| m.saturating_mul(value).saturating_add(*b);
         Range { lo: end(range.lo), hi: end(range.hi) }
     };

@@ -106,7 +106,7 @@ fn farther(one: Vec<u32>, other: &[u32]) -> Option<Vec<u32>> {
 }
 
 /// The entry of a channel in a list that has one for the layer, or one per channel.
-pub fn of_channel(list: &[u32], channel: usize) -> u32 {
+pub fn of_channel<T: Copy>(list: &[T], channel: usize) -> T {
     if list.len() == 1 { list[0] } else { list[channel] }
 }
 

@@ -47,7 +47,7 @@ impl Network {
             let (accumulator, source, top) = (input, input - 1, top.unwrap_or((1 << bits) - 1));
             let alone = architecture.consumers(accumulator).count() == 1 && architecture.output != accumulator;
             let channels = self.tensors()[accumulator].shape[0];
-            let shifts: Vec<u32> = (0..channels).map(|c| if shift.len() == 1 { shift[0] } else { shift[c] }).collect();
+            let shifts: Vec<u32> = (0..channels).map(|channel| of_channel(&shift, channel)).collect();
             let place = Place::Node { index: source, name: architecture.nodes[source].name.clone() };
             let ring = self.architecture().ring(source).map(|ring| of_channel(ring, 0));
             let folded_shift = if let (true, Op::Scale { multiplier, .. }) = (alone, &mut architecture.nodes[source].op)

@@ -14,6 +14,7 @@ use crate::coding::OutputCoding;
 use crate::error::ModelError;
 use crate::import::report::Report;
 use crate::import::twin::Twin;
+use crate::limits::MAX_RING;
 use crate::network::{Architecture, Input, Node, Op, Range, Shape, TensorId, Term, Window, selected};
 use crate::rescale::{Affine, NotMonotone, Steps, fit};
 use crate::weights::{LinearWeights, Network, Weights, weight_fits};
@@ -71,9 +72,6 @@ pub(crate) enum Obstacle {
         hi: i64,
     },
 }
-
-/// Widest ring of accumulators that networks are run in.
-pub(crate) const MAX_RING: u32 = 56;
 
 /// A linear node that is not part of the network yet: z = sum of terms + bias.
 #[derive(Clone, Debug, PartialEq)]

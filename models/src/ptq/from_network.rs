@@ -6,6 +6,7 @@
 use super::parts;
 use super::real::{RealNetwork, RealNode, RealOp, RealTerm};
 use crate::coding::OutputCoding;
+use crate::declared::of_channel;
 use crate::network::{Op, Term, Window};
 use crate::weights::Network;
 
@@ -46,9 +47,8 @@ pub fn from_network(network: &Network) -> Result<RealNetwork, Vec<String>> {
             Op::Requantise { input, bits, shift, top, zero_point } => {
                 let (zero, top) = (*zero_point as f32, top.unwrap_or((1 << bits) - 1) as f32);
                 let factor = shift.iter().map(|&shift| (-(shift as f32)).exp2()).collect();
-                let below = |channel: usize| {
-                    -(parts::floored(f64::from(*shift.get(channel).unwrap_or(&shift[0])).exp2()) as f32) - zero
-                };
+                let below =
+                    |channel: usize| -(parts::floored(f64::from(of_channel(shift, channel)).exp2()) as f32) - zero;
                 let terms = vec![RealTerm::Identity { input: at(*input), factor }];
                 let channels = network.tensors()[index + 1].shape[0];
                 let scaled = made.push(&node.name, RealOp::Linear { terms, bias: (0..channels).map(below).collect() });

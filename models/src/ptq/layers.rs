@@ -8,6 +8,7 @@ use super::rows::{Rows, Whole, as_real, means, powers};
 use super::run::step;
 use super::units::{Average, Units};
 use super::{Layer, PtqError, Sample, Settings};
+use crate::declared::of_channel;
 use crate::parallel::each;
 
 /// Most floats of a tensor of all samples together.
@@ -217,7 +218,7 @@ impl Fitting<'_> {
                 match &fit {
                     None => mean.round_ties_even() as i64,
                     Some(fit) => {
-                        let shift = if fit.shifts.len() == 1 { fit.shifts[0] } else { fit.shifts[channel] };
+                        let shift = of_channel(&fit.shifts, channel);
                         let half = if shift == 0 { 0.5 } else { f64::from(shift - 1).exp2() };
                         (mean + half).floor() as i64 + (fit.zero_point << shift)
                     }
@@ -341,7 +342,7 @@ impl Fitting<'_> {
 
     fn clip(&mut self, index: usize, input: usize) {
         let fit = self.fits[input - 1].clone().expect("its layer was fitted");
-        let shifts = |channel: usize| if fit.shifts.len() == 1 { fit.shifts[0] } else { fit.shifts[channel] };
+        let shifts = |channel: usize| of_channel(&fit.shifts, channel);
         let (top, zero) = (fit.top as f32, fit.zero_point as f32);
         let rounded = |sum: &Array3<f32>| {
             let mut y = sum.clone();
@@ -394,7 +395,7 @@ fn column_norms(terms: &[RealTerm], tensor: usize, channels: usize) -> Vec<f64> 
             }
             RealTerm::Identity { factor, .. } => {
                 for (channel, norm) in norms.iter_mut().enumerate() {
-                    *norm += f64::from(super::real::pick(factor, channel).powi(2));
+                    *norm += f64::from(of_channel(factor, channel).powi(2));
                 }
             }
         }

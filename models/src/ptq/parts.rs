@@ -1,5 +1,6 @@
 //! Requantisations that an exact import splits: the sum of several clipped lines of one accumulator, in real numbers one line.
 
+use crate::declared::of_channel;
 use crate::network::{Op, Term};
 use crate::weights::Network;
 
@@ -73,11 +74,10 @@ fn by_channel(network: &Network, tensor: usize) -> Option<(usize, Vec<Part>)> {
         Op::Linear { .. } => (*input, None),
         _ => return None,
     };
-    let pick = |list: &[i64], channel: usize| if list.len() == 1 { list[0] } else { list[channel] };
     let part = |channel: usize| Part {
-        multiplier: scale.map_or(1.0, |(multiplier, _)| pick(multiplier, channel) as f64),
+        multiplier: scale.map_or(1.0, |(multiplier, _)| of_channel(multiplier, channel) as f64),
         offset: scale.map_or(0.0, |(_, bias)| bias[channel] as f64),
-        unit: f64::from(if shift.len() == 1 { shift[0] } else { shift[channel] }).exp2(),
+        unit: f64::from(of_channel(shift, channel)).exp2(),
         top,
     };
     Some((source, (0..network.tensors()[tensor].shape[0]).map(part).collect()))

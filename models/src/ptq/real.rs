@@ -3,6 +3,7 @@
 use ndarray::Array4;
 
 use crate::coding::OutputCoding;
+use crate::declared::of_channel;
 use crate::network::{Input, Shape, Window, selected};
 
 /// A network of real numbers. Tensor 0 is the input, tensor `i + 1` the output of node `i`, as in [`crate::Architecture`].
@@ -133,21 +134,16 @@ impl RealTerm {
         match &mut self {
             RealTerm::Weights { weights, .. } => {
                 for (channel, mut row) in weights.outer_iter_mut().enumerate() {
-                    row *= pick(by, channel);
+                    row *= of_channel(by, channel);
                 }
             }
             RealTerm::Identity { factor, .. } => {
                 let channels = factor.len().max(by.len());
-                *factor = (0..channels).map(|channel| pick(factor, channel) * pick(by, channel)).collect();
+                *factor = (0..channels).map(|channel| of_channel(factor, channel) * of_channel(by, channel)).collect();
             }
         }
         self
     }
-}
-
-/// An entry of a list with one number for all channels, or one for each.
-pub(super) fn pick(list: &[f32], channel: usize) -> f32 {
-    if list.len() == 1 { list[0] } else { list[channel] }
 }
 
 impl RealOp {
@@ -284,7 +280,7 @@ impl RealNetwork {
                 match same {
                     Some((factor, more)) => {
                         let channels = factor.len().max(more.len());
-                        *factor = (0..channels).map(|c| pick(factor, c) + pick(more, c)).collect();
+                        *factor = (0..channels).map(|c| of_channel(factor, c) + of_channel(more, c)).collect();
                         found = true;
                     }
                     None => kept.push(term),
@@ -309,7 +305,7 @@ impl RealNetwork {
             let mut terms = std::mem::take(terms);
             let RealOp::Linear { terms: inner, bias: more } = self.nodes[input - 1].op.clone() else { continue };
             for (channel, sum) in bias.iter_mut().enumerate() {
-                *sum += more[channel] * pick(&factor, channel);
+                *sum += more[channel] * of_channel(&factor, channel);
             }
             terms.extend(inner.into_iter().map(|term| term.scaled(&factor)));
             self.nodes[index].op = RealOp::Linear { terms, bias };

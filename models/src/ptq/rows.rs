@@ -2,7 +2,8 @@
 
 use ndarray::{Array3, Array4};
 
-use super::real::{RealTerm, pick};
+use super::real::RealTerm;
+use crate::declared::of_channel;
 use crate::parallel::each;
 
 /// Largest multiplier of a skip that has one for each channel.
@@ -54,7 +55,7 @@ impl Rows {
                 RealTerm::Identity { factor, .. } => {
                     uniform &= factor.iter().all(|&f| f == factor[0]);
                     for (channel, row) in rows.iter_mut().enumerate() {
-                        let value = f64::from(pick(factor, channel)) * unit;
+                        let value = f64::from(of_channel(factor, channel)) * unit;
                         row.skips.push([value as f32, power[channel] as f32]);
                     }
                 }
@@ -112,7 +113,7 @@ impl Rows {
             }
             RealTerm::Identity { factor, .. } => {
                 let multiple = |channel: usize| {
-                    let m = f64::from(pick(factor, channel)) * unit / steps[channel];
+                    let m = f64::from(of_channel(factor, channel)) * unit / steps[channel];
                     m.round_ties_even()
                 };
                 if one_step && self.uniform {

@@ -2,7 +2,8 @@
 
 use ndarray::{Array2, Array3, Array4, ArrayView2, Axis, s};
 
-use super::real::{RealNetwork, RealOp, RealTerm, pick};
+use super::real::{RealNetwork, RealOp, RealTerm};
+use crate::declared::of_channel;
 use crate::network::{Shape, Window, selected};
 use crate::parallel::each;
 
@@ -65,7 +66,7 @@ pub(super) fn product(term: &RealTerm, x: &Array3<f32>) -> Array3<f32> {
         RealTerm::Identity { factor, .. } => {
             let mut z = x.clone();
             for (channel, mut plane) in z.outer_iter_mut().enumerate() {
-                plane *= pick(factor, channel);
+                plane *= of_channel(factor, channel);
             }
             z
         }

@@ -2,7 +2,8 @@
 
 use ndarray::Axis;
 
-use super::{Builder, Fold, MAX_RING, Obstacle, Sum};
+use super::{Builder, Fold, Obstacle, Sum};
+use crate::limits::MAX_RING;
 use crate::network::{Op, Range, TensorId, Term};
 use crate::rescale::{Affine, NotMonotone, Steps, exists, fit, near, widest};
 use crate::weights::LinearWeights;

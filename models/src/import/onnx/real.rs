@@ -11,6 +11,8 @@ use super::quantiser::{Mode, Quantiser};
 use super::whole::{Whole, whole};
 use crate::import::erf::erf;
 
+pub(super) use crate::declared::of_channel as at;
+
 /// 2^-24: a float's relative rounding error.
 pub(super) const HALF_ULP: f64 = 1.0 / (1 << 24) as f64;
 
@@ -124,10 +126,6 @@ impl Near {
     }
 }
 
-/// Entry `channel` of a list with one entry, or one for each channel.
-pub(super) fn at<T: Copy>(list: &[T], channel: usize) -> T {
-    if list.len() == 1 { list[0] } else { list[channel] }
-}
 
 impl Float {
     pub fn exact(channels: usize) -> Float {
