@@ -32,6 +32,14 @@ impl Narrow {
         })
     }
 
+    /// The words; those that are wide already are moved.
+    pub fn into_words(self) -> Zeroizing<Vec<u64>> {
+        match self.0 {
+            Held::U64(words) => words,
+            held => Self(held).words(),
+        }
+    }
+
     /// Bytes of memory of a word of so many bits.
     pub fn word_bytes(bits: u32) -> usize {
         match bits {

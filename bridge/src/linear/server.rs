@@ -194,7 +194,7 @@ impl<W: LinearWord> ServerLinear for ServerLayer<W> {
 
     fn online(&self, offline: OfflineShare, masked: &[&[u64]]) -> Vec<u64> {
         let mask = u64::MAX >> (64 - self.plan.parameters.share_bits());
-        let mut share = std::mem::take(&mut *offline.0.words());
+        let mut share = std::mem::take(&mut *offline.0.into_words());
         match &self.online {
             Online::U16(kernels) => convolve(kernels, masked, &mut share, |x| x as u16),
             Online::U32(kernels) => convolve(kernels, masked, &mut share, |x| x as u32),

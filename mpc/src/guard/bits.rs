@@ -96,19 +96,6 @@ impl Bits {
         Self::of(self.session, self.lanes, self.tags[range.start * self.lanes..range.end * self.lanes].to_vec())
     }
 
-    /// The first `width` planes, moved out: for random bits, which are used once.
-    ///
-    /// # Panics
-    /// If there are fewer.
-    #[must_use]
-    pub fn split_front(&mut self, width: usize) -> Self {
-        let rest = Zeroizing::new(self.tags[width * self.lanes..].to_vec());
-        let mut front = std::mem::replace(&mut self.tags, rest);
-        zeroize::Zeroize::zeroize(&mut front[width * self.lanes..]);
-        front.truncate(width * self.lanes);
-        Self { lanes: self.lanes, session: self.session, tags: front }
-    }
-
     /// The planes of this and of other bits, one after the other.
     ///
     /// # Panics
@@ -124,9 +111,7 @@ impl Bits {
     /// The same bits in other lanes: lane `to` of a plane is lane `from(to)` of it.
     #[must_use]
     pub fn gather(&self, lanes: usize, from: impl Fn(usize) -> usize) -> Self {
-        let planes = (0..self.width()).map(|i| self.plane(i));
-        let tags = planes.flat_map(|plane| (0..lanes).map(|to| plane[from(to)]).collect::<Vec<_>>()).collect();
-        Self::of(self.session, lanes, tags)
+        self.gather_or_zero(lanes, |to| Some(from(to)))
     }
 
     /// As [`gather`](Self::gather), zero where it is `None`: for windows that reach beyond what they read.

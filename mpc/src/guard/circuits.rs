@@ -66,17 +66,20 @@ pub fn requantise_by(how: Carry, spec: Spec, clip: Clip, ring: Option<u8>) -> Re
     let c = b.input(Origin::Early, spec.width());
     let xhat = ring.map(|ring| b.input(Origin::Early, ring.into()));
     let v = b.input(Origin::Server, spec.width());
-    let y = if a == 1 {
-        // The server has subtracted 2^s: only the sign counts.
-        let sign = sum(&mut b, how, &c, &v, spec.width() - 1);
-        vec![sign[0].not()]
-    } else {
-        let t = sum(&mut b, how, &c, &v, low);
-        let y = clamp(&mut b, how, &t, a);
-        at_most(&mut b, &y, clip.top.into())
-    };
+    let y = clipped(&mut b, how, [&c, &v], (low, a), clip);
     end(&mut b, how, &y, xhat.as_deref());
     Ok(b.finish())
+}
+
+/// The `bits` bits of clamp(x + y, 0, top), the lowest `low` of the sum dropped.
+fn clipped(b: &mut Builder, how: Carry, [x, y]: [&[Wire]; 2], (low, bits): (usize, usize), clip: Clip) -> Vec<Wire> {
+    if bits == 1 {
+        // The server has subtracted 2^s: only the sign counts.
+        return vec![sum(b, how, x, y, x.len() - 1)[0].not()];
+    }
+    let t = sum(b, how, x, y, low);
+    let y = clamp(b, how, &t, bits);
+    at_most(b, &y, clip.top.into())
 }
 
 /// y = clamp(S >> s, 0, top) of a sum S modulo 2^R = `spec.ell` of truncated products, as [`crate::rescale`] defines it; `spec.shift` is what is
@@ -115,14 +118,7 @@ pub fn rescale(how: Carry, spec: Spec, clip: Clip, ring: Option<u8>) -> Result<C
             carries.push(b.majority(c[i], v[i], chosen));
         }
     }
-    let y = if a == 1 {
-        // The server has subtracted 2^s: only the sign counts.
-        vec![sum(&mut b, how, &sums, &carries, width - 1)[0].not()]
-    } else {
-        let t = sum(&mut b, how, &sums, &carries, low);
-        let y = clamp(&mut b, how, &t, a);
-        at_most(&mut b, &y, clip.top.into())
-    };
+    let y = clipped(&mut b, how, [&sums, &carries], (low, a), clip);
     end(&mut b, how, &y, xhat.as_deref());
     Ok(b.finish())
 }
