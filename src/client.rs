@@ -177,9 +177,16 @@ impl Prepared {
     }
 
     fn session(&self) -> SessionId {
-        match &self.slot {
-            Slot::Plain(slot) => slot.session,
-            Slot::Guarded(slot) => slot.session,
+        self.slot.key().0
+    }
+}
+
+impl Slot {
+    /// Its session, and its number there.
+    fn key(&self) -> (SessionId, u64) {
+        match self {
+            Slot::Plain(slot) => (slot.session, slot.number),
+            Slot::Guarded(slot) => (slot.session, slot.number),
         }
     }
 }
@@ -352,13 +359,10 @@ impl Session {
 
     async fn run_slot(&mut self, slot: Slot, input: &[i64], times: &mut Times) -> Result<(Output, Measured)> {
         let measurement = Measurement::start(&mut self.channel, Stage::Online);
+        self.request(Action::Run { slot: slot.key().1 }).await?;
         let output = match slot {
-            Slot::Plain(slot) => {
-                self.request(Action::Run { slot: slot.number }).await?;
-                online::client(&mut self.channel, &self.model, slot, input, times).await?
-            }
+            Slot::Plain(slot) => online::client(&mut self.channel, &self.model, slot, input, times).await?,
             Slot::Guarded(slot) => {
-                self.request(Action::Run { slot: slot.number }).await?;
                 let guarded = self.guarded.as_mut().ok_or_else(|| Error::internal("a slot of a guarded session"))?;
                 guarded.infer(&mut self.channel, &self.model, slot, input, times).await?
             }

@@ -24,7 +24,7 @@ use crate::session::{
     Action, Ask, Listing, MAX_CONTROL, MAX_LISTING, MAX_SLOTS, VERSION, Welcome, check_hello, name_of,
 };
 use crate::slot::ServerSlot;
-use crate::visit::{LAST_PAUSE, OT_SETUP_BYTES, finish, in_time, next_request, say_goodbye, set_up};
+use crate::visit::{LAST_PAUSE, OT_SETUP_BYTES, finish, in_time, next_action, set_up};
 pub use crate::visit::{Options, Stop};
 use crate::watch::Held;
 use crate::{offline, online};
@@ -240,22 +240,10 @@ impl Session<'_> {
     async fn serve(mut self, channel: &mut Channel) -> Result<SessionReport> {
         let mut stop = self.options.stop.clone();
         loop {
-            let sums = channel.sums();
             self.options.watch.holds(held(&self.slots, &self.ot));
-            let next = next_request(channel, self.options.idle, &mut stop, !self.slots.is_empty()).await?;
-            let Some((request, before)) = next else {
-                say_goodbye(channel).await;
-                return Ok(self.report);
-            };
-            let measurement = Measurement::resume(channel, before);
-            sums.check(request.sums)?;
-            self.ot.check_next_index(request.ots)?;
-            match (request.action, channel.stage()) {
-                (Action::Close, _) => return Ok(self.report),
-                (Action::Prepare { .. }, _) if stop.is_asked() => {
-                    say_goodbye(channel).await;
-                    return Ok(self.report);
-                }
+            let next = next_action(channel, self.options, &mut stop, !self.slots.is_empty(), &self.ot).await?;
+            let Some((action, measurement)) = next else { return Ok(self.report) };
+            match (action, channel.stage()) {
                 (Action::Prepare { slot, reveal }, Stage::Offline) => {
                     self.prepare(channel, measurement, slot, reveal).await?;
                 }

@@ -11,8 +11,9 @@ use crate::admission::{Room, transfer};
 use crate::error::{AbortCode, Error, Result};
 use crate::policy::Visitor;
 use crate::publication::ServerModel;
+use crate::report::Measurement;
 use crate::scope::CONTROL;
-use crate::session::{Accept, Done, HINT_CHUNK, MAX_CONTROL, Request, VERSION, Welcome};
+use crate::session::{Accept, Action, Done, HINT_CHUNK, MAX_CONTROL, Request, VERSION, Welcome};
 use crate::watch::SessionWatch;
 
 /// How long a session that is asked to end waits for a client: for the use of its slots, and for its goodbye.
@@ -120,8 +121,35 @@ pub(crate) async fn set_up(
     in_time(options, package + OT_SETUP_BYTES, stage).await
 }
 
+/// What the client asks for next, and the measurement that begins with its request; `None` if the session ends: the client closes it, or the
+/// server is asked to stop and has said so.
+pub(crate) async fn next_action(
+    channel: &mut Channel,
+    options: &Options,
+    stop: &mut Stop,
+    slots: bool,
+    ot: &Correlations,
+) -> Result<Option<(Action, Measurement)>> {
+    let sums = channel.sums();
+    let Some((request, before)) = next_request(channel, options.idle, stop, slots).await? else {
+        say_goodbye(channel).await;
+        return Ok(None);
+    };
+    let measurement = Measurement::resume(channel, before);
+    sums.check(request.sums)?;
+    ot.check_next_index(request.ots)?;
+    match request.action {
+        Action::Close => Ok(None),
+        Action::Prepare { .. } if stop.is_asked() => {
+            say_goodbye(channel).await;
+            Ok(None)
+        }
+        Action::Prepare { .. } | Action::Run { .. } | Action::Direct { .. } => Ok(Some((request.action, measurement))),
+    }
+}
+
 /// The next request; `None` if the session is asked to end before one comes. A client with slots may use them, without a pause.
-pub(crate) async fn next_request(
+async fn next_request(
     channel: &mut Channel,
     idle: Duration,
     stop: &mut Stop,
@@ -144,7 +172,7 @@ pub(crate) async fn next_request(
 }
 
 /// Tells a client that the server ends. It may be sending, and shall read why.
-pub(crate) async fn say_goodbye(channel: &mut Channel) {
+async fn say_goodbye(channel: &mut Channel) {
     channel.abort(AbortCode::Stopping as u16).await;
     channel.drain(LAST_PAUSE).await;
 }

@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 
-use lowkey_mpc::bits::Planes;
 use lowkey_mpc::guard::{Bits, Guard, Prepared, Triples};
 
 use super::audit::Corrections;
@@ -15,7 +14,14 @@ use super::slot::ClientHalf;
 use crate::plan::Reveal;
 use crate::publication::ClientModel;
 
-/// One party's halves of the bits of a slot that is not used, circuit after circuit.
+/// Client: a slot that is not used becomes the hash of its MACs, and the triples, which nobody has used.
+pub(crate) fn spend(guard: &Guard, prepared: Vec<Prepared>) -> ([u8; 32], Triples) {
+    let (mut apart, mut triples) = (guard.apart(), Triples::default());
+    prepared.into_iter().for_each(|own| triples.append(own.audit(&mut apart, &[])));
+    (apart.digest(), triples)
+}
+
+/// The server's halves of the bits of a slot that is not used, circuit after circuit.
 pub(crate) struct Authenticated {
     guard: Guard,
     inputs: Vec<Vec<Bits>>,
@@ -34,13 +40,7 @@ impl Authenticated {
         (Self { guard: guard.apart(), inputs }, triples)
     }
 
-    /// Client: the hash of the MACs.
-    pub(crate) fn macs(mut self) -> [u8; 32] {
-        self.inputs.iter().flatten().for_each(|bits| self.guard.claim(bits, &Planes::default()));
-        self.guard.digest()
-    }
-
-    /// Server: what is compared, of a slot with these circuits.
+    /// What is compared, of a slot with these circuits.
     pub(crate) fn corrections(self, circuits: Arc<Circuits>, reveal: Reveal) -> Box<dyn Corrections> {
         Box::new(Corrected { own: self, circuits, reveal })
     }

@@ -10,8 +10,8 @@ use lowkey_mpc::ot::Correlations;
 use lowkey_mpc::ot::base::SessionId;
 use lowkey_mpc::runtime::Instant;
 
-use super::super::bits::Authenticated;
-use super::super::circuits::{Circuits, Kept, Layer};
+use super::super::bits;
+use super::super::circuits::{Circuits, Kept};
 use super::super::exchange::{self, Debts, Fallen, Lost, Waiting};
 use super::super::slot::SlotName;
 use super::{Own, run};
@@ -76,10 +76,7 @@ impl Guarded {
             drop(half);
             let slot = GuardedSlot { session: ot.session(), number, reveal, circuits };
             let guard = &self.own.guard;
-            let open = |slot: GuardedSlot| {
-                let (bits, triples) = Authenticated::open(guard, slot.circuits);
-                (bits.macs(), triples)
-            };
+            let open = |slot: GuardedSlot| bits::spend(guard, slot.circuits);
             match Waiting::new(promise, slot).hear(channel, open).await {
                 Ok(Fallen::Use(slot)) => return Ok((slot, opened)),
                 Ok(Fallen::Spent(triples)) => self.own.triples.append(triples),
@@ -111,7 +108,7 @@ impl Guarded {
             let late = if index == 0 { vec![layer.image(plan, input)] } else { Vec::new() };
             let opened = run(channel, guard, plan, (layer, prepared), late, None, &mut kept).await?;
             answer = opened.or(answer);
-            note(times, Layer::scope(layer, plan), clock);
+            note(times, layer.scope(plan), clock);
         }
         let missing = || Error::internal("an opening without a result");
         Ok(match reveal {

@@ -5,9 +5,9 @@
 //!     Hello { ask: Guarded }            ------------->
 //!     ... as without a guard, up to the checksums ...
 //!                                       <-------------    Owes: an audit of an earlier connection, which comes first
-//!     Request { Prepare }               ------------->
+//!     Request { Prepare }               ------------->    a slot begins: it counts for its identity, and under the key
 //!     triples, if there are too few     <------------>
-//!     commitment                        ------------->    a slot: counts for its identity, and under the key
+//!     commitment                        ------------->
 //!     ... exchange.rs, lattice.rs: the slot's lattice work ...
 //!     circuit by circuit: corrections, and proofs
 //!     Complete                          ------------->    the coin; where it asks, the slot is opened, and the next one begun
@@ -32,7 +32,7 @@ use std::sync::Arc;
 use lowkey_mpc::bits::Planes;
 use lowkey_mpc::channel::Channel;
 use lowkey_mpc::erasing::OnceRng;
-use lowkey_mpc::guard::{Batch, Guard, Prepared, Triples, make, offline, online};
+use lowkey_mpc::guard::{Batch, Guard, Prepared, Triples, make_of, offline, online};
 use lowkey_mpc::ot::{Correlations, OtCount};
 
 use super::circuits::{Circuits, Kept, Layer};
@@ -46,7 +46,7 @@ use crate::scope::{OT, TRIPLES};
 const BUCKET: usize = 3;
 /// A batch lets a wrong triple through with at most 2^-40.
 const ERROR_BITS: f64 = 40.0;
-/// Most triples of a batch: while it is made a party holds some 300 bytes for each.
+/// Most triples of a batch: while it is made a party holds some 100 bytes for each.
 const MOST_TRIPLES: usize = 1 << 20;
 
 /// The batch that is made where so many triples are missing: as large as it has to be, or a part of them.
@@ -90,8 +90,7 @@ impl Own {
             channel.scope(OT);
             ot.ensure(channel, batch.ots()).await?;
             channel.scope(TRIPLES);
-            let cots = ot.take(batch.ots())?;
-            self.triples.append(make(channel, &mut self.guard, batch, cots, rng).await?);
+            self.triples.append(make_of(channel, &mut self.guard, batch, ot, rng).await?);
         }
         channel.scope(OT);
         Ok(ot.ensure(channel, self.circuits.ots(reveal)).await?)

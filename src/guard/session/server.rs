@@ -26,7 +26,7 @@ use crate::plan::{Reveal, ServerMemory, Step};
 use crate::publication::{ClientModel, ServerModel};
 use crate::report::{Measurement, SessionReport, StageReport};
 use crate::session::{Action, MAX_SLOTS};
-use crate::visit::{Options, finish, in_time, next_request, say_goodbye, set_up};
+use crate::visit::{Options, finish, in_time, next_action, set_up};
 use crate::watch::Held;
 
 /// How a server guards itself.
@@ -46,6 +46,8 @@ pub(crate) struct GuardedModel {
     audits: Arc<ClientModel>,
     pub(crate) memory: ServerMemory,
     pub(crate) stage_bytes: u64,
+    /// What an inference sends that shows the logits.
+    pub(crate) logits: Forecast,
 }
 
 impl GuardedModel {
@@ -55,22 +57,16 @@ impl GuardedModel {
     /// When a layer has no circuit.
     pub(crate) fn new(model: &ServerModel, guarding: Guarding) -> Result<Self> {
         let circuits = Circuits::derive(&model.plan)?;
-        let most =
-            [Reveal::Logits, Reveal::Class].map(|reveal| Forecast::new(&model.plan, &circuits, reveal).most_bytes());
+        let [logits, class] =
+            [Reveal::Logits, Reveal::Class].map(|reveal| Forecast::new(&model.plan, &circuits, reveal));
         Ok(Self {
             guarding,
+            stage_bytes: logits.most_bytes().max(class.most_bytes()),
+            logits,
             memory: circuits.server_memory(&model.plan),
             circuits: Arc::new(circuits),
             audits: model.client_half()?,
-            stage_bytes: most[0].max(most[1]),
         })
-    }
-}
-
-impl GuardedModel {
-    /// What an inference sends.
-    pub(crate) fn forecast(&self, model: &ServerModel, reveal: Reveal) -> Forecast {
-        Forecast::new(&model.plan, &self.circuits, reveal)
     }
 
     /// How many slots are opened.
@@ -159,22 +155,10 @@ impl Session<'_> {
     async fn serve(mut self, channel: &mut Channel) -> Result<SessionReport> {
         let mut stop = self.options.stop.clone();
         loop {
-            let sums = channel.sums();
             self.options.watch.holds(self.held());
-            let next = next_request(channel, self.options.idle, &mut stop, !self.slots.is_empty()).await?;
-            let Some((request, before)) = next else {
-                say_goodbye(channel).await;
-                return Ok(self.report);
-            };
-            let measurement = Measurement::resume(channel, before);
-            sums.check(request.sums)?;
-            self.ot.check_next_index(request.ots)?;
-            match (request.action, channel.stage()) {
-                (Action::Close, _) => return Ok(self.report),
-                (Action::Prepare { .. }, _) if stop.is_asked() => {
-                    say_goodbye(channel).await;
-                    return Ok(self.report);
-                }
+            let next = next_action(channel, self.options, &mut stop, !self.slots.is_empty(), &self.ot).await?;
+            let Some((action, measurement)) = next else { return Ok(self.report) };
+            match (action, channel.stage()) {
                 (Action::Prepare { slot, reveal }, Stage::Offline) => {
                     self.prepare(channel, measurement, slot, reveal).await?;
                 }

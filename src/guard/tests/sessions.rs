@@ -7,7 +7,7 @@ use lowkey_mpc::erasing::Erasing;
 use lowkey_mpc::ot::Correlations;
 use lowkey_mpc::party::{Party, Stage};
 
-use super::super::bits::Authenticated;
+use super::super::bits;
 use super::super::circuits::Circuits;
 use super::super::exchange::{self, Fallen, Waiting};
 use super::super::session::Own;
@@ -83,10 +83,7 @@ impl Deviating {
         let (channel, ot) = (&mut self.channel, &mut self.ot);
         let prepared = self.own.prepare(channel, &MODEL.plan, ot, reveal, Some(&half), rng).await?;
         let guard = self.own.guard();
-        let open = |prepared| {
-            let (bits, triples) = Authenticated::open(guard, prepared);
-            (bits.macs(), triples)
-        };
+        let open = |prepared| bits::spend(guard, prepared);
         match Waiting::new(promise, prepared).hear(channel, open).await {
             Ok(fallen) => {
                 self.next += 1;
