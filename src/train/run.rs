@@ -222,8 +222,11 @@ async fn follow(
     Ok(Trained { terms, network, steps: here, setup, ots, online, closing })
 }
 
-/// Checkpoints to go on from.
-pub(super) struct Kept(Vec<Checkpoint>);
+/// What a training begins with: checkpoints to go on from, masters of a network that is given.
+pub(super) struct Kept {
+    checkpoints: Vec<Checkpoint>,
+    masters: Option<Vec<Vec<i64>>>,
+}
 
 impl Kept {
     /// Those that the settings name.
@@ -232,13 +235,14 @@ impl Kept {
     /// When one is there and should not be, or the other way round, or it is another run's.
     pub(super) fn read(part: &Part, settings: &Settings) -> Result<Self> {
         settings.wish.check()?;
-        if let Part::Model(Some(network)) = part {
-            export::masters(&settings.wish.net, &Format::NARROW, network)?;
-        }
+        let masters = match part {
+            Part::Model(Some(network)) => Some(export::masters(&settings.wish.net, &Format::NARROW, network)?),
+            Part::Model(None) | Part::Data(_) => None,
+        };
         let Some(path) = &settings.checkpoint else {
             return match settings.resume {
                 true => Err(Error::usage("no checkpoint to go on from", "name its file")),
-                false => Ok(Self(Vec::new())),
+                false => Ok(Self { checkpoints: Vec::new(), masters }),
             };
         };
         let samples = match part {
@@ -255,12 +259,12 @@ impl Kept {
         };
         match settings.resume && found.is_empty() {
             true => Err(Error::usage(format!("{}: no checkpoint there", path.display()), "begin a new training")),
-            false => Ok(Self(found)),
+            false => Ok(Self { checkpoints: found, masters }),
         }
     }
 
     fn marks(&self) -> Vec<Mark> {
-        self.0.iter().map(Checkpoint::mark).collect()
+        self.checkpoints.iter().map(Checkpoint::mark).collect()
     }
 }
 
@@ -291,13 +295,14 @@ impl Run {
         coins: bool,
     ) -> Result<Self> {
         let measurement = Measurement::start(channel, Stage::Setup);
-        let (party, samples, network) = match part {
-            Part::Data(samples) => (Party::Client, Some(samples), None),
-            Part::Model(network) => (Party::Server, None, network),
+        let (party, samples) = match part {
+            Part::Data(samples) => (Party::Client, Some(samples)),
+            Part::Model(_) => (Party::Server, None),
         };
         let count = samples.as_ref().map(|samples| samples.len() as u64);
         let terms = settle(channel, &settings.wish, count, &kept.marks()).await?;
-        let from = terms.from.and_then(|mark| kept.0.into_iter().find(|checkpoint| checkpoint.mark() == mark));
+        let from =
+            terms.from.and_then(|mark| kept.checkpoints.into_iter().find(|checkpoint| checkpoint.mark() == mark));
         if let (Some(from), Some(path)) = (&from, &settings.checkpoint) {
             from.make_last(path)?;
         }
@@ -317,21 +322,20 @@ impl Run {
         let agreed = agree(channel, party, net, &format, held.as_ref(), &digest, fresh());
         let agreed = agreed.await.map_err(|error| of_step(error, party))?;
         let about = about.unwrap_or_else(|| {
-            let digest = samples.as_ref().map_or([0; 32], Samples::digest);
+            // Only a checkpoint has it.
+            let kept = samples.as_ref().filter(|_| settings.checkpoint.is_some());
+            let digest = kept.map_or([0; 32], Samples::digest);
             About { samples: terms.samples, digest, order: if samples.is_some() { fresh() } else { [0; 32] } }
         });
         let plan = plan(&terms, terms.rates[0], coins)?;
         let (answers, _) = cost::answers(&plan).map_err(Error::internal)?;
         let lattice = Lattice::new(&plan, answers, party, &agreed, randomness.next_rng()).map_err(Error::internal)?;
-        let held = match (held, party, network) {
-            (Some(held), ..) => held,
-            (None, Party::Client, _) => Held::first(party, net, None, &agreed),
-            (None, Party::Server, Some(network)) => {
-                Held::first(party, net, Some(&export::masters(net, &format, &network)?), &agreed)
-            }
-            (None, Party::Server, None) => {
-                let masters = start::masters(net, &format, &mut randomness.next_rng());
-                Held::first(party, net, Some(&masters), &agreed)
+        let held = match (held, party) {
+            (Some(held), _) => held,
+            (None, Party::Client) => Held::first(party, net, None, &agreed),
+            (None, Party::Server) => {
+                let drawn = || start::masters(net, &format, &mut randomness.next_rng());
+                Held::first(party, net, Some(&kept.masters.unwrap_or_else(drawn)), &agreed)
             }
         };
         let trainer = Trainer::new(party, agreed, lattice, held).map_err(|error| of_step(error, party))?;

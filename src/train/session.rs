@@ -160,7 +160,7 @@ fn same(what: &'static str, own: &[u8; 32], theirs: &[u8]) -> Result<(), StepErr
 }
 
 /// Network and format.
-fn numbers(net: &Net, format: &Format) -> [u8; 32] {
+pub(super) fn numbers(net: &Net, format: &Format) -> [u8; 32] {
     let net: Vec<[u8; 8]> = (0..net.layers())
         .flat_map(|i| [net.positions(i), net.inputs(i), net.outputs(i)].map(|size| (size as u64).to_le_bytes()))
         .collect();

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::format::{BATCH, Format, Net};
+use super::session::numbers;
 use crate::error::{Error, Misbehaviour, Result};
 
 /// The first bytes of a training. An inference begins with others.
@@ -150,8 +151,8 @@ impl Terms {
     /// For the parties to compare, with their checkpoints.
     pub(super) fn digest(&self) -> [u8; 32] {
         let Self { net, format, samples, epochs, rates, weights_to, every, from } = self;
-        let text = format!("{net:?} {format:?} {samples} {epochs} {rates:?} {weights_to} {every} {from:?}");
-        Sha256::digest(text).into()
+        let all = (numbers(net, format), samples, epochs, rates, weights_to, every, from);
+        Sha256::digest(wire::encode(&all).expect("numbers of known sizes are encodable")).into()
     }
 }
 

@@ -1,3 +1,5 @@
+//! Trainings between two parties, broken off and resumed, against the twin.
+
 use super::*;
 use crate::error::Fault;
 use crate::train::Net;

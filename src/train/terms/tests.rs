@@ -1,3 +1,5 @@
+//! Terms that agree, terms that differ, and those that no honest peer sends.
+
 use super::*;
 use crate::error::Fault;
 
