@@ -91,7 +91,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     notes.extend(data.note().map(str::to_owned));
     if arguments.bits < UNTRAINED && !arguments.keep {
         let bits = arguments.bits;
-        notes.push(format!("{bits} bits cost accuracy without training: models/train has networks that learn theirs"));
+        notes.push(format!("{bits} bits cost accuracy without training: train such a network (lowkey.train in Python)"));
     }
     let samples = data.samples(&before, arguments.calibrate as usize)?;
     let settings = Settings { bits: arguments.bits, channel_shifts: arguments.channel_shifts };

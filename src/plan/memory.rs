@@ -62,9 +62,9 @@ impl Plan {
         }
     }
 
-    /// What a client's process takes at its peak, and a server's, of one session with one slot: an estimate.
-    pub fn peak_bytes(&self) -> [u64; 2] {
-        let memory = self.server_memory();
+    /// What a client's process takes at its peak, and a server's, of one session with one slot, given what a server needs for these: an
+    /// estimate.
+    pub fn peak_bytes(&self, memory: &ServerMemory) -> [u64; 2] {
         let hint = self.hint_bytes() as u64;
         // Batches of OTs are rarely all there when the largest layer takes its own.
         let session = memory.session / 4 * 3 + memory.work + memory.slot;

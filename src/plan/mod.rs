@@ -37,9 +37,9 @@ pub const MAX_HINT_BYTES: u64 = 8 * MAX_HINT_COEFFICIENTS;
 pub const WIDTHS: std::ops::RangeInclusive<u32> = 2..=56;
 /// Most values that the windows of all pools read.
 pub const MAX_WINDOWS: u64 = 1 << 25;
-/// Most OTs of one layer: a party holds the keys of all of them at once, 16 bytes each. The largest layer of a VGG-16 has 2^27.
+/// Most OTs of one layer: their keys become pads a part at a time, and the pads wait in a slot. The largest layer of a VGG-16 has 2^27.
 pub const MAX_LAYER_OTS: u64 = (1 << 28) / NARROW;
-/// Most OTs of one inference: they are agreed on before its first layer, 1.5 bytes each, so 3 GiB.
+/// Most OTs of one inference: some layers at a time are agreed on (`ot_parts`), and the pads of all wait in a slot.
 pub const MAX_OTS: u64 = (1 << 31) / NARROW;
 /// Most bytes of one inference's bodies.
 pub const MAX_OFFLINE_BYTES: u64 = (1 << 31) / NARROW;

@@ -130,8 +130,8 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let of = if arguments.guard { guarded_record } else { record };
-    let record = of(model.network(), arguments.link.link, arguments.widths.into(), arguments.mode)?;
+    let (link, widths) = (arguments.link.link, arguments.widths.into());
+    let record = record_of(model.network(), link, widths, arguments.mode, arguments.guard)?;
     if arguments.json {
         print_json(&record)?
     } else {
@@ -145,11 +145,7 @@ pub fn record(network: &Network, link: Link, widths: Widths, mode: Mode) -> Resu
     record_of(network, link, widths, mode, false)
 }
 
-/// Plans a network for guarded sessions.
-pub fn guarded_record(network: &Network, link: Link, widths: Widths, mode: Mode) -> Result<Record> {
-    record_of(network, link, widths, mode, true)
-}
-
+/// Plans a network, for guarded sessions or for others.
 fn record_of(network: &Network, link: Link, widths: Widths, mode: Mode, guarded: bool) -> Result<Record> {
     let folded = network.folded().map_err(lowkey::plan::PlanError::from)?;
     let plan = &planner::plan(&folded, Target { link, widths })?;
@@ -182,6 +178,7 @@ fn record_of(network: &Network, link: Link, widths: Widths, mode: Mode, guarded:
         None => charged_bytes(step.programs.of(schedule).demand() * step.lanes),
         Some(circuits) => circuits.charged_bytes(step.node),
     };
+    let memory = circuits.as_ref().map_or_else(|| plan.server_memory(), |circuits| circuits.server_memory(plan));
     let layers = layers(plan, &planner::details(&folded, plan), &prediction, schedule, charged);
     Ok(Record {
         model: plan.architecture.name.clone(),
@@ -191,8 +188,8 @@ fn record_of(network: &Network, link: Link, widths: Widths, mode: Mode, guarded:
         lines: [plan.architecture.input_line(), plan.architecture.output_line()],
         link: plan.choices.link.to_string(),
         layers,
-        estimate: Estimate::new(plan, &total, &prediction),
-        memory: circuits.as_ref().map_or_else(|| plan.server_memory(), |circuits| circuits.server_memory(plan)),
+        estimate: Estimate::new(plan, &memory, &total, &prediction),
+        memory,
         guarded: audited,
         total,
     })
