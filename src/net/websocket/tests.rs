@@ -1,3 +1,5 @@
+//! What a stream in messages takes and refuses, frame by frame.
+
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
