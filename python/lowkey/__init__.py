@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ._answers import Answer, Evaluation, LayerReport, Plan, Report, Stage
 from ._errors import Error, ImportRefused, InputError, InternalError, Obstacle, PeerError, Refused
 from ._model import Model, bundled, load
-from ._parties import Client, Server, serve
+from ._parties import Client, Server, models, serve
 from ._quantise import QuantisedLayer, quantise
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "Stage",
     "bundled",
     "load",
+    "models",
     "quantise",
     "serve",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -25,11 +25,16 @@ def _path(path: Path | None) -> str | None:
 
 
 class Server:
-    """A model that is served in the background, until `close` or the end of a `with`."""
+    """Models that are served in the background, until `close` or the end of a `with`. models: by the names that clients ask for."""
 
-    def __init__(self, inner: _lowkey.Server, model: Model) -> None:
+    def __init__(self, inner: _lowkey.Server, models: list[Model]) -> None:
         self._inner = inner
-        self.model = model
+        self.models = dict(zip(self.digests, models, strict=True))
+
+    @property
+    def model(self) -> Model:
+        """The first of them, or the only one."""
+        return next(iter(self.models.values()))
 
     @property
     def address(self) -> str:
@@ -40,6 +45,11 @@ class Server:
     def digest(self) -> str:
         """Of what was published, for clients to expect: 64 hexadecimal digits."""
         return self._inner.digest
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """The digest of each model by its name; `digest` is the first one's."""
+        return dict(self._inner.digests)
 
     @property
     def pin(self) -> str | None:
@@ -57,11 +67,11 @@ class Server:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<lowkey.Server of {self.model.name} at {self.address}>"
+        return f"<lowkey.Server of {', '.join(self.models)} at {self.address}>"
 
 
 def serve(
-    model: Model,
+    model: Model | Mapping[str, Model],
     address: str = "127.0.0.1:0",
     *,
     link: str = "lan",
@@ -74,17 +84,11 @@ def serve(
 ) -> Server:
     """Publishes a model and serves it in the background; port 0 picks a free one.
 
-    state: a folder for the server's key, so that a restart publishes the same bytes. certificate: PEM files of a chain and its
+    model: one, or several by the names that clients ask for: {"small": a, "large": b}. state: a folder for the server's key, so that a restart publishes the same bytes. certificate: PEM files of a chain and its
     key, for TLS. reveal: "logits", or "class" and nothing else. quota: most inferences per client and hour. insecure: plain TCP
     where other machines can connect.
     """
-    if not isinstance(model, Model):
-        hint = "give a lowkey.Model: of lowkey.load, lowkey.quantise or lowkey.train.fit"
-        if isinstance(getattr(model, "model", None), Model):
-            hint = "give its model: lowkey.serve(classifier.model)"
-        elif isinstance(model, dict):
-            hint = "give one lowkey.Model; several at one address: lowkey serve --model A --model B"
-        raise InputError(f"a {type(model).__name__} to serve", hint)
+    models = _by_name(model)
     if certificate is not None and (isinstance(certificate, (str, os.PathLike)) or len(certificate) != 2):
         raise InputError(f"certificate={certificate!r}", "give two files: (chain, key)")
     address = _address(address)
@@ -92,7 +96,7 @@ def serve(
     sessions = None if sessions is None else whole("sessions", sessions, 1, 2**16 - 1)
     pair = None if certificate is None else (os.fspath(certificate[0]), os.fspath(certificate[1]))
     inner = _lowkey.Server(
-        model._inner,
+        [(name, model._inner) for name, model in models],
         address,
         link=link,
         state=_path(state),
@@ -102,7 +106,38 @@ def serve(
         sessions=sessions,
         insecure=insecure,
     )
-    return Server(inner, model)
+    return Server(inner, [model for _, model in models])
+
+
+def models(
+    address: str,
+    *,
+    ca: Path | None = None,
+    pin: str | None = None,
+    timeout: float | None = None,
+    insecure: bool = False,
+) -> dict[str, str]:
+    """The models of the server at `address`, for `Client(address, model=...)`: their names and their digests."""
+    return dict(_lowkey.models(_address(address), ca=_path(ca), pin=pin, timeout=timeout, insecure=insecure))
+
+
+def _by_name(model: Any) -> list[tuple[str | None, Model]]:
+    """What is served, by name; without one a model has its own."""
+    if isinstance(model, Model):
+        return [(None, model)]
+    if isinstance(model, Mapping) and model:
+        named = list(model.items())
+        for name, value in named:
+            if not isinstance(name, str) or not isinstance(value, Model):
+                hint = 'names and lowkey.Models: {"small": a, "large": b}'
+                raise InputError(f"{name!r}: a {type(value).__name__} to serve", hint)
+        return named
+    hint = "give a lowkey.Model: of lowkey.load, lowkey.quantise or lowkey.train.fit"
+    if isinstance(getattr(model, "model", None), Model):
+        hint = "give its model: lowkey.serve(classifier.model)"
+    elif isinstance(model, Mapping):
+        hint = "give one model or more by name"
+    raise InputError(f"{'an empty' if isinstance(model, Mapping) else 'a'} {type(model).__name__} to serve", hint)
 
 
 def _address(address: Any) -> str:

@@ -61,6 +61,43 @@ fn digest(text: &str, what: &str) -> PyResult<[u8; 32]> {
     Ok(bytes)
 }
 
+/// How a server is recognised and waited for.
+fn dialling(
+    ca: Option<PathBuf>,
+    pin: Option<String>,
+    timeout: Option<f64>,
+    insecure: bool,
+) -> PyResult<blocking::ClientBuilder> {
+    let mut builder = match (ca, pin) {
+        (Some(_), Some(_)) => return Err(usage("both an authority and a pin", "name one of them")),
+        (Some(file), None) => blocking::Client::builder().authority(file),
+        (None, Some(text)) => blocking::Client::builder().pin(digest(&text, "pin")?),
+        (None, None) => blocking::Client::builder(),
+    };
+    if let Some(seconds) = timeout {
+        let timeout = Duration::try_from_secs_f64(seconds).ok().filter(|timeout| !timeout.is_zero());
+        let timeout = timeout.ok_or_else(|| usage(format!("a timeout of {seconds} s"), "give seconds above 0"))?;
+        builder = builder.timeout(timeout);
+    }
+    Ok(if insecure { builder.insecure() } else { builder })
+}
+
+/// The models of the server at an address, and their digests, in its order.
+#[pyfunction]
+#[pyo3(signature = (address, *, ca, pin, timeout, insecure))]
+pub fn models(
+    py: Python<'_>,
+    address: String,
+    ca: Option<PathBuf>,
+    pin: Option<String>,
+    timeout: Option<f64>,
+    insecure: bool,
+) -> PyResult<Vec<(String, String)>> {
+    let builder = dialling(ca, pin, timeout, insecure)?;
+    let offers = py.detach(|| builder.models(address)).map_err(raised)?;
+    Ok(offers.into_iter().map(|offer| (offer.name, hex::encode(offer.digest))).collect())
+}
+
 #[pymethods]
 impl Client {
     /// Connects and opens a session.
@@ -79,32 +116,18 @@ impl Client {
         timeout: Option<f64>,
         insecure: bool,
     ) -> PyResult<Self> {
-        let mut builder = blocking::Client::builder();
+        let mut builder = dialling(ca, pin, timeout, insecure)?;
         if let Some(name) = model {
             builder = builder.model(name);
         }
         if let Some(text) = digest {
             builder = builder.digest(self::digest(&text, "digest")?);
         }
-        builder = match (ca, pin) {
-            (Some(_), Some(_)) => return Err(usage("both an authority and a pin", "name one of them")),
-            (Some(file), None) => builder.authority(file),
-            (None, Some(text)) => builder.pin(self::digest(&text, "pin")?),
-            (None, None) => builder,
-        };
         if let Some(folder) = state {
             builder = builder.state(folder);
         }
         if reveal_class {
             builder = builder.reveal(Reveal::Class);
-        }
-        if let Some(seconds) = timeout {
-            let timeout = Duration::try_from_secs_f64(seconds).ok().filter(|timeout| !timeout.is_zero());
-            let timeout = timeout.ok_or_else(|| usage(format!("a timeout of {seconds} s"), "give seconds above 0"))?;
-            builder = builder.timeout(timeout);
-        }
-        if insecure {
-            builder = builder.insecure();
         }
         let client = py.detach(|| builder.connect(address)).map_err(raised)?;
         Ok(Self { facts: Facts::of(&client), session: Mutex::new(Some(client)) })

@@ -19,7 +19,7 @@ mod _lowkey {
     #[pymodule_export]
     use super::answer::Answer;
     #[pymodule_export]
-    use super::client::Client;
+    use super::client::{Client, models};
     #[pymodule_export]
     use super::command;
     #[pymodule_export]

@@ -9,7 +9,7 @@ use lowkey::blocking;
 use lowkey::{Result, Reveal};
 use pyo3::prelude::*;
 
-use super::errors::raised;
+use super::errors::{raised, usage};
 use super::model::{Model, link_of};
 
 /// A server that runs on a thread of its own.
@@ -21,13 +21,13 @@ pub struct Server {
 
 #[pymethods]
 impl Server {
-    /// Publishes a model, listens, and runs.
+    /// Publishes models, each by the name it is asked for (`None`: its own), listens, and runs.
     #[new]
-    #[pyo3(signature = (model, address, *, link, state, certificate, reveal_class, quota, sessions, insecure))]
+    #[pyo3(signature = (models, address, *, link, state, certificate, reveal_class, quota, sessions, insecure))]
     #[expect(clippy::too_many_arguments, reason = "keywords, given by name")]
     fn new(
         py: Python<'_>,
-        model: &Model,
+        models: Vec<(Option<String>, PyRef<'_, Model>)>,
         address: String,
         link: &str,
         state: Option<PathBuf>,
@@ -37,7 +37,17 @@ impl Server {
         sessions: Option<u16>,
         insecure: bool,
     ) -> PyResult<Self> {
-        let mut builder = blocking::Server::builder(model.0.clone()).link(link_of(link)?);
+        let mut models = models.into_iter();
+        let Some((name, first)) = models.next() else {
+            return Err(usage("no model to serve", "give one, or a dict of several by name"));
+        };
+        let mut builder = blocking::Server::builder(first.0.clone()).link(link_of(link)?);
+        if let Some(name) = name {
+            builder = builder.named(name);
+        }
+        for (name, model) in models {
+            builder = builder.with(name.unwrap_or_else(|| model.0.served_as()), model.0.clone());
+        }
         if let Some(folder) = state {
             builder = builder.state(folder);
         }
@@ -72,6 +82,12 @@ impl Server {
     #[getter]
     fn digest(&self) -> String {
         hex::encode(self.server.digest())
+    }
+
+    /// Of each model by its name, in the order in which they were given.
+    #[getter]
+    fn digests(&self) -> Vec<(String, String)> {
+        self.server.models().into_iter().map(|offer| (offer.name, hex::encode(offer.digest))).collect()
     }
 
     /// SHA-256 of the certificate, hexadecimal.

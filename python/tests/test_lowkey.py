@@ -54,6 +54,20 @@ def test_private_answers_equal_those_in_the_clear(digits: lowkey.Model, images: 
         assert [answer.logits.tolist() for answer in many if answer.logits is not None] == logits.tolist()
 
 
+def test_several_models_at_one_address(digits: lowkey.Model, images: np.ndarray) -> None:
+    large = lowkey.load("mnist-minionn-w2a2")
+    with lowkey.serve({"small": digits, "large": large}) as server:
+        assert list(server.digests) == ["small", "large"] and lowkey.models(server.address) == server.digests
+        assert server.models["large"] is large and server.model is digits
+        for name, model in server.models.items():
+            with lowkey.Client(server.address, model=name, digest=server.digests[name]) as client:
+                assert client.model == model.name
+        with lowkey.Client(server.address, model="small") as client:
+            assert client.infer(images[0]).index == digits.predict(images[0]).index
+        with pytest.raises(lowkey.Error, match="several models"):
+            lowkey.Client(server.address)
+
+
 def test_the_plan_is_what_it_takes(digits: lowkey.Model, images: np.ndarray) -> None:
     plan = digits.plan("loopback")
     with lowkey.serve(digits, link="loopback") as server, lowkey.Client(server.address) as client:
@@ -133,7 +147,9 @@ def test_arguments_that_do_not_fit_are_refused(digits: lowkey.Model) -> None:
             call(*arguments, **options)
 
     refused("a str to serve\nhint: give a lowkey.Model", lowkey.serve, "digits")
-    refused("a dict to serve", lowkey.serve, {"a": digits})
+    refused("an empty dict to serve", lowkey.serve, {})
+    refused("'a': a str to serve", lowkey.serve, {"a": "digits"})
+    refused('"a b" is no name', lowkey.serve, {"a b": digits})
     refused("a int for an address", lowkey.serve, digits, 7117)
     refused("quota=0", lowkey.serve, digits, quota=0)
     refused("sessions=70000", lowkey.serve, digits, sessions=70000)
