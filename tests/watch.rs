@@ -5,7 +5,7 @@ mod command;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Stdio};
+use std::process::{Child, ChildStderr, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
@@ -169,11 +169,23 @@ struct Serving {
     /// What it prints first: where it listens, its model, where its metrics are.
     greeting: Vec<String>,
     lines: mpsc::Receiver<String>,
+    /// Standard error, where nobody reads it.
+    unread: Option<ChildStderr>,
     _folder: tempfile::TempDir,
 }
 
 impl Serving {
     fn start(arguments: &[&str]) -> Self {
+        let mut serving = Self::unread(arguments);
+        let (send, lines) = mpsc::channel();
+        let err = BufReader::new(serving.unread.take().unwrap());
+        std::thread::spawn(move || err.lines().map_while(|line| line.ok()).try_for_each(|line| send.send(line)));
+        serving.lines = lines;
+        serving
+    }
+
+    /// The same, with a standard error that is open and never read.
+    fn unread(arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut command = lowkey(&[&["serve", "--model", "digits", "--listen", "127.0.0.1:0"], arguments].concat());
         command.arg("--state").arg(folder.path());
@@ -182,10 +194,8 @@ impl Serving {
         let expected = if arguments.contains(&"--metrics") { 3 } else { 2 };
         let greeting: Vec<String> = out.lines().take(expected).map(Result::unwrap).collect();
         let address = greeting[0].strip_prefix("listening on ").unwrap().to_owned();
-        let (send, lines) = mpsc::channel();
-        let err = BufReader::new(child.stderr.take().unwrap());
-        std::thread::spawn(move || err.lines().map_while(|line| line.ok()).try_for_each(|line| send.send(line)));
-        Self { child, address, greeting, lines, _folder: folder }
+        let unread = child.stderr.take();
+        Self { child, address, greeting, lines: mpsc::channel().1, unread, _folder: folder }
     }
 
     /// Answers `count` images of the digits.
@@ -284,6 +294,17 @@ fn a_log_for_people_and_more_of_it() {
     for part in ["TRACE layer session=1 stage=\"offline\" layer=", "TRACE layer session=1 stage=\"online\" layer="] {
         assert!(server.line(part).contains("bytes="));
     }
+}
+
+/// A pipe holds 64 kB, which these inferences write several times over.
+#[test]
+fn a_log_that_nobody_reads_stops_nothing() {
+    let mut server = Serving::unread(&["-vv"]);
+    server.infer(200);
+    server.infer(1);
+    let mut log = server.unread.take().unwrap();
+    let mut written = vec![0; 1 << 16];
+    log.read_exact(&mut written).expect("the pipe was full");
 }
 
 /// Whoever opens connections for nothing does not fill the disk.

@@ -252,7 +252,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Serve(arguments) => (log::Levels::SERVER, arguments.log_format()),
         _ => (log::Levels::QUIET, log::Format::Text),
     };
-    log::start(levels, cli.verbose, format);
+    let _waiting = log::start(levels, cli.verbose, format);
     let outcome = match cli.command {
         Command::Demo(arguments) => demo::run(arguments),
         Command::Import(arguments) => import::run(arguments),

@@ -16,6 +16,7 @@ use metrics::{counter, gauge, histogram};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use tokio::net::TcpListener;
 
+use super::log;
 use http::Page;
 
 /// Upper bounds of the histogram of seconds.
@@ -98,6 +99,7 @@ fn describe() {
     counter!("lowkey_sessions_total", "Sessions that are over, by model, outcome and whose fault.");
     counter!("lowkey_inferences_total", "Inferences answered, by model, what was revealed and schedule.");
     counter!("lowkey_bytes_total", "Bytes over sockets, by stage and direction.");
+    counter!("lowkey_log_lines_lost_total", "Lines of the log that nobody read in time.");
     counter!("lowkey_dismissed_total", "Connections that came to no session, by whose fault.");
     histogram!("lowkey_stage_seconds", "Seconds of a stage, by model and stage.");
     gauge!("lowkey_ready", "1 while clients are taken.");
@@ -128,6 +130,7 @@ fn measure(attendance: Attendance, ready: bool, limit: Option<u64>) {
     set("lowkey_ots_bytes", ot_bytes);
     set("lowkey_reserved_bytes", reserved);
     limit.into_iter().for_each(|limit| set("lowkey_reserved_limit_bytes", limit));
+    counter!("lowkey_log_lines_lost_total").absolute(log::lost_lines());
     peak_memory(None).into_iter().for_each(|peak| set("lowkey_peak_memory_bytes", peak));
 }
 
