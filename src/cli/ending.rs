@@ -102,8 +102,8 @@ pub fn hint(error: &Error) -> Option<String> {
         }
         Remedy::AskForClass => "ask with --reveal class".into(),
         Remedy::NameModel => "name one of its models with --model; `lowkey models --server ADDR` lists them".into(),
-        remedy @ Remedy::AskForGuard => format!("ask with --guard: {remedy}"),
-        Remedy::AskWithoutGuard => "ask without --guard, or for a server that runs with it".into(),
+        Remedy::AskForGuard => "ask with --guard; your privacy then rests on a server that follows the protocol".into(),
+        Remedy::AskWithoutGuard => "ask without --guard, or ask a server that runs with it".into(),
         Remedy::Report => "this is a bug: please report it with the command that shows it".into(),
         Remedy::Plain(text) => text.into(),
     })

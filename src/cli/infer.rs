@@ -41,8 +41,8 @@ pub struct Arguments {
     /// When the lattice work happens.
     #[arg(long, value_enum, default_value_t)]
     schedule: Schedule,
-    /// A guarded session, for a server that asks for one: it need not trust this client, whose privacy is claimed against a server that
-    /// keeps to the protocol. Takes --cert and --key.
+    /// A guarded session, for a server that runs with --guard. This client's privacy is then claimed against a server that follows the
+    /// protocol, and no longer against any. Takes --cert and --key.
     #[arg(long)]
     guard: bool,
     #[command(flatten)]

@@ -81,7 +81,7 @@ enum Command {
     /// Train a network on data that its owner does not see.
     #[command(after_help = help::TRAIN)]
     Train(train::Arguments),
-    /// Accept another model at an address than the one noted there.
+    /// Accept a changed model at an address: drop what was noted of it.
     #[command(after_help = help::FORGET)]
     Forget(forget::Arguments),
     /// List the bundled models: what they reach, what they cost.
@@ -165,7 +165,7 @@ struct Mode {
 /// The link that a plan is made for.
 #[derive(Args, Clone, Copy)]
 struct LinkArgument {
-    /// The link to plan for: how many flights a saved byte is worth [loopback, lan, wan, metered].
+    /// The line to plan for: loopback, lan, wan (20 ms one way), metered (fewest bytes).
     #[arg(long, default_value = "lan", value_name = "LINK")]
     link: lowkey::Link,
 }

@@ -94,7 +94,7 @@ impl fmt::Display for Remedy {
             Self::RotateKey => "rotate the key; clients that noted or pinned a digest must be told the new one",
             Self::AskForClass => "ask for the class",
             Self::NameModel => "name one of its models; it lists them",
-            Self::AskForGuard => "ask for a guarded session; your privacy is then claimed against a semi-honest server",
+            Self::AskForGuard => "ask for a guarded session; your privacy then rests on a server that follows the protocol",
             Self::AskWithoutGuard => "ask for a session that is not guarded",
             Self::Report => "this is a bug: please report it with what shows it",
             Self::Plain(text) => text,

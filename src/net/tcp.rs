@@ -203,7 +203,7 @@ fn handshake_error(address: &str, error: io::Error) -> Error {
 fn in_words(why: &CertificateError) -> String {
     match why {
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-            "no authority in the file has signed it".into()
+            "no authority that is trusted here has signed it".into()
         }
         CertificateError::Other(OtherError(why)) => match why.to_string().as_str() {
             "CaUsedAsEndEntity" => "it is an authority's (CA:TRUE), not a server's; a pin accepts it".into(),
