@@ -8,6 +8,7 @@ import torch
 from onnxruntime.quantization import CalibrationDataReader, quantize_static
 from PIL import Image
 
+torch.manual_seed(0)
 images = torch.tensor(np.load("models/zoo/digits-images.npy")).float() / 15
 labels = torch.tensor(np.load("models/zoo/digits-labels.npy")).long()
 
@@ -21,7 +22,7 @@ for step in range(200):
     loss.backward()
     optimizer.step()
 print(f"loss {loss.item():.3f}")
-torch.onnx.export(net, (images[:1],), "float.onnx", input_names=["input"])
+torch.onnx.export(net.eval(), (images[:1],), "float.onnx", input_names=["input"])
 
 
 class Calibration(CalibrationDataReader):

@@ -1,4 +1,4 @@
-//! The lines of `--json`: one object per line, documented in the README, stable.
+//! The lines of `--json`: one object per line, documented in docs/json.md, stable.
 
 use lowkey::Answer;
 use lowkey::report::{LayerReport, StageReport, human_bytes, human_ms, peak_memory};
