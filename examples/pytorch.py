@@ -1,6 +1,7 @@
 """A network of one's own: trained in PyTorch, quantised by ONNX Runtime, ready for `lowkey import`.
 
-Trains on the digits that come with Lowkey, from the top of the repository; writes mine.onnx, and image.png to try it on.
+Trains on the digits that come with Lowkey, from the top of the repository; writes float.onnx and mine.onnx, and image.png and
+inputs.npy to try them on.
 """
 
 import numpy as np
@@ -37,4 +38,5 @@ class Calibration(CalibrationDataReader):
 
 
 quantize_static("float.onnx", "mine.onnx", Calibration())
+np.save("inputs.npy", images.numpy())
 Image.fromarray((images[0, 0] * 255).byte().numpy()).save("image.png")
