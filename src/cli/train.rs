@@ -59,7 +59,7 @@ pub struct Arguments {
     /// How many passes over the samples [default: 1]. A party that does not say takes what the other says, here and below.
     #[arg(long, value_name = "N")]
     epochs: Option<u32>,
-    /// Samples of a step.
+    /// Samples of a step; no other number yet.
     #[arg(long, default_value = "128", value_name = "N", value_parser = parse_batch)]
     batch: u32,
     /// The rate is 2^-J: J for each epoch, the last one of all that follow [default: 4].

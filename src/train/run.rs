@@ -251,7 +251,7 @@ impl Kept {
         };
         if !settings.resume && checkpoint::is_at(path) {
             let what = format!("{}: a checkpoint is there, and a new training would replace it", path.display());
-            return Err(Error::usage(what, "go on from it, or name another file"));
+            return Err(Error::usage(what, "resume from it, or name another file"));
         }
         let found = match settings.resume {
             true => checkpoint::read(path, part.party(), &settings.wish.net, &Format::NARROW, samples)?,
