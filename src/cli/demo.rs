@@ -14,7 +14,7 @@ use super::{DataArgument, LinkArgument, Mode, answers, names, print_json, say, w
 
 #[derive(Args)]
 pub struct Arguments {
-    /// A bundled model.
+    /// A bundled model; `lowkey eval --private` runs one of a file.
     #[arg(long, default_value = "digits", value_name = "NAME")]
     model: String,
     /// How many images.

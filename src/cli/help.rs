@@ -22,11 +22,20 @@ pub const IMPORT: &str = examples!(
     "lowkey import mine.onnx -o mine.lowkey --pixel-scale 1/255",
     "lowkey import net.tflite -o net.lowkey --rounding xnnpack --classes names.txt"
 );
-pub const QUANTISE: &str = examples!(
-    "lowkey quantise float.onnx --data mnist                      a report alone",
-    "lowkey quantise float.onnx --data mnist --bits 6 -o six.lowkey",
-    "lowkey quantise net.onnx --data photos --mean 0.5 --std 0.25 -o net.lowkey",
-    "lowkey quantise a.lowkey --keep --rings calibrated --data mnist -o b.lowkey"
+pub const QUANTISE: &str = concat!(
+    "\
+Units and shifts are chosen by images of the training part of --data
+(train-images-idx3-ubyte, train or train.zip), or of the test part where there
+is no other. --data may be an .npy file of inputs as well: then there are no
+labels, and the classes before and after are compared.
+
+",
+    examples!(
+        "lowkey quantise float.onnx --data mnist                      a report alone",
+        "lowkey quantise float.onnx --data mnist --bits 6 -o six.lowkey",
+        "lowkey quantise net.onnx --data photos --mean 0.5 --std 0.25 -o net.lowkey",
+        "lowkey quantise a.lowkey --keep --rings calibrated --data mnist -o b.lowkey"
+    )
 );
 pub const SERVE: &str = examples!(
     "lowkey serve --model digits                                  on loopback",
