@@ -151,12 +151,11 @@ fn rotate(common: &Common, old: Old) -> Result<()> {
     say(format_args!("was         {}", rotation.was.as_deref().unwrap_or("no key")))?;
     say(format_args!("is          {}, until {}", rotation.fingerprint, rotation.expires))?;
     say(match &rotation.kept {
-        Some(kept) => format!("old key     kept as {kept}; remove it once nobody needs the old digests"),
+        Some(kept) => format!("old key     kept as {kept};\n            remove it once nobody needs the old digests"),
         None => "old key     overwritten; copies in backups are not".into(),
     })?;
     say("Every model has a new digest from the next start of `lowkey serve` on.")?;
     say("Clients that noted or pinned the old one refuse it until they are told:")?;
-    say(
-        "`lowkey forget ADDR` accepts the next model there, `lowkey infer --model-digest HEX` the one that `serve` prints.",
-    )
+    say("`lowkey forget ADDR` accepts the next model there, and")?;
+    say("`lowkey infer --model-digest HEX` the one that `lowkey serve` prints.")
 }

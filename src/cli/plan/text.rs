@@ -21,7 +21,7 @@ pub fn text(record: &Record) -> String {
     ));
     if let Some(guarded) = &record.guarded {
         lines.push(format!(
-            "guarded: {} for the slot that is used, {} for each that is opened before it, one on average",
+            "guarded: {} for the slot that is used, {} for each opened before it,\n  one on average",
             human_bytes(guarded.slot_bytes),
             human_bytes(guarded.opened_bytes)
         ));
