@@ -212,7 +212,7 @@ impl Record {
             let before = before.map(|before| format!(" ({} before)", human_bytes(before.bytes()))).unwrap_or_default();
             let _ = writeln!(
                 text,
-                "{link}: {}{before} for an inference in {flights} flights; {each:.1} bytes for each of {activations} activations",
+                "{link}: {}{before} for an inference in {flights} flights,\n  {each:.1} bytes for each of {activations} activations",
                 human_bytes(cost.bytes())
             );
         }
