@@ -8,12 +8,14 @@ use crate::cli::table::{Table, number, text as words};
 /// All of it.
 pub fn text(record: &Record) -> String {
     let mut lines = vec![format!("{}, planned for {}", record.model, record.link)];
-    lines.extend(record.rounding.as_ref().map(|rounding| format!("rounding: {rounding}")));
+    lines.extend(
+        record.rounding.as_ref().map(|rounding| format!("rounding: {}", rounding.replace("; ", "\nrounding: "))),
+    );
     lines.push(format!("input: {}\noutput: {}", record.lines[0], record.lines[1]));
     lines.push(layers(&record.layers));
     let total = &record.total;
     lines.push(format!(
-        "per inference: {} offline, {} online in {} flights, {} activations",
+        "per inference: {} offline, {} online, {} flights, {} activations",
         human_bytes(total.offline_bytes),
         human_bytes(total.online_bytes),
         total.flights,
