@@ -135,9 +135,7 @@ impl Error {
             Self::File { source, .. } => of_file(source.kind())?,
             Self::Digest { noted: Some(note), .. } => Remedy::AcceptModel { note: note.clone() },
             Self::Digest { noted: None, .. } => "ask the server's owner for the digest of the current model".into(),
-            Self::Terms { .. } => {
-                "both parties of a training have to ask for the same: say it at both ends".into()
-            }
+            Self::Terms { .. } => "both parties of a training have to ask for the same: say it at both ends".into(),
             Self::Declined(refusal) => of_refusal(*refusal),
             Self::Store(error) => of_store(error)?,
             Self::MissingProgram { .. } | Self::Randomness(_) | Self::Internal(_) => Remedy::Report,
