@@ -71,7 +71,8 @@ impl From<Ending> for ExitCode {
 pub fn hint(error: &Error) -> Option<String> {
     Some(match error.remedy()? {
         Remedy::ImportReport => "`lowkey import` prints what became of each operation".into(),
-        remedy @ Remedy::InputForms => format!("{remedy}; --resize scales pictures"),
+        remedy @ Remedy::InputForms => remedy.to_string(),
+        Remedy::PictureSize => "--resize scales the picture and takes its middle".into(),
         remedy @ Remedy::InputTypes => format!("{remedy}: `lowkey plan` prints it"),
         Remedy::ShowCertificate => {
             "the server asks for a certificate, and not for this one: give --cert and --key of one that its owner accepts"

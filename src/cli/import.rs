@@ -7,13 +7,13 @@ use clap::{Args, ValueEnum};
 use lowkey::plan::PlanError;
 use lowkey::planner;
 use lowkey::{Error, Link, Model, Result};
-use lowkey_models::Network;
 use lowkey_models::import::{self, ImportProblem, Imported, Options, Preprocessing, Report, Row, Verdict, tflite};
+use lowkey_models::{Network, zoo};
 
 use serde::Serialize;
 
 use super::check::{Check, check};
-use super::{model, print_json, say};
+use super::{model, print_json, say, warn};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -91,9 +91,9 @@ impl<'r> Record<'r> {
 #[derive(Args, Clone, Default)]
 #[command(next_help_heading = "For ONNX and TFLite files")]
 pub struct ImportOptions {
-    /// Whose rounding a TFLite network has.
-    #[arg(long, value_enum, default_value_t)]
-    rounding: Rounding,
+    /// Whose rounding a TFLite network has: reference unless said.
+    #[arg(long, value_enum)]
+    rounding: Option<Rounding>,
     /// The network was trained on (pixel * SCALE - mean) / std, pixel in 0..=255; 1/255 with --mean or --std.
     #[arg(long, value_name = "SCALE", value_parser = parse_scale)]
     pixel_scale: Option<PixelScale>,
@@ -140,6 +140,17 @@ fn parse_scale(text: &str) -> Result<PixelScale, String> {
 }
 
 impl ImportOptions {
+    /// Says so where an option says nothing of this file.
+    pub fn note_of(&self, file: &Path) {
+        let is_tflite = || import::is_tflite(file).unwrap_or(true);
+        if self.rounding.is_some() && !is_tflite() {
+            let file = file.display();
+            warn(format_args!(
+                "note: {file}: --rounding is of TFLite files; this one has the rounding of its own runtime\n"
+            ));
+        }
+    }
+
     /// What the library is told.
     pub fn options(&self, name: Option<String>) -> Options {
         let or = |values: &[f32], default: f32| if values.is_empty() { vec![default] } else { values.to_vec() };
@@ -151,7 +162,7 @@ impl ImportOptions {
             mean: or(&self.mean, 0.0),
             std: or(&self.std, 1.0),
         });
-        let tflite = match self.rounding {
+        let tflite = match self.rounding.unwrap_or_default() {
             Rounding::Reference => tflite::Rounding::Double,
             Rounding::Xnnpack => tflite::Rounding::Single,
         };
@@ -183,6 +194,16 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         true => print_json(&Record::of(report)),
         false => say(report.to_string().trim_end()),
     };
+    if arguments.model.to_str().and_then(zoo::find).is_some() && !arguments.model.exists() {
+        let name = arguments.model.display();
+        return Err(Error::usage(
+            format!("{name}: the name of a bundled network, which is no file to import"),
+            format!("it can be used as it is: lowkey plan {name}"),
+        ));
+    }
+    model::named(&arguments.model)?;
+    model::spare(arguments.output.as_deref(), &[&arguments.model])?;
+    arguments.options.note_of(&arguments.model);
     let imported = import::read(&arguments.model, &arguments.options.options(arguments.name.clone()));
     let Imported { network, report, twin } = match imported {
         Ok(imported) => imported,

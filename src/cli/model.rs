@@ -16,6 +16,17 @@ pub const STANDARD_INPUT: &str = "-";
 /// Reads a model file, importing it if it is another program's; the name of a bundled model stands for that model. Notes of an import
 /// go to the log.
 pub fn read(model: &Path, options: &ImportOptions) -> Result<Model> {
+    named(model)?;
+    options.note_of(model);
+    let model = Model::open_with(model, &options.options(None))?;
+    for note in model.report().into_iter().flat_map(|report| &report.notes) {
+        tracing::info!("{note}");
+    }
+    name_classes(model, options)
+}
+
+/// Refuses what is neither a file nor the name of a bundled model.
+pub fn named(model: &Path) -> Result<()> {
     if !model.exists() && model.to_str().and_then(zoo::find).is_none() {
         let hint = match model.to_str().and_then(names::neighbour) {
             Some(near) => format!("did you mean {near}? `lowkey models` lists the bundled models"),
@@ -25,11 +36,21 @@ pub fn read(model: &Path, options: &ImportOptions) -> Result<Model> {
         };
         return Err(Error::usage(format!("{}: no such file", model.display()), hint));
     }
-    let model = Model::open_with(model, &options.options(None))?;
-    for note in model.report().into_iter().flat_map(|report| &report.notes) {
-        tracing::info!("{note}");
+    Ok(())
+}
+
+/// Refuses to write over a file that is read.
+pub fn spare(output: Option<&Path>, sources: &[&Path]) -> Result<()> {
+    let Some((output, found)) = output.and_then(|output| Some((output, output.canonicalize().ok()?))) else {
+        return Ok(());
+    };
+    match sources.iter().any(|source| source.canonicalize().is_ok_and(|source| source == found)) {
+        false => Ok(()),
+        true => Err(Error::usage(
+            format!("{}: what is made of it would be written over it", output.display()),
+            "name another file with -o",
+        )),
     }
-    name_classes(model, options)
 }
 
 /// Reads inputs for a network; a warning where they are pixels and nothing says how the network reads them.
@@ -92,6 +113,11 @@ pub fn data_folder(argument: &DataArgument, input: &Input) -> Result<PathBuf> {
     }
 }
 
+/// By its name; what is in it is looked at when it is read.
+pub fn is_archive(path: &Path) -> bool {
+    path.extension().is_some_and(|end| end.eq_ignore_ascii_case("zip"))
+}
+
 /// Reads the test part of a data set: IDX files, or pictures in folders named by class, in a zip archive or not.
 pub fn data_set(argument: &DataArgument, architecture: &Architecture) -> Result<Labelled> {
     let folder = data_folder(argument, &architecture.input)?;
@@ -100,6 +126,12 @@ pub fn data_set(argument: &DataArgument, architecture: &Architecture) -> Result<
         return Err(Error::usage(
             format!("{}: no such folder or archive", folder.display()),
             "--data names a folder with the IDX files of a test set, or pictures in folders named by class (.zip too)",
+        ));
+    }
+    if folder.is_file() && !is_archive(&folder) {
+        return Err(Error::usage(
+            format!("{}: neither a folder nor an archive", folder.display()),
+            "labels are wanted too: a folder with the IDX files of a test set, or pictures in folders named by class (.zip too)",
         ));
     }
     if let Some(images) = idx(&folder, "images", "idx3") {

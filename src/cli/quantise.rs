@@ -76,6 +76,9 @@ enum Rings {
 }
 
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
+    model::named(&arguments.model)?;
+    let sources = [Some(&*arguments.model), arguments.data.data.as_deref()];
+    model::spare(arguments.output.as_deref(), &sources.into_iter().flatten().collect::<Vec<_>>())?;
     let (name, arrays) = (arguments.name.as_deref(), data::arrays(&arguments.data));
     let before = match arguments.keep {
         true => Before::kept(&arguments.model, name, &arguments.options)?,
@@ -91,7 +94,8 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     notes.extend(data.note().map(str::to_owned));
     if arguments.bits < UNTRAINED && !arguments.keep {
         let bits = arguments.bits;
-        notes.push(format!("{bits} bits cost accuracy without training: train such a network (lowkey.train in Python)"));
+        notes
+            .push(format!("{bits} bits cost accuracy without training: train such a network (lowkey.train in Python)"));
     }
     let samples = data.samples(&before, arguments.calibrate as usize)?;
     let settings = Settings { bits: arguments.bits, channel_shifts: arguments.channel_shifts };

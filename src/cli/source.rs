@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use lowkey::{Error, Result};
 use lowkey_models::Architecture;
-use lowkey_models::data::{DataError, Fit, Inputs, MAX_DATA};
+use lowkey_models::data::{DataError, DataProblem, Fit, Inputs, MAX_DATA, is_known};
 
 use super::model;
 
@@ -21,7 +21,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// Checks that a file can be opened; reads standard input (`-`) to its end, and a pipe or a device within `timeout`.
+    /// Checks that a file can be opened and is of a known form; reads standard input (`-`) to its end, and a pipe or a device within `timeout`.
     pub fn open(path: &Path, timeout: Duration) -> Result<Self> {
         let failed = |error| Error::file(path, error);
         if path == Path::new(model::STANDARD_INPUT) {
@@ -30,7 +30,11 @@ impl Source {
         }
         let about = std::fs::metadata(path).map_err(failed)?;
         if about.is_file() || about.is_dir() {
-            File::open(path).map_err(failed)?;
+            let file = File::open(path).map_err(failed)?;
+            if about.is_file() && !is_known(file).map_err(failed)? {
+                let problem = DataProblem::UnknownFormat;
+                return Err(Error::Input(Box::new(DataError { path: path.into(), problem })));
+            }
             return Ok(Self::File(path.into()));
         }
         Ok(Self::Stream(path.into(), within(timeout, path.into()).map_err(failed)?))

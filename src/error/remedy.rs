@@ -5,7 +5,7 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
-use lowkey_models::data::{DataError, DataProblem};
+use lowkey_models::data::{DataError, DataProblem, SCALE_OR_CROP};
 use lowkey_mpc::error::Error as ProtocolError;
 
 use super::{AbortCode, Error, Refusal};
@@ -19,6 +19,8 @@ pub enum Remedy {
     ImportReport,
     /// Give an input in a form that is read.
     InputForms,
+    /// Scale a picture, or crop it.
+    PictureSize,
     /// Give an array as the model's own runtime reads it.
     InputTypes,
     /// Show a certificate that the server accepts.
@@ -69,6 +71,7 @@ impl fmt::Display for Remedy {
         f.write_str(match self {
             Self::ImportReport => "the import's report says what became of each operation",
             Self::InputForms => "inputs are PNG, JPEG, .npy, .csv or IDX files, of the size that the network reads",
+            Self::PictureSize => "scale or crop the picture to the size that the network reads",
             Self::InputTypes => "arrays in .npy are what the model's own runtime reads",
             Self::ShowCertificate => {
                 "the server asks for a certificate, and not for this one: show one that its owner accepts"
@@ -262,7 +265,11 @@ fn of_input(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Remedy {
         return "integers in .npy are the network's quantised input; pixels of 8 bits are quantised for you if the file is PNG or IDX"
             .into();
     }
-    if let Some(DataProblem::Type { .. }) = problem { Remedy::InputTypes } else { Remedy::InputForms }
+    match problem {
+        Some(DataProblem::Type { .. }) => Remedy::InputTypes,
+        Some(DataProblem::Size { hint: SCALE_OR_CROP, .. }) => Remedy::PictureSize,
+        _ => Remedy::InputForms,
+    }
 }
 
 fn of_file(kind: ErrorKind) -> Option<Remedy> {

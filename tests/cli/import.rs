@@ -35,6 +35,17 @@ fn files_that_cannot_be_imported() {
     lowkey(&["import", text(&nothing)]).fails(2, "nothing.onnx", "");
     let good = file("good.tflite", SOFTMAX);
     lowkey(&["import", &good, "-o", "/nowhere/at/all.lowkey"]).fails(2, "/nowhere/at/all.lowkey", "");
+    lowkey(&["import", &good, "-o", &good]).fails(2, "written over it", "another file");
+    assert_eq!(std::fs::read(&good).unwrap(), SOFTMAX);
+    lowkey(&["import", "digits"]).fails(2, "bundled network", "lowkey plan digits");
+    let note = lowkey(&["import", "examples/digits.onnx", "--rounding", "xnnpack"]).err;
+    assert!(note.contains("--rounding is of TFLite files"), "{note}");
+    lowkey(&["eval", "--model", "digits", "--data", "models/zoo/digits-images.npy"]).fails(
+        2,
+        "neither a folder",
+        "labels",
+    );
+    lowkey(&["infer", "--server", "127.0.0.1:1", "--input", "README.md"]).fails(2, "none of PNG", "inputs are");
 }
 
 /// A network whose outputs have units of their own, which an approximate import makes multiples of one.

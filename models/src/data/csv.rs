@@ -7,7 +7,7 @@ use crate::json::printable;
 use crate::network::{Input, Range};
 
 /// How many bytes tell text from something else.
-const LOOKED_AT: usize = 4096;
+pub(super) const LOOKED_AT: usize = 4096;
 
 /// True for text whose beginning has digits and no control characters but blanks.
 pub(super) fn is_csv(bytes: &[u8]) -> bool {

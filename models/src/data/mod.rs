@@ -216,6 +216,9 @@ pub struct DataError {
     pub problem: DataProblem,
 }
 
+/// What to do about a picture of another size.
+pub const SCALE_OR_CROP: &str = "; scale or crop it first";
+
 /// What is wrong with a file of inputs or labels.
 #[derive(Debug, thiserror::Error)]
 pub enum DataProblem {
@@ -349,12 +352,25 @@ impl Format {
     }
 }
 
+/// True of a file that begins as one of inputs does, compressed or not; without it being decoded.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn is_known(file: impl Read) -> io::Result<bool> {
+    let mut start = Vec::new();
+    file.take(csv::LOOKED_AT as u64).read_to_end(&mut start)?;
+    Ok(start.starts_with(&GZIP) || Format::of(&start).is_ok())
+}
+
+/// How a compressed file begins.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+
 fn load(path: &Path) -> Result<Vec<u8>, DataProblem> {
     read_limited(regular::open(path)?, false)
 }
 
 fn decompressed(bytes: &[u8]) -> Result<std::borrow::Cow<'_, [u8]>, DataProblem> {
-    if bytes.starts_with(&[0x1f, 0x8b]) {
+    if bytes.starts_with(&GZIP) {
         read_limited(flate2::read::MultiGzDecoder::new(bytes), true).map(Into::into)
     } else {
         Ok(bytes.into())

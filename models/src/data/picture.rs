@@ -13,7 +13,7 @@ use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
-use super::{DataProblem, Fit, header, quantised, sizes};
+use super::{DataProblem, Fit, SCALE_OR_CROP, header, quantised, sizes};
 use crate::json::printable;
 use crate::network::Input;
 
@@ -69,7 +69,7 @@ fn wrong_size(found: [usize; 3], input: &Input) -> DataProblem {
     let hint = match (found[0], input.shape[0]) {
         (3, 1) => "; save it in grey",
         (1, 3) => "; save it as RGB",
-        _ => "; scale or crop it first",
+        _ => SCALE_OR_CROP,
     };
     let wanted = format!("{} (channels x height x width)", sizes(&input.shape));
     DataProblem::Size { found: sizes(&found), wanted, hint }

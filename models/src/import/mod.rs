@@ -24,7 +24,8 @@ pub mod report;
 pub mod tflite;
 pub mod twin;
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 
 pub use builder::Fold;
@@ -128,6 +129,16 @@ pub fn read(path: impl AsRef<Path>, options: &Options) -> Result<Imported, Impor
         .map_err(ImportError::from)
         .and_then(|bytes| from_folder(&bytes, path.parent(), &options))
         .map_err(|error| ImportError { path: Some(path.to_owned()), ..error })
+}
+
+/// True of a file that says that it is TFLite's.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn is_tflite(path: impl AsRef<Path>) -> io::Result<bool> {
+    let mut start = Vec::new();
+    File::open(path)?.take(8).read_to_end(&mut start)?;
+    Ok(tflite::is_tflite(&start))
 }
 
 /// The same from the bytes of a file.

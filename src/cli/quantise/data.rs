@@ -28,7 +28,7 @@ pub struct Data {
 /// The file of `--data`, if that is no folder or archive of pictures.
 pub fn arrays(argument: &DataArgument) -> Option<&Path> {
     let path = argument.data.as_deref()?;
-    (path.is_file() && path.extension().is_none_or(|end| end != "zip")).then_some(path)
+    (path.is_file() && !model::is_archive(path)).then_some(path)
 }
 
 impl Data {

@@ -126,7 +126,6 @@ impl Near {
     }
 }
 
-
 impl Float {
     pub fn exact(channels: usize) -> Float {
         Float { error: vec![0.0; channels] }
