@@ -54,7 +54,7 @@ impl State {
         let early = given(if client { &[Origin::Early] } else { &[] });
         let late = given(if client { &[Origin::Public] } else { &[Origin::Server, Origin::Public] });
         let circuits = [(circuit.clone(), lanes)];
-        let prepared = offline_all(&circuits, ch, guard, (pool, triples), vec![early], rng).await;
+        let prepared = offline_all(&circuits, ch, guard, (pool, triples), (vec![early], |_, _| ()), rng).await;
         let prepared = prepared.expect("an honest peer").remove(0);
         ch.enter(Stage::Online);
         online(prepared, ch, guard, late, &[]).await.expect("an honest peer");

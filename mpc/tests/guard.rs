@@ -6,8 +6,8 @@ use common::{Given, LANES, RING, SPEC};
 use lowkey_mpc::bits::Planes;
 use lowkey_mpc::channel::Channel;
 use lowkey_mpc::guard::{
-    Batch, Carry, Circuit, Destination, Guard, Triples, amortised_bytes, circuits, cost, cost_at_once,
-    least_error_bits, make_of, offline_all, online, ots_at_once, triples,
+    Batch, Carry, Circuit, Destination, Guard, Triples, amortised_bytes, circuits, cost, least_error_bits, make_of,
+    offline_all, online, ots_at_once, triples,
 };
 use lowkey_mpc::ot::{Correlations, OtCount, price};
 use lowkey_mpc::party::{Party, Stage};
@@ -40,7 +40,7 @@ async fn party(
     let mut triples = make_of(&mut ch, &mut guard, batch, &mut pool, &mut rng).await.unwrap();
     assert_eq!(triples.held_bytes(), Triples::BYTES * batch.good());
     let own = (&mut pool, &mut triples);
-    let prepared = offline_all(&circuits, &mut ch, &mut guard, own, early.into(), &mut rng).await.unwrap();
+    let prepared = offline_all(&circuits, &mut ch, &mut guard, own, (early.into(), |_, _| ()), &mut rng).await.unwrap();
     assert_eq!(triples.len(), batch.good() - self::triples(&circuits));
     ch.enter(Stage::Online);
     let mut outputs = Vec::new();
@@ -64,7 +64,7 @@ async fn guarded_layers_over_silent_ot() {
     given.check(&m[0], &logits[0]);
 
     // The bytes and flights of the records are those of the sockets.
-    let cost = cost_at_once(&[batch], &circuits.map(|circuit| (circuit, LANES)));
+    let cost = cost(&[batch], &circuits.map(|circuit| (circuit, LANES)));
     for (channel, sender) in [(client, Party::Client), (server, Party::Server)] {
         for stage in [Stage::Offline, Stage::Online] {
             let traffic = channel.traffic().stage(stage);
@@ -78,9 +78,9 @@ async fn guarded_layers_over_silent_ot() {
 #[test]
 fn bytes_per_activation() {
     for (spec, limits) in [
-        (SPEC, [72.0, 99.0]),
-        (Spec { ell: 10, shift: 6, bits: 2, guard: 1 }, [55.0, 76.0]),
-        (Spec { ell: 9, shift: 7, bits: 1, guard: 1 }, [44.0, 60.0]),
+        (SPEC, [64.0, 91.0]),
+        (Spec { ell: 10, shift: 6, bits: 2, guard: 1 }, [48.0, 68.0]),
+        (Spec { ell: 9, shift: 7, bits: 1, guard: 1 }, [38.0, 54.0]),
     ] {
         let circuit = circuits::requantise(spec, Clip::default(), Some(spec.ell)).unwrap();
         for (bucket, limit) in [2, 3].into_iter().zip(limits) {

@@ -30,7 +30,7 @@ pub const fn least_error_bits(bucket: usize) -> f64 {
     if bucket == MIN_BUCKET { 20.0 } else { 40.0 }
 }
 
-/// Fewest good triples of a batch where several are made instead of one: each takes four flights.
+/// Fewest good triples of a batch where several are made instead of one: each takes three flights.
 const LEAST_PIECE: usize = 1 << 19;
 
 /// Most good triples of a batch.
@@ -77,7 +77,7 @@ impl Batch {
     }
 
     /// The batches that make at least `need` triples in pieces, so that not all need memory at once: as many of one size, of 2^19 or more, as
-    /// there can be so that a wrong triple survives in any of them with at most 2^-`bits`, all together. [`make`](super::make) one after the other.
+    /// there can be so that a wrong triple survives in any of them with at most 2^-`bits`, all together. [`make_of`](super::make_of) one after the other.
     ///
     /// Returns `None` as [`Batch::at_least`].
     #[must_use]
@@ -127,9 +127,14 @@ impl Batch {
         OtCount::received_by(Party::Client, 3 * self.triples())
     }
 
+    /// Bits of d and f of every pair, which both parties tell.
+    pub(super) fn paired_bits(self) -> usize {
+        2 * (self.bucket - 1) * self.good
+    }
+
     /// Bits that the client opens: d and f of every pair, x and y of every opened triple.
     pub(super) fn opened_bits(self) -> usize {
-        2 * (self.bucket - 1) * self.good + 2 * self.opened()
+        self.paired_bits() + 2 * self.opened()
     }
 
     /// Its frames, all in the offline stage, and its oblivious transfers.
@@ -141,9 +146,8 @@ impl Batch {
     /// Its frames, behind those of the offline stage that were sent before.
     pub fn frames(self, flights: &mut Flights) -> Vec<FrameCost> {
         let messages = [
-            (Party::Server, packed::bytes(2 * self.triples())),
             (Party::Client, packed::bytes(self.triples())),
-            (Party::Server, SEED_BYTES),
+            (Party::Server, SEED_BYTES + packed::bytes(self.paired_bits())),
             (Party::Client, packed::bytes(self.opened_bits()) + DIGEST_BYTES),
         ];
         let frame = |(sender, bytes)| FrameCost { time: Time::Offline(flights.send(sender)), sender, bytes };

@@ -155,11 +155,23 @@ impl Circuit {
         self.outputs.iter().filter(|(of, _)| *of == to).map(|(_, wires)| wires.len()).sum()
     }
 
-    /// Oblivious transfers for the client's bits, besides those of the triples.
+    /// Oblivious transfers for the client's bits and for a proof of its own, besides those of the triples.
     #[must_use]
     pub fn ots(&self, lanes: usize) -> OtCount {
+        self.ots_of_bits(lanes) + OtCount::received_by(Party::Client, self.proof_ots())
+    }
+
+    /// Oblivious transfers for the client's bits.
+    #[must_use]
+    pub fn ots_of_bits(&self, lanes: usize) -> OtCount {
         let planes = self.input_planes(Origin::Early) + self.input_planes(Origin::Late) + self.proved;
-        OtCount::received_by(Party::Client, planes * lanes + self.proof_ots())
+        OtCount::received_by(Party::Client, planes * lanes)
+    }
+
+    /// ANDs per lane that the client proves.
+    #[must_use]
+    pub fn proved(&self) -> usize {
+        self.proved
     }
 
     /// Oblivious transfers that hide what a proof sums up.
@@ -185,8 +197,9 @@ impl Circuit {
         ports.map(|port| packed::bytes(port.width * lanes)).sum()
     }
 
-    /// Bytes of the first frame of the client.
-    pub(super) fn early_bytes(&self, lanes: usize) -> usize {
+    /// Bytes of the client's frame in the offline stage; none if there are none.
+    #[must_use]
+    pub fn early_bytes(&self, lanes: usize) -> usize {
         self.corrections(Origin::Early, lanes) + packed::bytes(self.proved * lanes)
     }
 
@@ -216,24 +229,13 @@ impl Circuit {
     /// Frames and oblivious transfers, those of the triples not included, of a circuit that runs alone.
     #[must_use]
     pub fn cost(&self, lanes: usize) -> Cost {
-        let mut frames = self.offline_frames(lanes);
+        let offline = &mut Flights::default();
+        let mut frames: Vec<FrameCost> = self.early_frame(lanes, offline).into_iter().collect();
+        if self.proved > 0 {
+            frames.extend(proof_frames(offline));
+        }
         frames.extend(self.online_frames(lanes, &mut Flights::default()));
         Cost { frames, demand: self.ots(lanes).into() }
-    }
-
-    /// The frames of the offline stage of a circuit that is prepared alone.
-    #[must_use]
-    pub fn offline_frames(&self, lanes: usize) -> Vec<FrameCost> {
-        self.offline_frames_behind(lanes, &mut Flights::default())
-    }
-
-    /// The frames of the offline stage, behind those that were sent before.
-    pub fn offline_frames_behind(&self, lanes: usize, flights: &mut Flights) -> Vec<FrameCost> {
-        let mut frames: Vec<FrameCost> = self.early_frame(lanes, flights).into_iter().collect();
-        if self.proved > 0 {
-            frames.extend(proof_frames(flights));
-        }
-        frames
     }
 
     /// The frame of its corrections.

@@ -1,7 +1,7 @@
 //! What batches and circuits cost, exactly as they run, without running them: OTs, bytes by direction, flights.
 //!
 //! ```text
-//! offline   every batch by `make`, then `offline` of every circuit or `offline_all`       online   every circuit, in the same order
+//! offline   every batch by `make_of`, then `offline_all` of the circuits       online   every circuit, in the same order
 //! ```
 
 use super::batch::{Batch, least_error_bits};
@@ -24,24 +24,17 @@ pub fn triples<C: Borrow<Circuit>>(circuits: &[(C, usize)]) -> usize {
 /// themselves come in batches of their own ([`price`](crate::ot::price)).
 #[must_use]
 pub fn cost<C: Borrow<Circuit>>(batches: &[Batch], circuits: &[(C, usize)]) -> Cost {
-    let ots = circuits.iter().map(|(circuit, lanes)| circuit.borrow().ots(*lanes)).sum();
-    cost_of(batches, circuits, ots, |flights| {
-        let each = circuits.iter().map(|(circuit, lanes)| circuit.borrow().offline_frames_behind(*lanes, flights));
-        each.flatten().collect()
-    })
-}
-
-/// [`cost`] where the circuits are prepared by [`offline_all`](super::offline_all), with one proof.
-#[must_use]
-pub fn cost_at_once<C: Borrow<Circuit>>(batches: &[Batch], circuits: &[(C, usize)]) -> Cost {
-    cost_of(batches, circuits, ots_at_once(circuits), |flights| {
-        let each = circuits.iter().filter_map(|(circuit, lanes)| circuit.borrow().early_frame(*lanes, flights));
-        let mut frames: Vec<FrameCost> = each.collect();
-        if proofs(circuits) > 0 {
-            frames.extend(proof_frames(flights));
-        }
-        frames
-    })
+    let (mut offline, mut online) = (Flights::default(), Flights::default());
+    let mut frames: Vec<FrameCost> = batches.iter().flat_map(|batch| batch.frames(&mut offline)).collect();
+    frames.extend(circuits.iter().filter_map(|(circuit, lanes)| circuit.borrow().early_frame(*lanes, &mut offline)));
+    if proofs(circuits) > 0 {
+        frames.extend(proof_frames(&mut offline));
+    }
+    for (circuit, lanes) in circuits {
+        frames.extend(circuit.borrow().online_frames(*lanes, &mut online));
+    }
+    let of_batches: OtCount = batches.iter().map(|batch| batch.ots()).sum();
+    Cost { frames, demand: (of_batches + ots_at_once(circuits)).into() }
 }
 
 /// OTs that [`offline_all`](super::offline_all) takes: those of all circuits, with one proof.
@@ -55,22 +48,6 @@ pub fn ots_at_once<C: Borrow<Circuit>>(circuits: &[(C, usize)]) -> OtCount {
 /// Circuits with products that the client proves.
 fn proofs<C: Borrow<Circuit>>(circuits: &[(C, usize)]) -> usize {
     circuits.iter().filter(|(circuit, _)| circuit.borrow().proved > 0).count()
-}
-
-fn cost_of<C: Borrow<Circuit>>(
-    batches: &[Batch],
-    circuits: &[(C, usize)],
-    ots: OtCount,
-    prepared: impl FnOnce(&mut Flights) -> Vec<FrameCost>,
-) -> Cost {
-    let (mut offline, mut online) = (Flights::default(), Flights::default());
-    let mut frames: Vec<FrameCost> = batches.iter().flat_map(|batch| batch.frames(&mut offline)).collect();
-    frames.extend(prepared(&mut offline));
-    for (circuit, lanes) in circuits {
-        frames.extend(circuit.borrow().online_frames(*lanes, &mut online));
-    }
-    let of_batches: OtCount = batches.iter().map(|batch| batch.ots()).sum();
-    Cost { frames, demand: (of_batches + ots).into() }
 }
 
 /// Bytes of circuits in the long run, both parties and stages, frame headers included: OTs at the price of a whole batch of them, triples at that of the

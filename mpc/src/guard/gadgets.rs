@@ -183,7 +183,7 @@ mod tests {
             for (i, got) in server.opened[0].to_lanes::<u16>().into_iter().enumerate() {
                 let (x, y) = (xs[i], ys[i]);
                 let want = [x + y, u16::from(x < y) << 5, u16::from(x | y > 0) << 6];
-                assert_eq!(got, want.into_iter().sum(), "{how:?} {x} {y}");
+                assert_eq!(got, want.into_iter().sum::<u16>(), "{how:?} {x} {y}");
             }
         }
     }

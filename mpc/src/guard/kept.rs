@@ -1,5 +1,6 @@
 //! Triples that were made and checked, until they are used.
 
+#[cfg(test)]
 use super::bits::Bits;
 use super::opened::Guard;
 use super::tag::Tag;
@@ -79,8 +80,8 @@ impl Triples {
     ///
     /// # Panics
     /// If they are of several sessions.
-    #[must_use]
-    pub fn into_bits(self) -> Bits {
+    #[cfg(test)]
+    pub(super) fn into_bits(self) -> Bits {
         let sessions = self.0.iter().map(|piece| piece.session);
         let session = sessions.reduce(|a, b| {
             assert_eq!(a, b, "triples of one session");

@@ -10,11 +10,11 @@
 //! | | `opened.rs` | [`Guard`]: the role of a party, and the running hash of all that was opened |
 //! | | `packed.rs` | bits on the wire |
 //! | triples | `batch.rs` | [`Batch`]: how many, in which buckets, and how likely a wrong one survives |
-//! | | `triples.rs` | [`make`] in four flights; `order.rs`: the secret order of a batch; `kept.rs`: [`Triples`] until they are used |
+//! | | `triples.rs` | [`make_of`] in three flights; `order.rs`: the secret order of a batch; `kept.rs`: [`Triples`] until they are used |
 //! | circuits | `builder.rs`, `circuit.rs` | [`Builder`], [`Circuit`]: recorded once for both roles, with its cost |
 //! | | `cost.rs`, `flights.rs` | [`cost`] of batches and circuits without running them; [`Flights`] of several |
 //! | | `gadgets.rs`, `circuits.rs` | arithmetic; [`circuits`]: the nonlinear layers |
-//! | | `prepare.rs`, `early.rs`, `prove.rs` | [`offline`], [`offline_all`]: what the client knows, and products that it proves |
+//! | | `prepare.rs`, `early.rs`, `prove.rs` | [`offline_all`]: what the client knows, and products that it proves |
 //! | | `run.rs` | [`online`]: layer by layer |
 
 mod batch;
@@ -43,12 +43,13 @@ pub use batch::{Batch, MAX_BUCKET, MIN_BUCKET, least_error_bits};
 pub use bits::Bits;
 pub use builder::Builder;
 pub use circuit::{Circuit, Destination, Origin, Port, Wire};
-pub use cost::{amortised_bytes, cost, cost_at_once, ots_at_once, triples};
+pub use cost::{amortised_bytes, cost, ots_at_once, triples};
 pub use flights::Flights;
 pub use gadgets::Carry;
 pub use kept::Triples;
 pub use known::{apply, correct, of_server};
 pub use opened::{DIGEST_BYTES, Guard};
-pub use prepare::{Prepared, offline, offline_all};
+pub use prepare::{Prepared, offline_all};
+pub use prove::{CHALLENGE_BYTES, PROOF_BYTES};
 pub use run::{Outputs, online};
-pub use triples::{Accepted, Offered, Sealed, make, make_of};
+pub use triples::make_of;

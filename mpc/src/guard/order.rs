@@ -1,4 +1,4 @@
-//! The order of a batch: which triples share a bucket, and which are opened. Drawn by the server from a seed that it keeps until the client's
+//! The order of a batch: which triples share a bucket, and which are opened. Drawn by the server from a seed when the client's
 //! corrections are here; the client draws the same from the seed.
 
 use super::batch::Batch;

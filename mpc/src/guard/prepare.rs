@@ -37,46 +37,23 @@ pub struct Prepared {
     pub(super) triples: Triples,
 }
 
-/// The offline stage. `early`: at the client, its inputs of [`Origin::Early`]; at the server none. The oblivious transfers are those of
-/// [`Circuit::ots`], the triples [`Circuit::triples`] for each lane.
-///
-/// # Errors
-/// Those of the channel, [`Error::Protocol`] for a malformed message, [`Error::Exhausted`] if there are too few of something,
-/// [`Error::OtherSession`] if something is not the guard's.
-///
-/// # Panics
-/// If inputs do not fit the circuit.
-pub async fn offline<R: CryptoRng>(
-    circuit: &Arc<Circuit>,
-    lanes: usize,
-    ch: &mut Channel,
-    guard: &mut Guard,
-    (mut cots, triples): (Cots, Triples),
-    early: Vec<Planes>,
-    rng: &mut R,
-) -> Result<Prepared> {
-    guard.check(Some(cots.session()))?;
-    let mut take = |need| cots.split_front(need);
-    let unproved = Unproved::correct(circuit, lanes, ch, guard, &mut take, triples, early).await?;
-    prove(std::slice::from_ref(&unproved), ch, guard, &mut take, rng).await?;
-    Ok(unproved.finish(guard))
-}
-
 /// The offline stage of circuits, one after the other, with one proof for all of their products: three flights in all. `early`: at the client,
-/// for each circuit what [`offline`] takes; at the server nothing. OTs, [`ots_at_once`](super::ots_at_once), are computed as they are needed; triples are
-/// taken out of the session's.
+/// the inputs of [`Origin::Early`] of each circuit, port by port; at the server nothing. `before` is called before the frame of each circuit with its
+/// number, and before the proof with none, so that bytes are counted under what they are for. OTs, [`ots_at_once`](super::ots_at_once), are computed as
+/// they are needed; triples, [`Circuit::triples`] for each lane, are taken out of the session's.
 ///
 /// # Errors
-/// As [`offline`]; too few OTs or triples are found before anything is sent.
+/// Those of the channel, [`Error::Protocol`] for a malformed message; before anything is sent [`Error::Exhausted`] if there are too few of something,
+/// and [`Error::OtherSession`] if something is not the guard's.
 ///
 /// # Panics
-/// As [`offline`].
+/// If inputs do not fit the circuits.
 pub async fn offline_all<R: CryptoRng>(
     circuits: &[(Arc<Circuit>, usize)],
     ch: &mut Channel,
     guard: &mut Guard,
     (pool, triples): (&mut Correlations, &mut Triples),
-    early: Vec<Vec<Planes>>,
+    (early, before): (Vec<Vec<Planes>>, impl FnMut(&mut Channel, Option<usize>)),
     rng: &mut R,
 ) -> Result<Vec<Prepared>> {
     guard.check(Some(pool.session()))?;
@@ -84,7 +61,24 @@ pub async fn offline_all<R: CryptoRng>(
     if have < need {
         return Err(Error::Exhausted { received_by: Party::Client, need, have });
     }
-    all_from(circuits, ch, guard, (|need| pool.take(need), triples), early, rng).await
+    all_from(circuits, ch, guard, (|need| pool.take(need), triples), (early, before), rng).await
+}
+
+/// [`offline_all`] of one circuit, with the OTs of [`Circuit::ots`] and [`Circuit::triples`] triples for each lane.
+#[cfg(test)]
+pub(super) async fn offline<R: CryptoRng>(
+    circuit: &Arc<Circuit>,
+    lanes: usize,
+    ch: &mut Channel,
+    guard: &mut Guard,
+    (mut cots, mut triples): (Cots, Triples),
+    early: Vec<Planes>,
+    rng: &mut R,
+) -> Result<Prepared> {
+    guard.check(Some(cots.session()))?;
+    let own = (|need| cots.split_front(need), &mut triples);
+    let all = all_from(&[(circuit.clone(), lanes)], ch, guard, own, (vec![early], |_, _| ()), rng).await?;
+    Ok(all.into_iter().next().expect("as many as circuits"))
 }
 
 /// [`offline_all`] with OTs from anywhere.
@@ -93,18 +87,20 @@ pub(super) async fn all_from<R: CryptoRng>(
     ch: &mut Channel,
     guard: &mut Guard,
     (mut take, triples): (impl FnMut(OtCount) -> Result<Cots>, &mut Triples),
-    early: Vec<Vec<Planes>>,
+    (early, mut before): (Vec<Vec<Planes>>, impl FnMut(&mut Channel, Option<usize>)),
     rng: &mut R,
 ) -> Result<Vec<Prepared>> {
     let mut own = triples.take(super::triples(circuits))?;
     own.check(guard)?;
     let mut all = Vec::with_capacity(circuits.len());
     let mut early = early.into_iter();
-    for (circuit, lanes) in circuits {
+    for (number, (circuit, lanes)) in circuits.iter().enumerate() {
+        before(ch, Some(number));
         let triples = own.take(circuit.triples() * lanes)?;
         let early = early.next().unwrap_or_default();
         all.push(Unproved::correct(circuit, *lanes, ch, guard, &mut take, triples, early).await?);
     }
+    before(ch, None);
     prove(&all, ch, guard, &mut take, rng).await?;
     Ok(all.into_iter().map(|unproved| unproved.finish(guard)).collect())
 }

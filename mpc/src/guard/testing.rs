@@ -1,8 +1,9 @@
 //! Both parties' halves, opened; circuits run over a channel, with dealt triples: what the tests of this room share.
 
 use super::packed;
+use super::prepare::offline;
 use super::tag::{Tag, Word, mac};
-use super::{Bits, Circuit, Guard, Outputs, Prepared, Triples, offline, online};
+use super::{Bits, Circuit, Guard, Outputs, Prepared, Triples, online};
 use crate::correlation::ot::{Cots, OtCount, ideal};
 use crate::error::Result;
 use crate::party::{Party, Stage};

@@ -1,16 +1,15 @@
-//! `[z] = [x][y]`: triples against an arbitrary client, three oblivious transfers and three bits each, checked in buckets.
+//! `[z] = [x][y]`: triples against an arbitrary client, three oblivious transfers and a bit each, checked in buckets.
 //!
 //! ```text
 //! server                                                              client
-//! the order, from a seed; x_s, y_s, the same in a bucket
-//! u_1 = H(K_y) ^ H(K_y ^ Delta) ^ x_s
-//! u_2 = H(K_x) ^ H(K_x ^ Delta) ^ y_s                     --u-->
-//! z_s = H(K_y) ^ H(K_x) ^ x_s y_s
-//!                                                                     z_c = H(M_y) ^ y_c u_1 ^ H(M_x) ^ x_c u_2 ^ x_c y_c
+//! x_s = H(K_y) ^ H(K_y ^ Delta),   y_s = H(K_x) ^ H(K_x ^ Delta)
+//! z_s = H(K_y) ^ H(K_x) ^ x_s y_s                                     z_c = H(M_y) ^ H(M_x) ^ x_c y_c
 //!                                                         <--e--      e = z_c ^ r
-//! [z] is [r] corrected by e                               --seed-->   [z] is [r] corrected by e
+//! [z] is [r] corrected by e                                           [z] is [r] corrected by e
+//! the order, from a seed
+//! of each pair of a bucket: d_s, f_s                --seed, bits-->
 //!                                                                     of each pair of a bucket: d = x ^ x', f = y ^ y'
-//!                                                         <--bits--   of the opened: x_c, y_c;  the hash of all opened so far
+//!                                                         <--bits--   d_c, f_c; of the opened: x_c, y_c;  the hash of all opened so far
 //! z ^ z' ^ d y' ^ f x' ^ d f = 0 and z = x y, by their MACs
 //! ```
 //!
@@ -44,18 +43,16 @@ const PART: usize = 384 * CHUNK;
 /// Buckets that are checked at a time.
 const BUCKETS: usize = 1 << 14;
 
-/// The server, after u.
-pub struct Offered {
+/// The server, before e.
+struct Formed {
     batch: Batch,
     session: SessionId,
-    seed: Zeroizing<[u8; SEED_BYTES]>,
-    order: Order,
     delta: Delta,
     triples: Zeroizing<Vec<Triple>>,
 }
 
-/// The server, after the seed.
-pub struct Sealed {
+/// The server, after the order.
+struct Sealed {
     batch: Batch,
     session: SessionId,
     order: Order,
@@ -64,76 +61,59 @@ pub struct Sealed {
 }
 
 /// The client, after e.
-pub struct Accepted {
+struct Given {
     batch: Batch,
     session: SessionId,
     triples: Zeroizing<Vec<Triple>>,
 }
 
-impl Offered {
-    /// Draws the order and the server's halves. Returns u.
-    ///
-    /// # Panics
-    /// If the oblivious transfers are not as many as [`Batch::ots`], or not the server's.
-    pub fn offer<R: CryptoRng + ?Sized>(batch: Batch, mut cots: Cots, rng: &mut R) -> (Self, Vec<u8>) {
-        assert_eq!((cots.party(), cots.count()), (Party::Server, batch.ots()), "the OTs of one batch");
-        let session = cots.session();
-        Self::offer_from(batch, session, |need| cots.split_front(need), rng).expect("as many OTs as are taken")
-    }
+/// Bytes in which the server tells the order of a batch.
+fn order_bytes(batch: Batch) -> usize {
+    SEED_BYTES + packed::bytes(batch.paired_bits())
+}
 
-    /// [`Self::offer`] with OTs as they are needed, a part at a time.
-    fn offer_from<R: CryptoRng + ?Sized>(
-        batch: Batch,
-        session: SessionId,
-        mut take: impl FnMut(OtCount) -> Result<Cots>,
-        rng: &mut R,
-    ) -> Result<(Self, Vec<u8>)> {
-        let mut seed = Zeroizing::new([0; SEED_BYTES]);
-        rng.fill_bytes(&mut *seed);
-        let order = Order::of(&seed, batch);
+impl Formed {
+    /// The server's halves, of OTs as they are needed, a part at a time.
+    fn form(batch: Batch, session: SessionId, mut take: impl FnMut(OtCount) -> Result<Cots>) -> Result<Self> {
         let mut triples = Zeroizing::new(vec![[Tag::ZERO; 3]; batch.triples()]);
-        let alone = order.opened().chunks_exact(1);
-        for members in order.buckets().chain(alone) {
-            let drawn = rng.next_u32();
-            for member in members {
-                let [x, y, _] = &mut triples[*member as usize];
-                (*x, *y) = (Tag::bit((drawn & 1) as u8), Tag::bit((drawn >> 1 & 1) as u8));
-            }
-        }
-        let mut u = vec![0; packed::bytes(2 * batch.triples())];
         let mut delta = None;
-        for (triples, u) in triples.chunks_mut(PART).zip(u.chunks_mut(2 * PART / 8)) {
+        for triples in triples.chunks_mut(PART) {
             let cots = take(OtCount::received_by(Party::Client, 3 * triples.len()))?;
             let sent = &cots.sent;
             let keys = sent.keys().as_chunks::<3>().0.par_chunks(CHUNK);
-            let chunks = keys.zip(triples.par_chunks_mut(CHUNK)).zip(u.par_chunks_mut(2 * CHUNK / 8));
-            chunks.enumerate().for_each(|(i, ((keys, triples), u))| {
+            keys.zip(triples.par_chunks_mut(CHUNK)).enumerate().for_each(|(i, (keys, triples))| {
                 let first = sent.first() + (3 * CHUNK * i) as u64;
-                offer_chunk(&sent.hash(first), first, sent.delta(), keys, triples, u);
+                form_chunk(&sent.hash(first), first, sent.delta(), keys, triples);
             });
             delta = Some(sent.delta().clone());
         }
         let delta = delta.expect("a batch is not empty");
-        Ok((Self { batch, session, seed, order, delta, triples }, u))
+        Ok(Self { batch, session, delta, triples })
     }
 
-    /// Corrects z by the client's e. Returns the seed of the order.
+    /// Corrects z by the client's e, and draws the order. Returns its seed and d_s, f_s of all pairs.
     ///
     /// # Errors
     /// [`Error::Protocol`] if e has another length.
-    pub fn correct(mut self, e: &[u8]) -> Result<(Sealed, [u8; SEED_BYTES])> {
+    fn correct<R: CryptoRng + ?Sized>(mut self, e: &[u8], rng: &mut R) -> Result<(Sealed, Vec<u8>)> {
         packed::check(e, self.batch.triples())?;
         let delta = Tag::of(self.delta.block()).with_lsb(0);
         for (i, [_, _, z]) in self.triples.iter_mut().enumerate() {
             *z ^= delta & Tag::splat(packed::bit(e, i));
         }
-        let Self { batch, session, seed, order, delta, triples } = self;
-        Ok((Sealed { batch, session, order, delta, triples }, *seed))
+        let mut seed = [0; SEED_BYTES];
+        rng.fill_bytes(&mut seed);
+        let Self { batch, session, delta, triples } = self;
+        let order = Order::of(&seed, batch);
+        let mut message = vec![0; order_bytes(batch)];
+        message[..SEED_BYTES].copy_from_slice(&seed);
+        set_pairs(&mut message[SEED_BYTES..], &order, &triples);
+        Ok((Sealed { batch, session, order, delta, triples }, message))
     }
 }
 
-/// u and the tags of one chunk, whose triples come with x_s and y_s; z_s goes in the place of the lowest bit of the key of r.
-fn offer_chunk(hash: &TccrHash, first: u64, delta: &Delta, cots: &[[Block; 3]], triples: &mut [Triple], u: &mut [u8]) {
+/// The tags of one chunk; z_s goes in the place of the lowest bit of the key of r.
+fn form_chunk(hash: &TccrHash, first: u64, delta: &Delta, cots: &[[Block; 3]], triples: &mut [Triple]) {
     let mut zero: [Block; 2 * CHUNK] = [Block::ZERO; 2 * CHUNK];
     let keys = &mut zero[..2 * triples.len()];
     for ([x, y, _], keys) in cots.iter().zip(keys.as_chunks_mut().0) {
@@ -148,11 +128,9 @@ fn offer_chunk(hash: &TccrHash, first: u64, delta: &Delta, cots: &[[Block; 3]], 
     hash.hash(keys, tweak);
     hash.hash(others, tweak);
     let pads = keys.as_chunks::<2>().0.iter().zip(others.as_chunks::<2>().0);
-    for (i, ((triple, cots), (keys, others))) in triples.iter_mut().zip(cots).zip(pads).enumerate() {
-        let (x_s, y_s) = (triple[0].lsb(), triple[1].lsb());
+    for ((triple, cots), (keys, others)) in triples.iter_mut().zip(cots).zip(pads) {
         let [of_x, of_y] = [keys[0].lsb(), keys[1].lsb()];
-        packed::set(u, 2 * i, of_y ^ others[1].lsb() ^ x_s);
-        packed::set(u, 2 * i + 1, of_x ^ others[0].lsb() ^ y_s);
+        let (x_s, y_s) = (of_y ^ others[1].lsb(), of_x ^ others[0].lsb());
         let [x, y, r] = cots.map(Tag::of);
         *triple = [x.with_lsb(x_s), y.with_lsb(y_s), r.with_lsb(of_y ^ of_x ^ (x_s & y_s))];
     }
@@ -166,19 +144,19 @@ impl Sealed {
     ///
     /// # Errors
     /// [`Error::Protocol`] if the message has another length, [`Error::Cheated`].
-    pub fn check(self, guard: &mut Guard, message: &[u8]) -> Result<Triples> {
+    fn check(self, guard: &mut Guard, message: &[u8]) -> Result<Triples> {
         let Self { batch, session, order, delta, triples } = self;
         guard.check(Some(session))?;
         let bits = batch.opened_bits();
         let (opened, digest) = split_message(message, bits)?;
-        let pairs = batch.bucket() - 1;
         check_pairs(guard, &order, &triples, |pair, d, f, w, macs| {
             let (d_c, f_c) = (packed::bit(opened, 2 * pair), packed::bit(opened, 2 * pair + 1));
-            let w = w(d_c, f_c) ^ Tag::bit(d_c & f_c);
+            let (all_d, all_f) = (d.lsb() ^ d_c, f.lsb() ^ f_c);
+            let w = w(all_d, all_f) ^ Tag::bit(all_d & all_f);
             *macs = [mac(&delta, d, d_c), mac(&delta, f, f_c), mac(&delta, w, w.lsb())];
         });
         for (i, member) in order.opened().iter().enumerate() {
-            let at = 2 * (pairs * batch.good() + i);
+            let at = batch.paired_bits() + 2 * i;
             let [x, y, z] = triples[*member as usize];
             let (x_c, y_c) = (packed::bit(opened, at), packed::bit(opened, at + 1));
             let product = (x.lsb() ^ x_c) & (y.lsb() ^ y_c);
@@ -189,71 +167,58 @@ impl Sealed {
     }
 }
 
-impl Accepted {
-    /// Takes u. Returns e.
-    ///
-    /// # Errors
-    /// [`Error::Protocol`] if u has another length.
-    ///
-    /// # Panics
-    /// If the oblivious transfers are not as many as [`Batch::ots`], or not the client's.
-    pub fn accept(batch: Batch, mut cots: Cots, u: &[u8]) -> Result<(Self, Vec<u8>)> {
-        assert_eq!((cots.party(), cots.count()), (Party::Client, batch.ots()), "the OTs of one batch");
-        let session = cots.session();
-        Self::accept_from(batch, session, |need| cots.split_front(need), u)
-    }
-
-    /// [`Self::accept`] with OTs as they are needed, a part at a time.
-    fn accept_from(
+impl Given {
+    /// The client's halves, of OTs as they are needed, a part at a time. Returns e.
+    fn give(
         batch: Batch,
         session: SessionId,
         mut take: impl FnMut(OtCount) -> Result<Cots>,
-        u: &[u8],
     ) -> Result<(Self, Vec<u8>)> {
-        packed::check(u, 2 * batch.triples())?;
         let mut triples = Zeroizing::new(vec![[Tag::ZERO; 3]; batch.triples()]);
         let mut e = vec![0; packed::bytes(batch.triples())];
-        let messages = u.chunks(2 * PART / 8).zip(e.chunks_mut(PART / 8));
-        for (triples, (u, e)) in triples.chunks_mut(PART).zip(messages) {
+        for (triples, e) in triples.chunks_mut(PART).zip(e.chunks_mut(PART / 8)) {
             let cots = take(OtCount::received_by(Party::Client, 3 * triples.len()))?;
             let received = &cots.received;
             let keys = received.keys().as_chunks::<3>().0.par_chunks(CHUNK);
-            let messages = u.par_chunks(2 * CHUNK / 8).zip(e.par_chunks_mut(CHUNK / 8));
-            let chunks = keys.zip(triples.par_chunks_mut(CHUNK)).zip(messages);
-            chunks.enumerate().for_each(|(i, ((keys, triples), (u, e)))| {
+            let chunks = keys.zip(triples.par_chunks_mut(CHUNK)).zip(e.par_chunks_mut(CHUNK / 8));
+            chunks.enumerate().for_each(|(i, ((keys, triples), e))| {
                 let first = received.first() + (3 * CHUNK * i) as u64;
-                accept_chunk(&received.hash(first), first, keys, triples, u, e);
+                give_chunk(&received.hash(first), first, keys, triples, e);
             });
         }
         Ok((Self { batch, session, triples }, e))
     }
 
     /// Opens what the order asks for. Returns the triples that are left, and the message: bits and hash.
-    #[must_use]
-    pub fn open(self, guard: &mut Guard, seed: &[u8; SEED_BYTES]) -> (Triples, Vec<u8>) {
+    ///
+    /// # Errors
+    /// [`Error::Protocol`] if the server's message has another length.
+    fn open(self, guard: &mut Guard, message: &[u8]) -> Result<(Triples, Vec<u8>)> {
         let Self { batch, session, triples } = self;
+        let length = || Error::protocol("length of an order", order_bytes(batch), message.len());
+        let (seed, theirs) = message.split_first_chunk().ok_or_else(length)?;
+        packed::check(theirs, batch.paired_bits())?;
         let order = Order::of(seed, batch);
-        let mut bits = Vec::with_capacity(batch.opened_bits());
-        check_pairs(guard, &order, &triples, |_, d, f, w, macs| *macs = [d, f, w(d.lsb(), f.lsb())]);
-        let of = |member: &u32| triples[*member as usize];
-        for members in order.buckets() {
-            let [x, y, _] = of(&members[0]);
-            bits.extend(members[1..].iter().flat_map(|member| [x ^ of(member)[0], y ^ of(member)[1]]));
-        }
-        for member in order.opened() {
-            let [x, y, z] = of(member);
+        check_pairs(guard, &order, &triples, |pair, d, f, w, macs| {
+            let (d_s, f_s) = (packed::bit(theirs, 2 * pair), packed::bit(theirs, 2 * pair + 1));
+            *macs = [d, f, w(d.lsb() ^ d_s, f.lsb() ^ f_s)];
+        });
+        let mut message = vec![0; packed::bytes(batch.opened_bits())];
+        set_pairs(&mut message, &order, &triples);
+        for (i, member) in order.opened().iter().enumerate() {
+            let [x, y, z] = triples[*member as usize];
             guard.absorb(&[x, y, z]);
-            bits.extend([x, y]);
+            let at = batch.paired_bits() + 2 * i;
+            packed::set(&mut message, at, x.lsb());
+            packed::set(&mut message, at + 1, y.lsb());
         }
-        let mut message = packed::halves(&bits);
-        bits.zeroize();
         message.extend_from_slice(&guard.digest());
-        (first_of_buckets(session, &order, &triples), message)
+        Ok((first_of_buckets(session, &order, &triples), message))
     }
 }
 
 /// e and the tags of one chunk, z_c in the place of the choice of r.
-fn accept_chunk(hash: &TccrHash, first: u64, cots: &[[Block; 3]], triples: &mut [Triple], u: &[u8], e: &mut [u8]) {
+fn give_chunk(hash: &TccrHash, first: u64, cots: &[[Block; 3]], triples: &mut [Triple], e: &mut [u8]) {
     let mut space = [Block::ZERO; 2 * CHUNK];
     let keys = &mut space[..2 * triples.len()];
     for ([x, y, _], keys) in cots.iter().zip(keys.as_chunks_mut().0) {
@@ -262,13 +227,26 @@ fn accept_chunk(hash: &TccrHash, first: u64, cots: &[[Block; 3]], triples: &mut 
     hash.hash(keys, |j| Block::new(first + (j / 2 * 3 + j % 2) as u64, 0));
     for (i, ((triple, cots), keys)) in triples.iter_mut().zip(cots).zip(keys.as_chunks::<2>().0).enumerate() {
         let [x, y, r] = cots.map(Tag::of);
-        let (x_c, y_c) = (x.lsb(), y.lsb());
-        let (u_1, u_2) = (packed::bit(u, 2 * i), packed::bit(u, 2 * i + 1));
-        let z_c = keys[1].lsb() ^ (y_c & u_1) ^ keys[0].lsb() ^ (x_c & u_2) ^ (x_c & y_c);
+        let z_c = keys[1].lsb() ^ keys[0].lsb() ^ (x.lsb() & y.lsb());
         packed::set(e, i, z_c ^ r.lsb());
         *triple = [x, y, r.with_lsb(z_c)];
     }
     space.zeroize();
+}
+
+/// A party's halves of d and f of every pair of every bucket, one after the other.
+fn set_pairs(bits: &mut [u8], order: &Order, triples: &[Triple]) {
+    let of = |member: u32| triples[member as usize];
+    let mut at = 0;
+    for members in order.buckets() {
+        let [x, y, _] = of(members[0]);
+        for member in &members[1..] {
+            let [other_x, other_y, _] = of(*member);
+            packed::set(bits, at, (x ^ other_x).lsb());
+            packed::set(bits, at + 1, (y ^ other_y).lsb());
+            at += 2;
+        }
+    }
 }
 
 /// Of every pair of every bucket: absorbs what `macs` makes of its number, [d], [f] and, for values of d and f, [z ^ z' ^ d y' ^ f x'].
@@ -310,31 +288,12 @@ fn split_message(message: &[u8], bits: usize) -> Result<(&[u8], &[u8; DIGEST_BYT
     Ok((opened, digest))
 }
 
-/// Makes a batch: four flights. Both parties call it with the same batch, and OTs as many as [`Batch::ots`].
+/// Makes a batch: three flights. Both parties call it with the same batch. The pool must have [as many OTs](Batch::ots), which it computes as they
+/// are needed, so that not all of a batch's are in memory.
 ///
 /// # Errors
-/// Those of the channel, [`Error::Protocol`] for a malformed message, [`Error::OtherSession`] before anything is sent if the OTs are not the
-/// guard's, and at the server [`Error::Cheated`].
-///
-/// # Panics
-/// If there are more or fewer OTs.
-pub async fn make<R: CryptoRng>(
-    ch: &mut Channel,
-    guard: &mut Guard,
-    batch: Batch,
-    mut cots: Cots,
-    rng: &mut R,
-) -> Result<Triples> {
-    assert_eq!(cots.count(), batch.ots(), "the OTs of one batch");
-    let session = cots.session();
-    make_from(ch, guard, batch, session, |need| cots.split_front(need), rng).await
-}
-
-/// [`make`] with OTs that the pool computes as they are needed, so that not all of a batch's are in memory. The pool must have
-/// [as many](Batch::ots), and both parties call this or neither.
-///
-/// # Errors
-/// As [`make`], and [`Error::Exhausted`], before anything is sent, if the pool has too few.
+/// Those of the channel, [`Error::Protocol`] for a malformed message, before anything is sent [`Error::OtherSession`] if the OTs are not the
+/// guard's and [`Error::Exhausted`] if the pool has too few, and at the server [`Error::Cheated`].
 pub async fn make_of<R: CryptoRng>(
     ch: &mut Channel,
     guard: &mut Guard,
@@ -350,6 +309,19 @@ pub async fn make_of<R: CryptoRng>(
     make_from(ch, guard, batch, session, |need| pool.take(need), rng).await
 }
 
+/// [`make_of`] with OTs that are at hand, as many as [`Batch::ots`].
+#[cfg(test)]
+pub(super) async fn make<R: CryptoRng>(
+    ch: &mut Channel,
+    guard: &mut Guard,
+    batch: Batch,
+    mut cots: Cots,
+    rng: &mut R,
+) -> Result<Triples> {
+    let session = cots.session();
+    make_from(ch, guard, batch, session, |need| cots.split_front(need), rng).await
+}
+
 async fn make_from<R: CryptoRng>(
     ch: &mut Channel,
     guard: &mut Guard,
@@ -359,23 +331,20 @@ async fn make_from<R: CryptoRng>(
     rng: &mut R,
 ) -> Result<Triples> {
     guard.check(Some(session))?;
-    let all = batch.triples();
     match guard.party() {
         Party::Server => {
-            let (offered, u) = Offered::offer_from(batch, session, take, rng)?;
-            ch.send(FrameKind::Data, u).await?;
-            let e = ch.recv(FrameKind::Data, packed::bytes(all)).await?;
-            let (sealed, seed) = offered.correct(&e)?;
-            ch.send(FrameKind::Data, seed.to_vec()).await?;
+            let formed = Formed::form(batch, session, take)?;
+            let e = ch.recv(FrameKind::Data, packed::bytes(batch.triples())).await?;
+            let (sealed, order) = formed.correct(&e, rng)?;
+            ch.send(FrameKind::Data, order).await?;
             let message = ch.recv(FrameKind::Data, packed::bytes(batch.opened_bits()) + DIGEST_BYTES).await?;
             sealed.check(guard, &message)
         }
         Party::Client => {
-            let u = ch.recv(FrameKind::Data, packed::bytes(2 * all)).await?;
-            let (accepted, e) = Accepted::accept_from(batch, session, take, &u)?;
+            let (given, e) = Given::give(batch, session, take)?;
             ch.send(FrameKind::Data, e).await?;
-            let seed = ch.recv(FrameKind::Data, SEED_BYTES).await?;
-            let (triples, message) = accepted.open(guard, seed.first_chunk().expect("the length was checked"));
+            let order = ch.recv(FrameKind::Data, order_bytes(batch)).await?;
+            let (triples, message) = given.open(guard, &order)?;
             ch.send(FrameKind::Data, message).await?;
             Ok(triples)
         }
@@ -391,7 +360,7 @@ macro_rules! redacted {
         }
     )*};
 }
-redacted!(Offered, Sealed, Accepted);
+redacted!(Formed, Sealed, Given);
 
 #[cfg(test)]
 mod tests;

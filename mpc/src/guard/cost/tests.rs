@@ -4,12 +4,14 @@ use super::*;
 use crate::correlation::ot::Cots;
 use crate::guard::circuits::{argmax, input, logits, max_pool, requantise, reveal, table};
 use crate::guard::prepare::all_from;
+use crate::guard::prove::{CHALLENGE_BYTES, PROOF_BYTES};
 use crate::guard::testing::{deal, rng};
-use crate::guard::{Bits, Destination, Guard, Origin, Outputs, make, offline, online};
+use crate::guard::triples::make;
+use crate::guard::{Bits, Destination, Guard, Origin, Outputs, online};
 use crate::party::Stage;
 use crate::primitive::bits::Planes;
 use crate::spec::{Clip, Spec};
-use crate::transport::channel::Channel;
+use crate::transport::channel::{Channel, HEADER_BYTES};
 use std::sync::Arc;
 
 const SPEC: Spec = Spec { ell: 9, shift: 3, bits: 3, guard: 1 };
@@ -42,12 +44,7 @@ fn shared(number: usize, kept: &[Bits]) -> Vec<Bits> {
     }
 }
 
-async fn party(
-    mut ch: Channel,
-    batches: &[Batch],
-    at_once: bool,
-    (mut cots, mut guard): (Cots, Guard),
-) -> (Vec<Outputs>, Channel) {
+async fn party(mut ch: Channel, batches: &[Batch], (mut cots, mut guard): (Cots, Guard)) -> (Vec<Outputs>, Channel) {
     let (layers, rng) = (layers(), &mut rng(ch.party() as u64));
     let client = ch.party() == Party::Client;
     ch.enter(Stage::Offline);
@@ -61,17 +58,10 @@ async fn party(
         let ports = circuit.inputs().iter().filter(|port| client && port.of == Origin::Early);
         early.push(ports.map(|port| Planes::random(*lanes, port.width, rng)).collect::<Vec<_>>());
     }
-    let mut prepared = Vec::new();
-    if at_once {
-        let own = (|need| cots.split_front(need), &mut pool);
-        prepared = all_from(&layers, &mut ch, &mut guard, own, early, rng).await.unwrap();
-    } else {
-        for ((circuit, lanes), early) in layers.iter().zip(early) {
-            let own = cots.split_front(circuit.ots(*lanes)).unwrap();
-            let triples = pool.take(circuit.triples() * lanes).unwrap();
-            prepared.push(offline(circuit, *lanes, &mut ch, &mut guard, (own, triples), early, rng).await.unwrap());
-        }
-    }
+    let (mut told, own) = (Vec::new(), (|need| cots.split_front(need), &mut pool));
+    let prepared =
+        all_from(&layers, &mut ch, &mut guard, own, (early, |_, number| told.push(number)), rng).await.unwrap();
+    assert_eq!(told, (0..layers.len()).map(Some).chain([None]).collect::<Vec<_>>());
     assert_eq!(cots.count(), OtCount::ZERO, "all OTs that were planned");
     ch.enter(Stage::Online);
     let (mut outputs, mut kept) = (Vec::new(), Vec::new());
@@ -92,17 +82,12 @@ async fn party(
 async fn the_cost_of_a_network_is_that_of_the_channel() {
     let circuits = layers();
     let need = triples(&circuits);
-    for (batches, at_once) in [
-        (vec![Batch::of(3, need).unwrap()], false),
-        (vec![Batch::of(2, need.div_ceil(2)).unwrap(); 2], false),
-        (vec![Batch::of(3, need).unwrap()], true),
-    ] {
-        let cost = if at_once { cost_at_once(&batches, &circuits) } else { cost(&batches, &circuits) };
+    for batches in [vec![Batch::of(3, need).unwrap()], vec![Batch::of(2, need.div_ceil(2)).unwrap(); 2]] {
+        let cost = cost(&batches, &circuits);
         assert_eq!(cost.demand.ots.server_receives, 0);
         let [(client, own), (server, guard)] = deal(cost.demand.ots.total(), 1);
         let (a, b) = Channel::pair();
-        let (client, server) =
-            tokio::join!(party(a, &batches, at_once, (client, own)), party(b, &batches, at_once, (server, guard)));
+        let (client, server) = tokio::join!(party(a, &batches, (client, own)), party(b, &batches, (server, guard)));
         assert_eq!(client.0[6].opened[0].lanes(), IMAGES);
         for (channel, party) in [(&client.1, Party::Client), (&server.1, Party::Server)] {
             for stage in [Stage::Offline, Stage::Online] {
@@ -120,21 +105,23 @@ async fn the_cost_of_a_network_is_that_of_the_channel() {
 #[test]
 fn one_proof_spares_flights_and_masks() {
     let circuits = layers();
-    let (each, once) = (cost(&[], &circuits), cost_at_once(&[], &circuits));
-    assert_eq!((once.flights_of(Stage::Offline), once.flights()), (3, each.flights()));
-    assert!(each.flights_of(Stage::Offline) > 3 && proofs(&circuits) == 3);
-    assert_eq!(each.demand.ots.client_receives - once.demand.ots.client_receives, 2 * 128);
+    let (each, once) = (circuits.iter().map(|(circuit, lanes)| circuit.cost(*lanes)), cost(&[], &circuits));
+    assert_eq!(once.flights_of(Stage::Offline), 3);
+    let masks = each.map(|cost| cost.demand.ots.client_receives).sum::<usize>() - once.demand.ots.client_receives;
+    assert_eq!((proofs(&circuits), masks), (3, 2 * MASK_OTS));
     let plain = [(reveal(4).unwrap(), 3)];
-    assert_eq!(cost_at_once(&[], &plain), cost(&[], &plain));
+    assert_eq!(cost(&[], &plain), plain[0].0.cost(3));
 }
 
-/// In the long run a layer costs what its lanes cost, whatever it runs with.
+/// In the long run a layer costs what its lanes cost, whatever it runs with, but for the proof, of which there is one.
 #[test]
 fn amortised_bytes_add_up() {
     let circuits = layers();
+    let proof = MASK_OTS as f64 * BYTES_PER_OT + (CHALLENGE_BYTES + PROOF_BYTES + 2 * HEADER_BYTES) as f64;
     for bucket in [2, 3, 4] {
         let alone: f64 = circuits.iter().map(|layer| amortised_bytes(bucket, std::slice::from_ref(layer))).sum();
-        assert!((amortised_bytes(bucket, &circuits) - alone).abs() < 1e-6 * alone);
+        let spared = (proofs(&circuits) - 1) as f64 * proof;
+        assert!((amortised_bytes(bucket, &circuits) - (alone - spared)).abs() < 1e-6 * alone);
     }
     let none: [(&Circuit, usize); 0] = [];
     assert_eq!((amortised_bytes(3, &none), triples(&none)), (0.0, 0));

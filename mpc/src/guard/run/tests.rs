@@ -269,7 +269,8 @@ async fn too_few_triples_are_refused_before_anything_is_sent() {
 #[tokio::test]
 async fn what_is_of_another_session_is_refused() {
     use crate::guard::testing::{deal, deal_bits};
-    use crate::guard::{Batch, make};
+    use crate::guard::Batch;
+    use crate::guard::triples::make;
     let circuit = Arc::new(circuits::requantise(SPEC, crate::spec::Clip::default(), Some(9)).unwrap());
     let refused = |result: Result<()>, ch: &Channel| {
         assert!(matches!(result, Err(Error::OtherSession)), "{result:?}");
