@@ -75,6 +75,8 @@ struct Taken {
     memory: u64,
     /// When it was asked to leave.
     asked: Option<Instant>,
+    /// What it is at may not be cut.
+    held: bool,
 }
 
 /// What happens at a server's door.
@@ -169,7 +171,8 @@ impl Admission {
         let (before, theirs) = first.fold((0, 0), |(count, bytes), (_, memory)| (count + 1, bytes + memory));
         if state.seats.len() + before < self.seats && state.reserved() + theirs + memory <= self.memory {
             let (leave, left) = watch::channel(false);
-            let taken = Taken { number: place, address, attention: attention.clone(), leave, memory, asked: None };
+            let taken =
+                Taken { number: place, address, attention: attention.clone(), leave, memory, asked: None, held: false };
             state.seats.push(taken);
             return Ok(Some(Seat { admission: self.clone(), number: place, left }));
         }
@@ -187,7 +190,7 @@ impl Admission {
 
     /// How late a client is: one that owes a message more than one that asks for nothing; `None` if it is not.
     fn lateness(&self, taken: &Taken) -> Option<(bool, Duration)> {
-        if taken.asked.is_some() {
+        if taken.asked.is_some() || taken.held {
             return None;
         }
         match taken.attention.doing() {
@@ -214,6 +217,15 @@ impl Admission {
             self.changed.notify_waiters();
         }
         true
+    }
+
+    fn hold(&self, session: u64, held: bool) {
+        if let Some(taken) = self.state().seats.iter_mut().find(|taken| taken.number == session) {
+            taken.held = held;
+        }
+        if !held {
+            self.changed.notify_waiters();
+        }
     }
 
     /// What happens now; nobody here knows what sessions hold.
@@ -302,9 +314,21 @@ pub(crate) struct Seat {
 
 impl Seat {
     /// Waits until it has to make room for somebody else.
-    pub(crate) async fn needed(&mut self) {
-        if self.left.wait_for(|leave| *leave).await.is_err() {
+    pub(crate) async fn needed(&self) {
+        if self.left.clone().wait_for(|leave| *leave).await.is_err() {
             std::future::pending().await
+        }
+    }
+
+    /// Waits until its session may be cut.
+    pub(crate) async fn released(&self) {
+        loop {
+            let changed = self.admission.changed.notified();
+            let is_held = |taken: &Taken| taken.number == self.number && taken.held;
+            if !self.admission.state().seats.iter().any(is_held) {
+                return;
+            }
+            let _ = tokio::time::timeout(LOOK, changed).await;
         }
     }
 
@@ -347,6 +371,30 @@ impl Room {
             }
             let _ = tokio::time::timeout(LOOK, changed).await;
         }
+    }
+}
+
+impl Room {
+    /// While this is kept the session's client is not late, and is not cut where it was asked to leave before: for what it would be blamed
+    /// for, and which has a time of its own.
+    pub(crate) fn hold(&self) -> Hold {
+        self.set_held(true);
+        Hold(self.clone())
+    }
+
+    fn set_held(&self, held: bool) {
+        if let Some((admission, number)) = &self.0 {
+            admission.hold(*number, held);
+        }
+    }
+}
+
+/// Keeps a session from being cut.
+pub(crate) struct Hold(Room);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.set_held(false);
     }
 }
 

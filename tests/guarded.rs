@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use lowkey::error::Remedy;
 use lowkey::guard::{AuditRate, Circuits, Forecast};
-use lowkey::plan::PlanError;
+use lowkey::plan::{NonlinearKind, PlanError, Step};
 use lowkey::policy::{Identity, Refusal};
-use lowkey::{Answer, Client, ClientBuilder, Error, Model, Result, Reveal, Schedule, Server, ServerBuilder};
-use lowkey_models::{Network, random, zoo};
+use lowkey::{Answer, Client, ClientBuilder, Error, Link, Model, Result, Reveal, Schedule, Server, ServerBuilder};
+use lowkey_models::{Network, Op, random, zoo};
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, DuplexStream};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use common::faulty::{Fault, Faulty, Way};
@@ -29,7 +31,7 @@ fn model(name: &str) -> Model {
 
 fn guarded(model: Model) -> (TempDir, ServerBuilder) {
     let folder = tempfile::tempdir().unwrap();
-    let builder = Server::builder(model).state(folder.path()).guard();
+    let builder = Server::builder(model).state(folder.path()).guard().reveal(Reveal::Logits);
     (folder, builder)
 }
 
@@ -42,12 +44,7 @@ async fn connect(server: &Server, name: &str, builder: ClientBuilder) -> (Result
 }
 
 /// The same of a stream that changes a byte on its way to the server.
-fn pair(
-    server: &Server,
-    name: &str,
-    fault: Fault,
-    at: usize,
-) -> (Faulty<tokio::io::DuplexStream>, JoinHandle<Result<()>>) {
+fn pair(server: &Server, name: &str, fault: Fault, at: usize) -> (Faulty<DuplexStream>, JoinHandle<Result<()>>) {
     let (here, there) = tokio::io::duplex(1 << 20);
     let (server, client) = (server.clone(), identity(name));
     let serving = tokio::spawn(async move { server.serve_from(there, client).await.map(drop) });
@@ -104,6 +101,30 @@ async fn digits_are_exact_and_as_planned() {
     exact(digits, &inputs[..2], Reveal::Class).await;
 }
 
+/// A server for a slow link has trees where chains were: fewer flights, more triples, the same answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_link_takes_fewer_flights() {
+    let digits = model("digits");
+    let input = images(&digits, 1).remove(0);
+    let mut forecasts = Vec::new();
+    for link in [Link::Lan, Link::Wan] {
+        let (_folder, builder) = guarded(digits.clone());
+        let server = builder.link(link).build().await.unwrap();
+        let (client, serving) = connect(&server, "alice", Client::builder().guard().reveal(Reveal::Logits)).await;
+        let mut client = client.unwrap();
+        let answer = client.infer(&input).await.unwrap();
+        assert_eq!(answer.logits, digits.answer(&input).unwrap().logits);
+        check(&client, &answer, Reveal::Logits);
+        let circuits = Circuits::derive(client.plan()).unwrap();
+        forecasts.push(Forecast::new(client.plan(), &circuits, Reveal::Logits));
+        client.close().await.unwrap();
+        serving.await.unwrap().unwrap();
+    }
+    let [lan, wan] = &forecasts[..] else { unreachable!() };
+    assert!(5 * wan.flights() <= 4 * lan.flights(), "{} and {}", wan.flights(), lan.flights());
+    assert!(wan.triples > lan.triples);
+}
+
 /// Max pools with padding, clips, zero points, windows of several sizes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pools_are_exact() {
@@ -121,7 +142,7 @@ async fn slots_ahead() {
     let digits = model("digits");
     let (_folder, builder) = guarded(digits.clone());
     let server = builder.audit_rate("1/4".parse().unwrap()).build().await.unwrap();
-    let (client, serving) = connect(&server, "alice", Client::builder().guard()).await;
+    let (client, serving) = connect(&server, "alice", Client::builder().guard().reveal(Reveal::Logits)).await;
     let mut client = client.unwrap();
     client.prepare(3).await.unwrap();
     for input in images(&digits, 3) {
@@ -167,9 +188,7 @@ async fn what_a_guarded_server_needs() {
     assert!(matches!(&error, Error::Usage { what, .. } if what.contains("who they are")), "{error}");
     let error = Server::builder(model("digits")).guard().build().await.unwrap_err();
     assert!(matches!(&error, Error::Usage { what, .. } if what.contains("state folder")), "{error}");
-    let scaled = zoo::find("digits-int8").map(|bundled| bundled.network());
-    let scaled = scaled.unwrap_or_else(with_a_scale);
-    let (_folder, builder) = guarded(Model::from(scaled));
+    let (_folder, builder) = guarded(Model::from(with_a_pool_and_another_reader()));
     let error = builder.build().await.unwrap_err();
     assert!(matches!(error, Error::Plan(PlanError::NoCircuit { .. })), "{error}");
     let mut wrapping = (0..100).map(|seed| {
@@ -183,13 +202,75 @@ async fn what_a_guarded_server_needs() {
     assert!(matches!(&error, Error::Usage { what, .. } if what.contains("sums wrap")), "{error}");
 }
 
-/// A network at random that multiplies.
-fn with_a_scale() -> Network {
-    let multiplies = |network: &Network| {
-        network.architecture().nodes.iter().any(|node| matches!(node.op, lowkey_models::Op::Scale { .. }))
+/// Unless it is said, a guarded server shows the class alone, and a client asks for nothing else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_class_alone_is_the_default() {
+    let (folder, digits) = (tempfile::tempdir().unwrap(), model("digits"));
+    let server = Server::builder(digits.clone()).state(folder.path()).guard().build().await.unwrap();
+    let (input, asks) = (images(&digits, 1).remove(0), Client::builder().guard());
+    let (client, serving) = connect(&server, "alice", asks.clone()).await;
+    let mut client = client.unwrap();
+    let answer = client.infer(&input).await.unwrap();
+    assert_eq!((answer.class, answer.logits), (digits.answer(&input).unwrap().class, None));
+    client.close().await.unwrap();
+    serving.await.unwrap().unwrap();
+    let (client, _) = connect(&server, "alice", asks.reveal(Reveal::Logits)).await;
+    let error = client.unwrap().infer(&input).await.unwrap_err();
+    assert!(matches!(error, Error::Declined(Refusal::ClassOnly)), "{error}");
+}
+
+/// Networks at random.
+fn networks() -> impl Iterator<Item = Network> {
+    (0..200).map(|seed| random::network(&mut ChaCha20Rng::seed_from_u64(seed), &random::Size::default()))
+}
+
+/// A max pool of what another layer reads too, which has no circuit.
+fn with_a_pool_and_another_reader() -> Network {
+    let pools = |network: &Network| {
+        let architecture = network.architecture();
+        architecture.nodes.iter().any(|node| {
+            let Op::MaxPool { input, .. } = node.op else { return false };
+            let is_pool =
+                |reader: usize| matches!(architecture.nodes[reader].op, Op::MaxPool { .. } | Op::Table { .. });
+            !architecture.consumers(input).all(is_pool)
+        })
     };
-    let made = |seed| random::network(&mut ChaCha20Rng::seed_from_u64(seed), &random::Size::default());
-    (0..100).map(made).find(multiplies).expect("one of many")
+    networks().find(pools).expect("one of many")
+}
+
+/// Free scales: multiplied and truncated where that is proved exact, and multiplied in a wider ring.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scales_are_exact() {
+    let mut seen = [0, 0];
+    for (seed, network) in (0..).zip(networks()) {
+        let multiplies = |op: &Op| matches!(op, Op::Scale { .. });
+        if !network.architecture().nodes.iter().any(|node| multiplies(&node.op)) {
+            continue;
+        }
+        let (_folder, builder) = guarded(Model::from(network.clone()));
+        let server = match builder.build().await {
+            Ok(server) => server,
+            Err(Error::Plan(PlanError::NoCircuit { .. })) => continue,
+            Err(other) => panic!("{other}"),
+        };
+        let steps = |kind: fn(&NonlinearKind) -> bool| {
+            let is = |step: &Step| matches!(step, Step::Nonlinear(step) if kind(&step.kind));
+            server.model().plan.steps.iter().any(is)
+        };
+        let kinds = [
+            steps(|kind| matches!(kind, NonlinearKind::Rescale { .. })),
+            steps(|kind| matches!(kind, NonlinearKind::Scale { .. })),
+        ];
+        if seen.iter().zip(kinds).all(|(seen, is)| *seen >= 2 || !is) {
+            continue;
+        }
+        seen.iter_mut().zip(kinds).for_each(|(seen, is)| *seen += usize::from(is));
+        println!("network {seed}: truncated, scaled: {kinds:?}");
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let inputs = [(); 2].map(|()| random::input(&mut rng, &network.architecture().input));
+        exact(Model::from(network), &inputs, Reveal::Logits).await;
+    }
+    assert!(seen.iter().all(|seen| *seen >= 1), "{seen:?}");
 }
 
 /// A bit of what the client opens online is changed: the server says so, shuts it out, and ends the session beside it.
@@ -236,28 +317,77 @@ async fn who_opens_what_it_does_not_hold_is_shut_out() {
     assert!(matches!(client.unwrap_err(), Error::Declined(Refusal::ShutOut)));
 }
 
-/// The line is lost when a slot is to be opened. The next session of the same builder opens it, and goes on.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lost_line_and_the_way_back() {
-    let (folder, builder) = guarded(model("digits"));
-    let server = builder.audit_rate("0.99".parse().unwrap()).build().await.unwrap();
-    // Where the word of the first slot ends, as the client reads it: a control frame of four bytes in the offline stage.
-    let (here, there) = tokio::io::duplex(1 << 20);
-    let stream = Faulty::tapped(here);
+/// Where the word of the first slot begins, as a client reads it: a control frame of four bytes in the offline stage.
+async fn first_word(server: &Server) -> usize {
+    let (stream, serving) = pair(server, "bob", Fault::None, 0);
     let tap = stream.tap();
-    let serving = tokio::spawn({
-        let (server, client) = (server.clone(), identity("bob"));
-        async move { server.serve_from(there, client).await.map(drop) }
-    });
     let mut bob = Client::builder().guard().over(stream, "memory").await.unwrap();
     let tried = tokio::time::timeout(Duration::from_secs(20), bob.prepare(1)).await;
     drop((bob, tried));
     let _ = serving.await.unwrap();
     let read = frames(&tap.lock().unwrap()[Way::Read as usize]);
     let is_word = |frame: &&common::frames::Frame| frame.kind == common::frames::CONTROL && frame.payload.len() == 4;
-    let word = read.iter().find(is_word).expect("a coin has fallen");
-    let at = word.start + HEADER + 4;
+    read.iter().find(is_word).expect("a coin has fallen").start
+}
 
+/// A session in which what the server says from byte `at` on comes late, and word of when it is late.
+fn late(
+    server: &Server,
+    name: &str,
+    at: usize,
+    pause: Duration,
+) -> (DuplexStream, JoinHandle<Result<()>>, oneshot::Receiver<()>) {
+    let ((here, near), (far, there)) = (tokio::io::duplex(1 << 20), tokio::io::duplex(1 << 20));
+    let (mut from_client, mut to_client) = tokio::io::split(near);
+    let (mut from_server, mut to_server) = tokio::io::split(far);
+    let (say, is_late) = oneshot::channel();
+    tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_server).await });
+    tokio::spawn(async move {
+        tokio::io::copy(&mut (&mut from_server).take(at as u64), &mut to_client).await?;
+        let _ = say.send(());
+        tokio::time::sleep(pause).await;
+        tokio::io::copy(&mut from_server, &mut to_client).await
+    });
+    let (server, client) = (server.clone(), identity(name));
+    (here, tokio::spawn(async move { server.serve_from(there, client).await.map(drop) }), is_late)
+}
+
+/// A client that takes 5 of its 15 seconds for an audit, while others wait for its seat, or the server ends: it is not cut, which would shut
+/// it out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_has_its_time_whoever_waits() {
+    let (folder, builder) = guarded(model("digits"));
+    let rate = "0.99".parse().unwrap();
+    let server = builder.audit_rate(rate).sessions(1).drain(Duration::from_secs(1)).build().await.unwrap();
+    let at = first_word(&server).await;
+    for (name, ends) in [("alice", false), ("anne", true)] {
+        let (stream, serving, is_late) = late(&server, name, at, Duration::from_secs(5));
+        let mut alice = Client::builder().guard().over(stream, "memory").await.unwrap();
+        let prepares = tokio::spawn(async move { alice.prepare(1).await });
+        is_late.await.unwrap();
+        if ends {
+            tokio::time::timeout(Duration::from_secs(20), server.shutdown()).await.expect("it waits no longer");
+        } else {
+            let (bob, _) = connect(&server, "bob", Client::builder().guard()).await;
+            assert!(matches!(bob, Err(Error::Declined(Refusal::Full { .. })) | Ok(_)), "{bob:?}");
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        // A session that goes on may be in the audit of its next slot.
+        let (over, store) = (serving.is_finished(), lowkey::Store::open(Some(folder.path().into())).unwrap());
+        let shut = store.offences().unwrap().shut(name).cloned();
+        assert!(shut.is_none() || !over, "{shut:?}");
+        assert!(over || !ends);
+        prepares.abort();
+        let _ = (prepares.await, serving.await);
+    }
+}
+
+/// The line is lost when a slot is to be opened. The next session of the same builder opens it, and goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_line_and_the_way_back() {
+    let (folder, builder) = guarded(model("digits"));
+    let server = builder.audit_rate("0.99".parse().unwrap()).build().await.unwrap();
+    let at = first_word(&server).await + HEADER + 4;
     let builder = Client::builder().guard();
     let error = loop {
         let (here, there) = tokio::io::duplex(1 << 20);
@@ -275,13 +405,20 @@ async fn a_lost_line_and_the_way_back() {
         }
     };
     assert!(matches!(error, Error::Session(_)), "{error}");
+    assert_eq!(builder.owes(), 1);
     // Somebody who owes nothing cannot answer for it, and is not let in.
     let (client, _) = connect(&server, "alice", Client::builder().guard()).await;
     assert!(client.is_err());
+    // Another server asks for nothing, which settles nothing.
+    let (_elsewhere, other) = guarded(model("digits"));
+    let (client, _) = connect(&other.build().await.unwrap(), "alice", builder.clone()).await;
+    client.unwrap().close().await.unwrap();
+    let owed = builder.clone();
     let (client, serving) = connect(&server, "alice", builder).await;
     let client = client.unwrap();
     let store = lowkey::Store::open(Some(folder.path().into())).unwrap();
     assert!(store.offences().unwrap().shut("alice").is_none(), "it has answered");
+    assert_eq!(owed.owes(), 0);
     client.close().await.unwrap();
     serving.await.unwrap().unwrap();
 }

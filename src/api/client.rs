@@ -16,6 +16,7 @@ use super::answer::Answer;
 use super::values::Values;
 use crate::client::{Options, Prepared, Session};
 use crate::error::{Error, Result};
+use crate::guard::Debts;
 use crate::net::{self, Stream, Trust};
 use crate::plan::{Plan, Reveal};
 use crate::publication::{ClientModel, ProgressHandler};
@@ -64,7 +65,7 @@ pub struct ClientBuilder<T = Async> {
     plain_anywhere: bool,
     state: Option<PathBuf>,
     schedule: Schedule,
-    reveal: Reveal,
+    reveal: Option<Reveal>,
     twin: PhantomData<T>,
 }
 
@@ -78,7 +79,7 @@ impl<T> Default for ClientBuilder<T> {
             plain_anywhere: false,
             state: None,
             schedule: Schedule::Prepared,
-            reveal: Reveal::Logits,
+            reveal: None,
         }
     }
 }
@@ -160,9 +161,9 @@ impl<T> ClientBuilder<T> {
         self
     }
 
-    /// What is revealed: the outputs unless said.
+    /// What is revealed: the outputs unless said, and in a [guarded](Self::guard) session the class alone.
     pub fn reveal(mut self, reveal: Reveal) -> Self {
-        self.reveal = reveal;
+        self.reveal = Some(reveal);
         self
     }
 
@@ -173,11 +174,18 @@ impl<T> ClientBuilder<T> {
     }
 
     /// A [guarded](crate::guard) session, with a server that has them: it need not trust this client, whose privacy is then claimed against
-    /// a semi-honest server alone. A certificate of one's own is needed. Connecting again with a clone of this builder answers an audit in
-    /// which the line was lost, within ten minutes.
+    /// a semi-honest server alone. A certificate of one's own is needed. The class alone is asked for, unless [said](Self::reveal). Connecting
+    /// again with a clone of this builder answers an audit in which the line was lost, within ten minutes: [`owes`](Self::owes) says whether
+    /// there is one.
     pub fn guard(mut self) -> Self {
         self.session.guard = Some(self.session.guard.unwrap_or_default());
         self
+    }
+
+    /// Slots of guarded sessions, of this builder and its clones, that a server may still ask to open since the line was lost before it said
+    /// what becomes of them. Whoever has some should connect again soon: the server may have shut this client out until it does.
+    pub fn owes(&self) -> usize {
+        self.session.guard.as_ref().map_or(0, Debts::len)
     }
 
     /// The other twin, with all that was said.
@@ -229,6 +237,7 @@ impl ClientBuilder {
         if session.guard.is_some() && schedule == Schedule::Direct {
             return Err(Error::usage("a guarded session has no direct schedule", "leave the schedule out"));
         }
+        let reveal = reveal.unwrap_or(if session.guard.is_some() { Reveal::Class } else { Reveal::Logits });
         session.address = name.to_string();
         if let Some(folder) = state {
             session.store = Some(Store::open(Some(folder))?);

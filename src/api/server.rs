@@ -305,7 +305,7 @@ impl Inner {
         let memory = served.map_or(0, |served| served.memory().with_slots(1));
         let name = served.map_or_else(String::new, |served| served.offer.name.clone());
         let came = Instant::now();
-        let mut seat = match self.admission.seat(client.address, greeted.attention(), memory).await {
+        let seat = match self.admission.seat(client.address, greeted.attention(), memory).await {
             Ok(seat) => seat,
             Err(refusal) => {
                 let error = greeted.refuse(refusal).await;
@@ -321,10 +321,10 @@ impl Inner {
         let mut cut = self.cut.subscribe();
         let outcome = tokio::select! {
             outcome = session => outcome.flatten(),
-            () = async { seat.needed().await; tokio::time::sleep(GOODBYE).await } => {
+            () = async { seat.needed().await; tokio::time::sleep(GOODBYE).await; seat.released().await } => {
                 Err(Error::Session(ProtocolError::Timeout { after: GOODBYE }))
             }
-            _ = cut.wait_for(|cut| *cut) => {
+            () = async { let _ = cut.wait_for(|cut| *cut).await; seat.released().await } => {
                 Err(Error::Session(ProtocolError::Timeout { after: self.drain.unwrap_or_default() }))
             }
         };

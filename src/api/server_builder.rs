@@ -41,7 +41,7 @@ pub struct ServerBuilder<T = Async> {
     plain_anywhere: bool,
     state: Option<PathBuf>,
     store: Option<Store>,
-    reveal: Reveal,
+    reveal: Option<Reveal>,
     quota: Option<NonZeroU32>,
     sessions: u16,
     per_address: Option<u16>,
@@ -77,7 +77,7 @@ impl<T> ServerBuilder<T> {
             plain_anywhere: false,
             state: None,
             store: None,
-            reveal: Reveal::Logits,
+            reveal: None,
             quota: None,
             sessions: SESSIONS,
             per_address: None,
@@ -186,8 +186,8 @@ impl<T> ServerBuilder<T> {
 
     /// Answers [guarded](crate::guard) sessions and no others: a client that cheats learns no more than the answers to its inputs. Clients have to be
     /// known by certificates of [authorities](Self::client_authorities), and who is caught is kept in the [state](Self::state): both are needed. Half of
-    /// the prepared slots are opened, unless [said otherwise](Self::audit_rate). Outputs are shown as ever; the class [alone](Self::reveal) says far
-    /// less of the weights to whoever gets a malformed slot into use.
+    /// the prepared slots are opened, unless [said otherwise](Self::audit_rate). The class alone is shown, unless [said otherwise](Self::reveal): it
+    /// says far less of the weights to whoever gets a malformed slot into use than the outputs do.
     pub fn guard(mut self) -> Self {
         self.guard = Some(self.guard.unwrap_or_default());
         self
@@ -218,9 +218,10 @@ impl<T> ServerBuilder<T> {
         self
     }
 
-    /// The most that clients are shown: the outputs unless said. [`Reveal::Class`] refuses clients that ask for more.
+    /// The most that clients are shown: the outputs unless said, and of a [guarded](Self::guard) server the class alone. [`Reveal::Class`]
+    /// refuses clients that ask for more.
     pub fn reveal(mut self, most: Reveal) -> Self {
-        self.reveal = most;
+        self.reveal = Some(most);
         self
     }
 
@@ -261,7 +262,7 @@ impl<T> ServerBuilder<T> {
     }
 
     /// How long the inferences that run when the server is asked to end may take; then their sessions are cut. To their own ends unless
-    /// said: each stage has a deadline.
+    /// said: each stage has a deadline. The audit of a guarded session is waited for, 15 seconds at most: its client would be shut out.
     pub fn drain(mut self, longest: Duration) -> Self {
         self.drain = Some(longest);
         self
@@ -366,8 +367,13 @@ impl ServerBuilder {
         self.publish(None, None).await
     }
 
+    fn most_revealed(&self) -> Reveal {
+        self.reveal.unwrap_or(if self.guard.is_some() { Reveal::Class } else { Reveal::Logits })
+    }
+
     async fn publish(self, listener: Option<Listener>, identity: Option<ServerIdentity>) -> Result<Server> {
-        let Self { models, target, state, store, reveal, quota, sessions, per_address, limits, idle, drain, .. } = self;
+        let reveal = self.most_revealed();
+        let Self { models, target, state, store, quota, sessions, per_address, limits, idle, drain, .. } = self;
         let (progress, readiness, memory, allow, watch) =
             (self.progress, self.readiness, self.memory, self.allow, Watch::new(self.watcher));
         let own_quotas = allow.as_ref().is_some_and(AllowList::has_quotas);

@@ -68,7 +68,7 @@ pub struct Arguments {
     #[arg(long, default_value_t = 0, value_name = "N", value_parser = parse_ahead)]
     prepare: usize,
     /// Try up to N times more where the connection is lost, nothing comes in time, or the server is full or ends; each time in a session
-    /// and with a slot of its own.
+    /// and with a slot of its own. With --guard it is at least 6 where the server may wait for the answer of an audit.
     #[arg(long, default_value_t = 0, value_name = "N")]
     retry: u32,
     /// Print every output instead of the best five.
@@ -160,10 +160,12 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         let mut next = arguments.index;
         let mut attempt = 0;
         while let Err(error) = session(&place, &mut next).await {
-            let Some(pause) = pause(&error, attempt).filter(|_| attempt < arguments.retry) else { return Err(error) };
+            // Who leaves with an audit open is shut out: it comes again unasked.
+            let most = if place.builder.owes() > 0 { arguments.retry.max(LEAST_TO_PAY) } else { arguments.retry };
+            let Some(pause) = pause(&error, attempt).filter(|_| attempt < most) else { return Err(error) };
             attempt += 1;
             let seconds = pause.as_secs();
-            warn(format_args!("{error}; trying again in {seconds} s ({attempt} of {})\n", arguments.retry));
+            warn(format_args!("{error}; trying again in {seconds} s ({attempt} of {most})\n"));
             tokio::time::sleep(pause).await;
         }
         Ok(ExitCode::SUCCESS)
@@ -219,6 +221,9 @@ async fn session(place: &Place<'_>, next: &mut usize) -> Result<()> {
         }
     }
 }
+
+/// Attempts to come back of a client that a server may have shut out because the line was lost.
+const LEAST_TO_PAY: u32 = 6;
 
 /// How long to wait before another attempt; `None` where another one would not help, or something was wrong. Whether there is one
 /// depends on the connection and on what the server says of itself, and never on an answer.

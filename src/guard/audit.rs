@@ -125,6 +125,11 @@ impl<S> Undecided<S> {
         Self { arrived, model, slot }
     }
 
+    /// What the slot is for; it can't be used yet.
+    pub(super) fn slot(&self) -> &S {
+        &self.slot
+    }
+
     /// Lets the coin fall, from a generator that the client does not know, once no other audit of the identity is open, here or at
     /// another server of the folder. Before an audit is asked for it stands in the state folder that it was. A slot that is asked for is
     /// taken apart by `open`, which gives the bits that are compared, those that its circuits would have read, and what is left of it.

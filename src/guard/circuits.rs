@@ -7,65 +7,25 @@ use std::sync::Arc;
 
 use lowkey_bridge::parameters::GUARD_BITS;
 use lowkey_models::Op;
-use lowkey_mpc::bits::Planes;
-use lowkey_mpc::guard::{Bits, Circuit, Destination, circuits};
+use lowkey_mpc::guard::{Carry, Circuit, Destination, circuits, ots_at_once};
 use lowkey_mpc::layout::LayoutError;
 use lowkey_mpc::ot::OtCount;
-use lowkey_mpc::party::Party;
 use lowkey_mpc::requantise::{Clip, Spec};
-use zeroize::Zeroizing;
+use lowkey_mpc::rescale::Factor;
 
-use super::slot::ClientHalf;
-use crate::answer;
-use crate::node::{self, Halves, Held, reduce, width_of};
+pub(crate) use super::layer::{Kept, Layer};
+use super::layer::{Makes, Reads};
+use super::products::Products;
+use crate::node::{self, Held, width_of};
 use crate::plan::{
-    ByNode, ByTensor, Holding, NodeId, Nonlinear, NonlinearKind, Plan, PlanError, Reveal, Source, Step, TensorId,
-    Windows,
+    ByNode, Holding, Link, NodeId, Nonlinear, NonlinearKind, Plan, PlanError, Reveal, Source, Step, TensorId,
 };
-use crate::scope::{INPUT, OUTPUT};
 
-/// What a layer reads.
-#[derive(Clone, Copy, Debug)]
-enum Reads {
-    /// The client's input.
-    Input,
-    /// Shares of an accumulator, of which the server lowers its own.
-    Accumulator { node: NodeId, lowered: u64 },
-    /// Multiplied sums of the windows of a pool, likewise; the offset is the server's.
-    Average { pool: NodeId, from: TensorId, multiplier: u64, offset: u64 },
-    /// Kept values, of a pool those of its windows.
-    Kept { from: TensorId, reader: NodeId },
-    /// Shares of the output, with a guard bit.
-    Output,
-    /// Logits that were kept.
-    Logits,
-}
-
-/// What becomes of it.
-#[derive(Clone, Copy, Debug)]
-enum Makes {
-    /// m = y - xhat in a ring, opened to the server; y counts from `lowest`.
-    Masked { tensor: TensorId, ring: u32, lowest: i64 },
-    /// Bits that are kept.
-    Kept(TensorId),
-    /// Logits that are kept.
-    Logits,
-    /// Opened to the client.
-    Answer,
-}
-
-/// One circuit of a plan.
-#[derive(Debug)]
-pub(crate) struct Layer {
-    /// `None` of the input and the output.
-    node: Option<NodeId>,
-    pub(crate) circuit: Arc<Circuit>,
-    pub(crate) lanes: usize,
-    /// Bits of a share that it reads.
-    width: usize,
-    reads: Reads,
-    makes: Makes,
-}
+/// What an AND takes on the wire: its triple at B = 3, and d and f of both parties.
+const BITS_PER_AND: usize = 22;
+/// [`Link::Wan`].
+const WAN_FLIGHT_MICROS: usize = 20_000;
+const WAN_BITS_PER_MICRO: usize = 100;
 
 /// All circuits of a plan.
 #[derive(Debug)]
@@ -77,27 +37,6 @@ pub struct Circuits {
     class: Vec<Layer>,
 }
 
-/// What was kept, while an inference lasts.
-pub(crate) struct Kept {
-    bits: ByTensor<Option<Bits>>,
-    logits: Option<Bits>,
-}
-
-impl Kept {
-    /// Nothing yet, of a network of `nodes` nodes.
-    pub(crate) fn new(nodes: usize) -> Self {
-        Self { bits: ByTensor::with(nodes + 1, || None), logits: None }
-    }
-}
-
-/// One party's words: pads and shares of the client, m and shares of the server.
-#[derive(Clone, Copy)]
-struct Words<'a> {
-    party: Party,
-    shared: &'a ByTensor<Zeroizing<Vec<u64>>>,
-    accumulators: &'a ByNode<Zeroizing<Vec<u64>>>,
-}
-
 impl Circuits {
     /// The circuits of a plan.
     ///
@@ -106,6 +45,7 @@ impl Circuits {
     pub fn derive(plan: &Plan) -> Result<Self, PlanError> {
         plan.with_held(|held| {
             let layer = |step: &Step| match step {
+                Step::Nonlinear(step) if is_multiplied_later(plan, step) => Ok(None),
                 Step::Nonlinear(step) => Layer::of(plan, held, step).map(Some),
                 Step::Linear(_) | Step::Local { .. } | Step::Reshape => Ok(None),
             };
@@ -153,7 +93,12 @@ impl Circuits {
 
     /// Oblivious transfers of one slot, those of its triples not included.
     pub(crate) fn ots(&self, reveal: Reveal) -> OtCount {
-        self.all(reveal).map(|layer| layer.circuit.ots(layer.lanes)).sum()
+        ots_at_once(&self.recorded(reveal))
+    }
+
+    /// The circuits of one inference in order, each with its lanes.
+    pub(crate) fn recorded(&self, reveal: Reveal) -> Vec<(Arc<Circuit>, usize)> {
+        self.all(reveal).map(|layer| (layer.circuit.clone(), layer.lanes)).collect()
     }
 
     /// Triples of one slot.
@@ -162,8 +107,38 @@ impl Circuits {
     }
 }
 
+/// A circuit with chains of carries, or with trees where the plan is for a link on which these take less time. Numbers, so that both parties
+/// choose the same.
+fn quickest(
+    link: Link,
+    lanes: usize,
+    circuit: impl Fn(Carry) -> Result<Circuit, LayoutError>,
+) -> Result<Circuit, LayoutError> {
+    let chains = circuit(Carry::Ripple)?;
+    if link != Link::Wan {
+        return Ok(chains);
+    }
+    let trees = circuit(Carry::Prefix)?;
+    let micros = |circuit: &Circuit| {
+        circuit.depth() * WAN_FLIGHT_MICROS + circuit.triples() * lanes * BITS_PER_AND / WAN_BITS_PER_MICRO
+    };
+    Ok(if micros(&trees) < micros(&chains) { trees } else { chains })
+}
+
 fn of_output(source: LayoutError) -> PlanError {
     PlanError::Layout { node: "output".into(), source }
+}
+
+/// True of a scale that requantisations alone read: their circuits multiply.
+fn is_multiplied_later(plan: &Plan, step: &Nonlinear) -> bool {
+    let made = step.node.output().index();
+    let reads = |node: usize| match &plan.steps[NodeId::new(node)] {
+        Step::Nonlinear(reader) => matches!(reader.kind, NonlinearKind::Requantise { .. }),
+        Step::Linear(_) | Step::Local { .. } | Step::Reshape => false,
+    };
+    matches!(step.kind, NonlinearKind::Scale { .. })
+        && plan.architecture.output != made
+        && plan.architecture.consumers(made).all(reads)
 }
 
 /// True if max pools and tables alone read a tensor.
@@ -195,7 +170,7 @@ impl Layer {
     }
 
     fn of(plan: &Plan, held: &Held<'_>, step: &Nonlinear) -> Result<Self, PlanError> {
-        let node = step.node;
+        let (node, link) = (step.node, plan.choices.link);
         let none = |what| PlanError::NoCircuit { node: plan.name(node).to_owned(), what };
         let of_node = |source| PlanError::Layout { node: plan.name(node).to_owned(), source };
         let made = node.output();
@@ -217,22 +192,40 @@ impl Layer {
         let requantise = |spec: Spec, top: u8| -> Result<(Circuit, usize, u64), PlanError> {
             let lowered = if spec.is_sign().map_err(of_node)? { 1u64 << spec.shift << spec.guard } else { 0 };
             let clip = Clip { top, spare: false };
-            Ok((circuits::requantise(spec, clip, ring).map_err(of_node)?, spec.width(), lowered))
+            let circuit = quickest(link, step.lanes, |how| circuits::requantise_by(how, spec, clip, ring));
+            Ok((circuit.map_err(of_node)?, spec.width(), lowered))
+        };
+        let rescale = |(spec, top): (Spec, u8), products: Products| -> Result<Self, PlanError> {
+            let clip = Clip { top, spare: false };
+            let circuit = quickest(link, step.lanes, |how| circuits::rescale(how, spec, clip, ring));
+            Ok(layer(circuit.map_err(of_node)?, spec.width(), Reads::Products(products)))
         };
         let from = held.input(node);
         let kept = || {
             let reads = Reads::Kept { from, reader: node };
             if from != TensorId::INPUT && is_kept(plan, from) { Some(reads) } else { None }
         };
-        match &step.kind {
-            NonlinearKind::Requantise { .. } | NonlinearKind::Carries => {
+        match (&step.kind, step.source) {
+            (NonlinearKind::Rescale { factors, lowered }, Source::Accumulator(from)) => {
+                let (factors, lowered, pixels) = (factors.clone(), *lowered, step.pixels);
+                let of_sum = node::of_sum(held, node).expect("a requantisation");
+                let ring = of_sum.0.width();
+                rescale(of_sum, Products { from, biased: node, factors, lowered, pixels, ring })
+            }
+            (NonlinearKind::Requantise { lowered }, Source::Scaled(scale)) => {
+                let (from, multiplier) = scaled(plan, scale).ok_or_else(|| none("a scale of what is not a sum"))?;
+                let ell = held.ell(from.output());
+                let factors = multiplier.iter().map(|&multiplier| Factor { multiplier, ell, dropped: 0 }).collect();
+                let of_sum = node::of_sum(held, node).expect("a requantisation");
+                let (lowered, pixels, ring) = (*lowered, step.pixels, of_sum.0.width());
+                rescale(of_sum, Products { from, biased: scale, factors, lowered, pixels, ring })
+            }
+            (NonlinearKind::Requantise { .. } | NonlinearKind::Carries, Source::Accumulator(of)) => {
                 let (spec, top) = node::exact(held, node).ok_or_else(|| none("truncated products"))?;
-                let Source::Accumulator(of) = step.source else { return Err(none("multiplied sums")) };
                 let (circuit, width, lowered) = requantise(spec, top)?;
                 Ok(layer(circuit, width, Reads::Accumulator { node: of, lowered }))
             }
-            NonlinearKind::AvgPool { multiplier, offset, .. } => {
-                let Source::Shared(from) = step.source else { return Err(none("an average of what is not masked")) };
+            (NonlinearKind::AvgPool { multiplier, offset, .. }, Source::Shared(from)) => {
                 let (width, shift) = (step.input_width as u8, node::average_shift(held, node));
                 let spec = Spec { ell: width, shift, bits: step.bits as u8, guard: 0 };
                 let (circuit, width, lowered) = requantise(spec, u8::MAX)?;
@@ -240,13 +233,14 @@ impl Layer {
                 let reads = Reads::Average { pool: node, from, multiplier: *multiplier as u64, offset };
                 Ok(layer(circuit, width, reads))
             }
-            NonlinearKind::MaxPool { windows } | NonlinearKind::Pooled { windows, .. } => {
+            (NonlinearKind::MaxPool { windows } | NonlinearKind::Pooled { windows, .. }, _) => {
                 let reads = kept().ok_or_else(|| none("a max pool of what other layers read too"))?;
                 let bits = held.widths[from] as usize;
-                let circuit = circuits::max_pool(bits, windows.size(), ring).map_err(of_node)?;
+                let pool = |how| circuits::max_pool_by(how, bits, windows.size(), ring);
+                let circuit = quickest(link, step.lanes, pool).map_err(of_node)?;
                 Ok(layer(circuit, bits, reads))
             }
-            NonlinearKind::Table => {
+            (NonlinearKind::Table, _) => {
                 let reads = kept().ok_or_else(|| none("a table of what other layers read too"))?;
                 let ring = ring.ok_or_else(|| none("a table that a pool or a table reads"))?;
                 let (bits, entries) = node::table_entries(held, node);
@@ -254,137 +248,20 @@ impl Layer {
                 let circuit = circuits::table(bits as usize, &entries, ring).map_err(of_node)?;
                 Ok(layer(circuit, bits as usize, reads))
             }
-            NonlinearKind::Rescale { .. } => Err(none("truncated products")),
-            NonlinearKind::Scale { .. } => Err(none("a scale")),
-        }
-    }
-
-    /// What its bytes are counted under.
-    pub(crate) fn scope<'a>(&self, plan: &'a Plan) -> &'a str {
-        match (self.node, self.reads) {
-            (Some(node), _) => plan.name(node),
-            (None, Reads::Input) => INPUT,
-            (None, _) => OUTPUT,
-        }
-    }
-
-    /// Triples that it takes.
-    pub(crate) fn triples(&self) -> usize {
-        self.circuit.triples() * self.lanes
-    }
-
-    /// The client's inputs before the image is known, of its own half: what the circuit reads, and what an audit compares.
-    pub(crate) fn early(&self, plan: &Plan, half: &ClientHalf) -> Vec<Planes> {
-        let words = Words { party: Party::Client, shared: &half.pads, accumulators: &half.shares };
-        let pad = match self.makes {
-            Makes::Masked { tensor, ring, .. } => Some(Planes::from_lanes(&half.pads[tensor], ring as usize)),
-            Makes::Kept(_) | Makes::Logits | Makes::Answer => None,
-        };
-        self.share(plan, words).into_iter().chain(pad).collect()
-    }
-
-    /// The server's inputs.
-    pub(crate) fn of_server(&self, plan: &Plan, halves: &Halves) -> Vec<Planes> {
-        let words = Words { party: Party::Server, shared: &halves.shared, accumulators: &halves.accumulators };
-        self.share(plan, words).into_iter().collect()
-    }
-
-    /// A party's share of what it reads, if it reads shares.
-    fn share(&self, plan: &Plan, words: Words<'_>) -> Option<Planes> {
-        let own = |value: u64| if words.party == Party::Server { value } else { 0 };
-        let mut values = match self.reads {
-            Reads::Input | Reads::Kept { .. } | Reads::Logits => return None,
-            Reads::Accumulator { node, lowered } => {
-                let lowered = own(lowered);
-                let mut shares = words.accumulators[node].clone();
-                shares.iter_mut().for_each(|share| *share = share.wrapping_sub(lowered));
-                shares
-            }
-            Reads::Average { pool, from, multiplier, offset } => {
-                let mut sums = Zeroizing::new(windows(plan, pool).expect("of a pool").sum(&words.shared[from]));
-                let offset = own(offset);
-                sums.iter_mut().for_each(|sum| *sum = sum.wrapping_mul(multiplier).wrapping_add(offset));
-                sums
-            }
-            Reads::Output => {
-                let share = match plan.answer.source {
-                    Source::Accumulator(node) => &words.accumulators[node],
-                    Source::Shared(tensor) => &words.shared[tensor],
-                    Source::Small(_) | Source::Scaled(_) => unreachable!("no output is held so"),
-                };
-                return Some(answer::planes(&plan.answer, Reveal::Class, share));
-            }
-        };
-        reduce(&mut values, self.width as u32);
-        Some(Planes::from_lanes(&values, self.width))
-    }
-
-    /// The client's image, as the input's circuit reads it.
-    pub(crate) fn image(&self, plan: &Plan, input: &[i64]) -> Planes {
-        let range = plan.input().range;
-        let values: Zeroizing<Vec<u64>> = Zeroizing::new(input.iter().map(|x| (x - range.lo) as u64).collect());
-        Planes::from_lanes(&values, width_of(range.hi - range.lo) as usize)
-    }
-
-    /// What it reads of what was kept.
-    pub(crate) fn kept(&self, plan: &Plan, kept: &Kept) -> Vec<Bits> {
-        match self.reads {
-            Reads::Input | Reads::Accumulator { .. } | Reads::Average { .. } | Reads::Output => Vec::new(),
-            Reads::Logits => circuits::per_class(kept.logits.as_ref().expect("made before"), plan.answer.lanes),
-            Reads::Kept { from, reader } => {
-                let bits = kept.bits[from].as_ref().expect("made by an earlier layer");
-                match windows(plan, reader) {
-                    None => vec![bits.planes(0..bits.width())],
-                    Some(windows) => {
-                        let places: Vec<u64> = (0..bits.lanes() as u64).collect();
-                        let tap = |places: Vec<u64>| {
-                            let from = |to: usize| Some(places[to] as usize).filter(|_| places[to] != u64::MAX);
-                            bits.gather_or_zero(self.lanes, from)
-                        };
-                        windows.gather(&places, u64::MAX).map(tap).collect()
-                    }
-                }
+            (NonlinearKind::AvgPool { .. }, _) => Err(none("an average of what is not masked")),
+            (NonlinearKind::Scale { .. }, _) => Err(none("a scale that other layers than requantisations read")),
+            (NonlinearKind::Requantise { .. } | NonlinearKind::Rescale { .. } | NonlinearKind::Carries, _) => {
+                Err(none("a requantisation of what is not a sum"))
             }
         }
-    }
-
-    /// Takes what it made: m into the server's halves, bits into `kept`. Returns what was opened to the client.
-    pub(crate) fn keep(
-        &self,
-        outputs: lowkey_mpc::guard::Outputs,
-        halves: Option<&mut Halves>,
-        kept: &mut Kept,
-    ) -> Option<Planes> {
-        let mut bits = outputs.kept.into_iter();
-        let mut opened = outputs.opened.into_iter();
-        match self.makes {
-            Makes::Kept(tensor) => kept.bits[tensor] = bits.next(),
-            Makes::Logits => kept.logits = bits.next(),
-            Makes::Answer => return opened.next(),
-            Makes::Masked { tensor, ring, lowest } => {
-                if let (Some(halves), Some(m)) = (halves, opened.next()) {
-                    let mut values = Zeroizing::new(m.to_lanes::<u64>());
-                    values.iter_mut().for_each(|m| *m = m.wrapping_add(lowest as u64));
-                    reduce(&mut values, ring);
-                    halves.shared[tensor] = values;
-                }
-            }
-        }
-        None
     }
 }
 
-/// The windows of a pool.
-fn windows(plan: &Plan, node: NodeId) -> Option<&Windows> {
+/// The accumulators that a scale multiplies, and its multipliers.
+fn scaled(plan: &Plan, node: NodeId) -> Option<(NodeId, &[i64])> {
     let Step::Nonlinear(step) = &plan.steps[node] else { return None };
-    match &step.kind {
-        NonlinearKind::MaxPool { windows }
-        | NonlinearKind::Pooled { windows, .. }
-        | NonlinearKind::AvgPool { windows, .. } => Some(windows),
-        NonlinearKind::Requantise { .. }
-        | NonlinearKind::Rescale { .. }
-        | NonlinearKind::Carries
-        | NonlinearKind::Table
-        | NonlinearKind::Scale { .. } => None,
+    match (&step.kind, step.source) {
+        (NonlinearKind::Scale { multiplier, .. }, Source::Accumulator(from)) => Some((from, multiplier)),
+        _ => None,
     }
 }

@@ -15,6 +15,7 @@
 //! The checksums are compared first, so that a line that changes bytes is no offence of the client. On a connection that comes later the server begins
 //! with what is owed, if anything is, and the last two messages follow.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lowkey_bridge::OfflineShare;
@@ -191,14 +192,22 @@ impl Owed {
     }
 }
 
-/// Client: what its sessions with a server have not heard to be settled; a copy is the same.
+/// Most that a client keeps; beyond it what it has owed longest is forgotten.
+const MOST_OWED: usize = 64;
+
+/// Client: what its sessions have not heard to be settled, with whatever servers; a copy is the same. It stays until it is paid: that a server asks
+/// for nothing says nothing of another server, nor of a session whose line was lost since it was asked. No input ever met such a slot.
 #[derive(Clone, Debug, Default)]
-pub struct Debts(Arc<Mutex<Vec<Owed>>>);
+pub struct Debts(Arc<Mutex<VecDeque<Owed>>>);
 
 impl Debts {
-    /// One more, for the next connection.
+    /// One more, for a connection to come.
     pub fn add(&self, owed: Owed) {
-        self.all().push(owed);
+        let mut all = self.all();
+        all.push_back(owed);
+        if all.len() > MOST_OWED {
+            all.pop_front();
+        }
     }
 
     /// How many there are.
@@ -211,27 +220,25 @@ impl Debts {
         self.all().is_empty()
     }
 
-    fn all(&self) -> MutexGuard<'_, Vec<Owed>> {
+    fn all(&self) -> MutexGuard<'_, VecDeque<Owed>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take(&self, slot: &SlotName) -> Option<Owed> {
         let mut all = self.all();
         let place = all.iter().position(|owed| owed.slot() == slot)?;
-        Some(all.remove(place))
+        all.remove(place)
     }
 
-    /// The first message of a connection. What was owed is opened if the server asks for it, and not owed if it does not.
+    /// The first message of a connection. What is owed is opened if the server asks for it, and is owed no more once the server says that it is
+    /// settled.
     ///
     /// # Errors
     /// When the connection fails, what is owed is left. When the server asks for a slot that this client does not owe, nothing is opened.
     pub async fn pay(&self, channel: &mut Channel) -> crate::Result<()> {
         channel.scope(CONTROL);
         let Owes(asked) = channel.recv_control(MAX_CONTROL).await?;
-        let Some(slot) = asked else {
-            self.all().clear();
-            return Ok(());
-        };
+        let Some(slot) = asked else { return Ok(()) };
         let owed = self.take(&slot).ok_or(Error::Peer(Party::Server, Misbehaviour::NotOwed))?;
         owed.open(channel).await.map_err(|Lost { error, owed }| {
             self.add(owed);
@@ -240,8 +247,19 @@ impl Debts {
     }
 }
 
-/// Server: lets the coin fall when the slot is complete, and says so; where it asks, takes the slot apart by `open`, waits for the answer
-/// and compares.
+/// Server: hears that a slot is complete, and that no byte of the connection was changed.
+///
+/// # Errors
+/// When the connection fails, or the checksums differ.
+pub async fn complete(channel: &mut Channel) -> crate::Result<()> {
+    channel.scope(CONTROL);
+    let sums = channel.sums();
+    let complete: Complete = channel.recv_control(MAX_CONTROL).await?;
+    Ok(sums.check(complete.sums)?)
+}
+
+/// Server: lets the coin fall over a slot that is [complete], and says so; where it asks, takes the slot apart by `open`, waits for the
+/// answer and compares.
 ///
 /// # Errors
 /// As [`Undecided::decide`] and [`Audit::answer`].
@@ -254,9 +272,6 @@ pub async fn decide<S, R>(
     open: impl FnOnce(S) -> (Box<dyn Corrections>, R),
 ) -> Result<Fallen<Usable<S>, R>> {
     channel.scope(CONTROL);
-    let sums = channel.sums();
-    let complete: Complete = channel.recv_control(MAX_CONTROL).await.map_err(Error::from)?;
-    sums.check(complete.sums).map_err(Error::from)?;
     match undecided.decide(presence, rate, rng, open).await? {
         Verdict::Use(usable) => {
             channel.send_control(&Word::Use).await.map_err(Error::from)?;

@@ -6,7 +6,7 @@
 //! | [`slot`] | the seed of a slot, made by both parties; the slot computed again from it, and the first part that differs |
 //! | [`audit`] | the coin: [`Undecided`] -> [`Usable`] or [`Audit`], each moved by value |
 //! | `bits` | the client's values as authenticated bits, out of the circuits that would have read them; the comparison of their MACs |
-//! | [`Circuits`] | the nonlinear layers of a plan as circuits, and which have none |
+//! | [`Circuits`] | the nonlinear layers of a plan as circuits, and which have none; `layer`, `products`: what these read and make |
 //! | `session` | sessions of both roles; [`Forecast`]: what they send |
 //! | [`registry`] | [`Presence`] of an identity in a session; one audit at a time; who still owes an answer |
 //! | [`store`](crate::store) | who is shut out, on disk: [`Offences`](crate::store::Offences) |
@@ -16,17 +16,20 @@
 //!
 //! | server | client |
 //! |---|---|
+//! | [`Registry::admit`], before anything is computed | |
 //! | [`Registry::owed`], [`exchange::collect`]: an audit of an earlier connection comes first | [`Debts::pay`] |
 //! | [`Registry::enter`], and all that follows within [`Presence::run`] | |
 //! | for each slot: triples, [`exchange::receive`] | [`exchange::send`] |
 //! | the corrections and proofs of all circuits | the same |
-//! | [`Undecided::new`], [`exchange::decide`] | [`Waiting::new`](exchange::Waiting::new), [`hear`](exchange::Waiting::hear) |
+//! | [`exchange::complete`], [`Undecided::new`], [`exchange::decide`] | [`Waiting::new`](exchange::Waiting::new), [`hear`](exchange::Waiting::hear) |
 //! | [`Usable::begin`], and then the first online byte | the slot that was heard of |
 
 pub mod audit;
 mod bits;
 mod circuits;
 pub mod exchange;
+mod layer;
+mod products;
 pub mod registry;
 pub(crate) mod session;
 pub mod slot;

@@ -128,7 +128,18 @@ impl Registry {
         Ok(presence)
     }
 
-    /// The audit that an identity has not answered, if it still may: one that it was pardoned is none.
+    /// Whether a connection of an identity may lead to something: to a session, or to the answer of an audit. One that has an audit open,
+    /// here or on another connection, is told of it by [`owed`](Self::owed).
+    ///
+    /// # Errors
+    /// As [`enter`](Self::enter).
+    pub fn admit(self: &Arc<Self>, client: &Identity) -> Result<()> {
+        let name = client.name.as_ref().ok_or(Denied::Nameless)?;
+        if self.state().may_owe(name) { Ok(()) } else { self.enter(client).map(drop) }
+    }
+
+    /// The audit that an identity has not answered, if it still may: one that it was pardoned is none. While one is open, or is being answered
+    /// on another connection, whose line may be lost as well, this waits for its end.
     ///
     /// # Errors
     /// [`Denied::Nameless`] without a certificate, or the record cannot be read.
@@ -136,10 +147,7 @@ impl Registry {
         let name = client.name.clone().ok_or(Denied::Nameless)?;
         let (seat, turn) = {
             let mut state = self.state();
-            state.forget_late();
-            // An audit whose lost line nobody has noticed yet is no debt before it lapses: whoever is back that early waits for its end.
-            let open = state.people.get(&name).is_some_and(|person| person.open.audit.is_some());
-            if !open && !state.debts.contains_key(&name) {
+            if !state.may_owe(&name) {
                 return Ok(None);
             }
             let (seat, person) = state.seat(self, &name);
@@ -241,6 +249,13 @@ impl State {
     fn forget_late(&mut self) {
         let now = Instant::now();
         self.debts.retain(|_, debt| debt.until > now);
+    }
+
+    /// An audit whose lost line nobody has noticed yet is no debt before it lapses: it is whoever's turn it is.
+    fn may_owe(&mut self, name: &str) -> bool {
+        self.forget_late();
+        let busy = |person: &Person| person.turn.try_lock().is_err();
+        self.debts.contains_key(name) || self.people.get(name).is_some_and(busy)
     }
 
     fn owe(&mut self, name: Arc<str>, debt: Debt) {

@@ -94,9 +94,13 @@ impl Requantise<'_> {
 
 /// The protocol of requantisation `node` and its largest result, unless it reads truncated products; `None` of other nodes.
 pub(crate) fn exact(held: &Held<'_>, node: NodeId) -> Option<(requantise::Spec, u8)> {
+    of_sum(held, node).filter(|_| held.dropped(held.input(node)).is_none())
+}
+
+/// How requantisation `node` shifts and clips the sum that it reads, truncated products as well; `None` of other nodes.
+pub(crate) fn of_sum(held: &Held<'_>, node: NodeId) -> Option<(requantise::Spec, u8)> {
     let Op::Requantise { input, bits, shift, top, zero_point: _ } = held.op(node) else { return None };
-    let own = Requantise { input: TensorId::new(*input), bits: *bits, shift, top: *top };
-    held.dropped(own.input).is_none().then(|| own.spec(held))
+    Some(Requantise { input: TensorId::new(*input), bits: *bits, shift, top: *top }.spec(held))
 }
 
 /// The max pool that alone reads what requantisation `node` makes, where the clip can come after the pool.

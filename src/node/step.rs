@@ -54,7 +54,7 @@ pub struct Nonlinear {
     /// The smallest value that it reads, and that it makes: programs count from them.
     pub(super) lowest: [i64; 2],
     /// Elements of one channel of the result.
-    pub(super) pixels: usize,
+    pub(crate) pixels: usize,
 }
 
 /// What a nonlinear node reads.

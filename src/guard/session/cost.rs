@@ -5,7 +5,7 @@
 
 use lowkey_mpc::channel::Sums;
 use lowkey_mpc::demand::Demand;
-use lowkey_mpc::guard::{Circuit, Flights, Origin, Triples};
+use lowkey_mpc::guard::{CHALLENGE_BYTES, Circuit, Flights, Origin, PROOF_BYTES, Triples};
 use lowkey_mpc::ot::{Correlations, price};
 use lowkey_mpc::party::{Party, Stage};
 
@@ -13,7 +13,7 @@ use super::super::audit::AuditRate;
 use super::super::circuits::{Circuits, Layer};
 use super::super::exchange::{Complete, Settled, Word};
 use super::super::slot::{ANSWER_BYTES, COMMITMENT_BYTES, NONCE_BYTES};
-use super::batch;
+use super::batches;
 use crate::cost::{Frames, Prediction, request};
 use crate::plan::{NodeId, Plan, Reveal, ServerMemory};
 use crate::report::{Measured, charged_bytes};
@@ -55,9 +55,14 @@ impl Forecast {
         frames.push(offline, Party::Server, CONTROL, NONCE_BYTES);
         frames.lattice(plan);
         for layer in circuits.all(reveal) {
-            for frame in layer.circuit.offline_frames(layer.lanes) {
-                frames.push(offline, frame.sender, layer.scope(plan), frame.bytes);
+            let bytes = layer.circuit.early_bytes(layer.lanes);
+            if bytes > 0 {
+                frames.push(offline, Party::Client, layer.scope(plan), bytes);
             }
+        }
+        if circuits.all(reveal).any(|layer| layer.circuit.proved() > 0) {
+            frames.push(offline, Party::Server, CONTROL, CHALLENGE_BYTES);
+            frames.push(offline, Party::Client, CONTROL, PROOF_BYTES);
         }
         frames.control(offline, Party::Client, &Complete { sums: Sums::default() });
         frames.control(offline, Party::Server, &Word::Use);
@@ -111,8 +116,8 @@ impl Forecast {
 
     /// What a stage may send: a slot and its triples, those of a whole batch.
     pub(crate) fn most_bytes(&self) -> u64 {
-        let batch = batch(self.triples).good().max(self.triples);
-        self.offline_bytes(2) + self.online_bytes() + 2 * triple_charges(batch).iter().sum::<u64>()
+        let made = batches(self.triples).iter().map(|batch| batch.good()).sum();
+        self.offline_bytes(2) + self.online_bytes() + 2 * triple_charges(made).iter().sum::<u64>()
     }
 }
 
@@ -125,12 +130,12 @@ pub(crate) fn demand(circuits: &Circuits, reveal: Reveal) -> Demand {
     circuits.ots(reveal).into()
 }
 
-/// What `count` triples cost each party to send, the client first, at the price of the batch that is made where so many are missing.
+/// What `count` triples cost each party to send, the client first, at the price of the batches that are made where so many are missing.
 fn triple_charges(count: usize) -> [u64; 2] {
     if count == 0 {
         return [0; 2];
     }
-    let batch = batch(count);
+    let batch = batches(count)[0];
     let cost = batch.cost();
     let share = |bytes: f64| (bytes * count as f64 / batch.good() as f64).ceil() as u64;
     let frames = |sender| cost.bytes(Stage::Offline, sender) as f64;
@@ -175,7 +180,7 @@ impl Circuits {
     /// Bytes of both parties for the OTs and the triples of one node, at their price.
     pub fn charged_bytes(&self, node: NodeId) -> u64 {
         let of = |layer: &Layer| {
-            let ots = charged_bytes(layer.circuit.ots(layer.lanes).into());
+            let ots = charged_bytes(layer.circuit.ots_of_bits(layer.lanes).into());
             ots + triple_charges(layer.triples()).iter().sum::<u64>()
         };
         self.of(node).map_or(0, of)
@@ -190,7 +195,7 @@ impl Circuits {
 fn memory(plan: &Plan, circuits: &Circuits) -> ServerMemory {
     let (plain, reveals) = (plan.server_memory(), [Reveal::Logits, Reveal::Class]);
     let of = |reveal: Reveal| {
-        let batch = batch(circuits.triples(reveal));
+        let batch = batches(circuits.triples(reveal))[0];
         let kept = circuits.all(reveal).map(|layer| {
             let planes = [Origin::Early, Origin::Late].map(|origin| layer.circuit.input_planes(origin));
             // What is proved, and sums of what is known.
@@ -199,10 +204,13 @@ fn memory(plan: &Plan, circuits: &Circuits) -> ServerMemory {
         let need = batch.ots() + circuits.ots(reveal);
         let session = Correlations::most_held_bytes(need, batch.ots()) + Triples::BYTES * batch.good();
         let widest = circuits.all(reveal).map(|layer| TAG * layer.lanes * layer.circuit.triples()).max().unwrap_or(0);
+        // All blocks that the proof reads, z, copies of x and y, and both terms of each product, twice.
+        let proved = |layer: &Layer| layer.circuit.input_planes(Origin::Early) + 8 * layer.circuit.proved();
+        let proof = circuits.all(reveal).map(|layer| BLOCK * layer.lanes * proved(layer)).sum();
         ServerMemory {
             session: plain.session + session as u64,
             slot: plain.slot + kept.sum::<usize>() as u64,
-            work: plain.work + (MAKING * batch.triples()).max(2 * widest) as u64,
+            work: plain.work + (MAKING * batch.triples()).max(2 * widest).max(proof) as u64,
         }
     };
     let [logits, class] = reveals.map(of);

@@ -32,7 +32,7 @@ use std::sync::Arc;
 use lowkey_mpc::bits::Planes;
 use lowkey_mpc::channel::Channel;
 use lowkey_mpc::erasing::OnceRng;
-use lowkey_mpc::guard::{Batch, Guard, Prepared, Triples, make_of, offline, online};
+use lowkey_mpc::guard::{Batch, Guard, Prepared, Triples, make_of, offline_all, online};
 use lowkey_mpc::ot::{Correlations, OtCount};
 
 use super::circuits::{Circuits, Kept, Layer};
@@ -40,19 +40,16 @@ use super::slot::ClientHalf;
 use crate::error::Result;
 use crate::node::Halves;
 use crate::plan::{Plan, Reveal};
-use crate::scope::{OT, TRIPLES};
+use crate::scope::{CONTROL, OT, TRIPLES};
 
 /// Triples of a bucket.
 const BUCKET: usize = 3;
-/// A batch lets a wrong triple through with at most 2^-40.
+/// What is made for a slot lets a wrong triple through with at most 2^-40, all of its batches together.
 const ERROR_BITS: f64 = 40.0;
-/// Most triples of a batch: while it is made a party holds some 100 bytes for each.
-const MOST_TRIPLES: usize = 1 << 20;
 
-/// The batch that is made where so many triples are missing: as large as it has to be, or a part of them.
-pub(crate) fn batch(missing: usize) -> Batch {
-    Batch::at_least(BUCKET, missing.min(MOST_TRIPLES), ERROR_BITS)
-        .expect("there is one for every number up to the most")
+/// The batches that are made where so many triples are missing, all of one size: while one is made a party holds some 100 bytes for each.
+pub(crate) fn batches(missing: usize) -> Vec<Batch> {
+    Batch::pieces(BUCKET, missing, ERROR_BITS).expect("there are some for every number of triples that a plan has")
 }
 
 /// One party of a guarded session.
@@ -85,8 +82,8 @@ impl Own {
         rng: &mut OnceRng,
     ) -> Result<()> {
         let need = self.circuits.triples(reveal);
-        while self.triples.len() < need {
-            let batch = batch(need - self.triples.len());
+        let missing = need.saturating_sub(self.triples.len());
+        for batch in if missing == 0 { Vec::new() } else { batches(missing) } {
             channel.scope(OT);
             ot.ensure(channel, batch.ots()).await?;
             channel.scope(TRIPLES);
@@ -96,7 +93,7 @@ impl Own {
         Ok(ot.ensure(channel, self.circuits.ots(reveal)).await?)
     }
 
-    /// The offline stage of all circuits; the client gives its half, the server none.
+    /// The offline stage of all circuits, with one proof; the client gives its half, the server none.
     pub(crate) async fn prepare(
         &mut self,
         channel: &mut Channel,
@@ -106,15 +103,14 @@ impl Own {
         half: Option<&ClientHalf>,
         rng: &mut OnceRng,
     ) -> Result<Vec<Prepared>> {
-        let mut prepared = Vec::new();
-        for layer in self.circuits.all(reveal) {
-            channel.scope(layer.scope(plan));
-            let early = half.map_or_else(Vec::new, |half| layer.early(plan, half));
-            let own = (ot.take(layer.circuit.ots(layer.lanes))?, self.triples.take(layer.triples())?);
-            let (circuit, lanes) = (&layer.circuit, layer.lanes);
-            prepared.push(offline(circuit, lanes, channel, &mut self.guard, own, early, rng).await?);
-        }
-        Ok(prepared)
+        let Self { circuits, guard, triples } = self;
+        let layers: Vec<&Layer> = circuits.all(reveal).collect();
+        let early = half.map_or_else(Vec::new, |half| layers.iter().map(|layer| layer.early(plan, half)).collect());
+        let scope = |channel: &mut Channel, number: Option<usize>| {
+            channel.scope(number.map_or(CONTROL, |number| layers[number].scope(plan)));
+        };
+        let all = circuits.recorded(reveal);
+        Ok(offline_all(&all, channel, guard, (ot, triples), (early, scope), rng).await?)
     }
 }
 
@@ -124,12 +120,13 @@ async fn run(
     guard: &mut Guard,
     plan: &Plan,
     (layer, prepared): (&Layer, Prepared),
-    late: Vec<Planes>,
+    mut late: Vec<Planes>,
     halves: Option<&mut Halves>,
     kept: &mut Kept,
 ) -> Result<Option<Planes>> {
     channel.scope(layer.scope(plan));
     let shared = layer.kept(plan, kept);
+    late.extend(layer.public());
     let outputs = online(prepared, channel, guard, late, &shared.iter().collect::<Vec<_>>()).await?;
     Ok(layer.keep(outputs, halves, kept))
 }

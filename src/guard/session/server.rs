@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use lowkey_bridge::OfflineShare;
 use lowkey_mpc::channel::Channel;
-use lowkey_mpc::erasing::Erasing;
+use lowkey_mpc::erasing::{Erasing, OnceRng};
 use lowkey_mpc::error::Error as ProtocolError;
 use lowkey_mpc::guard::Prepared;
 use lowkey_mpc::ot::Correlations;
@@ -85,13 +85,13 @@ pub(crate) async fn session(
     mut randomness: Erasing,
 ) -> Result<SessionReport> {
     let (Guarding { registry, rate }, client) = (guarded.guarding.clone(), options.visitor.client());
-    let owed = registry.owed(client).await?;
-    if owed.is_none() {
-        // Who is shut out hears so before anything is computed.
-        drop(registry.enter(client)?);
-    }
+    // Who is shut out hears so before anything is computed.
+    registry.admit(client)?;
     let mut ot = set_up(channel, model, options, &mut randomness).await?;
-    exchange::collect(channel, owed).await?;
+    {
+        let _hold = options.room.hold();
+        exchange::collect(channel, registry.owed(client).await?).await?;
+    }
     let presence = registry.enter(client)?;
     let report = SessionReport { setup: measurement.finish(channel).stage, ..SessionReport::default() };
     options.watch.set_up(&report.setup);
@@ -128,10 +128,19 @@ struct GuardedSlot {
     circuits: Vec<Prepared>,
 }
 
-/// A slot that was not opened, its number, and what it took.
+impl GuardedSlot {
+    /// Bytes of memory that it holds.
+    fn held_bytes(&self) -> usize {
+        let shares: usize = self.shares.iter().flatten().map(OfflineShare::held_bytes).sum();
+        shares + self.circuits.iter().map(Prepared::held_bytes).sum::<usize>()
+    }
+}
+
+/// A slot that was not opened, its number, what it holds, and what it took.
 struct Ready {
     number: u64,
     slot: Usable<GuardedSlot>,
+    bytes: usize,
     offline: StageReport,
 }
 
@@ -170,10 +179,9 @@ impl Session<'_> {
     }
 
     fn held(&self) -> Held {
-        let slots = self.slots.len() as u64;
         Held {
-            slots,
-            slot_bytes: slots * self.guarded.memory.slot,
+            slots: self.slots.len() as u64,
+            slot_bytes: self.slots.iter().map(|ready| ready.bytes as u64).sum(),
             ots: self.ot.available().total() as u64,
             ot_bytes: self.ot.held_bytes() as u64,
         }
@@ -197,7 +205,7 @@ impl Session<'_> {
         self.options.room.resize(self.guarded.memory.with_slots(self.slots.len() + 1)).await?;
         let (options, stage_bytes) = (self.options, self.guarded.stage_bytes);
         let demand = cost::demand(&self.guarded.circuits, reveal);
-        let (number, slot) = loop {
+        let (number, bytes, slot) = loop {
             // Before its triples are made: a client that spoils some and hangs up has begun a slot.
             self.presence.begin_slot()?;
             // Opened or not, it is one more under the server's key.
@@ -205,15 +213,17 @@ impl Session<'_> {
             let number = self.next_slot;
             self.next_slot += 1;
             measurement.charge(demand);
-            let attempt = self.attempt(channel, number, reveal);
-            if let Fallen::Use(slot) = in_time(options, stage_bytes, attempt).await? {
-                break (number, slot);
+            let rng = &mut self.randomness.next_rng();
+            let undecided = in_time(options, stage_bytes, self.attempt(channel, number, reveal, rng)).await?;
+            let bytes = undecided.slot().held_bytes();
+            if let Fallen::Use(slot) = self.decide(channel, undecided, rng).await? {
+                break (number, bytes, slot);
             }
         };
         let measured = cost::charged(measurement.finish(channel), Party::Server, self.guarded.circuits.triples(reveal));
         self.report.offline.add(&measured.stage);
         self.options.watch.prepared(number, &measured);
-        self.slots.push_back(Ready { number, slot, offline: measured.stage });
+        self.slots.push_back(Ready { number, slot, bytes, offline: measured.stage });
         Ok(())
     }
 
@@ -223,13 +233,27 @@ impl Session<'_> {
         channel: &mut Channel,
         number: u64,
         reveal: Reveal,
-    ) -> Result<Fallen<Usable<GuardedSlot>, ()>> {
-        let (model, plan, rng) = (self.model, &self.model.plan, &mut self.randomness.next_rng());
+        rng: &mut OnceRng,
+    ) -> Result<Undecided<GuardedSlot>> {
+        let (model, plan) = (self.model, &self.model.plan);
         self.own.stock(channel, &mut self.ot, reveal, rng).await?;
         let name = SlotName::new(self.ot.session(), number, model.digest);
         let (shares, arrived) = exchange::receive(channel, model, name, self.presence, rng).await?;
         let circuits = self.own.prepare(channel, plan, &mut self.ot, reveal, None, rng).await?;
-        let undecided = Undecided::new(arrived, self.guarded.audits.clone(), GuardedSlot { reveal, shares, circuits });
+        exchange::complete(channel).await?;
+        Ok(Undecided::new(arrived, self.guarded.audits.clone(), GuardedSlot { reveal, shares, circuits }))
+    }
+
+    /// The coin, and the audit, which has a time of its own: while it is open the session is not cut for want of room or of time, since its
+    /// client would be shut out for that.
+    async fn decide(
+        &mut self,
+        channel: &mut Channel,
+        undecided: Undecided<GuardedSlot>,
+        rng: &mut OnceRng,
+    ) -> Result<Fallen<Usable<GuardedSlot>, ()>> {
+        let _hold = self.options.room.hold();
+        let reveal = undecided.slot().reveal;
         let Own { circuits, guard, triples } = &mut self.own;
         let open = |slot: GuardedSlot| {
             let (bits, left) = Authenticated::open(guard, slot.circuits);
@@ -275,7 +299,7 @@ async fn answer(channel: &mut Channel, model: &ServerModel, own: &mut Own, slot:
     for (node, step) in plan.steps.pairs() {
         match (step, circuits.of(node)) {
             (_, Some(layer)) => {
-                let own = layer.of_server(plan, &halves);
+                let own = layer.of_server(plan, &halves, &model.biases);
                 run(channel, guard, plan, (layer, next(layer)?), own, Some(&mut halves), &mut kept).await?;
             }
             (Step::Linear(linear), None) => server_share(model, *linear, shares.next().flatten(), &mut halves),
@@ -283,7 +307,7 @@ async fn answer(channel: &mut Channel, model: &ServerModel, own: &mut Own, slot:
         }
     }
     for layer in circuits.output(slot.reveal) {
-        let own = layer.of_server(plan, &halves);
+        let own = layer.of_server(plan, &halves, &model.biases);
         run(channel, guard, plan, (layer, next(layer)?), own, None, &mut kept).await?;
     }
     Ok(())

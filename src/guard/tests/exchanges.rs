@@ -34,6 +34,17 @@ async fn converse(
     (exchange::Waiting::new(promise, (announced, number)), Undecided::new(arrived, MODEL.clone(), (announced, number)))
 }
 
+/// The server's end of a slot.
+async fn decide(
+    to_client: &mut Channel,
+    undecided: Undecided<Slot>,
+    presence: &Presence,
+    rng: &mut OnceRng,
+) -> Result<Fallen<Usable<Slot>, ()>> {
+    exchange::complete(to_client).await?;
+    exchange::decide(to_client, undecided, presence, AuditRate::default(), rng, open).await
+}
+
 fn connection() -> [Channel; 2] {
     Channel::pair().into()
 }
@@ -47,10 +58,8 @@ async fn slots_over_a_connection() {
     for number in 0..24 {
         let (waiting, undecided) = converse(&mut channels, &presence, number, &mut rngs).await;
         let [to_server, to_client] = &mut channels;
-        let (heard, decided) = tokio::join!(
-            waiting.hear(to_server, macs),
-            exchange::decide(to_client, undecided, &presence, AuditRate::default(), &mut rngs[1], open),
-        );
+        let (heard, decided) =
+            tokio::join!(waiting.hear(to_server, macs), decide(to_client, undecided, &presence, &mut rngs[1]));
         match (heard.unwrap(), decided.unwrap()) {
             (Fallen::Use(own), Fallen::Use(usable)) => {
                 assert_eq!((own.1, usable.begin(&presence).await.unwrap().1), (number, number));
@@ -109,12 +118,17 @@ async fn an_answer_on_another_connection() {
         assert!(collected.is_err() && registry.enter(&client("alice")).is_err());
     }
 
+    // A server that asks for nothing, such as another one, settles nothing.
+    let debts = Debts::default();
+    debts.add(owed);
+    let [mut to_server, mut to_client] = connection();
+    let (paid, collected) = tokio::join!(debts.pay(&mut to_server), exchange::collect(&mut to_client, None));
+    assert!(paid.is_ok() && collected.is_ok() && debts.len() == 1);
+
     // Paid; the server's word of it is not heard, and the next connection asks for nothing.
     let [mut to_server, mut to_client] = connection();
     let audit = registry.owed(&client("alice")).await.unwrap();
     assert!(audit.is_some());
-    let debts = Debts::default();
-    debts.add(owed);
     let (paid, collected) = tokio::join!(debts.pay(&mut to_server), exchange::collect(&mut to_client, audit));
     assert!(paid.is_ok() && collected.is_ok() && debts.is_empty());
     let presence = registry.enter(&client("alice")).unwrap();
@@ -144,7 +158,7 @@ async fn what_is_no_offence() {
     let mut sums = to_server.sums();
     sums.sent ^= 1;
     to_server.send_control(&exchange::Complete { sums }).await.unwrap();
-    let decided = exchange::decide(to_client, undecided, &presence, AuditRate::default(), &mut rngs[1], open).await;
+    let decided = decide(to_client, undecided, &presence, &mut rngs[1]).await;
     assert!(matches!(decided.err(), Some(Denied::Other(Error::Session(lowkey_mpc::error::Error::Changed)))));
 
     let mut channels = connection();
@@ -152,8 +166,7 @@ async fn what_is_no_offence() {
     drop(waiting);
     let [to_server, mut to_client] = channels;
     drop(to_server);
-    let decided =
-        exchange::decide(&mut to_client, undecided, &presence, AuditRate::default(), &mut rngs[1], open).await;
+    let decided = decide(&mut to_client, undecided, &presence, &mut rngs[1]).await;
     assert!(decided.is_err());
     assert_eq!(store.offences().unwrap().iter().count(), 0);
     presence.begin_slot().unwrap();

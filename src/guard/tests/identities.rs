@@ -153,6 +153,39 @@ async fn a_client_may_be_back_before_it_is_missed() {
     registry.enter(&client("alice")).unwrap();
 }
 
+/// The line is lost a second time, while the answer is given, and nobody has noticed: a third connection is no stranger that is shut out, but
+/// waits for the end of the second, and may answer then. The time of grace is the first one's.
+#[tokio::test]
+async fn a_line_may_be_lost_again_while_the_answer_is_given() {
+    let limits = Limits { answer: Duration::from_millis(300), ..Limits::default() };
+    let (_folder, _store, registry) = registry(limits);
+    let sent = send(Deviation::None, 0, &mut rng(16));
+    let presence = registry.enter(&client("alice")).unwrap();
+    drop(sent.audit(&presence).await);
+    registry.admit(&client("alice")).unwrap();
+    let second = registry.owed(&client("alice")).await.unwrap().unwrap();
+    // There is no session meanwhile, but a connection.
+    registry.admit(&client("alice")).unwrap();
+    assert_eq!(offence(&registry, "alice"), Some(Offence::Unanswered));
+    let third = tokio::spawn({
+        let registry = registry.clone();
+        async move { registry.owed(&client("alice")).await }
+    });
+    let silent = second.answer(std::future::pending()).await;
+    assert!(matches!(silent, Err(Denied::Silent { .. })), "{silent:?}");
+    third.await.unwrap().unwrap().expect("it may still answer").answer(given(sent.answer())).await.unwrap();
+    registry.enter(&client("alice")).unwrap();
+
+    // Who was found out owes nothing, and has no way back.
+    let presence = registry.enter(&client("mallory")).unwrap();
+    let wrong = send(Deviation::Body, 0, &mut rng(17));
+    drop(wrong.audit(&presence).await);
+    let again = registry.owed(&client("mallory")).await.unwrap().unwrap();
+    again.answer(given(wrong.answer())).await.unwrap_err();
+    assert!(matches!(registry.admit(&client("mallory")), Err(Denied::ShutOut { .. })));
+    assert!(registry.owed(&client("mallory")).await.unwrap().is_none());
+}
+
 #[tokio::test]
 async fn a_cheat_that_loses_its_line_gains_nothing() {
     let limits = Limits { grace: Duration::from_millis(300), ..Limits::default() };

@@ -23,7 +23,9 @@ use crate::store::{Key, Offence, Store};
 mod exchanges;
 mod extraction;
 mod identities;
+mod rate;
 mod records;
+mod requests;
 mod sessions;
 
 static SERVER: LazyLock<Arc<ServerModel>> = LazyLock::new(|| {
@@ -128,27 +130,55 @@ fn change_keys(message: &mut Vec<u8>, change: impl Fn(u64) -> u64) {
     *message = changed;
 }
 
+/// What a client that deviates makes of a slot: its messages, the half that it announces, and what it opens with.
+struct Made {
+    seed: SlotSeed,
+    messages: Vec<Vec<u8>>,
+    halves: Halves,
+    promise: Promise,
+}
+
+impl Made {
+    fn new(deviation: Deviation, slot: SlotName, committed: Committed, nonce: &Nonce, rng: &mut OnceRng) -> Self {
+        let (mut seed, mut promise) = committed.seed(nonce);
+        if deviation == Deviation::Seed {
+            (seed, _) = Committed::new(slot, rng).seed(nonce);
+        }
+        let (mut messages, mut halves) = honest(&seed);
+        match deviation {
+            Deviation::OddErrors => change_keys(&mut messages[0], |word| word.wrapping_add(1)),
+            Deviation::LargeSecret => change_keys(&mut messages[0], |word| word.wrapping_mul(7)),
+            Deviation::Body => messages.last_mut().unwrap()[0] ^= 1,
+            Deviation::Share => {
+                let node = MODEL.plan.linear[0].node;
+                halves.accumulators[node][0] ^= 1;
+            }
+            Deviation::Pad => halves.shared[crate::plan::TensorId::INPUT][0] ^= 1,
+            Deviation::Opening => (_, promise) = Committed::new(slot, rng).seed(nonce),
+            Deviation::None | Deviation::Seed => {}
+        }
+        Self { seed, messages, halves, promise }
+    }
+}
+
+/// What an audit finds of a deviation.
+fn found(deviation: Deviation) -> Option<Part> {
+    let upload = MODEL.plan.uploads.last().unwrap();
+    let node = MODEL.plan.name(MODEL.plan.linear[upload.linear].node).to_owned();
+    match deviation {
+        Deviation::None => None,
+        Deviation::OddErrors | Deviation::LargeSecret | Deviation::Seed => Some(Part::Keys),
+        Deviation::Body => Some(Part::Bodies { node, term: upload.term }),
+        Deviation::Share | Deviation::Pad => Some(Part::Corrections),
+        Deviation::Opening => Some(Part::Opening),
+    }
+}
+
 fn send(deviation: Deviation, number: u64, rng: &mut OnceRng) -> Sent {
     let slot = SlotName::new(SessionId([3; 32]), number, MODEL.digest);
     let committed = Committed::new(slot, rng);
     let mut arrived = Arrived::new(slot, committed.commitment(), rng);
-    let (mut seed, mut promise) = committed.seed(&arrived.nonce());
-    if deviation == Deviation::Seed {
-        (seed, _) = Committed::new(slot, rng).seed(&arrived.nonce());
-    }
-    let (mut messages, mut halves) = honest(&seed);
-    match deviation {
-        Deviation::OddErrors => change_keys(&mut messages[0], |word| word.wrapping_add(1)),
-        Deviation::LargeSecret => change_keys(&mut messages[0], |word| word.wrapping_mul(7)),
-        Deviation::Body => messages.last_mut().unwrap()[0] ^= 1,
-        Deviation::Share => {
-            let node = MODEL.plan.linear[0].node;
-            halves.accumulators[node][0] ^= 1;
-        }
-        Deviation::Pad => halves.shared[crate::plan::TensorId::INPUT][0] ^= 1,
-        Deviation::Opening => (_, promise) = Committed::new(slot, rng).seed(&arrived.nonce()),
-        Deviation::None | Deviation::Seed => {}
-    }
+    let Made { seed, messages, halves, promise } = Made::new(deviation, slot, committed, &arrived.nonce(), rng);
     messages.iter().for_each(|bytes| arrived.message(bytes));
     let announced = values(&halves.shared, halves.accumulators.iter().map(|own| own.to_vec()));
     Sent { arrived, announced, promise, seed }
@@ -222,16 +252,7 @@ async fn every_deviation_is_found_and_named() {
         let audit = sent.audit(&presence).await;
         assert_eq!(audit.slot(), sent.promise.slot());
         let outcome = audit.answer(given(sent.answer())).await;
-        let upload = MODEL.plan.uploads.last().unwrap();
-        let bodies =
-            Part::Bodies { node: MODEL.plan.name(MODEL.plan.linear[upload.linear].node).to_owned(), term: upload.term };
-        let expected = match deviation {
-            Deviation::None => None,
-            Deviation::OddErrors | Deviation::LargeSecret | Deviation::Seed => Some(Part::Keys),
-            Deviation::Body => Some(bodies),
-            Deviation::Share | Deviation::Pad => Some(Part::Corrections),
-            Deviation::Opening => Some(Part::Opening),
-        };
+        let expected = found(deviation);
         match (&outcome, &expected) {
             (Ok(()), None) => assert_eq!(offence(&registry, &name), None),
             (Err(Denied::Failed(part)), Some(expected)) => {

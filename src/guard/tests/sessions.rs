@@ -6,6 +6,7 @@ use lowkey_mpc::channel::{Channel, FrameKind, Limits as Tolerance};
 use lowkey_mpc::erasing::Erasing;
 use lowkey_mpc::ot::Correlations;
 use lowkey_mpc::party::{Party, Stage};
+use tokio::task::JoinHandle;
 
 use super::super::bits;
 use super::super::circuits::Circuits;
@@ -20,29 +21,35 @@ use crate::server::{self, SessionReport};
 use crate::session::{Accept, Action, Ask, HINT_CHUNK, Hello, MAX_CONTROL, Request, Welcome};
 
 /// A client that follows the protocol but for what it announces of its slots.
-struct Deviating {
-    channel: Channel,
-    ot: Correlations,
+pub(super) struct Deviating {
+    pub(super) channel: Channel,
+    pub(super) ot: Correlations,
     own: Own,
     randomness: Erasing,
     next: u64,
 }
 
 /// A server's session for a name.
-fn serve(
+fn serve(registry: &Arc<Registry>, name: &str) -> (tokio::io::DuplexStream, JoinHandle<Result<SessionReport>>) {
+    serve_by(Policy::default(), registry, name)
+}
+
+/// The same of a server with rules.
+pub(super) fn serve_by(
+    policy: Policy,
     registry: &Arc<Registry>,
     name: &str,
-) -> (tokio::io::DuplexStream, tokio::task::JoinHandle<Result<SessionReport>>) {
+) -> (tokio::io::DuplexStream, JoinHandle<Result<SessionReport>>) {
     let (here, there) = tokio::io::duplex(1 << 20);
     let guard = Guarding { registry: registry.clone(), rate: AuditRate::default() };
-    let visitor = Visitor::new(Arc::new(Policy::default()), client(name));
+    let visitor = Visitor::new(Arc::new(policy), client(name));
     let options = server::Options { visitor, ..server::Options::default() };
     (here, tokio::spawn(server::serve_guarded(Box::new(there), SERVER.clone(), options, guard)))
 }
 
 impl Deviating {
     /// The opening of a session, as every client has it.
-    async fn open(stream: tokio::io::DuplexStream) -> Result<Self> {
+    pub(super) async fn open(stream: tokio::io::DuplexStream) -> Result<Self> {
         let mut channel = Channel::new(Box::new(stream), Party::Client, Tolerance::default());
         let mut randomness = Erasing::new(rand::random());
         channel.enter(Stage::Setup);
@@ -63,14 +70,14 @@ impl Deviating {
         Ok(Self { channel, ot, own, randomness, next: 0 })
     }
 
-    async fn request(&mut self, action: Action) -> Result<()> {
+    pub(super) async fn request(&mut self, action: Action) -> Result<()> {
         let (ots, sums) = (self.ot.next_index(), self.channel.sums());
         Ok(self.channel.send_control(&Request { action, ots, sums }).await?)
     }
 
-    /// A slot with `change` made in the client's half behind its lattice work: true if it may be used. Otherwise it was opened, with what
-    /// the client has.
-    async fn slot(&mut self, change: impl FnOnce(&mut ClientHalf)) -> Result<bool> {
+    /// A slot that deviates, with `change` made in the client's half behind its lattice work: true if it may be used. Otherwise it was
+    /// opened, with what the client has.
+    pub(super) async fn slot(&mut self, deviation: Deviation, change: impl FnOnce(&mut ClientHalf)) -> Result<bool> {
         let reveal = Reveal::Logits;
         self.channel.enter(Stage::Offline);
         let number = self.next;
@@ -78,7 +85,7 @@ impl Deviating {
         let rng = &mut self.randomness.next_rng();
         self.own.stock(&mut self.channel, &mut self.ot, reveal, rng).await?;
         let name = SlotName::new(self.ot.session(), number, MODEL.digest);
-        let (mut half, promise) = exchange::send(&mut self.channel, &MODEL, name, rng).await?;
+        let (mut half, promise) = lattice(&mut self.channel, deviation, name, rng).await?;
         change(&mut half);
         let (channel, ot) = (&mut self.channel, &mut self.ot);
         let prepared = self.own.prepare(channel, &MODEL.plan, ot, reveal, Some(&half), rng).await?;
@@ -91,6 +98,61 @@ impl Deviating {
             }
             Err(lost) => Err(lost.error.or_declined()),
         }
+    }
+
+    /// Hears that its identity is shut out, though it has asked for nothing.
+    async fn hears(&mut self) {
+        let word = self.channel.recv_control::<exchange::Word>(MAX_CONTROL);
+        let word = tokio::time::timeout(Duration::from_secs(10), word).await.expect("at once");
+        let told = Error::from(word.unwrap_err()).or_declined();
+        assert!(matches!(told, Error::Declined(Refusal::ShutOut)), "{told}");
+    }
+}
+
+/// As [`exchange::send`], of a client that deviates.
+async fn lattice(
+    channel: &mut Channel,
+    deviation: Deviation,
+    slot: SlotName,
+    rng: &mut OnceRng,
+) -> Result<(ClientHalf, Promise)> {
+    let committed = Committed::new(slot, rng);
+    channel.send_control(&committed.commitment()).await?;
+    let nonce: Nonce = channel.recv_control(MAX_CONTROL).await?;
+    let Made { messages, halves, promise, .. } = Made::new(deviation, slot, committed, &nonce, rng);
+    for bytes in messages {
+        channel.send(FrameKind::Data, bytes).await?;
+    }
+    Ok((halves.into(), promise))
+}
+
+/// Two sessions of one name.
+pub(super) struct Two {
+    pub(super) cheating: Deviating,
+    serving: JoinHandle<Result<SessionReport>>,
+    beside: Deviating,
+    waiting: JoinHandle<Result<SessionReport>>,
+}
+
+impl Two {
+    pub(super) async fn open(registry: &Arc<Registry>, name: &str) -> Self {
+        let [(own, serving), (other, waiting)] = [(); 2].map(|()| serve(registry, name));
+        let (cheating, beside) = tokio::join!(Deviating::open(own), Deviating::open(other));
+        Self { cheating: cheating.unwrap(), serving, beside: beside.unwrap(), waiting }
+    }
+
+    /// The one that cheated was told so: both have ended, and no other one begins.
+    pub(super) async fn are_over(mut self, refused: Error, registry: &Arc<Registry>, name: &str) {
+        assert!(matches!(refused, Error::Declined(Refusal::ShutOut)), "{refused}");
+        drop(self.cheating);
+        self.beside.hears().await;
+        drop(self.beside);
+        for session in [self.serving, self.waiting] {
+            let ended = session.await.unwrap();
+            assert!(matches!(ended, Err(Error::Declined(Refusal::ShutOut))), "{ended:?}");
+        }
+        let (stream, again) = serve(registry, name);
+        assert!(Deviating::open(stream).await.is_err() && again.await.unwrap().is_err(), "it is not let in again");
     }
 }
 
@@ -111,34 +173,19 @@ async fn the_extraction_attack_ends_at_the_first_slot_that_is_opened() {
     let used = AtomicU64::new(0);
     for number in 0..tries {
         let name = format!("mallory {number}");
-        let [(own, serving), (other, beside)] = [(); 2].map(|()| serve(&registry, &name));
-        let (session, waiting) = tokio::join!(Deviating::open(own), Deviating::open(other));
-        let (mut session, mut waiting) = (session.unwrap(), waiting.unwrap());
+        let mut two = Two::open(&registry, &name).await;
         let refused = loop {
             let shifted = |half: &mut ClientHalf| half.pads[tensor][0] ^= 1;
-            match session.slot(shifted).await {
+            match two.cheating.slot(Deviation::None, shifted).await {
                 Ok(true) => drop(used.fetch_add(1, Ordering::Relaxed)),
                 Ok(false) => panic!("a malformed slot passed an audit"),
                 Err(error) => break error,
             }
-            assert!(session.next < 32, "the attack has all that it needs");
+            assert!(two.cheating.next < 32, "the attack has all that it needs");
         };
-        assert!(matches!(refused, Error::Declined(Refusal::ShutOut)), "{refused}");
-        drop(session);
-        let ended = serving.await.unwrap().expect_err("it was caught");
-        assert!(matches!(ended, Error::Declined(Refusal::ShutOut)), "{ended}");
-        // The session beside it hears so at once, though it has asked for nothing.
-        let word = waiting.channel.recv_control::<exchange::Word>(MAX_CONTROL);
-        let word = tokio::time::timeout(Duration::from_secs(10), word).await.expect("at once");
-        let told = Error::from(word.unwrap_err()).or_declined();
-        assert!(matches!(told, Error::Declined(Refusal::ShutOut)), "{told}");
-        drop(waiting);
-        let ended = beside.await.unwrap();
-        assert!(matches!(ended, Err(Error::Declined(Refusal::ShutOut))), "{ended:?}");
+        two.are_over(refused, &registry, &name).await;
         let offence = store.offences().unwrap().shut(&name).map(|shut| shut.offence.clone());
         assert_eq!(offence, Some(Offence::Differs(Part::Corrections)));
-        let (stream, again) = serve(&registry, &name);
-        assert!(Deviating::open(stream).await.is_err() && again.await.unwrap().is_err(), "it is not let in again");
     }
     let used = used.into_inner();
     println!("{used} malformed slots in use, {tries} identities");
@@ -152,7 +199,7 @@ async fn an_honest_client_goes_on() {
     let (stream, serving) = serve(&registry, "alice");
     let mut session = Deviating::open(stream).await.unwrap();
     // After a slot that was opened the server expects the next one without a request: this client asks, and is out of turn.
-    while session.slot(|_| ()).await.unwrap() && session.next < 3 {}
+    while session.slot(Deviation::None, |_| ()).await.unwrap() && session.next < 3 {}
     drop(session);
     serving.abort();
     assert_eq!(store.offences().unwrap().iter().count(), 0);
