@@ -1,4 +1,4 @@
-//! `lowkey demo`: both parties over loopback on a bundled model and bundled images.
+//! `lowkey demo`: both parties in one process on a bundled model and bundled images.
 
 use std::process::ExitCode;
 
@@ -22,6 +22,9 @@ pub struct Arguments {
     count: u32,
     #[command(flatten)]
     mode: Mode,
+    /// A guarded session, in which the client need not be trusted; half of the prepared slots are opened.
+    #[arg(long)]
+    guard: bool,
     #[command(flatten)]
     link: LinkArgument,
     #[command(flatten)]
@@ -35,7 +38,8 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let bundled = zoo::find(&arguments.model).ok_or_else(|| names::unknown(&arguments.model))?;
     let model = Model::from(bundled.network());
     let images = images(&bundled, model.network(), &arguments.data)?;
-    let mut local = Local::start(model.clone(), arguments.link.link, arguments.mode)?;
+    let start = if arguments.guard { Local::start_guarded } else { Local::start };
+    let mut local = start(model.clone(), arguments.link.link, arguments.mode)?;
     let outcome = answer(&mut local, &model, &images, &arguments);
     let exact = local.end(outcome)?;
     Ok(Ending::of_comparison(exact).into())
