@@ -43,6 +43,7 @@
 //! | [`session`] | the messages that open and steer a session |
 //! | [`report`] | time, bytes and flights of each stage |
 //! | [`parameters`] | every parameter set, and what each known attack on it costs |
+//! | [`optimise`] | cheaper networks within a budget of bytes |
 //! | [`policy`] | what a server allows its clients |
 //! | [`guard`] | audits of prepared slots, and the identities that answer for them |
 //! | [`readiness`] | whether a server takes clients |
@@ -81,6 +82,8 @@ pub mod net;
 mod node;
 mod offline;
 mod online;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod optimise;
 pub mod parameters;
 pub mod plan;
 pub mod planner;

@@ -12,6 +12,7 @@
 //! | `cli/guard.rs` | `guard`: who is shut out, and pardons |
 //! | `cli/key.rs` | the server's key: where it lies, its lifetime, a new one; what a server allows |
 //! | `cli/life.rs` | a server's life: signals, as process 1; several models, other ones while it runs |
+//! | `cli/optimise.rs` | `distort`, `optimise`: cheaper networks |
 //! | `cli/quantise.rs` | `quantise`: float networks made integers |
 //! | `cli/train.rs` | `train`: both parties, checkpoints, refusals |
 //! | `cli/trust.rs` | TLS, pins, plain TCP |
@@ -43,6 +44,8 @@ mod key;
 mod life;
 #[path = "cli/load.rs"]
 mod load;
+#[path = "cli/optimise.rs"]
+mod optimise;
 #[path = "cli/pair.rs"]
 mod pair;
 #[path = "cli/plain.rs"]

@@ -25,6 +25,7 @@
 //! | [`coding`], [`answer`] | how the file of an imported network codes its input and output, and what an answer means |
 //! | [`zoo`] | networks that come with the crate |
 //! | [`ptq`] | from networks of real numbers to small integers, calibrated on data |
+//! | [`choose`] | cheaper networks by choice: distortion, the knapsack |
 //! | `random` | random networks for property tests (feature `random`) |
 //!
 //! Files and architectures may come from strangers: they are read with limits, into typed errors that name the place and the
@@ -43,6 +44,7 @@
 pub mod answer;
 pub mod bounds;
 pub mod check;
+pub mod choose;
 pub mod coding;
 pub mod data;
 pub mod declared;

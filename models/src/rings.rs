@@ -175,7 +175,7 @@ impl Network {
 }
 
 /// The most bits that the sums of a channel need above its shift, the sign included.
-fn most_above(channels: &[Range], shift: &[u32]) -> i64 {
+pub(crate) fn most_above(channels: &[Range], shift: &[u32]) -> i64 {
     let above =
         |(channel, range): (usize, &Range)| i64::from(range.signed_bits()) - i64::from(of_channel(shift, channel));
     channels.iter().enumerate().map(above).max().unwrap_or(0)

@@ -37,6 +37,16 @@ labels, and the classes before and after are compared.
         "lowkey quantise a.lowkey --keep --rings calibrated --data mnist -o b.lowkey"
     )
 );
+pub const DISTORT: &str = examples!(
+    "lowkey distort digits -o digits.json                         on bundled images",
+    "lowkey distort mine.lowkey --data mnist -o mine.json",
+    "lowkey distort mine.lowkey --data mnist --count 1000 --fewer 1 -o mine.json"
+);
+pub const OPTIMISE: &str = examples!(
+    "lowkey optimise digits --distortion digits.json --budget 90%",
+    "lowkey optimise m.lowkey --distortion m.json --budget 2MB -o less.lowkey",
+    "lowkey optimise m.lowkey --distortion m.json --budget 0.75 --link metered"
+);
 pub const SERVE: &str = examples!(
     "lowkey serve --model digits                                  on loopback",
     "lowkey serve --model m.lowkey --listen 0.0.0.0:7117 --cert C.pem --key K.pem",

@@ -4,6 +4,7 @@ mod answers;
 mod bench;
 mod check;
 mod demo;
+mod distort;
 #[macro_use]
 mod ending;
 mod eval;
@@ -19,6 +20,7 @@ mod metrics;
 mod model;
 mod models;
 mod names;
+mod optimise;
 mod parameters;
 mod plan;
 mod plots;
@@ -72,6 +74,12 @@ enum Command {
     /// Make a .lowkey file of a float network: 8, 6 or 4 bits.
     #[command(after_help = help::QUANTISE)]
     Quantise(quantise::Arguments),
+    /// Measure how much each change of a network moves its answers.
+    #[command(after_help = help::DISTORT)]
+    Distort(distort::Arguments),
+    /// Make a network cheaper: the least distortion within some bytes.
+    #[command(after_help = help::OPTIMISE)]
+    Optimise(optimise::Arguments),
     /// Serve a model to clients.
     #[command(after_help = help::SERVE)]
     Serve(serve::Arguments),
@@ -257,6 +265,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Demo(arguments) => demo::run(arguments),
         Command::Import(arguments) => import::run(arguments),
         Command::Quantise(arguments) => quantise::run(arguments),
+        Command::Distort(arguments) => distort::run(arguments),
+        Command::Optimise(arguments) => optimise::run(arguments),
         Command::Serve(arguments) => serve::run(arguments),
         Command::Infer(arguments) => infer::run(arguments),
         Command::Train(arguments) => train::run(arguments),

@@ -1,7 +1,7 @@
 //! `lowkey quantise`: from a float ONNX file, or an integer network with free scales, to one of small integers with shifts alone.
 
-mod before;
-mod data;
+pub(super) mod before;
+pub(super) mod data;
 mod record;
 
 use std::path::{Path, PathBuf};

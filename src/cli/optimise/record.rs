@@ -1,0 +1,180 @@
+//! What `lowkey optimise` says.
+
+use std::fmt::Write;
+
+use lowkey::optimise::{Optimised, Search};
+use lowkey::planner::Widths;
+use lowkey::report::human_bytes;
+use lowkey::{Link, Model, Result};
+use lowkey_models::Op;
+use lowkey_models::choose::distortion::Table as Distortions;
+use serde::Serialize;
+
+use super::super::table::{Table, number, text as words};
+use super::super::{Mode, plan};
+
+/// Sums of distortions beyond this are not to be trusted: changes meet each other.
+const TRUSTED: f64 = 0.05;
+
+/// How often the two networks are right, and agree.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Accuracy {
+    pub images: usize,
+    pub before: usize,
+    pub after: usize,
+    pub same: usize,
+}
+
+/// A layer.
+#[derive(Serialize)]
+struct Layer {
+    name: String,
+    /// Of sums that wrap: declared, and what the plan needed before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ring_bits: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ring_bits_before: Option<u32>,
+    /// Of activations that are narrower.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bits: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bits_before: Option<u32>,
+    /// Of its changes.
+    distortion: f64,
+    bytes: u64,
+    bytes_before: u64,
+}
+
+#[derive(Serialize)]
+pub struct Record {
+    model: String,
+    link: String,
+    budget: u64,
+    /// Of an inference, offline and online, OTs included at their price: what `lowkey plan` says of the network.
+    bytes: u64,
+    bytes_before: u64,
+    flights: u64,
+    flights_before: u64,
+    distortion: f64,
+    /// Networks that were planned to know all prices.
+    plans: usize,
+    layers: Vec<Layer>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    accuracy: Option<Accuracy>,
+}
+
+impl Record {
+    /// Of a network before, and of what was found for it.
+    #[expect(clippy::too_many_arguments, reason = "a report of everything that was asked and found")]
+    pub fn new(
+        before: &Model,
+        after: &Model,
+        table: &Distortions,
+        search: &Search<'_>,
+        found: &Optimised,
+        budget: u64,
+        link: Link,
+        accuracy: Option<Accuracy>,
+    ) -> Result<Record> {
+        let planned = |model: &Model| plan::record(model.network(), link, Widths::Tight, Mode::default());
+        let plans = [planned(before)?, planned(after)?];
+        let bytes = |record: &plan::Record| record.total.offline_bytes + record.total.online_bytes;
+        let distortion = |name: &str| -> f64 {
+            let own = table.variables.iter().zip(&found.selection).enumerate();
+            let own = own.filter(|(_, (variable, _))| variable.nodes[0] == name);
+            own.filter_map(|(at, (_, &option))| table.distortion(at, option)).sum()
+        };
+        let [old, new] = [before, after].map(Model::architecture);
+        let mut layers = Vec::new();
+        for (index, node) in new.nodes.iter().enumerate() {
+            let of = |record: &'_ plan::Record| {
+                let layer = record.layers.iter().find(|layer| layer.name == node.name);
+                layer.map_or((0, 0), |layer| (layer.offline_bytes + layer.online_bytes, layer.ring_bits))
+            };
+            let [(bytes_before, ring_before), (bytes, ring)] = [of(&plans[0]), of(&plans[1])];
+            let ringed = new.ring(index).is_some();
+            let bits = match (&old.nodes[index].op, &node.op) {
+                (Op::Requantise { bits: before, .. }, Op::Requantise { bits, .. }) if before != bits => {
+                    Some((*before, *bits))
+                }
+                _ => None,
+            };
+            layers.push(Layer {
+                name: node.name.clone(),
+                ring_bits: ringed.then_some(ring),
+                ring_bits_before: ringed.then_some(ring_before),
+                bits: bits.map(|(_, after)| after),
+                bits_before: bits.map(|(before, _)| before),
+                distortion: distortion(&node.name),
+                bytes,
+                bytes_before,
+            });
+        }
+        Ok(Record {
+            model: after.name().to_owned(),
+            link: link.to_string(),
+            budget,
+            bytes: bytes(&plans[1]),
+            bytes_before: bytes(&plans[0]),
+            flights: plans[1].total.flights,
+            flights_before: plans[0].total.flights,
+            distortion: found.distortion,
+            plans: search.plans(),
+            layers,
+            accuracy,
+        })
+    }
+
+    /// The same for people.
+    pub fn text(&self) -> String {
+        let mut text = format!("{}, planned for {}\n", self.model, self.link);
+        let mut table = Table::new(&[
+            words("layer"),
+            words("change"),
+            number("distortion").drop(1),
+            number("bytes"),
+            number("before"),
+        ]);
+        for layer in self.layers.iter().filter(|layer| layer.bytes + layer.bytes_before > 0) {
+            let ring = layer.ring_bits.zip(layer.ring_bits_before);
+            let bits = layer.bits.zip(layer.bits_before);
+            let change = match (ring, bits) {
+                (Some((after, before)), _) => format!("ring of {after} bits, was {before}"),
+                (None, Some((after, before))) => format!("{after} bits, were {before}"),
+                (None, None) => String::new(),
+            };
+            let distortion = if change.is_empty() { String::new() } else { format!("{:.4}", layer.distortion) };
+            let [bytes, before] = [layer.bytes, layer.bytes_before].map(human_bytes);
+            table.row([layer.name.clone(), change, distortion, bytes, before]);
+        }
+        let part = 100.0 * self.bytes as f64 / self.bytes_before.max(1) as f64;
+        let _ = writeln!(
+            text,
+            "{}\n{} for an inference in {} flights, {part:.1} % of {} in {}; {} were asked for",
+            table.for_terminal(),
+            human_bytes(self.bytes),
+            self.flights,
+            human_bytes(self.bytes_before),
+            self.flights_before,
+            human_bytes(self.budget)
+        );
+        let _ = writeln!(text, "distortion {:.4} of the outputs' variance", self.distortion);
+        if let Some(Accuracy { images, before, after, same }) = self.accuracy {
+            let percent = |count: usize| 100.0 * count as f64 / images as f64;
+            let _ = writeln!(
+                text,
+                "accuracy on {images} test images: {:.2} % before, {:.2} % after; the same class on {:.2} %",
+                percent(before),
+                percent(after),
+                percent(same)
+            );
+        }
+        if self.distortion > TRUSTED {
+            let _ = writeln!(
+                text,
+                "note: beyond {TRUSTED} changes meet each other, and distortions do not add up: look at the accuracy"
+            );
+        }
+        text
+    }
+}

@@ -1,0 +1,146 @@
+//! Cheaper networks: what is chosen within a budget is what trying every choice finds, its plan keeps the budget, and both parties
+//! compute what the interpreter does.
+
+mod common;
+
+use lowkey::optimise::{OptimiseError, Search, bytes_of};
+use lowkey::{Link, Reveal, Schedule, planner};
+use lowkey_models::choose::distortion::{DistortionError, Measuring, Table};
+use lowkey_models::random::{self, Size};
+use lowkey_models::{Network, Tensor, zoo};
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
+
+/// What changes do to the answers to inputs, every second of which calibrates rings.
+fn measured(network: &Network, inputs: &[Tensor], fewer: u32) -> Table {
+    let part = |first: usize| inputs.iter().skip(first).step_by(2).cloned().collect::<Vec<_>>();
+    let (measuring, mut table) = Measuring::start(network, &part(0), part(1), fewer).unwrap();
+    measuring.fill(&mut table, |_| Ok::<(), DistortionError>(())).unwrap();
+    table
+}
+
+fn bytes(network: &Network, link: Link) -> Option<u64> {
+    Some(bytes_of(&planner::plan(&network.folded().ok()?, link).ok()?))
+}
+
+/// Every selection that has a plan: its distortion, and the plan's bytes.
+fn all(network: &Network, table: &Table, link: Link) -> Vec<(f64, u64)> {
+    let mut found = Vec::new();
+    let mut selection = vec![0; table.variables.len()];
+    loop {
+        let distortion: f64 =
+            selection.iter().enumerate().filter_map(|(at, &option)| table.distortion(at, option)).sum();
+        let own = table.apply(network, &selection).ok().and_then(|network| bytes(&network, link));
+        found.extend(own.map(|bytes| (distortion, bytes)));
+        let Some(at) = (0..selection.len()).find(|&at| selection[at] < table.variables[at].options.len()) else {
+            return found;
+        };
+        selection[..at].fill(0);
+        selection[at] += 1;
+    }
+}
+
+#[test]
+fn what_is_chosen_is_what_trying_everything_finds() {
+    let bundled = zoo::find("digits").unwrap();
+    let (network, demo) = (bundled.network(), bundled.demo().unwrap());
+    let inputs: Vec<Tensor> = demo.inputs.iter().take(160).collect();
+    let mut table = measured(&network, &inputs, 2);
+    // As many as can be tried.
+    for variable in &mut table.variables {
+        let kept = variable.options.len().saturating_sub(2);
+        variable.options.drain(..kept);
+    }
+    for link in [Link::Lan, Link::Metered] {
+        let every = all(&network, &table, link);
+        let search = Search::new(&network, &table, link, &|_, _| {}).unwrap();
+        assert_eq!(search.whole(), bytes(&network, link).unwrap());
+        let least = every.iter().map(|(_, bytes)| *bytes).min().unwrap();
+        let mut narrower = 0;
+        for percent in [100, 97, 94, 90, 85, 80, 75, 70] {
+            let budget = search.whole() * percent / 100;
+            let within = every.iter().filter(|(_, bytes)| *bytes <= budget);
+            let best = within.map(|(distortion, _)| *distortion).fold(f64::INFINITY, f64::min);
+            match search.within(budget) {
+                Ok(found) => {
+                    assert_eq!(bytes(&found.network, link), Some(found.bytes));
+                    assert!(found.bytes <= budget, "{link} {percent} %: {} of {budget}", found.bytes);
+                    assert!(
+                        (found.distortion - best).abs() < 1e-9,
+                        "{link} {percent} %: {} for {best}",
+                        found.distortion
+                    );
+                    narrower += usize::from(found.bytes < search.whole());
+                }
+                Err(OptimiseError::Budget { .. }) => {
+                    assert!(best.is_infinite(), "{link} {percent} %: {least} of {budget}")
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert!(narrower >= 3, "{link}: {narrower} cheaper networks");
+    }
+}
+
+#[test]
+fn what_is_chosen_is_computed_exactly() {
+    let bundled = zoo::find("digits").unwrap();
+    let (network, demo) = (bundled.network(), bundled.demo().unwrap());
+    let inputs: Vec<Tensor> = demo.inputs.iter().take(64).collect();
+    let table = measured(&network, &inputs, 2);
+    let search = Search::new(&network, &table, Link::Metered, &|_, _| {}).unwrap();
+    for percent in [90, 75] {
+        let Ok(found) = search.within(search.whole() * percent / 100) else { continue };
+        assert_ne!(found.network, network);
+        let written = Network::from_bytes(&found.network.to_bytes().unwrap()).unwrap();
+        let model = common::publish_for(&written, Link::Metered);
+        for (input, answer) in
+            inputs[..6].iter().zip(common::infer(&model, &inputs[..6], Schedule::Prepared, Reveal::Logits))
+        {
+            assert_eq!(answer.output, common::expected(&found.network, input, Reveal::Logits));
+        }
+    }
+}
+
+/// Random networks under random choices: skips, concatenations, pools of all kinds.
+#[test]
+fn random_choices_of_random_networks_are_computed_exactly() {
+    let mut checked = 0;
+    for seed in 0..40 {
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let network = random::network(&mut rng, &Size::default());
+        let inputs: Vec<Tensor> = (0..6).map(|_| random::input(&mut rng, &network.architecture().input)).collect();
+        let table = measured(&network, &inputs, 2);
+        let option = |(at, of): (usize, &lowkey_models::choose::distortion::Variable)| {
+            (at + seed as usize) % (of.options.len() + 1)
+        };
+        let selection: Vec<usize> = table.variables.iter().enumerate().map(option).collect();
+        let Ok(chosen) = table.apply(&network, &selection) else { continue };
+        if chosen == network || chosen.folded().is_err() {
+            continue;
+        }
+        let Ok(model) = common::try_publish_for(&chosen, Link::Metered) else { continue };
+        for (input, answer) in
+            inputs[..2].iter().zip(common::infer(&model, &inputs[..2], Schedule::Prepared, Reveal::Logits))
+        {
+            assert_eq!(answer.output, common::expected(&chosen, input, Reveal::Logits), "seed {seed}");
+        }
+        checked += 1;
+    }
+    assert!(checked >= 15, "{checked} networks");
+}
+
+#[test]
+fn a_table_of_another_network_is_refused() {
+    let (digits, other) = (zoo::find("digits").unwrap(), zoo::find("mnist-hcnn-w2a2").unwrap().network());
+    let inputs: Vec<Tensor> = digits.demo().unwrap().inputs.iter().take(8).collect();
+    let mut table = measured(&digits.network(), &inputs, 1);
+    table.variables[0].nodes[0] = "nobody".into();
+    let refused = Search::new(&other, &table, Link::Lan, &|_, _| {}).err().expect("it has no such node");
+    assert!(refused.to_string().contains("nobody"), "{refused}");
+    let mut table = measured(&digits.network(), &inputs, 1);
+    table.variables[0].floor = None;
+    let refused =
+        Search::new(&digits.network(), &table, Link::Lan, &|_, _| {}).err().expect("a measurement is missing");
+    assert!(matches!(refused, OptimiseError::Unmeasured(_)), "{refused}");
+}
