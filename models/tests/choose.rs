@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use common::network_and_inputs;
 use lowkey_models::choose::distortion::{Change, DistortionError, Measured, Measuring, Table};
+use lowkey_models::choose::skeleton::Skeletons;
 use lowkey_models::random;
 use lowkey_models::{Network, Tensor};
 use rand::SeedableRng;
@@ -69,7 +70,7 @@ fn skeletons_are_those_of_the_networks() {
         let selection: Vec<usize> =
             table.variables.iter().enumerate().map(|(at, of)| (at + seed as usize) % (of.options.len() + 1)).collect();
         let Ok(changed) = table.apply(&network, &selection) else { continue };
-        let skeleton = table.skeleton(network.architecture(), &selection);
+        let skeleton = Skeletons::new(&table, network.architecture()).of(&selection);
         for (index, node) in changed.architecture().nodes.iter().enumerate() {
             let ring = changed.architecture().ring(index).and_then(|ring| ring.iter().max().copied());
             if ring.is_some() {

@@ -112,7 +112,11 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     } else {
         say(record.text().trim_end())?;
         if let Some(output) = &arguments.output {
-            say(format_args!("wrote {}; next: lowkey serve --model {0} --link {1}", output.display(), arguments.link.link))?;
+            say(format_args!(
+                "wrote {}; next: lowkey serve --model {0} --link {1}",
+                output.display(),
+                arguments.link.link
+            ))?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -130,8 +134,12 @@ fn refused(error: OptimiseError) -> Error {
         OptimiseError::Unmeasured(_) => "`lowkey distort` with the same arguments goes on where it stopped",
         OptimiseError::Change(_) => "`lowkey distort MODEL -o FILE` measures this network",
         OptimiseError::Plan(_) => "`lowkey plan` says what is in the way",
-        OptimiseError::Budget { .. } => "give a larger budget, or measure narrower activations with `lowkey distort --fewer`",
-        OptimiseError::Unsolved(Unsolved::TooWide { .. }) => "measure fewer changes: `lowkey distort --fewer 0` has rings alone",
+        OptimiseError::Budget { .. } => {
+            "give a larger budget, or measure narrower activations with `lowkey distort --fewer`"
+        }
+        OptimiseError::Unsolved(Unsolved::TooWide { .. }) => {
+            "measure fewer changes: `lowkey distort --fewer 0` has rings alone"
+        }
         OptimiseError::Unsolved(_) => "measure the network anew",
     };
     Error::usage(error, hint)

@@ -6,7 +6,7 @@ use lowkey_bridge::Schedule;
 use lowkey_models::choose::distortion::Table;
 use lowkey_models::choose::knapsack::{Factor, Unsolved};
 use lowkey_models::choose::narrow;
-use lowkey_models::choose::skeleton::{Skeleton, position};
+use lowkey_models::choose::skeleton::{Skeleton, Skeletons};
 use lowkey_models::{Architecture, Network};
 use lowkey_mpc::party::Stage;
 
@@ -77,11 +77,12 @@ impl Prices {
         progress: &(dyn Fn(usize, usize) + Sync),
     ) -> Result<Self, OptimiseError> {
         let architecture = network.architecture();
-        let scopes = Scopes::new(architecture, table);
+        let skeletons = Skeletons::new(table, architecture);
+        let scopes = Scopes::new(architecture, &skeletons, options.len());
         let count = architecture.nodes.len();
         let mut nodes = Vec::with_capacity(count + 1);
         for node in (0..count).map(Some).chain([None]) {
-            nodes.push(Priced::new(architecture, table, options, scopes.of(node), node)?);
+            nodes.push(Priced::new(architecture, &skeletons, options, scopes.of(node), node)?);
         }
         let mut prices = Self { nodes, plans: 0 };
         let all: usize = prices.nodes.iter().map(|node| node.known.len()).sum();
@@ -97,7 +98,7 @@ impl Prices {
                 let selection: Vec<usize> = chosen.iter().zip(options).map(|(&at, of)| of[at]).collect();
                 let network = table.apply(network, &selection).ok()?;
                 let (plan, _) = planned(&network, link).ok()?;
-                Some((table.skeleton(architecture, &selection), by_node(&plan)))
+                Some((skeletons.of(&selection), by_node(&plan)))
             };
             let found: Vec<_> = std::thread::scope(|scope| {
                 let part = selections.len().div_ceil(threads).max(1);
@@ -201,7 +202,7 @@ impl Priced {
     /// The signatures of a node that depends on no more than `variables`.
     fn new(
         architecture: &Architecture,
-        table: &Table,
+        skeletons: &Skeletons<'_>,
         options: &[Vec<usize>],
         variables: Vec<usize>,
         node: Option<usize>,
@@ -216,7 +217,7 @@ impl Priced {
             for (&variable, digit) in variables.iter().zip(digits(combination, &sizes)) {
                 selection[variable] = options[variable][digit];
             }
-            signature::of(architecture, &table.skeleton(architecture, &selection), node)
+            signature::of(architecture, &skeletons.of(&selection), node)
         };
         let all: Vec<Signature> = (0..states).map(signature).collect();
         let (variables, sizes, all) = needed(variables, sizes, all);
@@ -291,10 +292,10 @@ struct Scopes<'a> {
 }
 
 impl<'a> Scopes<'a> {
-    fn new(architecture: &'a Architecture, table: &Table) -> Self {
+    fn new(architecture: &'a Architecture, skeletons: &Skeletons<'_>, count: usize) -> Self {
         let mut variables: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-        for (variable, of) in table.variables.iter().enumerate() {
-            for node in of.nodes.iter().filter_map(|name| position(architecture, name)) {
+        for variable in 0..count {
+            for &node in skeletons.nodes(variable) {
                 variables.entry(node).or_default().push(variable);
             }
         }

@@ -18,20 +18,42 @@ pub struct Skeleton {
     pub rings: Vec<Option<u32>>,
 }
 
-impl Table {
-    /// The skeleton of a network without declared rings under a selection.
-    pub fn skeleton(&self, architecture: &Architecture, selection: &[usize]) -> Skeleton {
+/// The network of a table, without declared rings, whose skeletons are asked for.
+#[derive(Clone, Debug)]
+pub struct Skeletons<'a> {
+    table: &'a Table,
+    architecture: &'a Architecture,
+    /// By variable.
+    nodes: Vec<Vec<usize>>,
+    /// By node, the largest shift above which a declared ring counts.
+    shifts: Vec<Option<u32>>,
+}
+
+impl<'a> Skeletons<'a> {
+    /// Of a table that [is](Table::check) the network's.
+    pub fn new(table: &'a Table, architecture: &'a Architecture) -> Self {
+        let position = |name: &String| architecture.nodes.iter().position(|node| node.name == *name);
+        let nodes = table.variables.iter().map(|variable| variable.nodes.iter().filter_map(position).collect());
+        let shift = |index| architecture.declarable(index).ok()?.into_iter().max();
+        let shifts = (0..architecture.nodes.len()).map(shift).collect();
+        Self { table, architecture, nodes: nodes.collect(), shifts }
+    }
+
+    /// The nodes of a variable.
+    pub fn nodes(&self, variable: usize) -> &[usize] {
+        &self.nodes[variable]
+    }
+
+    /// The skeleton under a selection.
+    pub fn of(&self, selection: &[usize]) -> Skeleton {
+        let architecture = self.architecture;
         let count = architecture.nodes.len();
-        let mut skeleton = Skeleton {
-            units: vec![0; count + 1],
-            by: vec![0; count],
-            common: vec![0; count],
-            rings: vec![None; count],
-        };
+        let (zeros, rings) = (vec![0; count], vec![None; count]);
+        let mut skeleton = Skeleton { units: vec![0; count + 1], by: zeros.clone(), common: zeros, rings };
         let mut above = vec![None; count];
-        for (variable, &option) in self.variables.iter().zip(selection) {
+        for ((variable, nodes), &option) in self.table.variables.iter().zip(&self.nodes).zip(selection) {
             let Some(entry) = option.checked_sub(1) else { continue };
-            for index in variable.nodes.iter().filter_map(|name| position(architecture, name)) {
+            for &index in nodes {
                 match variable.options[entry].change {
                     Change::Fewer(bits) => skeleton.by[index] = bits,
                     Change::Spare(spare) => {
@@ -57,18 +79,12 @@ impl Table {
             };
         }
         for (index, above) in above.into_iter().enumerate() {
-            let (Some(above), Ok(shift)) = (above, architecture.declarable(index)) else { continue };
+            let (Some(above), Some(shift)) = (above, self.shifts[index]) else { continue };
             let fewer = architecture.consumers(index + 1).map(|reader| skeleton.by[reader]).max().unwrap_or(0);
-            let shift = i64::from(shift.iter().max().copied().unwrap_or(0));
-            let shift = shift + i64::from(fewer) - i64::from(skeleton.common[index]);
+            let shift = i64::from(shift) + i64::from(fewer) - i64::from(skeleton.common[index]);
             let ring = shift + (above - i64::from(fewer)).max(LEAST_ABOVE.into());
             skeleton.rings[index] = u32::try_from(ring).ok();
         }
         skeleton
     }
-}
-
-/// The node of a name.
-pub fn position(architecture: &Architecture, name: &str) -> Option<usize> {
-    architecture.nodes.iter().position(|node| node.name == name)
 }
