@@ -138,27 +138,65 @@ impl<'a> Search<'a> {
         self.prices.plans()
     }
 
-    /// The changes with the least distortion within a budget.
+    /// The changes with the least distortion within a budget. What the prices left of it is spent on changes that are taken back, as far
+    /// as the plan keeps the budget.
     ///
     /// # Errors
     /// When no choice is cheap enough.
     pub fn within(&self, budget: u64) -> Result<Optimised, OptimiseError> {
+        let mut best = self.by_prices(budget)?;
+        while let Some(better) = self.nearer(&best, budget)? {
+            best = better;
+        }
+        Ok(best)
+    }
+
+    /// The same network with one change less, or a smaller one, still within the budget; of those the one with the least distortion.
+    fn nearer(&self, of: &Optimised, budget: u64) -> Result<Option<Optimised>, OptimiseError> {
+        let mut others = Vec::new();
+        for (variable, options) in self.options.iter().enumerate() {
+            let value = |option: usize| self.table.distortion(variable, option).unwrap_or(f64::INFINITY);
+            let own = value(of.selection[variable]);
+            others.extend(options.iter().filter(|&&o| value(o) < own).map(|&o| (own - value(o), variable, o)));
+        }
+        // The largest gain first: the first that fits is taken.
+        others.sort_by(|a, b| b.0.total_cmp(&a.0));
+        for (_, variable, option) in others {
+            let mut selection = of.selection.clone();
+            selection[variable] = option;
+            let Ok(network) = self.table.apply(&self.network, &selection) else { continue };
+            let Ok((_, bytes)) = planned(&network, self.link) else { continue };
+            if bytes <= budget {
+                let each = selection.iter().enumerate();
+                let distortion = each.filter_map(|(variable, &option)| self.table.distortion(variable, option)).sum();
+                return Ok(Some(Optimised { network, selection, distortion, bytes }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// As [`within`](Self::within), as good as the prices tell.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn by_prices(&self, budget: u64) -> Result<Optimised, OptimiseError> {
         let problem = Problem { distortion: self.distortion.clone(), factors: self.prices.factors() };
         let mut asked = budget.saturating_sub(self.rest);
         let mut best: Option<Optimised> = None;
         let mut least = u64::MAX;
         for _ in 0..CORRECTIONS {
             let found = match problem.solve(asked) {
-                Ok(found) => found,
-                Err(Unsolved::Budget { least: bytes }) => {
-                    least = least.min(bytes + self.rest);
-                    break;
-                }
-                Err(error) => return Err(OptimiseError::Unsolved(error)),
+                // The cheapest by its prices may be cheaper by its plan.
+                Err(Unsolved::Budget { least }) => problem.solve(least),
+                found => found,
             };
+            let found = found.map_err(OptimiseError::Unsolved)?;
             let own = self.made(&found)?;
-            least = least.min(own.bytes);
             let (bytes, told) = (own.bytes, found.bytes);
+            least = least.min(bytes);
+            if bytes > budget && told > asked {
+                break;
+            }
             let better = |other: &Optimised| (own.distortion, own.bytes) < (other.distortion, other.bytes);
             if bytes <= budget && best.as_ref().is_none_or(better) {
                 best = Some(own);

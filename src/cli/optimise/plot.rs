@@ -25,7 +25,7 @@ struct Point {
 pub fn draw(search: &Search<'_>, name: &str, chosen: u64) -> Result<String, OptimiseError> {
     let mut points = vec![];
     for step in (1..=STEPS).rev() {
-        match search.within(search.whole() * step / STEPS) {
+        match search.by_prices(search.whole() * step / STEPS) {
             Ok(found) => points.push(Point { bytes: found.bytes, distortion: found.distortion }),
             Err(OptimiseError::Budget { .. }) => break,
             Err(error) => return Err(error),
