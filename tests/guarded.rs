@@ -13,7 +13,7 @@ use lowkey_models::{Network, Op, random, zoo};
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, DuplexStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -341,12 +341,17 @@ fn late(
     let (mut from_client, mut to_client) = tokio::io::split(near);
     let (mut from_server, mut to_server) = tokio::io::split(far);
     let (say, is_late) = oneshot::channel();
-    tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_server).await });
+    // Either end hears when the other one is gone.
     tokio::spawn(async move {
-        tokio::io::copy(&mut (&mut from_server).take(at as u64), &mut to_client).await?;
+        let _ = tokio::io::copy(&mut from_client, &mut to_server).await;
+        to_server.shutdown().await
+    });
+    tokio::spawn(async move {
+        let _ = tokio::io::copy(&mut (&mut from_server).take(at as u64), &mut to_client).await;
         let _ = say.send(());
         tokio::time::sleep(pause).await;
-        tokio::io::copy(&mut from_server, &mut to_client).await
+        let _ = tokio::io::copy(&mut from_server, &mut to_client).await;
+        to_client.shutdown().await
     });
     let (server, client) = (server.clone(), identity(name));
     (here, tokio::spawn(async move { server.serve_from(there, client).await.map(drop) }), is_late)
