@@ -1,7 +1,8 @@
 //! The nonlinear layers of a plan as circuits against a client that cheats: what each reads and makes, and which have none.
 //!
 //! A value is *masked*, opened to the server as m = x - xhat, where a linear layer or the output reads it; and *kept* as authenticated
-//! bits where max pools and tables alone do. Linear layers, sums and other orders are what they are without a guard: each party's own.
+//! bits where max pools and tables alone do. Where these read what is masked, it is unmasked into bits for them, by a circuit of the first that
+//! does. Linear layers, sums and other orders are what they are without a guard: each party's own.
 
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use super::layer::{Makes, Reads};
 use super::products::Products;
 use crate::node::{self, Held, width_of};
 use crate::plan::{
-    ByNode, Holding, Link, NodeId, Nonlinear, NonlinearKind, Plan, PlanError, Reveal, Source, Step, TensorId,
+    ByNode, ByTensor, Holding, Link, NodeId, Nonlinear, NonlinearKind, Plan, PlanError, Reveal, Source, Step, TensorId,
 };
 
 /// What an AND takes on the wire: its triple at B = 3, and d and f of both parties.
@@ -31,7 +32,8 @@ const WAN_BITS_PER_MICRO: usize = 100;
 #[derive(Debug)]
 pub struct Circuits {
     input: Layer,
-    nodes: ByNode<Option<Layer>>,
+    /// In the order in which they run.
+    nodes: ByNode<Vec<Layer>>,
     logits: [Layer; 1],
     /// The logits, kept, and their arg max; none for an output of one value.
     class: Vec<Layer>,
@@ -44,12 +46,19 @@ impl Circuits {
     /// [`PlanError::NoCircuit`] names the first layer that has none.
     pub fn derive(plan: &Plan) -> Result<Self, PlanError> {
         plan.with_held(|held| {
-            let layer = |step: &Step| match step {
-                Step::Nonlinear(step) if is_multiplied_later(plan, step) => Ok(None),
-                Step::Nonlinear(step) => Layer::of(plan, held, step).map(Some),
-                Step::Linear(_) | Step::Local { .. } | Step::Reshape => Ok(None),
+            let mut unmasked: ByTensor<bool> = ByTensor::with(plan.steps.len() + 1, || false);
+            let mut layers = |step: &Step| -> Result<Vec<Layer>, PlanError> {
+                let Step::Nonlinear(step) = step else { return Ok(Vec::new()) };
+                if is_multiplied_later(plan, step) {
+                    return Ok(Vec::new());
+                }
+                let own = Layer::of(plan, held, step)?;
+                let reads = own.reads_kept().filter(|from| !is_kept(plan, *from) && !unmasked[*from]);
+                let Some(from) = reads else { return Ok(vec![own]) };
+                unmasked[from] = true;
+                Ok(vec![Layer::unmask(plan, held, (step.node, from))?, own])
             };
-            let nodes: Vec<_> = plan.steps.iter().map(layer).collect::<Result<_, _>>()?;
+            let nodes: Vec<_> = plan.steps.iter().map(&mut layers).collect::<Result<_, _>>()?;
             let bits = plan.answer.bits as usize;
             let output = |to, makes| -> Result<Layer, PlanError> {
                 let circuit = circuits::logits(bits, to).map_err(of_output)?;
@@ -73,9 +82,9 @@ impl Circuits {
         &self.input
     }
 
-    /// That of a node.
-    pub(crate) fn of(&self, node: NodeId) -> Option<&Layer> {
-        self.nodes[node].as_ref()
+    /// Those of a node, in order.
+    pub(crate) fn of(&self, node: NodeId) -> &[Layer] {
+        &self.nodes[node]
     }
 
     /// Those of the output.
@@ -141,10 +150,18 @@ fn is_multiplied_later(plan: &Plan, step: &Nonlinear) -> bool {
         && plan.architecture.consumers(made).all(reads)
 }
 
-/// True if max pools and tables alone read a tensor.
+/// True if a circuit keeps the bits of a tensor: one that max pools and tables alone read, and that is neither a sum nor made by a table, nor
+/// another one in other words.
 fn is_kept(plan: &Plan, tensor: TensorId) -> bool {
     if !matches!(plan.holdings[tensor], Holding::Shared { .. }) {
         return true;
+    }
+    let made = |node: NodeId| match &plan.steps[node] {
+        Step::Nonlinear(step) => !matches!(step.kind, NonlinearKind::Table),
+        Step::Linear(_) | Step::Local { .. } | Step::Reshape => false,
+    };
+    if !tensor.maker().is_some_and(made) {
+        return false;
     }
     let nodes = &plan.architecture.nodes;
     let mut readers = plan.architecture.consumers(tensor.index()).peekable();
@@ -167,6 +184,26 @@ impl Layer {
 
     fn of_output(circuit: Circuit, lanes: usize, width: usize, reads: Reads, makes: Makes) -> Self {
         Self { node: None, circuit: Arc::new(circuit), lanes, width, reads, makes }
+    }
+
+    /// The bits of a masked tensor, for a node that reads it.
+    fn unmask(plan: &Plan, held: &Held<'_>, (node, from): (NodeId, TensorId)) -> Result<Self, PlanError> {
+        let of_node = |source| PlanError::Layout { node: plan.name(node).to_owned(), source };
+        let none = |what| PlanError::NoCircuit { node: plan.name(node).to_owned(), what };
+        let Holding::Shared { root, .. } = plan.holdings[from] else { return Err(none("bits of what is not masked")) };
+        let (width, lanes) = (held.widths[from] as usize, plan.tensors[from].elements());
+        let circuit = quickest(plan.choices.link, lanes, |how| circuits::unmask(how, width)).map_err(of_node)?;
+        let reads = Reads::Masked { tensor: root, lowest: plan.tensors[from].range.lo };
+        let makes = Makes::Kept(from);
+        Ok(Self { node: Some(node), circuit: Arc::new(circuit), lanes, width, reads, makes })
+    }
+
+    /// The tensor whose bits it reads.
+    fn reads_kept(&self) -> Option<TensorId> {
+        match self.reads {
+            Reads::Kept { from, .. } => Some(from),
+            _ => None,
+        }
     }
 
     fn of(plan: &Plan, held: &Held<'_>, step: &Nonlinear) -> Result<Self, PlanError> {
@@ -201,10 +238,7 @@ impl Layer {
             Ok(layer(circuit.map_err(of_node)?, spec.width(), Reads::Products(products)))
         };
         let from = held.input(node);
-        let kept = || {
-            let reads = Reads::Kept { from, reader: node };
-            if from != TensorId::INPUT && is_kept(plan, from) { Some(reads) } else { None }
-        };
+        let kept = Reads::Kept { from, reader: node };
         match (&step.kind, step.source) {
             (NonlinearKind::Rescale { factors, lowered }, Source::Accumulator(from)) => {
                 let (factors, lowered, pixels) = (factors.clone(), *lowered, step.pixels);
@@ -234,19 +268,17 @@ impl Layer {
                 Ok(layer(circuit, width, reads))
             }
             (NonlinearKind::MaxPool { windows } | NonlinearKind::Pooled { windows, .. }, _) => {
-                let reads = kept().ok_or_else(|| none("a max pool of what other layers read too"))?;
                 let bits = held.widths[from] as usize;
                 let pool = |how| circuits::max_pool_by(how, bits, windows.size(), ring);
                 let circuit = quickest(link, step.lanes, pool).map_err(of_node)?;
-                Ok(layer(circuit, bits, reads))
+                Ok(layer(circuit, bits, kept))
             }
             (NonlinearKind::Table, _) => {
-                let reads = kept().ok_or_else(|| none("a table of what other layers read too"))?;
-                let ring = ring.ok_or_else(|| none("a table that a pool or a table reads"))?;
+                let ring = ring.ok_or_else(|| none("a table whose result is not masked"))?;
                 let (bits, entries) = node::table_entries(held, node);
                 let entries: Vec<u64> = entries.into_iter().map(|entry| entry as u64).collect();
                 let circuit = circuits::table(bits as usize, &entries, ring).map_err(of_node)?;
-                Ok(layer(circuit, bits as usize, reads))
+                Ok(layer(circuit, bits as usize, kept))
             }
             (NonlinearKind::AvgPool { .. }, _) => Err(none("an average of what is not masked")),
             (NonlinearKind::Scale { .. }, _) => Err(none("a scale that other layers than requantisations read")),

@@ -25,6 +25,8 @@ pub(super) enum Reads {
     Products(Products),
     /// Multiplied sums of the windows of a pool, likewise; the offset is the server's.
     Average { pool: NodeId, from: TensorId, multiplier: u64, offset: u64 },
+    /// A masked tensor (storage); its bits count from `lowest`, which the server subtracts.
+    Masked { tensor: TensorId, lowest: i64 },
     /// Kept values, of a pool those of its windows.
     Kept { from: TensorId, reader: NodeId },
     /// Shares of the output, with a guard bit.
@@ -139,6 +141,12 @@ impl Layer {
                 shares.iter_mut().for_each(|share| *share = share.wrapping_sub(lowered));
                 shares
             }
+            Reads::Masked { tensor, lowest } => {
+                let lowest = own(lowest as u64);
+                let mut shares = words.shared[tensor].clone();
+                shares.iter_mut().for_each(|share| *share = share.wrapping_sub(lowest));
+                shares
+            }
             Reads::Average { pool, from, multiplier, offset } => {
                 let mut sums = Zeroizing::new(windows(plan, pool).expect("of a pool").sum(&words.shared[from]));
                 let offset = own(offset);
@@ -168,9 +176,12 @@ impl Layer {
     /// What it reads of what was kept.
     pub(crate) fn kept(&self, plan: &Plan, kept: &Kept) -> Vec<Bits> {
         match self.reads {
-            Reads::Input | Reads::Accumulator { .. } | Reads::Products(_) | Reads::Average { .. } | Reads::Output => {
-                Vec::new()
-            }
+            Reads::Input
+            | Reads::Accumulator { .. }
+            | Reads::Products(_)
+            | Reads::Masked { .. }
+            | Reads::Average { .. }
+            | Reads::Output => Vec::new(),
             Reads::Logits => circuits::per_class(kept.logits.as_ref().expect("made before"), plan.answer.lanes),
             Reads::Kept { from, reader } => {
                 let bits = kept.bits[from].as_ref().expect("made by an earlier layer");

@@ -10,6 +10,7 @@
 //! | [`table`] | what a requantisation kept | for each bit of an entry at most 2^(a-1) - 1 |
 //! | [`logits`] | c of the client, v of the server | a tree of ell bits |
 //! | [`argmax`] | what logits kept | a comparison of ell bits by a tree, for each pair of up to 16 classes; of more with selections, for each class |
+//! | [`unmask`] | xhat of the client, m of the server | a - 1 |
 //! | [`reveal`] | m of the server | 0 |
 //!
 //! A scale, which multiplies exact accumulators, is a [`rescale`] of which nothing is dropped: its ring holds the whole product.
@@ -128,6 +129,19 @@ pub fn rescale(how: Carry, spec: Spec, clip: Clip, ring: Option<u8>) -> Result<C
 pub fn weights(factor: Factor) -> [u64; 3] {
     let [guard, wrap] = factor.weights();
     [guard, wrap, guard ^ wrap ^ guard.wrapping_add(wrap)]
+}
+
+/// y = m + xhat modulo 2^bits, kept: what was opened to the server as m becomes bits again. Inputs: the client's xhat (early), the server's m.
+///
+/// # Errors
+/// [`LayoutError`] if there are too many bits.
+pub fn unmask(how: Carry, bits: usize) -> Result<Circuit, LayoutError> {
+    check_size("bits", bits, 1, MAX_VALUE)?;
+    let mut b = Builder::new();
+    let (xhat, m) = (b.input(Origin::Early, bits), b.input(Origin::Server, bits));
+    let y = sum(&mut b, how, &xhat, &m, 0);
+    b.output(Destination::Kept, &y);
+    Ok(b.finish())
 }
 
 /// The largest of a window's values of `bits` bits, without sign. Inputs: the values, shared, and with a ring the client's xhat (early). Output

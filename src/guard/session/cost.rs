@@ -183,7 +183,7 @@ impl Circuits {
             let ots = charged_bytes(layer.circuit.ots_of_bits(layer.lanes).into());
             ots + triple_charges(layer.triples()).iter().sum::<u64>()
         };
-        self.of(node).map_or(0, of)
+        self.of(node).iter().map(of).sum()
     }
 
     /// The memory that a server needs for guarded sessions, whatever is revealed. An estimate, on the safe side.

@@ -297,13 +297,13 @@ async fn answer(channel: &mut Channel, model: &ServerModel, own: &mut Own, slot:
     let input = circuits.input();
     run(channel, guard, plan, (input, next(input)?), Vec::new(), Some(&mut halves), &mut kept).await?;
     for (node, step) in plan.steps.pairs() {
-        match (step, circuits.of(node)) {
-            (_, Some(layer)) => {
-                let own = layer.of_server(plan, &halves, &model.biases);
-                run(channel, guard, plan, (layer, next(layer)?), own, Some(&mut halves), &mut kept).await?;
-            }
-            (Step::Linear(linear), None) => server_share(model, *linear, shares.next().flatten(), &mut halves),
-            (Step::Nonlinear(_) | Step::Local { .. } | Step::Reshape, None) => halves.local(step),
+        match step {
+            Step::Linear(linear) => server_share(model, *linear, shares.next().flatten(), &mut halves),
+            Step::Nonlinear(_) | Step::Local { .. } | Step::Reshape => halves.local(step),
+        }
+        for layer in circuits.of(node) {
+            let own = layer.of_server(plan, &halves, &model.biases);
+            run(channel, guard, plan, (layer, next(layer)?), own, Some(&mut halves), &mut kept).await?;
         }
     }
     for layer in circuits.output(slot.reveal) {

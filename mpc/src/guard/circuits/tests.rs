@@ -186,6 +186,22 @@ async fn pools_of_kept_values_are_their_largest() {
 }
 
 #[tokio::test]
+async fn unmasked_values_are_those_that_were_masked() {
+    let lanes = 300;
+    for (how, bits) in [(Carry::Ripple, 1), (Carry::Ripple, 5), (Carry::Prefix, 8), (Carry::Ripple, 32)] {
+        let circuit = unmask(how, bits).unwrap();
+        assert!(how == Carry::Prefix || circuit.triples() == bits - 1);
+        let [y, xhat] = [1, 2].map(|seed| Planes::random(lanes, bits, &mut rng(seed)).to_lanes::<u64>());
+        let m: Vec<u64> = y.iter().zip(&xhat).map(|(y, x)| y.wrapping_sub(*x) & (u64::MAX >> (64 - bits))).collect();
+        let [early, server] = [&xhat, &m].map(|values| vec![Planes::from_lanes(values, bits)]);
+        let outputs = evaluate(circuit, lanes, Given { early, server, ..Given::default() }, 7).await.unwrap();
+        let [client, server] = outputs.map(|outputs| outputs.kept[0].halves().to_lanes::<u64>());
+        assert!(client.iter().zip(&server).zip(&y).all(|((c, s), y)| c ^ s == *y), "{how:?} {bits}");
+    }
+    assert!(unmask(Carry::Ripple, 0).is_err() && unmask(Carry::Ripple, MAX_VALUE + 1).is_err());
+}
+
+#[tokio::test]
 async fn tables_give_their_entries() {
     for (bits, ring) in [(1, 5), (2, 3), (4, 9), (8, 12)] {
         // A bump with negative ends, and noise.
