@@ -1,6 +1,7 @@
 //! `lowkey train`: two parties train a network, the one with data, the other one with the first weights.
 
 mod data;
+mod door;
 mod record;
 
 use std::io;
@@ -21,6 +22,7 @@ use lowkey_mpc::error::Error as ProtocolError;
 use super::infer::TrustArguments;
 use super::{TimeoutArgument, print_json, progress, runtime, say, serve, warn};
 use data::Data;
+use door::Door;
 use record::{PlanRecord, Record, RehearsalRecord, StepRecord};
 
 #[derive(Args)]
@@ -83,6 +85,10 @@ pub struct Arguments {
     /// Go on from the last checkpoint that both parties have.
     #[arg(long, requires = "checkpoint")]
     resume: bool,
+    /// With --resume: go on although a party has had the weights of an earlier step, and gets later ones: it sees what the steps between made of the
+    /// data. Both parties have to say so.
+    #[arg(long, requires = "resume")]
+    reopen: bool,
     #[command(flatten)]
     trust: TrustArguments,
     /// Model owner: let none in but a data owner with a certificate that an authority in this PEM file has signed.
@@ -222,7 +228,7 @@ fn check(arguments: &Arguments) -> Result<()> {
             Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
                 Err(Error::file(folder, io::ErrorKind::NotFound.into()))
             }
-            _ => Ok(()),
+            _ => train::check_target(output),
         },
         (None, false) => Ok(()),
     }
@@ -235,6 +241,7 @@ fn settings(arguments: &Arguments, told: Option<Told>) -> Settings {
         epochs: arguments.epochs,
         rates: arguments.rate.clone(),
         every: arguments.every,
+        reopen: arguments.reopen,
     };
     Settings {
         checkpoint: arguments.checkpoint.clone(),
@@ -274,20 +281,17 @@ async fn host(arguments: &Arguments, address: &str, part: Part) -> Result<Traine
     } else {
         say(format_args!("listening on {address}{pin}"))?
     }
+    let mut door = Door::default();
     loop {
         let begun = Arc::new(AtomicBool::new(false));
         let outcome = async {
-            let (incoming, _) = listener.accept().await.map_err(Error::internal)?;
-            let failed = |source| Error::Connect { address: "the data owner".to_owned(), source };
-            let late = |_| failed(io::ErrorKind::TimedOut.into());
-            let secured = tokio::time::timeout(arguments.timeout.duration(), incoming.secure()).await.map_err(late)?;
-            let (stream, _) = secured.map_err(failed)?;
+            let met = door.next(&listener, arguments.timeout.limits()).await?;
             let (told, begun) = (told(arguments.json), begun.clone());
             let told: Told = Arc::new(move |progress| {
                 begun.store(true, Ordering::Relaxed);
                 told(progress);
             });
-            train::train(stream, part.clone(), settings(arguments, Some(told))).await
+            met.train(part.clone(), settings(arguments, Some(told))).await
         };
         match outcome.await {
             Err(error) if is_stranger(&error) && !begun.load(Ordering::Relaxed) => {

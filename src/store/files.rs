@@ -72,6 +72,15 @@ pub(crate) fn replace(path: &Path, bytes: &[u8], readers: Readers) -> Result<(),
     put().map_err(|error| StoreError::file(path, error))
 }
 
+/// Whether something can be put at `path`, an absolute one, as [`replace`] does.
+pub(crate) fn check_target(path: &Path) -> Result<(), StoreError> {
+    let put = || match path.is_dir() || path.file_name().is_none() {
+        true => Err(io::Error::from(io::ErrorKind::IsADirectory)),
+        false => stage(path, &[], Readers::Owner.mode(), None).map(drop),
+    };
+    put().map_err(|error| StoreError::file(path, error))
+}
+
 /// Puts `bytes` at `path` if nothing is there; for its owner's eyes. Of several that try at once, in whatever processes, exactly
 /// one is told true; by then the file is whole and on the disk.
 pub(crate) fn create(path: &Path, bytes: &[u8]) -> Result<bool, StoreError> {

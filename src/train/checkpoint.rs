@@ -1,7 +1,7 @@
 //! Checkpoints: one party's shares in a file of its own, from which a training goes on.
 //!
 //! ```text
-//! magic, length of the head, head { version, party, network, format, samples, digest of them, seed of their order }, shares, SHA-256
+//! magic, length of the head, head { version, party, network, format, samples, digest of them, seed of their order, openings }, shares, SHA-256
 //! ```
 //!
 //! The file is for its owner's eyes, and written beside its place first: it is whole or absent. The one before is kept too, for a peer may
@@ -21,12 +21,12 @@ use zeroize::Zeroizing;
 
 use super::format::{Format, Net};
 use super::held::Held;
-use super::terms::Mark;
+use super::terms::{Mark, Opened};
 use crate::error::{Error, Result};
 use crate::store::files::{self, Readers};
 
 const MAGIC: [u8; 16] = *b"lowkey training\n";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Longest head, in bytes.
 const MOST_HEAD: usize = 1024;
 /// Bytes of the hash.
@@ -51,6 +51,8 @@ pub(super) struct About {
     pub(super) digest: [u8; 32],
     /// Of their order, likewise.
     pub(super) order: [u8; 32],
+    /// To whom weights were opened, written before they are.
+    pub(super) opened: Opened,
 }
 
 impl Drop for About {
@@ -76,7 +78,7 @@ pub(super) struct Checkpoint {
 
 impl Checkpoint {
     pub(super) fn mark(&self) -> Mark {
-        Mark { history: self.held.history.0, done: self.held.done() }
+        Mark { history: self.held.history.0, done: self.held.done(), opened: self.about.opened }
     }
 
     /// Makes it the last one. A later one, which the peer has not, would push it out of its place at the next writing; then two stops around one
@@ -205,7 +207,7 @@ mod tests {
         let net = Net::new(&[3, 4, 10]).unwrap();
         let agreed = Agreed::of_test([[1; 32], [2; 32]]);
         let held = Held::first(Party::Client, &net, None, &agreed);
-        Run { net, about: About { samples: 200, digest: [3; 32], order: [4; 32] }, held }
+        Run { net, about: About { samples: 200, digest: [3; 32], order: [4; 32], opened: Opened::default() }, held }
     }
 
     fn read_by(path: &Path, net: &Net, party: Party, samples: (u64, [u8; 32])) -> Result<Vec<Checkpoint>> {

@@ -7,7 +7,7 @@
 //! # async fn own(stream: impl lowkey::Stream + 'static, net: lowkey::train::Net) -> lowkey::Result<()> {
 //! use lowkey::train::{Part, Settings, WeightsTo, Wish, train};
 //!
-//! let wish = Wish { net, weights_to: WeightsTo::Server, epochs: None, rates: None, every: None };
+//! let wish = Wish { net, weights_to: WeightsTo::Server, epochs: None, rates: None, every: None, reopen: false };
 //! let trained = train(stream, Part::Model(None), Settings::new(wish)).await?;
 //! let network = trained.network.expect("the weights go to the server");
 //! lowkey::Model::from(network).write("trained.lowkey")
@@ -17,6 +17,7 @@
 //! | to begin with | what |
 //! |---|---|
 //! | [`train()`] | a party's part in a training, over any stream |
+//! | [`Met`] | a data owner that has said what it asks for, of all who come to the model owner's door |
 //! | [`Part`], [`Samples`], [`input`] | what it has: samples, or first weights |
 //! | [`Settings`], [`Wish`], [`Terms`] | what it asks for, and what both agreed on |
 //! | [`rehearse`] | the same in the clear, by the data owner alone |
@@ -47,6 +48,7 @@ mod format;
 mod held;
 mod lattice;
 mod matrix;
+mod meeting;
 mod plan;
 mod products;
 mod rehearsal;
@@ -60,7 +62,8 @@ mod twin;
 
 pub use cost::{Cost, CostError};
 pub use format::{FormatError, Net};
+pub use meeting::{HELLO, Met};
 pub use rehearsal::{Rehearsal, rehearse};
-pub use run::{Part, Progress, Settings, Told, Trained, train};
+pub use run::{Part, Progress, Settings, Told, Trained, check_target, train};
 pub use samples::{Samples, SamplesError, input};
 pub use terms::{RATE, Terms, WeightsTo, Wish};

@@ -16,7 +16,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -43,12 +43,14 @@ use super::samples::Samples;
 use super::session::agree;
 use super::start;
 use super::step::Trainer;
-use super::terms::{Mark, Terms, Wish, settle};
+use super::meeting::Met;
+use super::terms::{Ask, Mark, Opened, Terms, Wish, settle};
 use crate::client::give_up;
 use crate::error::{Error, Misbehaviour, Result};
 use crate::net::Stream;
 use crate::randomness;
 use crate::report::{Measurement, StageReport};
+use crate::store::files;
 use crate::threads;
 
 /// Flights that a rectifier and the softmax may take: those of least bytes within them.
@@ -113,6 +115,15 @@ impl fmt::Debug for Settings {
     }
 }
 
+/// Whether a file can be put at `path`, in place of one that may be there: found out by putting one beside it, which is taken away again.
+///
+/// # Errors
+/// When it cannot.
+pub fn check_target(path: &Path) -> Result<()> {
+    let path = &std::path::absolute(path).map_err(|error| Error::file(path, error))?;
+    Ok(files::check_target(path)?)
+}
+
 /// How far a training is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Progress {
@@ -162,11 +173,24 @@ pub struct Trained {
 /// When the parties do not ask for the same; when a checkpoint cannot be read or written, or one is there and nobody asked to go on from
 /// it; when the connection or the peer fails: go on from the checkpoints then.
 pub async fn train(stream: impl Stream + 'static, part: Part, settings: Settings) -> Result<Trained> {
+    settings.check(&part)?;
+    match part.party() {
+        Party::Client => train_over(Channel::new(stream, Party::Client, settings.limits), None, part, settings).await,
+        Party::Server => Met::meet(stream, settings.limits).await?.train(part, settings).await,
+    }
+}
+
+/// The same, where the peer has said what it asks for.
+pub(super) async fn train_over(
+    mut channel: Channel,
+    heard: Option<Ask>,
+    part: Part,
+    settings: Settings,
+) -> Result<Trained> {
     let randomness = Erasing::new(*randomness::seed()?);
     threads::converse(async move || {
         let kept = Kept::read(&part, &settings)?;
-        let mut channel = Channel::new(stream, part.party(), settings.limits);
-        match follow(&mut channel, part, &settings, kept, randomness).await {
+        match follow(&mut channel, part, &settings, kept, heard, randomness).await {
             Ok(trained) => {
                 // The weights are there, whatever becomes of the connection.
                 let _ = channel.close().await;
@@ -187,9 +211,10 @@ async fn follow(
     part: Part,
     settings: &Settings,
     kept: Kept,
+    heard: Option<Ask>,
     randomness: Erasing,
 ) -> Result<Trained> {
-    let mut run = Run::open(channel, part, settings, kept, randomness, false).await?;
+    let mut run = Run::open(channel, part, settings, kept, heard, randomness, false).await?;
     let mut ots = Measurement::start(channel, Stage::Offline);
     let online = Measurement::start(channel, Stage::Online);
     let (started, before) = (Instant::now(), channel.traffic().total().bytes());
@@ -205,11 +230,12 @@ async fn follow(
         }
         let due = run.terms.every > 0 && done.is_multiple_of(run.terms.every.into());
         if due || done == steps {
-            // Nothing is kept before both know that they received what was sent.
-            channel.enter(Stage::Offline);
-            channel.compare_sums().await?;
-            run.keep(settings)?;
+            run.checkpoint(channel, settings).await?;
         }
+    }
+    if first == steps {
+        // Nothing was left to do but the opening, which is noted.
+        run.checkpoint(channel, settings).await?;
     }
     let here = run.done()? - first;
     let online = online.finish(channel).stage;
@@ -257,6 +283,7 @@ impl Kept {
             true => checkpoint::read(path, part.party(), &settings.wish.net, &Format::NARROW, samples)?,
             false => Vec::new(),
         };
+        check_target(path)?;
         match settings.resume && found.is_empty() {
             true => Err(Error::usage(format!("{}: no checkpoint there", path.display()), "begin a new training")),
             false => Ok(Self { checkpoints: found, masters }),
@@ -291,6 +318,7 @@ impl Run {
         part: Part,
         settings: &Settings,
         kept: Kept,
+        heard: Option<Ask>,
         mut randomness: Erasing,
         coins: bool,
     ) -> Result<Self> {
@@ -300,9 +328,9 @@ impl Run {
             Part::Model(_) => (Party::Server, None),
         };
         let count = samples.as_ref().map(|samples| samples.len() as u64);
-        let terms = settle(channel, &settings.wish, count, &kept.marks()).await?;
+        let terms = settle(channel, &settings.wish, count, &kept.marks(), heard).await?;
         let from =
-            terms.from.and_then(|mark| kept.checkpoints.into_iter().find(|checkpoint| checkpoint.mark() == mark));
+            terms.from.and_then(|mark| kept.checkpoints.into_iter().find(|checkpoint| checkpoint.mark().is(&mark)));
         if let (Some(from), Some(path)) = (&from, &settings.checkpoint) {
             from.make_last(path)?;
         }
@@ -321,12 +349,15 @@ impl Run {
         let digest = terms.digest();
         let agreed = agree(channel, party, net, &format, held.as_ref(), &digest, fresh());
         let agreed = agreed.await.map_err(|error| of_step(error, party))?;
-        let about = about.unwrap_or_else(|| {
+        let mut about = about.unwrap_or_else(|| {
             // Only a checkpoint has it.
             let kept = samples.as_ref().filter(|_| settings.checkpoint.is_some());
             let digest = kept.map_or([0; 32], Samples::digest);
-            About { samples: terms.samples, digest, order: if samples.is_some() { fresh() } else { [0; 32] } }
+            let order = if samples.is_some() { fresh() } else { [0; 32] };
+            About { samples: terms.samples, digest, order, opened: Opened::default() }
         });
+        // The peer may know of an opening that this party was stopped before.
+        about.opened = terms.from.map_or(about.opened, |mark| mark.opened);
         let plan = plan(&terms, terms.rates[0], coins)?;
         let (answers, _) = cost::answers(&plan).map_err(Error::internal)?;
         let lattice = Lattice::new(&plan, answers, party, &agreed, randomness.next_rng()).map_err(Error::internal)?;
@@ -391,6 +422,17 @@ impl Run {
         Ok(Demand { ots: need })
     }
 
+    /// Writes a checkpoint once both know that they received what was sent. After the last step it says to whom the weights are opened next.
+    async fn checkpoint(&mut self, channel: &mut Channel, settings: &Settings) -> Result<()> {
+        channel.enter(Stage::Offline);
+        channel.compare_sums().await?;
+        let done = self.done()?;
+        if done == self.terms.steps() {
+            self.about.opened.note(self.terms.weights_to, done);
+        }
+        self.keep(settings)
+    }
+
     /// Writes a checkpoint, if the settings name a file for it.
     pub(super) fn keep(&self, settings: &Settings) -> Result<()> {
         let Some(path) = &settings.checkpoint else { return Ok(()) };
@@ -399,7 +441,7 @@ impl Run {
 
     /// Opens the masters to whom the terms give them.
     async fn close(self, channel: &mut Channel) -> Result<(Terms, StageReport, Option<Vec<Vec<i64>>>)> {
-        // Nor is anything opened.
+        // Nothing is opened before both have written that it is.
         channel.compare_sums().await?;
         let (party, width) = (self.party, self.terms.format.held);
         let mut masters = None;

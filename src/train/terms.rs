@@ -7,6 +7,7 @@
 //!
 //! What one party leaves open the other one decides. Nothing in it depends on inputs, labels or weights, but for the number of samples.
 
+use std::cmp::Reverse;
 use std::fmt;
 
 use lowkey_mpc::channel::{Channel, FrameKind};
@@ -23,7 +24,7 @@ use crate::error::{Error, Misbehaviour, Result};
 /// The first bytes of a training. An inference begins with others.
 const MAGIC: [u8; 8] = *b"lowkey\rt";
 /// Both ends must have the same.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Longest message, in bytes.
 const MOST_BYTES: usize = 2048;
 /// Most passes over the samples.
@@ -92,6 +93,39 @@ pub struct Wish {
     pub rates: Option<Vec<u8>>,
     /// Steps between two checkpoints, 0 for none.
     pub every: Option<u32>,
+    /// Go on from a checkpoint whose weights were opened to a party that gets the next ones too, and sees what the steps between made of the
+    /// data. Both parties have to say so.
+    pub reopen: bool,
+}
+
+/// After which step the weights were last opened to a party, if they were.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Opened {
+    client: Option<u64>,
+    server: Option<u64>,
+}
+
+impl Opened {
+    /// Opened to `to` after step `done`.
+    pub(super) fn note(&mut self, to: WeightsTo, done: u64) {
+        for (party, opened) in [(Party::Client, &mut self.client), (Party::Server, &mut self.server)] {
+            if to.reaches(party) {
+                *opened = Some(done);
+            }
+        }
+    }
+
+    fn to(self, party: Party) -> Option<u64> {
+        match party {
+            Party::Client => self.client,
+            Party::Server => self.server,
+        }
+    }
+
+    /// What either party knows of.
+    fn or(self, other: Self) -> Self {
+        Self { client: self.client.max(other.client), server: self.server.max(other.server) }
+    }
 }
 
 /// A checkpoint as both parties name it.
@@ -101,6 +135,15 @@ pub(super) struct Mark {
     pub(super) history: [u8; 32],
     /// Steps done.
     pub(super) done: u64,
+    /// What was opened by then. A party may have been stopped before it wrote that.
+    pub(super) opened: Opened,
+}
+
+impl Mark {
+    /// Whether both name the same shares.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        (self.history, self.done) == (other.history, other.done)
+    }
 }
 
 /// What both parties agreed on. Public to both.
@@ -127,7 +170,7 @@ pub struct Terms {
 impl Terms {
     /// Of a party alone.
     pub(super) fn alone(wish: &Wish, samples: u64) -> Self {
-        let Wish { net, weights_to, epochs, rates, every } = wish.clone();
+        let Wish { net, weights_to, epochs, rates, every, reopen: _ } = wish.clone();
         let (epochs, every, rates) = (epochs.unwrap_or(1), every.unwrap_or(EVERY), rates.unwrap_or_else(|| vec![RATE]));
         Self { net, format: Format::NARROW, samples, epochs, rates, weights_to, every, from: None }
     }
@@ -148,6 +191,13 @@ impl Terms {
         self.rates[epoch.min(self.rates.len() - 1)]
     }
 
+    /// Who had the weights of an earlier step, and gets those of a later one: the party, and the step.
+    fn second_opening(&self) -> Option<(Party, u64)> {
+        let opened = self.from?.opened;
+        let reached = [Party::Client, Party::Server].into_iter().filter(|party| self.weights_to.reaches(*party));
+        reached.filter_map(|party| Some((party, opened.to(party)?))).find(|(_, step)| *step < self.steps())
+    }
+
     /// For the parties to compare, with their checkpoints.
     pub(super) fn digest(&self) -> [u8; 32] {
         let Self { net, format, samples, epochs, rates, weights_to, every, from } = self;
@@ -158,7 +208,7 @@ impl Terms {
 
 /// What goes over the wire.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Ask {
+pub(super) struct Ask {
     magic: [u8; 8],
     version: u32,
     positions: u32,
@@ -170,6 +220,7 @@ struct Ask {
     epochs: Option<u32>,
     rates: Option<Vec<u8>>,
     every: Option<u32>,
+    reopen: bool,
     kept: Vec<Mark>,
 }
 
@@ -189,6 +240,7 @@ impl Ask {
             epochs: wish.epochs,
             rates: wish.rates.clone(),
             every: wish.every,
+            reopen: wish.reopen,
             kept: kept.to_vec(),
         }
     }
@@ -251,17 +303,34 @@ impl Wish {
     }
 }
 
-/// Tells the peer what this party asks for, hears what that asks for, and finds what both mean. `samples` are the data owner's; `kept` its
-/// checkpoints, the last one first.
+/// Hears what the peer asks for.
+///
+/// # Errors
+/// Those of the channel, and of a peer that speaks something else.
+pub(super) async fn hear(channel: &mut Channel) -> Result<Ask> {
+    let peer = channel.party().other();
+    Ask::decode(&channel.recv_at_most(FrameKind::Control, MOST_BYTES).await?, peer)
+}
+
+/// Tells the peer what this party asks for, and finds what both mean; `heard` is what the peer asks for, if it has said so before. `samples` are
+/// the data owner's; `kept` its checkpoints, the last one first.
 ///
 /// # Errors
 /// [`Error::Terms`] at both parties where they differ; those of the channel, and of a peer that speaks something else.
-pub(super) async fn settle(channel: &mut Channel, wish: &Wish, samples: Option<u64>, kept: &[Mark]) -> Result<Terms> {
+pub(super) async fn settle(
+    channel: &mut Channel,
+    wish: &Wish,
+    samples: Option<u64>,
+    kept: &[Mark],
+    heard: Option<Ask>,
+) -> Result<Terms> {
     let own = Ask::new(wish, samples, kept);
-    let peer = channel.party().other();
     channel.send_control(&own).await?;
-    let theirs = Ask::decode(&channel.recv_at_most(FrameKind::Control, MOST_BYTES).await?, peer)?;
-    merge(wish, &own, &theirs, peer)
+    let theirs = match heard {
+        Some(ask) => ask,
+        None => hear(channel).await?,
+    };
+    merge(wish, &own, &theirs, channel.party().other())
 }
 
 fn merge(wish: &Wish, own: &Ask, theirs: &Ask, peer: Party) -> Result<Terms> {
@@ -292,10 +361,15 @@ fn merge(wish: &Wish, own: &Ask, theirs: &Ask, peer: Party) -> Result<Terms> {
     let from = match (own.kept.is_empty(), theirs.kept.is_empty()) {
         (true, true) => None,
         (false, false) => {
-            let common = own.kept.iter().filter(|mark| theirs.kept.contains(mark)).max_by_key(|mark| mark.done);
+            let theirs_of = |mark: &Mark| theirs.kept.iter().find(|other| other.is(mark));
+            let both = own.kept.iter().filter_map(|mark| {
+                theirs_of(mark).map(|other| Mark { opened: mark.opened.or(other.opened), ..*mark })
+            });
+            // Of two after as many steps the last one, which comes first.
+            let common = both.min_by_key(|mark| Reverse(mark.done));
             let list = |ask: &Ask| ask.kept.iter().map(|mark| mark.done.to_string()).collect::<Vec<_>>().join(" and ");
             match common {
-                Some(mark) => Some(*mark),
+                Some(mark) => Some(mark),
                 None => {
                     let list = |ask| format!("its steps {}", list(ask));
                     return differ("the checkpoint to go on from", list(own), list(theirs));
@@ -312,7 +386,18 @@ fn merge(wish: &Wish, own: &Ask, theirs: &Ask, peer: Party) -> Result<Terms> {
         return Err(ProtocolError::protocol("a rate of the training", "one that the network trains at", rate).into());
     }
     let format = Format::NARROW;
-    Ok(Terms { net: wish.net.clone(), format, samples, epochs, rates, weights_to: wish.weights_to, every, from })
+    let terms = Terms { net: wish.net.clone(), format, samples, epochs, rates, weights_to: wish.weights_to, every, from };
+    match terms.second_opening() {
+        Some((to, step)) if !own.reopen => {
+            let what = format!(
+                "the {to} has had the weights of step {step}: with those of step {} it would see what the steps between made of the data",
+                terms.steps()
+            );
+            Err(Error::usage(what, "say --reopen at both ends if that is meant"))
+        }
+        Some(_) if !theirs.reopen => differ("a second opening of the weights", "one".to_owned(), "none".to_owned()),
+        _ => Ok(terms),
+    }
 }
 
 /// What one party says and the other leaves open, or both say.

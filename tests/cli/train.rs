@@ -168,6 +168,15 @@ fn refusals() {
     alone(&["--data", folder, "--weights-to", "none"]).fails(2, "no file for them", "--checkpoint");
     alone(&[&["--data", folder], &output[..]].concat()).fails(2, "gives this party no weights", "");
 
+    // What cannot be written is found out now, not after hours.
+    let file = files::write(data.path(), "a-file", b"-");
+    let within = file.join("n");
+    alone(&["--data", folder, "--weights-to", "client", "-o", folder]).fails(2, "directory", "");
+    alone(&["--data", folder, "--checkpoint", text(&within)]).fails(2, "a-file", "");
+    let listen = ["train", "--listen", "127.0.0.1:0", "--net", "64-10", "-o"];
+    lowkey(&[&listen[..], &[text(&within)]].concat()).fails(2, "a-file", "");
+    lowkey(&[&listen[..], &[output[1], "--checkpoint", text(&within)]].concat()).fails(2, "a-file", "");
+
     // Both are told in what they differ.
     let owner = Owner::start(&[&output[..], &["--epochs", "2"]].concat());
     owner.with(&["--data", folder, "--epochs", "3"]).fails(2, "epochs: this end asks for 3, the server for 2", "both");
@@ -178,11 +187,14 @@ fn refusals() {
 
     // Whoever speaks of something else is not waited for.
     let owner = Owner::start(&[&output[..], &["--epochs", "1"]].concat());
+    // Nor is whoever says nothing.
+    let silent = TcpStream::connect(&owner.address).unwrap();
     let mut stranger = TcpStream::connect(&owner.address).unwrap();
     stranger.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
     drop(stranger);
     lowkey(&["infer", "--server", &owner.address, "--input", "models/zoo/digits-images.npy"]).fails(3, "", "");
     owner.with(&["--data", folder]).prints();
+    drop(silent);
     let said = owner.ends();
     assert_eq!((said.code, said.err.matches("waiting for another data owner").count()), (Some(0), 2), "{}", said.err);
 }

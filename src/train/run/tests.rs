@@ -28,7 +28,7 @@ fn net() -> Net {
 }
 
 fn wish() -> Wish {
-    Wish { net: net(), weights_to: WeightsTo::Both, epochs: Some(2), rates: Some(vec![2, 3]), every: Some(2) }
+    Wish { net: net(), weights_to: WeightsTo::Both, epochs: Some(2), rates: Some(vec![2, 3]), every: Some(2), reopen: false }
 }
 
 fn settings(folder: &Path, name: &str, resume: bool) -> Settings {
@@ -44,7 +44,7 @@ type Party2 = (Run, Channel, Settings);
 async fn one(folder: &Path, mut channel: Channel, part: Part, name: &str, resume: bool, seed: u8) -> Result<Party2> {
     let settings = settings(folder, name, resume);
     let kept = Kept::read(&part, &settings)?;
-    let run = Run::open(&mut channel, part, &settings, kept, seeded(seed), true).await?;
+    let run = Run::open(&mut channel, part, &settings, kept, None, seeded(seed), true).await?;
     Ok((run, channel, settings))
 }
 

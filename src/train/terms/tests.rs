@@ -4,17 +4,18 @@ use super::*;
 use crate::error::Fault;
 
 fn wish() -> Wish {
-    Wish { net: Net::new(&[6, 10]).unwrap(), weights_to: WeightsTo::Server, epochs: None, rates: None, every: None }
+    let (net, weights_to) = (Net::new(&[6, 10]).unwrap(), WeightsTo::Server);
+    Wish { net, weights_to, epochs: None, rates: None, every: None, reopen: false }
 }
 
 fn mark(done: u64) -> Mark {
-    Mark { history: [done as u8; 32], done }
+    Mark { history: [done as u8; 32], done, opened: Opened::default() }
 }
 
 async fn both(client: (Wish, &[Mark]), server: (Wish, &[Mark])) -> [Result<Terms>; 2] {
     let (mut c, mut s) = Channel::pair();
     let outcomes =
-        tokio::join!(settle(&mut c, &client.0, Some(300), client.1), settle(&mut s, &server.0, None, server.1));
+        tokio::join!(settle(&mut c, &client.0, Some(300), client.1, None), settle(&mut s, &server.0, None, server.1, None));
     [outcomes.0, outcomes.1]
 }
 
@@ -72,12 +73,54 @@ async fn the_last_common_checkpoint_is_taken() {
             assert_eq!(terms.from, Some(mark(done)));
         }
     }
-    let other = Mark { history: [9; 32], done: 20 };
+    let other = Mark { history: [9; 32], ..twenty };
     for (client, server) in
         [(&[thirty][..], &[twenty, ten][..]), (&[twenty], &[other]), (&[twenty], &[]), (&[], &[ten])]
     {
         for error in both((wish(), client), (wish(), server)).await.map(Result::unwrap_err) {
             assert!(matches!(error, Error::Terms { .. }), "{error}");
+        }
+    }
+}
+
+/// Whoever has had the weights gets later ones only if both parties mean that; one of them may not know of the first time.
+#[tokio::test]
+async fn a_second_opening_is_asked_for() {
+    let opened = |to, step| {
+        let mut opened = Opened::default();
+        opened.note(to, step);
+        Mark { opened, ..mark(2) }
+    };
+    let of = |weights_to, epochs, reopen| Wish { weights_to, epochs: Some(epochs), reopen, ..wish() };
+    use WeightsTo::{Both, Client, None, Server};
+    for (had, gets, epochs, second) in [
+        (Server, Server, 2, true),
+        (Both, Client, 2, true),
+        (Client, Both, 2, true),
+        // Another party, nobody, or the same weights again.
+        (Server, Client, 2, false),
+        (Server, None, 2, false),
+        (None, Both, 2, false),
+        (Both, Both, 1, false),
+    ] {
+        for (client, server) in [(opened(had, 2), mark(2)), (mark(2), opened(had, 2))] {
+            let [client, server] = [[client], [server]];
+            let own = |reopen| of(gets, epochs, reopen);
+            let outcomes = both((own(false), &client), (own(false), &server)).await;
+            for outcome in outcomes {
+                match outcome {
+                    Ok(terms) => assert!(!second && terms.from == Some(opened(had, 2)), "{had} {gets}"),
+                    Err(error) => {
+                        assert!(second && error.to_string().contains("has had the weights of step 2"), "{error}");
+                        assert_eq!(error.fault(), Fault::User);
+                    }
+                }
+            }
+            let [client_said, server_said] = both((own(true), &client), (own(false), &server)).await;
+            assert_eq!([client_said.is_err(), server_said.is_err()], [second; 2]);
+            for outcome in both((own(true), &client), (own(true), &server)).await {
+                assert_eq!(outcome.unwrap().from, Some(opened(had, 2)));
+            }
         }
     }
 }
@@ -114,7 +157,7 @@ async fn hostile_messages_are_refused() {
         Ask { rates: Some(vec![255]), ..good.clone() },
         Ask { kept: vec![mark(1); 3], ..good.clone() },
         Ask { widths: vec![6; 10], ..good.clone() },
-        Ask { version: 2, ..good.clone() },
+        Ask { version: 1, ..good.clone() },
         Ask { magic: *b"lowkey\r\n", ..good.clone() },
     ];
     let valid = wire::encode(&good).unwrap();
@@ -128,7 +171,7 @@ async fn hostile_messages_are_refused() {
             c.recv_at_most(FrameKind::Control, MOST_BYTES).await.unwrap();
         };
         let (own, kept) = (wish(), [mark(10)]);
-        let (outcome, ()) = tokio::join!(settle(&mut s, &own, None, &kept), send);
+        let (outcome, ()) = tokio::join!(settle(&mut s, &own, None, &kept, None), send);
         assert_eq!(outcome.unwrap_err().fault(), Fault::Peer, "{message:?}");
     }
     // Any byte of it changed: terms, or an error that is nobody's panic.
