@@ -51,7 +51,7 @@ pub enum Output {
 }
 
 /// A party's share of the output, in lanes: of an accumulator with its guard bit, of an activation without.
-fn share<'a>(answer: &Answer, halves: &'a Halves) -> &'a [u64] {
+pub(crate) fn share<'a>(answer: &Answer, halves: &'a Halves) -> &'a [u64] {
     match answer.source {
         Source::Accumulator(node) => &halves.accumulators[node],
         Source::Shared(tensor) => &halves.shared[tensor],

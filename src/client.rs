@@ -540,7 +540,7 @@ pub(crate) async fn give_up(channel: &mut Channel, error: &Error) {
 }
 
 /// Receives the hint, whose length suits the plan, and checks the package against the announced digest.
-async fn receive_hint(channel: &mut Channel, welcome: &Welcome, plan: Vec<u8>) -> Result<Package> {
+pub(crate) async fn receive_hint(channel: &mut Channel, welcome: &Welcome, plan: Vec<u8>) -> Result<Package> {
     channel.scope("hint");
     let mut hint = Vec::new();
     while hint.len() < welcome.hint_bytes as usize {

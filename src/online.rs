@@ -43,16 +43,30 @@ pub(crate) async fn client(
     input: &[i64],
     times: &mut Times,
 ) -> Result<Output> {
+    client_nodes(channel, model, &slot.pad, slot.programs, input, times).await?;
+    channel.scope(OUTPUT);
+    answer::receive(channel, &model.plan, slot.answer).await
+}
+
+/// Client, prepared schedule: all nodes, up to the output.
+pub(crate) async fn client_nodes(
+    channel: &mut Channel,
+    model: &ClientModel,
+    pad: &[u64],
+    programs: Vec<Option<Ready>>,
+    input: &[i64],
+    times: &mut Times,
+) -> Result<()> {
     let (plan, lifetimes) = (&model.plan, model.plan.lifetimes());
     let mut halves = Halves::new(plan.steps.len(), Party::Client);
     let (ring, _) = plan.shared(TensorId::INPUT).expect("the input is shared");
-    let mut d: Vec<u64> = input.iter().zip(slot.pad.iter()).map(|(x, p)| (*x as u64).wrapping_sub(*p)).collect();
+    let mut d: Vec<u64> = input.iter().zip(pad).map(|(x, p)| (*x as u64).wrapping_sub(*p)).collect();
     reduce(&mut d, ring);
     let mut message = Vec::new();
     pack::append(&mut message, &d, ring);
     channel.scope(INPUT);
     channel.send(FrameKind::Data, message).await?;
-    for ((node, step), ready) in plan.steps.pairs().zip(slot.programs) {
+    for ((node, step), ready) in plan.steps.pairs().zip(programs) {
         // Everything else the client has done before the input was known.
         if let Some((step, ready)) = program_of(plan, step, ready)? {
             let clock = Instant::now();
@@ -62,12 +76,23 @@ pub(crate) async fn client(
         }
         halves.drop_all(lifetimes.after(node));
     }
-    channel.scope(OUTPUT);
-    answer::receive(channel, plan, slot.answer).await
+    Ok(())
 }
 
 /// Server, prepared schedule: uses a slot.
 pub(crate) async fn server(channel: &mut Channel, model: &ServerModel, slot: ServerSlot) -> Result<()> {
+    let halves = server_nodes(channel, model, slot.shares, slot.programs).await?;
+    channel.scope(OUTPUT);
+    answer::send(channel, &model.plan, slot.answer, &halves).await
+}
+
+/// Server, prepared schedule: all nodes, up to the output, whose half is left.
+pub(crate) async fn server_nodes(
+    channel: &mut Channel,
+    model: &ServerModel,
+    shares: Vec<Option<OfflineShare>>,
+    programs: Vec<Option<Ready>>,
+) -> Result<Halves> {
     let (plan, lifetimes) = (&model.plan, model.plan.lifetimes());
     let mut halves = Halves::new(plan.steps.len(), Party::Server);
     let (ring, _) = plan.shared(TensorId::INPUT).expect("the input is shared");
@@ -78,8 +103,8 @@ pub(crate) async fn server(channel: &mut Channel, model: &ServerModel, slot: Ser
         pack::read(&message, elements, ring).map_err(|error| Error::Peer(Party::Client, Misbehaviour::Input(error)))?;
     halves.shared[TensorId::INPUT] = Zeroizing::new(masked);
 
-    let mut shares = slot.shares.into_iter();
-    for ((node, step), ready) in plan.steps.pairs().zip(slot.programs) {
+    let mut shares = shares.into_iter();
+    for ((node, step), ready) in plan.steps.pairs().zip(programs) {
         match (step, program_of(plan, step, ready)?) {
             (_, Some((step, ready))) => {
                 channel.scope(plan.name(step.node));
@@ -92,8 +117,7 @@ pub(crate) async fn server(channel: &mut Channel, model: &ServerModel, slot: Ser
         }
         halves.drop_all(lifetimes.after(node));
     }
-    channel.scope(OUTPUT);
-    answer::send(channel, plan, slot.answer, &halves).await
+    Ok(halves)
 }
 
 /// Client, direct schedule.

@@ -12,6 +12,7 @@ use lowkey_bridge::{
 };
 use lowkey_he::EpochSeed;
 use lowkey_models::{Architecture, LinearWeights, Network};
+use lowkey_mpc::channel::{Channel, FrameKind};
 use lowkey_mpc::party::Party;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -20,6 +21,8 @@ use crate::cost::{self, predict};
 use crate::error::{Error, Misbehaviour, Result};
 use crate::plan::{ByNode, Choices, MAX_HINT_BYTES, Plan, PlanError, Reveal};
 use crate::planner::{self, Target, offsets};
+use crate::scope::CONTROL;
+use crate::session::{Accept, HINT_CHUNK, MAX_CONTROL, VERSION, Welcome};
 use crate::store::{Digest, Key};
 
 /// Longest encoding of architecture and choices, in bytes.
@@ -109,7 +112,8 @@ pub fn read_plan(text: &[u8], hint_bytes: usize) -> Result<Plan> {
     Ok(plan)
 }
 
-fn plan_text(plan: &Plan) -> Result<Vec<u8>> {
+/// Architecture and choices, as they travel.
+pub(crate) fn plan_text(plan: &Plan) -> Result<Vec<u8>> {
     let architecture = serde_json::to_value(&plan.architecture).map_err(Error::internal)?;
     serde_json::to_vec(&PlanText { architecture, choices: plan.choices.clone() }).map_err(Error::internal)
 }
@@ -276,6 +280,28 @@ impl ClientModel {
         progress(plan.linear.len(), plan.linear.len());
         Ok(Arc::new(Self { digest: package.digest(), plan, masks, layers }))
     }
+}
+
+/// Tells the client what was published, and sends the hint if it asks for that.
+pub(crate) async fn welcome(channel: &mut Channel, model: &ServerModel) -> Result<()> {
+    let package = &model.package;
+    let size = |len: usize| u32::try_from(len).map_err(Error::internal);
+    let (plan_bytes, hint_bytes) = (size(package.plan.len())?, size(package.hint.len())?);
+    let (digest, epoch) = (model.digest, package.epoch);
+    channel.send_control(&Welcome { version: VERSION, digest, epoch, plan_bytes, hint_bytes }).await?;
+    channel.scope("plan");
+    channel.send(FrameKind::Control, package.plan.clone()).await?;
+    channel.scope(CONTROL);
+    let accept: Accept = channel.recv_control(MAX_CONTROL).await?;
+    if accept.send_hint {
+        channel.scope("hint");
+        for chunk in package.hint.chunks(HINT_CHUNK) {
+            channel.send(FrameKind::Hint, chunk.to_vec()).await?;
+            // One chunk in memory at a time, however slowly the client reads.
+            channel.flush().await?;
+        }
+    }
+    Ok(())
 }
 
 const _: () = assert!(MAX_HINT_BYTES <= u32::MAX as u64, "a hint travels in frames of 32-bit length");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lowkey_mpc::channel::{Channel, FrameKind, Limits, Traffic};
+use lowkey_mpc::channel::{Channel, Limits, Traffic};
 use lowkey_mpc::erasing::Erasing;
 use lowkey_mpc::ot::Correlations;
 use tokio::sync::watch;
@@ -10,10 +10,10 @@ use tokio::sync::watch;
 use crate::admission::{Room, transfer};
 use crate::error::{AbortCode, Error, Result};
 use crate::policy::Visitor;
-use crate::publication::ServerModel;
+use crate::publication::{self, ServerModel};
 use crate::report::Measurement;
 use crate::scope::CONTROL;
-use crate::session::{Accept, Action, Done, HINT_CHUNK, MAX_CONTROL, Request, VERSION, Welcome};
+use crate::session::{Action, Done, MAX_CONTROL, Request};
 use crate::watch::SessionWatch;
 
 /// How long a session that is asked to end waits for a client: for the use of its slots, and for its goodbye.
@@ -111,7 +111,7 @@ pub(crate) async fn set_up(
 ) -> Result<Correlations> {
     let package = (model.package.plan.len() + model.package.hint.len()) as u64;
     let stage = async {
-        welcome(channel, model).await?;
+        publication::welcome(channel, model).await?;
         channel.scope("base ots");
         let ot = Correlations::setup(channel, &mut randomness.next_rng()).await?;
         channel.scope(CONTROL);
@@ -181,25 +181,4 @@ async fn say_goodbye(channel: &mut Channel) {
 pub(crate) async fn finish(channel: &mut Channel) -> Result<()> {
     channel.scope(CONTROL);
     Ok(channel.send_control(&Done { sums: channel.sums() }).await?)
-}
-
-async fn welcome(channel: &mut Channel, model: &ServerModel) -> Result<()> {
-    let package = &model.package;
-    let size = |len: usize| u32::try_from(len).map_err(Error::internal);
-    let (plan_bytes, hint_bytes) = (size(package.plan.len())?, size(package.hint.len())?);
-    let (digest, epoch) = (model.digest, package.epoch);
-    channel.send_control(&Welcome { version: VERSION, digest, epoch, plan_bytes, hint_bytes }).await?;
-    channel.scope("plan");
-    channel.send(FrameKind::Control, package.plan.clone()).await?;
-    channel.scope(CONTROL);
-    let accept: Accept = channel.recv_control(MAX_CONTROL).await?;
-    if accept.send_hint {
-        channel.scope("hint");
-        for chunk in package.hint.chunks(HINT_CHUNK) {
-            channel.send(FrameKind::Hint, chunk.to_vec()).await?;
-            // One chunk in memory at a time, however slowly the client reads.
-            channel.flush().await?;
-        }
-    }
-    Ok(())
 }

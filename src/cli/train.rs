@@ -14,7 +14,9 @@ use clap::{ArgGroup, Args, ValueEnum};
 use lowkey::error::Misbehaviour;
 use lowkey::net::{self, Listener, ServerIdentity, Stream};
 use lowkey::shape::shape;
-use lowkey::train::{self, Cost, Net, Part, Progress, Rehearsal, Samples, Settings, Told, Trained, Wish};
+use lowkey::train::{
+    self, Cost, FeatureCost, Net, Part, Progress, Rehearsal, Samples, Settings, Told, ToldOfFeatures, Trained, Wish,
+};
 use lowkey::{Error, Model, Result};
 use lowkey_models::{Labelled, Network};
 use lowkey_mpc::error::Error as ProtocolError;
@@ -47,8 +49,8 @@ pub struct Arguments {
     #[arg(long, default_value_t = 60_000, value_name = "N", requires = "plan",
           value_parser = clap::value_parser!(u64).range(128..=1 << 26))]
     samples: u64,
-    /// What is trained; both parties have to say the same. A is 784-128-128-10; D a convolution of 5 maps, 100, 10; others are dense layers by their
-    /// numbers of values, as in 64-32-10.
+    /// What is trained; both parties have to say the same. A is 784-128-128-10; D a convolution of 5 maps, 100, 10; head a new last layer for the
+    /// network of --model; others are dense layers by their numbers of values, as in 64-32-10.
     #[arg(long, default_value = "A", value_name = "NET")]
     net: Net,
     /// A folder with IDX files: train-images-idx3-ubyte and train-labels-idx1-ubyte (.gz too), and t10k-... to measure on; or a file of images (IDX, or
@@ -70,8 +72,9 @@ pub struct Arguments {
     /// Who gets the trained weights; both parties have to say the same. With none they stay shares, in the checkpoints.
     #[arg(long, value_enum, default_value_t)]
     weights_to: WeightsTo,
-    /// Model owner: go on from the weights of this file, which a training wrote; random ones unless given.
-    #[arg(long, value_name = "FILE", requires = "listen", conflicts_with = "resume")]
+    /// Model owner: go on from the weights of this file, which a training wrote; random ones unless given. With --net head: the network whose last
+    /// layer is trained anew.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["server", "rehearse"])]
     model: Option<PathBuf>,
     /// Where the trained network goes, for whom the weights are.
     #[arg(short, long, value_name = "FILE")]
@@ -140,15 +143,15 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     check(&arguments)?;
     let Arguments { batch: 128, .. } = arguments else { return Err(Error::internal("a batch of another size")) };
     // What is wrong with it is found before anybody is asked.
-    let data = arguments.data.as_deref();
-    let data = data.map(|path| Data::read(path, arguments.labels.as_deref(), &arguments.net)).transpose()?;
-    let (samples, held_out) = data.map(|Data { samples, held_out }| (samples, held_out)).unzip();
-    let part = match (samples, &arguments.model) {
-        (Some(samples), _) => Part::Data(samples),
-        (None, model) => Part::Model(model.as_ref().map(network).transpose()?),
-    };
-    if let (true, Part::Data(samples)) = (arguments.rehearse, &part) {
-        return rehearse(&arguments, samples, held_out.flatten());
+    let (part, held_out) = part(&arguments)?;
+    if arguments.rehearse {
+        let Part::Data(samples) = &part else {
+            return Err(Error::usage(
+                "a rehearsal of a head",
+                "leave it out: the data owner does not have the features",
+            ));
+        };
+        return rehearse(&arguments, samples, held_out);
     }
     settings(&arguments, None).check(&part)?;
     let runtime = runtime()?;
@@ -159,8 +162,21 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         }
     });
     runtime.shutdown_background();
-    report(&arguments, outcome?, held_out.flatten())?;
+    report(&arguments, outcome?, held_out)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What this party has, and samples to measure on.
+fn part(arguments: &Arguments) -> Result<(Part, Option<Labelled>)> {
+    let labels = arguments.labels.as_deref();
+    Ok(match &arguments.data {
+        Some(path) if arguments.net.is_on_features() => (Part::Pictures(data::pictures(path, labels)?), None),
+        Some(path) => {
+            let Data { samples, held_out } = Data::read(path, labels, &arguments.net)?;
+            (Part::Data(samples), held_out)
+        }
+        None => (Part::Model(arguments.model.as_ref().map(network).transpose()?), None),
+    })
 }
 
 /// The network of a file.
@@ -192,10 +208,17 @@ fn rehearse(arguments: &Arguments, samples: &Samples, held_out: Option<Labelled>
 
 fn plan(arguments: &Arguments) -> Result<ExitCode> {
     let rate = arguments.rate.as_ref().and_then(|rates| rates.first()).copied().unwrap_or(train::RATE);
-    let cost = Cost::of_step(&arguments.net, rate);
-    let cost =
-        cost.map_err(|error| Error::usage(format!("{}: {error}", arguments.net), "give another network or rate"))?;
-    let record = PlanRecord::new(&arguments.net, arguments.samples, &cost);
+    let features = match (arguments.net.is_on_features(), &arguments.model) {
+        (false, _) => None,
+        (true, Some(file)) => Some(FeatureCost::of(&network(file)?)?),
+        (true, None) => {
+            return Err(Error::usage("a head, and no network that it belongs to", "name that with --model"));
+        }
+    };
+    let net = features.as_ref().map_or(&arguments.net, |features| &features.head);
+    let cost = Cost::of_step(net, rate);
+    let cost = cost.map_err(|error| Error::usage(format!("{net}: {error}"), "give another network or rate"))?;
+    let record = PlanRecord::new(net, arguments.samples, &cost, features.as_ref());
     if arguments.json {
         print_json(&record)?
     } else {
@@ -206,6 +229,12 @@ fn plan(arguments: &Arguments) -> Result<ExitCode> {
 
 /// Refuses what would be noticed after hours.
 fn check(arguments: &Arguments) -> Result<()> {
+    if arguments.resume && arguments.model.is_some() && !arguments.net.is_on_features() {
+        return Err(Error::usage(
+            "--resume goes on from the weights of a checkpoint, --model from others",
+            "leave one out",
+        ));
+    }
     if arguments.rehearse {
         return Ok(());
     }
@@ -248,8 +277,15 @@ fn settings(arguments: &Arguments, told: Option<Told>) -> Settings {
         resume: arguments.resume,
         limits: arguments.timeout.limits(),
         told,
+        told_of_features: arguments.net.is_on_features().then(told_of_features),
         ..Settings::new(wish)
     }
+}
+
+/// Draws a bar.
+fn told_of_features() -> ToldOfFeatures {
+    let bar = progress::callback("features");
+    Arc::new(move |done, samples| bar(done as usize, samples as usize))
 }
 
 /// The data owner's session.
@@ -286,12 +322,19 @@ async fn host(arguments: &Arguments, address: &str, part: Part) -> Result<Traine
         let begun = Arc::new(AtomicBool::new(false));
         let outcome = async {
             let met = door.next(&listener, arguments.timeout.limits()).await?;
-            let (told, begun) = (told(arguments.json), begun.clone());
-            let told: Told = Arc::new(move |progress| {
-                begun.store(true, Ordering::Relaxed);
+            let told = told(arguments.json);
+            let mut settings = settings(arguments, None);
+            let of_features = settings.told_of_features.take();
+            let [first, later] = [begun.clone(), begun.clone()];
+            settings.told_of_features = Some(Arc::new(move |done, samples| {
+                first.store(true, Ordering::Relaxed);
+                of_features.iter().for_each(|told| told(done, samples));
+            }));
+            settings.told = Some(Arc::new(move |progress| {
+                later.store(true, Ordering::Relaxed);
                 told(progress);
-            });
-            met.train(part.clone(), settings(arguments, Some(told))).await
+            }));
+            met.train(part.clone(), settings).await
         };
         match outcome.await {
             Err(error) if is_stranger(&error) && !begun.load(Ordering::Relaxed) => {

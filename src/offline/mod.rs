@@ -62,10 +62,30 @@ pub(crate) async fn correct(
     channel: &mut Channel,
     model: &ClientModel,
     ot: &mut Correlations,
-    (mut supply, session, number): (Supply, SessionId, u64),
+    (supply, session, number): (Supply, SessionId, u64),
     reveal: Reveal,
     mut halves: Halves,
 ) -> Result<ClientSlot> {
+    let programs = client_programs(channel, model, ot, supply, &mut halves).await?;
+    channel.scope(OUTPUT);
+    let answer = answer::offline(channel, &model.plan, reveal, ot, Some(&halves)).await?;
+    hear_ready(channel, number).await?;
+    Ok(ClientSlot { session, number, pad: input_pad(&mut halves), programs, answer })
+}
+
+/// Client: xhat of the input, out of its half.
+pub(crate) fn input_pad(halves: &mut Halves) -> Zeroizing<Vec<u64>> {
+    std::mem::replace(&mut halves.shared[TensorId::INPUT], Zeroizing::new(Vec::new()))
+}
+
+/// Client: the programs of all nodes, offline, up to the output, whose half is left.
+pub(crate) async fn client_programs(
+    channel: &mut Channel,
+    model: &ClientModel,
+    ot: &mut Correlations,
+    mut supply: Supply,
+    halves: &mut Halves,
+) -> Result<Vec<Option<Ready>>> {
     let (plan, lifetimes) = (&model.plan, model.plan.lifetimes());
     let mut programs = Vec::with_capacity(plan.steps.len());
     for (node, step) in plan.steps.pairs() {
@@ -73,7 +93,7 @@ pub(crate) async fn correct(
             Step::Nonlinear(step) => {
                 supply.before(step.node, channel, ot).await?;
                 channel.scope(plan.name(step.node));
-                let mut inputs = step.early(&halves);
+                let mut inputs = step.early(halves);
                 if let Holding::Shared { ring, root } = plan.holdings[step.node.output()] {
                     inputs.push(Planes::from_lanes(&halves.shared[root], ring as usize));
                 }
@@ -83,8 +103,11 @@ pub(crate) async fn correct(
         });
         halves.drop_own(lifetimes.after(node));
     }
-    channel.scope(OUTPUT);
-    let answer = answer::offline(channel, plan, reveal, ot, Some(&halves)).await?;
+    Ok(programs)
+}
+
+/// Client: hears that the server is ready too.
+pub(crate) async fn hear_ready(channel: &mut Channel, number: u64) -> Result<()> {
     channel.scope(CONTROL);
     let sums = channel.sums();
     let ready: session::Ready = channel.recv_control(session::MAX_CONTROL).await?;
@@ -92,8 +115,7 @@ pub(crate) async fn correct(
     if ready.slot != number {
         return Err(Error::Peer(Party::Server, Misbehaviour::OtherSlot { found: ready.slot, expected: number }));
     }
-    let pad = std::mem::replace(&mut halves.shared[TensorId::INPUT], Zeroizing::new(Vec::new()));
-    Ok(ClientSlot { session, number, pad, programs, answer })
+    Ok(())
 }
 
 /// Server: prepares a slot.
@@ -104,6 +126,20 @@ pub(crate) async fn server(
     number: u64,
     reveal: Reveal,
 ) -> Result<ServerSlot> {
+    let (shares, programs) = server_programs(channel, model, ot, reveal).await?;
+    channel.scope(OUTPUT);
+    let answer = answer::offline(channel, &model.plan, reveal, ot, None).await?;
+    say_ready(channel, number).await?;
+    Ok(ServerSlot { number, shares, programs, answer })
+}
+
+/// Server: v_off of every linear node with encrypted terms, and the programs of all nodes, offline, up to the output.
+pub(crate) async fn server_programs(
+    channel: &mut Channel,
+    model: &ServerModel,
+    ot: &mut Correlations,
+    reveal: Reveal,
+) -> Result<(Vec<Option<OfflineShare>>, Vec<Option<Ready>>)> {
     let plan = &model.plan;
     let mut supply = Supply::new(plan, reveal);
     supply.start(channel, ot).await?;
@@ -120,11 +156,13 @@ pub(crate) async fn server(
             Step::Linear(_) | Step::Local { .. } | Step::Reshape => None,
         });
     }
-    channel.scope(OUTPUT);
-    let answer = answer::offline(channel, plan, reveal, ot, None).await?;
+    Ok((shares, programs))
+}
+
+/// Server: says that it is ready.
+pub(crate) async fn say_ready(channel: &mut Channel, number: u64) -> Result<()> {
     channel.scope(CONTROL);
-    channel.send_control(&session::Ready { slot: number, sums: channel.sums() }).await?;
-    Ok(ServerSlot { number, shares, programs, answer })
+    Ok(channel.send_control(&session::Ready { slot: number, sums: channel.sums() }).await?)
 }
 
 /// Client: sends the lattice work; returns its half.

@@ -41,7 +41,7 @@ pub enum BatchError {
 }
 
 impl<'a> Batch<'a> {
-    /// Rows of inputs, [`Net::rows`] of the first layer, with the format's fractional bits and up to one; and a class for each of
+    /// Rows of inputs, [`Net::rows`] of the first layer, with the format's fractional bits and up to one, features up to 7.9; and a class for each of
     /// [`BATCH`] samples.
     ///
     /// # Errors
@@ -57,8 +57,8 @@ impl<'a> Batch<'a> {
         if let Some(sample) = labels.iter().position(|label| usize::from(*label) >= CLASSES) {
             return Err(BatchError::Class { sample });
         }
-        let one = 1_u64.checked_shl(format.input.into()).unwrap_or(u64::MAX);
-        match inputs.iter().position(|x| x.unsigned_abs() > one) {
+        let most = net.most_input(format);
+        match inputs.iter().position(|x| x.unsigned_abs() > most) {
             Some(place) => Err(BatchError::Magnitude { place }),
             None => Ok(Self { inputs, labels }),
         }
@@ -83,6 +83,44 @@ impl<'a> Batch<'a> {
 impl std::fmt::Debug for Batch<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Batch({} inputs, ..)", self.inputs.len())
+    }
+}
+
+/// What a party brings to a step.
+#[derive(Clone, Copy)]
+pub enum Given<'a> {
+    /// The server, where the client has the inputs.
+    Nothing,
+    /// The client, where it has the inputs.
+    Batch(Batch<'a>),
+    /// Either party, where they are shared: its share of them, row by row. The client with the classes.
+    Shares(&'a [u64], Option<&'a [u8]>),
+}
+
+impl<'a> Given<'a> {
+    /// The classes, at the client.
+    pub(super) fn labels(self) -> Option<&'a [u8]> {
+        match self {
+            Self::Nothing => None,
+            Self::Batch(batch) => Some(batch.labels()),
+            Self::Shares(_, labels) => labels,
+        }
+    }
+}
+
+impl std::fmt::Debug for Given<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Nothing => "Given(nothing)",
+            Self::Batch(_) => "Given(a batch)",
+            Self::Shares(..) => "Given(shares, redacted)",
+        })
+    }
+}
+
+impl<'a> From<Option<Batch<'a>>> for Given<'a> {
+    fn from(batch: Option<Batch<'a>>) -> Self {
+        batch.map_or(Self::Nothing, Self::Batch)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Checkpoints: one party's shares in a file of its own, from which a training goes on.
 //!
 //! ```text
-//! magic, length of the head, head { version, party, network, format, samples, digest of them, seed of their order, openings }, shares, SHA-256
+//! magic, length of the head, head { version, party, network, format, samples, digest of them, seed of their order, openings }, shares, shares of features, SHA-256
 //! ```
 //!
 //! The file is for its owner's eyes, and written beside its place first: it is whole or absent. The one before is kept too, for a peer may
@@ -13,6 +13,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use lowkey_he::pack;
 use lowkey_mpc::party::Party;
 use lowkey_mpc::wire;
 use serde::{Deserialize, Serialize};
@@ -20,8 +21,8 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::format::{Format, Net};
-use super::held::Held;
-use super::terms::{Mark, Opened};
+use super::held::{Held, Words};
+use super::terms::{MOST_FEATURES, Mark, Opened};
 use crate::error::{Error, Result};
 use crate::store::files::{self, Readers};
 
@@ -38,6 +39,7 @@ struct Head {
     party: Party,
     positions: u64,
     widths: Vec<u64>,
+    on_features: bool,
     format: [u8; 11],
     about: About,
 }
@@ -51,6 +53,8 @@ pub(super) struct About {
     pub(super) digest: [u8; 32],
     /// Of their order, likewise.
     pub(super) order: [u8; 32],
+    /// Of that of samples whose features are shared, which both parties know.
+    pub(super) common: [u8; 32],
     /// To whom weights were opened, written before they are.
     pub(super) opened: Opened,
 }
@@ -71,6 +75,8 @@ impl std::fmt::Debug for About {
 #[derive(Debug)]
 pub(super) struct Checkpoint {
     pub(super) held: Held,
+    /// Of every sample a row, where they are shared.
+    pub(super) features: Option<Words>,
     pub(super) about: About,
     /// Where it lies: in its file, or in that of the one before.
     place: PathBuf,
@@ -110,19 +116,36 @@ fn before(path: &Path) -> PathBuf {
 ///
 /// # Errors
 /// When it cannot be written.
-pub(super) fn write(path: &Path, party: Party, net: &Net, format: &Format, about: &About, held: &Held) -> Result<()> {
+pub(super) fn write(
+    path: &Path,
+    party: Party,
+    net: &Net,
+    format: &Format,
+    about: &About,
+    held: &Held,
+    features: Option<&Words>,
+) -> Result<()> {
     let path = &std::path::absolute(path).map_err(|error| Error::file(path, error))?;
     let (positions, widths) = net.shape();
     let widths = widths.iter().map(|width| *width as u64).collect();
     let about = about.clone();
-    let head = Head { version: VERSION, party, positions: positions as u64, widths, format: format.bytes(), about };
+    let (positions, on_features, format_bytes) = (positions as u64, net.is_on_features(), format.bytes());
+    let head = Head { version: VERSION, party, positions, widths, on_features, format: format_bytes, about };
     let head = Zeroizing::new(wire::encode(&head)?);
     let shares = held.encode(format.held);
-    let mut bytes = Zeroizing::new(Vec::with_capacity(MAGIC.len() + 4 + head.len() + shares.len() + HASH));
+    let width = u32::from(format.operand());
+    let mut kept = Zeroizing::new(Vec::with_capacity(features.map_or(0, |rows| pack::packed_len(rows.len(), width))));
+    if let Some(rows) = features {
+        pack::append(&mut kept, rows, width);
+    }
+    let features = kept;
+    let len = MAGIC.len() + 4 + head.len() + shares.len() + features.len() + HASH;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(len));
     bytes.extend(MAGIC);
     bytes.extend((head.len() as u32).to_le_bytes());
     bytes.extend(&head[..]);
     bytes.extend(&shares[..]);
+    bytes.extend(&features[..]);
     let hash = Sha256::digest(&bytes[..]);
     bytes.extend(&hash[..]);
     match fs::rename(path, before(path)) {
@@ -156,26 +179,56 @@ pub(super) fn read(
         if head.party != party {
             return Err(refuse("the checkpoint is the other party's"));
         }
+        let net = &match &head.widths[..] {
+            // The data owner does not know how many features there are, and takes what it kept.
+            [features @ 1..=MOST_FEATURES, _] if *net == Net::on_features(0) => Net::on_features(*features as usize),
+            _ => net.clone(),
+        };
         let (positions, widths) = net.shape();
         let same_widths = head.widths.iter().copied().eq(widths.iter().map(|width| *width as u64));
-        if head.positions != positions as u64 || !same_widths || head.format != format.bytes() {
+        let same_kind = head.positions == positions as u64 && head.on_features == net.is_on_features();
+        if !same_kind || !same_widths || head.format != format.bytes() {
             return Err(refuse("the checkpoint is of another network"));
         }
         if samples.is_some_and(|(count, digest)| (head.about.samples, head.about.digest) != (count, digest)) {
             return Err(refuse("the checkpoint was made with other samples"));
         }
+        let len = Held::encoded_len(net, format.held);
+        let Some((shares, rest)) = shares.split_at_checked(len) else { return Err(refuse("its shares are too few")) };
         let held = Held::decode(net, format.held, shares).map_err(|error| refuse(&error.to_string()))?;
-        found.push(Checkpoint { held, about: head.about, place: path });
+        let features =
+            features(net, format, head.about.samples, rest).ok_or_else(|| refuse("its features are others"))?;
+        found.push(Checkpoint { held, features, about: head.about, place: path });
     }
     Ok(found)
+}
+
+/// Shares of the features of all samples, where there are some; `None` if these are others.
+fn features(net: &Net, format: &Format, samples: u64, bytes: &[u8]) -> Option<Option<Words>> {
+    let count = match net.is_on_features() {
+        true => samples.checked_mul(net.inputs(0) as u64).filter(|count| *count <= MOST_FEATURES)? as usize,
+        false => 0,
+    };
+    let width = format.operand().into();
+    if bytes.len() != pack::packed_len(count, width) {
+        return None;
+    }
+    let rows = Zeroizing::new(pack::read(bytes, count, width).ok()?);
+    Some(net.is_on_features().then_some(rows))
 }
 
 /// The bytes of a file that is no longer than a checkpoint; `None` if there is none.
 fn load(path: &Path, net: &Net, format: &Format) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
     let Some(file) = files::open(path)? else { return Ok(None) };
-    let most = MAGIC.len() + 4 + MOST_HEAD + Held::encoded_len(net, format.held) + HASH;
+    let features = match net.is_on_features() {
+        true => pack::packed_len(MOST_FEATURES as usize, format.operand().into()),
+        false => 0,
+    };
+    // A head has fewer weights than features.
+    let most = MAGIC.len() + 4 + MOST_HEAD + Held::encoded_len(net, format.held) + 2 * features + HASH;
     // As long as it can become, so that nothing is moved and left behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(most + 1));
+    let expected = file.metadata()?.len().min(most as u64) as usize;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(expected + 1));
     file.take(most as u64 + 1).read_to_end(&mut bytes)?;
     Ok(Some(bytes))
 }
@@ -207,7 +260,11 @@ mod tests {
         let net = Net::new(&[3, 4, 10]).unwrap();
         let agreed = Agreed::of_test([[1; 32], [2; 32]]);
         let held = Held::first(Party::Client, &net, None, &agreed);
-        Run { net, about: About { samples: 200, digest: [3; 32], order: [4; 32], opened: Opened::default() }, held }
+        Run {
+            net,
+            about: About { samples: 200, digest: [3; 32], order: [4; 32], common: [0; 32], opened: Opened::default() },
+            held,
+        }
     }
 
     fn read_by(path: &Path, net: &Net, party: Party, samples: (u64, [u8; 32])) -> Result<Vec<Checkpoint>> {
@@ -222,7 +279,7 @@ mod tests {
         assert!(of().is_empty());
         for done in [10, 20, 30] {
             let held = Held { done, ..held.clone() };
-            write(&path, Party::Client, &net, &Format::NARROW, &about, &held).unwrap();
+            write(&path, Party::Client, &net, &Format::NARROW, &about, &held, None).unwrap();
         }
         let found = of();
         assert_eq!(found.iter().map(|found| found.mark().done).collect::<Vec<_>>(), [30, 20]);
@@ -235,11 +292,34 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is left over");
     }
 
+    /// A head's has the features; the data owner reads it without knowing how many they are.
+    #[test]
+    fn features_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("shares");
+        let (net, format) = (Net::on_features(3), Format::NARROW);
+        let held = Held::first(Party::Client, &net, None, &Agreed::of_test([[1; 32], [2; 32]]));
+        let about = run().about;
+        let rows: Words = Zeroizing::new((0..600).map(|i| (i * 7919) & 0x7ffff).collect());
+        write(&path, Party::Client, &net, &format, &about, &held, Some(&rows)).unwrap();
+        let of = |net: &Net| read_by(&path, net, Party::Client, (200, [3; 32]));
+        for net in [Net::on_features(0), net.clone()] {
+            let found = of(&net).unwrap();
+            assert_eq!((found[0].features.as_ref(), found[0].held.encode(25)), (Some(&rows), held.encode(25)));
+        }
+        for other in [Net::on_features(4), Net::new(&[3, 10]).unwrap()] {
+            assert!(of(&other).unwrap_err().to_string().contains("another network"));
+        }
+        let short: Words = Zeroizing::new(rows[..597].to_vec());
+        write(&path, Party::Client, &net, &format, &about, &held, Some(&short)).unwrap();
+        assert!(of(&net).unwrap_err().to_string().contains("features"));
+    }
+
     #[test]
     fn what_is_no_checkpoint_of_the_run_is_refused() {
         let (folder, Run { net, about, held }) = (tempfile::tempdir().unwrap(), run());
         let path = folder.path().join("shares");
-        write(&path, Party::Client, &net, &Format::NARROW, &about, &held).unwrap();
+        write(&path, Party::Client, &net, &Format::NARROW, &about, &held, None).unwrap();
         let refused = |net: &Net, party, samples, says: &str| {
             let error = read_by(&path, net, party, samples).unwrap_err();
             assert!(error.fault() == Fault::User && error.to_string().contains(says), "{error}");

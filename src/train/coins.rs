@@ -8,6 +8,8 @@ use lowkey_mpc::fixed::refresh::Refresh;
 /// A value that is rounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Value {
+    /// A feature, before the first step.
+    Feature,
     /// A master as the weight of a product.
     Weight,
     /// A product of inputs and weights.

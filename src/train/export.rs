@@ -19,8 +19,8 @@ use super::samples::input;
 use crate::error::{Error, Result};
 
 /// Bits of weights, and the largest.
-const WEIGHT_BITS: u32 = 8;
-const MOST: i64 = 127;
+pub(super) const WEIGHT_BITS: u32 = 8;
+pub(super) const MOST: i64 = 127;
 /// Bits of activations.
 const ACTIVATION_BITS: u32 = 8;
 
@@ -180,7 +180,7 @@ fn read(net: &Net, format: &Format, from: &Network) -> Option<Vec<Vec<i64>>> {
 }
 
 /// x / 2^dropped, to nearest, ties away from zero.
-fn nearest(x: i64, dropped: u8) -> i64 {
+pub(super) fn nearest(x: i64, dropped: u8) -> i64 {
     if dropped == 0 { x } else { x.signum() * ((x.abs() + (1 << (dropped - 1))) >> dropped) }
 }
 

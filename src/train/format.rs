@@ -177,6 +177,9 @@ pub struct FormatError {
     what: &'static str,
 }
 
+/// The largest feature, in units of the inputs: 7.9 in real numbers.
+pub(super) const MOST_FEATURE: u64 = 127;
+
 /// Dense layers with rectifiers between them, and a softmax of ten classes at the end; every layer has a bias. The first may be a
 /// convolution: a dense layer on each of many patches, which the client cuts out.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -185,6 +188,8 @@ pub struct Net {
     positions: usize,
     /// Inputs of the first layer, then outputs of each, per position.
     widths: Vec<usize>,
+    /// The inputs are shared features; else the client's.
+    on_features: bool,
 }
 
 impl Net {
@@ -195,7 +200,7 @@ impl Net {
     pub fn new(widths: &[usize]) -> Result<Self, FormatError> {
         let sound = widths.len() >= 2 && !widths.contains(&0) && widths.last() == Some(&CLASSES);
         if sound {
-            Ok(Self { positions: 1, widths: widths.to_vec() })
+            Ok(Self { positions: 1, widths: widths.to_vec(), on_features: false })
         } else {
             Err(FormatError { what: "a network needs inputs and ends in ten classes" })
         }
@@ -203,12 +208,12 @@ impl Net {
 
     /// 784-128-128-10.
     pub fn a() -> Self {
-        Self { positions: 1, widths: vec![784, 128, 128, CLASSES] }
+        Self { positions: 1, widths: vec![784, 128, 128, CLASSES], on_features: false }
     }
 
     /// A convolution of 28 x 28 pixels by 5 x 5 with stride 2 to five maps (padded as "same"), then 980-100-10.
     pub fn d() -> Self {
-        Self { positions: 14 * 14, widths: vec![25, 5, 100, CLASSES] }
+        Self { positions: 14 * 14, widths: vec![25, 5, 100, CLASSES], on_features: false }
     }
 
     /// One layer, on features.
@@ -217,6 +222,30 @@ impl Net {
     /// [`FormatError`] without features.
     pub fn head(features: usize) -> Result<Self, FormatError> {
         Self::new(&[features, CLASSES])
+    }
+
+    /// One layer on features that both parties have shares of, of a network whose last layer it becomes. Who does not have that network
+    /// does not know how many they are: 0.
+    pub fn on_features(features: usize) -> Self {
+        Self { positions: 1, widths: vec![features, CLASSES], on_features: true }
+    }
+
+    /// Whether it is one of [`Net::on_features`].
+    pub fn is_on_features(&self) -> bool {
+        self.on_features
+    }
+
+    /// Whether the client knows the inputs of layer `i`.
+    pub(super) fn is_known(&self, i: usize) -> bool {
+        i == 0 && !self.on_features
+    }
+
+    /// The largest magnitude of an input.
+    pub(super) fn most_input(&self, format: &Format) -> u64 {
+        match self.on_features {
+            true => MOST_FEATURE,
+            false => 1_u64.checked_shl(format.input.into()).unwrap_or(u64::MAX),
+        }
     }
 
     /// Positions, then the numbers of values: inputs, of each hidden layer, of the output.
@@ -262,6 +291,7 @@ impl fmt::Display for Net {
         f.write_str(&match self {
             net if *net == Self::a() => "A".to_owned(),
             net if *net == Self::d() => "D".to_owned(),
+            net if net.on_features => "head".to_owned(),
             _ => widths.join("-"),
         })
     }
@@ -270,14 +300,15 @@ impl fmt::Display for Net {
 impl FromStr for Net {
     type Err = FormatError;
 
-    /// A or D, or numbers of values as in 64-32-10.
+    /// A, D or head, or numbers of values as in 64-32-10.
     fn from_str(text: &str) -> Result<Self, FormatError> {
         match text {
             "A" | "a" => Ok(Self::a()),
             "D" | "d" => Ok(Self::d()),
+            "head" => Ok(Self::on_features(0)),
             _ => {
                 let widths: Result<Vec<usize>, _> = text.split('-').map(str::parse).collect();
-                let unread = FormatError { what: "a network is A, D or numbers of values, as in 64-32-10" };
+                let unread = FormatError { what: "a network is A, D, head or numbers of values, as in 64-32-10" };
                 Self::new(&widths.map_err(|_| unread)?)
             }
         }
@@ -288,6 +319,7 @@ impl fmt::Debug for Net {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let widths: Vec<String> = self.widths.iter().map(usize::to_string).collect();
         match self.positions {
+            1 if self.on_features => write!(f, "Net({} on shares)", widths.join("-")),
             1 => write!(f, "Net({})", widths.join("-")),
             n => write!(f, "Net({} at {n} positions)", widths.join("-")),
         }
@@ -324,7 +356,7 @@ mod tests {
 
     #[test]
     fn networks_are_read_as_they_are_written() {
-        for text in ["A", "D", "64-32-10", "7-10"] {
+        for text in ["A", "D", "head", "64-32-10", "7-10"] {
             assert_eq!(text.parse::<Net>().unwrap().to_string(), text);
         }
         assert_eq!(["784-128-128-10", "d"].map(|text| text.parse::<Net>().unwrap()), [Net::a(), Net::d()]);

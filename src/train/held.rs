@@ -52,6 +52,11 @@ impl Held {
         held
     }
 
+    /// Whether there are as many as `net` has.
+    pub(super) fn is_of(&self, net: &Net) -> bool {
+        self.masters.iter().map(|w| w.len()).eq((0..net.layers()).map(|i| net.weights(i)))
+    }
+
     /// Steps done.
     pub fn done(&self) -> u64 {
         self.done

@@ -5,6 +5,7 @@ use std::time::Duration;
 use lowkey_mpc::channel::{Channel, Limits};
 use lowkey_mpc::error::Error as ProtocolError;
 use lowkey_mpc::party::Party;
+use lowkey_mpc::runtime;
 
 use super::run::{Part, Settings, Trained, train_over};
 use super::terms::{Ask, hear};
@@ -29,7 +30,7 @@ impl Met {
     pub async fn meet(stream: impl Stream + 'static, limits: Limits) -> Result<Self> {
         let mut channel = Channel::new(stream, Party::Server, limits);
         let after = HELLO.min(limits.timeout);
-        let heard = tokio::time::timeout(after, hear(&mut channel)).await;
+        let heard = runtime::timeout(after, hear(&mut channel)).await;
         match heard.unwrap_or_else(|_| Err(ProtocolError::Timeout { after }.into())) {
             Ok(ask) => Ok(Self { channel, ask }),
             Err(error) => {

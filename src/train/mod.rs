@@ -18,16 +18,17 @@
 //! |---|---|
 //! | [`train()`] | a party's part in a training, over any stream |
 //! | [`Met`] | a data owner that has said what it asks for, of all who come to the model owner's door |
-//! | [`Part`], [`Samples`], [`input`] | what it has: samples, or first weights |
+//! | [`Part`], [`Samples`], [`Pictures`], [`input`] | what it has: samples, or first weights |
 //! | [`Settings`], [`Wish`], [`Terms`] | what it asks for, and what both agreed on |
 //! | [`rehearse`] | the same in the clear, by the data owner alone |
-//! | [`Cost`] | what a step sends |
+//! | [`Cost`], [`FeatureCost`] | what a step sends; what the features of a head do |
 //!
 //! | beneath | what |
 //! |---|---|
 //! | `format` | fractional bits of values, and the rings that their shares live in |
 //! | `batch`, `samples` | inputs and labels, checked |
 //! | `coins` | where each rounding takes its coin from: replayed, or at random |
+//! | `backbone`, `features` | a network whose last layer is trained anew; shares of what that reads, by private inference |
 //! | `start`, `export` | first weights; trained ones as a network that is served |
 //! | `held`, `checkpoint` | shares of masters and momenta: dealt, kept, opened; their file |
 //! | `plan`, `cost` | the programs of a step on shares, and what they cost |
@@ -39,11 +40,13 @@
 //! `scripts/training/twin.py` is the same twin in Python, with the design's measurements of accuracy; `golden.py` there makes the cases
 //! that both must agree on.
 
+mod backbone;
 mod batch;
 mod checkpoint;
 mod coins;
 mod cost;
 mod export;
+mod features;
 mod format;
 mod held;
 mod lattice;
@@ -61,9 +64,10 @@ mod terms;
 mod twin;
 
 pub use cost::{Cost, CostError};
+pub use features::FeatureCost;
 pub use format::{FormatError, Net};
 pub use meeting::{HELLO, Met};
 pub use rehearsal::{Rehearsal, rehearse};
-pub use run::{Part, Progress, Settings, Told, Trained, check_target, train};
-pub use samples::{Samples, SamplesError, input};
+pub use run::{Part, Progress, Settings, Told, ToldOfFeatures, Trained, check_target, train};
+pub use samples::{Pictures, Reader, Samples, SamplesError, input};
 pub use terms::{RATE, Terms, WeightsTo, Wish};

@@ -117,7 +117,7 @@ impl StepPlan {
             let [first, last] = [i == 0, i + 1 == net.layers()];
             let (rows, k, n) = (net.rows(i), net.inputs(i), net.outputs(i));
             let join = |ell: u8, values| {
-                join::program(ell.into(), if first { 1 } else { 2 }).map(|program| run(program, values))
+                join::program(ell.into(), if net.is_known(i) { 1 } else { 2 }).map(|program| run(program, values))
             };
             let extend = |from| extend::Spec { from, to: format.held, signed: true };
             let rectifier = |from| relu::Spec { from, to: format.operand() };
@@ -147,7 +147,7 @@ impl StepPlan {
         Ok(Self { net: net.clone(), format, rate, flights, coins, layers, softmax })
     }
 
-    /// A product of layer `i`. The client knows the inputs of the first.
+    /// A product of layer `i`. The client knows the inputs of the first, unless these are shared features.
     pub fn product(&self, layer: usize, kind: Kind) -> Product {
         let (rows, format) = (self.net.rows(layer), &self.format);
         let (k, n) = (self.net.inputs(layer), self.net.outputs(layer));
@@ -156,7 +156,7 @@ impl StepPlan {
             Kind::Update => (k, rows, n, format.update),
             Kind::Back => (rows, n, k, format.back),
         };
-        let known = (layer == 0).then_some(1 << format.input);
+        let known = self.net.is_known(layer).then_some(1 << format.input);
         Product { layer, kind, rows, inner, columns, ell, known }
     }
 

@@ -46,6 +46,12 @@ fn rehearse_from(
     mut randomness: Erasing,
 ) -> Result<Rehearsal> {
     wish.check()?;
+    if wish.net.is_on_features() {
+        return Err(Error::usage(
+            "a rehearsal of a head",
+            "its features are the model owner's: none but both parties have them",
+        ));
+    }
     let (net, format, terms) = (&wish.net, Format::NARROW, Terms::alone(wish, samples.len() as u64));
     let mut rng = randomness.next_rng();
     let mut seed = [0; 32];

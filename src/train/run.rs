@@ -6,6 +6,7 @@
 //!               32 random bytes, digest         <------>    ..                    session
 //!               silent OT: base OTs             <------>
 //!               checksums                       <------>
+//!     offline   features by private inference, of a head              features
 //!     offline   a batch of silent OTs, where too few are left for the next step
 //!     online    a step; both stages as often as the terms say
 //!     offline   checksums                       <------>    every some steps, before a checkpoint
@@ -29,21 +30,23 @@ use lowkey_mpc::party::{Party, Stage};
 use rand::Rng;
 use zeroize::Zeroizing;
 
-use super::batch::Batch;
+use super::backbone::Backbone;
+use super::batch::{Batch, Given};
 use super::checkpoint::{self, About, Checkpoint};
 use super::coins::Recorded;
 use super::cost;
 use super::export;
-use super::format::Format;
-use super::held::Held;
+use super::features::Extraction;
+use super::format::{BATCH, Format};
+use super::held::{Held, Words};
 use super::lattice::Lattice;
+use super::meeting::Met;
 use super::plan::StepPlan;
 use super::products::StepError;
-use super::samples::Samples;
+use super::samples::{Pictures, Samples, chosen, shuffled};
 use super::session::agree;
 use super::start;
 use super::step::Trainer;
-use super::meeting::Met;
 use super::terms::{Ask, Mark, Opened, Terms, Wish, settle};
 use crate::client::give_up;
 use crate::error::{Error, Misbehaviour, Result};
@@ -61,7 +64,10 @@ pub(super) const FLIGHTS: [u32; 2] = [8, 40];
 pub enum Part {
     /// The data owner, the client: samples.
     Data(Samples),
-    /// The model owner, the server: a network that a training wrote, to go on from its weights; without it draws the first ones.
+    /// The same, of a head: what the model owner's network reads.
+    Pictures(Pictures),
+    /// The model owner, the server: a network that a training wrote, to go on from its weights; without it draws the first ones. Of a head: the
+    /// network whose last layer is trained.
     Model(Option<Box<Network>>),
 }
 
@@ -69,7 +75,7 @@ impl Part {
     /// Which party has it.
     pub fn party(&self) -> Party {
         match self {
-            Self::Data(_) => Party::Client,
+            Self::Data(_) | Self::Pictures(_) => Party::Client,
             Self::Model(_) => Party::Server,
         }
     }
@@ -77,6 +83,8 @@ impl Part {
 
 /// Told of every step.
 pub type Told = Arc<dyn Fn(&Progress) + Send + Sync>;
+/// Told of every sample whose features are shared: how many are, of how many.
+pub type ToldOfFeatures = Arc<dyn Fn(u64, u64) + Send + Sync>;
 
 /// How a party trains.
 #[derive(Clone)]
@@ -91,12 +99,15 @@ pub struct Settings {
     pub limits: Limits,
     /// Told of every step.
     pub told: Option<Told>,
+    /// Told of every sample before the first step of a head.
+    pub told_of_features: Option<ToldOfFeatures>,
 }
 
 impl Settings {
     /// To train as `wish` says, without checkpoints.
     pub fn new(wish: Wish) -> Self {
-        Self { wish, checkpoint: None, resume: false, limits: Limits::default(), told: None }
+        let (checkpoint, limits, told, told_of_features) = (None, Limits::default(), None, None);
+        Self { wish, checkpoint, resume: false, limits, told, told_of_features }
     }
 
     /// Finds what is wrong before there is a connection; a training does it too.
@@ -159,6 +170,8 @@ pub struct Trained {
     pub steps: u64,
     /// Handshake and base OTs.
     pub setup: StageReport,
+    /// Private inferences up to the features, where a head was trained on them in this session.
+    pub features: Option<StageReport>,
     /// Batches of OTs for the steps of this session; what these consumed is charged. Its time is that of the steps.
     pub ots: StageReport,
     /// All steps of this session but for these batches; its time is the whole one.
@@ -219,6 +232,11 @@ async fn follow(
     let online = Measurement::start(channel, Stage::Online);
     let (started, before) = (Instant::now(), channel.traffic().total().bytes());
     let (first, steps) = (run.done()?, run.terms.steps());
+    let features = run.features.take();
+    if features.is_some() {
+        // They took long.
+        run.checkpoint(channel, settings).await?;
+    }
     while run.done()? < steps {
         ots.charge(run.step(channel, None).await?);
         let done = run.done()?;
@@ -240,18 +258,25 @@ async fn follow(
     let here = run.done()? - first;
     let online = online.finish(channel).stage;
     let closing = Measurement::start(channel, Stage::Online);
+    let backbone = run.backbone.take();
     let (terms, setup, masters) = run.close(channel).await?;
     let closing = closing.finish(channel).stage;
     let ots = ots.finish(channel).stage;
     let name = format!("trained-{}", terms.net);
-    let network = masters.map(|masters| export::network(&terms.net, &terms.format, &masters, &name)).transpose()?;
-    Ok(Trained { terms, network, steps: here, setup, ots, online, closing })
+    let network = masters.map(|masters| match (&backbone, &masters[..]) {
+        (Some(backbone), [head]) => backbone.with_head(&terms.format, head),
+        _ => export::network(&terms.net, &terms.format, &masters, &name),
+    });
+    Ok(Trained { terms, network: network.transpose()?, steps: here, setup, features, ots, online, closing })
 }
 
-/// What a training begins with: checkpoints to go on from, masters of a network that is given.
+/// What a training begins with: checkpoints to go on from, masters of a network that is given, or that network whose head is trained.
 pub(super) struct Kept {
     checkpoints: Vec<Checkpoint>,
     masters: Option<Vec<Vec<i64>>>,
+    backbone: Option<Backbone>,
+    /// What is asked for, with the number of features where this party knows it.
+    wish: Wish,
 }
 
 impl Kept {
@@ -260,19 +285,35 @@ impl Kept {
     /// # Errors
     /// When one is there and should not be, or the other way round, or it is another run's.
     pub(super) fn read(part: &Part, settings: &Settings) -> Result<Self> {
-        settings.wish.check()?;
-        let masters = match part {
-            Part::Model(Some(network)) => Some(export::masters(&settings.wish.net, &Format::NARROW, network)?),
-            Part::Model(None) | Part::Data(_) => None,
-        };
+        let mut wish = settings.wish.clone();
+        let is_head = wish.net.is_on_features();
+        let (mut masters, mut backbone) = (None, None);
+        match part {
+            Part::Model(None) if is_head => {
+                return Err(Error::usage("a head, and no network that it belongs to", "name that with --model"));
+            }
+            Part::Data(_) if is_head => return Err(Error::internal("samples of a head are pictures")),
+            Part::Pictures(_) if !is_head => return Err(Error::internal("pictures are for heads")),
+            Part::Model(Some(network)) if is_head => {
+                let of = Backbone::of(network)?;
+                wish.net = of.head();
+                // Nothing is known before the first sample, and nothing has to be.
+                masters = Some(vec![vec![0; wish.net.weights(0)]]);
+                backbone = Some(of);
+            }
+            Part::Model(Some(network)) => masters = Some(export::masters(&wish.net, &Format::NARROW, network)?),
+            Part::Model(None) | Part::Data(_) | Part::Pictures(_) => {}
+        }
+        wish.check()?;
         let Some(path) = &settings.checkpoint else {
             return match settings.resume {
                 true => Err(Error::usage("no checkpoint to go on from", "name its file")),
-                false => Ok(Self { checkpoints: Vec::new(), masters }),
+                false => Ok(Self { checkpoints: Vec::new(), masters, backbone, wish }),
             };
         };
         let samples = match part {
             Part::Data(samples) => Some((samples.len() as u64, samples.digest())),
+            Part::Pictures(pictures) => Some((pictures.labels().len() as u64, pictures.digest())),
             Part::Model(_) => None,
         };
         if !settings.resume && checkpoint::is_at(path) {
@@ -280,13 +321,13 @@ impl Kept {
             return Err(Error::usage(what, "resume from it, or name another file"));
         }
         let found = match settings.resume {
-            true => checkpoint::read(path, part.party(), &settings.wish.net, &Format::NARROW, samples)?,
+            true => checkpoint::read(path, part.party(), &wish.net, &Format::NARROW, samples)?,
             false => Vec::new(),
         };
         check_target(path)?;
         match settings.resume && found.is_empty() {
             true => Err(Error::usage(format!("{}: no checkpoint there", path.display()), "begin a new training")),
-            false => Ok(Self { checkpoints: found, masters }),
+            false => Ok(Self { checkpoints: found, masters, backbone, wish }),
         }
     }
 
@@ -304,11 +345,33 @@ pub(super) struct Run {
     /// By rate.
     plans: BTreeMap<u8, StepPlan>,
     coins: bool,
-    samples: Option<Samples>,
+    source: Source,
     about: About,
     /// Of which epoch, and the order of its samples.
     order: Option<(u64, Zeroizing<Vec<u32>>)>,
     setup: StageReport,
+    /// The network whose head is trained, at its owner.
+    backbone: Option<Backbone>,
+    /// What the features took, if that was in this session.
+    features: Option<StageReport>,
+    /// Coins of the features.
+    pub(super) feature_coins: Recorded,
+}
+
+/// What a party's batches are made of.
+enum Source {
+    /// The client has the samples, and this is the server.
+    Nothing,
+    Samples(Samples),
+    /// Shares of a row for every sample; at the client their classes too.
+    Features(Words, Option<Zeroizing<Vec<u8>>>),
+}
+
+/// A batch of either kind.
+pub(super) enum Chosen {
+    Nothing,
+    Batch(Vec<i64>, Vec<u8>),
+    Shares(Words, Option<Vec<u8>>),
 }
 
 impl Run {
@@ -323,18 +386,31 @@ impl Run {
         coins: bool,
     ) -> Result<Self> {
         let measurement = Measurement::start(channel, Stage::Setup);
-        let (party, samples) = match part {
-            Part::Data(samples) => (Party::Client, Some(samples)),
-            Part::Model(_) => (Party::Server, None),
+        let party = part.party();
+        let count = match &part {
+            Part::Data(samples) => Some(samples.len() as u64),
+            Part::Pictures(pictures) => Some(pictures.labels().len() as u64),
+            Part::Model(_) => None,
         };
-        let count = samples.as_ref().map(|samples| samples.len() as u64);
-        let terms = settle(channel, &settings.wish, count, &kept.marks(), heard).await?;
+        let terms = settle(channel, &kept.wish, count, &kept.marks(), heard).await?;
         let from =
             terms.from.and_then(|mark| kept.checkpoints.into_iter().find(|checkpoint| checkpoint.mark().is(&mark)));
         if let (Some(from), Some(path)) = (&from, &settings.checkpoint) {
             from.make_last(path)?;
         }
-        let (held, about) = from.map(|Checkpoint { held, about, .. }| (held, about)).unzip();
+        let (mut held, mut about, mut rows) = (None, None, None);
+        if let Some(from) = from {
+            (held, about, rows) = (Some(from.held), Some(from.about), from.features);
+        }
+        if held.as_ref().is_some_and(|held: &Held| !held.is_of(&terms.net)) {
+            let found = "the checkpoint has another number".to_owned();
+            return Err(Error::Terms {
+                what: "features",
+                own: found,
+                peer: party.other(),
+                theirs: terms.net.inputs(0).to_string(),
+            });
+        }
         if let Some(about) = about.as_ref().filter(|about: &&About| about.samples != terms.samples) {
             let [own, theirs] = [about.samples, terms.samples].map(|samples| samples.to_string());
             return Err(Error::Terms { what: "samples", own, peer: party.other(), theirs });
@@ -350,11 +426,15 @@ impl Run {
         let agreed = agree(channel, party, net, &format, held.as_ref(), &digest, fresh());
         let agreed = agreed.await.map_err(|error| of_step(error, party))?;
         let mut about = about.unwrap_or_else(|| {
-            // Only a checkpoint has it.
-            let kept = samples.as_ref().filter(|_| settings.checkpoint.is_some());
-            let digest = kept.map_or([0; 32], Samples::digest);
-            let order = if samples.is_some() { fresh() } else { [0; 32] };
-            About { samples: terms.samples, digest, order, opened: Opened::default() }
+            let digest = match &part {
+                // Only a checkpoint has it.
+                _ if settings.checkpoint.is_none() => [0; 32],
+                Part::Data(samples) => samples.digest(),
+                Part::Pictures(pictures) => pictures.digest(),
+                Part::Model(_) => [0; 32],
+            };
+            let order = if party == Party::Client { fresh() } else { [0; 32] };
+            About { samples: terms.samples, digest, order, common: agreed.order(), opened: Opened::default() }
         });
         // The peer may know of an opening that this party was stopped before.
         about.opened = terms.from.map_or(about.opened, |mark| mark.opened);
@@ -370,11 +450,60 @@ impl Run {
             }
         };
         let trainer = Trainer::new(party, agreed, lattice, held).map_err(|error| of_step(error, party))?;
-        let correlations = Correlations::setup(channel, &mut randomness.next_rng()).await?;
+        let mut correlations = Correlations::setup(channel, &mut randomness.next_rng()).await?;
         channel.compare_sums().await?;
         let setup = measurement.finish(channel).stage;
         let plans = BTreeMap::from([(plan.rate, plan)]);
-        Ok(Self { terms, party, trainer, correlations, plans, coins, samples, about, order: None, setup })
+        let (mut features, mut feature_coins) = (None, Recorded::default());
+        if rows.is_none() && terms.net.is_on_features() {
+            let mut measurement = Measurement::start(channel, Stage::Offline);
+            let told = |done| settings.told_of_features.iter().for_each(|told| told(done as u64, terms.samples));
+            let extraction = Extraction {
+                channel,
+                correlations: &mut correlations,
+                randomness: &mut randomness,
+                format: &terms.format,
+                counts: [terms.samples as usize, terms.net.inputs(0)],
+                coins: Some(&mut feature_coins).filter(|_| coins),
+                told: &told,
+            };
+            let (own, demand) = match (&part, &kept.backbone) {
+                (Part::Pictures(pictures), _) => {
+                    extraction.client(&*pictures.read, &secret_order(pictures, &about)).await?
+                }
+                (_, Some(backbone)) => extraction.server(backbone.before()).await?,
+                _ => return Err(Error::internal("a head without a network")),
+            };
+            rows = Some(own);
+            measurement.charge(demand);
+            features = Some(measurement.finish(channel).stage);
+        }
+        let source = match (rows, part) {
+            (Some(rows), Part::Pictures(pictures)) => {
+                let order = secret_order(&pictures, &about);
+                let labels = order.iter().map(|at| pictures.labels()[*at as usize]).collect();
+                Source::Features(rows, Some(Zeroizing::new(labels)))
+            }
+            (Some(rows), _) => Source::Features(rows, None),
+            (None, Part::Data(samples)) => Source::Samples(samples),
+            (None, _) => Source::Nothing,
+        };
+        let (order, backbone) = (None, kept.backbone);
+        Ok(Self {
+            terms,
+            party,
+            trainer,
+            correlations,
+            plans,
+            coins,
+            source,
+            about,
+            order,
+            setup,
+            backbone,
+            features,
+            feature_coins,
+        })
     }
 
     /// Steps done.
@@ -386,19 +515,34 @@ impl Run {
         self.trainer.held().map_err(|error| of_step(error, self.party))
     }
 
-    /// The client's next batch.
-    pub(super) fn batch(&mut self) -> Result<Option<(Vec<i64>, Vec<u8>)>> {
+    /// The next batch.
+    pub(super) fn batch(&mut self) -> Result<Chosen> {
         let done = self.done()?;
-        let Some(samples) = &self.samples else { return Ok(None) };
-        let (epoch, batch) = (done / self.terms.steps_per_epoch(), done % self.terms.steps_per_epoch());
+        let (epoch, batch) = (done / self.terms.steps_per_epoch(), (done % self.terms.steps_per_epoch()) as usize);
         let order = match &self.order {
             Some((of, order)) if *of == epoch => order,
             _ => {
-                let order = Zeroizing::new(samples.order(&self.about.order, epoch));
-                &self.order.insert((epoch, order)).1
+                let order = match &self.source {
+                    Source::Nothing => Vec::new(),
+                    Source::Samples(samples) => samples.order(&self.about.order, epoch),
+                    Source::Features(..) => shuffled(self.terms.samples as usize, &self.about.common, epoch),
+                };
+                &self.order.insert((epoch, Zeroizing::new(order))).1
             }
         };
-        Ok(Some(samples.batch(&self.terms.net, order, batch as usize)))
+        Ok(match &self.source {
+            Source::Nothing => Chosen::Nothing,
+            Source::Samples(samples) => {
+                let (inputs, labels) = samples.batch(&self.terms.net, order, batch);
+                Chosen::Batch(inputs, labels)
+            }
+            Source::Features(rows, labels) => {
+                let count = self.terms.net.inputs(0);
+                let mut own = Zeroizing::new(Vec::with_capacity(BATCH * count));
+                chosen(order, batch).for_each(|at| own.extend(&rows[at * count..][..count]));
+                Chosen::Shares(own, labels.as_ref().map(|labels| chosen(order, batch).map(|at| labels[at]).collect()))
+            }
+        })
     }
 
     /// One step. Returns what it consumed.
@@ -407,17 +551,22 @@ impl Run {
         if !self.plans.contains_key(&rate) {
             self.plans.insert(rate, plan(&self.terms, rate, self.coins)?);
         }
-        let values = self.batch()?;
-        let batch =
-            values.as_ref().map(|(inputs, labels)| Batch::new(&self.terms.net, &self.terms.format, inputs, labels));
-        let batch = batch.transpose().map_err(Error::internal)?;
+        let chosen = self.batch()?;
+        let given = match &chosen {
+            Chosen::Nothing => Given::Nothing,
+            Chosen::Batch(inputs, labels) => {
+                let batch = Batch::new(&self.terms.net, &self.terms.format, inputs, labels);
+                Given::Batch(batch.map_err(Error::internal)?)
+            }
+            Chosen::Shares(rows, labels) => Given::Shares(rows, labels.as_deref()),
+        };
         let plan = &self.plans[&rate];
         let need = plan.cost().ots;
         channel.enter(Stage::Offline);
         self.correlations.ensure(channel, need).await?;
         // A visit for each step: flights are counted in 16 bits.
         channel.enter(Stage::Online);
-        let stepped = self.trainer.step(plan, channel, &mut self.correlations, batch, coins).await;
+        let stepped = self.trainer.step(plan, channel, &mut self.correlations, given, coins).await;
         stepped.map_err(|error| of_step(error, self.party))?;
         Ok(Demand { ots: need })
     }
@@ -436,7 +585,11 @@ impl Run {
     /// Writes a checkpoint, if the settings name a file for it.
     pub(super) fn keep(&self, settings: &Settings) -> Result<()> {
         let Some(path) = &settings.checkpoint else { return Ok(()) };
-        checkpoint::write(path, self.party, &self.terms.net, &self.terms.format, &self.about, self.held()?)
+        let features = match &self.source {
+            Source::Features(rows, _) => Some(rows),
+            Source::Nothing | Source::Samples(_) => None,
+        };
+        checkpoint::write(path, self.party, &self.terms.net, &self.terms.format, &self.about, self.held()?, features)
     }
 
     /// Opens the masters to whom the terms give them.
@@ -452,6 +605,11 @@ impl Run {
         channel.compare_sums().await?;
         Ok((self.terms, self.setup, masters))
     }
+}
+
+/// In which order the samples of a head come, from the first to the last step: the server must not know which one is which.
+fn secret_order(pictures: &Pictures, about: &About) -> Zeroizing<Vec<u32>> {
+    Zeroizing::new(shuffled(pictures.labels().len(), &about.order, 0))
 }
 
 fn plan(terms: &Terms, rate: u8, coins: bool) -> Result<StepPlan> {

@@ -1,6 +1,7 @@
 //! What the data owner trains on: read and checked before it connects, shuffled anew for every epoch.
 
 use std::fmt;
+use std::sync::Arc;
 
 use lowkey_models::data::Inputs;
 use lowkey_models::{Input, Shape};
@@ -94,12 +95,7 @@ impl Samples {
         if found != labels.len() {
             return Err(SamplesError::Counts { inputs: found, labels: labels.len() });
         }
-        if found < BATCH || found as u64 > MOST_SAMPLES {
-            return Err(SamplesError::Count { found });
-        }
-        if let Some(sample) = labels.iter().position(|label| usize::from(*label) >= CLASSES) {
-            return Err(SamplesError::Class { sample });
-        }
+        check_labels(&labels)?;
         let one = 1 << Format::NARROW.input;
         match values.iter().position(|value| *value > one) {
             Some(place) => Err(SamplesError::Magnitude { sample: place / size, one }),
@@ -125,7 +121,7 @@ impl Samples {
 
     /// Inputs and labels of batch `batch` of an epoch's order, rows as the network reads them.
     pub(super) fn batch(&self, net: &Net, order: &[u32], batch: usize) -> (Vec<i64>, Vec<u8>) {
-        let chosen = order[batch * BATCH..][..BATCH].iter().map(|at| *at as usize);
+        let chosen = chosen(order, batch);
         let row = |at: usize| self.values[at * self.size..][..self.size].iter().map(|value| i64::from(*value));
         let inputs: Vec<i64> = chosen.clone().flat_map(row).collect();
         let inputs = if net.positions(0) > 1 { patches(&inputs) } else { inputs };
@@ -134,16 +130,75 @@ impl Samples {
 
     /// The order of an epoch: a shuffle that the data owner alone knows, the same whenever `seed` and `epoch` are.
     pub(super) fn order(&self, seed: &[u8; 32], epoch: u64) -> Vec<u32> {
-        let label = b"lowkey training: order";
-        let hash = Sha256::new().chain_update(label).chain_update(seed).chain_update(epoch.to_le_bytes());
-        let mut rng = OnceRng::from_seed(hash.finalize().into());
-        let mut order: Vec<u32> = (0..).take(self.len()).collect();
-        for last in (1..order.len()).rev() {
-            // A bias of 2^-38 at most.
-            let other = (u128::from(rng.next_u64()) * (last as u128 + 1)) >> 64;
-            order.swap(last, other as usize);
-        }
-        order
+        shuffled(self.len(), seed, epoch)
+    }
+}
+
+/// The samples of batch `batch` of an order.
+pub(super) fn chosen(order: &[u32], batch: usize) -> impl Iterator<Item = usize> + Clone + '_ {
+    order[batch * BATCH..][..BATCH].iter().map(|at| *at as usize)
+}
+
+/// The numbers below `count`, shuffled, the same way whenever `seed` and `epoch` are.
+pub(super) fn shuffled(count: usize, seed: &[u8; 32], epoch: u64) -> Vec<u32> {
+    let label = b"lowkey training: order";
+    let hash = Sha256::new().chain_update(label).chain_update(seed).chain_update(epoch.to_le_bytes());
+    let mut rng = OnceRng::from_seed(hash.finalize().into());
+    let mut order: Vec<u32> = (0..).take(count).collect();
+    for last in (1..order.len()).rev() {
+        // A bias of 2^-38 at most.
+        let other = (u128::from(rng.next_u64()) * (last as u128 + 1)) >> 64;
+        order.swap(last, other as usize);
+    }
+    order
+}
+
+/// Fails unless there are so many samples, with a class each.
+fn check_labels(labels: &[u8]) -> Result<(), SamplesError> {
+    let found = labels.len();
+    if found < BATCH || found as u64 > MOST_SAMPLES {
+        return Err(SamplesError::Count { found });
+    }
+    match labels.iter().position(|label| usize::from(*label) >= CLASSES) {
+        Some(sample) => Err(SamplesError::Class { sample }),
+        None => Ok(()),
+    }
+}
+
+/// Reads inputs as a network reads them.
+pub type Reader = Arc<dyn Fn(&Input) -> crate::Result<Inputs> + Send + Sync>;
+
+/// What a head is trained on: classes, and inputs of the network whose features it reads. That network is the model owner's, so the inputs are
+/// read once it has said what it reads. Prints redacted.
+#[derive(Clone)]
+pub struct Pictures {
+    labels: Vec<u8>,
+    pub(super) read: Reader,
+}
+
+impl Pictures {
+    /// Classes in the order of the inputs that `read` gives.
+    ///
+    /// # Errors
+    /// [`SamplesError`] if they are too few, or no classes.
+    pub fn new(labels: Vec<u8>, read: Reader) -> Result<Self, SamplesError> {
+        check_labels(&labels).map(|()| Self { labels, read })
+    }
+
+    /// The classes.
+    pub(super) fn labels(&self) -> &[u8] {
+        &self.labels
+    }
+
+    /// For this party alone: whether a checkpoint was made with these. The features are in it.
+    pub(super) fn digest(&self) -> [u8; 32] {
+        Sha256::new().chain_update(b"labels").chain_update(&self.labels).finalize().into()
+    }
+}
+
+impl fmt::Debug for Pictures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pictures({}, redacted)", self.labels.len())
     }
 }
 

@@ -54,6 +54,11 @@ impl Agreed {
         EpochSeed(hash(b"lowkey training: masks", &[&self.keys[0], &self.keys[1]]))
     }
 
+    /// The seed of an order that both parties know: of samples whose features are shared.
+    pub(super) fn order(&self) -> [u8; 32] {
+        hash(b"lowkey training: common order", &[&self.keys[0], &self.keys[1]])
+    }
+
     /// The history of the shares that this session leaves.
     pub(super) fn history(&self) -> History {
         let before = self.before.as_ref().map_or(&[][..], |history| &history.0);
@@ -161,10 +166,11 @@ fn same(what: &'static str, own: &[u8; 32], theirs: &[u8]) -> Result<(), StepErr
 
 /// Network and format.
 pub(super) fn numbers(net: &Net, format: &Format) -> [u8; 32] {
-    let net: Vec<[u8; 8]> = (0..net.layers())
+    let sizes: Vec<[u8; 8]> = (0..net.layers())
         .flat_map(|i| [net.positions(i), net.inputs(i), net.outputs(i)].map(|size| (size as u64).to_le_bytes()))
         .collect();
-    hash(b"lowkey training: numbers", &[net.as_flattened(), &format.bytes()])
+    let kind = [u8::from(net.is_on_features())];
+    hash(b"lowkey training: numbers", &[sizes.as_flattened(), &kind, &format.bytes()])
 }
 
 fn hash(label: &[u8], parts: &[&[u8]]) -> [u8; 32] {

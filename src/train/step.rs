@@ -12,7 +12,7 @@ use lowkey_mpc::party::Party;
 use lowkey_mpc::program::{offline, online};
 use zeroize::Zeroizing;
 
-use super::batch::Batch;
+use super::batch::Given;
 use super::coins::{Recorded, Site, Value};
 use super::format::{BATCH, CLASSES};
 use super::held::{Held, Words};
@@ -53,24 +53,24 @@ impl<P: Products> Trainer<P> {
         self.held.as_ref().ok_or(StepError::Lost)
     }
 
-    /// One step. The client gives a batch, in the clear, and may have its coins recorded, if the plan was made for that.
+    /// One step. The client gives a batch, in the clear, or both their shares of one; the client may have its coins recorded, if the plan was made for that.
     ///
     /// # Errors
     /// Those of the channel, of products, and of a peer that means another step or breaks the protocol. The shares are lost then, and a further
     /// step is [`StepError::Lost`]: go on from a checkpoint.
     ///
     /// # Panics
-    /// If the client gives no batch, or one of another network.
+    /// If the client gives nothing, or what is given is of another network.
     pub async fn step(
         &mut self,
         plan: &StepPlan,
         channel: &mut Channel,
         correlations: &mut Correlations,
-        batch: Option<Batch<'_>>,
+        given: impl Into<Given<'_>>,
         coins: Option<&mut Recorded>,
     ) -> Result<()> {
         let held = self.held.take().ok_or(StepError::Lost)?;
-        let held = self.pass(held, plan, channel, correlations, batch, coins).await;
+        let held = self.pass(held, plan, channel, correlations, given.into(), coins).await;
         self.products.end();
         self.held = Some(held?);
         Ok(())
@@ -82,7 +82,7 @@ impl<P: Products> Trainer<P> {
         plan: &StepPlan,
         channel: &mut Channel,
         correlations: &mut Correlations,
-        batch: Option<Batch<'_>>,
+        given: Given<'_>,
         coins: Option<&mut Recorded>,
     ) -> Result<Held> {
         let (party, step) = (self.party, held.done);
@@ -93,7 +93,7 @@ impl<P: Products> Trainer<P> {
         let refresh = self.agreed.refresh(step);
         let coins = coins.filter(|_| party == Party::Client);
         let mut pass = Pass { plan, channel, cots, party, refresh, coins, products: &mut self.products };
-        let held = pass.run(held, batch).await?;
+        let held = pass.run(held, given).await?;
         Ok(Held { done: step + 1, ..held })
     }
 }
@@ -110,7 +110,7 @@ struct Pass<'a, P> {
 }
 
 impl<P: Products> Pass<'_, P> {
-    async fn run(&mut self, mut held: Held, batch: Option<Batch<'_>>) -> Result<Held> {
+    async fn run(&mut self, mut held: Held, given: Given<'_>) -> Result<Held> {
         let plan = self.plan;
         let (net, format, last) = (&plan.net, &plan.format, plan.net.layers() - 1);
         let mut weights = Vec::new();
@@ -118,7 +118,7 @@ impl<P: Products> Pass<'_, P> {
             weights.push(self.truncate(Site { value: Value::Weight, layer }, masters.clone(), plan.weight()));
         }
 
-        let mut xs = vec![self.inputs(batch)];
+        let mut xs = vec![self.inputs(given)];
         let mut kept = Vec::new();
         let mut delta = Words::default();
         for (layer, w) in weights.iter().enumerate() {
@@ -142,8 +142,8 @@ impl<P: Products> Pass<'_, P> {
                 }
             }
         }
-        if let Some(batch) = batch.filter(|_| self.party == Party::Client) {
-            for (row, label) in delta.chunks_exact_mut(CLASSES).zip(batch.labels()) {
+        if let Some(labels) = given.labels().filter(|_| self.party == Party::Client) {
+            for (row, label) in delta.chunks_exact_mut(CLASSES).zip(labels) {
                 row.iter_mut()
                     .zip(0..)
                     .for_each(|(p, class)| *p = p.wrapping_sub(is_equal(*label, class) << format.gradient));
@@ -183,17 +183,22 @@ impl<P: Products> Pass<'_, P> {
         Ok(held)
     }
 
-    /// This party's share of the inputs: all of them at the client.
-    fn inputs(&self, batch: Option<Batch<'_>>) -> Words {
-        let values = self.plan.net.rows(0) * self.plan.net.inputs(0);
-        match self.party {
-            Party::Server => Zeroizing::new(vec![0; values]),
-            Party::Client => {
-                let batch = batch.expect("the client has a batch");
-                batch.assert_of(&self.plan.net);
-                Zeroizing::new(batch.inputs().iter().map(|x| x.cast_unsigned()).collect())
+    /// This party's share of the inputs: all of them at the client, unless they are shared features.
+    fn inputs(&self, given: Given<'_>) -> Words {
+        let net = &self.plan.net;
+        let values = net.rows(0) * net.inputs(0);
+        assert!(self.party == Party::Server || given.labels().is_some(), "the client has a batch");
+        Zeroizing::new(match given {
+            Given::Nothing => vec![0; values],
+            Given::Batch(batch) => {
+                batch.assert_of(net);
+                batch.inputs().iter().map(|x| x.cast_unsigned()).collect()
             }
-        }
+            Given::Shares(rows, _) => {
+                assert_eq!((rows.len(), net.is_on_features()), (values, true), "features of {net:?}");
+                rows.to_vec()
+            }
+        })
     }
 
     /// T of refreshed shares.

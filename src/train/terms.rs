@@ -40,6 +40,8 @@ const EVERY: u32 = 50;
 /// Most layers, and most values of one.
 const MOST_LAYERS: usize = 8;
 const MOST_WIDTH: u32 = 1 << 16;
+/// Most features of all samples together.
+pub(super) const MOST_FEATURES: u64 = 1 << 24;
 /// Checkpoints that a party keeps: its last, and the one before, which is the peer's last if that was stopped between the two.
 pub(super) const KEPT: usize = 2;
 
@@ -213,6 +215,7 @@ pub(super) struct Ask {
     version: u32,
     positions: u32,
     widths: Vec<u32>,
+    on_features: bool,
     format: [u8; 11],
     batch: u32,
     weights_to: WeightsTo,
@@ -233,6 +236,7 @@ impl Ask {
             version: VERSION,
             positions: small(positions),
             widths: widths.iter().copied().map(small).collect(),
+            on_features: wish.net.is_on_features(),
             format: Format::NARROW.bytes(),
             batch: small(BATCH),
             weights_to: wish.weights_to,
@@ -267,7 +271,21 @@ impl Ask {
         }
     }
 
+    /// How many features the model owner's network has.
+    fn features(&self) -> Result<usize> {
+        match (self.positions, &self.widths[..]) {
+            (1, [features @ 1..=MOST_WIDTH, _]) => Ok(*features as usize),
+            _ => {
+                let found = self.network();
+                Err(ProtocolError::protocol("a head", "one layer on the features of a network", found).into())
+            }
+        }
+    }
+
     fn network(&self) -> String {
+        if self.on_features {
+            return "a head".to_owned();
+        }
         let widths: Vec<String> = self.widths.iter().map(u32::to_string).collect();
         match self.positions {
             1 => widths.join("-"),
@@ -290,6 +308,13 @@ impl Wish {
         }
         if self.epochs.is_some_and(|epochs| !(1..=MOST_EPOCHS).contains(&epochs)) {
             return Err(Error::usage("that many epochs", format!("give 1 to {MOST_EPOCHS}")));
+        }
+        if self.net.is_on_features() && !matches!(self.weights_to, WeightsTo::Server | WeightsTo::None) {
+            let what = format!("--weights-to {} of a head", self.weights_to);
+            return Err(Error::usage(
+                what,
+                "what is before the head is the model owner's: give it the weights, or nobody yet",
+            ));
         }
         let rates = self.rates.as_deref();
         if rates.is_some_and(|rates| !(1..=MOST_RATES).contains(&rates.len())) {
@@ -335,9 +360,18 @@ pub(super) async fn settle(
 
 fn merge(wish: &Wish, own: &Ask, theirs: &Ask, peer: Party) -> Result<Terms> {
     let differ = |what, own: String, theirs: String| Err(Error::Terms { what, own, peer, theirs });
-    if (own.positions, &own.widths) != (theirs.positions, &theirs.widths) {
-        return differ("the network", own.network(), theirs.network());
-    }
+    // The model owner knows how many features there are.
+    let of_owner = if peer == Party::Server { theirs } else { own };
+    let net = match own.on_features && theirs.on_features {
+        true => Net::on_features(of_owner.features()?),
+        false
+            if (own.on_features, own.positions, &own.widths)
+                == (theirs.on_features, theirs.positions, &theirs.widths) =>
+        {
+            wish.net.clone()
+        }
+        false => return differ("the network", own.network(), theirs.network()),
+    };
     if own.format != theirs.format {
         return differ("the numbers' format", hex::encode(own.format), hex::encode(theirs.format));
     }
@@ -358,13 +392,19 @@ fn merge(wish: &Wish, own: &Ask, theirs: &Ask, peer: Party) -> Result<Terms> {
         let found = "neither party has samples";
         return Err(ProtocolError::protocol("terms of a training", "samples of one party", found).into());
     };
+    let values = samples.saturating_mul(net.inputs(0) as u64);
+    if net.is_on_features() && values > MOST_FEATURES {
+        let what = format!("{samples} samples of {} features", net.inputs(0));
+        return Err(Error::usage(what, format!("at most {MOST_FEATURES} features are kept")));
+    }
     let from = match (own.kept.is_empty(), theirs.kept.is_empty()) {
         (true, true) => None,
         (false, false) => {
             let theirs_of = |mark: &Mark| theirs.kept.iter().find(|other| other.is(mark));
-            let both = own.kept.iter().filter_map(|mark| {
-                theirs_of(mark).map(|other| Mark { opened: mark.opened.or(other.opened), ..*mark })
-            });
+            let both = own
+                .kept
+                .iter()
+                .filter_map(|mark| theirs_of(mark).map(|other| Mark { opened: mark.opened.or(other.opened), ..*mark }));
             // Of two after as many steps the last one, which comes first.
             let common = both.min_by_key(|mark| Reverse(mark.done));
             let list = |ask: &Ask| ask.kept.iter().map(|mark| mark.done.to_string()).collect::<Vec<_>>().join(" and ");
@@ -382,11 +422,11 @@ fn merge(wish: &Wish, own: &Ask, theirs: &Ask, peer: Party) -> Result<Terms> {
         }
     };
     // Rates of the peer are as public as one's own, and have to fit too.
-    if let Some(rate) = rates.iter().find(|rate| Format::NARROW.check(&wish.net, **rate).is_err()) {
+    if let Some(rate) = rates.iter().find(|rate| Format::NARROW.check(&net, **rate).is_err()) {
         return Err(ProtocolError::protocol("a rate of the training", "one that the network trains at", rate).into());
     }
     let format = Format::NARROW;
-    let terms = Terms { net: wish.net.clone(), format, samples, epochs, rates, weights_to: wish.weights_to, every, from };
+    let terms = Terms { net, format, samples, epochs, rates, weights_to: wish.weights_to, every, from };
     match terms.second_opening() {
         Some((to, step)) if !own.reopen => {
             let what = format!(

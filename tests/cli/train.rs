@@ -13,7 +13,11 @@ struct Owner {
 
 impl Owner {
     fn start(arguments: &[&str]) -> Self {
-        let mut command = command(&[&["train", "--listen", "127.0.0.1:0", "--net", "64-10"], arguments].concat());
+        Self::of(&[&["--net", "64-10"], arguments].concat())
+    }
+
+    fn of(arguments: &[&str]) -> Self {
+        let mut command = command(&[&["train", "--listen", "127.0.0.1:0"], arguments].concat());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
@@ -214,6 +218,41 @@ fn over_tls() {
     owner.with(&[&folder[..], &["--pin", pin]].concat()).prints();
     assert_eq!(owner.ends().code, Some(0));
     lowkey(&["train", "--listen", "0.0.0.0:0", "--net", "64-10", "-o", text(&output)]).fails(4, "no certificate", "");
+}
+
+/// A head for a bundled network, on data that its owner does not see; the file is a network like any other.
+#[test]
+fn a_head() {
+    let data = data();
+    let output = data.path().join("n.lowkey");
+    let head = ["--net", "head", "--epochs", "12", "--rate", "3,4"];
+    let owner = Owner::of(&[&head[..2], &["--model", "digits", "-o", text(&output)]].concat());
+    let ran =
+        lowkey(&[&["train", "--server", &owner.address], &head[..], &["--data", text(data.path()), "--json"]].concat());
+    let last = ran.records().pop().unwrap();
+    assert_eq!((last["net"].as_str(), last["steps"].as_u64()), (Some("head"), Some(24)));
+    let features = ["socket_bytes_sent", "socket_bytes_received"].map(|way| last["features"][way].as_u64().unwrap());
+    let said = owner.ends();
+    assert_eq!((said.code, &said.err[..]), (Some(0), ""), "{}", said.out);
+    assert!(said.out.contains("features") && said.out.contains("next: lowkey serve"), "{}", said.out);
+
+    let eval = ["eval", "--model", text(&output), "--data", text(data.path()), "--private", "2", "--json"];
+    let eval = &lowkey(&eval).records()[0];
+    assert!(eval["accuracy"].as_f64().unwrap() > 85.0, "{eval}");
+    assert_eq!(eval["private"]["mismatches"].as_u64(), Some(0));
+
+    let plan = lowkey(&["train", "--plan", "--net", "head", "--model", "digits", "--samples", "300", "--json"]);
+    let plan = &plan.records()[0];
+    let (planned, took) = (plan["features_bytes"].as_u64().unwrap(), features.iter().sum::<u64>());
+    // Batches of OTs are whole.
+    assert!(took > planned * 9 / 10 && took < planned + (1 << 21), "{took} for {planned}");
+    let text = lowkey(&["train", "--plan", "--net", "head", "--model", "digits", "--samples", "300"]).prints();
+    assert!(text.contains("features, once: "), "{text}");
+    fits(&text);
+
+    let listen = ["train", "--listen", "127.0.0.1:0", "--net", "head", "-o", "n.lowkey"];
+    lowkey(&listen).fails(2, "no network that it belongs to", "--model");
+    lowkey(&["train", "--plan", "--net", "head"]).fails(2, "no network that it belongs to", "--model");
 }
 
 /// In the clear, alone.

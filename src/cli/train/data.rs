@@ -1,8 +1,9 @@
 //! What the data owner has: samples to train on, and others to measure on.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use lowkey::train::{self, Net, Samples};
+use lowkey::train::{self, Net, Pictures, Samples, SamplesError};
 use lowkey::{Error, Result};
 use lowkey_models::data::{Fit, Inputs, read_labels};
 use lowkey_models::{Input, Labelled};
@@ -13,13 +14,20 @@ pub struct Data {
     pub held_out: Option<Labelled>,
 }
 
-impl Data {
-    /// Reads a folder of IDX files, or a file of images with one of labels.
-    pub fn read(path: &Path, labels: Option<&Path>, net: &Net) -> Result<Self> {
-        let input = train::input(net);
+/// Images and labels.
+type Pair = (PathBuf, PathBuf);
+
+/// The files to train on, and those to measure on.
+struct Files {
+    training: Pair,
+    held_out: Option<Pair>,
+}
+
+impl Files {
+    /// Those of a folder of IDX files, or a file of images with one of labels.
+    fn find(path: &Path, labels: Option<&Path>) -> Result<Self> {
         if let Some(labels) = labels {
-            let (inputs, labels) = pair(path, labels, &input)?;
-            return Ok(Self { samples: samples(net, &inputs, &labels, path)?, held_out: None });
+            return Ok(Self { training: (path.to_owned(), labels.to_owned()), held_out: None });
         }
         if !path.is_dir() {
             let what = format!("{}: no folder, and no labels for a file", path.display());
@@ -35,17 +43,37 @@ impl Data {
             };
             file("images-idx3").zip(file("labels-idx1"))
         };
-        let Some((images, labels)) = part("train") else {
+        let Some(training) = part("train") else {
             return Err(Error::usage(
                 format!("{}: no samples to train on", path.display()),
                 "it should have train-images-idx3-ubyte and train-labels-idx1-ubyte, or the same with .gz",
             ));
         };
+        Ok(Self { training, held_out: part("t10k") })
+    }
+}
+
+impl Data {
+    /// Reads a folder of IDX files, or a file of images with one of labels.
+    pub fn read(path: &Path, labels: Option<&Path>, net: &Net) -> Result<Self> {
+        let input = train::input(net);
+        let Files { training: (images, labels), held_out } = Files::find(path, labels)?;
         let (inputs, labels) = pair(&images, &labels, &input)?;
         let samples = samples(net, &inputs, &labels, &images)?;
-        let held_out = part("t10k").map(|(images, labels)| held_out(&images, &labels, &input)).transpose()?;
+        let held_out = held_out.map(|(images, labels)| self::held_out(&images, &labels, &input)).transpose()?;
         Ok(Self { samples, held_out })
     }
+}
+
+/// What a head is trained on: labels now, images once the model owner's network says what it reads.
+pub fn pictures(path: &Path, labels: Option<&Path>) -> Result<Pictures> {
+    let Files { training: (images, labels), .. } = Files::find(path, labels)?;
+    let found = read_labels(&labels).map_err(|error| Error::Input(Box::new(error)))?;
+    // A file that is none is found out now, not after the handshake.
+    std::fs::File::open(&images).map_err(|error| Error::file(&images, error))?;
+    let read =
+        move |input: &Input| Inputs::read_as(&images, input, Fit::Exact).map_err(|error| Error::Input(Box::new(error)));
+    Pictures::new(found, Arc::new(read)).map_err(|error| unfit(&error, &labels))
 }
 
 fn pair(images: &Path, labels: &Path, input: &Input) -> Result<(Inputs, Vec<u8>)> {
@@ -54,9 +82,11 @@ fn pair(images: &Path, labels: &Path, input: &Input) -> Result<(Inputs, Vec<u8>)
 }
 
 fn samples(net: &Net, inputs: &Inputs, labels: &[u8], path: &Path) -> Result<Samples> {
-    let samples = Samples::new(net, inputs, labels);
-    samples
-        .map_err(|error| Error::usage(format!("{}: {error}", path.display()), "give samples as the network reads them"))
+    Samples::new(net, inputs, labels).map_err(|error| unfit(&error, path))
+}
+
+fn unfit(error: &SamplesError, path: &Path) -> Error {
+    Error::usage(format!("{}: {error}", path.display()), "give samples as the network reads them")
 }
 
 fn held_out(images: &Path, labels: &Path, input: &Input) -> Result<Labelled> {

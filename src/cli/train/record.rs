@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use lowkey::report::{StageReport, human_bytes, human_ms, peak_memory};
-use lowkey::train::{Cost, Net, Progress, Trained};
+use lowkey::train::{Cost, FeatureCost, Net, Progress, Trained};
 use serde::Serialize;
 
 use super::super::records::stage_line;
@@ -62,6 +62,9 @@ pub struct Record {
     /// Over the socket, both ways, everything included.
     bytes: u64,
     setup: StageReport,
+    /// Of a head: private inferences up to its features, in this session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    features: Option<StageReport>,
     /// Batches of OTs.
     ots: StageReport,
     /// Steps but for these.
@@ -96,7 +99,7 @@ impl Accuracy {
 
 impl Record {
     pub fn new(trained: &Trained) -> Self {
-        let Trained { terms, setup, ots, online, closing, .. } = trained;
+        let Trained { terms, setup, features, ots, online, closing, .. } = trained;
         let of = |stage: &StageReport| stage.socket_bytes_sent + stage.socket_bytes_received;
         Self {
             net: terms.net.to_string(),
@@ -106,8 +109,9 @@ impl Record {
             weights_to: terms.weights_to.to_string(),
             steps_here: trained.steps,
             seconds: online.ms / 1e3,
-            bytes: [setup, ots, online, closing].map(of).iter().sum(),
+            bytes: [setup, ots, online, closing].into_iter().chain(features).map(of).sum(),
             setup: setup.clone(),
+            features: features.clone(),
             ots: ots.clone(),
             online: online.clone(),
             closing: closing.clone(),
@@ -138,6 +142,9 @@ impl Record {
             stage_line("setup", &self.setup),
             stage_line("training", &self.online)
         );
+        if let Some(features) = &self.features {
+            text += &format!("\n{}", stage_line("features", features));
+        }
         if let Some(accuracy) = &self.held_out {
             text += &format!("\n{}", accuracy.text());
         }
@@ -166,10 +173,15 @@ pub struct PlanRecord {
     headers: u64,
     ots: u64,
     ot_bytes: u64,
+    /// Of a head: of a sample, once, OTs included, and of all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    features_per_sample: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    features_bytes: Option<u64>,
 }
 
 impl PlanRecord {
-    pub fn new(net: &Net, samples: u64, cost: &Cost) -> Self {
+    pub fn new(net: &Net, samples: u64, cost: &Cost, of_features: Option<&FeatureCost>) -> Self {
         let steps = samples / 128;
         let Cost { products, guard_bits, rectifiers, extensions, softmax, headers, ots, ot_bytes, flights, .. } = *cost;
         Self {
@@ -187,6 +199,8 @@ impl PlanRecord {
             headers,
             ots,
             ot_bytes,
+            features_per_sample: of_features.map(|of| of.sample + of.scaling + of.ot_bytes),
+            features_bytes: of_features.map(|of| of.total(samples)),
         }
     }
 
@@ -201,8 +215,11 @@ impl PlanRecord {
             ("frame headers", self.headers),
         ];
         let row = |(name, bytes): &(&str, u64)| format!("  {name:<20} {:>9}\n", human_bytes(*bytes));
+        let features = self.features_per_sample.zip(self.features_bytes).map_or_else(String::new, |(one, all)| {
+            format!("\nfeatures, once: {} for each sample, {} for all", human_bytes(one), human_bytes(all))
+        });
         format!(
-            "{}: a step of 128 samples, both ways: {}, at most {} flights\n{}an epoch of {} samples: {} steps, {}",
+            "{}: a step of 128 samples, both ways: {}, at most {} flights\n{}an epoch of {} samples: {} steps, {}{features}",
             self.net,
             human_bytes(self.bytes_per_step),
             self.flights_per_step,

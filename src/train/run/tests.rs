@@ -1,5 +1,7 @@
 //! Trainings between two parties, broken off and resumed, against the twin.
 
+mod head;
+
 use super::*;
 use crate::error::Fault;
 use crate::train::Net;
@@ -28,7 +30,14 @@ fn net() -> Net {
 }
 
 fn wish() -> Wish {
-    Wish { net: net(), weights_to: WeightsTo::Both, epochs: Some(2), rates: Some(vec![2, 3]), every: Some(2), reopen: false }
+    Wish {
+        net: net(),
+        weights_to: WeightsTo::Both,
+        epochs: Some(2),
+        rates: Some(vec![2, 3]),
+        every: Some(2),
+        reopen: false,
+    }
 }
 
 fn settings(folder: &Path, name: &str, resume: bool) -> Settings {
@@ -59,7 +68,7 @@ async fn open(folder: &Path, resume: bool, seed: u8) -> [Result<Party2>; 2] {
 async fn step([client, server]: &mut [Party2; 2], twin: &mut Twin) {
     let mut coins = Recorded::default();
     let rate = client.0.terms.rate(client.0.done().unwrap());
-    let (inputs, labels) = client.0.batch().unwrap().unwrap();
+    let Chosen::Batch(inputs, labels) = client.0.batch().unwrap() else { panic!("a batch") };
     let both = tokio::join!(client.0.step(&mut client.1, Some(&mut coins)), server.0.step(&mut server.1, None));
     both.0.and(both.1).unwrap();
     twin.step(Batch::new(&net(), &Format::NARROW, &inputs, &labels).unwrap(), rate, &mut coins);

@@ -1,4 +1,5 @@
 use super::*;
+use crate::train::batch::Batch;
 use crate::train::format::{Format, Net};
 use crate::train::lattice::Lattice;
 use crate::train::matrix::multiply;
@@ -124,6 +125,7 @@ fn check_mean(plan: &StepPlan, coins: &Recorded, sums: &mut Sums) {
             Value::Update => plan.truncation(site.layer, Kind::Update),
             Value::Gradient => plan.truncation(site.layer, Kind::Back),
             Value::Decay => plan.decay(),
+            Value::Feature => unreachable!("no value of a step"),
         };
         let size = f64::from(1 << spec.dropped);
         let [sum, variance] = sums.entry(site).or_default();
@@ -156,12 +158,19 @@ async fn repeats<P: Products>(
         // The rate changes on the way.
         let rate = if step < steps / 2 { 3 } else { 5 };
         let plan = plan(&net, rate);
+        let most = net.most_input(&format) + 1;
         let mut pixel = || {
-            if rng.next_u64() % 5 == 0 { (rng.next_u64() % 17) as i64 } else { 0 }
+            if rng.next_u64() % 5 == 0 { (rng.next_u64() % most) as i64 } else { 0 }
         };
         let inputs: Vec<i64> = (0..net.rows(0) * net.inputs(0)).map(|_| pixel()).collect();
         let labels: Vec<u8> = (0..BATCH).map(|_| (rng.next_u64() % 10) as u8).collect();
         let batch = Batch::new(&net, &format, &inputs, &labels).unwrap();
+        let own: Vec<u64> = inputs.iter().map(|_| rng.next_u64()).collect();
+        let theirs: Vec<u64> = inputs.iter().zip(&own).map(|(x, c)| x.cast_unsigned().wrapping_sub(*c)).collect();
+        let [of_client, of_server] = match net.is_on_features() {
+            true => [Given::Shares(&own, Some(&labels)), Given::Shares(&theirs, None)],
+            false => [Given::Batch(batch), Given::Nothing],
+        };
 
         let mut coins = Recorded::default();
         let before = client.channel.traffic();
@@ -178,8 +187,8 @@ async fn repeats<P: Products>(
             session.channel.enter(Stage::Online);
         }
         let both = tokio::join!(
-            client.trainer.step(&plan, &mut client.channel, &mut client.correlations, Some(batch), Some(&mut coins)),
-            server.trainer.step(&plan, &mut server.channel, &mut server.correlations, None, None)
+            client.trainer.step(&plan, &mut client.channel, &mut client.correlations, of_client, Some(&mut coins)),
+            server.trainer.step(&plan, &mut server.channel, &mut server.correlations, of_server, None)
         );
         both.0.and(both.1).unwrap();
 
@@ -325,6 +334,14 @@ async fn steps_with_ideal_products_equal_the_twin() {
 async fn steps_of_small_networks_equal_the_twin() {
     on_lattices(Net::new(&[12, 8, 6, 10]).unwrap(), Answers::Plain, 4, 1).await;
     on_lattices(Net::head(64).unwrap(), Answers::Merged, 4, 2).await;
+}
+
+/// Features of which both parties have shares: every product has two cross terms.
+#[tokio::test]
+async fn steps_on_shared_features_equal_the_twin() {
+    ideally(Net::on_features(64), 4, 11).await;
+    on_lattices(Net::on_features(64), Answers::Merged, 2, 12).await;
+    on_lattices(Net::on_features(64), Answers::Plain, 2, 13).await;
 }
 
 #[tokio::test]

@@ -14,8 +14,10 @@ fn mark(done: u64) -> Mark {
 
 async fn both(client: (Wish, &[Mark]), server: (Wish, &[Mark])) -> [Result<Terms>; 2] {
     let (mut c, mut s) = Channel::pair();
-    let outcomes =
-        tokio::join!(settle(&mut c, &client.0, Some(300), client.1, None), settle(&mut s, &server.0, None, server.1, None));
+    let outcomes = tokio::join!(
+        settle(&mut c, &client.0, Some(300), client.1, None),
+        settle(&mut s, &server.0, None, server.1, None)
+    );
     [outcomes.0, outcomes.1]
 }
 
