@@ -8,7 +8,7 @@ use lowkey_mpc::ot::Correlations;
 use tokio::sync::watch;
 
 use crate::admission::{Room, transfer};
-use crate::error::{AbortCode, Error, Result};
+use crate::error::{AbortCode, Result};
 use crate::policy::Visitor;
 use crate::publication::{self, ServerModel};
 use crate::report::Measurement;

@@ -210,7 +210,7 @@ fn plan(arguments: &Arguments) -> Result<ExitCode> {
     let rate = arguments.rate.as_ref().and_then(|rates| rates.first()).copied().unwrap_or(train::RATE);
     let features = match (arguments.net.is_on_features(), &arguments.model) {
         (false, _) => None,
-        (true, Some(file)) => Some(FeatureCost::of(&network(file)?)?),
+        (true, Some(file)) => Some(FeatureCost::of(network(file)?.as_ref())?),
         (true, None) => {
             return Err(Error::usage("a head, and no network that it belongs to", "name that with --model"));
         }

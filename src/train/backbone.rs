@@ -10,7 +10,7 @@
 //! so that nothing of it is rounded but the weights.
 
 use lowkey_models::network::{Node, Op, Term};
-use lowkey_models::{Architecture, LinearWeights, Network, Weights};
+use lowkey_models::{Architecture, LinearWeights, Network};
 use ndarray::Array4;
 
 use super::export::{MOST, WEIGHT_BITS, nearest};

@@ -143,7 +143,7 @@ impl Extraction<'_> {
     ///
     /// # Errors
     /// When the network has no plan; those of the channel, and of a client that breaks a protocol.
-    pub(super) async fn server(mut self, before: &Network) -> Result<(Words, Demand)> {
+    pub(super) async fn server(self, before: &Network) -> Result<(Words, Demand)> {
         let mut key = Zeroizing::new([0; 32]);
         self.randomness.next_rng().fill_bytes(&mut key[..]);
         // Of this training alone.

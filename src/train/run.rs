@@ -355,6 +355,7 @@ pub(super) struct Run {
     /// What the features took, if that was in this session.
     features: Option<StageReport>,
     /// Coins of the features.
+    #[cfg(test)]
     pub(super) feature_coins: Recorded,
 }
 
@@ -502,6 +503,7 @@ impl Run {
             setup,
             backbone,
             features,
+            #[cfg(test)]
             feature_coins,
         })
     }
