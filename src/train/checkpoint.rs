@@ -220,12 +220,9 @@ fn features(net: &Net, format: &Format, samples: u64, bytes: &[u8]) -> Option<Op
 /// The bytes of a file that is no longer than a checkpoint; `None` if there is none.
 fn load(path: &Path, net: &Net, format: &Format) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
     let Some(file) = files::open(path)? else { return Ok(None) };
-    let features = match net.is_on_features() {
-        true => pack::packed_len(MOST_FEATURES as usize, format.operand().into()),
-        false => 0,
-    };
-    // A head has fewer weights than features.
-    let most = MAGIC.len() + 4 + MOST_HEAD + Held::encoded_len(net, format.held) + 2 * features + HASH;
+    // That of a head has features, and fewer weights than these.
+    let features = 2 * pack::packed_len(MOST_FEATURES as usize, format.operand().into());
+    let most = MAGIC.len() + 4 + MOST_HEAD + Held::encoded_len(net, format.held) + features + HASH;
     // As long as it can become, so that nothing is moved and left behind.
     let expected = file.metadata()?.len().min(most as u64) as usize;
     let mut bytes = Zeroizing::new(Vec::with_capacity(expected + 1));
