@@ -190,10 +190,10 @@ mod tests {
     }
 
     #[test]
-    fn features_are_scaled_to_seven_bits() {
+    fn features_are_scaled_to_five_bits() {
         let of = |lo, hi| Features::new(64, [lo, hi]);
-        for (span, dropped) in [(1, 0), (15, 0), (127, 0), (128, 1), (192, 1), (254, 1), (255, 2), (960, 3), (1023, 4)]
-        {
+        let spans = [(1, 0), (15, 0), (31, 0), (32, 1), (62, 1), (63, 2), (192, 3), (960, 5), (992, 5), (993, 6)];
+        for (span, dropped) in spans {
             assert_eq!(of(0, span), Features { count: 64, lowest: 0, dropped }, "{span}");
             assert_eq!(of(-span, 0), Features { count: 64, lowest: -span, dropped });
         }

@@ -41,7 +41,7 @@ pub enum BatchError {
 }
 
 impl<'a> Batch<'a> {
-    /// Rows of inputs, [`Net::rows`] of the first layer, with the format's fractional bits and up to one, features up to 7.9; and a class for each of
+    /// Rows of inputs, [`Net::rows`] of the first layer, with the format's fractional bits and up to one, features up to 1.9; and a class for each of
     /// [`BATCH`] samples.
     ///
     /// # Errors

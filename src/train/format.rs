@@ -177,8 +177,8 @@ pub struct FormatError {
     what: &'static str,
 }
 
-/// The largest feature, in units of the inputs: 7.9 in real numbers.
-pub(super) const MOST_FEATURE: u64 = 127;
+/// The largest feature, in units of the inputs: 1.9 in real numbers. However large all of them are, what a step adds to a weight keeps its range.
+pub(super) const MOST_FEATURE: u64 = 31;
 
 /// Dense layers with rectifiers between them, and a softmax of ten classes at the end; every layer has a bias. The first may be a
 /// convolution: a dense layer on each of many patches, which the client cuts out.
@@ -341,6 +341,15 @@ mod tests {
             (12, 18, 19)
         );
         assert_eq!((net.weights(0), format!("{net:?}").as_str()), (785 * 128, "Net(784-128-128-10)"));
+    }
+
+    /// A sum over the batch of features times gradients, which are at most one and a unit of rounding, stays two bits below its ring.
+    #[test]
+    fn updates_of_a_head_cannot_leave_their_range() {
+        let format = Format::NARROW;
+        let gradient = (1_u64 << format.gradient) + 1;
+        assert!(BATCH as u64 * MOST_FEATURE * gradient < 1 << (format.update - 2));
+        assert!(BATCH as u64 * (MOST_FEATURE + 1) * gradient > 1 << (format.update - 2));
     }
 
     #[test]
