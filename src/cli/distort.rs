@@ -226,7 +226,8 @@ fn text(file: &File) -> String {
     }
     format!(
         "{}: measured on {} images, rings calibrated on {} others\n{}\n\
-         distortion: squared change of all outputs over their variance; images: on which something changed",
+         distortion: squared change of all outputs over their variance\n\
+         images: on which something changed",
         file.model,
         table.inputs,
         table.calibrated,

@@ -28,7 +28,7 @@ pub struct Arguments {
     distortion: PathBuf,
     /// What an inference may take, offline and online, as `lowkey plan` counts it: bytes (900kB, 2MB), or a part of what it takes
     /// now (0.75, 75%).
-    #[arg(long, value_name = "BYTES|RATIO")]
+    #[arg(long, value_name = "BYTES")]
     budget: Budget,
     #[command(flatten)]
     link: LinkArgument,

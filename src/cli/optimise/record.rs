@@ -150,30 +150,27 @@ impl Record {
         let part = 100.0 * self.bytes as f64 / self.bytes_before.max(1) as f64;
         let _ = writeln!(
             text,
-            "{}\n{} for an inference in {} flights, {part:.1} % of {} in {}; {} were asked for",
+            "{}\n{} for an inference in {} flights, {} were asked for;\n{part:.1} % of {} in {} flights before",
             table.for_terminal(),
             human_bytes(self.bytes),
             self.flights,
+            human_bytes(self.budget),
             human_bytes(self.bytes_before),
-            self.flights_before,
-            human_bytes(self.budget)
+            self.flights_before
         );
         let _ = writeln!(text, "distortion {:.4} of the outputs' variance", self.distortion);
         if let Some(Accuracy { images, before, after, same }) = self.accuracy {
             let percent = |count: usize| 100.0 * count as f64 / images as f64;
             let _ = writeln!(
                 text,
-                "accuracy on {images} test images: {:.2} % before, {:.2} % after; the same class on {:.2} %",
+                "accuracy on {images} test images: {:.2} % before, {:.2} % after;\nthe same class on {:.2} %",
                 percent(before),
                 percent(after),
                 percent(same)
             );
         }
         if self.distortion > TRUSTED {
-            let _ = writeln!(
-                text,
-                "note: beyond {TRUSTED} changes meet each other, and distortions do not add up: look at the accuracy"
-            );
+            let _ = writeln!(text, "note: distortions beyond {TRUSTED} do not add up: look at the accuracy");
         }
         text
     }
