@@ -11,6 +11,7 @@ use lowkey_mpc::ot::{Correlations, OtCount};
 use lowkey_mpc::party::{Party, Stage};
 
 use crate::answer::Output;
+use crate::coins::Coins;
 use crate::error::{AbortCode, Error, Misbehaviour, Result};
 use crate::guard::exchange::Debts;
 use crate::guard::session::client::{Guarded, GuardedSlot};
@@ -116,6 +117,8 @@ pub struct Inference {
     pub online: StageReport,
     /// Both by layer.
     pub layers: Vec<LayerReport>,
+    /// By which activations were rounded, of a network that has coins.
+    pub coins: Coins,
 }
 
 /// A slot and what it took to prepare it. An input moves it:
@@ -352,19 +355,19 @@ impl Session {
         let Prepared { slot, measured, audits, .. } = prepared;
         let mut times = Times::new();
         let outcome = self.run_slot(slot, input, &mut times).await;
-        let (output, online) = self.end(outcome).await?;
+        let ((output, coins), online) = self.end(outcome).await?;
         let layers = layers(&measured, &online, &times);
-        Ok(Inference { output, offline: measured.stage, audits, online: online.stage, layers })
+        Ok(Inference { output, offline: measured.stage, audits, online: online.stage, layers, coins })
     }
 
-    async fn run_slot(&mut self, slot: Slot, input: &[i64], times: &mut Times) -> Result<(Output, Measured)> {
+    async fn run_slot(&mut self, slot: Slot, input: &[i64], times: &mut Times) -> Result<((Output, Coins), Measured)> {
         let measurement = Measurement::start(&mut self.channel, Stage::Online);
         self.request(Action::Run { slot: slot.key().1 }).await?;
         let output = match slot {
             Slot::Plain(slot) => online::client(&mut self.channel, &self.model, slot, input, times).await?,
             Slot::Guarded(slot) => {
                 let guarded = self.guarded.as_mut().ok_or_else(|| Error::internal("a slot of a guarded session"))?;
-                guarded.infer(&mut self.channel, &self.model, slot, input, times).await?
+                (guarded.infer(&mut self.channel, &self.model, slot, input, times).await?, Coins::default())
             }
         };
         self.done().await?;
@@ -383,10 +386,10 @@ impl Session {
         let number = self.begin()?;
         let mut times = Times::new();
         let outcome = self.run_direct(number, reveal, input, &mut times).await;
-        let (output, online) = self.end(outcome).await?;
+        let ((output, coins), online) = self.end(outcome).await?;
         let none = Measured::default();
         let layers = layers(&none, &online, &times);
-        Ok(Inference { output, offline: none.stage, audits: 0, online: online.stage, layers })
+        Ok(Inference { output, offline: none.stage, audits: 0, online: online.stage, layers, coins })
     }
 
     async fn run_direct(
@@ -395,7 +398,7 @@ impl Session {
         reveal: Reveal,
         input: &[i64],
         times: &mut Times,
-    ) -> Result<(Output, Measured)> {
+    ) -> Result<((Output, Coins), Measured)> {
         let mut measurement = Measurement::start(&mut self.channel, Stage::Online);
         self.request(Action::Direct { slot: number, reveal }).await?;
         let (channel, model, ot) = (&mut self.channel, &self.model, &mut self.ot);

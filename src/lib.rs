@@ -75,6 +75,7 @@ mod catalogue;
 #[cfg(feature = "cli")]
 mod cli;
 pub mod client;
+mod coins;
 pub mod cost;
 pub mod error;
 pub mod guard;
@@ -114,6 +115,7 @@ pub use api::{Answer, Async, Blocking, Calibrated, Client, ClientBuilder, Model,
 #[cfg(not(target_arch = "wasm32"))]
 pub use api::{Server, ServerBuilder, blocking};
 pub use client::Inference;
+pub use coins::Coins;
 pub use error::{Error, Fault, Result};
 pub use lowkey_bridge::Schedule;
 pub use lowkey_models as models;

@@ -24,10 +24,11 @@ use lowkey_mpc::runtime::Instant;
 use zeroize::Zeroizing;
 
 use crate::answer::{self, Output};
+use crate::coins::Coins;
 use crate::error::{Error, Misbehaviour, Result};
 use crate::node::{Halves, add_biases, add_identities, reduce};
 use crate::offline::{Supply, client_share, offline as prepare_program, peer_or_bug};
-use crate::plan::{Nonlinear, Plan, Reveal, Step, TensorId};
+use crate::plan::{Nonlinear, NonlinearKind, Plan, Reveal, Step, TensorId};
 use crate::publication::{ClientModel, ServerModel};
 use crate::scope::{INPUT, KEYS, OUTPUT};
 use crate::slot::{ClientSlot, ServerSlot};
@@ -42,13 +43,13 @@ pub(crate) async fn client(
     slot: ClientSlot,
     input: &[i64],
     times: &mut Times,
-) -> Result<Output> {
-    client_nodes(channel, model, &slot.pad, slot.programs, input, times).await?;
+) -> Result<(Output, Coins)> {
+    let coins = client_nodes(channel, model, &slot.pad, slot.programs, input, times).await?;
     channel.scope(OUTPUT);
-    answer::receive(channel, &model.plan, slot.answer).await
+    Ok((answer::receive(channel, &model.plan, slot.answer).await?, coins))
 }
 
-/// Client, prepared schedule: all nodes, up to the output.
+/// Client, prepared schedule: all nodes, up to the output. Returns the coins that were tossed.
 pub(crate) async fn client_nodes(
     channel: &mut Channel,
     model: &ClientModel,
@@ -56,9 +57,9 @@ pub(crate) async fn client_nodes(
     programs: Vec<Option<Ready>>,
     input: &[i64],
     times: &mut Times,
-) -> Result<()> {
+) -> Result<Coins> {
     let (plan, lifetimes) = (&model.plan, model.plan.lifetimes());
-    let mut halves = Halves::new(plan.steps.len(), Party::Client);
+    let (mut halves, mut coins) = (Halves::new(plan.steps.len(), Party::Client), Coins::default());
     let (ring, _) = plan.shared(TensorId::INPUT).expect("the input is shared");
     let mut d: Vec<u64> = input.iter().zip(pad).map(|(x, p)| (*x as u64).wrapping_sub(*p)).collect();
     reduce(&mut d, ring);
@@ -71,12 +72,12 @@ pub(crate) async fn client_nodes(
         if let Some((step, ready)) = program_of(plan, step, ready)? {
             let clock = Instant::now();
             channel.scope(plan.name(node));
-            client_program(channel, step, ready, &mut halves).await?;
+            client_program(channel, plan, step, ready, (&mut halves, &mut coins)).await?;
             note(times, plan.name(node), clock);
         }
         halves.drop_all(lifetimes.after(node));
     }
-    Ok(())
+    Ok(coins)
 }
 
 /// Server, prepared schedule: uses a slot.
@@ -129,7 +130,7 @@ pub(crate) async fn client_direct(
     input: &[i64],
     rng: &mut OnceRng,
     times: &mut Times,
-) -> Result<Output> {
+) -> Result<(Output, Coins)> {
     let (plan, lifetimes) = (&model.plan, model.plan.lifetimes());
     let mut supply = Supply::new(plan, reveal);
     supply.start(channel, ot).await?;
@@ -137,7 +138,7 @@ pub(crate) async fn client_direct(
     let (mut secrets, b0) = keys::generate(&plan.sets, &model.masks, rng).map_err(Error::internal)?;
     channel.send(FrameKind::Data, b0).await?;
 
-    let mut halves = Halves::new(plan.steps.len(), Party::Client);
+    let (mut halves, mut coins) = (Halves::new(plan.steps.len(), Party::Client), Coins::default());
     let (ring, _) = plan.shared(TensorId::INPUT).expect("the input is shared");
     halves.shared[TensorId::INPUT] = Zeroizing::new(input.iter().map(|x| *x as u64).collect());
     reduce(&mut halves.shared[TensorId::INPUT], ring);
@@ -154,7 +155,7 @@ pub(crate) async fn client_direct(
                 channel.scope(plan.name(node));
                 let inputs = step.early(&halves);
                 let ready = prepare_program(channel, step, Schedule::Direct, ot, inputs).await?;
-                client_program(channel, step, ready, &mut halves).await?;
+                client_program(channel, plan, step, ready, (&mut halves, &mut coins)).await?;
             }
             Step::Local { .. } | Step::Reshape => halves.local(step),
         }
@@ -163,7 +164,7 @@ pub(crate) async fn client_direct(
     }
     channel.scope(OUTPUT);
     let ready = answer::offline(channel, plan, reveal, ot, Some(&halves)).await?;
-    answer::receive(channel, plan, ready).await
+    Ok((answer::receive(channel, plan, ready).await?, coins))
 }
 
 /// Server, direct schedule.
@@ -192,7 +193,8 @@ pub(crate) async fn server_direct(
             Step::Nonlinear(step) => {
                 supply.before(node, channel, ot).await?;
                 channel.scope(plan.name(node));
-                let ready = prepare_program(channel, step, Schedule::Direct, ot, vec![]).await?;
+                let inputs = step.tosses().map(|node| step.early_of(&halves.accumulators[node])).unwrap_or_default();
+                let ready = prepare_program(channel, step, Schedule::Direct, ot, inputs).await?;
                 server_program(channel, model, step, ready, &mut halves).await?;
             }
             Step::Local { .. } | Step::Reshape => halves.local(step),
@@ -263,10 +265,21 @@ fn program_of<'a>(plan: &Plan, step: &'a Step, ready: Option<Ready>) -> Result<O
     }
 }
 
-/// The online half of a program, client.
-async fn client_program(channel: &mut Channel, step: &Nonlinear, ready: Ready, halves: &mut Halves) -> Result<()> {
+/// The online half of a program, client. Keeps its result, and the coins that it tossed.
+async fn client_program(
+    channel: &mut Channel,
+    plan: &Plan,
+    step: &Nonlinear,
+    ready: Ready,
+    (halves, coins): (&mut Halves, &mut Coins),
+) -> Result<()> {
     let inputs = step.late(halves, &[]);
-    if let Some(result) = program::online(ready, channel, inputs).await?.into_iter().next() {
+    let mut results = program::online(ready, channel, inputs).await?;
+    if let NonlinearKind::Dither { dither } = step.kind {
+        let low = results.pop().ok_or_else(|| Error::internal("a program that tosses coins shows them"))?;
+        coins.keep(plan.name(step.node), dither, low);
+    }
+    if let Some(result) = results.into_iter().next() {
         step.keep(halves, result, &[]);
     }
     Ok(())

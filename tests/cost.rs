@@ -186,6 +186,15 @@ fn reports_sockets_and_predictions_agree_where_rings_are_declared() {
     }
 }
 
+#[test]
+fn reports_sockets_and_predictions_agree_where_roundings_have_coins() {
+    let plain = zoo::find("mnist-minionn-w4a4").unwrap().network();
+    let network = plain.with_coins(0).unwrap();
+    assert!(network.architecture().has_coins());
+    check(&network, Link::Metered, Schedule::Prepared, Reveal::Logits);
+    check(&network, Link::Lan, Schedule::Direct, Reveal::Class);
+}
+
 /// Bytes per activation offline and online together, OTs charged by consumption: few flights, or few bytes; setup within 3 MB.
 #[test]
 fn traffic_of_the_mnist_model() {

@@ -197,6 +197,17 @@ async fn what_a_guarded_server_needs() {
     let (_folder, builder) = guarded(Model::from(wrapping));
     let error = builder.build().await.unwrap_err();
     assert!(matches!(&error, Error::Usage { what, .. } if what.contains("sums wrap")), "{error}");
+    let mut tossing = (0..100).map(|seed| {
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let plain = random::network(&mut rng, &random::Size::default());
+        random::coins(&mut rng, &plain)
+    });
+    let tossing = Model::from(tossing.find(|network| network.architecture().has_coins()).expect("one of many"));
+    let error = Circuits::derive(&tossing.plan(Link::Lan).expect("it can be planned")).unwrap_err();
+    assert!(matches!(&error, PlanError::NoCircuit { what, .. } if what.contains("coins")), "{error}");
+    let (_folder, builder) = guarded(tossing);
+    let error = builder.build().await.unwrap_err();
+    assert!(matches!(&error, Error::Usage { what, .. } if what.contains("coins of the client")), "{error}");
 }
 
 /// Unless it is said, a guarded server shows the class alone, and a client asks for nothing else.

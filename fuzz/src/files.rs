@@ -21,6 +21,13 @@ fn digits() -> Network {
     zoo::find("digits").expect("bundled").network()
 }
 
+/// With coins, and rings in which sums wrap.
+fn choosing() -> Network {
+    let inputs = zoo::find("digits").and_then(|bundled| bundled.demo()).expect("bundled").inputs;
+    let inputs: Vec<_> = inputs.iter().take(20).collect();
+    digits().with_coins(1).expect("valid").calibrated(&inputs, -1).expect("inputs of it")
+}
+
 /// A published model.
 pub fn model() -> &'static Arc<ServerModel> {
     static MODEL: OnceLock<Arc<ServerModel>> = OnceLock::new();
@@ -36,7 +43,8 @@ pub fn architecture(bytes: &[u8]) {
 }
 
 pub fn architectures() -> Vec<Vec<u8>> {
-    zoo::ALL.iter().map(|bundled| bundled.network().architecture().to_json().into_bytes()).collect()
+    let all = zoo::ALL.iter().map(|bundled| bundled.network());
+    all.chain([choosing()]).map(|network| network.architecture().to_json().into_bytes()).collect()
 }
 
 /// The file in which a server counts the uses of its keys.
@@ -70,13 +78,13 @@ pub fn plan(bytes: &[u8]) {
     }
 }
 
-/// Of a classifier, of a network with residuals, tables and pools of every kind; and some that are too large.
+/// Of a classifier, of networks with residuals, tables and pools of every kind, of one with coins; and some that are too large.
 pub fn plans() -> Vec<Vec<u8>> {
     use lowkey_models::random::{self, Size};
     use rand::SeedableRng;
     let mut plans = vec![model().package.plan.clone()];
-    for seed in 1..=6 {
-        let network = random::network(&mut rand_chacha::ChaCha20Rng::seed_from_u64(seed), &Size::default());
+    let random = |seed| random::network(&mut rand_chacha::ChaCha20Rng::seed_from_u64(seed), &Size::default());
+    for network in (1..=6).map(random).chain([choosing()]) {
         if let Ok(model) = ServerModel::publish(&network, Link::Lan, &[7; 32].into(), &|_, _| {}) {
             plans.push(model.package.plan.clone());
         }
@@ -175,7 +183,7 @@ pub fn network(bytes: &[u8]) {
 }
 
 pub fn networks() -> Vec<Vec<u8>> {
-    vec![digits().to_bytes().expect("it was read")]
+    [digits(), choosing()].map(|network| network.to_bytes().expect("it can be written")).into()
 }
 
 /// A file of another program.

@@ -8,6 +8,18 @@
 //! - all readers are requantisations, of which none asks for the sign alone: y = [z >= 2^s] needs z - 2^s, which has no room in the ring
 //!   of z; and the answer of a network is compared by differences, which have none either;
 //! - all channels keep the same number of bits above their shift, so that one ring is left once shifts are folded into weights.
+//!
+//! **Coins.** A requantisation may round by a coin d, uniform in 0..2^t, that only the client knows, 1 <= t <= s:
+//!
+//! ```text
+//! y = clamp((z - 2^(t-1) + d) >> s, 0, top)
+//! ```
+//!
+//! in the ring of z where that is declared. z has the rounding constant 2^(s-1) in it, so t = s rounds without bias; t low bits cost nothing any
+//! more. The interpreter takes coins as an argument ([`Network::run_with_coins`]); without one every d is 2^(t-1), and y is what it is
+//! without coins. Coins need a sum of encrypted terms, one shift, and results of two bits or more.
+//!
+//! [`Network::run_with_coins`]: crate::Network::run_with_coins
 
 use std::collections::BTreeMap;
 
@@ -31,6 +43,46 @@ impl Architecture {
     /// True if some node has a declared ring.
     pub fn has_rings(&self) -> bool {
         (0..self.nodes.len()).any(|index| self.ring(index).is_some())
+    }
+
+    /// Bits of the coin of node `index`; 0 for none.
+    pub fn coin(&self, index: usize) -> u32 {
+        self.declared.get(&self.nodes[index].name).map_or(0, |declared| declared.coin)
+    }
+
+    /// True if some node has a coin.
+    pub fn has_coins(&self) -> bool {
+        self.declared.values().any(|declared| declared.coin > 0)
+    }
+
+    /// By how much coins move the sums of linear node `index` at most: half of the largest of its readers'.
+    pub fn half_coin(&self, index: usize) -> i64 {
+        let most = self.consumers(index + 1).map(|reader| self.coin(reader)).max().unwrap_or(0);
+        1 << most >> 1
+    }
+
+    /// The most bits that a coin of node `index` may have: those of its shift.
+    ///
+    /// # Errors
+    /// Why it can have no coin.
+    pub fn tossable(&self, index: usize) -> Result<u32, &'static str> {
+        let Op::Requantise { input, bits, shift, top, .. } = &self.nodes[index].op else {
+            return Err("it is no requantisation");
+        };
+        let encrypted = match &self.nodes[*input - 1].op {
+            Op::Linear { terms } => terms.iter().any(|term| term.weight_bits().is_some()),
+            _ => return Err("it does not read the sums of a linear node"),
+        };
+        if !encrypted {
+            return Err("nothing that it reads is encrypted: its shares have no uniform low bits");
+        }
+        if *bits < 2 || *top == Some(1) {
+            return Err("its results have one bit");
+        }
+        if shift.iter().any(|other| other != &shift[0]) {
+            return Err("its channels have different shifts");
+        }
+        Ok(shift[0])
     }
 
     /// The shifts above which a declared ring of node `index` counts its bits, of the reader that drops the most: one or one per channel.
@@ -66,13 +118,29 @@ impl Architecture {
         for (index, node) in self.nodes.iter().enumerate() {
             let Some(declared) = unknown.remove(&node.name[..]) else { continue };
             let place = Place::Node { index, name: node.name.clone() };
-            let check = || self.check_ring(index, &declared.ring, tensors[index + 1].shape[0]);
+            let check = || {
+                if declared.coin > 0 {
+                    self.check_coin(index, declared.coin)?;
+                    if declared.ring.is_empty() {
+                        return Ok(());
+                    }
+                }
+                self.check_ring(index, &declared.ring, tensors[index + 1].shape[0])
+            };
             check().map_err(|problem| problem.at(&place))?;
         }
         match unknown.keys().next() {
             None => Ok(()),
             Some(name) => Err(Problem::Undeclared { name: (*name).to_owned() }.at(&Place::Network)),
         }
+    }
+
+    fn check_coin(&self, index: usize, coin: u32) -> Result<(), Problem> {
+        let most = self.tossable(index).map_err(|why| Problem::Coin { coin, why })?;
+        if coin > most {
+            return Err(Problem::Coin { coin, why: "it has more bits than the shift" });
+        }
+        Ok(())
     }
 
     fn check_ring(&self, index: usize, ring: &[u32], channels: usize) -> Result<(), Problem> {

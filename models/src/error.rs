@@ -250,6 +250,14 @@ pub enum Problem {
         /// What stands against it.
         why: &'static str,
     },
+    /// A coin that a node cannot have.
+    #[error("a coin of {coin} bits cannot be declared for it: {why}")]
+    Coin {
+        /// Its bits.
+        coin: u32,
+        /// What stands against it.
+        why: &'static str,
+    },
     /// A number of class names that is not that of the classes.
     #[error("it names {found} classes, the output has {wanted}")]
     Classes {

@@ -2,7 +2,7 @@
 //!
 //! | part | what |
 //! |---|---|
-//! | `__metadata__["lowkey.format"]` | `"1"`; `"2: "` and what the file chooses beyond operations ([`declared`](crate::declared)), `"2: rings"` |
+//! | `__metadata__["lowkey.format"]` | `"1"`; `"2: "` and what the file chooses beyond operations ([`declared`](crate::declared)), `"2: rings"`, `"2: coins"`, `"2: rings, coins"` |
 //! | `__metadata__["lowkey.architecture"]` | JSON of an [`Architecture`] |
 //! | tensor `<node>.<term>.weight` | I8, I16 or I32, `[out_channels, in_channels / groups, kernel h, kernel w]`, a matrix `[outputs, inputs]` |
 //! | tensor `<node>.bias` | I32 or I64, `[out_channels]` |
@@ -32,6 +32,8 @@ pub const FORMAT: &str = "1";
 const CHOOSING: &str = "2: ";
 /// A choice: rings are declared.
 const RINGS: &str = "rings";
+/// A choice: roundings by coins.
+const COINS: &str = "coins";
 /// Largest model file, in bytes: the most weights at four bytes each, and some room.
 pub const MAX_FILE: u64 = (1 << 30) + (1 << 26);
 /// Longest header of the container, in bytes.
@@ -93,7 +95,7 @@ pub enum FileProblem {
     #[error("no {FORMAT_KEY:?} in the metadata: a safetensors file, but not a Lowkey model")]
     NoFormat,
     /// A version that this program does not read.
-    #[error("the file has format {found:?}, this program reads {FORMAT:?} and \"{CHOOSING}{RINGS}\"")]
+    #[error("the file has format {found:?}, this program reads {FORMAT:?} and \"{CHOOSING}{RINGS}, {COINS}\"")]
     UnknownFormat {
         /// The version.
         found: String,
@@ -241,7 +243,9 @@ impl Network {
 
 /// The format that a network's file has.
 fn format_of(architecture: &Architecture) -> String {
-    if architecture.declared.is_empty() { FORMAT.to_owned() } else { format!("{CHOOSING}{RINGS}") }
+    let choices = [(architecture.has_rings(), RINGS), (architecture.has_coins(), COINS)];
+    let choices: Vec<&str> = choices.into_iter().filter_map(|(used, choice)| used.then_some(choice)).collect();
+    if choices.is_empty() { FORMAT.to_owned() } else { format!("{CHOOSING}{}", choices.join(", ")) }
 }
 
 /// Refuses formats and choices that this program does not know.
@@ -251,7 +255,7 @@ fn check_format(format: &str) -> Result<(), FileProblem> {
     }
     let unknown = || FileProblem::UnknownFormat { found: printable(format) };
     let choices = format.strip_prefix(CHOOSING).ok_or_else(unknown)?;
-    match choices.split(", ").find(|choice| *choice != RINGS) {
+    match choices.split(", ").find(|choice| ![RINGS, COINS].contains(choice)) {
         None => Ok(()),
         Some(choice) => Err(FileProblem::UnknownChoice { choice: printable(choice) }),
     }

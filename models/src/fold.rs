@@ -56,7 +56,14 @@ impl Network {
                 vec![fold_scale(multiplier, &mut own.bias, &shifts)]
             } else if alone {
                 let (terms, linear) = self.linear(source).expect("only linear nodes and scales make accumulators");
-                let folding = Folding::plan(self, terms, linear, &shifts, top, ring.is_some());
+                let folding = Folding::plan(
+                    self,
+                    terms,
+                    linear,
+                    &shifts,
+                    top,
+                    ring.is_some() || self.architecture().coin(index) > 0,
+                );
                 let (terms, linear) = folding.apply(terms, linear).map_err(|problem| problem.at(&place))?;
                 architecture.nodes[source].op = Op::Linear { terms };
                 weights.linear[source] = Some(linear);
@@ -112,7 +119,7 @@ struct Folding {
 }
 
 impl Folding {
-    /// Of a node with a declared ring no channel is constant, and its sums would not be its bounds beside an identity term.
+    /// Of a node with a declared ring or a coin behind it no channel is constant: the range of its sums says less of its results.
     fn plan(
         network: &Network,
         terms: &[Term],

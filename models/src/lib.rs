@@ -17,7 +17,7 @@
 //! | [`check`] | the rules that an architecture keeps, its tensors, the limits (`limits`) |
 //! | [`weights`] | the private half, and [`Network`]: both halves, checked |
 //! | [`interpret`] | the reference interpreter; [`Network::run_batch`] is a faster one with the same results |
-//! | [`declared`], [`rings`] | what is chosen beyond operations: rings in which sums wrap; found by data, and wraps counted |
+//! | [`declared`], [`rings`], [`coins`] | what is chosen beyond operations: rings in which sums wrap, found by data, and roundings by coins |
 //! | [`bounds`] | reachable accumulators, hence the width of the ring of each layer |
 //! | [`fold`] | the equivalent network with one shift per layer and small biases |
 //! | [`json`], [`mod@file`] | the architecture as JSON, the network as a safetensors file |
@@ -46,6 +46,7 @@ pub mod bounds;
 pub mod check;
 pub mod choose;
 pub mod coding;
+pub mod coins;
 pub mod data;
 pub mod declared;
 pub mod error;

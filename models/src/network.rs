@@ -65,6 +65,13 @@ pub struct Declared {
     /// Width of the sums of a linear node: one entry for the layer, or one per channel; empty for as wide as they get.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ring: Vec<u32>,
+    /// t: bits of the coin of a requantisation; 0 for none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub coin: u32,
+}
+
+fn is_zero(bits: &u32) -> bool {
+    *bits == 0
 }
 
 /// One operation with a name.

@@ -86,6 +86,19 @@ pub fn rings<R: Rng + ?Sized>(rng: &mut R, network: &Network) -> Network {
     network.with_rings(rings).expect("rings that their readers can hold")
 }
 
+/// The network with random coins at most requantisations that can have one.
+pub fn coins<R: Rng + ?Sized>(rng: &mut R, network: &Network) -> Network {
+    let (mut architecture, weights) = network.clone().into_parts();
+    for index in 0..architecture.nodes.len() {
+        let most = architecture.tossable(index).unwrap_or(0);
+        if most > 0 && rng.random_range(0..4) > 0 {
+            let name = architecture.nodes[index].name.clone();
+            architecture.declared.entry(name).or_default().coin = rng.random_range(1..=most);
+        }
+    }
+    Network::new(architecture, weights).expect("coins that their nodes can have")
+}
+
 /// Random weights of a given shape and width; one time in four most of them are 0 (where the width allows).
 pub fn weights<R: Rng + ?Sized>(rng: &mut R, shape: [usize; 4], bits: u32) -> Array4<i32> {
     let Range { lo, hi } = weight_range(bits);

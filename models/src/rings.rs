@@ -86,7 +86,10 @@ impl Network {
         }
         let plain = self.with_rings(BTreeMap::new())?;
         let mut rings = BTreeMap::new();
-        for (index, reached) in plain.reached(samples)? {
+        for (index, mut reached) in plain.reached(samples)? {
+            // Coins move sums, too.
+            let half = plain.architecture().half_coin(index);
+            reached.iter_mut().for_each(|range| *range = Range { lo: range.lo - half, hi: range.hi + half });
             let Ok(shift) = plain.architecture().declarable(index) else { continue };
             let above = |channels: &[Range]| most_above(channels, &shift);
             let Some((terms, weights)) = plain.linear(index) else { continue };
@@ -130,9 +133,18 @@ impl Network {
     /// # Errors
     /// As [`run_batch`](Self::run_batch).
     pub fn run_batch_counting(&self, inputs: &[Tensor]) -> Result<(Vec<Tensor>, Wraps), InputError> {
+        self.run_batch_seen(inputs, |_, _| None)
+    }
+
+    /// The same, where the requantisation of a node is `other(node, accumulator)` if that is something.
+    pub(crate) fn run_batch_seen(
+        &self,
+        inputs: &[Tensor],
+        other: impl Fn(usize, &Tensor) -> Option<Tensor>,
+    ) -> Result<(Vec<Tensor>, Wraps), InputError> {
         let architecture = self.architecture();
         if !architecture.has_rings() {
-            return Ok((self.run_batch(inputs)?, Wraps::default()));
+            return Ok((self.run_batch_with(inputs, other, |_, _| {})?, Wraps::default()));
         }
         // Nodes come in order, input by input.
         let state = RefCell::new((Wraps::default(), usize::MAX, false));
@@ -148,7 +160,7 @@ impl Network {
                 *wraps.nodes.entry(architecture.nodes[index].name.clone()).or_default() += count;
             }
         };
-        let answers = self.run_batch_with(inputs, |_, _| None, seen)?;
+        let answers = self.run_batch_with(inputs, other, seen)?;
         Ok((answers, state.into_inner().0))
     }
 

@@ -152,7 +152,7 @@ fn problem(change: impl FnOnce(&mut Architecture)) -> Problem {
 #[test]
 fn rings_that_nobody_can_hold_are_refused() {
     let declare = |architecture: &mut Architecture, name: &str, ring: &[u32]| {
-        architecture.declared.insert(name.into(), Declared { ring: ring.to_vec() });
+        architecture.declared.insert(name.into(), Declared { ring: ring.to_vec(), coin: 0 });
     };
     let why = |name: &str, ring: &[u32]| match problem(|a| declare(a, name, ring)) {
         Problem::Ring { why, .. } => why,

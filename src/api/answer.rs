@@ -5,6 +5,7 @@ use lowkey_models::coding::End;
 
 use crate::answer::Output;
 use crate::client::Inference;
+use crate::coins::Coins;
 use crate::report::{LayerReport, StageReport};
 
 /// The answer to one input: what the model's own file computes.
@@ -38,13 +39,15 @@ pub struct Report {
     pub online: StageReport,
     /// Both by layer.
     pub layers: Vec<LayerReport>,
+    /// By which activations were rounded, of a network that has coins.
+    pub coins: Coins,
 }
 
 impl Answer {
     /// Of the integers, or the class, that a protocol opened.
     pub(crate) fn new(inference: Inference, architecture: &Architecture) -> Self {
-        let Inference { output, offline, audits, online, layers } = inference;
-        Self { report: Report { offline, audits, online, layers }, ..Self::of(&output, architecture) }
+        let Inference { output, offline, audits, online, layers, coins } = inference;
+        Self { report: Report { offline, audits, online, layers, coins }, ..Self::of(&output, architecture) }
     }
 
     /// The same, without a report.

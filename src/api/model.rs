@@ -10,6 +10,7 @@ use lowkey_models::{Architecture, FileProblem, Network, Tensor, zoo};
 use super::answer::Answer;
 use super::values::Values;
 use crate::answer::Output;
+use crate::coins::Coins;
 use crate::error::{Error, Result};
 use crate::plan::{Plan, PlanError};
 use crate::planner::{self, Target};
@@ -137,21 +138,35 @@ impl Model {
         Ok(planner::plan(&folded, target)?)
     }
 
-    /// Answers an input in the clear. This is what is right: a private answer equals it.
+    /// Answers an input in the clear. This is what is right: a private answer equals it. Where the network rounds by coins it is the one
+    /// without them, see [`answer_with`](Self::answer_with).
     ///
     /// # Errors
     /// When the input is not what the network reads.
     pub fn answer<'a>(&self, input: impl Into<Values<'a>>) -> Result<Answer> {
+        let tensor = self.tensor(input.into())?;
+        let logits = self.network.run(&tensor).map_err(|error| Error::Input(Box::new(error)))?;
+        Ok(Answer::of(&Output::Logits(logits.into_iter().collect()), self.architecture()))
+    }
+
+    /// The same with the coins of a private answer's [`report`](Answer::report): the private answer equals it. Of a network without coins it
+    /// is [`answer`](Self::answer).
+    ///
+    /// # Errors
+    /// When the input is not what the network reads, or the coins are those of another network.
+    pub fn answer_with<'a>(&self, input: impl Into<Values<'a>>, coins: &Coins) -> Result<Answer> {
+        let logits = coins.run(&self.network, &self.tensor(input.into())?)?;
+        Ok(Answer::of(&Output::Logits(logits.into_iter().collect()), self.architecture()))
+    }
+
+    fn tensor(&self, input: Values<'_>) -> Result<Tensor> {
         let architecture = self.architecture();
-        let failed = |error| Error::Input(Box::new(error));
-        let values = input.into().read(architecture)?;
+        let values = input.read(architecture)?;
         let (found, [c, h, w]) = (values.len(), architecture.input.shape);
-        let tensor = Tensor::from_shape_vec(architecture.input.shape, values).map_err(|_| {
+        Tensor::from_shape_vec(architecture.input.shape, values).map_err(|_| {
             let what = format!("the input has {found} values, the network reads {} [{c}, {h}, {w}]", c * h * w);
             Error::usage(what, "give one value per channel, row and column")
-        })?;
-        let logits = self.network.run(&tensor).map_err(failed)?;
-        Ok(Answer::of(&Output::Logits(logits.into_iter().collect()), architecture))
+        })
     }
 
     /// Writes a `.lowkey` file.

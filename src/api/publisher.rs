@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use lowkey_models::Architecture;
+
 use super::client::not_revealed;
 use super::model::Model;
 use crate::catalogue::{Catalogue, Served, check_names};
@@ -42,6 +44,25 @@ pub(super) fn check(models: &[(String, Model)], reveal: Reveal) -> Result<()> {
     Ok(())
 }
 
+/// Refuses what a client that cheats could use.
+fn check_guarded(name: &str, architecture: &Architecture) -> Result<()> {
+    if architecture.has_rings() {
+        return Err(Error::usage(
+            format!(
+                "{name} declares rings in which sums wrap, and in the guarded mode a client could look for inputs that make them"
+            ),
+            "serve a network whose rings hold every sum",
+        ));
+    }
+    if architecture.has_coins() {
+        return Err(Error::usage(
+            format!("{name} rounds by coins of the client, and in the guarded mode a client could choose them"),
+            "serve a network without coins",
+        ));
+    }
+    Ok(())
+}
+
 impl Publisher {
     /// Publishes all, one after the other; what is among `published` already is not made again.
     ///
@@ -58,11 +79,8 @@ impl Publisher {
         threads::compute(move || {
             let told = |done, all| progress.iter().for_each(|told| told(done, all));
             let publish = |(name, model): (String, Model)| {
-                if guard.is_some() && !model.network().architecture().declared.is_empty() {
-                    return Err(Error::usage(
-                        format!("{name} declares rings in which sums wrap, and in the guarded mode a client could look for inputs that make them"),
-                        "serve a network whose rings hold every sum",
-                    ));
+                if guard.is_some() {
+                    check_guarded(&name, model.architecture())?;
                 }
                 let model = ServerModel::publish_unless(model.network(), target, &key, &published, &told)?;
                 let guarded = guard.clone().map(|guarding| GuardedModel::new(&model, guarding)).transpose()?;

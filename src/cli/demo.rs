@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use lowkey::{Answer, Model, Result};
+use lowkey::{Answer, Model, Result, Tensor};
 use lowkey_models::{Labelled, Network, zoo};
 
 use super::ending::Ending;
@@ -63,7 +63,7 @@ fn answer(local: &mut Local, model: &Model, images: &Labelled, arguments: &Argum
     for index in 0..count {
         let input = images.inputs.get(index).expect("the index is below the length");
         let answer = local.answer(&input)?;
-        let matches = is_plaintext(&answer, &model.answer(&input)?);
+        let matches = is_plaintext(&answer, model, &input)?;
         let label = images.labels[index];
         matching += usize::from(matches);
         correct += usize::from(answer.class == Some(label.into()));
@@ -92,10 +92,11 @@ pub fn images(bundled: &zoo::Bundled, network: &Network, data: &DataArgument) ->
     }
 }
 
-/// Whether a private answer is the one in the clear: its outputs, or the class where it has nothing else.
-pub fn is_plaintext(answer: &Answer, plain: &Answer) -> bool {
-    match &answer.logits {
+/// Whether a private answer is the one in the clear, with the same coins: its outputs, or the class where it has nothing else.
+pub fn is_plaintext(answer: &Answer, model: &Model, input: &Tensor) -> Result<bool> {
+    let plain = model.answer_with(input, &answer.report.coins)?;
+    Ok(match &answer.logits {
         Some(_) => answer.logits == plain.logits,
         None => answer.class == plain.class,
-    }
+    })
 }

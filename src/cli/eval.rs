@@ -17,6 +17,7 @@ use super::ending::Ending;
 use super::import::ImportOptions;
 use super::local::Local;
 use super::records::median;
+use super::toss::{self, Tossed};
 use super::{DataArgument, LinkArgument, Mode, model, print_json, progress, say};
 
 /// Images evaluated at once in the clear.
@@ -32,6 +33,9 @@ pub struct Arguments {
     /// Answer this many images privately too, both parties in this process, and compare.
     #[arg(long, default_value_t = 0, value_name = "N")]
     private: usize,
+    /// Whose pseudo-random coins round the results of a network that has coins.
+    #[arg(long, default_value_t = toss::SEED, value_name = "SEED")]
+    coins_seed: u64,
     #[command(flatten)]
     mode: Mode,
     #[command(flatten)]
@@ -52,6 +56,9 @@ struct Record {
     /// Of networks that declare rings.
     #[serde(skip_serializing_if = "Option::is_none")]
     wraps: Option<Wrapped>,
+    /// Of networks that round by coins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    coins: Option<Tossed>,
     #[serde(skip_serializing_if = "Option::is_none")]
     private: Option<Private>,
 }
@@ -121,8 +128,9 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         None => model::data_set(&arguments.data, network.architecture())?,
     };
     let count = data.inputs.len();
-    let (correct, wraps) = right(network, &data, count)?;
+    let (correct, wraps) = right_with(network, &data, count, arguments.coins_seed)?;
     let wraps = Wrapped::of(network, wraps, count);
+    let coins = Tossed::of(network, arguments.coins_seed);
     let private = match arguments.private {
         0 => None,
         most => {
@@ -131,13 +139,17 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
             Some(local.end(outcome)?)
         }
     };
-    let record = Record { images: count, correct, accuracy: 100.0 * correct as f64 / count as f64, wraps, private };
+    let record =
+        Record { images: count, correct, accuracy: 100.0 * correct as f64 / count as f64, wraps, coins, private };
     if arguments.json {
         print_json(&record)?;
     } else {
         say(format_args!("{}: {correct} of {count} correct, {:.2} %", network.architecture().name, record.accuracy))?;
         if let Some(wraps) = &record.wraps {
             say(wraps.text())?;
+        }
+        if let Some(coins) = &record.coins {
+            say(coins.text())?;
         }
         if let Some(private) = &record.private {
             say(format_args!(
@@ -160,6 +172,11 @@ fn no_class(why: &str) -> Error {
 
 /// How many of the first `count` images the integer network gets right, and how often sums wrapped.
 pub fn right(network: &Network, data: &Labelled, count: usize) -> Result<(usize, Wraps)> {
+    right_with(network, data, count, toss::SEED)
+}
+
+/// The same, with the coins of a seed.
+fn right_with(network: &Network, data: &Labelled, count: usize, seed: u64) -> Result<(usize, Wraps)> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let bar = progress::bar("evaluating", count as u64);
     let next = AtomicUsize::new(0);
@@ -171,8 +188,7 @@ pub fn right(network: &Network, data: &Labelled, count: usize) -> Result<(usize,
                 return Ok((correct, wraps));
             }
             let batch: Vec<_> = (first..(first + BATCH).min(count)).filter_map(|i| data.inputs.get(i)).collect();
-            let counted = network.run_batch_counting(&batch).map_err(|error| Error::Input(Box::new(error)))?;
-            let (outputs, own) = counted;
+            let (outputs, own) = toss::answers(network, &batch, first, seed)?;
             wraps = wraps.and(own);
             let class =
                 |output: &Tensor| network.architecture().class_of(&output.iter().copied().collect::<Vec<i64>>());
@@ -200,7 +216,7 @@ fn privately(local: &mut Local, model: &Model, data: &Labelled, count: usize) ->
     for index in 0..count {
         let input = data.inputs.get(index).expect("the index is below the length");
         let answer = local.answer(&input)?;
-        mismatches += usize::from(!is_plaintext(&answer, &model.answer(&input)?));
+        mismatches += usize::from(!is_plaintext(&answer, model, &input)?);
         let report = &answer.report;
         bytes += report.offline.bytes() + report.online.bytes();
         online.push(report.online.ms);

@@ -33,6 +33,7 @@ mod size;
 mod source;
 mod table;
 mod terminal;
+mod toss;
 mod train;
 
 use std::ffi::OsString;

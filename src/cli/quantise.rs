@@ -14,6 +14,7 @@ use lowkey_models::ptq::{self, PtqError, Quantised, Sample, Settings};
 use lowkey_models::rings::{self, CalibrationError};
 
 use super::import::ImportOptions;
+use super::toss::{self, Tossed};
 use super::{DataArgument, model, print_json, say};
 use before::Before;
 use data::Data;
@@ -46,6 +47,10 @@ pub struct Arguments {
     #[arg(long, default_value_t = rings::SPARE, value_name = "BITS", allow_negative_numbers = true,
         value_parser = clap::value_parser!(i32).range(-8..=16))]
     spare: i32,
+    /// Round by coins of the client, of all bits of a layer's shift but these: 1 costs no accuracy, 0 a little. Answers to one
+    /// image then differ a little from each other; see SECURITY.md for what that shows.
+    #[arg(long, value_name = "LEFT", value_parser = clap::value_parser!(u32).range(0..=8))]
+    coins: Option<u32>,
     /// How many images units and shifts are chosen by.
     #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     calibrate: u32,
@@ -107,6 +112,14 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     };
     let Quantised { mut network, layers, warnings } = made.map_err(|error| refused(&arguments.model, error))?;
     notes.extend(warnings);
+    if let Some(left) = arguments.coins {
+        network = network.with_coins(left).map_err(|error| Error::Model(Box::new(error)))?;
+        notes.push(match Tossed::of(&network, toss::SEED) {
+            Some(tossed) => tossed.text(),
+            None => "no result has a shift that is worth a coin".into(),
+        });
+    }
+    // Rings have room for coins.
     if arguments.rings == Rings::Calibrated {
         let samples: Vec<Tensor> = samples.iter().map(Sample::integers).collect();
         network =

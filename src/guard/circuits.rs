@@ -280,6 +280,7 @@ impl Layer {
                 let circuit = circuits::table(bits as usize, &entries, ring).map_err(of_node)?;
                 Ok(layer(circuit, bits as usize, kept))
             }
+            (NonlinearKind::Dither { .. }, _) => Err(none("a rounding by coins")),
             (NonlinearKind::AvgPool { .. }, _) => Err(none("an average of what is not masked")),
             (NonlinearKind::Scale { .. }, _) => Err(none("a scale that other layers than requantisations read")),
             (NonlinearKind::Requantise { .. } | NonlinearKind::Rescale { .. } | NonlinearKind::Carries, _) => {

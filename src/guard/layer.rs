@@ -234,6 +234,7 @@ fn windows(plan: &Plan, node: NodeId) -> Option<&Windows> {
         | NonlinearKind::Pooled { windows, .. }
         | NonlinearKind::AvgPool { windows, .. } => Some(windows),
         NonlinearKind::Requantise { .. }
+        | NonlinearKind::Dither { .. }
         | NonlinearKind::Rescale { .. }
         | NonlinearKind::Carries
         | NonlinearKind::Table

@@ -50,6 +50,11 @@ impl Context<'_> {
         self.chosen.dropped(tensor.maker()?)
     }
 
+    /// Bits of the coin by which a node rounds; 0 for none.
+    pub fn coin(&self, node: NodeId) -> u32 {
+        self.architecture.coin(node.index())
+    }
+
     /// The windows of a pool.
     pub fn windows(&self, node: NodeId, input: TensorId, window: &Window) -> Windows {
         let [_, height, width] = self.tensors[node.output()].shape;

@@ -1,5 +1,7 @@
 //! clamp(z >> shift, 0, top) of an accumulator z, by a carry chain over its bits and a clip.
 //!
+//! With a coin of the client ([`lowkey_mpc::dither`]) the chain leaves the lowest bits out.
+//!
 //! Of a truncated scale's products, which are never made: each party multiplies its share of what is scaled, drops low bits, and the
 //! chain runs over what is left.
 
@@ -8,6 +10,7 @@ use std::sync::Arc;
 use lowkey_bridge::parameters::GUARD_BITS;
 use lowkey_models::{Architecture, LinearBounds, Op};
 use lowkey_mpc::bits::Planes;
+use lowkey_mpc::dither::{self, Dither};
 use lowkey_mpc::layout::{Choice, Layout, LayoutError, PoolLayout};
 use lowkey_mpc::party::Party;
 use lowkey_mpc::pooled;
@@ -48,10 +51,25 @@ impl Requantise<'_> {
         (spec, self.top.map_or(u8::MAX, byte))
     }
 
+    /// Its protocol where it rounds by a coin.
+    fn dither(&self, node: NodeId, held: &Held<'_>) -> Option<Dither> {
+        let coin = Some(held.coin(node)).filter(|&coin| coin > 0)?;
+        Some(Dither { spec: self.spec(held).0, coin: byte(coin) })
+    }
+
     /// The layouts of its protocol, and whether its clip can spare a comparison.
     fn search(&self, node: NodeId, held: &Held<'_>, chooser: &mut Chooser<'_>) -> (Result<Layouts, LayoutError>, bool) {
         let (finish, (spec, top)) = (held.holdings[node.output()].finish(), self.spec(held));
-        let spare = is_spare(spec, chooser.bounds_of(self.input));
+        if let Some(dither) = self.dither(node, held) {
+            // The lowest number that is cut is half a coin below the lowest sum.
+            let spare = is_spare(spec, chooser.bounds_of(self.input), 1 << (dither.coin - 1));
+            let clip = Clip { top, spare };
+            let found = dither
+                .cut()
+                .and_then(|spec| chooser.search.requantise_clipped(spec, clip, finish, dither::CLIENT, Time::START));
+            return (found, spare);
+        }
+        let spare = is_spare(spec, chooser.bounds_of(self.input), 0);
         let clip = Clip { top, spare };
         let found = match held.dropped(self.input) {
             Some(_) => chooser.search.rescale(spec, clip, finish),
@@ -73,7 +91,7 @@ impl Requantise<'_> {
     ) -> Result<LayoutChoice, PlanError> {
         let bounds = chooser.bounds_of(self.input);
         let [lanes, windows] = [node, pool].map(|node| held.tensors[node.output()].elements());
-        let spare = is_spare(spec.layer, bounds);
+        let spare = is_spare(spec.layer, bounds, 0);
         spec.clip.spare = spare;
         let (finish, values) = (held.holdings[pool.output()].finish(), lanes as f64 / windows as f64);
         let room = has_room(held.architecture, pool, spec, bounds);
@@ -92,9 +110,10 @@ impl Requantise<'_> {
     }
 }
 
-/// The protocol of requantisation `node` and its largest result, unless it reads truncated products; `None` of other nodes.
+/// The protocol of requantisation `node` and its largest result, unless it reads truncated products or has a coin (the largest of
+/// rounded values is not the rounded largest); `None` of other nodes.
 pub(crate) fn exact(held: &Held<'_>, node: NodeId) -> Option<(requantise::Spec, u8)> {
-    of_sum(held, node).filter(|_| held.dropped(held.input(node)).is_none())
+    of_sum(held, node).filter(|_| held.dropped(held.input(node)).is_none() && held.coin(node) == 0)
 }
 
 /// How requantisation `node` shifts and clips the sum that it reads, truncated products as well; `None` of other nodes.
@@ -128,10 +147,10 @@ pub(crate) fn has_room(architecture: &Architecture, pool: NodeId, spec: pooled::
         .all(|range| (range.hi >> shift) - (range.lo >> shift) < 1 << (spec.width() - 1))
 }
 
-/// True if no accumulator shifted is among the lowest 2^a of its ring.
-fn is_spare(spec: requantise::Spec, bounds: &LinearBounds) -> bool {
+/// True if no accumulator, lowered by so much at most, is among the lowest 2^a of its ring once it is shifted.
+fn is_spare(spec: requantise::Spec, bounds: &LinearBounds, lowered: i64) -> bool {
     let Ok(bits) = spec.effective_bits() else { return false };
-    bounds.range().lo >= (1 << (usize::from(spec.shift) + bits)) - (1 << (spec.ell - 1))
+    bounds.range().lo - lowered >= (1 << (usize::from(spec.shift) + bits)) - (1 << (spec.ell - 1))
 }
 
 impl Operator for Requantise<'_> {
@@ -181,6 +200,14 @@ impl Operator for Requantise<'_> {
         let source = held.source(self.input);
         let lowered = if spec.is_sign().map_err(of_node)? { 1 << self.shift[0] } else { 0 };
         let widths = [spec.width() as u32, spec.effective_bits().map_err(of_node)? as u32];
+        if let Some(dither) = self.dither(node, held) {
+            let Some(LayoutChoice::Requantise { layout, spare }) = held.chosen.layout(node) else {
+                return Err(held.misplaced(node));
+            };
+            let clip = Clip { top, spare: *spare };
+            let programs = held.programs(node, |finish| dither::program(dither, clip, layout, finish))?;
+            return Ok(held.nonlinear(node, source, NonlinearKind::Dither { dither }, widths, programs));
+        }
         Ok(match (held.chosen.layout(node), held.dropped(self.input)) {
             (Some(LayoutChoice::Requantise { layout, spare }), None) => {
                 let (client, clip) = (held.client_time(self.input), Clip { top, spare: *spare });
@@ -214,6 +241,24 @@ pub(super) fn inputs(step: &Nonlinear, halves: &Halves, lowered: i64) -> Vec<Pla
     let mut values = step.counted(halves);
     values.iter_mut().for_each(|z| *z = z.wrapping_sub(lowered));
     vec![step.planes(&values)]
+}
+
+/// Of accumulators that are rounded by coins: the client's share; of the server's all but the lowest bit, and half a coin.
+pub(super) fn tossed(step: &Nonlinear, halves: &Halves, dither: Dither) -> Planes {
+    let mut shares = step.counted(halves);
+    match halves.party {
+        Party::Client => step.planes(&shares),
+        Party::Server => {
+            shares.iter_mut().for_each(|v| *v = (*v >> GUARD_BITS).wrapping_add(dither.half()));
+            Planes::from_lanes(&shares, dither.spec.ell.into())
+        }
+    }
+}
+
+/// The lowest bits of the server's shares: those of their offline part, for all that is added to it is even.
+pub(super) fn lowest(shares: &[u64]) -> Planes {
+    let bits: Zeroizing<Vec<u64>> = Zeroizing::new(shares.iter().map(|v| v & 1).collect());
+    Planes::from_lanes(&bits, 1)
 }
 
 /// The halves of multiplied and truncated accumulators: of the client two bits and its number, of the server three numbers.

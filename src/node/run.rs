@@ -4,11 +4,12 @@ use lowkey_mpc::bits::Planes;
 use lowkey_mpc::party::Party;
 
 use super::halves::Halves;
-use super::step::{Nonlinear, NonlinearKind};
-use super::{avg_pool, max_pool, requantise, scale};
+use super::step::{Nonlinear, NonlinearKind, Source};
+use super::{NodeId, avg_pool, max_pool, requantise, scale};
 
 impl Nonlinear {
-    /// What its program reads before the input is known, the pad of its result excepted. The server gives nothing.
+    /// What its program reads before the input is known, the pad of its result excepted. The server gives nothing, but for
+    /// [`early_of`](Self::early_of).
     pub(crate) fn early(&self, halves: &Halves) -> Vec<Planes> {
         if halves.party == Party::Server || !self.source.is_early() {
             return vec![];
@@ -16,6 +17,7 @@ impl Nonlinear {
         match &self.kind {
             NonlinearKind::Pooled { windows, low, .. } => max_pool::words(self, halves, windows, *low),
             NonlinearKind::Requantise { .. }
+            | NonlinearKind::Dither { .. }
             | NonlinearKind::Rescale { .. }
             | NonlinearKind::Carries
             | NonlinearKind::MaxPool { .. }
@@ -25,12 +27,34 @@ impl Nonlinear {
         }
     }
 
+    /// What the server gives before the input is known, of its share of the accumulator, or of that share's offline part.
+    pub(crate) fn early_of(&self, share: &[u64]) -> Vec<Planes> {
+        match &self.kind {
+            NonlinearKind::Dither { .. } => vec![requantise::lowest(share)],
+            NonlinearKind::Requantise { .. }
+            | NonlinearKind::Rescale { .. }
+            | NonlinearKind::Carries
+            | NonlinearKind::MaxPool { .. }
+            | NonlinearKind::Pooled { .. }
+            | NonlinearKind::AvgPool { .. }
+            | NonlinearKind::Table
+            | NonlinearKind::Scale { .. } => vec![],
+        }
+    }
+
+    /// The linear node whose accumulators it rounds by coins.
+    pub(crate) fn tosses(&self) -> Option<NodeId> {
+        let (NonlinearKind::Dither { .. }, Source::Accumulator(node)) = (&self.kind, self.source) else { return None };
+        Some(node)
+    }
+
     /// What its program reads when it runs. `bias` is the server's, of truncated products.
     pub(crate) fn late(&self, halves: &Halves, bias: &[i64]) -> Vec<Planes> {
         let early = halves.party == Party::Client && self.source.is_early();
         match &self.kind {
             NonlinearKind::Pooled { windows, carries, low } => max_pool::late(self, halves, windows, *carries, *low),
             NonlinearKind::Requantise { .. }
+            | NonlinearKind::Dither { .. }
             | NonlinearKind::Rescale { .. }
             | NonlinearKind::Carries
             | NonlinearKind::MaxPool { .. }
@@ -54,6 +78,7 @@ impl Nonlinear {
                 avg_pool::inputs(self, halves, windows, *multiplier, *offset)
             }
             NonlinearKind::Requantise { lowered } => requantise::inputs(self, halves, *lowered),
+            NonlinearKind::Dither { dither } => vec![requantise::tossed(self, halves, *dither)],
             NonlinearKind::Rescale { factors, lowered } => requantise::products(self, halves, factors, *lowered, bias),
             NonlinearKind::Carries | NonlinearKind::Table | NonlinearKind::Scale { .. } => {
                 vec![self.planes(&self.counted(halves))]
@@ -70,6 +95,7 @@ impl Nonlinear {
             // A table makes the values themselves.
             NonlinearKind::Table => halves.keep(made, self.holding, 0, result),
             NonlinearKind::Requantise { .. }
+            | NonlinearKind::Dither { .. }
             | NonlinearKind::Rescale { .. }
             | NonlinearKind::Carries
             | NonlinearKind::MaxPool { .. }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use lowkey_bridge::Schedule;
+use lowkey_mpc::dither::Dither;
 use lowkey_mpc::extend::Finish;
 use lowkey_mpc::layout::LayoutError;
 use lowkey_mpc::program::Program;
@@ -87,6 +88,11 @@ pub enum NonlinearKind {
     Requantise {
         /// Subtracted from every accumulator by the server.
         lowered: i64,
+    },
+    /// Of accumulators, rounded by a coin of the client.
+    Dither {
+        /// The protocol.
+        dither: Dither,
     },
     /// Of accumulators that each party multiplies and truncates first.
     Rescale {

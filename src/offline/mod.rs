@@ -151,7 +151,11 @@ pub(crate) async fn server_programs(
             Step::Nonlinear(step) => {
                 supply.before(step.node, channel, ot).await?;
                 channel.scope(plan.name(step.node));
-                Some(offline(channel, step, Schedule::Prepared, ot, vec![]).await?)
+                let inputs = match step.tosses().map(|node| &plan.steps[node]) {
+                    Some(Step::Linear(linear)) => shares[*linear].as_ref().map(|share| step.early_of(&share.words())),
+                    _ => None,
+                };
+                Some(offline(channel, step, Schedule::Prepared, ot, inputs.unwrap_or_default()).await?)
             }
             Step::Linear(_) | Step::Local { .. } | Step::Reshape => None,
         });

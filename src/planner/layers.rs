@@ -41,10 +41,13 @@ pub(super) fn of(network: &Network, widths: Widths) -> Vec<Layer> {
             Some((shape, class))
         });
         // The bounds of a declared ring are its ends.
-        let (declared, ell) = (architecture.ring(node).is_some(), accumulator_ring(network, node, bounds.range()));
+        let declared = architecture.ring(node).is_some();
         layers.push(Layer {
             name: architecture.nodes[node].name.clone(),
-            ell: if declared { ell } else { ell.max(widths.least()) },
+            ell: match declared {
+                true => bounds.accumulator_bits(),
+                false => accumulator_ring(network, node, bounds.range()).max(widths.least()),
+            },
             declared,
             outputs: network.tensors()[node + 1].shape[0],
             terms: terms.collect(),

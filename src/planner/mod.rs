@@ -12,7 +12,7 @@ use lowkey_bridge::Schedule;
 use lowkey_bridge::budget;
 use lowkey_he::{ParameterSet, params};
 use lowkey_models::check::MAX_WEIGHT_BITS;
-use lowkey_models::{Architecture, LinearBounds, Network, Op, Term};
+use lowkey_models::{Architecture, Declared, LinearBounds, Network, Op, Term};
 use lowkey_mpc::layout::Search;
 use lowkey_mpc::ot::price;
 use lowkey_mpc::party::Stage;
@@ -106,11 +106,15 @@ fn plan_layers(
 }
 
 /// The architecture as it is published: nothing that follows needs the widths of weights, which are those of the largest
-/// weight where a model was imported or folded, nor which rings were declared: they are rings like any other. All widths become the largest that the architecture allows for: 16 bits, unless sums of
-/// so wide weights would be beyond an accumulator.
+/// weight where a model was imported or folded, nor which rings were declared: they are rings like any other. Coins stay, for the client
+/// tosses them. All widths become the largest that the architecture allows for: 16 bits, unless sums of so wide weights would be beyond
+/// an accumulator.
 fn published(architecture: &Architecture) -> Architecture {
+    let mut architecture = architecture.clone();
+    architecture.declared.values_mut().for_each(|declared| declared.ring.clear());
+    architecture.declared.retain(|_, declared| *declared != Declared::default());
     let widened = |width: u32| {
-        let mut widened = Architecture { declared: Default::default(), ..architecture.clone() };
+        let mut widened = architecture.clone();
         let terms = widened.nodes.iter_mut().filter_map(|node| match &mut node.op {
             Op::Linear { terms } => Some(terms),
             _ => None,
@@ -123,7 +127,7 @@ fn published(architecture: &Architecture) -> Architecture {
         widened
     };
     let allowed = (1..=MAX_WEIGHT_BITS).rev().map(widened).find(|widened| widened.check().is_ok());
-    allowed.unwrap_or_else(|| Architecture { declared: Default::default(), ..architecture.clone() })
+    allowed.unwrap_or_else(|| architecture.clone())
 }
 
 /// Time of one inference's traffic on the plan's link, OTs at their price.

@@ -1,5 +1,6 @@
 //! The narrowest rings that hold what a layer's accumulators become.
 
+use lowkey_models::declared::LEAST_ABOVE;
 use lowkey_models::{Network, Op, Range};
 
 use crate::node::{clipped_bits, width_of};
@@ -22,8 +23,16 @@ pub(super) fn accumulator_ring(network: &Network, node: usize, Range { lo, hi }:
     for consumer in architecture.consumers(node + 1) {
         match &architecture.nodes[consumer].op {
             Op::Requantise { bits, shift, top, .. } => {
-                let shift = shift.iter().max().copied().unwrap_or(0);
-                ell = ell.max(requantised_ring(Range { lo, hi }, clipped_bits(*bits, *top), shift));
+                let (shift, bits) = (shift.iter().max().copied().unwrap_or(0), clipped_bits(*bits, *top));
+                let own = match architecture.coin(consumer) {
+                    0 => requantised_ring(Range { lo, hi }, bits, shift),
+                    // z - 2^(t-1) + d is in the ring too, and has two bits above the shift.
+                    coin => {
+                        let half = 1i64 << (coin - 1);
+                        Range { lo: lo - half, hi: hi + half }.signed_bits().max(shift + LEAST_ABOVE)
+                    }
+                };
+                ell = ell.max(own);
             }
             // Widening adds 2^(ell-2), and the sum must stay below 2^(ell-1).
             Op::Scale { .. } => ell = ell.max(Range { lo, hi }.signed_bits() + 1),

@@ -107,6 +107,43 @@ fn rings_are_calibrated_and_wraps_counted() {
 }
 
 #[test]
+fn coins_are_tossed_by_a_seed_and_shown_by_private_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = chain(7);
+    let source = text(&files::write(folder.path(), "float.onnx", &bytes)).to_owned();
+    let data = text(folder.path()).to_owned();
+    data_set(folder.path(), &bytes, true);
+    let [usual, tossing] = ["usual.lowkey", "tossing.lowkey"].map(|name| text(&folder.path().join(name)).to_owned());
+    let usual_record = &lowkey(&["quantise", &source, "--data", &data, "-o", &usual, "--json"]).records()[0];
+    let made = ["quantise", &usual, "--keep", "--coins", "0", "--rings", "calibrated"];
+    let record = &lowkey(&[&made[..], &["--data", &data, "-o", &tossing, "--json"]].concat()).records()[0];
+    assert!(record["notes"].to_string().contains("rounded by coins, those of seed 0"), "{record}");
+    let bytes_of = |record: &serde_json::Value| {
+        let cost = &record["costs"][0];
+        cost["offline_bytes"].as_u64().unwrap() + cost["online_bytes"].as_u64().unwrap()
+    };
+    assert!(bytes_of(record) < bytes_of(usual_record), "{record}");
+    let eval = |model: &str, more: &[&str]| {
+        lowkey(&[&["eval", "--model", model, "--data", &data, "--json"], more].concat()).records()[0].clone()
+    };
+    // Its own coins in secret: the interpreter has the same answer with them.
+    let private = eval(&tossing, &["--private", "3"]);
+    assert_eq!((&private["private"]["images"], &private["private"]["mismatches"]), (&3.into(), &0.into()), "{private}");
+    // A seed's coins are the same for whoever asks, in whatever batches.
+    assert_eq!(
+        (&private["correct"], &private["coins"]["seed"]),
+        (&record["accuracy"]["after"], &0.into()),
+        "{private}"
+    );
+    assert_eq!(eval(&tossing, &["--coins-seed", "5"])["coins"]["seed"], 5);
+    assert!(eval(&usual, &[]).get("coins").is_none());
+    let said = lowkey(&["eval", "--model", &tossing, "--data", &data, "--coins-seed", "6"]).prints();
+    assert!(said.contains("rounded by coins, those of seed 6"), "{said}");
+    assert!(lowkey(&["plan", &tossing]).prints().contains("rounded by coins of the client: "));
+    lowkey(&["plan", &tossing, "--guard"]).fails(2, "a rounding by coins has no circuit", "guarded");
+}
+
+#[test]
 fn quantise_says_what_it_did_and_what_was_not_there() {
     let folder = tempfile::tempdir().unwrap();
     let bytes = chain(8);

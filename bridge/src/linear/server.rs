@@ -26,6 +26,11 @@ use crate::parameters::LayerParameters;
 pub struct OfflineShare(Narrow);
 
 impl OfflineShare {
+    /// v_off, words of ell + 1 bits. What the online stage adds is even, so the lowest bits are those of the share.
+    pub fn words(&self) -> Zeroizing<Vec<u64>> {
+        self.0.words()
+    }
+
     /// Bytes of memory that it holds: those of [`LayerPlan::share_bytes`].
     pub fn held_bytes(&self) -> usize {
         self.0.held_bytes()

@@ -165,6 +165,35 @@ mod tests {
         }
     }
 
+    /// The noise forced to 0 and to 1 under the same shares of the client and the same pads: where the coin is the same, so is y.
+    #[test]
+    fn the_noise_decides_nothing() {
+        let (of, lanes) = (dither(9, 4, 3, 4), 1 << 13);
+        let mut rng = ChaCha20Rng::seed_from_u64(4);
+        let z: Vec<i64> = (0..lanes).map(|_| rng.random_range(-100..200)).collect();
+        let noisy = |r| -> Vec<u64> { z.iter().map(|z| (2 * z) as u64 + r).collect() };
+        let [(quiet, coins, _), (loud, others, _)] =
+            [0, 1].map(|r| toss(of, Clip::default(), Finish::Small, &noisy(r), 4));
+        let same: Vec<usize> = (0..lanes).filter(|&lane| coins[lane] == others[lane]).collect();
+        assert!(same.len() > lanes / 3, "{} coins of {lanes}", same.len());
+        assert!(same.iter().all(|&lane| quiet[lane] == loud[lane]));
+        assert!(quiet != loud, "other coins do decide");
+    }
+
+    /// A clip that spares a comparison, of all sums that leave it room.
+    #[test]
+    fn every_sum_with_a_spare_comparison() {
+        let (of, clip) = (dither(10, 3, 4, 3), Clip { spare: true, ..Clip::default() });
+        // Half a coin above the lowest 2^(s+a) of the ring, and below its end.
+        let lowest = (1 << 7) - (1 << 9) + 4;
+        let z: Vec<i64> = (lowest..(1 << 9) - 3).flat_map(|z| [z; 4]).collect();
+        let sums: Vec<u64> = z.iter().enumerate().map(|(at, z)| (2 * z) as u64 + at as u64 % 2).collect();
+        let (y, coins, _) = toss(of, clip, Finish::Small, &sums, 8);
+        for ((&z, y), coin) in z.iter().zip(y).zip(coins) {
+            assert_eq!(y, ideal(of, clip, z, coin), "z {z} coin {coin}");
+        }
+    }
+
     #[test]
     fn every_number_of_lanes() {
         let of = dither(13, 6, 4, 5);

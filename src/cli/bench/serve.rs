@@ -11,7 +11,7 @@ use lowkey::net::Trust;
 use lowkey::policy::Refusal;
 use lowkey::report::peak_memory;
 use lowkey::store::Store;
-use lowkey::{Answer, Architecture, Client, Error, Model, Result, Tensor};
+use lowkey::{Architecture, Client, Error, Model, Result, Tensor};
 use rand::RngExt;
 use tokio::sync::mpsc;
 
@@ -253,16 +253,12 @@ async fn answers(
         let begun = Instant::now();
         let answer = client.infer(&input).await?;
         let all = ms(begun);
-        let right = task.model.as_ref().map(|model| is_right(model, &input, &answer)).transpose()?;
+        let right = task.model.as_ref().map(|model| is_plaintext(&answer, model, &input)).transpose()?;
         let (offline, online) = (answer.report.offline.ms, answer.report.online.ms);
         let _ = tell.send(Event::Answered { offline, online, all, right });
         *left -= 1;
     }
     Ok(())
-}
-
-fn is_right(model: &Model, input: &Tensor, answer: &Answer) -> Result<bool> {
-    Ok(is_plaintext(answer, &model.answer(input)?))
 }
 
 /// A bundled image, or random values that the network reads.

@@ -66,6 +66,9 @@ pub struct Record {
     pub link: String,
     pub layers: Vec<Layer>,
     pub total: Total,
+    /// Activations that are rounded by coins of the client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tossed: Option<u64>,
     pub estimate: Estimate,
     /// Of a server, apart from the model.
     pub memory: ServerMemory,
@@ -191,6 +194,7 @@ fn record_of(network: &Network, link: Link, widths: Widths, mode: Mode, guarded:
         estimate: Estimate::new(plan, &memory, &total, &prediction),
         memory,
         guarded: audited,
+        tossed: Some(folded.tosses()).filter(|&tossed| tossed > 0),
         total,
     })
 }
@@ -252,7 +256,10 @@ fn layers(
                     _ => online_bytes += charged,
                 }
                 let Nonlinear { kind, lanes, .. } = &**step;
-                if let NonlinearKind::Requantise { .. } | NonlinearKind::Rescale { .. } | NonlinearKind::Carries = kind
+                if let NonlinearKind::Requantise { .. }
+                | NonlinearKind::Dither { .. }
+                | NonlinearKind::Rescale { .. }
+                | NonlinearKind::Carries = kind
                 {
                     layer.activations = *lanes;
                 }

@@ -21,6 +21,9 @@ pub fn text(record: &Record) -> String {
         total.flights,
         total.activations
     ));
+    if let Some(tossed) = record.tossed {
+        lines.push(format!("rounded by coins of the client: {tossed} activations (docs/quantise.md)"));
+    }
     if let Some(guarded) = &record.guarded {
         lines.push(format!(
             "guarded: {} for the slot that is used, {} for each opened before it,\n  one on average",

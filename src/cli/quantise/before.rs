@@ -13,7 +13,7 @@ use lowkey_models::{ClassRule, Fit, Input, Inputs, Network, Tensor};
 use ndarray::Array3;
 
 use super::super::import::ImportOptions;
-use super::super::model;
+use super::super::{model, toss};
 
 /// What is quantised.
 pub struct Before {
@@ -125,11 +125,11 @@ impl Before {
         Ok(reals(path, elements)?.chunks(elements).map(real).collect())
     }
 
-    /// The classes of inputs, by the rule of the network that was made of this one, whose outputs are worth `unit`.
-    pub fn classes(&self, samples: &[Sample], rule: ClassRule, unit: f64) -> Result<Vec<Option<usize>>> {
+    /// The classes of inputs from number `first` on, by the rule of the network that was made of this one, whose outputs are worth `unit`.
+    pub fn classes(&self, samples: &[Sample], first: usize, rule: ClassRule, unit: f64) -> Result<Vec<Option<usize>>> {
         if let Some(model) = &self.whole {
             let stored: Vec<Tensor> = samples.iter().map(Sample::integers).collect();
-            return Ok(answers(model.network(), &stored)?
+            return Ok(answers(model.network(), &stored, first)?
                 .0
                 .iter()
                 .map(|found| class_of(model.network(), found))
@@ -154,9 +154,12 @@ pub fn class_of(network: &Network, found: &Tensor) -> Option<usize> {
     network.architecture().class_of(&found.iter().copied().collect::<Vec<i64>>())
 }
 
-/// A batch, on all cores, and how often sums wrapped.
-pub fn answers(network: &Network, batch: &[Tensor]) -> Result<(Vec<Tensor>, Wraps)> {
-    network.run_batch_counting_parallel(batch).map_err(|error| Error::Input(Box::new(error)))
+/// A batch of inputs from number `first` on, on all cores unless coins are tossed, and how often sums wrapped.
+pub fn answers(network: &Network, batch: &[Tensor], first: usize) -> Result<(Vec<Tensor>, Wraps)> {
+    match network.architecture().has_coins() {
+        true => toss::answers(network, batch, first, toss::SEED),
+        false => network.run_batch_counting_parallel(batch).map_err(|error| Error::Input(Box::new(error))),
+    }
 }
 
 /// The class of real outputs.

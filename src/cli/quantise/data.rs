@@ -136,9 +136,9 @@ impl Data {
                 None => arrays[batch.clone()].to_vec(),
             };
             let stored: Vec<Tensor> = samples.iter().map(Sample::integers).collect();
-            let (found, wraps) = answers(network, &stored)?;
+            let (found, wraps) = answers(network, &stored, first)?;
             all = all.and(wraps);
-            let wanted = before.classes(&samples, rule, unit)?;
+            let wanted = before.classes(&samples, first, rule, unit)?;
             for ((at, found), wanted) in batch.zip(&found).zip(wanted) {
                 let found = class_of(network, found);
                 let label = labels.map(|labels| usize::from(labels[at]));

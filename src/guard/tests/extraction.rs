@@ -72,7 +72,7 @@ impl Session {
             online::server(to_client, &SERVER, theirs),
         );
         served.expect("the server has noticed nothing");
-        match output.unwrap() {
+        match output.unwrap().0 {
             Output::Logits(logits) => logits,
             Output::Class(_) => panic!("logits were asked for"),
         }
