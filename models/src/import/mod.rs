@@ -7,6 +7,7 @@
 //! | `builder` | puts networks together: linear nodes, requantisations by any rule, pools, tables |
 //! | `erf` | the error function |
 //! | `foreign` | what files are that are neither |
+//! | `same` | the padding of windows that move over all of their input |
 //! | [`onnx`] | QONNX (`Quant`, `BipolarQuant`, `Trunc`, `MultiThreshold`), ONNX QDQ, QCDQ and QOperator |
 //! | [`tflite`] | TensorFlow Lite |
 //! | [`twin`] | what an approximate import is near to |
@@ -21,6 +22,7 @@ pub mod error;
 mod foreign;
 pub mod onnx;
 pub mod report;
+mod same;
 pub mod tflite;
 pub mod twin;
 

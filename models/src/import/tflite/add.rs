@@ -12,7 +12,9 @@
 
 use super::model::{self, Operator};
 use super::round::{Activation, Clamp, Multiplier, Rounding};
-use super::walk::{Trouble, Value, Walk, quantisation, refuse};
+use super::trouble::{Trouble, refuse};
+use super::value::{Value, quantisation};
+use super::walk::Walk;
 use crate::import::builder::Sum;
 use crate::import::report::Verdict;
 use crate::network::{Op, Range, Term};

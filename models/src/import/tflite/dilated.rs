@@ -5,19 +5,11 @@
 use super::model::{self, Operator};
 use super::movement::{element, positions};
 use super::names::number;
-use super::operators::Import;
 use super::shape::bounded;
-use super::walk::{Trouble, Value, Walk, refuse};
+use super::trouble::{Trouble, refuse};
+use super::value::{Apart, Value};
+use super::walk::{Import, Walk};
 use crate::import::report::Verdict;
-
-/// A tensor of the file that is an image in batches.
-#[derive(Clone, Debug)]
-pub(super) struct Apart {
-    /// So many rows and columns of batches.
-    block: [usize; 2],
-    /// The image, of four dimensions.
-    whole: Value,
-}
 
 /// What may read batches: convolutions without stride, and functions of single values.
 const BETWEEN: [i32; 10] = [

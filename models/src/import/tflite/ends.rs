@@ -2,11 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::model::{self, Element, Model, Operator, Tensor};
-use super::names::CUSTOM;
-use super::operators::COMPILED;
+use super::model::{self, Element, Model, Operator};
+use super::names::{COMPILED, CUSTOM};
 use super::reals::MOVEMENTS;
-use super::walk::integers32;
+use super::value::{integers32, no_integers};
 use crate::coding::{self, ArgMax, Step};
 use crate::import::error::{ImportError, ImportProblem};
 use crate::import::report::{Report, Verdict};
@@ -277,12 +276,5 @@ fn step(model: &Model<'_>, operator: &Operator<'_>, input: usize) -> Option<Step
         model::MUL => Some(Step::Mul(list)),
         model::DIV if first && list.iter().all(|&number| number != 0.0) => Some(Step::Div(list)),
         _ => None,
-    }
-}
-
-pub(super) fn no_integers(tensor: &Tensor<'_>) -> ImportProblem {
-    ImportProblem::File {
-        reason: format!("a float network: its tensor {} has float32 numbers that nothing quantises", tensor.name),
-        hint: "quantise the model to 8-bit integers with a representative data set (full integer quantisation)",
     }
 }

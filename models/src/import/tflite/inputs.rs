@@ -2,9 +2,10 @@
 
 use super::ends::{End, Ends};
 use super::model::{self, Element, Model, Tensor};
-use super::reals::Real;
 use super::round::Rounding;
-use super::walk::{Quantisation, Trouble, Value, Walk, describe, quantisation, refuse};
+use super::trouble::{Trouble, describe, refuse};
+use super::value::{Quantisation, Real, Value, quantisation};
+use super::walk::Walk;
 use crate::check::MAX_DIMENSION;
 use crate::coding::{self, Coding, Dtype, Order, OutputCoding, OutputPart};
 use crate::import::error::{ImportError, ImportProblem};

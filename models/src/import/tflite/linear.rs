@@ -4,9 +4,12 @@ use ndarray::Array4;
 
 use super::model::{Element, Operator, Tensor};
 use super::round::{Activation, Multiplier, Rounding, Rule};
-use super::walk::{Quantisation, Trouble, Value, Walk, integers32, positive, quantisation, refuse};
+use super::trouble::{Trouble, refuse};
+use super::value::{Quantisation, Value, integers32, positive, quantisation};
+use super::walk::Walk;
 use crate::import::builder::{Obstacle, Sum, weight_width};
 use crate::import::report::Verdict;
+use crate::import::same;
 use crate::network::{Range, Shape, TensorId, Term, Window};
 use crate::rescale::Steps;
 
@@ -305,9 +308,7 @@ pub(super) fn window(
     if same == 0 {
         let (input, extent) = (x.padded(), window.extent());
         for axis in 0..2 {
-            let outputs = input[axis].div_ceil(window.stride[axis]);
-            let needed = (outputs.max(1) - 1) * window.stride[axis] + extent[axis];
-            let total = needed.saturating_sub(input[axis]);
+            let total = same::padding(input[axis], window.stride[axis], extent[axis]);
             window.padding[axis] += total / 2;
             window.padding[axis + 2] += total - total / 2;
         }

@@ -10,7 +10,9 @@
 //! | `round` | the two roundings of the runtime |
 //! | `ends` | where the network starts and ends in the graph |
 //! | `inputs` | the network's input and output |
-//! | `walk` | operator by operator, from file to network |
+//! | `value`, `trouble` | what a tensor is meanwhile, and why something can't be imported |
+//! | `walk` | all that is known meanwhile, and the operands of operators |
+//! | `file` | operator by operator, from file to network |
 //! | `linear` | convolutions and matrices |
 //! | `dilated` | convolutions over images in batches |
 //! | `transposed` | transposed convolutions |
@@ -37,6 +39,7 @@ mod add;
 mod binary;
 mod dilated;
 mod ends;
+mod file;
 mod flatbuffer;
 mod inputs;
 mod join;
@@ -55,6 +58,8 @@ mod round;
 mod shape;
 mod slice;
 mod transposed;
+mod trouble;
+mod value;
 mod walk;
 
 pub use operators::markdown;
@@ -77,5 +82,5 @@ pub(super) fn is_tflite(bytes: &[u8]) -> bool {
 /// Whatever is wrong with the file, with the operator and what to do about it.
 pub fn import(bytes: &[u8], options: &Options) -> Result<Imported, ImportError> {
     let model = Model::read(bytes)?;
-    walk::network(&model, options)
+    file::network(&model, options)
 }

@@ -127,6 +127,13 @@ impl Tensor<'_> {
 }
 
 impl<'f> Model<'f> {
+    /// The name of an operator's node: that of its first result. Converters join the names of all layers that became one.
+    pub fn node(&self, index: usize) -> String {
+        let output = self.operators[index].outputs.first();
+        let name = output.map(|&output| self.tensors[output].name.split(';').next().unwrap_or_default());
+        name.filter(|name| !name.is_empty()).map_or_else(|| format!("number {index}"), str::to_owned)
+    }
+
     pub fn read(bytes: &'f [u8]) -> Result<Model<'f>, ImportProblem> {
         if !super::is_tflite(bytes) {
             return Err(ImportProblem::UnknownFormat);

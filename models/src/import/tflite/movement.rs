@@ -4,7 +4,9 @@
 //! the operand, or is a zero point where that is [`ZERO`]. The network counts elements of `[c, h, w]` row by row of each channel; the
 //! file's element (h * width + w) * channels + c is the same one. [`axes`] writes a list as sums of short ones.
 
-use super::walk::{Trouble, Value, Walk, refuse};
+use super::trouble::{Trouble, refuse};
+use super::value::Value;
+use super::walk::Walk;
 use crate::check::{MAX_ELEMENTS, MAX_TERMS};
 use crate::network::{Op, Shape, TensorId};
 

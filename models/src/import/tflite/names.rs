@@ -229,6 +229,9 @@ pub(super) const fn number(name: &str) -> i32 {
     panic!("a builtin operator")
 }
 
+/// Operators that are whole networks, compiled for an accelerator.
+pub(super) const COMPILED: [&str; 2] = ["ethos-u", "edgetpu-custom-op"];
+
 const fn same(one: &[u8], other: &[u8]) -> bool {
     let mut at = 0;
     while at < one.len() && at < other.len() && one[at] == other[at] {

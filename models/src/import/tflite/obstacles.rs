@@ -7,7 +7,9 @@ use super::movement::grid;
 use super::names::number;
 use super::operators;
 use super::reals::takes_reals;
-use super::walk::{Quantisation, Trouble, Value, Walk, node, quantisation};
+use super::trouble::Trouble;
+use super::value::{Quantisation, Value, quantisation};
+use super::walk::Walk;
 use crate::import::Options;
 use crate::import::builder::Builder;
 use crate::import::error::{ImportError, ImportProblem, Refusal};
@@ -66,7 +68,7 @@ pub(super) fn obstacles(
     for (index, operator) in model.operators.iter().enumerate().filter(needed) {
         let row = |reason: String, hint: &str| Refusal {
             op: operator.name.clone(),
-            node: node(model, index),
+            node: model.node(index),
             reason,
             hint: hint.to_owned(),
         };

@@ -1,12 +1,8 @@
 //! What becomes of each operator: the one table from which verdicts, dispatch, hints and the list for people come.
 
 use super::model::Operator;
-use super::names::{BUILTIN, number};
-use super::walk::{Trouble, Walk};
-use crate::import::report::Verdict;
-
-/// How an operator is imported; the last argument names its node.
-pub(super) type Import = for<'m, 'f> fn(&mut Walk<'m, 'f>, &Operator<'f>, &str) -> Result<Verdict, Trouble>;
+use super::names::{BUILTIN, COMPILED, number};
+use super::walk::Import;
 
 /// What becomes of an operator.
 pub(super) struct Entry {
@@ -158,9 +154,6 @@ pub(super) const OPERATORS: &[Entry] = &[
 pub(super) fn entry(code: i32) -> Option<&'static Becomes> {
     OPERATORS.iter().find(|entry| entry.code == code).map(|entry| &entry.becomes)
 }
-
-/// Operators that are whole networks, compiled for an accelerator.
-pub(super) const COMPILED: [&str; 2] = ["ethos-u", "edgetpu-custom-op"];
 
 /// Why an operator can't be a part of a network, and what to do about it; `None` if it can.
 pub(super) fn refusal(operator: &Operator<'_>) -> Option<(&'static str, &'static str)> {

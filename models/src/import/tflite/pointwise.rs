@@ -2,7 +2,9 @@
 
 use super::model::{self, Operator};
 use super::round::{Activation, Clamp, Multiplier, Rounding, Rule, divide_by_power};
-use super::walk::{Function, Quantisation, Trouble, Value, Walk, quantisation, refuse};
+use super::trouble::{Trouble, refuse};
+use super::value::{Function, Quantisation, Value, quantisation};
+use super::walk::Walk;
 use crate::check::TensorInfo;
 use crate::import::builder::Sum;
 use crate::import::erf::erfc;

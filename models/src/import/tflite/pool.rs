@@ -5,7 +5,9 @@ use super::model::{self, Operator};
 use super::movement::{element, positions};
 use super::round::{Activation, Clamp, Multiplier, Rounding};
 use super::shape::bounded;
-use super::walk::{Quantisation, Trouble, Value, Walk, quantisation, refuse};
+use super::trouble::{Trouble, refuse};
+use super::value::{Quantisation, Value, quantisation};
+use super::walk::Walk;
 use crate::import::report::Verdict;
 use crate::network::{Op, Range, Window};
 

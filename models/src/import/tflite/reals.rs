@@ -9,20 +9,11 @@ use std::rc::Rc;
 use super::model::{self, Element, Operator};
 use super::names::number;
 use super::round::{Clamp, Rounding};
-use super::walk::{Quantisation, Trouble, Value, Walk, quantisation, refuse};
+use super::trouble::{Trouble, refuse};
+use super::value::{Quantisation, Real, Value, quantisation};
+use super::walk::{Import, Walk};
 use crate::import::report::Verdict;
 use crate::network::Range;
-
-/// What the values of a tensor stand for.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Real {
-    /// scale * x.
-    Stored,
-    /// Numbers that the client quantises; nothing else is known of them.
-    Input,
-    /// One for each of the values from the first on.
-    Table(i64, Rc<Vec<f32>>),
-}
 
 /// Operators that only move elements.
 pub(super) const MOVEMENTS: [i32; 20] = [
@@ -94,7 +85,7 @@ impl<'m, 'f> Walk<'m, 'f> {
         operator: &Operator<'f>,
         name: &str,
         operand: usize,
-        import: super::operators::Import,
+        import: Import,
     ) -> Result<Verdict, Trouble> {
         let real = self.reals[&operand].clone();
         if operator.code == model::QUANTIZE {

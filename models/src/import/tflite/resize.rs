@@ -7,7 +7,9 @@
 use super::model::Operator;
 use super::movement::{element, positions};
 use super::round::Rounding;
-use super::walk::{Trouble, Value, Walk, quantisation, refuse};
+use super::trouble::{Trouble, refuse};
+use super::value::{Value, quantisation};
+use super::walk::Walk;
 use crate::check::MAX_TERMS;
 use crate::import::builder::Sum;
 use crate::import::report::Verdict;

@@ -3,7 +3,9 @@
 use super::model::{self, Element, Operator};
 use super::movement::{element, positions};
 use super::slice::Slice;
-use super::walk::{Quantisation, Trouble, Value, Walk, quantisation, refuse};
+use super::trouble::{Trouble, refuse};
+use super::value::{Quantisation, Value, quantisation};
+use super::walk::Walk;
 use crate::import::report::Verdict;
 
 /// What becomes of data movement.

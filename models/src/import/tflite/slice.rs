@@ -2,7 +2,8 @@
 
 use super::model::{self, Operator};
 use super::movement::{element, positions};
-use super::walk::{Trouble, Walk, refuse};
+use super::trouble::{Trouble, refuse};
+use super::walk::Walk;
 
 /// What is taken along each axis.
 pub(super) struct Slice {

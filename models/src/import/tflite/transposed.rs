@@ -11,9 +11,12 @@ use super::model::Operator;
 use super::movement::{element, positions};
 use super::round::Rounding;
 use super::shape::bounded;
-use super::walk::{Trouble, Value, Walk, refuse};
+use super::trouble::{Trouble, refuse};
+use super::value::Value;
+use super::walk::Walk;
 use crate::import::builder::{Sum, weight_width};
 use crate::import::report::Verdict;
+use crate::import::same;
 use crate::network::{Term, Window};
 
 /// One axis of a transposed convolution.
@@ -29,8 +32,7 @@ struct Axis {
 impl Axis {
     /// Of `results` results; as the runtime pads a convolution from them to the operand, with SAME padding.
     fn new(kernel: usize, stride: usize, results: usize, same: bool) -> Axis {
-        let needed = (results.div_ceil(stride).max(1) - 1) * stride + kernel;
-        Axis { kernel, stride, padding: if same { needed.saturating_sub(results) / 2 } else { 0 } }
+        Axis { kernel, stride, padding: if same { same::padding(results, stride, kernel) / 2 } else { 0 } }
     }
 
     /// True if the convolution of `results` makes `elements`; the runtime prepares no others.
