@@ -1,4 +1,4 @@
-//! Which folder may use which: the table of `mpc/src/lib.rs` holds, and no crate gets a new circle of modules.
+//! Which folder may use which: the table of `mpc/src/lib.rs` holds, and no crate has a circle of modules.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -20,15 +20,6 @@ const MPC: [&str; 11] = [
 ];
 /// The one on top of them.
 const MPC_TOP: &str = "layout";
-
-/// Stands for any modules of a room.
-const ANY: &[&str] = &["*"];
-
-/// Circles that are left, each with its reason. They may shrink: a module that is in none any more is struck off here.
-const KNOWN: &[(&str, &[&str], &str)] = &[
-    ("models/src/import/onnx", ANY, "the table of operators names functions of the walk that reads the table"),
-    ("models/src/import/tflite", ANY, "the table of operators names functions of the walk that reads the table"),
-];
 
 /// All sources below a folder.
 fn sources(folder: &Path) -> Vec<PathBuf> {
@@ -162,7 +153,7 @@ fn folders_of_mpc_use_only_what_stands_above_them_in_the_table() {
 }
 
 #[test]
-fn no_crate_has_a_circle_that_is_not_listed() {
+fn no_crate_has_a_circle_of_modules() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = BTreeSet::new();
     let rooms = ["he/src", "mpc/src", "bridge/src", "models/src", "src"].map(|room| (room, vec!["crate::"]));
@@ -184,19 +175,7 @@ fn no_crate_has_a_circle_that_is_not_listed() {
         assert!(uses.len() > 3, "{room} has modules");
         found.extend(circles(&uses).into_iter().map(|circle| (room.to_owned(), circle)));
     }
-    let is_known = |(room, circle): &&(String, Vec<String>)| {
-        KNOWN.iter().any(|(of, known, _)| {
-            of == room && (*known == ANY || circle.iter().all(|name| known.contains(&name.as_str())))
-        })
-    };
-    let new: Vec<_> = found.iter().filter(|circle| !is_known(circle)).collect();
-    assert!(new.is_empty(), "new circles: {new:#?}");
-    let is_gone = |room: &str, name: &str| {
-        !found.iter().any(|(of, circle)| of == room && (name == ANY[0] || circle.iter().any(|other| other == name)))
-    };
-    let known = KNOWN.iter().flat_map(|(room, circle, _)| circle.iter().map(move |name| (*room, *name)));
-    let gone: Vec<_> = known.filter(|(room, name)| is_gone(room, name)).collect();
-    assert!(gone.is_empty(), "strike these off the list: {gone:#?}");
+    assert!(found.is_empty(), "circles: {found:#?}");
 }
 
 /// What stands between quotation marks in a source without comments.

@@ -220,6 +220,51 @@ fn integer_dialects_equal_onnxruntime() {
     check("integers", 90, &Options::default(), 5);
 }
 
+/// Operations between a layer and its quantisers. What is accepted equals the runtime; refused is only what it computes in floats, where
+/// accumulators lie halfway between two steps.
+#[test]
+fn layers_apart_from_their_quantisers_equal_onnxruntime_or_are_refused() {
+    let (seed, count) = (number("LOWKEY_SEED", 1), number("LOWKEY_CASES", 240));
+    let Some(folder) = generated("between", seed, count) else { return };
+    let (mut floats, mut refused, mut proven, mut others, mut outputs) = (0, 0, 0, 0, 0);
+    for index in 0..count {
+        let (case, path) = (case(folder.path(), index), folder.path().join(format!("{index}.onnx")));
+        let what = format!("between, seed {seed}, graph {index}: {}", case["what"]);
+        let merged = case["merged"].as_bool().expect("a flag");
+        floats += usize::from(!merged);
+        match import::read(&path, &Options::default()) {
+            Ok(imported) => {
+                compare(&imported, &case, &what, true);
+                proven += usize::from(!merged);
+                outputs += list(&case, "outputs").iter().map(|o| o.as_array().map_or(0, Vec::len)).sum::<usize>();
+            }
+            Err(error) => {
+                let text = error.problem.to_string();
+                if text.contains("a sum") || text.contains("no multiplier") {
+                    // Sums of two tensors that no line fits.
+                    others += 1;
+                    continue;
+                }
+                assert!(!merged && case["ties"] == true, "{what}: {text}");
+                assert!(
+                    text.contains("in floats, whose order of summation decides") || text.contains("halfway"),
+                    "{what}: {text}"
+                );
+                let near = import::read(&path, &Options { approximate: true, ..Options::default() });
+                let near = near.unwrap_or_else(|error| panic!("{what}: {}", error.problem));
+                let (_, largest) = compare(&near, &case, &what, false);
+                assert!(largest <= 1.0, "{what}: off by {largest}");
+                refused += 1;
+            }
+        }
+    }
+    eprintln!(
+        "between: {count} graphs, {floats} in floats, of these {proven} equal and {refused} refused; {outputs} outputs equal"
+    );
+    assert!(floats * 4 > count as usize && refused > 20 && proven > 10, "{floats}, {refused}, {proven}");
+    assert!(others * 20 < count, "{others} sums");
+}
+
 /// What floats decide: refused with why, or within a step, which the report says.
 #[test]
 fn what_floats_decide_is_refused_or_within_a_step_of_onnxruntime() {

@@ -8,7 +8,7 @@ use super::real::{RealNetwork, RealNode, RealOp, RealTerm};
 use crate::coding::OutputCoding;
 use crate::declared::of_channel;
 use crate::network::{Op, Term, Window};
-use crate::weights::Network;
+use crate::weights::{LinearWeights, Network};
 
 /// Most that an average may be off by without a layer that says so, in units.
 const LITTLE: f64 = 1.0;
@@ -19,93 +19,9 @@ const LITTLE: f64 = 1.0;
 /// The names of the nodes that are no function of real numbers here: tables other than clips.
 pub fn from_network(network: &Network) -> Result<RealNetwork, Vec<String>> {
     let architecture = network.architecture();
-    let mut made = Made { nodes: vec![], tensors: vec![0], refused: vec![] };
+    let mut made = Made { network, nodes: vec![], tensors: vec![0], refused: vec![] };
     for (index, node) in architecture.nodes.iter().enumerate() {
-        let weights = network.weights().linear[index].as_ref();
-        let at = |tensor: usize| made.tensors[tensor];
-        let tensor = match &node.op {
-            Op::Linear { terms } => {
-                let op = match parts::line(network, index) {
-                    Some(line) => {
-                        let terms = vec![RealTerm::Identity { input: at(line.source), factor: line.factor }];
-                        RealOp::Linear { terms, bias: line.bias }
-                    }
-                    None => {
-                        let weights = weights.expect("a linear node has weights");
-                        let terms = terms.iter().zip(&weights.terms);
-                        let terms = terms.map(|(term, array)| real_term(term, array.as_ref(), &at)).collect();
-                        RealOp::Linear { terms, bias: reals(&weights.bias) }
-                    }
-                };
-                made.push(&node.name, op)
-            }
-            Op::Scale { input, multiplier } => {
-                let bias = reals(&weights.expect("a scale has biases").bias);
-                let terms = vec![RealTerm::Identity { input: at(*input), factor: reals(multiplier) }];
-                made.push(&node.name, RealOp::Linear { terms, bias })
-            }
-            Op::Requantise { input, bits, shift, top, zero_point } => {
-                let (zero, top) = (*zero_point as f32, top.unwrap_or((1 << bits) - 1) as f32);
-                let factor = shift.iter().map(|&shift| (-(shift as f32)).exp2()).collect();
-                let below =
-                    |channel: usize| -(parts::floored(f64::from(of_channel(shift, channel)).exp2()) as f32) - zero;
-                let terms = vec![RealTerm::Identity { input: at(*input), factor }];
-                let channels = network.tensors()[index + 1].shape[0];
-                let scaled = made.push(&node.name, RealOp::Linear { terms, bias: (0..channels).map(below).collect() });
-                // The ends of a signed tensor are those of its type, and cut little: a sum may read it as it is.
-                match zero == 0.0 {
-                    true => made.push(&format!("{}_clip", node.name), RealOp::Clip { input: scaled, lo: 0.0, hi: top }),
-                    false => scaled,
-                }
-            }
-            Op::MaxPool { input, window } => {
-                let op = RealOp::MaxPool { input: at(*input), window: *window };
-                made.push(&node.name, op)
-            }
-            Op::SumPool { input, window } => {
-                let op = RealOp::AveragePool { input: at(*input), window: *window, divisor: 1.0 };
-                made.push(&node.name, op)
-            }
-            Op::AvgPool { input, window, multiplier, offset, shift } => {
-                let one = f64::from(*shift).exp2();
-                let divisor = (one / *multiplier as f64) as f32;
-                let op = RealOp::AveragePool { input: at(*input), window: *window, divisor };
-                let pooled = made.push(&node.name, op);
-                // A shift of 0 rounds nothing.
-                let more = *offset as f64 / one - if *shift == 0 { 0.0 } else { 0.5 };
-                match more.abs() <= LITTLE {
-                    true => pooled,
-                    false => {
-                        let terms = vec![RealTerm::Identity { input: pooled, factor: vec![1.0] }];
-                        let bias = vec![more as f32; network.tensors()[index + 1].shape[0]];
-                        made.push(&format!("{}_offset", node.name), RealOp::Linear { terms, bias })
-                    }
-                }
-            }
-            Op::Flatten { input } => {
-                let op = RealOp::Flatten { input: at(*input) };
-                made.push(&node.name, op)
-            }
-            Op::Concat { inputs } => {
-                let op = RealOp::Concat { inputs: inputs.iter().map(|&input| at(input)).collect() };
-                made.push(&node.name, op)
-            }
-            Op::Select { input, shape, axes } => {
-                let op = RealOp::Select { input: at(*input), shape: *shape, axes: axes.clone() };
-                made.push(&node.name, op)
-            }
-            Op::Table { input, table } => {
-                let lo = network.tensors()[*input].range.lo;
-                let (input, bounds) = (at(*input), clip_of(lo, table));
-                match bounds {
-                    Some([lo, hi]) => made.push(&node.name, RealOp::Clip { input, lo, hi }),
-                    None => {
-                        made.refused.push(node.name.clone());
-                        input
-                    }
-                }
-            }
-        };
+        let tensor = made.node(index, &node.name, &node.op);
         made.tensors.push(tensor);
     }
     if !made.refused.is_empty() {
@@ -130,17 +46,102 @@ pub fn from_network(network: &Network) -> Result<RealNetwork, Vec<String>> {
     })
 }
 
-struct Made {
+struct Made<'n> {
+    network: &'n Network,
     nodes: Vec<RealNode>,
     /// The real tensor of each of the network's.
     tensors: Vec<usize>,
     refused: Vec<String>,
 }
 
-impl Made {
+impl<'n> Made<'n> {
     fn push(&mut self, name: &str, op: RealOp) -> usize {
         self.nodes.push(RealNode { name: name.to_owned(), op });
         self.nodes.len()
+    }
+
+    /// A multiple of a real tensor, and something added to it, by channel.
+    fn scaled(&mut self, name: &str, input: usize, factor: Vec<f32>, bias: Vec<f32>) -> usize {
+        self.push(name, RealOp::Linear { terms: vec![RealTerm::Identity { input, factor }], bias })
+    }
+
+    fn channels(&self, index: usize) -> usize {
+        self.network.tensors()[index + 1].shape[0]
+    }
+
+    /// The real tensor that node `index` of the network becomes.
+    fn node(&mut self, index: usize, name: &str, op: &Op) -> usize {
+        let at = |tensor: &usize| self.tensors[*tensor];
+        match op {
+            Op::Linear { terms } => self.linear(index, name, terms),
+            Op::Scale { input, multiplier } => {
+                let (input, bias) = (at(input), reals(&self.weights(index).bias));
+                self.scaled(name, input, reals(multiplier), bias)
+            }
+            Op::Requantise { input, bits, shift, top, zero_point } => {
+                let (zero, top) = (*zero_point as f32, top.unwrap_or((1 << bits) - 1) as f32);
+                let factor = shift.iter().map(|&shift| (-(shift as f32)).exp2()).collect();
+                let below =
+                    |channel: usize| -(parts::floored(f64::from(of_channel(shift, channel)).exp2()) as f32) - zero;
+                let (input, bias) = (at(input), (0..self.channels(index)).map(below).collect());
+                let scaled = self.scaled(name, input, factor, bias);
+                // The ends of a signed tensor are those of its type, and cut little: a sum may read it as it is.
+                match zero == 0.0 {
+                    true => self.push(&format!("{name}_clip"), RealOp::Clip { input: scaled, lo: 0.0, hi: top }),
+                    false => scaled,
+                }
+            }
+            Op::MaxPool { input, window } => self.push(name, RealOp::MaxPool { input: at(input), window: *window }),
+            Op::SumPool { input, window } => {
+                self.push(name, RealOp::AveragePool { input: at(input), window: *window, divisor: 1.0 })
+            }
+            Op::AvgPool { input, window, multiplier, offset, shift } => {
+                let one = f64::from(*shift).exp2();
+                let divisor = (one / *multiplier as f64) as f32;
+                let pooled = self.push(name, RealOp::AveragePool { input: at(input), window: *window, divisor });
+                // A shift of 0 rounds nothing.
+                let more = *offset as f64 / one - if *shift == 0 { 0.0 } else { 0.5 };
+                match more.abs() <= LITTLE {
+                    true => pooled,
+                    false => {
+                        let bias = vec![more as f32; self.channels(index)];
+                        self.scaled(&format!("{name}_offset"), pooled, vec![1.0], bias)
+                    }
+                }
+            }
+            Op::Flatten { input } => self.push(name, RealOp::Flatten { input: at(input) }),
+            Op::Concat { inputs } => self.push(name, RealOp::Concat { inputs: inputs.iter().map(at).collect() }),
+            Op::Select { input, shape, axes } => {
+                self.push(name, RealOp::Select { input: at(input), shape: *shape, axes: axes.clone() })
+            }
+            Op::Table { input, table } => {
+                let lo = self.network.tensors()[*input].range.lo;
+                let input = at(input);
+                match clip_of(lo, table) {
+                    Some([lo, hi]) => self.push(name, RealOp::Clip { input, lo, hi }),
+                    None => {
+                        self.refused.push(name.to_owned());
+                        input
+                    }
+                }
+            }
+        }
+    }
+
+    /// A sum of products, or the one line that the parts of a requantisation are together.
+    fn linear(&mut self, index: usize, name: &str, terms: &[Term]) -> usize {
+        if let Some(line) = parts::line(self.network, index) {
+            return self.scaled(name, self.tensors[line.source], line.factor, line.bias);
+        }
+        let weights = self.weights(index);
+        let at = |tensor: usize| self.tensors[tensor];
+        let terms = terms.iter().zip(&weights.terms).map(|(term, array)| real_term(term, array.as_ref(), &at));
+        let op = RealOp::Linear { terms: terms.collect(), bias: reals(&weights.bias) };
+        self.push(name, op)
+    }
+
+    fn weights(&self, index: usize) -> &'n LinearWeights {
+        self.network.weights().linear[index].as_ref().expect("a linear node has weights")
     }
 }
 

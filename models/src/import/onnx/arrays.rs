@@ -1,10 +1,9 @@
 //! Arithmetic on constant arrays: numbers that are chosen, repeated, joined, compared. What exporters compute of shapes, and of masks.
 
-use super::constants::{axes, axis, inconsistent};
+use super::dims::{axes, axis, cuts, inconsistent, sliced};
 use super::graph::Node;
-use super::moves::sliced;
+use super::stop::Stop;
 use super::tensor::{Constant, Element, Values};
-use super::value::Stop;
 
 /// Most elements of what is made of other arrays.
 const MOST: usize = 1 << 24;
@@ -13,7 +12,7 @@ const INT64: Element = Element::Int { bits: 64, signed: true };
 const BOOL: Element = Element::Int { bits: 1, signed: false };
 
 /// The result of a node on constants; `None` for what is computed elsewhere, or nowhere.
-pub(super) fn fold(node: Node<'_>, inputs: &[Option<Constant>], opset: i64) -> Result<Option<Constant>, Stop> {
+pub(super) fn fold(node: Node<'_>, inputs: &[Option<Constant>]) -> Result<Option<Constant>, Stop> {
     let input = |index: usize| inputs.get(index).and_then(Option::as_ref);
     let missing = || Stop::new("an input is missing", "the file is damaged");
     let needed = |index: usize| input(index).ok_or_else(missing);
@@ -88,9 +87,7 @@ pub(super) fn fold(node: Node<'_>, inputs: &[Option<Constant>], opset: i64) -> R
             let rest = (1..inputs.len()).map(needed).collect::<Result<Vec<_>, _>>()?;
             rest.into_iter().try_fold(x.clone(), |x, y| pairwise(node, &x, y))?
         }
-        "ReduceProd" | "ReduceSum" | "ReduceMax" | "ReduceMin" => {
-            reduce(node, x, axes(node, input(1).cloned(), opset)?)?
-        }
+        "ReduceProd" | "ReduceSum" | "ReduceMax" | "ReduceMin" => reduce(node, x, axes(node, input(1).cloned())?)?,
         _ => return Ok(None),
     }))
 }
@@ -180,22 +177,9 @@ fn gather(x: &Constant, indices: &Constant, along: i64) -> Result<Constant, Stop
 }
 
 fn slice(node: Node<'_>, x: &Constant, inputs: &[Option<Constant>]) -> Result<Constant, Stop> {
-    let list = |index: usize, name: &str| match (node.ints(name), inputs.get(index).and_then(Option::as_ref)) {
-        (Some(list), _) => Ok(Some(list.to_vec())),
-        (None, Some(list)) => list.to_ints().map(|list| Some(list.to_vec())).ok_or_else(inconsistent),
-        (None, None) => Ok(None),
-    };
-    let (starts, ends) = (list(1, "starts")?.ok_or_else(inconsistent)?, list(2, "ends")?.ok_or_else(inconsistent)?);
-    let along = list(3, "axes")?.unwrap_or_else(|| (0..starts.len() as i64).collect());
-    let steps = list(4, "steps")?.unwrap_or_else(|| vec![1; starts.len()]);
-    if [ends.len(), along.len(), steps.len()].iter().any(|&count| count != starts.len()) || x.shape.is_empty() {
-        return Err(inconsistent());
-    }
     let mut axes = all(&x.shape);
-    for (at, &along) in along.iter().enumerate() {
-        let along = axis(along, x.shape.len())?;
-        let indices = sliced(x.shape[along] as i64, starts[at], ends[at], steps[at]);
-        axes[along] = indices.into_iter().map(|index| index as usize).collect();
+    for cut in cuts(node, x.shape.len(), |index| Ok(inputs.get(index).cloned().flatten()))? {
+        axes[cut.axis] = cut.of(x.shape[cut.axis]).into_iter().map(|index| index as usize).collect();
     }
     Ok(taken(x, axes.iter().map(Vec::len).collect(), &numbers(&x.shape, &axes)?))
 }
@@ -396,7 +380,7 @@ mod tests {
         let attribute = |&(name, i): &(&str, i64)| AttributeProto { name: name.into(), i, ..AttributeProto::default() };
         let attribute = settings.iter().map(attribute).collect();
         let proto = NodeProto { op_type: op.into(), attribute, ..NodeProto::default() };
-        let found = fold(Node { index: 0, proto: &proto }, inputs, 13).ok()??;
+        let found = fold(Node { index: 0, proto: &proto }, inputs).ok()??;
         Some((found.shape.clone(), found.to_ints()?.to_vec()))
     }
 

@@ -6,120 +6,15 @@
 use std::rc::Rc;
 
 use super::graph::Node;
+use super::joint::{Both, Integers, Join, Operand, Reals};
 use super::quantiser::{Quantiser, per_channel};
-use super::real::{Join, Post, at};
+use super::real::Post;
+use super::stop::Stop;
 use super::tensor::Element;
-use super::value::{Ints, Layout, Real, Scale, Source, Stop, Value};
+use super::value::{Derived, Ints, Real, Scale, Source, Value};
 use super::walk::Walk;
 use crate::import::builder::Sum;
 use crate::network::TensorId;
-
-/// A tensor that follows from another, element by element.
-pub(super) struct Derived {
-    from: TensorId,
-    /// For each value of that, the least first.
-    values: Rc<Vec<i64>>,
-}
-
-/// Integers x = q - zero.
-#[derive(Clone, Debug, PartialEq)]
-enum Integers {
-    /// For each value of the tensor that both operands follow from.
-    Values(Rc<Vec<i64>>),
-    /// One, or one for each channel.
-    Channels(Vec<i64>),
-}
-
-/// One side of a product or a sum.
-#[derive(Clone, Debug, PartialEq)]
-struct Operand {
-    x: Integers,
-    unit: f32,
-    zero: i64,
-    element: Element,
-}
-
-/// Two operands as functions of one tensor.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Both {
-    by: Join,
-    operands: [Operand; 2],
-    /// Unit and least value of the tensor.
-    unit: f32,
-    lo: i64,
-}
-
-/// The real values of a tensor that follows from another, by the values of that.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Reals {
-    unit: f32,
-    lo: i64,
-    values: Vec<f32>,
-}
-
-impl Reals {
-    pub fn value(&self, v: f32) -> f32 {
-        self.values[index(v, self.unit, self.lo)]
-    }
-}
-
-/// Which entry belongs to unit * x.
-fn index(v: f32, unit: f32, lo: i64) -> usize {
-    ((f64::from(v) / f64::from(unit)).round() as i64 - lo) as usize
-}
-
-impl Operand {
-    fn x(&self, channel: usize, index: usize) -> i64 {
-        match &self.x {
-            Integers::Values(values) => values[index],
-            Integers::Channels(list) => at(list, channel),
-        }
-    }
-
-    fn differs(&self) -> bool {
-        matches!(&self.x, Integers::Channels(list) if list.len() > 1)
-    }
-}
-
-impl Both {
-    pub fn differs(&self) -> bool {
-        self.operands.iter().any(Operand::differs)
-    }
-
-    /// In floats, each operation rounded.
-    pub fn real(&self, channel: usize, v: f32) -> f32 {
-        let index = index(v, self.unit, self.lo);
-        let [a, b] = self.operands.each_ref().map(|operand| operand.x(channel, index) as f32 * operand.unit);
-        if self.by == Join::Mul { a * b } else { a + b }
-    }
-
-    /// Its numbers for some channels.
-    pub fn of_channels(&self, channels: &std::ops::Range<usize>) -> Both {
-        let of = |operand: &Operand| match &operand.x {
-            Integers::Channels(list) if list.len() > 1 => {
-                Operand { x: Integers::Channels(list[channels.clone()].to_vec()), ..operand.clone() }
-            }
-            _ => operand.clone(),
-        };
-        Both { operands: self.operands.each_ref().map(of), ..self.clone() }
-    }
-
-    /// ONNX Runtime's `QLinearMul` and `QLinearAdd` on x86 processors with AVX2, half to even: the product of integers times a ratio, plus
-    /// the zero point; two fused multiply-adds. The result's zero point is larger by `more`.
-    fn integer(&self, quantiser: &Quantiser, more: i64, channel: usize, index: usize) -> i64 {
-        let zero = (quantiser.zero as i64 + more) as f32;
-        let [a, b] = &self.operands;
-        let [xa, xb] = [a, b].map(|operand| operand.x(channel, index));
-        let v = if self.by == Join::Mul {
-            (xa * xb) as f32 * (a.unit * b.unit / quantiser.scale) + zero
-        } else {
-            let [ra, rb] = [a, b].map(|operand| operand.unit / quantiser.scale);
-            let fixed = zero - ra.mul_add(a.zero as f32, rb * b.zero as f32);
-            ((xa + a.zero) as f32).mul_add(ra, ((xb + b.zero) as f32).mul_add(rb, fixed))
-        };
-        (v.round_ties_even() as i64 - more).clamp(quantiser.lo, quantiser.hi)
-    }
-}
 
 impl<'m> Walk<'m> {
     /// Keeps what a tensor follows from, by its values from the least on.
@@ -167,7 +62,7 @@ impl<'m> Walk<'m> {
         let lo = self.builder.tensor(id).range.lo;
         let reals = |values: &[i64], unit: f32| {
             let values = values.iter().map(|&x| x as f32 * unit).collect();
-            Post::Reals(Rc::new(Reals { unit: 1.0, lo, values }))
+            Post::Reals(Rc::new(Reals { lo, values }))
         };
         Some((root, [reals(&values[0], a.unit), reals(&values[1], b.unit)]))
     }
@@ -191,7 +86,7 @@ impl<'m> Walk<'m> {
             "Add" => Join::Add,
             _ => return None,
         };
-        let scale = real.plain().filter(|scale| scale.error == 0.0 && self.leads_to_quantiser(node.output()))?;
+        let scale = real.plain().filter(|scale| scale.error == 0.0 && self.graph.leads_to_quantiser(node.output()))?;
         let Value::Scaled(scaled) = self.value(node, constant).ok()? else { return None };
         let maker = self.graph.maker(node.input(constant)?).filter(|maker| maker.op() == "DequantizeLinear")?;
         let ((zero, element), range) = (scale.quantised?, self.builder.tensor(scale.id).range);
@@ -202,7 +97,7 @@ impl<'m> Walk<'m> {
         let x = Integers::Values(Rc::new((range.lo..=range.hi).collect()));
         let x = Operand { x, unit: scale.unit, zero, element };
         let operands = if constant == 0 { [number, x] } else { [x, number] };
-        let both = Both { by, operands, unit: scale.unit, lo: range.lo }.ordered(real.layout);
+        let both = Both { by, operands, unit: scale.unit, lo: range.lo }.ordered(real.layout.rank);
         let real = Real { post: vec![Post::Both(Rc::new(both))], ..real.clone() };
         Some(Value::Real(Rc::new(real)))
     }
@@ -264,7 +159,7 @@ impl<'m> Walk<'m> {
         let [xa, xb] = x;
         let operands = [Operand { x: xa, unit: ua, zero: za, element }, Operand { x: xb, unit: ub, zero: zb, element }];
         let both = Both { by, operands, unit: 1.0, lo: self.builder.tensor(ints.id).range.lo };
-        let both = if fixed { both.ordered(ints.layout) } else { both };
+        let both = if fixed { both.ordered(ints.layout.rank) } else { both };
         let id = self.integer_both(node, ints.id, &both, &quantiser, 0)?;
         Ok(Some(Value::Ints(Ints { id, zero: quantiser.zero as i64, element, layout: ints.layout })))
     }
@@ -304,16 +199,5 @@ impl<'m> Walk<'m> {
         let id = self.builder.apply(node.name(), from, |x| rule(0, x) - zero)?;
         self.follows(id, from, values);
         Ok(id)
-    }
-}
-
-impl Both {
-    /// In the order in which the runtime has them: a constant that is one number for whole rows goes second.
-    fn ordered(mut self, layout: Layout) -> Both {
-        let rows = layout.rank > 2 || !self.operands[0].differs();
-        if matches!(self.operands[0].x, Integers::Channels(_)) && rows {
-            self.operands.reverse();
-        }
-        self
     }
 }

@@ -5,11 +5,11 @@
 
 use std::collections::HashMap;
 
-use super::constants::{self, target};
+use super::dims::reshaped;
 use super::graph::{Graph, Node};
-use super::input::is_quantiser;
+use super::stop::Stop;
 use super::tensor::{Constant, Element};
-use super::value::{Stop, Value};
+use super::value::Value;
 use crate::coding::{self, Dtype, Order, Step};
 
 /// The nodes behind the graph's input that the client has.
@@ -75,7 +75,7 @@ impl<'m> Chain<'m> {
                     real = true;
                     Ok(Some(Part::Step(vec![Found::of_all(Step::Cast(dtype))])))
                 }
-                None if real => part(node, name, values, now, graph.opset),
+                None if real => part(node, name, values, now),
                 None => Ok(None),
             };
             let first = chain.order == Order::ChannelsFirst && !flat;
@@ -101,7 +101,7 @@ impl<'m> Chain<'m> {
             chain.passed.push((name, flat));
         }
         // A flattening alone is the network's. So are casts and other shapes, if something else than a quantiser reads them.
-        let quantised = graph.reader(name).is_some_and(|(_, node)| is_quantiser(node));
+        let quantised = graph.reader(name).is_some_and(|(_, node)| node.is_quantiser());
         let cast = matches!(found.first(), Some(Found { step: Step::Cast(_), .. }));
         if !quantised && cast || chain.stop.is_none() && (!does || !quantised && found.is_empty()) {
             return none();
@@ -161,7 +161,6 @@ fn part<'m>(
     name: &str,
     values: &HashMap<&'m str, Value<'m>>,
     dims: &[usize],
-    opset: i64,
 ) -> Result<Option<Part>, Stop> {
     let constant = |index: usize| node.input(index).and_then(|name| values.get(name)).and_then(Value::constant);
     let first = node.input(0) == Some(name);
@@ -212,10 +211,7 @@ fn part<'m>(
         }
         "Flatten" if node.int("axis", 1) == 1 && dims.len() > 2 => Part::Flat,
         "Unsqueeze" | "Squeeze" | "Reshape" if first => {
-            let new = match node.op() {
-                "Reshape" => target(dims, &constant(1).ok_or_else(|| other("a shape that is computed"))?, node)?,
-                op => constants::with_axes(node, constant(1), dims, op == "Unsqueeze", 0, opset)?,
-            };
+            let new = reshaped(node, dims, 0, |index| Ok(constant(index)))?;
             // A vector keeps its image, for whoever hands over a picture.
             if node.op() == "Reshape" && dims.len() > 2 && new == [1, dims.iter().product()] {
                 return Ok(Some(Part::Flat));

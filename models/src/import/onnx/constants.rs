@@ -3,19 +3,17 @@
 use std::rc::Rc;
 
 use super::arrays;
+use super::dims::{axis, inconsistent, reshaped};
 use super::graph::Node;
 use super::quantiser::{Mode, Quantiser, Rule};
+use super::stop::Stop;
 use super::tensor::{Constant, Element, Values};
-use super::value::{Scaled, Stop, Value};
+use super::value::{Scaled, Value};
 
 const INT64: Element = Element::Int { bits: 64, signed: true };
 
-pub(super) fn inconsistent() -> Stop {
-    Stop::new("shapes that do not fit each other", "the file is not consistent")
-}
-
 /// The node's result, if it is one of those that are computed on constants; `inputs` are all constant.
-pub(super) fn fold<'m>(node: Node<'m>, inputs: &[Option<Value<'m>>], opset: i64) -> Result<Option<Value<'m>>, Stop> {
+pub(super) fn fold<'m>(node: Node<'m>, inputs: &[Option<Value<'m>>]) -> Result<Option<Value<'m>>, Stop> {
     if node.op() == "Constant" {
         return Ok(Some(Value::Constant(node.value()?)));
     }
@@ -38,86 +36,19 @@ pub(super) fn fold<'m>(node: Node<'m>, inputs: &[Option<Value<'m>>], opset: i64)
         "QuantizeLinear" => Value::Constant(quantise(node, &constant, &needed(1)?, number(2).as_ref())?),
         "Quant" | "IntQuant" | "BipolarQuant" => Value::Scaled(Rc::new(quant(node, inputs, &constant)?)),
         "Clip" => Value::Constant(clip(&constant, number(1), number(2))?),
-        "Reshape" => reshaped(first, &constant, &target(&constant.shape, &needed(1)?, node)?),
-        "Flatten" => {
-            let axis = axis(node.int("axis", 1), rank + 1)?;
-            let (before, after) = constant.shape.split_at(axis);
-            let shape = [before.iter().product(), after.iter().product()];
-            reshaped(first, &constant, &shape)
-        }
-        "Unsqueeze" => {
-            let axes = axes(node, number(1), opset)?.ok_or_else(inconsistent)?;
-            let mut shape = constant.shape.clone();
-            let mut sorted = axes.iter().map(|&a| axis(a, rank + axes.len())).collect::<Result<Vec<_>, _>>()?;
-            sorted.sort_unstable();
-            for at in sorted {
-                if at > shape.len() {
-                    return Err(inconsistent());
-                }
-                shape.insert(at, 1);
-            }
-            reshaped(first, &constant, &shape)
-        }
-        "Squeeze" => {
-            let axes = axes(node, number(1), opset)?;
-            let drop =
-                axes.map(|axes| axes.iter().map(|&a| axis(a, rank)).collect::<Result<Vec<_>, _>>()).transpose()?;
-            let keep = |(at, size): (usize, &usize)| {
-                let gone = *size == 1 && drop.as_ref().is_none_or(|drop| drop.contains(&at));
-                (!gone).then_some(*size)
-            };
-            let shape: Vec<usize> = constant.shape.iter().enumerate().filter_map(keep).collect();
-            reshaped(first, &constant, &shape)
+        "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" => {
+            with_shape(first, &constant, &reshaped(node, &constant.shape, 0, |index| Ok(number(index)))?)
         }
         "Transpose" => transpose(first, &constant, node)?,
         "Relu" => Value::Constant(clip(&constant, Some(Constant::floats(vec![], vec![0.0])), None)?),
         _ => {
             let constants: Vec<Option<Constant>> = (0..inputs.len()).map(number).collect();
-            return Ok(arrays::fold(node, &constants, opset)?.map(Value::Constant));
+            return Ok(arrays::fold(node, &constants)?.map(Value::Constant));
         }
     }))
 }
 
-/// An axis, counted from the end if it is negative.
-pub(super) fn axis(axis: i64, rank: usize) -> Result<usize, Stop> {
-    let rank = rank as i64;
-    let axis = if axis < 0 { axis + rank } else { axis };
-    if (0..rank.max(1)).contains(&axis) { Ok(axis as usize) } else { Err(inconsistent()) }
-}
-
-/// Axes: an attribute up to version 12 of the operators, an input since.
-pub(super) fn axes(node: Node<'_>, input: Option<Constant>, _opset: i64) -> Result<Option<Vec<i64>>, Stop> {
-    match (node.ints("axes"), input) {
-        (Some(axes), _) => Ok(Some(axes.to_vec())),
-        (None, Some(axes)) => Ok(Some(axes.to_ints().ok_or_else(inconsistent)?.to_vec())),
-        (None, None) => Ok(None),
-    }
-}
-
-/// The shape that `Reshape` asks for: 0 keeps a dimension, one -1 is what is left.
-pub(super) fn target(shape: &[usize], wanted: &Constant, node: Node<'_>) -> Result<Vec<usize>, Stop> {
-    let wanted = wanted.to_ints().ok_or_else(inconsistent)?;
-    let total: usize = shape.iter().product();
-    let keep = node.int("allowzero", 0) == 0;
-    let mut new = Vec::new();
-    for (at, &size) in wanted.iter().enumerate() {
-        new.push(match size {
-            -1 => usize::MAX,
-            0 if keep => *shape.get(at).ok_or_else(inconsistent)?,
-            size => usize::try_from(size).ok().filter(|&size| size as u64 <= 1 << 32).ok_or_else(inconsistent)?,
-        });
-    }
-    let known = new.iter().filter(|&&size| size != usize::MAX).try_fold(1usize, |all, &size| all.checked_mul(size));
-    let known = known.ok_or_else(inconsistent)?;
-    let open = new.iter().filter(|&&size| size == usize::MAX).count();
-    if open > 1 || (open == 1 && (known == 0 || !total.is_multiple_of(known))) || (open == 0 && known != total) {
-        return Err(inconsistent());
-    }
-    new.iter_mut().filter(|size| **size == usize::MAX).for_each(|size| *size = total / known.max(1));
-    Ok(new)
-}
-
-fn reshaped<'m>(value: &Value<'m>, constant: &Constant, shape: &[usize]) -> Value<'m> {
+fn with_shape<'m>(value: &Value<'m>, constant: &Constant, shape: &[usize]) -> Value<'m> {
     match value {
         Value::Scaled(scaled) if scaled.scale.len() == 1 => {
             Value::Scaled(Rc::new(Scaled { shape: shape.to_vec(), axis: 0, ..(**scaled).clone() }))
@@ -316,27 +247,9 @@ fn quant(node: Node<'_>, inputs: &[Option<Value<'_>>], constant: &Constant) -> R
     checked(Scaled { shape: constant.shape.clone(), ints, scale: scales.to_vec(), axis, element: None })
 }
 
-/// Dimensions of one that are added (`more`) or taken away; where the node does not say which, those from `first` on.
-pub(super) fn with_axes(
-    node: Node<'_>,
-    constant: Option<Constant>,
-    dims: &[usize],
-    more: bool,
-    first: usize,
-    opset: i64,
-) -> Result<Vec<usize>, Stop> {
-    let all = || (first as i64..dims.len() as i64).filter(|&at| dims[at as usize] == 1).collect();
-    let axes = axes(node, constant, opset)?.unwrap_or_else(all);
-    let rank = if more { dims.len() + axes.len() } else { dims.len() };
-    let mut axes = axes.iter().map(|&a| axis(a, rank)).collect::<Result<Vec<usize>, _>>()?;
-    axes.sort_unstable();
-    let mut new = dims.to_vec();
-    if more {
-        axes.iter().for_each(|&at| new.insert(at.min(new.len()), 1));
-    } else {
-        for &at in axes.iter().rev().filter(|&&at| dims[at] == 1) {
-            new.remove(at);
-        }
-    }
-    Ok(new)
+/// Float weights that are whole numbers, as quantised ones of unit 1.
+pub(super) fn whole_weights(constant: &Constant) -> Option<Scaled> {
+    let Values::Float(_) = &constant.values else { return None };
+    let ints = constant.to_ints().filter(|ints| ints.iter().all(|w| w.abs() < 1 << 15))?;
+    Some(Scaled { shape: constant.shape.clone(), ints: ints.to_vec(), scale: vec![1.0], axis: 0, element: None })
 }

@@ -3,6 +3,7 @@
 //! The bound on what the order of additions can change grows with their number, and real errors stay far below it. Where results may be
 //! approximate, sums of products are measured too: on random inputs, exactly and as one chain of 32-bit floats.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 
 use ndarray::Axis;
@@ -10,8 +11,9 @@ use ndarray::Axis;
 use super::graph::Node;
 use super::quantiser::Quantiser;
 use super::real::{Near, Post, apply, at, quantised};
+use super::stop::Stop;
 use super::tensor::Element;
-use super::value::{Fused, Real, Stop};
+use super::value::{Fused, Real};
 use super::walk::Walk;
 use crate::import::builder::Sum;
 use crate::network::Range;
@@ -99,21 +101,27 @@ fn percent(part: f64) -> String {
 }
 
 /// Why integers do not determine a result, and what helps.
-#[derive(Clone, Copy)]
-pub(super) struct Why<'a> {
-    pub reason: &'a str,
-    pub hint: &'a str,
+#[derive(Clone)]
+pub(super) struct Why {
+    pub reason: Cow<'static, str>,
+    pub hint: &'static str,
 }
 
-pub(super) const FLOATS: Why<'static> = Why {
-    reason: "float32 arithmetic decides results: a value lies nearer to a boundary than its error",
-    hint: "use scales that are powers of two",
-};
+impl Why {
+    const fn new(reason: &'static str, hint: &'static str) -> Why {
+        Why { reason: Cow::Borrowed(reason), hint }
+    }
+}
 
-pub(super) const MEANS: Why<'static> = Why {
-    reason: "ONNX Runtime computes this mean (ReduceMean) in float32, and one lies nearer to a boundary than its error",
-    hint: "use GlobalAveragePool, which it computes in integers (torch.onnx.export writes that with dynamo=False)",
-};
+pub(super) const FLOATS: Why = Why::new(
+    "float32 arithmetic decides results: a value lies nearer to a boundary than its error",
+    "use scales that are powers of two",
+);
+
+pub(super) const MEANS: Why = Why::new(
+    "ONNX Runtime computes this mean (ReduceMean) in float32, and one lies nearer to a boundary than its error",
+    "use GlobalAveragePool, which it computes in integers (torch.onnx.export writes that with dynamo=False)",
+);
 
 /// How far results by exact arithmetic are from those by floats, in steps.
 pub(super) struct Measured {
@@ -128,7 +136,7 @@ impl<'m> Walk<'m> {
         &mut self,
         node: Node<'m>,
         doubts: &Doubts,
-        why: Why<'_>,
+        why: Why,
         measured: Option<Measured>,
     ) -> Result<(), Stop> {
         let (off, hint) = (doubts.most.get(), why.hint);
@@ -166,11 +174,11 @@ impl<'m> Walk<'m> {
             "an average of {count} values can lie halfway between two steps, where the rounding of ONNX Runtime's floats decides"
         );
         let hint = "give it an output scale of its own (AveragePool left out of op_types_to_quantize), or use a max pool or strides";
-        self.settle(node, doubts, Why { reason: &reason, hint }, None)
+        self.settle(node, doubts, Why { reason: reason.into(), hint }, None)
     }
 
     /// Why floats decide the results of a quantiser, and what to do about it.
-    pub(super) fn floats_decide(&self, node: Node<'m>, real: &Real<'m>) -> Why<'static> {
+    pub(super) fn floats_decide(&self, node: Node<'m>, real: &Real<'m>) -> Why {
         let Some(fused) = real.fused.as_ref().filter(|_| node.op() == "QuantizeLinear") else {
             return FLOATS;
         };
@@ -182,16 +190,21 @@ impl<'m> Walk<'m> {
             let reason = "what the layer makes is read by several nodes: ONNX Runtime computes it in floats, whose order of summation \
                           decides results";
             let hint = "quantise each tensor once, before anything else reads it (no DedicatedQDQPair)";
-            return Why { reason, hint };
+            return Why::new(reason, hint);
+        }
+        if let Some(apart) = &fused.apart {
+            let reason = format!("{apart}: it computes the layer in floats, whose order of summation decides results");
+            let hint = "put QuantizeLinear and DequantizeLinear with zero points right before the layer, or use scales that are powers of two";
+            return Why { reason: reason.into(), hint };
         }
         let bytes = |element: Element| matches!(element, Element::Int { bits: 8, .. });
         let (x, w) = fused.elements;
         if ![x, w].into_iter().chain(result).all(bytes) {
             let reason = "it has integers of other than 8 bits: ONNX Runtime computes this in floats, whose order of summation decides results";
-            return Why {
+            return Why::new(
                 reason,
-                hint: "quantise activations and weights to 8 bits, or use scales that are powers of two",
-            };
+                "quantise activations and weights to 8 bits, or use scales that are powers of two",
+            );
         }
         if !unsigned(fused.elements.0) || result.is_some_and(|result| !unsigned(result)) {
             let hint = "quantise activations as unsigned bytes (activation_type=QuantType.QUInt8)";
@@ -202,11 +215,11 @@ impl<'m> Walk<'m> {
                 "its signed 8-bit activations are clipped or read by several nodes: ONNX Runtime on x86 computes this in floats, whose \
                  order of summation decides results"
             };
-            return Why { reason, hint };
+            return Why::new(reason, hint);
         }
-        let reason = "a function stands between the layer and its quantiser: ONNX Runtime computes this in floats, whose order of \
+        let reason = "an operation stands between the layer and its quantiser: ONNX Runtime computes this in floats, whose order of \
                       summation decides results";
-        Why { reason, hint: "quantise behind the layer, or use scales that are powers of two" }
+        Why::new(reason, "quantise right behind the layer, or use scales that are powers of two")
     }
 
     /// A sum of products, exactly and in floats, on random inputs; `None` unless it is of one product of integers. `near` is the value

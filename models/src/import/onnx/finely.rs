@@ -7,7 +7,8 @@ use std::rc::Rc;
 
 use super::graph::Node;
 use super::real::{Float, HALF_ULP, Near, Post, apply};
-use super::value::{Real, Source, Stop};
+use super::stop::Stop;
+use super::value::{Real, Source};
 use super::walk::Walk;
 use crate::import::builder::Sum;
 use crate::network::{Op, TensorId, Term, Window};

@@ -3,8 +3,9 @@
 use super::graph::Node;
 use super::quantiser::Quantiser;
 use super::real::{Post, at};
+use super::stop::Stop;
 use super::tensor::Element;
-use super::value::{FusedKind, Real, Scale, Scaled, Source, Stop};
+use super::value::{FusedKind, Real, Scale, Scaled, Source};
 use super::walk::Walk;
 use crate::import::builder::Sum;
 use crate::network::TensorId;
@@ -26,12 +27,10 @@ impl<'m> Walk<'m> {
         };
         let (x, w) = fused.elements;
         let byte = |element: Element| matches!(element, Element::Int { bits: 8, .. });
-        let implied = match &real.post[..] {
-            [] => true,
-            [Post::Clip(lo, hi)] => clip_is_implied(*lo, *hi, quantiser, element),
-            _ => false,
-        };
-        if !(byte(x) && byte(w) && byte(element) && implied && self.leads_to(fused.output, node.index)) {
+        let implied = clips_are_implied(&real.post, quantiser, element);
+        let beside =
+            fused.apart.is_none() && self.graph.merged_with(node).is_some_and(|made| made.output() == fused.output);
+        if !(byte(x) && byte(w) && byte(element) && implied && beside) {
             return Ok(None);
         }
         let result = if self.becomes_unsigned(node.output(), element) { Element::UINT8 } else { element };
@@ -81,13 +80,6 @@ impl<'m> Walk<'m> {
     /// `DequantizeLinear`, and no quantiser behind.
     fn is_quantised_again(&self, node: Node<'m>) -> bool {
         let maker = |index: usize| node.input(index).and_then(|name| self.graph.maker(name));
-        let mut x = maker(0);
-        // The runtime moves quantisers over these.
-        while let Some(moved) =
-            x.filter(|x| matches!(x.op(), "MaxPool" | "Reshape" | "Transpose" | "Squeeze" | "Unsqueeze" | "Slice"))
-        {
-            x = moved.input(0).and_then(|name| self.graph.maker(name));
-        }
         let plain = node.op() == "MatMul"
             || node.int("transB", 0) == 0 && node.float("alpha", 1.0) == 1.0 && node.float("beta", 1.0) == 1.0;
         let Some(w) = maker(1).filter(|w| w.op() == "DequantizeLinear" && w.int("block_size", 0) == 0) else {
@@ -105,27 +97,12 @@ impl<'m> Walk<'m> {
         });
         let result = added.filter(|_| node.op() == "MatMul").map_or(node.output(), |added| added.output());
         plain
-            && x.is_none_or(|x| x.op() != "DequantizeLinear")
+            && node.input(0).is_some_and(|x| self.apart(x).is_some())
             && matrix.len() == 2
             && (units.is_empty() || by_output)
             && zeros
             && self.graph.reader(w.output()).is_some()
             && self.graph.consumers(result).iter().all(|&at| self.graph.nodes[at].op() != "QuantizeLinear")
-    }
-
-    /// True if only node `index` reads the tensor, perhaps through operations that the runtime moves behind the quantiser.
-    pub(super) fn leads_to(&self, tensor: &'m str, index: usize) -> bool {
-        let mut name = tensor;
-        while let Some((reader, node)) = self.graph.reader(name) {
-            if reader == index {
-                return true;
-            }
-            if !matches!(node.op(), "Relu" | "Clip" | "MaxPool" | "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze") {
-                return false;
-            }
-            name = node.output();
-        }
-        false
     }
 
     /// clamp(half_to_even(float(z) * scale) + zero), ONNX Runtime's rule for integers.
@@ -160,8 +137,12 @@ fn integer_rule(quantiser: &Quantiser, scale: f32, z: i64) -> i64 {
     v.saturating_add(quantiser.zero as i64).clamp(quantiser.lo, quantiser.hi)
 }
 
-/// True if what a quantiser's type can hold lies within the clip: the clip changes nothing.
-pub(super) fn clip_is_implied(lo: f32, hi: f32, quantiser: &Quantiser, element: Element) -> bool {
+/// True for clips that what a quantiser's type can hold lies within: they change nothing.
+pub(super) fn clips_are_implied(post: &[Post], quantiser: &Quantiser, element: Element) -> bool {
     let end = |q: i64| (q - quantiser.zero as i64) as f32 * quantiser.scale;
-    element.small().is_some_and(|(least, most)| end(least) >= lo && end(most) <= hi)
+    let small = element.small();
+    post.iter().all(|step| match step {
+        Post::Clip(lo, hi) => small.is_some_and(|(least, most)| end(least) >= *lo && end(most) <= *hi),
+        _ => false,
+    })
 }

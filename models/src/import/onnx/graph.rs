@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::schema::{AttributeProto, GraphProto, Model, NodeProto, ValueInfo};
+use super::stop::Stop;
 use super::tensor::{Constant, Element};
-use super::value::Stop;
 use crate::import::ImportProblem;
 
 /// Most nodes of a file.
@@ -147,6 +147,11 @@ impl<'m> Node<'m> {
     /// The operation.
     pub fn op(&self) -> &'m str {
         &self.proto.op_type
+    }
+
+    /// True if it makes integers of real numbers.
+    pub fn is_quantiser(&self) -> bool {
+        matches!(self.op(), "QuantizeLinear" | "Quant" | "IntQuant" | "BipolarQuant" | "MultiThreshold")
     }
 
     /// A name to print: its own, or that of its first output.

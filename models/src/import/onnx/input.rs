@@ -3,12 +3,12 @@
 use std::collections::{HashMap, HashSet};
 
 use super::client::Chain;
-use super::constants::{quant_rule, target_element};
+use super::constants::{quant_rule, target_element, whole_weights};
 use super::graph::{Graph, Node};
 use super::quantiser::{Quantiser, Rule};
+use super::stop::Stop;
 use super::tensor::Element;
-use super::value::{Layout, Stop, Value};
-use super::whole::whole_weights;
+use super::value::{Layout, Value};
 use crate::coding::{self, Coding, Dtype, Order, Step};
 use crate::import::{ImportProblem, Preprocessing};
 use crate::network;
@@ -78,7 +78,7 @@ impl<'m> Input<'m> {
             if at == 0 && reads_whole(graph, node, values) {
                 whole = true;
                 Quantiser::onnx(1.0, 0, (0, 255)).map(|quantiser| (quantiser, Dtype::Uint(8)))
-            } else if at != 0 || !is_quantiser(node) {
+            } else if at != 0 || !node.is_quantiser() {
                 let hint = "quantise the input: QuantizeLinear, Quant, or an input of 8-bit integers";
                 return Err((Some(node), Stop::new("it reads the graph's input, which nothing has quantised", hint)));
             } else {
@@ -164,10 +164,6 @@ fn reads_whole<'m>(graph: &Graph<'m>, node: Node<'m>, values: &HashMap<&'m str, 
     matches!(node.op(), "Conv" | "Gemm" | "MatMul")
         && matches!(weights, Some(Value::Constant(constant)) if whole_weights(constant).is_some())
         && graph.nodes.iter().any(|node| matches!(node.op(), "Floor" | "Round" | "Ceil"))
-}
-
-pub(super) fn is_quantiser(node: Node<'_>) -> bool {
-    matches!(node.op(), "QuantizeLinear" | "Quant" | "IntQuant" | "BipolarQuant" | "MultiThreshold")
 }
 
 /// The first node that does something with a tensor, and which of its inputs that is.

@@ -4,15 +4,16 @@ use std::rc::Rc;
 
 use ndarray::Array4;
 
-use super::constants::dequantise;
+use super::constants::{dequantise, whole_weights};
 use super::graph::Node;
 use super::real::{Float, HALF_ULP, Post, Scales, at, odd_factor, power_of_two};
+use super::stop::Stop;
 use super::tensor::{Constant, Element};
-use super::value::{Fused, FusedKind, Ints, Layout, Real, Scale, Scaled, Source, Stop, Value};
+use super::value::{Fused, FusedKind, Ints, Layout, Real, Scale, Scaled, Source, Value};
 use super::walk::Walk;
-use super::whole::whole_weights;
 use crate::check::MAX_ACCUMULATOR;
 use crate::import::builder::{Sum, weight_width};
+use crate::import::same;
 use crate::network::{Range, Term, Window};
 
 impl<'m> Walk<'m> {
@@ -221,11 +222,16 @@ impl<'m> Walk<'m> {
         if !quantised_form && layout.rank == 2 && alpha != 1.0 && !power_of_two(alpha) {
             return Err(Stop::new(format!("alpha = {alpha}"), "fold it into the weights' scale"));
         }
-        let unit = |c: usize| f64::from(input.unit) * f64::from(at(&weights.scale, c)) * f64::from(alpha);
+        let unit = |c: usize| match at(&weights.scale, c) {
+            // The accumulator times one number.
+            w if quantised_form => f64::from(alpha_times(alpha, input.unit) * w),
+            w => f64::from(input.unit) * f64::from(w) * f64::from(alpha),
+        };
         let magnitude = self.magnitudes(&sum);
         let products = weights.ints.len() / channels;
         let scales = Scales { unit: input.unit * alpha, error: self.relative_error(input) };
         let float = |magnitude: &[f64]| Float::of(products, magnitude, scales, |c| at(&weights.scale, c));
+        let apart = if quantised_form { None } else { self.layer_apart(node, kind == FusedKind::Gemm) };
         let mut post = Vec::new();
         if !quantised_form && kind != FusedKind::MatMul && node.input(2).is_some() {
             match self.value(node, 2)? {
@@ -238,7 +244,7 @@ impl<'m> Walk<'m> {
                     let bias = super::quantiser::per_channel(&bias.to_floats(), channels)
                         .ok_or_else(|| Stop::new("a bias that is not one number per channel", "export it so"))?;
                     let integers = input.quantised.is_some() && weights.element.is_some();
-                    if number && integers && self.leads_to_quantiser(node.output()) {
+                    if number && integers && apart.is_none() && self.graph.leads_to_quantiser(node.output()) {
                         self.round_bias(&mut sum, &bias, alpha_times(alpha, input.unit), &weights.scale);
                     } else if let Some(whole) = whole_units(&bias, &unit, &float(&magnitude), &magnitude) {
                         sum.bias = whole;
@@ -250,14 +256,20 @@ impl<'m> Walk<'m> {
         }
         let mut float = float(&self.magnitudes(&sum));
         if weights.element.is_none() && matches!(self.value(node, 1)?, Value::Constant(_)) {
+            self.refuse_quantised_weights(node, kind)?;
             self.merged_factors(node, &sum, &mut float);
         }
+        if quantised_form {
+            let exact = |(error, &most): (f64, &f64)| if most < (1 << 24) as f64 { 0.0 } else { error };
+            float.error = float.error.into_iter().zip(&self.magnitudes(&sum)).map(exact).collect();
+        }
         let fused = match (input.quantised, weights.element) {
-            (Some((_, element)), Some(other)) => Some(Fused {
+            (Some((_, element)), Some(other)) if !quantised_form => Some(Fused {
                 kind,
                 input: alpha_times(alpha, input.unit),
                 weights: weights.scale.clone(),
                 elements: (element, other),
+                apart,
                 output: node.output(),
             }),
             _ => None,
@@ -265,6 +277,21 @@ impl<'m> Walk<'m> {
         let unit = Rc::new((0..channels).map(unit).collect());
         let source = Source::Sum { unit, float: Rc::new(float), sum: Rc::new(sum) };
         Ok(Value::Real(Rc::new(Real { source, post, later: vec![], channels, layout, fused })))
+    }
+
+    /// Refuses float weights that ONNX Runtime makes integers of itself: those of a layer between quantisers.
+    fn refuse_quantised_weights(&self, node: Node<'m>, kind: FusedKind) -> Result<(), Stop> {
+        // A sum behind a product of matrices becomes its bias.
+        let sum = self.graph.reader(node.output()).map(|(_, next)| next).filter(|next| next.op() == "Add");
+        let made = if kind == FusedKind::MatMul { sum } else { Some(node) };
+        let floats = matches!(self.value(node, 1)?, Value::Constant(_));
+        let between = node.input(0).is_some_and(|x| self.apart(x).is_none())
+            && made.is_some_and(|made| self.graph.leads_to_quantiser(made.output()));
+        if floats && between {
+            let reason = "its weights are floats between quantisers: ONNX Runtime rounds them to 8 bits itself";
+            return Err(Stop::new(reason, "quantise the weights: QuantizeLinear and DequantizeLinear, or integers"));
+        }
+        Ok(())
     }
 
     /// Factors behind a layer of float weights become part of the weights in ONNX Runtime: sums that are exact without them may not be.
@@ -369,9 +396,7 @@ impl<'m> Walk<'m> {
             _ => {
                 for axis in 0..2 {
                     let size = shape[1 + axis] + extra[axis] + extra[axis + 2];
-                    let wanted = size.div_ceil(stride[axis]);
-                    let needed = (wanted - 1) * stride[axis] + window.extent()[axis];
-                    let total = needed.saturating_sub(size);
+                    let total = same::padding(size, stride[axis], window.extent()[axis]);
                     let less = total / 2;
                     let before = if mode == "same_lower" { total - less } else { less };
                     (window.padding[axis], window.padding[axis + 2]) = (before, total - before);
@@ -386,10 +411,12 @@ impl<'m> Walk<'m> {
     pub(super) fn with_bias(&mut self, real: &Real<'m>, node: Node<'m>, bias: &[f32]) -> Option<Value<'m>> {
         let (Some(fused), Source::Sum { sum, unit, .. }) = (&real.fused, &real.source) else { return None };
         let merges = fused.kind == FusedKind::MatMul
+            && fused.apart.is_none()
+            && self.graph.maker(fused.output).is_some_and(|made| self.layer_apart(made, true).is_none())
             && real.post.is_empty()
             && real.later.is_empty()
             && self.graph.reader(fused.output).is_some()
-            && self.leads_to_quantiser(node.output());
+            && self.graph.leads_to_quantiser(node.output());
         if !merges {
             return None;
         }
@@ -412,19 +439,6 @@ impl<'m> Walk<'m> {
         }
         let note = "biases of real numbers are rounded to whole units, as ONNX Runtime since 1.21 does it";
         self.builder.report.note(note);
-    }
-
-    /// True if only a quantiser reads the tensor, perhaps behind an activation.
-    pub(super) fn leads_to_quantiser(&self, tensor: &'m str) -> bool {
-        let mut name = tensor;
-        while let Some((_, node)) = self.graph.reader(name) {
-            match node.op() {
-                "QuantizeLinear" => return true,
-                "Relu" | "Clip" | "MaxPool" | "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" => name = node.output(),
-                _ => return false,
-            }
-        }
-        false
     }
 }
 

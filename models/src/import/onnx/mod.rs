@@ -6,11 +6,17 @@
 //! | `external` | tensors in files of their own |
 //! | `calm` | what the runtime leaves out before it looks at anything else |
 //! | `tensor`, `constants`, `arrays` | constants, and what is computed from constants alone |
-//! | `graph`, `input`, `client` | the graph, what quantises its input, and what the client does before |
+//! | `stop` | why a node can't be imported |
+//! | `graph`, `propagation` | the graph, and where the runtime moves its quantisers |
+//! | `dims` | dimensions and axes |
+//! | `input`, `client` | what quantises the input, and what the client does before |
 //! | `value`, `real`, `quantiser` | integers and real numbers, and the functions between them |
+//! | `integers`, `joint` | functions of integers, and of two numbers that follow from one |
+//! | `walk` | all that is known meanwhile, and the inputs of nodes |
 //! | `operators` | which operators there are, and what becomes of them |
-//! | `walk` | node by node, from graph to network |
+//! | `file` | node by node, from graph to network |
 //! | `linear`, `pool`, `pointwise`, `uneven`, `shape`, `moves`, `padding` | the operations |
+//! | `quantise` | nodes that quantise |
 //! | `requantise`, `fused`, `pairs`, `both`, `finely` | from accumulators, sums and products to activations |
 //! | `whole` | dialects whose accumulators stay integers |
 //! | `doubts`, `chance` | what floats decide, how often, and how far exact arithmetic is from them |
@@ -36,13 +42,17 @@ mod calm;
 mod chance;
 mod client;
 mod constants;
+mod dims;
 mod doubts;
 mod external;
+mod file;
 mod finely;
 pub mod float;
 mod fused;
 mod graph;
 mod input;
+mod integers;
+mod joint;
 mod linear;
 mod moves;
 mod operators;
@@ -52,11 +62,14 @@ mod padding;
 mod pairs;
 mod pointwise;
 mod pool;
+mod propagation;
+mod quantise;
 mod quantiser;
 mod real;
 mod requantise;
 mod schema;
 mod shape;
+mod stop;
 mod tensor;
 mod uneven;
 mod value;
@@ -74,7 +87,8 @@ use crate::import::report::{Report, Verdict};
 use crate::import::{ImportError, ImportProblem, Imported, Options};
 use graph::Graph;
 use input::Input;
-use value::{Stop, Value};
+use stop::Stop;
+use value::Value;
 use walk::Walk;
 
 /// Reads an ONNX file.
@@ -135,16 +149,16 @@ fn network<'m>(graph: &'m Graph<'m>, name: &str, options: &Options, report: Repo
     let mut values = known(graph)?;
     let near = options.approximate;
     let located = |(node, stop): (Option<graph::Node>, Stop)| match (node, stop) {
-        (Some(node), stop) => walk::problem(node, stop, near),
+        (Some(node), stop) => file::problem(node, stop, near),
         (None, Stop::Problem(problem)) => problem,
         (None, _) => ImportProblem::Damaged("the input can't be read".to_owned()),
     };
     let input = Input::find(graph, &values).map_err(located)?;
     let first = graph.nodes[0];
     let network_input =
-        input.network(options.preprocessing.as_ref()).map_err(|stop| walk::problem(first, stop, near))?;
+        input.network(options.preprocessing.as_ref()).map_err(|stop| file::problem(first, stop, near))?;
     let builder = Builder::new(name, network_input, options.fold, report);
-    let mut builder = builder.map_err(|obstacle| walk::problem(first, obstacle.into(), near))?;
+    let mut builder = builder.map_err(|obstacle| file::problem(first, obstacle.into(), near))?;
     builder.near = options.approximate;
     let value = match input.element {
         Some(element) => {
@@ -168,13 +182,13 @@ fn network<'m>(graph: &'m Graph<'m>, name: &str, options: &Options, report: Repo
         [name] => {
             let output = walk.values.get(name).cloned();
             let output = output.ok_or_else(|| ImportProblem::Damaged("nothing makes the output".to_owned()))?;
-            walk.output(&output, last).map_err(|stop| walk::problem(last, stop, near))?
+            walk.output(&output, last).map_err(|stop| file::problem(last, stop, near))?
         }
-        _ => walk.outputs().map_err(|(node, stop)| walk::problem(node.unwrap_or(first), stop, near))?,
+        _ => walk.outputs().map_err(|(node, stop)| file::problem(node.unwrap_or(first), stop, near))?,
     };
     let twin = std::mem::take(&mut walk.builder.twin);
     let (network, report) =
-        walk.builder.finish(id, unit).map_err(|obstacle| walk::problem(last, obstacle.into(), near))?;
+        walk.builder.finish(id, unit).map_err(|obstacle| file::problem(last, obstacle.into(), near))?;
     Ok(Imported { network, report, twin })
 }
 
@@ -189,7 +203,7 @@ fn known<'m>(graph: &Graph<'m>) -> Result<HashMap<&'m str, Value<'m>>, ImportPro
         if inputs.iter().zip(&node.proto.input).any(missing) {
             continue;
         }
-        let value = constants::fold(node, &inputs, graph.opset).map_err(|stop| walk::problem(node, stop, false))?;
+        let value = constants::fold(node, &inputs).map_err(|stop| file::problem(node, stop, false))?;
         if let Some(value) = value {
             values.insert(node.output(), value);
         }

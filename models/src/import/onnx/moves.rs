@@ -2,10 +2,11 @@
 
 use std::rc::Rc;
 
-use super::constants::{axis, target};
+use super::dims::{axis, cuts, reshaped};
 use super::graph::Node;
+use super::stop::Stop;
 use super::tensor::Constant;
-use super::value::{Ints, Later, Layout, Real, Scale, Source, Stop, Value};
+use super::value::{Ints, Later, Layout, Real, Scale, Source, Value};
 use super::walk::Walk;
 use crate::check::MAX_ELEMENTS;
 use crate::network::{Op, Shape};
@@ -171,7 +172,7 @@ impl<'m> Walk<'m> {
         let old = self.dims_of(&value)?;
         let by = match node.op() {
             "Transpose" => Move::transpose(&old, &order_of(node, old.len())?),
-            _ => Move::reshape(&old, self.new_dims(node, &old)?),
+            _ => Move::reshape(&old, reshaped(node, &old, 0, |index| self.optional(node, index))?),
         };
         if by.dims == old && by.axes == Move::all(&old) {
             return Ok(value);
@@ -186,39 +187,9 @@ impl<'m> Walk<'m> {
         self.moved(node, &value, &by)
     }
 
-    fn new_dims(&self, node: Node<'m>, old: &[usize]) -> Result<Vec<usize>, Stop> {
-        let axes = |rank: usize| -> Result<Option<Vec<usize>>, Stop> {
-            let axes = self.axes_of(node)?;
-            axes.map(|axes| axes.iter().map(|&a| axis(a, rank)).collect()).transpose()
-        };
-        Ok(match node.op() {
-            "Reshape" => target(old, &self.constant(node, 1)?, node)?,
-            "Flatten" => {
-                let (before, after) = old.split_at(axis(node.int("axis", 1), old.len() + 1)?);
-                vec![before.iter().product(), after.iter().product()]
-            }
-            "Squeeze" => {
-                let drop = axes(old.len())?;
-                let gone = |at: usize| old[at] == 1 && drop.as_ref().is_none_or(|drop| drop.contains(&at));
-                (0..old.len()).filter(|&at| !gone(at)).map(|at| old[at]).collect()
-            }
-            _ => {
-                let count = self.axes_of(node)?.map_or(0, |axes| axes.len());
-                let mut all = axes(old.len() + count)?.unwrap_or_default();
-                all.sort_unstable();
-                let mut new = old.to_vec();
-                for at in all {
-                    new.insert(at.min(new.len()), 1);
-                }
-                new
-            }
-        })
-    }
-
     /// Axes: an attribute, or input 1.
     fn axes_of(&self, node: Node<'m>) -> Result<Option<Vec<i64>>, Stop> {
-        let input = node.input(1).map(|_| self.constant(node, 1)).transpose()?;
-        super::constants::axes(node, input, self.graph.opset)
+        super::dims::axes(node, self.optional(node, 1)?)
     }
 
     /// Whole numbers that a constant input has, or an attribute of older versions.
@@ -268,24 +239,14 @@ impl<'m> Walk<'m> {
     pub(super) fn slice(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
         let value = self.value(node, 0)?.clone();
         let old = self.dims_of(&value)?;
-        let missing = || Stop::new("starts or ends that are not constant", "fold constants before the export");
-        let starts = self.numbers(node, 1, "starts")?.ok_or_else(missing)?;
-        let ends = self.numbers(node, 2, "ends")?.ok_or_else(missing)?;
-        let axes = self.numbers(node, 3, "axes")?.unwrap_or_else(|| (0..starts.len() as i64).collect());
-        let strides = self.numbers(node, 4, "steps")?.unwrap_or_else(|| vec![1; starts.len()]);
-        if [ends.len(), axes.len(), strides.len()].iter().any(|&count| count != starts.len()) {
-            return Err(Stop::new("starts, ends, axes and steps of different lengths", "the file is not consistent"));
-        }
-        let mut value = value;
-        let mut dims = old;
-        for (at, &along) in axes.iter().enumerate() {
-            let along = axis_of(along, dims.len())?;
-            let indices = sliced(dims[along] as i64, starts[at], ends[at], strides[at]);
+        let (mut value, mut dims) = (value, old);
+        for cut in cuts(node, dims.len(), |index| self.optional(node, index))? {
+            let indices = cut.of(dims[cut.axis]);
             if indices.is_empty() {
                 return Err(Stop::new("a slice of nothing", "the file is not consistent"));
             }
-            value = self.moved(node, &value, &Move::along(&dims, along, &indices))?;
-            dims[along] = indices.len();
+            value = self.moved(node, &value, &Move::along(&dims, cut.axis, &indices))?;
+            dims[cut.axis] = indices.len();
         }
         Ok(value)
     }
@@ -543,22 +504,6 @@ fn order_of(node: Node<'_>, rank: usize) -> Result<Vec<usize>, Stop> {
     }
 }
 
-/// The indices of start..end in steps, as NumPy has them.
-pub(super) fn sliced(size: i64, start: i64, end: i64, step: i64) -> Vec<i64> {
-    let from_end = |at: i64| if at < 0 { at.saturating_add(size) } else { at };
-    match step {
-        1.. => {
-            let (start, end) = (from_end(start).clamp(0, size), from_end(end).clamp(0, size));
-            (start..end).step_by(step as usize).collect()
-        }
-        0 => vec![],
-        _ => {
-            let (start, end) = (from_end(start).clamp(-1, size - 1), from_end(end).clamp(-1, size - 1));
-            (end + 1..=start).rev().step_by(step.unsigned_abs() as usize).collect()
-        }
-    }
-}
-
 /// The index that element `to` of a resized axis reads; `None` for what is not known.
 fn nearest_index(to: usize, [old, new]: [usize; 2], scale: f32, place: &str, nearest: &str) -> Option<i64> {
     let x = to as f32;
@@ -589,16 +534,6 @@ fn nearest_index(to: usize, [old, new]: [usize; 2], scale: f32, place: &str, nea
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn slices_are_those_of_numpy() {
-        assert_eq!(sliced(5, 1, 4, 1), [1, 2, 3]);
-        assert_eq!(sliced(5, -2, i64::MAX, 1), [3, 4]);
-        assert_eq!(sliced(5, 0, 5, 2), [0, 2, 4]);
-        assert_eq!(sliced(5, -1, i64::MIN, -1), [4, 3, 2, 1, 0]);
-        assert_eq!(sliced(5, 3, 0, -2), [3, 1]);
-        assert_eq!(sliced(5, 4, 2, 1), [0i64; 0]);
-    }
 
     #[test]
     fn the_nearest_elements_are_found() {

@@ -5,7 +5,8 @@
 use super::graph::Node;
 use super::quantiser::Mode;
 use super::real::Function;
-use super::value::{Stop, Value};
+use super::stop::Stop;
+use super::value::Value;
 use super::walk::Walk;
 use crate::import::report::Verdict;
 

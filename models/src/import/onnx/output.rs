@@ -4,8 +4,9 @@ use super::graph::Node;
 use super::input::dtype;
 use super::moves;
 use super::real::{Post, at};
+use super::stop::Stop;
 use super::tensor::Element;
-use super::value::{Later, Layout, Real, Source, Stop, Value};
+use super::value::{Later, Layout, Real, Source, Value};
 use super::walk::Walk;
 use crate::coding::{End, Order, OutputCoding};
 use crate::import::builder::Sum;
@@ -95,58 +96,9 @@ impl<'m> Walk<'m> {
         unit: &[f64],
         node: Node<'m>,
     ) -> Result<(Sum, f64), Stop> {
-        let (mut sum, mut unit) = (sum.clone(), unit.to_vec());
-        // Factors first, then offsets: v = unit z + bias.
-        let mut bias = vec![0.0; unit.len()];
-        for post in &real.post {
-            for c in 0..unit.len() {
-                let (factor, offset) = match post {
-                    Post::Add(list) => (1.0, at(list, c).into()),
-                    Post::Mul(list) => (f64::from(at(list, c)), 0.0),
-                    Post::Div(list) => (1.0 / f64::from(at(list, c)), 0.0),
-                    Post::Norm { scale, bias } => (at(scale, c).into(), at(bias, c).into()),
-                    Post::From(list) => (-1.0, at(list, c).into()),
-                    Post::Clip(..)
-                    | Post::Round(_)
-                    | Post::Whole(_)
-                    | Post::Function(_)
-                    | Post::Slopes(_)
-                    | Post::Join { .. }
-                    | Post::Reals(_)
-                    | Post::Both(_) => {
-                        let hint = "end the network with a linear layer, or quantise its output";
-                        return Err(Stop::new("a function of the last values, which nothing quantises", hint));
-                    }
-                };
-                (unit[c], bias[c]) = (unit[c] * factor, bias[c] * factor + offset);
-            }
-        }
-        let least = unit.iter().map(|u| u.abs()).fold(f64::INFINITY, f64::min);
-        if !(least.is_normal() && unit.iter().all(|u| u.is_finite())) {
-            return Err(Stop::new("outputs without a unit", "the file is not consistent"));
-        }
-        let same = unit.iter().all(|&u| u > 0.0 && (u - unit[0]).abs() <= 1e-6 * unit[0]);
-        let mut common = unit[0];
-        let (mut factors, mut whole) = (vec![1; unit.len()], true);
-        if !same {
-            // Weights stay within 16 bits: units become multiples of a smaller one.
-            let most = sum.weights().flatten().map(|w| w.unsigned_abs()).max().unwrap_or(1).max(1);
-            let factor = f64::from(32_000 / most).max(1.0).floor();
-            let largest = unit.iter().map(|u| u.abs()).fold(0.0, f64::max);
-            let multiples = unit.iter().all(|u| (u / least).fract() == 0.0) && largest / least <= factor;
-            if sum.has_identity() || !(multiples || self.near) {
-                return Err(Stop::near("outputs with different units", "quantise the last layer by tensor"));
-            }
-            common = if multiples { least } else { largest / factor };
-            factors = unit.iter().map(|u| (u / common).round() as i64).collect();
-            let off = unit.iter().zip(&factors).map(|(u, &f)| (f as f64 * common / u - 1.0).abs()).fold(0.0, f64::max);
-            sum.multiply(&factors)?;
-            whole = multiples;
-            if !multiples {
-                let note = format!("outputs have different units: factors approximate them to {:.2} %", 100.0 * off);
-                self.builder.report.note(note);
-            }
-        }
+        let mut sum = sum.clone();
+        let Lines { unit, bias } = Lines::of(unit, &real.post)?;
+        let (mut common, factors, whole) = self.with_one_unit(&mut sum, &unit)?;
         // Biases in whole units are so but for the rounding of their unit.
         let snapped = |b: f64| if (b - b.round()).abs() <= 1e-6 * b.abs() { b.round() } else { b };
         let offsets: Vec<f64> = bias.iter().map(|b| snapped(b / common)).collect();
@@ -179,15 +131,36 @@ impl<'m> Walk<'m> {
         if rounded > FINE {
             self.note(node, &format!("the biases of the outputs are rounded, by {rounded:.4} of a unit at most"));
         }
-        if !real.layout.pad.iter().all(|&pad| pad == 0)
-            || real.later.iter().any(|later| matches!(later, Later::MaxPool(_)))
-        {
-            return Err(Stop::new("a pool of values that nothing has quantised", "quantise the output"));
-        }
-        if real.later.iter().any(|later| matches!(later, Later::Select { axes, .. } if !moves::whole(axes))) {
-            return Err(Stop::new("outputs in another order, which nothing has quantised", "quantise the output"));
-        }
+        in_order(real)?;
         Ok((sum, common))
+    }
+
+    /// Gives all channels one unit: that unit, by what each channel was multiplied, and whether these multiples are exact.
+    fn with_one_unit(&mut self, sum: &mut Sum, unit: &[f64]) -> Result<(f64, Vec<i64>, bool), Stop> {
+        let least = unit.iter().map(|u| u.abs()).fold(f64::INFINITY, f64::min);
+        if !(least.is_normal() && unit.iter().all(|u| u.is_finite())) {
+            return Err(Stop::new("outputs without a unit", "the file is not consistent"));
+        }
+        if unit.iter().all(|&u| u > 0.0 && (u - unit[0]).abs() <= 1e-6 * unit[0]) {
+            return Ok((unit[0], vec![1; unit.len()], true));
+        }
+        // Weights stay within 16 bits: units become multiples of a smaller one.
+        let most = sum.weights().flatten().map(|w| w.unsigned_abs()).max().unwrap_or(1).max(1);
+        let factor = f64::from(32_000 / most).max(1.0).floor();
+        let largest = unit.iter().map(|u| u.abs()).fold(0.0, f64::max);
+        let multiples = unit.iter().all(|u| (u / least).fract() == 0.0) && largest / least <= factor;
+        if sum.has_identity() || !(multiples || self.near) {
+            return Err(Stop::near("outputs with different units", "quantise the last layer by tensor"));
+        }
+        let common = if multiples { least } else { largest / factor };
+        let factors: Vec<i64> = unit.iter().map(|u| (u / common).round() as i64).collect();
+        let off = unit.iter().zip(&factors).map(|(u, &f)| (f as f64 * common / u - 1.0).abs()).fold(0.0, f64::max);
+        sum.multiply(&factors)?;
+        if !multiples {
+            let note = format!("outputs have different units: factors approximate them to {:.2} %", 100.0 * off);
+            self.builder.report.note(note);
+        }
+        Ok((common, factors, multiples))
     }
 
     /// What the unit of the outputs z + offset is divided by, so that biases are multiples of it but for [`FINE`] parts of the unit: a
@@ -204,6 +177,55 @@ impl<'m> Walk<'m> {
         let factors: Vec<i64> = (0..=14).map(|k| 1 << k).filter(fits).collect();
         factors.iter().copied().find(|&factor| rest(factor) <= FINE).or(factors.last().copied()).unwrap_or(1)
     }
+}
+
+/// Outputs unit * z + bias, by channel.
+struct Lines {
+    unit: Vec<f64>,
+    bias: Vec<f64>,
+}
+
+impl Lines {
+    /// What the steps make of z times its unit.
+    fn of(unit: &[f64], post: &[Post]) -> Result<Lines, Stop> {
+        let (mut unit, mut bias) = (unit.to_vec(), vec![0.0; unit.len()]);
+        for post in post {
+            for c in 0..unit.len() {
+                let (factor, offset) = match post {
+                    Post::Add(list) => (1.0, at(list, c).into()),
+                    Post::Mul(list) => (f64::from(at(list, c)), 0.0),
+                    Post::Div(list) => (1.0 / f64::from(at(list, c)), 0.0),
+                    Post::Norm { scale, bias } => (at(scale, c).into(), at(bias, c).into()),
+                    Post::From(list) => (-1.0, at(list, c).into()),
+                    Post::Clip(..)
+                    | Post::Round(_)
+                    | Post::Whole(_)
+                    | Post::Function(_)
+                    | Post::Slopes(_)
+                    | Post::Join { .. }
+                    | Post::Reals(_)
+                    | Post::Both(_) => {
+                        let hint = "end the network with a linear layer, or quantise its output";
+                        return Err(Stop::new("a function of the last values, which nothing quantises", hint));
+                    }
+                };
+                (unit[c], bias[c]) = (unit[c] * factor, bias[c] * factor + offset);
+            }
+        }
+        Ok(Lines { unit, bias })
+    }
+}
+
+/// Refuses outputs of which something is put off until they are integers.
+fn in_order(real: &Real<'_>) -> Result<(), Stop> {
+    let pools = real.later.iter().any(|later| matches!(later, Later::MaxPool(_)));
+    if real.layout.pad != [0; 4] || pools {
+        return Err(Stop::new("a pool of values that nothing has quantised", "quantise the output"));
+    }
+    if real.later.iter().any(|later| matches!(later, Later::Select { axes, .. } if !moves::whole(axes))) {
+        return Err(Stop::new("outputs in another order, which nothing has quantised", "quantise the output"));
+    }
+    Ok(())
 }
 
 /// Roundings of biases, in units of the outputs: no more is wanted, and no more is accepted unasked.

@@ -4,8 +4,9 @@ use ndarray::{Array4, Axis, Slice};
 
 use super::graph::Node;
 use super::input::dtype;
+use super::stop::Stop;
 use super::tensor::Element;
-use super::value::{Real, Source, Stop, Value};
+use super::value::{Real, Source, Value};
 use super::walk::Walk;
 use crate::check::MAX_TERMS;
 use crate::coding::{self, End, Order, OutputCoding, OutputPart};

@@ -2,21 +2,19 @@
 
 use std::rc::Rc;
 
-use super::constants::axis;
+use super::dims::pads;
 use super::graph::Node;
 use super::moves::Move;
-use super::value::{Ints, Layout, Real, Scale, Source, Stop, Value};
+use super::stop::Stop;
+use super::value::{Ints, Layout, Real, Scale, Source, Value};
 use super::walk::Walk;
 use crate::network::Op;
-
-/// Most elements on one side.
-const MAX_PAD: u64 = 1 << 12;
 
 impl<'m> Walk<'m> {
     pub(super) fn pad(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
         let value = self.value(node, 0)?.clone();
         let rank = self.dims_of(&value)?.len();
-        let (before, after) = self.pads(node, rank)?;
+        let (before, after) = pads(node, rank, |index| self.optional(node, index))?;
         let plain = match &value {
             Value::Ints(_) => true,
             Value::Real(real) => real.plain().is_some(),
@@ -49,29 +47,6 @@ impl<'m> Walk<'m> {
             Value::Real(real) => Ok(Value::Real(Rc::new(Real { layout: more(real.layout), ..(*real).clone() }))),
             other => Ok(other),
         }
-    }
-
-    /// How many elements there are before and after each axis; negative where some are cut off.
-    fn pads(&self, node: Node<'m>, rank: usize) -> Result<(Vec<i64>, Vec<i64>), Stop> {
-        let whole = |index: usize| -> Result<Vec<i64>, Stop> {
-            Ok(self.constant(node, index)?.to_ints().map_or(vec![], |ints| ints.to_vec()))
-        };
-        let pads = match node.ints("pads").or_else(|| node.ints("paddings")) {
-            Some(pads) => pads.to_vec(),
-            None => whole(1)?,
-        };
-        let axes = match node.input(3) {
-            Some(_) => whole(3)?.into_iter().map(|at| axis(at, rank)).collect::<Result<Vec<_>, _>>()?,
-            None => (0..rank).collect(),
-        };
-        if pads.len() != 2 * axes.len() || pads.iter().any(|pad| pad.unsigned_abs() > MAX_PAD) {
-            return Err(Stop::new("padding that is no small number for each side", "the file is not consistent"));
-        }
-        let (mut before, mut after) = (vec![0; rank], vec![0; rank]);
-        for (index, &at) in axes.iter().enumerate() {
-            (before[at], after[at]) = (pads[index], pads[axes.len() + index]);
-        }
-        Ok((before, after))
     }
 
     /// The network's integer for the constant that is padded with.

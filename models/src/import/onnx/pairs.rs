@@ -11,7 +11,8 @@
 use super::doubts::Doubts;
 use super::graph::Node;
 use super::quantiser::Quantiser;
-use super::value::{Scale, Stop};
+use super::stop::Stop;
+use super::value::Scale;
 use super::walk::Walk;
 use crate::import::builder::{Obstacle, Sum};
 use crate::network::{Op, Range, TensorId, Term};

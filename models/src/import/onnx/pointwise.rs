@@ -6,14 +6,16 @@ use ndarray::Array4;
 
 use super::doubts::Doubts;
 use super::graph::Node;
+use super::integers::Whole;
+use super::joint::Join;
 use super::pairs::PairRule;
 use super::quantiser::{Quantiser, Rule};
-use super::real::{Float, Function, HALF_ULP, Join, Post, at, odd_factor};
+use super::real::{Float, Function, HALF_ULP, Post, at, odd_factor};
 use super::requantise::behind_later;
+use super::stop::Stop;
 use super::tensor::{Element, Values};
-use super::value::{Ints, Layout, Mean, Real, Scale, Source, Stop, Value};
+use super::value::{Ints, Layout, Mean, Real, Scale, Source, Value};
 use super::walk::{Walk, then};
-use super::whole::Whole;
 use crate::import::builder::{Sum, weight_width};
 use crate::network::{TensorId, Term, Window};
 
@@ -163,7 +165,7 @@ impl<'m> Walk<'m> {
             let real = Real { source: Source::Tensor(root), post: vec![post], fused: None, ..(*a).clone() };
             Ok(Some(Value::Real(Rc::new(real))))
         };
-        let bare = a.post.is_empty() && b.post.is_empty() && self.leads_to_quantiser(node.output());
+        let bare = a.post.is_empty() && b.post.is_empty() && self.graph.leads_to_quantiser(node.output());
         if let Some((root, post)) = self.product_of_one(x, y).filter(|_| by == Join::Mul && bare) {
             return function(root, post);
         }
@@ -433,29 +435,30 @@ impl<'m> Walk<'m> {
         let becomes = self.becomes_unsigned(node.output(), element);
         let own = if becomes { Element::UINT8 } else { element };
         let typed = |scale: &Scale| own.small().is_some() && scale.quantised.is_some_and(|(_, other)| other == own);
-        let implied = match &real.post[..] {
-            [] | [Post::Both(_)] => true,
-            [Post::Clip(lo, hi)] | [Post::Both(_), Post::Clip(lo, hi)] => {
-                super::fused::clip_is_implied(*lo, *hi, quantiser, element)
-            }
-            _ => false,
+        let clips = match &real.post[..] {
+            [Post::Both(_), clips @ ..] => clips,
+            clips => clips,
         };
-        let alone = node.input(0).is_some_and(|name| self.graph.reader(name).is_some());
-        if !implied || !alone || !real.later.is_empty() {
+        let implied = super::fused::clips_are_implied(clips, quantiser, element);
+        let beside = self.graph.merged_with(node).is_some_and(|made| {
+            let operands = if made.op() == "AveragePool" { 1 } else { 2 };
+            made.proto.input.iter().take(operands).all(|name| self.apart(name).is_none())
+        });
+        if !implied || !beside {
             return Ok(None);
         }
         let more = if becomes { 128 } else { 0 };
-        if let Some(id) = self.fused_both(node, real, quantiser, (own, more))? {
-            return Ok(Some(id));
-        }
-        match &real.source {
-            Source::Pair(a, b) if typed(a) && typed(b) => self.integer_add(node, *a, *b, quantiser, more).map(Some),
+        let both = self.fused_both(node, real, quantiser, (own, more))?;
+        let id = match &real.source {
+            _ if both.is_some() => both,
+            Source::Pair(a, b) if typed(a) && typed(b) => Some(self.integer_add(node, *a, *b, quantiser, more)?),
             Source::Average { input, window, mean } if typed(input) && *mean != Mean::Reduced => {
-                self.integer_average(node, *input, window, *mean == Mean::Global, quantiser).map(Some)
+                Some(self.integer_average(node, *input, window, *mean == Mean::Global, quantiser)?)
             }
-            source @ Source::Pieces { .. } => self.integer_pieces(node, source, quantiser, typed),
-            _ => Ok(None),
-        }
+            source @ Source::Pieces { .. } => self.integer_pieces(node, source, quantiser, typed)?,
+            _ => None,
+        };
+        id.map(|id| self.later(node, real, id)).transpose()
     }
 }
 

@@ -8,7 +8,8 @@ use super::graph::Node;
 use super::pointwise::offset_rule;
 use super::quantiser::Quantiser;
 use super::real::{HALF_ULP, Near, odd_factor, power_of_two, quantised};
-use super::value::{Ints, Later, Layout, Mean, Real, Scale, Source, Stop, Value};
+use super::stop::Stop;
+use super::value::{Ints, Later, Layout, Mean, Real, Scale, Source, Value};
 use super::walk::Walk;
 use crate::network::{Op, Shape, TensorId, Window};
 
@@ -77,11 +78,7 @@ impl<'m> Walk<'m> {
         let mut layout = real.layout;
         let window = if global {
             if node.op() == "ReduceMean" {
-                let axes = match node.input(1) {
-                    Some(_) => Some(self.constant(node, 1)?),
-                    None => None,
-                };
-                let axes = super::constants::axes(node, axes, self.graph.opset)?.unwrap_or_default();
+                let axes = super::dims::axes(node, self.optional(node, 1)?)?.unwrap_or_default();
                 let mut axes: Vec<i64> = axes.iter().map(|&a| if a < 0 { a + layout.rank as i64 } else { a }).collect();
                 axes.sort_unstable();
                 if !(axes == [2, 3] && layout.rank == 4 || axes == [2] && layout.rank == 3) {

@@ -1,8 +1,8 @@
 //! From a real number to an integer, by the rules of ONNX and of QONNX.
 
-use super::real::at;
-use super::value::Stop;
+use super::stop::Stop;
 pub(super) use crate::coding::Rounding as Mode;
+use crate::declared::of_channel as at;
 
 /// q = index(v); what q means is scale * (q - zero), or ±scale for a bipolar one.
 #[derive(Clone, Debug, PartialEq)]

@@ -6,9 +6,9 @@
 
 use std::rc::Rc;
 
-use super::both::{Both, Reals};
+use super::integers::{Whole, whole};
+use super::joint::{Both, Join, Reals};
 use super::quantiser::{Mode, Quantiser};
-use super::whole::{Whole, whole};
 use crate::import::erf::erf;
 
 pub(super) use crate::declared::of_channel as at;
@@ -47,15 +47,6 @@ pub(super) enum Post {
         left: Vec<Post>,
         right: Vec<Post>,
     },
-}
-
-/// How two numbers become one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Join {
-    Add,
-    Sub,
-    Mul,
-    Div,
 }
 
 /// A function of one number.
@@ -239,54 +230,30 @@ impl Join {
 }
 
 impl Function {
-    /// The result where it is that of one operation of floats, which rounds it once.
-    fn single(self, v: f32) -> Option<f32> {
-        Some(match self {
-            Function::LeakyRelu(slope) => {
-                if v >= 0.0 {
-                    v
-                } else {
-                    slope * v
-                }
-            }
-            Function::ThresholdedRelu(above) => {
-                if v > above {
-                    v
-                } else {
-                    0.0
-                }
-            }
-            Function::Sqrt => v.sqrt(),
-            Function::Reciprocal => 1.0 / v,
-            Function::Abs => v.abs(),
-            Function::Neg => -v,
-            Function::Sign if v == 0.0 => 0.0,
-            Function::Sign => v.signum(),
+    /// True where the result is that of one operation of floats, which rounds it once: so does a cast from 64 bits, which are more than
+    /// twice as many.
+    fn rounds_once(self, v: f32) -> bool {
+        match self {
+            Function::LeakyRelu(_) | Function::ThresholdedRelu(_) | Function::Sqrt | Function::Reciprocal => true,
+            Function::Abs | Function::Neg | Function::Sign => true,
             // A product and a sum, rounded once or twice.
-            Function::HardSigmoid(alpha, beta) if v * alpha + beta == v.mul_add(alpha, beta) => {
-                (v * alpha + beta).clamp(0.0, 1.0)
+            Function::HardSigmoid(alpha, beta) => {
+                let sum = v * alpha + beta;
+                sum == v.mul_add(alpha, beta) && sum.clamp(0.0, 1.0) == self.value(v.into()) as f32
             }
             // Polynomials without a constant, and what is added to them.
-            Function::Sigmoid if v == 0.0 => 0.5,
-            Function::Exp | Function::Cos if v == 0.0 => 1.0,
-            Function::Tanh | Function::Erf | Function::Sin | Function::Softsign | Function::HardSwish if v == 0.0 => {
-                0.0
-            }
-            Function::Mish | Function::Swish(_) | Function::Gelu { .. } if v == 0.0 => 0.0,
-            Function::Elu(_) | Function::Celu(_) if v >= 0.0 => v,
-            Function::Selu(_, gamma) if v >= 0.0 => gamma * v,
-            _ => return None,
-        })
+            Function::Sigmoid | Function::Exp | Function::Cos => v == 0.0,
+            Function::Tanh | Function::Erf | Function::Sin | Function::Softsign | Function::HardSwish => v == 0.0,
+            Function::Mish | Function::Swish(_) | Function::Gelu { .. } => v == 0.0,
+            Function::Elu(_) | Function::Celu(_) | Function::Selu(..) => v >= 0.0,
+            Function::Log | Function::Softplus => false,
+        }
     }
 
     fn near(self, near: Near) -> Near {
         let exact = self.value(near.v.into());
-        let single = self.single(near.v);
-        let v = single.unwrap_or(exact as f32);
-        let own = match single {
-            Some(_) => 0.0,
-            None => self.error() * exact.abs().max(self.size(near.v)),
-        };
+        let v = exact as f32;
+        let own = if self.rounds_once(near.v) { 0.0 } else { self.error() * exact.abs().max(self.size(near.v)) };
         let change = |by: f64| (self.value(f64::from(near.v) + by) - exact).abs();
         let spread = match self {
             _ if near.error == 0.0 => 0.0,

@@ -3,11 +3,12 @@
 use std::rc::Rc;
 
 use super::arrays::shape_part;
-use super::constants::axis;
+use super::dims::axis;
 use super::graph::Node;
 use super::real::{HALF_ULP, Post, odd_factor};
+use super::stop::Stop;
 use super::tensor::{Constant, Element};
-use super::value::{Ints, Later, Layout, Real, Scale, Source, Stop, Value};
+use super::value::{Ints, Later, Layout, Real, Scale, Source, Value};
 use super::walk::Walk;
 use crate::network::{Op, TensorId};
 

@@ -6,7 +6,8 @@ use std::rc::Rc;
 
 use super::graph::Node;
 use super::quantiser::Quantiser;
-use super::value::{Mean, Real, Scale, Source, Stop};
+use super::stop::Stop;
+use super::value::{Mean, Real, Scale, Source};
 use super::walk::Walk;
 use crate::check::MAX_ELEMENTS;
 use crate::network::{Op, TensorId, Window};

@@ -8,8 +8,7 @@ use std::rc::Rc;
 
 use super::real::{Float, Post};
 use super::tensor::{Constant, Element};
-use crate::import::ImportProblem;
-use crate::import::builder::{Obstacle, Sum};
+use crate::import::builder::Sum;
 use crate::network::{Shape, TensorId, Window};
 
 /// A tensor.
@@ -115,6 +114,13 @@ pub(super) struct Scale {
     pub quantised: Option<(i64, Element)>,
 }
 
+/// A tensor that follows from another, element by element.
+pub(super) struct Derived {
+    pub from: TensorId,
+    /// For each value of that, the least first.
+    pub values: Rc<Vec<i64>>,
+}
+
 /// An operation that commutes with a rising function of each element.
 #[derive(Clone, PartialEq)]
 pub(super) enum Later {
@@ -135,6 +141,8 @@ pub(super) struct Fused<'m> {
     /// Units of the weights, one or one for each channel; a factor of the node included.
     pub weights: Vec<f32>,
     pub elements: (Element, Element),
+    /// What stands between the layer and the `DequantizeLinear` of an input, so that the runtime merges nothing.
+    pub apart: Option<String>,
     /// The name of the tensor that the node makes.
     pub output: &'m str,
 }
@@ -145,39 +153,6 @@ pub(super) enum FusedKind {
     Conv,
     MatMul,
     Gemm,
-}
-
-/// Why a node can't be imported.
-pub(super) enum Stop {
-    /// It is not like networks have it: why, what to do, and whether results that may differ by one help.
-    Refused { reason: String, hint: String, near: bool },
-    /// The network has no such node.
-    Obstacle(Obstacle),
-    /// The file is bad.
-    Problem(ImportProblem),
-}
-
-impl Stop {
-    pub fn new(reason: impl Into<String>, hint: impl Into<String>) -> Stop {
-        Stop::Refused { reason: reason.into(), hint: hint.into(), near: false }
-    }
-
-    /// The same for what is accepted where results may be approximate.
-    pub fn near(reason: impl Into<String>, hint: impl Into<String>) -> Stop {
-        Stop::Refused { reason: reason.into(), hint: hint.into(), near: true }
-    }
-}
-
-impl From<Obstacle> for Stop {
-    fn from(obstacle: Obstacle) -> Stop {
-        Stop::Obstacle(obstacle)
-    }
-}
-
-impl From<ImportProblem> for Stop {
-    fn from(problem: ImportProblem) -> Stop {
-        Stop::Problem(problem)
-    }
 }
 
 impl Layout {

@@ -12,7 +12,7 @@ WORDS = {
     "ceil": "halfway between two steps",
     "signed": "signed 8-bit activations are the file's input or output, or read by several nodes",
     "dedicated": "what the layer makes is read by several nodes",
-    "pruned": "a function stands between the layer and its quantiser",
+    "pruned": "an operation stands between the layer and its quantiser",
 }
 
 

@@ -4,10 +4,10 @@ use ndarray::Array4;
 
 use super::{Reader, Tensor};
 use crate::import::onnx::client::by_channel;
-use crate::import::onnx::constants::axes;
+use crate::import::onnx::dims::axes;
 use crate::import::onnx::graph::Node;
+use crate::import::onnx::stop::Stop;
 use crate::import::onnx::tensor::Constant;
-use crate::import::onnx::value::Stop;
 use crate::import::onnx::walk::Walk;
 use crate::network::Window;
 use crate::ptq::real::{RealOp, RealTerm};
@@ -240,7 +240,7 @@ impl<'m> Reader<'_, 'm> {
         let window = match node.op() {
             "GlobalAveragePool" => self.whole(&tensor),
             "ReduceMean" => {
-                let list = axes(node, self.optional(node, 1)?, self.graph.opset)?.unwrap_or_default();
+                let list = axes(node, self.optional(node, 1)?)?.unwrap_or_default();
                 let mut list: Vec<i64> = list.iter().map(|&a| if a < 0 { a + rank as i64 } else { a }).collect();
                 list.sort_unstable();
                 if !(list == [2, 3] && rank == 4 || list == [2] && rank == 3) {

@@ -12,13 +12,14 @@ use std::path::Path;
 
 use super::constants;
 use super::external;
+use super::file;
 use super::graph::{Graph, Node};
 use super::is_quantised;
 use super::known;
 use super::schema;
+use super::stop::Stop;
 use super::tensor::{Constant, Element};
-use super::value::{Stop, Value};
-use super::walk;
+use super::value::Value;
 use crate::check::MAX_ELEMENTS;
 use crate::coding::{ArgMax, Coding, Dtype, End, Order, OutputCoding, Rule};
 use crate::import::error::Refusal;
@@ -208,7 +209,7 @@ impl<'m> Reader<'_, 'm> {
                     Err(stop) => Some(stop),
                 },
             };
-            match stop.map(|stop| walk::problem(node, stop, true)) {
+            match stop.map(|stop| file::problem(node, stop, true)) {
                 Some(ImportProblem::Refused(refusal)) => self.refusals.push(refusal),
                 Some(problem) => return Err(problem),
                 None => {}
@@ -226,7 +227,7 @@ impl<'m> Reader<'_, 'm> {
         let known = |name: &String| self.constants.get(name.as_str()).cloned();
         let inputs: Vec<Option<Value>> = node.proto.input.iter().map(known).collect();
         if inputs.iter().zip(&node.proto.input).all(|(value, name)| value.is_some() || name.is_empty()) {
-            let folded = constants::fold(node, &inputs, self.graph.opset)?;
+            let folded = constants::fold(node, &inputs)?;
             let value = folded.ok_or_else(|| Stop::new("all its inputs are constant", "fold constants before"))?;
             self.constants.insert(node.output(), value);
             return Ok(());

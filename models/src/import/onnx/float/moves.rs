@@ -2,16 +2,13 @@
 
 use super::{Reader, Tensor};
 use crate::coding::{ArgMax, End};
-use crate::import::onnx::constants::{axis, target, with_axes};
+use crate::import::onnx::dims::{axis, cuts, pads, reshaped};
 use crate::import::onnx::graph::Node;
-use crate::import::onnx::moves::sliced;
+use crate::import::onnx::stop::Stop;
 use crate::import::onnx::tensor::{Constant, Element};
-use crate::import::onnx::value::{Stop, Value};
+use crate::import::onnx::value::Value;
 use crate::network::Shape;
 use crate::ptq::real::RealOp;
-
-/// Most padding on a side.
-const MOST_PADDING: i64 = 1 << 12;
 
 impl<'m> Reader<'_, 'm> {
     pub(super) fn identity(&mut self, node: Node<'m>) -> Result<(), Stop> {
@@ -39,15 +36,7 @@ impl<'m> Reader<'_, 'm> {
         let tensor = self.tensors.get(name).cloned();
         let tensor = tensor.ok_or_else(|| Stop::new("its input is missing", "the file is damaged"))?;
         let dims = self.dims(&tensor);
-        let new = match node.op() {
-            "Flatten" => {
-                let at = axis(node.int("axis", 1), dims.len() + 1)?;
-                let (before, behind) = dims.split_at(at);
-                vec![before.iter().product(), behind.iter().product()]
-            }
-            "Reshape" => target(&dims, &self.constant(node, 1)?, node)?,
-            op => with_axes(node, self.optional(node, 1)?, &dims, op == "Unsqueeze", 1, self.graph.opset)?,
-        };
+        let new = reshaped(node, &dims, 1, |index| self.optional(node, index))?;
         let other =
             || Stop::new(format!("a shape of {new:?}"), "networks have vectors and images, one input at a time");
         let shape: Shape = match new[..] {
@@ -84,21 +73,12 @@ impl<'m> Reader<'_, 'm> {
         if value != 0.0 {
             return Err(Stop::new("padding with other than zeros", "pad with zeros"));
         }
-        if node.input(3).is_some() {
-            return Err(Stop::new("padding of axes by name", "give padding for all axes"));
-        }
         let tensor = self.tensor(node, 0)?.clone();
         let dims = self.dims(&tensor);
-        let wrong = || Stop::new("padding that is no small number for each side", "the file is not consistent");
-        let pads: Vec<i64> = match (self.optional(node, 1)?, node.ints("pads")) {
-            (Some(pads), _) => pads.to_ints().ok_or_else(wrong)?.to_vec(),
-            (None, Some(pads)) => pads.to_vec(),
-            (None, None) => return Err(wrong()),
-        };
-        if pads.len() != 2 * dims.len() || pads.iter().any(|pad| !(0..=MOST_PADDING).contains(pad)) {
-            return Err(wrong());
+        let (before, behind) = pads(node, dims.len(), |index| self.optional(node, index))?;
+        if before.iter().chain(&behind).any(|&pad| pad < 0) {
+            return Err(Stop::new("padding that cuts elements off", "use Slice"));
         }
-        let (before, behind) = pads.split_at(dims.len());
         if before[0] != 0 || behind[0] != 0 {
             return Err(Stop::new("padding of the batch", "networks take one input at a time"));
         }
@@ -122,26 +102,12 @@ impl<'m> Reader<'_, 'm> {
     pub(super) fn slice(&mut self, node: Node<'m>) -> Result<(), Stop> {
         let tensor = self.tensor(node, 0)?.clone();
         let (rank, sizes) = (tensor.rank, self.shape(&tensor));
-        let wrong = || Stop::new("bounds that do not fit its shape", "the file is not consistent");
-        let numbers = |index: usize, name: &str| -> Result<Option<Vec<i64>>, Stop> {
-            match self.optional(node, index)? {
-                Some(list) => Ok(Some(list.to_ints().ok_or_else(wrong)?.to_vec())),
-                None => Ok(node.ints(name).map(<[i64]>::to_vec)),
-            }
-        };
-        let starts = numbers(1, "starts")?.ok_or_else(wrong)?;
-        let ends = numbers(2, "ends")?.ok_or_else(wrong)?;
-        let axes = numbers(3, "axes")?.unwrap_or_else(|| (0..starts.len() as i64).collect());
-        let steps = numbers(4, "steps")?.unwrap_or_else(|| vec![1; starts.len()]);
-        if [ends.len(), axes.len(), steps.len()].iter().any(|&count| count != starts.len()) {
-            return Err(wrong());
-        }
         let mut lists: [Vec<i64>; 3] = sizes.map(|size| (0..size as i64).collect());
-        for (at, &along) in axes.iter().enumerate() {
+        for cut in cuts(node, rank, |index| self.optional(node, index))? {
             // Behind the batch: a row is [1, c, l], held as [c, 1, l].
-            let along = match (axis(along, rank)?, rank) {
+            let along = match (cut.axis, rank) {
                 (0, _) => {
-                    if sliced(1, starts[at], ends[at], steps[at]) == [0] {
+                    if cut.of(1) == [0] {
                         continue;
                     }
                     return Err(Stop::new("a slice of the batch", "networks take one input at a time"));
@@ -149,7 +115,7 @@ impl<'m> Reader<'_, 'm> {
                 (2, 3) => 2,
                 (axis, _) => axis - 1,
             };
-            lists[along] = sliced(sizes[along] as i64, starts[at], ends[at], steps[at]);
+            lists[along] = cut.of(sizes[along]);
             if lists[along].is_empty() {
                 return Err(Stop::new("a slice of nothing", "the file is not consistent"));
             }

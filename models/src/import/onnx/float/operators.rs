@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::Reader;
 use crate::coding::End;
 use crate::import::onnx::graph::Node;
-use crate::import::onnx::value::Stop;
+use crate::import::onnx::stop::Stop;
 
 /// Operators that are read alike.
 pub(super) struct Operator {
