@@ -226,7 +226,7 @@ fn integer_dialects_equal_onnxruntime() {
 fn layers_apart_from_their_quantisers_equal_onnxruntime_or_are_refused() {
     let (seed, count) = (number("LOWKEY_SEED", 1), number("LOWKEY_CASES", 240));
     let Some(folder) = generated("between", seed, count) else { return };
-    let (mut floats, mut refused, mut proven, mut others, mut outputs) = (0, 0, 0, 0, 0);
+    let (mut floats, mut refused, mut proven, mut outputs) = (0, 0, 0, 0);
     for index in 0..count {
         let (case, path) = (case(folder.path(), index), folder.path().join(format!("{index}.onnx")));
         let what = format!("between, seed {seed}, graph {index}: {}", case["what"]);
@@ -240,11 +240,6 @@ fn layers_apart_from_their_quantisers_equal_onnxruntime_or_are_refused() {
             }
             Err(error) => {
                 let text = error.problem.to_string();
-                if text.contains("a sum") || text.contains("no multiplier") {
-                    // Sums of two tensors that no line fits.
-                    others += 1;
-                    continue;
-                }
                 assert!(!merged && case["ties"] == true, "{what}: {text}");
                 assert!(
                     text.contains("in floats, whose order of summation decides") || text.contains("halfway"),
@@ -262,7 +257,6 @@ fn layers_apart_from_their_quantisers_equal_onnxruntime_or_are_refused() {
         "between: {count} graphs, {floats} in floats, of these {proven} equal and {refused} refused; {outputs} outputs equal"
     );
     assert!(floats * 4 > count as usize && refused > 20 && proven > 10, "{floats}, {refused}, {proven}");
-    assert!(others * 20 < count, "{others} sums");
 }
 
 /// What floats decide: refused with why, or within a step, which the report says.

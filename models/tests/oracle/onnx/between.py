@@ -71,7 +71,7 @@ BETWEEN = {
     "Relu": lambda graph, x: graph.node("Relu", [x]),
     "Clip": clip,
 }
-LAYERS = ["Conv", "Gemm", "MatMul", "Add", "GlobalAveragePool"]
+LAYERS = ["Conv", "Gemm", "MatMul", "GlobalAveragePool"]
 PLACES = ["before", "behind", "weights"]
 
 
@@ -101,9 +101,6 @@ def layer(graph, x, kind, unit, bias, place, between):
         return graph.node("Conv", [x, w] + extra, kernel_shape=[1, 1])
     if kind == "GlobalAveragePool":
         return graph.node(kind, [x])
-    if kind == "Add":
-        q = graph.node("QuantizeLinear", [x] + graph.parameters(graph.scale * np.float32(1.5), 100))
-        return graph.node("Add", [x, graph.node("DequantizeLinear", [q] + graph.parameters(graph.scale * np.float32(1.5), 100))])
     w = weights(graph, [graph.elements, OUTPUTS], unit, place, between)
     y = graph.node(kind, [x, w] + extra)
     return graph.node("Add", [y, graph.constant(real)]) if bias and kind == "MatMul" else y
@@ -130,7 +127,7 @@ def run(rng, samples, index):
     if (place, between) == ("before", "Clip"):
         # No network has a layer on real numbers.
         between = "Relu"
-    kind = LAYERS[int(rng.integers(0, 5))] if place == "before" else LAYERS[int(rng.integers(0, 3))]
+    kind = LAYERS[int(rng.integers(0, 4))] if place == "before" else LAYERS[int(rng.integers(0, 3))]
     ties, bias = bool(rng.random() < 0.6), bool(rng.random() < 0.3)
     graph = Qdq(rng, SHAPE, np.uint8)
     graph.opset = int(rng.choice([11, 12, 13, 14, 17, 19, 20, 21, 22, 23]))
