@@ -53,8 +53,8 @@ fn picture(name: &str, whole: u64, points: &[Point], chosen: u64) -> String {
         let height = y(10f64.powi(power));
         canvas.line((left, height), (right, height), PALE, 1.0);
         let text = match power {
-            ..-3 => "0.0001 or less".to_owned(),
-            ..0 => format!("{:.*}", power.unsigned_abs() as usize, 10f64.powi(power)),
+            ..=-4 => "0.0001 or less".to_owned(),
+            -3..0 => format!("{:.*}", power.unsigned_abs() as usize, 10f64.powi(power)),
             _ => format!("{}", 10f64.powi(power)),
         };
         canvas.text(&text, (left - 6.0, height), Anchor::End, SMALL);
