@@ -66,7 +66,6 @@
 extern crate self as lowkey;
 
 mod abort;
-#[cfg(not(target_arch = "wasm32"))]
 mod admission;
 pub mod answer;
 mod api;

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::model::Model;
 use super::publisher::Publisher;
 use super::server_builder::ServerBuilder;
-use crate::admission::{Admission, Attendance, GOODBYE};
+use crate::admission::{Admission, Attendance, Cut, GOODBYE};
 use crate::catalogue::{Catalogue, Served};
 use crate::error::{Error, Result};
 use crate::net::{Incoming, Listener, ServerIdentity, Stream, pin_of};
@@ -318,15 +318,11 @@ impl Inner {
         let stop = self.options.stop.clone().or(seat.leave());
         let options = Options { visitor, stop, watch: watch.clone(), room: seat.room(), ..self.options.clone() };
         let session = threads::converse(async move || greeted.serve(catalogue, options).await);
-        let mut cut = self.cut.subscribe();
-        let outcome = tokio::select! {
-            outcome = session => outcome.flatten(),
-            () = async { seat.needed().await; tokio::time::sleep(GOODBYE).await; seat.released().await } => {
-                Err(Error::Session(ProtocolError::Timeout { after: GOODBYE }))
-            }
-            () = async { let _ = cut.wait_for(|cut| *cut).await; seat.released().await } => {
-                Err(Error::Session(ProtocolError::Timeout { after: self.drain.unwrap_or_default() }))
-            }
+        let cut = |after| Err(Error::Session(ProtocolError::Timeout { after }));
+        let outcome = match seat.keep(session, self.cut.subscribe()).await {
+            Ok(outcome) => outcome.flatten(),
+            Err(Cut::ForRoom) => cut(GOODBYE),
+            Err(Cut::AtTheEnd) => cut(self.drain.unwrap_or_default()),
         };
         watch.ended(outcome.as_ref().map(|_| ()));
         outcome

@@ -135,7 +135,7 @@ impl<S> Undecided<S> {
     /// taken apart by `open`, which gives the bits that are compared, those that its circuits would have read, and what is left of it.
     ///
     /// # Errors
-    /// When the identity is shut out by now, or that cannot be read: no coin falls. When it cannot be written: then the identity is
+    /// When the identity is shut out by now, or that cannot be read, or the session has to leave: no coin falls. When it cannot be written: then the identity is
     /// shut out as one that has not answered, and may answer on another connection for a while.
     pub async fn decide<R>(
         self,
@@ -145,7 +145,7 @@ impl<S> Undecided<S> {
         open: impl FnOnce(S) -> (Box<dyn Corrections>, R),
     ) -> Result<Verdict<S, R>> {
         let Self { arrived, model, slot } = self;
-        let turn = presence.turn().await?;
+        let turn = presence.turn_for_coin().await?;
         let mut opened = false;
         let begun = turn.begin(|| {
             opened = rate.falls(rng);

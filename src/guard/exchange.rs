@@ -15,21 +15,18 @@
 //! The checksums are compared first, so that a line that changes bytes is no offence of the client. On a connection that comes later the server begins
 //! with what is owed, if anything is, and the last two messages follow.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
 use lowkey_bridge::OfflineShare;
 use lowkey_mpc::channel::{Channel, Sums};
 use lowkey_mpc::erasing::OnceRng;
-use lowkey_mpc::party::Party;
 use rand::CryptoRng;
 use serde::{Deserialize, Serialize};
 
 use super::audit::{Audit, AuditRate, Corrections, Undecided, Usable, Verdict};
+pub use super::debts::Debts;
 use super::registry::Presence;
 use super::slot::{Answer, Arrived, ClientHalf, Commitment, Committed, Nonce, Promise, SlotName};
 use super::{Denied, Result};
-use crate::error::{Error, Misbehaviour};
+use crate::error::Error;
 use crate::offline::{Draws, receive_lattice, send_lattice};
 use crate::publication::{ClientModel, ServerModel};
 use crate::scope::CONTROL;
@@ -116,22 +113,6 @@ pub enum Fallen<S, R> {
     Spent(R),
 }
 
-/// Client: what opens a slot that is spent, wherever the server asks for it. Wiped when it is dropped.
-#[derive(Debug)]
-pub struct Owed {
-    promise: Promise,
-    macs: [u8; 32],
-}
-
-/// Client: a connection that was lost, or ended, before the server had said that a slot is settled.
-#[derive(Debug)]
-pub struct Lost {
-    /// Why.
-    pub error: Error,
-    /// For the next connection, with the same certificate and soon.
-    pub owed: Owed,
-}
-
 impl<S> Waiting<S> {
     /// With what opens it.
     pub fn new(promise: Promise, slot: S) -> Self {
@@ -142,20 +123,24 @@ impl<S> Waiting<S> {
     /// the hash of the MACs of c and xhat that the client holds, and what is left.
     ///
     /// # Errors
-    /// When the connection fails; the slot is gone then, and what opens it is left.
+    /// When the connection fails, or this future is dropped, the slot is gone; what opens it is among `debts` then, for the next connection,
+    /// with the same certificate and soon.
     pub async fn hear<R>(
         self,
         channel: &mut Channel,
+        debts: &Debts,
         open: impl FnOnce(S) -> ([u8; 32], R),
-    ) -> Result<Fallen<S, R>, Lost> {
-        let Self { promise, slot } = self;
-        match word(channel).await {
-            Ok(Word::Use) => Ok(Fallen::Use(slot)),
-            Ok(Word::Open) => {
-                let (macs, rest) = open(slot);
-                Owed { promise, macs }.open(channel).await.map(|()| Fallen::Spent(rest))
+    ) -> crate::Result<Fallen<S, R>> {
+        let name = *self.promise.slot();
+        let heard_once = || Error::internal("a slot that was heard of twice");
+        let unheard = debts.expect(self.promise, self.slot, open);
+        match word(channel).await? {
+            Word::Use => unheard.used().map(Fallen::Use).ok_or_else(heard_once),
+            Word::Open => {
+                let rest = unheard.spent().ok_or_else(heard_once)?;
+                debts.open(channel, &name).await?;
+                Ok(Fallen::Spent(rest))
             }
-            Err(error) => Err(Lost { error, owed: Owed { promise, macs: open(slot).0 } }),
         }
     }
 }
@@ -164,87 +149,6 @@ async fn word(channel: &mut Channel) -> crate::Result<Word> {
     channel.scope(CONTROL);
     channel.send_control(&Complete { sums: channel.sums() }).await?;
     Ok(channel.recv_control(MAX_CONTROL).await?)
-}
-
-impl Owed {
-    /// Which slot.
-    pub fn slot(&self) -> &SlotName {
-        self.promise.slot()
-    }
-
-    /// Opens the slot.
-    async fn open(self, channel: &mut Channel) -> Result<(), Lost> {
-        match self.answer(channel).await {
-            Ok(()) => Ok(()),
-            Err(error) => Err(Lost { error, owed: self }),
-        }
-    }
-
-    async fn answer(&self, channel: &mut Channel) -> crate::Result<()> {
-        channel.scope(CONTROL);
-        channel.send_control(&self.promise.answer(self.macs)).await?;
-        let Settled { slot } = channel.recv_control(MAX_CONTROL).await?;
-        let expected = self.slot().number;
-        if slot != expected {
-            return Err(Error::Peer(Party::Server, Misbehaviour::OtherSlot { found: slot, expected }));
-        }
-        Ok(())
-    }
-}
-
-/// Most that a client keeps; beyond it what it has owed longest is forgotten.
-const MOST_OWED: usize = 64;
-
-/// Client: what its sessions have not heard to be settled, with whatever servers; a copy is the same. It stays until it is paid: that a server asks
-/// for nothing says nothing of another server, nor of a session whose line was lost since it was asked. No input ever met such a slot.
-#[derive(Clone, Debug, Default)]
-pub struct Debts(Arc<Mutex<VecDeque<Owed>>>);
-
-impl Debts {
-    /// One more, for a connection to come.
-    pub fn add(&self, owed: Owed) {
-        let mut all = self.all();
-        all.push_back(owed);
-        if all.len() > MOST_OWED {
-            all.pop_front();
-        }
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.all().len()
-    }
-
-    /// True if nothing is owed.
-    pub fn is_empty(&self) -> bool {
-        self.all().is_empty()
-    }
-
-    fn all(&self) -> MutexGuard<'_, VecDeque<Owed>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn take(&self, slot: &SlotName) -> Option<Owed> {
-        let mut all = self.all();
-        let place = all.iter().position(|owed| owed.slot() == slot)?;
-        all.remove(place)
-    }
-
-    /// The first message of a connection. What is owed is opened if the server asks for it, and is owed no more once the server says that it is
-    /// settled.
-    ///
-    /// # Errors
-    /// When the connection fails, what is owed is left. When the server asks for a slot that this client does not owe, nothing is opened.
-    pub async fn pay(&self, channel: &mut Channel) -> crate::Result<()> {
-        channel.scope(CONTROL);
-        let Owes(asked) = channel.recv_control(MAX_CONTROL).await?;
-        let Some(slot) = asked else { return Ok(()) };
-        let owed = self.take(&slot).ok_or(Error::Peer(Party::Server, Misbehaviour::NotOwed))?;
-        owed.open(channel).await.map_err(|Lost { error, owed }| {
-            self.add(owed);
-            error
-        })
-    }
 }
 
 /// Server: hears that a slot is complete, and that no byte of the connection was changed.

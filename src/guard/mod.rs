@@ -11,6 +11,7 @@
 //! | [`registry`] | [`Presence`] of an identity in a session; one audit at a time; who still owes an answer |
 //! | [`store`](crate::store) | who is shut out, on disk: [`Offences`](crate::store::Offences) |
 //! | [`exchange`] | the messages of an audit, both roles |
+//! | `debts` | [`Debts`]: what a client owes whose line was lost |
 //!
 //! A session calls, in this order:
 //!
@@ -27,6 +28,7 @@
 pub mod audit;
 mod bits;
 mod circuits;
+mod debts;
 pub mod exchange;
 mod layer;
 mod products;

@@ -21,6 +21,7 @@ use tokio::sync::{OwnedMutexGuard, watch};
 
 use super::audit::{Audit, Case};
 use super::{Denied, Result};
+use crate::admission::{Hold, Room};
 use crate::policy::{Identity, Quota};
 use crate::store::{Offence, Part, Shut, Store};
 
@@ -29,6 +30,9 @@ use crate::store::{Offence, Part, Shut, Store};
 const MOST_DEBTS: usize = 16;
 /// Most that these may take together, in bytes; beyond it the same.
 const MOST_DEBT_BYTES: usize = 512 << 20;
+
+/// How long an answer is taken on another connection, unless a server says otherwise.
+pub(super) const GRACE: Duration = Duration::from_secs(10 * 60);
 
 /// What a server tolerates of an identity.
 #[derive(Clone, Copy, Debug)]
@@ -43,11 +47,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            answer: Duration::from_secs(15),
-            grace: Duration::from_secs(10 * 60),
-            slots_per_hour: NonZeroU32::new(2000).expect("not zero"),
-        }
+        Self { answer: Duration::from_secs(15), grace: GRACE, slots_per_hour: NonZeroU32::new(2000).expect("not zero") }
     }
 }
 
@@ -116,13 +116,18 @@ impl Registry {
     /// # Errors
     /// [`Denied::Nameless`] without a certificate, [`Denied::ShutOut`], or the record cannot be read.
     pub fn enter(self: &Arc<Self>, client: &Identity) -> Result<Presence> {
+        self.enter_in(client, Room::default())
+    }
+
+    /// The same of a session that may be cut: not while its audit is open.
+    pub(super) fn enter_in(self: &Arc<Self>, client: &Identity, room: Room) -> Result<Presence> {
         let name = client.name.clone().ok_or(Denied::Nameless)?;
         let (seat, turn, ended) = {
             let mut state = self.state();
             let (seat, person) = state.seat(self, &name);
             (seat, person.turn.clone(), person.end.subscribe())
         };
-        let presence = Presence { seat, client: client.clone(), turn, ended };
+        let presence = Presence { seat, client: client.clone(), turn, ended, room };
         // Whoever is shut out from here on is told by `ended`.
         presence.check()?;
         Ok(presence)
@@ -144,6 +149,11 @@ impl Registry {
     /// # Errors
     /// [`Denied::Nameless`] without a certificate, or the record cannot be read.
     pub async fn owed(self: &Arc<Self>, client: &Identity) -> Result<Option<Audit>> {
+        self.owed_in(client, &Room::default()).await
+    }
+
+    /// The same on a connection that may be cut: not while the audit is open. One that has to leave is asked for nothing, and still owes.
+    pub(super) async fn owed_in(self: &Arc<Self>, client: &Identity, room: &Room) -> Result<Option<Audit>> {
         let name = client.name.clone().ok_or(Denied::Nameless)?;
         let (seat, turn) = {
             let mut state = self.state();
@@ -153,11 +163,12 @@ impl Registry {
             let (seat, person) = state.seat(self, &name);
             (seat, person.turn.clone())
         };
-        let lock = turn.lock_owned().await;
+        let lock = wait_for(turn, room).await;
         let asked = self.standing(&name)?.and_then(|shut| shut.audit());
+        let hold = room.hold()?;
         let debt = self.state().debts.remove(&name).filter(|debt| asked == Some(debt.audit));
         Ok(debt.map(|Debt { audit, case, until }| {
-            Audit::resumed(case, Turn { audit, until: Some(until), _lock: lock, seat })
+            Audit::resumed(case, Turn { audit, until: Some(until), _lock: lock, seat, _hold: Some(hold) })
         }))
     }
 
@@ -311,6 +322,7 @@ pub struct Presence {
     client: Identity,
     turn: Arc<tokio::sync::Mutex<()>>,
     ended: watch::Receiver<bool>,
+    room: Room,
 }
 
 impl Presence {
@@ -373,12 +385,21 @@ impl Presence {
         if ended { Err(Denied::Ended) } else { Ok(()) }
     }
 
-    /// Waits until no audit of the identity is open.
+    /// Waits until no audit of the identity is open. Meanwhile the session may be cut, and makes room where others wait.
     pub(super) async fn turn(&self) -> Result<Turn> {
-        let lock = self.turn.clone().lock_owned().await;
+        let lock = wait_for(self.turn.clone(), &self.room).await;
         self.check()?;
         let (seat, _) = self.seat.registry.state().seat(&self.seat.registry, &self.seat.name);
-        Ok(Turn { audit: rand::random(), until: None, _lock: lock, seat })
+        Ok(Turn { audit: rand::random(), until: None, _lock: lock, seat, _hold: None })
+    }
+
+    /// The same for a coin: from here on the session is not cut, until the turn, or the audit that it becomes, is over.
+    ///
+    /// # Errors
+    /// As [`turn`](Self::turn), and [`Refusal::Full`](crate::policy::Refusal::Full) in a session that has to leave.
+    pub(super) async fn turn_for_coin(&self) -> Result<Turn> {
+        let turn = self.turn().await?;
+        Ok(Turn { _hold: Some(self.room.hold()?), ..turn })
     }
 }
 
@@ -386,6 +407,15 @@ impl std::fmt::Debug for Presence {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Presence({})", self.name())
     }
+}
+
+/// Waits for a name's turn.
+async fn wait_for(turn: Arc<tokio::sync::Mutex<()>>, room: &Room) -> OwnedMutexGuard<()> {
+    if let Ok(lock) = turn.clone().try_lock_owned() {
+        return lock;
+    }
+    let _queued = room.queue();
+    turn.lock_owned().await
 }
 
 /// The right of an identity to a coin, or to an audit: one at a time.
@@ -396,6 +426,8 @@ pub(super) struct Turn {
     until: Option<Instant>,
     _lock: OwnedMutexGuard<()>,
     seat: Seat,
+    /// Of a session that may not be cut now.
+    _hold: Option<Hold>,
 }
 
 impl Turn {

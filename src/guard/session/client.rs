@@ -12,7 +12,7 @@ use lowkey_mpc::runtime::Instant;
 
 use super::super::bits;
 use super::super::circuits::{Circuits, Kept};
-use super::super::exchange::{self, Debts, Fallen, Lost, Waiting};
+use super::super::exchange::{self, Debts, Fallen, Waiting};
 use super::super::slot::SlotName;
 use super::{Own, run};
 use crate::answer::{self, Output};
@@ -77,13 +77,9 @@ impl Guarded {
             let slot = GuardedSlot { session: ot.session(), number, reveal, circuits };
             let guard = &self.own.guard;
             let open = |slot: GuardedSlot| bits::spend(guard, slot.circuits);
-            match Waiting::new(promise, slot).hear(channel, open).await {
-                Ok(Fallen::Use(slot)) => return Ok((slot, opened)),
-                Ok(Fallen::Spent(triples)) => self.own.triples.append(triples),
-                Err(Lost { error, owed }) => {
-                    self.debts.add(owed);
-                    return Err(error);
-                }
+            match Waiting::new(promise, slot).hear(channel, &self.debts, open).await? {
+                Fallen::Use(slot) => return Ok((slot, opened)),
+                Fallen::Spent(triples) => self.own.triples.append(triples),
             }
             opened += 1;
             *next += 1;

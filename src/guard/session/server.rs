@@ -88,11 +88,8 @@ pub(crate) async fn session(
     // Who is shut out hears so before anything is computed.
     registry.admit(client)?;
     let mut ot = set_up(channel, model, options, &mut randomness).await?;
-    {
-        let _hold = options.room.hold();
-        exchange::collect(channel, registry.owed(client).await?).await?;
-    }
-    let presence = registry.enter(client)?;
+    exchange::collect(channel, registry.owed_in(client, &options.room).await?).await?;
+    let presence = registry.enter_in(client, options.room.clone())?;
     let report = SessionReport { setup: measurement.finish(channel).stage, ..SessionReport::default() };
     options.watch.set_up(&report.setup);
     let own = Own::new(guarded.circuits.clone(), &mut ot)?;
@@ -245,14 +242,13 @@ impl Session<'_> {
     }
 
     /// The coin, and the audit, which has a time of its own: while it is open the session is not cut for want of room or of time, since its
-    /// client would be shut out for that.
+    /// client would be shut out for that. No coin falls in a session that has to leave.
     async fn decide(
         &mut self,
         channel: &mut Channel,
         undecided: Undecided<GuardedSlot>,
         rng: &mut OnceRng,
     ) -> Result<Fallen<Usable<GuardedSlot>, ()>> {
-        let _hold = self.options.room.hold();
         let reveal = undecided.slot().reveal;
         let Own { circuits, guard, triples } = &mut self.own;
         let open = |slot: GuardedSlot| {

@@ -54,12 +54,12 @@ async fn slots_over_a_connection() {
     let (_folder, store, registry) = registry(Limits::default());
     let presence = registry.enter(&client("alice")).unwrap();
     let (mut channels, mut rngs) = (connection(), [20, 21].map(rng));
-    let mut used = Vec::new();
+    let (debts, mut used) = (Debts::default(), Vec::new());
     for number in 0..24 {
         let (waiting, undecided) = converse(&mut channels, &presence, number, &mut rngs).await;
         let [to_server, to_client] = &mut channels;
         let (heard, decided) =
-            tokio::join!(waiting.hear(to_server, macs), decide(to_client, undecided, &presence, &mut rngs[1]));
+            tokio::join!(waiting.hear(to_server, &debts, macs), decide(to_client, undecided, &presence, &mut rngs[1]));
         match (heard.unwrap(), decided.unwrap()) {
             (Fallen::Use(own), Fallen::Use(usable)) => {
                 assert_eq!((own.1, usable.begin(&presence).await.unwrap().1), (number, number));
@@ -70,6 +70,7 @@ async fn slots_over_a_connection() {
         }
     }
     assert!((2..=22).contains(&used.len()), "{used:?}");
+    assert!(debts.is_empty());
     assert_eq!(store.offences().unwrap().iter().count(), 0);
 }
 
@@ -80,7 +81,8 @@ async fn an_answer_on_another_connection() {
     let presence = registry.enter(&client("alice")).unwrap();
     let (mut channels, mut rngs) = (connection(), [22, 23].map(rng));
     let mut number = 0;
-    let owed = loop {
+    let debts = Debts::default();
+    let slot = loop {
         let (waiting, undecided) = converse(&mut channels, &presence, number, &mut rngs).await;
         let [to_server, to_client] = &mut channels;
         let rate = AuditRate::default();
@@ -93,17 +95,18 @@ async fn an_answer_on_another_connection() {
         to_client.flush().await.unwrap();
         drop(std::mem::replace(to_client, connection().into_iter().next().unwrap()));
         drop(audit);
-        break waiting.hear(to_server, macs).await.unwrap_err().owed;
+        waiting.hear(to_server, &debts, macs).await.unwrap_err();
+        break SlotName::new(SessionId([3; 32]), number, MODEL.digest);
     };
+    assert_eq!(debts.len(), 1);
     assert!(*presence.ended().borrow() && registry.enter(&client("alice")).is_err());
 
     // A client that owes nothing opens nothing, and neither does one that owes another slot.
-    let other = Committed::new(SlotName { number: 99, ..*owed.slot() }, &mut fresh()).seed(&nonce()).1;
+    let other = Committed::new(SlotName { number: 99, ..slot }, &mut fresh()).seed(&nonce()).1;
     let other = exchange::Waiting::new(other, ([0; 32], ()));
-    let other = other.hear(&mut { connection().into_iter().next().unwrap() }, macs).await.unwrap_err().owed;
-    let debts = Debts::default();
-    debts.add(other);
-    for foreign in [Debts::default(), debts] {
+    let owes_another = Debts::default();
+    other.hear(&mut { connection().into_iter().next().unwrap() }, &owes_another, macs).await.unwrap_err();
+    for foreign in [Debts::default(), owes_another] {
         let [mut to_server, mut to_client] = connection();
         let audit = registry.owed(&client("alice")).await.unwrap();
         let (paid, collected) = tokio::join!(
@@ -119,8 +122,6 @@ async fn an_answer_on_another_connection() {
     }
 
     // A server that asks for nothing, such as another one, settles nothing.
-    let debts = Debts::default();
-    debts.add(owed);
     let [mut to_server, mut to_client] = connection();
     let (paid, collected) = tokio::join!(debts.pay(&mut to_server), exchange::collect(&mut to_client, None));
     assert!(paid.is_ok() && collected.is_ok() && debts.len() == 1);
@@ -137,6 +138,83 @@ async fn an_answer_on_another_connection() {
     let audit = registry.owed(&client("alice")).await.unwrap();
     let (paid, collected) = tokio::join!(debts.pay(&mut to_server), exchange::collect(&mut to_client, audit));
     assert!(paid.is_ok() && collected.is_ok());
+}
+
+/// A client's future is dropped when its slot may have been asked for: what opens it is there, but not before the slot is gone, and until no server
+/// takes it.
+#[tokio::test]
+async fn a_dropped_future_keeps_the_debt() {
+    let (_folder, _store, registry) = registry(Limits::default());
+    let presence = registry.enter(&client("alice")).unwrap();
+    let (mut channels, mut rngs, debts) = (connection(), [26, 27].map(rng), Debts::default());
+    let (waiting, undecided) = converse(&mut channels, &presence, 0, &mut rngs).await;
+    let slot = SlotName::new(SessionId([3; 32]), 0, MODEL.digest);
+    let [to_server, to_client] = &mut channels;
+    {
+        let mut hears = Box::pin(waiting.hear(to_server, &debts, macs));
+        assert!(comes_to_wait(&mut hears).await);
+        exchange::complete(to_client).await.unwrap();
+        // Elsewhere it is opened by nobody as long as it may be used.
+        assert_eq!(debts.len(), 1);
+        let [mut elsewhere, _other] = connection();
+        let opened = debts.open(&mut elsewhere, &slot).await;
+        assert!(matches!(opened, Err(Error::Peer(Party::Server, Misbehaviour::NotOwed))));
+    }
+    assert_eq!(debts.len(), 1);
+    let Verdict::Audit(audit, ()) = undecided.decide(&presence, AuditRate::default(), &mut coin(), open).await.unwrap()
+    else {
+        panic!("another coin")
+    };
+    drop(audit);
+    assert!(registry.enter(&client("alice")).is_err());
+    // The answer is given up as well, and then given.
+    for dropped in [true, false] {
+        let [mut to_server, mut to_client] = connection();
+        let audit = registry.owed(&client("alice")).await.unwrap();
+        assert!(audit.is_some());
+        if dropped {
+            let mut pays = Box::pin(debts.pay(&mut to_server));
+            to_client.send_control(&exchange::Owes(Some(slot))).await.unwrap();
+            to_client.flush().await.unwrap();
+            assert!(comes_to_wait(&mut pays).await);
+        } else {
+            let (paid, collected) = tokio::join!(debts.pay(&mut to_server), exchange::collect(&mut to_client, audit));
+            assert!(paid.is_ok() && collected.is_ok());
+        }
+        assert_eq!(debts.len(), usize::from(dropped));
+    }
+    registry.enter(&client("alice")).unwrap();
+}
+
+/// A generator whose first word is small, so that a slot is opened.
+fn coin() -> OnceRng {
+    rng((0..).find(|&seed| rng(seed).next_u32() < 1 << 31).unwrap())
+}
+
+/// Lets a future come to where it waits: true if it does.
+async fn comes_to_wait<F: Future + Unpin>(future: F) -> bool {
+    tokio::time::timeout(Duration::from_millis(100), future).await.is_err()
+}
+
+/// What no server takes any more is forgotten, and so is what was owed longest where that is much.
+#[tokio::test]
+async fn debts_lapse() {
+    let debts = Debts::default();
+    let owe = async |number| {
+        let slot = SlotName::new(SessionId([3; 32]), number, MODEL.digest);
+        let waiting = exchange::Waiting::new(Committed::new(slot, &mut fresh()).seed(&nonce()).1, ([0; 32], ()));
+        let mut lost = connection().into_iter().next().unwrap();
+        waiting.hear(&mut lost, &debts, macs).await.unwrap_err();
+    };
+    for number in 0..70 {
+        owe(number).await;
+    }
+    assert_eq!(debts.len(), 64);
+    let now = lowkey_mpc::runtime::Instant::now();
+    debts.lapse(now + Duration::from_secs(10 * 60));
+    assert_eq!(debts.len(), 64);
+    debts.lapse(now + Duration::from_secs(16 * 60));
+    assert!(debts.is_empty());
 }
 
 fn nonce() -> Nonce {

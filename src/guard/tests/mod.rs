@@ -26,6 +26,7 @@ mod identities;
 mod rate;
 mod records;
 mod requests;
+mod seats;
 mod sessions;
 
 static SERVER: LazyLock<Arc<ServerModel>> = LazyLock::new(|| {

@@ -25,6 +25,7 @@ pub(super) struct Deviating {
     pub(super) channel: Channel,
     pub(super) ot: Correlations,
     own: Own,
+    pub(super) debts: Debts,
     randomness: Erasing,
     next: u64,
 }
@@ -65,9 +66,10 @@ impl Deviating {
         assert_eq!(Package { plan, epoch: welcome.epoch, hint }.digest(), MODEL.digest);
         let mut ot = Correlations::setup(&mut channel, &mut randomness.next_rng()).await?;
         channel.compare_sums().await?;
-        Debts::default().pay(&mut channel).await?;
+        let debts = Debts::default();
+        debts.pay(&mut channel).await?;
         let own = Own::new(Arc::new(Circuits::derive(&MODEL.plan).unwrap()), &mut ot)?;
-        Ok(Self { channel, ot, own, randomness, next: 0 })
+        Ok(Self { channel, ot, own, debts, randomness, next: 0 })
     }
 
     pub(super) async fn request(&mut self, action: Action) -> Result<()> {
@@ -91,13 +93,10 @@ impl Deviating {
         let prepared = self.own.prepare(channel, &MODEL.plan, ot, reveal, Some(&half), rng).await?;
         let guard = self.own.guard();
         let open = |prepared| bits::spend(guard, prepared);
-        match Waiting::new(promise, prepared).hear(channel, open).await {
-            Ok(fallen) => {
-                self.next += 1;
-                Ok(matches!(fallen, Fallen::Use(_)))
-            }
-            Err(lost) => Err(lost.error.or_declined()),
-        }
+        let fallen =
+            Waiting::new(promise, prepared).hear(channel, &self.debts, open).await.map_err(Error::or_declined)?;
+        self.next += 1;
+        Ok(matches!(fallen, Fallen::Use(_)))
     }
 
     /// Hears that its identity is shut out, though it has asked for nothing.

@@ -2,10 +2,30 @@
 //! seat, or waits in line for one, or is told that the server is full.
 //!
 //! A seat is for as long as a session lasts. While others wait, a session whose client is late makes room: first those that owe a
-//! message that is due, then those that have asked for nothing for long. So whoever opens many sessions and says nothing, or says it
-//! slowly, keeps nobody out.
+//! message that is due, or wait for another session of their own name that does, then those that have asked for nothing for long. So
+//! whoever opens many sessions and says nothing, or says it slowly, keeps nobody out; but one seat for each name while it is audited.
 //!
 //! A seat comes with the memory that its session may need, where that is limited; for more slots it asks again.
+//!
+//! # Who may be cut
+//!
+//! In the guarded mode a client is [asked to open a slot](crate::guard::audit), and shut out if no answer comes. So a session is *held* from
+//! before the coin falls until the answer was compared: it makes no room and is not cut meanwhile. Of a seat, under one lock:
+//!
+//! - It is held only if it is there, and nobody has asked it to leave, or for its end. Otherwise [`Room::hold`] refuses, and no coin falls.
+//! - While it is held nobody asks it to leave. That it has to end ([`Seat::keep`]) is noted at once, so that no further coin falls, and it is
+//!   cut when it is held no more: one answer later at most.
+//!
+//! So no session ends here between its coin and its answer, on whatever thread it computes: one whose future is gone while it proves
+//! something, with the next messages in its buffer, finds no seat to hold. And whoever was asked to leave is gone after [`GOODBYE`], so
+//! that each counts as one seat for those in line. The one turn of a name is waited for before its session is held: those that wait are
+//! late as others are, and nobody has asked them for anything.
+//!
+//! Locks: a name's turn, then this one, which is let go before the folder's and the registry's are taken.
+
+mod room;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -13,11 +33,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lowkey_mpc::channel::{Attention, Doing};
+use lowkey_mpc::runtime::{Instant, timeout};
 use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
 
 use crate::policy::Refusal;
 use crate::watch::Held;
+pub(crate) use room::Hold;
+pub use room::Room;
 
 /// Connections that have not said hello. One more turns the oldest away.
 const MOST_AT_THE_DOOR: usize = 512;
@@ -29,6 +51,8 @@ const LINE: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(50);
 /// A client between two requests is late after so long, if others wait.
 const IDLE: Duration = Duration::from_secs(30);
+/// A session that waits for its name's turn is late after so long, if not before: what one answer may take.
+const TURN: Duration = Duration::from_secs(15);
 /// Bytes per second of the slowest line that is not late.
 const SLOWEST: u64 = 32 << 10;
 /// What a session that has to make room gets to say goodbye.
@@ -73,10 +97,23 @@ struct Taken {
     leave: watch::Sender<bool>,
     /// Bytes.
     memory: u64,
-    /// When it was asked to leave.
-    asked: Option<Instant>,
-    /// What it is at may not be cut.
+    /// It makes room: it was asked to leave.
+    asked: bool,
+    /// It is cut, or will be when it is not held.
+    cut: bool,
+    /// It may not be cut.
     held: bool,
+    /// Since when it waits for another session of its name.
+    queued: Option<Instant>,
+}
+
+/// Why a session was cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// It had to make room, and did not within [`GOODBYE`].
+    ForRoom,
+    /// All sessions are.
+    AtTheEnd,
 }
 
 /// What happens at a server's door.
@@ -107,6 +144,12 @@ impl Admission {
     /// Other models are served from now on.
     pub(crate) fn expect(&self, bytes: u64) {
         *self.patience.lock().unwrap_or_else(PoisonError::into_inner) = patience(bytes);
+    }
+
+    /// Has less patience, or more.
+    #[cfg(test)]
+    pub(crate) fn suffer(&self, patience: Duration) {
+        *self.patience.lock().unwrap() = patience;
     }
 
     /// A connection that has said nothing yet.
@@ -151,7 +194,7 @@ impl Admission {
             if Instant::now() >= until {
                 return Err(full());
             }
-            let _ = tokio::time::timeout(LOOK, changed).await;
+            let _ = timeout(LOOK, changed).await;
         }
     }
 
@@ -171,34 +214,38 @@ impl Admission {
         let (before, theirs) = first.fold((0, 0), |(count, bytes), (_, memory)| (count + 1, bytes + memory));
         if state.seats.len() + before < self.seats && state.reserved() + theirs + memory <= self.memory {
             let (leave, left) = watch::channel(false);
-            let taken =
-                Taken { number: place, address, attention: attention.clone(), leave, memory, asked: None, held: false };
-            state.seats.push(taken);
+            let (number, attention) = (place, attention.clone());
+            let (asked, cut, held, queued) = (false, false, false, None);
+            state.seats.push(Taken { number, address, attention, leave, memory, asked, cut, held, queued });
             return Ok(Some(Seat { admission: self.clone(), number: place, left }));
         }
-        // One seat for each that waits up to here.
-        let leaving = state.seats.iter().filter(|taken| taken.asked.is_some()).count();
+        // One seat for each that waits up to here. Who was asked is not held, and leaves soon.
+        let leaving = state.seats.iter().filter(|taken| taken.asked).count();
         if leaving <= before
             && let Some(late) = state.seats.iter_mut().max_by_key(|taken| self.lateness(taken))
             && self.lateness(late).is_some()
         {
-            late.asked = Some(Instant::now());
+            late.asked = true;
             late.leave.send_replace(true);
         }
         Ok(None)
     }
 
-    /// How late a client is: one that owes a message more than one that asks for nothing; `None` if it is not.
+    /// How late a client is: one that owes a message, or whose name does in another session, more than one that asks for nothing; `None` if
+    /// it is not.
     fn lateness(&self, taken: &Taken) -> Option<(bool, Duration)> {
-        if taken.asked.is_some() || taken.held {
+        if taken.asked || taken.held {
             return None;
+        }
+        let patience = || *self.patience.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(since) = taken.queued {
+            return since.elapsed().checked_sub(patience().min(TURN)).map(|late| (true, late));
         }
         match taken.attention.doing() {
             Doing::Working => None,
             Doing::Idle(since) => since.checked_sub(IDLE).map(|late| (false, late)),
             Doing::Owed(since, bytes) => {
-                let patience = *self.patience.lock().unwrap_or_else(PoisonError::into_inner);
-                since.checked_sub(patience + transfer(bytes as u64)).map(|late| (true, late))
+                since.checked_sub(patience() + transfer(bytes as u64)).map(|late| (true, late))
             }
         }
     }
@@ -207,7 +254,7 @@ impl Admission {
     fn resize(&self, session: u64, memory: u64) -> bool {
         let mut state = self.state();
         let reserved = state.reserved();
-        let Some(taken) = state.seats.iter_mut().find(|taken| taken.number == session) else { return true };
+        let Some(taken) = state.seat(session) else { return true };
         if memory > taken.memory && reserved - taken.memory + memory > self.memory {
             return false;
         }
@@ -219,13 +266,32 @@ impl Admission {
         true
     }
 
-    fn hold(&self, session: u64, held: bool) {
-        if let Some(taken) = self.state().seats.iter_mut().find(|taken| taken.number == session) {
-            taken.held = held;
+    /// From now on it is not cut; false if it leaves.
+    fn hold(&self, session: u64) -> bool {
+        let mut state = self.state();
+        let stays = state.seat(session).filter(|taken| !taken.asked && !taken.cut);
+        stays.map(|taken| taken.held = true).is_some()
+    }
+
+    fn release(&self, session: u64) {
+        if let Some(taken) = self.state().seat(session) {
+            taken.held = false;
         }
-        if !held {
-            self.changed.notify_waiters();
+        self.changed.notify_waiters();
+    }
+
+    fn queue(&self, session: u64, since: Option<Instant>) {
+        if let Some(taken) = self.state().seat(session) {
+            taken.queued = since;
         }
+    }
+
+    /// From now on it is not held again; true if it is not now.
+    fn cut(&self, session: u64) -> bool {
+        let mut state = self.state();
+        let Some(taken) = state.seat(session) else { return true };
+        taken.cut = true;
+        !taken.held
     }
 
     /// What happens now; nobody here knows what sessions hold.
@@ -247,7 +313,7 @@ impl Admission {
             if self.state().seats.is_empty() {
                 return;
             }
-            let _ = tokio::time::timeout(LOOK, changed).await;
+            let _ = timeout(LOOK, changed).await;
         }
     }
 
@@ -260,6 +326,10 @@ impl State {
     fn number(&mut self) -> u64 {
         self.next += 1;
         self.next
+    }
+
+    fn seat(&mut self, session: u64) -> Option<&mut Taken> {
+        self.seats.iter_mut().find(|taken| taken.number == session)
     }
 
     /// Memory that sessions may need.
@@ -313,22 +383,41 @@ pub(crate) struct Seat {
 }
 
 impl Seat {
-    /// Waits until it has to make room for somebody else.
-    pub(crate) async fn needed(&self) {
-        if self.left.clone().wait_for(|leave| *leave).await.is_err() {
-            std::future::pending().await
+    /// A session in this seat: until it ends, or has to make room and does not, or until `end` says true.
+    ///
+    /// # Errors
+    /// When it was cut. Until then it could [hold](Room::hold) its seat, and no more; what it computes meanwhile goes on to where it next
+    /// waits.
+    pub(crate) async fn keep<T>(
+        &self,
+        session: impl Future<Output = T>,
+        mut end: watch::Receiver<bool>,
+    ) -> Result<T, Cut> {
+        let makes_room = async {
+            said(&mut self.left.clone()).await;
+            // It is not held.
+            tokio::time::sleep(GOODBYE).await;
+            self.released().await;
+        };
+        let ends = async {
+            said(&mut end).await;
+            self.released().await;
+        };
+        tokio::select! {
+            outcome = session => Ok(outcome),
+            () = makes_room => Err(Cut::ForRoom),
+            () = ends => Err(Cut::AtTheEnd),
         }
     }
 
-    /// Waits until its session may be cut.
-    pub(crate) async fn released(&self) {
+    /// Lets it be held no more, and waits until it is not.
+    async fn released(&self) {
         loop {
             let changed = self.admission.changed.notified();
-            let is_held = |taken: &Taken| taken.number == self.number && taken.held;
-            if !self.admission.state().seats.iter().any(is_held) {
+            if self.admission.cut(self.number) {
                 return;
             }
-            let _ = tokio::time::timeout(LOOK, changed).await;
+            let _ = timeout(LOOK, changed).await;
         }
     }
 
@@ -339,62 +428,7 @@ impl Seat {
 
     /// The memory of its session.
     pub(crate) fn room(&self) -> Room {
-        Room(Some((self.admission.clone(), self.number)))
-    }
-}
-
-/// The memory that a session may need; without a seat there is as much as it likes.
-#[derive(Clone, Default)]
-pub struct Room(Option<(Arc<Admission>, u64)>);
-
-impl std::fmt::Debug for Room {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Room({:?})", self.0.as_ref().map(|(_, number)| number))
-    }
-}
-
-impl Room {
-    /// Asks for so many bytes in all. Waits for others to give some back, for as long as one waits for a seat.
-    ///
-    /// # Errors
-    /// [`Refusal::Full`] if that is too much.
-    pub(crate) async fn resize(&self, memory: u64) -> Result<(), Refusal> {
-        let Some((admission, number)) = &self.0 else { return Ok(()) };
-        let until = Instant::now() + LINE;
-        loop {
-            let changed = admission.changed.notified();
-            if admission.resize(*number, memory) {
-                return Ok(());
-            }
-            if Instant::now() >= until {
-                return Err(full());
-            }
-            let _ = tokio::time::timeout(LOOK, changed).await;
-        }
-    }
-}
-
-impl Room {
-    /// While this is kept the session's client is not late, and is not cut where it was asked to leave before: for what it would be blamed
-    /// for, and which has a time of its own.
-    pub(crate) fn hold(&self) -> Hold {
-        self.set_held(true);
-        Hold(self.clone())
-    }
-
-    fn set_held(&self, held: bool) {
-        if let Some((admission, number)) = &self.0 {
-            admission.hold(*number, held);
-        }
-    }
-}
-
-/// Keeps a session from being cut.
-pub(crate) struct Hold(Room);
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        self.0.set_held(false);
+        Room::new(self.admission.clone(), self.number)
     }
 }
 
@@ -402,5 +436,13 @@ impl Drop for Seat {
     fn drop(&mut self) {
         self.admission.state().seats.retain(|taken| taken.number != self.number);
         self.admission.changed.notify_waiters();
+    }
+}
+
+/// Waits until the sender says true.
+async fn said(told: &mut watch::Receiver<bool>) {
+    if told.wait_for(|told| *told).await.is_err() {
+        // Nobody is left who could.
+        std::future::pending().await
     }
 }
