@@ -10,7 +10,7 @@
 //! | | `opened.rs` | [`Guard`]: the role of a party, and the running hash of all that was opened |
 //! | | `packed.rs` | bits on the wire |
 //! | triples | `batch.rs` | [`Batch`]: how many, in which buckets, and how likely a wrong one survives |
-//! | | `triples.rs` | [`make_of`] in three flights; `order.rs`: the secret order of a batch; `kept.rs`: [`Triples`] until they are used |
+//! | | `triples.rs` | [`make_of`] in three flights; `order.rs`: the order of a batch, public, drawn after e; `kept.rs`: [`Triples`] until they are used |
 //! | circuits | `builder.rs`, `circuit.rs` | [`Builder`], [`Circuit`]: recorded once for both roles, with its cost |
 //! | | `cost.rs`, `flights.rs` | [`cost`] of batches and circuits without running them; [`Flights`] of several |
 //! | | `gadgets.rs`, `circuits.rs` | arithmetic; [`circuits`]: the nonlinear layers |
