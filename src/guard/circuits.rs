@@ -23,10 +23,10 @@ use crate::plan::{
 };
 
 /// What an AND takes on the wire: its triple at B = 3, and d and f of both parties.
-const BITS_PER_AND: usize = 22;
+const BITS_PER_AND: u64 = 22;
 /// [`Link::Wan`].
-const WAN_FLIGHT_MICROS: usize = 20_000;
-const WAN_BITS_PER_MICRO: usize = 100;
+const WAN_FLIGHT_MICROS: u64 = 20_000;
+const WAN_BITS_PER_MICRO: u64 = 100;
 
 /// All circuits of a plan.
 #[derive(Debug)]
@@ -116,6 +116,12 @@ impl Circuits {
     }
 }
 
+/// The time of so many flights and ANDs in so many lanes on a slow line. The same on machines of every word: a browser's has 32 bits.
+fn micros(flights: usize, triples: usize, lanes: usize) -> u64 {
+    let bits = (triples as u64).saturating_mul(lanes as u64).saturating_mul(BITS_PER_AND);
+    (flights as u64 * WAN_FLIGHT_MICROS).saturating_add(bits / WAN_BITS_PER_MICRO)
+}
+
 /// A circuit with chains of carries, or with trees where the plan is for a link on which these take less time. Numbers, so that both parties
 /// choose the same.
 fn quickest(
@@ -128,10 +134,8 @@ fn quickest(
         return Ok(chains);
     }
     let trees = circuit(Carry::Prefix)?;
-    let micros = |circuit: &Circuit| {
-        circuit.depth() * WAN_FLIGHT_MICROS + circuit.triples() * lanes * BITS_PER_AND / WAN_BITS_PER_MICRO
-    };
-    Ok(if micros(&trees) < micros(&chains) { trees } else { chains })
+    let time = |circuit: &Circuit| micros(circuit.depth(), circuit.triples(), lanes);
+    Ok(if time(&trees) < time(&chains) { trees } else { chains })
 }
 
 fn of_output(source: LayoutError) -> PlanError {
