@@ -351,17 +351,27 @@ async fn who_opens_what_it_does_not_hold_is_shut_out() {
     assert!(matches!(client.unwrap_err(), Error::Declined(Refusal::ShutOut)));
 }
 
-/// Where the word of the first slot begins, as a client reads it: a control frame of four bytes in the offline stage.
+/// Where the word of the first slot begins, as a client reads it: a control frame of four bytes in the offline stage. Its future is dropped
+/// when that was read.
 async fn first_word(server: &Server) -> usize {
     let (stream, serving) = pair(server, "bob", Fault::None, 0);
     let tap = stream.tap();
     let mut bob = Client::builder().guard().over(stream, "memory").await.unwrap();
-    let tried = tokio::time::timeout(Duration::from_secs(20), bob.prepare(1)).await;
-    drop((bob, tried));
-    let _ = serving.await.unwrap();
-    let read = frames(&tap.lock().unwrap()[Way::Read as usize]);
-    let is_word = |frame: &&common::frames::Frame| frame.kind == common::frames::CONTROL && frame.payload.len() == 4;
-    read.iter().find(is_word).expect("a coin has fallen").start
+    let prepares = tokio::spawn(async move { bob.prepare(1).await });
+    let is_word = |frame: &common::frames::Frame| frame.kind == common::frames::CONTROL && frame.payload.len() == 4;
+    let word = || {
+        let read = frames(&tap.lock().unwrap()[Way::Read as usize]);
+        read.into_iter().find(is_word).map(|frame| frame.start)
+    };
+    let at = loop {
+        match word() {
+            Some(at) => break at,
+            None => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    };
+    prepares.abort();
+    let _ = (prepares.await, serving.await.unwrap());
+    at
 }
 
 /// A session in which what the server says from byte `at` on comes late, and word of when it is late.
@@ -391,34 +401,90 @@ fn late(
     (here, tokio::spawn(async move { server.serve_from(there, client).await.map(drop) }), is_late)
 }
 
-/// A client that takes 5 of its 15 seconds for an audit, while others wait for its seat, or the server ends: it is not cut, which would shut
-/// it out.
+/// A session in which a coin has fallen, nearly always to open the slot, and whose client hears that late.
+struct Late {
+    builder: ClientBuilder,
+    prepares: JoinHandle<Result<()>>,
+    serving: JoinHandle<Result<()>>,
+    /// The coin asks for it.
+    is_asked: bool,
+}
+
+impl Late {
+    async fn asked(server: &Server, folder: &TempDir, name: &str, at: usize, pause: Duration) -> Self {
+        let (stream, serving, is_late) = late(server, name, at, pause);
+        let builder = Client::builder().guard();
+        let mut client = builder.clone().over(stream, "memory").await.unwrap();
+        let prepares = tokio::spawn(async move { client.prepare(1).await });
+        is_late.await.unwrap();
+        while builder.owes() == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let mut is_asked = false;
+        for _ in 0..20 {
+            is_asked |= is_shut(folder, name);
+            tokio::time::sleep(Duration::from_millis(if is_asked { 0 } else { 50 })).await;
+        }
+        Self { builder, prepares, serving, is_asked }
+    }
+}
+
+fn is_shut(folder: &TempDir, name: &str) -> bool {
+    lowkey::Store::open(Some(folder.path().into())).unwrap().offences().unwrap().shut(name).is_some()
+}
+
+/// A client that takes 9 of its 15 seconds for an audit, while others wait for its seat again and again: it is not cut, which would shut it
+/// out.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_has_its_time_whoever_waits() {
     let (folder, builder) = guarded(model("digits"));
-    let rate = "0.99".parse().unwrap();
-    let server = builder.audit_rate(rate).sessions(1).drain(Duration::from_secs(1)).build().await.unwrap();
+    let server = builder.audit_rate("0.99".parse().unwrap()).sessions(1).build().await.unwrap();
     let at = first_word(&server).await;
-    for (name, ends) in [("alice", false), ("anne", true)] {
-        let (stream, serving, is_late) = late(&server, name, at, Duration::from_secs(5));
-        let mut alice = Client::builder().guard().over(stream, "memory").await.unwrap();
-        let prepares = tokio::spawn(async move { alice.prepare(1).await });
-        is_late.await.unwrap();
-        if ends {
-            tokio::time::timeout(Duration::from_secs(20), server.shutdown()).await.expect("it waits no longer");
-        } else {
-            let (bob, _) = connect(&server, "bob", Client::builder().guard()).await;
-            assert!(matches!(bob, Err(Error::Declined(Refusal::Full { .. })) | Ok(_)), "{bob:?}");
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        // A session that goes on may be in the audit of its next slot.
-        let (over, store) = (serving.is_finished(), lowkey::Store::open(Some(folder.path().into())).unwrap());
-        let shut = store.offences().unwrap().shut(name).cloned();
-        assert!(shut.is_none() || !over, "{shut:?}");
-        assert!(over || !ends);
-        prepares.abort();
-        let _ = (prepares.await, serving.await);
+    let alice = Late::asked(&server, &folder, "alice", at, Duration::from_secs(9)).await;
+    for _ in 0..2 {
+        let (others, _) = connect(&server, "anne", Client::builder().guard()).await;
+        assert!(matches!(others, Err(Error::Declined(Refusal::Full { .. })) | Ok(_)), "{others:?}");
     }
+    // A session that goes on may be in the audit of its next slot.
+    assert!(!alice.serving.is_finished() || !is_shut(&folder, "alice"));
+    alice.prepares.abort();
+}
+
+/// The same, with 5 seconds, of a server that ends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_has_its_time_when_the_server_ends() {
+    let (folder, builder) = guarded(model("digits"));
+    let builder = builder.audit_rate("0.99".parse().unwrap()).drain(Duration::from_secs(1));
+    let server = builder.build().await.unwrap();
+    let at = first_word(&server).await;
+    let alice = Late::asked(&server, &folder, "alice", at, Duration::from_secs(5)).await;
+    tokio::time::timeout(Duration::from_secs(20), server.shutdown()).await.expect("it waits no longer");
+    assert!(alice.serving.await.unwrap().is_err() || !alice.is_asked, "it was cut then");
+    assert!(!is_shut(&folder, "alice"));
+    alice.prepares.abort();
+}
+
+/// A client gives its request up while it is asked, as with a time limit: the debt is there, and the next session of the builder pays it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_is_given_up_leaves_a_debt() {
+    let (folder, builder) = guarded(model("digits"));
+    let server = builder.audit_rate("0.99".parse().unwrap()).build().await.unwrap();
+    let at = first_word(&server).await;
+    let alice = loop {
+        let alice = Late::asked(&server, &folder, "alice", at, Duration::from_secs(2)).await;
+        alice.prepares.abort();
+        assert!(alice.prepares.await.unwrap_err().is_cancelled());
+        assert_eq!(alice.builder.owes(), 1);
+        let _ = alice.serving.await.unwrap();
+        if alice.is_asked {
+            assert!(is_shut(&folder, "alice"));
+            break alice.builder;
+        }
+    };
+    let (client, serving) = connect(&server, "alice", alice.clone()).await;
+    client.unwrap().close().await.unwrap();
+    serving.await.unwrap().unwrap();
+    assert!(alice.owes() == 0 && !is_shut(&folder, "alice"));
 }
 
 /// The line is lost when a slot is to be opened. The next session of the same builder opens it, and goes on.

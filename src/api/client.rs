@@ -183,7 +183,9 @@ impl<T> ClientBuilder<T> {
     }
 
     /// Slots of guarded sessions, of this builder and its clones, that a server may still ask to open since the line was lost before it said
-    /// what becomes of them. Whoever has some should connect again soon: the server may have shut this client out until it does.
+    /// what becomes of them, or a future of its was dropped; and those that sessions wait for now. Whoever has some after a session has failed
+    /// should connect again soon: the server may have shut this client out until it does. After a quarter of an hour no server asks for them,
+    /// and they are forgotten.
     pub fn owes(&self) -> usize {
         self.session.guard.as_ref().map_or(0, Debts::len)
     }

@@ -262,7 +262,8 @@ impl<T> ServerBuilder<T> {
     }
 
     /// How long the inferences that run when the server is asked to end may take; then their sessions are cut. To their own ends unless
-    /// said: each stage has a deadline. The audit of a guarded session is waited for, 15 seconds at most: its client would be shut out.
+    /// said: each stage has a deadline. The audit of a guarded session is waited for, 15 seconds at most and no second one: its client would be
+    /// shut out.
     pub fn drain(mut self, longest: Duration) -> Self {
         self.drain = Some(longest);
         self
