@@ -190,7 +190,8 @@ impl Server {
         }
     }
 
-    /// Serves one client over a stream of bytes, until it closes the session; for the quota all such clients are one.
+    /// Serves one client over a stream of bytes, until it closes the session; for the quota all such clients are one. Where this future is dropped
+    /// its session is cut, whatever it is at: the client of a guarded session may be shut out for that.
     ///
     /// # Errors
     /// When the client or the connection fails, or the server is shut down.
