@@ -25,7 +25,7 @@ fn full(seats: usize) -> Arc<Admission> {
     admission
 }
 
-async fn seat(admission: &Arc<Admission>) -> crate::Result<Seat, Refusal> {
+async fn seat(admission: &Arc<Admission>) -> Result<Seat, Refusal> {
     admission.seat(IpAddr::V4(Ipv4Addr::LOCALHOST), Attention::default(), 0).await
 }
 
