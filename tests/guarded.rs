@@ -471,7 +471,7 @@ async fn a_request_that_is_given_up_leaves_a_debt() {
     let server = builder.audit_rate("0.99".parse().unwrap()).build().await.unwrap();
     let at = first_word(&server).await;
     let alice = loop {
-        let alice = Late::asked(&server, &folder, "alice", at, Duration::from_secs(2)).await;
+        let alice = Late::asked(&server, &folder, "alice", at, Duration::from_secs(4)).await;
         alice.prepares.abort();
         assert!(alice.prepares.await.unwrap_err().is_cancelled());
         assert_eq!(alice.builder.owes(), 1);

@@ -1,5 +1,6 @@
 use std::net::Ipv4Addr;
 
+use super::room::Queued;
 use super::*;
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
