@@ -125,7 +125,8 @@ fn coins_are_fresh_and_uniform() {
 fn an_answer_and_its_coins() {
     let network = zoo::find("digits").unwrap().network().with_coins(1).unwrap();
     let (model, input) = (Model::from(network.clone()), Tensor::ones(network.architecture().input.shape));
-    let answers = common::infer(&common::publish(&network), &[input.clone()], Schedule::Prepared, Reveal::Logits);
+    let answers =
+        common::infer(&common::publish(&network), std::slice::from_ref(&input), Schedule::Prepared, Reveal::Logits);
     let plain = model.answer_with(&input, &answers[0].coins).unwrap();
     assert_eq!(Some(answers[0].output.clone()), plain.logits.map(Output::Logits));
     let other = Model::from(zoo::find("digits").unwrap().network());
