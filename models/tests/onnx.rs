@@ -241,8 +241,8 @@ fn layers_apart_from_their_quantisers_equal_onnxruntime_or_are_refused() {
             Err(error) => {
                 let text = error.problem.to_string();
                 assert!(!merged, "{what}: {text}");
-                if text.contains("its input is not quantised") {
-                    // An activation that is moved before the layer.
+                if text.contains("not quantised") {
+                    // An activation that is moved before the layer, or padding of its results.
                     continue;
                 }
                 assert!(case["ties"] == true, "{what}: {text}");

@@ -127,6 +127,8 @@ def run(rng, samples, index):
     if (place, between) == ("before", "Clip"):
         # No network has a layer on real numbers.
         between = "Relu"
+    if (place, between) == ("behind", "Pad"):
+        between = "Gather"
     kind = LAYERS[int(rng.integers(0, 4))] if place == "before" else LAYERS[int(rng.integers(0, 3))]
     ties, bias = bool(rng.random() < 0.6), bool(rng.random() < 0.3)
     graph = Qdq(rng, SHAPE, np.uint8)
@@ -140,7 +142,11 @@ def run(rng, samples, index):
     graph.elements = probe.size
     if kind in ("Gemm", "MatMul"):
         # The last step before the layer is a passed one, or the Flatten.
-        x = graph.node("Flatten", [x]) if place == "before" and between == "Flatten" else flat(graph, x)
+        if (place, between) == ("before", "Relu"):
+            # Right before the layer: a network has none on an activation that is moved.
+            x = graph.node("Relu", [flat(graph, graph.real())])
+        else:
+            x = graph.node("Flatten", [x]) if place == "before" and between == "Flatten" else flat(graph, x)
     unit = np.float32(rng.uniform(0.003, 0.01))
     y = layer(graph, x, kind, unit, bias, place, between)
     if place == "behind":
