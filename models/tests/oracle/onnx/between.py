@@ -127,7 +127,7 @@ def run(rng, samples, index):
     if (place, between) == ("before", "Clip"):
         # No network has a layer on real numbers.
         between = "Relu"
-    if (place, between) == ("behind", "Pad"):
+    if place == "behind" and between in ("Pad", "Concat"):
         between = "Gather"
     kind = LAYERS[int(rng.integers(0, 4))] if place == "before" else LAYERS[int(rng.integers(0, 3))]
     ties, bias = bool(rng.random() < 0.6), bool(rng.random() < 0.3)
