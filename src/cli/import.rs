@@ -201,7 +201,6 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
             format!("it can be used as it is: lowkey plan {name}"),
         ));
     }
-    model::named(&arguments.model)?;
     model::spare(arguments.output.as_deref(), &[&arguments.model])?;
     arguments.options.note_of(&arguments.model);
     let imported = import::read(&arguments.model, &arguments.options.options(arguments.name.clone()));
