@@ -147,7 +147,7 @@ fn versions_and_other_files_are_told_apart() {
     let problem = |metadata: &[(&str, &str)]| Network::from_bytes(&file(metadata, &[])).unwrap_err().problem;
     assert!(matches!(problem(&[("format", "pt")]), FileProblem::NoFormat));
     let newer = problem(&[("lowkey.format", "3"), ("lowkey.architecture", SMALL)]);
-    assert_eq!(newer.to_string(), "the file has format \"3\", this program reads \"1\" and \"2: rings\"");
+    assert_eq!(newer.to_string(), "the file has format \"3\", this program reads \"1\" and \"2: rings, coins\"");
     assert!(matches!(problem(&[("lowkey.format", "1")]), FileProblem::NoArchitecture));
     let text = problem(&[("lowkey.format", "1"), ("lowkey.architecture", "{")]);
     assert!(matches!(text, FileProblem::Architecture(JsonError::Form(_))), "{text}");

@@ -246,10 +246,12 @@ fn layers_apart_from_their_quantisers_equal_onnxruntime_or_are_refused() {
                     continue;
                 }
                 assert!(case["ties"] == true, "{what}: {text}");
-                assert!(
-                    text.contains("in floats, whose order of summation decides") || text.contains("halfway"),
-                    "{what}: {text}"
-                );
+                if text.contains("no multiplier, offset and shift") {
+                    // Steps too close to each other to be near anything.
+                    continue;
+                }
+                let reasons = ["in floats, whose order of summation decides", "halfway"];
+                assert!(reasons.iter().any(|reason| text.contains(reason)), "{what}: {text}");
                 let near = import::read(&path, &Options { approximate: true, ..Options::default() });
                 let near = near.unwrap_or_else(|error| panic!("{what}: {}", error.problem));
                 let (_, largest) = compare(&near, &case, &what, false);

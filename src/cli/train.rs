@@ -166,6 +166,11 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// A head belongs to a network.
+fn headless() -> Error {
+    Error::usage("a head, and no network that it belongs to", "name that with --model")
+}
+
 /// What this party has, and samples to measure on.
 fn part(arguments: &Arguments) -> Result<(Part, Option<Labelled>)> {
     let labels = arguments.labels.as_deref();
@@ -175,6 +180,7 @@ fn part(arguments: &Arguments) -> Result<(Part, Option<Labelled>)> {
             let Data { samples, held_out } = Data::read(path, labels, &arguments.net)?;
             (Part::Data(samples), held_out)
         }
+        None if arguments.net.is_on_features() && arguments.model.is_none() => return Err(headless()),
         None => (Part::Model(arguments.model.as_ref().map(network).transpose()?), None),
     })
 }
@@ -212,7 +218,7 @@ fn plan(arguments: &Arguments) -> Result<ExitCode> {
         (false, _) => None,
         (true, Some(file)) => Some(FeatureCost::of(network(file)?.as_ref())?),
         (true, None) => {
-            return Err(Error::usage("a head, and no network that it belongs to", "name that with --model"));
+            return Err(headless());
         }
     };
     let net = features.as_ref().map_or(&arguments.net, |features| &features.head);

@@ -290,7 +290,7 @@ impl Kept {
         let (mut masters, mut backbone) = (None, None);
         match part {
             Part::Model(None) if is_head => {
-                return Err(Error::usage("a head, and no network that it belongs to", "name that with --model"));
+                return Err(Error::usage("a head, and no network that it belongs to", "name that network"));
             }
             Part::Data(_) if is_head => return Err(Error::internal("samples of a head are pictures")),
             Part::Pictures(_) if !is_head => return Err(Error::internal("pictures are for heads")),

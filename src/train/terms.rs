@@ -310,7 +310,7 @@ impl Wish {
             return Err(Error::usage("that many epochs", format!("give 1 to {MOST_EPOCHS}")));
         }
         if self.net.is_on_features() && !matches!(self.weights_to, WeightsTo::Server | WeightsTo::None) {
-            let what = format!("--weights-to {} of a head", self.weights_to);
+            let what = format!("the weights of a head for {}", self.weights_to);
             return Err(Error::usage(
                 what,
                 "what is before the head is the model owner's: give it the weights, or nobody yet",
@@ -433,7 +433,7 @@ fn merge(wish: &Wish, own: &Ask, theirs: &Ask, peer: Party) -> Result<Terms> {
                 "the {to} has had the weights of step {step}: with those of step {} it would see what the steps between made of the data",
                 terms.steps()
             );
-            Err(Error::usage(what, "say --reopen at both ends if that is meant"))
+            Err(Error::usage(what, "if that is meant, reopen the weights at both ends"))
         }
         Some(_) if !theirs.reopen => differ("a second opening of the weights", "one".to_owned(), "none".to_owned()),
         _ => Ok(terms),

@@ -8,10 +8,13 @@ const STAGE: &str = "ms bytes_sent bytes_received flights ots ot_batch_bytes_sen
 #[test]
 fn help_is_one_screen_and_names_every_command() {
     let help = lowkey(&["--help"]).prints();
-    for command in ["demo", "import", "serve", "infer", "forget", "models", "plan", "eval", "bench"] {
+    let commands = [
+        "demo", "import", "distort", "optimise", "serve", "infer", "train", "forget", "models", "plan", "eval", "bench",
+    ];
+    for command in commands {
         assert!(help.contains(&format!("\n  {command} ")), "{help}");
     }
-    assert!(help.lines().count() <= 42, "{help}");
+    assert!(help.lines().count() <= 45, "{help}");
     fits(&help);
     let version = lowkey(&["--version"]).prints();
     let start = format!("lowkey {} (protocol {}", env!("CARGO_PKG_VERSION"), lowkey::session::VERSION);

@@ -114,7 +114,7 @@ pub(super) fn problem(node: Node<'_>, stop: Stop, approximate: bool) -> ImportPr
         Obstacle::Model(_) => ("networks have limits: use fewer bits, or smaller layers", true),
         Obstacle::TooLong { .. } => ("use fewer bits, smaller layers, or one scale for all channels", true),
         Obstacle::NoFit { .. } if approximate => {
-            let reason = format!("{obstacle}, and none is within one step of it");
+            let reason = format!("{obstacle}, and none is within one step of it, or steps lie less than 64 apart");
             return refused(
                 reason,
                 "quantise the values before the function, or use scales that are powers of two",
