@@ -8,6 +8,7 @@ use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use rand::CryptoRng;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
@@ -26,6 +27,13 @@ impl Key {
     /// When the operating system has no randomness.
     pub fn fresh() -> Result<Self, StoreError> {
         Ok(Self(randomness::seed()?))
+    }
+
+    /// Drawn from a party's own generator, for what ends with its session.
+    pub(crate) fn drawn<R: CryptoRng + ?Sized>(rng: &mut R) -> Self {
+        let mut bytes = Zeroizing::new([0; 32]);
+        rng.fill_bytes(&mut bytes[..]);
+        Self(bytes)
     }
 
     pub(crate) fn bytes(&self) -> &[u8; 32] {

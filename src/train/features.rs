@@ -28,7 +28,6 @@ use lowkey_mpc::ot::Correlations;
 use lowkey_mpc::party::{Party, Stage};
 use lowkey_mpc::program::{self, Program, Time};
 use lowkey_mpc::wire;
-use rand::Rng;
 use zeroize::Zeroizing;
 
 use super::backbone::{Backbone, Features};
@@ -144,10 +143,9 @@ impl Extraction<'_> {
     /// # Errors
     /// When the network has no plan; those of the channel, and of a client that breaks a protocol.
     pub(super) async fn server(self, before: &Network) -> Result<(Words, Demand)> {
-        let mut key = Zeroizing::new([0; 32]);
-        self.randomness.next_rng().fill_bytes(&mut key[..]);
         // Of this training alone.
-        let model = ServerModel::publish(before, Link::default(), &Key::from(*key), &|_, _| ())?;
+        let key = Key::drawn(&mut self.randomness.next_rng());
+        let model = ServerModel::publish(before, Link::default(), &key, &|_, _| ())?;
         publication::welcome(self.channel, &model).await?;
         let mut rows = self.room();
         for number in 0..self.counts[0] {
