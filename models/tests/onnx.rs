@@ -246,14 +246,15 @@ fn layers_apart_from_their_quantisers_equal_onnxruntime_or_are_refused() {
                     continue;
                 }
                 assert!(case["ties"] == true, "{what}: {text}");
-                if text.contains("no multiplier, offset and shift") {
-                    // Steps too close to each other to be near anything.
-                    continue;
-                }
                 let reasons = ["in floats, whose order of summation decides", "halfway"];
                 assert!(reasons.iter().any(|reason| text.contains(reason)), "{what}: {text}");
                 let near = import::read(&path, &Options { approximate: true, ..Options::default() });
-                let near = near.unwrap_or_else(|error| panic!("{what}: {}", error.problem));
+                let near = match near {
+                    Ok(near) => near,
+                    // Steps too close to each other to be near anything.
+                    Err(error) if error.problem.to_string().contains("no multiplier, offset and shift") => continue,
+                    Err(error) => panic!("{what}: {}", error.problem),
+                };
                 let (_, largest) = compare(&near, &case, &what, false);
                 assert!(largest <= 1.0, "{what}: off by {largest}");
                 refused += 1;

@@ -30,9 +30,18 @@ impl<'m> Walk<'m> {
         let id = match &real.source {
             Source::Tensor(scale) => self.quantise_tensor(node, real, *scale, quantiser, &doubts)?,
             Source::Sum { sum, unit, float } => {
-                let (id, found) = self.quantise_sum(node, real, (sum, unit, float), quantiser, &doubts)?;
-                measured = found;
-                id
+                match self.quantise_sum(node, real, (sum, unit, float), quantiser, &doubts) {
+                    Ok((id, found)) => {
+                        measured = found;
+                        id
+                    }
+                    // That floats decide is the better reason.
+                    Err(no) => {
+                        self.measure(real, quantiser, &doubts);
+                        self.settle(node, &doubts, self.floats_decide(node, real), None)?;
+                        return Err(no);
+                    }
+                }
             }
             Source::Average { input, window, .. } => {
                 self.quantise_average(node, real, (*input, window), quantiser, &doubts)?
