@@ -268,8 +268,8 @@ async fn too_few_triples_are_refused_before_anything_is_sent() {
 /// What is of another session, under another Delta, is refused before anything is sent: OTs, triples, a prepared circuit, shared bits.
 #[tokio::test]
 async fn what_is_of_another_session_is_refused() {
-    use crate::guard::testing::{deal, deal_bits};
     use crate::guard::Batch;
+    use crate::guard::testing::{deal, deal_bits};
     use crate::guard::triples::make;
     let circuit = Arc::new(circuits::requantise(SPEC, crate::spec::Clip::default(), Some(9)).unwrap());
     let refused = |result: Result<()>, ch: &Channel| {
