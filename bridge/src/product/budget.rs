@@ -8,22 +8,20 @@
 //!     |w|^2 = k r' m^2,           |w|_1 = k r' m                numbers of magnitude up to m that the evaluator knows
 //! ```
 //!
-//! The first are means: a plan allows for [`DEVIATIONS`] standard deviations more. The evaluator checks the condition with
+//! The first are means: a plan allows for [`DEVIATIONS`](super::deviations::DEVIATIONS) standard deviations more. The evaluator checks the condition with
 //! the norms and the draws of the very product ([`super::evaluator`]).
 
 use lowkey_he::noise::{self, Cross, Drawn, KAPPA, NoiseTerms, Norms};
 use lowkey_he::params::{ParameterSet, T64N2048, T64N4096};
 use lowkey_he::torus::Rounding;
 
+use super::choice::{Choice, Clear, Counts};
+use super::deviations::{excess_of_magnitudes, excess_of_squares};
 use super::digits::Digits;
 use super::merge::{self, MAX_STEPS};
 use super::packing::{Packing, Sizes};
-use super::plan::{Choice, Clear, CrossPlan};
 use crate::budget::SLACK;
 use crate::parameters::LayerParameters;
-
-/// Standard deviations of the norms of uniform digits that a plan allows for: exceeded less than once in 2^49.
-pub const DEVIATIONS: f64 = 8.0;
 
 /// Most digits that [`choose`] tries.
 pub const MAX_DIGITS: u32 = 9;
@@ -62,17 +60,6 @@ pub fn norms(clear: Clear, ell: u32, digits: u32, inner: usize, columns: usize) 
             Norms { norm2: count * magnitude * magnitude, norm1: count * magnitude }
         }
     }
-}
-
-/// Most that the sum of the squares of `count` uniform digits is, in units of its mean: [`DEVIATIONS`] of sqrt(4/5) each, and
-/// no more than the extreme.
-pub(super) fn excess_of_squares(count: f64) -> f64 {
-    3f64.min(1.0 + DEVIATIONS * (0.8 / count).sqrt())
-}
-
-/// The same of magnitudes, which deviate by sqrt(1/3).
-pub(super) fn excess_of_magnitudes(count: f64) -> f64 {
-    2f64.min(1.0 + DEVIATIONS * (1.0 / (3.0 * count)).sqrt())
 }
 
 /// r0: what may be rounded off b*_0 wherever the ring is `ell` bits wide, whatever the product.
@@ -169,7 +156,7 @@ fn cheapest<I: Iterator<Item = (Packing, u32)>>(
         for (packing, merge) in packings(set.degree) {
             let mut fitted = 0;
             for digits in (1..=most_digits).filter(|&count| Digits { ell, count }.none_is_empty()) {
-                let counts = CrossPlan::counts(&packing, digits, merge);
+                let counts = Counts::of(&packing, digits, merge);
                 // A step of merging transforms three digits and adds up six products.
                 let steps = if merge > 0 { packing.blocks().rows * sizes.columns } else { 0 };
                 let work = WORK_BYTES * (counts.products + 6 * steps) as f64 * set.degree as f64 / 2048.0;

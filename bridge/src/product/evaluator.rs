@@ -17,10 +17,11 @@ use rayon::prelude::*;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::budget;
+use super::choice::Clear;
 use super::keys::PeerKeys;
 use super::merge::{Halves, turn_down};
 use super::packing::Sizes;
-use super::plan::{Clear, CrossPlan};
+use super::plan::CrossPlan;
 use crate::convert;
 use crate::error::BridgeError;
 use crate::linear::keys::RerandomiserMasks;

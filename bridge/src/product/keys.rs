@@ -17,7 +17,7 @@ use rand::CryptoRng;
 
 use super::merge::{self, MergeKeyPlan, MergeKeys};
 use super::plan::CrossPlan;
-use super::product::{Party, ProductPlan};
+use super::whole::{Party, ProductPlan};
 use crate::error::BridgeError;
 use crate::linear::keys::{self, RerandomiserMasks, Secrets, ServerKeys, SetPlan};
 use crate::parameters::LayerParameters;

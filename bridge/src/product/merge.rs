@@ -28,7 +28,7 @@ use lowkey_he::torus::{Rounding, round_to};
 use rand::CryptoRng;
 use zeroize::Zeroizing;
 
-use super::budget::{excess_of_magnitudes, excess_of_squares};
+use super::deviations::{excess_of_magnitudes, excess_of_squares};
 use crate::error::BridgeError;
 use crate::linear::keys::Secrets;
 
@@ -219,7 +219,7 @@ pub(super) fn noise(set: &ParameterSet, steps: u32) -> NoiseTerms {
 }
 
 /// What [`noise`] is less than: the digits of A and what they leave of it are uniform, and each of their norms stays within
-/// [`DEVIATIONS`](super::budget::DEVIATIONS) standard deviations of its mean.
+/// [`DEVIATIONS`](super::deviations::DEVIATIONS) standard deviations of its mean.
 pub(super) fn noise_bound(set: &ParameterSet, steps: u32) -> NoiseTerms {
     let mut terms = noise(set, steps);
     let left = set.degree as f64;

@@ -20,12 +20,14 @@
 //! |---|---|---|
 //! | [`packing`] | which coefficient carries which element | sizes, N -> blocks |
 //! | `digits` | the clear operand as small signed numbers | shares -> digits |
+//! | [`choice`], [`deviations`] | what can be chosen, how much there is to do by it; how far uniform digits go | |
 //! | [`budget`] | does it fit, how is it cut, what is rounded off | sizes, ell -> [`Choice`] |
 //! | [`plan`] | what both know of a cross term, and its bytes | choice -> [`CrossPlan`] |
 //! | [`keys`] | per step: secrets at the owner, what leads back and b*_0 at the evaluator | |
 //! | [`owner`] | bodies, and c | A, hints -> message, share |
 //! | [`evaluator`] | hints, and v | B, bodies -> message, share |
 //! | [`merge`] | many answers in one, by automorphisms | ciphertexts -> ciphertext |
+//! | [`whole`] | what both know of a whole product: both cross terms, which operand is encrypted | choices -> [`ProductPlan`] |
 //! | [`product`] | both cross terms and the local ones: what each party does when | shares -> messages, share |
 //! | [`shares`] | local products, guard bits joined, centred or split off | words -> words |
 //!
@@ -33,6 +35,8 @@
 //! ciphertexts. ACNS 2021.
 
 pub mod budget;
+pub mod choice;
+pub mod deviations;
 mod digits;
 pub mod evaluator;
 pub mod keys;
@@ -45,11 +49,14 @@ pub mod product;
 pub mod shares;
 #[cfg(test)]
 mod tests;
+pub mod whole;
 
+pub use choice::{Choice, Clear};
 pub use evaluator::{Evaluated, Public, evaluate};
 pub use keys::{KeyPlan, PeerKeys};
 pub use owner::{encrypt, share};
 pub use packing::{Packing, Sizes};
-pub use plan::{Choice, Clear, CrossPlan, PlanError};
-pub use product::{Answered, Answers, Begun, Party, ProductPlan, Side, Terms};
+pub use plan::{CrossPlan, PlanError};
+pub use product::{Answered, Begun, Terms};
 pub use shares::{centre, join, local_product, split_guard, transpose};
+pub use whole::{Answers, Party, ProductPlan, Side};

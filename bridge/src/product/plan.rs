@@ -3,43 +3,15 @@
 use std::ops::Range;
 
 use lowkey_he::mask::{EpochSeed, Mask, MaskId};
-use lowkey_he::params::ParameterSet;
 use lowkey_he::ring::Ring;
-use lowkey_he::torus::Rounding;
 use lowkey_he::{Norms, pack};
 
 use super::budget::{self, NoRoom};
+use super::choice::{Choice, Clear, Counts};
 use super::digits::Digits;
 use super::merge;
 use super::packing::{Packing, Sizes};
 use crate::parameters::LayerParameters;
-
-/// What the operand in the clear is to its holder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Clear {
-    /// A share: uniform in Z_{2^ell}, whatever it is a share of.
-    Share,
-    /// Numbers that the evaluator knows, as residues of -magnitude..=magnitude.
-    Known {
-        /// Largest magnitude.
-        magnitude: u32,
-    },
-}
-
-/// What is chosen for a cross term, by [`budget::choose`] or by hand. Public.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Choice {
-    /// Ring, torus (of 64 bits) and noise.
-    pub set: &'static ParameterSet,
-    /// D: digits of the clear operand.
-    pub digits: u32,
-    /// p', k', r'.
-    pub block: Sizes,
-    /// h: the answers of 2^h columns are merged into one, where it is not 0. Then k' = 2^h and r' = 1.
-    pub merge: u32,
-    /// rb, r0 and rh.
-    pub rounding: Rounding,
-}
 
 /// Why a choice is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -68,19 +40,6 @@ pub struct CrossPlan {
     packing: Packing,
     merge: u32,
     digits: Digits,
-}
-
-/// How much there is to send and to multiply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Counts {
-    /// Coefficients of bodies that are sent.
-    pub bodies: usize,
-    /// Body polynomials, each with a mask of its own.
-    pub polynomials: usize,
-    /// Hint polynomials.
-    pub hints: usize,
-    /// Products of a body polynomial and its mask with a clear polynomial.
-    pub products: usize,
 }
 
 fn filled(sizes: Sizes) -> Result<(), PlanError> {
@@ -140,7 +99,7 @@ impl CrossPlan {
         let known =
             matches!(clear, Clear::Known { magnitude } if digits.count != 1 || u64::from(magnitude) << 1 >= 1 << ell);
         let masks_have_names = ![MaskId::RERANDOMISER.layer, merge::DOMAIN].contains(&domain)
-            && u32::try_from(Self::counts(&packing, digits.count, merge).polynomials).is_ok();
+            && u32::try_from(Counts::of(&packing, digits.count, merge).polynomials).is_ok();
         if known || !masks_have_names {
             return Err(PlanError::Inconsistent);
         }
@@ -149,15 +108,6 @@ impl CrossPlan {
             true => Ok(plan),
             false => Err(PlanError::Noise),
         }
-    }
-
-    pub(super) fn counts(packing: &Packing, digits: u32, merge: u32) -> Counts {
-        let Sizes { rows, inner, columns } = packing.blocks();
-        // Blocks differ at the edges only.
-        let of_rows = |i: usize| (inner - 1) * packing.body_count(i, 0) + packing.body_count(i, inner - 1);
-        let bodies = digits as usize * ((rows - 1) * of_rows(0) + of_rows(rows - 1));
-        let polynomials = digits as usize * rows * inner;
-        Counts { bodies, polynomials, hints: rows * columns.div_ceil(1 << merge), products: polynomials * columns }
     }
 
     /// Sizes of the matrices.
@@ -192,7 +142,7 @@ impl CrossPlan {
 
     /// How much there is to send and to multiply.
     pub fn count(&self) -> Counts {
-        Self::counts(&self.packing, self.digits.count, self.merge)
+        Counts::of(&self.packing, self.digits.count, self.merge)
     }
 
     /// Where a message of digit place 0 begins in a body.
