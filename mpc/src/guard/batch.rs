@@ -9,11 +9,13 @@
 
 use super::flights::Flights;
 use super::opened::DIGEST_BYTES;
-use super::order::SEED_BYTES;
 use super::packed;
 use crate::correlation::ot::OtCount;
 use crate::party::Party;
 use crate::program::{Cost, FrameCost, Time};
+
+/// Bytes of the seed of an order of triples.
+pub const SEED_BYTES: usize = 32;
 
 /// Fewest triples of a bucket.
 pub const MIN_BUCKET: usize = 2;

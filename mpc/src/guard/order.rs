@@ -1,12 +1,9 @@
 //! The order of a batch: which triples share a bucket, and which are opened. Drawn by the server from a seed when the client's
 //! corrections are here; the client draws the same from the seed.
 
-use super::batch::Batch;
+use super::batch::{Batch, SEED_BYTES};
 use crate::primitive::block::Block;
 use crate::primitive::prg::Prg;
-
-/// Bytes of the seed.
-pub const SEED_BYTES: usize = 32;
 
 /// Random blocks that are drawn at a time.
 const DRAWN: usize = 1024;

@@ -16,10 +16,10 @@
 //! Triple i takes the OTs 3i, 3i + 1 and 3i + 2 of its batch: x, y, r. Each of x and y is hashed once, under its index; [`CHUNK`] triples share the
 //! key of a hash. A step takes its state by value.
 
-use super::batch::Batch;
+use super::batch::{Batch, SEED_BYTES};
 use super::kept::{Triple, Triples};
 use super::opened::{DIGEST_BYTES, Guard};
-use super::order::{Order, SEED_BYTES};
+use super::order::Order;
 use super::packed;
 use super::tag::{Tag, Word, mac};
 use crate::correlation::ot::base::SessionId;

@@ -40,6 +40,11 @@ impl OtCount {
         }
     }
 
+    /// As many as `party` has of each half.
+    pub(super) fn of_halves(party: Party, sent: usize, received: usize) -> Self {
+        Self::received_by(party, received) + Self::received_by(party.other(), sent)
+    }
+
     /// How many OTs `party` receives.
     #[must_use]
     pub fn where_receives(self, party: Party) -> usize {
@@ -193,18 +198,24 @@ impl Drop for Keys {
     }
 }
 
-/// The sender's half of consecutive OTs.
-pub struct SentCots {
+/// One party's half of consecutive OTs: their keys, and what else its role knows.
+pub struct Half<R> {
     keys: Keys,
-    delta: Delta,
     pads: Subkeys,
+    role: R,
 }
 
-impl SentCots {
-    pub(super) fn new(keys: Keys, delta: Delta, pads: Subkeys) -> Self {
-        Self { keys, delta, pads }
-    }
+/// The sender's half: it has the correlation.
+pub type SentCots = Half<Delta>;
 
+/// The receiver's half: its keys have the choices.
+pub type ReceivedCots = Half<Chooser>;
+
+/// The role of a receiver, which knows nothing but its keys.
+#[derive(Clone, Copy)]
+pub struct Chooser;
+
+impl<R> Half<R> {
     /// The hash that makes pads of a short run of these keys, from OT number `first` of the session on; the same on both sides. Every
     /// OT must belong to one run only.
     #[must_use]
@@ -230,16 +241,11 @@ impl SentCots {
         self.len() == 0
     }
 
-    /// The key of choice 0 of each OT; the key of choice 1 is that XOR [`SentCots::delta`].
+    /// The key of each OT: of a sender that of choice 0, where that of choice 1 is it XOR [`delta`](SentCots::delta); of a receiver that of its
+    /// choice, which is the least significant bit and is random.
     #[must_use]
     pub fn keys(&self) -> &[Block] {
         self.keys.as_slice()
-    }
-
-    /// The correlation, the same for the whole session.
-    #[must_use]
-    pub fn delta(&self) -> &Delta {
-        &self.delta
     }
 
     /// Moves the first `n` OTs out.
@@ -247,9 +253,24 @@ impl SentCots {
     /// # Panics
     /// If there are fewer.
     #[must_use]
-    pub fn split_front(&mut self, n: usize) -> Self {
+    pub fn split_front(&mut self, n: usize) -> Self
+    where
+        R: Clone,
+    {
         assert!(n <= self.len(), "cannot split {n} of {} OTs", self.len());
-        Self::new(self.keys.split_front(n), self.delta.clone(), self.pads.clone())
+        Self { keys: self.keys.split_front(n), pads: self.pads.clone(), role: self.role.clone() }
+    }
+}
+
+impl SentCots {
+    pub(super) fn new(keys: Keys, delta: Delta, pads: Subkeys) -> Self {
+        Self { keys, pads, role: delta }
+    }
+
+    /// The correlation, the same for the whole session.
+    #[must_use]
+    pub fn delta(&self) -> &Delta {
+        &self.role
     }
 }
 
@@ -259,62 +280,15 @@ impl fmt::Debug for SentCots {
     }
 }
 
-/// The receiver's half of consecutive OTs.
-pub struct ReceivedCots {
-    keys: Keys,
-    pads: Subkeys,
-}
-
 impl ReceivedCots {
     pub(super) fn new(keys: Keys, pads: Subkeys) -> Self {
-        Self { keys, pads }
+        Self { keys, pads, role: Chooser }
     }
 
-    /// The hash that makes pads of a short run of these keys, from OT number `first` of the session on; the same on both sides. Every
-    /// OT must belong to one run only.
-    #[must_use]
-    pub fn hash(&self, first: u64) -> TccrHash {
-        TccrHash::new(self.pads.at(first))
-    }
-
-    /// The index of the first OT, counted over the whole session and the same on both sides.
-    #[must_use]
-    pub fn first(&self) -> u64 {
-        self.keys.first()
-    }
-
-    /// How many OTs there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.keys.len()
-    }
-
-    /// True if there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The key of the choice of each OT. The choice is its least significant bit and is random.
-    #[must_use]
-    pub fn keys(&self) -> &[Block] {
-        self.keys.as_slice()
-    }
-
-    /// The choice bit of OT `i` (relative to [`ReceivedCots::first`]), 0 or 1.
+    /// The choice bit of OT `i` (relative to [`Half::first`]), 0 or 1.
     #[must_use]
     pub fn choice(&self, i: usize) -> u8 {
         self.keys()[i].lsb()
-    }
-
-    /// Moves the first `n` OTs out.
-    ///
-    /// # Panics
-    /// If there are fewer.
-    #[must_use]
-    pub fn split_front(&mut self, n: usize) -> Self {
-        assert!(n <= self.len(), "cannot split {n} of {} OTs", self.len());
-        Self::new(self.keys.split_front(n), self.pads.clone())
     }
 }
 
@@ -354,8 +328,7 @@ impl Cots {
     /// How many OTs there are in each direction.
     #[must_use]
     pub fn count(&self) -> OtCount {
-        OtCount::received_by(self.party, self.received.len())
-            + OtCount::received_by(self.party.other(), self.sent.len())
+        OtCount::of_halves(self.party, self.sent.len(), self.received.len())
     }
 
     /// Moves the first OTs of both directions out, for example for one layer.

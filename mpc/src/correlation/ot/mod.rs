@@ -27,5 +27,5 @@ pub mod softspoken;
 mod source;
 mod transpose;
 
-pub use cots::{Cots, OtCount, ReceivedCots, SentCots};
+pub use cots::{Chooser, Cots, Half, OtCount, ReceivedCots, SentCots};
 pub use pool::{Correlations, CotParts, NextIndex};

@@ -92,8 +92,7 @@ impl Correlations {
     /// OTs that are ready to be taken.
     #[must_use]
     pub fn available(&self) -> OtCount {
-        OtCount::received_by(self.party, self.received.len())
-            + OtCount::received_by(self.party.other(), self.sent.len())
+        OtCount::of_halves(self.party, self.sent.len(), self.received.len())
     }
 
     /// Bytes of memory that it holds: seeds of batches, tables of the matrix, OTs that were expanded and not taken.
