@@ -257,6 +257,11 @@ pub(crate) fn quantised_range(bits: u32, zero_point: i64) -> Range {
 }
 
 impl Architecture {
+    /// The number of the node of this name.
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.nodes.iter().position(|node| node.name == name)
+    }
+
     /// Number of tensors: the input and one per node.
     pub fn tensor_count(&self) -> usize {
         self.nodes.len() + 1

@@ -125,7 +125,7 @@ fn layer_table(answers: &[Answer], plan: &Plan) -> String {
 /// Where a layer stands in the table.
 fn place(name: &str, architecture: &Architecture) -> usize {
     let nodes = architecture.nodes.len();
-    match (name, architecture.nodes.iter().position(|node| node.name == name)) {
+    match (name, architecture.position(name)) {
         (_, Some(node)) => 1 + node,
         ("input", None) => 0,
         ("output", None) => nodes + 1,

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
-use lowkey_models::data::{DataError, DataProblem, SCALE_OR_CROP};
+use lowkey_models::data::{DataError, DataProblem, Misfit};
 use lowkey_mpc::error::Error as ProtocolError;
 
 use super::{AbortCode, Error, Refusal};
@@ -267,7 +267,7 @@ fn of_input(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Remedy {
     }
     match problem {
         Some(DataProblem::Type { .. }) => Remedy::InputTypes,
-        Some(DataProblem::Size { hint: SCALE_OR_CROP, .. }) => Remedy::PictureSize,
+        Some(DataProblem::Size { misfit: Misfit::Picture, .. }) => Remedy::PictureSize,
         _ => Remedy::InputForms,
     }
 }

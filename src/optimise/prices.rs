@@ -7,7 +7,7 @@ use lowkey_models::choose::distortion::Table;
 use lowkey_models::choose::knapsack::{Factor, Unsolved};
 use lowkey_models::choose::narrow;
 use lowkey_models::choose::skeleton::{Skeleton, Skeletons};
-use lowkey_models::{Architecture, Network};
+use lowkey_models::{Architecture, Network, parallel};
 use lowkey_mpc::party::Stage;
 
 use super::signature::{self, Signature};
@@ -58,11 +58,8 @@ pub(super) fn by_node(plan: &Plan) -> Vec<u64> {
     }
     let of_scope = |scope: &str| scopes.get(scope).copied().unwrap_or(0);
     let of_step = |(node, step): (NodeId, &Step)| {
-        let charged = match step {
-            Step::Nonlinear(step) => charged_bytes(step.programs.of(Schedule::Prepared).demand() * step.lanes),
-            Step::Linear(_) | Step::Local { .. } | Step::Reshape => 0,
-        };
-        of_scope(plan.name(node)) + charged
+        let demand = step.nonlinear().map(|step| step.programs.of(Schedule::Prepared).demand() * step.lanes);
+        of_scope(plan.name(node)) + demand.map_or(0, charged_bytes)
     };
     plan.steps.pairs().map(of_step).chain([of_scope(INPUT)]).collect()
 }
@@ -86,28 +83,20 @@ impl Prices {
         }
         let mut prices = Self { nodes, plans: 0 };
         let all: usize = prices.nodes.iter().map(|node| node.known.len()).sum();
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
         loop {
             let missing = prices.missing();
             progress(all - missing, all);
             if missing == 0 {
                 return Ok(prices);
             }
-            let selections = prices.selections(options, 4 * threads);
+            let selections = prices.selections(options, 4 * parallel::cores());
             let tried = |chosen: &Vec<usize>| {
                 let selection: Vec<usize> = chosen.iter().zip(options).map(|(&at, of)| of[at]).collect();
                 let network = table.apply(network, &selection).ok()?;
                 let (plan, _) = planned(&network, link).ok()?;
                 Some((skeletons.of(&selection), by_node(&plan)))
             };
-            let found: Vec<_> = std::thread::scope(|scope| {
-                let part = selections.len().div_ceil(threads).max(1);
-                let workers: Vec<_> = selections
-                    .chunks(part)
-                    .map(|part| scope.spawn(move || part.iter().map(tried).collect::<Vec<_>>()))
-                    .collect();
-                workers.into_iter().flat_map(|worker| worker.join().expect("no panics")).collect()
-            });
+            let found = parallel::each(&selections, tried);
             prices.plans += found.len();
             for (chosen, found) in selections.iter().zip(found) {
                 if let Some((skeleton, bytes)) = found {

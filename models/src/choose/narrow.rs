@@ -53,7 +53,7 @@ impl Network {
             linear: self.weights().linear.clone(),
         };
         for (name, &bits) in by.iter().filter(|(_, bits)| **bits > 0) {
-            let at = architecture.nodes.iter().position(|node| node.name == *name);
+            let at = architecture.position(name);
             let index = at.filter(|&at| matches!(architecture.nodes[at].op, Op::Requantise { .. }));
             let index = index.ok_or_else(|| refused(name, "there is no such requantisation"))?;
             if bits > MAX_ACTIVATION_BITS {

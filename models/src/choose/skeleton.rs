@@ -32,7 +32,7 @@ pub struct Skeletons<'a> {
 impl<'a> Skeletons<'a> {
     /// Of a table that [is](Table::check) the network's.
     pub fn new(table: &'a Table, architecture: &'a Architecture) -> Self {
-        let position = |name: &String| architecture.nodes.iter().position(|node| node.name == *name);
+        let position = |name: &String| architecture.position(name);
         let nodes = table.variables.iter().map(|variable| variable.nodes.iter().filter_map(position).collect());
         let shift = |index| architecture.declarable(index).ok()?.into_iter().max();
         let shifts = (0..architecture.nodes.len()).map(shift).collect();

@@ -1,7 +1,7 @@
 //! Arrays in memory, of one input or a batch: read as a file of the same elements would be.
 
 use super::npy::{self, byte};
-use super::{DataProblem, Inputs, quantised, sizes};
+use super::{DataProblem, Inputs, Misfit, quantised, sizes};
 use crate::coding::Dtype;
 use crate::network::Input;
 
@@ -79,7 +79,7 @@ fn check_count(found: usize, input: &Input) -> Result<(), DataProblem> {
     }
     let dims = input.coding.as_ref().map_or(&input.shape[..], |coding| &coding.dims);
     let wanted = format!("{elements} for each input ({})", sizes(dims));
-    Err(DataProblem::Size { found: format!("{found} values"), wanted, hint: "" })
+    Err(DataProblem::Size { found: format!("{found} values"), wanted, misfit: Misfit::Other })
 }
 
 #[cfg(test)]

@@ -216,8 +216,36 @@ pub struct DataError {
     pub problem: DataProblem,
 }
 
-/// What to do about a picture of another size.
-pub const SCALE_OR_CROP: &str = "; scale or crop it first";
+/// What would make an input fit that has another size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Misfit {
+    /// Nothing that is known.
+    Other,
+    /// The channels are last, and must come first.
+    ChannelsFirst,
+    /// The channels are first, and must come last.
+    ChannelsLast,
+    /// The picture has colours, the network reads grey.
+    Grey,
+    /// The picture is grey, the network reads colours.
+    Colours,
+    /// The picture has another size.
+    Picture,
+}
+
+impl std::fmt::Display for Misfit {
+    /// As the end of a sentence.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Other => "",
+            Self::ChannelsFirst => "; the channels must come first",
+            Self::ChannelsLast => "; the channels must come last",
+            Self::Grey => "; save it in grey",
+            Self::Colours => "; save it as RGB",
+            Self::Picture => "; scale or crop it first",
+        })
+    }
+}
 
 /// What is wrong with a file of inputs or labels.
 #[derive(Debug, thiserror::Error)]
@@ -259,14 +287,14 @@ pub enum DataProblem {
         wanted: u128,
     },
     /// Another size than the network reads.
-    #[error("it holds {found}, the network reads {wanted}{hint}")]
+    #[error("it holds {found}, the network reads {wanted}{misfit}")]
     Size {
         /// The file's size.
         found: String,
         /// The network's, and what its dimensions are.
         wanted: String,
-        /// What to do about it; empty or a sentence after a semicolon.
-        hint: &'static str,
+        /// What would make it fit.
+        misfit: Misfit,
     },
     /// A value that the network does not read.
     #[error("it holds the value {value}, the network reads {lo}..={hi}")]
@@ -408,28 +436,28 @@ fn check_shape(found: &[usize], input: &Input) -> Result<(), DataProblem> {
         forms.push(&wanted[..1]);
     }
     let last = [height, width, channels];
-    let hint = if found.ends_with(&last) { "; the channels must come first" } else { "" };
-    one_of(found, &forms, || format!("{} (channels x height x width)", sizes(wanted)), hint)
+    let misfit = if found.ends_with(&last) { Misfit::ChannelsFirst } else { Misfit::Other };
+    one_of(found, &forms, || format!("{} (channels x height x width)", sizes(wanted)), misfit)
 }
 
 /// Checks that an array has the shape that the model's own runtime reads, with the batch or without. A single channel may be missing.
 fn check_dims(found: &[usize], coding: &Coding) -> Result<(), DataProblem> {
     let dims = &coding.dims[..];
     let mut forms = vec![dims];
-    let hint = match (dims, coding.order) {
+    let misfit = match (dims, coding.order) {
         (&[c, h, w], Order::ChannelsFirst) => {
             if c == 1 {
                 forms.push(&dims[1..]);
             }
-            if found.ends_with(&[h, w, c]) { "; the channels must come first" } else { "" }
+            if found.ends_with(&[h, w, c]) { Misfit::ChannelsFirst } else { Misfit::Other }
         }
         (&[h, w, c], Order::ChannelsLast) => {
             if c == 1 {
                 forms.push(&dims[..2]);
             }
-            if found.ends_with(&[c, h, w]) { "; the channels must come last" } else { "" }
+            if found.ends_with(&[c, h, w]) { Misfit::ChannelsLast } else { Misfit::Other }
         }
-        _ => "",
+        _ => Misfit::Other,
     };
     let names = match (dims.len(), coding.order) {
         (3, Order::ChannelsFirst) => "batch x channels x height x width",
@@ -437,23 +465,18 @@ fn check_dims(found: &[usize], coding: &Coding) -> Result<(), DataProblem> {
         (1, _) => "batch x features",
         _ => "batch first",
     };
-    one_of(found, &forms, || format!("N x {} ({names})", sizes(dims)), hint)
+    one_of(found, &forms, || format!("N x {} ({names})", sizes(dims)), misfit)
 }
 
 /// Checks that an array of shape `found` has one of some forms, or is a row of such.
-fn one_of(
-    found: &[usize],
-    forms: &[&[usize]],
-    wanted: impl Fn() -> String,
-    hint: &'static str,
-) -> Result<(), DataProblem> {
+fn one_of(found: &[usize], forms: &[&[usize]], wanted: impl Fn() -> String, misfit: Misfit) -> Result<(), DataProblem> {
     if forms.contains(&found) {
         return Ok(());
     }
     match found {
         [0, rest @ ..] if forms.contains(&rest) => Err(DataProblem::Empty),
         [_, rest @ ..] if forms.contains(&rest) => Ok(()),
-        _ => Err(DataProblem::Size { found: sizes(found), wanted: wanted(), hint }),
+        _ => Err(DataProblem::Size { found: sizes(found), wanted: wanted(), misfit }),
     }
 }
 

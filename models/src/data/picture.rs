@@ -13,7 +13,7 @@ use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
-use super::{DataProblem, Fit, SCALE_OR_CROP, header, quantised, sizes};
+use super::{DataProblem, Fit, Misfit, header, quantised, sizes};
 use crate::json::printable;
 use crate::network::Input;
 
@@ -66,13 +66,13 @@ fn check_size(colours: usize, [height, width]: [usize; 2], input: &Input, fit: F
 }
 
 fn wrong_size(found: [usize; 3], input: &Input) -> DataProblem {
-    let hint = match (found[0], input.shape[0]) {
-        (3, 1) => "; save it in grey",
-        (1, 3) => "; save it as RGB",
-        _ => SCALE_OR_CROP,
+    let misfit = match (found[0], input.shape[0]) {
+        (3, 1) => Misfit::Grey,
+        (1, 3) => Misfit::Colours,
+        _ => Misfit::Picture,
     };
     let wanted = format!("{} (channels x height x width)", sizes(&input.shape));
-    DataProblem::Size { found: sizes(&found), wanted, hint }
+    DataProblem::Size { found: sizes(&found), wanted, misfit }
 }
 
 fn png(file: &[u8], input: &Input, fit: Fit) -> Result<Picture, DataProblem> {

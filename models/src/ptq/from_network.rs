@@ -79,17 +79,8 @@ impl<'n> Made<'n> {
                 self.scaled(name, input, reals(multiplier), bias)
             }
             Op::Requantise { input, bits, shift, top, zero_point } => {
-                let (zero, top) = (*zero_point as f32, top.unwrap_or((1 << bits) - 1) as f32);
-                let factor = shift.iter().map(|&shift| (-(shift as f32)).exp2()).collect();
-                let below =
-                    |channel: usize| -(parts::floored(f64::from(of_channel(shift, channel)).exp2()) as f32) - zero;
-                let (input, bias) = (at(input), (0..self.channels(index)).map(below).collect());
-                let scaled = self.scaled(name, input, factor, bias);
-                // The ends of a signed tensor are those of its type, and cut little: a sum may read it as it is.
-                match zero == 0.0 {
-                    true => self.push(&format!("{name}_clip"), RealOp::Clip { input: scaled, lo: 0.0, hi: top }),
-                    false => scaled,
-                }
+                let top = top.unwrap_or((1 << bits) - 1);
+                self.requantise(index, name, at(input), shift, [*zero_point, top])
             }
             Op::MaxPool { input, window } => self.push(name, RealOp::MaxPool { input: at(input), window: *window }),
             Op::SumPool { input, window } => {
@@ -101,13 +92,7 @@ impl<'n> Made<'n> {
                 let pooled = self.push(name, RealOp::AveragePool { input: at(input), window: *window, divisor });
                 // A shift of 0 rounds nothing.
                 let more = *offset as f64 / one - if *shift == 0 { 0.0 } else { 0.5 };
-                match more.abs() <= LITTLE {
-                    true => pooled,
-                    false => {
-                        let bias = vec![more as f32; self.channels(index)];
-                        self.scaled(&format!("{name}_offset"), pooled, vec![1.0], bias)
-                    }
-                }
+                self.moved(index, name, pooled, more)
             }
             Op::Flatten { input } => self.push(name, RealOp::Flatten { input: at(input) }),
             Op::Concat { inputs } => self.push(name, RealOp::Concat { inputs: inputs.iter().map(at).collect() }),
@@ -116,14 +101,43 @@ impl<'n> Made<'n> {
             }
             Op::Table { input, table } => {
                 let lo = self.network.tensors()[*input].range.lo;
-                let input = at(input);
-                match clip_of(lo, table) {
-                    Some([lo, hi]) => self.push(name, RealOp::Clip { input, lo, hi }),
-                    None => {
-                        self.refused.push(name.to_owned());
-                        input
-                    }
-                }
+                self.table(name, at(input), clip_of(lo, table))
+            }
+        }
+    }
+
+    /// clamp(z >> shift, 0, top) - zero.
+    fn requantise(&mut self, index: usize, name: &str, input: usize, shift: &[u32], ends: [i64; 2]) -> usize {
+        let [zero, top] = ends.map(|end| end as f32);
+        let factor = shift.iter().map(|&shift| (-(shift as f32)).exp2()).collect();
+        let below = |channel: usize| -(parts::floored(f64::from(of_channel(shift, channel)).exp2()) as f32) - zero;
+        let bias = (0..self.channels(index)).map(below).collect();
+        let scaled = self.scaled(name, input, factor, bias);
+        // The ends of a signed tensor are those of its type, and cut little: a sum may read it as it is.
+        match zero == 0.0 {
+            true => self.push(&format!("{name}_clip"), RealOp::Clip { input: scaled, lo: 0.0, hi: top }),
+            false => scaled,
+        }
+    }
+
+    /// An average with something added, unless that is little.
+    fn moved(&mut self, index: usize, name: &str, pooled: usize, more: f64) -> usize {
+        match more.abs() <= LITTLE {
+            true => pooled,
+            false => {
+                let bias = vec![more as f32; self.channels(index)];
+                self.scaled(&format!("{name}_offset"), pooled, vec![1.0], bias)
+            }
+        }
+    }
+
+    /// A table that is a clip; another is refused.
+    fn table(&mut self, name: &str, input: usize, clip: Option<[f32; 2]>) -> usize {
+        match clip {
+            Some([lo, hi]) => self.push(name, RealOp::Clip { input, lo, hi }),
+            None => {
+                self.refused.push(name.to_owned());
+                input
             }
         }
     }
