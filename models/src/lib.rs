@@ -29,7 +29,7 @@
 //! | `random` | random networks for property tests (feature `random`) |
 //!
 //! Files and architectures may come from strangers: they are read with limits, into typed errors that name the place and the
-//! numbers.
+//! numbers. Words are in `docs/words.md`.
 //!
 //! ```
 //! use lowkey_models::{argmax, zoo};
@@ -58,7 +58,7 @@ pub mod interpret;
 pub mod json;
 mod limits;
 pub mod network;
-mod parallel;
+pub mod parallel;
 pub mod ptq;
 #[cfg(feature = "random")]
 pub mod random;
