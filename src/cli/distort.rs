@@ -1,19 +1,18 @@
 //! `lowkey distort`: how much each change of a network moves its answers, into a file that `lowkey optimise` reads.
 
-use std::fs;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use lowkey::{Error, Model, Result};
+use lowkey::{Error, Model, Result, store};
 use lowkey_models::choose::distortion::{Change, DistortionError, Measuring, Table as Distortions};
 use lowkey_models::ptq::Sample;
 use lowkey_models::{Network, Tensor, regular};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::import::ImportOptions;
+use super::foreign::ImportOptions;
 use super::quantise::before::Before;
 use super::quantise::data::Data;
 use super::table::{Table, number, text as words};
@@ -100,11 +99,8 @@ impl File {
 
     /// Writes it whole or not at all.
     fn write(&self, path: &Path) -> Result<()> {
-        let beside = PathBuf::from(format!("{}.part", path.display()));
         let text = serde_json::to_string_pretty(self).map_err(Error::internal)?;
-        let written = fs::File::create(&beside).and_then(|mut file| writeln!(file, "{text}"));
-        written.map_err(|error| Error::file(&beside, error))?;
-        fs::rename(&beside, path).map_err(|error| Error::file(path, error))
+        Ok(store::write(path, format!("{text}\n").as_bytes())?)
     }
 }
 

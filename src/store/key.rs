@@ -4,16 +4,14 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use rand::CryptoRng;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use super::record::{self, Record};
 use super::{Store, StoreError, files};
 use crate::randomness;
 
@@ -66,7 +64,7 @@ impl Fingerprint {
         Self::of_bytes(key.bytes())
     }
 
-    fn of_bytes(key: &[u8; 32]) -> Self {
+    pub(super) fn of_bytes(key: &[u8; 32]) -> Self {
         let public = Zeroizing::new(labelled(b"lowkey/key/public/1", key));
         Self(hex::encode(&labelled(b"lowkey/key/fingerprint/1", &public)[..16]))
     }
@@ -84,26 +82,6 @@ fn labelled(label: &[u8], value: &[u8; 32]) -> [u8; 32] {
         .chain_update(value)
         .finalize()
         .into()
-}
-
-/// What becomes of a key that is replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Old {
-    /// It lies beside the new one, its name followed by the date: a rotation by mistake can be undone.
-    Kept,
-    /// Its bytes are overwritten, as well as the file system does that.
-    Wiped,
-}
-
-/// A rotation that was done.
-#[derive(Clone, Debug)]
-pub struct Rotated {
-    /// The key that was; `None` if the file held none.
-    pub was: Option<Fingerprint>,
-    /// Where it lies now; `None` if it was wiped.
-    pub kept: Option<PathBuf>,
-    /// The new key.
-    pub record: Record,
 }
 
 impl Store {
@@ -128,49 +106,10 @@ impl Store {
         }
         read(&path)?.ok_or_else(|| StoreError::file(&path, io::ErrorKind::NotFound.into()))
     }
-
-    /// The record of the key at hand; `None` if there is no key yet. Changes nothing.
-    ///
-    /// # Errors
-    /// As [`server_key`](Self::server_key), and when the record cannot be read.
-    pub fn key_record(&self, now: SystemTime) -> Result<Option<Record>, StoreError> {
-        let Some(key) = read(&self.key_path())? else { return Ok(None) };
-        self.record_of(&key, now).map(Some)
-    }
-
-    /// Replaces the server's key, whatever the old file holds and whoever could read it. Servers that run keep the old key until
-    /// they are started again.
-    ///
-    /// # Errors
-    /// When there is no key, or a file cannot be written; the old key is then still in its place.
-    pub fn rotate_key(&self, old: Old, now: SystemTime) -> Result<Rotated, StoreError> {
-        let path = self.key_path();
-        let failed = |error| StoreError::file(&path, error);
-        let _lock = self.lock()?;
-        let mut file = File::options().read(true).write(old == Old::Wiped).open(&path).map_err(failed)?;
-        let mut bytes = Zeroizing::new(Vec::with_capacity(LARGEST));
-        (&mut file).take(LARGEST as u64).read_to_end(&mut bytes).map_err(failed)?;
-        let kept = match old {
-            Old::Kept => Some(set_aside(&path, &bytes, now)?),
-            Old::Wiped => None,
-        };
-        let key = Key::fresh()?;
-        files::replace(&path, key.bytes(), files::Readers::Owner)?;
-        if old == Old::Wiped {
-            wipe(&mut file).map_err(failed)?;
-        }
-        let was = <&[u8; 32]>::try_from(&bytes[..]).ok().map(Fingerprint::of_bytes);
-        let record = Record::new(Fingerprint::of(&key), now);
-        record::note(&self.record_path(), &record)?;
-        Ok(Rotated { was, kept, record })
-    }
 }
 
-/// Nothing longer is looked at, in bytes.
-const LARGEST: usize = 1 << 10;
-
 /// Reads a key that its owner alone can read; `None` if there is no file.
-fn read(path: &Path) -> Result<Option<Key>, StoreError> {
+pub(super) fn read(path: &Path) -> Result<Option<Key>, StoreError> {
     let failed = |error| StoreError::file(path, error);
     let Some(file) = files::open(path).map_err(failed)? else { return Ok(None) };
     check_readers(&file, path)?;
@@ -183,105 +122,24 @@ fn read(path: &Path) -> Result<Option<Key>, StoreError> {
 }
 
 #[cfg(unix)]
-fn check_readers(file: &File, path: &Path) -> Result<(), StoreError> {
+pub(super) fn check_readers(file: &File, path: &Path) -> Result<(), StoreError> {
     use std::os::unix::fs::PermissionsExt;
     let mode = file.metadata().map_err(|error| StoreError::file(path, error))?.permissions().mode() & 0o777;
     if mode & 0o077 == 0 { Ok(()) } else { Err(StoreError::ExposedKey { path: path.to_owned(), mode }) }
 }
 
 #[cfg(not(unix))]
-fn check_readers(_: &File, _: &Path) -> Result<(), StoreError> {
+pub(super) fn check_readers(_: &File, _: &Path) -> Result<(), StoreError> {
     Ok(())
-}
-
-/// Keeps what a key file held beside it, under the day's date and the first number that is free.
-fn set_aside(path: &Path, bytes: &[u8], now: SystemTime) -> Result<PathBuf, StoreError> {
-    let day = time::OffsetDateTime::from(now).date();
-    for number in 1.. {
-        let mut name = path.as_os_str().to_owned();
-        name.push(if number == 1 { format!(".{day}") } else { format!(".{day}.{number}") });
-        let aside = PathBuf::from(name);
-        if files::create(&aside, bytes)? {
-            return Ok(aside);
-        }
-    }
-    unreachable!("some number is free")
-}
-
-/// Overwrites a file that has lost its name.
-fn wipe(file: &mut File) -> io::Result<()> {
-    let length = file.metadata()?.len();
-    file.rewind()?;
-    io::copy(&mut io::repeat(0).take(length), file)?;
-    file.flush()?;
-    file.sync_all()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::store;
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn a_fingerprint_is_of_the_key_and_not_the_key() {
         assert_eq!(Fingerprint::of_bytes(&[0; 32]).to_string(), "1d7b0bf1712c671122ccf93dc97c7b45");
         assert_ne!(Fingerprint::of_bytes(&[0; 32]), Fingerprint::of_bytes(&[1; 32]));
-    }
-
-    #[test]
-    fn a_rotation_can_be_undone() {
-        let (_folder, store) = store();
-        let old = store.server_key().unwrap();
-        let day = std::time::UNIX_EPOCH + Duration::from_secs(20_000 * 24 * 60 * 60);
-        store.uses(&old, day).unwrap().count(day).unwrap();
-        let rotated = store.rotate_key(Old::Kept, day).unwrap();
-        let new = store.server_key().unwrap();
-        assert_ne!(old.bytes(), new.bytes());
-        assert_eq!((rotated.was.unwrap(), rotated.record.fingerprint), (Fingerprint::of(&old), Fingerprint::of(&new)));
-        let kept = rotated.kept.unwrap();
-        assert_eq!(kept.file_name().unwrap(), "server.key.2024-10-04");
-        assert_eq!(store.record_of(&new, day).unwrap().inferences, 0);
-        // The same day again.
-        let again = store.rotate_key(Old::Kept, day).unwrap().kept.unwrap();
-        assert_eq!(again.file_name().unwrap(), "server.key.2024-10-04.2");
-        #[cfg(unix)]
-        check_readers(&File::open(&kept).unwrap(), &kept).unwrap();
-
-        // A key that comes back has its record.
-        std::fs::rename(kept, store.key_path()).unwrap();
-        assert_eq!(store.server_key().unwrap().bytes(), old.bytes());
-        assert_eq!(store.key_record(day).unwrap().unwrap().inferences, 1);
-    }
-
-    #[test]
-    fn a_key_that_is_wiped_is_nowhere() {
-        let (folder, store) = store();
-        let old = store.server_key().unwrap();
-        let file = File::open(store.key_path()).unwrap();
-        assert!(store.rotate_key(Old::Wiped, SystemTime::now()).unwrap().kept.is_none());
-        let mut bytes = Vec::new();
-        { file }.read_to_end(&mut bytes).unwrap();
-        assert_eq!(bytes, [0; 32]);
-        for entry in std::fs::read_dir(folder.path()).unwrap() {
-            let bytes = std::fs::read(entry.unwrap().path()).unwrap();
-            assert!(!bytes.windows(32).any(|window| window == old.bytes()));
-        }
-    }
-
-    /// Whatever is wrong with the old key, a rotation mends it.
-    #[test]
-    fn a_rotation_needs_no_good_key() {
-        let (_folder, store) = store();
-        assert!(store.rotate_key(Old::Kept, SystemTime::now()).is_err(), "there is none");
-        assert!(!store.key_path().exists());
-        store.server_key().unwrap();
-        std::fs::write(store.key_path(), b"short").unwrap();
-        std::fs::write(store.record_path(), b"not a record").unwrap();
-        assert!(store.server_key().is_err());
-        let rotated = store.rotate_key(Old::Kept, SystemTime::now()).unwrap();
-        assert_eq!((rotated.was, std::fs::read(rotated.kept.unwrap()).unwrap()), (None, b"short".to_vec()));
-        let key = store.server_key().unwrap();
-        store.uses(&key, SystemTime::now()).unwrap().count(SystemTime::now()).unwrap();
     }
 }

@@ -9,6 +9,7 @@ mod key;
 mod notes;
 mod offences;
 mod record;
+mod rotation;
 #[cfg(test)]
 mod testing;
 
@@ -18,12 +19,22 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use error::{Folder, NotOffences, NotRecords, StoreError};
-pub use key::{Fingerprint, Key, Old, Rotated};
+pub use key::{Fingerprint, Key};
 pub use offences::{Offence, Offences, Part, Shut, Standing};
 pub use record::{LONGEST_USE, Lifetime, MOST_INFERENCES, Record, Records, Uses};
+pub use rotation::{Old, Rotated};
 
 /// SHA-256 of a published model's public bytes.
 pub type Digest = [u8; 32];
+
+/// Puts a file in place of what was there: whenever one looks, one of the two is there, whole.
+///
+/// # Errors
+/// When it cannot be written; then what was there still is.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let path = std::path::absolute(path).map_err(|error| StoreError::file(path, error))?;
+    files::replace(&path, bytes, files::Readers::Anyone)
+}
 
 /// Two folders of the user's, made on first use.
 #[derive(Clone, Debug)]
