@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::demo::{images, is_plaintext};
 use super::ending::Ending;
-use super::import::ImportOptions;
+use super::foreign::ImportOptions;
 use super::local::Local;
 use super::records::median;
 use super::toss::{self, Tossed};

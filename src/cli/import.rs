@@ -3,17 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use lowkey::plan::PlanError;
 use lowkey::planner;
 use lowkey::{Error, Link, Model, Result};
-use lowkey_models::import::{self, ImportProblem, Imported, Options, Preprocessing, Report, Row, Verdict, tflite};
+use lowkey_models::import::{self, ImportProblem, Imported, Report, Row, Verdict};
 use lowkey_models::{Network, zoo};
 
 use serde::Serialize;
 
 use super::check::{Check, check};
-use super::{model, print_json, say, warn};
+use super::foreign::ImportOptions;
+use super::{model, print_json, say};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -84,89 +85,6 @@ impl<'r> Record<'r> {
             accumulator_bits: None,
             check: None,
         }
-    }
-}
-
-/// What an ONNX or TFLite file does not say.
-#[derive(Args, Clone, Default)]
-#[command(next_help_heading = "For ONNX and TFLite files")]
-pub struct ImportOptions {
-    /// Whose rounding a TFLite network has: reference unless said.
-    #[arg(long, value_enum)]
-    rounding: Option<Rounding>,
-    /// The network was trained on (pixel * SCALE - mean) / std, pixel in 0..=255; 1/255 with --mean or --std.
-    #[arg(long, value_name = "SCALE", value_parser = parse_scale)]
-    pixel_scale: Option<PixelScale>,
-    /// Mean of each channel, or one for all, with commas.
-    #[arg(long, value_name = "MEAN", value_delimiter = ',', allow_negative_numbers = true)]
-    mean: Vec<f32>,
-    /// Standard deviation of each channel, or one for all, with commas.
-    #[arg(long, value_name = "STD", value_delimiter = ',')]
-    std: Vec<f32>,
-    /// Names of the classes in order of the outputs, one per line.
-    #[arg(long, value_name = "FILE")]
-    pub classes: Option<PathBuf>,
-    /// Accept layers that are not equal to the runtime on every accumulator; the report says which.
-    #[arg(long)]
-    approximate: bool,
-}
-
-/// Whose rounding a TFLite network has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Rounding {
-    /// The reference kernels, which round twice.
-    #[default]
-    Reference,
-    /// XNNPACK, the runtime's default, which rounds once.
-    Xnnpack,
-}
-
-/// pixel * above / below.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct PixelScale {
-    above: f32,
-    below: f32,
-}
-
-/// "0.5", which multiplies, or "1/255", which divides.
-fn parse_scale(text: &str) -> Result<PixelScale, String> {
-    let number = |text: &str| text.trim().parse::<f32>().map_err(|_| format!("\"{text}\" is no number"));
-    let (above, below) = match text.split_once('/') {
-        Some((above, below)) => (number(above)?, number(below)?),
-        None => (number(text)?, 1.0),
-    };
-    let positive = |v: f32| v.is_normal() && v > 0.0;
-    if positive(above) && positive(below) { Ok(PixelScale { above, below }) } else { Err("it must be positive".into()) }
-}
-
-impl ImportOptions {
-    /// Says so where an option says nothing of this file.
-    pub fn note_of(&self, file: &Path) {
-        let is_tflite = || import::is_tflite(file).unwrap_or(true);
-        if self.rounding.is_some() && !is_tflite() {
-            let file = file.display();
-            warn(format_args!(
-                "note: {file}: --rounding is of TFLite files; this one has the rounding of its own runtime\n"
-            ));
-        }
-    }
-
-    /// What the library is told.
-    pub fn options(&self, name: Option<String>) -> Options {
-        let or = |values: &[f32], default: f32| if values.is_empty() { vec![default] } else { values.to_vec() };
-        let given = self.pixel_scale.is_some() || !self.mean.is_empty() || !self.std.is_empty();
-        let PixelScale { above, below } = self.pixel_scale.unwrap_or(PixelScale { above: 1.0, below: 255.0 });
-        let preprocessing = given.then(|| Preprocessing {
-            scale: above,
-            over: below,
-            mean: or(&self.mean, 0.0),
-            std: or(&self.std, 1.0),
-        });
-        let tflite = match self.rounding.unwrap_or_default() {
-            Rounding::Reference => tflite::Rounding::Double,
-            Rounding::Xnnpack => tflite::Rounding::Single,
-        };
-        Options { name, preprocessing, tflite, approximate: self.approximate, ..Options::default() }
     }
 }
 
@@ -273,12 +191,5 @@ mod tests {
         assert!(text.starts_with("wide.onnx: it cannot run privately: ") && text.contains("sum"), "{text}");
         assert!(!text.contains(['{', '}']), "{text}");
         assert_eq!(error.fault(), lowkey::Fault::User);
-    }
-
-    #[test]
-    fn scales_are_numbers_or_fractions() {
-        assert_eq!(parse_scale("0.5"), Ok(PixelScale { above: 0.5, below: 1.0 }));
-        assert_eq!(parse_scale("1/127.5"), Ok(PixelScale { above: 1.0, below: 127.5 }));
-        assert!(parse_scale("1/0").is_err() && parse_scale("-1").is_err() && parse_scale("x").is_err());
     }
 }

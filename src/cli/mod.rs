@@ -8,6 +8,7 @@ mod distort;
 #[macro_use]
 mod ending;
 mod eval;
+mod foreign;
 mod forget;
 mod guard;
 mod help;

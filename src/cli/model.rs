@@ -7,7 +7,7 @@ use lowkey::{Error, Model, Result};
 use lowkey_models::data::{DataError, DataProblem, Fit, Inputs, read_labels};
 use lowkey_models::{Architecture, ClassRule, Input, Labelled, zoo};
 
-use super::import::ImportOptions;
+use super::foreign::ImportOptions;
 use super::{DataArgument, Reveal, names, warn};
 
 /// Names standard input where a file is asked for.

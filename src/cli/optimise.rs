@@ -14,7 +14,7 @@ use lowkey_models::choose::knapsack::Unsolved;
 use lowkey_models::{Labelled, Network, Tensor, zoo};
 
 use super::distort::File;
-use super::import::ImportOptions;
+use super::foreign::ImportOptions;
 use super::{DataArgument, LinkArgument, demo, model, print_json, progress, say, size};
 use record::{Accuracy, Record};
 

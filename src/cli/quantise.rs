@@ -13,7 +13,7 @@ use lowkey_models::Tensor;
 use lowkey_models::ptq::{self, PtqError, Quantised, Sample, Settings};
 use lowkey_models::rings::{self, CalibrationError};
 
-use super::import::ImportOptions;
+use super::foreign::ImportOptions;
 use super::toss::{self, Tossed};
 use super::{DataArgument, model, print_json, say};
 use before::Before;

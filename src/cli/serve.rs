@@ -12,7 +12,7 @@ use lowkey::policy::AllowList;
 use lowkey::store::{Lifetime, Store, Uses};
 use lowkey::{Error, Model, Offer, Result, Server, ServerBuilder};
 
-use super::import::ImportOptions;
+use super::foreign::ImportOptions;
 use super::{
     LinkArgument, Places, Reveal, TimeoutArgument, WidthsArgument, key, log, metrics, model, progress, runtime, say,
     size, warn,

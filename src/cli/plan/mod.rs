@@ -22,7 +22,7 @@ use serde::Serialize;
 pub use estimate::{Estimate, Times};
 pub use text::noise;
 
-use super::import::ImportOptions;
+use super::foreign::ImportOptions;
 use super::{LinkArgument, Mode, WidthsArgument, model, print_json, say};
 
 #[derive(Args)]

@@ -12,7 +12,7 @@ use lowkey_models::rings::Wraps;
 use lowkey_models::{ClassRule, Fit, Input, Inputs, Network, Tensor};
 use ndarray::Array3;
 
-use super::super::import::ImportOptions;
+use super::super::foreign::ImportOptions;
 use super::super::{model, toss};
 
 /// What is quantised.
