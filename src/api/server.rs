@@ -10,7 +10,6 @@ use tokio::sync::watch;
 
 use super::model::Model;
 use super::publisher::Publisher;
-use super::server_builder::ServerBuilder;
 use crate::admission::{Admission, Attendance, Cut, GOODBYE};
 use crate::catalogue::{Catalogue, Served};
 use crate::error::{Error, Result};
@@ -78,11 +77,6 @@ impl std::fmt::Debug for Server {
 }
 
 impl Server {
-    /// A server of this model.
-    pub fn builder(model: Model) -> ServerBuilder {
-        ServerBuilder::new(model)
-    }
-
     /// Where clients connect; `None` of a server that listens nowhere.
     pub fn address(&self) -> Option<SocketAddr> {
         self.0.address
@@ -117,7 +111,7 @@ impl Server {
     /// they have; those that come get what is new. A model that has not changed is not made again.
     ///
     /// # Errors
-    /// As [`ServerBuilder::build`] has, or a file of the certificate is none. Then everything stays as it was.
+    /// As [`ServerBuilder::build`](super::ServerBuilder::build) has, or a file of the certificate is none. Then everything stays as it was.
     pub async fn reload(&self, models: Vec<(String, Model)>) -> Result<()> {
         let _one = self.0.reloading.lock().await;
         let credentials = self.0.identity.as_ref().map(ServerIdentity::read_again).transpose()?;
@@ -240,7 +234,7 @@ impl Server {
     }
 
     /// Accepts no more clients, ends each session when the request that it is at is done, and waits for that; no longer than the
-    /// [builder](ServerBuilder::drain) says, and then cuts the sessions that are left.
+    /// [builder](super::ServerBuilder::drain) says, and then cuts the sessions that are left.
     pub async fn shutdown(&self) {
         self.0.readiness.ends();
         self.0.stop.send_replace(true);

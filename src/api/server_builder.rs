@@ -442,6 +442,13 @@ impl ServerBuilder {
     }
 }
 
+impl Server {
+    /// A server of this model.
+    pub fn builder(model: Model) -> ServerBuilder {
+        ServerBuilder::new(model)
+    }
+}
+
 /// A store's key, which is not past its lifetime, and where its inferences are counted.
 fn own_key(store: &Store) -> Result<(Key, Uses)> {
     let key = store.server_key()?;
