@@ -6,8 +6,7 @@ use lowkey_mpc::demand::Demand;
 
 use super::format::{Format, Net};
 use super::lattice::ProductCost;
-use super::plan::StepPlan;
-use super::run::FLIGHTS;
+use super::plan::{FLIGHTS, StepPlan};
 use crate::report::charged_bytes;
 
 /// Why there is no cost: the network does not train at this rate, or a product fits no parameter set.

@@ -155,7 +155,7 @@ impl Extraction<'_> {
             let (shares, programs) = offline::server_programs(channel, &model, ot, Reveal::Logits).await?;
             offline::say_ready(channel, number as u64).await?;
             let halves = online::server_nodes(channel, &model, shares, programs).await?;
-            rows.extend(answer::share(&model.plan.answer, &halves));
+            rows.extend(answer::share(&model.plan.answer, &halves).words());
             (self.told)(number + 1);
         }
         self.scale(Party::Server, &model.plan, rows).await
@@ -188,7 +188,7 @@ impl Extraction<'_> {
             let mut halves = offline::send_lattice(channel, &model, Draws::Once(rng)).await?;
             let programs = offline::client_programs(channel, &model, ot, supply, &mut halves).await?;
             offline::hear_ready(channel, number as u64).await?;
-            rows.extend(answer::share(&model.plan.answer, &halves));
+            rows.extend(answer::share(&model.plan.answer, &halves).words());
             let pad = offline::input_pad(&mut halves);
             online::client_nodes(channel, &model, &pad, programs, &input, &mut Times::new()).await?;
             (self.told)(number + 1);

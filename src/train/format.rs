@@ -8,14 +8,14 @@ use std::str::FromStr;
 
 use lowkey_mpc::fixed::softmax;
 
-use super::twin::DECAY_DROP;
-
 /// log2 of the samples of a step.
 pub const BATCH_BITS: u8 = 7;
 /// Samples of a step.
 pub const BATCH: usize = 1 << BATCH_BITS;
 /// Classes: the softmax's tables are made for ten.
 pub const CLASSES: usize = 10;
+/// Bits that three times a momentum lose: it keeps 29/32.
+pub const DECAY_DROP: u8 = 5;
 
 /// Most fractional bits of any value, and the largest j of a rate 2^-j: sums of some are below 2^8 then.
 const MOST_FRACTION: u8 = 24;

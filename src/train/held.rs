@@ -8,9 +8,9 @@ use lowkey_mpc::channel::{Channel, FrameKind};
 use lowkey_mpc::party::Party;
 use zeroize::Zeroizing;
 
+use super::error::StepError;
 use super::format::Net;
-use super::products::StepError;
-use super::session::{Agreed, History};
+use super::session::{Agreed, History, Moment};
 use super::twin::State;
 
 /// Shares of a matrix, row by row, wiped when dropped. Bits above the ring are undefined.
@@ -55,6 +55,11 @@ impl Held {
     /// Whether there are as many as `net` has.
     pub(super) fn is_of(&self, net: &Net) -> bool {
         self.masters.iter().map(|w| w.len()).eq((0..net.layers()).map(|i| net.weights(i)))
+    }
+
+    /// Which shares they are.
+    pub(super) fn moment(&self) -> Moment {
+        Moment { history: self.history, done: self.done }
     }
 
     /// Steps done.

@@ -20,8 +20,9 @@ use lowkey_mpc::channel::{Channel, FrameKind};
 use lowkey_mpc::party::Party;
 use rand::CryptoRng;
 
-use super::plan::StepPlan;
-use super::products::{Product, Products, StepError, Terms};
+use super::error::StepError;
+use super::plan::{Product, StepPlan};
+use super::products::{Products, Terms};
 use super::session::{Agreed, Opening};
 
 /// One party's half of all products of a session.

@@ -7,7 +7,6 @@ use lowkey_mpc::error::Error as ProtocolError;
 use lowkey_mpc::party::Party;
 use lowkey_mpc::runtime;
 
-use super::run::{Part, Settings, Trained, train_over};
 use super::terms::{Ask, hear};
 use crate::client::give_up;
 use crate::error::Result;
@@ -18,8 +17,8 @@ pub const HELLO: Duration = Duration::from_secs(10);
 
 /// A data owner that has said what it asks for, and was told nothing yet.
 pub struct Met {
-    channel: Channel,
-    ask: Ask,
+    pub(super) channel: Channel,
+    pub(super) ask: Ask,
 }
 
 impl Met {
@@ -38,14 +37,6 @@ impl Met {
                 Err(error)
             }
         }
-    }
-
-    /// Takes part in its training, as the model owner.
-    ///
-    /// # Errors
-    /// As [`train`](super::train).
-    pub async fn train(self, part: Part, settings: Settings) -> Result<Trained> {
-        train_over(self.channel, Some(self.ask), part, settings).await
     }
 }
 

@@ -34,7 +34,10 @@
 //! | `plan`, `cost` | the programs of a step on shares, and what they cost |
 //! | `products`, `lattice` | what a step asks of the lattice part; products by encryption under keys of a step |
 //! | `terms`, `session` | what both parties agree on before the first step |
-//! | `step`, `run` | a step on shares; all of them |
+//! | `settings`, `kept` | what a party brings, asks for and is told; checkpoints and networks that it goes on from |
+//! | `step`, `batches` | a step on shares, and which samples it is of |
+//! | `run`, `training` | a party under way; the whole session |
+//! | `error` | why a step fails, whose fault that is |
 //! | `twin` | the step in the clear, every range watched: the definition of right |
 //!
 //! `scripts/training/twin.py` is the same twin in Python, with the design's measurements of accuracy; `golden.py` there makes the cases
@@ -42,13 +45,16 @@
 
 mod backbone;
 mod batch;
+mod batches;
 mod checkpoint;
 mod coins;
 mod cost;
+mod error;
 mod export;
 mod features;
 mod format;
 mod held;
+mod kept;
 mod lattice;
 mod matrix;
 mod meeting;
@@ -58,16 +64,20 @@ mod rehearsal;
 mod run;
 mod samples;
 mod session;
+mod settings;
 mod start;
 mod step;
 mod terms;
+mod training;
 mod twin;
 
 pub use cost::{Cost, CostError};
 pub use features::FeatureCost;
 pub use format::{FormatError, Net};
+pub use kept::check_target;
 pub use meeting::{HELLO, Met};
 pub use rehearsal::{Rehearsal, rehearse};
-pub use run::{Part, Progress, Settings, Told, ToldOfFeatures, Trained, check_target, train};
 pub use samples::{Pictures, Reader, Samples, SamplesError, input};
+pub use settings::{Part, Progress, Settings, Told, ToldOfFeatures, Trained};
 pub use terms::{RATE, Terms, WeightsTo, Wish};
+pub use training::train;

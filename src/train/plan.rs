@@ -7,9 +7,10 @@ use lowkey_mpc::layout::{Choice, LayoutError, Search};
 use lowkey_mpc::ot::OtCount;
 use lowkey_mpc::program::{Program, Time};
 
-use super::format::{BATCH, Format, FormatError, Net};
-use super::products::{Kind, Product};
-use super::twin::DECAY_DROP;
+use super::format::{BATCH, DECAY_DROP, Format, FormatError, Net};
+
+/// Flights that a rectifier and the softmax may take: those of least bytes within them.
+pub(super) const FLIGHTS: [u32; 2] = [8, 40];
 
 /// Why there is no plan.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,6 +21,50 @@ pub enum PlanError {
     /// A protocol has no program for it.
     #[error(transparent)]
     Layout(#[from] LayoutError),
+}
+
+/// Which of a layer's products.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Inputs times weights.
+    Forward,
+    /// Inputs, transposed, times gradients.
+    Update,
+    /// Gradients times weights, transposed.
+    Back,
+}
+
+/// A product L R of a left (rows x inner) and a right matrix (inner x columns), modulo 2^ell, row by row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Product {
+    /// Of which layer.
+    pub layer: usize,
+    /// Which of its products.
+    pub kind: Kind,
+    /// Rows of L.
+    pub rows: usize,
+    /// Columns of L, rows of R.
+    pub inner: usize,
+    /// Columns of R.
+    pub columns: usize,
+    /// Bits of the ring.
+    pub ell: u8,
+    /// The largest magnitude of L where the client knows it, and the server's share is zero. Else L is shared.
+    pub known: Option<u32>,
+}
+
+impl Product {
+    /// Elements of the result.
+    #[cfg(test)]
+    pub fn outputs(&self) -> usize {
+        self.rows * self.columns
+    }
+
+    /// Terms in which the parties meet: one where the client knows L, else two.
+    #[cfg(test)]
+    pub fn crosses(&self) -> usize {
+        if self.known.is_some() { 1 } else { 2 }
+    }
 }
 
 /// A program, and on how many values it runs.

@@ -2,74 +2,12 @@
 
 use std::future::Future;
 
-use lowkey_bridge::BridgeError;
 use lowkey_mpc::channel::Channel;
-use lowkey_mpc::error::Error;
 use zeroize::Zeroizing;
 
+use super::error::StepError;
+use super::plan::Product;
 use super::session::Opening;
-
-/// Why a step failed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StepError {
-    /// The channel failed, or the peer broke a protocol.
-    #[error(transparent)]
-    Protocol(#[from] Error),
-    /// A product failed.
-    #[error(transparent)]
-    Product(#[from] BridgeError),
-    /// A step failed midway, and its shares are gone.
-    #[error("a step failed before: go on from a checkpoint, in a new session")]
-    Lost,
-    /// The shares are not those that the session was agreed on for.
-    #[error("these shares are not those that the session was agreed on for: agree with the checkpoint to go on from")]
-    OtherShares,
-}
-
-/// Which of a layer's products.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// Inputs times weights.
-    Forward,
-    /// Inputs, transposed, times gradients.
-    Update,
-    /// Gradients times weights, transposed.
-    Back,
-}
-
-/// A product L R of a left (rows x inner) and a right matrix (inner x columns), modulo 2^ell, row by row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Product {
-    /// Of which layer.
-    pub layer: usize,
-    /// Which of its products.
-    pub kind: Kind,
-    /// Rows of L.
-    pub rows: usize,
-    /// Columns of L, rows of R.
-    pub inner: usize,
-    /// Columns of R.
-    pub columns: usize,
-    /// Bits of the ring.
-    pub ell: u8,
-    /// The largest magnitude of L where the client knows it, and the server's share is zero. Else L is shared.
-    pub known: Option<u32>,
-}
-
-impl Product {
-    /// Elements of the result.
-    #[cfg(test)]
-    pub fn outputs(&self) -> usize {
-        self.rows * self.columns
-    }
-
-    /// Terms in which the parties meet: one where the client knows L, else two.
-    #[cfg(test)]
-    pub fn crosses(&self) -> usize {
-        if self.known.is_some() { 1 } else { 2 }
-    }
-}
 
 /// One party's shares of the terms of a product, row by row. Bits above their rings are undefined.
 pub struct Terms {

@@ -14,10 +14,9 @@ use lowkey_mpc::fixed::refresh::Refresh;
 use lowkey_mpc::party::Party;
 use sha2::{Digest, Sha256};
 
+use super::error::StepError;
 use super::format::{Format, Net};
-use super::held::Held;
 use super::plan::StepPlan;
-use super::products::StepError;
 
 /// Bytes of the message of either party.
 const MESSAGE: usize = 64;
@@ -25,6 +24,13 @@ const MESSAGE: usize = 64;
 /// The history of shares: which sessions led to them. Public to both parties.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct History(pub(super) [u8; 32]);
+
+/// Which shares: where they come from, and how many steps they have seen. Public to both parties.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    pub(super) history: History,
+    pub(super) done: u64,
+}
 
 /// What a session agreed on. Public to both parties, of no use to others. It is used up by one trainer, so that no two of them share
 /// its numbers.
@@ -65,10 +71,10 @@ impl Agreed {
         History(hash(b"lowkey training: history", &[before, &self.keys[0], &self.keys[1]]))
     }
 
-    /// Whether this session goes on with `held`: its first shares, or those that both parties meant.
-    pub(super) fn goes_on_with(&self, held: &Held) -> bool {
-        let first = self.done == 0 && self.before.is_none() && held.history == self.history();
-        held.done == self.done && (first || self.before == Some(held.history))
+    /// Whether this session goes on with the shares of `moment`: its first ones, or those that both parties meant.
+    pub(super) fn goes_on_with(&self, moment: &Moment) -> bool {
+        let first = self.done == 0 && self.before.is_none() && moment.history == self.history();
+        moment.done == self.done && (first || self.before == Some(moment.history))
     }
 
     /// What step `step` is, for both parties to compare.
@@ -127,7 +133,7 @@ impl Opening {
     }
 }
 
-/// Agrees on a session of `net` in `format`, which goes on with the shares `kept`, or begins. `terms` is a digest of whatever else both have to
+/// Agrees on a session of `net` in `format`, which goes on with the shares of the moment `kept`, or begins. `terms` is a digest of whatever else both have to
 /// mean; `random` are fresh random bytes of this party.
 ///
 /// # Errors
@@ -137,11 +143,11 @@ pub async fn agree(
     party: Party,
     net: &Net,
     format: &Format,
-    kept: Option<&Held>,
+    kept: Option<Moment>,
     terms: &[u8; 32],
     random: [u8; 32],
 ) -> Result<Agreed, StepError> {
-    let (before, done) = (kept.map(|held| held.history), kept.map_or(0, |held| held.done));
+    let (before, done) = (kept.map(|kept| kept.history), kept.map_or(0, |kept| kept.done));
     let history = before.as_ref().map_or(&[][..], |history| &history.0);
     let own = hash(b"lowkey training: session", &[&numbers(net, format), history, &done.to_le_bytes(), terms]);
     channel.send(FrameKind::Data, [random, own].concat()).await?;
@@ -190,13 +196,12 @@ mod tests {
 
     async fn both(client: Training, server: Training) -> [Result<Agreed, StepError>; 2] {
         let (mut c, mut s) = Channel::pair();
-        let kept = |kept: Option<([u8; 32], u64)>| {
-            kept.map(|(history, done)| Held { history: History(history), done, masters: vec![], momenta: vec![] })
-        };
+        let kept =
+            |kept: Option<([u8; 32], u64)>| kept.map(|(history, done)| Moment { history: History(history), done });
         let [own, theirs] = [client.2, server.2].map(kept);
         let (a, b) = tokio::join!(
-            agree(&mut c, Party::Client, &client.0, &client.1, own.as_ref(), &[0; 32], [1; 32]),
-            agree(&mut s, Party::Server, &server.0, &server.1, theirs.as_ref(), &[0; 32], [2; 32])
+            agree(&mut c, Party::Client, &client.0, &client.1, own, &[0; 32], [1; 32]),
+            agree(&mut s, Party::Server, &server.0, &server.1, theirs, &[0; 32], [2; 32])
         );
         [a, b]
     }

@@ -14,11 +14,12 @@ use zeroize::Zeroizing;
 
 use super::batch::Given;
 use super::coins::{Recorded, Site, Value};
+use super::error::StepError;
 use super::format::{BATCH, CLASSES};
 use super::held::{Held, Words};
 use super::matrix::transpose;
-use super::plan::{Run, StepPlan};
-use super::products::{Kind, Products, StepError, Terms};
+use super::plan::{Kind, Run, StepPlan};
+use super::products::{Products, Terms};
 use super::session::Agreed;
 
 type Result<T, E = StepError> = std::result::Result<T, E>;
@@ -38,7 +39,7 @@ impl<P: Products> Trainer<P> {
     /// # Errors
     /// [`StepError::OtherShares`] if the session was agreed on for others.
     pub fn new(party: Party, agreed: Agreed, products: P, held: Held) -> Result<Self> {
-        if !agreed.goes_on_with(&held) {
+        if !agreed.goes_on_with(&held.moment()) {
             return Err(StepError::OtherShares);
         }
         let held = Held { history: agreed.history(), ..held };

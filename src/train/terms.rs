@@ -360,18 +360,7 @@ pub(super) async fn settle(
 
 fn merge(wish: &Wish, own: &Ask, theirs: &Ask, peer: Party) -> Result<Terms> {
     let differ = |what, own: String, theirs: String| Err(Error::Terms { what, own, peer, theirs });
-    // The model owner knows how many features there are.
-    let of_owner = if peer == Party::Server { theirs } else { own };
-    let net = match own.on_features && theirs.on_features {
-        true => Net::on_features(of_owner.features()?),
-        false
-            if (own.on_features, own.positions, &own.widths)
-                == (theirs.on_features, theirs.positions, &theirs.widths) =>
-        {
-            wish.net.clone()
-        }
-        false => return differ("the network", own.network(), theirs.network()),
-    };
+    let net = net_of(wish, own, theirs, peer)?;
     if own.format != theirs.format {
         return differ("the numbers' format", hex::encode(own.format), hex::encode(theirs.format));
     }
@@ -388,39 +377,8 @@ fn merge(wish: &Wish, own: &Ask, theirs: &Ask, peer: Party) -> Result<Terms> {
     }
     let rates = own.rates.clone().or(theirs.rates.clone()).unwrap_or_else(|| vec![RATE]);
     let every = either("steps between checkpoints", own.every, theirs.every, peer)?.unwrap_or(EVERY);
-    let Some(samples) = either("samples", own.samples, theirs.samples, peer)? else {
-        let found = "neither party has samples";
-        return Err(ProtocolError::protocol("terms of a training", "samples of one party", found).into());
-    };
-    let values = samples.saturating_mul(net.inputs(0) as u64);
-    if net.is_on_features() && values > MOST_FEATURES {
-        let what = format!("{samples} samples of {} features", net.inputs(0));
-        return Err(Error::usage(what, format!("at most {MOST_FEATURES} features are kept")));
-    }
-    let from = match (own.kept.is_empty(), theirs.kept.is_empty()) {
-        (true, true) => None,
-        (false, false) => {
-            let theirs_of = |mark: &Mark| theirs.kept.iter().find(|other| other.is(mark));
-            let both = own
-                .kept
-                .iter()
-                .filter_map(|mark| theirs_of(mark).map(|other| Mark { opened: mark.opened.or(other.opened), ..*mark }));
-            // Of two after as many steps the last one, which comes first.
-            let common = both.min_by_key(|mark| Reverse(mark.done));
-            let list = |ask: &Ask| ask.kept.iter().map(|mark| mark.done.to_string()).collect::<Vec<_>>().join(" and ");
-            match common {
-                Some(mark) => Some(mark),
-                None => {
-                    let list = |ask| format!("its steps {}", list(ask));
-                    return differ("the checkpoint to go on from", list(own), list(theirs));
-                }
-            }
-        }
-        (fresh, _) => {
-            let say = |fresh| if fresh { "a new training" } else { "to go on from a checkpoint" }.to_owned();
-            return differ("where to begin", say(fresh), say(!fresh));
-        }
-    };
+    let samples = samples_of(&net, either("samples", own.samples, theirs.samples, peer)?)?;
+    let from = common_mark(own, theirs, peer)?;
     // Rates of the peer are as public as one's own, and have to fit too.
     if let Some(rate) = rates.iter().find(|rate| Format::NARROW.check(&net, **rate).is_err()) {
         return Err(ProtocolError::protocol("a rate of the training", "one that the network trains at", rate).into());
@@ -437,6 +395,57 @@ fn merge(wish: &Wish, own: &Ask, theirs: &Ask, peer: Party) -> Result<Terms> {
         }
         Some(_) if !theirs.reopen => differ("a second opening of the weights", "one".to_owned(), "none".to_owned()),
         _ => Ok(terms),
+    }
+}
+
+/// The network that both mean. The model owner knows how many features a head has.
+fn net_of(wish: &Wish, own: &Ask, theirs: &Ask, peer: Party) -> Result<Net> {
+    if own.on_features && theirs.on_features {
+        let owner = if peer == Party::Server { theirs } else { own };
+        return Ok(Net::on_features(owner.features()?));
+    }
+    let sizes = |ask: &Ask| (ask.on_features, ask.positions, ask.widths.clone());
+    match sizes(own) == sizes(theirs) {
+        true => Ok(wish.net.clone()),
+        false => Err(Error::Terms { what: "the network", own: own.network(), peer, theirs: theirs.network() }),
+    }
+}
+
+/// How many samples there are, if one party has them and their features are not too many.
+fn samples_of(net: &Net, samples: Option<u64>) -> Result<u64> {
+    let Some(samples) = samples else {
+        let found = "neither party has samples";
+        return Err(ProtocolError::protocol("terms of a training", "samples of one party", found).into());
+    };
+    let values = samples.saturating_mul(net.inputs(0) as u64);
+    if net.is_on_features() && values > MOST_FEATURES {
+        let what = format!("{samples} samples of {} features", net.inputs(0));
+        return Err(Error::usage(what, format!("at most {MOST_FEATURES} features are kept")));
+    }
+    Ok(samples)
+}
+
+/// The last checkpoint that both have; `None` where neither has one.
+fn common_mark(own: &Ask, theirs: &Ask, peer: Party) -> Result<Option<Mark>> {
+    let differ = |what, own: String, theirs: String| Err(Error::Terms { what, own, peer, theirs });
+    match (own.kept.is_empty(), theirs.kept.is_empty()) {
+        (true, true) => Ok(None),
+        (false, false) => {
+            let theirs_of = |mark: &Mark| theirs.kept.iter().find(|other| other.is(mark));
+            let with_theirs =
+                |mark: &Mark| theirs_of(mark).map(|other| Mark { opened: mark.opened.or(other.opened), ..*mark });
+            // Of two after as many steps the last one, which comes first.
+            if let Some(mark) = own.kept.iter().filter_map(with_theirs).min_by_key(|mark| Reverse(mark.done)) {
+                return Ok(Some(mark));
+            }
+            let steps = |ask: &Ask| ask.kept.iter().map(|mark| mark.done.to_string()).collect::<Vec<_>>().join(" and ");
+            let [own, theirs] = [own, theirs].map(|ask| format!("its steps {}", steps(ask)));
+            differ("the checkpoint to go on from", own, theirs)
+        }
+        (fresh, _) => {
+            let say = |fresh| if fresh { "a new training" } else { "to go on from a checkpoint" }.to_owned();
+            differ("where to begin", say(fresh), say(!fresh))
+        }
     }
 }
 

@@ -18,11 +18,8 @@ use lowkey_mpc::fixed::{softmax, truncate};
 
 use super::batch::Batch;
 use super::coins::{Coins, Site, Value};
-use super::format::{BATCH, CLASSES, Format, Net};
+use super::format::{BATCH, CLASSES, DECAY_DROP, Format, Net};
 use super::matrix::{multiply, transpose};
-
-/// Bits that three times a momentum lose: it keeps 29/32.
-pub const DECAY_DROP: u8 = 5;
 
 /// Masters and momenta.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@ use crate::train::batch::Batch;
 use crate::train::format::{Format, Net};
 use crate::train::lattice::Lattice;
 use crate::train::matrix::multiply;
-use crate::train::products::Product;
+use crate::train::plan::Product;
 use crate::train::session::{Opening, agree};
 use crate::train::twin::{State, Twin};
 use lowkey_bridge::product::Answers;
@@ -307,11 +307,11 @@ async fn goes_on_from_a_checkpoint() {
                 Party::Client,
                 &net,
                 &Format::NARROW,
-                Some(pair[0]),
+                Some(pair[0].moment()),
                 &[0; 32],
                 [3 + pair[0].done() as u8; 32]
             ),
-            agree(&mut server.channel, Party::Server, &net, &Format::NARROW, Some(pair[1]), &[0; 32], [4; 32])
+            agree(&mut server.channel, Party::Server, &net, &Format::NARROW, Some(pair[1].moment()), &[0; 32], [4; 32])
         );
         assert_eq!((agreed.0.is_ok(), agreed.1.is_ok()), (sound, sound));
         let (Ok(own), Ok(theirs)) = agreed else { continue };

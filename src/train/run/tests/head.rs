@@ -4,6 +4,7 @@ use super::*;
 use crate::train::backbone::Features;
 use crate::train::coins::{Coins, Site, Value};
 use crate::train::features::FeatureCost;
+use crate::train::samples::{Pictures, chosen, shuffled};
 use lowkey_models::network::{Node, Op, Term, Window};
 use lowkey_models::{LinearWeights, Tensor, zoo};
 use lowkey_mpc::fixed::truncate;
@@ -70,7 +71,7 @@ async fn party(mut channel: Channel, part: Part, seed: u8) -> Result<(Run, Chann
 }
 
 fn rows(run: &Run) -> &Words {
-    let Source::Features(rows, _) = &run.source else { panic!("features") };
+    let Source::Features(rows, _) = &run.batches.source else { panic!("features") };
     rows
 }
 

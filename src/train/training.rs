@@ -1,0 +1,130 @@
+//! A training from its terms to its weights: what each party does in a session.
+//!
+//! ```text
+//!     setup     client: data                                server: model
+//!               Ask                             <------>    Ask                   terms
+//!               32 random bytes, digest         <------>    ..                    session
+//!               silent OT: base OTs             <------>
+//!               checksums                       <------>
+//!     offline   features by private inference, of a head              features
+//!     offline   a batch of silent OTs, where too few are left for the next step
+//!     online    a step; both stages as often as the terms say
+//!     offline   checksums                       <------>    every some steps, before a checkpoint
+//!     online    checksums                       <------>
+//!               shares of the weights, to whom the terms give them
+//!               checksums                       <------>
+//! ```
+
+use std::time::Instant;
+
+use lowkey_mpc::channel::Channel;
+use lowkey_mpc::erasing::Erasing;
+use lowkey_mpc::party::{Party, Stage};
+
+use super::export;
+use super::kept::Kept;
+use super::meeting::Met;
+use super::run::Run;
+use super::settings::{Part, Progress, Settings, Trained};
+use super::terms::Ask;
+use crate::client::give_up;
+use crate::error::Result;
+use crate::net::Stream;
+use crate::randomness;
+use crate::report::Measurement;
+use crate::threads;
+
+/// Takes part in a training over `stream`: the data owner as the client, the model owner as the server.
+///
+/// # Errors
+/// When the parties do not ask for the same; when a checkpoint cannot be read or written, or one is there and nobody asked to go on from
+/// it; when the connection or the peer fails: go on from the checkpoints then.
+pub async fn train(stream: impl Stream + 'static, part: Part, settings: Settings) -> Result<Trained> {
+    settings.check(&part)?;
+    match part.party() {
+        Party::Client => train_over(Channel::new(stream, Party::Client, settings.limits), None, part, settings).await,
+        Party::Server => Met::meet(stream, settings.limits).await?.train(part, settings).await,
+    }
+}
+
+impl Met {
+    /// Takes part in its training, as the model owner.
+    ///
+    /// # Errors
+    /// As [`train`].
+    pub async fn train(self, part: Part, settings: Settings) -> Result<Trained> {
+        train_over(self.channel, Some(self.ask), part, settings).await
+    }
+}
+
+/// The same, where the peer may have said what it asks for.
+async fn train_over(mut channel: Channel, heard: Option<Ask>, part: Part, settings: Settings) -> Result<Trained> {
+    let randomness = Erasing::new(*randomness::seed()?);
+    threads::converse(async move || {
+        let kept = Kept::read(&part, &settings)?;
+        match follow(&mut channel, part, &settings, kept, heard, randomness).await {
+            Ok(trained) => {
+                // The weights are there, whatever becomes of the connection.
+                let _ = channel.close().await;
+                Ok(trained)
+            }
+            Err(error) => {
+                give_up(&mut channel, &error).await;
+                Err(error)
+            }
+        }
+    })
+    .await?
+}
+
+/// The whole session.
+async fn follow(
+    channel: &mut Channel,
+    part: Part,
+    settings: &Settings,
+    kept: Kept,
+    heard: Option<Ask>,
+    randomness: Erasing,
+) -> Result<Trained> {
+    let mut run = Run::open(channel, part, settings, kept, heard, randomness, false).await?;
+    let mut ots = Measurement::start(channel, Stage::Offline);
+    let online = Measurement::start(channel, Stage::Online);
+    let (started, before) = (Instant::now(), channel.traffic().total().bytes());
+    let (first, steps) = (run.done()?, run.terms.steps());
+    let features = run.features.take();
+    if features.is_some() {
+        // They took long.
+        run.checkpoint(channel, settings).await?;
+    }
+    while run.done()? < steps {
+        ots.charge(run.step(channel, None).await?);
+        let done = run.done()?;
+        if let Some(told) = &settings.told {
+            let seconds = started.elapsed().as_secs_f64();
+            let bytes = channel.traffic().total().bytes() - before;
+            let steps_per_epoch = run.terms.steps_per_epoch();
+            told(&Progress { done, steps, steps_per_epoch, here: done - first, seconds, bytes });
+        }
+        let due = run.terms.every > 0 && done.is_multiple_of(run.terms.every.into());
+        if due || done == steps {
+            run.checkpoint(channel, settings).await?;
+        }
+    }
+    if first == steps {
+        // Nothing was left to do but the opening, which is noted.
+        run.checkpoint(channel, settings).await?;
+    }
+    let here = run.done()? - first;
+    let online = online.finish(channel).stage;
+    let closing = Measurement::start(channel, Stage::Online);
+    let backbone = run.backbone.take();
+    let (terms, setup, masters) = run.close(channel).await?;
+    let closing = closing.finish(channel).stage;
+    let ots = ots.finish(channel).stage;
+    let name = format!("trained-{}", terms.net);
+    let network = masters.map(|masters| match (&backbone, &masters[..]) {
+        (Some(backbone), [head]) => backbone.with_head(&terms.format, head),
+        _ => export::network(&terms.net, &terms.format, &masters, &name),
+    });
+    Ok(Trained { terms, network: network.transpose()?, steps: here, setup, features, ots, online, closing })
+}
