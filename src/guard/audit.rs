@@ -14,11 +14,13 @@ use std::time::Duration;
 
 use rand::CryptoRng;
 
-use super::registry::{Presence, Turn};
-use super::slot::{Answer, Arrived, ClientHalf, SlotName};
+use super::case::{Case, Corrections};
+use super::registry::{Presence, Registry, Turn};
+use super::slot::{Answer, Arrived, SlotName};
 use super::{Denied, Result};
+use crate::admission::Room;
+use crate::policy::Identity;
 use crate::publication::ClientModel;
-use crate::store::Part;
 
 /// With what probability a slot is opened: neither never nor always.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,15 +66,6 @@ impl FromStr for AuditRate {
     }
 }
 
-/// The server's half of the bits of a slot that its client has authenticated: c and xhat.
-pub trait Corrections: Send {
-    /// True if `macs` is the hash of the MACs that the client holds of exactly these values, of a slot for this model.
-    fn agree(&self, model: &ClientModel, opened: &ClientHalf, macs: &[u8; 32]) -> bool;
-
-    /// What it takes to keep them, in bytes.
-    fn bytes(&self) -> usize;
-}
-
 /// A slot of which all offline bytes are here and no online byte.
 pub struct Undecided<S> {
     arrived: Arrived,
@@ -96,27 +89,6 @@ pub struct Usable<S>(S);
 pub struct Audit {
     case: Option<Box<Case>>,
     turn: Turn,
-}
-
-/// What is compared, under the model of its slot.
-pub(super) struct Case {
-    arrived: Arrived,
-    corrections: Box<dyn Corrections>,
-    model: Arc<ClientModel>,
-}
-
-impl Case {
-    /// What it takes to keep it, in bytes, without the model.
-    pub(super) fn bytes(&self) -> usize {
-        self.arrived.bytes() + self.corrections.bytes()
-    }
-
-    fn open(&self, answer: &Answer) -> crate::Result<Option<Part>> {
-        Ok(match self.arrived.open(&self.model, answer)? {
-            Err(part) => Some(part),
-            Ok(opened) => (!self.corrections.agree(&self.model, &opened, answer.macs())).then_some(Part::Corrections),
-        })
-    }
 }
 
 impl<S> Undecided<S> {
@@ -175,12 +147,24 @@ impl<S> Usable<S> {
     }
 }
 
-impl Audit {
-    /// One that was begun on another connection.
-    pub(super) fn resumed(case: Box<Case>, turn: Turn) -> Self {
-        Self { case: Some(case), turn }
+impl Registry {
+    /// The audit that an identity has not answered, if it still may: one that it was pardoned is none. While one is open, or is being answered
+    /// on another connection, whose line may be lost as well, this waits for its end.
+    ///
+    /// # Errors
+    /// [`Denied::Nameless`] without a certificate, or the record cannot be read.
+    pub async fn owed(self: &Arc<Self>, client: &Identity) -> Result<Option<Audit>> {
+        self.owed_in(client, &Room::default()).await
     }
 
+    /// The same on a connection that may be cut: not while the audit is open. One that has to leave is asked for nothing, and still owes.
+    pub(super) async fn owed_in(self: &Arc<Self>, client: &Identity, room: &Room) -> Result<Option<Audit>> {
+        let owed = self.owing(client, room).await?;
+        Ok(owed.map(|(case, turn)| Audit { case: Some(case), turn }))
+    }
+}
+
+impl Audit {
     /// Which slot is to be opened.
     pub fn slot(&self) -> &SlotName {
         self.case.as_ref().expect("until it is answered").arrived.slot()

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use lowkey_mpc::guard::{Bits, Guard, Prepared, Triples};
 
-use super::audit::Corrections;
+use super::case::Corrections;
 use super::circuits::Circuits;
 use super::slot::ClientHalf;
 use crate::plan::Reveal;

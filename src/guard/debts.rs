@@ -8,13 +8,24 @@ use std::time::Duration;
 use lowkey_mpc::channel::Channel;
 use lowkey_mpc::party::Party;
 use lowkey_mpc::runtime::Instant;
+use serde::{Deserialize, Serialize};
 
-use super::exchange::{Owes, Settled};
 use super::registry::GRACE;
 use super::slot::{Answer, Promise, SlotName};
 use crate::error::{Error, Misbehaviour, Result};
 use crate::scope::CONTROL;
 use crate::session::MAX_CONTROL;
+
+/// Server to client: the slot was what its seed makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settled {
+    /// Its number.
+    pub slot: u64,
+}
+
+/// Server to client, first on a connection of the guarded mode: the slot that its identity has not opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owes(pub Option<SlotName>);
 
 /// Most that a client keeps of lost connections; beyond it what it has owed longest is forgotten.
 const MOST_OWED: usize = 64;

@@ -21,8 +21,9 @@ use lowkey_mpc::erasing::OnceRng;
 use rand::CryptoRng;
 use serde::{Deserialize, Serialize};
 
-use super::audit::{Audit, AuditRate, Corrections, Undecided, Usable, Verdict};
-pub use super::debts::Debts;
+use super::audit::{Audit, AuditRate, Undecided, Usable, Verdict};
+use super::case::Corrections;
+pub use super::debts::{Debts, Owes, Settled};
 use super::registry::Presence;
 use super::slot::{Answer, Arrived, ClientHalf, Commitment, Committed, Nonce, Promise, SlotName};
 use super::{Denied, Result};
@@ -47,17 +48,6 @@ pub enum Word {
     /// The slot is spent, and to be opened.
     Open,
 }
-
-/// Server to client: the slot was what its seed makes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Settled {
-    /// Its number.
-    pub slot: u64,
-}
-
-/// Server to client, first on a connection of the guarded mode: the slot that its identity has not opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Owes(pub Option<SlotName>);
 
 /// Client: begins a slot and sends its lattice work. The promise comes with what else the client makes of the slot into a [`Waiting`].
 ///

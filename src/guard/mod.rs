@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`slot`] | the seed of a slot, made by both parties; the slot computed again from it, and the first part that differs |
 //! | [`audit`] | the coin: [`Undecided`] -> [`Usable`] or [`Audit`], each moved by value |
+//! | `case` | what is kept of a slot that is to be opened: [`Corrections`], and the comparison |
 //! | `bits` | the client's values as authenticated bits, out of the circuits that would have read them; the comparison of their MACs |
 //! | [`Circuits`] | the nonlinear layers of a plan as circuits, and which have none; `layer`, `products`: what these read and make |
 //! | `session` | sessions of both roles; [`Forecast`]: what they send |
@@ -27,6 +28,7 @@
 
 pub mod audit;
 mod bits;
+mod case;
 mod circuits;
 mod debts;
 pub mod exchange;
@@ -41,7 +43,8 @@ mod tests;
 use std::time::Duration;
 
 pub use crate::offline::SlotSeed;
-pub use audit::{Audit, AuditRate, Corrections, Undecided, Usable, Verdict};
+pub use audit::{Audit, AuditRate, Undecided, Usable, Verdict};
+pub use case::Corrections;
 pub use circuits::Circuits;
 pub use exchange::Debts;
 pub use registry::{Limits, Presence, Registry};

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{OwnedMutexGuard, watch};
 
-use super::audit::{Audit, Case};
+use super::case::Case;
 use super::{Denied, Result};
 use crate::admission::{Hold, Room};
 use crate::policy::{Identity, Quota};
@@ -143,17 +143,8 @@ impl Registry {
         if self.state().may_owe(name) { Ok(()) } else { self.enter(client).map(drop) }
     }
 
-    /// The audit that an identity has not answered, if it still may: one that it was pardoned is none. While one is open, or is being answered
-    /// on another connection, whose line may be lost as well, this waits for its end.
-    ///
-    /// # Errors
-    /// [`Denied::Nameless`] without a certificate, or the record cannot be read.
-    pub async fn owed(self: &Arc<Self>, client: &Identity) -> Result<Option<Audit>> {
-        self.owed_in(client, &Room::default()).await
-    }
-
-    /// The same on a connection that may be cut: not while the audit is open. One that has to leave is asked for nothing, and still owes.
-    pub(super) async fn owed_in(self: &Arc<Self>, client: &Identity, room: &Room) -> Result<Option<Audit>> {
+    /// What an identity has to answer, and its turn to: [`owed`](Self::owed).
+    pub(super) async fn owing(self: &Arc<Self>, client: &Identity, room: &Room) -> Result<Option<(Box<Case>, Turn)>> {
         let name = client.name.clone().ok_or(Denied::Nameless)?;
         let (seat, turn) = {
             let mut state = self.state();
@@ -168,7 +159,7 @@ impl Registry {
         let hold = room.hold()?;
         let debt = self.state().debts.remove(&name).filter(|debt| asked == Some(debt.audit));
         Ok(debt.map(|Debt { audit, case, until }| {
-            Audit::resumed(case, Turn { audit, until: Some(until), _lock: lock, seat, _hold: Some(hold) })
+            (case, Turn { audit, until: Some(until), _lock: lock, seat, _hold: Some(hold) })
         }))
     }
 
