@@ -3,17 +3,19 @@
 //! The class of a single output is 0, and nothing travels. An activation has no guard bit; for the arg max both shares are
 //! doubled, which makes one.
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 use lowkey_bridge::parameters::GUARD_BITS;
 use lowkey_mpc::argmax::ArgmaxReady;
 use lowkey_mpc::bits::Planes;
 use lowkey_mpc::channel::Channel;
 use lowkey_mpc::ot::Correlations;
 use lowkey_mpc::program::{self, Ready};
-use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
-use crate::node::{Halves, reduce};
+use crate::node::Halves;
 use crate::plan::{Answer, Plan, Reveal, Source, TensorId};
+use crate::share::{Ring, RingShare};
 
 /// One party's half of the opening, its offline stage over.
 pub(crate) enum AnswerReady {
@@ -50,8 +52,8 @@ pub enum Output {
     Class(usize),
 }
 
-/// A party's share of the output, in lanes: of an accumulator with its guard bit, of an activation without.
-pub(crate) fn share<'a>(answer: &Answer, halves: &'a Halves) -> &'a [u64] {
+/// A party's share of the output: of an accumulator with its guard bit, of an activation without.
+pub(crate) fn share<'a>(answer: &Answer, halves: &'a Halves) -> &'a RingShare {
     match answer.source {
         Source::Accumulator(node) => &halves.accumulators[node],
         Source::Shared(tensor) => &halves.shared[tensor],
@@ -60,16 +62,13 @@ pub(crate) fn share<'a>(answer: &Answer, halves: &'a Halves) -> &'a [u64] {
 }
 
 /// The share as the program of `reveal` takes it.
-pub(crate) fn planes(answer: &Answer, reveal: Reveal, share: &[u64]) -> Planes {
-    let accumulator = matches!(answer.source, Source::Accumulator(_));
-    match (reveal, accumulator) {
-        (_, true) => Planes::from_lanes(share, (answer.bits + GUARD_BITS) as usize),
-        (Reveal::Logits, false) => Planes::from_lanes(share, answer.bits as usize),
-        (Reveal::Class, false) => {
-            let mut doubled: Zeroizing<Vec<u64>> = Zeroizing::new(share.iter().map(|x| x << GUARD_BITS).collect());
-            reduce(&mut doubled, answer.bits + GUARD_BITS);
-            Planes::from_lanes(&doubled, (answer.bits + GUARD_BITS) as usize)
+pub(crate) fn planes(answer: &Answer, reveal: Reveal, share: &RingShare) -> Planes {
+    match (reveal, share.ring().guard_bits()) {
+        (Reveal::Class, 0) => {
+            let doubled: Vec<u64> = share.words().iter().map(|x| x << GUARD_BITS).collect();
+            RingShare::new(doubled, Ring::guarded(answer.bits)).planes()
         }
+        (Reveal::Logits | Reveal::Class, guard) => Planes::from_lanes(share.words(), (answer.bits + guard) as usize),
     }
 }
 
@@ -101,7 +100,9 @@ pub(crate) fn signed(plan: &Plan, opened: &Planes) -> Vec<i64> {
     let answer = &plan.answer;
     let lowest = match answer.source {
         Source::Accumulator(_) => -(1i64 << (answer.bits - 1)),
-        _ => plan.tensors[TensorId::new(plan.architecture.output)].range.lo,
+        Source::Shared(_) | Source::Small(_) | Source::Scaled(_) => {
+            plan.tensors[TensorId::new(plan.architecture.output)].range.lo
+        }
     };
     let mask = u64::MAX >> (64 - answer.bits);
     let signed = |z: u64| (z.wrapping_sub(lowest as u64) & mask) as i64 + lowest;

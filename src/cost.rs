@@ -1,5 +1,7 @@
 //! What an inference will send, frame by frame: the plan's prediction, which the sockets' counters must meet.
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 use lowkey_bridge::Schedule;
 use lowkey_he::pack;
 use lowkey_mpc::channel::{HEADER_BYTES, Sums};
@@ -10,7 +12,7 @@ use lowkey_mpc::program::{Cost, Time};
 use lowkey_mpc::wire;
 use serde::Serialize;
 
-use crate::plan::{Plan, Reveal, Step, TensorId};
+use crate::plan::{Nonlinear, Plan, Reveal, Step};
 use crate::scope::{CONTROL, INPUT, KEYS, OUTPUT};
 use crate::session::{Accept, Action, Ask, Done, HINT_CHUNK, Hello, Ready, Request, Welcome};
 
@@ -157,11 +159,8 @@ pub(crate) fn request(action: Action) -> Request {
 
 /// What the programs of a plan send, each with its scope, in order; that of the output last.
 fn programs(plan: &Plan, schedule: Schedule, reveal: Reveal) -> Vec<(&str, Cost)> {
-    let of_step = |step: &Step| match step {
-        Step::Nonlinear(step) => Some(step.programs.of(schedule).cost(step.lanes)),
-        Step::Linear(_) | Step::Local { .. } | Step::Reshape => None,
-    };
-    let of_step = plan.steps.pairs().filter_map(|(node, step)| Some((plan.name(node), of_step(step)?)));
+    let of_step = |step: &Nonlinear| (plan.name(step.node), step.programs.of(schedule).cost(step.lanes));
+    let of_step = plan.steps.iter().filter_map(Step::nonlinear).map(of_step);
     let answer = match (reveal, &plan.answer.class) {
         (Reveal::Logits, _) => Some(plan.answer.logits.cost(plan.answer.lanes)),
         (Reveal::Class, Some(argmax)) => Some(argmax.cost()),
@@ -191,8 +190,7 @@ impl Frames {
         self.control(offline, Party::Server, &Ready { slot: 0, sums: Sums::default() });
 
         self.control(online, Party::Client, &request(Action::Run { slot: 0 }));
-        let (ring, _) = plan.shared(TensorId::INPUT).expect("the input is shared");
-        self.push(online, Party::Client, INPUT, pack::packed_len(plan.input().elements(), ring));
+        self.push(online, Party::Client, INPUT, pack::packed_len(plan.input().elements(), plan.input_ring().width()));
         for (scope, cost) in &programs {
             self.program(cost, Stage::Online, online, scope);
         }

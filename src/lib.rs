@@ -41,6 +41,7 @@
 //! | [`publication`] | a published model: the public package and the two private halves |
 //! | [`client`], [`server`] | the two parties' sessions, on whatever thread polls them |
 //! | [`session`] | the messages that open and steer a session |
+//! | [`share`] | a party's words, with the ring that they add up in |
 //! | [`report`] | time, bytes and flights of each stage |
 //! | [`parameters`] | every parameter set, and what each known attack on it costs |
 //! | [`optimise`] | cheaper networks within a budget of bytes |
@@ -53,7 +54,7 @@
 //! | [`train`] | training on shares, in fixed point with explicit coins: a step, and its twin in the clear |
 //! | [`models`] | networks in the clear: files, import, inputs |
 //!
-//! The flow of one inference: `offline/` (before the input is known), then `online.rs` (the layer loop), each with both roles.
+//! Words are in `docs/words.md`. The flow of one inference: `offline/` (before the input is known), then `online.rs` (the layer loop), each with both roles.
 //!
 //! Features: `cli`, on unless switched off, is the `lowkey` command and what it alone needs. `deterministic` lets tests give the
 //! randomness of a session; with it there is no privacy, and no release has it.
@@ -99,6 +100,7 @@ pub mod server;
 pub mod session;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod shape;
+pub mod share;
 mod slot;
 pub mod store;
 mod threads;

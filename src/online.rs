@@ -11,6 +11,8 @@
 //! In the direct schedule nothing was prepared: the parties hold shares of every tensor, and each linear layer encrypts the
 //! client's share, evaluates under encryption and converts back, then and there.
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 use std::collections::BTreeMap;
 
 use lowkey_bridge::{OfflineShare, Schedule, Secrets, ServerKeys, keys};
@@ -21,16 +23,16 @@ use lowkey_mpc::ot::Correlations;
 use lowkey_mpc::party::Party;
 use lowkey_mpc::program::{self, Ready};
 use lowkey_mpc::runtime::Instant;
-use zeroize::Zeroizing;
 
 use crate::answer::{self, Output};
 use crate::coins::Coins;
 use crate::error::{Error, Misbehaviour, Result};
-use crate::node::{Halves, add_biases, add_identities, reduce};
+use crate::node::{Halves, add_biases, add_identities};
 use crate::offline::{Supply, client_share, offline as prepare_program, peer_or_bug};
 use crate::plan::{Nonlinear, NonlinearKind, Plan, Reveal, Step, TensorId};
 use crate::publication::{ClientModel, ServerModel};
 use crate::scope::{INPUT, KEYS, OUTPUT};
+use crate::share::{Ring, RingShare};
 use crate::slot::{ClientSlot, ServerSlot};
 
 /// Milliseconds by node.
@@ -53,18 +55,17 @@ pub(crate) async fn client(
 pub(crate) async fn client_nodes(
     channel: &mut Channel,
     model: &ClientModel,
-    pad: &[u64],
+    pad: &RingShare,
     programs: Vec<Option<Ready>>,
     input: &[i64],
     times: &mut Times,
 ) -> Result<Coins> {
     let (plan, lifetimes) = (&model.plan, model.plan.lifetimes());
     let (mut halves, mut coins) = (Halves::new(plan.steps.len(), Party::Client), Coins::default());
-    let (ring, _) = plan.shared(TensorId::INPUT).expect("the input is shared");
-    let mut d: Vec<u64> = input.iter().zip(pad).map(|(x, p)| (*x as u64).wrapping_sub(*p)).collect();
-    reduce(&mut d, ring);
+    let d: Vec<u64> = input.iter().zip(pad.words()).map(|(x, p)| (*x as u64).wrapping_sub(*p)).collect();
+    let d = RingShare::new(d, pad.ring());
     let mut message = Vec::new();
-    pack::append(&mut message, &d, ring);
+    pack::append(&mut message, d.words(), d.ring().width());
     channel.scope(INPUT);
     channel.send(FrameKind::Data, message).await?;
     for ((node, step), ready) in plan.steps.pairs().zip(programs) {
@@ -96,13 +97,12 @@ pub(crate) async fn server_nodes(
 ) -> Result<Halves> {
     let (plan, lifetimes) = (&model.plan, model.plan.lifetimes());
     let mut halves = Halves::new(plan.steps.len(), Party::Server);
-    let (ring, _) = plan.shared(TensorId::INPUT).expect("the input is shared");
-    let elements = plan.input().elements();
+    let (elements, ring) = (plan.input().elements(), plan.input_ring());
     channel.scope(INPUT);
-    let message = channel.recv(FrameKind::Data, pack::packed_len(elements, ring)).await?;
-    let masked =
-        pack::read(&message, elements, ring).map_err(|error| Error::Peer(Party::Client, Misbehaviour::Input(error)))?;
-    halves.shared[TensorId::INPUT] = Zeroizing::new(masked);
+    let message = channel.recv(FrameKind::Data, pack::packed_len(elements, ring.width())).await?;
+    let masked: Vec<u64> = pack::read(&message, elements, ring.width())
+        .map_err(|error| Error::Peer(Party::Client, Misbehaviour::Input(error)))?;
+    halves.shared[TensorId::INPUT] = RingShare::new(masked, ring);
 
     let mut shares = shares.into_iter();
     for ((node, step), ready) in plan.steps.pairs().zip(programs) {
@@ -139,9 +139,8 @@ pub(crate) async fn client_direct(
     channel.send(FrameKind::Data, b0).await?;
 
     let (mut halves, mut coins) = (Halves::new(plan.steps.len(), Party::Client), Coins::default());
-    let (ring, _) = plan.shared(TensorId::INPUT).expect("the input is shared");
-    halves.shared[TensorId::INPUT] = Zeroizing::new(input.iter().map(|x| *x as u64).collect());
-    reduce(&mut halves.shared[TensorId::INPUT], ring);
+    let words: Vec<u64> = input.iter().map(|x| *x as u64).collect();
+    halves.shared[TensorId::INPUT] = RingShare::new(words, plan.input_ring());
     for (node, step) in plan.steps.pairs() {
         let clock = Instant::now();
         channel.scope(plan.name(node));
@@ -182,7 +181,7 @@ pub(crate) async fn server_direct(
     let keys = keys::receive(&plan.sets, &b0).map_err(peer_or_bug)?;
 
     let mut halves = Halves::new(plan.steps.len(), Party::Server);
-    halves.shared[TensorId::INPUT] = Zeroizing::new(vec![0; plan.input().elements()]);
+    halves.shared[TensorId::INPUT] = RingShare::zeros(plan.input().elements(), plan.input_ring());
     for (node, step) in plan.steps.pairs() {
         channel.scope(plan.name(node));
         match step {
@@ -193,7 +192,8 @@ pub(crate) async fn server_direct(
             Step::Nonlinear(step) => {
                 supply.before(node, channel, ot).await?;
                 channel.scope(plan.name(node));
-                let inputs = step.tosses().map(|node| step.early_of(&halves.accumulators[node])).unwrap_or_default();
+                let inputs =
+                    step.tosses().map(|node| step.early_of(halves.accumulators[node].words())).unwrap_or_default();
                 let ready = prepare_program(channel, step, Schedule::Direct, ot, inputs).await?;
                 server_program(channel, model, step, ready, &mut halves).await?;
             }
@@ -217,7 +217,8 @@ async fn encrypt_inputs(
 ) -> Result<()> {
     let Some(layer) = &model.layers[linear] else { return Ok(()) };
     for (term, tensor) in model.plan.linear[linear].inputs.iter().enumerate() {
-        let bodies = layer.encrypt_shares(term, secrets, &halves.shared[*tensor], rng).map_err(Error::internal)?;
+        let bodies =
+            layer.encrypt_shares(term, secrets, halves.shared[*tensor].words(), rng).map_err(Error::internal)?;
         channel.send(FrameKind::Data, bodies).await?;
     }
     Ok(())
@@ -241,14 +242,14 @@ async fn evaluate(
 /// Keeps the server's share of an accumulator: v = v_off + 2 (W m + M m + bias), with one masked activation m per term.
 pub(crate) fn server_share(model: &ServerModel, linear: usize, offline: Option<OfflineShare>, halves: &mut Halves) {
     let node = &model.plan.linear[linear];
-    let masked: Vec<&[u64]> = node.inputs.iter().map(|tensor| halves.shared[*tensor].as_slice()).collect();
+    let masked: Vec<&[u64]> = node.inputs.iter().map(|tensor| halves.shared[*tensor].words()).collect();
     let mut share = match (&model.layers[linear], offline) {
         (Some(layer), Some(offline)) => layer.online(offline, &masked),
         _ => vec![0; model.plan.tensors[node.node.output()].elements()],
     };
     add_biases(&model.biases[node.node], &mut share);
-    add_identities(halves, &node.identities, node.ell, &mut share);
-    halves.accumulators[node.node] = Zeroizing::new(share);
+    add_identities(halves, &node.identities, &mut share);
+    halves.accumulators[node.node] = RingShare::new(share, Ring::guarded(node.ell));
 }
 
 /// A step with the program that a slot has for it; `None` for steps that need none.

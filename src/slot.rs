@@ -3,9 +3,9 @@
 use lowkey_bridge::OfflineShare;
 use lowkey_mpc::ot::base::SessionId;
 use lowkey_mpc::program;
-use zeroize::Zeroizing;
 
 use crate::answer::AnswerReady;
+use crate::share::RingShare;
 
 /// The client's half of a prepared inference. Not cloneable, never stored; using it moves it.
 pub struct ClientSlot {
@@ -13,7 +13,7 @@ pub struct ClientSlot {
     pub(crate) session: SessionId,
     pub(crate) number: u64,
     /// xhat of the network's input; the other pads have gone into programs.
-    pub(crate) pad: Zeroizing<Vec<u64>>,
+    pub(crate) pad: RingShare,
     /// One per node with a program.
     pub(crate) programs: Vec<Option<program::Ready>>,
     pub(crate) answer: AnswerReady,
@@ -22,7 +22,7 @@ pub struct ClientSlot {
 impl ClientSlot {
     /// Bytes of memory that it holds.
     pub fn held_bytes(&self) -> usize {
-        size_of_val(&self.pad[..]) + programs_bytes(&self.programs) + self.answer.held_bytes()
+        size_of_val(self.pad.words()) + programs_bytes(&self.programs) + self.answer.held_bytes()
     }
 }
 

@@ -10,9 +10,10 @@ use zeroize::Zeroizing;
 use super::products::Products;
 use super::slot::ClientHalf;
 use crate::answer;
-use crate::node::{Halves, reduce, width_of};
+use crate::node::{Halves, width_of};
 use crate::plan::{ByNode, ByTensor, NodeId, NonlinearKind, Plan, Reveal, Source, Step, TensorId, Windows};
 use crate::scope::{INPUT, OUTPUT};
+use crate::share::{Ring, RingShare};
 
 /// What a layer reads.
 #[derive(Debug)]
@@ -78,8 +79,8 @@ impl Kept {
 #[derive(Clone, Copy)]
 struct Words<'a> {
     party: Party,
-    shared: &'a ByTensor<Zeroizing<Vec<u64>>>,
-    accumulators: &'a ByNode<Zeroizing<Vec<u64>>>,
+    shared: &'a ByTensor<RingShare>,
+    accumulators: &'a ByNode<RingShare>,
 }
 
 impl Layer {
@@ -101,11 +102,11 @@ impl Layer {
     pub(crate) fn early(&self, plan: &Plan, half: &ClientHalf) -> Vec<Planes> {
         let words = Words { party: Party::Client, shared: &half.pads, accumulators: &half.shares };
         let pad = match self.makes {
-            Makes::Masked { tensor, ring, .. } => Some(Planes::from_lanes(&half.pads[tensor], ring as usize)),
+            Makes::Masked { tensor, .. } => Some(half.pads[tensor].planes()),
             Makes::Kept(_) | Makes::Logits | Makes::Answer => None,
         };
         let own = match &self.reads {
-            Reads::Products(products) => products.of_client(&words.accumulators[products.from]),
+            Reads::Products(products) => products.of_client(words.accumulators[products.from].words()),
             _ => self.share(plan, words).into_iter().collect(),
         };
         own.into_iter().chain(pad).collect()
@@ -116,7 +117,7 @@ impl Layer {
         let words = Words { party: Party::Server, shared: &halves.shared, accumulators: &halves.accumulators };
         match &self.reads {
             Reads::Products(products) => {
-                products.of_server(&words.accumulators[products.from], &biases[products.biased])
+                products.of_server(words.accumulators[products.from].words(), &biases[products.biased])
             }
             _ => self.share(plan, words).into_iter().collect(),
         }
@@ -133,25 +134,20 @@ impl Layer {
     /// A party's share of what it reads, if it reads shares.
     fn share(&self, plan: &Plan, words: Words<'_>) -> Option<Planes> {
         let own = |value: u64| if words.party == Party::Server { value } else { 0 };
-        let mut values = match self.reads {
+        Some(match self.reads {
             Reads::Input | Reads::Kept { .. } | Reads::Logits | Reads::Products(_) => return None,
             Reads::Accumulator { node, lowered } => {
-                let lowered = own(lowered);
-                let mut shares = words.accumulators[node].clone();
-                shares.iter_mut().for_each(|share| *share = share.wrapping_sub(lowered));
-                shares
+                self.planes(words.accumulators[node].clone().less(own(lowered)).words())
             }
             Reads::Masked { tensor, lowest } => {
-                let lowest = own(lowest as u64);
-                let mut shares = words.shared[tensor].clone();
-                shares.iter_mut().for_each(|share| *share = share.wrapping_sub(lowest));
-                shares
+                self.planes(words.shared[tensor].clone().less(own(lowest as u64)).words())
             }
             Reads::Average { pool, from, multiplier, offset } => {
-                let mut sums = Zeroizing::new(windows(plan, pool).expect("of a pool").sum(&words.shared[from]));
+                let windows = windows(plan, pool).expect("of a pool");
+                let mut sums = Zeroizing::new(windows.sum(words.shared[from].words()));
                 let offset = own(offset);
                 sums.iter_mut().for_each(|sum| *sum = sum.wrapping_mul(multiplier).wrapping_add(offset));
-                sums
+                self.planes(&sums)
             }
             Reads::Output => {
                 let share = match plan.answer.source {
@@ -159,11 +155,14 @@ impl Layer {
                     Source::Shared(tensor) => &words.shared[tensor],
                     Source::Small(_) | Source::Scaled(_) => unreachable!("no output is held so"),
                 };
-                return Some(answer::planes(&plan.answer, Reveal::Class, share));
+                answer::planes(&plan.answer, Reveal::Class, share)
             }
-        };
-        reduce(&mut values, self.width as u32);
-        Some(Planes::from_lanes(&values, self.width))
+        })
+    }
+
+    /// The low bits of words, as many as it reads.
+    fn planes(&self, words: &[u64]) -> Planes {
+        Planes::from_lanes(words, self.width)
     }
 
     /// The client's image, as the input's circuit reads it.
@@ -215,10 +214,8 @@ impl Layer {
             Makes::Answer => return opened.next(),
             Makes::Masked { tensor, ring, lowest } => {
                 if let (Some(halves), Some(m)) = (halves, opened.next()) {
-                    let mut values = Zeroizing::new(m.to_lanes::<u64>());
-                    values.iter_mut().for_each(|m| *m = m.wrapping_add(lowest as u64));
-                    reduce(&mut values, ring);
-                    halves.shared[tensor] = values;
+                    let values = RingShare::new(m.to_lanes(), Ring::plain(ring));
+                    halves.shared[tensor] = values.less(lowest.wrapping_neg() as u64);
                 }
             }
         }

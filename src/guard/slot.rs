@@ -29,6 +29,7 @@ use crate::node::Halves;
 use crate::offline::{Draws, Lattice, Message, SlotSeed};
 use crate::plan::{ByNode, ByTensor};
 use crate::publication::ClientModel;
+use crate::share::RingShare;
 use crate::store::{Digest, Part};
 
 /// Bytes of what is sent: a [`Commitment`], a [`Nonce`], an [`Answer`].
@@ -164,9 +165,9 @@ pub struct Arrived {
 /// The client's values in a slot: its own, or as the server of an opened slot makes them of the seed.
 pub struct ClientHalf {
     /// xhat by tensor.
-    pub pads: ByTensor<Zeroizing<Vec<u64>>>,
+    pub pads: ByTensor<RingShare>,
     /// c by node.
-    pub shares: ByNode<Zeroizing<Vec<u64>>>,
+    pub shares: ByNode<RingShare>,
 }
 
 impl Arrived {

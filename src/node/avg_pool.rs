@@ -80,7 +80,7 @@ pub(super) fn inputs(
     multiplier: i64,
     offset: i64,
 ) -> Vec<Planes> {
-    let mut sum = windows.sum(&halves.read(step.source));
+    let mut sum = windows.sum(halves.read(step.source).words());
     let offset = halves.public(offset);
     sum.iter_mut().for_each(|x| *x = x.wrapping_mul(multiplier as u64).wrapping_add(offset));
     vec![step.planes(&sum)]

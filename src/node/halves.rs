@@ -9,16 +9,17 @@ use zeroize::Zeroizing;
 
 use super::step::{Nonlinear, Source, Step};
 use super::{ByNode, ByTensor, Holding, TensorId};
+use crate::share::{Ring, RingShare};
 
 /// One party's half of every tensor.
 pub(crate) struct Halves {
     pub(crate) party: Party,
-    /// By tensor (storage): words of its ring.
-    pub(crate) shared: ByTensor<Zeroizing<Vec<u64>>>,
+    /// By tensor (storage).
+    pub(crate) shared: ByTensor<RingShare>,
     /// By tensor: shares in a small ring.
     pub(crate) small: ByTensor<Option<Planes>>,
-    /// By node: shares of an accumulator, with or without its guard bit.
-    pub(crate) accumulators: ByNode<Zeroizing<Vec<u64>>>,
+    /// By node: shares of an accumulator.
+    pub(crate) accumulators: ByNode<RingShare>,
 }
 
 /// What nobody reads any more after some step.
@@ -36,7 +37,7 @@ impl Halves {
         for tensor in &expired.tensors {
             self.small[*tensor] = None;
             if let Some(maker) = tensor.maker() {
-                self.accumulators[maker] = Zeroizing::new(Vec::new());
+                self.accumulators[maker] = RingShare::none();
             }
         }
     }
@@ -45,7 +46,7 @@ impl Halves {
     pub(crate) fn drop_all(&mut self, expired: &Expired) {
         self.drop_own(expired);
         for storage in &expired.storage {
-            self.shared[*storage] = Zeroizing::new(Vec::new());
+            self.shared[*storage] = RingShare::none();
         }
     }
 
@@ -53,9 +54,9 @@ impl Halves {
     pub(crate) fn new(nodes: usize, party: Party) -> Self {
         Self {
             party,
-            shared: ByTensor::with(nodes + 1, || Zeroizing::new(Vec::new())),
+            shared: ByTensor::with(nodes + 1, RingShare::none),
             small: ByTensor::with(nodes + 1, || None),
-            accumulators: ByNode::with(nodes, || Zeroizing::new(Vec::new())),
+            accumulators: ByNode::with(nodes, RingShare::none),
         }
     }
 
@@ -63,12 +64,11 @@ impl Halves {
     pub(crate) fn local(&mut self, step: &Step) {
         match step {
             Step::Local { inputs, output, ring, windows } => {
-                let mut values: Vec<u64> = match windows {
-                    Some(windows) => windows.sum(&self.shared[inputs[0]]),
-                    None => inputs.iter().flat_map(|input| self.shared[*input].iter().copied()).collect(),
+                let values = match windows {
+                    Some(windows) => windows.sum(self.shared[inputs[0]].words()),
+                    None => inputs.iter().flat_map(|input| self.shared[*input].words().iter().copied()).collect(),
                 };
-                reduce(&mut values, *ring);
-                self.shared[*output] = Zeroizing::new(values);
+                self.shared[*output] = RingShare::new(values, Ring::plain(*ring));
             }
             Step::Linear(_) | Step::Nonlinear(_) | Step::Reshape => {}
         }
@@ -83,17 +83,24 @@ impl Halves {
     }
 
     /// The half of what a program reads, as it is stored.
-    pub(super) fn read(&self, source: Source) -> Zeroizing<Vec<u64>> {
+    pub(super) fn read(&self, source: Source) -> RingShare {
         match source {
             Source::Accumulator(node) | Source::Scaled(node) => self.accumulators[node].clone(),
-            Source::Small(tensor) => self.read_small(tensor),
+            Source::Small(tensor) => {
+                let planes = self.planes_of(tensor);
+                RingShare::new(planes.to_lanes(), Ring::plain(planes.width() as u32))
+            }
             Source::Shared(tensor) => self.shared[tensor].clone(),
         }
     }
 
     /// Shares in a small ring, one word each.
     pub(super) fn read_small(&self, tensor: TensorId) -> Zeroizing<Vec<u64>> {
-        Zeroizing::new(self.small[tensor].as_ref().expect("computed by an earlier step").to_lanes::<u64>())
+        Zeroizing::new(self.planes_of(tensor).to_lanes())
+    }
+
+    fn planes_of(&self, tensor: TensorId) -> &Planes {
+        self.small[tensor].as_ref().expect("computed by an earlier step")
     }
 
     /// Keeps a program's result as tensor `made`, which counts from `lowest`.
@@ -101,11 +108,8 @@ impl Halves {
         match holding {
             Holding::Small { .. } => self.small[made] = Some(result),
             Holding::Shared { ring, root } => {
-                let mut values = Zeroizing::new(result.to_lanes::<u64>());
-                let lowest = self.public(lowest);
-                values.iter_mut().for_each(|x| *x = x.wrapping_add(lowest));
-                reduce(&mut values, ring);
-                self.shared[root] = values;
+                let values = RingShare::new(result.to_lanes(), Ring::plain(ring));
+                self.shared[root] = values.less(self.public(lowest.wrapping_neg()));
             }
             Holding::Scaled { .. } | Holding::Accumulator { .. } | Holding::Truncated { .. } => {
                 unreachable!("accumulators are kept by their own operators")
@@ -116,21 +120,12 @@ impl Halves {
 
 impl Nonlinear {
     /// The half of what it reads, activations counted from 0.
-    pub(super) fn counted(&self, halves: &Halves) -> Zeroizing<Vec<u64>> {
-        let mut values = halves.read(self.source);
-        let lowest = halves.public(self.lowest[0]);
-        values.iter_mut().for_each(|x| *x = x.wrapping_sub(lowest));
-        values
+    pub(super) fn counted(&self, halves: &Halves) -> RingShare {
+        halves.read(self.source).less(halves.public(self.lowest[0]))
     }
 
     /// Words as an input of its program.
     pub(super) fn planes(&self, values: &[u64]) -> Planes {
         Planes::from_lanes(values, self.input_width as usize)
     }
-}
-
-/// Reduces words modulo 2^bits.
-pub(crate) fn reduce(values: &mut [u64], bits: u32) {
-    let mask = if bits >= 64 { u64::MAX } else { (1 << bits) - 1 };
-    values.iter_mut().for_each(|x| *x &= mask);
 }

@@ -9,6 +9,7 @@ use lowkey_mpc::extend::{self, Finish};
 
 use super::id::{ByTensor, NodeId, TensorId};
 use super::{Context, of};
+use crate::share::Ring;
 
 /// How a tensor is shared between the parties.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,13 +44,19 @@ pub enum Holding {
 }
 
 impl Holding {
-    /// Width of the ring that a value is shared in, a guard bit excepted.
-    pub fn ring_bits(self) -> u32 {
+    /// The ring that a value is shared in.
+    pub fn ring(self) -> Ring {
         match self {
-            Self::Accumulator { ell } | Self::Scaled { ell } | Self::Truncated { ell } => ell,
-            Self::Shared { ring, .. } => ring,
-            Self::Small { bits } => bits + 1,
+            Self::Accumulator { ell } => Ring::guarded(ell),
+            Self::Scaled { ell } | Self::Truncated { ell } => Ring::plain(ell),
+            Self::Shared { ring, .. } => Ring::plain(ring),
+            Self::Small { bits } => Ring::plain(bits + 1),
         }
+    }
+
+    /// Width of that ring, a guard bit excepted.
+    pub fn ring_bits(self) -> u32 {
+        self.ring().bits()
     }
 
     /// How a program that makes it ends, in the prepared schedule where that makes a difference.

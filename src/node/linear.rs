@@ -5,7 +5,7 @@ use lowkey_models::{Op, Term};
 
 use super::choices::Chooses;
 use super::context::{Before, Context, Held};
-use super::halves::{Halves, reduce};
+use super::halves::Halves;
 use super::holding::Demands;
 use super::step::Step;
 use super::{ByTensor, Holding, NodeId, Operator, PlanError, TensorId};
@@ -50,14 +50,13 @@ impl Operator for Linear<'_> {
     }
 }
 
-/// Adds public multiples of activations to a share of an accumulator of `ell` bits with a guard bit.
-pub(crate) fn add_identities(halves: &Halves, identities: &[(TensorId, i64)], ell: u32, share: &mut [u64]) {
+/// Adds public multiples of activations to a share of an accumulator with a guard bit.
+pub(crate) fn add_identities(halves: &Halves, identities: &[(TensorId, i64)], share: &mut [u64]) {
     for &(tensor, multiplier) in identities {
-        for (sum, x) in share.iter_mut().zip(halves.shared[tensor].iter()) {
+        for (sum, x) in share.iter_mut().zip(halves.shared[tensor].words()) {
             *sum = sum.wrapping_add(x.wrapping_mul((multiplier as u64) << GUARD_BITS));
         }
     }
-    reduce(share, ell + GUARD_BITS);
 }
 
 /// Adds the server's biases to its share of an accumulator, channel by channel.

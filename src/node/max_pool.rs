@@ -93,13 +93,14 @@ impl Operator for MaxPool<'_> {
 
 /// One input per window element.
 pub(super) fn inputs(step: &Nonlinear, halves: &Halves, windows: &Windows) -> Vec<Planes> {
-    windows.gather(&step.counted(halves), 0).map(|tap| step.planes(&tap)).collect()
+    windows.gather(step.counted(halves).words(), 0).map(|tap| step.planes(&tap)).collect()
 }
 
 /// Of accumulators that are clipped after the pool: their words without the low bits, one input per window element.
 pub(super) fn words(step: &Nonlinear, halves: &Halves, windows: &Windows, low: u32) -> Vec<Planes> {
     let Source::Accumulator(node) = step.source else { unreachable!("pools before a clip read accumulators") };
-    let words: Zeroizing<Vec<u64>> = Zeroizing::new(halves.accumulators[node].iter().map(|z| z >> low).collect());
+    let shares = halves.accumulators[node].words();
+    let words: Zeroizing<Vec<u64>> = Zeroizing::new(shares.iter().map(|z| z >> low).collect());
     windows.gather(&words, 0).map(|tap| step.planes(&tap)).collect()
 }
 

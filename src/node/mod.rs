@@ -56,7 +56,7 @@ pub(crate) use choices::{Chooses, Chosen};
 pub(crate) use chooser::Chooser;
 pub(crate) use context::{Context, Held};
 pub use error::PlanError;
-pub(crate) use halves::{Expired, Halves, reduce};
+pub(crate) use halves::{Expired, Halves};
 pub use holding::{Holding, width_of};
 pub(crate) use holding::{clipped_bits, holdings, value_widths};
 pub use id::{By, ByNode, ByTensor, NodeId, TensorId};

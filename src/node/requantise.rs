@@ -236,21 +236,19 @@ impl Operator for Requantise<'_> {
 
 /// Accumulators, lowered by a public number.
 pub(super) fn inputs(step: &Nonlinear, halves: &Halves, lowered: i64) -> Vec<Planes> {
-    let guard = if matches!(step.source, Source::Accumulator(_)) { GUARD_BITS } else { 0 };
-    let lowered = halves.public(lowered << guard);
-    let mut values = step.counted(halves);
-    values.iter_mut().for_each(|z| *z = z.wrapping_sub(lowered));
-    vec![step.planes(&values)]
+    let values = step.counted(halves);
+    let lowered = halves.public(lowered << values.ring().guard_bits());
+    vec![step.planes(values.less(lowered).words())]
 }
 
 /// Of accumulators that are rounded by coins: the client's share; of the server's all but the lowest bit, and half a coin.
 pub(super) fn tossed(step: &Nonlinear, halves: &Halves, dither: Dither) -> Planes {
-    let mut shares = step.counted(halves);
+    let shares = step.counted(halves);
     match halves.party {
-        Party::Client => step.planes(&shares),
+        Party::Client => step.planes(shares.words()),
         Party::Server => {
-            shares.iter_mut().for_each(|v| *v = (*v >> GUARD_BITS).wrapping_add(dither.half()));
-            Planes::from_lanes(&shares, dither.spec.ell.into())
+            let rounded = shares.words().iter().map(|v| (v >> GUARD_BITS).wrapping_add(dither.half()));
+            Planes::from_lanes(&Zeroizing::new(rounded.collect::<Vec<u64>>()), dither.spec.ell.into())
         }
     }
 }
@@ -270,6 +268,7 @@ pub(super) fn products(
     bias: &[i64],
 ) -> Vec<Planes> {
     let shares = step.counted(halves);
+    let shares = shares.words();
     let mut columns = [(); 3].map(|()| Zeroizing::new(Vec::with_capacity(shares.len())));
     for (channel, shares) in shares.chunks_exact(step.pixels).enumerate() {
         let factor = factors[if factors.len() == 1 { 0 } else { channel }];

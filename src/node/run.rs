@@ -81,7 +81,7 @@ impl Nonlinear {
             NonlinearKind::Dither { dither } => vec![requantise::tossed(self, halves, *dither)],
             NonlinearKind::Rescale { factors, lowered } => requantise::products(self, halves, factors, *lowered, bias),
             NonlinearKind::Carries | NonlinearKind::Table | NonlinearKind::Scale { .. } => {
-                vec![self.planes(&self.counted(halves))]
+                vec![self.planes(self.counted(halves).words())]
             }
             NonlinearKind::Pooled { .. } => unreachable!("reads its inputs at two times"),
         }

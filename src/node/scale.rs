@@ -11,10 +11,11 @@ use zeroize::Zeroizing;
 use super::choices::Chooses;
 use super::chooser::Chooser;
 use super::context::{Before, Context, Held, made};
-use super::halves::{Halves, reduce};
+use super::halves::Halves;
 use super::holding::Demands;
 use super::step::{Nonlinear, NonlinearKind, Step};
 use super::{ByTensor, Holding, NodeId, Operator, PlanError, TensorId};
+use crate::share::{Ring, RingShare};
 
 pub(super) struct Scale<'a> {
     pub input: TensorId,
@@ -77,6 +78,5 @@ pub(super) fn keep(step: &Nonlinear, halves: &mut Halves, result: Planes, multip
         let bias = bias.get(channel).map_or(0, |bias| *bias as u64);
         values.iter_mut().for_each(|z| *z = z.wrapping_mul(factor).wrapping_add(bias));
     }
-    reduce(&mut values, ell);
-    halves.accumulators[step.node] = values;
+    halves.accumulators[step.node] = RingShare::new(values, Ring::plain(ell));
 }

@@ -33,6 +33,16 @@ pub enum Step {
     Reshape,
 }
 
+impl Step {
+    /// The two-party protocol, if it is one.
+    pub fn nonlinear(&self) -> Option<&Nonlinear> {
+        match self {
+            Self::Nonlinear(step) => Some(step),
+            Self::Linear(_) | Self::Local { .. } | Self::Reshape => None,
+        }
+    }
+}
+
 /// One two-party protocol on every element of a layer.
 #[derive(Debug)]
 pub struct Nonlinear {

@@ -11,12 +11,13 @@ use lowkey_bridge::{Secrets, keys};
 use lowkey_mpc::erasing::OnceRng;
 use lowkey_mpc::party::Party;
 
+use super::client_share;
 use super::seed::{Draw, SlotSeed};
-use super::{client_share, random_pads};
 use crate::error::{Error, Result};
 use crate::node::Halves;
-use crate::plan::{Holding, Plan, Step, TensorId};
+use crate::plan::{Plan, Step, TensorId};
 use crate::publication::ClientModel;
+use crate::share::{Ring, RingShare};
 
 /// A message of the walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +95,7 @@ impl<'a> Lattice<'a> {
         let upload = &self.model.plan.uploads[index];
         let layer = self.model.layers[upload.linear].as_ref().expect("an upload belongs to an encrypted layer");
         let (secrets, pads) = (&mut self.secrets, &mut self.halves.shared[upload.tensor]);
-        let encrypt = |rng: &mut OnceRng| layer.encrypt_pads(upload.term, secrets, pads, rng);
+        let encrypt = |rng: &mut OnceRng| pads.change(|pads| layer.encrypt_pads(upload.term, secrets, pads, rng));
         self.draws.from(Draw::Errors { upload: index }, encrypt).map_err(Error::internal)
     }
 
@@ -103,10 +104,10 @@ impl<'a> Lattice<'a> {
         let plan = &self.model.plan;
         match tensor.maker().map(|node| &plan.steps[node]) {
             Some(step @ Step::Local { .. }) => self.halves.local(step),
-            _ => {
+            Some(Step::Linear(_) | Step::Nonlinear(_) | Step::Reshape) | None => {
                 let Some((ring, _)) = plan.shared(tensor) else { return };
-                let elements = plan.tensors[tensor].elements();
-                let pads = self.draws.from(Draw::Pads(tensor), |rng| random_pads(elements, ring, rng));
+                let (elements, ring) = (plan.tensors[tensor].elements(), Ring::plain(ring));
+                let pads = self.draws.from(Draw::Pads(tensor), |rng| RingShare::random(elements, ring, rng));
                 self.halves.shared[tensor] = pads;
             }
         }
@@ -127,11 +128,8 @@ impl<'a> Lattice<'a> {
 
 /// Tensors that store pads of their own, the last first.
 fn roots(plan: &Plan) -> Vec<TensorId> {
-    let own = |(tensor, holding): (TensorId, &Holding)| match holding {
-        Holding::Shared { root, .. } => (*root == tensor).then_some(tensor),
-        _ => None,
-    };
-    plan.holdings.pairs().rev().filter_map(own).collect()
+    let is_root = |tensor: &TensorId| plan.shared(*tensor).is_some_and(|(_, root)| root == *tensor);
+    plan.holdings.ids().rev().filter(is_root).collect()
 }
 
 #[cfg(test)]
@@ -141,7 +139,7 @@ mod tests {
     use zeroize::Zeroizing;
 
     use super::*;
-    use crate::plan::Link;
+    use crate::plan::{Holding, Link};
     use crate::publication::ServerModel;
     use crate::store::Key;
 
@@ -163,11 +161,16 @@ mod tests {
             }
             match tensor.maker().map(|node| &plan.steps[node]) {
                 Some(step @ Step::Local { .. }) => halves.local(step),
-                _ => halves.shared[tensor] = random_pads(plan.tensors[tensor].elements(), ring, rng),
+                _ => {
+                    let elements = plan.tensors[tensor].elements();
+                    halves.shared[tensor] = RingShare::random(elements, Ring::plain(ring), rng);
+                }
             }
             while let Some(upload) = uploads.next_if(|upload| upload.tensor == tensor) {
                 let layer = model.layers[upload.linear].as_ref().unwrap();
-                sent.push(layer.encrypt_pads(upload.term, &mut secrets, &mut halves.shared[tensor], rng).unwrap());
+                let pads = &mut halves.shared[tensor];
+                let encrypt = |pads: &mut [u64]| layer.encrypt_pads(upload.term, &mut secrets, pads, rng);
+                sent.push(pads.change(encrypt).unwrap());
             }
         }
         for (linear, node) in plan.linear.iter().enumerate() {

@@ -11,6 +11,8 @@
 //!
 //! OT correlations are extended first, both parties at once; of large networks again between programs (`supply`).
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 mod lattice;
 mod seed;
 mod supply;
@@ -23,16 +25,16 @@ use lowkey_mpc::ot::Correlations;
 use lowkey_mpc::ot::base::SessionId;
 use lowkey_mpc::party::Party;
 use lowkey_mpc::program::{self, Ready};
-use rand::Rng;
 use zeroize::Zeroizing;
 
 use crate::answer;
 use crate::error::{Error, Misbehaviour, Result};
-use crate::node::{Halves, add_identities, reduce};
+use crate::node::{Halves, add_identities};
 use crate::plan::{Holding, Nonlinear, Reveal, Step, TensorId};
 use crate::publication::{ClientModel, ServerModel};
 use crate::scope::{CONTROL, KEYS, OUTPUT};
 use crate::session;
+use crate::share::{Ring, RingShare};
 use crate::slot::{ClientSlot, ServerSlot};
 
 pub(crate) use lattice::{Draws, Lattice, Message};
@@ -74,8 +76,8 @@ pub(crate) async fn correct(
 }
 
 /// Client: xhat of the input, out of its half.
-pub(crate) fn input_pad(halves: &mut Halves) -> Zeroizing<Vec<u64>> {
-    std::mem::replace(&mut halves.shared[TensorId::INPUT], Zeroizing::new(Vec::new()))
+pub(crate) fn input_pad(halves: &mut Halves) -> RingShare {
+    std::mem::replace(&mut halves.shared[TensorId::INPUT], RingShare::none())
 }
 
 /// Client: the programs of all nodes, offline, up to the output, whose half is left.
@@ -94,8 +96,8 @@ pub(crate) async fn client_programs(
                 supply.before(step.node, channel, ot).await?;
                 channel.scope(plan.name(step.node));
                 let mut inputs = step.early(halves);
-                if let Holding::Shared { ring, root } = plan.holdings[step.node.output()] {
-                    inputs.push(Planes::from_lanes(&halves.shared[root], ring as usize));
+                if let Holding::Shared { root, .. } = plan.holdings[step.node.output()] {
+                    inputs.push(halves.shared[root].planes());
                 }
                 Some(offline(channel, step, Schedule::Prepared, ot, inputs).await?)
             }
@@ -231,20 +233,14 @@ pub(crate) fn client_share(
     linear: usize,
     secrets: &lowkey_bridge::Secrets,
     halves: &Halves,
-) -> Result<Zeroizing<Vec<u64>>> {
+) -> Result<RingShare> {
     let node = &model.plan.linear[linear];
     let mut share = match &model.layers[linear] {
         Some(layer) => layer.share(secrets).map_err(Error::internal)?,
         None => Zeroizing::new(vec![0; model.plan.tensors[node.node.output()].elements()]),
     };
-    add_identities(halves, &node.identities, node.ell, &mut share);
-    Ok(share)
-}
-
-fn random_pads(elements: usize, ring: u32, rng: &mut OnceRng) -> Zeroizing<Vec<u64>> {
-    let mut pads: Zeroizing<Vec<u64>> = Zeroizing::new((0..elements).map(|_| rng.next_u64()).collect());
-    reduce(&mut pads, ring);
-    pads
+    add_identities(halves, &node.identities, &mut share);
+    Ok(RingShare::new(share, Ring::guarded(node.ell)))
 }
 
 pub(crate) fn peer_or_bug(error: lowkey_bridge::BridgeError) -> Error {
@@ -252,22 +248,5 @@ pub(crate) fn peer_or_bug(error: lowkey_bridge::BridgeError) -> Error {
         Error::Peer(Party::Client, Misbehaviour::Ciphertexts(error))
     } else {
         Error::internal(error)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use lowkey_mpc::erasing::Erasing;
-
-    use super::*;
-
-    /// As many random bits as the ring has, up to all 64.
-    #[test]
-    fn pads_fill_their_ring() {
-        for ring in [1, 13, 48, 63, 64] {
-            let pads = random_pads(200, ring, &mut Erasing::new([1; 32]).next_rng());
-            let seen = pads.iter().fold((0, u64::MAX), |(or, and), pad| (or | pad, and & pad));
-            assert_eq!(seen, (u64::MAX >> (64 - ring), 0), "{ring}");
-        }
     }
 }

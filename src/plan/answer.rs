@@ -52,7 +52,7 @@ impl Answer {
         let (lanes, bits) = (held.tensors[held.output()].elements(), Self::width(held));
         let logits = match source {
             Source::Accumulator(_) => output::logits(bits as usize),
-            _ => output::reveal(bits as usize),
+            Source::Shared(_) | Source::Small(_) | Source::Scaled(_) => output::reveal(bits as usize),
         };
         let class = match (lanes, &held.chosen.class) {
             (lanes, _) if !has_class(lanes) => None,

@@ -160,15 +160,18 @@ impl Network<'_> {
     fn root(self, tensor: TensorId) -> TensorId {
         match self.holdings[tensor] {
             Holding::Shared { root, .. } => root,
-            _ => unreachable!("linear nodes read shared tensors"),
+            Holding::Accumulator { .. }
+            | Holding::Scaled { .. }
+            | Holding::Truncated { .. }
+            | Holding::Small { .. } => unreachable!("linear nodes read shared tensors"),
         }
     }
 
     fn drafts(self) -> Result<Vec<Draft>, PlanError> {
         let mut totals = Totals::default();
-        let terms = self.architecture.nodes.iter().enumerate().filter_map(|(node, n)| match &n.op {
-            Op::Linear { terms } => Some((NodeId::new(node), terms)),
-            _ => None,
+        let terms = self.architecture.nodes.iter().enumerate().filter_map(|(node, n)| {
+            let Op::Linear { terms } = &n.op else { return None };
+            Some((NodeId::new(node), terms))
         });
         let choices = &self.choices.linear;
         terms.zip(choices).map(|((node, terms), choice)| self.draft(node, terms, choice, &mut totals)).collect()

@@ -6,7 +6,7 @@ use lowkey_mpc::party::Party;
 use lowkey_mpc::program::Program;
 use serde::Serialize;
 
-use super::{Plan, Reveal, Step};
+use super::{Nonlinear, Plan, Reveal, Step};
 
 /// Bytes of a word of a server's keys in memory for a byte on the wire: unpacked, and transformed for three primes.
 const KEY_EXPANSION: usize = 6;
@@ -76,10 +76,8 @@ impl Plan {
     /// Bytes of memory that the server's half of a slot holds.
     pub fn slot_bytes(&self, reveal: Reveal) -> usize {
         let outputs = self.linear.iter().filter_map(|node| node.encrypted.as_ref()).map(|layer| layer.share_bytes());
-        let programs = self.steps.iter().map(|step| match step {
-            Step::Nonlinear(step) => step.programs.prepared.held_bytes(Party::Server, step.lanes),
-            _ => 0,
-        });
+        let of_step = |step: &Nonlinear| step.programs.prepared.held_bytes(Party::Server, step.lanes);
+        let programs = self.steps.iter().filter_map(Step::nonlinear).map(of_step);
         let answer = match (reveal, &self.answer.class) {
             (Reveal::Logits, _) => self.answer.logits.held_bytes(Party::Server, self.answer.lanes),
             (Reveal::Class, Some(argmax)) => argmax.held_bytes(Party::Server),
@@ -95,26 +93,21 @@ impl Plan {
 
     /// The most OTs whose keys are in memory at a time.
     fn ots_at_once(&self, reveal: Reveal) -> OtCount {
-        let of_step = |step: &Step| match step {
-            Step::Nonlinear(step) => {
-                let of = |program: &Program| program.ots_at_once(step.lanes);
-                of(&step.programs.prepared).larger(of(&step.programs.direct))
-            }
-            _ => OtCount::ZERO,
+        let of_step = |step: &Nonlinear| {
+            let of = |program: &Program| program.ots_at_once(step.lanes);
+            of(&step.programs.prepared).larger(of(&step.programs.direct))
         };
-        self.steps.iter().map(of_step).fold(self.answer.demand(reveal).ots, OtCount::larger)
+        let steps = self.steps.iter().filter_map(Step::nonlinear).map(of_step);
+        steps.fold(self.answer.demand(reveal).ots, OtCount::larger)
     }
 
     /// The most that pads of one program take until they are in its slots.
     fn pad_bytes(&self) -> usize {
-        let of_step = |step: &Step| match step {
-            Step::Nonlinear(step) => {
-                let of = |program: &Program| program.pad_bytes(Party::Server, step.lanes);
-                of(&step.programs.prepared).max(of(&step.programs.direct))
-            }
-            _ => 0,
+        let of_step = |step: &Nonlinear| {
+            let of = |program: &Program| program.pad_bytes(Party::Server, step.lanes);
+            of(&step.programs.prepared).max(of(&step.programs.direct))
         };
-        self.steps.iter().map(of_step).max().unwrap_or(0)
+        self.steps.iter().filter_map(Step::nonlinear).map(of_step).max().unwrap_or(0)
     }
 
     /// The server's keys of one inference, the bodies of its largest layer as they came and as words, the shares between layers, and the pads of

@@ -3,6 +3,8 @@
 //! A server *chooses* ([`planner`](crate::planner): from the weights) and publishes; both parties *derive* the same [`Plan`] from architecture
 //! and choices, so that nothing else about it travels or needs to be trusted. A client refuses what it cannot derive.
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 mod answer;
 mod lifetimes;
 mod linear;
@@ -16,6 +18,7 @@ use lowkey_models::{Architecture, Kind, Op, TensorInfo};
 use lowkey_mpc::demand::Demand;
 
 use crate::node::{self, Chooses, Chosen, Context, Held};
+use crate::share::Ring;
 
 pub use crate::node::{
     By, ByNode, ByTensor, Choices, Holding, LayoutChoice, LinearChoice, Link, NodeId, Nonlinear, NonlinearKind,
@@ -127,8 +130,16 @@ impl Plan {
     pub fn shared(&self, tensor: TensorId) -> Option<(u32, TensorId)> {
         match self.holdings[tensor] {
             Holding::Shared { ring, root } => Some((ring, root)),
-            _ => None,
+            Holding::Accumulator { .. }
+            | Holding::Scaled { .. }
+            | Holding::Truncated { .. }
+            | Holding::Small { .. } => None,
         }
+    }
+
+    /// The ring that the input is shared in.
+    pub(crate) fn input_ring(&self) -> Ring {
+        self.holdings[TensorId::INPUT].ring()
     }
 
     /// Shape, kind and range of the input.
@@ -177,11 +188,8 @@ impl Plan {
 
     /// What one inference spends.
     pub fn demand(&self, reveal: Reveal) -> Demand {
-        let of_step = |step: &Step| match step {
-            Step::Nonlinear(step) => step.programs.prepared.demand() * step.lanes,
-            _ => Demand::ZERO,
-        };
-        self.steps.iter().map(of_step).sum::<Demand>() + self.answer.demand(reveal)
+        let of_step = |step: &Nonlinear| step.programs.prepared.demand() * step.lanes;
+        self.steps.iter().filter_map(Step::nonlinear).map(of_step).sum::<Demand>() + self.answer.demand(reveal)
     }
 
     /// The operator of a node, by its name for people.
@@ -233,7 +241,14 @@ fn check_choices(architecture: &Architecture, chosen: &Chosen) -> Result<(), Pla
                     return Err(wrong("the accumulator width", ell.into()));
                 }
             }
-            _ => {}
+            Op::Requantise { .. }
+            | Op::MaxPool { .. }
+            | Op::AvgPool { .. }
+            | Op::SumPool { .. }
+            | Op::Flatten { .. }
+            | Op::Concat { .. }
+            | Op::Select { .. }
+            | Op::Table { .. } => {}
         }
     }
     (0..architecture.nodes.len()).map(NodeId::new).try_for_each(|node| truncation::check(architecture, chosen, node))
@@ -251,7 +266,13 @@ fn check_size(architecture: &Architecture, tensors: &[TensorInfo]) -> Result<(),
             let [height, width] = window.kernel.map(|size| size as u64);
             Some((height * width).saturating_mul(output.elements() as u64))
         }
-        _ => None,
+        Op::Linear { .. }
+        | Op::Scale { .. }
+        | Op::Requantise { .. }
+        | Op::Flatten { .. }
+        | Op::Concat { .. }
+        | Op::Select { .. }
+        | Op::Table { .. } => None,
     });
     at_most("the number of values in all windows", pooled.fold(0, u64::saturating_add), MAX_WINDOWS)
 }

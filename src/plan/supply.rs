@@ -2,7 +2,7 @@
 
 use lowkey_mpc::ot::OtCount;
 
-use super::{NodeId, Plan, Reveal, Step};
+use super::{NodeId, Nonlinear, Plan, Reveal, Step};
 
 /// OTs that are agreed on together, unless a layer takes more: 50 MB of seeds.
 const TOGETHER: usize = 1 << 25;
@@ -14,13 +14,10 @@ impl Plan {
     }
 
     fn ot_parts_of(&self, reveal: Reveal, most: usize) -> Vec<(NodeId, OtCount)> {
-        let own = |(node, step): (NodeId, &Step)| match step {
-            Step::Nonlinear(step) => Some((node, step.programs.prepared.ots() * step.lanes)),
-            Step::Linear(_) | Step::Local { .. } | Step::Reshape => None,
-        };
+        let own = |step: &Nonlinear| (step.node, step.programs.prepared.ots() * step.lanes);
         let mut parts = vec![(NodeId::new(0), OtCount::ZERO)];
         // The answer comes last, and takes few.
-        for (node, ots) in self.steps.pairs().filter_map(own) {
+        for (node, ots) in self.steps.iter().filter_map(Step::nonlinear).map(own) {
             match parts.last_mut() {
                 Some((_, sum)) if *sum == OtCount::ZERO || (*sum + ots).total() <= most => *sum += ots,
                 _ => parts.push((node, ots)),

@@ -28,12 +28,8 @@ pub(crate) fn reader(architecture: &Architecture, node: NodeId) -> Option<Reader
     let mut consumers = architecture.consumers(node.output().index());
     let (Some(only), None) = (consumers.next(), consumers.next()) else { return None };
     let linear = matches!(architecture.nodes[*input - 1].op, Op::Linear { .. });
-    match &architecture.nodes[only].op {
-        Op::Requantise { bits, shift, top, .. } if linear && shift.len() == 1 => {
-            Some(Reader { bits: *bits, shift: shift[0], top: *top })
-        }
-        _ => None,
-    }
+    let Op::Requantise { bits, shift, top, .. } = &architecture.nodes[only].op else { return None };
+    (linear && shift.len() == 1).then(|| Reader { bits: *bits, shift: shift[0], top: *top })
 }
 
 /// The node whose accumulators a scale multiplies.

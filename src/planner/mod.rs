@@ -1,5 +1,7 @@
 //! Chooses rings, parameter sets, rounding and layouts for a network, from its weights: what a server publishes.
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 mod bands;
 mod layers;
 mod layouts;
@@ -115,9 +117,9 @@ fn published(architecture: &Architecture) -> Architecture {
     architecture.declared.retain(|_, declared| *declared != Declared::default());
     let widened = |width: u32| {
         let mut widened = architecture.clone();
-        let terms = widened.nodes.iter_mut().filter_map(|node| match &mut node.op {
-            Op::Linear { terms } => Some(terms),
-            _ => None,
+        let terms = widened.nodes.iter_mut().filter_map(|node| {
+            let Op::Linear { terms } = &mut node.op else { return None };
+            Some(terms)
         });
         for term in terms.flatten() {
             if let Term::Conv { weight_bits, .. } | Term::Dense { weight_bits, .. } = term {

@@ -36,7 +36,14 @@ pub(super) fn accumulator_ring(network: &Network, node: usize, Range { lo, hi }:
             }
             // Widening adds 2^(ell-2), and the sum must stay below 2^(ell-1).
             Op::Scale { .. } => ell = ell.max(Range { lo, hi }.signed_bits() + 1),
-            _ => {}
+            Op::Linear { .. }
+            | Op::MaxPool { .. }
+            | Op::AvgPool { .. }
+            | Op::SumPool { .. }
+            | Op::Flatten { .. }
+            | Op::Concat { .. }
+            | Op::Select { .. }
+            | Op::Table { .. } => {}
         }
     }
     if architecture.output == node + 1 {

@@ -30,7 +30,7 @@ async fn converse(
     );
     let ((half, promise), (shares, arrived)) = (sent.unwrap(), received.unwrap());
     assert_eq!(shares.iter().flatten().count(), MODEL.layers.iter().flatten().count());
-    let announced = values(&half.pads, half.shares.iter().map(|own| own.to_vec()));
+    let announced = values(&half.pads, &half.shares);
     (exchange::Waiting::new(promise, (announced, number)), Undecided::new(arrived, MODEL.clone(), (announced, number)))
 }
 

@@ -13,7 +13,6 @@ use lowkey_mpc::party::Stage;
 
 use super::*;
 use crate::answer::Output;
-use crate::node::reduce;
 use crate::offline;
 use crate::online;
 use crate::plan::{Reveal, Source, TensorId};
@@ -52,12 +51,11 @@ impl Session {
             let mut supply = offline::Supply::new(plan, Reveal::Logits);
             supply.start(to_server, ot).await?;
             let mut halves = offline::send_lattice(to_server, &MODEL, Draws::Once(rng)).await?;
-            let (ring, _) = plan.shared(tensor).expect("it is encrypted");
-            for &(element, delta) in shifts {
-                let pad = &mut halves.shared[tensor][element];
-                *pad = pad.wrapping_add(delta);
-            }
-            reduce(&mut halves.shared[tensor], ring);
+            halves.shared[tensor].change(|pads| {
+                for &(element, delta) in shifts {
+                    pads[element] = pads[element].wrapping_add(delta);
+                }
+            });
             let key = (supply, ot.session(), number);
             offline::correct(to_server, &MODEL, ot, key, Reveal::Logits, halves).await
         };
@@ -139,8 +137,8 @@ async fn an_audit_ends_it() {
     let (_, tensor, _) = last_layer();
     let mut sent = send(Deviation::None, 0, &mut rng(30));
     let mut shifted = sent.half();
-    shifted.pads[tensor][0] ^= 1;
-    sent.announced = values(&shifted.pads, shifted.shares.iter().map(|own| own.to_vec()));
+    shifted.pads[tensor].change(|words| words[0] ^= 1);
+    sent.announced = values(&shifted.pads, &shifted.shares);
     let outcome = sent.audit(&presence).await.answer(given(sent.answer())).await;
     assert!(matches!(outcome, Err(Denied::Failed(Part::Corrections))), "{outcome:?}");
     assert!(registry.enter(&client("mallory")).is_err());

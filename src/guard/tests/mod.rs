@@ -15,9 +15,10 @@ use super::*;
 use crate::error::Error;
 use crate::node::Halves;
 use crate::offline::{Draws, Lattice, SlotSeed};
-use crate::plan::Link;
+use crate::plan::{ByNode, ByTensor, Link, TensorId};
 use crate::policy::Identity;
 use crate::publication::{ClientModel, ServerModel};
+use crate::share::RingShare;
 use crate::store::{Key, Offence, Store};
 
 mod exchanges;
@@ -61,12 +62,9 @@ const MALFORMED: [Deviation; 6] = {
 };
 
 /// All values of a client.
-fn values(
-    pads: &crate::plan::ByTensor<zeroize::Zeroizing<Vec<u64>>>,
-    shares: impl Iterator<Item = Vec<u64>>,
-) -> [u8; 32] {
+fn values(pads: &ByTensor<RingShare>, shares: &ByNode<RingShare>) -> [u8; 32] {
     let mut hash = Sha256::new();
-    for values in pads.iter().map(|pads| pads.to_vec()).chain(shares) {
+    for values in pads.iter().chain(shares.iter()).map(RingShare::words) {
         hash.update((values.len() as u64).to_le_bytes());
         values.iter().for_each(|value| hash.update(value.to_le_bytes()));
     }
@@ -78,7 +76,7 @@ struct Announced([u8; 32]);
 
 impl Corrections for Announced {
     fn agree(&self, _: &ClientModel, opened: &ClientHalf, macs: &[u8; 32]) -> bool {
-        values(&opened.pads, opened.shares.iter().map(|own| own.to_vec())) == self.0 && *macs == self.0
+        values(&opened.pads, &opened.shares) == self.0 && *macs == self.0
     }
 
     fn bytes(&self) -> usize {
@@ -152,9 +150,9 @@ impl Made {
             Deviation::Body => messages.last_mut().unwrap()[0] ^= 1,
             Deviation::Share => {
                 let node = MODEL.plan.linear[0].node;
-                halves.accumulators[node][0] ^= 1;
+                halves.accumulators[node].change(|words| words[0] ^= 1);
             }
-            Deviation::Pad => halves.shared[crate::plan::TensorId::INPUT][0] ^= 1,
+            Deviation::Pad => halves.shared[TensorId::INPUT].change(|words| words[0] ^= 1),
             Deviation::Opening => (_, promise) = Committed::new(slot, rng).seed(nonce),
             Deviation::None | Deviation::Seed => {}
         }
@@ -181,7 +179,7 @@ fn send(deviation: Deviation, number: u64, rng: &mut OnceRng) -> Sent {
     let mut arrived = Arrived::new(slot, committed.commitment(), rng);
     let Made { seed, messages, halves, promise } = Made::new(deviation, slot, committed, &arrived.nonce(), rng);
     messages.iter().for_each(|bytes| arrived.message(bytes));
-    let announced = values(&halves.shared, halves.accumulators.iter().map(|own| own.to_vec()));
+    let announced = values(&halves.shared, &halves.accumulators);
     Sent { arrived, announced, promise, seed }
 }
 

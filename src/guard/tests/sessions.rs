@@ -174,7 +174,7 @@ async fn the_extraction_attack_ends_at_the_first_slot_that_is_opened() {
         let name = format!("mallory {number}");
         let mut two = Two::open(&registry, &name).await;
         let refused = loop {
-            let shifted = |half: &mut ClientHalf| half.pads[tensor][0] ^= 1;
+            let shifted = |half: &mut ClientHalf| half.pads[tensor].change(|words| words[0] ^= 1);
             match two.cheating.slot(Deviation::None, shifted).await {
                 Ok(true) => drop(used.fetch_add(1, Ordering::Relaxed)),
                 Ok(false) => panic!("a malformed slot passed an audit"),
