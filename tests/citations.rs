@@ -50,6 +50,16 @@ fn every_document_that_a_comment_names_exists() {
 }
 
 #[test]
+fn every_crate_says_where_its_words_are() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for page in ["README.md", "src/lib.rs", "he/src/lib.rs", "mpc/src/lib.rs", "bridge/src/lib.rs", "models/src/lib.rs"]
+    {
+        let text = fs::read_to_string(root.join(page)).expect("UTF-8");
+        assert!(text.contains("docs/words.md"), "{page}");
+    }
+}
+
+#[test]
 fn every_link_of_a_page_leads_somewhere() {
     let mut missing = Vec::new();
     for file in files(&["md"]) {

@@ -87,28 +87,88 @@ fn top_level(list: &str) -> Vec<&str> {
     items
 }
 
-/// Who uses whom, by the names of the modules at the top of a crate or within one of its folders.
-fn uses(folder: &Path, prefixes: &[&str]) -> BTreeMap<String, BTreeSet<String>> {
-    let mut uses: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    let name_of = |path: &Path| {
-        let first = path.strip_prefix(folder).expect("it is below").iter().next().expect("it has a name");
-        first.to_string_lossy().trim_end_matches(".rs").to_owned()
-    };
-    let files: Vec<PathBuf> = sources(folder).into_iter().filter(|path| !is_test(path)).collect();
-    let modules: BTreeSet<String> = files.iter().map(|path| name_of(path)).collect();
-    for path in &files {
-        let name = name_of(path);
-        if ["lib", "main", "mod"].contains(&name.as_str()) {
-            continue;
+/// The paths of an item of a `use`, or of a path in the code: of `a::{b, c::d}` a::b and a::c::d.
+fn expand<'a>(text: &'a str, mut path: Vec<&'a str>, all: &mut Vec<Vec<&'a str>>) {
+    let text = text.trim_start();
+    let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len());
+    path.push(&text[..end]);
+    match text[end..].strip_prefix("::") {
+        Some(rest) if rest.starts_with('{') => {
+            top_level(&rest[1..]).into_iter().for_each(|item| expand(item, path.clone(), all));
         }
-        // `super::` of a file in a folder below means that folder.
-        let direct = path.parent() == Some(folder);
-        let text = code(path);
-        let found = prefixes.iter().filter(|prefix| direct || **prefix != "super::").flat_map(|p| named(&text, p));
-        let others = found.filter(|other| *other != name && modules.contains(other));
-        uses.entry(name.clone()).or_default().extend(others);
+        Some(rest) if rest.starts_with(|c: char| c.is_ascii_alphabetic()) => expand(rest, path, all),
+        _ => all.push(path),
     }
-    uses
+}
+
+/// All paths of a source that begin in its own crate.
+fn paths(code: &str) -> Vec<Vec<&str>> {
+    let mut all = Vec::new();
+    for root in ["crate::", "super::", "self::"] {
+        for (at, _) in code.match_indices(root) {
+            // `super::super::` is one path, and begins at the first.
+            if !code[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':') {
+                expand(&code[at..], Vec::new(), &mut all);
+            }
+        }
+    }
+    all
+}
+
+/// The module of a file below the root of a crate, from the top.
+fn module_of(root: &Path, path: &Path) -> Vec<String> {
+    let inside = path.strip_prefix(root).expect("it is below").with_extension("");
+    let mut names: Vec<String> = inside.iter().map(|name| name.to_string_lossy().into_owned()).collect();
+    names.pop_if(|name| ["lib", "main", "mod"].contains(&name.as_str()));
+    names
+}
+
+/// The module that a path of module `from` leads to.
+fn resolve(modules: &BTreeSet<Vec<String>>, from: &[String], path: &[&str]) -> Vec<String> {
+    let mut module = from.to_vec();
+    for name in path {
+        match *name {
+            "crate" => module.clear(),
+            "self" => {}
+            "super" => drop(module.pop()),
+            name => {
+                module.push(name.to_owned());
+                if !modules.contains(&module) {
+                    module.pop();
+                    break;
+                }
+            }
+        }
+    }
+    module
+}
+
+/// Which module of a crate uses which, tests apart.
+fn uses(root: &Path) -> BTreeMap<Vec<String>, BTreeSet<Vec<String>>> {
+    let files: Vec<PathBuf> = sources(root).into_iter().filter(|path| !is_test(path)).collect();
+    let modules: BTreeSet<Vec<String>> = files.iter().map(|path| module_of(root, path)).collect();
+    let uses = files.iter().map(|path| {
+        let (own, text) = (module_of(root, path), code(path));
+        let others = paths(&text).iter().map(|path| resolve(&modules, &own, path)).collect();
+        (own, others)
+    });
+    uses.collect()
+}
+
+/// The same of what lies in one folder: each file, or folder, with all that is below it.
+fn within(
+    uses: &BTreeMap<Vec<String>, BTreeSet<Vec<String>>>,
+    folder: &[String],
+) -> BTreeMap<String, BTreeSet<String>> {
+    let below = |module: &[String]| module.strip_prefix(folder).and_then(|rest| rest.first()).cloned();
+    let mut all: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (module, others) in uses {
+        if let Some(own) = below(module) {
+            let others = others.iter().filter_map(|other| below(other)).filter(|other| *other != own);
+            all.entry(own.clone()).or_default().extend(others);
+        }
+    }
+    all
 }
 
 /// The modules that reach each other, in groups.
@@ -152,30 +212,44 @@ fn folders_of_mpc_use_only_what_stands_above_them_in_the_table() {
     assert!(wrong.is_empty(), "these look up:\n{}", wrong.join("\n"));
 }
 
+/// At the top, and in every folder.
 #[test]
 fn no_crate_has_a_circle_of_modules() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = BTreeSet::new();
-    let rooms = ["he/src", "mpc/src", "bridge/src", "models/src", "src"].map(|room| (room, vec!["crate::"]));
-    let folders = [
-        "bridge/src/conv",
-        "bridge/src/linear",
-        "mpc/src/spec",
-        "mpc/src/correlation/ot",
-        "mpc/src/program",
-        "models/src/import/onnx",
-        "models/src/import/tflite",
-        "src/node",
-        "src/plan",
-        "src/planner",
-    ];
-    let folders = folders.map(|folder| (folder, vec!["super::"]));
-    for (room, prefixes) in rooms.into_iter().chain(folders) {
-        let uses = uses(&root.join(room), &prefixes);
-        assert!(uses.len() > 3, "{room} has modules");
-        found.extend(circles(&uses).into_iter().map(|circle| (room.to_owned(), circle)));
+    for (room, fewest) in [("he/src", 1), ("mpc/src", 10), ("bridge/src", 4), ("models/src", 8), ("src", 15)] {
+        let uses = uses(&top.join(room));
+        let folders: BTreeSet<&[String]> =
+            uses.keys().flat_map(|module| (0..module.len()).map(|depth| &module[..depth])).collect();
+        assert!(folders.len() >= fewest, "{room} has {} folders", folders.len());
+        for folder in folders {
+            let circles = circles(&within(&uses, folder));
+            found.extend(circles.into_iter().map(|circle| (room, folder.join("::"), circle)));
+        }
     }
     assert!(found.is_empty(), "circles: {found:#?}");
+}
+
+/// Whoever looks for a room finds it: all that lies at the top of the library is named on the map.
+#[test]
+fn the_map_has_every_room() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let map = fs::read_to_string(top.join("ARCHITECTURE.md")).expect("UTF-8");
+    // Within code marks.
+    let named: BTreeSet<&str> = map
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .map(|path| path.strip_prefix("src/").unwrap_or(path))
+        .filter_map(|path| path.split('/').next())
+        .map(|name| name.trim_end_matches(".rs"))
+        .collect();
+    let rooms: BTreeSet<String> = sources(&top.join("src"))
+        .iter()
+        .filter_map(|path| module_of(&top.join("src"), path).into_iter().next())
+        .collect();
+    let missing: Vec<&String> = rooms.iter().filter(|room| !named.contains(room.as_str())).collect();
+    assert!(rooms.len() > 30 && missing.is_empty(), "of {} rooms the map misses {missing:?}", rooms.len());
 }
 
 /// What stands between quotation marks in a source without comments.
@@ -265,6 +339,29 @@ fn circles_are_found() {
     assert_eq!(circles(&circle), BTreeSet::from([["a", "b", "c"].map(str::to_owned).to_vec()]));
     let names = named("use crate::{a::{x, y}, b};\nuse crate::c::z;", "crate::");
     assert_eq!(names, BTreeSet::from(["a", "b", "c"].map(str::to_owned)));
+
+    let code = "use super::super::a::{b, c::{D, self}};\nuse crate::e;\nf(self::g::h, x::super_::y)";
+    let strings = |path: &str| path.split("::").map(str::to_owned).collect::<Vec<String>>();
+    assert_eq!(
+        paths(code),
+        [
+            vec!["crate", "e"],
+            vec!["super", "super", "a", "b"],
+            vec!["super", "super", "a", "c", "D"],
+            vec!["super", "super", "a", "c", "self"],
+            vec!["self", "g", "h"],
+        ]
+    );
+    let modules = BTreeSet::from(["a", "a::c", "x", "x::y", "x::y::g", "e"].map(strings));
+    let from = strings("x::y");
+    let found: Vec<String> = paths(code).iter().map(|path| resolve(&modules, &from, path).join("::")).collect();
+    assert_eq!(found, ["e", "a", "a::c", "a::c", "x::y::g"]);
+    let uses = BTreeMap::from([
+        (strings("x::y"), BTreeSet::from([strings("x::z"), strings("e")])),
+        (strings("x::z::w"), BTreeSet::from([strings("x::y::g")])),
+    ]);
+    assert_eq!(circles(&within(&uses, &strings("x"))), BTreeSet::from([strings("y::z")]));
+    assert!(circles(&within(&uses, &[])).is_empty());
 }
 
 /// The command is compiled with the library, and still is a user of it.
