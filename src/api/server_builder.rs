@@ -388,18 +388,7 @@ impl ServerBuilder {
             None => (Key::fresh()?, None),
             Some(store) => own_key(store).map(|(key, uses)| (key, Some(uses)))?,
         };
-        let guard = match (self.guard, &store) {
-            (None, _) => None,
-            (Some(_), None) => {
-                return Err(Error::usage(
-                    "a guarded server without a state folder would let in again who was shut out",
-                    "name a state folder",
-                ));
-            }
-            (Some(rate), Some(store)) => {
-                Some(Guarding { registry: Registry::open(store.clone(), guard::Limits::default())?, rate })
-            }
-        };
+        let guard = self.guard.map(|rate| guarding(rate, store.as_ref())).transpose()?;
         let publisher = Publisher { target, reveal, memory, key: Arc::new(key), guard };
         let catalogue = publisher.publish(models, Vec::new(), progress).await?;
         let (stop, asked) = watch::channel(false);
@@ -447,6 +436,15 @@ impl Server {
     pub fn builder(model: Model) -> ServerBuilder {
         ServerBuilder::new(model)
     }
+}
+
+/// The identities of guarded sessions, as a store remembers them.
+fn guarding(rate: AuditRate, store: Option<&Store>) -> Result<Guarding> {
+    let Some(store) = store else {
+        let what = "a guarded server without a state folder would let in again who was shut out";
+        return Err(Error::usage(what, "name a state folder"));
+    };
+    Ok(Guarding { registry: Registry::open(store.clone(), guard::Limits::default())?, rate })
 }
 
 /// A store's key, which is not past its lifetime, and where its inferences are counted.

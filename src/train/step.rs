@@ -110,15 +110,37 @@ struct Pass<'a, P> {
     products: &'a mut P,
 }
 
+/// What the way forward leaves for the way back.
+struct Forward {
+    /// The inputs of each layer.
+    xs: Vec<Words>,
+    /// The bits of each rectifier.
+    kept: Vec<Planes>,
+    /// The gradient of the logits.
+    delta: Words,
+}
+
 impl<P: Products> Pass<'_, P> {
     async fn run(&mut self, mut held: Held, given: Given<'_>) -> Result<Held> {
         let plan = self.plan;
-        let (net, format, last) = (&plan.net, &plan.format, plan.net.layers() - 1);
         let mut weights = Vec::new();
         for (layer, masters) in held.masters.iter().enumerate() {
             weights.push(self.truncate(Site { value: Value::Weight, layer }, masters.clone(), plan.weight()));
         }
+        let Forward { xs, mut kept, mut delta } = self.forward(&weights, given).await?;
+        for (layer, runs) in plan.layers.iter().enumerate().rev() {
+            let gradient = self.gradient(layer, &xs[layer], &delta).await?;
+            if let Some((run, bit)) = runs.passed.as_ref().zip(kept.pop()) {
+                delta = self.back(layer, run, bit, &delta, &weights[layer]).await?;
+            }
+            self.update(layer, gradient, &mut held).await?;
+        }
+        Ok(held)
+    }
 
+    /// Z = X W + bias of every layer and its rectifier; the softmax of the last one, less the classes.
+    async fn forward(&mut self, weights: &[Words], given: Given<'_>) -> Result<Forward> {
+        let (net, format) = (&self.plan.net, &self.plan.format);
         let mut xs = vec![self.inputs(given)];
         let mut kept = Vec::new();
         let mut delta = Words::default();
@@ -130,13 +152,13 @@ impl<P: Products> Pass<'_, P> {
                     .zip(&w[k * n..])
                     .for_each(|(z, bias)| *z = z.wrapping_add(bias << format.input_of(layer)));
             }
-            let z = self.truncate(Site { value: Value::Output, layer }, z, plan.truncation(layer, Kind::Forward));
-            match &plan.layers[layer].rectify {
+            let spec = self.plan.truncation(layer, Kind::Forward);
+            let z = self.truncate(Site { value: Value::Output, layer }, z, spec);
+            match &self.plan.layers[layer].rectify {
                 None => delta = self.softmax(&z).await?,
                 Some(run) => {
-                    let spec = plan.truncation(layer, Kind::Forward);
-                    let mut outputs =
-                        self.execute(run, vec![Planes::from_lanes(&z, spec.kept().into())]).await?.into_iter();
+                    let z = Planes::from_lanes(&z, spec.kept().into());
+                    let mut outputs = self.execute(run, vec![z]).await?.into_iter();
                     let (y, bit) = (outputs.next(), outputs.next());
                     xs.push(words(&y.expect("a rectifier has a result")));
                     kept.push(bit.expect("a rectifier keeps its bit"));
@@ -150,38 +172,48 @@ impl<P: Products> Pass<'_, P> {
                     .for_each(|(p, class)| *p = p.wrapping_sub(is_equal(*label, class) << format.gradient));
             }
         }
+        Ok(Forward { xs, kept, delta })
+    }
 
-        for layer in (0..=last).rev() {
-            let (k, n) = (net.inputs(layer), net.outputs(layer));
-            let runs = &plan.layers[layer];
-            let x = Zeroizing::new(transpose(&xs[layer], k));
-            let g = self.product(layer, Kind::Update, &x, &delta).await?;
-            let bias = (0..n).map(|column| sum(&delta, column, n) << format.input_of(layer));
-            let mut rows = Zeroizing::new(Vec::with_capacity((k + 1) * n));
-            rows.extend(g.iter().copied().chain(bias));
-            let spec = plan.truncation(layer, Kind::Update);
-            let g = self.truncate(Site { value: Value::Update, layer }, rows, spec);
-            let g = Planes::from_lanes(&g, spec.kept().into());
-            if let Some((run, bit)) = runs.passed.as_ref().zip(kept.pop()) {
-                let w = Zeroizing::new(transpose(&weights[layer][..k * n], n));
-                let back = self.product(layer, Kind::Back, &delta, &w).await?;
-                let spec = plan.truncation(layer, Kind::Back);
-                let back = self.truncate(Site { value: Value::Gradient, layer }, back, spec);
-                let back = self.execute(run, vec![bit, Planes::from_lanes(&back, spec.kept().into())]).await?;
-                delta = words(&back[0]);
-            }
-            let tripled = Zeroizing::new(held.momenta[layer].iter().map(|v| v.wrapping_mul(3)).collect::<Vec<u64>>());
-            let decay = self.truncate(Site { value: Value::Decay, layer }, tripled, plan.decay());
-            let decay = Planes::from_lanes(&decay, plan.decay().kept().into());
-            let widened = self.execute(&runs.widen, vec![g, decay]).await?;
-            let (g, decay) = (words(&widened[0]), words(&widened[1]));
-            let state = held.masters[layer].iter_mut().zip(held.momenta[layer].iter_mut());
-            for ((w, v), (g, decay)) in state.zip(g.iter().zip(decay.iter())) {
-                *v = v.wrapping_sub(*decay).wrapping_add(*g);
-                *w = w.wrapping_sub(*v);
-            }
+    /// X^T D of a layer and the sums for its biases, truncated.
+    async fn gradient(&mut self, layer: usize, x: &Words, delta: &Words) -> Result<Planes> {
+        let (net, format) = (&self.plan.net, &self.plan.format);
+        let (k, n) = (net.inputs(layer), net.outputs(layer));
+        let x = Zeroizing::new(transpose(x, k));
+        let g = self.product(layer, Kind::Update, &x, delta).await?;
+        let bias = (0..n).map(|column| sum(delta, column, n) << format.input_of(layer));
+        let mut rows = Zeroizing::new(Vec::with_capacity((k + 1) * n));
+        rows.extend(g.iter().copied().chain(bias));
+        let spec = self.plan.truncation(layer, Kind::Update);
+        let g = self.truncate(Site { value: Value::Update, layer }, rows, spec);
+        Ok(Planes::from_lanes(&g, spec.kept().into()))
+    }
+
+    /// D W^T of a layer, through the rectifier of the one before.
+    async fn back(&mut self, layer: usize, run: &Run, bit: Planes, delta: &Words, weights: &Words) -> Result<Words> {
+        let (k, n) = (self.plan.net.inputs(layer), self.plan.net.outputs(layer));
+        let w = Zeroizing::new(transpose(&weights[..k * n], n));
+        let back = self.product(layer, Kind::Back, delta, &w).await?;
+        let spec = self.plan.truncation(layer, Kind::Back);
+        let back = self.truncate(Site { value: Value::Gradient, layer }, back, spec);
+        let back = self.execute(run, vec![bit, Planes::from_lanes(&back, spec.kept().into())]).await?;
+        Ok(words(&back[0]))
+    }
+
+    /// Momenta and masters of a layer.
+    async fn update(&mut self, layer: usize, gradient: Planes, held: &mut Held) -> Result<()> {
+        let plan = self.plan;
+        let tripled = Zeroizing::new(held.momenta[layer].iter().map(|v| v.wrapping_mul(3)).collect::<Vec<u64>>());
+        let decay = self.truncate(Site { value: Value::Decay, layer }, tripled, plan.decay());
+        let decay = Planes::from_lanes(&decay, plan.decay().kept().into());
+        let widened = self.execute(&plan.layers[layer].widen, vec![gradient, decay]).await?;
+        let (g, decay) = (words(&widened[0]), words(&widened[1]));
+        let state = held.masters[layer].iter_mut().zip(held.momenta[layer].iter_mut());
+        for ((w, v), (g, decay)) in state.zip(g.iter().zip(decay.iter())) {
+            *v = v.wrapping_sub(*decay).wrapping_add(*g);
+            *w = w.wrapping_sub(*v);
         }
-        Ok(held)
+        Ok(())
     }
 
     /// This party's share of the inputs: all of them at the client, unless they are shared features.

@@ -233,9 +233,9 @@ pub enum Misfit {
     Picture,
 }
 
-impl std::fmt::Display for Misfit {
+impl fmt::Display for Misfit {
     /// As the end of a sentence.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Other => "",
             Self::ChannelsFirst => "; the channels must come first",
