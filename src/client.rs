@@ -232,12 +232,8 @@ impl Session {
         let measurement = Measurement::start(channel, Stage::Setup);
         let welcome = greet(channel, options.ask()?).await?;
         let noted = check_digest(&welcome, options)?;
-        if welcome.plan_bytes as usize > MAX_PLAN_BYTES || u64::from(welcome.hint_bytes) > MAX_HINT_BYTES {
-            let (plan, hint) = (welcome.plan_bytes, welcome.hint_bytes);
-            return Err(Error::Peer(Party::Server, Misbehaviour::Sizes { plan, hint }));
-        }
         channel.scope("plan");
-        let text = channel.recv(FrameKind::Control, welcome.plan_bytes as usize).await?;
+        let text = receive_plan(channel, &welcome).await?;
 
         let length = Package::file_bytes(text.len(), welcome.hint_bytes as usize);
         let kept = options.store.as_ref().and_then(|store| store.model(&welcome.digest, length));
@@ -540,6 +536,18 @@ pub(crate) async fn give_up(channel: &mut Channel, error: &Error) {
     if let Some(number) = error.abort_number() {
         channel.abort(number).await;
     }
+}
+
+/// The text of the server's plan.
+///
+/// # Errors
+/// When it, or the hint, is longer than any that is used; those of the channel.
+pub(crate) async fn receive_plan(channel: &mut Channel, welcome: &Welcome) -> Result<Vec<u8>> {
+    let Welcome { plan_bytes: plan, hint_bytes: hint, .. } = *welcome;
+    if plan as usize > MAX_PLAN_BYTES || u64::from(hint) > MAX_HINT_BYTES {
+        return Err(Error::Peer(Party::Server, Misbehaviour::Sizes { plan, hint }));
+    }
+    Ok(channel.recv(FrameKind::Control, plan as usize).await?)
 }
 
 /// Receives the hint, whose length suits the plan, and checks the package against the announced digest.

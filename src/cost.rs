@@ -88,16 +88,25 @@ impl Prediction {
 /// Bytes of the setup stage of a client that names no model, with the hint sent, both directions: handshake, plan, hint, base OTs and
 /// bootstrap, checksums. Given are the bytes of the plan's text and of the hint.
 pub(crate) fn setup_bytes(plan: usize, hint: usize) -> u64 {
-    let sized = |payload: usize| (HEADER_BYTES + payload) as u64;
-    let control =
-        |payload: lowkey_mpc::error::Result<Vec<u8>>| sized(payload.expect("control messages are encodable").len());
-    control(wire::encode(&Hello::new(Ask::Only)))
-        + control(wire::encode(&Welcome::refusal()))
-        + control(wire::encode(&Accept { send_hint: true }))
-        + sized(plan)
-        + (hint.div_ceil(HINT_CHUNK) * HEADER_BYTES + hint) as u64
+    control(&Hello::new(Ask::Only))
+        + package_bytes(plan, hint)
         + 2 * price::SETUP_BYTES as u64
-        + 2 * control(wire::encode(&Sums::default()))
+        + 2 * control(&Sums::default())
+}
+
+/// Of these what a model takes: welcome, plan, hint, and that it is wanted.
+pub(crate) fn package_bytes(plan: usize, hint: usize) -> u64 {
+    let frames = 1 + hint.div_ceil(HINT_CHUNK);
+    control(&Welcome::refusal()) + control(&Accept { send_hint: true }) + (plan + hint + frames * HEADER_BYTES) as u64
+}
+
+/// The frame of a control message.
+fn control<T: Serialize>(message: &T) -> u64 {
+    (HEADER_BYTES + encoded(message)) as u64
+}
+
+fn encoded<T: Serialize>(message: &T) -> usize {
+    wire::encode(message).expect("control messages are encodable").len()
 }
 
 /// Frames in the order in which they are sent.
@@ -122,8 +131,7 @@ impl Frames {
 
     /// The next control message.
     pub(crate) fn control<T: Serialize>(&mut self, stage: Stage, sender: Party, message: &T) {
-        let payload = wire::encode(message).expect("control messages are encodable").len();
-        self.push(stage, sender, CONTROL, payload);
+        self.push(stage, sender, CONTROL, encoded(message));
     }
 
     /// The frames of one stage of a program, sent in stage `during`.

@@ -12,6 +12,7 @@
 use lowkey_models::network::{Node, Op, Term};
 use lowkey_models::{Architecture, LinearWeights, Network};
 use ndarray::Array4;
+use sha2::{Digest as _, Sha256};
 
 use super::export::{MOST, WEIGHT_BITS, nearest};
 use super::format::{CLASSES, Format, MOST_FEATURE, Net};
@@ -91,6 +92,15 @@ impl Backbone {
     /// What is before the last layer.
     pub(super) fn before(&self) -> &Network {
         &self.before
+    }
+
+    /// Of what is before the last layer: whether features are this network's.
+    ///
+    /// # Errors
+    /// None for a network that was read.
+    pub(super) fn digest(&self) -> Result<[u8; 32]> {
+        let bytes = self.before.to_bytes().map_err(|error| Error::Model(Box::new(error)))?;
+        Ok(Sha256::digest(bytes).into())
     }
 
     /// What the head reads.

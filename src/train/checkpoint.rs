@@ -1,13 +1,14 @@
 //! Checkpoints: one party's shares in a file of its own, from which a training goes on.
 //!
 //! ```text
-//! magic, length of the head, head { version, party, network, format, samples, digest of them, seed of their order, openings }, shares, shares of features, SHA-256
+//! magic, length of the head, head { version, party, network, format, samples, digest, seed of their order, openings }, shares, shares of features, SHA-256
 //! ```
 //!
 //! The file is for its owner's eyes, and written beside its place first: it is whole or absent. The one before is kept too, for a peer may
 //! have been stopped between both parties' writing: their last ones are one apart then, and the earlier one is common. The hash finds
 //! damage; it keeps nobody from writing another file. A file is of use only with the peer's of the same history
-//! ([`session`](super::session)), and says nothing of weights without that. The digest of the samples confirms a guess of all of them.
+//! ([`session`](super::session)), and says nothing of weights without that. The digest is of what a training cannot change under way: the
+//! samples, or the network before a head. It confirms a guess of all of them.
 
 use std::fs;
 use std::io::{self, Read};
@@ -27,7 +28,7 @@ use crate::error::{Error, Result};
 use crate::store::files::{self, Readers};
 
 const MAGIC: [u8; 16] = *b"lowkey training\n";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Longest head, in bytes.
 const MOST_HEAD: usize = 1024;
 /// Bytes of the hash.
@@ -49,9 +50,9 @@ struct Head {
 pub(super) struct About {
     /// The data owner's samples.
     pub(super) samples: u64,
-    /// Of these, at the data owner; else zeros.
+    /// Of these at the data owner, of the network before a head at its owner, else zeros.
     pub(super) digest: [u8; 32],
-    /// Of their order, likewise.
+    /// Of the samples' order, at the data owner; else zeros.
     pub(super) order: [u8; 32],
     /// Of that of samples whose features are shared, which both parties know.
     pub(super) common: [u8; 32],
@@ -69,6 +70,15 @@ impl std::fmt::Debug for About {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "About({} samples, redacted)", self.samples)
     }
+}
+
+/// What a party brings to a training, and has to bring again to go on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Brought {
+    /// How many samples, at the data owner.
+    pub(super) samples: Option<u64>,
+    /// As in [`About`].
+    pub(super) digest: [u8; 32],
 }
 
 /// A checkpoint that was read.
@@ -158,13 +168,14 @@ pub(super) fn write(
 /// Reads the checkpoints at `path`, the last one first; none if there are none.
 ///
 /// # Errors
-/// When a file cannot be read, is none, is damaged, or is another party's, another network's or of other samples.
+/// When a file cannot be read, is none, is damaged, or is another party's, another network's or of other samples; or, of a head, if what is
+/// before it is another network.
 pub(super) fn read(
     path: &Path,
     party: Party,
     net: &Net,
     format: &Format,
-    samples: Option<(u64, [u8; 32])>,
+    brought: &Brought,
 ) -> Result<Vec<Checkpoint>> {
     let mut found = Vec::new();
     for path in [path.to_owned(), before(path)] {
@@ -190,8 +201,11 @@ pub(super) fn read(
         if !same_kind || !same_widths || head.format != format.bytes() {
             return Err(refuse("the checkpoint is of another network"));
         }
-        if samples.is_some_and(|(count, digest)| (head.about.samples, head.about.digest) != (count, digest)) {
-            return Err(refuse("the checkpoint was made with other samples"));
+        if brought.samples.is_some_and(|count| head.about.samples != count) || head.about.digest != brought.digest {
+            return Err(refuse(match party {
+                Party::Client => "the checkpoint was made with other samples",
+                Party::Server => "the checkpoint is of the head of another network",
+            }));
         }
         let len = Held::encoded_len(net, format.held);
         let Some((shares, rest)) = shares.split_at_checked(len) else { return Err(refuse("its shares are too few")) };
@@ -264,8 +278,8 @@ mod tests {
         }
     }
 
-    fn read_by(path: &Path, net: &Net, party: Party, samples: (u64, [u8; 32])) -> Result<Vec<Checkpoint>> {
-        read(path, party, net, &Format::NARROW, Some(samples))
+    fn read_by(path: &Path, net: &Net, party: Party, (samples, digest): (u64, [u8; 32])) -> Result<Vec<Checkpoint>> {
+        read(path, party, net, &Format::NARROW, &Brought { samples: Some(samples), digest })
     }
 
     #[test]

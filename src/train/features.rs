@@ -19,7 +19,7 @@ use lowkey_bridge::Schedule;
 use lowkey_models::data::Inputs;
 use lowkey_models::{Input, Network};
 use lowkey_mpc::bits::Planes;
-use lowkey_mpc::channel::{Channel, FrameKind, HEADER_BYTES, Sums};
+use lowkey_mpc::channel::{Channel, HEADER_BYTES, Sums};
 use lowkey_mpc::demand::Demand;
 use lowkey_mpc::erasing::Erasing;
 use lowkey_mpc::error::Error as ProtocolError;
@@ -35,17 +35,17 @@ use super::coins::{Recorded, Site, Value};
 use super::format::{Format, Net};
 use super::held::Words;
 use crate::answer;
-use crate::client::receive_hint;
-use crate::cost::predict;
-use crate::error::{Error, Misbehaviour, Result};
+use crate::client::{receive_hint, receive_plan};
+use crate::cost::{package_bytes, predict};
+use crate::error::{Error, Result};
 use crate::offline::{self, Draws, Supply};
 use crate::online::{self, Times};
-use crate::plan::{Link, MAX_HINT_BYTES, Plan, PlanError, Reveal, Source};
+use crate::plan::{Link, Plan, PlanError, Reveal, Source};
 use crate::planner;
-use crate::publication::{self, ClientModel, MAX_PLAN_BYTES, ServerModel, read_plan};
+use crate::publication::{self, ClientModel, ServerModel, read_plan};
 use crate::report::charged_bytes;
 use crate::scope::{CONTROL, OUTPUT};
-use crate::session::{Accept, HINT_CHUNK, MAX_CONTROL, Ready, Welcome, check_version};
+use crate::session::{Accept, MAX_CONTROL, Ready, Welcome, check_version};
 use crate::store::Key;
 
 /// What the features of a head cost, before anything runs.
@@ -80,12 +80,10 @@ impl FeatureCost {
         let of_nodes = prediction.frames.iter().filter(|frame| frame.scope != CONTROL && frame.scope != OUTPUT);
         let ready = wire::encode(&Ready { slot: 0, sums: Sums::default() })?.len() + HEADER_BYTES;
         let (hint, text) = (plan.hint_bytes(), publication::plan_text(&plan)?.len());
-        let control = [wire::encode(&Welcome::refusal())?.len(), wire::encode(&Accept { send_hint: true })?.len()];
-        let frames = 3 + hint.div_ceil(HINT_CHUNK);
         let demand = plan.demand(Reveal::Logits) + scaling.demand;
         Ok(Self {
             head: backbone.head(),
-            package: (control.iter().sum::<usize>() + text + hint + frames * HEADER_BYTES) as u64,
+            package: package_bytes(text, hint),
             sample: of_nodes.map(|frame| frame.bytes).sum::<u64>() + ready as u64,
             scaling: scaling.total_bytes() as u64,
             ots: demand.ots.total() as u64,
@@ -146,6 +144,8 @@ impl Extraction<'_> {
         // Of this training alone.
         let key = Key::drawn(&mut self.randomness.next_rng());
         let model = ServerModel::publish(before, Link::default(), &key, &|_, _| ())?;
+        // Refused before anything is sent.
+        let scaling = Scaling::new(&model.plan, self.format)?;
         publication::welcome(self.channel, &model).await?;
         let mut rows = self.room();
         for number in 0..self.counts[0] {
@@ -158,7 +158,7 @@ impl Extraction<'_> {
             rows.extend(answer::share(&model.plan.answer, &halves).words());
             (self.told)(number + 1);
         }
-        self.scale(Party::Server, &model.plan, rows).await
+        self.scale(Party::Server, &model.plan, scaling, rows).await
     }
 
     /// The client's share; `read` gives its samples as the network reads them, which are sent in the order `order`.
@@ -171,6 +171,7 @@ impl Extraction<'_> {
         order: &[u32],
     ) -> Result<(Words, Demand)> {
         let model = self.receive_model().await?;
+        let scaling = Scaling::new(&model.plan, self.format)?;
         let inputs = read(&model.plan.architecture.input)?;
         if inputs.len() != order.len() {
             let what = format!("{} inputs but {} labels", inputs.len(), order.len());
@@ -193,7 +194,7 @@ impl Extraction<'_> {
             online::client_nodes(channel, &model, &pad, programs, &input, &mut Times::new()).await?;
             (self.told)(number + 1);
         }
-        self.scale(Party::Client, &model.plan, rows).await
+        self.scale(Party::Client, &model.plan, scaling, rows).await
     }
 
     /// For the features of all samples, so that nothing is moved and left behind.
@@ -206,11 +207,7 @@ impl Extraction<'_> {
         let channel = &mut *self.channel;
         let welcome: Welcome = channel.recv_control(MAX_CONTROL).await?;
         check_version(Party::Server, welcome.version)?;
-        if welcome.plan_bytes as usize > MAX_PLAN_BYTES || u64::from(welcome.hint_bytes) > MAX_HINT_BYTES {
-            let (plan, hint) = (welcome.plan_bytes, welcome.hint_bytes);
-            return Err(Error::Peer(Party::Server, Misbehaviour::Sizes { plan, hint }));
-        }
-        let text = channel.recv(FrameKind::Control, welcome.plan_bytes as usize).await?;
+        let text = receive_plan(channel, &welcome).await?;
         let plan = read_plan(&text, welcome.hint_bytes as usize)?;
         let (found, expected) = (Features::of(&plan).count, self.counts[1]);
         if found != expected || matches!(plan.answer.source, Source::Accumulator(_)) {
@@ -223,8 +220,14 @@ impl Extraction<'_> {
     }
 
     /// t of shares of x.
-    async fn scale(mut self, party: Party, plan: &Plan, mut rows: Words) -> Result<(Words, Demand)> {
-        let (features, Scaling { spec, program, ring }) = (Features::of(plan), Scaling::new(plan, self.format)?);
+    async fn scale(
+        mut self,
+        party: Party,
+        plan: &Plan,
+        Scaling { spec, program, ring }: Scaling,
+        mut rows: Words,
+    ) -> Result<(Words, Demand)> {
+        let features = Features::of(plan);
         if party == Party::Server {
             rows.iter_mut().for_each(|x| *x = x.wrapping_sub(features.lowest.cast_unsigned()));
         }

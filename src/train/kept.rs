@@ -41,6 +41,8 @@ pub(super) struct Kept {
     pub(super) backbone: Option<Backbone>,
     /// What is asked for, with the number of features where this party knows it.
     pub(super) wish: Wish,
+    /// Of what this party brings; zeros where no checkpoint is written.
+    pub(super) digest: [u8; 32],
 }
 
 impl Kept {
@@ -72,21 +74,22 @@ impl Kept {
         let Some(path) = &settings.checkpoint else {
             return match settings.resume {
                 true => Err(Error::usage("no checkpoint to go on from", "name its file")),
-                false => Ok(Self { checkpoints: Vec::new(), masters, backbone, wish }),
+                false => Ok(Self { checkpoints: Vec::new(), masters, backbone, wish, digest: [0; 32] }),
             };
         };
         if !settings.resume && checkpoint::is_at(path) {
             let what = format!("{}: a checkpoint is there, and a new training would replace it", path.display());
             return Err(Error::usage(what, "resume from it, or name another file"));
         }
+        let brought = part.brought(backbone.as_ref())?;
         let found = match settings.resume {
-            true => checkpoint::read(path, part.party(), &wish.net, &Format::NARROW, part.count().zip(part.digest()))?,
+            true => checkpoint::read(path, part.party(), &wish.net, &Format::NARROW, &brought)?,
             false => Vec::new(),
         };
         check_target(path)?;
         match settings.resume && found.is_empty() {
             true => Err(Error::usage(format!("{}: no checkpoint there", path.display()), "begin a new training")),
-            false => Ok(Self { checkpoints: found, masters, backbone, wish }),
+            false => Ok(Self { checkpoints: found, masters, backbone, wish, digest: brought.digest }),
         }
     }
 

@@ -73,9 +73,13 @@ impl Run {
         let agreed = agreed.map_err(|error| error.of(party))?;
         let mut about = about.unwrap_or_else(|| {
             let order = if party == Party::Client { fresh(&mut rng) } else { [0; 32] };
-            // Only a checkpoint has it.
-            let digest = settings.checkpoint.as_ref().and_then(|_| part.digest()).unwrap_or_default();
-            About { samples: terms.samples, digest, order, common: agreed.order(), opened: Opened::default() }
+            About {
+                samples: terms.samples,
+                digest: kept.digest,
+                order,
+                common: agreed.order(),
+                opened: Opened::default(),
+            }
         });
         // The peer may know of an opening that this party was stopped before.
         about.opened = terms.from.map_or(about.opened, |mark| mark.opened);

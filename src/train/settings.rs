@@ -8,8 +8,11 @@ use lowkey_models::Network;
 use lowkey_mpc::channel::Limits;
 use lowkey_mpc::party::Party;
 
+use super::backbone::Backbone;
+use super::checkpoint::Brought;
 use super::samples::{Pictures, Samples};
 use super::terms::{Terms, Wish};
+use crate::error::Result;
 use crate::report::StageReport;
 
 /// A party's part.
@@ -42,13 +45,15 @@ impl Part {
         }
     }
 
-    /// Their digest.
-    pub(super) fn digest(&self) -> Option<[u8; 32]> {
-        match self {
-            Self::Data(samples) => Some(samples.digest()),
-            Self::Pictures(pictures) => Some(pictures.digest()),
-            Self::Model(_) => None,
-        }
+    /// What a checkpoint is bound to; `backbone` is what is before a head, at its owner.
+    pub(super) fn brought(&self, backbone: Option<&Backbone>) -> Result<Brought> {
+        let digest = match (self, backbone) {
+            (Self::Data(samples), _) => samples.digest(),
+            (Self::Pictures(pictures), _) => pictures.digest(),
+            (Self::Model(_), Some(backbone)) => backbone.digest()?,
+            (Self::Model(_), None) => [0; 32],
+        };
+        Ok(Brought { samples: self.count(), digest })
     }
 }
 

@@ -24,6 +24,7 @@ impl Door {
             tokio::select! {
                 accepted = listener.accept() => {
                     let (incoming, _) = accepted.map_err(Error::internal)?;
+                    self.by_age.retain(|meeting| !meeting.is_finished());
                     self.by_age.push_back(self.meetings.spawn(meet(incoming, limits)));
                     if self.by_age.len() > MOST && let Some(oldest) = self.by_age.pop_front() {
                         oldest.abort();

@@ -167,6 +167,21 @@ async fn a_head_becomes_the_last_layer() {
         let sockets = features.socket_bytes_sent + features.socket_bytes_received - batches;
         assert!((planned..planned + 64).contains(&sockets), "{sockets} for {planned}");
     }
+    // Features of one network are no features of another one that has as many.
+    let (architecture, mut weights) = digits().into_parts();
+    let [bias, last] = [0, architecture.nodes.len() - 1].map(|at| {
+        move |weights: &mut lowkey_models::Weights| {
+            weights.linear[at].as_mut().unwrap().bias[0] += 1;
+        }
+    });
+    let other =
+        |weights: &lowkey_models::Weights| Box::new(Network::new(architecture.clone(), weights.clone()).unwrap());
+    last(&mut weights);
+    of("s", 2, WeightsTo::None, true).check(&Part::Model(Some(other(&weights)))).unwrap();
+    bias(&mut weights);
+    let refused = of("s", 2, WeightsTo::None, true).check(&Part::Model(Some(other(&weights)))).unwrap_err();
+    assert!(refused.to_string().contains("of the head of another network"), "{refused}");
+
     let [client, server] = run(30, WeightsTo::Server, true).await;
     assert!(client.features.is_none() && server.features.is_none() && client.network.is_none());
     assert_eq!((client.steps, server.steps), (28, 28));
