@@ -15,6 +15,11 @@ pub enum ClassRule {
         /// The last one.
         last: bool,
     },
+    /// The index of the largest output, each times the unit of its own.
+    Scaled {
+        /// The last one of equals.
+        last: bool,
+    },
     /// 1 where the only output is above this, else 0: a probability of more than a half.
     Above(i64),
     /// At each position of an image the channel of the largest value.
@@ -33,6 +38,7 @@ impl ClassRule {
         match self {
             ClassRule::Largest { last: false } => None,
             ClassRule::Largest { last: true } => Some("of equal outputs its class is the last one"),
+            ClassRule::Scaled { .. } => Some("its outputs have different units, by which they are multiplied first"),
             ClassRule::Above(_) => Some("its class is whether its only output is above a half"),
             ClassRule::Each { .. } => Some("it has a class for each position of an image"),
             ClassRule::None(why) => Some(why),
@@ -75,10 +81,13 @@ impl Architecture {
             return ClassRule::None("it has several outputs");
         }
         let image = coding.shape()[1..] != [1, 1];
+        let scaled = !coding.units.is_empty();
         match (coding.class, coding.above(self.output_scale)) {
+            _ if image && scaled => ClassRule::None("its output is an image, whose channels have different units"),
             (Some(class), _) if image => ClassRule::Each { last: class.last },
             (None, _) if image => ClassRule::None("its output is an image, without an arg max in the file"),
             _ if outputs > MAX_CLASSES => ClassRule::None(many),
+            (class, _) if scaled && outputs > 1 => ClassRule::Scaled { last: class.is_some_and(|class| class.last) },
             (Some(class), _) => ClassRule::Largest { last: class.last },
             (None, Some(bound)) if outputs == 1 => ClassRule::Above(bound),
             (None, None) if outputs == 1 => ClassRule::None("it has one output, without a sigmoid in the file"),
@@ -90,6 +99,7 @@ impl Architecture {
     pub fn class_of(&self, logits: &[i64]) -> Option<usize> {
         match self.class_rule(logits.len()) {
             ClassRule::Largest { last } => largest(logits, last),
+            ClassRule::Scaled { last } => largest(&self.reals(logits)?, last),
             ClassRule::Above(bound) => Some(usize::from(logits[0] > bound)),
             ClassRule::Each { .. } | ClassRule::None(_) => None,
         }
@@ -100,7 +110,7 @@ impl Architecture {
         match self.class_rule(outputs) {
             ClassRule::Above(_) => 2,
             ClassRule::Each { .. } => self.output_coding.as_ref().map_or(outputs, |coding| coding.shape()[0]),
-            ClassRule::Largest { .. } | ClassRule::None(_) => outputs,
+            ClassRule::Largest { .. } | ClassRule::Scaled { .. } | ClassRule::None(_) => outputs,
         }
     }
 
@@ -136,16 +146,26 @@ impl Architecture {
         if let Some(coding) = self.output_coding.as_ref().filter(|coding| !coding.parts.is_empty()) {
             return outputs_of_parts(&coding.parts, logits);
         }
-        let scale = self.output_scale?;
-        let quantised = self.output_coding.as_ref().is_some_and(|coding| coding.dtype.is_some());
-        let single = quantised && f64::from(scale as f32) == scale;
-        let real = |&z: &i64| if single { f64::from(z as f32 * scale as f32) } else { z as f64 * scale };
-        let mut values: Vec<f64> = logits.iter().map(real).collect();
+        let mut values = self.reals(logits)?;
         let Some(coding) = &self.output_coding else { return Some(values) };
         for end in &coding.ends {
             apply(*end, &mut values, channels, places);
         }
         Some(coding.order.to_file(&values, shape))
+    }
+
+    /// Integers, by channel, times what a unit of each stands for; `None` where that is not known.
+    fn reals(&self, logits: &[i64]) -> Option<Vec<f64>> {
+        if let Some(coding) = self.output_coding.as_ref().filter(|coding| !coding.units.is_empty()) {
+            let places = (logits.len() / coding.units.len()).max(1);
+            let unit = |index: usize| coding.units.get(index / places);
+            return logits.iter().enumerate().map(|(index, &z)| Some(z as f64 * unit(index)?)).collect();
+        }
+        let scale = self.output_scale?;
+        let quantised = self.output_coding.as_ref().is_some_and(|coding| coding.dtype.is_some());
+        let single = quantised && f64::from(scale as f32) == scale;
+        let real = |&z: &i64| if single { f64::from(z as f32 * scale as f32) } else { z as f64 * scale };
+        Some(logits.iter().map(real).collect())
     }
 
     /// One line about the input: shape, order, type, scale, zero point.
@@ -213,13 +233,12 @@ fn real(z: i64, scale: f64) -> f64 {
     if f64::from(scale as f32) == scale { f64::from(z as f32 * scale as f32) } else { z as f64 * scale }
 }
 
-fn largest(values: &[i64], last: bool) -> Option<usize> {
-    // The last of equals is what `max_by_key` finds.
-    if last {
-        (0..values.len()).max_by_key(|&index| values[index])
-    } else {
-        (0..values.len()).rev().max_by_key(|&index| values[index])
-    }
+fn largest<T: PartialOrd>(values: &[T], last: bool) -> Option<usize> {
+    let better = |best: usize, index: usize| {
+        let (best_value, value) = (&values[best], &values[index]);
+        if value > best_value || last && value == best_value { index } else { best }
+    };
+    (0..values.len()).reduce(better)
 }
 
 /// `values` is `[channels, places]`.
@@ -267,6 +286,7 @@ mod tests {
             probability: false,
             class: None,
             parts,
+            units: vec![],
         };
         assert!(coding.fits([7, 1, 1]) && !coding.fits([8, 1, 1]));
         architecture.output_coding = Some(coding);
@@ -289,6 +309,25 @@ mod tests {
         let mut unknown = parts();
         unknown[0].scale = None;
         assert_eq!(detector(unknown).outputs(&logits), None);
+    }
+
+    #[test]
+    fn channels_of_different_units_are_multiplied_before_they_are_compared() {
+        let mut architecture = detector(vec![]);
+        let coding = architecture.output_coding.as_mut().unwrap();
+        coding.units = vec![1.0, 0.25, 1.0, 1.0, 1.0, 1.0, 3.0];
+        assert!(coding.fits([7, 1, 1]) && !coding.fits([1, 7, 1]));
+        let bad = |units: Vec<f64>| !OutputCoding { units, ..coding.clone() }.fits([7, 1, 1]);
+        assert!(bad(vec![1.0; 6]) && bad(vec![0.0; 7]) && bad(vec![f64::NAN; 7]));
+        let logits = [5, 16, 3, 2, 1, 0, 2];
+        assert_eq!(architecture.outputs(&logits), Some(vec![5.0, 4.0, 3.0, 2.0, 1.0, 0.0, 6.0]));
+        assert_eq!(architecture.class_of(&logits), Some(6));
+        // Of equals the first, unless the file says the last.
+        assert_eq!(architecture.class_of(&[6, 24, 0, 0, 0, 0, 2]), Some(0));
+        architecture.output_coding.as_mut().unwrap().class = Some(crate::coding::ArgMax { last: true });
+        assert_eq!(architecture.class_of(&[6, 24, 0, 0, 0, 0, 2]), Some(6));
+        assert!(architecture.class_rule(7).not_revealed().is_some());
+        assert!(architecture.output_line().contains("a scale for each channel"), "{}", architecture.output_line());
     }
 
     #[test]

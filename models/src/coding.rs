@@ -17,6 +17,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::declared::of_channel;
 use crate::limits::{MAX_ELEMENTS, MAX_NAME};
 use crate::shape::{Range, Shape};
 
@@ -202,7 +203,7 @@ impl Step {
 
     fn apply(&self, v: f32, channel: usize) -> f32 {
         let list = self.numbers();
-        let a = if list.len() == 1 { list[0] } else { list[channel] };
+        let a = of_channel(list, channel);
         match self {
             Step::Add(_) => v + a,
             Step::Sub(_) => v - a,
@@ -398,6 +399,9 @@ pub struct OutputCoding {
     /// The file's outputs where it has several: the network's are all of them, one behind the other.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<OutputPart>,
+    /// What a unit of each channel stands for, where channels have different ones: there is no scale of all then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub units: Vec<f64>,
 }
 
 /// What is told of so many outputs: nothing, if they are too many.
@@ -493,6 +497,8 @@ impl OutputCoding {
             && self.dtype.is_none_or(Dtype::possible)
             && self.zero_point.unsigned_abs() < 1 << 16
             && self.ends.len() <= 4
+            && (self.units.is_empty() || self.units.len() == shape[0] && self.parts.is_empty())
+            && self.units.iter().all(|unit| unit.is_normal() && *unit > 0.0)
             && self.parts.len() <= MAX_PARTS
             && self.parts.iter().all(OutputPart::possible)
             && (self.parts.is_empty()
@@ -549,7 +555,11 @@ impl OutputCoding {
         };
         // The unit of sums is a product, and no number of the file.
         let shown = |scale: f64| short(if self.dtype.is_some() { scale } else { (scale as f32).into() });
-        line += &scale.map_or(", no scale".to_owned(), |scale| format!(", scale {}", shown(scale)));
+        line += &match scale {
+            _ if !self.units.is_empty() => ", a scale for each channel".to_owned(),
+            Some(scale) => format!(", scale {}", shown(scale)),
+            None => ", no scale".to_owned(),
+        };
         if self.dtype.is_some() {
             line += &format!(", zero point {}", self.zero_point);
         }

@@ -1,5 +1,7 @@
 //! Answers for people: what the network says in a line, what it took, layer by layer.
 
+use std::cmp::Ordering;
+
 use lowkey::report::{LayerReport, human_bytes, human_ms};
 use lowkey::{Answer, Plan};
 use lowkey_models::{Architecture, ClassRule};
@@ -144,13 +146,15 @@ fn said(answer: &Answer, architecture: &Architecture) -> String {
     let Some(logits) = &answer.logits else { return class.unwrap_or_else(|| "no class".to_owned()) };
     let values = || value_texts(answer, logits);
     match architecture.class_rule(logits.len()) {
-        ClassRule::Largest { last } => {
+        rule @ (ClassRule::Largest { last } | ClassRule::Scaled { last }) => {
             let shares = answer.probabilities(architecture);
             let of = |&class: &usize| match &shares {
                 Some(shares) => format!("{} ({:.1} %)", numbered(class, architecture), 100.0 * shares[class]),
                 None => format!("{} ({})", numbered(class, architecture), logits[class]),
             };
-            ranked(logits, last).iter().take(BEST).map(of).collect::<Vec<_>>().join(", ")
+            let scores = answer.scores.as_deref().filter(|_| matches!(rule, ClassRule::Scaled { .. }));
+            let ranked = scores.map_or_else(|| ranked(logits, last), |scores| ranked(scores, last));
+            ranked.iter().take(BEST).map(of).collect::<Vec<_>>().join(", ")
         }
         ClassRule::Above(_) => format!("{}, {}", class.unwrap_or_default(), values().join(", ")),
         ClassRule::Each { .. } => {
@@ -174,12 +178,12 @@ fn numbered(class: usize, architecture: &Architecture) -> String {
 }
 
 /// Classes from the best to the worst; of equals the first, or the last, is better.
-fn ranked(logits: &[i64], last: bool) -> Vec<usize> {
-    let mut classes: Vec<usize> = (0..logits.len()).collect();
+fn ranked<T: PartialOrd>(outputs: &[T], last: bool) -> Vec<usize> {
+    let mut classes: Vec<usize> = (0..outputs.len()).collect();
     if last {
         classes.reverse();
     }
-    classes.sort_by_key(|&class| std::cmp::Reverse(logits[class]));
+    classes.sort_by(|&a, &b| outputs[b].partial_cmp(&outputs[a]).unwrap_or(Ordering::Equal));
     classes
 }
 
@@ -214,7 +218,7 @@ pub fn outputs_table(answer: &Answer, architecture: &Architecture) -> Option<Str
         return Some(table.for_terminal());
     }
     let shares = match rule {
-        ClassRule::Largest { .. } => answer.probabilities(architecture),
+        ClassRule::Largest { .. } | ClassRule::Scaled { .. } => answer.probabilities(architecture),
         _ => None,
     };
     let columns = [number("output"), text("name"), number("integer"), number("value"), number("probability")];

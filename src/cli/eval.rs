@@ -117,7 +117,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     match network.architecture().class_rule(outputs) {
         ClassRule::None(why) => return Err(no_class(why)),
         ClassRule::Each { .. } => return Err(no_class("it has one for each position of an image")),
-        ClassRule::Largest { .. } | ClassRule::Above(_) => {
+        ClassRule::Largest { .. } | ClassRule::Scaled { .. } | ClassRule::Above(_) => {
             model::check_reveal(network.architecture(), outputs, arguments.mode.reveal)?
         }
     }

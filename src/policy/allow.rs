@@ -10,12 +10,12 @@
 //! that stands in it, which outlives its renewal. A name may have several. An exact certificate is looked for first.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{self, Read};
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 
+use lowkey_models::regular;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::Error;
@@ -48,11 +48,12 @@ impl AllowList {
     /// Reads a list from a file.
     ///
     /// # Errors
-    /// When it cannot be read, or is none.
+    /// When it cannot be read, is no regular file, or is no list.
     pub fn read(path: &Path) -> crate::Result<Self> {
         let failed = |source| Error::file(path, source);
         let mut text = String::new();
-        File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_string(&mut text)).map_err(failed)?;
+        let read = regular::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_string(&mut text));
+        read.map_err(failed)?;
         if text.len() as u64 > MAX_BYTES {
             return Err(failed(io::Error::other(format!("more than {MAX_BYTES} bytes"))));
         }

@@ -116,6 +116,7 @@ fn one_output_has_the_class_of_its_sigmoid_or_none() {
                 probability: false,
                 class: None,
                 parts: vec![],
+                units: vec![],
             });
         });
         let model = folder.path().join("one.lowkey");

@@ -9,7 +9,7 @@
 //! - *Average pools* take the unit off their shift, or multiply by it. *Max pools, sum pools, other orders* pass it on.
 //! - *Concatenations* need one unit for all that they read; *tables* and the answer of a network need 1.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use ndarray::Array4;
 
@@ -99,17 +99,24 @@ impl Network {
     }
 }
 
-/// The requantisations whose values a tensor holds, in whatever order.
+/// The requantisations whose values a tensor holds, each once, in whatever order.
 pub fn origins(architecture: &Architecture, tensor: TensorId) -> Vec<usize> {
-    let Some(index) = tensor.checked_sub(1) else { return Vec::new() };
-    match &architecture.nodes[index].op {
-        Op::Requantise { .. } => vec![index],
-        Op::MaxPool { input, .. } | Op::SumPool { input, .. } | Op::Flatten { input } | Op::Select { input, .. } => {
-            origins(architecture, *input)
+    let (mut open, mut seen, mut found) = (vec![tensor], HashSet::from([tensor]), Vec::new());
+    while let Some(tensor) = open.pop() {
+        let Some(index) = tensor.checked_sub(1) else { continue };
+        match &architecture.nodes[index].op {
+            Op::Requantise { .. } => found.push(index),
+            op @ (Op::MaxPool { .. }
+            | Op::SumPool { .. }
+            | Op::Flatten { .. }
+            | Op::Select { .. }
+            | Op::Concat { .. }) => {
+                open.extend(op.inputs().into_iter().filter(|&input| seen.insert(input)));
+            }
+            Op::Linear { .. } | Op::Scale { .. } | Op::AvgPool { .. } | Op::Table { .. } => {}
         }
-        Op::Concat { inputs } => inputs.iter().flat_map(|&input| origins(architecture, input)).collect(),
-        Op::Linear { .. } | Op::Scale { .. } | Op::AvgPool { .. } | Op::Table { .. } => Vec::new(),
     }
+    found
 }
 
 fn refused(node: &str, why: &'static str) -> NarrowError {

@@ -26,7 +26,6 @@ mod same;
 pub mod tflite;
 pub mod twin;
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -36,6 +35,7 @@ pub use report::{Report, Row, Verdict};
 pub use twin::{Difference, Twin};
 
 use crate::coding::Coding;
+use crate::declared::of_channel;
 use crate::regular;
 use crate::weights::Network;
 
@@ -83,8 +83,8 @@ pub struct Preprocessing {
 impl Preprocessing {
     /// The real value of a pixel on a channel.
     pub fn value(&self, pixel: u8, channel: usize) -> f32 {
-        let pick = |list: &[f32]| if list.len() == 1 { list[0] } else { list[channel] };
-        (self.scale * f32::from(pixel) / self.over - pick(&self.mean)) / pick(&self.std)
+        let (mean, std) = (of_channel(&self.mean, channel), of_channel(&self.std, channel));
+        (self.scale * f32::from(pixel) / self.over - mean) / std
     }
 
     /// What the network reads for each pixel, by channel.
@@ -136,10 +136,10 @@ pub fn read(path: impl AsRef<Path>, options: &Options) -> Result<Imported, Impor
 /// True of a file that says that it is TFLite's.
 ///
 /// # Errors
-/// When it cannot be read.
+/// When it cannot be read, or is no regular file.
 pub fn is_tflite(path: impl AsRef<Path>) -> io::Result<bool> {
     let mut start = Vec::new();
-    File::open(path)?.take(8).read_to_end(&mut start)?;
+    regular::open(path)?.take(8).read_to_end(&mut start)?;
     Ok(tflite::is_tflite(&start))
 }
 

@@ -139,7 +139,10 @@ fn same_class(network: &Network, own: &[i64], twin: &[f64]) -> Option<bool> {
         best
     };
     let reals: Vec<f64> = own.iter().map(|&z| z as f64).collect();
+    let units = network.architecture().output_coding.as_ref().map_or(&[][..], |coding| &coding.units);
+    let times = |values: &[f64]| values.iter().zip(units).map(|(value, unit)| value * unit).collect::<Vec<f64>>();
     match network.architecture().class_rule(own.len()) {
+        ClassRule::Scaled { last: of } => Some(last(of, &times(&reals)) == last(of, &times(twin))),
         ClassRule::Largest { last: of } => Some(last(of, &reals) == last(of, twin)),
         ClassRule::Above(bound) => Some((reals[0] > bound as f64) == (twin[0] > bound as f64)),
         ClassRule::Each { last: of } => {

@@ -27,12 +27,19 @@ pub fn from_network(network: &Network) -> Result<RealNetwork, Vec<String>> {
     if !made.refused.is_empty() {
         return Err(made.refused);
     }
-    let output = made.tensors[architecture.output];
+    let mut output = made.tensors[architecture.output];
+    let units = architecture.output_coding.as_ref().map_or(&[][..], |coding| &coding.units);
+    if !units.is_empty() {
+        let factor = units.iter().map(|&unit| (unit / units[0]) as f32).collect();
+        let terms = vec![RealTerm::Identity { input: output, factor }];
+        output = made.push("outputs", RealOp::Linear { terms, bias: vec![0.0; units.len()] });
+    }
     // The answer may be sums where it was a tensor.
     let coding = architecture.output_coding.clone().map(|coding| OutputCoding {
         dtype: None,
         zero_point: 0,
         integers: false,
+        units: vec![],
         ..coding
     });
     Ok(RealNetwork {

@@ -1,5 +1,7 @@
 //! Layer by layer: every sample in real numbers and in integers, side by side.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use ndarray::Array3;
 
 use super::fit::{self, Activations, Fit};
@@ -288,18 +290,37 @@ impl Fitting<'_> {
 
     /// What an error of each channel of a tensor does to the layers behind, squared.
     fn importance(&self, tensor: usize) -> Vec<f64> {
+        let passes = |&node: &usize| {
+            use RealOp::{AveragePool, Concat, Flatten, MaxPool};
+            matches!(self.network.nodes[node].op, MaxPool { .. } | AveragePool { .. } | Flatten { .. } | Concat { .. })
+        };
+        // Tensors that hold its values: the last ones first, whose importance is that of those before.
+        let (mut open, mut held) = (vec![tensor], BTreeSet::from([tensor]));
+        while let Some(from) = open.pop() {
+            let readers = self.network.readers(from).into_iter().filter(passes);
+            open.extend(readers.map(|reader| reader + 1).filter(|&to| held.insert(to)));
+        }
+        let mut found = BTreeMap::new();
+        for &tensor in held.iter().rev() {
+            found.insert(tensor, self.importance_by(tensor, &found));
+        }
+        found.remove(&tensor).unwrap_or_default()
+    }
+
+    /// The same of a tensor, by that of the tensors behind that hold its values.
+    fn importance_by(&self, tensor: usize, behind: &BTreeMap<usize, Vec<f64>>) -> Vec<f64> {
         let shape = self.shape(tensor);
         let mut sum = vec![0.0; shape[0]];
         for reader in self.network.readers(tensor) {
             let more = match &self.network.nodes[reader].op {
                 RealOp::Linear { terms, .. } => column_norms(terms, tensor, shape[0]),
-                RealOp::MaxPool { .. } | RealOp::AveragePool { .. } => self.importance(reader + 1),
+                RealOp::MaxPool { .. } | RealOp::AveragePool { .. } => behind[&(reader + 1)].clone(),
                 RealOp::Flatten { .. } => {
-                    let behind = self.importance(reader + 1);
+                    let behind = &behind[&(reader + 1)];
                     behind.chunks(behind.len() / shape[0]).map(|part| part.iter().sum()).collect()
                 }
                 RealOp::Concat { inputs } => {
-                    let behind = self.importance(reader + 1);
+                    let behind = &behind[&(reader + 1)];
                     let before = inputs.iter().take_while(|&&input| input != tensor);
                     let first: usize = before.map(|&input| self.shape(input)[0]).sum();
                     behind[first..first + shape[0]].to_vec()

@@ -10,7 +10,7 @@ use lowkey::planner::Widths;
 use lowkey::report::StageReport;
 use lowkey::{Error, Model, Result};
 use lowkey_models::zoo::{self, Bundled};
-use lowkey_models::{Labelled, Network};
+use lowkey_models::{Labelled, Network, regular};
 
 use super::rows::{LayerRow, Row, Shaped, Stage, over};
 use super::{plots, processes, table};
@@ -78,7 +78,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
 
 /// The rows of an earlier run.
 fn read(path: &Path) -> Result<Vec<Row>> {
-    let text = fs::read_to_string(path).map_err(|error| Error::file(path, error))?;
+    let text = regular::open(path).and_then(std::io::read_to_string).map_err(|error| Error::file(path, error))?;
     let not_own = |error| {
         Error::usage(
             format!("{} is no file of this command: {error}", path.display()),

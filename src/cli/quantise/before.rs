@@ -170,7 +170,9 @@ fn class(outputs: &Array3<f32>, rule: ClassRule, unit: f64) -> Option<usize> {
         }
     };
     match rule {
-        ClassRule::Largest { last } => Some(outputs.iter().enumerate().fold((0, f32::NEG_INFINITY), better(last)).0),
+        ClassRule::Largest { last } | ClassRule::Scaled { last } => {
+            Some(outputs.iter().enumerate().fold((0, f32::NEG_INFINITY), better(last)).0)
+        }
         ClassRule::Above(bound) => Some(usize::from(f64::from(*outputs.first()?) > bound as f64 * unit)),
         ClassRule::Each { .. } | ClassRule::None(_) => None,
     }

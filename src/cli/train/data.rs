@@ -6,7 +6,7 @@ use std::sync::Arc;
 use lowkey::train::{self, Net, Pictures, Samples, SamplesError};
 use lowkey::{Error, Result};
 use lowkey_models::data::{Fit, Inputs, read_labels};
-use lowkey_models::{Input, Labelled};
+use lowkey_models::{Input, Labelled, regular};
 
 /// Read and checked.
 pub struct Data {
@@ -70,7 +70,7 @@ pub fn pictures(path: &Path, labels: Option<&Path>) -> Result<Pictures> {
     let Files { training: (images, labels), .. } = Files::find(path, labels)?;
     let found = read_labels(&labels).map_err(|error| Error::Input(Box::new(error)))?;
     // A file that is none is found out now, not after the handshake.
-    std::fs::File::open(&images).map_err(|error| Error::file(&images, error))?;
+    regular::open(&images).map_err(|error| Error::file(&images, error))?;
     let read =
         move |input: &Input| Inputs::read_as(&images, input, Fit::Exact).map_err(|error| Error::Input(Box::new(error)));
     Pictures::new(found, Arc::new(read)).map_err(|error| unfit(&error, &labels))

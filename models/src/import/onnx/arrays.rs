@@ -1,6 +1,6 @@
 //! Arithmetic on constant arrays: numbers that are chosen, repeated, joined, compared. What exporters compute of shapes, and of masks.
 
-use super::dims::{axes, axis, cuts, inconsistent, sliced};
+use super::dims::{axes, axis, cuts, inconsistent, is_small, sliced};
 use super::graph::Node;
 use super::stop::Stop;
 use super::tensor::{Constant, Element, Values};
@@ -108,7 +108,9 @@ fn small(count: usize) -> Result<usize, Stop> {
 
 fn sizes(constant: &Constant) -> Result<Vec<usize>, Stop> {
     let ints = constant.to_ints().ok_or_else(inconsistent)?;
-    ints.iter().map(|&size| usize::try_from(size).map_err(|_| inconsistent())).collect()
+    let sizes =
+        ints.iter().map(|&size| usize::try_from(size).map_err(|_| inconsistent())).collect::<Result<Vec<_>, _>>()?;
+    if is_small(&sizes) { Ok(sizes) } else { Err(inconsistent()) }
 }
 
 /// The shape that two become; `None` if they do not fit.
@@ -119,7 +121,7 @@ fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
         (1, size) | (size, 1) => Some(size),
         (a, b) => (a == b).then_some(a),
     };
-    (0..rank).map(both).collect()
+    (0..rank).map(both).collect::<Option<Vec<usize>>>().filter(|shape| is_small(shape))
 }
 
 /// Numbers of elements, row-major, where each axis takes the indices of a list.
@@ -159,9 +161,6 @@ fn all(shape: &[usize]) -> Vec<Vec<usize>> {
 }
 
 fn gather(x: &Constant, indices: &Constant, along: i64) -> Result<Constant, Stop> {
-    if x.shape.is_empty() {
-        return Err(inconsistent());
-    }
     let along = axis(along, x.shape.len())?;
     let size = x.shape[along] as i64;
     let index = |&i: &i64| {
@@ -186,9 +185,6 @@ fn slice(node: Node<'_>, x: &Constant, inputs: &[Option<Constant>]) -> Result<Co
 
 fn concat(parts: &[&Constant], along: i64) -> Result<Constant, Stop> {
     let first = parts[0];
-    if first.shape.is_empty() {
-        return Err(inconsistent());
-    }
     let along = axis(along, first.shape.len())?;
     let others = |shape: &[usize]| [&shape[..along], &shape[along + 1..]].concat();
     let alike = |part: &&Constant| {

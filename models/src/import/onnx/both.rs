@@ -173,8 +173,7 @@ impl<'m> Walk<'m> {
         (own, more): (Element, i64),
     ) -> Result<Option<TensorId>, Stop> {
         let (Source::Tensor(root), [Post::Both(both), ..]) = (&real.source, &real.post[..]) else { return Ok(None) };
-        let typed =
-            matches!(own, Element::Int { bits: 8, .. }) && both.operands.iter().all(|operand| operand.element == own);
+        let typed = own.is_byte() && both.operands.iter().all(|operand| operand.element == own);
         if typed { self.integer_both(node, root.id, both, quantiser, more).map(Some) } else { Ok(None) }
     }
 

@@ -119,7 +119,7 @@ fn pairs(graph: &mut GraphProto) {
 
 /// The pair that takes the place of two: the reals that both can hold, in all integers of the type. `None` if it merges no such ones.
 fn merged(first: Coded, second: Coded) -> Option<Coded> {
-    let (lo, hi) = first.element.small().filter(|_| matches!(first.element, Element::Int { bits: 8, .. }))?;
+    let (lo, hi) = first.element.small().filter(|_| first.element.is_byte())?;
     if first.element != second.element {
         return None;
     }

@@ -9,6 +9,7 @@ use super::quantiser::{Mode, Quantiser, Rule};
 use super::stop::Stop;
 use super::tensor::{Constant, Element, Values};
 use super::value::{Scaled, Value};
+use crate::declared::of_channel;
 
 const INT64: Element = Element::Int { bits: 64, signed: true };
 
@@ -145,7 +146,7 @@ pub(super) fn dequantise(
     }
     let inner: usize = ints.shape.iter().skip(axis + 1).product();
     let group = |index: usize| index / inner.max(1) % groups.max(1);
-    let zero = |index: usize| if zeros.len() == 1 { zeros[0] } else { zeros[group(index)] };
+    let zero = |index: usize| of_channel(&zeros, group(index));
     let shifted = values.iter().enumerate().map(|(index, &v)| v.saturating_sub(zero(index))).collect();
     checked(Scaled {
         shape: ints.shape.clone(),

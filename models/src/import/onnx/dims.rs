@@ -12,11 +12,23 @@ pub(super) fn inconsistent() -> Stop {
     Stop::new("shapes that do not fit each other", "the file is not consistent")
 }
 
-/// An axis, counted from the end if it is negative.
+/// True of dimensions whose product is a number, those that are 0 left out: products of some of them are numbers too.
+pub(super) fn is_small(dims: &[usize]) -> bool {
+    dims.iter().try_fold(1usize, |all, &size| all.checked_mul(size.max(1)).filter(|&all| all <= 1 << 40)).is_some()
+}
+
+/// An axis, counted from the end if it is negative; a number has none.
 pub(super) fn axis(axis: i64, rank: usize) -> Result<usize, Stop> {
     let rank = rank as i64;
     let axis = if axis < 0 { axis + rank } else { axis };
-    if (0..rank.max(1)).contains(&axis) { Ok(axis as usize) } else { Err(inconsistent()) }
+    if (0..rank).contains(&axis) { Ok(axis as usize) } else { Err(inconsistent()) }
+}
+
+/// Several axes in order, each once.
+fn axes_in_order(axes: &[i64], rank: usize) -> Result<Vec<usize>, Stop> {
+    let mut axes = axes.iter().map(|&a| axis(a, rank)).collect::<Result<Vec<usize>, _>>()?;
+    axes.sort_unstable();
+    if axes.is_sorted_by(|a, b| a < b) { Ok(axes) } else { Err(inconsistent()) }
 }
 
 /// Axes: an attribute up to version 12 of the operators, an input since.
@@ -69,7 +81,7 @@ fn target(shape: &[usize], wanted: &Constant, node: Node<'_>) -> Result<Vec<usiz
         return Err(inconsistent());
     }
     new.iter_mut().filter(|size| **size == usize::MAX).for_each(|size| *size = total / known.max(1));
-    Ok(new)
+    if is_small(&new) { Ok(new) } else { Err(inconsistent()) }
 }
 
 /// Dimensions of one that are added (`more`) or taken away; where the node does not say which, those from `first` on.
@@ -83,17 +95,17 @@ fn with_axes(
     let all = || (first as i64..dims.len() as i64).filter(|&at| dims[at as usize] == 1).collect();
     let axes = axes(node, constant)?.or_else(|| (!more).then(all)).ok_or_else(inconsistent)?;
     let rank = if more { dims.len() + axes.len() } else { dims.len() };
-    let mut axes = axes.iter().map(|&a| axis(a, rank)).collect::<Result<Vec<usize>, _>>()?;
-    axes.sort_unstable();
-    let mut new = dims.to_vec();
-    if more {
-        axes.iter().for_each(|&at| new.insert(at.min(new.len()), 1));
-    } else {
-        for &at in axes.iter().rev().filter(|&&at| dims[at] == 1) {
-            new.remove(at);
-        }
+    let axes = axes_in_order(&axes, rank)?;
+    if !more && axes.iter().any(|&at| dims[at] != 1) {
+        return Err(inconsistent());
     }
-    Ok(new)
+    let mut old = dims.iter().copied();
+    let new = (0..rank).filter_map(|at| match (axes.binary_search(&at).is_ok(), more) {
+        (true, true) => Some(1),
+        (true, false) => old.next().and(None),
+        (false, _) => old.next(),
+    });
+    Ok(new.collect())
 }
 
 /// What a `Pad` puts before and after each axis: an attribute up to version 10 of the operators, an input since; negative where elements
@@ -113,8 +125,7 @@ pub(super) fn pads(
         Some(axes) => whole(axes)?.into_iter().map(|at| axis(at, rank)).collect::<Result<Vec<_>, _>>()?,
         None => (0..rank).collect(),
     };
-    let fits = pads.len() == 2 * along.len() && along.iter().all(|&at| at < rank);
-    if !fits || pads.iter().any(|pad| pad.unsigned_abs() > MAX_PAD) {
+    if pads.len() != 2 * along.len() || pads.iter().any(|pad| pad.unsigned_abs() > MAX_PAD) {
         return Err(wrong());
     }
     let (mut before, mut after) = (vec![0; rank], vec![0; rank]);
@@ -154,9 +165,10 @@ pub(super) fn cuts(
     let (starts, ends) = (list(1, "starts")?.ok_or_else(missing)?, list(2, "ends")?.ok_or_else(missing)?);
     let along = list(3, "axes")?.unwrap_or_else(|| (0..starts.len() as i64).collect());
     let steps = list(4, "steps")?.unwrap_or_else(|| vec![1; starts.len()]);
-    if rank == 0 || [ends.len(), along.len(), steps.len()].iter().any(|&count| count != starts.len()) {
+    if [ends.len(), along.len(), steps.len()].iter().any(|&count| count != starts.len()) {
         return Err(inconsistent());
     }
+    axes_in_order(&along, rank)?;
     let cut = |at: usize| Ok(Cut { axis: axis(along[at], rank)?, start: starts[at], end: ends[at], step: steps[at] });
     (0..starts.len()).map(cut).collect()
 }
@@ -179,7 +191,40 @@ pub(super) fn sliced(size: i64, start: i64, end: i64, step: i64) -> Vec<i64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::schema::{AttributeProto, NodeProto};
     use super::*;
+
+    /// Dimensions behind a node with this operation and these axes.
+    fn changed(op: &str, dims: &[usize], axes: Option<&[i64]>) -> Option<Vec<usize>> {
+        let axes = axes.map(|ints| AttributeProto { name: "axes".into(), ints: ints.to_vec(), ..Default::default() });
+        let proto = NodeProto { op_type: op.into(), attribute: axes.into_iter().collect(), ..NodeProto::default() };
+        reshaped(Node { index: 0, proto: &proto }, dims, 0, |_| Ok(None)).ok()
+    }
+
+    #[test]
+    fn dimensions_go_once_and_come_once() {
+        assert_eq!(changed("Squeeze", &[1, 3, 1, 2], Some(&[0, -2])), Some(vec![3, 2]));
+        assert_eq!(changed("Squeeze", &[1, 3, 1, 2], None), Some(vec![3, 2]));
+        assert_eq!(changed("Squeeze", &[], None), Some(vec![]));
+        assert_eq!(changed("Unsqueeze", &[3, 2], Some(&[-1, 0])), Some(vec![1, 3, 2, 1]));
+        assert_eq!(changed("Unsqueeze", &[], Some(&[0])), Some(vec![1]));
+        // A number has no axes, an axis goes once, only ones go.
+        for (op, dims, axes) in [
+            ("Squeeze", &[][..], &[0][..]),
+            ("Squeeze", &[], &[-1]),
+            ("Squeeze", &[1, 1], &[1, 1]),
+            ("Squeeze", &[1, 1], &[1, -1]),
+            ("Squeeze", &[1, 2], &[1]),
+            ("Squeeze", &[1, 2], &[2]),
+            ("Unsqueeze", &[1, 2], &[0, 0]),
+            ("Unsqueeze", &[1, 2], &[0, -4]),
+            ("Unsqueeze", &[], &[1]),
+            ("Unsqueeze", &[2], &[i64::MIN]),
+        ] {
+            assert_eq!(changed(op, dims, Some(axes)), None, "{op} {dims:?} {axes:?}");
+        }
+        assert_eq!(changed("Unsqueeze", &[2], None), None);
+    }
 
     #[test]
     fn slices_are_those_of_numpy() {

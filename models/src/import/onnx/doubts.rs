@@ -197,9 +197,8 @@ impl<'m> Walk<'m> {
             let hint = "put QuantizeLinear and DequantizeLinear with zero points right before the layer, or use scales that are powers of two";
             return Why { reason: reason.into(), hint };
         }
-        let bytes = |element: Element| matches!(element, Element::Int { bits: 8, .. });
         let (x, w) = fused.elements;
-        if ![x, w].into_iter().chain(result).all(bytes) {
+        if ![x, w].into_iter().chain(result).all(Element::is_byte) {
             let reason = "it has integers of other than 8 bits: ONNX Runtime computes this in floats, whose order of summation decides results";
             return Why::new(
                 reason,

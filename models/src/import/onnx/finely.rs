@@ -117,6 +117,6 @@ impl<'m> Walk<'m> {
 
 fn source<'m>(sum: Sum, unit: f64, error: f64) -> Source<'m> {
     let channels = sum.bias.len();
-    let float = Float { error: vec![error; channels] };
+    let float = Float { error: vec![error; channels], whole: false };
     Source::Sum { sum: Rc::new(sum), unit: Rc::new(vec![unit; channels]), float: Rc::new(float) }
 }

@@ -26,11 +26,10 @@ impl<'m> Walk<'m> {
             return self.fused_other(node, real, quantiser, element);
         };
         let (x, w) = fused.elements;
-        let byte = |element: Element| matches!(element, Element::Int { bits: 8, .. });
         let implied = clips_are_implied(&real.post, quantiser, element);
         let beside =
             fused.apart.is_none() && self.graph.merged_with(node).is_some_and(|made| made.output() == fused.output);
-        if !(byte(x) && byte(w) && byte(element) && implied && beside) {
+        if !(x.is_byte() && w.is_byte() && element.is_byte() && implied && beside) {
             return Ok(None);
         }
         let result = if self.becomes_unsigned(node.output(), element) { Element::UINT8 } else { element };
@@ -105,6 +104,17 @@ impl<'m> Walk<'m> {
             && self.graph.consumers(result).iter().all(|&at| self.graph.nodes[at].op() != "QuantizeLinear")
     }
 
+    /// Refuses sums that the runtime's 32-bit integers do not hold.
+    pub(super) fn in_32_bits(&self, sum: &Sum) -> Result<(), Stop> {
+        match self.builder.bounds(sum).iter().position(|range| range.signed_bits() > 32) {
+            None => Ok(()),
+            Some(channel) => {
+                let reason = format!("the accumulator of channel {channel} can leave 32 bits");
+                Err(Stop::new(reason, "the runtime would overflow: use fewer bits"))
+            }
+        }
+    }
+
     /// clamp(half_to_even(float(z) * scale) + zero), ONNX Runtime's rule for integers.
     pub(super) fn requantise_ints(
         &mut self,
@@ -113,10 +123,7 @@ impl<'m> Walk<'m> {
         scale: &[f32],
         quantiser: &Quantiser,
     ) -> Result<TensorId, Stop> {
-        if let Some(channel) = self.builder.bounds(&sum).iter().position(|range| range.signed_bits() > 32) {
-            let reason = format!("the accumulator of channel {channel} can leave 32 bits");
-            return Err(Stop::new(reason, "the runtime would overflow: use fewer bits"));
-        }
+        self.in_32_bits(&sum)?;
         self.builder.report.rule(FUSED);
         let (lo, zero) = (quantiser.lo, quantiser.zero as i64);
         let rule = |channel: usize, z: i64| integer_rule(quantiser, at(scale, channel), z) - lo;

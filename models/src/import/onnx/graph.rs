@@ -1,6 +1,7 @@
 //! The graph of a file, indexed: who makes a tensor, who reads it, what a node's settings are.
 
 use std::collections::{HashMap, HashSet};
+use std::iter::successors;
 
 use super::schema::{AttributeProto, GraphProto, Model, NodeProto, ValueInfo};
 use super::stop::Stop;
@@ -127,6 +128,17 @@ impl<'m> Graph<'m> {
             &[index] if !self.is_output(tensor) => Some((index, self.nodes[index])),
             _ => None,
         }
+    }
+
+    /// The node that makes a tensor, the one that makes its first input, and so on. Nodes stand in order, so this ends.
+    pub fn back(&self, tensor: &str) -> impl Iterator<Item = Node<'m>> {
+        successors(self.maker(tensor), |node| self.maker(node.input(0)?).filter(|before| before.index < node.index))
+    }
+
+    /// The only node that reads a tensor, the only one that reads what that makes, and so on.
+    pub fn forth(&self, tensor: &str) -> impl Iterator<Item = Node<'m>> {
+        let only = |tensor: &str| self.reader(tensor).map(|(_, node)| node);
+        successors(only(tensor), move |node| only(node.output()).filter(|next| next.index > node.index))
     }
 
     /// The input's type and dimensions; 0 where a dimension has no number.

@@ -6,6 +6,7 @@ use ndarray::Array4;
 
 use super::constants::{dequantise, whole_weights};
 use super::graph::Node;
+use super::moves::Move;
 use super::real::{Float, HALF_ULP, Post, Scales, at, odd_factor, power_of_two};
 use super::stop::Stop;
 use super::tensor::{Constant, Element};
@@ -46,9 +47,10 @@ impl<'m> Walk<'m> {
         let real = self.real(node, 0)?;
         let weights = Rc::new(self.weights(node, 1)?.transposed()?);
         let input = self.plain(&real, node)?;
-        let sum = self.dense_sum(input.id, real.layout, &weights)?;
+        let (sum, layout, back) = self.rows_sum(node, input.id, real.layout, &weights)?;
         self.quantised_again(node, input, &weights, &sum)?;
-        self.sum(node, FusedKind::MatMul, input, &weights, 1.0, sum, Layout::of_rank(2))
+        let value = self.sum(node, FusedKind::MatMul, input, &weights, 1.0, sum, layout)?;
+        back.map_or(Ok(value.clone()), |back| self.moved(node, &value, &back))
     }
 
     /// `QLinearConv`, `QLinearMatMul` and `QGemm`.
@@ -64,9 +66,13 @@ impl<'m> Walk<'m> {
         let columns = kind != FusedKind::Conv && !(gemm && node.int("transB", 0) != 0);
         let weights = self.int_weights(node, 3, 4, 5, if columns { 1 } else { 0 })?;
         let weights = if columns { weights.transposed()? } else { weights };
-        let (sum, layout) = match kind {
-            FusedKind::Conv => self.conv_sum(node, x.id, x.layout, &weights)?,
-            _ => (self.dense_sum(x.id, x.layout, &weights)?, Layout::of_rank(2)),
+        let (sum, layout, back) = match kind {
+            FusedKind::Conv => {
+                let (sum, layout) = self.conv_sum(node, x.id, x.layout, &weights)?;
+                (sum, layout, None)
+            }
+            FusedKind::MatMul => self.rows_sum(node, x.id, x.layout, &weights)?,
+            FusedKind::Gemm => (self.dense_sum(x.id, x.layout, &weights)?, Layout::of_rank(2), None),
         };
         let bias = match kind {
             FusedKind::Conv => node.input(8).map(|_| 8),
@@ -89,7 +95,8 @@ impl<'m> Walk<'m> {
         let scale: Vec<f32> =
             weights.scale.iter().map(|&w| alpha_times(alpha, x_scale) * w / quantiser.scale).collect();
         let id = self.requantise_ints(node, sum, &scale, &quantiser)?;
-        Ok(Value::Ints(Ints { id, zero: quantiser.zero as i64, element, layout }))
+        let value = Value::Ints(Ints { id, zero: quantiser.zero as i64, element, layout });
+        back.map_or(Ok(value.clone()), |back| self.moved(node, &value, &back))
     }
 
     /// `ConvInteger` and `MatMulInteger`: the accumulators, as numbers with unit 1.
@@ -98,23 +105,22 @@ impl<'m> Walk<'m> {
         let x = self.with_zero(node, x_zero)?;
         let conv = node.op() == "ConvInteger";
         let ints = self.constant(node, 1)?;
-        let zero = match node.input(3) {
-            Some(_) => Some(self.constant(node, 3)?),
-            None => None,
-        };
+        let zero = self.optional(node, 3)?;
         let one = Constant::floats(vec![], vec![1.0]);
         let weights = dequantise(&ints, &one, zero.as_ref(), usize::from(!conv))?;
         let weights = if conv { weights } else { weights.transposed()? };
-        let (sum, layout) = if conv {
-            self.conv_sum(node, x.id, x.layout, &weights)?
+        let (sum, layout, back) = if conv {
+            let (sum, layout) = self.conv_sum(node, x.id, x.layout, &weights)?;
+            (sum, layout, None)
         } else {
-            (self.dense_sum(x.id, x.layout, &weights)?, Layout::of_rank(2))
+            self.rows_sum(node, x.id, x.layout, &weights)?
         };
         let channels = sum.bias.len();
         // The accumulator is an integer: making a float of it rounds once.
         let unit = Rc::new(vec![1.0; channels]);
         let source = Source::Sum { unit, float: Rc::new(Float::exact(channels)), sum: Rc::new(sum) };
-        Ok(Value::Real(Rc::new(Real { source, post: vec![], later: vec![], channels, layout, fused: None })))
+        let value = Value::Real(Rc::new(Real { source, post: vec![], later: vec![], channels, layout, fused: None }));
+        back.map_or(Ok(value.clone()), |back| self.moved(node, &value, &back))
     }
 
     /// The integers of input 0 with the zero point that the node declares, whatever they were made with.
@@ -183,6 +189,30 @@ impl<'m> Walk<'m> {
         Ok((self.limited(sum)?, Layout::of_rank(layout.rank)))
     }
 
+    /// A matrix on each row of the last dimension: a convolution of one pixel on the rows as channels, whose results are `[1, outputs, rows]`
+    /// until they are moved back. Weights are `[outputs, inputs]`.
+    fn rows_sum(
+        &mut self,
+        node: Node<'m>,
+        input: usize,
+        layout: Layout,
+        weights: &Scaled,
+    ) -> Result<(Sum, Layout, Option<Move>), Stop> {
+        let dims = layout.dims(self.builder.tensor(input).shape);
+        let (&[outputs, inputs], [before @ .., last]) = (&weights.shape[..], &dims[..]) else {
+            return Ok((self.dense_sum(input, layout, weights)?, Layout::of_rank(2), None));
+        };
+        if layout.rank == 2 || layout.pad != [0; 4] || *last != inputs {
+            return Ok((self.dense_sum(input, layout, weights)?, Layout::of_rank(2), None));
+        }
+        let rows: usize = before.iter().product();
+        let turned = Move::turned(vec![1, inputs, rows], rows, inputs);
+        let input = self.select(node, input, [inputs, 1, rows], &turned.axes)?;
+        let shape = vec![outputs, inputs, 1];
+        let (sum, layout) = self.conv_sum(node, input, Layout::of_rank(3), &Scaled { shape, ..weights.clone() })?;
+        Ok((sum, layout, Some(Move::turned([before, &[outputs]].concat(), outputs, rows))))
+    }
+
     /// Weights are `[outputs, inputs]`.
     fn dense_sum(&mut self, input: usize, layout: Layout, weights: &Scaled) -> Result<Sum, Stop> {
         let shape = self.builder.tensor(input).shape;
@@ -219,32 +249,38 @@ impl<'m> Walk<'m> {
     ) -> Result<Value<'m>, Stop> {
         let channels = sum.bias.len();
         let quantised_form = node.op().starts_with('Q');
-        if !quantised_form && layout.rank == 2 && alpha != 1.0 && !power_of_two(alpha) {
+        let apart = if quantised_form { None } else { self.layer_apart(node, kind == FusedKind::Gemm) };
+        // The accumulator times one number.
+        let whole = quantised_form || self.has_integers(node, kind, input, weights);
+        if !whole && layout.rank == 2 && alpha != 1.0 && !power_of_two(alpha) {
             return Err(Stop::new(format!("alpha = {alpha}"), "fold it into the weights' scale"));
         }
         let unit = |c: usize| match at(&weights.scale, c) {
-            // The accumulator times one number.
-            w if quantised_form => f64::from(alpha_times(alpha, input.unit) * w),
+            w if whole => f64::from(alpha_times(alpha, input.unit) * w),
             w => f64::from(input.unit) * f64::from(w) * f64::from(alpha),
         };
+        let integers = input.quantised.is_some() && weights.element.is_some();
+        let merges = |walk: &Self| whole || integers && apart.is_none() && walk.graph.leads_to_quantiser(node.output());
         let magnitude = self.magnitudes(&sum);
         let products = weights.ints.len() / channels;
         let scales = Scales { unit: input.unit * alpha, error: self.relative_error(input) };
         let float = |magnitude: &[f64]| Float::of(products, magnitude, scales, |c| at(&weights.scale, c));
-        let apart = if quantised_form { None } else { self.layer_apart(node, kind == FusedKind::Gemm) };
         let mut post = Vec::new();
         if !quantised_form && kind != FusedKind::MatMul && node.input(2).is_some() {
             match self.value(node, 2)? {
                 Value::Scaled(bias) if bias.ints.len() == channels && bias.is_in_units(&unit) => {
                     sum.bias = bounded(&bias.ints)?;
                 }
+                Value::Scaled(bias) if bias.is_of_integers() && merges(self) => {
+                    let reason = "a bias whose unit is not that of the products, of which ONNX Runtime takes the integers all the same";
+                    return Err(Stop::new(reason, "quantise it by the product of the units of input and weights"));
+                }
                 value => {
                     let number = matches!(value, Value::Constant(_));
                     let bias = value.constant().ok_or_else(|| Stop::new("a bias that is not constant", "fold it"))?;
                     let bias = super::quantiser::per_channel(&bias.to_floats(), channels)
                         .ok_or_else(|| Stop::new("a bias that is not one number per channel", "export it so"))?;
-                    let integers = input.quantised.is_some() && weights.element.is_some();
-                    if number && integers && apart.is_none() && self.graph.leads_to_quantiser(node.output()) {
+                    if number && merges(self) {
                         self.round_bias(&mut sum, &bias, alpha_times(alpha, input.unit), &weights.scale);
                     } else if let Some(whole) = whole_units(&bias, &unit, &float(&magnitude), &magnitude) {
                         sum.bias = whole;
@@ -254,17 +290,13 @@ impl<'m> Walk<'m> {
                 }
             }
         }
-        let mut float = float(&self.magnitudes(&sum));
+        let mut float = if whole { Float::whole(channels) } else { float(&self.magnitudes(&sum)) };
         if weights.element.is_none() && matches!(self.value(node, 1)?, Value::Constant(_)) {
             self.refuse_quantised_weights(node, kind)?;
             self.merged_factors(node, &sum, &mut float);
         }
-        if quantised_form {
-            let exact = |(error, &most): (f64, &f64)| if most < (1 << 24) as f64 { 0.0 } else { error };
-            float.error = float.error.into_iter().zip(&self.magnitudes(&sum)).map(exact).collect();
-        }
         let fused = match (input.quantised, weights.element) {
-            (Some((_, element)), Some(other)) if !quantised_form => Some(Fused {
+            (Some((_, element)), Some(other)) if !whole => Some(Fused {
                 kind,
                 input: alpha_times(alpha, input.unit),
                 weights: weights.scale.clone(),
@@ -274,9 +306,42 @@ impl<'m> Walk<'m> {
             }),
             _ => None,
         };
+        if whole {
+            self.in_32_bits(&sum)?;
+        }
         let unit = Rc::new((0..channels).map(unit).collect());
         let source = Source::Sum { unit, float: Rc::new(float), sum: Rc::new(sum) };
         Ok(Value::Real(Rc::new(Real { source, post, later: vec![], channels, layout, fused })))
+    }
+
+    /// Whether ONNX Runtime has integers for a matrix behind which no quantiser stands: the accumulator, its bias in it, times one number (`QGemm`,
+    /// `MatMulIntegerToFloat`).
+    fn has_integers(&self, node: Node<'m>, kind: FusedKind, input: Scale, weights: &Scaled) -> bool {
+        let (Some((_, x)), Some(w)) = (input.quantised, weights.element) else { return false };
+        let types = match kind {
+            FusedKind::Gemm => x == Element::UINT8 && w.is_byte() || [x, w] == [Element::INT8; 2],
+            FusedKind::MatMul => x == Element::UINT8 && w.is_byte(),
+            FusedKind::Conv => false,
+        };
+        let bias = node.input(2).filter(|_| kind == FusedKind::Gemm);
+        let dequantised = |name| {
+            let integers = matches!(self.values.get(name), Some(Value::Scaled(bias)) if bias.is_of_integers());
+            integers && self.graph.maker(name).is_some_and(|made| made.op() == "DequantizeLinear")
+        };
+        let readers = self.graph.consumers(node.output());
+        let follows = |op: &str| readers.iter().any(|&index| self.graph.nodes[index].op() == op);
+        let alone = self.graph.reader(node.output()).map(|(_, next)| next);
+        // An activation, unless it ends the graph or several nodes read it, is looked for a quantiser behind.
+        let activation = readers.len() == 1
+            && (follows("Relu") || follows("Clip"))
+            && self.graph.reader(self.graph.nodes[readers[0]].output()).is_some();
+        // A constant that is added becomes the bias, a transposition part of the node.
+        let taken = bias.is_none()
+            && alone.is_some_and(|next| matches!(next.op(), "Add" | "Sum" | "Transpose" | "BatchNormalization"));
+        types
+            && bias.is_none_or(dequantised)
+            && !(follows("QuantizeLinear") || activation || taken || self.graph.leads_to_quantiser(node.output()))
+            && self.layer_apart(node, true).is_none()
     }
 
     /// Refuses float weights that ONNX Runtime makes integers of itself: those of a layer between quantisers.
@@ -481,6 +546,9 @@ impl Scaled {
     fn array(&self, shape: [usize; 4]) -> Result<Array4<i32>, Stop> {
         let small = |&w: &i64| i32::try_from(w).ok().filter(|w| w.unsigned_abs() < 1 << 15);
         let ints: Option<Vec<i32>> = self.ints.iter().map(small).collect();
+        if self.ints.is_empty() {
+            return Err(Stop::new("weights without elements", "the file is not consistent"));
+        }
         let array = ints.and_then(|ints| Array4::from_shape_vec(shape, ints).ok());
         array.ok_or_else(|| Stop::new("weights of more than 16 bits", "quantise them to at most 8"))
     }
@@ -491,6 +559,11 @@ impl Scaled {
             let (own, wanted) = (f64::from(self.unit(c)), unit(c));
             (own - wanted).abs() <= 1e-6 * wanted.abs()
         };
-        (0..self.ints.len()).all(near) && self.element == Some(Element::Int { bits: 32, signed: true })
+        (0..self.ints.len()).all(near) && self.is_of_integers()
+    }
+
+    /// True of 32-bit integers, as biases are.
+    fn is_of_integers(&self) -> bool {
+        self.element == Some(Element::Int { bits: 32, signed: true })
     }
 }

@@ -266,3 +266,86 @@ fn format_of(graph: &Graph) -> &'static str {
         "ONNX QDQ"
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::schema::{
+        AttributeProto, Dimension, GraphProto, Model, NodeProto, Shape, TensorProto, TensorType, Type, ValueInfo,
+    };
+    use super::*;
+
+    /// More than any recursion can be deep, and less than a file may have.
+    const LONG: usize = 30_000;
+
+    fn node(op: &str, input: &[&str], output: &str) -> NodeProto {
+        let input = input.iter().map(|&name| name.to_owned()).collect();
+        NodeProto { op_type: op.to_owned(), input, output: vec![output.to_owned()], ..NodeProto::default() }
+    }
+
+    fn info(name: &str, dims: &[i64]) -> ValueInfo {
+        let dim = dims.iter().map(|&value| Dimension { value }).collect();
+        let tensor = TensorType { elem_type: 1, shape: Some(Shape { dim }) };
+        ValueInfo { name: name.to_owned(), ty: Some(Type { tensor: Some(tensor) }) }
+    }
+
+    /// So many nodes of one operation in a row; the last tensor's name.
+    fn row(nodes: &mut Vec<NodeProto>, op: &NodeProto, from: &str) -> String {
+        let mut last = from.to_owned();
+        for index in 0..LONG {
+            let output = format!("{from}/{index}");
+            nodes.push(NodeProto { input: vec![last], output: vec![output.clone()], ..op.clone() });
+            last = output;
+        }
+        last
+    }
+
+    /// A quantised image that a row of nodes changes, a convolution, its quantised result and another row.
+    fn long(before: &NodeProto, after: &NodeProto) -> Result<Imported, ImportProblem> {
+        let number = |name: &str, v: f32| TensorProto {
+            name: name.to_owned(),
+            data_type: 1,
+            float_data: vec![v],
+            ..TensorProto::default()
+        };
+        let byte = |name: &str, data_type: i32, v: i32| TensorProto {
+            name: name.to_owned(),
+            data_type,
+            int32_data: vec![v],
+            ..TensorProto::default()
+        };
+        let weights = TensorProto { dims: vec![1; 4], ..byte("w", 3, 3) };
+        let mut nodes = vec![
+            node("QuantizeLinear", &["x", "scale", "zero"], "q"),
+            node("DequantizeLinear", &["q", "scale", "zero"], "real"),
+            node("DequantizeLinear", &["w", "scale", "w zero"], "weights"),
+        ];
+        let image = row(&mut nodes, before, "real");
+        nodes.push(node("Conv", &[&image, "weights"], "sum"));
+        nodes.push(node("QuantizeLinear", &["sum", "scale", "zero"], "sum/q"));
+        nodes.push(node("DequantizeLinear", &["sum/q", "scale", "zero"], "result"));
+        let output = row(&mut nodes, after, "result");
+        let graph = GraphProto {
+            node: nodes,
+            initializer: vec![number("scale", 0.5), byte("zero", 2, 0), byte("w zero", 3, 0), weights],
+            input: vec![info("x", &[1, 1, 2, 2])],
+            output: vec![info(&output, &[1, 4])],
+            ..GraphProto::default()
+        };
+        let model = Model { graph: Some(graph), ..Model::default() };
+        let graph = Graph::new(&model)?;
+        network(&graph, "long", &Options::default(), Report::default())
+    }
+
+    #[test]
+    fn long_rows_of_nodes_are_no_deep_ones() {
+        let zeros = AttributeProto { name: "pads".into(), ints: vec![0; 8], ..AttributeProto::default() };
+        let pad = NodeProto { attribute: vec![zeros], ..node("Pad", &[], "") };
+        let (flatten, concat) = (node("Flatten", &[], ""), node("Concat", &[], ""));
+        let imported = long(&pad, &flatten).expect("powers of two are exact");
+        assert_eq!(imported.network.architecture().output_scale, Some(0.5));
+        // Joined values that nothing quantises are kept one in the other.
+        let axis = AttributeProto { name: "axis".into(), i: 1, ..AttributeProto::default() };
+        let text = long(&NodeProto { attribute: vec![axis], ..concat }, &flatten).expect_err("too deep").to_string();
+        assert!(text.contains("parts of parts"), "{text}");
+    }
+}

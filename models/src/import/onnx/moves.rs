@@ -8,7 +8,7 @@ use super::stop::Stop;
 use super::tensor::Constant;
 use super::value::{Ints, Later, Layout, Real, Scale, Source, Value};
 use super::walk::Walk;
-use crate::check::MAX_ELEMENTS;
+use crate::check::{MAX_DIMENSION, MAX_ELEMENTS};
 use crate::network::{Op, Shape};
 
 /// Where elements come from: the dimensions of the result, and for each of some axes of it what each index adds to the number of
@@ -76,6 +76,11 @@ impl Move {
         let mut axes = Move::all(old);
         axes[axis] = indices.iter().map(|&index| if index < 0 { -1 } else { index * stride }).collect();
         Move { dims, axes }
+    }
+
+    /// The elements of `[rows, columns]` column by column, with these dimensions.
+    pub fn turned(dims: Vec<usize>, rows: usize, columns: usize) -> Move {
+        Move { dims, axes: vec![steps(columns, 1), steps(rows, columns as i64)] }
     }
 
     fn transpose(old: &[usize], order: &[usize]) -> Move {
@@ -155,7 +160,13 @@ impl<'m> Walk<'m> {
     }
 
     /// Elements in another order; vectors and what stays as it is need no operation of their own.
-    fn select(&mut self, node: Node<'m>, input: usize, shape: Shape, axes: &[Vec<i64>]) -> Result<usize, Stop> {
+    pub(super) fn select(
+        &mut self,
+        node: Node<'m>,
+        input: usize,
+        shape: Shape,
+        axes: &[Vec<i64>],
+    ) -> Result<usize, Stop> {
         let old = self.builder.tensor(input);
         if old.elements() == shape.iter().product::<usize>() && whole(axes) && shape[1..] == [1, 1] {
             return Ok(self.builder.flatten(node.name(), input)?);
@@ -188,7 +199,7 @@ impl<'m> Walk<'m> {
     }
 
     /// Axes: an attribute, or input 1.
-    fn axes_of(&self, node: Node<'m>) -> Result<Option<Vec<i64>>, Stop> {
+    pub(super) fn axes_of(&self, node: Node<'m>) -> Result<Option<Vec<i64>>, Stop> {
         super::dims::axes(node, self.optional(node, 1)?)
     }
 
@@ -200,7 +211,7 @@ impl<'m> Walk<'m> {
         };
         match node.ints(name) {
             Some(numbers) => Ok(Some(numbers.to_vec())),
-            None => node.input(index).map(|_| self.constant(node, index).and_then(whole)).transpose(),
+            None => self.optional(node, index)?.map(whole).transpose(),
         }
     }
 
@@ -208,7 +219,7 @@ impl<'m> Walk<'m> {
     pub(super) fn split(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
         let value = self.value(node, 0)?.clone();
         let old = self.dims_of(&value)?;
-        let along = axis_of(node.int("axis", 0), old.len())?;
+        let along = axis(node.int("axis", 0), old.len())?;
         let parts = node.proto.output.len().max(1);
         let sizes = match self.numbers(node, 1, "split")? {
             Some(sizes) => sizes.iter().map(|&size| usize::try_from(size).unwrap_or(0)).collect(),
@@ -217,7 +228,10 @@ impl<'m> Walk<'m> {
                 (0..parts).map(|part| size.min(old[along].saturating_sub(part * size))).collect::<Vec<_>>()
             }
         };
-        if sizes.len() != parts || sizes.contains(&0) || sizes.iter().sum::<usize>() != old[along] {
+        if sizes.len() != parts
+            || sizes.contains(&0)
+            || sizes.iter().copied().fold(0, usize::saturating_add) != old[along]
+        {
             return Err(Stop::new(format!("parts of {sizes:?} of {}", old[along]), "the file is not consistent"));
         }
         let (mut first, mut result) = (0, None);
@@ -255,7 +269,7 @@ impl<'m> Walk<'m> {
     pub(super) fn gather(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
         let value = self.value(node, 0)?.clone();
         let old = self.dims_of(&value)?;
-        let along = axis_of(node.int("axis", 0), old.len())?;
+        let along = axis(node.int("axis", 0), old.len())?;
         let chosen = self.constant(node, 1)?;
         let size = old[along] as i64;
         let indices: Option<Vec<i64>> = chosen.to_ints().and_then(|ints| {
@@ -352,7 +366,7 @@ impl<'m> Walk<'m> {
         let &[1, c, h, w] = &self.dims_of(&value)?[..] else {
             return Err(Stop::new("it reads what is no image", "images are [1, c, h, w]"));
         };
-        let b = usize::try_from(node.int("blocksize", 0)).unwrap_or(0);
+        let b = usize::try_from(node.int("blocksize", 0)).ok().filter(|&b| b <= MAX_DIMENSION).unwrap_or(0);
         let deep = node.op() == "DepthToSpace";
         let fits = b > 0 && if deep { c.is_multiple_of(b * b) } else { h.is_multiple_of(b) && w.is_multiple_of(b) };
         if !fits {
@@ -483,11 +497,6 @@ impl<'m> Walk<'m> {
         };
         self.moved(node, &whole, &by)
     }
-}
-
-/// An axis of a tensor that has some.
-fn axis_of(at: i64, rank: usize) -> Result<usize, Stop> {
-    if rank == 0 { Err(Stop::new("an axis of a number", "the file is not consistent")) } else { axis(at, rank) }
 }
 
 fn order_of(node: Node<'_>, rank: usize) -> Result<Vec<usize>, Stop> {

@@ -44,14 +44,20 @@ impl<'m> Walk<'m> {
             probability: self.is_sigmoid(self.graph.output),
             class: self.class,
             parts: Vec::new(),
+            units: Vec::new(),
         });
     }
 
     /// The unit that the file declares for integers.
     pub(super) fn declared_unit(&self, name: &'m str) -> Option<f32> {
-        let node = self.graph.maker(name)?;
+        let passed = |node: &Node<'m>| match node.op() {
+            "QuantizeLinear" | "DequantizeLinear" => self.done.contains(node.output()),
+            "Identity" | "Cast" | "Clip" | "MaxPool" | "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze"
+            | "Transpose" | "ArgMax" | "Softmax" => true,
+            _ => false,
+        };
+        let node = self.graph.back(name).find(|node| !passed(node))?;
         match node.op() {
-            "QuantizeLinear" | "DequantizeLinear" if self.done.contains(name) => self.declared_unit(node.input(0)?),
             "QLinearConcat" => self.scalar(node, 0).ok(),
             "QuantizeLinear" | "QLinearSoftmax" => self.scalar(node, 1).ok(),
             "QLinearAveragePool" | "QLinearGlobalAveragePool" | "QLinearSigmoid" | "QLinearLeakyRelu" => {
@@ -59,20 +65,28 @@ impl<'m> Walk<'m> {
             }
             "QLinearConv" | "QLinearMatMul" | "QLinearAdd" | "QLinearMul" => self.scalar(node, 6).ok(),
             "QGemm" => self.scalar(node, 7).ok(),
-            "Identity" | "Cast" | "Clip" | "MaxPool" | "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze"
-            | "Transpose" | "ArgMax" | "Softmax" => self.declared_unit(node.input(0)?),
             _ => None,
         }
     }
 
     /// True if values are the results of a sigmoid, perhaps quantised.
     fn is_sigmoid(&self, name: &'m str) -> bool {
-        self.graph.maker(name).is_some_and(|node| match node.op() {
+        let passed = [
+            "QuantizeLinear",
+            "DequantizeLinear",
+            "Quant",
+            "IntQuant",
+            "Identity",
+            "Clip",
+            "Reshape",
+            "Flatten",
+            "Squeeze",
+            "Unsqueeze",
+            "Cast",
+        ];
+        self.graph.back(name).find(|node| !passed.contains(&node.op())).is_some_and(|node| match node.op() {
             "Sigmoid" => !self.behind.contains(&End::Sigmoid),
-            "QLinearSigmoid" => true,
-            "QuantizeLinear" | "DequantizeLinear" | "Quant" | "IntQuant" | "Identity" | "Clip" | "Reshape"
-            | "Flatten" | "Squeeze" | "Unsqueeze" | "Cast" => node.input(0).is_some_and(|name| self.is_sigmoid(name)),
-            _ => false,
+            op => op == "QLinearSigmoid",
         })
     }
 
@@ -82,30 +96,37 @@ impl<'m> Walk<'m> {
             self.code(scale.id, real.layout, scale.quantised, false);
             return Ok((scale.id, Some(scale.unit.into())));
         };
-        let (sum, common) = self.output_sum(real, sum, unit, node)?;
+        let (sum, units) = self.output_sum(real, sum, unit, node, true)?;
         let id = self.builder.linear(node.name(), sum)?;
         self.code(id, real.layout, None, false);
-        Ok((id, Some(common)))
+        if let &[unit] = &units[..] {
+            return Ok((id, Some(unit)));
+        }
+        if let Some(coding) = &mut self.builder.output_coding {
+            coding.units = units;
+        }
+        Ok((id, None))
     }
 
-    /// Sums of products as integers with one unit.
+    /// Sums of products as integers with one unit, or with one for each channel where there may be `several`.
     pub(super) fn output_sum(
         &mut self,
         real: &Real<'m>,
         sum: &Sum,
         unit: &[f64],
         node: Node<'m>,
-    ) -> Result<(Sum, f64), Stop> {
+        several: bool,
+    ) -> Result<(Sum, Vec<f64>), Stop> {
         let mut sum = sum.clone();
         let Lines { unit, bias } = Lines::of(unit, &real.post)?;
-        let (mut common, factors, whole) = self.with_one_unit(&mut sum, &unit)?;
+        let Units { mut units, factors, whole } = self.with_units(&mut sum, &unit, several)?;
         // Biases in whole units are so but for the rounding of their unit.
         let snapped = |b: f64| if (b - b.round()).abs() <= 1e-6 * b.abs() { b.round() } else { b };
-        let offsets: Vec<f64> = bias.iter().map(|b| snapped(b / common)).collect();
+        let offsets: Vec<f64> = (0..bias.len()).map(|c| snapped(bias[c] / at(&units, c))).collect();
         let finer = self.finer(&sum, &offsets);
         if finer > 1 {
             sum.multiply(&vec![finer; unit.len()])?;
-            common /= finer as f64;
+            units.iter_mut().for_each(|unit| *unit /= finer as f64);
         }
         let (mut rounded, mut added) = (0.0f64, Vec::new());
         for (z, offset) in sum.bias.iter_mut().zip(&offsets) {
@@ -123,6 +144,7 @@ impl<'m> Walk<'m> {
         }
         if rounded > FINE || !whole {
             let exact = |c: usize| {
+                let common = at(&units, c);
                 let factor = unit[c] / common / (factors[c] * finer) as f64;
                 (factor, bias[c] / common - factor * added[c])
             };
@@ -132,23 +154,30 @@ impl<'m> Walk<'m> {
             self.note(node, &format!("the biases of the outputs are rounded, by {rounded:.4} of a unit at most"));
         }
         in_order(real)?;
-        Ok((sum, common))
+        Ok((sum, units))
     }
 
-    /// Gives all channels one unit: that unit, by what each channel was multiplied, and whether these multiples are exact.
-    fn with_one_unit(&mut self, sum: &mut Sum, unit: &[f64]) -> Result<(f64, Vec<i64>, bool), Stop> {
+    /// Gives all channels one unit, or each its own where there may be `several`.
+    fn with_units(&mut self, sum: &mut Sum, unit: &[f64], several: bool) -> Result<Units, Stop> {
         let least = unit.iter().map(|u| u.abs()).fold(f64::INFINITY, f64::min);
         if !(least.is_normal() && unit.iter().all(|u| u.is_finite())) {
             return Err(Stop::new("outputs without a unit", "the file is not consistent"));
         }
         if unit.iter().all(|&u| u > 0.0 && (u - unit[0]).abs() <= 1e-6 * unit[0]) {
-            return Ok((unit[0], vec![1; unit.len()], true));
+            return Ok(Units { units: vec![unit[0]], factors: vec![1; unit.len()], whole: true });
         }
         // Weights stay within 16 bits: units become multiples of a smaller one.
         let most = sum.weights().flatten().map(|w| w.unsigned_abs()).max().unwrap_or(1).max(1);
         let factor = f64::from(32_000 / most).max(1.0).floor();
         let largest = unit.iter().map(|u| u.abs()).fold(0.0, f64::max);
         let multiples = unit.iter().all(|u| (u / least).fract() == 0.0) && largest / least <= factor;
+        if several && !multiples && !(sum.has_identity() && unit.iter().any(|&u| u < 0.0)) {
+            let factors: Vec<i64> = unit.iter().map(|&u| if u < 0.0 { -1 } else { 1 }).collect();
+            if factors.contains(&-1) {
+                sum.multiply(&factors)?;
+            }
+            return Ok(Units { units: unit.iter().map(|u| u.abs()).collect(), factors, whole: true });
+        }
         if sum.has_identity() || !(multiples || self.near) {
             return Err(Stop::near("outputs with different units", "quantise the last layer by tensor"));
         }
@@ -160,7 +189,7 @@ impl<'m> Walk<'m> {
             let note = format!("outputs have different units: factors approximate them to {:.2} %", 100.0 * off);
             self.builder.report.note(note);
         }
-        Ok((common, factors, multiples))
+        Ok(Units { units: vec![common], factors, whole: multiples })
     }
 
     /// What the unit of the outputs z + offset is divided by, so that biases are multiples of it but for [`FINE`] parts of the unit: a
@@ -177,6 +206,13 @@ impl<'m> Walk<'m> {
         let factors: Vec<i64> = (0..=14).map(|k| 1 << k).filter(fits).collect();
         factors.iter().copied().find(|&factor| rest(factor) <= FINE).or(factors.last().copied()).unwrap_or(1)
     }
+}
+
+/// What one unit of sums stands for, of all or of each channel; by what channels were multiplied, and whether that is exact.
+struct Units {
+    units: Vec<f64>,
+    factors: Vec<i64>,
+    whole: bool,
 }
 
 /// Outputs unit * z + bias, by channel.

@@ -65,6 +65,7 @@ impl<'m> Walk<'m> {
             probability: false,
             class: None,
             parts: Vec::new(),
+            units: Vec::new(),
         };
         let tensors: Vec<_> = parts
             .iter()
@@ -123,8 +124,8 @@ impl<'m> Walk<'m> {
             }
             Value::Real(real) => match &real.source {
                 Source::Sum { sum, unit, .. } => {
-                    let (sum, unit) = self.output_sum(real, sum, unit, node).map_err(refused)?;
-                    (Some(unit), Made::Sum(Box::new(sum), Box::new((**real).clone())))
+                    let (sum, units) = self.output_sum(real, sum, unit, node, false).map_err(refused)?;
+                    (units.first().copied(), Made::Sum(Box::new(sum), Box::new((**real).clone())))
                 }
                 _ => {
                     let scale = self.plain(real, node).map_err(refused)?;
@@ -139,10 +140,12 @@ impl<'m> Walk<'m> {
 
     /// What the client does at the end to have an output, which is of the values before.
     fn end_of(&self, name: &str) -> Option<&'m str> {
-        let node = self.graph.maker(name)?;
-        match node.op() {
-            "Cast" | "Identity" | "Squeeze" | "Unsqueeze" | "Reshape" | "Flatten" => self.end_of(node.input(0)?),
-            "QuantizeLinear" | "DequantizeLinear" if self.done.contains(name) => self.end_of(node.input(0)?),
+        let passed = |node: &Node<'m>| match node.op() {
+            "Cast" | "Identity" | "Squeeze" | "Unsqueeze" | "Reshape" | "Flatten" => true,
+            "QuantizeLinear" | "DequantizeLinear" => self.done.contains(node.output()),
+            _ => false,
+        };
+        match self.graph.back(name).find(|node| !passed(node))?.op() {
             op @ ("Softmax" | "LogSoftmax" | "QLinearSoftmax" | "ArgMax" | "TopK" | "Sigmoid" | "Tanh") => {
                 Some(op).filter(|_| !self.behind.is_empty() || self.class.is_some())
             }

@@ -8,13 +8,14 @@ use super::doubts::Doubts;
 use super::graph::Node;
 use super::integers::Whole;
 use super::joint::Join;
+use super::moves::Move;
 use super::pairs::PairRule;
 use super::quantiser::{Quantiser, Rule};
 use super::real::{Float, Function, HALF_ULP, Post, at, odd_factor};
 use super::requantise::behind_later;
 use super::stop::Stop;
 use super::tensor::{Element, Values};
-use super::value::{Ints, Layout, Mean, Real, Scale, Source, Value};
+use super::value::{Ints, Later, Layout, Mean, Real, Scale, Source, Value};
 use super::walk::{Walk, then};
 use crate::import::builder::{Sum, weight_width};
 use crate::network::{TensorId, Term, Window};
@@ -64,7 +65,9 @@ impl<'m> Walk<'m> {
 
     /// A step behind everything that is done to `real`.
     pub(super) fn after(&self, real: &Real<'m>, post: Post) -> Result<Value<'m>, Stop> {
-        if !real.later.is_empty() && (!post.rises() || post.differs()) {
+        // Another order alone commutes with all that is alike on all elements.
+        let pools = real.later.iter().any(|later| matches!(later, Later::MaxPool(_)));
+        if pools && !post.rises() || !real.later.is_empty() && post.differs() {
             return Err(behind_later());
         }
         if real.layout.pad != [0; 4] {
@@ -177,6 +180,30 @@ impl<'m> Walk<'m> {
         function(root, Post::Join { by, left: behind(left, &a.post), right: behind(right, &b.post) })
     }
 
+    /// A constant that is added along the last dimension of what a matrix makes of rows: its bias. `None` if it is none.
+    fn bias_of_rows(&mut self, node: Node<'m>, index: usize, real: &Real<'m>) -> Result<Option<Value<'m>>, Stop> {
+        let (Source::Sum { sum, .. }, [Later::Select { axes, .. }]) = (&real.source, &real.later[..]) else {
+            return Ok(None);
+        };
+        let Some([channels, 1, rows]) = self.builder.shape_of(&sum.terms[0].0) else { return Ok(None) };
+        let dims = real.layout.dims(self.shape(real)?);
+        let back = Move::turned(dims, channels, rows);
+        let constant = self.constant(node, index)?;
+        if back.dims.last() != Some(&channels) || **axes != back.axes || constant.shape != [channels] {
+            return Ok(None);
+        }
+        let bare = Real { later: vec![], layout: Layout::of_rank(3), ..real.clone() };
+        let list = constant.to_floats().to_vec();
+        let value = match self.integers(node, index, &list)? {
+            Some(list) => self.after_whole(&bare, Whole::Add(list))?,
+            None => match self.with_bias(&bare, node, &list) {
+                Some(merged) => merged,
+                None => self.after(&bare, Post::Add(list))?,
+            },
+        };
+        self.moved(node, &value, &back).map(Some)
+    }
+
     /// `Add`: of a constant, or of two tensors.
     pub(super) fn add(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
         if node.proto.input.len() != 2 {
@@ -185,6 +212,9 @@ impl<'m> Walk<'m> {
         for (constant, other) in [(1, 0), (0, 1)] {
             if matches!(self.value(node, constant)?, Value::Constant(_) | Value::Scaled(_)) {
                 let real = self.real(node, other)?;
+                if let Some(value) = self.bias_of_rows(node, constant, &real)? {
+                    return Ok(value);
+                }
                 if let Some(value) = self.with_quantised(node, constant, &real) {
                     return Ok(value);
                 }
@@ -281,7 +311,7 @@ impl<'m> Walk<'m> {
             let most = magnitude * unit[channel].abs() + post.iter().map(offset).sum::<f64>();
             roundings * most + off[channel]
         };
-        let float = Float { error: self.magnitudes(&sum).iter().enumerate().map(error).collect() };
+        let float = Float { error: self.magnitudes(&sum).iter().enumerate().map(error).collect(), whole: false };
         Some((Source::Sum { unit: Rc::new(unit), float: Rc::new(float), sum: Rc::new(sum) }, post))
     }
 

@@ -78,7 +78,7 @@ impl<'m> Walk<'m> {
         let mut layout = real.layout;
         let window = if global {
             if node.op() == "ReduceMean" {
-                let axes = super::dims::axes(node, self.optional(node, 1)?)?.unwrap_or_default();
+                let axes = self.axes_of(node)?.unwrap_or_default();
                 let mut axes: Vec<i64> = axes.iter().map(|&a| if a < 0 { a + layout.rank as i64 } else { a }).collect();
                 axes.sort_unstable();
                 if !(axes == [2, 3] && layout.rank == 4 || axes == [2] && layout.rank == 3) {
@@ -172,10 +172,8 @@ impl<'m> Walk<'m> {
         let offset = offset_rule(quantiser);
         let rule = |sum: i64| if whole { offset.index(0, sum as f32 * unit / count) } else { rule(sum) };
         let id = self.builder.average(node.name(), input.id, *window, zero, rule)?;
-        if doubts.any() {
-            let average = self.average_value(input, window);
-            doubts.average([self.sums(input, window)], |_, sum| offset_rule(quantiser).between(0, average(sum)));
-        }
+        let source = Source::Average { input, window: *window, mean: Mean::Windows };
+        self.measure(&Real { source, ..Real::tensor(input, 1, Layout::of_rank(4)) }, &offset, &doubts);
         self.settle_average(node, &doubts, count as usize)?;
         Ok(id)
     }

@@ -5,9 +5,14 @@
 //! forward, what is to be quantised back. It moves them over nothing else: behind a `Flatten`, a `Gather` or a `Relu` a layer reads floats.
 //! What is said here was seen in the graphs that version 1.32 optimises.
 
+use std::iter::once;
+
 use super::dims::pads;
 use super::graph::{Graph, Node};
 use super::walk::Walk;
+
+/// Most zeros in a row that are looked at.
+const MAX_PADS: usize = 16;
 
 impl<'m> Graph<'m> {
     /// True if the runtime moves quantisers over the node.
@@ -102,19 +107,22 @@ impl<'m> Walk<'m> {
 
     /// True for zeros around an image that become part of the convolution or the average that alone reads them.
     fn joins(&self, node: Node<'m>) -> bool {
-        let next = self.graph.reader(node.output()).map(|(_, next)| next).filter(|next| next.index > node.index);
-        let taken = next
-            .is_some_and(|next| matches!(next.op(), "Conv" | "AveragePool") || next.op() == "Pad" && self.joins(next));
-        let zeros = || {
-            let value = self.optional(node, 2).ok()?.map_or(Some(node.float("value", 0.0)), |value| value.scalar())?;
-            let rank = self.dims_of(self.value(node, 0).ok()?).ok()?.len();
-            let (before, after) = pads(node, rank, |index| self.optional(node, index)).ok()?;
-            let spatial = [&before, &after].iter().all(|pads| pads.iter().take(2).all(|&pad| pad == 0));
-            let none_cut = before.iter().chain(&after).all(|&pad| pad >= 0);
-            Some(value == 0.0 && spatial && none_cut)
-        };
-        let plain = node.op() == "Pad" && node.input(3).is_none() && node.text("mode", "constant") == "constant";
-        taken && plain && zeros() == Some(true)
+        let is_pad = |node: &Node<'m>| node.op() == "Pad";
+        let behind = || self.graph.forth(node.output()).take(MAX_PADS);
+        is_pad(&node)
+            && behind().find(|next| !is_pad(next)).is_some_and(|next| matches!(next.op(), "Conv" | "AveragePool"))
+            && once(node).chain(behind().take_while(is_pad)).all(|pad| self.has_zeros(pad) == Some(true))
+    }
+
+    /// Whether a `Pad` puts zeros around an image; `None` where nothing says so.
+    fn has_zeros(&self, node: Node<'m>) -> Option<bool> {
+        let value = self.optional(node, 2).ok()?.map_or(Some(node.float("value", 0.0)), |value| value.scalar())?;
+        let rank = self.dims_of(self.value(node, 0).ok()?).ok()?.len();
+        let (before, after) = pads(node, rank, |index| self.optional(node, index)).ok()?;
+        let spatial = [&before, &after].iter().all(|pads| pads.iter().take(2).all(|&pad| pad == 0));
+        let none_cut = before.iter().chain(&after).all(|&pad| pad >= 0);
+        let plain = node.input(3).is_none() && node.text("mode", "constant") == "constant";
+        Some(plain && value == 0.0 && spatial && none_cut)
     }
 }
 

@@ -97,6 +97,8 @@ pub(super) struct Near {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Float {
     pub error: Vec<f64>,
+    /// The runtime has the accumulator as an integer, which it makes a float before it multiplies it by the unit: that rounds twice.
+    pub whole: bool,
 }
 
 impl Near {
@@ -119,7 +121,18 @@ impl Near {
 
 impl Float {
     pub fn exact(channels: usize) -> Float {
-        Float { error: vec![0.0; channels] }
+        Float { error: vec![0.0; channels], whole: false }
+    }
+
+    /// Of accumulators that the runtime has as integers.
+    pub fn whole(channels: usize) -> Float {
+        Float { whole: true, ..Float::exact(channels) }
+    }
+
+    /// The real value of an accumulator on a channel.
+    pub fn near(&self, channel: usize, z: i64, unit: f64) -> Near {
+        let z = if self.whole { f64::from(z as f32) } else { z as f64 };
+        Near { error: self.error[channel], ..Near::rounded(z * unit) }
     }
 
     /// For sums of `products` products of magnitudes that add up to `magnitude` integers, with these units. They are exact in any
@@ -135,7 +148,7 @@ impl Float {
                 * f64::from(input.unit).abs()
                 * f64::from(weight).abs()
         };
-        Float { error: magnitude.iter().enumerate().map(error).collect() }
+        Float { error: magnitude.iter().enumerate().map(error).collect(), whole: false }
     }
 }
 

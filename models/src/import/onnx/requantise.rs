@@ -27,6 +27,9 @@ impl<'m> Walk<'m> {
     ) -> Result<TensorId, Stop> {
         let (doubts, mut measured) = (Doubts::default(), None);
         let steps = &real.post;
+        if quantiser.differs() && real.later.iter().any(|later| matches!(later, Later::Select { .. })) {
+            return Err(behind_later());
+        }
         let id = match &real.source {
             Source::Tensor(scale) => self.quantise_tensor(node, real, *scale, quantiser, &doubts)?,
             Source::Sum { sum, unit, float } => {
@@ -53,9 +56,7 @@ impl<'m> Walk<'m> {
             })?,
             Source::Concat(parts) => self.quantise_joined(node, parts, steps, quantiser)?,
         };
-        if doubts.any() {
-            self.measure(real, quantiser, &doubts);
-        }
+        self.measure(real, quantiser, &doubts);
         match (&real.source, &steps[..]) {
             (Source::Average { mean: Mean::Reduced, .. }, _) => self.settle(node, &doubts, MEANS, None)?,
             (Source::Average { window, .. }, []) => {
@@ -107,10 +108,7 @@ impl<'m> Walk<'m> {
         doubts: &Doubts,
     ) -> Result<(TensorId, Option<Measured>), Stop> {
         let steps = &real.post;
-        let near = |channel: usize, z: i64| {
-            let error = float.error[channel];
-            Near { error, ..Near::rounded(z as f64 * unit[channel]) }
-        };
+        let near = |channel: usize, z: i64| float.near(channel, z, unit[channel]);
         // Steps on integers come first; the accumulator is one.
         let (first, rest) = match &steps[..] {
             [Post::Whole(first), rest @ ..] if unit.iter().all(|&u| u == 1.0) => (&first[..], rest),
@@ -204,8 +202,11 @@ impl<'m> Walk<'m> {
         Ok(self.builder.node(node.name(), Op::Concat { inputs }, None)?)
     }
 
-    /// Measures doubts over all that is reachable.
-    fn measure(&self, real: &Real<'m>, quantiser: &Quantiser, doubts: &Doubts) {
+    /// Measures doubts, if there are any, over all that is reachable.
+    pub(super) fn measure(&self, real: &Real<'m>, quantiser: &Quantiser, doubts: &Doubts) {
+        if !doubts.any() {
+            return;
+        }
         let ends = |channel: usize, near: Near| quantiser.between(channel, apply(&real.post, channel, near));
         match &real.source {
             Source::Tensor(scale) => {
@@ -214,9 +215,8 @@ impl<'m> Walk<'m> {
                 let range = self.builder.tensor(scale.id).range;
                 doubts.average(vec![range; channels], |channel, x| ends(channel, scale.near(x)));
             }
-            Source::Sum { sum, unit, float } => doubts.average(self.builder.bounds(sum), |channel, z| {
-                ends(channel, Near { error: float.error[channel], ..Near::rounded(z as f64 * unit[channel]) })
-            }),
+            Source::Sum { sum, unit, float } => doubts
+                .average(self.builder.bounds(sum), |channel, z| ends(channel, float.near(channel, z, unit[channel]))),
             Source::Average { input, window, .. } => {
                 let average = self.average_value(*input, window);
                 doubts.average([self.sums(*input, window)], |channel, sum| ends(channel, average(sum)));
@@ -226,7 +226,7 @@ impl<'m> Walk<'m> {
     }
 
     /// The sums that windows of a tensor can have.
-    pub(super) fn sums(&self, input: Scale, window: &Window) -> Range {
+    fn sums(&self, input: Scale, window: &Window) -> Range {
         let count = (window.kernel[0] * window.kernel[1]) as i64;
         let range = self.builder.tensor(input.id).range;
         let range = if window.padding == [0; 4] { range } else { range.with_zero() };

@@ -10,7 +10,11 @@ use super::stop::Stop;
 use super::tensor::{Constant, Element};
 use super::value::{Ints, Later, Layout, Real, Scale, Source, Value};
 use super::walk::Walk;
+use crate::check::MAX_DIMENSION;
 use crate::network::{Op, TensorId};
+
+/// How many times joined values may be joined before something quantises them.
+const MAX_NESTING: usize = 16;
 
 impl<'m> Walk<'m> {
     /// Real values as a tensor of the network times a unit.
@@ -142,8 +146,11 @@ impl<'m> Walk<'m> {
         if parts.iter().any(|part| part.layout != layout || layout.pad != [0; 4]) {
             return Err(Stop::new("it joins an image and a vector", "the file is not consistent"));
         }
-        let channels = parts.iter().map(|part| part.channels).sum();
+        let channels = parts.iter().fold(0usize, |sum, part| sum.saturating_add(part.channels));
         let source = Source::Concat(parts);
+        if channels > MAX_DIMENSION || source.nesting() > MAX_NESTING {
+            return Err(Stop::new("parts of parts of many parts", "quantise what is joined"));
+        }
         Ok(Value::Real(Rc::new(Real { source, post: vec![], later: vec![], channels, layout, fused: None })))
     }
 

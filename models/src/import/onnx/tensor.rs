@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::dims;
 use super::schema::TensorProto;
 use crate::check::MAX_WEIGHTS;
 use crate::import::ImportProblem;
@@ -39,6 +40,11 @@ impl Element {
             26 => int(2, true),
             _ => None,
         }
+    }
+
+    /// True of integers of 8 bits.
+    pub fn is_byte(self) -> bool {
+        matches!(self, Element::Int { bits: 8, .. })
     }
 
     /// Smallest and largest value of an integer type of at most 8 bits.
@@ -139,6 +145,9 @@ impl Constant {
             let dim = usize::try_from(dim).map_err(|_| damaged("has a negative dimension"))?;
             count = count.saturating_mul(dim as u128);
             shape.push(dim);
+        }
+        if count == 0 && !dims::is_small(&shape) {
+            return Err(damaged("has dimensions that no array has"));
         }
         if count > MAX_WEIGHTS as u128 {
             return Err(ImportProblem::TooLarge {

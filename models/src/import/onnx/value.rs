@@ -6,7 +6,7 @@
 
 use std::rc::Rc;
 
-use super::real::{Float, Post};
+use super::real::{Float, Post, at};
 use super::tensor::{Constant, Element};
 use crate::import::builder::Sum;
 use crate::network::{Shape, TensorId, Window};
@@ -181,16 +181,14 @@ impl Layout {
 impl Scaled {
     /// Unit of element group `index` of the axis.
     pub fn unit(&self, index: usize) -> f32 {
-        if self.scale.len() == 1 { self.scale[0] } else { self.scale[index] }
+        at(&self.scale, index)
     }
 
     /// The real values.
     pub fn to_constant(&self) -> Constant {
         let inner: usize = self.shape[self.axis.min(self.shape.len())..].iter().skip(1).product();
-        let unit = |index: usize| {
-            if self.scale.len() == 1 { self.scale[0] } else { self.scale[index / inner % self.scale.len()] }
-        };
-        let values = self.ints.iter().enumerate().map(|(index, &v)| v as f32 * unit(index)).collect();
+        let group = |index: usize| index / inner % self.scale.len();
+        let values = self.ints.iter().enumerate().map(|(index, &v)| v as f32 * self.unit(group(index))).collect();
         Constant::floats(self.shape.clone(), values)
     }
 }
@@ -211,6 +209,17 @@ impl<'m> Value<'m> {
             Value::Constant(constant) => Some(constant.clone()),
             Value::Scaled(scaled) => Some(scaled.to_constant()),
             _ => None,
+        }
+    }
+}
+
+impl Source<'_> {
+    /// How deep parts lie in parts. No source is deeper than a few, so this may recurse.
+    pub fn nesting(&self) -> usize {
+        let most = |parts: &[Rc<Real<'_>>]| parts.iter().map(|part| part.source.nesting()).max().unwrap_or(0);
+        match self {
+            Source::Concat(parts) | Source::Pieces { parts, .. } => 1 + most(parts),
+            Source::Tensor(_) | Source::Sum { .. } | Source::Average { .. } | Source::Pair(..) => 0,
         }
     }
 }

@@ -104,7 +104,7 @@ impl<'m> Walk<'m> {
 
     /// The type of a zero point, which is that of the values.
     pub fn element(&self, node: Node<'m>, index: usize) -> Result<Element, Stop> {
-        let zero = node.input(index).map(|_| self.constant(node, index)).transpose()?;
+        let zero = self.optional(node, index)?;
         Ok(constants::target_element(node, zero.as_ref()))
     }
 

@@ -149,7 +149,7 @@ impl<'m> Walk<'m> {
 
     /// `DequantizeLinear` of 32-bit integers, one unit or one for each channel.
     pub(super) fn accumulator(&mut self, node: Node<'m>, real: &Rc<Real<'m>>) -> Result<Value<'m>, Stop> {
-        let zeros = node.input(2).map(|_| self.constant(node, 2)).transpose()?;
+        let zeros = self.optional(node, 2)?;
         if zeros.is_some_and(|zeros| zeros.to_ints().is_none_or(|zeros| zeros.iter().any(|&zero| zero != 0))) {
             return Err(Stop::new("a zero point of 32-bit integers", "leave it out"));
         }

@@ -14,6 +14,7 @@ use super::shape::bounded;
 use super::trouble::{Trouble, refuse};
 use super::value::{Quantisation, Value, positive, quantisation};
 use super::walk::Walk;
+use crate::declared::of_channel;
 use crate::import::builder::{Obstacle, Sum};
 use crate::import::report::Verdict;
 use crate::network::{Op, Range, TensorId, Term, Window};
@@ -277,7 +278,7 @@ impl<'m, 'f> Walk<'m, 'f> {
     ) -> Result<(), Trouble> {
         let (x, constants) = self.aligned(name, x, constant)?;
         let channels = self.builder.tensor(x.id).shape[0];
-        let constant = |channel: usize| constants[if constants.len() == 1 { 0 } else { channel }];
+        let constant = |channel: usize| of_channel(&constants, channel);
         let Clamp { zero_point, lo, hi } = y.clamp;
         let mut terms = Vec::new();
         for (part, below) in [("above", false), ("below", true)] {

@@ -150,6 +150,7 @@ impl<'m, 'f> Walk<'m, 'f> {
                     probability: maker == Some(model::LOGISTIC),
                     class: first.class,
                     parts: Vec::new(),
+                    units: Vec::new(),
                 };
                 if first.beta != 1.0 {
                     let note = format!("the softmax has the beta {}, which is in the output's scale", first.beta);
@@ -171,6 +172,7 @@ impl<'m, 'f> Walk<'m, 'f> {
                     probability: false,
                     class: None,
                     parts: coding::told(parts(self.model, ends, all)),
+                    units: Vec::new(),
                 };
                 (id, Some(all[0].scale).filter(|_| same), coding)
             }

@@ -7,6 +7,7 @@ use super::round::{Activation, Multiplier, Rounding, Rule};
 use super::trouble::{Trouble, refuse};
 use super::value::{Quantisation, Value, integers32, positive, quantisation};
 use super::walk::Walk;
+use crate::declared::of_channel;
 use crate::import::builder::{Obstacle, Sum, weight_width};
 use crate::import::report::Verdict;
 use crate::import::same;
@@ -228,7 +229,7 @@ impl<'m, 'f> Walk<'m, 'f> {
             }
         };
         let rules: Vec<Rule> = scales.iter().map(rule).collect();
-        let pick = |channel: usize| rules[if rules.len() == 1 { 0 } else { channel }];
+        let pick = |channel: usize| of_channel(&rules, channel);
         for (channel, domain) in self.builder.bounds(&sum).into_iter().enumerate() {
             if !pick(channel).holds(domain) {
                 let Range { lo, hi } = domain;

@@ -88,6 +88,7 @@ pub fn read(bytes: &[u8], folder: Option<&Path>, name: &str, reads: &Reads) -> R
         probability: false,
         class: last.class,
         parts: vec![],
+        units: vec![],
     };
     if last.id == 0 {
         return Err(ImportProblem::Damaged("the graph has no layers".to_owned()).into());

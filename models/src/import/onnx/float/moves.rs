@@ -170,10 +170,9 @@ impl<'m> Reader<'_, 'm> {
 
     /// Whether nothing but shapes and classes follow.
     fn leads_out(&self, output: &str) -> bool {
-        self.graph.reader(output).is_some_and(|(_, next)| {
-            matches!(next.op(), "Identity" | "Cast" | "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "ArgMax")
-                && (self.graph.is_output(next.output()) || self.leads_out(next.output()))
-        })
+        let calm = ["Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "ArgMax"];
+        let mut behind = self.graph.forth(output).take_while(|next| calm.contains(&next.op()));
+        behind.any(|next| self.graph.is_output(next.output()))
     }
 
     pub(super) fn arg_max(&mut self, node: Node<'m>) -> Result<(), Stop> {
