@@ -97,7 +97,7 @@ fn kept_files_equal_their_runtimes() {
 
 /// Files of the tools, and why they are refused unless results may be approximate.
 const EXPORTS: [(&str, Option<&str>); 24] = [
-    ("brevitas-qcdq-w2-channel-any-float", Some("outputs with different units")),
+    ("brevitas-qcdq-w2-channel-any-float", None),
     ("brevitas-qcdq-w2-channel-power-quant", None),
     ("brevitas-qcdq-w2-tensor-any-trunc", None),
     ("brevitas-qcdq-w3-tensor-any-branches", None),
@@ -105,7 +105,7 @@ const EXPORTS: [(&str, Option<&str>); 24] = [
     ("brevitas-qcdq-w4-channel-any-quant", Some("signed 8-bit activations are")),
     ("brevitas-qcdq-w4-channel-power-trunc", None),
     ("brevitas-qcdq-w4-tensor-power-float", None),
-    ("brevitas-qonnx-w2-channel-any-float", Some("outputs with different units")),
+    ("brevitas-qonnx-w2-channel-any-float", None),
     ("brevitas-qonnx-w2-channel-power-quant", None),
     ("brevitas-qonnx-w2-tensor-any-trunc", None),
     ("brevitas-qonnx-w3-tensor-any-branches", None),

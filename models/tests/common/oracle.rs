@@ -77,6 +77,13 @@ pub struct Comparison {
     pub classes: usize,
 }
 
+/// What a unit of output `at` of so many stands for, where the network says it: of all, or of its channel.
+pub fn unit_of(network: &Network, at: usize, outputs: usize) -> Option<f64> {
+    let architecture = network.architecture();
+    let units = architecture.output_coding.as_ref().map_or(&[][..], |coding| &coding.units);
+    units.get((at * units.len()).checked_div(outputs)?).copied().or(architecture.output_scale)
+}
+
 /// Runs a network on the inputs of a case that `tests/oracle/onnx/run.py` wrote.
 ///
 /// Outputs of the file are real numbers. Those of the network times their unit are within half a unit of them, since the bias of a last
@@ -86,17 +93,18 @@ pub fn compare(network: &Network, case: &Value) -> Comparison {
         value.as_array().expect("a list").iter().map(|v| v.as_f64().expect("a number")).collect()
     };
     let largest = |values: &[f64]| values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let unit = network.architecture().output_scale.unwrap_or(1.0);
     let cases = case["inputs"].as_array().expect("a list").iter().zip(case["outputs"].as_array().expect("a list"));
     let mut comparison = Comparison::default();
     for (input, wanted) in cases {
         let values = list(input).into_iter().map(|x| x as i64).collect();
         let input = Tensor::from_shape_vec(network.architecture().input.shape, values).expect("the input's shape");
-        let found: Vec<f64> = network.run(&input).expect("a valid input").iter().map(|&z| z as f64 * unit).collect();
+        let found = network.run(&input).expect("a valid input");
+        let units: Vec<f64> = (0..found.len()).map(|at| unit_of(network, at, found.len()).unwrap_or(1.0)).collect();
+        let found: Vec<f64> = found.iter().zip(&units).map(|(&z, unit)| z as f64 * unit).collect();
         let wanted = list(wanted);
         assert_eq!(found.len(), wanted.len(), "the number of outputs");
         let most = wanted.iter().fold(0.0f64, |most, y| most.max(y.abs()));
-        for (z, y) in found.iter().zip(&wanted) {
+        for ((z, y), unit) in found.iter().zip(&wanted).zip(&units) {
             let apart = (z - y).abs();
             comparison.differ += usize::from(apart > 0.51 * unit + 1e-5 * most);
             comparison.worst = comparison.worst.max(apart / most);

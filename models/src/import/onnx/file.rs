@@ -91,7 +91,10 @@ impl<'m> Walk<'m> {
             }
         }
         match operators::find(node.op()).map(|operator| &operator.becomes) {
-            Some(Becomes::Imported(_, import) | Becomes::Dropped(_, import)) => import(self, node),
+            Some(Becomes::Imported(_, import) | Becomes::Dropped(_, import)) => {
+                let value = self.along_rows(node, *import)?;
+                value.map_or_else(|| import(self, node), Ok)
+            }
             Some(Becomes::Refused(hint)) => Err(Stop::new(operators::UNKNOWN, *hint)),
             None => Err(Stop::new(operators::UNKNOWN, operators::OTHERS)),
         }

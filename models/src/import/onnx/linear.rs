@@ -335,9 +335,11 @@ impl<'m> Walk<'m> {
         let activation = readers.len() == 1
             && (follows("Relu") || follows("Clip"))
             && self.graph.reader(self.graph.nodes[readers[0]].output()).is_some();
-        // A constant that is added becomes the bias, a transposition part of the node.
-        let taken = bias.is_none()
-            && alone.is_some_and(|next| matches!(next.op(), "Add" | "Sum" | "Transpose" | "BatchNormalization"));
+        // What is added becomes the bias of a matrix, a transposition part of the node.
+        let taken = alone.is_some_and(|next| match kind {
+            FusedKind::MatMul => next.op() == "Add",
+            _ => bias.is_none() && matches!(next.op(), "Sum" | "Transpose"),
+        });
         types
             && bias.is_none_or(dequantised)
             && !(follows("QuantizeLinear") || activation || taken || self.graph.leads_to_quantiser(node.output()))
@@ -475,7 +477,8 @@ impl<'m> Walk<'m> {
     /// Where the constant bias of an `Add` behind a `MatMul` makes a `Gemm` of both, as ONNX Runtime does it, and a quantiser follows.
     pub(super) fn with_bias(&mut self, real: &Real<'m>, node: Node<'m>, bias: &[f32]) -> Option<Value<'m>> {
         let (Some(fused), Source::Sum { sum, unit, .. }) = (&real.fused, &real.source) else { return None };
-        let merges = fused.kind == FusedKind::MatMul
+        let merges = node.op() == "Add"
+            && fused.kind == FusedKind::MatMul
             && fused.apart.is_none()
             && self.graph.maker(fused.output).is_some_and(|made| self.layer_apart(made, true).is_none())
             && real.post.is_empty()

@@ -16,6 +16,10 @@ impl<'m> Walk<'m> {
     /// The network's output: a tensor, and the real value of one unit of it. The builder learns how the file codes it.
     pub(super) fn output(&mut self, value: &Value<'m>, node: Node<'m>) -> Result<(TensorId, Option<f64>), Stop> {
         let name = self.graph.output;
+        if value.padding() != [0; 4] {
+            let filled = self.filled(node, value)?;
+            return self.output(&filled, node);
+        }
         match value {
             Value::Ints(ints) => {
                 let unit = self.declared_unit(name);

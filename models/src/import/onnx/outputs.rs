@@ -107,16 +107,10 @@ impl<'m> Walk<'m> {
             Value::Class(value) => *value,
             value => value,
         };
+        let padded = value.padding() != [0; 4];
+        let value = if padded { self.filled(node, &value).map_err(refused)? } else { value };
         let dims = self.dims_of(&value).map_err(refused)?;
         let integers = !self.is_end(name);
-        let padded = match &value {
-            Value::Ints(ints) => ints.layout.pad != [0; 4],
-            Value::Real(real) => real.layout.pad != [0; 4],
-            _ => false,
-        };
-        if padded {
-            return Err(refused(Stop::new("a padded output among several", "end the network before the padding")));
-        }
         let (unit, made) = match &value {
             Value::Ints(ints) => {
                 let quantised = Some((ints.zero, ints.element));

@@ -9,6 +9,7 @@ use super::graph::Node;
 use super::integers::Whole;
 use super::joint::Join;
 use super::moves::Move;
+use super::operators::Import;
 use super::pairs::PairRule;
 use super::quantiser::{Quantiser, Rule};
 use super::real::{Float, Function, HALF_ULP, Post, at, odd_factor};
@@ -180,28 +181,51 @@ impl<'m> Walk<'m> {
         function(root, Post::Join { by, left: behind(left, &a.post), right: behind(right, &b.post) })
     }
 
-    /// A constant that is added along the last dimension of what a matrix makes of rows: its bias. `None` if it is none.
-    fn bias_of_rows(&mut self, node: Node<'m>, index: usize, real: &Real<'m>) -> Result<Option<Value<'m>>, Stop> {
-        let (Source::Sum { sum, .. }, [Later::Select { axes, .. }]) = (&real.source, &real.later[..]) else {
-            return Ok(None);
+    /// A constant along the last dimension of rows: these are turned, so that it has a number for each channel, and turned back. `None` where
+    /// there is none.
+    pub(super) fn along_rows(&mut self, node: Node<'m>, import: Import) -> Result<Option<Value<'m>>, Stop> {
+        let second = match node.op() {
+            "Add" | "Mul" | "Sub" | "Div" | "PRelu" => 1,
+            "QLinearAdd" | "QLinearMul" => 3,
+            _ => return Ok(None),
         };
-        let Some([channels, 1, rows]) = self.builder.shape_of(&sum.terms[0].0) else { return Ok(None) };
-        let dims = real.layout.dims(self.shape(real)?);
-        let back = Move::turned(dims, channels, rows);
-        let constant = self.constant(node, index)?;
-        if back.dims.last() != Some(&channels) || **axes != back.axes || constant.shape != [channels] {
-            return Ok(None);
+        for (constant, other) in [(second, 0), (0, second)] {
+            let Ok(numbers) = self.constant(node, constant) else { continue };
+            let Some(name) = node.input(other) else { continue };
+            let Some(value @ (Value::Real(_) | Value::Ints(_))) = self.values.get(name).cloned() else { continue };
+            let dims = self.dims_of(&value)?;
+            let Some((&channels, leading)) = numbers.shape.split_last() else { continue };
+            let along = channels > 1 && leading.iter().all(|&size| size == 1) && leading.len() < dims.len();
+            if !along || dims.len() < 3 || dims.last() != Some(&channels) {
+                continue;
+            }
+            let rows = dims.iter().product::<usize>() / channels;
+            let (turned, back) =
+                (Move::turned(vec![1, channels, rows], rows, channels), Move::turned(dims, channels, rows));
+            let by_rows = |real: &Real<'m>| match &real.later[..] {
+                // What a matrix makes of rows is turned already; only a plain list becomes its bias.
+                [Later::Select { axes, .. }] => {
+                    **axes == back.axes && real.channels == channels && leading.is_empty()
+                }
+                _ => false,
+            };
+            let mut bare = match &value {
+                Value::Real(real) if by_rows(real) => Value::Real(Rc::new(Real { later: vec![], ..(**real).clone() })),
+                Value::Real(real) if real.plain().is_none() => continue,
+                value => self.moved(node, value, &turned)?,
+            };
+            // As in a vector, there is a number for each element of a row.
+            match &mut bare {
+                Value::Real(real) => Rc::make_mut(real).layout = Layout::of_rank(2),
+                Value::Ints(ints) => ints.layout = Layout::of_rank(2),
+                _ => continue,
+            }
+            self.values.insert(name, bare);
+            let made = import(self, node);
+            self.values.insert(name, value);
+            return self.moved(node, &made?, &back).map(Some);
         }
-        let bare = Real { later: vec![], layout: Layout::of_rank(3), ..real.clone() };
-        let list = constant.to_floats().to_vec();
-        let value = match self.integers(node, index, &list)? {
-            Some(list) => self.after_whole(&bare, Whole::Add(list))?,
-            None => match self.with_bias(&bare, node, &list) {
-                Some(merged) => merged,
-                None => self.after(&bare, Post::Add(list))?,
-            },
-        };
-        self.moved(node, &value, &back).map(Some)
+        Ok(None)
     }
 
     /// `Add`: of a constant, or of two tensors.
@@ -212,9 +236,6 @@ impl<'m> Walk<'m> {
         for (constant, other) in [(1, 0), (0, 1)] {
             if matches!(self.value(node, constant)?, Value::Constant(_) | Value::Scaled(_)) {
                 let real = self.real(node, other)?;
-                if let Some(value) = self.bias_of_rows(node, constant, &real)? {
-                    return Ok(value);
-                }
                 if let Some(value) = self.with_quantised(node, constant, &real) {
                     return Ok(value);
                 }

@@ -40,16 +40,18 @@ impl<'m> Walk<'m> {
         Ok(shape)
     }
 
-    /// `MaxPool` and `GlobalMaxPool`.
+    /// `MaxPool`, `GlobalMaxPool`, and `ReduceMax` over both spatial axes.
     pub(super) fn max_pool(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
         if let Value::Ints(ints) = *self.value(node, 0)? {
             let window = self.max_window(node, self.builder.tensor(ints.id).shape, ints.layout)?;
             let id = self.builder.node(node.name(), Op::MaxPool { input: ints.id, window }, None)?;
-            return Ok(Value::Ints(Ints { id, ..ints }));
+            let layout = self.behind_max(node, ints.layout)?;
+            return Ok(Value::Ints(Ints { id, layout, ..ints }));
         }
         let real = self.real(node, 0)?;
         let window = self.max_window(node, self.shape(&real)?, real.layout)?;
         let mut real = (*real).clone();
+        real.layout = self.behind_max(node, real.layout)?;
         match real.plain() {
             Some(scale) => {
                 let id = self.builder.node(node.name(), Op::MaxPool { input: scale.id, window }, None)?;
@@ -58,6 +60,17 @@ impl<'m> Walk<'m> {
             None => real.later.push(Later::MaxPool(window)),
         }
         Ok(Value::Real(Rc::new(real)))
+    }
+
+    /// The layout behind a reduction, which is over height and width.
+    fn reduced(&self, node: Node<'m>, layout: Layout) -> Result<Layout, Stop> {
+        let axes = self.axes_of(node)?.unwrap_or_default();
+        let mut axes: Vec<i64> = axes.iter().map(|&a| if a < 0 { a + layout.rank as i64 } else { a }).collect();
+        axes.sort_unstable();
+        if !(axes == [2, 3] && layout.rank == 4 || axes == [2] && layout.rank == 3) {
+            return Err(Stop::new("a reduction over other axes than height and width", "networks reduce over both"));
+        }
+        Ok(if node.int("keepdims", 1) == 0 { Layout { rank: 2, ..layout } } else { layout })
     }
 
     /// `AveragePool`, `GlobalAveragePool`, and `ReduceMean` over both spatial axes.
@@ -78,18 +91,7 @@ impl<'m> Walk<'m> {
         let mut layout = real.layout;
         let window = if global {
             if node.op() == "ReduceMean" {
-                let axes = self.axes_of(node)?.unwrap_or_default();
-                let mut axes: Vec<i64> = axes.iter().map(|&a| if a < 0 { a + layout.rank as i64 } else { a }).collect();
-                axes.sort_unstable();
-                if !(axes == [2, 3] && layout.rank == 4 || axes == [2] && layout.rank == 3) {
-                    return Err(Stop::new(
-                        "a mean over other axes than height and width",
-                        "networks average over both",
-                    ));
-                }
-                if node.int("keepdims", 1) == 0 {
-                    layout.rank = 2;
-                }
+                layout = self.reduced(node, layout)?;
             }
             if real.layout.rank < 3 || real.layout.pad != [0; 4] {
                 return Err(Stop::new("an average of what is no image", "networks average over height and width"));
@@ -216,8 +218,12 @@ impl<'m> Walk<'m> {
         }
     }
 
+    fn behind_max(&self, node: Node<'m>, layout: Layout) -> Result<Layout, Stop> {
+        if node.op() == "ReduceMax" { self.reduced(node, layout) } else { Ok(layout) }
+    }
+
     fn max_window(&self, node: Node<'m>, shape: Shape, layout: Layout) -> Result<Window, Stop> {
-        if node.op() != "GlobalMaxPool" {
+        if node.op() == "MaxPool" {
             return self.pool_window(node, shape, layout);
         }
         if layout.rank < 3 {
