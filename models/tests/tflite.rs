@@ -211,6 +211,7 @@ fn a_pipe_is_no_model() {
     let (send, receive) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let network = Network::read(&pipe).expect_err("a pipe").to_string();
+        assert_eq!(import::is_tflite(&pipe).expect_err("a pipe").to_string(), "not a regular file");
         send.send([import(&pipe, Rounding::Double).expect_err("a pipe").to_string(), network])
     });
     for error in receive.recv_timeout(std::time::Duration::from_secs(20)).expect("it does not wait") {

@@ -155,6 +155,19 @@ mod tests {
         hex::encode(Sha256::digest(certificate))
     }
 
+    /// Nobody writes to it: opening it would wait for ever.
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_is_no_list() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let (send, receive) = std::sync::mpsc::channel();
+        std::thread::spawn(move || send.send(AllowList::read(&pipe).unwrap_err().to_string()));
+        let error = receive.recv_timeout(std::time::Duration::from_secs(20)).expect("it does not wait");
+        assert!(error.contains("not a regular file"), "{error}");
+    }
+
     #[test]
     fn certificates_have_the_names_of_the_list() {
         let [exact, renewed, other] =

@@ -1,9 +1,9 @@
 //! Arithmetic on constant arrays: numbers that are chosen, repeated, joined, compared. What exporters compute of shapes, and of masks.
 
-use super::dims::{axes, axis, cuts, inconsistent, is_small, sliced};
+use super::dims::{axes, axis, cuts, inconsistent, sliced};
 use super::graph::Node;
 use super::stop::Stop;
-use super::tensor::{Constant, Element, Values};
+use super::tensor::{Constant, Element, Values, is_small};
 
 /// Most elements of what is made of other arrays.
 const MOST: usize = 1 << 24;
@@ -440,6 +440,7 @@ mod tests {
             ("Gather", vec![list.clone(), ints(&[], &[2])]),
             ("Gather", vec![one.clone(), ints(&[], &[0])]),
             ("Concat", vec![one.clone(), one.clone()]),
+            ("Add", vec![ints(&[1 << 30, 1, 0], &[]), ints(&[1, 1 << 30, 0], &[])]),
             ("Concat", vec![list.clone(), ints(&[1, 1], &[1])]),
             ("Add", vec![list.clone(), ints(&[3], &[1, 2, 3])]),
             ("Mul", vec![list.clone(), ints(&[], &[i64::MAX])]),

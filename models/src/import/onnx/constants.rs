@@ -7,7 +7,7 @@ use super::dims::{axis, inconsistent, reshaped};
 use super::graph::Node;
 use super::quantiser::{Mode, Quantiser, Rule};
 use super::stop::Stop;
-use super::tensor::{Constant, Element, Values};
+use super::tensor::{Constant, Element, Values, is_small};
 use super::value::{Scaled, Value};
 use crate::declared::of_channel;
 
@@ -15,6 +15,16 @@ const INT64: Element = Element::Int { bits: 64, signed: true };
 
 /// The node's result, if it is one of those that are computed on constants; `inputs` are all constant.
 pub(super) fn fold<'m>(node: Node<'m>, inputs: &[Option<Value<'m>>]) -> Result<Option<Value<'m>>, Stop> {
+    let value = folded(node, inputs)?;
+    let shape = match &value {
+        Some(Value::Constant(constant)) => &constant.shape[..],
+        Some(Value::Scaled(scaled)) => &scaled.shape,
+        _ => &[],
+    };
+    if is_small(shape) { Ok(value) } else { Err(inconsistent()) }
+}
+
+fn folded<'m>(node: Node<'m>, inputs: &[Option<Value<'m>>]) -> Result<Option<Value<'m>>, Stop> {
     if node.op() == "Constant" {
         return Ok(Some(Value::Constant(node.value()?)));
     }

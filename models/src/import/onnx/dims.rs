@@ -2,7 +2,7 @@
 
 use super::graph::Node;
 use super::stop::Stop;
-use super::tensor::Constant;
+use super::tensor::{Constant, is_small};
 
 /// Most elements that are put on one side of an axis.
 const MAX_PAD: u64 = 1 << 12;
@@ -10,11 +10,6 @@ const MAX_PAD: u64 = 1 << 12;
 /// Why shapes that the file states for itself are refused.
 pub(super) fn inconsistent() -> Stop {
     Stop::new("shapes that do not fit each other", "the file is not consistent")
-}
-
-/// True of dimensions whose product is a number, those that are 0 left out: products of some of them are numbers too.
-pub(super) fn is_small(dims: &[usize]) -> bool {
-    dims.iter().try_fold(1usize, |all, &size| all.checked_mul(size.max(1)).filter(|&all| all <= 1 << 40)).is_some()
 }
 
 /// An axis, counted from the end if it is negative; a number has none.
@@ -209,8 +204,8 @@ mod tests {
         assert_eq!(changed("Unsqueeze", &[3, 2], Some(&[-1, 0])), Some(vec![1, 3, 2, 1]));
         assert_eq!(changed("Unsqueeze", &[], Some(&[0])), Some(vec![1]));
         // A number has no axes, an axis goes once, only ones go.
-        for (op, dims, axes) in [
-            ("Squeeze", &[][..], &[0][..]),
+        let wrong: [(&str, &[usize], &[i64]); 10] = [
+            ("Squeeze", &[], &[0]),
             ("Squeeze", &[], &[-1]),
             ("Squeeze", &[1, 1], &[1, 1]),
             ("Squeeze", &[1, 1], &[1, -1]),
@@ -220,7 +215,8 @@ mod tests {
             ("Unsqueeze", &[1, 2], &[0, -4]),
             ("Unsqueeze", &[], &[1]),
             ("Unsqueeze", &[2], &[i64::MIN]),
-        ] {
+        ];
+        for (op, dims, axes) in wrong {
             assert_eq!(changed(op, dims, Some(axes)), None, "{op} {dims:?} {axes:?}");
         }
         assert_eq!(changed("Unsqueeze", &[2], None), None);

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::dims::{axis, cuts, reshaped};
 use super::graph::Node;
+use super::real::MAX_STEPS;
 use super::stop::Stop;
 use super::tensor::Constant;
 use super::value::{Ints, Later, Layout, Real, Scale, Source, Value};
@@ -147,6 +148,9 @@ impl<'m> Walk<'m> {
                     _ if same => {}
                     _ if zeros => {
                         return Err(Stop::new("padding of values that are not quantised", "quantise them before"));
+                    }
+                    _ if real.later.len() >= MAX_STEPS => {
+                        return Err(Stop::new("values that are moved many times", "quantise them in between"));
                     }
                     _ => real.later.push(Later::Select { shape, axes: Rc::new(by.axes.clone()) }),
                 }

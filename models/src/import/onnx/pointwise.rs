@@ -12,17 +12,15 @@ use super::moves::Move;
 use super::operators::Import;
 use super::pairs::PairRule;
 use super::quantiser::{Quantiser, Rule};
-use super::real::{Float, Function, HALF_ULP, Post, at, odd_factor};
+use super::real::{Float, Function, HALF_ULP, MAX_STEPS, Post, at, odd_factor};
 use super::requantise::behind_later;
 use super::stop::Stop;
 use super::tensor::{Element, Values};
 use super::value::{Ints, Later, Layout, Mean, Real, Scale, Source, Value};
 use super::walk::{Walk, then};
+use crate::check::MAX_TERMS;
 use crate::import::builder::{Sum, weight_width};
 use crate::network::{TensorId, Term, Window};
-
-/// Most functions of real numbers between two quantisers.
-const MAX_STEPS: usize = 64;
 
 impl<'m> Walk<'m> {
     /// `Relu` and `Clip`.
@@ -74,7 +72,8 @@ impl<'m> Walk<'m> {
         if real.layout.pad != [0; 4] {
             return Err(Stop::new("it follows padding", "only convolutions may follow padding"));
         }
-        if real.post.len() >= MAX_STEPS {
+        let many = |post: &Post| matches!(post, Post::Whole(steps) if steps.len() > MAX_STEPS);
+        if real.post.len() >= MAX_STEPS || many(&post) {
             let reason = format!("more than {MAX_STEPS} functions in a row");
             return Err(Stop::new(reason, "quantise the values in between"));
         }
@@ -204,9 +203,7 @@ impl<'m> Walk<'m> {
                 (Move::turned(vec![1, channels, rows], rows, channels), Move::turned(dims, channels, rows));
             let by_rows = |real: &Real<'m>| match &real.later[..] {
                 // What a matrix makes of rows is turned already; only a plain list becomes its bias.
-                [Later::Select { axes, .. }] => {
-                    **axes == back.axes && real.channels == channels && leading.is_empty()
-                }
+                [Later::Select { axes, .. }] => **axes == back.axes && real.channels == channels && leading.is_empty(),
                 _ => false,
             };
             let mut bare = match &value {
@@ -317,6 +314,10 @@ impl<'m> Walk<'m> {
                 post.extend(b.post.iter().cloned());
             }
             _ => return None,
+        }
+        // Sums of sums may double what there is.
+        if sum.terms.len() > MAX_TERMS || post.len() > MAX_STEPS {
+            return None;
         }
         let sum = self.limited(sum).ok()?;
         let odd = |u: f64| if u == f64::from(u as f32) { odd_factor(u as f32) } else { f64::INFINITY };

@@ -7,7 +7,7 @@ use super::fused::FUSED;
 use super::graph::Node;
 use super::pointwise::offset_rule;
 use super::quantiser::Quantiser;
-use super::real::{HALF_ULP, Near, odd_factor, power_of_two, quantised};
+use super::real::{HALF_ULP, MAX_STEPS, Near, odd_factor, power_of_two, quantised};
 use super::stop::Stop;
 use super::value::{Ints, Later, Layout, Mean, Real, Scale, Source, Value};
 use super::walk::Walk;
@@ -56,6 +56,9 @@ impl<'m> Walk<'m> {
             Some(scale) => {
                 let id = self.builder.node(node.name(), Op::MaxPool { input: scale.id, window }, None)?;
                 real.source = Source::Tensor(Scale { id, ..scale });
+            }
+            None if real.later.len() >= MAX_STEPS => {
+                return Err(Stop::new("more pools in a row than are put off", "quantise the values in between"));
             }
             None => real.later.push(Later::MaxPool(window)),
         }

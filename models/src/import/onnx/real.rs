@@ -13,6 +13,9 @@ use crate::import::erf::erf;
 
 pub(super) use crate::declared::of_channel as at;
 
+/// Most functions of real numbers between two quantisers.
+pub(super) const MAX_STEPS: usize = 64;
+
 /// 2^-24: a float's relative rounding error.
 pub(super) const HALF_ULP: f64 = 1.0 / (1 << 24) as f64;
 

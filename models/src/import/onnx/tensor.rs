@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 
-use super::dims;
 use super::schema::TensorProto;
 use crate::check::MAX_WEIGHTS;
 use crate::import::ImportProblem;
@@ -146,7 +145,7 @@ impl Constant {
             count = count.saturating_mul(dim as u128);
             shape.push(dim);
         }
-        if count == 0 && !dims::is_small(&shape) {
+        if count == 0 && !is_small(&shape) {
             return Err(damaged("has dimensions that no array has"));
         }
         if count > MAX_WEIGHTS as u128 {
@@ -160,6 +159,11 @@ impl Constant {
         let values = values(tensor, element, count).ok_or_else(|| damaged("has not as much data as its shape says"))?;
         Ok(Constant { shape, element, values })
     }
+}
+
+/// True of dimensions whose product is a number, those that are 0 left out: products of some of them are numbers too.
+pub(super) fn is_small(dims: &[usize]) -> bool {
+    dims.iter().try_fold(1usize, |all, &size| all.checked_mul(size.max(1)).filter(|&all| all <= 1 << 40)).is_some()
 }
 
 /// The elements; `None` if their number is wrong.
