@@ -2,14 +2,18 @@
 //!
 //! | part | what |
 //! |---|---|
-//! | `__metadata__["lowkey.format"]` | `"1"`; `"2: "` and what the file chooses beyond operations ([`declared`](crate::declared)), `"2: rings"`, `"2: coins"`, `"2: rings, coins"` |
+//! | `__metadata__["lowkey.format"]` | `"1"`; or `"2: "` and what the file chooses, in this order, with commas: `rings`, `coins` ([`declared`](crate::declared)), `digest` |
+//! | `__metadata__["lowkey.sha256"]` | there if `digest` is chosen: SHA-256 of the file, 64 hexadecimal digits, which count as zeros in it |
 //! | `__metadata__["lowkey.architecture"]` | JSON of an [`Architecture`] |
 //! | tensor `<node>.<term>.weight` | I8, I16 or I32, `[out_channels, in_channels / groups, kernel h, kernel w]`, a matrix `[outputs, inputs]` |
 //! | tensor `<node>.bias` | I32 or I64, `[out_channels]` |
 //!
 //! `<node>` is the node's name, `<term>` the position of the term in it. Nothing may be missing or left over. `to_bytes` always
-//! gives the same bytes for the same network, so that a file can be named by its digest. A network that chooses nothing has format 1, which
-//! older programs read; they refuse all others, naming what is chosen.
+//! gives the same bytes for the same network, so that a file can be named by its digest. Programs refuse what they do not know, naming it.
+//!
+//! The digest finds damage: a file whose bytes changed on a disk or on the way is refused. It has no key, so that whoever changes a file on
+//! purpose can change the digest too. Every file that is written has one; files without one, of older programs or of people who write
+//! theirs themselves, are read.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -18,6 +22,7 @@ use std::path::{Path, PathBuf};
 
 use ndarray::Array4;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use sha2::{Digest as _, Sha256};
 
 use crate::check::TensorInfo;
 use crate::error::ModelError;
@@ -34,6 +39,10 @@ const CHOOSING: &str = "2: ";
 const RINGS: &str = "rings";
 /// A choice: roundings by coins.
 const COINS: &str = "coins";
+/// A choice: a digest of the file, in the file.
+const DIGEST: &str = "digest";
+/// Hexadecimal digits of a digest.
+const DIGITS: usize = 64;
 /// Largest model file, in bytes: the most weights at four bytes each, and some room.
 pub const MAX_FILE: u64 = (1 << 30) + (1 << 26);
 /// Longest header of the container, in bytes.
@@ -41,6 +50,7 @@ pub const MAX_HEADER: u64 = 16 << 20;
 
 const FORMAT_KEY: &str = "lowkey.format";
 const ARCHITECTURE_KEY: &str = "lowkey.architecture";
+const DIGEST_KEY: &str = "lowkey.sha256";
 
 /// A model file that can't be read or written.
 #[derive(Debug)]
@@ -95,7 +105,9 @@ pub enum FileProblem {
     #[error("no {FORMAT_KEY:?} in the metadata: a safetensors file, but not a Lowkey model")]
     NoFormat,
     /// A version that this program does not read.
-    #[error("the file has format {found:?}, this program reads {FORMAT:?} and \"{CHOOSING}{RINGS}, {COINS}\"")]
+    #[error(
+        "the file has format {found:?}, this program reads {FORMAT:?} and \"{CHOOSING}{RINGS}, {COINS}, {DIGEST}\""
+    )]
     UnknownFormat {
         /// The version.
         found: String,
@@ -113,6 +125,22 @@ pub enum FileProblem {
         found: String,
         /// The version needed.
         wanted: String,
+    },
+    /// A digest that is missing, or not chosen.
+    #[error("the file has format {found:?} and {} {DIGEST_KEY:?}: it is damaged", if *.present { "a" } else { "no" })]
+    DigestPresence {
+        /// The version given.
+        found: String,
+        /// True if there is a digest.
+        present: bool,
+    },
+    /// Bytes that are not those that were written.
+    #[error("the file is damaged: its SHA-256 is {found}, and it says {stated:?}")]
+    Damaged {
+        /// The digest of the file as it is.
+        found: String,
+        /// The digest that it had when it was written.
+        stated: String,
     },
     /// No architecture.
     #[error("no {ARCHITECTURE_KEY:?} in the metadata")]
@@ -196,9 +224,10 @@ impl Network {
         let entry = |key| metadata.and_then(|metadata| metadata.get(key));
         let format = entry(FORMAT_KEY).ok_or(FileProblem::NoFormat)?;
         check_format(format)?;
+        let is_digested = check_digest(bytes, format, entry(DIGEST_KEY))?;
         let text = entry(ARCHITECTURE_KEY).ok_or(FileProblem::NoArchitecture)?;
         let architecture = Architecture::from_json(text).map_err(FileProblem::from)?;
-        let wanted = format_of(&architecture);
+        let wanted = format_of(&architecture, is_digested);
         if *format != wanted {
             return Err(FileProblem::WrongFormat { found: printable(format), wanted }.into());
         }
@@ -212,6 +241,18 @@ impl Network {
     /// # Errors
     /// If the architecture's JSON or the header is longer than [`Network::from_bytes`] would read.
     pub fn to_bytes(&self) -> Result<Vec<u8>, FileError> {
+        self.written(true)
+    }
+
+    /// The same without a digest: what a network is named by, whatever files have besides.
+    ///
+    /// # Errors
+    /// As [`Network::to_bytes`].
+    pub fn to_bytes_without_digest(&self) -> Result<Vec<u8>, FileError> {
+        self.written(false)
+    }
+
+    fn written(&self, is_digested: bool) -> Result<Vec<u8>, FileError> {
         let mut entries = Vec::new();
         for (index, node) in self.architecture().nodes.iter().enumerate() {
             let (Some(terms), Some(weights)) = (node.op.terms(), &self.weights().linear[index]) else {
@@ -237,13 +278,25 @@ impl Network {
         entries.sort_by_key(|(_, dtype, _, _)| ["I64", "I16", "I8"].iter().position(|d| d == dtype));
         let json = self.architecture().to_json();
         limit("the architecture", json.len() as u64, MAX_JSON as u64)?;
-        Ok(container(&format_of(self.architecture()), &json, &entries)?)
+        let format = format_of(self.architecture(), is_digested);
+        let zeros = "0".repeat(DIGITS);
+        let mut metadata = vec![(FORMAT_KEY, &format), (ARCHITECTURE_KEY, &json)];
+        if is_digested {
+            metadata.insert(0, (DIGEST_KEY, &zeros));
+        }
+        let mut bytes = container(&metadata, &entries)?;
+        if is_digested {
+            let at = find_digits(&bytes, &zeros).expect("they were just written");
+            let digest = digest_without(&bytes, at);
+            bytes[at..at + DIGITS].copy_from_slice(digest.as_bytes());
+        }
+        Ok(bytes)
     }
 }
 
 /// The format that a network's file has.
-fn format_of(architecture: &Architecture) -> String {
-    let choices = [(architecture.has_rings(), RINGS), (architecture.has_coins(), COINS)];
+fn format_of(architecture: &Architecture, is_digested: bool) -> String {
+    let choices = [(architecture.has_rings(), RINGS), (architecture.has_coins(), COINS), (is_digested, DIGEST)];
     let choices: Vec<&str> = choices.into_iter().filter_map(|(used, choice)| used.then_some(choice)).collect();
     if choices.is_empty() { FORMAT.to_owned() } else { format!("{CHOOSING}{}", choices.join(", ")) }
 }
@@ -255,25 +308,51 @@ fn check_format(format: &str) -> Result<(), FileProblem> {
     }
     let unknown = || FileProblem::UnknownFormat { found: printable(format) };
     let choices = format.strip_prefix(CHOOSING).ok_or_else(unknown)?;
-    match choices.split(", ").find(|choice| ![RINGS, COINS].contains(choice)) {
+    match choices.split(", ").find(|choice| ![RINGS, COINS, DIGEST].contains(choice)) {
         None => Ok(()),
         Some(choice) => Err(FileProblem::UnknownChoice { choice: printable(choice) }),
     }
+}
+
+/// True if the file has a digest and it is that of its bytes; false if it says that it has none.
+fn check_digest(bytes: &[u8], format: &str, stated: Option<&String>) -> Result<bool, FileProblem> {
+    let choices = format.strip_prefix(CHOOSING).unwrap_or_default();
+    let is_chosen = choices.split(", ").any(|choice| choice == DIGEST);
+    if is_chosen != stated.is_some() {
+        return Err(FileProblem::DigestPresence { found: printable(format), present: stated.is_some() });
+    }
+    let Some(stated) = stated else { return Ok(false) };
+    let at = Some(stated).filter(|digits| digits.len() == DIGITS).and_then(|digits| find_digits(bytes, digits));
+    let found = digest_without(bytes, at.unwrap_or(bytes.len()));
+    match found == *stated {
+        true => Ok(true),
+        false => Err(FileProblem::Damaged { found, stated: printable(stated) }),
+    }
+}
+
+/// Where the header has these digits first.
+fn find_digits(bytes: &[u8], digits: &str) -> Option<usize> {
+    bytes[..bytes.len().min(MAX_HEADER as usize)].windows(DIGITS).position(|window| window == digits.as_bytes())
+}
+
+/// SHA-256 of bytes whose digits at a place count as zeros.
+fn digest_without(bytes: &[u8], at: usize) -> String {
+    let end = bytes.len().min(at + DIGITS);
+    let mut hash = Sha256::new();
+    hash.update(&bytes[..at]);
+    hash.update(&[b'0'; DIGITS][..end - at]);
+    hash.update(&bytes[end..]);
+    hex::encode(hash.finalize())
 }
 
 type Entry = (String, &'static str, Vec<usize>, Vec<u8>);
 
 /// A safetensors container: the header's length (8 bytes, little endian), the header (JSON), the data. Written here because
 /// the `safetensors` crate writes the metadata in random order.
-fn container(format: &str, architecture: &str, entries: &[Entry]) -> Result<Vec<u8>, FileProblem> {
+fn container(metadata: &[(&str, &String)], entries: &[Entry]) -> Result<Vec<u8>, FileProblem> {
     let quote = |text: &str| serde_json::to_string(text).expect("text");
-    let mut header = format!(
-        "{{\"__metadata__\":{{{}:{},{}:{}}}",
-        quote(FORMAT_KEY),
-        quote(format),
-        quote(ARCHITECTURE_KEY),
-        quote(architecture)
-    );
+    let metadata: Vec<String> = metadata.iter().map(|(key, text)| format!("{}:{}", quote(key), quote(text))).collect();
+    let mut header = format!("{{\"__metadata__\":{{{}}}", metadata.join(","));
     let mut data = Vec::new();
     for (name, dtype, shape, bytes) in entries {
         let (start, end) = (data.len(), data.len() + bytes.len());

@@ -157,10 +157,10 @@ fn a_file_says_that_it_has_coins() {
         let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
         header.metadata().as_ref().unwrap()["lowkey.format"].clone()
     };
-    assert_eq!(format(&small(0, &[])), "1");
-    assert_eq!(format(&small(2, &[])), "2: coins");
-    assert_eq!(format(&small(0, &[6])), "2: rings");
-    assert_eq!(format(&small(2, &[6])), "2: rings, coins");
+    assert_eq!(format(&small(0, &[])), "2: digest");
+    assert_eq!(format(&small(2, &[])), "2: coins, digest");
+    assert_eq!(format(&small(0, &[6])), "2: rings, digest");
+    assert_eq!(format(&small(2, &[6])), "2: rings, coins, digest");
     let bytes = small(2, &[]).to_bytes().unwrap();
     let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     let json = small(2, &[]).architecture().to_json();

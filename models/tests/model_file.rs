@@ -37,12 +37,52 @@ fn files_are_written_and_read_by_name() {
     assert!(error.to_string().contains("model.lowkey: "), "{error}");
 }
 
+/// Whatever bit of whatever byte: header's length, header, its padding, the digest itself, weights, biases.
+#[test]
+fn every_flipped_bit_is_found() {
+    let reference =
+        small(&[("dense.0.weight", Dtype::I8, &[3, 2], WEIGHT), ("dense.bias", Dtype::I64, &[3], BIAS)]).unwrap();
+    let bytes = reference.to_bytes().unwrap();
+    for bit in 0..8 * bytes.len() {
+        let mut flipped = bytes.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        assert!(Network::from_bytes(&flipped).is_err(), "bit {} of byte {}", bit % 8, bit / 8);
+    }
+    let last = bytes.len() - 1;
+    let changed = [&bytes[..last], &[bytes[last] ^ 1]].concat();
+    let problem = Network::from_bytes(&changed).unwrap_err().problem;
+    assert!(matches!(problem, FileProblem::Damaged { .. }), "{problem}");
+}
+
+/// Files of older programs, and of people who write their own, have none.
+#[test]
+fn a_digest_is_there_if_the_format_says_so() {
+    let (network, _) = common::network_and_inputs(4);
+    assert_eq!(Network::from_bytes(&network.to_bytes_without_digest().unwrap()).unwrap(), network);
+    let json = network.architecture().to_json();
+    let digest = "0".repeat(64);
+    let problem = |metadata: &[(&str, &str)]| Network::from_bytes(&file(metadata, &[])).unwrap_err().problem;
+    for metadata in [
+        &[("lowkey.format", "1"), ("lowkey.architecture", &json), ("lowkey.sha256", &digest)][..],
+        &[("lowkey.format", "2: digest"), ("lowkey.architecture", &json)],
+    ] {
+        let problem = problem(metadata);
+        assert!(matches!(problem, FileProblem::DigestPresence { .. }), "{problem}");
+    }
+    for stated in [&digest, &digest[1..], ""] {
+        let metadata = [("lowkey.format", "2: digest"), ("lowkey.architecture", &json), ("lowkey.sha256", stated)];
+        let problem = problem(&metadata);
+        assert!(matches!(problem, FileProblem::Damaged { .. }), "{problem}");
+    }
+}
+
+/// Without a digest, so that what is behind it is met.
 #[test]
 fn damaged_files_are_errors() {
     let mut rng = ChaCha20Rng::seed_from_u64(11);
     for seed in 0..60 {
         let (network, _) = common::network_and_inputs(seed);
-        let bytes = network.to_bytes().unwrap();
+        let bytes = network.to_bytes_without_digest().unwrap();
         for _ in 0..60 {
             let mut damaged = bytes.clone();
             for _ in 0..rng.random_range(1..4) {
@@ -147,7 +187,10 @@ fn versions_and_other_files_are_told_apart() {
     let problem = |metadata: &[(&str, &str)]| Network::from_bytes(&file(metadata, &[])).unwrap_err().problem;
     assert!(matches!(problem(&[("format", "pt")]), FileProblem::NoFormat));
     let newer = problem(&[("lowkey.format", "3"), ("lowkey.architecture", SMALL)]);
-    assert_eq!(newer.to_string(), "the file has format \"3\", this program reads \"1\" and \"2: rings, coins\"");
+    assert_eq!(
+        newer.to_string(),
+        "the file has format \"3\", this program reads \"1\" and \"2: rings, coins, digest\""
+    );
     assert!(matches!(problem(&[("lowkey.format", "1")]), FileProblem::NoArchitecture));
     let text = problem(&[("lowkey.format", "1"), ("lowkey.architecture", "{")]);
     assert!(matches!(text, FileProblem::Architecture(JsonError::Form(_))), "{text}");

@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use lowkey_models::zoo::{self, Bundled};
 use lowkey_models::{
-    Architecture, Inputs, Kind, Labelled, LinearBounds, Network, Op, Tensor, Term, argmax, read_labels,
+    Architecture, FileProblem, Inputs, Kind, Labelled, LinearBounds, Network, Op, Tensor, Term, argmax, read_labels,
 };
 
 /// The integers of an NPY file of `<i8`.
@@ -37,6 +37,16 @@ fn logits_are_those_of_the_second_evaluation() {
         // The definition is slow on large pictures.
         let slow = network.run(&inputs[0]).unwrap();
         assert_eq!(slow.as_slice().unwrap(), &golden[..slow.len()], "{}", bundled.name);
+    }
+}
+
+/// So that a copy of one that is damaged is refused.
+#[test]
+fn every_bundled_network_has_a_digest() {
+    for file in zoo::ALL.iter().map(Bundled::file) {
+        let changed = [&file[..file.len() - 1], &[file[file.len() - 1] ^ 1]].concat();
+        let problem = Network::from_bytes(&changed).unwrap_err().problem;
+        assert!(matches!(problem, FileProblem::Damaged { .. }), "{problem}");
     }
 }
 

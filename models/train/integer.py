@@ -16,7 +16,7 @@ class IntegerNet:
     def __init__(self, path):
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata()
-            assert metadata["lowkey.format"] == "1", metadata["lowkey.format"]
+            assert metadata["lowkey.format"] in ("1", "2: digest"), metadata["lowkey.format"]
             self.architecture = json.loads(metadata["lowkey.architecture"])
             self.tensors = {name: file.get_tensor(name) for name in file.keys()}
 

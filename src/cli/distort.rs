@@ -194,7 +194,7 @@ fn images(arguments: &Arguments, model: &Model) -> Result<Vec<Tensor>> {
 }
 
 fn digest_of(network: &Network) -> Result<String> {
-    let bytes = network.to_bytes().map_err(|error| Error::Model(Box::new(error)))?;
+    let bytes = network.to_bytes_without_digest().map_err(|error| Error::Model(Box::new(error)))?;
     Ok(hex::encode(Sha256::digest(bytes)))
 }
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +11,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from .graph import Step, Sum, Term, Window
 from .layers import QuantisedPool, QuantisedSum
 from .network import QuantisedNet
 
 Record = dict[str, Any]
+
+#: Holds SHA-256 of the file in which these zeros stand for it.
+DIGEST_KEY = "lowkey.sha256"
+ZEROS = "0" * 64
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,14 @@ def export(
     pixels: how pictures become those.
     """
     tensors, metadata = record(net, name=name, classes=classes, coded=coded, pixels=pixels)
-    save_file(tensors, path, metadata=metadata)
-    os.chmod(path, 0o644)  # the safetensors package leaves 0600
+    Path(path).write_bytes(digested(save(tensors, metadata=metadata)))
+
+
+def digested(file: bytes) -> bytes:
+    """A model file with its digest in place of the zeros that `record` wrote."""
+    entry = f'"{DIGEST_KEY}":"{ZEROS}"'
+    assert file.count(entry.encode()) == 1
+    return file.replace(entry.encode(), entry.replace(ZEROS, hashlib.sha256(file).hexdigest()).encode())
 
 
 @torch.no_grad()
@@ -116,7 +126,7 @@ def record(
     architecture["output_scale"] = float(net.log_scale.exp())
     if classes:
         architecture["classes"] = list(classes)
-    return tensors, {"lowkey.format": "1", "lowkey.architecture": json.dumps(architecture)}
+    return tensors, {"lowkey.format": "2: digest", DIGEST_KEY: ZEROS, "lowkey.architecture": json.dumps(architecture)}
 
 
 def source_of(step: Step, ids: Sequence[int]) -> int:
