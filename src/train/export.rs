@@ -129,7 +129,11 @@ pub(super) fn masters(net: &Net, format: &Format, from: &Network) -> Result<Vec<
         let again = network(net, format, masters, &from.architecture().name);
         let classes = from.architecture().classes.clone();
         again.is_ok_and(|again| {
-            let (architecture, weights) = again.into_parts();
+            let (mut architecture, weights) = again.into_parts();
+            // Older programs wrote no coding.
+            if from.architecture().input.coding.is_none() {
+                architecture.input.coding = None;
+            }
             Architecture { classes, ..architecture } == *from.architecture() && weights == *from.weights()
         })
     });

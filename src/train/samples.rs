@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use lowkey_models::coding::{Coding, Dtype, Order, Rounding, Rule};
 use lowkey_models::data::Inputs;
 use lowkey_models::{Input, Shape};
 use lowkey_mpc::erasing::OnceRng;
@@ -63,8 +64,8 @@ pub enum SamplesError {
     },
 }
 
-/// What a network of this kind reads, in training and as a `.lowkey` file: pixels of 8 bits become multiples of 1/16, rounded to nearest, so
-/// that 0 to 255 become 0 to 16. An array of bytes has these multiples themselves.
+/// What a network of this kind reads, in training and as a `.lowkey` file: real numbers from 0 to 1 as multiples of 1/16, rounded to
+/// nearest. Pixels of 8 bits are divided by 255. An array of bytes has these multiples themselves, 0 to 16; nothing above one is read.
 pub fn input(net: &Net) -> Input {
     let (format, (positions, widths)) = (Format::NARROW, net.shape());
     let size = if positions > 1 { 28 * 28 } else { widths[0] };
@@ -73,7 +74,20 @@ pub fn input(net: &Net) -> Input {
     let all: Vec<u8> = (0..=255).collect();
     let table: Vec<u8> = pixels(&all, format.input).into_iter().map(|y| y as u8).collect();
     let pixels = Some(vec![table; shape[0]]);
-    Input { shape, bits: u32::from(format.input) + 1, zero_point: 0, pixels, coding: None }
+    let (bits, one) = (u32::from(format.input) + 1, 1 << format.input);
+    let coding = Coding {
+        dims: if shape[1] > 1 { shape.to_vec() } else { vec![size] },
+        order: Order::ChannelsFirst,
+        dtype: Dtype::Uint(bits),
+        lowest: 0,
+        highest: one,
+        scale: Some(1.0 / one as f32),
+        zero_point: 0,
+        steps: Vec::new(),
+        rule: Rule::Qonnx(Rounding::HalfEven),
+        integers: false,
+    };
+    Input { shape, bits, zero_point: 0, pixels, coding: Some(coding) }
 }
 
 impl Samples {
@@ -251,6 +265,22 @@ mod tests {
         let at = first[BATCH] as usize;
         assert_eq!((inputs[0], labels[0]), ((at * 3 % 17) as i64, (at % 10) as u8));
         assert_eq!((inputs.len(), labels.len()), (3 * BATCH, BATCH));
+    }
+
+    /// Bytes 0 to 16 and real numbers from 0 to 1 are the same, in training and in the network that comes of it; 17 is refused in both.
+    #[test]
+    fn arrays_say_what_one_is() {
+        let npy = |dtype: &str, data: &[u8]| {
+            let header = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': (1, 2, 2), }}\n");
+            let length = (header.len() as u16).to_le_bytes();
+            [&b"\x93NUMPY\x01\0"[..], &length, header.as_bytes(), data].concat()
+        };
+        let input = input(&Net::head(4).unwrap());
+        let bytes = Inputs::from_bytes(&npy("|u1", &[0, 4, 8, 16]), &input).unwrap();
+        let reals = [0.0f32, 0.25, 0.5, 1.0].map(f32::to_le_bytes).concat();
+        assert!(Inputs::from_bytes(&npy("<f4", &reals), &input).unwrap() == bytes);
+        assert!(Inputs::from_bytes(b"0,0.25,0.5,1\n", &input).unwrap() == bytes);
+        assert!(Inputs::from_bytes(&npy("|u1", &[0, 4, 8, 17]), &input).is_err());
     }
 
     #[test]
