@@ -1,5 +1,8 @@
 //! The memory that a plan asks of a server: for each session, and for each slot that waits for its input.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use lowkey_bridge::Schedule;
 use lowkey_mpc::ot::{Correlations, OtCount};
 use lowkey_mpc::party::Party;
@@ -16,6 +19,9 @@ const WORD: usize = size_of::<u64>();
 const PROCESS: u64 = 12 << 20;
 /// What a session takes besides: the buffers of its connection, its thread.
 const CONNECTION: usize = 256 << 10;
+/// The part of what a client's process holds that its allocator keeps besides, for the next one who asks, and a server's: 1 / this, as measured
+/// with glibc's; a client's threads each keep some.
+const ALLOCATOR: [u64; 2] = [4, 8];
 
 /// Bytes of memory of a server, apart from the model, which all sessions share.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -65,12 +71,26 @@ impl Plan {
     /// What a client's process takes at its peak, and a server's, of one session with one slot, given what a server needs for these: an
     /// estimate.
     pub fn peak_bytes(&self, memory: &ServerMemory) -> [u64; 2] {
-        let hint = self.hint_bytes() as u64;
-        // Batches of OTs are rarely all there when the largest layer takes its own.
-        let session = memory.session / 4 * 3 + memory.work + memory.slot;
         let model = self.linear.iter().filter_map(|node| node.encrypted.as_ref()).map(|layer| layer.model_bytes());
-        let model = model.fold([0, 0], |[c, v], [own, theirs]| [c + own as u64, v + theirs as u64]);
-        model.map(|model| PROCESS + model + hint + session)
+        let [client, server] = model.fold([0, 0], |[c, v], [own, theirs]| [c + own, v + theirs]);
+        let both = self.own_bytes() as u64 + memory.with_slots(1);
+        // A client has made of the hint what it needs; a server sends it to whoever comes.
+        let held = [client, server + self.hint_bytes()].map(|model| model as u64 + both);
+        [0, 1].map(|party| PROCESS + held[party] + held[party] / ALLOCATOR[party])
+    }
+
+    /// Bytes of memory that the plan itself takes at either party: where bodies and outputs sit, and the code of its programs.
+    fn own_bytes(&self) -> usize {
+        let layers = self.linear.iter().filter_map(|node| node.encrypted.as_ref()).map(|layer| layer.plan_bytes());
+        // Layers that are alike share their programs.
+        let mut programs = BTreeMap::new();
+        for step in self.steps.iter() {
+            let Step::Nonlinear(step) = step else { continue };
+            for program in [&step.programs.prepared, &step.programs.direct] {
+                programs.insert(Arc::as_ptr(program), program.code_bytes());
+            }
+        }
+        layers.sum::<usize>() + programs.values().sum::<usize>()
     }
 
     /// Bytes of memory that the server's half of a slot holds.

@@ -118,6 +118,14 @@ impl LayerPlan {
         self.terms.iter().map(of_term).fold([0, 0], |[c, v], [own, theirs]| [c + own, v + theirs])
     }
 
+    /// Bytes of memory that this plan of the layer takes: where each body and each output sits.
+    pub fn plan_bytes(&self) -> usize {
+        let of_tile = |tile: &TilePlan| {
+            size_of_val(&tile.bodies[..]) + size_of_val(&tile.gather[..]) + size_of_val(&tile.outputs[..])
+        };
+        self.terms.iter().flat_map(|term| &term.tiles).map(of_tile).sum()
+    }
+
     /// Bytes of memory of the server's share of the result while it waits for the input.
     pub fn share_bytes(&self) -> usize {
         Narrow::word_bytes(self.parameters.share_bits()) * self.outputs()

@@ -66,6 +66,12 @@ impl Program {
         Cost { frames: self.frames.iter().map(cost).collect(), demand: self.tally.demand * lanes }
     }
 
+    /// Bytes of memory that it takes, with the code of both parties.
+    #[must_use]
+    pub fn code_bytes(&self) -> usize {
+        self.client.bytes() + self.server.bytes()
+    }
+
     pub(super) fn code(&self, party: Party) -> &Code {
         match party {
             Party::Client => &self.client,
@@ -93,6 +99,15 @@ pub(super) struct Code {
     /// The registers that begin with a pad or a choice: the first ones.
     pub pads: usize,
     pub slots: usize,
+}
+
+impl Code {
+    fn bytes(&self) -> usize {
+        let of_gate = |gate: &GatePads| size_of::<GatePads>() + size_of_val(&gate.planes[..]);
+        let of_wire = |wire: &WirePads| size_of::<WirePads>() + wire.gates.iter().map(of_gate).sum::<usize>();
+        let of_segment = |segment: &Segment| size_of::<Segment>() + size_of_val(&segment.code[..]);
+        self.wires.iter().map(of_wire).sum::<usize>() + self.segments.iter().map(of_segment).sum::<usize>()
+    }
 }
 
 /// What a party hashes for one wire.

@@ -2,7 +2,7 @@
 //!
 //! Bytes and flights are exact, and what a link adds follows from them. What the two processors take is a fit to the networks in
 //! benches/results (two parties on one machine of 2 cores, release build), whose largest errors are 49 % (offline) and 28 % (online), and
-//! whose middle ones are 17 % and 8 %. Memory is what the plan says of a model's halves, a session and a slot
+//! whose middle ones are 17 % and 8 %. Memory is what the plan says of itself, a model's halves, a session and a slot
 //! ([`Plan::peak_bytes`]).
 
 use lowkey::cost::Prediction;
@@ -75,7 +75,7 @@ mod tests {
 
     use super::*;
 
-    /// Against what was measured; whoever measures anew and finds more than a factor of two fits the constants anew.
+    /// Against what was measured; whoever measures anew and finds more than this fits the constants anew.
     #[test]
     fn estimates_are_near_what_was_measured() {
         let tables = [
@@ -107,14 +107,15 @@ mod tests {
                 let plan = lowkey::planner::plan(&network, Target { link: Link::Lan, widths }).unwrap();
                 let estimate =
                     Estimate::of(&total, [2.0, total.flights as f64], plan.peak_bytes(&plan.server_memory()));
-                for (name, estimated) in [
-                    ("offline_ms", estimate.loopback.offline_ms),
-                    ("online_ms", estimate.loopback.online_ms),
-                    ("client_peak_bytes", estimate.client_memory_bytes as f64),
-                    ("server_peak_bytes", estimate.server_memory_bytes as f64),
+                // Small networks answered so few images that no second batch of OTs was made.
+                for (name, estimated, near) in [
+                    ("offline_ms", estimate.loopback.offline_ms, 0.5..2.0),
+                    ("online_ms", estimate.loopback.online_ms, 0.5..2.0),
+                    ("client_peak_bytes", estimate.client_memory_bytes as f64, 0.85..1.6),
+                    ("server_peak_bytes", estimate.server_memory_bytes as f64, 0.95..1.45),
                 ] {
                     let ratio = estimated / cell(name);
-                    assert!((0.5..2.0).contains(&ratio), "{}: {name} is estimated {ratio:.2} times", cells[0]);
+                    assert!(near.contains(&ratio), "{}: {name} is estimated {ratio:.2} times", cells[0]);
                 }
                 networks += 1;
             }

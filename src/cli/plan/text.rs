@@ -37,7 +37,7 @@ pub fn text(record: &Record) -> String {
         human_bytes(total.hint_bytes)
     ));
     lines.push(String::new());
-    lines.push(estimates(&record.estimate));
+    lines.push(estimates(&record.estimate, record.guarded.is_some()));
     let memory = &record.memory;
     lines.push(format!(
         "a session at a server: up to {}, working {} more, {} per slot",
@@ -48,8 +48,8 @@ pub fn text(record: &Record) -> String {
     lines.join("\n")
 }
 
-/// Seconds and memory.
-fn estimates(estimate: &Estimate) -> String {
+/// Seconds and memory; of guarded sessions that is a bound, for batches of triples are rarely whole.
+fn estimates(estimate: &Estimate, guarded: bool) -> String {
     let mut table = Table::new(&[words("estimated"), number("loopback"), number("LAN"), number("WAN")]);
     let links = [estimate.loopback, estimate.lan, estimate.wan];
     let row = |name: &str, pick: fn(Times) -> f64| {
@@ -61,8 +61,9 @@ fn estimates(estimate: &Estimate) -> String {
     table.row(row("online", |times| times.online_ms));
     let memory = |bytes| format!("{:.0} MB", bytes as f64 / 1e6);
     format!(
-        "{}\nmemory at its peak: client {}, server {}",
+        "{}\nmemory at its peak{}: client {}, server {}",
         table.for_terminal(),
+        if guarded { ", at most" } else { "" },
         memory(estimate.client_memory_bytes),
         memory(estimate.server_memory_bytes)
     )
