@@ -65,6 +65,10 @@ codes! {
     Guarded = 24, "it answers guarded sessions alone";
     /// A guarded session was asked for, and the server has none.
     Unguarded = 25, "it has no guarded sessions";
+    /// A training was asked for, and the server answers inferences.
+    NoTraining = 26, "it answers inferences and trains nothing";
+    /// An inference was asked for, and the server is a party of a training.
+    OnlyTraining = 27, "it trains with a data owner and answers no inferences";
 }
 
 impl AbortCode {
@@ -125,6 +129,12 @@ pub enum Refusal {
     /// A guarded session was asked for.
     #[error("the server has no guarded sessions")]
     Unguarded,
+    /// A training was asked for.
+    #[error("the server answers inferences and trains nothing")]
+    NoTraining,
+    /// An inference was asked for, of a party of a training.
+    #[error("the server trains with a data owner and answers no inferences")]
+    OnlyTraining,
 }
 
 impl Refusal {
@@ -141,6 +151,8 @@ impl Refusal {
             Self::ShutOut => AbortCode::ShutOut,
             Self::Guarded => AbortCode::Guarded,
             Self::Unguarded => AbortCode::Unguarded,
+            Self::NoTraining => AbortCode::NoTraining,
+            Self::OnlyTraining => AbortCode::OnlyTraining,
         }
     }
 
@@ -151,6 +163,7 @@ impl Refusal {
             Self::Full { wait_seconds } => wait_seconds,
             Self::ClassOnly | Self::SpentKey | Self::Unknown => 0,
             Self::NoModel | Self::WhichModel | Self::ShutOut | Self::Guarded | Self::Unguarded => 0,
+            Self::NoTraining | Self::OnlyTraining => 0,
         }
     }
 
@@ -168,6 +181,8 @@ impl Refusal {
             AbortCode::ShutOut => Some(Self::ShutOut),
             AbortCode::Guarded => Some(Self::Guarded),
             AbortCode::Unguarded => Some(Self::Unguarded),
+            AbortCode::NoTraining => Some(Self::NoTraining),
+            AbortCode::OnlyTraining => Some(Self::OnlyTraining),
             AbortCode::Version
             | AbortCode::Protocol
             | AbortCode::Busy
@@ -201,12 +216,14 @@ mod tests {
             Refusal::ShutOut,
             Refusal::Guarded,
             Refusal::Unguarded,
+            Refusal::NoTraining,
+            Refusal::OnlyTraining,
         ] {
             let number = u16::from_le_bytes([refusal.code() as u8, refusal.detail()]);
             assert_eq!(Refusal::of_number(number), Some(refusal), "{refusal}");
             assert_eq!(AbortCode::describe(number), refusal.code().meaning(), "{refusal}");
         }
-        for number in (0..16).chain(26..256) {
+        for number in (0..16).chain(28..256) {
             assert_eq!(Refusal::of_number(number), None, "{number}");
         }
     }

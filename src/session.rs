@@ -29,12 +29,15 @@ use lowkey_mpc::party::Party;
 use lowkey_mpc::wire;
 use serde::{Deserialize, Serialize};
 
+use crate::abort::Refusal;
 use crate::error::{Error, Misbehaviour, Result};
 use crate::plan::Reveal;
 use crate::store::Digest;
 
 /// The first bytes of a session.
 pub const MAGIC: [u8; 8] = *b"lowkey\r\n";
+/// Those of a [training](crate::train), which is another protocol: for each to know the other.
+pub(crate) const TRAINING: [u8; 8] = *b"lowkey\rt";
 /// The version of the protocol; both ends must have the same.
 pub const VERSION: u32 = 4;
 /// Longest control message other than a plan, in bytes.
@@ -225,8 +228,11 @@ pub struct Done {
 /// Checks a client's first message, and says what it wants.
 ///
 /// # Errors
-/// When it is not a hello, or one of another version, or asks for a name that is none.
+/// When it is not a hello, or one of another version or of a training, or asks for a name that is none.
 pub fn check_hello(bytes: &[u8]) -> Result<Ask> {
+    if bytes.starts_with(&TRAINING) {
+        return Err(Refusal::NoTraining.into());
+    }
     let version = bytes.strip_prefix(&MAGIC).and_then(|rest| rest.first_chunk());
     let Some(version) = version else {
         return Err(Error::Peer(Party::Client, Misbehaviour::Hello));

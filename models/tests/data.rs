@@ -403,3 +403,21 @@ fn files_by_name() {
     assert!(matches!(Inputs::from_bytes(b"GIF89a", &input([1, 1, 2], 4)), Err(DataProblem::UnknownFormat)));
     assert!(matches!(Inputs::from_bytes(b"", &input([1, 1, 2], 4)), Err(DataProblem::UnknownFormat)));
 }
+
+/// Known without a network: the images of a file that has several, one of a picture, rows without their header.
+#[test]
+fn inputs_are_counted_before_they_are_read() {
+    let npy = |shape: &str| {
+        let header = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({shape}), }}\n");
+        [&b"\x93NUMPY\x01\0"[..], &(header.len() as u16).to_le_bytes(), header.as_bytes()].concat()
+    };
+    let idx = [&[0, 0, 8, 3, 0, 0, 0, 5, 0, 0, 0, 1, 0, 0, 0, 2][..], &[0; 10]].concat();
+    let counted = |bytes: &[u8]| lowkey_models::data::most_inputs_of(bytes).unwrap();
+    assert_eq!(counted(&npy("7, 1, 8, 8")), Some(7));
+    assert_eq!(counted(&npy("")), None);
+    assert_eq!(counted(&idx), Some(5));
+    assert_eq!(counted(b"a,b\n1,2\n\n3,4\n"), Some(2));
+    assert_eq!(counted(b"1,2\n3,4\n"), Some(2));
+    assert!(lowkey_models::data::most_inputs_of(&idx[..20]).is_err());
+    assert!(lowkey_models::data::most_inputs_of(b"GIF89a").is_err());
+}

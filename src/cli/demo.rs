@@ -10,7 +10,7 @@ use super::ending::Ending;
 use super::local::Local;
 use super::model;
 use super::records::{InferenceRecord, stage_line};
-use super::{DataArgument, LinkArgument, Mode, Reveal, Schedule, answers, names, print_json, say, warn};
+use super::{DataArgument, LinkArgument, ModeArguments, Schedule, answers, names, print_json, say, warn};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -20,15 +20,11 @@ pub struct Arguments {
     /// How many images.
     #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     count: u32,
-    /// What the client is shown [default: logits; with --guard class].
-    #[arg(long, value_enum)]
-    reveal: Option<Reveal>,
+    #[command(flatten)]
+    mode: ModeArguments,
     /// When the lattice work happens.
     #[arg(long, value_enum, default_value_t)]
     schedule: Schedule,
-    /// A guarded session, in which the client need not be trusted; half of the prepared slots are opened.
-    #[arg(long)]
-    guard: bool,
     #[command(flatten)]
     link: LinkArgument,
     #[command(flatten)]
@@ -42,10 +38,8 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let bundled = zoo::find(&arguments.model).ok_or_else(|| names::unknown(&arguments.model))?;
     let model = Model::from(bundled.network());
     let images = images(&bundled, model.network(), &arguments.data)?;
-    let start = if arguments.guard { Local::start_guarded } else { Local::start };
-    let default = if arguments.guard { Reveal::Class } else { Reveal::Logits };
-    let mode = Mode { reveal: arguments.reveal.unwrap_or(default), schedule: arguments.schedule };
-    let mut local = start(model.clone(), arguments.link.link, mode)?;
+    let start = if arguments.mode.guard { Local::start_guarded } else { Local::start };
+    let mut local = start(model.clone(), arguments.link.link, arguments.mode.with(arguments.schedule))?;
     let outcome = answer(&mut local, &model, &images, &arguments);
     let exact = local.end(outcome)?;
     Ok(Ending::of_comparison(exact).into())

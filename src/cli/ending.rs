@@ -105,6 +105,8 @@ pub fn hint(error: &Error) -> Option<String> {
         Remedy::NameModel => "name one of its models with --model; `lowkey models --server ADDR` lists them".into(),
         Remedy::AskForGuard => "ask with --guard; your privacy then rests on a server that follows the protocol".into(),
         Remedy::AskWithoutGuard => "ask without --guard, or ask a server that runs with it".into(),
+        Remedy::AskATrainer => "name a model owner that runs `lowkey train --listen ADDR`".into(),
+        Remedy::AskAServer => "name a server that runs `lowkey serve`".into(),
         Remedy::Report => "this is a bug: please report it with the command that shows it".into(),
         Remedy::Plain(text) => text.into(),
     })

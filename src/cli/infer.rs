@@ -16,7 +16,9 @@ use lowkey_mpc::error::Error as ProtocolError;
 
 use super::records::{InferenceRecord, stage_line};
 use super::source::Source;
-use super::{Places, Reveal, Schedule, TimeoutArgument, answers, model, print_json, progress, runtime, say, warn};
+use super::{
+    ModeArguments, Places, Schedule, TimeoutArgument, answers, model, print_json, progress, runtime, say, warn,
+};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -35,16 +37,11 @@ pub struct Arguments {
     /// How many images.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     count: u32,
-    /// What the client is shown [default: logits; with --guard class].
-    #[arg(long, value_enum)]
-    reveal: Option<Reveal>,
+    #[command(flatten)]
+    mode: ModeArguments,
     /// When the lattice work happens.
     #[arg(long, value_enum, default_value_t)]
     schedule: Schedule,
-    /// A guarded session, for a server that runs with --guard. This client's privacy is then claimed against a server that follows the
-    /// protocol, and no longer against any. Takes --cert and --key.
-    #[arg(long)]
-    guard: bool,
     #[command(flatten)]
     trust: TrustArguments,
     /// The model to ask for, by its name at the server; a server with only one needs none. `lowkey models --server ADDR` lists them.
@@ -150,11 +147,17 @@ fn parse_ahead(text: &str) -> Result<usize, String> {
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
     // Whether it holds an image is known once the server has said what its network reads.
     let source = Source::open(&arguments.input, arguments.timeout.duration())?;
+    let last = arguments.index.saturating_add(arguments.count as usize);
+    if last > 1
+        && let Some(most) = source.most().map_err(|error| Error::Input(Box::new(error)))?.filter(|most| *most < last)
+    {
+        return Err(beyond(&arguments, most));
+    }
     let runtime = runtime()?;
     let trust = arguments.trust.of(&arguments.server, runtime.block_on(net::is_loopback(&arguments.server))?)?;
     let store = if arguments.no_store { None } else { Some(arguments.places.open()?) };
     // Sessions of one builder answer for one another: an audit in which the line was lost comes first in the next one.
-    let builder = if arguments.guard { Client::builder().guard() } else { Client::builder() };
+    let builder = if arguments.mode.guard { Client::builder().guard() } else { Client::builder() };
     let place = Place { arguments: &arguments, builder, trust, store, source };
     runtime.block_on(async {
         let mut next = arguments.index;
@@ -170,6 +173,15 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         }
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// More images are asked for than there are.
+fn beyond(arguments: &Arguments, images: usize) -> Error {
+    let plural = if images == 1 { "" } else { "s" };
+    Error::usage(
+        format!("{} has {images} image{plural}", arguments.input.display()),
+        format!("--index {} --count {} goes beyond them; the first has index 0", arguments.index, arguments.count),
+    )
 }
 
 /// What every attempt begins with.
@@ -190,13 +202,12 @@ async fn session(place: &Place<'_>, next: &mut usize) -> Result<()> {
         Some(link) => Box::new(shape(stream, link)),
         None => stream,
     };
-    let default = if arguments.guard { Reveal::Class } else { Reveal::Logits };
     let mut builder = place
         .builder
         .clone()
         .limits(arguments.timeout.limits())
         .schedule(arguments.schedule.into())
-        .reveal(arguments.reveal.unwrap_or(default).into())
+        .reveal(arguments.mode.reveal().into())
         .progress(progress::callback("setup"));
     if let Some(name) = &arguments.model {
         builder = builder.model(name);
@@ -251,12 +262,7 @@ async fn infer(client: &mut Client, place: &Place<'_>, next: &mut usize) -> Resu
     let fit = if arguments.resize { Fit::Scaled } else { Fit::Exact };
     let inputs = place.source.inputs(&architecture, fit)?;
     let end = arguments.index.checked_add(arguments.count as usize).filter(|&end| end <= inputs.len());
-    let end = end.ok_or_else(|| {
-        Error::usage(
-            format!("{} has {} images", arguments.input.display(), inputs.len()),
-            format!("--index {} --count {} goes beyond them", arguments.index, arguments.count),
-        )
-    })?;
+    let end = end.ok_or_else(|| beyond(arguments, inputs.len()))?;
     let setup = client.setup().clone();
     if !arguments.json {
         say(format_args!("model {}, digest\n  {}", architecture.name, hex::encode(client.digest())))?;

@@ -18,6 +18,7 @@ mod key;
 mod local;
 mod log;
 mod metrics;
+mod misplaced;
 mod model;
 mod models;
 mod names;
@@ -172,6 +173,30 @@ struct Mode {
     schedule: Schedule,
 }
 
+/// How sessions are: who is trusted, and what the client is shown.
+#[derive(Args, Clone, Copy)]
+struct ModeArguments {
+    /// What a client is shown, at most [default: logits; with --guard class].
+    #[arg(long, value_enum)]
+    reveal: Option<Reveal>,
+    /// Guarded sessions: a client that cheats learns no more than its answers, and is shut out, by the name of its certificate, when it is
+    /// caught. The client's privacy is then claimed against a server that follows the protocol, and no longer against any.
+    #[arg(long)]
+    guard: bool,
+}
+
+impl ModeArguments {
+    /// What is revealed.
+    fn reveal(self) -> Reveal {
+        self.reveal.unwrap_or(if self.guard { Reveal::Class } else { Reveal::Logits })
+    }
+
+    /// Of a client that says when the lattice work happens.
+    fn with(self, schedule: Schedule) -> Mode {
+        Mode { reveal: self.reveal(), schedule }
+    }
+}
+
 /// The link that a plan is made for.
 #[derive(Args, Clone, Copy)]
 struct LinkArgument {
@@ -257,7 +282,8 @@ pub fn plan_json(model: &lowkey::Model, link: lowkey::Link) -> Result<String> {
 
 /// Parses the arguments, the program's name first, runs the command, and turns the outcome into an exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = Cli::parse_from(arguments);
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let cli = Cli::try_parse_from(&arguments).unwrap_or_else(|error| misplaced::explained(error, &arguments).exit());
     let (levels, format) = match &cli.command {
         Command::Serve(arguments) => (log::Levels::SERVER, arguments.log_format()),
         _ => (log::Levels::QUIET, log::Format::Text),

@@ -14,8 +14,8 @@ use lowkey::{Error, Model, Offer, Result, Server, ServerBuilder};
 
 use super::foreign::ImportOptions;
 use super::{
-    LinkArgument, Places, Reveal, TimeoutArgument, WidthsArgument, key, log, metrics, model, progress, runtime, say,
-    size, warn,
+    LinkArgument, ModeArguments, Places, Reveal, TimeoutArgument, WidthsArgument, key, log, metrics, model, progress,
+    runtime, say, size, warn,
 };
 
 #[derive(Args)]
@@ -40,17 +40,15 @@ pub struct Arguments {
     /// Private key of the certificate, as PEM.
     #[arg(long, value_name = "FILE", requires = "cert")]
     key: Option<PathBuf>,
-    /// Answer none but clients with a certificate that an authority in this PEM file has signed.
+    /// Answer none but clients with a certificate that an authority in this PEM file has signed. --guard needs it.
     #[arg(long, value_name = "FILE", requires = "cert")]
     client_ca: Option<PathBuf>,
     /// Of these, answer none but those of this list: a name, sha256:HASH or dns:NAME of its certificate, and inferences per hour if they are
     /// limited, on each line.
     #[arg(long, value_name = "FILE", requires = "client_ca")]
     allow: Option<PathBuf>,
-    /// Answer guarded sessions alone: a client that cheats learns no more than its answers, and is shut out, by the name of its
-    /// certificate, when it is caught. Takes --client-ca.
-    #[arg(long)]
-    guard: bool,
+    #[command(flatten)]
+    mode: ModeArguments,
     /// Open prepared slots with this probability [default: 1/2].
     #[arg(long, value_name = "P", requires = "guard")]
     guard_audit: Option<AuditRate>,
@@ -71,9 +69,6 @@ pub struct Arguments {
     /// whom there is no room wait some seconds, and hear that the server is full.
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     memory: Option<u64>,
-    /// Refuse clients that ask for more than this [default: logits; with --guard class].
-    #[arg(long, value_enum)]
-    reveal: Option<Reveal>,
     /// Most inferences per client and hour, by its name, or without a certificate by its address (IPv6: its /64 network); no limit
     /// unless given.
     #[arg(long, value_name = "N")]
@@ -100,11 +95,6 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// The most that clients are shown.
-    fn reveal(&self) -> Reveal {
-        self.reveal.unwrap_or(if self.guard { Reveal::Class } else { Reveal::Logits })
-    }
-
     /// How the log is written.
     pub fn log_format(&self) -> log::Format {
         self.log_format
@@ -120,7 +110,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let exposed = runtime.block_on(exposed(&arguments))?;
     let address = exposed.unwrap_or(&arguments.listen);
     check_protection(address, arguments.cert.is_some(), arguments.insecure, exposed.is_none())?;
-    check(&models, arguments.reveal())?;
+    check(&models, arguments.mode.reveal())?;
     let store = arguments.places.open()?;
     let builder = configured(builder(models)?, &arguments, &store)?;
     if let Some(stray) = store.stray_key() {
@@ -143,7 +133,7 @@ async fn exposed(arguments: &Arguments) -> Result<Option<&String>> {
 
 /// Refuses a guarded mode in which nobody could be shut out.
 fn check_guard(arguments: &Arguments) -> Result<()> {
-    if arguments.guard && arguments.client_ca.is_none() {
+    if arguments.mode.guard && arguments.client_ca.is_none() {
         return Err(Error::usage(
             "--guard shuts out by name who is caught, and nothing makes clients show who they are",
             "give --client-ca FILE, the authority that signs the clients' certificates, with --cert and --key of this server",
@@ -175,7 +165,7 @@ fn configured(mut builder: ServerBuilder, arguments: &Arguments, store: &Store) 
         .store(store.clone())
         .link(arguments.link.link)
         .widths(arguments.widths.into())
-        .reveal(arguments.reveal().into())
+        .reveal(arguments.mode.reveal().into())
         .sessions(arguments.sessions)
         .limits(arguments.timeout.limits())
         .idle(Duration::from_secs(arguments.idle))
@@ -192,7 +182,7 @@ fn configured(mut builder: ServerBuilder, arguments: &Arguments, store: &Store) 
     if let Some(address) = &arguments.websocket {
         builder = arguments.origins.iter().fold(builder.websocket(address), ServerBuilder::origin);
     }
-    if arguments.guard {
+    if arguments.mode.guard {
         builder = builder.guard();
     }
     if let Some(rate) = arguments.guard_audit {
@@ -318,7 +308,7 @@ fn builder(models: Vec<(String, Model)>) -> Result<ServerBuilder> {
 
 /// Reads the files again, and serves what is in them to whoever comes from now on.
 async fn reload(server: &Server, arguments: &Arguments) -> Result<()> {
-    let (models, options, reveal) = (arguments.models.clone(), arguments.import.clone(), arguments.reveal());
+    let (models, options, reveal) = (arguments.models.clone(), arguments.import.clone(), arguments.mode.reveal());
     let allow = arguments.allow.as_ref().map(|list| AllowList::read(list)).transpose()?;
     let work = tokio::task::spawn_blocking(move || {
         let models = read(&models, &options)?;

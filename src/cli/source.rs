@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use lowkey::{Error, Result};
 use lowkey_models::Architecture;
-use lowkey_models::data::{DataError, DataProblem, Fit, Inputs, MAX_DATA, is_known};
+use lowkey_models::data::{self, DataError, DataProblem, Fit, Inputs, MAX_DATA, is_known};
 
 use super::model;
 
@@ -26,18 +26,37 @@ impl Source {
         let failed = |error| Error::file(path, error);
         if path == Path::new(model::STANDARD_INPUT) {
             let name = Path::new("standard input");
-            return Ok(Self::Stream(name.into(), all(io::stdin()).map_err(|error| Error::file(name, error))?));
+            return Self::stream(name, all(io::stdin()).map_err(|error| Error::file(name, error))?);
         }
         let about = std::fs::metadata(path).map_err(failed)?;
-        if about.is_file() || about.is_dir() {
-            let file = File::open(path).map_err(failed)?;
-            if about.is_file() && !is_known(file).map_err(failed)? {
-                let problem = DataProblem::UnknownFormat;
-                return Err(Error::Input(Box::new(DataError { path: path.into(), problem })));
-            }
-            return Ok(Self::File(path.into()));
+        if about.is_dir() {
+            return Err(failed(io::ErrorKind::IsADirectory.into()));
         }
-        Ok(Self::Stream(path.into(), within(timeout, path.into()).map_err(failed)?))
+        if about.is_file() {
+            let file = File::open(path).map_err(failed)?;
+            return match is_known(file).map_err(failed)? {
+                true => Ok(Self::File(path.into())),
+                false => Err(unknown(path)),
+            };
+        }
+        Self::stream(path, within(timeout, path.into()).map_err(failed)?)
+    }
+
+    fn stream(name: &Path, bytes: Vec<u8>) -> Result<Self> {
+        match is_known(&bytes[..]).map_err(|error| Error::file(name, error))? {
+            true => Ok(Self::Stream(name.into(), bytes)),
+            false => Err(unknown(name)),
+        }
+    }
+
+    /// The most inputs that it may hold, whatever network reads them; `None` if that cannot be said.
+    pub fn most(&self) -> Result<Option<usize>, DataError> {
+        match self {
+            Self::File(path) => data::most_inputs(path),
+            Self::Stream(name, bytes) => {
+                data::most_inputs_of(bytes).map_err(|problem| DataError { path: name.clone(), problem })
+            }
+        }
     }
 
     /// Decodes them, as [`model::inputs`] does.
@@ -50,6 +69,11 @@ impl Source {
             }
         }
     }
+}
+
+/// A file of no form that is read.
+fn unknown(path: &Path) -> Error {
+    Error::Input(Box::new(DataError { path: path.into(), problem: DataProblem::UnknownFormat }))
 }
 
 /// To the end, or one byte beyond what inputs may have.

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::{ArgGroup, Args, ValueEnum};
 use lowkey::error::Misbehaviour;
 use lowkey::net::{self, Listener, ServerIdentity, Stream};
+use lowkey::policy::Refusal;
 use lowkey::shape::shape;
 use lowkey::train::{
     self, Cost, FeatureCost, Net, Part, Progress, Rehearsal, Samples, Settings, Told, ToldOfFeatures, Trained, Wish,
@@ -53,8 +54,8 @@ pub struct Arguments {
     /// network of --model; others are dense layers by their numbers of values, as in 64-32-10.
     #[arg(long, default_value = "A", value_name = "NET")]
     net: Net,
-    /// A folder with IDX files: train-images-idx3-ubyte and train-labels-idx1-ubyte (.gz too), and t10k-... to measure on; or a file of images (IDX, or
-    /// NPY with values 0 to 16), with --labels.
+    /// A folder with IDX files: train-images-idx3-ubyte and train-labels-idx1-ubyte (.gz too), and t10k-... to measure on; or a file of images
+    /// with --labels: IDX, or NPY of floats from 0 to 1 or of bytes from 0 to 16, which is one.
     #[arg(long, value_name = "DIR|FILE", conflicts_with = "listen")]
     data: Option<PathBuf>,
     /// Labels of a file of images: IDX or NPY.
@@ -213,6 +214,12 @@ fn rehearse(arguments: &Arguments, samples: &Samples, held_out: Option<Labelled>
 }
 
 fn plan(arguments: &Arguments) -> Result<ExitCode> {
+    if arguments.model.is_some() && !arguments.net.is_on_features() {
+        return Err(Error::usage(
+            format!("what {} costs does not depend on a --model", arguments.net),
+            "leave --model out, or say --net head for a new last layer of that network",
+        ));
+    }
     let rate = arguments.rate.as_ref().and_then(|rates| rates.first()).copied().unwrap_or(train::RATE);
     let features = match (arguments.net.is_on_features(), &arguments.model) {
         (false, _) => None,
@@ -357,6 +364,7 @@ fn is_stranger(error: &Error) -> bool {
         error,
         Error::Connect { .. }
             | Error::Peer(_, Misbehaviour::Hello)
+            | Error::Declined(Refusal::OnlyTraining)
             | Error::Session(
                 ProtocolError::Disconnected
                     | ProtocolError::Io(_)

@@ -60,6 +60,10 @@ pub enum Remedy {
     AskForGuard,
     /// Ask for a session without a guard.
     AskWithoutGuard,
+    /// Ask a model owner that waits for a training, not a server of inferences.
+    AskATrainer,
+    /// Ask a server of inferences, not a party of a training.
+    AskAServer,
     /// Report a bug.
     Report,
     /// This.
@@ -99,6 +103,8 @@ impl fmt::Display for Remedy {
             Self::NameModel => "name one of its models; it lists them",
             Self::AskForGuard => "ask for a guarded session; your privacy then rests on a server that follows the protocol",
             Self::AskWithoutGuard => "ask for a session that is not guarded",
+            Self::AskATrainer => "name a model owner that waits for a training",
+            Self::AskAServer => "name a server that answers inferences",
             Self::Report => "this is a bug: please report it with what shows it",
             Self::Plain(text) => text,
         })
@@ -228,6 +234,8 @@ fn of_refusal(refusal: Refusal) -> Remedy {
         Refusal::NoModel | Refusal::WhichModel => Remedy::NameModel,
         Refusal::Guarded => Remedy::AskForGuard,
         Refusal::Unguarded => Remedy::AskWithoutGuard,
+        Refusal::NoTraining => Remedy::AskATrainer,
+        Refusal::OnlyTraining => Remedy::AskAServer,
         Refusal::ShutOut => "answer the audit if the line was lost, or ask the server's owner for a pardon".into(),
     }
 }

@@ -19,10 +19,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::format::{BATCH, Format, Net};
 use super::session::numbers;
+use crate::abort::Refusal;
 use crate::error::{Error, Misbehaviour, Result};
+use crate::session::{self, TRAINING};
 
-/// The first bytes of a training. An inference begins with others.
-const MAGIC: [u8; 8] = *b"lowkey\rt";
 /// Both ends must have the same.
 const VERSION: u32 = 2;
 /// Longest message, in bytes.
@@ -232,7 +232,7 @@ impl Ask {
         let (positions, widths) = wish.net.shape();
         let small = |size: usize| u32::try_from(size).unwrap_or(u32::MAX);
         Self {
-            magic: MAGIC,
+            magic: TRAINING,
             version: VERSION,
             positions: small(positions),
             widths: widths.iter().copied().map(small).collect(),
@@ -251,7 +251,10 @@ impl Ask {
 
     /// What the peer sent, if an honest one could have.
     fn decode(bytes: &[u8], peer: Party) -> Result<Self> {
-        let version = bytes.strip_prefix(&MAGIC).and_then(|rest| rest.first_chunk());
+        if peer == Party::Client && bytes.starts_with(&session::MAGIC) {
+            return Err(Refusal::OnlyTraining.into());
+        }
+        let version = bytes.strip_prefix(&TRAINING).and_then(|rest| rest.first_chunk());
         let Some(version) = version else { return Err(Error::Peer(peer, Misbehaviour::Hello)) };
         let found = u32::from_le_bytes(*version);
         if found != VERSION {

@@ -70,7 +70,7 @@ async fn train_over(mut channel: Channel, heard: Option<Ask>, part: Part, settin
             }
             Err(error) => {
                 give_up(&mut channel, &error).await;
-                Err(error)
+                Err(error.or_declined())
             }
         }
     })

@@ -43,6 +43,14 @@ fn what_cannot_be_had_is_refused() {
     let file = path("digits.json");
     lowkey(&["distort", "digits", "-o", &file, "--count", "10", "--fewer", "0"]).prints();
     let ask = ["optimise", "--distortion", &file, "--budget"];
+    // What it is made of is not written over, whatever the path to it.
+    let model = path("digits.lowkey");
+    std::fs::write(&model, lowkey_models::zoo::find("digits").unwrap().file()).unwrap();
+    let other = path("./digits.lowkey");
+    for written in [["-o", &other], ["-o", &file], ["--plot", &model]] {
+        lowkey(&[&ask[..], &["0.9", &model], &written].concat()).fails(2, "would be written over it", "another file");
+    }
+    assert_eq!(std::fs::read(&model).unwrap(), lowkey_models::zoo::find("digits").unwrap().file());
     lowkey(&[&ask[..], &["1kB", "digits"]].concat()).fails(2, "no choice takes less than", "larger budget");
     lowkey(&[&ask[..], &["0.9", "mnist-hcnn-w2a2"]].concat()).fails(2, "another network", "lowkey distort");
     lowkey(&["distort", "digits", "-o", &file, "--count", "11"]).fails(2, "other images", "another file");

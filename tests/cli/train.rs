@@ -111,6 +111,27 @@ fn both_get_the_network() {
     assert!((most - 30..=most).contains(&flights), "{flights} flights, at most {most}");
 }
 
+/// A training and an inference know each other, and say so at both ends; a model owner goes on waiting.
+#[test]
+fn a_training_is_no_inference() {
+    let data = data();
+    let server = Serving::digits(&[]);
+    let ask = ["train", "--server", &server.address, "--net", "64-10", "--data", text(data.path())];
+    let ran = lowkey(&ask);
+    ran.fails(3, "answers inferences and trains nothing", "`lowkey train --listen ADDR`");
+    let file = data.path().join("trained.lowkey");
+    let mut owner = Owner::start(&["-o", text(&file)]);
+    let image = data.path().join("image.png");
+    files::write(data.path(), "image.png", &files::png(Digits::SIZE, &digits().pixels(0..1)));
+    for ask in [&["infer", "--input", text(&image)][..], &["models"]] {
+        let ran = lowkey(&[ask, &["--server", &owner.address]].concat());
+        ran.fails(3, "trains with a data owner and answers no inferences", "`lowkey serve`");
+    }
+    owner.child.kill().unwrap();
+    let told = owner.ends().err;
+    assert_eq!(told.matches("waiting for another data owner").count(), 2, "{told}");
+}
+
 /// The model owner is killed; both go on from their checkpoints, and only the data owner gets the weights.
 #[test]
 fn a_killed_party_resumes() {
@@ -166,7 +187,7 @@ fn refusals() {
     refused(&images, &wrong, "the label of sample 129 is no class");
     refused(&images, &[1; 129], "130 inputs but 129 labels");
     let bright = files::write(data.path(), "bright.npy", &files::npy(&[130, 8, 8], &vec![17; 130 * 64]));
-    refused(&bright, &[1; 130], "an input of sample 0 is larger than one, which is 16");
+    refused(&bright, &[1; 130], "it holds the value 17, the network reads 0..=16");
     alone(&["--data", text(&images)]).fails(2, "no labels for a file", "--labels");
     alone(&["--data", folder, "--weights-to", "client"]).fails(2, "no file for them", "--output");
     alone(&["--data", folder, "--weights-to", "none"]).fails(2, "no file for them", "--checkpoint");

@@ -28,10 +28,22 @@ fn number(field: &str) -> Option<f64> {
     field.trim().trim_matches('"').parse().ok()
 }
 
-/// Rows as inputs: real numbers that the coding of the model's file quantises, or the integers y where there is none.
-pub(super) fn inputs(file: &[u8], input: &Input) -> Result<Vec<u8>, DataProblem> {
+/// Lines that are rows, each with its number from 0: neither empty ones nor a header.
+fn lines(file: &[u8]) -> Result<impl Iterator<Item = (usize, &str)>, DataProblem> {
     let text = std::str::from_utf8(file).map_err(|_| DataProblem::UnknownFormat)?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let is_header = |line: &str| line.split(SEPARATORS).all(|field| number(field).is_none());
+    let is_row = move |(index, line): &(usize, &str)| !line.trim().is_empty() && !(*index == 0 && is_header(line));
+    Ok(text.lines().enumerate().filter(is_row))
+}
+
+/// How many rows there are.
+pub(super) fn rows(file: &[u8]) -> Result<usize, DataProblem> {
+    Ok(lines(file)?.count())
+}
+
+/// Rows as inputs: real numbers that the coding of the model's file quantises, or the integers y where there is none.
+pub(super) fn inputs(file: &[u8], input: &Input) -> Result<Vec<u8>, DataProblem> {
     let coding = input.coding.as_ref();
     if let Some(coding) = coding.filter(|coding| coding.scale.is_none()) {
         let wanted = format!("{} in .npy: its file gives no scale for numbers in rows", coding.dtype);
@@ -40,12 +52,9 @@ pub(super) fn inputs(file: &[u8], input: &Input) -> Result<Vec<u8>, DataProblem>
     let elements: usize = input.shape.iter().product();
     let channels = coding.map(|coding| coding.channels(input.shape));
     let mut values = Vec::new();
-    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+    for (index, line) in lines(file)? {
         let wrong = |what: String| DataProblem::Row { line: index + 1, what };
         let fields: Vec<&str> = line.split(SEPARATORS).collect();
-        if index == 0 && fields.iter().all(|field| number(field).is_none()) {
-            continue;
-        }
         if fields.len() != elements {
             return Err(wrong(format!("{} numbers, the network reads {elements}", fields.len())));
         }

@@ -22,6 +22,11 @@ fn array(file: &[u8]) -> Result<(Vec<usize>, &[u8]), DataProblem> {
     Ok((shape, data))
 }
 
+/// The first dimension.
+pub(super) fn rows(file: &[u8]) -> Result<Option<usize>, DataProblem> {
+    Ok(array(file)?.0.first().copied())
+}
+
 /// Pictures `[N, H, W]` or `[N, C, H, W]`, quantised.
 pub(super) fn pictures(file: &[u8], input: &Input) -> Result<Vec<u8>, DataProblem> {
     let (shape, data) = array(file)?;

@@ -181,6 +181,30 @@ pub fn read_reals(path: impl AsRef<Path>, elements: usize) -> Result<Option<Vec<
     Ok((whole && reals.iter().all(|v| v.is_finite())).then_some(reals))
 }
 
+/// The most inputs that a file may hold, whatever network reads them: of an array or IDX its first dimension, of rows the lines, of a picture
+/// one; `None` if its header has no dimensions.
+///
+/// # Errors
+/// If the file can't be read, or its header is damaged.
+pub fn most_inputs(path: impl AsRef<Path>) -> Result<Option<usize>, DataError> {
+    let path = path.as_ref();
+    load(path).and_then(|bytes| most_inputs_of(&bytes)).map_err(|problem| DataError { path: path.to_owned(), problem })
+}
+
+/// The same of the bytes of a file.
+///
+/// # Errors
+/// As [`most_inputs`].
+pub fn most_inputs_of(bytes: &[u8]) -> Result<Option<usize>, DataProblem> {
+    let bytes = &decompressed(bytes)?[..];
+    Ok(match Format::of(bytes)? {
+        Format::Idx => idx::rows(bytes)?,
+        Format::Npy => npy::rows(bytes)?,
+        Format::Picture => Some(1),
+        Format::Csv => Some(csv::rows(bytes)?),
+    })
+}
+
 /// Reads labels: IDX or NPY of one dimension, also gzipped, one byte each.
 ///
 /// # Errors

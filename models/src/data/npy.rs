@@ -62,6 +62,7 @@ pub(super) fn own_tensor(
         let wanted = format!("{} (its quantised input, {lo}..={hi}){real}", coding.dtype);
         return Err(DataProblem::Type { found: found.to_owned(), wanted });
     }
+    let Range { lo, hi } = coding.values();
     values.map(|q| coding.stored(q).ok_or(DataProblem::Value { value: q, lo, hi })).collect()
 }
 
@@ -122,6 +123,11 @@ pub(super) fn reals(file: &[u8]) -> Result<Vec<f32>, DataProblem> {
         true => Ok(array.floats()?.collect()),
         false => Ok(array.integers()?.map(|value| value as f32).collect()),
     }
+}
+
+/// The first dimension.
+pub(super) fn rows(file: &[u8]) -> Result<Option<usize>, DataProblem> {
+    Ok(Array::read(file)?.shape.first().copied())
 }
 
 /// Labels `[N]`.
