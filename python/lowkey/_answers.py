@@ -57,9 +57,9 @@ class Answer:
     label: str | int | None
     """The name of the class where the model has names, its index elsewhere."""
     logits: Integers | None = field(repr=False)
-    """The network's integer outputs, zero points subtracted; None if the class alone was revealed."""
+    """The network's integer outputs, [outputs], zero points subtracted; None if the class alone was revealed."""
     scores: npt.NDArray[np.float64] | None = field(repr=False)
-    """The real outputs, through the softmax, sigmoid or tanh that ends the network; None where their unit is not known."""
+    """The real outputs, [outputs], through the softmax, sigmoid or tanh that ends the network; None where their unit is not known."""
     quantised: Integers | None = field(repr=False)
     """The quantised tensor that is the file's own output, where it is one."""
     report: Report = field(repr=False)

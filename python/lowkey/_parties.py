@@ -84,9 +84,13 @@ def serve(
 ) -> Server:
     """Publishes a model and serves it in the background; port 0 picks a free one.
 
-    model: one, or several by the names that clients ask for: {"small": a, "large": b}. state: a folder for the server's key, so that a restart publishes the same bytes. certificate: PEM files of a chain and its
-    key, for TLS. reveal: "logits", or "class" and nothing else. quota: most inferences per client and hour. insecure: plain TCP
-    where other machines can connect.
+    model: one, or several by the names that clients ask for: {"small": a, "large": b}. address: host:port. link: the line to plan for,
+    loopback, lan, wan or metered (fewest bytes). state: a folder for the server's key, so that a restart publishes the same bytes; without
+    it each server has a key of its own. certificate: PEM files of a chain and its key, for TLS. reveal: "logits", or "class" and nothing
+    else. quota: most inferences per client and hour. sessions: most at once, 16 unless given. insecure: plain TCP where other machines can
+    connect.
+
+    Raises InputError where an argument, a file or the address does not do, Refused for plain TCP that nobody asked for.
     """
     models = _by_name(model)
     if certificate is not None and (isinstance(certificate, (str, os.PathLike)) or len(certificate) != 2):
@@ -149,7 +153,7 @@ def _address(address: Any) -> str:
 
 def _reveals_class(reveal: str) -> bool:
     if reveal not in ("logits", "class"):
-        raise ValueError(f"reveal={reveal!r}: expected 'logits' or 'class'")
+        raise InputError(f"reveal={reveal!r}", "give 'logits' or 'class'")
     return reveal == "class"
 
 
@@ -157,8 +161,13 @@ class Client(Described):
     """A session with a server, which learns nothing of what it is asked. Threads take turns.
 
     model: its name, at a server of several. digest: of the model to accept, and no other. ca, pin: how the server's certificate is
-    recognised. prepare: so many answers are kept prepared in the background, so that `infer` waits for the online stage alone. state: a
-    folder that remembers published models and the digest first seen at each address.
+    recognised, an authority's PEM file or the certificate's SHA-256 (64 hexadecimal digits). prepare: so many answers, 64 at most, are kept
+    prepared in the background, so that `infer` waits for the online stage alone. state: a folder that remembers published models and the
+    digest first seen at each address. reveal: "logits", or "class" alone. timeout: seconds without progress until it gives up, 60 unless
+    given. insecure: plain TCP to another machine.
+
+    Raises PeerError where there is no server or none of this version, Refused for another digest or certificate than the expected one,
+    plain TCP that nobody asked for, and what the server's policy forbids.
     """
 
     _inner: _lowkey.Client
@@ -177,7 +186,7 @@ class Client(Described):
         timeout: float | None = None,
         insecure: bool = False,
     ) -> None:
-        whole("prepare", prepare, 0)
+        whole("prepare", prepare, 0, 64)
         self._inner = _lowkey.Client(
             _address(address),
             model=model,
@@ -230,7 +239,10 @@ class Client(Described):
         self._inner.prepare(whole("count", count, 0))
 
     def infer(self, x: Any, *, pixels: bool = False) -> Answer:
-        """Answers one input privately: a numpy array, a torch tensor or a PIL image."""
+        """Answers one input privately: a numpy array or a torch tensor of shape `input_shape`, or a PIL image.
+
+        Raises InputError for what the network does not read, PeerError when the line is lost: then the session is over.
+        """
         [values], kind = read(x, self._inner, pixels=pixels)
         self._settle()
         found = self._inner.infer(values.tobytes(), kind)
@@ -239,7 +251,8 @@ class Client(Described):
         return answer(found)
 
     def infer_many(self, x: Any, *, pixels: bool = False, progress: bool | None = None) -> list[Answer]:
-        """Answers a batch privately, one after the other; a line of progress where standard error is a terminal."""
+        """Answers a batch, [n, *input_shape] or PIL images, privately, one after the other; a line of progress where standard error is a
+        terminal. Raises as `infer`."""
         inputs, kind = read(x, self._inner, pixels=pixels, batch=True)
         shown = sys.stderr.isatty() if progress is None else progress
         return list(self._each([one.tobytes() for one in inputs], kind, shown))
