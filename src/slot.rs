@@ -32,8 +32,13 @@ fn programs_bytes(programs: &[Option<program::Ready>]) -> usize {
 
 impl std::fmt::Debug for ClientSlot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "ClientSlot({}, [redacted])", self.number)
+        slot_name(f, "ClientSlot", self.number)
     }
+}
+
+/// What a slot, or what belongs to one, prints: its number, and nothing of what it holds.
+pub(crate) fn slot_name(f: &mut std::fmt::Formatter<'_>, what: &str, number: u64) -> std::fmt::Result {
+    write!(f, "{what}({number}, [redacted])")
 }
 
 /// The server's half of a prepared inference.

@@ -4,8 +4,8 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use lowkey_mpc::bits::Planes;
 use lowkey_mpc::channel::Channel;
 use lowkey_mpc::guard::{
-    Batch, Carry, Circuit, Guard, Origin, Triples, circuits, cost, least_error_bits, make_of, offline_all, online,
-    triples,
+    Batch, Carry, Circuit, Guard, Origin, Triples, Workspace, circuits, cost, least_error_bits, make_of, offline_all,
+    online, triples,
 };
 use lowkey_mpc::ot::Correlations;
 use lowkey_mpc::party::{Party, Stage};
@@ -24,6 +24,7 @@ struct State {
     pool: Correlations,
     guard: Guard,
     triples: Triples,
+    space: Workspace,
     rng: ChaCha20Rng,
 }
 
@@ -32,18 +33,18 @@ async fn start(mut ch: Channel) -> State {
     let mut pool = Correlations::setup(&mut ch, &mut rng).await.expect("an honest peer");
     let guard = Guard::new(&pool.take(lowkey_mpc::ot::OtCount::ZERO).expect("none is always there"));
     ch.enter(Stage::Offline);
-    State { ch, pool, guard, triples: Triples::default(), rng }
+    State { ch, pool, guard, triples: Triples::default(), space: Workspace::default(), rng }
 }
 
 impl State {
     async fn make(&mut self, batch: Batch) -> Triples {
-        let Self { ch, pool, guard, rng, .. } = self;
+        let Self { ch, pool, guard, rng, space, .. } = self;
         pool.ensure(ch, batch.ots()).await.expect("an honest peer");
-        make_of(ch, guard, batch, pool, rng).await.expect("an honest peer")
+        make_of(ch, guard, batch, pool, space, rng).await.expect("an honest peer")
     }
 
     async fn layer(&mut self, circuit: &Arc<Circuit>, lanes: usize) {
-        let Self { ch, pool, guard, triples, rng } = self;
+        let Self { ch, pool, guard, triples, rng, .. } = self;
         ch.enter(Stage::Offline);
         pool.ensure(ch, circuit.ots(lanes)).await.expect("an honest peer");
         let client = ch.party() == Party::Client;

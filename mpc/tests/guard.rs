@@ -6,8 +6,8 @@ use common::{Given, LANES, RING, SPEC};
 use lowkey_mpc::bits::Planes;
 use lowkey_mpc::channel::Channel;
 use lowkey_mpc::guard::{
-    Batch, Carry, Circuit, Destination, Guard, Triples, amortised_bytes, circuits, cost, least_error_bits, make_of,
-    offline_all, online, ots_at_once, triples,
+    Batch, Carry, Circuit, Destination, Guard, Triples, Workspace, amortised_bytes, circuits, cost, least_error_bits,
+    make_of, offline_all, online, ots_at_once, triples,
 };
 use lowkey_mpc::ot::{Correlations, OtCount, price};
 use lowkey_mpc::party::{Party, Stage};
@@ -37,7 +37,8 @@ async fn party(
     // The traffic below is that of the protocols.
     ch.enter(Stage::Offline);
     let mut guard = Guard::new(&pool.take(OtCount::ZERO).unwrap());
-    let mut triples = make_of(&mut ch, &mut guard, batch, &mut pool, &mut rng).await.unwrap();
+    let mut triples =
+        make_of(&mut ch, &mut guard, batch, &mut pool, &mut Workspace::default(), &mut rng).await.unwrap();
     assert_eq!(triples.held_bytes(), Triples::BYTES * batch.good());
     let own = (&mut pool, &mut triples);
     let prepared = offline_all(&circuits, &mut ch, &mut guard, own, (early.into(), |_, _| ()), &mut rng).await.unwrap();

@@ -51,8 +51,8 @@ const LINE: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(50);
 /// A client between two requests is late after so long, if others wait.
 const IDLE: Duration = Duration::from_secs(30);
-/// A session that waits for its name's turn is late after so long, if not before: what one answer may take.
-const TURN: Duration = Duration::from_secs(15);
+/// What one answer of an audit may take; so a session that waits for its name's turn is late after so long, if not before.
+pub(crate) const TURN: Duration = Duration::from_secs(15);
 /// Bytes per second of the slowest line that is not late.
 const SLOWEST: u64 = 32 << 10;
 /// What a session that has to make room gets to say goodbye.
@@ -97,14 +97,19 @@ struct Taken {
     leave: watch::Sender<bool>,
     /// Bytes.
     memory: u64,
-    /// It makes room: it was asked to leave.
-    asked: bool,
     /// It is cut, or will be when it is not held.
     cut: bool,
     /// It may not be cut.
     held: bool,
     /// Since when it waits for another session of its name.
     queued: Option<Instant>,
+}
+
+impl Taken {
+    /// It makes room: it was asked to leave.
+    fn asked(&self) -> bool {
+        *self.leave.borrow()
+    }
 }
 
 /// Why a session was cut.
@@ -215,17 +220,16 @@ impl Admission {
         if state.seats.len() + before < self.seats && state.reserved() + theirs + memory <= self.memory {
             let (leave, left) = watch::channel(false);
             let (number, attention) = (place, attention.clone());
-            let (asked, cut, held, queued) = (false, false, false, None);
-            state.seats.push(Taken { number, address, attention, leave, memory, asked, cut, held, queued });
+            let (cut, held, queued) = (false, false, None);
+            state.seats.push(Taken { number, address, attention, leave, memory, cut, held, queued });
             return Ok(Some(Seat { admission: self.clone(), number: place, left }));
         }
         // One seat for each that waits up to here. Who was asked is not held, and leaves soon.
-        let leaving = state.seats.iter().filter(|taken| taken.asked).count();
+        let leaving = state.seats.iter().filter(|taken| taken.asked()).count();
         if leaving <= before
-            && let Some(late) = state.seats.iter_mut().max_by_key(|taken| self.lateness(taken))
+            && let Some(late) = state.seats.iter().max_by_key(|taken| self.lateness(taken))
             && self.lateness(late).is_some()
         {
-            late.asked = true;
             late.leave.send_replace(true);
         }
         Ok(None)
@@ -234,7 +238,7 @@ impl Admission {
     /// How late a client is: one that owes a message, or whose name does in another session, more than one that asks for nothing; `None` if
     /// it is not.
     fn lateness(&self, taken: &Taken) -> Option<(bool, Duration)> {
-        if taken.asked || taken.held {
+        if taken.asked() || taken.held {
             return None;
         }
         let patience = || *self.patience.lock().unwrap_or_else(PoisonError::into_inner);
@@ -269,7 +273,7 @@ impl Admission {
     /// From now on it is not cut; false if it leaves.
     fn hold(&self, session: u64) -> bool {
         let mut state = self.state();
-        let stays = state.seat(session).filter(|taken| !taken.asked && !taken.cut);
+        let stays = state.seat(session).filter(|taken| !taken.asked() && !taken.cut);
         stays.map(|taken| taken.held = true).is_some()
     }
 

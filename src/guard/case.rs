@@ -28,7 +28,10 @@ impl Case {
         self.arrived.bytes() + self.corrections.bytes()
     }
 
-    /// The first part that differs from what the answer's seed makes.
+    /// Computes the slot again: the first part that differs, if one does.
+    ///
+    /// # Errors
+    /// As [`Arrived::open`].
     pub(super) fn open(&self, answer: &Answer) -> crate::Result<Option<Part>> {
         Ok(match self.arrived.open(&self.model, answer)? {
             Err(part) => Some(part),

@@ -12,7 +12,6 @@ use lowkey_mpc::guard::{Carry, Circuit, Destination, circuits, ots_at_once};
 use lowkey_mpc::layout::LayoutError;
 use lowkey_mpc::ot::OtCount;
 use lowkey_mpc::requantise::{Clip, Spec};
-use lowkey_mpc::rescale::Factor;
 
 pub(crate) use super::layer::{Kept, Layer};
 use super::layer::{Makes, Reads};
@@ -251,9 +250,8 @@ impl Layer {
                 rescale(of_sum, Products { from, biased: node, factors, lowered, pixels, ring })
             }
             (NonlinearKind::Requantise { lowered }, Source::Scaled(scale)) => {
-                let (from, multiplier) = scaled(plan, scale).ok_or_else(|| none("a scale of what is not a sum"))?;
-                let ell = held.ell(from.output());
-                let factors = multiplier.iter().map(|&multiplier| Factor { multiplier, ell, dropped: 0 }).collect();
+                let from = scaled(plan, scale).ok_or_else(|| none("a scale of what is not a sum"))?;
+                let factors = node::scale_factors(held, scale, 0);
                 let of_sum = node::of_sum(held, node).expect("a requantisation");
                 let (lowered, pixels, ring) = (*lowered, step.pixels, of_sum.0.width());
                 rescale(of_sum, Products { from, biased: scale, factors, lowered, pixels, ring })
@@ -294,11 +292,11 @@ impl Layer {
     }
 }
 
-/// The accumulators that a scale multiplies, and its multipliers.
-fn scaled(plan: &Plan, node: NodeId) -> Option<(NodeId, &[i64])> {
+/// The accumulators that a scale multiplies.
+fn scaled(plan: &Plan, node: NodeId) -> Option<NodeId> {
     let Step::Nonlinear(step) = &plan.steps[node] else { return None };
     match (&step.kind, step.source) {
-        (NonlinearKind::Scale { multiplier, .. }, Source::Accumulator(from)) => Some((from, multiplier)),
+        (NonlinearKind::Scale { .. }, Source::Accumulator(from)) => Some(from),
         _ => None,
     }
 }

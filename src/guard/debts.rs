@@ -32,6 +32,9 @@ const MOST_OWED: usize = 64;
 /// How long it keeps them: for as long as a server takes them, and as it may take a server to find a line lost.
 const KEPT: Duration = Duration::from_secs(GRACE.as_secs() + 5 * 60);
 
+/// Why a slot that was not heard of has one.
+const UNTIL_MOVED: &str = "the slot is there until this is moved";
+
 /// Client: what opens the slots of its sessions about which it has not heard to be settled, with whatever servers; a copy is the same. An entry
 /// is there from before the server can ask for it, so that nothing is lost with a connection, or with a future that is dropped.
 ///
@@ -153,14 +156,14 @@ impl fmt::Debug for Debts {
 
 impl<S, R, F: FnOnce(S) -> ([u8; 32], R)> Unheard<'_, S, R, F> {
     /// It may be used: what would open it is gone.
-    pub(super) fn used(mut self) -> Option<S> {
+    pub(super) fn used(mut self) -> S {
         self.debts.forget(&self.name);
-        self.kept.take().map(|(slot, _)| slot)
+        self.kept.take().expect(UNTIL_MOVED).0
     }
 
     /// It is to be opened, and is gone: what is left of it.
-    pub(super) fn spent(mut self) -> Option<R> {
-        self.take_apart()
+    pub(super) fn spent(mut self) -> R {
+        self.take_apart().expect(UNTIL_MOVED)
     }
 
     fn take_apart(&mut self) -> Option<R> {

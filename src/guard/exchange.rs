@@ -68,10 +68,11 @@ pub async fn send(
     Ok((halves.into(), promise))
 }
 
-/// Server: lets a slot begin, and receives its lattice work: v_off of every linear node with encrypted terms, and what arrived.
+/// Server: answers the commitment to a slot with its nonce, and receives its lattice work: v_off of every linear node with encrypted terms, and what arrived.
 ///
 /// # Errors
-/// When the identity is shut out or has begun too many slots, the connection fails, or a message is none.
+/// When the identity is shut out, the connection fails, or a message is none. That it has not begun too many slots was seen before
+/// ([`Presence::begin_slot`]).
 pub async fn receive(
     channel: &mut Channel,
     model: &ServerModel,
@@ -122,12 +123,11 @@ impl<S> Waiting<S> {
         open: impl FnOnce(S) -> ([u8; 32], R),
     ) -> crate::Result<Fallen<S, R>> {
         let name = *self.promise.slot();
-        let heard_once = || Error::internal("a slot that was heard of twice");
         let unheard = debts.expect(self.promise, self.slot, open);
         match word(channel).await? {
-            Word::Use => unheard.used().map(Fallen::Use).ok_or_else(heard_once),
+            Word::Use => Ok(Fallen::Use(unheard.used())),
             Word::Open => {
-                let rest = unheard.spent().ok_or_else(heard_once)?;
+                let rest = unheard.spent();
                 debts.open(channel, &name).await?;
                 Ok(Fallen::Spent(rest))
             }
@@ -135,6 +135,10 @@ impl<S> Waiting<S> {
     }
 }
 
+/// Client: says that a slot is complete, and hears what the coin says.
+///
+/// # Errors
+/// When the connection fails.
 async fn word(channel: &mut Channel) -> crate::Result<Word> {
     channel.scope(CONTROL);
     channel.send_control(&Complete { sums: channel.sums() }).await?;
@@ -193,7 +197,10 @@ pub async fn collect(channel: &mut Channel, owed: Option<Audit>) -> Result<()> {
     }
 }
 
-/// Asks, and waits for the answer.
+/// Server: asks, and waits for the answer. The client hears that it was right; of a wrong one it hears that it is shut out.
+///
+/// # Errors
+/// As [`Audit::answer`].
 async fn settle(channel: &mut Channel, audit: Audit, question: &impl Serialize) -> Result<()> {
     let slot = audit.slot().number;
     let asked = async {

@@ -21,7 +21,7 @@ use tokio::sync::{OwnedMutexGuard, watch};
 
 use super::case::Case;
 use super::{Denied, Result};
-use crate::admission::{Hold, Room};
+use crate::admission::{Hold, Room, TURN};
 use crate::policy::{Identity, Quota};
 use crate::store::{Offence, Part, Shut, Store};
 
@@ -47,7 +47,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { answer: Duration::from_secs(15), grace: GRACE, slots_per_hour: NonZeroU32::new(2000).expect("not zero") }
+        Self { answer: TURN, grace: GRACE, slots_per_hour: NonZeroU32::new(2000).expect("not zero") }
     }
 }
 
@@ -369,6 +369,9 @@ impl Presence {
     }
 
     /// Not shut out, here or by another server of the same folder.
+    ///
+    /// # Errors
+    /// [`Denied::ShutOut`], [`Denied::Ended`] if it was and has been pardoned since, or the record cannot be read.
     pub(super) fn check(&self) -> Result<()> {
         let Seat { registry, name } = &self.seat;
         let ended = *self.ended.borrow();
@@ -377,6 +380,9 @@ impl Presence {
     }
 
     /// Waits until no audit of the identity is open. Meanwhile the session may be cut, and makes room where others wait.
+    ///
+    /// # Errors
+    /// [`Denied::ShutOut`] or [`Denied::Ended`] by then, or the record cannot be read.
     pub(super) async fn turn(&self) -> Result<Turn> {
         let lock = wait_for(self.turn.clone(), &self.room).await;
         self.check()?;
@@ -446,7 +452,10 @@ impl Turn {
         begun?
     }
 
-    /// The slot was what its seed makes.
+    /// The slot was what its seed makes: nothing is open any more.
+    ///
+    /// # Errors
+    /// When that cannot be written; the audit is still open then.
     pub(super) fn passed(&self) -> Result<()> {
         let Seat { registry, name } = &self.seat;
         registry.store.change_offences(|all| all.clear(name, self.audit))?;
@@ -459,13 +468,16 @@ impl Turn {
         Ok(())
     }
 
-    /// It was not.
+    /// It was not: the identity is shut out, and all its sessions end.
+    ///
+    /// # Errors
+    /// When that cannot be written; it is shut out all the same, by this server.
     pub(super) fn failed(&self, part: Part) -> Result<()> {
         let Seat { registry, name } = &self.seat;
         registry.convict(name, Offence::Differs(part))
     }
 
-    /// No answer came.
+    /// No answer came: the identity is shut out, all its sessions end, and it owes the answer for the time of grace.
     pub(super) fn unanswered(&self, case: Box<Case>) {
         let Seat { registry, name } = &self.seat;
         registry.end(name);

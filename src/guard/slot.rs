@@ -30,6 +30,7 @@ use crate::offline::{Draws, Lattice, Message, SlotSeed};
 use crate::plan::{ByNode, ByTensor};
 use crate::publication::ClientModel;
 use crate::share::RingShare;
+use crate::slot::slot_name;
 use crate::store::{Digest, Part};
 
 /// Bytes of what is sent: a [`Commitment`], a [`Nonce`], an [`Answer`].
@@ -124,7 +125,7 @@ impl Committed {
 
 impl fmt::Debug for Committed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Committed({}, [redacted])", self.slot.number)
+        slot_name(f, "Committed", self.slot.number)
     }
 }
 
@@ -149,7 +150,7 @@ impl Promise {
 
 impl fmt::Debug for Promise {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Promise({}, [redacted])", self.slot.number)
+        slot_name(f, "Promise", self.slot.number)
     }
 }
 

@@ -62,6 +62,7 @@ pub(crate) use holding::{clipped_bits, holdings, value_widths};
 pub use id::{By, ByNode, ByTensor, NodeId, TensorId};
 pub(crate) use linear::{add_biases, add_identities};
 pub(crate) use requantise::{exact, has_room, of_sum, pooled};
+pub(crate) use scale::factors as scale_factors;
 pub use step::{Nonlinear, NonlinearKind, Programs, Source, Step};
 pub(crate) use table::entries as table_entries;
 pub use windows::Windows;

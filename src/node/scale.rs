@@ -26,7 +26,7 @@ pub(super) struct Scale<'a> {
 ///
 /// # Panics
 /// If it is no scale.
-pub(super) fn factors(context: &Context<'_>, node: NodeId, dropped: u32) -> Vec<Factor> {
+pub(crate) fn factors(context: &Context<'_>, node: NodeId, dropped: u32) -> Vec<Factor> {
     let Op::Scale { input, multiplier } = context.op(node) else { unreachable!("a scale") };
     let ell = context.ell(TensorId::new(*input));
     multiplier.iter().map(|&multiplier| Factor { multiplier, ell, dropped }).collect()

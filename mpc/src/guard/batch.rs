@@ -195,16 +195,17 @@ mod tests {
     /// The bound against a simulation of orders, where it is large enough to be seen.
     #[test]
     fn spoiling_a_bucket_by_luck_is_as_rare_as_the_bound_says() {
-        use super::super::order::Order;
+        use super::super::order::places;
         let batch = Batch::of(2, 3).unwrap();
         let tries = 20_000_u32;
         let lucky = (0..tries).filter(|i| {
             let mut seed = [0; 32];
             seed[..4].copy_from_slice(&i.to_le_bytes());
-            let order = Order::of(&seed, batch);
+            let places = places(&seed, batch);
+            let (buckets, opened) = places.split_at(6);
             let is_bad = |triple: &u32| *triple < 2;
-            order.opened().iter().all(|triple| !is_bad(triple))
-                && order.buckets().all(|bucket| bucket.iter().filter(|triple| is_bad(triple)).count() != 1)
+            opened.iter().all(|triple| !is_bad(triple))
+                && buckets.chunks(2).all(|bucket| bucket.iter().filter(|triple| is_bad(triple)).count() != 1)
         });
         let rate = f64::from(lucky.count() as u32) / f64::from(tries);
         let bound = (-batch.error_bits()).exp2();

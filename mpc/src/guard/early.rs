@@ -5,7 +5,7 @@ use super::circuit::{Circuit, Op, Origin, Wire};
 use super::known::{apply_words, correct_words};
 use super::opened::Guard;
 use super::packed;
-use super::prove::{self, Products};
+use super::prove::{self, Plane, Products};
 use super::tag::{Tag, Word};
 use crate::error::Result;
 use crate::party::Party;
@@ -30,13 +30,6 @@ pub struct Early {
     kept: Values,
 }
 
-/// The blocks of a product z = x y, and whether each operand is complemented.
-struct Product<'a> {
-    xy: Zeroizing<[Vec<Block>; 2]>,
-    z: &'a [Block],
-    flipped: [bool; 2],
-}
-
 impl Early {
     /// None yet.
     pub fn new(circuit: Arc<Circuit>, lanes: usize) -> Self {
@@ -50,7 +43,7 @@ impl Early {
         let mut message = Vec::with_capacity(self.circuit.early_bytes(self.lanes));
         for (number, (mut random, values)) in ports.into_iter().zip(early).enumerate() {
             assert_eq!(random.len(), values.lanes() * values.width(), "an input of the circuit's shape");
-            message.extend(correct_words(&mut random, |i| packed::of_planes(values, i)));
+            message.extend(correct_words(&mut random, packed::of_planes(values)));
             self.place(number, &random);
         }
         message.extend(self.give_products(proved));
@@ -108,12 +101,10 @@ impl Early {
         let lanes = self.lanes;
         let mut message = vec![0; packed::bytes(random.len())];
         self.known(|at, a, b, number| {
-            let bit = |wire: Wire, lane: usize| {
-                at.value(wire.node.expect("constants fold"))[lane].lsb() ^ u8::from(wire.flipped)
-            };
+            let [x, y] = [a, b].map(|wire| at.value(wire.node.expect("constants fold")));
             let z = &mut random[number * lanes..][..lanes];
-            for (lane, z) in z.iter_mut().enumerate() {
-                let product = bit(a, lane) & bit(b, lane);
+            for (lane, (z, (x, y))) in z.iter_mut().zip(x.iter().zip(y)).enumerate() {
+                let product = (x.lsb() ^ u8::from(a.flipped)) & (y.lsb() ^ u8::from(b.flipped));
                 packed::set(&mut message, number * lanes + lane, z.lsb() ^ product);
                 *z = z.with_lsb(product);
             }
@@ -131,16 +122,12 @@ impl Early {
         Ok(())
     }
 
-    /// All products. The server's halves of operands are complemented where the operand is.
-    fn products(&self, server: bool) -> impl Iterator<Item = Product<'_>> {
-        let operand = move |wire: Wire| {
-            let flip = Block::new((server && wire.flipped).into(), 0);
-            self.value(wire.node.expect("constants fold")).iter().map(|block| *block ^ flip).collect::<Vec<_>>()
-        };
+    /// All products.
+    fn products(&self) -> impl Iterator<Item = Plane<'_>> {
+        let operand = |wire: Wire| self.value(wire.node.expect("constants fold"));
         self.circuit.nodes.iter().enumerate().filter_map(move |(i, node)| match node.op {
             Op::Known(a, b) => {
-                let xy = Zeroizing::new([operand(a), operand(b)]);
-                Some(Product { xy, z: self.value(i as u32), flipped: [a.flipped, b.flipped] })
+                Some(Plane { xyz: [operand(a), operand(b), self.value(i as u32)], flipped: [a.flipped, b.flipped] })
             }
             Op::Input { .. } | Op::Xor(..) | Op::And(..) | Op::Times(..) => None,
         })
@@ -204,9 +191,5 @@ pub async fn prove<R: CryptoRng>(
 
 /// Looks at all products.
 pub(super) fn with_products<T>(all: &[&Early], guard: &mut Guard, f: impl FnOnce(&mut Guard, &Products<'_>) -> T) -> T {
-    let server = guard.party() == Party::Server;
-    let all: Vec<_> = all.iter().flat_map(|early| early.products(server)).collect();
-    let planes = all.iter().map(|Product { xy, z, .. }| [&xy[0][..], &xy[1][..], *z]).collect();
-    let flipped = all.iter().map(|product| product.flipped).collect();
-    f(guard, &Products { planes, flipped })
+    f(guard, &Products(all.iter().flat_map(|early| early.products()).collect()))
 }

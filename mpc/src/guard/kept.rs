@@ -10,9 +10,6 @@ use crate::party::Party;
 use std::fmt;
 use zeroize::{Zeroize, Zeroizing};
 
-/// Triples that are held in one piece of memory at most.
-const PIECE: usize = 1 << 15;
-
 /// x, y and z of a triple: one party's tags.
 pub type Triple = [Tag; 3];
 
@@ -106,14 +103,9 @@ impl Triples {
         self.0.iter().try_for_each(|piece| guard.check(Some(piece.session)))
     }
 
-    pub(super) fn of(session: SessionId, triples: impl ExactSizeIterator<Item = Triple>) -> Self {
-        let (mut triples, mut pieces) = (triples, Vec::new());
-        while triples.len() > 0 {
-            let mut piece = Zeroizing::new(Vec::with_capacity(PIECE.min(triples.len())));
-            piece.extend(triples.by_ref().take(PIECE));
-            pieces.push(Piece { session, triples: piece });
-        }
-        Self(pieces)
+    /// In one piece.
+    pub(super) fn of(session: SessionId, triples: Zeroizing<Vec<Triple>>) -> Self {
+        Self(vec![Piece { session, triples }])
     }
 
     #[cfg(test)]

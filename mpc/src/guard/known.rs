@@ -21,17 +21,16 @@ use crate::primitive::block::Delta;
 #[must_use]
 pub fn correct(mut random: Bits, values: &Planes) -> (Bits, Vec<u8>) {
     assert_eq!((random.lanes(), random.width()), (values.lanes(), values.width()), "a random bit for every value");
-    let message = correct_words(random.tags_mut(), |i| packed::of_planes(values, i));
+    let message = correct_words(random.tags_mut(), packed::of_planes(values));
     (random, message)
 }
 
-/// [`correct`] of words, to these values.
-pub(super) fn correct_words<W: Word>(random: &mut [W], value: impl Fn(usize) -> u8) -> Vec<u8> {
-    packed::pack(random.iter_mut().enumerate().map(|(i, word)| {
-        let e = word.lsb() ^ value(i);
-        *word = word.with_lsb(value(i));
-        e
-    }))
+/// [`correct`] of words, to these packed values.
+pub(super) fn correct_words<W: Word>(random: &mut [W], values: Vec<u8>) -> Vec<u8> {
+    let mut message = packed::halves(random);
+    packed::for_each_word(random, &values, |word, value| *word = word.with_lsb(value));
+    message.iter_mut().zip(values).for_each(|(e, value)| *e ^= value);
+    message
 }
 
 /// At the server: its halves of the bits that the client corrected.
@@ -48,9 +47,7 @@ pub fn apply(guard: &Guard, mut random: Bits, message: &[u8]) -> Result<Bits> {
 pub(super) fn apply_words<W: Word>(delta: &Delta, random: &mut [W], message: &[u8]) -> Result<()> {
     packed::check(message, random.len())?;
     let delta = W::of(delta.block()).with_lsb(0);
-    for (i, word) in random.iter_mut().enumerate() {
-        *word = *word ^ (delta & W::splat(packed::bit(message, i)));
-    }
+    packed::for_each_word(random, message, |word, e| *word = *word ^ (delta & W::splat(e)));
     Ok(())
 }
 
@@ -60,9 +57,7 @@ pub fn of_server(lanes: usize, width: usize, values: Option<&Planes>) -> Bits {
     let mut bits = Bits::zero(lanes, width);
     if let Some(values) = values {
         assert_eq!((lanes, width), (values.lanes(), values.width()), "a bit for every value");
-        for (i, tag) in bits.tags_mut().iter_mut().enumerate() {
-            *tag = Tag::bit(packed::of_planes(values, i));
-        }
+        packed::for_each_word(bits.tags_mut(), &packed::of_planes(values), |tag, bit| *tag = Tag::bit(bit));
     }
     bits
 }

@@ -52,4 +52,4 @@ pub use opened::{DIGEST_BYTES, Guard};
 pub use prepare::{Prepared, offline_all};
 pub use prove::{CHALLENGE_BYTES, PROOF_BYTES};
 pub use run::{Outputs, online};
-pub use triples::make_of;
+pub use triples::{Workspace, make_of};

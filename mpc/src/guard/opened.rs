@@ -12,18 +12,16 @@ use crate::error::{Error, Result};
 use crate::party::Party;
 use crate::primitive::bits::Planes;
 use crate::primitive::block::Delta;
-use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use std::fmt;
 use subtle::ConstantTimeEq;
-use zeroize::Zeroizing;
+use zeroize::{DefaultIsZeroes, Zeroizing};
 
 /// Bytes of the hash.
 pub const DIGEST_BYTES: usize = 32;
 
-/// MACs that are computed at a time, and by a thread at a time.
+/// MACs that are computed at a time: whole bytes of a message.
 const MACS: usize = 1 << 16;
-const PART: usize = 1 << 12;
 
 /// One party of a session's guarded computation. One for a session: all that the session opens goes into it, in the same order at both
 /// ends.
@@ -90,22 +88,20 @@ impl Guard {
         self.opened.update(bytemuck::cast_slice::<W, u8>(macs));
     }
 
-    /// At the client: goes on with its MACs. At the server: with those that the client holds if its halves are these, `half(i)` of tag i.
-    pub(super) fn absorb_held(&mut self, tags: &[Tag], half: impl Fn(usize) -> u8 + Sync) {
+    /// At the client: goes on with its MACs. At the server: with those that the client holds if its halves are these, packed.
+    pub(super) fn absorb_held(&mut self, tags: &[Tag], halves: &[u8]) {
         let Some(delta) = self.delta.clone() else {
             return self.absorb(tags);
         };
-        let mut space = Zeroizing::new(vec![Tag::ZERO; tags.len().min(MACS)]);
-        for (first, tags) in (0..).step_by(MACS).zip(tags.chunks(MACS)) {
-            let macs = &mut space[..tags.len()];
-            let parts = (macs.par_chunks_mut(PART), tags.par_chunks(PART)).into_par_iter().enumerate();
-            parts.for_each(|(part, (macs, tags))| {
-                for (i, (out, tag)) in macs.iter_mut().zip(tags).enumerate() {
-                    *out = mac(&delta, *tag, half(first + part * PART + i));
-                }
-            });
-            self.absorb(macs);
-        }
+        let mut pieces = tags.chunks(MACS).zip(halves.chunks(MACS / 8));
+        let fill = |room: &mut [Tag]| {
+            let (tags, halves) = pieces.next().expect("as many as are asked for");
+            let room = &mut room[..tags.len()];
+            room.copy_from_slice(tags);
+            packed::for_each_word(room, halves, |tag, half| *tag = mac(&delta, *tag, half));
+            tags.len()
+        };
+        in_turns([tags.len().min(MACS), tags.len().div_ceil(MACS)], fill, |macs| self.absorb(macs));
     }
 
     /// At the server: compares the client's hash with its own, without a branch on where they differ.
@@ -145,7 +141,7 @@ impl Guard {
     pub fn opened(&mut self, bits: &Bits, message: &[u8]) -> Result<Planes> {
         self.check(bits.session())?;
         packed::check(message, bits.tags().len())?;
-        self.absorb_held(bits.tags(), |i| packed::bit(message, i));
+        self.absorb_held(bits.tags(), message);
         let mut values = bits.halves();
         packed::add(&mut values, message);
         Ok(values)
@@ -158,8 +154,25 @@ impl Guard {
     /// If the bits are of another session.
     pub fn claim(&mut self, bits: &Bits, claimed: &Planes) {
         self.own(bits);
-        self.absorb_held(bits.tags(), |i| packed::of_planes(claimed, i));
+        self.absorb_held(bits.tags(), &packed::of_planes(claimed));
     }
+}
+
+/// Computes pieces of at most `room` words, one after the other: `fill` writes one to the front of a room and says how long it is, `take` gets it
+/// while the next is written.
+pub(super) fn in_turns<W: Word + DefaultIsZeroes>(
+    [room, pieces]: [usize; 2],
+    mut fill: impl FnMut(&mut [W]) -> usize + Send,
+    mut take: impl FnMut(&[W]) + Send,
+) {
+    let of = |pieces: usize| Zeroizing::new(vec![W::ZERO; if pieces > 0 { room } else { 0 }]);
+    let (mut made, mut room, mut len) = (of(pieces.saturating_sub(1)), of(pieces), 0);
+    for _ in 0..pieces {
+        let next = if len == 0 { fill(&mut room) } else { rayon::join(|| take(&made[..len]), || fill(&mut room)).1 };
+        std::mem::swap(&mut made, &mut room);
+        len = next;
+    }
+    take(&made[..len]);
 }
 
 impl fmt::Debug for Guard {

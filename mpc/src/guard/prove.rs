@@ -30,55 +30,75 @@ pub const CHALLENGE_BYTES: usize = Block::BYTES;
 /// Bytes of V.
 pub const PROOF_BYTES: usize = Block::BYTES;
 
-/// Keys and MACs, wiped.
-type Wiped = Zeroizing<Vec<Block>>;
+/// Products that a thread sums up at a time.
+const PART: usize = 1 << 12;
 
 /// a b in the field of POLYVAL, which is that of 2^128 elements with another one.
 fn times(a: Block, b: Block) -> Block {
     polyval(b, &[a])
 }
 
-/// Products x y = z that are claimed: blocks of a party, and whether each operand is complemented (the server's blocks are already).
-pub struct Products<'a> {
-    /// x, y and z of each plane.
-    pub planes: Vec<[&'a [Block]; 3]>,
-    /// Of x and y of each plane.
-    pub flipped: Vec<[bool; 2]>,
+/// `a^n`, n not zero.
+fn power(a: Block, n: usize) -> Block {
+    (0..n.ilog2()).rev().fold(a, |power, bit| {
+        let square = times(power, power);
+        if n >> bit & 1 == 1 { times(square, a) } else { square }
+    })
 }
 
+/// Products x y = z of one plane that are claimed: a party's blocks, and whether x and y are complemented.
+pub struct Plane<'a> {
+    /// x, y and z.
+    pub xyz: [&'a [Block]; 3],
+    /// Of x and y.
+    pub flipped: [bool; 2],
+}
+
+/// All products that are claimed.
+pub struct Products<'a>(pub Vec<Plane<'a>>);
+
 impl Products<'_> {
-    /// Two blocks of every product, in two lists.
-    fn each(&self, f: impl Fn([Block; 3], [u8; 2]) -> (Block, Block) + Sync) -> (Wiped, Wiped) {
-        let f = &f;
-        let planes = self.planes.par_iter().zip(&self.flipped);
-        let all = planes.flat_map_iter(move |([x, y, z], flipped)| {
-            let flipped = flipped.map(u8::from);
-            x.iter().zip(*y).zip(*z).map(move |((x, y), z)| f([*x, *y, *z], flipped))
+    /// Both blocks that `f` makes of a product, summed up with powers of chi: POLYVAL of all of them.
+    fn sums(&self, chi: Block, f: impl Fn([Block; 3], [u8; 2]) -> [Block; 2] + Sync) -> [Block; 2] {
+        let parts = self.0.iter().flat_map(|plane| {
+            let [x, y, z] = plane.xyz.map(|blocks| blocks.chunks(PART));
+            x.zip(y).zip(z).map(|((x, y), z)| ([x, y, z], plane.flipped.map(u8::from)))
         });
-        let all: Zeroizing<Vec<(Block, Block)>> = Zeroizing::new(all.collect());
-        let list = |of: fn(&(Block, Block)) -> Block| Zeroizing::new(all.iter().map(of).collect());
-        (list(|(first, _)| *first), list(|(_, second)| *second))
+        let parts: Vec<([&[Block]; 3], [u8; 2])> = parts.collect();
+        let room = || [(); 2].map(|()| Zeroizing::new(vec![Block::ZERO; PART]));
+        let sums = parts.into_par_iter().map_init(room, |[first, second], ([x, y, z], flipped)| {
+            let len = z.len();
+            let room = first.iter_mut().zip(second.iter_mut());
+            for (((x, y), z), (first, second)) in x.iter().zip(y).zip(z).zip(room) {
+                [*first, *second] = f([*x, *y, *z], flipped);
+            }
+            (len, [polyval(chi, &first[..len]), polyval(chi, &second[..len])])
+        });
+        sums.collect::<Vec<_>>().into_iter().fold([Block::ZERO; 2], |[first, second], (len, [a, b])| {
+            let power = power(chi, len);
+            [times(first, power) ^ a, times(second, power) ^ b]
+        })
     }
 }
 
 /// At the client: absorbs U. Returns V.
 pub fn prove(guard: &mut Guard, products: &Products<'_>, mask: &[Block], chi: Block) -> Block {
-    let (a, b) = products.each(|[x, y, z], [not_x, not_y]| {
+    let [a, b] = products.sums(chi, |[x, y, z], [not_x, not_y]| {
         let (x_bit, y_bit) = (x.lsb() ^ not_x, y.lsb() ^ not_y);
-        (times(x, y), (y & Block::splat(x_bit)) ^ (x & Block::splat(y_bit)) ^ z)
+        [times(x, y), (y & Block::splat(x_bit)) ^ (x & Block::splat(y_bit)) ^ z]
     });
     let b_star = mask.iter().enumerate().fold(0_u128, |sum, (i, r)| sum | u128::from(r.lsb()) << i);
-    let u = polyval(chi, &a) ^ weighted(mask);
-    guard.absorb(&[u]);
-    polyval(chi, &b) ^ b_star.into()
+    guard.absorb(&[a ^ weighted(mask)]);
+    b ^ b_star.into()
 }
 
 /// At the server: absorbs what U must be. Wrong products are found by the next comparison.
 pub fn verify(guard: &mut Guard, products: &Products<'_>, mask: &[Block], chi: Block, v: Block) {
     let delta = guard.delta().clone();
-    let key = |block: Block| key(&delta, block);
-    let (products, z) = products.each(|[x, y, z], _| (times(key(x), key(y)), key(z)));
-    let sum = polyval(chi, &products) ^ times(polyval(chi, &z) ^ v, delta.block());
+    let key = |block: Block, flip: u8| key(&delta, block ^ Block::new(flip.into(), 0));
+    let [products, z] =
+        products.sums(chi, |[x, y, z], [not_x, not_y]| [times(key(x, not_x), key(y, not_y)), key(z, 0)]);
+    let sum = products ^ times(z ^ v, delta.block());
     guard.absorb(&[sum ^ weighted(mask)]);
 }
 

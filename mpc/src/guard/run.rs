@@ -83,7 +83,7 @@ pub async fn online(
         let bits = circuit.layer_bytes(layer, lanes);
         packed::check(&theirs[..bits], opening.len())?;
         if guard.party() == Party::Server {
-            guard.absorb_held(&opening, |i| packed::bit(&theirs, i));
+            guard.absorb_held(&opening, &theirs[..bits]);
             if let Some(digest) = theirs[bits..].first_chunk::<DIGEST_BYTES>() {
                 guard.compare(digest)?;
             }
@@ -142,9 +142,10 @@ impl Prepared {
     fn place_public(&mut self, number: usize, planes: &Planes) {
         let (node, width) = self.circuit.input_nodes(Origin::Public, number);
         assert_eq!((planes.lanes(), planes.width()), (self.lanes, width), "an input of the circuit's shape");
-        for (plane, value) in self.values[node..node + width].iter_mut().enumerate() {
-            let bits = plane * planes.lanes()..(plane + 1) * planes.lanes();
-            *value = Some(Zeroizing::new(bits.map(|i| Tag::splat(packed::of_planes(planes, i))).collect()));
+        let mut tags = Zeroizing::new(vec![Tag::ZERO; width * self.lanes]);
+        packed::for_each_word(&mut tags, &packed::of_planes(planes), |tag, bit| *tag = Tag::splat(bit));
+        for (value, plane) in self.values[node..node + width].iter_mut().zip(tags.chunks(self.lanes)) {
+            *value = Some(Zeroizing::new(plane.to_vec()));
         }
     }
 

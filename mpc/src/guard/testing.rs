@@ -13,6 +13,7 @@ use crate::transport::channel::{Channel, HEADER_BYTES};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 use std::sync::Arc;
+use zeroize::Zeroizing;
 
 /// Dealt oblivious transfers in which the client receives, and both guards: the client's first.
 pub(crate) fn deal(n: usize, seed: u64) -> [(Cots, Guard); 2] {
@@ -54,14 +55,15 @@ fn deal_triples(guard: &Guard, n: usize, rng: &mut ChaCha20Rng) -> [Triples; 2] 
         let parts = [x, y, x & y].map(|bit| share(guard.delta(), bit, rng));
         both.iter_mut().enumerate().for_each(|(i, triples)| triples.push(parts.map(|part| part[i])));
     }
-    both.map(|triples| Triples::of(guard.session(), triples.into_iter()))
+    both.map(|triples| Triples::of(guard.session(), Zeroizing::new(triples)))
 }
 
 /// Shared bits of these values under the Delta of [`deal`] with this seed.
 pub(crate) fn deal_bits(values: &Planes, seed: u64) -> [Bits; 2] {
     let [_, (_, guard)] = deal(1, seed);
     let (rng, lanes) = (&mut rng(seed + 1), values.lanes());
-    let bit = |i| packed::of_planes(values, i);
+    let packed = packed::of_planes(values);
+    let bit = |i| packed::bit(&packed, i);
     let all: Vec<_> = (0..lanes * values.width()).map(|i| share(guard.delta(), bit(i), rng)).collect();
     [0, 1].map(|party| Bits::of(Some(guard.session()), lanes, all.iter().map(|tags| tags[party]).collect()))
 }

@@ -18,7 +18,7 @@
 
 use super::batch::{Batch, SEED_BYTES};
 use super::kept::{Triple, Triples};
-use super::opened::{DIGEST_BYTES, Guard};
+use super::opened::{DIGEST_BYTES, Guard, in_turns};
 use super::order::Order;
 use super::packed;
 use super::tag::{Tag, Word, mac};
@@ -40,31 +40,89 @@ const CHUNK: usize = 168;
 /// Triples whose OTs are taken at a time: whole chunks.
 const PART: usize = 384 * CHUNK;
 
-/// Buckets that are checked at a time.
+/// Buckets that are checked at a time, and by a thread at a time: whole bytes of every message.
 const BUCKETS: usize = 1 << 14;
+const BUCKETS_OF_A_THREAD: usize = 1 << 10;
+
+/// Pairs whose d and f fill a byte.
+const PAIRS: usize = 4;
 
 /// The server, before e.
 struct Formed {
     batch: Batch,
     session: SessionId,
     delta: Delta,
-    triples: Zeroizing<Vec<Triple>>,
+    space: Workspace,
 }
 
 /// The server, after the order.
 struct Sealed {
     batch: Batch,
     session: SessionId,
-    order: Order,
     delta: Delta,
-    triples: Zeroizing<Vec<Triple>>,
+    /// Bucket after bucket, then those that are opened.
+    space: Workspace,
 }
 
 /// The client, after e.
 struct Given {
     batch: Batch,
     session: SessionId,
-    triples: Zeroizing<Vec<Triple>>,
+    space: Workspace,
+}
+
+/// Memory in which batches are made, one after the other: fresh memory for each would cost as much as a third of its triples. Wiped when dropped.
+#[derive(Default)]
+pub struct Workspace {
+    /// As they are made, and in the order of the batch: words of triples.
+    made: Vec<u64>,
+    arranged: Vec<u64>,
+}
+
+/// Words that a thread wipes at a time.
+const WIPED: usize = 1 << 16;
+
+impl Workspace {
+    /// For a batch; what was there before is overwritten.
+    fn fit(mut self, batch: Batch) -> Self {
+        let words = 3 * batch.triples();
+        for space in [&mut self.made, &mut self.arranged] {
+            if space.len() < words {
+                wipe(space);
+                // Zeros that are not written before they are needed.
+                *space = vec![0; words];
+            }
+        }
+        self
+    }
+
+    fn made(&mut self, batch: Batch) -> &mut [Triple] {
+        bytemuck::cast_slice_mut(&mut self.made[..3 * batch.triples()])
+    }
+
+    /// Puts what was made in this order.
+    fn arrange(&mut self, batch: Batch, order: &Order, fix: impl Fn(usize, Triple) -> Triple + Sync) {
+        let words = 3 * batch.triples();
+        let (from, to) =
+            (bytemuck::cast_slice(&self.made[..words]), bytemuck::cast_slice_mut(&mut self.arranged[..words]));
+        order.arrange(from, to, fix);
+    }
+
+    /// The triples of bucket after bucket, and those that are opened.
+    fn arranged(&self, batch: Batch) -> (&[Triple], &[Triple]) {
+        let all: &[Triple] = bytemuck::cast_slice(&self.arranged[..3 * batch.triples()]);
+        all.split_at(batch.bucket() * batch.good())
+    }
+}
+
+fn wipe(space: &mut [u64]) {
+    space.par_chunks_mut(WIPED).for_each(Zeroize::zeroize);
+}
+
+impl Drop for Workspace {
+    fn drop(&mut self) {
+        [&mut self.made, &mut self.arranged].into_iter().for_each(|space| wipe(space));
+    }
 }
 
 /// Bytes in which the server tells the order of a batch.
@@ -74,10 +132,15 @@ fn order_bytes(batch: Batch) -> usize {
 
 impl Formed {
     /// The server's halves, of OTs as they are needed, a part at a time.
-    fn form(batch: Batch, session: SessionId, mut take: impl FnMut(OtCount) -> Result<Cots>) -> Result<Self> {
-        let mut triples = Zeroizing::new(vec![[Tag::ZERO; 3]; batch.triples()]);
+    fn form(
+        batch: Batch,
+        session: SessionId,
+        mut take: impl FnMut(OtCount) -> Result<Cots>,
+        space: Workspace,
+    ) -> Result<Self> {
+        let mut space = space.fit(batch);
         let mut delta = None;
-        for triples in triples.chunks_mut(PART) {
+        for triples in space.made(batch).chunks_mut(PART) {
             let cots = take(OtCount::received_by(Party::Client, 3 * triples.len()))?;
             let sent = &cots.sent;
             let keys = sent.keys().as_chunks::<3>().0.par_chunks(CHUNK);
@@ -88,27 +151,25 @@ impl Formed {
             delta = Some(sent.delta().clone());
         }
         let delta = delta.expect("a batch is not empty");
-        Ok(Self { batch, session, delta, triples })
+        Ok(Self { batch, session, delta, space })
     }
 
     /// Corrects z by the client's e, and draws the order. Returns its seed and d_s, f_s of all pairs.
     ///
     /// # Errors
     /// [`Error::Protocol`] if e has another length.
-    fn correct<R: CryptoRng + ?Sized>(mut self, e: &[u8], rng: &mut R) -> Result<(Sealed, Vec<u8>)> {
+    fn correct<R: CryptoRng + ?Sized>(self, e: &[u8], rng: &mut R) -> Result<(Sealed, Vec<u8>)> {
         packed::check(e, self.batch.triples())?;
-        let delta = Tag::of(self.delta.block()).with_lsb(0);
-        for (i, [_, _, z]) in self.triples.iter_mut().enumerate() {
-            *z ^= delta & Tag::splat(packed::bit(e, i));
-        }
         let mut seed = [0; SEED_BYTES];
         rng.fill_bytes(&mut seed);
-        let Self { batch, session, delta, triples } = self;
-        let order = Order::of(&seed, batch);
+        let Self { batch, session, delta, mut space } = self;
+        let correction = Tag::of(delta.block()).with_lsb(0);
+        let corrected = |i: usize, [x, y, z]: Triple| [x, y, z ^ (correction & Tag::splat(packed::bit(e, i)))];
+        space.arrange(batch, &Order::of(&seed, batch), corrected);
         let mut message = vec![0; order_bytes(batch)];
         message[..SEED_BYTES].copy_from_slice(&seed);
-        set_pairs(&mut message[SEED_BYTES..], &order, &triples);
-        Ok((Sealed { batch, session, order, delta, triples }, message))
+        set_pairs(&mut message[SEED_BYTES..], batch, space.arranged(batch).0);
+        Ok((Sealed { batch, session, delta, space }, message))
     }
 }
 
@@ -143,27 +204,29 @@ impl Sealed {
     /// comes with this message.
     ///
     /// # Errors
-    /// [`Error::Protocol`] if the message has another length, [`Error::Cheated`].
-    fn check(self, guard: &mut Guard, message: &[u8]) -> Result<Triples> {
-        let Self { batch, session, order, delta, triples } = self;
+    /// [`Error::Protocol`] if the message has another length, [`Error::Cheated`], [`Error::OtherSession`].
+    fn check(self, guard: &mut Guard, message: &[u8]) -> Result<(Triples, Workspace)> {
+        let Self { batch, session, delta, space } = self;
         guard.check(Some(session))?;
         let bits = batch.opened_bits();
-        let (opened, digest) = split_message(message, bits)?;
-        check_pairs(guard, &order, &triples, |pair, d, f, w, macs| {
-            let (d_c, f_c) = (packed::bit(opened, 2 * pair), packed::bit(opened, 2 * pair + 1));
+        let (bits_of_client, digest) = split_message(message, bits)?;
+        let bit = |i: usize| packed::bit(bits_of_client, i);
+        let (buckets, opened) = space.arranged(batch);
+        let macs_of = |pair: usize, Pair { d, f, w }: Pair| {
+            let (d_c, f_c) = (bit(2 * pair), bit(2 * pair + 1));
             let (all_d, all_f) = (d.lsb() ^ d_c, f.lsb() ^ f_c);
-            let w = w(all_d, all_f) ^ Tag::bit(all_d & all_f);
-            *macs = [mac(&delta, d, d_c), mac(&delta, f, f_c), mac(&delta, w, w.lsb())];
-        });
-        for (i, member) in order.opened().iter().enumerate() {
+            let w = w.at(all_d, all_f) ^ Tag::bit(all_d & all_f);
+            [mac(&delta, d, d_c), mac(&delta, f, f_c), mac(&delta, w, w.lsb())]
+        };
+        let good = check_pairs(guard, batch, buckets, macs_of);
+        for (i, [x, y, z]) in opened.iter().enumerate() {
             let at = batch.paired_bits() + 2 * i;
-            let [x, y, z] = triples[*member as usize];
-            let (x_c, y_c) = (packed::bit(opened, at), packed::bit(opened, at + 1));
+            let (x_c, y_c) = (bit(at), bit(at + 1));
             let product = (x.lsb() ^ x_c) & (y.lsb() ^ y_c);
-            guard.absorb(&[mac(&delta, x, x_c), mac(&delta, y, y_c), mac(&delta, z, z.lsb() ^ product)]);
+            guard.absorb(&[mac(&delta, *x, x_c), mac(&delta, *y, y_c), mac(&delta, *z, z.lsb() ^ product)]);
         }
         guard.compare(digest)?;
-        Ok(first_of_buckets(session, &order, &triples))
+        Ok((good, space))
     }
 }
 
@@ -173,10 +236,11 @@ impl Given {
         batch: Batch,
         session: SessionId,
         mut take: impl FnMut(OtCount) -> Result<Cots>,
+        space: Workspace,
     ) -> Result<(Self, Vec<u8>)> {
-        let mut triples = Zeroizing::new(vec![[Tag::ZERO; 3]; batch.triples()]);
+        let mut space = space.fit(batch);
         let mut e = vec![0; packed::bytes(batch.triples())];
-        for (triples, e) in triples.chunks_mut(PART).zip(e.chunks_mut(PART / 8)) {
+        for (triples, e) in space.made(batch).chunks_mut(PART).zip(e.chunks_mut(PART / 8)) {
             let cots = take(OtCount::received_by(Party::Client, 3 * triples.len()))?;
             let received = &cots.received;
             let keys = received.keys().as_chunks::<3>().0.par_chunks(CHUNK);
@@ -186,34 +250,36 @@ impl Given {
                 give_chunk(&received.hash(first), first, keys, triples, e);
             });
         }
-        Ok((Self { batch, session, triples }, e))
+        Ok((Self { batch, session, space }, e))
     }
 
     /// Opens what the order asks for. Returns the triples that are left, and the message: bits and hash.
     ///
     /// # Errors
-    /// [`Error::Protocol`] if the server's message has another length.
-    fn open(self, guard: &mut Guard, message: &[u8]) -> Result<(Triples, Vec<u8>)> {
-        let Self { batch, session, triples } = self;
+    /// [`Error::Protocol`] if the server's message has another length, [`Error::OtherSession`].
+    fn open(self, guard: &mut Guard, message: &[u8]) -> Result<((Triples, Workspace), Vec<u8>)> {
+        let Self { batch, session, mut space } = self;
+        guard.check(Some(session))?;
         let length = || Error::protocol("length of an order", order_bytes(batch), message.len());
         let (seed, theirs) = message.split_first_chunk().ok_or_else(length)?;
         packed::check(theirs, batch.paired_bits())?;
-        let order = Order::of(seed, batch);
-        check_pairs(guard, &order, &triples, |pair, d, f, w, macs| {
+        space.arrange(batch, &Order::of(seed, batch), |_, triple| triple);
+        let (buckets, opened) = space.arranged(batch);
+        let macs_of = |pair: usize, Pair { d, f, w }: Pair| {
             let (d_s, f_s) = (packed::bit(theirs, 2 * pair), packed::bit(theirs, 2 * pair + 1));
-            *macs = [d, f, w(d.lsb() ^ d_s, f.lsb() ^ f_s)];
-        });
+            [d, f, w.at(d.lsb() ^ d_s, f.lsb() ^ f_s)]
+        };
+        let good = check_pairs(guard, batch, buckets, macs_of);
         let mut message = vec![0; packed::bytes(batch.opened_bits())];
-        set_pairs(&mut message, &order, &triples);
-        for (i, member) in order.opened().iter().enumerate() {
-            let [x, y, z] = triples[*member as usize];
-            guard.absorb(&[x, y, z]);
+        set_pairs(&mut message, batch, buckets);
+        for (i, [x, y, z]) in opened.iter().enumerate() {
+            guard.absorb(&[*x, *y, *z]);
             let at = batch.paired_bits() + 2 * i;
             packed::set(&mut message, at, x.lsb());
             packed::set(&mut message, at + 1, y.lsb());
         }
         message.extend_from_slice(&guard.digest());
-        Ok((first_of_buckets(session, &order, &triples), message))
+        Ok(((good, space), message))
     }
 }
 
@@ -234,49 +300,84 @@ fn give_chunk(hash: &TccrHash, first: u64, cots: &[[Block; 3]], triples: &mut [T
     space.zeroize();
 }
 
-/// A party's halves of d and f of every pair of every bucket, one after the other.
-fn set_pairs(bits: &mut [u8], order: &Order, triples: &[Triple]) {
-    let of = |member: u32| triples[member as usize];
-    let mut at = 0;
-    for members in order.buckets() {
-        let [x, y, _] = of(members[0]);
-        for member in &members[1..] {
-            let [other_x, other_y, _] = of(*member);
-            packed::set(bits, at, (x ^ other_x).lsb());
-            packed::set(bits, at + 1, (y ^ other_y).lsb());
-            at += 2;
+/// A party's halves of d and f of every pair of every bucket, one after the other; what is left of the last byte is zero.
+fn set_pairs(bits: &mut [u8], batch: Batch, buckets: &[Triple]) {
+    let size = batch.bucket();
+    let parts = buckets.par_chunks(BUCKETS_OF_A_THREAD * size);
+    let bytes = bits.par_chunks_mut(BUCKETS_OF_A_THREAD * (size - 1) / PAIRS);
+    bytes.zip(parts).for_each(|(bytes, buckets)| {
+        let mut pairs = buckets.chunks_exact(size).flat_map(|members| {
+            let [x, y, _] = members[0];
+            members[1..].iter().map(move |[other_x, other_y, _]| (x ^ *other_x).lsb() | (y ^ *other_y).lsb() << 1)
+        });
+        for byte in bytes {
+            *byte = (0..PAIRS).fold(0, |byte, i| byte | pairs.next().unwrap_or(0) << (2 * i));
         }
+    });
+}
+
+/// d = x ^ x' and f = y ^ y' of a pair, and what must be zero once they are known.
+struct Pair {
+    d: Tag,
+    f: Tag,
+    w: Outcome,
+}
+
+/// z ^ z' ^ d y' ^ f x', of values of d and f.
+struct Outcome {
+    z: Tag,
+    other: [Tag; 2],
+}
+
+impl Outcome {
+    #[inline]
+    fn at(&self, d: u8, f: u8) -> Tag {
+        let [x, y] = self.other;
+        self.z ^ (y & Tag::splat(d)) ^ (x & Tag::splat(f))
     }
 }
 
-/// Of every pair of every bucket: absorbs what `macs` makes of its number, [d], [f] and, for values of d and f, [z ^ z' ^ d y' ^ f x'].
+impl Pair {
+    #[inline]
+    fn of([x, y, z]: Triple, [other_x, other_y, other_z]: Triple) -> Self {
+        Self { d: x ^ other_x, f: y ^ other_y, w: Outcome { z: z ^ other_z, other: [other_x, other_y] } }
+    }
+}
+
+/// Of every pair of every bucket `macs` makes what is opened, from its number; the guard absorbs it. Returns the first triple of every bucket.
 fn check_pairs(
     guard: &mut Guard,
-    order: &Order,
-    triples: &[Triple],
-    macs: impl Fn(usize, Tag, Tag, &dyn Fn(u8, u8) -> Tag, &mut Triple) + Sync,
-) {
-    let Some(size) = order.buckets().next().map(<[u32]>::len) else { return };
-    let mut space = Zeroizing::new(vec![[Tag::ZERO; 3]; BUCKETS * (size - 1)]);
-    for (group, members) in order.in_buckets().chunks(BUCKETS * size).enumerate() {
-        let space = &mut space[..members.len() / size * (size - 1)];
-        let buckets = space.par_chunks_mut(size - 1).zip(members.par_chunks(size)).enumerate();
-        buckets.for_each(|(i, (space, members))| {
-            let first = triples[members[0] as usize];
-            for (k, (out, member)) in space.iter_mut().zip(&members[1..]).enumerate() {
-                let other = triples[*member as usize];
-                let pair = (group * BUCKETS + i) * (size - 1) + k;
-                let w = |d, f| first[2] ^ other[2] ^ (other[1] & Tag::splat(d)) ^ (other[0] & Tag::splat(f));
-                macs(pair, first[0] ^ other[0], first[1] ^ other[1], &w, out);
+    batch: Batch,
+    buckets: &[Triple],
+    macs: impl Fn(usize, Pair) -> Triple + Send + Sync,
+) -> Triples {
+    let (size, session) = (batch.bucket(), guard.session());
+    let mut good = Triples::default();
+    let mut groups = buckets.chunks(BUCKETS * size).enumerate();
+    let fill = |room: &mut [Tag]| {
+        let (group, buckets) = groups.next().expect("as many as are asked for");
+        let mut firsts = Zeroizing::new(vec![[Tag::ZERO; 3]; buckets.len() / size]);
+        let (room, _) = room.as_chunks_mut::<3>();
+        let parts = room.par_chunks_mut(BUCKETS_OF_A_THREAD * (size - 1));
+        let parts = parts.zip(firsts.par_chunks_mut(BUCKETS_OF_A_THREAD));
+        let parts = parts.zip(buckets.par_chunks(BUCKETS_OF_A_THREAD * size)).enumerate();
+        parts.for_each(|(part, ((room, firsts), buckets))| {
+            let mut pair = (group * BUCKETS + part * BUCKETS_OF_A_THREAD) * (size - 1);
+            let buckets = room.chunks_exact_mut(size - 1).zip(firsts).zip(buckets.chunks_exact(size));
+            for ((room, first), members) in buckets {
+                *first = members[0];
+                for (room, other) in room.iter_mut().zip(&members[1..]) {
+                    *room = macs(pair, Pair::of(*first, *other));
+                    pair += 1;
+                }
             }
         });
-        guard.absorb(space.as_flattened());
-    }
-}
-
-/// The triples that come out of a batch.
-fn first_of_buckets(session: SessionId, order: &Order, triples: &[Triple]) -> Triples {
-    Triples::of(session, order.buckets().map(|members| triples[members[0] as usize]))
+        good.append(Triples::of(session, firsts));
+        3 * (buckets.len() / size) * (size - 1)
+    };
+    let room = 3 * BUCKETS.min(batch.good()) * (size - 1);
+    in_turns([room, batch.good().div_ceil(BUCKETS)], fill, |macs| guard.absorb(macs));
+    good
 }
 
 /// Opened bits and the hash.
@@ -289,7 +390,7 @@ fn split_message(message: &[u8], bits: usize) -> Result<(&[u8], &[u8; DIGEST_BYT
 }
 
 /// Makes a batch: three flights. Both parties call it with the same batch. The pool must have [as many OTs](Batch::ots), which it computes as they
-/// are needed, so that not all of a batch's are in memory.
+/// are needed, so that not all of a batch's are in memory; `space` is what the batches before were made in, if there were any.
 ///
 /// # Errors
 /// Those of the channel, [`Error::Protocol`] for a malformed message, before anything is sent [`Error::OtherSession`] if the OTs are not the
@@ -299,6 +400,7 @@ pub async fn make_of<R: CryptoRng>(
     guard: &mut Guard,
     batch: Batch,
     pool: &mut Correlations,
+    space: &mut Workspace,
     rng: &mut R,
 ) -> Result<Triples> {
     let (need, have) = (batch.ots().client_receives, pool.available().client_receives);
@@ -306,7 +408,7 @@ pub async fn make_of<R: CryptoRng>(
         return Err(Error::Exhausted { received_by: Party::Client, need, have });
     }
     let session = pool.session();
-    make_from(ch, guard, batch, session, |need| pool.take(need), rng).await
+    make_from(ch, guard, batch, session, |need| pool.take(need), space, rng).await
 }
 
 /// [`make_of`] with OTs that are at hand, as many as [`Batch::ots`].
@@ -319,7 +421,7 @@ pub(super) async fn make<R: CryptoRng>(
     rng: &mut R,
 ) -> Result<Triples> {
     let session = cots.session();
-    make_from(ch, guard, batch, session, |need| cots.split_front(need), rng).await
+    make_from(ch, guard, batch, session, |need| cots.split_front(need), &mut Workspace::default(), rng).await
 }
 
 async fn make_from<R: CryptoRng>(
@@ -328,27 +430,31 @@ async fn make_from<R: CryptoRng>(
     batch: Batch,
     session: SessionId,
     take: impl FnMut(OtCount) -> Result<Cots>,
+    space: &mut Workspace,
     rng: &mut R,
 ) -> Result<Triples> {
     guard.check(Some(session))?;
+    let own = std::mem::take(space);
+    let triples;
     match guard.party() {
         Party::Server => {
-            let formed = Formed::form(batch, session, take)?;
+            let formed = Formed::form(batch, session, take, own)?;
             let e = ch.recv(FrameKind::Data, packed::bytes(batch.triples())).await?;
             let (sealed, order) = formed.correct(&e, rng)?;
             ch.send(FrameKind::Data, order).await?;
             let message = ch.recv(FrameKind::Data, packed::bytes(batch.opened_bits()) + DIGEST_BYTES).await?;
-            sealed.check(guard, &message)
+            (triples, *space) = sealed.check(guard, &message)?;
         }
         Party::Client => {
-            let (given, e) = Given::give(batch, session, take)?;
+            let (given, e) = Given::give(batch, session, take, own)?;
             ch.send(FrameKind::Data, e).await?;
             let order = ch.recv(FrameKind::Data, order_bytes(batch)).await?;
-            let (triples, message) = given.open(guard, &order)?;
+            let (kept, message) = given.open(guard, &order)?;
+            (triples, *space) = kept;
             ch.send(FrameKind::Data, message).await?;
-            Ok(triples)
         }
     }
+    Ok(triples)
 }
 
 macro_rules! redacted {
@@ -361,6 +467,12 @@ macro_rules! redacted {
     )*};
 }
 redacted!(Formed, Sealed, Given);
+
+impl fmt::Debug for Workspace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Workspace({} triples, ..)", self.made.len() / 3)
+    }
+}
 
 #[cfg(test)]
 mod tests;

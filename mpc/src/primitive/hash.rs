@@ -16,6 +16,7 @@
 //! [GYW+23]: crate#references
 
 use crate::primitive::block::Block;
+use crate::primitive::vectorise::vectorised;
 use aes::Aes128Enc;
 use aes::cipher::{Array, BlockCipherEncrypt, KeyInit};
 use polyval::Polyval;
@@ -108,13 +109,19 @@ impl CcrHash {
     pub fn hash(&self, x: &[Block], out: &mut [Block]) {
         assert_eq!(x.len(), out.len(), "one output for each input");
         for (x, out) in x.chunks(BATCH).zip(out.chunks_mut(BATCH)) {
-            for (out, &x) in out.iter_mut().zip(x) {
-                *out = sigma(x);
-            }
+            out.fill(Block::ZERO);
+            add_sigma(x, out);
             encrypt_blocks(&self.0, out);
-            for (out, &x) in out.iter_mut().zip(x) {
-                *out ^= sigma(x);
-            }
+            add_sigma(x, out);
+        }
+    }
+}
+
+vectorised! {
+    /// `out[j] ^= sigma(x[j])`.
+    fn add_sigma(x: &[Block], out: &mut [Block]) {
+        for (out, &x) in out.iter_mut().zip(x) {
+            *out ^= sigma(x);
         }
     }
 }

@@ -37,6 +37,11 @@ impl Prg {
         self.next += out.len() as u64;
     }
 
+    /// Overwrites `out` with blocks `first..` of stream number `stream`: number 0 is the one that [`fill`](Self::fill) goes through.
+    pub(crate) fn fill_of(&self, stream: u64, first: u64, out: &mut [Block]) {
+        counter_mode(&self.cipher, stream, first, out);
+    }
+
     /// Goes on with a new key, the next blocks of the stream: what was drawn before can't be drawn again.
     pub fn forget(&mut self) {
         let mut key = Zeroizing::new([Block::ZERO; 2]);

@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::online::{Times, note};
 use crate::plan::Reveal;
 use crate::publication::ClientModel;
+use crate::slot::slot_name;
 
 /// The client's half of a slot that was not opened. What would open it is gone.
 pub(crate) struct GuardedSlot {
@@ -31,7 +32,7 @@ pub(crate) struct GuardedSlot {
 
 impl std::fmt::Debug for GuardedSlot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "GuardedSlot({}, [redacted])", self.number)
+        slot_name(f, "GuardedSlot", self.number)
     }
 }
 

@@ -23,7 +23,8 @@ use crate::session::{Action, Done};
 /// Bytes of what is kept of a bit, and while it is made.
 const TAG: usize = Triples::BYTES / 3;
 const BLOCK: usize = 16;
-/// Bytes that a party holds for a triple that is made, while its batch is: its OTs, itself, its place in the order, its messages.
+/// Bytes that a party holds for a triple that is made, while its batch is: itself as it was made and in the order of the batch, its OTs, its
+/// messages.
 const MAKING: usize = 6 * BLOCK + 16;
 
 /// What a guarded inference sends.

@@ -32,7 +32,7 @@ use std::sync::Arc;
 use lowkey_mpc::bits::Planes;
 use lowkey_mpc::channel::Channel;
 use lowkey_mpc::erasing::OnceRng;
-use lowkey_mpc::guard::{Batch, Guard, Prepared, Triples, make_of, offline_all, online};
+use lowkey_mpc::guard::{Batch, Guard, Prepared, Triples, Workspace, make_of, offline_all, online};
 use lowkey_mpc::ot::{Correlations, OtCount};
 
 use super::circuits::{Circuits, Kept, Layer};
@@ -73,7 +73,10 @@ impl Own {
         &self.guard
     }
 
-    /// Makes triples and OTs, until there are those of one slot.
+    /// Makes triples and OTs, until there are those of one slot, both parties at the same time.
+    ///
+    /// # Errors
+    /// Those of [`make_of`] and [`Correlations::ensure`]; at the server [`Cheated`](lowkey_mpc::error::Error::Cheated).
     pub(crate) async fn stock(
         &mut self,
         channel: &mut Channel,
@@ -83,17 +86,21 @@ impl Own {
     ) -> Result<()> {
         let need = self.circuits.triples(reveal);
         let missing = need.saturating_sub(self.triples.len());
+        let mut space = Workspace::default();
         for batch in if missing == 0 { Vec::new() } else { batches(missing) } {
             channel.scope(OT);
             ot.ensure(channel, batch.ots()).await?;
             channel.scope(TRIPLES);
-            self.triples.append(make_of(channel, &mut self.guard, batch, ot, rng).await?);
+            self.triples.append(make_of(channel, &mut self.guard, batch, ot, &mut space, rng).await?);
         }
         channel.scope(OT);
         Ok(ot.ensure(channel, self.circuits.ots(reveal)).await?)
     }
 
     /// The offline stage of all circuits, with one proof; the client gives its half, the server none.
+    ///
+    /// # Errors
+    /// Those of [`offline_all`].
     pub(crate) async fn prepare(
         &mut self,
         channel: &mut Channel,

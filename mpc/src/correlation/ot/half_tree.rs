@@ -22,6 +22,7 @@
 
 use crate::primitive::block::{Block, Delta};
 use crate::primitive::hash::CcrHash;
+use crate::primitive::vectorise::vectorised;
 
 /// Clears the least significant bit.
 const EVEN: Block = Block::new(!1, !0);
@@ -70,11 +71,7 @@ pub fn puncture<const DEPTH: usize>(hash: &CcrHash, alpha: &[u8; DEPTH], sums: &
         };
         let (fix_left, fix_right) = select(right, fix_near, fix_far);
         let (left, right) = leaves[..2 << level].split_at_mut(1 << level);
-        for (p, (left, right)) in left.iter_mut().zip(right).enumerate() {
-            let here = mask_equal(p, hole);
-            *left ^= fix_left & here;
-            *right ^= fix_right & here;
-        }
+        repair(left, right, hole, fix_left, fix_right);
         hole |= usize::from(alpha[level]) << level;
     }
 }
@@ -90,14 +87,34 @@ fn expand(hash: &CcrHash, level: usize, last: bool, nodes: &mut [Block]) -> [Blo
     for (parents, right) in parents.chunks_mut(CcrHash::BATCH).zip(right.chunks_mut(CcrHash::BATCH)) {
         let hashes = &mut hashes[..parents.len()];
         hash.hash(parents, hashes);
-        for ((parent, right), &hash) in parents.iter_mut().zip(right).zip(&*hashes) {
-            *right = (*parent ^ hash) & mask;
-            *parent = hash & mask;
-            sums[0] ^= *parent;
-            sums[1] ^= *right;
-        }
+        children(parents, right, hashes, mask, &mut sums);
     }
     sums
+}
+
+vectorised! {
+    /// Replaces nodes by their left children, writes the right ones, and adds both up.
+    fn children(parents: &mut [Block], right: &mut [Block], hashes: &[Block], mask: Block, sums: &mut [Block; 2]) {
+        let [mut left_sum, mut right_sum] = *sums;
+        for ((parent, right), &hash) in parents.iter_mut().zip(right).zip(hashes) {
+            *right = (*parent ^ hash) & mask;
+            *parent = hash & mask;
+            left_sum ^= *parent;
+            right_sum ^= *right;
+        }
+        *sums = [left_sum, right_sum];
+    }
+}
+
+vectorised! {
+    /// Adds to the children of node `hole` of a level what they lack, without a branch on it.
+    fn repair(left: &mut [Block], right: &mut [Block], hole: usize, fix_left: Block, fix_right: Block) {
+        for (p, (left, right)) in left.iter_mut().zip(right).enumerate() {
+            let here = mask_equal(p, hole);
+            *left ^= fix_left & here;
+            *right ^= fix_right & here;
+        }
+    }
 }
 
 /// `(a, b)`, or `(b, a)` if `swap` is all ones.

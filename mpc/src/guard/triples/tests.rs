@@ -31,8 +31,8 @@ struct Dealt {
 
 fn dealt(batch: Batch, seed: u64) -> Dealt {
     let [(mut client, own), (mut server, guard)] = deal(batch.ots().total(), seed);
-    let formed = Formed::form(batch, server.session(), |need| server.split_front(need)).unwrap();
-    let given = Given::give(batch, client.session(), |need| client.split_front(need)).unwrap();
+    let formed = Formed::form(batch, server.session(), |need| server.split_front(need), Workspace::default()).unwrap();
+    let given = Given::give(batch, client.session(), |need| client.split_front(need), Workspace::default()).unwrap();
     Dealt { formed, given, guards: [own, guard] }
 }
 
@@ -46,11 +46,11 @@ fn run(batch: Batch, deviation: &Deviation<'_>, seed: u64) -> Result<[Bits; 2]> 
     if let Some(deviate) = deviation.held {
         deviate(&mut given);
     }
-    let (client, mut message) = given.open(&mut own, &order)?;
+    let ((client, _), mut message) = given.open(&mut own, &order)?;
     if let Some(deviate) = deviation.opened {
         deviate(&mut message);
     }
-    let server = sealed.check(&mut guard, &message)?;
+    let (server, _) = sealed.check(&mut guard, &message)?;
     let (client, server) = (client.into_bits(), server.into_bits());
     let value = value(&guard, &client, &server);
     let [x, y, z] = [0, 1, 2].map(|i| value.plane(i).to_vec());
@@ -60,7 +60,7 @@ fn run(batch: Batch, deviation: &Deviation<'_>, seed: u64) -> Result<[Bits; 2]> 
 
 /// Flips e of a triple, as a client that goes on consistently.
 fn flip(given: &mut Given, e: &mut [u8], i: usize) {
-    lie(&mut given.triples[i][2]);
+    lie(&mut given.space.made(given.batch)[i][2]);
     e[i / 8] ^= 1 << (i % 8);
 }
 
@@ -81,6 +81,27 @@ fn honest_batches_of_every_size_are_right() {
             assert_eq!((client.lanes(), server.lanes()), (good, good));
         }
     }
+}
+
+/// Memory of batches before, smaller and larger ones, with what is left in it.
+#[test]
+fn memory_is_used_again() {
+    let mut spaces = [(); 2].map(|()| Workspace::default());
+    for (seed, (bucket, good)) in (20..).zip([(3, 100), (3, 900), (2, 40), (4, 900)]) {
+        let batch = Batch::of(bucket, good).unwrap();
+        let [(mut client, mut own), (mut server, mut guard)] = deal(batch.ots().total(), seed);
+        let [first, second] = spaces;
+        let formed = Formed::form(batch, server.session(), |need| server.split_front(need), first).unwrap();
+        let (given, e) = Given::give(batch, client.session(), |need| client.split_front(need), second).unwrap();
+        let (sealed, order) = formed.correct(&e, &mut rng(seed)).unwrap();
+        let ((client, second), message) = given.open(&mut own, &order).unwrap();
+        let (server, first) = sealed.check(&mut guard, &message).unwrap();
+        let value = value(&guard, &client.into_bits(), &server.into_bits());
+        let [x, y, z] = [0, 1, 2].map(|i| value.plane(i).to_vec());
+        assert!(value.lanes() == good && x.iter().zip(&y).zip(&z).all(|((x, y), z)| x & y == *z), "x y = z");
+        spaces = [first, second];
+    }
+    assert!(spaces.iter().all(|space| space.made.len() == 3 * Batch::of(4, 900).unwrap().triples()));
 }
 
 /// x, y, and the halves of the server and of the client are all balanced and pairwise independent.
@@ -160,7 +181,7 @@ fn wrong_bits_and_macs_are_caught() {
         for part in 0..3 {
             // Another bit under the same MAC, and another MAC of the same bit.
             for change in [Tag::new(1), Tag::new(2)] {
-                let held = |given: &mut Given| given.triples[i][part] ^= change;
+                let held = |given: &mut Given| given.space.made(batch)[i][part] ^= change;
                 assert!(is_caught(batch, &Deviation { held: Some(&held), ..Default::default() }, 2), "{i} {part}");
             }
         }
@@ -204,7 +225,7 @@ fn what_the_server_tells_of_pairs_hides_the_first() {
     let batch = Batch::of(3, 1 << 14).unwrap();
     let Dealt { formed, given: (_, e), .. } = dealt(batch, 12);
     let (sealed, order) = formed.correct(&e, &mut rng(12)).unwrap();
-    let firsts = sealed.order.buckets().map(|members| sealed.triples[members[0] as usize]);
+    let firsts = sealed.space.arranged(batch).0.chunks(3).map(|members| members[0]);
     let told = |bit: usize| packed::bit(&order[SEED_BYTES..], bit);
     let mut counts = [[0_u32; 4]; 8];
     for (i, [x, y, _]) in firsts.enumerate() {

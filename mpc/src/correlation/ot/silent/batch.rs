@@ -151,11 +151,12 @@ fn tree_hash(hashes: &Subkeys, tree: usize) -> CcrHash {
 
 /// The sender's sums of all trees, hidden by the seed keys of the trees.
 pub(super) fn sums(hashes: &Subkeys, delta: &Delta, roots: &[Block], keys: &[Block]) -> Vec<Block> {
-    let mut leaves = Zeroizing::new(vec![Block::ZERO; LEAVES]);
-    let mut sums = Vec::with_capacity(keys.len());
-    for (tree, (&root, keys)) in roots.iter().zip(keys.as_chunks::<DEPTH>().0).enumerate() {
-        let left: [Block; DEPTH] = half_tree::grow(&tree_hash(hashes, tree), delta, root, &mut leaves);
-        sums.extend(left.iter().zip(keys).map(|(&left, &key)| left ^ key));
-    }
+    let mut sums = keys.to_vec();
+    let room = || Zeroizing::new(vec![Block::ZERO; LEAVES]);
+    let trees = sums.as_chunks_mut::<DEPTH>().0.par_iter_mut().zip(roots).enumerate();
+    trees.for_each_init(room, |leaves, (tree, (sums, &root))| {
+        let left: [Block; DEPTH] = half_tree::grow(&tree_hash(hashes, tree), delta, root, leaves);
+        sums.iter_mut().zip(left).for_each(|(sum, left)| *sum ^= left);
+    });
     sums
 }
