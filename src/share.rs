@@ -53,8 +53,8 @@ impl Ring {
     }
 }
 
-/// One party's shares of several values: words below 2^[width](Ring::width), wiped when they are dropped. None are compared: that would take a time
-/// that depends on them.
+/// One party's shares of several values: words below 2^[width](Ring::width), wiped when they are dropped. Outside of tests they are not
+/// compared, for that would take a time that depends on them.
 #[derive(Clone)]
 #[cfg_attr(test, derive(PartialEq, Eq))]
 pub struct RingShare {
