@@ -49,7 +49,7 @@ fn share(delta: &Delta, bit: u8, rng: &mut ChaCha20Rng) -> [Tag; 2] {
 }
 
 fn deal_triples(guard: &Guard, n: usize, rng: &mut ChaCha20Rng) -> [Triples; 2] {
-    let mut both = [Vec::new(), Vec::new()];
+    let mut both = [(); 2].map(|()| Vec::with_capacity(n));
     for _ in 0..n {
         let (x, y) = ((rng.next_u32() & 1) as u8, (rng.next_u32() & 1) as u8);
         let parts = [x, y, x & y].map(|bit| share(guard.delta(), bit, rng));
