@@ -502,6 +502,7 @@ fn codings_fit_their_tensors() {
         probability: false,
         class: None,
         parts: Vec::new(),
+        units: vec![],
     };
     assert_broken(broken(|a| a.output_coding = Some(output.clone())), Place::Network, Problem::Coding("output"));
 }
