@@ -91,22 +91,16 @@ impl Network {
             let half = plain.architecture().half_coin(index);
             reached.iter_mut().for_each(|range| *range = Range { lo: range.lo - half, hi: range.hi + half });
             let Ok(shift) = plain.architecture().declarable(index) else { continue };
-            if let Some(ring) = plain.ring_above(index, most_above(&reached, &shift) + i64::from(spare)) {
+            let above = |channels: &[Range]| most_above(channels, &shift);
+            let Some((terms, weights)) = plain.linear(index) else { continue };
+            let worst = above(&linear_bounds(terms, weights, plain.tensors()));
+            let needed = (above(&reached) + i64::from(spare)).max(LEAST_ABOVE.into());
+            let ring: Vec<u32> = shift.iter().map(|&shift| (needed + i64::from(shift)) as u32).collect();
+            if needed < worst && ring.iter().all(|&ring| ring <= MAX_RING) {
                 rings.insert(plain.architecture().nodes[index].name.clone(), ring);
             }
         }
         Ok(plain.with_rings(rings)?)
-    }
-
-    /// The ring of node `index` for sums that need so many bits above its shift; `None` where it would not be narrower than the weights
-    /// need, or no reader could hold it.
-    pub(crate) fn ring_above(&self, index: usize, above: i64) -> Option<Vec<u32>> {
-        let shift = self.architecture().declarable(index).ok()?;
-        let (terms, weights) = self.linear(index)?;
-        let worst = most_above(&linear_bounds(terms, weights, self.tensors()), &shift);
-        let above = above.max(LEAST_ABOVE.into());
-        let ring: Option<Vec<u32>> = shift.iter().map(|&shift| u32::try_from(above + i64::from(shift)).ok()).collect();
-        ring.filter(|ring| above < worst && ring.iter().all(|&ring| ring <= MAX_RING))
     }
 
     /// The sums of every linear node on some inputs, by channel.

@@ -15,6 +15,7 @@ use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
 
 use super::narrow::{LEAST_BITS, NarrowError};
+use crate::bounds::linear_bounds;
 use crate::declared::LEAST_ABOVE;
 use crate::error::{InputError, ModelError};
 use crate::interpret::Tensor;
@@ -206,17 +207,23 @@ impl Table {
     }
 }
 
-/// The [ring](Network::ring_above) of node `index` of a network whose activations were narrowed, for sums that need so many bits above the
-/// shift that was.
+/// The ring of node `index` of a network whose activations were narrowed, for sums that need so many bits above the shift that was;
+/// `None` where it would not be narrower than the weights need, or no reader could hold it.
 fn declared(narrowed: &Network, index: usize, above: i64, widths: &BTreeMap<String, u32>) -> Option<Vec<u32>> {
     let architecture = narrowed.architecture();
+    let shift = architecture.declarable(index).ok()?;
     let mut readers = architecture.consumers(index + 1);
     let fewer = readers.find_map(|reader| widths.get(&architecture.nodes[reader].name)).copied().unwrap_or(0);
-    narrowed.ring_above(index, above - i64::from(fewer))
+    let above = (above - i64::from(fewer)).max(LEAST_ABOVE.into());
+    let (terms, weights) = narrowed.linear(index)?;
+    let worst = most_above(&linear_bounds(terms, weights, narrowed.tensors()), &shift);
+    let ring: Option<Vec<u32>> = shift.iter().map(|&shift| u32::try_from(above + i64::from(shift)).ok()).collect();
+    ring.filter(|ring| above < worst && ring.iter().all(|&ring| ring <= MAX_RING))
 }
 
 fn index_of(architecture: &Architecture, name: &str) -> Result<usize, DistortionError> {
-    architecture.position(name).ok_or_else(|| DistortionError::Table(format!("it has no {name:?}")))
+    let at = architecture.nodes.iter().position(|node| node.name == name);
+    at.ok_or_else(|| DistortionError::Table(format!("it has no {name:?}")))
 }
 
 /// A network, its answers to inputs, and what its sums need there.
