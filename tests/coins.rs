@@ -77,9 +77,12 @@ fn random_networks_with_coins() {
 #[test]
 fn max_pools_stay_behind_coins() {
     let plain = zoo::find("mnist-minionn-w4a4").unwrap().network();
-    let network = plain.with_coins(1).unwrap();
-    assert!(network.architecture().has_coins());
     assert_eq!(common::pooled(&common::publish_for(&plain, Link::Metered)), 2);
+    // By rule there are no coins before them.
+    let ruled = plain.with_coins(1).unwrap();
+    assert!(ruled.architecture().has_coins());
+    assert_eq!(common::pooled(&common::publish_for(&ruled, Link::Metered)), 2);
+    let network = plain.with_coin_bits([("relu1".to_owned(), 3), ("relu2".to_owned(), 5)].into()).unwrap();
     let model = common::publish_for(&network, Link::Metered);
     assert_eq!(common::pooled(&model), 0);
     let mut rng = ChaCha20Rng::seed_from_u64(3);
@@ -87,10 +90,16 @@ fn max_pools_stay_behind_coins() {
     check(&network, &model, &inputs, "mnist");
 }
 
+/// The digits with coins before their max pools.
+fn digits(bits: u32) -> Network {
+    let plain = zoo::find("digits").unwrap().network();
+    plain.with_coin_bits(["relu1", "relu2"].map(|name| (name.to_owned(), bits)).into()).unwrap()
+}
+
 /// Coins of sessions and slots are fresh: uniform by node, and no two inferences have the same.
 #[test]
 fn coins_are_fresh_and_uniform() {
-    let network = zoo::find("digits").unwrap().network().with_coins(0).unwrap();
+    let network = digits(4);
     let model = common::publish(&network);
     let input = Tensor::zeros(network.architecture().input.shape);
     let mut counts: BTreeMap<(usize, u64), f64> = BTreeMap::new();
@@ -123,7 +132,7 @@ fn coins_are_fresh_and_uniform() {
 /// The answer in the clear with the coins of a private one, by the library's own words; other networks' coins are refused.
 #[test]
 fn an_answer_and_its_coins() {
-    let network = zoo::find("digits").unwrap().network().with_coins(1).unwrap();
+    let network = digits(3);
     let (model, input) = (Model::from(network.clone()), Tensor::ones(network.architecture().input.shape));
     let answers =
         common::infer(&common::publish(&network), std::slice::from_ref(&input), Schedule::Prepared, Reveal::Logits);

@@ -189,8 +189,8 @@ fn reports_sockets_and_predictions_agree_where_rings_are_declared() {
 #[test]
 fn reports_sockets_and_predictions_agree_where_roundings_have_coins() {
     let plain = zoo::find("mnist-minionn-w4a4").unwrap().network();
-    let network = plain.with_coins(0).unwrap();
-    assert!(network.architecture().has_coins());
+    let bits = ["relu1", "relu2", "relu3"].map(|name| (name.to_owned(), 3));
+    let network = plain.with_coin_bits(bits.into()).unwrap();
     check(&network, Link::Metered, Schedule::Prepared, Reveal::Logits);
     check(&network, Link::Lan, Schedule::Direct, Reveal::Class);
 }

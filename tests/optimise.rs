@@ -3,21 +3,30 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use lowkey::optimise::{OptimiseError, Search, bytes_of};
-use lowkey::{Link, Reveal, Schedule, planner};
-use lowkey_models::choose::distortion::{DistortionError, Measuring, Table};
+use lowkey::{Link, Model, Output, Reveal, Schedule, ServerModel, planner};
+use lowkey_models::choose::distortion::{DistortionError, Kinds, Measuring, Table, Toss};
 use lowkey_models::random::{self, Size};
 use lowkey_models::{Network, Tensor, zoo};
-use rand::SeedableRng;
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 
 /// What changes do to the answers to inputs, every second of which calibrates rings.
-fn measured(network: &Network, inputs: &[Tensor], fewer: u32) -> Table {
+fn measured(network: &Network, inputs: &[Tensor], kinds: Kinds) -> Table {
     let part = |first: usize| inputs.iter().skip(first).step_by(2).cloned().collect::<Vec<_>>();
-    let (measuring, mut table) = Measuring::start(network, &part(0), part(1), fewer).unwrap();
+    let coins_of = |input| -> Toss {
+        let mut rng = ChaCha20Rng::seed_from_u64(input as u64);
+        Box::new(move |bits| rng.next_u64() >> (64 - bits))
+    };
+    let (measuring, mut table) = Measuring::start(network, &part(0), part(1), kinds, coins_of).unwrap();
     measuring.fill(&mut table, |_| Ok::<(), DistortionError>(())).unwrap();
     table
 }
+
+const EXACT: Kinds = Kinds { fewer: 2, coins: None };
+const TOSSED: Kinds = Kinds { fewer: 1, coins: Some(0) };
 
 fn bytes(network: &Network, link: Link) -> Option<u64> {
     Some(bytes_of(&planner::plan(&network.folded().ok()?, link).ok()?))
@@ -40,23 +49,33 @@ fn all(network: &Network, table: &Table, link: Link) -> Vec<(f64, u64)> {
     }
 }
 
+/// The digits and their images; or, where coins pay, a network for larger ones and random inputs.
+fn cases(kinds: Kinds) -> (Network, Vec<Tensor>) {
+    if kinds.coins.is_some() {
+        let network = zoo::find("mnist-cryptonets-w4a4").unwrap().network();
+        let mut rng = ChaCha20Rng::seed_from_u64(1);
+        let inputs = (0..64).map(|_| random::input(&mut rng, &network.architecture().input)).collect();
+        return (network, inputs);
+    }
+    let bundled = zoo::find("digits").unwrap();
+    (bundled.network(), bundled.demo().unwrap().inputs.iter().take(160).collect())
+}
+
 #[test]
 fn what_is_chosen_is_what_trying_everything_finds() {
-    let bundled = zoo::find("digits").unwrap();
-    let (network, demo) = (bundled.network(), bundled.demo().unwrap());
-    let inputs: Vec<Tensor> = demo.inputs.iter().take(160).collect();
-    let mut table = measured(&network, &inputs, 2);
-    // As many as can be tried.
-    for variable in &mut table.variables {
-        let kept = variable.options.len().saturating_sub(2);
-        variable.options.drain(..kept);
-    }
-    for link in [Link::Lan, Link::Metered] {
+    for (kinds, link, most) in [(EXACT, Link::Lan, 2), (EXACT, Link::Metered, 2), (TOSSED, Link::Metered, 1)] {
+        let (network, inputs) = cases(kinds);
+        let mut table = measured(&network, &inputs, kinds);
+        // As many as can be tried.
+        for variable in &mut table.variables {
+            let kept = variable.options.len().saturating_sub(most);
+            variable.options.drain(..kept);
+        }
         let every = all(&network, &table, link);
         let search = Search::new(&network, &table, link, &|_, _| {}).unwrap();
         assert_eq!(search.whole(), bytes(&network, link).unwrap());
         let least = every.iter().map(|(_, bytes)| *bytes).min().unwrap();
-        let mut narrower = 0;
+        let (mut narrower, mut tossed) = (0, 0);
         for percent in [100, 97, 94, 90, 85, 80, 75, 70] {
             let budget = search.whole() * percent / 100;
             let within = every.iter().filter(|(_, bytes)| *bytes <= budget);
@@ -71,6 +90,7 @@ fn what_is_chosen_is_what_trying_everything_finds() {
                         found.distortion
                     );
                     narrower += usize::from(found.bytes < search.whole());
+                    tossed += usize::from(found.network.architecture().has_coins());
                 }
                 Err(OptimiseError::Budget { .. }) => {
                     assert!(best.is_infinite(), "{link} {percent} %: {least} of {budget}")
@@ -79,38 +99,49 @@ fn what_is_chosen_is_what_trying_everything_finds() {
             }
         }
         assert!(narrower >= 3, "{link}: {narrower} cheaper networks");
+        assert_eq!(tossed > 0, kinds.coins.is_some(), "{link}: {tossed} networks with coins");
     }
 }
 
 #[test]
 fn what_is_chosen_is_computed_exactly() {
-    let bundled = zoo::find("digits").unwrap();
-    let (network, demo) = (bundled.network(), bundled.demo().unwrap());
-    let inputs: Vec<Tensor> = demo.inputs.iter().take(64).collect();
-    let table = measured(&network, &inputs, 2);
-    let search = Search::new(&network, &table, Link::Metered, &|_, _| {}).unwrap();
-    for percent in [90, 75] {
-        let Ok(found) = search.within(search.whole() * percent / 100) else { continue };
-        assert_ne!(found.network, network);
-        let written = Network::from_bytes(&found.network.to_bytes().unwrap()).unwrap();
-        let model = common::publish_for(&written, Link::Metered);
-        for (input, answer) in
-            inputs[..6].iter().zip(common::infer(&model, &inputs[..6], Schedule::Prepared, Reveal::Logits))
-        {
-            assert_eq!(answer.output, common::expected(&found.network, input, Reveal::Logits));
+    for kinds in [EXACT, TOSSED] {
+        let (network, inputs) = cases(kinds);
+        let table = measured(&network, &inputs, kinds);
+        let search = Search::new(&network, &table, Link::Metered, &|_, _| {}).unwrap();
+        let (mut checked, mut tossed) = (0, 0);
+        for percent in [90, 75] {
+            let Ok(found) = search.within(search.whole() * percent / 100) else { continue };
+            assert_ne!(found.network, network);
+            let written = Network::from_bytes(&found.network.to_bytes().unwrap()).unwrap();
+            let model = common::publish_for(&written, Link::Metered);
+            checked += exact(&written, &model, &inputs[..6], &format!("{kinds:?}, {percent} %"));
+            tossed += usize::from(written.architecture().has_coins());
         }
+        assert!(checked >= 6, "{checked} answers");
+        assert_eq!(tossed > 0, kinds.coins.is_some(), "{tossed} networks with coins");
     }
+}
+
+/// Private answers are the interpreter's for the same coins; says how many were compared.
+fn exact(network: &Network, model: &Arc<ServerModel>, inputs: &[Tensor], context: &str) -> usize {
+    let answers = common::infer(model, inputs, Schedule::Prepared, Reveal::Logits);
+    for (input, answer) in inputs.iter().zip(&answers) {
+        let expected = Model::from(network.clone()).answer_with(input, &answer.coins).unwrap();
+        assert_eq!(Some(answer.output.clone()), expected.logits.map(Output::Logits), "{context}");
+    }
+    answers.len()
 }
 
 /// Random networks under random choices: skips, concatenations, pools of all kinds.
 #[test]
 fn random_choices_of_random_networks_are_computed_exactly() {
-    let mut checked = 0;
+    let (mut checked, mut tossed) = (0, 0);
     for seed in 0..40 {
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
         let network = random::network(&mut rng, &Size::default());
         let inputs: Vec<Tensor> = (0..6).map(|_| random::input(&mut rng, &network.architecture().input)).collect();
-        let table = measured(&network, &inputs, 2);
+        let table = measured(&network, &inputs, if seed % 2 == 0 { EXACT } else { TOSSED });
         let option = |(at, of): (usize, &lowkey_models::choose::distortion::Variable)| {
             (at + seed as usize) % (of.options.len() + 1)
         };
@@ -120,25 +151,21 @@ fn random_choices_of_random_networks_are_computed_exactly() {
             continue;
         }
         let Ok(model) = common::try_publish_for(&chosen, Link::Metered) else { continue };
-        for (input, answer) in
-            inputs[..2].iter().zip(common::infer(&model, &inputs[..2], Schedule::Prepared, Reveal::Logits))
-        {
-            assert_eq!(answer.output, common::expected(&chosen, input, Reveal::Logits), "seed {seed}");
-        }
-        checked += 1;
+        checked += exact(&chosen, &model, &inputs[..2], &format!("seed {seed}"));
+        tossed += usize::from(chosen.architecture().has_coins());
     }
-    assert!(checked >= 15, "{checked} networks");
+    assert!(checked >= 30 && tossed >= 5, "{checked} answers, {tossed} networks with coins");
 }
 
 #[test]
 fn a_table_of_another_network_is_refused() {
     let (digits, other) = (zoo::find("digits").unwrap(), zoo::find("mnist-hcnn-w2a2").unwrap().network());
     let inputs: Vec<Tensor> = digits.demo().unwrap().inputs.iter().take(8).collect();
-    let mut table = measured(&digits.network(), &inputs, 1);
+    let mut table = measured(&digits.network(), &inputs, EXACT);
     table.variables[0].nodes[0] = "nobody".into();
     let refused = Search::new(&other, &table, Link::Lan, &|_, _| {}).err().expect("it has no such node");
     assert!(refused.to_string().contains("nobody"), "{refused}");
-    let mut table = measured(&digits.network(), &inputs, 1);
+    let mut table = measured(&digits.network(), &inputs, EXACT);
     table.variables[0].floor = None;
     let refused =
         Search::new(&digits.network(), &table, Link::Lan, &|_, _| {}).err().expect("a measurement is missing");

@@ -25,7 +25,11 @@ fn digits() -> Network {
 fn choosing() -> Network {
     let inputs = zoo::find("digits").and_then(|bundled| bundled.demo()).expect("bundled").inputs;
     let inputs: Vec<_> = inputs.iter().take(20).collect();
-    digits().with_coins(1).expect("valid").calibrated(&inputs, -1).expect("inputs of it")
+    digits()
+        .with_coin_bits([("relu1".into(), 3), ("relu2".into(), 3)].into())
+        .expect("valid")
+        .calibrated(&inputs, -1)
+        .expect("inputs of it")
 }
 
 /// A published model.

@@ -1,16 +1,19 @@
 //! Networks whose requantisations round by coins ([`declared`](crate::declared)): run with given ones, and made.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 use crate::declared::{of_channel, wrapped};
 use crate::error::{InputError, ModelError};
 use crate::interpret::{Tensor, add_product};
-use crate::network::Op;
-use crate::rings::Wraps;
+use crate::network::{Declared, Op};
+use crate::parallel;
+use crate::rings::{Wraps, joined};
 use crate::weights::Network;
 
-/// Fewest bits of a shift that are worth a coin: below, taking the guard bit off costs what it saves.
-pub const LEAST_SHIFT: u32 = 3;
+/// Fewest bits of a coin that pays by rule. To take the guard bit off costs ell + 1.5 bits for each result, 13 to 16 in networks of small
+/// integers. What is saved is the guard bit's step of the carry chain and one for each bit of the coin, at 3 to 4 bits each.
+pub const LEAST_COIN: u32 = 3;
 
 impl Network {
     /// The network's answer where the coin of element `e` of node `n` is `coins(n, e)`, less than 2^t; elements count row-major. It is not
@@ -35,9 +38,33 @@ impl Network {
         inputs: &[Tensor],
         coins_of: impl Fn(usize) -> T,
     ) -> Result<(Vec<Tensor>, Wraps), InputError> {
-        // Nodes come in order, input by input.
+        self.run_batch_seen(inputs, self.tossing(coins_of))
+    }
+
+    /// The same, on all cores.
+    ///
+    /// # Errors
+    /// As [`run_with_coins`](Self::run_with_coins).
+    pub fn run_batch_tossing_parallel<T: FnMut(u32) -> u64>(
+        &self,
+        inputs: &[Tensor],
+        coins_of: impl Fn(usize) -> T + Sync,
+    ) -> Result<(Vec<Tensor>, Wraps), InputError> {
+        let all: Vec<usize> = (0..inputs.len()).collect();
+        let of_part = |part: &[usize]| {
+            let first = part[0];
+            self.run_batch_tossing(&inputs[first..first + part.len()], |own| coins_of(first + own))
+        };
+        joined(parallel::parts(&all, of_part))
+    }
+
+    /// What requantisations become where coins are tossed: asked node by node in order, input by input.
+    pub(crate) fn tossing<T: FnMut(u32) -> u64>(
+        &self,
+        coins_of: impl Fn(usize) -> T,
+    ) -> impl Fn(usize, &Tensor) -> Option<Tensor> {
         let state = RefCell::new((0, usize::MAX, None));
-        self.run_batch_seen(inputs, |node, z| {
+        move |node, z| {
             let bits = self.architecture().coin(node);
             if bits == 0 {
                 return None;
@@ -48,7 +75,7 @@ impl Network {
                 *begun += 1;
             }
             self.tossed(node, z, |_| toss.as_mut().map_or(0, |toss| toss(bits)))
-        })
+        }
     }
 
     /// The result of a requantisation that has coins.
@@ -69,21 +96,37 @@ impl Network {
         Some(made)
     }
 
-    /// The network with coins wherever they can be and shifts have [`LEAST_SHIFT`] bits: of all bits of the shift but `left`.
+    /// The network with coins of all bits of a shift but `left`, wherever that pays by rule: where it makes [`LEAST_COIN`] bits, and not
+    /// before a max pool that alone reads the results. Without coins such a pool comes before the rounding, and clips and high bits are made
+    /// once for a window; with them every element has its own, for the largest of rounded values is not the rounded largest.
     ///
     /// # Errors
     /// A limit that is broken: none where the network is valid.
     pub fn with_coins(&self, left: u32) -> Result<Network, ModelError> {
-        let (mut architecture, weights) = self.clone().into_parts();
-        for index in 0..architecture.nodes.len() {
-            let coin = architecture.tossable(index).ok().filter(|shift| *shift >= LEAST_SHIFT);
-            let coin = coin.map_or(0, |shift| shift.saturating_sub(left));
-            let name = architecture.nodes[index].name.clone();
-            if coin > 0 || architecture.declared.contains_key(&name) {
-                architecture.declared.entry(name).or_default().coin = coin;
+        let architecture = self.architecture();
+        let mut bits = BTreeMap::new();
+        for (index, node) in architecture.nodes.iter().enumerate() {
+            let coin = architecture.tossable(index).map_or(0, |shift| shift.saturating_sub(left));
+            let mut readers = architecture.consumers(index + 1).map(|reader| &architecture.nodes[reader].op);
+            let pooled = matches!((readers.next(), readers.next()), (Some(Op::MaxPool { .. }), None));
+            if coin >= LEAST_COIN && !pooled {
+                bits.insert(node.name.clone(), coin);
             }
         }
-        architecture.declared.retain(|_, declared| declared.coin > 0 || !declared.ring.is_empty());
+        self.with_coin_bits(bits)
+    }
+
+    /// The network with coins of so many bits, by node, in place of those that it has; 0 for none.
+    ///
+    /// # Errors
+    /// A node that cannot have such a coin.
+    pub fn with_coin_bits(&self, bits: BTreeMap<String, u32>) -> Result<Network, ModelError> {
+        let (mut architecture, weights) = self.clone().into_parts();
+        architecture.declared.values_mut().for_each(|declared| declared.coin = 0);
+        for (name, coin) in bits {
+            architecture.declared.entry(name).or_default().coin = coin;
+        }
+        architecture.declared.retain(|_, declared| *declared != Declared::default());
         Network::new(architecture, weights)
     }
 

@@ -86,21 +86,25 @@ impl Network {
         }
         let plain = self.with_rings(BTreeMap::new())?;
         let mut rings = BTreeMap::new();
-        for (index, mut reached) in plain.reached(samples)? {
-            // Coins move sums, too.
-            let half = plain.architecture().half_coin(index);
-            reached.iter_mut().for_each(|range| *range = Range { lo: range.lo - half, hi: range.hi + half });
+        for (index, reached) in plain.reached(samples)? {
             let Ok(shift) = plain.architecture().declarable(index) else { continue };
-            let above = |channels: &[Range]| most_above(channels, &shift);
-            let Some((terms, weights)) = plain.linear(index) else { continue };
-            let worst = above(&linear_bounds(terms, weights, plain.tensors()));
-            let needed = (above(&reached) + i64::from(spare)).max(LEAST_ABOVE.into());
-            let ring: Vec<u32> = shift.iter().map(|&shift| (needed + i64::from(shift)) as u32).collect();
-            if needed < worst && ring.iter().all(|&ring| ring <= MAX_RING) {
-                rings.insert(plain.architecture().nodes[index].name.clone(), ring);
-            }
+            let needed = most_above(&reached, &shift, plain.architecture().half_coin(index));
+            let ring = plain.ring_above(index, needed + i64::from(spare));
+            rings.extend(ring.map(|ring| (plain.architecture().nodes[index].name.clone(), ring)));
         }
         Ok(plain.with_rings(rings)?)
+    }
+
+    /// The ring of node `index` with so many bits above the shifts of its readers, and [`LEAST_ABOVE`] at least; `None` where that is not
+    /// narrower than weights and coins need it, or no ring can be declared.
+    pub(crate) fn ring_above(&self, index: usize, above: i64) -> Option<Vec<u32>> {
+        let shift = self.architecture().declarable(index).ok()?;
+        let (terms, weights) = self.linear(index)?;
+        let bounds = linear_bounds(terms, weights, self.tensors());
+        let worst = most_above(&bounds, &shift, self.architecture().half_coin(index));
+        let above = above.max(LEAST_ABOVE.into());
+        let ring: Option<Vec<u32>> = shift.iter().map(|&shift| u32::try_from(above + i64::from(shift)).ok()).collect();
+        ring.filter(|ring| above < worst && ring.iter().all(|&ring| ring <= MAX_RING))
     }
 
     /// The sums of every linear node on some inputs, by channel.
@@ -169,13 +173,7 @@ impl Network {
     /// # Errors
     /// As [`run_batch`](Self::run_batch).
     pub fn run_batch_counting_parallel(&self, inputs: &[Tensor]) -> Result<(Vec<Tensor>, Wraps), InputError> {
-        let (mut answers, mut wraps) = (Vec::with_capacity(inputs.len()), Wraps::default());
-        for part in parallel::parts(inputs, |part| self.run_batch_counting(part)) {
-            let (own, counted) = part?;
-            answers.extend(own);
-            wraps = wraps.and(counted);
-        }
-        Ok((answers, wraps))
+        joined(parallel::parts(inputs, |part| self.run_batch_counting(part)))
     }
 
     /// Sums of one inference that have a declared ring.
@@ -186,10 +184,22 @@ impl Network {
     }
 }
 
-/// The most bits that the sums of a channel need above its shift, the sign included.
-pub(crate) fn most_above(channels: &[Range], shift: &[u32]) -> i64 {
-    let above =
-        |(channel, range): (usize, &Range)| i64::from(range.signed_bits()) - i64::from(of_channel(shift, channel));
+/// Answers one after the other, and all sums that wrapped.
+pub(crate) fn joined<E>(parts: Vec<Result<(Vec<Tensor>, Wraps), E>>) -> Result<(Vec<Tensor>, Wraps), E> {
+    let (mut answers, mut wraps) = (Vec::new(), Wraps::default());
+    for part in parts {
+        let (own, counted) = part?;
+        answers.extend(own);
+        wraps = wraps.and(counted);
+    }
+    Ok((answers, wraps))
+}
+
+/// The most bits that the sums of a channel need above its shift, the sign included, where coins move them by `half` at most.
+pub(crate) fn most_above(channels: &[Range], shift: &[u32], half: i64) -> i64 {
+    let above = |(channel, range): (usize, &Range)| {
+        i64::from(range.widened(half).signed_bits()) - i64::from(of_channel(shift, channel))
+    };
     channels.iter().enumerate().map(above).max().unwrap_or(0)
 }
 

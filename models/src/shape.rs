@@ -18,6 +18,11 @@ pub struct Range {
 }
 
 impl Range {
+    /// So much farther at both ends.
+    pub fn widened(self, by: i64) -> Range {
+        Range { lo: self.lo - by, hi: self.hi + by }
+    }
+
     /// True if `value` lies in the interval.
     pub fn contains(self, value: i64) -> bool {
         self.lo <= value && value <= self.hi

@@ -5,11 +5,11 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::network_and_inputs;
-use lowkey_models::choose::distortion::{Change, DistortionError, Measured, Measuring, Table};
+use lowkey_models::choose::distortion::{Change, DistortionError, Kinds, Measured, Measuring, Table, Toss};
 use lowkey_models::choose::skeleton::Skeletons;
 use lowkey_models::random;
 use lowkey_models::{Network, Tensor};
-use rand::SeedableRng;
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 
 fn inputs(network: &Network, seed: u64, count: usize) -> Vec<Tensor> {
@@ -17,18 +17,42 @@ fn inputs(network: &Network, seed: u64, count: usize) -> Vec<Tensor> {
     (0..count).map(|_| random::input(&mut rng, &network.architecture().input)).collect()
 }
 
-fn filled(network: &Network, seed: u64) -> (Table, Vec<Tensor>) {
+const KINDS: Kinds = Kinds { fewer: 2, coins: Some(0) };
+
+/// Coins of an input, always the same.
+fn coins_of(input: usize) -> Toss {
+    let mut rng = ChaCha20Rng::seed_from_u64(input as u64);
+    Box::new(move |bits| rng.next_u64() >> (64 - bits))
+}
+
+fn filled_with(network: &Network, seed: u64, kinds: Kinds) -> (Table, Vec<Tensor>) {
     let (calibration, measured) = (inputs(network, 2 * seed, 8), inputs(network, 2 * seed + 1, 8));
-    let (measuring, mut table) = Measuring::start(network, &calibration, measured.clone(), 2).unwrap();
+    let (measuring, mut table) = Measuring::start(network, &calibration, measured.clone(), kinds, coins_of).unwrap();
     measuring.fill(&mut table, |_| Ok::<(), DistortionError>(())).unwrap();
     (table, measured)
+}
+
+fn filled(network: &Network, seed: u64) -> (Table, Vec<Tensor>) {
+    filled_with(network, seed, KINDS)
+}
+
+/// A network's answer to an input where the coins are those of [`coins_of`], taken one after the other.
+fn tossed(network: &Network, input: &Tensor, at: usize) -> Tensor {
+    let (architecture, mut toss) = (network.architecture(), coins_of(at));
+    let coins = |(index, bits): (usize, u32)| {
+        let wanted = if bits == 0 { 0 } else { network.tensors()[index + 1].elements() };
+        (0..wanted).map(|_| toss(bits)).collect::<Vec<u64>>()
+    };
+    let nodes = (0..architecture.nodes.len()).map(|index| (index, architecture.coin(index)));
+    let coins: Vec<Vec<u64>> = nodes.map(coins).collect();
+    network.run_with_coins(input, |node, element| coins[node][element]).unwrap()
 }
 
 /// The squared changes of all outputs, and the inputs that have some.
 fn difference(one: &Network, other: &Network, inputs: &[Tensor]) -> Measured {
     let mut sum = Measured::default();
-    for input in inputs {
-        let (a, b) = (one.run(input).unwrap(), other.run(input).unwrap());
+    for (at, input) in inputs.iter().enumerate() {
+        let (a, b) = (tossed(one, input, at), tossed(other, input, at));
         let squared: u64 = a.iter().zip(&b).map(|(a, b)| a.abs_diff(*b).pow(2)).sum();
         sum = Measured { squared: sum.squared + squared, inputs: sum.inputs + u64::from(squared > 0) };
     }
@@ -37,7 +61,7 @@ fn difference(one: &Network, other: &Network, inputs: &[Tensor]) -> Measured {
 
 #[test]
 fn each_entry_is_the_change_of_the_networks_answers() {
-    let (mut rings, mut widths, mut moved) = (0, 0, 0);
+    let (mut rings, mut widths, mut coins, mut moved) = (0, 0, 0, 0);
     for seed in 0..24 {
         let (network, _) = network_and_inputs(seed);
         let plain = network.with_rings(BTreeMap::new()).unwrap();
@@ -53,17 +77,125 @@ fn each_entry_is_the_change_of_the_networks_answers() {
                 match entry.change {
                     Change::Spare(_) => rings += 1,
                     Change::Fewer(_) => widths += 1,
+                    Change::Coin { left } => {
+                        let (architecture, index) = (changed.architecture(), node_of(&changed, &of.nodes[0]));
+                        assert_eq!(architecture.coin(index), architecture.tossable(index).unwrap() - left);
+                        coins += 1;
+                    }
                 }
             }
         }
     }
-    assert!(rings > 20 && widths > 20 && moved > 20, "{rings} rings, {widths} widths, {moved} that moved answers");
+    assert!(rings > 20 && widths > 20 && coins > 20, "{rings} rings, {widths} widths, {coins} coins");
+    assert!(moved > 40, "{moved} that moved answers");
+}
+
+/// Coins that a network has already stay as long as nobody chooses them: both runs have them, and calibrated rings have room for them.
+#[test]
+fn coins_that_are_there_already() {
+    let (mut compared, mut kept) = (0, 0);
+    for seed in 0..24 {
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let network = random::coins(&mut rng, &network_and_inputs(seed).0);
+        let plain = network.with_rings(BTreeMap::new()).unwrap();
+        if !plain.architecture().has_coins() {
+            continue;
+        }
+        let (table, measured) = filled_with(&network, seed, Kinds { fewer: 1, coins: None });
+        for (variable, of) in table.variables.iter().enumerate() {
+            for (option, entry) in of.options.iter().enumerate() {
+                let mut selection = vec![0; table.variables.len()];
+                selection[variable] = option + 1;
+                let changed = table.apply(&network, &selection).unwrap();
+                assert_eq!(entry.measured, Some(difference(&plain, &changed, &measured)), "seed {seed}: {of:?}");
+                compared += 1;
+                kept += usize::from(changed.architecture().has_coins());
+            }
+        }
+        // Chosen anew, none is left where nothing is chosen.
+        let (anew, _) = filled_with(&network, seed, KINDS);
+        let none = anew.apply(&network, &vec![0; anew.variables.len()]).unwrap();
+        assert!(!none.architecture().has_coins(), "seed {seed}");
+    }
+    assert!(compared > 20 && kept > 20, "{compared} changes, {kept} with coins");
+}
+
+fn node_of(network: &Network, name: &str) -> usize {
+    network.architecture().nodes.iter().position(|node| node.name == name).unwrap()
+}
+
+/// Rings that are calibrated for a table with coins hold the sums of its inputs, whatever the largest coins are.
+#[test]
+fn calibrated_rings_have_room_for_coins_that_may_be_chosen() {
+    let mut wider = 0;
+    for seed in 0..60 {
+        let (network, _) = network_and_inputs(seed);
+        let above = |kinds| -> BTreeMap<String, u32> {
+            let (table, _) = filled_with(&network, seed, kinds);
+            let of = |variable: &lowkey_models::choose::distortion::Variable| {
+                Some((variable.nodes[0].clone(), variable.above?))
+            };
+            table.variables.iter().filter_map(of).collect()
+        };
+        let [exact, tossed] = [None, Some(0)].map(|coins| above(Kinds { fewer: 0, coins }));
+        for (name, bits) in &tossed {
+            // A half of a step moves the longest sum by a bit at most.
+            let before = exact.get(name).copied().unwrap_or(*bits);
+            assert!((before..=before + 1).contains(bits), "seed {seed}: {name}: {bits} for {before}");
+            wider += usize::from(*bits > before);
+        }
+    }
+    assert!(wider > 0, "no ring had to have room");
+}
+
+/// A table is the same again, and one with other coins is not.
+#[test]
+fn coins_of_a_seed_make_one_table() {
+    let (network, _) = network_and_inputs(3);
+    let (one, measured) = filled(&network, 3);
+    assert_eq!(filled(&network, 3).0, one);
+    let calibration = inputs(&network, 6, 8);
+    let (measuring, mut other) =
+        Measuring::start(&network, &calibration, measured, KINDS, |input| coins_of(input + 100)).unwrap();
+    measuring.fill(&mut other, |_| Ok::<(), DistortionError>(())).unwrap();
+    let coins = |table: &Table| -> Vec<Measured> {
+        let entries = table.variables.iter().flat_map(|variable| &variable.options);
+        let coins = entries.filter(|entry| matches!(entry.change, Change::Coin { .. }));
+        coins.filter_map(|entry| entry.measured).collect()
+    };
+    assert!(!coins(&one).is_empty() && coins(&one) != coins(&other), "{:?}", coins(&one));
+}
+
+/// What a file says of variables is looked at before anything is made of it.
+#[test]
+fn tables_with_other_changes_are_refused() {
+    let (network, _) = network_and_inputs(3);
+    let (table, _) = filled(&network, 3);
+    let architecture = network.architecture();
+    assert!(table.check(architecture).is_ok());
+    let at = |is: fn(&Change) -> bool| {
+        table.variables.iter().position(|variable| is(&variable.options[0].change)).expect("one of each kind")
+    };
+    let (coin, width) = (at(|c| matches!(c, Change::Coin { .. })), at(|c| matches!(c, Change::Fewer(_))));
+    let ring = at(|c| matches!(c, Change::Spare(_)));
+    let refused = |change: &dyn Fn(&mut Table), why: &str| {
+        let mut wrong = table.clone();
+        change(&mut wrong);
+        let error = wrong.check(architecture).expect_err(why).to_string();
+        assert!(error.contains(why), "{error} for {why}");
+    };
+    let tossed = Change::Coin { left: 0 };
+    refused(&|t| t.variables[width].options[0].change = tossed, "none of its own");
+    refused(&|t| t.variables[ring].options[0].change = tossed, "none of its own");
+    refused(&|t| t.variables[coin].options[0].change = Change::Coin { left: 1 << 20 }, "none of its own");
+    refused(&|t| t.variables.push(t.variables[coin].clone()), "decided twice");
+    refused(&|t| t.variables.push(t.variables[ring].clone()), "decided twice");
 }
 
 /// A skeleton says of rings and units what the changed network has.
 #[test]
 fn skeletons_are_those_of_the_networks() {
-    let mut declared = 0;
+    let (mut declared, mut coins) = (0, 0);
     for seed in 0..24 {
         let (network, _) = network_and_inputs(seed);
         let (table, _) = filled(&network, seed);
@@ -77,9 +209,15 @@ fn skeletons_are_those_of_the_networks() {
                 assert_eq!(skeleton.rings[index], ring, "seed {seed}: {}", node.name);
                 declared += 1;
             }
+            let coin = changed.architecture().coin(index);
+            if coin > 0 {
+                let left = changed.architecture().tossable(index).unwrap() - coin;
+                assert_eq!(skeleton.left[index], Some(left), "seed {seed}: {}", node.name);
+                coins += 1;
+            }
         }
     }
-    assert!(declared > 10, "{declared} rings");
+    assert!(declared > 10 && coins > 10, "{declared} rings, {coins} coins");
 }
 
 #[test]
@@ -87,7 +225,7 @@ fn a_table_goes_on_where_it_stopped() {
     let (network, _) = network_and_inputs(3);
     let (whole, measured) = filled(&network, 3);
     let calibration = inputs(&network, 6, 8);
-    let (measuring, start) = Measuring::start(&network, &calibration, measured, 2).unwrap();
+    let (measuring, start) = Measuring::start(&network, &calibration, measured, KINDS, coins_of).unwrap();
     // It is stopped after three measurements,
     let (mut stopped, mut left) = (start.clone(), 3);
     let kept = measuring.fill(&mut stopped, |_| {
@@ -111,7 +249,7 @@ fn a_table_goes_on_where_it_stopped() {
     assert_eq!(measurements + 3, whole.progress().1);
     // Nothing of a table over other inputs is.
     let other = Table { spread: whole.spread + 1.0, ..whole.clone() };
-    let mut none = Measuring::start(&network, &calibration, inputs(&network, 7, 8), 2).unwrap().1;
+    let mut none = Measuring::start(&network, &calibration, inputs(&network, 7, 8), KINDS, coins_of).unwrap().1;
     none.resume(&other);
     assert_eq!(none.progress().0, 0);
 }

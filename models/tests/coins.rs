@@ -8,6 +8,7 @@ use lowkey_models::json::JsonError;
 use lowkey_models::random;
 use lowkey_models::{
     Architecture, Declared, FileProblem, Input, LinearWeights, Network, Node, Op, Problem, Tensor, Term, Weights,
+    Window,
 };
 use ndarray::Array4;
 use rand::SeedableRng;
@@ -170,10 +171,10 @@ fn a_file_says_that_it_has_coins() {
     assert!(matches!(wrong.unwrap_err().problem, FileProblem::WrongFormat { .. }));
 }
 
-/// Coins of all networks that have shifts for them, and none where shifts are short.
+/// Coins where shifts are long enough for them, and none where they are short.
 #[test]
 fn coins_are_declared_where_they_pay() {
-    for (left, coin) in [(0, 3), (1, 2), (3, 0), (9, 0)] {
+    for (left, coin) in [(0, 3), (1, 0), (3, 0), (9, 0)] {
         let network = small(0, &[6]).with_coins(left).unwrap();
         assert_eq!(network.architecture().coin(1), coin, "{left} left");
         assert_eq!(network.architecture().ring(0), Some(&[6][..]));
@@ -182,6 +183,24 @@ fn coins_are_declared_where_they_pay() {
         assert_eq!(plain.architecture().coin(1), coin, "rings and coins are chosen apart");
     }
     assert_eq!(small(2, &[]).with_coins(9).unwrap(), small(0, &[]));
+    // Not before a max pool that alone reads the results.
+    let pooled = |read_twice: bool| {
+        let (mut architecture, weights) = small(0, &[]).into_parts();
+        let window = Window { kernel: [1, 1], stride: [1, 1], padding: [0; 4], dilation: [1, 1] };
+        architecture.nodes.insert(2, Node { name: "pool".into(), op: Op::MaxPool { input: 2, window } });
+        let mut terms = vec![Term::Dense { input: 3, outputs: 1, weight_bits: 6 }];
+        let mut linear = weights.linear;
+        if read_twice {
+            terms.push(Term::Dense { input: 2, outputs: 1, weight_bits: 6 });
+            let last = linear[2].as_mut().unwrap();
+            last.terms.push(last.terms[0].clone());
+        }
+        architecture.nodes[3].op = Op::Linear { terms };
+        architecture.output = 4;
+        linear.insert(2, None);
+        Network::new(architecture, Weights { linear }).unwrap().with_coins(0).unwrap().architecture().coin(1)
+    };
+    assert_eq!((pooled(false), pooled(true)), (0, 3));
 }
 
 /// A ring that is calibrated has room for what coins add to the largest sum.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use lowkey::{Error, Model, Result, store};
-use lowkey_models::choose::distortion::{Change, DistortionError, Measuring, Table as Distortions};
+use lowkey_models::choose::distortion::{Change, DistortionError, Kinds, Measuring, Table as Distortions, Toss};
 use lowkey_models::ptq::Sample;
 use lowkey_models::{Network, Tensor, regular};
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ use super::foreign::ImportOptions;
 use super::quantise::before::Before;
 use super::quantise::data::Data;
 use super::table::{Table, number, text as words};
-use super::{DataArgument, model, print_json, progress, say, warn};
+use super::{DataArgument, model, print_json, progress, say, toss, warn};
 
 /// What a distortion file begins with.
 const FORMAT: &str = "lowkey distortion 1";
@@ -39,6 +39,10 @@ pub struct Arguments {
     /// Bits that an activation may give up at most.
     #[arg(long, default_value_t = 2, value_name = "BITS", value_parser = clap::value_parser!(u32).range(0..=7))]
     fewer: u32,
+    /// Measure coins of the client, too: of all bits of a shift but these, and of all but one. They change what a client
+    /// learns: see SECURITY.md.
+    #[arg(long, value_name = "LEFT", value_parser = clap::value_parser!(u32).range(0..=8))]
+    coins: Option<u32>,
     /// Print one JSON object instead of text.
     #[arg(long)]
     json: bool,
@@ -122,8 +126,10 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let (calibration, measured): (Vec<_>, Vec<_>) = images.iter().enumerate().partition(|(at, _)| at % 2 == 0);
     let [calibration, measured] =
         [calibration, measured].map(|part| part.into_iter().map(|(_, image)| image.clone()).collect::<Vec<Tensor>>());
+    let kinds = Kinds { fewer: arguments.fewer, coins: arguments.coins };
+    let coins_of = |image| -> Toss { Box::new(toss::coins_of(toss::SEED, image)) };
     let (measuring, table) =
-        Measuring::start(model.network(), &calibration, measured, arguments.fewer).map_err(refused)?;
+        Measuring::start(model.network(), &calibration, measured, kinds, coins_of).map_err(refused)?;
     let mut file = File {
         format: FORMAT.into(),
         model: model.name().to_owned(),
@@ -214,6 +220,7 @@ fn text(file: &File) -> String {
                 Change::Spare(spare) => format!("ring, {spare} to spare"),
                 Change::Fewer(1) => "1 bit fewer".to_owned(),
                 Change::Fewer(bits) => format!("{bits} bits fewer"),
+                Change::Coin { left } => format!("coin, {left} left"),
             };
             let distortion = table.distortion(variable, option + 1).map_or_else(String::new, |d| format!("{d:.4}"));
             let changed = entry.measured.map_or_else(String::new, |measured| measured.inputs.to_string());

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use clap::Args;
 use lowkey::report::{human_bytes, human_ms};
@@ -21,7 +20,7 @@ use super::toss::{self, Tossed};
 use super::{DataArgument, LinkArgument, Mode, model, print_json, progress, say};
 
 /// Images evaluated at once in the clear.
-const BATCH: usize = 100;
+const BATCH: usize = 400;
 
 #[derive(Args)]
 pub struct Arguments {
@@ -177,35 +176,19 @@ pub fn right(network: &Network, data: &Labelled, count: usize) -> Result<(usize,
 
 /// The same, with the coins of a seed.
 fn right_with(network: &Network, data: &Labelled, count: usize, seed: u64) -> Result<(usize, Wraps)> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let bar = progress::bar("evaluating", count as u64);
-    let next = AtomicUsize::new(0);
-    let work = || -> Result<(usize, Wraps)> {
-        let (mut correct, mut wraps) = (0, Wraps::default());
-        loop {
-            let first = next.fetch_add(BATCH, Ordering::Relaxed);
-            if first >= count {
-                return Ok((correct, wraps));
-            }
-            let batch: Vec<_> = (first..(first + BATCH).min(count)).filter_map(|i| data.inputs.get(i)).collect();
-            let (outputs, own) = toss::answers(network, &batch, first, seed)?;
-            wraps = wraps.and(own);
-            let class =
-                |output: &Tensor| network.architecture().class_of(&output.iter().copied().collect::<Vec<i64>>());
-            let predictions = outputs.iter().map(class);
-            let right = |(class, label): &(Option<usize>, &u16)| *class == Some(usize::from(**label));
-            correct += predictions.zip(&data.labels[first..]).filter(right).count();
-            bar.inc(batch.len() as u64);
-        }
-    };
-    let counted = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        let both = |sum: (usize, Wraps), own: (usize, Wraps)| (sum.0 + own.0, sum.1.and(own.1));
-        let counts = workers.into_iter().map(|worker| worker.join().expect("no panics"));
-        counts.collect::<Result<Vec<_>>>().map(|counts| counts.into_iter().fold(Default::default(), both))
-    });
+    let (mut correct, mut wraps) = (0, Wraps::default());
+    for first in (0..count).step_by(BATCH) {
+        let batch: Vec<Tensor> = (first..(first + BATCH).min(count)).filter_map(|i| data.inputs.get(i)).collect();
+        let (answers, own) = toss::answers(network, &batch, first, seed)?;
+        wraps = wraps.and(own);
+        let is_right =
+            |(answer, label): &(&Tensor, &u16)| toss::class_of(network, answer) == Some(usize::from(**label));
+        correct += answers.iter().zip(&data.labels[first..]).filter(is_right).count();
+        bar.inc(batch.len() as u64);
+    }
     bar.finish_and_clear();
-    counted
+    Ok((correct, wraps))
 }
 
 /// Answers the first `count` images privately.

@@ -15,7 +15,7 @@ use lowkey_models::{Labelled, Network, Tensor, zoo};
 
 use super::distort::File;
 use super::foreign::ImportOptions;
-use super::{DataArgument, LinkArgument, demo, model, print_json, progress, say, size};
+use super::{DataArgument, LinkArgument, demo, model, print_json, progress, say, size, toss};
 use record::{Accuracy, Record};
 
 #[derive(Args)]
@@ -126,7 +126,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The same network under a name, without the rings that it declares: they are what is chosen here.
+/// The same network under a name.
 fn named(network: &Network, name: &str) -> Result<Network> {
     let (mut architecture, weights) = network.clone().into_parts();
     architecture.name = name.to_owned();
@@ -139,7 +139,7 @@ fn refused(error: OptimiseError) -> Error {
         OptimiseError::Change(_) => "`lowkey distort MODEL -o FILE` measures this network",
         OptimiseError::Plan(_) => "`lowkey plan` says what is in the way",
         OptimiseError::Budget { .. } => {
-            "give a larger budget, or measure narrower activations with `lowkey distort --fewer`"
+            "give a larger budget, or measure more changes: `lowkey distort` with --fewer or --coins"
         }
         OptimiseError::Unsolved(Unsolved::TooWide { .. }) => {
             "measure fewer changes: `lowkey distort --fewer 0` has rings alone"
@@ -163,17 +163,16 @@ fn images(arguments: &Arguments, network: &Network) -> Result<Option<Labelled>> 
 
 /// How often both networks are right on images that are evenly spread.
 fn accuracy(before: &Model, after: &Model, images: &Labelled, count: usize) -> Result<Accuracy> {
-    const BATCH: usize = 100;
+    const BATCH: usize = 400;
     let count = count.min(images.inputs.len());
     let chosen: Vec<usize> = (0..count).map(|at| at * images.inputs.len() / count).collect();
     let bar = progress::bar("evaluating", count as u64);
     let mut accuracy = Accuracy { images: count, before: 0, after: 0, same: 0 };
-    for part in chosen.chunks(BATCH) {
+    for (part, first) in chosen.chunks(BATCH).zip((0..).step_by(BATCH)) {
         let batch: Vec<Tensor> = part.iter().filter_map(|&at| images.inputs.get(at)).collect();
         let classes = |model: &Model| -> Result<Vec<Option<usize>>> {
-            let answers = model.network().run_batch_parallel(&batch).map_err(|error| Error::Input(Box::new(error)))?;
-            let class = |answer: &Tensor| model.architecture().class_of(&answer.iter().copied().collect::<Vec<i64>>());
-            Ok(answers.iter().map(class).collect())
+            let (answers, _) = toss::answers(model.network(), &batch, first, toss::SEED)?;
+            Ok(answers.iter().map(|answer| toss::class_of(model.network(), answer)).collect())
         };
         for ((before, after), &at) in classes(before)?.into_iter().zip(classes(after)?).zip(part) {
             let label = Some(usize::from(images.labels[at]));

@@ -1,4 +1,4 @@
-//! Networks that round by coins, evaluated in the clear: pseudo-random coins of a seed.
+//! Networks evaluated in the clear, on all cores; those that round by coins with pseudo-random ones of a seed.
 
 use lowkey::{Error, Result};
 use lowkey_models::rings::Wraps;
@@ -33,7 +33,7 @@ impl Tossed {
 }
 
 /// Tosses the coins of an image, of so many bits each.
-fn coins_of(seed: u64, image: usize) -> impl FnMut(u32) -> u64 {
+pub fn coins_of(seed: u64, image: usize) -> impl FnMut(u32) -> u64 {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
     key[8..16].copy_from_slice(&(image as u64).to_le_bytes());
@@ -52,10 +52,15 @@ fn coins_of(seed: u64, image: usize) -> impl FnMut(u32) -> u64 {
 /// The answers to images from number `first` on, and how often sums wrapped.
 pub fn answers(network: &Network, batch: &[Tensor], first: usize, seed: u64) -> Result<(Vec<Tensor>, Wraps)> {
     let answers = match network.architecture().has_coins() {
-        false => network.run_batch_counting(batch),
-        true => network.run_batch_tossing(batch, |image| coins_of(seed, first + image)),
+        false => network.run_batch_counting_parallel(batch),
+        true => network.run_batch_tossing_parallel(batch, |image| coins_of(seed, first + image)),
     };
     answers.map_err(|error| Error::Input(Box::new(error)))
+}
+
+/// A network's class of an answer.
+pub fn class_of(network: &Network, answer: &Tensor) -> Option<usize> {
+    network.architecture().class_of(&answer.iter().copied().collect::<Vec<i64>>())
 }
 
 #[cfg(test)]

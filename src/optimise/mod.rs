@@ -16,7 +16,7 @@ use lowkey_models::choose::knapsack::{Problem, Solution, Unsolved};
 use lowkey_models::{ModelError, Network};
 use lowkey_mpc::party::{Party, Stage};
 
-use crate::cost::predict;
+use crate::cost::{Prediction, predict};
 use crate::node::{Link, PlanError};
 use crate::plan::{Plan, Reveal};
 use crate::planner;
@@ -71,18 +71,33 @@ pub struct Optimised {
 
 /// Bytes of an inference by its plan, prepared schedule, logits revealed, OTs at their price: what `lowkey plan` says.
 pub fn bytes_of(plan: &Plan) -> u64 {
-    let prediction = predict(plan, Schedule::Prepared, Reveal::Logits);
+    bytes(&predict(plan, Schedule::Prepared, Reveal::Logits))
+}
+
+fn bytes(prediction: &Prediction) -> u64 {
     let frames = [Stage::Offline, Stage::Online]
         .into_iter()
         .flat_map(|stage| [Party::Client, Party::Server].map(|party| prediction.bytes(stage, party)));
     frames.sum::<u64>() + charged_bytes(prediction.demand)
 }
 
-/// The plan of a network for a link, and its bytes.
-pub(crate) fn planned(network: &Network, link: Link) -> Result<(Plan, u64), PlanError> {
-    let plan = planner::plan(&network.folded()?, link)?;
-    let bytes = bytes_of(&plan);
-    Ok((plan, bytes))
+/// The plan of a network for a link, and what it predicts of an inference.
+struct Planned {
+    plan: Plan,
+    prediction: Prediction,
+}
+
+impl Planned {
+    fn new(network: &Network, link: Link) -> Result<Self, PlanError> {
+        let plan = planner::plan(&network.folded()?, link)?;
+        let prediction = predict(&plan, Schedule::Prepared, Reveal::Logits);
+        Ok(Self { plan, prediction })
+    }
+
+    /// As [`bytes_of`].
+    fn bytes(&self) -> u64 {
+        bytes(&self.prediction)
+    }
 }
 
 /// What is searched: every option that could be right.
@@ -112,7 +127,7 @@ impl<'a> Search<'a> {
         progress: &(dyn Fn(usize, usize) + Sync),
     ) -> Result<Self, OptimiseError> {
         table.check(network.architecture())?;
-        let (_, whole) = planned(network, link)?;
+        let whole = Planned::new(network, link)?.bytes();
         let network = network.with_rings(BTreeMap::new())?;
         let mut options = Vec::new();
         for variable in 0..table.variables.len() {
@@ -122,9 +137,9 @@ impl<'a> Search<'a> {
             options.iter().map(|&option| table.distortion(variable, option).unwrap_or(f64::INFINITY)).collect()
         };
         let distortion = options.iter().enumerate().map(value).collect();
-        let (plan, bytes) = planned(&network, link)?;
+        let planned = Planned::new(&network, link)?;
         let prices = Prices::ask(&network, table, &options, link, progress)?;
-        let rest = bytes.saturating_sub(prices::by_node(&plan).iter().sum());
+        let rest = planned.bytes().saturating_sub(prices::by_node(&planned).iter().sum());
         Ok(Self { network, table, link, options, distortion, prices, whole, rest })
     }
 
@@ -165,7 +180,8 @@ impl<'a> Search<'a> {
             let mut selection = of.selection.clone();
             selection[variable] = option;
             let Ok(network) = self.table.apply(&self.network, &selection) else { continue };
-            let Ok((_, bytes)) = planned(&network, self.link) else { continue };
+            let Ok(planned) = Planned::new(&network, self.link) else { continue };
+            let bytes = planned.bytes();
             if bytes <= budget {
                 let each = selection.iter().enumerate();
                 let distortion = each.filter_map(|(variable, &option)| self.table.distortion(variable, option)).sum();
@@ -219,7 +235,7 @@ impl<'a> Search<'a> {
         let selection: Selection =
             found.options.iter().zip(&self.options).map(|(&option, options)| options[option]).collect();
         let network = self.table.apply(&self.network, &selection)?;
-        let (_, bytes) = planned(&network, self.link)?;
+        let bytes = Planned::new(&network, self.link)?.bytes();
         Ok(Optimised { network, selection, distortion: found.distortion, bytes })
     }
 }
@@ -235,6 +251,7 @@ fn worth_trying(table: &Table, variable: usize) -> Result<Vec<usize>, OptimiseEr
     order.sort_by_key(|&at| match of.options[at].change {
         Change::Spare(spare) => i64::from(spare),
         Change::Fewer(bits) => -i64::from(bits),
+        Change::Coin { left } => i64::from(left),
     });
     let mut least = f64::INFINITY;
     for at in order {

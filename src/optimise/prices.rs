@@ -11,10 +11,9 @@ use lowkey_models::{Architecture, Network, parallel};
 use lowkey_mpc::party::Stage;
 
 use super::signature::{self, Signature};
-use super::{OptimiseError, planned};
-use crate::cost::predict;
+use super::{OptimiseError, Planned};
 use crate::node::{Link, NodeId};
-use crate::plan::{Plan, Reveal, Step};
+use crate::plan::Step;
 use crate::report::charged_bytes;
 use crate::scope::INPUT;
 
@@ -50,8 +49,7 @@ enum Known {
 }
 
 /// Bytes by node, and of the input last.
-pub(super) fn by_node(plan: &Plan) -> Vec<u64> {
-    let prediction = predict(plan, Schedule::Prepared, Reveal::Logits);
+pub(super) fn by_node(Planned { plan, prediction }: &Planned) -> Vec<u64> {
     let mut scopes: HashMap<&str, u64> = HashMap::new();
     for frame in prediction.frames.iter().filter(|frame| matches!(frame.stage, Stage::Offline | Stage::Online)) {
         *scopes.entry(&frame.scope).or_default() += frame.bytes;
@@ -93,8 +91,8 @@ impl Prices {
             let tried = |chosen: &Vec<usize>| {
                 let selection: Vec<usize> = chosen.iter().zip(options).map(|(&at, of)| of[at]).collect();
                 let network = table.apply(network, &selection).ok()?;
-                let (plan, _) = planned(&network, link).ok()?;
-                Some((skeletons.of(&selection), by_node(&plan)))
+                let planned = Planned::new(&network, link).ok()?;
+                Some((skeletons.of(&selection), by_node(&planned)))
             };
             let found = parallel::each(&selections, tried);
             prices.plans += found.len();

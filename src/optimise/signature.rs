@@ -29,12 +29,10 @@ pub fn of(architecture: &Architecture, skeleton: &Skeleton, node: Option<usize>)
         | Op::Concat { .. }
         | Op::Select { .. }
         | Op::Table { .. } => {
-            let mut sources = BTreeSet::new();
-            before(architecture, node, &mut sources);
-            for source in sources {
+            for source in before(architecture, node) {
                 match &architecture.nodes[source].op {
                     Op::Linear { .. } => made(architecture, skeleton, source, &mut all),
-                    _ => all.push(skeleton.by[source].into()),
+                    _ => all.extend([skeleton.by[source].into(), tossed(skeleton, source)]),
                 }
             }
             asked(architecture, skeleton, node + 1, &mut all);
@@ -45,11 +43,8 @@ pub fn of(architecture: &Architecture, skeleton: &Skeleton, node: Option<usize>)
 
 /// The linear nodes on which the signature of a node depends.
 pub fn linear(architecture: &Architecture, node: Option<usize>) -> BTreeSet<usize> {
-    let mut all = BTreeSet::new();
-    if let Some(node) = node {
-        before(architecture, node, &mut all);
-        all.retain(|node| matches!(architecture.nodes[*node].op, Op::Linear { .. }));
-    }
+    let mut all = node.map_or_else(BTreeSet::new, |node| before(architecture, node));
+    all.retain(|node| matches!(architecture.nodes[*node].op, Op::Linear { .. }));
     if !node.is_some_and(|node| matches!(architecture.nodes[node].op, Op::Linear { .. })) {
         let readers = readers(architecture, node.map_or(0, |node| node + 1));
         all.extend(readers.into_iter().map(|(reader, _)| reader));
@@ -58,27 +53,17 @@ pub fn linear(architecture: &Architecture, node: Option<usize>) -> BTreeSet<usiz
 }
 
 /// The requantisations whose results a node reads, and the linear nodes behind them, or the node itself.
-fn before(architecture: &Architecture, node: usize, found: &mut BTreeSet<usize>) {
-    match &architecture.nodes[node].op {
-        Op::Linear { .. } => drop(found.insert(node)),
-        Op::Requantise { .. } => {
-            found.insert(node);
-            of_inputs(architecture, node, found);
+fn before(architecture: &Architecture, node: usize) -> BTreeSet<usize> {
+    let (mut seen, mut waiting) = (BTreeSet::from([node]), vec![node]);
+    while let Some(node) = waiting.pop() {
+        let op = &architecture.nodes[node].op;
+        if !matches!(op, Op::Linear { .. }) {
+            let makers = op.inputs().into_iter().filter_map(|input| input.checked_sub(1));
+            waiting.extend(makers.filter(|&maker| seen.insert(maker)));
         }
-        Op::Scale { .. }
-        | Op::MaxPool { .. }
-        | Op::AvgPool { .. }
-        | Op::SumPool { .. }
-        | Op::Flatten { .. }
-        | Op::Concat { .. }
-        | Op::Select { .. }
-        | Op::Table { .. } => of_inputs(architecture, node, found),
     }
-}
-
-fn of_inputs(architecture: &Architecture, node: usize, found: &mut BTreeSet<usize>) {
-    let makers = architecture.nodes[node].op.inputs().into_iter().filter_map(|input| input.checked_sub(1));
-    makers.for_each(|maker| before(architecture, maker, found));
+    seen.retain(|&node| matches!(architecture.nodes[node].op, Op::Linear { .. } | Op::Requantise { .. }));
+    seen
 }
 
 /// The sums of a linear node: their ring, the factors of its weights.
@@ -90,11 +75,19 @@ fn made(architecture: &Architecture, skeleton: &Skeleton, node: usize, all: &mut
         Some(ring) => all.extend([ring.into(), common]),
         None => all.extend([UNDECLARED, common]),
     }
-    // What weights are multiplied by, and without a ring how far the inputs go.
+    // What weights are multiplied by, and without a ring how far the inputs go, and how far coins move the sums.
     match skeleton.rings[node] {
         Some(_) => all.extend(units.map(|unit| unit - common)),
-        None => all.extend(units),
+        None => {
+            all.extend(units);
+            all.extend(architecture.consumers(node + 1).map(|reader| tossed(skeleton, reader)));
+        }
     }
+}
+
+/// What a coin leaves of a shift; without one another number.
+fn tossed(skeleton: &Skeleton, node: usize) -> i64 {
+    skeleton.left[node].map_or(-1, i64::from)
 }
 
 /// The ring that the readers of a tensor ask for: the widest declared one, and those that depend on weights.
@@ -120,21 +113,80 @@ fn asked(architecture: &Architecture, skeleton: &Skeleton, tensor: usize, all: &
 }
 
 /// The linear nodes that read a tensor, with what they read: the same elements in another order, or sums of them.
-fn readers(architecture: &Architecture, tensor: usize) -> Vec<(usize, usize)> {
-    let (mut all, mut waiting) = (Vec::new(), vec![tensor]);
+fn readers(architecture: &Architecture, tensor: usize) -> BTreeSet<(usize, usize)> {
+    let (mut all, mut seen, mut waiting) = (BTreeSet::new(), BTreeSet::from([tensor]), vec![tensor]);
     while let Some(tensor) = waiting.pop() {
         for reader in architecture.consumers(tensor) {
             match &architecture.nodes[reader].op {
-                Op::Linear { .. } => all.push((reader, tensor)),
+                Op::Linear { .. } => drop(all.insert((reader, tensor))),
                 Op::MaxPool { .. }
                 | Op::AvgPool { .. }
                 | Op::SumPool { .. }
                 | Op::Flatten { .. }
                 | Op::Concat { .. }
-                | Op::Select { .. } => waiting.push(reader + 1),
+                | Op::Select { .. } => {
+                    if seen.insert(reader + 1) {
+                        waiting.push(reader + 1);
+                    }
+                }
                 Op::Scale { .. } | Op::Requantise { .. } | Op::Table { .. } => {}
             }
         }
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use lowkey_models::{Input, Node};
+
+    use super::*;
+
+    /// A dense layer, its requantisation, then what `more` makes of the tensor before, and a dense layer at the end.
+    fn network(more: impl Iterator<Item = fn(usize) -> Op>) -> Architecture {
+        let dense = |input| Op::Linear { terms: vec![Term::Dense { input, outputs: 1, weight_bits: 4 }] };
+        let requantise = Op::Requantise { input: 1, bits: 4, shift: vec![3], top: None, zero_point: 0 };
+        let mut ops = vec![dense(0), requantise];
+        for op in more {
+            ops.push(op(ops.len()));
+        }
+        ops.push(dense(ops.len()));
+        let node = |(index, op): (usize, Op)| Node { name: index.to_string(), op };
+        Architecture {
+            name: "chain".into(),
+            input: Input { shape: [1, 1, 1], bits: 4, zero_point: 0, pixels: None, coding: None },
+            output: ops.len(),
+            nodes: ops.into_iter().enumerate().map(node).collect(),
+            rounding: None,
+            output_scale: None,
+            output_coding: None,
+            classes: vec![],
+            declared: Default::default(),
+        }
+    }
+
+    #[test]
+    fn a_long_way_back() {
+        let deep = network((0..60_000).map(|_| (|input| Op::Flatten { input }) as fn(usize) -> Op));
+        assert_eq!(before(&deep, 60_001), BTreeSet::from([0, 1]));
+        assert_eq!(linear(&deep, Some(60_001)), BTreeSet::from([0, 60_002]));
+    }
+
+    /// Every tensor is read twice: as many ways as 2^200, and each node is looked at once.
+    #[test]
+    fn many_ways_back_and_forth() {
+        let joined = network((0..200).map(|_| (|input| Op::Concat { inputs: vec![input; 2] }) as fn(usize) -> Op));
+        assert_eq!(before(&joined, 201), BTreeSet::from([0, 1]));
+        assert_eq!(readers(&joined, 2), BTreeSet::from([(202, 202)]));
+        let none = vec![0; joined.nodes.len()];
+        let skeleton = Skeleton {
+            units: vec![0; joined.nodes.len() + 1],
+            by: none.clone(),
+            common: none,
+            rings: vec![None; joined.nodes.len()],
+            left: vec![None; joined.nodes.len()],
+        };
+        let own = of(&joined, &skeleton, Some(100));
+        assert!(!own.is_empty() && own.len() < 20, "{own:?}");
+    }
 }

@@ -27,10 +27,7 @@ pub(super) fn accumulator_ring(network: &Network, node: usize, Range { lo, hi }:
                 let own = match architecture.coin(consumer) {
                     0 => requantised_ring(Range { lo, hi }, bits, shift),
                     // z - 2^(t-1) + d is in the ring too, and has two bits above the shift.
-                    coin => {
-                        let half = 1i64 << (coin - 1);
-                        Range { lo: lo - half, hi: hi + half }.signed_bits().max(shift + LEAST_ABOVE)
-                    }
+                    coin => Range { lo, hi }.widened(1 << (coin - 1)).signed_bits().max(shift + LEAST_ABOVE),
                 };
                 ell = ell.max(own);
             }

@@ -1,6 +1,6 @@
 //! `distort` and `optimise`: what changes do, and which are taken.
 
-use super::{fits, lowkey, text};
+use super::{files, fits, lowkey, text};
 
 #[test]
 fn a_model_within_fewer_bytes() {
@@ -65,4 +65,32 @@ fn what_cannot_be_had_is_refused() {
     json["format"] = "lowkey distortion 9".into();
     std::fs::write(&file, json.to_string()).unwrap();
     lowkey(&[&ask[..], &["0.9", "digits"]].concat()).fails(2, "lowkey distortion 9", "lowkey distort");
+}
+
+/// Coins are chosen where they are asked for, and a file that begins without them goes on with them.
+#[test]
+fn coins_are_chosen_where_they_were_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| text(&folder.path().join(name)).to_owned();
+    let (file, less) = (path("m.json"), path("less.lowkey"));
+    // 28 by 28 values of four bits, whatever they are.
+    let pixels: Vec<u8> = (0..12 * 28 * 28).map(|at: u64| (at * at / 7 % 16) as u8).collect();
+    let images = files::write(folder.path(), "images.npy", &files::npy(&[12, 1, 28, 28], &pixels));
+    let images = text(&images);
+    let distort = ["distort", "mnist-cryptonets-w4a4", "--data", images, "-o", &file, "--count", "6", "--fewer", "0"];
+    let exact = lowkey(&distort).prints();
+    assert!(!exact.contains("coin"), "{exact}");
+    let said = lowkey(&[&distort[..], &["--coins", "0"]].concat()).prints();
+    fits(said.split("wrote ").next().unwrap());
+    assert!(said.contains("coin, 1 left") && said.contains("coin, 0 left"), "{said}");
+    let ask = ["optimise", "mnist-cryptonets-w4a4", "--distortion", &file, "--link", "metered", "--budget", "92%"];
+    let record = &lowkey(&[&ask[..], &["-o", &less, "--json"]].concat()).records()[0];
+    let layers = record["layers"].as_array().unwrap();
+    let tossed = |layer: &serde_json::Value| layer["coin_bits"].as_u64() <= layer["shift_bits"].as_u64();
+    assert!(layers.iter().any(|layer| layer["coin_bits"].is_u64() && tossed(layer)), "{record}");
+    assert!(record["bytes"].as_u64() <= record["budget"].as_u64(), "{record}");
+    let said = lowkey(&ask).prints();
+    fits(&said);
+    assert!(said.contains("coin of ") && said.contains("SECURITY.md"), "{said}");
+    assert!(lowkey(&["plan", &less]).prints().contains("rounded by coins of the client: "));
 }

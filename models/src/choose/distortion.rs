@@ -6,20 +6,23 @@
 //! *A floor.* Whatever is changed early re-rolls the roundings behind it, however small the change. So each layer has a floor, what adding
 //! 1 and -1 to the biases of every other channel does, and it is subtracted, for as many inputs as the change touched at all.
 //!
-//! *Rings* are declared by bits beyond what calibration needs, on other inputs than those that are measured.
+//! *Rings* are declared by bits beyond what calibration needs, on other inputs than those that are measured, with room for all coins that
+//! may be chosen.
+//!
+//! *Coins* are tossed anew for each input, by whatever the caller tosses them with: the same coins make the same table.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem::{Discriminant, discriminant};
 
 use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
 
 use super::narrow::{LEAST_BITS, NarrowError};
-use crate::bounds::linear_bounds;
 use crate::declared::LEAST_ABOVE;
 use crate::error::{InputError, ModelError};
 use crate::interpret::Tensor;
-use crate::limits::{MAX_ACTIVATION_BITS, MAX_RING};
+use crate::limits::{MAX_ACTIVATION_BITS, MAX_RING, MAX_SHIFT};
 use crate::network::{Architecture, Op, Range};
 use crate::parallel;
 use crate::rings::most_above;
@@ -36,7 +39,24 @@ pub enum Change {
     Spare(i32),
     /// So many bits fewer for activations.
     Fewer(u32),
+    /// A coin of all bits of the shift but `left`, which the exact rounding keeps.
+    Coin {
+        /// How many.
+        left: u32,
+    },
 }
+
+/// Which kinds of changes are measured, beside rings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kinds {
+    /// Bits that activations give up at most.
+    pub fewer: u32,
+    /// Bits of a shift that coins leave at least; `None` for no coins.
+    pub coins: Option<u32>,
+}
+
+/// Tosses the coins of an input: asked for t, one of t bits, node by node and row-major.
+pub type Toss = Box<dyn FnMut(u32) -> u64>;
 
 /// What a change does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,7 +77,7 @@ pub struct Entry {
     pub measured: Option<Measured>,
 }
 
-/// What is decided together: the ring of a linear node, or the widths of some requantisations.
+/// What is decided together: the ring of a linear node, the widths of some requantisations, or the coin of one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Variable {
     /// Names of the nodes.
@@ -108,7 +128,20 @@ pub enum DistortionError {
     Table(String),
 }
 
+impl Variable {
+    /// What its options change; `None` without any.
+    fn kind(&self) -> Option<Discriminant<Change>> {
+        self.options.first().map(|entry| discriminant(&entry.change))
+    }
+}
+
 impl Table {
+    /// True if it has coins: those that the network declares are then chosen anew.
+    fn has_coins(&self) -> bool {
+        let mut entries = self.variables.iter().flat_map(|variable| &variable.options);
+        entries.any(|entry| matches!(entry.change, Change::Coin { .. }))
+    }
+
     /// The distortion of an option of a variable: 0 for leaving it as it is, the floor subtracted; `None` if it was not measured.
     pub fn distortion(&self, variable: usize, option: usize) -> Option<f64> {
         let of = &self.variables[variable];
@@ -136,7 +169,9 @@ impl Table {
             return;
         }
         for variable in &mut self.variables {
-            let same = |other: &&Variable| other.nodes == variable.nodes && other.above == variable.above;
+            let same = |other: &&Variable| {
+                (&other.nodes, other.above, other.kind()) == (&variable.nodes, variable.above, variable.kind())
+            };
             let Some(known) = older.variables.iter().find(same) else { continue };
             variable.floor = variable.floor.or(known.floor);
             for entry in &mut variable.options {
@@ -155,6 +190,7 @@ impl Table {
         if !self.spread.is_finite() || self.spread < 0.0 {
             return wrong("the spread is no number".into());
         }
+        let mut seen = BTreeSet::new();
         for variable in &self.variables {
             let ring = variable.above.is_some();
             if variable.nodes.is_empty() || (ring && variable.nodes.len() > 1) {
@@ -166,9 +202,14 @@ impl Table {
                     return wrong(format!("{name:?} is another operation"));
                 }
             }
+            let coin = variable.kind() == Some(discriminant(&Change::Coin { left: 0 }));
+            if !variable.nodes.iter().all(|name| seen.insert((name, coin))) {
+                return wrong(format!("{:?} are decided twice", variable.nodes));
+            }
             let fits = |entry: &Entry| match entry.change {
                 Change::Spare(spare) => variable.above.is_some_and(|above| above <= MAX_RING) && spare.abs() <= 64,
-                Change::Fewer(bits) => !ring && (1..=MAX_ACTIVATION_BITS).contains(&bits),
+                Change::Fewer(bits) => !ring && !coin && (1..=MAX_ACTIVATION_BITS).contains(&bits),
+                Change::Coin { left } => !ring && coin && variable.nodes.len() == 1 && left <= MAX_SHIFT,
             };
             if !variable.options.iter().all(fits) {
                 return wrong(format!("{:?} has a change that is none of its own", variable.nodes));
@@ -177,15 +218,15 @@ impl Table {
         Ok(())
     }
 
-    /// The network with these changes; rings that it declares are chosen anew.
+    /// The network with these changes; rings that it declares are chosen anew, and coins if the table has any.
     ///
     /// # Errors
     /// A table of another network, or changes that exclude each other.
     pub fn apply(&self, network: &Network, selection: &[usize]) -> Result<Network, DistortionError> {
         self.check(network.architecture())?;
-        let plain = network.with_rings(BTreeMap::new())?;
+        let plain = plain(network, self.has_coins())?;
         let chosen = |variable: &Variable, option: usize| option.checked_sub(1).map(|at| variable.options[at].change);
-        let (mut widths, mut spares) = (BTreeMap::new(), Vec::new());
+        let (mut widths, mut spares, mut coins) = (BTreeMap::new(), Vec::new(), Vec::new());
         for (variable, &option) in self.variables.iter().zip(selection) {
             match chosen(variable, option) {
                 None => {}
@@ -193,32 +234,39 @@ impl Table {
                     widths.extend(variable.nodes.iter().map(|name| (name.clone(), bits)));
                 }
                 Some(Change::Spare(spare)) => spares.push((variable, spare)),
+                Some(Change::Coin { left }) => coins.push((&variable.nodes[0], left)),
             }
         }
-        let narrowed = plain.narrowed(&widths)?;
+        let mut narrowed = plain.narrowed(&widths)?;
+        if !coins.is_empty() {
+            let architecture = narrowed.architecture();
+            let bits = |(name, left): (&String, u32)| -> Result<(String, u32), DistortionError> {
+                let shift = architecture.tossable(index_of(architecture, name)?);
+                let shift = shift.map_err(|why| DistortionError::Table(format!("{name:?} has no coin: {why}")))?;
+                Ok((name.clone(), shift.saturating_sub(left)))
+            };
+            let bits: Result<BTreeMap<String, u32>, _> = coins.into_iter().map(bits).collect();
+            narrowed = narrowed.with_coin_bits(bits?)?;
+        }
         let mut rings = BTreeMap::new();
         for (variable, spare) in spares {
             let name = &variable.nodes[0];
             let index = index_of(plain.architecture(), name)?;
             let above = i64::from(variable.above.unwrap_or(0)) + i64::from(spare);
-            rings.extend(declared(&narrowed, index, above, &widths).map(|ring| (name.clone(), ring)));
+            // Of an activation that is narrower, fewer bits are above the shift.
+            let mut readers = plain.architecture().consumers(index + 1);
+            let fewer = readers.find_map(|reader| widths.get(&plain.architecture().nodes[reader].name)).copied();
+            let ring = narrowed.ring_above(index, above - i64::from(fewer.unwrap_or(0)));
+            rings.extend(ring.map(|ring| (name.clone(), ring)));
         }
         Ok(narrowed.with_rings(rings)?)
     }
 }
 
-/// The ring of node `index` of a network whose activations were narrowed, for sums that need so many bits above the shift that was;
-/// `None` where it would not be narrower than the weights need, or no reader could hold it.
-fn declared(narrowed: &Network, index: usize, above: i64, widths: &BTreeMap<String, u32>) -> Option<Vec<u32>> {
-    let architecture = narrowed.architecture();
-    let shift = architecture.declarable(index).ok()?;
-    let mut readers = architecture.consumers(index + 1);
-    let fewer = readers.find_map(|reader| widths.get(&architecture.nodes[reader].name)).copied().unwrap_or(0);
-    let above = (above - i64::from(fewer)).max(LEAST_ABOVE.into());
-    let (terms, weights) = narrowed.linear(index)?;
-    let worst = most_above(&linear_bounds(terms, weights, narrowed.tensors()), &shift);
-    let ring: Option<Vec<u32>> = shift.iter().map(|&shift| u32::try_from(above + i64::from(shift)).ok()).collect();
-    ring.filter(|ring| above < worst && ring.iter().all(|&ring| ring <= MAX_RING))
+/// The network without the rings that it declares, and without its coins if they are chosen anew.
+fn plain(network: &Network, tossed: bool) -> Result<Network, ModelError> {
+    let plain = network.with_rings(BTreeMap::new())?;
+    if tossed { plain.with_coin_bits(BTreeMap::new()) } else { Ok(plain) }
 }
 
 fn index_of(architecture: &Architecture, name: &str) -> Result<usize, DistortionError> {
@@ -230,14 +278,16 @@ fn index_of(architecture: &Architecture, name: &str) -> Result<usize, Distortion
 pub struct Measuring {
     plain: Network,
     inputs: Vec<Tensor>,
+    coins_of: Box<dyn Fn(usize) -> Toss + Sync>,
     answers: Vec<Tensor>,
     /// By input and linear node, the bits above its shift.
-    above: Vec<BTreeMap<usize, i64>>,
+    above: Vec<Above>,
 }
 
 impl Measuring {
     /// Runs the network, without the rings that it declares, over inputs to `calibrate` with and others to measure on; the table has every
-    /// change and no measurement. Activations give up at most `fewer` bits.
+    /// change of some kinds and no measurement. `coins_of(i)` tosses the coins of input `i`. Coins that the network has stay, unless they
+    /// are chosen.
     ///
     /// # Errors
     /// No inputs, or some that are not the network's.
@@ -245,45 +295,55 @@ impl Measuring {
         network: &Network,
         calibrate: &[Tensor],
         inputs: Vec<Tensor>,
-        fewer: u32,
+        kinds: Kinds,
+        coins_of: impl Fn(usize) -> Toss + Sync + 'static,
     ) -> Result<(Measuring, Table), DistortionError> {
         if calibrate.is_empty() || inputs.is_empty() {
             return Err(DistortionError::NoInputs);
         }
-        let plain = network.with_rings(BTreeMap::new())?;
-        let calibration = sums(&plain, calibrate)?;
-        let measured = sums(&plain, &inputs)?;
+        let plain = plain(network, kinds.coins.is_some())?;
+        let coins_of: Box<dyn Fn(usize) -> Toss + Sync> = Box::new(coins_of);
+        let architecture = plain.architecture();
+        let room = |index: usize| {
+            let tossed = architecture.consumers(index + 1).filter_map(|reader| architecture.tossable(reader).ok());
+            let most = kinds.coins.and_then(|left| tossed.map(|shift| shift.saturating_sub(left)).max()).unwrap_or(0);
+            architecture.half_coin(index).max(1 << most >> 1)
+        };
+        let calibration = sums(&plain, calibrate, &coins_of, room)?;
+        let measured = sums(&plain, &inputs, &coins_of, |index| architecture.half_coin(index))?;
         let (answers, above): (Vec<_>, Vec<_>) = measured.into_iter().unzip();
         let spread = spread(&answers);
-        let measuring = Measuring { plain, inputs, answers, above };
-        let mut needed: BTreeMap<usize, i64> = BTreeMap::new();
+        let measuring = Measuring { plain, inputs, coins_of, answers, above };
+        let mut needed = Above::new();
         for (index, above) in calibration.into_iter().flat_map(|(_, above)| above) {
             let known = needed.entry(index).or_insert(above);
             *known = above.max(*known);
         }
-        let variables = measuring.variables(&needed, fewer);
+        let variables = measuring.variables(&needed, kinds);
         let (inputs, calibrated) = (measuring.inputs.len() as u64, calibrate.len() as u64);
         Ok((measuring, Table { inputs, calibrated, spread, variables }))
     }
 
-    /// The rings and widths that can be chosen, in order of the nodes.
-    fn variables(&self, needed: &BTreeMap<usize, i64>, fewer: u32) -> Vec<Variable> {
+    /// What can be chosen, in order of the nodes.
+    fn variables(&self, needed: &Above, kinds: Kinds) -> Vec<Variable> {
         let architecture = self.plain.architecture();
         let name = |index: usize| architecture.nodes[index].name.clone();
         let entry = |change| Entry { change, measured: None };
         let mut all: Vec<(usize, Variable)> = Vec::new();
+        let mut add = |nodes: &[usize], above, options: Vec<Entry>| {
+            if !options.is_empty() {
+                let names = nodes.iter().map(|&index| name(index)).collect();
+                all.push((nodes[0], Variable { nodes: names, above, floor: None, options }));
+            }
+        };
         for (&index, &above) in needed {
             let Ok(above) = u32::try_from(above) else { continue };
-            let narrower = |spare: &i32| {
-                declared(&self.plain, index, i64::from(above) + i64::from(*spare), &BTreeMap::new()).is_some()
-            };
+            let bits = |spare: &i32| i64::from(above) + i64::from(*spare);
+            let narrower = |spare: &i32| self.plain.ring_above(index, bits(spare)).is_some();
             // Below the least ring all are one.
-            let distinct = |spare: &i32| i64::from(above) + i64::from(*spare) >= LEAST_ABOVE.into();
+            let distinct = |spare: &i32| bits(spare) >= LEAST_ABOVE.into();
             let spares = SPARES.into_iter().filter(|spare| narrower(spare) && distinct(spare));
-            let options: Vec<Entry> = spares.map(|spare| entry(Change::Spare(spare))).collect();
-            if !options.is_empty() {
-                all.push((index, Variable { nodes: vec![name(index)], above: Some(above), floor: None, options }));
-            }
+            add(&[index], Some(above), spares.map(|spare| entry(Change::Spare(spare))).collect());
         }
         for group in self.plain.narrowable() {
             let bits = |index: &usize| match &architecture.nodes[*index].op {
@@ -291,11 +351,12 @@ impl Measuring {
                 _ => LEAST_BITS,
             };
             let most = group.iter().map(bits).min().unwrap_or(LEAST_BITS) - LEAST_BITS;
-            let options: Vec<Entry> = (1..=most.min(fewer)).map(|bits| entry(Change::Fewer(bits))).collect();
-            if !options.is_empty() {
-                let nodes = group.iter().map(|&index| name(index)).collect();
-                all.push((group[0], Variable { nodes, above: None, floor: None, options }));
-            }
+            add(&group, None, (1..=most.min(kinds.fewer)).map(|bits| entry(Change::Fewer(bits))).collect());
+        }
+        for index in 0..architecture.nodes.len() {
+            let (Some(least), Ok(shift)) = (kinds.coins, architecture.tossable(index)) else { continue };
+            let left = (least..=least.max(1)).rev().filter(|left| *left < shift);
+            add(&[index], None, left.map(|left| entry(Change::Coin { left })).collect());
         }
         all.sort_by_key(|(index, _)| *index);
         all.into_iter().map(|(_, variable)| variable).collect()
@@ -312,7 +373,7 @@ impl Measuring {
     ) -> Result<(), E> {
         for variable in 0..table.variables.len() {
             if table.variables[variable].floor.is_none() {
-                let floor = self.floor(&table.variables[variable])?;
+                let floor = self.floor(table, variable)?;
                 table.variables[variable].floor = Some(floor);
                 keep(table)?;
             }
@@ -335,7 +396,7 @@ impl Measuring {
         let of = &table.variables[variable];
         // Where no sum wraps, nothing changes.
         let touched: Vec<usize> = match of.options[option].change {
-            Change::Fewer(_) => (0..self.inputs.len()).collect(),
+            Change::Fewer(_) | Change::Coin { .. } => (0..self.inputs.len()).collect(),
             Change::Spare(spare) => {
                 let index = index_of(self.plain.architecture(), &of.nodes[0])?;
                 let ring = (i64::from(of.above.unwrap_or(0)) + i64::from(spare)).max(LEAST_ABOVE.into());
@@ -345,15 +406,16 @@ impl Measuring {
         self.compare(&changed, &touched)
     }
 
-    /// What 1 and -1 do, added to every other channel of what the nodes read or sum up.
-    fn floor(&self, variable: &Variable) -> Result<Measured, DistortionError> {
+    /// What 1 and -1 do, added to every other channel of what the nodes read or sum up. Variables of the same sums have one floor.
+    fn floor(&self, table: &Table, variable: usize) -> Result<Measured, DistortionError> {
+        let makers = self.makers(&table.variables[variable])?;
+        for other in table.variables.iter().filter(|other| other.floor.is_some()) {
+            if let (Some(floor), true) = (other.floor, self.makers(other)? == makers) {
+                return Ok(floor);
+            }
+        }
         let (architecture, mut weights) = self.plain.clone().into_parts();
-        for name in &variable.nodes {
-            let index = index_of(&architecture, name)?;
-            let maker = match &architecture.nodes[index].op {
-                Op::Requantise { input, .. } => input - 1,
-                _ => index,
-            };
+        for maker in makers {
             if let Some(own) = &mut weights.linear[maker] {
                 own.bias.iter_mut().zip([1, -1].into_iter().cycle()).for_each(|(bias, by)| *bias += by);
             }
@@ -362,12 +424,25 @@ impl Measuring {
         self.compare(&Network::new(architecture, weights)?, &all)
     }
 
+    /// The nodes that make what a variable's nodes read, or the nodes themselves.
+    fn makers(&self, variable: &Variable) -> Result<BTreeSet<usize>, DistortionError> {
+        let architecture = self.plain.architecture();
+        let maker = |name: &String| {
+            let index = index_of(architecture, name)?;
+            Ok(match &architecture.nodes[index].op {
+                Op::Requantise { input, .. } => input - 1,
+                _ => index,
+            })
+        };
+        variable.nodes.iter().map(maker).collect()
+    }
+
     /// How a network's answers to some of the inputs differ.
     fn compare(&self, changed: &Network, inputs: &[usize]) -> Result<Measured, DistortionError> {
         let of_part = |part: &[usize]| -> Result<Measured, InputError> {
-            let own: Vec<Tensor> = part.iter().map(|&at| self.inputs[at].clone()).collect();
             let mut sum = Measured::default();
-            for (answer, &at) in changed.run_batch(&own)?.iter().zip(part) {
+            let answers = answers(changed, &self.inputs, part, &self.coins_of, |_, _| {})?;
+            for (answer, &at) in answers.iter().zip(part) {
                 let pairs = answer.iter().zip(&self.answers[at]);
                 let squared = pairs.fold(0u64, |sum, (a, b)| sum.saturating_add(a.abs_diff(*b).saturating_pow(2)));
                 sum = Measured {
@@ -389,28 +464,47 @@ impl Measuring {
 /// By linear node.
 type Above = BTreeMap<usize, i64>;
 
-/// The answers to inputs, and the bits that the sums of each linear node that may have a ring need above its shift, input by input.
-fn sums(network: &Network, inputs: &[Tensor]) -> Result<Vec<(Tensor, Above)>, InputError> {
+/// The answers of a network to some of the inputs, with the coins of each; `seen` is shown all sums.
+fn answers(
+    network: &Network,
+    inputs: &[Tensor],
+    part: &[usize],
+    coins_of: &(impl Fn(usize) -> Toss + ?Sized),
+    seen: impl Fn(usize, &Tensor),
+) -> Result<Vec<Tensor>, InputError> {
+    let own: Vec<Tensor> = part.iter().map(|&at| inputs[at].clone()).collect();
+    network.run_batch_with(&own, network.tossing(|at| coins_of(part[at])), seen)
+}
+
+/// The answers to inputs, and the bits that the sums of each linear node that may have a ring need above its shift, input by input, with
+/// `room` for coins at both ends.
+fn sums(
+    network: &Network,
+    inputs: &[Tensor],
+    coins_of: &(impl Fn(usize) -> Toss + Sync + ?Sized),
+    room: impl Fn(usize) -> i64,
+) -> Result<Vec<(Tensor, Above)>, InputError> {
     let architecture = network.architecture();
-    let shifts: BTreeMap<usize, Vec<u32>> =
-        (0..architecture.nodes.len()).filter_map(|index| Some((index, architecture.declarable(index).ok()?))).collect();
-    let of_part = |part: &[Tensor]| -> Result<Vec<(Tensor, Above)>, InputError> {
+    let of_node = |index: usize| Some((index, (architecture.declarable(index).ok()?, room(index))));
+    let shifts: BTreeMap<usize, (Vec<u32>, i64)> = (0..architecture.nodes.len()).filter_map(of_node).collect();
+    let of_part = |part: &[usize]| -> Result<Vec<(Tensor, Above)>, InputError> {
         // Nodes come in order, input by input.
         let above: RefCell<Vec<(usize, i64)>> = RefCell::default();
         let seen = |index: usize, z: &Tensor| {
-            let Some(shift) = shifts.get(&index) else { return };
+            let Some((shift, room)) = shifts.get(&index) else { return };
             let ends = |plane: ArrayView2<'_, i64>| {
                 plane.iter().fold(Range { lo: 0, hi: 0 }, |Range { lo, hi }, &z| Range { lo: lo.min(z), hi: hi.max(z) })
             };
             let ranges: Vec<Range> = z.outer_iter().map(ends).collect();
-            above.borrow_mut().push((index, most_above(&ranges, shift)));
+            above.borrow_mut().push((index, most_above(&ranges, shift, *room)));
         };
-        let answers = network.run_batch_with(part, |_, _| None, seen)?;
+        let answers = answers(network, inputs, part, coins_of, seen)?;
         let mut above = above.into_inner().into_iter();
         let own = |answer| (answer, above.by_ref().take(shifts.len()).collect());
         Ok(answers.into_iter().map(own).collect())
     };
-    let parts: Result<Vec<Vec<_>>, _> = parallel::parts(inputs, of_part).into_iter().collect();
+    let all: Vec<usize> = (0..inputs.len()).collect();
+    let parts: Result<Vec<Vec<_>>, _> = parallel::parts(&all, of_part).into_iter().collect();
     Ok(parts?.into_iter().flatten().collect())
 }
 

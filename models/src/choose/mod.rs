@@ -5,7 +5,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`narrow`] | activations of fewer bits |
-//! | [`crate::declared`] | sums that wrap in narrower rings |
+//! | [`crate::declared`] | sums that wrap in narrower rings, roundings by coins |
 //! | [`distortion`] | how much each change alone moves the answers, over inputs |
 //! | [`skeleton`] | what a selection makes of each node, without its weights |
 //! | [`knapsack`] | one choice for each variable, at the least distortion within a budget; costs may depend on several |

@@ -6,17 +6,18 @@
 //! - *Linear nodes.* Let 2^c divide every term, by the unit of what it reads and, of an identity, by its multiplier. Where requantisations
 //!   alone read z, z' = floor(z / 2^c) is computed instead, with biases floor(b / 2^c), and their shifts are c smaller:
 //!   floor(floor(z / 2^c) / 2^(s - c)) = floor(z / 2^s). What is left of a unit multiplies the weights. A declared ring loses c bits.
+//! - *Coins* leave as many bits of the shift as they did.
 //! - *Average pools* take the unit off their shift, or multiply by it. *Max pools, sum pools, other orders* pass it on.
 //! - *Concatenations* need one unit for all that they read; *tables* and the answer of a network need 1.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use ndarray::Array4;
 
 use crate::check::{MAX_ACTIVATION_BITS, MAX_WEIGHT_BITS};
 use crate::declared::of_channel;
 use crate::error::ModelError;
-use crate::network::{Architecture, Op, TensorId, Term};
+use crate::network::{Architecture, Declared, Op, TensorId, Term};
 use crate::weights::{LinearWeights, Network};
 
 /// Fewest bits of a narrowed activation: a ring is declared for sums that become two bits at least.
@@ -78,7 +79,8 @@ impl Network {
             match &node.op {
                 Op::Requantise { .. } => groups.push(vec![index]),
                 Op::Concat { inputs } => {
-                    let makers: Vec<usize> = inputs.iter().flat_map(|&input| origins(architecture, input)).collect();
+                    let makers: BTreeSet<usize> =
+                        inputs.iter().flat_map(|&input| origins(architecture, input)).collect();
                     let joined = |group: &Vec<usize>| group.iter().any(|index| makers.contains(index));
                     let (joined, mut others): (Vec<_>, Vec<_>) = groups.into_iter().partition(joined);
                     others.push(joined.concat());
@@ -99,20 +101,20 @@ impl Network {
     }
 }
 
-/// The requantisations whose values a tensor holds, each once, in whatever order.
-pub fn origins(architecture: &Architecture, tensor: TensorId) -> Vec<usize> {
-    let (mut open, mut seen, mut found) = (vec![tensor], HashSet::from([tensor]), Vec::new());
-    while let Some(tensor) = open.pop() {
-        let Some(index) = tensor.checked_sub(1) else { continue };
+/// The requantisations whose values a tensor holds, in whatever order.
+pub fn origins(architecture: &Architecture, tensor: TensorId) -> BTreeSet<usize> {
+    let (mut found, mut seen, mut waiting) = (BTreeSet::new(), BTreeSet::new(), vec![tensor]);
+    while let Some(tensor) = waiting.pop() {
+        let Some(index) = tensor.checked_sub(1).filter(|&index| seen.insert(index)) else { continue };
         match &architecture.nodes[index].op {
-            Op::Requantise { .. } => found.push(index),
-            op @ (Op::MaxPool { .. }
-            | Op::SumPool { .. }
-            | Op::Flatten { .. }
-            | Op::Select { .. }
-            | Op::Concat { .. }) => {
-                open.extend(op.inputs().into_iter().filter(|&input| seen.insert(input)));
+            Op::Requantise { .. } => drop(found.insert(index)),
+            Op::MaxPool { input, .. }
+            | Op::SumPool { input, .. }
+            | Op::Flatten { input }
+            | Op::Select { input, .. } => {
+                waiting.push(*input);
             }
+            Op::Concat { inputs } => waiting.extend(inputs),
             Op::Linear { .. } | Op::Scale { .. } | Op::AvgPool { .. } | Op::Table { .. } => {}
         }
     }
@@ -151,6 +153,7 @@ impl Narrowing<'_> {
                 let bits = bits - by;
                 let top = top.map(|top| ((top + (1 << by >> 1)) >> by).clamp(1, (1 << bits) - 1));
                 let shift = shift.iter().map(|shift| shift + by - common).collect();
+                self.coin(index, i64::from(by) - i64::from(common));
                 self.new.nodes[index].op = Op::Requantise { input: *input, bits, shift, top, zero_point: *zero_point };
                 by
             }
@@ -209,6 +212,16 @@ impl Narrowing<'_> {
             declared.ring.iter_mut().for_each(|ring| *ring -= common);
         }
         Ok(common)
+    }
+
+    /// The coin of a requantisation whose shift has so many bits more: it leaves as many as before.
+    fn coin(&mut self, index: usize, more: i64) {
+        let name = &self.new.nodes[index].name;
+        let Some(declared) = self.new.declared.get_mut(name).filter(|declared| declared.coin > 0) else { return };
+        declared.coin = u32::try_from(i64::from(declared.coin) + more).unwrap_or(0);
+        if *declared == Declared::default() {
+            self.new.declared.remove(name);
+        }
     }
 
     /// The biases of an accumulator: with the rounding constant of a narrower requantisation, over 2^common.
@@ -272,6 +285,7 @@ mod tests {
 
     use super::*;
     use crate::interpret::Tensor;
+    use crate::network::Node;
     use crate::random::{self, Size};
 
     /// Requantisations by definition, in the units of the network that was: the values of fewer bits times 2^k.
@@ -297,7 +311,7 @@ mod tests {
 
     #[test]
     fn narrower_values_are_read_as_what_they_stand_for() {
-        let (mut narrowed, mut groups) = (0, 0);
+        let (mut narrowed, mut groups, mut together) = (0, 0, 0);
         for seed in 0..300 {
             let mut rng = ChaCha20Rng::seed_from_u64(seed);
             let size = Size { blocks: 4, clips: seed % 2 == 0, ..Size::default() };
@@ -321,9 +335,57 @@ mod tests {
             // Several at once, as far as all of them can.
             if let Ok(own) = network.narrowed(&all) {
                 assert_eq!(own.run_batch(&inputs).unwrap(), narrower(&network, &all, &inputs), "seed {seed}, {all:?}");
+                together += usize::from(all.len() > 1);
             }
         }
-        assert!(groups > 200 && narrowed > 200, "{groups} groups, {narrowed} networks");
+        assert!(groups > 200 && narrowed > 200 && together > 50, "{groups} groups, {narrowed} and {together} networks");
+    }
+
+    /// A coin leaves as many bits of its shift as before; a shift that has no more has no coin.
+    #[test]
+    fn coins_leave_as_many_bits() {
+        let (mut compared, mut gone) = (0, 0);
+        for seed in 0..100 {
+            let mut rng = ChaCha20Rng::seed_from_u64(seed);
+            let network = random::coins(&mut rng, &random::network(&mut rng, &Size::default()));
+            let left = |network: &Network, index: usize| {
+                let coin = network.architecture().coin(index);
+                (coin > 0).then(|| network.architecture().tossable(index).unwrap() - coin)
+            };
+            for group in network.narrowable() {
+                let Ok(own) = network.narrowed(&network.named(&group, 1)) else { continue };
+                for index in 0..network.architecture().nodes.len() {
+                    match (left(&network, index), left(&own, index)) {
+                        (Some(_), None) => {
+                            assert_eq!(network.architecture().coin(index), 1, "seed {seed}");
+                            gone += 1;
+                        }
+                        (before, after) => {
+                            assert_eq!(before, after, "seed {seed}");
+                            compared += usize::from(before.is_some());
+                        }
+                    }
+                }
+            }
+        }
+        assert!(compared > 100 && gone > 0, "{compared} coins, {gone} gone");
+    }
+
+    /// Concatenations of a tensor with itself, one after the other: as many ways as 2^100, and each node is looked at once.
+    #[test]
+    fn many_ways_back() {
+        let mut rng = ChaCha20Rng::seed_from_u64(7);
+        let mut architecture = random::network(&mut rng, &Size::default()).into_parts().0;
+        let at = architecture.nodes.iter().position(|node| matches!(node.op, Op::Requantise { .. })).unwrap();
+        architecture.nodes.truncate(at + 1);
+        for _ in 0..100 {
+            let inputs = vec![architecture.nodes.len(); 2];
+            architecture.nodes.push(Node { name: String::new(), op: Op::Concat { inputs } });
+        }
+        for input in architecture.nodes.len()..60_000 {
+            architecture.nodes.push(Node { name: String::new(), op: Op::Flatten { input } });
+        }
+        assert_eq!(origins(&architecture, architecture.nodes.len()), BTreeSet::from([at]));
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub struct Skeleton {
     pub common: Vec<u32>,
     /// By node, the widest declared ring of its channels.
     pub rings: Vec<Option<u32>>,
+    /// By node, the bits of its shift that a coin leaves.
+    pub left: Vec<Option<u32>>,
 }
 
 /// The network of a table, without declared rings, whose skeletons are asked for.
@@ -48,14 +50,16 @@ impl<'a> Skeletons<'a> {
     pub fn of(&self, selection: &[usize]) -> Skeleton {
         let architecture = self.architecture;
         let count = architecture.nodes.len();
-        let (zeros, rings) = (vec![0; count], vec![None; count]);
-        let mut skeleton = Skeleton { units: vec![0; count + 1], by: zeros.clone(), common: zeros, rings };
+        let (zeros, nones) = (vec![0; count], vec![None; count]);
+        let mut skeleton =
+            Skeleton { units: vec![0; count + 1], by: zeros.clone(), common: zeros, rings: nones.clone(), left: nones };
         let mut above = vec![None; count];
         for ((variable, nodes), &option) in self.table.variables.iter().zip(&self.nodes).zip(selection) {
             let Some(entry) = option.checked_sub(1) else { continue };
             for &index in nodes {
                 match variable.options[entry].change {
                     Change::Fewer(bits) => skeleton.by[index] = bits,
+                    Change::Coin { left } => skeleton.left[index] = Some(left),
                     Change::Spare(spare) => {
                         above[index] = variable.above.map(|above| i64::from(above) + i64::from(spare))
                     }

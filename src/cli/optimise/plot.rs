@@ -3,7 +3,7 @@
 use lowkey::optimise::{OptimiseError, Search};
 use lowkey::report::human_bytes;
 
-use super::super::plots::svg::{Anchor, At, BLUE, Canvas, GREY, INK, Ink, PALE, RED};
+use super::super::plots::svg::{Anchor, At, BLUE, Canvas, GREEN, GREY, INK, Ink, PALE, RED};
 
 /// Budgets that are tried: parts of what the network takes, so many in a whole.
 const STEPS: u64 = 24;
@@ -19,6 +19,8 @@ const SMALL: Ink = Ink::new(12.0, GREY);
 struct Point {
     bytes: u64,
     distortion: f64,
+    /// Whether some roundings are by coins.
+    tossed: bool,
 }
 
 /// Solves for many budgets and draws what they bring; `chosen` are the bytes of the one that was asked for.
@@ -26,7 +28,10 @@ pub fn draw(search: &Search<'_>, name: &str, chosen: u64) -> Result<String, Opti
     let mut points = vec![];
     for step in (1..=STEPS).rev() {
         match search.by_prices(search.whole() * step / STEPS) {
-            Ok(found) => points.push(Point { bytes: found.bytes, distortion: found.distortion }),
+            Ok(found) => {
+                let tossed = found.network.architecture().has_coins();
+                points.push(Point { bytes: found.bytes, distortion: found.distortion, tossed });
+            }
             Err(OptimiseError::Budget { .. }) => break,
             Err(error) => return Err(error),
         }
@@ -42,7 +47,8 @@ fn picture(name: &str, whole: u64, points: &[Point], chosen: u64) -> String {
     let mut canvas = Canvas::new(SIZE.0, SIZE.1, &title);
     canvas.text(&title, (16.0, 24.0), Anchor::Start, Ink::new(17.0, INK).bold());
     let words = "squared change of the outputs over their variance; bytes of an inference by its plan";
-    canvas.text(words, (16.0, 45.0), Anchor::Start, Ink::new(12.0, GREY));
+    let coins = if points.iter().any(|point| point.tossed) { "; green: coins" } else { "" };
+    canvas.text(&format!("{words}{coins}"), (16.0, 45.0), Anchor::Start, Ink::new(12.0, GREY));
     let highest = points.iter().map(|point| point.distortion).fold(1e-2, f64::max).log10().ceil();
     let x = |bytes: u64| left + (right - left) * bytes as f64 / whole.max(1) as f64;
     let y = |distortion: f64| {
@@ -70,7 +76,8 @@ fn picture(name: &str, whole: u64, points: &[Point], chosen: u64) -> String {
     let places: Vec<At> = points.iter().map(|point| (x(point.bytes), y(point.distortion))).collect();
     canvas.path(&places, BLUE, 2.0);
     for (point, place) in points.iter().zip(places) {
-        canvas.disc(place, if point.bytes == chosen { RED } else { BLUE });
+        let colour = if point.tossed { GREEN } else { BLUE };
+        canvas.disc(place, if point.bytes == chosen { RED } else { colour });
     }
     canvas.svg()
 }
@@ -81,8 +88,12 @@ mod tests {
 
     #[test]
     fn points_lie_where_their_bytes_and_distortions_are() {
-        let points = [Point { bytes: 50, distortion: 1.0 }, Point { bytes: 100, distortion: 0.0 }];
-        let svg = picture("a", 100, &points, 50);
+        let tossed = Point { bytes: 75, distortion: 0.1, tossed: true };
+        let [dear, cheap] =
+            [(100, 0.0), (50, 1.0)].map(|(bytes, distortion)| Point { bytes, distortion, tossed: false });
+        assert!(picture("a", 100, &[cheap, tossed, dear], 50).contains("green: coins"));
+        let svg = picture("a", 100, &[cheap, dear], 50);
+        assert!(!svg.contains("coins"), "{svg}");
         // Half of the width at the top, all of it at the bottom.
         assert!(svg.contains("points=\"347,64 616,372\""), "{svg}");
         assert!(svg.contains("cx=\"347\" cy=\"64\"") && svg.contains("a: distortion against bytes"), "{svg}");

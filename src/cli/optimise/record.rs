@@ -11,6 +11,7 @@ use lowkey_models::choose::distortion::Table as Distortions;
 use serde::Serialize;
 
 use super::super::table::{Table, number, text as words};
+use super::super::toss::{self, Tossed};
 use super::super::{Mode, plan};
 
 /// Sums of distortions beyond this are not to be trusted: changes meet each other.
@@ -39,6 +40,11 @@ struct Layer {
     bits: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     bits_before: Option<u32>,
+    /// Of roundings by coins: bits of the coin, and of the whole shift.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    coin_bits: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shift_bits: Option<u32>,
     /// Of its changes.
     distortion: f64,
     bytes: u64,
@@ -59,6 +65,9 @@ pub struct Record {
     /// Networks that were planned to know all prices.
     plans: usize,
     layers: Vec<Layer>,
+    /// Of a network that rounds by coins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    coins: Option<Tossed>,
     #[serde(skip_serializing_if = "Option::is_none")]
     accuracy: Option<Accuracy>,
 }
@@ -99,12 +108,15 @@ impl Record {
                 }
                 _ => None,
             };
+            let coin = Some(new.coin(index)).filter(|&coin| coin > 0);
             layers.push(Layer {
                 name: node.name.clone(),
                 ring_bits: ringed.then_some(ring),
                 ring_bits_before: ringed.then_some(ring_before),
                 bits: bits.map(|(_, after)| after),
                 bits_before: bits.map(|(before, _)| before),
+                coin_bits: coin,
+                shift_bits: coin.and_then(|_| new.tossable(index).ok()),
                 distortion: distortion(&node.name),
                 bytes,
                 bytes_before,
@@ -121,6 +133,7 @@ impl Record {
             distortion: found.distortion,
             plans: search.plans(),
             layers,
+            coins: Tossed::of(after.network(), toss::SEED),
             accuracy,
         })
     }
@@ -138,11 +151,10 @@ impl Record {
         for layer in self.layers.iter().filter(|layer| layer.bytes + layer.bytes_before > 0) {
             let ring = layer.ring_bits.zip(layer.ring_bits_before);
             let bits = layer.bits.zip(layer.bits_before);
-            let change = match (ring, bits) {
-                (Some((after, before)), _) => format!("ring of {after} bits, was {before}"),
-                (None, Some((after, before))) => format!("{after} bits, were {before}"),
-                (None, None) => String::new(),
-            };
+            let ring = ring.map(|(after, before)| format!("ring of {after} bits, was {before}"));
+            let bits = bits.map(|(after, before)| format!("{after} bits, were {before}"));
+            let coin = layer.coin_bits.zip(layer.shift_bits).map(|(coin, shift)| format!("coin of {coin} of {shift}"));
+            let change = [ring, bits, coin].into_iter().flatten().collect::<Vec<_>>().join("; ");
             let distortion = if change.is_empty() { String::new() } else { format!("{:.4}", layer.distortion) };
             let [bytes, before] = [layer.bytes, layer.bytes_before].map(human_bytes);
             table.row([layer.name.clone(), change, distortion, bytes, before]);
@@ -168,6 +180,9 @@ impl Record {
                 percent(after),
                 percent(same)
             );
+        }
+        if let Some(coins) = &self.coins {
+            let _ = writeln!(text, "{};\nwhat they show to a client is in SECURITY.md", coins.text());
         }
         if self.distortion > TRUSTED {
             let _ = writeln!(text, "note: distortions beyond {TRUSTED} do not add up: look at the accuracy");

@@ -8,7 +8,6 @@ use lowkey_models::import::onnx::float::{self, Reads};
 use lowkey_models::import::{self, ImportError, Preprocessing};
 use lowkey_models::ptq::real::RealNetwork;
 use lowkey_models::ptq::{self, Sample};
-use lowkey_models::rings::Wraps;
 use lowkey_models::{ClassRule, Fit, Input, Inputs, Network, Tensor};
 use ndarray::Array3;
 
@@ -129,11 +128,8 @@ impl Before {
     pub fn classes(&self, samples: &[Sample], first: usize, rule: ClassRule, unit: f64) -> Result<Vec<Option<usize>>> {
         if let Some(model) = &self.whole {
             let stored: Vec<Tensor> = samples.iter().map(Sample::integers).collect();
-            return Ok(answers(model.network(), &stored, first)?
-                .0
-                .iter()
-                .map(|found| class_of(model.network(), found))
-                .collect());
+            let (found, _) = toss::answers(model.network(), &stored, first, toss::SEED)?;
+            return Ok(found.iter().map(|found| toss::class_of(model.network(), found)).collect());
         }
         let reals: Vec<Array3<f32>> = samples.iter().map(|sample| sample.real.clone()).collect();
         Ok(ptq::run::run(&self.real, &reals).iter().map(|outputs| class(outputs, rule, unit)).collect())
@@ -147,19 +143,6 @@ fn reals(path: &Path, elements: usize) -> Result<Vec<f32>> {
         let why = format!("{}: not whole inputs of {elements} finite numbers", path.display());
         Error::usage(why, "give an array with the shape of the network's input, or several of them in one")
     })
-}
-
-/// A network's class of an answer.
-pub fn class_of(network: &Network, found: &Tensor) -> Option<usize> {
-    network.architecture().class_of(&found.iter().copied().collect::<Vec<i64>>())
-}
-
-/// A batch of inputs from number `first` on, on all cores unless coins are tossed, and how often sums wrapped.
-pub fn answers(network: &Network, batch: &[Tensor], first: usize) -> Result<(Vec<Tensor>, Wraps)> {
-    match network.architecture().has_coins() {
-        true => toss::answers(network, batch, first, toss::SEED),
-        false => network.run_batch_counting_parallel(batch).map_err(|error| Error::Input(Box::new(error))),
-    }
 }
 
 /// The class of real outputs.

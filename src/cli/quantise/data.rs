@@ -8,8 +8,9 @@ use lowkey_models::rings::Wraps;
 use lowkey_models::{Architecture, ClassRule, Fit, Input, Inputs, Labelled, Network, Tensor};
 
 use super::super::eval::Wrapped;
+use super::super::toss::{self, answers, class_of};
 use super::super::{DataArgument, model, progress};
-use super::before::{Before, answers, class_of};
+use super::before::Before;
 use super::record::Accuracy;
 
 /// Images that are evaluated at once.
@@ -136,7 +137,7 @@ impl Data {
                 None => arrays[batch.clone()].to_vec(),
             };
             let stored: Vec<Tensor> = samples.iter().map(Sample::integers).collect();
-            let (found, wraps) = answers(network, &stored, first)?;
+            let (found, wraps) = answers(network, &stored, first, toss::SEED)?;
             all = all.and(wraps);
             let wanted = before.classes(&samples, first, rule, unit)?;
             for ((at, found), wanted) in batch.zip(&found).zip(wanted) {
