@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use lowkey_bridge::Schedule;
 use lowkey_models::choose::distortion::{Change, DistortionError, Selection, Table};
 use lowkey_models::choose::knapsack::{Problem, Solution, Unsolved};
-use lowkey_models::{ModelError, Network};
+use lowkey_models::{Architecture, ModelError, Network, Op};
 use lowkey_mpc::party::{Party, Stage};
 
 use crate::cost::{Prediction, predict};
@@ -131,7 +131,7 @@ impl<'a> Search<'a> {
         let network = network.with_rings(BTreeMap::new())?;
         let mut options = Vec::new();
         for variable in 0..table.variables.len() {
-            options.push(worth_trying(table, variable)?);
+            options.push(worth_trying(network.architecture(), table, variable)?);
         }
         let value = |(variable, options): (usize, &Vec<usize>)| -> Vec<f64> {
             options.iter().map(|&option| table.distortion(variable, option).unwrap_or(f64::INFINITY)).collect()
@@ -241,8 +241,9 @@ impl<'a> Search<'a> {
 }
 
 /// The options of a variable that could be right: not those that move the answers as much as all answers differ, and none that is wider
-/// than another without being better.
-fn worth_trying(table: &Table, variable: usize) -> Result<Vec<usize>, OptimiseError> {
+/// than another without being better; a ring that does nothing is better than none. Before a max pool none may be cheaper than any: there a
+/// declared ring keeps the pool behind the clip.
+fn worth_trying(architecture: &Architecture, table: &Table, variable: usize) -> Result<Vec<usize>, OptimiseError> {
     let of = &table.variables[variable];
     let missing = || OptimiseError::Unmeasured(of.nodes.join(", "));
     let mut kept: Vec<(usize, f64)> = Vec::new();
@@ -261,5 +262,14 @@ fn worth_trying(table: &Table, variable: usize) -> Result<Vec<usize>, OptimiseEr
             kept.push((at + 1, distortion));
         }
     }
-    Ok([0].into_iter().chain(kept.into_iter().rev().map(|(option, _)| option)).collect())
+    let as_it_is = (of.above.is_none() || least > 0.0 || is_pooled(architecture, &of.nodes[0])).then_some(0);
+    Ok(as_it_is.into_iter().chain(kept.into_iter().rev().map(|(option, _)| option)).collect())
+}
+
+/// True if a max pool reads what is made of a node's sums.
+fn is_pooled(architecture: &Architecture, name: &str) -> bool {
+    let node = architecture.nodes.iter().position(|node| node.name == name);
+    let made = node.into_iter().flat_map(|node| architecture.consumers(node + 1));
+    let mut readers = made.flat_map(|reader| architecture.consumers(reader + 1));
+    readers.any(|reader| matches!(architecture.nodes[reader].op, Op::MaxPool { .. }))
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use lowkey_bridge::Schedule;
-use lowkey_models::choose::distortion::Table;
+use lowkey_models::choose::distortion::{Change, Table};
 use lowkey_models::choose::knapsack::{Factor, Unsolved};
 use lowkey_models::choose::narrow;
 use lowkey_models::choose::skeleton::{Skeleton, Skeletons};
@@ -73,7 +73,7 @@ impl Prices {
     ) -> Result<Self, OptimiseError> {
         let architecture = network.architecture();
         let skeletons = Skeletons::new(table, architecture);
-        let scopes = Scopes::new(architecture, &skeletons, options.len());
+        let scopes = Scopes::new(architecture, &skeletons, table);
         let count = architecture.nodes.len();
         let mut nodes = Vec::with_capacity(count + 1);
         for node in (0..count).map(Some).chain([None]) {
@@ -272,35 +272,42 @@ fn needed(
     (variables, sizes, all)
 }
 
-/// The variables by the nodes that they are of.
+/// The variables by the nodes that they are of; coins apart.
 struct Scopes<'a> {
     architecture: &'a Architecture,
     variables: BTreeMap<usize, Vec<usize>>,
+    coins: BTreeMap<usize, usize>,
 }
 
 impl<'a> Scopes<'a> {
-    fn new(architecture: &'a Architecture, skeletons: &Skeletons<'_>, count: usize) -> Self {
-        let mut variables: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-        for variable in 0..count {
+    fn new(architecture: &'a Architecture, skeletons: &Skeletons<'_>, table: &Table) -> Self {
+        let mut scopes = Self { architecture, variables: BTreeMap::new(), coins: BTreeMap::new() };
+        for variable in 0..table.variables.len() {
             for &node in skeletons.nodes(variable) {
-                variables.entry(node).or_default().push(variable);
+                let mut options = table.variables[variable].options.iter();
+                match options.any(|entry| matches!(entry.change, Change::Coin { .. })) {
+                    true => drop(scopes.coins.insert(node, variable)),
+                    false => scopes.variables.entry(node).or_default().push(variable),
+                }
             }
         }
-        Self { architecture, variables }
+        scopes
     }
 
     /// All variables that the signature of a node, of the input for `None`, may depend on.
     fn of(&self, node: Option<usize>) -> Vec<usize> {
         let linear = signature::linear(self.architecture, node);
         let mut nodes: BTreeSet<usize> = linear.clone();
+        let mut coins: BTreeSet<usize> = BTreeSet::new();
         for &own in &linear {
-            // The widths of its inputs make its factors, those of its readers its ring.
+            // The widths of its inputs make its factors, those of its readers and their coins its ring.
             let inputs = self.architecture.nodes[own].op.inputs().into_iter();
             nodes.extend(inputs.flat_map(|input| narrow::origins(self.architecture, input)));
             nodes.extend(self.architecture.consumers(own + 1));
+            coins.extend(self.architecture.consumers(own + 1).filter_map(|reader| self.coins.get(&reader)));
         }
-        let all: BTreeSet<usize> =
-            nodes.iter().filter_map(|node| self.variables.get(node)).flatten().copied().collect();
+        let widths = nodes.iter().filter_map(|node| self.variables.get(node)).flatten();
+        let all: BTreeSet<usize> = widths.copied().chain(coins).collect();
         all.into_iter().collect()
     }
 }

@@ -91,7 +91,7 @@ impl Record {
         let distortion = |name: &str| -> f64 {
             let own = table.variables.iter().zip(&found.selection).enumerate();
             let own = own.filter(|(_, (variable, _))| variable.nodes[0] == name);
-            own.filter_map(|(at, (_, &option))| table.distortion(at, option)).sum()
+            own.filter_map(|(at, (_, &option))| table.distortion(at, option)).fold(0.0, |sum, own| sum + own)
         };
         let [old, new] = [before, after].map(Model::architecture);
         let mut layers = Vec::new();
