@@ -28,8 +28,8 @@ fn line(admission: &Arc<Admission>, many: u64) -> usize {
     }
     admission.state().line.clear();
     let state = admission.state();
-    assert!(state.seats.iter().all(|taken| !(taken.asked && taken.held)));
-    state.seats.iter().filter(|taken| taken.asked).count()
+    assert!(state.seats.iter().all(|taken| !(taken.asked() && taken.held)));
+    state.seats.iter().filter(|taken| taken.asked()).count()
 }
 
 /// Who waits for another session of its name is late; one is asked for each that is in line.
