@@ -189,8 +189,8 @@ impl<'m> Walk<'m> {
         Ok((self.limited(sum)?, Layout::of_rank(layout.rank)))
     }
 
-    /// A matrix on each row of the last dimension: a convolution of one pixel on the rows as channels, whose results are `[1, outputs, rows]`
-    /// until they are moved back. Weights are `[outputs, inputs]`.
+    /// A matrix on each row of the last dimension: a convolution of one pixel, of which rows are the places. Its results are
+    /// `[1, outputs, rows]` until they are moved back. Weights are `[outputs, inputs]`.
     fn rows_sum(
         &mut self,
         node: Node<'m>,
@@ -314,8 +314,8 @@ impl<'m> Walk<'m> {
         Ok(Value::Real(Rc::new(Real { source, post, later: vec![], channels, layout, fused })))
     }
 
-    /// Whether ONNX Runtime has integers for a matrix behind which no quantiser stands: the accumulator, its bias in it, times one number (`QGemm`,
-    /// `MatMulIntegerToFloat`).
+    /// Whether ONNX Runtime has integers for a matrix behind which no quantiser stands: the accumulator, its bias in it, times one
+    /// number (`QGemm`, `MatMulIntegerToFloat`).
     fn has_integers(&self, node: Node<'m>, kind: FusedKind, input: Scale, weights: &Scaled) -> bool {
         let (Some((_, x)), Some(w)) = (input.quantised, weights.element) else { return false };
         let types = match kind {

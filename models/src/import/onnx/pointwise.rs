@@ -180,8 +180,8 @@ impl<'m> Walk<'m> {
         function(root, Post::Join { by, left: behind(left, &a.post), right: behind(right, &b.post) })
     }
 
-    /// A constant along the last dimension of rows: these are turned, so that it has a number for each channel, and turned back. `None` where
-    /// there is none.
+    /// A constant along the last dimension of rows: these are turned, so that it has a number for each channel, and turned back.
+    /// `None` where there is none.
     pub(super) fn along_rows(&mut self, node: Node<'m>, import: Import) -> Result<Option<Value<'m>>, Stop> {
         let second = match node.op() {
             "Add" | "Mul" | "Sub" | "Div" | "PRelu" => 1,
