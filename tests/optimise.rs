@@ -63,12 +63,16 @@ fn cases(kinds: Kinds) -> (Network, Vec<Tensor>) {
 
 #[test]
 fn what_is_chosen_is_what_trying_everything_finds() {
-    for (kinds, link, most) in [(EXACT, Link::Lan, 2), (EXACT, Link::Metered, 2), (TOSSED, Link::Metered, 1)] {
+    for (kinds, link) in [(EXACT, Link::Lan), (EXACT, Link::Metered), (TOSSED, Link::Metered)] {
         let (network, inputs) = cases(kinds);
         let mut table = measured(&network, &inputs, kinds);
+        if kinds.coins.is_some() {
+            // Rings of so small a network change its parameter sets, which no price of a node has.
+            table.variables.retain(|variable| variable.above.is_none());
+        }
         // As many as can be tried.
         for variable in &mut table.variables {
-            let kept = variable.options.len().saturating_sub(most);
+            let kept = variable.options.len().saturating_sub(2);
             variable.options.drain(..kept);
         }
         let every = all(&network, &table, link);
