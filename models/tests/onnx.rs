@@ -195,8 +195,8 @@ fn graphs_that_move_elements_equal_onnxruntime() {
 
 #[test]
 fn matrices_on_rows_and_outputs_with_units_of_their_own_equal_onnxruntime() {
-    // What is added behind a matrix that nothing follows, and signed weights behind other types: floats decide.
-    check("rows", 120, &Options::default(), 5);
+    // An activation behind what is added to rows, and what is added behind a matrix that no quantiser follows: floats decide.
+    check("rows", 120, &Options::default(), 15);
 }
 
 #[test]

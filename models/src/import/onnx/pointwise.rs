@@ -206,8 +206,13 @@ impl<'m> Walk<'m> {
                 [Later::Select { axes, .. }] => **axes == back.axes && real.channels == channels && leading.is_empty(),
                 _ => false,
             };
+            // ONNX Runtime has a reshape behind the bias then: only a quantiser right behind is merged with them.
+            let next = self.graph.reader(node.output()).map(|(_, next)| next.op());
+            let merges = |real: &Real<'m>| real.fused.clone().filter(|_| next == Some("QuantizeLinear"));
             let mut bare = match &value {
-                Value::Real(real) if by_rows(real) => Value::Real(Rc::new(Real { later: vec![], ..(**real).clone() })),
+                Value::Real(real) if by_rows(real) => {
+                    Value::Real(Rc::new(Real { later: vec![], fused: merges(real), ..(**real).clone() }))
+                }
                 Value::Real(real) if real.plain().is_none() => continue,
                 value => self.moved(node, value, &turned)?,
             };
