@@ -9,8 +9,9 @@
 use ndarray::Axis;
 
 use crate::check::TensorInfo;
-use crate::declared::{of_channel, values_of};
+use crate::declared::values_of;
 use crate::network::{Op, Range, Term};
+use crate::shape::of_channel;
 use crate::weights::{LinearWeights, Network};
 
 /// Reachable accumulators of one linear node or scale, biases included.

@@ -17,8 +17,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::declared::of_channel;
 use crate::limits::{MAX_ELEMENTS, MAX_NAME};
+use crate::shape::of_channel;
 use crate::shape::{Range, Shape};
 
 /// Most dimensions of a tensor of a file.

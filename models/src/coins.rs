@@ -3,12 +3,13 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use crate::declared::{of_channel, wrapped};
+use crate::declared::wrapped;
 use crate::error::{InputError, ModelError};
 use crate::interpret::{Tensor, add_product};
 use crate::network::{Declared, Op};
 use crate::parallel;
 use crate::rings::{Wraps, joined};
+use crate::shape::of_channel;
 use crate::weights::Network;
 
 /// Fewest bits of a coin that pays by rule. To take the guard bit off costs ell + 1.5 bits for each result, 13 to 16 in networks of small

@@ -29,6 +29,7 @@ use crate::check::TensorInfo;
 use crate::error::{ModelError, Place, Problem};
 use crate::limits::MAX_RING;
 use crate::network::{Architecture, Declared, Op, Range};
+pub use crate::shape::of_channel;
 
 /// Fewest bits that a declared ring has above a shift: the sign, and results of two bits.
 pub const LEAST_ABOVE: u32 = 3;
@@ -171,11 +172,6 @@ fn farther(one: Vec<u32>, other: &[u32]) -> Option<Vec<u32>> {
     let count = one.len().max(other.len());
     let by = |channel| i64::from(of_channel(&one, channel)) - i64::from(of_channel(other, channel));
     (0..count).all(|channel| by(channel) == by(0)).then(|| if by(0) < 0 { other.to_vec() } else { one.clone() })
-}
-
-/// The entry of a channel in a list that has one for the layer, or one per channel.
-pub fn of_channel<T: Copy>(list: &[T], channel: usize) -> T {
-    if list.len() == 1 { list[0] } else { list[channel] }
 }
 
 /// The signed number of `ring` bits, 1..=64, that is congruent to z.

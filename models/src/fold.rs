@@ -18,10 +18,10 @@ use ndarray::{Array4, Axis};
 
 use crate::bounds::{linear_bounds, term_bounds};
 use crate::check::MAX_WEIGHT_BITS;
-use crate::declared::of_channel;
 use crate::error::{ModelError, Place, Problem};
 use crate::network::{Op, Range, Term, Window};
 use crate::separate::separate;
+use crate::shape::of_channel;
 use crate::weights::{LinearWeights, Network, weight_fits};
 
 impl Network {

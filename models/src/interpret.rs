@@ -7,6 +7,7 @@ use crate::check::TensorInfo;
 use crate::declared;
 use crate::error::InputError;
 use crate::network::{Input, Op, Range, Shape, Term, Window, selected};
+use crate::shape::of_channel;
 use crate::weights::{LinearWeights, Network};
 
 /// The values of a tensor: `[channels, height, width]`.
@@ -102,7 +103,7 @@ pub(crate) fn step(
             let bias = &weights.expect("a scale has biases").bias;
             let mut z = tensors[*input].clone();
             for (channel, mut plane) in z.outer_iter_mut().enumerate() {
-                let multiplier = declared::of_channel(multiplier, channel);
+                let multiplier = of_channel(multiplier, channel);
                 plane.mapv_inplace(|z| multiplier * z + bias[channel]);
             }
             z
@@ -181,7 +182,7 @@ pub(crate) fn add_product(Weighted { term, weights: w, .. }: Weighted<'_>, x: &T
 /// y = clamp(z >> shift, 0, 2^bits - 1) - zero_point.
 fn requantise(z: &Tensor, top: i64, shift: &[u32], zero_point: i64) -> Tensor {
     Tensor::from_shape_fn(z.dim(), |at| {
-        let shift = declared::of_channel(shift, at.0);
+        let shift = of_channel(shift, at.0);
         (z[at] >> shift).clamp(0, top) - zero_point
     })
 }

@@ -7,12 +7,13 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use crate::bounds::linear_bounds;
-use crate::declared::{LEAST_ABOVE, of_channel, values_of};
+use crate::declared::{LEAST_ABOVE, values_of};
 use crate::error::{InputError, ModelError};
 use crate::interpret::Tensor;
 use crate::limits::MAX_RING;
 use crate::network::{Architecture, Declared, Op, Range};
 use crate::parallel;
+use crate::shape::of_channel;
 use crate::weights::Network;
 
 /// Bits between what the samples need and the ring, unless asked for others.

@@ -51,3 +51,8 @@ impl Range {
         negative.max(positive) + 1
     }
 }
+
+/// The entry of a channel in a list that has one for the layer, or one per channel.
+pub fn of_channel<T: Copy>(list: &[T], channel: usize) -> T {
+    if list.len() == 1 { list[0] } else { list[channel] }
+}

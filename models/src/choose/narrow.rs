@@ -15,9 +15,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use ndarray::Array4;
 
 use crate::check::{MAX_ACTIVATION_BITS, MAX_WEIGHT_BITS};
-use crate::declared::of_channel;
 use crate::error::ModelError;
 use crate::network::{Architecture, Declared, Op, TensorId, Term};
+use crate::shape::of_channel;
 use crate::weights::{LinearWeights, Network};
 
 /// Fewest bits of a narrowed activation: a ring is declared for sums that become two bits at least.

@@ -33,7 +33,7 @@ fn lines(file: &[u8]) -> Result<impl Iterator<Item = (usize, &str)>, DataProblem
     let text = std::str::from_utf8(file).map_err(|_| DataProblem::UnknownFormat)?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let is_header = |line: &str| line.split(SEPARATORS).all(|field| number(field).is_none());
-    let is_row = move |(index, line): &(usize, &str)| !line.trim().is_empty() && !(*index == 0 && is_header(line));
+    let is_row = move |(index, line): &(usize, &str)| !(line.trim().is_empty() || *index == 0 && is_header(line));
     Ok(text.lines().enumerate().filter(is_row))
 }
 

@@ -35,8 +35,8 @@ pub use report::{Report, Row, Verdict};
 pub use twin::{Difference, Twin};
 
 use crate::coding::Coding;
-use crate::declared::of_channel;
 use crate::regular;
+use crate::shape::of_channel;
 use crate::weights::Network;
 
 /// Largest file that is read, in bytes.

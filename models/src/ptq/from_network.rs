@@ -6,8 +6,8 @@
 use super::parts;
 use super::real::{RealNetwork, RealNode, RealOp, RealTerm};
 use crate::coding::OutputCoding;
-use crate::declared::of_channel;
 use crate::network::{Op, Term, Window};
+use crate::shape::of_channel;
 use crate::weights::{LinearWeights, Network};
 
 /// Most that an average may be off by without a layer that says so, in units.

@@ -10,8 +10,8 @@ use super::rows::{Rows, Whole, as_real, means, powers};
 use super::run::step;
 use super::units::{Average, Units};
 use super::{Layer, PtqError, Sample, Settings};
-use crate::declared::of_channel;
 use crate::parallel::each;
+use crate::shape::of_channel;
 
 /// Most floats of a tensor of all samples together.
 const MOST_VALUES: usize = 1 << 26;

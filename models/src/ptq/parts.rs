@@ -1,7 +1,7 @@
 //! Requantisations that an exact import splits: the sum of several clipped lines of one accumulator, in real numbers one line.
 
-use crate::declared::of_channel;
 use crate::network::{Op, Term};
+use crate::shape::of_channel;
 use crate::weights::Network;
 
 /// The line factor * z + bias of each channel, z being tensor `source`: what all parts together are between their ends.

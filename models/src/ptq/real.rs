@@ -3,8 +3,8 @@
 use ndarray::Array4;
 
 use crate::coding::OutputCoding;
-use crate::declared::of_channel;
 use crate::network::{Input, Shape, Window, selected};
+use crate::shape::of_channel;
 
 /// A network of real numbers. Tensor 0 is the input, tensor `i + 1` the output of node `i`, as in [`crate::Architecture`].
 #[derive(Clone, Debug)]

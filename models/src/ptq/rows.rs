@@ -3,8 +3,8 @@
 use ndarray::{Array3, Array4};
 
 use super::real::RealTerm;
-use crate::declared::of_channel;
 use crate::parallel::each;
+use crate::shape::of_channel;
 
 /// Largest multiplier of a skip that has one for each channel.
 const MOST_POINT: f64 = 32767.0;

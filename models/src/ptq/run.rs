@@ -3,9 +3,9 @@
 use ndarray::{Array2, Array3, Array4, ArrayView2, Axis, s};
 
 use super::real::{RealNetwork, RealOp, RealTerm};
-use crate::declared::of_channel;
 use crate::network::{Shape, Window, selected};
 use crate::parallel::each;
+use crate::shape::of_channel;
 
 /// The answers to inputs in real numbers.
 pub fn run(network: &RealNetwork, inputs: &[Array3<f32>]) -> Vec<Array3<f32>> {

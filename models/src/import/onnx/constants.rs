@@ -9,7 +9,7 @@ use super::quantiser::{Mode, Quantiser, Rule};
 use super::stop::Stop;
 use super::tensor::{Constant, Element, Values, is_small};
 use super::value::{Scaled, Value};
-use crate::declared::of_channel;
+use crate::shape::of_channel;
 
 const INT64: Element = Element::Int { bits: 64, signed: true };
 

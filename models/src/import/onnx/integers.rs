@@ -1,6 +1,6 @@
 //! Steps on integers, exact.
 
-use crate::declared::of_channel as at;
+use crate::shape::of_channel as at;
 
 /// A step on an integer of 32 or 64 bits, exact. Lists have one entry, or one for each channel.
 #[derive(Clone, Debug, PartialEq)]

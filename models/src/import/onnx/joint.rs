@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::quantiser::Quantiser;
 use super::tensor::Element;
-use crate::declared::of_channel as at;
+use crate::shape::of_channel as at;
 
 /// How two numbers become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use super::stop::Stop;
 pub(super) use crate::coding::Rounding as Mode;
-use crate::declared::of_channel as at;
+use crate::shape::of_channel as at;
 
 /// q = index(v); what q means is scale * (q - zero), or ±scale for a bipolar one.
 #[derive(Clone, Debug, PartialEq)]

@@ -11,7 +11,7 @@ use super::joint::{Both, Join, Reals};
 use super::quantiser::{Mode, Quantiser};
 use crate::import::erf::erf;
 
-pub(super) use crate::declared::of_channel as at;
+pub(super) use crate::shape::of_channel as at;
 
 /// Most functions of real numbers between two quantisers.
 pub(super) const MAX_STEPS: usize = 64;

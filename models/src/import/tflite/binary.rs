@@ -14,10 +14,10 @@ use super::shape::bounded;
 use super::trouble::{Trouble, refuse};
 use super::value::{Quantisation, Value, positive, quantisation};
 use super::walk::Walk;
-use crate::declared::of_channel;
 use crate::import::builder::{Obstacle, Sum};
 use crate::import::report::Verdict;
 use crate::network::{Op, Range, TensorId, Term, Window};
+use crate::shape::of_channel;
 
 /// A function of two values.
 type Pair = Box<dyn Fn([i64; 2]) -> i64>;

@@ -7,12 +7,12 @@ use super::round::{Activation, Multiplier, Rounding, Rule};
 use super::trouble::{Trouble, refuse};
 use super::value::{Quantisation, Value, integers32, positive, quantisation};
 use super::walk::Walk;
-use crate::declared::of_channel;
 use crate::import::builder::{Obstacle, Sum, weight_width};
 use crate::import::report::Verdict;
 use crate::import::same;
 use crate::network::{Range, Shape, TensorId, Term, Window};
 use crate::rescale::Steps;
+use crate::shape::of_channel;
 
 /// Numbers of the options' fields.
 struct Fields {
