@@ -253,7 +253,9 @@ fn layers_apart_from_their_quantisers_equal_onnxruntime_or_are_refused() {
                     continue;
                 }
                 assert!(case["ties"] == true, "{what}: {text}");
-                let reasons = ["in floats, whose order of summation decides", "halfway"];
+                // Or steps so close to each other that no line has them all.
+                let floats = ["in floats, whose order of summation decides", "halfway"];
+                let reasons = [&floats[..], &["no multiplier, offset and shift equal"]].concat();
                 assert!(reasons.iter().any(|reason| text.contains(reason)), "{what}: {text}");
                 let near = import::read(&path, &Options { approximate: true, ..Options::default() });
                 let near = match near {
