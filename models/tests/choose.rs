@@ -121,7 +121,7 @@ fn coins_that_are_there_already() {
 }
 
 fn node_of(network: &Network, name: &str) -> usize {
-    network.architecture().nodes.iter().position(|node| node.name == name).unwrap()
+    network.architecture().position(name).unwrap()
 }
 
 /// Rings that are calibrated for a table with coins hold the sums of its inputs, whatever the largest coins are.

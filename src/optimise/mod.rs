@@ -268,8 +268,7 @@ fn worth_trying(architecture: &Architecture, table: &Table, variable: usize) -> 
 
 /// True if a max pool reads what is made of a node's sums.
 fn is_pooled(architecture: &Architecture, name: &str) -> bool {
-    let node = architecture.nodes.iter().position(|node| node.name == name);
-    let made = node.into_iter().flat_map(|node| architecture.consumers(node + 1));
+    let made = architecture.position(name).into_iter().flat_map(|node| architecture.consumers(node + 1));
     let mut readers = made.flat_map(|reader| architecture.consumers(reader + 1));
     readers.any(|reader| matches!(architecture.nodes[reader].op, Op::MaxPool { .. }))
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use lowkey_bridge::Schedule;
-use lowkey_models::choose::distortion::{Change, Table};
+use lowkey_models::choose::distortion::Table;
 use lowkey_models::choose::knapsack::{Factor, Unsolved};
 use lowkey_models::choose::narrow;
 use lowkey_models::choose::skeleton::{Skeleton, Skeletons};
@@ -284,8 +284,7 @@ impl<'a> Scopes<'a> {
         let mut scopes = Self { architecture, variables: BTreeMap::new(), coins: BTreeMap::new() };
         for variable in 0..table.variables.len() {
             for &node in skeletons.nodes(variable) {
-                let mut options = table.variables[variable].options.iter();
-                match options.any(|entry| matches!(entry.change, Change::Coin { .. })) {
+                match table.variables[variable].is_coin() {
                     true => drop(scopes.coins.insert(node, variable)),
                     false => scopes.variables.entry(node).or_default().push(variable),
                 }

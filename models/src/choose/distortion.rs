@@ -133,13 +133,17 @@ impl Variable {
     fn kind(&self) -> Option<Discriminant<Change>> {
         self.options.first().map(|entry| discriminant(&entry.change))
     }
+
+    /// True if it decides about a coin; the options of a [checked](Table::check) table's variable are of one kind.
+    pub fn is_coin(&self) -> bool {
+        matches!(self.options.first(), Some(Entry { change: Change::Coin { .. }, .. }))
+    }
 }
 
 impl Table {
     /// True if it has coins: those that the network declares are then chosen anew.
     fn has_coins(&self) -> bool {
-        let mut entries = self.variables.iter().flat_map(|variable| &variable.options);
-        entries.any(|entry| matches!(entry.change, Change::Coin { .. }))
+        self.variables.iter().any(Variable::is_coin)
     }
 
     /// The distortion of an option of a variable: 0 for leaving it as it is, the floor subtracted; `None` if it was not measured.
@@ -202,7 +206,7 @@ impl Table {
                     return wrong(format!("{name:?} is another operation"));
                 }
             }
-            let coin = variable.kind() == Some(discriminant(&Change::Coin { left: 0 }));
+            let coin = variable.is_coin();
             if !variable.nodes.iter().all(|name| seen.insert((name, coin))) {
                 return wrong(format!("{:?} are decided twice", variable.nodes));
             }
@@ -270,8 +274,7 @@ fn plain(network: &Network, tossed: bool) -> Result<Network, ModelError> {
 }
 
 fn index_of(architecture: &Architecture, name: &str) -> Result<usize, DistortionError> {
-    let at = architecture.nodes.iter().position(|node| node.name == name);
-    at.ok_or_else(|| DistortionError::Table(format!("it has no {name:?}")))
+    architecture.position(name).ok_or_else(|| DistortionError::Table(format!("it has no {name:?}")))
 }
 
 /// A network, its answers to inputs, and what its sums need there.

@@ -91,6 +91,7 @@ impl Record {
         let distortion = |name: &str| -> f64 {
             let own = table.variables.iter().zip(&found.selection).enumerate();
             let own = own.filter(|(_, (variable, _))| variable.nodes[0] == name);
+            // The sum of no numbers is -0.
             own.filter_map(|(at, (_, &option))| table.distortion(at, option)).fold(0.0, |sum, own| sum + own)
         };
         let [old, new] = [before, after].map(Model::architecture);
