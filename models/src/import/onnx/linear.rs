@@ -50,7 +50,7 @@ impl<'m> Walk<'m> {
         let (sum, layout, back) = self.rows_sum(node, input.id, real.layout, &weights)?;
         self.quantised_again(node, input, &weights, &sum)?;
         let value = self.sum(node, FusedKind::MatMul, input, &weights, 1.0, sum, layout)?;
-        back.map_or(Ok(value.clone()), |back| self.moved(node, &value, &back))
+        self.moved_back(node, value, back)
     }
 
     /// `QLinearConv`, `QLinearMatMul` and `QGemm`.
@@ -96,7 +96,7 @@ impl<'m> Walk<'m> {
             weights.scale.iter().map(|&w| alpha_times(alpha, x_scale) * w / quantiser.scale).collect();
         let id = self.requantise_ints(node, sum, &scale, &quantiser)?;
         let value = Value::Ints(Ints { id, zero: quantiser.zero as i64, element, layout });
-        back.map_or(Ok(value.clone()), |back| self.moved(node, &value, &back))
+        self.moved_back(node, value, back)
     }
 
     /// `ConvInteger` and `MatMulInteger`: the accumulators, as numbers with unit 1.
@@ -120,7 +120,7 @@ impl<'m> Walk<'m> {
         let unit = Rc::new(vec![1.0; channels]);
         let source = Source::Sum { unit, float: Rc::new(Float::exact(channels)), sum: Rc::new(sum) };
         let value = Value::Real(Rc::new(Real { source, post: vec![], later: vec![], channels, layout, fused: None }));
-        back.map_or(Ok(value.clone()), |back| self.moved(node, &value, &back))
+        self.moved_back(node, value, back)
     }
 
     /// The integers of input 0 with the zero point that the node declares, whatever they were made with.
@@ -199,18 +199,28 @@ impl<'m> Walk<'m> {
         weights: &Scaled,
     ) -> Result<(Sum, Layout, Option<Move>), Stop> {
         let dims = layout.dims(self.builder.tensor(input).shape);
-        let (&[outputs, inputs], [before @ .., last]) = (&weights.shape[..], &dims[..]) else {
-            return Ok((self.dense_sum(input, layout, weights)?, Layout::of_rank(2), None));
+        let (outputs, inputs, before) = match (&weights.shape[..], &dims[..]) {
+            (&[outputs, inputs], [before @ .., last])
+                if layout.rank != 2 && layout.pad == [0; 4] && *last == inputs =>
+            {
+                (outputs, inputs, before)
+            }
+            _ => return Ok((self.dense_sum(input, layout, weights)?, Layout::of_rank(2), None)),
         };
-        if layout.rank == 2 || layout.pad != [0; 4] || *last != inputs {
-            return Ok((self.dense_sum(input, layout, weights)?, Layout::of_rank(2), None));
-        }
         let rows: usize = before.iter().product();
         let turned = Move::turned(vec![1, inputs, rows], rows, inputs);
         let input = self.select(node, input, [inputs, 1, rows], &turned.axes)?;
         let shape = vec![outputs, inputs, 1];
         let (sum, layout) = self.conv_sum(node, input, Layout::of_rank(3), &Scaled { shape, ..weights.clone() })?;
         Ok((sum, layout, Some(Move::turned([before, &[outputs]].concat(), outputs, rows))))
+    }
+
+    /// Results of rows that were turned, moved back.
+    fn moved_back(&mut self, node: Node<'m>, value: Value<'m>, back: Option<Move>) -> Result<Value<'m>, Stop> {
+        match back {
+            Some(back) => self.moved(node, &value, &back),
+            None => Ok(value),
+        }
     }
 
     /// Weights are `[outputs, inputs]`.
