@@ -163,9 +163,8 @@ impl Architecture {
         }
         let scale = self.output_scale?;
         let quantised = self.output_coding.as_ref().is_some_and(|coding| coding.dtype.is_some());
-        let single = quantised && f64::from(scale as f32) == scale;
-        let real = |&z: &i64| if single { f64::from(z as f32 * scale as f32) } else { z as f64 * scale };
-        Some(logits.iter().map(real).collect())
+        let of = |&z: &i64| if quantised { real(z, scale) } else { z as f64 * scale };
+        Some(logits.iter().map(of).collect())
     }
 
     /// One line about the input: shape, order, type, scale, zero point.

@@ -18,8 +18,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{MAX_ELEMENTS, MAX_NAME};
-use crate::shape::of_channel;
-use crate::shape::{Range, Shape};
+use crate::shape::{Range, Shape, of_channel};
 
 /// Most dimensions of a tensor of a file.
 pub const MAX_RANK: usize = 8;

@@ -84,8 +84,7 @@ impl Plan {
         let layers = self.linear.iter().filter_map(|node| node.encrypted.as_ref()).map(|layer| layer.plan_bytes());
         // Layers that are alike share their programs.
         let mut programs = BTreeMap::new();
-        for step in self.steps.iter() {
-            let Step::Nonlinear(step) = step else { continue };
+        for step in self.steps.iter().filter_map(Step::nonlinear) {
             for program in [&step.programs.prepared, &step.programs.direct] {
                 programs.insert(Arc::as_ptr(program), program.code_bytes());
             }

@@ -99,7 +99,7 @@ impl Backbone {
     /// # Errors
     /// None for a network that was read.
     pub(super) fn digest(&self) -> Result<[u8; 32]> {
-        let bytes = self.before.to_bytes().map_err(|error| Error::Model(Box::new(error)))?;
+        let bytes = self.before.to_bytes_without_digest().map_err(|error| Error::Model(Box::new(error)))?;
         Ok(Sha256::digest(bytes).into())
     }
 
