@@ -253,7 +253,7 @@ fn layers_apart_from_their_quantisers_equal_onnxruntime_or_are_refused() {
                     continue;
                 }
                 assert!(case["ties"] == true, "{what}: {text}");
-                // Or steps so close to each other that no line has them all.
+                // Or the runtime has integers, and no line has its rule.
                 let floats = ["in floats, whose order of summation decides", "halfway"];
                 let reasons = [&floats[..], &["no multiplier, offset and shift equal"]].concat();
                 assert!(reasons.iter().any(|reason| text.contains(reason)), "{what}: {text}");
