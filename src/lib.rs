@@ -54,7 +54,8 @@
 //! | [`train`] | training on shares, in fixed point with explicit coins: a step, and its twin in the clear |
 //! | [`models`] | networks in the clear: files, import, inputs |
 //!
-//! Words are in `docs/words.md`. The flow of one inference: `offline/` (before the input is known), then `online.rs` (the layer loop), each with both roles.
+//! Words are in `docs/words.md`. The flow of one inference: `offline/` (before the input is known), then `online.rs` (the layer loop), each
+//! with both roles.
 //!
 //! Features: `cli`, on unless switched off, is the `lowkey` command and what it alone needs. `deterministic` lets tests give the
 //! randomness of a session; with it there is no privacy, and no release has it.

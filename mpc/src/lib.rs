@@ -2,7 +2,8 @@
 //!
 //! # Map
 //!
-//! Words are in `docs/words.md`. Paths of the crate are flat (`lowkey_mpc::requantise`); its files lie in folders, each of which uses those above it and no other.
+//! Words are in `docs/words.md`. Paths of the crate are flat (`lowkey_mpc::requantise`); its files lie in folders, each of which uses those
+//! above it and no other.
 //!
 //! | folder | modules | what |
 //! |---|---|---|

@@ -68,7 +68,8 @@ pub async fn send(
     Ok((halves.into(), promise))
 }
 
-/// Server: answers the commitment to a slot with its nonce, and receives its lattice work: v_off of every linear node with encrypted terms, and what arrived.
+/// Server: answers the commitment to a slot with its nonce, and receives its lattice work: v_off of every linear node with encrypted terms,
+/// and what arrived.
 ///
 /// # Errors
 /// When the identity is shut out, the connection fails, or a message is none. That it has not begun too many slots was seen before

@@ -133,8 +133,8 @@ impl Opening {
     }
 }
 
-/// Agrees on a session of `net` in `format`, which goes on with the shares of the moment `kept`, or begins. `terms` is a digest of whatever else both have to
-/// mean; `random` are fresh random bytes of this party.
+/// Agrees on a session of `net` in `format`, which goes on with the shares of the moment `kept`, or begins. `terms` is a digest of whatever
+/// else both have to mean; `random` are fresh random bytes of this party.
 ///
 /// # Errors
 /// Those of the channel; [`Error::Protocol`] if the peer means another training, or shares of another moment of it.

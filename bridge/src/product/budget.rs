@@ -8,8 +8,8 @@
 //!     |w|^2 = k r' m^2,           |w|_1 = k r' m                numbers of magnitude up to m that the evaluator knows
 //! ```
 //!
-//! The first are means: a plan allows for [`DEVIATIONS`](super::deviations::DEVIATIONS) standard deviations more. The evaluator checks the condition with
-//! the norms and the draws of the very product ([`super::evaluator`]).
+//! The first are means: a plan allows for [`DEVIATIONS`](super::deviations::DEVIATIONS) standard deviations more. The evaluator checks
+//! the condition with the norms and the draws of the very product ([`super::evaluator`]).
 
 use lowkey_he::noise::{self, Cross, Drawn, KAPPA, NoiseTerms, Norms};
 use lowkey_he::params::{ParameterSet, T64N2048, T64N4096};

@@ -12,8 +12,10 @@ use rayon::prelude::*;
 /// Regions, as many as a byte has values.
 const REGIONS: usize = 256;
 
-/// Triples that a thread hands out at a time, and random blocks that it draws.
+/// Triples that a thread hands out at a time.
 const PART: usize = 1 << 16;
+
+/// Random blocks that a shuffle draws at a time.
 const DRAWN: usize = 1024;
 
 /// A permutation of the triples: bucket after bucket, then those that are opened.
@@ -99,6 +101,7 @@ fn split<'a, T>(mut room: &'a mut [T], counts: &[[usize; REGIONS]]) -> (Vec<Vec<
     (rooms, sizes)
 }
 
+/// The order as numbers of triples.
 #[cfg(test)]
 pub(super) fn places(seed: &[u8; SEED_BYTES], batch: Batch) -> Vec<u32> {
     let numbers: Vec<u32> = (0..batch.triples() as u32).collect();

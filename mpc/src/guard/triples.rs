@@ -71,7 +71,7 @@ struct Given {
     space: Workspace,
 }
 
-/// Memory in which batches are made, one after the other: fresh memory for each would cost as much as a third of its triples. Wiped when dropped.
+/// Memory in which batches are made, one after the other, so that the system has to give it once. Wiped when dropped.
 #[derive(Default)]
 pub struct Workspace {
     /// As they are made, and in the order of the batch: words of triples.
