@@ -12,6 +12,7 @@ use lowkey_mpc::guard::{Carry, Circuit, Destination, circuits, ots_at_once};
 use lowkey_mpc::layout::LayoutError;
 use lowkey_mpc::ot::OtCount;
 use lowkey_mpc::requantise::{Clip, Spec};
+use lowkey_mpc::rescale::Factor;
 
 pub(crate) use super::layer::{Kept, Layer};
 use super::layer::{Makes, Reads};
@@ -23,9 +24,6 @@ use crate::plan::{
 
 /// What an AND takes on the wire: its triple at B = 3, and d and f of both parties.
 const BITS_PER_AND: u64 = 22;
-/// [`Link::Wan`].
-const WAN_FLIGHT_MICROS: u64 = 20_000;
-const WAN_BITS_PER_MICRO: u64 = 100;
 
 /// All circuits of a plan.
 #[derive(Debug)]
@@ -118,7 +116,7 @@ impl Circuits {
 /// The time of so many flights and ANDs in so many lanes on a slow line. The same on machines of every word: a browser's has 32 bits.
 fn micros(flights: usize, triples: usize, lanes: usize) -> u64 {
     let bits = (triples as u64).saturating_mul(lanes as u64).saturating_mul(BITS_PER_AND);
-    (flights as u64 * WAN_FLIGHT_MICROS).saturating_add(bits / WAN_BITS_PER_MICRO)
+    (flights as u64 * Link::WAN_FLIGHT_MICROS).saturating_add(bits / Link::WAN_BITS_PER_MICRO)
 }
 
 /// A circuit with chains of carries, or with trees where the plan is for a link on which these take less time. Numbers, so that both parties
@@ -210,77 +208,39 @@ impl Layer {
     }
 
     fn of(plan: &Plan, held: &Held<'_>, step: &Nonlinear) -> Result<Self, PlanError> {
-        let (node, link) = (step.node, plan.choices.link);
-        let none = |what| PlanError::NoCircuit { node: plan.name(node).to_owned(), what };
-        let of_node = |source| PlanError::Layout { node: plan.name(node).to_owned(), source };
-        let made = node.output();
-        let (makes, ring) = match plan.holdings[made] {
-            Holding::Shared { ring, root } if !is_kept(plan, made) => {
-                let lowest = if let NonlinearKind::Table = step.kind { 0 } else { plan.tensors[made].range.lo };
-                (Makes::Masked { tensor: root, ring, lowest }, Some(ring as u8))
-            }
-            _ => (Makes::Kept(made), None),
-        };
-        let layer = |circuit: Circuit, width: usize, reads: Reads| Self {
-            node: Some(node),
-            circuit: Arc::new(circuit),
-            lanes: step.lanes,
-            width,
-            reads,
-            makes,
-        };
-        let requantise = |spec: Spec, top: u8| -> Result<(Circuit, usize, u64), PlanError> {
-            let lowered = if spec.is_sign().map_err(of_node)? { 1u64 << spec.shift << spec.guard } else { 0 };
-            let clip = Clip { top, spare: false };
-            let circuit = quickest(link, step.lanes, |how| circuits::requantise_by(how, spec, clip, ring));
-            Ok((circuit.map_err(of_node)?, spec.width(), lowered))
-        };
-        let rescale = |(spec, top): (Spec, u8), products: Products| -> Result<Self, PlanError> {
-            let clip = Clip { top, spare: false };
-            let circuit = quickest(link, step.lanes, |how| circuits::rescale(how, spec, clip, ring));
-            Ok(layer(circuit.map_err(of_node)?, spec.width(), Reads::Products(products)))
-        };
-        let from = held.input(node);
-        let kept = Reads::Kept { from, reader: node };
+        let (node, making) = (step.node, Making::new(plan, held, step));
+        let (from, none) = (held.input(node), |what| making.none(what));
         match (&step.kind, step.source) {
             (NonlinearKind::Rescale { factors, lowered }, Source::Accumulator(from)) => {
-                let (factors, lowered, pixels) = (factors.clone(), *lowered, step.pixels);
-                let of_sum = node::of_sum(held, node).expect("a requantisation");
-                let ring = of_sum.0.width();
-                rescale(of_sum, Products { from, biased: node, factors, lowered, pixels, ring })
+                making.rescaled(from, node, factors.clone(), *lowered)
             }
             (NonlinearKind::Requantise { lowered }, Source::Scaled(scale)) => {
                 let from = scaled(plan, scale).ok_or_else(|| none("a scale of what is not a sum"))?;
-                let factors = node::scale_factors(held, scale, 0);
-                let of_sum = node::of_sum(held, node).expect("a requantisation");
-                let (lowered, pixels, ring) = (*lowered, step.pixels, of_sum.0.width());
-                rescale(of_sum, Products { from, biased: scale, factors, lowered, pixels, ring })
+                making.rescaled(from, scale, node::scale_factors(held, scale, 0), *lowered)
             }
             (NonlinearKind::Requantise { .. } | NonlinearKind::Carries, Source::Accumulator(of)) => {
                 let (spec, top) = node::exact(held, node).ok_or_else(|| none("truncated products"))?;
-                let (circuit, width, lowered) = requantise(spec, top)?;
-                Ok(layer(circuit, width, Reads::Accumulator { node: of, lowered }))
+                making.requantised(spec, top, |lowered| Reads::Accumulator { node: of, lowered })
             }
             (NonlinearKind::AvgPool { multiplier, offset, .. }, Source::Shared(from)) => {
                 let (width, shift) = (step.input_width as u8, node::average_shift(held, node));
                 let spec = Spec { ell: width, shift, bits: step.bits as u8, guard: 0 };
-                let (circuit, width, lowered) = requantise(spec, u8::MAX)?;
-                let offset = (*offset as u64).wrapping_sub(lowered);
-                let reads = Reads::Average { pool: node, from, multiplier: *multiplier as u64, offset };
-                Ok(layer(circuit, width, reads))
+                making.requantised(spec, u8::MAX, |lowered| {
+                    let offset = (*offset as u64).wrapping_sub(lowered);
+                    Reads::Average { pool: node, from, multiplier: *multiplier as u64, offset }
+                })
             }
             (NonlinearKind::MaxPool { windows } | NonlinearKind::Pooled { windows, .. }, _) => {
                 let bits = held.widths[from] as usize;
-                let pool = |how| circuits::max_pool_by(how, bits, windows.size(), ring);
-                let circuit = quickest(link, step.lanes, pool).map_err(of_node)?;
-                Ok(layer(circuit, bits, kept))
+                let pool = |how| circuits::max_pool_by(how, bits, windows.size(), making.ring);
+                making.quickest(bits, Reads::Kept { from, reader: node }, pool)
             }
             (NonlinearKind::Table, _) => {
-                let ring = ring.ok_or_else(|| none("a table whose result is not masked"))?;
+                let ring = making.ring.ok_or_else(|| none("a table whose result is not masked"))?;
                 let (bits, entries) = node::table_entries(held, node);
                 let entries: Vec<u64> = entries.into_iter().map(|entry| entry as u64).collect();
-                let circuit = circuits::table(bits as usize, &entries, ring).map_err(of_node)?;
-                Ok(layer(circuit, bits as usize, kept))
+                let circuit = circuits::table(bits as usize, &entries, ring).map_err(|error| making.failed(error))?;
+                Ok(making.layer(circuit, bits as usize, Reads::Kept { from, reader: node }))
             }
             (NonlinearKind::Dither { .. }, _) => Err(none("a rounding by coins")),
             (NonlinearKind::AvgPool { .. }, _) => Err(none("an average of what is not masked")),
@@ -289,6 +249,72 @@ impl Layer {
                 Err(none("a requantisation of what is not a sum"))
             }
         }
+    }
+}
+
+/// A layer whose circuit is being made: of which step, and what becomes of its result.
+struct Making<'a> {
+    plan: &'a Plan,
+    held: &'a Held<'a>,
+    step: &'a Nonlinear,
+    makes: Makes,
+    /// The ring in which the result is masked; none of bits that are kept.
+    ring: Option<u8>,
+}
+
+impl<'a> Making<'a> {
+    fn new(plan: &'a Plan, held: &'a Held<'a>, step: &'a Nonlinear) -> Self {
+        let made = step.node.output();
+        let (makes, ring) = match plan.holdings[made] {
+            Holding::Shared { ring, root } if !is_kept(plan, made) => {
+                let lowest = if let NonlinearKind::Table = step.kind { 0 } else { plan.tensors[made].range.lo };
+                (Makes::Masked { tensor: root, ring, lowest }, Some(ring as u8))
+            }
+            _ => (Makes::Kept(made), None),
+        };
+        Self { plan, held, step, makes, ring }
+    }
+
+    fn none(&self, what: &'static str) -> PlanError {
+        PlanError::NoCircuit { node: self.plan.name(self.step.node).to_owned(), what }
+    }
+
+    fn failed(&self, source: LayoutError) -> PlanError {
+        PlanError::Layout { node: self.plan.name(self.step.node).to_owned(), source }
+    }
+
+    fn layer(&self, circuit: Circuit, width: usize, reads: Reads) -> Layer {
+        let (node, lanes) = (Some(self.step.node), self.step.lanes);
+        Layer { node, circuit: Arc::new(circuit), lanes, width, reads, makes: self.makes }
+    }
+
+    /// Of words of `width` bits, by the quickest of the ways.
+    fn quickest(
+        &self,
+        width: usize,
+        reads: Reads,
+        circuit: impl Fn(Carry) -> Result<Circuit, LayoutError>,
+    ) -> Result<Layer, PlanError> {
+        let circuit = quickest(self.plan.choices.link, self.step.lanes, circuit);
+        Ok(self.layer(circuit.map_err(|error| self.failed(error))?, width, reads))
+    }
+
+    /// Shifts and clips what `reads` says, given by how much it has to be lowered.
+    fn requantised(&self, spec: Spec, top: u8, reads: impl FnOnce(u64) -> Reads) -> Result<Layer, PlanError> {
+        let sign = spec.is_sign().map_err(|error| self.failed(error))?;
+        let lowered = if sign { 1u64 << spec.shift << spec.guard } else { 0 };
+        let clip = Clip { top, spare: false };
+        let circuit = |how| circuits::requantise_by(how, spec, clip, self.ring);
+        self.quickest(spec.width(), reads(lowered), circuit)
+    }
+
+    /// Multiplies the sums of `from`, to which `biased` adds, and shifts and clips them.
+    fn rescaled(&self, from: NodeId, biased: NodeId, factors: Vec<Factor>, lowered: i64) -> Result<Layer, PlanError> {
+        let (spec, top) = node::of_sum(self.held, self.step.node).expect("a requantisation");
+        let clip = Clip { top, spare: false };
+        let products = Products { from, biased, factors, lowered, pixels: self.step.pixels, ring: spec.width() };
+        let circuit = |how| circuits::rescale(how, spec, clip, self.ring);
+        self.quickest(spec.width(), Reads::Products(products), circuit)
     }
 }
 

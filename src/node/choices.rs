@@ -27,12 +27,17 @@ pub enum Link {
 }
 
 impl Link {
+    /// [`Link::latency`] of [`Link::Wan`] in whole microseconds, for what both parties have to choose alike.
+    pub(crate) const WAN_FLIGHT_MICROS: u64 = 20_000;
+    /// [`Link::bandwidth`] of [`Link::Wan`], likewise.
+    pub(crate) const WAN_BITS_PER_MICRO: u64 = 100;
+
     /// One-way latency in seconds.
     pub fn latency(self) -> f64 {
         match self {
             Self::Loopback => 20e-6,
             Self::Lan => 0.15e-3,
-            Self::Wan => 20e-3,
+            Self::Wan => Self::WAN_FLIGHT_MICROS as f64 / 1e6,
             Self::Metered => 0.0,
         }
     }
@@ -43,7 +48,7 @@ impl Link {
         match self {
             Self::Loopback | Self::Metered => 1e9,
             Self::Lan => 3e9,
-            Self::Wan => 100e6,
+            Self::Wan => Self::WAN_BITS_PER_MICRO as f64 * 1e6,
         }
     }
 }
