@@ -354,6 +354,8 @@ pub(super) async fn settle(
 ) -> Result<Terms> {
     let own = Ask::new(wish, samples, kept);
     channel.send_control(&own).await?;
+    // Where both differ nothing else is sent, and this party may end before it is written.
+    channel.flush().await?;
     let theirs = match heard {
         Some(ask) => ask,
         None => hear(channel).await?,

@@ -61,6 +61,22 @@ async fn where_they_differ_both_are_told() {
     }
 }
 
+/// Whoever heard the peer first finds the difference at once, and may be gone before the peer has read why.
+#[test]
+fn the_peer_is_told_before_this_party_ends() {
+    let once = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (mut own, theirs) = tokio::io::duplex(1 << 10);
+    let heard = Ask::new(&Wish { epochs: Some(3), ..wish() }, Some(300), &[]);
+    let differs = once().block_on(async {
+        let mut channel = Channel::new(theirs, Party::Server, lowkey_mpc::channel::Limits::default());
+        settle(&mut channel, &Wish { epochs: Some(2), ..wish() }, None, &[], Some(heard)).await
+    });
+    assert!(matches!(differs, Err(Error::Terms { what: "epochs", .. })), "{differs:?}");
+    let mut read = Vec::new();
+    once().block_on(tokio::io::AsyncReadExt::read_to_end(&mut own, &mut read)).unwrap();
+    assert!(read.len() > 100, "{} bytes", read.len());
+}
+
 #[tokio::test]
 async fn the_last_common_checkpoint_is_taken() {
     let [ten, twenty, thirty] = [10, 20, 30].map(mark);
