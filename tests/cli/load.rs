@@ -17,7 +17,7 @@ fn a_load_is_counted_and_compared() {
     assert!(!peaks.is_empty() && peaks.iter().all(|peak| peak.as_u64().unwrap() > 1 << 20), "{load}");
 
     // Fewer seats than clients; for people.
-    let said = lowkey(&[&bench[..], &["--sessions", "1"]].concat()).prints();
+    let said = lowkey(&[&bench[..], &["--sessions", "1"]].concat()).prints_though_full();
     assert!(said.contains("12 answers to 3 clients in ") && said.contains("0 wrong, 0 failed"), "{said}");
     fits(&said);
 }

@@ -205,7 +205,8 @@ fn several_clients() {
             let logits: Vec<_> = records.iter().map(|record| integers(&record["logits"])).collect();
             assert_eq!(logits, [2 * client, 2 * client + 1].map(|image| digits().logits(image)));
         }
-        assert_eq!(server.stop(), "");
+        let said = server.stop();
+        assert_eq!(if sessions == "1" { but_full(&said) } else { said }, "");
     }
 }
 
