@@ -76,8 +76,11 @@ pub const PLAN: &str = concat!(
 Columns: sums, the bits of the smallest ring that holds every sum of a layer;
 ring, the bits it is computed in; lattice, log2 of the torus and the degree;
 wire, the bits of an input on its way; noise, how much of the noise that it may
-have a layer has (100 % is still safe). Seconds and memory are estimates for a
-machine of 2 cores; bytes and flights are exact.
+have a layer has (100 % is still safe); activations, the numbers that it hands
+on; offline and online, bytes before and after there is an input. A flight is a
+message that must arrive before the next one is sent; the hint is the public
+part of the model, which a client fetches once. Seconds and memory are estimates
+for a machine of 2 cores; bytes and flights are exact.
 
 ",
     examples!(

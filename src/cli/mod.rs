@@ -223,7 +223,7 @@ impl From<WidthsArgument> for Widths {
 #[derive(Args, Clone)]
 struct DataArgument {
     /// A folder with an IDX test set (t10k-images-idx3-ubyte[.gz] and its labels), or with pictures in folders named by class; a
-    /// zip archive of such folders.
+    /// zip archive of such folders. Unless given: mnist/ or cifar10/ in the folder that LOWKEY_DATA names.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Scale pictures in folders so that they cover the network's size, and take the middle.

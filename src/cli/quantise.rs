@@ -30,7 +30,7 @@ pub struct Arguments {
     model: PathBuf,
     #[command(flatten)]
     data: DataArgument,
-    /// Width of activations and weights; the input has 8 bits.
+    /// Width of activations and weights, 2 to 8; the input has 8 bits.
     #[arg(long, default_value_t = 8, value_name = "BITS", value_parser = clap::value_parser!(u32).range(2..=8))]
     bits: u32,
     /// A shift for each channel instead of one for each layer: more accurate at few bits, at 10 to 20 % more bytes. Shifts are public.

@@ -55,7 +55,7 @@ pub struct Arguments {
     #[arg(long, default_value = "A", value_name = "NET")]
     net: Net,
     /// A folder with IDX files: train-images-idx3-ubyte and train-labels-idx1-ubyte (.gz too), and t10k-... to measure on; or a file of images
-    /// with --labels: IDX, or NPY of floats from 0 to 1 or of bytes from 0 to 16, which is one.
+    /// with --labels: IDX, or NPY of floats from 0 to 1, or of bytes from 0 to 16, where 16 stands for 1.
     #[arg(long, value_name = "DIR|FILE", conflicts_with = "listen")]
     data: Option<PathBuf>,
     /// Labels of a file of images: IDX or NPY.

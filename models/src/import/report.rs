@@ -149,14 +149,14 @@ mod tests {
         let mut report = Report { format: "ONNX QDQ".into(), ..Report::default() };
         report.count(
             "Softmax",
-            Verdict::Dropped("the network's output are the values before it; their order is the same"),
+            Verdict::Dropped("the client takes it, of the values before it; their order is the same"),
         );
         report.count("Conv", Verdict::Imported("a linear layer"));
         let text = report.to_string();
         assert!(text.lines().all(|line| line.len() <= WIDTH), "{text}");
         let words: Vec<&str> = text.split_whitespace().collect();
         assert!(
-            words.join(" ").contains("dropped: the network's output are the values before it; their order is the same")
+            words.join(" ").contains("dropped: the client takes it, of the values before it; their order is the same")
         );
         assert!(text.contains("Conv                     a linear layer\n"), "{text}");
     }

@@ -36,7 +36,8 @@ pub struct Arguments {
     link: LinkArgument,
     #[command(flatten)]
     widths: WidthsArgument,
-    /// Of guarded sessions, at one slot in two that is opened.
+    /// Plan guarded sessions, in which half of the prepared slots are opened; --reveal class for what guarded servers show unless told
+    /// otherwise.
     #[arg(long, conflicts_with_all = ["compare", "schedule"])]
     guard: bool,
     /// What other widths of the same architecture would take, with commas: 2,4,8.

@@ -41,7 +41,7 @@ const ORDER: &str = "elements in another order";
 const TABLE: &str = "a table";
 const CONSTANTS: &str = "constants";
 pub(super) const CALM: &str = "it changes nothing";
-const BEFORE: &str = "the network's output are the values before it; their order is the same";
+const BEFORE: &str = "the client takes it, of the values before it; their order is the same";
 
 const fn operator(names: &'static [&'static str], becomes: Becomes) -> Operator {
     Operator { names, becomes }
@@ -126,7 +126,7 @@ pub(super) const OPERATORS: &[Operator] = &[
     operator(&["Cast"], Imported("integers of another width, or nothing", |walk, node| walk.cast(node))),
     operator(&["Softmax", "LogSoftmax", "QLinearSoftmax"], Dropped(BEFORE, |walk, node| walk.last(node))),
     operator(&["TopK"], Dropped("of one, at the end: the client finds the largest", |walk, node| walk.top_k(node))),
-    operator(&["ArgMax"], Dropped("the network's output are the values before it; the client finds the largest", |walk, node| {
+    operator(&["ArgMax"], Dropped("the network's outputs are the values before it; the client finds the largest", |walk, node| {
         walk.last(node)
     })),
     operator(&["DynamicQuantizeLinear", "DynamicQuantizeMatMul", "MatMulIntegerToFloat"],
