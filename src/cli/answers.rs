@@ -82,7 +82,8 @@ pub fn demo_summary(answers: &[Answer], matching: usize, correct: usize, plan: &
     let same = format!("{matching} of {n} equal to the plaintext network");
     let same = paint(&same, if matching == n { Paint::Green } else { Paint::Red }, colours());
     format!(
-        "\n{}\n{batches}\n\n{}\n\n{correct} of {n} predictions correct, {same}",
+        "\n{}\n{batches}\n\nby layer, without the bytes of the transfers themselves\n{}\n\n\
+         {correct} of {n} predictions correct, {same}",
         mean(answers),
         layer_table(answers, plan)
     )

@@ -166,7 +166,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     }
     say(text(&file))?;
     say(format_args!(
-        "wrote {}; next: lowkey optimise {} --distortion {0}",
+        "wrote {}; next: lowkey optimise {} --distortion {0} --budget 75%",
         arguments.output.display(),
         arguments.model.display()
     ))?;

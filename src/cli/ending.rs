@@ -84,7 +84,9 @@ pub fn hint(error: &Error) -> Option<String> {
         }
         Remedy::IsTls => "check that the server uses TLS: it does where it runs with --cert and --key".into(),
         Remedy::TrustCertificate => {
-            "if the server's owner confirms its certificate, name it with --pin, or its authority with --ca".into()
+            "if the server's owner confirms its certificate, name it with --pin, or its authority with --ca: then \
+             --server has to be a name in the certificate"
+                .into()
         }
         Remedy::AcceptModel { note } => format!(
             "if the server's owner confirms the new model, {} accepts it at the next connection",
@@ -93,7 +95,11 @@ pub fn hint(error: &Error) -> Option<String> {
         Remedy::ForgetNote { note } => format!("{} removes it, and any model is accepted once", forget(&note)),
         Remedy::NameFolder(Folder::Cache) => "name a folder with --cache".into(),
         Remedy::NameFolder(Folder::State) => "name a folder with --state".into(),
-        Remedy::NewRecord => "`lowkey key rotate` makes a new key and a new record".into(),
+        Remedy::NewRecord => {
+            "restore it from a backup no older than the last inference, or let `lowkey key rotate` make a new key \
+             and a new record"
+                .into()
+        }
         Remedy::HideKey { path } => format!(
             "chmod 600 {}; if somebody may have read it, `lowkey key rotate --wipe` makes a new one",
             path.display()

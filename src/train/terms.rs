@@ -310,7 +310,7 @@ impl Wish {
             return Err(Error::usage(what, format!("at most {MOST_LAYERS} layers of {MOST_WIDTH} values are trained")));
         }
         if self.epochs.is_some_and(|epochs| !(1..=MOST_EPOCHS).contains(&epochs)) {
-            return Err(Error::usage("that many epochs", format!("give 1 to {MOST_EPOCHS}")));
+            return Err(Error::usage("a training of no epochs or of too many", format!("give 1 to {MOST_EPOCHS}")));
         }
         if self.net.is_on_features() && !matches!(self.weights_to, WeightsTo::Server | WeightsTo::None) {
             let what = format!("the weights of a head for {}", self.weights_to);

@@ -60,7 +60,7 @@ pub fn run(server: &str, arguments: &Arguments) -> Result<ExitCode> {
         text("model"),
         text("input").drop(3),
         number("outputs").drop(1),
-        number("hint").drop(2),
+        number("package").drop(2),
         number("bytes"),
         number("flights"),
         text("noted"),
