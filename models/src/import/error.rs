@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::error::ModelError;
 use crate::import::report::Report;
-use crate::json::printable;
+use crate::json::{printable, printable_up_to};
 
 /// A file that can't be imported.
 #[derive(Debug)]
@@ -60,10 +60,10 @@ pub enum ImportProblem {
     #[error("neither an ONNX nor a TFLite file")]
     UnknownFormat,
     /// A file that breaks the rules of its format.
-    #[error("damaged: {}", printable(.0))]
+    #[error("damaged: {}", reason(.0))]
     Damaged(String),
     /// Something that concerns the file as a whole.
-    #[error("{}; {hint}", printable(.reason))]
+    #[error("{}; {hint}", self::reason(.reason))]
     File {
         /// What.
         reason: String,
@@ -126,13 +126,18 @@ fn obstacles(rows: &[Refusal]) -> String {
         let names: Vec<String> = nodes.iter().take(LISTED[1]).map(|name| format!("\"{}\"", printable(name))).collect();
         let more = nodes.len().saturating_sub(LISTED[1]);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let (op, reason, hint) = (printable(&row.op), printable(&row.reason), printable(&row.hint));
+        let (op, reason, hint) = (printable(&row.op), reason(&row.reason), reason(&row.hint));
         text += &format!("\n  {op} {}{more}: {reason}; {hint}", names.join(", "));
     }
     if kinds.len() > LISTED[0] {
         text += &format!("\n  and {} kinds more", kinds.len() - LISTED[0]);
     }
     text
+}
+
+/// A reason or a hint: our own sentences, with names of the file in them.
+fn reason(text: &str) -> String {
+    printable_up_to(text, 1000)
 }
 
 /// A node, why it is refused, and what to do about it.
@@ -151,7 +156,7 @@ pub struct Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (op, node) = (printable(&self.op), printable(&self.node));
-        write!(f, "{op} \"{node}\": {}; {}", printable(&self.reason), printable(&self.hint))
+        write!(f, "{op} \"{node}\": {}; {}", reason(&self.reason), reason(&self.hint))
     }
 }
 
