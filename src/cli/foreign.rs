@@ -71,6 +71,29 @@ impl ImportOptions {
         }
     }
 
+    /// Says so where options were given that say nothing of a network that was read as it is: it has its own.
+    pub fn note_of_own(&self, file: &Path) {
+        let options = [
+            ("--rounding", self.rounding.is_some()),
+            ("--pixel-scale", self.pixel_scale.is_some()),
+            ("--mean", !self.mean.is_empty()),
+            ("--std", !self.std.is_empty()),
+            ("--approximate", self.approximate),
+        ];
+        let given: Vec<&str> = options.iter().filter(|(_, given)| *given).map(|(name, _)| *name).collect();
+        if let Some((last, before)) = given.split_last() {
+            let (listed, are) = if before.is_empty() {
+                ((*last).to_owned(), "is")
+            } else {
+                (before.join(", ") + " and " + last, "are")
+            };
+            let file = file.display();
+            warn(format_args!(
+                "note: {file}: {listed} {are} of ONNX and TFLite files, and changes nothing here: give it to `lowkey import`\n",
+            ));
+        }
+    }
+
     /// What the library is told.
     pub fn options(&self, name: Option<String>) -> Options {
         let or = |values: &[f32], default: f32| if values.is_empty() { vec![default] } else { values.to_vec() };

@@ -17,9 +17,16 @@ pub const STANDARD_INPUT: &str = "-";
 /// go to the log.
 pub fn read(model: &Path, options: &ImportOptions) -> Result<Model> {
     named(model)?;
-    options.note_of(model);
-    let model = Model::open_with(model, &options.options(None))?;
-    for note in model.report().into_iter().flat_map(|report| &report.notes) {
+    let file = model;
+    let model = Model::open_with(file, &options.options(None))?;
+    match model.report() {
+        Some(_) => options.note_of(file),
+        None => options.note_of_own(file),
+    }
+    // Said where pictures are read.
+    let of_pictures = model.architecture().picture_warning();
+    let notes = model.report().into_iter().flat_map(|report| &report.notes);
+    for note in notes.filter(|note| of_pictures.as_ref().is_none_or(|warning| !note.ends_with(warning))) {
         tracing::info!("{note}");
     }
     name_classes(model, options)
