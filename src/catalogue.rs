@@ -30,7 +30,7 @@ impl Served {
 
     /// The same for guarded sessions, with what these cost on average.
     pub(crate) fn guarded(mut self, guarded: GuardedModel) -> Self {
-        let forecast = &guarded.logits;
+        let forecast = &guarded.shown;
         self.offer.offline_bytes = forecast.mean_offline_bytes(guarded.rate()) as u64;
         self.offer.online_bytes = forecast.online_bytes();
         self.offer.flights = forecast.flights();

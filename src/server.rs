@@ -59,7 +59,7 @@ async fn serve_guarded_from(
     guarding: Guarding,
     randomness: Erasing,
 ) -> Result<SessionReport> {
-    let guarded = GuardedModel::new(&model, guarding)?;
+    let guarded = GuardedModel::new(&model, guarding, options.visitor.shown())?;
     let name = name_of(&model.plan.architecture.name);
     let catalogue = Catalogue::from(Served::new(name, model).guarded(guarded));
     Greeted::meet(stream, options.limits).await?.serve_from(catalogue.into(), options, randomness).await

@@ -75,7 +75,8 @@ impl Publisher {
         progress: Option<ProgressHandler>,
     ) -> Result<Catalogue> {
         check(&models, self.reveal)?;
-        let (target, memory, key, guard) = (self.target, self.memory, self.key.clone(), self.guard.clone());
+        let (target, memory, reveal) = (self.target, self.memory, self.reveal);
+        let (key, guard) = (self.key.clone(), self.guard.clone());
         threads::compute(move || {
             let told = |done, all| progress.iter().for_each(|told| told(done, all));
             let publish = |(name, model): (String, Model)| {
@@ -83,7 +84,7 @@ impl Publisher {
                     check_guarded(&name, model.architecture())?;
                 }
                 let model = ServerModel::publish_unless(model.network(), target, &key, &published, &told)?;
-                let guarded = guard.clone().map(|guarding| GuardedModel::new(&model, guarding)).transpose()?;
+                let guarded = guard.clone().map(|guarding| GuardedModel::new(&model, guarding, reveal)).transpose()?;
                 let served = Served::new(name, model);
                 let served = guarded.into_iter().fold(served, Served::guarded);
                 check_memory(served.memory(), memory)?;

@@ -188,13 +188,18 @@ struct ModeArguments {
 impl ModeArguments {
     /// What is revealed.
     fn reveal(self) -> Reveal {
-        self.reveal.unwrap_or(if self.guard { Reveal::Class } else { Reveal::Logits })
+        shown(self.reveal, self.guard)
     }
 
     /// Of a client that says when the lattice work happens.
     fn with(self, schedule: Schedule) -> Mode {
         Mode { reveal: self.reveal(), schedule }
     }
+}
+
+/// What is revealed, of what was asked for.
+fn shown(asked: Option<Reveal>, guard: bool) -> Reveal {
+    asked.unwrap_or(if guard { Reveal::Class } else { Reveal::Logits })
 }
 
 /// The link that a plan is made for.
@@ -338,8 +343,13 @@ fn warn(text: impl fmt::Display) {
     });
 }
 
+/// Prints text for people and a line's end; on a terminal lines break between words.
+fn say(text: impl fmt::Display) -> Result<()> {
+    print(&terminal::output(&text.to_string()))
+}
+
 /// Prints a line.
-fn say(line: impl fmt::Display) -> Result<()> {
+fn print(line: &str) -> Result<()> {
     let printed = progress::above(|| writeln!(io::stdout(), "{line}"));
     printed.map_err(|error| Error::file(Path::new("standard output"), error))
 }
@@ -355,5 +365,5 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 
 /// Prints one JSON object on a line.
 fn print_json(record: &impl serde::Serialize) -> Result<()> {
-    say(serde_json::to_string(record).map_err(Error::internal)?)
+    print(&serde_json::to_string(record).map_err(Error::internal)?)
 }

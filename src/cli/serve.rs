@@ -104,19 +104,12 @@ impl Arguments {
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
-    let models = read(&arguments.models, &arguments.import)?;
     let runtime = runtime()?;
     check_guard(&arguments)?;
     let exposed = runtime.block_on(exposed(&arguments))?;
     let address = exposed.unwrap_or(&arguments.listen);
     check_protection(address, arguments.cert.is_some(), arguments.insecure, exposed.is_none())?;
-    check(&models, arguments.mode.reveal())?;
-    let store = arguments.places.open()?;
-    let builder = configured(builder(models)?, &arguments, &store)?;
-    if let Some(stray) = store.stray_key() {
-        warn(format_args!("warning: {} is not used; the key is {}\n", stray.display(), store.key_path().display()));
-    }
-    let outcome = runtime.block_on(serve(builder, &arguments, &store));
+    let outcome = runtime.block_on(serve(&arguments));
     runtime.shutdown_background();
     outcome.map(|()| ExitCode::SUCCESS)
 }
@@ -206,11 +199,20 @@ fn configured(mut builder: ServerBuilder, arguments: &Arguments, store: &Store) 
     Ok(builder)
 }
 
-/// Publishes, says so, and serves until it is asked to stop.
-async fn serve(mut builder: ServerBuilder, arguments: &Arguments, store: &Store) -> Result<()> {
+/// Reads the models, publishes them, says so, and serves until it is asked to stop.
+async fn serve(arguments: &Arguments) -> Result<()> {
     let hangup = Hangup::listen()?;
-    // As process 1 of a container there is no other way to end it, and publishing takes long.
+    // As process 1 of a container there is no other way to end it, and reading and publishing take long.
     let mut stop = Stop::listen()?;
+    let models = tokio::select! {
+        models = read_and_check(arguments) => models?,
+        () = stop.asked() => return Ok(()),
+    };
+    let store = &arguments.places.open()?;
+    let mut builder = configured(builder(models)?, arguments, store)?;
+    if let Some(stray) = store.stray_key() {
+        warn(format_args!("warning: {} is not used; the key is {}\n", stray.display(), store.key_path().display()));
+    }
     // Before the work begins, so that it can be seen.
     let board = match &arguments.metrics {
         Some(address) => Some(metrics::Board::listen(address, arguments.memory, builder.readiness()).await?),
@@ -268,6 +270,16 @@ async fn reloads(mut hangup: Hangup, server: &Server, arguments: &Arguments) {
     }
 }
 
+/// The models of `--model`, on a thread of their own.
+async fn read_and_check(arguments: &Arguments) -> Result<Vec<(String, Model)>> {
+    let (models, options, reveal) = (arguments.models.clone(), arguments.import.clone(), arguments.mode.reveal());
+    let work = tokio::task::spawn_blocking(move || {
+        let models = read(&models, &options)?;
+        check(&models, reveal).map(|()| models)
+    });
+    work.await.map_err(Error::internal)?
+}
+
 /// The models of `--model`, each with its name.
 fn read(models: &[PathBuf], options: &ImportOptions) -> Result<Vec<(String, Model)>> {
     let read = |argument: &PathBuf| {
@@ -308,13 +320,8 @@ fn builder(models: Vec<(String, Model)>) -> Result<ServerBuilder> {
 
 /// Reads the files again, and serves what is in them to whoever comes from now on.
 async fn reload(server: &Server, arguments: &Arguments) -> Result<()> {
-    let (models, options, reveal) = (arguments.models.clone(), arguments.import.clone(), arguments.mode.reveal());
     let allow = arguments.allow.as_ref().map(|list| AllowList::read(list)).transpose()?;
-    let work = tokio::task::spawn_blocking(move || {
-        let models = read(&models, &options)?;
-        check(&models, reveal).map(|()| models)
-    });
-    server.reload(work.await.map_err(Error::internal)??).await?;
+    server.reload(read_and_check(arguments).await?).await?;
     allow.into_iter().for_each(|list| server.allow(list));
     Ok(())
 }

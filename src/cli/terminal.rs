@@ -24,6 +24,11 @@ pub fn message(text: &str) -> String {
     columns(&io::stderr()).map_or_else(|| text.to_owned(), |columns| broken(text, columns))
 }
 
+/// The same of standard output.
+pub fn output(text: &str) -> String {
+    columns(&io::stdout()).map_or_else(|| text.to_owned(), |columns| broken(text, columns))
+}
+
 /// Lines of at most `columns`, those that follow one indented; words that are longer, such as paths and digests, stay whole.
 fn broken(text: &str, columns: usize) -> String {
     let options = textwrap::Options::new(columns)

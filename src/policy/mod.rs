@@ -104,6 +104,11 @@ impl Visitor {
         self.policy.admit(&self.client, reveal, (Instant::now(), SystemTime::now()))
     }
 
+    /// What it is shown at most.
+    pub(crate) fn shown(&self) -> Reveal {
+        if self.policy.class_only { Reveal::Class } else { Reveal::Logits }
+    }
+
     /// Who it is.
     pub(crate) fn client(&self) -> &Identity {
         &self.client

@@ -24,20 +24,24 @@ pub use text::noise;
 
 use super::foreign::ImportOptions;
 use super::{LinkArgument, Mode, WidthsArgument, model, print_json, say};
+use crate::cli;
 
 #[derive(Args)]
 pub struct Arguments {
     /// A .lowkey, ONNX or TFLite file, or the name of a bundled model.
     #[arg(value_name = "FILE")]
     model: PathBuf,
-    #[command(flatten)]
-    mode: Mode,
+    /// What the client is shown [default: logits; with --guard class].
+    #[arg(long, value_enum)]
+    reveal: Option<cli::Reveal>,
+    /// When the lattice work happens.
+    #[arg(long, value_enum, default_value_t)]
+    schedule: cli::Schedule,
     #[command(flatten)]
     link: LinkArgument,
     #[command(flatten)]
     widths: WidthsArgument,
-    /// Plan guarded sessions, in which half of the prepared slots are opened; --reveal class for what guarded servers show unless told
-    /// otherwise.
+    /// Plan guarded sessions, in which half of the prepared slots are opened.
     #[arg(long, conflicts_with_all = ["compare", "schedule"])]
     guard: bool,
     /// What other widths of the same architecture would take, with commas: 2,4,8.
@@ -125,8 +129,9 @@ pub struct Total {
 
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let model = model::read(&arguments.model, &arguments.import)?;
+    let mode = Mode { reveal: cli::shown(arguments.reveal, arguments.guard), schedule: arguments.schedule };
     if !arguments.compare.is_empty() {
-        let rows = compare::rows(model.network(), &arguments.compare, arguments.link.link, arguments.mode)?;
+        let rows = compare::rows(model.network(), &arguments.compare, arguments.link.link, mode)?;
         if arguments.json {
             rows.iter().try_for_each(print_json)?;
         } else {
@@ -135,7 +140,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let (link, widths) = (arguments.link.link, arguments.widths.into());
-    let record = record_of(model.network(), link, widths, arguments.mode, arguments.guard)?;
+    let record = record_of(model.network(), link, widths, mode, arguments.guard)?;
     if arguments.json {
         print_json(&record)?
     } else {

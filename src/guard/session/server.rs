@@ -46,23 +46,23 @@ pub(crate) struct GuardedModel {
     audits: Arc<ClientModel>,
     pub(crate) memory: ServerMemory,
     pub(crate) stage_bytes: u64,
-    /// What an inference sends that shows the logits.
-    pub(crate) logits: Forecast,
+    /// What an inference sends that shows as much as the server does.
+    pub(crate) shown: Forecast,
 }
 
 impl GuardedModel {
-    /// Of a published model.
+    /// Of a published model, of which clients are shown `reveal` at most.
     ///
     /// # Errors
     /// When a layer has no circuit.
-    pub(crate) fn new(model: &ServerModel, guarding: Guarding) -> Result<Self> {
+    pub(crate) fn new(model: &ServerModel, guarding: Guarding, reveal: Reveal) -> Result<Self> {
         let circuits = Circuits::derive(&model.plan)?;
         let [logits, class] =
             [Reveal::Logits, Reveal::Class].map(|reveal| Forecast::new(&model.plan, &circuits, reveal));
         Ok(Self {
             guarding,
             stage_bytes: logits.most_bytes().max(class.most_bytes()),
-            logits,
+            shown: if reveal == Reveal::Logits { logits } else { class },
             memory: circuits.server_memory(&model.plan),
             circuits: Arc::new(circuits),
             audits: model.client_half()?,
