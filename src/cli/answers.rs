@@ -70,15 +70,8 @@ fn short(text: &str, most: usize) -> String {
 /// The end of the demo: means, layers, how many were right.
 pub fn demo_summary(answers: &[Answer], matching: usize, correct: usize, plan: &Plan) -> String {
     let n = answers.len();
-    let batches: u64 = answers
-        .iter()
-        .flat_map(|answer| [&answer.report.offline, &answer.report.online])
-        .map(|stage| stage.ot_batch_bytes_sent + stage.ot_batch_bytes_received)
-        .sum();
-    let batches = match batches {
-        0 => "the oblivious transfers made at setup were enough for them".to_owned(),
-        bytes => format!("oblivious transfers made meanwhile, in batches for many inferences: {}", human_bytes(bytes)),
-    };
+    let batches =
+        batches(answers).unwrap_or_else(|| "the oblivious transfers made at setup were enough for them".to_owned());
     let same = format!("{matching} of {n} equal to the plaintext network");
     let same = paint(&same, if matching == n { Paint::Green } else { Paint::Red }, colours());
     format!(
@@ -87,6 +80,14 @@ pub fn demo_summary(answers: &[Answer], matching: usize, correct: usize, plan: &
         mean(answers),
         layer_table(answers, plan)
     )
+}
+
+/// The oblivious transfers that were made meanwhile, of which the answers are charged what they use.
+pub fn batches(answers: &[Answer]) -> Option<String> {
+    let stages = answers.iter().flat_map(|answer| [&answer.report.offline, &answer.report.online]);
+    let bytes: u64 = stages.map(|stage| stage.ot_batch_bytes_sent + stage.ot_batch_bytes_received).sum();
+    (bytes > 0)
+        .then(|| format!("oblivious transfers made meanwhile, in batches for many inferences: {}", human_bytes(bytes)))
 }
 
 /// The mean of some answers: a line for each stage.

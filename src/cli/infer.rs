@@ -265,7 +265,9 @@ async fn infer(client: &mut Client, place: &Place<'_>, next: &mut usize) -> Resu
     let end = end.ok_or_else(|| beyond(arguments, inputs.len()))?;
     let setup = client.setup().clone();
     if !arguments.json {
-        say(format_args!("model {}, digest\n  {}", architecture.name, hex::encode(client.digest())))?;
+        // Its name at the server, where that is known.
+        let name = arguments.model.as_deref().unwrap_or(&architecture.name);
+        say(format_args!("model {name}, digest\n  {}", hex::encode(client.digest())))?;
         say(stage_line("setup", &setup))?;
     }
     if arguments.prepare > 0 {
@@ -296,8 +298,11 @@ async fn infer(client: &mut Client, place: &Place<'_>, next: &mut usize) -> Resu
         }
     }
     bar.finish_and_clear();
-    if !arguments.json && given.len() > 1 {
-        say(answers::mean(&given))?;
+    if !arguments.json {
+        if given.len() > 1 {
+            say(answers::mean(&given))?;
+        }
+        answers::batches(&given).map_or(Ok(()), say)?;
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressFinish, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 
 /// How often a bar is drawn again.
 const TICK: Duration = Duration::from_millis(500);
@@ -16,7 +16,30 @@ fn bars() -> &'static MultiProgress {
 
 /// Prints something with the bars off the screen.
 pub fn above<T>(print: impl FnOnce() -> T) -> T {
-    bars().suspend(print)
+    if !is_piped() {
+        return bars().suspend(print);
+    }
+    // Another program shows it, on this terminal perhaps and where it likes: no bar may stand there, and lines tell how far it is.
+    // A terminal that does not clear is left as it is.
+    let _ = bars().clear();
+    bars().set_draw_target(ProgressDrawTarget::hidden());
+    print()
+}
+
+/// True if another program reads what is printed.
+fn is_piped() -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::{fd::AsFd, unix::fs::FileTypeExt};
+        static PIPED: OnceLock<bool> = OnceLock::new();
+        let looked_at = || {
+            let output = std::fs::File::from(std::io::stdout().as_fd().try_clone_to_owned()?);
+            Ok::<_, std::io::Error>(output.metadata()?.file_type().is_fifo())
+        };
+        *PIPED.get_or_init(|| looked_at().unwrap_or(false))
+    }
+    #[cfg(not(unix))]
+    false
 }
 
 /// A bar over `len` items. Shows itself after half a second at the earliest, and never where standard error is no terminal.

@@ -44,7 +44,7 @@ pub struct Arguments {
     #[arg(long, value_enum, default_value_t, value_name = "HOW", hide_possible_values = true)]
     rings: Rings,
     /// Bits of a calibrated ring beyond those that images need; below 0 sums of theirs wrap.
-    #[arg(long, default_value_t = rings::SPARE, value_name = "BITS", allow_negative_numbers = true,
+    #[arg(long, default_value_t = rings::SPARE, value_name = "BITS", allow_negative_numbers = true, requires = "rings",
         value_parser = clap::value_parser!(i32).range(-8..=16))]
     spare: i32,
     /// Round by coins of the client, of all bits of a layer's shift but these: 1 costs no accuracy, 0 a little. Answers to one

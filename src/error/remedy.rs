@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
 use lowkey_models::data::{DataError, DataProblem, Misfit};
+use lowkey_models::import::ImportProblem;
 use lowkey_mpc::error::Error as ProtocolError;
 
 use super::{AbortCode, Error, Refusal};
@@ -130,6 +131,9 @@ impl Error {
             Self::Usage { hint, .. } | Self::Unprotected { hint, .. } => hint.clone().into(),
             Self::SessionOver => "connect again; what was prepared is burned".into(),
             Self::Model(_) => "check that it is a whole .lowkey file".into(),
+            Self::Import(error) if matches!(*error.problem, ImportProblem::UnknownFormat) => {
+                "networks are .lowkey, ONNX and TFLite files".into()
+            }
             Self::Import(_) => Remedy::ImportReport,
             Self::Input(error) => of_input(error.as_ref()),
             Self::Plan(PlanError::NoCircuit { .. }) => "serve it without the guarded mode".into(),
