@@ -17,7 +17,7 @@ use super::foreign::ImportOptions;
 use super::local::Local;
 use super::records::median;
 use super::toss::{self, Tossed};
-use super::{DataArgument, LinkArgument, Mode, model, print_json, progress, say};
+use super::{DataArgument, LinkArgument, Mode, model, print_json, progress, say, several};
 
 /// Images evaluated at once in the clear.
 const BATCH: usize = 400;
@@ -90,9 +90,9 @@ impl Wrapped {
                 let each = self.layers.iter().map(|(name, count)| format!("{name} {count}"));
                 let each: Vec<String> = each.collect();
                 format!(
-                    "{sums} of {} sums in declared rings wrapped, in {} images: {}",
+                    "{sums} of {} sums in declared rings wrapped, in {}: {}",
                     self.of,
-                    self.images,
+                    several(self.images, "image"),
                     each.join(", ")
                 )
             }

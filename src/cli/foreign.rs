@@ -89,7 +89,7 @@ impl ImportOptions {
             };
             let file = file.display();
             warn(format_args!(
-                "note: {file}: {listed} {are} of ONNX and TFLite files, and changes nothing here: give it to `lowkey import`\n",
+                "note: {file}: {listed} {are} of ONNX and TFLite files: nothing changes here, `lowkey import` takes it\n",
             ));
         }
     }

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::check::{Check, check};
 use super::foreign::ImportOptions;
-use super::{model, print_json, say};
+use super::{model, print_json, say, several};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -149,7 +149,11 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     show(&report)?;
-    say(format_args!("{nodes} nodes; accumulators of {bits} bits at most"))?;
+    let nodes = several(nodes as u64, "node");
+    say(match bits {
+        0 => format!("{nodes}; none has accumulators"),
+        bits => format!("{nodes}; accumulators of {bits} bits at most"),
+    })?;
     if let Some(check) = check {
         check.print()?;
     }

@@ -17,7 +17,7 @@ use lowkey_mpc::error::Error as ProtocolError;
 use super::records::{InferenceRecord, stage_line};
 use super::source::Source;
 use super::{
-    ModeArguments, Places, Schedule, TimeoutArgument, answers, model, print_json, progress, runtime, say, warn,
+    ModeArguments, Places, Schedule, TimeoutArgument, answers, model, print_json, progress, runtime, say, several, warn,
 };
 
 #[derive(Args)]
@@ -177,9 +177,8 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
 
 /// More images are asked for than there are.
 fn beyond(arguments: &Arguments, images: usize) -> Error {
-    let plural = if images == 1 { "" } else { "s" };
     Error::usage(
-        format!("{} has {images} image{plural}", arguments.input.display()),
+        format!("{} has {}", arguments.input.display(), several(images as u64, "image")),
         format!("--index {} --count {} goes beyond them; the first has index 0", arguments.index, arguments.count),
     )
 }

@@ -343,6 +343,11 @@ fn warn(text: impl fmt::Display) {
     });
 }
 
+/// "1 image", "2 images".
+fn several(count: u64, one: &str) -> String {
+    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
+}
+
 /// Prints text for people and a line's end; on a terminal lines break between words.
 fn say(text: impl fmt::Display) -> Result<()> {
     print(&terminal::output(&text.to_string()))

@@ -30,7 +30,7 @@ fn files_that_cannot_be_imported() {
     lowkey(&["import", &cut]).fails(2, "cut.tflite", "give a whole");
     let words = file("words.onnx", b"words, and no network at all");
     lowkey(&["import", &words]).fails(2, "words.onnx", "give a whole");
-    lowkey(&["plan", &words]).fails(2, "words.onnx", "each operation");
+    lowkey(&["plan", &words]).fails(2, "words.onnx", "networks are .lowkey, ONNX and TFLite files");
     let nothing = folder.path().join("nothing.onnx");
     lowkey(&["import", text(&nothing)]).fails(2, "nothing.onnx", "");
     let good = file("good.tflite", SOFTMAX);
@@ -40,6 +40,9 @@ fn files_that_cannot_be_imported() {
     lowkey(&["import", "digits"]).fails(2, "bundled network", "lowkey plan digits");
     let note = lowkey(&["import", "examples/digits.onnx", "--rounding", "xnnpack"]).err;
     assert!(note.contains("--rounding is of TFLite files"), "{note}");
+    // A network that is read as it is has its own.
+    let note = lowkey(&["plan", "digits", "--mean", "0.5", "--std", "0.5"]).err;
+    assert!(note.contains("digits: --mean and --std are of ONNX and TFLite files: nothing changes here"), "{note}");
     lowkey(&["eval", "--model", "digits", "--data", "models/zoo/digits-images.npy"]).fails(
         2,
         "neither a folder",

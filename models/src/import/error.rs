@@ -168,7 +168,17 @@ impl From<Refusal> for ImportProblem {
 
 #[cfg(test)]
 mod tests {
-    use super::without_approximate;
+    use super::{Refusal, without_approximate};
+
+    /// What strangers wrote is cut, and our own sentences are not.
+    #[test]
+    fn reasons_are_printed_whole() {
+        let words = |count: usize| vec!["word"; count].join(" ");
+        let refusal = Refusal { op: "Conv".into(), node: words(100), reason: words(90), hint: words(80) };
+        let text = refusal.to_string();
+        assert!(text.ends_with(&format!("\": {}; {}", words(90), words(80))), "{text}");
+        assert_eq!(text.split('"').nth(1).map(str::len), Some(200), "{text}");
+    }
 
     #[test]
     fn advice_that_was_taken_is_not_given_again() {

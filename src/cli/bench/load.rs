@@ -7,6 +7,7 @@ use lowkey::report::{human_bytes, human_ms};
 use serde::Serialize;
 
 use super::spread::Spread;
+use crate::cli::several;
 use crate::cli::table::{Table, number, text};
 
 /// Times in milliseconds.
@@ -56,7 +57,12 @@ impl Load {
         }
         let mut text = table.for_terminal();
         let (clients, answers, seconds, rate) = (self.clients, self.answers, self.seconds, self.answers_per_second);
-        let _ = write!(text, "\n{answers} answers to {clients} clients in {seconds:.1} s: {rate:.1} per second");
+        let _ = write!(
+            text,
+            "\n{} to {} in {seconds:.1} s: {rate:.1} per second",
+            several(answers as u64, "answer"),
+            several(clients.into(), "client")
+        );
         let wrong = self.wrong.map_or("not compared".to_owned(), |wrong| format!("{wrong} wrong"));
         let _ = write!(text, "\n{wrong}, {} failed, {} times full", self.failed, self.refused);
         for (why, times) in &self.errors {

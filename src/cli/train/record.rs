@@ -7,6 +7,7 @@ use lowkey::train::{Cost, FeatureCost, Net, Progress, Trained};
 use serde::Serialize;
 
 use super::super::records::stage_line;
+use super::super::several;
 
 /// After an epoch.
 #[derive(Serialize)]
@@ -131,12 +132,12 @@ impl Record {
 
     pub fn text(&self) -> String {
         let mut text = format!(
-            "{} on {} samples: {} of {} steps, {} epochs\n{:.1} s, {} over the socket, both ways\n{}\n{}",
+            "{} on {} samples: {} of {} steps, {}\n{:.1} s, {} over the socket, both ways\n{}\n{}",
             self.net,
             self.samples,
             self.steps_here,
             self.steps,
-            self.epochs,
+            several(self.epochs.into(), "epoch"),
             self.seconds,
             human_bytes(self.bytes),
             stage_line("setup", &self.setup),
