@@ -15,8 +15,8 @@ if ! "$folder/venv/bin/pip" install --quiet --disable-pip-version-check 'maturin
     echo "skipped: maturin and the packages that the tests need cannot be had"
     exit 0
 fi
-"$folder/venv/bin/pip" install --quiet --disable-pip-version-check onnx scikit-learn ||
-    echo "skipped: tests that need onnx and scikit-learn"
+"$folder/venv/bin/pip" install --quiet --disable-pip-version-check onnx onnxruntime pandas scikit-learn ||
+    echo "skipped: tests that need onnx, onnxruntime, pandas and scikit-learn"
 "$folder/venv/bin/pip" install --quiet --disable-pip-version-check nbclient nbformat ipykernel matplotlib ||
     echo "skipped: the notebook"
 "$folder/venv/bin/maturin" build --quiet --release --locked --manifest-path python/Cargo.toml --target-dir target --out "$folder/dist"

@@ -199,9 +199,12 @@ class Client(Described):
             insecure=insecure,
         )
         self._keep = prepare
+        self._turn = threading.Lock()
+        """Held by the thread that has an answer made."""
         self._failure: Error | None = None
         self._filling: threading.Thread | None = None
-        self._closed = False
+        self._awaited = False
+        """Someone waits for the line: what is filled stops at the next slot."""
         if prepare:
             try:
                 self._inner.prepare(prepare)
@@ -236,7 +239,10 @@ class Client(Described):
 
     def prepare(self, count: int = 1) -> None:
         """Does what does not depend on inputs, until `count` answers are prepared."""
-        self._inner.prepare(whole("count", count, 0))
+        whole("count", count, 0)
+        with self._turn:
+            self._settle()
+            self._inner.prepare(count)
 
     def infer(self, x: Any, *, pixels: bool = False) -> Answer:
         """Answers one input privately: a numpy array or a torch tensor of shape `input_shape`, or a PIL image.
@@ -244,56 +250,72 @@ class Client(Described):
         Raises InputError for what the network does not read, PeerError when the line is lost: then the session is over.
         """
         [values], kind = read(x, self._inner, pixels=pixels)
-        self._settle()
-        found = self._inner.infer(values.tobytes(), kind)
-        if self._keep:
-            self._fill()
-        return answer(found)
+        return self._answer(values.tobytes(), kind, self._keep)
+
+    def infer_each(self, x: Any, *, pixels: bool = False) -> Iterator[Answer]:
+        """Answers a batch, [n, *input_shape] or PIL images, privately, one after the other, each when it is asked for. While its caller
+        looks at an answer, the next one is prepared in the background: one, or as many as `prepare` says. Raises as `infer`, at once
+        for what the network does not read."""
+        inputs, kind = read(x, self._inner, pixels=pixels, batch=True)
+        return self._each([one.tobytes() for one in inputs], kind)
 
     def infer_many(self, x: Any, *, pixels: bool = False, progress: bool | None = None) -> list[Answer]:
-        """Answers a batch, [n, *input_shape] or PIL images, privately, one after the other; a line of progress where standard error is a
-        terminal. Raises as `infer`."""
+        """All answers of `infer_each`; with a line of progress where standard error is a terminal, or as `progress` says."""
         inputs, kind = read(x, self._inner, pixels=pixels, batch=True)
         shown = sys.stderr.isatty() if progress is None else progress
-        return list(self._each([one.tobytes() for one in inputs], kind, shown))
-
-    def _each(self, inputs: list[bytes], kind: str, shown: bool) -> Iterator[Answer]:
-        self._settle()
-        for number, values in enumerate(inputs, 1):
-            found = self._inner.infer(values, kind)
+        answers: list[Answer] = []
+        for found in self._each([one.tobytes() for one in inputs], kind):
+            answers.append(found)
             if shown:
-                end = "\n" if number == len(inputs) else ""
-                print(f"\r{number} of {len(inputs)} answered", end=end, file=sys.stderr, flush=True)
-            yield answer(found)
-        if self._keep:
-            self._fill()
+                end = "\n" if len(answers) == len(inputs) else ""
+                print(f"\r{len(answers)} of {len(inputs)} answered", end=end, file=sys.stderr, flush=True)
+        return answers
 
-    def _fill(self) -> None:
-        def fill() -> None:
-            try:
-                self._inner.prepare(self._keep)
-            except Error as error:
-                # Told at the next step, unless the session was closed meanwhile.
-                self._failure = None if self._closed else error
+    def _each(self, inputs: list[bytes], kind: str) -> Iterator[Answer]:
+        for number, values in enumerate(inputs, 1):
+            # No more than will be used, until the last one is answered: slots at hand go first.
+            remaining = len(inputs) - number
+            yield self._answer(values, kind, min(remaining, max(self._keep, 1)) or self._keep)
 
-        self._filling = threading.Thread(target=fill, name="lowkey-prepare", daemon=True)
-        self._filling.start()
+    def _answer(self, values: bytes, kind: str, keep: int) -> Answer:
+        """An answer, behind which `keep` prepared ones are made up in the background."""
+        with self._turn:
+            self._settle()
+            found = self._inner.infer(values, kind)
+            if self._inner.ready < keep:
+                self._filling = threading.Thread(target=self._fill, args=(keep,), name="lowkey-prepare")
+                self._filling.start()
+        return answer(found)
+
+    def _fill(self, keep: int) -> None:
+        try:
+            while (ready := self._inner.ready) < keep:
+                self._inner.prepare(ready + 1)
+                # An input waits for one of them, not for all; nor does a program that ends.
+                if self._awaited or not threading.main_thread().is_alive():
+                    break
+        except Error as error:
+            self._failure = error
 
     def _settle(self) -> None:
-        """Waits for what is being prepared, and tells how that failed."""
+        """Has the background stop, and tells how it failed. For who has the turn."""
         if self._filling is not None:
+            self._awaited = True
             self._filling.join()
-            self._filling = None
+            self._filling, self._awaited = None, False
         if self._failure is not None:
             failure, self._failure = self._failure, None
             raise failure
 
     def close(self) -> None:
         """Ends the session; what is prepared is burned."""
-        self._closed = True
-        if self._filling is not None:
-            self._filling.join()
-        self._inner.close()
+        with self._turn:
+            try:
+                self._settle()
+            except Error:
+                # Nobody asks for more answers.
+                pass
+            self._inner.close()
 
     def __enter__(self) -> Client:
         return self

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,6 +57,118 @@ def test_private_answers_equal_those_in_the_clear(digits: lowkey.Model, images: 
         assert [answer.logits.tolist() for answer in many if answer.logits is not None] == logits.tolist()
 
 
+class Recorded:
+    """A session of which the steps that compute are written down, each with what was ready before it."""
+
+    def __init__(self, inner: Any, steps: list[tuple[str, int]], delay: float = 0) -> None:
+        self._inner, self._steps, self._delay = inner, steps, delay
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def infer(self, values: bytes, kind: str) -> Any:
+        self._steps.append(("infer", self._inner.ready))
+        return self._inner.infer(values, kind)
+
+    def prepare(self, count: int) -> int:
+        self._steps.append(("prepare", self._inner.ready))
+        time.sleep(self._delay)
+        return self._inner.prepare(count)
+
+
+def recorded(client: lowkey.Client, delay: float = 0) -> list[tuple[str, int]]:
+    steps: list[tuple[str, int]] = []
+    client._inner = Recorded(client._inner, steps, delay)  # type: ignore[assignment]
+    return steps
+
+
+def waited(condition: Callable[[], bool]) -> bool:
+    """Whether it becomes true within a minute."""
+    until = time.monotonic() + 60
+    while not (found := condition()) and time.monotonic() < until:
+        time.sleep(0.002)
+    return found
+
+
+def test_the_next_slot_is_prepared_while_an_answer_is_looked_at(digits: lowkey.Model, images: np.ndarray) -> None:
+    with lowkey.serve(digits) as server, lowkey.Client(server.address) as client:
+        steps = recorded(client)
+        answers = client.infer_each(images[:4])
+        assert steps == [], "nothing before the first is asked for"
+        for left, answer in zip((3, 2, 1, 0), answers):
+            assert waited(lambda: client.ready == min(left, 1)), steps
+            assert answer.index == digits.predict(images[3 - left]).index
+        assert steps == [("infer", 0), ("prepare", 0), ("infer", 1), ("prepare", 0), ("infer", 1), ("prepare", 0), ("infer", 1)]
+        with pytest.raises(lowkey.InputError, match="an array of shape"):
+            client.infer_each(images[:, :, :4])
+
+
+def test_a_batch_finds_its_slots_ready(digits: lowkey.Model, images: np.ndarray) -> None:
+    with lowkey.serve(digits) as server, lowkey.Client(server.address, prepare=2) as client:
+        steps = recorded(client)
+        found = client.infer_many(images[:5])
+        assert [answer.index for answer in found] == digits.predict_many(images[:5])[0].tolist()
+        # The two at hand go first, each is made up for while there are inputs to come, and at the end two are kept again.
+        assert waited(lambda: client.ready == 2)
+        batch = [("infer", 2), ("prepare", 1), ("infer", 2), ("prepare", 1), ("infer", 2), ("prepare", 1), ("infer", 2), ("infer", 1)]
+        assert steps == [*batch, ("prepare", 0), ("prepare", 1)]
+
+
+def test_an_answer_waits_for_one_slot_and_not_for_all(digits: lowkey.Model, images: np.ndarray) -> None:
+    with lowkey.serve(digits) as server, lowkey.Client(server.address) as client:
+        steps = recorded(client, delay=0.2)
+        client._keep = 20
+        client.infer(images[0])
+        client.infer(images[1])
+        assert steps[:3] == [("infer", 0), ("prepare", 0), ("infer", 1)]
+    assert len(steps) < 6, "closing waits for no more than one either"
+
+
+def test_threads_take_turns(digits: lowkey.Model, images: np.ndarray) -> None:
+    wanted = digits.predict_many(images[:24])[0].tolist()
+    found = [-1] * 24
+    with lowkey.serve(digits) as server, lowkey.Client(server.address, prepare=1) as client:
+
+        def ask(first: int) -> None:
+            for number in range(first, 24, 3):
+                index = client.infer(images[number]).index
+                assert index is not None
+                found[number] = index
+
+        threads = [threading.Thread(target=ask, args=(first,)) for first in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert found == wanted
+
+
+def test_a_lost_line_is_told_at_the_next_step(digits: lowkey.Model, images: np.ndarray) -> None:
+    server = lowkey.serve(digits)
+    client = lowkey.Client(server.address, prepare=1)
+    steps = recorded(client, delay=0.5)
+    client.infer(images[0])
+    server.close()  # before the background has asked for the next slot
+    with pytest.raises(lowkey.PeerError):
+        client.infer(images[1])
+    assert [step for step, _ in steps] == ["infer", "prepare"]
+    client.close()
+
+
+def test_a_program_ends_though_its_client_prepares() -> None:
+    script = """
+import lowkey
+model = lowkey.load("digits")
+images, _ = model.demo()
+client = lowkey.Client(lowkey.serve(model).address, prepare=1)
+client._keep = 64
+client.infer(images[0])
+print("the end")
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "the end\n", "")
+
+
 def test_several_models_at_one_address(digits: lowkey.Model, images: np.ndarray) -> None:
     large = lowkey.load("mnist-minionn-w2a2")
     with lowkey.serve({"small": digits, "large": large}) as server:
@@ -66,6 +181,28 @@ def test_several_models_at_one_address(digits: lowkey.Model, images: np.ndarray)
             assert client.infer(images[0]).index == digits.predict(images[0]).index
         with pytest.raises(lowkey.Error, match="several models"):
             lowkey.Client(server.address)
+
+
+def test_the_line_between_machines(tmp_path: Path, digits: lowkey.Model, images: np.ndarray) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl to make a certificate")
+    chain, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    request = ["-subj", "/CN=lowkey", "-addext", "basicConstraints=critical,CA:FALSE", "-addext", "subjectAltName=DNS:localhost"]
+    make = ["openssl", "req", "-x509", "-newkey", "ed25519", "-nodes", *request, "-keyout", str(key), "-out", str(chain)]
+    subprocess.run(make, check=True, capture_output=True, timeout=60)
+    with pytest.raises(lowkey.Refused, match="nothing protects|TLS|plain"):
+        lowkey.serve(digits, "0.0.0.0:0")
+    with lowkey.serve(digits, "0.0.0.0:0", certificate=(chain, key)) as server:
+        assert server.pin is not None and len(server.pin) == 64
+        address = f"localhost:{server.address.rsplit(':', 1)[1]}"
+        for trust in ({"ca": chain}, {"pin": server.pin}):
+            assert lowkey.models(address, **trust) == server.digests
+            with lowkey.Client(address, digest=server.digest, **trust) as client:
+                assert client.infer(images[0]).index == digits.predict(images[0]).index
+        with pytest.raises(lowkey.Error, match="certificate"):
+            lowkey.Client(address, pin="00" * 32)
+        with pytest.raises(lowkey.InputError, match="both an authority and a pin"):
+            lowkey.Client(address, ca=chain, pin=server.pin)
 
 
 def test_the_plan_is_what_it_takes(digits: lowkey.Model, images: np.ndarray) -> None:
@@ -168,6 +305,20 @@ def test_shapes_that_mean_the_same_are_the_same(digits: lowkey.Model, images: np
     expected = digits.predict(images[0]).index
     for same in (images[0], images[:1], images[0, 0], list(images[0])):
         assert digits.predict(same).index == expected
+
+
+def test_pictures(digits: lowkey.Model, images: np.ndarray) -> None:
+    # The network reads 0 to 15, a picture has 0 to 255.
+    pixels = 17 * images[:3, 0]
+    wanted = digits.predict_many(images[:3])[1].tolist()
+    assert digits.predict_many(pixels, pixels=True)[1].tolist() == wanted
+    image = pytest.importorskip("PIL.Image")
+    pictures = [image.fromarray(one) for one in pixels]
+    with lowkey.serve(digits) as server, lowkey.Client(server.address) as client:
+        assert client.infer(pictures[0].convert("RGB")).logits.tolist() == wanted[0]
+        assert [answer.logits.tolist() for answer in client.infer_many(pictures)] == wanted
+    with pytest.raises(lowkey.InputError, match="9 x 8 pixels"):
+        digits.predict(pictures[0].resize((9, 8)))
 
 
 def test_errors_say_whose_fault_it_is(tmp_path: Path, digits: lowkey.Model) -> None:

@@ -111,7 +111,7 @@ def test_classifiers_of_scikit_learn() -> None:
 
 
 def test_the_quick_start_of_concrete_ml() -> None:
-    """The second column of docs/concrete-ml.md, on the data of that quick start."""
+    """The second columns of docs/concrete-ml.md, on the data of that quick start."""
     pytest.importorskip("onnx")
     pytest.importorskip("sklearn")
     from lowkey.sklearn import LowkeyClassifier
@@ -120,14 +120,20 @@ def test_the_quick_start_of_concrete_ml() -> None:
     from sklearn.model_selection import train_test_split
 
     x, y = make_classification(n_samples=100, class_sep=2, n_features=30, random_state=42)
-    X_train, X_test, y_train, y_test = train_test_split(x, y, test_size=20, random_state=42)
+    X_train, X_test, y_train, y_test = train_test_split(x, y, test_size=0.2, random_state=42)
     model = LowkeyClassifier(LogisticRegression(), bits=8)
     model.fit(X_train, y_train)
-    in_clear = model.predict(X_test)
-    assert (in_clear == model.estimator_.predict(X_test.astype(np.float32))).all() and (in_clear == y_test).mean() > 0.8
+    y_pred_clear = model.predict(X_test)
+    in_floats = model.estimator_.predict(X_test.astype(np.float32))
+    assert (y_pred_clear == in_floats).all() and (y_pred_clear == y_test).mean() > 0.8
+    assert model.model.plan().bytes > 0
     with lowkey.serve(model.model) as server, lowkey.Client(server.address) as client:
-        assert (model.predict(X_test, client=client) == in_clear).all()
-        assert (model.predict_proba(X_test, client=client) == model.predict_proba(X_test)).all()
+        y_pred = model.predict(X_test, client=client)
+        assert (y_pred == y_pred_clear).mean() == 1
+        private, clear = model.predict_proba(X_test[[0]], client=client), model.predict_proba(X_test[[0]])
+        answer = client.infer(X_test[0])
+    assert private.tolist() == clear.tolist() == [answer.probabilities.tolist()]
+    assert answer.logits.tolist() == model.model.predict(X_test[0]).logits.tolist()
 
 
 def test_modules_of_torch() -> None:
