@@ -11,7 +11,7 @@ from typing import Any
 
 from . import _lowkey
 from ._answers import Answer, Stage, answer
-from ._arrays import read
+from ._arrays import Array, read
 from ._checks import whole
 from ._described import Described
 from ._errors import Error, InputError
@@ -257,32 +257,36 @@ class Client(Described):
         looks at an answer, the next one is prepared in the background: one, or as many as `prepare` says. Raises as `infer`, at once
         for what the network does not read."""
         inputs, kind = read(x, self._inner, pixels=pixels, batch=True)
-        return self._each([one.tobytes() for one in inputs], kind)
+        return (self._answer(one.tobytes(), kind, keep) for one, keep in self._kept(inputs))
 
     def infer_many(self, x: Any, *, pixels: bool = False, progress: bool | None = None) -> list[Answer]:
-        """All answers of `infer_each`; with a line of progress where standard error is a terminal, or as `progress` says."""
+        """Answers a batch, [n, *input_shape] or PIL images, privately, one after the other, each with a slot that was prepared behind the one
+        before; with a line of progress where standard error is a terminal, or as `progress` says. Raises as `infer`."""
         inputs, kind = read(x, self._inner, pixels=pixels, batch=True)
         shown = sys.stderr.isatty() if progress is None else progress
         answers: list[Answer] = []
-        for found in self._each([one.tobytes() for one in inputs], kind):
-            answers.append(found)
+        for one, keep in self._kept(inputs):
+            # Nobody looks at an answer before the last one is there, and a thread takes time: no background until then.
+            answers.append(self._answer(one.tobytes(), kind, keep, wait=len(answers) + 1 < len(inputs)))
             if shown:
                 end = "\n" if len(answers) == len(inputs) else ""
                 print(f"\r{len(answers)} of {len(inputs)} answered", end=end, file=sys.stderr, flush=True)
         return answers
 
-    def _each(self, inputs: list[bytes], kind: str) -> Iterator[Answer]:
-        for number, values in enumerate(inputs, 1):
-            # No more than will be used, until the last one is answered: slots at hand go first.
-            remaining = len(inputs) - number
-            yield self._answer(values, kind, min(remaining, max(self._keep, 1)) or self._keep)
+    def _kept(self, inputs: list[Array]) -> Iterator[tuple[Array, int]]:
+        """Each input, and how many slots are wanted behind its answer: no more than will be used, until the last one is answered, so
+        that slots at hand go first."""
+        for remaining, one in zip(reversed(range(len(inputs))), inputs):
+            yield one, min(remaining, max(self._keep, 1)) or self._keep
 
-    def _answer(self, values: bytes, kind: str, keep: int) -> Answer:
-        """An answer, behind which `keep` prepared ones are made up in the background."""
+    def _answer(self, values: bytes, kind: str, keep: int, wait: bool = False) -> Answer:
+        """An answer, behind which slots are prepared until there are `keep`: in the background, or before it is given."""
         with self._turn:
             self._settle()
             found = self._inner.infer(values, kind)
-            if self._inner.ready < keep:
+            if wait:
+                self._inner.prepare(keep)
+            elif self._inner.ready < keep:
                 self._filling = threading.Thread(target=self._fill, args=(keep,), name="lowkey-prepare")
                 self._filling.start()
         return answer(found)

@@ -108,10 +108,10 @@ def test_a_batch_finds_its_slots_ready(digits: lowkey.Model, images: np.ndarray)
         steps = recorded(client)
         found = client.infer_many(images[:5])
         assert [answer.index for answer in found] == digits.predict_many(images[:5])[0].tolist()
-        # The two at hand go first, each is made up for while there are inputs to come, and at the end two are kept again.
+        # The two at hand go first, what is used is made up for while there are inputs to come, and at the end two are kept again.
         assert waited(lambda: client.ready == 2)
-        batch = [("infer", 2), ("prepare", 1), ("infer", 2), ("prepare", 1), ("infer", 2), ("prepare", 1), ("infer", 2), ("infer", 1)]
-        assert steps == [*batch, ("prepare", 0), ("prepare", 1)]
+        batch = [("infer", 2), ("prepare", 1), ("infer", 2), ("prepare", 1), ("infer", 2), ("prepare", 1), ("infer", 2), ("prepare", 1)]
+        assert steps == [*batch, ("infer", 1), ("prepare", 0), ("prepare", 1)]
 
 
 def test_an_answer_waits_for_one_slot_and_not_for_all(digits: lowkey.Model, images: np.ndarray) -> None:
