@@ -151,16 +151,16 @@ class Plan:
 
     def __str__(self) -> str:
         total, estimate = self.record["total"], self.record["estimate"]
-        width = max(len("layer"), *(len(layer["name"]) for layer in self.layers))
+        rows = [(layer["name"], layer["kind"], layer["offline_bytes"], layer["online_bytes"]) for layer in self.layers]
+        # Keys, input, output, and what asks for them.
+        offline, online = (total[stage] - sum(layer[stage] for layer in self.layers) for stage in ("offline_bytes", "online_bytes"))
+        rows += [("besides", "keys, ends", offline, online), ("in all", "", total["offline_bytes"], total["online_bytes"])]
+        width = max(len(name) for name, *_ in rows)
         lines = [
             f"{self.record['model']}, planned for {self.record['link']}",
             f"{'layer':<{width}}  {'kind':<12} {'offline':>10} {'online':>10}",
         ]
-        for layer in self.layers:
-            offline, online = human(layer["offline_bytes"]), human(layer["online_bytes"])
-            lines.append(f"{layer['name']:<{width}}  {layer['kind']:<12} {offline:>10} {online:>10}")
-        offline, online = human(total["offline_bytes"]), human(total["online_bytes"])
-        lines.append(f"{'in all':<{width}}  {'':<12} {offline:>10} {online:>10}")
+        lines += [f"{name:<{width}}  {kind:<12} {human(offline):>10} {human(online):>10}" for name, kind, offline, online in rows]
         lines.append(f"once per client {human(total['setup_bytes'])}; {total['flights']} flights online")
         for link in ("loopback", "lan", "wan"):
             times = estimate[link]

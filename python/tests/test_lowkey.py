@@ -210,7 +210,15 @@ def test_the_plan_is_what_it_takes(digits: lowkey.Model, images: np.ndarray) -> 
     with lowkey.serve(digits, link="loopback") as server, lowkey.Client(server.address) as client:
         answer = client.infer(images[0])
     assert answer.report.bytes == plan.bytes and answer.report.online.flights == plan.flights
-    assert sum(plan.seconds()) > 0 and plan.layers[0]["name"] in str(plan)
+    assert sum(plan.seconds()) > 0
+    # The rows for people add up, to the three digits that they have.
+    lines = str(plan).splitlines()
+    first, last = (next(n for n, line in enumerate(lines) if line.startswith(name)) for name in ("conv1", "in all"))
+    assert [line.split()[0] for line in lines[first:last]] == [layer["name"] for layer in plan.layers] + ["besides"]
+    units = {"B": 1, "kB": 1e3, "MB": 1e6}
+    for back in (-4, -2):
+        *parts, total = (float((cells := line.split())[back]) * units[cells[back + 1]] for line in lines[first : last + 1])
+        assert sum(parts) == pytest.approx(total, rel=0.01)
 
 
 def test_the_class_alone(digits: lowkey.Model, images: np.ndarray) -> None:
