@@ -163,7 +163,9 @@ impl Constant {
 
 /// True of dimensions whose product is a number, those that are 0 left out: products of some of them are numbers too.
 pub(super) fn is_small(dims: &[usize]) -> bool {
-    dims.iter().try_fold(1usize, |all, &size| all.checked_mul(size.max(1)).filter(|&all| all <= 1 << 40)).is_some()
+    dims.iter()
+        .try_fold(1usize, |all, &size| all.checked_mul(size.max(1)).filter(|&all| all as u64 <= 1 << 40))
+        .is_some()
 }
 
 /// The elements; `None` if their number is wrong.
