@@ -53,6 +53,8 @@ impl Chromium {
     pub async fn open(&self, profile: &Path, url: &str) -> Tab {
         let mut process = Command::new(&self.0)
             .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"])
+            // It asks nobody but the page's servers.
+            .args(["--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic"])
             .args(["--remote-debugging-port=0", "--window-size=800,900"])
             .arg(format!("--user-data-dir={}", profile.display()))
             .arg("about:blank")
