@@ -17,7 +17,7 @@
 
 use super::opened::Guard;
 use crate::primitive::block::{Block, Delta};
-use crate::primitive::hash::polyval;
+use crate::primitive::field::{multiply, polyval, times};
 use rayon::prelude::*;
 use zeroize::Zeroizing;
 
@@ -32,11 +32,6 @@ pub const PROOF_BYTES: usize = Block::BYTES;
 
 /// Products that a thread sums up at a time.
 const PART: usize = 1 << 12;
-
-/// a b in the field of POLYVAL, which is that of 2^128 elements with another one.
-fn times(a: Block, b: Block) -> Block {
-    polyval(b, &[a])
-}
 
 /// `a^n`, n not zero.
 fn power(a: Block, n: usize) -> Block {
@@ -58,21 +53,23 @@ pub struct Plane<'a> {
 pub struct Products<'a>(pub Vec<Plane<'a>>);
 
 impl Products<'_> {
-    /// Both blocks that `f` makes of a product, summed up with powers of chi: POLYVAL of all of them.
-    fn sums(&self, chi: Block, f: impl Fn([Block; 3], [u8; 2]) -> [Block; 2] + Sync) -> [Block; 2] {
+    /// Of a product `f` makes two factors and a block: the products of the factors, and the blocks, summed up with powers of chi, POLYVAL of all.
+    fn sums(&self, chi: Block, f: impl Fn([Block; 3], [u8; 2]) -> [Block; 3] + Sync) -> [Block; 2] {
         let parts = self.0.iter().flat_map(|plane| {
             let [x, y, z] = plane.xyz.map(|blocks| blocks.chunks(PART));
             x.zip(y).zip(z).map(|((x, y), z)| ([x, y, z], plane.flipped.map(u8::from)))
         });
         let parts: Vec<([&[Block]; 3], [u8; 2])> = parts.collect();
-        let room = || [(); 2].map(|()| Zeroizing::new(vec![Block::ZERO; PART]));
-        let sums = parts.into_par_iter().map_init(room, |[first, second], ([x, y, z], flipped)| {
+        let room = || [(); 3].map(|()| Zeroizing::new(vec![Block::ZERO; PART]));
+        let sums = parts.into_par_iter().map_init(room, |room, ([x, y, z], flipped)| {
             let len = z.len();
-            let room = first.iter_mut().zip(second.iter_mut());
-            for (((x, y), z), (first, second)) in x.iter().zip(y).zip(z).zip(room) {
-                [*first, *second] = f([*x, *y, *z], flipped);
+            let [first, factors, second] = room.each_mut().map(|room| &mut room[..len]);
+            let room = first.iter_mut().zip(factors.iter_mut()).zip(second.iter_mut());
+            for (((x, y), z), ((first, factor), second)) in x.iter().zip(y).zip(z).zip(room) {
+                [*first, *factor, *second] = f([*x, *y, *z], flipped);
             }
-            (len, [polyval(chi, &first[..len]), polyval(chi, &second[..len])])
+            multiply(first, factors);
+            (len, [polyval(chi, first), polyval(chi, second)])
         });
         sums.collect::<Vec<_>>().into_iter().fold([Block::ZERO; 2], |[first, second], (len, [a, b])| {
             let power = power(chi, len);
@@ -85,7 +82,7 @@ impl Products<'_> {
 pub fn prove(guard: &mut Guard, products: &Products<'_>, mask: &[Block], chi: Block) -> Block {
     let [a, b] = products.sums(chi, |[x, y, z], [not_x, not_y]| {
         let (x_bit, y_bit) = (x.lsb() ^ not_x, y.lsb() ^ not_y);
-        [times(x, y), (y & Block::splat(x_bit)) ^ (x & Block::splat(y_bit)) ^ z]
+        [x, y, (y & Block::splat(x_bit)) ^ (x & Block::splat(y_bit)) ^ z]
     });
     let b_star = mask.iter().enumerate().fold(0_u128, |sum, (i, r)| sum | u128::from(r.lsb()) << i);
     guard.absorb(&[a ^ weighted(mask)]);
@@ -96,8 +93,7 @@ pub fn prove(guard: &mut Guard, products: &Products<'_>, mask: &[Block], chi: Bl
 pub fn verify(guard: &mut Guard, products: &Products<'_>, mask: &[Block], chi: Block, v: Block) {
     let delta = guard.delta().clone();
     let key = |block: Block, flip: u8| key(&delta, block ^ Block::new(flip.into(), 0));
-    let [products, z] =
-        products.sums(chi, |[x, y, z], [not_x, not_y]| [times(key(x, not_x), key(y, not_y)), key(z, 0)]);
+    let [products, z] = products.sums(chi, |[x, y, z], [not_x, not_y]| [key(x, not_x), key(y, not_y), key(z, 0)]);
     let sum = products ^ times(z ^ v, delta.block());
     guard.absorb(&[sum ^ weighted(mask)]);
 }

@@ -17,10 +17,10 @@
 
 use crate::primitive::block::Block;
 use crate::primitive::vectorise::vectorised;
+#[cfg(target_arch = "x86_64")]
+use crate::primitive::wide::Wide;
 use aes::Aes128Enc;
 use aes::cipher::{Array, BlockCipherEncrypt, KeyInit};
-use polyval::Polyval;
-use polyval::universal_hash::UniversalHash;
 
 /// Blocks encrypted per call of the cipher: its widest backend takes 64 at a time.
 const BATCH: usize = 128;
@@ -31,13 +31,6 @@ where
     C: BlockCipherEncrypt<BlockSize = aes::cipher::consts::U16>,
 {
     cipher.encrypt_blocks(Array::cast_slice_from_core_mut(bytemuck::cast_slice_mut(blocks)));
-}
-
-/// POLYVAL of some blocks, linear in them; the first is multiplied by the highest power of `key`.
-pub(crate) fn polyval(key: Block, blocks: &[Block]) -> Block {
-    let mut hash = Polyval::new(&key.to_bytes().into());
-    hash.update(polyval::Block::cast_slice_from_core(bytemuck::cast_slice(blocks)));
-    Block::from_bytes(hash.finalize().into())
 }
 
 /// The tweakable correlation-robust hash `H(x, i) = pi(pi(x) ^ i) ^ pi(x)`.
@@ -107,28 +100,46 @@ impl CcrHash {
     /// # Panics
     /// If `x` and `out` differ in length.
     pub fn hash(&self, x: &[Block], out: &mut [Block]) {
+        self.permute(x, out);
+        out.iter_mut().zip(x).for_each(|(out, &x)| *out ^= sigma(x));
+    }
+
+    /// `out[j] = pi(sigma(x[j]))`, to which whoever reads them adds [`sigma`] again.
+    ///
+    /// # Panics
+    /// If `x` and `out` differ in length.
+    pub(crate) fn permute(&self, x: &[Block], out: &mut [Block]) {
         assert_eq!(x.len(), out.len(), "one output for each input");
         for (x, out) in x.chunks(BATCH).zip(out.chunks_mut(BATCH)) {
-            out.fill(Block::ZERO);
-            add_sigma(x, out);
+            sigma_of(x, out);
             encrypt_blocks(&self.0, out);
-            add_sigma(x, out);
         }
     }
 }
 
+/// `out[j] = sigma(x[j])`.
+fn sigma_of(x: &[Block], out: &mut [Block]) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(wide) = Wide::detect() {
+        let ((x, x_rest), (out, out_rest)) = (x.as_chunks(), out.as_chunks_mut());
+        wide.sigma_of(x, out);
+        return narrow_sigma_of(x_rest, out_rest);
+    }
+    narrow_sigma_of(x, out);
+}
+
 vectorised! {
-    /// `out[j] ^= sigma(x[j])`.
-    fn add_sigma(x: &[Block], out: &mut [Block]) {
+    /// [`sigma_of`] of any number.
+    fn narrow_sigma_of(x: &[Block], out: &mut [Block]) {
         for (out, &x) in out.iter_mut().zip(x) {
-            *out ^= sigma(x);
+            *out = sigma(x);
         }
     }
 }
 
 /// The linear orthomorphism `(low, high) -> (high, low ^ high)`: it and `x -> sigma(x) ^ x` are bijections.
 #[inline]
-fn sigma(x: Block) -> Block {
+pub(crate) fn sigma(x: Block) -> Block {
     Block::new(x.high(), x.low() ^ x.high())
 }
 

@@ -26,7 +26,7 @@
 use super::coins::Coins;
 use super::ggm::{DEPTH, LEAVES};
 use crate::primitive::block::Block;
-use crate::primitive::hash::polyval;
+use crate::primitive::field::polyval;
 use sha2::{Digest, Sha256, Sha512};
 use subtle::{Choice, ConstantTimeEq};
 use zeroize::Zeroizing;

@@ -20,9 +20,14 @@
 //!
 //! [GYW+23]: crate#references
 
+#[cfg(target_arch = "x86_64")]
+mod wide;
+
 use crate::primitive::block::{Block, Delta};
-use crate::primitive::hash::CcrHash;
+use crate::primitive::hash::{CcrHash, sigma};
 use crate::primitive::vectorise::vectorised;
+#[cfg(target_arch = "x86_64")]
+use crate::primitive::wide::{LANES, Wide};
 
 /// Clears the least significant bit.
 const EVEN: Block = Block::new(!1, !0);
@@ -83,20 +88,33 @@ fn expand(hash: &CcrHash, level: usize, last: bool, nodes: &mut [Block]) -> [Blo
     let mask = if last { EVEN } else { Block::ONES };
     let mut sums = [Block::ZERO; 2];
     let (parents, right) = nodes[..2 << level].split_at_mut(1 << level);
-    let mut hashes = [Block::ZERO; CcrHash::BATCH];
+    let mut permuted = [Block::ZERO; CcrHash::BATCH];
     for (parents, right) in parents.chunks_mut(CcrHash::BATCH).zip(right.chunks_mut(CcrHash::BATCH)) {
-        let hashes = &mut hashes[..parents.len()];
-        hash.hash(parents, hashes);
-        children(parents, right, hashes, mask, &mut sums);
+        let permuted = &mut permuted[..parents.len()];
+        hash.permute(parents, permuted);
+        children(parents, right, permuted, mask, &mut sums);
     }
     sums
 }
 
+/// Replaces nodes by their left children, writes the right ones, and adds both up.
+fn children(parents: &mut [Block], right: &mut [Block], permuted: &[Block], mask: Block, sums: &mut [Block; 2]) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(proof) = Wide::detect() {
+        let ((parents, parents_rest), (right, right_rest)) = (parents.as_chunks_mut(), right.as_chunks_mut());
+        let (permuted, permuted_rest) = permuted.as_chunks();
+        wide::children(proof, parents, right, permuted, mask, sums);
+        return narrow_children(parents_rest, right_rest, permuted_rest, mask, sums);
+    }
+    narrow_children(parents, right, permuted, mask, sums);
+}
+
 vectorised! {
-    /// Replaces nodes by their left children, writes the right ones, and adds both up.
-    fn children(parents: &mut [Block], right: &mut [Block], hashes: &[Block], mask: Block, sums: &mut [Block; 2]) {
+    /// [`children`] of any number of nodes.
+    fn narrow_children(parents: &mut [Block], right: &mut [Block], permuted: &[Block], mask: Block, sums: &mut [Block; 2]) {
         let [mut left_sum, mut right_sum] = *sums;
-        for ((parent, right), &hash) in parents.iter_mut().zip(right).zip(hashes) {
+        for ((parent, right), &permuted) in parents.iter_mut().zip(right).zip(permuted) {
+            let hash = permuted ^ sigma(*parent);
             *right = (*parent ^ hash) & mask;
             *parent = hash & mask;
             left_sum ^= *parent;
@@ -106,9 +124,21 @@ vectorised! {
     }
 }
 
+/// Adds to the children of node `hole` of a level what they lack, without a branch on it.
+fn repair(left: &mut [Block], right: &mut [Block], hole: usize, fix_left: Block, fix_right: Block) {
+    #[cfg(target_arch = "x86_64")]
+    if left.len().is_multiple_of(LANES)
+        && let Some(proof) = Wide::detect()
+    {
+        let (left, right) = (left.as_chunks_mut().0, right.as_chunks_mut().0);
+        return wide::repair(proof, left, right, hole, fix_left, fix_right);
+    }
+    narrow_repair(left, right, hole, fix_left, fix_right);
+}
+
 vectorised! {
-    /// Adds to the children of node `hole` of a level what they lack, without a branch on it.
-    fn repair(left: &mut [Block], right: &mut [Block], hole: usize, fix_left: Block, fix_right: Block) {
+    /// [`repair`] of a level of any number of nodes.
+    fn narrow_repair(left: &mut [Block], right: &mut [Block], hole: usize, fix_left: Block, fix_right: Block) {
         for (p, (left, right)) in left.iter_mut().zip(right).enumerate() {
             let here = mask_equal(p, hole);
             *left ^= fix_left & here;
@@ -200,6 +230,34 @@ mod tests {
             puncture(&hash, &alpha, &known, &mut w);
             let broken = v.iter().zip(&w).filter(|&(&v, &w)| v ^ delta.times(w.lsb()) != w).count();
             assert!(broken >= 2, "level {level}");
+        }
+    }
+
+    /// Whatever the processor chooses computes what the portable forms do, at every length.
+    #[test]
+    fn levels_of_vectors_match_levels_of_nodes() {
+        let rng = &mut ChaCha20Rng::seed_from_u64(13);
+        let random = |n: usize, rng: &mut ChaCha20Rng| (0..n).map(|_| Block::random(rng)).collect::<Vec<_>>();
+        for n in [0, 1, 2, 3, 4, 5, 8, 16, 63, 64, 128] {
+            let (parents, permuted) = (random(n, rng), random(n, rng));
+            for mask in [EVEN, Block::ONES] {
+                let mut both = [(); 2].map(|()| (parents.clone(), vec![Block::ZERO; n], [Block::new(3, 4); 2]));
+                let [(left, right, sums), (own_left, own_right, own_sums)] = &mut both;
+                children(left, right, &permuted, mask, sums);
+                narrow_children(own_left, own_right, &permuted, mask, own_sums);
+                let [wide, narrow] = both;
+                assert!(wide == narrow, "{n}");
+            }
+            for hole in [0, n / 2, n.saturating_sub(1)] {
+                let (fix_left, fix_right) = (Block::random(rng), Block::random(rng));
+                let mut both = [(); 2].map(|()| (parents.clone(), permuted.clone()));
+                let [(left, right), (own_left, own_right)] = &mut both;
+                repair(left, right, hole, fix_left, fix_right);
+                narrow_repair(own_left, own_right, hole, fix_left, fix_right);
+                let [wide, narrow] = both;
+                assert!(wide == narrow, "{n} {hole}");
+                assert_eq!(wide.0 != parents, n > 0);
+            }
         }
     }
 

@@ -29,7 +29,7 @@ use super::{DEPTH, LEAVES};
 use crate::correlation::ot::coins::Coins;
 use crate::error::{Error, Result};
 use crate::primitive::block::{Block, Delta};
-use crate::primitive::hash::polyval;
+use crate::primitive::field::{polyval, times};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -83,12 +83,12 @@ impl Context {
 
     /// The sum over all trees of the hashes of their leaves.
     fn of_leaves(&self, batch: &Batch) -> Hashed {
-        let of_tree = |tree: usize| {
-            let mut leaves = Zeroizing::new(vec![Block::ZERO; LEAVES]);
-            batch.leaves(tree, &mut leaves);
-            self.keys(tree).map(|key| polyval(key, &leaves))
+        let room = || Zeroizing::new(vec![Block::ZERO; LEAVES]);
+        let of_tree = |leaves: &mut Zeroizing<Vec<Block>>, tree: usize| {
+            batch.leaves(tree, leaves);
+            self.keys(tree).map(|key| polyval(key, leaves))
         };
-        (0..batch.preset.trees).into_par_iter().map(of_tree).reduce(|| [Block::ZERO; HASHES], xor)
+        (0..batch.preset.trees).into_par_iter().map_init(room, of_tree).reduce(|| [Block::ZERO; HASHES], xor)
     }
 
     /// X: what Delta is multiplied by, from the places that the keys of the trees spell.
@@ -103,11 +103,6 @@ impl Context {
             self.coins.hash("proof of trees").chain_update(self.number.to_le_bytes()).chain_update(self.challenge);
         hash.chain_update(reply).chain_update(bytemuck::cast_slice(opened)).finalize().into()
     }
-}
-
-/// The product of POLYVAL.
-fn times(a: Block, b: Block) -> Block {
-    polyval(a, &[b])
 }
 
 /// `key^(2^DEPTH - alpha)`, the power of the leaf at the place `alpha`, whose bits are the complements of those of `keys`.
