@@ -144,10 +144,14 @@ impl Formed {
             let cots = take(OtCount::received_by(Party::Client, 3 * triples.len()))?;
             let sent = &cots.sent;
             let keys = sent.keys().as_chunks::<3>().0.par_chunks(CHUNK);
-            keys.zip(triples.par_chunks_mut(CHUNK)).enumerate().for_each(|(i, (keys, triples))| {
-                let first = sent.first() + (3 * CHUNK * i) as u64;
-                form_chunk(&sent.hash(first), first, sent.delta(), keys, triples);
-            });
+            let chunks = keys.zip(triples.par_chunks_mut(CHUNK)).enumerate();
+            chunks.for_each_init(
+                || room(4),
+                |room, (i, (keys, triples))| {
+                    let first = sent.first() + (3 * CHUNK * i) as u64;
+                    form_chunk(&sent.hash(first), first, sent.delta(), keys, triples, room);
+                },
+            );
             delta = Some(sent.delta().clone());
         }
         let delta = delta.expect("a batch is not empty");
@@ -173,16 +177,25 @@ impl Formed {
     }
 }
 
+/// Where a thread hashes so many keys of each triple of a chunk: wiped when its chunks are done, not for each of them.
+fn room(keys: usize) -> Zeroizing<Vec<Block>> {
+    Zeroizing::new(vec![Block::ZERO; keys * CHUNK])
+}
+
 /// The tags of one chunk; z_s goes in the place of the lowest bit of the key of r.
-fn form_chunk(hash: &TccrHash, first: u64, delta: &Delta, cots: &[[Block; 3]], triples: &mut [Triple]) {
-    let mut zero: [Block; 2 * CHUNK] = [Block::ZERO; 2 * CHUNK];
-    let keys = &mut zero[..2 * triples.len()];
+fn form_chunk(
+    hash: &TccrHash,
+    first: u64,
+    delta: &Delta,
+    cots: &[[Block; 3]],
+    triples: &mut [Triple],
+    room: &mut [Block],
+) {
+    let (keys, others) = room[..4 * triples.len()].split_at_mut(2 * triples.len());
     for ([x, y, _], keys) in cots.iter().zip(keys.as_chunks_mut().0) {
         *keys = [*x, *y];
     }
     let tweak = |j: usize| Block::new(first + (j / 2 * 3 + j % 2) as u64, 0);
-    let mut one = [Block::ZERO; 2 * CHUNK];
-    let others = &mut one[..keys.len()];
     for (other, key) in others.iter_mut().zip(&*keys) {
         *other = *key ^ delta.block();
     }
@@ -195,8 +208,6 @@ fn form_chunk(hash: &TccrHash, first: u64, delta: &Delta, cots: &[[Block; 3]], t
         let [x, y, r] = cots.map(Tag::of);
         *triple = [x.with_lsb(x_s), y.with_lsb(y_s), r.with_lsb(of_y ^ of_x ^ (x_s & y_s))];
     }
-    zero.zeroize();
-    one.zeroize();
 }
 
 impl Sealed {
@@ -245,10 +256,13 @@ impl Given {
             let received = &cots.received;
             let keys = received.keys().as_chunks::<3>().0.par_chunks(CHUNK);
             let chunks = keys.zip(triples.par_chunks_mut(CHUNK)).zip(e.par_chunks_mut(CHUNK / 8));
-            chunks.enumerate().for_each(|(i, ((keys, triples), e))| {
-                let first = received.first() + (3 * CHUNK * i) as u64;
-                give_chunk(&received.hash(first), first, keys, triples, e);
-            });
+            chunks.enumerate().for_each_init(
+                || room(2),
+                |room, (i, ((keys, triples), e))| {
+                    let first = received.first() + (3 * CHUNK * i) as u64;
+                    give_chunk(&received.hash(first), first, keys, triples, e, room);
+                },
+            );
         }
         Ok((Self { batch, session, space }, e))
     }
@@ -284,9 +298,15 @@ impl Given {
 }
 
 /// e and the tags of one chunk, z_c in the place of the choice of r.
-fn give_chunk(hash: &TccrHash, first: u64, cots: &[[Block; 3]], triples: &mut [Triple], e: &mut [u8]) {
-    let mut space = [Block::ZERO; 2 * CHUNK];
-    let keys = &mut space[..2 * triples.len()];
+fn give_chunk(
+    hash: &TccrHash,
+    first: u64,
+    cots: &[[Block; 3]],
+    triples: &mut [Triple],
+    e: &mut [u8],
+    room: &mut [Block],
+) {
+    let keys = &mut room[..2 * triples.len()];
     for ([x, y, _], keys) in cots.iter().zip(keys.as_chunks_mut().0) {
         *keys = [*x, *y];
     }
@@ -297,7 +317,6 @@ fn give_chunk(hash: &TccrHash, first: u64, cots: &[[Block; 3]], triples: &mut [T
         packed::set(e, i, z_c ^ r.lsb());
         *triple = [x, y, r.with_lsb(z_c)];
     }
-    space.zeroize();
 }
 
 /// A party's halves of d and f of every pair of every bucket, one after the other; what is left of the last byte is zero.
