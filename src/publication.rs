@@ -194,7 +194,7 @@ impl ServerModel {
 
         let epoch = EpochSeed(epoch);
         let masks = keys::rerandomiser_masks(&plan.sets, &epoch).map_err(Error::internal)?;
-        let publisher = Publisher { epoch: &epoch, masks: &masks, server_key, context: &context };
+        let publisher = Publisher { epoch: &epoch, masks: &masks, server_key, context: &context, kept: plan.kept() };
         let mut hint = Vec::with_capacity(plan.hint_bytes());
         let own = |weights: &Option<LinearWeights>| weights.as_ref().map_or(Vec::new(), |own| own.bias.clone());
         let mut biases: ByNode<Vec<i64>> = network.weights().linear.iter().map(own).collect();
@@ -264,7 +264,7 @@ impl ClientModel {
         let epoch = EpochSeed(package.epoch);
         let masks = keys::rerandomiser_masks(&plan.sets, &epoch).map_err(Error::internal)?;
         let mut rest = package.hint.as_slice();
-        let mut layers = Vec::new();
+        let (mut layers, kept) = (Vec::new(), plan.kept());
         for (done, node) in plan.linear.iter().enumerate() {
             progress(done, plan.linear.len());
             let Some(layer) = &node.encrypted else {
@@ -273,7 +273,7 @@ impl ClientModel {
             };
             let (hint, after) = rest.split_at(layer.hint_len());
             rest = after;
-            let half = client_layer(layer.clone(), &epoch, hint)
+            let half = client_layer(layer.clone(), &epoch, hint, kept)
                 .map_err(|error| Error::Peer(Party::Server, Misbehaviour::Hint(error)))?;
             layers.push(Some(half));
         }

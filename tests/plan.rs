@@ -7,7 +7,7 @@ use lowkey::plan::{MAX_HINT_COEFFICIENTS, MAX_LAYER_OTS, Plan, PlanError};
 use lowkey::planner;
 use lowkey::{Link, Reveal, Schedule};
 use lowkey_bridge::budget::{self, Norms};
-use lowkey_bridge::{client_layer, keys};
+use lowkey_bridge::{Kept, client_layer, keys};
 use lowkey_he::{EpochSeed, Mask, MaskId, Ring, noise, pack, round_to};
 use lowkey_models::answer::MAX_CLASSES;
 use lowkey_models::{Architecture, Input, LinearWeights, Network, Node, Op, Term, Weights, Window, random, zoo};
@@ -370,7 +370,7 @@ fn a_hint_does_not_reach_the_pads_of_the_next_layer() {
 
     // -hint s at the coefficient of output o is -(a s) at the coefficient of element o.
     let ring = Ring::<u32>::shared(set).unwrap();
-    let places = || tile.bodies.iter().map(|body| body.place);
+    let places = || tile.bodies.iter().map(|body| body.place());
     let place = |element: usize| places().find(|place| place.element == Some(element as u32)).expect("sent");
     let from = wide.terms[0].packing.output_coefficient(0, 0);
     let mut hint = Vec::new();
@@ -393,8 +393,10 @@ fn a_hint_does_not_reach_the_pads_of_the_next_layer() {
     let rng = &mut ChaCha20Rng::seed_from_u64(3);
     let (mut secrets, _) = keys::generate(&plan.sets, &masks, rng).unwrap();
     let honest = vec![0; last.hint_len()];
-    let (wide_half, last_half) =
-        (client_layer(wide.clone(), &epoch, &hint).unwrap(), client_layer(last.clone(), &epoch, &honest).unwrap());
+    let (wide_half, last_half) = (
+        client_layer(wide.clone(), &epoch, &hint, Kept::Ready).unwrap(),
+        client_layer(last.clone(), &epoch, &honest, Kept::Ready).unwrap(),
+    );
     let mut pads = vec![0; OUTPUTS];
     last_half.encrypt_pads(0, &mut secrets, &mut pads, rng).unwrap();
     let shares = wide_half.share(&secrets).unwrap();

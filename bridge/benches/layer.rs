@@ -10,7 +10,7 @@ use lowkey_bridge::budget::{self, Norms};
 use lowkey_bridge::conv::ConvShape;
 use lowkey_bridge::keys::{self, SetPlan};
 use lowkey_bridge::{
-    LayerParameters, LayerPlan, Packing, Publisher, Schedule, Secrets, TermPlan, client_layer, publish_layer,
+    Kept, LayerParameters, LayerPlan, Packing, Publisher, Schedule, Secrets, TermPlan, client_layer, publish_layer,
 };
 use lowkey_he::mask::EpochSeed;
 use lowkey_he::params::{self, ParameterSet};
@@ -59,10 +59,11 @@ fn stages(c: &mut Criterion, name: &str, ell: u32, shape: &ConvShape) {
     let sets = [SetPlan { set, secrets: plan.secrets(), b0_rounding: rounding.b0 }];
     let epoch = EpochSeed([3; 32]);
     let masks = keys::rerandomiser_masks(&sets, &epoch).expect("a known set");
-    let publisher = Publisher { epoch: &epoch, masks: &masks, server_key: &[1; 32], context: &[2; 32] };
+    let publisher =
+        Publisher { epoch: &epoch, masks: &masks, server_key: &[1; 32], context: &[2; 32], kept: Kept::Ready };
     let publish = || publish_layer(Arc::clone(&plan), &[&weights], &publisher).expect("the noise fits");
     let (server, hint) = publish();
-    let client = client_layer(Arc::clone(&plan), &epoch, &hint).expect("an honest server");
+    let client = client_layer(Arc::clone(&plan), &epoch, &hint, Kept::Ready).expect("an honest server");
     let pads: Vec<u64> = (0..shape.input_len()).map(|_| rng.next_u64() & ((1 << ell) - 1)).collect();
     let (mut secrets, b0) = keys::generate(&sets, &masks, &mut rng).expect("masks of this plan");
     let keys = keys::receive(&sets, &b0).expect("an honest client");

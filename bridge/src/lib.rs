@@ -50,7 +50,7 @@ pub mod product;
 pub use error::BridgeError;
 pub use linear::client::{ClientLinear, client_layer};
 pub use linear::keys::{RerandomiserMasks, Secrets, ServerKeys, SetPlan};
-pub use linear::layer::{LayerPlan, Schedule, TermPlan};
+pub use linear::layer::{Kept, LayerPlan, Schedule, TermPlan};
 pub use linear::packing::{DoesNotFit, Packing};
 pub use linear::publish::{Publisher, publish_layer};
 pub use linear::server::{OfflineShare, ServerLinear};

@@ -8,7 +8,7 @@ use common::{convolve, shapes};
 use layer::{EPOCH, FIRST, Layer, Shares};
 use lowkey_bridge::budget::{self, Norms};
 use lowkey_bridge::conv::ConvShape;
-use lowkey_bridge::{LayerParameters, Packing, Schedule, client_layer, keys};
+use lowkey_bridge::{Kept, LayerParameters, Packing, Schedule, client_layer, keys};
 use lowkey_he::mask::{Mask, MaskId};
 use lowkey_he::params::{self, ParameterSet};
 use lowkey_he::{Evaluator, Hint, Ring, Rounding};
@@ -24,6 +24,7 @@ struct Case {
     weights: Vec<Vec<i32>>,
     input: Vec<i64>,
     bands: usize,
+    kept: Kept,
 }
 
 impl Case {
@@ -34,7 +35,7 @@ impl Case {
             .map(|s| (0..s.out_channels * s.fan_in()).map(|_| rng.random_range(-weight..=weight)).collect())
             .collect();
         let input = (0..shapes[0].input_len()).map(|_| rng.random_range(0..=activation)).collect();
-        let mut case = Self { set, ell: 0, shapes, weights, input, bands: 1 };
+        let mut case = Self { set, ell: 0, shapes, weights, input, bands: 1, kept: Kept::Ready };
         let largest = case.plain().into_iter().map(i64::abs).max().unwrap_or(0);
         case.ell = (64 - largest.leading_zeros() + 1).max(2);
         case
@@ -60,7 +61,7 @@ impl Case {
     fn layer(&self, rounding: Rounding) -> Layer {
         let parameters = LayerParameters { set: self.set, ell: self.ell, rounding };
         assert!(parameters.consistent());
-        Layer::banded(parameters, self.bands, &self.shapes, &self.weights)
+        Layer::banded(parameters, self.bands, &self.shapes, &self.weights, self.kept)
     }
 
     /// Runs the layer; `None` if the parameter set does not fit it.
@@ -177,6 +178,29 @@ fn bands_are_exact() {
     }
 }
 
+/// Whether transforms are kept or made again, the hint and both shares are the same: of one tile, of several, of inner products, in bands
+/// and branches.
+#[test]
+fn what_is_kept_changes_nothing() {
+    let (square, dense) = (ConvShape::square, ConvShape::dense);
+    for (shapes, bands) in [
+        (vec![square(4, 6, 3, 12, 1)], 1),
+        (vec![square(1, 2, 3, 70, 1)], 1),
+        (vec![dense(300, 20)], 1),
+        (vec![square(8, 6, 3, 7, 1), square(8, 6, 1, 7, 0)], 4),
+    ] {
+        for set in [&params::T32N1024, &params::T64N2048] {
+            let run = |kept| {
+                let case = Case { bands, kept, ..Case::new(set, shapes.clone(), 1, 1, 6) };
+                let rounding = budget::largest_rounding(set, case.ell, &case.norms(), 4).expect("fits");
+                let shares = case.check(Schedule::Prepared, 10).expect("fits");
+                (case.layer(rounding).hint, shares.c, shares.v)
+            };
+            assert!(run(Kept::Ready) == run(Kept::Packed), "{shapes:?}, {}", set.name);
+        }
+    }
+}
+
 /// Three to six branches, planned as tightly as they fit.
 #[test]
 fn many_branches_fit_and_are_exact() {
@@ -230,7 +254,7 @@ fn messages_of_the_wrong_length_are_refused() {
     let parameters = LayerParameters { set, ell: 10, rounding: Rounding { body: 5, b0: 3, hint: 5 } };
     let Layer { plan, sets, hint, client, server, masks } =
         Layer::publish(parameters, &[ConvShape::square(1, 2, 3, 8, 0)], &[vec![1; 18]]);
-    assert!(client_layer(plan, &EPOCH, &hint[1..]).is_err_and(|e| e.is_peer_fault()));
+    assert!(client_layer(plan, &EPOCH, &hint[1..], Kept::Ready).is_err_and(|e| e.is_peer_fault()));
     let (mut secrets, b0) = keys::generate(&sets, &masks, &mut ChaCha20Rng::from_seed([0; 32])).unwrap();
     assert!(keys::receive(&sets, &b0[1..]).is_err_and(|e| e.is_peer_fault()));
     let keys = keys::receive(&sets, &b0).unwrap();

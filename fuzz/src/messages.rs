@@ -9,7 +9,7 @@ use lowkey::session::{Accept, Action, Ask, Done, Hello, Listing, MAX_CONTROL, Re
 use lowkey_bridge::conv::ConvShape;
 use lowkey_bridge::keys::{self as bridge_keys, SetPlan};
 use lowkey_bridge::{
-    LayerParameters, LayerPlan, Packing, Publisher, Schedule, ServerKeys, ServerLinear, TermPlan, client_layer,
+    Kept, LayerParameters, LayerPlan, Packing, Publisher, Schedule, ServerKeys, ServerLinear, TermPlan, client_layer,
     publish_layer,
 };
 use lowkey_he::params::{self, ParameterSet};
@@ -144,9 +144,10 @@ impl Layer {
         let sets = [SetPlan { set, secrets: plan.secrets(), b0_rounding: 3 }];
         let epoch = EpochSeed([1; 32]);
         let masks = bridge_keys::rerandomiser_masks(&sets, &epoch).expect("masks");
-        let publisher = Publisher { epoch: &epoch, masks: &masks, server_key: &[2; 32], context: &[3; 32] };
+        let publisher =
+            Publisher { epoch: &epoch, masks: &masks, server_key: &[2; 32], context: &[3; 32], kept: Kept::Ready };
         let (server, hint) = publish_layer(plan.clone(), &[&[1; 18]], &publisher).expect("it fits");
-        let client = client_layer(plan.clone(), &epoch, &hint).expect("its own hint");
+        let client = client_layer(plan.clone(), &epoch, &hint, Kept::Ready).expect("its own hint");
         let mut rng = ChaCha20Rng::from_seed([4; 32]);
         let (_, b0) = bridge_keys::generate(&sets, &masks, &mut rng).expect("keys");
         let mut message = |schedule| {

@@ -42,7 +42,8 @@ pub struct Hint<W: TorusWord> {
 pub struct Rerandomiser<W: TorusWord> {
     ring: &'static Ring<W>,
     coefficients: Vec<i8>,
-    ntt: NttSmall<W>,
+    /// Kept, or made for each product.
+    ntt: Option<NttSmall<W>>,
 }
 
 /// What everybody gets, and what the server keeps.
@@ -222,7 +223,14 @@ impl<W: TorusWord> Rerandomiser<W> {
         let mut coefficients = vec![0; ring.degree()];
         sample::ternary(rng, &mut coefficients);
         let ntt = ring.forward_ternary(&coefficients);
-        Self { ring, coefficients, ntt }
+        Self { ring, coefficients, ntt: Some(ntt) }
+    }
+
+    /// Drops the transform, twelve bytes of thirteen, which every product makes again from now on.
+    pub fn compact(&mut self) {
+        if let Some(mut ntt) = self.ntt.take() {
+            ntt.zeroize();
+        }
     }
 
     /// |u_o|^2, which is also |u_o|_1.
@@ -241,7 +249,10 @@ impl<W: TorusWord> Rerandomiser<W> {
 
     /// acc += b*_0 * u_o, in the transformed domain, where the products with the weights are summed.
     pub fn apply_acc(&self, b0: &NttPoly<W>, acc: &mut NttPoly<W>) {
-        self.ring.mul_acc(acc, b0, &self.ntt);
+        match &self.ntt {
+            Some(ntt) => self.ring.mul_acc(acc, b0, ntt),
+            None => self.ring.mul_acc(acc, b0, &Zeroizing::new(self.ring.forward_ternary(&self.coefficients))),
+        }
     }
 
     /// The coefficients at `positions` of b*_0 * u_o, by inner products.
@@ -256,7 +267,7 @@ impl<W: TorusWord> Rerandomiser<W> {
 impl<W: TorusWord> Drop for Rerandomiser<W> {
     fn drop(&mut self) {
         self.coefficients.zeroize();
-        self.ntt.zeroize();
+        self.compact();
     }
 }
 

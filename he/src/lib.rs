@@ -126,7 +126,7 @@ pub use context::{OutputContext, Widths};
 pub use error::HeError;
 pub use evaluate::{Evaluator, WeightPolynomial};
 pub use hint::{Draw, Hint, Published, Rerandomiser, publication_rng, publish};
-pub use mask::{EpochSeed, Mask, MaskId};
+pub use mask::{EpochSeed, Mask, MaskId, MaskTransform};
 pub use noise::{Cross, Drawn, NoiseTerms, Norms};
 pub use params::ParameterSet;
 pub use ring::{NttPoly, NttSmall, Ring};

@@ -33,10 +33,16 @@ use crate::word::TorusWord;
 /// A public mask polynomial, in both representations.
 #[derive(Debug, Clone)]
 pub struct Mask<W: TorusWord> {
+    coefficients: Vec<W>,
+    transform: MaskTransform<W>,
+}
+
+/// The transform of a mask: all that a body is made of.
+#[derive(Debug, Clone)]
+pub struct MaskTransform<W: TorusWord> {
     ring: &'static Ring<W>,
     id: MaskId,
-    coefficients: Vec<W>,
-    ntt: NttPoly<W>,
+    pub(crate) ntt: NttPoly<W>,
 }
 
 impl<W: TorusWord> Mask<W> {
@@ -52,17 +58,17 @@ impl<W: TorusWord> Mask<W> {
         };
         let coefficients: Vec<W> = (0..ring.degree()).map(|_| word()).collect();
         let ntt = ring.forward(&coefficients);
-        Self { ring, id, coefficients, ntt }
+        Self { coefficients, transform: MaskTransform { ring, id, ntt } }
     }
 
     /// The mask's name.
     pub fn id(&self) -> MaskId {
-        self.id
+        self.transform.id
     }
 
     /// The ring it lives in.
     pub fn ring(&self) -> &'static Ring<W> {
-        self.ring
+        self.transform.ring
     }
 
     /// Its N coefficients.
@@ -72,7 +78,29 @@ impl<W: TorusWord> Mask<W> {
 
     /// Its transform.
     pub fn ntt(&self) -> &NttPoly<W> {
-        &self.ntt
+        &self.transform.ntt
+    }
+
+    /// Its transform, with its name.
+    pub fn transform(&self) -> &MaskTransform<W> {
+        &self.transform
+    }
+
+    /// Its transform alone.
+    pub fn into_transform(self) -> MaskTransform<W> {
+        self.transform
+    }
+}
+
+impl<W: TorusWord> MaskTransform<W> {
+    /// The mask's name.
+    pub fn id(&self) -> MaskId {
+        self.id
+    }
+
+    /// The ring it lives in.
+    pub fn ring(&self) -> &'static Ring<W> {
+        self.ring
     }
 }
 

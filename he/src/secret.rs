@@ -13,7 +13,7 @@ use rand::CryptoRng;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::error::HeError;
-use crate::mask::{Mask, MaskId};
+use crate::mask::{Mask, MaskId, MaskTransform};
 use crate::ring::{NttPoly, NttSmall, Ring};
 use crate::sample;
 use crate::window::Window;
@@ -62,18 +62,23 @@ impl<W: TorusWord> Secret<W> {
     /// [`HeError::ParameterSet`] for a mask of another set.
     pub fn body<R: CryptoRng>(&mut self, mask: &Mask<W>, rng: &mut R) -> Result<Zeroizing<Vec<W>>, HeError> {
         let mut out = Zeroizing::new(vec![W::default(); self.ring.degree()]);
-        self.body_into(mask, rng, &mut out)?;
+        self.body_into(mask.transform(), rng, &mut out)?;
         Ok(out)
     }
 
     /// [`body`](Self::body) into `out` (N words), which an error leaves as it was.
-    pub fn body_into<R: CryptoRng>(&mut self, mask: &Mask<W>, rng: &mut R, out: &mut [W]) -> Result<(), HeError> {
+    pub fn body_into<R: CryptoRng>(
+        &mut self,
+        mask: &MaskTransform<W>,
+        rng: &mut R,
+        out: &mut [W],
+    ) -> Result<(), HeError> {
         self.ring.expect_set(mask.ring().set())?;
         if !self.used.insert(mask.id()) {
             return Err(HeError::MaskReused(mask.id()));
         }
         self.scratch.clear();
-        self.ring.mul_acc(&mut self.scratch, mask.ntt(), &self.negated);
+        self.ring.mul_acc(&mut self.scratch, &mask.ntt, &self.negated);
         self.ring.inverse_into(&mut self.scratch, out);
         sample::noise_minus(rng, self.ring.set().noise_bound, out);
         Ok(())
@@ -201,7 +206,7 @@ mod tests {
         let mask = Mask::expand(ring, &EpochSeed([1; 32]), ID);
         secret.body(&mask, &mut rng).unwrap();
         let (before, mut out) = (rng.clone(), vec![7; 1024]);
-        assert!(secret.body_into(&mask, &mut rng, &mut out).is_err());
+        assert!(secret.body_into(mask.transform(), &mut rng, &mut out).is_err());
         assert_eq!((rng, out), (before, vec![7; 1024]));
     }
 

@@ -235,7 +235,7 @@ fn the_rerandomiser_multiplies_in_all_forms() {
     let mut rng = seeded(16);
     let ring = ring::<u32>(&T32N2048);
     let mut published = publish(&[evaluated::<u32>(&T32N2048)], &mask0(&T32N2048), &mut rng, 4, |_| true).unwrap();
-    let (_, rerandomiser) = published.remove(0);
+    let (_, mut rerandomiser) = published.remove(0);
     let b0 = uniform::<u32>(&mut rng, 2048);
     let whole = rerandomiser.apply(&ring.forward(&b0));
     let mut acc = ring.zero();
@@ -243,5 +243,7 @@ fn the_rerandomiser_multiplies_in_all_forms() {
     assert_eq!(ring.inverse(&acc), *whole);
     let positions = [0, 5, 2047];
     assert_eq!(*rerandomiser.apply_at(&Window::new(&b0), &positions), positions.map(|i| whole[i]));
+    rerandomiser.compact();
+    assert_eq!(rerandomiser.apply(&ring.forward(&b0)), whole);
     assert_eq!(format!("{rerandomiser:?}"), "Rerandomiser(T32N2048, [redacted])");
 }

@@ -68,16 +68,17 @@ pub(crate) async fn correct(
     reveal: Reveal,
     mut halves: Halves,
 ) -> Result<ClientSlot> {
+    let pad = input_pad(&halves);
     let programs = client_programs(channel, model, ot, supply, &mut halves).await?;
     channel.scope(OUTPUT);
     let answer = answer::offline(channel, &model.plan, reveal, ot, Some(&halves)).await?;
     hear_ready(channel, number).await?;
-    Ok(ClientSlot { session, number, pad: input_pad(&mut halves), programs, answer })
+    Ok(ClientSlot { session, number, pad, programs, answer })
 }
 
-/// Client: xhat of the input, out of its half.
-pub(crate) fn input_pad(halves: &mut Halves) -> RingShare {
-    std::mem::replace(&mut halves.shared[TensorId::INPUT], RingShare::none())
+/// Client: xhat of the input, of its half. Its programs drop that.
+pub(crate) fn input_pad(halves: &Halves) -> RingShare {
+    halves.shared[TensorId::INPUT].clone()
 }
 
 /// Client: the programs of all nodes, offline, up to the output, whose half is left.
@@ -103,7 +104,7 @@ pub(crate) async fn client_programs(
             }
             Step::Linear(_) | Step::Local { .. } | Step::Reshape => None,
         });
-        halves.drop_own(lifetimes.after(node));
+        halves.drop_all(lifetimes.after(node));
     }
     Ok(programs)
 }

@@ -23,9 +23,10 @@ const MAX_STRIDE: u64 = 64;
 /// ResNet-50 and a MobileNet on images of 224 pixels fit half of it, one on 640 by 480 does not.
 pub(crate) const MAX_PACKED: u64 = (1 << 26) / NARROW;
 
-/// Most coefficients of all hints together: terms x output ciphertexts x N. A client keeps each as a transform of up to 12 bytes
-/// or as a window of up to 16, whatever its rounding leaves on the wire: 2 GiB at most, 0.65 GiB for a ResNet-50 (27,560 channels
-/// at N = 2048), which would fit at N = 4096 too.
+/// Most coefficients of all hints together: terms x output ciphertexts x N. Of so many a client keeps what travels ([`Kept::Packed`]), 8 bytes of
+/// each at most: 1 GiB, 0.16 GiB for a ResNet-50 (27,560 channels at N = 2048, which would fit at N = 4096 too).
+///
+/// [`Kept::Packed`]: lowkey_bridge::Kept::Packed
 pub const MAX_HINT_COEFFICIENTS: u64 = (1 << 27) / NARROW;
 
 /// A linear node: encrypted terms and identities.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use lowkey_bridge::Schedule;
+use lowkey_bridge::{Kept, Schedule};
 use lowkey_mpc::ot::{Correlations, OtCount};
 use lowkey_mpc::party::Party;
 use lowkey_mpc::program::Program;
@@ -13,6 +13,8 @@ use super::{Nonlinear, Plan, Reveal, Step};
 
 /// Bytes of a word of a server's keys in memory for a byte on the wire: unpacked, and transformed for three primes.
 const KEY_EXPANSION: usize = 6;
+/// Most bytes of transforms that a client keeps between inferences; more are made again for each.
+const MOST_READY: usize = 128 << 20;
 /// Bytes of a share, whatever its ring.
 const WORD: usize = size_of::<u64>();
 /// What a process takes before it has a model.
@@ -68,10 +70,19 @@ impl Plan {
         }
     }
 
+    /// In which form both parties keep what they multiply keys with. Transforms of a small network are ready for the next inference; those of a
+    /// large one would be most of what a party holds, and making them is little beside the inference itself.
+    pub fn kept(&self) -> Kept {
+        let ready = self.linear.iter().filter_map(|node| node.encrypted.as_ref());
+        let ready: usize = ready.map(|layer| layer.model_bytes(Kept::Ready)[0]).sum();
+        if ready > MOST_READY { Kept::Packed } else { Kept::Ready }
+    }
+
     /// What a client's process takes at its peak, and a server's, of one session with one slot, given what a server needs for these: an
     /// estimate.
     pub fn peak_bytes(&self, memory: &ServerMemory) -> [u64; 2] {
-        let model = self.linear.iter().filter_map(|node| node.encrypted.as_ref()).map(|layer| layer.model_bytes());
+        let model =
+            self.linear.iter().filter_map(|node| node.encrypted.as_ref()).map(|layer| layer.model_bytes(self.kept()));
         let [client, server] = model.fold([0, 0], |[c, v], [own, theirs]| [c + own, v + theirs]);
         let both = self.own_bytes() as u64 + memory.with_slots(1);
         // A client has made of the hint what it needs; a server sends it to whoever comes.

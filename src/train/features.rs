@@ -187,10 +187,10 @@ impl Extraction<'_> {
             supply.start(channel, ot).await?;
             let rng = &mut self.randomness.next_rng();
             let mut halves = offline::send_lattice(channel, &model, Draws::Once(rng)).await?;
+            let pad = offline::input_pad(&halves);
             let programs = offline::client_programs(channel, &model, ot, supply, &mut halves).await?;
             offline::hear_ready(channel, number as u64).await?;
             rows.extend(answer::share(&model.plan.answer, &halves).words());
-            let pad = offline::input_pad(&mut halves);
             online::client_nodes(channel, &model, &pad, programs, &input, &mut Times::new()).await?;
             (self.told)(number + 1);
         }

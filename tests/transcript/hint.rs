@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lowkey::{Link, ServerModel};
-use lowkey_bridge::{LayerPlan, Publisher, keys, publish_layer};
+use lowkey_bridge::{Kept, LayerPlan, Publisher, keys, publish_layer};
 use lowkey_he::{EpochSeed, Evaluator, Hint, Mask, MaskId, Ring, TorusWord, with_word};
 use lowkey_models::{Network, zoo};
 
@@ -163,7 +163,13 @@ fn a_changed_weight_takes_fresh_randomness_under_the_same_masks() {
         let (_, own) = network.linear(node.node.index()).expect("a linear node");
         let array = own.terms[0].as_ref().expect("weights").as_standard_layout();
         let weights = array.as_slice().expect("standard layout");
-        let publisher = Publisher { epoch: &epoch, masks: &masks, server_key: &[1; 32], context: &[context; 32] };
+        let publisher = Publisher {
+            epoch: &epoch,
+            masks: &masks,
+            server_key: &[1; 32],
+            context: &[context; 32],
+            kept: Kept::Ready,
+        };
         let (_, hint) = publish_layer(layer.clone(), &[weights], &publisher).expect("it fits");
         outputs(&layer, &hint, &epoch, &[weights])
     };

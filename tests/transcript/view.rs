@@ -280,7 +280,7 @@ impl Received {
     ) {
         for tile in &term.tiles {
             let low = match schedule {
-                Schedule::Prepared => tile.bodies.iter().filter(|body| body.own_pad).count(),
+                Schedule::Prepared => tile.bodies.iter().filter(|body| body.own_pad()).count(),
                 Schedule::Direct => 0,
             };
             let parts = [

@@ -73,7 +73,7 @@ impl Direct {
             first += height;
         }
         let pack = |digit: Digit| {
-            let mut packed = Vec::new();
+            let mut packed = Vec::with_capacity(shape.groups * outputs * layout.terms.len());
             for group in 0..shape.groups {
                 for panel in &panels {
                     let first = group * outputs + panel.first;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lowkey_he::hint::Hint;
-use lowkey_he::mask::{EpochSeed, Mask};
+use lowkey_he::mask::{EpochSeed, Mask, MaskTransform};
 use lowkey_he::pack;
 use lowkey_he::ring::{NttPoly, Ring};
 use lowkey_he::secret::Secret;
@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::by_set::LinearWord;
 use super::keys::Secrets;
-use super::layer::{BodyPlan, LayerPlan, Schedule, TermPlan, TilePlan};
+use super::layer::{BodyPlan, Kept, LayerPlan, Schedule, TermPlan, TilePlan};
 use crate::convert;
 use crate::error::BridgeError;
 use crate::parameters::LayerParameters;
@@ -62,15 +62,17 @@ pub(crate) struct ClientLayer<W: LinearWord> {
 }
 
 struct ClientTerm<W: LinearWord> {
-    masks: Vec<Mask<W>>,
+    masks: Vec<MaskTransform<W>>,
     /// By output ciphertext.
     hints: Vec<ClientHint<W>>,
 }
 
-/// A hint in the form in which it meets the secret.
+/// A hint in the form in which it meets the secret, or packed.
 enum ClientHint<W: LinearWord> {
     Product(NttPoly<W>),
     Inner(Window<W>),
+    /// As it came; it was read once before.
+    Packed(Box<[u8]>),
 }
 
 /// The bodies of one tile as they travel, without the bits that are rounded off.
@@ -87,12 +89,13 @@ pub fn client_layer(
     plan: Arc<LayerPlan>,
     epoch: &EpochSeed,
     hint: &[u8],
+    kept: Kept,
 ) -> Result<Box<dyn ClientLinear>, BridgeError> {
-    with_word!(plan.parameters.set, W => Ok(Box::new(ClientLayer::<W>::new(plan, epoch, hint)?)))
+    with_word!(plan.parameters.set, W => Ok(Box::new(ClientLayer::<W>::new(plan, epoch, hint, kept)?)))
 }
 
 impl<W: LinearWord> ClientLayer<W> {
-    pub(crate) fn new(plan: Arc<LayerPlan>, epoch: &EpochSeed, hint: &[u8]) -> Result<Self, BridgeError> {
+    pub(crate) fn new(plan: Arc<LayerPlan>, epoch: &EpochSeed, hint: &[u8], kept: Kept) -> Result<Self, BridgeError> {
         if hint.len() != plan.hint_len() {
             return Err(BridgeError::Length { what: "the hint", expected: plan.hint_len(), found: hint.len() });
         }
@@ -100,9 +103,16 @@ impl<W: LinearWord> ClientLayer<W> {
         let mut hints = hint.chunks_exact(plan.one_hint_len());
         let terms = plan.terms.iter().map(|term| {
             let own: Vec<&[u8]> = hints.by_ref().take(plan.output_ciphertexts()).collect();
-            let read = |bytes| ClientHint::read(ring, &plan, term, bytes);
+            let read = |bytes: &[u8]| match kept {
+                Kept::Ready => ClientHint::read(ring, &plan, term, bytes),
+                Kept::Packed => {
+                    Hint::from_bytes(ring, plan.parameters.rounding.hint, bytes)?;
+                    Ok(ClientHint::Packed(bytes.into()))
+                }
+            };
             let hints = own.into_par_iter().map(read).collect::<Result<_, _>>()?;
-            Ok(ClientTerm { masks: term.masks(ring, epoch), hints })
+            let masks = term.masks(ring, epoch).into_iter().map(Mask::into_transform).collect();
+            Ok(ClientTerm { masks, hints })
         });
         let terms = terms.collect::<Result<_, BridgeError>>()?;
         Ok(Self { plan, terms })
@@ -133,7 +143,7 @@ impl<W: LinearWord> ClientLayer<W> {
     fn encrypt_tile<R: CryptoRng>(
         &self,
         tile: &TilePlan,
-        masks: &[Mask<W>],
+        masks: &[MaskTransform<W>],
         schedule: Schedule,
         secret: &mut Secret<W>,
         values: &mut dyn Values,
@@ -145,11 +155,11 @@ impl<W: LinearWord> ClientLayer<W> {
             full: Vec::with_capacity(tile.full_count(schedule)),
         };
         let mut t = Zeroizing::new(vec![W::default(); parameters.set.degree]);
-        for bodies in tile.bodies.chunk_by(|a, b| a.place.ciphertext == b.place.ciphertext) {
+        for bodies in tile.bodies.chunk_by(|a, b| a.ciphertext() == b.ciphertext()) {
             // t_j = a_j s + e_j.
-            secret.body_into(&masks[bodies[0].place.ciphertext as usize], rng, &mut t)?;
+            secret.body_into(&masks[bodies[0].ciphertext() as usize], rng, &mut t)?;
             for body in bodies {
-                words.push(body, t[body.place.coefficient as usize], parameters, schedule, values);
+                words.push(body, t[body.coefficient()], parameters, schedule, values);
             }
         }
         Ok(words)
@@ -157,16 +167,27 @@ impl<W: LinearWord> ClientLayer<W> {
 
     /// p_c = -hint s of every output, the terms added up.
     pub(crate) fn phases(&self, secrets: &Secrets) -> Result<Zeroizing<Vec<W>>, BridgeError> {
-        let secrets = secrets.get::<W>(self.plan.parameters.set)?;
+        let set = self.plan.parameters.set;
+        let (secrets, ring) = (secrets.get::<W>(set)?, Ring::<W>::shared(set)?);
         let mut phases = Zeroizing::new(vec![W::default(); self.plan.outputs()]);
         let pixels = self.plan.pixels();
-        phases.par_chunks_mut(self.plan.bands() * pixels).enumerate().for_each(|(number, phases)| {
+        let of_output = |(number, phases): (usize, &mut [W])| {
             for (plan, own) in self.plan.terms.iter().zip(&self.terms) {
+                let read;
+                let hint = match &own.hints[number] {
+                    ClientHint::Packed(bytes) => {
+                        read = ClientHint::read(ring, &self.plan, plan, bytes)?;
+                        &read
+                    }
+                    held => held,
+                };
                 for (secret, tile) in secrets.iter().skip(self.plan.first_secret).zip(&plan.tiles) {
-                    own.hints[number].add_phases(secret, tile, pixels, phases);
+                    hint.add_phases(secret, tile, pixels, phases);
                 }
             }
-        });
+            Ok::<_, BridgeError>(())
+        };
+        phases.par_chunks_mut(self.plan.bands() * pixels).enumerate().try_for_each(of_output)?;
         Ok(phases)
     }
 }
@@ -183,7 +204,7 @@ impl<W: LinearWord> TileWords<W> {
     ) {
         let (rounding, ell, log_scaling) = (parameters.rounding.body, parameters.ell, parameters.log_scaling());
         let word = round_to(t, rounding);
-        match body.place.element {
+        match body.element() {
             // The pad is what makes the body's top bits zero; the low bits travel.
             Some(element) if body.is_low(schedule) => {
                 let pad = word.shr(log_scaling).wrapping_neg();
@@ -215,6 +236,7 @@ impl<W: LinearWord> ClientHint<W> {
                 Zeroizing::new(coefficients.iter().map(|&coefficient| all[coefficient]).collect())
             }
             Self::Inner(hint) => secret.phase_share_at(hint, &coefficients),
+            Self::Packed(_) => unreachable!("a packed hint is read first"),
         };
         tile.add(&shares, pixels, phases);
     }

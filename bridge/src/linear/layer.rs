@@ -1,5 +1,7 @@
 //! What both parties know of an encrypted linear layer: its terms, their packing, and which bodies travel whole.
 
+use std::fmt;
+
 use lowkey_he::mask::{EpochSeed, Mask, MaskId};
 use lowkey_he::pack;
 use lowkey_he::ring::Ring;
@@ -21,6 +23,16 @@ pub enum Schedule {
     Prepared,
     /// The whole body when the client's share exists; no offline stage.
     Direct,
+}
+
+/// In which form the parties keep, between inferences, what they multiply keys with: the client its hints, the server what re-randomises
+/// them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// Transformed, 8 or 12 bytes per coefficient: for the next product at once.
+    Ready,
+    /// In few bytes: hints as they travel, what re-randomises them in one byte per coefficient. Each inference transforms them again.
+    Packed,
 }
 
 /// One linear layer with at least one encrypted term.
@@ -64,14 +76,21 @@ pub struct TilePlan {
     pixels: usize,
 }
 
-/// One coefficient that is sent encrypted, and how.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// One coefficient that is sent encrypted, and how, in eight bytes: a large network has ten million.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct BodyPlan {
-    /// Where it sits and what it encrypts.
-    pub place: Body,
-    /// Whether its top bits are the pad itself, so that the prepared schedule sends its low bits only.
-    pub own_pad: bool,
+    /// The input element, or [`NO_ELEMENT`].
+    element: u32,
+    /// Ciphertext, coefficient and whether the body defines its pad, from the highest bits to the lowest.
+    place: u32,
 }
+
+/// For padding.
+const NO_ELEMENT: u32 = u32::MAX;
+/// Bits of a coefficient's number.
+const COEFFICIENT_BITS: u32 = 13;
+/// Ciphertexts of a term are fewer: a packing's size, which plans limit to 2^26 words, counts each as its degree.
+const MOST_CIPHERTEXTS: u32 = 1 << (u32::BITS - 1 - COEFFICIENT_BITS);
 
 /// One output of a tile that the layer uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,14 +125,19 @@ impl LayerPlan {
 
     /// Bytes of memory that the client's half of the layer takes, and the server's, about: hints and masks in the form in which they meet a secret,
     /// and what re-randomises hints; kernels of both stages.
-    pub fn model_bytes(&self) -> [usize; 2] {
+    pub fn model_bytes(&self, kept: Kept) -> [usize; 2] {
         let set = self.parameters.set;
         // Residues of three primes, or two.
         let coefficient = if set.torus_bits > 32 { 12 } else { 8 };
         let of_term = |term: &TermPlan| {
             let hints = self.output_ciphertexts() * set.degree;
             let weights = term.packing.shape().out_channels * term.packing.shape().fan_in();
-            [(hints + term.packing.ciphertexts() * set.degree) * coefficient, hints * (coefficient + 1) + 8 * weights]
+            let own = match kept {
+                Kept::Ready => hints * coefficient,
+                Kept::Packed => self.output_ciphertexts() * self.one_hint_len(),
+            };
+            let theirs = hints + if term.keeps_transforms(kept) { hints * coefficient } else { 0 };
+            [own + term.packing.ciphertexts() * set.degree * coefficient, theirs + 8 * weights]
         };
         self.terms.iter().map(of_term).fold([0, 0], |[c, v], [own, theirs]| [c + own, v + theirs])
     }
@@ -163,6 +187,16 @@ impl TermPlan {
     pub fn new(layer: u32, packing: Packing, mut claim: impl FnMut(u32) -> bool) -> Self {
         let tiles = (0..packing.tiles()).map(|index| TilePlan::new(&packing, index, &mut claim)).collect();
         Self { layer, packing, tiles }
+    }
+
+    /// Whether the server keeps what re-randomises hints transformed: unless all outputs are inner products, and in few bytes where several
+    /// tiles use a transform in each inference.
+    pub(crate) fn keeps_transforms(&self, kept: Kept) -> bool {
+        let products = self.tiles.iter().filter(|tile| !tile.has_few_outputs()).count();
+        match kept {
+            Kept::Ready => products > 0,
+            Kept::Packed => products > 1,
+        }
     }
 
     /// a_j of all input ciphertexts, in order.
@@ -219,7 +253,7 @@ impl TilePlan {
             Useful { pixel: y * width + x, from: i * tile_width + j, coefficient: packing.output_coefficient(i, j) }
         });
         let outputs = outputs.collect();
-        let mut body = |place: Body| BodyPlan { place, own_pad: place.element.is_some_and(&mut *claim) };
+        let mut body = |place: Body| BodyPlan::new(place, place.element.is_some_and(&mut *claim));
         let bodies = tile.bodies.into_iter().map(&mut body).collect();
         let pixels = packing.tile_output().iter().product();
         Self { bodies, gather: tile.gather, outputs, bands: packing.bands(), band: packing.band(), pixels }
@@ -276,8 +310,67 @@ impl TilePlan {
 }
 
 impl BodyPlan {
+    fn new(Body { ciphertext, coefficient, element }: Body, own_pad: bool) -> Self {
+        assert!(ciphertext < MOST_CIPHERTEXTS && coefficient >> COEFFICIENT_BITS == 0, "within a plan's limits");
+        let place = (ciphertext << COEFFICIENT_BITS | coefficient) << 1 | u32::from(own_pad);
+        Self { element: element.unwrap_or(NO_ELEMENT), place }
+    }
+
+    /// Where it sits and what it encrypts.
+    pub fn place(&self) -> Body {
+        let (ciphertext, coefficient) = (self.ciphertext(), self.coefficient() as u32);
+        Body { ciphertext, coefficient, element: self.element() }
+    }
+
+    /// Which ciphertext of the term.
+    pub(crate) fn ciphertext(&self) -> u32 {
+        self.place >> 1 >> COEFFICIENT_BITS
+    }
+
+    /// Which coefficient.
+    pub(crate) fn coefficient(&self) -> usize {
+        (self.place >> 1 & ((1 << COEFFICIENT_BITS) - 1)) as usize
+    }
+
+    /// The input element; `None` for padding.
+    pub(crate) fn element(&self) -> Option<u32> {
+        (self.element != NO_ELEMENT).then_some(self.element)
+    }
+
+    /// Whether its top bits are the pad itself, so that the prepared schedule sends its low bits only.
+    pub fn own_pad(&self) -> bool {
+        self.place & 1 == 1
+    }
+
     /// Whether it travels as low bits only.
     pub(crate) fn is_low(&self, schedule: Schedule) -> bool {
-        schedule == Schedule::Prepared && self.own_pad
+        schedule == Schedule::Prepared && self.own_pad()
+    }
+}
+
+impl fmt::Debug for BodyPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BodyPlan").field("place", &self.place()).field("own_pad", &self.own_pad()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What goes in comes out, up to the limits; a body takes eight bytes.
+    #[test]
+    fn bodies_come_back() {
+        assert_eq!(size_of::<BodyPlan>(), 8);
+        for ciphertext in [0, 1, MOST_CIPHERTEXTS - 1] {
+            for coefficient in [0, 1, 4095, (1 << COEFFICIENT_BITS) - 1] {
+                for (element, own_pad) in [(None, false), (Some(0), true), (Some(7), false), (Some(u32::MAX - 1), true)]
+                {
+                    let body = Body { ciphertext, coefficient, element };
+                    let packed = BodyPlan::new(body, own_pad);
+                    assert_eq!((packed.place(), packed.own_pad()), (body, own_pad));
+                }
+            }
+        }
     }
 }

@@ -23,7 +23,7 @@ use super::client::{ClientLayer, Pads, Shares};
 use super::keys::{self, RerandomiserMasks, SetPlan};
 use super::server::ServerLayer;
 use crate::conv::{ConvShape, Kernel};
-use crate::{LayerParameters, LayerPlan, Packing, Publisher, Schedule, TermPlan};
+use crate::{Kept, LayerParameters, LayerPlan, Packing, Publisher, Schedule, TermPlan};
 
 /// Few bits: these layers need no room, and every body keeps both parts.
 const ELL: u32 = 6;
@@ -72,7 +72,8 @@ impl Run {
 
         let epoch = EpochSeed(rng.random());
         let masks = keys::rerandomiser_masks(&sets, &epoch).unwrap();
-        let publisher = Publisher { epoch: &epoch, masks: &masks, server_key: &[1; 32], context: &[2; 32] };
+        let publisher =
+            Publisher { epoch: &epoch, masks: &masks, server_key: &[1; 32], context: &[2; 32], kept: Kept::Ready };
         let base = ChaCha20Rng::from_seed(rng.random());
         let of_output = |_: &[u8; 32], output: u32| {
             let mut rng = base.clone();
@@ -80,7 +81,7 @@ impl Run {
             self.sources.generator(HintNoise, rng)
         };
         let (server, hint) = ServerLayer::<W>::publish_with(plan.clone(), &[weights], &publisher, of_output).unwrap();
-        let client = ClientLayer::<W>::new(plan.clone(), &epoch, &hint).unwrap();
+        let client = ClientLayer::<W>::new(plan.clone(), &epoch, &hint, Kept::Ready).unwrap();
         Layer { plan, sets, masks, client, server }
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use lowkey_he::context::{OutputContext, Widths};
 use lowkey_he::evaluate::Evaluator;
-use lowkey_he::hint::{Draw, Published, Rerandomiser, publication_rng, publish};
+use lowkey_he::hint::{Draw, Hint, Rerandomiser, publication_rng, publish};
 use lowkey_he::mask::{EpochSeed, Mask};
 use lowkey_he::noise::{self, NoiseTerms};
 use lowkey_he::ring::Ring;
@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 use super::budget::{Norms, norms_per_ciphertext};
 use super::by_set::LinearWord;
 use super::keys::RerandomiserMasks;
-use super::layer::LayerPlan;
+use super::layer::{Kept, LayerPlan, TermPlan};
 use super::meetings::Meetings;
 use super::packing::{PACKING_VERSION, Packing};
 use super::server::{ServerLayer, ServerLinear};
@@ -36,6 +36,8 @@ pub struct Publisher<'a> {
     /// Digest of the plan and of all weights. What else an output depends on (weight polynomials, masks, parameters) is added
     /// for each output ([`OutputContext`]).
     pub context: &'a [u8; 32],
+    /// In which form the server keeps what re-randomises hints.
+    pub kept: Kept,
 }
 
 /// Publishes a layer: the server's half, and the hint's bytes. `weights` has, per term, `[out, in / groups, kernel]`.
@@ -91,7 +93,11 @@ struct Publication<'a, W: LinearWord> {
     norms: Vec<Vec<Norms>>,
     meetings: Meetings,
     context: OutputContext,
+    kept: Kept,
 }
+
+/// A hint's bytes, and what the server keeps of it.
+type OfTerm<W> = (Vec<u8>, Rerandomiser<W>);
 
 /// The masks of one output, evaluated.
 struct Evaluated<W> {
@@ -116,6 +122,7 @@ impl<'a, W: LinearWord> Publication<'a, W> {
             norms: terms().zip(weights).map(|(term, own)| norms_of(&term.packing, own)).collect(),
             meetings: Meetings::new(plan),
             context: OutputContext::new(publisher.context, PACKING_VERSION, publisher.epoch, mask0, widths),
+            kept: publisher.kept,
         })
     }
 
@@ -124,13 +131,20 @@ impl<'a, W: LinearWord> Publication<'a, W> {
         &self,
         output: usize,
         rng: impl Fn(&[u8; 32], u32) -> R,
-    ) -> Result<Vec<Published<W>>, BridgeError> {
+    ) -> Result<Vec<OfTerm<W>>, BridgeError> {
         // sum_j w_oj a_j, and the digest of all that it is made of.
         let evaluated = self.evaluate(output)?;
         // u_o and e_o of all terms, again if the noise of their sum is too large.
         let mut rng = rng(&evaluated.context, output as u32);
         let fits = |draws: &[Draw<W>]| self.margin_bits(output, draws) >= 0.0;
-        Ok(publish(&evaluated.sums, self.mask0, &mut rng, self.plan.parameters.rounding.hint, fits)?)
+        let published = publish(&evaluated.sums, self.mask0, &mut rng, self.plan.parameters.rounding.hint, fits)?;
+        let keep = |((hint, mut rerandomiser), term): ((Hint<W>, Rerandomiser<W>), &TermPlan)| {
+            if !term.keeps_transforms(self.kept) {
+                rerandomiser.compact();
+            }
+            (hint.to_bytes(), rerandomiser)
+        };
+        Ok(published.into_iter().zip(&self.plan.terms).map(keep).collect())
     }
 
     /// The masks of every term evaluated with the weights of one output.
@@ -165,12 +179,12 @@ fn norms_of(packing: &Packing, weights: &[i32]) -> Vec<Norms> {
 }
 
 /// The hints' bytes and the rerandomisers, by term and then by output.
-fn by_term<W: LinearWord>(outputs: Vec<Vec<Published<W>>>, terms: usize) -> (Vec<u8>, Vec<Vec<Rerandomiser<W>>>) {
+fn by_term<W: LinearWord>(outputs: Vec<Vec<OfTerm<W>>>, terms: usize) -> (Vec<u8>, Vec<Vec<Rerandomiser<W>>>) {
     let mut hints = vec![Vec::new(); terms];
     let mut rerandomisers: Vec<Vec<_>> = (0..terms).map(|_| Vec::new()).collect();
     for output in outputs {
         for (term, (hint, rerandomiser)) in output.into_iter().enumerate() {
-            hints[term].extend_from_slice(&hint.to_bytes());
+            hints[term].extend_from_slice(&hint);
             rerandomisers[term].push(rerandomiser);
         }
     }

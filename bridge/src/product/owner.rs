@@ -42,7 +42,7 @@ pub fn encrypt<R: CryptoRng>(
         for d in 0..digits.count {
             for j in 0..inner {
                 // a_j s + e_j + scaling 2^(b d) A.
-                secret.body_into(&masks[plan.polynomial(i, d, j)], rng, &mut body)?;
+                secret.body_into(masks[plan.polynomial(i, d, j)].transform(), rng, &mut body)?;
                 for (y, k) in packing.inner(j).enumerate() {
                     for (x, row) in packing.rows(i).enumerate() {
                         let message = a[row * plan.sizes().inner + k] << (plan.log_scaling() + digits.place(d));

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use lowkey_bridge::conv::ConvShape;
 use lowkey_bridge::keys::{self, SetPlan};
 use lowkey_bridge::{
-    ClientLinear, LayerParameters, LayerPlan, Packing, Publisher, RerandomiserMasks, Schedule, Secrets, ServerLinear,
-    TermPlan, client_layer, publish_layer,
+    ClientLinear, Kept, LayerParameters, LayerPlan, Packing, Publisher, RerandomiserMasks, Schedule, Secrets,
+    ServerLinear, TermPlan, client_layer, publish_layer,
 };
 use lowkey_he::mask::EpochSeed;
 use rand_chacha::ChaCha20Rng;
@@ -34,11 +34,17 @@ pub struct Shares {
 impl Layer {
     /// The first body of an element defines its pad.
     pub fn publish(parameters: LayerParameters, shapes: &[ConvShape], weights: &[Vec<i32>]) -> Self {
-        Self::banded(parameters, 1, shapes, weights)
+        Self::banded(parameters, 1, shapes, weights, Kept::Ready)
     }
 
-    /// As [`publish`](Self::publish), with `bands` output channels in an output ciphertext.
-    pub fn banded(parameters: LayerParameters, bands: usize, shapes: &[ConvShape], weights: &[Vec<i32>]) -> Self {
+    /// As [`publish`](Self::publish), with `bands` output channels in an output ciphertext, in either form.
+    pub fn banded(
+        parameters: LayerParameters,
+        bands: usize,
+        shapes: &[ConvShape],
+        weights: &[Vec<i32>],
+        kept: Kept,
+    ) -> Self {
         let set = parameters.set;
         let mut claimed = vec![false; shapes[0].input_len()];
         let terms = shapes.iter().zip(FIRST..).map(|(shape, layer)| {
@@ -51,11 +57,11 @@ impl Layer {
         let plan = Arc::new(LayerPlan { first_secret: 1, parameters, output, terms });
         let sets = [SetPlan { set, secrets: 1 + plan.secrets(), b0_rounding: parameters.rounding.b0 }];
         let masks = keys::rerandomiser_masks(&sets, &EPOCH).unwrap();
-        let publisher = Publisher { epoch: &EPOCH, masks: &masks, server_key: &[1; 32], context: &[2; 32] };
+        let publisher = Publisher { epoch: &EPOCH, masks: &masks, server_key: &[1; 32], context: &[2; 32], kept };
         let weights: Vec<&[i32]> = weights.iter().map(Vec::as_slice).collect();
         let (server, hint) = publish_layer(plan.clone(), &weights, &publisher).unwrap();
         assert_eq!(hint.len(), plan.hint_len());
-        let client = client_layer(plan.clone(), &EPOCH, &hint).unwrap();
+        let client = client_layer(plan.clone(), &EPOCH, &hint, kept).unwrap();
         Self { plan, sets, masks, hint, client, server }
     }
 

@@ -13,7 +13,7 @@ use crate::conv::ConvShape;
 use crate::linear::budget::{Norms, norms_per_output};
 use crate::linear::keys::{self, SetPlan};
 use crate::linear::server::ServerLayer;
-use crate::{Packing, Publisher};
+use crate::{Kept, Packing, Publisher};
 
 const OUTPUTS: usize = 12;
 const EPOCH: EpochSeed = EpochSeed([7; 32]);
@@ -76,7 +76,8 @@ impl Case {
         let (set, rounding) = (self.plan.parameters.set, self.plan.parameters.rounding);
         let sets = [SetPlan { set, secrets: self.plan.secrets(), b0_rounding: rounding.b0 }];
         let masks = keys::rerandomiser_masks(&sets, &EPOCH).unwrap();
-        let publisher = Publisher { epoch: &EPOCH, masks: &masks, server_key: &[1; 32], context: &[2; 32] };
+        let publisher =
+            Publisher { epoch: &EPOCH, masks: &masks, server_key: &[1; 32], context: &[2; 32], kept: Kept::Ready };
         let weights: Vec<&[i32]> = self.weights.iter().map(Vec::as_slice).collect();
         let (server, hint) = ServerLayer::<u32>::publish(self.plan.clone(), &weights, &publisher).unwrap();
         let mask0 = masks.get::<u32>(set).unwrap();
