@@ -80,6 +80,9 @@ impl Architecture {
         if !coding.parts.is_empty() {
             return ClassRule::None("it has several outputs");
         }
+        if coding.ends.iter().any(|end| matches!(end, End::Clip { .. })) {
+            return ClassRule::None("its outputs are clipped at the end, so that several may be the largest");
+        }
         let image = coding.shape()[1..] != [1, 1];
         let scaled = !coding.units.is_empty();
         match (coding.class, coding.above(self.output_scale)) {
@@ -245,6 +248,9 @@ fn apply(end: End, values: &mut [f64], channels: usize, places: usize) {
     match end {
         End::Sigmoid => values.iter_mut().for_each(|v| *v = 1.0 / (1.0 + (-*v).exp())),
         End::Tanh => values.iter_mut().for_each(|v| *v = v.tanh()),
+        End::Clip { low, high } => values.iter_mut().for_each(|v| {
+            *v = v.max(low.map_or(f64::NEG_INFINITY, f64::from)).min(high.map_or(f64::INFINITY, f64::from));
+        }),
         End::Softmax | End::LogSoftmax => {
             for place in 0..places {
                 let at = |c: usize| c * places + place;

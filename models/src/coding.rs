@@ -349,7 +349,7 @@ fn fits(dims: &[usize], shape: Shape) -> bool {
 }
 
 /// What a file does with its last values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum End {
     /// Over the channels of each position.
@@ -360,6 +360,15 @@ pub enum End {
     Sigmoid,
     /// Of each value.
     Tanh,
+    /// Of each value, whose bounds these are.
+    Clip {
+        /// The least; none where it is absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        low: Option<f32>,
+        /// The largest; none where it is absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        high: Option<f32>,
+    },
 }
 
 /// A class that a file computes: the channel with the largest value.
@@ -457,6 +466,7 @@ impl OutputPart {
             && self.scale.is_none_or(|scale| scale.is_normal() && scale > 0.0)
             && self.zero_point.unsigned_abs() < 1 << 16
             && self.ends.len() <= 4
+            && self.ends.iter().all(|end| end.possible())
     }
 }
 
@@ -479,12 +489,24 @@ impl fmt::Display for OutputPart {
 }
 
 impl End {
+    /// Bounds are numbers, the lower one first.
+    fn possible(&self) -> bool {
+        match *self {
+            End::Clip { low, high } => {
+                let finite = [low, high].into_iter().flatten().all(f32::is_finite);
+                finite && low.zip(high).is_none_or(|(low, high)| low <= high)
+            }
+            End::Softmax | End::LogSoftmax | End::Sigmoid | End::Tanh => true,
+        }
+    }
+
     fn name(self) -> &'static str {
         match self {
             End::Softmax => "softmax",
             End::LogSoftmax => "log softmax",
             End::Sigmoid => "sigmoid",
             End::Tanh => "tanh",
+            End::Clip { .. } => "clip",
         }
     }
 }
@@ -496,6 +518,7 @@ impl OutputCoding {
             && self.dtype.is_none_or(Dtype::possible)
             && self.zero_point.unsigned_abs() < 1 << 16
             && self.ends.len() <= 4
+            && self.ends.iter().all(|end| end.possible())
             && (self.units.is_empty() || self.units.len() == shape[0] && self.parts.is_empty())
             && self.units.iter().all(|unit| unit.is_normal() && *unit > 0.0)
             && self.parts.len() <= MAX_PARTS

@@ -76,7 +76,7 @@ impl Answer {
             Some(([.., End::Softmax | End::Sigmoid], _) | ([], true)) => Some(scores.clone()),
             None | Some(([], false)) => Some(softmax(scores)),
             Some(([.., End::LogSoftmax], _)) => Some(scores.iter().map(|score| score.exp()).collect()),
-            Some(([.., End::Tanh], _)) => None,
+            Some(([.., End::Tanh | End::Clip { .. }], _)) => None,
         }
     }
 }

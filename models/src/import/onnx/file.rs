@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::constants;
 use super::graph::Node;
 use super::operators::{self, Becomes};
+use super::requantise::BEFORE_FUNCTIONS;
 use super::stop::Stop;
 use super::value::Value;
 use super::walk::Walk;
@@ -90,6 +91,9 @@ impl<'m> Walk<'m> {
                 return Ok(self.value(node, 0)?.clone());
             }
         }
+        if !matches!(node.op(), "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze" | "Transpose") {
+            self.quantised_ahead(node)?;
+        }
         match operators::find(node.op()).map(|operator| &operator.becomes) {
             Some(Becomes::Imported(_, import) | Becomes::Dropped(_, import)) => {
                 let value = self.along_rows(node, *import)?;
@@ -125,7 +129,7 @@ pub(super) fn problem(node: Node<'_>, stop: Stop, approximate: bool) -> ImportPr
             );
         }
         Obstacle::NoFit { .. } => ("use a scale that is a power of two", true),
-        Obstacle::NotMonotone { .. } => ("quantise the values before the function, so that it becomes a table", false),
+        Obstacle::NotMonotone { .. } => (BEFORE_FUNCTIONS, false),
         Obstacle::TooWide { .. } => ("quantise to at most 8 bits", false),
         Obstacle::Falling { .. } => ("give all channels the same sign", false),
     };

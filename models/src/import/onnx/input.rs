@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::ahead::Ahead;
 use super::client::Chain;
 use super::constants::{quant_rule, target_element, whole_weights};
 use super::graph::{Graph, Node};
@@ -35,6 +36,8 @@ pub(super) struct Input<'m> {
     pub steps: Vec<Step>,
     /// The tensors that these steps make, and whether they are flattened.
     pub passed: Vec<(&'m str, bool)>,
+    /// What is moved before it is quantised.
+    pub ahead: Ahead<'m>,
 }
 
 impl<'m> Input<'m> {
@@ -72,6 +75,9 @@ impl<'m> Input<'m> {
             let hint = "put QuantizeLinear or Quant on the graph's input, or give it 8-bit integers";
             return Err((None, ImportProblem::File { reason, hint }.into()));
         };
+        let ahead = if element == Element::Float { Ahead::of(graph, start) } else { Ahead::default() };
+        let first = ahead.quantisers.first().filter(|_| !node.is_quantiser());
+        let (node, at) = first.map_or((node, at), |&quantiser| (quantiser, 0));
         let known = Known { graph, node, values };
         let mut whole = false;
         let quantiser = if element == Element::Float {
@@ -92,7 +98,7 @@ impl<'m> Input<'m> {
         let scaled = element.is_none() || !matches!(node.op(), "ConvInteger" | "MatMulInteger");
         let dims = dims[1..].to_vec();
         let layout = Layout::of_rank(rank);
-        Ok(Input { quantiser, element, layout, shape, dims, order, dtype, scaled, whole, steps, passed })
+        Ok(Input { quantiser, element, layout, shape, dims, order, dtype, scaled, whole, steps, passed, ahead })
     }
 
     /// The network's input: y = q - lo.

@@ -36,10 +36,12 @@ impl<'m> Walk<'m> {
         }
         let weights = if node.int("transB", 0) == 0 { Rc::new(weights.transposed()?) } else { weights };
         let input = self.plain(&real, node)?;
-        let sum = self.dense_sum(input.id, real.layout, &weights)?;
+        let (sum, layout, back) = self.rows_sum(node, input.id, real.layout, &weights)?;
+        self.bias_of_columns(node, 2)?;
         let alpha = node.float("alpha", 1.0);
         self.quantised_again(node, input, &weights, &sum)?;
-        self.sum(node, FusedKind::Gemm, input, &weights, alpha, sum, Layout::of_rank(2))
+        let value = self.sum(node, FusedKind::Gemm, input, &weights, alpha, sum, layout)?;
+        self.moved_back(node, value, back)
     }
 
     /// `MatMul` of an activation and constant weights.
@@ -71,8 +73,7 @@ impl<'m> Walk<'m> {
                 let (sum, layout) = self.conv_sum(node, x.id, x.layout, &weights)?;
                 (sum, layout, None)
             }
-            FusedKind::MatMul => self.rows_sum(node, x.id, x.layout, &weights)?,
-            FusedKind::Gemm => (self.dense_sum(x.id, x.layout, &weights)?, Layout::of_rank(2), None),
+            FusedKind::MatMul | FusedKind::Gemm => self.rows_sum(node, x.id, x.layout, &weights)?,
         };
         let bias = match kind {
             FusedKind::Conv => node.input(8).map(|_| 8),
@@ -81,6 +82,9 @@ impl<'m> Walk<'m> {
         };
         let mut sum = sum;
         if let Some(index) = bias {
+            if gemm {
+                self.bias_of_columns(node, index)?;
+            }
             let bias = self.constant(node, index)?.to_ints().filter(|bias| bias.len() == sum.bias.len());
             let bias = bias.ok_or_else(|| Stop::new("a bias that is not one integer per channel", "export it so"))?;
             sum.bias = bounded(&bias)?;
@@ -88,7 +92,8 @@ impl<'m> Walk<'m> {
         let (y_scale, y_zero) = if gemm { (7, 8) } else { (6, 7) };
         if node.input(y_scale).is_none() {
             let input = Scale { id: x.id, unit: x_scale, error: 0.0, quantised: Some((x_zero, x.element)) };
-            return self.sum(node, kind, input, &weights, alpha, sum, layout);
+            let value = self.sum(node, kind, input, &weights, alpha, sum, layout)?;
+            return self.moved_back(node, value, back);
         }
         let quantiser = self.onnx_quantiser(node, y_scale, y_zero)?;
         let element = self.element(node, y_zero)?;
@@ -215,6 +220,16 @@ impl<'m> Walk<'m> {
         Ok((sum, layout, Some(Move::turned([before, &[outputs]].concat(), outputs, rows))))
     }
 
+    /// Refuses the bias of a matrix that has a number for each row.
+    fn bias_of_columns(&self, node: Node<'m>, index: usize) -> Result<(), Stop> {
+        let shape = self.optional(node, index)?.map(|bias| bias.shape).unwrap_or_default();
+        let leading = shape.split_last().map_or(&[][..], |(_, leading)| leading);
+        if leading.iter().any(|&size| size != 1) {
+            return Err(Stop::new("a bias with a number for each row", "give it one for each output"));
+        }
+        Ok(())
+    }
+
     /// Results of rows that were turned, moved back.
     fn moved_back(&mut self, node: Node<'m>, value: Value<'m>, back: Option<Move>) -> Result<Value<'m>, Stop> {
         match back {
@@ -262,7 +277,7 @@ impl<'m> Walk<'m> {
         let apart = if quantised_form { None } else { self.layer_apart(node, kind == FusedKind::Gemm) };
         // The accumulator times one number.
         let whole = quantised_form || self.has_integers(node, kind, input, weights);
-        if !whole && layout.rank == 2 && alpha != 1.0 && !power_of_two(alpha) {
+        if !whole && alpha != 1.0 && !power_of_two(alpha) {
             return Err(Stop::new(format!("alpha = {alpha}"), "fold it into the weights' scale"));
         }
         let unit = |c: usize| match at(&weights.scale, c) {

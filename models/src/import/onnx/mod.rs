@@ -9,7 +9,7 @@
 //! | `stop` | why a node can't be imported |
 //! | `graph`, `propagation` | the graph, and where the runtime moves its quantisers |
 //! | `dims` | dimensions and axes |
-//! | `input`, `client` | what quantises the input, and what the client does before |
+//! | `input`, `client`, `ahead` | what quantises the input, and what the client does before |
 //! | `value`, `real`, `quantiser` | integers and real numbers, and the functions between them |
 //! | `integers`, `joint` | functions of integers, and of two numbers that follow from one |
 //! | `walk` | all that is known meanwhile, and the inputs of nodes |
@@ -36,6 +36,7 @@
 //!   file is refused, unless results may be approximate: then exact arithmetic takes the place of float sums. Either way the report
 //!   says in how many inferences the order decides.
 
+mod ahead;
 mod arrays;
 mod both;
 mod calm;

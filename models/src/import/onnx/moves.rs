@@ -194,10 +194,12 @@ impl<'m> Walk<'m> {
         }
         if let Value::Input { .. } = value {
             let whole = by.axes == Move::all(&old) || node.op() != "Transpose";
-            return match by.dims[..] {
-                [1, n] if whole && n == self.input.shape.iter().product::<usize>() => Ok(Value::Input { flat: true }),
-                _ => Err(Stop::new("it moves what nothing has quantised", "quantise the input before")),
-            };
+            if whole && by.dims == [1, self.input.shape.iter().product::<usize>()] {
+                return Ok(Value::Input { flat: true });
+            }
+            self.quantised_ahead(node)?;
+            let value = self.value(node, 0)?.clone();
+            return self.moved(node, &value, &by);
         }
         self.moved(node, &value, &by)
     }
@@ -362,6 +364,31 @@ impl<'m> Walk<'m> {
         let keep = node.int("keepdims", 1) != 0;
         let dims = (0..old.len()).filter(|at| keep || !axes.contains(at)).map(|at| old[at]).collect();
         self.moved(node, &value, &Move::reshape(&old, dims)).map(Some)
+    }
+
+    /// What a reduction reads with the axes that it is over as the last of three, and how its result is moved back; `None` where they are
+    /// those of an image already.
+    pub(super) fn reduced_last(&mut self, node: Node<'m>) -> Result<Option<(Value<'m>, Move)>, Stop> {
+        let value = self.value(node, 0)?.clone();
+        let old = self.dims_of(&value)?;
+        let given = self.axes_of(node)?.filter(|axes| !axes.is_empty());
+        let given = given.unwrap_or_else(|| (0..old.len() as i64).collect());
+        let mut axes: Vec<usize> = given.iter().map(|&a| axis(a, old.len())).collect::<Result<_, _>>()?;
+        axes.sort_unstable();
+        axes.dedup();
+        let image = axes == (2..old.len()).collect::<Vec<_>>() && (3..=4).contains(&old.len()) && old[0] == 1;
+        if image || node.int("noop_with_empty_axes", 0) != 0 {
+            return Ok(None);
+        }
+        let rest: Vec<usize> = (0..old.len()).filter(|at| !axes.contains(at)).collect();
+        let count = |axes: &[usize]| axes.iter().map(|&at| old[at]).product::<usize>();
+        let mut by = Move::transpose(&old, &[&rest[..], &axes[..]].concat());
+        by.dims = vec![1, count(&rest), count(&axes)];
+        let keep = node.int("keepdims", 1) != 0;
+        let size = |at: usize| if axes.contains(&at) { 1 } else { old[at] };
+        let dims = (0..old.len()).filter(|at| keep || !axes.contains(at)).map(size).collect();
+        let back = Move::reshape(&[1, count(&rest), 1], dims);
+        Ok(Some((self.moved(node, &value, &by)?, back)))
     }
 
     /// `DepthToSpace` and `SpaceToDepth`.

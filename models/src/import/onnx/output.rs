@@ -10,7 +10,7 @@ use super::value::{Later, Layout, Real, Source, Value};
 use super::walk::Walk;
 use crate::coding::{End, Order, OutputCoding};
 use crate::import::builder::Sum;
-use crate::network::TensorId;
+use crate::network::{Shape, TensorId, selected};
 
 impl<'m> Walk<'m> {
     /// The network's output: a tensor, and the real value of one unit of it. The builder learns how the file codes it.
@@ -100,9 +100,15 @@ impl<'m> Walk<'m> {
             self.code(scale.id, real.layout, scale.quantised, false);
             return Ok((scale.id, Some(scale.unit.into())));
         };
-        let (sum, units) = self.output_sum(real, sum, unit, node, true)?;
+        // Channels that come last in the file are put there by the client.
+        let last = self.builder.shape_of(&sum.terms[0].0).filter(|&shape| channels_last(&real.later, shape));
+        let bare = Real { later: vec![], ..real.clone() };
+        let (sum, units) = self.output_sum(if last.is_some() { &bare } else { real }, sum, unit, node, true)?;
         let id = self.builder.linear(node.name(), sum)?;
         self.code(id, real.layout, None, false);
+        if let (Some([c, h, w]), Some(coding)) = (last, &mut self.builder.output_coding) {
+            (coding.dims, coding.order) = (vec![h, w, c], Order::ChannelsLast);
+        }
         if let &[unit] = &units[..] {
             return Ok((id, Some(unit)));
         }
@@ -254,6 +260,18 @@ impl Lines {
         }
         Ok(Lines { unit, bias })
     }
+}
+
+/// True if what is put off leaves the elements of a shape, the channels of each place one behind the other.
+fn channels_last(later: &[Later], [channels, height, width]: Shape) -> bool {
+    let places = height * width;
+    let mut order: Vec<Option<usize>> = (0..channels * places).map(Some).collect();
+    for later in later {
+        let Later::Select { axes, .. } = later else { return false };
+        order = selected(axes).into_iter().map(|at| order.get(at?).copied().flatten()).collect();
+    }
+    let behind = |(n, &at): (usize, &Option<usize>)| at == Some(n % channels * places + n / channels);
+    !later.is_empty() && order.len() == channels * places && order.iter().enumerate().all(behind)
 }
 
 /// Refuses outputs of which something is put off until they are integers.

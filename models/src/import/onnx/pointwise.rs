@@ -19,6 +19,7 @@ use super::tensor::{Element, Values};
 use super::value::{Ints, Later, Layout, Mean, Real, Scale, Source, Value};
 use super::walk::{Walk, then};
 use crate::check::MAX_TERMS;
+use crate::coding::End;
 use crate::import::builder::{Sum, weight_width};
 use crate::network::{TensorId, Term, Window};
 
@@ -38,12 +39,36 @@ impl<'m> Walk<'m> {
             return Ok(Value::Ints(Ints { id, ..ints }));
         }
         let real = self.real(node, 0)?;
+        if let Some(value) = self.clip_at_end(node, &real, lo, hi) {
+            return Ok(value);
+        }
         let (lo, hi) = (lo.unwrap_or(f32::MIN), hi.unwrap_or(f32::MAX));
         if lo.is_nan() || hi.is_nan() || lo > hi {
             return Err(Stop::new("a clip to nothing", "the file is not consistent"));
         }
         let value = self.after(&real, Post::Clip(lo, hi))?;
         self.narrowed_by_steps(node, value)
+    }
+
+    /// Bounds of the file's only output: the client has them, unless they are zero for a quantised tensor, which the network clips.
+    fn clip_at_end(
+        &mut self,
+        node: Node<'m>,
+        real: &Rc<Real<'m>>,
+        lo: Option<f32>,
+        hi: Option<f32>,
+    ) -> Option<Value<'m>> {
+        let class = || self.graph.forth(node.output()).any(|next| matches!(next.op(), "ArgMax" | "TopK"));
+        let relu = lo == Some(0.0) && hi.is_none() && self.tensor(real).is_some();
+        let finite = lo.is_none_or(f32::is_finite) && hi.is_none_or(f32::is_finite);
+        let ordered = lo.zip(hi).is_none_or(|(lo, hi)| lo <= hi);
+        let only = self.graph.outputs.len() == 1 && self.ends(node.output()) && !class();
+        if relu || !(finite && ordered && only) {
+            return None;
+        }
+        self.behind.push(End::Clip { low: lo, high: hi });
+        self.note(node, "the client clips: it gets the values before");
+        Some(Value::Real(Rc::clone(real)))
     }
 
     pub(super) fn clip_node(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
@@ -159,11 +184,17 @@ impl<'m> Walk<'m> {
             "Sub" => Join::Sub,
             _ => Join::Add,
         };
-        let (&Source::Tensor(x), &Source::Tensor(y)) = (&a.source, &b.source) else { return Ok(None) };
         let plain = a.later.is_empty() && b.later.is_empty() && a.layout.pad == [0; 4];
         if a.layout != b.layout || !plain || depth(&a.post) + depth(&b.post) > MAX_STEPS {
             return Ok(None);
         }
+        if let (Source::Sum { sum: x, .. }, Source::Sum { sum: y, .. }) = (&a.source, &b.source)
+            && Rc::ptr_eq(x, y)
+        {
+            let post = vec![Post::Join { by, left: a.post.clone(), right: b.post.clone() }];
+            return Ok(Some(Value::Real(Rc::new(Real { post, ..(*a).clone() }))));
+        }
+        let (&Source::Tensor(x), &Source::Tensor(y)) = (&a.source, &b.source) else { return Ok(None) };
         let function = |root: Scale, post: Post| {
             let real = Real { source: Source::Tensor(root), post: vec![post], fused: None, ..(*a).clone() };
             Ok(Some(Value::Real(Rc::new(real))))

@@ -42,6 +42,12 @@ impl<'m> Walk<'m> {
 
     /// `MaxPool`, `GlobalMaxPool`, and `ReduceMax` over both spatial axes.
     pub(super) fn max_pool(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
+        if node.op() == "ReduceMax"
+            && let Some((value, back)) = self.reduced_last(node)?
+        {
+            let value = self.largest_of_last(node, value)?;
+            return self.moved(node, &value, &back);
+        }
         if let Value::Ints(ints) = *self.value(node, 0)? {
             let window = self.max_window(node, self.builder.tensor(ints.id).shape, ints.layout)?;
             let id = self.builder.node(node.name(), Op::MaxPool { input: ints.id, window }, None)?;
@@ -65,6 +71,25 @@ impl<'m> Walk<'m> {
         Ok(Value::Real(Rc::new(real)))
     }
 
+    /// The largest of the last axis of three.
+    fn largest_of_last(&mut self, node: Node<'m>, value: Value<'m>) -> Result<Value<'m>, Stop> {
+        let count = self.dims_of(&value)?.last().copied().unwrap_or(1);
+        let window = Window { kernel: [1, count], ..Window::POINT };
+        match value {
+            Value::Ints(ints) => {
+                let id = self.builder.node(node.name(), Op::MaxPool { input: ints.id, window }, None)?;
+                Ok(Value::Ints(Ints { id, ..ints }))
+            }
+            Value::Real(real) => {
+                let scale = self.plain(&real, node)?;
+                let id = self.builder.node(node.name(), Op::MaxPool { input: scale.id, window }, None)?;
+                let channels = self.builder.tensor(id).shape[0];
+                Ok(Value::Real(Rc::new(Real::tensor(Scale { id, ..scale }, channels, real.layout))))
+            }
+            _ => Err(Stop::new("it reads what is no activation", "the file is not consistent")),
+        }
+    }
+
     /// The layout behind a reduction, which is over height and width.
     fn reduced(&self, node: Node<'m>, layout: Layout) -> Result<Layout, Stop> {
         let axes = self.axes_of(node)?.unwrap_or_default();
@@ -82,6 +107,19 @@ impl<'m> Walk<'m> {
             && let Some(same) = self.mean_of_one(node)?
         {
             return Ok(same);
+        }
+        if node.op() == "ReduceMean"
+            && let Some((value, back)) = self.reduced_last(node)?
+        {
+            let Value::Real(real) = value else {
+                return Err(Stop::new("integers where real numbers are expected", "put DequantizeLinear before"));
+            };
+            let (input, [_, _, count]) = (self.plain(&real, node)?, self.shape(&real)?);
+            let window = Window { kernel: [1, count], ..Window::POINT };
+            let source = Source::Average { input, window, mean: Mean::Reduced };
+            let value =
+                Value::Real(Rc::new(Real { source, post: vec![], later: vec![], fused: None, ..(*real).clone() }));
+            return self.moved(node, &value, &back);
         }
         let real = self.real(node, 0)?;
         let shape = self.shape(&real)?;

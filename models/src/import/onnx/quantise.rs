@@ -15,6 +15,11 @@ impl<'m> Walk<'m> {
     /// A node that quantises: `QuantizeLinear` or one of QONNX.
     pub(super) fn quantiser_node(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
         let input = match self.value(node, 0)? {
+            value @ (Value::Real(_) | Value::Ints(_)) if self.is_ahead(node) => {
+                let value = value.clone();
+                let rule = self.quantiser(node, 1)?;
+                return if same(&rule, &self.input.quantiser) { Ok(value) } else { Err(two_ways()) };
+            }
             Value::Real(real) => Some(Rc::clone(real)),
             Value::Input { .. } => None,
             Value::Ints(_) if node.op() != "QuantizeLinear" => {
@@ -24,7 +29,10 @@ impl<'m> Walk<'m> {
         };
         let channels = input.as_ref().map_or(1, |real| real.channels);
         let quantiser = self.quantiser(node, channels)?;
-        let Some(real) = input else { return self.quantised_input(node, &quantiser) };
+        let Some(real) = input else {
+            let &Value::Input { flat } = self.value(node, 0)? else { unreachable!("looked at above") };
+            return self.quantised_input(node, &quantiser, flat);
+        };
         if node.op() != "QuantizeLinear" {
             self.builder.report.rule(&rule_name(&quantiser.rule));
             return self.quantised_real(node, &real, &quantiser);
@@ -55,12 +63,16 @@ impl<'m> Walk<'m> {
         if quantiser.lo >= quantiser.hi {
             return Err(Stop::new("a clip to nothing", "the file is not consistent"));
         }
+        if !(quantiser.lo..=quantiser.hi).contains(&(quantiser.zero as i64)) {
+            let hint = "clip to bounds around it";
+            return Err(Stop::new("a clip behind it that leaves out its zero point", hint));
+        }
         self.clips.insert(node.output(), (quantiser.lo, quantiser.hi));
         Ok(())
     }
 
     /// The quantiser that a node describes.
-    fn quantiser(&self, node: Node<'m>, channels: usize) -> Result<Quantiser, Stop> {
+    pub(super) fn quantiser(&self, node: Node<'m>, channels: usize) -> Result<Quantiser, Stop> {
         match node.op() {
             "QuantizeLinear" => self.onnx_quantiser(node, 1, 2),
             "MultiThreshold" => self.thresholds(node, channels),
@@ -114,16 +126,20 @@ impl<'m> Walk<'m> {
     }
 
     /// The graph's input, quantised: the network's input.
-    fn quantised_input(&mut self, node: Node<'m>, quantiser: &Quantiser) -> Result<Value<'m>, Stop> {
+    pub(super) fn quantised_input(
+        &mut self,
+        node: Node<'m>,
+        quantiser: &Quantiser,
+        flat: bool,
+    ) -> Result<Value<'m>, Stop> {
         let mut clipped = quantiser.clone();
         if node.op() == "QuantizeLinear" {
             self.merge_clip(node, &mut clipped)?;
         }
         let input = self.input.quantiser.clone();
         if !same(quantiser, &input) && !same(&clipped, &input) {
-            return Err(Stop::new("the input is quantised in two ways", "quantise it once"));
+            return Err(two_ways());
         }
-        let &Value::Input { flat } = self.value(node, 0)? else { unreachable!("the caller has looked") };
         let mut layout = self.input.layout;
         let mut id = 0;
         if flat {
@@ -156,6 +172,10 @@ impl<'m> Walk<'m> {
         let layout = Layout { pad: [0; 4], ..real.layout };
         Ok(Value::Real(Rc::new(Real::tensor(Scale { id, unit, error, quantised: None }, channels, layout))))
     }
+}
+
+fn two_ways() -> Stop {
+    Stop::new("the input is quantised in two ways", "quantise it once")
 }
 
 fn rule_name(rule: &Rule) -> String {

@@ -12,8 +12,14 @@ use super::stop::Stop;
 use super::value::{Later, Mean, Real, Scale, Source};
 use super::walk::Walk;
 use crate::import::builder::{Obstacle, Sum};
-use crate::network::{Op, Range, TensorId, Window};
+use crate::network::{Op, Range, TensorId, Term, Window};
 use crate::rescale::Steps;
+
+/// Most parts of a rule from one turn to the next.
+const MAX_PARTS: usize = 4;
+
+/// What to do about functions that rise and fall.
+pub(super) const BEFORE_FUNCTIONS: &str = "quantise the values before the function, so that it becomes a table";
 
 pub(super) const FLOAT: &str = "float32 in the graph's order, half to even";
 
@@ -41,8 +47,14 @@ impl<'m> Walk<'m> {
                     // That floats decide is the better reason.
                     Err(no) => {
                         self.measure(real, quantiser, &doubts);
-                        self.settle(node, &doubts, self.floats_decide(node, real), None)?;
-                        return Err(no);
+                        let decided = self.settle(node, &doubts, self.floats_decide(node, real), None);
+                        let turns = matches!(no, Stop::Obstacle(Obstacle::NotMonotone { .. }));
+                        return Err(match decided {
+                            // Approximate results would not help then.
+                            Err(Stop::Refused { reason, .. }) if turns => Stop::new(reason, BEFORE_FUNCTIONS),
+                            Err(stop) => stop,
+                            Ok(()) => no,
+                        });
                     }
                 }
             }
@@ -91,11 +103,67 @@ impl<'m> Walk<'m> {
             return Ok(self.builder.apply(name, id, value)?);
         }
         if by_channel || wide {
-            return self.requantise_sum(name, Sum::identity(scale.id, real.channels), quantiser, rule);
+            let done = self.requantise_sum(name, Sum::identity(scale.id, real.channels), quantiser, rule);
+            return match done {
+                Err(Stop::Obstacle(Obstacle::NotMonotone { .. })) if !wide => {
+                    Ok(self.turning(name, (scale.id, real.channels), quantiser, rule)?.map_or(done, Ok)?)
+                }
+                done => done,
+            };
         }
         let id = self.builder.apply(name, scale.id, value)?;
         self.follows(id, scale.id, (range.lo..=range.hi).map(value).collect());
         Ok(id)
+    }
+
+    /// A rule that rises and falls on some channels: what it makes of each part between two turns, its ends beyond it, is added up.
+    /// `None` where there are many turns.
+    fn turning(
+        &mut self,
+        name: &str,
+        (input, channels): (TensorId, usize),
+        quantiser: &Quantiser,
+        rule: impl Fn(usize, i64) -> i64,
+    ) -> Result<Option<TensorId>, Stop> {
+        let (factor, offset, _) = quantiser.means()?;
+        let Range { lo, hi } = self.builder.tensor(input).range;
+        let rows: Vec<Vec<i64>> = (0..channels).map(|c| (lo..=hi).map(|x| rule(c, x)).collect()).collect();
+        let turns: Vec<Vec<usize>> = rows.iter().map(|row| turns(row)).collect();
+        let parts = turns.iter().map(Vec::len).max().unwrap_or(0) + 1;
+        if parts > MAX_PARTS {
+            return Ok(None);
+        }
+        let all = || rows.iter().flatten().copied();
+        let (least, most) = (all().min().unwrap_or(0), all().max().unwrap_or(0));
+        if most - least > 255 {
+            return Err(Obstacle::TooWide { lo: least, hi: most }.into());
+        }
+        let last = (hi - lo) as usize;
+        let turn = |channel: usize, part: usize| turns[channel].get(part).copied().unwrap_or(last);
+        let mut sum = Sum { terms: vec![], bias: vec![0; channels] };
+        for part in 0..parts {
+            let value = |channel: usize, x: i64| {
+                let start = if part == 0 { 0 } else { turn(channel, part - 1) };
+                rows[channel][((x - lo) as usize).clamp(start, turn(channel, part))] - least
+            };
+            let id = self.builder.requantise(&format!("{name}/part"), Sum::identity(input, channels), 0, value)?;
+            sum.terms.push((Term::Identity { input: id, multiplier: 1 }, None));
+            if part > 0 {
+                let start =
+                    |(channel, bias): (usize, &mut i64)| *bias -= rows[channel][turn(channel, part - 1)] - least;
+                sum.bias.iter_mut().enumerate().for_each(start);
+            }
+        }
+        let input = self.builder.linear(&format!("{name}/parts"), sum)?;
+        let (bits, own) = ((most - least).max(1).ilog2() + 1, factor == 1 && (least..=least + 255).contains(&offset));
+        let zero_point = if own { offset - least } else { 0 };
+        let bits = bits.max(zero_point.max(1).ilog2() + 1);
+        let op = Op::Requantise { input, bits, shift: vec![0], top: None, zero_point };
+        let id = self.builder.node(name, op, None)?;
+        if own {
+            return Ok(Some(id));
+        }
+        Ok(Some(self.builder.apply(&format!("{name}/values"), id, |y| factor * (y + least) - offset)?))
     }
 
     /// Functions of a sum of products, and how far they are from floats where these decide.
@@ -298,6 +366,19 @@ impl<'m> Walk<'m> {
         let id = self.builder.requantise_signed(name, sum, 0, signs, steps)?;
         Ok(self.builder.apply(&format!("{name}/values"), id, |y| factor * (y + least) - offset)?)
     }
+}
+
+/// Where numbers stop to rise or to fall.
+fn turns(numbers: &[i64]) -> Vec<usize> {
+    let (mut turns, mut rises) = (Vec::new(), None);
+    for (at, pair) in numbers.windows(2).enumerate().filter(|(_, pair)| pair[0] != pair[1]) {
+        let now = pair[1] > pair[0];
+        if rises.is_some_and(|before: bool| before != now) {
+            turns.push(at);
+        }
+        rises = Some(now);
+    }
+    turns
 }
 
 /// Why steps that do not rise alike on all channels can't follow what is put off.
