@@ -219,6 +219,24 @@ fn moved_inputs_and_bounded_or_moved_outputs_equal_onnxruntime() {
     check("ends", 120, &Options::default(), 10);
 }
 
+/// ONNX Runtime makes one of equal quantisers. Unsigned layers are integers then; signed ones, which several nodes read, sums of floats.
+#[test]
+fn a_quantiser_for_each_reader_is_one() {
+    let (seed, count) = (number("LOWKEY_SEED", 1), number("LOWKEY_CASES", 24));
+    let Some(folder) = generated("dedicated", seed, count) else { return };
+    for index in 0..count {
+        let what = format!("dedicated, seed {seed}, graph {index}");
+        let (case, path) = (case(folder.path(), index), folder.path().join(format!("{index}.onnx")));
+        let read = import::read(&path, &Options::default());
+        if case["signed"] == true {
+            let error = read.expect_err(&what).to_string();
+            assert!(error.contains("signed 8-bit activations") && error.contains("read by several nodes"), "{error}");
+        } else {
+            compare(&read.unwrap_or_else(|error| panic!("{what}: {error}")), &case, &what, true);
+        }
+    }
+}
+
 #[test]
 fn graphs_with_unusual_shapes_equal_onnxruntime() {
     // Factors behind averages of odd counts, and means: floats decide.

@@ -1,7 +1,10 @@
 //! What ONNX Runtime does to a graph before anything else: operations that change nothing go, and of two pairs of quantisers in a row one
 //! is left, whose scale and zero point are neither's.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
+
+use prost::Message;
 
 use super::schema::{GraphProto, Model, NodeProto, TensorProto};
 use super::tensor::{Constant, Element};
@@ -11,7 +14,57 @@ pub(super) fn simplify(model: &mut Model) -> Vec<String> {
     let Some(graph) = &mut model.graph else { return Vec::new() };
     let gone = identities(graph);
     pairs(graph);
+    duplicates(graph);
     gone
+}
+
+/// What may give other results each time, and what holds graphs of its own.
+const OF_THEIR_OWN: [&str; 11] = [
+    "Constant",
+    "If",
+    "Loop",
+    "Scan",
+    "Dropout",
+    "Bernoulli",
+    "Multinomial",
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+];
+
+/// Leaves one of several nodes that do the same with the same tensors, by their names, unless they make an output of the graph: so the
+/// quantisers that each reader of a tensor has for itself are one.
+fn duplicates(graph: &mut GraphProto) {
+    let ends: HashSet<String> = graph.output.iter().map(|output| output.name.clone()).collect();
+    let mut same: HashMap<String, String> = HashMap::new();
+    let mut seen: HashMap<Vec<u8>, Vec<String>> = HashMap::new();
+    graph.node.retain_mut(|node| {
+        // Nodes come in order: what this one reads has its final name.
+        for name in &mut node.input {
+            if let Some(first) = same.get(name) {
+                name.clone_from(first);
+            }
+        }
+        let own = node.input.is_empty() || OF_THEIR_OWN.contains(&node.op_type.as_str());
+        if own || node.output.iter().any(|name| ends.contains(name)) {
+            return true;
+        }
+        let mut attribute = node.attribute.clone();
+        attribute.sort_by(|a, b| a.name.cmp(&b.name));
+        let what = NodeProto { name: String::new(), output: vec![], attribute, ..node.clone() };
+        match seen.entry(what.encode_to_vec()) {
+            Entry::Vacant(place) => {
+                place.insert(node.output.clone());
+                true
+            }
+            Entry::Occupied(first) if first.get().len() == node.output.len() => {
+                same.extend(node.output.iter().cloned().zip(first.get().iter().cloned()));
+                false
+            }
+            Entry::Occupied(_) => true,
+        }
+    });
 }
 
 /// Takes out `Identity`, and `Dropout` whose mask nobody reads, unless they make an output of the graph or stand behind its input.

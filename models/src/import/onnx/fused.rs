@@ -127,7 +127,12 @@ impl<'m> Walk<'m> {
         self.builder.report.rule(FUSED);
         let (lo, zero) = (quantiser.lo, quantiser.zero as i64);
         let rule = |channel: usize, z: i64| integer_rule(quantiser, at(scale, channel), z) - lo;
-        Ok(self.builder.requantise(node.name(), sum, zero - lo, rule)?)
+        if (lo..=quantiser.hi).contains(&zero) {
+            return Ok(self.builder.requantise(node.name(), sum, zero - lo, rule)?);
+        }
+        // A clip has left it out.
+        let id = self.builder.requantise(node.name(), sum, 0, rule)?;
+        Ok(self.builder.apply(&format!("{}/values", node.name()), id, |y| y + lo - zero)?)
     }
 }
 

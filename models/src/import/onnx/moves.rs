@@ -37,6 +37,11 @@ pub(super) fn whole(axes: &[Vec<i64>]) -> bool {
     axes.iter().rev().try_fold(1, next).is_some()
 }
 
+/// True if some elements are none of what is read, and 0.
+pub(super) fn has_zeros(later: &[Later]) -> bool {
+    later.iter().any(|later| matches!(later, Later::Select { axes, .. } if axes.iter().flatten().any(|&at| at < 0)))
+}
+
 impl Move {
     /// All elements in order, with other dimensions.
     fn reshape(old: &[usize], dims: Vec<usize>) -> Move {
@@ -130,7 +135,6 @@ impl<'m> Walk<'m> {
             return Err(Stop::new(format!("a tensor of {:?}", by.dims), "tensors have at most 2^24 elements"));
         }
         let (shape, layout) = placed(&by.dims)?;
-        let zeros = by.axes.iter().flatten().any(|&at| at < 0);
         match value {
             Value::Ints(ints) => {
                 let id = self.select(node, ints.id, shape, &by.axes)?;
@@ -146,9 +150,6 @@ impl<'m> Walk<'m> {
                         real.source = Source::Tensor(Scale { id, ..scale });
                     }
                     _ if same => {}
-                    _ if zeros => {
-                        return Err(Stop::new("padding of values that are not quantised", "quantise them before"));
-                    }
                     _ if real.later.len() >= MAX_STEPS => {
                         return Err(Stop::new("values that are moved many times", "quantise them in between"));
                     }

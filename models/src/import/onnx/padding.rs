@@ -20,10 +20,15 @@ impl<'m> Walk<'m> {
             Value::Real(real) => real.plain().is_some(),
             _ => false,
         };
-        if !plain {
-            return Err(Stop::new("padding of values that are not quantised", "quantise them before"));
-        }
         let mode = node.text("mode", "constant");
+        if !plain {
+            // Zeros are put there once the values are integers.
+            let zeros = mode == "constant" && self.constant_of(node)? == 0.0 && matches!(value, Value::Real(_));
+            if !zeros || value.padding() != [0; 4] {
+                return Err(Stop::new("padding of values that are not quantised", "quantise them before"));
+            }
+            return self.padded(node, &value, &before, &after);
+        }
         if mode != "constant" {
             let value = if value.padding() == [0; 4] { value } else { self.filled(node, &value)? };
             return self.copied(node, value, &mode, &before, &after);
@@ -49,10 +54,15 @@ impl<'m> Walk<'m> {
         }
     }
 
+    /// The number that is padded with.
+    fn constant_of(&self, node: Node<'m>) -> Result<f32, Stop> {
+        let given = node.input(2).map(|_| self.scalar(node, 2)).transpose()?;
+        Ok(given.unwrap_or_else(|| node.float("value", 0.0)))
+    }
+
     /// The network's integer for the constant that is padded with.
     fn fill(&self, node: Node<'m>, value: &Value<'m>) -> Result<i64, Stop> {
-        let given = node.input(2).map(|_| self.scalar(node, 2)).transpose()?;
-        let fill = given.unwrap_or_else(|| node.float("value", 0.0));
+        let fill = self.constant_of(node)?;
         let (x, rounded) = match value {
             Value::Ints(ints) => (f64::from(fill) - ints.zero as f64, false),
             Value::Real(real) => {

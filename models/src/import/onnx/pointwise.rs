@@ -8,7 +8,7 @@ use super::doubts::Doubts;
 use super::graph::Node;
 use super::integers::Whole;
 use super::joint::Join;
-use super::moves::Move;
+use super::moves::{Move, has_zeros};
 use super::operators::Import;
 use super::pairs::PairRule;
 use super::quantiser::{Quantiser, Rule};
@@ -91,7 +91,7 @@ impl<'m> Walk<'m> {
     pub(super) fn after(&self, real: &Real<'m>, post: Post) -> Result<Value<'m>, Stop> {
         // Another order alone commutes with all that is alike on all elements.
         let pools = real.later.iter().any(|later| matches!(later, Later::MaxPool(_)));
-        if pools && !post.rises() || !real.later.is_empty() && post.differs() {
+        if pools && !post.rises() || !real.later.is_empty() && post.differs() || has_zeros(&real.later) {
             return Err(behind_later());
         }
         if real.layout.pad != [0; 4] {

@@ -63,10 +63,6 @@ impl<'m> Walk<'m> {
         if quantiser.lo >= quantiser.hi {
             return Err(Stop::new("a clip to nothing", "the file is not consistent"));
         }
-        if !(quantiser.lo..=quantiser.hi).contains(&(quantiser.zero as i64)) {
-            let hint = "clip to bounds around it";
-            return Err(Stop::new("a clip behind it that leaves out its zero point", hint));
-        }
         self.clips.insert(node.output(), (quantiser.lo, quantiser.hi));
         Ok(())
     }
@@ -175,7 +171,7 @@ impl<'m> Walk<'m> {
 }
 
 fn two_ways() -> Stop {
-    Stop::new("the input is quantised in two ways", "quantise it once")
+    Stop::new("the input is quantised in two ways", "quantise it once, before it is cut")
 }
 
 fn rule_name(rule: &Rule) -> String {

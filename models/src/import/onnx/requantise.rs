@@ -5,6 +5,7 @@ use std::rc::Rc;
 use super::doubts::{Doubts, MEANS, Measured};
 use super::graph::Node;
 use super::integers::{Whole, whole};
+use super::moves::has_zeros;
 use super::pairs::PairRule;
 use super::quantiser::{Quantiser, Rule};
 use super::real::{Float, Near, Post, apply, quantised};
@@ -35,6 +36,11 @@ impl<'m> Walk<'m> {
         let steps = &real.post;
         if quantiser.differs() && real.later.iter().any(|later| matches!(later, Later::Select { .. })) {
             return Err(behind_later());
+        }
+        // What padding adds is 0 as a value of the network.
+        let (factor, offset, _) = quantiser.means()?;
+        if has_zeros(&real.later) && factor * quantiser.index(0, 0.0) != offset {
+            return Err(Stop::new("padding of values that are not quantised", "quantise them before"));
         }
         let id = match &real.source {
             Source::Tensor(scale) => self.quantise_tensor(node, real, *scale, quantiser, &doubts)?,
@@ -128,7 +134,7 @@ impl<'m> Walk<'m> {
         let (factor, offset, _) = quantiser.means()?;
         let Range { lo, hi } = self.builder.tensor(input).range;
         let rows: Vec<Vec<i64>> = (0..channels).map(|c| (lo..=hi).map(|x| rule(c, x)).collect()).collect();
-        let turns: Vec<Vec<usize>> = rows.iter().map(|row| turns(row)).collect();
+        let mut turns: Vec<Vec<usize>> = rows.iter().map(|row| turns(row)).collect();
         let parts = turns.iter().map(Vec::len).max().unwrap_or(0) + 1;
         if parts > MAX_PARTS {
             return Ok(None);
@@ -139,18 +145,26 @@ impl<'m> Walk<'m> {
             return Err(Obstacle::TooWide { lo: least, hi: most }.into());
         }
         let last = (hi - lo) as usize;
-        let turn = |channel: usize, part: usize| turns[channel].get(part).copied().unwrap_or(last);
+        // Channels that turn less often are cut where others turn.
+        let common: Vec<usize> =
+            (0..parts - 1).map(|p| turns.iter().find_map(|own| own.get(p).copied()).unwrap_or(0)).collect();
+        for own in &mut turns {
+            for &at in &common[own.len()..] {
+                own.push(at.max(own.last().copied().unwrap_or(0)));
+            }
+            own.push(last);
+        }
         let mut sum = Sum { terms: vec![], bias: vec![0; channels] };
         for part in 0..parts {
             let value = |channel: usize, x: i64| {
-                let start = if part == 0 { 0 } else { turn(channel, part - 1) };
-                rows[channel][((x - lo) as usize).clamp(start, turn(channel, part))] - least
+                let start = if part == 0 { 0 } else { turns[channel][part - 1] };
+                rows[channel][((x - lo) as usize).clamp(start, turns[channel][part])] - least
             };
             let id = self.builder.requantise(&format!("{name}/part"), Sum::identity(input, channels), 0, value)?;
             sum.terms.push((Term::Identity { input: id, multiplier: 1 }, None));
             if part > 0 {
                 let start =
-                    |(channel, bias): (usize, &mut i64)| *bias -= rows[channel][turn(channel, part - 1)] - least;
+                    |(channel, bias): (usize, &mut i64)| *bias -= rows[channel][turns[channel][part - 1]] - least;
                 sum.bias.iter_mut().enumerate().for_each(start);
             }
         }
@@ -260,7 +274,8 @@ impl<'m> Walk<'m> {
             let channels = first..first + part.channels;
             first = channels.end;
             let own: Vec<Post> = steps.iter().map(|step| step.of_channels(&channels)).collect();
-            let after = part.later.iter().any(|_| own.iter().any(|step| step.differs() || !step.rises()));
+            let after = part.later.iter().any(|_| own.iter().any(|step| step.differs() || !step.rises()))
+                || !own.is_empty() && has_zeros(&part.later);
             if after || (!part.later.is_empty() && quantiser.differs()) {
                 return Err(behind_later());
             }

@@ -17,7 +17,7 @@ import onnx
 warnings.filterwarnings("ignore")
 SAMPLES = 6
 # Dialects that have a file of their own, of the same name.
-OWN = ("steps", "moves", "shapes", "floats", "functions", "wide", "integers", "ties", "products", "between", "rows", "ends")
+OWN = ("steps", "moves", "shapes", "floats", "functions", "wide", "integers", "ties", "products", "between", "rows", "ends", "dedicated")
 
 
 def run_qdq(rng, dialect):
