@@ -33,7 +33,7 @@ const OF_THEIR_OWN: [&str; 11] = [
     "RandomUniformLike",
 ];
 
-/// Leaves one of several nodes that do the same with the same tensors, by their names, unless they make an output of the graph: so the
+/// Leaves one of several nodes that do the same with the same tensors, by their names, outputs of the graph besides: so the
 /// quantisers that each reader of a tensor has for itself are one.
 fn duplicates(graph: &mut GraphProto) {
     let ends: HashSet<String> = graph.output.iter().map(|output| output.name.clone()).collect();
@@ -46,10 +46,10 @@ fn duplicates(graph: &mut GraphProto) {
                 name.clone_from(first);
             }
         }
-        let own = node.input.is_empty() || OF_THEIR_OWN.contains(&node.op_type.as_str());
-        if own || node.output.iter().any(|name| ends.contains(name)) {
+        if node.input.is_empty() || OF_THEIR_OWN.contains(&node.op_type.as_str()) {
             return true;
         }
+        let ends = node.output.iter().any(|name| ends.contains(name));
         let mut attribute = node.attribute.clone();
         attribute.sort_by(|a, b| a.name.cmp(&b.name));
         let what = NodeProto { name: String::new(), output: vec![], attribute, ..node.clone() };
@@ -58,7 +58,7 @@ fn duplicates(graph: &mut GraphProto) {
                 place.insert(node.output.clone());
                 true
             }
-            Entry::Occupied(first) if first.get().len() == node.output.len() => {
+            Entry::Occupied(first) if !ends && first.get().len() == node.output.len() => {
                 same.extend(node.output.iter().cloned().zip(first.get().iter().cloned()));
                 false
             }

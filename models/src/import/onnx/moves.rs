@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::dims::{axis, cuts, reshaped};
 use super::graph::Node;
-use super::real::MAX_STEPS;
+use super::real::{MAX_STEPS, Post};
 use super::stop::Stop;
 use super::tensor::Constant;
 use super::value::{Ints, Later, Layout, Real, Scale, Source, Value};
@@ -144,8 +144,14 @@ impl<'m> Walk<'m> {
                 let same = self.shape(real)? == shape && whole(&by.axes);
                 let mut real = (**real).clone();
                 real.layout = layout;
+                let alike = real.later.is_empty() && !real.post.iter().any(Post::differs);
+                let later = || Later::Select { shape, axes: Rc::new(by.axes.clone()) };
                 match real.source {
-                    Source::Tensor(scale) if real.plain().is_some() => {
+                    // What is done to all elements alike can be done behind, unless these are more then.
+                    Source::Tensor(scale)
+                        if real.plain().is_some()
+                            || alike && count <= self.builder.tensor(scale.id).elements() && !has_zeros(&[later()]) =>
+                    {
                         let id = self.select(node, scale.id, shape, &by.axes)?;
                         real.source = Source::Tensor(Scale { id, ..scale });
                     }
@@ -153,7 +159,7 @@ impl<'m> Walk<'m> {
                     _ if real.later.len() >= MAX_STEPS => {
                         return Err(Stop::new("values that are moved many times", "quantise them in between"));
                     }
-                    _ => real.later.push(Later::Select { shape, axes: Rc::new(by.axes.clone()) }),
+                    _ => real.later.push(later()),
                 }
                 if real.later.is_empty() {
                     real.channels = shape[0];

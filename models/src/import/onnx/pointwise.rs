@@ -58,12 +58,15 @@ impl<'m> Walk<'m> {
         lo: Option<f32>,
         hi: Option<f32>,
     ) -> Option<Value<'m>> {
-        let class = || self.graph.forth(node.output()).any(|next| matches!(next.op(), "ArgMax" | "TopK"));
+        let others = || self.graph.forth(node.output()).any(|next| matches!(next.op(), "ArgMax" | "TopK" | "Cast"));
+        let affine = |step: &Post| {
+            matches!(step, Post::Add(_) | Post::From(_) | Post::Mul(_) | Post::Div(_) | Post::Norm { .. })
+        };
         let relu = lo == Some(0.0) && hi.is_none() && self.tensor(real).is_some();
         let finite = lo.is_none_or(f32::is_finite) && hi.is_none_or(f32::is_finite);
         let ordered = lo.zip(hi).is_none_or(|(lo, hi)| lo <= hi);
-        let only = self.graph.outputs.len() == 1 && self.ends(node.output()) && !class();
-        if relu || !(finite && ordered && only) {
+        let only = self.graph.outputs.len() == 1 && self.ends(node.output()) && !others();
+        if relu || !(finite && ordered && only && real.post.iter().all(affine)) {
             return None;
         }
         self.behind.push(End::Clip { low: lo, high: hi });

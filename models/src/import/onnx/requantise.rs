@@ -271,7 +271,7 @@ impl<'m> Walk<'m> {
         let (mut inputs, mut first) = (Vec::new(), 0);
         for part in parts {
             let mut part = (**part).clone();
-            let channels = first..first + part.channels;
+            let channels = first..first + self.shape(&part)?[0];
             first = channels.end;
             let own: Vec<Post> = steps.iter().map(|step| step.of_channels(&channels)).collect();
             let after = part.later.iter().any(|_| own.iter().any(|step| step.differs() || !step.rises()))

@@ -146,7 +146,10 @@ impl<'m> Walk<'m> {
         if parts.iter().any(|part| part.layout != layout || layout.pad != [0; 4]) {
             return Err(Stop::new("it joins an image and a vector", "the file is not consistent"));
         }
-        let channels = parts.iter().fold(0usize, |sum, part| sum.saturating_add(part.channels));
+        let mut channels = 0usize;
+        for part in &parts {
+            channels = channels.saturating_add(self.shape(part)?[0]);
+        }
         let source = Source::Concat(parts);
         if channels > MAX_DIMENSION || source.nesting() > MAX_NESTING {
             return Err(Stop::new("parts of parts of many parts", "quantise what is joined"));
