@@ -111,8 +111,10 @@ impl<'m> Walk<'m> {
     /// A constant operand with one number for each channel, or one.
     pub(super) fn channel_list(&self, node: Node<'m>, index: usize, real: &Real<'m>) -> Result<Vec<f32>, Stop> {
         let constant = self.constant(node, index)?;
-        self.by_channel(&constant.to_floats(), &constant.shape, real)
-            .ok_or_else(|| Stop::new("a constant that is not one number per channel", "export per-channel constants"))
+        self.by_channel(&constant.to_floats(), &constant.shape, real).ok_or_else(|| match real.later[..] {
+            [] => Stop::new("a constant that is not one number per channel", "export per-channel constants"),
+            _ => behind_later(),
+        })
     }
 
     /// The numbers of a constant operand that has integers, which its list has as floats.

@@ -9,6 +9,7 @@ use super::graph::{Graph, Node};
 use super::input::Input;
 use super::quantiser::Quantiser;
 use super::real::{Function, Post};
+use super::requantise::behind_later;
 use super::stop::Stop;
 use super::tensor::{Constant, Element};
 use super::value::{Derived, Ints, Real, Scale, Value};
@@ -170,6 +171,8 @@ impl<'m> Walk<'m> {
             let values = self.constant(node, index)?.to_floats();
             if values.len() == real.channels {
                 Ok(values.to_vec())
+            } else if !real.later.is_empty() {
+                Err(behind_later())
             } else {
                 Err(Stop::new("not one number per channel", "the file is not consistent"))
             }
