@@ -7,6 +7,9 @@
 //!
 //! [YWLZW20]: crate#references
 
+#[cfg(target_arch = "x86_64")]
+mod wide;
+
 use crate::primitive::block::Block;
 use crate::primitive::prg::KeyedStreams;
 
@@ -48,25 +51,52 @@ impl Matrix {
     /// If `first_row` or the number of rows is not a multiple of 256, or the table has another length.
     pub fn add_product(&self, first_row: usize, table: &[Block], out: &mut [Block]) {
         assert!(first_row.is_multiple_of(ROWS) && out.len().is_multiple_of(ROWS));
-        // A fixed size, a power of two, makes every masked index valid.
         let table: &[Block; COLUMNS] = table.try_into().expect("the table has an entry for each column");
         let mut indices = [Block::ZERO; INDEX_BLOCKS];
+        let mut columns = [[0; WORDS_PER_ROW]; ROWS];
         let mut position = (first_row / ROWS * INDEX_BLOCKS) as u64;
         for out in out.chunks_exact_mut(ROWS) {
             self.0.fill(0, position, &mut indices);
             position += INDEX_BLOCKS as u64;
-            let words: &[u16] = bytemuck::cast_slice(&indices);
-            for (out, words) in out.iter_mut().zip(words.as_chunks::<WORDS_PER_ROW>().0) {
-                let high = usize::from(words[ONES_PER_ROW]) | usize::from(words[ONES_PER_ROW + 1]) << 16;
+            join(bytemuck::cast_slice::<Block, u16>(&indices).as_chunks().0, &mut columns);
+            for (out, columns) in out.iter_mut().zip(&columns) {
                 let mut sum = *out;
-                for (j, &word) in words[..ONES_PER_ROW].iter().enumerate() {
-                    let column = usize::from(word) | (high >> (HIGH_BITS * j)) << 16;
-                    sum ^= table[column & (COLUMNS - 1)];
+                for &column in &columns[..ONES_PER_ROW] {
+                    // The table's size, a power of two, makes every masked index valid.
+                    sum ^= table[column as usize & (COLUMNS - 1)];
                 }
                 *out = sum;
             }
         }
     }
+}
+
+/// The words of a row, or its columns, the last two of which are none.
+type Row<T> = [T; WORDS_PER_ROW];
+
+/// The columns of each row, from its words; of a number the lowest [`COLUMN_BITS`] bits count. They are apart from the sums so that a processor,
+/// which looks so many instructions ahead, has more entries of the table on their way.
+fn join(words: &[Row<u16>], columns: &mut [Row<u32>]) {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the feature was detected on this processor.
+        return unsafe { wide::join(words, columns) };
+    }
+    narrow_join(words, columns);
+}
+
+/// [`join`] without vectors.
+fn narrow_join(words: &[Row<u16>], columns: &mut [Row<u32>]) {
+    for (columns, words) in columns.iter_mut().zip(words) {
+        let high = high(words);
+        *columns = std::array::from_fn(|j| u32::from(words[j]) | (high >> (HIGH_BITS * j)) << 16);
+    }
+}
+
+/// The highest bits of all columns of a row.
+#[inline]
+fn high(words: &Row<u16>) -> u32 {
+    u32::from(words[ONES_PER_ROW]) | u32::from(words[ONES_PER_ROW + 1]) << 16
 }
 
 #[cfg(test)]
@@ -101,6 +131,19 @@ mod tests {
             assert!((0..10).fold(before, |sum, j| sum ^ table[column(j)]) == after, "row {r}");
         }
         assert_eq!(seen, [true; 4]);
+    }
+
+    #[test]
+    fn columns_by_vectors_are_those_without() {
+        for rows in [0, 1, ROWS] {
+            let stream = random(rows * WORDS_PER_ROW, 4);
+            let words = &bytemuck::cast_slice::<Block, u16>(&stream).as_chunks::<WORDS_PER_ROW>().0[..rows];
+            let mut both = [(); 2].map(|()| vec![[0; WORDS_PER_ROW]; rows]);
+            let [columns, narrow] = &mut both;
+            join(words, columns);
+            narrow_join(words, narrow);
+            assert_eq!(both[0], both[1]);
+        }
     }
 
     #[test]
