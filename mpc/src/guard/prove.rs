@@ -53,7 +53,8 @@ pub struct Plane<'a> {
 pub struct Products<'a>(pub Vec<Plane<'a>>);
 
 impl Products<'_> {
-    /// Of a product `f` makes two factors and a block: the products of the factors, and the blocks, summed up with powers of chi, POLYVAL of all.
+    /// Of a product `f` makes two factors and a block: the products of the factors, and the blocks, summed up with powers of chi. Both are
+    /// POLYVAL of all of them.
     fn sums(&self, chi: Block, f: impl Fn([Block; 3], [u8; 2]) -> [Block; 3] + Sync) -> [Block; 2] {
         let parts = self.0.iter().flat_map(|plane| {
             let [x, y, z] = plane.xyz.map(|blocks| blocks.chunks(PART));

@@ -74,8 +74,8 @@ impl Matrix {
 /// The words of a row, or its columns, the last two of which are none.
 type Row<T> = [T; WORDS_PER_ROW];
 
-/// The columns of each row, from its words; of a number the lowest [`COLUMN_BITS`] bits count. They are apart from the sums so that a processor,
-/// which looks so many instructions ahead, has more entries of the table on their way.
+/// The columns of each row, from its words; of a number the lowest [`COLUMN_BITS`] bits count. They are apart from the sums so that
+/// a processor, which looks so many instructions ahead, has more entries of the table on their way.
 fn join(words: &[Row<u16>], columns: &mut [Row<u32>]) {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") {
