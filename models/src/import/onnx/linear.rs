@@ -7,7 +7,7 @@ use ndarray::Array4;
 use super::constants::{dequantise, whole_weights};
 use super::graph::Node;
 use super::moves::Move;
-use super::real::{Float, HALF_ULP, Post, Scales, at, odd_factor, power_of_two};
+use super::real::{Float, HALF_ULP, Post, Scales, at, finite, odd_factor, power_of_two};
 use super::stop::Stop;
 use super::tensor::{Constant, Element};
 use super::value::{Fused, FusedKind, Ints, Layout, Real, Scale, Scaled, Source, Value};
@@ -292,6 +292,10 @@ impl<'m> Walk<'m> {
         let float = |magnitude: &[f64]| Float::of(products, magnitude, scales, |c| at(&weights.scale, c));
         let mut post = Vec::new();
         if !quantised_form && kind != FusedKind::MatMul && node.input(2).is_some() {
+            if merges(self) && self.has_zero_point(node, 2)? {
+                let reason = "a bias with a zero point, which ONNX Runtime takes for 0";
+                return Err(Stop::new(reason, "quantise it with a zero point of 0"));
+            }
             match self.value(node, 2)? {
                 Value::Scaled(bias) if bias.ints.len() == channels && bias.is_in_units(&unit) => {
                     sum.bias = bounded(&bias.ints)?;
@@ -305,6 +309,7 @@ impl<'m> Walk<'m> {
                     let bias = value.constant().ok_or_else(|| Stop::new("a bias that is not constant", "fold it"))?;
                     let bias = super::quantiser::per_channel(&bias.to_floats(), channels)
                         .ok_or_else(|| Stop::new("a bias that is not one number per channel", "export it so"))?;
+                    finite(&bias)?;
                     if number && merges(self) {
                         self.round_bias(&mut sum, &bias, alpha_times(alpha, input.unit), &weights.scale);
                     } else if let Some(whole) = whole_units(&bias, &unit, &float(&magnitude), &magnitude) {
@@ -369,6 +374,14 @@ impl<'m> Walk<'m> {
             && bias.is_none_or(dequantised)
             && !(follows("QuantizeLinear") || activation || taken || self.graph.leads_to_quantiser(node.output()))
             && self.layer_apart(node, true).is_none()
+    }
+
+    /// Whether a `DequantizeLinear` makes an input whose zero point is other than 0.
+    fn has_zero_point(&self, node: Node<'m>, index: usize) -> Result<bool, Stop> {
+        let made = node.input(index).and_then(|name| self.graph.maker(name));
+        let Some(made) = made.filter(|made| made.op() == "DequantizeLinear") else { return Ok(false) };
+        let zeros = self.optional(made, 2)?.and_then(|zeros| zeros.to_ints().map(|ints| ints.to_vec()));
+        Ok(zeros.is_some_and(|zeros| zeros.iter().any(|&zero| zero != 0)))
     }
 
     /// Refuses float weights that ONNX Runtime makes integers of itself: those of a layer between quantisers.

@@ -300,20 +300,16 @@ mod tests {
         last
     }
 
+    fn number(name: &str, v: f32) -> TensorProto {
+        TensorProto { name: name.to_owned(), data_type: 1, float_data: vec![v], ..TensorProto::default() }
+    }
+
+    fn byte(name: &str, data_type: i32, v: i32) -> TensorProto {
+        TensorProto { name: name.to_owned(), data_type, int32_data: vec![v], ..TensorProto::default() }
+    }
+
     /// A quantised image that a row of nodes changes, a convolution, its quantised result and another row.
     fn long(before: &NodeProto, after: &NodeProto) -> Result<Imported, ImportProblem> {
-        let number = |name: &str, v: f32| TensorProto {
-            name: name.to_owned(),
-            data_type: 1,
-            float_data: vec![v],
-            ..TensorProto::default()
-        };
-        let byte = |name: &str, data_type: i32, v: i32| TensorProto {
-            name: name.to_owned(),
-            data_type,
-            int32_data: vec![v],
-            ..TensorProto::default()
-        };
         let weights = TensorProto { dims: vec![1; 4], ..byte("w", 3, 3) };
         let mut nodes = vec![
             node("QuantizeLinear", &["x", "scale", "zero"], "q"),
@@ -335,6 +331,46 @@ mod tests {
         let model = Model { graph: Some(graph), ..Model::default() };
         let graph = Graph::new(&model)?;
         network(&graph, "long", &Options::default(), Report::default())
+    }
+
+    /// A convolution with this bias, in front of a sum with this number.
+    fn with_numbers(bias: f32, more: f32) -> Result<Imported, ImportProblem> {
+        let weights = TensorProto { dims: vec![1; 4], ..byte("w", 3, 3) };
+        let list = TensorProto { dims: vec![1], ..number("bias", bias) };
+        let graph = GraphProto {
+            node: vec![
+                node("QuantizeLinear", &["x", "scale", "zero"], "q"),
+                node("DequantizeLinear", &["q", "scale", "zero"], "real"),
+                node("DequantizeLinear", &["w", "scale", "w zero"], "weights"),
+                node("Conv", &["real", "weights", "bias"], "sum"),
+                node("QuantizeLinear", &["sum", "scale", "zero"], "sum/q"),
+                node("DequantizeLinear", &["sum/q", "scale", "zero"], "sum/real"),
+                node("Add", &["sum/real", "more"], "more/real"),
+                node("QuantizeLinear", &["more/real", "scale", "zero"], "y"),
+            ],
+            initializer: vec![
+                number("scale", 0.5),
+                byte("zero", 2, 0),
+                byte("w zero", 3, 0),
+                weights,
+                list,
+                number("more", more),
+            ],
+            input: vec![info("x", &[1, 1, 2, 2])],
+            output: vec![info("y", &[1, 1, 2, 2])],
+            ..GraphProto::default()
+        };
+        let model = Model { graph: Some(graph), ..Model::default() };
+        network(&Graph::new(&model)?, "numbers", &Options::default(), Report::default())
+    }
+
+    #[test]
+    fn constants_that_are_not_finite_are_refused() {
+        with_numbers(0.25, 1.0).expect("finite numbers");
+        for (bias, more) in [(f32::NAN, 1.0), (f32::INFINITY, 1.0), (0.25, f32::NAN), (0.25, f32::NEG_INFINITY)] {
+            let error = with_numbers(bias, more).expect_err("no numbers").to_string();
+            assert!(error.contains("not finite"), "{error}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::moves::{Move, has_zeros};
 use super::operators::Import;
 use super::pairs::PairRule;
 use super::quantiser::{Quantiser, Rule};
-use super::real::{Float, Function, HALF_ULP, MAX_STEPS, Post, at, odd_factor};
+use super::real::{Float, Function, HALF_ULP, MAX_STEPS, Post, at, finite, odd_factor};
 use super::requantise::behind_later;
 use super::stop::Stop;
 use super::tensor::{Element, Values};
@@ -111,6 +111,7 @@ impl<'m> Walk<'m> {
     /// A constant operand with one number for each channel, or one.
     pub(super) fn channel_list(&self, node: Node<'m>, index: usize, real: &Real<'m>) -> Result<Vec<f32>, Stop> {
         let constant = self.constant(node, index)?;
+        finite(&constant.to_floats())?;
         self.by_channel(&constant.to_floats(), &constant.shape, real).ok_or_else(|| match real.later[..] {
             [] => Stop::new("a constant that is not one number per channel", "export per-channel constants"),
             _ => behind_later(),

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use super::integers::{Whole, whole};
 use super::joint::{Both, Join, Reals};
 use super::quantiser::{Mode, Quantiser};
+use super::stop::Stop;
 use crate::import::erf::erf;
 
 pub(super) use crate::shape::of_channel as at;
@@ -160,6 +161,14 @@ impl Float {
 pub(super) struct Scales {
     pub unit: f32,
     pub error: f64,
+}
+
+/// Refuses constants of which some are no numbers: what a quantiser makes of these is nowhere written.
+pub(super) fn finite(list: &[f32]) -> Result<(), Stop> {
+    if list.iter().all(|v| v.is_finite()) {
+        return Ok(());
+    }
+    Err(Stop::new("constants that are not finite", "the file is not consistent"))
 }
 
 /// True if a product with the number is exact (but for very small results).

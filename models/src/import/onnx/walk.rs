@@ -8,7 +8,7 @@ use super::dims;
 use super::graph::{Graph, Node};
 use super::input::Input;
 use super::quantiser::Quantiser;
-use super::real::{Function, Post};
+use super::real::{Function, Post, finite};
 use super::requantise::behind_later;
 use super::stop::Stop;
 use super::tensor::{Constant, Element};
@@ -184,7 +184,9 @@ impl<'m> Walk<'m> {
         }
         // As the runtime does it: a reciprocal, a product.
         let scale: Vec<f32> = gamma.iter().zip(&variance).map(|(g, v)| 1.0 / (v + epsilon).sqrt() * g).collect();
-        let bias = (0..scale.len()).map(|c| beta[c] - mean[c] * scale[c]).collect();
+        let bias: Vec<f32> = (0..scale.len()).map(|c| beta[c] - mean[c] * scale[c]).collect();
+        finite(&scale)?;
+        finite(&bias)?;
         self.after(&real, Post::Norm { scale, bias })
     }
 
