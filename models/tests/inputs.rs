@@ -407,10 +407,9 @@ fn several_outputs_are_one_vector() {
     for (path, case) in &cases {
         let kind = case["kind"].as_str().expect("a kind");
         let imported = import::read(path.with_extension("onnx"), &Options::default());
-        if let "middle" | "turned" = kind {
+        if kind == "middle" {
             let text = imported.expect_err(kind).to_string();
-            let words = if kind == "middle" { "it is not the last operation" } else { "outputs in another order" };
-            assert!(text.contains(words), "{text}");
+            assert!(text.contains("it is not the last operation"), "{text}");
             continue;
         }
         let imported = imported.unwrap_or_else(|error| panic!("{kind}: {error}"));
@@ -436,6 +435,8 @@ fn several_outputs_are_one_vector() {
             let inputs = Inputs::from_bytes(&npy("|u1", &dims, &integers("|u1", &q)), &architecture.input);
             let found: Vec<i64> =
                 network.run(&inputs.expect("integers").get(0).unwrap()).unwrap().iter().copied().collect();
+            // One image, channels last in the file.
+            let found = if kind == "turned" { architecture.ordered(&found) } else { found };
             let wanted: Vec<Vec<f64>> = wanted
                 .as_array()
                 .unwrap()

@@ -4,12 +4,9 @@
 use std::collections::HashSet;
 
 use super::graph::{Graph, Node};
-use super::stop::Stop;
-use super::value::Value;
-use super::walk::Walk;
 
 /// What moves elements and makes none.
-const MOVES: [&str; 14] = [
+pub(super) const MOVES: [&str; 14] = [
     "Slice",
     "Split",
     "Gather",
@@ -59,30 +56,5 @@ impl<'m> Ahead<'m> {
         let clipped = |node: &Node<'m>| graph.reader(node.output()).is_some_and(|(_, next)| next.op() == "Clip");
         let ends = tensors.iter().any(|name| graph.is_output(name));
         if ends || quantisers.iter().any(clipped) { Ahead::default() } else { Ahead { tensors, quantisers } }
-    }
-}
-
-impl<'m> Walk<'m> {
-    /// True if a node quantises what was moved before.
-    pub(super) fn is_ahead(&self, node: Node<'m>) -> bool {
-        node.input(0).is_some_and(|name| self.input.ahead.tensors.contains(name))
-    }
-
-    /// Quantises what a node moves of the graph's input, where that is quantised behind it.
-    pub(super) fn quantised_ahead(&mut self, node: Node<'m>) -> Result<(), Stop> {
-        let Some(&quantiser) = self.input.ahead.quantisers.first() else { return Ok(()) };
-        if !MOVES.contains(&node.op()) {
-            return Ok(());
-        }
-        for name in &node.proto.input {
-            if let Some(&Value::Input { flat }) = self.values.get(name.as_str())
-                && self.input.ahead.tensors.contains(name.as_str())
-            {
-                let rule = self.quantiser(quantiser, 1)?;
-                let value = self.quantised_input(quantiser, &rule, flat)?;
-                self.values.insert(name, value);
-            }
-        }
-        Ok(())
     }
 }

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::ahead::MOVES;
 use super::constants::quant_rule;
 use super::graph::Node;
 use super::quantiser::{Mode, Quantiser, Rule, same};
@@ -12,6 +13,29 @@ use super::value::{Ints, Layout, Real, Scale, Value};
 use super::walk::Walk;
 
 impl<'m> Walk<'m> {
+    /// True if a node quantises what was moved before.
+    pub(super) fn is_ahead(&self, node: Node<'m>) -> bool {
+        node.input(0).is_some_and(|name| self.input.ahead.tensors.contains(name))
+    }
+
+    /// Quantises what a node moves of the graph's input, where that is quantised behind it.
+    pub(super) fn quantised_ahead(&mut self, node: Node<'m>) -> Result<(), Stop> {
+        let Some(&quantiser) = self.input.ahead.quantisers.first() else { return Ok(()) };
+        if !MOVES.contains(&node.op()) {
+            return Ok(());
+        }
+        for name in &node.proto.input {
+            if let Some(&Value::Input { flat }) = self.values.get(name.as_str())
+                && self.input.ahead.tensors.contains(name.as_str())
+            {
+                let rule = self.quantiser(quantiser, 1)?;
+                let value = self.quantised_input(quantiser, &rule, flat)?;
+                self.values.insert(name, value);
+            }
+        }
+        Ok(())
+    }
+
     /// A node that quantises: `QuantizeLinear` or one of QONNX.
     pub(super) fn quantiser_node(&mut self, node: Node<'m>) -> Result<Value<'m>, Stop> {
         let input = match self.value(node, 0)? {

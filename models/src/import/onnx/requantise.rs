@@ -9,7 +9,7 @@ use super::moves::has_zeros;
 use super::pairs::PairRule;
 use super::quantiser::{Quantiser, Rule};
 use super::real::{Float, Near, Post, apply, quantised};
-use super::stop::Stop;
+use super::stop::{Stop, behind_later};
 use super::value::{Later, Mean, Real, Scale, Source};
 use super::walk::Walk;
 use crate::import::builder::{Obstacle, Sum};
@@ -394,12 +394,6 @@ fn turns(numbers: &[i64]) -> Vec<usize> {
         rises = Some(now);
     }
     turns
-}
-
-/// Why steps that do not rise alike on all channels can't follow what is put off.
-pub(super) fn behind_later() -> Stop {
-    let hint = "quantise the values before the pool or the reshape";
-    Stop::new("it follows a pool or a reshape of values that nothing has quantised", hint)
 }
 
 impl Scale {

@@ -35,3 +35,9 @@ impl From<ImportProblem> for Stop {
         Stop::Problem(problem)
     }
 }
+
+/// Why steps that do not rise alike on all channels can't follow what is put off.
+pub(super) fn behind_later() -> Stop {
+    let hint = "quantise the values before the pool or the reshape";
+    Stop::new("it follows a pool or a reshape of values that nothing has quantised", hint)
+}
