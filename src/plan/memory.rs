@@ -21,9 +21,9 @@ const WORD: usize = size_of::<u64>();
 const PROCESS: u64 = 12 << 20;
 /// What a session takes besides: the buffers of its connection, its thread.
 const CONNECTION: usize = 256 << 10;
-/// The part of what a client's process holds that its allocator keeps besides, for the next one who asks, and a server's: 1 / this, as measured
+/// Thousandths of what a client's process holds that its allocator keeps besides, for the next one who asks, and of a server's, as measured
 /// with glibc's; a client's threads each keep some.
-const ALLOCATOR: [u64; 2] = [4, 8];
+const ALLOCATOR: [u64; 2] = [270, 125];
 
 /// Bytes of memory of a server, apart from the model, which all sessions share.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -87,7 +87,7 @@ impl Plan {
         let both = self.own_bytes() as u64 + memory.with_slots(1);
         // A client has made of the hint what it needs; a server sends it to whoever comes.
         let held = [client, server + self.hint_bytes()].map(|model| model as u64 + both);
-        [0, 1].map(|party| PROCESS + held[party] + held[party] / ALLOCATOR[party])
+        [0, 1].map(|party| PROCESS + held[party] + held[party] * ALLOCATOR[party] / 1000)
     }
 
     /// Bytes of memory that the plan itself takes at either party: where bodies and outputs sit, and the code of its programs.
