@@ -7,6 +7,7 @@ use lowkey::{Answer, Plan};
 use lowkey_models::{Architecture, ClassRule};
 
 use super::records::{mean_stage, stage_line};
+use super::several;
 use super::table::{Table, number, text};
 use super::terminal::{Paint, colours, paint};
 
@@ -15,9 +16,8 @@ const BEST: usize = 5;
 
 /// What a plan says of a network before it answers, in two lines.
 pub fn intro(name: &str, plan: &Plan) -> String {
-    let keys = |count: usize| if count == 1 { "1 key".to_owned() } else { format!("{count} keys") };
-    let sets: Vec<String> =
-        plan.sets.iter().map(|set| format!("{} with {}", set.set.name, keys(set.secrets))).collect();
+    let sets = plan.sets.iter().map(|set| format!("{} with {}", set.set.name, several(set.secrets as u64, "key")));
+    let sets: Vec<String> = sets.collect();
     let encryption = match sets.is_empty() {
         true => String::new(),
         false => format!("\nencryption: {} (`lowkey parameters`)", sets.join(", ")),
@@ -92,10 +92,9 @@ pub fn batches(answers: &[Answer]) -> Option<String> {
 
 /// The mean of some answers: a line for each stage.
 pub fn mean(answers: &[Answer]) -> String {
-    let of = |n: usize| if n == 1 { "1 inference".to_owned() } else { format!("{n} inferences") };
     format!(
         "mean of {}; an oblivious transfer is charged where it is used\n{}\n{}",
-        of(answers.len()),
+        several(answers.len() as u64, "inference"),
         stage_line("offline", &mean_stage(answers.iter().map(|answer| &answer.report.offline))),
         stage_line("online", &mean_stage(answers.iter().map(|answer| &answer.report.online)))
     )

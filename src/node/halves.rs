@@ -32,19 +32,14 @@ pub(crate) struct Expired {
 }
 
 impl Halves {
-    /// Drops accumulators and small shares that nobody reads any more.
-    pub(crate) fn drop_own(&mut self, expired: &Expired) {
+    /// Drops everything that nobody reads any more.
+    pub(crate) fn drop_all(&mut self, expired: &Expired) {
         for tensor in &expired.tensors {
             self.small[*tensor] = None;
             if let Some(maker) = tensor.maker() {
                 self.accumulators[maker] = RingShare::none();
             }
         }
-    }
-
-    /// Drops everything that nobody reads any more.
-    pub(crate) fn drop_all(&mut self, expired: &Expired) {
-        self.drop_own(expired);
         for storage in &expired.storage {
             self.shared[*storage] = RingShare::none();
         }

@@ -64,15 +64,20 @@ pub(crate) struct ClientLayer<W: LinearWord> {
 struct ClientTerm<W: LinearWord> {
     masks: Vec<MaskTransform<W>>,
     /// By output ciphertext.
-    hints: Vec<ClientHint<W>>,
+    hints: Vec<HeldHint<W>>,
 }
 
-/// A hint in the form in which it meets the secret, or packed.
+/// A hint between inferences.
+enum HeldHint<W: LinearWord> {
+    Ready(ClientHint<W>),
+    /// As it came; it was read once before.
+    Packed(Box<[u8]>),
+}
+
+/// A hint in the form in which it meets the secret.
 enum ClientHint<W: LinearWord> {
     Product(NttPoly<W>),
     Inner(Window<W>),
-    /// As it came; it was read once before.
-    Packed(Box<[u8]>),
 }
 
 /// The bodies of one tile as they travel, without the bits that are rounded off.
@@ -104,10 +109,10 @@ impl<W: LinearWord> ClientLayer<W> {
         let terms = plan.terms.iter().map(|term| {
             let own: Vec<&[u8]> = hints.by_ref().take(plan.output_ciphertexts()).collect();
             let read = |bytes: &[u8]| match kept {
-                Kept::Ready => ClientHint::read(ring, &plan, term, bytes),
+                Kept::Ready => ClientHint::read(ring, &plan, term, bytes).map(HeldHint::Ready),
                 Kept::Packed => {
                     Hint::from_bytes(ring, plan.parameters.rounding.hint, bytes)?;
-                    Ok(ClientHint::Packed(bytes.into()))
+                    Ok(HeldHint::Packed(bytes.into()))
                 }
             };
             let hints = own.into_par_iter().map(read).collect::<Result<_, _>>()?;
@@ -175,11 +180,11 @@ impl<W: LinearWord> ClientLayer<W> {
             for (plan, own) in self.plan.terms.iter().zip(&self.terms) {
                 let read;
                 let hint = match &own.hints[number] {
-                    ClientHint::Packed(bytes) => {
+                    HeldHint::Ready(hint) => hint,
+                    HeldHint::Packed(bytes) => {
                         read = ClientHint::read(ring, &self.plan, plan, bytes)?;
                         &read
                     }
-                    held => held,
                 };
                 for (secret, tile) in secrets.iter().skip(self.plan.first_secret).zip(&plan.tiles) {
                     hint.add_phases(secret, tile, pixels, phases);
@@ -236,7 +241,6 @@ impl<W: LinearWord> ClientHint<W> {
                 Zeroizing::new(coefficients.iter().map(|&coefficient| all[coefficient]).collect())
             }
             Self::Inner(hint) => secret.phase_share_at(hint, &coefficients),
-            Self::Packed(_) => unreachable!("a packed hint is read first"),
         };
         tile.add(&shares, pixels, phases);
     }
