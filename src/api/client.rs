@@ -239,7 +239,7 @@ impl ClientBuilder {
         if session.guard.is_some() && schedule == Schedule::Direct {
             return Err(Error::usage("a guarded session has no direct schedule", "leave the schedule out"));
         }
-        let reveal = reveal.unwrap_or(if session.guard.is_some() { Reveal::Class } else { Reveal::Logits });
+        let reveal = reveal.unwrap_or_else(|| Reveal::default_for(session.guard.is_some()));
         session.address = name.to_string();
         if let Some(folder) = state {
             session.store = Some(Store::open(Some(folder))?);

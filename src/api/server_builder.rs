@@ -369,7 +369,7 @@ impl ServerBuilder {
     }
 
     fn most_revealed(&self) -> Reveal {
-        self.reveal.unwrap_or(if self.guard.is_some() { Reveal::Class } else { Reveal::Logits })
+        self.reveal.unwrap_or_else(|| Reveal::default_for(self.guard.is_some()))
     }
 
     async fn publish(self, listener: Option<Listener>, identity: Option<ServerIdentity>) -> Result<Server> {

@@ -199,7 +199,7 @@ impl ModeArguments {
 
 /// What is revealed, of what was asked for.
 fn shown(asked: Option<Reveal>, guard: bool) -> Reveal {
-    asked.unwrap_or(if guard { Reveal::Class } else { Reveal::Logits })
+    asked.unwrap_or_else(|| Reveal::default_for(guard))
 }
 
 /// The link that a plan is made for.

@@ -58,6 +58,14 @@ pub enum Reveal {
     Class,
 }
 
+impl Reveal {
+    /// What is shown where nobody said: the outputs, and with `guard` the class alone, since outputs tell more of the weights.
+    #[must_use]
+    pub fn default_for(guard: bool) -> Self {
+        if guard { Self::Class } else { Self::Logits }
+    }
+}
+
 /// The derived plan. Public.
 #[derive(Debug)]
 pub struct Plan {
