@@ -17,11 +17,12 @@
 //! probability below M^2 / 2^129 over the oracle. M is below 2^15 in every plan that is accepted, so a server that
 //! searches epochs for one with two equal masks expects to try 2^99.
 //!
-//! On x86-64 the generator needs AES-NI and panics without it.
+//! The generator of x86-64 and AArch64 runs on AES instructions. Where a processor has none, the one in software makes the same masks,
+//! slower.
 //!
 //! [SimplePIR]: crate#references
 
-use concrete_csprng::generators::{DefaultRandomGenerator, RandomGenerator};
+use concrete_csprng::generators::{DefaultRandomGenerator, RandomGenerator, SoftwareRandomGenerator};
 use concrete_csprng::seeders::XofSeed;
 use sha2::{Digest, Sha256};
 
@@ -48,15 +49,17 @@ pub struct MaskTransform<W: TorusWord> {
 impl<W: TorusWord> Mask<W> {
     /// Expands one mask.
     pub fn expand(ring: &'static Ring<W>, epoch: &EpochSeed, id: MaskId) -> Self {
-        let mut generator = DefaultRandomGenerator::new(xof_seed(ring.set(), epoch, id));
-        let mut word = || {
-            let bytes = std::array::from_fn(|i| match i < W::BITS as usize / 8 {
-                true => generator.next_byte().expect("a fresh generator yields 2^132 bytes"),
-                false => 0,
-            });
-            W::from_u64(u64::from_le_bytes(bytes))
+        Self::expand_on(ring, epoch, id, has_aes())
+    }
+
+    /// With or without AES instructions, which the processor has to have where they are asked for.
+    fn expand_on(ring: &'static Ring<W>, epoch: &EpochSeed, id: MaskId, aes: bool) -> Self {
+        let seed = xof_seed(ring.set(), epoch, id);
+        let coefficients = if aes {
+            words(DefaultRandomGenerator::new(seed), ring.degree())
+        } else {
+            words(SoftwareRandomGenerator::new(seed), ring.degree())
         };
-        let coefficients: Vec<W> = (0..ring.degree()).map(|_| word()).collect();
         let ntt = ring.forward(&coefficients);
         Self { coefficients, transform: MaskTransform { ring, id, ntt } }
     }
@@ -104,6 +107,29 @@ impl<W: TorusWord> MaskTransform<W> {
     }
 }
 
+/// The first `count` words of a stream.
+fn words<W: TorusWord>(mut generator: impl RandomGenerator, count: usize) -> Vec<W> {
+    let mut word = || {
+        let bytes = std::array::from_fn(|i| match i < W::BITS as usize / 8 {
+            true => generator.next_byte().expect("a fresh generator yields 2^132 bytes"),
+            false => 0,
+        });
+        W::from_u64(u64::from_le_bytes(bytes))
+    };
+    (0..count).map(|_| word()).collect()
+}
+
+/// Whether [`DefaultRandomGenerator`] runs here: on x86-64 and AArch64 it panics without these instructions.
+fn has_aes() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    let has = is_x86_feature_detected!("aes") && is_x86_feature_detected!("sse2");
+    #[cfg(target_arch = "aarch64")]
+    let has = std::arch::is_aarch64_feature_detected!("aes") && std::arch::is_aarch64_feature_detected!("neon");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let has = true;
+    has
+}
+
 fn xof_seed(set: &ParameterSet, epoch: &EpochSeed, id: MaskId) -> XofSeed {
     let digest = Sha256::new()
         .chain_update(b"lowkey-he/mask/v2\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0")
@@ -119,7 +145,6 @@ fn xof_seed(set: &ParameterSet, epoch: &EpochSeed, id: MaskId) -> XofSeed {
 mod tests {
     use super::*;
     use crate::params::{ALL, T32N1024, T32N2048, T64N2048};
-    use concrete_csprng::generators::SoftwareRandomGenerator;
 
     fn head(set: &ParameterSet, epoch: &EpochSeed, id: MaskId) -> [u8; 16] {
         let mut generator = DefaultRandomGenerator::new(xof_seed(set, epoch, id));
@@ -157,14 +182,20 @@ mod tests {
         assert!(!seed.bytes().windows(8).any(|window| window == &epoch.0[8..16]));
     }
 
+    /// As on a processor without AES instructions.
     #[test]
-    fn the_software_generator_agrees() {
+    fn masks_without_aes_instructions_are_the_same() {
         let (epoch, id) = (EpochSeed([3; 32]), MaskId { layer: 0, ciphertext: 0 });
         let ring = Ring::<u64>::shared(&T64N2048).unwrap();
-        let software = SoftwareRandomGenerator::new(xof_seed(&T64N2048, &epoch, id));
-        let bytes: Vec<u8> = software.take(8 * ring.degree()).collect();
-        let words: Vec<u64> = bytes.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect();
-        assert_eq!(Mask::expand(ring, &epoch, id).coefficients(), words);
+        assert_eq!(
+            Mask::expand_on(ring, &epoch, id, false).coefficients(),
+            Mask::expand(ring, &epoch, id).coefficients()
+        );
+        let ring = Ring::<u32>::shared(&T32N2048).unwrap();
+        assert_eq!(
+            Mask::expand_on(ring, &epoch, id, false).coefficients(),
+            Mask::expand(ring, &epoch, id).coefficients()
+        );
     }
 
     #[test]

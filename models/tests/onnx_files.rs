@@ -274,3 +274,21 @@ fn floods_of_messages_are_refused_before_they_are_decoded() {
     let error = import::from_bytes(&field(7, &nodes), &Options::default()).expect_err("too many");
     assert!(matches!(*error.problem, ImportProblem::TooLarge { .. }), "{error}");
 }
+
+#[test]
+fn what_biases_of_the_outputs_lose_is_told() {
+    let (bytes, _) = export("brevitas-qcdq-w2-channel-power-quant");
+    let imported = import::from_bytes(&bytes, &Options::default()).expect("a valid file");
+    let report = format!("{}", imported.report);
+    // Sums have units of 2 * 0.5 and of 2 * 0.25, so biases are multiples of 2^-12: what they lose is at most half of that.
+    let told = report.lines().find(|line| line.contains("the biases of the outputs are rounded, each by "));
+    let told = told.unwrap_or_else(|| panic!("{report}"));
+    let most: f64 = told
+        .split("each by ")
+        .nth(1)
+        .and_then(|rest| rest.split(' ').next())
+        .expect("a number")
+        .parse()
+        .expect("a number");
+    assert!(most > 1e-5 && most <= 0.5f64.powi(13), "{told}");
+}

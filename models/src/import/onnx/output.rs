@@ -152,7 +152,7 @@ impl<'m> Walk<'m> {
             let reason = format!("biases of the outputs would be rounded by {rounded:.3} of a unit");
             return Err(Stop::near(reason, "use narrower weights in the last layer, or quantise its output"));
         }
-        if rounded > FINE || !whole {
+        if rounded > TOLD || !whole {
             let exact = |c: usize| {
                 let common = at(&units, c);
                 let factor = unit[c] / common / (factors[c] * finer) as f64;
@@ -160,8 +160,9 @@ impl<'m> Walk<'m> {
             };
             self.builder.twin.outputs((0..unit.len()).map(exact).collect());
         }
-        if rounded > FINE {
-            self.note(node, &format!("the biases of the outputs are rounded, by {rounded:.4} of a unit at most"));
+        if rounded > TOLD {
+            let largest = rounded * finer as f64 * units.iter().copied().fold(0.0, f64::max);
+            self.note(node, &format!("the biases of the outputs are rounded, each by {largest:.1e} at most"));
         }
         in_order(real)?;
         Ok((sum, units))
@@ -286,6 +287,8 @@ fn in_order(real: &Real<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Roundings of biases, in units of the outputs: no more is wanted, and no more is accepted unasked.
+/// Roundings of biases, in units of the outputs: no more is wanted, and no more is accepted unasked. What floats themselves are off by is
+/// not told.
 const FINE: f64 = 1.0 / 4096.0;
 const COARSE: f64 = 1.0 / 64.0;
+const TOLD: f64 = 1e-6;
