@@ -199,7 +199,10 @@ impl ModeArguments {
 
 /// What is revealed, of what was asked for.
 fn shown(asked: Option<Reveal>, guard: bool) -> Reveal {
-    asked.unwrap_or_else(|| Reveal::default_for(guard))
+    asked.unwrap_or_else(|| match lowkey::Reveal::default_for(guard) {
+        lowkey::Reveal::Logits => Reveal::Logits,
+        lowkey::Reveal::Class => Reveal::Class,
+    })
 }
 
 /// The link that a plan is made for.
