@@ -157,6 +157,26 @@ async fn those_on_the_list_by_their_names_and_within_their_quotas() {
     running.await.unwrap().unwrap();
 }
 
+/// A list that brings the first quota counts as one that was there from the start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quota_that_comes_later_counts() {
+    let authority = Authority::new();
+    let alice = authority.sign("a.example");
+    let list = AllowList::parse("alice dns:a.example").unwrap();
+    let server = secure(&authority).allow(list).bind("127.0.0.1:0").await.unwrap();
+    let running = tokio::spawn(server.clone().run());
+    let asks = || ask(server.address().unwrap(), &authority, Some(&alice));
+    asks().await.unwrap();
+    server.allow(AllowList::parse("alice dns:a.example 2").unwrap());
+    for _ in 0..2 {
+        asks().await.unwrap();
+    }
+    let third = asks().await;
+    assert!(matches!(third, Err(Error::Declined(Refusal::Quota { .. }))), "{third:?}");
+    server.shutdown().await;
+    running.await.unwrap().unwrap();
+}
+
 #[tokio::test]
 async fn what_does_not_go_together() {
     let authority = Authority::new();

@@ -222,8 +222,7 @@ impl Server {
         self.0.readiness.clone()
     }
 
-    /// Answers the clients of another list from now on; sessions that run go on. Quotas of their own that names have count if the
-    /// server was built with any.
+    /// Answers the clients of another list from now on. Sessions that run go on, with the quotas that they began with.
     pub fn allow(&self, list: AllowList) {
         *self.0.policy.allow.write().unwrap_or_else(PoisonError::into_inner) = Some(list);
     }

@@ -377,8 +377,6 @@ impl ServerBuilder {
         let Self { models, target, state, store, quota, sessions, per_address, limits, idle, drain, .. } = self;
         let (progress, readiness, memory, allow, watch) =
             (self.progress, self.readiness, self.memory, self.allow, Watch::new(self.watcher));
-        let own_quotas = allow.as_ref().is_some_and(AllowList::has_quotas);
-        let quota = quota.or(own_quotas.then_some(NonZeroU32::MAX));
         check(&models, reveal)?;
         let store = match state {
             Some(folder) => Some(Store::open(Some(folder))?),
@@ -395,7 +393,7 @@ impl ServerBuilder {
         let options = Options { limits, idle, stop: Stop::new(asked), ..Options::default() };
         let policy = Arc::new(Policy {
             class_only: reveal == Reveal::Class,
-            quota: quota.map(Quota::new),
+            quota: quota.map(Quota::new).unwrap_or_default(),
             allow: RwLock::new(allow),
             uses,
         });

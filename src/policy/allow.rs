@@ -111,11 +111,6 @@ impl AllowList {
         let quota = self.quotas.get(&name).copied();
         Some((name, quota))
     }
-
-    /// True if some name has a quota of its own.
-    pub(crate) fn has_quotas(&self) -> bool {
-        !self.quotas.is_empty()
-    }
 }
 
 /// 64 hexadecimal digits, with colons between bytes or without.
@@ -182,7 +177,6 @@ mod tests {
             assert_eq!(list.find(&renewed), Some(("bob".into(), None)));
             assert_eq!(list.find(&other), None);
             assert_eq!(list.find(b"no certificate"), None);
-            assert!(list.has_quotas());
         }
         assert_eq!(AllowList::parse("").unwrap().find(&exact), None, "an empty list is nobody");
     }

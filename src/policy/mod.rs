@@ -27,7 +27,7 @@ pub struct Policy {
     /// Logits are refused.
     pub class_only: bool,
     /// Inferences per client and hour.
-    pub quota: Option<Quota>,
+    pub quota: Quota,
     /// The clients that are answered; all, if there is no list.
     pub allow: RwLock<Option<AllowList>>,
     /// Where inferences under the server's key are counted.
@@ -37,7 +37,7 @@ pub struct Policy {
 impl Policy {
     /// At most so many inferences per client and hour.
     pub fn with_quota(per_hour: NonZeroU32) -> Self {
-        Self { quota: Some(Quota::new(per_hour)), ..Self::default() }
+        Self { quota: Quota::new(per_hour), ..Self::default() }
     }
 
     /// Who a client is that has shown this certificate, verified by the handshake, in DER form.
@@ -68,10 +68,7 @@ impl Policy {
         if self.class_only && reveal != Reveal::Class {
             return Err(Refusal::ClassOnly.into());
         }
-        if let Some(quota) = &self.quota {
-            quota.take(client, now)?;
-        }
-        Ok(())
+        Ok(self.quota.take(client, now)?)
     }
 
     /// One more under the server's key.

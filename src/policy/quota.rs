@@ -1,8 +1,9 @@
 //! Inferences per client and hour.
 //!
 //! A client is its name, where it has shown a certificate; or else an IPv4 address or an IPv6 network of 64 bits, which is what one
-//! subscriber has. Its port does not matter, nor its sessions. Its hour begins with its first inference, and the next one with the first after that: at most N in each of them, and
-//! so at most 2 N in any 60 minutes. Counts live as long as the process and are its own.
+//! subscriber has. Its port does not matter, nor its sessions. Its hour begins with its first inference, and the next one with the first
+//! after that: at most N in each of them, and so at most 2 N in any 60 minutes. Who has no limit is not counted. Counts live as long as
+//! the process and are its own.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
@@ -17,10 +18,10 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 /// cannot lock others out; with so many of them its owner has had that many quotas.
 const MOST_CLIENTS: usize = 1 << 16;
 
-/// Counts inferences by client.
-#[derive(Debug)]
+/// Counts inferences by client. By default nobody is limited but those with a limit of their own.
+#[derive(Debug, Default)]
 pub struct Quota {
-    per_hour: u32,
+    per_hour: Option<NonZeroU32>,
     counts: Mutex<Counts>,
 }
 
@@ -60,22 +61,22 @@ impl From<&Identity> for Counted {
 }
 
 impl Quota {
-    /// At most so many inferences per client and hour.
+    /// At most so many inferences per client and hour, but for clients with a limit of their own.
     pub fn new(per_hour: NonZeroU32) -> Self {
-        Self { per_hour: per_hour.get(), counts: Mutex::default() }
+        Self { per_hour: Some(per_hour), ..Self::default() }
     }
 
-    /// Counts one inference of a client.
+    /// Counts one inference of a client, if it has a limit.
     ///
     /// # Errors
     /// When the client's inferences of this hour are used up; nothing is counted then.
     pub(crate) fn take(&self, client: &Identity, now: Instant) -> Result<(), Refusal> {
-        let per_hour = client.quota.map_or(self.per_hour, NonZeroU32::get);
+        let Some(per_hour) = client.quota.or(self.per_hour) else { return Ok(()) };
         let client = Counted::from(client);
         let mut counts = self.counts.lock().unwrap_or_else(|broken| broken.into_inner());
         counts.forget_past_hours(now);
         let hour = counts.hour(client, now);
-        if hour.inferences >= per_hour {
+        if hour.inferences >= per_hour.get() {
             let left = HOUR.saturating_sub(now.saturating_duration_since(hour.begins));
             let minutes = left.as_secs_f64() / 60.0;
             return Err(Refusal::Quota { wait_minutes: minutes.ceil().max(1.0) as u8 });
@@ -167,6 +168,10 @@ mod tests {
         assert!(!taken(address("192.0.2.1")), "and one without a name");
         let carol = || named("carol", "192.0.2.1", NonZeroU32::new(3));
         assert!((0..3).all(|_| !taken(carol())) && taken(carol()));
+        let open = Quota::default();
+        assert!((0..9).all(|_| open.take(&address("192.0.2.1"), now).is_ok()), "nobody is limited");
+        assert!((0..3).all(|_| open.take(&carol(), now).is_ok()) && open.take(&carol(), now).is_err(), "but by name");
+        assert_eq!(open.counts.lock().unwrap().hours.len(), 1);
     }
 
     #[test]
