@@ -28,7 +28,6 @@ mod room;
 mod tests;
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -36,7 +35,7 @@ use lowkey_mpc::channel::{Attention, Doing};
 use lowkey_mpc::runtime::{Instant, timeout};
 use tokio::sync::{Notify, watch};
 
-use crate::policy::Refusal;
+use crate::policy::{Counted, Identity, Refusal};
 use crate::watch::Held;
 pub(crate) use room::Hold;
 pub use room::Room;
@@ -71,8 +70,8 @@ fn patience(bytes: u64) -> Duration {
 /// The seats of one server.
 pub(crate) struct Admission {
     seats: usize,
-    /// Most seats of one address; loopback has no limit.
-    per_address: usize,
+    /// Most seats of one client, as quotas count clients; loopback has no limit.
+    per_client: usize,
     /// A client that owes a message is late after so long, if others wait.
     patience: Mutex<Duration>,
     /// Most bytes of all sessions together.
@@ -92,7 +91,7 @@ struct State {
 
 struct Taken {
     number: u64,
-    address: IpAddr,
+    client: Counted,
     attention: Attention,
     leave: watch::Sender<bool>,
     /// Bytes.
@@ -139,11 +138,11 @@ pub struct Attendance {
 impl Admission {
     /// `bytes` is what an inference sends: the longer it is, the longer a client may compute between two messages.
     /// `memory` is the most that all sessions may need together.
-    pub(crate) fn new(seats: usize, per_address: Option<usize>, memory: Option<u64>, bytes: u64) -> Arc<Self> {
+    pub(crate) fn new(seats: usize, per_client: Option<usize>, memory: Option<u64>, bytes: u64) -> Arc<Self> {
         let patience = Mutex::new(patience(bytes));
-        let per_address = per_address.unwrap_or(seats - seats / 4).max(1);
+        let per_client = per_client.unwrap_or(seats - seats / 4).max(1);
         let memory = memory.unwrap_or(u64::MAX);
-        Arc::new(Self { seats, per_address, patience, memory, state: Mutex::default(), changed: Notify::new() })
+        Arc::new(Self { seats, per_client, patience, memory, state: Mutex::default(), changed: Notify::new() })
     }
 
     /// Other models are served from now on.
@@ -174,10 +173,10 @@ impl Admission {
     /// A seat, and so much memory, for a client that has said hello; in line, if there is none.
     ///
     /// # Errors
-    /// [`Refusal::Full`] if none becomes free in time, the line is long, or the address has as many as it may.
+    /// [`Refusal::Full`] if none becomes free in time, the line is long, or the client has as many as it may.
     pub(crate) async fn seat(
         self: &Arc<Self>,
-        address: IpAddr,
+        client: &Identity,
         attention: Attention,
         memory: u64,
     ) -> Result<Seat, Refusal> {
@@ -193,7 +192,7 @@ impl Admission {
         let until = Instant::now() + LINE;
         loop {
             let changed = self.changed.notified();
-            if let Some(seat) = self.take((place.number, memory), address, &attention)? {
+            if let Some(seat) = self.take((place.number, memory), client, &attention)? {
                 return Ok(seat);
             }
             if Instant::now() >= until {
@@ -207,12 +206,13 @@ impl Admission {
     fn take(
         self: &Arc<Self>,
         (place, memory): (u64, u64),
-        address: IpAddr,
+        client: &Identity,
         attention: &Attention,
     ) -> Result<Option<Seat>, Refusal> {
         let mut state = self.state();
-        let own = state.seats.iter().filter(|taken| taken.address == address).count();
-        if !address.is_loopback() && !address.is_unspecified() && own >= self.per_address {
+        let (address, client) = (client.address.to_canonical(), Counted::from(client));
+        let own = state.seats.iter().filter(|taken| taken.client == client).count();
+        if !address.is_loopback() && !address.is_unspecified() && own >= self.per_client {
             return Err(full());
         }
         let first = state.line.iter().take_while(|&&(number, _)| number != place);
@@ -221,7 +221,7 @@ impl Admission {
             let (leave, left) = watch::channel(false);
             let (number, attention) = (place, attention.clone());
             let (cut, held, queued) = (false, false, None);
-            state.seats.push(Taken { number, address, attention, leave, memory, cut, held, queued });
+            state.seats.push(Taken { number, client, attention, leave, memory, cut, held, queued });
             return Ok(Some(Seat { admission: self.clone(), number: place, left }));
         }
         // One seat for each that waits up to here. Who was asked is not held, and leaves soon.

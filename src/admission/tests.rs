@@ -1,9 +1,15 @@
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::room::Queued;
 use super::*;
 
-const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+fn client(address: &str) -> Identity {
+    address.parse::<IpAddr>().unwrap().into()
+}
+
+fn here() -> Identity {
+    client("127.0.0.1")
+}
 
 /// So many sessions, each of which waits for another one of its name, with a client that has no patience.
 async fn queued(many: usize) -> (Arc<Admission>, Vec<(Seat, Queued)>) {
@@ -11,7 +17,7 @@ async fn queued(many: usize) -> (Arc<Admission>, Vec<(Seat, Queued)>) {
     admission.suffer(Duration::ZERO);
     let mut seats = Vec::new();
     for _ in 0..many {
-        let seat = admission.seat(HERE, Attention::default(), 0).await.unwrap();
+        let seat = admission.seat(&here(), Attention::default(), 0).await.unwrap();
         let waits = seat.room().queue();
         seats.push((seat, waits));
     }
@@ -23,7 +29,7 @@ fn line(admission: &Arc<Admission>, many: u64) -> usize {
     let places = 1000..1000 + many;
     admission.state().line.extend(places.clone().map(|place| (place, 0)));
     for place in places {
-        let seat = admission.take((place, 0), HERE, &Attention::default()).unwrap();
+        let seat = admission.take((place, 0), &here(), &Attention::default()).unwrap();
         assert!(seat.is_none());
     }
     admission.state().line.clear();
@@ -71,4 +77,38 @@ async fn a_session_that_is_cut_is_held_no_more() {
     assert_eq!(kept.await, Err(Cut::AtTheEnd));
     drop(seat);
     assert!(room.hold().is_err(), "it is gone");
+}
+
+async fn within<F: Future>(future: F) -> F::Output {
+    timeout(LINE * 2, future).await.expect("an end")
+}
+
+/// A client is what it is for quotas: a name, an address, or a network of IPv6. This machine has no limit, however its address is written.
+#[tokio::test]
+async fn a_client_has_so_many_seats() {
+    let admission = Admission::new(100, Some(2), None, 0);
+    let mut seats = Vec::new();
+    let mut taken = async |who: &Identity| match within(admission.seat(who, Attention::default(), 0)).await {
+        Ok(seat) => seats.push(seat),
+        Err(refusal) => assert_eq!(refusal, full()),
+    };
+    for (who, most) in [
+        (vec![client("192.0.2.1"), client("::ffff:192.0.2.1")], 2),
+        (vec![client("192.0.2.2")], 2),
+        (vec![client("2001:db8::1"), client("2001:db8::ffff:1")], 2),
+        (vec![client("2001:db8:0:1::1")], 2),
+        (vec![client("127.0.0.1"), client("::ffff:127.0.0.1"), client("::1"), client("::ffff:127.0.0.2")], 8),
+        (vec![Identity { name: Some("alice".into()), ..client("192.0.2.9") }], 2),
+        (vec![Identity { name: Some("bob".into()), ..client("192.0.2.9") }], 2),
+    ] {
+        let before = admission.attendance().sessions;
+        for who in who.iter().chain(&who) {
+            taken(who).await;
+        }
+        // One more each.
+        if most == 2 {
+            taken(&who[0]).await;
+        }
+        assert_eq!(admission.attendance().sessions - before, most, "{who:?}");
+    }
 }

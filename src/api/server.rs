@@ -299,7 +299,7 @@ impl Inner {
         let memory = served.map_or(0, |served| served.memory().with_slots(1));
         let name = served.map_or_else(String::new, |served| served.offer.name.clone());
         let came = Instant::now();
-        let seat = match self.admission.seat(client.address, greeted.attention(), memory).await {
+        let seat = match self.admission.seat(&client, greeted.attention(), memory).await {
             Ok(seat) => seat,
             Err(refusal) => {
                 let error = greeted.refuse(refusal).await;

@@ -237,7 +237,8 @@ impl<T> ServerBuilder<T> {
         self
     }
 
-    /// Most sessions at once of one address, three quarters of all unless said; loopback has no limit.
+    /// Most sessions at once of one client, by its name, its IPv4 address or its IPv6 network of 64 bits; three quarters of all unless
+    /// said. Loopback has no limit. Behind a balancer all clients have its address.
     pub fn sessions_per_address(mut self, most: u16) -> Self {
         self.per_address = Some(most.max(1));
         self

@@ -62,7 +62,8 @@ pub struct Arguments {
     /// Most sessions at once; further clients wait some seconds, and hear that the server is full.
     #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     sessions: u16,
-    /// Most sessions at once of one address [default: three quarters of all; loopback has no limit].
+    /// Most sessions at once of one client, by its name, or without a certificate by its address (IPv6: its /64 network) [default: three
+    /// quarters of all; loopback has no limit]. Behind a balancer all have its address: as many as --sessions then.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     sessions_per_address: Option<u16>,
     /// Most memory that all sessions may need together, apart from the model, as in 2G; `lowkey plan` prints what one needs. Clients for

@@ -19,6 +19,7 @@ use crate::store::Uses;
 pub use crate::abort::Refusal;
 pub use allow::{AllowError, AllowList};
 pub use identity::Identity;
+pub(crate) use quota::Counted;
 pub use quota::Quota;
 
 /// What a server allows.

@@ -41,7 +41,7 @@ struct Hour {
 
 /// What counts as one client.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Counted {
+pub(crate) enum Counted {
     Name(Arc<str>),
     V4(Ipv4Addr),
     /// The first 64 bits.

@@ -26,7 +26,7 @@ fn full(seats: usize) -> Arc<Admission> {
 }
 
 async fn seat(admission: &Arc<Admission>) -> Result<Seat, Refusal> {
-    admission.seat(IpAddr::V4(Ipv4Addr::LOCALHOST), Attention::default(), 0).await
+    admission.seat(&IpAddr::V4(Ipv4Addr::LOCALHOST).into(), Attention::default(), 0).await
 }
 
 /// The server computes for long, with all messages in its buffer, when its session is cut. The thread goes on to where it next waits:
