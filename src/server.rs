@@ -181,7 +181,8 @@ impl Greeted {
             Err(error) => {
                 give_up(&mut channel, &error).await;
                 if error.is_refusal() {
-                    // The client has done nothing wrong and may be sending: it shall read why.
+                    // The client has done nothing wrong and may be sending: it shall read why. Who waits need not wait for that.
+                    let _sends = options.room.sends(0);
                     let mut stop = options.stop.clone();
                     tokio::select! {
                         () = channel.drain(options.limits.timeout) => {}

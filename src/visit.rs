@@ -111,9 +111,13 @@ pub(crate) async fn set_up(
 ) -> Result<Correlations> {
     let package = (model.package.plan.len() + model.package.hint.len()) as u64;
     let stage = async {
+        let sends = options.room.sends(package);
         publication::welcome(channel, model).await?;
+        drop(sends);
         channel.scope("base ots");
-        let ot = Correlations::setup(channel, &mut randomness.next_rng()).await?;
+        let ot = Correlations::agree(channel, &mut randomness.next_rng()).await?;
+        options.room.stay().await?;
+        let ot = ot.begin(channel).await?;
         channel.scope(CONTROL);
         channel.compare_sums().await?;
         Ok(ot)

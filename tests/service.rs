@@ -1,19 +1,23 @@
 //! A server that others may try: connections that say nothing, or say it slowly, keep nobody out, and a full server says so.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use lowkey::readiness::State;
-use lowkey::session::{Ask, Hello, MAGIC};
-use lowkey::{Answer, Client, Error, Model, Result, Server};
+use lowkey::session::{Accept, Ask, Hello, MAGIC};
+use lowkey::{Answer, Client, Error, Model, Result, Reveal, Server, client, server};
 use lowkey_mpc::channel::{Channel, FrameKind, Limits};
-use lowkey_mpc::party::Party;
-use tokio::io::AsyncWriteExt;
+use lowkey_mpc::party::{Party, Stage};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 /// Nothing here takes longer, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// By which no attack may delay an honest client.
+const DELAY: Duration = Duration::from_secs(1);
 
 async fn within<F: Future>(what: &str, future: F) -> F::Output {
     tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what}: no end after {PATIENCE:?}"))
@@ -28,8 +32,12 @@ async fn serve(sessions: u16) -> (Model, Server, JoinHandle<Result<()>>) {
 
 /// An inference, and that it is right.
 async fn ask(model: &Model, address: SocketAddr) -> Result<Answer> {
+    answered(model, Client::connect(address).await?).await
+}
+
+/// The same, of a client that is connected.
+async fn answered(model: &Model, mut client: Client) -> Result<Answer> {
     let image = model.demo().unwrap().inputs.get(7).unwrap();
-    let mut client = Client::connect(address).await?;
     let answer = client.infer(&image).await?;
     client.close().await?;
     assert_eq!(answer.logits, model.answer(&image)?.logits);
@@ -45,49 +53,228 @@ async fn hello(address: SocketAddr) -> Channel {
     channel
 }
 
-/// The bytes of a hello, one per second, for as long as they are taken.
-async fn drip(address: SocketAddr) {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    // Header (length, kind, stage, depth), then the payload.
-    let mut bytes = vec![12, 0, 0, 0, 0, 0, 1, 0];
-    bytes.extend_from_slice(&MAGIC);
-    for byte in bytes.into_iter().cycle() {
-        if stream.write_all(&[byte]).await.is_err() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
+/// The longest time that an honest client takes, of three that are alone.
+async fn alone(model: &Model, address: SocketAddr) -> Duration {
+    let mut longest = Duration::ZERO;
+    for _ in 0..3 {
+        longest = longest.max(asked(model, address).await);
     }
+    longest
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_that_say_nothing_or_drip_keep_nobody_out() {
-    let (model, server, running) = serve(2).await;
-    let address = server.address().unwrap();
-    let mut silent = Vec::new();
-    for _ in 0..200 {
-        silent.push(TcpStream::connect(address).await.unwrap());
-    }
-    let drips: Vec<_> = (0..16).map(|_| tokio::spawn(drip(address))).collect();
-    // All are accepted before the honest client comes.
-    within("the door", async {
-        while server.attendance().at_the_door < 216 {
+/// How long an inference takes, from the connection to the end.
+async fn asked(model: &Model, address: SocketAddr) -> Duration {
+    let start = Instant::now();
+    within("an honest client", ask(model, address)).await.unwrap();
+    start.elapsed()
+}
+
+/// Waits until something is so.
+async fn until(what: &str, is_so: impl Fn() -> bool) {
+    within(what, async {
+        while !is_so() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     })
     .await;
-    // Shorter than the time that the others have for their hello.
-    tokio::time::timeout(Duration::from_secs(8), ask(&model, address)).await.expect("at once").unwrap();
-    let now = server.attendance();
-    assert!(now.at_the_door > 100, "the others were still there: {now:?}");
-    within("hellos that never come", async {
-        while server.attendance().at_the_door > 0 {
-            tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+/// Bytes, one after the other, for as long as they are taken.
+async fn drip(mut stream: TcpStream, bytes: Vec<u8>, pause: Duration) {
+    for byte in bytes.into_iter().cycle() {
+        if stream.write_all(&[byte]).await.is_err() {
+            return;
         }
-    })
-    .await;
-    drips.iter().for_each(JoinHandle::abort);
-    server.shutdown().await;
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// The beginning of a frame of a kind: length, kind, stage, depth.
+fn header(length: u8, kind: u8) -> Vec<u8> {
+    vec![length, 0, 0, 0, kind, 0, 1, 0]
+}
+
+/// How far an attacker gets before it drips.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Drip {
+    /// Within its hello.
+    Hello,
+    /// After asking for a model that is not there: it is told so, and heard out for a while.
+    Refused,
+    /// Within what follows its hello.
+    Accept,
+    /// Within its base OTs: all that can be sent without computing anything was sent before.
+    BaseOts,
+}
+
+impl Drip {
+    async fn begin(self, address: SocketAddr, pause: Duration) -> JoinHandle<()> {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let (stream, twin) = twins(stream);
+        if self == Self::Hello {
+            let mut bytes = header(12, 0);
+            bytes.extend_from_slice(&MAGIC);
+            return tokio::spawn(drip(stream, bytes, pause));
+        }
+        let mut channel = Channel::new(twin, Party::Client, Limits::default());
+        let asks = if self == Self::Refused { Ask::Model("nowhere".into()) } else { Ask::Only };
+        channel.send_control(&Hello::new(asks)).await.unwrap();
+        channel.flush().await.unwrap();
+        tokio::spawn(async move {
+            if self == Self::BaseOts {
+                for _ in 0..2 {
+                    channel.recv_at_most(FrameKind::Control, 1 << 20).await.unwrap();
+                }
+                channel.send_control(&Accept { send_hint: false }).await.unwrap();
+                // A version, and what nobody checks yet.
+                channel.send(FrameKind::OtBatch, [vec![2], vec![7; 64]].concat()).await.unwrap();
+                channel.flush().await.unwrap();
+            }
+            let kind = if self == Self::BaseOts { FrameKind::OtBatch } else { FrameKind::Control };
+            drip(stream, header(1, kind as u8), pause).await;
+        })
+    }
+}
+
+/// Both ends of one connection's handle: a channel has one of them, and bytes go past it by the other.
+fn twins(stream: TcpStream) -> (TcpStream, TcpStream) {
+    let stream = stream.into_std().unwrap();
+    let twin = stream.try_clone().unwrap();
+    (TcpStream::from_std(stream).unwrap(), TcpStream::from_std(twin).unwrap())
+}
+
+/// However far they get first, with as many as there are seats, and 200 more that say nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_say_nothing_or_drip_delay_nobody_for_long() {
+    for kind in [Drip::Hello, Drip::Refused, Drip::Accept, Drip::BaseOts] {
+        let (model, server, running) = serve(16).await;
+        let address = server.address().unwrap();
+        let alone = alone(&model, address).await;
+        until("an empty server", || server.attendance().sessions == 0).await;
+        let mut silent = Vec::new();
+        for _ in 0..200 {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+        let mut drips = Vec::new();
+        for _ in 0..16 {
+            drips.push(kind.begin(address, Duration::from_secs(1)).await);
+        }
+        // All are there before the honest client comes.
+        match kind {
+            Drip::Hello => until("the door", || server.attendance().at_the_door == 216).await,
+            _ => until("all seats", || server.attendance().sessions == 16).await,
+        }
+        let longest = alone + DELAY;
+        for client in 0..3 {
+            let took = asked(&model, address).await;
+            assert!(took < longest, "{kind:?}, client {client}: {took:?}, and {alone:?} alone");
+            assert!(client > 0 || server.attendance().at_the_door > 100, "the others were still there");
+        }
+        drips.iter().for_each(JoinHandle::abort);
+        drop(silent);
+        within("shutdown", server.shutdown()).await;
+        running.await.unwrap().unwrap();
+    }
+}
+
+/// A client that computes in its set-up for longer than any client is waited for, on the only seat, is not cut for others, who need not
+/// wait for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_set_up_is_neither_cut_nor_waited_for() {
+    let (model, server, running) = serve(1).await;
+    let address = server.address().unwrap();
+    let alone = alone(&model, address).await;
+    let paused = AtomicBool::new(false);
+    let builder = Client::builder().progress(move |_, _| {
+        if !paused.swap(true, Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(2500));
+        }
+    });
+    let slow = tokio::spawn({
+        let model = model.clone();
+        async move { answered(&model, builder.connect(address).await?).await }
+    });
+    until("a session", || server.attendance().sessions == 1).await;
+    let start = Instant::now();
+    while !slow.is_finished() {
+        let took = asked(&model, address).await;
+        // The last one may wait for the one that was slow.
+        assert!(took < alone + DELAY || slow.is_finished(), "{took:?}, and {alone:?} alone");
+    }
+    assert!(start.elapsed() > Duration::from_millis(2200), "it was slow");
+    slow.await.unwrap().expect("it has its answer");
+    within("shutdown", server.shutdown()).await;
     running.await.unwrap().unwrap();
+}
+
+/// Hellos that never come end their connections, also where each byte comes in time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_door_is_not_held_open() {
+    let builder = Server::builder(Model::open("digits").unwrap()).timeout(Duration::from_millis(200));
+    let server = builder.bind("127.0.0.1:0").await.unwrap();
+    let running = tokio::spawn(server.clone().run());
+    let address = server.address().unwrap();
+    let silent = TcpStream::connect(address).await.unwrap();
+    let drips = Drip::Hello.begin(address, Duration::from_millis(50)).await;
+    until("the door", || server.attendance().at_the_door == 2).await;
+    until("nobody", || server.attendance().at_the_door == 0).await;
+    drips.abort();
+    drop(silent);
+    within("shutdown", server.shutdown()).await;
+    running.await.unwrap().unwrap();
+}
+
+/// Carries bytes from a client, whole pieces at first and then one byte in a second.
+async fn carry(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, slow: Arc<AtomicBool>) {
+    let mut buffer = [0; 1 << 12];
+    loop {
+        let drips = slow.load(Ordering::Relaxed);
+        let room = if drips { 1 } else { buffer.len() };
+        let Ok(length @ 1..) = from.read(&mut buffer[..room]).await else { return };
+        if to.write_all(&buffer[..length]).await.is_err() {
+            return;
+        }
+        if drips {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+}
+
+/// With free seats too a stage has its end, however little each silence lasts. The clock is the test's.
+#[tokio::test(start_paused = true)]
+async fn a_stage_in_which_bytes_drip_ends() {
+    let model = Model::open("digits").unwrap();
+    let published = Server::builder(model.clone()).build().await.unwrap().model();
+    let image = model.demo().unwrap().inputs.get(7).unwrap();
+    for stage in [Stage::Setup, Stage::Offline, Stage::Online] {
+        let ((client, near), (far, server)) = (tokio::io::duplex(1 << 20), tokio::io::duplex(1 << 20));
+        let ((from_client, mut to_client), (mut from_server, to_server)) =
+            (tokio::io::split(near), tokio::io::split(far));
+        let slow = Arc::new(AtomicBool::new(stage == Stage::Setup));
+        tokio::spawn(carry(from_client, to_server, slow.clone()));
+        tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
+        let limits = Limits { timeout: Duration::from_secs(2), ..Limits::default() };
+        let options = server::Options { limits, ..server::Options::default() };
+        let serving = tokio::spawn(server::serve(Box::new(server), published.clone(), options));
+        let limits = Limits { timeout: Duration::from_secs(3600), ..limits };
+        let options = client::Options { limits, ..client::Options::default() };
+        let image = image.iter().map(|value| i64::from(*value)).collect::<Vec<_>>();
+        let asking = tokio::spawn(async move {
+            let mut session = client::Session::open(Box::new(client), options).await?;
+            slow.store(stage == Stage::Offline, Ordering::Relaxed);
+            let slot = session.prepare(Reveal::Logits).await?;
+            slow.store(true, Ordering::Relaxed);
+            session.infer(slot, &image).await
+        });
+        let start = tokio::time::Instant::now();
+        let ended = serving.await.unwrap();
+        let Err(Error::Session(lowkey_mpc::error::Error::Timeout { after })) = ended else {
+            panic!("{stage:?}: {ended:?}")
+        };
+        assert!(after > Duration::from_secs(100), "no silence was so long: {stage:?}, {after:?}");
+        assert!(start.elapsed() < after + Duration::from_secs(300), "{stage:?}: {:?}", start.elapsed());
+        assert!(asking.await.unwrap().is_err());
+    }
 }
 
 /// Sessions whose clients owe a message make room; nothing that they send bit by bit changes that.
@@ -99,12 +286,7 @@ async fn clients_that_stop_after_their_hello_make_room() {
     for _ in 0..3 {
         stuck.push(hello(address).await);
     }
-    within("sessions", async {
-        while server.attendance().sessions < 3 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await;
+    until("sessions", || server.attendance().sessions == 3).await;
     for _ in 0..2 {
         within("an honest client", ask(&model, address)).await.unwrap();
     }
@@ -162,13 +344,8 @@ async fn what_does_not_end_is_cut() {
     let server = builder.bind("127.0.0.1:0").await.unwrap();
     let running = tokio::spawn(server.clone().run());
     let mut stuck = hello(server.address().unwrap()).await;
-    within("a session", async {
-        while server.attendance().sessions < 1 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await;
-    let start = std::time::Instant::now();
+    until("a session", || server.attendance().sessions == 1).await;
+    let start = Instant::now();
     // Without the limit it lasts for the minute after which the connection is given up.
     tokio::time::timeout(Duration::from_secs(20), server.shutdown()).await.expect("it is cut");
     assert!(start.elapsed() >= drain, "not before its time");
@@ -203,12 +380,7 @@ async fn ready_when_published_and_until_the_end() {
     let server = builder.bind("127.0.0.1:0").await.unwrap();
     assert_eq!((readiness.state(), server.ready()), (State::Starting, false), "nobody takes clients yet");
     let running = tokio::spawn(server.clone().run());
-    within("readiness", async {
-        while !server.ready() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await;
+    until("readiness", || server.ready()).await;
     server.shutdown().await;
     assert_eq!((readiness.state(), server.ready()), (State::Ending, false));
     running.await.unwrap().unwrap();

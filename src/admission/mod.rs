@@ -5,6 +5,14 @@
 //! message that is due, or wait for another session of their own name that does, then those that have asked for nothing for long. So
 //! whoever opens many sessions and says nothing, or says it slowly, keeps nobody out; but one seat for each name while it is audited.
 //!
+//! The first half of a set-up, to the base OTs, holds little but a connection, and may last: of an honest client because its line is
+//! long, or because it computes for seconds on a slow machine; of others because they send nothing more, or a byte now and then. Neither
+//! is cut for that: after [`LOAN`] its seat is *lent* to those in line, while its client is waited for. It waits for a seat again, before
+//! those that have had none, where memory and computing begin, at the first batch of OTs ([`Room::stay`]). Nobody gets there by bytes that
+//! could be known before: the base OTs take the client's own computing. So whoever only sends delays others by [`LOAN`], however many
+//! seats it has. Who computes its half of the set-up and then stops keeps its seat until it is late, and has to do so again for the
+//! next. Where very many seats are lent ([`MANY_LENT`]) those who are late leave.
+//!
 //! A seat comes with the memory that its session may need, where that is limited; for more slots it asks again.
 //!
 //! # Who may be cut
@@ -44,6 +52,12 @@ pub use room::Room;
 const MOST_AT_THE_DOOR: usize = 512;
 /// Clients that wait for a seat.
 const MOST_IN_LINE: usize = 256;
+/// Seats that are lent. Behind each is a connection, and a thread that waits.
+const MOST_LENT: usize = 256;
+/// With so many lent, those who are late leave, although they are in nobody's way.
+const MANY_LENT: usize = MOST_LENT / 2;
+/// A session that has not done half of its set-up after so long lends its seat to those in line while its client is waited for.
+const LOAN: Duration = Duration::from_millis(400);
 /// How long a client waits for a seat.
 const LINE: Duration = Duration::from_secs(5);
 /// How often those in line look whether a client is late.
@@ -94,8 +108,12 @@ struct Taken {
     client: Counted,
     attention: Attention,
     leave: watch::Sender<bool>,
-    /// Bytes.
+    tenure: Tenure,
+    began: Instant,
+    /// Bytes that it may need; while its seat is lent others have these too.
     memory: u64,
+    /// Since when the client is being sent so many bytes, which it may be slow to read.
+    sends: Option<(Instant, u64)>,
     /// It is cut, or will be when it is not held.
     cut: bool,
     /// It may not be cut.
@@ -104,10 +122,32 @@ struct Taken {
     queued: Option<Instant>,
 }
 
+/// Whose a seat is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tenure {
+    /// A session's that may lend it.
+    Begun,
+    /// Somebody else's: it was lent.
+    Lent,
+    /// The session's, to its end.
+    Kept,
+}
+
 impl Taken {
     /// It makes room: it was asked to leave.
     fn asked(&self) -> bool {
         *self.leave.borrow()
+    }
+
+    fn is_lent(&self) -> bool {
+        self.tenure == Tenure::Lent
+    }
+
+    /// For how long it could have lent its seat; `None` if it computes now.
+    fn unused(&self) -> Option<Duration> {
+        let waits = self.sends.is_some() || self.attention.doing() != Doing::Working;
+        let lends = self.tenure == Tenure::Begun && waits && !self.asked() && !self.cut;
+        lends.then(|| self.began.elapsed().checked_sub(LOAN)).flatten()
     }
 }
 
@@ -125,11 +165,11 @@ pub(crate) enum Cut {
 pub struct Attendance {
     /// Connections that have not said hello.
     pub at_the_door: usize,
-    /// Clients that wait for a session.
+    /// Clients that wait for a session, or to go on with one whose seat is lent.
     pub in_line: usize,
-    /// Sessions.
+    /// Sessions, and those that begin; while others wait also such as have lent them their seats.
     pub sessions: usize,
-    /// Bytes of memory that these may need.
+    /// Bytes of memory that sessions with a seat may need.
     pub reserved: u64,
     /// What these hold.
     pub held: Held,
@@ -189,11 +229,19 @@ impl Admission {
             state.line.push_back((number, memory));
             Place { admission: self, number }
         };
+        self.in_line(|| self.take((place.number, memory), client, &attention)).await
+    }
+
+    /// Looks again and again, for as long as one waits in line.
+    ///
+    /// # Errors
+    /// [`Refusal::Full`] if nothing comes of it.
+    async fn in_line<T>(&self, mut look: impl FnMut() -> Result<Option<T>, Refusal>) -> Result<T, Refusal> {
         let until = Instant::now() + LINE;
         loop {
             let changed = self.changed.notified();
-            if let Some(seat) = self.take((place.number, memory), client, &attention)? {
-                return Ok(seat);
+            if let Some(found) = look()? {
+                return Ok(found);
             }
             if Instant::now() >= until {
                 return Err(full());
@@ -202,7 +250,7 @@ impl Admission {
         }
     }
 
-    /// A seat, if there is one for this place in line; otherwise asks somebody who is late to leave.
+    /// A seat, if there is one for this place in line.
     fn take(
         self: &Arc<Self>,
         (place, memory): (u64, u64),
@@ -215,24 +263,74 @@ impl Admission {
         if !address.is_loopback() && !address.is_unspecified() && own >= self.per_client {
             return Err(full());
         }
+        if !self.find_room(&mut state, place, memory) {
+            return Ok(None);
+        }
+        let (leave, left) = watch::channel(false);
+        let (number, attention, tenure) = (place, attention.clone(), Tenure::Begun);
+        let (began, sends, cut, held, queued) = (Instant::now(), None, false, false, None);
+        state.seats.push(Taken { number, client, attention, leave, tenure, began, memory, sends, cut, held, queued });
+        Ok(Some(Seat { admission: self.clone(), number: place, left }))
+    }
+
+    /// Whether there is a seat for this place in line, with so much memory: a free one, or one that is lent. Those who are late are asked
+    /// to leave if there is no free one.
+    fn find_room(&self, state: &mut State, place: u64, memory: u64) -> bool {
         let first = state.line.iter().take_while(|&&(number, _)| number != place);
         let (before, theirs) = first.fold((0, 0), |(count, bytes), (_, memory)| (count + 1, bytes + memory));
-        if state.seats.len() + before < self.seats && state.reserved() + theirs + memory <= self.memory {
-            let (leave, left) = watch::channel(false);
-            let (number, attention) = (place, attention.clone());
-            let (cut, held, queued) = (false, false, None);
-            state.seats.push(Taken { number, client, attention, leave, memory, cut, held, queued });
-            return Ok(Some(Seat { admission: self.clone(), number: place, left }));
+        let fits = |state: &State| {
+            state.taken().count() + before < self.seats && state.reserved() + theirs + memory <= self.memory
+        };
+        if fits(state) {
+            return true;
+        }
+        if state.lent().count() >= MANY_LENT {
+            for late in state.lent().filter(|taken| self.lateness(taken).is_some()) {
+                late.leave.send_replace(true);
+            }
+        }
+        while state.lend() {
+            if fits(state) {
+                return true;
+            }
         }
         // One seat for each that waits up to here. Who was asked is not held, and leaves soon.
-        let leaving = state.seats.iter().filter(|taken| taken.asked()).count();
+        let leaving = state.taken().filter(|taken| taken.asked()).count();
         if leaving <= before
-            && let Some(late) = state.seats.iter().max_by_key(|taken| self.lateness(taken))
+            && let Some(late) = state.taken().max_by_key(|taken| self.lateness(taken))
             && self.lateness(late).is_some()
         {
             late.leave.send_replace(true);
         }
-        Ok(None)
+        false
+    }
+
+    /// Has the seat from now on, until it ends; if it was lent, in line for another.
+    async fn stay(&self, session: u64) -> Result<(), Refusal> {
+        let (place, memory) = {
+            let mut state = self.state();
+            let Some(taken) = state.seat(session) else { return Ok(()) };
+            if !taken.is_lent() {
+                taken.tenure = Tenure::Kept;
+                return Ok(());
+            }
+            let memory = taken.memory;
+            // It was here before those who wait for their first.
+            let at = state.line.partition_point(|&(number, _)| number < session);
+            state.line.insert(at, (session, memory));
+            (Place { admission: self, number: session }, memory)
+        };
+        self.in_line(|| {
+            let mut state = self.state();
+            if !self.find_room(&mut state, place.number, memory) {
+                return Ok(None);
+            }
+            if let Some(taken) = state.seat(session) {
+                taken.tenure = Tenure::Kept;
+            }
+            Ok(Some(()))
+        })
+        .await
     }
 
     /// How late a client is: one that owes a message, or whose name does in another session, more than one that asks for nothing; `None` if
@@ -246,7 +344,10 @@ impl Admission {
             return since.elapsed().checked_sub(patience().min(TURN)).map(|late| (true, late));
         }
         match taken.attention.doing() {
-            Doing::Working => None,
+            Doing::Working => taken.sends.and_then(|(since, bytes)| {
+                let late = since.elapsed().checked_sub(patience() + transfer(bytes));
+                late.map(|late| (true, late))
+            }),
             Doing::Idle(since) => since.checked_sub(IDLE).map(|late| (false, late)),
             Doing::Owed(since, bytes) => {
                 since.checked_sub(patience() + transfer(bytes as u64)).map(|late| (true, late))
@@ -282,6 +383,12 @@ impl Admission {
             taken.held = false;
         }
         self.changed.notify_waiters();
+    }
+
+    fn sends(&self, session: u64, what: Option<(Instant, u64)>) {
+        if let Some(taken) = self.state().seat(session) {
+            taken.sends = what;
+        }
     }
 
     fn queue(&self, session: u64, since: Option<Instant>) {
@@ -336,9 +443,28 @@ impl State {
         self.seats.iter_mut().find(|taken| taken.number == session)
     }
 
-    /// Memory that sessions may need.
+    /// Seats, but for those that are lent.
+    fn taken(&self) -> impl Iterator<Item = &Taken> {
+        self.seats.iter().filter(|taken| !taken.is_lent())
+    }
+
+    /// Seats that are lent, by those who have them.
+    fn lent(&self) -> impl Iterator<Item = &Taken> {
+        self.seats.iter().filter(|taken| taken.is_lent())
+    }
+
+    /// Memory that sessions with a seat may need.
     fn reserved(&self) -> u64 {
-        self.seats.iter().map(|taken| taken.memory).sum()
+        self.taken().map(|taken| taken.memory).sum()
+    }
+
+    /// Lends the seat that could have been for the longest time; false if there is none.
+    fn lend(&mut self) -> bool {
+        if self.lent().count() >= MOST_LENT {
+            return false;
+        }
+        let unused = self.seats.iter_mut().filter(|taken| taken.unused().is_some());
+        unused.max_by_key(|taken| taken.unused()).map(|taken| taken.tenure = Tenure::Lent).is_some()
     }
 }
 

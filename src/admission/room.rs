@@ -3,9 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use lowkey_mpc::runtime::{Instant, timeout};
+use lowkey_mpc::runtime::Instant;
 
-use super::{Admission, LINE, LOOK, full};
+use super::{Admission, full};
 use crate::policy::Refusal;
 
 /// A session's seat, and the memory that comes with it; without a seat nobody cuts it, and there is as much memory as it likes.
@@ -29,16 +29,30 @@ impl Room {
     /// [`Refusal::Full`] if that is too much.
     pub(crate) async fn resize(&self, memory: u64) -> Result<(), Refusal> {
         let Some((admission, number)) = &self.0 else { return Ok(()) };
-        let until = Instant::now() + LINE;
-        loop {
-            let changed = admission.changed.notified();
-            if admission.resize(*number, memory) {
-                return Ok(());
-            }
-            if Instant::now() >= until {
-                return Err(full());
-            }
-            let _ = timeout(LOOK, changed).await;
+        admission.in_line(|| Ok(admission.resize(*number, memory).then_some(()))).await
+    }
+
+    /// Half of the set-up is done, and what comes takes memory and time: keeps the seat from now on, which was [lent](super) meanwhile
+    /// if others waited. Then it waits for one again, before those that have none yet.
+    ///
+    /// # Errors
+    /// [`Refusal::Full`] if none becomes free in time.
+    pub(crate) async fn stay(&self) -> Result<(), Refusal> {
+        match &self.0 {
+            Some((admission, number)) => admission.stay(*number).await,
+            None => Ok(()),
+        }
+    }
+
+    /// While this is kept the client is being sent so many bytes and the session waits for nothing but that.
+    pub(crate) fn sends(&self, bytes: u64) -> Sends {
+        self.set_sends(Some((Instant::now(), bytes)));
+        Sends(self.clone())
+    }
+
+    fn set_sends(&self, what: Option<(Instant, u64)>) {
+        if let Some((admission, number)) = &self.0 {
+            admission.sends(*number, what);
         }
     }
 
@@ -82,5 +96,14 @@ pub(crate) struct Queued(Room);
 impl Drop for Queued {
     fn drop(&mut self) {
         self.0.set_queued(None);
+    }
+}
+
+/// A session whose client is being sent something.
+pub(crate) struct Sends(Room);
+
+impl Drop for Sends {
+    fn drop(&mut self) {
+        self.0.set_sends(None);
     }
 }

@@ -1,6 +1,6 @@
 use std::net::IpAddr;
 
-use super::room::Queued;
+use super::room::{Queued, Sends};
 use super::*;
 
 fn client(address: &str) -> Identity {
@@ -79,8 +79,54 @@ async fn a_session_that_is_cut_is_held_no_more() {
     assert!(room.hold().is_err(), "it is gone");
 }
 
+/// A seat whose session began so long ago that it is lent while its client is sent something, and is so.
+async fn slow(admission: &Arc<Admission>, who: &str, memory: u64) -> (Seat, Sends) {
+    let seat = within(admission.seat(&client(who), Attention::default(), memory)).await.unwrap();
+    let sends = seat.room().sends(0);
+    admission.state().seat(seat.number).unwrap().began -= LOAN;
+    (seat, sends)
+}
+
 async fn within<F: Future>(future: F) -> F::Output {
     timeout(LINE * 2, future).await.expect("an end")
+}
+
+/// With its memory. It comes back before those that have had none, when there is a seat, and keeps it then.
+#[tokio::test]
+async fn a_seat_is_lent_until_its_session_computes() {
+    let admission = Admission::new(1, None, Some(10), 0);
+    let (first, sends) = slow(&admission, "192.0.2.1", 10).await;
+    let (second, _) = slow(&admission, "192.0.2.2", 9).await;
+    let now = admission.attendance();
+    assert_eq!((now.sessions, now.reserved), (2, 9));
+    // The second is sent nothing any more: it computes.
+    let room = first.room();
+    drop(sends);
+    let mut stays = Box::pin(room.stay());
+    assert!(timeout(Duration::from_millis(100), &mut stays).await.is_err());
+    assert_eq!(admission.state().line, [(first.number, 10)]);
+    drop(second);
+    within(stays).await.unwrap();
+    assert_eq!(admission.attendance().reserved, 10);
+    let _sends = room.sends(0);
+    let third = admission.seat(&client("192.0.2.3"), Attention::default(), 1).await;
+    assert!(third.is_err(), "it is kept");
+    assert!(!first.left.borrow().to_owned(), "and not late");
+}
+
+/// Each newcomer gets the seat of the one before. Nobody is asked to leave for being late, until there are many.
+#[tokio::test]
+async fn many_lend_and_then_the_late_leave() {
+    let admission = Admission::new(1, Some(usize::MAX), None, 0);
+    admission.suffer(Duration::ZERO);
+    let mut seats = Vec::new();
+    for _ in 0..=MANY_LENT {
+        seats.push(slow(&admission, "192.0.2.1", 0).await);
+    }
+    assert_eq!(admission.state().lent().count(), MANY_LENT);
+    assert!(!seats.iter().any(|(seat, _)| *seat.left.borrow()));
+    seats.push(slow(&admission, "192.0.2.1", 0).await);
+    assert!(seats[..MANY_LENT].iter().all(|(seat, _)| *seat.left.borrow()), "all that had lent theirs by then");
 }
 
 /// A client is what it is for quotas: a name, an address, or a network of IPv6. This machine has no limit, however its address is written.

@@ -61,8 +61,17 @@ impl Correlations {
     /// # Errors
     /// Those of [`Channel::recv`], and [`Error::Protocol`] if the peer's messages are malformed.
     pub async fn setup<R: CryptoRng>(ch: &mut Channel, rng: &mut R) -> Result<Self> {
+        Self::agree(ch, rng).await?.begin(ch).await
+    }
+
+    /// The first half of [`setup`](Self::setup), three flights: what the peer sent was checked, so that it has computed its part. It
+    /// holds little memory.
+    ///
+    /// # Errors
+    /// As [`setup`](Self::setup).
+    pub async fn agree<R: CryptoRng>(ch: &mut Channel, rng: &mut R) -> Result<Self> {
         let setup::Roles { sender, receiver, session, sends, receives } = setup::set_up(ch, rng).await?;
-        let mut pool = Self {
+        Ok(Self {
             party: ch.party(),
             session,
             roots: Prg::from_rng(rng),
@@ -72,9 +81,16 @@ impl Correlations {
             received: Source::default(),
             sends,
             receives,
-        };
-        pool.ensure(ch, OtCount { client_receives: 1, server_receives: 1 }).await?;
-        Ok(pool)
+        })
+    }
+
+    /// The second half: the first batch, and the memory that comes with it.
+    ///
+    /// # Errors
+    /// As [`setup`](Self::setup).
+    pub async fn begin(mut self, ch: &mut Channel) -> Result<Self> {
+        self.ensure(ch, OtCount { client_receives: 1, server_receives: 1 }).await?;
+        Ok(self)
     }
 
     /// The party that holds these halves.
