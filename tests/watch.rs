@@ -10,9 +10,13 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use lowkey::policy::Refusal;
+use lowkey::session::{Ask, Hello};
 use lowkey::watch::{Event, Held, Watcher};
 use lowkey::{Client, Error, Model, Result, Server};
+use lowkey_mpc::channel::{Channel, Limits};
+use lowkey_mpc::party::Party;
 use serde_json::Value;
+use tokio::io::AsyncReadExt;
 use tokio::task::JoinHandle;
 
 use command::lowkey;
@@ -328,6 +332,50 @@ fn connections_for_nothing_are_few_lines() {
         dismissed += 1;
     }
     assert_eq!(dismissed, 5);
+}
+
+/// Neither does whoever says hello first: sessions that end without an inference.
+#[test]
+fn sessions_for_nothing_are_few_lines() {
+    let server = Serving::start(&["--metrics", "127.0.0.1:0"]);
+    let metrics = server.greeting[2].strip_prefix("metrics on ").unwrap().to_owned();
+    let hello = hello();
+    for _ in 0..50 {
+        let mut stream = TcpStream::connect(&server.address).unwrap();
+        stream.write_all(&hello).unwrap();
+        // It has a session: the welcome comes.
+        stream.read_exact(&mut [0; 8]).unwrap();
+    }
+    let all = "lowkey_sessions_total{model=\"digits\",outcome=\"failed\",fault=\"peer\"} 50\n";
+    let start = std::time::Instant::now();
+    while !page(&metrics, "/metrics").1.contains(all) {
+        assert!(start.elapsed() < PATIENCE, "{}", page(&metrics, "/metrics").1);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    server.infer(1);
+    let mut sessions = 0;
+    loop {
+        let line = server.lines.recv_timeout(PATIENCE).unwrap();
+        if line.contains("INFO session") {
+            break;
+        }
+        sessions += usize::from(line.contains("WARN session"));
+    }
+    assert_eq!(sessions, 5);
+}
+
+/// What a client sends first.
+fn hello() -> Vec<u8> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (near, mut far) = tokio::io::duplex(1 << 10);
+        let mut channel = Channel::new(near, Party::Client, Limits::default());
+        channel.send_control(&Hello::new(Ask::Only)).await.unwrap();
+        channel.close().await.unwrap();
+        let mut bytes = Vec::new();
+        far.read_to_end(&mut bytes).await.unwrap();
+        bytes
+    })
 }
 
 /// The status line and the body of a page.

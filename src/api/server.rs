@@ -276,7 +276,7 @@ impl Inner {
             Ok(client) => client,
             Err(refusal) => {
                 let pin = certificate.map_or_else(String::new, |certificate| hex::encode(pin_of(&certificate)));
-                tracing::info!(%client, certificate = pin, "not on the list of those who may ask");
+                self.watch.stranger(client, &pin);
                 let error = greeted.refuse(refusal).await;
                 self.watch.dismissed(client, &error);
                 return Err(error);

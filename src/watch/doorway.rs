@@ -1,4 +1,4 @@
-//! Connections that come to no session, in the log: the first few of each interval, and how many more there were.
+//! What costs whoever causes it nothing, in the log: the first few of each interval, and how many more there were.
 
 /// Lines in each interval.
 const TOLD: u64 = 5;
@@ -6,19 +6,19 @@ const TOLD: u64 = 5;
 /// Of the interval that runs.
 #[derive(Debug, Default)]
 pub(super) struct Doorway {
-    connections: u64,
+    happened: u64,
 }
 
 impl Doorway {
     /// One more; whether it is told of.
     pub(super) fn told(&mut self) -> bool {
-        self.connections += 1;
-        self.connections <= TOLD
+        self.happened += 1;
+        self.happened <= TOLD
     }
 
     /// Ends the interval: how many were not told of.
     pub(super) fn counted(&mut self) -> u64 {
-        std::mem::take(&mut self.connections).saturating_sub(TOLD)
+        std::mem::take(&mut self.happened).saturating_sub(TOLD)
     }
 }
 

@@ -2,10 +2,13 @@
 //!
 //! | level | lines |
 //! |---|---|
-//! | error, warn | sessions that end badly, by our fault or the client's; connections that come to none, at a limited rate |
-//! | info | each session and each inference: who, which model, times, bytes, how it ended |
+//! | error, warn | sessions that end badly, by our fault or the client's; connections that come to none |
+//! | info | each session and each inference: who, which model, times, bytes, how it ended; clients that are on no list |
 //! | debug | each beginning, set-up and prepared slot, with the memory that the session holds |
 //! | trace | the bytes of each layer in each stage |
+//!
+//! What whoever likes can cause for nothing is told a few times a minute, and counted beyond that: connections that come to no session,
+//! sessions that end without an inference (but for our own bugs), clients that are on no list.
 //!
 //! Sizes, times and outcomes of the protocol, which both parties know. Never a value: nothing here reads an input, a share or an answer.
 
@@ -14,7 +17,7 @@ mod session;
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::error::Error;
@@ -25,8 +28,19 @@ use doorway::Doorway;
 
 pub use session::{Held, SessionWatch, fault};
 
-/// How often connections that came to no session are counted in the log.
+/// How often the log counts what it does not tell of.
 const COUNTED: Duration = Duration::from_secs(60);
+
+/// What costs whoever causes it nothing, so that the log tells of a few.
+#[derive(Clone, Copy, Debug)]
+enum Cheap {
+    /// A connection that comes to no session.
+    Connection,
+    /// A session without an inference.
+    Session,
+    /// A client that is on no list.
+    Stranger,
+}
 
 /// Is told what a server does.
 pub trait Watcher: Send + Sync {
@@ -121,7 +135,8 @@ pub(crate) struct Watch {
     watcher: Option<Arc<dyn Watcher>>,
     held: Holdings,
     sessions: AtomicU64,
-    doorway: Mutex<Doorway>,
+    /// By what is [`Cheap`].
+    doorways: Mutex<[Doorway; 3]>,
 }
 
 impl std::fmt::Debug for Watch {
@@ -132,8 +147,8 @@ impl std::fmt::Debug for Watch {
 
 impl Watch {
     pub(crate) fn new(watcher: Option<Arc<dyn Watcher>>) -> Arc<Self> {
-        let (held, sessions, doorway) = (Holdings::default(), AtomicU64::new(0), Mutex::default());
-        Arc::new(Self { watcher, held, sessions, doorway })
+        let (held, sessions, doorways) = (Holdings::default(), AtomicU64::new(0), Mutex::default());
+        Arc::new(Self { watcher, held, sessions, doorways })
     }
 
     /// A session begins, whose client has waited so long for it.
@@ -151,24 +166,45 @@ impl Watch {
         SessionWatch::new(self.clone(), subject)
     }
 
-    /// A connection comes to no session. At most a few are told at once; the others are counted.
+    /// A connection comes to no session.
     pub(crate) fn dismissed(&self, address: IpAddr, error: &Error) {
-        let told = self.doorway.lock().unwrap_or_else(|broken| broken.into_inner()).told();
-        if told {
+        if self.is_told(Cheap::Connection) {
             tracing::warn!(client = %address, fault = fault(error), "no session: {error}");
         }
         self.tell(&Event::Dismissed { address, error });
     }
 
-    /// Tells now and then how many connections were not told of. Never ends.
+    /// A client is on no list, with a certificate of this SHA-256.
+    pub(crate) fn stranger(&self, address: IpAddr, certificate: &str) {
+        if self.is_told(Cheap::Stranger) {
+            tracing::info!(client = %address, certificate, "not on the list of those who may ask");
+        }
+    }
+
+    /// Whether the log tells of one more.
+    fn is_told(&self, what: Cheap) -> bool {
+        self.doorways()[what as usize].told()
+    }
+
+    /// Tells now and then how many were not told of. Never ends.
     pub(crate) async fn count(&self) {
         loop {
             tokio::time::sleep(COUNTED).await;
-            let untold = self.doorway.lock().unwrap_or_else(|broken| broken.into_inner()).counted();
-            if untold > 0 {
-                tracing::warn!(connections = untold, "more connections came to no session");
+            let [connections, sessions, clients] = self.doorways().each_mut().map(Doorway::counted);
+            if connections > 0 {
+                tracing::warn!(connections, "more connections came to no session");
+            }
+            if sessions > 0 {
+                tracing::warn!(sessions, "more sessions ended without an inference");
+            }
+            if clients > 0 {
+                tracing::info!(clients, "more were not on the list of those who may ask");
             }
         }
+    }
+
+    fn doorways(&self) -> MutexGuard<'_, [Doorway; 3]> {
+        self.doorways.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What all sessions hold now.

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Event, Subject, Watch};
+use super::{Cheap, Event, Subject, Watch};
 use crate::error::{Error, Fault};
 use crate::plan::Reveal;
 use crate::policy::Identity;
@@ -130,7 +130,8 @@ impl Inner {
             }
             state.report.clone()
         };
-        if self.subject.session > 0 {
+        let ours = error.is_some_and(|error| error.fault() == Fault::Internal);
+        if self.subject.session > 0 && (ours || report.inferences > 0 || self.watch.is_told(Cheap::Session)) {
             tell_end(&self.subject, &report, error);
         }
         self.watch.tell(&Event::Ended { subject: &self.subject, report: &report, error });
