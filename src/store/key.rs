@@ -4,16 +4,22 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use rand::CryptoRng;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
+use super::record::{LATEST, seconds};
 use super::{Store, StoreError, files};
 use crate::randomness;
+
+/// Bytes of a key's file: the key, and when it was made, in seconds since 1970, little endian. So a copy of it is as old as the key,
+/// wherever and whenever it is copied.
+const FILE_BYTES: usize = 40;
 
 /// A server's key. It is drawn here, and comes from nowhere else but a store.
 pub struct Key(Zeroizing<[u8; 32]>);
@@ -97,28 +103,52 @@ impl Store {
     /// When the key can be read by others than its owner, is not one, or cannot be read or made.
     pub fn server_key(&self) -> Result<Key, StoreError> {
         let path = self.key_path();
-        if let Some(key) = read(&path)? {
-            return Ok(key);
+        if let Some(found) = read(&path)? {
+            return Ok(found.key);
         }
         let key = Key::fresh()?;
-        if files::create(&path, key.bytes())? {
+        if files::create(&path, &to_bytes(&key, SystemTime::now())[..])? {
             return Ok(key);
         }
-        read(&path)?.ok_or_else(|| StoreError::file(&path, io::ErrorKind::NotFound.into()))
+        let made = read(&path)?.ok_or_else(|| StoreError::file(&path, io::ErrorKind::NotFound.into()))?;
+        Ok(made.key)
     }
 }
 
+/// A key, as its file has it.
+pub(super) struct Read {
+    pub(super) key: Key,
+    /// When it was made, in seconds since 1970; earlier versions did not write that.
+    pub(super) made: Option<u64>,
+}
+
+/// The file of a key that is made now.
+pub(super) fn to_bytes(key: &Key, now: SystemTime) -> Zeroizing<[u8; FILE_BYTES]> {
+    let mut bytes = Zeroizing::new([0; FILE_BYTES]);
+    let (first, last) = bytes.split_at_mut(32);
+    first.copy_from_slice(key.bytes());
+    last.copy_from_slice(&seconds(now).to_le_bytes());
+    bytes
+}
+
+/// The inverse; `None` of what is no key.
+pub(super) fn from_bytes(bytes: &[u8]) -> Option<Read> {
+    let (key, made) = bytes.split_first_chunk::<32>()?;
+    let made = match made {
+        [] => None,
+        made => Some(u64::from_le_bytes(made.try_into().ok()?)),
+    };
+    made.is_none_or(|made| made <= LATEST).then(|| Read { key: Key(Zeroizing::new(*key)), made })
+}
+
 /// Reads a key that its owner alone can read; `None` if there is no file.
-pub(super) fn read(path: &Path) -> Result<Option<Key>, StoreError> {
+pub(super) fn read(path: &Path) -> Result<Option<Read>, StoreError> {
     let failed = |error| StoreError::file(path, error);
     let Some(file) = files::open(path).map_err(failed)? else { return Ok(None) };
     check_readers(&file, path)?;
     let mut bytes = Zeroizing::new(Vec::with_capacity(64));
-    file.take(33).read_to_end(&mut bytes).map_err(failed)?;
-    match <[u8; 32]>::try_from(&bytes[..]) {
-        Ok(key) => Ok(Some(Key(Zeroizing::new(key)))),
-        Err(_) => Err(failed(io::Error::other("not a key of 32 bytes"))),
-    }
+    file.take(FILE_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+    from_bytes(&bytes).map(Some).ok_or_else(|| failed(io::Error::other("not a key of 32 bytes and its date")))
 }
 
 #[cfg(unix)]
@@ -141,5 +171,19 @@ mod tests {
     fn a_fingerprint_is_of_the_key_and_not_the_key() {
         assert_eq!(Fingerprint::of_bytes(&[0; 32]).to_string(), "1d7b0bf1712c671122ccf93dc97c7b45");
         assert_ne!(Fingerprint::of_bytes(&[0; 32]), Fingerprint::of_bytes(&[1; 32]));
+    }
+
+    #[test]
+    fn a_file_is_a_key_and_its_date_or_none() {
+        let born = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000);
+        let bytes = to_bytes(&Key::from([7; 32]), born);
+        let read = |bytes: &[u8]| from_bytes(bytes).map(|read| (*read.key.bytes(), read.made));
+        assert_eq!(read(&bytes[..]), Some(([7; 32], Some(1_700_000_000))));
+        assert_eq!(read(&bytes[..32]), Some(([7; 32], None)), "of an earlier version");
+        for length in (0..FILE_BYTES).filter(|length| *length != 32) {
+            assert_eq!(read(&bytes[..length]), None, "{length}");
+        }
+        assert_eq!(read(&[&bytes[..], &[0]].concat()), None);
+        assert_eq!(read(&[[7; 32].as_slice(), &(LATEST + 1).to_le_bytes()].concat()), None, "a date beyond all");
     }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::key::{Fingerprint, Key};
+use super::key::{self, Fingerprint, Key};
 use super::{NotRecords, Store, StoreError, files};
 
 /// Most inferences under one key: the bound on failures in SECURITY.md counts on it.
@@ -189,14 +189,16 @@ impl Store {
         files::lock(&self.state.join("lock"))
     }
 
-    /// What is known of a key; one without a record is as old as its file and has answered nothing.
+    /// What is known of a key. One without a record has answered nothing; it is as old as its file says, or else as the file is.
     pub(super) fn record_of(&self, key: &Key, now: SystemTime) -> Result<Record, StoreError> {
         let fingerprint = Fingerprint::of(key);
         if let Some(record) = Records::read(&self.record_path())?.find(&fingerprint) {
             return Ok(record.clone());
         }
-        let made = std::fs::metadata(self.key_path()).and_then(|about| about.modified()).unwrap_or(now);
-        Ok(Record { created: seconds(made.min(now)), ..Record::new(fingerprint, now) })
+        let noted = key::read(&self.key_path())?.filter(|file| Fingerprint::of(&file.key) == fingerprint);
+        let of_file = || std::fs::metadata(self.key_path()).and_then(|about| about.modified()).unwrap_or(now);
+        let made = noted.and_then(|file| file.made).unwrap_or_else(|| seconds(of_file()));
+        Ok(Record { created: made.min(seconds(now)), ..Record::new(fingerprint, now) })
     }
 
     /// Counts inferences under `key`, this store's; makes its record if there is none.

@@ -40,8 +40,8 @@ impl Store {
     /// # Errors
     /// As [`server_key`](Self::server_key), and when the record cannot be read.
     pub fn key_record(&self, now: SystemTime) -> Result<Option<Record>, StoreError> {
-        let Some(key) = key::read(&self.key_path())? else { return Ok(None) };
-        self.record_of(&key, now).map(Some)
+        let Some(found) = key::read(&self.key_path())? else { return Ok(None) };
+        self.record_of(&found.key, now).map(Some)
     }
 
     /// Replaces the server's key, whatever the old file holds and whoever could read it. Servers that run keep the old key until
@@ -61,11 +61,11 @@ impl Store {
             Old::Wiped => None,
         };
         let key = Key::fresh()?;
-        files::replace(&path, key.bytes(), files::Readers::Owner)?;
+        files::replace(&path, &key::to_bytes(&key, now)[..], files::Readers::Owner)?;
         if old == Old::Wiped {
             wipe(&mut file).map_err(failed)?;
         }
-        let was = <&[u8; 32]>::try_from(&bytes[..]).ok().map(Fingerprint::of_bytes);
+        let was = key::from_bytes(&bytes).map(|old| Fingerprint::of(&old.key));
         let record = Record::new(Fingerprint::of(&key), now);
         record::note(&self.record_path(), &record)?;
         Ok(Rotated { was, kept, record })
@@ -134,11 +134,27 @@ mod tests {
         assert!(store.rotate_key(Old::Wiped, SystemTime::now()).unwrap().kept.is_none());
         let mut bytes = Vec::new();
         { file }.read_to_end(&mut bytes).unwrap();
-        assert_eq!(bytes, [0; 32]);
+        assert!(bytes.len() >= 32 && bytes.iter().all(|byte| *byte == 0), "{bytes:?}");
         for entry in std::fs::read_dir(folder.path()).unwrap() {
             let bytes = std::fs::read(entry.unwrap().path()).unwrap();
             assert!(!bytes.windows(32).any(|window| window == old.bytes()));
         }
+    }
+
+    /// A copy of the key without its records, with a date of the copy.
+    #[test]
+    fn a_copy_is_as_old_as_the_key() {
+        let ((_folder, store), (_other, copy)) = (store(), store());
+        let now = SystemTime::now();
+        store.server_key().unwrap();
+        store.rotate_key(Old::Wiped, now - Duration::from_secs(698 * 24 * 60 * 60)).unwrap();
+        let key = std::fs::read(store.key_path()).unwrap();
+        assert!(files::create(&copy.key_path(), &key).unwrap());
+        let record = copy.key_record(now).unwrap().unwrap();
+        assert_eq!(record.lifetime(now), super::super::Lifetime::TooOld, "{record:?}");
+        assert_eq!(record.created(), store.key_record(now).unwrap().unwrap().created());
+        let uses = copy.uses(&copy.server_key().unwrap(), now).unwrap();
+        assert_eq!(uses.record().unwrap().created(), record.created(), "and goes on record as such");
     }
 
     /// Whatever is wrong with the old key, a rotation mends it.

@@ -209,9 +209,17 @@ fn a_key_past_its_lifetime() {
     lowkey(&[&["key", "rotate"], &places[..]].concat()).prints();
     assert_eq!(Serving::digits(&places).stop(), "");
 
-    // A key of a time before there were records is as old as its file.
+    // A key without a record is as old as it says, whatever its file's date, and in a file of an earlier version as old as that.
     std::fs::remove_file(folder.path().join("keys.json")).unwrap();
-    let key = std::fs::File::options().write(true).open(folder.path().join("server.key")).unwrap();
+    let path = folder.path().join("server.key");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let year = u64::from_le_bytes(bytes[32..].try_into().unwrap()) - 366 * 86_400;
+    bytes[32..].copy_from_slice(&year.to_le_bytes());
+    std::fs::write(&path, &bytes).unwrap();
+    lowkey(&serve_with(&places)).fails(4, "past its lifetime: a year old", "lowkey key rotate");
+    std::fs::write(&path, &bytes[..32]).unwrap();
+    let _ = std::fs::remove_file(folder.path().join("keys.json"));
+    let key = std::fs::File::options().write(true).open(&path).unwrap();
     let age = |days: u64| key.set_modified(std::time::SystemTime::now() - Duration::from_secs(days * 86_400)).unwrap();
     age(340);
     assert_eq!((&shown(&places)["lifetime"], &shown(&places)["age_days"]), (&"ending".into(), &340.into()));
