@@ -78,7 +78,7 @@ fn the_manifest_has_probes_and_the_container_file_no_root() {
         Some(output) if !String::from_utf8_lossy(&output.stderr).contains("ModuleNotFoundError") => {
             succeeds(&output);
             let kinds = String::from_utf8_lossy(&output.stdout);
-            assert_eq!(kinds.trim(), "['Deployment', 'Service', 'PodDisruptionBudget']");
+            assert_eq!(kinds.trim(), "['StatefulSet', 'Service', 'PodDisruptionBudget']");
         }
         _ => eprintln!("skipped: nothing that reads YAML"),
     }
@@ -86,6 +86,87 @@ fn the_manifest_has_probes_and_the_container_file_no_root() {
     let user = container.lines().filter_map(|line| line.strip_prefix("USER ")).next_back();
     assert_eq!(user, Some("10001:10001"), "as the manifest has it");
     assert!(manifest.contains("runAsUser: 10001"));
+    // Memory goes back after bursts, wherever it runs.
+    assert!(container.contains("ENV MALLOC_MMAP_THRESHOLD_=131072\n"));
+    for file in [&manifest, &read("lowkey.service")] {
+        assert!(file.contains("MALLOC_MMAP_THRESHOLD_"));
+    }
+}
+
+/// What the first container of a pod does, in folders: a new pod gets a new copy of the key, and knows its age and its count.
+#[cfg(unix)]
+#[test]
+fn a_new_pod_knows_the_age_and_the_count_of_its_key() {
+    let manifest = read("kubernetes.yaml");
+    let command = manifest.lines().find_map(|line| line.trim_start().strip_prefix("- install ")).unwrap();
+    assert!(
+        manifest.contains("volumeClaimTemplates:\n    - metadata:\n        name: state\n"),
+        "the state outlives it"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    for name in ["key", "state", "run"] {
+        std::fs::create_dir(place(name)).unwrap();
+    }
+    // Of 100 days ago.
+    let days = |days: u64| std::time::Duration::from_secs(days * 24 * 60 * 60);
+    let born = std::time::SystemTime::now() - days(100);
+    let seconds = born.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    std::fs::write(place("key/server.key"), [&[7; 32][..], &seconds.to_le_bytes()].concat()).unwrap();
+    let pod = || {
+        let _ = std::fs::remove_dir_all(place("run"));
+        std::fs::create_dir(place("run")).unwrap();
+        let here = |path: &str| place(path).to_str().unwrap().to_owned();
+        let command = format!("install {command}")
+            .replace("/key/server.key", &here("key/server.key"))
+            .replace("/run/lowkey", &here("run"))
+            .replace("/var/lib/lowkey", &here("state"));
+        succeeds(&Command::new("sh").args(["-ec", &command]).output().unwrap());
+    };
+    let shown = || {
+        let mut show = Command::new(env!("CARGO_BIN_EXE_lowkey"));
+        let output = show.args(["key", "show", "--json", "--state"]).arg(place("state")).output().unwrap();
+        succeeds(&output);
+        let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        (said["age_days"].as_u64().unwrap(), said["inferences"].as_u64().unwrap())
+    };
+    pod();
+    assert_eq!(shown(), (100, 0));
+    let store = lowkey::store::Store::open_at(Some(place("cache")), Some(place("state"))).unwrap();
+    let uses = store.uses(&store.server_key().unwrap(), std::time::SystemTime::now()).unwrap();
+    (0..5).for_each(|_| uses.count(std::time::SystemTime::now()).unwrap());
+    drop(uses);
+    pod();
+    assert_eq!(shown(), (100, 5));
+    let copy = std::fs::symlink_metadata(place("state/server.key")).unwrap();
+    assert!(copy.is_symlink(), "the key is not on the volume");
+}
+
+/// Where haproxy does not start the script says so, and ends.
+#[cfg(unix)]
+#[test]
+fn without_a_haproxy_that_starts_the_trial_ends() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let broken = folder.path().join("haproxy");
+    std::fs::write(&broken, "#!/bin/sh\necho a library is missing >&2\nexit 127\n").unwrap();
+    std::fs::set_permissions(&broken, PermissionsExt::from_mode(0o755)).unwrap();
+    let path = std::env::join_paths(
+        std::iter::once(folder.path().to_owned()).chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
+    );
+    let output = trial().env("PATH", path.unwrap()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("no haproxy") && said.contains("a library is missing"), "{said}");
+    assert!(!said.contains("No such file"), "{said}");
+}
+
+/// `deploy/try-haproxy.sh` with this command.
+fn trial() -> Command {
+    let mut script = Command::new("bash");
+    script.arg(folder().join("try-haproxy.sh")).arg(env!("CARGO_BIN_EXE_lowkey"));
+    script.env_remove("LOWKEY_CACHE").env_remove("LOWKEY_STATE");
+    script
 }
 
 #[test]
@@ -101,9 +182,7 @@ fn haproxy_reads_its_configuration() {
 /// One of two servers is killed under load: clients come again, and every answer is right.
 #[test]
 fn a_server_behind_haproxy_is_killed() {
-    let mut script = Command::new("bash");
-    script.arg(folder().join("try-haproxy.sh")).arg(env!("CARGO_BIN_EXE_lowkey"));
-    let output = script.env_remove("LOWKEY_CACHE").env_remove("LOWKEY_STATE").output().unwrap();
+    let output = trial().output().unwrap();
     if output.status.code() == Some(77) {
         eprintln!("{}", String::from_utf8_lossy(&output.stderr));
         return;
