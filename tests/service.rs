@@ -258,7 +258,7 @@ async fn a_stage_in_which_bytes_drip_ends() {
         let serving = tokio::spawn(server::serve(Box::new(server), published.clone(), options));
         let limits = Limits { timeout: Duration::from_secs(3600), ..limits };
         let options = client::Options { limits, ..client::Options::default() };
-        let image = image.iter().map(|value| i64::from(*value)).collect::<Vec<_>>();
+        let image: Vec<i64> = image.iter().copied().collect();
         let asking = tokio::spawn(async move {
             let mut session = client::Session::open(Box::new(client), options).await?;
             slow.store(stage == Stage::Offline, Ordering::Relaxed);
