@@ -12,7 +12,7 @@ use std::thread::ThreadId;
 use std::time::Duration;
 
 use lowkey::error::AbortCode;
-use lowkey::models::zoo;
+use lowkey::models::{import, zoo};
 use lowkey::{Answer, Client, Error, Fault, Inputs, Model, Result, Reveal, Schedule, Server, Values};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::task::JoinHandle;
@@ -121,11 +121,52 @@ async fn names_and_files_are_models() {
 
     let missing = fails(Model::open("no-such-model"), Fault::User, "no such file");
     assert!(missing.hint().unwrap().contains("digits"));
+    // A file that is misspelt is none of the bundled ones.
+    for path in ["no-such-model.onnx", "folder/no-such-model"] {
+        let missing = fails(Model::open(path), Fault::User, "no such file");
+        assert!(missing.hint().is_some_and(|hint| hint.contains("spelling") && !hint.contains("digits")));
+    }
     std::fs::write(folder.path().join("bad.lowkey"), b"nothing").unwrap();
     fails(Model::open(folder.path().join("bad.lowkey")), Fault::User, "bad.lowkey");
     std::fs::write(folder.path().join("bad.onnx"), b"\x08\x08nothing").unwrap();
     fails(Model::open(folder.path().join("bad.onnx")), Fault::User, "bad.onnx");
-    fails(Model::open("digits").unwrap().with_classes(vec!["one".into()]), Fault::User, "1");
+    fails(
+        Model::open("digits").unwrap().with_classes(vec!["one".into()]),
+        Fault::User,
+        "it names 1 class, the output has 10",
+    );
+}
+
+/// The bytes of a file are the model of the file; what is no model, or wants files beside it, is refused.
+#[test]
+fn a_model_of_bytes_is_the_one_of_its_file() {
+    let (model, folder) = (Model::open("digits").unwrap(), tempfile::tempdir().unwrap());
+    let path = folder.path().join("digits.lowkey");
+    model.write(&path).unwrap();
+    let bytes = model.to_bytes().unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), bytes);
+    let again = Model::from_bytes(&bytes).unwrap();
+    assert_eq!(again.to_bytes().unwrap(), bytes);
+    assert_eq!(again.answer(&pixels(3)).unwrap().logits, model.answer(&pixels(3)).unwrap().logits);
+
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/digits.onnx");
+    let (bytes, file) = (std::fs::read(&path).unwrap(), Model::open(&path).unwrap());
+    let named = |name: Option<&str>| {
+        let options = import::Options { name: name.map(ToOwned::to_owned), ..import::Options::default() };
+        Model::from_bytes_with(&bytes, &options).unwrap()
+    };
+    assert_eq!(named(Some(file.name())).to_bytes().unwrap(), file.to_bytes().unwrap());
+    assert_eq!(named(None).name(), "network");
+    assert_eq!(named(None).report().unwrap().notes, file.report().unwrap().notes);
+
+    fails(Model::from_bytes(b""), Fault::User, "");
+    fails(Model::from_bytes(b"nothing of the kind"), Fault::User, "");
+    let mut cut = model.to_bytes().unwrap();
+    cut.truncate(cut.len() / 2);
+    fails(Model::from_bytes(&cut), Fault::User, "");
+    let mut flipped = model.to_bytes().unwrap();
+    *flipped.last_mut().unwrap() ^= 1;
+    fails(Model::from_bytes(&flipped), Fault::User, "digest");
 }
 
 /// Values of another count, type or range: named, and the session goes on as if nothing had happened.

@@ -259,7 +259,7 @@ pub enum Problem {
         why: &'static str,
     },
     /// A number of class names that is not that of the classes.
-    #[error("it names {found} classes, the output has {wanted}")]
+    #[error("it names {found} class{}, the output has {wanted}", if *found == 1 { "" } else { "es" })]
     Classes {
         /// Names given.
         found: usize,

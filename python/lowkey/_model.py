@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -58,7 +57,7 @@ class Model(Described):
         return Evaluation(len(wanted), int((predictions == wanted).sum()), predictions)
 
     def plan(self, link: str = "lan") -> Plan:
-        """How it would run over loopback, lan, wan or metered: bytes, flights, seconds, memory, by layer."""
+        """How it would run over loopback, lan, wan or metered: bytes and flights by layer, seconds and memory of the whole."""
         return Plan(self._inner.plan(link))
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -74,6 +73,13 @@ class Model(Described):
         images = np.frombuffer(values, np.uint8).reshape(len(labels), *self.input_shape)
         return images, np.array(list(labels), dtype=np.int64)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy needs: the bytes of its file in place of the network."""
+        return {**self.__dict__, "_inner": self._inner.to_bytes(), "_notes": self.notes}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _inner=_lowkey.Model.from_bytes(state["_inner"], None, None, None, False))
+
     def __repr__(self) -> str:
         return f"<lowkey.Model {self.name}: {self.input} -> {self.output}>"
 
@@ -88,7 +94,7 @@ def load(
     approximate: bool = False,
 ) -> Model:
     """A model from a .lowkey, ONNX or TFLite file, or the bundled one of that name; also from the bytes of a file, or a model of
-    the package onnx.
+    the package onnx, neither of which touch a disk.
 
     mean and std (one, or one for each channel) say how pictures become the real numbers that an imported network reads:
     (pixel / 255 - mean) / std. rounding: whose rounding a TFLite network has, "reference" or "xnnpack". approximate: accept what is
@@ -101,13 +107,16 @@ def load(
         return None if value is None else [float(one) for one in np.atleast_1d(np.asarray(value))]
 
     named = names(classes)
-
-    def opened(file: str) -> Model:
-        inner = _lowkey.Model.open(file, listed(mean), listed(std), rounding, approximate)
-        return Model(inner if named is None else inner.with_classes(named))
-
+    options = (listed(mean), listed(std), rounding, approximate)
     if isinstance(path, (str, os.PathLike)):
-        return opened(os.fspath(path))
+        inner = _lowkey.Model.open(os.fspath(path), *options)
+    else:
+        inner = _lowkey.Model.from_bytes(_bytes(path), *options)
+    return Model(inner if named is None else inner.with_classes(named))
+
+
+def _bytes(path: Any) -> bytes:
+    """Of a file: given as such, or as a model of the package onnx."""
     if hasattr(path, "model_proto"):  # of torch.onnx.export
         path = path.model_proto
     data = path.SerializeToString() if hasattr(path, "SerializeToString") else path
@@ -116,19 +125,7 @@ def load(
             f"a {type(path).__name__} for a path",
             "give a file, its bytes, a model of onnx, or the name of a bundled model; lowkey.quantise takes modules of torch",
         )
-    with tempfile.TemporaryDirectory() as folder:
-        file = os.path.join(folder, f"model.{_kind(bytes(data[:16]))}")
-        with open(file, "wb") as out:
-            out.write(data)
-        return opened(file)
-
-
-def _kind(start: bytes) -> str:
-    """The ending of a file that starts so."""
-    if start[4:8] == b"TFL3":
-        return "tflite"
-    # A safetensors file: the length of its header, and the header.
-    return "lowkey" if start[8:9] == b"{" else "onnx"
+    return bytes(data)
 
 
 def bundled() -> list[str]:

@@ -44,22 +44,29 @@ impl Model {
         rounding: Option<&str>,
         approximate: bool,
     ) -> PyResult<Self> {
-        let preprocessing = match (mean, std) {
-            (None, None) => None,
-            (mean, std) => Some(Preprocessing {
-                scale: 1.0,
-                over: 255.0,
-                mean: mean.unwrap_or_else(|| vec![0.0]),
-                std: std.unwrap_or_else(|| vec![1.0]),
-            }),
-        };
-        let tflite = match rounding {
-            None | Some("reference") => tflite::Rounding::Double,
-            Some("xnnpack") => tflite::Rounding::Single,
-            Some(other) => return Err(usage(format!("rounding {other:?}"), "expected reference or xnnpack")),
-        };
-        let options = Options { preprocessing, tflite, approximate, ..Options::default() };
+        let options = options(mean, std, rounding, approximate)?;
         py.detach(|| lowkey::Model::open_with(path, &options)).map(Self).map_err(raised)
+    }
+
+    /// Of the bytes of a file.
+    #[staticmethod]
+    #[pyo3(signature = (data, mean, std, rounding, approximate))]
+    fn from_bytes(
+        py: Python<'_>,
+        data: &[u8],
+        mean: Option<Vec<f32>>,
+        std: Option<Vec<f32>>,
+        rounding: Option<&str>,
+        approximate: bool,
+    ) -> PyResult<Self> {
+        let options = options(mean, std, rounding, approximate)?;
+        py.detach(|| lowkey::Model::from_bytes_with(data, &options)).map(Self).map_err(raised)
+    }
+
+    /// The bytes of a .lowkey file.
+    fn to_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let bytes = py.detach(|| self.0.to_bytes()).map_err(raised)?;
+        Ok(PyBytes::new(py, &bytes))
     }
 
     /// Of a float ONNX file, by inputs to calibrate with; and by layer (name, shifts, error), and warnings.
@@ -173,6 +180,30 @@ impl Model {
         let values: Vec<u8> = demo.inputs.stored().flatten().copied().collect();
         Some((PyBytes::new(py, &values), PyBytes::new(py, &demo.labels)))
     }
+}
+
+/// What a file does not say.
+fn options(
+    mean: Option<Vec<f32>>,
+    std: Option<Vec<f32>>,
+    rounding: Option<&str>,
+    approximate: bool,
+) -> PyResult<Options> {
+    let preprocessing = match (mean, std) {
+        (None, None) => None,
+        (mean, std) => Some(Preprocessing {
+            scale: 1.0,
+            over: 255.0,
+            mean: mean.unwrap_or_else(|| vec![0.0]),
+            std: std.unwrap_or_else(|| vec![1.0]),
+        }),
+    };
+    let tflite = match rounding {
+        None | Some("reference") => tflite::Rounding::Double,
+        Some("xnnpack") => tflite::Rounding::Single,
+        Some(other) => return Err(usage(format!("rounding {other:?}"), "expected reference or xnnpack")),
+    };
+    Ok(Options { preprocessing, tflite, approximate, ..Options::default() })
 }
 
 /// Class and logits of each, on all cores.

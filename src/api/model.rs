@@ -5,7 +5,7 @@ use std::path::Path;
 
 use lowkey_models::data::Inputs;
 use lowkey_models::import::{self, Imported};
-use lowkey_models::{Architecture, FileProblem, Network, Tensor, zoo};
+use lowkey_models::{Architecture, FileError, FileProblem, Network, Tensor, zoo};
 
 use super::answer::Answer;
 use super::values::Values;
@@ -54,13 +54,37 @@ impl Model {
         if !path.exists() {
             return path.to_str().and_then(Self::bundled).ok_or_else(|| missing(path));
         }
-        if is_lowkey(path)? {
-            let network = Network::read(path).map_err(|error| Error::Model(Box::new(error)))?;
-            return Ok(Self::from(network));
+        match is_lowkey(path)? {
+            true => read(Network::read(path)),
+            false => imported(import::read(path, options)),
         }
-        let Imported { network, report, .. } =
-            import::read(path, options).map_err(|error| Error::Import(Box::new(error)))?;
-        Ok(Self { network, report: Some(report) })
+    }
+
+    /// Of the bytes of a `.lowkey`, ONNX or TFLite file, none of which touch a disk. Nothing lies beside them: an ONNX file holds its
+    /// weights itself.
+    ///
+    /// ```
+    /// let bytes = lowkey::Model::open("digits")?.to_bytes()?;
+    /// assert_eq!(lowkey::Model::from_bytes(&bytes)?.name(), "digits");
+    /// # Ok::<(), lowkey::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When they are no network that this program knows.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        Self::from_bytes_with(bytes, &import::Options::default())
+    }
+
+    /// As [`from_bytes`](Self::from_bytes), with what an ONNX or TFLite file does not say: its name too, "network" unless given.
+    ///
+    /// # Errors
+    /// As [`from_bytes`](Self::from_bytes).
+    pub fn from_bytes_with(bytes: &[u8], options: &import::Options) -> Result<Self> {
+        if starts_as_lowkey(bytes) {
+            return read(Network::from_bytes(bytes));
+        }
+        let name = options.name.clone().unwrap_or_else(|| "network".into());
+        imported(import::from_bytes(bytes, &import::Options { name: Some(name), ..options.clone() }))
     }
 
     /// The bundled network of that name.
@@ -180,6 +204,14 @@ impl Model {
             _ => Error::Model(Box::new(error)),
         })
     }
+
+    /// The bytes of a `.lowkey` file.
+    ///
+    /// # Errors
+    /// When its description is longer than a file may have.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        self.network.to_bytes().map_err(|error| Error::Model(Box::new(error)))
+    }
 }
 
 impl From<Network> for Model {
@@ -188,12 +220,24 @@ impl From<Network> for Model {
     }
 }
 
+fn read(found: std::result::Result<Network, FileError>) -> Result<Model> {
+    found.map(Model::from).map_err(|error| Error::Model(Box::new(error)))
+}
+
+fn imported(found: std::result::Result<Imported, import::ImportError>) -> Result<Model> {
+    let Imported { network, report, .. } = found.map_err(|error| Error::Import(Box::new(error)))?;
+    Ok(Model { network, report: Some(report) })
+}
+
+/// A path that is neither a file nor a name. The names are told of what may be one.
 fn missing(path: &Path) -> Error {
+    let what = format!("{}: no such file", path.display());
+    if path.extension().is_some() || path.components().count() > 1 {
+        return Error::usage(what, "look at its spelling and its folder; give a .lowkey, ONNX or TFLite file");
+    }
     let names: Vec<&str> = zoo::ALL.iter().map(|bundled| bundled.name).collect();
-    Error::usage(
-        format!("{}: no such file", path.display()),
-        format!("give a .lowkey, ONNX or TFLite file, or the name of a bundled model: {}", names.join(", ")),
-    )
+    let names = names.join(", ");
+    Error::usage(what, format!("give a .lowkey, ONNX or TFLite file, or the name of a bundled model: {names}"))
 }
 
 /// Whether a file is a safetensors file, by its name or by the JSON after its first eight bytes.
@@ -204,5 +248,10 @@ fn is_lowkey(path: &Path) -> Result<bool> {
     let mut start = Vec::new();
     let read = lowkey_models::regular::open(path).and_then(|file| file.take(9).read_to_end(&mut start));
     read.map_err(|error| Error::file(path, error))?;
-    Ok(start.get(8) == Some(&b'{'))
+    Ok(starts_as_lowkey(&start))
+}
+
+/// A safetensors file: eight bytes that say how long its header is, and the header, in JSON.
+fn starts_as_lowkey(bytes: &[u8]) -> bool {
+    bytes.get(8) == Some(&b'{')
 }

@@ -40,7 +40,6 @@ class Pixels:
         return [[int(value) for value in row] for row in found.tolist()]
 
 
-
 def export(
     net: QuantisedNet,
     path: Path,
@@ -54,8 +53,15 @@ def export(
 
     pixels: how pictures become those.
     """
+    Path(path).write_bytes(exported(net, name=name, classes=classes, coded=coded, pixels=pixels))
+
+
+def exported(
+    net: QuantisedNet, *, name: str, classes: Sequence[str] = (), coded: bool = True, pixels: Pixels | None = None
+) -> bytes:
+    """The bytes of that file."""
     tensors, metadata = record(net, name=name, classes=classes, coded=coded, pixels=pixels)
-    Path(path).write_bytes(digested(save(tensors, metadata=metadata)))
+    return digested(save(tensors, metadata=metadata))
 
 
 def digested(file: bytes) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -21,7 +20,7 @@ from .._errors import InputError, InternalError
 from .._model import Model
 from . import loop
 from .data import Loader, check_labels, data_of
-from .export import Pixels, export
+from .export import Pixels, exported
 from .graph import Graph, Sum
 from .layers import Width
 from .loop import Epoch
@@ -258,10 +257,8 @@ def pixels_of(
 
 def compiled(network: QuantisedNet, name: str, classes: Sequence[str], pixels: Pixels | None) -> _lowkey.Model:
     """The model that `lowkey` serves."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "trained.lowkey"
-        export(network, path, name=name, classes=classes, pixels=pixels)
-        return _lowkey.Model.open(str(path), None, None, None, False)
+    data = exported(network, name=name, classes=classes, pixels=pixels)
+    return _lowkey.Model.from_bytes(data, None, None, None, False)
 
 
 @torch.no_grad()
