@@ -8,7 +8,7 @@
     with lowkey.serve(classifier.model) as server, lowkey.Client(server.address) as client:
         classifier.predict_proba(X_test[:5], client=client)  # privately
 
-Needs the packages scikit-learn and onnx.
+Needs the packages scikit-learn (1.6 or later) and onnx.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ._checks import whole
 from ._errors import InputError
 from ._model import Model
 from ._parties import Client
@@ -26,14 +27,24 @@ from ._quantise import quantise
 
 Layers = list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]
 
+_base: Any = importlib.import_module("sklearn.base")
+_exceptions: Any = importlib.import_module("sklearn.exceptions")
+_validation: Any = importlib.import_module("sklearn.utils.validation")
 
-class LowkeyClassifier:
+
+class NotFitted(InputError, _exceptions.NotFittedError):  # type: ignore[misc]
+    """A classifier that was asked before `fit`."""
+
+
+class LowkeyClassifier(_base.ClassifierMixin, _base.BaseEstimator):  # type: ignore[misc]
     """An MLPClassifier (of activation relu or identity) or a LogisticRegression, as a network of small integers.
 
-    After `fit`: `estimator_` is the fitted estimator, `model` the integer network, `classes_` its classes.
+    A classifier as any other of scikit-learn: in a pipeline, in cross_val_score, in GridSearchCV (`estimator__alpha` is a parameter of
+    the estimator), copied, pickled. One label for each input; of several it says that it has no network for them. After `fit`:
+    `estimator_` is the fitted estimator, `model` (and `model_`) the integer network, `classes_` its classes.
     """
 
-    model: Model
+    model_: Model
     estimator_: Any
     classes_: npt.NDArray[Any]
 
@@ -41,33 +52,35 @@ class LowkeyClassifier:
         self.estimator = estimator
         self.bits = bits
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """As scikit-learn wants it."""
-        return {"estimator": self.estimator, "bits": self.bits}
+    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None) -> LowkeyClassifier:
+        """Fits a copy of the estimator, and makes a network of small integers of it, calibrated on 1,000 of the inputs at most.
 
-    def set_params(self, **params: Any) -> LowkeyClassifier:
-        """As scikit-learn wants it."""
-        for key, value in params.items():
-            setattr(self, key, value)
-        return self
+        X: [n, features]. y: [n]. sample_weight: [n], for the estimator, which has to know of weights; the calibration weighs all alike.
 
-    def fit(self, x: npt.ArrayLike, y: npt.ArrayLike) -> LowkeyClassifier:
-        """Fits the estimator, and makes a network of small integers of it, calibrated on 1,000 of the inputs at most."""
-        clone = importlib.import_module("sklearn.base").clone
-        inputs = np.ascontiguousarray(x, dtype=np.float32)
-        self.estimator_ = clone(self.estimator).fit(inputs, y)
-        self.classes_ = np.asarray(self.estimator_.classes_)
+        Raises InputError for several labels of an input, one class alone, and an estimator that is no such network.
+        """
+        bits = whole("bits", self.bits, 2, 8)
+        _known(self.estimator)
+        inputs, labels = _fitting(self, X, y)
+        options = {}
+        if sample_weight is not None:
+            if not _validation.has_fit_parameter(self.estimator, "sample_weight"):
+                raise InputError(
+                    f"sample_weight, and this {type(self.estimator).__name__} takes none", "leave it out, or take a newer scikit-learn"
+                )
+            options["sample_weight"] = sample_weight
+        estimator = _base.clone(self.estimator).fit(inputs, labels, **options)
+        classes = np.asarray(estimator.classes_)
+        layers = _layers(estimator)
         step = max(1, len(inputs) // 1000)
-        names = [str(name) for name in self.classes_]
-        self.model = quantise(
-            _onnx(_layers(self.estimator_)), inputs[::step], bits=self.bits, classes=names, name=type(self.estimator_).__name__
-        )
+        names = [str(name) for name in classes]
+        self.model_ = quantise(_onnx(layers), inputs[::step], bits=bits, classes=names, name=type(estimator).__name__)
+        self.estimator_, self.classes_ = estimator, classes
         return self
 
-    def predict(self, x: npt.ArrayLike, client: Client | None = None) -> npt.NDArray[Any]:
-        """Classes: of the integer network in the clear, or privately by a client of its server."""
-        self._fitted()
-        inputs = np.ascontiguousarray(x, dtype=np.float32)
+    def predict(self, X: npt.ArrayLike, client: Client | None = None) -> npt.NDArray[Any]:
+        """Classes, [n]: of the integer network in the clear, or privately by a client of its server."""
+        inputs = self._inputs(X)
         if client is None:
             found, _ = self.model.predict_many(inputs)
         else:
@@ -75,23 +88,51 @@ class LowkeyClassifier:
         classes: npt.NDArray[Any] = self.classes_[found]
         return classes
 
-    def predict_proba(self, x: npt.ArrayLike, client: Client | None = None) -> npt.NDArray[np.float64]:
-        """Probabilities of the classes, likewise."""
-        self._fitted()
-        inputs = np.ascontiguousarray(x, dtype=np.float32)
+    def predict_proba(self, X: npt.ArrayLike, client: Client | None = None) -> npt.NDArray[np.float64]:
+        """Probabilities of the classes, [n, classes], likewise."""
+        inputs = self._inputs(X)
         if client is None:
             answers = [self.model.predict(one) for one in inputs]
         else:
             answers = client.infer_many(inputs)
         return np.stack([_probabilities(answer.probabilities) for answer in answers])
 
-    def score(self, x: npt.ArrayLike, y: npt.ArrayLike) -> float:
-        """Accuracy of the integer network in the clear."""
-        return float(np.mean(self.predict(x) == np.asarray(y)))
+    @property
+    def model(self) -> Model:
+        """The integer network, to be served."""
+        self._fitted()
+        return self.model_
 
     def _fitted(self) -> None:
-        if not hasattr(self, "model"):
-            raise InputError("a classifier that is not fitted", "call fit(X, y) first")
+        if not hasattr(self, "model_"):
+            raise NotFitted("a classifier that is not fitted", "call fit(X, y) first")
+
+    def _inputs(self, X: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """What the network reads, [n, features]: as many, and of the same names, as in `fit`."""
+        self._fitted()
+        inputs: npt.NDArray[np.float32] = _checked(self, X, reset=False)
+        return inputs
+
+
+def _checked(classifier: LowkeyClassifier, X: npt.ArrayLike, y: npt.ArrayLike | str = "no_validation", reset: bool = True) -> Any:
+    """By scikit-learn, with its messages."""
+    try:
+        if not isinstance(y, str) and y is not None:
+            importlib.import_module("sklearn.utils.multiclass").check_classification_targets(y)
+        return _validation.validate_data(classifier, X, y, reset=reset, dtype=np.float32, order="C")
+    except ValueError as error:
+        raise InputError(str(error), "give an array of numbers, [n, features]") from error
+
+
+def _fitting(classifier: LowkeyClassifier, X: npt.ArrayLike, y: npt.ArrayLike) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]]:
+    """Inputs, [n, features], and the one label of each, [n]."""
+    shape = np.asarray(y).shape
+    if len(shape) == 2 and shape[1] > 1:
+        raise InputError(
+            f"labels of shape {shape}: several for each input", "give one for each, [n]; y.argmax(1) of rows of zeros and a one"
+        )
+    inputs, labels = _checked(classifier, X, y)
+    return inputs, labels
 
 
 def _probabilities(found: npt.NDArray[np.float64] | None) -> npt.NDArray[np.float64]:
@@ -100,26 +141,41 @@ def _probabilities(found: npt.NDArray[np.float64] | None) -> npt.NDArray[np.floa
     return found
 
 
-def _layers(estimator: Any) -> Layers:
-    """Weights ([out, in]) and biases; ReLU between them. Two classes have two outputs."""
+def _known(estimator: Any) -> None:
+    """Refuses, before it is fitted, what is no such network."""
     kind = type(estimator).__name__
-    if kind == "MLPClassifier":
-        if estimator.activation not in ("relu", "identity") or (estimator.activation == "identity" and estimator.n_layers_ > 3):
-            raise InputError(f"an MLPClassifier with activation {estimator.activation!r}", "fit one with activation='relu'")
-        layers = [(weights.T, bias) for weights, bias in zip(estimator.coefs_, estimator.intercepts_)]
-        if estimator.activation == "identity":
-            weights, bias = layers[0]
-            for later, shift in layers[1:]:
-                weights, bias = later @ weights, later @ bias + shift
-            layers = [(weights, bias)]
-    elif kind == "LogisticRegression":
-        layers = [(estimator.coef_, estimator.intercept_)]
-    else:
+    if kind not in ("MLPClassifier", "LogisticRegression"):
         raise InputError(f"a {kind}", "give an MLPClassifier or a LogisticRegression")
-    weights, bias = layers[-1]
+    if kind == "MLPClassifier" and estimator.activation not in ("relu", "identity"):
+        raise InputError(f"an MLPClassifier with activation {estimator.activation!r}", "take activation='relu' or 'identity'")
+
+
+def _layers(estimator: Any) -> Layers:
+    """Weights ([out, in]) and biases of what is fitted; ReLU between them. Two classes have two outputs: the softmax is the answer."""
+    classes = len(estimator.classes_)
+    if classes < 2:
+        raise InputError(f"labels of one class, {estimator.classes_.tolist()}", "fit it on two classes or more")
+    if type(estimator).__name__ == "MLPClassifier":
+        weights = [one.T.astype(np.float64) for one in estimator.coefs_]
+        layers = list(zip(weights, (one.astype(np.float64) for one in estimator.intercepts_), strict=True))
+        if estimator.activation == "identity":
+            # Layers with nothing between them are one.
+            product, sums = layers[0]
+            for later, shift in layers[1:]:
+                product, sums = later @ product, later @ sums + shift
+            layers = [(product, sums)]
+        outputs = "softmax" if classes > 2 else "logistic"
+        if estimator.out_activation_ != outputs:
+            raise InputError(f"an MLPClassifier that ends in {estimator.out_activation_}", "fit it on one label for each input")
+    else:
+        # Before scikit-learn 1.8 there were classifiers of one class against the rest, whose probabilities are no softmax.
+        if classes > 2 and (getattr(estimator, "multi_class", None) == "ovr" or estimator.solver == "liblinear"):
+            raise InputError("a LogisticRegression of one class against the rest", "take another solver, and leave multi_class out")
+        layers = [(estimator.coef_, estimator.intercept_)]
+    last, bias = layers[-1]
     if len(bias) == 1:
         # sigmoid(z) = softmax(0, z)
-        layers[-1] = (np.concatenate([np.zeros_like(weights), weights]), np.concatenate([np.zeros_like(bias), bias]))
+        layers[-1] = (np.concatenate([np.zeros_like(last), last]), np.concatenate([np.zeros_like(bias), bias]))
     return [(np.asarray(w, np.float32), np.asarray(b, np.float32)) for w, b in layers]
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+import warnings
+
 import numpy as np
 import pytest
 
@@ -108,6 +111,134 @@ def test_classifiers_of_scikit_learn() -> None:
         LowkeyClassifier(LogisticRegression()).predict(x)
     two = LowkeyClassifier(LogisticRegression()).fit(x[y < 2], np.array(["no", "yes"])[y[y < 2]])
     assert set(two.predict(x[y < 2])) == {"no", "yes"} and two.score(x[y < 2], np.array(["no", "yes"])[y[y < 2]]) > 0.95
+
+
+def test_a_classifier_is_one_of_scikit_learn() -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("sklearn")
+    from lowkey.sklearn import LowkeyClassifier
+    from sklearn.base import clone, is_classifier
+    from sklearn.ensemble import VotingClassifier
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV, cross_val_score
+    from sklearn.neural_network import MLPClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    x, y = digits()
+    classifier = LowkeyClassifier(LogisticRegression(max_iter=300))
+    assert is_classifier(classifier)
+    assert make_pipeline(StandardScaler(), classifier).fit(x[:240], y[:240]).score(x[240:], y[240:]) > 0.8
+    floats = cross_val_score(classifier.estimator, x, y, cv=3)
+    assert np.abs(cross_val_score(classifier, x, y, cv=3) - floats).max() < 0.03
+
+    classifier.set_params(estimator__C=1e-9, bits=6)
+    assert (classifier.estimator.C, classifier.bits) == (1e-9, 6)
+    assert clone(classifier).get_params()["estimator__C"] == 1e-9
+    with pytest.raises(ValueError, match="bit"):
+        classifier.set_params(bit=2)
+    search = GridSearchCV(classifier, {"estimator__C": [1e-9, 1.0], "bits": [2, 8]}, cv=2).fit(x, y)
+    assert search.best_params_ == {"estimator__C": 1.0, "bits": 8} and search.best_estimator_.model.name == "LogisticRegression"
+    with lowkey.serve(search.best_estimator_.model) as server, lowkey.Client(server.address) as client:
+        private = search.best_estimator_.predict(x[:3], client=client)
+    assert private.tolist() == search.predict(x[:3]).tolist()
+    estimators = [LogisticRegression(), MLPClassifier([16], random_state=1)]
+    voting = VotingClassifier([(str(one), LowkeyClassifier(one)) for one in estimators], voting="soft")
+    assert voting.fit(x[:240], y[:240]).score(x[240:], y[240:]) > 0.8
+
+
+def test_scikit_learn_finds_nothing_wrong_with_a_classifier() -> None:
+    pytest.importorskip("onnx")
+    checks = pytest.importorskip("sklearn.utils.estimator_checks")
+    from lowkey.sklearn import LowkeyClassifier
+    from sklearn.linear_model import LogisticRegression
+
+    # The units are chosen on the inputs, and they are others where inputs are repeated in place of weighed.
+    units = "units of the calibration"
+    expected = {"check_sample_weight_equivalence_on_dense_data": units}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = checks.check_estimator(LowkeyClassifier(LogisticRegression()), expected_failed_checks=expected, on_fail=None)
+    failed = [(check["check_name"], check["exception"]) for check in found if check["status"] == "failed"]
+    assert not failed and sum(check["status"] == "passed" for check in found) > 40
+
+
+def test_weights_of_samples_are_the_estimators() -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("sklearn")
+    from lowkey.sklearn import LowkeyClassifier
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.neural_network import MLPClassifier
+
+    class Unweighed(MLPClassifier):
+        def fit(self, X, y):  # noqa: ANN001, ANN201
+            return super().fit(X, y)
+
+    Unweighed.__name__ = "MLPClassifier"
+    x, y = digits()
+    x, y = x[y < 3], y[y < 3]
+    classifier = LowkeyClassifier(LogisticRegression()).fit(x, y, sample_weight=(y != 2).astype(float))
+    assert set(classifier.predict(x)) == {0, 1}, "what weighs nothing is not learnt"
+    with pytest.raises(lowkey.InputError, match="sample_weight, and this MLPClassifier takes none"):
+        LowkeyClassifier(Unweighed([4])).fit(x, y, sample_weight=np.ones(len(y)))
+
+
+def test_what_is_no_network_of_one_label_is_refused() -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("sklearn")
+    from lowkey.sklearn import LowkeyClassifier
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.neural_network import MLPClassifier
+    from sklearn.svm import SVC
+
+    x, y = digits()
+    several = np.stack([y % 2, y > 4, y == 3], axis=1).astype(int)
+    for labels, estimator, why in [
+        (several, MLPClassifier([8]), r"labels of shape \(360, 3\): several for each input"),
+        (several, LogisticRegression(), r"labels of shape \(360, 3\)"),
+        (np.zeros(360, int), MLPClassifier([8], max_iter=2), r"labels of one class, \[0\]"),
+        (y + 0.5, MLPClassifier([8]), "continuous"),
+        (y, MLPClassifier([8], activation="tanh"), "activation 'tanh'\nhint: take activation='relu' or 'identity'"),
+        (y, SVC(), "a SVC\nhint: give an MLPClassifier or a LogisticRegression"),
+        (y[1:], LogisticRegression(), "inconsistent numbers of samples"),
+    ]:
+        classifier = LowkeyClassifier(estimator)
+        with pytest.raises(lowkey.InputError, match=why):
+            classifier.fit(x, labels)
+        assert not hasattr(classifier, "model")
+    with pytest.raises(lowkey.InputError, match="bits=9"):
+        LowkeyClassifier(LogisticRegression(), bits=9).fit(x, y)
+    fitted = LowkeyClassifier(LogisticRegression()).fit(x, y)
+    with pytest.raises(lowkey.InputError, match="63 features"):
+        fitted.predict(x[:, 1:])
+
+
+def test_layers_with_nothing_between_them_are_one() -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("sklearn")
+    from lowkey.sklearn import LowkeyClassifier
+    from sklearn.neural_network import MLPClassifier
+
+    x, y = digits()
+    for labels in (y, y % 2):
+        estimator = MLPClassifier([16, 8], activation="identity", max_iter=200, random_state=1)
+        classifier = LowkeyClassifier(estimator).fit(x, labels)
+        assert [layer.name for layer in classifier.model.layers] == ["dense0"]
+        assert (classifier.predict(x) == classifier.estimator_.predict(x)).mean() > 0.97
+        assert np.abs(classifier.predict_proba(x[:50]) - classifier.estimator_.predict_proba(x[:50])).max() < 0.2
+
+
+def test_a_fitted_classifier_is_kept() -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("sklearn")
+    from lowkey.sklearn import LowkeyClassifier
+    from sklearn.linear_model import LogisticRegression
+
+    x, y = digits()
+    classifier = LowkeyClassifier(LogisticRegression(), bits=4).fit(x, y)
+    again = pickle.loads(pickle.dumps(classifier))
+    assert again.predict_proba(x[:20]).tolist() == classifier.predict_proba(x[:20]).tolist()
+    assert again.model.notes == classifier.model.notes and again.model.layers == classifier.model.layers
 
 
 def test_the_quick_start_of_concrete_ml() -> None:
