@@ -55,33 +55,44 @@ impl Prediction {
     /// that its sender has received. `batches` are the parties that send a batch of OTs after the request; each batch is checked before
     /// anything else is sent.
     pub fn flights(&self, stage: Stage, batches: &[Party]) -> u64 {
-        let mut received = [0u64; 2];
-        let mut largest = 0;
-        let at = |party: Party| usize::from(party == Party::Server);
-        let mut groups: Vec<Vec<Party>> = Vec::new();
+        self.added(stage, batches).map(|(_, added)| added).sum()
+    }
+
+    /// Those by which the frames of a scope make the path longer, without batches: of all scopes they sum up to [`flights`](Self::flights).
+    pub fn scope_flights(&self, stage: Stage, scope: &str) -> u64 {
+        self.added(stage, &[]).filter(|(of, _)| *of == scope).map(|(_, added)| added).sum()
+    }
+
+    /// By group of frames, in order: the scope, and by how much it makes the critical path longer.
+    fn added(&self, stage: Stage, batches: &[Party]) -> impl Iterator<Item = (&str, u64)> {
+        let mut groups: Vec<(&str, Vec<Party>)> = Vec::new();
         let mut last = None;
         for frame in self.frames.iter().filter(|frame| frame.stage == stage) {
             if last == Some(frame.group) {
-                groups.last_mut().expect("a group was begun").push(frame.sender);
+                groups.last_mut().expect("a group was begun").1.push(frame.sender);
             } else {
-                groups.push(vec![frame.sender]);
+                groups.push((&frame.scope, vec![frame.sender]));
                 last = Some(frame.group);
             }
         }
         if !groups.is_empty() && !batches.is_empty() {
             // The sums, what the receivers reply, and what the senders answer.
             let replies = batches.iter().map(|party| party.other()).collect();
-            groups.splice(1..1, [batches.to_vec(), replies, batches.to_vec()]);
+            groups.splice(1..1, [batches.to_vec(), replies, batches.to_vec()].map(|senders| (CONTROL, senders)));
         }
-        for group in groups {
+        let at = |party: Party| usize::from(party == Party::Server);
+        let mut received = [0u64; 2];
+        let mut largest = 0;
+        groups.into_iter().map(move |(scope, group)| {
+            let before = largest;
             let depths: Vec<(Party, u64)> = group.iter().map(|&sender| (sender, 1 + received[at(sender)])).collect();
             for (sender, depth) in depths {
                 largest = largest.max(depth);
                 let receiver = &mut received[at(sender.other())];
                 *receiver = (*receiver).max(depth);
             }
-        }
-        largest
+            (scope, largest - before)
+        })
     }
 }
 

@@ -112,6 +112,11 @@ fn check(network: &Network, link: Link, schedule: Schedule, reveal: Reveal) {
             let predicted = [Stage::Offline, Stage::Online].map(|stage| prediction.scope_bytes(stage, &layer.name));
             assert_eq!([layer.offline_bytes, layer.online_bytes], predicted, "{context}: {}", layer.name);
         }
+        for stage in [Stage::Offline, Stage::Online] {
+            let flights =
+                inference.layers.iter().map(|layer| prediction.scope_flights(stage, &layer.name)).sum::<u64>();
+            assert_eq!(flights, prediction.flights(stage, &[]), "{context}: {stage:?}");
+        }
     }
 }
 

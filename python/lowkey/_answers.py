@@ -117,7 +117,7 @@ class Plan:
 
     @property
     def layers(self) -> list[dict[str, Any]]:
-        """By layer, in the network's order."""
+        """By layer, in the network's order: bytes, flights, rings, parameters. Seconds and memory are of the whole."""
         layers: list[dict[str, Any]] = self.record["layers"]
         return layers
 
@@ -151,17 +151,22 @@ class Plan:
 
     def __str__(self) -> str:
         total, estimate = self.record["total"], self.record["estimate"]
-        rows = [(layer["name"], layer["kind"], layer["offline_bytes"], layer["online_bytes"]) for layer in self.layers]
+        rows = [
+            (layer["name"], layer["kind"], layer["offline_bytes"], layer["online_bytes"], layer["flights"]) for layer in self.layers
+        ]
         # Keys, input, output, and what asks for them.
-        offline, online = (total[stage] - sum(layer[stage] for layer in self.layers) for stage in ("offline_bytes", "online_bytes"))
-        rows += [("besides", "keys, ends", offline, online), ("in all", "", total["offline_bytes"], total["online_bytes"])]
+        besides = [total[key] - sum(layer[key] for layer in self.layers) for key in ("offline_bytes", "online_bytes", "flights")]
+        rows += [("besides", "keys, ends", *besides), ("in all", "", total["offline_bytes"], total["online_bytes"], total["flights"])]
         width = max(len(name) for name, *_ in rows)
         lines = [
             f"{self.record['model']}, planned for {self.record['link']}",
-            f"{'layer':<{width}}  {'kind':<12} {'offline':>10} {'online':>10}",
+            f"{'layer':<{width}}  {'kind':<12} {'offline':>10} {'online':>10} {'flights':>8}",
         ]
-        lines += [f"{name:<{width}}  {kind:<12} {human(offline):>10} {human(online):>10}" for name, kind, offline, online in rows]
-        lines.append(f"once per client {human(total['setup_bytes'])}; {total['flights']} flights online")
+        lines += [
+            f"{name:<{width}}  {kind:<12} {human(offline):>10} {human(online):>10} {flights:>8}"
+            for name, kind, offline, online, flights in rows
+        ]
+        lines.append(f"once per client {human(total['setup_bytes'])}; flights are online's")
         for link in ("loopback", "lan", "wan"):
             times = estimate[link]
             lines.append(f"about {times['offline_ms']:.0f} ms offline and {times['online_ms']:.0f} ms online over {link}")

@@ -144,7 +144,7 @@ fn plan_for_programs_and_people() {
     assert_eq!(layers.len(), digits().network.architecture().nodes.len());
     for layer in layers {
         let expected = "name kind accumulator_bits ring_bits torus_bits degree wire_bits noise_margin_bits activations \
-                        offline_bytes online_bytes";
+                        offline_bytes online_bytes flights";
         assert_eq!(keys(layer), named(expected));
         let encrypted = ["conv", "dense"].contains(&layer["kind"].as_str().unwrap());
         for key in ["accumulator_bits", "torus_bits", "degree", "wire_bits", "noise_margin_bits"] {
@@ -157,6 +157,12 @@ fn plan_for_programs_and_people() {
     let total = &record["total"];
     assert_eq!(keys(total), named("hint_bytes setup_bytes offline_bytes online_bytes flights activations"));
     assert_eq!(total["activations"], 768);
+    // The exchanges of each, and the image on its way; the answer goes with the last.
+    let flights = |kind: &str| {
+        let of_kind = layers.iter().filter(|layer| layer["kind"] == kind);
+        of_kind.map(|layer| layer["flights"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!([flights("conv"), flights("requantise"), flights("max pool")], [vec![0, 0], vec![4, 4], vec![6, 6]]);
 
     let estimate = &record["estimate"];
     assert_eq!(keys(estimate), named("loopback lan wan client_memory_bytes server_memory_bytes"));

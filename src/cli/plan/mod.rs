@@ -115,6 +115,8 @@ pub struct Layer {
     /// Both directions, OTs included at their price.
     pub offline_bytes: u64,
     pub online_bytes: u64,
+    /// By which it makes the online stage longer.
+    pub flights: u64,
 }
 
 #[derive(Serialize)]
@@ -242,6 +244,7 @@ fn layers(
             activations: 0,
             offline_bytes: 0,
             online_bytes: 0,
+            flights: prediction.scope_flights(Stage::Online, &name),
             name,
         };
         match step {
