@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,12 +41,20 @@ class Report:
 
     offline: Stage
     online: Stage
-    layers: list[LayerReport] = field(repr=False)
+    _found: _lowkey.Answer | None = field(repr=False, compare=False)
+
+    @cached_property
+    def layers(self) -> list[LayerReport]:
+        """By layer, in the network's order; made when it is first asked for."""
+        return [] if self._found is None else [LayerReport(*layer) for layer in self._found.layers]
 
     @property
     def bytes(self) -> int:
         """Of both stages and directions."""
         return self.offline.bytes + self.online.bytes
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"offline": self.offline, "online": self.online, "_found": None, "layers": self.layers}
 
 
 @dataclass(frozen=True)
@@ -90,7 +99,7 @@ def answer(found: _lowkey.Answer) -> Answer:
         logits=integers(found.logits),
         scores=None if scores is None else np.array(scores, dtype=np.float64),
         quantised=integers(found.quantised),
-        report=Report(offline, online, [LayerReport(*layer) for layer in found.layers]),
+        report=Report(offline, online, found),
     )
 
 

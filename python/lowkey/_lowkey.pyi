@@ -1,3 +1,10 @@
+from typing import final, type_check_only
+
+from typing_extensions import Self
+
+__all__ = ["Answer", "Client", "Model", "Server", "bundled", "command", "models"]
+
+@final
 class Answer:
     @property
     def class_index(self) -> int | None: ...
@@ -14,6 +21,7 @@ class Answer:
     @property
     def layers(self) -> list[tuple[str, int, int, float]]: ...
 
+@type_check_only
 class _Reads:
     @property
     def name(self) -> str: ...
@@ -30,11 +38,17 @@ class _Reads:
     @property
     def takes_reals(self) -> bool: ...
 
+@final
 class Model(_Reads):
     @staticmethod
     def open(
         path: str, mean: list[float] | None, std: list[float] | None, rounding: str | None, approximate: bool
     ) -> Model: ...
+    @staticmethod
+    def from_bytes(
+        data: bytes, mean: list[float] | None, std: list[float] | None, rounding: str | None, approximate: bool
+    ) -> Model: ...
+    def to_bytes(self) -> bytes: ...
     @staticmethod
     def quantise(
         onnx: bytes, folder: str | None, name: str, inputs: bytes, bits: int, channel_shifts: bool
@@ -45,17 +59,13 @@ class Model(_Reads):
     def answer(self, values: bytes, kind: str) -> Answer: ...
     def answers(self, values: bytes, kind: str) -> tuple[bytes, bytes]: ...
     def plan(self, link: str) -> str: ...
-    def from_bytes(
-        data: bytes, mean: list[float] | None, std: list[float] | None, rounding: str | None, approximate: bool
-    ) -> Model: ...
-    def to_bytes(self) -> bytes: ...
-    @staticmethod
     def write(self, path: str) -> None: ...
     def demo(self) -> tuple[bytes, bytes] | None: ...
 
+@final
 class Server:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         models: list[tuple[str | None, Model]],
         address: str,
         *,
@@ -66,7 +76,7 @@ class Server:
         quota: int | None,
         sessions: int | None,
         insecure: bool,
-    ) -> None: ...
+    ) -> Self: ...
     @property
     def address(self) -> str | None: ...
     @property
@@ -77,9 +87,10 @@ class Server:
     def pin(self) -> str | None: ...
     def close(self) -> None: ...
 
+@final
 class Client(_Reads):
-    def __init__(
-        self,
+    def __new__(
+        cls,
         address: str,
         *,
         model: str | None,
@@ -90,7 +101,7 @@ class Client(_Reads):
         reveal_class: bool,
         timeout: float | None,
         insecure: bool,
-    ) -> None: ...
+    ) -> Self: ...
     @property
     def digest(self) -> str: ...
     @property
@@ -100,6 +111,7 @@ class Client(_Reads):
     @property
     def ready(self) -> int: ...
     def infer(self, values: bytes, kind: str) -> Answer: ...
+    def infer_timed(self, values: bytes, kind: str) -> tuple[float, Answer]: ...
     def prepare(self, count: int) -> int: ...
     def close(self) -> None: ...
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from types import TracebackType
@@ -16,6 +15,7 @@ from ._checks import whole
 from ._described import Described
 from ._errors import Error, InputError
 from ._model import Model
+from ._progress import Progress
 
 Path = str | os.PathLike[str]
 
@@ -260,17 +260,16 @@ class Client(Described):
         return (self._answer(one.tobytes(), kind, keep) for one, keep in self._kept(inputs))
 
     def infer_many(self, x: Any, *, pixels: bool = False, progress: bool | None = None) -> list[Answer]:
-        """Answers a batch, [n, *input_shape] or PIL images, privately, one after the other, each with a slot that was prepared behind the one
-        before; with a line of progress where standard error is a terminal, or as `progress` says. Raises as `infer`."""
+        """Answers a batch, [n, *input_shape] or PIL images, privately, one after the other, each with a slot that was prepared behind the
+        one before: a session does one thing at a time, so a batch takes the time of both stages of each. progress: a bar on standard error
+        or in a notebook; None: where there is a terminal or a notebook. Raises as `infer`."""
         inputs, kind = read(x, self._inner, pixels=pixels, batch=True)
-        shown = sys.stderr.isatty() if progress is None else progress
         answers: list[Answer] = []
-        for one, keep in self._kept(inputs):
-            # Nobody looks at an answer before the last one is there, and a thread takes time: no background until then.
-            answers.append(self._answer(one.tobytes(), kind, keep, wait=len(answers) + 1 < len(inputs)))
-            if shown:
-                end = "\n" if len(answers) == len(inputs) else ""
-                print(f"\r{len(answers)} of {len(inputs)} answered", end=end, file=sys.stderr, flush=True)
+        with Progress(len(inputs), progress) as bar:
+            for one, keep in self._kept(inputs):
+                # Nobody looks at an answer before the last one is there, and a thread takes time: no background until then.
+                answers.append(self._answer(one.tobytes(), kind, keep, wait=len(answers) + 1 < len(inputs)))
+                bar.step()
         return answers
 
     def _kept(self, inputs: list[Array]) -> Iterator[tuple[Array, int]]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import io
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -16,6 +19,8 @@ import numpy as np
 import pytest
 
 import lowkey
+from lowkey import _lowkey
+from lowkey._progress import Progress
 
 
 @pytest.fixture(scope="module")
@@ -216,9 +221,11 @@ def test_the_plan_is_what_it_takes(digits: lowkey.Model, images: np.ndarray) -> 
     first, last = (next(n for n, line in enumerate(lines) if line.startswith(name)) for name in ("conv1", "in all"))
     assert [line.split()[0] for line in lines[first:last]] == [layer["name"] for layer in plan.layers] + ["besides"]
     units = {"B": 1, "kB": 1e3, "MB": 1e6}
-    for back in (-4, -2):
+    for back in (-5, -3):
         *parts, total = (float((cells := line.split())[back]) * units[cells[back + 1]] for line in lines[first : last + 1])
         assert sum(parts) == pytest.approx(total, rel=0.01)
+    *parts, total = (int(line.split()[-1]) for line in lines[first : last + 1])
+    assert sum(parts) == total == plan.flights and {layer["name"]: layer["flights"] for layer in plan.layers}["pool1"] > 0
 
 
 def test_the_class_alone(digits: lowkey.Model, images: np.ndarray) -> None:
@@ -230,23 +237,49 @@ def test_the_class_alone(digits: lowkey.Model, images: np.ndarray) -> None:
             client.infer(images[5])
 
 
-def test_other_threads_run_meanwhile(digits: lowkey.Model, images: np.ndarray) -> None:
-    ticks, done = 0, threading.Event()
+def others_run(call: Callable[[], object]) -> bool:
+    """Whether another thread runs while a call is made for half a second, where nobody takes the interpreter's lock from it: only who
+    gives it away."""
+    ticks, began, done = 0, threading.Event(), threading.Event()
 
     def tick() -> None:
         nonlocal ticks
-        while not done.wait(0.0005):
+        while not done.is_set():
             ticks += 1
+            began.set()
+            time.sleep(0.0002)
 
-    ticker = threading.Thread(target=tick)
+    ticker, interval = threading.Thread(target=tick), sys.getswitchinterval()
+    ticker.start()
+    try:
+        assert began.wait(60)
+        sys.setswitchinterval(1000)
+        before, until = ticks, time.monotonic() + 0.5
+        while time.monotonic() < until:
+            call()
+        return ticks > before
+    finally:
+        sys.setswitchinterval(interval)
+        done.set()
+        ticker.join()
+
+
+def test_other_threads_run_meanwhile(tmp_path: Path, digits: lowkey.Model, images: np.ndarray) -> None:
+    assert not others_run(lambda: sum(range(10_000))), "what holds the lock is found"
+    data, values, one = digits._inner.to_bytes(), images.tobytes(), images[0].tobytes()
+    (tmp_path / "digits.lowkey").write_bytes(data)
+    options = (None, None, None, False)
+    # Steps of Rust alone, since Python around them lets go of the lock too.
+    assert others_run(lambda: _lowkey.Model.from_bytes(data, *options))
+    assert others_run(lambda: _lowkey.Model.open(str(tmp_path / "digits.lowkey"), *options))
+    assert others_run(lambda: digits._inner.answers(values, "uint8"))
+    assert others_run(lambda: digits._inner.plan("lan"))
     with lowkey.serve(digits) as server, lowkey.Client(server.address) as client:
-        ticker.start()
-        try:
-            client.infer_many(images[:10])
-        finally:
-            done.set()
-            ticker.join()
-    assert ticks > 3
+        assert others_run(lambda: client._inner.prepare(64))
+        client.close()
+        assert others_run(lambda: lowkey.models(server.address))
+    with lowkey.serve(digits) as server, lowkey.Client(server.address) as client:
+        assert others_run(lambda: client._inner.infer(one, "uint8"))
 
 
 @pytest.mark.parametrize(
@@ -332,6 +365,9 @@ def test_pictures(digits: lowkey.Model, images: np.ndarray) -> None:
 def test_errors_say_whose_fault_it_is(tmp_path: Path, digits: lowkey.Model) -> None:
     with pytest.raises(lowkey.InputError, match="no such file"):
         lowkey.load(tmp_path / "none.onnx")
+    with pytest.raises(lowkey.InputError) as mistyped:
+        lowkey.load(tmp_path / "none.onnx")
+    assert mistyped.value.hint and "spelling" in mistyped.value.hint and "digits" not in mistyped.value.hint
     (tmp_path / "bad.onnx").write_bytes(b"no network")
     with pytest.raises(lowkey.ImportRefused) as refused:
         lowkey.load(tmp_path / "bad.onnx")
@@ -396,6 +432,126 @@ def test_models_in_memory(tmp_path: Path, digits: lowkey.Model, images: np.ndarr
             assert scores is not None and scores.tolist() == session.run(None, {"x": x[None]})[0][0].tolist()
 
 
+def test_models_in_memory_write_no_file(tmp_path: Path, digits: lowkey.Model, images: np.ndarray) -> None:
+    script = """
+import sys, tempfile
+import lowkey
+data = open(sys.argv[1], "rb").read()
+written = []
+sys.addaudithook(lambda event, found: written.append(found) if event == "open" and not str(found[0]).endswith(".pyc") else None)
+sys.addaudithook(lambda event, found: written.append(found) if event in ("os.mkdir", "tempfile.mkdtemp", "tempfile.mkstemp") else None)
+model = lowkey.load(data)
+print(model.name, written)
+"""
+    digits.save(tmp_path / "digits.lowkey")
+    empty = tmp_path / "temporary"
+    empty.mkdir(mode=0o500)
+    ask = [sys.executable, "-c", script, str(tmp_path / "digits.lowkey")]
+    ran = subprocess.run(ask, capture_output=True, text=True, timeout=60, env={**os.environ, "TMPDIR": str(empty)})
+    assert (ran.stdout, ran.stderr) == ("digits []\n", "")
+    for cut in (digits._inner.to_bytes()[:-1], digits._inner.to_bytes()[:40], b""):
+        with pytest.raises(lowkey.InputError) as refused:
+            lowkey.load(cut)
+        assert str(empty) not in str(refused.value) and "/tmp" not in str(refused.value)
+
+
+def test_copies_of_a_model_are_the_same(digits: lowkey.Model, images: np.ndarray) -> None:
+    named = lowkey.load(digits._inner.to_bytes(), classes=[f"digit {n}" for n in range(10)])
+    for again in (pickle.loads(pickle.dumps(named)), copy.deepcopy(named), copy.copy(named)):
+        assert again.predict_many(images)[1].tolist() == digits.predict_many(images)[1].tolist()
+        assert (again.classes, again.notes, again.layers) == (named.classes, named.notes, named.layers)
+    # What its import had to say goes with it.
+    noted = lowkey.Model(digits._inner, ["a note"])
+    assert copy.deepcopy(copy.deepcopy(noted)).notes == ["a note"]
+
+
+def test_reports_have_their_layers_when_they_are_asked(digits: lowkey.Model, images: np.ndarray) -> None:
+    with lowkey.serve(digits) as server, lowkey.Client(server.address) as client:
+        answer = client.infer(images[0])
+    assert "layers" not in vars(answer.report), "nobody asked"
+    copied = pickle.loads(pickle.dumps(answer))
+    layers = answer.report.layers
+    assert {"conv1", "relu1", "input"} < {layer.name for layer in layers} and layers is answer.report.layers
+    assert sum(layer.online_bytes for layer in layers) == answer.report.online.bytes
+    assert copied.report.layers == layers and copied.report == answer.report and copied.logits.tolist() == answer.logits.tolist()
+    assert digits.predict(images[0]).report.layers == []
+
+
+#: Files of this repository whose runtime is exact, and one that ends in its softmax, in float32.
+EXPORTS = "models/tests/oracle/onnx"
+FILES = {
+    "examples/digits.onnx": 2e-7,
+    f"{EXPORTS}/exports/static-qoperator-channel-global.onnx": 0,
+    f"{EXPORTS}/exports/static-qoperator-tensor-global.onnx": 0,
+    f"{EXPORTS}/exports/brevitas-qcdq-w3-tensor-power-branches.onnx": 0,
+    f"{EXPORTS}/fixtures/qcdq.onnx": 0,
+    f"{EXPORTS}/fixtures/qdq.onnx": 0,
+    f"{EXPORTS}/fixtures/qoperator.onnx": 0,
+    f"{EXPORTS}/fixtures/static_qoperator.onnx": 0,
+}
+
+
+def of_repository(path: str) -> Path:
+    repository = Path(os.environ.get("LOWKEY_REPOSITORY", Path(__file__).parent.parent.parent))
+    if not (found := repository / path).exists():
+        pytest.skip(f"no {found}: LOWKEY_REPOSITORY names the folder of the repository")
+    return found
+
+
+@pytest.mark.parametrize(("file", "apart"), FILES.items())
+def test_private_answers_are_those_of_onnx_runtime(file: str, apart: float) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    path = of_repository(file)
+    session = runtime.InferenceSession(path)
+    [reads], [gives] = session.get_inputs(), session.get_outputs()
+    random = np.random.default_rng(17)
+    shape = (4, 1, *reads.shape[1:])
+    inputs = random.normal(0, 1, shape).astype(np.float32)
+    if "uint8" in reads.type:
+        inputs = random.integers(0, 256, shape).astype(np.uint8)
+    model = lowkey.load(path)
+    with lowkey.serve(model) as server, lowkey.Client(server.address) as client:
+        for x in inputs:
+            wanted = session.run(None, {reads.name: x})[0].reshape(-1)
+            answer = client.infer(x)
+            found = answer.quantised if "uint8" in gives.type else answer.scores
+            assert found is not None and len(found) == len(wanted)
+            assert np.abs(found - wanted.astype(np.float64)).max() <= apart
+            assert answer.logits is not None and answer.logits.tolist() == model.predict(x).logits.tolist()
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_bar_says_how_far_a_batch_is(digits: lowkey.Model, images: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    with lowkey.serve(digits) as server, lowkey.Client(server.address) as client:
+        here, pipe = (Terminal, True), (io.StringIO, False)
+        for (kind, terminal), progress in ((here, None), (here, False), (pipe, None), (pipe, True)):
+            stream, shown = kind(), terminal if progress is None else progress
+            monkeypatch.setattr(sys, "stderr", stream)
+            client.infer_many(images[:4], progress=progress)
+            assert bool(stream.getvalue()) == shown
+            lines = [line.rstrip() for line in stream.getvalue().split("\r")[1:]]
+            if shown:
+                assert stream.getvalue().endswith("\n") and max(map(len, lines)) <= 80
+                assert [line.partition("]")[0].count("#") for line in lines] == [0, 6, 12, 18, 24]
+                assert lines[0].endswith("] 0 of 4 answered") and "] 3 of 4 answered, " in lines[3] and lines[3].endswith(" left")
+                assert lines[4].endswith(" in all")
+
+
+def test_a_bar_has_the_rate_and_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    bar, times = Progress(200, shown=False), iter((10.0, 400.0, 20000.0))
+    bar._began = 0
+    monkeypatch.setattr("lowkey._progress.time.monotonic", lambda: next(times))
+    for _ in range(50):
+        bar.step()
+    assert [bar.line().partition("answered, ")[2] for _ in range(3)] == [
+        "5.0 a second, 30 s left", "8.0 s each, 20 min 0 s left", "400.0 s each, 16 h 40 min left"
+    ]  # fmt: skip
+
+
 def test_a_plan_as_a_table(digits: lowkey.Model) -> None:
     pytest.importorskip("pandas")
     plan = digits.plan("wan")
@@ -434,12 +590,11 @@ def test_the_command_comes_with_it() -> None:
 
 
 def test_the_bench_beside_the_command_runs() -> None:
-    repository = Path(os.environ.get("LOWKEY_REPOSITORY", Path(__file__).parent.parent.parent))
-    bench = repository / "python" / "benches" / "infer.py"
-    if not bench.exists():
-        pytest.skip(f"no {bench}: LOWKEY_REPOSITORY names the folder of the repository")
+    bench = of_repository("python/benches/infer.py")
     ask = [sys.executable, str(bench), "digits", "--rounds", "1", "--count", "2"]
     ran = subprocess.run(ask, capture_output=True, text=True, timeout=120)
     assert ran.returncode == 0, ran.stderr
     head, row = ran.stdout.splitlines()
-    assert head.startswith("model") and row.startswith("digits") and row.count("%") == 2
+    assert head.split() == "model Rust call Python call more command online Python online more".split()
+    name, base, call, *_ = row.split()
+    assert name == "digits" and float(call) > 0 < float(base) and row.count("%") == 2
