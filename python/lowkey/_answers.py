@@ -35,44 +35,93 @@ class LayerReport(NamedTuple):
     online_milliseconds: float
 
 
-@dataclass(frozen=True)
-class Report:
-    """What an answer took: before its input was known, and with it."""
+class Found:
+    """What Rust found, of which each part is made when it is first asked for: who waits for a label pays for no table."""
 
-    offline: Stage
-    online: Stage
-    _found: _lowkey.Answer | None = field(repr=False, compare=False)
+    _found: _lowkey.Answer
+
+    def __init__(self, found: _lowkey.Answer) -> None:
+        self.__dict__["_found"] = found
+
+    @classmethod
+    def _parts(cls) -> list[str]:
+        return [name for name, value in vars(cls).items() if isinstance(value, cached_property)]
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{type(self).__name__} is not changed")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self._parts()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+
+class Report(Found):
+    """What an answer took: before its input was known, and with it; all zero of an answer in the clear."""
+
+    @cached_property
+    def _stages(self) -> list[Stage]:
+        return [Stage(*stage) for stage in self._found.stages]
+
+    @property
+    def offline(self) -> Stage:
+        """Before the input was known."""
+        return self._stages[0]
+
+    @property
+    def online(self) -> Stage:
+        """With it."""
+        return self._stages[1]
 
     @cached_property
     def layers(self) -> list[LayerReport]:
-        """By layer, in the network's order; made when it is first asked for."""
-        return [] if self._found is None else [LayerReport(*layer) for layer in self._found.layers]
+        """By layer, in the network's order."""
+        return [LayerReport(*layer) for layer in self._found.layers]
 
     @property
     def bytes(self) -> int:
         """Of both stages and directions."""
         return self.offline.bytes + self.online.bytes
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"offline": self.offline, "online": self.online, "_found": None, "layers": self.layers}
+    def __repr__(self) -> str:
+        return f"Report(offline={self.offline}, online={self.online})"
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(Found):
     """The answer to one input: what the model's own file computes."""
 
-    index: int | None
-    """The class; None where the network computes none."""
-    label: str | int | None
-    """The name of the class where the model has names, its index elsewhere."""
-    logits: Integers | None = field(repr=False)
-    """The network's integer outputs, [outputs], zero points subtracted; None if the class alone was revealed."""
-    scores: npt.NDArray[np.float64] | None = field(repr=False)
-    """The real outputs, [outputs], through the softmax, sigmoid or tanh that ends the network; None where their unit is not known."""
-    quantised: Integers | None = field(repr=False)
-    """The quantised tensor that is the file's own output, where it is one."""
-    report: Report = field(repr=False)
-    """What it took; all zero of an answer in the clear."""
+    @cached_property
+    def index(self) -> int | None:
+        """The class; None where the network computes none."""
+        return self._found.class_index
+
+    @cached_property
+    def label(self) -> str | int | None:
+        """The name of the class where the model has names, its index elsewhere."""
+        name = self._found.name
+        return self.index if name is None else name
+
+    @cached_property
+    def logits(self) -> Integers | None:
+        """The network's integer outputs, [outputs], zero points subtracted; None if the class alone was revealed."""
+        return integers(self._found.logits)
+
+    @cached_property
+    def scores(self) -> npt.NDArray[np.float64] | None:
+        """The real outputs, [outputs], through the softmax, sigmoid or tanh that ends the network; None where their unit is not known."""
+        scores = self._found.scores
+        return None if scores is None else np.array(scores, dtype=np.float64)
+
+    @cached_property
+    def quantised(self) -> Integers | None:
+        """The quantised tensor that is the file's own output, where it is one."""
+        return integers(self._found.quantised)
+
+    @cached_property
+    def report(self) -> Report:
+        """What it took; all zero of an answer in the clear."""
+        return Report(self._found)
 
     @property
     def probabilities(self) -> npt.NDArray[np.float64] | None:
@@ -85,22 +134,12 @@ class Answer:
         total: npt.NDArray[np.float64] = powers / powers.sum()
         return total
 
+    def __repr__(self) -> str:
+        return f"Answer(index={self.index!r}, label={self.label!r})"
+
 
 def integers(values: bytes | None) -> Integers | None:
     return None if values is None else np.frombuffer(values, dtype=np.int64)
-
-
-def answer(found: _lowkey.Answer) -> Answer:
-    offline, online = (Stage(*stage) for stage in found.stages)
-    scores = found.scores
-    return Answer(
-        index=found.class_index,
-        label=found.class_index if found.name is None else found.name,
-        logits=integers(found.logits),
-        scores=None if scores is None else np.array(scores, dtype=np.float64),
-        quantised=integers(found.quantised),
-        report=Report(offline, online, found),
-    )
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,10 @@ def read(x: Any, reader: Reader, *, pixels: bool = False, batch: bool = False) -
 
     An input is in the shape of the model's file, with a batch of one before it or not; a batch has any number.
     """
+    if type(x) is np.ndarray and x.dtype in (np.uint8, np.int8) and not (pixels or batch) and x.flags.c_contiguous:
+        # As most are; what follows takes a hundredth of a small network's answer.
+        if x.shape == tuple(reader.input_shape):
+            return [x], x.dtype.name
     if _is_picture(x):
         return [_picture(x, reader)], "pixels"
     if batch and isinstance(x, (list, tuple)) and x and all(_is_picture(one) for one in x):

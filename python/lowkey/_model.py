@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _lowkey
-from ._answers import Answer, Evaluation, Integers, Plan, answer
+from ._answers import Answer, Evaluation, Integers, Plan
 from ._arrays import read
 from ._checks import labels, names
 from ._described import Described
@@ -40,7 +40,7 @@ class Model(Described):
     def predict(self, x: Any, *, pixels: bool = False) -> Answer:
         """Answers one input in the clear. This is what is right: a private answer equals it."""
         [values], kind = read(x, self._inner, pixels=pixels)
-        return answer(self._inner.answer(values.tobytes(), kind))
+        return Answer(self._inner.answer(values.tobytes(), kind))
 
     def predict_many(self, x: Any, *, pixels: bool = False) -> tuple[Integers, Integers]:
         """Classes ([n], -1 where there is none) and logits ([n, outputs]) of a batch in the clear, on all threads."""

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from . import _lowkey
-from ._answers import Answer, Stage, answer
+from ._answers import Answer, Stage
 from ._arrays import Array, read
 from ._checks import whole
 from ._described import Described
@@ -288,7 +288,7 @@ class Client(Described):
             elif self._inner.ready < keep:
                 self._filling = threading.Thread(target=self._fill, args=(keep,), name="lowkey-prepare")
                 self._filling.start()
-        return answer(found)
+        return Answer(found)
 
     def _fill(self, keep: int) -> None:
         try:

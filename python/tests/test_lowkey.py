@@ -465,15 +465,21 @@ def test_copies_of_a_model_are_the_same(digits: lowkey.Model, images: np.ndarray
     assert copy.deepcopy(copy.deepcopy(noted)).notes == ["a note"]
 
 
-def test_reports_have_their_layers_when_they_are_asked(digits: lowkey.Model, images: np.ndarray) -> None:
+def test_parts_of_an_answer_are_made_when_they_are_asked_for(digits: lowkey.Model, images: np.ndarray) -> None:
     with lowkey.serve(digits) as server, lowkey.Client(server.address) as client:
         answer = client.infer(images[0])
-    assert "layers" not in vars(answer.report), "nobody asked"
+    assert list(vars(answer)) == ["_found"], "nobody asked"
+    assert answer.report.bytes > 0 and "layers" not in vars(answer.report)
     copied = pickle.loads(pickle.dumps(answer))
     layers = answer.report.layers
     assert {"conv1", "relu1", "input"} < {layer.name for layer in layers} and layers is answer.report.layers
     assert sum(layer.online_bytes for layer in layers) == answer.report.online.bytes
-    assert copied.report.layers == layers and copied.report == answer.report and copied.logits.tolist() == answer.logits.tolist()
+    assert "_found" not in vars(copied) and repr(copied) == repr(answer) and repr(copied.report) == repr(answer.report)
+    assert copied.report.layers == layers and copied.quantised is None
+    for one, other in ((copied.logits, answer.logits), (copied.scores, answer.scores), (copied.probabilities, answer.probabilities)):
+        assert one is not None and other is not None and one.tolist() == other.tolist()
+    with pytest.raises(AttributeError, match="not changed"):
+        answer.label = "another"
     assert digits.predict(images[0]).report.layers == []
 
 
