@@ -166,7 +166,7 @@ fn a_model_of_bytes_is_the_one_of_its_file() {
     fails(Model::from_bytes(&cut), Fault::User, "");
     let mut flipped = model.to_bytes().unwrap();
     *flipped.last_mut().unwrap() ^= 1;
-    fails(Model::from_bytes(&flipped), Fault::User, "digest");
+    fails(Model::from_bytes(&flipped), Fault::User, "damaged");
 }
 
 /// Values of another count, type or range: named, and the session goes on as if nothing had happened.

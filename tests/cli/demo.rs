@@ -157,7 +157,7 @@ fn plan_for_programs_and_people() {
     let total = &record["total"];
     assert_eq!(keys(total), named("hint_bytes setup_bytes offline_bytes online_bytes flights activations"));
     assert_eq!(total["activations"], 768);
-    // The exchanges of each, and the image on its way; the answer goes with the last.
+    // Of 22 two are the image on its way, and the answer.
     let flights = |kind: &str| {
         let of_kind = layers.iter().filter(|layer| layer["kind"] == kind);
         of_kind.map(|layer| layer["flights"].as_u64().unwrap()).collect::<Vec<_>>()
