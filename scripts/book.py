@@ -68,6 +68,8 @@ def stage():
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(target, copy)
             if target.suffix == ".md":
+                # The list of chapters is no page: it stands beside each of them.
+                copy.write_text(re.sub(r"docs/SUMMARY\.md(?=\))", "docs/introduction.md", target.read_text()))
                 further.append(target)
                 todo.append(target)
     if further:
