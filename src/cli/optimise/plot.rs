@@ -46,7 +46,7 @@ fn picture(name: &str, whole: u64, points: &[Point], chosen: u64) -> String {
     let title = format!("{name}: distortion against bytes");
     let mut canvas = Canvas::new(SIZE.0, SIZE.1, &title);
     canvas.text(&title, (16.0, 24.0), Anchor::Start, Ink::new(17.0, INK).bold());
-    let words = "squared change of the outputs over their variance; bytes of an inference by its plan";
+    let words = "up, logarithmic: squared change of the outputs over their variance; across: bytes of an inference";
     let coins = if points.iter().any(|point| point.tossed) { "; green: coins" } else { "" };
     canvas.text(&format!("{words}{coins}"), (16.0, 45.0), Anchor::Start, Ink::new(12.0, GREY));
     let highest = points.iter().map(|point| point.distortion).fold(1e-2, f64::max).log10().ceil();

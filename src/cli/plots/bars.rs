@@ -79,11 +79,13 @@ pub fn draw(chart: &Chart) -> String {
     let mut y = top;
     for (index, column) in chart.columns.iter().enumerate() {
         canvas.text(&column.title, (left(index), y - 10.0), Anchor::Start, Ink::new(14.0, INK).bold());
-        canvas.line((left(index), y + 2.0), (left(index), height - 12.0), PALE, 1.0);
     }
     for group in &chart.groups {
         canvas.text(&group.title, (16.0, y + HEADING / 2.0 + 2.0), Anchor::Start, Ink::new(13.0, INK).bold());
         y += HEADING;
+        for column in 0..chart.columns.len() {
+            canvas.line((left(column), y), (left(column), y + LINE * group.rows.len() as f64), PALE, 1.0);
+        }
         for row in &group.rows {
             let middle = y + LINE / 2.0;
             canvas.text(&row.name, (NAMES - 8.0, middle), Anchor::End, Ink::new(13.0, INK));

@@ -113,7 +113,7 @@ impl Places {
         });
         let (x, y) = ((covers.left + covers.right) / 2.0, (covers.top + covers.bottom) / 2.0);
         let far = apart((x, y), point);
-        outside * 100.0 + on_others * 100.0 + on_lines * 15.0 + far + leader + 40.0 * nearer as f64
+        outside * 100.0 + on_others * 100.0 + on_lines * 60.0 + far + leader + 40.0 * nearer as f64
     }
 }
 
@@ -193,6 +193,20 @@ mod tests {
             assert!((one.covers.shared(frame) - one.covers.size()).abs() < 1e-9, "{one:?}");
             assert!(points.iter().all(|&at| one.covers.shared(Area::around(at, 5.0)) == 0.0), "{one:?}");
             assert!(placed[..index].iter().all(|other| other.covers.shared(one.covers) == 0.0), "{one:?}");
+        }
+    }
+
+    /// Above a point that a line goes up from there is no place; beside it there is.
+    #[test]
+    fn a_name_does_not_stand_on_a_line() {
+        let frame = Area { left: 0.0, top: 0.0, right: 300.0, bottom: 200.0 };
+        let (from, point, to) = ((20.0, 180.0), (150.0, 100.0), (280.0, 20.0));
+        let lines = [along(from, point), along(point, to)].concat();
+        let taken = [from, point, to].map(|at| Area::around(at, 6.0)).to_vec();
+        let mut places = Places { frame, taken, lines: lines.clone(), points: vec![from, point, to] };
+        let names = [from, point, to].map(|at| ("w2".to_owned(), at, Ink::new(13.0, INK)));
+        for placed in places.place(&names) {
+            assert!(!lines.iter().any(|&at| placed.covers.has(at)), "{placed:?}");
         }
     }
 

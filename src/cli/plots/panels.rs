@@ -40,7 +40,7 @@ impl Panel {
 
 const PANEL: (f64, f64) = (312.0, 292.0);
 /// Above the panels.
-const TITLE: f64 = 66.0;
+const TITLE: f64 = 84.0;
 const NAME: Ink = Ink::new(13.0, INK);
 const SMALL: Ink = Ink::new(12.0, GREY);
 
@@ -53,8 +53,13 @@ pub fn draw(panels: &[Panel]) -> String {
     let title = "What a private answer sends, and how accurate it is";
     let mut canvas = Canvas::new(PANEL.0 * columns as f64 + 12.0, TITLE + PANEL.1 * rows as f64, title);
     canvas.text(title, (16.0, 24.0), Anchor::Start, Ink::new(19.0, INK).bold());
-    let words = "bytes of one inference, both directions, offline and online; percent of test images right";
-    canvas.text(words, (16.0, 47.0), Anchor::Start, Ink::new(13.0, GREY));
+    let words = [
+        "across: bytes of one inference, both directions, offline and online; a logarithmic axis",
+        "up: percent of test images right",
+    ];
+    for (line, words) in words.into_iter().enumerate() {
+        canvas.text(words, (16.0, 47.0 + 18.0 * line as f64), Anchor::Start, Ink::new(13.0, GREY));
+    }
     let corner = |index: usize| (PANEL.0 * (index % columns) as f64, TITLE + PANEL.1 * (index / columns) as f64);
     for (index, panel) in panels.iter().enumerate() {
         Scaled::new(panel, corner(index)).draw(&mut canvas);
@@ -152,7 +157,7 @@ impl<'p> Scaled<'p> {
             let height = self.at(1.0, percent).1;
             let along_it: Vec<At> = (0..8).map(|part| (frame.left + 4.0 + 24.0 * f64::from(part), height)).collect();
             let placed = places.place_at_one(&name, &along_it, ink);
-            canvas.text(&name, placed.at, placed.anchor, ink);
+            canvas.text(&name, placed.at, placed.anchor, ink.halo());
         }
     }
 
@@ -183,7 +188,7 @@ fn write(canvas: &mut Canvas, places: &mut Places, names: &[(String, At, Ink)]) 
         if let Some([from, to]) = placed.leader {
             canvas.line(from, to, GREY, 1.0);
         }
-        canvas.text(name, placed.at, placed.anchor, *ink);
+        canvas.text(name, placed.at, placed.anchor, ink.halo());
     }
 }
 
@@ -196,15 +201,14 @@ fn nice_step(range: f64) -> f64 {
 
 /// Labelled bytes of a logarithmic axis: powers of ten, and what is between them where there is room.
 fn ticks([from, to]: [f64; 2]) -> Vec<f64> {
-    let factors: &[f64] = match to - from {
-        ..0.8 => &[1.0, 2.0, 3.0, 5.0],
-        ..1.3 => &[1.0, 2.0, 5.0],
-        ..2.5 => &[1.0, 3.0],
-        _ => &[1.0],
-    };
+    let rows: [&[f64]; 4] = [&[1.0], &[1.0, 3.0], &[1.0, 2.0, 5.0], &[1.0, 2.0, 3.0, 5.0]];
     let powers = from.floor() as i32..=to.ceil() as i32;
-    let all = powers.flat_map(|power| factors.iter().map(move |factor| factor * 10f64.powi(power)));
-    all.filter(|bytes| (from..=to).contains(&bytes.log10())).collect()
+    let within = |factors: &[f64]| -> Vec<f64> {
+        let all = powers.clone().flat_map(|power| factors.iter().map(move |factor| factor * 10f64.powi(power)));
+        all.filter(|bytes| (from..=to).contains(&bytes.log10())).collect()
+    };
+    // The fewest of which at least three stand there.
+    rows.into_iter().map(within).find(|ticks| ticks.len() > 2).unwrap_or_else(|| within(rows[3]))
 }
 
 fn short_bytes(bytes: f64) -> String {

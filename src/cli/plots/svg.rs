@@ -38,15 +38,21 @@ pub struct Ink {
     pub size: f64,
     pub colour: Colour,
     pub bold: bool,
+    /// White about the letters, for names that a line may cross.
+    pub halo: bool,
 }
 
 impl Ink {
     pub const fn new(size: f64, colour: Colour) -> Self {
-        Self { size, colour, bold: false }
+        Self { size, colour, bold: false, halo: false }
     }
 
     pub const fn bold(self) -> Self {
         Self { bold: true, ..self }
+    }
+
+    pub const fn halo(self) -> Self {
+        Self { halo: true, ..self }
     }
 
     /// About how wide a text will be at most: readers have different fonts.
@@ -150,12 +156,13 @@ impl Canvas {
             Anchor::End => "end",
         };
         let weight = if ink.bold { " font-weight=\"bold\"" } else { "" };
+        let halo = if ink.halo { " stroke=\"#ffffff\" stroke-width=\"3\" paint-order=\"stroke\"" } else { "" };
         // Half the height of capitals below the middle.
         let base = y + 0.35 * ink.size;
         let (x, base, size) = (number(x), number(base), number(ink.size));
         let (Colour(colour), text) = (ink.colour, escaped(text));
         self.put(format_args!(
-            "<text x=\"{x}\" y=\"{base}\" font-size=\"{size}\" fill=\"{colour}\" text-anchor=\"{anchor}\"{weight}>{text}</text>"
+            "<text x=\"{x}\" y=\"{base}\" font-size=\"{size}\" fill=\"{colour}\" text-anchor=\"{anchor}\"{weight}{halo}>{text}</text>"
         ));
     }
 }
