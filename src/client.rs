@@ -352,7 +352,7 @@ impl Session {
         let mut times = Times::new();
         let outcome = self.run_slot(slot, input, &mut times).await;
         let ((output, coins), online) = self.end(outcome).await?;
-        let layers = layers(&measured, &online, &times);
+        let layers = layers(&measured, &online, &times, &self.model.plan.architecture);
         Ok(Inference { output, offline: measured.stage, audits, online: online.stage, layers, coins })
     }
 
@@ -384,7 +384,7 @@ impl Session {
         let outcome = self.run_direct(number, reveal, input, &mut times).await;
         let ((output, coins), online) = self.end(outcome).await?;
         let none = Measured::default();
-        let layers = layers(&none, &online, &times);
+        let layers = layers(&none, &online, &times, &self.model.plan.architecture);
         Ok(Inference { output, offline: none.stage, audits: 0, online: online.stage, layers, coins })
     }
 

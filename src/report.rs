@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use lowkey_models::Architecture;
 use lowkey_mpc::channel::{Channel, Count, FrameKind, Traffic};
 use lowkey_mpc::demand::Demand;
 use lowkey_mpc::ot::price;
@@ -155,8 +156,13 @@ pub fn charged_bytes(demand: Demand) -> u64 {
     charges(demand, Party::Client).iter().sum()
 }
 
-/// Merges the scopes of several stages into one list in order of first appearance.
-pub(crate) fn layers(offline: &Measured, online: &Measured, times: &BTreeMap<String, f64>) -> Vec<LayerReport> {
+/// Merges the scopes of both stages into one list in the network's order: the input, its nodes, the output; then what belongs to none.
+pub(crate) fn layers(
+    offline: &Measured,
+    online: &Measured,
+    times: &BTreeMap<String, f64>,
+    architecture: &Architecture,
+) -> Vec<LayerReport> {
     let mut layers: Vec<LayerReport> = Vec::new();
     let mut at = |name: &str| match layers.iter().position(|layer| layer.name == name) {
         Some(index) => index,
@@ -170,7 +176,20 @@ pub(crate) fn layers(offline: &Measured, online: &Measured, times: &BTreeMap<Str
     let online: Vec<(usize, u64)> = online.scopes.iter().map(|(name, count)| (at(name), count.bytes())).collect();
     offline.into_iter().for_each(|(index, bytes)| layers[index].offline_bytes += bytes);
     online.into_iter().for_each(|(index, bytes)| layers[index].online_bytes += bytes);
+    layers.sort_by_key(|layer| place(&layer.name, architecture));
     layers
+}
+
+/// Where a layer stands among the others.
+fn place(name: &str, architecture: &Architecture) -> usize {
+    let nodes = architecture.nodes.len();
+    match (name, architecture.position(name)) {
+        (_, Some(node)) => 1 + node,
+        ("input", None) => 0,
+        ("output", None) => nodes + 1,
+        ("keys", None) => nodes + 2,
+        _ => nodes + 3,
+    }
 }
 
 /// The most memory that a process (this one, unless its number is given) has had resident so far, in bytes. `None` where the
@@ -217,6 +236,19 @@ mod tests {
         assert_eq!(human_ms(2.345), "2.3 ms");
         assert_eq!(human_ms(234.5), "234 ms");
         assert_eq!(human_ms(23_450.0), "23.4 s");
+    }
+
+    #[test]
+    fn layers_stand_in_the_networks_order() {
+        let network = lowkey_models::zoo::find("digits").unwrap().network();
+        let scopes = |names: &[&str]| Measured {
+            scopes: names.iter().map(|&name| (name.to_owned(), Count::default())).collect(),
+            ..Measured::default()
+        };
+        let (offline, online) = (scopes(&["control", "keys", "conv1", "conv2"]), scopes(&["output", "pool1", "input"]));
+        let layers = layers(&offline, &online, &BTreeMap::new(), network.architecture());
+        let names: Vec<&str> = layers.iter().map(|layer| &*layer.name).collect();
+        assert_eq!(names, ["input", "conv1", "pool1", "conv2", "output", "keys", "control"]);
     }
 
     #[test]

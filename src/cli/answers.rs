@@ -68,7 +68,7 @@ fn short(text: &str, most: usize) -> String {
 }
 
 /// The end of the demo: means, layers, how many were right.
-pub fn demo_summary(answers: &[Answer], matching: usize, correct: usize, plan: &Plan) -> String {
+pub fn demo_summary(answers: &[Answer], matching: usize, correct: usize) -> String {
     let n = answers.len();
     let batches =
         batches(answers).unwrap_or_else(|| "the oblivious transfers made at setup were enough for them".to_owned());
@@ -78,7 +78,7 @@ pub fn demo_summary(answers: &[Answer], matching: usize, correct: usize, plan: &
         "\n{}\n{batches}\n\nby layer, without the bytes of the transfers themselves\n{}\n\n\
          {correct} of {n} predictions correct, {same}",
         mean(answers),
-        layer_table(answers, plan)
+        layer_table(answers)
     )
 }
 
@@ -100,13 +100,11 @@ pub fn mean(answers: &[Answer]) -> String {
     )
 }
 
-/// The layers of some answers, averaged, in the network's order: the input, its nodes, the output; then what belongs to none.
-fn layer_table(answers: &[Answer], plan: &Plan) -> String {
+/// The layers of some answers, averaged.
+fn layer_table(answers: &[Answer]) -> String {
     let mut table = Table::new(&[text("layer"), number("offline"), number("online"), number("online time")]);
     let Some(first) = answers.first() else { return String::new() };
-    let mut layers: Vec<&LayerReport> = first.report.layers.iter().collect();
-    layers.sort_by_key(|layer| place(&layer.name, &plan.architecture));
-    for layer in layers {
+    for layer in &first.report.layers {
         let all = || answers.iter().flat_map(|answer| &answer.report.layers).filter(|other| other.name == layer.name);
         let of = |pick: fn(&LayerReport) -> f64| all().map(pick).sum::<f64>() / answers.len() as f64;
         let bytes = |bytes: f64| if bytes > 0.0 { human_bytes(bytes as u64) } else { "-".to_owned() };
@@ -123,18 +121,6 @@ fn layer_table(answers: &[Answer], plan: &Plan) -> String {
         ]);
     }
     table.for_terminal()
-}
-
-/// Where a layer stands in the table.
-fn place(name: &str, architecture: &Architecture) -> usize {
-    let nodes = architecture.nodes.len();
-    match (name, architecture.position(name)) {
-        (_, Some(node)) => 1 + node,
-        ("input", None) => 0,
-        ("output", None) => nodes + 1,
-        ("keys", None) => nodes + 2,
-        _ => nodes + 3,
-    }
 }
 
 /// What a network answers, in a line: the best five classes, with their probabilities where there are any.
@@ -246,13 +232,5 @@ mod tests {
     fn classes_rank_by_their_integers() {
         assert_eq!(ranked(&[3, -1, 7, 7], false), [2, 3, 0, 1]);
         assert_eq!(ranked(&[3, -1, 7, 7], true), [3, 2, 0, 1]);
-    }
-
-    #[test]
-    fn layers_stand_in_the_networks_order() {
-        let network = lowkey_models::zoo::find("digits").unwrap().network();
-        let mut names = ["control", "output", "pool1", "keys", "conv2", "input", "conv1"];
-        names.sort_by_key(|name| place(name, network.architecture()));
-        assert_eq!(names, ["input", "conv1", "pool1", "conv2", "output", "keys", "control"]);
     }
 }

@@ -77,7 +77,7 @@ fn answer(local: &mut Local, model: &Model, images: &Labelled, arguments: &Argum
         answers.push(answer);
     }
     if !arguments.json {
-        say(answers::demo_summary(&answers, matching, correct, local.client().plan()))?;
+        say(answers::demo_summary(&answers, matching, correct))?;
     }
     Ok(matching == answers.len())
 }

@@ -84,6 +84,9 @@ fn demo_for_programs() {
                 assert!(stages[stage][key].as_f64().unwrap() > 0.0, "{stage} {key}");
             }
         }
+        let order: Vec<&str> =
+            record["layers"].as_array().unwrap().iter().map(|layer| layer["name"].as_str().unwrap()).collect();
+        assert_eq!((order[0], order[order.len() - 3]), ("input", "output"), "in the network's order: {order:?}");
         for layer in record["layers"].as_array().unwrap() {
             assert_eq!(keys(layer), named("name offline_bytes online_bytes online_ms"));
         }
