@@ -223,6 +223,8 @@ fn pictures() {
     let to_grey = message(&png(Rgb, Eight, 2, 1, &[0, 0, 0, 1, 2, 3]), &two);
     let reads = "the network reads 1 x 1 x 2 (channels x height x width)";
     assert_eq!(to_grey, format!("it holds 3 x 1 x 2, {reads}; save it in grey"));
+    // Of another size too: grey in three colours is taken, once it is scaled.
+    assert!(message(&png(Rgb, Eight, 3, 1, &[7; 9]), &two).ends_with("; scale or crop it first"));
     assert!(message(&grey(2, 1, &[0; 2]), &colour).ends_with("; save it as RGB"));
     assert_eq!(message(&grey(1, 2, &[0; 2]), &two), format!("it holds 1 x 2 x 1, {reads}; scale or crop it first"));
     // Of 16 bits the upper 8; fewer than 8 are spread over 0..=255; a palette is looked up; colours that are all grey are grey.

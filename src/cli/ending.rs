@@ -6,6 +6,8 @@ use lowkey::error::Remedy;
 use lowkey::store::Folder;
 use lowkey::{Error, Fault};
 
+use super::foreign::PIXELS;
+
 /// All exit codes in one table, with the lines that `--help` ends with.
 macro_rules! endings {
     ($($(#[doc = $doc:literal])+ $name:ident = $code:literal, $before:literal $text:literal;)+) => {
@@ -70,6 +72,7 @@ impl From<Ending> for ExitCode {
 /// What to do about an error, in one sentence.
 pub fn hint(error: &Error) -> Option<String> {
     Some(match error.remedy()? {
+        Remedy::Preprocessing => PIXELS.into(),
         Remedy::ImportReport => "`lowkey import` prints what became of each operation".into(),
         remedy @ Remedy::InputForms => remedy.to_string(),
         Remedy::PictureSize => "--resize scales the picture and takes its middle".into(),

@@ -7,6 +7,10 @@ use lowkey_models::import::{self, Options, Preprocessing, tflite};
 
 use super::warn;
 
+/// What to do about options that do not suit the network's input.
+pub const PIXELS: &str =
+    "--mean and --std take one number for all channels, or one for each, with commas; --std is above 0";
+
 /// What an ONNX or TFLite file does not say.
 #[derive(Args, Clone, Default)]
 #[command(next_help_heading = "For ONNX and TFLite files")]

@@ -13,8 +13,8 @@ use lowkey_models::{Network, zoo};
 use serde::Serialize;
 
 use super::check::{Check, check};
-use super::foreign::ImportOptions;
-use super::{model, print_json, say, several};
+use super::foreign::{ImportOptions, PIXELS};
+use super::{model, print_json, progress, say, several};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -91,9 +91,15 @@ impl<'r> Record<'r> {
 /// Why a file is not imported, for whoever sees its report.
 fn refusal(error: import::ImportError) -> Error {
     let hint = match (&*error.problem, &error.report) {
+        (ImportProblem::Io(source), _) if source.kind() == std::io::ErrorKind::InvalidInput => {
+            "name a file, and neither a pipe nor a device"
+        }
         (ImportProblem::Io(_), _) => "check the path",
-        (_, Some(_)) => "the report above says what became of its operations until then",
-        (_, None) => "give a whole ONNX or TFLite file of a quantised network",
+        (ImportProblem::Preprocessing(_), _) => PIXELS,
+        (_, Some(report)) if !report.rows.is_empty() => {
+            "the report above says what became of its operations until then"
+        }
+        _ => "give a whole ONNX or TFLite file of a quantised network",
     };
     Error::usage(error.to_string().replace("(approximate)", "(--approximate)"), hint)
 }
@@ -120,12 +126,15 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         ));
     }
     model::spare(arguments.output.as_deref(), &[&arguments.model])?;
+    model::writable(&arguments.output)?;
     arguments.options.note_of(&arguments.model);
+    let waiting = progress::spinner("importing");
     let imported = import::read(&arguments.model, &arguments.options.options(arguments.name.clone()));
+    waiting.finish_and_clear();
     let Imported { network, report, twin } = match imported {
         Ok(imported) => imported,
         Err(error) => {
-            if let Some(report) = &error.report {
+            if let Some(report) = error.report.as_ref().filter(|report| !report.rows.is_empty()) {
                 show(report)?;
             }
             return Err(refusal(error));
@@ -133,7 +142,10 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     };
     let model = model::name_classes(Model::from(network), &arguments.options)?;
     let network = model.network();
-    if let Err(error) = runs(network, &arguments.model) {
+    let waiting = progress::spinner("planning");
+    let runs = runs(network, &arguments.model);
+    waiting.finish_and_clear();
+    if let Err(error) = runs {
         show(&report)?;
         return Err(error);
     }

@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
 use lowkey_models::data::{DataError, DataProblem, Misfit};
-use lowkey_models::import::ImportProblem;
+use lowkey_models::import::{ImportError, ImportProblem};
 use lowkey_mpc::error::Error as ProtocolError;
 
 use super::{AbortCode, Error, Refusal};
@@ -16,6 +16,8 @@ use crate::store::{Folder, NotOffences, NotRecords, StoreError};
 /// What to do about an error, as a sentence. Variants are what a program may have a command or a switch for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Remedy {
+    /// Say of pixels what suits the network's input.
+    Preprocessing,
     /// Look up what became of each operation of an import.
     ImportReport,
     /// Give an input in a form that is read.
@@ -74,6 +76,9 @@ pub enum Remedy {
 impl fmt::Display for Remedy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Preprocessing => {
+                "one mean and one deviation for all channels, or one of each for each channel; the scale and deviations are above 0"
+            }
             Self::ImportReport => "the import's report says what became of each operation",
             Self::InputForms => "inputs are PNG, JPEG, .npy, .csv or IDX files, of the size that the network reads",
             Self::PictureSize => "scale or crop the picture to the size that the network reads",
@@ -131,10 +136,7 @@ impl Error {
             Self::Usage { hint, .. } | Self::Unprotected { hint, .. } => hint.clone().into(),
             Self::SessionOver => "connect again; what was prepared is burned".into(),
             Self::Model(_) => "check that it is a whole .lowkey file".into(),
-            Self::Import(error) if matches!(*error.problem, ImportProblem::UnknownFormat) => {
-                "networks are .lowkey, ONNX and TFLite files".into()
-            }
-            Self::Import(_) => Remedy::ImportReport,
+            Self::Import(error) => of_import(error)?,
             Self::Input(error) => of_input(error.as_ref()),
             Self::Plan(PlanError::NoCircuit { .. }) => "serve it without the guarded mode".into(),
             Self::Plan(_) => "this network cannot run privately as it is".into(),
@@ -158,6 +160,23 @@ impl Error {
 }
 
 const SAME_VERSION: &str = "check that both ends run the same version of lowkey, both with TLS or both without";
+
+fn of_import(error: &ImportError) -> Option<Remedy> {
+    Some(match &*error.problem {
+        ImportProblem::UnknownFormat => "networks are .lowkey, ONNX and TFLite files".into(),
+        ImportProblem::Preprocessing(_) => Remedy::Preprocessing,
+        ImportProblem::Io(source) => of_file(source.kind())?,
+        ImportProblem::TooLarge { .. }
+        | ImportProblem::Damaged(_)
+        | ImportProblem::File { .. }
+        | ImportProblem::Unsupported { .. }
+        | ImportProblem::Refused(_)
+        | ImportProblem::Model(_) => match &error.report {
+            Some(report) if !report.rows.is_empty() => Remedy::ImportReport,
+            Some(_) | None => "give a whole ONNX or TFLite file of a quantised network".into(),
+        },
+    })
+}
 
 fn of_session(error: &ProtocolError) -> Option<Remedy> {
     Some(match error {
@@ -205,6 +224,9 @@ fn wants_certificate(_error: &io::Error) -> bool {
 
 fn of_store(error: &StoreError) -> Option<Remedy> {
     Some(match error {
+        StoreError::File { source, .. } if source.kind() == ErrorKind::InvalidData => {
+            "put a copy in its place; without one move it away: a new one is made, and every digest that clients noted changes".into()
+        }
         StoreError::File { source, .. } => of_file(source.kind())?,
         StoreError::NoHome(folder) => Remedy::NameFolder(*folder),
         StoreError::Note { note, .. } => Remedy::ForgetNote { note: note.clone() },
@@ -285,7 +307,8 @@ fn of_input(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Remedy {
 }
 
 fn of_file(kind: ErrorKind) -> Option<Remedy> {
-    use ErrorKind::{IsADirectory, NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem, StorageFull};
+    use ErrorKind::{AlreadyExists, InvalidInput, IsADirectory, NotADirectory, NotFound};
+    use ErrorKind::{PermissionDenied, ReadOnlyFilesystem, StorageFull};
     let is = |kinds: &[ErrorKind]| kinds.contains(&kind);
     if is(&[NotFound, IsADirectory, NotADirectory]) {
         Some("check the path".into())
@@ -293,6 +316,10 @@ fn of_file(kind: ErrorKind) -> Option<Remedy> {
         Some("name a place that you may read and write".into())
     } else if is(&[StorageFull]) {
         Some("make room on the disk".into())
+    } else if is(&[AlreadyExists]) {
+        Some("something else is there: choose another name".into())
+    } else if is(&[InvalidInput]) {
+        Some("name a file, and neither a pipe nor a device".into())
     } else {
         None
     }

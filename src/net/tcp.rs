@@ -33,16 +33,17 @@ fn tls(error: impl std::fmt::Display) -> io::Error {
     io::Error::other(error.to_string())
 }
 
+/// What the two PEM files of a certificate are told apart by.
+const PEM: &str = "a certificate is a PEM file with BEGIN CERTIFICATE in it, its key one with BEGIN PRIVATE KEY: neither stands for \
+                   the other";
+
 /// A PEM file that cannot be read, or has no `wanted` in it.
 fn pem_error(path: &Path, error: pem::Error, wanted: &str) -> Error {
-    Error::file(
-        path,
-        match error {
-            pem::Error::Io(error) => error,
-            pem::Error::NoItemsFound => io::Error::other(format!("no {wanted} in it")),
-            error => tls(error),
-        },
-    )
+    match error {
+        pem::Error::Io(error) => Error::file(path, error),
+        pem::Error::NoItemsFound => Error::usage(format!("{}: no {wanted} in it", path.display()), PEM),
+        error => Error::usage(format!("{}: {error}", path.display()), PEM),
+    }
 }
 
 /// Reads a certificate chain.
@@ -54,7 +55,7 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
         .and_then(Iterator::collect)
         .map_err(|error| pem_error(path, error, "certificate"))?;
     if certificates.is_empty() {
-        return Err(Error::file(path, io::Error::other("no certificate in it")));
+        return Err(pem_error(path, pem::Error::NoItemsFound, "certificate"));
     }
     Ok(certificates)
 }
@@ -67,9 +68,10 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>> {
 /// What is wrong with a certificate and its key, each a valid one.
 fn mismatch(key: &Path, error: rustls::Error) -> Error {
     match error {
-        rustls::Error::InconsistentKeys(_) => {
-            Error::file(key, io::Error::other("it does not belong to the certificate"))
-        }
+        rustls::Error::InconsistentKeys(_) => Error::usage(
+            format!("{}: it does not belong to the certificate", key.display()),
+            "give the key that the certificate was made with; of several certificates in a file it is the first one's",
+        ),
         error => Error::file(key, tls(error)),
     }
 }
@@ -193,9 +195,19 @@ fn handshake_error(address: &str, error: io::Error) -> Error {
     match error.get_ref().and_then(|inner| inner.downcast_ref()) {
         Some(rustls::Error::InvalidCertificate(why)) => Error::Certificate { address, why: in_words(why) },
         _ => {
-            let source = io::Error::new(error.kind(), format!("the TLS handshake failed: {error}"));
+            let source =
+                io::Error::new(error.kind(), format!("the TLS handshake failed: {}", failed_handshake(&error)));
             Error::Connect { address, source }
         }
+    }
+}
+
+/// Why a TLS handshake failed, in words where the program's own are of its inside.
+fn failed_handshake(error: &io::Error) -> String {
+    match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        Some(rustls::Error::InvalidMessage(_)) => "what came is not TLS".into(),
+        Some(rustls::Error::InvalidCertificate(why)) => format!("the certificate is refused: {}", in_words(why)),
+        _ => error.to_string(),
     }
 }
 
@@ -206,7 +218,9 @@ fn in_words(why: &CertificateError) -> String {
             "no authority that is trusted here has signed it".into()
         }
         CertificateError::Other(OtherError(why)) => match why.to_string().as_str() {
-            "CaUsedAsEndEntity" => "it is an authority's (CA:TRUE), not a server's; a pin accepts it".into(),
+            "CaUsedAsEndEntity" => {
+                "it is an authority's (CA:TRUE), not a server's or a client's; a pin accepts it".into()
+            }
             other => other.into(),
         },
         other => other.to_string(),
@@ -436,7 +450,8 @@ impl Incoming {
     pub async fn secure(self) -> io::Result<(Box<dyn Stream>, Option<CertificateDer<'static>>)> {
         self.stream.set_nodelay(true)?;
         let Some(acceptor) = self.tls else { return Ok((self.over.accept(self.stream).await?, None)) };
-        let stream = acceptor.accept(self.stream).await?;
+        let failed = |error: io::Error| io::Error::new(error.kind(), failed_handshake(&error));
+        let stream = acceptor.accept(self.stream).await.map_err(failed)?;
         let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let certificate = shown.map(|certificate| certificate.clone().into_owned());
         Ok((self.over.accept(stream).await?, certificate))

@@ -40,7 +40,7 @@ pub enum OptimiseError {
     #[error(transparent)]
     Plan(#[from] PlanError),
     /// No choice is cheap enough.
-    #[error("no choice takes less than {least} bytes for an inference")]
+    #[error("no choice takes less than {} for an inference", crate::report::human_bytes(*.least))]
     Budget {
         /// The cheapest that was found.
         least: u64,

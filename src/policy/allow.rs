@@ -57,7 +57,12 @@ impl AllowList {
         if text.len() as u64 > MAX_BYTES {
             return Err(failed(io::Error::other(format!("more than {MAX_BYTES} bytes"))));
         }
-        Self::parse(&text).map_err(|error| failed(io::Error::other(error)))
+        Self::parse(&text).map_err(|error| {
+            Error::usage(
+                format!("{}: {error}", path.display()),
+                "a line has a name, sha256:HASH or dns:NAME of a certificate and, where they are limited, inferences per hour",
+            )
+        })
     }
 
     /// Reads a list.

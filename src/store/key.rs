@@ -148,7 +148,8 @@ pub(super) fn read(path: &Path) -> Result<Option<Read>, StoreError> {
     check_readers(&file, path)?;
     let mut bytes = Zeroizing::new(Vec::with_capacity(64));
     file.take(FILE_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
-    from_bytes(&bytes).map(Some).ok_or_else(|| failed(io::Error::other("not a key of 32 bytes and its date")))
+    let no_key = || io::Error::new(io::ErrorKind::InvalidData, "not a key of 32 bytes and its date");
+    from_bytes(&bytes).map(Some).ok_or_else(|| failed(no_key()))
 }
 
 #[cfg(unix)]

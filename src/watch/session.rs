@@ -2,8 +2,10 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use lowkey_mpc::error::Error as ProtocolError;
+
 use super::{Cheap, Event, Subject, Watch};
-use crate::error::{Error, Fault};
+use crate::error::{AbortCode, Error, Fault};
 use crate::plan::Reveal;
 use crate::policy::Identity;
 use crate::report::{Measured, SessionReport, StageReport};
@@ -149,7 +151,7 @@ impl Drop for Inner {
 
 /// The session's line.
 fn tell_end(subject: &Subject, report: &SessionReport, error: Option<&Error>) {
-    let outcome = error.map_or_else(|| "closed".to_owned(), ToString::to_string);
+    let outcome = error.map_or_else(|| "closed".to_owned(), in_words);
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
@@ -174,6 +176,14 @@ fn tell_end(subject: &Subject, report: &SessionReport, error: Option<&Error>) {
         Some(error) if error.is_refusal() => line!(info),
         Some(error) if error.fault() == Fault::Internal => line!(error),
         Some(_) => line!(warn),
+    }
+}
+
+/// An error for the log: of a number that the other end gave also what it means.
+fn in_words(error: &Error) -> String {
+    match error {
+        Error::Session(ProtocolError::PeerAborted(code)) => format!("{error}: {}", AbortCode::describe(*code)),
+        error => error.to_string(),
     }
 }
 

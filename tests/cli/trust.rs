@@ -27,7 +27,11 @@ fn tls_with_a_pin_or_an_authority() {
         "no authority that is trusted",
         "--ca",
     );
-    server.infer(&[&input[..], &["--ca", &own.file("key.pem")]].concat()).fails(2, "no certificate in it", "");
+    server.infer(&[&input[..], &["--ca", &own.file("key.pem")]].concat()).fails(
+        2,
+        "no certificate in it",
+        "BEGIN CERTIFICATE",
+    );
     server.infer(&[&input[..], &["--ca", "/nowhere/ca.pem"]].concat()).fails(2, "/nowhere/ca.pem", "path");
     let both = server.infer(&[&input[..], &["--ca", &own.file("cert.pem"), "--pin", &pin]].concat());
     assert_eq!(both.code, Some(2));
@@ -57,8 +61,16 @@ fn servers_that_others_could_reach() {
     let missing = lowkey(&[&serve[..], &["--cert", &cert]].concat());
     assert_eq!(missing.code, Some(2));
     assert!(missing.err.contains("--key <FILE>"), "{}", missing.err);
-    lowkey(&[&serve[..], &["--cert", &key, "--key", &cert]].concat()).fails(2, "no certificate in it", "");
-    lowkey(&[&serve[..], &["--cert", &cert, "--key", &cert]].concat()).fails(2, "no private key in it", "");
+    lowkey(&[&serve[..], &["--cert", &key, "--key", &cert]].concat()).fails(
+        2,
+        "no certificate in it",
+        "BEGIN CERTIFICATE",
+    );
+    lowkey(&[&serve[..], &["--cert", &cert, "--key", &cert]].concat()).fails(
+        2,
+        "no private key in it",
+        "BEGIN PRIVATE KEY",
+    );
     let foreign = Identity::make();
     lowkey(&[&serve[..], &["--cert", &cert, "--key", &foreign.file("key.pem")]].concat()).fails(
         2,

@@ -67,7 +67,8 @@ fn check_size(colours: usize, [height, width]: [usize; 2], input: &Input, fit: F
 
 fn wrong_size(found: [usize; 3], input: &Input) -> DataProblem {
     let misfit = match (found[0], input.shape[0]) {
-        (3, 1) => Misfit::Grey,
+        // Of another size it may still be a grey one that was saved in colours, which is taken.
+        (3, 1) if found[1..] == input.shape[1..] => Misfit::Grey,
         (1, 3) => Misfit::Colours,
         _ => Misfit::Picture,
     };

@@ -70,6 +70,9 @@ pub enum ImportProblem {
         /// What to do about it.
         hint: &'static str,
     },
+    /// Options that do not suit the file's input: what was asked of pixels.
+    #[error("{0}")]
+    Preprocessing(String),
     /// Operations that no network has, or that networks have but not like this: all that were found.
     #[error("{}", obstacles(.rows))]
     Unsupported {

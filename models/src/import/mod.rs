@@ -87,20 +87,30 @@ impl Preprocessing {
         (self.scale * f32::from(pixel) / self.over - mean) / std
     }
 
+    /// Refuses other numbers of means and deviations than one for all channels, or one for each.
+    pub(crate) fn suits(&self, channels: usize) -> Result<(), ImportProblem> {
+        let counts = [self.mean.len(), self.std.len()];
+        if counts.iter().all(|&count| count == 1 || count == channels) {
+            return Ok(());
+        }
+        let [means, stds] = counts.map(|count| if count == 1 { "one".to_owned() } else { count.to_string() });
+        let channels = if channels == 1 { "one channel".to_owned() } else { format!("{channels} channels") };
+        let what =
+            format!("the preprocessing has {means} for the mean and {stds} for the deviation, the input {channels}");
+        Err(ImportProblem::Preprocessing(what))
+    }
+
     /// What the network reads for each pixel, by channel.
     ///
     /// # Errors
-    /// Numbers that are none, or not one for each channel; in words.
-    pub(crate) fn tables(&self, coding: &Coding, channels: usize) -> Result<Vec<Vec<u8>>, String> {
+    /// Numbers that are none, or not one for each channel.
+    pub(crate) fn tables(&self, coding: &Coding, channels: usize) -> Result<Vec<Vec<u8>>, ImportProblem> {
         let Preprocessing { scale, over, mean, std } = self;
-        let fits = |list: &[f32]| list.len() == 1 || list.len() == channels;
-        if !fits(mean) || !fits(std) {
-            let (means, stds) = (mean.len(), std.len());
-            return Err(format!("the preprocessing has {means} means and {stds} deviations for {channels} channels"));
-        }
+        self.suits(channels)?;
         let finite = [&[*scale, *over][..], mean, std].concat().iter().all(|v| v.is_finite());
         if !finite || !std.iter().chain([scale, over]).all(|&v| v.is_normal() && v > 0.0) {
-            return Err("the preprocessing has a scale or a deviation that is no positive number".to_owned());
+            let what = "the preprocessing has a scale or a deviation that is no positive number";
+            return Err(ImportProblem::Preprocessing(what.to_owned()));
         }
         let y = |channel, pixel| coding.quantised(self.value(pixel, channel), channel).unwrap_or(0);
         Ok((0..channels).map(|channel| (0..=255).map(|pixel| y(channel, pixel)).collect()).collect())

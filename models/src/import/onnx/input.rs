@@ -126,8 +126,7 @@ impl<'m> Input<'m> {
             (_, preprocessing) => preprocessing,
         };
         let pixels = preprocessing.map(|preprocessing| preprocessing.tables(&coding, self.shape[0]));
-        let pixels =
-            pixels.transpose().map_err(|reason| Stop::new(reason, "give one number, or one for each channel"))?;
+        let pixels = pixels.transpose()?;
         Ok(network::Input { shape: self.shape, bits, zero_point, pixels, coding: Some(coding) })
     }
 

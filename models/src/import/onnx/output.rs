@@ -36,10 +36,17 @@ impl<'m> Walk<'m> {
 
     /// Tells the builder how the file codes its output.
     fn code(&mut self, id: TensorId, layout: Layout, quantised: Option<(i64, Element)>, integers: bool) {
-        let [c, h, w] = self.builder.tensor(id).shape;
+        let shape = self.builder.tensor(id).shape;
+        // What has no batch in front is told as the network has it.
+        let dims = match &layout.dims(shape)[..] {
+            [1, rest @ ..] if rest.iter().product::<usize>() == shape.iter().product() && !rest.is_empty() => {
+                rest.to_vec()
+            }
+            _ => shape.to_vec(),
+        };
         let small = quantised.and_then(|(zero, element)| Some((zero, dtype(element.small()?))));
         self.builder.output_coding = Some(OutputCoding {
-            dims: if layout.rank == 2 { vec![c * h * w] } else { vec![c, h, w] },
+            dims,
             order: Order::ChannelsFirst,
             dtype: small.map(|(_, dtype)| dtype),
             zero_point: small.map_or(0, |(zero, _)| zero),

@@ -55,10 +55,7 @@ pub(super) fn input(model: &Model<'_>, ends: &Ends, options: &Options, report: &
         integers: ends.inputs.iter().all(|start| start.file == start.tensor),
     };
     let tables = |preprocessing: &Preprocessing| preprocessing.tables(&coding, shape[0]);
-    let pixels = options.preprocessing.as_ref().map(tables).transpose().map_err(|reason| ImportProblem::File {
-        reason,
-        hint: "give one of each, or one for each channel, deviations above 0",
-    })?;
+    let pixels = options.preprocessing.as_ref().map(tables).transpose()?;
     Ok(Input { shape, bits: 8, zero_point: clamp.zero_point - clamp.lo, pixels, coding: Some(coding) })
 }
 

@@ -125,17 +125,11 @@ fn input_shape(graph: &Graph<'_>) -> Result<(Shape, usize), ImportProblem> {
 
 /// The integers that the quantised network reads: 8 bits, unsigned, with the real value 0 among them; and what one is worth.
 fn input(shape: Shape, rank: usize, reads: &Reads) -> Result<(Input, f64), ImportProblem> {
-    let problem = |reason: String| ImportProblem::File { reason, hint: "give one number, or one for each channel" };
     let channels = shape[0];
     let ends = match reads {
         &Reads::Reals(ends) => ends,
         Reads::Pictures(preprocessing) => {
-            let (means, stds) = (preprocessing.mean.len(), preprocessing.std.len());
-            if [means, stds].iter().any(|&count| count != 1 && count != channels) {
-                let reason =
-                    format!("the preprocessing has {means} means and {stds} deviations for {channels} channels");
-                return Err(problem(reason));
-            }
+            preprocessing.suits(channels)?;
             let values = (0..channels).flat_map(|channel| [0, 255].map(|pixel| preprocessing.value(pixel, channel)));
             values.fold([0.0f32; 2], |[lo, hi], v| [lo.min(v), hi.max(v)])
         }
@@ -144,7 +138,8 @@ fn input(shape: Shape, rank: usize, reads: &Reads) -> Result<(Input, f64), Impor
     let highest = (1i64 << INPUT_BITS) - 1;
     let scale = (hi - lo) / highest as f32;
     if !(scale.is_normal() && scale > 0.0) {
-        return Err(problem("the input's values are all 0, or not finite".to_owned()));
+        let what = "the input's values are all 0, or not finite";
+        return Err(ImportProblem::Preprocessing(what.to_owned()));
     }
     let zero_point = (-lo / scale).round_ties_even() as i64;
     let dims = match rank {
@@ -165,7 +160,7 @@ fn input(shape: Shape, rank: usize, reads: &Reads) -> Result<(Input, f64), Impor
         integers: false,
     };
     let pixels = match reads {
-        Reads::Pictures(preprocessing) => Some(preprocessing.tables(&coding, channels).map_err(problem)?),
+        Reads::Pictures(preprocessing) => Some(preprocessing.tables(&coding, channels)?),
         Reads::Reals(_) => None,
     };
     Ok((Input { shape, bits: INPUT_BITS, zero_point, pixels, coding: Some(coding) }, scale.into()))
