@@ -14,6 +14,10 @@ fn main() {
     }
 }
 
+/// What the command is made of.
+const SOURCES: &[&str] =
+    &["Cargo.toml", "Cargo.lock", "build.rs", "src", "he/src", "mpc/src", "bridge/src", "models/src", "models/zoo"];
+
 /// The commit of the repository whose root this package is: not that of one which only contains a copy of it.
 fn commit() -> Option<String> {
     let root = std::env::var_os("CARGO_MANIFEST_DIR")?;
@@ -31,5 +35,11 @@ fn commit() -> Option<String> {
     if Path::new(&root).join(&log).exists() {
         println!("cargo::rerun-if-changed={log}");
     }
-    git(&["rev-parse", "--short=12", "HEAD"])
+    let commit = git(&["rev-parse", "--short=12", "HEAD"])?;
+    // What is built is the commit only where nothing of it was changed since.
+    for source in SOURCES {
+        println!("cargo::rerun-if-changed={source}");
+    }
+    let changed = git(&[&["status", "--porcelain", "--"], SOURCES].concat())?;
+    Some(if changed.is_empty() { commit } else { commit + " with changes" })
 }
