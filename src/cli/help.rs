@@ -32,6 +32,7 @@ labels, and the classes before and after are compared.
 ",
     examples!(
         "lowkey quantise float.onnx --data mnist                      a report alone",
+        "lowkey quantise digits --bits 3                              on bundled images",
         "lowkey quantise float.onnx --data mnist --bits 6 -o six.lowkey",
         "lowkey quantise net.onnx --data photos --mean 0.5 --std 0.25 -o net.lowkey",
         "lowkey quantise a.lowkey --keep --rings calibrated --data mnist -o b.lowkey"

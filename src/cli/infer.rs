@@ -105,6 +105,18 @@ impl TrustArguments {
         self.cert.as_deref().zip(self.key.as_deref())
     }
 
+    /// The first of these options that was given.
+    pub fn given(&self) -> Option<&'static str> {
+        let options = [
+            ("--ca", self.ca.is_some()),
+            ("--system-roots", self.system_roots),
+            ("--pin", self.pin.is_some()),
+            ("--insecure", self.insecure),
+            ("--cert", self.cert.is_some()),
+        ];
+        options.iter().find(|(_, given)| *given).map(|(name, _)| *name)
+    }
+
     /// Whether plain TCP was asked for.
     pub fn insecure(&self) -> bool {
         self.insecure
@@ -145,6 +157,12 @@ fn parse_ahead(text: &str) -> Result<usize, String> {
 }
 
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
+    if arguments.prepare > 0 && arguments.schedule == Schedule::Direct {
+        return Err(Error::usage(
+            "nothing is prepared in the direct schedule",
+            "leave --prepare out, or --schedule direct",
+        ));
+    }
     // Whether it holds an image is known once the server has said what its network reads.
     let source = Source::open(&arguments.input, arguments.timeout.duration())?;
     let last = arguments.index.saturating_add(arguments.count as usize);

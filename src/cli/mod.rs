@@ -288,10 +288,16 @@ pub fn plan_json(model: &lowkey::Model, link: lowkey::Link) -> Result<String> {
     serde_json::to_string(&record).map_err(Error::internal)
 }
 
+/// The command line with all its subcommands.
+fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Parses the arguments, the program's name first, runs the command, and turns the outcome into an exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let cli = Cli::try_parse_from(&arguments).unwrap_or_else(|error| misplaced::explained(error, &arguments).exit());
+    let cli = Cli::try_parse_from(&arguments)
+        .unwrap_or_else(|error| misplaced::explained(error, command(), &arguments).exit());
     let (levels, format) = match &cli.command {
         Command::Serve(arguments) => (log::Levels::SERVER, arguments.log_format()),
         _ => (log::Levels::QUIET, log::Format::Text),
@@ -314,8 +320,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Key(arguments) => key::run(arguments),
         Command::Guard(arguments) => guard::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),
-        Command::Completions(arguments) => shell::completions(&arguments, Cli::command()),
-        Command::Man(arguments) => shell::man(&arguments, Cli::command()),
+        Command::Completions(arguments) => shell::completions(&arguments, command()),
+        Command::Man(arguments) => shell::man(&arguments, command()),
     };
     match outcome {
         Ok(code) => code,

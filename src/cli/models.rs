@@ -21,7 +21,7 @@ use super::plan::stage_bytes;
 use super::plots::families::{family, width};
 use super::plots::panels::{self, Panel, Width};
 use super::table::{Table, number, text};
-use super::{LinkArgument, Places, TimeoutArgument, print_json, say};
+use super::{LinkArgument, Places, TimeoutArgument, model, print_json, progress, say};
 
 mod offered;
 
@@ -42,7 +42,7 @@ pub struct Arguments {
     #[arg(long)]
     json: bool,
     /// Draw bytes against accuracy into an SVG file instead, beside the same networks at 32-bit integers.
-    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["json", "server"])]
     plot: Option<PathBuf>,
 }
 
@@ -70,6 +70,13 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     if let Some(server) = &arguments.server {
         return offered::run(server, &arguments);
     }
+    if let Some(option) = arguments.trust.given() {
+        return Err(Error::usage(
+            format!("{option} is about a server, and none is named"),
+            "name it with --server ADDR, or leave that out for the bundled models",
+        ));
+    }
+    model::writable(&arguments.plot)?;
     let rows = rows(arguments.link.link)?;
     if let Some(path) = &arguments.plot {
         let svg = panels::draw(&panels(&rows, arguments.link.link)?);
@@ -112,18 +119,21 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
 fn rows(link: Link) -> Result<Vec<Row>> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(zoo::ALL.len());
     let next = AtomicUsize::new(0);
+    let bar = progress::bar("planning", zoo::ALL.len() as u64);
     let work = || -> Result<Vec<(usize, Row)>> {
         let mut done = Vec::new();
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(bundled) = zoo::ALL.get(index) else { return Ok(done) };
             done.push((index, row(bundled, link)?));
+            bar.inc(1);
         }
     };
     let mut rows = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         workers.into_iter().map(|worker| worker.join().expect("no panics")).collect::<Result<Vec<_>>>()
     })?;
+    bar.finish_and_clear();
     let mut rows: Vec<(usize, Row)> = rows.drain(..).flatten().collect();
     rows.sort_by_key(|(index, _)| *index);
     Ok(rows.into_iter().map(|(_, row)| row).collect())
@@ -157,6 +167,7 @@ fn plan(network: &Network, target: Target) -> Result<Plan> {
 /// Panels of the architectures that are there at several widths, and what 32-bit integers would take at four bits.
 fn panels(rows: &[Row], link: Link) -> Result<Vec<Panel>> {
     let mut panels: Vec<(&str, Panel)> = Vec::new();
+    let bar = progress::bar("planning at 32 bits", rows.iter().filter(|row| width(row.name) == 4).count() as u64);
     for row in rows {
         let (family, bits) = (family(row.name), width(row.name));
         let bytes = (row.offline_bytes + row.online_bytes) as f64;
@@ -173,7 +184,9 @@ fn panels(rows: &[Row], link: Link) -> Result<Vec<Panel>> {
             let prediction = predict(&plan, Schedule::Prepared, Reveal::Logits);
             let bytes = |stage| stage_bytes(&prediction, stage, Schedule::Prepared);
             panel.baseline = Some((bits, (bytes(Stage::Offline) + bytes(Stage::Online)) as f64));
+            bar.inc(1);
         }
     }
+    bar.finish_and_clear();
     Ok(panels.into_iter().map(|(_, panel)| panel).filter(|panel| panel.widths.len() > 1).collect())
 }

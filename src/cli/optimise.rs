@@ -90,6 +90,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let sources = [&arguments.model, &arguments.distortion].map(PathBuf::as_path);
     for written in [&arguments.output, &arguments.plot] {
         model::spare(written.as_deref(), &sources)?;
+        model::writable(written)?;
     }
     let model = model::read(&arguments.model, &arguments.import)?;
     let file = File::read(&arguments.distortion, model.network())?;

@@ -54,11 +54,17 @@ fn counted() -> ProgressStyle {
     ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}").expect("a valid template")
 }
 
+/// A sign that something goes on, of which nobody knows how far it is; gone once it is dropped.
+pub fn spinner(what: &'static str) -> ProgressBar {
+    let bar = bars().add(waiting(what));
+    bar.enable_steady_tick(TICK);
+    bar
+}
+
 /// A callback of (done, all) that draws a bar, and removes it at the end. Until it knows how much there is, it only says what it
 /// is doing.
 pub fn callback(what: &'static str) -> impl Fn(usize, usize) + Send + Sync + 'static {
-    let bar = bars().add(waiting(what));
-    bar.enable_steady_tick(TICK);
+    let bar = spinner(what);
     move |done, all| step(&bar, done, all)
 }
 

@@ -9,13 +9,13 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use lowkey::{Error, Model, Result};
-use lowkey_models::Tensor;
 use lowkey_models::ptq::{self, PtqError, Quantised, Sample, Settings};
 use lowkey_models::rings::{self, CalibrationError};
+use lowkey_models::{Labelled, Tensor, zoo};
 
 use super::foreign::ImportOptions;
 use super::toss::{self, Tossed};
-use super::{DataArgument, model, print_json, say};
+use super::{DataArgument, demo, model, print_json, say};
 use before::Before;
 use data::Data;
 use record::Record;
@@ -84,12 +84,16 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     model::named(&arguments.model)?;
     let sources = [Some(&*arguments.model), arguments.data.data.as_deref()];
     model::spare(arguments.output.as_deref(), &sources.into_iter().flatten().collect::<Vec<_>>())?;
+    model::writable(&arguments.output)?;
     let (name, arrays) = (arguments.name.as_deref(), data::arrays(&arguments.data));
     let before = match arguments.keep {
         true => Before::kept(&arguments.model, name, &arguments.options)?,
         false => Before::read(&arguments.model, name, arrays, &arguments.options)?,
     };
-    let data = Data::find(&arguments.data, &before)?;
+    let data = match bundled(&arguments.model, &arguments.data)? {
+        Some(images) => Data::bundled(&arguments.data, images),
+        None => Data::find(&arguments.data, &before)?,
+    };
     let mut notes = Vec::new();
     if before.whole.is_none() && arrays.is_none() && arguments.options.options(None).preprocessing.is_none() {
         let note =
@@ -145,6 +149,13 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The images that come with a bundled network, where no others are given.
+fn bundled(model: &Path, data: &DataArgument) -> Result<Option<Labelled>> {
+    let named = model.to_str().filter(|_| data.data.is_none() && !model.exists()).and_then(zoo::find);
+    let images = |bundled: &zoo::Bundled| demo::images(bundled, &bundled.network(), data);
+    named.filter(|bundled| bundled.demo().is_some()).map(|bundled| images(&bundled)).transpose()
 }
 
 fn uncalibrated(path: &Path, error: CalibrationError) -> Error {

@@ -23,7 +23,7 @@ use lowkey_models::{Labelled, Network};
 use lowkey_mpc::error::Error as ProtocolError;
 
 use super::infer::TrustArguments;
-use super::{TimeoutArgument, print_json, progress, runtime, say, serve, warn};
+use super::{TimeoutArgument, model, print_json, progress, runtime, say, serve, warn};
 use data::Data;
 use door::Door;
 use record::{PlanRecord, Record, RehearsalRecord, StepRecord};
@@ -44,7 +44,7 @@ pub struct Arguments {
     #[arg(long, group = "role", requires = "data")]
     rehearse: bool,
     /// Show what a training would send, and do nothing.
-    #[arg(long, group = "role")]
+    #[arg(long, group = "role", conflicts_with_all = ["data", "output", "checkpoint"])]
     plan: bool,
     /// With --plan: how many samples an epoch has.
     #[arg(long, default_value_t = 60_000, value_name = "N", requires = "plan",
@@ -68,7 +68,7 @@ pub struct Arguments {
     #[arg(long, default_value = "128", value_name = "N", value_parser = parse_batch)]
     batch: u32,
     /// The rate is 2^-J: J for each epoch, the last one of all that follow [default: 4].
-    #[arg(long, value_name = "J,J", value_delimiter = ',')]
+    #[arg(long, value_name = "J,J", value_delimiter = ',', value_parser = parse_rate)]
     rate: Option<Vec<u8>>,
     /// Who gets the trained weights; both parties have to say the same. With none they stay shares, in the checkpoints.
     #[arg(long, value_enum, default_value_t)]
@@ -135,6 +135,10 @@ impl From<WeightsTo> for train::WeightsTo {
 
 fn parse_batch(text: &str) -> Result<u32, String> {
     text.parse().ok().filter(|batch| *batch == 128).ok_or_else(|| "a step has 128 samples".to_owned())
+}
+
+fn parse_rate(text: &str) -> Result<u8, String> {
+    text.trim().parse().map_err(|_| "J is a whole number, in 2^-J".to_owned())
 }
 
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
@@ -249,7 +253,7 @@ fn check(arguments: &Arguments) -> Result<()> {
         ));
     }
     if arguments.rehearse {
-        return Ok(());
+        return model::writable(&arguments.output);
     }
     let party = if arguments.listen.is_some() { lowkey::Party::Server } else { lowkey::Party::Client };
     let weights_to = train::WeightsTo::from(arguments.weights_to);

@@ -92,6 +92,6 @@ fn coins_are_chosen_where_they_were_measured() {
     assert!(record["bytes"].as_u64() <= record["budget"].as_u64(), "{record}");
     let said = lowkey(&ask).prints();
     fits(&said);
-    assert!(said.contains("coin of ") && said.contains("SECURITY.md"), "{said}");
+    assert!(said.contains("a coin for ") && said.contains("SECURITY.md"), "{said}");
     assert!(lowkey(&["plan", &less]).prints().contains("rounded by coins of the client: "));
 }

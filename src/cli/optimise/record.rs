@@ -154,7 +154,10 @@ impl Record {
             let bits = layer.bits.zip(layer.bits_before);
             let ring = ring.map(|(after, before)| format!("ring of {after} bits, was {before}"));
             let bits = bits.map(|(after, before)| format!("{after} bits, were {before}"));
-            let coin = layer.coin_bits.zip(layer.shift_bits).map(|(coin, shift)| format!("coin of {coin} of {shift}"));
+            let coin = layer.coin_bits.zip(layer.shift_bits).map(|(coin, shift)| match coin == shift {
+                true => format!("a coin for all {shift} bits of the shift"),
+                false => format!("a coin for {coin} of {shift} bits of the shift"),
+            });
             let change = [ring, bits, coin].into_iter().flatten().collect::<Vec<_>>().join("; ");
             let distortion = if change.is_empty() { String::new() } else { format!("{:.4}", layer.distortion) };
             let [bytes, before] = [layer.bytes, layer.bytes_before].map(human_bytes);

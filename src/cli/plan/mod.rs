@@ -23,7 +23,7 @@ pub use estimate::{Estimate, Times};
 pub use text::noise;
 
 use super::foreign::ImportOptions;
-use super::{LinkArgument, Mode, WidthsArgument, model, print_json, say};
+use super::{LinkArgument, Mode, WidthsArgument, model, print_json, progress, say};
 use crate::cli;
 
 #[derive(Args)]
@@ -130,10 +130,15 @@ pub struct Total {
 }
 
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
-    let model = model::read(&arguments.model, &arguments.import)?;
+    let model = {
+        let _waiting = progress::spinner("reading the network");
+        model::read(&arguments.model, &arguments.import)?
+    };
+    let waiting = progress::spinner("planning");
     let mode = Mode { reveal: cli::shown(arguments.reveal, arguments.guard), schedule: arguments.schedule };
     if !arguments.compare.is_empty() {
         let rows = compare::rows(model.network(), &arguments.compare, arguments.link.link, mode)?;
+        waiting.finish_and_clear();
         if arguments.json {
             rows.iter().try_for_each(print_json)?;
         } else {
@@ -143,6 +148,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     }
     let (link, widths) = (arguments.link.link, arguments.widths.into());
     let record = record_of(model.network(), link, widths, mode, arguments.guard)?;
+    waiting.finish_and_clear();
     if arguments.json {
         print_json(&record)?
     } else {

@@ -14,6 +14,12 @@ use ndarray::Array3;
 use super::super::foreign::ImportOptions;
 use super::super::{model, toss};
 
+/// Integers that a network reads, of which both networks read the same.
+pub fn integers(inputs: &Inputs) -> Vec<Sample> {
+    let whole = |x: Tensor| x.mapv(|x| x as f32);
+    inputs.iter().map(whole).map(|x| Sample { real: x.clone(), stored: x }).collect()
+}
+
 /// What is quantised.
 pub struct Before {
     /// As real numbers.
@@ -108,8 +114,7 @@ impl Before {
         let input = &self.real.input;
         let (None, Some(coding)) = (&self.whole, &input.coding) else {
             let inputs = Inputs::read_as(path, input, Fit::Exact).map_err(|error| Error::Input(Box::new(error)))?;
-            let whole = |x: Tensor| x.mapv(|x| x as f32);
-            return Ok(inputs.iter().map(whole).map(|x| Sample { real: x.clone(), stored: x }).collect());
+            return Ok(integers(&inputs));
         };
         let elements: usize = input.shape.iter().product();
         let real = |values: &[f32]| {

@@ -10,7 +10,7 @@ use lowkey_models::{Architecture, ClassRule, Fit, Input, Inputs, Labelled, Netwo
 use super::super::eval::Wrapped;
 use super::super::toss::{self, answers, class_of};
 use super::super::{DataArgument, model, progress};
-use super::before::Before;
+use super::before::{Before, integers};
 use super::record::Accuracy;
 
 /// Images that are evaluated at once.
@@ -22,8 +22,10 @@ pub struct Data {
     training: Option<PathBuf>,
     /// What pixels are read as: themselves.
     pixels: Input,
-    /// Inputs without labels, where no data set is given.
+    /// Inputs as the network reads them, where no data set is given.
     arrays: Option<Vec<Sample>>,
+    /// Labels of these, where they are the images that come with the network.
+    labels: Option<Vec<u16>>,
 }
 
 /// The file of `--data`, if that is no folder or archive of pictures.
@@ -33,6 +35,13 @@ pub fn arrays(argument: &DataArgument) -> Option<&Path> {
 }
 
 impl Data {
+    /// The images that come with a network.
+    pub fn bundled(argument: &DataArgument, images: Labelled) -> Data {
+        let pixels = Input { shape: images.inputs.shape(), bits: 8, zero_point: 0, pixels: None, coding: None };
+        let (arrays, labels) = (Some(integers(&images.inputs)), Some(images.labels));
+        Data { argument: argument.clone(), training: None, pixels, arrays, labels }
+    }
+
     /// Looks for the parts of a data set.
     pub fn find(argument: &DataArgument, before: &Before) -> Result<Data> {
         let input = &before.real.input;
@@ -45,12 +54,15 @@ impl Data {
         }
         let pixels = Input { bits: 8, zero_point: 0, pixels: None, coding: None, ..input.clone() };
         let arrays = arrays(argument).map(|path| before.arrays(path)).transpose()?;
-        Ok(Data { argument: argument.clone(), training: training_part(&folder), pixels, arrays })
+        Ok(Data { argument: argument.clone(), training: training_part(&folder), pixels, arrays, labels: None })
     }
 
     /// What the user should know of the data.
     pub fn note(&self) -> Option<&'static str> {
         match (&self.arrays, &self.training) {
+            (Some(_), _) if self.labels.is_some() => {
+                Some("units and shifts are chosen by images that come with the network, on which it is measured too")
+            }
             (Some(_), _) => {
                 Some("arrays have no labels: units and shifts are chosen by them, and the classes of both are compared")
             }
@@ -125,7 +137,7 @@ impl Data {
         let pictures: Vec<&[u8]> = data.iter().flat_map(|data| data.inputs.stored()).collect();
         let arrays = self.arrays.as_deref().unwrap_or_default();
         let count = most.unwrap_or(usize::MAX).min(pictures.len().max(arrays.len()));
-        let labels = data.as_ref().map(|data| &data.labels);
+        let labels = self.labels.as_ref().or(data.as_ref().map(|data| &data.labels));
         let bar = progress::bar("evaluating", count as u64);
         let right = labels.map(|_| 0);
         let mut accuracy = Accuracy { images: count, before: right, after: right, same: 0, wraps: None };

@@ -132,7 +132,7 @@ impl Record {
 
     pub fn text(&self) -> String {
         let mut text = format!(
-            "{} on {} samples: {} of {} steps, {}\n{:.1} s, {} over the socket, both ways\n{}\n{}",
+            "{} on {} samples: {} of {} steps, {}\n{:.1} s, {} over the socket, both ways:\n{}\n{}\n{}",
             self.net,
             self.samples,
             self.steps_here,
@@ -140,11 +140,15 @@ impl Record {
             several(self.epochs.into(), "epoch"),
             self.seconds,
             human_bytes(self.bytes),
-            stage_line("setup", &self.setup),
-            stage_line("training", &self.online)
+            on_socket("setup", &self.setup),
+            on_socket("OTs", &self.ots),
+            on_socket("training", &self.online)
         );
         if let Some(features) = &self.features {
-            text += &format!("\n{}", stage_line("features", features));
+            text += &format!("\n{}", on_socket("features", features));
+        }
+        if self.closing.socket_bytes_sent + self.closing.socket_bytes_received > 0 {
+            text += &format!("\n{}", on_socket("weights", &self.closing));
         }
         if let Some(accuracy) = &self.held_out {
             text += &format!("\n{}", accuracy.text());
@@ -154,6 +158,12 @@ impl Record {
         }
         text
     }
+}
+
+/// A stage with all the bytes that went over the socket in it.
+fn on_socket(name: &str, stage: &StageReport) -> String {
+    let (bytes_sent, bytes_received) = (stage.socket_bytes_sent, stage.socket_bytes_received);
+    stage_line(name, &StageReport { bytes_sent, bytes_received, ..stage.clone() })
 }
 
 /// What a training will take, for `--plan`.
