@@ -97,7 +97,7 @@ class Twin:
         """|x| < limit or the secure run would go wrong here."""
         if not self.quiet:
             m = max(int(x.max()), -int(x.min()))
-            self.top[name] = max(self.top.get(name, (0, limit))[0], m), limit
+            self.top[name] = max(self.top.get(name, (0, limit)), (m, limit), key=lambda seen: seen[0] / seen[1])
             if m >= limit:
                 self.overflow[name] = self.overflow.get(name, 0) + int(np.sum(np.abs(x) >= limit))
 

@@ -70,8 +70,7 @@ fn rehearse_from(
         twin.step(batch, terms.rate(step), &mut coins);
         told(step + 1, terms.steps());
     }
-    let spare = |largest: u64, limit: u64| (limit as f64 / largest.max(1) as f64).log2();
-    let spare_bits = twin.watch.seen().map(|(_, seen)| spare(seen.largest, seen.limit)).fold(f64::INFINITY, f64::min);
     let network = export::network(net, &format, &twin.state.masters, &format!("trained-{net}"))?;
-    Ok(Rehearsal { network, steps: terms.steps(), overflows: twin.watch.overflows(), spare_bits })
+    let (overflows, spare_bits) = (twin.watch.overflows(), twin.watch.spare_bits());
+    Ok(Rehearsal { network, steps: terms.steps(), overflows, spare_bits })
 }

@@ -50,21 +50,23 @@ pub struct Watch {
 }
 
 /// What was seen of a value.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// The largest magnitude.
+    /// The magnitude that came nearest to its limit.
     pub largest: u64,
-    /// The first magnitude that a run on shares could not hold.
+    /// That limit, the first magnitude that a run on shares could not hold; other rates have others.
     pub limit: u64,
-    /// How many reached it: a run on shares would have gone wrong in silence.
+    /// How many reached theirs: a run on shares would have gone wrong in silence.
     pub overflows: u64,
 }
 
 impl Watch {
     fn see(&mut self, site: Site, values: &[i64], limit: u64) {
-        let seen = self.seen.entry(site).or_default();
-        seen.limit = limit;
-        seen.largest = values.iter().map(|x| x.unsigned_abs()).fold(seen.largest, u64::max);
+        let largest = values.iter().map(|x| x.unsigned_abs()).fold(0, u64::max);
+        let seen = self.seen.entry(site).or_insert(Seen { largest, limit, overflows: 0 });
+        if u128::from(largest) * u128::from(seen.limit) > u128::from(seen.largest) * u128::from(limit) {
+            (seen.largest, seen.limit) = (largest, limit);
+        }
         seen.overflows += values.iter().filter(|x| x.unsigned_abs() >= limit).count() as u64;
     }
 
@@ -76,6 +78,12 @@ impl Watch {
     /// How many values were out of range. It must be zero.
     pub fn overflows(&self) -> u64 {
         self.seen.values().map(|seen| seen.overflows).sum()
+    }
+
+    /// Bits above the largest value, where fewest were. It is not negative unless a value was out of range.
+    pub fn spare_bits(&self) -> f64 {
+        let spare = |seen: &Seen| (seen.limit as f64 / seen.largest.max(1) as f64).log2();
+        self.seen.values().map(spare).fold(f64::INFINITY, f64::min)
     }
 }
 
@@ -325,6 +333,29 @@ mod tests {
             let largest = (0..CLASSES).max_by_key(|class| w[*class]).unwrap();
             assert_eq!(largest, row, "{w:?}");
         }
+    }
+
+    /// Each value is compared with the limit of its own rate, and what is left is what was left where it was least.
+    #[test]
+    fn bits_to_spare_are_those_of_each_rate() {
+        let site = Site { value: Value::Update, layer: 0 };
+        for seen in [[(64, 512), (4, 16)], [(4, 16), (64, 512)]] {
+            let mut watch = Watch::default();
+            seen.map(|(largest, limit)| watch.see(site, &[1, -largest], limit));
+            assert_eq!((watch.overflows(), watch.spare_bits()), (0, 2.0), "{seen:?}");
+        }
+        let net = Net::head(4).unwrap();
+        let spare = |rates: &[u8]| {
+            let mut twin = Twin::new(net.clone(), Format::NARROW, State::new(&net, vec![vec![0; net.weights(0)]]));
+            for rate in rates {
+                let batch = Batch::new(&net, &Format::NARROW, &[15; 4 * BATCH], &[0; BATCH]).unwrap();
+                twin.step(batch, *rate, &mut Seeded::new(1));
+            }
+            assert_eq!(twin.watch.overflows(), 0, "{rates:?}");
+            twin.watch.spare_bits()
+        };
+        let [first, both] = [&[1][..], &[1, 8]].map(spare);
+        assert!(first > 0.0 && (both - first).abs() < 0.5, "{first} bits at 2^-1, {both} with a step at 2^-8");
     }
 
     /// A value out of range is counted, not repaired.
