@@ -12,7 +12,10 @@ import numpy as np
 import twin
 
 GAMMA = 0x9E3779B97F4A7C15
-CASES = {"tiny": ([12, 8, 6, 10], 6), "head": ([64, 10], 6), "A": ([784, 128, 128, 10], 10), "D": (None, 6)}
+FULL, MAP = 5, 4                                                            # fd of dense layers and of convolutions
+CASES = {"tiny": 6, "head": 6, "A": 10, "D": 6, "pools": 6, "C": 2}
+twin.NETS |= {"tiny": [twin.Layer(12, 8), twin.Layer(8, 6), twin.Layer(6, 10)], "head": [twin.Layer(64, 10)],
+              "pools": [twin.Layer(25, 3, 16, pool=2), twin.Layer(75, 4, 6, padding=(1, 2), pool=5), twin.Layer(4, 10)]}
 RATE = 4
 
 
@@ -36,10 +39,9 @@ class SplitMix:
 
 
 def main():
-    for name, (widths, steps) in CASES.items():
-        if widths:
-            twin.NETS[name] = [("dense", k, n) for k, n in zip(widths, widths[1:])]
-        pixels, fd = (widths[0], [5]) if widths else (784, [4, 5, 5])
+    for name, steps in CASES.items():
+        layers = twin.NETS[name]
+        fd = [MAP if layer.side else FULL for layer in layers]
         a = argparse.Namespace(net=name, seed=1, fin=4, fx=3, fz=4, fw=6, fm=13, ell_m=25, fd=fd, ell_f=[18],
                                ell_x=[18], ell_w=[19])
         tossed = twin.Twin(1)
@@ -53,7 +55,7 @@ def main():
             w[-1] = 0
         net.lr = RATE
         for step in range(steps):
-            x = images.integers(0, 1 << 16, (twin.BATCH, pixels))        # four pixels of five are dark
+            x = images.integers(0, 1 << 16, (twin.BATCH, layers[0].side ** 2 or layers[0].inputs))   # four pixels of five are dark
             x = np.where(x >> 8 < 51, x & 255, 0).astype(np.uint8)
             y = labels.take(twin.BATCH) % np.uint64(10)
             net.step(x, y.astype(np.int64))

@@ -31,8 +31,11 @@ A STEP, batch of 128, lr = 2^-j, momentum 29/32 (a row of ones carries the bias;
     u   = max(z) - z,  t = T(u, fx' - GRID),  e = S [t < 2^TBITS] EXP[t],  rho = RECIP[T(sum e - 1)],  p = T(e rho) *
     d   = p - onehot,                    d' = bit * T(d wq^T, fd + fw - fd') *
     g   = T(X^T d, fx + fd + 7 + j - fm) *,   v = v - T(3 v, 5)* + g,   w = w - v
+A convolution is a dense layer on patches, and d wq^T is summed over the patches of an input before it is rounded. After a max pool d'
+goes to the first of the largest values of a window.
 """
 import argparse
+import dataclasses
 import gzip
 import hashlib
 import sys
@@ -43,9 +46,65 @@ GRID, TBITS, EBITS, RBITS, SBITS = 3, 6, 10, 12, 4      # exp: 2^TBITS entries, 
 EXP = np.rint(2.0 ** EBITS * np.exp(-np.arange(1 << TBITS) / 2.0 ** GRID)).astype(np.int64)    # e^0 .. e^-7.875, then 0
 RECIP = np.rint(2.0 ** RBITS / (1 + np.arange(9 * (1 << SBITS) + 2) / 2.0 ** SBITS)).astype(np.int64)   # 1/S, 1 <= S <= 10
 BATCH = 128
-NETS = {"A": [("dense", 784, 128), ("dense", 128, 128), ("dense", 128, 10)],
-        "D": [("conv", 25, 5), ("dense", 980, 100), ("dense", 100, 10)],
-        "head": [("dense", 784, 10)]}
+KERNEL = 5                                              # of all convolutions
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """Dense; or, with a side, a convolution of maps of side x side, one dense layer on every patch, then a max pool of pool x pool.
+    Values of maps come position after position, those of its channels together; so do the KERNEL x KERNEL inputs of a patch."""
+    inputs: int
+    outputs: int
+    side: int = 0
+    stride: int = 1
+    padding: tuple = (0, 0)                             # rows above and below, columns before and after
+    pool: int = 1
+
+    def columns(self, x):
+        """A row for each patch of each sample."""
+        if not self.side:
+            return x
+        p = self.padded(x.dtype, len(x))
+        p[:, self.inner, self.inner] = x.reshape(len(x), self.side, self.side, -1)
+        patches = np.lib.stride_tricks.sliding_window_view(p, (KERNEL, KERNEL), axis=(1, 2))[:, ::self.stride, ::self.stride]
+        return np.moveaxis(patches, 3, 5).reshape(-1, self.inputs)
+
+    def uncolumns(self, d):
+        """The transpose of columns: to each input the sum of what its places in patches have."""
+        if not self.side:
+            return d
+        o = (self.side + sum(self.padding) - KERNEL) // self.stride + 1
+        d = d.reshape(-1, o, o, KERNEL, KERNEL, self.inputs // KERNEL ** 2)
+        p = self.padded(d.dtype, len(d))
+        for y in range(KERNEL):
+            for x in range(KERNEL):
+                p[:, y:y + o * self.stride:self.stride, x:x + o * self.stride:self.stride] += d[:, :, :, y, x]
+        return p[:, self.inner, self.inner].reshape(len(d), -1)
+
+    @property
+    def inner(self):
+        return slice(self.padding[0], self.padding[0] + self.side)
+
+    def padded(self, dtype, count):
+        side = self.side + sum(self.padding)
+        return np.zeros((count, side, side, self.inputs // KERNEL ** 2), dtype)
+
+    def windows(self, z, count):
+        """The values of each window of the pool, last of all: (count, windows, channels, pool^2)."""
+        side = int(np.sqrt(len(z) // count)) // self.pool
+        z = z.reshape(count, side, self.pool, side, self.pool, self.outputs)
+        return z.transpose(0, 1, 3, 5, 2, 4).reshape(count, side * side, self.outputs, -1)
+
+    def unwindows(self, w):
+        count, side = len(w), int(np.sqrt(w.shape[1]))
+        w = w.reshape(count, side, side, self.outputs, self.pool, self.pool)
+        return w.transpose(0, 1, 4, 2, 5, 3).reshape(-1, self.outputs)
+
+
+NETS = {"A": [Layer(784, 128), Layer(128, 128), Layer(128, 10)],
+        "C": [Layer(25, 20, 28, pool=2), Layer(500, 50, 12, pool=2), Layer(800, 500), Layer(500, 10)],
+        "D": [Layer(25, 5, 28, 2, (1, 2)), Layer(980, 100), Layer(100, 10)],
+        "head": [Layer(784, 10)]}
 
 
 # ---------------------------------------------------------------------------------------------------- two parties
@@ -145,20 +204,25 @@ def matmul(a, b):
     return np.rint(a.astype(np.float64) @ b.astype(np.float64)).astype(np.int64)
 
 
-def im2col():
-    """5x5, stride 2, same (1 before, 2 after): indices of 196 x 25 pixels in a 31 x 31 padded image."""
-    o, k = np.arange(14) * 2, np.arange(5)
-    return ((o[:, None, None, None] + k[None, None, :, None]) * 31 + o[None, :, None, None] + k).reshape(196, 25)
-
-
-def columns(images):
-    p = np.zeros((len(images), 31, 31), images.dtype)
-    p[:, 1:29, 1:29] = images.reshape(-1, 28, 28)
-    return p.reshape(len(images), -1)[:, im2col()].reshape(-1, 25)
-
-
 def ones(x, one):
     return np.concatenate([x, np.full((len(x), 1), one, x.dtype)], axis=1)
+
+
+def rectified(layer, z, count, last):
+    """The outputs of a layer, and through which values gradients go back: the first of the largest of a window, if it is not negative."""
+    if layer.pool > 1:
+        w = layer.windows(z, count)
+        first = w.argmax(axis=3)
+        z = np.take_along_axis(w, first[..., None], axis=3)[..., 0]
+        return np.maximum(z, 0), (np.arange(w.shape[3]) == first[..., None]) & (z >= 0)[..., None]
+    return (z if last else np.maximum(z, 0)), z >= 0
+
+
+def passed_back(layer, d, passed):
+    """Gradients of the outputs of a layer before pool and rectifier, from those after."""
+    if layer.pool > 1:
+        return layer.unwindows(d.reshape(passed.shape[:3])[..., None] * passed)
+    return d.reshape(passed.shape) * passed
 
 
 class Net:
@@ -167,7 +231,7 @@ class Net:
         rng = np.random.default_rng(a.seed + 1)
         self.w = []
         for layer in self.layers:                                           # He, uniform; biases start at zero
-            k, n = layer[1:]
+            k, n = layer.inputs, layer.outputs
             w = rng.uniform(-1, 1, (k + 1, n)) * np.sqrt(6 / k)
             w[-1] = 0
             self.w.append(np.rint(w * 2 ** a.fm).astype(np.int64))
@@ -180,12 +244,17 @@ class Net:
     def forward(self, images, wq):
         a, keep, x = self.a, [], (images.astype(np.int64) + (128 >> self.a.fin)) >> (8 - self.a.fin)
         for i, layer in enumerate(self.layers):
-            x = ones(columns(x) if layer[0] == "conv" else x, 1 << self.fx[i])
+            x = ones(layer.columns(x), 1 << self.fx[i])
             s = self.fx[i] + a.fw - self.fx[i + 1]
             last = i == len(self.layers) - 1
             z = self.t.trunc(f"{i} z", matmul(x, wq[i]), s, self.ell_f[i], signed=False, lattice=True)
-            keep.append((x, z >= 0))
-            x = (z if last else np.maximum(z, 0)).reshape(len(images), -1)
+            if layer.pool > 1:                                              # games are played in the ring of z
+                w = layer.windows(z, len(images))
+                if not self.t.quiet:
+                    self.t.see(f"{i} pool", w.max(axis=3) - w.min(axis=3), 1 << (self.ell_f[i] - s - 1))
+            z, passed = rectified(layer, z, len(images), last)
+            keep.append((x, passed))
+            x = z.reshape(len(images), -1)
         return keep, x
 
     def softmax(self, z):
@@ -213,9 +282,9 @@ class Net:
             s = self.fx[i] + self.fd[i] + 7 + self.lr - a.fm
             g = t.trunc(f"{i} dW", matmul(x.T, d), s, self.ell_w[i], lattice=True)
             if i:
-                back = matmul(d, wq[i][:-1].T)
+                back = self.layers[i].uncolumns(matmul(d, wq[i][:-1].T))
                 back = t.trunc(f"{i} dX", back, self.fd[i] + a.fw - self.fd[i - 1], self.ell_x[i], lattice=True)
-                d = back.reshape(keep[i - 1][1].shape) * keep[i - 1][1]
+                d = passed_back(self.layers[i - 1], back, keep[i - 1][1])
             self.v[i] = self.v[i] - t.trunc(f"{i} 3v", 3 * self.v[i], 5, a.ell_m) + g
             self.w[i] = self.w[i] - self.v[i]
         return -np.log(np.maximum(p[np.arange(len(p)), labels], 1) / 2.0 ** self.fd[-1]).mean()
@@ -239,10 +308,10 @@ class Float:
     def forward(self, images):
         keep, x = [], images.astype(np.float32) / 256
         for i, layer in enumerate(self.layers):
-            x = ones(columns(x) if layer[0] == "conv" else x, 1)
-            z = x @ self.w[i]
-            keep.append((x, z > 0))
-            x = (z if i == len(self.layers) - 1 else np.maximum(z, 0)).reshape(len(images), -1)
+            x = ones(layer.columns(x), 1)
+            z, passed = rectified(layer, x @ self.w[i], len(images), i == len(self.layers) - 1)
+            keep.append((x, passed))
+            x = z.reshape(len(images), -1)
         return keep, x
 
     def step(self, images, labels):
@@ -253,7 +322,7 @@ class Float:
         for i in reversed(range(len(self.layers))):
             g = keep[i][0].T @ d * np.float32(2.0 ** (-7 - self.lr))
             if i:
-                d = (d @ self.w[i][:-1].T).reshape(keep[i - 1][1].shape) * keep[i - 1][1]
+                d = passed_back(self.layers[i - 1], self.layers[i].uncolumns(d @ self.w[i][:-1].T), keep[i - 1][1])
             self.v[i] = np.float32(0.9) * self.v[i] + g
             self.w[i] = self.w[i] - self.v[i]
         return -np.log(np.maximum(p[np.arange(len(p)), labels], 1e-9)).mean()
