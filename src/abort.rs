@@ -45,6 +45,8 @@ codes! {
     Changed = 9, "bytes changed in transit; TLS would notice where they do";
     /// The server was asked to end, and did so between two requests.
     Stopping = 10, "it was asked to end; what it was doing, it has done";
+    /// What the client has is not what the network reads.
+    Input = 11, "its inputs are not what the network reads";
     /// Logits were asked for, and the server reveals the class only.
     ClassOnly = 16, "it reveals the class only";
     /// The client's inferences of this hour are used up. The high byte of the code says how many minutes it has to wait.
@@ -192,7 +194,8 @@ impl Refusal {
             | AbortCode::Timeout
             | AbortCode::Internal
             | AbortCode::Changed
-            | AbortCode::Stopping => None,
+            | AbortCode::Stopping
+            | AbortCode::Input => None,
         }
     }
 }

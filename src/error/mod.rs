@@ -244,13 +244,13 @@ impl Error {
             Self::Plan(_) | Self::Refused(_) => Some(AbortCode::Plan),
             Self::Digest { .. } => Some(AbortCode::Digest),
             Self::Declined(refusal) => Some(refusal.code()),
+            Self::Input(_) => Some(AbortCode::Input),
             Self::Store(error) => Some(store_code(error)),
             Self::Usage { .. }
             | Self::SessionOver
             | Self::File { .. }
             | Self::Model(_)
             | Self::Import(_)
-            | Self::Input(_)
             | Self::Connect { .. }
             | Self::Listen { .. }
             | Self::Certificate { .. }
