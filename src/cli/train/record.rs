@@ -58,9 +58,9 @@ pub struct Record {
     weights_to: String,
     /// Of this session.
     steps_here: u64,
-    /// For these steps.
+    /// Of this session, from the handshake to the weights.
     seconds: f64,
-    /// Over the socket, both ways, everything included.
+    /// Over the socket, both ways, in that time.
     bytes: u64,
     setup: StageReport,
     /// Of a head: private inferences up to its features, in this session.
@@ -102,6 +102,8 @@ impl Record {
     pub fn new(trained: &Trained) -> Self {
         let Trained { terms, setup, features, ots, online, closing, .. } = trained;
         let of = |stage: &StageReport| stage.socket_bytes_sent + stage.socket_bytes_received;
+        // Batches of OTs are made between steps, in their time.
+        let timed = [setup, online, closing].into_iter().chain(features);
         Self {
             net: terms.net.to_string(),
             samples: terms.samples,
@@ -109,7 +111,7 @@ impl Record {
             steps: terms.steps(),
             weights_to: terms.weights_to.to_string(),
             steps_here: trained.steps,
-            seconds: online.ms / 1e3,
+            seconds: timed.map(|stage| stage.ms).sum::<f64>() / 1e3,
             bytes: [setup, ots, online, closing].into_iter().chain(features).map(of).sum(),
             setup: setup.clone(),
             features: features.clone(),
@@ -132,24 +134,22 @@ impl Record {
 
     pub fn text(&self) -> String {
         let mut text = format!(
-            "{} on {} samples: {} of {} steps, {}\n{:.1} s, {} over the socket, both ways:\n{}\n{}\n{}",
+            "{} on {} samples: {} of {} steps, {}\n{:.1} s, {} over the socket, both ways",
             self.net,
             self.samples,
             self.steps_here,
             self.steps,
             several(self.epochs.into(), "epoch"),
             self.seconds,
-            human_bytes(self.bytes),
-            on_socket("setup", &self.setup),
-            on_socket("OTs", &self.ots),
-            on_socket("training", &self.online)
+            human_bytes(self.bytes)
         );
-        if let Some(features) = &self.features {
-            text += &format!("\n{}", on_socket("features", features));
-        }
-        if self.closing.socket_bytes_sent + self.closing.socket_bytes_received > 0 {
-            text += &format!("\n{}", on_socket("weights", &self.closing));
-        }
+        let mut row = |name, stage: &StageReport| text += &format!("\n{}", stage_line(name, &on_socket(stage)));
+        row("setup", &self.setup);
+        self.features.iter().for_each(|features| row("features", features));
+        // Their time is that of the steps.
+        row("OTs", &StageReport { ms: 0.0, ..self.ots.clone() });
+        row("training", &self.online);
+        row("opening", &self.closing);
         if let Some(accuracy) = &self.held_out {
             text += &format!("\n{}", accuracy.text());
         }
@@ -160,10 +160,10 @@ impl Record {
     }
 }
 
-/// A stage with all the bytes that went over the socket in it.
-fn on_socket(name: &str, stage: &StageReport) -> String {
+/// A stage as the socket sees it, so that the lines of a training add up to all of it.
+fn on_socket(stage: &StageReport) -> StageReport {
     let (bytes_sent, bytes_received) = (stage.socket_bytes_sent, stage.socket_bytes_received);
-    stage_line(name, &StageReport { bytes_sent, bytes_received, ..stage.clone() })
+    StageReport { bytes_sent, bytes_received, ..stage.clone() }
 }
 
 /// What a training will take, for `--plan`.
