@@ -50,8 +50,9 @@ pub struct Arguments {
     #[arg(long, default_value_t = 60_000, value_name = "N", requires = "plan",
           value_parser = clap::value_parser!(u64).range(128..=1 << 26))]
     samples: u64,
-    /// What is trained; both parties have to say the same. A is 784-128-128-10; D a convolution of 5 maps, 100, 10; head a new last layer for the
-    /// network of --model; others are dense layers by their numbers of values, as in 64-32-10.
+    /// What is trained; both parties have to say the same. A is 784-128-128-10; C two convolutions of 20 and 50 maps with max pools, 500, 10; D a
+    /// convolution of 5 maps, 100, 10; head a new last layer for the network of --model; others are dense layers by their numbers of values, as
+    /// in 64-32-10.
     #[arg(long, default_value = "A", value_name = "NET")]
     net: Net,
     /// A folder with IDX files: train-images-idx3-ubyte and train-labels-idx1-ubyte (.gz too), and t10k-... to measure on; or a file of images
@@ -152,8 +153,8 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     if arguments.rehearse {
         let Part::Data(samples) = &part else {
             return Err(Error::usage(
-                "a rehearsal of a head",
-                "leave it out: the data owner does not have the features",
+                "a head cannot be rehearsed",
+                "leave --rehearse out: the data owner does not have the features",
             ));
         };
         return rehearse(&arguments, samples, held_out);

@@ -133,31 +133,6 @@ pub fn pixels(bytes: &[u8], fraction: u8) -> Vec<i64> {
     bytes.iter().map(|pixel| (i64::from(*pixel) + (128 >> fraction)) >> (8 - fraction)).collect()
 }
 
-/// Patches of an image of 28 x 28 pixels.
-const PATCHES: usize = 14 * 14;
-
-/// The patches of images of 28 x 28 pixels, one a row: 5 x 5 pixels every 2, with one dark column before and row above, and two
-/// after and below.
-///
-/// # Panics
-/// If the images are of another size.
-pub fn patches(images: &[i64]) -> Vec<i64> {
-    const SIDE: usize = 28;
-    let image = |pixels: &[i64]| {
-        let at = |row: usize, column: usize| match (row.checked_sub(1), column.checked_sub(1)) {
-            (Some(row), Some(column)) if row < SIDE && column < SIDE => pixels[row * SIDE + column],
-            _ => 0,
-        };
-        let patch = |place: usize| {
-            let (top, left) = (place / 14 * 2, place % 14 * 2);
-            (0..25).map(|i| at(top + i / 5, left + i % 5)).collect::<Vec<i64>>()
-        };
-        (0..PATCHES).flat_map(patch).collect::<Vec<i64>>()
-    };
-    assert_eq!(images.len() % (SIDE * SIDE), 0, "images of {SIDE} x {SIDE}");
-    images.chunks_exact(SIDE * SIDE).flat_map(image).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,16 +158,5 @@ mod tests {
     #[test]
     fn pixels_are_rounded() {
         assert_eq!(pixels(&[0, 7, 8, 23, 24, 255], 4), [0, 0, 1, 1, 2, 16]);
-    }
-
-    #[test]
-    fn patches_are_those_of_a_convolution() {
-        let image: Vec<i64> = (1..=784).collect();
-        let patches = patches(&image);
-        assert_eq!(patches.len(), 196 * 25);
-        assert_eq!(patches[..7], [0, 0, 0, 0, 0, 0, 1]);
-        assert_eq!(patches[25 * 15..][..5], [30, 31, 32, 33, 34]);
-        assert_eq!(patches[195 * 25..][..3], [25 * 28 + 26, 25 * 28 + 27, 25 * 28 + 28]);
-        assert_eq!(patches[195 * 25 + 15..][..5], [0; 5]);
     }
 }

@@ -137,7 +137,7 @@ pub(super) fn write(
 ) -> Result<()> {
     let path = &std::path::absolute(path).map_err(|error| Error::file(path, error))?;
     let (positions, widths) = net.shape();
-    let widths = widths.iter().map(|width| *width as u64).collect();
+    let widths = widths.into_iter().map(|width| width as u64).collect();
     let about = about.clone();
     let (positions, on_features, format_bytes) = (positions as u64, net.is_on_features(), format.bytes());
     let head = Head { version: VERSION, party, positions, widths, on_features, format: format_bytes, about };

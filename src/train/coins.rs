@@ -26,6 +26,8 @@ pub enum Value {
     Gradient,
     /// Three times a momentum.
     Decay,
+    /// The difference of two values of a window: not rounded, only watched.
+    Game,
 }
 
 /// What is rounded: a value, and of which layer; the softmax is in the last.

@@ -15,6 +15,7 @@ use lowkey_models::{Architecture, LinearWeights, Network, Weights};
 use ndarray::Array4;
 
 use super::format::{Format, Net};
+use super::maps::{KERNEL, Maps};
 use super::samples::input;
 use crate::error::{Error, Result};
 
@@ -53,24 +54,34 @@ pub(super) fn network(net: &Net, format: &Format, masters: &[Vec<i64>], name: &s
         if !last && shift > 0 {
             layer.bias.iter_mut().for_each(|bias| *bias += 1 << (shift - 1));
         }
-        let is_map = net.positions(i) > 1;
-        if (i == 0 && !is_map) || (i == 1 && net.positions(0) > 1) {
+        let maps = net.maps(i);
+        if maps.is_none() && (i == 0 || net.maps(i - 1).is_some()) {
             at = add(&format!("flatten{i}"), Op::Flatten { input: at }, None);
         }
-        let term = match is_map {
-            true => Term::Conv { input: at, out_channels: n, groups: 1, window: PATCHES, weight_bits: WEIGHT_BITS },
-            false => Term::Dense { input: at, outputs: n, weight_bits: WEIGHT_BITS },
+        let weight_bits = WEIGHT_BITS;
+        let (term, shape) = match maps {
+            Some(maps) => {
+                let window = patches(maps);
+                let term = Term::Conv { input: at, out_channels: n, groups: 1, window, weight_bits };
+                (term, (n, maps.channels, KERNEL, KERNEL))
+            }
+            None => (Term::Dense { input: at, outputs: n, weight_bits }, (n, k, 1, 1)),
         };
-        let array = match is_map {
-            true => Array4::from_shape_fn((n, 1, 5, 5), |(o, _, y, x)| layer.weights[(y * 5 + x) * n + o]),
-            false => Array4::from_shape_fn((n, k, 1, 1), |(o, input, _, _)| layer.weights[row(net, i, input) * n + o]),
-        };
+        let array = Array4::from_shape_fn(shape, |(o, channel, y, x)| {
+            let input = (channel * shape.2 + y) * shape.3 + x;
+            layer.weights[row(net, i, input) * n + o]
+        });
         let weights = LinearWeights { terms: vec![Some(array)], bias: layer.bias };
         at = add(&format!("layer{i}"), Op::Linear { terms: vec![term] }, Some(weights));
         if !last {
             let shift = vec![shift.into()];
             let op = Op::Requantise { input: at, bits: ACTIVATION_BITS, shift, top: None, zero_point: 0 };
             at = add(&format!("rectify{i}"), op, None);
+        }
+        if let Some(windows) = net.windows(i) {
+            let square = [windows.pool; 2];
+            let window = Window { kernel: square, stride: square, padding: [0; 4], dilation: [1, 1] };
+            at = add(&format!("pool{i}"), Op::MaxPool { input: at, window }, None);
         }
     }
     let architecture = Architecture {
@@ -87,19 +98,22 @@ pub(super) fn network(net: &Net, format: &Format, masters: &[Vec<i64>], name: &s
     Network::new(architecture, Weights { linear }).map_err(|error| Error::Model(Box::new(error)))
 }
 
-/// The row of masters of an input of layer `i`: of maps, a served network has one after the other, training position after position.
+/// The row of masters of an input of layer `i`: a served network has one channel after the other, training position after position.
 pub(super) fn row(net: &Net, i: usize, input: usize) -> usize {
-    match i {
-        1 => {
-            let positions = net.positions(0);
-            input % positions * (net.inputs(1) / positions) + input / positions
-        }
-        _ => input,
-    }
+    let channels = match net.maps(i) {
+        Some(maps) => maps.channels,
+        None if i > 0 && net.maps(i - 1).is_some() => net.outputs(i - 1),
+        None => 1,
+    };
+    let positions = net.inputs(i) / channels;
+    input % positions * channels + input / positions
 }
 
-/// What [`patches`](super::batch::patches) cuts out.
-const PATCHES: Window = Window { kernel: [5, 5], stride: [2, 2], padding: [1, 1, 2, 2], dilation: [1, 1] };
+/// What [`Maps::columns`] cuts out.
+fn patches(maps: &Maps) -> Window {
+    let Maps { stride, before, after, .. } = *maps;
+    Window { kernel: [KERNEL; 2], stride: [stride; 2], padding: [before, before, after, after], dilation: [1, 1] }
+}
 
 /// The weights of a layer in as many fractional bits as fit.
 fn layer(net: &Net, format: &Format, i: usize, masters: &[i64]) -> Result<Layer> {
@@ -191,7 +205,7 @@ pub(super) fn nearest(x: i64, dropped: u8) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::batch::patches;
+    use crate::train::matrix::Number;
     use lowkey_models::{Input, Tensor};
 
     fn masters(net: &Net, largest: i64) -> Vec<Vec<i64>> {
@@ -202,12 +216,21 @@ mod tests {
         (0..net.layers()).map(layer).collect()
     }
 
+    impl Number for f64 {
+        fn plus_product(self, a: Self, b: Self) -> Self {
+            self + a * b
+        }
+    }
+
     /// Logits in real numbers: masters as they are, no rounding at all.
     fn real(net: &Net, masters: &[Vec<i64>], pixels: &[i64]) -> Vec<f64> {
         let unit = |w: i64| w as f64 / 8192.0;
         let mut x: Vec<f64> = pixels.iter().map(|x| *x as f64 / 16.0).collect();
         for (i, w) in masters.iter().enumerate() {
             let (k, n) = (net.inputs(i), net.outputs(i));
+            if let Some(maps) = net.maps(i) {
+                x = maps.columns(&x);
+            }
             let rows = x.chunks_exact(k).flat_map(|row| {
                 (0..n).map(move |o| {
                     row.iter().enumerate().map(|(j, x)| x * unit(w[j * n + o])).sum::<f64>() + unit(w[k * n + o])
@@ -215,6 +238,11 @@ mod tests {
             });
             let z: Vec<f64> = rows.collect();
             x = if i + 1 == net.layers() { z } else { z.into_iter().map(|z| z.clamp(0.0, 255.0 / 8.0)).collect() };
+            if let Some(windows) = net.windows(i) {
+                let places = windows.cut(&x);
+                let largest = |at: usize| places.iter().map(|place| place[at]).fold(0.0, f64::max);
+                x = (0..places[0].len()).map(largest).collect();
+            }
         }
         x
     }
@@ -228,8 +256,7 @@ mod tests {
         for image in 0..3 {
             let values: Vec<i64> = (0..size).map(|i| ((i * i + image * 5) % 17) as i64).collect();
             let logits = network.run(&Tensor::from_shape_vec(shape, values.clone()).unwrap()).unwrap();
-            let inputs = if net.positions(0) > 1 { patches(&values) } else { values };
-            for (found, wanted) in logits.iter().zip(real(net, &masters, &inputs)) {
+            for (found, wanted) in logits.iter().zip(real(net, &masters, &values)) {
                 let found = *found as f64 * unit;
                 assert!((found - wanted).abs() < within, "{net:?}: {found} for {wanted}");
             }
@@ -250,7 +277,9 @@ mod tests {
         follows(&Net::head(10).unwrap(), 9000, 0.5);
         follows(&Net::new(&[64, 20, 15, 10]).unwrap(), 700, 0.3);
         follows(&Net::a(), 300, 0.5);
+        follows(&Net::c(), 300, 0.5);
         follows(&Net::d(), 500, 0.5);
+        follows(&Net::pools(), 500, 0.3);
     }
 
     #[test]
@@ -264,7 +293,7 @@ mod tests {
         }
         assert!(network(&net, &format, &[vec![1 << 24; 20]], "wild").is_err());
         for bundled in lowkey_models::zoo::ALL {
-            for net in [Net::a(), Net::d(), Net::head(64).unwrap()] {
+            for net in [Net::a(), Net::c(), Net::d(), Net::head(64).unwrap()] {
                 assert!(super::masters(&net, &format, &bundled.network()).is_err(), "{}", bundled.name);
             }
         }

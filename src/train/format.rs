@@ -8,6 +8,8 @@ use std::str::FromStr;
 
 use lowkey_mpc::fixed::softmax;
 
+use super::maps::{Maps, Windows};
+
 /// log2 of the samples of a step.
 pub const BATCH_BITS: u8 = 7;
 /// Samples of a step.
@@ -180,14 +182,24 @@ pub struct FormatError {
 /// The largest feature, in units of the inputs: 1.9 in real numbers. However large all of them are, what a step adds to a weight keeps its range.
 pub(super) const MOST_FEATURE: u64 = 31;
 
-/// Dense layers with rectifiers between them, and a softmax of ten classes at the end; every layer has a bias. The first may be a
-/// convolution: a dense layer on each of many patches, which the client cuts out.
+/// A layer: dense, on each of many patches where it reads maps.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Layer {
+    /// Inputs of a row, the one of the bias not counted.
+    inputs: usize,
+    /// Outputs of a row.
+    outputs: usize,
+    /// What a convolution reads.
+    maps: Option<Maps>,
+    /// Rows and columns of the windows of a max pool behind it; 1 for none.
+    pool: usize,
+}
+
+/// Dense layers with rectifiers between them, and a softmax of ten classes at the end; every layer has a bias. The first ones may be
+/// convolutions, each a dense layer on many patches, with max pools behind them; the patches of the first the client cuts out.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Net {
-    /// Patches per sample; 1 for a dense layer.
-    positions: usize,
-    /// Inputs of the first layer, then outputs of each, per position.
-    widths: Vec<usize>,
+    layers: Vec<Layer>,
     /// The inputs are shared features; else the client's.
     on_features: bool,
 }
@@ -200,20 +212,46 @@ impl Net {
     pub fn new(widths: &[usize]) -> Result<Self, FormatError> {
         let sound = widths.len() >= 2 && !widths.contains(&0) && widths.last() == Some(&CLASSES);
         if sound {
-            Ok(Self { positions: 1, widths: widths.to_vec(), on_features: false })
+            Ok(Self::of(&[], widths))
         } else {
             Err(FormatError { what: "a network needs inputs and ends in ten classes" })
         }
     }
 
+    /// Convolutions of these maps to so many, with a pool behind each, then dense layers.
+    fn of(convolutions: &[(Maps, usize, usize)], dense: &[usize]) -> Self {
+        let convolution = |(maps, outputs, pool): &(Maps, usize, usize)| Layer {
+            inputs: maps.inputs(),
+            outputs: *outputs,
+            maps: Some(*maps),
+            pool: *pool,
+        };
+        let dense = dense.windows(2).map(|pair| Layer { inputs: pair[0], outputs: pair[1], maps: None, pool: 1 });
+        Self { layers: convolutions.iter().map(convolution).chain(dense).collect(), on_features: false }
+    }
+
     /// 784-128-128-10.
     pub fn a() -> Self {
-        Self { positions: 1, widths: vec![784, 128, 128, CLASSES], on_features: false }
+        Self::of(&[], &[784, 128, 128, CLASSES])
+    }
+
+    /// Two convolutions by 5 x 5, unpadded, with a max pool of 2 x 2 behind each: 28 x 28 pixels to 20 maps, these to 50; then 800-500-10.
+    pub fn c() -> Self {
+        let maps = |side, channels| Maps { side, channels, stride: 1, before: 0, after: 0 };
+        Self::of(&[(maps(28, 1), 20, 2), (maps(12, 20), 50, 2)], &[800, 500, CLASSES])
     }
 
     /// A convolution of 28 x 28 pixels by 5 x 5 with stride 2 to five maps (padded as "same"), then 980-100-10.
     pub fn d() -> Self {
-        Self { positions: 14 * 14, widths: vec![25, 5, 100, CLASSES], on_features: false }
+        Self::of(&[(Maps { side: 28, channels: 1, stride: 2, before: 1, after: 2 }, 5, 1)], &[980, 100, CLASSES])
+    }
+
+    /// A small network of all kinds of layers: pools of different sizes, a padded convolution.
+    #[cfg(test)]
+    pub(super) fn pools() -> Self {
+        let first = Maps { side: 16, channels: 1, stride: 1, before: 0, after: 0 };
+        let second = Maps { side: 6, channels: 3, stride: 1, before: 1, after: 2 };
+        Self::of(&[(first, 3, 2), (second, 4, 5)], &[4, CLASSES])
     }
 
     /// One layer, on features.
@@ -227,7 +265,7 @@ impl Net {
     /// One layer on features that both parties have shares of, of a network whose last layer it becomes. Who does not have that network
     /// does not know how many they are: 0.
     pub fn on_features(features: usize) -> Self {
-        Self { positions: 1, widths: vec![features, CLASSES], on_features: true }
+        Self { on_features: true, ..Self::of(&[], &[features, CLASSES]) }
     }
 
     /// Whether it is one of [`Net::on_features`].
@@ -248,19 +286,37 @@ impl Net {
         }
     }
 
-    /// Positions, then the numbers of values: inputs, of each hidden layer, of the output.
-    pub(super) fn shape(&self) -> (usize, &[usize]) {
-        (self.positions, &self.widths)
+    /// Positions of the first layer, then the numbers of values: its inputs, the outputs of each; per position. No two networks have the same.
+    pub(super) fn shape(&self) -> (usize, Vec<usize>) {
+        let outputs = self.layers.iter().map(|layer| layer.outputs);
+        (self.positions(0), std::iter::once(self.inputs(0)).chain(outputs).collect())
     }
 
     /// How many layers there are.
     pub fn layers(&self) -> usize {
-        self.widths.len() - 1
+        self.layers.len()
+    }
+
+    /// What layer `i` reads, if it is a convolution.
+    pub(super) fn maps(&self, i: usize) -> Option<&Maps> {
+        self.layers[i].maps.as_ref()
+    }
+
+    /// The max pool behind layer `i`.
+    pub(super) fn windows(&self, i: usize) -> Option<Windows> {
+        let Layer { outputs, maps, pool, .. } = &self.layers[i];
+        let side = maps.as_ref()?.patches();
+        (*pool > 1).then_some(Windows { pool: *pool, side, channels: *outputs })
+    }
+
+    /// Values of a sample.
+    pub(super) fn values(&self) -> usize {
+        self.maps(0).map_or(self.inputs(0), Maps::values)
     }
 
     /// Rows of a sample in layer `i`.
     pub fn positions(&self, i: usize) -> usize {
-        if i == 0 { self.positions } else { 1 }
+        self.maps(i).map_or(1, |maps| maps.patches() * maps.patches())
     }
 
     /// Rows of a batch in layer `i`.
@@ -270,12 +326,18 @@ impl Net {
 
     /// Inputs of a row of layer `i`, the one of the bias not counted.
     pub fn inputs(&self, i: usize) -> usize {
-        if i == 1 { self.positions * self.widths[1] } else { self.widths[i] }
+        self.layers[i].inputs
     }
 
     /// Outputs of a row of layer `i`.
     pub fn outputs(&self, i: usize) -> usize {
-        self.widths[i + 1]
+        self.layers[i].outputs
+    }
+
+    /// What layer `i` leaves of a batch, behind its pool and its rectifier.
+    pub(super) fn activations(&self, i: usize) -> usize {
+        let pool = self.layers[i].pool;
+        self.rows(i) * self.outputs(i) / (pool * pool)
     }
 
     /// Weights of layer `i`, biases included: a matrix of inputs + 1 rows, the last for the bias.
@@ -287,9 +349,10 @@ impl Net {
 impl fmt::Display for Net {
     /// As it is parsed.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let widths: Vec<String> = self.widths.iter().map(usize::to_string).collect();
+        let widths: Vec<String> = self.shape().1.iter().map(usize::to_string).collect();
         f.write_str(&match self {
             net if *net == Self::a() => "A".to_owned(),
+            net if *net == Self::c() => "C".to_owned(),
             net if *net == Self::d() => "D".to_owned(),
             net if net.on_features => "head".to_owned(),
             _ => widths.join("-"),
@@ -300,15 +363,16 @@ impl fmt::Display for Net {
 impl FromStr for Net {
     type Err = FormatError;
 
-    /// A, D or head, or numbers of values as in 64-32-10.
+    /// A, C, D or head, or numbers of values as in 64-32-10.
     fn from_str(text: &str) -> Result<Self, FormatError> {
         match text {
             "A" | "a" => Ok(Self::a()),
+            "C" | "c" => Ok(Self::c()),
             "D" | "d" => Ok(Self::d()),
             "head" => Ok(Self::on_features(0)),
             _ => {
                 let widths: Result<Vec<usize>, _> = text.split('-').map(str::parse).collect();
-                let unread = FormatError { what: "a network is A, D, head or numbers of values, as in 64-32-10" };
+                let unread = FormatError { what: "a network is A, C, D, head or numbers of values, as in 64-32-10" };
                 Self::new(&widths.map_err(|_| unread)?)
             }
         }
@@ -317,8 +381,9 @@ impl FromStr for Net {
 
 impl fmt::Debug for Net {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let widths: Vec<String> = self.widths.iter().map(usize::to_string).collect();
-        match self.positions {
+        let (positions, widths) = self.shape();
+        let widths: Vec<String> = widths.iter().map(usize::to_string).collect();
+        match positions {
             1 if self.on_features => write!(f, "Net({} on shares)", widths.join("-")),
             1 => write!(f, "Net({})", widths.join("-")),
             n => write!(f, "Net({} at {n} positions)", widths.join("-")),
@@ -364,12 +429,35 @@ mod tests {
     }
 
     #[test]
+    fn convolutions_have_pools() {
+        let (format, net) = (Format::NARROW, Net::c());
+        format.check(&net, 4).unwrap();
+        let sizes = [0, 1, 2, 3].map(|i| (net.rows(i), net.inputs(i), net.outputs(i), net.activations(i)));
+        let wanted =
+            [(73_728, 25, 20, 368_640), (8192, 500, 50, 102_400), (128, 800, 500, 64_000), (128, 500, 10, 1280)];
+        assert_eq!(sizes, wanted);
+        assert_eq!([1, 2, 3].map(|i| format.back_drop(&net, i)), [6, 7, 6]);
+        assert_eq!([0, 1].map(|i| net.windows(i).map(|windows| windows.size())), [Some(4); 2]);
+        assert_eq!((net.values(), net.shape()), (784, (576, vec![25, 20, 50, 500, 10])));
+        // What a layer leaves is what the next one reads.
+        for net in [Net::a(), net, Net::d(), Net::pools()] {
+            for i in 1..net.layers() {
+                let read = net.maps(i).map_or(net.inputs(i), Maps::values);
+                assert_eq!(net.activations(i - 1), BATCH * read, "layer {i} of {net:?}");
+            }
+        }
+    }
+
+    #[test]
     fn networks_are_read_as_they_are_written() {
-        for text in ["A", "D", "head", "64-32-10", "7-10"] {
+        for text in ["A", "C", "D", "head", "64-32-10", "7-10"] {
             assert_eq!(text.parse::<Net>().unwrap().to_string(), text);
         }
-        assert_eq!(["784-128-128-10", "d"].map(|text| text.parse::<Net>().unwrap()), [Net::a(), Net::d()]);
-        for text in ["", "C", "10", "64-9", "64--10", "-1-10", "64-0-10", "99999999999999999999-10"] {
+        assert_eq!(
+            ["784-128-128-10", "c", "d"].map(|text| text.parse::<Net>().unwrap()),
+            [Net::a(), Net::c(), Net::d()]
+        );
+        for text in ["", "B", "10", "64-9", "64--10", "-1-10", "64-0-10", "99999999999999999999-10"] {
             assert!(text.parse::<Net>().is_err(), "{text}");
         }
     }

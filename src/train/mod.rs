@@ -1,6 +1,6 @@
 //! Training on shares: fixed point with explicit coins, so that a plaintext twin repeats a run bit for bit.
 //!
-//! Softmax cross-entropy over dense layers with rectifiers, batches of 128, stochastic gradient descent with momentum 29/32 and a rate of
+//! Softmax cross-entropy over dense layers and convolutions with rectifiers and max pools, batches of 128, stochastic gradient descent with momentum 29/32 and a rate of
 //! 2^-j. What is computed is defined in integers (`twin`); who holds a share of what is another matter.
 //!
 //! ```no_run
@@ -27,6 +27,7 @@
 //! |---|---|
 //! | `format` | fractional bits of values, and the rings that their shares live in |
 //! | `batch`, `samples` | inputs and labels, checked |
+//! | `matrix`, `maps` | products of one party; patches of a convolution, windows of a pool |
 //! | `coins` | where each rounding takes its coin from: replayed, or at random |
 //! | `backbone`, `features` | a network whose last layer is trained anew; shares of what that reads, by private inference |
 //! | `start`, `export` | first weights; trained ones as a network that is served |
@@ -56,6 +57,7 @@ mod format;
 mod held;
 mod kept;
 mod lattice;
+mod maps;
 mod matrix;
 mod meeting;
 mod plan;

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use lowkey_mpc::fixed::{extend, join, relu, softmax, truncate};
+use lowkey_mpc::fixed::{extend, join, pool, relu, softmax, truncate};
 use lowkey_mpc::layout::{Choice, LayoutError, Search};
 use lowkey_mpc::ot::OtCount;
 use lowkey_mpc::program::{Program, Time};
 
 use super::format::{BATCH, DECAY_DROP, Format, FormatError, Net};
+use super::maps::{PLACES, Windows};
 
 /// Flights that a rectifier and the softmax may take: those of least bytes within them.
 pub(super) const FLIGHTS: [u32; 2] = [8, 40];
@@ -81,13 +82,13 @@ pub struct Run {
 pub struct LayerRuns {
     /// Guard bits of X W.
     pub forward: Run,
-    /// The rectifier.
+    /// The rectifier, with the max pool before it.
     pub rectify: Option<Run>,
     /// Guard bits of X^T D.
     pub update: Run,
-    /// Guard bits of D W^T.
+    /// Guard bits of D W^T, summed over patches.
     pub back: Option<Run>,
-    /// The way back through the rectifier of the layer before.
+    /// The way back through the rectifier and the pool of the layer before.
     pub passed: Option<Run>,
     /// The extensions of the gradient of the weights, and of what momenta lose.
     pub widen: Run,
@@ -144,6 +145,11 @@ fn pick<L: Clone>(choices: &[Choice<L>], flights: u32) -> L {
     within.unwrap_or(&choices[0]).layout.clone()
 }
 
+/// A pool of these windows.
+fn pooled(windows: Windows, rings: relu::Spec) -> pool::Spec {
+    pool::Spec { window: u8::try_from(windows.size()).unwrap_or(u8::MAX), rings }
+}
+
 impl StepPlan {
     /// The programs of a step. `flights` bounds those of a rectifier and of the softmax, where fewer cost more bytes; with `coins` the client gets
     /// the coins of the softmax, to be replayed.
@@ -169,15 +175,23 @@ impl StepPlan {
             let rectify = if last {
                 None
             } else {
-                let spec = rectifier(format.forward - format.forward_drop(net, i));
-                let chain = pick(&search.rectify(spec, at, at)?, flights[0]);
-                Some(run(relu::program(spec, &chain, at, at)?, rows * n))
+                let rings = rectifier(format.forward - format.forward_drop(net, i));
+                let chain = pick(&search.rectify(rings, at, at)?, flights[0]);
+                let program = match net.windows(i) {
+                    None => relu::program(rings, &chain, at, at),
+                    Some(windows) => pool::program(pooled(windows, rings), &chain, at, at),
+                };
+                Some(run(program?, net.activations(i)))
             };
             let (mut passed, mut back) = (None, None);
             if !first {
-                let spec = rectifier(format.back - format.back_drop(net, i));
-                passed = Some(run(relu::program_back(spec, at, at)?, rows * k));
-                back = Some(join(format.back, rows * k)?);
+                let (rings, values) = (rectifier(format.back - format.back_drop(net, i)), net.activations(i - 1));
+                let program = match net.windows(i - 1) {
+                    None => relu::program_back(rings, at, at),
+                    Some(windows) => pool::program_back(pooled(windows, rings), at, at),
+                };
+                passed = Some(run(program?, values));
+                back = Some(join(format.back, values)?);
             }
             let widened = [format.update - format.update_drop(net, i, rate), format.held - DECAY_DROP].map(extend);
             layers.push(LayerRuns {
@@ -199,7 +213,11 @@ impl StepPlan {
         let (rows, inner, columns, ell) = match kind {
             Kind::Forward => (rows, k, n, format.forward),
             Kind::Update => (k, rows, n, format.update),
-            Kind::Back => (rows, n, k, format.back),
+            Kind::Back => match self.net.maps(layer) {
+                None => (rows, n, k, format.back),
+                // A convolution of the gradients.
+                Some(maps) => (BATCH * maps.side * maps.side, PLACES * n, maps.channels, format.back),
+            },
         };
         let known = self.net.is_known(layer).then_some(1 << format.input);
         Product { layer, kind, rows, inner, columns, ell, known }
@@ -290,6 +308,25 @@ mod tests {
         ];
         assert_eq!(sizes, want);
         assert_eq!(plan.products().iter().map(|p| p.outputs() * p.crosses()).sum::<usize>(), 252_928);
+    }
+
+    /// Gradients of a convolution's inputs are a convolution of those of its outputs: one output of the product for each value.
+    #[test]
+    fn products_of_a_convolution() {
+        let plan = StepPlan::new(&Net::c(), Format::NARROW, 4, [8, 40], false).unwrap();
+        let of = |layer, kind| {
+            let p = plan.product(layer, kind);
+            (p.rows, p.inner, p.columns, p.crosses())
+        };
+        assert_eq!(of(0, Kind::Forward), (73_728, 25, 20, 1));
+        assert_eq!(of(1, Kind::Forward), (8192, 500, 50, 2));
+        assert_eq!(of(1, Kind::Update), (500, 8192, 50, 2));
+        assert_eq!(of(1, Kind::Back), (18_432, 1250, 20, 2));
+        assert_eq!(of(2, Kind::Back), (128, 500, 800, 2));
+        let lanes = |run: &Option<Run>| run.as_ref().map(|run| run.lanes);
+        let runs = |i: usize| [&plan.layers[i].rectify, &plan.layers[i].back, &plan.layers[i].passed].map(lanes);
+        assert_eq!(runs(1), [Some(102_400), Some(368_640), Some(368_640)]);
+        assert_eq!(runs(2), [Some(64_000), Some(102_400), Some(102_400)]);
     }
 
     #[test]

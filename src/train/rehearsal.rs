@@ -48,7 +48,7 @@ fn rehearse_from(
     wish.check()?;
     if wish.net.is_on_features() {
         return Err(Error::usage(
-            "a rehearsal of a head",
+            "a head cannot be rehearsed",
             "its features are the model owner's: none but both parties have them",
         ));
     }

@@ -10,7 +10,7 @@ use lowkey_mpc::erasing::OnceRng;
 use rand::{Rng, SeedableRng};
 use sha2::{Digest as _, Sha256};
 
-use super::batch::{patches, pixels};
+use super::batch::pixels;
 use super::format::{BATCH, CLASSES, Format, Net};
 use super::terms::MOST_SAMPLES;
 
@@ -67,8 +67,7 @@ pub enum SamplesError {
 /// What a network of this kind reads, in training and as a `.lowkey` file: real numbers from 0 to 1 as multiples of 1/16, rounded to
 /// nearest. Pixels of 8 bits are divided by 255. An array of bytes has these multiples themselves, 0 to 16; nothing above one is read.
 pub fn input(net: &Net) -> Input {
-    let (format, (positions, widths)) = (Format::NARROW, net.shape());
-    let size = if positions > 1 { 28 * 28 } else { widths[0] };
+    let (format, size) = (Format::NARROW, net.values());
     let side = size.isqrt();
     let shape = if side * side == size && side > 1 { [1, side, side] } else { [size, 1, 1] };
     let all: Vec<u8> = (0..=255).collect();
@@ -138,7 +137,10 @@ impl Samples {
         let chosen = chosen(order, batch);
         let row = |at: usize| self.values[at * self.size..][..self.size].iter().map(|value| i64::from(*value));
         let inputs: Vec<i64> = chosen.clone().flat_map(row).collect();
-        let inputs = if net.positions(0) > 1 { patches(&inputs) } else { inputs };
+        let inputs = match net.maps(0) {
+            None => inputs,
+            Some(maps) => maps.columns(&inputs),
+        };
         (inputs, chosen.map(|at| self.labels[at]).collect())
     }
 

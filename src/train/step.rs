@@ -114,8 +114,8 @@ struct Pass<'a, P> {
 struct Forward {
     /// The inputs of each layer.
     xs: Vec<Words>,
-    /// The bits of each rectifier.
-    kept: Vec<Planes>,
+    /// The bits of each pool and rectifier.
+    kept: Vec<Vec<Planes>>,
     /// The gradient of the logits.
     delta: Words,
 }
@@ -130,15 +130,15 @@ impl<P: Products> Pass<'_, P> {
         let Forward { xs, mut kept, mut delta } = self.forward(&weights, given).await?;
         for (layer, runs) in plan.layers.iter().enumerate().rev() {
             let gradient = self.gradient(layer, &xs[layer], &delta).await?;
-            if let Some((run, bit)) = runs.passed.as_ref().zip(kept.pop()) {
-                delta = self.back(layer, run, bit, &delta, &weights[layer]).await?;
+            if let Some((run, bits)) = runs.passed.as_ref().zip(kept.pop()) {
+                delta = self.back(layer, run, bits, &delta, &weights[layer]).await?;
             }
             self.update(layer, gradient, &mut held).await?;
         }
         Ok(held)
     }
 
-    /// Z = X W + bias of every layer and its rectifier; the softmax of the last one, less the classes.
+    /// Z = X W + bias of every layer, its pool and its rectifier; the softmax of the last one, less the classes.
     async fn forward(&mut self, weights: &[Words], given: Given<'_>) -> Result<Forward> {
         let (net, format) = (&self.plan.net, &self.plan.format);
         let mut xs = vec![self.inputs(given)];
@@ -157,11 +157,18 @@ impl<P: Products> Pass<'_, P> {
             match &self.plan.layers[layer].rectify {
                 None => delta = self.softmax(&z).await?,
                 Some(run) => {
-                    let z = Planes::from_lanes(&z, spec.kept().into());
-                    let mut outputs = self.execute(run, vec![z]).await?.into_iter();
-                    let (y, bit) = (outputs.next(), outputs.next());
-                    xs.push(words(&y.expect("a rectifier has a result")));
-                    kept.push(bit.expect("a rectifier keeps its bit"));
+                    let of = |z: &[u64]| Planes::from_lanes(z, spec.kept().into());
+                    let values = match net.windows(layer) {
+                        None => vec![of(&z)],
+                        Some(windows) => wiped(windows.cut(&z)).iter().map(|place| of(place)).collect(),
+                    };
+                    let mut outputs = self.execute(run, values).await?;
+                    let y = words(&outputs.remove(0));
+                    xs.push(match net.maps(layer + 1) {
+                        None => y,
+                        Some(maps) => Zeroizing::new(maps.columns(&y)),
+                    });
+                    kept.push(outputs);
                 }
             }
         }
@@ -189,15 +196,43 @@ impl<P: Products> Pass<'_, P> {
         Ok(Planes::from_lanes(&g, spec.kept().into()))
     }
 
-    /// D W^T of a layer, through the rectifier of the one before.
-    async fn back(&mut self, layer: usize, run: &Run, bit: Planes, delta: &Words, weights: &Words) -> Result<Words> {
-        let (k, n) = (self.plan.net.inputs(layer), self.plan.net.outputs(layer));
-        let w = Zeroizing::new(transpose(&weights[..k * n], n));
-        let back = self.product(layer, Kind::Back, delta, &w).await?;
+    /// D W^T of a layer, summed over patches where it has them, through rectifier and pool of the one before.
+    async fn back(
+        &mut self,
+        layer: usize,
+        run: &Run,
+        mut bits: Vec<Planes>,
+        delta: &Words,
+        weights: &Words,
+    ) -> Result<Words> {
+        let net = &self.plan.net;
+        let (k, n) = (net.inputs(layer), net.outputs(layer));
+        let weights = &weights[..k * n];
+        let back = match net
+            .maps(layer)
+            .map(|maps| (maps, maps.transposed(n).expect("convolutions behind the first have a stride of 1")))
+        {
+            None => {
+                let w = Zeroizing::new(transpose(weights, n));
+                self.product(layer, Kind::Back, delta, &w).await?
+            }
+            Some((maps, outputs)) => {
+                let d = Zeroizing::new(outputs.columns(delta));
+                let w = Zeroizing::new(maps.turned(weights, n));
+                self.product(layer, Kind::Back, &d, &w).await?
+            }
+        };
         let spec = self.plan.truncation(layer, Kind::Back);
         let back = self.truncate(Site { value: Value::Gradient, layer }, back, spec);
-        let back = self.execute(run, vec![bit, Planes::from_lanes(&back, spec.kept().into())]).await?;
-        Ok(words(&back[0]))
+        bits.push(Planes::from_lanes(&back, spec.kept().into()));
+        let back = self.execute(run, bits).await?;
+        Ok(match net.windows(layer - 1) {
+            None => words(&back[0]),
+            Some(windows) => {
+                let places = wiped(back.iter().map(Planes::to_lanes).collect());
+                Zeroizing::new(windows.join(&places))
+            }
+        })
     }
 
     /// Momenta and masters of a layer.
@@ -304,6 +339,11 @@ fn is_equal(label: u8, class: u8) -> u64 {
 /// The sum of a column of a matrix of `n` columns.
 fn sum(x: &[u64], column: usize, n: usize) -> u64 {
     x.iter().skip(column).step_by(n).fold(0, |sum, x| sum.wrapping_add(*x))
+}
+
+/// Shares, wiped when dropped.
+fn wiped(shares: Vec<Vec<u64>>) -> Zeroizing<Vec<Vec<u64>>> {
+    Zeroizing::new(shares)
 }
 
 /// Shares of one word per lane.

@@ -235,7 +235,7 @@ impl Ask {
             magic: TRAINING,
             version: VERSION,
             positions: small(positions),
-            widths: widths.iter().copied().map(small).collect(),
+            widths: widths.into_iter().map(small).collect(),
             on_features: wish.net.is_on_features(),
             format: Format::NARROW.bytes(),
             batch: small(BATCH),
