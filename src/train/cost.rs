@@ -88,12 +88,14 @@ impl Cost {
 mod tests {
     use super::*;
 
-    /// What docs/training.md says of a step of A, D and a head.
+    /// What docs/training.md says of a step of A, C, D and a head.
     #[test]
     fn costs_are_those_of_the_page() {
         let page = include_str!("../../docs/training.md");
         let head = Net::on_features(64);
-        for (net, name) in [(Net::a(), "A, merged"), (Net::d(), "D: convolution"), (head, "head on 64")] {
+        for (net, name) in
+            [(Net::a(), "A, merged"), (Net::c(), "C: two"), (Net::d(), "D: convolution"), (head, "head on 64")]
+        {
             let cost = Cost::of_step(&net, 4).unwrap();
             let step = format!("{:.1} MB", cost.total() as f64 / 1e6);
             let epoch = format!("{:.1} GB", cost.total() as f64 * 468.0 / 1e9);
