@@ -87,18 +87,29 @@ fn top_level(list: &str) -> Vec<&str> {
     items
 }
 
-/// The paths of an item of a `use`, or of a path in the code: of `a::{b, c::d}` a::b and a::c::d.
-fn expand<'a>(text: &'a str, mut path: Vec<&'a str>, all: &mut Vec<Vec<&'a str>>) {
+/// A path, and the name by which a `use` makes it known.
+type Named<'a> = (Vec<&'a str>, &'a str);
+
+/// The paths of an item of a `use`, or of a path in the code: of `a::{b, c::d as e}` a::b by its own name and a::c::d as e.
+fn expand<'a>(text: &'a str, mut path: Vec<&'a str>, all: &mut Vec<Named<'a>>) {
     let text = text.trim_start();
-    let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len());
-    path.push(&text[..end]);
-    match text[end..].strip_prefix("::") {
+    let (first, rest) = word(text);
+    path.push(first);
+    match rest.strip_prefix("::") {
         Some(rest) if rest.starts_with('{') => {
             top_level(&rest[1..]).into_iter().for_each(|item| expand(item, path.clone(), all));
         }
         Some(rest) if rest.starts_with(|c: char| c.is_ascii_alphabetic()) => expand(rest, path, all),
-        _ => all.push(path),
+        _ => {
+            let name = rest.strip_prefix(" as ").map_or(first, |rest| word(rest).0);
+            all.push((path, name));
+        }
     }
+}
+
+/// The name that a text begins with, and what follows it.
+fn word(text: &str) -> (&str, &str) {
+    text.split_at(text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len()))
 }
 
 /// All paths of a source that begin in its own crate.
@@ -112,6 +123,18 @@ fn paths(code: &str) -> Vec<Vec<&str>> {
             }
         }
     }
+    all.into_iter().map(|(path, _)| path).collect()
+}
+
+/// What a source makes known by `use`, to whoever can see it and to the modules below.
+fn made_known(code: &str) -> Vec<Named<'_>> {
+    let mut all = Vec::new();
+    for (at, _) in code.match_indices("use ") {
+        let before = code[..at].rsplit('\n').next().unwrap_or("").trim();
+        if before.is_empty() || before == "pub" || (before.starts_with("pub(") && before.ends_with(')')) {
+            expand(&code[at + "use ".len()..], Vec::new(), &mut all);
+        }
+    }
     all
 }
 
@@ -123,19 +146,35 @@ fn module_of(root: &Path, path: &Path) -> Vec<String> {
     names
 }
 
-/// The module that a path of module `from` leads to.
-fn resolve(modules: &BTreeSet<Vec<String>>, from: &[String], path: &[&str]) -> Vec<String> {
+/// The modules of a crate, each with what it makes known by `use`: by name, where that is from.
+type Modules = BTreeMap<Vec<String>, BTreeMap<String, Vec<String>>>;
+
+/// The module that a path of module `from` leads to: where the item itself is, if a module on the way only makes it known.
+fn resolve(modules: &Modules, from: &[String], path: &[impl AsRef<str>]) -> Vec<String> {
+    // A name that is made known from elsewhere, again and again, is not followed for ever.
+    resolve_within(modules, from, path, 8)
+}
+
+fn resolve_within(modules: &Modules, from: &[String], path: &[impl AsRef<str>], steps: usize) -> Vec<String> {
     let mut module = from.to_vec();
-    for name in path {
-        match *name {
+    for (at, name) in path.iter().enumerate() {
+        match name.as_ref() {
             "crate" => module.clear(),
             "self" => {}
             "super" => drop(module.pop()),
             name => {
                 module.push(name.to_owned());
-                if !modules.contains(&module) {
+                if !modules.contains_key(&module) {
                     module.pop();
-                    break;
+                    let known = modules.get(&module).and_then(|known| known.get(name));
+                    return match known {
+                        Some(known) if steps > 0 => {
+                            let rest = path[at + 1..].iter().map(|name| name.as_ref().to_owned());
+                            let whole: Vec<String> = known.iter().cloned().chain(rest).collect();
+                            resolve_within(modules, &module, &whole, steps - 1)
+                        }
+                        _ => module,
+                    };
                 }
             }
         }
@@ -143,14 +182,24 @@ fn resolve(modules: &BTreeSet<Vec<String>>, from: &[String], path: &[&str]) -> V
     module
 }
 
+/// What a module makes known of its own crate: by paths from the root, from itself, or through a module below it.
+fn known_of(modules: &BTreeSet<Vec<String>>, own: &[String], code: &str) -> BTreeMap<String, Vec<String>> {
+    let ours = |path: &[&str]| {
+        ["crate", "super", "self"].contains(&path[0]) || modules.contains(&[own, &[path[0].to_owned()]].concat())
+    };
+    let all = made_known(code).into_iter().filter(|(path, name)| ours(path) && !["_", "self"].contains(name));
+    all.map(|(path, name)| (name.to_owned(), path.into_iter().map(str::to_owned).collect())).collect()
+}
+
 /// Which module of a crate uses which, tests apart.
 fn uses(root: &Path) -> BTreeMap<Vec<String>, BTreeSet<Vec<String>>> {
-    let files: Vec<PathBuf> = sources(root).into_iter().filter(|path| !is_test(path)).collect();
-    let modules: BTreeSet<Vec<String>> = files.iter().map(|path| module_of(root, path)).collect();
-    let uses = files.iter().map(|path| {
-        let (own, text) = (module_of(root, path), code(path));
-        let others = paths(&text).iter().map(|path| resolve(&modules, &own, path)).collect();
-        (own, others)
+    let files = sources(root).into_iter().filter(|path| !is_test(path));
+    let texts: BTreeMap<Vec<String>, String> = files.map(|path| (module_of(root, &path), code(&path))).collect();
+    let names: BTreeSet<Vec<String>> = texts.keys().cloned().collect();
+    let modules: Modules = texts.iter().map(|(own, text)| (own.clone(), known_of(&names, own, text))).collect();
+    let uses = texts.iter().map(|(own, text)| {
+        let others = paths(text).iter().map(|path| resolve(&modules, own, path)).collect();
+        (own.clone(), others)
     });
     uses.collect()
 }
@@ -352,10 +401,18 @@ fn circles_are_found() {
             vec!["self", "g", "h"],
         ]
     );
-    let modules = BTreeSet::from(["a", "a::c", "x", "x::y", "x::y::g", "e"].map(strings));
+    let names = BTreeSet::from(["a", "a::c", "x", "x::y", "x::y::g", "e"].map(strings));
+    // x makes known what is e's, and what is g's by another name.
+    let known = "mod y;\npub(crate) use y::{h::{self, I}, g::J as K};\nuse crate::e::L;\nuse std::fmt;";
+    let known_of_x = known_of(&names, &strings("x"), known);
+    assert_eq!(known_of_x.keys().collect::<Vec<_>>(), ["I", "K", "L"]);
+    let modules: Modules = names.iter().map(|name| (name.clone(), BTreeMap::new())).collect();
+    let modules: Modules = modules.into_iter().chain([(strings("x"), known_of_x)]).collect();
     let from = strings("x::y");
+    let at = |path: &str| resolve(&modules, &from, &path.split("::").collect::<Vec<_>>()).join("::");
     let found: Vec<String> = paths(code).iter().map(|path| resolve(&modules, &from, path).join("::")).collect();
     assert_eq!(found, ["e", "a", "a::c", "a::c", "x::y::g"]);
+    assert_eq!(["super::K", "super::L", "crate::x::I", "super::M"].map(at), ["x::y::g", "e", "x::y", "x"]);
     let uses = BTreeMap::from([
         (strings("x::y"), BTreeSet::from([strings("x::z"), strings("e")])),
         (strings("x::z::w"), BTreeSet::from([strings("x::y::g")])),

@@ -5,11 +5,12 @@ use lowkey_mpc::bits::Planes;
 use lowkey_mpc::program::Time;
 use lowkey_mpc::truncate;
 
+use super::asked::Demands;
 use super::choices::{Chooses, LayoutChoice};
 use super::chooser::Chooser;
 use super::context::{Before, Context, Held};
 use super::halves::Halves;
-use super::holding::{Demands, average_ring};
+use super::holding::average_ring;
 use super::step::{Nonlinear, NonlinearKind, Step, byte};
 use super::{NodeId, Operator, PlanError, TensorId, Windows};
 

@@ -1,8 +1,8 @@
 //! Activations channel after channel: each party puts its halves one behind the other.
 
+use super::asked::Demands;
 use super::choices::Chooses;
 use super::context::{Before, Context, Held};
-use super::holding::Demands;
 use super::step::Step;
 use super::{NodeId, Operator, PlanError, TensorId};
 

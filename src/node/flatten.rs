@@ -1,8 +1,8 @@
 //! Another shape of the same activations: nothing is computed, and what is stored is the input's.
 
+use super::asked::Demands;
 use super::choices::Chooses;
 use super::context::{Before, Context, Held};
-use super::holding::Demands;
 use super::step::Step;
 use super::{ByTensor, Holding, NodeId, Operator, PlanError, TensorId};
 

@@ -3,10 +3,10 @@
 use lowkey_bridge::parameters::GUARD_BITS;
 use lowkey_models::{Op, Term};
 
+use super::asked::Demands;
 use super::choices::Chooses;
 use super::context::{Before, Context, Held};
 use super::halves::Halves;
-use super::holding::Demands;
 use super::step::Step;
 use super::{ByTensor, Holding, NodeId, Operator, PlanError, TensorId};
 

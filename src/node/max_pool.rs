@@ -7,11 +7,12 @@ use lowkey_mpc::program::Time;
 use lowkey_mpc::{maxpool, pooled};
 use zeroize::Zeroizing;
 
+use super::asked::Demands;
 use super::choices::{Chooses, LayoutChoice};
 use super::chooser::Chooser;
 use super::context::{Before, Context, Held};
 use super::halves::Halves;
-use super::holding::{Demands, small_width};
+use super::holding::small_width;
 use super::step::{Nonlinear, NonlinearKind, Source, Step, byte};
 use super::{ByTensor, NodeId, Operator, PlanError, TensorId, Windows, requantise};
 

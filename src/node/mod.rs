@@ -16,7 +16,8 @@
 //! | `choices.rs` | what a planner decides and a server publishes, and the same by node |
 //! | `chooser.rs` | how it decides on the digits of a protocol |
 //! | `context.rs` | what an operator looks at: network, choices, how tensors are held |
-//! | `holding.rs` | how a tensor is shared, and in which ring |
+//! | `holding.rs` | how a tensor may be shared |
+//! | `asked.rs` | how each is, and in which ring: what its consumers ask for |
 //! | `step.rs` | what a node does at run time: which protocol, on what |
 //! | `run.rs` | which operator gives a program its inputs and keeps its result |
 //! | `halves.rs` | one party's half of every tensor |
@@ -26,6 +27,7 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod asked;
 mod avg_pool;
 mod choices;
 mod chooser;
@@ -50,6 +52,7 @@ mod windows;
 use lowkey_models::Op;
 use lowkey_mpc::extend::Finish;
 
+pub(crate) use asked::{holdings, value_widths};
 pub(crate) use avg_pool::shift as average_shift;
 pub use choices::{Choices, LayoutChoice, LinearChoice, Link, ScaleChoice, SetChoice};
 pub(crate) use choices::{Chooses, Chosen};
@@ -57,8 +60,8 @@ pub(crate) use chooser::Chooser;
 pub(crate) use context::{Context, Held};
 pub use error::PlanError;
 pub(crate) use halves::{Expired, Halves};
+pub(crate) use holding::clipped_bits;
 pub use holding::{Holding, width_of};
-pub(crate) use holding::{clipped_bits, holdings, value_widths};
 pub use id::{By, ByNode, ByTensor, NodeId, TensorId};
 pub(crate) use linear::{add_biases, add_identities};
 pub(crate) use requantise::{exact, has_room, of_sum, pooled};
@@ -67,8 +70,8 @@ pub use step::{Nonlinear, NonlinearKind, Programs, Source, Step};
 pub(crate) use table::entries as table_entries;
 pub use windows::Windows;
 
+use asked::Demands;
 use context::Before;
-use holding::Demands;
 
 /// One operator of the network.
 pub(crate) trait Operator {

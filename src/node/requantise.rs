@@ -19,11 +19,12 @@ use lowkey_mpc::requantise::{self, Clip};
 use lowkey_mpc::rescale::{self, Factor};
 use zeroize::Zeroizing;
 
+use super::asked::Demands;
 use super::choices::{Chooses, LayoutChoice};
 use super::chooser::Chooser;
 use super::context::{Before, Context, Held, made};
 use super::halves::Halves;
-use super::holding::{Demands, clipped_bits};
+use super::holding::clipped_bits;
 use super::step::{Nonlinear, NonlinearKind, Programs, Source, Step, byte};
 use super::{ByTensor, Holding, NodeId, Operator, PlanError, TensorId, scale};
 

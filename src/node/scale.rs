@@ -8,11 +8,11 @@ use lowkey_mpc::rescale::Factor;
 use lowkey_mpc::widen;
 use zeroize::Zeroizing;
 
+use super::asked::Demands;
 use super::choices::Chooses;
 use super::chooser::Chooser;
 use super::context::{Before, Context, Held, made};
 use super::halves::Halves;
-use super::holding::Demands;
 use super::step::{Nonlinear, NonlinearKind, Step};
 use super::{ByTensor, Holding, NodeId, Operator, PlanError, TensorId};
 use crate::share::{Ring, RingShare};

@@ -2,9 +2,9 @@
 
 use lowkey_models::selected;
 
+use super::asked::Demands;
 use super::choices::Chooses;
 use super::context::{Before, Context, Held};
-use super::holding::Demands;
 use super::step::Step;
 use super::{NodeId, Operator, PlanError, TensorId, Windows};
 

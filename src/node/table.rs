@@ -3,9 +3,9 @@
 use lowkey_models::Op;
 use lowkey_mpc::table;
 
+use super::asked::Demands;
 use super::choices::Chooses;
 use super::context::{Before, Context, Held};
-use super::holding::Demands;
 use super::step::{NonlinearKind, Step};
 use super::{NodeId, Operator, PlanError, TensorId};
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::Lifetime;
+use super::lifetime::Lifetime;
 use crate::randomness::NoRandomness;
 
 /// An error of the store.

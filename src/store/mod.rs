@@ -6,6 +6,7 @@
 mod error;
 pub(crate) mod files;
 mod key;
+mod lifetime;
 mod notes;
 mod offences;
 mod record;
@@ -20,8 +21,9 @@ use std::path::{Path, PathBuf};
 
 pub use error::{Folder, NotOffences, NotRecords, StoreError};
 pub use key::{Fingerprint, Key};
+pub use lifetime::Lifetime;
 pub use offences::{Offence, Offences, Part, Shut, Standing};
-pub use record::{LONGEST_USE, Lifetime, MOST_INFERENCES, Record, Records, Uses};
+pub use record::{LONGEST_USE, MOST_INFERENCES, Record, Records, Uses};
 pub use rotation::{Old, Rotated};
 
 /// SHA-256 of a published model's public bytes.

@@ -3,7 +3,6 @@
 //! `keys.json` lies beside the key and holds nothing secret. It is changed under a lock, so that several servers can share a
 //! folder. It guards against forgetting, not against an operator who removes it.
 
-use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -13,6 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::key::{self, Fingerprint, Key};
+use super::lifetime::Lifetime;
 use super::{NotRecords, Store, StoreError, files};
 
 /// Most inferences under one key: the bound on failures in SECURITY.md counts on it.
@@ -38,30 +38,6 @@ pub struct Record {
     counted_since: u64,
     /// Inferences counted, at most a block per server more than there were.
     pub inferences: u64,
-}
-
-/// How far a key is from its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lifetime {
-    /// Far.
-    Good,
-    /// A tenth of its inferences or a month is left.
-    Ending,
-    /// Its year is over.
-    TooOld,
-    /// Its inferences are used up.
-    UsedUp,
-}
-
-impl fmt::Display for Lifetime {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Good => "good",
-            Self::Ending => "ending",
-            Self::TooOld => "a year old",
-            Self::UsedUp => "2^32 inferences",
-        })
-    }
 }
 
 impl Record {
