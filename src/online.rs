@@ -27,13 +27,13 @@ use lowkey_mpc::runtime::Instant;
 use crate::answer::{self, Output};
 use crate::coins::Coins;
 use crate::error::{Error, Misbehaviour, Result};
-use crate::node::{Halves, add_biases, add_identities};
+use crate::node::{ByNode, Halves, add_biases, add_identities};
 use crate::offline::{Supply, client_share, offline as prepare_program, peer_or_bug};
 use crate::plan::{Nonlinear, NonlinearKind, Plan, Reveal, Step, TensorId};
 use crate::publication::{ClientModel, ServerModel};
 use crate::scope::{INPUT, KEYS, OUTPUT};
 use crate::share::{Ring, RingShare};
-use crate::slot::{ClientSlot, ServerSlot};
+use crate::slot::{ClientSlot, OfflineShares, ServerSlot};
 
 /// Milliseconds by node.
 pub(crate) type Times = BTreeMap<String, f64>;
@@ -56,7 +56,7 @@ pub(crate) async fn client_nodes(
     channel: &mut Channel,
     model: &ClientModel,
     pad: &RingShare,
-    programs: Vec<Option<Ready>>,
+    mut programs: ByNode<Option<Ready>>,
     input: &[i64],
     times: &mut Times,
 ) -> Result<Coins> {
@@ -68,9 +68,9 @@ pub(crate) async fn client_nodes(
     pack::append(&mut message, d.words(), d.ring().width());
     channel.scope(INPUT);
     channel.send(FrameKind::Data, message).await?;
-    for ((node, step), ready) in plan.steps.pairs().zip(programs) {
+    for (node, step) in plan.steps.pairs() {
         // Everything else the client has done before the input was known.
-        if let Some((step, ready)) = program_of(plan, step, ready)? {
+        if let Some((step, ready)) = program_of(plan, step, &mut programs)? {
             let clock = Instant::now();
             channel.scope(plan.name(node));
             client_program(channel, plan, step, ready, (&mut halves, &mut coins)).await?;
@@ -92,8 +92,8 @@ pub(crate) async fn server(channel: &mut Channel, model: &ServerModel, slot: Ser
 pub(crate) async fn server_nodes(
     channel: &mut Channel,
     model: &ServerModel,
-    shares: Vec<Option<OfflineShare>>,
-    programs: Vec<Option<Ready>>,
+    mut shares: OfflineShares,
+    mut programs: ByNode<Option<Ready>>,
 ) -> Result<Halves> {
     let (plan, lifetimes) = (&model.plan, model.plan.lifetimes());
     let mut halves = Halves::new(plan.steps.len(), Party::Server);
@@ -104,15 +104,14 @@ pub(crate) async fn server_nodes(
         .map_err(|error| Error::Peer(Party::Client, Misbehaviour::Input(error)))?;
     halves.shared[TensorId::INPUT] = RingShare::new(masked, ring);
 
-    let mut shares = shares.into_iter();
-    for ((node, step), ready) in plan.steps.pairs().zip(programs) {
-        match (step, program_of(plan, step, ready)?) {
+    for (node, step) in plan.steps.pairs() {
+        match (step, program_of(plan, step, &mut programs)?) {
             (_, Some((step, ready))) => {
                 channel.scope(plan.name(step.node));
                 server_program(channel, model, step, ready, &mut halves).await?;
             }
             (Step::Linear(linear), None) => {
-                server_share(model, *linear, shares.next().flatten(), &mut halves);
+                server_share(model, *linear, shares.take(*linear), &mut halves)?;
             }
             (Step::Nonlinear(_) | Step::Local { .. } | Step::Reshape, None) => halves.local(step),
         }
@@ -187,7 +186,7 @@ pub(crate) async fn server_direct(
         match step {
             Step::Linear(linear) => {
                 let share = evaluate(channel, model, *linear, &keys).await?;
-                server_share(model, *linear, share, &mut halves);
+                server_share(model, *linear, share, &mut halves)?;
             }
             Step::Nonlinear(step) => {
                 supply.before(node, channel, ot).await?;
@@ -240,25 +239,44 @@ async fn evaluate(
 }
 
 /// Keeps the server's share of an accumulator: v = v_off + 2 (W m + M m + bias), with one masked activation m per term.
-pub(crate) fn server_share(model: &ServerModel, linear: usize, offline: Option<OfflineShare>, halves: &mut Halves) {
+///
+/// # Errors
+/// When there is v_off without encrypted terms, or none with them: a bug.
+pub(crate) fn server_share(
+    model: &ServerModel,
+    linear: usize,
+    offline: Option<OfflineShare>,
+    halves: &mut Halves,
+) -> Result<()> {
     let node = &model.plan.linear[linear];
     let masked: Vec<&[u64]> = node.inputs.iter().map(|tensor| halves.shared[*tensor].words()).collect();
     let mut share = match (&model.layers[linear], offline) {
         (Some(layer), Some(offline)) => layer.online(offline, &masked),
-        _ => vec![0; model.plan.tensors[node.node.output()].elements()],
+        (None, None) => vec![0; model.plan.tensors[node.node.output()].elements()],
+        (Some(_), None) | (None, Some(_)) => {
+            let name = model.plan.name(node.node);
+            return Err(Error::internal(format!(
+                "shares of node {name:?} and its encrypted terms do not belong together"
+            )));
+        }
     };
     add_biases(&model.biases[node.node], &mut share);
     add_identities(halves, &node.identities, &mut share);
     halves.accumulators[node.node] = RingShare::new(share, Ring::guarded(node.ell));
+    Ok(())
 }
 
 /// A step with the program that a slot has for it; `None` for steps that need none.
 ///
 /// # Errors
 /// When it needs one and the slot has none: a bug, which must not pass for a step without a protocol.
-fn program_of<'a>(plan: &Plan, step: &'a Step, ready: Option<Ready>) -> Result<Option<(&'a Nonlinear, Ready)>> {
+fn program_of<'a>(
+    plan: &Plan,
+    step: &'a Step,
+    programs: &mut ByNode<Option<Ready>>,
+) -> Result<Option<(&'a Nonlinear, Ready)>> {
     match step {
-        Step::Nonlinear(step) => match ready {
+        Step::Nonlinear(step) => match programs.take(step.node) {
             Some(ready) => Ok(Some((step, ready))),
             None => Err(Error::MissingProgram { node: plan.name(step.node).to_owned() }),
         },

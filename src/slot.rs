@@ -5,6 +5,7 @@ use lowkey_mpc::ot::base::SessionId;
 use lowkey_mpc::program;
 
 use crate::answer::AnswerReady;
+use crate::node::ByNode;
 use crate::share::RingShare;
 
 /// The client's half of a prepared inference. Not cloneable, never stored; using it moves it.
@@ -14,8 +15,8 @@ pub struct ClientSlot {
     pub(crate) number: u64,
     /// xhat of the network's input; the other pads have gone into programs.
     pub(crate) pad: RingShare,
-    /// One per node with a program.
-    pub(crate) programs: Vec<Option<program::Ready>>,
+    /// Of every node that has a program.
+    pub(crate) programs: ByNode<Option<program::Ready>>,
     pub(crate) answer: AnswerReady,
 }
 
@@ -26,7 +27,7 @@ impl ClientSlot {
     }
 }
 
-fn programs_bytes(programs: &[Option<program::Ready>]) -> usize {
+fn programs_bytes(programs: &ByNode<Option<program::Ready>>) -> usize {
     programs.iter().flatten().map(program::Ready::held_bytes).sum()
 }
 
@@ -41,20 +42,55 @@ pub(crate) fn slot_name(f: &mut std::fmt::Formatter<'_>, what: &str, number: u64
     write!(f, "{what}({number}, [redacted])")
 }
 
+/// v_off of every linear node with encrypted terms, by their places in [`Plan::linear`](crate::plan::Plan::linear).
+pub struct OfflineShares(Vec<Option<OfflineShare>>);
+
+impl OfflineShares {
+    /// None yet, of a plan with `linear` linear nodes.
+    pub(crate) fn none(linear: usize) -> Self {
+        Self(std::iter::repeat_with(|| None).take(linear).collect())
+    }
+
+    /// Keeps that of a linear node of the plan.
+    pub(crate) fn keep(&mut self, linear: usize, share: OfflineShare) {
+        self.0[linear] = Some(share);
+    }
+
+    /// That of a linear node, if it has one.
+    pub(crate) fn get(&self, linear: usize) -> Option<&OfflineShare> {
+        self.0.get(linear)?.as_ref()
+    }
+
+    /// Takes that of a linear node, if it has one.
+    pub(crate) fn take(&mut self, linear: usize) -> Option<OfflineShare> {
+        self.0.get_mut(linear)?.take()
+    }
+
+    /// Bytes of memory that they hold.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.0.iter().flatten().map(OfflineShare::held_bytes).sum()
+    }
+}
+
+impl std::fmt::Debug for OfflineShares {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OfflineShares([redacted])")
+    }
+}
+
 /// The server's half of a prepared inference.
 pub(crate) struct ServerSlot {
     pub(crate) number: u64,
     /// v_off of every linear node with encrypted terms.
-    pub(crate) shares: Vec<Option<OfflineShare>>,
-    pub(crate) programs: Vec<Option<program::Ready>>,
+    pub(crate) shares: OfflineShares,
+    pub(crate) programs: ByNode<Option<program::Ready>>,
     pub(crate) answer: AnswerReady,
 }
 
 impl ServerSlot {
     /// Bytes of memory that it holds: those of [`Plan::slot_bytes`](crate::plan::Plan::slot_bytes).
     pub(crate) fn held_bytes(&self) -> usize {
-        let shares: usize = self.shares.iter().flatten().map(OfflineShare::held_bytes).sum();
-        shares + programs_bytes(&self.programs) + self.answer.held_bytes()
+        self.shares.held_bytes() + programs_bytes(&self.programs) + self.answer.held_bytes()
     }
 }
 
@@ -64,12 +100,16 @@ mod tests {
     use lowkey_mpc::channel::Channel;
     use lowkey_mpc::erasing::Erasing;
     use lowkey_mpc::ot::Correlations;
-    use lowkey_mpc::party::Stage;
+    use lowkey_mpc::party::{Party, Stage};
 
-    use crate::offline;
-    use crate::plan::{Link, Reveal};
+    use super::OfflineShares;
+    use crate::error::Error;
+    use crate::node::{ByNode, Halves};
+    use crate::plan::{Link, Reveal, TensorId};
     use crate::publication::{ClientModel, ServerModel};
+    use crate::share::RingShare;
     use crate::store::Key;
+    use crate::{offline, online};
 
     /// A slot holds to the byte what the plan says, and the session's OTs no more than that, whatever is revealed.
     #[tokio::test]
@@ -98,5 +138,29 @@ mod tests {
             assert!(slot_c.held_bytes() > 0);
             assert!(ot_s.held_bytes() as u64 <= planned.session, "{} of {planned:?}", ot_s.held_bytes());
         }
+    }
+
+    /// A slot that lacks a program or a share ends its inference, instead of an answer from what it has.
+    #[tokio::test]
+    async fn what_a_slot_lacks_is_an_error() {
+        let network = zoo::find("digits").unwrap().network();
+        let server = ServerModel::publish(&network, Link::default(), &Key::from([7; 32]), &|_, _| ()).unwrap();
+        let client = ClientModel::open(server.package.derive().unwrap(), &server.package, &|_, _| ()).unwrap();
+        let plan = &server.plan;
+        let (mut to_server, _to_client) = Channel::pair();
+        to_server.enter(Stage::Online);
+        let (elements, ring) = (plan.input().elements(), plan.input_ring());
+        let (pad, input) = (RingShare::zeros(elements, ring), vec![0; elements]);
+        for nodes in [0, plan.steps.len()] {
+            let programs = ByNode::with(nodes, || None);
+            let ended =
+                online::client_nodes(&mut to_server, &client, &pad, programs, &input, &mut Default::default()).await;
+            assert!(matches!(ended, Err(Error::MissingProgram { .. })), "{nodes} of {}", plan.steps.len());
+        }
+        let mut halves = Halves::new(plan.steps.len(), Party::Server);
+        halves.shared[TensorId::INPUT] = pad;
+        let first = OfflineShares::none(0).take(0);
+        let ended = online::server_share(&server, 0, first, &mut halves);
+        assert!(plan.linear[0].encrypted.is_some() && matches!(ended, Err(Error::Internal(_))), "{ended:?}");
     }
 }

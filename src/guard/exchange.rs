@@ -15,7 +15,6 @@
 //! The checksums are compared first, so that a line that changes bytes is no offence of the client. On a connection that comes later the server begins
 //! with what is owed, if anything is, and the last two messages follow.
 
-use lowkey_bridge::OfflineShare;
 use lowkey_mpc::channel::{Channel, Sums};
 use lowkey_mpc::erasing::OnceRng;
 use rand::CryptoRng;
@@ -32,6 +31,7 @@ use crate::offline::{Draws, receive_lattice, send_lattice};
 use crate::publication::{ClientModel, ServerModel};
 use crate::scope::CONTROL;
 use crate::session::MAX_CONTROL;
+use crate::slot::OfflineShares;
 
 /// Client to server: all offline messages of the slot were sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,7 +80,7 @@ pub async fn receive(
     slot: SlotName,
     presence: &Presence,
     rng: &mut OnceRng,
-) -> Result<(Vec<Option<OfflineShare>>, Arrived)> {
+) -> Result<(OfflineShares, Arrived)> {
     channel.scope(CONTROL);
     let commitment: Commitment = channel.recv_control(MAX_CONTROL).await.map_err(Error::from)?;
     presence.check()?;

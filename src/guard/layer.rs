@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use super::products::Products;
 use super::slot::ClientHalf;
 use crate::answer;
+use crate::error::Error;
 use crate::node::{Halves, width_of};
 use crate::plan::{ByNode, ByTensor, NodeId, NonlinearKind, Plan, Reveal, Source, Step, TensorId, Windows};
 use crate::scope::{INPUT, OUTPUT};
@@ -93,6 +94,11 @@ impl Layer {
         }
     }
 
+    /// A slot has no circuit for it: a bug.
+    pub(crate) fn missing(&self, plan: &Plan) -> Error {
+        Error::MissingProgram { node: self.scope(plan).to_owned() }
+    }
+
     /// Triples that it takes.
     pub(crate) fn triples(&self) -> usize {
         self.circuit.triples() * self.lanes
@@ -105,9 +111,9 @@ impl Layer {
             Makes::Masked { tensor, .. } => Some(half.pads[tensor].planes()),
             Makes::Kept(_) | Makes::Logits | Makes::Answer => None,
         };
-        let own = match &self.reads {
-            Reads::Products(products) => products.of_client(words.accumulators[products.from].words()),
-            _ => self.share(plan, words).into_iter().collect(),
+        let own = match self.products() {
+            Some(products) => products.of_client(words.accumulators[products.from].words()),
+            None => self.share(plan, words).into_iter().collect(),
         };
         own.into_iter().chain(pad).collect()
     }
@@ -115,19 +121,28 @@ impl Layer {
     /// The server's inputs, with its biases.
     pub(crate) fn of_server(&self, plan: &Plan, halves: &Halves, biases: &ByNode<Vec<i64>>) -> Vec<Planes> {
         let words = Words { party: Party::Server, shared: &halves.shared, accumulators: &halves.accumulators };
-        match &self.reads {
-            Reads::Products(products) => {
-                products.of_server(words.accumulators[products.from].words(), &biases[products.biased])
-            }
-            _ => self.share(plan, words).into_iter().collect(),
+        match self.products() {
+            Some(products) => products.of_server(words.accumulators[products.from].words(), &biases[products.biased]),
+            None => self.share(plan, words).into_iter().collect(),
         }
     }
 
     /// What both parties know.
     pub(crate) fn public(&self) -> Vec<Planes> {
+        self.products().map_or_else(Vec::new, |products| products.public(self.lanes))
+    }
+
+    /// The products that it reads, if it reads products.
+    fn products(&self) -> Option<&Products> {
         match &self.reads {
-            Reads::Products(products) => products.public(self.lanes),
-            _ => Vec::new(),
+            Reads::Products(products) => Some(products),
+            Reads::Input
+            | Reads::Accumulator { .. }
+            | Reads::Average { .. }
+            | Reads::Masked { .. }
+            | Reads::Kept { .. }
+            | Reads::Output
+            | Reads::Logits => None,
         }
     }
 

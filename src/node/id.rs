@@ -123,6 +123,13 @@ impl<K: Id, T> By<K, T> {
     }
 }
 
+impl<K: Id, T> By<K, Option<T>> {
+    /// Takes the value of a name out of the table; `None` too where the table does not know the name.
+    pub(crate) fn take(&mut self, id: K) -> Option<T> {
+        self.values.get_mut(id.index()).and_then(Option::take)
+    }
+}
+
 impl<K, T> From<Vec<T>> for By<K, T> {
     fn from(values: Vec<T>) -> Self {
         Self { values, key: PhantomData }
@@ -158,6 +165,13 @@ impl<K, T: fmt::Debug> fmt::Debug for By<K, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_taken_is_gone_and_what_is_not_there_is_none() {
+        let mut table = ByNode::from(vec![Some('a'), None]);
+        let taken: Vec<Option<char>> = [0, 0, 1, 2].map(|index| table.take(NodeId::new(index))).into();
+        assert_eq!(taken, [Some('a'), None, None, None]);
+    }
 
     #[test]
     fn a_tensor_is_made_by_the_node_before_it() {

@@ -17,7 +17,7 @@ mod lattice;
 mod seed;
 mod supply;
 
-use lowkey_bridge::{OfflineShare, Schedule, keys};
+use lowkey_bridge::{Schedule, keys};
 use lowkey_mpc::bits::Planes;
 use lowkey_mpc::channel::{Channel, FrameKind};
 use lowkey_mpc::erasing::OnceRng;
@@ -29,13 +29,13 @@ use zeroize::Zeroizing;
 
 use crate::answer;
 use crate::error::{Error, Misbehaviour, Result};
-use crate::node::{Halves, add_identities};
+use crate::node::{ByNode, Halves, add_identities};
 use crate::plan::{Holding, Nonlinear, Reveal, Step, TensorId};
 use crate::publication::{ClientModel, ServerModel};
 use crate::scope::{CONTROL, KEYS, OUTPUT};
 use crate::session;
 use crate::share::{Ring, RingShare};
-use crate::slot::{ClientSlot, ServerSlot};
+use crate::slot::{ClientSlot, OfflineShares, ServerSlot};
 
 pub(crate) use lattice::{Draws, Lattice, Message};
 #[cfg(test)]
@@ -88,9 +88,9 @@ pub(crate) async fn client_programs(
     ot: &mut Correlations,
     mut supply: Supply,
     halves: &mut Halves,
-) -> Result<Vec<Option<Ready>>> {
+) -> Result<ByNode<Option<Ready>>> {
     let (plan, lifetimes) = (&model.plan, model.plan.lifetimes());
-    let mut programs = Vec::with_capacity(plan.steps.len());
+    let mut programs = ByNode::from(Vec::with_capacity(plan.steps.len()));
     for (node, step) in plan.steps.pairs() {
         programs.push(match step {
             Step::Nonlinear(step) => {
@@ -142,20 +142,20 @@ pub(crate) async fn server_programs(
     model: &ServerModel,
     ot: &mut Correlations,
     reveal: Reveal,
-) -> Result<(Vec<Option<OfflineShare>>, Vec<Option<Ready>>)> {
+) -> Result<(OfflineShares, ByNode<Option<Ready>>)> {
     let plan = &model.plan;
     let mut supply = Supply::new(plan, reveal);
     supply.start(channel, ot).await?;
     let shares = receive_lattice(channel, model, |_| ()).await?;
 
-    let mut programs = Vec::with_capacity(plan.steps.len());
+    let mut programs = ByNode::from(Vec::with_capacity(plan.steps.len()));
     for step in plan.steps.iter() {
         programs.push(match step {
             Step::Nonlinear(step) => {
                 supply.before(step.node, channel, ot).await?;
                 channel.scope(plan.name(step.node));
                 let inputs = match step.tosses().map(|node| &plan.steps[node]) {
-                    Some(Step::Linear(linear)) => shares[*linear].as_ref().map(|share| step.early_of(&share.words())),
+                    Some(Step::Linear(linear)) => shares.get(*linear).map(|share| step.early_of(&share.words())),
                     _ => None,
                 };
                 Some(offline(channel, step, Schedule::Prepared, ot, inputs.unwrap_or_default()).await?)
@@ -191,7 +191,7 @@ pub(crate) async fn receive_lattice(
     channel: &mut Channel,
     model: &ServerModel,
     mut seen: impl FnMut(&[u8]),
-) -> Result<Vec<Option<OfflineShare>>> {
+) -> Result<OfflineShares> {
     let plan = &model.plan;
     channel.scope(KEYS);
     let b0 = channel.recv(FrameKind::Data, plan.b0_bytes()).await?;
@@ -200,7 +200,7 @@ pub(crate) async fn receive_lattice(
 
     let mut messages: Vec<Vec<Option<Vec<u8>>>> =
         plan.linear.iter().map(|node| vec![None; node.inputs.len()]).collect();
-    let mut shares: Vec<_> = plan.linear.iter().map(|_| None).collect();
+    let mut shares = OfflineShares::none(plan.linear.len());
     for upload in &plan.uploads {
         channel.scope(plan.name(plan.linear[upload.linear].node));
         let bodies = channel.recv(FrameKind::Data, plan.body_len(upload, Schedule::Prepared)).await?;
@@ -210,7 +210,7 @@ pub(crate) async fn receive_lattice(
         if own.iter().all(Option::is_some) {
             let layer = model.layers[upload.linear].as_ref().expect("an upload belongs to an encrypted layer");
             let bodies: Vec<Vec<u8>> = own.drain(..).flatten().collect();
-            shares[upload.linear] = Some(layer.offline(&bodies, &keys, Schedule::Prepared).map_err(peer_or_bug)?);
+            shares.keep(upload.linear, layer.offline(&bodies, &keys, Schedule::Prepared).map_err(peer_or_bug)?);
         }
     }
     Ok(shares)

@@ -100,8 +100,10 @@ impl Guarded {
         let (Own { circuits, guard, .. }, reveal) = (&mut self.own, slot.reveal);
         let mut kept = Kept::new(plan.steps.len());
         let mut answer = None;
-        for (index, (layer, prepared)) in circuits.all(reveal).zip(slot.circuits).enumerate() {
+        let mut prepared = slot.circuits.into_iter();
+        for (index, layer) in circuits.all(reveal).enumerate() {
             let clock = Instant::now();
+            let prepared = prepared.next().ok_or_else(|| layer.missing(plan))?;
             let late = if index == 0 { vec![layer.image(plan, input)] } else { Vec::new() };
             let opened = run(channel, guard, plan, (layer, prepared), late, None, &mut kept).await?;
             answer = opened.or(answer);

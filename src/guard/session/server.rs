@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use lowkey_bridge::OfflineShare;
 use lowkey_mpc::channel::Channel;
 use lowkey_mpc::erasing::{Erasing, OnceRng};
 use lowkey_mpc::error::Error as ProtocolError;
@@ -26,6 +25,7 @@ use crate::plan::{Reveal, ServerMemory, Step};
 use crate::publication::{ClientModel, ServerModel};
 use crate::report::{Measurement, SessionReport, StageReport};
 use crate::session::{Action, MAX_SLOTS};
+use crate::slot::OfflineShares;
 use crate::visit::{Options, finish, in_time, next_action, set_up};
 use crate::watch::Held;
 
@@ -121,15 +121,14 @@ pub(crate) async fn session(
 struct GuardedSlot {
     reveal: Reveal,
     /// v_off of every linear node with encrypted terms.
-    shares: Vec<Option<OfflineShare>>,
+    shares: OfflineShares,
     circuits: Vec<Prepared>,
 }
 
 impl GuardedSlot {
     /// Bytes of memory that it holds.
     fn held_bytes(&self) -> usize {
-        let shares: usize = self.shares.iter().flatten().map(OfflineShare::held_bytes).sum();
-        shares + self.circuits.iter().map(Prepared::held_bytes).sum::<usize>()
+        self.shares.held_bytes() + self.circuits.iter().map(Prepared::held_bytes).sum::<usize>()
     }
 }
 
@@ -284,17 +283,14 @@ async fn answer(channel: &mut Channel, model: &ServerModel, own: &mut Own, slot:
     let Own { circuits, guard, .. } = own;
     let mut halves = Halves::new(plan.steps.len(), Party::Server);
     let mut kept = Kept::new(plan.steps.len());
-    let mut shares = slot.shares.into_iter();
+    let mut shares = slot.shares;
     let mut prepared = slot.circuits.into_iter();
-    let mut next = |layer: &Layer| {
-        let missing = || Error::MissingProgram { node: layer.scope(plan).to_owned() };
-        prepared.next().ok_or_else(missing)
-    };
+    let mut next = |layer: &Layer| prepared.next().ok_or_else(|| layer.missing(plan));
     let input = circuits.input();
     run(channel, guard, plan, (input, next(input)?), Vec::new(), Some(&mut halves), &mut kept).await?;
     for (node, step) in plan.steps.pairs() {
         match step {
-            Step::Linear(linear) => server_share(model, *linear, shares.next().flatten(), &mut halves),
+            Step::Linear(linear) => server_share(model, *linear, shares.take(*linear), &mut halves)?,
             Step::Nonlinear(_) | Step::Local { .. } | Step::Reshape => halves.local(step),
         }
         for layer in circuits.of(node) {
