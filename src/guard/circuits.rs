@@ -203,7 +203,13 @@ impl Layer {
     fn reads_kept(&self) -> Option<TensorId> {
         match self.reads {
             Reads::Kept { from, .. } => Some(from),
-            _ => None,
+            Reads::Input
+            | Reads::Accumulator { .. }
+            | Reads::Average { .. }
+            | Reads::Products(_)
+            | Reads::Masked { .. }
+            | Reads::Output
+            | Reads::Logits => None,
         }
     }
 
@@ -270,7 +276,11 @@ impl<'a> Making<'a> {
                 let lowest = if let NonlinearKind::Table = step.kind { 0 } else { plan.tensors[made].range.lo };
                 (Makes::Masked { tensor: root, ring, lowest }, Some(ring as u8))
             }
-            _ => (Makes::Kept(made), None),
+            Holding::Shared { .. }
+            | Holding::Accumulator { .. }
+            | Holding::Scaled { .. }
+            | Holding::Truncated { .. }
+            | Holding::Small { .. } => (Makes::Kept(made), None),
         };
         Self { plan, held, step, makes, ring }
     }

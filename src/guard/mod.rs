@@ -26,6 +26,8 @@
 //! | [`exchange::complete`], [`Undecided::new`], [`exchange::decide`] | [`Waiting::new`](exchange::Waiting::new), [`hear`](exchange::Waiting::hear) |
 //! | [`Usable::begin`], and then the first online byte | the slot that was heard of |
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 pub mod audit;
 mod bits;
 mod case;

@@ -5,6 +5,8 @@
 //! [knapsack](lowkey_models::choose::knapsack) over them is solved exactly. A plan chooses its parameter sets for all layers together, which
 //! moves some bytes more: so the network that is found is planned, and the budget for the search corrected until the plan keeps it.
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 mod prices;
 mod signature;
 

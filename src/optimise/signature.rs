@@ -32,7 +32,15 @@ pub fn of(architecture: &Architecture, skeleton: &Skeleton, node: Option<usize>)
             for source in before(architecture, node) {
                 match &architecture.nodes[source].op {
                     Op::Linear { .. } => made(architecture, skeleton, source, &mut all),
-                    _ => all.extend([skeleton.by[source].into(), tossed(skeleton, source)]),
+                    Op::Scale { .. }
+                    | Op::Requantise { .. }
+                    | Op::MaxPool { .. }
+                    | Op::AvgPool { .. }
+                    | Op::SumPool { .. }
+                    | Op::Flatten { .. }
+                    | Op::Concat { .. }
+                    | Op::Select { .. }
+                    | Op::Table { .. } => all.extend([skeleton.by[source].into(), tossed(skeleton, source)]),
                 }
             }
             asked(architecture, skeleton, node + 1, &mut all);

@@ -162,7 +162,15 @@ fn read(net: &Net, format: &Format, from: &Network) -> Option<Vec<Vec<i64>>> {
     let architecture = from.architecture();
     let shifts = architecture.nodes.iter().filter_map(|node| match &node.op {
         Op::Requantise { shift, .. } => shift.first(),
-        _ => None,
+        Op::Linear { .. }
+        | Op::Scale { .. }
+        | Op::MaxPool { .. }
+        | Op::AvgPool { .. }
+        | Op::SumPool { .. }
+        | Op::Flatten { .. }
+        | Op::Concat { .. }
+        | Op::Select { .. }
+        | Op::Table { .. } => None,
     });
     let mut shifts = shifts.map(|shift| u8::try_from(*shift).ok());
     let mut layers = from.weights().linear.iter().flatten();

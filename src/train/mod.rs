@@ -44,6 +44,8 @@
 //! `scripts/training/twin.py` is the same twin in Python, with the design's measurements of accuracy; `golden.py` there makes the cases
 //! that both must agree on.
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 mod backbone;
 mod batch;
 mod batches;
