@@ -43,6 +43,10 @@ impl Operator for AvgPool<'_> {
         Chooses::Layout
     }
 
+    fn window(&self) -> Option<&Window> {
+        Some(self.window)
+    }
+
     fn ask(&self, made: TensorId, context: &Context<'_>, demands: &mut Demands) {
         demands.at_least(self.input, average_ring(context.widths[made], self.shift));
     }

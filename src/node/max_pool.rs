@@ -53,6 +53,10 @@ impl Operator for MaxPool<'_> {
         Some(widths[self.input])
     }
 
+    fn window(&self) -> Option<&Window> {
+        Some(self.window)
+    }
+
     fn ask(&self, _: TensorId, context: &Context<'_>, demands: &mut Demands) {
         demands.in_pool(self.input, small_width(context.widths[self.input]));
     }

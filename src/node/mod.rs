@@ -49,7 +49,7 @@ mod sum_pool;
 mod table;
 mod windows;
 
-use lowkey_models::Op;
+use lowkey_models::{Op, Range, Window};
 use lowkey_mpc::extend::Finish;
 
 pub(crate) use asked::{holdings, value_widths};
@@ -64,7 +64,7 @@ pub(crate) use holding::clipped_bits;
 pub use holding::{Holding, width_of};
 pub use id::{By, ByNode, ByTensor, NodeId, TensorId};
 pub(crate) use linear::{add_biases, add_identities};
-pub(crate) use requantise::{exact, has_room, of_sum, pooled};
+pub(crate) use requantise::{exact, has_room, least_ring, of_sum, pooled};
 pub(crate) use scale::factors as scale_factors;
 pub use step::{Nonlinear, NonlinearKind, Programs, Source, Step};
 pub(crate) use table::entries as table_entries;
@@ -86,6 +86,18 @@ pub(crate) trait Operator {
     fn width(&self, result: TensorId, widths: &ByTensor<u32>, ell: &dyn Fn(NodeId) -> u32) -> Option<u32> {
         let _ = (result, widths, ell);
         None
+    }
+
+    /// The windows over which it goes, if it is a pool.
+    fn window(&self) -> Option<&Window> {
+        None
+    }
+
+    /// The smallest ring in which it can read accumulators with these values; 0 if it reads none. `coin`: the bits of the coin by which it
+    /// rounds.
+    fn least_ring(&self, sums: Range, coin: u32) -> u32 {
+        let _ = (sums, coin);
+        0
     }
 
     /// Asks for the rings of what it reads.

@@ -8,7 +8,8 @@
 use std::sync::Arc;
 
 use lowkey_bridge::parameters::GUARD_BITS;
-use lowkey_models::{Architecture, LinearBounds, Op};
+use lowkey_models::declared::LEAST_ABOVE;
+use lowkey_models::{Architecture, LinearBounds, Op, Range};
 use lowkey_mpc::bits::Planes;
 use lowkey_mpc::dither::{self, Dither};
 use lowkey_mpc::layout::{Choice, Layout, LayoutError, PoolLayout};
@@ -36,6 +37,16 @@ pub(super) struct Requantise<'a> {
     pub bits: u32,
     pub shift: &'a [u32],
     pub top: Option<i64>,
+}
+
+/// ell of what a requantisation to `bits` bits (those below its top) reads: the smallest ring that holds it and what it does.
+pub(crate) fn least_ring(Range { lo, hi }: Range, bits: u32, shift: u32) -> u32 {
+    let ell = Range { lo, hi }.signed_bits().max(shift + 2);
+    if bits.min(ell - 1 - shift) > 1 {
+        return ell;
+    }
+    // Only the sign of z - 2^s is evaluated.
+    ell.max(Range { lo: lo - (1 << shift), hi: hi - (1 << shift) }.signed_bits())
 }
 
 impl Requantise<'_> {
@@ -167,6 +178,15 @@ impl Operator for Requantise<'_> {
     fn width(&self, result: TensorId, widths: &ByTensor<u32>, ell: &dyn Fn(NodeId) -> u32) -> Option<u32> {
         let left = ell(made(self.input)).saturating_sub(1 + self.shift.iter().max().copied().unwrap_or(0));
         Some(widths[result].min(left).max(1))
+    }
+
+    fn least_ring(&self, sums: Range, coin: u32) -> u32 {
+        let (shift, bits) = (self.shift.iter().max().copied().unwrap_or(0), clipped_bits(self.bits, self.top));
+        match coin {
+            0 => least_ring(sums, bits, shift),
+            // z - 2^(t-1) + d is in the ring too, and has two bits above the shift.
+            coin => sums.widened(1 << (coin - 1)).signed_bits().max(shift + LEAST_ABOVE),
+        }
     }
 
     fn ask(&self, _: TensorId, _: &Context<'_>, _: &mut Demands) {}

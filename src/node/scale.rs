@@ -2,7 +2,7 @@
 //! reads it lets each party multiply and drop low bits.
 
 use lowkey_bridge::parameters::GUARD_BITS;
-use lowkey_models::Op;
+use lowkey_models::{Op, Range};
 use lowkey_mpc::bits::Planes;
 use lowkey_mpc::rescale::Factor;
 use lowkey_mpc::widen;
@@ -39,6 +39,11 @@ impl Operator for Scale<'_> {
 
     fn chooses(&self) -> Chooses {
         Chooses::Scale
+    }
+
+    /// Widening adds 2^(ell-2), and the sum must stay below 2^(ell-1).
+    fn least_ring(&self, sums: Range, _: u32) -> u32 {
+        sums.signed_bits() + 1
     }
 
     fn ask(&self, _: TensorId, _: &Context<'_>, _: &mut Demands) {}

@@ -22,6 +22,10 @@ impl Operator for SumPool<'_> {
         Chooses::Nothing
     }
 
+    fn window(&self) -> Option<&Window> {
+        Some(self.window)
+    }
+
     fn ask(&self, made: TensorId, _: &Context<'_>, demands: &mut Demands) {
         demands.same_ring(made, &[self.input]);
     }

@@ -269,18 +269,9 @@ fn check_size(architecture: &Architecture, tensors: &[TensorInfo]) -> Result<(),
     let count = |kind: Kind| tensors.iter().filter(|t| t.kind == kind).map(|t| t.elements() as u64).sum();
     at_most("the number of activations", count(Kind::Activation), MAX_ACTIVATIONS)?;
     at_most("the number of accumulators", count(Kind::Accumulator), MAX_ACTIVATIONS)?;
-    let pooled = architecture.nodes.iter().zip(&tensors[1..]).filter_map(|(node, output)| match &node.op {
-        Op::MaxPool { window, .. } | Op::AvgPool { window, .. } | Op::SumPool { window, .. } => {
-            let [height, width] = window.kernel.map(|size| size as u64);
-            Some((height * width).saturating_mul(output.elements() as u64))
-        }
-        Op::Linear { .. }
-        | Op::Scale { .. }
-        | Op::Requantise { .. }
-        | Op::Flatten { .. }
-        | Op::Concat { .. }
-        | Op::Select { .. }
-        | Op::Table { .. } => None,
+    let pooled = architecture.nodes.iter().zip(&tensors[1..]).filter_map(|(node, output)| {
+        let [height, width] = node::of(&node.op).window()?.kernel.map(|size| size as u64);
+        Some((height * width).saturating_mul(output.elements() as u64))
     });
     at_most("the number of values in all windows", pooled.fold(0, u64::saturating_add), MAX_WINDOWS)
 }

@@ -8,8 +8,7 @@ use lowkey_models::rescale::Affine;
 use lowkey_models::{LinearBounds, Network, Op, Range};
 use lowkey_mpc::rescale::{Factor, check_factor};
 
-use super::rings::requantised_ring;
-use crate::node::{Choices, Chosen, NodeId, ScaleChoice, clipped_bits};
+use crate::node::{self, Choices, Chosen, NodeId, ScaleChoice, clipped_bits};
 use crate::plan::WIDTHS;
 use crate::plan::truncation::{Reader, factors_of, reader, scaled};
 
@@ -91,7 +90,7 @@ impl<'a> Lines<'a> {
         };
         let sums = LinearBounds { channels: self.channels.iter().zip(&offsets).map(sum).collect::<Option<_>>()? };
         let Reader { bits, shift, top } = self.reader;
-        let ell = requantised_ring(sums.range(), clipped_bits(bits, top), shift - dropped);
+        let ell = node::least_ring(sums.range(), clipped_bits(bits, top), shift - dropped);
         let factors = factors_of(self.network.architecture(), self.node, self.ell, dropped);
         let fits = WIDTHS.contains(&ell) && factors.into_iter().all(|factor| check_factor(factor, ell).is_ok());
         fits.then_some(Truncation { choice: ScaleChoice::Truncated { ell, dropped }, sums })
