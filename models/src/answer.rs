@@ -4,6 +4,9 @@ use crate::check::MAX_ELEMENTS;
 use crate::coding::{End, Order, OutputCoding, OutputPart, short};
 use crate::network::{Architecture, Shape};
 
+/// Advice of [`Architecture::picture_warning`]: give preprocessing to the import. A program with words of its own puts them in its place.
+pub const PIXELS_BECOME: &str = "say how where the file is imported";
+
 /// Most outputs whose largest one is a class.
 pub const MAX_CLASSES: usize = 1 << 16;
 
@@ -202,7 +205,7 @@ impl Architecture {
         let [lo, hi] = coding.reals().filter(|_| !coding.takes_pixels())?;
         Some(format!(
             "the network reads real numbers {lo:.3}..{hi:.3}, and nothing says how pixels become them: pixel p goes in as {}; \
-             give --mean, --std or --pixel-scale where the file is imported",
+             {PIXELS_BECOME}",
             match (self.input.bits, coding.lowest) {
                 (8, 0) => "q = p".to_owned(),
                 (8, lowest) => format!("q = p {} {}", if lowest < 0 { '-' } else { '+' }, lowest.abs()),

@@ -391,7 +391,7 @@ fn what_is_done_before_the_quantiser_equals_onnxruntime() {
             let preprocessing = Preprocessing { scale: 1.0, over: 255.0, mean: vec![0.0], std: vec![1.0] };
             let options = Options { preprocessing: Some(preprocessing), ..Options::default() };
             let error = import::read(path.with_extension("onnx"), &options).expect_err("twice").to_string();
-            assert!(error.contains("do without --pixel-scale"), "{error}");
+            assert!(error.contains("give no preprocessing of pixels"), "{error}");
         }
     }
     eprintln!("before the quantiser: {compared} values compared");

@@ -3,13 +3,30 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use lowkey_models::import::{self, Options, Preprocessing, tflite};
+use lowkey_models::answer::PIXELS_BECOME;
+use lowkey_models::import::{self, Options, Preprocessing, advice, tflite};
 
 use super::warn;
 
 /// What to do about options that do not suit the network's input.
 pub const PIXELS: &str =
     "--mean and --std take one number for all channels, or one for each, with commas; --std is above 0";
+
+/// What an import advises, and how this command is told so.
+const ADVICE: [(&str, &str); 7] = [
+    (advice::APPROXIMATE, "(--approximate)"),
+    (advice::AS_XNNPACK, "use --rounding xnnpack"),
+    (advice::AS_REFERENCE, "use --rounding reference"),
+    (advice::PIXELS_AS_THEY_ARE, "do without --pixel-scale, --mean and --std"),
+    (PIXELS_BECOME, "give --mean, --std or --pixel-scale where the file is imported"),
+    (advice::QUANTISER, "lowkey quantise does"),
+    (advice::AS_IT_IS, "lowkey plan and lowkey serve take it as it is"),
+];
+
+/// What an import says, in the command's words.
+pub fn in_switches(text: &str) -> String {
+    ADVICE.iter().fold(text.to_owned(), |text, (library, command)| text.replace(library, command))
+}
 
 /// What an ONNX or TFLite file does not say.
 #[derive(Args, Clone, Default)]

@@ -13,7 +13,7 @@ use lowkey_models::{Network, zoo};
 use serde::Serialize;
 
 use super::check::{Check, check};
-use super::foreign::{ImportOptions, PIXELS};
+use super::foreign::{ImportOptions, PIXELS, in_switches};
 use super::{model, print_json, progress, say, several};
 
 #[derive(Args)]
@@ -47,7 +47,7 @@ struct Record<'r> {
     output: &'r str,
     rounding: &'r [String],
     operators: Vec<Operator<'r>>,
-    notes: &'r [String],
+    notes: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     nodes: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -80,7 +80,7 @@ impl<'r> Record<'r> {
             output: &report.codings[1],
             rounding: &report.rounding,
             operators: report.rows.iter().map(operator).collect(),
-            notes: &report.notes,
+            notes: report.notes.iter().map(|note| in_switches(note)).collect(),
             nodes: None,
             accumulator_bits: None,
             check: None,
@@ -101,7 +101,7 @@ fn refusal(error: import::ImportError) -> Error {
         }
         _ => "give a whole ONNX or TFLite file of a quantised network",
     };
-    Error::usage(error.to_string().replace("(approximate)", "(--approximate)"), hint)
+    Error::usage(error, hint)
 }
 
 /// Refuses a network that has no plan: what is accepted can also run.
@@ -116,7 +116,7 @@ fn runs(network: &Network, file: &Path) -> Result<()> {
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let show = |report: &Report| match arguments.json {
         true => print_json(&Record::of(report)),
-        false => say(report.to_string().trim_end()),
+        false => say(in_switches(report.to_string().trim_end())),
     };
     if arguments.model.to_str().and_then(zoo::find).is_some() && !arguments.model.exists() {
         let name = arguments.model.display();

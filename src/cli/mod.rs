@@ -328,11 +328,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         // Whoever read the output has seen enough, as in `lowkey demo | head`.
         Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
+            let what = foreign::in_switches(&error.to_string());
             if log::is_json() {
-                tracing::error!(hint = ending::hint(&error), "{error}");
+                tracing::error!(hint = ending::hint(&error), "{what}");
             } else {
                 let hint = ending::hint(&error).map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
-                warn(format_args!("error: {error}\n{hint}"));
+                warn(format_args!("error: {what}\n{hint}"));
             }
             Ending::from(error.fault()).into()
         }

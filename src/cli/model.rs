@@ -7,7 +7,7 @@ use lowkey::{Error, Model, Result};
 use lowkey_models::data::{DataError, DataProblem, Fit, Inputs, read_labels};
 use lowkey_models::{Architecture, ClassRule, Input, Labelled, zoo};
 
-use super::foreign::ImportOptions;
+use super::foreign::{ImportOptions, in_switches};
 use super::{DataArgument, Reveal, names, warn};
 
 /// Names standard input where a file is asked for.
@@ -27,7 +27,7 @@ pub fn read(model: &Path, options: &ImportOptions) -> Result<Model> {
     let of_pictures = model.architecture().picture_warning();
     let notes = model.report().into_iter().flat_map(|report| &report.notes);
     for note in notes.filter(|note| of_pictures.as_ref().is_none_or(|warning| !note.ends_with(warning))) {
-        tracing::info!("{note}");
+        tracing::info!("{}", in_switches(note));
     }
     name_classes(model, options)
 }
@@ -90,7 +90,7 @@ pub fn noted(inputs: Result<Inputs, DataError>, architecture: &Architecture) -> 
 
 fn warn_of_pictures(architecture: &Architecture, inputs: &Inputs) {
     if let Some(warning) = architecture.picture_warning().filter(|_| inputs.are_pictures()) {
-        warn(format_args!("warning: {warning}\n"));
+        warn(format_args!("warning: {}\n", in_switches(&warning)));
     }
 }
 

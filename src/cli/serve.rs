@@ -12,7 +12,7 @@ use lowkey::policy::AllowList;
 use lowkey::store::{Lifetime, Store, Uses};
 use lowkey::{Error, Model, Offer, Result, Server, ServerBuilder};
 
-use super::foreign::ImportOptions;
+use super::foreign::{ImportOptions, in_switches};
 use super::{
     LinkArgument, ModeArguments, Places, Reveal, TimeoutArgument, WidthsArgument, key, log, metrics, model, progress,
     runtime, say, size, warn,
@@ -305,7 +305,7 @@ fn check(models: &[(String, Model)], reveal: Reveal) -> Result<()> {
         let (network, architecture) = (model.network(), model.architecture());
         model::check_reveal(architecture, network.tensors()[architecture.output].elements(), reveal)?;
         if let Some(warning) = architecture.picture_warning().filter(|_| architecture.reads_pictures()) {
-            warn(format_args!("warning: for pictures: {warning}\n"));
+            warn(format_args!("warning: for pictures: {}\n", in_switches(&warning)));
         }
     }
     Ok(())

@@ -30,7 +30,7 @@ pub(super) fn refusal(bytes: &[u8]) -> Option<ImportProblem> {
     let own =
         bytes.get(8) == Some(&b'{') && bytes[..bytes.len().min(1 << 16)].windows(7).any(|part| part == b"lowkey.");
     if own {
-        let hint = "it needs no import: lowkey plan and lowkey serve take it as it is";
+        let hint = "it needs no import: it is read as it is";
         return Some(ImportProblem::File { reason: "a network of lowkey already".to_owned(), hint });
     }
     let (_, what, hint) = KINDS.iter().find(|(start, ..)| bytes.starts_with(start))?;

@@ -16,6 +16,7 @@
 //! multipliers, offsets and shifts that equal it on every reachable accumulator, or the file is refused. Files are untrusted:
 //! they are read with limits, into typed errors.
 
+pub mod advice;
 pub(crate) mod builder;
 pub(crate) mod erf;
 pub mod error;

@@ -11,7 +11,7 @@ use super::stop::Stop;
 use super::tensor::Element;
 use super::value::{Layout, Value};
 use crate::coding::{self, Coding, Dtype, Order, Step};
-use crate::import::{ImportProblem, Preprocessing};
+use crate::import::{ImportProblem, Preprocessing, advice};
 use crate::network;
 
 /// The input of the graph and what quantises it.
@@ -119,8 +119,8 @@ impl<'m> Input<'m> {
         let bytes = Preprocessing { scale: 1.0, over: 1.0, mean: vec![0.0], std: vec![1.0] };
         let preprocessing = match (coding.cast(), preprocessing) {
             (Some(_), Some(_)) => {
-                let hint = "do without --pixel-scale, --mean and --std";
-                return Err(Stop::new("the file's input are integers, which it normalises itself", hint));
+                let reason = "the file's input are integers, which it normalises itself";
+                return Err(Stop::new(reason, advice::PIXELS_AS_THEY_ARE));
             }
             (Some(Dtype::Uint(_)), None) => Some(&bytes),
             (_, preprocessing) => preprocessing,

@@ -121,7 +121,7 @@ pub(crate) fn import_beside(bytes: &[u8], folder: Option<&Path>, options: &Optio
     if !graph.nodes.iter().any(|node| is_quantised(node.op())) {
         let reason = "a float network: nothing in it is quantised".to_owned();
         let hint =
-            "quantise it first: lowkey quantise does, or onnxruntime's quantize_static; or train it with Brevitas";
+            "quantise it first: lowkey's quantiser does, or onnxruntime's quantize_static; or train it with Brevitas";
         return Err(attach(ImportProblem::File { reason, hint }, &report));
     }
     calm.iter().for_each(|op| report.count(op, Verdict::Dropped(operators::CALM)));

@@ -91,7 +91,10 @@ impl<'m, 'f> Walk<'m, 'f> {
         // Libraries of mathematics differ in the last bit.
         let Range { lo, hi } = self.builder.tensor(x.id).range;
         if !self.approximate && (lo..=hi).any(|value| stored(value, -1) != stored(value, 1)) {
-            return refuse("a value of its table is half way between two", "use other scales, or --approximate");
+            return refuse(
+                "a value of its table is half way between two",
+                "use other scales, or accept results that may differ (approximate)",
+            );
         }
         let made = self.pointwise(name, x, y, |value| stored(value, 0))?;
         self.define(operator, made);
@@ -105,7 +108,7 @@ impl<'m, 'f> Walk<'m, 'f> {
             return refuse("the runtime has no kernel for unsigned numbers", "export with signed integers");
         }
         if operator.code == model::ELU && self.rounding == Rounding::Double {
-            return refuse("the reference kernels have none", "--rounding xnnpack has one");
+            return refuse("the reference kernels have none", "round as XNNPACK does, which has one");
         }
         if operator.code == model::SQRT && self.builder.tensor(x.id).range.lo < 0 {
             return refuse("negative values reach it, which the runtime refuses", "put a RELU before it");

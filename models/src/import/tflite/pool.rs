@@ -8,6 +8,7 @@ use super::shape::bounded;
 use super::trouble::{Trouble, refuse};
 use super::value::{Quantisation, Value, quantisation};
 use super::walk::Walk;
+use crate::import::advice;
 use crate::import::report::Verdict;
 use crate::network::{Op, Range, Window};
 
@@ -135,7 +136,7 @@ impl<'m, 'f> Walk<'m, 'f> {
         if operator.code == model::SUM && self.rounding == Rounding::Double && x.clamp.lo < 0 {
             let reason =
                 "the reference kernel reads signed numbers as unsigned ones and adds up others than the file's";
-            return refuse(reason, "use --rounding xnnpack");
+            return refuse(reason, advice::AS_XNNPACK);
         }
         let mean = Mean::of(self.rounding, &x, Quantisation { scale, clamp }, [count, over]);
         let window = Window { kernel, ..Window::POINT };

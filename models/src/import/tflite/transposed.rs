@@ -97,7 +97,8 @@ impl<'m, 'f> Walk<'m, 'f> {
             Rounding::Single if !delegated && x.clamp.lo == 0 => {
                 let reason = "XNNPACK does not run it, for its strides are larger than its kernel, with SAME padding; the kernel \
                               that runs it rounds unsigned numbers by their places";
-                return refuse(reason, "use --rounding reference, signed numbers, or a kernel as large as the strides");
+                let hint = "round as the reference kernels do, use signed numbers, or a kernel as large as the strides";
+                return refuse(reason, hint);
             }
             Rounding::Single if !delegated => Rounding::Double,
             rounding => rounding,
