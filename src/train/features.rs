@@ -140,7 +140,7 @@ impl Extraction<'_> {
     ///
     /// # Errors
     /// When the network has no plan; those of the channel, and of a client that breaks a protocol.
-    pub(super) async fn server(self, before: &Network) -> Result<(Words, Demand)> {
+    pub(super) async fn server(&mut self, before: &Network) -> Result<(Words, Demand)> {
         // Of this training alone.
         let key = Key::drawn(&mut self.randomness.next_rng());
         let model = ServerModel::publish(before, Link::default(), &key, &|_, _| ())?;
@@ -166,7 +166,7 @@ impl Extraction<'_> {
     /// # Errors
     /// When the samples are not what the network reads; those of the channel, and of a server that breaks a protocol.
     pub(super) async fn client(
-        mut self,
+        &mut self,
         read: &(dyn Fn(&Input) -> Result<Inputs> + Send + Sync),
         order: &[u32],
     ) -> Result<(Words, Demand)> {
@@ -221,7 +221,7 @@ impl Extraction<'_> {
 
     /// t of shares of x.
     async fn scale(
-        mut self,
+        &mut self,
         party: Party,
         plan: &Plan,
         Scaling { spec, program, ring }: Scaling,

@@ -71,16 +71,7 @@ impl Run {
         let (digest, moment) = (terms.digest(), held.as_ref().map(Held::moment));
         let agreed = agree(channel, party, &terms.net, &terms.format, moment, &digest, fresh(&mut rng)).await;
         let agreed = agreed.map_err(|error| error.of(party))?;
-        let mut about = about.unwrap_or_else(|| {
-            let order = if party == Party::Client { fresh(&mut rng) } else { [0; 32] };
-            About {
-                samples: terms.samples,
-                digest: kept.digest,
-                order,
-                common: agreed.order(),
-                opened: Opened::default(),
-            }
-        });
+        let mut about = about.unwrap_or_else(|| begin(party, &terms, kept.digest, &agreed, &mut rng));
         // The peer may know of an opening that this party was stopped before.
         about.opened = terms.from.map_or(about.opened, |mark| mark.opened);
         let plan = plan(&terms, terms.rates[0], coins)?;
@@ -90,7 +81,6 @@ impl Run {
         let setup = measurement.finish(channel).stage;
         let (mut features, mut feature_coins) = (None, Recorded::default());
         if rows.is_none() && terms.net.is_on_features() {
-            let mut measurement = Measurement::start(channel, Stage::Offline);
             let told = |done| settings.told_of_features.iter().for_each(|told| told(done as u64, terms.samples));
             let extraction = Extraction {
                 channel,
@@ -101,9 +91,8 @@ impl Run {
                 coins: Some(&mut feature_coins).filter(|_| coins),
                 told: &told,
             };
-            let (own, demand) = extract(extraction, &part, kept.backbone.as_ref(), &about).await?;
-            measurement.charge(demand);
-            (rows, features) = (Some(own), Some(measurement.finish(channel).stage));
+            let (own, stage) = extract(extraction, &part, kept.backbone.as_ref(), &about).await?;
+            (rows, features) = (Some(own), Some(stage));
         }
         let plans = BTreeMap::from([(plan.rate, plan)]);
         let batches = Batches::of(Source::new(part, rows, &about));
@@ -231,18 +220,27 @@ fn trainer(
     Trainer::new(party, agreed, lattice, held).map_err(|error| error.of(party))
 }
 
-/// Shares of the features of all samples, by private inference.
+/// What a training that begins is about: its samples, in an order that is the client's secret and one that both parties know.
+fn begin(party: Party, terms: &Terms, digest: [u8; 32], agreed: &Agreed, rng: &mut impl Rng) -> About {
+    let order = if party == Party::Client { fresh(rng) } else { [0; 32] };
+    About { samples: terms.samples, digest, order, common: agreed.order(), opened: Opened::default() }
+}
+
+/// Shares of the features of all samples, by private inference, and what that took.
 async fn extract(
-    extraction: Extraction<'_>,
+    mut extraction: Extraction<'_>,
     part: &Part,
     backbone: Option<&Backbone>,
     about: &About,
-) -> Result<(Words, Demand)> {
-    match (part, backbone) {
-        (Part::Pictures(pictures), _) => extraction.client(&*pictures.read, &secret_order(pictures, about)).await,
-        (_, Some(backbone)) => extraction.server(backbone.before()).await,
-        _ => Err(Error::internal("a head without a network")),
-    }
+) -> Result<(Words, StageReport)> {
+    let mut measurement = Measurement::start(extraction.channel, Stage::Offline);
+    let (shares, demand) = match (part, backbone) {
+        (Part::Pictures(pictures), _) => extraction.client(&*pictures.read, &secret_order(pictures, about)).await?,
+        (_, Some(backbone)) => extraction.server(backbone.before()).await?,
+        _ => return Err(Error::internal("a head without a network")),
+    };
+    measurement.charge(demand);
+    Ok((shares, measurement.finish(extraction.channel).stage))
 }
 
 fn plan(terms: &Terms, rate: u8, coins: bool) -> Result<StepPlan> {

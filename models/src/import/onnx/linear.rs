@@ -292,32 +292,15 @@ impl<'m> Walk<'m> {
         let float = |magnitude: &[f64]| Float::of(products, magnitude, scales, |c| at(&weights.scale, c));
         let mut post = Vec::new();
         if !quantised_form && kind != FusedKind::MatMul && node.input(2).is_some() {
-            if merges(self) && self.has_zero_point(node, 2)? {
-                let reason = "a bias with a zero point, which ONNX Runtime takes for 0";
-                return Err(Stop::new(reason, "quantise it with a zero point of 0"));
-            }
-            match self.value(node, 2)? {
-                Value::Scaled(bias) if bias.ints.len() == channels && bias.is_in_units(&unit) => {
-                    sum.bias = bounded(&bias.ints)?;
+            match self.bias(node, channels, merges(self), &unit)? {
+                Bias::Integers(bias) => sum.bias = bias,
+                Bias::Rounded(bias) => {
+                    self.round_bias(&mut sum, &bias, alpha_times(alpha, input.unit), &weights.scale);
                 }
-                Value::Scaled(bias) if bias.is_of_integers() && merges(self) => {
-                    let reason = "a bias whose unit is not that of the products, of which ONNX Runtime takes the integers all the same";
-                    return Err(Stop::new(reason, "quantise it by the product of the units of input and weights"));
-                }
-                value => {
-                    let number = matches!(value, Value::Constant(_));
-                    let bias = value.constant().ok_or_else(|| Stop::new("a bias that is not constant", "fold it"))?;
-                    let bias = super::quantiser::per_channel(&bias.to_floats(), channels)
-                        .ok_or_else(|| Stop::new("a bias that is not one number per channel", "export it so"))?;
-                    finite(&bias)?;
-                    if number && merges(self) {
-                        self.round_bias(&mut sum, &bias, alpha_times(alpha, input.unit), &weights.scale);
-                    } else if let Some(whole) = whole_units(&bias, &unit, &float(&magnitude), &magnitude) {
-                        sum.bias = whole;
-                    } else {
-                        post.push(Post::Add(bias));
-                    }
-                }
+                Bias::Reals(bias) => match whole_units(&bias, &unit, &float(&magnitude), &magnitude) {
+                    Some(whole) => sum.bias = whole,
+                    None => post.push(Post::Add(bias)),
+                },
             }
         }
         let mut float = if whole { Float::whole(channels) } else { float(&self.magnitudes(&sum)) };
@@ -342,6 +325,36 @@ impl<'m> Walk<'m> {
         let unit = Rc::new((0..channels).map(unit).collect());
         let source = Source::Sum { unit, float: Rc::new(float), sum: Rc::new(sum) };
         Ok(Value::Real(Rc::new(Real { source, post, later: vec![], channels, layout, fused })))
+    }
+
+    /// The bias of a layer's products, input 2, whose units are `unit`. `merges`: ONNX Runtime has integers for the layer.
+    fn bias(
+        &mut self,
+        node: Node<'m>,
+        channels: usize,
+        merges: bool,
+        unit: &impl Fn(usize) -> f64,
+    ) -> Result<Bias, Stop> {
+        if merges && self.has_zero_point(node, 2)? {
+            let reason = "a bias with a zero point, which ONNX Runtime takes for 0";
+            return Err(Stop::new(reason, "quantise it with a zero point of 0"));
+        }
+        let value = match self.value(node, 2)? {
+            Value::Scaled(bias) if bias.ints.len() == channels && bias.is_in_units(unit) => {
+                return Ok(Bias::Integers(bounded(&bias.ints)?));
+            }
+            Value::Scaled(bias) if bias.is_of_integers() && merges => {
+                let reason = "a bias whose unit is not that of the products, of which ONNX Runtime takes the integers all the same";
+                return Err(Stop::new(reason, "quantise it by the product of the units of input and weights"));
+            }
+            value => value,
+        };
+        let number = matches!(value, Value::Constant(_));
+        let bias = value.constant().ok_or_else(|| Stop::new("a bias that is not constant", "fold it"))?;
+        let bias = super::quantiser::per_channel(&bias.to_floats(), channels)
+            .ok_or_else(|| Stop::new("a bias that is not one number per channel", "export it so"))?;
+        finite(&bias)?;
+        Ok(if number && merges { Bias::Rounded(bias) } else { Bias::Reals(bias) })
     }
 
     /// Whether ONNX Runtime has integers for a matrix behind which no quantiser stands: the accumulator, its bias in it, times one
@@ -546,6 +559,16 @@ impl<'m> Walk<'m> {
         let note = "biases of real numbers are rounded to whole units, as ONNX Runtime since 1.21 does it";
         self.builder.report.note(note);
     }
+}
+
+/// The bias of a layer.
+enum Bias {
+    /// In units of the products.
+    Integers(Vec<i64>),
+    /// Real numbers that ONNX Runtime rounds to units of the products.
+    Rounded(Vec<f32>),
+    /// Real numbers that it adds.
+    Reals(Vec<f32>),
 }
 
 /// A bias within the network's limits.
