@@ -1,5 +1,9 @@
 //! What a protocol spends of the correlations, by kind. Programs count it while they are recorded, plans sum it up, sessions
-//! are charged for it; a new kind is a field here, its pool a folder beside [`ot`](super::ot).
+//! are charged for it; a new kind that programs take from a pool is a field here, its pool a folder beside [`ot`](super::ot).
+//!
+//! Triples of the guarded mode are no field: no program takes them. Circuits do, from batches that are made for many slots, of OTs and with
+//! checks of their own, and that get those of opened slots back. [`guard::cost`](crate::guard::cost) counts them, and the OTs that they are
+//! made of.
 
 use super::ot::OtCount;
 use crate::party::Party;
