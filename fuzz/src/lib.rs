@@ -1,7 +1,7 @@
 //! Every decoder of bytes that a peer or a file gives, as a function of bytes that must not panic and must not take much memory.
 //!
 //! The bodies of the fuzz targets, and of the bounded run in `tests/decoders.rs`. Where bytes are accepted, they must mean what
-//! they say: encoding gives them back.
+//! they say: encoding gives them back. Words are in `docs/words.md`.
 
 mod files;
 mod messages;

@@ -1,7 +1,7 @@
 //! The Python package `lowkey`: what it has of Rust. Arrays travel as bytes with the name of their type; `lowkey/*.py` makes arrays of
 //! them, and is what people see.
 //!
-//! Whatever computes or waits does so without the interpreter's lock.
+//! Whatever computes or waits does so without the interpreter's lock. Words are in `docs/words.md`.
 
 mod arrays;
 mod client;

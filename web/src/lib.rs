@@ -1,4 +1,4 @@
-//! The client in a browser: what the page's worker calls. Docs: `docs/browser.md`.
+//! The client in a browser: what the page's worker calls. Docs: `docs/browser.md`; words are in `docs/words.md`.
 //!
 //! Everything that is secret stays within the module's memory, which is the worker's own: pixels come in, an answer goes out, and what a
 //! server sees are the frames that every client sends. Results are JSON.
