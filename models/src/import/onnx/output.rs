@@ -39,7 +39,7 @@ impl<'m> Walk<'m> {
         let shape = self.builder.tensor(id).shape;
         // What has no batch in front is told as the network has it.
         let dims = match &layout.dims(shape)[..] {
-            [1, rest @ ..] if rest.iter().product::<usize>() == shape.iter().product() && !rest.is_empty() => {
+            [1, rest @ ..] if rest.iter().product::<usize>() == shape.iter().product::<usize>() && !rest.is_empty() => {
                 rest.to_vec()
             }
             _ => shape.to_vec(),
