@@ -6,7 +6,9 @@ use std::sync::Arc;
 use lowkey_mpc::bits::Planes;
 use lowkey_mpc::carry::Part;
 use lowkey_mpc::channel::{Channel, FrameKind, Recorded, Way};
+use lowkey_mpc::dither::Dither;
 use lowkey_mpc::extend::Finish;
+use lowkey_mpc::fixed::refresh::Refresh;
 use lowkey_mpc::layout::{Layout, PoolLayout, Top};
 use lowkey_mpc::maxpool;
 use lowkey_mpc::ot::price::OTS_OF_SETUP;
@@ -15,7 +17,7 @@ use lowkey_mpc::party::{Party, Stage};
 use lowkey_mpc::program::{Program, Time, offline, online};
 use lowkey_mpc::requantise::{Clip, Spec};
 use lowkey_mpc::{
-    argmax, compare, convert, fixed, output, pooled, requantise, rescale, select, table, truncate, widen,
+    argmax, compare, convert, dither, fixed, output, pooled, requantise, rescale, select, table, truncate, widen,
 };
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
@@ -144,6 +146,9 @@ fn recorded() -> Vec<(&'static str, Vec<Program>)> {
     let clipped =
         |layout: &Layout, finish, (c, v)| vec![requantise::program_clipped(spec, clip, layout, finish, c, v).unwrap()];
     let rescaled = Spec { ell: 14, shift: 8, guard: 0, ..spec };
+    // What is left of it without its low bits is requantised as the last.
+    let tossed = Dither { spec: Spec { ell: 17, shift: 11, bits: 4, guard: 1 }, coin: 3 };
+    assert_eq!(tossed.cut().unwrap(), rescaled);
     let pooled = pooled::Spec { layer: spec, clip, window: 3 };
     let pool = |bits| maxpool::Spec { bits, window: 4, client: start, server: start };
     let between =
@@ -166,6 +171,7 @@ fn recorded() -> Vec<(&'static str, Vec<Program>)> {
             vec![requantise::program(Spec { ell: 9, shift: 5, bits: 1, guard: 1 }, &sign, upload).unwrap()],
         ),
         ("rescale", vec![rescale::program(rescaled, Clip::default(), &tabled, upload).unwrap()]),
+        ("dither", vec![dither::program(tossed, clip, &chained, upload).unwrap()]),
         ("max pool", vec![maxpool::program(pool(4), &chain(4), upload).unwrap()]),
         ("max pool of bits", vec![maxpool::program(pool(1), &[], share).unwrap()]),
         ("max pool before the clip", between.values.into_iter().chain([between.windows]).collect()),
@@ -181,6 +187,7 @@ fn of_training() -> Vec<(&'static str, Vec<Program>)> {
     let start = Time::START;
     let extended = fixed::extend::Spec { from: 10, to: 18, signed: true };
     let rectified = fixed::relu::Spec { from: 10, to: 18 };
+    let pooled = fixed::pool::Spec { window: 4, rings: rectified };
     let softmax = fixed::softmax::Spec { classes: 3, width: 16, fraction: 8, result: 10, to: 18 };
     let chains = fixed::softmax::Chains { game: chain(softmax.compared()), bound: chain(softmax.bounded()) };
     vec![
@@ -188,7 +195,29 @@ fn of_training() -> Vec<(&'static str, Vec<Program>)> {
         ("fixed rectifier", vec![fixed::relu::program(rectified, &chain(9), start, start).unwrap()]),
         ("fixed rectifier back", vec![fixed::relu::program_back(rectified, start, start).unwrap()]),
         ("fixed product", vec![fixed::multiply::program(24, 10, 2, start, start).unwrap()]),
+        ("fixed join", vec![fixed::join::program(16, 2).unwrap()]),
+        ("fixed pool", vec![fixed::pool::program(pooled, &chain(9), start, start).unwrap()]),
+        ("fixed pool back", vec![fixed::pool::program_back(pooled, start, start).unwrap()]),
         ("fixed softmax", vec![fixed::softmax::program(softmax, &chains, true).unwrap()]),
+    ]
+}
+
+/// What parties make of their shares and send nothing for: both have to draw the same numbers, in the same order.
+fn local() -> Vec<Row> {
+    let sums = |step: &dyn Fn(Party, &mut [u64], &mut Refresh)| {
+        [Party::Client, Party::Server].map(|party| {
+            let mut shares: Vec<u64> = (0..LANES as u64).map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
+            step(party, &mut shares, &mut Refresh::new(&[1; 32], &[2; 32], 3));
+            Sum::of(&shares.iter().flat_map(|share| share.to_le_bytes()).collect::<Vec<u8>>())
+        })
+    };
+    let spec = fixed::truncate::Spec { width: 18, dropped: 8 };
+    let refreshed = sums(&|party, shares, refresh| refresh.apply(party, shares));
+    let truncated = sums(&|party, shares, refresh| spec.apply(party, shares, refresh));
+    let columns = ["client's shares", "server's shares"];
+    vec![
+        Row::new("protocol fixed refresh", columns, refreshed),
+        Row::new("protocol fixed truncate", columns, truncated),
     ]
 }
 
@@ -199,6 +228,7 @@ pub fn rows() -> Vec<Row> {
             rows.push(programs(name, recorded).await);
         }
         rows.push(largest().await);
+        rows.extend(local());
         rows
     })
 }
