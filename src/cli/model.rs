@@ -64,7 +64,12 @@ pub fn spare(output: Option<&Path>, sources: &[&Path]) -> Result<()> {
 pub fn writable<'a>(outputs: impl IntoIterator<Item = &'a PathBuf>) -> Result<()> {
     // What is neither a file nor a folder, such as /dev/stdout, is written to as it is.
     let is_stream = |path: &Path| path.metadata().is_ok_and(|about| !about.is_file() && !about.is_dir());
-    outputs.into_iter().filter(|path| !is_stream(path)).try_for_each(|path| lowkey::train::check_target(path))
+    outputs.into_iter().filter(|path| !is_stream(path)).try_for_each(|path| match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
+            Err(Error::file(folder, std::io::ErrorKind::NotFound.into()))
+        }
+        _ => lowkey::train::check_target(path),
+    })
 }
 
 /// Reads inputs for a network; a warning where they are pixels and nothing says how the network reads them.

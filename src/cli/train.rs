@@ -4,7 +4,6 @@ mod data;
 mod door;
 mod record;
 
-use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -271,12 +270,7 @@ fn check(arguments: &Arguments) -> Result<()> {
             "--weights-to none leaves shares, and there is no file for them",
             "name it with --checkpoint",
         )),
-        (Some(output), true) => match output.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
-                Err(Error::file(folder, io::ErrorKind::NotFound.into()))
-            }
-            _ => train::check_target(output),
-        },
+        (Some(_), true) => model::writable(&arguments.output),
         (None, false) => Ok(()),
     }
 }

@@ -156,13 +156,19 @@ impl Canvas {
             Anchor::End => "end",
         };
         let weight = if ink.bold { " font-weight=\"bold\"" } else { "" };
-        let halo = if ink.halo { " stroke=\"#ffffff\" stroke-width=\"3\" paint-order=\"stroke\"" } else { "" };
         // Half the height of capitals below the middle.
         let base = y + 0.35 * ink.size;
         let (x, base, size) = (number(x), number(base), number(ink.size));
         let (Colour(colour), text) = (ink.colour, escaped(text));
+        if ink.halo {
+            let Colour(white) = WHITE;
+            self.put(format_args!(
+                "<text x=\"{x}\" y=\"{base}\" font-size=\"{size}\" fill=\"{white}\" stroke=\"{white}\" stroke-width=\"3\" \
+                 text-anchor=\"{anchor}\"{weight}>{text}</text>"
+            ));
+        }
         self.put(format_args!(
-            "<text x=\"{x}\" y=\"{base}\" font-size=\"{size}\" fill=\"{colour}\" text-anchor=\"{anchor}\"{weight}{halo}>{text}</text>"
+            "<text x=\"{x}\" y=\"{base}\" font-size=\"{size}\" fill=\"{colour}\" text-anchor=\"{anchor}\"{weight}>{text}</text>"
         ));
     }
 }
