@@ -188,7 +188,8 @@ impl Architecture {
     pub fn output_line(&self) -> String {
         match (&self.output_coding, self.output_scale) {
             (Some(coding), scale) => coding.line(scale),
-            (None, Some(scale)) => format!("integers, scale {}", short(scale)),
+            // A product of units, which is no number of a file.
+            (None, Some(scale)) => format!("integers, scale {}", short((scale as f32).into())),
             (None, None) => "integers, no scale".to_owned(),
         }
     }

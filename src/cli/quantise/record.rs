@@ -194,7 +194,7 @@ impl Record {
             let _ = match before.zip(*after) {
                 Some((before, after)) => writeln!(
                     text,
-                    "accuracy on {images} test images: {:.2} % before, {:.2} % after; the same class on {:.2} %",
+                    "accuracy on {images} test images: {:.2} % before, {:.2} % after;\nthe same class on {:.2} %",
                     percent(before),
                     percent(after),
                     percent(*same)
