@@ -52,7 +52,10 @@ fn every_document_that_a_comment_names_exists() {
 #[test]
 fn every_crate_says_where_its_words_are() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let is_crate = |file: &PathBuf| file.ends_with("src/lib.rs") && !file.starts_with(root.join("tests"));
+    // One has no words at all.
+    let other = [root.join("tests"), root.join("python/features")];
+    let is_crate =
+        |file: &PathBuf| file.ends_with("src/lib.rs") && !other.iter().any(|folder| file.starts_with(folder));
     let crates: Vec<PathBuf> = files(&["rs"]).into_iter().filter(is_crate).collect();
     assert!(crates.len() >= 8, "{crates:?}");
     for page in crates.into_iter().chain([root.join("README.md")]) {

@@ -66,7 +66,8 @@ pub fn writable<'a>(outputs: impl IntoIterator<Item = &'a PathBuf>) -> Result<()
     let is_stream = |path: &Path| path.metadata().is_ok_and(|about| !about.is_file() && !about.is_dir());
     outputs.into_iter().filter(|path| !is_stream(path)).try_for_each(|path| match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
-            Err(Error::file(folder, std::io::ErrorKind::NotFound.into()))
+            let problem = format!("there is no folder {}", folder.display());
+            Err(Error::file(path, std::io::Error::new(std::io::ErrorKind::NotFound, problem)))
         }
         _ => lowkey::train::check_target(path),
     })

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use super::record::{LATEST, seconds};
+use super::lifetime::{LATEST, seconds};
 use super::{Store, StoreError, files};
 use crate::randomness;
 

@@ -1,6 +1,10 @@
-//! How far a server's key is from its end.
+//! How far a server's key is from its end, and dates as files have them.
 
 use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The latest date that a record can have, in seconds since 1970: in the year 9000.
+pub(super) const LATEST: u64 = 221_845_392_000;
 
 /// How far a key is from its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,4 +28,9 @@ impl fmt::Display for Lifetime {
             Self::UsedUp => "2^32 inferences",
         })
     }
+}
+
+/// Seconds since 1970.
+pub(super) fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }

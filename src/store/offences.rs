@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::record::{LATEST, seconds};
+use super::lifetime::{LATEST, seconds};
 use super::{NotOffences, Store, StoreError, files};
 
 /// The version of the file.

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::key::{self, Fingerprint, Key};
-use super::lifetime::Lifetime;
+use super::lifetime::{LATEST, Lifetime, seconds};
 use super::{NotRecords, Store, StoreError, files};
 
 /// Most inferences under one key: the bound on failures in SECURITY.md counts on it.
@@ -81,11 +81,6 @@ impl Record {
     }
 }
 
-/// Seconds since 1970.
-pub(super) fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
-}
-
 /// The file: what is known of every key that was used here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -96,8 +91,6 @@ pub struct Records {
 
 /// The version of the file.
 const VERSION: u32 = 1;
-/// The latest date that a record can have, in seconds since 1970: in the year 9000.
-pub(super) const LATEST: u64 = 221_845_392_000;
 /// Longest file, in bytes: thousands of keys.
 const LARGEST: u64 = 1 << 20;
 

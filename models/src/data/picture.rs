@@ -42,7 +42,12 @@ pub(super) fn pixels(file: &[u8], input: &Input, fit: Fit) -> Result<Vec<u8>, Da
         picture = picture.without_colours();
     }
     if picture.colours != channels {
-        return Err(wrong_size([picture.colours, picture.height, picture.width], input));
+        let misfit = match channels {
+            1 => Misfit::Grey,
+            3 => Misfit::Colours,
+            _ => Misfit::Picture,
+        };
+        return Err(unfit([picture.colours, picture.height, picture.width], input, misfit));
     }
     if [picture.height, picture.width] != [height, width] {
         picture = picture.scaled(height, width)?;
@@ -65,13 +70,16 @@ fn check_size(colours: usize, [height, width]: [usize; 2], input: &Input, fit: F
     }
 }
 
+/// A picture whose size or colours are not the network's.
 fn wrong_size(found: [usize; 3], input: &Input) -> DataProblem {
     let misfit = match (found[0], input.shape[0]) {
-        // Of another size it may still be a grey one that was saved in colours, which is taken.
-        (3, 1) if found[1..] == input.shape[1..] => Misfit::Grey,
         (1, 3) => Misfit::Colours,
         _ => Misfit::Picture,
     };
+    unfit(found, input, misfit)
+}
+
+fn unfit(found: [usize; 3], input: &Input, misfit: Misfit) -> DataProblem {
     let wanted = format!("{} (channels x height x width)", sizes(&input.shape));
     DataProblem::Size { found: sizes(&found), wanted, misfit }
 }
