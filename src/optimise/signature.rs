@@ -18,55 +18,43 @@ pub fn of(architecture: &Architecture, skeleton: &Skeleton, node: Option<usize>)
         asked(architecture, skeleton, 0, &mut all);
         return all;
     };
-    match &architecture.nodes[node].op {
-        Op::Linear { .. } => made(architecture, skeleton, node, &mut all),
-        Op::Scale { .. }
-        | Op::Requantise { .. }
-        | Op::MaxPool { .. }
-        | Op::AvgPool { .. }
-        | Op::SumPool { .. }
-        | Op::Flatten { .. }
-        | Op::Concat { .. }
-        | Op::Select { .. }
-        | Op::Table { .. } => {
-            for source in before(architecture, node) {
-                match &architecture.nodes[source].op {
-                    Op::Linear { .. } => made(architecture, skeleton, source, &mut all),
-                    Op::Scale { .. }
-                    | Op::Requantise { .. }
-                    | Op::MaxPool { .. }
-                    | Op::AvgPool { .. }
-                    | Op::SumPool { .. }
-                    | Op::Flatten { .. }
-                    | Op::Concat { .. }
-                    | Op::Select { .. }
-                    | Op::Table { .. } => all.extend([skeleton.by[source].into(), tossed(skeleton, source)]),
-                }
-            }
-            asked(architecture, skeleton, node + 1, &mut all);
+    if is_linear(architecture, node) {
+        made(architecture, skeleton, node, &mut all);
+        return all;
+    }
+    for source in before(architecture, node) {
+        if is_linear(architecture, source) {
+            made(architecture, skeleton, source, &mut all);
+        } else {
+            all.extend([skeleton.by[source].into(), tossed(skeleton, source)]);
         }
     }
+    asked(architecture, skeleton, node + 1, &mut all);
     all
 }
 
 /// The linear nodes on which the signature of a node depends.
 pub fn linear(architecture: &Architecture, node: Option<usize>) -> BTreeSet<usize> {
     let mut all = node.map_or_else(BTreeSet::new, |node| before(architecture, node));
-    all.retain(|node| matches!(architecture.nodes[*node].op, Op::Linear { .. }));
-    if !node.is_some_and(|node| matches!(architecture.nodes[node].op, Op::Linear { .. })) {
+    all.retain(|&node| is_linear(architecture, node));
+    if !node.is_some_and(|node| is_linear(architecture, node)) {
         let readers = readers(architecture, node.map_or(0, |node| node + 1));
         all.extend(readers.into_iter().map(|(reader, _)| reader));
     }
     all
 }
 
+/// Whether a node makes sums; all others read what was made of some.
+fn is_linear(architecture: &Architecture, node: usize) -> bool {
+    matches!(architecture.nodes[node].op, Op::Linear { .. })
+}
+
 /// The requantisations whose results a node reads, and the linear nodes behind them, or the node itself.
 fn before(architecture: &Architecture, node: usize) -> BTreeSet<usize> {
     let (mut seen, mut waiting) = (BTreeSet::from([node]), vec![node]);
     while let Some(node) = waiting.pop() {
-        let op = &architecture.nodes[node].op;
-        if !matches!(op, Op::Linear { .. }) {
-            let makers = op.inputs().into_iter().filter_map(|input| input.checked_sub(1));
+        if !is_linear(architecture, node) {
+            let makers = architecture.nodes[node].op.inputs().into_iter().filter_map(|input| input.checked_sub(1));
             waiting.extend(makers.filter(|&maker| seen.insert(maker)));
         }
     }

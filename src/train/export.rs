@@ -160,17 +160,9 @@ pub(super) fn masters(net: &Net, format: &Format, from: &Network) -> Result<Vec<
 /// What the weights of a network stand for, if its layers are those of `net`.
 fn read(net: &Net, format: &Format, from: &Network) -> Option<Vec<Vec<i64>>> {
     let architecture = from.architecture();
-    let shifts = architecture.nodes.iter().filter_map(|node| match &node.op {
-        Op::Requantise { shift, .. } => shift.first(),
-        Op::Linear { .. }
-        | Op::Scale { .. }
-        | Op::MaxPool { .. }
-        | Op::AvgPool { .. }
-        | Op::SumPool { .. }
-        | Op::Flatten { .. }
-        | Op::Concat { .. }
-        | Op::Select { .. }
-        | Op::Table { .. } => None,
+    let shifts = architecture.nodes.iter().filter_map(|node| {
+        let Op::Requantise { shift, .. } = &node.op else { return None };
+        shift.first()
     });
     let mut shifts = shifts.map(|shift| u8::try_from(*shift).ok());
     let mut layers = from.weights().linear.iter().flatten();

@@ -1,7 +1,7 @@
 //! Training on shares: fixed point with explicit coins, so that a plaintext twin repeats a run bit for bit.
 //!
-//! Softmax cross-entropy over dense layers and convolutions with rectifiers and max pools, batches of 128, stochastic gradient descent with momentum 29/32 and a rate of
-//! 2^-j. What is computed is defined in integers (`twin`); who holds a share of what is another matter.
+//! Softmax cross-entropy over dense layers and convolutions with rectifiers and max pools, batches of 128, stochastic gradient descent with
+//! momentum 29/32 and a rate of 2^-j. What is computed is defined in integers (`twin`); who holds a share of what is another matter.
 //!
 //! ```no_run
 //! # async fn own(stream: impl lowkey::Stream + 'static, net: lowkey::train::Net) -> lowkey::Result<()> {

@@ -208,15 +208,13 @@ impl<P: Products> Pass<'_, P> {
         let net = &self.plan.net;
         let (k, n) = (net.inputs(layer), net.outputs(layer));
         let weights = &weights[..k * n];
-        let back = match net
-            .maps(layer)
-            .map(|maps| (maps, maps.transposed(n).expect("convolutions behind the first have a stride of 1")))
-        {
+        let back = match net.maps(layer) {
             None => {
                 let w = Zeroizing::new(transpose(weights, n));
                 self.product(layer, Kind::Back, delta, &w).await?
             }
-            Some((maps, outputs)) => {
+            Some(maps) => {
+                let outputs = maps.transposed(n).expect("convolutions behind the first have a stride of 1");
                 let d = Zeroizing::new(outputs.columns(delta));
                 let w = Zeroizing::new(maps.turned(weights, n));
                 self.product(layer, Kind::Back, &d, &w).await?
