@@ -1,8 +1,11 @@
-from typing import final, type_check_only
+from typing import TypeAlias, final, type_check_only
 
 from typing_extensions import Self
 
 __all__ = ["Answer", "Client", "Model", "Server", "bundled", "command", "models"]
+
+# Means, deviations, whose rounding, and whether approximations are accepted.
+_Said: TypeAlias = tuple[list[float] | None, list[float] | None, str | None, bool]
 
 @final
 class Answer:
@@ -41,13 +44,9 @@ class _Reads:
 @final
 class Model(_Reads):
     @staticmethod
-    def open(
-        path: str, mean: list[float] | None, std: list[float] | None, rounding: str | None, approximate: bool
-    ) -> Model: ...
+    def open(path: str, options: _Said) -> Model: ...
     @staticmethod
-    def from_bytes(
-        data: bytes, mean: list[float] | None, std: list[float] | None, rounding: str | None, approximate: bool
-    ) -> Model: ...
+    def from_bytes(data: bytes, options: _Said) -> Model: ...
     def to_bytes(self) -> bytes: ...
     @staticmethod
     def quantise(

@@ -78,7 +78,7 @@ class Model(Described):
         return {**self.__dict__, "_inner": self._inner.to_bytes(), "_notes": self.notes}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _inner=_lowkey.Model.from_bytes(state["_inner"], None, None, None, False))
+        self.__dict__.update(state, _inner=_lowkey.Model.from_bytes(state["_inner"], (None, None, None, False)))
 
     def __repr__(self) -> str:
         return f"<lowkey.Model {self.name}: {self.input} -> {self.output}>"
@@ -109,9 +109,9 @@ def load(
     named = names(classes)
     options = (listed(mean), listed(std), rounding, approximate)
     if isinstance(path, (str, os.PathLike)):
-        inner = _lowkey.Model.open(os.fspath(path), *options)
+        inner = _lowkey.Model.open(os.fspath(path), options)
     else:
-        inner = _lowkey.Model.from_bytes(_bytes(path), *options)
+        inner = _lowkey.Model.from_bytes(_bytes(path), options)
     return Model(inner if named is None else inner.with_classes(named))
 
 

@@ -22,6 +22,9 @@ pub fn link_of(name: &str) -> PyResult<Link> {
     name.parse().map_err(|what| usage(format!("link {name:?}: {what}"), "name one of them"))
 }
 
+/// What a file does not say: means, deviations, whose rounding, and whether approximations are accepted.
+type Said = (Option<Vec<f32>>, Option<Vec<f32>>, Option<String>, bool);
+
 /// Name, shifts, error.
 type Layer = (String, Vec<u32>, f64);
 
@@ -35,31 +38,15 @@ pub fn bundled() -> Vec<&'static str> {
 impl Model {
     /// Of a file, or of the bundled model of that name.
     #[staticmethod]
-    #[pyo3(signature = (path, mean, std, rounding, approximate))]
-    fn open(
-        py: Python<'_>,
-        path: PathBuf,
-        mean: Option<Vec<f32>>,
-        std: Option<Vec<f32>>,
-        rounding: Option<&str>,
-        approximate: bool,
-    ) -> PyResult<Self> {
-        let options = options(mean, std, rounding, approximate)?;
+    fn open(py: Python<'_>, path: PathBuf, options: Said) -> PyResult<Self> {
+        let options = said(options)?;
         py.detach(|| lowkey::Model::open_with(path, &options)).map(Self).map_err(raised)
     }
 
     /// Of the bytes of a file.
     #[staticmethod]
-    #[pyo3(signature = (data, mean, std, rounding, approximate))]
-    fn from_bytes(
-        py: Python<'_>,
-        data: &[u8],
-        mean: Option<Vec<f32>>,
-        std: Option<Vec<f32>>,
-        rounding: Option<&str>,
-        approximate: bool,
-    ) -> PyResult<Self> {
-        let options = options(mean, std, rounding, approximate)?;
+    fn from_bytes(py: Python<'_>, data: &[u8], options: Said) -> PyResult<Self> {
+        let options = said(options)?;
         py.detach(|| lowkey::Model::from_bytes_with(data, &options)).map(Self).map_err(raised)
     }
 
@@ -183,12 +170,7 @@ impl Model {
 }
 
 /// What a file does not say.
-fn options(
-    mean: Option<Vec<f32>>,
-    std: Option<Vec<f32>>,
-    rounding: Option<&str>,
-    approximate: bool,
-) -> PyResult<Options> {
+fn said((mean, std, rounding, approximate): Said) -> PyResult<Options> {
     let preprocessing = match (mean, std) {
         (None, None) => None,
         (mean, std) => Some(Preprocessing {
@@ -198,7 +180,7 @@ fn options(
             std: std.unwrap_or_else(|| vec![1.0]),
         }),
     };
-    let tflite = match rounding {
+    let tflite = match rounding.as_deref() {
         None | Some("reference") => tflite::Rounding::Double,
         Some("xnnpack") => tflite::Rounding::Single,
         Some(other) => return Err(usage(format!("rounding {other:?}"), "expected reference or xnnpack")),

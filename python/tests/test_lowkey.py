@@ -270,8 +270,8 @@ def test_other_threads_run_meanwhile(tmp_path: Path, digits: lowkey.Model, image
     (tmp_path / "digits.lowkey").write_bytes(data)
     options = (None, None, None, False)
     # Steps of Rust alone, since Python around them lets go of the lock too.
-    assert others_run(lambda: _lowkey.Model.from_bytes(data, *options))
-    assert others_run(lambda: _lowkey.Model.open(str(tmp_path / "digits.lowkey"), *options))
+    assert others_run(lambda: _lowkey.Model.from_bytes(data, options))
+    assert others_run(lambda: _lowkey.Model.open(str(tmp_path / "digits.lowkey"), options))
     assert others_run(lambda: digits._inner.answers(values, "uint8"))
     assert others_run(lambda: digits._inner.plan("lan"))
     with lowkey.serve(digits) as server, lowkey.Client(server.address) as client:
