@@ -70,7 +70,7 @@ fn check_size(colours: usize, [height, width]: [usize; 2], input: &Input, fit: F
     }
 }
 
-/// A picture whose size or colours are not the network's.
+/// A picture of another size than the network's.
 fn wrong_size(found: [usize; 3], input: &Input) -> DataProblem {
     let misfit = match (found[0], input.shape[0]) {
         (1, 3) => Misfit::Colours,
@@ -79,6 +79,7 @@ fn wrong_size(found: [usize; 3], input: &Input) -> DataProblem {
     unfit(found, input, misfit)
 }
 
+/// A picture that is not what the network reads.
 fn unfit(found: [usize; 3], input: &Input, misfit: Misfit) -> DataProblem {
     let wanted = format!("{} (channels x height x width)", sizes(&input.shape));
     DataProblem::Size { found: sizes(&found), wanted, misfit }

@@ -294,8 +294,9 @@ fn in_order(real: &Real<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Roundings of biases, in units of the outputs: no more is wanted, and no more is accepted unasked. What floats themselves are off by is
-/// not told.
+/// Roundings of biases, in units of the outputs: no more is wanted.
 const FINE: f64 = 1.0 / 4096.0;
+/// No more is accepted unasked.
 const COARSE: f64 = 1.0 / 64.0;
+/// No more is left untold: floats themselves are off by as much.
 const TOLD: f64 = 1e-6;
