@@ -258,7 +258,7 @@ def pixels_of(
 def compiled(network: QuantisedNet, name: str, classes: Sequence[str], pixels: Pixels | None) -> _lowkey.Model:
     """The model that `lowkey` serves."""
     data = exported(network, name=name, classes=classes, pixels=pixels)
-    return _lowkey.Model.from_bytes(data, None, None, None, False)
+    return _lowkey.Model.from_bytes(data, (None, None, None, False))
 
 
 @torch.no_grad()
