@@ -166,7 +166,7 @@ fn fixed_point(c: &mut Criterion) {
 
     let spec = softmax::Spec { classes: 10, width: 13, fraction: 4, result: 5, to: 19 };
     let choices = Search::new(0.73).softmax(spec).expect("a softmax");
-    let program = softmax::program(spec, pick(&choices, 40), false).expect("found by the search");
+    let program = softmax::program(spec, pick(&choices, 40), softmax::More::default()).expect("found by the search");
     stages(c, &mut pool, "softmax of 10, 128 samples", program, 128);
 }
 

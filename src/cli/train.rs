@@ -15,17 +15,18 @@ use lowkey::net::{self, Listener, ServerIdentity, Stream};
 use lowkey::policy::Refusal;
 use lowkey::shape::shape;
 use lowkey::train::{
-    self, Cost, FeatureCost, Net, Part, Progress, Rehearsal, Samples, Settings, Told, ToldOfFeatures, Trained, Wish,
+    self, Cost, FeatureCost, Net, Part, Progress, Rehearsal, Score, Settings, Told, ToldOfFeatures, Trained, Wish,
 };
 use lowkey::{Error, Model, Result};
 use lowkey_models::{Labelled, Network};
 use lowkey_mpc::error::Error as ProtocolError;
+use serde::Serialize;
 
 use super::infer::TrustArguments;
 use super::{TimeoutArgument, model, print_json, progress, runtime, say, serve, warn};
 use data::Data;
 use door::Door;
-use record::{PlanRecord, Record, RehearsalRecord, StepRecord};
+use record::{EpochRecord, EvaluationRecord, PlanRecord, Record, RehearsalRecord, StepRecord};
 
 #[derive(Args)]
 #[command(
@@ -39,16 +40,21 @@ pub struct Arguments {
     /// Be the data owner; the model owner, host:port.
     #[arg(long, group = "role", value_name = "ADDR", requires = "data")]
     server: Option<String>,
-    /// Train in the clear, with the data alone: what accuracy to expect, and whether all values keep to their ranges.
+    /// Train in the clear, with the data alone: what accuracy to expect, and whether all values keep to their ranges. With --net head by whoever
+    /// has the network of --model, and samples like those of the data owner.
     #[arg(long, group = "role", requires = "data")]
     rehearse: bool,
-    /// Show what a training would send, and do nothing.
+    /// Show what a training, or with --evaluate an evaluation, would send, and do nothing.
     #[arg(long, group = "role", conflicts_with_all = ["data", "output", "checkpoint"])]
     plan: bool,
-    /// With --plan: how many samples an epoch has.
+    /// With --plan: how many samples an epoch has, or an evaluation.
     #[arg(long, default_value_t = 60_000, value_name = "N", requires = "plan",
           value_parser = clap::value_parser!(u64).range(128..=1 << 26))]
     samples: u64,
+    /// Train nothing: tell how a network does whose weights are shares, in the checkpoints of both parties. The data owner measures on t10k-... of
+    /// a folder, or on a file of images with --labels.
+    #[arg(long, conflicts_with_all = ["rehearse", "output", "weights_to", "epochs", "rate", "every", "resume", "reopen"])]
+    evaluate: bool,
     /// What is trained; both parties have to say the same. A is 784-128-128-10; C two convolutions of 20 and 50 maps with max pools, 500, 10; D a
     /// convolution of 5 maps, 100, 10; head a new last layer for the network of --model; others are dense layers by their numbers of values, as
     /// in 64-32-10.
@@ -71,11 +77,15 @@ pub struct Arguments {
     #[arg(long, value_name = "J,J", value_delimiter = ',', value_parser = parse_rate)]
     rate: Option<Vec<u8>>,
     /// Who gets the trained weights; both parties have to say the same. With none they stay shares, in the checkpoints.
-    #[arg(long, value_enum, default_value_t)]
-    weights_to: WeightsTo,
+    #[arg(long, value_enum, default_value = "server", value_name = "WHO")]
+    weights_to: Receivers,
+    /// Who is told after each epoch how many of its samples were right, and the mean loss; or the same of an evaluation. Both parties have to say
+    /// the same.
+    #[arg(long, value_enum, default_value = "none", value_name = "WHO", conflicts_with = "rehearse")]
+    score_to: Receivers,
     /// Model owner: go on from the weights of this file, which a training wrote; random ones unless given. With --net head: the network whose last
     /// layer is trained anew.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["server", "rehearse"])]
+    #[arg(long, value_name = "FILE", conflicts_with = "server")]
     model: Option<PathBuf>,
     /// Where the trained network goes, for whom the weights are.
     #[arg(short, long, value_name = "FILE")]
@@ -108,11 +118,10 @@ pub struct Arguments {
     json: bool,
 }
 
-/// Who gets the trained weights.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum WeightsTo {
+/// Who gets the trained weights, or is told a score.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Receivers {
     /// The model owner.
-    #[default]
     Server,
     /// The data owner.
     Client,
@@ -122,13 +131,13 @@ enum WeightsTo {
     None,
 }
 
-impl From<WeightsTo> for train::WeightsTo {
-    fn from(weights_to: WeightsTo) -> Self {
-        match weights_to {
-            WeightsTo::Server => Self::Server,
-            WeightsTo::Client => Self::Client,
-            WeightsTo::Both => Self::Both,
-            WeightsTo::None => Self::None,
+impl From<Receivers> for train::Receivers {
+    fn from(receivers: Receivers) -> Self {
+        match receivers {
+            Receivers::Server => Self::Server,
+            Receivers::Client => Self::Client,
+            Receivers::Both => Self::Both,
+            Receivers::None => Self::None,
         }
     }
 }
@@ -150,13 +159,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     // What is wrong with it is found before anybody is asked.
     let (part, held_out) = part(&arguments)?;
     if arguments.rehearse {
-        let Part::Data(samples) = &part else {
-            return Err(Error::usage(
-                "a head cannot be rehearsed",
-                "leave --rehearse out: the data owner does not have the features",
-            ));
-        };
-        return rehearse(&arguments, samples, held_out);
+        return rehearse(&arguments, &part, held_out);
     }
     settings(&arguments, None).check(&part)?;
     let runtime = runtime()?;
@@ -167,7 +170,10 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         }
     });
     runtime.shutdown_background();
-    report(&arguments, outcome?, held_out)?;
+    match arguments.evaluate {
+        true => show(arguments.json, &EvaluationRecord::new(&outcome?), EvaluationRecord::text)?,
+        false => report(&arguments, outcome?, held_out)?,
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -180,7 +186,10 @@ fn headless() -> Error {
 fn part(arguments: &Arguments) -> Result<(Part, Option<Labelled>)> {
     let labels = arguments.labels.as_deref();
     Ok(match &arguments.data {
-        Some(path) if arguments.net.is_on_features() => (Part::Pictures(data::pictures(path, labels)?), None),
+        Some(path) if arguments.net.is_on_features() => {
+            (Part::Pictures(data::pictures(path, labels, arguments.evaluate)?), None)
+        }
+        Some(path) if arguments.evaluate => (Part::Data(data::held_out(path, labels, &arguments.net)?), None),
         Some(path) => {
             let Data { samples, held_out } = Data::read(path, labels, &arguments.net)?;
             (Part::Data(samples), held_out)
@@ -195,13 +204,35 @@ fn network(file: &PathBuf) -> Result<Box<Network>> {
     Ok(Box::new(Model::open(file)?.network().clone()))
 }
 
-/// The data owner's training alone.
-fn rehearse(arguments: &Arguments, samples: &Samples, held_out: Option<Labelled>) -> Result<ExitCode> {
+/// A training by one party alone.
+fn rehearse(arguments: &Arguments, part: &Part, held_out: Option<Labelled>) -> Result<ExitCode> {
     let bar = progress::callback("rehearsing");
-    let told = |done, steps| bar(done as usize, steps as usize);
-    let Rehearsal { network, steps, overflows, spare_bits } =
-        train::rehearse(&settings(arguments, None).wish, samples, told)?;
-    let mut record = RehearsalRecord::new(&arguments.net, samples.len(), steps, overflows, spare_bits);
+    let told = |done, steps, score: Option<Score>| {
+        bar(done as usize, steps as usize);
+        if let Some(score) = score {
+            let epoch = EpochRecord::new(done, steps, arguments.epochs.unwrap_or(1), &score);
+            // A rehearsal goes on if nobody reads this.
+            let _ = show(arguments.json, &epoch, EpochRecord::text);
+        }
+    };
+    let wish = settings(arguments, None).wish;
+    let (samples, rehearsal) = match (part, &arguments.model) {
+        (Part::Data(samples), None) => (samples.len(), train::rehearse(&wish, samples, told)?),
+        (Part::Pictures(pictures), Some(file)) => {
+            let of_features = told_of_features();
+            let of_features = |done, samples| of_features(done, samples);
+            (pictures.count(), train::rehearse_head(&wish, network(file)?.as_ref(), pictures, of_features, told)?)
+        }
+        (Part::Pictures(_), None) => {
+            return Err(Error::usage(
+                "the rehearsal of a head, and no network that it belongs to",
+                "name that with --model; a data owner that does not have it cannot rehearse",
+            ));
+        }
+        _ => return Err(Error::usage("a rehearsal that goes on from a --model", "leave --model out")),
+    };
+    let Rehearsal { network, steps, overflows, spare_bits } = rehearsal;
+    let mut record = RehearsalRecord::new(&arguments.net, samples, steps, overflows, spare_bits);
     let model = Model::from(network);
     if let Some(output) = &arguments.output {
         model.write(output)?;
@@ -209,11 +240,7 @@ fn rehearse(arguments: &Arguments, samples: &Samples, held_out: Option<Labelled>
     if let Some(data) = held_out {
         record.measured(super::eval::right(model.network(), &data, data.inputs.len())?.0, data.inputs.len());
     }
-    if arguments.json {
-        print_json(&record)?
-    } else {
-        say(record.text())?
-    }
+    show(arguments.json, &record, RehearsalRecord::text)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -233,14 +260,11 @@ fn plan(arguments: &Arguments) -> Result<ExitCode> {
         }
     };
     let net = features.as_ref().map_or(&arguments.net, |features| &features.head);
-    let cost = Cost::of_step(net, rate);
+    let score = arguments.score_to != Receivers::None;
+    let cost = if arguments.evaluate { Cost::of_evaluation(net) } else { Cost::of_step(net, rate, score) };
     let cost = cost.map_err(|error| Error::usage(format!("{net}: {error}"), "give another network or rate"))?;
-    let record = PlanRecord::new(net, arguments.samples, &cost, features.as_ref());
-    if arguments.json {
-        print_json(&record)?
-    } else {
-        say(record.text())?
-    }
+    let record = PlanRecord::new(net, arguments.samples, &cost, features.as_ref(), arguments.evaluate);
+    show(arguments.json, &record, PlanRecord::text)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -255,8 +279,11 @@ fn check(arguments: &Arguments) -> Result<()> {
     if arguments.rehearse {
         return model::writable(&arguments.output);
     }
+    if arguments.evaluate {
+        return check_evaluation(arguments);
+    }
     let party = if arguments.listen.is_some() { lowkey::Party::Server } else { lowkey::Party::Client };
-    let weights_to = train::WeightsTo::from(arguments.weights_to);
+    let weights_to = train::Receivers::from(arguments.weights_to);
     match (&arguments.output, weights_to.reaches(party)) {
         (None, true) => Err(Error::usage(
             format!("--weights-to {weights_to} gives this party the weights, and there is no file for them"),
@@ -266,7 +293,7 @@ fn check(arguments: &Arguments) -> Result<()> {
             format!("--weights-to {weights_to} gives this party no weights"),
             "leave --output out, or say --weights-to both at both parties",
         )),
-        (None, false) if weights_to == train::WeightsTo::None && arguments.checkpoint.is_none() => Err(Error::usage(
+        (None, false) if weights_to == train::Receivers::None && arguments.checkpoint.is_none() => Err(Error::usage(
             "--weights-to none leaves shares, and there is no file for them",
             "name it with --checkpoint",
         )),
@@ -275,18 +302,40 @@ fn check(arguments: &Arguments) -> Result<()> {
     }
 }
 
+fn check_evaluation(arguments: &Arguments) -> Result<()> {
+    let refuse = |what: &str, hint| Err(Error::usage(what, hint));
+    if arguments.checkpoint.is_none() {
+        return refuse("an evaluation, and no shares of weights", "name this party's checkpoint with --checkpoint");
+    }
+    if arguments.score_to == Receivers::None {
+        return refuse("an evaluation that nobody is told of", "say --score-to server, client or both at both parties");
+    }
+    if arguments.model.is_some() && !arguments.net.is_on_features() {
+        return refuse(
+            "an evaluation of the weights of a --model",
+            "leave --model out: the weights are those of the checkpoints; `lowkey eval` measures a network in the clear",
+        );
+    }
+    Ok(())
+}
+
 fn settings(arguments: &Arguments, told: Option<Told>) -> Settings {
-    let wish = Wish {
-        net: arguments.net.clone(),
-        weights_to: arguments.weights_to.into(),
-        epochs: arguments.epochs,
-        rates: arguments.rate.clone(),
-        every: arguments.every,
-        reopen: arguments.reopen,
+    let (net, score_to) = (arguments.net.clone(), arguments.score_to.into());
+    let wish = match arguments.evaluate {
+        true => Wish::to_evaluate(net, score_to),
+        false => Wish {
+            weights_to: arguments.weights_to.into(),
+            score_to,
+            epochs: arguments.epochs,
+            rates: arguments.rate.clone(),
+            every: arguments.every,
+            reopen: arguments.reopen,
+            ..Wish::new(net)
+        },
     };
     Settings {
         checkpoint: arguments.checkpoint.clone(),
-        resume: arguments.resume,
+        resume: arguments.resume || arguments.evaluate,
         limits: arguments.timeout.limits(),
         told,
         told_of_features: arguments.net.is_on_features().then(told_of_features),
@@ -308,7 +357,7 @@ async fn take_part(arguments: &Arguments, address: &str, part: Part) -> Result<T
         Some(link) => Box::new(shape(stream, link)),
         None => stream,
     };
-    train::train(stream, part, settings(arguments, Some(told(arguments.json)))).await
+    train::train(stream, part, settings(arguments, Some(told(arguments)))).await
 }
 
 /// The model owner's session: with the first who speaks of a training.
@@ -334,7 +383,7 @@ async fn host(arguments: &Arguments, address: &str, part: Part) -> Result<Traine
         let begun = Arc::new(AtomicBool::new(false));
         let outcome = async {
             let met = door.next(&listener, arguments.timeout.limits()).await?;
-            let told = told(arguments.json);
+            let told = told(arguments);
             let mut settings = settings(arguments, None);
             let of_features = settings.told_of_features.take();
             let [first, later] = [begun.clone(), begun.clone()];
@@ -375,14 +424,14 @@ fn is_stranger(error: &Error) -> bool {
 }
 
 /// Draws a bar, and says what an epoch took.
-fn told(json: bool) -> Told {
-    let bar = progress::callback("training");
+fn told(arguments: &Arguments) -> Told {
+    let (json, evaluate) = (arguments.json, arguments.evaluate);
+    let bar = progress::callback(if evaluate { "evaluating" } else { "training" });
     Arc::new(move |progress: &Progress| {
         bar(progress.done as usize, progress.steps as usize);
-        if progress.done.is_multiple_of(progress.steps_per_epoch) {
-            let record = StepRecord::new(progress);
+        if !evaluate && progress.done.is_multiple_of(progress.steps_per_epoch) {
             // A training goes on if nobody reads this.
-            let _ = if json { print_json(&record) } else { say(record.text()) };
+            let _ = show(json, &StepRecord::new(progress), StepRecord::text);
         }
     })
 }
@@ -398,5 +447,10 @@ fn report(arguments: &Arguments, trained: Trained, held_out: Option<Labelled>) -
             record.measured(super::eval::right(model.network(), &data, data.inputs.len())?.0, data.inputs.len());
         }
     }
-    if arguments.json { print_json(&record) } else { say(record.text()) }
+    show(arguments.json, &record, Record::text)
+}
+
+/// As an object or as text.
+fn show<R: Serialize>(json: bool, record: &R, text: impl Fn(&R) -> String) -> Result<()> {
+    if json { print_json(record) } else { say(text(record)) }
 }

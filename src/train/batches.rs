@@ -40,9 +40,13 @@ impl Source {
         }
     }
 
-    /// The order of an epoch's samples.
+    /// The order of an epoch's samples. Of an evaluation that in which they are, and the first one until the last batch is full.
     fn order(&self, epoch: u64, terms: &Terms, about: &About) -> Vec<u32> {
         match self {
+            _ if terms.evaluates => {
+                let full = terms.steps_per_epoch() as usize * BATCH;
+                (0..).take(terms.samples as usize).chain(std::iter::repeat(0)).take(full).collect()
+            }
             Self::Nothing => Vec::new(),
             Self::Samples(samples) => samples.order(&about.order, epoch),
             Self::Features(..) => shuffled(terms.samples as usize, &about.common, epoch),

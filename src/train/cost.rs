@@ -6,7 +6,8 @@ use lowkey_mpc::demand::Demand;
 
 use super::format::{Format, Net};
 use super::lattice::ProductCost;
-use super::plan::{FLIGHTS, StepPlan};
+use super::plan::{Aim, FLIGHTS, StepPlan};
+use super::terms::RATE;
 use crate::report::charged_bytes;
 
 /// Why there is no cost: the network does not train at this rate, or a product fits no parameter set.
@@ -33,6 +34,8 @@ pub struct Cost {
     pub extensions: u64,
     /// The softmax.
     pub softmax: u64,
+    /// The score, where one is told; its opening, once an epoch, not counted.
+    pub score: u64,
     /// Headers of frames.
     pub headers: u64,
     /// All of these: what the sockets see of a step, but for batches of OTs.
@@ -54,12 +57,24 @@ pub(super) fn answers(plan: &StepPlan) -> Result<(Answers, ProductCost), PlanErr
 }
 
 impl Cost {
-    /// Of a step at the rate 2^-`rate`.
+    /// Of a step at the rate 2^-`rate`; with `score` somebody is told one after each epoch.
     ///
     /// # Errors
     /// [`CostError`] if there is no such step.
-    pub fn of_step(net: &Net, rate: u8) -> Result<Self, CostError> {
-        let plan = StepPlan::new(net, Format::NARROW, rate, FLIGHTS, false).map_err(CostError::of)?;
+    pub fn of_step(net: &Net, rate: u8, score: bool) -> Result<Self, CostError> {
+        Self::of(net, rate, Aim { score, ..Aim::default() })
+    }
+
+    /// Of 128 samples of an evaluation.
+    ///
+    /// # Errors
+    /// [`CostError`] if there is none.
+    pub fn of_evaluation(net: &Net) -> Result<Self, CostError> {
+        Self::of(net, RATE, Aim { evaluates: true, score: true, coins: false })
+    }
+
+    fn of(net: &Net, rate: u8, aim: Aim) -> Result<Self, CostError> {
+        let plan = StepPlan::new(net, Format::NARROW, rate, FLIGHTS, aim).map_err(CostError::of)?;
         let (programs, (_, lattice)) = (plan.cost(), answers(&plan).map_err(CostError::of)?);
         let headers = (HEADER_BYTES * (programs.frames + lattice.frames)) as u64;
         // Keys are one flight, a product two: bodies and hints.
@@ -70,6 +85,7 @@ impl Cost {
             rectifiers: programs.rectifiers as u64,
             extensions: programs.extensions as u64,
             softmax: programs.softmax as u64,
+            score: programs.score as u64,
             headers,
             bytes: (lattice.bytes() + programs.bytes()) as u64 + headers,
             ots: programs.ots.total() as u64,
@@ -96,7 +112,7 @@ mod tests {
         for (net, name) in
             [(Net::a(), "A, merged"), (Net::c(), "C: two"), (Net::d(), "D: convolution"), (head, "head on 64")]
         {
-            let cost = Cost::of_step(&net, 4).unwrap();
+            let cost = Cost::of_step(&net, 4, false).unwrap();
             let step = format!("{:.1} MB", cost.total() as f64 / 1e6);
             let epoch = format!("{:.1} GB", cost.total() as f64 * 468.0 / 1e9);
             let row = page.lines().find(|line| line.starts_with(&format!("| {name}"))).expect("a row of the network");

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use lowkey_mpc::fixed::softmax;
+use lowkey_mpc::fixed::{score, softmax};
 
 use super::maps::{Maps, Windows};
 
@@ -117,6 +117,11 @@ impl Format {
     pub fn softmax(&self, net: &Net) -> softmax::Spec {
         let (classes, width) = (CLASSES as u8, self.logit_width(net));
         softmax::Spec { classes, width, fraction: self.logit, result: self.gradient, to: self.operand() }
+    }
+
+    /// The score of `net`.
+    pub fn score(&self, net: &Net) -> score::Spec {
+        score::Spec { classes: CLASSES as u8, width: self.logit_width(net), fraction: self.logit }
     }
 
     /// Ring of activations and gradients that enter products.

@@ -74,6 +74,7 @@ impl Kept {
         let Some(path) = &settings.checkpoint else {
             return match settings.resume {
                 true => Err(Error::usage("no checkpoint to go on from", "name its file")),
+                false if wish.evaluates => Err(Error::usage("an evaluation, and no checkpoint", "name its file")),
                 false => Ok(Self { checkpoints: Vec::new(), masters, backbone, wish, digest: [0; 32] }),
             };
         };
@@ -81,15 +82,22 @@ impl Kept {
             let what = format!("{}: a checkpoint is there, and a new training would replace it", path.display());
             return Err(Error::usage(what, "resume from it, or name another file"));
         }
-        let brought = part.brought(backbone.as_ref())?;
+        if wish.evaluates && !settings.resume {
+            return Err(Error::internal("an evaluation goes on from checkpoints"));
+        }
+        let brought = part.brought(backbone.as_ref(), wish.evaluates)?;
         let found = match settings.resume {
             true => checkpoint::read(path, part.party(), &wish.net, &Format::NARROW, &brought)?,
             false => Vec::new(),
         };
-        check_target(path)?;
+        if !wish.evaluates {
+            check_target(path)?;
+        }
         match settings.resume && found.is_empty() {
             true => Err(Error::usage(format!("{}: no checkpoint there", path.display()), "begin a new training")),
-            false => Ok(Self { checkpoints: found, masters, backbone, wish, digest: brought.digest }),
+            false => {
+                Ok(Self { checkpoints: found, masters, backbone, wish, digest: brought.digest.unwrap_or_default() })
+            }
         }
     }
 
@@ -106,7 +114,7 @@ impl Kept {
         let checkpoints = mem::take(&mut self.checkpoints);
         let is_it = |mark: Mark| checkpoints.into_iter().find(|checkpoint| checkpoint.mark().is(&mark));
         let Some(from) = terms.from.and_then(is_it) else { return Ok(None) };
-        if let Some(path) = &settings.checkpoint {
+        if let Some(path) = settings.checkpoint.as_ref().filter(|_| !terms.evaluates) {
             from.make_last(path)?;
         }
         let refuse = |what, own, theirs| Err(Error::Terms { what, own, peer: party.other(), theirs });
@@ -114,7 +122,7 @@ impl Kept {
             let own = "the checkpoint has another number".to_owned();
             return refuse("features", own, terms.net.inputs(0).to_string());
         }
-        if from.about.samples != terms.samples {
+        if from.about.samples != terms.samples && !terms.evaluates {
             return refuse("samples", from.about.samples.to_string(), terms.samples.to_string());
         }
         Ok(Some(from))

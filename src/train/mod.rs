@@ -5,9 +5,9 @@
 //!
 //! ```no_run
 //! # async fn own(stream: impl lowkey::Stream + 'static, net: lowkey::train::Net) -> lowkey::Result<()> {
-//! use lowkey::train::{Part, Settings, WeightsTo, Wish, train};
+//! use lowkey::train::{Part, Settings, Wish, train};
 //!
-//! let wish = Wish { net, weights_to: WeightsTo::Server, epochs: None, rates: None, every: None, reopen: false };
+//! let wish = Wish::new(net);
 //! let trained = train(stream, Part::Model(None), Settings::new(wish)).await?;
 //! let network = trained.network.expect("the weights go to the server");
 //! lowkey::Model::from(network).write("trained.lowkey")
@@ -20,7 +20,8 @@
 //! | [`Met`] | a data owner that has said what it asks for, of all who come to the model owner's door |
 //! | [`Part`], [`Samples`], [`Pictures`], [`input`] | what it has: samples, or first weights |
 //! | [`Settings`], [`Wish`], [`Terms`] | what it asks for, and what both agreed on |
-//! | [`rehearse`] | the same in the clear, by the data owner alone |
+//! | [`Receivers`], [`Score`] | who gets the weights, and who is told how the network does |
+//! | [`rehearse`], [`rehearse_head`] | the same in the clear, by one party alone |
 //! | [`Cost`], [`FeatureCost`] | what a step sends; what the features of a head do |
 //!
 //! | beneath | what |
@@ -37,6 +38,7 @@
 //! | `terms`, `session` | what both parties agree on before the first step |
 //! | `settings`, `kept` | what a party brings, asks for and is told; checkpoints and networks that it goes on from |
 //! | `step`, `batches` | a step on shares, and which samples it is of |
+//! | `score` | how many samples were right, and their loss: shared sums, and their opening |
 //! | `run`, `training` | a party under way; the whole session |
 //! | `error` | why a step fails, whose fault that is |
 //! | `twin` | the step in the clear, every range watched: the definition of right |
@@ -67,6 +69,7 @@ mod products;
 mod rehearsal;
 mod run;
 mod samples;
+mod score;
 mod session;
 mod settings;
 mod start;
@@ -80,8 +83,9 @@ pub use features::FeatureCost;
 pub use format::{FormatError, Net};
 pub use kept::check_target;
 pub use meeting::{HELLO, Met};
-pub use rehearsal::{Rehearsal, rehearse};
+pub use rehearsal::{Rehearsal, rehearse, rehearse_head};
 pub use samples::{Pictures, Reader, Samples, SamplesError, input};
+pub use score::Score;
 pub use settings::{Part, Progress, Settings, Told, ToldOfFeatures, Trained};
-pub use terms::{RATE, Terms, WeightsTo, Wish};
+pub use terms::{RATE, Receivers, Terms, Wish};
 pub use training::train;

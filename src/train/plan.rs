@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lowkey_mpc::fixed::{extend, join, pool, relu, softmax, truncate};
+use lowkey_mpc::fixed::{extend, join, pool, relu, score, softmax, truncate};
 use lowkey_mpc::layout::{Choice, LayoutError, Search};
 use lowkey_mpc::ot::OtCount;
 use lowkey_mpc::program::{Program, Time};
@@ -77,7 +77,7 @@ pub struct Run {
     pub lanes: usize,
 }
 
-/// What a layer runs. Of the first, `back` and `passed` are missing; of the last, `rectify`.
+/// What a layer runs. Of the first, `back` and `passed` are missing; of the last, `rectify`; of an evaluation, the whole way back.
 #[derive(Clone, Debug)]
 pub struct LayerRuns {
     /// Guard bits of X W.
@@ -85,13 +85,31 @@ pub struct LayerRuns {
     /// The rectifier, with the max pool before it.
     pub rectify: Option<Run>,
     /// Guard bits of X^T D.
-    pub update: Run,
+    pub update: Option<Run>,
     /// Guard bits of D W^T, summed over patches.
     pub back: Option<Run>,
     /// The way back through the rectifier and the pool of the layer before.
     pub passed: Option<Run>,
     /// The extensions of the gradient of the weights, and of what momenta lose.
-    pub widen: Run,
+    pub widen: Option<Run>,
+}
+
+/// What a step is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Aim {
+    /// Whether it goes forward alone, to a score.
+    pub evaluates: bool,
+    /// Whether it sums up right samples and losses.
+    pub score: bool,
+    /// Whether the client gets the coins of the softmax.
+    pub coins: bool,
+}
+
+impl Aim {
+    /// For the parties to compare.
+    pub fn bytes(self) -> [u8; 3] {
+        [self.evaluates, self.score, self.coins].map(u8::from)
+    }
 }
 
 /// What both parties know of a step at one rate.
@@ -105,12 +123,14 @@ pub struct StepPlan {
     pub rate: u8,
     /// Flights that rectifiers and the softmax may take.
     pub flights: [u32; 2],
-    /// Whether the client gets the coins of the softmax.
-    pub coins: bool,
+    /// What it is for.
+    pub aim: Aim,
     /// Of each layer.
     pub layers: Vec<LayerRuns>,
     /// The softmax, one lane per sample.
     pub softmax: Run,
+    /// The score, one lane per sample, where one is wanted.
+    pub score: Option<Run>,
 }
 
 /// Payload bytes of a step without its products, by protocol.
@@ -124,6 +144,8 @@ pub struct StepCost {
     pub extensions: usize,
     /// The softmax.
     pub softmax: usize,
+    /// The score.
+    pub score: usize,
     /// Random OTs.
     pub ots: OtCount,
     /// Frames, of both parties.
@@ -135,7 +157,7 @@ pub struct StepCost {
 impl StepCost {
     /// Payload bytes of all protocols.
     pub fn bytes(&self) -> usize {
-        self.joins + self.rectifiers + self.extensions + self.softmax
+        self.joins + self.rectifiers + self.extensions + self.softmax + self.score
     }
 }
 
@@ -151,18 +173,25 @@ fn pooled(windows: Windows, rings: relu::Spec) -> pool::Spec {
 }
 
 impl StepPlan {
-    /// The programs of a step. `flights` bounds those of a rectifier and of the softmax, where fewer cost more bytes; with `coins` the client gets
-    /// the coins of the softmax, to be replayed.
+    /// The programs of a step. `flights` bounds those of a rectifier and of the softmax, where fewer cost more bytes.
     ///
     /// # Errors
     /// [`PlanError`] if the network does not train in the format at this rate.
-    pub fn new(net: &Net, format: Format, rate: u8, flights: [u32; 2], coins: bool) -> Result<Self, PlanError> {
+    pub fn new(net: &Net, format: Format, rate: u8, flights: [u32; 2], aim: Aim) -> Result<Self, PlanError> {
         format.check(net, rate)?;
         let (mut search, at) = (Search::new(0.73), Time::START);
         let run = |program: Program, lanes| Run { program: Arc::new(program), lanes };
         let spec = format.softmax(net);
         let chains = pick(&search.softmax(spec)?, flights[1]);
-        let softmax = run(softmax::program(spec, &chains, coins)?, BATCH);
+        let more = softmax::More { score: aim.score, coins: aim.coins };
+        let softmax = run(softmax::program(spec, &chains, more)?, BATCH);
+        let score = match aim.score {
+            false => None,
+            true => {
+                let spec = format.score(net);
+                Some(run(score::program(spec, &pick(&search.score(spec)?, flights[0]))?, BATCH))
+            }
+        };
         let mut layers = Vec::new();
         for i in 0..net.layers() {
             let [first, last] = [i == 0, i + 1 == net.layers()];
@@ -184,7 +213,7 @@ impl StepPlan {
                 Some(run(program?, net.activations(i)))
             };
             let (mut passed, mut back) = (None, None);
-            if !first {
+            if !first && !aim.evaluates {
                 let (rings, values) = (rectifier(format.back - format.back_drop(net, i)), net.activations(i - 1));
                 let program = match net.windows(i - 1) {
                     None => relu::program_back(rings, at, at),
@@ -194,16 +223,14 @@ impl StepPlan {
                 back = Some(join(format.back, values)?);
             }
             let widened = [format.update - format.update_drop(net, i, rate), format.held - DECAY_DROP].map(extend);
-            layers.push(LayerRuns {
-                forward: join(format.forward, rows * n)?,
-                rectify,
-                update: join(format.update, k * n)?,
-                back,
-                passed,
-                widen: run(extend::joint_program(&widened, at, at)?, net.weights(i)),
-            });
+            let (mut update, mut widen) = (None, None);
+            if !aim.evaluates {
+                update = Some(join(format.update, k * n)?);
+                widen = Some(run(extend::joint_program(&widened, at, at)?, net.weights(i)));
+            }
+            layers.push(LayerRuns { forward: join(format.forward, rows * n)?, rectify, update, back, passed, widen });
         }
-        Ok(Self { net: net.clone(), format, rate, flights, coins, layers, softmax })
+        Ok(Self { net: net.clone(), format, rate, flights, aim, layers, softmax, score })
     }
 
     /// A product of layer `i`. The client knows the inputs of the first, unless these are shared features.
@@ -228,7 +255,8 @@ impl StepPlan {
         let layers = 0..self.net.layers();
         let forward = layers.clone().map(|layer| self.product(layer, Kind::Forward));
         let back = |layer| (layer > 0).then(|| self.product(layer, Kind::Back));
-        let update = layers.rev().flat_map(|layer| [Some(self.product(layer, Kind::Update)), back(layer)]);
+        let backwards = if self.aim.evaluates { 0..0 } else { layers };
+        let update = backwards.rev().flat_map(|layer| [Some(self.product(layer, Kind::Update)), back(layer)]);
         forward.chain(update.flatten()).collect()
     }
 
@@ -265,12 +293,12 @@ impl StepPlan {
         };
         let (mut joins, mut rectifiers, mut extensions) = (0, 0, 0);
         for layer in &self.layers {
-            joins += add(&layer.forward) + add(&layer.update) + layer.back.as_ref().map_or(0, &mut add);
+            joins += add(&layer.forward) + layer.update.iter().chain(&layer.back).map(&mut add).sum::<usize>();
             rectifiers += layer.rectify.iter().chain(&layer.passed).map(&mut add).sum::<usize>();
-            extensions += add(&layer.widen);
+            extensions += layer.widen.as_ref().map_or(0, &mut add);
         }
-        let softmax = add(&self.softmax);
-        StepCost { joins, rectifiers, extensions, softmax, ..cost }
+        let (softmax, score) = (add(&self.softmax), self.score.as_ref().map_or(0, &mut add));
+        StepCost { joins, rectifiers, extensions, softmax, score, ..cost }
     }
 }
 
@@ -283,7 +311,7 @@ mod tests {
     /// counted at 0.73 bits.
     #[test]
     fn costs_what_the_design_says() {
-        let plan = StepPlan::new(&Net::a(), Format::NARROW, 4, [99, 99], false).unwrap();
+        let plan = StepPlan::new(&Net::a(), Format::NARROW, 4, [99, 99], Aim::default()).unwrap();
         let cost = plan.cost();
         let [joins, rectifiers, extensions, softmax] =
             [cost.joins, cost.rectifiers, cost.extensions, cost.softmax].map(|bytes| bytes / 1000);
@@ -294,7 +322,7 @@ mod tests {
 
     #[test]
     fn products_are_those_of_the_design() {
-        let plan = StepPlan::new(&Net::a(), Format::NARROW, 4, [8, 40], false).unwrap();
+        let plan = StepPlan::new(&Net::a(), Format::NARROW, 4, [8, 40], Aim::default()).unwrap();
         let sizes: Vec<_> = plan.products().iter().map(|p| (p.rows, p.inner, p.columns, p.ell, p.crosses())).collect();
         let want = [
             (128, 784, 128, 18, 1),
@@ -313,7 +341,7 @@ mod tests {
     /// Gradients of a convolution's inputs are a convolution of those of its outputs: one output of the product for each value.
     #[test]
     fn products_of_a_convolution() {
-        let plan = StepPlan::new(&Net::c(), Format::NARROW, 4, [8, 40], false).unwrap();
+        let plan = StepPlan::new(&Net::c(), Format::NARROW, 4, [8, 40], Aim::default()).unwrap();
         let of = |layer, kind| {
             let p = plan.product(layer, kind);
             (p.rows, p.inner, p.columns, p.crosses())
@@ -331,18 +359,18 @@ mod tests {
 
     #[test]
     fn refuses_what_does_not_fit() {
-        assert!(StepPlan::new(&Net::a(), Format::NARROW, 14, [8, 40], false).is_err());
+        assert!(StepPlan::new(&Net::a(), Format::NARROW, 14, [8, 40], Aim::default()).is_err());
     }
 
     /// The design's products: 7.0 and 10.7 MB; much less where answers are merged.
     #[test]
     fn products_cost_what_the_design_says() {
-        let plan = StepPlan::new(&Net::a(), Format::NARROW, 4, [8, 40], false).unwrap();
+        let plan = StepPlan::new(&Net::a(), Format::NARROW, 4, [8, 40], Aim::default()).unwrap();
         let cost = plan.product_cost(Answers::Plain).unwrap();
         assert!((6_500_000..7_500_000).contains(&cost.bytes()), "{cost:?}");
         let merged = plan.product_cost(Answers::Merged).unwrap();
         assert!(2 * merged.bytes() < cost.bytes(), "{merged:?}");
-        let plan = StepPlan::new(&Net::d(), Format::NARROW, 4, [8, 40], false).unwrap();
+        let plan = StepPlan::new(&Net::d(), Format::NARROW, 4, [8, 40], Aim::default()).unwrap();
         let cost = plan.product_cost(Answers::Plain).unwrap();
         assert!((9_500_000..11_500_000).contains(&cost.bytes()), "{cost:?}");
     }

@@ -1,17 +1,20 @@
 //! A training in the clear, by the data owner alone: what accuracy to expect, and whether its data keep every value in its range.
 //!
 //! A value out of range comes wrong out of a private step, and nobody notices; here it is counted. The first weights are this party's own, drawn
-//! as the model owner draws its.
+//! as the model owner draws its. Of a head the features are those of a network that somebody has, with samples of its own.
 
 use lowkey_models::Network;
-use lowkey_mpc::erasing::Erasing;
+use lowkey_mpc::erasing::{Erasing, OnceRng};
+use lowkey_mpc::fixed::truncate;
 use rand::Rng;
 
+use super::backbone::{Backbone, Features};
 use super::batch::Batch;
-use super::coins::Seeded;
+use super::coins::{Coins, Seeded, Site, Value};
 use super::export;
-use super::format::Format;
-use super::samples::Samples;
+use super::format::{BATCH, Format, Net};
+use super::samples::{Pictures, Samples, chosen, shuffled};
+use super::score::Score;
 use super::start;
 use super::terms::{Terms, Wish};
 use super::twin::{State, Twin};
@@ -31,46 +34,122 @@ pub struct Rehearsal {
     pub spare_bits: f64,
 }
 
-/// Trains on `samples` in the clear; `told` of (steps done, steps in all).
+/// Told of steps done, of steps in all, and after an epoch how the network did on its samples while it trained.
+type Told<'a> = &'a dyn Fn(u64, u64, Option<Score>);
+
+/// Trains on `samples` in the clear; `told` of steps done, of steps in all, and after an epoch how the network did on its samples while it trained.
 ///
 /// # Errors
 /// When no training can be as it is asked for, or the weights grew beyond every use.
-pub fn rehearse(wish: &Wish, samples: &Samples, told: impl Fn(u64, u64)) -> Result<Rehearsal> {
-    rehearse_from(wish, samples, told, Erasing::new(*randomness::seed()?))
+pub fn rehearse(wish: &Wish, samples: &Samples, told: impl Fn(u64, u64, Option<Score>)) -> Result<Rehearsal> {
+    check(wish)?;
+    if wish.net.is_on_features() {
+        return Err(Error::usage("a head, and no network that it belongs to", "name that network"));
+    }
+    let mut start = Start::draw()?;
+    let (net, format) = (&wish.net, Format::NARROW);
+    let masters = start::masters(net, &format, &mut start.rng);
+    let batch = |order: &[u32], number| samples.batch(net, order, number);
+    let (twin, steps) = run(wish, net, samples.len(), masters, batch, start, &told)?;
+    finish(&twin, steps, export::network(net, &format, &twin.state.masters, &format!("trained-{net}"))?)
 }
 
-fn rehearse_from(
+/// Trains a head in the clear, on what `network` makes of `pictures`: by whoever has both, as a model owner has samples that are like those of
+/// its data owners. `told_of_features` of samples done, and of how many; `told` as [`rehearse`] does.
+///
+/// # Errors
+/// When no training can be as it is asked for, the network does not end in a dense layer, or does not read the samples.
+pub fn rehearse_head(
     wish: &Wish,
-    samples: &Samples,
-    told: impl Fn(u64, u64),
-    mut randomness: Erasing,
+    network: &Network,
+    pictures: &Pictures,
+    told_of_features: impl Fn(u64, u64),
+    told: impl Fn(u64, u64, Option<Score>),
 ) -> Result<Rehearsal> {
-    wish.check()?;
-    if wish.net.is_on_features() {
+    check(wish)?;
+    let backbone = Backbone::of(network)?;
+    let (net, labels) = (backbone.head(), pictures.labels());
+    let inputs = (pictures.read)(&network.architecture().input)?;
+    if inputs.len() != labels.len() {
         return Err(Error::usage(
-            "a head cannot be rehearsed",
-            "its features are the model owner's: none but both parties have them",
+            format!("{} inputs but {} labels", inputs.len(), labels.len()),
+            "the two files do not belong together",
         ));
     }
-    let (net, format, terms) = (&wish.net, Format::NARROW, Terms::alone(wish, samples.len() as u64));
-    let mut rng = randomness.next_rng();
-    let mut seed = [0; 32];
-    rng.fill_bytes(&mut seed);
-    let mut coins = Seeded::new(rng.next_u64());
-    let masters = start::masters(net, &format, &mut rng);
+    let mut start = Start::draw()?;
+    let Features { count, lowest, dropped } = backbone.features();
+    let mut rows = Vec::with_capacity(count * labels.len());
+    for some in inputs.iter().collect::<Vec<_>>().chunks(BATCH) {
+        let all = backbone.before().run_batch_parallel(some).map_err(|error| Error::Input(Box::new(error)))?;
+        for features in all {
+            let coins = start.coins.toss(Site { value: Value::Feature, layer: 0 }, dropped, count);
+            rows.extend(features.iter().zip(coins).map(|(x, coin)| truncate::ideal(dropped, x - lowest, coin)));
+        }
+        told_of_features((rows.len() / count) as u64, labels.len() as u64);
+    }
+    let batch = |order: &[u32], number| {
+        let of = chosen(order, number);
+        (
+            of.clone().flat_map(|at| rows[at * count..][..count].iter().copied()).collect(),
+            of.map(|at| labels[at]).collect(),
+        )
+    };
+    let masters = vec![vec![0; net.weights(0)]];
+    let (twin, steps) = run(wish, &net, labels.len(), masters, batch, start, &told)?;
+    finish(&twin, steps, backbone.with_head(&Format::NARROW, &twin.state.masters[0])?)
+}
+
+fn check(wish: &Wish) -> Result<()> {
+    if wish.evaluates {
+        return Err(Error::usage("an evaluation cannot be rehearsed", "evaluate the rehearsal's network"));
+    }
+    wish.check()
+}
+
+/// What a rehearsal draws.
+struct Start {
+    /// Of the order of samples.
+    seed: [u8; 32],
+    coins: Seeded,
+    rng: OnceRng,
+}
+
+impl Start {
+    fn draw() -> Result<Self> {
+        let mut rng = Erasing::new(*randomness::seed()?).next_rng();
+        let mut seed = [0; 32];
+        rng.fill_bytes(&mut seed);
+        Ok(Self { seed, coins: Seeded::new(rng.next_u64()), rng })
+    }
+}
+
+/// All steps; `batch` has inputs and labels of a batch of an order. Returns their number too.
+fn run(
+    wish: &Wish,
+    net: &Net,
+    samples: usize,
+    masters: Vec<Vec<i64>>,
+    batch: impl Fn(&[u32], usize) -> (Vec<i64>, Vec<u8>),
+    mut start: Start,
+    told: Told<'_>,
+) -> Result<(Twin, u64)> {
+    let (format, terms) = (Format::NARROW, Terms::alone(wish, samples as u64));
     let mut twin = Twin::new(net.clone(), format, State::new(net, masters));
     let mut order = Vec::new();
     for step in 0..terms.steps() {
-        let (epoch, batch) = (step / terms.steps_per_epoch(), step % terms.steps_per_epoch());
-        if batch == 0 {
-            order = samples.order(&seed, epoch);
+        let (epoch, number) = (step / terms.steps_per_epoch(), step % terms.steps_per_epoch());
+        if number == 0 {
+            order = shuffled(samples, &start.seed, epoch);
         }
-        let (inputs, labels) = samples.batch(net, &order, batch as usize);
+        let (inputs, labels) = batch(&order, number as usize);
         let batch = Batch::new(net, &format, &inputs, &labels).map_err(Error::internal)?;
-        twin.step(batch, terms.rate(step), &mut coins);
-        told(step + 1, terms.steps());
+        twin.step(batch, terms.rate(step), &mut start.coins);
+        let score = (step + 1).is_multiple_of(terms.steps_per_epoch()).then(|| twin.take_score());
+        told(step + 1, terms.steps(), score);
     }
-    let network = export::network(net, &format, &twin.state.masters, &format!("trained-{net}"))?;
-    let (overflows, spare_bits) = (twin.watch.overflows(), twin.watch.spare_bits());
-    Ok(Rehearsal { network, steps: terms.steps(), overflows, spare_bits })
+    Ok((twin, terms.steps()))
+}
+
+fn finish(twin: &Twin, steps: u64, network: Network) -> Result<Rehearsal> {
+    Ok(Rehearsal { network, steps, overflows: twin.watch.overflows(), spare_bits: twin.watch.spare_bits() })
 }

@@ -19,12 +19,13 @@ use super::features::Extraction;
 use super::held::{Held, Words};
 use super::kept::Kept;
 use super::lattice::Lattice;
-use super::plan::{FLIGHTS, StepPlan};
+use super::plan::{Aim, FLIGHTS, StepPlan};
+use super::score::Score;
 use super::session::{Agreed, agree};
 use super::settings::{Part, Settings};
 use super::start;
-use super::step::Trainer;
-use super::terms::{Ask, Opened, Terms, settle};
+use super::step::{Numbered, Trainer};
+use super::terms::{Ask, Opened, Receivers, Terms, settle};
 use crate::error::{Error, Result};
 use crate::report::{Measurement, StageReport};
 
@@ -38,6 +39,8 @@ pub(super) struct Run {
     plans: BTreeMap<u8, StepPlan>,
     coins: bool,
     batches: Batches,
+    /// Batches evaluated.
+    evaluated: u64,
     about: About,
     setup: StageReport,
     /// The network whose head is trained, at its owner.
@@ -80,6 +83,10 @@ impl Run {
         channel.compare_sums().await?;
         let setup = measurement.finish(channel).stage;
         let (mut features, mut feature_coins) = (None, Recorded::default());
+        if terms.evaluates {
+            // Those of a checkpoint are of other samples.
+            rows = None;
+        }
         if rows.is_none() && terms.net.is_on_features() {
             let told = |done| settings.told_of_features.iter().for_each(|told| told(done as u64, terms.samples));
             let extraction = Extraction {
@@ -104,6 +111,7 @@ impl Run {
             plans,
             coins,
             batches,
+            evaluated: 0,
             about,
             setup,
             backbone: kept.backbone,
@@ -113,9 +121,9 @@ impl Run {
         })
     }
 
-    /// Steps done.
+    /// Steps done, or batches evaluated.
     pub(super) fn done(&self) -> Result<u64> {
-        Ok(self.held()?.done())
+        Ok(if self.terms.evaluates { self.evaluated } else { self.held()?.done() })
     }
 
     pub(super) fn held(&self) -> Result<&Held> {
@@ -128,7 +136,7 @@ impl Run {
         Ok(self.batches.at(done, &self.terms, &self.about))
     }
 
-    /// One step. Returns what it consumed.
+    /// One step, or one batch of an evaluation. Returns what it consumed.
     pub(super) async fn step(&mut self, channel: &mut Channel, coins: Option<&mut Recorded>) -> Result<Demand> {
         let rate = self.terms.rate(self.done()?);
         if !self.plans.contains_key(&rate) {
@@ -149,9 +157,30 @@ impl Run {
         self.correlations.ensure(channel, need).await?;
         // A visit for each step: flights are counted in 16 bits.
         channel.enter(Stage::Online);
-        let stepped = self.trainer.step(plan, channel, &mut self.correlations, given, coins).await;
+        let (trainer, ot) = (&mut self.trainer, &mut self.correlations);
+        let stepped = if self.terms.evaluates {
+            let numbered = Numbered { step: self.evaluated, counted: self.terms.counted(self.evaluated) };
+            self.evaluated += 1;
+            trainer.evaluate(numbered, plan, channel, ot, given, coins).await
+        } else {
+            trainer.step(plan, channel, ot, given, coins).await
+        };
         stepped.map_err(|error| error.of(self.party))?;
         Ok(Demand { ots: need })
+    }
+
+    /// Opens the score of the samples since the last time to whom the terms name, and returns it there.
+    pub(super) async fn score(&mut self, channel: &mut Channel) -> Result<Option<Score>> {
+        let tally = self.trainer.take_tally();
+        let mut score = None;
+        // Nothing is opened before both know that they received what was sent.
+        channel.compare_sums().await?;
+        for to in receivers(self.terms.score_to) {
+            let opened = tally.open(self.party, to, channel).await;
+            score = opened.map_err(|error| error.of(self.party))?.or(score);
+        }
+        channel.compare_sums().await?;
+        Ok(score)
     }
 
     /// Writes a checkpoint once both know that they received what was sent. After the last step it says to whom the weights are opened next.
@@ -181,13 +210,18 @@ impl Run {
         channel.compare_sums().await?;
         let (party, width) = (self.party, self.terms.format.held);
         let mut masters = None;
-        for to in [Party::Server, Party::Client].into_iter().filter(|to| self.terms.weights_to.reaches(*to)) {
+        for to in receivers(self.terms.weights_to) {
             let opened = self.held()?.open(party, to, width, channel).await;
             masters = opened.map_err(|error| error.of(party))?.or(masters);
         }
         channel.compare_sums().await?;
         Ok((self.terms, self.setup, masters))
     }
+}
+
+/// Both parties, or one, or none.
+fn receivers(of: Receivers) -> impl Iterator<Item = Party> {
+    [Party::Server, Party::Client].into_iter().filter(move |to| of.reaches(*to))
 }
 
 /// Bytes that nobody else knows.
@@ -244,7 +278,8 @@ async fn extract(
 }
 
 fn plan(terms: &Terms, rate: u8, coins: bool) -> Result<StepPlan> {
-    StepPlan::new(&terms.net, terms.format, rate, FLIGHTS, coins).map_err(Error::internal)
+    let aim = Aim { evaluates: terms.evaluates, score: terms.score_to != Receivers::None, coins };
+    StepPlan::new(&terms.net, terms.format, rate, FLIGHTS, aim).map_err(Error::internal)
 }
 
 #[cfg(test)]

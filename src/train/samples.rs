@@ -42,11 +42,13 @@ pub enum SamplesError {
         /// How many labels.
         labels: usize,
     },
-    /// Fewer than a batch, or too many.
-    #[error("{found} samples: training takes {} to {}", BATCH, MOST_SAMPLES)]
+    /// Too few or too many.
+    #[error("{found} samples: {} takes {least} to {}", if *least > 1 { "training" } else { "an evaluation" }, MOST_SAMPLES)]
     Count {
         /// How many.
         found: usize,
+        /// The fewest.
+        least: usize,
     },
     /// A label that is no class.
     #[error("the label of sample {sample} is no class: they are 0 to 9")]
@@ -90,25 +92,37 @@ pub fn input(net: &Net) -> Input {
 }
 
 impl Samples {
-    /// Samples of a network; the inputs were read as [`input`] says.
+    /// Samples to train a network on; the inputs were read as [`input`] says.
     ///
     /// # Errors
     /// [`SamplesError`], saying what is wrong and where.
     pub fn new(net: &Net, inputs: &Inputs, labels: &[u8]) -> Result<Self, SamplesError> {
+        Self::of(net, inputs, labels, BATCH)
+    }
+
+    /// The same to evaluate a network on, one at least.
+    ///
+    /// # Errors
+    /// As [`Samples::new`].
+    pub fn held_out(net: &Net, inputs: &Inputs, labels: &[u8]) -> Result<Self, SamplesError> {
+        Self::of(net, inputs, labels, 1)
+    }
+
+    fn of(net: &Net, inputs: &Inputs, labels: &[u8], least: usize) -> Result<Self, SamplesError> {
         let wanted = input(net).shape;
         if inputs.shape() != wanted {
             return Err(SamplesError::Shape { found: inputs.shape(), wanted });
         }
         let size = wanted.iter().product();
-        Self::of_values(inputs.stored().flatten().copied().collect(), size, labels.to_vec())
+        Self::of_values(inputs.stored().flatten().copied().collect(), size, labels.to_vec(), least)
     }
 
-    fn of_values(values: Vec<u8>, size: usize, labels: Vec<u8>) -> Result<Self, SamplesError> {
+    fn of_values(values: Vec<u8>, size: usize, labels: Vec<u8>, least: usize) -> Result<Self, SamplesError> {
         let found = values.len() / size;
         if found != labels.len() {
             return Err(SamplesError::Counts { inputs: found, labels: labels.len() });
         }
-        check_labels(&labels)?;
+        check_labels(&labels, least)?;
         let one = 1 << Format::NARROW.input;
         match values.iter().position(|value| *value > one) {
             Some(place) => Err(SamplesError::Magnitude { sample: place / size, one }),
@@ -121,7 +135,7 @@ impl Samples {
         self.labels.len()
     }
 
-    /// Never true: less than a batch is refused.
+    /// Never true: no samples are refused.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
@@ -170,10 +184,10 @@ pub(super) fn shuffled(count: usize, seed: &[u8; 32], epoch: u64) -> Vec<u32> {
 }
 
 /// Fails unless there are so many samples, with a class each.
-fn check_labels(labels: &[u8]) -> Result<(), SamplesError> {
+fn check_labels(labels: &[u8], least: usize) -> Result<(), SamplesError> {
     let found = labels.len();
-    if found < BATCH || found as u64 > MOST_SAMPLES {
-        return Err(SamplesError::Count { found });
+    if found < least || found as u64 > MOST_SAMPLES {
+        return Err(SamplesError::Count { found, least });
     }
     match labels.iter().position(|label| usize::from(*label) >= CLASSES) {
         Some(sample) => Err(SamplesError::Class { sample }),
@@ -198,7 +212,20 @@ impl Pictures {
     /// # Errors
     /// [`SamplesError`] if they are too few, or no classes.
     pub fn new(labels: Vec<u8>, read: Reader) -> Result<Self, SamplesError> {
-        check_labels(&labels).map(|()| Self { labels, read })
+        check_labels(&labels, BATCH).map(|()| Self { labels, read })
+    }
+
+    /// The same to evaluate a head on, one at least.
+    ///
+    /// # Errors
+    /// As [`Pictures::new`].
+    pub fn held_out(labels: Vec<u8>, read: Reader) -> Result<Self, SamplesError> {
+        check_labels(&labels, 1).map(|()| Self { labels, read })
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.labels.len()
     }
 
     /// The classes.
@@ -230,21 +257,24 @@ mod tests {
 
     fn samples(count: usize) -> Samples {
         let values = (0..count * 3).map(|i| (i % 17) as u8).collect();
-        Samples::of_values(values, 3, (0..count).map(|i| (i % 10) as u8).collect()).unwrap()
+        Samples::of_values(values, 3, (0..count).map(|i| (i % 10) as u8).collect(), BATCH).unwrap()
     }
 
     #[test]
     fn refuses_what_are_no_samples() {
-        let of = |values: usize, labels: usize| Samples::of_values(vec![16; values * 3], 3, vec![9; labels]).err();
+        let of =
+            |values: usize, labels: usize| Samples::of_values(vec![16; values * 3], 3, vec![9; labels], BATCH).err();
         assert_eq!(of(128, 128), None);
         assert_eq!(of(128, 127), Some(SamplesError::Counts { inputs: 128, labels: 127 }));
-        assert_eq!(of(127, 127), Some(SamplesError::Count { found: 127 }));
+        assert_eq!(of(127, 127), Some(SamplesError::Count { found: 127, least: 128 }));
+        let few = |count: usize| Samples::of_values(vec![16; count * 3], 3, vec![9; count], 1).err();
+        assert_eq!((few(1), few(0)), (None, Some(SamplesError::Count { found: 0, least: 1 })));
         let mut labels = vec![0; 200];
         labels[130] = 10;
-        assert_eq!(Samples::of_values(vec![0; 600], 3, labels).err(), Some(SamplesError::Class { sample: 130 }));
+        assert_eq!(Samples::of_values(vec![0; 600], 3, labels, BATCH).err(), Some(SamplesError::Class { sample: 130 }));
         let mut values = vec![0; 600];
         values[301] = 17;
-        let refused = Samples::of_values(values, 3, vec![0; 200]).err();
+        let refused = Samples::of_values(values, 3, vec![0; 200], BATCH).err();
         assert_eq!(refused, Some(SamplesError::Magnitude { sample: 100, one: 16 }));
         assert_eq!(format!("{:?}", samples(130)), "Samples(130 of 3 values, redacted)");
     }

@@ -79,10 +79,10 @@ impl Agreed {
 
     /// What step `step` is, for both parties to compare.
     pub(super) fn opening(&self, plan: &StepPlan, step: u64) -> Opening {
-        let StepPlan { net, format, rate, flights, coins, layers: _, softmax: _ } = plan;
+        let StepPlan { net, format, rate, flights, aim, layers: _, softmax: _, score: _ } = plan;
         let words = [step, flights[0].into(), flights[1].into()].map(u64::to_le_bytes);
         let of = [self.history().0, numbers(net, format)];
-        let parts: [&[u8]; 3] = [of.as_flattened(), words.as_flattened(), &[*rate, u8::from(*coins)]];
+        let parts: [&[u8]; 3] = [of.as_flattened(), words.as_flattened(), &[*rate], &aim.bytes()];
         Opening(hash(b"lowkey training: step", &parts))
     }
 }
@@ -191,6 +191,7 @@ fn hash(label: &[u8], parts: &[&[u8]]) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::plan::Aim;
 
     type Training = (Net, Format, Option<([u8; 32], u64)>);
 
@@ -254,16 +255,19 @@ mod tests {
     fn openings_tell_steps_and_plans_apart() {
         let agreed = |client| Agreed::of_test([[client; 32], [2; 32]]);
         let plan =
-            |rate, flights, coins| StepPlan::new(&Net::head(4).unwrap(), Format::NARROW, rate, flights, coins).unwrap();
-        let one = plan(4, [8, 40], true);
+            |rate, flights, aim| StepPlan::new(&Net::head(4).unwrap(), Format::NARROW, rate, flights, aim).unwrap();
+        let aim = Aim { coins: true, ..Aim::default() };
+        let one = plan(4, [8, 40], aim);
         let openings = [
             agreed(1).opening(&one, 0),
             agreed(1).opening(&one, 1),
             agreed(3).opening(&one, 0),
-            agreed(1).opening(&plan(5, [8, 40], true), 0),
-            agreed(1).opening(&plan(4, [9, 40], true), 0),
-            agreed(1).opening(&plan(4, [8, 30], true), 0),
-            agreed(1).opening(&plan(4, [8, 40], false), 0),
+            agreed(1).opening(&plan(5, [8, 40], aim), 0),
+            agreed(1).opening(&plan(4, [9, 40], aim), 0),
+            agreed(1).opening(&plan(4, [8, 30], aim), 0),
+            agreed(1).opening(&plan(4, [8, 40], Aim::default()), 0),
+            agreed(1).opening(&plan(4, [8, 40], Aim { score: true, ..aim }), 0),
+            agreed(1).opening(&plan(4, [8, 40], Aim { score: true, evaluates: true, ..aim }), 0),
             agreed(1).opening(&one, 0).with(&[0]),
             agreed(1).opening(&one, 0).with(&[1]),
         ];

@@ -11,6 +11,7 @@ use lowkey_mpc::party::Party;
 use super::backbone::Backbone;
 use super::checkpoint::Brought;
 use super::samples::{Pictures, Samples};
+use super::score::Score;
 use super::terms::{Terms, Wish};
 use crate::error::Result;
 use crate::report::StageReport;
@@ -45,15 +46,18 @@ impl Part {
         }
     }
 
-    /// What a checkpoint is bound to; `backbone` is what is before a head, at its owner.
-    pub(super) fn brought(&self, backbone: Option<&Backbone>) -> Result<Brought> {
+    /// What a checkpoint is bound to; `backbone` is what is before a head, at its owner. Samples that are evaluated are others.
+    pub(super) fn brought(&self, backbone: Option<&Backbone>, evaluates: bool) -> Result<Brought> {
+        if evaluates && self.party() == Party::Client {
+            return Ok(Brought { samples: None, digest: None });
+        }
         let digest = match (self, backbone) {
             (Self::Data(samples), _) => samples.digest(),
             (Self::Pictures(pictures), _) => pictures.digest(),
             (Self::Model(_), Some(backbone)) => backbone.digest()?,
             (Self::Model(_), None) => [0; 32],
         };
-        Ok(Brought { samples: self.count(), digest })
+        Ok(Brought { samples: self.count(), digest: Some(digest) })
     }
 }
 
@@ -69,7 +73,7 @@ pub struct Settings {
     pub wish: Wish,
     /// Its checkpoints; none are kept without.
     pub checkpoint: Option<PathBuf>,
-    /// Go on from there.
+    /// Go on from there. An evaluation does, and leaves them as they are.
     pub resume: bool,
     /// What the connection tolerates.
     pub limits: Limits,
@@ -108,6 +112,8 @@ pub struct Progress {
     pub seconds: f64,
     /// Bytes that these took, both ways.
     pub bytes: u64,
+    /// After an epoch how the network did on its samples while it trained, or those of this session, if this party is told.
+    pub score: Option<Score>,
 }
 
 impl Progress {
@@ -126,6 +132,8 @@ pub struct Trained {
     pub network: Option<Network>,
     /// Steps of this session.
     pub steps: u64,
+    /// Of an evaluation how the network did, if this party is told.
+    pub score: Option<Score>,
     /// Handshake and base OTs.
     pub setup: StageReport,
     /// Private inferences up to the features, where a head was trained on them in this session.

@@ -20,6 +20,7 @@ use super::held::{Held, Words};
 use super::matrix::transpose;
 use super::plan::{Kind, Run, StepPlan};
 use super::products::{Products, Terms};
+use super::score::Tally;
 use super::session::Agreed;
 
 type Result<T, E = StepError> = std::result::Result<T, E>;
@@ -31,6 +32,8 @@ pub struct Trainer<P> {
     products: P,
     /// Its shares; none after a step that failed.
     held: Option<Held>,
+    /// Of the samples since it was last taken.
+    tally: Tally,
 }
 
 impl<P: Products> Trainer<P> {
@@ -43,7 +46,7 @@ impl<P: Products> Trainer<P> {
             return Err(StepError::OtherShares);
         }
         let held = Held { history: agreed.history(), ..held };
-        Ok(Self { party, agreed, products, held: Some(held) })
+        Ok(Self { party, agreed, products, held: Some(held), tally: Tally::default() })
     }
 
     /// The shares, to be kept or opened.
@@ -52,6 +55,11 @@ impl<P: Products> Trainer<P> {
     /// [`StepError::Lost`] after a step that failed.
     pub fn held(&self) -> Result<&Held> {
         self.held.as_ref().ok_or(StepError::Lost)
+    }
+
+    /// The shares of a score, which begins anew.
+    pub fn take_tally(&mut self) -> Tally {
+        std::mem::take(&mut self.tally)
     }
 
     /// One step. The client gives a batch, in the clear, or both their shares of one; the client may have its coins recorded, if the plan was made for that.
@@ -70,33 +78,68 @@ impl<P: Products> Trainer<P> {
         given: impl Into<Given<'_>>,
         coins: Option<&mut Recorded>,
     ) -> Result<()> {
-        let held = self.held.take().ok_or(StepError::Lost)?;
-        let held = self.pass(held, plan, channel, correlations, given.into(), coins).await;
+        let step = Numbered { step: self.held()?.done, counted: BATCH };
+        let held = self.pass(step, plan, channel, correlations, given.into(), coins).await;
+        self.products.end();
+        let held = held?;
+        self.held = Some(Held { done: held.done + 1, ..held });
+        Ok(())
+    }
+
+    /// A batch of an evaluation: forward to its score alone, of which the first so many samples count. `given` and `coins` are those of a step.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`].
+    ///
+    /// # Panics
+    /// As [`Trainer::step`].
+    pub async fn evaluate(
+        &mut self,
+        numbered: Numbered,
+        plan: &StepPlan,
+        channel: &mut Channel,
+        correlations: &mut Correlations,
+        given: impl Into<Given<'_>>,
+        coins: Option<&mut Recorded>,
+    ) -> Result<()> {
+        assert!(plan.aim.evaluates, "the plan is one of an evaluation");
+        let held = self.pass(numbered, plan, channel, correlations, given.into(), coins).await;
         self.products.end();
         self.held = Some(held?);
         Ok(())
     }
 
+    /// The shares are lost if it fails.
     async fn pass(
         &mut self,
-        held: Held,
+        Numbered { step, counted }: Numbered,
         plan: &StepPlan,
         channel: &mut Channel,
         correlations: &mut Correlations,
         given: Given<'_>,
         coins: Option<&mut Recorded>,
     ) -> Result<Held> {
-        let (party, step) = (self.party, held.done);
+        let party = self.party;
+        let held = self.held.take().ok_or(StepError::Lost)?;
         self.products.begin(channel, self.agreed.opening(plan, step)).await?;
         let need = plan.cost().ots;
         correlations.ensure(channel, need).await?;
         let cots = correlations.take(need)?;
         let refresh = self.agreed.refresh(step);
         let coins = coins.filter(|_| party == Party::Client);
-        let mut pass = Pass { plan, channel, cots, party, refresh, coins, products: &mut self.products };
-        let held = pass.run(held, given).await?;
-        Ok(Held { done: step + 1, ..held })
+        let (products, tally) = (&mut self.products, &mut self.tally);
+        let mut pass = Pass { plan, channel, cots, party, refresh, coins, products, tally, counted };
+        pass.run(held, given).await
     }
+}
+
+/// Which step, or batch of an evaluation, and how many of its samples count.
+#[derive(Clone, Copy, Debug)]
+pub struct Numbered {
+    /// How many were before it.
+    pub step: u64,
+    /// The first so many.
+    pub counted: usize,
 }
 
 /// A step under way.
@@ -108,6 +151,9 @@ struct Pass<'a, P> {
     refresh: Refresh,
     coins: Option<&'a mut Recorded>,
     products: &'a mut P,
+    tally: &'a mut Tally,
+    /// How many samples count in a score.
+    counted: usize,
 }
 
 /// What the way forward leaves for the way back.
@@ -128,6 +174,9 @@ impl<P: Products> Pass<'_, P> {
             weights.push(self.truncate(Site { value: Value::Weight, layer }, masters.clone(), plan.weight()));
         }
         let Forward { xs, mut kept, mut delta } = self.forward(&weights, given).await?;
+        if plan.aim.evaluates {
+            return Ok(held);
+        }
         for (layer, runs) in plan.layers.iter().enumerate().rev() {
             let gradient = self.gradient(layer, &xs[layer], &delta).await?;
             if let Some((run, bits)) = runs.passed.as_ref().zip(kept.pop()) {
@@ -155,7 +204,7 @@ impl<P: Products> Pass<'_, P> {
             let spec = self.plan.truncation(layer, Kind::Forward);
             let z = self.truncate(Site { value: Value::Output, layer }, z, spec);
             match &self.plan.layers[layer].rectify {
-                None => delta = self.softmax(&z).await?,
+                None => delta = self.softmax(&z, given.labels()).await?,
                 Some(run) => {
                     let of = |z: &[u64]| Planes::from_lanes(z, spec.kept().into());
                     let values = match net.windows(layer) {
@@ -239,7 +288,8 @@ impl<P: Products> Pass<'_, P> {
         let tripled = Zeroizing::new(held.momenta[layer].iter().map(|v| v.wrapping_mul(3)).collect::<Vec<u64>>());
         let decay = self.truncate(Site { value: Value::Decay, layer }, tripled, plan.decay());
         let decay = Planes::from_lanes(&decay, plan.decay().kept().into());
-        let widened = self.execute(&plan.layers[layer].widen, vec![gradient, decay]).await?;
+        let widened =
+            self.execute(plan.layers[layer].widen.as_ref().expect("a step goes back"), vec![gradient, decay]).await?;
         let (g, decay) = (words(&widened[0]), words(&widened[1]));
         let state = held.masters[layer].iter_mut().zip(held.momenta[layer].iter_mut());
         for ((w, v), (g, decay)) in state.zip(g.iter().zip(decay.iter())) {
@@ -286,7 +336,7 @@ impl<P: Products> Pass<'_, P> {
         let runs = &self.plan.layers[layer];
         let run = match kind {
             Kind::Forward => &runs.forward,
-            Kind::Update => &runs.update,
+            Kind::Update => runs.update.as_ref().expect("a step goes back"),
             Kind::Back => runs.back.as_ref().expect("gradients go back to a layer before"),
         };
         let width = usize::from(product.ell) + 1;
@@ -296,8 +346,8 @@ impl<P: Products> Pass<'_, P> {
         Ok(sum)
     }
 
-    /// Probabilities of rows of logits.
-    async fn softmax(&mut self, logits: &[u64]) -> Result<Words> {
+    /// Probabilities of rows of logits. Where a score is wanted it is added up; `labels` are the client's.
+    async fn softmax(&mut self, logits: &[u64], labels: Option<&[u8]>) -> Result<Words> {
         let plan = self.plan;
         let (spec, layer) = (plan.format.softmax(&plan.net), plan.net.layers() - 1);
         let mut inputs = Vec::new();
@@ -308,7 +358,11 @@ impl<P: Products> Pass<'_, P> {
         }
         inputs.push(self.refresh.planes(BATCH, spec.sum().width.into()));
         inputs.extend((0..CLASSES).map(|_| self.refresh.planes(BATCH, spec.product().width.into())));
-        let outputs = self.execute(&plan.softmax, inputs).await?;
+        let mut outputs = self.execute(&plan.softmax, inputs).await?;
+        if let Some(run) = &plan.score {
+            let scored = outputs.drain(CLASSES..=2 * CLASSES).collect();
+            self.score(run, scored, labels).await?;
+        }
         if let Some(coins) = &mut self.coins {
             let signed = |planes: &[Planes]| rows(planes).iter().map(|coin| coin.cast_signed()).collect();
             let (differences, rest) = outputs[CLASSES..].split_at(CLASSES);
@@ -319,6 +373,23 @@ impl<P: Products> Pass<'_, P> {
             coins.push(Site { value: Value::Probability, layer }, signed(&rest[1..]));
         }
         Ok(rows(&outputs[..CLASSES]))
+    }
+
+    /// Adds up right samples and losses, from shares of the differences to the largest logit and of LOG[S].
+    async fn score(&mut self, run: &Run, scored: Vec<Planes>, labels: Option<&[u8]>) -> Result<()> {
+        let mut inputs = Vec::new();
+        for (class, differences) in (0..).zip(scored) {
+            if usize::from(class) < CLASSES && self.party == Party::Client {
+                let labels = labels.expect("the client has classes").iter().enumerate();
+                let bit = |(sample, label): (usize, &u8)| is_equal(*label, class) & u64::from(sample < self.counted);
+                let bits: Words = Zeroizing::new(labels.map(bit).collect());
+                inputs.push(Planes::from_lanes(&bits, 1));
+            }
+            inputs.push(differences);
+        }
+        let sums = self.execute(run, inputs).await?;
+        self.tally.add(self.counted, &words(&sums[0]), &words(&sums[1]));
+        Ok(())
     }
 
     /// Runs a program on this party's inputs.

@@ -24,7 +24,7 @@ use crate::error::{Error, Misbehaviour, Result};
 use crate::session::{self, TRAINING};
 
 /// Both ends must have the same.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Longest message, in bytes.
 const MOST_BYTES: usize = 2048;
 /// Most passes over the samples.
@@ -45,22 +45,21 @@ pub(super) const MOST_FEATURES: u64 = 1 << 24;
 /// Checkpoints that a party keeps: its last, and the one before, which is the peer's last if that was stopped between the two.
 pub(super) const KEPT: usize = 2;
 
-/// Who gets the trained weights.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum WeightsTo {
+/// Who gets the trained weights, or is told a score.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Receivers {
     /// The model owner.
-    #[default]
     Server,
     /// The data owner.
     Client,
     /// Both.
     Both,
-    /// Neither: they stay shares, in the checkpoints.
+    /// Neither. Weights stay shares, in the checkpoints.
     None,
 }
 
-impl WeightsTo {
-    /// Whether `party` gets them.
+impl Receivers {
+    /// Whether `party` is one of them.
     pub fn reaches(self, party: Party) -> bool {
         match self {
             Self::Server => party == Party::Server,
@@ -71,7 +70,7 @@ impl WeightsTo {
     }
 }
 
-impl fmt::Display for WeightsTo {
+impl fmt::Display for Receivers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Server => "server",
@@ -88,7 +87,11 @@ pub struct Wish {
     /// The network; the peer has to mean the same.
     pub net: Net,
     /// Who gets the weights; the peer has to say the same.
-    pub weights_to: WeightsTo,
+    pub weights_to: Receivers,
+    /// Who is told how the network does on the samples, after each epoch; the peer has to say the same.
+    pub score_to: Receivers,
+    /// Tell that of samples with the weights of a checkpoint, and train nothing; the peer has to mean the same.
+    pub evaluates: bool,
     /// Passes over the samples.
     pub epochs: Option<u32>,
     /// j of the rate 2^-j of each epoch, the last one of all that follow.
@@ -109,7 +112,7 @@ pub(super) struct Opened {
 
 impl Opened {
     /// Opened to `to` after step `done`.
-    pub(super) fn note(&mut self, to: WeightsTo, done: u64) {
+    pub(super) fn note(&mut self, to: Receivers, done: u64) {
         for (party, opened) in [(Party::Client, &mut self.client), (Party::Server, &mut self.server)] {
             if to.reaches(party) {
                 *opened = Some(done);
@@ -162,7 +165,11 @@ pub struct Terms {
     /// j of the rate 2^-j of each epoch, the last one of all that follow.
     pub rates: Vec<u8>,
     /// Who gets the weights.
-    pub weights_to: WeightsTo,
+    pub weights_to: Receivers,
+    /// Who is told a score after each epoch, or of an evaluation.
+    pub score_to: Receivers,
+    /// Whether these are terms of an evaluation: one pass over the samples, of which all count.
+    pub evaluates: bool,
     /// Steps between two checkpoints, 0 for none.
     pub every: u32,
     /// The checkpoint to go on from.
@@ -172,14 +179,28 @@ pub struct Terms {
 impl Terms {
     /// Of a party alone.
     pub(super) fn alone(wish: &Wish, samples: u64) -> Self {
-        let Wish { net, weights_to, epochs, rates, every, reopen: _ } = wish.clone();
+        let Wish { net, weights_to, score_to, evaluates, epochs, rates, every, reopen: _ } = wish.clone();
         let (epochs, every, rates) = (epochs.unwrap_or(1), every.unwrap_or(EVERY), rates.unwrap_or_else(|| vec![RATE]));
-        Self { net, format: Format::NARROW, samples, epochs, rates, weights_to, every, from: None }
+        let format = Format::NARROW;
+        Self { net, format, samples, epochs, rates, weights_to, score_to, evaluates, every, from: None }
     }
 
-    /// Steps of an epoch: samples that do not fill a batch wait for another epoch, which has another order.
+    /// Steps of an epoch: samples that do not fill a batch wait for another epoch, which has another order. Of an evaluation its batches, the last
+    /// of which is filled up.
     pub fn steps_per_epoch(&self) -> u64 {
-        self.samples / BATCH as u64
+        match self.evaluates {
+            true => self.samples.div_ceil(BATCH as u64),
+            false => self.samples / BATCH as u64,
+        }
+    }
+
+    /// How many samples of a step count: all, but in the last batch of an evaluation.
+    pub(super) fn counted(&self, step: u64) -> usize {
+        let first = step.saturating_mul(BATCH as u64);
+        match self.evaluates {
+            true => self.samples.saturating_sub(first).min(BATCH as u64) as usize,
+            false => BATCH,
+        }
     }
 
     /// Steps of all epochs.
@@ -202,8 +223,8 @@ impl Terms {
 
     /// For the parties to compare, with their checkpoints.
     pub(super) fn digest(&self) -> [u8; 32] {
-        let Self { net, format, samples, epochs, rates, weights_to, every, from } = self;
-        let all = (numbers(net, format), samples, epochs, rates, weights_to, every, from);
+        let Self { net, format, samples, epochs, rates, weights_to, score_to, evaluates, every, from } = self;
+        let all = (numbers(net, format), samples, epochs, rates, weights_to, score_to, evaluates, every, from);
         Sha256::digest(wire::encode(&all).expect("numbers of known sizes are encodable")).into()
     }
 }
@@ -218,7 +239,9 @@ pub(super) struct Ask {
     on_features: bool,
     format: [u8; 11],
     batch: u32,
-    weights_to: WeightsTo,
+    weights_to: Receivers,
+    score_to: Receivers,
+    evaluates: bool,
     samples: Option<u64>,
     epochs: Option<u32>,
     rates: Option<Vec<u8>>,
@@ -240,6 +263,8 @@ impl Ask {
             format: Format::NARROW.bytes(),
             batch: small(BATCH),
             weights_to: wish.weights_to,
+            score_to: wish.score_to,
+            evaluates: wish.evaluates,
             samples,
             epochs: wish.epochs,
             rates: wish.rates.clone(),
@@ -261,11 +286,13 @@ impl Ask {
             return Err(Error::Version { peer, found, own: VERSION });
         }
         let ask: Self = wire::decode(bytes, MOST_BYTES)?;
+        let least = if ask.evaluates { 1 } else { BATCH as u64 };
         let sound = ask.widths.len() <= MOST_LAYERS + 1
             && ask.kept.len() <= KEPT
             && ask.rates.as_ref().is_none_or(|rates| (1..=MOST_RATES).contains(&rates.len()))
+            && !(ask.evaluates && (ask.epochs.is_some() || ask.rates.is_some()))
             && ask.epochs.is_none_or(|epochs| (1..=MOST_EPOCHS).contains(&epochs))
-            && ask.samples.is_none_or(|samples| (BATCH as u64..=MOST_SAMPLES).contains(&samples));
+            && ask.samples.is_none_or(|samples| (least..=MOST_SAMPLES).contains(&samples));
         match sound {
             true => Ok(ask),
             false => {
@@ -298,6 +325,17 @@ impl Ask {
 }
 
 impl Wish {
+    /// To train `net` for the model owner; the rest is left to the peer.
+    pub fn new(net: Net) -> Self {
+        let (weights_to, score_to) = (Receivers::Server, Receivers::None);
+        Self { net, weights_to, score_to, evaluates: false, epochs: None, rates: None, every: None, reopen: false }
+    }
+
+    /// To tell `score_to` how `net` does with the weights of a checkpoint.
+    pub fn to_evaluate(net: Net, score_to: Receivers) -> Self {
+        Self { weights_to: Receivers::None, score_to, evaluates: true, ..Self::new(net) }
+    }
+
     /// Refuses what no training can have, before there is a connection.
     ///
     /// # Errors
@@ -312,12 +350,19 @@ impl Wish {
         if self.epochs.is_some_and(|epochs| !(1..=MOST_EPOCHS).contains(&epochs)) {
             return Err(Error::usage("a training of no epochs or of too many", format!("give 1 to {MOST_EPOCHS}")));
         }
-        if self.net.is_on_features() && !matches!(self.weights_to, WeightsTo::Server | WeightsTo::None) {
+        if self.net.is_on_features() && !matches!(self.weights_to, Receivers::Server | Receivers::None) {
             let what = format!("the weights of a head for {}", self.weights_to);
             return Err(Error::usage(
                 what,
                 "what is before the head is the model owner's: give it the weights, or nobody yet",
             ));
+        }
+        let trains = self.epochs.is_some() || self.rates.is_some() || self.every.is_some() || self.reopen;
+        if self.evaluates && (trains || self.weights_to != Receivers::None) {
+            return Err(Error::usage("an evaluation trains nothing and opens no weights", "ask for the score alone"));
+        }
+        if self.evaluates && self.score_to == Receivers::None {
+            return Err(Error::usage("an evaluation that nobody is told of", "say at both ends who is told the score"));
         }
         let rates = self.rates.as_deref();
         if rates.is_some_and(|rates| !(1..=MOST_RATES).contains(&rates.len())) {
@@ -372,6 +417,13 @@ fn merge(wish: &Wish, own: &Ask, theirs: &Ask, peer: Party) -> Result<Terms> {
     if own.batch != theirs.batch {
         return differ("the batch", own.batch.to_string(), theirs.batch.to_string());
     }
+    if own.evaluates != theirs.evaluates {
+        let say = |evaluates| if evaluates { "an evaluation" } else { "a training" }.to_owned();
+        return differ("what is done", say(own.evaluates), say(theirs.evaluates));
+    }
+    if own.score_to != theirs.score_to {
+        return differ("who is told a score", own.score_to.to_string(), theirs.score_to.to_string());
+    }
     if own.weights_to != theirs.weights_to {
         return differ("who gets the weights", own.weights_to.to_string(), theirs.weights_to.to_string());
     }
@@ -389,7 +441,8 @@ fn merge(wish: &Wish, own: &Ask, theirs: &Ask, peer: Party) -> Result<Terms> {
         return Err(ProtocolError::protocol("a rate of the training", "one that the network trains at", rate).into());
     }
     let format = Format::NARROW;
-    let terms = Terms { net, format, samples, epochs, rates, weights_to: wish.weights_to, every, from };
+    let Wish { weights_to, score_to, evaluates, .. } = *wish;
+    let terms = Terms { net, format, samples, epochs, rates, weights_to, score_to, evaluates, every, from };
     match terms.second_opening() {
         Some((to, step)) if !own.reopen => {
             let what = format!(

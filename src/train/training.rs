@@ -9,6 +9,7 @@
 //!     offline   features by private inference, of a head              features
 //!     offline   a batch of silent OTs, where too few are left for the next step
 //!     online    a step; both stages as often as the terms say
+//!     online    checksums, shares of a score, checksums       after an epoch, if the terms say so
 //!     offline   checksums                       <------>    every some steps, before a checkpoint
 //!     online    checksums                       <------>
 //!               shares of the weights, to whom the terms give them
@@ -26,7 +27,7 @@ use super::kept::Kept;
 use super::meeting::Met;
 use super::run::Run;
 use super::settings::{Part, Progress, Settings, Trained};
-use super::terms::Ask;
+use super::terms::{Ask, Receivers};
 use crate::client::give_up;
 use crate::error::Result;
 use crate::net::Stream;
@@ -34,7 +35,7 @@ use crate::randomness;
 use crate::report::Measurement;
 use crate::threads;
 
-/// Takes part in a training over `stream`: the data owner as the client, the model owner as the server.
+/// Takes part in a training or an evaluation over `stream`: the data owner as the client, the model owner as the server.
 ///
 /// # Errors
 /// When the parties do not ask for the same; when a checkpoint cannot be read or written, or one is there and nobody asked to go on from
@@ -92,29 +93,37 @@ async fn follow(
     let (started, before) = (Instant::now(), channel.traffic().total().bytes());
     let (first, steps) = (run.done()?, run.terms.steps());
     let features = run.features.take();
-    if features.is_some() {
+    if features.is_some() && !run.terms.evaluates {
         // They took long.
         run.checkpoint(channel, settings).await?;
     }
+    let mut score = None;
     while run.done()? < steps {
         ots.charge(run.step(channel, None).await?);
         let done = run.done()?;
+        score = match run.terms.score_to != Receivers::None && done.is_multiple_of(run.terms.steps_per_epoch()) {
+            true => run.score(channel).await?,
+            false => None,
+        };
         if let Some(told) = &settings.told {
             let seconds = started.elapsed().as_secs_f64();
             let bytes = channel.traffic().total().bytes() - before;
             let steps_per_epoch = run.terms.steps_per_epoch();
-            told(&Progress { done, steps, steps_per_epoch, here: done - first, seconds, bytes });
+            told(&Progress { done, steps, steps_per_epoch, here: done - first, seconds, bytes, score });
+        }
+        if run.terms.evaluates {
+            continue;
         }
         let due = run.terms.every > 0 && done.is_multiple_of(run.terms.every.into());
         if due || done == steps {
             run.checkpoint(channel, settings).await?;
         }
     }
-    if first == steps {
+    if first == steps && !run.terms.evaluates {
         // Nothing was left to do but the opening, which is noted.
         run.checkpoint(channel, settings).await?;
     }
-    let here = run.done()? - first;
+    let here = if run.terms.evaluates { 0 } else { run.done()? - first };
     let online = online.finish(channel).stage;
     let closing = Measurement::start(channel, Stage::Online);
     let backbone = run.backbone.take();
@@ -126,5 +135,6 @@ async fn follow(
         (Some(backbone), [head]) => backbone.with_head(&terms.format, head),
         _ => export::network(&terms.net, &terms.format, &masters, &name),
     });
-    Ok(Trained { terms, network: network.transpose()?, steps: here, setup, features, ots, online, closing })
+    let (network, score) = (network.transpose()?, score.filter(|_| terms.evaluates));
+    Ok(Trained { terms, network, steps: here, score, setup, features, ots, online, closing })
 }

@@ -15,12 +15,13 @@
 
 use std::collections::BTreeMap;
 
-use lowkey_mpc::fixed::{softmax, truncate};
+use lowkey_mpc::fixed::{score, softmax, truncate};
 
 use super::batch::Batch;
 use super::coins::{Coins, Site, Value};
 use super::format::{BATCH, CLASSES, DECAY_DROP, Format, Net};
 use super::matrix::{multiply, transpose};
+use super::score::{Score, Tally};
 
 /// Masters and momenta.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,12 +112,25 @@ pub struct Twin {
     pub state: State,
     /// What was seen.
     pub watch: Watch,
+    tally: Tally,
+}
+
+/// What the way forward leaves for the way back.
+struct Forward {
+    /// Of each layer.
+    weights: Vec<Vec<i64>>,
+    /// The inputs of each layer.
+    xs: Vec<Vec<i64>>,
+    /// What each pool and rectifier chose.
+    kept: Vec<Vec<Chosen>>,
+    /// The gradient of the logits.
+    delta: Vec<i64>,
 }
 
 impl Twin {
     /// A training that goes on from `state`.
     pub fn new(net: Net, format: Format, state: State) -> Self {
-        Self { net, format, state, watch: Watch::default() }
+        Self { net, format, state, watch: Watch::default(), tally: Tally::default() }
     }
 
     /// One step at the rate 2^-`rate`; the format has been checked for it.
@@ -124,51 +138,10 @@ impl Twin {
     /// # Panics
     /// If the batch is one of another network.
     pub fn step(&mut self, batch: Batch<'_>, rate: u8, coins: &mut impl Coins) {
-        let Self { net, format, state, watch } = self;
-        batch.assert_of(net);
+        let Forward { weights, xs, kept, mut delta } = self.forward(batch, BATCH, coins);
+        let Self { net, format, state, watch, tally: _ } = self;
         let mut rounding = Rounding { coins, watch };
-        let masters = state.masters.iter().enumerate();
-        let weights: Vec<Vec<i64>> = masters
-            .map(|(layer, w)| {
-                rounding.truncate(Site { value: Value::Weight, layer }, w, format.weight_drop(), format.held)
-            })
-            .collect();
-
         let last = net.layers() - 1;
-        let mut xs = vec![with_ones(batch.inputs(), net.inputs(0), 1 << format.input)];
-        let mut kept = Vec::new();
-        let mut delta = Vec::new();
-        for (layer, w) in weights.iter().enumerate() {
-            let n = net.outputs(layer);
-            let z = multiply(&xs[layer], w, net.inputs(layer) + 1, n);
-            let z = rounding.signed(
-                Site { value: Value::Output, layer },
-                &z,
-                format.forward_drop(net, layer),
-                format.forward,
-            );
-            if layer == last {
-                delta = rounding.softmax(format.softmax(net), layer, &z);
-            } else {
-                let places = match net.windows(layer) {
-                    None => vec![z],
-                    Some(windows) => windows.cut(&z),
-                };
-                let width = format.forward - format.forward_drop(net, layer);
-                let chosen = rounding.pool(layer, &places, width);
-                let y: Vec<i64> = chosen.iter().map(|chosen| chosen.value.max(0)).collect();
-                let y = match net.maps(layer + 1) {
-                    None => y,
-                    Some(maps) => maps.columns(&y),
-                };
-                xs.push(with_ones(&y, net.inputs(layer + 1), 1 << format.activation));
-                kept.push(chosen);
-            }
-        }
-        for (row, label) in delta.chunks_exact_mut(CLASSES).zip(batch.labels()) {
-            row[usize::from(*label)] -= 1 << format.gradient;
-        }
-
         for layer in (0..=last).rev() {
             let (k, n) = (net.inputs(layer), net.outputs(layer));
             let g = multiply(&transpose(&xs[layer], k + 1), &delta, net.rows(layer), n);
@@ -203,6 +176,74 @@ impl Twin {
                 *w -= *v;
             }
         }
+    }
+
+    /// Forward to the score alone, to which the first so many samples count.
+    ///
+    /// # Panics
+    /// If the batch is one of another network.
+    #[cfg(test)]
+    pub fn evaluate(&mut self, batch: Batch<'_>, counted: usize, coins: &mut impl Coins) {
+        self.forward(batch, counted, coins);
+    }
+
+    /// How it did on the samples since this was last asked for.
+    pub fn take_score(&mut self) -> Score {
+        std::mem::take(&mut self.tally).score()
+    }
+
+    fn forward(&mut self, batch: Batch<'_>, counted: usize, coins: &mut impl Coins) -> Forward {
+        let Self { net, format, state, watch, tally } = self;
+        batch.assert_of(net);
+        let mut rounding = Rounding { coins, watch };
+        let masters = state.masters.iter().enumerate();
+        let weights: Vec<Vec<i64>> = masters
+            .map(|(layer, w)| {
+                rounding.truncate(Site { value: Value::Weight, layer }, w, format.weight_drop(), format.held)
+            })
+            .collect();
+
+        let last = net.layers() - 1;
+        let mut xs = vec![with_ones(batch.inputs(), net.inputs(0), 1 << format.input)];
+        let mut kept = Vec::new();
+        let mut delta = Vec::new();
+        for (layer, w) in weights.iter().enumerate() {
+            let n = net.outputs(layer);
+            let z = multiply(&xs[layer], w, net.inputs(layer) + 1, n);
+            let z = rounding.signed(
+                Site { value: Value::Output, layer },
+                &z,
+                format.forward_drop(net, layer),
+                format.forward,
+            );
+            if layer == last {
+                let logs;
+                (delta, logs) = rounding.softmax(format.softmax(net), layer, &z);
+                let samples = z.chunks_exact(CLASSES).zip(logs).zip(batch.labels()).take(counted);
+                for ((row, log), label) in samples {
+                    let (right, loss) = score::ideal(format.score(net), row, log, Some(*label));
+                    tally.add(1, &[right.into()], &[loss]);
+                }
+            } else {
+                let places = match net.windows(layer) {
+                    None => vec![z],
+                    Some(windows) => windows.cut(&z),
+                };
+                let width = format.forward - format.forward_drop(net, layer);
+                let chosen = rounding.pool(layer, &places, width);
+                let y: Vec<i64> = chosen.iter().map(|chosen| chosen.value.max(0)).collect();
+                let y = match net.maps(layer + 1) {
+                    None => y,
+                    Some(maps) => maps.columns(&y),
+                };
+                xs.push(with_ones(&y, net.inputs(layer + 1), 1 << format.activation));
+                kept.push(chosen);
+            }
+        }
+        for (row, label) in delta.chunks_exact_mut(CLASSES).zip(batch.labels()) {
+            row[usize::from(*label)] -= 1 << format.gradient;
+        }
+        Forward { weights, xs, kept, delta }
     }
 }
 
@@ -250,8 +291,8 @@ impl<C: Coins> Rounding<'_, C> {
         windows.map(chosen).collect()
     }
 
-    /// Probabilities of rows of logits.
-    fn softmax(&mut self, spec: softmax::Spec, layer: usize, logits: &[i64]) -> Vec<i64> {
+    /// Probabilities of rows of logits, and the logarithm of the sum of each row.
+    fn softmax(&mut self, spec: softmax::Spec, layer: usize, logits: &[i64]) -> (Vec<i64>, Vec<u64>) {
         let mut toss = |value, dropped, count| match dropped {
             0 => vec![0; count],
             _ => self.coins.toss(Site { value, layer }, dropped, count),
@@ -264,11 +305,10 @@ impl<C: Coins> Rounding<'_, C> {
             rows.clone().map(|row| row.iter().max().unwrap_or(&0) - row.iter().min().unwrap_or(&0)).collect();
         self.watch.see(Site { value: Value::Difference, layer }, &differences, 1 << (spec.width - 1));
         let of = |sample: usize| sample * CLASSES..(sample + 1) * CLASSES;
-        let sample = |(sample, row)| {
-            let coins = [&u[of(sample)], &sums[sample..=sample], &p[of(sample)]].concat();
-            softmax::ideal(spec, row, &coins)
-        };
-        rows.enumerate().flat_map(sample).collect()
+        let coins = |sample| [&u[of(sample)], &sums[sample..=sample], &p[of(sample)]].concat();
+        let samples = rows.enumerate();
+        let logs = samples.clone().map(|(sample, row)| softmax::ideal_log(spec, row, &coins(sample))).collect();
+        (samples.flat_map(|(sample, row)| softmax::ideal(spec, row, &coins(sample))).collect(), logs)
     }
 }
 

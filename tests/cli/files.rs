@@ -18,8 +18,17 @@ pub fn write(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
 
 /// `numpy.save` of unsigned bytes.
 pub fn npy(shape: &[usize], values: &[u8]) -> Vec<u8> {
+    npy_of("|u1", shape, values)
+}
+
+/// An array of float32.
+pub fn npy_of_reals(shape: &[usize], values: &[f32]) -> Vec<u8> {
+    npy_of("<f4", shape, values.iter().map(|v| v.to_le_bytes()).collect::<Vec<_>>().as_flattened())
+}
+
+fn npy_of(kind: &str, shape: &[usize], values: &[u8]) -> Vec<u8> {
     let shape: String = shape.iter().map(|n| format!("{n}, ")).collect();
-    let mut header = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({shape}), }}");
+    let mut header = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({shape}), }}");
     while (10 + header.len() + 1) % 64 != 0 {
         header.push(' ');
     }

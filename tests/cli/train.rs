@@ -189,6 +189,34 @@ fn refusals() {
     let bright = files::write(data.path(), "bright.npy", &files::npy(&[130, 8, 8], &vec![17; 130 * 64]));
     refused(&bright, &[1; 130], "it holds the value 17, the network reads 0..=16");
     alone(&["--data", text(&images)]).fails(2, "no labels for a file", "--labels");
+    let labels = files::write(data.path(), "some-labels", &files::idx_labels(&[1; 130]));
+    for wrong in [1.5, -0.25, 255.0] {
+        let mut reals = vec![0.5; 130 * 64];
+        reals[64 * 77 + 3] = wrong;
+        let reals = files::write(data.path(), "reals.npy", &files::npy_of_reals(&[130, 8, 8], &reals));
+        let given = ["--net", "64-10", "--data", text(&reals), "--labels", text(&labels)];
+        for role in [&["--server", "127.0.0.1:9"][..], &["--rehearse"]] {
+            let ran = lowkey(&[&["train"], role, &given].concat());
+            ran.fails(2, &format!("sample 77 has the value {wrong}, and training reads 0 to 1"), "divide");
+        }
+    }
+    let reals = files::npy_of_reals(&[130, 8, 8], &[[0.0, 1.0], [1.000_001, 0.3]].as_flattened().repeat(130 * 16));
+    let reals = files::write(data.path(), "reals.npy", &reals);
+    alone(&["--data", text(&reals), "--labels", text(&labels)]).fails(3, "127.0.0.1:9", "");
+
+    // What is no evaluation.
+    let shares = data.path().join("shares");
+    let evaluate = ["--data", folder, "--evaluate"];
+    alone(&[&evaluate[..], &["--score-to", "client"]].concat()).fails(2, "no shares of weights", "--checkpoint");
+    let evaluate = [&evaluate[..], &["--checkpoint", text(&shares)]].concat();
+    alone(&evaluate).fails(2, "nobody is told", "--score-to");
+    let evaluate = [&evaluate[..], &["--score-to", "client"]].concat();
+    alone(&evaluate).fails(2, "no checkpoint there", "");
+    alone(&[&evaluate[..], &["--epochs", "2"]].concat()).fails(2, "cannot be used with", "");
+    alone(&[&evaluate[..], &["--data", text(&images)]].concat()).fails(2, "cannot be used multiple times", "");
+    let bare = tempfile::tempdir().unwrap();
+    let nothing = ["--data", text(bare.path()), "--evaluate", "--score-to", "client", "--checkpoint", text(&shares)];
+    alone(&nothing).fails(2, "no samples to evaluate on", "t10k");
     alone(&["--data", folder, "--weights-to", "client"]).fails(2, "no file for them", "--output");
     alone(&["--data", folder, "--weights-to", "none"]).fails(2, "no file for them", "--checkpoint");
     alone(&[&["--data", folder], &output[..]].concat()).fails(2, "gives this party no weights", "");
@@ -282,11 +310,83 @@ fn a_rehearsal() {
     let data = data();
     let rehearse =
         ["train", "--rehearse", "--net", "64-10", "--data", text(data.path()), "--epochs", "15", "--rate", "3,4"];
-    let record = &lowkey(&[&rehearse[..], &["--json"]].concat()).records()[0];
+    let records = lowkey(&[&rehearse[..], &["--json"]].concat()).records();
+    assert_eq!(records.len(), 16);
+    assert_eq!(keys(&records[14]), named("epoch steps_done steps score"));
+    let loss = |at: usize| records[at]["score"]["loss"].as_f64().unwrap();
+    assert!(records[14]["epoch"] == 15 && loss(14) < loss(0), "{}", records[14]);
+    let record = &records[15];
     assert_eq!(keys(record), named("net samples steps overflows spare_bits held_out"));
     assert_eq!((record["steps"].as_u64(), record["overflows"].as_u64()), (Some(30), Some(0)));
     assert!(record["held_out"]["accuracy"].as_f64().unwrap() > 75.0, "{record}");
     let said = lowkey(&rehearse).prints();
     assert!(said.contains("no value out of range") && said.contains("held out: "), "{said}");
     fits(&said);
+}
+
+/// A training whose weights nobody gets: the party that both name is told a score after each epoch, and of an evaluation of the shares; then
+/// the weights are opened, and `eval` finds the same of the network but for roundings.
+#[test]
+fn shares_are_evaluated() {
+    let data = data();
+    let [own, theirs, network] = ["own", "theirs", "n.lowkey"].map(|name| data.path().join(name));
+    let folder = ["--data", text(data.path())];
+    let none = ["--weights-to", "none", "--score-to", "client"];
+    let owner = Owner::start(&[&none[..], &["--checkpoint", text(&own), "--epochs", "15"]].concat());
+    let client = [&none[..], &folder, &["--checkpoint", text(&theirs), "--rate", "3,4", "--json"]].concat();
+    let records = owner.with(&client).records();
+    let score = |at: usize| &records[at]["score"];
+    assert_eq!(keys(score(14)), named("samples right accuracy loss"));
+    assert_eq!(score(14)["samples"].as_u64(), Some(256));
+    assert!(score(14)["loss"].as_f64() < score(0)["loss"].as_f64(), "{} {}", score(0), score(14));
+    let said = owner.ends();
+    assert_eq!((said.code, &said.err[..], said.out.contains("loss")), (Some(0), "", false), "{}", said.out);
+
+    let files = || [&own, &theirs].map(|file| std::fs::read(file).unwrap());
+    let before = files();
+    let evaluate = |to: &str| {
+        let of = ["--evaluate", "--score-to", to, "--checkpoint"];
+        let owner = Owner::start(&[&of[..], &[text(&own)]].concat());
+        let ran = owner.with(&[&of[..], &[text(&theirs), "--json"], &folder].concat());
+        (ran, owner.ends())
+    };
+    let (ran, said) = evaluate("client");
+    let record = &ran.records()[0];
+    let names = "net samples score_to score seconds bytes setup ots online peak_memory_bytes";
+    assert_eq!(keys(record), named(names));
+    let accuracy = record["score"]["accuracy"].as_f64().unwrap();
+    assert!(accuracy > 75.0 && record["samples"].as_u64() == Some(60), "{record}");
+    assert!(said.code == Some(0) && said.out.contains("the score went to the client"), "{}", said.out);
+    fits(&said.out);
+    let (ran, said) = evaluate("both");
+    assert!(ran.records()[0]["score"].is_object());
+    assert!(said.out.contains(" of 60 right: ") && said.out.contains(" % right, loss "), "{}", said.out);
+    fits(&said.out);
+    assert!(files() == before);
+
+    // What the plan says is what it took.
+    let plan = ["train", "--plan", "--evaluate", "--net", "64-10", "--samples", "128"];
+    let json = &lowkey(&[&plan[..], &["--json"]].concat()).records()[0];
+    let part = |name: &str| json[name].as_u64().unwrap();
+    let step: u64 =
+        named("products guard_bits rectifiers extensions softmax score headers").into_iter().map(part).sum();
+    let online = ["bytes_sent", "bytes_received"].map(|way| record["online"][way].as_u64().unwrap());
+    assert_eq!(online.iter().sum::<u64>(), step + 4 * 16 + 18);
+    let said = lowkey(&plan).prints();
+    assert!(said.contains("128 samples of an evaluation") && said.contains("score"), "{said}");
+    fits(&said);
+
+    // Both have to mean it.
+    let owner = Owner::start(&["--evaluate", "--score-to", "server", "--checkpoint", text(&own)]);
+    let other = ["--evaluate", "--score-to", "both", "--checkpoint", text(&theirs)];
+    owner.with(&[&other[..], &folder].concat()).fails(2, "who is told a score", "");
+    owner.ends().fails(2, "who is told a score", "");
+
+    let open = ["--weights-to", "server", "--resume", "--checkpoint"];
+    let owner = Owner::start(&[&open[..], &[text(&own), "-o", text(&network)]].concat());
+    owner.with(&[&open[..], &[text(&theirs), "--epochs", "15", "--rate", "3,4"], &folder].concat()).prints();
+    assert_eq!(owner.ends().code, Some(0));
+    let eval = &lowkey(&["eval", "--model", text(&network), "--data", text(data.path()), "--json"]).records()[0];
+    let wanted = eval["accuracy"].as_f64().unwrap();
+    assert!((accuracy - wanted).abs() < 8.0, "{accuracy} on shares, {wanted} in the clear");
 }

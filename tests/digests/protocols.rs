@@ -189,6 +189,8 @@ fn of_training() -> Vec<(&'static str, Vec<Program>)> {
     let rectified = fixed::relu::Spec { from: 10, to: 18 };
     let pooled = fixed::pool::Spec { window: 4, rings: rectified };
     let softmax = fixed::softmax::Spec { classes: 3, width: 16, fraction: 8, result: 10, to: 18 };
+    let coins = fixed::softmax::More { coins: true, score: false };
+    let scored = fixed::score::Spec { classes: 3, width: 13, fraction: 4 };
     let chains = fixed::softmax::Chains { game: chain(softmax.compared()), bound: chain(softmax.bounded()) };
     vec![
         ("fixed extend", vec![fixed::extend::program(extended, start, start).unwrap()]),
@@ -198,7 +200,8 @@ fn of_training() -> Vec<(&'static str, Vec<Program>)> {
         ("fixed join", vec![fixed::join::program(16, 2).unwrap()]),
         ("fixed pool", vec![fixed::pool::program(pooled, &chain(9), start, start).unwrap()]),
         ("fixed pool back", vec![fixed::pool::program_back(pooled, start, start).unwrap()]),
-        ("fixed softmax", vec![fixed::softmax::program(softmax, &chains, true).unwrap()]),
+        ("fixed softmax", vec![fixed::softmax::program(softmax, &chains, coins).unwrap()]),
+        ("fixed score", vec![fixed::score::program(scored, &chain(scored.compared())).unwrap()]),
     ]
 }
 

@@ -42,6 +42,22 @@ pub(super) fn rows(file: &[u8]) -> Result<usize, DataProblem> {
     Ok(lines(file)?.count())
 }
 
+/// All numbers, row by row.
+pub(super) fn numbers(file: &[u8]) -> Result<Vec<f32>, DataProblem> {
+    let mut numbers = Vec::new();
+    for (index, line) in lines(file)? {
+        for field in line.split(SEPARATORS) {
+            let value = number(field).ok_or_else(|| not_a_number(index, field))?;
+            numbers.push(value as f32);
+        }
+    }
+    Ok(numbers)
+}
+
+fn not_a_number(index: usize, field: &str) -> DataProblem {
+    DataProblem::Row { line: index + 1, what: format!("\"{}\" is no number", printable(field)) }
+}
+
 /// Rows as inputs: real numbers that the coding of the model's file quantises, or the integers y where there is none.
 pub(super) fn inputs(file: &[u8], input: &Input) -> Result<Vec<u8>, DataProblem> {
     let coding = input.coding.as_ref();
@@ -60,7 +76,7 @@ pub(super) fn inputs(file: &[u8], input: &Input) -> Result<Vec<u8>, DataProblem>
         }
         let mut row = Vec::with_capacity(elements);
         for (at, field) in fields.iter().enumerate() {
-            let value = number(field).ok_or_else(|| wrong(format!("\"{}\" is no number", printable(field))))?;
+            let value = number(field).ok_or_else(|| not_a_number(index, field))?;
             row.push(match (coding, &channels) {
                 (Some(coding), _) if coding.cast().is_some_and(|dtype| !whole(value, dtype.range())) => {
                     let dtype = coding.cast().map_or_else(String::new, |dtype| dtype.to_string());

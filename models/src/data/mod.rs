@@ -181,6 +181,24 @@ pub fn read_reals(path: impl AsRef<Path>, elements: usize) -> Result<Option<Vec<
     Ok((whole && reals.iter().all(|v| v.is_finite())).then_some(reals))
 }
 
+/// The real numbers of a file, in its order: of an NPY array of floats, or of rows of numbers; `None` of a file that has none.
+///
+/// # Errors
+/// If the file can't be read or is damaged.
+pub fn reals_of(path: impl AsRef<Path>) -> Result<Option<Vec<f32>>, DataError> {
+    let path = path.as_ref();
+    load(path).and_then(|bytes| reals_of_bytes(&bytes)).map_err(|problem| DataError { path: path.to_owned(), problem })
+}
+
+fn reals_of_bytes(bytes: &[u8]) -> Result<Option<Vec<f32>>, DataProblem> {
+    let bytes = &decompressed(bytes)?[..];
+    match Format::of(bytes)? {
+        Format::Npy => npy::floats(bytes),
+        Format::Csv => csv::numbers(bytes).map(Some),
+        Format::Idx | Format::Picture => Ok(None),
+    }
+}
+
 /// The most inputs that a file may hold, whatever network reads them: of an array or IDX its first dimension, of rows the lines, of a picture
 /// one; `None` if its header has no dimensions.
 ///

@@ -116,6 +116,12 @@ fn cast(
     values.zip(channels).map(y).collect()
 }
 
+/// All numbers of an array of floats.
+pub(super) fn floats(file: &[u8]) -> Result<Option<Vec<f32>>, DataProblem> {
+    let array = Array::read(file)?;
+    array.kind.float.then(|| Ok(array.floats()?.collect())).transpose()
+}
+
 /// All numbers of an array.
 pub(super) fn reals(file: &[u8]) -> Result<Vec<f32>, DataProblem> {
     let array = Array::read(file)?;

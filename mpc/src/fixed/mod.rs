@@ -13,6 +13,7 @@
 //! | [`pool`] | max(z_1, .., z_n, 0) in a larger ring, its choices kept; and the gradient to the value taken | by chain |
 //! | [`multiply`] | x y for several x and a short y | 3 |
 //! | [`softmax`] | probabilities of logits: tournament, two tables, a product | by chain |
+//! | [`score`] | whether a sample is right, and its loss | by chain |
 //!
 //! Every protocol is exact given its coins, and a coin is the low half of the client's share: `ideal` versions take coins as arguments, so
 //! that a plaintext twin that replays them agrees with shares bit for bit.
@@ -31,5 +32,6 @@ pub mod multiply;
 pub mod pool;
 pub mod refresh;
 pub mod relu;
+pub mod score;
 pub mod softmax;
 pub mod truncate;

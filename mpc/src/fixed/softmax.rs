@@ -9,6 +9,8 @@
 //! p_i = T(e_i rho)                by OLE (multiply), then extended                              f_d fractional bits
 //! ```
 //!
+//! Where a score is wanted ([`super::score`]), LOG[S] = ln(1 + S / 16) is looked up as rho is, and the u_i are put out.
+//!
 //! A table takes additive shares as they are: the client's share is the choice, the server rotates the table by its own. Each T takes
 //! refreshed shares ([`super::refresh`]) and its coins from the client's; there are 2 n + 1 of them for n classes, in the order u, S, p.
 
@@ -59,6 +61,31 @@ pub fn reciprocal(i: u64) -> u64 {
 
 /// Entries of the table of reciprocals.
 pub const RECIPROCALS: u64 = 146;
+
+/// Fractional bits of logarithms of S.
+pub const LOG_BITS: u8 = 6;
+/// Bits of the ring of such a logarithm, of which the top one is zero.
+pub const LOG_WIDTH: u8 = 9;
+
+/// ln(1 + i / 16) in units of 2^-6, rounded to nearest.
+#[rustfmt::skip]
+pub const LOG: [u8; RECIPROCALS as usize] = [
+    0, 4, 8, 11, 14, 17, 20, 23, 26, 29, 31, 33, 36, 38, 40, 42, 44, 46, 48, 50, 52, 54, 55, 57, 59, 60, 62, 63, 65,
+    66, 68, 69, 70, 72, 73, 74, 75, 77, 78, 79, 80, 81, 82, 84, 85, 86, 87, 88, 89, 90, 91, 92, 93, 94, 94, 95, 96,
+    97, 98, 99, 100, 101, 101, 102, 103, 104, 105, 105, 106, 107, 108, 108, 109, 110, 111, 111, 112, 113, 113, 114,
+    115, 115, 116, 117, 117, 118, 119, 119, 120, 120, 121, 122, 122, 123, 123, 124, 125, 125, 126, 126, 127, 127, 128,
+    128, 129, 129, 130, 131, 131, 132, 132, 133, 133, 134, 134, 135, 135, 136, 136, 136, 137, 137, 138, 138, 139, 139,
+    140, 140, 141, 141, 142, 142, 142, 143, 143, 144, 144, 145, 145, 145, 146, 146, 147, 147, 147, 148,
+];
+
+/// What the program puts out beside the probabilities.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct More {
+    /// For [`super::score`]: both shares of u_i for every class, `width` bits, then of LOG\[S\], [`LOG_WIDTH`] bits.
+    pub score: bool,
+    /// The client's coins in their order, at the end.
+    pub coins: bool,
+}
 
 /// Which logits become which probabilities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -152,6 +179,13 @@ impl Spec {
 pub fn ideal(spec: Spec, logits: &[i64], coins: &[i64]) -> Vec<i64> {
     let n = logits.len();
     assert_eq!((n, coins.len()), (spec.classes.into(), 2 * n + 1), "classes and coins");
+    let (e, sum) = exponentials(spec, logits, coins);
+    let rho = reciprocal(sum.cast_unsigned()).cast_signed();
+    e.iter().zip(&coins[n + 1..]).map(|(e, coin)| truncate::ideal(spec.product().dropped, e * rho, *coin)).collect()
+}
+
+/// e of every class, and S, for the coins of one sample.
+fn exponentials(spec: Spec, logits: &[i64], coins: &[i64]) -> (Vec<i64>, i64) {
     let largest = logits.iter().copied().max().expect("there are classes");
     let exponential = |(z, coin): (&i64, &i64)| {
         let u = largest - z;
@@ -159,26 +193,39 @@ pub fn ideal(spec: Spec, logits: &[i64], coins: &[i64]) -> Vec<i64> {
         EXP.get(usize::try_from(t).expect("a difference to the maximum is not negative")).copied().unwrap_or(0)
     };
     let e: Vec<i64> = logits.iter().zip(coins).map(exponential).map(u64::cast_signed).collect();
-    let sum = truncate::ideal(spec.sum().dropped, e.iter().sum::<i64>() - (1 << EXP_BITS), coins[n]);
-    let rho = reciprocal(sum.cast_unsigned()).cast_signed();
-    e.iter().zip(&coins[n + 1..]).map(|(e, coin)| truncate::ideal(spec.product().dropped, e * rho, *coin)).collect()
+    let sum = e.iter().sum::<i64>() - (1 << EXP_BITS);
+    (e, truncate::ideal(spec.sum().dropped, sum, coins[logits.len()]))
+}
+
+/// LOG\[S\] for the coins of one sample, as [`ideal`] takes them.
+///
+/// # Panics
+/// If the number of coins is wrong.
+#[must_use]
+pub fn ideal_log(spec: Spec, logits: &[i64], coins: &[i64]) -> u64 {
+    assert_eq!((logits.len(), coins.len()), (spec.classes.into(), 2 * logits.len() + 1), "classes and coins");
+    log(exponentials(spec, logits, coins).1.cast_unsigned())
+}
+
+fn log(i: u64) -> u64 {
+    usize::try_from(i).ok().and_then(|i| LOG.get(i)).copied().unwrap_or(0).into()
 }
 
 /// The program, one lane per sample. Inputs, for every class: both shares of the logit and, twice, the same refreshing number (`width` bits);
 /// then the refreshing number of S, twice (14 bits); then for every class that of p, twice (24 bits); all at the start of the online
-/// stage. Outputs, for every class: both shares of p, `to` bits; and if `coins` says so, the client's coins in their order.
+/// stage. Outputs, for every class: both shares of p, `to` bits; and what `more` says.
 ///
 /// # Errors
 /// [`LayoutError`] if something does not fit.
-pub fn program(spec: Spec, chains: &Chains, coins: bool) -> Result<Program, LayoutError> {
+pub fn program(spec: Spec, chains: &Chains, more: More) -> Result<Program, LayoutError> {
     spec.check(Some(chains))?;
     let mut b = Builder::new();
-    record(&mut b, spec, chains, coins);
+    record(&mut b, spec, chains, more);
     Ok(b.finish())
 }
 
 /// Records inputs, protocol and outputs; the specification has been checked.
-pub(crate) fn record(b: &mut Builder, spec: Spec, chains: &Chains, coins: bool) {
+pub(crate) fn record(b: &mut Builder, spec: Spec, chains: &Chains, more: More) {
     let classes = 0..spec.classes;
     let input = |b: &mut Builder, width: u8| b.input_share(width.into(), Time::START, Time::START);
     let (logits, first): (Vec<Share>, Vec<Share>) =
@@ -188,19 +235,26 @@ pub(crate) fn record(b: &mut Builder, spec: Spec, chains: &Chains, coins: bool) 
     let mut tossed = Vec::new();
 
     let max = tournament(logits.clone(), |x, y| larger(b, &chains.game, &x, &y));
-    let mut e = Vec::new();
+    let (mut e, mut us) = (Vec::new(), Vec::new());
     for (logit, refresh) in logits.iter().zip(&first) {
         let u = b.sub_shares(&max, logit);
         let t = toss(b, &u, spec.grid(), refresh, &mut tossed);
         e.push(exponential(b, &chains.bound, &t));
+        us.push(u);
     }
-    let rho = inverse(b, spec, &e, &second, &mut tossed);
+    let sum = sum(b, spec, &e, &second, &mut tossed);
+    let rho = of_sum(b, &sum, usize::from(RECIPROCAL_BITS) + 1, |i| reciprocal(i) - LEAST);
     for (product, refresh) in products(b, &e, &rho).iter().zip(&third) {
         let p = toss(b, product, spec.product(), refresh, &mut tossed);
         let p = extend::record(b, spec.extension(), &p);
         b.output_share(&p);
     }
-    if coins {
+    if more.score {
+        us.iter().for_each(|u| b.output_share(u));
+        let log = of_sum(b, &sum, LOG_WIDTH.into(), log);
+        b.output_share(&log);
+    }
+    if more.coins {
         tossed.iter().for_each(|coin| b.output(coin));
     }
 }
@@ -228,8 +282,8 @@ fn exponential(b: &mut Builder, chain: &[Part], t: &Share) -> Share {
     crate::gadget::extend::extend(b, &e, PRODUCT)
 }
 
-/// rho less its least value, modulo 2^13: its top bit is zero.
-fn inverse(b: &mut Builder, spec: Spec, e: &[Share], refresh: &Share, coins: &mut Vec<Word>) -> Share {
+/// S.
+fn sum(b: &mut Builder, spec: Spec, e: &[Share], refresh: &Share, coins: &mut Vec<Word>) -> Share {
     let mut sum = Share { client: b.resize(&e[0].client, SUM), server: b.resize(&e[0].server, SUM) };
     for e in &e[1..] {
         let e = Share { client: b.resize(&e.client, SUM), server: b.resize(&e.server, SUM) };
@@ -237,9 +291,12 @@ fn inverse(b: &mut Builder, spec: Spec, e: &[Share], refresh: &Share, coins: &mu
     }
     let one = b.constant(Party::Server, 1 << EXP_BITS, SUM);
     sum.server = b.sub(&sum.server, &one);
-    let sum = toss(b, &sum, spec.sum(), refresh, coins);
-    let entry = |i: u64| if i < RECIPROCALS { reciprocal(i) - LEAST } else { 0 };
-    let width = usize::from(RECIPROCAL_BITS) + 1;
+    toss(b, &sum, spec.sum(), refresh, coins)
+}
+
+/// An entry of a table of [`RECIPROCALS`] entries, at S. Of rho it is what exceeds the least one, so that its top bit is zero.
+fn of_sum(b: &mut Builder, sum: &Share, width: usize, entry: impl Fn(u64) -> u64) -> Share {
+    let entry = |i: u64| if i < RECIPROCALS { entry(i) } else { 0 };
     let entries = (0..1 << SUM_INDEX).map(|i| b.constant(Party::Server, entry(i), width)).collect();
     look_up(b, entries, &sum.client, &sum.server)
 }
@@ -275,7 +332,8 @@ mod tests {
     const NARROW: Spec = Spec { classes: 10, width: 13, fraction: 4, result: 5, to: 19 };
 
     fn check(spec: Spec, chains: &Chains, samples: &[Vec<i64>], seed: u64) {
-        let program = Arc::new(program(spec, chains, true).unwrap());
+        let more = More { score: true, coins: true };
+        let program = Arc::new(program(spec, chains, more).unwrap());
         let (n, lanes) = (usize::from(spec.classes), samples.len());
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
         let mut refresh = Refresh::new(&[seed as u8; 32], &[1; 32], 0);
@@ -292,13 +350,17 @@ mod tests {
         twice(&mut inputs, SUM);
         (0..n).for_each(|_| twice(&mut inputs, PRODUCT));
         let outcome = run(&program, lanes, &inputs, seed);
-        let coins: Vec<Vec<u64>> = outcome.client[n..].iter().map(Planes::to_lanes).collect();
-        let p: Vec<Vec<u64>> = (0..n).map(|i| open(&outcome.client[i], &outcome.server[i])).collect();
+        let coins: Vec<Vec<u64>> = outcome.client[2 * n + 1..].iter().map(Planes::to_lanes).collect();
+        let opened: Vec<Vec<u64>> = (0..=2 * n).map(|i| open(&outcome.client[i], &outcome.server[i])).collect();
         for (lane, sample) in samples.iter().enumerate() {
             let coins: Vec<i64> = coins.iter().map(|coins| coins[lane].cast_signed()).collect();
-            let got: Vec<i64> = p.iter().map(|p| p[lane].cast_signed()).collect();
+            let got: Vec<i64> = opened.iter().map(|opened| opened[lane].cast_signed()).collect();
             assert!(spec.fits(sample), "{sample:?}");
-            assert_eq!(got, ideal(spec, sample, &coins), "{spec:?} {sample:?} seed {seed}");
+            assert_eq!(got[..n], ideal(spec, sample, &coins), "{spec:?} {sample:?} seed {seed}");
+            let largest = sample.iter().max().unwrap();
+            let us: Vec<i64> = sample.iter().map(|z| largest - z).collect();
+            assert_eq!(got[n..2 * n], us, "{spec:?} {sample:?} seed {seed}");
+            assert_eq!(got[2 * n].cast_unsigned(), ideal_log(spec, sample, &coins), "{spec:?} {sample:?} seed {seed}");
         }
     }
 
@@ -317,6 +379,7 @@ mod tests {
             assert_eq!(*entry, (1024.0 * (-(i as f64) / 8.0).exp()).round() as u64, "entry {i}");
         }
         for i in 0..RECIPROCALS {
+            assert_eq!(log(i), (64.0 * (1.0 + i as f64 / 16.0).ln()).round() as u64, "logarithm {i}");
             assert_eq!(reciprocal(i), (4096.0 / (1.0 + i as f64 / 16.0)).round() as u64, "entry {i}");
         }
         assert_eq!((EXP[63], reciprocal(0), reciprocal(RECIPROCALS - 1)), (0, 1 << RECIPROCAL_BITS, LEAST));
@@ -389,7 +452,7 @@ mod tests {
     fn costs_what_was_planned() {
         let choices = Search::new(0.73).softmax(NARROW).unwrap();
         let least = choices.last().unwrap();
-        let program = program(NARROW, &least.layout, false).unwrap();
+        let program = program(NARROW, &least.layout, More::default()).unwrap();
         assert_eq!(program.cost(1).flights(), least.flights);
         assert!((program.tally().price(0.73) - least.price).abs() < 1e-6);
         assert!(least.price < 8.0 * 2400.0, "{} bits in {} flights", least.price, least.flights);
@@ -398,7 +461,7 @@ mod tests {
     #[test]
     fn refuses_what_does_not_fit() {
         let chains = chains(NARROW);
-        assert!(program(NARROW, &chains, false).is_ok());
+        assert!(program(NARROW, &chains, More::default()).is_ok());
         let wrong = [
             Spec { classes: 1, ..NARROW },
             Spec { classes: 11, ..NARROW },
@@ -409,7 +472,7 @@ mod tests {
             Spec { to: 6, ..NARROW },
         ];
         for spec in wrong {
-            assert!(program(spec, &chains, false).is_err(), "{spec:?}");
+            assert!(program(spec, &chains, More::default()).is_err(), "{spec:?}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Chains for the comparisons of training.
 
 use super::{Choice, Search, Start, frontier};
-use crate::fixed::{relu, softmax};
+use crate::fixed::{relu, score, softmax};
 use crate::program::{Builder, Time};
 use crate::spec::{LayoutError, Part};
 
@@ -33,8 +33,17 @@ impl Search {
         Ok(frontier(pairs.map(|(game, bound)| {
             let layout = softmax::Chains { game, bound };
             let mut b = Builder::counting();
-            softmax::record(&mut b, spec, &layout, false);
+            softmax::record(&mut b, spec, &layout, softmax::More::default());
             Choice { flights: b.flights(), price: b.tally().price(ot_price), layout }
         })))
+    }
+
+    /// Chains for the comparisons of [`score::program`], as [`Search::requantise`] lists layouts.
+    ///
+    /// # Errors
+    /// [`LayoutError`] if the specification has no program.
+    pub fn score(&mut self, spec: score::Spec) -> Result<Vec<Choice<Vec<Part>>>, LayoutError> {
+        spec.check(None)?;
+        self.choose(spec.compared(), Time::START, Time::START, |b, chain| score::record(b, spec, chain))
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use lowkey::report::{StageReport, human_bytes, human_ms, peak_memory};
-use lowkey::train::{Cost, FeatureCost, Net, Progress, Trained};
+use lowkey::train::{Cost, FeatureCost, Net, Progress, Score, Trained};
 use serde::Serialize;
 
 use super::super::records::stage_line;
@@ -20,6 +20,49 @@ pub struct StepRecord {
     seconds_per_step: f64,
     bytes_per_step: u64,
     seconds_left: f64,
+    /// Of the epoch, or of its steps in this session, where this party is told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    score: Option<Scored>,
+}
+
+/// How the network did on samples while it trained, or in an evaluation.
+#[derive(Serialize)]
+struct Scored {
+    samples: u64,
+    right: u64,
+    /// Percent.
+    accuracy: f64,
+    /// Softmax cross-entropy, the mean.
+    loss: f64,
+}
+
+impl Scored {
+    fn new(score: &Score) -> Self {
+        Self { samples: score.samples, right: score.right, accuracy: score.accuracy(), loss: score.loss }
+    }
+
+    fn text(&self) -> String {
+        format!("{:.2} % right, loss {:.3}", self.accuracy, self.loss)
+    }
+}
+
+/// After an epoch of a rehearsal.
+#[derive(Serialize)]
+pub struct EpochRecord {
+    epoch: u64,
+    steps_done: u64,
+    steps: u64,
+    score: Scored,
+}
+
+impl EpochRecord {
+    pub fn new(steps_done: u64, steps: u64, epochs: u32, score: &Score) -> Self {
+        Self { epoch: steps_done * u64::from(epochs) / steps, steps_done, steps, score: Scored::new(score) }
+    }
+
+    pub fn text(&self) -> String {
+        format!("epoch {}, step {} of {}: {}", self.epoch, self.steps_done, self.steps, self.score.text())
+    }
 }
 
 impl StepRecord {
@@ -32,12 +75,14 @@ impl StepRecord {
             seconds_per_step: progress.seconds / progress.here.max(1) as f64,
             bytes_per_step: progress.bytes / progress.here.max(1),
             seconds_left: progress.seconds_left(),
+            score: progress.score.as_ref().map(Scored::new),
         }
     }
 
     pub fn text(&self) -> String {
+        let score = self.score.as_ref().map_or_else(String::new, |score| format!("\n  {}", score.text()));
         format!(
-            "epoch {}, step {} of {}: {} and {} per step, {} left",
+            "epoch {}, step {} of {}: {} and {} per step, {} left{score}",
             self.epoch,
             self.steps_done,
             self.steps,
@@ -101,9 +146,7 @@ impl Accuracy {
 impl Record {
     pub fn new(trained: &Trained) -> Self {
         let Trained { terms, setup, features, ots, online, closing, .. } = trained;
-        let of = |stage: &StageReport| stage.socket_bytes_sent + stage.socket_bytes_received;
-        // Batches of OTs are made between steps, in their time.
-        let timed = [setup, online, closing].into_iter().chain(features);
+        let (seconds, bytes) = totals(trained);
         Self {
             net: terms.net.to_string(),
             samples: terms.samples,
@@ -111,8 +154,8 @@ impl Record {
             steps: terms.steps(),
             weights_to: terms.weights_to.to_string(),
             steps_here: trained.steps,
-            seconds: timed.map(|stage| stage.ms).sum::<f64>() / 1e3,
-            bytes: [setup, ots, online, closing].into_iter().chain(features).map(of).sum(),
+            seconds,
+            bytes,
             setup: setup.clone(),
             features: features.clone(),
             ots: ots.clone(),
@@ -143,13 +186,8 @@ impl Record {
             self.seconds,
             human_bytes(self.bytes)
         );
-        let mut row = |name, stage: &StageReport| text += &format!("\n{}", stage_line(name, &on_socket(stage)));
-        row("setup", &self.setup);
-        self.features.iter().for_each(|features| row("features", features));
-        // Their time is that of the steps.
-        row("OTs", &StageReport { ms: 0.0, ..self.ots.clone() });
-        row("training", &self.online);
-        row("opening", &self.closing);
+        text += &rows(&self.setup, self.features.as_ref(), &self.ots, ("training", &self.online));
+        text += &row("opening", &self.closing);
         if let Some(accuracy) = &self.held_out {
             text += &format!("\n{}", accuracy.text());
         }
@@ -157,6 +195,81 @@ impl Record {
             text += &format!("\nwrote {output}; next: lowkey serve --model {output}");
         }
         text
+    }
+}
+
+/// Seconds of a session, and bytes over the socket. Batches of OTs are made between steps, in their time.
+fn totals(trained: &Trained) -> (f64, u64) {
+    let Trained { setup, features, ots, online, closing, .. } = trained;
+    let of = |stage: &StageReport| stage.socket_bytes_sent + stage.socket_bytes_received;
+    let timed = [setup, online, closing].into_iter().chain(features);
+    let bytes = [setup, ots, online, closing].into_iter().chain(features).map(of).sum();
+    (timed.map(|stage| stage.ms).sum::<f64>() / 1e3, bytes)
+}
+
+fn row(name: &str, stage: &StageReport) -> String {
+    format!("\n{}", stage_line(name, &on_socket(stage)))
+}
+
+/// The stages before an opening.
+fn rows(setup: &StageReport, features: Option<&StageReport>, ots: &StageReport, steps: (&str, &StageReport)) -> String {
+    let features = features.map_or_else(String::new, |features| row("features", features));
+    // Their time is that of the steps.
+    let ots = StageReport { ms: 0.0, ..ots.clone() };
+    row("setup", setup) + &features + &row("OTs", &ots) + &row(steps.0, steps.1)
+}
+
+/// What an evaluation prints.
+#[derive(Serialize)]
+pub struct EvaluationRecord {
+    net: String,
+    samples: u64,
+    /// Who is told.
+    score_to: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    score: Option<Scored>,
+    seconds: f64,
+    bytes: u64,
+    setup: StageReport,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    features: Option<StageReport>,
+    ots: StageReport,
+    online: StageReport,
+    peak_memory_bytes: Option<u64>,
+}
+
+impl EvaluationRecord {
+    pub fn new(trained: &Trained) -> Self {
+        let Trained { terms, score, setup, features, ots, online, .. } = trained;
+        let (seconds, bytes) = totals(trained);
+        Self {
+            net: terms.net.to_string(),
+            samples: terms.samples,
+            score_to: terms.score_to.to_string(),
+            score: score.as_ref().map(Scored::new),
+            seconds,
+            bytes,
+            setup: setup.clone(),
+            features: features.clone(),
+            ots: ots.clone(),
+            online: online.clone(),
+            peak_memory_bytes: peak_memory(None),
+        }
+    }
+
+    pub fn text(&self) -> String {
+        let told = match &self.score {
+            Some(score) => format!("{} of {} right: {}", score.right, score.samples, score.text()),
+            None => format!("the score went to the {}", self.score_to),
+        };
+        format!(
+            "{} on {} samples, on shares of its weights\n{:.1} s, {} over the socket, both ways{}\n{told}",
+            self.net,
+            self.samples,
+            self.seconds,
+            human_bytes(self.bytes),
+            rows(&self.setup, self.features.as_ref(), &self.ots, ("batches", &self.online))
+        )
     }
 }
 
@@ -181,9 +294,14 @@ pub struct PlanRecord {
     rectifiers: u64,
     extensions: u64,
     softmax: u64,
+    /// Where one is told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    score: Option<u64>,
     headers: u64,
     ots: u64,
     ot_bytes: u64,
+    #[serde(skip)]
+    evaluate: bool,
     /// Of a head: of a sample, once, OTs included, and of all.
     #[serde(skip_serializing_if = "Option::is_none")]
     features_per_sample: Option<u64>,
@@ -192,9 +310,11 @@ pub struct PlanRecord {
 }
 
 impl PlanRecord {
-    pub fn new(net: &Net, samples: u64, cost: &Cost, of_features: Option<&FeatureCost>) -> Self {
-        let steps = samples / 128;
-        let Cost { products, guard_bits, rectifiers, extensions, softmax, headers, ots, ot_bytes, flights, .. } = *cost;
+    pub fn new(net: &Net, samples: u64, cost: &Cost, of_features: Option<&FeatureCost>, evaluate: bool) -> Self {
+        let steps = if evaluate { samples.div_ceil(128) } else { samples / 128 };
+        let Cost {
+            products, guard_bits, rectifiers, extensions, softmax, score, headers, ots, ot_bytes, flights, ..
+        } = *cost;
         Self {
             net: net.to_string(),
             samples,
@@ -207,16 +327,18 @@ impl PlanRecord {
             rectifiers,
             extensions,
             softmax,
+            score: (score > 0).then_some(score),
             headers,
             ots,
             ot_bytes,
+            evaluate,
             features_per_sample: of_features.map(|of| of.sample + of.scaling + of.ot_bytes),
             features_bytes: of_features.map(|of| of.total(samples)),
         }
     }
 
     pub fn text(&self) -> String {
-        let parts = [
+        let mut parts = vec![
             ("products", self.products),
             ("their guard bits", self.guard_bits),
             ("rectifiers", self.rectifiers),
@@ -225,12 +347,17 @@ impl PlanRecord {
             ("oblivious transfers", self.ot_bytes),
             ("frame headers", self.headers),
         ];
+        parts.extend(self.score.map(|score| ("score", score)));
+        let [one, all] = match self.evaluate {
+            false => ["a step of 128 samples", "an epoch"],
+            true => ["128 samples of an evaluation", "an evaluation"],
+        };
         let row = |(name, bytes): &(&str, u64)| format!("  {name:<20} {:>9}\n", human_bytes(*bytes));
         let features = self.features_per_sample.zip(self.features_bytes).map_or_else(String::new, |(one, all)| {
             format!("\nfeatures, once: {} for each sample, {} for all", human_bytes(one), human_bytes(all))
         });
         format!(
-            "{}: a step of 128 samples, both ways: {}, at most {} flights\n{}an epoch of {} samples: {} steps, {}{features}",
+            "{}: {one}, both ways: {}, at most {} flights\n{}{all} of {} samples: {} steps, {}{features}",
             self.net,
             human_bytes(self.bytes_per_step),
             self.flights_per_step,

@@ -11,7 +11,7 @@ use crate::train::format::Format;
 use crate::train::input;
 use crate::train::samples::Samples;
 use crate::train::settings::{Progress, Told, Trained};
-use crate::train::terms::WeightsTo;
+use crate::train::terms::Receivers;
 use crate::train::terms::Wish;
 use crate::train::training::train;
 use crate::train::twin::{State, Twin};
@@ -38,14 +38,8 @@ fn net() -> Net {
 }
 
 fn wish() -> Wish {
-    Wish {
-        net: net(),
-        weights_to: WeightsTo::Both,
-        epochs: Some(2),
-        rates: Some(vec![2, 3]),
-        every: Some(2),
-        reopen: false,
-    }
+    let (epochs, rates, every) = (Some(2), Some(vec![2, 3]), Some(2));
+    Wish { weights_to: Receivers::Both, epochs, rates, every, ..Wish::new(net()) }
 }
 
 fn settings(folder: &Path, name: &str, resume: bool) -> Settings {
@@ -177,7 +171,7 @@ fn right(network: &Network) -> usize {
 #[tokio::test]
 async fn a_training_ends_in_a_network() {
     let wish = |weights_to| Wish { weights_to, epochs: Some(4), rates: Some(vec![2, 2, 3, 3]), every: None, ..wish() };
-    for weights_to in [WeightsTo::Both, WeightsTo::Server, WeightsTo::Client, WeightsTo::None] {
+    for weights_to in [Receivers::Both, Receivers::Server, Receivers::Client, Receivers::None] {
         let told = Arc::new(std::sync::Mutex::new(Vec::new()));
         let tell = told.clone();
         let tell: Told = Arc::new(move |progress: &Progress| tell.lock().unwrap().push(*progress));
@@ -189,7 +183,7 @@ async fn a_training_ends_in_a_network() {
         assert_eq!((client.steps, &client.terms), (40, &server.terms));
         let online = [&client.online, &server.online];
         assert_eq!(online[0].socket_bytes_sent, online[1].socket_bytes_received);
-        let planned = [2, 2, 3, 3].map(|rate| Cost::of_step(&net(), rate).unwrap());
+        let planned = [2, 2, 3, 3].map(|rate| Cost::of_step(&net(), rate, false).unwrap());
         for (report, closing) in online.into_iter().zip([&client.closing, &server.closing]) {
             assert_eq!(report.bytes(), 10 * planned.iter().map(|cost| cost.bytes).sum::<u64>());
             let most = 10 * planned.iter().map(|cost| cost.flights).sum::<u64>();
@@ -214,7 +208,7 @@ async fn a_training_ends_in_a_network() {
 /// What they do not both ask for ends before the first product, at both.
 #[tokio::test]
 async fn no_training_without_terms() {
-    let server = Settings::new(Wish { weights_to: WeightsTo::Server, ..wish() });
+    let server = Settings::new(Wish { weights_to: Receivers::Server, ..wish() });
     for error in trained(Settings::new(wish()), server).await.map(Result::unwrap_err) {
         assert!(matches!(error, Error::Terms { what: "who gets the weights", .. }), "{error}");
     }
@@ -290,9 +284,155 @@ async fn a_network_is_trained_further() {
 fn a_rehearsal_tells_what_to_expect() {
     let wish = Wish { epochs: Some(4), rates: Some(vec![2, 2, 3, 3]), ..wish() };
     let told = std::cell::Cell::new((0, 0));
-    let rehearsal = crate::train::rehearse(&wish, &samples(1300), |done, steps| told.set((done, steps))).unwrap();
+    let scores = std::cell::RefCell::new(Vec::new());
+    let rehearsal = crate::train::rehearse(&wish, &samples(1300), |done, steps, score| {
+        told.set((done, steps));
+        scores.borrow_mut().extend(score);
+    })
+    .unwrap();
     assert_eq!((told.get(), rehearsal.steps, rehearsal.overflows), ((40, 40), 40, 0));
     assert!(rehearsal.spare_bits > 0.5, "{}", rehearsal.spare_bits);
+    let scores = scores.into_inner();
+    assert_eq!(scores.iter().map(|score| score.samples).collect::<Vec<_>>(), [1280; 4]);
+    assert!(scores[3].loss < scores[0].loss && scores[3].right > scores[0].right, "{scores:?}");
     let right = right(&rehearsal.network);
     assert!(right > 90, "{right} of 128");
+}
+
+/// After each epoch whoever is named is told how many of its samples were right; the score does not change what is trained, and takes the
+/// bytes of the plan.
+#[tokio::test]
+async fn a_score_goes_to_whom_the_terms_name() {
+    for score_to in [Receivers::Client, Receivers::Server, Receivers::Both] {
+        let wish = Wish { score_to, epochs: Some(3), rates: Some(vec![2]), every: None, ..wish() };
+        let told = [(); 2].map(|()| Arc::new(std::sync::Mutex::new(Vec::new())));
+        let of = |i: usize| {
+            let tell = told[i].clone();
+            let tell: Told = Arc::new(move |progress: &Progress| tell.lock().unwrap().push(*progress));
+            Settings { told: Some(tell), ..Settings::new(wish.clone()) }
+        };
+        let [client, server] = trained(of(0), of(1)).await.map(Result::unwrap);
+        assert!(client.score.is_none() && server.score.is_none(), "of evaluations alone");
+        let scores = told.each_ref().map(|told| {
+            let told = told.lock().unwrap();
+            let with = told.iter().filter(|progress| progress.score.is_some());
+            with.map(|progress| (progress.done, progress.score.unwrap())).collect::<Vec<_>>()
+        });
+        for (party, scores) in [Party::Client, Party::Server].into_iter().zip(&scores) {
+            let epochs: &[u64] = if score_to.reaches(party) { &[10, 20, 30] } else { &[] };
+            assert_eq!(scores.iter().map(|(done, _)| *done).collect::<Vec<_>>(), epochs, "{score_to}: {party:?}");
+            assert!(scores.iter().all(|(_, score)| score.samples == 1280), "{scores:?}");
+        }
+        if score_to == Receivers::Both {
+            assert_eq!(scores[0], scores[1]);
+        }
+        let of_epochs = scores.iter().flatten().map(|(_, score)| score).collect::<Vec<_>>();
+        assert!(of_epochs[2].loss < of_epochs[0].loss && of_epochs[2].right > 900, "{of_epochs:?}");
+        let plan = Cost::of_step(&net(), 2, true).unwrap();
+        let receivers = [Party::Client, Party::Server].into_iter().filter(|party| score_to.reaches(*party)).count();
+        // An opening between two comparisons of sums of 8 bytes, after each epoch.
+        let opening = 4 * 16 + receivers as u64 * (8 + 10);
+        assert_eq!(client.online.bytes(), 30 * plan.bytes + 3 * opening);
+        assert_eq!(client.ots.ots, 30 * plan.ots);
+    }
+}
+
+async fn evaluated(folder: &Path, count: usize, wishes: [Wish; 2]) -> [Result<Trained>; 2] {
+    let (c, s) = tokio::io::duplex(1 << 20);
+    let [client, server] = [("c", &wishes[0]), ("s", &wishes[1])].map(|(name, wish)| Settings {
+        checkpoint: Some(folder.join(name)),
+        resume: true,
+        ..Settings::new(wish.clone())
+    });
+    let part = Part::Data(held_out(count));
+    let both = tokio::join!(train(c, part, client), train(s, Part::Model(None), server));
+    [both.0, both.1]
+}
+
+/// Samples that a training has not seen.
+fn held_out(count: usize) -> Samples {
+    let all = samples(1300 + count);
+    let order: Vec<u32> =
+        (1300..1300 + count as u32).chain(std::iter::repeat(0)).take(count.next_multiple_of(128)).collect();
+    let mut idx = vec![0, 0, 8, 3];
+    idx.extend([count as u32, 3, 3].map(u32::to_be_bytes).as_flattened());
+    let (mut pixels, mut labels) = (Vec::new(), Vec::new());
+    for batch in 0..count.div_ceil(128) {
+        let (inputs, classes) = all.batch(&net(), &order, batch);
+        pixels.extend(inputs.iter().map(|x| (x * 255 / 16) as u8));
+        labels.extend(classes);
+    }
+    idx.extend(&pixels[..9 * count]);
+    Samples::held_out(&net(), &Inputs::from_bytes(&idx, &input(&net())).unwrap(), &labels[..count]).unwrap()
+}
+
+/// Weights that nobody has are evaluated as shares; nothing in the checkpoints changes, and a training goes on from them.
+#[tokio::test]
+async fn shares_are_evaluated() {
+    let folder = tempfile::tempdir().unwrap();
+    let wish = Wish { weights_to: Receivers::None, epochs: Some(3), every: Some(0), ..wish() };
+    let kept = |name: &str, wish: &Wish, resume| Settings {
+        checkpoint: Some(folder.path().join(name)),
+        resume,
+        ..Settings::new(wish.clone())
+    };
+    trained(kept("c", &wish, false), kept("s", &wish, false)).await.map(Result::unwrap);
+    let files = || ["c", "s", "c.before", "s.before"].map(|name| std::fs::read(folder.path().join(name)).ok());
+    let before = files();
+    for (score_to, count) in [(Receivers::Client, 300), (Receivers::Server, 128), (Receivers::Both, 1)] {
+        let evaluate = || Wish::to_evaluate(net(), score_to);
+        let [client, server] = evaluated(folder.path(), count, [evaluate(), evaluate()]).await.map(Result::unwrap);
+        let told = [(Party::Client, &client), (Party::Server, &server)].map(|(party, evaluated)| {
+            assert!(evaluated.network.is_none() && evaluated.steps == 0);
+            assert_eq!(evaluated.score.is_some(), score_to.reaches(party), "{score_to}: {party:?}");
+            evaluated.score
+        });
+        let score = told[0].or(told[1]).unwrap();
+        assert_eq!(score.samples, count as u64);
+        assert!(score.right as f64 >= 0.7 * count as f64 && score.loss < 1.5, "{score:?}");
+        let plan = Cost::of_evaluation(&net()).unwrap();
+        let receivers = told.iter().flatten().count() as u64;
+        assert_eq!(client.online.bytes(), count.div_ceil(128) as u64 * plan.bytes + 4 * 16 + receivers * (8 + 10));
+    }
+    assert!(files() == before, "checkpoints are as they were");
+
+    // What is not an evaluation of both is none.
+    let client = Wish::to_evaluate(net(), Receivers::Client);
+    let other = Wish::to_evaluate(net(), Receivers::Both);
+    let training = Wish { weights_to: Receivers::None, score_to: Receivers::Client, ..Wish::new(net()) };
+    for (server, says) in [(other, "who is told a score"), (training, "what is done")] {
+        for error in evaluated(folder.path(), 128, [client.clone(), server]).await.map(Result::unwrap_err) {
+            assert!(matches!(error, Error::Terms { what, .. } if what == says), "{error}");
+        }
+    }
+    assert!(files() == before, "checkpoints are as they were");
+
+    // The shares are good for a training, to the weights.
+    let more = Wish { weights_to: Receivers::Both, epochs: Some(3), ..wish };
+    let [client, server] =
+        trained(kept("c", &more, true), kept("s", &more, true)).await.map(|trained| trained.unwrap().network.unwrap());
+    assert_eq!(client, server);
+    assert!(right(&client) > 80);
+}
+
+/// What nobody is told, what has no checkpoint, and what would train is no evaluation; it is found before there is a connection.
+#[test]
+fn evaluations_that_are_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |wish: Wish, checkpoint: Option<&str>| Settings {
+        checkpoint: checkpoint.map(|name| folder.path().join(name)),
+        resume: true,
+        ..Settings::new(wish)
+    };
+    let evaluate = || Wish::to_evaluate(net(), Receivers::Client);
+    for settings in [
+        at(Wish { score_to: Receivers::None, ..evaluate() }, Some("c")),
+        at(Wish { weights_to: Receivers::Server, ..evaluate() }, Some("c")),
+        at(Wish { epochs: Some(2), ..evaluate() }, Some("c")),
+        at(evaluate(), None),
+        at(evaluate(), Some("absent")),
+    ] {
+        let error = settings.check(&Part::Data(samples(130))).unwrap_err();
+        assert_eq!(error.fault(), Fault::User, "{error}");
+    }
 }

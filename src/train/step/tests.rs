@@ -3,7 +3,7 @@ use crate::train::batch::Batch;
 use crate::train::format::{Format, Net};
 use crate::train::lattice::Lattice;
 use crate::train::matrix::multiply;
-use crate::train::plan::Product;
+use crate::train::plan::{Aim, Product};
 use crate::train::session::{Opening, agree};
 use crate::train::twin::{State, Twin};
 use lowkey_bridge::product::Answers;
@@ -105,7 +105,7 @@ async fn sessions<P: Products>(
 }
 
 fn plan(net: &Net, rate: u8) -> StepPlan {
-    StepPlan::new(net, Format::NARROW, rate, [8, 40], true).unwrap()
+    StepPlan::new(net, Format::NARROW, rate, [8, 40], Aim { coins: true, score: true, evaluates: false }).unwrap()
 }
 
 /// Sums of coins less their means, and variances of these sums, by site.
@@ -202,11 +202,69 @@ async fn repeats<P: Products>(
         }
         let got = client.trainer.held().unwrap().sum(server.trainer.held().unwrap(), format.held);
         assert!(got == twin.state, "{net:?}: masters or momenta differ after step {step}, seed {seed}");
+        let tally = client.trainer.take_tally().sum(&server.trainer.take_tally());
+        let (score, wanted) = (tally.score(), twin.take_score());
+        assert_eq!((score, score.samples), (wanted, BATCH as u64), "{net:?}, step {step}, seed {seed}");
 
         let online = client.channel.traffic().since(&before).stage(Stage::Online).total();
         let frames = (online.frames_sent + online.frames_received) as usize;
         assert_eq!(online.bytes() as usize, plan.cost().bytes() + bytes(&plan) + frames * HEADER_BYTES);
     }
+}
+
+/// Batches of an evaluation on shares and in the clear, the last of them not full: the score is that of the twin, masters and momenta stay
+/// what they are, and the bytes are those of the plan.
+async fn evaluates(net: Net, answers: Answers, seed: u64) {
+    let (format, aim) = (Format::NARROW, Aim { evaluates: true, score: true, coins: true });
+    let plan = StepPlan::new(&net, format, 4, [8, 40], aim).unwrap();
+    let mut rng = ChaCha20Rng::seed_from_u64(seed);
+    let mut layer = |i| (0..net.weights(i)).map(|_| (rng.next_u64() % 4096) as i64 - 2048).collect();
+    let masters: Vec<Vec<i64>> = (0..net.layers()).map(&mut layer).collect();
+    let lattice = |party, agreed: &Agreed| {
+        let rng = ChaCha20Rng::seed_from_u64(seed + if party == Party::Client { 3 } else { 4 });
+        Lattice::new(&plan, answers, party, agreed, rng).unwrap()
+    };
+    let [mut client, mut server] = sessions(&net, &masters, lattice, seed).await;
+    let mut twin = Twin::new(net.clone(), format, State::new(&net, masters));
+    let need = plan.cost().ots;
+    for (step, counted) in (0..).zip([BATCH, BATCH, 37]) {
+        let inputs: Vec<i64> = (0..net.rows(0) * net.inputs(0)).map(|_| (rng.next_u64() % 17) as i64).collect();
+        let labels: Vec<u8> = (0..BATCH).map(|_| (rng.next_u64() % 10) as u8).collect();
+        let batch = Batch::new(&net, &format, &inputs, &labels).unwrap();
+        let mut coins = Recorded::default();
+        let both = tokio::join!(
+            client.correlations.ensure(&mut client.channel, need),
+            server.correlations.ensure(&mut server.channel, need)
+        );
+        both.0.and(both.1).unwrap();
+        let before = client.channel.traffic();
+        let numbered = Numbered { step, counted };
+        let [c, s] = [&mut client, &mut server];
+        let both = tokio::join!(
+            c.trainer.evaluate(numbered, &plan, &mut c.channel, &mut c.correlations, Some(batch), Some(&mut coins)),
+            s.trainer.evaluate(numbered, &plan, &mut s.channel, &mut s.correlations, None, None)
+        );
+        both.0.and(both.1).unwrap();
+        twin.evaluate(batch, counted, &mut coins);
+        assert!(coins.is_empty() && twin.watch.overflows() == 0);
+        let traffic = client.channel.traffic().since(&before).total();
+        let frames = (traffic.frames_sent + traffic.frames_received) as usize;
+        let bytes = plan.cost().bytes() + plan.product_cost(answers).unwrap().bytes() + frames * HEADER_BYTES;
+        assert_eq!(traffic.bytes() as usize, bytes);
+    }
+    let score = client.trainer.take_tally().sum(&server.trainer.take_tally()).score();
+    assert_eq!((score, score.samples), (twin.take_score(), 2 * BATCH as u64 + 37));
+    assert!(score.right > 0 && score.right < score.samples && score.loss > 1.0, "{score:?}");
+    let held = [&client, &server].map(|session| session.trainer.held().unwrap());
+    assert_eq!((held[0].done(), held[1].done()), (0, 0));
+    assert!(held[0].sum(held[1], format.held) == twin.state);
+}
+
+#[tokio::test]
+async fn evaluations_equal_the_twin() {
+    evaluates(Net::new(&[12, 8, 6, 10]).unwrap(), Answers::Plain, 31).await;
+    evaluates(Net::head(64).unwrap(), Answers::Merged, 32).await;
+    evaluates(Net::pools(), Answers::Merged, 33).await;
 }
 
 fn open(party: Party, seed: u64) -> Open {
@@ -254,7 +312,7 @@ fn is_protocol(result: &Result<()>) -> bool {
 async fn another_step_is_refused() {
     let net = Net::head(6).unwrap();
     let [one, rate] = [4, 5].map(|rate| plan(&net, rate));
-    let flights = StepPlan::new(&net, Format::NARROW, 4, [8, 30], true).unwrap();
+    let flights = StepPlan { flights: [8, 30], ..one.clone() };
     for (ahead, server) in [(1, &one), (0, &rate), (0, &flights)] {
         let (net, mut both) = small(7).await;
         both[1].trainer.held.as_mut().unwrap().done += ahead;

@@ -6,8 +6,8 @@ use super::*;
 use crate::error::Fault;
 
 fn wish() -> Wish {
-    let (net, weights_to) = (Net::new(&[6, 10]).unwrap(), WeightsTo::Server);
-    Wish { net, weights_to, epochs: None, rates: None, every: None, reopen: false }
+    let (net, weights_to) = (Net::new(&[6, 10]).unwrap(), Receivers::Server);
+    Wish { weights_to, ..Wish::new(net) }
 }
 
 fn mark(done: u64) -> Mark {
@@ -44,7 +44,7 @@ async fn where_they_differ_both_are_told() {
         (net(&[6, 6, 10]), "6-6-10"),
         (Wish { net: Net::d(), ..wish() }, "at 196 positions"),
         (
-            Wish { weights_to: WeightsTo::Both, ..wish() },
+            Wish { weights_to: Receivers::Both, ..wish() },
             "who gets the weights: this end asks for server, the server for both",
         ),
         (Wish { epochs: Some(3), ..wish() }, "epochs: this end asks for 2, the server for 3"),
@@ -111,7 +111,7 @@ async fn a_second_opening_is_asked_for() {
         Mark { opened, ..mark(2) }
     };
     let of = |weights_to, epochs, reopen| Wish { weights_to, epochs: Some(epochs), reopen, ..wish() };
-    use WeightsTo::{Both, Client, None, Server};
+    use Receivers::{Both, Client, None, Server};
     for (had, gets, epochs, second) in [
         (Server, Server, 2, true),
         (Both, Client, 2, true),

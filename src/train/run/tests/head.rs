@@ -55,16 +55,16 @@ fn pictures(count: usize) -> Pictures {
         npy.extend(images().stored().take(count).flatten());
         Ok(Inputs::from_bytes(&npy, input).unwrap())
     };
-    Pictures::new(labels(count), Arc::new(read)).unwrap()
+    Pictures::held_out(labels(count), Arc::new(read)).unwrap()
 }
 
-fn wish(epochs: u32, weights_to: WeightsTo) -> Wish {
+fn wish(epochs: u32, weights_to: Receivers) -> Wish {
     let net = Net::on_features(0);
-    Wish { net, weights_to, epochs: Some(epochs), rates: Some(vec![3]), every: Some(0), reopen: false }
+    Wish { weights_to, epochs: Some(epochs), rates: Some(vec![3]), every: Some(0), ..Wish::new(net) }
 }
 
 async fn party(mut channel: Channel, part: Part, seed: u8) -> Result<(Run, Channel)> {
-    let settings = Settings::new(wish(3, WeightsTo::None));
+    let settings = Settings::new(wish(3, Receivers::None));
     let kept = Kept::read(&part, &settings)?;
     let run = Run::open(&mut channel, part, &settings, kept, None, seeded(seed), true).await?;
     Ok((run, channel))
@@ -154,7 +154,7 @@ async fn a_head_becomes_the_last_layer() {
         );
         [both.0.unwrap(), both.1.unwrap()]
     };
-    let [client, server] = run(2, WeightsTo::None, false).await;
+    let [client, server] = run(2, Receivers::None, false).await;
     let cost = FeatureCost::of(&digits()).unwrap();
     for trained in [&client, &server] {
         assert!(trained.network.is_none());
@@ -177,12 +177,12 @@ async fn a_head_becomes_the_last_layer() {
     let other =
         |weights: &lowkey_models::Weights| Box::new(Network::new(architecture.clone(), weights.clone()).unwrap());
     last(&mut weights);
-    of("s", 2, WeightsTo::None, true).check(&Part::Model(Some(other(&weights)))).unwrap();
+    of("s", 2, Receivers::None, true).check(&Part::Model(Some(other(&weights)))).unwrap();
     bias(&mut weights);
-    let refused = of("s", 2, WeightsTo::None, true).check(&Part::Model(Some(other(&weights)))).unwrap_err();
+    let refused = of("s", 2, Receivers::None, true).check(&Part::Model(Some(other(&weights)))).unwrap_err();
     assert!(refused.to_string().contains("of the head of another network"), "{refused}");
 
-    let [client, server] = run(30, WeightsTo::Server, true).await;
+    let [client, server] = run(30, Receivers::Server, true).await;
     assert!(client.features.is_none() && server.features.is_none() && client.network.is_none());
     assert_eq!((client.steps, server.steps), (28, 28));
     let network = server.network.unwrap();
@@ -193,15 +193,32 @@ async fn a_head_becomes_the_last_layer() {
     };
     let right = labels(COUNT).into_iter().enumerate().filter(is_right).count();
     assert!(right > 100, "{right} of {COUNT}");
+
+    // On shares the head does what the network does, but for roundings; its samples go through the network first, and are not kept.
+    const FEW: usize = 50;
+    let files = || ["c", "s"].map(|name| std::fs::read(folder.path().join(name)).unwrap());
+    let (before, (c, s)) = (files(), tokio::io::duplex(1 << 20));
+    let [own, theirs] = ["c", "s"].map(|name| Settings {
+        wish: Wish::to_evaluate(Net::on_features(0), Receivers::Client),
+        ..of(name, 1, Receivers::None, true)
+    });
+    let few = pictures(FEW);
+    let both = tokio::join!(train(c, Part::Pictures(few), own), train(s, Part::Model(Some(digits())), theirs));
+    let [client, server] = [both.0.unwrap(), both.1.unwrap()];
+    let score = client.score.unwrap();
+    let wanted = labels(FEW).into_iter().enumerate().filter(is_right).count() as u64;
+    assert!(score.samples == FEW as u64 && score.right.abs_diff(wanted) <= 4, "{score:?}, the network {wanted}");
+    assert!(server.score.is_none() && server.features.is_some());
+    assert!(files() == before);
 }
 
 /// What a head cannot be is refused by whose it is.
 #[tokio::test]
 async fn no_head_without_a_network() {
     let settings = |weights_to| Settings::new(wish(1, weights_to));
-    let error = settings(WeightsTo::Server).check(&Part::Model(None)).unwrap_err();
+    let error = settings(Receivers::Server).check(&Part::Model(None)).unwrap_err();
     assert!(error.fault() == Fault::User && error.to_string().contains("no network"), "{error}");
-    for weights_to in [WeightsTo::Client, WeightsTo::Both] {
+    for weights_to in [Receivers::Client, Receivers::Both] {
         let error = settings(weights_to).check(&Part::Pictures(pictures(130))).unwrap_err();
         assert!(error.fault() == Fault::User && error.to_string().contains("of a head"), "{error}");
     }
@@ -209,10 +226,37 @@ async fn no_head_without_a_network() {
     let (c, s) = tokio::io::duplex(1 << 20);
     let other = Wish { net: Net::new(&[64, 10]).unwrap(), ..super::wish() };
     let both = tokio::join!(
-        train(c, Part::Pictures(pictures(130)), settings(WeightsTo::Server)),
-        train(s, Part::Model(None), Settings::new(Wish { weights_to: WeightsTo::Server, ..other }))
+        train(c, Part::Pictures(pictures(130)), settings(Receivers::Server)),
+        train(s, Part::Model(None), Settings::new(Wish { weights_to: Receivers::Server, ..other }))
     );
     for error in [both.0.unwrap_err(), both.1.unwrap_err()] {
         assert!(matches!(error, Error::Terms { what: "the network", .. }), "{error}");
     }
+}
+
+/// Whoever has network and samples tries a head in the clear: the ranges of its steps, and what it learns.
+#[test]
+fn a_head_is_rehearsed() {
+    const COUNT: usize = 140;
+    let (counted, told) = (std::cell::Cell::new(0), std::cell::RefCell::new(Vec::new()));
+    let rehearsal = crate::train::rehearse_head(
+        &wish(30, Receivers::Server),
+        &digits(),
+        &pictures(COUNT),
+        |done, _| counted.set(done),
+        |_, _, score| told.borrow_mut().extend(score),
+    );
+    let rehearsal = rehearsal.unwrap();
+    assert_eq!((counted.get(), rehearsal.steps, rehearsal.overflows), (COUNT as u64, 30, 0));
+    assert!(rehearsal.spare_bits > 1.0, "{}", rehearsal.spare_bits);
+    let told = told.into_inner();
+    assert!(told.len() == 30 && told[29].loss < told[0].loss && told[29].right > 90, "{told:?}");
+    let images = images();
+    let is_right = |(at, label): &(usize, u8)| {
+        lowkey_models::argmax(&rehearsal.network.run(&images.get(*at).unwrap()).unwrap()) == usize::from(*label)
+    };
+    let right = labels(COUNT).into_iter().enumerate().filter(is_right).count();
+    assert!(right > 100, "{right} of {COUNT}");
+    let alone = crate::train::rehearse(&wish(1, Receivers::Server), &samples(130), |_, _, _| ());
+    assert_eq!(alone.unwrap_err().fault(), Fault::User);
 }
