@@ -82,7 +82,7 @@ impl Agreed {
         let StepPlan { net, format, rate, flights, aim, layers: _, softmax: _, score: _ } = plan;
         let words = [step, flights[0].into(), flights[1].into()].map(u64::to_le_bytes);
         let of = [self.history().0, numbers(net, format)];
-        let parts: [&[u8]; 3] = [of.as_flattened(), words.as_flattened(), &[*rate], &aim.bytes()];
+        let parts: [&[u8]; 4] = [of.as_flattened(), words.as_flattened(), &[*rate], &aim.bytes()];
         Opening(hash(b"lowkey training: step", &parts))
     }
 }

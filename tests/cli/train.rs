@@ -360,7 +360,7 @@ fn shares_are_evaluated() {
     fits(&said.out);
     let (ran, said) = evaluate("both");
     assert!(ran.records()[0]["score"].is_object());
-    assert!(said.out.contains(" of 60 right: ") && said.out.contains(" % right, loss "), "{}", said.out);
+    assert!(said.out.contains(" of 60 right, ") && said.out.contains(" %, loss "), "{}", said.out);
     fits(&said.out);
     assert!(files() == before);
 

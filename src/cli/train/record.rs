@@ -259,7 +259,9 @@ impl EvaluationRecord {
 
     pub fn text(&self) -> String {
         let told = match &self.score {
-            Some(score) => format!("{} of {} right: {}", score.right, score.samples, score.text()),
+            Some(Scored { samples, right, accuracy, loss }) => {
+                format!("{right} of {samples} right, {accuracy:.2} %, loss {loss:.3}")
+            }
             None => format!("the score went to the {}", self.score_to),
         };
         format!(
@@ -348,16 +350,16 @@ impl PlanRecord {
             ("frame headers", self.headers),
         ];
         parts.extend(self.score.map(|score| ("score", score)));
-        let [one, all] = match self.evaluate {
-            false => ["a step of 128 samples", "an epoch"],
-            true => ["128 samples of an evaluation", "an evaluation"],
+        let [one, all, steps] = match self.evaluate {
+            false => ["a step of 128 samples", "an epoch", "steps"],
+            true => ["128 samples of an evaluation", "an evaluation", "batches"],
         };
         let row = |(name, bytes): &(&str, u64)| format!("  {name:<20} {:>9}\n", human_bytes(*bytes));
         let features = self.features_per_sample.zip(self.features_bytes).map_or_else(String::new, |(one, all)| {
             format!("\nfeatures, once: {} for each sample, {} for all", human_bytes(one), human_bytes(all))
         });
         format!(
-            "{}: {one}, both ways: {}, at most {} flights\n{}{all} of {} samples: {} steps, {}{features}",
+            "{}: {one}, both ways: {}, at most {} flights\n{}{all} of {} samples: {} {steps}, {}{features}",
             self.net,
             human_bytes(self.bytes_per_step),
             self.flights_per_step,
