@@ -20,6 +20,7 @@ field() { tail -n 1 "$2" | sed -n "s/.*\"$1\":\([0-9.]*\).*/\1/p"; }
 
 private() {
     rm -f "$folder"/*
+    : > "$folder/own"
     "$lowkey" train --listen 127.0.0.1:0 --net "$net" --weights-to both -o "$folder/own.lowkey" > "$folder/own" 2>&1 &
     owner=$!
     until address=$(sed -n 's/^listening on //p' "$folder/own") && [ -n "$address" ]; do
