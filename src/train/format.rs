@@ -526,7 +526,7 @@ mod tests {
                         sound += 1;
                         if sound % 256 == 1
                             && net.rows(0) == BATCH
-                            && let Ok(plan) = StepPlan::new(&net, format, rate, [8, 40], false)
+                            && let Ok(plan) = StepPlan::new(&net, format, rate, [8, 40], Default::default())
                         {
                             assert!(!plan.products().is_empty());
                         }
