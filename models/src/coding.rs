@@ -190,13 +190,28 @@ pub enum Step {
     Mul(Vec<f32>),
     /// v / a.
     Div(Vec<f32>),
+    /// The nearest number between two bounds.
+    Clip {
+        /// The least; none where it is absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        low: Option<f32>,
+        /// The largest; none where it is absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        high: Option<f32>,
+    },
+}
+
+/// Whether bounds of a clip are numbers, the lower one first.
+pub(crate) fn are_bounds(low: Option<f32>, high: Option<f32>) -> bool {
+    let finite = [low, high].into_iter().flatten().all(f32::is_finite);
+    finite && low.zip(high).is_none_or(|(low, high)| low <= high)
 }
 
 impl Step {
     fn numbers(&self) -> &[f32] {
         match self {
             Step::Add(list) | Step::Sub(list) | Step::From(list) | Step::Mul(list) | Step::Div(list) => list,
-            Step::Cast(_) | Step::Pow(_) => &[0.0],
+            Step::Cast(_) | Step::Pow(_) | Step::Clip { .. } => &[0.0],
         }
     }
 
@@ -212,6 +227,10 @@ impl Step {
             Step::Cast(_) => v,
             Step::Pow(2) => v * v,
             Step::Pow(_) => v * v * v,
+            // What is no number stays none.
+            Step::Clip { low: Some(low), .. } if v < *low => *low,
+            Step::Clip { high: Some(high), .. } if v > *high => *high,
+            Step::Clip { .. } => v,
         }
     }
 }
@@ -315,6 +334,7 @@ impl Coding {
         let possible = |(at, step): (usize, &Step)| match step {
             Step::Cast(dtype) => at == 0 && matches!(dtype, Dtype::Int(8) | Dtype::Uint(8)),
             Step::Pow(power) => [2, 3].contains(power),
+            Step::Clip { low, high } => are_bounds(*low, *high),
             _ => true,
         };
         if !self.steps.iter().enumerate().all(possible) {
@@ -489,13 +509,9 @@ impl fmt::Display for OutputPart {
 }
 
 impl End {
-    /// Bounds are numbers, the lower one first.
     fn possible(&self) -> bool {
         match *self {
-            End::Clip { low, high } => {
-                let finite = [low, high].into_iter().flatten().all(f32::is_finite);
-                finite && low.zip(high).is_none_or(|(low, high)| low <= high)
-            }
+            End::Clip { low, high } => are_bounds(low, high),
             End::Softmax | End::LogSoftmax | End::Sigmoid | End::Tanh => true,
         }
     }

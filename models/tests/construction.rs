@@ -472,7 +472,7 @@ fn codings_fit_their_tensors() {
     let (valid_one, architecture) = with(&|_| ());
     assert_eq!(valid_one, Ok(()));
     assert_eq!(Architecture::from_json(&architecture.to_json()).unwrap(), architecture);
-    let wrong: [&dyn Fn(&mut Coding); 14] = [
+    let wrong: [&dyn Fn(&mut Coding); 16] = [
         &|coding| coding.dims = vec![6, 6, 3],
         &|coding| coding.dims = vec![usize::MAX, usize::MAX],
         &|coding| coding.dims = [vec![72], vec![1; 8]].concat(),
@@ -486,6 +486,8 @@ fn codings_fit_their_tensors() {
         &|coding| coding.zero_point = 1,
         &|coding| coding.steps = vec![Step::Mul(vec![1.0; 3])],
         &|coding| coding.steps = vec![Step::Mul(vec![f32::INFINITY])],
+        &|coding| coding.steps = vec![Step::Clip { low: Some(2.0), high: Some(1.0) }],
+        &|coding| coding.steps = vec![Step::Clip { low: Some(f32::NAN), high: None }],
         &|coding| coding.rule = Rule::Sign,
     ];
     for (number, change) in wrong.iter().enumerate() {

@@ -186,6 +186,20 @@ fn part<'m>(
             Some(power @ (2.0 | 3.0)) => Part::Step(vec![Found::of_all(Step::Pow(power as u32))]),
             _ => return Err(other("a power that is neither 2 nor 3")),
         },
+        "Relu" => Part::Step(vec![Found::of_all(Step::Clip { low: Some(0.0), high: None })]),
+        "Clip" if first => {
+            // Attributes up to version 6 of the operator, inputs since.
+            let bound = |name: &str, index: usize| match node.input(index) {
+                _ if node.has(name) => Some(Some(node.float(name, 0.0))),
+                Some(_) => constant(index)?.scalar().map(Some),
+                None => Some(None),
+            };
+            let Some((low, high)) = bound("min", 1).zip(bound("max", 2)) else { return Ok(None) };
+            if !coding::are_bounds(low, high) {
+                return Err(other("a clip whose bounds are no interval"));
+            }
+            Part::Step(vec![Found::of_all(Step::Clip { low, high })])
+        }
         "BatchNormalization" if first && node.int("training_mode", 0) == 0 => {
             let numbers: Option<Vec<Constant>> = (1..5).map(constant).collect();
             let Some(numbers) = numbers else { return Ok(None) };

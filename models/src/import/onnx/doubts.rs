@@ -168,12 +168,22 @@ impl<'m> Walk<'m> {
         Ok(())
     }
 
-    /// The same for averages of `count` values.
-    pub(super) fn settle_average(&mut self, node: Node<'m>, doubts: &Doubts, count: usize) -> Result<(), Stop> {
+    /// The same for averages of `count` values in steps of `input`, which become steps of `output`.
+    pub(super) fn settle_average(
+        &mut self,
+        node: Node<'m>,
+        doubts: &Doubts,
+        count: usize,
+        [input, output]: [f32; 2],
+    ) -> Result<(), Stop> {
         let reason = format!(
             "an average of {count} values can lie halfway between two steps, where the rounding of ONNX Runtime's floats decides"
         );
-        let hint = "give it an output scale of its own (AveragePool left out of op_types_to_quantize), or use a max pool or strides";
+        let hint = if input == output {
+            "give it an output scale of its own (AveragePool left out of op_types_to_quantize), or use a max pool or strides"
+        } else {
+            "choose another output scale, whose ratio to the input's is no fraction of small numbers, or use a max pool or strides"
+        };
         self.settle(node, doubts, Why { reason: reason.into(), hint }, None)
     }
 

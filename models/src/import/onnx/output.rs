@@ -3,7 +3,7 @@
 use super::graph::Node;
 use super::input::dtype;
 use super::moves;
-use super::real::{Post, at};
+use super::real::{Function, Post, at, is_relu};
 use super::stop::Stop;
 use super::tensor::Element;
 use super::value::{Later, Layout, Real, Source, Value};
@@ -102,7 +102,7 @@ impl<'m> Walk<'m> {
     }
 
     fn real_output(&mut self, real: &Real<'m>, node: Node<'m>) -> Result<(TensorId, Option<f64>), Stop> {
-        let Source::Sum { sum, unit, .. } = &real.source else {
+        let Some((sum, unit)) = self.last_sum(real) else {
             let scale = self.plain(real, node)?;
             self.code(scale.id, real.layout, scale.quantised, false);
             return Ok((scale.id, Some(scale.unit.into())));
@@ -110,7 +110,7 @@ impl<'m> Walk<'m> {
         // Channels that come last in the file are put there by the client.
         let last = self.builder.shape_of(&sum.terms[0].0).filter(|&shape| channels_last(&real.later, shape));
         let bare = Real { later: vec![], ..real.clone() };
-        let (sum, units) = self.output_sum(if last.is_some() { &bare } else { real }, sum, unit, node, true)?;
+        let (sum, units) = self.output_sum(if last.is_some() { &bare } else { real }, &sum, &unit, node, true)?;
         let id = self.builder.linear(node.name(), sum)?;
         self.code(id, real.layout, None, false);
         if let (Some([c, h, w]), Some(coding)) = (last, &mut self.builder.output_coding) {
@@ -123,6 +123,19 @@ impl<'m> Walk<'m> {
             coding.units = units;
         }
         Ok((id, None))
+    }
+
+    /// Last values that are sums times a unit: sums of products, and a tensor of which something makes other numbers. Each of its
+    /// channels is a sum of itself alone.
+    pub(super) fn last_sum(&self, real: &Real<'m>) -> Option<(Sum, Vec<f64>)> {
+        match &real.source {
+            Source::Sum { sum, unit, .. } => Some(((**sum).clone(), unit.to_vec())),
+            Source::Tensor(scale) if !real.post.is_empty() && self.tensor(real).is_none() && !is_relu(&real.post) => {
+                let channels = self.builder.tensor(scale.id).shape[0];
+                Some((Sum::identity(scale.id, channels), vec![scale.unit.into(); channels]))
+            }
+            _ => None,
+        }
     }
 
     /// Sums of products as integers with one unit, or with one for each channel where there may be `several`.
@@ -189,7 +202,8 @@ impl<'m> Walk<'m> {
         let factor = f64::from(32_000 / most).max(1.0).floor();
         let largest = unit.iter().map(|u| u.abs()).fold(0.0, f64::max);
         let multiples = unit.iter().all(|u| (u / least).fract() == 0.0) && largest / least <= factor;
-        if several && !multiples && !(sum.has_identity() && unit.iter().any(|&u| u < 0.0)) {
+        let signs = [unit.iter().any(|&u| u < 0.0), unit.iter().any(|&u| u > 0.0)];
+        if several && !multiples && !(sum.has_identity() && signs == [true; 2]) {
             let factors: Vec<i64> = unit.iter().map(|&u| if u < 0.0 { -1 } else { 1 }).collect();
             if factors.contains(&-1) {
                 sum.multiply(&factors)?;
@@ -251,6 +265,7 @@ impl Lines {
                     Post::Div(list) => (1.0 / f64::from(at(list, c)), 0.0),
                     Post::Norm { scale, bias } => (at(scale, c).into(), at(bias, c).into()),
                     Post::From(list) => (-1.0, at(list, c).into()),
+                    Post::Function(Function::Neg) => (-1.0, 0.0),
                     Post::Clip(..)
                     | Post::Round(_)
                     | Post::Whole(_)

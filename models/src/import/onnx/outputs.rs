@@ -6,7 +6,7 @@ use super::graph::Node;
 use super::input::dtype;
 use super::stop::Stop;
 use super::tensor::Element;
-use super::value::{Real, Source, Value};
+use super::value::{Real, Value};
 use super::walk::Walk;
 use crate::check::MAX_TERMS;
 use crate::coding::{self, End, Order, OutputCoding, OutputPart};
@@ -41,8 +41,13 @@ impl<'m> Walk<'m> {
         let mut parts: Vec<Part<'m>> = Vec::new();
         for name in self.graph.outputs.clone() {
             let part = self.part(name)?;
-            if !parts.iter().any(|known| same(&known.made, &part.made)) {
-                parts.push(part);
+            match parts.iter().find(|known| same(&known.made, &part.made)) {
+                Some(known) => {
+                    let note =
+                        format!("the output {name} is of the values of {}: the network answers these once", known.name);
+                    self.builder.report.note(note);
+                }
+                None => parts.push(part),
             }
         }
         if let [part] = &parts[..] {
@@ -116,12 +121,12 @@ impl<'m> Walk<'m> {
                 let quantised = Some((ints.zero, ints.element));
                 (self.declared_unit(name).map(f64::from), Made::Tensor { id: ints.id, quantised, integers })
             }
-            Value::Real(real) => match &real.source {
-                Source::Sum { sum, unit, .. } => {
-                    let (sum, units) = self.output_sum(real, sum, unit, node, false).map_err(refused)?;
+            Value::Real(real) => match self.last_sum(real) {
+                Some((sum, unit)) => {
+                    let (sum, units) = self.output_sum(real, &sum, &unit, node, false).map_err(refused)?;
                     (units.first().copied(), Made::Sum(Box::new(sum), Box::new((**real).clone())))
                 }
-                _ => {
+                None => {
                     let scale = self.plain(real, node).map_err(refused)?;
                     let quantised = scale.quantised;
                     (Some(scale.unit.into()), Made::Tensor { id: scale.id, quantised, integers: false })

@@ -217,7 +217,7 @@ impl<'m> Walk<'m> {
         let id = self.builder.average(node.name(), input.id, *window, zero, rule)?;
         let source = Source::Average { input, window: *window, mean: Mean::Windows };
         self.measure(&Real { source, ..Real::tensor(input, 1, Layout::of_rank(4)) }, &offset, &doubts);
-        self.settle_average(node, &doubts, count as usize)?;
+        self.settle_average(node, &doubts, count as usize, [unit, quantiser.scale])?;
         Ok(id)
     }
 

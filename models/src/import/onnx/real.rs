@@ -20,6 +20,11 @@ pub(super) const MAX_STEPS: usize = 64;
 /// 2^-24: a float's relative rounding error.
 pub(super) const HALF_ULP: f64 = 1.0 / (1 << 24) as f64;
 
+/// True for a sole max(v, 0).
+pub(super) fn is_relu(post: &[Post]) -> bool {
+    matches!(post, [Post::Clip(0.0, hi)] if *hi == f32::MAX)
+}
+
 /// A step on each element. Lists have one entry, or one for each channel.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Post {

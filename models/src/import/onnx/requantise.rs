@@ -77,8 +77,9 @@ impl<'m> Walk<'m> {
         self.measure(real, quantiser, &doubts);
         match (&real.source, &steps[..]) {
             (Source::Average { mean: Mean::Reduced, .. }, _) => self.settle(node, &doubts, MEANS, None)?,
-            (Source::Average { window, .. }, []) => {
-                self.settle_average(node, &doubts, window.kernel[0] * window.kernel[1])?
+            (Source::Average { input, window, .. }, []) => {
+                let count = window.kernel[0] * window.kernel[1];
+                self.settle_average(node, &doubts, count, [input.unit, quantiser.scale])?
             }
             _ => self.settle(node, &doubts, self.floats_decide(node, real), measured)?,
         }

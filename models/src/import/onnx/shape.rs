@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::arrays::shape_part;
 use super::dims::axis;
 use super::graph::Node;
-use super::real::{HALF_ULP, Post, odd_factor};
+use super::real::{HALF_ULP, Post, is_relu, odd_factor};
 use super::stop::Stop;
 use super::tensor::{Constant, Element};
 use super::value::{Ints, Later, Layout, Real, Scale, Source, Value};
@@ -25,7 +25,7 @@ impl<'m> Walk<'m> {
         let name = node.name();
         match (&real.source, &real.post[..], &real.later[..]) {
             // max(unit x, 0) = unit max(x, 0)
-            (Source::Tensor(scale), [Post::Clip(0.0, hi)], []) if *hi == f32::MAX => {
+            (Source::Tensor(scale), post, []) if is_relu(post) => {
                 let id = self.builder.apply(&format!("{name}/relu"), scale.id, |x| x.max(0))?;
                 Ok(Scale { id, ..*scale })
             }

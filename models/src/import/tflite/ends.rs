@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::model::{self, Element, Model, Operator};
-use super::names::{COMPILED, CUSTOM};
+use super::names::{CUSTOM, is_compiled};
 use super::reals::MOVEMENTS;
 use super::value::{integers32, no_integers};
 use crate::coding::{self, ArgMax, Step};
@@ -152,7 +152,7 @@ fn ends(
                 report.note(format!("the answer is what {} reads, not what it makes of it", operator.name));
                 end.file = before;
             }
-            CUSTOM if !COMPILED.contains(&&operator.name[..]) => {
+            CUSTOM if !is_compiled(&operator.name) => {
                 drop("it is left out: the answer is what it reads");
                 report.note(format!("the answer is what {} reads, not what it makes of it", operator.name));
                 let made = operator.inputs.iter().flatten().filter(|input| makers.contains_key(input));

@@ -229,8 +229,13 @@ pub(super) const fn number(name: &str) -> i32 {
     panic!("a builtin operator")
 }
 
-/// Operators that are whole networks, compiled for an accelerator.
-pub(super) const COMPILED: [&str; 2] = ["ethos-u", "edgetpu-custom-op"];
+/// Operators that are networks, or parts of them, compiled for an accelerator: of Arm, Coral, NXP, VeriSilicon.
+const COMPILED: [&str; 4] = ["ethos-u", "edgetpu-custom-op", "NeutronGraph", "vsi-npu"];
+
+/// True for an operator of a file that was compiled for an accelerator; those of XMOS begin alike.
+pub(super) fn is_compiled(name: &str) -> bool {
+    COMPILED.contains(&name) || name.starts_with("XC_")
+}
 
 const fn same(one: &[u8], other: &[u8]) -> bool {
     let mut at = 0;
@@ -243,6 +248,13 @@ const fn same(one: &[u8], other: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parts_of_compiled_files_are_known_by_name() {
+        let all = ["ethos-u", "edgetpu-custom-op", "NeutronGraph", "vsi-npu", "XC_conv2d_v2"];
+        assert!(all.into_iter().all(is_compiled));
+        assert!(!["TFLite_Detection_PostProcess", "", "CONV_2D", "XC"].into_iter().any(is_compiled));
+    }
 
     #[test]
     fn numbers_are_those_of_the_schema() {

@@ -1,7 +1,7 @@
 //! What becomes of each operator: the one table from which verdicts, dispatch, hints and the list for people come.
 
 use super::model::Operator;
-use super::names::{BUILTIN, COMPILED, number};
+use super::names::{BUILTIN, is_compiled, number};
 use super::walk::Import;
 
 /// What becomes of an operator.
@@ -162,10 +162,9 @@ pub(super) fn refusal(operator: &Operator<'_>) -> Option<(&'static str, &'static
         Some(Becomes::Imported(..)) => None,
         Some(Becomes::Refused { reason, hint }) => Some((reason, hint)),
         Some(Becomes::Outside(why)) => Some((none, why)),
-        None if COMPILED.contains(&&operator.name[..]) => Some((
-            "it is a network that was compiled for an accelerator",
-            "import the file from before the compilation",
-        )),
+        None if is_compiled(&operator.name) => {
+            Some(("it was compiled for an accelerator", "import the file from before the compilation"))
+        }
         None => Some((none, "replace it before the export; docs/operators-tflite.md has those that are supported")),
     }
 }

@@ -22,6 +22,7 @@ F = np.float32
 KINDS = [
     "argmax", "argmax_last", "argmax_keep", "argmax_image", "argmax_image_last", "softmax", "softmax_argmax", "log_softmax", "tanh",
     "sigmoid", "sigmoid_one", "sigmoid_one_quantised", "one", "quantised", "quantised_image", "qlinear", "dequantised", "softmax_image",
+    "scaled", "negated", "complement",
 ]
 
 
@@ -65,6 +66,16 @@ def grow(kind, rng):
         return graph, y, shape, TensorProto.UINT8, classes
     elif kind == "dequantised":
         y = graph.pair(y, 0.05, int(rng.integers(90, 160)))
+    elif kind == "scaled":
+        # The mean and the standard deviation of what was learnt.
+        y = graph.pair(y, 0.05, int(rng.integers(90, 160)))
+        y = graph.node("Mul", y, graph.constant(1.7, F))
+        y = graph.node("Add", y, graph.constant(rng.normal(0, 3, classes), F))
+    elif kind == "negated":
+        y = graph.node("Neg", graph.pair(y, 0.05, int(rng.integers(90, 160))))
+    elif kind == "complement":
+        y = graph.pair(graph.node("Sigmoid", graph.pair(y, 0.05, 128)), 1 / 256, 0)
+        y = graph.node("Sub", graph.constant(1, F), y)
     kind_of = TensorProto.INT64 if "argmax" in kind else TensorProto.FLOAT
     return graph, y, shape, kind_of, classes
 

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from runtimes import runtime
 
 F = np.float32
-KINDS = ["nhwc", "nhwc_last", "bytes", "bytes_nhwc", "signed", "norm", "norm_nhwc", "pow", "unsqueeze", "reshape", "length"]
+KINDS = ["nhwc", "nhwc_last", "bytes", "bytes_nhwc", "signed", "norm", "norm_nhwc", "pow", "unsqueeze", "reshape", "length", "clip", "relu"]
 REFUSED = ["sqrt", "image", "root"]
 
 
@@ -90,6 +90,14 @@ def grow(kind, rng):
         shape = [1, 256, channels]
         graph.node("Transpose", perm=[0, 2, 1])
         graph.node("Mul", graph.constant(rng.uniform(0.3, 1.5, channels).reshape(-1, 1)))
+    elif kind == "clip":
+        graph.step(channels)
+        low, high = (graph.constant(F(v)) for v in (rng.uniform(-0.5, 0.2), rng.uniform(0.4, 0.9)))
+        graph.node("Clip", *[[low, high], [low], ["", high]][int(rng.integers(3))])
+        graph.step(channels)
+    elif kind == "relu":
+        graph.node("Relu")
+        graph.step(channels)
     elif kind == "sqrt":
         graph.node("Sqrt")
     elif kind == "root":
