@@ -203,12 +203,17 @@ impl<'m> Walk<'m> {
         let largest = unit.iter().map(|u| u.abs()).fold(0.0, f64::max);
         let multiples = unit.iter().all(|u| (u / least).fract() == 0.0) && largest / least <= factor;
         let signs = [unit.iter().any(|&u| u < 0.0), unit.iter().any(|&u| u > 0.0)];
-        if several && !multiples && !(sum.has_identity() && signs == [true; 2]) {
+        let own = if sum.has_identity() { signs != [true; 2] } else { !multiples };
+        if several && own {
             let factors: Vec<i64> = unit.iter().map(|&u| if u < 0.0 { -1 } else { 1 }).collect();
             if factors.contains(&-1) {
                 sum.multiply(&factors)?;
             }
-            return Ok(Units { units: unit.iter().map(|u| u.abs()).collect(), factors, whole: true });
+            let mut units: Vec<f64> = unit.iter().map(|u| u.abs()).collect();
+            if units.iter().all(|&u| u == units[0]) {
+                units.truncate(1);
+            }
+            return Ok(Units { units, factors, whole: true });
         }
         if sum.has_identity() || !(multiples || self.near) {
             return Err(Stop::near("outputs with different units", "quantise the last layer by tensor"));
