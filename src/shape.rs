@@ -1,6 +1,6 @@
 //! A slower link than the one there is: delay and rate, put between a party and its connection.
 //!
-//! Only benchmarks use this. One party shapes both directions; the other one runs as it is.
+//! Only benchmarks and tests use this. One party shapes both directions; the other one runs as it is.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -25,25 +25,29 @@ struct Piece {
 
 /// A stream over `stream` whose bytes take the latency of `link` and leave at its rate, each way. Ends when either end does.
 pub fn shape<S: Stream + 'static>(stream: S, link: Link) -> DuplexStream {
+    shape_as(stream, Duration::from_secs_f64(link.latency()), link.bandwidth())
+}
+
+/// The same, of a link with this latency and bits per second, each way.
+pub fn shape_as<S: Stream + 'static>(stream: S, latency: Duration, bandwidth: f64) -> DuplexStream {
     let (near, far) = tokio::io::duplex(1 << 20);
     let (from_party, to_party) = tokio::io::split(far);
     let (from_peer, to_peer) = tokio::io::split(stream);
-    carry(from_party, to_peer, link);
-    carry(from_peer, to_party, link);
+    carry(from_party, to_peer, latency, bandwidth / 8.0);
+    carry(from_peer, to_party, latency, bandwidth / 8.0);
     near
 }
 
-/// One direction.
-fn carry<R, W>(reader: R, writer: W, link: Link)
+/// One direction, at a rate in bytes per second.
+fn carry<R, W>(reader: R, writer: W, latency: Duration, rate: f64)
 where
     R: AsyncRead + Send + Unpin + 'static,
     W: AsyncWrite + Send + Unpin + 'static,
 {
-    let rate = link.bandwidth() / 8.0;
     // What the link itself holds: latency times rate, and some more.
-    let pieces = 64 + (rate * link.latency()) as usize / PIECE * 2;
+    let pieces = 64 + (rate * latency.as_secs_f64()) as usize / PIECE * 2;
     let (sender, receiver) = mpsc::channel(pieces);
-    tokio::spawn(depart(reader, sender, Duration::from_secs_f64(link.latency()), rate));
+    tokio::spawn(depart(reader, sender, latency, rate));
     tokio::spawn(arrive(receiver, writer));
 }
 

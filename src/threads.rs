@@ -55,10 +55,11 @@ mod native {
         tokio::task::spawn_blocking(work).await.map_err(Error::internal)
     }
 
-    /// A runtime for connections.
-    pub(crate) fn runtime() -> Result<Runtime> {
+    /// A runtime for connections, with so many threads that may block.
+    pub(crate) fn runtime(most: usize) -> Result<Runtime> {
         tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
+            .max_blocking_threads(most)
             .thread_name("lowkey")
             .enable_all()
             .build()

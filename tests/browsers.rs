@@ -1,5 +1,8 @@
 //! A server that browsers reach: the same answers, rules and limits in messages of a WebSocket as over TCP.
 
+#[path = "common/certificate.rs"]
+mod certificate;
+
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -151,11 +154,8 @@ async fn the_same_answer_as_over_tcp() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_the_certificate_of_the_server() {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let [cert, key] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
-    std::fs::write(&cert, made.cert.pem()).unwrap();
-    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let [cert, key] = certificate::write(folder.path());
     let running = Running::start(Server::builder(digits()).tls(&cert, &key)).await;
     let address = format!("localhost:{}", running.address().port());
     let trust = Trust::Pin(running.server.pin().unwrap());

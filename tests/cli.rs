@@ -22,6 +22,8 @@
 
 #[path = "common/command.rs"]
 mod bare;
+#[path = "common/certificate.rs"]
+mod certificate;
 mod common;
 
 #[path = "cli/demo.rs"]
@@ -237,10 +239,8 @@ struct Identity {
 
 impl Identity {
     fn make() -> Self {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        files::write(folder.path(), "cert.pem", made.cert.pem().as_bytes());
-        files::write(folder.path(), "key.pem", made.signing_key.serialize_pem().as_bytes());
+        certificate::write(folder.path());
         Self { folder }
     }
 

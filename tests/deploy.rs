@@ -1,7 +1,15 @@
 //! The files of `deploy/`: what can be parsed is, by the programs that read them where these are at hand; and two servers behind HAProxy.
 
+#[path = "common/certificate.rs"]
+mod certificate;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy")
@@ -29,19 +37,74 @@ fn succeeds(output: &Output) {
     assert!(output.status.success(), "{said}");
 }
 
-/// Every long option of a file's `serve` is one that the command has.
-fn known_options(file: &str) {
-    let help = Command::new(env!("CARGO_BIN_EXE_lowkey")).args(["serve", "--help"]).output().unwrap();
-    let help = String::from_utf8_lossy(&help.stdout).into_owned();
-    let mut seen = 0;
-    for line in file.lines().filter(|line| line.starts_with("ExecStart=") || line.trim_start().starts_with("- --")) {
-        for word in line.split_whitespace().filter(|word| word.starts_with("--")) {
-            let option = word.split('=').next().unwrap_or(word);
-            assert!(help.contains(&format!("{option} ")), "serve has no {option}");
-            seen += 1;
+/// The arguments of the command in a file: of the unit's line, or of the manifest's list.
+fn arguments(file: &str) -> Vec<String> {
+    let line = file.lines().find_map(|line| line.strip_prefix("ExecStart=/usr/local/bin/lowkey "));
+    let list = file.lines().map(str::trim).skip_while(|line| *line != "args:").skip(1);
+    let list = list.filter(|line| !line.starts_with('#')).map_while(|line| line.strip_prefix("- "));
+    line.map_or_else(|| list.map(str::to_owned).collect(), |line| line.split_whitespace().map(str::to_owned).collect())
+}
+
+/// The commands of unit and manifest, with files and addresses of this test: each serves, is ready where probes ask, and ends when it is
+/// asked to.
+#[cfg(unix)]
+#[test]
+fn what_the_files_start_serves() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let [certificate, key] = certificate::write(folder.path()).map(|path| path.to_str().unwrap().to_owned());
+    let (state, cache) = (place("state"), place("cache"));
+    let here = [
+        ("/etc/lowkey/model.lowkey", "digits"),
+        ("/model/model.lowkey", "digits"),
+        ("${CREDENTIALS_DIRECTORY}/cert.pem", &certificate),
+        ("/tls/tls.crt", &certificate),
+        ("${CREDENTIALS_DIRECTORY}/key.pem", &key),
+        ("/tls/tls.key", &key),
+        ("/var/lib/lowkey", &state),
+        ("/var/cache/lowkey", &cache),
+        ("0.0.0.0:7117", "127.0.0.1:0"),
+        ("0.0.0.0:9117", "127.0.0.1:0"),
+        ("127.0.0.1:9117", "127.0.0.1:0"),
+    ];
+    let probes = ["/healthz", "/readyz"];
+    let manifest = read("kubernetes.yaml");
+    let asked = manifest.split("httpGet: { path: ").skip(1).map(|probe| probe.split(',').next().unwrap());
+    assert!(asked.clone().count() == 3 && asked.clone().all(|path| probes.contains(&path)));
+    for file in [read("lowkey.service"), manifest.clone()] {
+        let arguments = arguments(&file);
+        assert!(arguments.len() > 8 && arguments[0] == "serve", "{arguments:?}");
+        let mut server = Command::new(env!("CARGO_BIN_EXE_lowkey"));
+        server.args(arguments.iter().map(|argument| {
+            here.iter().fold(argument.clone(), |argument, (there, here)| argument.replace(there, here))
+        }));
+        // As the container file has it.
+        server.env("LOWKEY_STATE", &state).env("LOWKEY_CACHE", &cache).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut server = server.spawn().unwrap();
+        let said = BufReader::new(server.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let metrics = said.into_iter().find_map(|line| line.strip_prefix("metrics on ").map(str::to_owned));
+        let metrics = metrics.expect("it serves, with metrics");
+        for path in probes {
+            // It says where it listens, and is ready right after.
+            let until = Instant::now() + Duration::from_secs(60);
+            while !probe(&metrics, path).starts_with("HTTP/1.1 200 ") {
+                assert!(Instant::now() < until, "{path}: {}", probe(&metrics, path));
+                std::thread::sleep(Duration::from_millis(10));
+            }
         }
+        succeeds(&Command::new("kill").arg(server.id().to_string()).output().unwrap());
+        assert_eq!(server.wait().unwrap().code(), Some(0));
     }
-    assert!(seen > 3, "the options were found");
+}
+
+/// What a probe is answered.
+#[cfg(unix)]
+fn probe(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: lowkey\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }
 
 #[test]
@@ -60,7 +123,6 @@ fn the_unit_is_one_and_hardened() {
     {
         assert!(unit.lines().any(|line| line == setting), "{setting}");
     }
-    known_options(&unit);
 }
 
 #[test]
@@ -71,16 +133,14 @@ fn the_manifest_has_probes_and_the_container_file_no_root() {
     {
         assert!(manifest.contains(wanted), "{wanted}");
     }
-    known_options(&manifest);
-    let parse = "import sys, yaml; print([d['kind'] for d in yaml.safe_load_all(open(sys.argv[1]))])";
     let path = folder().join("kubernetes.yaml");
-    match run(Command::new("python3").args(["-c", parse]).arg(&path)) {
-        Some(output) if !String::from_utf8_lossy(&output.stderr).contains("ModuleNotFoundError") => {
-            succeeds(&output);
-            let kinds = String::from_utf8_lossy(&output.stdout);
-            assert_eq!(kinds.trim(), "['StatefulSet', 'Service', 'PodDisruptionBudget']");
-        }
-        _ => eprintln!("skipped: nothing that reads YAML"),
+    if let Some(output) = run(Command::new("kubectl").args(LOCAL).arg(&path)) {
+        succeeds(&output);
+        check_manifest(&output.stdout);
+    }
+    // Every field, by the schemas of the API.
+    if let Some(output) = run(Command::new("kubernetes-validate").arg("--strict").arg(&path)) {
+        succeeds(&output);
     }
     let container = read("Containerfile");
     let user = container.lines().filter_map(|line| line.strip_prefix("USER ")).next_back();
@@ -90,6 +150,40 @@ fn the_manifest_has_probes_and_the_container_file_no_root() {
     assert!(container.contains("ENV MALLOC_MMAP_THRESHOLD_=131072\n"));
     for file in [&manifest, &read("lowkey.service")] {
         assert!(file.contains("MALLOC_MMAP_THRESHOLD_"));
+    }
+}
+
+/// Reads a manifest, writes it as JSON, and asks no cluster; nothing but a label is changed.
+const LOCAL: [&str; 6] = ["label", "--local", "--dry-run=client", "--output=json", "x=y", "-f"];
+
+/// What is named in one place of a manifest and meant in another.
+fn check_manifest(json: &[u8]) {
+    let objects = serde_json::Deserializer::from_slice(json).into_iter::<Value>().map(Result::unwrap);
+    let objects: Vec<Value> = objects.collect();
+    let kinds: Vec<_> = objects.iter().map(|object| object["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["StatefulSet", "Service", "PodDisruptionBudget"]);
+    let [set, service, budget] = &objects[..] else { panic!("three objects") };
+    let (template, own) = (&set["spec"]["template"], &service["spec"]["selector"]);
+    for labels in [&set["spec"]["selector"]["matchLabels"], &budget["spec"]["selector"]["matchLabels"]] {
+        assert_eq!(labels, own);
+    }
+    assert_eq!(own["app"], template["metadata"]["labels"]["app"]);
+    assert_eq!(set["spec"]["serviceName"], service["metadata"]["name"]);
+    let list = |value: &Value| value.as_array().unwrap().clone();
+    let names = |values: &[Value]| values.iter().map(|value| value["name"].clone()).collect::<Vec<_>>();
+    let pod = &template["spec"];
+    let claims = list(&set["spec"]["volumeClaimTemplates"]);
+    let claims: Vec<_> = claims.iter().map(|claim| claim["metadata"].clone()).collect();
+    let volumes = [names(&list(&pod["volumes"])), names(&claims)].concat();
+    for container in list(&pod["initContainers"]).iter().chain(&list(&pod["containers"])) {
+        let mounts = list(&container["volumeMounts"]);
+        assert!(names(&mounts).iter().all(|name| volumes.contains(name)), "{mounts:?} of {volumes:?}");
+    }
+    let ports = names(&list(&pod["containers"][0]["ports"]));
+    let meant = ["startupProbe", "readinessProbe", "livenessProbe"]
+        .map(|probe| &pod["containers"][0][probe]["httpGet"]["port"]);
+    for port in meant.into_iter().chain([&service["spec"]["ports"][0]["targetPort"]]) {
+        assert!(ports.contains(port), "{port} of {ports:?}");
     }
 }
 
@@ -127,7 +221,7 @@ fn a_new_pod_knows_the_age_and_the_count_of_its_key() {
         let mut show = Command::new(env!("CARGO_BIN_EXE_lowkey"));
         let output = show.args(["key", "show", "--json", "--state"]).arg(place("state")).output().unwrap();
         succeeds(&output);
-        let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let said: Value = serde_json::from_slice(&output.stdout).unwrap();
         (said["age_days"].as_u64().unwrap(), said["inferences"].as_u64().unwrap())
     };
     pod();

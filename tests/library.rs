@@ -1,5 +1,8 @@
 //! The library as one links it: models from files, a server, clients, what they refuse, how they end.
 
+#[path = "common/certificate.rs"]
+mod certificate;
+
 use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::io;
@@ -405,11 +408,8 @@ async fn what_others_can_reach_is_protected() {
     let server = Server::builder(model.clone()).build().await.unwrap();
     fails(server.run().await, Fault::User, "listens nowhere");
 
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let [certificate, key] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
-    std::fs::write(&certificate, made.cert.pem()).unwrap();
-    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let [certificate, key] = certificate::write(folder.path());
     let server = Server::builder(model.clone()).tls(&certificate, &key).bind("127.0.0.1:0").await.unwrap();
     let running = start(&server).await;
     let address = format!("localhost:{}", server.address().unwrap().port());

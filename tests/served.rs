@@ -1,5 +1,8 @@
 //! What a server has on offer: several models by name, their list, and other ones while it runs.
 
+#[path = "common/certificate.rs"]
+mod certificate;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -180,10 +183,8 @@ async fn a_changed_model_is_told_from_a_new_one() {
 
 /// Writes a certificate of its own and its key; returns its pin.
 fn identity(folder: &Path) -> [u8; 32] {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    std::fs::write(folder.join("cert.pem"), made.cert.pem()).unwrap();
-    std::fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
-    lowkey::net::pin_of(made.cert.der())
+    let [cert, _] = certificate::write(folder);
+    lowkey::net::pin_of(&lowkey::net::certificates(&cert).unwrap()[0])
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,23 +1,35 @@
 //! A server that others may try: connections that say nothing, or say it slowly, keep nobody out, and a full server says so.
 
-use std::net::SocketAddr;
+#[path = "common/certificate.rs"]
+mod certificate;
+
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use lowkey::readiness::State;
 use lowkey::session::{Accept, Ask, Hello, MAGIC};
-use lowkey::{Answer, Client, Error, Model, Result, Reveal, Server, client, server};
+use lowkey::shape::shape_as;
+use lowkey::{Answer, Client, Error, Model, Result, Reveal, Server, ServerBuilder, Stream, Trust, client, net, server};
 use lowkey_mpc::channel::{Channel, FrameKind, Limits};
+use lowkey_mpc::ot::Correlations;
 use lowkey_mpc::party::{Party, Stage};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
 /// Nothing here takes longer, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// By which no attack may delay an honest client.
 const DELAY: Duration = Duration::from_secs(1);
+/// One way of a line to the other side of the world, and its bits per second.
+const FAR: (Duration, f64) = (Duration::from_millis(150), 100e6);
+/// What is timed here runs by itself.
+static TIMED: Mutex<()> = Mutex::const_new(());
 
 async fn within<F: Future>(what: &str, future: F) -> F::Output {
     tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what}: no end after {PATIENCE:?}"))
@@ -25,14 +37,59 @@ async fn within<F: Future>(what: &str, future: F) -> F::Output {
 
 async fn serve(sessions: u16) -> (Model, Server, JoinHandle<Result<()>>) {
     let model = Model::open("digits").unwrap();
-    let server = Server::builder(model.clone()).sessions(sessions).bind("127.0.0.1:0").await.unwrap();
-    let running = tokio::spawn(server.clone().run());
+    let (server, running) = start(Server::builder(model.clone()).sessions(sessions)).await;
     (model, server, running)
 }
 
+async fn start(builder: ServerBuilder) -> (Server, JoinHandle<Result<()>>) {
+    let server = builder.bind("127.0.0.1:0").await.unwrap();
+    let running = tokio::spawn(server.clone().run());
+    (server, running)
+}
+
+/// Where a client finds a server, and how it knows it.
+#[derive(Clone)]
+struct Place {
+    address: SocketAddr,
+    trust: Trust,
+}
+
+impl From<SocketAddr> for Place {
+    fn from(address: SocketAddr) -> Self {
+        Self { address, trust: Trust::Plain }
+    }
+}
+
+impl Place {
+    fn of(server: &Server) -> Self {
+        let trust = server.pin().map_or(Trust::Plain, Trust::Pin);
+        Self { address: server.address().unwrap(), trust }
+    }
+
+    /// The same server, behind a line that is long.
+    async fn far(self) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                let stream = TcpStream::connect(self.address).await.unwrap();
+                stream.set_nodelay(true).unwrap();
+                let mut line = shape_as(stream, FAR.0, FAR.1);
+                tokio::spawn(async move { tokio::io::copy_bidirectional(&mut near, &mut line).await });
+            }
+        });
+        Self { address, ..self }
+    }
+
+    async fn connect(&self) -> Box<dyn Stream> {
+        net::connect(&self.address.to_string(), &self.trust).await.unwrap()
+    }
+}
+
 /// An inference, and that it is right.
-async fn ask(model: &Model, address: SocketAddr) -> Result<Answer> {
-    answered(model, Client::connect(address).await?).await
+async fn ask(model: &Model, place: impl Into<Place>) -> Result<Answer> {
+    let Place { address, trust } = place.into();
+    answered(model, Client::builder().trust(trust).connect(address).await?).await
 }
 
 /// The same, of a client that is connected.
@@ -54,18 +111,18 @@ async fn hello(address: SocketAddr) -> Channel {
 }
 
 /// The longest time that an honest client takes, of three that are alone.
-async fn alone(model: &Model, address: SocketAddr) -> Duration {
-    let mut longest = Duration::ZERO;
+async fn alone(model: &Model, place: impl Into<Place>) -> Duration {
+    let (mut longest, place) = (Duration::ZERO, place.into());
     for _ in 0..3 {
-        longest = longest.max(asked(model, address).await);
+        longest = longest.max(asked(model, place.clone()).await);
     }
     longest
 }
 
 /// How long an inference takes, from the connection to the end.
-async fn asked(model: &Model, address: SocketAddr) -> Duration {
+async fn asked(model: &Model, place: impl Into<Place>) -> Duration {
     let start = Instant::now();
-    within("an honest client", ask(model, address)).await.unwrap();
+    within("an honest client", ask(model, place)).await.unwrap();
     start.elapsed()
 }
 
@@ -79,10 +136,19 @@ async fn until(what: &str, is_so: impl Fn() -> bool) {
     .await;
 }
 
+/// One end of a connection, which several write to.
+type Shared = Arc<Mutex<dyn AsyncWrite + Send + Unpin>>;
+
+async fn write(to: &Shared, bytes: &[u8]) -> std::io::Result<()> {
+    let mut to = to.lock().await;
+    to.write_all(bytes).await?;
+    to.flush().await
+}
+
 /// Bytes, one after the other, for as long as they are taken.
-async fn drip(mut stream: TcpStream, bytes: Vec<u8>, pause: Duration) {
+async fn drip(to: Shared, bytes: Vec<u8>, pause: Duration) {
     for byte in bytes.into_iter().cycle() {
-        if stream.write_all(&[byte]).await.is_err() {
+        if write(&to, &[byte]).await.is_err() {
             return;
         }
         tokio::time::sleep(pause).await;
@@ -97,6 +163,8 @@ fn header(length: u8, kind: u8) -> Vec<u8> {
 /// How far an attacker gets before it drips.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Drip {
+    /// Within the first message of TLS.
+    Tls,
     /// Within its hello.
     Hello,
     /// After asking for a model that is not there: it is told so, and heard out for a while.
@@ -108,79 +176,204 @@ enum Drip {
 }
 
 impl Drip {
-    async fn begin(self, address: SocketAddr, pause: Duration) -> JoinHandle<()> {
-        let stream = TcpStream::connect(address).await.unwrap();
-        let (stream, twin) = twins(stream);
+    async fn begin(self, place: &Place, pause: Duration) -> JoinHandle<()> {
+        if self == Self::Tls {
+            let stream = TcpStream::connect(place.address).await.unwrap();
+            // A handshake of 512 bytes.
+            return tokio::spawn(drip(Arc::new(Mutex::new(stream)), vec![22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3], pause));
+        }
+        let (near, to) = twins(place.connect().await);
         if self == Self::Hello {
             let mut bytes = header(12, 0);
             bytes.extend_from_slice(&MAGIC);
-            return tokio::spawn(drip(stream, bytes, pause));
+            return tokio::spawn(async move {
+                let _near = near;
+                drip(to, bytes, pause).await;
+            });
         }
-        let mut channel = Channel::new(twin, Party::Client, Limits::default());
+        let mut channel = Channel::new(near, Party::Client, Limits::default());
         let asks = if self == Self::Refused { Ask::Model("nowhere".into()) } else { Ask::Only };
         channel.send_control(&Hello::new(asks)).await.unwrap();
         channel.flush().await.unwrap();
         tokio::spawn(async move {
             if self == Self::BaseOts {
-                for _ in 0..2 {
-                    channel.recv_at_most(FrameKind::Control, 1 << 20).await.unwrap();
-                }
-                channel.send_control(&Accept { send_hint: false }).await.unwrap();
+                accept(&mut channel).await.unwrap();
                 // A version, and what nobody checks yet.
                 channel.send(FrameKind::OtBatch, [vec![2], vec![7; 64]].concat()).await.unwrap();
                 channel.flush().await.unwrap();
             }
             let kind = if self == Self::BaseOts { FrameKind::OtBatch } else { FrameKind::Control };
-            drip(stream, header(1, kind as u8), pause).await;
+            drip(to, header(1, kind as u8), pause).await;
         })
     }
 }
 
-/// Both ends of one connection's handle: a channel has one of them, and bytes go past it by the other.
-fn twins(stream: TcpStream) -> (TcpStream, TcpStream) {
-    let stream = stream.into_std().unwrap();
-    let twin = stream.try_clone().unwrap();
-    (TcpStream::from_std(stream).unwrap(), TcpStream::from_std(twin).unwrap())
+/// Takes what is served, of which it has the hint.
+async fn accept(channel: &mut Channel) -> Result<(), lowkey_mpc::error::Error> {
+    for _ in 0..2 {
+        channel.recv_at_most(FrameKind::Control, 1 << 20).await?;
+    }
+    channel.send_control(&Accept { send_hint: false }).await
 }
 
-/// However far they get first, with as many as there are seats, and 200 more that say nothing.
+/// A stream that a channel can have, and an end by which bytes go past the channel.
+fn twins(stream: Box<dyn Stream>) -> (DuplexStream, Shared) {
+    let (near, far) = tokio::io::duplex(1 << 16);
+    let (mut from_near, mut to_near) = tokio::io::split(far);
+    let (mut from_server, to_server) = tokio::io::split(stream);
+    let to_server: Shared = Arc::new(Mutex::new(to_server));
+    let shared = to_server.clone();
+    tokio::spawn(async move {
+        let mut buffer = [0; 1 << 12];
+        while let Ok(length @ 1..) = from_near.read(&mut buffer).await
+            && write(&to_server, &buffer[..length]).await.is_ok()
+        {}
+    });
+    tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_near).await });
+    (near, shared)
+}
+
+/// As many as there are seats get so far and drip, and 200 more say nothing. Honest clients come by way of `place`.
+async fn delays_nobody(kind: Drip, model: &Model, server: &Server, place: Place) {
+    let alone = alone(model, place.clone()).await;
+    until("an empty server", || server.attendance().sessions == 0).await;
+    let own = Place::of(server);
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        silent.push(TcpStream::connect(own.address).await.unwrap());
+    }
+    let mut drips = Vec::new();
+    for _ in 0..16 {
+        drips.push(kind.begin(&own, Duration::from_secs(1)).await);
+    }
+    // All are there before the honest client comes.
+    match kind {
+        Drip::Tls | Drip::Hello => until("the door", || server.attendance().at_the_door == 216).await,
+        _ => until("all seats", || server.attendance().sessions == 16).await,
+    }
+    for client in 0..3 {
+        let took = asked(model, place.clone()).await;
+        println!("{kind:?}, client {client}: {took:?}, and {alone:?} alone");
+        assert!(took < alone + DELAY, "{kind:?}, client {client}: {took:?}, and {alone:?} alone");
+        assert!(client > 0 || server.attendance().at_the_door > 100, "the others were still there");
+    }
+    drips.iter().for_each(JoinHandle::abort);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_that_say_nothing_or_drip_delay_nobody_for_long() {
+    let _timed = TIMED.lock().await;
     for kind in [Drip::Hello, Drip::Refused, Drip::Accept, Drip::BaseOts] {
         let (model, server, running) = serve(16).await;
-        let address = server.address().unwrap();
-        let alone = alone(&model, address).await;
-        until("an empty server", || server.attendance().sessions == 0).await;
-        let mut silent = Vec::new();
-        for _ in 0..200 {
-            silent.push(TcpStream::connect(address).await.unwrap());
-        }
-        let mut drips = Vec::new();
-        for _ in 0..16 {
-            drips.push(kind.begin(address, Duration::from_secs(1)).await);
-        }
-        // All are there before the honest client comes.
-        match kind {
-            Drip::Hello => until("the door", || server.attendance().at_the_door == 216).await,
-            _ => until("all seats", || server.attendance().sessions == 16).await,
-        }
-        let longest = alone + DELAY;
-        for client in 0..3 {
-            let took = asked(&model, address).await;
-            assert!(took < longest, "{kind:?}, client {client}: {took:?}, and {alone:?} alone");
-            assert!(client > 0 || server.attendance().at_the_door > 100, "the others were still there");
-        }
-        drips.iter().for_each(JoinHandle::abort);
-        drop(silent);
+        delays_nobody(kind, &model, &server, Place::of(&server)).await;
         within("shutdown", server.shutdown()).await;
         running.await.unwrap().unwrap();
     }
+}
+
+/// Over TLS, of clients near by and of some that are far away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nor_over_tls_and_a_long_line() {
+    let _timed = TIMED.lock().await;
+    let folder = tempfile::tempdir().unwrap();
+    let [certificate, key] = certificate::write(folder.path());
+    let model = Model::open("digits").unwrap();
+    for is_far in [false, true] {
+        for kind in [Drip::Tls, Drip::Hello, Drip::Refused, Drip::Accept, Drip::BaseOts] {
+            let builder = Server::builder(model.clone()).tls(&certificate, &key).sessions(16);
+            let (server, running) = start(builder).await;
+            let near = Place::of(&server);
+            let place = if is_far { near.far().await } else { near };
+            delays_nobody(kind, &model, &server, place).await;
+            within("shutdown", server.shutdown()).await;
+            running.await.unwrap().unwrap();
+        }
+    }
+}
+
+/// Does base OTs, and then nothing.
+async fn half_a_set_up(stream: impl Stream + 'static) -> Result<Channel, lowkey_mpc::error::Error> {
+    let mut channel = Channel::new(stream, Party::Client, Limits::default());
+    channel.send_control(&Hello::new(Ask::Only)).await?;
+    channel.flush().await?;
+    accept(&mut channel).await?;
+    Correlations::agree(&mut channel, &mut ChaCha20Rng::from_seed(rand::random())).await?;
+    channel.flush().await?;
+    Ok(channel)
+}
+
+/// A client at an address, and the server's end of its session.
+fn from(server: &Server, address: &str) -> (DuplexStream, JoinHandle<Result<server::SessionReport>>) {
+    let (here, there) = tokio::io::duplex(1 << 20);
+    let (server, address) = (server.clone(), address.parse::<IpAddr>().unwrap());
+    (here, tokio::spawn(async move { server.serve_from(there, address).await }))
+}
+
+/// Who does base OTs and then stops keeps its seat until it is late. One address has three quarters of them, and others need not wait.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_address_that_stops_after_its_base_ots_delays_no_other() {
+    let _timed = TIMED.lock().await;
+    let model = Model::open("digits").unwrap();
+    let server = Server::builder(model.clone()).sessions(16).build().await.unwrap();
+    let asked = async || {
+        let (stream, _) = from(&server, "192.0.2.2");
+        let start = Instant::now();
+        let client = within("a session", Client::builder().over(stream, "host:1")).await.unwrap();
+        within("an answer", answered(&model, client)).await.unwrap();
+        start.elapsed()
+    };
+    let mut alone = Duration::ZERO;
+    for _ in 0..3 {
+        alone = alone.max(asked().await);
+    }
+    let attacks = (0..200).map(|_| tokio::spawn(half_a_set_up(from(&server, "192.0.2.1").0)));
+    let mut stopped = Vec::new();
+    for attack in attacks.collect::<Vec<_>>() {
+        stopped.extend(within("base OTs", attack).await.unwrap());
+    }
+    assert_eq!(stopped.len(), 12, "the others are told that the server is full");
+    assert_eq!(server.attendance().sessions, 12);
+    let took = asked().await;
+    println!("{took:?}, and {alone:?} alone");
+    assert!(took < alone + DELAY, "{took:?}, and {alone:?} alone");
+    assert!(server.attendance().sessions >= 12, "the others were still there");
+    drop(stopped);
+    within("shutdown", server.shutdown()).await;
+}
+
+/// More than tokio has unless told so: each waits on a thread.
+#[test]
+fn sessions_that_wait_leave_threads_for_others() {
+    const MANY: u16 = 540;
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.max_blocking_threads(Server::threads(MANY + 1)).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let model = Model::open("digits").unwrap();
+        let server = Server::builder(model.clone()).sessions(MANY + 1).build().await.unwrap();
+        let mut stuck = Vec::new();
+        for _ in 0..MANY {
+            let mut channel = Channel::new(from(&server, "127.0.0.1").0, Party::Client, Limits::default());
+            channel.send_control(&Hello::new(Ask::Only)).await.unwrap();
+            channel.flush().await.unwrap();
+            stuck.push(channel);
+        }
+        for channel in &mut stuck {
+            within("a welcome", channel.recv_at_most(FrameKind::Control, 1 << 20)).await.unwrap();
+        }
+        let client = Client::builder().over(from(&server, "127.0.0.1").0, "host:1");
+        let client = within("a session", client).await.unwrap();
+        within("an answer", answered(&model, client)).await.unwrap();
+        assert_eq!(server.attendance().sessions, MANY.into());
+        drop(stuck);
+        within("shutdown", server.shutdown()).await;
+    });
 }
 
 /// A client that computes in its set-up for longer than any client is waited for, on the only seat, is not cut for others, who need not
 /// wait for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_set_up_is_neither_cut_nor_waited_for() {
+    let _timed = TIMED.lock().await;
     let (model, server, running) = serve(1).await;
     let address = server.address().unwrap();
     let alone = alone(&model, address).await;
@@ -215,7 +408,7 @@ async fn a_door_is_not_held_open() {
     let running = tokio::spawn(server.clone().run());
     let address = server.address().unwrap();
     let silent = TcpStream::connect(address).await.unwrap();
-    let drips = Drip::Hello.begin(address, Duration::from_millis(50)).await;
+    let drips = Drip::Hello.begin(&address.into(), Duration::from_millis(50)).await;
     until("the door", || server.attendance().at_the_door == 2).await;
     until("nobody", || server.attendance().at_the_door == 0).await;
     drips.abort();

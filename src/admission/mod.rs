@@ -10,7 +10,8 @@
 //! is cut for that: after [`LOAN`] its seat is *lent* to those in line, while its client is waited for. It waits for a seat again, before
 //! those that have had none, where memory and computing begin, at the first batch of OTs ([`Room::stay`]). Nobody gets there by bytes that
 //! could be known before: the base OTs take the client's own computing. So whoever only sends delays others by [`LOAN`], however many
-//! seats it has. Who computes its half of the set-up and then stops keeps its seat until it is late, and has to do so again for the
+//! seats it has; where the line is longer than there are seats they are lent sooner, so that all who are in it are offered one in that time
+//! ([`Admission::loan`]). Who computes its half of the set-up and then stops keeps its seat until it is late, and has to do so again for the
 //! next. Where very many seats are lent ([`MANY_LENT`]) those who are late leave.
 //!
 //! A seat comes with the memory that its session may need, where that is limited; for more slots it asks again.
@@ -56,6 +57,8 @@ const MOST_IN_LINE: usize = 256;
 const MOST_LENT: usize = 256;
 /// With so many lent, those who are late leave, although they are in nobody's way.
 const MANY_LENT: usize = MOST_LENT / 2;
+/// Threads for what a server does besides: it publishes, and reads files again.
+const OTHER_THREADS: usize = 16;
 /// A session that has not done half of its set-up after so long lends its seat to those in line while its client is waited for.
 const LOAN: Duration = Duration::from_millis(400);
 /// How long a client waits for a seat.
@@ -79,6 +82,11 @@ pub(crate) fn transfer(bytes: u64) -> Duration {
 /// The time that a client may compute between two messages of an inference of so many bytes.
 fn patience(bytes: u64) -> Duration {
     Duration::from_secs(2) + Duration::from_micros(bytes)
+}
+
+/// Threads that wait or compute for a server of so many seats, at most: one for each session, with a seat or one that is lent.
+pub(crate) fn threads(seats: usize) -> usize {
+    seats + MOST_LENT + OTHER_THREADS
 }
 
 /// The seats of one server.
@@ -143,11 +151,11 @@ impl Taken {
         self.tenure == Tenure::Lent
     }
 
-    /// For how long it could have lent its seat; `None` if it computes now.
-    fn unused(&self) -> Option<Duration> {
+    /// For how long it could have lent its seat, of which it has had the use for so long by then; `None` if it computes now.
+    fn unused(&self, loan: Duration) -> Option<Duration> {
         let waits = self.sends.is_some() || self.attention.doing() != Doing::Working;
         let lends = self.tenure == Tenure::Begun && waits && !self.asked() && !self.cut;
-        lends.then(|| self.began.elapsed().checked_sub(LOAN)).flatten()
+        lends.then(|| self.began.elapsed().checked_sub(loan)).flatten()
     }
 }
 
@@ -289,7 +297,8 @@ impl Admission {
                 late.leave.send_replace(true);
             }
         }
-        while state.lend() {
+        let loan = self.loan(state.line.len());
+        while state.lend(loan) {
             if fits(state) {
                 return true;
             }
@@ -303,6 +312,13 @@ impl Admission {
             late.leave.send_replace(true);
         }
         false
+    }
+
+    /// After how long a seat is lent when so many are in line. If all that they do is to wait, s seats pass s (s + n)^2 / (s^2 [`LOAN`]) of them
+    /// in each second, and so a line of any length within [`LOAN`] (1 - s / (s + n)).
+    fn loan(&self, line: usize) -> Duration {
+        let share = self.seats as f64 / (self.seats + line) as f64;
+        LOAN.mul_f64(share * share)
     }
 
     /// Has the seat from now on, until it ends; if it was lent, in line for another.
@@ -459,12 +475,12 @@ impl State {
     }
 
     /// Lends the seat that could have been for the longest time; false if there is none.
-    fn lend(&mut self) -> bool {
+    fn lend(&mut self, loan: Duration) -> bool {
         if self.lent().count() >= MOST_LENT {
             return false;
         }
-        let unused = self.seats.iter_mut().filter(|taken| taken.unused().is_some());
-        unused.max_by_key(|taken| taken.unused()).map(|taken| taken.tenure = Tenure::Lent).is_some()
+        let unused = self.seats.iter_mut().filter(|taken| taken.unused(loan).is_some());
+        unused.max_by_key(|taken| taken.unused(loan)).map(|taken| taken.tenure = Tenure::Lent).is_some()
     }
 }
 

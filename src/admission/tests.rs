@@ -109,7 +109,7 @@ async fn a_seat_is_lent_until_its_session_computes() {
     within(stays).await.unwrap();
     assert_eq!(admission.attendance().reserved, 10);
     let _sends = room.sends(0);
-    assert!(!admission.state().lend(), "it is kept, however slow the client is");
+    assert!(!admission.state().lend(LOAN), "it is kept, however slow the client is");
 }
 
 /// Each newcomer gets the seat of the one before. Nobody is asked to leave for being late, until there are many.
@@ -125,6 +125,32 @@ async fn many_lend_and_then_the_late_leave() {
     assert!(!seats.iter().any(|(seat, _)| *seat.left.borrow()));
     seats.push(slow(&admission, "192.0.2.1", 0).await);
     assert!(seats[..MANY_LENT].iter().all(|(seat, _)| *seat.left.borrow()), "all that had lent theirs by then");
+}
+
+/// However many come at once, and do nothing but wait, the last of them has a seat before two loans are over.
+#[tokio::test]
+async fn a_long_line_passes_as_soon_as_a_short_one() {
+    for many in [16, 116, 216] {
+        let admission = Admission::new(16, Some(usize::MAX), None, 0);
+        let start = Instant::now();
+        let sessions = (0..=many).map(|_| {
+            let admission = admission.clone();
+            tokio::spawn(async move {
+                let seat = within(admission.seat(&here(), Attention::default(), 0)).await.unwrap();
+                let sends = seat.room().sends(0);
+                (start.elapsed(), seat, sends)
+            })
+        });
+        let mut longest = Duration::ZERO;
+        let mut kept = Vec::new();
+        for session in sessions.collect::<Vec<_>>() {
+            let (took, seat, sends) = session.await.unwrap();
+            longest = longest.max(took);
+            kept.push((seat, sends));
+        }
+        println!("{many}: {longest:?}");
+        assert!(longest < 2 * LOAN, "{many}: {longest:?}");
+    }
 }
 
 /// A client is what it is for quotas: a name, an address, or a network of IPv6. This machine has no limit, however its address is written.

@@ -49,13 +49,22 @@ pub type ClientBuilder = client::ClientBuilder<Blocking>;
 /// How a model is served.
 pub type ServerBuilder = server_builder::ServerBuilder<Blocking>;
 
+/// Threads of a client that may block: for its session, and for looking up names.
+const CLIENT_THREADS: usize = 16;
+
 /// A runtime that is put away without waiting, so that it can be dropped anywhere.
 #[derive(Debug)]
 struct Own(Option<Runtime>);
 
 impl Own {
+    /// A client's: its session takes one thread.
     fn new() -> Result<Arc<Self>> {
-        Ok(Arc::new(Self(Some(threads::runtime()?))))
+        Self::with(CLIENT_THREADS)
+    }
+
+    /// With so many threads that may block.
+    fn with(threads: usize) -> Result<Arc<Self>> {
+        Ok(Arc::new(Self(Some(threads::runtime(threads)?))))
     }
 
     /// Waits for a future, on a thread of its own where this one belongs to a runtime.
@@ -119,7 +128,7 @@ impl ServerBuilder {
     /// # Errors
     /// When the address cannot be listened on, or others can connect there and nothing protects them; and as [`build`](Self::build).
     pub fn bind(self, address: impl ToString) -> Result<Server> {
-        let (runtime, address) = (Own::new()?, address.to_string());
+        let (runtime, address) = (Own::with(self.threads())?, address.to_string());
         let inner = runtime.wait(self.twin::<Async>().bind(address))?;
         Ok(Server { inner, runtime })
     }
@@ -130,7 +139,7 @@ impl ServerBuilder {
     /// When a layer fits no parameter set, the server's key cannot be read or is past its lifetime, or the class alone is to be revealed
     /// of a network whose class it would not be.
     pub fn build(self) -> Result<Server> {
-        let runtime = Own::new()?;
+        let runtime = Own::with(self.threads())?;
         let inner = runtime.wait(self.twin::<Async>().build())?;
         Ok(Server { inner, runtime })
     }

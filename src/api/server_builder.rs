@@ -13,7 +13,7 @@ use super::Async;
 use super::model::Model;
 use super::publisher::{Publisher, check};
 use super::server::{Inner, Server, most_bytes};
-use crate::admission::Admission;
+use crate::admission::{self, Admission};
 use crate::error::{Error, Result};
 use crate::guard::{self, AuditRate, Guarding, Registry};
 #[cfg(feature = "websocket")]
@@ -232,6 +232,7 @@ impl<T> ServerBuilder<T> {
     }
 
     /// Most sessions at once, 16 unless said. Further clients wait in line for some seconds, and are then told that the server is full.
+    /// Each takes a thread of the runtime that may block, and there [have to be enough](Server::threads) of these.
     pub fn sessions(mut self, most: u16) -> Self {
         self.sessions = most.max(1);
         self
@@ -287,6 +288,11 @@ impl<T> ServerBuilder<T> {
     pub fn progress(mut self, told: impl Fn(usize, usize) + Send + Sync + 'static) -> Self {
         self.progress = Some(Arc::new(told) as ProgressHandler);
         self
+    }
+
+    /// As [`Server::threads`] says of it.
+    pub(super) fn threads(&self) -> usize {
+        Server::threads(self.sessions)
     }
 
     /// Says from now on what the server is at: it is not ready while it publishes.
@@ -434,6 +440,13 @@ impl Server {
     /// A server of this model.
     pub fn builder(model: Model) -> ServerBuilder {
         ServerBuilder::new(model)
+    }
+
+    /// Threads that may block, which a server of so many sessions takes of its runtime, at most: one for each session, one for each of 256
+    /// clients whose seats are lent, and 16 for the rest. A runtime has 512 unless `max_blocking_threads` says more; that is enough for 240
+    /// sessions. Where there are fewer, sessions wait for each other, with their seats.
+    pub fn threads(sessions: u16) -> usize {
+        admission::threads(sessions.into())
     }
 }
 

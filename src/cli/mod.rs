@@ -369,10 +369,16 @@ fn print(line: &str) -> Result<()> {
     printed.map_err(|error| Error::file(Path::new("standard output"), error))
 }
 
-/// A runtime for connections; the library computes on threads of its own.
+/// A runtime for connections of a client; the library computes on threads of its own.
 fn runtime() -> Result<tokio::runtime::Runtime> {
+    runtime_with(16)
+}
+
+/// A runtime for connections, with so many threads that the library may compute and wait on.
+fn runtime_with(threads: usize) -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        .max_blocking_threads(threads)
         .enable_all()
         .build()
         .map_err(|error| Error::internal(format!("no runtime: {error}")))

@@ -15,7 +15,7 @@ use lowkey::{Error, Model, Offer, Result, Server, ServerBuilder};
 use super::foreign::{ImportOptions, in_switches};
 use super::{
     LinkArgument, ModeArguments, Places, Reveal, TimeoutArgument, WidthsArgument, key, log, metrics, model, progress,
-    runtime, say, size, warn,
+    runtime_with, say, size, warn,
 };
 
 #[derive(Args)]
@@ -105,7 +105,7 @@ impl Arguments {
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
-    let runtime = runtime()?;
+    let runtime = runtime_with(Server::threads(arguments.sessions))?;
     check_guard(&arguments)?;
     let exposed = runtime.block_on(exposed(&arguments))?;
     let address = exposed.unwrap_or(&arguments.listen);

@@ -22,7 +22,11 @@ use crate::randomness;
 const FILE_BYTES: usize = 40;
 
 /// A server's key. It is drawn here, and comes from nowhere else but a store.
-pub struct Key(Zeroizing<[u8; 32]>);
+pub struct Key {
+    bytes: Zeroizing<[u8; 32]>,
+    /// When it was made, in seconds since 1970, of one that has a file. As its file says; an earlier version's is as old as the file.
+    made: Option<u64>,
+}
 
 impl Key {
     /// A new one, for a publication that need not be the same after a restart.
@@ -30,18 +34,23 @@ impl Key {
     /// # Errors
     /// When the operating system has no randomness.
     pub fn fresh() -> Result<Self, StoreError> {
-        Ok(Self(randomness::seed()?))
+        Ok(Self { bytes: randomness::seed()?, made: None })
     }
 
     /// Drawn from a party's own generator, for what ends with its session.
     pub(crate) fn drawn<R: CryptoRng + ?Sized>(rng: &mut R) -> Self {
         let mut bytes = Zeroizing::new([0; 32]);
         rng.fill_bytes(&mut bytes[..]);
-        Self(bytes)
+        Self { bytes, made: None }
     }
 
     pub(crate) fn bytes(&self) -> &[u8; 32] {
-        &self.0
+        &self.bytes
+    }
+
+    /// When it was made, in seconds since 1970; `None` of one that has no file.
+    pub(super) fn made(&self) -> Option<u64> {
+        self.made
     }
 }
 
@@ -54,7 +63,7 @@ impl fmt::Debug for Key {
 #[cfg(any(test, feature = "deterministic"))]
 impl From<[u8; 32]> for Key {
     fn from(bytes: [u8; 32]) -> Self {
-        Self(Zeroizing::new(bytes))
+        Self { bytes: Zeroizing::new(bytes), made: None }
     }
 }
 
@@ -103,23 +112,15 @@ impl Store {
     /// When the key can be read by others than its owner, is not one, or cannot be read or made.
     pub fn server_key(&self) -> Result<Key, StoreError> {
         let path = self.key_path();
-        if let Some(found) = read(&path)? {
-            return Ok(found.key);
-        }
-        let key = Key::fresh()?;
-        if files::create(&path, &to_bytes(&key, SystemTime::now())[..])? {
+        if let Some(key) = read(&path)? {
             return Ok(key);
         }
-        let made = read(&path)?.ok_or_else(|| StoreError::file(&path, io::ErrorKind::NotFound.into()))?;
-        Ok(made.key)
+        let (key, now) = (Key::fresh()?, SystemTime::now());
+        if files::create(&path, &to_bytes(&key, now)[..])? {
+            return Ok(Key { made: Some(seconds(now)), ..key });
+        }
+        read(&path)?.ok_or_else(|| StoreError::file(&path, io::ErrorKind::NotFound.into()))
     }
-}
-
-/// A key, as its file has it.
-pub(super) struct Read {
-    pub(super) key: Key,
-    /// When it was made, in seconds since 1970; earlier versions did not write that.
-    pub(super) made: Option<u64>,
 }
 
 /// The file of a key that is made now.
@@ -131,25 +132,29 @@ pub(super) fn to_bytes(key: &Key, now: SystemTime) -> Zeroizing<[u8; FILE_BYTES]
     bytes
 }
 
-/// The inverse; `None` of what is no key.
-pub(super) fn from_bytes(bytes: &[u8]) -> Option<Read> {
+/// The inverse; `None` of what is no key. Earlier versions did not write when it was made.
+pub(super) fn from_bytes(bytes: &[u8]) -> Option<Key> {
     let (key, made) = bytes.split_first_chunk::<32>()?;
     let made = match made {
         [] => None,
         made => Some(u64::from_le_bytes(made.try_into().ok()?)),
     };
-    made.is_none_or(|made| made <= LATEST).then(|| Read { key: Key(Zeroizing::new(*key)), made })
+    made.is_none_or(|made| made <= LATEST).then(|| Key { bytes: Zeroizing::new(*key), made })
 }
 
 /// Reads a key that its owner alone can read; `None` if there is no file.
-pub(super) fn read(path: &Path) -> Result<Option<Read>, StoreError> {
+pub(super) fn read(path: &Path) -> Result<Option<Key>, StoreError> {
     let failed = |error| StoreError::file(path, error);
     let Some(file) = files::open(path).map_err(failed)? else { return Ok(None) };
     check_readers(&file, path)?;
     let mut bytes = Zeroizing::new(Vec::with_capacity(64));
-    file.take(FILE_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
-    let no_key = || io::Error::new(io::ErrorKind::InvalidData, "not a key of 32 bytes and its date");
-    from_bytes(&bytes).map(Some).ok_or_else(|| failed(no_key()))
+    (&file).take(FILE_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+    let no_key = || failed(io::Error::new(io::ErrorKind::InvalidData, "not a key of 32 bytes and its date"));
+    let mut key = from_bytes(&bytes).ok_or_else(no_key)?;
+    if key.made.is_none() {
+        key.made = file.metadata().and_then(|about| about.modified()).ok().map(seconds);
+    }
+    Ok(Some(key))
 }
 
 #[cfg(unix)]
@@ -178,7 +183,7 @@ mod tests {
     fn a_file_is_a_key_and_its_date_or_none() {
         let born = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000);
         let bytes = to_bytes(&Key::from([7; 32]), born);
-        let read = |bytes: &[u8]| from_bytes(bytes).map(|read| (*read.key.bytes(), read.made));
+        let read = |bytes: &[u8]| from_bytes(bytes).map(|key| (*key.bytes(), key.made));
         assert_eq!(read(&bytes[..]), Some(([7; 32], Some(1_700_000_000))));
         assert_eq!(read(&bytes[..32]), Some(([7; 32], None)), "of an earlier version");
         for length in (0..FILE_BYTES).filter(|length| *length != 32) {

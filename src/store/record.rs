@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::key::{self, Fingerprint, Key};
+use super::key::{Fingerprint, Key};
 use super::lifetime::{LATEST, Lifetime, seconds};
 use super::{NotRecords, Store, StoreError, files};
 
@@ -158,15 +158,13 @@ impl Store {
         files::lock(&self.state.join("lock"))
     }
 
-    /// What is known of a key. One without a record has answered nothing; it is as old as its file says, or else as the file is.
+    /// What is known of a key. One without a record has answered nothing, and is as old as its file said when it was read.
     pub(super) fn record_of(&self, key: &Key, now: SystemTime) -> Result<Record, StoreError> {
         let fingerprint = Fingerprint::of(key);
         if let Some(record) = Records::read(&self.record_path())?.find(&fingerprint) {
             return Ok(record.clone());
         }
-        let noted = key::read(&self.key_path())?.filter(|file| Fingerprint::of(&file.key) == fingerprint);
-        let of_file = || std::fs::metadata(self.key_path()).and_then(|about| about.modified()).unwrap_or(now);
-        let made = noted.and_then(|file| file.made).unwrap_or_else(|| seconds(of_file()));
+        let made = key.made().unwrap_or(seconds(now));
         Ok(Record { created: made.min(seconds(now)), ..Record::new(fingerprint, now) })
     }
 

@@ -20,7 +20,7 @@ use super::processes::{self, Process};
 use super::spread::Spread;
 use crate::cli::demo::is_plaintext;
 use crate::cli::ending::Ending;
-use crate::cli::{LinkArgument, Mode, TimeoutArgument, print_json, progress, runtime, say, warn};
+use crate::cli::{LinkArgument, Mode, TimeoutArgument, print_json, progress, runtime, runtime_with, say, warn};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -116,7 +116,9 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         count: arguments.count,
         per_session: arguments.per_session.unwrap_or(arguments.count),
     };
-    let load = runtime()?.block_on(all(task, arguments.clients, server.as_ref()))?;
+    // A thread for each client's session.
+    let load =
+        runtime_with(usize::from(arguments.clients) + 16)?.block_on(all(task, arguments.clients, server.as_ref()))?;
     if arguments.json {
         print_json(&load)?;
     } else {
