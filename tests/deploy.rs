@@ -203,7 +203,7 @@ fn a_new_pod_knows_the_age_and_the_count_of_its_key() {
         std::fs::create_dir(place(name)).unwrap();
     }
     // Of 100 days ago.
-    let days = |days: u64| std::time::Duration::from_secs(days * 24 * 60 * 60);
+    let days = |days: u64| Duration::from_secs(days * 24 * 60 * 60);
     let born = std::time::SystemTime::now() - days(100);
     let seconds = born.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     std::fs::write(place("key/server.key"), [&[7; 32][..], &seconds.to_le_bytes()].concat()).unwrap();

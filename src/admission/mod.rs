@@ -314,8 +314,8 @@ impl Admission {
         false
     }
 
-    /// After how long a seat is lent when so many are in line. If all that they do is to wait, s seats pass s (s + n)^2 / (s^2 [`LOAN`]) of them
-    /// in each second, and so a line of any length within [`LOAN`] (1 - s / (s + n)).
+    /// After how long each of s seats is lent when n are in line: [`LOAN`] (s / (s + n))^2. If those who get one do no more than wait, then
+    /// (s + n)^2 / (s [`LOAN`]) of them get one in a second, and so all n of them within [`LOAN`] n / (s + n).
     fn loan(&self, line: usize) -> Duration {
         let share = self.seats as f64 / (self.seats + line) as f64;
         LOAN.mul_f64(share * share)
