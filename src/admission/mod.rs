@@ -10,9 +10,9 @@
 //! is cut for that: after [`LOAN`] its seat is *lent* to those in line, while its client is waited for. It waits for a seat again, before
 //! those that have had none, where memory and computing begin, at the first batch of OTs ([`Room::stay`]). Nobody gets there by bytes that
 //! could be known before: the base OTs take the client's own computing. So whoever only sends delays others by [`LOAN`], however many
-//! seats it has; where the line is longer than there are seats they are lent sooner, so that all who are in it are offered one in that time
-//! ([`Admission::loan`]). Who computes its half of the set-up and then stops keeps its seat until it is late, and has to do so again for the
-//! next. Where very many seats are lent ([`MANY_LENT`]) those who are late leave.
+//! seats it has; where the line is longer than there are seats they are lent sooner, so that all who are in it are offered one in that
+//! time ([`Admission::loan`]). Who computes its half of the set-up and then stops keeps its seat until it is late, and has to do so again
+//! for the next. Where very many seats are lent ([`MANY_LENT`]) those who are late leave.
 //!
 //! A seat comes with the memory that its session may need, where that is limited; for more slots it asks again.
 //!
