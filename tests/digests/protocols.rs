@@ -9,7 +9,7 @@ use lowkey_mpc::channel::{Channel, FrameKind, Recorded, Way};
 use lowkey_mpc::dither::Dither;
 use lowkey_mpc::extend::Finish;
 use lowkey_mpc::fixed::refresh::Refresh;
-use lowkey_mpc::layout::{Layout, PoolLayout, Top};
+use lowkey_mpc::layout::{HighBits, Layout, PoolLayout};
 use lowkey_mpc::maxpool;
 use lowkey_mpc::ot::price::OTS_OF_SETUP;
 use lowkey_mpc::ot::{Correlations, OtCount};
@@ -137,11 +137,11 @@ fn recorded() -> Vec<(&'static str, Vec<Program>)> {
     let clip = Clip { top: 11, spare: true };
     let low = vec![Part::Digit(4), Part::Digit(2), Part::Block(vec![2])];
     let mid = vec![Part::Digit(2), Part::Digit(1), Part::Digit(1)];
-    let tabled = Layout { low, mid, high: vec![], top: Top::Table, joined: false };
-    let chained = Layout { high: vec![1], top: Top::Chain, ..tabled.clone() };
+    let tabled = Layout { low, mid, high: vec![], high_bits: HighBits::Table, joined: false };
+    let chained = Layout { high: vec![1], high_bits: HighBits::Chain, ..tabled.clone() };
     let joined = Layout { joined: true, ..chained.clone() };
-    let skipped = Layout { top: Top::Skip, ..tabled.clone() };
-    let sign = Layout { low: chain(9), mid: vec![], high: vec![], top: Top::Chain, joined: false };
+    let skipped = Layout { high_bits: HighBits::Skip, ..tabled.clone() };
+    let sign = Layout { low: chain(9), mid: vec![], high: vec![], high_bits: HighBits::Chain, joined: false };
     let requantise = |layout: &Layout, finish| vec![requantise::program(spec, layout, finish).unwrap()];
     let clipped =
         |layout: &Layout, finish, (c, v)| vec![requantise::program_clipped(spec, clip, layout, finish, c, v).unwrap()];

@@ -13,7 +13,7 @@
 //!
 //! *Both bits from signs.* w is the complement of the sign of t, and o' that of t - top - 1, which differs from t by a
 //! public constant: below the lowest one of top + 1 both have the same carries, and at that bit the server's bits
-//! are v_i and its complement, so that one step of the chain serves both ([`Top::Chain`]). o' = o, except where t - top - 1
+//! are v_i and its complement, so that one step of the chain serves both ([`HighBits::Chain`]). o' = o, except where t - top - 1
 //! wraps: t is then among the lowest top + 1 numbers, w = 0 and o' = 1. If no number lies there ([`Clip::spare`])
 //! o = o', else o = w AND o'.
 //!
@@ -31,7 +31,7 @@ use crate::gadget::select::multiply_bit;
 use crate::party::Party;
 use crate::program::{Bit, Builder, Gate, Share, Word};
 pub use crate::spec::Clip;
-use crate::spec::{Layout, Part, Top};
+use crate::spec::{HighBits, Layout, Part};
 
 /// A clamp to be recorded: t = c + v + carry.
 pub(crate) struct Clamp<'a> {
@@ -59,10 +59,10 @@ struct High {
 pub(crate) fn clamp(b: &mut Builder, clamp: &Clamp<'_>, layout: &Layout) -> Share {
     let (a, k) = (clamp.kept, clamp.kept + 1);
     let pair = Pair::new(b, clamp.server, clamp.client);
-    let high = match layout.top {
-        Top::Chain => chain(b, clamp, layout, &pair),
-        Top::Table => table(b, clamp, layout, &pair),
-        Top::Skip => skip(b, clamp, layout, &pair),
+    let high = match layout.high_bits {
+        HighBits::Chain => chain(b, clamp, layout, &pair),
+        HighBits::Table => table(b, clamp, layout, &pair),
+        HighBits::Skip => skip(b, clamp, layout, &pair),
     };
     let digit = |b: &mut Builder, word: &Word| {
         let kept = b.slice(word, 0, a);

@@ -5,7 +5,7 @@ mod fixed;
 mod pool;
 mod search;
 
-pub use crate::spec::{Layout, LayoutError, MAX_TABLE, Top};
+pub use crate::spec::{HighBits, Layout, LayoutError, MAX_TABLE};
 pub use pool::{PoolLayout, PoolPrograms};
 pub use search::{Choice, Search};
 pub(crate) use search::{Start, frontier};

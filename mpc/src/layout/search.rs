@@ -9,7 +9,7 @@ use crate::protocol::requantise;
 use crate::protocol::rescale;
 use crate::protocol::truncate;
 use crate::spec::{
-    Clip, Finish, Layout, LayoutError, MAX_DIGIT, MAX_TABLE, Part, Spec, Top, check_clip, check_ring, check_size,
+    Clip, Finish, HighBits, Layout, LayoutError, MAX_DIGIT, MAX_TABLE, Part, Spec, check_clip, check_ring, check_size,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -235,28 +235,30 @@ impl Search {
         }
         check_clip(clip, a)?;
         let lows = self.chains(low, start);
-        let tops = self.clamps(a, high, clip, Start { carry_in: low > 0, ..start });
-        let both = lows.iter().flat_map(|low| tops.iter().map(move |top| (low, top)));
-        Ok(both.map(|(low, top)| Layout { low: low.clone(), ..top.clone() }).collect())
+        let clamps = self.clamps(a, high, clip, Start { carry_in: low > 0, ..start });
+        let both = lows.iter().flat_map(|low| clamps.iter().map(move |clamp| (low, clamp)));
+        Ok(both.map(|(low, clamp)| Layout { low: low.clone(), ..clamp.clone() }).collect())
     }
 
     /// Every way to clamp that combines undominated chains; no low digits.
     pub(crate) fn clamps(&mut self, a: usize, high: usize, clip: Clip, start: Start) -> Vec<Layout> {
-        let plain =
-            |mid: &[Part], high: Vec<u8>, top| Layout { low: Vec::new(), mid: mid.to_vec(), high, top, joined: false };
+        let plain = |mid: &[Part], high: Vec<u8>, high_bits| {
+            let mid = mid.to_vec();
+            Layout { low: Vec::new(), mid, high, high_bits, joined: false }
+        };
         let mut found = Vec::new();
         for mid in self.chains(a, start) {
-            found.extend(compositions(high - 1).into_iter().map(|digits| plain(&mid, digits, Top::Chain)));
+            found.extend(compositions(high - 1).into_iter().map(|digits| plain(&mid, digits, HighBits::Chain)));
             if high <= MAX_TABLE {
-                found.push(plain(&mid, Vec::new(), Top::Table));
+                found.push(plain(&mid, Vec::new(), HighBits::Table));
             }
-            found.extend(high_digits(high).into_iter().map(|digits| plain(&mid, digits, Top::Table)));
+            found.extend(high_digits(high).into_iter().map(|digits| plain(&mid, digits, HighBits::Table)));
         }
         if high <= MAX_TABLE {
-            found.extend(blocks(a).into_iter().map(|widths| plain(&[Part::Block(widths)], Vec::new(), Top::Skip)));
+            found.extend(blocks(a).into_iter().map(|widths| plain(&[Part::Block(widths)], Vec::new(), HighBits::Skip)));
         }
         if clip.is_low(a) {
-            found.retain(|layout| layout.top == Top::Chain);
+            found.retain(|layout| layout.high_bits == HighBits::Chain);
         } else if start.carry_in && high > 1 {
             let joined: Vec<Layout> = found.iter().map(|layout| Layout { joined: true, ..layout.clone() }).collect();
             found.extend(joined);

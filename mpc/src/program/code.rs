@@ -2,7 +2,7 @@
 //!
 //! A *segment* is what a party does at one time: take in the frame that arrives, compute, send the frame of that
 //! time. Planes that live within a segment are in *registers*, a scratch memory for a block of lanes; planes that
-//! live longer are stored in *slots*, which exist for all lanes.
+//! live longer are stored in *cells*, which exist for all lanes.
 
 use super::builder::Port;
 use super::cost::{Cost, FrameCost, Tally};
@@ -98,7 +98,7 @@ pub(super) struct Code {
     pub registers: usize,
     /// The registers that begin with a pad or a choice: the first ones.
     pub pads: usize,
-    pub slots: usize,
+    pub cells: usize,
 }
 
 impl Code {
@@ -162,9 +162,9 @@ pub(super) enum OpCode {
     Maj,
     Mux,
     AndXor,
-    /// Register from slot.
+    /// Register from cell.
     Load,
-    /// Register to slot.
+    /// Register to cell.
     Store,
     /// Register from a plane of the frame received.
     Take,

@@ -1,4 +1,4 @@
-//! From a recorded protocol to code for each party: dead planes dropped, nodes placed in segments, registers and slots
+//! From a recorded protocol to code for each party: dead planes dropped, nodes placed in segments, registers and cells
 //! given out.
 
 use super::builder::{Builder, Message};
@@ -78,8 +78,8 @@ struct PartyCompiler<'a> {
     segment: Vec<usize>,
     /// Last segment in which a node is read.
     last: Vec<usize>,
-    slot: Vec<u32>,
-    slots: Pool,
+    cell: Vec<u32>,
+    cells: Pool,
     register: Vec<u32>,
     registers: Pool,
     /// Reads left within the segment that is being emitted.
@@ -129,8 +129,8 @@ impl<'a> PartyCompiler<'a> {
             times: times.into_iter().collect(),
             segment: vec![0; all.len()],
             last: vec![0; all.len()],
-            slot: vec![UNUSED; all.len()],
-            slots: Pool::default(),
+            cell: vec![UNUSED; all.len()],
+            cells: Pool::default(),
             register: vec![UNUSED; all.len()],
             registers: Pool::default(),
             reads: vec![0; all.len()],
@@ -226,7 +226,7 @@ impl<'a> PartyCompiler<'a> {
             });
         }
         code.registers = self.registers.size as usize;
-        code.slots = self.slots.size as usize;
+        code.cells = self.cells.size as usize;
         code
     }
 
@@ -279,9 +279,9 @@ impl<'a> PartyCompiler<'a> {
         for node in nodes {
             self.compute(*node, &mut code, &mut ended);
             if self.last[*node] > segment {
-                self.slot[*node] = self.slots.take();
+                self.cell[*node] = self.cells.take();
                 let register = self.register[*node];
-                code.push(Instruction { code: OpCode::Store, register, operands: [self.slot[*node], 0, 0] });
+                code.push(Instruction { code: OpCode::Store, register, operands: [self.cell[*node], 0, 0] });
             }
             if self.reads[*node] == 0 {
                 self.release(*node);
@@ -295,7 +295,7 @@ impl<'a> PartyCompiler<'a> {
         }
         for node in ended {
             if self.last[node] == segment {
-                self.slots.give(self.slot[node]);
+                self.cells.give(self.cell[node]);
             }
         }
         code
@@ -336,13 +336,13 @@ impl<'a> PartyCompiler<'a> {
         before.filter(|other| other.party == port.party && other.time.stage() == port.time.stage()).count() as u32
     }
 
-    /// The register of a node, loaded from its slot if need be.
+    /// The register of a node, loaded from its cell if need be.
     fn load(&mut self, node: usize, code: &mut Vec<Instruction>, loaded: &mut Vec<usize>) -> u32 {
         if self.register[node] == UNUSED {
             self.register[node] = self.registers.take();
             loaded.push(node);
             let register = self.register[node];
-            code.push(Instruction { code: OpCode::Load, register, operands: [self.slot[node], 0, 0] });
+            code.push(Instruction { code: OpCode::Load, register, operands: [self.cell[node], 0, 0] });
         }
         self.register[node]
     }

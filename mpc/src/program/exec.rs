@@ -55,7 +55,7 @@ struct State {
     blocks: Blocks,
     /// The segment to run next.
     next: usize,
-    slots: Chunks,
+    cells: Chunks,
 }
 
 /// A state, and what its segments of one stage work with.
@@ -151,7 +151,7 @@ impl Program {
     #[must_use]
     pub fn held_bytes(&self, party: Party, lanes: usize) -> usize {
         let code = self.code(party);
-        code.slots * Blocks::new(code, lanes).chunks * size_of::<Chunk>()
+        code.cells * Blocks::new(code, lanes).chunks * size_of::<Chunk>()
     }
 }
 
@@ -198,7 +198,7 @@ impl Ready {
     /// Bytes of memory that it holds: those of [`Program::held_bytes`].
     #[must_use]
     pub fn held_bytes(&self) -> usize {
-        size_of_val(&self.0.slots.0[..])
+        size_of_val(&self.0.cells.0[..])
     }
 
     /// Starts the online stage with this party's other inputs, in the order of [`Program::inputs`].
@@ -243,11 +243,11 @@ impl State {
     fn new(program: &Arc<Program>, party: Party, lanes: usize) -> Self {
         let code = program.code(party);
         let blocks = Blocks::new(code, lanes);
-        let slots = Chunks::zero(code.slots * blocks.chunks);
-        Self { program: Arc::clone(program), party, blocks, next: 0, slots }
+        let cells = Chunks::zero(code.cells * blocks.chunks);
+        Self { program: Arc::clone(program), party, blocks, next: 0, cells }
     }
 
-    /// Runs the first segment, which has no frames and keeps pads in slots, on all blocks and all threads. `pads` fills the registers of a block
+    /// Runs the first segment, which has no frames and keeps pads in cells, on all blocks and all threads. `pads` fills the registers of a block
     /// that begin with a pad or a choice.
     fn keep_pads(&mut self, pads: impl Fn(&Code, &mut [Chunk], Place) + Sync) {
         let (code, blocks) = (self.program.code(self.party), self.blocks);
@@ -255,23 +255,23 @@ impl State {
         assert!(segment.send.is_none() && segment.receive.is_none(), "pads come before all frames");
         let none = FrameBuffer::zero(0, blocks);
         let fresh = || Chunks::zero(code.registers * blocks.size);
-        let run = |registers: &mut Chunks, ((first, size), slots): ((usize, usize), &mut [Chunk])| {
-            let place = Place { first, size, slots: 0 };
+        let run = |registers: &mut Chunks, ((first, size), cells): ((usize, usize), &mut [Chunk])| {
+            let place = Place { first, size, cells: 0 };
             pads(code, &mut registers.0, place);
             let sent = &mut FrameBuffer::zero(0, blocks);
             run(
                 &segment.code,
                 &mut registers.0,
                 place,
-                &mut Memory { slots, received: &none, sent, inputs: &[], outputs: &mut [] },
+                &mut Memory { cells, received: &none, sent, inputs: &[], outputs: &mut [] },
             );
         };
         let places: Vec<_> = blocks.iter().collect();
-        let slots = (code.slots * blocks.size).max(1);
+        let cells = (code.cells * blocks.size).max(1);
         if let [place] = places[..] {
-            run(&mut fresh(), (place, &mut self.slots.0));
+            run(&mut fresh(), (place, &mut self.cells.0));
         } else {
-            places.into_par_iter().zip(self.slots.0.par_chunks_mut(slots)).for_each_init(fresh, run);
+            places.into_par_iter().zip(self.cells.0.par_chunks_mut(cells)).for_each_init(fresh, run);
         }
         self.next = 1;
     }
@@ -289,8 +289,8 @@ impl State {
         let planes = segment.send.map_or(0, |frame| self.program.frames[frame].planes);
         let mut sent = FrameBuffer::zero(planes, self.blocks);
         for (first, size) in self.blocks.iter() {
-            let place = Place { first, size, slots: first * code.slots };
-            let mut memory = Memory { slots: &mut self.slots.0, received, sent: &mut sent, inputs, outputs };
+            let place = Place { first, size, cells: first * code.cells };
+            let mut memory = Memory { cells: &mut self.cells.0, received, sent: &mut sent, inputs, outputs };
             run(&segment.code, &mut registers.0, place, &mut memory);
         }
         self.next += 1;
@@ -396,7 +396,7 @@ mod tests {
     }
 
     fn words(prepared: &Prepared) -> Vec<[u64; 8]> {
-        prepared.0.slots.0.iter().map(|chunk| chunk.0).collect()
+        prepared.0.cells.0.iter().map(|chunk| chunk.0).collect()
     }
 
     /// However the OTs are taken, the same pads are kept, and the same OTs come next. Both parties receive on some wires.

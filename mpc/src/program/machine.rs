@@ -62,7 +62,7 @@ impl Blocks {
 
     /// Shows `f` every block, on all threads, with its part of `planes` planes.
     pub fn for_each(self, chunks: &mut [Chunk], planes: usize, f: impl Fn(Place, &mut [Chunk]) + Sync) {
-        let places: Vec<_> = self.iter().map(|(first, size)| Place { first, size, slots: 0 }).collect();
+        let places: Vec<_> = self.iter().map(|(first, size)| Place { first, size, cells: 0 }).collect();
         let own = chunks.par_chunks_mut((planes * self.size).max(1));
         places.into_par_iter().zip(own).for_each(|(place, own)| f(place, own));
     }
@@ -139,8 +139,8 @@ fn last_byte(lanes: usize) -> u8 {
 
 /// What a segment reads and writes besides registers.
 pub(super) struct Memory<'a> {
-    /// Slots of all blocks: those of one block are adjacent.
-    pub slots: &'a mut [Chunk],
+    /// Cells of all blocks: those of one block are adjacent.
+    pub cells: &'a mut [Chunk],
     pub received: &'a FrameBuffer,
     pub sent: &'a mut FrameBuffer,
     pub inputs: &'a [Planes],
@@ -152,8 +152,8 @@ pub(super) struct Memory<'a> {
 pub(super) struct Place {
     pub first: usize,
     pub size: usize,
-    /// Where the block's slots start.
-    pub slots: usize,
+    /// Where the block's cells start.
+    pub cells: usize,
 }
 
 vectorised! {
@@ -176,12 +176,12 @@ vectorised! {
                 OpCode::Mux => map(registers, n, dst, [at(a), at(b), at(c)], |s, zero, one| zero ^ (s & (zero ^ one))),
                 OpCode::AndXor => map(registers, n, dst, [at(a), at(b), at(c)], |a, b, c| (a & b) ^ c),
                 OpCode::Load => {
-                    let slot = place.slots + at(a);
-                    registers[dst..dst + n].copy_from_slice(&memory.slots[slot..slot + n]);
+                    let cell = place.cells + at(a);
+                    registers[dst..dst + n].copy_from_slice(&memory.cells[cell..cell + n]);
                 }
                 OpCode::Store => {
-                    let slot = place.slots + at(a);
-                    memory.slots[slot..slot + n].copy_from_slice(&registers[dst..dst + n]);
+                    let cell = place.cells + at(a);
+                    memory.cells[cell..cell + n].copy_from_slice(&registers[dst..dst + n]);
                 }
                 OpCode::Take => {
                     registers[dst..dst + n].copy_from_slice(memory.received.plane(a, place.first, n));

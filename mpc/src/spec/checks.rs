@@ -3,7 +3,7 @@
 use super::clip::Clip;
 use super::error::LayoutError;
 use super::finish::Finish;
-use super::layout::{Layout, MAX_TABLE, Top};
+use super::layout::{HighBits, Layout, MAX_TABLE};
 use super::part::Part;
 use super::requantise::{MAX_BITS, MAX_ELL, Spec};
 
@@ -82,9 +82,9 @@ impl Layout {
             check_parts("kept", &self.mid, 0)?;
             self.check_high(0)?;
             self.check_joined(false, low, high, 1)?;
-            return match self.top {
-                Top::Chain => Ok(()),
-                top => Err(LayoutError::Top { top, high }),
+            return match self.high_bits {
+                HighBits::Chain => Ok(()),
+                high_bits => Err(LayoutError::HighBits { high_bits, high }),
             };
         }
         check_parts("low", &self.low, low)?;
@@ -98,18 +98,18 @@ impl Layout {
         let is_low = clip.is_low(a);
         let largest = clip.threshold(a, high).map_or((1 << a) - 1, |end| end - 1);
         self.check_joined(low > 0 && high > 1 && !is_low, low, high, largest)?;
-        let fits = match self.top {
-            Top::Chain => return check_parts("high", &self.digits(), high - 1),
-            Top::Table => {
+        let fits = match self.high_bits {
+            HighBits::Chain => return check_parts("high", &self.digits(), high - 1),
+            HighBits::Table => {
                 self.check_high(high - 1)?;
                 high - self.high.iter().map(|m| usize::from(*m)).sum::<usize>() <= MAX_TABLE
             }
-            Top::Skip => {
+            HighBits::Skip => {
                 self.check_high(0)?;
                 high <= MAX_TABLE
             }
         };
-        if fits && !is_low { Ok(()) } else { Err(LayoutError::Top { top: self.top, high }) }
+        if fits && !is_low { Ok(()) } else { Err(LayoutError::HighBits { high_bits: self.high_bits, high }) }
     }
 
     fn check_joined(&self, can_join: bool, low: usize, high: usize, top: u64) -> Result<(), LayoutError> {

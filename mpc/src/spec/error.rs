@@ -1,7 +1,7 @@
 //! Why public numbers are refused.
 
 use super::finish::Finish;
-use super::layout::Top;
+use super::layout::HighBits;
 use super::part::Part;
 use super::requantise::Spec;
 
@@ -26,11 +26,11 @@ fn digits(part: &Part) -> String {
 }
 
 /// A gate in words.
-fn gate(top: Top) -> &'static str {
-    match top {
-        Top::Chain => "the carry chain",
-        Top::Table => "a table",
-        Top::Skip => "a skipping gate",
+fn gate(high_bits: HighBits) -> &'static str {
+    match high_bits {
+        HighBits::Chain => "the carry chain",
+        HighBits::Table => "a table",
+        HighBits::Skip => "a skipping gate",
     }
 }
 
@@ -67,10 +67,10 @@ pub enum LayoutError {
         part: Part,
     },
     /// The gate for the high bits does not exist at this size.
-    #[error("{} does not take {high} high bits", gate(*.top))]
-    Top {
+    #[error("{} does not take {high} high bits", gate(*.high_bits))]
+    HighBits {
         /// The gate asked for.
-        top: Top,
+        high_bits: HighBits,
         /// Bits above the kept digit.
         high: usize,
     },

@@ -8,7 +8,7 @@ pub const MAX_TABLE: usize = 5;
 
 /// How the bits above the kept digit are evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Top {
+pub enum HighBits {
     /// The carry chain goes on to the sign, for the number itself and for what it exceeds the top by.
     Chain,
     /// One gate over the high bits that the digits of [`Layout::high`] leave. Not with a top below 2^a - 1.
@@ -24,11 +24,12 @@ pub struct Layout {
     pub low: Vec<Part>,
     /// The kept bits; for a = 1, nothing.
     pub mid: Vec<Part>,
-    /// With [`Top::Chain`]: the high bits below the sign. With [`Top::Table`]: digits below the table, for more high bits
+    /// With [`HighBits::Chain`]: the high bits below the sign. With [`HighBits::Table`]: digits below the table, for more high bits
     /// than a table takes. Else nothing.
     pub high: Vec<u8>,
     /// The high bits.
-    pub top: Top,
+    #[serde(rename = "top")]
+    pub high_bits: HighBits,
     /// True if the low carry and the overflow are joined into one bit: fewer bits, one flight more.
     pub joined: bool,
 }
@@ -36,7 +37,7 @@ pub struct Layout {
 impl Layout {
     /// The layout of a sign, whose only chain is `low`.
     pub(crate) fn of_sign(low: Vec<Part>) -> Self {
-        Self { low, mid: Vec::new(), high: Vec::new(), top: Top::Chain, joined: false }
+        Self { low, mid: Vec::new(), high: Vec::new(), high_bits: HighBits::Chain, joined: false }
     }
 
     /// The digits of [`Layout::high`] as parts of a chain.

@@ -13,6 +13,6 @@ pub(crate) use checks::{check_clip, check_parts, check_ring, check_size};
 pub use clip::Clip;
 pub use error::LayoutError;
 pub use finish::{Finish, small_width};
-pub use layout::{Layout, MAX_TABLE, Top};
+pub use layout::{HighBits, Layout, MAX_TABLE};
 pub use part::{MAX_DIGIT, Part};
 pub use requantise::{MAX_BITS, MAX_ELL, Spec};

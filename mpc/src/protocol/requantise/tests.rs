@@ -1,7 +1,7 @@
 //! Requantisation against plain integers, on rings small enough for every pair of shares and on large ones.
 
 use super::*;
-use crate::layout::{Choice, Search, Start, Top};
+use crate::layout::{Choice, HighBits, Search, Start};
 use crate::primitive::bits::Planes;
 use crate::program::testing::{ODD_LANES, open, run};
 use crate::spec::Part;
@@ -107,7 +107,7 @@ fn exhaustive_with_every_clip_and_candidate() {
             let mut search = Search::new(0.73);
             let candidates = search.candidates(spec, clip, Finish::Small, PREPARED).unwrap();
             let some = candidates.len().div_ceil(40);
-            assert!(candidates.iter().any(|layout| layout.top == Top::Chain));
+            assert!(candidates.iter().any(|layout| layout.high_bits == HighBits::Chain));
             for layout in candidates.iter().step_by(some) {
                 check_clipped(spec, clip, layout, Finish::Small, &c, &v, 2);
             }
@@ -406,7 +406,7 @@ fn refuses_layouts_that_do_not_fit() {
         low: vec![Part::Digit(4), Part::Digit(4)],
         mid: vec![Part::Digit(4)],
         high: vec![],
-        top: Top::Table,
+        high_bits: HighBits::Table,
         joined: true,
     };
     assert_eq!(good.check(spec, form), Ok(()));
@@ -420,17 +420,19 @@ fn refuses_layouts_that_do_not_fit() {
         Layout { mid: vec![Part::Digit(4), Part::Digit(1)], ..good.clone() },
         Layout { high: vec![2], ..good.clone() },
         Layout { high: vec![1, 0], ..good.clone() },
-        Layout { top: Top::Chain, ..good.clone() },
-        Layout { high: vec![2], top: Top::Chain, ..good.clone() },
-        Layout { high: vec![1], top: Top::Skip, ..good.clone() },
+        Layout { high_bits: HighBits::Chain, ..good.clone() },
+        Layout { high: vec![2], high_bits: HighBits::Chain, ..good.clone() },
+        Layout { high: vec![1], high_bits: HighBits::Skip, ..good.clone() },
     ];
     for layout in bad {
         assert!(program(spec, &layout, form).is_err(), "{layout:?}");
     }
     let wide = Spec { shift: 2, ..spec };
     let low = vec![Part::Digit(3)];
-    for (high, top, fits) in [(vec![], Top::Table, false), (vec![], Top::Skip, false), (vec![2], Top::Table, true)] {
-        assert_eq!(program(wide, &Layout { low: low.clone(), high, top, ..good.clone() }, form).is_ok(), fits);
+    for (high, high_bits, fits) in
+        [(vec![], HighBits::Table, false), (vec![], HighBits::Skip, false), (vec![2], HighBits::Table, true)]
+    {
+        assert_eq!(program(wide, &Layout { low: low.clone(), high, high_bits, ..good.clone() }, form).is_ok(), fits);
     }
     for spec in [Spec { ell: 8, ..spec }, Spec { ell: 57, ..spec }, Spec { bits: 0, ..spec }, Spec { bits: 9, ..spec }]
     {
@@ -457,10 +459,10 @@ fn any_part() -> impl Strategy<Value = Part> {
 
 fn any_layout() -> impl Strategy<Value = Layout> {
     let parts = || prop::collection::vec(any_part(), 0..4);
-    let top = prop_oneof![Just(Top::Chain), Just(Top::Table), Just(Top::Skip)];
+    let high_bits = prop_oneof![Just(HighBits::Chain), Just(HighBits::Table), Just(HighBits::Skip)];
     let high = prop::collection::vec(0..6_u8, 0..3);
-    let layout = (parts(), parts(), high, top, any::<bool>());
-    layout.prop_map(|(low, mid, high, top, joined)| Layout { low, mid, high, top, joined })
+    let layout = (parts(), parts(), high, high_bits, any::<bool>());
+    layout.prop_map(|(low, mid, high, high_bits, joined)| Layout { low, mid, high, high_bits, joined })
 }
 
 proptest! {

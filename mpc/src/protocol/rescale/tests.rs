@@ -1,7 +1,7 @@
 //! Truncated products against the plain rule: all shares of small rings, thresholds and random shares of large ones.
 
 use super::*;
-use crate::layout::{Search, Top};
+use crate::layout::{HighBits, Search};
 use crate::primitive::bits::Planes;
 use crate::program::testing::{ODD_LANES, opened, run, share};
 use crate::spec::Part;
@@ -239,7 +239,7 @@ fn refuses_what_does_not_fit() {
     }
     assert!(check_factor(factor, 57).is_err() && check_factor(factor, 1).is_err());
     let digits = vec![Part::Digit(1); 4];
-    let layout = Layout { low: digits.clone(), mid: digits, high: vec![1], top: Top::Chain, joined: false };
+    let layout = Layout { low: digits.clone(), mid: digits, high: vec![1], high_bits: HighBits::Chain, joined: false };
     let spec = Spec { ell: 10, shift: 4, bits: 4, guard: 0 };
     let form = Finish::Share { ring: 9 };
     assert!(program(spec, Clip::default(), &layout, form).is_ok());
