@@ -10,17 +10,17 @@ use lowkey_mpc::argmax::ArgmaxReady;
 use lowkey_mpc::bits::Planes;
 use lowkey_mpc::channel::Channel;
 use lowkey_mpc::ot::Correlations;
-use lowkey_mpc::program::{self, Ready};
+use lowkey_mpc::program::{self, ReadyProgram};
 
 use crate::error::{Error, Result};
 use crate::node::Halves;
-use crate::plan::{Answer, Plan, Reveal, Source, TensorId};
-use crate::share::{Ring, RingShare};
+use crate::plan::{AnswerPlan, Operand, Plan, Reveal, TensorId};
+use crate::share::{Ring, RingShare, ToPlanes};
 
 /// One party's half of the opening, its offline stage over.
 pub(crate) enum AnswerReady {
     /// The values.
-    Logits(Ready),
+    Logits(ReadyProgram),
     /// The index; `None` where there is only one.
     Class(Option<ArgmaxReady>),
 }
@@ -53,16 +53,16 @@ pub enum Output {
 }
 
 /// A party's share of the output: of an accumulator with its guard bit, of an activation without.
-pub(crate) fn share<'a>(answer: &Answer, halves: &'a Halves) -> &'a RingShare {
-    match answer.source {
-        Source::Accumulator(node) => &halves.accumulators[node],
-        Source::Shared(tensor) => &halves.shared[tensor],
-        Source::Small(_) | Source::Scaled(_) => unreachable!("no output is held so"),
+pub(crate) fn share<'a>(answer: &AnswerPlan, halves: &'a Halves) -> &'a RingShare {
+    match answer.operand {
+        Operand::Accumulator(node) => &halves.accumulators[node],
+        Operand::Shared(tensor) => &halves.shared[tensor],
+        Operand::Small(_) | Operand::Scaled(_) => unreachable!("no output is held so"),
     }
 }
 
 /// The share as the program of `reveal` takes it.
-pub(crate) fn planes(answer: &Answer, reveal: Reveal, share: &RingShare) -> Planes {
+pub(crate) fn planes(answer: &AnswerPlan, reveal: Reveal, share: &RingShare) -> Planes {
     match (reveal, share.ring().guard_bits()) {
         (Reveal::Class, 0) => {
             let doubled: Vec<u64> = share.words().iter().map(|x| x << GUARD_BITS).collect();
@@ -98,9 +98,9 @@ pub(crate) async fn offline(
 /// The values that were opened, modulo 2^bits, as the numbers that they are.
 pub(crate) fn signed(plan: &Plan, opened: &Planes) -> Vec<i64> {
     let answer = &plan.answer;
-    let lowest = match answer.source {
-        Source::Accumulator(_) => -(1i64 << (answer.bits - 1)),
-        Source::Shared(_) | Source::Small(_) | Source::Scaled(_) => {
+    let lowest = match answer.operand {
+        Operand::Accumulator(_) => -(1i64 << (answer.bits - 1)),
+        Operand::Shared(_) | Operand::Small(_) | Operand::Scaled(_) => {
             plan.tensors[TensorId::new(plan.architecture.output)].range.lo
         }
     };

@@ -21,7 +21,7 @@ use lowkey_mpc::channel::{Channel, FrameKind};
 use lowkey_mpc::erasing::OnceRng;
 use lowkey_mpc::ot::Correlations;
 use lowkey_mpc::party::Party;
-use lowkey_mpc::program::{self, Ready};
+use lowkey_mpc::program::{self, ReadyProgram};
 use lowkey_mpc::runtime::Instant;
 
 use crate::answer::{self, Output};
@@ -56,7 +56,7 @@ pub(crate) async fn client_nodes(
     channel: &mut Channel,
     model: &ClientModel,
     pad: &RingShare,
-    mut programs: ByNode<Option<Ready>>,
+    mut programs: ByNode<Option<ReadyProgram>>,
     input: &[i64],
     times: &mut Times,
 ) -> Result<Coins> {
@@ -93,7 +93,7 @@ pub(crate) async fn server_nodes(
     channel: &mut Channel,
     model: &ServerModel,
     mut shares: OfflineShares,
-    mut programs: ByNode<Option<Ready>>,
+    mut programs: ByNode<Option<ReadyProgram>>,
 ) -> Result<Halves> {
     let (plan, lifetimes) = (&model.plan, model.plan.lifetimes());
     let mut halves = Halves::new(plan.steps.len(), Party::Server);
@@ -252,7 +252,7 @@ pub(crate) fn server_share(
     let masked: Vec<&[u64]> = node.inputs.iter().map(|tensor| halves.shared[*tensor].words()).collect();
     let mut share = match (&model.layers[linear], offline) {
         (Some(layer), Some(offline)) => layer.online(offline, &masked),
-        (None, None) => vec![0; model.plan.tensors[node.node.output()].elements()],
+        (None, None) => RingShare::zeros(model.plan.tensors[node.node.output()].elements(), Ring::guarded(node.ell)),
         (Some(_), None) | (None, Some(_)) => {
             let name = model.plan.name(node.node);
             return Err(Error::internal(format!(
@@ -260,9 +260,11 @@ pub(crate) fn server_share(
             )));
         }
     };
-    add_biases(&model.biases[node.node], &mut share);
-    add_identities(halves, &node.identities, &mut share);
-    halves.accumulators[node.node] = RingShare::new(share, Ring::guarded(node.ell));
+    share.change(|words| {
+        add_biases(&model.biases[node.node], words);
+        add_identities(halves, &node.identities, words);
+    });
+    halves.accumulators[node.node] = share;
     Ok(())
 }
 
@@ -273,8 +275,8 @@ pub(crate) fn server_share(
 fn program_of<'a>(
     plan: &Plan,
     step: &'a Step,
-    programs: &mut ByNode<Option<Ready>>,
-) -> Result<Option<(&'a Nonlinear, Ready)>> {
+    programs: &mut ByNode<Option<ReadyProgram>>,
+) -> Result<Option<(&'a Nonlinear, ReadyProgram)>> {
     match step {
         Step::Nonlinear(step) => match programs.take(step.node) {
             Some(ready) => Ok(Some((step, ready))),
@@ -289,7 +291,7 @@ async fn client_program(
     channel: &mut Channel,
     plan: &Plan,
     step: &Nonlinear,
-    ready: Ready,
+    ready: ReadyProgram,
     (halves, coins): (&mut Halves, &mut Coins),
 ) -> Result<()> {
     let inputs = step.late(halves, &[]);
@@ -309,7 +311,7 @@ async fn server_program(
     channel: &mut Channel,
     model: &ServerModel,
     step: &Nonlinear,
-    ready: Ready,
+    ready: ReadyProgram,
     halves: &mut Halves,
 ) -> Result<()> {
     let inputs = step.late(halves, &model.biases[step.node]);

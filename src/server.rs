@@ -26,7 +26,7 @@ use crate::session::{
 use crate::slot::ServerSlot;
 use crate::visit::{LAST_PAUSE, OT_SETUP_BYTES, finish, in_time, next_action, set_up};
 pub use crate::visit::{Options, Stop};
-use crate::watch::Held;
+use crate::watch::Stock;
 use crate::{offline, online};
 
 /// Serves one client until it closes the session. It computes on the thread that polls it; [`crate::Server`] has threads for that.
@@ -329,8 +329,8 @@ impl Session<'_> {
 }
 
 /// What a session holds.
-fn held(slots: &VecDeque<(ServerSlot, StageReport)>, ot: &Correlations) -> Held {
-    Held {
+fn held(slots: &VecDeque<(ServerSlot, StageReport)>, ot: &Correlations) -> Stock {
+    Stock {
         slots: slots.len() as u64,
         slot_bytes: slots.iter().map(|(slot, _)| slot.held_bytes() as u64).sum(),
         ots: ot.available().total() as u64,

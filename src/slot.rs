@@ -16,7 +16,7 @@ pub struct ClientSlot {
     /// xhat of the network's input; the other pads have gone into programs.
     pub(crate) pad: RingShare,
     /// Of every node that has a program.
-    pub(crate) programs: ByNode<Option<program::Ready>>,
+    pub(crate) programs: ByNode<Option<program::ReadyProgram>>,
     pub(crate) answer: AnswerReady,
 }
 
@@ -27,8 +27,8 @@ impl ClientSlot {
     }
 }
 
-fn programs_bytes(programs: &ByNode<Option<program::Ready>>) -> usize {
-    programs.iter().flatten().map(program::Ready::held_bytes).sum()
+fn programs_bytes(programs: &ByNode<Option<program::ReadyProgram>>) -> usize {
+    programs.iter().flatten().map(program::ReadyProgram::held_bytes).sum()
 }
 
 impl std::fmt::Debug for ClientSlot {
@@ -83,7 +83,7 @@ pub(crate) struct ServerSlot {
     pub(crate) number: u64,
     /// v_off of every linear node with encrypted terms.
     pub(crate) shares: OfflineShares,
-    pub(crate) programs: ByNode<Option<program::Ready>>,
+    pub(crate) programs: ByNode<Option<program::ReadyProgram>>,
     pub(crate) answer: AnswerReady,
 }
 

@@ -405,7 +405,7 @@ fn a_hint_does_not_reach_the_pads_of_the_next_layer() {
             ((share << wide.parameters.log_unit()) as u32).wrapping_sub((pad << last.parameters.log_scaling()) as u32);
         (difference as i32).unsigned_abs() < 1 << 28
     };
-    let count = shares.iter().zip(&pads).filter(|pair| near(*pair)).count();
+    let count = shares.words().iter().zip(&pads).filter(|pair| near(*pair)).count();
     println!("{count} of {OUTPUTS} shares of a layer are near the pads of the next");
     // An eighth are by chance.
     assert!(count < OUTPUTS / 3, "{count} of {OUTPUTS}");

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use lowkey::policy::Refusal;
 use lowkey::session::{Ask, Hello};
-use lowkey::watch::{Event, Held, Watcher};
+use lowkey::watch::{Event, Stock, Watcher};
 use lowkey::{Client, Error, Model, Result, Server};
 use lowkey_mpc::channel::{Channel, Limits};
 use lowkey_mpc::party::Party;
@@ -96,7 +96,7 @@ async fn events_of_sessions_and_what_these_hold() {
     assert_eq!(server.attendance().reserved, planned.with_slots(1));
     client.prepare(3).await.unwrap();
     until("three slots", || server.attendance().held.slots == 3).await;
-    let Held { slot_bytes, ots, ot_bytes, .. } = server.attendance().held;
+    let Stock { slot_bytes, ots, ot_bytes, .. } = server.attendance().held;
     assert!(slot_bytes > 0 && slot_bytes <= 3 * planned.slot, "{slot_bytes} of {planned:?}");
     // OTs are made in batches of some megabytes.
     assert!(ots > 0 && ot_bytes > 4 << 20 && ot_bytes <= planned.session, "{ot_bytes} of {planned:?}");
@@ -106,7 +106,7 @@ async fn events_of_sessions_and_what_these_hold() {
     assert_eq!(server.attendance().reserved, planned.with_slots(1));
     client.close().await.unwrap();
     until("nobody", || server.attendance().sessions == 0).await;
-    assert_eq!((server.attendance().held, server.attendance().reserved), (Held::default(), 0));
+    assert_eq!((server.attendance().held, server.attendance().reserved), (Stock::default(), 0));
 
     let expected = ["begun", "set up", "prepared", "prepared", "prepared", "answered", "answered", "closed"];
     assert_eq!(notes.words(), expected);
@@ -122,7 +122,7 @@ async fn events_of_sessions_and_what_these_hold() {
     until("a failure", || notes.of("failed").len() == 1).await;
     drop(TcpStream::connect(server.address().unwrap()).unwrap());
     until("a connection without a session", || notes.of("dismissed").len() == 1).await;
-    until("nothing held", || server.attendance().held == Held::default()).await;
+    until("nothing held", || server.attendance().held == Stock::default()).await;
 
     within("shutdown", server.shutdown()).await;
     running.await.unwrap().unwrap();

@@ -29,9 +29,9 @@ pub fn client_share<W: TorusWord>(parameters: &LayerParameters, phases: &[W]) ->
 }
 
 /// v = floor((p_v + T) / U): the server's shares, of ell + 1 bits each.
-pub fn server_share<W: TorusWord>(parameters: &LayerParameters, phases: &[W]) -> Vec<u64> {
+pub fn server_share<W: TorusWord>(parameters: &LayerParameters, phases: &[W]) -> Zeroizing<Vec<u64>> {
     let (log_unit, offset) = (parameters.log_unit(), W::from_u64(parameters.offset()));
-    phases.iter().map(|&phase| floor_share(phase.wrapping_add(offset), log_unit).to_u64()).collect()
+    Zeroizing::new(phases.iter().map(|&phase| floor_share(phase.wrapping_add(offset), log_unit).to_u64()).collect())
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //! | [`parameters`] | the HE parameters of a layer and the widths that follow from them |
 //! | [`convert`] | torus shares to ring shares: why a layer is exact |
 //! | [`conv`] | integer convolutions modulo 2^16, 2^32, 2^64 |
+//! | [`share`] | one party's words, with the ring in which both parties' add up |
 //! | [`narrow`] | shares while they wait |
 //! | [`error`] | what can go wrong |
 //!
@@ -46,6 +47,7 @@ pub mod linear;
 pub mod narrow;
 pub mod parameters;
 pub mod product;
+pub mod share;
 
 pub use error::BridgeError;
 pub use linear::client::{ClientLinear, client_layer};
@@ -56,3 +58,4 @@ pub use linear::publish::{Publisher, publish_layer};
 pub use linear::server::{OfflineShare, ServerLinear};
 pub use linear::{budget, keys};
 pub use parameters::LayerParameters;
+pub use share::{Ring, RingShare};

@@ -3,9 +3,9 @@
 use zeroize::Zeroizing;
 
 /// Words, wiped when dropped. Does not print.
-pub struct Narrow(Held);
+pub struct Narrow(Words);
 
-enum Held {
+enum Words {
     U16(Zeroizing<Vec<u16>>),
     U32(Zeroizing<Vec<u32>>),
     U64(Zeroizing<Vec<u64>>),
@@ -17,25 +17,25 @@ impl Narrow {
         let all = words.iter().fold(0, |all, word| all | word);
         assert!(bits >= 64 || all >> bits == 0, "words of {bits} bits");
         Self(match Self::word_bytes(bits) {
-            2 => Held::U16(Zeroizing::new(words.iter().map(|&word| word as u16).collect())),
-            4 => Held::U32(Zeroizing::new(words.iter().map(|&word| word as u32).collect())),
-            _ => Held::U64(Zeroizing::new(words.to_vec())),
+            2 => Words::U16(Zeroizing::new(words.iter().map(|&word| word as u16).collect())),
+            4 => Words::U32(Zeroizing::new(words.iter().map(|&word| word as u32).collect())),
+            _ => Words::U64(Zeroizing::new(words.to_vec())),
         })
     }
 
     /// The words.
     pub fn words(&self) -> Zeroizing<Vec<u64>> {
         Zeroizing::new(match &self.0 {
-            Held::U16(words) => words.iter().map(|&word| word.into()).collect(),
-            Held::U32(words) => words.iter().map(|&word| word.into()).collect(),
-            Held::U64(words) => words.to_vec(),
+            Words::U16(words) => words.iter().map(|&word| word.into()).collect(),
+            Words::U32(words) => words.iter().map(|&word| word.into()).collect(),
+            Words::U64(words) => words.to_vec(),
         })
     }
 
     /// The words; those that are wide already are moved.
     pub fn into_words(self) -> Zeroizing<Vec<u64>> {
         match self.0 {
-            Held::U64(words) => words,
+            Words::U64(words) => words,
             held => Self(held).words(),
         }
     }
@@ -52,9 +52,9 @@ impl Narrow {
     /// Bytes of memory that all words take.
     pub fn held_bytes(&self) -> usize {
         match &self.0 {
-            Held::U16(words) => size_of_val(&words[..]),
-            Held::U32(words) => size_of_val(&words[..]),
-            Held::U64(words) => size_of_val(&words[..]),
+            Words::U16(words) => size_of_val(&words[..]),
+            Words::U32(words) => size_of_val(&words[..]),
+            Words::U64(words) => size_of_val(&words[..]),
         }
     }
 }

@@ -3,6 +3,8 @@
 use lowkey_he::params::ParameterSet;
 use lowkey_he::torus::Rounding;
 
+use crate::share::Ring;
+
 /// Guard bits below a linear layer's result: always 1 (`docs/protocol.md`, section 1).
 pub const GUARD_BITS: u32 = 1;
 
@@ -31,6 +33,11 @@ impl LayerParameters {
     /// L = ell + g, the width of the shares c and v.
     pub fn share_bits(&self) -> u32 {
         self.ell + GUARD_BITS
+    }
+
+    /// The ring of the shares c and v.
+    pub fn ring(&self) -> Ring {
+        Ring::guarded(self.ell)
     }
 
     /// Bits on the wire of a body whose top bits are the pad itself.

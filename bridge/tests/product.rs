@@ -47,8 +47,8 @@ impl Keys {
         let (hints_to_server, client) = client.answer(&to_client, public(0), rng).unwrap();
         let (hints_to_client, server) = server.answer(&to_server, public(1), rng).unwrap();
         [
-            client.finish(&hints_to_client, &self.secrets[0], rng).unwrap().to_vec(),
-            server.finish(&hints_to_server, &self.secrets[1], rng).unwrap().to_vec(),
+            client.finish(&hints_to_client, &self.secrets[0], rng).unwrap().words().to_vec(),
+            server.finish(&hints_to_server, &self.secrets[1], rng).unwrap().words().to_vec(),
         ]
     }
 }

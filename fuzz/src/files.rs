@@ -195,7 +195,7 @@ pub fn networks() -> Vec<Vec<u8>> {
 /// A file of another program.
 pub fn import(bytes: &[u8]) {
     let options =
-        [Options::default(), Options { tflite: tflite::Rounding::Single, approximate: true, ..Options::default() }];
+        [Options::default(), Options { tflite: tflite::Kernels::Single, approximate: true, ..Options::default() }];
     for options in options {
         if let Ok(imported) = lowkey_models::import::from_bytes(bytes, &options) {
             let again = Network::from_bytes(&imported.network.to_bytes().expect("what was imported can be written"));

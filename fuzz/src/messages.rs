@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use lowkey::Reveal;
 use lowkey::guard::exchange::{Complete, Owes, Settled, Word};
-use lowkey::guard::{Answer, Commitment, Nonce, SlotName};
+use lowkey::guard::{AuditAnswer, Commitment, Nonce, SlotName};
 use lowkey::session::{Accept, Action, Ask, Done, Hello, Listing, MAX_CONTROL, Ready, Request, VERSION, Welcome};
 use lowkey_bridge::conv::ConvShape;
 use lowkey_bridge::keys::{self as bridge_keys, SetPlan};
@@ -43,7 +43,7 @@ pub fn control(bytes: &[u8]) {
     control_message::<Settled>(bytes);
     control_message::<Commitment>(bytes);
     control_message::<Nonce>(bytes);
-    control_message::<Answer>(bytes);
+    control_message::<AuditAnswer>(bytes);
 }
 
 pub fn controls() -> Vec<Vec<u8>> {

@@ -15,7 +15,7 @@ use lowkey_mpc::ot::{Correlations, Cots, OtCount, price};
 use lowkey_mpc::output;
 use lowkey_mpc::party::Party;
 use lowkey_mpc::prg::Prg;
-use lowkey_mpc::program::{OfflineRun, OnlineRun, Program, Step};
+use lowkey_mpc::program::{OfflineRun, OnlineRun, Program, Turn};
 use lowkey_mpc::requantise::{self, Spec};
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
@@ -97,10 +97,10 @@ enum Waiting {
 }
 
 impl Waiting {
-    fn step(&mut self) -> Step {
+    fn turn(&mut self) -> Turn {
         match self {
-            Self::Offline(run) => run.step(),
-            Self::Online(run) => run.step(),
+            Self::Offline(run) => run.turn(),
+            Self::Online(run) => run.turn(),
         }
     }
 
@@ -114,10 +114,10 @@ impl Waiting {
     /// Runs until a frame is due; its length, or `None` at the end.
     fn wait(&mut self) -> Option<usize> {
         loop {
-            match self.step() {
-                Step::Send(_) => {}
-                Step::Receive(len) => return Some(len),
-                Step::Done => return None,
+            match self.turn() {
+                Turn::Send(_) => {}
+                Turn::Receive(len) => return Some(len),
+                Turn::Done => return None,
             }
         }
     }

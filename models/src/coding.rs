@@ -124,7 +124,7 @@ impl Order {
 /// A rounding of QONNX.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Rounding {
+pub enum RoundingMode {
     /// Halves to even.
     HalfEven,
     /// Up.
@@ -141,17 +141,17 @@ pub enum Rounding {
     HalfDown,
 }
 
-impl Rounding {
+impl RoundingMode {
     /// v rounded.
     pub fn round(self, v: f32) -> f32 {
         match self {
-            Rounding::HalfEven => v.round_ties_even(),
-            Rounding::Ceil => v.ceil(),
-            Rounding::Floor => v.floor(),
-            Rounding::Up => v.signum() * v.abs().ceil(),
-            Rounding::Down => v.trunc(),
-            Rounding::HalfUp => v.signum() * (v.abs() + 0.5).floor(),
-            Rounding::HalfDown => v.signum() * (v.abs() - 0.5).ceil(),
+            RoundingMode::HalfEven => v.round_ties_even(),
+            RoundingMode::Ceil => v.ceil(),
+            RoundingMode::Floor => v.floor(),
+            RoundingMode::Up => v.signum() * v.abs().ceil(),
+            RoundingMode::Down => v.trunc(),
+            RoundingMode::HalfUp => v.signum() * (v.abs() + 0.5).floor(),
+            RoundingMode::HalfDown => v.signum() * (v.abs() - 0.5).ceil(),
         }
     }
 }
@@ -167,7 +167,7 @@ pub enum Rule {
     /// clamp(half_to_even(v * (1 / scale)) + zero_point): XNNPACK.
     Xnnpack,
     /// round(clamp(v / scale + zero_point)): `Quant` of QONNX.
-    Qonnx(Rounding),
+    Qonnx(RoundingMode),
     /// 1 for v >= 0, else -1: `BipolarQuant`.
     Sign,
 }
@@ -175,7 +175,7 @@ pub enum Rule {
 /// What a file does with its real input before it quantises it, in 32-bit floats: one number for all channels, or one for each.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Step {
+pub enum InputStep {
     /// Integers of this type as real numbers: the file's input; the first step.
     Cast(Dtype),
     /// v * v, or v * v * v: 2 and 3.
@@ -207,11 +207,15 @@ pub(crate) fn are_bounds(low: Option<f32>, high: Option<f32>) -> bool {
     finite && low.zip(high).is_none_or(|(low, high)| low <= high)
 }
 
-impl Step {
+impl InputStep {
     fn numbers(&self) -> &[f32] {
         match self {
-            Step::Add(list) | Step::Sub(list) | Step::From(list) | Step::Mul(list) | Step::Div(list) => list,
-            Step::Cast(_) | Step::Pow(_) | Step::Clip { .. } => &[0.0],
+            InputStep::Add(list)
+            | InputStep::Sub(list)
+            | InputStep::From(list)
+            | InputStep::Mul(list)
+            | InputStep::Div(list) => list,
+            InputStep::Cast(_) | InputStep::Pow(_) | InputStep::Clip { .. } => &[0.0],
         }
     }
 
@@ -219,18 +223,18 @@ impl Step {
         let list = self.numbers();
         let a = of_channel(list, channel);
         match self {
-            Step::Add(_) => v + a,
-            Step::Sub(_) => v - a,
-            Step::From(_) => a - v,
-            Step::Mul(_) => v * a,
-            Step::Div(_) => v / a,
-            Step::Cast(_) => v,
-            Step::Pow(2) => v * v,
-            Step::Pow(_) => v * v * v,
+            InputStep::Add(_) => v + a,
+            InputStep::Sub(_) => v - a,
+            InputStep::From(_) => a - v,
+            InputStep::Mul(_) => v * a,
+            InputStep::Div(_) => v / a,
+            InputStep::Cast(_) => v,
+            InputStep::Pow(2) => v * v,
+            InputStep::Pow(_) => v * v * v,
             // What is no number stays none.
-            Step::Clip { low: Some(low), .. } if v < *low => *low,
-            Step::Clip { high: Some(high), .. } if v > *high => *high,
-            Step::Clip { .. } => v,
+            InputStep::Clip { low: Some(low), .. } if v < *low => *low,
+            InputStep::Clip { high: Some(high), .. } if v > *high => *high,
+            InputStep::Clip { .. } => v,
         }
     }
 }
@@ -255,7 +259,7 @@ pub struct Coding {
     pub zero_point: i64,
     /// What the file does with real numbers first, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub steps: Vec<Step>,
+    pub steps: Vec<InputStep>,
     /// From real numbers to q.
     pub rule: Rule,
     /// True if the file's input are the integers themselves, false if it has real numbers and quantises them.
@@ -283,7 +287,7 @@ impl Coding {
     /// The type of the file's input, where that are integers which it casts.
     pub fn cast(&self) -> Option<Dtype> {
         match self.steps.first() {
-            Some(Step::Cast(dtype)) => Some(*dtype),
+            Some(InputStep::Cast(dtype)) => Some(*dtype),
             _ => None,
         }
     }
@@ -331,10 +335,10 @@ impl Coding {
     /// Whether everything fits together and an input of `shape`, `bits` and `zero_point`. It may come from the other party.
     pub(crate) fn fits(&self, shape: Shape, bits: u32, zero_point: i64) -> bool {
         let finite = |list: &[f32]| [1, shape[0]].contains(&list.len()) && list.iter().all(|a| a.is_finite());
-        let possible = |(at, step): (usize, &Step)| match step {
-            Step::Cast(dtype) => at == 0 && matches!(dtype, Dtype::Int(8) | Dtype::Uint(8)),
-            Step::Pow(power) => [2, 3].contains(power),
-            Step::Clip { low, high } => are_bounds(*low, *high),
+        let possible = |(at, step): (usize, &InputStep)| match step {
+            InputStep::Cast(dtype) => at == 0 && matches!(dtype, Dtype::Int(8) | Dtype::Uint(8)),
+            InputStep::Pow(power) => [2, 3].contains(power),
+            InputStep::Clip { low, high } => are_bounds(*low, *high),
             _ => true,
         };
         if !self.steps.iter().enumerate().all(possible) {

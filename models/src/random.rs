@@ -210,18 +210,8 @@ impl<'r, R: Rng + ?Sized> Builder<'r, R> {
                 }
             }
             5 => {
-                // An image with its axes exchanged, one column less or one of zeros more.
-                let [channels, height, width] = shape;
-                let steps = |count: usize, by: usize| (0..count).map(|i| (i * by) as i64).collect::<Vec<_>>();
-                let mut columns = steps(width, 1);
-                match self.rng.random_range(0..3) {
-                    0 if width > 1 => drop(columns.remove(0)),
-                    1 => columns.push(-1),
-                    _ => {}
-                }
-                let shape = [channels, columns.len(), height];
-                let axes = vec![steps(channels, height * width), columns, steps(height, width)];
-                self.push(Op::Select { input, shape, axes }, None);
+                let turned = self.turned(input, shape);
+                self.push(turned, None);
             }
             6 => {
                 let input = self.flat(input);
@@ -234,6 +224,20 @@ impl<'r, R: Rng + ?Sized> Builder<'r, R> {
                 self.layer(term);
             }
         }
+    }
+
+    /// An image with its axes exchanged, one column less or one of zeros more.
+    fn turned(&mut self, input: TensorId, [channels, height, width]: [usize; 3]) -> Op {
+        let steps = |count: usize, by: usize| (0..count).map(|i| (i * by) as i64).collect::<Vec<_>>();
+        let mut columns = steps(width, 1);
+        match self.rng.random_range(0..3) {
+            0 if width > 1 => drop(columns.remove(0)),
+            1 => columns.push(-1),
+            _ => {}
+        }
+        let shape = [channels, columns.len(), height];
+        let axes = vec![steps(channels, height * width), columns, steps(height, width)];
+        Op::Select { input, shape, axes }
     }
 
     fn weight_bits(&mut self) -> u32 {

@@ -449,7 +449,7 @@ fn scales_and_concatenations() {
 /// A coding may come from the other party.
 #[test]
 fn codings_fit_their_tensors() {
-    use lowkey_models::coding::{Coding, Dtype, Order, OutputCoding, Rule, Step};
+    use lowkey_models::coding::{Coding, Dtype, InputStep, Order, OutputCoding, Rule};
     let good = Coding {
         dims: vec![6, 6, 2],
         order: Order::ChannelsLast,
@@ -458,7 +458,7 @@ fn codings_fit_their_tensors() {
         highest: 15,
         scale: Some(0.5),
         zero_point: 0,
-        steps: vec![Step::Sub(vec![0.5, 0.25])],
+        steps: vec![InputStep::Sub(vec![0.5, 0.25])],
         rule: Rule::Onnx,
         integers: false,
     };
@@ -484,10 +484,10 @@ fn codings_fit_their_tensors() {
         &|coding| coding.scale = Some(0.0),
         &|coding| coding.scale = Some(f32::NAN),
         &|coding| coding.zero_point = 1,
-        &|coding| coding.steps = vec![Step::Mul(vec![1.0; 3])],
-        &|coding| coding.steps = vec![Step::Mul(vec![f32::INFINITY])],
-        &|coding| coding.steps = vec![Step::Clip { low: Some(2.0), high: Some(1.0) }],
-        &|coding| coding.steps = vec![Step::Clip { low: Some(f32::NAN), high: None }],
+        &|coding| coding.steps = vec![InputStep::Mul(vec![1.0; 3])],
+        &|coding| coding.steps = vec![InputStep::Mul(vec![f32::INFINITY])],
+        &|coding| coding.steps = vec![InputStep::Clip { low: Some(2.0), high: Some(1.0) }],
+        &|coding| coding.steps = vec![InputStep::Clip { low: Some(f32::NAN), high: None }],
         &|coding| coding.rule = Rule::Sign,
     ];
     for (number, change) in wrong.iter().enumerate() {

@@ -6,7 +6,7 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use lowkey_models::coding::{Coding, Dtype, Order, Rounding, Rule, Step};
+use lowkey_models::coding::{Coding, Dtype, InputStep, Order, RoundingMode, Rule};
 use lowkey_models::import::{self, Options, Preprocessing, tflite};
 use lowkey_models::{DataProblem, Input, Inputs, quantise};
 use serde_json::Value;
@@ -206,8 +206,8 @@ fn floats_are_quantised_as_the_file_does_it() {
         (Rule::Onnx, [0, 2, 2, 4, 0, -2, -2, -4]),
         (Rule::Litert, [1, 2, 3, 4, -1, -2, -3, -4]),
         (Rule::Xnnpack, [0, 2, 2, 4, 0, -2, -2, -4]),
-        (Rule::Qonnx(Rounding::Floor), [0, 1, 2, 3, -1, -2, -3, -4]),
-        (Rule::Qonnx(Rounding::Ceil), [1, 2, 3, 4, 0, -1, -2, -3]),
+        (Rule::Qonnx(RoundingMode::Floor), [0, 1, 2, 3, -1, -2, -3, -4]),
+        (Rule::Qonnx(RoundingMode::Ceil), [1, 2, 3, 4, 0, -1, -2, -3]),
     ] {
         let mut input = coded(Dtype::Int(8), -5, Order::ChannelsLast);
         input.coding.as_mut().unwrap().rule = rule;
@@ -231,9 +231,13 @@ fn floats_are_quantised_as_the_file_does_it() {
 fn steps_before_the_quantiser_are_taken_by_channel() {
     let mut input = coded(Dtype::Uint(8), 0, Order::ChannelsLast);
     let coding = input.coding.as_mut().unwrap();
-    coding.steps =
-        vec![Step::Sub(vec![1.0, 2.0]), Step::Div(vec![0.5]), Step::Mul(vec![1.0, 2.0]), Step::Add(vec![1.0])];
-    coding.steps.push(Step::From(vec![100.0]));
+    coding.steps = vec![
+        InputStep::Sub(vec![1.0, 2.0]),
+        InputStep::Div(vec![0.5]),
+        InputStep::Mul(vec![1.0, 2.0]),
+        InputStep::Add(vec![1.0]),
+    ];
+    coding.steps.push(InputStep::From(vec![100.0]));
     let file = npy("<f4", &[2, 3, 2], &floats(&[3.0; 12]));
     let [a, b] = [100.0 - (4.0 + 1.0), 100.0 - (2.0 * 2.0 + 1.0)].map(|v: f32| (v / 0.5) as i64);
     assert_eq!(first(&file, &input).unwrap(), [[a; 6], [b; 6]].concat());
@@ -242,7 +246,7 @@ fn steps_before_the_quantiser_are_taken_by_channel() {
 #[test]
 fn a_clip_before_the_quantiser_keeps_what_is_no_number() {
     let mut input = coded(Dtype::Uint(8), 0, Order::ChannelsFirst);
-    input.coding.as_mut().unwrap().steps = vec![Step::Clip { low: Some(1.0), high: Some(6.0) }];
+    input.coding.as_mut().unwrap().steps = vec![InputStep::Clip { low: Some(1.0), high: Some(6.0) }];
     let of = |v: f32| first(&npy("<f4", &[2, 2, 3], &floats(&[v; 12])), &input);
     assert_eq!([0.5, 1.5, 7.0].map(|v| of(v).unwrap()[0]), [2, 3, 12]);
     assert_eq!(of(f32::INFINITY).unwrap()[0], 12);
@@ -490,7 +494,7 @@ fn floats_equal_litert() {
     let Some(python) = common::oracle::tflite() else { return };
     let (_folder, cases) = cases(python, "tests/oracle/tflite/inputs.py", 40);
     for (path, case) in &cases {
-        for (kind, rounding) in [("double", tflite::Rounding::Double), ("single", tflite::Rounding::Single)] {
+        for (kind, rounding) in [("double", tflite::Kernels::Double), ("single", tflite::Kernels::Single)] {
             let options = Options { tflite: rounding, ..Options::default() };
             let imported = import::read(path.with_extension("tflite"), &options).expect("the file is imported");
             let network = imported.network;

@@ -8,7 +8,7 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use lowkey_models::import::tflite::Rounding;
+use lowkey_models::import::tflite::Kernels;
 use lowkey_models::import::{self, ImportProblem, Imported, Options, Preprocessing};
 use lowkey_models::{Network, Tensor};
 use rand::{RngExt, SeedableRng};
@@ -18,7 +18,7 @@ fn here(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-fn import(path: &Path, rounding: Rounding) -> Result<Imported, import::ImportError> {
+fn import(path: &Path, rounding: Kernels) -> Result<Imported, import::ImportError> {
     import::read(path, &Options { tflite: rounding, ..Options::default() })
 }
 
@@ -45,10 +45,10 @@ fn ordered(network: &Network, output: &Tensor) -> Vec<i64> {
 }
 
 /// Runs the network on the inputs of a case and compares with what LiteRT made of them.
-fn compare(case: &Path, rounding: Rounding, imported: &Imported) {
+fn compare(case: &Path, rounding: Kernels, imported: &Imported) {
     let network = &imported.network;
     let images = inputs(network, &std::fs::read(case.with_extension("inputs")).expect("inputs"));
-    let kind = if rounding == Rounding::Double { "double" } else { "single" };
+    let kind = if rounding == Kernels::Double { "double" } else { "single" };
     let bytes = std::fs::read(case.with_extension(kind)).expect("outputs");
     let wanted: Vec<i64> =
         bytes.chunks_exact(4).map(|b| i32::from_le_bytes(b.try_into().expect("4 bytes")).into()).collect();
@@ -70,12 +70,12 @@ fn compare(case: &Path, rounding: Rounding, imported: &Imported) {
 }
 
 /// Random graphs of one kind under both roundings, from the seed in LOWKEY_SEED or 1.
-fn graphs(kind: &str, count: usize, roundings: &[Rounding]) {
+fn graphs(kind: &str, count: usize, roundings: &[Kernels]) {
     let seed = std::env::var("LOWKEY_SEED").unwrap_or_else(|_| "1".into());
     graphs_of(&seed, kind, count, roundings);
 }
 
-fn graphs_of(seed: &str, kind: &str, count: usize, roundings: &[Rounding]) {
+fn graphs_of(seed: &str, kind: &str, count: usize, roundings: &[Kernels]) {
     let Some(python) = common::oracle::tflite() else { return };
     let count = std::env::var("LOWKEY_GRAPHS").map_or(count, |count| count.parse().expect("a number"));
     let folder = tempfile::tempdir().expect("a folder");
@@ -134,7 +134,7 @@ fn fixtures_are_what_litert_computes() {
 
 #[test]
 fn mobilenet_is_what_litert_computed() {
-    for (rounding, kind) in [(Rounding::Double, "double"), (Rounding::Single, "single")] {
+    for (rounding, kind) in [(Kernels::Double, "double"), (Kernels::Single, "single")] {
         let imported = import(&here("zoo/mobilenet-v1-025-128.tflite"), rounding).expect("MobileNet is imported");
         let input = &imported.network.architecture().input;
         assert_eq!((input.shape, input.zero_point), ([3, 128, 128], 127));
@@ -212,7 +212,7 @@ fn a_pipe_is_no_model() {
     std::thread::spawn(move || {
         let network = Network::read(&pipe).expect_err("a pipe").to_string();
         assert_eq!(import::is_tflite(&pipe).expect_err("a pipe").to_string(), "not a regular file");
-        send.send([import(&pipe, Rounding::Double).expect_err("a pipe").to_string(), network])
+        send.send([import(&pipe, Kernels::Double).expect_err("a pipe").to_string(), network])
     });
     for error in receive.recv_timeout(std::time::Duration::from_secs(20)).expect("it does not wait") {
         assert!(error.contains("pipe.tflite: not a regular file"), "{error}");
@@ -245,7 +245,7 @@ fn what_no_network_has_is_refused_with_the_reason() {
         let (name, words) = line.split_once('\t').expect("a name and words");
         let path = folder.path().join(name).with_extension("tflite");
         for rounding in BOTH {
-            if rounding == Rounding::Double && name.starts_with("xnnpack_") {
+            if rounding == Kernels::Double && name.starts_with("xnnpack_") {
                 import(&path, rounding).expect(name);
                 continue;
             }
@@ -283,7 +283,7 @@ fn pixels_go_through_the_preprocessing() {
     assert!(plain.report.to_string().contains("pixel p goes in as q = p - 128"));
 }
 
-const BOTH: [Rounding; 2] = [Rounding::Double, Rounding::Single];
+const BOTH: [Kernels; 2] = [Kernels::Double, Kernels::Single];
 
 #[test]
 fn linear_layers() {
@@ -382,7 +382,7 @@ fn functions_of_single_values() {
 
 #[test]
 fn exponential_linear_units() {
-    graphs("elu", 15, &[Rounding::Single]);
+    graphs("elu", 15, &[Kernels::Single]);
 }
 
 #[test]
@@ -393,7 +393,7 @@ fn extremes_along_axes() {
 #[test]
 fn sums_along_axes() {
     graphs("sum_unsigned", 30, &BOTH);
-    graphs("sum_axes", 30, &[Rounding::Single]);
+    graphs("sum_axes", 30, &[Kernels::Single]);
 }
 
 /// Of seed 8, whose sums without clip have intervals of more than 8 bits.

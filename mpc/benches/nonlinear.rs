@@ -11,7 +11,7 @@ use lowkey_mpc::fixed::{extend, relu, softmax, truncate};
 use lowkey_mpc::layout::{Choice, Search};
 use lowkey_mpc::ot::{Correlations, Cots, OtCount};
 use lowkey_mpc::party::{Party, Stage};
-use lowkey_mpc::program::{OnlineRun, Prepared, Program, Ready, Step, Time};
+use lowkey_mpc::program::{OnlineRun, PreparedProgram, Program, ReadyProgram, Time, Turn};
 use lowkey_mpc::{maxpool, requantise};
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
@@ -59,23 +59,23 @@ fn inputs(program: &Program, lanes: usize, party: Party, stage: Stage) -> Vec<Pl
     ports.map(|port| Planes::random(lanes, port.width, rng)).collect()
 }
 
-fn offline(prepared: Prepared, inputs: Vec<Planes>) -> Ready {
+fn offline(prepared: PreparedProgram, inputs: Vec<Planes>) -> ReadyProgram {
     let mut run = prepared.offline(inputs);
     loop {
-        match run.step() {
-            Step::Send(_) => {}
-            Step::Receive(len) => run.receive(&vec![0; len]).expect("the right length"),
-            Step::Done => return run.finish(),
+        match run.turn() {
+            Turn::Send(_) => {}
+            Turn::Receive(len) => run.receive(&vec![0; len]).expect("the right length"),
+            Turn::Done => return run.finish(),
         }
     }
 }
 
 fn online(mut run: OnlineRun) -> Vec<Planes> {
     loop {
-        match run.step() {
-            Step::Send(_) => {}
-            Step::Receive(len) => run.receive(&vec![0; len]).expect("the right length"),
-            Step::Done => return run.finish(),
+        match run.turn() {
+            Turn::Send(_) => {}
+            Turn::Receive(len) => run.receive(&vec![0; len]).expect("the right length"),
+            Turn::Done => return run.finish(),
         }
     }
 }

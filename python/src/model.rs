@@ -181,8 +181,8 @@ fn said((mean, std, rounding, approximate): Said) -> PyResult<Options> {
         }),
     };
     let tflite = match rounding.as_deref() {
-        None | Some("reference") => tflite::Rounding::Double,
-        Some("xnnpack") => tflite::Rounding::Single,
+        None | Some("reference") => tflite::Kernels::Double,
+        Some("xnnpack") => tflite::Kernels::Single,
         Some(other) => return Err(usage(format!("rounding {other:?}"), "expected reference or xnnpack")),
     };
     Ok(Options { preprocessing, tflite, approximate, ..Options::default() })

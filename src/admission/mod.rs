@@ -45,7 +45,7 @@ use lowkey_mpc::runtime::{Instant, timeout};
 use tokio::sync::{Notify, watch};
 
 use crate::policy::{Counted, Identity, Refusal};
-use crate::watch::Held;
+use crate::watch::Stock;
 pub(crate) use room::Hold;
 pub use room::Room;
 
@@ -180,7 +180,7 @@ pub struct Attendance {
     /// Bytes of memory that sessions with a seat may need.
     pub reserved: u64,
     /// What these hold.
-    pub held: Held,
+    pub held: Stock,
 }
 
 impl Admission {
@@ -429,7 +429,7 @@ impl Admission {
             in_line: state.line.len(),
             sessions: state.seats.len(),
             reserved: state.reserved(),
-            held: Held::default(),
+            held: Stock::default(),
         }
     }
 

@@ -456,7 +456,7 @@ fn guarding(rate: AuditRate, store: Option<&Store>) -> Result<Guarding> {
         let what = "a guarded server without a state folder would let in again who was shut out";
         return Err(Error::usage(what, "name a state folder"));
     };
-    Ok(Guarding { registry: Registry::open(store.clone(), guard::Limits::default())?, rate })
+    Ok(Guarding { registry: Registry::open(store.clone(), guard::IdentityLimits::default())?, rate })
 }
 
 /// A store's key, which is not past its lifetime, and where its inferences are counted.

@@ -34,7 +34,7 @@ pub fn in_switches(text: &str) -> String {
 pub struct ImportOptions {
     /// Whose rounding a TFLite network has: reference unless said.
     #[arg(long, value_enum)]
-    rounding: Option<Rounding>,
+    rounding: Option<RoundsAs>,
     /// The network was trained on (pixel * SCALE - mean) / std, pixel in 0..=255; 1/255 with --mean or --std.
     #[arg(long, value_name = "SCALE", value_parser = parse_scale)]
     pixel_scale: Option<PixelScale>,
@@ -54,7 +54,7 @@ pub struct ImportOptions {
 
 /// Whose rounding a TFLite network has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Rounding {
+enum RoundsAs {
     /// The reference kernels, which round twice.
     #[default]
     Reference,
@@ -127,8 +127,8 @@ impl ImportOptions {
             std: or(&self.std, 1.0),
         });
         let tflite = match self.rounding.unwrap_or_default() {
-            Rounding::Reference => tflite::Rounding::Double,
-            Rounding::Xnnpack => tflite::Rounding::Single,
+            RoundsAs::Reference => tflite::Kernels::Double,
+            RoundsAs::Xnnpack => tflite::Kernels::Single,
         };
         Options { name, preprocessing, tflite, approximate: self.approximate, ..Options::default() }
     }

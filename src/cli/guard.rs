@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use lowkey::store::{Offence, Part, Standing};
+use lowkey::store::{Offence, SlotPart, Standing};
 use lowkey::{Error, Result};
 use serde::Serialize;
 
@@ -81,10 +81,10 @@ impl<'a> Shown<'a> {
 fn word(offence: &Offence) -> &'static str {
     match offence {
         Offence::Unanswered => "unanswered",
-        Offence::Differs(Part::Opening) => "opening",
-        Offence::Differs(Part::Keys) => "keys",
-        Offence::Differs(Part::Bodies { .. }) => "bodies",
-        Offence::Differs(Part::Corrections) => "corrections",
+        Offence::Differs(SlotPart::Opening) => "opening",
+        Offence::Differs(SlotPart::Keys) => "keys",
+        Offence::Differs(SlotPart::Bodies { .. }) => "bodies",
+        Offence::Differs(SlotPart::Corrections) => "corrections",
         Offence::Cheated => "cheated",
     }
 }

@@ -113,18 +113,24 @@ fn runs(network: &Network, file: &Path) -> Result<()> {
     })
 }
 
+/// Refuses the name of a bundled network where there is no such file.
+fn no_bundled(model: &Path) -> Result<()> {
+    if model.to_str().and_then(zoo::find).is_none() || model.exists() {
+        return Ok(());
+    }
+    let name = model.display();
+    Err(Error::usage(
+        format!("{name}: the name of a bundled network, which is no file to import"),
+        format!("it can be used as it is: lowkey plan {name}"),
+    ))
+}
+
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let show = |report: &Report| match arguments.json {
         true => print_json(&Record::of(report)),
         false => say(in_switches(report.to_string().trim_end())),
     };
-    if arguments.model.to_str().and_then(zoo::find).is_some() && !arguments.model.exists() {
-        let name = arguments.model.display();
-        return Err(Error::usage(
-            format!("{name}: the name of a bundled network, which is no file to import"),
-            format!("it can be used as it is: lowkey plan {name}"),
-        ));
-    }
+    no_bundled(&arguments.model)?;
     model::spare(arguments.output.as_deref(), &[&arguments.model])?;
     model::writable(&arguments.output)?;
     arguments.options.note_of(&arguments.model);

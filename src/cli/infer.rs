@@ -15,7 +15,7 @@ use lowkey_models::Fit;
 use lowkey_mpc::error::Error as ProtocolError;
 
 use super::records::{InferenceRecord, stage_line};
-use super::source::Source;
+use super::source::Undecoded;
 use super::{
     ModeArguments, Places, Schedule, TimeoutArgument, answers, model, print_json, progress, runtime, say, several, warn,
 };
@@ -164,7 +164,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         ));
     }
     // Whether it holds an image is known once the server has said what its network reads.
-    let source = Source::open(&arguments.input, arguments.timeout.duration())?;
+    let source = Undecoded::open(&arguments.input, arguments.timeout.duration())?;
     let last = arguments.index.saturating_add(arguments.count as usize);
     if last > 1
         && let Some(most) = source.most().map_err(|error| Error::Input(Box::new(error)))?.filter(|most| *most < last)
@@ -207,7 +207,7 @@ struct Place<'a> {
     builder: ClientBuilder,
     trust: Trust,
     store: Option<Store>,
-    source: Source,
+    source: Undecoded,
 }
 
 /// A session for the images from `next` on.

@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use lowkey::{Error, Model, Result};
 use lowkey_models::ptq::{self, PtqError, Quantised, Sample, Settings};
 use lowkey_models::rings::{self, CalibrationError};
-use lowkey_models::{Labelled, Tensor, zoo};
+use lowkey_models::{Labelled, Network, Tensor, zoo};
 
 use super::foreign::ImportOptions;
 use super::toss::{self, Tossed};
@@ -94,18 +94,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         Some(images) => Data::bundled(&arguments.data, images),
         None => Data::find(&arguments.data, &before)?,
     };
-    let mut notes = Vec::new();
-    if before.whole.is_none() && arrays.is_none() && arguments.options.options(None).preprocessing.is_none() {
-        let note =
-            "pictures are read as pixel / 255: say --pixel-scale, --mean and --std if training did something else";
-        notes.push(note.to_owned());
-    }
-    notes.extend(data.note().map(str::to_owned));
-    if arguments.bits < UNTRAINED && !arguments.keep {
-        let bits = arguments.bits;
-        notes
-            .push(format!("{bits} bits cost accuracy without training: train such a network (lowkey.train in Python)"));
-    }
+    let mut notes = about(&arguments, &before, &data);
     let samples = data.samples(&before, arguments.calibrate as usize)?;
     let settings = Settings { bits: arguments.bits, channel_shifts: arguments.channel_shifts };
     let made = match &before.whole {
@@ -114,24 +103,9 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         }
         _ => ptq::quantise(before.real.clone(), &samples, &settings),
     };
-    let Quantised { mut network, layers, warnings } = made.map_err(|error| refused(&arguments.model, error))?;
+    let Quantised { network, layers, warnings } = made.map_err(|error| refused(&arguments.model, error))?;
     notes.extend(warnings);
-    if let Some(left) = arguments.coins {
-        network = network.with_coins(left).map_err(|error| Error::Model(Box::new(error)))?;
-        notes.push(match Tossed::of(&network, toss::SEED) {
-            Some(tossed) => tossed.text(),
-            None => "no result has a shift that is worth a coin".into(),
-        });
-    }
-    // Rings have room for coins.
-    if arguments.rings == Rings::Calibrated {
-        let samples: Vec<Tensor> = samples.iter().map(Sample::integers).collect();
-        network =
-            network.calibrated(&samples, arguments.spare).map_err(|error| uncalibrated(&arguments.model, error))?;
-        if !network.architecture().has_rings() {
-            notes.push("no ring is narrower than the weights need it".into());
-        }
-    }
+    let network = declared(&arguments, network, &samples, &mut notes)?;
     let model = model::name_classes(Model::from(network), &arguments.options)?;
     let most = arguments.count.map(|count| count as usize);
     let accuracy = data.accuracy(&before, model.network(), most)?;
@@ -149,6 +123,50 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is to be known of the data and of the width before anything is made.
+fn about(arguments: &Arguments, before: &Before, data: &Data) -> Vec<String> {
+    let mut notes = Vec::new();
+    let are_pictures = data::arrays(&arguments.data).is_none();
+    if before.whole.is_none() && are_pictures && arguments.options.options(None).preprocessing.is_none() {
+        let note =
+            "pictures are read as pixel / 255: say --pixel-scale, --mean and --std if training did something else";
+        notes.push(note.to_owned());
+    }
+    notes.extend(data.note().map(str::to_owned));
+    if arguments.bits < UNTRAINED && !arguments.keep {
+        let bits = arguments.bits;
+        notes
+            .push(format!("{bits} bits cost accuracy without training: train such a network (lowkey.train in Python)"));
+    }
+    notes
+}
+
+/// The network with the coins and the rings that were asked for.
+fn declared(
+    arguments: &Arguments,
+    mut network: Network,
+    samples: &[Sample],
+    notes: &mut Vec<String>,
+) -> Result<Network> {
+    if let Some(left) = arguments.coins {
+        network = network.with_coins(left).map_err(|error| Error::Model(Box::new(error)))?;
+        notes.push(match Tossed::of(&network, toss::SEED) {
+            Some(tossed) => tossed.text(),
+            None => "no result has a shift that is worth a coin".into(),
+        });
+    }
+    // Rings have room for coins.
+    if arguments.rings == Rings::Calibrated {
+        let samples: Vec<Tensor> = samples.iter().map(Sample::integers).collect();
+        network =
+            network.calibrated(&samples, arguments.spare).map_err(|error| uncalibrated(&arguments.model, error))?;
+        if !network.architecture().has_rings() {
+            notes.push("no ring is narrower than the weights need it".into());
+        }
+    }
+    Ok(network)
 }
 
 /// The images that come with a bundled network, where no others are given.

@@ -13,14 +13,14 @@ use lowkey_models::data::{self, DataError, DataProblem, Fit, Inputs, MAX_DATA, i
 use super::model;
 
 /// Inputs that are not decoded yet: what the network reads is known once the server has said it.
-pub enum Source {
+pub enum Undecoded {
     /// A file, read when it is needed.
     File(PathBuf),
     /// What a stream had in it, and its name.
     Stream(PathBuf, Vec<u8>),
 }
 
-impl Source {
+impl Undecoded {
     /// Checks that a file can be opened and is of a known form; reads standard input (`-`) to its end, and a pipe or a device within `timeout`.
     pub fn open(path: &Path, timeout: Duration) -> Result<Self> {
         let failed = |error| Error::file(path, error);

@@ -15,7 +15,8 @@ use lowkey::net::{self, Listener, ServerIdentity, Stream};
 use lowkey::policy::Refusal;
 use lowkey::shape::shape;
 use lowkey::train::{
-    self, Cost, FeatureCost, Net, Part, Progress, Rehearsal, Score, Settings, Told, ToldOfFeatures, Trained, Wish,
+    self, Contribution, Cost, FeatureCost, Net, Progress, Rehearsal, Score, Settings, Told, ToldOfFeatures, Trained,
+    Wish,
 };
 use lowkey::{Error, Model, Result};
 use lowkey_models::{Labelled, Network};
@@ -183,19 +184,19 @@ fn headless() -> Error {
 }
 
 /// What this party has, and samples to measure on.
-fn part(arguments: &Arguments) -> Result<(Part, Option<Labelled>)> {
+fn part(arguments: &Arguments) -> Result<(Contribution, Option<Labelled>)> {
     let labels = arguments.labels.as_deref();
     Ok(match &arguments.data {
         Some(path) if arguments.net.is_on_features() => {
-            (Part::Pictures(data::pictures(path, labels, arguments.evaluate)?), None)
+            (Contribution::Pictures(data::pictures(path, labels, arguments.evaluate)?), None)
         }
-        Some(path) if arguments.evaluate => (Part::Data(data::held_out(path, labels, &arguments.net)?), None),
+        Some(path) if arguments.evaluate => (Contribution::Data(data::held_out(path, labels, &arguments.net)?), None),
         Some(path) => {
             let Data { samples, held_out } = Data::read(path, labels, &arguments.net)?;
-            (Part::Data(samples), held_out)
+            (Contribution::Data(samples), held_out)
         }
         None if arguments.net.is_on_features() && arguments.model.is_none() => return Err(headless()),
-        None => (Part::Model(arguments.model.as_ref().map(network).transpose()?), None),
+        None => (Contribution::Model(arguments.model.as_ref().map(network).transpose()?), None),
     })
 }
 
@@ -205,7 +206,7 @@ fn network(file: &PathBuf) -> Result<Box<Network>> {
 }
 
 /// A training by one party alone.
-fn rehearse(arguments: &Arguments, part: &Part, held_out: Option<Labelled>) -> Result<ExitCode> {
+fn rehearse(arguments: &Arguments, part: &Contribution, held_out: Option<Labelled>) -> Result<ExitCode> {
     let bar = progress::callback("rehearsing");
     let told = |done, steps, score: Option<Score>| {
         bar(done as usize, steps as usize);
@@ -217,13 +218,13 @@ fn rehearse(arguments: &Arguments, part: &Part, held_out: Option<Labelled>) -> R
     };
     let wish = settings(arguments, None).wish;
     let (samples, rehearsal) = match (part, &arguments.model) {
-        (Part::Data(samples), None) => (samples.len(), train::rehearse(&wish, samples, told)?),
-        (Part::Pictures(pictures), Some(file)) => {
+        (Contribution::Data(samples), None) => (samples.len(), train::rehearse(&wish, samples, told)?),
+        (Contribution::Pictures(pictures), Some(file)) => {
             let of_features = told_of_features();
             let of_features = |done, samples| of_features(done, samples);
             (pictures.count(), train::rehearse_head(&wish, network(file)?.as_ref(), pictures, of_features, told)?)
         }
-        (Part::Pictures(_), None) => {
+        (Contribution::Pictures(_), None) => {
             return Err(Error::usage(
                 "the rehearsal of a head, and no network that it belongs to",
                 "name that with --model; a data owner that does not have it cannot rehearse",
@@ -350,7 +351,7 @@ fn told_of_features() -> ToldOfFeatures {
 }
 
 /// The data owner's session.
-async fn take_part(arguments: &Arguments, address: &str, part: Part) -> Result<Trained> {
+async fn take_part(arguments: &Arguments, address: &str, part: Contribution) -> Result<Trained> {
     let trust = arguments.trust.of(address, net::is_loopback(address).await?)?;
     let stream = net::connect_as(address, &trust, arguments.trust.shown(), arguments.timeout.duration()).await?;
     let stream: Box<dyn Stream> = match arguments.shape {
@@ -361,7 +362,7 @@ async fn take_part(arguments: &Arguments, address: &str, part: Part) -> Result<T
 }
 
 /// The model owner's session: with the first who speaks of a training.
-async fn host(arguments: &Arguments, address: &str, part: Part) -> Result<Trained> {
+async fn host(arguments: &Arguments, address: &str, part: Contribution) -> Result<Trained> {
     let loopback = net::is_loopback(address).await.map_err(Error::of_listening)?;
     let identity = match arguments.trust.shown() {
         Some((chain, key)) => Some(ServerIdentity::read(chain, key, arguments.client_ca.as_deref())?),

@@ -16,7 +16,7 @@ use rand::CryptoRng;
 
 use super::case::{Case, Corrections};
 use super::registry::{Presence, Registry, Turn};
-use super::slot::{Answer, Arrived, SlotName};
+use super::slot::{Arrived, AuditAnswer, SlotName};
 use super::{Denied, Result};
 use crate::admission::Room;
 use crate::policy::Identity;
@@ -180,7 +180,7 @@ impl Audit {
     /// # Errors
     /// [`Denied::Failed`] if a part is wrong; what `answer` says, or [`Denied::Silent`], if there is none: then the identity is shut
     /// out, and [can answer](super::Registry::owed) on another connection for a while.
-    pub async fn answer(mut self, answer: impl Future<Output = crate::Result<Answer>>) -> Result<()> {
+    pub async fn answer(mut self, answer: impl Future<Output = crate::Result<AuditAnswer>>) -> Result<()> {
         let limit = self.limit();
         let answer = tokio::time::timeout(limit, answer).await.map_err(|_| Denied::Silent { after: limit })??;
         let case = self.case.as_ref().expect("until it is answered");

@@ -1,12 +1,12 @@
 //! \[c\], \[xhat\]: a client's values in a slot as authenticated bits, and what an audit compares of them.
 //!
-//! They are taken out of the circuits that would have read them ([`Prepared::open`]), so that no other bits can be shown. The client's hash is
+//! They are taken out of the circuits that would have read them ([`PreparedCircuit::open`]), so that no other bits can be shown. The client's hash is
 //! of the MACs of all, in order. The server makes the values from the slot's seed, from them and its keys the MACs that a client holds
 //! of exactly these, and compares the hashes ([`Guard::claim`]).
 
 use std::sync::Arc;
 
-use lowkey_mpc::guard::{Bits, Guard, Prepared, Triples};
+use lowkey_mpc::guard::{Bits, Guard, PreparedCircuit, Triples};
 
 use super::case::Corrections;
 use super::circuits::Circuits;
@@ -15,7 +15,7 @@ use crate::plan::Reveal;
 use crate::publication::ClientModel;
 
 /// Client: a slot that is not used becomes the hash of its MACs, and the triples, which nobody has used.
-pub(crate) fn spend(guard: &Guard, prepared: Vec<Prepared>) -> ([u8; 32], Triples) {
+pub(crate) fn spend(guard: &Guard, prepared: Vec<PreparedCircuit>) -> ([u8; 32], Triples) {
     let (mut apart, mut triples) = (guard.apart(), Triples::default());
     prepared.into_iter().for_each(|own| triples.append(own.audit(&mut apart, &[])));
     (apart.digest(), triples)
@@ -29,7 +29,7 @@ pub(crate) struct Authenticated {
 
 impl Authenticated {
     /// Takes a slot apart: the bits, and the triples, which nobody has used.
-    pub(crate) fn open(guard: &Guard, prepared: Vec<Prepared>) -> (Self, Triples) {
+    pub(crate) fn open(guard: &Guard, prepared: Vec<PreparedCircuit>) -> (Self, Triples) {
         let mut triples = Triples::default();
         let mut inputs = Vec::with_capacity(prepared.len());
         for prepared in prepared {

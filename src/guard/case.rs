@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::slot::{Answer, Arrived, ClientHalf};
+use super::slot::{Arrived, AuditAnswer, ClientHalf};
 use crate::publication::ClientModel;
-use crate::store::Part;
+use crate::store::SlotPart;
 
 /// The server's half of the bits of a slot that its client has authenticated: c and xhat.
 pub trait Corrections: Send {
@@ -32,10 +32,12 @@ impl Case {
     ///
     /// # Errors
     /// As [`Arrived::open`].
-    pub(super) fn open(&self, answer: &Answer) -> crate::Result<Option<Part>> {
+    pub(super) fn open(&self, answer: &AuditAnswer) -> crate::Result<Option<SlotPart>> {
         Ok(match self.arrived.open(&self.model, answer)? {
             Err(part) => Some(part),
-            Ok(opened) => (!self.corrections.agree(&self.model, &opened, answer.macs())).then_some(Part::Corrections),
+            Ok(opened) => {
+                (!self.corrections.agree(&self.model, &opened, answer.macs())).then_some(SlotPart::Corrections)
+            }
         })
     }
 }

@@ -19,7 +19,7 @@ use super::layer::{Makes, Reads};
 use super::products::Products;
 use crate::node::{self, Held, width_of};
 use crate::plan::{
-    ByNode, ByTensor, Holding, Link, NodeId, Nonlinear, NonlinearKind, Plan, PlanError, Reveal, Source, Step, TensorId,
+    ByNode, ByTensor, Holding, Link, NodeId, Nonlinear, NonlinearKind, Operand, Plan, PlanError, Reveal, Step, TensorId,
 };
 
 /// What an AND takes on the wire: its triple at B = 3, and d and f of both parties.
@@ -216,19 +216,19 @@ impl Layer {
     fn of(plan: &Plan, held: &Held<'_>, step: &Nonlinear) -> Result<Self, PlanError> {
         let (node, making) = (step.node, Making::new(plan, held, step));
         let (from, none) = (held.input(node), |what| making.none(what));
-        match (&step.kind, step.source) {
-            (NonlinearKind::Rescale { factors, lowered }, Source::Accumulator(from)) => {
+        match (&step.kind, step.operand) {
+            (NonlinearKind::Rescale { factors, lowered }, Operand::Accumulator(from)) => {
                 making.rescaled(from, node, factors.clone(), *lowered)
             }
-            (NonlinearKind::Requantise { lowered }, Source::Scaled(scale)) => {
+            (NonlinearKind::Requantise { lowered }, Operand::Scaled(scale)) => {
                 let from = scaled(plan, scale).ok_or_else(|| none("a scale of what is not a sum"))?;
                 making.rescaled(from, scale, node::scale_factors(held, scale, 0), *lowered)
             }
-            (NonlinearKind::Requantise { .. } | NonlinearKind::Carries, Source::Accumulator(of)) => {
+            (NonlinearKind::Requantise { .. } | NonlinearKind::Carries, Operand::Accumulator(of)) => {
                 let (spec, top) = node::exact(held, node).ok_or_else(|| none("truncated products"))?;
                 making.requantised(spec, top, |lowered| Reads::Accumulator { node: of, lowered })
             }
-            (NonlinearKind::AvgPool { multiplier, offset, .. }, Source::Shared(from)) => {
+            (NonlinearKind::AvgPool { multiplier, offset, .. }, Operand::Shared(from)) => {
                 let (width, shift) = (step.input_width as u8, node::average_shift(held, node));
                 let spec = Spec { ell: width, shift, bits: step.bits as u8, guard: 0 };
                 making.requantised(spec, u8::MAX, |lowered| {
@@ -331,8 +331,8 @@ impl<'a> Making<'a> {
 /// The accumulators that a scale multiplies.
 fn scaled(plan: &Plan, node: NodeId) -> Option<NodeId> {
     let Step::Nonlinear(step) = &plan.steps[node] else { return None };
-    match (&step.kind, step.source) {
-        (NonlinearKind::Scale { .. }, Source::Accumulator(from)) => Some(from),
+    match (&step.kind, step.operand) {
+        (NonlinearKind::Scale { .. }, Operand::Accumulator(from)) => Some(from),
         _ => None,
     }
 }

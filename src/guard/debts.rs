@@ -11,7 +11,7 @@ use lowkey_mpc::runtime::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::registry::GRACE;
-use super::slot::{Answer, Promise, SlotName};
+use super::slot::{AuditAnswer, Promise, SlotName};
 use crate::error::{Error, Misbehaviour, Result};
 use crate::scope::CONTROL;
 use crate::session::MAX_CONTROL;
@@ -111,7 +111,7 @@ impl Debts {
         Ok(())
     }
 
-    fn answer(&self, slot: &SlotName) -> Option<Answer> {
+    fn answer(&self, slot: &SlotName) -> Option<AuditAnswer> {
         let all = self.all();
         let debt = all.iter().find(|debt| debt.promise.slot() == slot)?;
         debt.spent.map(|(macs, _)| debt.promise.answer(macs))

@@ -8,7 +8,7 @@
 //!     ... corrections of c, xhat, P    <------------>    ...
 //!     Complete { checksums }           ------------->    the coin falls
 //!                                      <-------------    Word
-//!     Answer                           ------------->    where the word is Open
+//!     AuditAnswer                      ------------->    where the word is Open
 //!                                      <-------------    Settled
 //! ```
 //!
@@ -24,7 +24,7 @@ use super::audit::{Audit, AuditRate, Undecided, Usable, Verdict};
 use super::case::Corrections;
 pub use super::debts::{Debts, Owes, Settled};
 use super::registry::Presence;
-use super::slot::{Answer, Arrived, ClientHalf, Commitment, Committed, Nonce, Promise, SlotName};
+use super::slot::{Arrived, AuditAnswer, ClientHalf, Commitment, Committed, Nonce, Promise, SlotName};
 use super::{Denied, Result};
 use crate::error::Error;
 use crate::offline::{Draws, receive_lattice, send_lattice};
@@ -206,7 +206,7 @@ async fn settle(channel: &mut Channel, audit: Audit, question: &impl Serialize) 
     let slot = audit.slot().number;
     let asked = async {
         channel.send_control(question).await?;
-        Ok(channel.recv_control::<Answer>(MAX_CONTROL).await?)
+        Ok(channel.recv_control::<AuditAnswer>(MAX_CONTROL).await?)
     };
     audit.answer(asked).await?;
     channel.send_control(&Settled { slot }).await.map_err(|error| Denied::Other(error.into()))

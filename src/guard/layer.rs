@@ -12,9 +12,9 @@ use super::slot::ClientHalf;
 use crate::answer;
 use crate::error::Error;
 use crate::node::{Halves, width_of};
-use crate::plan::{ByNode, ByTensor, NodeId, NonlinearKind, Plan, Reveal, Source, Step, TensorId, Windows};
+use crate::plan::{ByNode, ByTensor, NodeId, NonlinearKind, Operand, Plan, Reveal, Step, TensorId, Windows};
 use crate::scope::{INPUT, OUTPUT};
-use crate::share::{Ring, RingShare};
+use crate::share::{Ring, RingShare, ToPlanes};
 
 /// What a layer reads.
 #[derive(Debug)]
@@ -165,10 +165,10 @@ impl Layer {
                 self.planes(&sums)
             }
             Reads::Output => {
-                let share = match plan.answer.source {
-                    Source::Accumulator(node) => &words.accumulators[node],
-                    Source::Shared(tensor) => &words.shared[tensor],
-                    Source::Small(_) | Source::Scaled(_) => unreachable!("no output is held so"),
+                let share = match plan.answer.operand {
+                    Operand::Accumulator(node) => &words.accumulators[node],
+                    Operand::Shared(tensor) => &words.shared[tensor],
+                    Operand::Small(_) | Operand::Scaled(_) => unreachable!("no output is held so"),
                 };
                 answer::planes(&plan.answer, Reveal::Class, share)
             }

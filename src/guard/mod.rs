@@ -49,14 +49,14 @@ pub use audit::{Audit, AuditRate, Undecided, Usable, Verdict};
 pub use case::Corrections;
 pub use circuits::Circuits;
 pub use exchange::Debts;
-pub use registry::{Limits, Presence, Registry};
+pub use registry::{IdentityLimits, Presence, Registry};
 pub use session::cost::Forecast;
 #[cfg(not(target_arch = "wasm32"))]
 pub use session::server::Guarding;
-pub use slot::{Answer, Arrived, ClientHalf, Commitment, Committed, Nonce, Promise, SlotName};
+pub use slot::{Arrived, AuditAnswer, ClientHalf, Commitment, Committed, Nonce, Promise, SlotName};
 
 use crate::error::Refusal;
-use crate::store::{Part, Shut, StoreError};
+use crate::store::{Shut, SlotPart, StoreError};
 
 /// The result of a step of the guarded mode.
 pub type Result<T, E = Denied> = std::result::Result<T, E>;
@@ -78,7 +78,7 @@ pub enum Denied {
     Ended,
     /// It failed this audit.
     #[error("the audit failed: {0}")]
-    Failed(Part),
+    Failed(SlotPart),
     /// It did not answer this audit.
     #[error("an audit was not answered within {after:?}")]
     Silent {

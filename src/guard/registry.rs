@@ -23,7 +23,7 @@ use super::case::Case;
 use super::{Denied, Result};
 use crate::admission::{Hold, Room, TURN};
 use crate::policy::{Identity, Quota};
-use crate::store::{Offence, Part, Shut, Store};
+use crate::store::{Offence, Shut, SlotPart, Store};
 
 /// Most audits that are kept for identities that have lost their line; beyond them the oldest is forgotten, and its identity stays
 /// shut out until a pardon.
@@ -36,7 +36,7 @@ pub(super) const GRACE: Duration = Duration::from_secs(10 * 60);
 
 /// What a server tolerates of an identity.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct IdentityLimits {
     /// The longest silence until an audit is answered.
     pub answer: Duration,
     /// How long an answer is taken on another connection.
@@ -45,7 +45,7 @@ pub struct Limits {
     pub slots_per_hour: NonZeroU32,
 }
 
-impl Default for Limits {
+impl Default for IdentityLimits {
     fn default() -> Self {
         Self { answer: TURN, grace: GRACE, slots_per_hour: NonZeroU32::new(2000).expect("not zero") }
     }
@@ -54,7 +54,7 @@ impl Default for Limits {
 /// The identities of one server.
 pub struct Registry {
     store: Store,
-    limits: Limits,
+    limits: IdentityLimits,
     slots: Quota,
     state: Mutex<State>,
 }
@@ -105,7 +105,7 @@ impl Registry {
     ///
     /// # Errors
     /// When the record of who is shut out is there and cannot be read.
-    pub fn open(store: Store, limits: Limits) -> Result<Arc<Self>> {
+    pub fn open(store: Store, limits: IdentityLimits) -> Result<Arc<Self>> {
         store.offences()?;
         let slots = Quota::new(limits.slots_per_hour);
         Ok(Arc::new(Self { store, limits, slots, state: Mutex::default() }))
@@ -164,7 +164,7 @@ impl Registry {
     }
 
     /// The limits.
-    pub fn limits(&self) -> &Limits {
+    pub fn limits(&self) -> &IdentityLimits {
         &self.limits
     }
 
@@ -472,7 +472,7 @@ impl Turn {
     ///
     /// # Errors
     /// When that cannot be written; it is shut out all the same, by this server.
-    pub(super) fn failed(&self, part: Part) -> Result<()> {
+    pub(super) fn failed(&self, part: SlotPart) -> Result<()> {
         let Seat { registry, name } = &self.seat;
         registry.convict(name, Offence::Differs(part))
     }

@@ -31,9 +31,9 @@ use crate::plan::{ByNode, ByTensor};
 use crate::publication::ClientModel;
 use crate::share::RingShare;
 use crate::slot::slot_name;
-use crate::store::{Digest, Part};
+use crate::store::{Digest, SlotPart};
 
-/// Bytes of what is sent: a [`Commitment`], a [`Nonce`], an [`Answer`].
+/// Bytes of what is sent: a [`Commitment`], a [`Nonce`], an [`AuditAnswer`].
 pub(super) const COMMITMENT_BYTES: usize = 32;
 pub(super) const NONCE_BYTES: usize = 32;
 pub(super) const ANSWER_BYTES: usize = 64;
@@ -80,21 +80,21 @@ pub struct Nonce([u8; 32]);
 
 /// Client to server, where the coin asks: the slot is opened, and spent.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Answer {
+pub struct AuditAnswer {
     part: [u8; 32],
     /// Hash of the MACs of c and xhat.
     macs: [u8; 32],
 }
 
-impl Drop for Answer {
+impl Drop for AuditAnswer {
     fn drop(&mut self) {
         self.part.zeroize();
     }
 }
 
-impl fmt::Debug for Answer {
+impl fmt::Debug for AuditAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Answer([redacted])")
+        f.write_str("AuditAnswer([redacted])")
     }
 }
 
@@ -143,8 +143,8 @@ impl Promise {
     }
 
     /// Opens the slot, with the hash of the MACs that the client has of its bits. The same again, if it was lost.
-    pub fn answer(&self, macs: [u8; 32]) -> Answer {
-        Answer { part: *self.part, macs }
+    pub fn answer(&self, macs: [u8; 32]) -> AuditAnswer {
+        AuditAnswer { part: *self.part, macs }
     }
 }
 
@@ -204,12 +204,12 @@ impl Arrived {
     ///
     /// # Errors
     /// A bug of this program: it is the slot of another model, or the messages are not as many as the plan has.
-    pub(super) fn open(&self, model: &ClientModel, answer: &Answer) -> Result<Result<ClientHalf, Part>> {
+    pub(super) fn open(&self, model: &ClientModel, answer: &AuditAnswer) -> Result<Result<ClientHalf, SlotPart>> {
         if self.slot.model != model.digest {
             return Err(Error::internal("a slot was decided upon under another model"));
         }
         if self.slot.commitment(&answer.part) != self.commitment {
-            return Ok(Err(Part::Opening));
+            return Ok(Err(SlotPart::Opening));
         }
         let seed = self.slot.seed(&answer.part, &self.nonce);
         let mut lattice = Lattice::new(model, Draws::Seeded(&seed))?;
@@ -228,7 +228,7 @@ impl Arrived {
     }
 }
 
-impl Answer {
+impl AuditAnswer {
     /// The hash of the MACs.
     pub(super) fn macs(&self) -> &[u8; 32] {
         &self.macs
@@ -247,13 +247,13 @@ impl fmt::Debug for ClientHalf {
     }
 }
 
-fn part(model: &ClientModel, message: Message) -> Part {
+fn part(model: &ClientModel, message: Message) -> SlotPart {
     let plan = &model.plan;
     match message {
-        Message::Keys => Part::Keys,
+        Message::Keys => SlotPart::Keys,
         Message::Bodies(upload) => {
             let upload = &plan.uploads[upload];
-            Part::Bodies { node: plan.name(plan.linear[upload.linear].node).to_owned(), term: upload.term }
+            SlotPart::Bodies { node: plan.name(plan.linear[upload.linear].node).to_owned(), term: upload.term }
         }
     }
 }

@@ -73,7 +73,7 @@ impl Operator for AvgPool<'_> {
             offset: self.offset - (held.tensors[node.output()].range.lo << self.shift),
         };
         let widths = [spec.width.into(), spec.bits.into()];
-        Ok(held.nonlinear(node, held.source(self.input), kind, widths, programs))
+        Ok(held.nonlinear(node, held.operand(self.input), kind, widths, programs))
     }
 }
 
@@ -85,7 +85,7 @@ pub(super) fn inputs(
     multiplier: i64,
     offset: i64,
 ) -> Vec<Planes> {
-    let mut sum = windows.sum(halves.read(step.source).words());
+    let mut sum = windows.sum(halves.read(step.operand).words());
     let offset = halves.public(offset);
     sum.iter_mut().for_each(|x| *x = x.wrapping_mul(multiplier as u64).wrapping_add(offset));
     vec![step.planes(&sum)]

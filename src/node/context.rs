@@ -7,7 +7,7 @@ use lowkey_mpc::layout::LayoutError;
 use lowkey_mpc::program::{Program, Time};
 
 use super::choices::Chosen;
-use super::step::{Nonlinear, NonlinearKind, Programs, Source, Step};
+use super::step::{Nonlinear, NonlinearKind, Operand, Programs, Step};
 use super::{ByNode, ByTensor, Finish, Holding, NodeId, PlanError, TensorId, Windows};
 
 /// The network's public half and what was chosen for it.
@@ -93,19 +93,19 @@ impl<'a> Deref for Held<'a> {
 
 impl Held<'_> {
     /// What a program reads to read a tensor.
-    pub fn source(&self, tensor: TensorId) -> Source {
+    pub fn operand(&self, tensor: TensorId) -> Operand {
         match self.holdings[tensor] {
-            Holding::Accumulator { .. } => Source::Accumulator(made(tensor)),
-            Holding::Scaled { .. } => Source::Scaled(made(tensor)),
-            Holding::Truncated { .. } => self.source(self.input(made(tensor))),
-            Holding::Shared { root, .. } => Source::Shared(root),
-            Holding::Small { .. } => Source::Small(tensor),
+            Holding::Accumulator { .. } => Operand::Accumulator(made(tensor)),
+            Holding::Scaled { .. } => Operand::Scaled(made(tensor)),
+            Holding::Truncated { .. } => self.operand(self.input(made(tensor))),
+            Holding::Shared { root, .. } => Operand::Shared(root),
+            Holding::Small { .. } => Operand::Small(tensor),
         }
     }
 
     /// When the client knows its share of what a node reads.
     pub fn client_time(&self, tensor: TensorId) -> Time {
-        if self.source(tensor).is_early() { Time::OFFLINE } else { Time::START }
+        if self.operand(tensor).is_early() { Time::OFFLINE } else { Time::START }
     }
 
     /// A linear function of activations, which each party applies to its half.
@@ -134,19 +134,19 @@ impl Held<'_> {
     pub fn nonlinear(
         &self,
         node: NodeId,
-        source: Source,
+        operand: Operand,
         kind: NonlinearKind,
         [input_width, bits]: [u32; 2],
         programs: Programs,
     ) -> Step {
         let made = &self.tensors[node.output()];
-        let from = match source {
-            Source::Shared(root) => self.tensors[root].range.lo,
-            Source::Accumulator(_) | Source::Scaled(_) | Source::Small(_) => 0,
+        let from = match operand {
+            Operand::Shared(root) => self.tensors[root].range.lo,
+            Operand::Accumulator(_) | Operand::Scaled(_) | Operand::Small(_) => 0,
         };
         Step::Nonlinear(Box::new(Nonlinear {
             node,
-            source,
+            operand,
             kind,
             lanes: made.elements(),
             input_width,

@@ -7,7 +7,7 @@ use lowkey_mpc::bits::Planes;
 use lowkey_mpc::party::Party;
 use zeroize::Zeroizing;
 
-use super::step::{Nonlinear, Source, Step};
+use super::step::{Nonlinear, Operand, Step};
 use super::{ByNode, ByTensor, Holding, TensorId};
 use crate::share::{Ring, RingShare};
 
@@ -78,14 +78,14 @@ impl Halves {
     }
 
     /// The half of what a program reads, as it is stored.
-    pub(super) fn read(&self, source: Source) -> RingShare {
-        match source {
-            Source::Accumulator(node) | Source::Scaled(node) => self.accumulators[node].clone(),
-            Source::Small(tensor) => {
+    pub(super) fn read(&self, operand: Operand) -> RingShare {
+        match operand {
+            Operand::Accumulator(node) | Operand::Scaled(node) => self.accumulators[node].clone(),
+            Operand::Small(tensor) => {
                 let planes = self.planes_of(tensor);
                 RingShare::new(planes.to_lanes(), Ring::plain(planes.width() as u32))
             }
-            Source::Shared(tensor) => self.shared[tensor].clone(),
+            Operand::Shared(tensor) => self.shared[tensor].clone(),
         }
     }
 
@@ -116,7 +116,7 @@ impl Halves {
 impl Nonlinear {
     /// The half of what it reads, activations counted from 0.
     pub(super) fn counted(&self, halves: &Halves) -> RingShare {
-        halves.read(self.source).less(halves.public(self.lowest[0]))
+        halves.read(self.operand).less(halves.public(self.lowest[0]))
     }
 
     /// Words as an input of its program.

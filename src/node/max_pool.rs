@@ -13,7 +13,7 @@ use super::chooser::Chooser;
 use super::context::{Before, Context, Held};
 use super::halves::Halves;
 use super::holding::small_width;
-use super::step::{Nonlinear, NonlinearKind, Source, Step, byte};
+use super::step::{Nonlinear, NonlinearKind, Operand, Step, byte};
 use super::{ByTensor, NodeId, Operator, PlanError, TensorId, Windows, requantise};
 
 pub(super) struct MaxPool<'a> {
@@ -32,11 +32,11 @@ impl MaxPool<'_> {
     }
 
     /// The accumulators that are pooled, if what is read was not clipped.
-    fn unclipped(&self, held: &Held<'_>, before: Before<'_>) -> Option<(Source, pooled::Spec)> {
+    fn unclipped(&self, held: &Held<'_>, before: Before<'_>) -> Option<(Operand, pooled::Spec)> {
         let maker = self.input.maker()?;
         let Step::Nonlinear(step) = &before[maker] else { return None };
         let NonlinearKind::Carries = step.kind else { return None };
-        Some((step.source, requantise::pooled(held, maker)?.1))
+        Some((step.operand, requantise::pooled(held, maker)?.1))
     }
 }
 
@@ -82,8 +82,8 @@ impl Operator for MaxPool<'_> {
         Ok(match (held.chosen.layout(node), self.unclipped(held, before)) {
             (Some(LayoutChoice::Chain(chain)), None) => {
                 let programs = held.programs(node, |finish| maxpool::program(spec, chain, finish))?;
-                let (source, kind) = (held.source(self.input), NonlinearKind::MaxPool { windows });
-                held.nonlinear(node, source, kind, [small_width(bits), bits], programs)
+                let (operand, kind) = (held.operand(self.input), NonlinearKind::MaxPool { windows });
+                held.nonlinear(node, operand, kind, [small_width(bits), bits], programs)
             }
             (Some(LayoutChoice::Pooled { game, clip, spare }), Some((accumulators, mut whole))) => {
                 whole.clip.spare = *spare;
@@ -103,7 +103,7 @@ pub(super) fn inputs(step: &Nonlinear, halves: &Halves, windows: &Windows) -> Ve
 
 /// Of accumulators that are clipped after the pool: their words without the low bits, one input per window element.
 pub(super) fn words(step: &Nonlinear, halves: &Halves, windows: &Windows, low: u32) -> Vec<Planes> {
-    let Source::Accumulator(node) = step.source else { unreachable!("pools before a clip read accumulators") };
+    let Operand::Accumulator(node) = step.operand else { unreachable!("pools before a clip read accumulators") };
     let shares = halves.accumulators[node].words();
     let words: Zeroizing<Vec<u64>> = Zeroizing::new(shares.iter().map(|z| z >> low).collect());
     windows.gather(&words, 0).map(|tap| step.planes(&tap)).collect()

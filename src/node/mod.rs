@@ -66,7 +66,7 @@ pub use id::{By, ByNode, ByTensor, NodeId, TensorId};
 pub(crate) use linear::{add_biases, add_identities};
 pub(crate) use requantise::{exact, has_room, least_ring, of_sum, pooled};
 pub(crate) use scale::factors as scale_factors;
-pub use step::{Nonlinear, NonlinearKind, Programs, Source, Step};
+pub use step::{Nonlinear, NonlinearKind, Operand, Programs, Step};
 pub(crate) use table::entries as table_entries;
 pub use windows::Windows;
 

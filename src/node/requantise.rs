@@ -26,7 +26,7 @@ use super::chooser::Chooser;
 use super::context::{Before, Context, Held, made};
 use super::halves::Halves;
 use super::holding::clipped_bits;
-use super::step::{Nonlinear, NonlinearKind, Programs, Source, Step, byte};
+use super::step::{Nonlinear, NonlinearKind, Operand, Programs, Step, byte};
 use super::{ByTensor, Holding, NodeId, Operator, PlanError, TensorId, scale};
 
 /// The layouts of one protocol that are worth their flights.
@@ -141,7 +141,7 @@ pub(crate) fn pooled(held: &Held<'_>, node: NodeId) -> Option<(NodeId, pooled::S
     let (pool, None) = (NodeId::new(consumers.next()?), consumers.next()) else { return None };
     let Op::MaxPool { window, .. } = held.op(pool) else { return None };
     let window = u8::try_from(window.kernel[0] * window.kernel[1]).ok()?;
-    let fits = matches!(held.source(held.input(node)), Source::Accumulator(_))
+    let fits = matches!(held.operand(held.input(node)), Operand::Accumulator(_))
         && matches!(held.holdings[node.output()], Holding::Small { .. })
         && layer.effective_bits().is_ok_and(|bits| bits > 1);
     let clip = Clip { top, spare: false };
@@ -218,7 +218,7 @@ impl Operator for Requantise<'_> {
     fn step(&self, node: NodeId, held: &Held<'_>, _: Before<'_>) -> Result<Step, PlanError> {
         let of_node = |source| held.layout_error(node, source);
         let (spec, top) = self.spec(held);
-        let source = held.source(self.input);
+        let operand = held.operand(self.input);
         let lowered = if spec.is_sign().map_err(of_node)? { 1 << self.shift[0] } else { 0 };
         let widths = [spec.width() as u32, spec.effective_bits().map_err(of_node)? as u32];
         if let Some(dither) = self.dither(node, held) {
@@ -227,7 +227,7 @@ impl Operator for Requantise<'_> {
             };
             let clip = Clip { top, spare: *spare };
             let programs = held.programs(node, |finish| dither::program(dither, clip, layout, finish))?;
-            return Ok(held.nonlinear(node, source, NonlinearKind::Dither { dither }, widths, programs));
+            return Ok(held.nonlinear(node, operand, NonlinearKind::Dither { dither }, widths, programs));
         }
         Ok(match (held.chosen.layout(node), held.dropped(self.input)) {
             (Some(LayoutChoice::Requantise { layout, spare }), None) => {
@@ -235,18 +235,18 @@ impl Operator for Requantise<'_> {
                 let programs = held.programs(node, |finish| {
                     requantise::program_clipped(spec, clip, layout, finish, client, Time::START)
                 })?;
-                held.nonlinear(node, source, NonlinearKind::Requantise { lowered }, widths, programs)
+                held.nonlinear(node, operand, NonlinearKind::Requantise { lowered }, widths, programs)
             }
             (Some(LayoutChoice::Carries(chain)), None) => {
                 let (_, whole) = pooled(held, node).ok_or_else(|| held.misplaced(node))?;
                 let programs = Programs::single(pooled::carries(whole, chain).map_err(of_node)?);
-                held.nonlinear(node, source, NonlinearKind::Carries, [whole.low() as u32, 1], programs)
+                held.nonlinear(node, operand, NonlinearKind::Carries, [whole.low() as u32, 1], programs)
             }
             (Some(LayoutChoice::Requantise { layout, spare }), Some(dropped)) => {
                 let clip = Clip { top, spare: *spare };
                 let programs = held.programs(node, |finish| rescale::program(spec, clip, layout, finish))?;
                 let factors = scale::factors(held, made(self.input), dropped);
-                held.nonlinear(node, source, NonlinearKind::Rescale { factors, lowered }, widths, programs)
+                held.nonlinear(node, operand, NonlinearKind::Rescale { factors, lowered }, widths, programs)
             }
             (Some(LayoutChoice::Carries(_) | LayoutChoice::Pooled { .. } | LayoutChoice::Chain(_)) | None, _) => {
                 return Err(held.misplaced(node));

@@ -4,14 +4,14 @@ use lowkey_mpc::bits::Planes;
 use lowkey_mpc::party::Party;
 
 use super::halves::Halves;
-use super::step::{Nonlinear, NonlinearKind, Source};
+use super::step::{Nonlinear, NonlinearKind, Operand};
 use super::{NodeId, avg_pool, max_pool, requantise, scale};
 
 impl Nonlinear {
     /// What its program reads before the input is known, the pad of its result excepted. The server gives nothing, but for
     /// [`early_of`](Self::early_of).
     pub(crate) fn early(&self, halves: &Halves) -> Vec<Planes> {
-        if halves.party == Party::Server || !self.source.is_early() {
+        if halves.party == Party::Server || !self.operand.is_early() {
             return vec![];
         }
         match &self.kind {
@@ -44,13 +44,15 @@ impl Nonlinear {
 
     /// The linear node whose accumulators it rounds by coins.
     pub(crate) fn tosses(&self) -> Option<NodeId> {
-        let (NonlinearKind::Dither { .. }, Source::Accumulator(node)) = (&self.kind, self.source) else { return None };
+        let (NonlinearKind::Dither { .. }, Operand::Accumulator(node)) = (&self.kind, self.operand) else {
+            return None;
+        };
         Some(node)
     }
 
     /// What its program reads when it runs. `bias` is the server's, of truncated products.
     pub(crate) fn late(&self, halves: &Halves, bias: &[i64]) -> Vec<Planes> {
-        let early = halves.party == Party::Client && self.source.is_early();
+        let early = halves.party == Party::Client && self.operand.is_early();
         match &self.kind {
             NonlinearKind::Pooled { windows, carries, low } => max_pool::late(self, halves, windows, *carries, *low),
             NonlinearKind::Requantise { .. }

@@ -71,7 +71,7 @@ impl Operator for Scale<'_> {
         let ell = held.chosen.ell(made(self.input));
         let programs = held.programs(node, |finish| widen::program(ell as usize, finish.ring(0)))?;
         let kind = NonlinearKind::Scale { multiplier: self.multiplier.to_vec(), ell: held.ell(node.output()) };
-        Ok(held.nonlinear(node, held.source(self.input), kind, [ell + GUARD_BITS, 0], programs))
+        Ok(held.nonlinear(node, held.operand(self.input), kind, [ell + GUARD_BITS, 0], programs))
     }
 }
 

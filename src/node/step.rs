@@ -49,7 +49,7 @@ pub struct Nonlinear {
     /// Which node.
     pub node: NodeId,
     /// What it reads.
-    pub source: Source,
+    pub operand: Operand,
     /// Which protocol.
     pub kind: NonlinearKind,
     /// Elements of the result.
@@ -70,7 +70,7 @@ pub struct Nonlinear {
 
 /// What a nonlinear node reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum Operand {
     /// The accumulator of this linear node: the client knows its share before the input.
     Accumulator(NodeId),
     /// The multiplied accumulator of this scale: neither party knows its share before the input.
@@ -81,7 +81,7 @@ pub enum Source {
     Small(TensorId),
 }
 
-impl Source {
+impl Operand {
     /// True if the client knows its share before the input.
     pub fn is_early(self) -> bool {
         match self {

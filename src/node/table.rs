@@ -48,6 +48,6 @@ impl Operator for Table<'_> {
         let (bits, entries) = self.entries(held);
         let programs = held.programs(node, |finish| table::program(bits as usize, &entries, finish))?;
         let widths = [bits, held.widths[node.output()]];
-        Ok(held.nonlinear(node, held.source(self.input), NonlinearKind::Table, widths, programs))
+        Ok(held.nonlinear(node, held.operand(self.input), NonlinearKind::Table, widths, programs))
     }
 }

@@ -24,8 +24,7 @@ use lowkey_mpc::erasing::OnceRng;
 use lowkey_mpc::ot::Correlations;
 use lowkey_mpc::ot::base::SessionId;
 use lowkey_mpc::party::Party;
-use lowkey_mpc::program::{self, Ready};
-use zeroize::Zeroizing;
+use lowkey_mpc::program::{self, ReadyProgram};
 
 use crate::answer;
 use crate::error::{Error, Misbehaviour, Result};
@@ -34,7 +33,7 @@ use crate::plan::{Holding, Nonlinear, Reveal, Step, TensorId};
 use crate::publication::{ClientModel, ServerModel};
 use crate::scope::{CONTROL, KEYS, OUTPUT};
 use crate::session;
-use crate::share::{Ring, RingShare};
+use crate::share::{Ring, RingShare, ToPlanes};
 use crate::slot::{ClientSlot, OfflineShares, ServerSlot};
 
 pub(crate) use lattice::{Draws, Lattice, Message};
@@ -88,7 +87,7 @@ pub(crate) async fn client_programs(
     ot: &mut Correlations,
     mut supply: Supply,
     halves: &mut Halves,
-) -> Result<ByNode<Option<Ready>>> {
+) -> Result<ByNode<Option<ReadyProgram>>> {
     let (plan, lifetimes) = (&model.plan, model.plan.lifetimes());
     let mut programs = ByNode::from(Vec::with_capacity(plan.steps.len()));
     for (node, step) in plan.steps.pairs() {
@@ -142,7 +141,7 @@ pub(crate) async fn server_programs(
     model: &ServerModel,
     ot: &mut Correlations,
     reveal: Reveal,
-) -> Result<(OfflineShares, ByNode<Option<Ready>>)> {
+) -> Result<(OfflineShares, ByNode<Option<ReadyProgram>>)> {
     let plan = &model.plan;
     let mut supply = Supply::new(plan, reveal);
     supply.start(channel, ot).await?;
@@ -223,7 +222,7 @@ pub(crate) async fn offline(
     schedule: Schedule,
     ot: &mut Correlations,
     inputs: Vec<Planes>,
-) -> Result<Ready> {
+) -> Result<ReadyProgram> {
     let prepared = step.programs.of(schedule).prepare_from(step.lanes, ot)?;
     Ok(program::offline(prepared, channel, inputs).await?)
 }
@@ -238,10 +237,12 @@ pub(crate) fn client_share(
     let node = &model.plan.linear[linear];
     let mut share = match &model.layers[linear] {
         Some(layer) => layer.share(secrets).map_err(Error::internal)?,
-        None => Zeroizing::new(vec![0; model.plan.tensors[node.node.output()].elements()]),
+        None => RingShare::zeros(model.plan.tensors[node.node.output()].elements(), Ring::guarded(node.ell)),
     };
-    add_identities(halves, &node.identities, &mut share);
-    Ok(RingShare::new(share, Ring::guarded(node.ell)))
+    if !node.identities.is_empty() {
+        share.change(|words| add_identities(halves, &node.identities, words));
+    }
+    Ok(share)
 }
 
 pub(crate) fn peer_or_bug(error: lowkey_bridge::BridgeError) -> Error {

@@ -8,13 +8,13 @@ use lowkey_mpc::output;
 use lowkey_mpc::program::Program;
 
 use super::Reveal;
-use crate::node::{Held, Holding, LayoutChoice, PlanError, Source};
+use crate::node::{Held, Holding, LayoutChoice, Operand, PlanError};
 
 /// How the output is opened to the client.
 #[derive(Debug)]
-pub struct Answer {
+pub struct AnswerPlan {
     /// What is opened: an accumulator or a shared activation.
-    pub source: Source,
+    pub operand: Operand,
     /// Number of values.
     pub lanes: usize,
     /// Width of a value: ell of an accumulator, the ring of an activation.
@@ -25,7 +25,7 @@ pub struct Answer {
     pub class: Option<Argmax>,
 }
 
-impl Answer {
+impl AnswerPlan {
     /// What its protocol spends in one inference.
     pub(crate) fn demand(&self, reveal: Reveal) -> Demand {
         match (reveal, &self.class) {
@@ -48,18 +48,18 @@ impl Answer {
 
     pub(super) fn derive(held: &Held<'_>) -> Result<Self, PlanError> {
         let of_output = |source| PlanError::Layout { node: "output".into(), source };
-        let source = held.source(held.output());
+        let operand = held.operand(held.output());
         let (lanes, bits) = (held.tensors[held.output()].elements(), Self::width(held));
-        let logits = match source {
-            Source::Accumulator(_) => output::logits(bits as usize),
-            Source::Shared(_) | Source::Small(_) | Source::Scaled(_) => output::reveal(bits as usize),
+        let logits = match operand {
+            Operand::Accumulator(_) => output::logits(bits as usize),
+            Operand::Shared(_) | Operand::Small(_) | Operand::Scaled(_) => output::reveal(bits as usize),
         };
         let class = match (lanes, &held.chosen.class) {
             (lanes, _) if !has_class(lanes) => None,
             (_, Some(LayoutChoice::Chain(chain))) => Some(Argmax::new(bits as usize, lanes, chain).map_err(of_output)?),
             _ => return Err(PlanError::Choice { node: None, what: "the layout of the arg max", value: 0 }),
         };
-        Ok(Self { source, lanes, bits, logits: Arc::new(logits.map_err(of_output)?), class })
+        Ok(Self { operand, lanes, bits, logits: Arc::new(logits.map_err(of_output)?), class })
     }
 }
 

@@ -22,9 +22,9 @@ use crate::share::Ring;
 
 pub use crate::node::{
     By, ByNode, ByTensor, Choices, Holding, LayoutChoice, LinearChoice, Link, NodeId, Nonlinear, NonlinearKind,
-    PlanError, Programs, ScaleChoice, SetChoice, Source, Step, TensorId, Windows, width_of,
+    Operand, PlanError, Programs, ScaleChoice, SetChoice, Step, TensorId, Windows, width_of,
 };
-pub use answer::Answer;
+pub use answer::AnswerPlan;
 pub(crate) use answer::has_class;
 pub use linear::{LinearNode, MAX_HINT_COEFFICIENTS, Upload};
 pub(crate) use linear::{MAX_PACKED, conv_shape};
@@ -86,7 +86,7 @@ pub struct Plan {
     /// One per node.
     pub steps: ByNode<Step>,
     /// How the output is opened.
-    pub answer: Answer,
+    pub answer: AnswerPlan,
 }
 
 impl Plan {
@@ -106,7 +106,7 @@ impl Plan {
         let holdings = node::holdings(&context);
         let held = Held { context, holdings: &holdings };
         let (linear, uploads, sets) = linear::derive(&architecture, &choices, &tensors, &holdings)?;
-        let (steps, answer) = (node::steps(&held)?, Answer::derive(&held)?);
+        let (steps, answer) = (node::steps(&held)?, AnswerPlan::derive(&held)?);
         let plan = Self { architecture, choices, tensors, holdings, sets, linear, uploads, steps, answer };
         at_most("the hint's size in bytes", plan.hint_bytes() as u64, MAX_HINT_BYTES)?;
         at_most("the size of the bodies in bytes", plan.body_bytes() as u64, MAX_OFFLINE_BYTES)?;

@@ -7,7 +7,7 @@ use crate::node::{
     self, ByNode, ByTensor, Choices, Chooser, Chosen, Context, Held, Holding, LayoutChoice, NodeId, PlanError,
     has_room, pooled,
 };
-use crate::plan::{Answer, has_class};
+use crate::plan::{AnswerPlan, has_class};
 
 /// How all tensors are held.
 struct Network<'a> {
@@ -44,7 +44,7 @@ pub(super) fn choose(
     let held = network.held();
     let mut chooser = Chooser::new(search, choices.link, bounds);
     let mut layouts = node::layouts(&held, &mut chooser)?;
-    let (classes, bits) = (held.tensors[held.output()].elements(), Answer::width(&held));
+    let (classes, bits) = (held.tensors[held.output()].elements(), AnswerPlan::width(&held));
     if has_class(classes) {
         let of_output = |source| PlanError::Layout { node: "output".into(), source };
         let found = chooser.search.argmax(bits as usize, classes).map_err(of_output)?;

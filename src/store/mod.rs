@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 pub use error::{Folder, NotOffences, NotRecords, StoreError};
 pub use key::{Fingerprint, Key};
 pub use lifetime::Lifetime;
-pub use offences::{Offence, Offences, Part, Shut, Standing};
+pub use offences::{Offence, Offences, Shut, SlotPart, Standing};
 pub use record::{LONGEST_USE, MOST_INFERENCES, Record, Records, Uses};
 pub use rotation::{Old, Rotated};
 

@@ -25,7 +25,7 @@ const MAX_NODE: usize = 128;
 /// A part of a prepared slot that is not what the slot's seed makes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Part {
+pub enum SlotPart {
     /// The seed itself: its committed half is another one.
     Opening,
     /// The b*_0.
@@ -41,7 +41,7 @@ pub enum Part {
     Corrections,
 }
 
-impl fmt::Display for Part {
+impl fmt::Display for SlotPart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Opening => f.write_str("the seed is not the one committed to"),
@@ -70,7 +70,7 @@ pub enum Offence {
     /// An audit was begun and not answered, or not yet: the line was lost, the client fell silent, or the server stopped.
     Unanswered,
     /// An audit found a part of a slot wrong.
-    Differs(Part),
+    Differs(SlotPart),
     /// A check of the computation on a slot in use found that it cheated.
     Cheated,
 }
@@ -110,8 +110,8 @@ impl Shut {
     pub fn new(offence: Offence, now: SystemTime) -> Self {
         let since = seconds(now);
         let offence = match offence {
-            Offence::Differs(Part::Bodies { node, term }) => {
-                Offence::Differs(Part::Bodies { node: node.chars().take(MAX_NODE).collect(), term })
+            Offence::Differs(SlotPart::Bodies { node, term }) => {
+                Offence::Differs(SlotPart::Bodies { node: node.chars().take(MAX_NODE).collect(), term })
             }
             other => other,
         };
@@ -280,8 +280,8 @@ mod tests {
     fn it_is_kept_until_a_pardon_and_the_pardon_too() {
         let (folder, store) = store();
         assert_eq!(store.offences().unwrap(), Offences::default());
-        let bodies = Offence::Differs(Part::Bodies { node: "conv".into(), term: 1 });
-        for offence in [Offence::Unanswered, Offence::Differs(Part::Keys), bodies, Offence::Cheated] {
+        let bodies = Offence::Differs(SlotPart::Bodies { node: "conv".into(), term: 1 });
+        for offence in [Offence::Unanswered, Offence::Differs(SlotPart::Keys), bodies, Offence::Cheated] {
             store.change_offences(|all| all.shut_out("alice", shut(offence.clone()))).unwrap();
             let again = Store::open(Some(folder.path().into())).unwrap();
             assert_eq!(again.offences().unwrap().shut("alice"), Some(&shut(offence)));
@@ -315,7 +315,9 @@ mod tests {
     #[test]
     fn an_answer_clears_its_audit_only() {
         let asked = |audit| Shut::asked(audit, UNIX_EPOCH + Duration::from_secs(1_700_000_000));
-        for other in [asked(8), shut(Offence::Unanswered), shut(Offence::Differs(Part::Keys)), shut(Offence::Cheated)] {
+        for other in
+            [asked(8), shut(Offence::Unanswered), shut(Offence::Differs(SlotPart::Keys)), shut(Offence::Cheated)]
+        {
             let mut all = Offences::default();
             all.shut_out("alice", other.clone());
             all.clear("alice", 7);
@@ -343,7 +345,7 @@ mod tests {
     #[test]
     fn a_damaged_record_is_an_error_and_pardons_nobody() {
         let (_folder, store) = store();
-        store.change_offences(|all| all.shut_out("alice", shut(Offence::Differs(Part::Corrections)))).unwrap();
+        store.change_offences(|all| all.shut_out("alice", shut(Offence::Differs(SlotPart::Corrections)))).unwrap();
         let good = std::fs::read_to_string(store.offences_path()).unwrap();
         let changed = |from: &str, to: &str| {
             let bad = good.replacen(from, to, 1);
@@ -402,7 +404,7 @@ mod tests {
         );
         assert_eq!(store.offences().unwrap(), Offences::default());
         let node = "ü".repeat(1000);
-        let said = shut(Offence::Differs(Part::Bodies { node, term: 0 })).offence.to_string();
+        let said = shut(Offence::Differs(SlotPart::Bodies { node, term: 0 })).offence.to_string();
         assert!(said.len() < 400, "{said}");
     }
 }

@@ -1,6 +1,7 @@
 //! What a step trains on: checked before anything is sent.
 
 use super::format::{BATCH, CLASSES, Format, Net};
+use crate::share::RingShare;
 
 /// A batch in the clear, of the sizes of a network.
 #[derive(Clone, Copy)]
@@ -94,7 +95,7 @@ pub enum Given<'a> {
     /// The client, where it has the inputs.
     Batch(Batch<'a>),
     /// Either party, where they are shared: its share of them, row by row. The client with the classes.
-    Shares(&'a [u64], Option<&'a [u8]>),
+    Shares(&'a RingShare, Option<&'a [u8]>),
 }
 
 impl<'a> Given<'a> {

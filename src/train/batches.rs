@@ -4,38 +4,38 @@ use zeroize::Zeroizing;
 
 use super::checkpoint::About;
 use super::format::BATCH;
-use super::held::Words;
 use super::samples::{Pictures, Samples, chosen, shuffled};
-use super::settings::Part;
+use super::settings::Contribution;
 use super::terms::Terms;
+use crate::share::RingShare;
 
 /// What a party's batches are made of.
-pub(super) enum Source {
+pub(super) enum Material {
     /// The client has the samples, and this is the server.
     Nothing,
     Samples(Samples),
     /// Shares of a row for every sample; at the client their classes too.
-    Features(Words, Option<Zeroizing<Vec<u8>>>),
+    Features(RingShare, Option<Zeroizing<Vec<u8>>>),
 }
 
 /// A batch of either kind.
 pub(super) enum Chosen {
     Nothing,
     Batch(Vec<i64>, Vec<u8>),
-    Shares(Words, Option<Vec<u8>>),
+    Shares(RingShare, Option<Vec<u8>>),
 }
 
-impl Source {
+impl Material {
     /// Of a party's part, and its shares of features where these are trained on.
-    pub(super) fn new(part: Part, features: Option<Words>, about: &About) -> Self {
+    pub(super) fn new(part: Contribution, features: Option<RingShare>, about: &About) -> Self {
         match (features, part) {
-            (Some(rows), Part::Pictures(pictures)) => {
+            (Some(rows), Contribution::Pictures(pictures)) => {
                 let order = secret_order(&pictures, about);
                 let labels = order.iter().map(|at| pictures.labels()[*at as usize]).collect();
                 Self::Features(rows, Some(Zeroizing::new(labels)))
             }
             (Some(rows), _) => Self::Features(rows, None),
-            (None, Part::Data(samples)) => Self::Samples(samples),
+            (None, Contribution::Data(samples)) => Self::Samples(samples),
             (None, _) => Self::Nothing,
         }
     }
@@ -56,14 +56,14 @@ impl Source {
 
 /// The batches of a training.
 pub(super) struct Batches {
-    pub(super) source: Source,
+    pub(super) source: Material,
     /// Of which epoch, and the order of its samples.
     order: Option<(u64, Zeroizing<Vec<u32>>)>,
 }
 
 impl Batches {
     /// Batches of a source.
-    pub(super) fn of(source: Source) -> Self {
+    pub(super) fn of(source: Material) -> Self {
         Self { source, order: None }
     }
 
@@ -75,15 +75,16 @@ impl Batches {
             _ => &self.order.insert((epoch, Zeroizing::new(self.source.order(epoch, terms, about)))).1,
         };
         match &self.source {
-            Source::Nothing => Chosen::Nothing,
-            Source::Samples(samples) => {
+            Material::Nothing => Chosen::Nothing,
+            Material::Samples(samples) => {
                 let (inputs, labels) = samples.batch(&terms.net, order, batch);
                 Chosen::Batch(inputs, labels)
             }
-            Source::Features(rows, labels) => {
+            Material::Features(rows, labels) => {
                 let count = terms.net.inputs(0);
                 let mut own = Zeroizing::new(Vec::with_capacity(BATCH * count));
-                chosen(order, batch).for_each(|at| own.extend(&rows[at * count..][..count]));
+                chosen(order, batch).for_each(|at| own.extend(&rows.words()[at * count..][..count]));
+                let own = RingShare::new(own, rows.ring());
                 Chosen::Shares(own, labels.as_ref().map(|labels| chosen(order, batch).map(|at| labels[at]).collect()))
             }
         }

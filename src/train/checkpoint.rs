@@ -22,9 +22,10 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::format::{Format, Net};
-use super::held::{Held, Words};
+use super::held::WeightShares;
 use super::terms::{MOST_FEATURES, Mark, Opened};
 use crate::error::{Error, Result};
+use crate::share::{Ring, RingShare};
 use crate::store::files::{self, Readers};
 
 const MAGIC: [u8; 16] = *b"lowkey training\n";
@@ -84,9 +85,9 @@ pub(super) struct Brought {
 /// A checkpoint that was read.
 #[derive(Debug)]
 pub(super) struct Checkpoint {
-    pub(super) held: Held,
+    pub(super) held: WeightShares,
     /// Of every sample a row, where they are shared.
-    pub(super) features: Option<Words>,
+    pub(super) features: Option<RingShare>,
     pub(super) about: About,
     /// Where it lies: in its file, or in that of the one before.
     place: PathBuf,
@@ -132,8 +133,8 @@ pub(super) fn write(
     net: &Net,
     format: &Format,
     about: &About,
-    held: &Held,
-    features: Option<&Words>,
+    held: &WeightShares,
+    features: Option<&RingShare>,
 ) -> Result<()> {
     let path = &std::path::absolute(path).map_err(|error| Error::file(path, error))?;
     let (positions, widths) = net.shape();
@@ -142,13 +143,11 @@ pub(super) fn write(
     let (positions, on_features, format_bytes) = (positions as u64, net.is_on_features(), format.bytes());
     let head = Head { version: VERSION, party, positions, widths, on_features, format: format_bytes, about };
     let head = Zeroizing::new(wire::encode(&head)?);
-    let shares = held.encode(format.held);
+    let shares = held.encode();
     let width = u32::from(format.operand());
-    let mut kept = Zeroizing::new(Vec::with_capacity(features.map_or(0, |rows| pack::packed_len(rows.len(), width))));
-    if let Some(rows) = features {
-        pack::append(&mut kept, rows, width);
-    }
-    let features = kept;
+    let rows = features.map_or(&[][..], RingShare::words);
+    let mut features = Zeroizing::new(Vec::with_capacity(pack::packed_len(rows.len(), width)));
+    pack::append(&mut features, rows, width);
     let len = MAGIC.len() + 4 + head.len() + shares.len() + features.len() + HASH;
     let mut bytes = Zeroizing::new(Vec::with_capacity(len));
     bytes.extend(MAGIC);
@@ -208,9 +207,9 @@ pub(super) fn read(
                 Party::Server => "the checkpoint is of the head of another network",
             }));
         }
-        let len = Held::encoded_len(net, format.held);
+        let len = WeightShares::encoded_len(net, format.held);
         let Some((shares, rest)) = shares.split_at_checked(len) else { return Err(refuse("its shares are too few")) };
-        let held = Held::decode(net, format.held, shares).map_err(|error| refuse(&error.to_string()))?;
+        let held = WeightShares::decode(net, format.held, shares).map_err(|error| refuse(&error.to_string()))?;
         let features =
             features(net, format, head.about.samples, rest).ok_or_else(|| refuse("its features are others"))?;
         found.push(Checkpoint { held, features, about: head.about, place: path });
@@ -219,7 +218,7 @@ pub(super) fn read(
 }
 
 /// Shares of the features of all samples, where there are some; `None` if these are others.
-fn features(net: &Net, format: &Format, samples: u64, bytes: &[u8]) -> Option<Option<Words>> {
+fn features(net: &Net, format: &Format, samples: u64, bytes: &[u8]) -> Option<Option<RingShare>> {
     let count = match net.is_on_features() {
         true => samples.checked_mul(net.inputs(0) as u64).filter(|count| *count <= MOST_FEATURES)? as usize,
         false => 0,
@@ -228,7 +227,7 @@ fn features(net: &Net, format: &Format, samples: u64, bytes: &[u8]) -> Option<Op
     if bytes.len() != pack::packed_len(count, width) {
         return None;
     }
-    let rows = Zeroizing::new(pack::read(bytes, count, width).ok()?);
+    let rows = RingShare::new(pack::read(bytes, count, width).ok()?, Ring::plain(width));
     Some(net.is_on_features().then_some(rows))
 }
 
@@ -237,7 +236,7 @@ fn load(path: &Path, net: &Net, format: &Format) -> io::Result<Option<Zeroizing<
     let Some(file) = files::open(path)? else { return Ok(None) };
     // That of a head has features, and fewer weights than these.
     let features = 2 * pack::packed_len(MOST_FEATURES as usize, format.operand().into());
-    let most = MAGIC.len() + 4 + MOST_HEAD + Held::encoded_len(net, format.held) + features + HASH;
+    let most = MAGIC.len() + 4 + MOST_HEAD + WeightShares::encoded_len(net, format.held) + features + HASH;
     // As long as it can become, so that nothing is moved and left behind.
     let expected = file.metadata()?.len().min(most as u64) as usize;
     let mut bytes = Zeroizing::new(Vec::with_capacity(expected + 1));
@@ -265,13 +264,13 @@ mod tests {
     struct Run {
         net: Net,
         about: About,
-        held: Held,
+        held: WeightShares,
     }
 
     fn run() -> Run {
         let net = Net::new(&[3, 4, 10]).unwrap();
         let agreed = Agreed::of_test([[1; 32], [2; 32]]);
-        let held = Held::first(Party::Client, &net, None, &agreed);
+        let held = WeightShares::first(Party::Client, &net, &Format::NARROW, None, &agreed);
         Run {
             net,
             about: About { samples: 200, digest: [3; 32], order: [4; 32], common: [0; 32], opened: Opened::default() },
@@ -290,12 +289,12 @@ mod tests {
         let of = || read_by(&path, &net, Party::Client, (200, [3; 32])).unwrap();
         assert!(of().is_empty());
         for done in [10, 20, 30] {
-            let held = Held { done, ..held.clone() };
+            let held = WeightShares { done, ..held.clone() };
             write(&path, Party::Client, &net, &Format::NARROW, &about, &held, None).unwrap();
         }
         let found = of();
         assert_eq!(found.iter().map(|found| found.mark().done).collect::<Vec<_>>(), [30, 20]);
-        assert_eq!((&found[0].about, found[0].held.encode(25)), (&about, Held { done: 30, ..held }.encode(25)));
+        assert_eq!((&found[0].about, found[0].held.encode()), (&about, WeightShares { done: 30, ..held }.encode()));
         #[cfg(unix)]
         for path in [&path, &before(&path)] {
             use std::os::unix::fs::PermissionsExt;
@@ -310,19 +309,23 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("shares");
         let (net, format) = (Net::on_features(3), Format::NARROW);
-        let held = Held::first(Party::Client, &net, None, &Agreed::of_test([[1; 32], [2; 32]]));
+        let agreed = Agreed::of_test([[1; 32], [2; 32]]);
+        let held = WeightShares::first(Party::Client, &net, &format, None, &agreed);
         let about = run().about;
-        let rows: Words = Zeroizing::new((0..600).map(|i| (i * 7919) & 0x7ffff).collect());
+        let words: Vec<u64> = (0..600).map(|i| (i * 7919) & 0x7ffff).collect();
+        let of_rows = |words: &[u64]| RingShare::new(words.to_vec(), Ring::plain(format.operand().into()));
+        let rows = of_rows(&words);
         write(&path, Party::Client, &net, &format, &about, &held, Some(&rows)).unwrap();
         let of = |net: &Net| read_by(&path, net, Party::Client, (200, [3; 32]));
         for net in [Net::on_features(0), net.clone()] {
             let found = of(&net).unwrap();
-            assert_eq!((found[0].features.as_ref(), found[0].held.encode(25)), (Some(&rows), held.encode(25)));
+            let features = found[0].features.as_ref().map(RingShare::words);
+            assert_eq!((features, found[0].held.encode()), (Some(&words[..]), held.encode()));
         }
         for other in [Net::on_features(4), Net::new(&[3, 10]).unwrap()] {
             assert!(of(&other).unwrap_err().to_string().contains("another network"));
         }
-        let short: Words = Zeroizing::new(rows[..597].to_vec());
+        let short = of_rows(&words[..597]);
         write(&path, Party::Client, &net, &format, &about, &held, Some(&short)).unwrap();
         assert!(of(&net).unwrap_err().to_string().contains("features"));
     }

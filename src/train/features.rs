@@ -33,19 +33,20 @@ use zeroize::Zeroizing;
 use super::backbone::{Backbone, Features};
 use super::coins::{Recorded, Site, Value};
 use super::format::{Format, Net};
-use super::held::Words;
+use super::settings::ToldOfFeatures;
 use crate::answer;
 use crate::client::{receive_hint, receive_plan};
 use crate::cost::{package_bytes, predict};
 use crate::error::{Error, Result};
 use crate::offline::{self, Draws, Supply};
 use crate::online::{self, Times};
-use crate::plan::{Link, Plan, PlanError, Reveal, Source};
+use crate::plan::{Link, Operand, Plan, PlanError, Reveal};
 use crate::planner;
 use crate::publication::{self, ClientModel, ServerModel, read_plan};
 use crate::report::charged_bytes;
 use crate::scope::{CONTROL, OUTPUT};
 use crate::session::{Accept, MAX_CONTROL, Ready, Welcome, check_version};
+use crate::share::{Ring, RingShare, of_planes};
 use crate::store::Key;
 
 /// What the features of a head cost, before anything runs.
@@ -131,8 +132,8 @@ pub(super) struct Extraction<'a> {
     pub(super) counts: [usize; 2],
     /// Where the client's coins go.
     pub(super) coins: Option<&'a mut Recorded>,
-    /// Is told after each sample: how many are done.
-    pub(super) told: &'a (dyn Fn(usize) + Sync),
+    /// Is told after each sample.
+    pub(super) told: Option<&'a ToldOfFeatures>,
 }
 
 impl Extraction<'_> {
@@ -140,7 +141,7 @@ impl Extraction<'_> {
     ///
     /// # Errors
     /// When the network has no plan; those of the channel, and of a client that breaks a protocol.
-    pub(super) async fn server(&mut self, before: &Network) -> Result<(Words, Demand)> {
+    pub(super) async fn server(&mut self, before: &Network) -> Result<(RingShare, Demand)> {
         // Of this training alone.
         let key = Key::drawn(&mut self.randomness.next_rng());
         let model = ServerModel::publish(before, Link::default(), &key, &|_, _| ())?;
@@ -156,7 +157,7 @@ impl Extraction<'_> {
             offline::say_ready(channel, number as u64).await?;
             let halves = online::server_nodes(channel, &model, shares, programs).await?;
             rows.extend(answer::share(&model.plan.answer, &halves).words());
-            (self.told)(number + 1);
+            self.tell(number + 1);
         }
         self.scale(Party::Server, &model.plan, scaling, rows).await
     }
@@ -169,7 +170,7 @@ impl Extraction<'_> {
         &mut self,
         read: &(dyn Fn(&Input) -> Result<Inputs> + Send + Sync),
         order: &[u32],
-    ) -> Result<(Words, Demand)> {
+    ) -> Result<(RingShare, Demand)> {
         let model = self.receive_model().await?;
         let scaling = Scaling::new(&model.plan, self.format)?;
         let inputs = read(&model.plan.architecture.input)?;
@@ -192,13 +193,20 @@ impl Extraction<'_> {
             offline::hear_ready(channel, number as u64).await?;
             rows.extend(answer::share(&model.plan.answer, &halves).words());
             online::client_nodes(channel, &model, &pad, programs, &input, &mut Times::new()).await?;
-            (self.told)(number + 1);
+            self.tell(number + 1);
         }
         self.scale(Party::Client, &model.plan, scaling, rows).await
     }
 
+    /// Says how many samples are done.
+    fn tell(&self, done: usize) {
+        if let Some(told) = self.told {
+            told(done as u64, self.counts[0] as u64);
+        }
+    }
+
     /// For the features of all samples, so that nothing is moved and left behind.
-    fn room(&self) -> Words {
+    fn room(&self) -> Zeroizing<Vec<u64>> {
         Zeroizing::new(Vec::with_capacity(self.counts[0] * self.counts[1]))
     }
 
@@ -210,7 +218,7 @@ impl Extraction<'_> {
         let text = receive_plan(channel, &welcome).await?;
         let plan = read_plan(&text, welcome.hint_bytes as usize)?;
         let (found, expected) = (Features::of(&plan).count, self.counts[1]);
-        if found != expected || matches!(plan.answer.source, Source::Accumulator(_)) {
+        if found != expected || matches!(plan.answer.operand, Operand::Accumulator(_)) {
             return Err(ProtocolError::protocol("the features of a network", expected, found).into());
         }
         channel.scope(CONTROL);
@@ -225,35 +233,38 @@ impl Extraction<'_> {
         party: Party,
         plan: &Plan,
         Scaling { spec, program, ring }: Scaling,
-        mut rows: Words,
-    ) -> Result<(Words, Demand)> {
+        rows: Zeroizing<Vec<u64>>,
+    ) -> Result<(RingShare, Demand)> {
         let features = Features::of(plan);
-        if party == Party::Server {
-            rows.iter_mut().for_each(|x| *x = x.wrapping_sub(features.lowest.cast_unsigned()));
-        }
+        let lowest = if party == Party::Server { features.lowest.cast_unsigned() } else { 0 };
+        let rows = RingShare::new(rows, Ring::plain(ring.into())).less(lowest);
         self.channel.enter(Stage::Offline);
         self.channel.scope(OUTPUT);
-        let mut all = Zeroizing::new(Vec::with_capacity(rows.len()));
-        for part in rows.chunks(LANES) {
-            all.extend(self.widen(&program, part, ring).await?.iter());
+        let count = rows.words().len();
+        let mut all = Zeroizing::new(Vec::with_capacity(count));
+        for part in rows.words().chunks(LANES) {
+            all.extend(self.widen(&program, part, ring).await?.words());
         }
         if let Some(coins) = self.coins.as_mut().filter(|_| party == Party::Client) {
             coins.push(Site { value: Value::Feature, layer: 0 }, all.iter().map(|c| spec.coin(*c)).collect());
         }
-        if spec.dropped > 0 {
-            spec.shift(party, &mut all);
-        }
-        let demand = Demand { ots: program.ots() * rows.len() };
+        let all =
+            RingShare::new(all, Ring::plain(spec.width.into())).into_ring(Ring::plain(spec.kept().into()), |all| {
+                if spec.dropped > 0 {
+                    spec.shift(party, all);
+                }
+            });
+        let demand = Demand { ots: program.ots() * count };
         let inferences = (0..self.counts[0]).map(|_| plan.demand(Reveal::Logits)).sum::<Demand>();
         Ok((all, inferences + demand))
     }
 
-    async fn widen(&mut self, program: &Arc<Program>, part: &[u64], ring: u8) -> Result<Words> {
+    async fn widen(&mut self, program: &Arc<Program>, part: &[u64], ring: u8) -> Result<RingShare> {
         let need = program.ots() * part.len();
         self.correlations.ensure(self.channel, need).await?;
         let prepared = program.prepare_from(part.len(), self.correlations)?;
         let ready = program::offline(prepared, self.channel, Vec::new()).await?;
         let widened = program::online(ready, self.channel, vec![Planes::from_lanes(part, ring.into())]).await?;
-        Ok(Zeroizing::new(widened[0].to_lanes()))
+        Ok(of_planes(&widened[0]))
     }
 }

@@ -9,7 +9,7 @@ use super::backbone::Backbone;
 use super::checkpoint::{self, Checkpoint};
 use super::export;
 use super::format::Format;
-use super::settings::{Part, Settings};
+use super::settings::{Contribution, Settings};
 use super::terms::{Mark, Terms, Wish};
 use crate::error::{Error, Result};
 use crate::store::files;
@@ -20,7 +20,7 @@ impl Settings {
     /// # Errors
     /// When no training can be as it is asked for; when a checkpoint is no checkpoint of this party, network and samples, or one is there
     /// and nobody asked to go on from it.
-    pub fn check(&self, part: &Part) -> Result<()> {
+    pub fn check(&self, part: &Contribution) -> Result<()> {
         Kept::read(part, self).map(drop)
     }
 }
@@ -50,25 +50,25 @@ impl Kept {
     ///
     /// # Errors
     /// When one is there and should not be, or the other way round, or it is another run's.
-    pub(super) fn read(part: &Part, settings: &Settings) -> Result<Self> {
+    pub(super) fn read(part: &Contribution, settings: &Settings) -> Result<Self> {
         let mut wish = settings.wish.clone();
         let is_head = wish.net.is_on_features();
         let (mut masters, mut backbone) = (None, None);
         match part {
-            Part::Model(None) if is_head => {
+            Contribution::Model(None) if is_head => {
                 return Err(Error::usage("a head, and no network that it belongs to", "name that network"));
             }
-            Part::Data(_) if is_head => return Err(Error::internal("samples of a head are pictures")),
-            Part::Pictures(_) if !is_head => return Err(Error::internal("pictures are for heads")),
-            Part::Model(Some(network)) if is_head => {
+            Contribution::Data(_) if is_head => return Err(Error::internal("samples of a head are pictures")),
+            Contribution::Pictures(_) if !is_head => return Err(Error::internal("pictures are for heads")),
+            Contribution::Model(Some(network)) if is_head => {
                 let of = Backbone::of(network)?;
                 wish.net = of.head();
                 // Nothing is known before the first sample, and nothing has to be.
                 masters = Some(vec![vec![0; wish.net.weights(0)]]);
                 backbone = Some(of);
             }
-            Part::Model(Some(network)) => masters = Some(export::masters(&wish.net, &Format::NARROW, network)?),
-            Part::Model(None) | Part::Data(_) | Part::Pictures(_) => {}
+            Contribution::Model(Some(network)) => masters = Some(export::masters(&wish.net, &Format::NARROW, network)?),
+            Contribution::Model(None) | Contribution::Data(_) | Contribution::Pictures(_) => {}
         }
         wish.check()?;
         let Some(path) = &settings.checkpoint else {

@@ -13,7 +13,9 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use lowkey_bridge::product::{Answers, KeyPlan, Party as Owner, PeerKeys, PlanError, ProductPlan, Public, Sizes};
+use lowkey_bridge::product::{
+    Answers, KeyPlan, Party as Owner, PeerKeys, PlanError, ProductPlan, Public, Sizes, Terms,
+};
 use lowkey_bridge::{RerandomiserMasks, Secrets};
 use lowkey_he::mask::{EpochSeed, Mask};
 use lowkey_mpc::channel::{Channel, FrameKind};
@@ -22,7 +24,7 @@ use rand::CryptoRng;
 
 use super::error::StepError;
 use super::plan::{Product, StepPlan};
-use super::products::{Products, Terms};
+use super::products::Products;
 use super::session::{Agreed, Opening};
 
 /// One party's half of all products of a session.
@@ -176,8 +178,7 @@ impl<R: CryptoRng + Send> Products for Lattice<R> {
         let public = Public { masks, mask0: &self.mask0, keys };
         let (hints, answered) = begun.answer(&bodies, public, &mut self.rng)?;
         let hints = exchange(channel, hints, plan.hints_len(peer)).await?;
-        let terms = answered.terms(&hints, secrets)?;
-        Ok(Terms { local: terms.local, crosses: terms.crosses })
+        Ok(answered.terms(&hints, secrets)?)
     }
 }
 

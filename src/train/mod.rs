@@ -5,10 +5,10 @@
 //!
 //! ```no_run
 //! # async fn own(stream: impl lowkey::Stream + 'static, net: lowkey::train::Net) -> lowkey::Result<()> {
-//! use lowkey::train::{Part, Settings, Wish, train};
+//! use lowkey::train::{Contribution, Settings, Wish, train};
 //!
 //! let wish = Wish::new(net);
-//! let trained = train(stream, Part::Model(None), Settings::new(wish)).await?;
+//! let trained = train(stream, Contribution::Model(None), Settings::new(wish)).await?;
 //! let network = trained.network.expect("the weights go to the server");
 //! lowkey::Model::from(network).write("trained.lowkey")
 //! # }
@@ -18,7 +18,7 @@
 //! |---|---|
 //! | [`train()`] | a party's part in a training, over any stream |
 //! | [`Met`] | a data owner that has said what it asks for, of all who come to the model owner's door |
-//! | [`Part`], [`Samples`], [`Pictures`], [`input`] | what it has: samples, or first weights |
+//! | [`Contribution`], [`Samples`], [`Pictures`], [`input`] | what it has: samples, or first weights |
 //! | [`Settings`], [`Wish`], [`Terms`] | what it asks for, and what both agreed on |
 //! | [`Receivers`], [`Score`] | who gets the weights, and who is told how the network does |
 //! | [`rehearse`], [`rehearse_head`] | the same in the clear, by one party alone |
@@ -86,6 +86,8 @@ pub use meeting::{HELLO, Met};
 pub use rehearsal::{Rehearsal, rehearse, rehearse_head};
 pub use samples::{Pictures, Reader, Samples, SamplesError, input};
 pub use score::Score;
-pub use settings::{Part, Progress, Settings, Told, ToldOfFeatures, Trained};
+pub use settings::{Contribution, Progress, Settings, Told, ToldOfFeatures, Trained};
 pub use terms::{RATE, Receivers, Terms, Wish};
 pub use training::train;
+#[cfg(feature = "deterministic")]
+pub use training::train_seeded;

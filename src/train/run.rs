@@ -11,23 +11,24 @@ use rand::Rng;
 
 use super::backbone::Backbone;
 use super::batch::{Batch, Given};
-use super::batches::{Batches, Chosen, Source, secret_order};
+use super::batches::{Batches, Chosen, Material, secret_order};
 use super::checkpoint::{self, About, Checkpoint};
 use super::coins::Recorded;
 use super::cost;
 use super::features::Extraction;
-use super::held::{Held, Words};
+use super::held::WeightShares;
 use super::kept::Kept;
 use super::lattice::Lattice;
 use super::plan::{Aim, FLIGHTS, StepPlan};
 use super::score::Score;
 use super::session::{Agreed, agree};
-use super::settings::{Part, Settings};
+use super::settings::{Contribution, Settings};
 use super::start;
 use super::step::{Numbered, Trainer};
 use super::terms::{Ask, Opened, Receivers, Terms, settle};
 use crate::error::{Error, Result};
 use crate::report::{Measurement, StageReport};
+use crate::share::RingShare;
 
 /// A party in a training under way.
 pub(super) struct Run {
@@ -56,7 +57,7 @@ impl Run {
     /// Agrees on the terms, and makes everything ready. With `coins` the client records its coins.
     pub(super) async fn open(
         channel: &mut Channel,
-        part: Part,
+        part: Contribution,
         settings: &Settings,
         mut kept: Kept,
         heard: Option<Ask>,
@@ -71,7 +72,7 @@ impl Run {
             None => (None, None, None),
         };
         let mut rng = randomness.next_rng();
-        let (digest, moment) = (terms.digest(), held.as_ref().map(Held::moment));
+        let (digest, moment) = (terms.digest(), held.as_ref().map(WeightShares::moment));
         let agreed = agree(channel, party, &terms.net, &terms.format, moment, &digest, fresh(&mut rng)).await;
         let agreed = agreed.map_err(|error| error.of(party))?;
         let mut about = about.unwrap_or_else(|| begin(party, &terms, kept.digest, &agreed, &mut rng));
@@ -88,7 +89,6 @@ impl Run {
             rows = None;
         }
         if rows.is_none() && terms.net.is_on_features() {
-            let told = |done| settings.told_of_features.iter().for_each(|told| told(done as u64, terms.samples));
             let extraction = Extraction {
                 channel,
                 correlations: &mut correlations,
@@ -96,13 +96,13 @@ impl Run {
                 format: &terms.format,
                 counts: [terms.samples as usize, terms.net.inputs(0)],
                 coins: Some(&mut feature_coins).filter(|_| coins),
-                told: &told,
+                told: settings.told_of_features.as_ref(),
             };
             let (own, stage) = extract(extraction, &part, kept.backbone.as_ref(), &about).await?;
             (rows, features) = (Some(own), Some(stage));
         }
         let plans = BTreeMap::from([(plan.rate, plan)]);
-        let batches = Batches::of(Source::new(part, rows, &about));
+        let batches = Batches::of(Material::new(part, rows, &about));
         Ok(Self {
             terms,
             party,
@@ -126,7 +126,7 @@ impl Run {
         Ok(if self.terms.evaluates { self.evaluated } else { self.held()?.done() })
     }
 
-    pub(super) fn held(&self) -> Result<&Held> {
+    pub(super) fn held(&self) -> Result<&WeightShares> {
         self.trainer.held().map_err(|error| error.of(self.party))
     }
 
@@ -198,8 +198,8 @@ impl Run {
     pub(super) fn keep(&self, settings: &Settings) -> Result<()> {
         let Some(path) = &settings.checkpoint else { return Ok(()) };
         let features = match &self.batches.source {
-            Source::Features(rows, _) => Some(rows),
-            Source::Nothing | Source::Samples(_) => None,
+            Material::Features(rows, _) => Some(rows),
+            Material::Nothing | Material::Samples(_) => None,
         };
         checkpoint::write(path, self.party, &self.terms.net, &self.terms.format, &self.about, self.held()?, features)
     }
@@ -208,10 +208,10 @@ impl Run {
     pub(super) async fn close(self, channel: &mut Channel) -> Result<(Terms, StageReport, Option<Vec<Vec<i64>>>)> {
         // Nothing is opened before both have written that it is.
         channel.compare_sums().await?;
-        let (party, width) = (self.party, self.terms.format.held);
+        let party = self.party;
         let mut masters = None;
         for to in receivers(self.terms.weights_to) {
-            let opened = self.held()?.open(party, to, width, channel).await;
+            let opened = self.held()?.open(party, to, channel).await;
             masters = opened.map_err(|error| error.of(party))?.or(masters);
         }
         channel.compare_sums().await?;
@@ -237,7 +237,7 @@ fn trainer(
     terms: &Terms,
     plan: &StepPlan,
     agreed: Agreed,
-    held: Option<Held>,
+    held: Option<WeightShares>,
     masters: Option<Vec<Vec<i64>>>,
     randomness: &mut Erasing,
 ) -> Result<Trainer<Lattice<OnceRng>>> {
@@ -245,10 +245,10 @@ fn trainer(
     let lattice = Lattice::new(plan, answers, party, &agreed, randomness.next_rng()).map_err(Error::internal)?;
     let held = match (held, party) {
         (Some(held), _) => held,
-        (None, Party::Client) => Held::first(party, &terms.net, None, &agreed),
+        (None, Party::Client) => WeightShares::first(party, &terms.net, &terms.format, None, &agreed),
         (None, Party::Server) => {
             let drawn = || start::masters(&terms.net, &terms.format, &mut randomness.next_rng());
-            Held::first(party, &terms.net, Some(&masters.unwrap_or_else(drawn)), &agreed)
+            WeightShares::first(party, &terms.net, &terms.format, Some(&masters.unwrap_or_else(drawn)), &agreed)
         }
     };
     Trainer::new(party, agreed, lattice, held).map_err(|error| error.of(party))
@@ -263,13 +263,15 @@ fn begin(party: Party, terms: &Terms, digest: [u8; 32], agreed: &Agreed, rng: &m
 /// Shares of the features of all samples, by private inference, and what that took.
 async fn extract(
     mut extraction: Extraction<'_>,
-    part: &Part,
+    part: &Contribution,
     backbone: Option<&Backbone>,
     about: &About,
-) -> Result<(Words, StageReport)> {
+) -> Result<(RingShare, StageReport)> {
     let mut measurement = Measurement::start(extraction.channel, Stage::Offline);
     let (shares, demand) = match (part, backbone) {
-        (Part::Pictures(pictures), _) => extraction.client(&*pictures.read, &secret_order(pictures, about)).await?,
+        (Contribution::Pictures(pictures), _) => {
+            extraction.client(&*pictures.read, &secret_order(pictures, about)).await?
+        }
         (_, Some(backbone)) => extraction.server(backbone.before()).await?,
         _ => return Err(Error::internal("a head without a network")),
     };

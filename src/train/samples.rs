@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use lowkey_models::coding::{Coding, Dtype, Order, Rounding, Rule};
+use lowkey_models::coding::{Coding, Dtype, Order, RoundingMode, Rule};
 use lowkey_models::data::Inputs;
 use lowkey_models::{Input, Shape};
 use lowkey_mpc::erasing::OnceRng;
@@ -85,7 +85,7 @@ pub fn input(net: &Net) -> Input {
         scale: Some(1.0 / one as f32),
         zero_point: 0,
         steps: Vec::new(),
-        rule: Rule::Qonnx(Rounding::HalfEven),
+        rule: Rule::Qonnx(RoundingMode::HalfEven),
         integers: false,
     };
     Input { shape, bits, zero_point: 0, pixels, coding: Some(coding) }

@@ -18,7 +18,7 @@ use crate::report::StageReport;
 
 /// A party's part.
 #[derive(Clone, Debug)]
-pub enum Part {
+pub enum Contribution {
     /// The data owner, the client: samples.
     Data(Samples),
     /// The same, of a head: what the model owner's network reads.
@@ -28,7 +28,7 @@ pub enum Part {
     Model(Option<Box<Network>>),
 }
 
-impl Part {
+impl Contribution {
     /// Which party has it.
     pub fn party(&self) -> Party {
         match self {

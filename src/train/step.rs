@@ -4,6 +4,7 @@
 //! together are products ([`Products`]), the removal of their guard bits, rectifiers, the softmax, extensions. The bias row of inputs is
 //! public, so its products are local.
 
+use lowkey_bridge::product::Terms;
 use lowkey_mpc::bits::Planes;
 use lowkey_mpc::channel::Channel;
 use lowkey_mpc::fixed::{refresh::Refresh, truncate};
@@ -16,12 +17,13 @@ use super::batch::Given;
 use super::coins::{Recorded, Site, Value};
 use super::error::StepError;
 use super::format::{BATCH, CLASSES};
-use super::held::{Held, Words};
+use super::held::WeightShares;
 use super::matrix::transpose;
 use super::plan::{Kind, Run, StepPlan};
-use super::products::{Products, Terms};
+use super::products::Products;
 use super::score::Tally;
 use super::session::Agreed;
+use crate::share::{Ring, RingShare, ToPlanes, of_planes};
 
 type Result<T, E = StepError> = std::result::Result<T, E>;
 
@@ -31,7 +33,7 @@ pub struct Trainer<P> {
     agreed: Agreed,
     products: P,
     /// Its shares; none after a step that failed.
-    held: Option<Held>,
+    held: Option<WeightShares>,
     /// Of the samples since it was last taken.
     tally: Tally,
 }
@@ -41,11 +43,11 @@ impl<P: Products> Trainer<P> {
     ///
     /// # Errors
     /// [`StepError::OtherShares`] if the session was agreed on for others.
-    pub fn new(party: Party, agreed: Agreed, products: P, held: Held) -> Result<Self> {
+    pub fn new(party: Party, agreed: Agreed, products: P, held: WeightShares) -> Result<Self> {
         if !agreed.goes_on_with(&held.moment()) {
             return Err(StepError::OtherShares);
         }
-        let held = Held { history: agreed.history(), ..held };
+        let held = WeightShares { history: agreed.history(), ..held };
         Ok(Self { party, agreed, products, held: Some(held), tally: Tally::default() })
     }
 
@@ -53,7 +55,7 @@ impl<P: Products> Trainer<P> {
     ///
     /// # Errors
     /// [`StepError::Lost`] after a step that failed.
-    pub fn held(&self) -> Result<&Held> {
+    pub fn held(&self) -> Result<&WeightShares> {
         self.held.as_ref().ok_or(StepError::Lost)
     }
 
@@ -82,7 +84,7 @@ impl<P: Products> Trainer<P> {
         let held = self.pass(step, plan, channel, correlations, given.into(), coins).await;
         self.products.end();
         let held = held?;
-        self.held = Some(Held { done: held.done + 1, ..held });
+        self.held = Some(WeightShares { done: held.done + 1, ..held });
         Ok(())
     }
 
@@ -118,7 +120,7 @@ impl<P: Products> Trainer<P> {
         correlations: &mut Correlations,
         given: Given<'_>,
         coins: Option<&mut Recorded>,
-    ) -> Result<Held> {
+    ) -> Result<WeightShares> {
         let party = self.party;
         let held = self.held.take().ok_or(StepError::Lost)?;
         self.products.begin(channel, self.agreed.opening(plan, step)).await?;
@@ -159,15 +161,15 @@ struct Pass<'a, P> {
 /// What the way forward leaves for the way back.
 struct Forward {
     /// The inputs of each layer.
-    xs: Vec<Words>,
+    xs: Vec<RingShare>,
     /// The bits of each pool and rectifier.
     kept: Vec<Vec<Planes>>,
     /// The gradient of the logits.
-    delta: Words,
+    delta: RingShare,
 }
 
 impl<P: Products> Pass<'_, P> {
-    async fn run(&mut self, mut held: Held, given: Given<'_>) -> Result<Held> {
+    async fn run(&mut self, mut held: WeightShares, given: Given<'_>) -> Result<WeightShares> {
         let plan = self.plan;
         let mut weights = Vec::new();
         for (layer, masters) in held.masters.iter().enumerate() {
@@ -188,61 +190,63 @@ impl<P: Products> Pass<'_, P> {
     }
 
     /// Z = X W + bias of every layer, its pool and its rectifier; the softmax of the last one, less the classes.
-    async fn forward(&mut self, weights: &[Words], given: Given<'_>) -> Result<Forward> {
+    async fn forward(&mut self, weights: &[RingShare], given: Given<'_>) -> Result<Forward> {
         let (net, format) = (&self.plan.net, &self.plan.format);
         let mut xs = vec![self.inputs(given)];
         let mut kept = Vec::new();
-        let mut delta = Words::default();
+        let mut delta = RingShare::none();
         for (layer, w) in weights.iter().enumerate() {
             let (k, n) = (net.inputs(layer), net.outputs(layer));
-            let mut z = self.product(layer, Kind::Forward, &xs[layer], &w[..k * n]).await?;
-            for row in z.chunks_exact_mut(n) {
-                row.iter_mut()
-                    .zip(&w[k * n..])
-                    .for_each(|(z, bias)| *z = z.wrapping_add(bias << format.input_of(layer)));
-            }
+            let (w, biases) = w.words().split_at(k * n);
+            let mut z = self.product(layer, Kind::Forward, xs[layer].words(), w).await?;
+            z.change(|words| {
+                let add = |(z, bias): (&mut u64, &u64)| *z = z.wrapping_add(bias << format.input_of(layer));
+                words.chunks_exact_mut(n).for_each(|row| row.iter_mut().zip(biases).for_each(add));
+            });
             let spec = self.plan.truncation(layer, Kind::Forward);
             let z = self.truncate(Site { value: Value::Output, layer }, z, spec);
             match &self.plan.layers[layer].rectify {
-                None => delta = self.softmax(&z, given.labels()).await?,
+                None => delta = self.softmax(z.words(), given.labels()).await?,
                 Some(run) => {
                     let of = |z: &[u64]| Planes::from_lanes(z, spec.kept().into());
                     let values = match net.windows(layer) {
-                        None => vec![of(&z)],
-                        Some(windows) => wiped(windows.cut(&z)).iter().map(|place| of(place)).collect(),
+                        None => vec![of(z.words())],
+                        Some(windows) => wiped(windows.cut(z.words())).iter().map(|place| of(place)).collect(),
                     };
                     let mut outputs = self.execute(run, values).await?;
-                    let y = words(&outputs.remove(0));
+                    let y = of_planes(&outputs.remove(0));
                     xs.push(match net.maps(layer + 1) {
                         None => y,
-                        Some(maps) => Zeroizing::new(maps.columns(&y)),
+                        Some(maps) => RingShare::new(maps.columns(y.words()), y.ring()),
                     });
                     kept.push(outputs);
                 }
             }
         }
         if let Some(labels) = given.labels().filter(|_| self.party == Party::Client) {
-            for (row, label) in delta.chunks_exact_mut(CLASSES).zip(labels) {
-                row.iter_mut()
-                    .zip(0..)
-                    .for_each(|(p, class)| *p = p.wrapping_sub(is_equal(*label, class) << format.gradient));
-            }
+            delta.change(|words| {
+                for (row, label) in words.chunks_exact_mut(CLASSES).zip(labels) {
+                    row.iter_mut()
+                        .zip(0..)
+                        .for_each(|(p, class)| *p = p.wrapping_sub(is_equal(*label, class) << format.gradient));
+                }
+            });
         }
         Ok(Forward { xs, kept, delta })
     }
 
     /// X^T D of a layer and the sums for its biases, truncated.
-    async fn gradient(&mut self, layer: usize, x: &Words, delta: &Words) -> Result<Planes> {
+    async fn gradient(&mut self, layer: usize, x: &RingShare, delta: &RingShare) -> Result<Planes> {
         let (net, format) = (&self.plan.net, &self.plan.format);
         let (k, n) = (net.inputs(layer), net.outputs(layer));
-        let x = Zeroizing::new(transpose(x, k));
-        let g = self.product(layer, Kind::Update, &x, delta).await?;
-        let bias = (0..n).map(|column| sum(delta, column, n) << format.input_of(layer));
+        let x = Zeroizing::new(transpose(x.words(), k));
+        let g = self.product(layer, Kind::Update, &x, delta.words()).await?;
+        let bias = (0..n).map(|column| sum(delta.words(), column, n) << format.input_of(layer));
         let mut rows = Zeroizing::new(Vec::with_capacity((k + 1) * n));
-        rows.extend(g.iter().copied().chain(bias));
+        rows.extend(g.words().iter().copied().chain(bias));
         let spec = self.plan.truncation(layer, Kind::Update);
-        let g = self.truncate(Site { value: Value::Update, layer }, rows, spec);
-        Ok(Planes::from_lanes(&g, spec.kept().into()))
+        let g = self.truncate(Site { value: Value::Update, layer }, RingShare::new(rows, g.ring()), spec);
+        Ok(Planes::from_lanes(g.words(), spec.kept().into()))
     }
 
     /// D W^T of a layer, summed over patches where it has them, through rectifier and pool of the one before.
@@ -251,12 +255,12 @@ impl<P: Products> Pass<'_, P> {
         layer: usize,
         run: &Run,
         mut bits: Vec<Planes>,
-        delta: &Words,
-        weights: &Words,
-    ) -> Result<Words> {
+        delta: &RingShare,
+        weights: &RingShare,
+    ) -> Result<RingShare> {
         let net = &self.plan.net;
         let (k, n) = (net.inputs(layer), net.outputs(layer));
-        let weights = &weights[..k * n];
+        let (weights, delta) = (&weights.words()[..k * n], delta.words());
         let back = match net.maps(layer) {
             None => {
                 let w = Zeroizing::new(transpose(weights, n));
@@ -271,66 +275,74 @@ impl<P: Products> Pass<'_, P> {
         };
         let spec = self.plan.truncation(layer, Kind::Back);
         let back = self.truncate(Site { value: Value::Gradient, layer }, back, spec);
-        bits.push(Planes::from_lanes(&back, spec.kept().into()));
+        bits.push(Planes::from_lanes(back.words(), spec.kept().into()));
         let back = self.execute(run, bits).await?;
         Ok(match net.windows(layer - 1) {
-            None => words(&back[0]),
+            None => of_planes(&back[0]),
             Some(windows) => {
                 let places = wiped(back.iter().map(Planes::to_lanes).collect());
-                Zeroizing::new(windows.join(&places))
+                RingShare::new(windows.join(&places), Ring::plain(back[0].width() as u32))
             }
         })
     }
 
     /// Momenta and masters of a layer.
-    async fn update(&mut self, layer: usize, gradient: Planes, held: &mut Held) -> Result<()> {
+    async fn update(&mut self, layer: usize, gradient: Planes, held: &mut WeightShares) -> Result<()> {
         let plan = self.plan;
-        let tripled = Zeroizing::new(held.momenta[layer].iter().map(|v| v.wrapping_mul(3)).collect::<Vec<u64>>());
+        let mut tripled = held.momenta[layer].clone();
+        tripled.change(|words| words.iter_mut().for_each(|v| *v = v.wrapping_mul(3)));
         let decay = self.truncate(Site { value: Value::Decay, layer }, tripled, plan.decay());
-        let decay = Planes::from_lanes(&decay, plan.decay().kept().into());
-        let widened =
-            self.execute(plan.layers[layer].widen.as_ref().expect("a step goes back"), vec![gradient, decay]).await?;
-        let (g, decay) = (words(&widened[0]), words(&widened[1]));
-        let state = held.masters[layer].iter_mut().zip(held.momenta[layer].iter_mut());
-        for ((w, v), (g, decay)) in state.zip(g.iter().zip(decay.iter())) {
-            *v = v.wrapping_sub(*decay).wrapping_add(*g);
-            *w = w.wrapping_sub(*v);
-        }
+        let decay = Planes::from_lanes(decay.words(), plan.decay().kept().into());
+        let widen = plan.layers[layer].widen.as_ref().expect("a step goes back");
+        let widened = self.execute(widen, vec![gradient, decay]).await?;
+        let (g, decay) = (of_planes(&widened[0]), of_planes(&widened[1]));
+        held.momenta[layer].change(|momenta| {
+            for (v, (g, decay)) in momenta.iter_mut().zip(g.words().iter().zip(decay.words())) {
+                *v = v.wrapping_sub(*decay).wrapping_add(*g);
+            }
+        });
+        let momenta = held.momenta[layer].words();
+        held.masters[layer].change(|masters| {
+            masters.iter_mut().zip(momenta).for_each(|(w, v)| *w = w.wrapping_sub(*v));
+        });
         Ok(())
     }
 
-    /// This party's share of the inputs: all of them at the client, unless they are shared features.
-    fn inputs(&self, given: Given<'_>) -> Words {
+    /// This party's share of the inputs: all of them at the client, unless they are shared features. What a party knows is of
+    /// every ring: numbers with a sign, modulo 2^64.
+    fn inputs(&self, given: Given<'_>) -> RingShare {
         let net = &self.plan.net;
         let values = net.rows(0) * net.inputs(0);
         assert!(self.party == Party::Server || given.labels().is_some(), "the client has a batch");
-        Zeroizing::new(match given {
-            Given::Nothing => vec![0; values],
+        match given {
+            Given::Nothing => RingShare::zeros(values, Ring::plain(u64::BITS)),
             Given::Batch(batch) => {
                 batch.assert_of(net);
-                batch.inputs().iter().map(|x| x.cast_unsigned()).collect()
+                let words: Vec<u64> = batch.inputs().iter().map(|x| x.cast_unsigned()).collect();
+                RingShare::new(words, Ring::plain(u64::BITS))
             }
             Given::Shares(rows, _) => {
-                assert_eq!((rows.len(), net.is_on_features()), (values, true), "features of {net:?}");
-                rows.to_vec()
+                assert_eq!((rows.words().len(), net.is_on_features()), (values, true), "features of {net:?}");
+                rows.clone()
+            }
+        }
+    }
+
+    /// T of refreshed shares.
+    fn truncate(&mut self, site: Site, shares: RingShare, spec: truncate::Spec) -> RingShare {
+        shares.into_ring(Ring::plain(spec.kept().into()), |words| {
+            if spec.dropped > 0 {
+                self.refresh.apply(self.party, words);
+                if let Some(coins) = &mut self.coins {
+                    coins.push(site, words.iter().map(|c| spec.coin(*c)).collect());
+                }
+                spec.shift(self.party, words);
             }
         })
     }
 
-    /// T of refreshed shares.
-    fn truncate(&mut self, site: Site, mut shares: Words, spec: truncate::Spec) -> Words {
-        if spec.dropped > 0 {
-            self.refresh.apply(self.party, &mut shares);
-            if let Some(coins) = &mut self.coins {
-                coins.push(site, shares.iter().map(|c| spec.coin(*c)).collect());
-            }
-            spec.shift(self.party, &mut shares);
-        }
-        shares
-    }
-
     /// Shares of L R from shares of L and R, without guard bits.
-    async fn product(&mut self, layer: usize, kind: Kind, left: &[u64], right: &[u64]) -> Result<Words> {
+    async fn product(&mut self, layer: usize, kind: Kind, left: &[u64], right: &[u64]) -> Result<RingShare> {
         let product = self.plan.product(layer, kind);
         let Terms { local, crosses } = self.products.terms(self.channel, product, left, right).await?;
         let runs = &self.plan.layers[layer];
@@ -339,20 +351,19 @@ impl<P: Products> Pass<'_, P> {
             Kind::Update => runs.update.as_ref().expect("a step goes back"),
             Kind::Back => runs.back.as_ref().expect("gradients go back to a layer before"),
         };
-        let width = usize::from(product.ell) + 1;
-        let joined = self.execute(run, crosses.iter().map(|cross| Planes::from_lanes(cross, width)).collect()).await?;
-        let mut sum = words(&joined[0]);
-        sum.iter_mut().zip(local.iter()).for_each(|(sum, local)| *sum = sum.wrapping_add(*local));
+        let joined = self.execute(run, crosses.iter().map(ToPlanes::planes).collect()).await?;
+        let mut sum = of_planes(&joined[0]);
+        sum.change(|sum| sum.iter_mut().zip(local.words()).for_each(|(sum, local)| *sum = sum.wrapping_add(*local)));
         Ok(sum)
     }
 
     /// Probabilities of rows of logits. Where a score is wanted it is added up; `labels` are the client's.
-    async fn softmax(&mut self, logits: &[u64], labels: Option<&[u8]>) -> Result<Words> {
+    async fn softmax(&mut self, logits: &[u64], labels: Option<&[u8]>) -> Result<RingShare> {
         let plan = self.plan;
         let (spec, layer) = (plan.format.softmax(&plan.net), plan.net.layers() - 1);
         let mut inputs = Vec::new();
         for class in 0..CLASSES {
-            let column: Words = Zeroizing::new(logits.iter().skip(class).step_by(CLASSES).copied().collect());
+            let column = Zeroizing::new(logits.iter().skip(class).step_by(CLASSES).copied().collect::<Vec<u64>>());
             inputs.push(Planes::from_lanes(&column, spec.width.into()));
             inputs.push(self.refresh.planes(BATCH, spec.width.into()));
         }
@@ -364,7 +375,7 @@ impl<P: Products> Pass<'_, P> {
             self.score(run, scored, labels).await?;
         }
         if let Some(coins) = &mut self.coins {
-            let signed = |planes: &[Planes]| rows(planes).iter().map(|coin| coin.cast_signed()).collect();
+            let signed = |planes: &[Planes]| rows(planes).words().iter().map(|coin| coin.cast_signed()).collect();
             let (differences, rest) = outputs[CLASSES..].split_at(CLASSES);
             if spec.grid().dropped > 0 {
                 coins.push(Site { value: Value::Difference, layer }, signed(differences));
@@ -382,13 +393,13 @@ impl<P: Products> Pass<'_, P> {
             if usize::from(class) < CLASSES && self.party == Party::Client {
                 let labels = labels.expect("the client has classes").iter().enumerate();
                 let bit = |(sample, label): (usize, &u8)| is_equal(*label, class) & u64::from(sample < self.counted);
-                let bits: Words = Zeroizing::new(labels.map(bit).collect());
+                let bits: Zeroizing<Vec<u64>> = Zeroizing::new(labels.map(bit).collect());
                 inputs.push(Planes::from_lanes(&bits, 1));
             }
             inputs.push(differences);
         }
         let sums = self.execute(run, inputs).await?;
-        self.tally.add(self.counted, &words(&sums[0]), &words(&sums[1]));
+        self.tally.add(self.counted, of_planes(&sums[0]).words(), of_planes(&sums[1]).words());
         Ok(())
     }
 
@@ -415,16 +426,12 @@ fn wiped(shares: Vec<Vec<u64>>) -> Zeroizing<Vec<Vec<u64>>> {
     Zeroizing::new(shares)
 }
 
-/// Shares of one word per lane.
-fn words(planes: &Planes) -> Words {
-    Zeroizing::new(planes.to_lanes())
-}
-
 /// A matrix from its columns.
-fn rows(columns: &[Planes]) -> Words {
-    let columns: Vec<Words> = columns.iter().map(words).collect();
-    let of = |row: usize| columns.iter().map(move |column| column[row]);
-    Zeroizing::new((0..columns[0].len()).flat_map(of).collect())
+fn rows(columns: &[Planes]) -> RingShare {
+    let shares: Vec<RingShare> = columns.iter().map(of_planes).collect();
+    let of = |row: usize| shares.iter().map(move |column| column.words()[row]);
+    let words: Vec<u64> = (0..columns[0].lanes()).flat_map(of).collect();
+    RingShare::new(words, shares[0].ring())
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use super::export;
 use super::kept::Kept;
 use super::meeting::Met;
 use super::run::Run;
-use super::settings::{Part, Progress, Settings, Trained};
+use super::settings::{Contribution, Progress, Settings, Trained};
 use super::terms::{Ask, Receivers};
 use crate::client::give_up;
 use crate::error::Result;
@@ -40,12 +40,39 @@ use crate::threads;
 /// # Errors
 /// When the parties do not ask for the same; when a checkpoint cannot be read or written, or one is there and nobody asked to go on from
 /// it; when the connection or the peer fails: go on from the checkpoints then.
-pub async fn train(stream: impl Stream + 'static, part: Part, settings: Settings) -> Result<Trained> {
+pub async fn train(stream: impl Stream + 'static, part: Contribution, settings: Settings) -> Result<Trained> {
+    train_from(stream, part, settings, Erasing::new(*randomness::seed()?)).await
+}
+
+/// As [`train`], with a seed of the caller's. Whoever knows the seeds of both parties knows samples and weights.
+///
+/// # Errors
+/// As [`train`].
+#[cfg(feature = "deterministic")]
+pub async fn train_seeded(
+    stream: impl Stream + 'static,
+    part: Contribution,
+    settings: Settings,
+    seed: [u8; 32],
+) -> Result<Trained> {
+    train_from(stream, part, settings, Erasing::new(seed)).await
+}
+
+async fn train_from(
+    stream: impl Stream + 'static,
+    part: Contribution,
+    settings: Settings,
+    randomness: Erasing,
+) -> Result<Trained> {
     settings.check(&part)?;
-    match part.party() {
-        Party::Client => train_over(Channel::new(stream, Party::Client, settings.limits), None, part, settings).await,
-        Party::Server => Met::meet(stream, settings.limits).await?.train(part, settings).await,
-    }
+    let (channel, heard) = match part.party() {
+        Party::Client => (Channel::new(stream, Party::Client, settings.limits), None),
+        Party::Server => {
+            let Met { channel, ask } = Met::meet(stream, settings.limits).await?;
+            (channel, Some(ask))
+        }
+    };
+    train_over(channel, heard, part, settings, randomness).await
 }
 
 impl Met {
@@ -53,14 +80,19 @@ impl Met {
     ///
     /// # Errors
     /// As [`train`].
-    pub async fn train(self, part: Part, settings: Settings) -> Result<Trained> {
-        train_over(self.channel, Some(self.ask), part, settings).await
+    pub async fn train(self, part: Contribution, settings: Settings) -> Result<Trained> {
+        train_over(self.channel, Some(self.ask), part, settings, Erasing::new(*randomness::seed()?)).await
     }
 }
 
 /// The same, where the peer may have said what it asks for.
-async fn train_over(mut channel: Channel, heard: Option<Ask>, part: Part, settings: Settings) -> Result<Trained> {
-    let randomness = Erasing::new(*randomness::seed()?);
+async fn train_over(
+    mut channel: Channel,
+    heard: Option<Ask>,
+    part: Contribution,
+    settings: Settings,
+    randomness: Erasing,
+) -> Result<Trained> {
     threads::converse(async move || {
         let kept = Kept::read(&part, &settings)?;
         match follow(&mut channel, part, &settings, kept, heard, randomness).await {
@@ -81,7 +113,7 @@ async fn train_over(mut channel: Channel, heard: Option<Ask>, part: Part, settin
 /// The whole session.
 async fn follow(
     channel: &mut Channel,
-    part: Part,
+    part: Contribution,
     settings: &Settings,
     kept: Kept,
     heard: Option<Ask>,

@@ -115,18 +115,6 @@ pub struct Twin {
     tally: Tally,
 }
 
-/// What the way forward leaves for the way back.
-struct Forward {
-    /// Of each layer.
-    weights: Vec<Vec<i64>>,
-    /// The inputs of each layer.
-    xs: Vec<Vec<i64>>,
-    /// What each pool and rectifier chose.
-    kept: Vec<Vec<Chosen>>,
-    /// The gradient of the logits.
-    delta: Vec<i64>,
-}
-
 impl Twin {
     /// A training that goes on from `state`.
     pub fn new(net: Net, format: Format, state: State) -> Self {
@@ -138,43 +126,20 @@ impl Twin {
     /// # Panics
     /// If the batch is one of another network.
     pub fn step(&mut self, batch: Batch<'_>, rate: u8, coins: &mut impl Coins) {
-        let Forward { weights, xs, kept, mut delta } = self.forward(batch, BATCH, coins);
-        let Self { net, format, state, watch, tally: _ } = self;
-        let mut rounding = Rounding { coins, watch };
-        let last = net.layers() - 1;
-        for layer in (0..=last).rev() {
-            let (k, n) = (net.inputs(layer), net.outputs(layer));
-            let g = multiply(&transpose(&xs[layer], k + 1), &delta, net.rows(layer), n);
-            let g = rounding.truncate(
-                Site { value: Value::Update, layer },
-                &g,
-                format.update_drop(net, layer, rate),
-                format.update,
-            );
+        let Self { net, format, state, watch, tally } = self;
+        batch.assert_of(net);
+        let mut pass = Pass { net, format, rounding: Truncations { coins, watch }, tally };
+        let weights = pass.weights(&state.masters);
+        let Forward { xs, kept, mut delta } = pass.forward(&weights, batch, BATCH);
+        for (row, label) in delta.chunks_exact_mut(CLASSES).zip(batch.labels()) {
+            row[usize::from(*label)] -= 1 << format.gradient;
+        }
+        for layer in (0..net.layers()).rev() {
+            let gradient = pass.gradient(layer, rate, &xs[layer], &delta);
             if layer > 0 {
-                let back = multiply(&delta, &transpose(&weights[layer][..k * n], n), n, k);
-                let back = match net.maps(layer) {
-                    None => back,
-                    Some(maps) => maps.uncolumns(&back),
-                };
-                let site = Site { value: Value::Gradient, layer };
-                let back = rounding.truncate(site, &back, format.back_drop(net, layer), format.back);
-                let of = |place: usize| {
-                    let passed = back.iter().zip(&kept[layer - 1]);
-                    passed.map(|(d, chosen)| if chosen.place == place && chosen.value >= 0 { *d } else { 0 }).collect()
-                };
-                delta = match net.windows(layer - 1) {
-                    None => of(0),
-                    Some(windows) => windows.join(&(0..windows.size()).map(of).collect::<Vec<_>>()),
-                };
+                delta = pass.back(layer, &delta, &weights[layer], &kept[layer - 1]);
             }
-            let v = &mut state.momenta[layer];
-            let tripled: Vec<i64> = v.iter().map(|v| 3 * v).collect();
-            let decay = rounding.truncate(Site { value: Value::Decay, layer }, &tripled, DECAY_DROP, format.held);
-            for ((w, v), (g, decay)) in state.masters[layer].iter_mut().zip(v).zip(g.iter().zip(&decay)) {
-                *v += g - decay;
-                *w -= *v;
-            }
+            pass.update(layer, &gradient, state);
         }
     }
 
@@ -184,39 +149,58 @@ impl Twin {
     /// If the batch is one of another network.
     #[cfg(test)]
     pub fn evaluate(&mut self, batch: Batch<'_>, counted: usize, coins: &mut impl Coins) {
-        self.forward(batch, counted, coins);
+        let Self { net, format, state, watch, tally } = self;
+        batch.assert_of(net);
+        let mut pass = Pass { net, format, rounding: Truncations { coins, watch }, tally };
+        let weights = pass.weights(&state.masters);
+        pass.forward(&weights, batch, counted);
     }
 
     /// How it did on the samples since this was last asked for.
     pub fn take_score(&mut self) -> Score {
         std::mem::take(&mut self.tally).score()
     }
+}
 
-    fn forward(&mut self, batch: Batch<'_>, counted: usize, coins: &mut impl Coins) -> Forward {
-        let Self { net, format, state, watch, tally } = self;
-        batch.assert_of(net);
-        let mut rounding = Rounding { coins, watch };
-        let masters = state.masters.iter().enumerate();
-        let weights: Vec<Vec<i64>> = masters
-            .map(|(layer, w)| {
-                rounding.truncate(Site { value: Value::Weight, layer }, w, format.weight_drop(), format.held)
-            })
-            .collect();
+/// A step under way.
+struct Pass<'a, C> {
+    net: &'a Net,
+    format: &'a Format,
+    rounding: Truncations<'a, C>,
+    tally: &'a mut Tally,
+}
 
-        let last = net.layers() - 1;
+/// What the way forward leaves for the way back.
+struct Forward {
+    /// The inputs of each layer, with a column of ones.
+    xs: Vec<Vec<i64>>,
+    /// What each pool and rectifier took.
+    kept: Vec<Vec<Chosen>>,
+    /// P.
+    delta: Vec<i64>,
+}
+
+impl<C: Coins> Pass<'_, C> {
+    /// W' of each layer.
+    fn weights(&mut self, masters: &[Vec<i64>]) -> Vec<Vec<i64>> {
+        let (drop, width) = (self.format.weight_drop(), self.format.held);
+        let mut weight = |(layer, w): (usize, &Vec<i64>)| {
+            self.rounding.truncate(Site { value: Value::Weight, layer }, w, drop, width)
+        };
+        masters.iter().enumerate().map(&mut weight).collect()
+    }
+
+    /// Z and X' of every layer, and P. The first so many samples count in the score.
+    fn forward(&mut self, weights: &[Vec<i64>], batch: Batch<'_>, counted: usize) -> Forward {
+        let Self { net, format, rounding, tally } = self;
         let mut xs = vec![with_ones(batch.inputs(), net.inputs(0), 1 << format.input)];
         let mut kept = Vec::new();
         let mut delta = Vec::new();
         for (layer, w) in weights.iter().enumerate() {
-            let n = net.outputs(layer);
-            let z = multiply(&xs[layer], w, net.inputs(layer) + 1, n);
-            let z = rounding.signed(
-                Site { value: Value::Output, layer },
-                &z,
-                format.forward_drop(net, layer),
-                format.forward,
-            );
-            if layer == last {
+            let z = multiply(&xs[layer], w, net.inputs(layer) + 1, net.outputs(layer));
+            let (site, drop) = (Site { value: Value::Output, layer }, format.forward_drop(net, layer));
+            let z = rounding.signed(site, &z, drop, format.forward);
+            if layer + 1 == net.layers() {
                 let logs;
                 (delta, logs) = rounding.softmax(format.softmax(net), layer, &z);
                 let samples = z.chunks_exact(CLASSES).zip(logs).zip(batch.labels()).take(counted);
@@ -224,36 +208,73 @@ impl Twin {
                     let (right, loss) = score::ideal(format.score(net), row, log, Some(*label));
                     tally.add(1, &[right.into()], &[loss]);
                 }
-            } else {
-                let places = match net.windows(layer) {
-                    None => vec![z],
-                    Some(windows) => windows.cut(&z),
-                };
-                let width = format.forward - format.forward_drop(net, layer);
-                let chosen = rounding.pool(layer, &places, width);
-                let y: Vec<i64> = chosen.iter().map(|chosen| chosen.value.max(0)).collect();
-                let y = match net.maps(layer + 1) {
-                    None => y,
-                    Some(maps) => maps.columns(&y),
-                };
-                xs.push(with_ones(&y, net.inputs(layer + 1), 1 << format.activation));
-                kept.push(chosen);
+                continue;
             }
+            let places = match net.windows(layer) {
+                None => vec![z],
+                Some(windows) => windows.cut(&z),
+            };
+            let chosen = rounding.pool(layer, &places, format.forward - drop);
+            let y: Vec<i64> = chosen.iter().map(|chosen| chosen.value.max(0)).collect();
+            let y = match net.maps(layer + 1) {
+                None => y,
+                Some(maps) => maps.columns(&y),
+            };
+            xs.push(with_ones(&y, net.inputs(layer + 1), 1 << format.activation));
+            kept.push(chosen);
         }
-        for (row, label) in delta.chunks_exact_mut(CLASSES).zip(batch.labels()) {
-            row[usize::from(*label)] -= 1 << format.gradient;
+        Forward { xs, kept, delta }
+    }
+
+    /// g of a layer.
+    fn gradient(&mut self, layer: usize, rate: u8, x: &[i64], delta: &[i64]) -> Vec<i64> {
+        let Self { net, format, rounding, .. } = self;
+        let g = multiply(&transpose(x, net.inputs(layer) + 1), delta, net.rows(layer), net.outputs(layer));
+        let drop = format.update_drop(net, layer, rate);
+        rounding.truncate(Site { value: Value::Update, layer }, &g, drop, format.update)
+    }
+
+    /// D' of the layer before.
+    fn back(&mut self, layer: usize, delta: &[i64], weights: &[i64], kept: &[Chosen]) -> Vec<i64> {
+        let Self { net, format, rounding, .. } = self;
+        let (k, n) = (net.inputs(layer), net.outputs(layer));
+        let back = multiply(delta, &transpose(&weights[..k * n], n), n, k);
+        let back = match net.maps(layer) {
+            None => back,
+            Some(maps) => maps.uncolumns(&back),
+        };
+        let site = Site { value: Value::Gradient, layer };
+        let back = rounding.truncate(site, &back, format.back_drop(net, layer), format.back);
+        let of = |place: usize| {
+            let passed = back.iter().zip(kept);
+            passed.map(|(d, chosen)| if chosen.place == place && chosen.value >= 0 { *d } else { 0 }).collect()
+        };
+        match net.windows(layer - 1) {
+            None => of(0),
+            Some(windows) => windows.join(&(0..windows.size()).map(of).collect::<Vec<_>>()),
         }
-        Forward { weights, xs, kept, delta }
+    }
+
+    /// v and w of a layer.
+    fn update(&mut self, layer: usize, gradient: &[i64], state: &mut State) {
+        let v = &mut state.momenta[layer];
+        let tripled: Vec<i64> = v.iter().map(|v| 3 * v).collect();
+        let site = Site { value: Value::Decay, layer };
+        let decay = self.rounding.truncate(site, &tripled, DECAY_DROP, self.format.held);
+        for ((w, v), (g, decay)) in state.masters[layer].iter_mut().zip(v).zip(gradient.iter().zip(&decay)) {
+            *v += g - decay;
+            *w -= *v;
+        }
     }
 }
 
 /// T, with the ranges that it leaves watched.
-struct Rounding<'a, C> {
+struct Truncations<'a, C> {
     coins: &'a mut C,
     watch: &'a mut Watch,
 }
 
-impl<C: Coins> Rounding<'_, C> {
+impl<C: Coins> Truncations<'_, C> {
     /// T of values of `width` bits, to be extended: two bits stay free.
     fn truncate(&mut self, site: Site, x: &[i64], dropped: u8, width: u8) -> Vec<i64> {
         self.watched(site, x, dropped, 1 << (width - dropped - 2))

@@ -26,7 +26,7 @@ use crate::policy::Identity;
 use crate::report::{SessionReport, StageReport};
 use doorway::Doorway;
 
-pub use session::{Held, SessionWatch, fault};
+pub use session::{SessionWatch, Stock, fault};
 
 /// How often the log counts what it does not tell of.
 const COUNTED: Duration = Duration::from_secs(60);
@@ -108,9 +108,9 @@ struct Holdings {
 }
 
 impl Holdings {
-    fn now(&self) -> Held {
+    fn now(&self) -> Stock {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        Held {
+        Stock {
             slots: read(&self.slots),
             slot_bytes: read(&self.slot_bytes),
             ots: read(&self.ots),
@@ -119,7 +119,7 @@ impl Holdings {
     }
 
     /// One session holds something else than before.
-    fn change(&self, before: Held, after: Held) {
+    fn change(&self, before: Stock, after: Stock) {
         // Wraps around below zero and back.
         let change =
             |count: &AtomicU64, before: u64, after: u64| count.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
@@ -208,7 +208,7 @@ impl Watch {
     }
 
     /// What all sessions hold now.
-    pub(crate) fn held(&self) -> Held {
+    pub(crate) fn held(&self) -> Stock {
         self.held.now()
     }
 

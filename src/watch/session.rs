@@ -12,7 +12,7 @@ use crate::report::{Measured, SessionReport, StageReport};
 
 /// Prepared slots and OTs, and their bytes in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Held {
+pub struct Stock {
     /// Slots that wait for their inputs.
     pub slots: u64,
     /// Bytes of these.
@@ -37,7 +37,7 @@ struct Inner {
 #[derive(Debug, Default)]
 struct State {
     report: SessionReport,
-    held: Held,
+    held: Stock,
     ended: bool,
 }
 
@@ -104,11 +104,11 @@ impl SessionWatch {
     }
 
     /// What the session holds from now on.
-    pub(crate) fn holds(&self, held: Held) {
+    pub(crate) fn holds(&self, held: Stock) {
         let before = std::mem::replace(&mut self.0.state().held, held);
         self.0.watch.held.change(before, held);
         if held != before {
-            let Held { slots, slot_bytes, ots, ot_bytes } = held;
+            let Stock { slots, slot_bytes, ots, ot_bytes } = held;
             tracing::debug!(session = self.0.subject.session, slots, slot_bytes, ots, ot_bytes, "holds");
         }
     }
@@ -143,7 +143,7 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         let held = std::mem::take(&mut self.state().held);
-        self.watch.held.change(held, Held::default());
+        self.watch.held.change(held, Stock::default());
         // Whoever waited for it has gone away.
         self.end(None);
     }

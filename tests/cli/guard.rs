@@ -1,6 +1,6 @@
 //! Who is shut out of the guarded mode, as the operator sees and changes it.
 
-use lowkey::store::{Offence, Part, Shut, Store};
+use lowkey::store::{Offence, Shut, SlotPart, Store};
 
 use super::*;
 
@@ -17,7 +17,7 @@ fn shut_out(names: &[(&str, Offence)]) -> TempDir {
 
 #[test]
 fn listed_and_pardoned() {
-    let bodies = Part::Bodies { node: "conv1".into(), term: 0 };
+    let bodies = SlotPart::Bodies { node: "conv1".into(), term: 0 };
     let folder = shut_out(&[("mallory", Offence::Differs(bodies)), ("alice", Offence::Unanswered)]);
     let at = ["--state", text(folder.path())];
     let list = || lowkey(&[&["guard", "list"], &at[..]].concat());

@@ -27,7 +27,8 @@ fn sums(plan: &CrossPlan) -> [Sum; 4] {
     let public = Public { masks: &masks, mask0: &mask0, keys: &keys };
     let evaluated = evaluate(plan, public, &b, &bodies, &mut rng).unwrap();
     let own = share(plan, &evaluated.hints, &secrets).unwrap();
-    let shares: Vec<u8> = own.iter().chain(evaluated.share.iter()).flat_map(|word| word.to_le_bytes()).collect();
+    let shares: Vec<u8> =
+        own.words().iter().chain(evaluated.share.words()).flat_map(|word| word.to_le_bytes()).collect();
     [message, bodies, evaluated.hints, shares].map(|bytes| Sum::of(&bytes))
 }
 

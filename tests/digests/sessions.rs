@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use super::{Row, Sum, common};
 
 /// A connection that sums up what is written to it.
-struct Summed {
+pub struct Summed {
     stream: DuplexStream,
     written: Arc<Mutex<Sum>>,
 }
@@ -49,24 +49,30 @@ impl AsyncWrite for Summed {
     }
 }
 
-/// What client and server send.
-fn session(model: &Arc<ServerModel>, inputs: &[Vec<i64>], schedule: Schedule, reveal: Reveal) -> [Sum; 2] {
+/// What client and server send while `talk` has their ends of a connection.
+pub fn sent<F: Future<Output = ()>>(talk: impl FnOnce(Box<Summed>, Box<Summed>) -> F) -> [Sum; 2] {
     let sums = [(); 2].map(|()| Arc::new(Mutex::new(Sum::default())));
     let [by_client, by_server] = sums.clone();
     common::block_on(async {
         let (here, there) = tokio::io::duplex(1 << 20);
-        let here = Summed { stream: here, written: by_client };
-        let there = Summed { stream: there, written: by_server };
+        let end = |stream, written| Box::new(Summed { stream, written });
+        talk(end(here, by_client), end(there, by_server)).await;
+    });
+    sums.map(|sum| sum.lock().unwrap().clone())
+}
+
+/// What client and server send.
+fn session(model: &Arc<ServerModel>, inputs: &[Vec<i64>], schedule: Schedule, reveal: Reveal) -> [Sum; 2] {
+    sent(async |here, there| {
         let options = server::Options::default();
-        let server = tokio::spawn(server::serve_seeded(Box::new(there), model.clone(), options, [3; 32]));
-        let mut client = Session::open_seeded(Box::new(here), Options::default(), [4; 32]).await.unwrap();
+        let server = tokio::spawn(server::serve_seeded(there, model.clone(), options, [3; 32]));
+        let mut client = Session::open_seeded(here, Options::default(), [4; 32]).await.unwrap();
         for input in inputs {
             client.answer(schedule, reveal, input).await.unwrap();
         }
         client.close().await.unwrap();
         server.await.unwrap().unwrap();
-    });
-    sums.map(|sum| sum.lock().unwrap().clone())
+    })
 }
 
 fn of_network(name: &str, network: &Network, rng: &mut ChaCha20Rng) -> Vec<Row> {
@@ -88,22 +94,17 @@ fn of_network(name: &str, network: &Network, rng: &mut ChaCha20Rng) -> Vec<Row> 
 fn guarded_session() -> Row {
     let network = zoo::find("digits").unwrap().network();
     let model = ServerModel::publish(&network, Link::Lan, &[7; 32].into(), &|_, _| {}).unwrap();
-    let sums = [(); 2].map(|()| Arc::new(Mutex::new(Sum::default())));
-    let [by_client, by_server] = sums.clone();
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(Some(folder.path().into())).unwrap();
-    let registry = Registry::open(store, guard::Limits::default()).unwrap();
-    common::block_on(async {
-        let (here, there) = tokio::io::duplex(1 << 20);
-        let here = Summed { stream: here, written: by_client };
-        let there = Summed { stream: there, written: by_server };
+    let registry = Registry::open(store, guard::IdentityLimits::default()).unwrap();
+    let sent = sent(async |here, there| {
         let client = Identity { name: Some("alice".into()), ..Identity::default() };
         let options = server::Options { visitor: Visitor::new(Arc::default(), client), ..server::Options::default() };
         let guarding = Guarding { registry, rate: AuditRate::default() };
-        let serving = server::serve_guarded_seeded(Box::new(there), model.clone(), options, guarding, [3; 32]);
+        let serving = server::serve_guarded_seeded(there, model.clone(), options, guarding, [3; 32]);
         let serving = tokio::spawn(serving);
         let options = Options { guard: Some(Debts::default()), ..Options::default() };
-        let mut client = Session::open_seeded(Box::new(here), options, [4; 32]).await.unwrap();
+        let mut client = Session::open_seeded(here, options, [4; 32]).await.unwrap();
         let input = vec![1; model.plan.input().elements()];
         for reveal in [Reveal::Logits, Reveal::Class] {
             client.answer(Schedule::Prepared, reveal, &input).await.unwrap();
@@ -111,7 +112,7 @@ fn guarded_session() -> Row {
         client.close().await.unwrap();
         serving.await.unwrap().unwrap();
     });
-    Row::new("session digits guarded", ["client", "server"], sums.map(|sum| sum.lock().unwrap().clone()))
+    Row::new("session digits guarded", ["client", "server"], sent)
 }
 
 /// The zoo's smallest; pools in both orders; operators at random.

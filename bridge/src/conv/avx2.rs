@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::geometry::Span;
-use super::plane::{self, Source};
+use super::plane::{self, CellSource};
 use super::scalar;
 use super::tile::{DENSE_ROWS, DenseWeights, Tile};
 use super::word::{Sum, Word};
@@ -134,9 +134,9 @@ pub(super) fn store<W: Word>(_: Avx2, sums: &[W::Sum], spans: &[Span], out: &mut
 }
 
 /// As [`plane::fill`].
-pub(super) fn fill_plane<W: Word>(_: Avx2, cells: &mut [u32], source: &Source<'_, W>) {
+pub(super) fn fill_plane<W: Word>(_: Avx2, cells: &mut [u32], source: &CellSource<'_, W>) {
     #[target_feature(enable = "avx2")]
-    fn inner<W: Word>(cells: &mut [u32], source: &Source<'_, W>) {
+    fn inner<W: Word>(cells: &mut [u32], source: &CellSource<'_, W>) {
         plane::fill(cells, source);
     }
     // SAFETY: the token proves that the processor has AVX2.

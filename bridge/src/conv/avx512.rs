@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::geometry::Span;
-use super::plane::{self, Source};
+use super::plane::{self, CellSource};
 use super::scalar;
 use super::tile::{BLOCK, DENSE_ROWS, DenseWeights, Tile};
 use super::word::{Sum, Word};
@@ -180,9 +180,9 @@ pub(super) fn fold<S: Sum>(_: Avx512, sums: &mut [S], values: &[i32], place: u32
 }
 
 /// As [`plane::fill`].
-pub(super) fn fill_plane<W: Word>(_: Avx512, cells: &mut [u32], source: &Source<'_, W>) {
+pub(super) fn fill_plane<W: Word>(_: Avx512, cells: &mut [u32], source: &CellSource<'_, W>) {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    fn inner<W: Word>(cells: &mut [u32], source: &Source<'_, W>) {
+    fn inner<W: Word>(cells: &mut [u32], source: &CellSource<'_, W>) {
         plane::fill(cells, source);
     }
     // SAFETY: the token proves that the processor has the features.

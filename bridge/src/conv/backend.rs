@@ -5,7 +5,7 @@
 //! instructions.
 
 use super::geometry::Span;
-use super::plane::{Source, fill};
+use super::plane::{CellSource, fill};
 use super::scalar;
 use super::tile::{DENSE_ROWS, DenseWeights, Tile};
 use super::word::{Sum, Word};
@@ -139,7 +139,7 @@ impl Backend {
     }
 
     /// Fills the cells of one plane, which are zero, from one limb of its channels.
-    pub(super) fn fill<W: Word>(self, cells: &mut [u32], source: &Source<'_, W>) {
+    pub(super) fn fill<W: Word>(self, cells: &mut [u32], source: &CellSource<'_, W>) {
         match self {
             Self::Scalar => fill(cells, source),
             #[cfg(target_arch = "x86_64")]

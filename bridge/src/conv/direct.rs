@@ -11,7 +11,7 @@ use super::pack::Digit;
 use super::tile::{BLOCK, TILE, Tile};
 use super::word::{Sum, Word};
 
-/// Cells of the image that one band may have, so that it stays in the second-level cache: 1 MiB.
+/// CellSource of the image that one band may have, so that it stays in the second-level cache: 1 MiB.
 const BAND_CELLS: usize = 1 << 18;
 
 /// The most output channels in a panel, for any backend.

@@ -173,7 +173,7 @@ impl Axis {
 
 /// What the two halves of a plane's cells are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Halves {
+pub(super) enum CellHalves {
     /// This channel and the next.
     Channels,
     /// This channel and the same one `dilation` rows further down.
@@ -185,7 +185,7 @@ pub(super) enum Halves {
 pub(super) struct Plane {
     /// Channel within the group.
     pub(super) channel: usize,
-    pub(super) halves: Halves,
+    pub(super) halves: CellHalves,
     /// Row and column modulo the stride.
     pub(super) residue: [usize; 2],
 }
@@ -201,13 +201,13 @@ pub(super) struct Term {
 #[derive(Clone, Debug)]
 pub(super) struct Layout {
     pub(super) axes: [Axis; 2],
-    /// Cells from one row of a plane to the next.
+    /// CellSource from one row of a plane to the next.
     pub(super) pitch: usize,
     /// Rows of a plane.
     pub(super) rows: usize,
-    /// Cells of a row that a tap may read before the next row begins.
+    /// CellSource of a row that a tap may read before the next row begins.
     pub(super) columns: usize,
-    /// Cells from one plane to the next.
+    /// CellSource from one plane to the next.
     pub(super) plane_len: usize,
     pub(super) planes: Vec<Plane>,
     pub(super) terms: Vec<Term>,
@@ -242,17 +242,17 @@ impl Layout {
         };
         let channels = shape.channels / shape.groups;
         for channel in (0..channels).step_by(2) {
-            layout.add(channel, if channel + 1 < channels { Halves::Channels } else { Halves::Rows });
+            layout.add(channel, if channel + 1 < channels { CellHalves::Channels } else { CellHalves::Rows });
         }
         layout
     }
 
     /// Lays out one channel or one pair of channels.
-    fn add(&mut self, channel: usize, halves: Halves) {
+    fn add(&mut self, channel: usize, halves: CellHalves) {
         let [down, right] = self.axes;
         let first = self.planes.len();
         let index = |c, i, j| (c * down.kernel + i) * right.kernel + j;
-        for i in (0..down.kernel).step_by(if halves == Halves::Rows { 2 } else { 1 }) {
+        for i in (0..down.kernel).step_by(if halves == CellHalves::Rows { 2 } else { 1 }) {
             for j in 0..right.kernel {
                 let ((a, y), (b, x)) = (down.split(i), right.split(j));
                 let plane = Plane { channel, halves, residue: [a, b] };
@@ -267,8 +267,8 @@ impl Layout {
                 self.terms.push(Term {
                     low: index(channel, i, j),
                     high: match halves {
-                        Halves::Channels => Some(index(channel + 1, i, j)),
-                        Halves::Rows => (i + 1 < down.kernel).then(|| index(channel, i + 1, j)),
+                        CellHalves::Channels => Some(index(channel + 1, i, j)),
+                        CellHalves::Rows => (i + 1 < down.kernel).then(|| index(channel, i + 1, j)),
                     },
                 });
             }
@@ -281,7 +281,7 @@ impl Layout {
         self.axes[0].size * self.axes[1].size
     }
 
-    /// Cells of one group.
+    /// CellSource of one group.
     pub(super) fn group_len(&self) -> usize {
         self.planes.len() * self.plane_len
     }

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::backend::Backend;
 use super::geometry::Layout;
-use super::plane::Source;
+use super::plane::CellSource;
 use super::tile::BLOCK;
 use super::word::Word;
 
@@ -28,7 +28,7 @@ impl Image {
         let fill = |(i, cells): (usize, &mut [u32])| {
             let (limb, plane) = (i / layout.planes.len(), layout.planes[i % layout.planes.len()]);
             let input = &input[plane.channel * layout.channel_len()..];
-            backend.fill(cells, &Source { layout, plane, limb, input });
+            backend.fill(cells, &CellSource { layout, plane, limb, input });
         };
         let (all, _) = self.cells.split_at_mut(W::LIMBS * self.group_len);
         if parallel {

@@ -1,11 +1,11 @@
 //! The cells of one plane, from the words of its channels.
 
-use super::geometry::{Halves, Layout, Plane};
+use super::geometry::{CellHalves, Layout, Plane};
 use super::tile::pair;
 use super::word::Word;
 
 /// Where the cells of a plane come from.
-pub(super) struct Source<'a, W> {
+pub(super) struct CellSource<'a, W> {
     pub(super) layout: &'a Layout,
     pub(super) plane: Plane,
     pub(super) limb: usize,
@@ -13,9 +13,9 @@ pub(super) struct Source<'a, W> {
     pub(super) input: &'a [W],
 }
 
-/// Fills the cells of one plane. Cells that are padding in both halves are not written.
+/// Fills the cells of one plane. CellSource that are padding in both halves are not written.
 #[inline(always)]
-pub(super) fn fill<W: Word>(cells: &mut [u32], source: &Source<'_, W>) {
+pub(super) fn fill<W: Word>(cells: &mut [u32], source: &CellSource<'_, W>) {
     match source.layout.axes[1].stride {
         1 => fill_strided::<W, 1>(cells, source),
         2 => fill_strided::<W, 2>(cells, source),
@@ -25,8 +25,8 @@ pub(super) fn fill<W: Word>(cells: &mut [u32], source: &Source<'_, W>) {
 
 /// The same for columns of stride S, or of any stride if S is 0.
 #[inline(always)]
-fn fill_strided<W: Word, const S: usize>(cells: &mut [u32], source: &Source<'_, W>) {
-    let Source { layout, plane, limb, input } = *source;
+fn fill_strided<W: Word, const S: usize>(cells: &mut [u32], source: &CellSource<'_, W>) {
+    let CellSource { layout, plane, limb, input } = *source;
     let [down, right] = layout.axes;
     let (columns, first) = right.inside(plane.residue[1], layout.columns);
     if columns.is_empty() {
@@ -34,13 +34,13 @@ fn fill_strided<W: Word, const S: usize>(cells: &mut [u32], source: &Source<'_, 
     }
     // The second half of a cell is a place further on: a channel or some rows.
     let (channel, more) = match plane.halves {
-        Halves::Channels => (layout.channel_len(), 0),
-        Halves::Rows => (0, down.dilation),
+        CellHalves::Channels => (layout.channel_len(), 0),
+        CellHalves::Rows => (0, down.dilation),
     };
     let (low_rows, low_first) = down.inside(plane.residue[0], layout.rows);
     let (high_rows, high_first) = down.inside(plane.residue[0] + more, layout.rows);
     let words = |start: usize, y: usize| &input[start + y * right.size + first..];
-    if S == 1 && plane.halves == Halves::Channels && down.stride == 1 && columns.len() == layout.pitch {
+    if S == 1 && plane.halves == CellHalves::Channels && down.stride == 1 && columns.len() == layout.pitch {
         // No padding beside the rows: all of them are one.
         let cells = &mut cells[low_rows.start * layout.pitch..low_rows.end * layout.pitch];
         return fill_both::<W, 1>(cells, words(0, low_first), words(channel, low_first), 1, limb);

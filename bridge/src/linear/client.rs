@@ -20,6 +20,7 @@ use super::layer::{BodyPlan, Kept, LayerPlan, Schedule, TermPlan, TilePlan};
 use crate::convert;
 use crate::error::BridgeError;
 use crate::parameters::LayerParameters;
+use crate::share::RingShare;
 
 /// The client's half of a layer, whatever its torus.
 pub trait ClientLinear: Send + Sync {
@@ -48,11 +49,11 @@ pub trait ClientLinear: Send + Sync {
         rng: &mut dyn CryptoRng,
     ) -> Result<Vec<u8>, BridgeError>;
 
-    /// The client's share of the layer's result, of ell + 1 bits each: row-major channels, height, width.
+    /// The client's share of the layer's result, above a guard bit: row-major channels, height, width.
     ///
     /// # Errors
     /// When `secrets` are those of another plan: our bug.
-    fn share(&self, secrets: &Secrets) -> Result<Zeroizing<Vec<u64>>, BridgeError>;
+    fn share(&self, secrets: &Secrets) -> Result<RingShare, BridgeError>;
 }
 
 /// The client's half for the torus word `W`.
@@ -309,7 +310,8 @@ impl<W: LinearWord> ClientLinear for ClientLayer<W> {
         self.encrypt(term, Schedule::Direct, secrets, &mut Shares(shares), &mut { rng })
     }
 
-    fn share(&self, secrets: &Secrets) -> Result<Zeroizing<Vec<u64>>, BridgeError> {
-        Ok(convert::client_share(&self.plan.parameters, &self.phases(secrets)?))
+    fn share(&self, secrets: &Secrets) -> Result<RingShare, BridgeError> {
+        let parameters = &self.plan.parameters;
+        Ok(RingShare::new(convert::client_share(parameters, &self.phases(secrets)?), parameters.ring()))
     }
 }

@@ -21,6 +21,7 @@ use crate::convert;
 use crate::error::BridgeError;
 use crate::narrow::Narrow;
 use crate::parameters::LayerParameters;
+use crate::share::RingShare;
 
 /// The server's share of a layer's result before the input is known. Made once, moved into the online half.
 pub struct OfflineShare(Narrow);
@@ -46,9 +47,9 @@ pub trait ServerLinear: Send + Sync {
     fn offline(&self, messages: &[Vec<u8>], keys: &ServerKeys, schedule: Schedule)
     -> Result<OfflineShare, BridgeError>;
 
-    /// The server's share of the result, of ell + 1 bits each, from one masked activation per term (words of a ring of at
+    /// The server's share of the result, above a guard bit, from one masked activation per term (words of a ring of at
     /// least ell bits). The network's own integer convolution, and nothing else.
-    fn online(&self, offline: OfflineShare, masked: &[&[u64]]) -> Vec<u64>;
+    fn online(&self, offline: OfflineShare, masked: &[&[u64]]) -> RingShare;
 }
 
 /// The server's half for the torus word `W`. [`publish_layer`](super::publish::publish_layer) makes it.
@@ -197,16 +198,14 @@ impl<W: LinearWord> ServerLinear for ServerLayer<W> {
         Ok(OfflineShare(Narrow::new(&share, self.plan.parameters.share_bits())))
     }
 
-    fn online(&self, offline: OfflineShare, masked: &[&[u64]]) -> Vec<u64> {
-        let mask = u64::MAX >> (64 - self.plan.parameters.share_bits());
-        let mut share = std::mem::take(&mut *offline.0.into_words());
+    fn online(&self, offline: OfflineShare, masked: &[&[u64]]) -> RingShare {
+        let mut share = offline.0.into_words();
         match &self.online {
             Online::U16(kernels) => convolve(kernels, masked, &mut share, |x| x as u16),
             Online::U32(kernels) => convolve(kernels, masked, &mut share, |x| x as u32),
             Online::U64(kernels) => convolve(kernels, masked, &mut share, |x| x),
         }
-        share.iter_mut().for_each(|v| *v &= mask);
-        share
+        RingShare::new(share, self.plan.parameters.ring())
     }
 }
 

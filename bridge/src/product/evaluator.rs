@@ -19,19 +19,20 @@ use zeroize::{Zeroize, Zeroizing};
 use super::budget;
 use super::choice::Clear;
 use super::keys::PeerKeys;
-use super::merge::{Halves, turn_down};
+use super::merge::{CiphertextHalves, turn_down};
 use super::packing::Sizes;
 use super::plan::CrossPlan;
 use crate::convert;
 use crate::error::BridgeError;
 use crate::linear::keys::RerandomiserMasks;
+use crate::share::RingShare;
 
 /// The evaluator's half of a product.
 pub struct Evaluated {
     /// For the owner: [`CrossPlan::hints_len`] bytes.
     pub hints: Vec<u8>,
-    /// v of every element of A B: p x r words of ell + 1 bits, row-major.
-    pub share: Zeroizing<Vec<u64>>,
+    /// v of every element of A B: p x r words above a guard bit, row-major.
+    pub share: RingShare,
 }
 
 impl std::fmt::Debug for Evaluated {
@@ -67,7 +68,8 @@ pub fn evaluate<R: CryptoRng>(
     rng: &mut R,
 ) -> Result<Evaluated, BridgeError> {
     let (hints, phases) = phases(plan, public, b, bodies, rng)?;
-    Ok(Evaluated { hints, share: Zeroizing::new(convert::server_share(plan.parameters(), &phases)) })
+    let share = RingShare::new(convert::server_share(plan.parameters(), &phases), plan.parameters().ring());
+    Ok(Evaluated { hints, share })
 }
 
 /// The hints, and sum_j w_j body_j + b*_0 u at every output.
@@ -199,7 +201,7 @@ impl Product<'_> {
             let terms = budget::terms(parameters.set, norms, drawn, parameters.rounding, merge);
             noise::margin_bits(parameters.set, parameters.ell, &terms, Cross::NONE) >= 0.0
         };
-        let finish = |[mut mask, mut body]: Halves| {
+        let finish = |[mut mask, mut body]: CiphertextHalves| {
             let evaluated = Zeroizing::new(vec![std::mem::take(&mut *mask)]);
             let published = publish(&evaluated, mask0, rng, parameters.rounding.hint, fits)?;
             let (hint, rerandomiser) = &published[0];
@@ -211,7 +213,7 @@ impl Product<'_> {
     }
 
     /// Both halves of the answer with the columns of one hint, for all blocks of rows.
-    fn answers(&self, l: usize) -> Result<Vec<Halves>, BridgeError> {
+    fn answers(&self, l: usize) -> Result<Vec<CiphertextHalves>, BridgeError> {
         let (plan, merge) = (self.plan, self.plan.choice().merge);
         if merge == 0 {
             return self.sums(l);
@@ -227,9 +229,9 @@ impl Product<'_> {
     }
 
     /// sum_j w_j a_j and sum_j w_j body_j of one block of columns, for all blocks of rows.
-    fn sums(&self, l: usize) -> Result<Vec<Halves>, BridgeError> {
+    fn sums(&self, l: usize) -> Result<Vec<CiphertextHalves>, BridgeError> {
         let zero = || [(); 2].map(|()| Zeroizing::new(vec![0; self.ring.degree()]));
-        let mut sums: Vec<Halves> = (0..self.plan.packing().blocks().rows).map(|_| zero()).collect();
+        let mut sums: Vec<CiphertextHalves> = (0..self.plan.packing().blocks().rows).map(|_| zero()).collect();
         match &self.factors {
             Factors::Transformed { masks, bodies } => self.transformed(l, masks, bodies, &mut sums)?,
             Factors::Tapped(factors) => self.tapped(l, factors, &mut sums),
@@ -238,7 +240,7 @@ impl Product<'_> {
     }
 
     /// [`sums`](Self::sums) by few coefficients.
-    fn tapped(&self, l: usize, factors: &[[Tapped<u64>; 2]], sums: &mut [Halves]) {
+    fn tapped(&self, l: usize, factors: &[[Tapped<u64>; 2]], sums: &mut [CiphertextHalves]) {
         let mut clear = Zeroizing::new(vec![0; taps(self.plan)]);
         for digit in 0..self.plan.digits().count {
             for j in 0..self.plan.packing().blocks().inner {
@@ -257,7 +259,7 @@ impl Product<'_> {
         l: usize,
         masks: &[Mask<u64>],
         bodies: &[NttPoly<u64>],
-        sums: &mut [Halves],
+        sums: &mut [CiphertextHalves],
     ) -> Result<(), BridgeError> {
         let Sizes { rows, inner, .. } = self.plan.packing().blocks();
         let limbs = Limbs::of(self.plan, self.ring.max_norm1());

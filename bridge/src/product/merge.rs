@@ -146,14 +146,19 @@ pub(super) fn receive(plans: &[MergeKeyPlan], epoch: &EpochSeed, message: &[u8])
 
 /// Both halves of a ciphertext, N words each. Until it is re-randomised, the first one is a known linear map of B: with the
 /// public masks it gives B, so every copy is wiped.
-pub(super) type Halves = [Zeroizing<Vec<u64>>; 2];
+pub(super) type CiphertextHalves = [Zeroizing<Vec<u64>>; 2];
 
 impl MergeKeys {
     /// Up to 2^steps ciphertexts with results at X^(i n), as one with 2^steps times those of ciphertext c at i n + c.
     ///
     /// # Errors
     /// When there are no keys for `steps` steps of this set: our bug.
-    pub(super) fn merge(&self, set: &ParameterSet, steps: u32, all: Vec<Halves>) -> Result<Halves, BridgeError> {
+    pub(super) fn merge(
+        &self,
+        set: &ParameterSet,
+        steps: u32,
+        all: Vec<CiphertextHalves>,
+    ) -> Result<CiphertextHalves, BridgeError> {
         let switches = self.0.get(&set.id).and_then(|switches| switches.get(..steps as usize));
         let switches = switches.ok_or(BridgeError::MissingKeys { set: set.name })?;
         let all = all.into_iter().map(Some).collect();
@@ -162,7 +167,7 @@ impl MergeKeys {
 }
 
 /// The ciphertexts of one residue class modulo 2^step, in order. `None` is zero.
-fn merge(switches: &[Switch<u64>], step: u32, mut all: Vec<Option<Halves>>) -> Option<Halves> {
+fn merge(switches: &[Switch<u64>], step: u32, mut all: Vec<Option<CiphertextHalves>>) -> Option<CiphertextHalves> {
     let Some(switch) = switches.get(step as usize) else {
         return all.pop().flatten();
     };
@@ -173,7 +178,7 @@ fn merge(switches: &[Switch<u64>], step: u32, mut all: Vec<Option<Halves>>) -> O
         None => (even.clone(), even),
         Some(mut odd) => {
             odd.iter_mut().for_each(|half| turn_up(half, 1 << step));
-            let with = |operation: fn(u64, u64) -> u64| -> Halves {
+            let with = |operation: fn(u64, u64) -> u64| -> CiphertextHalves {
                 std::array::from_fn(|half| {
                     let words = even[half].iter().zip(odd[half].iter());
                     Zeroizing::new(words.map(|(e, o)| operation(*e, *o)).collect())

@@ -14,6 +14,7 @@ use super::plan::CrossPlan;
 use crate::convert;
 use crate::error::BridgeError;
 use crate::linear::keys::Secrets;
+use crate::share::RingShare;
 
 /// Encrypts `a`, p x k words modulo 2^ell, row-major: [`CrossPlan::bodies_len`] bytes for the evaluator. `masks` are
 /// [`CrossPlan::masks`].
@@ -60,12 +61,13 @@ pub fn encrypt<R: CryptoRng>(
     Ok(message)
 }
 
-/// c of every element of A B from the evaluator's hints: p x r words of ell + 1 bits, row-major.
+/// c of every element of A B from the evaluator's hints: p x r words above a guard bit, row-major.
 ///
 /// # Errors
 /// When `hints` do not have the length of the plan; when `secrets` are those of another plan: our bug.
-pub fn share(plan: &CrossPlan, hints: &[u8], secrets: &Secrets) -> Result<Zeroizing<Vec<u64>>, BridgeError> {
-    Ok(convert::client_share(plan.parameters(), &phases(plan, hints, secrets)?))
+pub fn share(plan: &CrossPlan, hints: &[u8], secrets: &Secrets) -> Result<RingShare, BridgeError> {
+    let words = convert::client_share(plan.parameters(), &phases(plan, hints, secrets)?);
+    Ok(RingShare::new(words, plan.parameters().ring()))
 }
 
 /// -hint s at every output.

@@ -20,6 +20,7 @@ use super::shares::{centre, join, local_product, transpose};
 use super::whole::{Party, ProductPlan, Side};
 use crate::error::BridgeError;
 use crate::linear::keys::Secrets;
+use crate::share::{Ring, RingShare};
 
 impl ProductPlan {
     /// Encrypts what `party` owns of its shares `left` and `right` (row-major, modulo 2^ell). The message has
@@ -41,7 +42,7 @@ impl ProductPlan {
     ) -> Result<(Vec<u8>, Begun), BridgeError> {
         let local = match (self.known, party) {
             // Its share of the left operand is zero.
-            (true, Party::Server) => Zeroizing::new(vec![0; self.sizes.outputs()]),
+            (true, Party::Server) => RingShare::zeros(self.sizes.outputs(), Ring::plain(self.ell)),
             _ => local_product(self.sizes, self.ell, left, right),
         };
         let (own, clear) = match self.encrypted {
@@ -60,7 +61,7 @@ impl ProductPlan {
 pub struct Begun {
     plan: Arc<ProductPlan>,
     party: Party,
-    local: Zeroizing<Vec<u64>>,
+    local: RingShare,
     clear: Zeroizing<Vec<u64>>,
 }
 
@@ -68,19 +69,18 @@ pub struct Begun {
 pub struct Answered {
     plan: Arc<ProductPlan>,
     party: Party,
-    local: Zeroizing<Vec<u64>>,
+    local: RingShare,
     /// v of the term that it evaluated.
-    evaluated: Option<Zeroizing<Vec<u64>>>,
+    evaluated: Option<RingShare>,
 }
 
-/// One party's part of a product, term by term, p x r words row-major.
+/// One party's shares of a product, term by term, p x r words row-major.
+#[derive(Debug)]
 pub struct Terms {
-    /// ell.
-    pub ell: u32,
-    /// Modulo 2^ell.
-    pub local: Zeroizing<Vec<u64>>,
-    /// c and v of the cross terms, modulo 2^(ell + 1): the one whose operand the client encrypts comes first.
-    pub crosses: Vec<Zeroizing<Vec<u64>>>,
+    /// The product of the own shares, modulo 2^ell; where the client knows the left matrix, zero at the server.
+    pub local: RingShare,
+    /// Of each cross term z, c + v = 2 z + r with 0 <= r < 2: the one whose operand the client encrypts comes first.
+    pub crosses: Vec<RingShare>,
 }
 
 impl Begun {
@@ -128,7 +128,7 @@ impl Answered {
             Party::Client => [owned, evaluated],
             Party::Server => [evaluated, owned],
         };
-        Ok(Terms { ell: plan.ell, local, crosses: crosses.into_iter().flatten().collect() })
+        Ok(Terms { local, crosses: crosses.into_iter().flatten().collect() })
     }
 
     /// The own share of 2 z + rho modulo 2^(ell + 1), rho being the guard bits less their mean: ready for a truncation that
@@ -136,18 +136,12 @@ impl Answered {
     ///
     /// # Errors
     /// As [`owner::share`].
-    pub fn finish<R: CryptoRng>(
-        self,
-        hints: &[u8],
-        secrets: &Secrets,
-        rng: &mut R,
-    ) -> Result<Zeroizing<Vec<u64>>, BridgeError> {
+    pub fn finish<R: CryptoRng>(self, hints: &[u8], secrets: &Secrets, rng: &mut R) -> Result<RingShare, BridgeError> {
         let party = self.party;
-        let terms = self.terms(hints, secrets)?;
-        let crosses: Vec<&[u64]> = terms.crosses.iter().map(|cross| &cross[..]).collect();
-        let mut joined = join(terms.ell, &terms.local, &crosses);
+        let Terms { local, crosses } = self.terms(hints, secrets)?;
+        let mut joined = join(local, &crosses);
         if party == Party::Server {
-            centre(terms.ell, &mut joined, crosses.len(), rng);
+            centre(&mut joined, crosses.len(), rng);
         }
         Ok(joined)
     }
@@ -169,4 +163,4 @@ macro_rules! redacted {
         }
     )*};
 }
-redacted!(Begun, Answered, Terms);
+redacted!(Begun, Answered);

@@ -14,6 +14,7 @@ use super::merge::MAX_STEPS;
 use super::*;
 use crate::error::BridgeError;
 use crate::parameters::LayerParameters;
+use crate::share::RingShare;
 
 fn sizes(rows: usize, inner: usize, columns: usize) -> Sizes {
     Sizes { rows, inner, columns }
@@ -38,8 +39,8 @@ fn matrix_product(sizes: Sizes, a: &[u64], b: &[u64]) -> Vec<u64> {
 struct Run {
     bodies: Vec<u8>,
     hints: Vec<u8>,
-    c: Vec<u64>,
-    v: Vec<u64>,
+    c: RingShare,
+    v: RingShare,
     /// Of the phases, before the floors.
     errors: Vec<i64>,
 }
@@ -61,8 +62,8 @@ fn run(plan: &CrossPlan, a: &[u64], b: &[u64], rng: &mut ChaCha20Rng) -> Run {
     };
     Run {
         errors: ours.iter().zip(theirs.iter()).zip(&exact).map(error).collect(),
-        c: share(plan, &hints, &secrets).unwrap().to_vec(),
-        v: crate::convert::server_share(plan.parameters(), &theirs),
+        c: share(plan, &hints, &secrets).unwrap(),
+        v: RingShare::new(crate::convert::server_share(plan.parameters(), &theirs), plan.parameters().ring()),
         bodies,
         hints,
     }
@@ -72,7 +73,7 @@ fn run(plan: &CrossPlan, a: &[u64], b: &[u64], rng: &mut ChaCha20Rng) -> Run {
 fn remainders(plan: &CrossPlan, run: &Run, a: &[u64], b: &[u64]) -> Vec<u64> {
     let mask = u64::MAX >> (63 - plan.parameters().ell);
     let exact = matrix_product(plan.sizes(), a, b);
-    let shares = run.c.iter().zip(&run.v);
+    let shares = run.c.words().iter().zip(run.v.words());
     shares.zip(exact).map(|((c, v), z)| c.wrapping_add(*v).wrapping_sub(z << 1) & mask).collect()
 }
 
@@ -314,8 +315,8 @@ fn the_owners_share_is_uniform() {
     for shares in [&run.c, &run.v] {
         for shift in [0, ell + 1 - 5] {
             let mut bins = [0f64; 32];
-            shares.iter().for_each(|share| bins[(share >> shift & 31) as usize] += 1.0);
-            let expected = shares.len() as f64 / 32.0;
+            shares.words().iter().for_each(|share| bins[(share >> shift & 31) as usize] += 1.0);
+            let expected = shares.words().len() as f64 / 32.0;
             let chi: f64 = bins.iter().map(|bin| (bin - expected).powi(2) / expected).sum();
             assert!((chi - 31.0).abs() < 5.0 * 62f64.sqrt(), "{chi}: {bins:?}");
         }
@@ -380,7 +381,7 @@ fn whole(plan: ProductPlan, left: [&[u64]; 2], right: [&[u64]; 2], rng: &mut Cha
     let mut shares = answered
         .into_iter()
         .enumerate()
-        .map(|(at, (_, state))| state.finish(&hints[1 - at], &own[at].0, rng).unwrap().to_vec());
+        .map(|(at, (_, state))| state.finish(&hints[1 - at], &own[at].0, rng).unwrap().words().to_vec());
     [shares.next().unwrap(), shares.next().unwrap()]
 }
 
@@ -439,9 +440,9 @@ fn a_guard_bit_comes_off_with_the_product_of_the_lowest_bits() {
     let plan = CrossPlan::cheapest(7, sizes, ell, Clear::Share).unwrap();
     let (a, b) = (uniform(sizes.encrypted(), ell, &mut rng), uniform(sizes.clear(), ell, &mut rng));
     let run = check(&plan, &a, &b, &mut rng);
-    let ((c, c0), (v, v0)) = (split_guard(&run.c), split_guard(&run.v));
+    let ((c, c0), (v, v0)) = (split_guard(run.c), split_guard(run.v));
     for (at, z) in matrix_product(sizes, &a, &b).into_iter().enumerate() {
-        let sum = c[at] + v[at] + c0[at] * v0[at];
+        let sum = c.words()[at] + v.words()[at] + c0[at] * v0[at];
         assert_eq!(sum & ((1 << ell) - 1), z & ((1 << ell) - 1));
     }
 }
@@ -479,7 +480,7 @@ fn bytes_of_the_peer_of_a_wrong_length_are_its_fault() {
         Err(error) => assert!(error.is_peer_fault(), "{error}"),
     }
     let noise: Vec<u8> = (0..hints.len()).map(|_| rng.random()).collect();
-    assert!(share(&plan, &noise, &secrets).is_ok_and(|share| share.len() == sizes.outputs()));
+    assert!(share(&plan, &noise, &secrets).is_ok_and(|share| share.words().len() == sizes.outputs()));
     // Our own mistakes are not the peer's.
     let again = encrypt(&plan, &masks, &a, &mut secrets, &mut rng).unwrap_err();
     assert!(matches!(again, BridgeError::He(HeError::MaskReused(_))) && !again.is_peer_fault());
@@ -555,7 +556,7 @@ fn the_bytes_are_pinned() {
         let mut rng = ChaCha20Rng::seed_from_u64(51);
         let (a, b) = (uniform(sizes.encrypted(), ell, &mut rng), uniform(sizes.clear(), ell, &mut rng));
         let run = check(&plan.unwrap(), &a, &b, &mut rng);
-        let shares = [&run.c[..], &run.v].concat().iter().flat_map(|word| word.to_le_bytes()).collect();
+        let shares = [run.c.words(), run.v.words()].concat().iter().flat_map(|word| word.to_le_bytes()).collect();
         [run.bodies, run.hints, shares].map(|bytes: Vec<u8>| (bytes.len(), digest(&bytes)))
     });
     assert_eq!(digests, PINNED);

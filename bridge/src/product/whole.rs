@@ -1,11 +1,10 @@
 //! What both parties know of a whole product: which operand is encrypted, its cross terms, and what travels, to the byte.
 
-use zeroize::Zeroizing;
-
 use super::choice::Clear;
 use super::packing::Sizes;
 use super::plan::{CrossPlan, PlanError};
 use super::shares::transpose;
+use crate::share::RingShare;
 
 /// The two parties. Their roles are the same but where one of them knows an operand; the server centres the guard bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,10 +149,10 @@ impl ProductPlan {
     }
 
     /// A result of the cross plan as p x r.
-    pub(super) fn back(&self, share: Zeroizing<Vec<u64>>) -> Zeroizing<Vec<u64>> {
+    pub(super) fn back(&self, share: RingShare) -> RingShare {
         match self.encrypted {
             Side::Left => share,
-            Side::Right => transpose(self.sizes.columns, &share),
+            Side::Right => RingShare::new(transpose(self.sizes.columns, share.words()), share.ring()),
         }
     }
 }

@@ -102,6 +102,7 @@ impl Layer {
         let keys = keys::receive(&self.sets, b0).unwrap();
         let offline = self.server.offline(messages, &keys, schedule).unwrap();
         let v = self.server.online(offline, &vec![masked; messages.len()]);
-        Shares { c: self.client.share(secrets).unwrap().to_vec(), v }
+        let [c, v] = [self.client.share(secrets).unwrap(), v].map(|share| share.words().to_vec());
+        Shares { c, v }
     }
 }

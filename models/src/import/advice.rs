@@ -4,9 +4,9 @@
 
 /// Take results that may differ: [`Options::approximate`](super::Options::approximate). At the end of a hint that says how.
 pub const APPROXIMATE: &str = "(approximate)";
-/// Round as XNNPACK: [`Rounding::Single`](super::tflite::Rounding::Single).
+/// Round as XNNPACK: [`Kernels::Single`](super::tflite::Kernels::Single).
 pub const AS_XNNPACK: &str = "round as XNNPACK does";
-/// Round as the reference kernels: [`Rounding::Double`](super::tflite::Rounding::Double).
+/// Round as the reference kernels: [`Kernels::Double`](super::tflite::Kernels::Double).
 pub const AS_REFERENCE: &str = "round as the reference kernels do";
 /// Give no [`Preprocessing`](super::Preprocessing).
 pub const PIXELS_AS_THEY_ARE: &str = "give no preprocessing of pixels";

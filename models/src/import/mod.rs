@@ -54,7 +54,7 @@ pub struct Options {
     /// When multipliers go into the weights.
     pub fold: Fold,
     /// Whose rounding a TFLite network has.
-    pub tflite: tflite::Rounding,
+    pub tflite: tflite::Kernels,
     /// Accept what is not equal to the runtime bit for bit, each case with a note in the report: floating-point sums whose
     /// result depends on the order of summation, and outputs of different units.
     pub approximate: bool,

@@ -212,21 +212,7 @@ impl Fitting<'_> {
             bias: vec![0.0; channels],
         };
         let mut whole = self.evaluated(&whole, |pair| &pair.whole);
-        // What is left of the mean error goes into the bias.
-        let (wanted, found) = (means(&real, |z| z), means(&whole, |z| z));
-        let bias: Vec<i64> = (0..channels)
-            .map(|channel| {
-                let mean = wanted[channel] / steps[channel] - found[channel];
-                match &fit {
-                    None => mean.round_ties_even() as i64,
-                    Some(fit) => {
-                        let shift = of_channel(&fit.shifts, channel);
-                        let half = if shift == 0 { 0.5 } else { f64::from(shift - 1).exp2() };
-                        (mean + half).floor() as i64 + (fit.zero_point << shift)
-                    }
-                }
-            })
-            .collect();
+        let bias = biases(&real, &whole, &steps, fit.as_ref());
         for tensor in &mut whole {
             for (mut plane, &bias) in tensor.outer_iter_mut().zip(&bias) {
                 plane += bias as f32;
@@ -422,6 +408,23 @@ fn column_norms(terms: &[RealTerm], tensor: usize, channels: usize) -> Vec<f64> 
         }
     }
     norms
+}
+
+/// Biases of channels: what is left of the mean error, which a clip's shift rounds.
+fn biases(real: &[Array3<f32>], whole: &[Array3<f32>], steps: &[f64], fit: Option<&Fit>) -> Vec<i64> {
+    let (wanted, found) = (means(real, |z| z), means(whole, |z| z));
+    let bias = |channel: usize| {
+        let mean = wanted[channel] / steps[channel] - found[channel];
+        match fit {
+            None => mean.round_ties_even() as i64,
+            Some(fit) => {
+                let shift = of_channel(&fit.shifts, channel);
+                let half = if shift == 0 { 0.5 } else { f64::from(shift - 1).exp2() };
+                (mean + half).floor() as i64 + (fit.zero_point << shift)
+            }
+        }
+    };
+    (0..steps.len()).map(bias).collect()
 }
 
 /// Mean square of what is off over the mean square, for integers worth a step each.

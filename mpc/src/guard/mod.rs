@@ -49,7 +49,7 @@ pub use gadgets::Carry;
 pub use kept::Triples;
 pub use known::{apply, correct, of_server};
 pub use opened::{DIGEST_BYTES, Guard};
-pub use prepare::{Prepared, offline_all};
+pub use prepare::{PreparedCircuit, offline_all};
 pub use prove::{CHALLENGE_BYTES, PROOF_BYTES};
 pub use run::{Outputs, online};
 pub use triples::{Workspace, make_of};

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// One party's circuit whose offline stage is over. Either it runs ([`online`](super::online)) or it is [audited](Self::audit).
-pub struct Prepared {
+pub struct PreparedCircuit {
     pub(super) circuit: Arc<Circuit>,
     pub(super) session: SessionId,
     pub(super) lanes: usize,
@@ -55,7 +55,7 @@ pub async fn offline_all<R: CryptoRng>(
     (pool, triples): (&mut Correlations, &mut Triples),
     (early, before): (Vec<Vec<Planes>>, impl FnMut(&mut Channel, Option<usize>)),
     rng: &mut R,
-) -> Result<Vec<Prepared>> {
+) -> Result<Vec<PreparedCircuit>> {
     guard.check(Some(pool.session()))?;
     let (need, have) = (ots_at_once(circuits).client_receives, pool.available().client_receives);
     if have < need {
@@ -74,7 +74,7 @@ pub(super) async fn offline<R: CryptoRng>(
     (mut cots, mut triples): (Cots, Triples),
     early: Vec<Planes>,
     rng: &mut R,
-) -> Result<Prepared> {
+) -> Result<PreparedCircuit> {
     guard.check(Some(cots.session()))?;
     let own = (|need| cots.split_front(need), &mut triples);
     let all = all_from(&[(circuit.clone(), lanes)], ch, guard, own, (vec![early], |_, _| ()), rng).await?;
@@ -89,7 +89,7 @@ pub(super) async fn all_from<R: CryptoRng>(
     (mut take, triples): (impl FnMut(OtCount) -> Result<Cots>, &mut Triples),
     (early, mut before): (Vec<Vec<Planes>>, impl FnMut(&mut Channel, Option<usize>)),
     rng: &mut R,
-) -> Result<Vec<Prepared>> {
+) -> Result<Vec<PreparedCircuit>> {
     let mut own = triples.take(super::triples(circuits))?;
     own.check(guard)?;
     let mut all = Vec::with_capacity(circuits.len());
@@ -158,9 +158,9 @@ impl Unproved {
     }
 
     /// Behind the proof.
-    fn finish(self, guard: &Guard) -> Prepared {
+    fn finish(self, guard: &Guard) -> PreparedCircuit {
         let Self { circuit, lanes, early, late, triples } = self;
-        Prepared { circuit, session: guard.session(), lanes, values: early.keep(), late, triples }
+        PreparedCircuit { circuit, session: guard.session(), lanes, values: early.keep(), late, triples }
     }
 }
 
@@ -181,7 +181,7 @@ async fn prove<R: CryptoRng>(
     early::prove(&early, ch, guard, &mask, rng).await
 }
 
-impl Prepared {
+impl PreparedCircuit {
     /// Lanes.
     #[must_use]
     pub fn lanes(&self) -> usize {
@@ -213,7 +213,7 @@ impl Prepared {
     /// showed of the slot; the next comparison says whether they are. At the client `early` is not read.
     ///
     /// For a session: call it at both ends for all circuits of a slot, in one order, with a [`Guard::apart`], and compare once. It moves the
-    /// circuit, so a slot that was opened can't run; claims are of the tags that the layers would have read, [`Prepared::early`]. Where a client
+    /// circuit, so a slot that was opened can't run; claims are of the tags that the layers would have read, [`PreparedCircuit::early`]. Where a client
     /// must let go of a slot before it opens it, `audit` there comes first and the digest is what is left of the slot. The triples come back,
     /// which nobody has used and no claim is about: they may feed another circuit of the session.
     ///
@@ -268,8 +268,8 @@ impl Prepared {
     }
 }
 
-impl fmt::Debug for Prepared {
+impl fmt::Debug for PreparedCircuit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Prepared({} lanes, ..)", self.lanes)
+        write!(f, "PreparedCircuit({} lanes, ..)", self.lanes)
     }
 }

@@ -15,7 +15,7 @@ use super::kept::{Triple, Triples};
 use super::known::{apply, correct, of_server};
 use super::opened::{DIGEST_BYTES, Guard};
 use super::packed;
-use super::prepare::Prepared;
+use super::prepare::PreparedCircuit;
 use super::tag::{Tag, Word};
 use crate::error::Result;
 use crate::party::Party;
@@ -47,7 +47,7 @@ pub struct Outputs {
 /// # Panics
 /// If inputs do not fit the circuit.
 pub async fn online(
-    mut prepared: Prepared,
+    mut prepared: PreparedCircuit,
     ch: &mut Channel,
     guard: &mut Guard,
     late: Vec<Planes>,
@@ -95,7 +95,7 @@ pub async fn online(
     prepared.open_outputs(ch, guard).await
 }
 
-impl Prepared {
+impl PreparedCircuit {
     /// Late inputs of both parties.
     async fn late(&mut self, ch: &mut Channel, guard: &Guard, values: Vec<Planes>) -> Result<()> {
         let circuit = self.circuit.clone();

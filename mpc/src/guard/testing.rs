@@ -3,7 +3,7 @@
 use super::packed;
 use super::prepare::offline;
 use super::tag::{Tag, Word, mac};
-use super::{Bits, Circuit, Guard, Outputs, Prepared, Triples, online};
+use super::{Bits, Circuit, Guard, Outputs, PreparedCircuit, Triples, online};
 use crate::correlation::ot::{Cots, OtCount, ideal};
 use crate::error::Result;
 use crate::party::{Party, Stage};
@@ -82,7 +82,7 @@ pub(crate) struct Pair {
     pub circuit: Arc<Circuit>,
     pub channels: [Channel; 2],
     pub guards: [Guard; 2],
-    pub prepared: [Prepared; 2],
+    pub prepared: [PreparedCircuit; 2],
 }
 
 /// The offline stage of both parties, whose triples are spoiled before.

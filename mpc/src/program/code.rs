@@ -43,7 +43,7 @@ impl Program {
     }
 
     /// Inputs of both parties. A party gives its own, in this order: those of an offline time at
-    /// [`super::Prepared::offline`], the others at [`super::Ready::online`].
+    /// [`super::PreparedProgram::offline`], the others at [`super::ReadyProgram::online`].
     #[must_use]
     pub fn inputs(&self) -> &[Port] {
         &self.inputs

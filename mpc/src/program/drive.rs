@@ -1,6 +1,6 @@
 //! Runs the stages of a program over a channel.
 
-use super::exec::{Prepared, Ready, Step};
+use super::exec::{PreparedProgram, ReadyProgram, Turn};
 use crate::error::Result;
 use crate::primitive::bits::Planes;
 use crate::transport::channel::{Channel, FrameKind};
@@ -9,13 +9,13 @@ use crate::transport::channel::{Channel, FrameKind};
 ///
 /// # Errors
 /// Those of the channel, and [`crate::error::Error::Protocol`] for a frame that is malformed.
-pub async fn offline(prepared: Prepared, channel: &mut Channel, inputs: Vec<Planes>) -> Result<Ready> {
+pub async fn offline(prepared: PreparedProgram, channel: &mut Channel, inputs: Vec<Planes>) -> Result<ReadyProgram> {
     let mut run = prepared.offline(inputs);
     loop {
-        match run.step() {
-            Step::Send(payload) => channel.send(FrameKind::Data, payload).await?,
-            Step::Receive(len) => run.receive(&channel.recv(FrameKind::Data, len).await?)?,
-            Step::Done => return Ok(run.finish()),
+        match run.turn() {
+            Turn::Send(payload) => channel.send(FrameKind::Data, payload).await?,
+            Turn::Receive(len) => run.receive(&channel.recv(FrameKind::Data, len).await?)?,
+            Turn::Done => return Ok(run.finish()),
         }
     }
 }
@@ -24,13 +24,13 @@ pub async fn offline(prepared: Prepared, channel: &mut Channel, inputs: Vec<Plan
 ///
 /// # Errors
 /// As [`offline`].
-pub async fn online(ready: Ready, channel: &mut Channel, inputs: Vec<Planes>) -> Result<Vec<Planes>> {
+pub async fn online(ready: ReadyProgram, channel: &mut Channel, inputs: Vec<Planes>) -> Result<Vec<Planes>> {
     let mut run = ready.online(inputs);
     loop {
-        match run.step() {
-            Step::Send(payload) => channel.send(FrameKind::Data, payload).await?,
-            Step::Receive(len) => run.receive(&channel.recv(FrameKind::Data, len).await?)?,
-            Step::Done => return Ok(run.finish()),
+        match run.turn() {
+            Turn::Send(payload) => channel.send(FrameKind::Data, payload).await?,
+            Turn::Receive(len) => run.receive(&channel.recv(FrameKind::Data, len).await?)?,
+            Turn::Done => return Ok(run.finish()),
         }
     }
 }

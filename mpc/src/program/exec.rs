@@ -1,15 +1,16 @@
 //! Running a program: prepared, offline, ready, online, each moved into the next, so that nothing runs twice.
 //!
 //! ```text
-//! Program --prepare(OTs)--> Prepared --offline(inputs)--> OfflineRun --finish--> Ready --online(inputs)--> OnlineRun --finish--> outputs
+//! Program --prepare(OTs)--> PreparedProgram --offline(inputs)--> OfflineRun --finish--> ReadyProgram
+//!         --online(inputs)--> OnlineRun --finish--> outputs
 //! ```
 //!
-//! A run is a pure state machine: [`Step::Send`] and [`Step::Receive`] say what to do with the channel. In the direct
+//! A run is a pure state machine: [`Turn::Send`] and [`Turn::Receive`] say what to do with the channel. In the direct
 //! schedule the offline run simply comes right before the online one.
 
 use super::code::{Code, Program};
 use super::machine::{Blocks, Chunk, Chunks, FrameBuffer, Memory, Place, run};
-use super::pads::{self, Part};
+use super::pads::{self, Portion};
 use crate::correlation::ot::{Correlations, Cots, OtCount};
 use crate::error::{Error, Result};
 use crate::party::{Party, Stage};
@@ -23,7 +24,7 @@ const AT_ONCE: usize = 1 << 18;
 
 /// What a run needs next.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum Turn {
     /// Send this payload.
     Send(Vec<u8>),
     /// Receive a payload of this many bytes and hand it to `receive`.
@@ -34,11 +35,11 @@ pub enum Step {
 
 /// A program with its OTs spent, before the party's inputs are known.
 #[derive(Debug)]
-pub struct Prepared(State);
+pub struct PreparedProgram(State);
 
 /// A program whose offline stage is over.
 #[derive(Debug)]
-pub struct Ready(State);
+pub struct ReadyProgram(State);
 
 /// The offline stage of a program, under way.
 #[derive(Debug)]
@@ -76,7 +77,7 @@ impl Program {
     ///
     /// # Panics
     /// If there are more.
-    pub fn prepare(self: &Arc<Self>, lanes: usize, cots: Cots) -> Result<Prepared> {
+    pub fn prepare(self: &Arc<Self>, lanes: usize, cots: Cots) -> Result<PreparedProgram> {
         let (need, have) = (self.ots() * lanes, cots.count());
         for received_by in [Party::Client, Party::Server] {
             let (need, have) = (need.where_receives(received_by), have.where_receives(received_by));
@@ -86,9 +87,9 @@ impl Program {
         }
         assert_eq!(need, have, "a program takes exactly the OTs that it spends");
         let mut state = State::new(self, cots.party(), lanes);
-        let part = Part::whole(self.ots(), lanes);
+        let part = Portion::whole(self.ots(), lanes);
         state.keep_pads(|code, registers, place| pads::fill(code, &part, &cots, registers, place));
-        Ok(Prepared(state))
+        Ok(PreparedProgram(state))
     }
 
     /// As [`prepare`](Self::prepare), with the next OTs of `ots`. Where these are many, keys become pads a part at a time: in memory they
@@ -96,7 +97,7 @@ impl Program {
     ///
     /// # Errors
     /// Those of [`Correlations::take`].
-    pub fn prepare_from(self: &Arc<Self>, lanes: usize, ots: &mut Correlations) -> Result<Prepared> {
+    pub fn prepare_from(self: &Arc<Self>, lanes: usize, ots: &mut Correlations) -> Result<PreparedProgram> {
         self.prepare_in_parts(lanes, ots, AT_ONCE)
     }
 
@@ -105,7 +106,7 @@ impl Program {
         lanes: usize,
         ots: &mut Correlations,
         most: usize,
-    ) -> Result<Prepared> {
+    ) -> Result<PreparedProgram> {
         let need = self.ots() * lanes;
         if need.total() <= most {
             return self.prepare(lanes, ots.take(need)?);
@@ -114,7 +115,7 @@ impl Program {
         let mut state = State::new(self, own.party(), lanes);
         let (code, blocks) = (self.code(own.party()), state.blocks);
         let mut pads = Chunks::zero(code.pads * blocks.chunks);
-        for part in Part::cut(self.ots(), lanes, most) {
+        for part in Portion::cut(self.ots(), lanes, most) {
             let cots = own.next(part.ots());
             let fill = |place, pads: &mut [Chunk]| pads::fill(code, &part, &cots, pads, place);
             blocks.for_each(&mut pads.0, code.pads, fill);
@@ -123,7 +124,7 @@ impl Program {
             let own = &pads.0[code.pads * place.first..][..code.pads * place.size];
             registers[..own.len()].copy_from_slice(own);
         });
-        Ok(Prepared(state))
+        Ok(PreparedProgram(state))
     }
 
     /// The most OTs that [`prepare_from`](Self::prepare_from) has in memory at a time.
@@ -133,7 +134,7 @@ impl Program {
         if need.total() <= AT_ONCE {
             return need;
         }
-        Part::cut(self.ots(), lanes, AT_ONCE).iter().map(Part::ots).fold(OtCount::ZERO, OtCount::larger)
+        Portion::cut(self.ots(), lanes, AT_ONCE).iter().map(Portion::ots).fold(OtCount::ZERO, OtCount::larger)
     }
 
     /// Bytes of memory that [`prepare_from`](Self::prepare_from) works with besides.
@@ -155,7 +156,7 @@ impl Program {
     }
 }
 
-impl Prepared {
+impl PreparedProgram {
     /// Starts the offline stage with this party's inputs of offline times, in the order of [`Program::inputs`].
     ///
     /// # Panics
@@ -169,11 +170,11 @@ impl Prepared {
 impl OfflineRun {
     /// Runs until a frame is due.
     #[must_use]
-    pub fn step(&mut self) -> Step {
-        self.0.step()
+    pub fn turn(&mut self) -> Turn {
+        self.0.turn()
     }
 
-    /// Takes in the frame that [`Step::Receive`] asked for.
+    /// Takes in the frame that [`Turn::Receive`] asked for.
     ///
     /// # Errors
     /// [`Error::Protocol`] if its length is wrong or a bit beyond the last lane is set.
@@ -187,14 +188,14 @@ impl OfflineRun {
     /// Ends the stage.
     ///
     /// # Panics
-    /// Unless the last step was [`Step::Done`].
+    /// Unless the last turn was [`Turn::Done`].
     #[must_use]
-    pub fn finish(self) -> Ready {
-        Ready(self.0.finish().0)
+    pub fn finish(self) -> ReadyProgram {
+        ReadyProgram(self.0.finish().0)
     }
 }
 
-impl Ready {
+impl ReadyProgram {
     /// Bytes of memory that it holds: those of [`Program::held_bytes`].
     #[must_use]
     pub fn held_bytes(&self) -> usize {
@@ -214,11 +215,11 @@ impl Ready {
 impl OnlineRun {
     /// Runs until a frame is due.
     #[must_use]
-    pub fn step(&mut self) -> Step {
-        self.0.step()
+    pub fn turn(&mut self) -> Turn {
+        self.0.turn()
     }
 
-    /// Takes in the frame that [`Step::Receive`] asked for.
+    /// Takes in the frame that [`Turn::Receive`] asked for.
     ///
     /// # Errors
     /// [`Error::Protocol`] if its length is wrong or a bit beyond the last lane is set.
@@ -232,7 +233,7 @@ impl OnlineRun {
     /// This party's outputs, in the order of [`Program::outputs`].
     ///
     /// # Panics
-    /// Unless the last step was [`Step::Done`].
+    /// Unless the last turn was [`Turn::Done`].
     #[must_use]
     pub fn finish(self) -> Vec<Planes> {
         self.0.finish().1
@@ -322,10 +323,10 @@ impl Run {
         Some(segment.receive.filter(|_| self.received.is_none()))
     }
 
-    fn step(&mut self) -> Step {
+    fn turn(&mut self) -> Turn {
         while let Some(due) = self.due() {
             if let Some(frame) = due {
-                return Step::Receive(self.frame_bytes(frame));
+                return Turn::Receive(self.frame_bytes(frame));
             }
             let none = FrameBuffer::zero(0, self.state.blocks);
             let received = self.received.take().unwrap_or(none);
@@ -333,10 +334,10 @@ impl Run {
             let sent = self.state.segment(&mut self.registers, &received, inputs, outputs);
             let code = self.state.program.code(self.state.party);
             if code.segments[self.state.next - 1].send.is_some() {
-                return Step::Send(sent.encode(self.state.blocks.lanes));
+                return Turn::Send(sent.encode(self.state.blocks.lanes));
             }
         }
-        Step::Done
+        Turn::Done
     }
 
     fn frame_bytes(&self, frame: usize) -> usize {
@@ -356,7 +357,7 @@ impl Run {
     }
 
     fn finish(self) -> (State, Vec<Planes>) {
-        assert!(self.due().is_none(), "a run is finished after its last step");
+        assert!(self.due().is_none(), "a run is finished after its last turn");
         (self.state, self.outputs)
     }
 }
@@ -395,7 +396,7 @@ mod tests {
         [pools.0.unwrap(), pools.1.unwrap()]
     }
 
-    fn words(prepared: &Prepared) -> Vec<[u64; 8]> {
+    fn words(prepared: &PreparedProgram) -> Vec<[u64; 8]> {
         prepared.0.cells.0.iter().map(|chunk| chunk.0).collect()
     }
 
@@ -427,13 +428,13 @@ mod tests {
         let ots = OtCount { client_receives: 3, server_receives: 5 };
         for lanes in [1, 511, 512, 513, 3000] {
             for most in [1, 512, 1500, 4000, 100_000] {
-                let parts = Part::cut(ots, lanes, most);
-                assert_eq!(parts.iter().map(Part::ots).sum::<OtCount>(), ots * lanes);
+                let parts = Portion::cut(ots, lanes, most);
+                assert_eq!(parts.iter().map(Portion::ots).sum::<OtCount>(), ots * lanes);
                 assert!(parts.iter().all(|part| part.ots().total() <= most.max(512)), "{lanes} {most}");
                 for receiver in [0, 1] {
-                    let of_wire = |part: &Part, wire: usize| part.lanes.clone().map(move |lane| wire * lanes + lane);
+                    let of_wire = |part: &Portion, wire: usize| part.lanes.clone().map(move |lane| wire * lanes + lane);
                     let of_part =
-                        |part: &Part| part.wires[receiver].clone().flat_map(|wire| of_wire(part, wire)).collect();
+                        |part: &Portion| part.wires[receiver].clone().flat_map(|wire| of_wire(part, wire)).collect();
                     let indices: Vec<usize> = parts.iter().flat_map(|part| -> Vec<usize> { of_part(part) }).collect();
                     assert!(indices.into_iter().eq(0..[3, 5][receiver] * lanes), "{lanes} lanes, {most} at a time");
                 }

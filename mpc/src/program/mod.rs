@@ -11,7 +11,7 @@
 //! | | `interact.rs`, `gates.rs` | messages, OLE, polynomial OT, chosen OT; the gates' normal forms |
 //! | cost | `cost.rs` | [`Tally`] per lane, [`Cost`] for a number of lanes |
 //! | compile | `compile.rs`, `code.rs` | [`Program`]: for each party segments of code between frames |
-//! | run | `exec.rs`, `drive.rs` | [`Prepared`], [`Ready`], and the drivers [`offline`] and [`online`] |
+//! | run | `exec.rs`, `drive.rs` | [`PreparedProgram`], [`ReadyProgram`], and the drivers [`offline`] and [`online`] |
 //! | | `machine.rs`, `pads.rs` | the machine that runs a segment; pads from the keys of random OTs |
 //!
 //! All messages of a party with one time travel in one frame: plane after plane, each ceil(lanes / 8) bytes, lane `l`
@@ -39,7 +39,7 @@ pub use builder::{Bit, Builder, Half, Port, Share, Word};
 pub use code::Program;
 pub use cost::{Cost, FrameCost, Tally};
 pub use drive::{offline, online};
-pub use exec::{OfflineRun, OnlineRun, Prepared, Ready, Step};
+pub use exec::{OfflineRun, OnlineRun, PreparedProgram, ReadyProgram, Turn};
 pub use gates::{Gate, MAX_BITS, Polynomial};
 pub(crate) use graph::Label;
 pub use graph::Plane;

@@ -44,14 +44,14 @@ impl Spot {
 /// Some of a program's OTs: in each direction the same lanes of consecutive wires. Of all OTs, wire `w` has those from `w` times the number of
 /// lanes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Part {
+pub(super) struct Portion {
     /// Wires on which the client receives, and on which the server does.
     pub wires: [Range<usize>; 2],
     /// From a multiple of [`CHUNK_LANES`] to another, or to the end.
     pub lanes: Range<usize>,
 }
 
-impl Part {
+impl Portion {
     /// All OTs.
     pub fn whole(ots: OtCount, lanes: usize) -> Self {
         Self { wires: PARTIES.map(|receiver| 0..ots.where_receives(receiver)), lanes: 0..lanes }
@@ -93,7 +93,7 @@ impl Part {
 const PARTIES: [Party; 2] = [Party::Client, Party::Server];
 
 /// Fills the pad registers of a block as far as they come from `part`, whose OTs `cots` are.
-pub(super) fn fill(code: &Code, part: &Part, cots: &Cots, registers: &mut [Chunk], place: Place) {
+pub(super) fn fill(code: &Code, part: &Portion, cots: &Cots, registers: &mut [Chunk], place: Place) {
     let mut space = Workspace { inner: vec![Block::ZERO; CHUNK_LANES], out: vec![Block::ZERO; CHUNK_LANES] };
     for wire in &code.wires {
         let receiver = if wire.receives { cots.party() } else { cots.party().other() };

@@ -1,6 +1,6 @@
 //! Both parties of a program in one thread, over ideal OTs: what the tests of all protocols share.
 
-use super::{OfflineRun, OnlineRun, Program, Step};
+use super::{OfflineRun, OnlineRun, Program, Turn};
 use crate::correlation::ot::ideal;
 use crate::error::Result;
 use crate::party::{Party, Stage};
@@ -26,15 +26,15 @@ pub(crate) struct Outcome {
 }
 
 trait Machine {
-    fn step(&mut self) -> Step;
+    fn turn(&mut self) -> Turn;
     fn receive(&mut self, frame: &[u8]) -> Result<()>;
 }
 
 macro_rules! machine {
     ($($run:ty),*) => {$(
         impl Machine for $run {
-            fn step(&mut self) -> Step {
-                self.step()
+            fn turn(&mut self) -> Turn {
+                self.turn()
             }
             fn receive(&mut self, frame: &[u8]) -> Result<()> {
                 self.receive(frame)
@@ -52,13 +52,13 @@ fn converse(client: &mut impl Machine, server: &mut impl Machine, stage: Stage, 
         for sender in [Party::Client, Party::Server] {
             let machine: &mut dyn Machine = if sender == Party::Client { client } else { server };
             let (mine, theirs) = (usize::from(sender == Party::Server), usize::from(sender == Party::Client));
-            match machine.step() {
-                Step::Done => continue,
-                Step::Send(payload) => {
+            match machine.turn() {
+                Turn::Done => continue,
+                Turn::Send(payload) => {
                     queues[theirs].push_back(payload.clone());
                     frames.push(Sent { stage, sender, payload });
                 }
-                Step::Receive(len) => {
+                Turn::Receive(len) => {
                     let Some(frame): Option<Vec<u8>> = queues[mine].pop_front() else { continue };
                     assert_eq!(frame.len(), len);
                     machine.receive(&frame).unwrap();
@@ -68,7 +68,7 @@ fn converse(client: &mut impl Machine, server: &mut impl Machine, stage: Stage, 
         }
         if idle {
             assert!(queues.iter().all(std::collections::VecDeque::is_empty), "a frame was not received");
-            assert!(client.step() == Step::Done && server.step() == Step::Done, "both parties wait");
+            assert!(client.turn() == Turn::Done && server.turn() == Turn::Done, "both parties wait");
             return;
         }
     }

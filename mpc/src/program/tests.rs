@@ -311,13 +311,13 @@ fn ready_logits(lanes: usize) -> (OnlineRun, OnlineRun, Vec<u8>) {
     let [c, v] = share(&vec![17; lanes], 10, &mut rng);
     let mut client = program.prepare(lanes, client).unwrap().offline(vec![c]);
     let mut server = program.prepare(lanes, server).unwrap().offline(vec![]);
-    let Step::Send(corrections) = client.step() else { panic!("the client corrects") };
-    assert_eq!(server.step(), Step::Receive(corrections.len()));
+    let Turn::Send(corrections) = client.turn() else { panic!("the client corrects") };
+    assert_eq!(server.turn(), Turn::Receive(corrections.len()));
     server.receive(&corrections).unwrap();
-    assert_eq!((client.step(), server.step()), (Step::Done, Step::Done));
+    assert_eq!((client.turn(), server.turn()), (Turn::Done, Turn::Done));
     let client = client.finish().online(vec![]);
     let mut server = server.finish().online(vec![v]);
-    let Step::Send(messages) = server.step() else { panic!("the server answers") };
+    let Turn::Send(messages) = server.turn() else { panic!("the server answers") };
     (client, server, messages)
 }
 
@@ -325,7 +325,7 @@ fn ready_logits(lanes: usize) -> (OnlineRun, OnlineRun, Vec<u8>) {
 fn malformed_frames_are_refused() {
     for lanes in ODD_LANES {
         let (mut client, _, good) = ready_logits(lanes);
-        assert_eq!(client.step(), Step::Receive(good.len()));
+        assert_eq!(client.turn(), Turn::Receive(good.len()));
         for bad in [&good[..good.len() - 1], &[], &[good.as_slice(), &[0]].concat()] {
             assert!(client.receive(bad).unwrap_err().is_peer_fault());
         }
@@ -338,7 +338,7 @@ fn malformed_frames_are_refused() {
         }
         // The right frame still gets through.
         client.receive(&good).unwrap();
-        assert_eq!(client.step(), Step::Done);
+        assert_eq!(client.turn(), Turn::Done);
         assert_eq!(client.finish()[0].to_lanes::<u64>(), vec![8; lanes]);
     }
 }

@@ -20,7 +20,7 @@ use crate::gadget::select::multiply_bit;
 use crate::gadget::widen::drop_guard;
 use crate::party::Party;
 use crate::primitive::bits::Planes;
-use crate::program::{Bit, Builder, Cost, Prepared, Program, Ready, Share, Time, Word, offline, online};
+use crate::program::{Bit, Builder, Cost, PreparedProgram, Program, ReadyProgram, Share, Time, Word, offline, online};
 use crate::spec::{LayoutError, MAX_ELL, Part, check_parts, check_size};
 use crate::transport::channel::Channel;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ pub struct ArgmaxPrepared {
     party: Party,
     ell: usize,
     classes: usize,
-    stages: Vec<Prepared>,
+    stages: Vec<PreparedProgram>,
 }
 
 /// One party's argmax whose offline stage is over.
@@ -52,7 +52,7 @@ pub struct ArgmaxReady {
     party: Party,
     ell: usize,
     classes: usize,
-    stages: Vec<Ready>,
+    stages: Vec<ReadyProgram>,
 }
 
 /// The ideal version.
@@ -139,7 +139,7 @@ impl ArgmaxReady {
     /// Bytes of memory that it holds: those of [`Argmax::held_bytes`].
     #[must_use]
     pub fn held_bytes(&self) -> usize {
-        self.stages.iter().map(Ready::held_bytes).sum()
+        self.stages.iter().map(ReadyProgram::held_bytes).sum()
     }
 
     /// The online stage: the server gives v, ell + 1 bits, a lane for every class; the client nothing. The client gets the

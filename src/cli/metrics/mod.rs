@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use lowkey::readiness::{Readiness, State};
 use lowkey::report::{StageReport, peak_memory};
-use lowkey::watch::{Event, Held, Watcher, fault};
+use lowkey::watch::{Event, Stock, Watcher, fault};
 use lowkey::{Attendance, Error, Result, Reveal, Server};
 use metrics::{counter, gauge, histogram};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
@@ -118,7 +118,7 @@ fn describe() {
 /// What is so now.
 fn measure(attendance: Attendance, ready: bool, limit: Option<u64>) {
     let Attendance { at_the_door, in_line, sessions, reserved, held, .. } = attendance;
-    let Held { slots, slot_bytes, ots, ot_bytes } = held;
+    let Stock { slots, slot_bytes, ots, ot_bytes } = held;
     let set = |name: &'static str, value: u64| gauge!(name).set(value as f64);
     set("lowkey_ready", ready.into());
     set("lowkey_sessions", sessions as u64);

@@ -6,8 +6,8 @@ use lowkey::optimise::{Optimised, Search};
 use lowkey::planner::Widths;
 use lowkey::report::human_bytes;
 use lowkey::{Link, Model, Result};
-use lowkey_models::Op;
 use lowkey_models::choose::distortion::Table as Distortions;
+use lowkey_models::{Architecture, Op};
 use serde::Serialize;
 
 use super::super::table::{Table, number, text as words};
@@ -72,6 +72,38 @@ pub struct Record {
     accuracy: Option<Accuracy>,
 }
 
+impl Layer {
+    /// Of a node of the networks and plans before and after, without its distortion.
+    fn of(index: usize, [old, new]: [&Architecture; 2], plans: &[plan::Record; 2]) -> Layer {
+        let node = &new.nodes[index];
+        let of = |record: &plan::Record| {
+            let layer = record.layers.iter().find(|layer| layer.name == node.name);
+            layer.map_or((0, 0), |layer| (layer.offline_bytes + layer.online_bytes, layer.ring_bits))
+        };
+        let [(bytes_before, ring_before), (bytes, ring)] = plans.each_ref().map(of);
+        let ringed = new.ring(index).is_some();
+        let bits = match (&old.nodes[index].op, &node.op) {
+            (Op::Requantise { bits: before, .. }, Op::Requantise { bits, .. }) if before != bits => {
+                Some((*before, *bits))
+            }
+            _ => None,
+        };
+        let coin = Some(new.coin(index)).filter(|&coin| coin > 0);
+        Layer {
+            name: node.name.clone(),
+            ring_bits: ringed.then_some(ring),
+            ring_bits_before: ringed.then_some(ring_before),
+            bits: bits.map(|(_, after)| after),
+            bits_before: bits.map(|(before, _)| before),
+            coin_bits: coin,
+            shift_bits: coin.and_then(|_| new.tossable(index).ok()),
+            distortion: 0.0,
+            bytes,
+            bytes_before,
+        }
+    }
+}
+
 impl Record {
     /// Of a network before, and of what was found for it.
     #[expect(clippy::too_many_arguments, reason = "a report of everything that was asked and found")]
@@ -94,35 +126,13 @@ impl Record {
             // The sum of no numbers is -0.
             own.filter_map(|(at, (_, &option))| table.distortion(at, option)).fold(0.0, |sum, own| sum + own)
         };
-        let [old, new] = [before, after].map(Model::architecture);
-        let mut layers = Vec::new();
-        for (index, node) in new.nodes.iter().enumerate() {
-            let of = |record: &'_ plan::Record| {
-                let layer = record.layers.iter().find(|layer| layer.name == node.name);
-                layer.map_or((0, 0), |layer| (layer.offline_bytes + layer.online_bytes, layer.ring_bits))
-            };
-            let [(bytes_before, ring_before), (bytes, ring)] = [of(&plans[0]), of(&plans[1])];
-            let ringed = new.ring(index).is_some();
-            let bits = match (&old.nodes[index].op, &node.op) {
-                (Op::Requantise { bits: before, .. }, Op::Requantise { bits, .. }) if before != bits => {
-                    Some((*before, *bits))
-                }
-                _ => None,
-            };
-            let coin = Some(new.coin(index)).filter(|&coin| coin > 0);
-            layers.push(Layer {
-                name: node.name.clone(),
-                ring_bits: ringed.then_some(ring),
-                ring_bits_before: ringed.then_some(ring_before),
-                bits: bits.map(|(_, after)| after),
-                bits_before: bits.map(|(before, _)| before),
-                coin_bits: coin,
-                shift_bits: coin.and_then(|_| new.tossable(index).ok()),
-                distortion: distortion(&node.name),
-                bytes,
-                bytes_before,
-            });
-        }
+        let architectures = [before, after].map(Model::architecture);
+        let layer = |index| {
+            let mut layer = Layer::of(index, architectures, &plans);
+            layer.distortion = distortion(&layer.name);
+            layer
+        };
+        let layers = (0..architectures[1].nodes.len()).map(layer).collect();
         Ok(Record {
             model: after.name().to_owned(),
             link: link.to_string(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use lowkey_mpc::channel::Channel;
 use lowkey_mpc::erasing::Erasing;
 use lowkey_mpc::error::Error as ProtocolError;
-use lowkey_mpc::guard::Prepared;
+use lowkey_mpc::guard::PreparedCircuit;
 use lowkey_mpc::ot::Correlations;
 use lowkey_mpc::ot::base::SessionId;
 use lowkey_mpc::runtime::Instant;
@@ -27,7 +27,7 @@ pub(crate) struct GuardedSlot {
     pub(crate) session: SessionId,
     pub(crate) number: u64,
     reveal: Reveal,
-    circuits: Vec<Prepared>,
+    circuits: Vec<PreparedCircuit>,
 }
 
 impl std::fmt::Debug for GuardedSlot {

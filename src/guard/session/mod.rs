@@ -32,7 +32,7 @@ use std::sync::Arc;
 use lowkey_mpc::bits::Planes;
 use lowkey_mpc::channel::Channel;
 use lowkey_mpc::erasing::OnceRng;
-use lowkey_mpc::guard::{Batch, Guard, Prepared, Triples, Workspace, make_of, offline_all, online};
+use lowkey_mpc::guard::{Batch, Guard, PreparedCircuit, Triples, Workspace, make_of, offline_all, online};
 use lowkey_mpc::ot::{Correlations, OtCount};
 
 use super::circuits::{Circuits, Kept, Layer};
@@ -109,7 +109,7 @@ impl Own {
         reveal: Reveal,
         half: Option<&ClientHalf>,
         rng: &mut OnceRng,
-    ) -> Result<Vec<Prepared>> {
+    ) -> Result<Vec<PreparedCircuit>> {
         let Self { circuits, guard, triples } = self;
         let layers: Vec<&Layer> = circuits.all(reveal).collect();
         let early = half.map_or_else(Vec::new, |half| layers.iter().map(|layer| layer.early(plan, half)).collect());
@@ -126,7 +126,7 @@ async fn run(
     channel: &mut Channel,
     guard: &mut Guard,
     plan: &Plan,
-    (layer, prepared): (&Layer, Prepared),
+    (layer, prepared): (&Layer, PreparedCircuit),
     mut late: Vec<Planes>,
     halves: Option<&mut Halves>,
     kept: &mut Kept,

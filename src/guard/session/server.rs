@@ -6,7 +6,7 @@ use std::sync::Arc;
 use lowkey_mpc::channel::Channel;
 use lowkey_mpc::erasing::{Erasing, OnceRng};
 use lowkey_mpc::error::Error as ProtocolError;
-use lowkey_mpc::guard::Prepared;
+use lowkey_mpc::guard::PreparedCircuit;
 use lowkey_mpc::ot::Correlations;
 use lowkey_mpc::party::{Party, Stage};
 
@@ -27,7 +27,7 @@ use crate::report::{Measurement, SessionReport, StageReport};
 use crate::session::{Action, MAX_SLOTS};
 use crate::slot::OfflineShares;
 use crate::visit::{Options, finish, in_time, next_action, set_up};
-use crate::watch::Held;
+use crate::watch::Stock;
 
 /// How a server guards itself.
 #[derive(Clone, Debug)]
@@ -122,18 +122,18 @@ struct GuardedSlot {
     reveal: Reveal,
     /// v_off of every linear node with encrypted terms.
     shares: OfflineShares,
-    circuits: Vec<Prepared>,
+    circuits: Vec<PreparedCircuit>,
 }
 
 impl GuardedSlot {
     /// Bytes of memory that it holds.
     fn held_bytes(&self) -> usize {
-        self.shares.held_bytes() + self.circuits.iter().map(Prepared::held_bytes).sum::<usize>()
+        self.shares.held_bytes() + self.circuits.iter().map(PreparedCircuit::held_bytes).sum::<usize>()
     }
 }
 
 /// A slot that was not opened, its number, what it holds, and what it took.
-struct Ready {
+struct ReadySlot {
     number: u64,
     slot: Usable<GuardedSlot>,
     bytes: usize,
@@ -149,7 +149,7 @@ struct Session<'a> {
     rate: AuditRate,
     own: Own,
     ot: Correlations,
-    slots: VecDeque<Ready>,
+    slots: VecDeque<ReadySlot>,
     next_slot: u64,
     randomness: Erasing,
     report: SessionReport,
@@ -174,8 +174,8 @@ impl Session<'_> {
         }
     }
 
-    fn held(&self) -> Held {
-        Held {
+    fn held(&self) -> Stock {
+        Stock {
             slots: self.slots.len() as u64,
             slot_bytes: self.slots.iter().map(|ready| ready.bytes as u64).sum(),
             ots: self.ot.available().total() as u64,
@@ -219,7 +219,7 @@ impl Session<'_> {
         let measured = cost::charged(measurement.finish(channel), Party::Server, self.guarded.circuits.triples(reveal));
         self.report.offline.add(&measured.stage);
         self.options.watch.prepared(number, &measured);
-        self.slots.push_back(Ready { number, slot, bytes, offline: measured.stage });
+        self.slots.push_back(ReadySlot { number, slot, bytes, offline: measured.stage });
         Ok(())
     }
 
@@ -262,7 +262,7 @@ impl Session<'_> {
     async fn run(&mut self, channel: &mut Channel, measurement: Measurement, slot: u64) -> Result<()> {
         let found = self.slots.iter().position(|ready| ready.number == slot);
         let found = found.and_then(|index| self.slots.remove(index));
-        let Ready { slot, offline, .. } = found.ok_or(Error::Slot { slot })?;
+        let ReadySlot { slot, offline, .. } = found.ok_or(Error::Slot { slot })?;
         let slot = slot.begin(self.presence).await?;
         let reveal = slot.reveal;
         let stage = answer(channel, self.model, &mut self.own, slot);

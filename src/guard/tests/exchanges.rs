@@ -52,7 +52,7 @@ fn connection() -> [Channel; 2] {
 
 #[tokio::test]
 async fn slots_over_a_connection() {
-    let (_folder, store, registry) = registry(Limits::default());
+    let (_folder, store, registry) = registry(IdentityLimits::default());
     let presence = registry.enter(&client("alice")).unwrap();
     let (mut channels, mut rngs) = (connection(), [20, 21].map(rng));
     let (debts, mut used) = (Debts::default(), Vec::new());
@@ -78,7 +78,7 @@ async fn slots_over_a_connection() {
 /// The line is lost when the slot is to be opened, and again when it was; what a client owes it owes for this slot alone.
 #[tokio::test]
 async fn an_answer_on_another_connection() {
-    let (_folder, _store, registry) = registry(Limits::default());
+    let (_folder, _store, registry) = registry(IdentityLimits::default());
     let presence = registry.enter(&client("alice")).unwrap();
     let (mut channels, mut rngs) = (connection(), [22, 23].map(rng));
     let mut number = 0;
@@ -145,7 +145,7 @@ async fn an_answer_on_another_connection() {
 /// takes it.
 #[tokio::test]
 async fn a_dropped_future_keeps_the_debt() {
-    let (_folder, _store, registry) = registry(Limits::default());
+    let (_folder, _store, registry) = registry(IdentityLimits::default());
     let presence = registry.enter(&client("alice")).unwrap();
     let (mut channels, mut rngs, debts) = (connection(), [26, 27].map(rng), Debts::default());
     let (waiting, undecided) = converse(&mut channels, &presence, 0, &mut rngs).await;
@@ -229,7 +229,7 @@ fn commitment() -> Commitment {
 /// A line that changes bytes, and a client that stops before the coin: the session ends, and nobody is shut out.
 #[tokio::test]
 async fn what_is_no_offence() {
-    let (_folder, store, registry) = registry(Limits::default());
+    let (_folder, store, registry) = registry(IdentityLimits::default());
     let presence = registry.enter(&client("alice")).unwrap();
     let (mut channels, mut rngs) = (connection(), [24, 25].map(rng));
     let (_, undecided) = converse(&mut channels, &presence, 0, &mut rngs).await;

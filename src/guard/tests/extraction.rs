@@ -15,7 +15,7 @@ use super::*;
 use crate::answer::Output;
 use crate::offline;
 use crate::online;
-use crate::plan::{Reveal, Source, TensorId};
+use crate::plan::{Operand, Reveal, TensorId};
 
 /// Bits of a weight of the last layer.
 const BITS: u32 = 4;
@@ -80,7 +80,7 @@ impl Session {
 /// The last layer as the attack sees it from the plan alone: its node, the tensor that it reads, and the bits of its answers.
 fn last_layer() -> (usize, TensorId, u32) {
     let plan = &MODEL.plan;
-    let Source::Accumulator(node) = plan.answer.source else { panic!("a network that ends in a layer") };
+    let Operand::Accumulator(node) = plan.answer.operand else { panic!("a network that ends in a layer") };
     let linear = plan.linear.iter().position(|linear| linear.node == node).unwrap();
     let uploads: Vec<_> = plan.uploads.iter().filter(|upload| upload.linear == linear).collect();
     assert_eq!(uploads.len(), 1);
@@ -132,7 +132,7 @@ async fn the_last_layer_is_read_from_the_semi_honest_mode() {
 /// The same slots in an audit: each is found out, and its client has no second one.
 #[tokio::test]
 async fn an_audit_ends_it() {
-    let (_folder, _store, registry) = registry(Limits::default());
+    let (_folder, _store, registry) = registry(IdentityLimits::default());
     let presence = registry.enter(&client("mallory")).unwrap();
     let (_, tensor, _) = last_layer();
     let mut sent = send(Deviation::None, 0, &mut rng(30));
@@ -140,6 +140,6 @@ async fn an_audit_ends_it() {
     shifted.pads[tensor].change(|words| words[0] ^= 1);
     sent.announced = values(&shifted.pads, &shifted.shares);
     let outcome = sent.audit(&presence).await.answer(given(sent.answer())).await;
-    assert!(matches!(outcome, Err(Denied::Failed(Part::Corrections))), "{outcome:?}");
+    assert!(matches!(outcome, Err(Denied::Failed(SlotPart::Corrections))), "{outcome:?}");
     assert!(registry.enter(&client("mallory")).is_err());
 }

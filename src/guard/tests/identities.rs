@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn a_failure_ends_the_sessions_that_run_beside_it() {
-    let (_folder, _store, registry) = registry(Limits::default());
+    let (_folder, _store, registry) = registry(IdentityLimits::default());
     let [cheating, beside, other] = ["mallory", "mallory", "alice"].map(|name| registry.enter(&client(name)).unwrap());
     let forever = || std::future::pending::<Result<()>>();
     let sent = send(Deviation::Body, 0, &mut rng(6));
@@ -29,7 +29,7 @@ async fn a_failure_ends_the_sessions_that_run_beside_it() {
 /// An honest client with several sessions: others begin, prepare and wait while one is asked.
 #[tokio::test]
 async fn an_open_audit_holds_the_coins_of_other_sessions_and_nothing_else() {
-    let (_folder, _store, registry) = registry(Limits::default());
+    let (_folder, _store, registry) = registry(IdentityLimits::default());
     let [asked, beside] = [(); 2].map(|()| registry.enter(&client("alice")).unwrap());
     let mut coin = rng(15);
     let [first, second] = [0, 1].map(|number| send(Deviation::None, number, &mut coin));
@@ -53,7 +53,7 @@ async fn an_open_audit_holds_the_coins_of_other_sessions_and_nothing_else() {
 /// What was prepared and not used before an audit is not used while it is open, nor after it failed.
 #[tokio::test]
 async fn silence_is_no_time_to_harvest() {
-    let limits = Limits { answer: Duration::from_millis(200), ..Limits::default() };
+    let limits = IdentityLimits { answer: Duration::from_millis(200), ..IdentityLimits::default() };
     let (_folder, store, registry) = registry(limits);
     let mut beside = registry.enter(&client("mallory")).unwrap();
     let mut coin = rng(8);
@@ -83,17 +83,17 @@ async fn silence_is_no_time_to_harvest() {
 /// Shut out by one server, also before the next one of the same folder, and after all have ended.
 #[tokio::test]
 async fn it_survives_a_restart_and_a_pardon_ends_it() {
-    let (_folder, store, registry) = registry(Limits::default());
-    let second = Registry::open(store.clone(), Limits::default()).unwrap();
+    let (_folder, store, registry) = registry(IdentityLimits::default());
+    let second = Registry::open(store.clone(), IdentityLimits::default()).unwrap();
     let elsewhere = second.enter(&client("mallory")).unwrap();
     let sent = send(Deviation::Share, 0, &mut rng(9));
     let presence = registry.enter(&client("mallory")).unwrap();
     sent.audit(&presence).await.answer(given(sent.answer())).await.unwrap_err();
-    let corrections = Some(Offence::Differs(Part::Corrections));
+    let corrections = Some(Offence::Differs(SlotPart::Corrections));
     assert_eq!(offence(&second, "mallory"), corrections);
     assert!(matches!(elsewhere.begin_slot(), Err(Denied::ShutOut { .. })), "at its next slot");
     drop((presence, elsewhere, registry, second));
-    let restarted = Registry::open(store.clone(), Limits::default()).unwrap();
+    let restarted = Registry::open(store.clone(), IdentityLimits::default()).unwrap();
     assert_eq!(offence(&restarted, "mallory"), corrections);
     assert_eq!(offence(&restarted, "alice"), None);
     store.change_offences(|all| all.pardon("mallory")).unwrap();
@@ -103,17 +103,17 @@ async fn it_survives_a_restart_and_a_pardon_ends_it() {
 /// A server that stops while an audit is open, without a chance to do anything.
 #[tokio::test]
 async fn a_server_that_is_killed_has_not_forgotten() {
-    let (_folder, store, registry) = registry(Limits::default());
+    let (_folder, store, registry) = registry(IdentityLimits::default());
     let presence = registry.enter(&client("mallory")).unwrap();
     std::mem::forget(send(Deviation::Body, 0, &mut rng(10)).audit(&presence).await);
-    let restarted = Registry::open(store, Limits::default()).unwrap();
+    let restarted = Registry::open(store, IdentityLimits::default()).unwrap();
     assert_eq!(offence(&restarted, "mallory"), Some(Offence::Unanswered));
     assert!(restarted.owed(&client("mallory")).await.unwrap().is_none());
 }
 
 #[tokio::test]
 async fn a_lost_line_can_be_made_good() {
-    let (_folder, store, registry) = registry(Limits::default());
+    let (_folder, store, registry) = registry(IdentityLimits::default());
     let sent = send(Deviation::None, 0, &mut rng(11));
     let presence = registry.enter(&client("alice")).unwrap();
     let beside = registry.enter(&client("alice")).unwrap();
@@ -138,7 +138,7 @@ async fn a_lost_line_can_be_made_good() {
 /// Who is back before the lost line was noticed waits for the end of the audit, and may answer then.
 #[tokio::test]
 async fn a_client_may_be_back_before_it_is_missed() {
-    let (_folder, _store, registry) = registry(Limits::default());
+    let (_folder, _store, registry) = registry(IdentityLimits::default());
     let sent = send(Deviation::None, 0, &mut rng(15));
     let presence = registry.enter(&client("alice")).unwrap();
     let audit = sent.audit(&presence).await;
@@ -157,7 +157,7 @@ async fn a_client_may_be_back_before_it_is_missed() {
 /// waits for the end of the second, and may answer then. The time of grace is the first one's.
 #[tokio::test]
 async fn a_line_may_be_lost_again_while_the_answer_is_given() {
-    let limits = Limits { answer: Duration::from_millis(300), ..Limits::default() };
+    let limits = IdentityLimits { answer: Duration::from_millis(300), ..IdentityLimits::default() };
     let (_folder, _store, registry) = registry(limits);
     let sent = send(Deviation::None, 0, &mut rng(16));
     let presence = registry.enter(&client("alice")).unwrap();
@@ -188,7 +188,7 @@ async fn a_line_may_be_lost_again_while_the_answer_is_given() {
 
 #[tokio::test]
 async fn a_cheat_that_loses_its_line_gains_nothing() {
-    let limits = Limits { grace: Duration::from_millis(300), ..Limits::default() };
+    let limits = IdentityLimits { grace: Duration::from_millis(300), ..IdentityLimits::default() };
     let (_folder, _store, registry) = registry(limits);
     let sent = send(Deviation::LargeSecret, 0, &mut rng(12));
     let presence = registry.enter(&client("mallory")).unwrap();
@@ -196,8 +196,8 @@ async fn a_cheat_that_loses_its_line_gains_nothing() {
     assert!(matches!(presence.begin_slot(), Err(Denied::ShutOut { .. })));
     let audit = registry.owed(&client("mallory")).await.unwrap().unwrap();
     let outcome = audit.answer(given(sent.answer())).await;
-    assert!(matches!(outcome, Err(Denied::Failed(Part::Keys))), "{outcome:?}");
-    assert_eq!(offence(&registry, "mallory"), Some(Offence::Differs(Part::Keys)));
+    assert!(matches!(outcome, Err(Denied::Failed(SlotPart::Keys))), "{outcome:?}");
+    assert_eq!(offence(&registry, "mallory"), Some(Offence::Differs(SlotPart::Keys)));
 
     // When the time is over, a pardon is left.
     let presence = registry.enter(&client("late")).unwrap();
@@ -209,7 +209,7 @@ async fn a_cheat_that_loses_its_line_gains_nothing() {
 
 #[tokio::test]
 async fn a_session_that_is_cut_within_an_audit_is_a_failure() {
-    let (_folder, _store, registry) = registry(Limits::default());
+    let (_folder, _store, registry) = registry(IdentityLimits::default());
     let presence = registry.enter(&client("mallory")).unwrap();
     let audit = send(Deviation::Body, 0, &mut rng(13)).audit(&presence).await;
     let session = tokio::spawn(async move { audit.answer(std::future::pending()).await });
@@ -221,7 +221,7 @@ async fn a_session_that_is_cut_within_an_audit_is_a_failure() {
 
 #[tokio::test]
 async fn who_may_begin_a_slot() {
-    let limits = Limits { slots_per_hour: std::num::NonZeroU32::new(3).unwrap(), ..Limits::default() };
+    let limits = IdentityLimits { slots_per_hour: std::num::NonZeroU32::new(3).unwrap(), ..IdentityLimits::default() };
     let (_folder, store, registry) = registry(limits);
     assert!(matches!(registry.enter(&Identity::default()), Err(Denied::Nameless)));
     let sessions = [(); 2].map(|()| registry.enter(&client("alice")).unwrap());
@@ -234,5 +234,5 @@ async fn who_may_begin_a_slot() {
     let sent = send(Deviation::None, 0, &mut rng(14));
     let decided = sent.undecided().decide(&sessions[0], AuditRate::default(), &mut rng(1), open).await;
     assert!(matches!(decided.err(), Some(Denied::Other(Error::Store(_)))));
-    assert!(Registry::open(store, Limits::default()).is_err());
+    assert!(Registry::open(store, IdentityLimits::default()).is_err());
 }

@@ -161,15 +161,15 @@ impl Made {
 }
 
 /// What an audit finds of a deviation.
-fn found(deviation: Deviation) -> Option<Part> {
+fn found(deviation: Deviation) -> Option<SlotPart> {
     let upload = MODEL.plan.uploads.last().unwrap();
     let node = MODEL.plan.name(MODEL.plan.linear[upload.linear].node).to_owned();
     match deviation {
         Deviation::None => None,
-        Deviation::OddErrors | Deviation::LargeSecret | Deviation::Seed => Some(Part::Keys),
-        Deviation::Body => Some(Part::Bodies { node, term: upload.term }),
-        Deviation::Share | Deviation::Pad => Some(Part::Corrections),
-        Deviation::Opening => Some(Part::Opening),
+        Deviation::OddErrors | Deviation::LargeSecret | Deviation::Seed => Some(SlotPart::Keys),
+        Deviation::Body => Some(SlotPart::Bodies { node, term: upload.term }),
+        Deviation::Share | Deviation::Pad => Some(SlotPart::Corrections),
+        Deviation::Opening => Some(SlotPart::Opening),
     }
 }
 
@@ -193,7 +193,7 @@ impl Sent {
         Undecided::new(self.arrived.clone(), MODEL.clone(), (self.announced, "slot"))
     }
 
-    fn answer(&self) -> Answer {
+    fn answer(&self) -> AuditAnswer {
         self.promise.answer(self.announced)
     }
 
@@ -217,7 +217,7 @@ fn client(name: &str) -> Identity {
     Identity { name: Some(name.into()), ..Identity::default() }
 }
 
-fn registry(limits: Limits) -> (tempfile::TempDir, Store, Arc<Registry>) {
+fn registry(limits: IdentityLimits) -> (tempfile::TempDir, Store, Arc<Registry>) {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(Some(folder.path().into())).unwrap();
     let registry = Registry::open(store.clone(), limits).unwrap();
@@ -232,17 +232,17 @@ fn offence(registry: &Arc<Registry>, name: &str) -> Option<Offence> {
     }
 }
 
-async fn given(answer: Answer) -> crate::Result<Answer> {
+async fn given(answer: AuditAnswer) -> crate::Result<AuditAnswer> {
     Ok(answer)
 }
 
-async fn lost() -> crate::Result<Answer> {
+async fn lost() -> crate::Result<AuditAnswer> {
     Err(Error::Session(lowkey_mpc::error::Error::Disconnected))
 }
 
 #[tokio::test]
 async fn every_deviation_is_found_and_named() {
-    let (_folder, _store, registry) = registry(Limits::default());
+    let (_folder, _store, registry) = registry(IdentityLimits::default());
     let mut rng = rng(1);
     for deviation in MALFORMED.into_iter().chain([Deviation::None, Deviation::Opening]) {
         let name = format!("{deviation:?}");
@@ -267,13 +267,13 @@ async fn every_deviation_is_found_and_named() {
 /// A MAC hash that is wrong is a wrong correction; a message too few or too many is no verdict on the client.
 #[tokio::test]
 async fn what_else_can_differ() {
-    let (_folder, _store, registry) = registry(Limits::default());
+    let (_folder, _store, registry) = registry(IdentityLimits::default());
     let presence = registry.enter(&client("alice")).unwrap();
     let mut sent = send(Deviation::None, 0, &mut rng(2));
     let mut macs = sent.announced;
     macs[31] ^= 1;
     let wrong = sent.audit(&presence).await.answer(given(sent.promise.answer(macs))).await;
-    assert!(matches!(wrong, Err(Denied::Failed(Part::Corrections))), "{wrong:?}");
+    assert!(matches!(wrong, Err(Denied::Failed(SlotPart::Corrections))), "{wrong:?}");
     let presence = registry.enter(&client("bob")).unwrap();
     sent.arrived.message(b"more");
     let bug = sent.audit(&presence).await.answer(given(sent.answer())).await;
@@ -315,7 +315,7 @@ async fn malformed_slots_are_caught_at_the_rate() {
     let mut rng = rng(4);
     for (deviation, rate) in MALFORMED.into_iter().zip([0.5, 0.5, 0.25, 0.5, 0.8, 0.5]) {
         let rate = AuditRate::new(rate).unwrap();
-        let (_folder, store, registry) = registry(Limits::default());
+        let (_folder, store, registry) = registry(IdentityLimits::default());
         let (mut caught, mut used) = (0, 0);
         for number in 0..TRIES {
             let presence = registry.enter(&client("mallory")).unwrap();
@@ -344,7 +344,7 @@ async fn malformed_slots_are_caught_at_the_rate() {
 /// Over 100 slots an honest client is never shut out, and its slots are used as often as the coin says.
 #[tokio::test]
 async fn honest_slots_pass() {
-    let (_folder, store, registry) = registry(Limits::default());
+    let (_folder, store, registry) = registry(IdentityLimits::default());
     let presence = registry.enter(&client("alice")).unwrap();
     let (mut rng, mut used) = (rng(5), 0);
     for number in 0..100 {
@@ -367,7 +367,9 @@ async fn honest_slots_pass() {
 #[test]
 fn what_a_client_is_told() {
     let shut = Shut::new(Offence::Unanswered, std::time::SystemTime::now());
-    for denied in [Denied::Failed(Part::Keys), Denied::Failed(Part::Opening), Denied::ShutOut { shut }, Denied::Ended] {
+    for denied in
+        [Denied::Failed(SlotPart::Keys), Denied::Failed(SlotPart::Opening), Denied::ShutOut { shut }, Denied::Ended]
+    {
         let error = Error::from(denied);
         assert!(matches!(error, Error::Declined(Refusal::ShutOut)), "{error}");
         assert_eq!((error.abort_number(), error.fault()), (Some(23), crate::Fault::Peer));

@@ -6,7 +6,7 @@ use super::*;
 /// As many malformed slots, of every kind in turn, each identity until it is caught. So many are caught as the coin says within five
 /// deviations; who is caught is shut out, both of its sessions end, and the part that was wrong is what is kept of it.
 async fn are_caught(tries: u32) {
-    let (_folder, store, registry) = registry(Limits::default());
+    let (_folder, store, registry) = registry(IdentityLimits::default());
     let mut kinds = MALFORMED.into_iter().cycle();
     let (mut caught, mut used) = (0, 0);
     while used + caught < tries {

@@ -1,11 +1,11 @@
 //! What stands on disk of an audit: with several servers, pardons in between, and a record that cannot be written.
 
 use super::*;
-use crate::store::Part;
+use crate::store::SlotPart;
 
 /// Another server of the same folder.
 fn second(store: &Store) -> Arc<Registry> {
-    Registry::open(store.clone(), Limits::default()).unwrap()
+    Registry::open(store.clone(), IdentityLimits::default()).unwrap()
 }
 
 fn pardon(store: &Store, name: &str) {
@@ -19,7 +19,7 @@ fn written(store: &Store, name: &str) -> Option<Offence> {
 /// A slot that waits for its coin while another server asks has no coin: who passes there has not passed here.
 #[tokio::test]
 async fn one_server_of_a_folder_asks_at_a_time() {
-    let (_folder, store, registry) = registry(Limits::default());
+    let (_folder, store, registry) = registry(IdentityLimits::default());
     let others = second(&store);
     let [here, there] = [&registry, &others].map(|one| one.enter(&client("mallory")).unwrap());
     let (honest, malformed) = (send(Deviation::None, 0, &mut rng(50)), send(Deviation::Body, 1, &mut rng(51)));
@@ -45,7 +45,7 @@ async fn one_server_of_a_folder_asks_at_a_time() {
         if fails {
             other.answer(given(malformed.answer())).await.unwrap_err();
             first.answer(given(honest.answer())).await.unwrap();
-            assert!(matches!(written(&store, "mallory"), Some(Offence::Differs(Part::Bodies { .. }))));
+            assert!(matches!(written(&store, "mallory"), Some(Offence::Differs(SlotPart::Bodies { .. }))));
         } else {
             first.answer(given(honest.answer())).await.unwrap();
             assert_eq!(written(&store, "mallory"), Some(Offence::Unanswered));
@@ -58,7 +58,7 @@ async fn one_server_of_a_folder_asks_at_a_time() {
 
 #[tokio::test]
 async fn a_pardon_within_an_audit_is_of_nothing_that_comes_after() {
-    let (_folder, store, registry) = registry(Limits::default());
+    let (_folder, store, registry) = registry(IdentityLimits::default());
     let sent = send(Deviation::Body, 0, &mut rng(52));
     let presence = registry.enter(&client("mallory")).unwrap();
     let audit = sent.audit(&presence).await;
@@ -74,7 +74,7 @@ async fn a_pardon_within_an_audit_is_of_nothing_that_comes_after() {
 /// Silent about an honest slot, pardoned, and then caught: the honest slot answers for nothing any more.
 #[tokio::test]
 async fn an_old_debt_pays_for_nothing_new() {
-    let (_folder, store, registry) = registry(Limits::default());
+    let (_folder, store, registry) = registry(IdentityLimits::default());
     let honest = send(Deviation::None, 0, &mut rng(53));
     let debts = |many: usize| format!("{registry:?}").ends_with(&format!("debts: {many} }}"));
     drop(honest.audit(&registry.enter(&client("mallory")).unwrap()).await);
@@ -116,7 +116,7 @@ fn empty(store: &Store, names: &[String]) {
 /// An audit whose line cannot be written is one without an answer, though the client was not asked.
 #[tokio::test]
 async fn no_room_for_a_line_is_no_free_try() {
-    let (_folder, store, registry) = registry(Limits::default());
+    let (_folder, store, registry) = registry(IdentityLimits::default());
     let names = fill(&store);
     let [presence, beside] = [(); 2].map(|()| registry.enter(&client("alice")).unwrap());
     let sent = send(Deviation::None, 0, &mut rng(55));
@@ -150,7 +150,7 @@ async fn no_room_for_a_line_is_no_free_try() {
 
 #[tokio::test]
 async fn who_cheats_in_the_computation_is_shut_out() {
-    let (_folder, store, registry) = registry(Limits::default());
+    let (_folder, store, registry) = registry(IdentityLimits::default());
     let [cheating, beside, other] = ["mallory", "mallory", "alice"].map(|name| registry.enter(&client(name)).unwrap());
     let audit = send(Deviation::None, 0, &mut rng(56));
     let open = audit.audit(&beside).await;
@@ -168,7 +168,7 @@ async fn who_cheats_in_the_computation_is_shut_out() {
 /// Sessions come in while audits of others are begun and passed: none is told that it is shut out.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_that_comes_while_an_audit_is_begun() {
-    let (_folder, _store, registry) = registry(Limits::default());
+    let (_folder, _store, registry) = registry(IdentityLimits::default());
     let presence = registry.enter(&client("alice")).unwrap();
     let comes = registry.clone();
     let (done, told) = (Arc::new(std::sync::atomic::AtomicBool::new(false)), std::sync::atomic::Ordering::SeqCst);
@@ -190,7 +190,7 @@ async fn a_session_that_comes_while_an_audit_is_begun() {
 /// A slot is computed again under its own model, whatever else is published by then.
 #[tokio::test]
 async fn a_slot_of_another_model_is_no_verdict() {
-    let (_folder, _store, registry) = registry(Limits::default());
+    let (_folder, _store, registry) = registry(IdentityLimits::default());
     let sent = send(Deviation::None, 0, &mut rng(57));
     let network = zoo::find("digits").unwrap().network();
     let other = ServerModel::publish(&network, Link::default(), &Key::from([8; 32]), &|_, _| ()).unwrap();
@@ -226,7 +226,7 @@ async fn debts_are_bounded() {
     let sent = send(Deviation::None, 0, &mut rng(58));
     let cases: [(usize, usize, usize); 4] = [(100, 18, 16), (200 << 20, 4, 2), (600 << 20, 2, 0), (400 << 20, 3, 1)];
     for (bytes, begun, kept) in cases {
-        let (_folder, _store, registry) = registry(Limits::default());
+        let (_folder, _store, registry) = registry(IdentityLimits::default());
         for n in 0..begun {
             let presence = registry.enter(&client(&n.to_string())).unwrap();
             loop {

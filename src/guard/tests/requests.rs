@@ -11,7 +11,7 @@ use lowkey_mpc::party::{Party, Stage};
 
 /// What a server with rules says to a request in a stage.
 async fn asked(policy: Policy, stage: Stage, action: Action) -> Error {
-    let (_folder, store, registry) = registry(Limits::default());
+    let (_folder, store, registry) = registry(IdentityLimits::default());
     let (stream, serving) = serve_by(policy, &registry, "mallory");
     let mut session = Deviating::open(stream).await.unwrap();
     session.channel.enter(stage);

@@ -34,7 +34,7 @@ async fn seat(admission: &Arc<Admission>) -> Result<Seat, Refusal> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_coin_falls_in_a_session_that_is_cut_while_it_computes() {
     for cut in [Cut::ForRoom, Cut::AtTheEnd] {
-        let (_folder, store, registry) = registry(Limits::default());
+        let (_folder, store, registry) = registry(IdentityLimits::default());
         let admission = full(1);
         let own = seat(&admission).await.unwrap();
         let (presence, room) = (registry.enter_in(&client("alice"), own.room()).unwrap(), own.room());
@@ -105,7 +105,7 @@ async fn slow(
 /// server ends no coin falls any more, so that it ends one answer later. Nobody is shut out.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn several_sessions_of_one_name_keep_one_seat() {
-    let (_folder, store, registry) = registry(Limits::default());
+    let (_folder, store, registry) = registry(IdentityLimits::default());
     let (admission, coins, end) = (full(3), Arc::default(), watch::Sender::new(false));
     let mut sessions = Vec::new();
     for _ in 0..3 {
@@ -127,7 +127,7 @@ async fn several_sessions_of_one_name_keep_one_seat() {
 /// Who owes an answer comes on several connections: the one that is asked has its time, and the others make room. The debt stays.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn several_connections_of_a_debtor_keep_one_seat() {
-    let (_folder, _store, registry) = registry(Limits::default());
+    let (_folder, _store, registry) = registry(IdentityLimits::default());
     let admission = full(2);
     let sent = send(Deviation::None, 0, &mut fresh());
     drop(sent.audit(&registry.enter(&client("alice")).unwrap()).await);

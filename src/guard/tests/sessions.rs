@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use lowkey_mpc::channel::{Channel, FrameKind, Limits as Tolerance};
+use lowkey_mpc::channel::{Channel, FrameKind, Limits};
 use lowkey_mpc::erasing::Erasing;
 use lowkey_mpc::ot::Correlations;
 use lowkey_mpc::party::{Party, Stage};
@@ -14,7 +14,7 @@ use super::super::exchange::{self, Fallen, Waiting};
 use super::super::session::Own;
 use super::*;
 use crate::error::Result;
-use crate::plan::{Reveal, Source, TensorId};
+use crate::plan::{Operand, Reveal, TensorId};
 use crate::policy::{Policy, Visitor};
 use crate::publication::Package;
 use crate::server::{self, SessionReport};
@@ -51,7 +51,7 @@ pub(super) fn serve_by(
 impl Deviating {
     /// The opening of a session, as every client has it.
     pub(super) async fn open(stream: tokio::io::DuplexStream) -> Result<Self> {
-        let mut channel = Channel::new(Box::new(stream), Party::Client, Tolerance::default());
+        let mut channel = Channel::new(Box::new(stream), Party::Client, Limits::default());
         let mut randomness = Erasing::new(rand::random());
         channel.enter(Stage::Setup);
         channel.send_control(&Hello::new(Ask::Guarded(None))).await?;
@@ -158,7 +158,7 @@ impl Two {
 /// The tensor that the last layer reads.
 fn last_tensor() -> TensorId {
     let plan = &MODEL.plan;
-    let Source::Accumulator(node) = plan.answer.source else { panic!("a network that ends in a layer") };
+    let Operand::Accumulator(node) = plan.answer.operand else { panic!("a network that ends in a layer") };
     let linear = plan.linear.iter().position(|linear| linear.node == node).unwrap();
     plan.uploads.iter().find(|upload| upload.linear == linear).unwrap().tensor
 }
@@ -167,7 +167,7 @@ fn last_tensor() -> TensorId {
 /// on average, and is shut out then, with the session beside it.
 #[tokio::test]
 async fn the_extraction_attack_ends_at_the_first_slot_that_is_opened() {
-    let (_folder, store, registry) = registry(Limits::default());
+    let (_folder, store, registry) = registry(IdentityLimits::default());
     let (tensor, tries) = (last_tensor(), 6);
     let used = AtomicU64::new(0);
     for number in 0..tries {
@@ -184,7 +184,7 @@ async fn the_extraction_attack_ends_at_the_first_slot_that_is_opened() {
         };
         two.are_over(refused, &registry, &name).await;
         let offence = store.offences().unwrap().shut(&name).map(|shut| shut.offence.clone());
-        assert_eq!(offence, Some(Offence::Differs(Part::Corrections)));
+        assert_eq!(offence, Some(Offence::Differs(SlotPart::Corrections)));
     }
     let used = used.into_inner();
     println!("{used} malformed slots in use, {tries} identities");
@@ -194,7 +194,7 @@ async fn the_extraction_attack_ends_at_the_first_slot_that_is_opened() {
 /// With honest values nobody is shut out; slots are used as the coin falls.
 #[tokio::test]
 async fn an_honest_client_goes_on() {
-    let (_folder, store, registry) = registry(Limits::default());
+    let (_folder, store, registry) = registry(IdentityLimits::default());
     let (stream, serving) = serve(&registry, "alice");
     let mut session = Deviating::open(stream).await.unwrap();
     // After a slot that was opened the server expects the next one without a request: this client asks, and is out of turn.

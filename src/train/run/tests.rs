@@ -52,7 +52,14 @@ fn seeded(seed: u8) -> Erasing {
 
 type Party2 = (Run, Channel, Settings);
 
-async fn one(folder: &Path, mut channel: Channel, part: Part, name: &str, resume: bool, seed: u8) -> Result<Party2> {
+async fn one(
+    folder: &Path,
+    mut channel: Channel,
+    part: Contribution,
+    name: &str,
+    resume: bool,
+    seed: u8,
+) -> Result<Party2> {
     let settings = settings(folder, name, resume);
     let kept = Kept::read(&part, &settings)?;
     let run = Run::open(&mut channel, part, &settings, kept, None, seeded(seed), true).await?;
@@ -61,8 +68,8 @@ async fn one(folder: &Path, mut channel: Channel, part: Part, name: &str, resume
 
 async fn open(folder: &Path, resume: bool, seed: u8) -> [Result<Party2>; 2] {
     let (c, s) = Channel::pair();
-    let client = one(folder, c, Part::Data(samples(420)), "c", resume, seed);
-    let both = tokio::join!(client, one(folder, s, Part::Model(None), "s", resume, seed + 1));
+    let client = one(folder, c, Contribution::Data(samples(420)), "c", resume, seed);
+    let both = tokio::join!(client, one(folder, s, Contribution::Model(None), "s", resume, seed + 1));
     [both.0, both.1]
 }
 
@@ -79,7 +86,7 @@ async fn step([client, server]: &mut [Party2; 2], twin: &mut Twin) {
 }
 
 fn sum(client: &Party2, server: &Party2) -> State {
-    client.0.held().unwrap().sum(server.0.held().unwrap(), Format::NARROW.held)
+    client.0.held().unwrap().sum(server.0.held().unwrap())
 }
 
 /// A party is killed in mid-step, after a checkpoint that the other one has not written; both go on from the one before, to the masters that
@@ -152,7 +159,8 @@ async fn checkpoints_that_do_not_belong_together_are_refused() {
 
 async fn trained(client: Settings, server: Settings) -> [Result<Trained>; 2] {
     let (c, s) = tokio::io::duplex(1 << 20);
-    let both = tokio::join!(train(c, Part::Data(samples(1300)), client), train(s, Part::Model(None), server));
+    let both =
+        tokio::join!(train(c, Contribution::Data(samples(1300)), client), train(s, Contribution::Model(None), server));
     [both.0, both.1]
 }
 
@@ -246,8 +254,8 @@ async fn damage_on_the_way_is_found() {
         let [(c, near), (s, far)] = [tokio::io::duplex(1 << 20), tokio::io::duplex(1 << 20)];
         let [(from_c, to_c), (from_s, to_s)] = [tokio::io::split(near), tokio::io::split(far)];
         let both = tokio::join!(
-            train(c, Part::Data(samples(130)), settings()),
-            train(s, Part::Model(None), settings()),
+            train(c, Contribution::Data(samples(130)), settings()),
+            train(s, Contribution::Model(None), settings()),
             damage(from_c, to_s, Some(at).filter(|_| from_client)),
             damage(from_s, to_c, Some(at).filter(|_| !from_client)),
         );
@@ -268,15 +276,15 @@ async fn a_network_is_trained_further() {
     let masters = export::masters(&net(), &Format::NARROW, &first).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let (c, s) = Channel::pair();
-    let part = Part::Model(Some(Box::new(first.clone())));
+    let part = Contribution::Model(Some(Box::new(first.clone())));
     let (client, server) = tokio::join!(
-        one(folder.path(), c, Part::Data(samples(130)), "c", false, 1),
+        one(folder.path(), c, Contribution::Data(samples(130)), "c", false, 1),
         one(folder.path(), s, part, "s", false, 2)
     );
     assert_eq!(sum(&client.unwrap(), &server.unwrap()), State::new(&net(), masters));
     // One of another shape is refused by its owner.
     let other = Settings::new(Wish { net: Net::new(&[9, 13, 10]).unwrap(), ..wish });
-    assert_eq!(other.check(&Part::Model(Some(Box::new(first)))).unwrap_err().fault(), Fault::User);
+    assert_eq!(other.check(&Contribution::Model(Some(Box::new(first)))).unwrap_err().fault(), Fault::User);
 }
 
 /// In the clear the same network comes out as on shares, up to coins and first weights.

@@ -48,12 +48,13 @@ impl Products for Open {
     async fn terms(&mut self, channel: &mut Channel, product: Product, left: &[u64], right: &[u64]) -> Result<Terms> {
         let Product { rows, inner, columns, ell, .. } = product;
         assert_eq!((left.len(), right.len()), (rows * inner, inner * columns), "{product:?}");
-        let local = Zeroizing::new(multiply(left, right, inner, columns));
+        let [own, guarded] = [Ring::plain, Ring::guarded].map(|ring| ring(ell.into()));
+        let local = RingShare::new(multiply(left, right, inner, columns), own);
         let mut crosses = Vec::new();
         if self.party == Party::Client {
             self.send(channel, &[left, right].concat()).await?;
             for _ in 0..product.crosses() {
-                crosses.push(Zeroizing::new(self.receive(channel, product.outputs()).await?));
+                crosses.push(RingShare::new(self.receive(channel, product.outputs()).await?, guarded));
             }
             return Ok(Terms { local, crosses });
         }
@@ -67,9 +68,9 @@ impl Products for Open {
             let z = multiply(left, right, inner, columns);
             let c: Vec<u64> = z.iter().map(|_| self.rng.next_u64()).collect();
             let noisy = |z: u64, bit: u64| 2 * (z & ((1 << ell) - 1)) + (bit & 1);
-            let v = z.iter().zip(&c).map(|(z, c)| noisy(*z, self.rng.next_u64()).wrapping_sub(*c)).collect();
+            let v: Vec<u64> = z.iter().zip(&c).map(|(z, c)| noisy(*z, self.rng.next_u64()).wrapping_sub(*c)).collect();
             self.send(channel, &c).await?;
-            crosses.push(Zeroizing::new(v));
+            crosses.push(RingShare::new(v, guarded));
         }
         Ok(Terms { local, crosses })
     }
@@ -95,7 +96,8 @@ async fn sessions<P: Products>(
         agree(&mut server, Party::Server, net, &Format::NARROW, None, &[0; 32], [2; 32])
     );
     let session = |party, masters, channel, correlations, agreed: Agreed| {
-        let (held, products) = (Held::first(party, net, masters, &agreed), products(party, &agreed));
+        let (held, products) =
+            (WeightShares::first(party, net, &Format::NARROW, masters, &agreed), products(party, &agreed));
         Session { trainer: Trainer::new(party, agreed, products, held).unwrap(), channel, correlations }
     };
     [
@@ -167,8 +169,9 @@ async fn repeats<P: Products>(
         let batch = Batch::new(&net, &format, &inputs, &labels).unwrap();
         let own: Vec<u64> = inputs.iter().map(|_| rng.next_u64()).collect();
         let theirs: Vec<u64> = inputs.iter().zip(&own).map(|(x, c)| x.cast_unsigned().wrapping_sub(*c)).collect();
+        let shares = [own, theirs].map(|words| RingShare::new(words, Ring::plain(format.operand().into())));
         let [of_client, of_server] = match net.is_on_features() {
-            true => [Given::Shares(&own, Some(&labels)), Given::Shares(&theirs, None)],
+            true => [Given::Shares(&shares[0], Some(&labels)), Given::Shares(&shares[1], None)],
             false => [Given::Batch(batch), Given::Nothing],
         };
 
@@ -200,7 +203,7 @@ async fn repeats<P: Products>(
         for (site, (sum, variance)) in &twin.watch.errors {
             assert!((*sum as f64).abs() <= 5.0 * variance.sqrt(), "{site:?}: {sum}, of the variance {variance}");
         }
-        let got = client.trainer.held().unwrap().sum(server.trainer.held().unwrap(), format.held);
+        let got = client.trainer.held().unwrap().sum(server.trainer.held().unwrap());
         assert!(got == twin.state, "{net:?}: masters or momenta differ after step {step}, seed {seed}");
         let tally = client.trainer.take_tally().sum(&server.trainer.take_tally());
         let (score, wanted) = (tally.score(), twin.take_score());
@@ -352,13 +355,13 @@ async fn goes_on_from_a_checkpoint() {
     let (net, mut both) = small(9).await;
     let (plan, width) = (plan(&net, 4), Format::NARROW.held);
     let again =
-        |session: &Session<Open>| Held::decode(&net, width, &session.trainer.held().unwrap().encode(width)).unwrap();
+        |session: &Session<Open>| WeightShares::decode(&net, width, &session.trainer.held().unwrap().encode()).unwrap();
     let first = both.each_ref().map(again);
     for result in step_both(&mut both, &net, [&plan, &plan]).await {
         result.unwrap();
     }
     let kept = both.each_ref().map(again);
-    assert_eq!(kept.each_ref().map(Held::done), [1, 1]);
+    assert_eq!(kept.each_ref().map(WeightShares::done), [1, 1]);
     let mut histories = Vec::new();
     for (pair, sound) in [([&kept[0], &kept[1]], true), ([&first[0], &kept[1]], false), ([&first[0], &first[1]], true)]
     {

@@ -31,48 +31,13 @@ pub(super) fn fold(node: Node<'_>, inputs: &[Option<Constant>]) -> Result<Option
             let shape = broadcast(&x.shape, &wanted).ok_or_else(inconsistent)?;
             spread(x, &shape)?
         }
-        "Tile" => {
-            let repeats = sizes(needed(1)?)?;
-            if repeats.len() != x.shape.len() {
-                return Err(inconsistent());
-            }
-            let repeated = |(&size, &times): (&usize, &usize)| {
-                small(size.saturating_mul(times)).map(|count| (0..count).map(|i| i % size).collect())
-            };
-            let axes: Vec<Vec<usize>> = x.shape.iter().zip(&repeats).map(repeated).collect::<Result<_, _>>()?;
-            taken(x, axes.iter().map(Vec::len).collect(), &numbers(&x.shape, &axes)?)
-        }
+        "Tile" => tiled(x, needed(1)?)?,
         "Range" => range(x, needed(1)?, needed(2)?)?,
         "ConstantOfShape" => {
-            let shape = sizes(x)?;
-            let count = small(shape.iter().fold(1usize, |count, &size| count.saturating_mul(size)))?;
             let value = if node.has("value") { node.value()? } else { Constant::floats(vec![1], vec![0.0]) };
-            if value.len() != 1 {
-                return Err(inconsistent());
-            }
-            taken(&value, shape, &vec![0; count])
+            filled(x, &value)?
         }
-        "Where" => {
-            let (a, b) = (needed(1)?, needed(2)?);
-            let shape = broadcast(&a.shape, &b.shape).and_then(|shape| broadcast(&shape, &x.shape));
-            let shape = shape.ok_or_else(inconsistent)?;
-            let (chosen, a, b) =
-                (spread(x, &shape)?.to_ints().ok_or_else(inconsistent)?, spread(a, &shape)?, spread(b, &shape)?);
-            match (&a.values, &b.values) {
-                (Values::Int(a_values), Values::Int(b_values)) => {
-                    let values = chosen
-                        .iter()
-                        .zip(a_values.iter().zip(&**b_values))
-                        .map(|(&c, (&a, &b))| if c != 0 { a } else { b });
-                    Constant::ints(shape, a.element, values.collect())
-                }
-                _ => {
-                    let (a, b) = (a.to_floats(), b.to_floats());
-                    let values = chosen.iter().zip(a.iter().zip(&*b)).map(|(&c, (&a, &b))| if c != 0 { a } else { b });
-                    Constant::floats(shape, values.collect())
-                }
-            }
-        }
+        "Where" => chosen(x, needed(1)?, needed(2)?)?,
         "Not" => each(x, |v| i64::from(v == 0), |v| v)?,
         "Neg" => each(x, i64::saturating_neg, |v| -v)?,
         "Abs" => each(x, i64::saturating_abs, f32::abs)?,
@@ -154,6 +119,44 @@ fn spread(constant: &Constant, shape: &[usize]) -> Result<Constant, Stop> {
     };
     let axes: Vec<Vec<usize>> = own.iter().zip(shape).map(indices).collect::<Result<_, _>>()?;
     Ok(taken(constant, shape.to_vec(), &numbers(&own, &axes)?))
+}
+
+/// The array repeated along each axis.
+fn tiled(x: &Constant, repeats: &Constant) -> Result<Constant, Stop> {
+    let repeats = sizes(repeats)?;
+    if repeats.len() != x.shape.len() {
+        return Err(inconsistent());
+    }
+    let repeated = |(&size, &times): (&usize, &usize)| {
+        small(size.saturating_mul(times)).map(|count| (0..count).map(|i| i % size).collect())
+    };
+    let axes: Vec<Vec<usize>> = x.shape.iter().zip(&repeats).map(repeated).collect::<Result<_, _>>()?;
+    Ok(taken(x, axes.iter().map(Vec::len).collect(), &numbers(&x.shape, &axes)?))
+}
+
+/// An array of this shape, whose elements are all the one of `value`.
+fn filled(shape: &Constant, value: &Constant) -> Result<Constant, Stop> {
+    let shape = sizes(shape)?;
+    let count = small(shape.iter().fold(1usize, |count, &size| count.saturating_mul(size)))?;
+    if value.len() != 1 {
+        return Err(inconsistent());
+    }
+    Ok(taken(value, shape, &vec![0; count]))
+}
+
+/// The elements of `a` where the condition holds, else those of `b`; all broadcast.
+fn chosen(condition: &Constant, a: &Constant, b: &Constant) -> Result<Constant, Stop> {
+    let shape = broadcast(&a.shape, &b.shape).and_then(|shape| broadcast(&shape, &condition.shape));
+    let shape = shape.ok_or_else(inconsistent)?;
+    let holds = spread(condition, &shape)?.to_ints().ok_or_else(inconsistent)?;
+    let (a, b) = (spread(a, &shape)?, spread(b, &shape)?);
+    fn pick<T: Copy>(holds: &[i64], a: &[T], b: &[T]) -> Vec<T> {
+        holds.iter().zip(a.iter().zip(b)).map(|(&holds, (&a, &b))| if holds != 0 { a } else { b }).collect()
+    }
+    Ok(match (&a.values, &b.values) {
+        (Values::Int(of_a), Values::Int(of_b)) => Constant::ints(shape, a.element, pick(&holds, of_a, of_b)),
+        _ => Constant::floats(shape, pick(&holds, &a.to_floats(), &b.to_floats())),
+    })
 }
 
 fn all(shape: &[usize]) -> Vec<Vec<usize>> {

@@ -11,7 +11,7 @@ use super::quantiser::{Quantiser, per_channel};
 use super::real::Post;
 use super::stop::Stop;
 use super::tensor::Element;
-use super::value::{Derived, Ints, Real, Scale, Source, Value};
+use super::value::{Derived, Ints, Origin, Real, Scale, Value};
 use super::walk::Walk;
 use crate::import::builder::Sum;
 use crate::network::TensorId;
@@ -172,7 +172,7 @@ impl<'m> Walk<'m> {
         quantiser: &Quantiser,
         (own, more): (Element, i64),
     ) -> Result<Option<TensorId>, Stop> {
-        let (Source::Tensor(root), [Post::Both(both), ..]) = (&real.source, &real.post[..]) else { return Ok(None) };
+        let (Origin::Tensor(root), [Post::Both(both), ..]) = (&real.source, &real.post[..]) else { return Ok(None) };
         let typed = own.is_byte() && both.operands.iter().all(|operand| operand.element == own);
         if typed { self.integer_both(node, root.id, both, quantiser, more).map(Some) } else { Ok(None) }
     }

@@ -155,12 +155,17 @@ fn pairs(graph: &mut GraphProto) {
         changed.extend([first, fourth]);
         (coded[first], coded[fourth]) = (Some(pair), Some(pair));
     }
+    let changed = changed.into_iter().filter_map(|at| Some((at, coded[at].filter(|_| !gone.contains(&at))?))).collect();
+    rewrite(graph, &reads, changed, &gone);
+}
+
+/// Lets nodes read others' results, codes those that changed by new scales and zero points, and drops those that are gone.
+fn rewrite(graph: &mut GraphProto, reads: &HashMap<usize, usize>, changed: Vec<(usize, Coded)>, gone: &HashSet<usize>) {
     let outputs: Vec<String> = graph.node.iter().map(|node| node.output.first().cloned().unwrap_or_default()).collect();
-    for (&at, &from) in &reads {
+    for (&at, &from) in reads {
         graph.node[at].input[0].clone_from(&outputs[from]);
     }
-    for at in changed.into_iter().filter(|at| !gone.contains(at)) {
-        let Some(pair) = coded[at] else { continue };
+    for (at, pair) in changed {
         let names = ["scale", "zero"].map(|part| format!("{}/merged {part}", outputs[at]));
         graph.initializer.extend(pair.tensors(&names));
         graph.node[at].input.truncate(1);

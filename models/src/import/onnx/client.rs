@@ -10,11 +10,11 @@ use super::graph::{Graph, Node};
 use super::stop::Stop;
 use super::tensor::{Constant, Element};
 use super::value::Value;
-use crate::coding::{self, Dtype, Order, Step};
+use crate::coding::{self, Dtype, InputStep, Order};
 
 /// The nodes behind the graph's input that the client has.
 pub(super) struct Chain<'m> {
-    pub steps: Vec<Step>,
+    pub steps: Vec<InputStep>,
     /// The tensors that they make, and whether they are flattened.
     pub passed: Vec<(&'m str, bool)>,
     /// Dimensions of the last one, a batch of one included.
@@ -27,7 +27,7 @@ pub(super) struct Chain<'m> {
 
 /// A step with its numbers as the file has them.
 struct Found {
-    step: Step,
+    step: InputStep,
     /// Their shape, and the dimensions of the tensor that they meet.
     shape: Vec<usize>,
     dims: Vec<usize>,
@@ -73,7 +73,7 @@ impl<'m> Chain<'m> {
             let part = match cast {
                 Some(dtype) => {
                     real = true;
-                    Ok(Some(Part::Step(vec![Found::of_all(Step::Cast(dtype))])))
+                    Ok(Some(Part::Step(vec![Found::of_all(InputStep::Cast(dtype))])))
                 }
                 None if real => part(node, name, values, now),
                 None => Ok(None),
@@ -83,12 +83,7 @@ impl<'m> Chain<'m> {
                 Ok(Some(Part::Step(steps))) => found.extend(steps),
                 Ok(Some(Part::Dims(dims))) if first => chain.dims = dims,
                 Ok(Some(Part::Flat)) if !flat => flat = true,
-                Ok(Some(Part::ChannelsFirst)) if first => {
-                    chain.order = Order::ChannelsLast;
-                    found.iter_mut().for_each(|found| found.last = true);
-                    let channels = chain.dims.remove(chain.dims.len() - 1);
-                    chain.dims.insert(1, channels);
-                }
+                Ok(Some(Part::ChannelsFirst)) if first => chain.turn(&mut found),
                 Ok(Some(Part::Nothing)) => {}
                 Ok(Some(Part::ChannelsFirst | Part::Dims(_) | Part::Flat) | None) => break,
                 Err(stop) => {
@@ -102,27 +97,40 @@ impl<'m> Chain<'m> {
         }
         // A flattening alone is the network's. So are casts and other shapes, if something else than a quantiser reads them.
         let quantised = graph.reader(name).is_some_and(|(_, node)| node.is_quantiser());
-        let cast = matches!(found.first(), Some(Found { step: Step::Cast(_), .. }));
+        let cast = matches!(found.first(), Some(Found { step: InputStep::Cast(_), .. }));
         if !quantised && cast || chain.stop.is_none() && (!does || !quantised && found.is_empty()) {
             return none();
         }
-        let channels = chain.dims.get(1).copied().unwrap_or(1);
-        let places = chain.dims.iter().skip(2).product();
+        chain.take(graph, found);
+        chain
+    }
+
+    /// Takes these steps, and stops where numbers are for other than each channel.
+    fn take(&mut self, graph: &Graph<'m>, found: Vec<Found>) {
+        let channels = self.dims.get(1).copied().unwrap_or(1);
+        let places = self.dims.iter().skip(2).product();
         for Found { step, shape, dims, last } in found {
-            if chain.stop.is_none() && !by_channel(&shape, &dims, last, channels, places) {
+            if self.stop.is_none() && !by_channel(&shape, &dims, last, channels, places) {
                 let node = graph.reader(&graph.input.name).map(|(_, node)| node);
                 let reason = "it has numbers for other than each channel before the quantiser";
-                chain.stop = node.map(|node| (node, Stop::new(reason, "use one number, or one for each channel")));
+                self.stop = node.map(|node| (node, Stop::new(reason, "use one number, or one for each channel")));
             }
-            chain.steps.push(step);
+            self.steps.push(step);
         }
-        chain
+    }
+
+    /// Channels, which came last, come first.
+    fn turn(&mut self, found: &mut [Found]) {
+        self.order = Order::ChannelsLast;
+        found.iter_mut().for_each(|found| found.last = true);
+        let channels = self.dims.remove(self.dims.len() - 1);
+        self.dims.insert(1, channels);
     }
 }
 
 impl Found {
     /// A step without numbers.
-    fn of_all(step: Step) -> Found {
+    fn of_all(step: InputStep) -> Found {
         Found { step, shape: vec![], dims: vec![], last: false }
     }
 }
@@ -164,29 +172,20 @@ fn part<'m>(
 ) -> Result<Option<Part>, Stop> {
     let constant = |index: usize| node.input(index).and_then(|name| values.get(name)).and_then(Value::constant);
     let first = node.input(0) == Some(name);
-    let found = |step: Step, shape: Vec<usize>| Found { step, shape, dims: dims.to_vec(), last: false };
+    let found = |step: InputStep, shape: Vec<usize>| Found { step, shape, dims: dims.to_vec(), last: false };
     Ok(Some(match node.op() {
         "Identity" | "Dropout" => Part::Nothing,
         "Cast" if i32::try_from(node.int("to", 1)).ok().and_then(Element::of) == Some(Element::Float) => Part::Nothing,
         "Add" | "Sub" | "Mul" | "Div" => {
             let Some(numbers) = constant(usize::from(first)) else { return Ok(None) };
-            let list = finite(&numbers)?;
-            let step = match (node.op(), first) {
-                ("Add", _) => Step::Add(list),
-                ("Mul", _) => Step::Mul(list),
-                ("Sub", true) => Step::Sub(list),
-                ("Sub", false) => Step::From(list),
-                ("Div", true) => Step::Div(list),
-                _ => return Err(other("a division by the input")),
-            };
-            Part::Step(vec![found(step, numbers.shape)])
+            Part::Step(vec![found(arithmetic(node, first, finite(&numbers)?)?, numbers.shape)])
         }
         "Pow" if first => match constant(1).and_then(|power| power.scalar()) {
             Some(1.0) => Part::Nothing,
-            Some(power @ (2.0 | 3.0)) => Part::Step(vec![Found::of_all(Step::Pow(power as u32))]),
+            Some(power @ (2.0 | 3.0)) => Part::Step(vec![Found::of_all(InputStep::Pow(power as u32))]),
             _ => return Err(other("a power that is neither 2 nor 3")),
         },
-        "Relu" => Part::Step(vec![Found::of_all(Step::Clip { low: Some(0.0), high: None })]),
+        "Relu" => Part::Step(vec![Found::of_all(InputStep::Clip { low: Some(0.0), high: None })]),
         "Clip" if first => {
             // Attributes up to version 6 of the operator, inputs since.
             let bound = |name: &str, index: usize| match node.input(index) {
@@ -198,7 +197,7 @@ fn part<'m>(
             if !coding::are_bounds(low, high) {
                 return Err(other("a clip whose bounds are no interval"));
             }
-            Part::Step(vec![Found::of_all(Step::Clip { low, high })])
+            Part::Step(vec![Found::of_all(InputStep::Clip { low, high })])
         }
         "BatchNormalization" if first && node.int("training_mode", 0) == 0 => {
             let numbers: Option<Vec<Constant>> = (1..5).map(constant).collect();
@@ -206,15 +205,9 @@ fn part<'m>(
             let lists = numbers.iter().map(finite).collect::<Result<Vec<_>, _>>()?;
             let [gamma, beta, mean, variance] = &lists[..] else { return Ok(None) };
             let channels = dims.get(1).copied().unwrap_or(0);
-            if lists.iter().any(|list| list.len() != channels) {
-                return Err(other("not one number per channel"));
-            }
-            let epsilon = node.float("epsilon", 1e-5);
-            // As ONNX Runtime has it.
-            let scale: Vec<f32> = gamma.iter().zip(variance).map(|(g, v)| 1.0 / (v + epsilon).sqrt() * g).collect();
-            let bias = (0..channels).map(|c| beta[c] - mean[c] * scale[c]).collect();
+            let steps = normalisation([gamma, beta, mean, variance], node.float("epsilon", 1e-5), channels)?;
             let shape = [vec![channels], vec![1; dims.len().saturating_sub(2)]].concat();
-            Part::Step(vec![found(Step::Mul(scale), shape.clone()), found(Step::Add(bias), shape)])
+            Part::Step(steps.map(|step| found(step, shape.clone())).into())
         }
         "Transpose" => {
             let perm: Vec<i64> = node.ints("perm").map_or((0..dims.len() as i64).rev().collect(), <[i64]>::to_vec);
@@ -237,6 +230,32 @@ fn part<'m>(
         }
         _ => return Ok(None),
     }))
+}
+
+/// A sum, difference, product or quotient with these numbers; `first` if the input comes before them.
+fn arithmetic(node: Node<'_>, first: bool, list: Vec<f32>) -> Result<InputStep, Stop> {
+    Ok(match (node.op(), first) {
+        ("Add", _) => InputStep::Add(list),
+        ("Mul", _) => InputStep::Mul(list),
+        ("Sub", true) => InputStep::Sub(list),
+        ("Sub", false) => InputStep::From(list),
+        ("Div", true) => InputStep::Div(list),
+        _ => return Err(other("a division by the input")),
+    })
+}
+
+/// A normalisation by the numbers of each channel, as ONNX Runtime has it.
+fn normalisation(
+    [gamma, beta, mean, variance]: [&Vec<f32>; 4],
+    epsilon: f32,
+    channels: usize,
+) -> Result<[InputStep; 2], Stop> {
+    if [gamma, beta, mean, variance].iter().any(|list| list.len() != channels) {
+        return Err(other("not one number per channel"));
+    }
+    let scale: Vec<f32> = gamma.iter().zip(variance).map(|(g, v)| 1.0 / (v + epsilon).sqrt() * g).collect();
+    let bias = (0..channels).map(|c| beta[c] - mean[c] * scale[c]).collect();
+    Ok([InputStep::Mul(scale), InputStep::Add(bias)])
 }
 
 fn finite(constant: &Constant) -> Result<Vec<f32>, Stop> {

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use super::graph::Node;
 use super::real::{Float, HALF_ULP, Near, Post, apply};
 use super::stop::Stop;
-use super::value::{Real, Source};
+use super::value::{Origin, Real};
 use super::walk::Walk;
 use crate::import::builder::Sum;
 use crate::network::{Op, TensorId, Term, Window};
@@ -32,7 +32,7 @@ impl Fine {
 
 /// The values of a function of one tensor of 8 bits, alike on all channels; `None` if `real` is none, or nothing but a multiple.
 fn values(real: &Real<'_>, range: crate::network::Range) -> Option<Vec<Near>> {
-    let Source::Tensor(scale) = &real.source else { return None };
+    let Origin::Tensor(scale) = &real.source else { return None };
     let function = !real.post.iter().all(|step| step.factor().is_some()) && !real.post.iter().any(Post::differs);
     if !function || !real.later.is_empty() || real.layout.pad != [0; 4] || range.count() > 256 {
         return None;
@@ -43,7 +43,7 @@ fn values(real: &Real<'_>, range: crate::network::Range) -> Option<Vec<Near>> {
 
 impl<'m> Walk<'m> {
     fn function_values(&self, real: &Real<'m>) -> Option<Vec<Near>> {
-        let Source::Tensor(scale) = &real.source else { return None };
+        let Origin::Tensor(scale) = &real.source else { return None };
         values(real, self.builder.tensor(scale.id).range)
     }
 
@@ -56,7 +56,7 @@ impl<'m> Walk<'m> {
 
     /// Two tables of a function of one tensor, in steps of a 2^15th of `most`.
     fn fine(&mut self, node: Node<'m>, real: &Real<'m>, most: f64) -> Result<Option<Fine>, Stop> {
-        let (Source::Tensor(scale), Some(values)) = (&real.source, self.function_values(real)) else { return Ok(None) };
+        let (Origin::Tensor(scale), Some(values)) = (&real.source, self.function_values(real)) else { return Ok(None) };
         let unit = most / 32_767.0;
         let whole: Vec<i64> = values.iter().map(|near| (f64::from(near.v) / unit).round() as i64).collect();
         let mut table = |part: &str, table: Vec<i64>| {
@@ -74,7 +74,7 @@ impl<'m> Walk<'m> {
         node: Node<'m>,
         real: &Real<'m>,
         window: Window,
-    ) -> Result<Option<Source<'m>>, Stop> {
+    ) -> Result<Option<Origin<'m>>, Stop> {
         let Some(most) = self.largest_value(real) else { return Ok(None) };
         self.wants_approximate("the averages of a function's values that nothing has quantised")?;
         let Some(fine) = self.fine(node, real, most)? else { return Ok(None) };
@@ -115,8 +115,8 @@ impl<'m> Walk<'m> {
     }
 }
 
-fn source<'m>(sum: Sum, unit: f64, error: f64) -> Source<'m> {
+fn source<'m>(sum: Sum, unit: f64, error: f64) -> Origin<'m> {
     let channels = sum.bias.len();
     let float = Float { error: vec![error; channels], whole: false };
-    Source::Sum { sum: Rc::new(sum), unit: Rc::new(vec![unit; channels]), float: Rc::new(float) }
+    Origin::Sum { sum: Rc::new(sum), unit: Rc::new(vec![unit; channels]), float: Rc::new(float) }
 }

@@ -5,7 +5,7 @@ use super::quantiser::Quantiser;
 use super::real::{Post, at};
 use super::stop::Stop;
 use super::tensor::Element;
-use super::value::{FusedKind, Real, Scale, Scaled, Source};
+use super::value::{FusedKind, Origin, Real, Scale, Scaled};
 use super::walk::Walk;
 use crate::import::builder::Sum;
 use crate::network::TensorId;
@@ -22,7 +22,7 @@ impl<'m> Walk<'m> {
         quantiser: &Quantiser,
         element: Element,
     ) -> Result<Option<TensorId>, Stop> {
-        let (Some(fused), Source::Sum { sum, .. }) = (&real.fused, &real.source) else {
+        let (Some(fused), Origin::Sum { sum, .. }) = (&real.fused, &real.source) else {
             return self.fused_other(node, real, quantiser, element);
         };
         let (x, w) = fused.elements;

@@ -10,7 +10,7 @@ use super::quantiser::{Quantiser, Rule};
 use super::stop::Stop;
 use super::tensor::Element;
 use super::value::{Layout, Value};
-use crate::coding::{self, Coding, Dtype, Order, Step};
+use crate::coding::{self, Coding, Dtype, InputStep, Order};
 use crate::import::{ImportProblem, Preprocessing, advice};
 use crate::network;
 
@@ -33,7 +33,7 @@ pub(super) struct Input<'m> {
     /// Whether the file reads floats that are integers, and does not say which.
     pub whole: bool,
     /// What the file does with real numbers before it quantises them.
-    pub steps: Vec<Step>,
+    pub steps: Vec<InputStep>,
     /// The tensors that these steps make, and whether they are flattened.
     pub passed: Vec<(&'m str, bool)>,
     /// What is moved before it is quantised.
@@ -67,7 +67,7 @@ impl<'m> Input<'m> {
         if let Some((node, stop)) = stop {
             return Err((Some(node), stop));
         }
-        let cast = matches!(steps.first(), Some(Step::Cast(_)));
+        let cast = matches!(steps.first(), Some(InputStep::Cast(_)));
         let element = if cast { Element::Float } else { element };
         let start = passed.last().map_or(graph.input.name.as_str(), |&(name, _)| name);
         let Some((node, at)) = reader(graph, start) else {

@@ -10,7 +10,7 @@ use super::moves::Move;
 use super::real::{Float, HALF_ULP, Post, Scales, at, finite, odd_factor, power_of_two};
 use super::stop::Stop;
 use super::tensor::{Constant, Element};
-use super::value::{Fused, FusedKind, Ints, Layout, Real, Scale, Scaled, Source, Value};
+use super::value::{Fused, FusedKind, Ints, Layout, Origin, Real, Scale, Scaled, Value};
 use super::walk::Walk;
 use crate::check::MAX_ACCUMULATOR;
 use crate::import::builder::{Sum, weight_width};
@@ -123,7 +123,7 @@ impl<'m> Walk<'m> {
         let channels = sum.bias.len();
         // The accumulator is an integer: making a float of it rounds once.
         let unit = Rc::new(vec![1.0; channels]);
-        let source = Source::Sum { unit, float: Rc::new(Float::exact(channels)), sum: Rc::new(sum) };
+        let source = Origin::Sum { unit, float: Rc::new(Float::exact(channels)), sum: Rc::new(sum) };
         let value = Value::Real(Rc::new(Real { source, post: vec![], later: vec![], channels, layout, fused: None }));
         self.moved_back(node, value, back)
     }
@@ -275,11 +275,7 @@ impl<'m> Walk<'m> {
         let channels = sum.bias.len();
         let quantised_form = node.op().starts_with('Q');
         let apart = if quantised_form { None } else { self.layer_apart(node, kind == FusedKind::Gemm) };
-        // The accumulator times one number.
-        let whole = quantised_form || self.has_integers(node, kind, input, weights);
-        if !whole && alpha != 1.0 && !power_of_two(alpha) {
-            return Err(Stop::new(format!("alpha = {alpha}"), "fold it into the weights' scale"));
-        }
+        let whole = self.is_whole(node, kind, input, weights, alpha)?;
         let unit = |c: usize| match at(&weights.scale, c) {
             w if whole => f64::from(alpha_times(alpha, input.unit) * w),
             w => f64::from(input.unit) * f64::from(w) * f64::from(alpha),
@@ -308,23 +304,37 @@ impl<'m> Walk<'m> {
             self.refuse_quantised_weights(node, kind)?;
             self.merged_factors(node, &sum, &mut float);
         }
-        let fused = match (input.quantised, weights.element) {
-            (Some((_, element)), Some(other)) if !whole => Some(Fused {
-                kind,
-                input: alpha_times(alpha, input.unit),
-                weights: weights.scale.clone(),
-                elements: (element, other),
-                apart,
-                output: node.output(),
-            }),
-            _ => None,
-        };
+        let elements = input.quantised.map(|(_, element)| element).zip(weights.element).filter(|_| !whole);
+        let fused = elements.map(|elements| Fused {
+            kind,
+            input: alpha_times(alpha, input.unit),
+            weights: weights.scale.clone(),
+            elements,
+            apart,
+            output: node.output(),
+        });
         if whole {
             self.in_32_bits(&sum)?;
         }
         let unit = Rc::new((0..channels).map(unit).collect());
-        let source = Source::Sum { unit, float: Rc::new(float), sum: Rc::new(sum) };
+        let source = Origin::Sum { unit, float: Rc::new(float), sum: Rc::new(sum) };
         Ok(Value::Real(Rc::new(Real { source, post, later: vec![], channels, layout, fused })))
+    }
+
+    /// True if the accumulator is multiplied with one number.
+    fn is_whole(
+        &self,
+        node: Node<'m>,
+        kind: FusedKind,
+        input: Scale,
+        weights: &Scaled,
+        alpha: f32,
+    ) -> Result<bool, Stop> {
+        let whole = node.op().starts_with('Q') || self.has_integers(node, kind, input, weights);
+        if !whole && alpha != 1.0 && !power_of_two(alpha) {
+            return Err(Stop::new(format!("alpha = {alpha}"), "fold it into the weights' scale"));
+        }
+        Ok(whole)
     }
 
     /// The bias of a layer's products, input 2, whose units are `unit`. `merges`: ONNX Runtime has integers for the layer.
@@ -527,7 +537,7 @@ impl<'m> Walk<'m> {
 
     /// Where the constant bias of an `Add` behind a `MatMul` makes a `Gemm` of both, as ONNX Runtime does it, and a quantiser follows.
     pub(super) fn with_bias(&mut self, real: &Real<'m>, node: Node<'m>, bias: &[f32]) -> Option<Value<'m>> {
-        let (Some(fused), Source::Sum { sum, unit, .. }) = (&real.fused, &real.source) else { return None };
+        let (Some(fused), Origin::Sum { sum, unit, .. }) = (&real.fused, &real.source) else { return None };
         let merges = node.op() == "Add"
             && fused.kind == FusedKind::MatMul
             && fused.apart.is_none()
@@ -546,7 +556,7 @@ impl<'m> Walk<'m> {
         let scales = Scales { unit: fused.input, error: 0.0 };
         let float = Float::of(products / sum.bias.len(), &magnitude, scales, |c| at(&fused.weights, c));
         let fused = Some(Fused { kind: FusedKind::Gemm, output: node.output(), ..fused.clone() });
-        let source = Source::Sum { sum: Rc::new(sum), unit: Rc::clone(unit), float: Rc::new(float) };
+        let source = Origin::Sum { sum: Rc::new(sum), unit: Rc::clone(unit), float: Rc::new(float) };
         Some(Value::Real(Rc::new(Real { source, fused, ..real.clone() })))
     }
 

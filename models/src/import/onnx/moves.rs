@@ -7,7 +7,7 @@ use super::graph::Node;
 use super::real::{MAX_STEPS, Post};
 use super::stop::Stop;
 use super::tensor::Constant;
-use super::value::{Ints, Later, Layout, Real, Scale, Source, Value};
+use super::value::{Ints, Later, Layout, Origin, Real, Scale, Value};
 use super::walk::Walk;
 use crate::check::{MAX_DIMENSION, MAX_ELEMENTS};
 use crate::network::{Op, Shape};
@@ -148,12 +148,12 @@ impl<'m> Walk<'m> {
                 let later = || Later::Select { shape, axes: Rc::new(by.axes.clone()) };
                 match real.source {
                     // What is done to all elements alike can be done behind, unless these are more then.
-                    Source::Tensor(scale)
+                    Origin::Tensor(scale)
                         if real.plain().is_some()
                             || alike && count <= self.builder.tensor(scale.id).elements() && !has_zeros(&[later()]) =>
                     {
                         let id = self.select(node, scale.id, shape, &by.axes)?;
-                        real.source = Source::Tensor(Scale { id, ..scale });
+                        real.source = Origin::Tensor(Scale { id, ..scale });
                     }
                     _ if same => {}
                     _ if real.later.len() >= MAX_STEPS => {

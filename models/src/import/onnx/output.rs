@@ -6,7 +6,7 @@ use super::moves;
 use super::real::{Function, Post, at, is_relu};
 use super::stop::Stop;
 use super::tensor::Element;
-use super::value::{Later, Layout, Real, Source, Value};
+use super::value::{Later, Layout, Origin, Real, Value};
 use super::walk::Walk;
 use crate::coding::{End, Order, OutputCoding};
 use crate::import::builder::Sum;
@@ -129,8 +129,8 @@ impl<'m> Walk<'m> {
     /// channels is a sum of itself alone.
     pub(super) fn last_sum(&self, real: &Real<'m>) -> Option<(Sum, Vec<f64>)> {
         match &real.source {
-            Source::Sum { sum, unit, .. } => Some(((**sum).clone(), unit.to_vec())),
-            Source::Tensor(scale) if !real.post.is_empty() && self.tensor(real).is_none() && !is_relu(&real.post) => {
+            Origin::Sum { sum, unit, .. } => Some(((**sum).clone(), unit.to_vec())),
+            Origin::Tensor(scale) if !real.post.is_empty() && self.tensor(real).is_none() && !is_relu(&real.post) => {
                 let channels = self.builder.tensor(scale.id).shape[0];
                 Some((Sum::identity(scale.id, channels), vec![scale.unit.into(); channels]))
             }

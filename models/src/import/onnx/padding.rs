@@ -6,7 +6,7 @@ use super::dims::pads;
 use super::graph::Node;
 use super::moves::Move;
 use super::stop::Stop;
-use super::value::{Ints, Layout, Real, Scale, Source, Value};
+use super::value::{Ints, Layout, Origin, Real, Scale, Value};
 use super::walk::Walk;
 use crate::network::Op;
 
@@ -111,7 +111,7 @@ impl<'m> Walk<'m> {
             Value::Ints(ints) => Value::Ints(Ints { id, layout, ..ints }),
             Value::Real(real) => {
                 let scale = real.plain().map(|scale| Scale { id, ..scale });
-                let source = scale.map_or_else(|| real.source.clone(), Source::Tensor);
+                let source = scale.map_or_else(|| real.source.clone(), Origin::Tensor);
                 Value::Real(Rc::new(Real { source, layout, channels: count + 1, ..(*real).clone() }))
             }
             other => other,

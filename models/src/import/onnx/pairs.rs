@@ -30,6 +30,33 @@ pub(super) struct PairRule<'r> {
     pub step: f64,
 }
 
+impl PairRule<'_> {
+    /// The different functions of channels, and which of them each channel has; what is doubtful is noted.
+    fn tables(&self, [a, b]: [Range; 2], sign: i64, channels: usize, doubts: &Doubts) -> (Vec<Pairs>, Vec<usize>) {
+        let doubtful = std::cell::Cell::new((0i64, 0u64));
+        let table = |channel: usize| {
+            Pairs::of(a, b, |xa, xb| {
+                let (q, off) = (self.value)(channel, xa, sign * xb);
+                let (sum, count) = doubtful.get();
+                doubtful.set((sum + off, count + 1));
+                doubts.note((q, off))
+            })
+        };
+        let mut tables: Vec<Pairs> = vec![table(0)];
+        let mut of: Vec<usize> = vec![0; channels];
+        for (channel, of) in of.iter_mut().enumerate().take(self.channels).skip(1) {
+            let next = table(channel);
+            *of = tables.iter().position(|known| *known == next).unwrap_or_else(|| {
+                tables.push(next);
+                tables.len() - 1
+            });
+        }
+        let (sum, count) = doubtful.get();
+        doubts.counted(sum as f64 / count.max(1) as f64);
+        (tables, of)
+    }
+}
+
 impl<'m> Walk<'m> {
     /// A sum of `a` and `b` by its rule, for every pair; a difference where the unit of `b` is negative.
     pub(super) fn pair(
@@ -50,26 +77,7 @@ impl<'m> Walk<'m> {
             return Err(Stop::new("a sum of values of more than 8 bits", "quantise both summands to at most 8 bits"));
         }
         let channels = self.builder.tensor(a.id).shape[0];
-        let doubtful = std::cell::Cell::new((0i64, 0u64));
-        let table = |channel: usize| {
-            Pairs::of(ra, rb, |xa, xb| {
-                let (q, off) = (rule.value)(channel, xa, sign * xb);
-                let (sum, count) = doubtful.get();
-                doubtful.set((sum + off, count + 1));
-                doubts.note((q, off))
-            })
-        };
-        let mut tables: Vec<Pairs> = vec![table(0)];
-        let mut of: Vec<usize> = vec![0; channels];
-        for (channel, of) in of.iter_mut().enumerate().take(rule.channels).skip(1) {
-            let next = table(channel);
-            *of = tables.iter().position(|known| *known == next).unwrap_or_else(|| {
-                tables.push(next);
-                tables.len() - 1
-            });
-        }
-        let (sum, count) = doubtful.get();
-        doubts.counted(sum as f64 / count.max(1) as f64);
+        let (tables, of) = rule.tables([ra, rb], sign, channels, doubts);
         let (lo, hi) = tables.iter().fold((i64::MAX, i64::MIN), |(lo, hi), t| (lo.min(t.lo), hi.max(t.hi)));
         if hi - lo > 255 {
             return Err(Obstacle::TooWide { lo, hi }.into());
@@ -81,10 +89,23 @@ impl<'m> Walk<'m> {
         {
             return Ok(id);
         }
-        let mut obstacle = None;
         let second = |x: i64| rule.summands[1](sign * x);
-        for grid in Grid::all([rule.summands[0], &second], ra, rb, rule.step) {
-            match self.grid_pair(node, inputs, quantiser, (&tables, &of), &grid) {
+        let grids = Grid::all([rule.summands[0], &second], ra, rb, rule.step);
+        self.grids_pair(node, inputs, quantiser, (&tables, &of), grids)
+    }
+
+    /// By the first grid that tells all pairs apart that differ.
+    fn grids_pair(
+        &mut self,
+        node: Node<'m>,
+        inputs: [(TensorId, i64); 2],
+        quantiser: &Quantiser,
+        tables: (&[Pairs], &[usize]),
+        grids: impl Iterator<Item = Grid>,
+    ) -> Result<TensorId, Stop> {
+        let mut obstacle = None;
+        for grid in grids {
+            match self.grid_pair(node, inputs, quantiser, tables, &grid) {
                 Ok(Some(id)) => return Ok(id),
                 Ok(None) => {}
                 Err(Stop::Obstacle(no @ (Obstacle::NoFit { .. } | Obstacle::TooLong { .. } | Obstacle::Model(_)))) => {

@@ -15,7 +15,7 @@ use super::quantiser::{Quantiser, Rule};
 use super::real::{Float, Function, HALF_ULP, MAX_STEPS, Post, at, finite, odd_factor};
 use super::stop::{Stop, behind_later};
 use super::tensor::{Element, Values};
-use super::value::{Ints, Later, Layout, Mean, Real, Scale, Source, Value};
+use super::value::{Ints, Later, Layout, Mean, Origin, Real, Scale, Value};
 use super::walk::{Walk, then};
 use crate::check::MAX_TERMS;
 use crate::coding::End;
@@ -175,7 +175,7 @@ impl<'m> Walk<'m> {
         let (a, b) = (self.summand(node, 0)?, self.summand(node, 1)?);
         let alike = a.layout == b.layout && a.channels == b.channels && self.shape(&a)? == self.shape(&b)?;
         let (Some(x), Some(y), true) = (self.tensor(&a), self.tensor(&b), alike) else { return Ok(None) };
-        let source = Source::Pair(x, Scale { unit: -y.unit, quantised: None, ..y });
+        let source = Origin::Pair(x, Scale { unit: -y.unit, quantised: None, ..y });
         let (channels, layout) = (a.channels, a.layout);
         Ok(Some(Value::Real(Rc::new(Real { source, post: vec![], later: vec![], channels, layout, fused: None }))))
     }
@@ -193,15 +193,15 @@ impl<'m> Walk<'m> {
         if a.layout != b.layout || !plain || depth(&a.post) + depth(&b.post) > MAX_STEPS {
             return Ok(None);
         }
-        if let (Source::Sum { sum: x, .. }, Source::Sum { sum: y, .. }) = (&a.source, &b.source)
+        if let (Origin::Sum { sum: x, .. }, Origin::Sum { sum: y, .. }) = (&a.source, &b.source)
             && Rc::ptr_eq(x, y)
         {
             let post = vec![Post::Join { by, left: a.post.clone(), right: b.post.clone() }];
             return Ok(Some(Value::Real(Rc::new(Real { post, ..(*a).clone() }))));
         }
-        let (&Source::Tensor(x), &Source::Tensor(y)) = (&a.source, &b.source) else { return Ok(None) };
+        let (&Origin::Tensor(x), &Origin::Tensor(y)) = (&a.source, &b.source) else { return Ok(None) };
         let function = |root: Scale, post: Post| {
-            let real = Real { source: Source::Tensor(root), post: vec![post], fused: None, ..(*a).clone() };
+            let real = Real { source: Origin::Tensor(root), post: vec![post], fused: None, ..(*a).clone() };
             Ok(Some(Value::Real(Rc::new(real))))
         };
         let bare = a.post.is_empty() && b.post.is_empty() && self.graph.leads_to_quantiser(node.output());
@@ -301,7 +301,7 @@ impl<'m> Walk<'m> {
             Value::Real(Rc::new(Real { source, post, later: vec![], channels, layout, fused: None }))
         };
         if let (Some(x), Some(y)) = (self.tensor(&a), self.tensor(&b)) {
-            return Ok(real(Source::Pair(x, y), vec![]));
+            return Ok(real(Origin::Pair(x, y), vec![]));
         }
         let fine = self.summands_of_functions(node, [&a, &b])?;
         let [a, b] = fine.map_or([a.clone(), b.clone()], |fine| fine.map(Rc::new));
@@ -324,9 +324,9 @@ impl<'m> Walk<'m> {
     fn summand(&mut self, node: Node<'m>, index: usize) -> Result<Rc<Real<'m>>, Stop> {
         let real = self.real(node, index)?;
         match (&real.source, &real.post[..]) {
-            (Source::Tensor(_), [Post::Clip(0.0, hi)]) if *hi == f32::MAX && real.later.is_empty() => {
+            (Origin::Tensor(_), [Post::Clip(0.0, hi)]) if *hi == f32::MAX && real.later.is_empty() => {
                 let scale = self.plain(&real, node)?;
-                Ok(Rc::new(Real { source: Source::Tensor(scale), post: vec![], ..(*real).clone() }))
+                Ok(Rc::new(Real { source: Origin::Tensor(scale), post: vec![], ..(*real).clone() }))
             }
             _ => Ok(real),
         }
@@ -334,9 +334,9 @@ impl<'m> Walk<'m> {
 
     /// A sum of products and a tensor, or two sums of products of one unit, as one sum; constants are added behind it. The tensor's unit
     /// is a multiple of the products' unit, or the sum is `near`.
-    fn merged(&self, a: &Real<'m>, b: &Real<'m>, near: bool) -> Option<(Source<'m>, Vec<Post>)> {
+    fn merged(&self, a: &Real<'m>, b: &Real<'m>, near: bool) -> Option<(Origin<'m>, Vec<Post>)> {
         let offsets = |real: &Real<'m>| real.later.is_empty() && real.post.iter().all(|p| matches!(p, Post::Add(_)));
-        let Source::Sum { sum, unit, float } = &a.source else { return None };
+        let Origin::Sum { sum, unit, float } = &a.source else { return None };
         if !offsets(a) {
             return None;
         }
@@ -348,7 +348,7 @@ impl<'m> Walk<'m> {
                 None if near => self.add_nearly(scale, &mut sum, &mut unit, &mut off)?,
                 None => return None,
             },
-            (Source::Sum { sum: other, unit: units, float }, None) if offsets(b) && unit == **units => {
+            (Origin::Sum { sum: other, unit: units, float }, None) if offsets(b) && unit == **units => {
                 sum.terms.extend(other.terms.clone());
                 sum.bias.iter_mut().zip(&other.bias).for_each(|(sum, bias)| *sum = sum.saturating_add(*bias));
                 off.iter_mut().zip(&float.error).for_each(|(off, error)| *off += error);
@@ -375,7 +375,7 @@ impl<'m> Walk<'m> {
             roundings * most + off[channel]
         };
         let float = Float { error: self.magnitudes(&sum).iter().enumerate().map(error).collect(), whole: false };
-        Some((Source::Sum { unit: Rc::new(unit), float: Rc::new(float), sum: Rc::new(sum) }, post))
+        Some((Origin::Sum { unit: Rc::new(unit), float: Rc::new(float), sum: Rc::new(sum) }, post))
     }
 
     /// A tensor as a whole multiple of the same unit on all channels.
@@ -544,11 +544,11 @@ impl<'m> Walk<'m> {
         let both = self.fused_both(node, real, quantiser, (own, more))?;
         let id = match &real.source {
             _ if both.is_some() => both,
-            Source::Pair(a, b) if typed(a) && typed(b) => Some(self.integer_add(node, *a, *b, quantiser, more)?),
-            Source::Average { input, window, mean } if typed(input) && *mean != Mean::Reduced => {
+            Origin::Pair(a, b) if typed(a) && typed(b) => Some(self.integer_add(node, *a, *b, quantiser, more)?),
+            Origin::Average { input, window, mean } if typed(input) && *mean != Mean::Reduced => {
                 Some(self.integer_average(node, *input, window, *mean == Mean::Global, quantiser)?)
             }
-            source @ Source::Pieces { .. } => self.integer_pieces(node, source, quantiser, typed)?,
+            source @ Origin::Pieces { .. } => self.integer_pieces(node, source, quantiser, typed)?,
             _ => None,
         };
         id.map(|id| self.later(node, real, id)).transpose()

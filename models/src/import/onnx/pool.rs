@@ -9,7 +9,7 @@ use super::pointwise::offset_rule;
 use super::quantiser::Quantiser;
 use super::real::{HALF_ULP, MAX_STEPS, Near, odd_factor, power_of_two, quantised};
 use super::stop::Stop;
-use super::value::{Ints, Later, Layout, Mean, Real, Scale, Source, Value};
+use super::value::{Ints, Later, Layout, Mean, Origin, Real, Scale, Value};
 use super::walk::Walk;
 use crate::network::{Op, Shape, TensorId, Window};
 
@@ -21,11 +21,11 @@ impl<'m> Walk<'m> {
             window.output([height, width]).map(|[height, width]| [channels, height, width]).ok_or_else(wrong)
         };
         let mut shape = match &real.source {
-            Source::Tensor(scale) | Source::Pair(scale, _) => self.builder.tensor(scale.id).shape,
-            Source::Sum { sum, .. } => self.builder.shape_of(&sum.terms[0].0).ok_or_else(wrong)?,
-            Source::Average { input, window, .. } => pooled(self.builder.tensor(input.id).shape, window)?,
-            Source::Pieces { shape, .. } => *shape,
-            Source::Concat(parts) => {
+            Origin::Tensor(scale) | Origin::Pair(scale, _) => self.builder.tensor(scale.id).shape,
+            Origin::Sum { sum, .. } => self.builder.shape_of(&sum.terms[0].0).ok_or_else(wrong)?,
+            Origin::Average { input, window, .. } => pooled(self.builder.tensor(input.id).shape, window)?,
+            Origin::Pieces { shape, .. } => *shape,
+            Origin::Concat(parts) => {
                 let mut all = self.shape(&parts[0])?;
                 all[0] = real.channels;
                 all
@@ -61,7 +61,7 @@ impl<'m> Walk<'m> {
         match real.plain() {
             Some(scale) => {
                 let id = self.builder.node(node.name(), Op::MaxPool { input: scale.id, window }, None)?;
-                real.source = Source::Tensor(Scale { id, ..scale });
+                real.source = Origin::Tensor(Scale { id, ..scale });
             }
             None if real.later.len() >= MAX_STEPS => {
                 return Err(Stop::new("more pools in a row than are put off", "quantise the values in between"));
@@ -116,7 +116,7 @@ impl<'m> Walk<'m> {
             };
             let (input, [_, _, count]) = (self.plain(&real, node)?, self.shape(&real)?);
             let window = Window { kernel: [1, count], ..Window::POINT };
-            let source = Source::Average { input, window, mean: Mean::Reduced };
+            let source = Origin::Average { input, window, mean: Mean::Reduced };
             let value =
                 Value::Real(Rc::new(Real { source, post: vec![], later: vec![], fused: None, ..(*real).clone() }));
             return self.moved(node, &value, &back);
@@ -144,7 +144,7 @@ impl<'m> Walk<'m> {
         let even = global || window.padding == [0; 4] && node.int("ceil_mode", 0) == 0 || self.counts_padding(node);
         let channels = real.channels;
         let source = match self.plain(&real, node) {
-            Ok(input) if even => Source::Average { input, window, mean },
+            Ok(input) if even => Origin::Average { input, window, mean },
             Ok(input) => self.uneven_average(node, input, window, &real)?,
             Err(stop) if even => self.average_of_function(node, &real, window)?.ok_or(stop)?,
             Err(stop) => return Err(stop),
@@ -175,7 +175,7 @@ impl<'m> Walk<'m> {
         } else {
             let real = Real::tensor(input, shape[0], x.layout);
             match self.uneven_average(node, input, window, &real)? {
-                Source::Average { input, window, .. } => {
+                Origin::Average { input, window, .. } => {
                     self.integer_average(node, input, &window, false, &quantiser)?
                 }
                 source => self.integer_pieces(node, &source, &quantiser, |_| true)?.expect("pieces of averages"),
@@ -215,7 +215,7 @@ impl<'m> Walk<'m> {
         let offset = offset_rule(quantiser);
         let rule = |sum: i64| if whole { offset.index(0, sum as f32 * unit / count) } else { rule(sum) };
         let id = self.builder.average(node.name(), input.id, *window, zero, rule)?;
-        let source = Source::Average { input, window: *window, mean: Mean::Windows };
+        let source = Origin::Average { input, window: *window, mean: Mean::Windows };
         self.measure(&Real { source, ..Real::tensor(input, 1, Layout::of_rank(4)) }, &offset, &doubts);
         self.settle_average(node, &doubts, count as usize, [unit, quantiser.scale])?;
         Ok(id)

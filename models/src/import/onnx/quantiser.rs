@@ -1,7 +1,7 @@
 //! From a real number to an integer, by the rules of ONNX and of QONNX.
 
 use super::stop::Stop;
-pub(super) use crate::coding::Rounding as Mode;
+pub(super) use crate::coding::RoundingMode as Mode;
 use crate::shape::of_channel as at;
 
 /// q = index(v); what q means is scale * (q - zero), or ±scale for a bipolar one.

@@ -10,7 +10,7 @@ use super::pairs::PairRule;
 use super::quantiser::{Quantiser, Rule};
 use super::real::{Float, Near, Post, apply, quantised};
 use super::stop::{Stop, behind_later};
-use super::value::{Later, Mean, Real, Scale, Source};
+use super::value::{Later, Mean, Origin, Real, Scale};
 use super::walk::Walk;
 use crate::import::builder::{Obstacle, Sum};
 use crate::network::{Op, Range, TensorId, Term, Window};
@@ -43,8 +43,8 @@ impl<'m> Walk<'m> {
             return Err(Stop::new("padding of values that are not quantised", "quantise them before"));
         }
         let id = match &real.source {
-            Source::Tensor(scale) => self.quantise_tensor(node, real, *scale, quantiser, &doubts)?,
-            Source::Sum { sum, unit, float } => {
+            Origin::Tensor(scale) => self.quantise_tensor(node, real, *scale, quantiser, &doubts)?,
+            Origin::Sum { sum, unit, float } => {
                 match self.quantise_sum(node, real, (sum, unit, float), quantiser, &doubts) {
                     Ok((id, found)) => {
                         measured = found;
@@ -64,20 +64,20 @@ impl<'m> Walk<'m> {
                     }
                 }
             }
-            Source::Average { input, window, .. } => {
+            Origin::Average { input, window, .. } => {
                 self.quantise_average(node, real, (*input, window), quantiser, &doubts)?
             }
-            Source::Pair(a, b) => self.quantise_pair(node, real, [*a, *b], quantiser, &doubts)?,
-            Source::Pieces { parts, shape, places } => self.pieces(node, (parts, *shape, places), |walk, part| {
+            Origin::Pair(a, b) => self.quantise_pair(node, real, [*a, *b], quantiser, &doubts)?,
+            Origin::Pieces { parts, shape, places } => self.pieces(node, (parts, *shape, places), |walk, part| {
                 let post = steps.clone();
                 walk.quantise(node, &Real { post, ..part.clone() }, quantiser)
             })?,
-            Source::Concat(parts) => self.quantise_joined(node, parts, steps, quantiser)?,
+            Origin::Concat(parts) => self.quantise_joined(node, parts, steps, quantiser)?,
         };
         self.measure(real, quantiser, &doubts);
         match (&real.source, &steps[..]) {
-            (Source::Average { mean: Mean::Reduced, .. }, _) => self.settle(node, &doubts, MEANS, None)?,
-            (Source::Average { input, window, .. }, []) => {
+            (Origin::Average { mean: Mean::Reduced, .. }, _) => self.settle(node, &doubts, MEANS, None)?,
+            (Origin::Average { input, window, .. }, []) => {
                 let count = window.kernel[0] * window.kernel[1];
                 self.settle_average(node, &doubts, count, [input.unit, quantiser.scale])?
             }
@@ -293,19 +293,19 @@ impl<'m> Walk<'m> {
         }
         let ends = |channel: usize, near: Near| quantiser.between(channel, apply(&real.post, channel, near));
         match &real.source {
-            Source::Tensor(scale) => {
+            Origin::Tensor(scale) => {
                 let by_channel = real.post.iter().any(Post::differs) || quantiser.differs();
                 let channels = if by_channel { real.channels } else { 1 };
                 let range = self.builder.tensor(scale.id).range;
                 doubts.average(vec![range; channels], |channel, x| ends(channel, scale.near(x)));
             }
-            Source::Sum { sum, unit, float } => doubts
+            Origin::Sum { sum, unit, float } => doubts
                 .average(self.builder.bounds(sum), |channel, z| ends(channel, float.near(channel, z, unit[channel]))),
-            Source::Average { input, window, .. } => {
+            Origin::Average { input, window, .. } => {
                 let average = self.average_value(*input, window);
                 doubts.average([self.sums(*input, window)], |channel, sum| ends(channel, average(sum)));
             }
-            Source::Pair(..) | Source::Concat(_) | Source::Pieces { .. } => {}
+            Origin::Pair(..) | Origin::Concat(_) | Origin::Pieces { .. } => {}
         }
     }
 

@@ -8,7 +8,7 @@ use super::graph::Node;
 use super::real::{HALF_ULP, Post, is_relu, odd_factor};
 use super::stop::Stop;
 use super::tensor::{Constant, Element};
-use super::value::{Ints, Later, Layout, Real, Scale, Source, Value};
+use super::value::{Ints, Later, Layout, Origin, Real, Scale, Value};
 use super::walk::Walk;
 use crate::check::MAX_DIMENSION;
 use crate::network::{Op, TensorId};
@@ -25,11 +25,11 @@ impl<'m> Walk<'m> {
         let name = node.name();
         match (&real.source, &real.post[..], &real.later[..]) {
             // max(unit x, 0) = unit max(x, 0)
-            (Source::Tensor(scale), post, []) if is_relu(post) => {
+            (Origin::Tensor(scale), post, []) if is_relu(post) => {
                 let id = self.builder.apply(&format!("{name}/relu"), scale.id, |x| x.max(0))?;
                 Ok(Scale { id, ..*scale })
             }
-            (Source::Average { input, window, .. }, factors, later)
+            (Origin::Average { input, window, .. }, factors, later)
                 if factors.iter().all(|step| step.factor().is_some()) =>
             {
                 let count = (window.kernel[0] * window.kernel[1]) as f32;
@@ -50,7 +50,7 @@ impl<'m> Walk<'m> {
                     Stop::near("its input is an average whose multiples are no floats", "multiply by powers of two")
                 })
             }
-            (Source::Concat(parts), [], _) => {
+            (Origin::Concat(parts), [], _) => {
                 let scales: Option<Vec<Scale>> = parts.iter().map(|part| part.plain()).collect();
                 let scales = scales.filter(|scales| scales.iter().all(|s| s.unit == scales[0].unit && s.error == 0.0));
                 let scales = scales.ok_or_else(|| {
@@ -84,7 +84,7 @@ impl<'m> Walk<'m> {
     /// The network's tensor and its unit, if real values are that, perhaps times constants.
     pub(super) fn tensor(&self, real: &Real<'m>) -> Option<Scale> {
         match real.source {
-            Source::Tensor(scale) if real.later.is_empty() => self.multiplied(scale, &real.post),
+            Origin::Tensor(scale) if real.later.is_empty() => self.multiplied(scale, &real.post),
             _ => None,
         }
     }
@@ -150,7 +150,7 @@ impl<'m> Walk<'m> {
         for part in &parts {
             channels = channels.saturating_add(self.shape(part)?[0]);
         }
-        let source = Source::Concat(parts);
+        let source = Origin::Concat(parts);
         if channels > MAX_DIMENSION || source.nesting() > MAX_NESTING {
             return Err(Stop::new("parts of parts of many parts", "quantise what is joined"));
         }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::graph::Node;
 use super::quantiser::Quantiser;
 use super::stop::Stop;
-use super::value::{Mean, Real, Scale, Source};
+use super::value::{Mean, Origin, Real, Scale};
 use super::walk::Walk;
 use crate::check::MAX_ELEMENTS;
 use crate::network::{Op, TensorId, Window};
@@ -48,7 +48,7 @@ impl<'m> Walk<'m> {
         input: Scale,
         window: Window,
         real: &Real<'m>,
-    ) -> Result<Source<'m>, Stop> {
+    ) -> Result<Origin<'m>, Stop> {
         let mean = Mean::Windows;
         let [channels, height, width] = self.builder.tensor(input.id).shape;
         let wrong = || Stop::new("a window that does not fit", "the file is not consistent");
@@ -63,7 +63,7 @@ impl<'m> Walk<'m> {
         if let ([one], [other]) = (&down[..], &right[..])
             && [one.size, other.size] == window.kernel
         {
-            return Ok(Source::Average { input, window: Window { padding: [0; 4], ..window }, mean });
+            return Ok(Origin::Average { input, window: Window { padding: [0; 4], ..window }, mean });
         }
         let (mut parts, mut places) = (Vec::new(), vec![0; rows * columns]);
         let mut next = 0;
@@ -79,7 +79,7 @@ impl<'m> Walk<'m> {
                 let id = self.builder.select(&format!("{}/windows", node.name()), input.id, shape, axes)?;
                 let kernel = [a.size, b.size];
                 let window = Window { kernel, stride: kernel, ..Window::POINT };
-                let source = Source::Average { input: Scale { id, ..input }, window, mean };
+                let source = Origin::Average { input: Scale { id, ..input }, window, mean };
                 parts.push(Rc::new(Real { source, post: vec![], later: vec![], fused: None, ..real.clone() }));
                 for &row in &a.windows {
                     for &column in &b.windows {
@@ -89,7 +89,7 @@ impl<'m> Walk<'m> {
                 }
             }
         }
-        Ok(Source::Pieces { parts, shape: [channels, rows, columns], places: Rc::new(places) })
+        Ok(Origin::Pieces { parts, shape: [channels, rows, columns], places: Rc::new(places) })
     }
 
     /// Pieces that are quantised, by `each`, as one tensor.
@@ -122,15 +122,15 @@ impl<'m> Walk<'m> {
     pub(super) fn integer_pieces(
         &mut self,
         node: Node<'m>,
-        source: &Source<'m>,
+        source: &Origin<'m>,
         quantiser: &Quantiser,
         typed: impl Fn(&Scale) -> bool,
     ) -> Result<Option<TensorId>, Stop> {
         let average = |part: &Real<'m>| match part.source {
-            Source::Average { input, window, .. } if typed(&input) => Some((input, window)),
+            Origin::Average { input, window, .. } if typed(&input) => Some((input, window)),
             _ => None,
         };
-        let Source::Pieces { parts, shape, places } = source else { return Ok(None) };
+        let Origin::Pieces { parts, shape, places } = source else { return Ok(None) };
         if parts.iter().any(|part| average(part).is_none()) {
             return Ok(None);
         }

@@ -65,7 +65,7 @@ pub(super) struct Layout {
 /// Real values: the source, then `post` on each element, then `later`.
 #[derive(Clone)]
 pub(super) struct Real<'m> {
-    pub source: Source<'m>,
+    pub source: Origin<'m>,
     pub post: Vec<Post>,
     /// What is done once the values are quantised; it commutes with that.
     pub later: Vec<Later>,
@@ -77,7 +77,7 @@ pub(super) struct Real<'m> {
 
 /// Where real values come from.
 #[derive(Clone)]
-pub(super) enum Source<'m> {
+pub(super) enum Origin<'m> {
     /// unit * x.
     Tensor(Scale),
     /// unit * (sum of products), with a unit for each channel.
@@ -213,13 +213,13 @@ impl<'m> Value<'m> {
     }
 }
 
-impl Source<'_> {
+impl Origin<'_> {
     /// How deep parts lie in parts. No source is deeper than a few, so this may recurse.
     pub fn nesting(&self) -> usize {
         let most = |parts: &[Rc<Real<'_>>]| parts.iter().map(|part| part.source.nesting()).max().unwrap_or(0);
         match self {
-            Source::Concat(parts) | Source::Pieces { parts, .. } => 1 + most(parts),
-            Source::Tensor(_) | Source::Sum { .. } | Source::Average { .. } | Source::Pair(..) => 0,
+            Origin::Concat(parts) | Origin::Pieces { parts, .. } => 1 + most(parts),
+            Origin::Tensor(_) | Origin::Sum { .. } | Origin::Average { .. } | Origin::Pair(..) => 0,
         }
     }
 }
@@ -227,13 +227,13 @@ impl Source<'_> {
 impl<'m> Real<'m> {
     /// A network's tensor times its unit.
     pub fn tensor(scale: Scale, channels: usize, layout: Layout) -> Real<'m> {
-        Real { source: Source::Tensor(scale), post: vec![], later: vec![], channels, layout, fused: None }
+        Real { source: Origin::Tensor(scale), post: vec![], later: vec![], channels, layout, fused: None }
     }
 
     /// The network's tensor, if it is nothing but that times a unit.
     pub fn plain(&self) -> Option<Scale> {
         match self.source {
-            Source::Tensor(scale) if self.post.is_empty() && self.later.is_empty() => Some(scale),
+            Origin::Tensor(scale) if self.post.is_empty() && self.later.is_empty() => Some(scale),
             _ => None,
         }
     }

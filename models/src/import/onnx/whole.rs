@@ -10,7 +10,7 @@ use super::quantiser::{Mode, Quantiser, Rule, per_channel};
 use super::real::Post;
 use super::stop::Stop;
 use super::tensor::Element;
-use super::value::{Ints, Real, Scale, Source, Value};
+use super::value::{Ints, Origin, Real, Scale, Value};
 use super::walk::Walk;
 use crate::network::Range;
 
@@ -49,8 +49,8 @@ impl<'m> Walk<'m> {
     pub(super) fn narrowed_by_steps(&mut self, node: Node<'m>, value: Value<'m>) -> Result<Value<'m>, Stop> {
         let Value::Real(real) = &value else { return Ok(value) };
         let one = match &real.source {
-            Source::Tensor(scale) => scale.unit == 1.0,
-            Source::Sum { unit, float, .. } => unit.iter().all(|&u| u == 1.0) && float.error.iter().all(|&e| e == 0.0),
+            Origin::Tensor(scale) => scale.unit == 1.0,
+            Origin::Sum { unit, float, .. } => unit.iter().all(|&u| u == 1.0) && float.error.iter().all(|&e| e == 0.0),
             _ => false,
         };
         let Some((lo, hi)) = bounds(&real.post, one).filter(|(lo, hi)| lo < hi) else { return Ok(value) };
@@ -112,8 +112,8 @@ impl<'m> Walk<'m> {
         let inside = |range: Range| lo <= range.lo && range.hi <= hi;
         let known = real.post.is_empty()
             && match &real.source {
-                Source::Tensor(scale) => scale.unit == 1.0 && inside(self.builder.tensor(scale.id).range),
-                Source::Sum { sum, unit, .. } => {
+                Origin::Tensor(scale) => scale.unit == 1.0 && inside(self.builder.tensor(scale.id).range),
+                Origin::Sum { sum, unit, .. } => {
                     unit.iter().all(|&u| u == 1.0) && self.builder.bounds(sum).into_iter().all(inside)
                 }
                 _ => false,

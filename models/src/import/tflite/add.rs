@@ -11,7 +11,7 @@
 //! Rounding half away from zero bends f at zero. There it is the sum of two such terms, below and above the zero point.
 
 use super::model::{self, Operator};
-use super::round::{Activation, Clamp, Multiplier, Rounding};
+use super::round::{Activation, Clamp, Kernels, Multiplier};
 use super::trouble::{Trouble, refuse};
 use super::value::{Value, quantisation};
 use super::walk::Walk;
@@ -37,8 +37,8 @@ impl<'m, 'f> Walk<'m, 'f> {
             return refuse("its activation function is unknown", "use none, RELU, RELU6 or RELU_N1_TO_1");
         };
         let Clamp { zero_point, lo, hi } = y.clamp;
-        let clamp = activation.clamp(self.rounding, y.scale, zero_point, Range { lo, hi });
-        let Some(rule) = Rule::of(self.rounding, [first.scale, second.scale], y.scale, minus) else {
+        let clamp = activation.clamp(self.kernels, y.scale, zero_point, Range { lo, hi });
+        let Some(rule) = Rule::of(self.kernels, [first.scale, second.scale], y.scale, minus) else {
             let reason = format!("it brings the scales {} and {} to {}", first.scale, second.scale, y.scale);
             return refuse(reason, "use scales that are closer");
         };
@@ -111,12 +111,12 @@ pub(super) enum Rule {
 
 impl Rule {
     /// Of a sum, or of a difference with `minus`; `None` where no kernel takes these scales.
-    pub fn of(rounding: Rounding, inputs: [f32; 2], output: f32, minus: bool) -> Option<Rule> {
+    pub fn of(kernels: Kernels, inputs: [f32; 2], output: f32, minus: bool) -> Option<Rule> {
         let ratios = inputs.map(|scale| scale / output);
         // XNNPACK leaves other scales to the runtime's own kernels.
         let delegated = ratios.iter().all(|ratio| (2f32.powi(-10)..2f32.powi(8)).contains(ratio));
         let sign = if minus { -1 } else { 1 };
-        if rounding == Rounding::Single && delegated {
+        if kernels == Kernels::Single && delegated {
             // The larger multiplier has 21 bits.
             let shift = 20 - ((ratios[0].max(ratios[1]).to_bits() >> 23) as i32 - 127);
             let [one, other] = ratios.map(|ratio| (ratio * 2f32.powi(shift)).round_ties_even() as i64);

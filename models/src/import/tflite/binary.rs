@@ -9,7 +9,7 @@ use super::add::Rule;
 use super::model::{self, Element, Operator};
 use super::movement::{element, positions};
 use super::quotient::Quotient;
-use super::round::{Activation, Clamp, Multiplier, Rounding, Rule as Rescale};
+use super::round::{Activation, Clamp, Kernels, Multiplier, Rule as Rescale};
 use super::shape::bounded;
 use super::trouble::{Trouble, refuse};
 use super::value::{Quantisation, Value, positive, quantisation};
@@ -88,13 +88,13 @@ impl<'m, 'f> Walk<'m, 'f> {
             refuse(format!("it {what} the scales {one} and {other} to {}", y.scale), "use scales that are closer")
         };
         if operator.code != model::MUL {
-            return match Rule::of(self.rounding, scales, y.scale, operator.code == model::SUB) {
+            return match Rule::of(self.kernels, scales, y.scale, operator.code == model::SUB) {
                 Some(rule) => Ok(Box::new(move |pair| clamp.apply(rule.apply(pair)))),
                 None => far("brings"),
             };
         }
         let scale = one * other / y.scale;
-        let single = self.rounding == Rounding::Single && (2f32.powi(-16)..256.0).contains(&scale);
+        let single = self.kernels == Kernels::Single && (2f32.powi(-16)..256.0).contains(&scale);
         let rule = if single { Rescale::Single(scale) } else { Rescale::Double(Multiplier::of(scale.into())) };
         if !rule.holds(Range { lo: -(1 << 16), hi: 1 << 16 }) {
             return far("multiplies");
@@ -109,8 +109,8 @@ impl<'m, 'f> Walk<'m, 'f> {
         };
         let stored = Range { lo: y.clamp.lo, hi: y.clamp.hi };
         // Quotients are never XNNPACK's.
-        let rounding = if operator.code == model::DIV { Rounding::Double } else { self.rounding };
-        Ok(activation.clamp(rounding, y.scale, y.clamp.zero_point, stored))
+        let kernels = if operator.code == model::DIV { Kernels::Double } else { self.kernels };
+        Ok(activation.clamp(kernels, y.scale, y.clamp.zero_point, stored))
     }
 
     fn constant_operand(&self, tensor: usize) -> Result<Constant, Trouble> {
@@ -134,10 +134,6 @@ impl<'m, 'f> Walk<'m, 'f> {
         first: bool,
     ) -> Result<Verdict, Trouble> {
         let y = quantisation(self.result(operator))?;
-        let out_of_range = |what: &str| {
-            let reason = format!("it {what} the scales {} and {} to {}", x.scale, constant.scale, y.scale);
-            refuse(reason, "use scales that are closer")
-        };
         match operator.code {
             model::ADD | model::SUB | model::MUL => {
                 let scales = if first { [x.scale, constant.scale] } else { [constant.scale, x.scale] };
@@ -150,47 +146,66 @@ impl<'m, 'f> Walk<'m, 'f> {
                 let divisors: Vec<i64> = constant.values.clone();
                 let far = Quotient::of(x.scale / (constant.scale * y.scale)).filter(|_| !divisors.contains(&0));
                 let Some(quotient) = far.filter(|quotient| divisors.iter().all(|&c| quotient.holds(c))) else {
-                    return out_of_range("divides");
+                    return too_far("divides", x, constant, y);
                 };
                 let rule = self.fused(operator, y)?;
                 self.each(operator, name, x, constant, y, |x, c| rule.apply(quotient.apply(x, c)))?;
                 Ok(Verdict::Imported("a product with a constant"))
             }
-            model::PRELU if first => {
-                let rule = |scale: f32| Rescale::Double(Multiplier::of(scale.into()));
-                let (above, below) = (rule(x.scale / y.scale), rule(x.scale * constant.scale / y.scale));
-                if ![above, below].iter().all(|rule| rule.holds(Range { lo: -(1 << 16), hi: 1 << 16 })) {
-                    return out_of_range("multiplies");
-                }
-                let value = |x: i64, c: i64| if x >= 0 { above.apply(x) } else { below.apply(x * c) };
-                match self.each(operator, name, x, constant, y, |x, c| y.clamp.apply(value(x, c))) {
-                    Err(Trouble::Builder(Obstacle::NotMonotone { .. })) => {
-                        self.halves(operator, name, x, constant, y, &value)?;
-                    }
-                    made => made?,
-                }
-                Ok(Verdict::Imported("a function of single values"))
-            }
-            model::MAXIMUM | model::MINIMUM => {
-                // Stored values are compared, whatever they stand for.
-                let larger = operator.code == model::MAXIMUM;
-                let (x, constants) = self.aligned(name, x, constant)?;
-                if constants.len() > 1 {
-                    let by = constant.clamp.zero_point - y.clamp.zero_point;
-                    let constants: Vec<i64> = constants.iter().map(|c| c + by).collect();
-                    self.extreme_of(operator, name, (&x, &constants), y, larger)?;
-                    return Ok(Verdict::Imported("two requantisations"));
-                }
-                let zero = [x.clamp.zero_point, constant.clamp.zero_point];
-                let of = |x: i64, c: i64| {
-                    let [x, c] = [x + zero[0], c + zero[1]];
-                    (if larger { x.max(c) } else { x.min(c) }).clamp(y.clamp.lo, y.clamp.hi)
-                };
-                self.each(operator, name, &x, constant, y, of)?;
-                Ok(Verdict::Imported("a function of single values"))
-            }
+            model::PRELU if first => self.prelu(operator, name, x, constant, y),
+            model::MAXIMUM | model::MINIMUM => self.compared(operator, name, x, constant, y),
             _ => refuse("its first operand is a constant", "fold constants before the export"),
         }
+    }
+
+    /// x, or below zero x times the constant.
+    fn prelu(
+        &mut self,
+        operator: &Operator<'f>,
+        name: &str,
+        x: &Value,
+        constant: &Constant,
+        y: Quantisation,
+    ) -> Result<Verdict, Trouble> {
+        let rule = |scale: f32| Rescale::Double(Multiplier::of(scale.into()));
+        let (above, below) = (rule(x.scale / y.scale), rule(x.scale * constant.scale / y.scale));
+        if ![above, below].iter().all(|rule| rule.holds(Range { lo: -(1 << 16), hi: 1 << 16 })) {
+            return too_far("multiplies", x, constant, y);
+        }
+        let value = |x: i64, c: i64| if x >= 0 { above.apply(x) } else { below.apply(x * c) };
+        match self.each(operator, name, x, constant, y, |x, c| y.clamp.apply(value(x, c))) {
+            Err(Trouble::Builder(Obstacle::NotMonotone { .. })) => {
+                self.halves(operator, name, x, constant, y, &value)?;
+            }
+            made => made?,
+        }
+        Ok(Verdict::Imported("a function of single values"))
+    }
+
+    /// The larger or the smaller of x and the constant. Stored values are compared, whatever they stand for.
+    fn compared(
+        &mut self,
+        operator: &Operator<'f>,
+        name: &str,
+        x: &Value,
+        constant: &Constant,
+        y: Quantisation,
+    ) -> Result<Verdict, Trouble> {
+        let larger = operator.code == model::MAXIMUM;
+        let (x, constants) = self.aligned(name, x, constant)?;
+        if constants.len() > 1 {
+            let by = constant.clamp.zero_point - y.clamp.zero_point;
+            let constants: Vec<i64> = constants.iter().map(|c| c + by).collect();
+            self.extreme_of(operator, name, (&x, &constants), y, larger)?;
+            return Ok(Verdict::Imported("two requantisations"));
+        }
+        let zero = [x.clamp.zero_point, constant.clamp.zero_point];
+        let of = |x: i64, c: i64| {
+            let [x, c] = [x + zero[0], c + zero[1]];
+            (if larger { x.max(c) } else { x.min(c) }).clamp(y.clamp.lo, y.clamp.hi)
+        };
+        self.each(operator, name, &x, constant, y, of)?;
+        Ok(Verdict::Imported("a function of single values"))
     }
 
     /// The stored values `of(x, constant)`, element by element; the shorter shape is repeated.
@@ -360,7 +375,7 @@ impl<'m, 'f> Walk<'m, 'f> {
         let (above, below) = (x.scale / y.scale, x.scale * alpha / y.scale);
         positive(above, self.result(operator))?;
         let negative = x.scale / y.scale * alpha;
-        let short = self.rounding == Rounding::Single
+        let short = self.kernels == Kernels::Single
             && alpha.is_normal()
             && (2f32.powi(-8)..=128.0).contains(&above)
             && (-127.996_09..=128.0).contains(&negative)
@@ -414,4 +429,9 @@ fn repeated(dims: &[usize], whole: &[usize]) -> Vec<i64> {
         let place: Vec<usize> = at.iter().zip(dims).map(|(&at, &size)| if size == 1 { 0 } else { at }).collect();
         Some(element(dims, &place))
     })
+}
+/// Refuses scales that no rule of the runtime takes together.
+fn too_far<T>(does: &str, x: &Value, constant: &Constant, y: Quantisation) -> Result<T, Trouble> {
+    let reason = format!("it {does} the scales {} and {} to {}", x.scale, constant.scale, y.scale);
+    refuse(reason, "use scales that are closer")
 }

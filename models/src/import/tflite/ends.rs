@@ -6,7 +6,7 @@ use super::model::{self, Element, Model, Operator};
 use super::names::{CUSTOM, is_compiled};
 use super::reals::MOVEMENTS;
 use super::value::{integers32, no_integers};
-use crate::coding::{self, ArgMax, Step};
+use crate::coding::{self, ArgMax, InputStep};
 use crate::import::error::{ImportError, ImportProblem};
 use crate::import::report::{Report, Verdict};
 
@@ -32,7 +32,7 @@ pub(super) struct Start {
     /// The quantised one that it is, perhaps with elements in another order.
     pub quantised: usize,
     /// What the client does before it quantises.
-    pub steps: Vec<Step>,
+    pub steps: Vec<InputStep>,
 }
 
 /// An output.
@@ -89,6 +89,24 @@ impl Ends {
     }
 }
 
+/// What becomes of an operator that comes last.
+enum Last {
+    /// It is of the network.
+    Stays,
+    /// It is left out, for this reason.
+    Out(&'static str),
+    /// The client takes the softmax, or its logarithm.
+    Softmax { log: bool },
+    /// The client takes the largest.
+    Largest,
+    /// The client does it.
+    Client(coding::End),
+    /// The answer is what it reads.
+    Read,
+    /// The answers are what it reads, each of which may have its own end: an operator that the file brings.
+    AllRead,
+}
+
 /// The ends that lie before an output of the file: one, or the operands of an operator of its own that comes last.
 fn ends(
     model: &Model<'_>,
@@ -97,74 +115,83 @@ fn ends(
     dropped: &mut HashSet<usize>,
     report: &mut Report,
 ) -> Vec<End> {
-    let source = |tensor: usize| {
-        let index = *makers.get(&tensor)?;
-        let operator = &model.operators[index];
-        Some((index, operator, (*operator.inputs.first()?)?))
-    };
     let mut end = End { file, tensor: file, behind: Vec::new(), beta: 1.0, class: None };
     // Each step goes to an operator that was not there before, or stops.
     let mut seen = HashSet::new();
-    while let Some((index, operator, before)) = source(end.tensor).filter(|(index, ..)| seen.insert(*index)) {
-        let softmax = || {
-            source(before).is_some_and(|(_, operator, _)| [model::SOFTMAX, model::LOG_SOFTMAX].contains(&operator.code))
+    while let Some((index, operator, before)) =
+        maker(model, makers, end.tensor).filter(|(index, ..)| seen.insert(*index))
+    {
+        let last = last(model, makers, operator, before, &end);
+        let why = match last {
+            Last::Stays => break,
+            Last::Out(why) => why,
+            Last::Softmax { .. } => "the client takes the softmax, or the largest logit",
+            Last::Largest => "the client takes the largest",
+            Last::Client(_) => "the client does it",
+            Last::Read | Last::AllRead => "it is left out: the answer is what it reads",
         };
-        let resizes = || {
-            source(before)
-                .is_some_and(|(_, operator, _)| operator.code == model::RESIZE_BILINEAR && large(model, before))
-        };
-        let class = || source(before).is_some_and(|(_, operator, _)| operator.code == model::ARG_MAX);
-        let mut drop = |why| {
-            if dropped.insert(index) {
-                report.count(&operator.name, Verdict::Dropped(why));
-            }
-        };
-        match operator.code {
-            model::SOFTMAX | model::LOG_SOFTMAX if beta(operator).is_some() && end.behind.is_empty() => {
+        if dropped.insert(index) {
+            report.count(&operator.name, Verdict::Dropped(why));
+        }
+        if let Last::Read | Last::AllRead = last {
+            report.note(format!("the answer is what {} reads, not what it makes of it", operator.name));
+        }
+        match last {
+            Last::Stays | Last::Out(_) => {}
+            Last::Softmax { log } => {
                 end.beta = beta(operator).unwrap_or(1.0);
-                drop("the client takes the softmax, or the largest logit");
-                let log = operator.code == model::LOG_SOFTMAX;
                 end.behind.insert(0, if log { coding::End::LogSoftmax } else { coding::End::Softmax });
             }
-            model::DEQUANTIZE => drop("the network answers with integers"),
-            model::QUANTIZE | model::RESHAPE | model::SQUEEZE if softmax() => {
-                drop("it follows a softmax that is left out")
-            }
-            model::RESHAPE | model::SQUEEZE | model::CAST if class() => drop("it follows an arg max that is left out"),
-            model::ARG_MAX if resizes() && end.behind.is_empty() => drop("it follows a resizing that is left out"),
-            model::ARG_MAX if over_channels(model, operator, before) && end.behind.is_empty() => {
-                drop("the client takes the largest");
-                end.class = Some(ArgMax { last: false });
-            }
-            // Functions of single float32 numbers.
-            model::LOGISTIC | model::TANH if float(model, before) && end.behind.is_empty() => {
-                drop("the client does it");
-                let sigmoid = operator.code == model::LOGISTIC;
-                end.behind.insert(0, if sigmoid { coding::End::Sigmoid } else { coding::End::Tanh });
-            }
-            model::EXP | model::LOG | model::SQRT if float(model, before) && end.behind.is_empty() => {
-                drop("it is left out: the answer is what it reads");
-                report.note(format!("the answer is what {} reads, not what it makes of it", operator.name));
-                end.file = before;
-            }
-            model::RESIZE_BILINEAR if large(model, end.tensor) && end.behind.is_empty() => {
-                drop("it is left out: the answer is what it reads");
-                report.note(format!("the answer is what {} reads, not what it makes of it", operator.name));
-                end.file = before;
-            }
-            CUSTOM if !is_compiled(&operator.name) => {
-                drop("it is left out: the answer is what it reads");
-                report.note(format!("the answer is what {} reads, not what it makes of it", operator.name));
+            Last::Largest => end.class = Some(ArgMax { last: false }),
+            Last::Client(function) => end.behind.insert(0, function),
+            Last::Read => end.file = before,
+            Last::AllRead => {
                 let made = operator.inputs.iter().flatten().filter(|input| makers.contains_key(input));
                 let behind = |&tensor: &usize| End { file: tensor, tensor, behind: Vec::new(), beta: 1.0, class: None };
                 // Their own ends: dequantisations, say.
                 return made.map(behind).map(|end| plain(model, makers, end, dropped, report)).collect();
             }
-            _ => break,
         }
         end.tensor = before;
     }
     vec![end]
+}
+
+/// The operator that makes a tensor, its number, and the first tensor that it reads.
+fn maker<'a, 'f>(model: &'a Model<'f>, makers: &Makers, tensor: usize) -> Option<(usize, &'a Operator<'f>, usize)> {
+    let index = *makers.get(&tensor)?;
+    let operator = &model.operators[index];
+    Some((index, operator, (*operator.inputs.first()?)?))
+}
+
+/// What becomes of the operator before `end`, which reads the tensor `before`.
+fn last(model: &Model<'_>, makers: &Makers, operator: &Operator<'_>, before: usize, end: &End) -> Last {
+    let follows =
+        |codes: &[i32]| maker(model, makers, before).is_some_and(|(_, operator, _)| codes.contains(&operator.code));
+    let softmax = || follows(&[model::SOFTMAX, model::LOG_SOFTMAX]);
+    let resizes = || follows(&[model::RESIZE_BILINEAR]) && large(model, before);
+    let is_first = end.behind.is_empty();
+    match operator.code {
+        model::SOFTMAX | model::LOG_SOFTMAX if beta(operator).is_some() && is_first => {
+            Last::Softmax { log: operator.code == model::LOG_SOFTMAX }
+        }
+        model::DEQUANTIZE => Last::Out("the network answers with integers"),
+        model::QUANTIZE | model::RESHAPE | model::SQUEEZE if softmax() => {
+            Last::Out("it follows a softmax that is left out")
+        }
+        model::RESHAPE | model::SQUEEZE | model::CAST if follows(&[model::ARG_MAX]) => {
+            Last::Out("it follows an arg max that is left out")
+        }
+        model::ARG_MAX if resizes() && is_first => Last::Out("it follows a resizing that is left out"),
+        model::ARG_MAX if over_channels(model, operator, before) && is_first => Last::Largest,
+        // Functions of single float32 numbers.
+        model::LOGISTIC if float(model, before) && is_first => Last::Client(coding::End::Sigmoid),
+        model::TANH if float(model, before) && is_first => Last::Client(coding::End::Tanh),
+        model::EXP | model::LOG | model::SQRT if float(model, before) && is_first => Last::Read,
+        model::RESIZE_BILINEAR if large(model, end.tensor) && is_first => Last::Read,
+        CUSTOM if !is_compiled(&operator.name) => Last::AllRead,
+        _ => Last::Stays,
+    }
 }
 
 /// True for what is worth no private interpolation.
@@ -257,7 +284,7 @@ fn alone(model: &Model<'_>, needed: &HashSet<usize>, tensor: usize) -> bool {
 }
 
 /// A sum, difference, product or quotient of a real input and a constant: one, or one for each channel.
-fn step(model: &Model<'_>, operator: &Operator<'_>, input: usize) -> Option<Step> {
+fn step(model: &Model<'_>, operator: &Operator<'_>, input: usize) -> Option<InputStep> {
     let &[Some(one), Some(other)] = &operator.inputs[..] else { return None };
     let (first, constant) = if one == input { (true, other) } else { (false, one) };
     let constant = &model.tensors[constant];
@@ -270,11 +297,11 @@ fn step(model: &Model<'_>, operator: &Operator<'_>, input: usize) -> Option<Step
         return None;
     }
     match operator.code {
-        model::ADD => Some(Step::Add(list)),
-        model::SUB if first => Some(Step::Sub(list)),
-        model::SUB => Some(Step::From(list)),
-        model::MUL => Some(Step::Mul(list)),
-        model::DIV if first && list.iter().all(|&number| number != 0.0) => Some(Step::Div(list)),
+        model::ADD => Some(InputStep::Add(list)),
+        model::SUB if first => Some(InputStep::Sub(list)),
+        model::SUB => Some(InputStep::From(list)),
+        model::MUL => Some(InputStep::Mul(list)),
+        model::DIV if first && list.iter().all(|&number| number != 0.0) => Some(InputStep::Div(list)),
         _ => None,
     }
 }

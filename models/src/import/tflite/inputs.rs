@@ -2,7 +2,7 @@
 
 use super::ends::{End, Ends};
 use super::model::{self, Element, Model, Tensor};
-use super::round::Rounding;
+use super::round::Kernels;
 use super::trouble::{Trouble, describe, refuse};
 use super::value::{Quantisation, Real, Value, quantisation};
 use super::walk::Walk;
@@ -49,8 +49,8 @@ pub(super) fn input(model: &Model<'_>, ends: &Ends, options: &Options, report: &
         zero_point: clamp.zero_point,
         steps: ends.inputs[0].steps.clone(),
         rule: match options.tflite {
-            Rounding::Double => coding::Rule::Litert,
-            Rounding::Single => coding::Rule::Xnnpack,
+            Kernels::Double => coding::Rule::Litert,
+            Kernels::Single => coding::Rule::Xnnpack,
         },
         integers: ends.inputs.iter().all(|start| start.file == start.tensor),
     };
@@ -117,69 +117,79 @@ impl<'m, 'f> Walk<'m, 'f> {
 
     /// The network's output, and the real value of one unit of it; the builder learns how the file codes it.
     pub fn output(&mut self, ends: &Ends) -> Result<(TensorId, Option<f64>), Trouble> {
-        let mut values = Vec::new();
-        for end in &ends.outputs {
-            let tensor = &self.model.tensors[end.tensor];
-            let Some(value) = self.values.get(&end.tensor).cloned() else {
-                let reason = format!("its output {} does not depend on its input", tensor.name);
-                return refuse(reason, "export the network up to its logits");
-            };
-            if self.reals.get(&end.tensor).is_some_and(|real| *real != Real::Stored) {
-                let reason = "it ends in float32 numbers that are none of a quantised tensor";
-                return refuse(reason, "quantise the whole model to 8-bit integers");
-            }
-            values.push(self.settled(&tensor.name, &value)?);
-        }
-        let first = &ends.outputs[0];
-        let maker = self.model.operators.iter().find(|o| o.outputs.contains(&first.tensor)).map(|o| o.code);
-        let integers = |end: &End| self.model.tensors[end.file].element != Element::Float32 && end.file == end.tensor;
+        let values = ends.outputs.iter().map(|end| self.end(end)).collect::<Result<Vec<Value>, Trouble>>()?;
         let (id, scale, coding) = match &values[..] {
-            [value] => {
-                let [channels, height, width] = value.grid;
-                let vector = [height, width] == [1, 1];
-                let coding = OutputCoding {
-                    dims: if vector { vec![channels] } else { vec![height, width, channels] },
-                    order: Order::ChannelsLast,
-                    dtype: Some(stored(value)),
-                    zero_point: value.clamp.zero_point,
-                    integers: integers(first),
-                    ends: first.behind.clone(),
-                    probability: maker == Some(model::LOGISTIC),
-                    class: first.class,
-                    parts: Vec::new(),
-                    units: Vec::new(),
-                };
-                if first.beta != 1.0 {
-                    let note = format!("the softmax has the beta {}, which is in the output's scale", first.beta);
-                    self.builder.report.note(note);
-                }
-                (value.id, Some(value.scale * first.beta), coding)
-            }
-            all => {
-                let alike = |x: &Value| (x.scale, x.clamp) == (all[0].scale, all[0].clamp);
-                let same = all.iter().all(alike);
-                let id = self.one_vector("outputs", all)?;
-                let coding = OutputCoding {
-                    dims: vec![self.builder.tensor(id).shape.iter().product()],
-                    order: Order::ChannelsFirst,
-                    dtype: same.then(|| stored(&all[0])),
-                    zero_point: if same { all[0].clamp.zero_point } else { 0 },
-                    integers: same && ends.outputs.iter().all(integers),
-                    ends: Vec::new(),
-                    probability: false,
-                    class: None,
-                    parts: coding::told(parts(self.model, ends, all)),
-                    units: Vec::new(),
-                };
-                (id, Some(all[0].scale).filter(|_| same), coding)
-            }
+            [value] => self.one_output(&ends.outputs[0], value),
+            all => self.joined_outputs(ends, all)?,
         };
-        if ends.outputs.len() > 1 {
-            let told: Vec<String> = parts(self.model, ends, &values).iter().map(OutputPart::to_string).collect();
-            self.builder.report.note(format!("the output is one vector: {}", told.join("; ")));
-        }
         self.builder.output_coding = Some(coding);
         Ok((id, scale.map(f64::from)))
+    }
+
+    /// What the network has of an output of the file.
+    fn end(&mut self, end: &End) -> Result<Value, Trouble> {
+        let tensor = &self.model.tensors[end.tensor];
+        let Some(value) = self.values.get(&end.tensor).cloned() else {
+            let reason = format!("its output {} does not depend on its input", tensor.name);
+            return refuse(reason, "export the network up to its logits");
+        };
+        if self.reals.get(&end.tensor).is_some_and(|real| *real != Real::Stored) {
+            let reason = "it ends in float32 numbers that are none of a quantised tensor";
+            return refuse(reason, "quantise the whole model to 8-bit integers");
+        }
+        self.settled(&tensor.name, &value)
+    }
+
+    /// True if the file answers with stored integers.
+    fn is_stored(&self, end: &End) -> bool {
+        self.model.tensors[end.file].element != Element::Float32 && end.file == end.tensor
+    }
+
+    /// The tensor, its scale and its coding, of the only output.
+    fn one_output(&mut self, end: &End, value: &Value) -> (TensorId, Option<f32>, OutputCoding) {
+        let maker = self.model.operators.iter().find(|o| o.outputs.contains(&end.tensor)).map(|o| o.code);
+        let [channels, height, width] = value.grid;
+        let vector = [height, width] == [1, 1];
+        let coding = OutputCoding {
+            dims: if vector { vec![channels] } else { vec![height, width, channels] },
+            order: Order::ChannelsLast,
+            dtype: Some(stored(value)),
+            zero_point: value.clamp.zero_point,
+            integers: self.is_stored(end),
+            ends: end.behind.clone(),
+            probability: maker == Some(model::LOGISTIC),
+            class: end.class,
+            parts: Vec::new(),
+            units: Vec::new(),
+        };
+        if end.beta != 1.0 {
+            let note = format!("the softmax has the beta {}, which is in the output's scale", end.beta);
+            self.builder.report.note(note);
+        }
+        (value.id, Some(value.scale * end.beta), coding)
+    }
+
+    /// The same of several, as one vector.
+    fn joined_outputs(&mut self, ends: &Ends, all: &[Value]) -> Result<(TensorId, Option<f32>, OutputCoding), Trouble> {
+        let alike = |x: &Value| (x.scale, x.clamp) == (all[0].scale, all[0].clamp);
+        let same = all.iter().all(alike);
+        let id = self.one_vector("outputs", all)?;
+        let parts = parts(self.model, ends, all);
+        let told: Vec<String> = parts.iter().map(OutputPart::to_string).collect();
+        self.builder.report.note(format!("the output is one vector: {}", told.join("; ")));
+        let coding = OutputCoding {
+            dims: vec![self.builder.tensor(id).shape.iter().product()],
+            order: Order::ChannelsFirst,
+            dtype: same.then(|| stored(&all[0])),
+            zero_point: if same { all[0].clamp.zero_point } else { 0 },
+            integers: same && ends.outputs.iter().all(|end| self.is_stored(end)),
+            ends: Vec::new(),
+            probability: false,
+            class: None,
+            parts: coding::told(parts),
+            units: Vec::new(),
+        };
+        Ok((id, Some(all[0].scale).filter(|_| same), coding))
     }
 }
 

@@ -3,7 +3,7 @@
 use ndarray::Array4;
 
 use super::model::{Element, Operator, Tensor};
-use super::round::{Activation, Multiplier, Rounding, Rule};
+use super::round::{Activation, Kernels, Multiplier, Rule};
 use super::trouble::{Trouble, refuse};
 use super::value::{Quantisation, Value, integers32, positive, quantisation};
 use super::walk::Walk;
@@ -195,7 +195,7 @@ impl<'m, 'f> Walk<'m, 'f> {
         let matrix = filter.dims.len() == 2;
         let bias = self.bias(operator, 2, grid[0])?;
         let sum = Sum { terms: vec![(term, Some(weights))], bias };
-        let rounded = Rounded { scales: &filter.scales, matrix, activation, rounding: self.rounding };
+        let rounded = Rounded { scales: &filter.scales, matrix, activation, kernels: self.kernels };
         let (id, y) = self.rescaled(operator, name, x, sum, &rounded)?;
         let dims = layer_dims(x, grid, matrix, self.result(operator));
         self.define(operator, Value { id, grid, dims, padding: [0; 4], fill: 0, scale: y.scale, clamp: y.clamp });
@@ -209,26 +209,14 @@ impl<'m, 'f> Walk<'m, 'f> {
         name: &str,
         x: &Value,
         sum: Sum,
-        &Rounded { scales, matrix, activation, rounding }: &Rounded<'_>,
+        &Rounded { scales, matrix, activation, kernels }: &Rounded<'_>,
     ) -> Result<(TensorId, Quantisation), Trouble> {
         let y = quantisation(self.result(operator))?;
         let Some(activation) = Activation::of(operator.i8(activation)?) else {
             return refuse("its activation function is unknown", "use none, RELU, RELU6 or RELU_N1_TO_1");
         };
-        let clamp = activation.clamp(rounding, y.scale, y.clamp.zero_point, Range { lo: y.clamp.lo, hi: y.clamp.hi });
-        let unsigned = x.clamp.lo == 0;
-        let rule = |weight: &f32| {
-            if rounding == Rounding::Single {
-                Rule::Single(x.scale * weight / y.scale)
-            } else if unsigned && !matrix {
-                // Convolutions of unsigned numbers take the product of scales in 32 bits.
-                Rule::Double(Multiplier::of(f64::from(x.scale * weight) / f64::from(y.scale)))
-            } else {
-                let real = f64::from(x.scale) * f64::from(*weight) / f64::from(y.scale);
-                if matrix { Rule::Wide(real) } else { Rule::Double(Multiplier::of(real)) }
-            }
-        };
-        let rules: Vec<Rule> = scales.iter().map(rule).collect();
+        let clamp = activation.clamp(kernels, y.scale, y.clamp.zero_point, Range { lo: y.clamp.lo, hi: y.clamp.hi });
+        let rules: Vec<Rule> = scales.iter().map(|&weight| rule_of(kernels, matrix, x, weight, y.scale)).collect();
         let pick = |channel: usize| of_channel(&rules, channel);
         for (channel, domain) in self.builder.bounds(&sum).into_iter().enumerate() {
             if !pick(channel).holds(domain) {
@@ -242,7 +230,7 @@ impl<'m, 'f> Walk<'m, 'f> {
         let stored = |rule: Rule, z: i64| clamp.apply(rule.apply(z)) - y.clamp.lo;
         let found = self.builder.requantise(name, sum.clone(), zero_point, |channel, z| stored(pick(channel), z));
         let id = match found {
-            Err(Obstacle::NoFit { .. }) if self.approximate && rounding == Rounding::Single => {
+            Err(Obstacle::NoFit { .. }) if self.approximate && kernels == Kernels::Single => {
                 let nearest = |channel: usize| match pick(channel) {
                     Rule::Single(scale) => Rule::Nearest(scale),
                     other => other,
@@ -267,6 +255,20 @@ impl<'m, 'f> Walk<'m, 'f> {
     }
 }
 
+/// By which rule the kernels bring products with weights of a scale to the scale `result`.
+fn rule_of(kernels: Kernels, matrix: bool, x: &Value, weight: f32, result: f32) -> Rule {
+    let unsigned = x.clamp.lo == 0;
+    if kernels == Kernels::Single {
+        Rule::Single(x.scale * weight / result)
+    } else if unsigned && !matrix {
+        // Convolutions of unsigned numbers take the product of scales in 32 bits.
+        Rule::Double(Multiplier::of(f64::from(x.scale * weight) / f64::from(result)))
+    } else {
+        let real = f64::from(x.scale) * f64::from(weight) / f64::from(result);
+        if matrix { Rule::Wide(real) } else { Rule::Double(Multiplier::of(real)) }
+    }
+}
+
 /// How the sums of a layer are rounded.
 pub(super) struct Rounded<'s> {
     /// Of its weights: one, or one for each channel.
@@ -276,7 +278,7 @@ pub(super) struct Rounded<'s> {
     /// The number of the option.
     pub activation: usize,
     /// Of the kernel that runs it.
-    pub rounding: Rounding,
+    pub kernels: Kernels,
 }
 
 /// Dimensions of a result in the file.

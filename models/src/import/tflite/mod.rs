@@ -63,7 +63,7 @@ mod value;
 mod walk;
 
 pub use operators::markdown;
-pub use round::Rounding;
+pub use round::Kernels;
 
 use crate::import::{ImportError, Imported, Options};
 use model::Model;

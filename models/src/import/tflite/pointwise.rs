@@ -1,7 +1,7 @@
 //! Rescalings and functions of single values.
 
 use super::model::{self, Operator};
-use super::round::{Activation, Clamp, Multiplier, Rounding, Rule, divide_by_power};
+use super::round::{Activation, Clamp, Kernels, Multiplier, Rule, divide_by_power};
 use super::trouble::{Trouble, refuse};
 use super::value::{Function, Quantisation, Value, quantisation};
 use super::walk::Walk;
@@ -25,7 +25,7 @@ impl<'m, 'f> Walk<'m, 'f> {
         let ratio = x.scale / scale;
         // XNNPACK takes eight bits of the ratio, for tensors of one type; the runtime's own kernel does the rest.
         let short =
-            self.rounding == Rounding::Single && x.clamp.lo == clamp.lo && (2f32.powi(-8)..=128.0).contains(&ratio);
+            self.kernels == Kernels::Single && x.clamp.lo == clamp.lo && (2f32.powi(-8)..=128.0).contains(&ratio);
         let rule = if short { Rule::Short((256.0 * ratio).round_ties_even() as i64) } else { ratio_rule(&x, scale) };
         self.rescale(operator, name, &x, Quantisation { scale, clamp }, (rule, clamp))?;
         Ok(Verdict::Imported("a rescaling"))
@@ -37,7 +37,7 @@ impl<'m, 'f> Walk<'m, 'f> {
         let x = self.narrow(name, &x)?;
         let y = quantisation(self.result(operator))?;
         let stored = Range { lo: y.clamp.lo, hi: y.clamp.hi };
-        let clamp = |activation: Activation| activation.clamp(self.rounding, y.scale, y.clamp.zero_point, stored);
+        let clamp = |activation: Activation| activation.clamp(self.kernels, y.scale, y.clamp.zero_point, stored);
         match operator.code {
             model::RELU => self.rescale(operator, name, &x, y, (ratio_rule(&x, y.scale), clamp(Activation::Relu)))?,
             model::RELU6 => self.rescale(operator, name, &x, y, (ratio_rule(&x, y.scale), clamp(Activation::Relu6)))?,
@@ -57,7 +57,7 @@ impl<'m, 'f> Walk<'m, 'f> {
                     );
                 }
                 self.has_kernel(operator, &x, y)?;
-                let rounding = self.rounding;
+                let kernels = self.kernels;
                 let real = |value: i64| x.scale * value as f32;
                 let abs = Multiplier::of((x.scale / y.scale).into());
                 let stored = |value: i64| match (code, swish) {
@@ -66,16 +66,16 @@ impl<'m, 'f> Walk<'m, 'f> {
                     // Stored values, whatever they stand for; -(-128) is -128.
                     (model::NEG, _) => i64::from(((value + x.clamp.zero_point) as i8).wrapping_neg()),
                     // Neither is taken by XNNPACK.
-                    (model::EXP, _) => by_table(Rounding::Double, real(value).exp(), y),
+                    (model::EXP, _) => by_table(Kernels::Double, real(value).exp(), y),
                     (model::LOG, _) if value <= 0 => y.clamp.lo,
-                    (model::LOG, _) => by_table(Rounding::Double, real(value).ln(), y),
+                    (model::LOG, _) => by_table(Kernels::Double, real(value).ln(), y),
                     // Cut off, not rounded.
                     (model::SQRT, _) => y.clamp.apply((real(value).max(0.0).sqrt() / y.scale) as i64),
-                    (model::ELU, _) if value < 0 => by_table(rounding, real(value).exp_m1(), y),
-                    (model::ELU, _) => by_table(rounding, real(value), y),
+                    (model::ELU, _) if value < 0 => by_table(kernels, real(value).exp_m1(), y),
+                    (model::ELU, _) => by_table(kernels, real(value), y),
                     (model::HARD_SWISH, Some(swish)) => y.clamp.apply(swish.apply(value)),
-                    (model::TANH, _) => by_table(rounding, (x.scale * value as f32).tanh(), y),
-                    _ => by_table(rounding, 1.0 / (1.0 + (-x.scale * value as f32).exp()), y),
+                    (model::TANH, _) => by_table(kernels, (x.scale * value as f32).tanh(), y),
+                    _ => by_table(kernels, 1.0 / (1.0 + (-x.scale * value as f32).exp()), y),
                 };
                 let made = self.pointwise(name, &x, y, stored)?;
                 self.define(operator, made);
@@ -87,7 +87,7 @@ impl<'m, 'f> Walk<'m, 'f> {
     /// x Phi(x), or its approximation by a tangent; XNNPACK takes neither.
     fn gelu(&mut self, operator: &Operator<'f>, name: &str, x: &Value, y: Quantisation) -> Result<(), Trouble> {
         let tangent = operator.i8(0)? != 0;
-        let stored = |value: i64, ulp: i32| by_table(Rounding::Double, gelu(x.scale * value as f32, tangent, ulp), y);
+        let stored = |value: i64, ulp: i32| by_table(Kernels::Double, gelu(x.scale * value as f32, tangent, ulp), y);
         // Libraries of mathematics differ in the last bit.
         let Range { lo, hi } = self.builder.tensor(x.id).range;
         if !self.approximate && (lo..=hi).any(|value| stored(value, -1) != stored(value, 1)) {
@@ -107,7 +107,7 @@ impl<'m, 'f> Walk<'m, 'f> {
         if signed && x.clamp.lo == 0 {
             return refuse("the runtime has no kernel for unsigned numbers", "export with signed integers");
         }
-        if operator.code == model::ELU && self.rounding == Rounding::Double {
+        if operator.code == model::ELU && self.kernels == Kernels::Double {
             return refuse("the reference kernels have none", "round as XNNPACK does, which has one");
         }
         if operator.code == model::SQRT && self.builder.tensor(x.id).range.lo < 0 {
@@ -188,12 +188,12 @@ fn ratio_rule(x: &Value, scale: f32) -> Rule {
 }
 
 /// The stored value of a real one, as the runtimes fill their tables.
-fn by_table(rounding: Rounding, real: f32, y: Quantisation) -> i64 {
+fn by_table(kernels: Kernels, real: f32, y: Quantisation) -> i64 {
     let real = real * (1.0 / y.scale);
-    match rounding {
-        Rounding::Double => y.clamp.apply(real.round() as i64),
+    match kernels {
+        Kernels::Double => y.clamp.apply(real.round() as i64),
         // The zero point is added before the rounding.
-        Rounding::Single => {
+        Kernels::Single => {
             let stored = (real + y.clamp.zero_point as f32).round_ties_even() as i64;
             stored.clamp(y.clamp.lo, y.clamp.hi)
         }

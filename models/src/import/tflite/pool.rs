@@ -3,7 +3,7 @@
 use super::linear::window;
 use super::model::{self, Operator};
 use super::movement::{element, positions};
-use super::round::{Activation, Clamp, Multiplier, Rounding};
+use super::round::{Activation, Clamp, Kernels, Multiplier};
 use super::shape::bounded;
 use super::trouble::{Trouble, refuse};
 use super::value::{Quantisation, Value, quantisation};
@@ -12,23 +12,40 @@ use crate::import::advice;
 use crate::import::report::Verdict;
 use crate::network::{Op, Range, Window};
 
+/// How averages are stored.
+#[derive(Clone, Copy)]
+struct Average {
+    clamp: Clamp,
+    /// The least stored value.
+    lo: i64,
+}
+
+impl Average {
+    /// What stands for zero.
+    fn zero(self) -> i64 {
+        self.clamp.zero_point - self.lo
+    }
+
+    /// From the sum of so many elements, half away from 0.
+    fn of(self, count: usize) -> impl Fn(i64) -> i64 {
+        let (Average { clamp, lo }, count) = (self, count as i64);
+        move |sum: i64| {
+            let sum = sum + count * clamp.zero_point;
+            let half = if sum > 0 { count / 2 } else { -(count / 2) };
+            ((sum + half) / count).clamp(clamp.lo, clamp.hi) - lo
+        }
+    }
+}
+
 impl<'m, 'f> Walk<'m, 'f> {
     /// The average of each window, half away from 0, of stored values; padding of its own does not count.
     pub fn average_pool(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
         let x = self.image(operator, 0, name)?;
         let (window, clamp) = self.pool(operator, &x)?;
-        let lo = x.clamp.lo;
-        let average = |count: i64| {
-            move |sum: i64| {
-                let sum = sum + count * clamp.zero_point;
-                let half = if sum > 0 { count / 2 } else { -(count / 2) };
-                ((sum + half) / count).clamp(clamp.lo, clamp.hi) - lo
-            }
-        };
-        let zero = clamp.zero_point - lo;
+        let rule = Average { clamp, lo: x.clamp.lo };
         if window.padding == x.padding {
-            let count = (window.kernel[0] * window.kernel[1]) as i64;
-            let id = self.builder.average(name, x.id, window, zero, average(count))?;
+            let count = window.kernel[0] * window.kernel[1];
+            let id = self.builder.average(name, x.id, window, rule.zero(), rule.of(count))?;
             self.pooled(operator, &x, id);
             return Ok(Verdict::Imported("an average pool"));
         }
@@ -39,9 +56,23 @@ impl<'m, 'f> Walk<'m, 'f> {
             return refuse("its window is larger than its input", "the file is damaged");
         };
         let dims = bounded(&[1, height, width, x.grid[0]])?;
-        // Windows of one size at a time: their elements below each other, a window a column.
         let windows: Vec<Vec<usize>> =
             (0..height * width).map(|at| inside(&window, [x.grid[1], x.grid[2]], [at / width, at % width])).collect();
+        let made = self.averages(name, &x, &dims, &windows, rule)?;
+        self.define(operator, made);
+        Ok(Verdict::Imported("average pools"))
+    }
+
+    /// The averages of an image's windows, given the places of each: of one size at a time, their elements below each other,
+    /// a window a column.
+    fn averages(
+        &mut self,
+        name: &str,
+        x: &Value,
+        dims: &[usize],
+        windows: &[Vec<usize>],
+        rule: Average,
+    ) -> Result<Value, Trouble> {
         let mut sizes: Vec<usize> = windows.iter().map(Vec::len).collect();
         sizes.sort_unstable();
         sizes.dedup();
@@ -57,10 +88,10 @@ impl<'m, 'f> Walk<'m, 'f> {
             let list =
                 positions(&[size, some.len(), channels], |at| Some(windows[some[at[1]]][at[0]] * channels + at[2]));
             let grid = [channels, size, some.len()];
-            let columns = self.moved_to(&format!("{name}/windows"), &x, &[size, some.len(), channels], grid, &list)?;
+            let columns = self.moved_to(&format!("{name}/windows"), x, &[size, some.len(), channels], grid, &list)?;
             let window = Window { kernel: [size, 1], ..Window::POINT };
             let id =
-                self.builder.average(&format!("{name}/average"), columns.id, window, zero, average(size as i64))?;
+                self.builder.average(&format!("{name}/average"), columns.id, window, rule.zero(), rule.of(size))?;
             // Each window a channel of its own, for a concatenation of all.
             let part = Value { id, grid: [channels, 1, some.len()], ..x.clone() };
             let list = positions(&[channels, some.len()], |at| Some(at[1] * channels + at[0]));
@@ -71,10 +102,8 @@ impl<'m, 'f> Walk<'m, 'f> {
         }
         let id = self.concat(name, &parts)?;
         let whole = Value { id, grid: [done, channels, 1], ..x.clone() };
-        let list = positions(&dims, |at| Some(at[3] * done + place[at[1] * width + at[2]]));
-        let made = self.moved(&format!("{name}/order"), &whole, &dims, &list)?;
-        self.define(operator, made);
-        Ok(Verdict::Imported("average pools"))
+        let list = positions(dims, |at| Some(at[3] * done + place[at[1] * dims[2] + at[2]]));
+        self.moved(&format!("{name}/order"), &whole, dims, &list)
     }
 
     /// The largest value of each window.
@@ -117,7 +146,7 @@ impl<'m, 'f> Walk<'m, 'f> {
             return refuse("its activation function is unknown", "use none, RELU, RELU6 or RELU_N1_TO_1");
         };
         let Clamp { zero_point, lo, hi } = y.clamp;
-        Ok((window, activation.clamp(self.rounding, y.scale, zero_point, Range { lo, hi })))
+        Ok((window, activation.clamp(self.kernels, y.scale, zero_point, Range { lo, hi })))
     }
 
     fn pooled(&mut self, operator: &Operator<'f>, x: &Value, id: usize) {
@@ -133,12 +162,12 @@ impl<'m, 'f> Walk<'m, 'f> {
         let count = kernel[0] * kernel[1];
         let Quantisation { scale, clamp } = quantisation(self.result(operator))?;
         let over = if operator.code == model::SUM { 1 } else { count };
-        if operator.code == model::SUM && self.rounding == Rounding::Double && x.clamp.lo < 0 {
+        if operator.code == model::SUM && self.kernels == Kernels::Double && x.clamp.lo < 0 {
             let reason =
                 "the reference kernel reads signed numbers as unsigned ones and adds up others than the file's";
             return refuse(reason, advice::AS_XNNPACK);
         }
-        let mean = Mean::of(self.rounding, &x, Quantisation { scale, clamp }, [count, over]);
+        let mean = Mean::of(self.kernels, &x, Quantisation { scale, clamp }, [count, over]);
         let window = Window { kernel, ..Window::POINT };
         let range = self.builder.tensor(x.id).range;
         let count = count as i64;
@@ -222,15 +251,15 @@ enum Mean {
 
 impl Mean {
     /// Of the sum of `count` values over `over`.
-    fn of(rounding: Rounding, x: &Value, y: Quantisation, [count, over]: [usize; 2]) -> Mean {
-        match rounding {
-            Rounding::Double => {
+    fn of(kernels: Kernels, x: &Value, y: Quantisation, [count, over]: [usize; 2]) -> Mean {
+        match kernels {
+            Kernels::Double => {
                 let Multiplier { significand, exponent } = Multiplier::of(f64::from(x.scale) / f64::from(y.scale));
                 let shift = (over as u64).ilog2().min(32).min((31 + exponent).max(0) as u32);
                 let significand = ((i64::from(significand) << shift) / over as i64) as i32;
                 Mean::Double(Multiplier { significand, exponent: exponent - shift as i32 })
             }
-            Rounding::Single => {
+            Kernels::Single => {
                 let scale = x.scale / y.scale * (1.0 / over as f32);
                 let count_of_zero = count as i64 * x.clamp.zero_point;
                 let shift = y.clamp.zero_point as f32 - (count as f32 * x.clamp.zero_point as f32) * scale;
@@ -282,7 +311,7 @@ mod tests {
         let clamp = Clamp { zero_point: -128, lo: -128, hi: 127 };
         let (x, y) = (f32::from_bits(1_017_536_140), Quantisation { scale: f32::from_bits(995_828_466), clamp });
         let x = Value { id: 0, grid: [1, 42, 42], dims: vec![1, 42, 42, 1], padding: [0; 4], fill: 0, scale: x, clamp };
-        let mean = Mean::of(Rounding::Single, &x, y, [42 * 42; 2]);
+        let mean = Mean::of(Kernels::Single, &x, y, [42 * 42; 2]);
         for (sum, stored) in [(-222_452, -116), (-188_471, 0), (-159_137, 102)] {
             assert_eq!(mean.stored(sum + 42 * 42 * 128, clamp), stored, "{sum}");
         }

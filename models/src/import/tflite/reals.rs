@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use super::model::{self, Element, Operator};
 use super::names::number;
-use super::round::{Clamp, Rounding};
+use super::round::{Clamp, Kernels};
 use super::trouble::{Trouble, refuse};
 use super::value::{Quantisation, Real, Value, quantisation};
 use super::walk::{Import, Walk};
@@ -138,8 +138,8 @@ impl<'m, 'f> Walk<'m, 'f> {
         let x = self.narrow(name, &x)?;
         let numbers = self.numbers_of(&x, real);
         let lo = self.builder.tensor(x.id).range.lo;
-        let rounding = self.rounding;
-        let made = self.pointwise(name, &x, y, |x| quantised(rounding, numbers[(x - lo) as usize], y))?;
+        let kernels = self.kernels;
+        let made = self.pointwise(name, &x, y, |x| quantised(kernels, numbers[(x - lo) as usize], y))?;
         self.define(operator, made);
         Ok(Verdict::Imported("a rescaling"))
     }
@@ -186,9 +186,9 @@ impl<'m, 'f> Walk<'m, 'f> {
             (model::NEG, None) => Box::new(|v| -v),
             (model::ABS, None) => Box::new(f32::abs),
             // The reference kernels take these from the library of mathematics; others approximate.
-            (model::EXP, None) if self.rounding == Rounding::Double => Box::new(f32::exp),
-            (model::TANH, None) if self.rounding == Rounding::Double => Box::new(f32::tanh),
-            (model::LOGISTIC, None) if self.rounding == Rounding::Double => Box::new(logistic),
+            (model::EXP, None) if self.kernels == Kernels::Double => Box::new(f32::exp),
+            (model::TANH, None) if self.kernels == Kernels::Double => Box::new(f32::tanh),
+            (model::LOGISTIC, None) if self.kernels == Kernels::Double => Box::new(logistic),
             _ => return refuse("it computes with float32 numbers, in a way that kernels differ in", hint),
         };
         let fused = match (operator.code, constant) {
@@ -239,11 +239,11 @@ fn logistic(v: f32) -> f32 {
 }
 
 /// The stored value of a real number.
-fn quantised(rounding: Rounding, real: f32, y: Quantisation) -> i64 {
+fn quantised(kernels: Kernels, real: f32, y: Quantisation) -> i64 {
     let Clamp { zero_point, lo, hi } = y.clamp;
-    let rounded = match rounding {
-        Rounding::Double => (real / y.scale).round(),
-        Rounding::Single => (real * (1.0 / y.scale)).round_ties_even(),
+    let rounded = match kernels {
+        Kernels::Double => (real / y.scale).round(),
+        Kernels::Single => (real * (1.0 / y.scale)).round_ties_even(),
     };
     (rounded as i64).saturating_add(zero_point).clamp(lo, hi)
 }

@@ -6,7 +6,7 @@
 
 use super::model::Operator;
 use super::movement::{element, positions};
-use super::round::Rounding;
+use super::round::Kernels;
 use super::trouble::{Trouble, refuse};
 use super::value::{Value, quantisation};
 use super::walk::Walk;
@@ -33,6 +33,17 @@ enum Kernel {
     Xnnpack,
 }
 
+impl Kernel {
+    /// raw / whole.
+    fn rounded(self, raw: i64, whole: i64) -> i64 {
+        match self {
+            Kernel::Integer if raw > 0 => (raw + whole / 2) / whole,
+            Kernel::Integer => (raw - whole / 2) / whole,
+            Kernel::Float | Kernel::Xnnpack => (raw + whole / 2).div_euclid(whole),
+        }
+    }
+}
+
 impl<'m, 'f> Walk<'m, 'f> {
     /// Interpolation between neighbours.
     pub fn bilinear(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
@@ -40,7 +51,7 @@ impl<'m, 'f> Walk<'m, 'f> {
         let x = self.settled(name, &x)?;
         let x = self.narrow(name, &x)?;
         // The reference kernels interpolate stored values, whatever the result says that they stand for.
-        if self.rounding == Rounding::Single {
+        if self.kernels == Kernels::Single {
             self.same_scale(operator, &x)?;
         }
         let y = quantisation(self.result(operator))?;
@@ -50,18 +61,13 @@ impl<'m, 'f> Walk<'m, 'f> {
                 "an operation that moves elements keeps the type",
             );
         }
-        let sizes: Option<Vec<usize>> =
-            self.whole(operator, 1)?.into_iter().map(|size| usize::try_from(size).ok()).collect();
-        let sizes = sizes.as_deref().and_then(|sizes| <[usize; 2]>::try_from(sizes).ok());
-        let Some([height, width]) = sizes.filter(|sizes| sizes.iter().all(|size| (1..=1 << 16).contains(size))) else {
-            return refuse("its size is none", "the file is damaged");
-        };
+        let [height, width] = self.sizes(operator)?;
         // Numbers of the fields: the size was there once.
         let (corners, centers) = (operator.i8(2)? != 0, operator.i8(3)? != 0);
-        let kernel = match self.rounding {
-            Rounding::Single => Kernel::Xnnpack,
-            Rounding::Double if x.clamp.lo == 0 => Kernel::Float,
-            Rounding::Double => Kernel::Integer,
+        let kernel = match self.kernels {
+            Kernels::Single => Kernel::Xnnpack,
+            Kernels::Double if x.clamp.lo == 0 => Kernel::Float,
+            Kernels::Double => Kernel::Integer,
         };
         let axis = |from: usize, to: usize| pairs(kernel, from, to, corners, centers);
         let (Some((rows, down)), Some((columns, across))) = (axis(x.grid[1], height), axis(x.grid[2], width)) else {
@@ -89,18 +95,24 @@ impl<'m, 'f> Walk<'m, 'f> {
             }
             terms.push((Term::Identity { input: moved.id, multiplier: mask.kind.multiplier() }, None));
         }
-        let (zero, lo) = (x.clamp.zero_point, x.clamp.lo);
-        let stored = |z: i64| {
-            let raw = z + whole * zero;
-            let up = (raw + whole / 2).div_euclid(whole);
-            let away = if raw > 0 { (raw + whole / 2) / whole } else { (raw - whole / 2) / whole };
-            (if kernel == Kernel::Integer { away } else { up }).clamp(lo, x.clamp.hi) - lo
-        };
+        let lo = x.clamp.lo;
+        let stored = |z: i64| kernel.rounded(z + whole * x.clamp.zero_point, whole).clamp(lo, x.clamp.hi) - lo;
         let sum = Sum { terms, bias: vec![0; x.grid[0]] };
         let id = self.builder.requantise(name, sum, y.clamp.zero_point - lo, |_, z| stored(z))?;
         let grid = self.builder.tensor(id).shape;
         self.define(operator, Value { id, grid, dims, scale: y.scale, clamp: y.clamp, ..x });
         Ok(Verdict::Imported("a sum of neighbours"))
+    }
+
+    /// Height and width of the result, input 1.
+    fn sizes(&self, operator: &Operator<'f>) -> Result<[usize; 2], Trouble> {
+        let sizes: Option<Vec<usize>> =
+            self.whole(operator, 1)?.into_iter().map(|size| usize::try_from(size).ok()).collect();
+        let sizes = sizes.as_deref().and_then(|sizes| <[usize; 2]>::try_from(sizes).ok());
+        match sizes.filter(|sizes| sizes.iter().all(|size| (1..=1 << 16).contains(size))) {
+            Some(sizes) => Ok(sizes),
+            None => refuse("its size is none", "the file is damaged"),
+        }
     }
 }
 

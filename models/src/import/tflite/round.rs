@@ -19,7 +19,7 @@ use crate::network::Range;
 
 /// Which kernels an imported TFLite network equals, bit for bit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Rounding {
+pub enum Kernels {
     /// The reference kernels (`BUILTIN_REF`).
     #[default]
     Double,
@@ -28,12 +28,12 @@ pub enum Rounding {
     Single,
 }
 
-impl Rounding {
+impl Kernels {
     /// The name that a network carries.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Rounding::Double => "LiteRT 2 reference kernels: 31-bit multipliers, rounded twice",
-            Rounding::Single => "LiteRT 2 with XNNPACK: float32 multipliers, half to even",
+            Kernels::Double => "LiteRT 2 reference kernels: 31-bit multipliers, rounded twice",
+            Kernels::Single => "LiteRT 2 with XNNPACK: float32 multipliers, half to even",
         }
     }
 }
@@ -177,10 +177,10 @@ impl Activation {
     }
 
     /// The clamp of a tensor with this activation: bounds are quantised as the kernels do it.
-    pub fn clamp(self, rounding: Rounding, scale: f32, zero_point: i64, stored: Range) -> Clamp {
-        let quantise = |value: f32| match rounding {
-            Rounding::Double => zero_point.saturating_add((value / scale).round() as i64),
-            Rounding::Single => (value / scale + zero_point as f32).round_ties_even() as i64,
+    pub fn clamp(self, kernels: Kernels, scale: f32, zero_point: i64, stored: Range) -> Clamp {
+        let quantise = |value: f32| match kernels {
+            Kernels::Double => zero_point.saturating_add((value / scale).round() as i64),
+            Kernels::Single => (value / scale + zero_point as f32).round_ties_even() as i64,
         };
         let (least, most) = match self {
             Activation::None => (stored.lo, stored.hi),

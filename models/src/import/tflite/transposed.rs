@@ -9,7 +9,7 @@ use ndarray::Array4;
 use super::linear::{Filter, Rounded};
 use super::model::Operator;
 use super::movement::{element, positions};
-use super::round::Rounding;
+use super::round::Kernels;
 use super::shape::bounded;
 use super::trouble::{Trouble, refuse};
 use super::value::Value;
@@ -59,12 +59,57 @@ impl Axis {
     }
 }
 
+/// Where results come from.
+struct Geometry {
+    axes: [Axis; 2],
+    /// Padded so that strides decide the sizes: SAME.
+    same: bool,
+    /// Of the result: 1, height, width, channels.
+    dims: Vec<usize>,
+    /// Zeros around the operand: top, left, bottom, right.
+    padding: [usize; 4],
+}
+
 impl<'m, 'f> Walk<'m, 'f> {
     /// `[out, height, width, in]` weights.
     pub fn transposed(&mut self, operator: &Operator<'f>, name: &str) -> Result<Verdict, Trouble> {
         let x = self.image(operator, 2, name)?;
         let x = self.settled(name, &x)?;
         let filter = self.filter(operator, 0)?;
+        let geometry = self.geometry(operator, &x, &filter)?;
+        let Geometry { axes, padding, ref dims, .. } = geometry;
+        let kernels = self.kernels_of(&x, &geometry)?;
+        let window = Window { kernel: axes.map(Axis::taps), padding, ..Window::POINT };
+        let weights = by_remainder(&filter, axes);
+        let (outputs, made) = (filter.dims[0], weights.dim().0);
+        let term =
+            Term::Conv { input: x.id, out_channels: made, groups: 1, window, weight_bits: weight_width(&weights) };
+        let Some(grid) = self.builder.shape_of(&term) else {
+            return refuse("its window is larger than its input", "the file is damaged");
+        };
+        // The channels of all remainders, one behind the other.
+        let each = |values: Vec<i64>| values.iter().copied().cycle().take(made).collect::<Vec<_>>();
+        let bias = each(self.bias(operator, 3, outputs)?);
+        let scales: Vec<f32> = match filter.scales[..] {
+            [one] => vec![one],
+            ref all => all.iter().copied().cycle().take(made).collect(),
+        };
+        let sum = Sum { terms: vec![(term, Some(weights))], bias };
+        let rounded = Rounded { scales: &scales, matrix: false, activation: 3, kernels };
+        let (id, y) = self.rescaled(operator, name, &x, sum, &rounded)?;
+        let parts = Value { id, grid, dims: Vec::new(), padding: [0; 4], fill: 0, scale: y.scale, clamp: y.clamp };
+        let list = positions(dims, |at| {
+            let ([down, row], [across, column]) = (axes[0].place(at[1]), axes[1].place(at[2]));
+            let channel = (down * axes[1].stride + across) * outputs + at[3];
+            Some(element(&[grid[1], grid[2], grid[0]], &[row, column, channel]))
+        });
+        let made = self.moved(&format!("{name}/order"), &parts, dims, &list)?;
+        self.define(operator, made);
+        Ok(Verdict::Imported("a convolution"))
+    }
+
+    /// What the operator makes of an image, and from where.
+    fn geometry(&self, operator: &Operator<'f>, x: &Value, filter: &Filter) -> Result<Geometry, Trouble> {
         let [outputs, rows, columns, inputs] = filter.dims[..] else {
             return refuse(format!("its weights have shape {:?}", filter.dims), "four dimensions are needed");
         };
@@ -89,53 +134,30 @@ impl<'m, 'f> Walk<'m, 'f> {
         }
         let zeros = [axes[0].zeros(x.grid[1], height), axes[1].zeros(x.grid[2], width)];
         let [Some([top, bottom]), Some([left, right])] = zeros else { return damaged() };
+        Ok(Geometry { axes, same, dims, padding: [top, left, bottom, right] })
+    }
+
+    /// Whose rounding it has.
+    fn kernels_of(&self, x: &Value, &Geometry { axes, same, .. }: &Geometry) -> Result<Kernels, Trouble> {
         // XNNPACK takes no others (CalculateTransposeConvPaddings of its delegate); the runtime's own kernel does, and rounds signed
         // numbers as the reference kernel does.
         let delegated = !same || axes.iter().all(|axis| axis.kernel >= axis.stride);
-        let rounding = match self.rounding {
+        match self.kernels {
             // Unsigned ones it rounds by where they lie: in vectors half up, the rest half away from 0.
-            Rounding::Single if !delegated && x.clamp.lo == 0 => {
+            Kernels::Single if !delegated && x.clamp.lo == 0 => {
                 let reason = "XNNPACK does not run it, for its strides are larger than its kernel, with SAME padding; the kernel \
                               that runs it rounds unsigned numbers by their places";
                 let hint = "round as the reference kernels do, use signed numbers, or a kernel as large as the strides";
-                return refuse(reason, hint);
+                refuse(reason, hint)
             }
-            Rounding::Single if !delegated => Rounding::Double,
-            rounding => rounding,
-        };
-        let kernel = axes.map(Axis::taps);
-        let window = Window { kernel, padding: [top, left, bottom, right], ..Window::POINT };
-        let weights = kernels(&filter, axes);
-        let made = weights.dim().0;
-        let term =
-            Term::Conv { input: x.id, out_channels: made, groups: 1, window, weight_bits: weight_width(&weights) };
-        let Some(grid) = self.builder.shape_of(&term) else {
-            return refuse("its window is larger than its input", "the file is damaged");
-        };
-        // The channels of all remainders, one behind the other.
-        let each = |values: Vec<i64>| values.iter().copied().cycle().take(made).collect::<Vec<_>>();
-        let bias = each(self.bias(operator, 3, outputs)?);
-        let scales: Vec<f32> = match filter.scales[..] {
-            [one] => vec![one],
-            ref all => all.iter().copied().cycle().take(made).collect(),
-        };
-        let sum = Sum { terms: vec![(term, Some(weights))], bias };
-        let rounded = Rounded { scales: &scales, matrix: false, activation: 3, rounding };
-        let (id, y) = self.rescaled(operator, name, &x, sum, &rounded)?;
-        let parts = Value { id, grid, dims: Vec::new(), padding: [0; 4], fill: 0, scale: y.scale, clamp: y.clamp };
-        let list = positions(&dims, |at| {
-            let ([down, row], [across, column]) = (axes[0].place(at[1]), axes[1].place(at[2]));
-            let channel = (down * stride[1] + across) * outputs + at[3];
-            Some(element(&[grid[1], grid[2], grid[0]], &[row, column, channel]))
-        });
-        let made = self.moved(&format!("{name}/order"), &parts, &dims, &list)?;
-        self.define(operator, made);
-        Ok(Verdict::Imported("a convolution"))
+            Kernels::Single if !delegated => Ok(Kernels::Double),
+            kernels => Ok(kernels),
+        }
     }
 }
 
 /// The weights of each remainder, the last one first, as channels of their own.
-fn kernels(filter: &Filter, [down, across]: [Axis; 2]) -> Array4<i32> {
+fn by_remainder(filter: &Filter, [down, across]: [Axis; 2]) -> Array4<i32> {
     let (outputs, inputs) = (filter.dims[0], filter.dims[3]);
     let remainders = down.stride * across.stride;
     let shape = [outputs * remainders, inputs, down.taps(), across.taps()];

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::model::{Element, Model, Operator, Tensor};
-use super::round::Rounding;
+use super::round::Kernels;
 use super::trouble::{Trouble, refuse};
 use super::value::{Apart, Function, Real, Value, integers32};
 use crate::import::Options;
@@ -18,7 +18,7 @@ pub(super) type Import = for<'m, 'f> fn(&mut Walk<'m, 'f>, &Operator<'f>, &str) 
 pub(super) struct Walk<'m, 'f> {
     pub model: &'m Model<'f>,
     pub builder: Builder,
-    pub rounding: Rounding,
+    pub kernels: Kernels,
     /// Near the runtime is good enough.
     pub approximate: bool,
     /// By tensor of the file.
@@ -41,14 +41,14 @@ pub(super) struct Walk<'m, 'f> {
 
 impl<'m, 'f> Walk<'m, 'f> {
     pub fn new(model: &'m Model<'f>, builder: Builder, options: &Options) -> Walk<'m, 'f> {
-        let (rounding, approximate) = (options.tflite, options.approximate);
+        let (kernels, approximate) = (options.tflite, options.approximate);
         let (values, numbers, reals) = (HashMap::new(), HashMap::new(), HashMap::new());
         let (apart, functions, narrowed) = (HashMap::new(), HashMap::new(), HashMap::new());
         let (moves_reals, block) = (false, [1, 1]);
         Walk {
             model,
             builder,
-            rounding,
+            kernels,
             approximate,
             values,
             numbers,

@@ -17,7 +17,7 @@ use super::coins::{Coins, Subkeys};
 use super::cots::{self, Cots, OtCount, ReceivedCots, SentCots};
 use super::setup;
 use super::silent::{self, BatchMessage, PROOF_BYTES, Preset, REPLY_BYTES};
-use super::source::Source;
+use super::source::OtSource;
 use crate::error::{Error, Result};
 use crate::party::Party;
 use crate::primitive::block::Delta;
@@ -46,8 +46,8 @@ pub struct Correlations {
     sender: Option<silent::Sender>,
     /// As `sender`.
     receiver: Option<silent::Receiver>,
-    sent: Source,
-    received: Source,
+    sent: OtSource,
+    received: OtSource,
     /// Of the direction in which this party sends.
     sends: Coins,
     /// Of the other.
@@ -77,8 +77,8 @@ impl Correlations {
             roots: Prg::from_rng(rng),
             sender: Some(sender),
             receiver: Some(receiver),
-            sent: Source::default(),
-            received: Source::default(),
+            sent: OtSource::default(),
+            received: OtSource::default(),
             sends,
             receives,
         })
@@ -123,7 +123,8 @@ impl Correlations {
     #[must_use]
     pub fn most_held_bytes(need: OtCount, largest: OtCount) -> usize {
         let of = |party| {
-            Preset::MOST_SEED_BYTES + Source::most_held_bytes(need.where_receives(party), largest.where_receives(party))
+            Preset::MOST_SEED_BYTES
+                + OtSource::most_held_bytes(need.where_receives(party), largest.where_receives(party))
         };
         of(Party::Client) + of(Party::Server)
     }
@@ -158,7 +159,7 @@ impl Correlations {
     /// Those of [`Channel::recv`], [`Error::Protocol`] if a batch is malformed, out of order or fails its check, and
     /// [`Error::Disconnected`] if an earlier call failed.
     pub async fn ensure(&mut self, ch: &mut Channel, need: OtCount) -> Result<()> {
-        let missing = |party, have: &Source| need.where_receives(party).saturating_sub(have.len());
+        let missing = |party, have: &OtSource| need.where_receives(party).saturating_sub(have.len());
         let mut sender = self.sender.take().ok_or(Error::Disconnected)?;
         let mut receiver = self.receiver.take().ok_or(Error::Disconnected)?;
         let to_send = batches(sender.first(), missing(self.party.other(), &self.sent));

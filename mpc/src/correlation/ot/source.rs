@@ -17,7 +17,7 @@ const _: () = assert!(RESERVE.is_multiple_of(Batch::TREE), "batches are expanded
 
 /// OTs in the order of their index.
 #[derive(Default)]
-pub struct Source {
+pub struct OtSource {
     /// The index of the next OT.
     first: u64,
     reserve: Reserve,
@@ -33,7 +33,7 @@ struct Reserve {
     next: usize,
 }
 
-impl Source {
+impl OtSource {
     pub fn first(&self) -> u64 {
         self.first
     }
@@ -59,7 +59,7 @@ impl Source {
         batches * Batch::MOST_BYTES + (RESERVE + largest) * Block::BYTES
     }
 
-    /// Moves the next `n` OTs out, `n` at most [`Source::len`].
+    /// Moves the next `n` OTs out, `n` at most [`OtSource::len`].
     pub fn take(&mut self, n: usize) -> Keys {
         let mut keys = self.spare.take(self.first, n);
         let room = &mut keys.room()[..n];

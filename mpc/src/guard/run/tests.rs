@@ -75,7 +75,7 @@ const LANES: usize = 5;
 async fn logits(
     seed: u64,
     spoil: impl FnOnce(&mut Triples),
-    deviate: impl FnOnce(&mut Prepared),
+    deviate: impl FnOnce(&mut PreparedCircuit),
 ) -> (Result<Outputs>, u64, usize) {
     let circuit = circuits::logits_by(Carry::Ripple, ELL, Destination::Client).unwrap();
     let [c, v] = [1, 2].map(|seed| Planes::random(LANES, ELL + 1, &mut rng(seed)));
@@ -124,20 +124,20 @@ async fn whatever_is_spoiled_is_caught_before_an_output_is_sent() {
     // c: the lowest bits feed ANDs, the last only the output.
     for i in 0..ELL {
         for lane in 0..LANES {
-            let held = |prepared: &mut Prepared| lie(&mut prepared.values[i].as_mut().unwrap()[lane]);
+            let held = |prepared: &mut PreparedCircuit| lie(&mut prepared.values[i].as_mut().unwrap()[lane]);
             assert!(caught(logits(i as u64, |_| (), held).await), "bit {i} of lane {lane}");
-            let mac = |prepared: &mut Prepared| prepared.values[i].as_mut().unwrap()[lane] ^= Tag::new(8);
+            let mac = |prepared: &mut PreparedCircuit| prepared.values[i].as_mut().unwrap()[lane] ^= Tag::new(8);
             assert!(caught(logits(i as u64, |_| (), mac).await), "MAC of bit {i} of lane {lane}");
         }
     }
     // Two lies whose errors would cancel.
-    let two = |prepared: &mut Prepared| {
+    let two = |prepared: &mut PreparedCircuit| {
         let bits = prepared.values[2].as_mut().unwrap();
         lie(&mut bits[0]);
         lie(&mut bits[1]);
     };
     assert!(caught(logits(1, |_| (), two).await));
-    let swapped = |prepared: &mut Prepared| prepared.values[2].as_mut().unwrap().swap(0, 3);
+    let swapped = |prepared: &mut PreparedCircuit| prepared.values[2].as_mut().unwrap().swap(0, 3);
     assert!(caught(logits(1, |_| (), swapped).await));
 }
 
@@ -164,7 +164,7 @@ async fn a_lie_in_a_layer_is_caught_before_the_output_of_another() {
         // What is revealed next goes with a comparison.
         let reveal = Arc::new(circuits::reveal(9).unwrap());
         let session = own.session();
-        let none = |circuit: &Arc<Circuit>| Prepared {
+        let none = |circuit: &Arc<Circuit>| PreparedCircuit {
             circuit: circuit.clone(),
             session,
             lanes: LANES,

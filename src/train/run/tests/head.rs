@@ -63,15 +63,15 @@ fn wish(epochs: u32, weights_to: Receivers) -> Wish {
     Wish { weights_to, epochs: Some(epochs), rates: Some(vec![3]), every: Some(0), ..Wish::new(net) }
 }
 
-async fn party(mut channel: Channel, part: Part, seed: u8) -> Result<(Run, Channel)> {
+async fn party(mut channel: Channel, part: Contribution, seed: u8) -> Result<(Run, Channel)> {
     let settings = Settings::new(wish(3, Receivers::None));
     let kept = Kept::read(&part, &settings)?;
     let run = Run::open(&mut channel, part, &settings, kept, None, seeded(seed), true).await?;
     Ok((run, channel))
 }
 
-fn rows(run: &Run) -> &Words {
-    let Source::Features(rows, _) = &run.batches.source else { panic!("features") };
+fn rows(run: &Run) -> &RingShare {
+    let Material::Features(rows, _) = &run.batches.source else { panic!("features") };
     rows
 }
 
@@ -85,7 +85,10 @@ async fn features_and_steps_equal_the_twin() {
 async fn follows(network: Box<Network>, expected: Features) {
     const COUNT: usize = 130;
     let (c, s) = Channel::pair();
-    let both = tokio::join!(party(c, Part::Pictures(pictures(COUNT)), 1), party(s, Part::Model(Some(network)), 2));
+    let both = tokio::join!(
+        party(c, Contribution::Pictures(pictures(COUNT)), 1),
+        party(s, Contribution::Model(Some(network)), 2)
+    );
     let [(mut client, mut c), (mut server, mut s)] = [both.0.unwrap(), both.1.unwrap()];
     let (format, net) = (Format::NARROW, server.terms.net.clone());
     assert_eq!((&client.terms.net, net.inputs(0)), (&net, expected.count));
@@ -98,8 +101,12 @@ async fn follows(network: Box<Network>, expected: Features) {
     let site = Site { value: Value::Feature, layer: 0 };
     let mut coins = client.feature_coins.toss(site, dropped, COUNT * count).into_iter();
     let mask = (1 << format.operand()) - 1;
-    let sums: Vec<i64> =
-        rows(&client).iter().zip(rows(&server).iter()).map(|(c, v)| (c.wrapping_add(*v) & mask) as i64).collect();
+    let sums: Vec<i64> = rows(&client)
+        .words()
+        .iter()
+        .zip(rows(&server).words())
+        .map(|(c, v)| (c.wrapping_add(*v) & mask) as i64)
+        .collect();
     let images = images();
     for (at, row) in order.iter().zip(sums.chunks_exact(count)) {
         let image: Tensor = images.get(*at as usize).unwrap();
@@ -108,7 +115,7 @@ async fn follows(network: Box<Network>, expected: Features) {
             assert_eq!(truncate::ideal(dropped, x - lowest, coins.next().unwrap()), *t);
         }
     }
-    for share in [rows(&client), rows(&server)] {
+    for share in [rows(&client), rows(&server)].map(RingShare::words) {
         // A bit of a share is one as often as not.
         for bit in 0..8 {
             let ones = share.iter().filter(|x| **x >> bit & 1 == 1).count() as f64;
@@ -117,7 +124,7 @@ async fn follows(network: Box<Network>, expected: Features) {
         }
     }
 
-    let first = client.held().unwrap().sum(server.held().unwrap(), format.held);
+    let first = client.held().unwrap().sum(server.held().unwrap());
     assert_eq!(first.masters, [vec![0; net.weights(0)]]);
     let mut twin = Twin::new(net.clone(), format, first);
     let labels = labels(COUNT);
@@ -131,7 +138,7 @@ async fn follows(network: Box<Network>, expected: Features) {
         both.0.and(both.1).unwrap();
         twin.step(Batch::new(&net, &format, &inputs, &classes).unwrap(), 3, &mut coins);
         assert!(coins.is_empty() && twin.watch.overflows() == 0);
-        assert!(client.held().unwrap().sum(server.held().unwrap(), format.held) == twin.state, "step {step}");
+        assert!(client.held().unwrap().sum(server.held().unwrap()) == twin.state, "step {step}");
     }
 }
 
@@ -149,8 +156,8 @@ async fn a_head_becomes_the_last_layer() {
     let run = async |epochs, weights_to, resume| {
         let (c, s) = tokio::io::duplex(1 << 20);
         let both = tokio::join!(
-            train(c, Part::Pictures(pictures(COUNT)), of("c", epochs, weights_to, resume)),
-            train(s, Part::Model(Some(digits())), of("s", epochs, weights_to, resume))
+            train(c, Contribution::Pictures(pictures(COUNT)), of("c", epochs, weights_to, resume)),
+            train(s, Contribution::Model(Some(digits())), of("s", epochs, weights_to, resume))
         );
         [both.0.unwrap(), both.1.unwrap()]
     };
@@ -177,9 +184,9 @@ async fn a_head_becomes_the_last_layer() {
     let other =
         |weights: &lowkey_models::Weights| Box::new(Network::new(architecture.clone(), weights.clone()).unwrap());
     last(&mut weights);
-    of("s", 2, Receivers::None, true).check(&Part::Model(Some(other(&weights)))).unwrap();
+    of("s", 2, Receivers::None, true).check(&Contribution::Model(Some(other(&weights)))).unwrap();
     bias(&mut weights);
-    let refused = of("s", 2, Receivers::None, true).check(&Part::Model(Some(other(&weights)))).unwrap_err();
+    let refused = of("s", 2, Receivers::None, true).check(&Contribution::Model(Some(other(&weights)))).unwrap_err();
     assert!(refused.to_string().contains("of the head of another network"), "{refused}");
 
     let [client, server] = run(30, Receivers::Server, true).await;
@@ -203,7 +210,8 @@ async fn a_head_becomes_the_last_layer() {
         ..of(name, 1, Receivers::None, true)
     });
     let few = pictures(FEW);
-    let both = tokio::join!(train(c, Part::Pictures(few), own), train(s, Part::Model(Some(digits())), theirs));
+    let both =
+        tokio::join!(train(c, Contribution::Pictures(few), own), train(s, Contribution::Model(Some(digits())), theirs));
     let [client, server] = [both.0.unwrap(), both.1.unwrap()];
     let score = client.score.unwrap();
     let wanted = labels(FEW).into_iter().enumerate().filter(is_right).count() as u64;
@@ -216,18 +224,18 @@ async fn a_head_becomes_the_last_layer() {
 #[tokio::test]
 async fn no_head_without_a_network() {
     let settings = |weights_to| Settings::new(wish(1, weights_to));
-    let error = settings(Receivers::Server).check(&Part::Model(None)).unwrap_err();
+    let error = settings(Receivers::Server).check(&Contribution::Model(None)).unwrap_err();
     assert!(error.fault() == Fault::User && error.to_string().contains("no network"), "{error}");
     for weights_to in [Receivers::Client, Receivers::Both] {
-        let error = settings(weights_to).check(&Part::Pictures(pictures(130))).unwrap_err();
+        let error = settings(weights_to).check(&Contribution::Pictures(pictures(130))).unwrap_err();
         assert!(error.fault() == Fault::User && error.to_string().contains("of a head"), "{error}");
     }
     // A data owner that means another training.
     let (c, s) = tokio::io::duplex(1 << 20);
     let other = Wish { net: Net::new(&[64, 10]).unwrap(), ..super::wish() };
     let both = tokio::join!(
-        train(c, Part::Pictures(pictures(130)), settings(Receivers::Server)),
-        train(s, Part::Model(None), Settings::new(Wish { weights_to: Receivers::Server, ..other }))
+        train(c, Contribution::Pictures(pictures(130)), settings(Receivers::Server)),
+        train(s, Contribution::Model(None), Settings::new(Wish { weights_to: Receivers::Server, ..other }))
     );
     for error in [both.0.unwrap_err(), both.1.unwrap_err()] {
         assert!(matches!(error, Error::Terms { what: "the network", .. }), "{error}");

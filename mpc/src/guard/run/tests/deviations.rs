@@ -31,7 +31,7 @@ async fn is_found(
     circuit: &Circuit,
     early: &[usize],
     spoil: impl FnOnce(&mut Triples),
-    deviate: impl FnOnce(&mut Prepared, &mut [Bits]),
+    deviate: impl FnOnce(&mut PreparedCircuit, &mut [Bits]),
 ) -> bool {
     let planes = |width: usize, seed| Planes::random(2, width, &mut rng(seed));
     let of = |origin: Origin| circuit.inputs().iter().filter(move |port| port.of == origin);
@@ -77,12 +77,13 @@ async fn every_deviation_in_every_circuit_is_found() {
                     Op::Xor(..) | Op::And(..) | Op::Times(..) => false,
                 };
                 if known {
-                    let held = |client: &mut Prepared, _: &mut [Bits]| client.values[i].as_mut().unwrap()[1] ^= change;
+                    let held =
+                        |client: &mut PreparedCircuit, _: &mut [Bits]| client.values[i].as_mut().unwrap()[1] ^= change;
                     assert!(is_found(&circuit, &early, none, held).await, "node {i}, {:?}", node.op);
                 }
             }
             for port in 0..circuit.inputs().iter().filter(|port| port.of == Origin::Shared).count() {
-                let shared = |_: &mut Prepared, bits: &mut [Bits]| bits[port].tags_mut()[1] ^= change;
+                let shared = |_: &mut PreparedCircuit, bits: &mut [Bits]| bits[port].tags_mut()[1] ^= change;
                 assert!(is_found(&circuit, &early, none, shared).await, "shared input {port}");
             }
             for i in 0..2 * circuit.triples() {
