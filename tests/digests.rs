@@ -1,9 +1,10 @@
 //! Every byte that is published, and that either party sends, in one table: lengths and digests. A row is a linear layer, a product, a
-//! protocol, or a network's package or session, all randomness given.
+//! protocol, a network's package or session, or a training, all randomness given.
 //!
 //! A changed row is a changed protocol: peers and stored packages of before may not understand it, so it needs a new version. The guarded
 //! mode has none of its own: until a release has it, its row may change within a version, and CHANGELOG.md says that peers of earlier builds
-//! are not understood. A training's session has no row: its programs and products have. A change that is meant is written by `LOWKEY_BLESS=1 cargo test --test digests`, and shows in the commit.
+//! are not understood. A change that is meant is written by
+//! `LOWKEY_BLESS=1 cargo test --test digests`, and shows in the commit.
 
 #[path = "digests/layers.rs"]
 mod layers;
@@ -13,6 +14,8 @@ mod products;
 mod protocols;
 #[path = "digests/sessions.rs"]
 mod sessions;
+#[path = "digests/training.rs"]
+mod training;
 
 mod common;
 
@@ -73,8 +76,8 @@ fn without<'a>(these: &'a str, those: &str) -> Vec<&'a str> {
 
 #[test]
 fn every_byte_is_as_it_was() {
-    let rows: Vec<Row> =
-        [layers::rows(), products::rows(), protocols::rows(), sessions::rows()].into_iter().flatten().collect();
+    let rows = [layers::rows(), products::rows(), protocols::rows(), sessions::rows(), training::rows()];
+    let rows: Vec<Row> = rows.into_iter().flatten().collect();
     let found = text(&rows);
     if std::env::var_os("LOWKEY_BLESS").is_some() {
         std::fs::write(TABLE, &found).expect("the source tree");

@@ -1,0 +1,42 @@
+//! What both parties send in a training: a small network of dense layers, three steps on samples in the clear, weights opened to both.
+
+use lowkey::train::{Contribution, Net, Samples, Settings, WeightsTo, Wish, input, train_seeded};
+use lowkey_models::Inputs;
+
+use super::Row;
+use super::sessions::sent;
+
+const SAMPLES: usize = 384;
+
+/// Images of 3 x 3 pixels, one of them bright, in the form of MNIST.
+fn samples(net: &Net) -> Samples {
+    let labels: Vec<u8> = (0..SAMPLES).map(|i| (i * 7 % 10) as u8).collect();
+    let pixel = |i: usize, at: usize| if at == usize::from(labels[i]) { 240 } else { (i * 31 + at * 17) % 60 };
+    let mut idx = [0x0803, SAMPLES as u32, 3, 3].map(u32::to_be_bytes).as_flattened().to_vec();
+    idx.extend((0..SAMPLES).flat_map(|i| (0..9).map(move |at| pixel(i, at) as u8)));
+    Samples::new(net, &Inputs::from_bytes(&idx, &input(net)).unwrap(), &labels).unwrap()
+}
+
+pub fn rows() -> Vec<Row> {
+    let net = Net::new(&[9, 12, 10]).unwrap();
+    let settings = || {
+        Settings::new(Wish {
+            net: net.clone(),
+            weights_to: WeightsTo::Both,
+            epochs: Some(1),
+            rates: Some(vec![3]),
+            every: Some(0),
+            reopen: false,
+        })
+    };
+    let sent = sent(async |here, there| {
+        let server = tokio::spawn(train_seeded(*there, Contribution::Model(None), settings(), [3; 32]));
+        let client = train_seeded(*here, Contribution::Data(samples(&net)), settings(), [4; 32]).await.unwrap();
+        let server = server.await.unwrap().unwrap();
+        assert_eq!([client.steps, server.steps], [3, 3]);
+        // Both have the same weights: what is summed up is a training that works.
+        let [own, theirs] = [client, server].map(|trained| trained.network.unwrap().to_bytes().unwrap());
+        assert!(own == theirs);
+    });
+    vec![Row::new("training 9-12-10", ["client", "server"], sent)]
+}
