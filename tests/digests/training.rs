@@ -1,6 +1,6 @@
 //! What both parties send in a training: a small network of dense layers, three steps on samples in the clear, weights opened to both.
 
-use lowkey::train::{Contribution, Net, Samples, Settings, WeightsTo, Wish, input, train_seeded};
+use lowkey::train::{Contribution, Net, Receivers, Samples, Settings, Wish, input, train_seeded};
 use lowkey_models::Inputs;
 
 use super::Row;
@@ -20,13 +20,13 @@ fn samples(net: &Net) -> Samples {
 pub fn rows() -> Vec<Row> {
     let net = Net::new(&[9, 12, 10]).unwrap();
     let settings = || {
+        let wish = Wish::new(net.clone());
         Settings::new(Wish {
-            net: net.clone(),
-            weights_to: WeightsTo::Both,
+            weights_to: Receivers::Both,
             epochs: Some(1),
             rates: Some(vec![3]),
             every: Some(0),
-            reopen: false,
+            ..wish
         })
     };
     let sent = sent(async |here, there| {
