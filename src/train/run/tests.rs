@@ -352,8 +352,8 @@ async fn evaluated(folder: &Path, count: usize, wishes: [Wish; 2]) -> [Result<Tr
         resume: true,
         ..Settings::new(wish.clone())
     });
-    let part = Part::Data(held_out(count));
-    let both = tokio::join!(train(c, part, client), train(s, Part::Model(None), server));
+    let part = Contribution::Data(held_out(count));
+    let both = tokio::join!(train(c, part, client), train(s, Contribution::Model(None), server));
     [both.0, both.1]
 }
 
@@ -442,7 +442,7 @@ fn evaluations_that_are_none() {
         at(evaluate(), None),
         at(evaluate(), Some("absent")),
     ] {
-        let error = settings.check(&Part::Data(samples(130))).unwrap_err();
+        let error = settings.check(&Contribution::Data(samples(130))).unwrap_err();
         assert_eq!(error.fault(), Fault::User, "{error}");
     }
 }

@@ -260,7 +260,7 @@ async fn evaluates(net: Net, answers: Answers, seed: u64) {
     assert!(score.right > 0 && score.right < score.samples && score.loss > 1.0, "{score:?}");
     let held = [&client, &server].map(|session| session.trainer.held().unwrap());
     assert_eq!((held[0].done(), held[1].done()), (0, 0));
-    assert!(held[0].sum(held[1], format.held) == twin.state);
+    assert!(held[0].sum(held[1]) == twin.state);
 }
 
 #[tokio::test]
