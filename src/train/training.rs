@@ -18,16 +18,18 @@
 
 use std::time::Instant;
 
+use lowkey_models::Network;
 use lowkey_mpc::channel::Channel;
 use lowkey_mpc::erasing::Erasing;
 use lowkey_mpc::party::{Party, Stage};
 
+use super::backbone::Backbone;
 use super::export;
 use super::kept::Kept;
 use super::meeting::Met;
 use super::run::Run;
 use super::settings::{Contribution, Progress, Settings, Trained};
-use super::terms::{Ask, Receivers};
+use super::terms::{Ask, Receivers, Terms};
 use crate::client::give_up;
 use crate::error::Result;
 use crate::net::Stream;
@@ -162,11 +164,15 @@ async fn follow(
     let (terms, setup, masters) = run.close(channel).await?;
     let closing = closing.finish(channel).stage;
     let ots = ots.finish(channel).stage;
-    let name = format!("trained-{}", terms.net);
-    let network = masters.map(|masters| match (&backbone, &masters[..]) {
-        (Some(backbone), [head]) => backbone.with_head(&terms.format, head),
-        _ => export::network(&terms.net, &terms.format, &masters, &name),
-    });
-    let (network, score) = (network.transpose()?, score.filter(|_| terms.evaluates));
+    let network = masters.map(|masters| made(&terms, backbone.as_ref(), &masters)).transpose()?;
+    let score = score.filter(|_| terms.evaluates);
     Ok(Trained { terms, network, steps: here, score, setup, features, ots, online, closing })
+}
+
+/// The network of these weights; of a head behind the model owner's.
+fn made(terms: &Terms, backbone: Option<&Backbone>, masters: &[Vec<i64>]) -> Result<Network> {
+    match (backbone, masters) {
+        (Some(backbone), [head]) => backbone.with_head(&terms.format, head),
+        _ => export::network(&terms.net, &terms.format, masters, &format!("trained-{}", terms.net)),
+    }
 }

@@ -44,10 +44,10 @@ impl Files {
             return Ok(Self { training: (path.to_owned(), labels.to_owned()), held_out: None });
         }
         if !path.is_dir() {
-            let what = format!("{}: no folder, and no labels for a file", path.display());
+            let what = if path.exists() { "a file of images without labels" } else { "no such file or folder" };
             return Err(Error::usage(
-                what,
-                "name a folder with IDX files, or a file of images and with --labels one of labels",
+                format!("{}: {what}", path.display()),
+                "name a folder with IDX files, or a file of images, and the file of its labels with --labels",
             ));
         }
         let Some(training) = part(path, "train") else {

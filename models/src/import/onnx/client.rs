@@ -186,19 +186,10 @@ fn part<'m>(
             _ => return Err(other("a power that is neither 2 nor 3")),
         },
         "Relu" => Part::Step(vec![Found::of_all(InputStep::Clip { low: Some(0.0), high: None })]),
-        "Clip" if first => {
-            // Attributes up to version 6 of the operator, inputs since.
-            let bound = |name: &str, index: usize| match node.input(index) {
-                _ if node.has(name) => Some(Some(node.float(name, 0.0))),
-                Some(_) => constant(index)?.scalar().map(Some),
-                None => Some(None),
-            };
-            let Some((low, high)) = bound("min", 1).zip(bound("max", 2)) else { return Ok(None) };
-            if !coding::are_bounds(low, high) {
-                return Err(other("a clip whose bounds are no interval"));
-            }
-            Part::Step(vec![Found::of_all(InputStep::Clip { low, high })])
-        }
+        "Clip" if first => match bounds(node, constant)? {
+            Some((low, high)) => Part::Step(vec![Found::of_all(InputStep::Clip { low, high })]),
+            None => return Ok(None),
+        },
         "BatchNormalization" if first && node.int("training_mode", 0) == 0 => {
             let numbers: Option<Vec<Constant>> = (1..5).map(constant).collect();
             let Some(numbers) = numbers else { return Ok(None) };
@@ -230,6 +221,25 @@ fn part<'m>(
         }
         _ => return Ok(None),
     }))
+}
+
+/// The bounds of a clip, each of which may be absent; `None` if one is no constant.
+fn bounds(
+    node: Node<'_>,
+    constant: impl Fn(usize) -> Option<Constant>,
+) -> Result<Option<(Option<f32>, Option<f32>)>, Stop> {
+    // Attributes up to version 6 of the operator, inputs since.
+    let bound = |name: &str, index: usize| match node.input(index) {
+        _ if node.has(name) => Some(Some(node.float(name, 0.0))),
+        Some(_) => constant(index)?.scalar().map(Some),
+        None => Some(None),
+    };
+    let Some((low, high)) = bound("min", 1).zip(bound("max", 2)) else { return Ok(None) };
+    if coding::are_bounds(low, high) {
+        Ok(Some((low, high)))
+    } else {
+        Err(other("a clip whose bounds are no interval"))
+    }
 }
 
 /// A sum, difference, product or quotient with these numbers; `first` if the input comes before them.

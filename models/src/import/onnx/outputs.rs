@@ -38,18 +38,7 @@ type Refused<'m> = (Option<Node<'m>>, Stop);
 impl<'m> Walk<'m> {
     /// The network's output and its unit, if all outputs have one. The builder learns how the file codes it.
     pub(super) fn outputs(&mut self) -> Result<(TensorId, Option<f64>), Refused<'m>> {
-        let mut parts: Vec<Part<'m>> = Vec::new();
-        for name in self.graph.outputs.clone() {
-            let part = self.part(name)?;
-            match parts.iter().find(|known| same(&known.made, &part.made)) {
-                Some(known) => {
-                    let note =
-                        format!("the output {name} is of the values of {}: the network answers these once", known.name);
-                    self.builder.report.note(note);
-                }
-                None => parts.push(part),
-            }
-        }
+        let parts = self.distinct()?;
         if let [part] = &parts[..] {
             let (name, node) = (part.name, part.node);
             if !self.is_end(name) {
@@ -98,6 +87,23 @@ impl<'m> Walk<'m> {
         // It has the factors of one output only.
         self.builder.twin.outputs(Vec::new());
         Ok((id, first.filter(|_| same)))
+    }
+
+    /// All outputs, those of the same values once.
+    fn distinct(&mut self) -> Result<Vec<Part<'m>>, Refused<'m>> {
+        let mut parts: Vec<Part<'m>> = Vec::new();
+        for name in self.graph.outputs.clone() {
+            let part = self.part(name)?;
+            match parts.iter().find(|known| same(&known.made, &part.made)) {
+                Some(known) => {
+                    let note =
+                        format!("the output {name} is of the values of {}: the network answers these once", known.name);
+                    self.builder.report.note(note);
+                }
+                None => parts.push(part),
+            }
+        }
+        Ok(parts)
     }
 
     /// One output, by its name.
