@@ -223,11 +223,11 @@ fn part<'m>(
     }))
 }
 
+/// The least and the largest; none where it is absent.
+type Bounds = (Option<f32>, Option<f32>);
+
 /// The bounds of a clip, each of which may be absent; `None` if one is no constant.
-fn bounds(
-    node: Node<'_>,
-    constant: impl Fn(usize) -> Option<Constant>,
-) -> Result<Option<(Option<f32>, Option<f32>)>, Stop> {
+fn bounds(node: Node<'_>, constant: impl Fn(usize) -> Option<Constant>) -> Result<Option<Bounds>, Stop> {
     // Attributes up to version 6 of the operator, inputs since.
     let bound = |name: &str, index: usize| match node.input(index) {
         _ if node.has(name) => Some(Some(node.float(name, 0.0))),
