@@ -386,7 +386,7 @@ impl<P: Products> Pass<'_, P> {
         Ok(rows(&outputs[..CLASSES]))
     }
 
-    /// Adds up right samples and losses, from shares of the differences to the largest logit and of LOG[S].
+    /// Adds up right samples and losses, from shares of the differences to the largest logit and of `LOG[S]`.
     async fn score(&mut self, run: &Run, scored: Vec<Planes>, labels: Option<&[u8]>) -> Result<()> {
         let mut inputs = Vec::new();
         for (class, differences) in (0..).zip(scored) {

@@ -7,7 +7,7 @@
 //! loss        = 2^(6-f) u + n LOG[S]                             an OLE; extended
 //! ```
 //!
-//! u_k = max z - z_k and LOG[S] are what [`super::softmax`] puts out. At least one u_k is zero, so a sample that does not count is not
+//! u_k = max z - z_k and `LOG[S]` are what [`super::softmax`] puts out. At least one u_k is zero, so a sample that does not count is not
 //! right. The client's numbers enter as choices of OLEs, and in its own share of the differences.
 
 use super::extend;

@@ -9,7 +9,7 @@
 //! p_i = T(e_i rho)                by OLE (multiply), then extended                              f_d fractional bits
 //! ```
 //!
-//! Where a score is wanted ([`super::score`]), LOG[S] = ln(1 + S / 16) is looked up as rho is, and the u_i are put out.
+//! Where a score is wanted ([`super::score`]), `LOG[S]` = ln(1 + S / 16) is looked up as rho is, and the u_i are put out.
 //!
 //! A table takes additive shares as they are: the client's share is the choice, the server rotates the table by its own. Each T takes
 //! refreshed shares ([`super::refresh`]) and its coins from the client's; there are 2 n + 1 of them for n classes, in the order u, S, p.
