@@ -5,7 +5,7 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
-use lowkey_bridge::parameters::GUARD_BITS;
+use lowkey_bridge::share::GUARD_BITS;
 use lowkey_mpc::argmax::ArgmaxReady;
 use lowkey_mpc::bits::Planes;
 use lowkey_mpc::channel::Channel;

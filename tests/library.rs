@@ -492,7 +492,12 @@ mod blocking {
         ];
         for (name, file) in pairs {
             assert!(methods(file, name).len() > 1, "{name}");
-            assert_eq!(methods(file, name), methods(twin, name), "{name}");
+            let mut here = methods(file, name);
+            if name == "Server" {
+                // For whoever makes a runtime; the twin makes its own.
+                assert!(here.remove("threads"));
+            }
+            assert_eq!(here, methods(twin, name), "{name}");
         }
     }
 

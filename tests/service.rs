@@ -367,7 +367,7 @@ fn sessions_that_wait_leave_threads_for_others() {
         let client = Client::builder().over(from(&server, "127.0.0.1").0, "host:1");
         let client = within("a session", client).await.unwrap();
         within("an answer", answered(&model, client)).await.unwrap();
-        assert_eq!(server.attendance().sessions, usize::from(MANY));
+        until("the end of its session", || server.attendance().sessions == usize::from(MANY)).await;
         drop(stuck);
         within("shutdown", server.shutdown()).await;
     });

@@ -3,10 +3,7 @@
 use lowkey_he::params::ParameterSet;
 use lowkey_he::torus::Rounding;
 
-use crate::share::Ring;
-
-/// Guard bits below a linear layer's result: always 1 (`docs/protocol.md`, section 1).
-pub const GUARD_BITS: u32 = 1;
+use crate::share::{GUARD_BITS, Ring};
 
 /// What both parties know of one linear layer's arithmetic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

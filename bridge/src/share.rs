@@ -12,7 +12,8 @@ use std::fmt;
 use rand::Rng;
 use zeroize::Zeroizing;
 
-use crate::parameters::GUARD_BITS;
+/// Guard bits below a linear layer's result: always 1 (`docs/protocol.md`, section 1).
+pub const GUARD_BITS: u32 = 1;
 
 /// The ring that shares add up in, and whether a guard bit is below the values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use lowkey_bridge::parameters::GUARD_BITS;
+use lowkey_bridge::share::GUARD_BITS;
 use lowkey_models::Op;
 use lowkey_mpc::guard::{Carry, Circuit, Destination, circuits, ots_at_once};
 use lowkey_mpc::layout::LayoutError;

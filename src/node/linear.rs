@@ -1,6 +1,6 @@
 //! Sums of convolutions, matrices and public multiples: evaluated on ciphertexts before the input is known, on plain integers after.
 
-use lowkey_bridge::parameters::GUARD_BITS;
+use lowkey_bridge::share::GUARD_BITS;
 use lowkey_models::{Op, Term};
 
 use super::asked::Demands;

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use lowkey_bridge::parameters::GUARD_BITS;
+use lowkey_bridge::share::GUARD_BITS;
 use lowkey_models::declared::LEAST_ABOVE;
 use lowkey_models::{Architecture, LinearBounds, Op, Range};
 use lowkey_mpc::bits::Planes;

@@ -1,7 +1,7 @@
 //! A multiplied accumulator: made exact in a wider ring, in which each party multiplies; or never made, where the requantisation that
 //! reads it lets each party multiply and drop low bits.
 
-use lowkey_bridge::parameters::GUARD_BITS;
+use lowkey_bridge::share::GUARD_BITS;
 use lowkey_models::{Op, Range};
 use lowkey_mpc::bits::Planes;
 use lowkey_mpc::rescale::Factor;

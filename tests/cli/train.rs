@@ -188,7 +188,7 @@ fn refusals() {
     refused(&images, &[1; 129], "130 inputs but 129 labels");
     let bright = files::write(data.path(), "bright.npy", &files::npy(&[130, 8, 8], &vec![17; 130 * 64]));
     refused(&bright, &[1; 130], "it holds the value 17, the network reads 0..=16");
-    alone(&["--data", text(&images)]).fails(2, "no labels for a file", "--labels");
+    alone(&["--data", text(&images)]).fails(2, "a file of images without labels", "--labels");
     let labels = files::write(data.path(), "some-labels", &files::idx_labels(&[1; 130]));
     for wrong in [1.5, -0.25, 255.0] {
         let mut reals = vec![0.5; 130 * 64];
