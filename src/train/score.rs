@@ -5,6 +5,7 @@ use lowkey_mpc::error::Error as ProtocolError;
 use lowkey_mpc::fixed::score::{LOSS_WIDTH, RIGHT_WIDTH};
 use lowkey_mpc::fixed::softmax::LOG_BITS;
 use lowkey_mpc::party::Party;
+use zeroize::ZeroizeOnDrop;
 
 use super::error::StepError;
 
@@ -30,8 +31,8 @@ impl Score {
     }
 }
 
-/// One party's shares of the sums over some samples; in the clear, the sums themselves. Prints redacted.
-#[derive(Clone, Default, PartialEq, Eq)]
+/// One party's shares of the sums over some samples; in the clear, the sums themselves. Wiped when dropped, prints redacted.
+#[derive(Clone, Default, PartialEq, Eq, ZeroizeOnDrop)]
 pub struct Tally {
     samples: u64,
     /// Modulo 2^32.

@@ -81,9 +81,7 @@ impl<P: Products> Trainer<P> {
         coins: Option<&mut Recorded>,
     ) -> Result<()> {
         let step = Numbered { step: self.held()?.done, counted: BATCH };
-        let held = self.pass(step, plan, channel, correlations, given.into(), coins).await;
-        self.products.end();
-        let held = held?;
+        let held = self.pass(step, plan, channel, correlations, given.into(), coins).await?;
         self.held = Some(WeightShares { done: held.done + 1, ..held });
         Ok(())
     }
@@ -105,13 +103,11 @@ impl<P: Products> Trainer<P> {
         coins: Option<&mut Recorded>,
     ) -> Result<()> {
         assert!(plan.aim.evaluates, "the plan is one of an evaluation");
-        let held = self.pass(numbered, plan, channel, correlations, given.into(), coins).await;
-        self.products.end();
-        self.held = Some(held?);
+        self.held = Some(self.pass(numbered, plan, channel, correlations, given.into(), coins).await?);
         Ok(())
     }
 
-    /// The shares are lost if it fails.
+    /// The shares are lost if it fails; products end either way.
     async fn pass(
         &mut self,
         Numbered { step, counted }: Numbered,
@@ -122,16 +118,21 @@ impl<P: Products> Trainer<P> {
         coins: Option<&mut Recorded>,
     ) -> Result<WeightShares> {
         let party = self.party;
-        let held = self.held.take().ok_or(StepError::Lost)?;
-        self.products.begin(channel, self.agreed.opening(plan, step)).await?;
-        let need = plan.cost().ots;
-        correlations.ensure(channel, need).await?;
-        let cots = correlations.take(need)?;
-        let refresh = self.agreed.refresh(step);
-        let coins = coins.filter(|_| party == Party::Client);
-        let (products, tally) = (&mut self.products, &mut self.tally);
-        let mut pass = Pass { plan, channel, cots, party, refresh, coins, products, tally, counted };
-        pass.run(held, given).await
+        let passed = async {
+            let held = self.held.take().ok_or(StepError::Lost)?;
+            self.products.begin(channel, self.agreed.opening(plan, step)).await?;
+            let need = plan.cost().ots;
+            correlations.ensure(channel, need).await?;
+            let cots = correlations.take(need)?;
+            let refresh = self.agreed.refresh(step);
+            let coins = coins.filter(|_| party == Party::Client);
+            let (products, tally) = (&mut self.products, &mut self.tally);
+            let mut pass = Pass { plan, channel, cots, party, refresh, coins, products, tally, counted };
+            pass.run(held, given).await
+        }
+        .await;
+        self.products.end();
+        passed
     }
 }
 
