@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use lowkey_models::coding::Order;
+use lowkey_models::import::onnx::Kernels;
 use lowkey_models::import::{self, ImportProblem, Imported, Options};
 use lowkey_models::interpret::Tensor;
 use serde_json::Value;
@@ -82,12 +83,20 @@ fn compare(imported: &Imported, case: &Value, what: &str, promised: bool) -> (us
 
 /// A folder with `count` random graphs and their cases.
 fn generated(name: &str, seed: u64, count: u64) -> Option<tempfile::TempDir> {
+    generated_for(Kernels::X86, name, seed, count)
+}
+
+/// The same where ONNX Runtime has other kernels.
+fn generated_for(kernels: Kernels, name: &str, seed: u64, count: u64) -> Option<tempfile::TempDir> {
     let python = common::oracle::onnx()?;
     eprintln!("{name}: seed {seed}, {count} graphs");
     let folder = tempfile::tempdir().expect("a folder");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle/onnx/generate.py");
     let mut command = Command::new(python);
     command.arg(script).arg(name).args([seed.to_string(), count.to_string()]).arg(folder.path());
+    if kernels == Kernels::Int8 {
+        command.env("LOWKEY_INT8", "1");
+    }
     let output = command.output().expect("Python runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Some(folder)
@@ -101,7 +110,7 @@ fn case(folder: &Path, index: u64) -> Value {
 /// Imports `count` random graphs and compares them; returns why some were refused, and what was compared.
 fn dialect(name: &str, count: u64, options: &Options) -> Option<(Vec<String>, Counts)> {
     let (seed, count) = (number("LOWKEY_SEED", 1), number("LOWKEY_CASES", count));
-    let folder = generated(name, seed, count)?;
+    let folder = generated_for(options.onnx, name, seed, count)?;
     let mut refused = Vec::new();
     let (mut noted, mut counts) = (0, Counts::default());
     for index in 0..count {
@@ -181,6 +190,16 @@ fn networks_of_the_static_quantiser_equal_onnxruntime() {
     for form in ["static_qdq", "static_qoperator"] {
         // As above: residuals of signed bytes.
         check(form, 30, &Options::default(), if form == "static_qdq" { 40 } else { 5 });
+    }
+}
+
+/// With `session.qdqisint8allowed` ONNX Runtime has integers for signed bytes, however many nodes read them.
+#[test]
+fn signed_bytes_are_integers_where_onnxruntime_is_told_so() {
+    let options = Options { onnx: Kernels::Int8, ..Options::default() };
+    // Averages that end in ties, and sums that no quantiser follows.
+    for (name, count, most) in [("qdq", 30, 0), ("qdq_extras", 30, 10), ("static_qdq", 15, 0), ("dedicated", 24, 0)] {
+        check(name, count, &options, most);
     }
 }
 

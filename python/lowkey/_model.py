@@ -97,7 +97,8 @@ def load(
     the package onnx, neither of which touch a disk.
 
     mean and std (one, or one for each channel) say how pictures become the real numbers that an imported network reads:
-    (pixel / 255 - mean) / std. rounding: whose rounding a TFLite network has, "reference" or "xnnpack". approximate: accept what is
+    (pixel / 255 - mean) / std. rounding: which arithmetic of its runtime the network has, "reference" or "xnnpack" (TFLite), or "int8" (ONNX Runtime with
+    session.qdqisint8allowed=1). approximate: accept what is
     not equal to the file's own runtime bit for bit; `notes` of the model say where and by how much.
 
     Raises ImportRefused where a file cannot be imported.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use lowkey::models::import::{Options, Preprocessing, tflite};
+use lowkey::models::import::{Options, Preprocessing, onnx, tflite};
 use lowkey::models::ptq::Settings;
 use lowkey::models::{Tensor, zoo};
 use lowkey::{Error, Link, Result};
@@ -180,12 +180,14 @@ fn said((mean, std, rounding, approximate): Said) -> PyResult<Options> {
             std: std.unwrap_or_else(|| vec![1.0]),
         }),
     };
-    let tflite = match rounding.as_deref() {
-        None | Some("reference") => tflite::Kernels::Double,
-        Some("xnnpack") => tflite::Kernels::Single,
-        Some(other) => return Err(usage(format!("rounding {other:?}"), "expected reference or xnnpack")),
-    };
-    Ok(Options { preprocessing, tflite, approximate, ..Options::default() })
+    let mut options = Options { preprocessing, approximate, ..Options::default() };
+    match rounding.as_deref() {
+        None | Some("reference") => {}
+        Some("xnnpack") => options.tflite = tflite::Kernels::Single,
+        Some("int8") => options.onnx = onnx::Kernels::Int8,
+        Some(other) => return Err(usage(format!("rounding {other:?}"), "expected reference, xnnpack or int8")),
+    }
+    Ok(options)
 }
 
 /// Class and logits of each, on all cores.

@@ -2,8 +2,9 @@
 
     python make.py FOLDER [NETWORK ...] [--images 20] [--exporter dynamo|script]
 
-writes FOLDER/NETWORK/float.onnx, and for each of the eight variants VARIANT.onnx and VARIANT.npz: `images` (floats) and `outputs`, what
-ONNX Runtime makes of them on its default settings. What is there already stays.
+writes FOLDER/NETWORK/float.onnx, and for each of the ten variants VARIANT.onnx and VARIANT.npz: `images` (floats) and `outputs`, what
+ONNX Runtime makes of them: on its default settings, but that those called int8, QDQ of signed bytes, have session.qdqisint8allowed set to 1.
+What is there already stays.
 """
 
 import argparse
@@ -37,7 +38,10 @@ SIDES = {
 }
 MORE = {"googlenet": {"aux_logits": False, "init_weights": False, "transform_input": False}}
 VARIANTS = [
-    f"{types}-{scales}-{form}" for types in ("u8s8", "s8s8") for scales in ("tensor", "channel") for form in ("qdq", "qoperator")
+    f"{types}-{scales}-{form}"
+    for types, forms in (("u8s8", ("qdq", "qoperator")), ("s8s8", ("qdq", "int8", "qoperator")))
+    for scales in ("tensor", "channel")
+    for form in forms
 ]
 
 
@@ -94,18 +98,20 @@ def quantise(source, path, variant, side):
         source,
         path,
         Reader(side),
-        quant_format=QuantFormat.QDQ if form == "qdq" else QuantFormat.QOperator,
+        quant_format=QuantFormat.QOperator if form == "qoperator" else QuantFormat.QDQ,
         per_channel=scales == "channel",
         activation_type=QuantType.QUInt8 if types[0] == "u" else QuantType.QInt8,
         weight_type=QuantType.QInt8,
     )
 
 
-def answers(path, count, side):
+def answers(path, count, side, integers):
     torch.manual_seed(SEED + 2)
     inputs = images(count, side).numpy()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    if integers:
+        options.add_session_config_entry("session.qdqisint8allowed", "1")
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     outputs = [session.run(None, {"image": image[None]})[0][0] for image in inputs]
     return {"images": inputs, "outputs": np.stack(outputs)}
@@ -132,7 +138,7 @@ def main():
                 os.replace(part, path)
             if not cases.exists():
                 part = folder / "part.npz"
-                np.savez(part, **answers(path, options.images, side))
+                np.savez(part, **answers(path, options.images, side, variant.endswith("int8")))
                 os.replace(part, cases)
             print(name, variant, f"{path.stat().st_size / 1e6:.1f} MB", flush=True)
 

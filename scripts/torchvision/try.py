@@ -103,6 +103,7 @@ def attempt(path, options):
     with tempfile.TemporaryDirectory() as folder:
         model, images = Path(folder, "model.lowkey"), Path(folder, "images.npy")
         flags = ["--approximate"] if options.approximate else []
+        flags += ["--rounding", "int8"] if path.stem.endswith("int8") else []
         code, out, err, seconds, memory = run([lowkey, "import", path, "-o", model, *flags])
         result |= {"import_s": round(seconds, 1), "import_mb": round(memory)}
         if code:

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use lowkey_models::answer::PIXELS_BECOME;
-use lowkey_models::import::{self, Options, Preprocessing, advice, tflite};
+use lowkey_models::import::{self, Options, Preprocessing, advice, onnx, tflite};
 
 use super::warn;
 
@@ -13,9 +13,10 @@ pub const PIXELS: &str =
     "--mean and --std take one number for all channels, or one for each, with commas; --std is above 0";
 
 /// What an import advises, and how this command is told so.
-const ADVICE: [(&str, &str); 7] = [
+const ADVICE: [(&str, &str); 8] = [
     (advice::APPROXIMATE, "(--approximate)"),
     (advice::AS_XNNPACK, "use --rounding xnnpack"),
+    (advice::AS_INT8, "use --rounding int8"),
     (advice::AS_REFERENCE, "use --rounding reference"),
     (advice::PIXELS_AS_THEY_ARE, "do without --pixel-scale, --mean and --std"),
     (PIXELS_BECOME, "give --mean, --std or --pixel-scale where the file is imported"),
@@ -32,7 +33,7 @@ pub fn in_switches(text: &str) -> String {
 #[derive(Args, Clone, Default)]
 #[command(next_help_heading = "For ONNX and TFLite files")]
 pub struct ImportOptions {
-    /// Whose rounding a TFLite network has: reference unless said.
+    /// Which arithmetic of its runtime the network has.
     #[arg(long, value_enum)]
     rounding: Option<RoundsAs>,
     /// The network was trained on (pixel * SCALE - mean) / std, pixel in 0..=255; 1/255 with --mean or --std.
@@ -52,14 +53,22 @@ pub struct ImportOptions {
     approximate: bool,
 }
 
-/// Whose rounding a TFLite network has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+/// Which arithmetic of its runtime a network has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum RoundsAs {
-    /// The reference kernels, which round twice.
-    #[default]
+    /// TFLite: the reference kernels, which round twice; unless said.
     Reference,
-    /// XNNPACK, the runtime's default, which rounds once.
+    /// TFLite: XNNPACK, the runtime's default, which rounds once.
     Xnnpack,
+    /// ONNX: signed 8-bit activations stay integers, as in ONNX Runtime with
+    /// session.qdqisint8allowed=1 (on ARM without).
+    Int8,
+}
+
+impl RoundsAs {
+    fn is_of_tflite(self) -> bool {
+        self != RoundsAs::Int8
+    }
 }
 
 /// pixel * above / below.
@@ -83,11 +92,13 @@ fn parse_scale(text: &str) -> Result<PixelScale, String> {
 impl ImportOptions {
     /// Says so where an option says nothing of this file.
     pub fn note_of(&self, file: &Path) {
-        let is_tflite = || import::is_tflite(file).unwrap_or(true);
-        if self.rounding.is_some() && !is_tflite() {
-            let file = file.display();
+        let Some(rounding) = self.rounding else { return };
+        if import::is_tflite(file).is_ok_and(|tflite| tflite != rounding.is_of_tflite()) {
+            let (file, name) = (file.display(), rounding.to_possible_value().expect("none is left out"));
+            let kind = if rounding.is_of_tflite() { "TFLite" } else { "ONNX" };
             warn(format_args!(
-                "note: {file}: --rounding is of TFLite files; this one has the rounding of its own runtime\n"
+                "note: {file}: --rounding {} is of {kind} files; this one has the rounding of its own runtime\n",
+                name.get_name()
             ));
         }
     }
@@ -126,11 +137,13 @@ impl ImportOptions {
             mean: or(&self.mean, 0.0),
             std: or(&self.std, 1.0),
         });
-        let tflite = match self.rounding.unwrap_or_default() {
-            RoundsAs::Reference => tflite::Kernels::Double,
-            RoundsAs::Xnnpack => tflite::Kernels::Single,
-        };
-        Options { name, preprocessing, tflite, approximate: self.approximate, ..Options::default() }
+        let mut options = Options { name, preprocessing, approximate: self.approximate, ..Options::default() };
+        match self.rounding {
+            None | Some(RoundsAs::Reference) => {}
+            Some(RoundsAs::Xnnpack) => options.tflite = tflite::Kernels::Single,
+            Some(RoundsAs::Int8) => options.onnx = onnx::Kernels::Int8,
+        }
+        options
     }
 }
 

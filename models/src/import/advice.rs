@@ -6,6 +6,8 @@
 pub const APPROXIMATE: &str = "(approximate)";
 /// Round as XNNPACK: [`Kernels::Single`](super::tflite::Kernels::Single).
 pub const AS_XNNPACK: &str = "round as XNNPACK does";
+/// Have integers for signed activations of 8 bits: [`Kernels::Int8`](super::onnx::Kernels::Int8).
+pub const AS_INT8: &str = "compute signed bytes as integers";
 /// Round as the reference kernels: [`Kernels::Double`](super::tflite::Kernels::Double).
 pub const AS_REFERENCE: &str = "round as the reference kernels do";
 /// Give no [`Preprocessing`](super::Preprocessing).
@@ -30,6 +32,7 @@ mod tests {
             ("tflite/pointwise.rs", AS_XNNPACK),
             ("tflite/pool.rs", "AS_XNNPACK"),
             ("tflite/transposed.rs", AS_REFERENCE),
+            ("onnx/doubts.rs", AS_INT8),
             ("onnx/input.rs", "PIXELS_AS_THEY_ARE"),
             ("onnx/mod.rs", QUANTISER),
             ("foreign.rs", AS_IT_IS),

@@ -55,6 +55,8 @@ pub struct Options {
     pub fold: Fold,
     /// Whose rounding a TFLite network has.
     pub tflite: tflite::Kernels,
+    /// What computes an ONNX network with signed activations of 8 bits.
+    pub onnx: onnx::Kernels,
     /// Accept what is not equal to the runtime bit for bit, each case with a note in the report: floating-point sums whose
     /// result depends on the order of summation, and outputs of different units.
     pub approximate: bool,

@@ -9,6 +9,7 @@ use std::cell::Cell;
 use ndarray::Axis;
 
 use super::graph::Node;
+use super::kernels::Kernels;
 use super::quantiser::Quantiser;
 use super::real::{Near, Post, apply, at, quantised};
 use super::stop::Stop;
@@ -113,6 +114,9 @@ impl Why {
     }
 }
 
+const AS_INT8: &str = "quantise activations as unsigned bytes (activation_type=QuantType.QUInt8), or set ONNX Runtime's option \
+                       session.qdqisint8allowed to 1 and compute signed bytes as integers";
+
 pub(super) const FLOATS: Why = Why::new(
     "float32 arithmetic decides results: a value lies nearer to a boundary than its error",
     "use scales that are powers of two",
@@ -216,8 +220,16 @@ impl<'m> Walk<'m> {
             );
         }
         if !unsigned(fused.elements.0) || result.is_some_and(|result| !unsigned(result)) {
-            let hint = "quantise activations as unsigned bytes (activation_type=QuantType.QUInt8)";
-            let reason = if self.clips.is_empty() {
+            let mixed = self.kernels == Kernels::Int8;
+            let hint = if mixed {
+                "quantise activations as unsigned bytes (activation_type=QuantType.QUInt8), or all of the layer as signed ones"
+            } else {
+                AS_INT8
+            };
+            let reason = if mixed {
+                "its signed 8-bit activations have unsigned weights or unsigned results: ONNX Runtime computes this in floats, whose order \
+                 of summation decides results"
+            } else if self.clips.is_empty() {
                 "its signed 8-bit activations are the file's input or output, or read by several nodes: ONNX Runtime on x86 computes \
                  this in floats, whose order of summation decides results"
             } else {

@@ -5,7 +5,7 @@ use super::quantiser::Quantiser;
 use super::real::{Post, at};
 use super::stop::Stop;
 use super::tensor::Element;
-use super::value::{FusedKind, Origin, Real, Scale, Scaled};
+use super::value::{Origin, Real, Scale, Scaled};
 use super::walk::Walk;
 use crate::import::builder::Sum;
 use crate::network::TensorId;
@@ -33,7 +33,7 @@ impl<'m> Walk<'m> {
             return Ok(None);
         }
         let result = if self.becomes_unsigned(node.output(), element) { Element::UINT8 } else { element };
-        if !merges_on_x86(fused.kind, (x, w), result) {
+        if !self.kernels.merge(fused.kind, (x, w), result) {
             return Ok(None);
         }
         let sum = (**sum).clone();
@@ -134,13 +134,6 @@ impl<'m> Walk<'m> {
         let id = self.builder.requantise(node.name(), sum, 0, rule)?;
         Ok(self.builder.apply(&format!("{}/values", node.name()), id, |y| y + lo - zero)?)
     }
-}
-
-/// Whether ONNX Runtime on x86 merges a linear node on `x` and weights `w` with a quantiser to `y`: all activations unsigned, or a
-/// `Gemm` with signed ones and signed weights. Signed convolutions stay floats there.
-fn merges_on_x86(kind: FusedKind, (x, w): (Element, Element), y: Element) -> bool {
-    let signed_gemm = kind == FusedKind::Gemm && [x, w, y] == [Element::INT8; 3];
-    x == Element::UINT8 && y == Element::UINT8 || signed_gemm
 }
 
 /// clamp(half_to_even(float(z) * scale) + zero).

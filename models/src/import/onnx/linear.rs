@@ -371,11 +371,7 @@ impl<'m> Walk<'m> {
     /// number (`QGemm`, `MatMulIntegerToFloat`).
     fn has_integers(&self, node: Node<'m>, kind: FusedKind, input: Scale, weights: &Scaled) -> bool {
         let (Some((_, x)), Some(w)) = (input.quantised, weights.element) else { return false };
-        let types = match kind {
-            FusedKind::Gemm => x == Element::UINT8 && w.is_byte() || [x, w] == [Element::INT8; 2],
-            FusedKind::MatMul => x == Element::UINT8 && w.is_byte(),
-            FusedKind::Conv => false,
-        };
+        let types = w.is_byte() && kind != FusedKind::Conv && self.kernels.merge(kind, (x, w), x);
         let bias = node.input(2).filter(|_| kind == FusedKind::Gemm);
         let dequantised = |name| {
             let integers = matches!(self.values.get(name), Some(Value::Scaled(bias)) if bias.is_of_integers());

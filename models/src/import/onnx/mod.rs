@@ -54,6 +54,7 @@ mod graph;
 mod input;
 mod integers;
 mod joint;
+mod kernels;
 mod linear;
 mod moves;
 mod operators;
@@ -77,6 +78,7 @@ mod value;
 mod walk;
 mod whole;
 
+pub use kernels::Kernels;
 pub use operators::markdown;
 
 use std::collections::{HashMap, HashSet};
@@ -176,7 +178,9 @@ fn network<'m>(graph: &'m Graph<'m>, name: &str, options: &Options, report: Repo
     values.extend(input.passed.iter().map(|&(name, flat)| (name, Value::Input { flat })));
     let (clips, behind) = (HashMap::new(), Vec::new());
     let (refusals, done, derived) = (vec![], HashSet::new(), HashMap::new());
-    let mut walk = Walk { graph, builder, input, values, clips, near, refusals, behind, class: None, done, derived };
+    let kernels = options.onnx;
+    let mut walk =
+        Walk { graph, builder, input, values, clips, near, kernels, refusals, behind, class: None, done, derived };
     walk.all()?;
     let last = graph.maker(graph.output).unwrap_or(first);
     let (id, unit) = match graph.outputs[..] {

@@ -7,6 +7,7 @@ use super::constants;
 use super::dims;
 use super::graph::{Graph, Node};
 use super::input::Input;
+use super::kernels::Kernels;
 use super::quantiser::Quantiser;
 use super::real::{Function, Post, finite};
 use super::stop::{Stop, behind_later};
@@ -28,6 +29,8 @@ pub(super) struct Walk<'m> {
     pub clips: HashMap<&'m str, (i64, i64)>,
     /// Results may differ by one: asked for, or to find what else is in the way of a file that is refused.
     pub near: bool,
+    /// What computes signed activations.
+    pub kernels: Kernels,
     /// What is in the way.
     pub refusals: Vec<Refusal>,
     /// What the client does behind the last values, in order.
@@ -149,10 +152,11 @@ impl<'m> Walk<'m> {
         Ok(self.with_unit(ints, unit))
     }
 
-    /// On x86 ONNX Runtime makes unsigned bytes of signed ones between a quantiser and a `DequantizeLinear` that alone reads it,
-    /// and is itself read once, or ends the graph.
+    /// Where it has no integers for signed bytes ([`Kernels::X86`]), ONNX Runtime makes unsigned ones of them between a quantiser and a
+    /// `DequantizeLinear` that alone reads it, and is itself read once, or ends the graph.
     pub(super) fn becomes_unsigned(&self, quantised: &str, element: Element) -> bool {
         element == Element::INT8
+            && self.kernels == Kernels::X86
             && self.graph.reader(quantised).is_some_and(|(_, reader)| {
                 let ends = self.graph.is_output(reader.output()) && self.graph.consumers(reader.output()).is_empty();
                 reader.op() == "DequantizeLinear" && (ends || self.graph.reader(reader.output()).is_some())

@@ -1,6 +1,7 @@
 """What runs ONNX files: ONNX Runtime, and the executor of QONNX."""
 
 import functools
+import os
 
 import onnx
 
@@ -12,6 +13,8 @@ def runtime(model, threads=0):
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads
+    if os.environ.get("LOWKEY_INT8"):
+        options.add_session_config_entry("session.qdqisint8allowed", "1")
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
