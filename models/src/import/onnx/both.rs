@@ -41,7 +41,7 @@ impl<'m> Walk<'m> {
     }
 
     /// The nearest tensor that both follow from, and their values by its.
-    fn common(&self, a: TensorId, b: TensorId) -> Option<(TensorId, [Rc<Vec<i64>>; 2])> {
+    pub(super) fn common(&self, a: TensorId, b: TensorId) -> Option<(TensorId, [Rc<Vec<i64>>; 2])> {
         if [a, b].iter().any(|&id| self.builder.tensor(id).range.count() > 1024) {
             return None;
         }

@@ -2,7 +2,8 @@
 //!
 //! f(xa, xb) is known for all pairs, 2^16 at most. With z = M_a xa + M_b xb + b the value is z >> s if, for every k, all pairs with
 //! f >= k have z >= k 2^s and all others have z < k 2^s. Multipliers near the ratios of the units are tried, for growing s. Sums whose
-//! halves are rounded to even have no such line; but f may be a function of M_a xa + M_b xb all the same, or a sum of two lines.
+//! halves are rounded to even have no such line; but f may be a function of M_a xa + M_b xb all the same, or a sum of two lines. Where
+//! both follow from one tensor, f is a function of that.
 //!
 //! What is left are units with many ties. There the runtime's own sum helps: it is a rising function of u(xa) + v(xb), where u and v
 //! are floats, products with their rounding. In units of a small power of two that is M_a xa + M_b xb + r_a(xa) + r_b(xb), where the
@@ -77,7 +78,10 @@ impl<'m> Walk<'m> {
             return Err(Stop::new("a sum of values of more than 8 bits", "quantise both summands to at most 8 bits"));
         }
         let channels = self.builder.tensor(a.id).shape[0];
-        let (tables, of) = rule.tables([ra, rb], sign, channels, doubts);
+        let root = self.common(a.id, b.id);
+        // Of pairs that no root gives nothing is in doubt.
+        let all = Doubts::default();
+        let (tables, of) = rule.tables([ra, rb], sign, channels, if root.is_some() { &all } else { doubts });
         let (lo, hi) = tables.iter().fold((i64::MAX, i64::MIN), |(lo, hi), t| (lo.min(t.lo), hi.max(t.hi)));
         if hi - lo > 255 {
             return Err(Obstacle::TooWide { lo, hi }.into());
@@ -85,9 +89,18 @@ impl<'m> Walk<'m> {
         let slopes = [a.unit, b.unit].map(|unit| f64::from(unit.abs()) / f64::from(quantiser.scale));
         let inputs = [(a.id, 1), (b.id, sign)];
         if let [table] = &tables[..]
+            && !all.any()
             && let Some(id) = self.simple_pair(node, inputs, quantiser, table, slopes)?
         {
             return Ok(id);
+        }
+        if let Some((root, [xa, xb])) = root {
+            let lo = self.builder.tensor(root).range.lo;
+            let value = |channel: usize, x: i64| {
+                let at = (x - lo) as usize;
+                doubts.note((rule.value)(channel, xa[at], xb[at]))
+            };
+            return self.function_of_one(node.name(), root, rule.channels > 1, quantiser, value);
         }
         let second = |x: i64| rule.summands[1](sign * x);
         let grids = Grid::all([rule.summands[0], &second], ra, rb, rule.step);

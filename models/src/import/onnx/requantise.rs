@@ -109,17 +109,34 @@ impl<'m> Walk<'m> {
         if let Some(id) = narrow {
             return Ok(self.builder.apply(name, id, value)?);
         }
+        self.function_of_one(name, scale.id, by_channel, quantiser, rule)
+    }
+
+    /// A function of one tensor, which is that of channel 0 on all channels unless `by_channel`: a table where it is one of at most 256
+    /// values, else a requantisation.
+    pub(super) fn function_of_one(
+        &mut self,
+        name: &str,
+        input: TensorId,
+        by_channel: bool,
+        quantiser: &Quantiser,
+        rule: impl Fn(usize, i64) -> i64,
+    ) -> Result<TensorId, Stop> {
+        let (factor, offset, _) = quantiser.means()?;
+        let (range, channels) = (self.builder.tensor(input).range, self.builder.tensor(input).shape[0]);
+        let wide = range.count() > 256;
         if by_channel || wide {
-            let done = self.requantise_sum(name, Sum::identity(scale.id, real.channels), quantiser, rule);
+            let done = self.requantise_sum(name, Sum::identity(input, channels), quantiser, &rule);
             return match done {
                 Err(Stop::Obstacle(Obstacle::NotMonotone { .. })) if !wide => {
-                    Ok(self.turning(name, (scale.id, real.channels), quantiser, rule)?.map_or(done, Ok)?)
+                    Ok(self.turning(name, (input, channels), quantiser, rule)?.map_or(done, Ok)?)
                 }
                 done => done,
             };
         }
-        let id = self.builder.apply(name, scale.id, value)?;
-        self.follows(id, scale.id, (range.lo..=range.hi).map(value).collect());
+        let value = |x: i64| factor * rule(0, x) - offset;
+        let id = self.builder.apply(name, input, value)?;
+        self.follows(id, input, (range.lo..=range.hi).map(value).collect());
         Ok(id)
     }
 

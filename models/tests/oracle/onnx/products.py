@@ -60,6 +60,26 @@ def difference(graph, real):
     return graph.node("Sub", [real, other] if graph.chance(0.5) else [other, real])
 
 
+def sum_of_one(graph, real):
+    """The sum or the difference of a tensor and a quantised function of it, and functions behind it, by channel or not."""
+    rng = graph.rng
+    op = str(rng.choice(["LeakyRelu", "Sigmoid", "Abs", "Relu"]))
+    y = graph.node(op, [real], **({"alpha": float(rng.uniform(0.01, 0.5))} if op == "LeakyRelu" else {}))
+    _, other, _ = quantised(graph, y, 1.0 if op == "Sigmoid" else 8.0)
+    y = graph.node(str(rng.choice(["Add", "Add", "Sub"])), [real, other] if graph.chance(0.5) else [other, real])
+    dims = [] if graph.chance(0.5) else [1, graph.shape[0], 1, 1]
+    kind = rng.integers(5)
+    if kind == 0:
+        return graph.node("Sigmoid", [y])
+    if kind == 1:
+        return graph.node("Mul", [y, graph.constant(F(0.5))])
+    if kind <= 3:
+        sign = -1 if kind == 3 else 1
+        y = graph.node("Mul", [y, graph.constant(rng.uniform(0.3, 1.2, dims).astype(F) * F(sign))])
+        return graph.node("Add", [y, graph.constant(rng.uniform(-1, 1, dims).astype(F))])
+    return y
+
+
 def operators(graph):
     """QLinearMul and QLinearAdd themselves."""
     x = [graph.x] + graph.parameters(graph.scale, graph.zero)
@@ -76,7 +96,7 @@ def operators(graph):
     graph.scale, graph.zero = y
 
 
-KINDS = [swish, swish, square, by_constant, by_constant, difference, operators]
+KINDS = [swish, swish, square, by_constant, by_constant, difference, operators, sum_of_one]
 
 
 def run(rng, samples, index):
