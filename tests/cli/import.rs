@@ -39,7 +39,9 @@ fn files_that_cannot_be_imported() {
     assert_eq!(std::fs::read(&good).unwrap(), SOFTMAX);
     lowkey(&["import", "digits"]).fails(2, "bundled network", "lowkey plan digits");
     let note = lowkey(&["import", "examples/digits.onnx", "--rounding", "xnnpack"]).err;
-    assert!(note.contains("--rounding is of TFLite files"), "{note}");
+    assert!(note.contains("--rounding xnnpack is of TFLite files"), "{note}");
+    let note = lowkey(&["import", &good, "--rounding", "int8"]).err;
+    assert!(note.contains("--rounding int8 is of ONNX files"), "{note}");
     // A network that is read as it is has its own.
     let note = lowkey(&["plan", "digits", "--mean", "0.5", "--std", "0.5"]).err;
     assert!(note.contains("digits: --mean and --std are of ONNX and TFLite files: nothing changes here"), "{note}");
@@ -54,8 +56,22 @@ fn files_that_cannot_be_imported() {
 /// A network whose outputs have units of their own, which an approximate import makes multiples of one.
 const UNITS: &[u8] = include_bytes!("../../models/tests/oracle/onnx/exports/pt2e-x86.onnx");
 
+/// One with signed activations that several nodes read.
+const SIGNED: &[u8] = include_bytes!("../../models/tests/oracle/onnx/exports/pt2e-xnnpack-tensor.onnx");
+
 /// One with a mean whose float sums decide.
 const MEANS: &[u8] = include_bytes!("../../models/tests/oracle/onnx/exports/static-qdq-tensor-global.onnx");
+
+/// A residual of signed bytes, as a quantiser made it by default: refused with what helps, and taken with it.
+#[test]
+fn signed_activations_are_integers_where_the_runtime_is_told_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = files::write(folder.path(), "signed.onnx", SIGNED);
+    let refused = lowkey(&["import", text(&file)]);
+    assert!(refused.code == Some(2) && refused.err.contains("and use --rounding int8"), "{}", refused.err);
+    let taken = lowkey(&["import", text(&file), "--rounding", "int8"]);
+    assert_eq!(taken.code, Some(0), "{}", taken.err);
+}
 
 /// The same array with elements of type int8.
 fn signed(npy: &[u8]) -> Vec<u8> {
