@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::party::Party;
 use crate::primitive::bits::Planes;
 use crate::primitive::block::Delta;
-use sha2::{Digest, Sha256};
+use blake3::Hasher;
 use std::fmt;
 use subtle::ConstantTimeEq;
 use zeroize::{DefaultIsZeroes, Zeroizing};
@@ -28,7 +28,7 @@ const MACS: usize = 1 << 16;
 pub struct Guard {
     session: SessionId,
     delta: Option<Delta>,
-    opened: Sha256,
+    opened: Zeroizing<Hasher>,
 }
 
 impl Guard {
@@ -36,14 +36,13 @@ impl Guard {
     #[must_use]
     pub fn new(cots: &Cots) -> Self {
         let delta = (cots.party() == Party::Server).then(|| cots.sent.delta().clone());
-        Self { session: cots.session(), delta, opened: Sha256::new_with_prefix(b"lowkey guard opened/2") }
+        Self { session: cots.session(), delta, opened: hasher("lowkey guard opened/3") }
     }
 
     /// The same party with a hash of its own, of nothing yet: for bits that are opened apart from the session, in an audit.
     #[must_use]
     pub fn apart(&self) -> Self {
-        let opened = Sha256::new_with_prefix(b"lowkey guard opened apart/2");
-        Self { session: self.session, delta: self.delta.clone(), opened }
+        Self { session: self.session, delta: self.delta.clone(), opened: hasher("lowkey guard opened apart/3") }
     }
 
     /// The party.
@@ -80,7 +79,7 @@ impl Guard {
     /// What the hash of everything opened so far is: the client sends it where the server [compares](Self::compare).
     #[must_use]
     pub fn digest(&self) -> [u8; DIGEST_BYTES] {
-        self.opened.clone().finalize().into()
+        self.opened.finalize().into()
     }
 
     /// Goes on with MACs: the client's own, or what the server computed that they must be.
@@ -156,6 +155,11 @@ impl Guard {
         self.own(bits);
         self.absorb_held(bits.tags(), &packed::of_planes(claimed));
     }
+}
+
+/// A hash of nothing yet, for one use.
+fn hasher(of: &str) -> Zeroizing<Hasher> {
+    Zeroizing::new(Hasher::new_derive_key(of))
 }
 
 /// Computes pieces of at most `room` words, one after the other: `fill` writes one to the front of a room and says how long it is, `take` gets it

@@ -1,7 +1,8 @@
 //! One party's OTs of one direction: batches that were agreed on, expanded when their OTs are taken.
 //!
 //! A layer of a small network takes a few thousand OTs, and the table of the matrix has 4 MB: to read it for every layer would cost
-//! more than the OTs. So at least [`RESERVE`] OTs are expanded at a time, and what a layer does not take is kept for the next.
+//! more than the OTs. So for a small layer [`RESERVE`] OTs are expanded at a time, and what it does not take is kept for the next; a
+//! large one leaves less than a tree.
 
 use super::cots::{Keys, Spare};
 use super::price;
@@ -10,8 +11,11 @@ use crate::primitive::block::Block;
 use std::collections::VecDeque;
 use zeroize::{Zeroize, Zeroizing};
 
-/// OTs that are expanded at a time where fewer are asked for: 2 MB, 1.5 ms of work.
+/// OTs that are expanded at a time where few are asked for: 2 MB, 1.5 ms of work.
 const RESERVE: usize = 1 << 17;
+
+/// From so many OTs on a layer is large: it reads most lines of the table.
+const LARGE: usize = 1 << 15;
 
 const _: () = assert!(RESERVE.is_multiple_of(Batch::TREE), "batches are expanded by whole trees");
 
@@ -67,12 +71,12 @@ impl OtSource {
         while len < n {
             let batch = self.batches.front_mut().expect("n was compared with the length");
             let rest = &mut room[len..];
-            if rest.len() >= RESERVE {
+            if n >= LARGE && rest.len() >= Batch::TREE {
                 // Most of a large layer without a copy.
                 let whole = rest.len() - rest.len() % Batch::TREE;
                 len += batch.expand(&mut rest[..whole]);
             } else {
-                self.reserve.fill(batch);
+                self.reserve.fill(batch, if n >= LARGE { Batch::TREE } else { RESERVE });
                 len += self.reserve.move_to(rest);
             }
             if batch.left() == 0 {
@@ -90,10 +94,10 @@ impl Reserve {
         self.keys.len() - self.next
     }
 
-    /// Expands the next OTs of `batch`; nothing is left of those before.
-    fn fill(&mut self, batch: &mut Batch) {
+    /// Expands the next `most` OTs of `batch`, or those that are left; nothing is left of those before.
+    fn fill(&mut self, batch: &mut Batch, most: usize) {
         assert_eq!(self.len(), 0, "the reserve is filled when it is empty");
-        let size = RESERVE.min(batch.left().next_multiple_of(Batch::TREE));
+        let size = most.min(batch.left().next_multiple_of(Batch::TREE));
         // All zero, or as long as before.
         self.keys.resize(size, Block::ZERO);
         let made = batch.expand(&mut self.keys);
