@@ -22,10 +22,10 @@ pub struct Bits {
 }
 
 /// The keys that a party holds of transfers in which the client receives.
-pub(super) fn keys(cots: &Cots) -> &[Block] {
+pub(super) fn keys(cots: Cots) -> Zeroizing<Vec<Block>> {
     match cots.party() {
-        Party::Client => cots.received.keys(),
-        Party::Server => cots.sent.keys(),
+        Party::Client => cots.received.into_keys(),
+        Party::Server => cots.sent.into_keys(),
     }
 }
 
@@ -42,7 +42,8 @@ impl Bits {
     /// If their number is no multiple of `lanes`.
     #[must_use]
     pub fn random(lanes: usize, cots: Cots) -> Self {
-        Self::of(Some(cots.session()), lanes, keys(&cots).iter().map(|key| Tag::of(*key)).collect())
+        let session = cots.session();
+        Self::of(Some(session), lanes, keys(cots).iter().map(|key| Tag::of(*key)).collect())
     }
 
     pub(super) fn of(session: Option<SessionId>, lanes: usize, tags: Vec<Tag>) -> Self {

@@ -9,7 +9,7 @@
 use super::bits::{Bits, keys};
 use super::circuit::{Circuit, Op, Origin};
 use super::cost::ots_at_once;
-use super::early::{self, Early, Values, Wide};
+use super::early::{self, Early, Values};
 use super::kept::Triples;
 use super::opened::Guard;
 use super::prove::MASK_OTS;
@@ -114,10 +114,6 @@ struct Unproved {
     triples: Triples,
 }
 
-fn wide(cots: &Cots) -> Wide {
-    Zeroizing::new(keys(cots).to_vec())
-}
-
 impl Unproved {
     /// Gives or takes what the client knows.
     async fn correct(
@@ -138,12 +134,12 @@ impl Unproved {
         let (mut ports, mut late) = (Vec::new(), Vec::new());
         for port in circuit.inputs() {
             match port.of {
-                Origin::Early => ports.push(wide(&random(port.width)?)),
+                Origin::Early => ports.push(keys(random(port.width)?)),
                 Origin::Late => late.push(Bits::random(lanes, random(port.width)?)),
                 Origin::Server | Origin::Shared | Origin::Public => {}
             }
         }
-        let proved = if circuit.proved > 0 { Some(wide(&random(circuit.proved)?)) } else { None };
+        let proved = if circuit.proved > 0 { Some(keys(random(circuit.proved)?)) } else { None };
         let mut early = Early::new(circuit.clone(), lanes);
         if guard.party() == Party::Client {
             let message = early.give(ports, &given, proved);
@@ -176,7 +172,7 @@ async fn prove<R: CryptoRng>(
         return Ok(());
     }
     // All of these: fewer would mask less than a block.
-    let mask = wide(&take(OtCount::received_by(Party::Client, MASK_OTS))?);
+    let mask = keys(take(OtCount::received_by(Party::Client, MASK_OTS))?);
     let early: Vec<&Early> = all.iter().map(|unproved| &unproved.early).collect();
     early::prove(&early, ch, guard, &mask, rng).await
 }

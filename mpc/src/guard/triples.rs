@@ -23,11 +23,10 @@ use super::order::Order;
 use super::packed;
 use super::tag::{Tag, Word, mac};
 use crate::correlation::ot::base::SessionId;
-use crate::correlation::ot::{Correlations, Cots, OtCount};
+use crate::correlation::ot::{Correlations, Cots, OtCount, Run};
 use crate::error::{Error, Result};
 use crate::party::Party;
 use crate::primitive::block::{Block, Delta};
-use crate::primitive::hash::TccrHash;
 use crate::transport::channel::{Channel, FrameKind};
 use rand::CryptoRng;
 use rayon::prelude::*;
@@ -142,17 +141,9 @@ impl Formed {
         let mut delta = None;
         for triples in space.made(batch).chunks_mut(PART) {
             let cots = take(OtCount::received_by(Party::Client, 3 * triples.len()))?;
-            let sent = &cots.sent;
-            let keys = sent.keys().as_chunks::<3>().0.par_chunks(CHUNK);
-            let chunks = keys.zip(triples.par_chunks_mut(CHUNK)).enumerate();
-            chunks.for_each_init(
-                || room(4),
-                |room, (i, (keys, triples))| {
-                    let first = sent.first() + (3 * CHUNK * i) as u64;
-                    form_chunk(&sent.hash(first), first, sent.delta(), keys, triples, room);
-                },
-            );
-            delta = Some(sent.delta().clone());
+            let own = &*delta.insert(cots.sent.delta().clone());
+            let chunks = triples.par_chunks_mut(CHUNK);
+            cots.sent.spend(3 * CHUNK, chunks, || room(4), |room, run, triples| form_chunk(run, own, triples, room));
         }
         let delta = delta.expect("a batch is not empty");
         Ok(Self { batch, session, delta, space })
@@ -183,14 +174,8 @@ fn room(keys: usize) -> Zeroizing<Vec<Block>> {
 }
 
 /// The tags of one chunk; z_s goes in the place of the lowest bit of the key of r.
-fn form_chunk(
-    hash: &TccrHash,
-    first: u64,
-    delta: &Delta,
-    cots: &[[Block; 3]],
-    triples: &mut [Triple],
-    room: &mut [Block],
-) {
+fn form_chunk(Run { hash, first, keys }: Run<'_>, delta: &Delta, triples: &mut [Triple], room: &mut [Block]) {
+    let (cots, _) = keys.as_chunks::<3>();
     let (keys, others) = room[..4 * triples.len()].split_at_mut(2 * triples.len());
     for ([x, y, _], keys) in cots.iter().zip(keys.as_chunks_mut().0) {
         *keys = [*x, *y];
@@ -253,15 +238,12 @@ impl Given {
         let mut e = vec![0; packed::bytes(batch.triples())];
         for (triples, e) in space.made(batch).chunks_mut(PART).zip(e.chunks_mut(PART / 8)) {
             let cots = take(OtCount::received_by(Party::Client, 3 * triples.len()))?;
-            let received = &cots.received;
-            let keys = received.keys().as_chunks::<3>().0.par_chunks(CHUNK);
-            let chunks = keys.zip(triples.par_chunks_mut(CHUNK)).zip(e.par_chunks_mut(CHUNK / 8));
-            chunks.enumerate().for_each_init(
+            let chunks = triples.par_chunks_mut(CHUNK).zip(e.par_chunks_mut(CHUNK / 8));
+            cots.received.spend(
+                3 * CHUNK,
+                chunks,
                 || room(2),
-                |room, (i, ((keys, triples), e))| {
-                    let first = received.first() + (3 * CHUNK * i) as u64;
-                    give_chunk(&received.hash(first), first, keys, triples, e, room);
-                },
+                |room, run, (triples, e)| give_chunk(run, triples, e, room),
             );
         }
         Ok((Self { batch, session, space }, e))
@@ -298,14 +280,8 @@ impl Given {
 }
 
 /// e and the tags of one chunk, z_c in the place of the choice of r.
-fn give_chunk(
-    hash: &TccrHash,
-    first: u64,
-    cots: &[[Block; 3]],
-    triples: &mut [Triple],
-    e: &mut [u8],
-    room: &mut [Block],
-) {
+fn give_chunk(Run { hash, first, keys }: Run<'_>, triples: &mut [Triple], e: &mut [u8], room: &mut [Block]) {
+    let (cots, _) = keys.as_chunks::<3>();
     let keys = &mut room[..2 * triples.len()];
     for ([x, y, _], keys) in cots.iter().zip(keys.as_chunks_mut().0) {
         *keys = [*x, *y];

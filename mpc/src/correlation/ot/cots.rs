@@ -12,11 +12,12 @@ use crate::error::{Error, Result};
 use crate::party::Party;
 use crate::primitive::block::{Block, Delta};
 use crate::primitive::hash::TccrHash;
+use rayon::prelude::*;
 use std::fmt;
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Mul, Range};
 use std::sync::{Arc, Mutex, PoisonError};
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 /// A number of OTs in each direction. Sums and products stop at the largest `usize`, which no plan may reach.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -169,6 +170,15 @@ impl Keys {
         self.live.end = self.live.start + n;
     }
 
+    /// The keys alone, where they are if they fill their buffer.
+    fn into_blocks(mut self) -> Zeroizing<Vec<Block>> {
+        if self.len() < self.blocks.len() {
+            return Zeroizing::new(self.as_slice().to_vec());
+        }
+        self.live = 0..0;
+        Zeroizing::new(std::mem::take(&mut self.blocks))
+    }
+
     /// Moves the first `n` keys out, `n` at most [`Keys::len`]. Copies the smaller of the two parts.
     pub fn split_front(&mut self, n: usize) -> Self {
         let (front, rest) = (n, self.len() - n);
@@ -248,6 +258,11 @@ impl<R> Half<R> {
         self.keys.as_slice()
     }
 
+    /// The [keys](Self::keys), moved out.
+    pub(crate) fn into_keys(self) -> Zeroizing<Vec<Block>> {
+        self.keys.into_blocks()
+    }
+
     /// Moves the first `n` OTs out.
     ///
     /// # Panics
@@ -259,6 +274,43 @@ impl<R> Half<R> {
     {
         assert!(n <= self.len(), "cannot split {n} of {} OTs", self.len());
         Self { keys: self.keys.split_front(n), pads: self.pads.clone(), role: self.role.clone() }
+    }
+}
+
+/// Consecutive OTs that have one key of a hash.
+pub(crate) struct Run<'a> {
+    /// The hash that makes their pads.
+    pub hash: TccrHash,
+    /// The index of the first, counted over the whole session.
+    pub first: u64,
+    /// Their [keys](Half::keys).
+    pub keys: &'a [Block],
+}
+
+impl<R: Sync> Half<R> {
+    /// Spends all OTs on all threads, in runs of `len`, each with its item of `items`; `room` is what a thread works in. A run is wiped by the
+    /// thread that has used it, in whose caches it is.
+    ///
+    /// # Panics
+    /// If there are not as many items as runs.
+    pub(crate) fn spend<I, S>(
+        mut self,
+        len: usize,
+        items: I,
+        room: impl Fn() -> S + Send + Sync,
+        use_run: impl Fn(&mut S, Run<'_>, I::Item) + Send + Sync,
+    ) where
+        I: IndexedParallelIterator,
+    {
+        assert_eq!(self.len().div_ceil(len), items.len(), "an item for every run");
+        let (first, pads) = (self.first(), &self.pads);
+        let runs = self.keys.room().par_chunks_mut(len).zip(items).enumerate();
+        runs.for_each_init(room, |room, (i, (keys, item))| {
+            let first = first + (len * i) as u64;
+            use_run(room, Run { hash: TccrHash::new(pads.at(first)), first, keys }, item);
+            keys.zeroize();
+        });
+        self.keys.truncate(0);
     }
 }
 
@@ -414,6 +466,41 @@ mod tests {
         assert_eq!(again.as_slice().as_ptr(), buffer);
         drop(keys.split_front(1));
         assert_eq!((keys.as_slice(), keys.first()), (&[Block::ONES; 39][..], 61));
+    }
+
+    #[test]
+    fn runs_are_spent_in_order_under_their_hashes_and_wiped() {
+        let (client, server) = ideal::deal(NEED, &mut ChaCha20Rng::seed_from_u64(5));
+        let (keys, spare) = (client.received.keys().to_vec(), client.received.keys.spare.clone());
+        let hashes: Vec<_> = [0, 30, 60, 90].map(|first| server.sent.hash(first)).into();
+        let mut seen = vec![(0, Vec::new()); 4];
+        client.received.spend(
+            30,
+            seen.par_iter_mut(),
+            || (),
+            |(), run, seen| {
+                let mut hashed = run.keys.to_vec();
+                run.hash.hash(&mut hashed, |_| Block::ZERO);
+                *seen = (run.first, hashed);
+            },
+        );
+        for (i, (keys, hash)) in keys.chunks(30).zip(hashes).enumerate() {
+            let mut hashed = keys.to_vec();
+            hash.hash(&mut hashed, |_| Block::ZERO);
+            assert_eq!(seen[i], (30 * i as u64, hashed));
+        }
+        assert!(spare.take(0, 100).as_slice().iter().all(|key| *key == Block::ZERO));
+    }
+
+    #[test]
+    fn keys_that_fill_their_buffer_are_moved_and_others_copied() {
+        let (client, server) = ideal::deal(NEED, &mut ChaCha20Rng::seed_from_u64(6));
+        let (all, at) = (client.received.keys().to_vec(), client.received.keys().as_ptr());
+        let moved = client.received.into_keys();
+        assert_eq!((moved.as_slice(), moved.as_ptr()), (&all[..], at));
+        let mut sent = server.sent;
+        let front = sent.keys()[..7].to_vec();
+        assert_eq!(*sent.split_front(7).into_keys(), front);
     }
 
     #[test]

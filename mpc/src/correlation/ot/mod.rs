@@ -27,5 +27,6 @@ pub mod softspoken;
 mod source;
 mod transpose;
 
+pub(crate) use cots::Run;
 pub use cots::{Chooser, Cots, Half, OtCount, ReceivedCots, SentCots};
 pub use pool::{Correlations, CotParts, NextIndex};

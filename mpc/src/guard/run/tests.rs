@@ -198,10 +198,8 @@ fn a_wrong_product_is_found_by_its_proof() {
     for wrong in (0..2 * lanes).map(Some).chain([None]) {
         let [(mut client, mut own), (mut server, mut guard)] =
             crate::guard::testing::deal(3 * circuit.ots(lanes).total(), 3);
-        let take = |cots: &mut Cots, bits: usize| {
-            let cots = cots.split_front(OtCount::received_by(Party::Client, bits)).unwrap();
-            Zeroizing::new(keys(&cots).to_vec())
-        };
+        let take =
+            |cots: &mut Cots, bits: usize| keys(cots.split_front(OtCount::received_by(Party::Client, bits)).unwrap());
         // The second of three circuits has the wrong product.
         let mut all = [Vec::new(), Vec::new()];
         for wrong in [None, wrong, None] {
