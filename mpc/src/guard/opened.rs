@@ -1,4 +1,4 @@
-//! Who a party is in a guarded computation, and one running hash of the authentication of all bits that the client opened.
+//! Who a party is in a guarded computation, and one running hash, BLAKE3, of the authentication of all bits that the client opened.
 //!
 //! MACs are concatenated, in order, and never added: Delta would cancel in a sum. The hashes of both ends are equal if and only if every bit
 //! was opened as the client holds it. They are compared before anything is sent that reveals an output.
