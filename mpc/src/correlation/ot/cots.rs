@@ -288,8 +288,8 @@ pub(crate) struct Run<'a> {
 }
 
 impl<R: Sync> Half<R> {
-    /// Spends all OTs on all threads, in runs of `len`, each with its item of `items`; `room` is what a thread works in. A run is wiped by the
-    /// thread that has used it, in whose caches it is.
+    /// Spends all OTs on all threads, in runs of `len`, each with its item of `items`; `room` is what a thread works in. A run is wiped by
+    /// the thread that has used it, in whose caches it is.
     ///
     /// # Panics
     /// If there are not as many items as runs.
