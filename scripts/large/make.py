@@ -1,10 +1,11 @@
 """ResNet-50 and MobileNet V2 for images of 224 x 224 pixels and 1000 classes, with random weights, quantised by ONNX Runtime.
 
-    python make.py FOLDER [resnet50] [mobilenet_v2] [--seed 1] [--side 224] [--per-channel]
+    python make.py FOLDER [resnet50] [mobilenet_v2] [--seed 1] [--side 224] [--per-channel] [--float]
 
 writes FOLDER/NETWORK.onnx (quantize_static: QDQ, unsigned activations, signed weights, by tensor unless told otherwise) and
 FOLDER/NETWORK.npz: `images` (5 of noise, `[5, 3, side, side]`, float32) and `outputs`, what ONNX Runtime makes of them. The same
-versions write the same bytes. It needs numpy, onnx and onnxruntime, and no network.
+versions write the same bytes. With --float also FOLDER/NETWORK-float.onnx, before the quantiser, and FOLDER/NETWORK-images.npy, the images
+alone: what `lowkey quantise` takes. It needs numpy, onnx and onnxruntime, and no network.
 
 The architectures are those of He et al., "Deep Residual Learning for Image Recognition" (2015), with the stride in the 3 x 3 convolution as
 torchvision has it, and of Sandler et al., "MobileNetV2" (2018), normalisation folded into the convolutions as exporters do. Weights are
@@ -130,7 +131,7 @@ def floats(name, shape):
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
 
-def write(name, folder, seed, side, per_channel):
+def write(name, folder, seed, side, per_channel, keep):
     rng = np.random.default_rng(seed)
     graph = Graph(rng)
     last = NETWORKS[name](graph)
@@ -155,6 +156,9 @@ def write(name, folder, seed, side, per_channel):
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     outputs = np.stack([session.run(None, {"image": image[None]})[0][0] for image in data])
     np.savez(folder / f"{name}.npz", images=data, outputs=outputs)
+    if keep:
+        onnx.save(model, folder / f"{name}-float.onnx")
+        np.save(folder / f"{name}-images.npy", data)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB; classes of its images: {outputs.argmax(1).tolist()}")
 
 
@@ -165,10 +169,11 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--side", type=int, default=224)
     parser.add_argument("--per-channel", action="store_true")
+    parser.add_argument("--float", action="store_true", help="keep the network before the quantiser")
     options = parser.parse_intermixed_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     for name in options.networks or NETWORKS:
-        write(name, options.folder, options.seed, options.side, options.per_channel)
+        write(name, options.folder, options.seed, options.side, options.per_channel, options.float)
 
 
 main()
