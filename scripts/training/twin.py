@@ -3,6 +3,7 @@
     python3 twin.py DATA --net A --epochs 1            # DATA: folder with the four MNIST .gz files
     python3 twin.py DATA --net A --float               # the same network, order and start in float32
     python3 twin.py DATA --net A --steps 50 --shares   # every truncation and extension done by two parties
+    python3 twin.py DATA --net A --parts random        # samples of both parties, half of them each: batches of one owner each
     python3 twin.py --selftest                         # the two local protocols, every share of small rings
 
 NOTATION. A value x is an integer that stands for x / 2^f; a *width* is the ring Z_{2^ell} its shares live in. Four f's:
@@ -337,6 +338,36 @@ def mnist(folder, part):
     return read("images-idx3")[16:].reshape(-1, 784), read("labels-idx1")[8:].astype(np.int64)
 
 
+def interleaved(client, server):
+    """The batches of an epoch from those of each party: step i is the client's where floor((i + 1) B_c / B) > floor(i B_c / B)."""
+    total = len(client) + len(server)
+    for i in range(total):
+        before = i * len(client) // total
+        yield client[before] if (i + 1) * len(client) // total > before else server[i - before]
+
+
+def batches(parts, order):
+    """The full batches of an epoch; every party goes through its own samples in an order of its own."""
+    own = []
+    for part in parts:
+        perm = part[order.permutation(len(part))]
+        own.append([perm[b:b + BATCH] for b in range(0, len(part) - BATCH + 1, BATCH)])
+    return own[0] if len(own) == 1 else interleaved(*own)
+
+
+def parts_of(labels, how, seed):
+    """Whose the samples are."""
+    everything = np.arange(len(labels))
+    if how == "one":
+        return [everything]
+    if how == "classes":
+        return [everything[labels < 5], everything[labels >= 5]]
+    mixed = np.random.default_rng(seed + 3).permutation(len(labels))
+    if how == "client":
+        return [mixed[:len(labels) // 2]]
+    return [mixed[:len(labels) // 2], mixed[len(labels) // 2:]]
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("data", nargs="?")
@@ -346,6 +377,8 @@ def main():
     for name, default in dict(fd=5, ell_f=18, ell_x=18, ell_w=19).items():
         p.add_argument("--" + name.replace("_", "-"), type=int, nargs="+", default=[default], help="one, or one per layer")
     p.add_argument("--lr", type=int, nargs="+", default=[4], help="j of the rate 2^-j, one per epoch, the last one stays")
+    p.add_argument("--parts", choices=("one", "random", "classes", "client"), default="one",
+                   help="whose the samples are: one party's, half of them each at random, or classes 0-4 and 5-9; client: its half alone")
     for name in ("float", "shares", "selftest"):
         p.add_argument("--" + name, action="store_true")
     for name in ("coins", "record", "save"):
@@ -357,11 +390,10 @@ def main():
     test, truth = mnist(a.data, "t10k")
     twin = Twin(a.seed, a.shares, a.coins, a.record)
     net = (Float if a.float else Net)(a, twin)
-    order, done = np.random.default_rng(a.seed + 2), 0
+    order, done, parts = np.random.default_rng(a.seed + 2), 0, parts_of(labels, a.parts, a.seed)
     for epoch in range(a.epochs):
-        perm, loss, net.lr = order.permutation(len(train)), [], a.lr[min(epoch, len(a.lr) - 1)]
-        for b in range(0, len(train) - BATCH + 1, BATCH):
-            pick = perm[b:b + BATCH]
+        loss, net.lr = [], a.lr[min(epoch, len(a.lr) - 1)]
+        for pick in batches(parts, order):
             loss.append(net.step(train[pick], labels[pick]))
             done += 1
             if done == a.steps:

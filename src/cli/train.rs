@@ -1,4 +1,4 @@
-//! `lowkey train`: two parties train a network, the one with data, the other one with the first weights.
+//! `lowkey train`: two parties train a network, the one with data, the other one with the first weights and perhaps with data too.
 
 mod data;
 mod door;
@@ -15,10 +15,10 @@ use lowkey::net::{self, Listener, ServerIdentity, Stream};
 use lowkey::policy::Refusal;
 use lowkey::shape::shape;
 use lowkey::train::{
-    self, Contribution, Cost, FeatureCost, Net, Progress, Rehearsal, Score, Settings, Told, ToldOfFeatures, Trained,
-    Wish,
+    self, Contribution, Cost, Counts, FeatureCost, Net, Progress, Rehearsal, Score, Settings, Told, ToldOfFeatures,
+    Trained, Wish,
 };
-use lowkey::{Error, Model, Result};
+use lowkey::{Error, Model, Party, Result};
 use lowkey_models::{Labelled, Network};
 use lowkey_mpc::error::Error as ProtocolError;
 use serde::Serialize;
@@ -48,11 +48,14 @@ pub struct Arguments {
     /// Show what a training, or with --evaluate an evaluation, would send, and do nothing.
     #[arg(long, group = "role", conflicts_with_all = ["data", "output", "checkpoint"])]
     plan: bool,
-    /// With --plan: how many samples an epoch has, or an evaluation.
+    /// With --plan: how many samples the data owner has.
     #[arg(long, default_value_t = 60_000, value_name = "N", requires = "plan",
           value_parser = clap::value_parser!(u64).range(128..=1 << 26))]
     samples: u64,
-    /// Train nothing: tell how a network does whose weights are shares, in the checkpoints of both parties. The data owner measures on t10k-... of
+    /// With --plan: how many the model owner has, if it has some too.
+    #[arg(long, value_name = "N", requires = "plan", value_parser = clap::value_parser!(u64).range(128..=1 << 26))]
+    server_samples: Option<u64>,
+    /// Train nothing: tell how a network does whose weights are shares, in the checkpoints of both parties. Whoever has --data measures on t10k-... of
     /// a folder, or on a file of images with --labels.
     #[arg(long, conflicts_with_all = ["rehearse", "output", "weights_to", "epochs", "rate", "every", "resume", "reopen"])]
     evaluate: bool,
@@ -62,8 +65,9 @@ pub struct Arguments {
     #[arg(long, default_value = "A", value_name = "NET")]
     net: Net,
     /// A folder with IDX files: train-images-idx3-ubyte and train-labels-idx1-ubyte (.gz too), and t10k-... to measure on; or a file of images
-    /// with --labels: IDX, or NPY of floats from 0 to 1, or of bytes from 0 to 16, where 16 stands for 1.
-    #[arg(long, value_name = "DIR|FILE", conflicts_with = "listen")]
+    /// with --labels: IDX, or NPY of floats from 0 to 1, or of bytes from 0 to 16, where 16 stands for 1. The model owner may have data too: the
+    /// network is trained on those of both.
+    #[arg(long, value_name = "DIR|FILE")]
     data: Option<PathBuf>,
     /// Labels of a file of images: IDX or NPY.
     #[arg(long, value_name = "FILE", requires = "data")]
@@ -185,18 +189,27 @@ fn headless() -> Error {
 
 /// What this party has, and samples to measure on.
 fn part(arguments: &Arguments) -> Result<(Contribution, Option<Labelled>)> {
-    let labels = arguments.labels.as_deref();
-    Ok(match &arguments.data {
-        Some(path) if arguments.net.is_on_features() => {
-            (Contribution::Pictures(data::pictures(path, labels, arguments.evaluate)?), None)
-        }
-        Some(path) if arguments.evaluate => (Contribution::Data(data::held_out(path, labels, &arguments.net)?), None),
-        Some(path) => {
-            let Data { samples, held_out } = Data::read(path, labels, &arguments.net)?;
-            (Contribution::Data(samples), held_out)
-        }
-        None if arguments.net.is_on_features() && arguments.model.is_none() => return Err(headless()),
-        None => (Contribution::Model(arguments.model.as_ref().map(network).transpose()?), None),
+    let Arguments { net, evaluate, .. } = arguments;
+    let (labels, owner) = (arguments.labels.as_deref(), arguments.listen.is_some());
+    if owner && net.is_on_features() && arguments.model.is_none() {
+        return Err(headless());
+    }
+    let model = || arguments.model.as_ref().map(network).transpose();
+    let Some(path) = &arguments.data else { return Ok((Contribution::Model(model()?), None)) };
+    if net.is_on_features() {
+        let pictures = data::pictures(path, labels, *evaluate)?;
+        return Ok(match model()?.filter(|_| owner) {
+            Some(network) => (Contribution::ModelAndPictures(network, pictures), None),
+            None => (Contribution::Pictures(pictures), None),
+        });
+    }
+    let Data { samples, held_out } = match evaluate {
+        true => Data { samples: data::held_out(path, labels, net)?, held_out: None },
+        false => Data::read(path, labels, net)?,
+    };
+    Ok(match owner {
+        true => (Contribution::ModelAndData(model()?, samples), held_out),
+        false => (Contribution::Data(samples), held_out),
     })
 }
 
@@ -262,9 +275,16 @@ fn plan(arguments: &Arguments) -> Result<ExitCode> {
     };
     let net = features.as_ref().map_or(&arguments.net, |features| &features.head);
     let score = arguments.score_to != Receivers::None;
-    let cost = if arguments.evaluate { Cost::of_evaluation(net) } else { Cost::of_step(net, rate, score) };
-    let cost = cost.map_err(|error| Error::usage(format!("{net}: {error}"), "give another network or rate"))?;
-    let record = PlanRecord::new(net, arguments.samples, &cost, features.as_ref(), arguments.evaluate);
+    let cost = |owner| {
+        let cost = match arguments.evaluate {
+            true => Cost::of_evaluation(net, owner),
+            false => Cost::of_step(net, rate, owner, score),
+        };
+        cost.map_err(|error| Error::usage(format!("{net}: {error}"), "give another network or rate"))
+    };
+    let counts = Counts { client: arguments.samples, server: arguments.server_samples.unwrap_or(0) };
+    let costs = [cost(Party::Client)?, cost(Party::Server)?];
+    let record = PlanRecord::new(net, counts, &costs, features.as_ref(), arguments.evaluate);
     show(arguments.json, &record, PlanRecord::text)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -283,7 +303,7 @@ fn check(arguments: &Arguments) -> Result<()> {
     if arguments.evaluate {
         return check_evaluation(arguments);
     }
-    let party = if arguments.listen.is_some() { lowkey::Party::Server } else { lowkey::Party::Client };
+    let party = if arguments.listen.is_some() { Party::Server } else { Party::Client };
     let weights_to = train::Receivers::from(arguments.weights_to);
     match (&arguments.output, weights_to.reaches(party)) {
         (None, true) => Err(Error::usage(

@@ -10,12 +10,15 @@
 //! so that nothing of it is rounded but the weights.
 
 use lowkey_models::network::{Node, Op, Term};
-use lowkey_models::{Architecture, LinearWeights, Network};
+use lowkey_models::{Architecture, Inputs, LinearWeights, Network};
+use lowkey_mpc::fixed::truncate;
 use ndarray::Array4;
 use sha2::{Digest as _, Sha256};
 
+use super::coins::{Coins, Site, Value};
 use super::export::{MOST, WEIGHT_BITS, nearest};
-use super::format::{CLASSES, Format, MOST_FEATURE, Net};
+use super::format::{BATCH, CLASSES, Format, MOST_FEATURE, Net};
+use super::samples::{Pictures, Samples};
 use crate::error::{Error, Result};
 use crate::plan::{Plan, TensorId};
 
@@ -107,6 +110,47 @@ impl Backbone {
     pub(super) fn features(&self) -> Features {
         let output = self.before.tensors()[self.before.architecture().output];
         Features::new(output.elements(), [output.range.lo, output.range.hi])
+    }
+
+    /// A party's pictures as the network reads them.
+    ///
+    /// # Errors
+    /// When it does not read them, or there are not as many as classes.
+    pub(super) fn read(&self, pictures: &Pictures) -> Result<Inputs> {
+        let inputs = (pictures.read)(&self.whole.architecture().input)?;
+        match (inputs.len(), pictures.count()) {
+            (inputs, labels) if inputs != labels => Err(Error::usage(
+                format!("{inputs} inputs but {labels} labels"),
+                "the two files do not belong together",
+            )),
+            _ => Ok(inputs),
+        }
+    }
+
+    /// Features in the clear, a row for each of a party's pictures; `told` of samples done, and of how many.
+    ///
+    /// # Errors
+    /// As [`Backbone::read`].
+    pub(super) fn features_of(
+        &self,
+        pictures: &Pictures,
+        coins: &mut impl Coins,
+        told: impl Fn(u64, u64),
+    ) -> Result<Samples> {
+        let inputs = self.read(pictures)?;
+        let Features { count, lowest, dropped } = self.features();
+        let mut rows = Vec::with_capacity(count * inputs.len());
+        for some in inputs.iter().collect::<Vec<_>>().chunks(BATCH) {
+            let all = self.before.run_batch_parallel(some).map_err(|error| Error::Input(Box::new(error)))?;
+            for features in all {
+                let coins = coins.toss(Site { value: Value::Feature, layer: 0 }, dropped, count);
+                rows.extend(
+                    features.iter().zip(coins).map(|(x, coin)| truncate::ideal(dropped, x - lowest, coin) as u8),
+                );
+            }
+            told((rows.len() / count) as u64, inputs.len() as u64);
+        }
+        Ok(Samples::of_features(rows, count, pictures.labels().to_vec()))
     }
 
     /// What is trained.

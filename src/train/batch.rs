@@ -90,16 +90,16 @@ impl std::fmt::Debug for Batch<'_> {
 /// What a party brings to a step.
 #[derive(Clone, Copy)]
 pub enum Given<'a> {
-    /// The server, where the client has the inputs.
+    /// Who is not the owner of the batch, where that one has the inputs.
     Nothing,
-    /// The client, where it has the inputs.
+    /// The owner, where it has the inputs.
     Batch(Batch<'a>),
-    /// Either party, where they are shared: its share of them, row by row. The client with the classes.
+    /// Either party, where they are shared: its share of them, row by row. The owner with the classes.
     Shares(&'a RingShare, Option<&'a [u8]>),
 }
 
 impl<'a> Given<'a> {
-    /// The classes, at the client.
+    /// The classes, at the owner.
     pub(super) fn labels(self) -> Option<&'a [u8]> {
         match self {
             Self::Nothing => None,

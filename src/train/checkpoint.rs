@@ -1,14 +1,14 @@
 //! Checkpoints: one party's shares in a file of its own, from which a training goes on.
 //!
 //! ```text
-//! magic, length of the head, head { version, party, network, format, samples, digest, seed of their order, openings }, shares, shares of features, SHA-256
+//! magic, length of the head, head { version, party, network, format, samples, digests, seed of their order, openings }, shares, shares of features, SHA-256
 //! ```
 //!
 //! The file is for its owner's eyes, and written beside its place first: it is whole or absent. The one before is kept too, for a peer may
 //! have been stopped between both parties' writing: their last ones are one apart then, and the earlier one is common. The hash finds
 //! damage; it keeps nobody from writing another file. A file is of use only with the peer's of the same history
-//! ([`session`](super::session)), and says nothing of weights without that. The digest is of what a training cannot change under way: the
-//! samples, or the network before a head. It confirms a guess of all of them.
+//! ([`session`](super::session)), and says nothing of weights without that. The digests are of what a training cannot change under way: this
+//! party's samples, and the network before a head. They confirm a guess of all of them.
 
 use std::fs;
 use std::io::{self, Read};
@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
+use super::counts::Counts;
 use super::format::{Format, Net};
 use super::held::WeightShares;
 use super::terms::{MOST_FEATURES, Mark, Opened};
@@ -29,7 +30,7 @@ use crate::share::{Ring, RingShare};
 use crate::store::files::{self, Readers};
 
 const MAGIC: [u8; 16] = *b"lowkey training\n";
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 /// Longest head, in bytes.
 const MOST_HEAD: usize = 1024;
 /// Bytes of the hash.
@@ -46,14 +47,16 @@ struct Head {
     about: About,
 }
 
-/// What a party keeps beside its shares. The data owner's has a secret: the order of its samples.
+/// What a party keeps beside its shares. That of a party with samples has a secret: their order.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct About {
-    /// The data owner's samples.
-    pub(super) samples: u64,
-    /// Of these at the data owner, of the network before a head at its owner, else zeros.
+    /// The samples of either party.
+    pub(super) samples: Counts,
+    /// Of this party's samples; zeros if it has none.
     pub(super) digest: [u8; 32],
-    /// Of the samples' order, at the data owner; else zeros.
+    /// Of the network before a head, at its owner; else zeros.
+    pub(super) before: [u8; 32],
+    /// Of the order of this party's samples; zeros if it has none.
     pub(super) order: [u8; 32],
     /// Of that of samples whose features are shared, which both parties know.
     pub(super) common: [u8; 32],
@@ -69,17 +72,17 @@ impl Drop for About {
 
 impl std::fmt::Debug for About {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "About({} samples, redacted)", self.samples)
+        write!(f, "About({}, redacted)", self.samples)
     }
 }
 
 /// What a party brings to a training, and has to bring again to go on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Brought {
-    /// How many samples, at the data owner.
-    pub(super) samples: Option<u64>,
-    /// As in [`About`]; none where other samples are brought, to be evaluated.
-    pub(super) digest: Option<[u8; 32]>,
+    /// How many samples, and of these the digest of [`About`]; none where other samples are brought, to be evaluated.
+    pub(super) samples: Option<(u64, [u8; 32])>,
+    /// As in [`About`].
+    pub(super) before: [u8; 32],
 }
 
 /// A checkpoint that was read.
@@ -200,24 +203,24 @@ pub(super) fn read(
         if !same_kind || !same_widths || head.format != format.bytes() {
             return Err(refuse("the checkpoint is of another network"));
         }
-        let others = brought.digest.is_some_and(|digest| head.about.digest != digest);
-        if others || brought.samples.is_some_and(|count| head.about.samples != count) {
-            return Err(refuse(match party {
-                Party::Client => "the checkpoint was made with other samples",
-                Party::Server => "the checkpoint is of the head of another network",
-            }));
+        if head.about.before != brought.before {
+            return Err(refuse("the checkpoint is of the head of another network"));
+        }
+        let own = (head.about.samples.of(party), head.about.digest);
+        if brought.samples.is_some_and(|samples| samples != own) {
+            return Err(refuse("the checkpoint was made with other samples"));
         }
         let len = WeightShares::encoded_len(net, format.held);
         let Some((shares, rest)) = shares.split_at_checked(len) else { return Err(refuse("its shares are too few")) };
         let held = WeightShares::decode(net, format.held, shares).map_err(|error| refuse(&error.to_string()))?;
         let features =
-            features(net, format, head.about.samples, rest).ok_or_else(|| refuse("its features are others"))?;
+            features(net, format, head.about.samples.client, rest).ok_or_else(|| refuse("its features are others"))?;
         found.push(Checkpoint { held, features, about: head.about, place: path });
     }
     Ok(found)
 }
 
-/// Shares of the features of all samples, where there are some; `None` if these are others.
+/// Shares of the features of the client's samples, where there are some; `None` if these are others.
 fn features(net: &Net, format: &Format, samples: u64, bytes: &[u8]) -> Option<Option<RingShare>> {
     let count = match net.is_on_features() {
         true => samples.checked_mul(net.inputs(0) as u64).filter(|count| *count <= MOST_FEATURES)? as usize,
@@ -273,13 +276,20 @@ mod tests {
         let held = WeightShares::first(Party::Client, &net, &Format::NARROW, None, &agreed);
         Run {
             net,
-            about: About { samples: 200, digest: [3; 32], order: [4; 32], common: [0; 32], opened: Opened::default() },
+            about: About {
+                samples: Counts { client: 200, server: 300 },
+                digest: [3; 32],
+                before: [0; 32],
+                order: [4; 32],
+                common: [0; 32],
+                opened: Opened::default(),
+            },
             held,
         }
     }
 
-    fn read_by(path: &Path, net: &Net, party: Party, (samples, digest): (u64, [u8; 32])) -> Result<Vec<Checkpoint>> {
-        read(path, party, net, &Format::NARROW, &Brought { samples: Some(samples), digest: Some(digest) })
+    fn read_by(path: &Path, net: &Net, party: Party, samples: (u64, [u8; 32])) -> Result<Vec<Checkpoint>> {
+        read(path, party, net, &Format::NARROW, &Brought { samples: Some(samples), before: [0; 32] })
     }
 
     #[test]

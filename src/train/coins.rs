@@ -54,6 +54,11 @@ impl Seeded {
     pub fn new(seed: u64) -> Self {
         Self(Refresh::new(&[0; 32], &[0; 32], seed))
     }
+
+    /// Those of a secret.
+    pub fn of(secret: &[u8; 32]) -> Self {
+        Self(Refresh::new(secret, &[0; 32], 0))
+    }
 }
 
 impl Coins for Seeded {

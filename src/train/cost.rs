@@ -3,6 +3,7 @@
 use lowkey_bridge::product::{Answers, PlanError};
 use lowkey_mpc::channel::HEADER_BYTES;
 use lowkey_mpc::demand::Demand;
+use lowkey_mpc::party::Party;
 
 use super::format::{Format, Net};
 use super::lattice::ProductCost;
@@ -57,24 +58,25 @@ pub(super) fn answers(plan: &StepPlan) -> Result<(Answers, ProductCost), PlanErr
 }
 
 impl Cost {
-    /// Of a step at the rate 2^-`rate`; with `score` somebody is told one after each epoch.
+    /// Of a step on samples of `owner` at the rate 2^-`rate`; with `score` somebody is told one after each epoch. It is the same for either owner,
+    /// but for a head: of the features of the model owner's samples nothing is shared.
     ///
     /// # Errors
     /// [`CostError`] if there is no such step.
-    pub fn of_step(net: &Net, rate: u8, score: bool) -> Result<Self, CostError> {
-        Self::of(net, rate, Aim { score, ..Aim::default() })
+    pub fn of_step(net: &Net, rate: u8, owner: Party, score: bool) -> Result<Self, CostError> {
+        Self::of(net, rate, owner, Aim { score, ..Aim::default() })
     }
 
-    /// Of 128 samples of an evaluation.
+    /// Of 128 samples of `owner` in an evaluation.
     ///
     /// # Errors
     /// [`CostError`] if there is none.
-    pub fn of_evaluation(net: &Net) -> Result<Self, CostError> {
-        Self::of(net, RATE, Aim { evaluates: true, score: true, coins: false })
+    pub fn of_evaluation(net: &Net, owner: Party) -> Result<Self, CostError> {
+        Self::of(net, RATE, owner, Aim { evaluates: true, score: true, coins: false })
     }
 
-    fn of(net: &Net, rate: u8, aim: Aim) -> Result<Self, CostError> {
-        let plan = StepPlan::new(net, Format::NARROW, rate, FLIGHTS, aim).map_err(CostError::of)?;
+    fn of(net: &Net, rate: u8, owner: Party, aim: Aim) -> Result<Self, CostError> {
+        let plan = StepPlan::new(net, Format::NARROW, rate, owner, FLIGHTS, aim).map_err(CostError::of)?;
         let (programs, (_, lattice)) = (plan.cost(), answers(&plan).map_err(CostError::of)?);
         let headers = (HEADER_BYTES * (programs.frames + lattice.frames)) as u64;
         // Keys are one flight, a product two: bodies and hints.
@@ -112,7 +114,7 @@ mod tests {
         for (net, name) in
             [(Net::a(), "A, merged"), (Net::c(), "C: two"), (Net::d(), "D: convolution"), (head, "head on 64")]
         {
-            let cost = Cost::of_step(&net, 4, false).unwrap();
+            let cost = Cost::of_step(&net, 4, Party::Client, false).unwrap();
             let step = format!("{:.1} MB", cost.total() as f64 / 1e6);
             let epoch = format!("{:.1} GB", cost.total() as f64 * 468.0 / 1e9);
             let row = page.lines().find(|line| line.starts_with(&format!("| {name}"))).expect("a row of the network");

@@ -1,4 +1,5 @@
-//! Features by private inference, that stay shares: what a head is trained on.
+//! Features of the client's samples by private inference, that stay shares: what a head is trained on. Those of the server's own samples it
+//! computes alone.
 //!
 //! ```text
 //!     offline   plan and hint of what is before the last layer             server -> client

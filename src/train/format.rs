@@ -7,6 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use lowkey_mpc::fixed::{score, softmax};
+use lowkey_mpc::party::Party;
 
 use super::maps::{Maps, Windows};
 
@@ -119,9 +120,9 @@ impl Format {
         softmax::Spec { classes, width, fraction: self.logit, result: self.gradient, to: self.operand() }
     }
 
-    /// The score of `net`.
-    pub fn score(&self, net: &Net) -> score::Spec {
-        score::Spec { classes: CLASSES as u8, width: self.logit_width(net), fraction: self.logit }
+    /// The score of `net` on samples of `owner`.
+    pub fn score(&self, net: &Net, owner: Party) -> score::Spec {
+        score::Spec { classes: CLASSES as u8, width: self.logit_width(net), fraction: self.logit, owner }
     }
 
     /// Ring of activations and gradients that enter products.
@@ -201,11 +202,11 @@ struct Layer {
 }
 
 /// Dense layers with rectifiers between them, and a softmax of ten classes at the end; every layer has a bias. The first ones may be
-/// convolutions, each a dense layer on many patches, with max pools behind them; the patches of the first the client cuts out.
+/// convolutions, each a dense layer on many patches, with max pools behind them; the patches of the first the samples' owner cuts out.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Net {
     layers: Vec<Layer>,
-    /// The inputs are shared features; else the client's.
+    /// The inputs are features of a network, of the client's samples in shares; else they are their owner's.
     on_features: bool,
 }
 
@@ -278,9 +279,10 @@ impl Net {
         self.on_features
     }
 
-    /// Whether the client knows the inputs of layer `i`.
-    pub(super) fn is_known(&self, i: usize) -> bool {
-        i == 0 && !self.on_features
+    /// Who knows the inputs of layer `i` in a step on samples of `owner`. Features of the client's samples are shared; what is before a head is
+    /// the server's, which computes those of its own.
+    pub(super) fn known_to(&self, i: usize, owner: Party) -> Option<Party> {
+        (i == 0 && !(self.on_features && owner == Party::Client)).then_some(owner)
     }
 
     /// The largest magnitude of an input.
@@ -526,7 +528,8 @@ mod tests {
                         sound += 1;
                         if sound % 256 == 1
                             && net.rows(0) == BATCH
-                            && let Ok(plan) = StepPlan::new(&net, format, rate, [8, 40], Default::default())
+                            && let Ok(plan) =
+                                StepPlan::new(&net, format, rate, Party::Client, [8, 40], Default::default())
                         {
                             assert!(!plan.products().is_empty());
                         }

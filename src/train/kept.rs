@@ -6,7 +6,7 @@ use std::path::Path;
 use lowkey_mpc::party::Party;
 
 use super::backbone::Backbone;
-use super::checkpoint::{self, Checkpoint};
+use super::checkpoint::{self, Brought, Checkpoint};
 use super::export;
 use super::format::Format;
 use super::settings::{Contribution, Settings};
@@ -41,8 +41,8 @@ pub(super) struct Kept {
     pub(super) backbone: Option<Backbone>,
     /// What is asked for, with the number of features where this party knows it.
     pub(super) wish: Wish,
-    /// Of what this party brings; zeros where no checkpoint is written.
-    pub(super) digest: [u8; 32],
+    /// What this party brings; nothing where no checkpoint is written.
+    pub(super) brought: Brought,
 }
 
 impl Kept {
@@ -54,28 +54,33 @@ impl Kept {
         let mut wish = settings.wish.clone();
         let is_head = wish.net.is_on_features();
         let (mut masters, mut backbone) = (None, None);
-        match part {
-            Contribution::Model(None) if is_head => {
+        match (part.samples(), part.pictures()) {
+            (Some(_), _) if is_head => return Err(Error::internal("samples of a head are pictures")),
+            (_, Some(_)) if !is_head => return Err(Error::internal("pictures are for heads")),
+            _ => {}
+        }
+        match part.network() {
+            None if is_head && part.party() == Party::Server => {
                 return Err(Error::usage("a head, and no network that it belongs to", "name that network"));
             }
-            Contribution::Data(_) if is_head => return Err(Error::internal("samples of a head are pictures")),
-            Contribution::Pictures(_) if !is_head => return Err(Error::internal("pictures are for heads")),
-            Contribution::Model(Some(network)) if is_head => {
+            Some(network) if is_head => {
                 let of = Backbone::of(network)?;
                 wish.net = of.head();
                 // Nothing is known before the first sample, and nothing has to be.
                 masters = Some(vec![vec![0; wish.net.weights(0)]]);
+                // What the network does not read is found before anybody is asked.
+                part.pictures().map(|pictures| of.read(pictures)).transpose()?;
                 backbone = Some(of);
             }
-            Contribution::Model(Some(network)) => masters = Some(export::masters(&wish.net, &Format::NARROW, network)?),
-            Contribution::Model(None) | Contribution::Data(_) | Contribution::Pictures(_) => {}
+            Some(network) => masters = Some(export::masters(&wish.net, &Format::NARROW, network)?),
+            None => {}
         }
         wish.check()?;
         let Some(path) = &settings.checkpoint else {
             return match settings.resume {
                 true => Err(Error::usage("no checkpoint to go on from", "name its file")),
                 false if wish.evaluates => Err(Error::usage("an evaluation, and no checkpoint", "name its file")),
-                false => Ok(Self { checkpoints: Vec::new(), masters, backbone, wish, digest: [0; 32] }),
+                false => Ok(Self { checkpoints: Vec::new(), masters, backbone, wish, brought: Brought::default() }),
             };
         };
         if !settings.resume && checkpoint::is_at(path) {
@@ -95,9 +100,7 @@ impl Kept {
         }
         match settings.resume && found.is_empty() {
             true => Err(Error::usage(format!("{}: no checkpoint there", path.display()), "begin a new training")),
-            false => {
-                Ok(Self { checkpoints: found, masters, backbone, wish, digest: brought.digest.unwrap_or_default() })
-            }
+            false => Ok(Self { checkpoints: found, masters, backbone, wish, brought }),
         }
     }
 

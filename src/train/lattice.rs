@@ -14,7 +14,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use lowkey_bridge::product::{
-    Answers, KeyPlan, Party as Owner, PeerKeys, PlanError, ProductPlan, Public, Sizes, Terms,
+    Answers, CrossPlan, KeyPlan, Party as Role, PeerKeys, PlanError, ProductPlan, Public, Sizes, Terms,
 };
 use lowkey_bridge::{RerandomiserMasks, Secrets};
 use lowkey_he::mask::{EpochSeed, Mask};
@@ -23,21 +23,31 @@ use lowkey_mpc::party::Party;
 use rand::CryptoRng;
 
 use super::error::StepError;
-use super::plan::{Product, StepPlan};
+use super::plan::{Known, Product, StepPlan};
 use super::products::Products;
 use super::session::{Agreed, Opening};
 
 /// One party's half of all products of a session.
 pub struct Lattice<R> {
-    party: Owner,
-    plans: HashMap<Product, (Arc<ProductPlan>, Vec<Mask<u64>>)>,
+    party: Role,
+    /// Steps on samples of each party that has some.
+    kinds: Vec<(Party, Steps)>,
+    epoch: EpochSeed,
+    mask0: RerandomiserMasks,
+    /// Of a step under way, and which of the kinds it is.
+    keys: Option<(usize, Secrets, PeerKeys)>,
+    rng: R,
+}
+
+/// Masks of one product.
+type Masks = Arc<[Mask<u64>]>;
+
+/// The products of steps on samples of one party.
+struct Steps {
+    plans: HashMap<Product, (Arc<ProductPlan>, Masks)>,
     /// Of this party's keys, and of the peer's.
     key_plans: [KeyPlan; 2],
     answers: Answers,
-    epoch: EpochSeed,
-    mask0: RerandomiserMasks,
-    keys: Option<(Secrets, PeerKeys)>,
-    rng: R,
 }
 
 /// Payload bytes of the products of a step, both ways, openings included.
@@ -63,26 +73,34 @@ impl ProductCost {
 }
 
 impl<R: CryptoRng + Send> Lattice<R> {
-    /// The products of the steps of `plan`: at other rates they are the same. All masks are expanded from what both parties agreed on.
-    /// `rng` draws keys and noise.
+    /// The products of the steps of `plans`, one for each party whose samples there are: at other rates they are the same. All masks are expanded
+    /// from what both parties agreed on. `rng` draws keys and noise.
     ///
     /// # Errors
     /// [`PlanError::NoRoom`] if a product fits no parameter set.
-    pub fn new(plan: &StepPlan, answers: Answers, party: Party, agreed: &Agreed, rng: R) -> Result<Self, PlanError> {
-        let epoch = agreed.epoch();
-        let plans = product_plans(plan, answers)?;
-        let party = match party {
-            Party::Client => Owner::Client,
-            Party::Server => Owner::Server,
-        };
-        let key_plans = [party, party.peer()].map(|owner| keys_of(&plans, owner));
-        let all = KeyPlan::of_crosses(plans.iter().map(|(_, plan)| plan.cross()));
+    pub fn new(plans: &[(&StepPlan, Answers)], party: Party, agreed: &Agreed, rng: R) -> Result<Self, PlanError> {
+        let (epoch, party) = (agreed.epoch(), role(party));
+        // Who multiplies changes no mask: most are those of both kinds of steps.
+        let mut expanded: Vec<(CrossPlan, Masks)> = Vec::new();
+        let mut kinds = Vec::new();
+        for (plan, answers) in plans {
+            let products = product_plans(plan, *answers)?;
+            let key_plans = [party, party.peer()].map(|owner| keys_of(&products, owner));
+            let with_masks = products.into_iter().map(|(product, plan)| {
+                let cross = plan.cross();
+                let known = expanded.iter().find(|(other, _)| other == cross).map(|(_, masks)| masks.clone());
+                let masks = known.unwrap_or_else(|| {
+                    let masks: Masks = cross.masks(&epoch).into();
+                    expanded.push((cross.clone(), masks.clone()));
+                    masks
+                });
+                (product, (Arc::new(plan), masks))
+            });
+            kinds.push((plan.owner, Steps { plans: with_masks.collect(), key_plans, answers: *answers }));
+        }
+        let all = KeyPlan::of_crosses(expanded.iter().map(|(cross, _)| cross));
         let mask0 = all.masks(&epoch).expect("the sets of products have words of 64 bits");
-        let plans = plans.into_iter().map(|(product, plan)| {
-            let masks = plan.cross().masks(&epoch);
-            (product, (Arc::new(plan), masks))
-        });
-        Ok(Self { party, plans: plans.collect(), key_plans, answers, epoch, mask0, keys: None, rng })
+        Ok(Self { party, kinds, epoch, mask0, keys: None, rng })
     }
 }
 
@@ -94,7 +112,7 @@ impl StepPlan {
     pub fn product_cost(&self, answers: Answers) -> Result<ProductCost, PlanError> {
         let plans = product_plans(self, answers)?;
         let mut cost = ProductCost::default();
-        for party in [Owner::Client, Owner::Server] {
+        for party in [Role::Client, Role::Server] {
             let keys = keys_of(&plans, party).message_len();
             cost.keys += Opening::BYTES + keys;
             cost.frames += 1 + usize::from(keys > 0);
@@ -116,15 +134,23 @@ fn product_plans(plan: &StepPlan, answers: Answers) -> Result<Vec<(Product, Prod
         let ell = product.ell.into();
         let plan = match product.known {
             None => ProductPlan::shared(domain, sizes, ell, answers),
-            Some(magnitude) => ProductPlan::known_left(domain, sizes, ell, magnitude, answers),
+            Some(Known { to, most }) => ProductPlan::known_left(domain, sizes, ell, most, role(to), answers),
         };
         plan.map(|plan| (product, plan))
     });
     planned.collect()
 }
 
+/// A party as products have it.
+fn role(party: Party) -> Role {
+    match party {
+        Party::Client => Role::Client,
+        Party::Server => Role::Server,
+    }
+}
+
 /// The keys of what a party owns.
-fn keys_of(plans: &[(Product, ProductPlan)], party: Owner) -> KeyPlan {
+fn keys_of(plans: &[(Product, ProductPlan)], party: Role) -> KeyPlan {
     KeyPlan::of(party, plans.iter().map(|(_, plan)| plan))
 }
 
@@ -137,9 +163,10 @@ async fn exchange(channel: &mut Channel, message: Vec<u8>, expected: usize) -> R
 }
 
 impl<R: CryptoRng + Send> Products for Lattice<R> {
-    async fn begin(&mut self, channel: &mut Channel, opening: Opening) -> Result<(), StepError> {
-        let [own, theirs] = &self.key_plans;
-        let opening = opening.with(&match self.answers {
+    async fn begin(&mut self, channel: &mut Channel, owner: Party, opening: Opening) -> Result<(), StepError> {
+        let kind = self.kinds.iter().position(|(of, _)| *of == owner).expect("steps are on samples that there are");
+        let Steps { key_plans: [own, theirs], answers, plans: _ } = &self.kinds[kind].1;
+        let opening = opening.with(&match *answers {
             Answers::Plain => [0; 5],
             Answers::Merged => [1, 0, 0, 0, 0],
             Answers::MergedUpTo(most) => {
@@ -155,7 +182,7 @@ impl<R: CryptoRng + Send> Products for Lattice<R> {
         opening.compare(channel).await?;
         let expected = theirs.message_len();
         let message = if expected == 0 { Vec::new() } else { channel.recv(FrameKind::Data, expected).await? };
-        self.keys = Some((secrets, theirs.receive(&self.epoch, &message)?));
+        self.keys = Some((kind, secrets, theirs.receive(&self.epoch, &message)?));
         Ok(())
     }
 
@@ -170,8 +197,8 @@ impl<R: CryptoRng + Send> Products for Lattice<R> {
         left: &[u64],
         right: &[u64],
     ) -> Result<Terms, StepError> {
-        let (plan, masks) = self.plans.get(&product).expect("products are those of the plan");
-        let (secrets, keys) = self.keys.as_mut().expect("a step begins with keys");
+        let (kind, secrets, keys) = self.keys.as_mut().expect("a step begins with keys");
+        let (plan, masks) = self.kinds[*kind].1.plans.get(&product).expect("products are those of the plan");
         let peer = self.party.peer();
         let (bodies, begun) = plan.begin(self.party, left, right, masks, secrets, &mut self.rng)?;
         let bodies = exchange(channel, bodies, plan.bodies_len(peer)).await?;
@@ -184,6 +211,6 @@ impl<R: CryptoRng + Send> Products for Lattice<R> {
 
 impl<R> fmt::Debug for Lattice<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Lattice({:?}, {} products, ..)", self.party, self.plans.len())
+        write!(f, "Lattice({:?}, {} kinds of steps, ..)", self.party, self.kinds.len())
     }
 }

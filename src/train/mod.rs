@@ -19,7 +19,7 @@
 //! | [`train()`] | a party's part in a training, over any stream |
 //! | [`Met`] | a data owner that has said what it asks for, of all who come to the model owner's door |
 //! | [`Contribution`], [`Samples`], [`Pictures`], [`input`] | what it has: samples, or first weights |
-//! | [`Settings`], [`Wish`], [`Terms`] | what it asks for, and what both agreed on |
+//! | [`Settings`], [`Wish`], [`Terms`], [`Counts`] | what it asks for, and what both agreed on; how many samples each has |
 //! | [`Receivers`], [`Score`] | who gets the weights, and who is told how the network does |
 //! | [`rehearse`], [`rehearse_head`] | the same in the clear, by one party alone |
 //! | [`Cost`], [`FeatureCost`] | what a step sends; what the features of a head do |
@@ -37,7 +37,7 @@
 //! | `products`, `lattice` | what a step asks of the lattice part; products by encryption under keys of a step |
 //! | `terms`, `session` | what both parties agree on before the first step |
 //! | `settings`, `kept` | what a party brings, asks for and is told; checkpoints and networks that it goes on from |
-//! | `step`, `batches` | a step on shares, and which samples it is of |
+//! | `step`, `batches`, `counts` | a step on shares, and which samples of whom it is of |
 //! | `score` | how many samples were right, and their loss: shared sums, and their opening |
 //! | `run`, `training` | a party under way; the whole session |
 //! | `error` | why a step fails, whose fault that is |
@@ -54,6 +54,7 @@ mod batches;
 mod checkpoint;
 mod coins;
 mod cost;
+mod counts;
 mod error;
 mod export;
 mod features;
@@ -79,6 +80,7 @@ mod training;
 mod twin;
 
 pub use cost::{Cost, CostError};
+pub use counts::Counts;
 pub use features::FeatureCost;
 pub use format::{FormatError, Net};
 pub use kept::check_target;

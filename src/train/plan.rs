@@ -5,6 +5,7 @@ use std::sync::Arc;
 use lowkey_mpc::fixed::{extend, join, pool, relu, score, softmax, truncate};
 use lowkey_mpc::layout::{Choice, LayoutError, Search};
 use lowkey_mpc::ot::OtCount;
+use lowkey_mpc::party::Party;
 use lowkey_mpc::program::{Program, Time};
 
 use super::format::{BATCH, DECAY_DROP, Format, FormatError, Net};
@@ -50,8 +51,17 @@ pub struct Product {
     pub columns: usize,
     /// Bits of the ring.
     pub ell: u8,
-    /// The largest magnitude of L where the client knows it, and the server's share is zero. Else L is shared.
-    pub known: Option<u32>,
+    /// Where a party knows L, and the other's share of it is zero. Else L is shared.
+    pub known: Option<Known>,
+}
+
+/// A matrix that one party knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Known {
+    /// Which party.
+    pub to: Party,
+    /// The largest magnitude.
+    pub most: u32,
 }
 
 impl Product {
@@ -61,7 +71,7 @@ impl Product {
         self.rows * self.columns
     }
 
-    /// Terms in which the parties meet: one where the client knows L, else two.
+    /// Terms in which the parties meet: one where a party knows L, else two.
     #[cfg(test)]
     pub fn crosses(&self) -> usize {
         if self.known.is_some() { 1 } else { 2 }
@@ -112,7 +122,7 @@ impl Aim {
     }
 }
 
-/// What both parties know of a step at one rate.
+/// What both parties know of a step at one rate, on samples of one party.
 #[derive(Clone, Debug)]
 pub struct StepPlan {
     /// The network.
@@ -121,6 +131,8 @@ pub struct StepPlan {
     pub format: Format,
     /// j of the rate 2^-j.
     pub rate: u8,
+    /// Whose samples the batch has.
+    pub owner: Party,
     /// Flights that rectifiers and the softmax may take.
     pub flights: [u32; 2],
     /// What it is for.
@@ -173,11 +185,18 @@ fn pooled(windows: Windows, rings: relu::Spec) -> pool::Spec {
 }
 
 impl StepPlan {
-    /// The programs of a step. `flights` bounds those of a rectifier and of the softmax, where fewer cost more bytes.
+    /// The programs of a step on samples of `owner`. `flights` bounds those of a rectifier and of the softmax, where fewer cost more bytes.
     ///
     /// # Errors
     /// [`PlanError`] if the network does not train in the format at this rate.
-    pub fn new(net: &Net, format: Format, rate: u8, flights: [u32; 2], aim: Aim) -> Result<Self, PlanError> {
+    pub fn new(
+        net: &Net,
+        format: Format,
+        rate: u8,
+        owner: Party,
+        flights: [u32; 2],
+        aim: Aim,
+    ) -> Result<Self, PlanError> {
         format.check(net, rate)?;
         let (mut search, at) = (Search::new(0.73), Time::START);
         let run = |program: Program, lanes| Run { program: Arc::new(program), lanes };
@@ -188,7 +207,7 @@ impl StepPlan {
         let score = match aim.score {
             false => None,
             true => {
-                let spec = format.score(net);
+                let spec = format.score(net, owner);
                 Some(run(score::program(spec, &pick(&search.score(spec)?, flights[0]))?, BATCH))
             }
         };
@@ -197,7 +216,8 @@ impl StepPlan {
             let [first, last] = [i == 0, i + 1 == net.layers()];
             let (rows, k, n) = (net.rows(i), net.inputs(i), net.outputs(i));
             let join = |ell: u8, values| {
-                join::program(ell.into(), if net.is_known(i) { 1 } else { 2 }).map(|program| run(program, values))
+                let terms = if net.known_to(i, owner).is_some() { 1 } else { 2 };
+                join::program(ell.into(), terms).map(|program| run(program, values))
             };
             let extend = |from| extend::Spec { from, to: format.held, signed: true };
             let rectifier = |from| relu::Spec { from, to: format.operand() };
@@ -230,10 +250,10 @@ impl StepPlan {
             }
             layers.push(LayerRuns { forward: join(format.forward, rows * n)?, rectify, update, back, passed, widen });
         }
-        Ok(Self { net: net.clone(), format, rate, flights, aim, layers, softmax, score })
+        Ok(Self { net: net.clone(), format, rate, owner, flights, aim, layers, softmax, score })
     }
 
-    /// A product of layer `i`. The client knows the inputs of the first, unless these are shared features.
+    /// A product of layer `i`. The samples' owner knows the inputs of the first, unless these are shared features.
     pub fn product(&self, layer: usize, kind: Kind) -> Product {
         let (rows, format) = (self.net.rows(layer), &self.format);
         let (k, n) = (self.net.inputs(layer), self.net.outputs(layer));
@@ -246,7 +266,8 @@ impl StepPlan {
                 Some(maps) => (BATCH * maps.side * maps.side, PLACES * n, maps.channels, format.back),
             },
         };
-        let known = self.net.is_known(layer).then_some(1 << format.input);
+        let most = self.net.most_input(format) as u32;
+        let known = self.net.known_to(layer, self.owner).map(|to| Known { to, most });
         Product { layer, kind, rows, inner, columns, ell, known }
     }
 
@@ -311,7 +332,7 @@ mod tests {
     /// counted at 0.73 bits.
     #[test]
     fn costs_what_the_design_says() {
-        let plan = StepPlan::new(&Net::a(), Format::NARROW, 4, [99, 99], Aim::default()).unwrap();
+        let plan = StepPlan::new(&Net::a(), Format::NARROW, 4, Party::Client, [99, 99], Aim::default()).unwrap();
         let cost = plan.cost();
         let [joins, rectifiers, extensions, softmax] =
             [cost.joins, cost.rectifiers, cost.extensions, cost.softmax].map(|bytes| bytes / 1000);
@@ -322,7 +343,7 @@ mod tests {
 
     #[test]
     fn products_are_those_of_the_design() {
-        let plan = StepPlan::new(&Net::a(), Format::NARROW, 4, [8, 40], Aim::default()).unwrap();
+        let plan = StepPlan::new(&Net::a(), Format::NARROW, 4, Party::Client, [8, 40], Aim::default()).unwrap();
         let sizes: Vec<_> = plan.products().iter().map(|p| (p.rows, p.inner, p.columns, p.ell, p.crosses())).collect();
         let want = [
             (128, 784, 128, 18, 1),
@@ -341,7 +362,7 @@ mod tests {
     /// Gradients of a convolution's inputs are a convolution of those of its outputs: one output of the product for each value.
     #[test]
     fn products_of_a_convolution() {
-        let plan = StepPlan::new(&Net::c(), Format::NARROW, 4, [8, 40], Aim::default()).unwrap();
+        let plan = StepPlan::new(&Net::c(), Format::NARROW, 4, Party::Client, [8, 40], Aim::default()).unwrap();
         let of = |layer, kind| {
             let p = plan.product(layer, kind);
             (p.rows, p.inner, p.columns, p.crosses())
@@ -359,18 +380,18 @@ mod tests {
 
     #[test]
     fn refuses_what_does_not_fit() {
-        assert!(StepPlan::new(&Net::a(), Format::NARROW, 14, [8, 40], Aim::default()).is_err());
+        assert!(StepPlan::new(&Net::a(), Format::NARROW, 14, Party::Client, [8, 40], Aim::default()).is_err());
     }
 
     /// The design's products: 7.0 and 10.7 MB; much less where answers are merged.
     #[test]
     fn products_cost_what_the_design_says() {
-        let plan = StepPlan::new(&Net::a(), Format::NARROW, 4, [8, 40], Aim::default()).unwrap();
+        let plan = StepPlan::new(&Net::a(), Format::NARROW, 4, Party::Client, [8, 40], Aim::default()).unwrap();
         let cost = plan.product_cost(Answers::Plain).unwrap();
         assert!((6_500_000..7_500_000).contains(&cost.bytes()), "{cost:?}");
         let merged = plan.product_cost(Answers::Merged).unwrap();
         assert!(2 * merged.bytes() < cost.bytes(), "{merged:?}");
-        let plan = StepPlan::new(&Net::d(), Format::NARROW, 4, [8, 40], Aim::default()).unwrap();
+        let plan = StepPlan::new(&Net::d(), Format::NARROW, 4, Party::Client, [8, 40], Aim::default()).unwrap();
         let cost = plan.product_cost(Answers::Plain).unwrap();
         assert!((9_500_000..11_500_000).contains(&cost.bytes()), "{cost:?}");
     }

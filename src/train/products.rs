@@ -4,6 +4,7 @@ use std::future::Future;
 
 use lowkey_bridge::product::Terms;
 use lowkey_mpc::channel::Channel;
+use lowkey_mpc::party::Party;
 
 use super::error::StepError;
 use super::plan::Product;
@@ -11,8 +12,13 @@ use super::session::Opening;
 
 /// How products are computed. Both parties call it alike.
 pub trait Products {
-    /// Begins a step, with keys of its own. The opening is sent first, and the peer's compared before anything of it is used.
-    fn begin(&mut self, channel: &mut Channel, opening: Opening) -> impl Future<Output = Result<(), StepError>> + Send;
+    /// Begins a step on samples of `owner`, with keys of its own. The opening is sent first, and the peer's compared before anything of it is used.
+    fn begin(
+        &mut self,
+        channel: &mut Channel,
+        owner: Party,
+        opening: Opening,
+    ) -> impl Future<Output = Result<(), StepError>> + Send;
 
     /// Ends a step, failed or not: its keys are wiped.
     fn end(&mut self);

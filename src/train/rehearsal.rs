@@ -5,15 +5,15 @@
 
 use lowkey_models::Network;
 use lowkey_mpc::erasing::{Erasing, OnceRng};
-use lowkey_mpc::fixed::truncate;
 use rand::Rng;
 
-use super::backbone::{Backbone, Features};
+use super::backbone::Backbone;
 use super::batch::Batch;
-use super::coins::{Coins, Seeded, Site, Value};
+use super::coins::Seeded;
+use super::counts::Counts;
 use super::export;
-use super::format::{BATCH, Format, Net};
-use super::samples::{Pictures, Samples, chosen, shuffled};
+use super::format::{Format, Net};
+use super::samples::{Pictures, Samples, shuffled};
 use super::score::Score;
 use super::start;
 use super::terms::{Terms, Wish};
@@ -49,8 +49,7 @@ pub fn rehearse(wish: &Wish, samples: &Samples, told: impl Fn(u64, u64, Option<S
     let mut start = Start::draw()?;
     let (net, format) = (&wish.net, Format::NARROW);
     let masters = start::masters(net, &format, &mut start.rng);
-    let batch = |order: &[u32], number| samples.batch(net, order, number);
-    let (twin, steps) = run(wish, net, samples.len(), masters, batch, start, &told)?;
+    let (twin, steps) = run(wish, net, samples, masters, start, &told)?;
     finish(&twin, steps, export::network(net, &format, &twin.state.masters, &format!("trained-{net}"))?)
 }
 
@@ -68,34 +67,11 @@ pub fn rehearse_head(
 ) -> Result<Rehearsal> {
     check(wish)?;
     let backbone = Backbone::of(network)?;
-    let (net, labels) = (backbone.head(), pictures.labels());
-    let inputs = (pictures.read)(&network.architecture().input)?;
-    if inputs.len() != labels.len() {
-        return Err(Error::usage(
-            format!("{} inputs but {} labels", inputs.len(), labels.len()),
-            "the two files do not belong together",
-        ));
-    }
+    let net = backbone.head();
     let mut start = Start::draw()?;
-    let Features { count, lowest, dropped } = backbone.features();
-    let mut rows = Vec::with_capacity(count * labels.len());
-    for some in inputs.iter().collect::<Vec<_>>().chunks(BATCH) {
-        let all = backbone.before().run_batch_parallel(some).map_err(|error| Error::Input(Box::new(error)))?;
-        for features in all {
-            let coins = start.coins.toss(Site { value: Value::Feature, layer: 0 }, dropped, count);
-            rows.extend(features.iter().zip(coins).map(|(x, coin)| truncate::ideal(dropped, x - lowest, coin)));
-        }
-        told_of_features((rows.len() / count) as u64, labels.len() as u64);
-    }
-    let batch = |order: &[u32], number| {
-        let of = chosen(order, number);
-        (
-            of.clone().flat_map(|at| rows[at * count..][..count].iter().copied()).collect(),
-            of.map(|at| labels[at]).collect(),
-        )
-    };
+    let samples = backbone.features_of(pictures, &mut start.coins, told_of_features)?;
     let masters = vec![vec![0; net.weights(0)]];
-    let (twin, steps) = run(wish, &net, labels.len(), masters, batch, start, &told)?;
+    let (twin, steps) = run(wish, &net, &samples, masters, start, &told)?;
     finish(&twin, steps, backbone.with_head(&Format::NARROW, &twin.state.masters[0])?)
 }
 
@@ -123,25 +99,24 @@ impl Start {
     }
 }
 
-/// All steps; `batch` has inputs and labels of a batch of an order. Returns their number too.
+/// All steps. Returns their number too.
 fn run(
     wish: &Wish,
     net: &Net,
-    samples: usize,
+    samples: &Samples,
     masters: Vec<Vec<i64>>,
-    batch: impl Fn(&[u32], usize) -> (Vec<i64>, Vec<u8>),
     mut start: Start,
     told: Told<'_>,
 ) -> Result<(Twin, u64)> {
-    let (format, terms) = (Format::NARROW, Terms::alone(wish, samples as u64));
+    let (format, terms) = (Format::NARROW, Terms::alone(wish, Counts { client: samples.len() as u64, server: 0 }));
     let mut twin = Twin::new(net.clone(), format, State::new(net, masters));
     let mut order = Vec::new();
     for step in 0..terms.steps() {
         let (epoch, number) = (step / terms.steps_per_epoch(), step % terms.steps_per_epoch());
         if number == 0 {
-            order = shuffled(samples, &start.seed, epoch);
+            order = shuffled(samples.len(), &start.seed, epoch);
         }
-        let (inputs, labels) = batch(&order, number as usize);
+        let (inputs, labels) = samples.batch(net, &order, number as usize);
         let batch = Batch::new(net, &format, &inputs, &labels).map_err(Error::internal)?;
         twin.step(batch, terms.rate(step), &mut start.coins);
         let score = (step + 1).is_multiple_of(terms.steps_per_epoch()).then(|| twin.take_score());

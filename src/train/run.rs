@@ -1,6 +1,6 @@
 //! A party in a training under way: made ready, step by step, to the opening of its weights.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use lowkey_mpc::channel::Channel;
 use lowkey_mpc::demand::Demand;
@@ -8,18 +8,20 @@ use lowkey_mpc::erasing::{Erasing, OnceRng};
 use lowkey_mpc::ot::Correlations;
 use lowkey_mpc::party::{Party, Stage};
 use rand::Rng;
+use zeroize::Zeroizing;
 
 use super::backbone::Backbone;
 use super::batch::{Batch, Given};
-use super::batches::{Batches, Chosen, Material, secret_order};
-use super::checkpoint::{self, About, Checkpoint};
-use super::coins::Recorded;
+use super::batches::{Batches, Chosen, Material, Shared, secret_order};
+use super::checkpoint::{self, About, Brought, Checkpoint};
+use super::coins::{Recorded, Seeded};
 use super::cost;
 use super::features::Extraction;
 use super::held::WeightShares;
 use super::kept::Kept;
 use super::lattice::Lattice;
 use super::plan::{Aim, FLIGHTS, StepPlan};
+use super::samples::Pictures;
 use super::score::Score;
 use super::session::{Agreed, agree};
 use super::settings::{Contribution, Settings};
@@ -36,8 +38,8 @@ pub(super) struct Run {
     party: Party,
     trainer: Trainer<Lattice<OnceRng>>,
     correlations: Correlations,
-    /// By rate.
-    plans: BTreeMap<u8, StepPlan>,
+    /// By rate, and by whose samples.
+    plans: HashMap<(u8, Party), StepPlan>,
     coins: bool,
     batches: Batches,
     /// Batches evaluated.
@@ -75,11 +77,12 @@ impl Run {
         let (digest, moment) = (terms.digest(), held.as_ref().map(WeightShares::moment));
         let agreed = agree(channel, party, &terms.net, &terms.format, moment, &digest, fresh(&mut rng)).await;
         let agreed = agreed.map_err(|error| error.of(party))?;
-        let mut about = about.unwrap_or_else(|| begin(party, &terms, kept.digest, &agreed, &mut rng));
+        let mut about = about.unwrap_or_else(|| begin(party, &terms, &kept.brought, &agreed, &mut rng));
         // The peer may know of an opening that this party was stopped before.
         about.opened = terms.from.map_or(about.opened, |mark| mark.opened);
-        let plan = plan(&terms, terms.rates[0], coins)?;
-        let trainer = trainer(party, &terms, &plan, agreed, held, kept.masters, &mut randomness)?;
+        let plans = terms.owners().map(|owner| plan(&terms, terms.rates[0], owner, coins));
+        let plans = plans.collect::<Result<Vec<_>>>()?;
+        let trainer = trainer(party, &terms, &plans, agreed, held, kept.masters, &mut randomness)?;
         let mut correlations = Correlations::setup(channel, &mut randomness.next_rng()).await?;
         channel.compare_sums().await?;
         let setup = measurement.finish(channel).stage;
@@ -94,15 +97,15 @@ impl Run {
                 correlations: &mut correlations,
                 randomness: &mut randomness,
                 format: &terms.format,
-                counts: [terms.samples as usize, terms.net.inputs(0)],
+                counts: [terms.samples.client as usize, terms.net.inputs(0)],
                 coins: Some(&mut feature_coins).filter(|_| coins),
                 told: settings.told_of_features.as_ref(),
             };
             let (own, stage) = extract(extraction, &part, kept.backbone.as_ref(), &about).await?;
             (rows, features) = (Some(own), Some(stage));
         }
-        let plans = BTreeMap::from([(plan.rate, plan)]);
-        let batches = Batches::of(Material::new(part, rows, &about));
+        let plans = plans.into_iter().map(|plan| ((plan.rate, plan.owner), plan)).collect();
+        let batches = Batches::of(party, material(part, kept.backbone.as_ref(), rows, &about)?);
         Ok(Self {
             terms,
             party,
@@ -138,9 +141,10 @@ impl Run {
 
     /// One step, or one batch of an evaluation. Returns what it consumed.
     pub(super) async fn step(&mut self, channel: &mut Channel, coins: Option<&mut Recorded>) -> Result<Demand> {
-        let rate = self.terms.rate(self.done()?);
-        if !self.plans.contains_key(&rate) {
-            self.plans.insert(rate, plan(&self.terms, rate, self.coins)?);
+        let done = self.done()?;
+        let key @ (rate, owner) = (self.terms.rate(done), self.terms.place(done).owner);
+        if !self.plans.contains_key(&key) {
+            self.plans.insert(key, plan(&self.terms, rate, owner, self.coins)?);
         }
         let chosen = self.batch()?;
         let given = match &chosen {
@@ -151,7 +155,7 @@ impl Run {
             }
             Chosen::Shares(rows, labels) => Given::Shares(rows, labels.as_deref()),
         };
-        let plan = &self.plans[&rate];
+        let plan = &self.plans[&key];
         let need = plan.cost().ots;
         channel.enter(Stage::Offline);
         self.correlations.ensure(channel, need).await?;
@@ -197,10 +201,7 @@ impl Run {
     /// Writes a checkpoint, if the settings name a file for it.
     pub(super) fn keep(&self, settings: &Settings) -> Result<()> {
         let Some(path) = &settings.checkpoint else { return Ok(()) };
-        let features = match &self.batches.source {
-            Material::Features(rows, _) => Some(rows),
-            Material::Nothing | Material::Samples(_) => None,
-        };
+        let features = self.batches.material.shared.as_ref().map(|shared| &shared.rows);
         checkpoint::write(path, self.party, &self.terms.net, &self.terms.format, &self.about, self.held()?, features)
     }
 
@@ -235,14 +236,15 @@ fn fresh(rng: &mut impl Rng) -> [u8; 32] {
 fn trainer(
     party: Party,
     terms: &Terms,
-    plan: &StepPlan,
+    plans: &[StepPlan],
     agreed: Agreed,
     held: Option<WeightShares>,
     masters: Option<Vec<Vec<i64>>>,
     randomness: &mut Erasing,
 ) -> Result<Trainer<Lattice<OnceRng>>> {
-    let (answers, _) = cost::answers(plan).map_err(Error::internal)?;
-    let lattice = Lattice::new(plan, answers, party, &agreed, randomness.next_rng()).map_err(Error::internal)?;
+    let answers = |plan| cost::answers(plan).map(|(answers, _)| (plan, answers));
+    let plans = plans.iter().map(answers).collect::<Result<Vec<_>, _>>().map_err(Error::internal)?;
+    let lattice = Lattice::new(&plans, party, &agreed, randomness.next_rng()).map_err(Error::internal)?;
     let held = match (held, party) {
         (Some(held), _) => held,
         (None, Party::Client) => WeightShares::first(party, &terms.net, &terms.format, None, &agreed),
@@ -254,13 +256,40 @@ fn trainer(
     Trainer::new(party, agreed, lattice, held).map_err(|error| error.of(party))
 }
 
-/// What a training that begins is about: its samples, in an order that is the client's secret and one that both parties know.
-fn begin(party: Party, terms: &Terms, digest: [u8; 32], agreed: &Agreed, rng: &mut impl Rng) -> About {
-    let order = if party == Party::Client { fresh(rng) } else { [0; 32] };
-    About { samples: terms.samples, digest, order, common: agreed.order(), opened: Opened::default() }
+/// What a training that begins is about: its samples, in an order that is their owner's secret and one that both parties know.
+fn begin(party: Party, terms: &Terms, brought: &Brought, agreed: &Agreed, rng: &mut impl Rng) -> About {
+    let order = if terms.samples.of(party) > 0 { fresh(rng) } else { [0; 32] };
+    let digest = brought.samples.map_or([0; 32], |(_, digest)| digest);
+    let (samples, before, common) = (terms.samples, brought.before, agreed.order());
+    About { samples, digest, before, order, common, opened: Opened::default() }
 }
 
-/// Shares of the features of all samples, by private inference, and what that took.
+/// What a party's batches are made of; `rows` are its shares of the features of the client's samples.
+fn material(
+    part: Contribution,
+    backbone: Option<&Backbone>,
+    rows: Option<RingShare>,
+    about: &About,
+) -> Result<Material> {
+    let labels = |pictures: &Pictures| {
+        let order = secret_order(pictures, about);
+        Zeroizing::new(order.iter().map(|at| pictures.labels()[*at as usize]).collect())
+    };
+    let of_client = part.pictures().filter(|_| part.party() == Party::Client);
+    let shared = rows.map(|rows| Shared { rows, labels: of_client.map(labels) });
+    let own = match (part, backbone) {
+        (Contribution::Data(samples) | Contribution::ModelAndData(_, samples), _) => Some(samples),
+        // The same coins whenever the training goes on.
+        (Contribution::ModelAndPictures(_, pictures), Some(backbone)) => {
+            Some(backbone.features_of(&pictures, &mut Seeded::of(&about.order), |_, _| ())?)
+        }
+        (Contribution::ModelAndPictures(..), None) => return Err(Error::internal("a head without a network")),
+        (Contribution::Pictures(_) | Contribution::Model(_), _) => None,
+    };
+    Ok(Material { own, shared })
+}
+
+/// Shares of the features of all samples of the client, by private inference, and what that took.
 async fn extract(
     mut extraction: Extraction<'_>,
     part: &Contribution,
@@ -279,9 +308,9 @@ async fn extract(
     Ok((shares, measurement.finish(extraction.channel).stage))
 }
 
-fn plan(terms: &Terms, rate: u8, coins: bool) -> Result<StepPlan> {
+fn plan(terms: &Terms, rate: u8, owner: Party, coins: bool) -> Result<StepPlan> {
     let aim = Aim { evaluates: terms.evaluates, score: terms.score_to != Receivers::None, coins };
-    StepPlan::new(&terms.net, terms.format, rate, FLIGHTS, aim).map_err(Error::internal)
+    StepPlan::new(&terms.net, terms.format, rate, owner, FLIGHTS, aim).map_err(Error::internal)
 }
 
 #[cfg(test)]

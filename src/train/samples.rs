@@ -1,4 +1,4 @@
-//! What the data owner trains on: read and checked before it connects, shuffled anew for every epoch.
+//! What a party has to train on: read and checked before anybody is asked, shuffled anew for every epoch.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::terms::MOST_SAMPLES;
 /// Inputs and labels in the clear. Prints redacted.
 #[derive(Clone)]
 pub struct Samples {
-    /// Rows of `size` values, with the format's fractional bits.
+    /// Rows of `size` values, with the format's fractional bits; or of features.
     values: Vec<u8>,
     size: usize,
     labels: Vec<u8>,
@@ -146,9 +146,19 @@ impl Samples {
         Sha256::new().chain_update(size).chain_update(&self.values).chain_update(&self.labels).finalize().into()
     }
 
+    /// Features of a party's own samples, rows of `size` of them.
+    pub(super) fn of_features(values: Vec<u8>, size: usize, labels: Vec<u8>) -> Self {
+        assert_eq!(values.len(), size * labels.len(), "a row of features for each sample");
+        Self { values, size, labels }
+    }
+
     /// Inputs and labels of batch `batch` of an epoch's order, rows as the network reads them.
     pub(super) fn batch(&self, net: &Net, order: &[u32], batch: usize) -> (Vec<i64>, Vec<u8>) {
-        let chosen = chosen(order, batch);
+        self.rows(net, chosen(order, batch))
+    }
+
+    /// Those of some samples.
+    pub(super) fn rows(&self, net: &Net, chosen: impl Iterator<Item = usize> + Clone) -> (Vec<i64>, Vec<u8>) {
         let row = |at: usize| self.values[at * self.size..][..self.size].iter().map(|value| i64::from(*value));
         let inputs: Vec<i64> = chosen.clone().flat_map(row).collect();
         let inputs = match net.maps(0) {
@@ -156,11 +166,6 @@ impl Samples {
             Some(maps) => maps.columns(&inputs),
         };
         (inputs, chosen.map(|at| self.labels[at]).collect())
-    }
-
-    /// The order of an epoch: a shuffle that the data owner alone knows, the same whenever `seed` and `epoch` are.
-    pub(super) fn order(&self, seed: &[u8; 32], epoch: u64) -> Vec<u32> {
-        shuffled(self.len(), seed, epoch)
     }
 }
 
@@ -284,7 +289,7 @@ mod tests {
     fn orders_are_shuffles() {
         let samples = samples(300);
         let [first, again, second, other] =
-            [([1; 32], 0), ([1; 32], 0), ([1; 32], 1), ([2; 32], 0)].map(|(seed, epoch)| samples.order(&seed, epoch));
+            [([1; 32], 0), ([1; 32], 0), ([1; 32], 1), ([2; 32], 0)].map(|(seed, epoch)| shuffled(300, &seed, epoch));
         assert_eq!(first, again);
         assert!(first != second && first != other && second != other);
         for order in [&first, &second, &other] {

@@ -79,10 +79,11 @@ impl Agreed {
 
     /// What step `step` is, for both parties to compare.
     pub(super) fn opening(&self, plan: &StepPlan, step: u64) -> Opening {
-        let StepPlan { net, format, rate, flights, aim, layers: _, softmax: _, score: _ } = plan;
+        let StepPlan { net, format, rate, owner, flights, aim, layers: _, softmax: _, score: _ } = plan;
         let words = [step, flights[0].into(), flights[1].into()].map(u64::to_le_bytes);
         let of = [self.history().0, numbers(net, format)];
-        let parts: [&[u8]; 4] = [of.as_flattened(), words.as_flattened(), &[*rate], &aim.bytes()];
+        let parts: [&[u8]; 4] =
+            [of.as_flattened(), words.as_flattened(), &[*rate, u8::from(*owner == Party::Server)], &aim.bytes()];
         Opening(hash(b"lowkey training: step", &parts))
     }
 }
@@ -254,8 +255,8 @@ mod tests {
     #[test]
     fn openings_tell_steps_and_plans_apart() {
         let agreed = |client| Agreed::of_test([[client; 32], [2; 32]]);
-        let plan =
-            |rate, flights, aim| StepPlan::new(&Net::head(4).unwrap(), Format::NARROW, rate, flights, aim).unwrap();
+        let (net, client) = (Net::head(4).unwrap(), Party::Client);
+        let plan = |rate, flights, aim| StepPlan::new(&net, Format::NARROW, rate, client, flights, aim).unwrap();
         let aim = Aim { coins: true, ..Aim::default() };
         let one = plan(4, [8, 40], aim);
         let openings = [
@@ -266,6 +267,7 @@ mod tests {
             agreed(1).opening(&plan(4, [9, 40], aim), 0),
             agreed(1).opening(&plan(4, [8, 30], aim), 0),
             agreed(1).opening(&plan(4, [8, 40], Aim::default()), 0),
+            agreed(1).opening(&StepPlan { owner: Party::Server, ..one.clone() }, 0),
             agreed(1).opening(&plan(4, [8, 40], Aim { score: true, ..aim }), 0),
             agreed(1).opening(&plan(4, [8, 40], Aim { score: true, evaluates: true, ..aim }), 0),
             agreed(1).opening(&one, 0).with(&[0]),

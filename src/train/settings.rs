@@ -26,6 +26,10 @@ pub enum Contribution {
     /// The model owner, the server: a network that a training wrote, to go on from its weights; without it draws the first ones. Of a head: the
     /// network whose last layer is trained.
     Model(Option<Box<Network>>),
+    /// The model owner with samples of its own, which are trained on as the data owner's are.
+    ModelAndData(Option<Box<Network>>, Samples),
+    /// The same, of a head: what its network reads.
+    ModelAndPictures(Box<Network>, Pictures),
 }
 
 impl Contribution {
@@ -33,31 +37,47 @@ impl Contribution {
     pub fn party(&self) -> Party {
         match self {
             Self::Data(_) | Self::Pictures(_) => Party::Client,
-            Self::Model(_) => Party::Server,
+            Self::Model(_) | Self::ModelAndData(..) | Self::ModelAndPictures(..) => Party::Server,
         }
     }
 
-    /// How many samples there are, at the party that has them.
-    pub(super) fn count(&self) -> Option<u64> {
+    /// Its network.
+    pub(super) fn network(&self) -> Option<&Network> {
         match self {
-            Self::Data(samples) => Some(samples.len() as u64),
-            Self::Pictures(pictures) => Some(pictures.labels().len() as u64),
-            Self::Model(_) => None,
+            Self::Data(_) | Self::Pictures(_) => None,
+            Self::Model(network) | Self::ModelAndData(network, _) => network.as_deref(),
+            Self::ModelAndPictures(network, _) => Some(network),
         }
+    }
+
+    /// Its samples, unless they are pictures.
+    pub(super) fn samples(&self) -> Option<&Samples> {
+        match self {
+            Self::Data(samples) | Self::ModelAndData(_, samples) => Some(samples),
+            Self::Pictures(_) | Self::Model(_) | Self::ModelAndPictures(..) => None,
+        }
+    }
+
+    /// Its pictures.
+    pub(super) fn pictures(&self) -> Option<&Pictures> {
+        match self {
+            Self::Pictures(pictures) | Self::ModelAndPictures(_, pictures) => Some(pictures),
+            Self::Data(_) | Self::Model(_) | Self::ModelAndData(..) => None,
+        }
+    }
+
+    /// How many samples there are, at a party that has some.
+    pub(super) fn count(&self) -> Option<u64> {
+        let pictures = self.pictures().map(|pictures| pictures.count() as u64);
+        self.samples().map(|samples| samples.len() as u64).or(pictures)
     }
 
     /// What a checkpoint is bound to; `backbone` is what is before a head, at its owner. Samples that are evaluated are others.
     pub(super) fn brought(&self, backbone: Option<&Backbone>, evaluates: bool) -> Result<Brought> {
-        if evaluates && self.party() == Party::Client {
-            return Ok(Brought { samples: None, digest: None });
-        }
-        let digest = match (self, backbone) {
-            (Self::Data(samples), _) => samples.digest(),
-            (Self::Pictures(pictures), _) => pictures.digest(),
-            (Self::Model(_), Some(backbone)) => backbone.digest()?,
-            (Self::Model(_), None) => [0; 32],
-        };
-        Ok(Brought { samples: self.count(), digest: Some(digest) })
+        let before = backbone.map_or(Ok([0; 32]), Backbone::digest)?;
+        let digest = self.samples().map(Samples::digest).or_else(|| self.pictures().map(Pictures::digest));
+        let samples = (self.count().unwrap_or(0), digest.unwrap_or_default());
+        Ok(Brought { samples: Some(samples).filter(|_| !evaluates), before })
     }
 }
 

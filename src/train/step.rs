@@ -1,6 +1,6 @@
 //! A step on shares. Given its coins it does what the twin does ([`super::twin`]).
 //!
-//! Masters and momenta are shared modulo 2^held; the client has inputs and labels. Truncations are local, on refreshed shares; what both do
+//! Masters and momenta are shared modulo 2^held; the owner of the batch, either party, has inputs and labels. Truncations are local, on refreshed shares; what both do
 //! together are products ([`Products`]), the removal of their guard bits, rectifiers, the softmax, extensions. The bias row of inputs is
 //! public, so its products are local.
 
@@ -64,14 +64,15 @@ impl<P: Products> Trainer<P> {
         std::mem::take(&mut self.tally)
     }
 
-    /// One step. The client gives a batch, in the clear, or both their shares of one; the client may have its coins recorded, if the plan was made for that.
+    /// One step. The plan's owner gives a batch, in the clear, or both their shares of one and the owner the classes; the client may have its coins
+    /// recorded, if the plan was made for that.
     ///
     /// # Errors
     /// Those of the channel, of products, and of a peer that means another step or breaks the protocol. The shares are lost then, and a further
     /// step is [`StepError::Lost`]: go on from a checkpoint.
     ///
     /// # Panics
-    /// If the client gives nothing, or what is given is of another network.
+    /// If the owner gives nothing or the other party a batch, or what is given is of another network.
     pub async fn step(
         &mut self,
         plan: &StepPlan,
@@ -120,7 +121,7 @@ impl<P: Products> Trainer<P> {
         let party = self.party;
         let passed = async {
             let held = self.held.take().ok_or(StepError::Lost)?;
-            self.products.begin(channel, self.agreed.opening(plan, step)).await?;
+            self.products.begin(channel, plan.owner, self.agreed.opening(plan, step)).await?;
             let need = plan.cost().ots;
             correlations.ensure(channel, need).await?;
             let cots = correlations.take(need)?;
@@ -224,7 +225,7 @@ impl<P: Products> Pass<'_, P> {
                 }
             }
         }
-        if let Some(labels) = given.labels().filter(|_| self.party == Party::Client) {
+        if let Some(labels) = given.labels() {
             delta.change(|words| {
                 for (row, label) in words.chunks_exact_mut(CLASSES).zip(labels) {
                     row.iter_mut()
@@ -309,12 +310,14 @@ impl<P: Products> Pass<'_, P> {
         Ok(())
     }
 
-    /// This party's share of the inputs: all of them at the client, unless they are shared features. What a party knows is of
+    /// This party's share of the inputs: all of them at the batch's owner, unless they are shared features. What a party knows is of
     /// every ring: numbers with a sign, modulo 2^64.
     fn inputs(&self, given: Given<'_>) -> RingShare {
         let net = &self.plan.net;
         let values = net.rows(0) * net.inputs(0);
-        assert!(self.party == Party::Server || given.labels().is_some(), "the client has a batch");
+        assert_eq!(given.labels().is_some(), self.party == self.plan.owner, "the batch's owner has its classes");
+        let shared = net.known_to(0, self.plan.owner).is_none();
+        assert_eq!(matches!(given, Given::Shares(..)), shared, "what is given of {net:?}");
         match given {
             Given::Nothing => RingShare::zeros(values, Ring::plain(u64::BITS)),
             Given::Batch(batch) => {
@@ -323,7 +326,7 @@ impl<P: Products> Pass<'_, P> {
                 RingShare::new(words, Ring::plain(u64::BITS))
             }
             Given::Shares(rows, _) => {
-                assert_eq!((rows.words().len(), net.is_on_features()), (values, true), "features of {net:?}");
+                assert_eq!(rows.words().len(), values, "features of {net:?}");
                 rows.clone()
             }
         }
@@ -358,7 +361,7 @@ impl<P: Products> Pass<'_, P> {
         Ok(sum)
     }
 
-    /// Probabilities of rows of logits. Where a score is wanted it is added up; `labels` are the client's.
+    /// Probabilities of rows of logits. Where a score is wanted it is added up; the owner of the batch has `labels`.
     async fn softmax(&mut self, logits: &[u64], labels: Option<&[u8]>) -> Result<RingShare> {
         let plan = self.plan;
         let (spec, layer) = (plan.format.softmax(&plan.net), plan.net.layers() - 1);
@@ -391,8 +394,8 @@ impl<P: Products> Pass<'_, P> {
     async fn score(&mut self, run: &Run, scored: Vec<Planes>, labels: Option<&[u8]>) -> Result<()> {
         let mut inputs = Vec::new();
         for (class, differences) in (0..).zip(scored) {
-            if usize::from(class) < CLASSES && self.party == Party::Client {
-                let labels = labels.expect("the client has classes").iter().enumerate();
+            if usize::from(class) < CLASSES && self.party == self.plan.owner {
+                let labels = labels.expect("the owner has classes").iter().enumerate();
                 let bit = |(sample, label): (usize, &u8)| is_equal(*label, class) & u64::from(sample < self.counted);
                 let bits: Zeroizing<Vec<u64>> = Zeroizing::new(labels.map(bit).collect());
                 inputs.push(Planes::from_lanes(&bits, 1));

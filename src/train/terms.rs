@@ -5,7 +5,7 @@
 //! both      Ask { magic, version, network, format, batch, who gets the weights, ..., checkpoints }      -> peer
 //! ```
 //!
-//! What one party leaves open the other one decides. Nothing in it depends on inputs, labels or weights, but for the number of samples.
+//! What one party leaves open the other one decides. Nothing in it depends on inputs, labels or weights, but for the numbers of samples.
 
 use std::cmp::Reverse;
 use std::fmt;
@@ -17,6 +17,7 @@ use lowkey_mpc::wire;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::counts::{Counts, Place};
 use super::format::{BATCH, Format, Net};
 use super::session::numbers;
 use crate::abort::Refusal;
@@ -24,7 +25,7 @@ use crate::error::{Error, Misbehaviour, Result};
 use crate::session::{self, TRAINING};
 
 /// Both ends must have the same.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 /// Longest message, in bytes.
 const MOST_BYTES: usize = 2048;
 /// Most passes over the samples.
@@ -158,8 +159,8 @@ pub struct Terms {
     pub net: Net,
     /// Its numbers.
     pub(super) format: Format,
-    /// The data owner's samples.
-    pub samples: u64,
+    /// The samples of either party.
+    pub samples: Counts,
     /// Passes over them.
     pub epochs: u32,
     /// j of the rate 2^-j of each epoch, the last one of all that follow.
@@ -178,27 +179,34 @@ pub struct Terms {
 
 impl Terms {
     /// Of a party alone.
-    pub(super) fn alone(wish: &Wish, samples: u64) -> Self {
+    pub(super) fn alone(wish: &Wish, samples: Counts) -> Self {
         let Wish { net, weights_to, score_to, evaluates, epochs, rates, every, reopen: _ } = wish.clone();
         let (epochs, every, rates) = (epochs.unwrap_or(1), every.unwrap_or(EVERY), rates.unwrap_or_else(|| vec![RATE]));
         let format = Format::NARROW;
         Self { net, format, samples, epochs, rates, weights_to, score_to, evaluates, every, from: None }
     }
 
-    /// Steps of an epoch: samples that do not fill a batch wait for another epoch, which has another order. Of an evaluation its batches, the last
-    /// of which is filled up.
+    /// Steps of an epoch: the [batches](Counts::batches) of both parties.
     pub fn steps_per_epoch(&self) -> u64 {
-        match self.evaluates {
-            true => self.samples.div_ceil(BATCH as u64),
-            false => self.samples / BATCH as u64,
-        }
+        self.samples.batches(self.evaluates).total()
     }
 
-    /// How many samples of a step count: all, but in the last batch of an evaluation.
+    /// Whose the batch of a step is, and which of them.
+    pub(super) fn place(&self, step: u64) -> Place {
+        self.samples.batches(self.evaluates).place(step % self.steps_per_epoch())
+    }
+
+    /// Whose batches there are.
+    pub(super) fn owners(&self) -> impl Iterator<Item = Party> {
+        let batches = self.samples.batches(self.evaluates);
+        [Party::Client, Party::Server].into_iter().filter(move |owner| batches.of(*owner) > 0)
+    }
+
+    /// How many samples of a step count: all, but in the last batch of either party in an evaluation.
     pub(super) fn counted(&self, step: u64) -> usize {
-        let first = step.saturating_mul(BATCH as u64);
+        let Place { owner, batch } = self.place(step);
         match self.evaluates {
-            true => self.samples.saturating_sub(first).min(BATCH as u64) as usize,
+            true => (self.samples.of(owner) - batch * BATCH as u64).min(BATCH as u64) as usize,
             false => BATCH,
         }
     }
@@ -386,7 +394,7 @@ pub(super) async fn hear(channel: &mut Channel) -> Result<Ask> {
 }
 
 /// Tells the peer what this party asks for, and finds what both mean; `heard` is what the peer asks for, if it has said so before. `samples` are
-/// the data owner's; `kept` its checkpoints, the last one first.
+/// this party's; `kept` its checkpoints, the last one first.
 ///
 /// # Errors
 /// [`Error::Terms`] at both parties where they differ; those of the channel, and of a peer that speaks something else.
@@ -434,7 +442,10 @@ fn merge(wish: &Wish, own: &Ask, theirs: &Ask, peer: Party) -> Result<Terms> {
     }
     let rates = own.rates.clone().or(theirs.rates.clone()).unwrap_or_else(|| vec![RATE]);
     let every = either("steps between checkpoints", own.every, theirs.every, peer)?.unwrap_or(EVERY);
-    let samples = samples_of(&net, either("samples", own.samples, theirs.samples, peer)?)?;
+    let samples = match peer {
+        Party::Server => samples_of(&net, own, theirs),
+        Party::Client => samples_of(&net, theirs, own),
+    }?;
     let from = common_mark(own, theirs, peer)?;
     // Rates of the peer are as public as one's own, and have to fit too.
     if let Some(rate) = rates.iter().find(|rate| Format::NARROW.check(&net, **rate).is_err()) {
@@ -469,18 +480,17 @@ fn net_of(wish: &Wish, own: &Ask, theirs: &Ask, peer: Party) -> Result<Net> {
     }
 }
 
-/// How many samples there are, if one party has them and their features are not too many.
-fn samples_of(net: &Net, samples: Option<u64>) -> Result<u64> {
-    let Some(samples) = samples else {
-        let found = "neither party has samples";
-        return Err(ProtocolError::protocol("terms of a training", "samples of one party", found).into());
+/// How many samples there are, if the data owner has some and the features of these are not too many.
+fn samples_of(net: &Net, client: &Ask, server: &Ask) -> Result<Counts> {
+    let Some(samples) = client.samples else {
+        return Err(ProtocolError::protocol("terms of a training", "samples of the client", "none").into());
     };
     let values = samples.saturating_mul(net.inputs(0) as u64);
     if net.is_on_features() && values > MOST_FEATURES {
         let what = format!("{samples} samples of {} features", net.inputs(0));
         return Err(Error::usage(what, format!("at most {MOST_FEATURES} features are kept")));
     }
-    Ok(samples)
+    Ok(Counts { client: samples, server: server.samples.unwrap_or(0) })
 }
 
 /// The last checkpoint that both have; `None` where neither has one.

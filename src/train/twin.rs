@@ -16,6 +16,7 @@
 use std::collections::BTreeMap;
 
 use lowkey_mpc::fixed::{score, softmax, truncate};
+use lowkey_mpc::party::Party;
 
 use super::batch::Batch;
 use super::coins::{Coins, Site, Value};
@@ -205,7 +206,7 @@ impl<C: Coins> Pass<'_, C> {
                 (delta, logs) = rounding.softmax(format.softmax(net), layer, &z);
                 let samples = z.chunks_exact(CLASSES).zip(logs).zip(batch.labels()).take(counted);
                 for ((row, log), label) in samples {
-                    let (right, loss) = score::ideal(format.score(net), row, log, Some(*label));
+                    let (right, loss) = score::ideal(format.score(net, Party::Client), row, log, Some(*label));
                     tally.add(1, &[right.into()], &[loss]);
                 }
                 continue;

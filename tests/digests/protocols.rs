@@ -190,7 +190,7 @@ fn of_training() -> Vec<(&'static str, Vec<Program>)> {
     let pooled = fixed::pool::Spec { window: 4, rings: rectified };
     let softmax = fixed::softmax::Spec { classes: 3, width: 16, fraction: 8, result: 10, to: 18 };
     let coins = fixed::softmax::More { coins: true, score: false };
-    let scored = fixed::score::Spec { classes: 3, width: 13, fraction: 4 };
+    let scored = fixed::score::Spec { classes: 3, width: 13, fraction: 4, owner: Party::Client };
     let chains = fixed::softmax::Chains { game: chain(softmax.compared()), bound: chain(softmax.bounded()) };
     vec![
         ("fixed extend", vec![fixed::extend::program(extended, start, start).unwrap()]),

@@ -40,9 +40,9 @@ impl ProductPlan {
         secrets: &mut Secrets,
         rng: &mut R,
     ) -> Result<(Vec<u8>, Begun), BridgeError> {
-        let local = match (self.known, party) {
+        let local = match self.known_to {
             // Its share of the left operand is zero.
-            (true, Party::Server) => RingShare::zeros(self.sizes.outputs(), Ring::plain(self.ell)),
+            Some(knower) if knower != party => RingShare::zeros(self.sizes.outputs(), Ring::plain(self.ell)),
             _ => local_product(self.sizes, self.ell, left, right),
         };
         let (own, clear) = match self.encrypted {
@@ -77,7 +77,7 @@ pub struct Answered {
 /// One party's shares of a product, term by term, p x r words row-major.
 #[derive(Debug)]
 pub struct Terms {
-    /// The product of the own shares, modulo 2^ell; where the client knows the left matrix, zero at the server.
+    /// The product of the own shares, modulo 2^ell; where one party knows the left matrix, zero at the other.
     pub local: RingShare,
     /// Of each cross term z, c + v = 2 z + r with 0 <= r < 2: the one whose operand the client encrypts comes first.
     pub crosses: Vec<RingShare>,

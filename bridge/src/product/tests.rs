@@ -362,7 +362,8 @@ fn whole(plan: ProductPlan, left: [&[u64]; 2], right: [&[u64]; 2], rng: &mut Cha
     let epoch = EpochSeed(rng.random());
     let parties = [Party::Client, Party::Server];
     let key_plans = parties.map(|party| KeyPlan::of(party, [&*plan]));
-    let (masks, mask0) = (plan.cross().masks(&epoch), key_plans[1].masks(&epoch).unwrap());
+    let all = KeyPlan::of_crosses([plan.cross()]);
+    let (masks, mask0) = (plan.cross().masks(&epoch), all.masks(&epoch).unwrap());
     let mut own = key_plans.each_ref().map(|plan| plan.generate(&epoch, &mask0, rng).unwrap());
     let mut begun = vec![];
     for (at, party) in parties.into_iter().enumerate() {
@@ -424,11 +425,20 @@ fn a_whole_product_with_a_known_operand() {
     let mut rng = ChaCha20Rng::seed_from_u64(22);
     let (sizes, ell) = (sizes(40, 98, 16), 18);
     for answers in [Answers::Plain, Answers::Merged] {
-        let plan = ProductPlan::known_left(3, sizes, ell, 16, answers).unwrap();
-        assert_eq!(plan.bodies_len(Party::Client) + plan.hints_len(Party::Server), 0);
-        let left: Vec<u64> = (0..sizes.encrypted()).map(|_| rng.random_range(0..=16)).collect();
-        let right = [0; 2].map(|_| uniform(sizes.clear(), ell, &mut rng));
-        check_whole(plan, [&left, &vec![0; left.len()]], right.each_ref().map(|x| &x[..]), &mut rng);
+        let [mine, theirs] = [Party::Client, Party::Server].map(|knower| {
+            let plan = ProductPlan::known_left(3, sizes, ell, 16, knower, answers).unwrap();
+            assert_eq!(plan.bodies_len(knower) + plan.hints_len(knower.peer()), 0);
+            assert!(plan.owns(knower.peer()) && !plan.owns(knower));
+            let left: Vec<u64> = (0..sizes.encrypted()).map(|_| rng.random_range(0..=16)).collect();
+            let right = [0; 2].map(|_| uniform(sizes.clear(), ell, &mut rng));
+            let mut both = [&left[..], &vec![0; left.len()]];
+            if knower == Party::Server {
+                both.reverse();
+            }
+            check_whole(plan.clone(), both, right.each_ref().map(|x| &x[..]), &mut rng);
+            plan
+        });
+        assert_eq!((mine.cross(), mine.total_len()), (theirs.cross(), theirs.total_len()));
     }
 }
 
@@ -512,7 +522,7 @@ fn plans_that_do_not_go_together_are_refused() {
         assert_eq!(CrossPlan::merged(7, zero, ell, Clear::Share), Err(PlanError::Empty));
         for answers in [Answers::Plain, Answers::Merged] {
             assert_eq!(ProductPlan::shared(7, zero, ell, answers), Err(PlanError::Empty));
-            assert_eq!(ProductPlan::known_left(7, zero, ell, 16, answers), Err(PlanError::Empty));
+            assert_eq!(ProductPlan::known_left(7, zero, ell, 16, Party::Server, answers), Err(PlanError::Empty));
         }
         let choice = CrossPlan::cheapest(7, sizes, ell, Clear::Share).unwrap().choice();
         assert_eq!(CrossPlan::new(7, zero, ell, Clear::Share, choice), Err(PlanError::Empty));

@@ -9,9 +9,9 @@ use crate::share::RingShare;
 /// The two parties. Their roles are the same but where one of them knows an operand; the server centres the guard bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Party {
-    /// Knows the left operand, where one is known.
+    /// The one whose share of a cross term comes first in formulas, c.
     Client,
-    /// The other.
+    /// The other, v.
     Server,
 }
 
@@ -64,8 +64,8 @@ pub struct ProductPlan {
     pub(super) ell: u32,
     /// Which operand its owner encrypts; the right one is encrypted as the left of the transposed product.
     pub(super) encrypted: Side,
-    /// True if the client knows the left operand, so that its cross term is the only one.
-    pub(super) known: bool,
+    /// Who knows the left operand, if one party does: its cross term is the only one then.
+    pub(super) known_to: Option<Party>,
     /// Of every cross term: each party has keys of its own, so both go by one plan and the same masks.
     pub(super) cross: CrossPlan,
 }
@@ -78,7 +78,7 @@ impl ProductPlan {
     pub fn shared(domain: u32, sizes: Sizes, ell: u32, answers: Answers) -> Result<Self, PlanError> {
         let of = |encrypted| {
             let cross = answers.cheapest(domain, oriented(sizes, encrypted), ell, Clear::Share)?;
-            Ok(Self { sizes, ell, encrypted, known: false, cross })
+            Ok(Self { sizes, ell, encrypted, known_to: None, cross })
         };
         match (of(Side::Left), of(Side::Right)) {
             (Ok(left), Ok(right)) if right.total_len() < left.total_len() => Ok(right),
@@ -87,8 +87,8 @@ impl ProductPlan {
         }
     }
 
-    /// The client knows the left operand, of magnitudes up to `magnitude`, and the server's share of it is zero: the server encrypts
-    /// its share of the right one, and there is no other cross term.
+    /// `knower` knows the left operand, of magnitudes up to `magnitude`, and the other party's share of it is zero: that one encrypts
+    /// its share of the right one, and there is no other cross term. Sizes, masks and bytes are the same whoever it is.
     ///
     /// # Errors
     /// [`PlanError::Empty`], and [`PlanError::NoRoom`] if nothing fits.
@@ -97,10 +97,11 @@ impl ProductPlan {
         sizes: Sizes,
         ell: u32,
         magnitude: u32,
+        knower: Party,
         answers: Answers,
     ) -> Result<Self, PlanError> {
         let cross = answers.cheapest(domain, oriented(sizes, Side::Right), ell, Clear::Known { magnitude })?;
-        Ok(Self { sizes, ell, encrypted: Side::Right, known: true, cross })
+        Ok(Self { sizes, ell, encrypted: Side::Right, known_to: Some(knower), cross })
     }
 
     /// p, k, r.
@@ -125,12 +126,12 @@ impl ProductPlan {
 
     /// Cross terms: 1 or 2.
     pub fn crosses(&self) -> usize {
-        if self.known { 1 } else { 2 }
+        if self.known_to.is_some() { 1 } else { 2 }
     }
 
     /// True if `party` encrypts an operand, and needs keys.
     pub fn owns(&self, party: Party) -> bool {
-        !self.known || party == Party::Server
+        self.known_to != Some(party)
     }
 
     /// Bytes of the bodies that `party` sends.

@@ -1,14 +1,14 @@
 //! Of a sample of class y: whether its logit is the first of the largest ones, and the loss log(sum of exp z_k) - z_y.
 //!
 //! ```text
-//! b_k, n      [k = y], and their sum: 0 for a sample that does not count                 the client's
+//! b_k, n      [k = y], and their sum: 0 for a sample that does not count                 of the samples' owner
 //! u           = sum of b_k u_k                                   an OLE for each k
 //! right       = for all k: u_k - u - [k < y or n = 0] >= 0       comparisons, and a tree of ANDs
 //! loss        = 2^(6-f) u + n LOG[S]                             an OLE; extended
 //! ```
 //!
 //! u_k = max z - z_k and `LOG[S]` are what [`super::softmax`] puts out. At least one u_k is zero, so a sample that does not count is not
-//! right. The client's numbers enter as choices of OLEs, and in its own share of the differences.
+//! right. The owner's numbers enter as choices of OLEs, and in its own share of the differences. Either party may be it.
 
 use super::extend;
 use super::softmax::{LOG_BITS, LOG_WIDTH, MAX_CLASSES};
@@ -34,6 +34,8 @@ pub struct Spec {
     pub width: u8,
     /// f: fractional bits of these.
     pub fraction: u8,
+    /// Who knows the classes.
+    pub owner: Party,
 }
 
 impl Spec {
@@ -74,7 +76,7 @@ pub fn ideal(spec: Spec, logits: &[i64], log: u64, class: Option<u8>) -> (bool, 
     (right, (((largest - logits[class]) << spec.shift()).cast_unsigned()) + log)
 }
 
-/// The program, one lane per sample. Inputs, for every class: the client's b_k, a bit, and both shares of u_k, `width` bits; then both shares
+/// The program, one lane per sample. Inputs, for every class: the owner's b_k, a bit, and both shares of u_k, `width` bits; then both shares
 /// of LOG\[S\], [`LOG_WIDTH`] bits; all at the start of the online stage. Outputs: both shares of right, [`RIGHT_WIDTH`] bits, and of the
 /// loss, [`LOSS_WIDTH`] bits.
 ///
@@ -91,7 +93,7 @@ pub fn program(spec: Spec, chain: &[Part]) -> Result<Program, LayoutError> {
 pub(crate) fn record(b: &mut Builder, spec: Spec, chain: &[Part]) {
     let (mut classes, mut us) = (Vec::new(), Vec::new());
     for _ in 0..spec.classes {
-        classes.push(b.input(Party::Client, 1, Time::START));
+        classes.push(b.input(spec.owner, 1, Time::START));
         us.push(b.input_share(spec.width.into(), Time::START, Time::START));
     }
     let log = b.input_share(LOG_WIDTH.into(), Time::START, Time::START);
@@ -124,24 +126,37 @@ fn chosen(b: &mut Builder, bits: &[Word], numbers: &[Share]) -> Share {
     let mut sum = Share { client, server };
     for (bit, x) in bits.iter().zip(numbers) {
         let half = b.halves(bit)[0];
-        let (mine, theirs) = b.ole(half, &x.server);
-        let own = b.and_bit(&x.client, half.plane, half.time);
-        let client = b.add(&mine, &own);
-        sum = b.add_shares(&sum, &Share { client, server: theirs });
+        let [own, other] = match half.party {
+            Party::Client => [&x.client, &x.server],
+            Party::Server => [&x.server, &x.client],
+        };
+        let (mine, theirs) = b.ole(half, other);
+        let own = b.and_bit(own, half.plane, half.time);
+        let mine = b.add(&mine, &own);
+        let product = match half.party {
+            Party::Client => Share { client: mine, server: theirs },
+            Party::Server => Share { client: theirs, server: mine },
+        };
+        sum = b.add_shares(&sum, &product);
     }
     sum
 }
 
 /// Whether u is the first of the u_k that are zero, and the sample counts.
 fn is_first(b: &mut Builder, chain: &[Part], classes: &[Word], counts: &Word, us: &[Share], u: &Share) -> Bit {
-    let one = b.constant(Party::Client, 1, 1);
+    let owner = counts.party;
+    let one = b.constant(owner, 1, 1);
     let mut below = b.xor(counts, &one);
     let mut all = Vec::new();
     // [k < y] is the sum of b_j over j > k.
     for (class, u_k) in classes.iter().zip(us).rev() {
         let mut difference = b.sub_shares(u_k, u);
         let less = b.resize(&below, u.client.width());
-        difference.client = b.sub(&difference.client, &less);
+        let own = match owner {
+            Party::Client => &mut difference.client,
+            Party::Server => &mut difference.server,
+        };
+        *own = b.sub(own, &less);
         let negative = top_bit(b, chain, &difference);
         all.push(b.flip(negative));
         below = b.xor(&below, class);
@@ -163,7 +178,8 @@ mod tests {
     use rand_chacha::ChaCha20Rng;
     use std::sync::Arc;
 
-    const NARROW: Spec = Spec { classes: 10, width: 13, fraction: 4 };
+    const NARROW: Spec = Spec { classes: 10, width: 13, fraction: 4, owner: Party::Client };
+    const PARTIES: [Party; 2] = [Party::Client, Party::Server];
 
     type Sample = (Vec<i64>, u64, Option<u8>);
 
@@ -204,15 +220,17 @@ mod tests {
                 samples.push(((0..10).map(far).collect(), 0, Some(class)));
                 samples.push((vec![5; 10], 147, Some(class)));
             }
-            check(NARROW, &choice.layout, &samples, seed);
+            for owner in PARTIES {
+                check(Spec { owner, ..NARROW }, &choice.layout, &samples, seed);
+            }
         }
     }
 
     /// Every pair and triple of small logits, of every class.
     #[test]
     fn the_first_of_equal_ones_is_right() {
-        for classes in [2_u8, 3] {
-            let spec = Spec { classes, width: 4, fraction: 6 };
+        for (classes, owner) in [2_u8, 3].into_iter().flat_map(|classes| PARTIES.map(|owner| (classes, owner))) {
+            let spec = Spec { classes, width: 4, fraction: 6, owner };
             let chain = &Search::new(0.73).score(spec).unwrap()[0].layout;
             let count = 7_i64.pow(classes.into());
             let all = (0..count).flat_map(|i| (0..=classes).map(move |class| (i, class)));
@@ -231,9 +249,11 @@ mod tests {
     fn costs_what_was_planned() {
         let choices = Search::new(0.73).score(NARROW).unwrap();
         let least = choices.last().unwrap();
-        let program = program(NARROW, &least.layout).unwrap();
+        let [program, mirrored] = PARTIES.map(|owner| program(Spec { owner, ..NARROW }, &least.layout).unwrap());
         assert_eq!(program.cost(1).flights(), least.flights);
         assert!((program.tally().price(0.73) - least.price).abs() < 1e-6);
+        let [cost, other] = [program, mirrored].map(|program| program.cost(128));
+        assert_eq!((cost.total_bytes(), cost.demand.ots.total()), (other.total_bytes(), other.demand.ots.total()));
         assert!(least.price < 8.0 * 160.0, "{} bits in {} flights", least.price, least.flights);
     }
 

@@ -1,4 +1,4 @@
-//! What the data owner has: samples to train on, and others to measure on.
+//! What a party has: samples to train on, and others to measure on.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use lowkey::report::{StageReport, human_bytes, human_ms, peak_memory};
-use lowkey::train::{Cost, FeatureCost, Net, Progress, Score, Trained};
+use lowkey::train::{Cost, Counts, FeatureCost, Net, Progress, Score, Trained};
 use serde::Serialize;
 
 use super::super::records::stage_line;
@@ -97,7 +97,12 @@ impl StepRecord {
 #[derive(Serialize)]
 pub struct Record {
     net: String,
+    /// Of both parties.
     samples: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    samples_of_server: Option<u64>,
+    #[serde(skip)]
+    counts: Counts,
     epochs: u32,
     steps: u64,
     weights_to: String,
@@ -149,7 +154,9 @@ impl Record {
         let (seconds, bytes) = totals(trained);
         Self {
             net: terms.net.to_string(),
-            samples: terms.samples,
+            samples: terms.samples.total(),
+            samples_of_server: of_server(terms.samples),
+            counts: terms.samples,
             epochs: terms.epochs,
             steps: terms.steps(),
             weights_to: terms.weights_to.to_string(),
@@ -177,9 +184,9 @@ impl Record {
 
     pub fn text(&self) -> String {
         let mut text = format!(
-            "{} on {} samples: {} of {} steps, {}\n{:.1} s, {} over the socket, both ways",
+            "{} on {}: {} of {} steps, {}\n{:.1} s, {} over the socket, both ways",
             self.net,
-            self.samples,
+            self.counts,
             self.steps_here,
             self.steps,
             several(self.epochs.into(), "epoch"),
@@ -196,6 +203,11 @@ impl Record {
         }
         text
     }
+}
+
+/// How many samples the server has, if it has some.
+fn of_server(counts: Counts) -> Option<u64> {
+    Some(counts.server).filter(|count| *count > 0)
 }
 
 /// Seconds of a session, and bytes over the socket. Batches of OTs are made between steps, in their time.
@@ -223,7 +235,12 @@ fn rows(setup: &StageReport, features: Option<&StageReport>, ots: &StageReport, 
 #[derive(Serialize)]
 pub struct EvaluationRecord {
     net: String,
+    /// Of both parties.
     samples: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    samples_of_server: Option<u64>,
+    #[serde(skip)]
+    counts: Counts,
     /// Who is told.
     score_to: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -244,7 +261,9 @@ impl EvaluationRecord {
         let (seconds, bytes) = totals(trained);
         Self {
             net: terms.net.to_string(),
-            samples: terms.samples,
+            samples: terms.samples.total(),
+            samples_of_server: of_server(terms.samples),
+            counts: terms.samples,
             score_to: terms.score_to.to_string(),
             score: score.as_ref().map(Scored::new),
             seconds,
@@ -265,9 +284,9 @@ impl EvaluationRecord {
             None => format!("the score went to the {}", self.score_to),
         };
         format!(
-            "{} on {} samples, on shares of its weights\n{:.1} s, {} over the socket, both ways{}\n{told}",
+            "{} on {}, on shares of its weights\n{:.1} s, {} over the socket, both ways{}\n{told}",
             self.net,
-            self.samples,
+            self.counts,
             self.seconds,
             human_bytes(self.bytes),
             rows(&self.setup, self.features.as_ref(), &self.ots, ("batches", &self.online))
@@ -285,10 +304,18 @@ fn on_socket(stage: &StageReport) -> StageReport {
 #[derive(Serialize)]
 pub struct PlanRecord {
     net: String,
+    /// Of both parties.
     samples: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    samples_of_server: Option<u64>,
+    #[serde(skip)]
+    counts: Counts,
     steps_per_epoch: u64,
-    /// Of a step, both ways, OTs included.
+    /// Of a step on samples of the data owner, both ways, OTs included.
     bytes_per_step: u64,
+    /// Of a step on those of the model owner, if it has some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_per_step_of_server: Option<u64>,
     bytes_per_epoch: u64,
     flights_per_step: u64,
     products: u64,
@@ -312,17 +339,27 @@ pub struct PlanRecord {
 }
 
 impl PlanRecord {
-    pub fn new(net: &Net, samples: u64, cost: &Cost, of_features: Option<&FeatureCost>, evaluate: bool) -> Self {
-        let steps = if evaluate { samples.div_ceil(128) } else { samples / 128 };
+    /// `costs` are those of a step on samples of the client and of the server.
+    pub fn new(
+        net: &Net,
+        counts: Counts,
+        costs: &[Cost; 2],
+        of_features: Option<&FeatureCost>,
+        evaluate: bool,
+    ) -> Self {
+        let (steps, [cost, of_servers]) = (counts.batches(evaluate), costs);
         let Cost {
             products, guard_bits, rectifiers, extensions, softmax, score, headers, ots, ot_bytes, flights, ..
         } = *cost;
         Self {
             net: net.to_string(),
-            samples,
-            steps_per_epoch: steps,
+            samples: counts.total(),
+            samples_of_server: of_server(counts),
+            counts,
+            steps_per_epoch: steps.total(),
             bytes_per_step: cost.total(),
-            bytes_per_epoch: steps * cost.total(),
+            bytes_per_step_of_server: of_server(counts).map(|_| of_servers.total()),
+            bytes_per_epoch: steps.client * cost.total() + steps.server * of_servers.total(),
             flights_per_step: flights,
             products,
             guard_bits,
@@ -335,7 +372,7 @@ impl PlanRecord {
             ot_bytes,
             evaluate,
             features_per_sample: of_features.map(|of| of.sample + of.scaling + of.ot_bytes),
-            features_bytes: of_features.map(|of| of.total(samples)),
+            features_bytes: of_features.map(|of| of.total(counts.client)),
         }
     }
 
@@ -358,13 +395,16 @@ impl PlanRecord {
         let features = self.features_per_sample.zip(self.features_bytes).map_or_else(String::new, |(one, all)| {
             format!("\nfeatures, once: {} for each sample, {} for all", human_bytes(one), human_bytes(all))
         });
+        let of_server = self.bytes_per_step_of_server.filter(|bytes| *bytes != self.bytes_per_step);
+        let of_server = of_server
+            .map_or_else(String::new, |bytes| format!("the same of the server's samples: {}\n", human_bytes(bytes)));
         format!(
-            "{}: {one}, both ways: {}, at most {} flights\n{}{all} of {} samples: {} {steps}, {}{features}",
+            "{}: {one}, both ways: {}, at most {} flights\n{}{of_server}{all} of {}: {} {steps}, {}{features}",
             self.net,
             human_bytes(self.bytes_per_step),
             self.flights_per_step,
             parts.iter().map(row).collect::<String>(),
-            self.samples,
+            self.counts,
             self.steps_per_epoch,
             human_bytes(self.bytes_per_epoch)
         )

@@ -6,6 +6,7 @@ use super::*;
 use crate::error::Fault;
 use crate::train::Net;
 use crate::train::cost::Cost;
+use crate::train::counts::Counts;
 use crate::train::export;
 use crate::train::format::Format;
 use crate::train::input;
@@ -16,7 +17,7 @@ use crate::train::terms::Wish;
 use crate::train::training::train;
 use crate::train::twin::{State, Twin};
 use lowkey_models::{Inputs, Network};
-use lowkey_mpc::channel::Limits;
+use lowkey_mpc::channel::{HEADER_BYTES, Limits};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,9 +68,13 @@ async fn one(
 }
 
 async fn open(folder: &Path, resume: bool, seed: u8) -> [Result<Party2>; 2] {
+    open_with(folder, resume, seed, Contribution::Model(None)).await
+}
+
+async fn open_with(folder: &Path, resume: bool, seed: u8, server: Contribution) -> [Result<Party2>; 2] {
     let (c, s) = Channel::pair();
     let client = one(folder, c, Contribution::Data(samples(420)), "c", resume, seed);
-    let both = tokio::join!(client, one(folder, s, Contribution::Model(None), "s", resume, seed + 1));
+    let both = tokio::join!(client, one(folder, s, server, "s", resume, seed + 1));
     [both.0, both.1]
 }
 
@@ -77,7 +82,12 @@ async fn open(folder: &Path, resume: bool, seed: u8) -> [Result<Party2>; 2] {
 async fn step([client, server]: &mut [Party2; 2], twin: &mut Twin) {
     let mut coins = Recorded::default();
     let rate = client.0.terms.rate(client.0.done().unwrap());
-    let Chosen::Batch(inputs, labels) = client.0.batch().unwrap() else { panic!("a batch") };
+    let (inputs, labels) = match [client.0.batch().unwrap(), server.0.batch().unwrap()] {
+        [Chosen::Batch(inputs, labels), Chosen::Nothing] | [Chosen::Nothing, Chosen::Batch(inputs, labels)] => {
+            (inputs, labels)
+        }
+        _ => panic!("a batch of one party"),
+    };
     let both = tokio::join!(client.0.step(&mut client.1, Some(&mut coins)), server.0.step(&mut server.1, None));
     both.0.and(both.1).unwrap();
     twin.step(Batch::new(&net(), &Format::NARROW, &inputs, &labels).unwrap(), rate, &mut coins);
@@ -132,6 +142,53 @@ async fn a_killed_party_resumes() {
     let closed = tokio::join!(client.close(&mut c), server.close(&mut s));
     let [(.., own), (.., theirs)] = [closed.0.unwrap(), closed.1.unwrap()];
     assert_eq!((own.as_ref(), theirs.as_ref()), (Some(&twin.state.masters), Some(&twin.state.masters)));
+}
+
+/// Both have samples: batches of both lie between one another, each party goes through its own in an order of its own, and a training goes on
+/// from the checkpoints of both to the masters that the twin has. Samples other than those are refused by whose they are.
+#[tokio::test]
+async fn both_have_samples() {
+    let folder = tempfile::tempdir().unwrap();
+    let part = |count| Contribution::ModelAndData(None, samples(count));
+    let mut both = open_with(folder.path(), false, 1, part(300)).await.map(Result::unwrap);
+    assert_eq!(both[0].0.terms.samples, Counts { client: 420, server: 300 });
+    let mut twin = Twin::new(net(), Format::NARROW, sum(&both[0], &both[1]));
+    let mut owners = Vec::new();
+    for done in 0..10 {
+        if done == 3 {
+            both.iter().for_each(|(run, _, settings)| run.keep(settings).unwrap());
+            drop(both);
+            both = open_with(folder.path(), true, 7, part(300)).await.map(Result::unwrap);
+        }
+        owners.push(both[0].0.terms.place(done).owner);
+        let before = both[0].1.traffic();
+        step(&mut both, &mut twin).await;
+        let (traffic, rate) = (both[0].1.traffic().since(&before), both[0].0.terms.rate(done));
+        let plan = both[0].0.plans[&(rate, *owners.last().unwrap())].clone();
+        let products = plan.product_cost(cost::answers(&plan).unwrap().0).unwrap();
+        let online = traffic.stage(Stage::Online).total();
+        let headers = HEADER_BYTES * (online.frames_sent + online.frames_received) as usize;
+        assert_eq!(online.bytes() as usize, plan.cost().bytes() + products.bytes() + headers, "step {done}");
+    }
+    use Party::{Client, Server};
+    assert_eq!(owners, [Server, Client, Server, Client, Client].repeat(2));
+    for (party, run) in [(Client, &both[0].0), (Server, &both[1].0)] {
+        assert_eq!(run.about.samples.of(party), [420, 300][usize::from(party == Server)]);
+    }
+    assert!(both[0].0.about.order != both[1].0.about.order && both[1].0.about.order != [0; 32]);
+    assert!(both[0].0.about.digest != both[1].0.about.digest && both[1].0.about.digest != [0; 32]);
+
+    for wrong in [part(301), Contribution::Model(None)] {
+        let refused = settings(folder.path(), "s", true).check(&wrong).unwrap_err();
+        assert!(refused.to_string().contains("made with other samples"), "{refused}");
+    }
+    drop(both);
+    let other = tempfile::tempdir().unwrap();
+    for (run, _, settings) in open(other.path(), false, 11).await.map(Result::unwrap) {
+        run.keep(&settings).unwrap();
+    }
+    let refused = settings(other.path(), "s", true).check(&part(300)).unwrap_err();
+    assert!(refused.to_string().contains("made with other samples"), "{refused}");
 }
 
 /// Shares of different sessions, or of one party alone, go nowhere.
@@ -191,7 +248,7 @@ async fn a_training_ends_in_a_network() {
         assert_eq!((client.steps, &client.terms), (40, &server.terms));
         let online = [&client.online, &server.online];
         assert_eq!(online[0].socket_bytes_sent, online[1].socket_bytes_received);
-        let planned = [2, 2, 3, 3].map(|rate| Cost::of_step(&net(), rate, false).unwrap());
+        let planned = [2, 2, 3, 3].map(|rate| Cost::of_step(&net(), rate, Party::Client, false).unwrap());
         for (report, closing) in online.into_iter().zip([&client.closing, &server.closing]) {
             assert_eq!(report.bytes(), 10 * planned.iter().map(|cost| cost.bytes).sum::<u64>());
             let most = 10 * planned.iter().map(|cost| cost.flights).sum::<u64>();
@@ -336,7 +393,7 @@ async fn a_score_goes_to_whom_the_terms_name() {
         }
         let of_epochs = scores.iter().flatten().map(|(_, score)| score).collect::<Vec<_>>();
         assert!(of_epochs[2].loss < of_epochs[0].loss && of_epochs[2].right > 900, "{of_epochs:?}");
-        let plan = Cost::of_step(&net(), 2, true).unwrap();
+        let plan = Cost::of_step(&net(), 2, Party::Client, true).unwrap();
         let receivers = [Party::Client, Party::Server].into_iter().filter(|party| score_to.reaches(*party)).count();
         // An opening between two comparisons of sums of 8 bytes, after each epoch.
         let opening = 4 * 16 + receivers as u64 * (8 + 10);
@@ -400,7 +457,7 @@ async fn shares_are_evaluated() {
         let score = told[0].or(told[1]).unwrap();
         assert_eq!(score.samples, count as u64);
         assert!(score.right as f64 >= 0.7 * count as f64 && score.loss < 1.5, "{score:?}");
-        let plan = Cost::of_evaluation(&net()).unwrap();
+        let plan = Cost::of_evaluation(&net(), Party::Client).unwrap();
         let receivers = told.iter().flatten().count() as u64;
         assert_eq!(client.online.bytes(), count.div_ceil(128) as u64 * plan.bytes + 4 * 16 + receivers * (8 + 10));
     }

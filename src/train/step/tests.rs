@@ -3,7 +3,7 @@ use crate::train::batch::Batch;
 use crate::train::format::{Format, Net};
 use crate::train::lattice::Lattice;
 use crate::train::matrix::multiply;
-use crate::train::plan::{Aim, Product};
+use crate::train::plan::{Aim, Known, Product};
 use crate::train::session::{Opening, agree};
 use crate::train::twin::{State, Twin};
 use lowkey_bridge::product::Answers;
@@ -38,7 +38,7 @@ impl Open {
 }
 
 impl Products for Open {
-    async fn begin(&mut self, channel: &mut Channel, opening: Opening) -> Result<()> {
+    async fn begin(&mut self, channel: &mut Channel, _: Party, opening: Opening) -> Result<()> {
         opening.send(channel).await?;
         opening.compare(channel).await
     }
@@ -60,11 +60,14 @@ impl Products for Open {
         }
         let theirs = self.receive(channel, left.len() + right.len()).await?;
         let (their_left, their_right) = theirs.split_at(left.len());
-        if let Some(most) = product.known {
-            let largest = their_left.iter().map(|x| x.cast_signed().unsigned_abs()).max();
-            assert!(left.iter().all(|x| *x == 0) && largest <= Some(most.into()), "inputs are the client's");
+        let mut crosses_of = vec![(their_left, right), (left, their_right)];
+        if let Some(Known { to, most }) = product.known {
+            let [known, zeros] = if to == Party::Client { [their_left, left] } else { [left, their_left] };
+            let largest = known.iter().map(|x| x.cast_signed().unsigned_abs()).max();
+            assert!(zeros.iter().all(|x| *x == 0) && largest <= Some(most.into()), "inputs are the {to}'s");
+            crosses_of.remove(if to == Party::Client { 1 } else { 0 });
         }
-        for (left, right) in [(their_left, right), (left, their_right)].into_iter().take(product.crosses()) {
+        for (left, right) in crosses_of {
             let z = multiply(left, right, inner, columns);
             let c: Vec<u64> = z.iter().map(|_| self.rng.next_u64()).collect();
             let noisy = |z: u64, bit: u64| 2 * (z & ((1 << ell) - 1)) + (bit & 1);
@@ -107,7 +110,33 @@ async fn sessions<P: Products>(
 }
 
 fn plan(net: &Net, rate: u8) -> StepPlan {
-    StepPlan::new(net, Format::NARROW, rate, [8, 40], Aim { coins: true, score: true, evaluates: false }).unwrap()
+    plan_of(net, rate, Party::Client)
+}
+
+fn plan_of(net: &Net, rate: u8, owner: Party) -> StepPlan {
+    let aim = Aim { coins: true, score: true, evaluates: false };
+    StepPlan::new(net, Format::NARROW, rate, owner, [8, 40], aim).unwrap()
+}
+
+const PARTIES: [Party; 2] = [Party::Client, Party::Server];
+
+/// Lattices for steps on samples of either party.
+fn lattice(plans: &[StepPlan], answers: Answers, party: Party, agreed: &Agreed, seed: u64) -> Lattice<ChaCha20Rng> {
+    let rng = ChaCha20Rng::seed_from_u64(seed + if party == Party::Client { 3 } else { 4 });
+    let plans: Vec<_> = plans.iter().map(|plan| (plan, answers)).collect();
+    Lattice::new(&plans, party, agreed, rng).unwrap()
+}
+
+/// What the parties give of a batch, and of its shares where it has some.
+fn given<'a>(plan: &StepPlan, batch: Batch<'a>, shares: &'a [RingShare; 2]) -> [Given<'a>; 2] {
+    let mut given = match plan.net.known_to(0, plan.owner) {
+        None => [Given::Shares(&shares[0], Some(batch.labels())), Given::Shares(&shares[1], None)],
+        Some(_) => [Given::Batch(batch), Given::Nothing],
+    };
+    if plan.owner == Party::Server {
+        given.reverse();
+    }
+    given
 }
 
 /// Sums of coins less their means, and variances of these sums, by site.
@@ -137,8 +166,8 @@ fn check_mean(plan: &StepPlan, coins: &Recorded, sums: &mut Sums) {
     }
 }
 
-/// Steps on shares and in the clear, with the coins of the shares: masters and momenta are equal after each step, and the bytes those of
-/// the plan, with `bytes` those of its products.
+/// Steps on shares and in the clear, on batches of either party by turns, with the coins of the shares: masters and momenta are equal after each
+/// step, and the bytes those of the plan, with `bytes` those of its products.
 async fn repeats<P: Products>(
     net: Net,
     products: impl Fn(Party, &Agreed) -> P,
@@ -159,7 +188,7 @@ async fn repeats<P: Products>(
     for step in 0..steps {
         // The rate changes on the way.
         let rate = if step < steps / 2 { 3 } else { 5 };
-        let plan = plan(&net, rate);
+        let plan = plan_of(&net, rate, PARTIES[step % 2]);
         let most = net.most_input(&format) + 1;
         let mut pixel = || {
             if rng.next_u64() % 5 == 0 { (rng.next_u64() % most) as i64 } else { 0 }
@@ -170,10 +199,7 @@ async fn repeats<P: Products>(
         let own: Vec<u64> = inputs.iter().map(|_| rng.next_u64()).collect();
         let theirs: Vec<u64> = inputs.iter().zip(&own).map(|(x, c)| x.cast_unsigned().wrapping_sub(*c)).collect();
         let shares = [own, theirs].map(|words| RingShare::new(words, Ring::plain(format.operand().into())));
-        let [of_client, of_server] = match net.is_on_features() {
-            true => [Given::Shares(&shares[0], Some(&labels)), Given::Shares(&shares[1], None)],
-            false => [Given::Batch(batch), Given::Nothing],
-        };
+        let [of_client, of_server] = given(&plan, batch, &shares);
 
         let mut coins = Recorded::default();
         let before = client.channel.traffic();
@@ -219,18 +245,16 @@ async fn repeats<P: Products>(
 /// what they are, and the bytes are those of the plan.
 async fn evaluates(net: Net, answers: Answers, seed: u64) {
     let (format, aim) = (Format::NARROW, Aim { evaluates: true, score: true, coins: true });
-    let plan = StepPlan::new(&net, format, 4, [8, 40], aim).unwrap();
+    let plans = PARTIES.map(|owner| StepPlan::new(&net, format, 4, owner, [8, 40], aim).unwrap());
     let mut rng = ChaCha20Rng::seed_from_u64(seed);
     let mut layer = |i| (0..net.weights(i)).map(|_| (rng.next_u64() % 4096) as i64 - 2048).collect();
     let masters: Vec<Vec<i64>> = (0..net.layers()).map(&mut layer).collect();
-    let lattice = |party, agreed: &Agreed| {
-        let rng = ChaCha20Rng::seed_from_u64(seed + if party == Party::Client { 3 } else { 4 });
-        Lattice::new(&plan, answers, party, agreed, rng).unwrap()
-    };
+    let lattice = |party, agreed: &Agreed| lattice(&plans, answers, party, agreed, seed);
     let [mut client, mut server] = sessions(&net, &masters, lattice, seed).await;
     let mut twin = Twin::new(net.clone(), format, State::new(&net, masters));
-    let need = plan.cost().ots;
-    for (step, counted) in (0..).zip([BATCH, BATCH, 37]) {
+    for (step, (owner, counted)) in (0..).zip([(0, BATCH), (1, 90), (0, 37)]) {
+        let plan = &plans[owner];
+        let need = plan.cost().ots;
         let inputs: Vec<i64> = (0..net.rows(0) * net.inputs(0)).map(|_| (rng.next_u64() % 17) as i64).collect();
         let labels: Vec<u8> = (0..BATCH).map(|_| (rng.next_u64() % 10) as u8).collect();
         let batch = Batch::new(&net, &format, &inputs, &labels).unwrap();
@@ -243,9 +267,11 @@ async fn evaluates(net: Net, answers: Answers, seed: u64) {
         let before = client.channel.traffic();
         let numbered = Numbered { step, counted };
         let [c, s] = [&mut client, &mut server];
+        let none = [(); 2].map(|()| RingShare::none());
+        let [of_client, of_server] = given(plan, batch, &none);
         let both = tokio::join!(
-            c.trainer.evaluate(numbered, &plan, &mut c.channel, &mut c.correlations, Some(batch), Some(&mut coins)),
-            s.trainer.evaluate(numbered, &plan, &mut s.channel, &mut s.correlations, None, None)
+            c.trainer.evaluate(numbered, plan, &mut c.channel, &mut c.correlations, of_client, Some(&mut coins)),
+            s.trainer.evaluate(numbered, plan, &mut s.channel, &mut s.correlations, of_server, None)
         );
         both.0.and(both.1).unwrap();
         twin.evaluate(batch, counted, &mut coins);
@@ -256,7 +282,7 @@ async fn evaluates(net: Net, answers: Answers, seed: u64) {
         assert_eq!(traffic.bytes() as usize, bytes);
     }
     let score = client.trainer.take_tally().sum(&server.trainer.take_tally()).score();
-    assert_eq!((score, score.samples), (twin.take_score(), 2 * BATCH as u64 + 37));
+    assert_eq!((score, score.samples), (twin.take_score(), BATCH as u64 + 127));
     assert!(score.right > 0 && score.right < score.samples && score.loss > 1.0, "{score:?}");
     let held = [&client, &server].map(|session| session.trainer.held().unwrap());
     assert_eq!((held[0].done(), held[1].done()), (0, 0));
@@ -279,11 +305,8 @@ async fn ideally(net: Net, steps: usize, seed: u64) {
 }
 
 async fn on_lattices(net: Net, answers: Answers, steps: usize, seed: u64) {
-    let plan = plan(&net, 4);
-    let lattice = |party, agreed: &Agreed| {
-        let rng = ChaCha20Rng::seed_from_u64(seed + if party == Party::Client { 3 } else { 4 });
-        Lattice::new(&plan, answers, party, agreed, rng).unwrap()
-    };
+    let plans = PARTIES.map(|owner| plan_of(&net, 4, owner));
+    let lattice = |party, agreed: &Agreed| lattice(&plans, answers, party, agreed, seed);
     repeats(net, lattice, |plan| plan.product_cost(answers).unwrap().bytes(), steps, seed).await;
 }
 
@@ -316,7 +339,8 @@ async fn another_step_is_refused() {
     let net = Net::head(6).unwrap();
     let [one, rate] = [4, 5].map(|rate| plan(&net, rate));
     let flights = StepPlan { flights: [8, 30], ..one.clone() };
-    for (ahead, server) in [(1, &one), (0, &rate), (0, &flights)] {
+    let owner = StepPlan { owner: Party::Server, ..one.clone() };
+    for (ahead, server) in [(1, &one), (0, &rate), (0, &flights), (0, &owner)] {
         let (net, mut both) = small(7).await;
         both[1].trainer.held.as_mut().unwrap().done += ahead;
         for result in step_both(&mut both, &net, [&one, server]).await {
@@ -338,7 +362,7 @@ async fn a_step_after_a_failed_one_is_an_error() {
     let batch = Batch::new(&net, &Format::NARROW, &inputs, &labels).unwrap();
     let leave = async {
         let opening = server.trainer.agreed.opening(&plan, 0);
-        server.trainer.products.begin(&mut server.channel, opening).await.unwrap();
+        server.trainer.products.begin(&mut server.channel, plan.owner, opening).await.unwrap();
         server.correlations.ensure(&mut server.channel, plan.cost().ots).await.unwrap();
         drop(server);
     };
@@ -417,7 +441,7 @@ async fn steps_of_small_networks_equal_the_twin() {
     on_lattices(Net::head(64).unwrap(), Answers::Merged, 4, 2).await;
 }
 
-/// Features of which both parties have shares: every product has two cross terms.
+/// Features of the client's samples, of which both parties have shares, so that every product has two cross terms; and of the server's own.
 #[tokio::test]
 async fn steps_on_shared_features_equal_the_twin() {
     ideally(Net::on_features(64), 4, 11).await;
@@ -426,8 +450,8 @@ async fn steps_on_shared_features_equal_the_twin() {
 }
 
 #[tokio::test]
-async fn a_step_of_a_equals_the_twin() {
-    on_lattices(Net::a(), Answers::Merged, 1, 3).await;
+async fn steps_of_a_equal_the_twin() {
+    on_lattices(Net::a(), Answers::Merged, 2, 3).await;
 }
 
 #[tokio::test]

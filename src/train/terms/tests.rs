@@ -29,10 +29,36 @@ async fn what_one_leaves_open_the_other_decides() {
     let server = Wish { rates: Some(vec![4, 6]), every: Some(7), ..wish() };
     let [terms, theirs] = both((client, &[]), (server, &[])).await.map(Result::unwrap);
     assert_eq!((&terms, terms.digest()), (&theirs, theirs.digest()));
-    assert_eq!((terms.samples, terms.epochs, terms.every, terms.steps_per_epoch(), terms.steps()), (300, 3, 7, 2, 6));
+    assert_eq!(
+        (terms.samples.client, terms.epochs, terms.every, terms.steps_per_epoch(), terms.steps()),
+        (300, 3, 7, 2, 6)
+    );
     assert_eq!([0, 1, 2, 3, 4, 5, 99].map(|step| terms.rate(step)), [4, 4, 6, 6, 6, 6, 6]);
     let [terms, _] = both((wish(), &[]), (wish(), &[])).await.map(Result::unwrap);
     assert_eq!((terms.epochs, terms.rates, terms.every), (1, vec![RATE], EVERY));
+}
+
+/// Both parties' samples make one epoch.
+#[tokio::test]
+async fn both_may_have_samples() {
+    let (mut c, mut s) = Channel::pair();
+    let wish = wish();
+    let both = tokio::join!(settle(&mut c, &wish, Some(300), &[], None), settle(&mut s, &wish, Some(500), &[], None));
+    let [terms, theirs] = [both.0.unwrap(), both.1.unwrap()];
+    assert_eq!((&terms, terms.digest()), (&theirs, theirs.digest()));
+    assert_eq!((terms.samples, terms.steps_per_epoch()), (Counts { client: 300, server: 500 }, 5));
+    assert!(terms.owners().eq([Party::Client, Party::Server]));
+    let places = (0..10).map(|step| terms.place(step)).map(|place| (place.owner, place.batch));
+    let epoch = [(Party::Server, 0), (Party::Server, 1), (Party::Client, 0), (Party::Server, 2), (Party::Client, 1)];
+    assert!(places.eq(epoch.into_iter().chain(epoch)));
+    assert!((0..5).all(|step| terms.counted(step) == BATCH));
+    let other = Terms { samples: Counts { client: 300, server: 501 }, ..terms.clone() };
+    assert_ne!(other.digest(), terms.digest());
+
+    let terms = Terms { evaluates: true, ..terms };
+    let counted = (0..terms.steps()).map(|step| (terms.place(step).owner, terms.counted(step)));
+    let of = |owner| counted.clone().filter(|(of, _)| *of == owner).map(|(_, counted)| counted).collect::<Vec<_>>();
+    assert_eq!([of(Party::Client), of(Party::Server)], [vec![128, 128, 44], vec![128, 128, 128, 116]]);
 }
 
 /// Both parties find the same difference; it is for a person to settle, and each is told both sides.

@@ -71,8 +71,7 @@ async fn party(mut channel: Channel, part: Contribution, seed: u8) -> Result<(Ru
 }
 
 fn rows(run: &Run) -> &RingShare {
-    let Material::Features(rows, _) = &run.batches.source else { panic!("features") };
-    rows
+    &run.batches.material.shared.as_ref().unwrap().rows
 }
 
 /// Shares of features are those of the network's, given their coins; each party's alone is noise. Steps on them are the twin's.
