@@ -111,6 +111,69 @@ fn both_get_the_network() {
     assert!((most - 30..=most).contains(&flights), "{flights} flights, at most {most}");
 }
 
+/// Both have digits: the network is trained on those of both, each is told how many there are, and an evaluation of its shares counts the
+/// held-out ones of both.
+#[test]
+fn both_have_data() {
+    let folders = [0..140, 140..300].map(|range| {
+        let folder = tempfile::tempdir().unwrap();
+        digits().data_set(folder.path(), 300..360);
+        let pictures = files::idx_images(Digits::SIZE, &digits().pixels(range.clone()));
+        files::write(folder.path(), "train-images-idx3-ubyte", &pictures);
+        files::write(folder.path(), "train-labels-idx1-ubyte", &files::idx_labels(&digits().labels[range]));
+        folder
+    });
+    let file = |party: usize, name: &str| folders[party].path().join(name);
+    let [own, theirs] = [file(0, "shares"), file(1, "shares")];
+    let data = folders.each_ref().map(|folder| ["--data", text(folder.path())]);
+    let network = file(1, "n.lowkey");
+    let to_server = ["--weights-to", "server", "--checkpoint"];
+    let owner = Owner::start(&[&to_server[..], &[text(&theirs), "-o", text(&network)], &data[1]].concat());
+    let client = [&to_server[..], &[text(&own), "--epochs", "15", "--rate", "3,4"], &data[0]].concat();
+    let last = owner.with(&[&client[..], &["--json"]].concat()).records().pop().unwrap();
+    assert_eq!((last["samples"].as_u64(), last["samples_of_server"].as_u64()), (Some(300), Some(160)));
+    let said = owner.ends().prints();
+    let accuracy = said.split_once(" correct, ").and_then(|(_, rest)| rest.split_once(" %")).unwrap().0;
+    assert!(accuracy.parse::<f64>().unwrap() > 75.0, "{said}");
+    assert!(said.contains("64-10 on 300 samples (160 the server's): 30 of 30 steps"), "{said}");
+    fits(&said);
+
+    let evaluate = ["--evaluate", "--score-to", "both", "--checkpoint"];
+    let owner = Owner::start(&[&evaluate[..], &[text(&theirs)], &data[1]].concat());
+    let record = owner.with(&[&evaluate[..], &[text(&own), "--json"], &data[0]].concat()).records().pop().unwrap();
+    let said = owner.ends().prints();
+    assert!(said.contains("64-10 on 120 samples (60 the server's), on shares"), "{said}");
+    let score = &record["score"];
+    assert!(score["samples"] == 120 && score["accuracy"].as_f64().unwrap() > 75.0, "{score}");
+
+    // The plan has the steps of both.
+    let plan = ["train", "--plan", "--net", "64-10", "--samples", "140", "--server-samples"];
+    let json = |count: &str| lowkey(&[&plan[..], &[count, "--json"]].concat()).records().pop().unwrap();
+    let (one, three) = (json("160"), json("390"));
+    assert_eq!((one["steps_per_epoch"].as_u64(), three["steps_per_epoch"].as_u64()), (Some(2), Some(4)));
+    assert_eq!(one["bytes_per_step"], one["bytes_per_step_of_server"]);
+    assert_eq!(2 * one["bytes_per_epoch"].as_u64().unwrap(), three["bytes_per_epoch"].as_u64().unwrap());
+    let head = ["train", "--plan", "--net", "head", "--model", "digits", "--samples", "140", "--server-samples", "160"];
+    let said = lowkey(&head).prints();
+    assert!(said.contains("the same of the server's samples: "), "{said}");
+    fits(&said);
+
+    // What is wrong with the server's is found before anybody can come.
+    let listen = ["train", "--listen", "127.0.0.1:0", "-o", text(&network)];
+    let images = files::write(folders[1].path(), "some.npy", &files::npy(&[130, 8, 8], &vec![3; 130 * 64]));
+    let refused = |net: &[&str], labels: &[u8], says: &str| {
+        let labels = files::write(folders[1].path(), "some-labels", &files::idx_labels(labels));
+        let of = ["--data", text(&images), "--labels", text(&labels)];
+        lowkey(&[&listen[..], net, &of].concat()).fails(2, says, "");
+    };
+    refused(&["--net", "64-10"], &[10; 130], "the label of sample 0 is no class");
+    refused(&["--net", "64-10"], &[1; 129], "130 inputs but 129 labels");
+    refused(&["--net", "A"], &[1; 130], "the network reads 1 x 28 x 28");
+    refused(&["--net", "head", "--model", "digits"], &[1; 129], "130 inputs but 129 labels");
+    refused(&["--net", "head", "--model", "mnist-minionn-w4a4"], &[1; 130], "the network reads 1 x 28 x 28");
+    refused(&["--net", "64-10", "--resume", "--checkpoint", text(&theirs)], &[1; 130], "made with other samples");
+}
+
 /// A training and an inference know each other, and say so at both ends; a model owner goes on waiting.
 #[test]
 fn a_training_is_no_inference() {

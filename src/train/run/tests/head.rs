@@ -74,7 +74,8 @@ fn rows(run: &Run) -> &RingShare {
     &run.batches.material.shared.as_ref().unwrap().rows
 }
 
-/// Shares of features are those of the network's, given their coins; each party's alone is noise. Steps on them are the twin's.
+/// Shares of features are those of the network's, given their coins; each party's alone is noise. Steps on them are the twin's, and so are those on
+/// samples of the server, of which nothing is shared.
 #[tokio::test]
 async fn features_and_steps_equal_the_twin() {
     follows(digits(), Features { count: 64, lowest: 0, dropped: 0 }).await;
@@ -83,16 +84,18 @@ async fn features_and_steps_equal_the_twin() {
 
 async fn follows(network: Box<Network>, expected: Features) {
     const COUNT: usize = 130;
+    /// The server's own.
+    const OWN: usize = 140;
     let (c, s) = Channel::pair();
     let both = tokio::join!(
         party(c, Contribution::Pictures(pictures(COUNT)), 1),
-        party(s, Contribution::Model(Some(network)), 2)
+        party(s, Contribution::ModelAndPictures(network, pictures(OWN)), 2)
     );
     let [(mut client, mut c), (mut server, mut s)] = [both.0.unwrap(), both.1.unwrap()];
     let (format, net) = (Format::NARROW, server.terms.net.clone());
     assert_eq!((&client.terms.net, net.inputs(0)), (&net, expected.count));
 
-    let backbone = server.backbone.as_ref().unwrap();
+    let backbone = server.backbone.clone().unwrap();
     assert_eq!(backbone.features(), expected);
     let Features { count, lowest, dropped } = expected;
     let order = secret_order(&pictures(COUNT), &client.about);
@@ -126,12 +129,29 @@ async fn follows(network: Box<Network>, expected: Features) {
     let first = client.held().unwrap().sum(server.held().unwrap());
     assert_eq!(first.masters, [vec![0; net.weights(0)]]);
     let mut twin = Twin::new(net.clone(), format, first);
-    let labels = labels(COUNT);
-    for step in 0..3 {
-        let common = shuffled(COUNT, &server.about.common, step);
-        let chosen: Vec<usize> = chosen(&common, 0).collect();
-        let inputs: Vec<i64> = chosen.iter().flat_map(|at| sums[at * count..][..count].iter().copied()).collect();
-        let classes: Vec<u8> = chosen.iter().map(|at| labels[order[*at] as usize]).collect();
+    let labels = labels(OWN);
+    for step in 0..4 {
+        let (inputs, classes) = match server.terms.place(step).owner {
+            Party::Client => {
+                let common = shuffled(COUNT, &server.about.common, step / 2);
+                let chosen: Vec<usize> = chosen(&common, 0).collect();
+                let row = |at: &usize| sums[at * count..][..count].iter().copied();
+                let classes = chosen.iter().map(|at| labels[order[*at] as usize]).collect();
+                (chosen.iter().flat_map(row).collect::<Vec<i64>>(), classes)
+            }
+            Party::Server => {
+                let Chosen::Batch(inputs, classes) = server.batch().unwrap() else { panic!("the server's") };
+                assert!(matches!(client.batch().unwrap(), Chosen::Nothing));
+                let own = shuffled(OWN, &server.about.order, step / 2);
+                for ((at, row), class) in chosen(&own, 0).zip(inputs.chunks_exact(count)).zip(&classes) {
+                    assert_eq!(*class, labels[at]);
+                    let features = backbone.before().run(&images.get(at).unwrap()).unwrap();
+                    let near = |(x, t): (&i64, &i64)| ((x - lowest) - (t << dropped)).abs() < 1 << dropped;
+                    assert!(features.iter().zip(row).all(near));
+                }
+                (inputs, classes)
+            }
+        };
         let mut coins = Recorded::default();
         let both = tokio::join!(client.step(&mut c, Some(&mut coins)), server.step(&mut s, None));
         both.0.and(both.1).unwrap();
