@@ -9,8 +9,10 @@
 //!
 //! so that nothing of it is rounded but the weights.
 
+use std::sync::{Arc, PoisonError};
+
 use lowkey_models::network::{Node, Op, Term};
-use lowkey_models::{Architecture, Inputs, LinearWeights, Network};
+use lowkey_models::{Architecture, LinearWeights, Network};
 use lowkey_mpc::fixed::truncate;
 use ndarray::Array4;
 use sha2::{Digest as _, Sha256};
@@ -112,45 +114,47 @@ impl Backbone {
         Features::new(output.elements(), [output.range.lo, output.range.hi])
     }
 
-    /// A party's pictures as the network reads them.
+    /// What is before the last layer makes of its owner's pictures, a row for each; computed once. `told` of samples done, and of how many.
     ///
     /// # Errors
-    /// When it does not read them, or there are not as many as classes.
-    pub(super) fn read(&self, pictures: &Pictures) -> Result<Inputs> {
-        let inputs = (pictures.read)(&self.whole.architecture().input)?;
-        match (inputs.len(), pictures.count()) {
-            (inputs, labels) if inputs != labels => Err(Error::usage(
-                format!("{inputs} inputs but {labels} labels"),
-                "the two files do not belong together",
-            )),
-            _ => Ok(inputs),
+    /// When the network does not read them, or there are not as many as classes.
+    pub(super) fn run(&self, pictures: &Pictures, told: impl Fn(u64, u64)) -> Result<Arc<Vec<i64>>> {
+        let digest = self.digest()?;
+        let mut kept = pictures.features.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, rows)) = kept.as_ref().filter(|(of, _)| *of == digest) {
+            return Ok(rows.clone());
         }
+        let inputs = (pictures.read)(&self.whole.architecture().input)?;
+        if inputs.len() != pictures.count() {
+            let what = format!("{} inputs but {} labels", inputs.len(), pictures.count());
+            return Err(Error::usage(what, "the two files do not belong together"));
+        }
+        let Features { count, .. } = self.features();
+        let mut rows = Vec::with_capacity(count * inputs.len());
+        for some in inputs.iter().collect::<Vec<_>>().chunks(BATCH) {
+            let all = self.before.run_batch_parallel(some).map_err(|error| Error::Input(Box::new(error)))?;
+            all.iter().for_each(|features| rows.extend(features));
+            told((rows.len() / count) as u64, inputs.len() as u64);
+        }
+        let rows = Arc::new(rows);
+        *kept = Some((digest, rows.clone()));
+        Ok(rows)
     }
 
-    /// Features in the clear, a row for each of a party's pictures; `told` of samples done, and of how many.
+    /// Features in the clear, as training reads them. `told` as in [`Backbone::run`].
     ///
     /// # Errors
-    /// As [`Backbone::read`].
+    /// As [`Backbone::run`].
     pub(super) fn features_of(
         &self,
         pictures: &Pictures,
         coins: &mut impl Coins,
         told: impl Fn(u64, u64),
     ) -> Result<Samples> {
-        let inputs = self.read(pictures)?;
-        let Features { count, lowest, dropped } = self.features();
-        let mut rows = Vec::with_capacity(count * inputs.len());
-        for some in inputs.iter().collect::<Vec<_>>().chunks(BATCH) {
-            let all = self.before.run_batch_parallel(some).map_err(|error| Error::Input(Box::new(error)))?;
-            for features in all {
-                let coins = coins.toss(Site { value: Value::Feature, layer: 0 }, dropped, count);
-                rows.extend(
-                    features.iter().zip(coins).map(|(x, coin)| truncate::ideal(dropped, x - lowest, coin) as u8),
-                );
-            }
-            told((rows.len() / count) as u64, inputs.len() as u64);
-        }
-        Ok(Samples::of_features(rows, count, pictures.labels().to_vec()))
+        let (rows, Features { count, lowest, dropped }) = (self.run(pictures, told)?, self.features());
+        let coins = coins.toss(Site { value: Value::Feature, layer: 0 }, dropped, rows.len());
+        let values = rows.iter().zip(coins).map(|(x, coin)| truncate::ideal(dropped, x - lowest, coin) as u8);
+        Ok(Samples::of_features(values.collect(), count, pictures.labels().to_vec()))
     }
 
     /// What is trained.

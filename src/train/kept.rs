@@ -68,8 +68,8 @@ impl Kept {
                 wish.net = of.head();
                 // Nothing is known before the first sample, and nothing has to be.
                 masters = Some(vec![vec![0; wish.net.weights(0)]]);
-                // What the network does not read is found before anybody is asked.
-                part.pictures().map(|pictures| of.read(pictures)).transpose()?;
+                // What the network does not read is found before anybody is asked, and nobody waits for features later.
+                part.pictures().map(|pictures| of.run(pictures, |_, _| ())).transpose()?;
                 backbone = Some(of);
             }
             Some(network) => masters = Some(export::masters(&wish.net, &Format::NARROW, network)?),

@@ -1,7 +1,7 @@
 //! What a party has to train on: read and checked before anybody is asked, shuffled anew for every epoch.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use lowkey_models::coding::{Coding, Dtype, Order, RoundingMode, Rule};
 use lowkey_models::data::Inputs;
@@ -203,12 +203,17 @@ fn check_labels(labels: &[u8], least: usize) -> Result<(), SamplesError> {
 /// Reads inputs as a network reads them.
 pub type Reader = Arc<dyn Fn(&Input) -> crate::Result<Inputs> + Send + Sync>;
 
+/// The digest of a network, and what it made of all inputs.
+type Computed = ([u8; 32], Arc<Vec<i64>>);
+
 /// What a head is trained on: classes, and inputs of the network whose features it reads. That network is the model owner's, so the inputs are
 /// read once it has said what it reads. Prints redacted.
 #[derive(Clone)]
 pub struct Pictures {
     labels: Vec<u8>,
     pub(super) read: Reader,
+    /// At the owner of the network: what is before the last layer, by its digest, and its features. They are computed before anybody waits.
+    pub(super) features: Arc<Mutex<Option<Computed>>>,
 }
 
 impl Pictures {
@@ -217,7 +222,7 @@ impl Pictures {
     /// # Errors
     /// [`SamplesError`] if they are too few, or no classes.
     pub fn new(labels: Vec<u8>, read: Reader) -> Result<Self, SamplesError> {
-        check_labels(&labels, BATCH).map(|()| Self { labels, read })
+        check_labels(&labels, BATCH).map(|()| Self { labels, read, features: Arc::default() })
     }
 
     /// The same to evaluate a head on, one at least.
@@ -225,7 +230,7 @@ impl Pictures {
     /// # Errors
     /// As [`Pictures::new`].
     pub fn held_out(labels: Vec<u8>, read: Reader) -> Result<Self, SamplesError> {
-        check_labels(&labels, 1).map(|()| Self { labels, read })
+        check_labels(&labels, 1).map(|()| Self { labels, read, features: Arc::default() })
     }
 
     /// How many there are.

@@ -7,7 +7,8 @@
 //!
 //! With x = c + v, the carry out of the low halves and the rounding of v together give y_c + y_v = floor((x + 2^s - 1 - coin) / 2^s). The
 //! wrap modulo 2^ell is not corrected: the result lives in the smaller ring, so nothing can fail. A uniform coin makes E\[y\] = x / 2^s
-//! exactly; shares are refreshed before ([`Refresh`]).
+//! exactly; shares are refreshed before ([`Refresh`]). The low half of v - 1 is a coin as good, and gives the same y: each party knows one that
+//! rounds all values as they are rounded.
 //!
 //! *Guard bits.* Two lattice products leave c + v = 2 z + r_1 + r_2 modulo 2^(ell+1), each r in {0, 1} decided by noise. The server subtracts
 //! 1, the mean of r_1 + r_2 (for one product, a random bit), and ell + 1 bits lose s + 1: with rho = r_1 + r_2 - 1 that is y of z for
@@ -146,6 +147,9 @@ mod tests {
                 let want = ideal(dropped, x, spec.coin(c));
                 assert_eq!(y, low(want.cast_unsigned(), spec.kept()), "{spec:?} {x} = {c} + {v}");
                 assert_eq!(want, x.div_euclid(1 << dropped) + i64::from(spec.coin(c) < x.rem_euclid(1 << dropped)));
+                // What the server knows rounds alike.
+                let other = ideal(dropped, x, spec.coin(v.wrapping_sub(1)));
+                assert_eq!(y, low(other.cast_unsigned(), spec.kept()), "{spec:?} {x} = {c} + {v}");
             }
         }
     }

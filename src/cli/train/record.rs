@@ -360,7 +360,7 @@ impl PlanRecord {
             bytes_per_step: cost.total(),
             bytes_per_step_of_server: of_server(counts).map(|_| of_servers.total()),
             bytes_per_epoch: steps.client * cost.total() + steps.server * of_servers.total(),
-            flights_per_step: flights,
+            flights_per_step: if counts.server > 0 { flights.max(of_servers.flights) } else { flights },
             products,
             guard_bits,
             rectifiers,
