@@ -168,9 +168,9 @@ fn both_have_data() {
     };
     refused(&["--net", "64-10"], &[10; 130], "the label of sample 0 is no class");
     refused(&["--net", "64-10"], &[1; 129], "130 inputs but 129 labels");
-    refused(&["--net", "A"], &[1; 130], "the network reads 1 x 28 x 28");
+    refused(&["--net", "A"], &[1; 130], "1 x 28 x 28 (");
     refused(&["--net", "head", "--model", "digits"], &[1; 129], "130 inputs but 129 labels");
-    refused(&["--net", "head", "--model", "mnist-minionn-w4a4"], &[1; 130], "the network reads 1 x 28 x 28");
+    refused(&["--net", "head", "--model", "mnist-minionn-w4a4"], &[1; 130], "1 x 28 x 28 (");
     refused(&["--net", "64-10", "--resume", "--checkpoint", text(&theirs)], &[1; 130], "made with other samples");
 }
 
