@@ -67,6 +67,13 @@ impl Format {
         held: 25,
     };
 
+    /// What `net` is trained in: [`Self::NARROW`], but with a bit more for the gradients of weights where there are pools. What
+    /// [`Net::c`](Net::c) adds up comes within 1.2 bits of the narrow ring, and within two of no other.
+    pub fn of(net: &Net) -> Self {
+        let pools = (0..net.layers()).any(|i| net.windows(i).is_some());
+        Self { update: Self::NARROW.update + u8::from(pools), ..Self::NARROW }
+    }
+
     /// All fields, in their order.
     pub fn bytes(&self) -> [u8; 11] {
         let Self { input, activation, logit, weight, gradient, map_gradient, master, forward, back, update, held } =

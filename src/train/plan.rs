@@ -362,7 +362,7 @@ mod tests {
     /// Gradients of a convolution's inputs are a convolution of those of its outputs: one output of the product for each value.
     #[test]
     fn products_of_a_convolution() {
-        let plan = StepPlan::new(&Net::c(), Format::NARROW, 4, Party::Client, [8, 40], Aim::default()).unwrap();
+        let plan = StepPlan::new(&Net::c(), Format::of(&Net::c()), 4, Party::Client, [8, 40], Aim::default()).unwrap();
         let of = |layer, kind| {
             let p = plan.product(layer, kind);
             (p.rows, p.inner, p.columns, p.crosses())

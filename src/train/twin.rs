@@ -396,7 +396,7 @@ mod tests {
 
     /// Masters and momenta after every step are those of the twin in Python.
     fn repeats(case: &str, steps: usize, net: &Net) {
-        let format = Format::NARROW;
+        let format = Format::of(net);
         format.check(net, 4).unwrap();
         let mut twin = Twin::new(net.clone(), format, State::new(net, first_masters(net, format)));
         let (mut images, mut labels, mut coins) = (SplitMix(1), SplitMix(2), SplitMix(4));
