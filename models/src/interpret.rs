@@ -115,8 +115,13 @@ pub(crate) fn step(
             pool(&tensors[*input], window, shape, |values| values.max().expect("a value in every window"))
         }
         Op::SumPool { input, window } => pool(&tensors[*input], window, shape, |values| values.sum()),
-        Op::AvgPool { input, window, multiplier, offset, shift } => {
-            pool(&tensors[*input], window, shape, |values| (multiplier * values.sum::<i64>() + offset) >> shift)
+        Op::AvgPool { input, window, multiplier, offset, shift, floats } => {
+            pool(&tensors[*input], window, shape, |values| {
+                let values: Vec<i64> = values.collect();
+                let sum: i64 = values.iter().sum();
+                let lowered = floats.as_ref().map_or(0, |floats| floats.lowers(sum, values));
+                ((multiplier * sum + offset) >> shift) - lowered
+            })
         }
         Op::Flatten { input } => {
             Tensor::from_shape_vec(shape, tensors[*input].iter().copied().collect()).expect("as many elements")

@@ -18,6 +18,7 @@
 //! | [`weights`] | the private half, and [`Network`]: both halves, checked |
 //! | [`interpret`] | the reference interpreter; [`Network::run_batch`] is a faster one with the same results |
 //! | [`declared`], [`rings`], [`coins`] | what is chosen beyond operations: rings in which sums wrap, found by data, and roundings by coins |
+//! | [`floats`] | averages that the rounding errors of floats decide |
 //! | [`bounds`] | reachable accumulators, hence the width of the ring of each layer |
 //! | [`fold`] | the equivalent network with one shift per layer and small biases |
 //! | [`json`], [`mod@file`] | the architecture as JSON, the network as a safetensors file |
@@ -52,7 +53,8 @@ pub mod declared;
 pub mod error;
 mod fast;
 pub mod file;
-pub mod fold;
+pub mod floats;
+mod fold;
 pub mod import;
 pub mod interpret;
 pub mod json;

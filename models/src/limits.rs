@@ -29,5 +29,9 @@ pub const MAX_ACCUMULATOR: i64 = 1 << 50;
 pub const MAX_REACHED: i64 = 1 << 61;
 /// Widest declared ring of a sum, in bits.
 pub const MAX_RING: u32 = 56;
+/// Most values of a sum that is rounded as floats are.
+pub const MAX_FLOATS: usize = 64;
+/// Largest magnitude of these values.
+pub const MAX_FLOAT_VALUE: i64 = 1 << 8;
 /// Longest name, in bytes.
 pub const MAX_NAME: usize = 128;

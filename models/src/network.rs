@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::coding::{Coding, OutputCoding};
+use crate::floats::Floats;
 
 pub use crate::shape::{Range, Shape, TensorId};
 
@@ -137,6 +138,9 @@ pub enum Op {
         offset: i64,
         /// Arithmetic right shift.
         shift: u32,
+        /// Averages that are one lower where a sum of floats is below a threshold; `None` for most.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        floats: Option<Floats>,
     },
     /// The sum of each window, unrounded.
     SumPool {
@@ -260,6 +264,11 @@ impl Architecture {
     /// The number of the node of this name.
     pub fn position(&self, name: &str) -> Option<usize> {
         self.nodes.iter().position(|node| node.name == name)
+    }
+
+    /// True if sums of floats decide some averages.
+    pub fn has_floats(&self) -> bool {
+        self.nodes.iter().any(|node| matches!(&node.op, Op::AvgPool { floats: Some(_), .. }))
     }
 
     /// Number of tensors: the input and one per node.

@@ -187,7 +187,7 @@ impl<'r, R: Rng + ?Sized> Builder<'r, R> {
                 let shift = self.rng.random_range(4..=10);
                 let half = 1i64 << (shift - 1);
                 let (multiplier, offset) = ((1 << shift) / count, self.rng.random_range(-half..=half));
-                self.push(Op::AvgPool { input, window, multiplier, offset, shift }, None);
+                self.push(Op::AvgPool { input, window, multiplier, offset, shift, floats: None }, None);
             }
             2 if range.magnitude() < 1 << 12 => {
                 let window = self.window(shape, false);

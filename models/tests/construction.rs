@@ -23,7 +23,7 @@ fn conv(input: usize, out_channels: usize, groups: usize, window: Window) -> Ter
 /// 5: flatten [8]; 6: table; 7: dense [3].
 fn valid() -> Architecture {
     let residual = vec![conv(0, 2, 1, window(3, 1, 1)), Term::Identity { input: 0, multiplier: 3 }];
-    let average = Op::AvgPool { input: 3, window: window(2, 1, 0), multiplier: 1, offset: 2, shift: 2 };
+    let average = Op::AvgPool { input: 3, window: window(2, 1, 0), multiplier: 1, offset: 2, shift: 2, floats: None };
     Architecture {
         name: "valid".into(),
         input: Input { shape: [2, 6, 6], bits: 4, zero_point: 0, pixels: None, coding: None },
@@ -165,7 +165,7 @@ fn order_kinds_and_use() {
         Op::Flatten { input: 1 },
         Op::MaxPool { input: 1, window: Window::POINT },
         Op::SumPool { input: 1, window: Window::POINT },
-        Op::AvgPool { input: 1, window: Window::POINT, multiplier: 1, offset: 0, shift: 0 },
+        Op::AvgPool { input: 1, window: Window::POINT, multiplier: 1, offset: 0, shift: 0, floats: None },
         Op::Table { input: 1, table: vec![0] },
     ] {
         assert_broken(broken(|a| a.nodes[1].op = op), at_node(1), accumulator.clone());
@@ -306,7 +306,7 @@ fn pools_and_tables() {
 
     let mean = |multiplier, offset, shift| {
         let window = window(2, 1, 0);
-        broken(|a| a.nodes[3].op = Op::AvgPool { input: 3, window, multiplier, offset, shift })
+        broken(|a| a.nodes[3].op = Op::AvgPool { input: 3, window, multiplier, offset, shift, floats: None })
     };
     assert_out_of_range(mean(0, 0, 2), at_node(3), "the multiplier of an average", 0);
     let offset = mean(1, -MAX_ACCUMULATOR - 1, 2);

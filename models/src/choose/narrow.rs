@@ -161,13 +161,17 @@ impl Narrowing<'_> {
             | Op::SumPool { input, .. }
             | Op::Flatten { input }
             | Op::Select { input, .. } => self.units[*input],
-            Op::AvgPool { input, window, multiplier, offset, shift } => {
+            Op::AvgPool { input, window, multiplier, offset, shift, floats } => {
                 let unit = self.units[*input];
+                if floats.is_some() && unit > 0 {
+                    return Err("an average that sums of floats decide reads narrowed values");
+                }
                 let (multiplier, offset, shift) = match shift.checked_sub(unit) {
                     Some(shift) => (*multiplier, offset >> unit, shift),
                     None => (multiplier << unit, *offset, *shift),
                 };
-                self.new.nodes[index].op = Op::AvgPool { input: *input, window: *window, multiplier, offset, shift };
+                let (input, window, floats) = (*input, *window, floats.clone());
+                self.new.nodes[index].op = Op::AvgPool { input, window, multiplier, offset, shift, floats };
                 0
             }
             Op::Concat { inputs } => {

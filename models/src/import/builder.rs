@@ -284,7 +284,7 @@ impl Builder {
         if let Some(fit) = fit(&[steps], i64::MAX) {
             let Affine { multiplier, offset, shift } = fit[0];
             let offset = offset.saturating_add((least - 1 - zero_point) << shift);
-            return self.node(name, Op::AvgPool { input, window, multiplier, offset, shift }, None);
+            return self.node(name, Op::AvgPool { input, window, multiplier, offset, shift, floats: None }, None);
         }
         let sum = self.node(&format!("{name}/sum"), Op::SumPool { input, window }, None)?;
         let channels = self.tensor(sum).shape[0];

@@ -52,7 +52,7 @@ fn operation(op: RealOp, fitted: Fitted) -> (Op, Option<LinearWeights>) {
             Average::Sum => (Op::SumPool { input, window }, None),
             _ => {
                 let (multiplier, offset, shift) = average.numbers();
-                (Op::AvgPool { input, window, multiplier, offset, shift }, None)
+                (Op::AvgPool { input, window, multiplier, offset, shift, floats: None }, None)
             }
         },
         (RealOp::MaxPool { input, window }, _) => (Op::MaxPool { input, window }, None),

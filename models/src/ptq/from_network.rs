@@ -93,7 +93,7 @@ impl<'n> Made<'n> {
             Op::SumPool { input, window } => {
                 self.push(name, RealOp::AveragePool { input: at(input), window: *window, divisor: 1.0 })
             }
-            Op::AvgPool { input, window, multiplier, offset, shift } => {
+            Op::AvgPool { input, window, multiplier, offset, shift, floats: _ } => {
                 let one = f64::from(*shift).exp2();
                 let divisor = (one / *multiplier as f64) as f32;
                 let pooled = self.push(name, RealOp::AveragePool { input: at(input), window: *window, divisor });

@@ -5,5 +5,6 @@ pub mod clamp;
 pub mod compare;
 pub mod convert;
 pub mod extend;
+pub(crate) mod floats;
 pub mod select;
 pub mod widen;

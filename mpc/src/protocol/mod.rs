@@ -1,6 +1,7 @@
 //! Whole protocols: public numbers, an ideal version, and the program that both parties run.
 
 pub mod argmax;
+pub mod average;
 pub mod dither;
 pub mod maxpool;
 pub mod output;

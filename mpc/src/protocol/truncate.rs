@@ -14,7 +14,7 @@ use crate::gadget::carry::{Pair, carry};
 use crate::gadget::convert::bit_to_ring;
 use crate::gadget::extend::{finish, finish_in_ring};
 use crate::party::Party;
-use crate::program::{Builder, Program, Share, Time};
+use crate::program::{Builder, Program, Share, Time, Word};
 use crate::spec::{Finish, LayoutError, Part, check_parts, check_ring, check_size};
 use serde::{Deserialize, Serialize};
 
@@ -68,23 +68,37 @@ pub fn program(spec: Spec, chain: &[Part], form: Finish, server: Time) -> Result
 
 /// Records inputs, protocol and outputs; the specification has been checked.
 pub(crate) fn record(b: &mut Builder, spec: Spec, chain: &[Part], form: Finish, server: Time) {
-    let [h, s, a] = [spec.width, spec.shift, spec.bits].map(usize::from);
-    let c = b.input(Party::Client, h, Time::OFFLINE);
-    let ring = form.ring(a);
-    let xhat = form.uploads().then(|| b.input(Party::Client, ring, Time::OFFLINE));
-    let v = b.input(Party::Server, h, server);
-    let direct = ring <= h - s;
-    let k = if direct { ring } else { a + 1 };
-    let mut y = Share { client: b.slice(&c, s, k), server: b.slice(&v, s, k) };
-    let pair = Pair::new(b, &v, &c);
+    let client = b.input(Party::Client, spec.width.into(), Time::OFFLINE);
+    let xhat = form.uploads().then(|| b.input(Party::Client, form.ring(spec.bits.into()), Time::OFFLINE));
+    let server = b.input(Party::Server, spec.width.into(), server);
+    let y = shifted(b, spec, chain, form, &Share { client, server });
+    end(b, spec, &y, form, xhat.as_ref());
+}
+
+/// True if the result's ring is no wider than what is left of the sum's.
+fn is_direct(spec: Spec, form: Finish) -> bool {
+    form.ring(spec.bits.into()) <= usize::from(spec.width - spec.shift)
+}
+
+/// Shares of y: in the ring of the result, or modulo 2^(a+1).
+pub(crate) fn shifted(b: &mut Builder, spec: Spec, chain: &[Part], form: Finish, sum: &Share) -> Share {
+    let [s, a] = [spec.shift, spec.bits].map(usize::from);
+    let k = if is_direct(spec, form) { form.ring(a) } else { a + 1 };
+    let mut y = Share { client: b.slice(&sum.client, s, k), server: b.slice(&sum.server, s, k) };
+    let pair = Pair::new(b, &sum.server, &sum.client);
     if let Some(low) = carry(b, chain, &pair.slice(0..s), None) {
         let low = bit_to_ring(b, low, k);
         y = b.add_shares(&y, &low);
     }
-    if direct {
-        finish_in_ring(b, &y, xhat.as_ref());
+    y
+}
+
+/// Makes the outputs from such shares.
+pub(crate) fn end(b: &mut Builder, spec: Spec, y: &Share, form: Finish, xhat: Option<&Word>) {
+    if is_direct(spec, form) {
+        finish_in_ring(b, y, xhat);
     } else {
-        finish(b, &y, form, xhat.as_ref());
+        finish(b, y, form, xhat);
     }
 }
 
