@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use lowkey::{Link, Output, Reveal, Schedule};
 use lowkey_models::import;
 use lowkey_models::random::{self, Size};
-use lowkey_models::{Tensor, zoo};
+use lowkey_models::{Network, Tensor, zoo};
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 
@@ -64,9 +64,14 @@ fn random_networks() {
 fn check_random(seed: u64, size: &Size) -> usize {
     let mut rng = ChaCha20Rng::seed_from_u64(seed);
     let network = random::network(&mut rng, size);
-    let inputs: Vec<Tensor> = (0..2).map(|_| random::input(&mut rng, &network.architecture().input)).collect();
+    check_network(&network, seed, &mut rng)
+}
+
+/// The same, of a network.
+fn check_network(network: &Network, seed: u64, rng: &mut ChaCha20Rng) -> usize {
+    let inputs: Vec<Tensor> = (0..2).map(|_| random::input(rng, &network.architecture().input)).collect();
     let link = if seed.is_multiple_of(2) { Link::Metered } else { Link::Lan };
-    let model = match common::try_publish_for(&network, link) {
+    let model = match common::try_publish_for(network, link) {
         Ok(model) => model,
         Err(error) => panic!("seed {seed}: {error}\n{}", network.architecture().to_json()),
     };
@@ -77,7 +82,7 @@ fn check_random(seed: u64, size: &Size) -> usize {
                 for reveal in [Reveal::Logits, Reveal::Class] {
                     let values: Vec<i64> = input.iter().copied().collect();
                     let answer = client.answer(schedule, reveal, &values).await.expect("the inference succeeds");
-                    let expected = common::expected(&network, input, reveal);
+                    let expected = common::expected(network, input, reveal);
                     let json = network.architecture().to_json();
                     assert_eq!(answer.output, expected, "seed {seed} {schedule:?} {reveal:?}\n{json}");
                 }
@@ -87,6 +92,22 @@ fn check_random(seed: u64, size: &Size) -> usize {
         server.await.expect("no panic").expect("the server saw no error");
     });
     common::pooled(&model)
+}
+
+/// Random networks whose averages are decided by sums of floats.
+#[test]
+fn averages_of_floats() {
+    let (mut seed, mut found) = (0, 0);
+    while found < 8 {
+        seed += 1;
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let plain = random::network(&mut rng, &Size { blocks: 3, ..Size::default() });
+        let network = random::floats(&mut rng, &plain);
+        if network.architecture().has_floats() {
+            check_network(&network, seed, &mut rng);
+            found += 1;
+        }
+    }
 }
 
 /// Networks that are all convolutions and max pools, planned for few bytes: many of the pools come before their clip.

@@ -390,7 +390,7 @@ fn average_range(range: Range, window: &Window, multiplier: i64, offset: i64, sh
 }
 
 /// The values that windows have, padding included.
-fn window_range(range: Range, window: &Window) -> Range {
+pub(crate) fn window_range(range: Range, window: &Window) -> Range {
     if window.padding == [0; 4] { range } else { range.with_zero() }
 }
 

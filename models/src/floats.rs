@@ -32,7 +32,7 @@ pub struct Floats {
 }
 
 /// Bits of z, of -z - 1 if it is negative, beyond those of a float.
-fn beyond(z: i64) -> u32 {
+pub(crate) fn beyond(z: i64) -> u32 {
     (i64::BITS - (z ^ (z >> 63)).leading_zeros()).saturating_sub(SIGNIFICAND)
 }
 

@@ -9,10 +9,12 @@ use ndarray::{Array4, Axis};
 use rand::{Rng, RngExt};
 
 use crate::bounds::linear_bounds;
-use crate::check::{MAX_SHIFT, TensorInfo, weight_range};
+use crate::check::{MAX_SHIFT, TensorInfo, weight_range, window_range};
 use crate::declared::LEAST_ABOVE;
 use crate::error::Kind;
+use crate::floats::Floats;
 use crate::interpret::{Tensor, add_product, step};
+use crate::limits::MAX_FLOAT_VALUE;
 use crate::network::{Architecture, Input, Node, Op, Range, TensorId, Term, Window};
 use crate::weights::{LinearWeights, Network, Weights};
 
@@ -97,6 +99,31 @@ pub fn coins<R: Rng + ?Sized>(rng: &mut R, network: &Network) -> Network {
         }
     }
     Network::new(architecture, weights).expect("coins that their nodes can have")
+}
+
+/// The network with random sums of floats at the average pools that can have them.
+pub fn floats<R: Rng + ?Sized>(rng: &mut R, network: &Network) -> Network {
+    let mut found = network.clone();
+    for index in 0..network.architecture().nodes.len() {
+        let (mut architecture, weights) = found.clone().into_parts();
+        let tensors = found.tensors().to_vec();
+        let Op::AvgPool { input, window, floats, .. } = &mut architecture.nodes[index].op else { continue };
+        let count = window.kernel[0] * window.kernel[1];
+        let values = window_range(tensors[*input].range, window);
+        let unit = rng.random_range(1 << 23..1 << 24);
+        if values.magnitude() > MAX_FLOAT_VALUE as u64 || count > 16 || !Floats::is_float(unit, values, count) {
+            continue;
+        }
+        let near = Floats::reach(unit, values, count) / 4;
+        let sums = values.lo * count as i64..=values.hi * count as i64;
+        let drawn = sums.filter_map(|sum| (rng.random_range(0..3) > 0).then(|| [sum, rng.random_range(-near..=near)]));
+        *floats = Some(Floats { unit, least: drawn.collect() });
+        // Where the average that is one lower fits what reads it.
+        if let Ok(network) = Network::new(architecture, weights) {
+            found = network;
+        }
+    }
+    found
 }
 
 /// Random weights of a given shape and width; one time in four most of them are 0 (where the width allows).

@@ -1,6 +1,7 @@
 //! Every rule of the checker is broken once, and the error names the place and the numbers.
 
 use lowkey_models::check::{MAX_ACCUMULATOR, MAX_WEIGHT_BITS};
+use lowkey_models::floats::Floats;
 use lowkey_models::{
     Architecture, Input, Kind, LinearWeights, ModelError, Network, Node, Op, Place, Problem, Range, Term, Weights,
     Window,
@@ -315,6 +316,24 @@ fn pools_and_tables() {
     let huge = mean(MAX_ACCUMULATOR, 0, 40);
     assert_out_of_range(huge, at_node(3), "the multiplied sum of an average", i128::from(MAX_ACCUMULATOR) * 60);
     assert_out_of_range(mean(1, 1 << 40, 2), at_node(3), "an average", 1 << 38);
+    let floats = |unit: i64, least: &[[i64; 2]]| {
+        let (window, least) = (window(2, 1, 0), least.to_vec());
+        let floats = Some(Floats { unit, least });
+        broken(|a| a.nodes[3].op = Op::AvgPool { input: 3, window, multiplier: 1, offset: 2, shift: 2, floats })
+    };
+    assert_out_of_range(floats(1 << 24, &[]), at_node(3), "the significand of a scale", 1 << 24);
+    assert_out_of_range(floats(i64::MIN, &[]), at_node(3), "the significand of a scale", i64::MIN.into());
+    assert_out_of_range(floats(1 << 23, &[[61, 0]]), at_node(3), "a sum of floats", 61);
+    assert_out_of_range(floats(1 << 23, &[[3, 0], [3, 1]]), at_node(3), "a sum of floats", 3);
+    // Values lose up to 3 bits, sums up to 4, 5 and 5.
+    assert_out_of_range(floats(1 << 23, &[[3, 58]]), at_node(3), "the error of a sum of floats", 58);
+    assert_out_of_range(floats(1 << 23, &[[3, -57]]), at_node(3), "the error of a sum of floats", -57);
+    let many = broken(|a| {
+        let floats = Some(Floats { unit: 1 << 23, least: vec![] });
+        a.input.shape = [1, 90, 90];
+        a.nodes[0].op = Op::AvgPool { input: 0, window: window(9, 1, 0), multiplier: 1, offset: 0, shift: 7, floats };
+    });
+    assert_out_of_range(many, at_node(0), "the number of values of a sum of floats", 81);
     let sums = broken(|a| {
         a.input.shape = [1, 2048, 2048];
         a.nodes[0].op = Op::SumPool { input: 0, window: window(2000, 1, 0) };

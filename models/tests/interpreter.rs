@@ -92,10 +92,18 @@ fn brute_force(network: &Network, input: &Tensor) -> Vec<Array3<i128>> {
                 windows(x(*input), window, i128::MIN, |patch| patch.into_iter().max().unwrap())
             }
             Op::SumPool { input, window } => windows(x(*input), window, 0, |patch| patch.iter().sum()),
-            Op::AvgPool { input, window, multiplier, offset, shift } => windows(x(*input), window, 0, |patch| {
-                let sum: i128 = patch.iter().sum();
-                (i128::from(*multiplier) * sum + i128::from(*offset)).div_euclid(1 << shift)
-            }),
+            Op::AvgPool { input, window, multiplier, offset, shift, floats } => {
+                windows(x(*input), window, 0, |patch| {
+                    let sum: i128 = patch.iter().sum();
+                    let average = (i128::from(*multiplier) * sum + i128::from(*offset)).div_euclid(1 << shift);
+                    let lowered = floats.as_ref().is_some_and(|floats| {
+                        let v = patch.iter().fold(0.0f32, |v, &x| v + floats.unit as f32 * x as f32);
+                        let error = v as i128 - i128::from(floats.unit) * sum;
+                        floats.least.iter().any(|&[at, least]| i128::from(at) == sum && error < i128::from(least))
+                    });
+                    average - i128::from(lowered)
+                })
+            }
             Op::Flatten { input } => {
                 let length = x(*input).len();
                 x(*input).clone().into_shape_with_order((length, 1, 1)).unwrap()
@@ -275,7 +283,12 @@ fn random_networks_have_every_feature() {
                     }
                 }
                 Op::MaxPool { .. } => drop(seen.insert("max pool")),
-                Op::AvgPool { .. } => drop(seen.insert("average pool")),
+                Op::AvgPool { floats, .. } => {
+                    seen.insert("average pool");
+                    if floats.is_some() {
+                        seen.insert("average of floats");
+                    }
+                }
                 Op::SumPool { .. } => drop(seen.insert("sum pool")),
                 Op::Flatten { .. } => drop(seen.insert("flatten")),
                 Op::Select { .. } => drop(seen.insert("select")),
@@ -287,7 +300,7 @@ fn random_networks_have_every_feature() {
             seen.insert("two consumers");
         }
     }
-    assert_eq!(seen.len(), 23, "{seen:?}");
+    assert_eq!(seen.len(), 24, "{seen:?}");
 }
 
 fn identity_network(bits: u32, zero_point: i64) -> Network {

@@ -22,6 +22,21 @@ fn networks_survive_a_round_trip() {
 }
 
 #[test]
+fn the_format_names_averages_that_floats_decide() {
+    let networks = (0..100).map(|seed| common::network_and_inputs(seed).0);
+    let network = networks.into_iter().find(|network| network.architecture().has_floats()).expect("one of a hundred");
+    let text = String::from_utf8_lossy(&network.to_bytes().unwrap()).into_owned();
+    assert!(text.contains("\"lowkey.format\":\"2: floats, digest\"") && text.contains("\"floats\":{\"unit\":"));
+    // A program that does not know of them has no such field, and says so.
+    let older = network.architecture().to_json().replace("\"least\":", "\"more\":");
+    assert!(Architecture::from_json(&older).is_err());
+    let architecture = network.architecture().to_json();
+    let file = |format| file(&[("lowkey.format", format), ("lowkey.architecture", &architecture)], &[]);
+    let problem = Network::from_bytes(&file("1")).unwrap_err().problem;
+    assert!(matches!(problem, FileProblem::WrongFormat { .. }), "{problem}");
+}
+
+#[test]
 fn files_are_written_and_read_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.lowkey");

@@ -221,6 +221,12 @@ fn sums_and_normalisations_of_all_bytes_equal_onnxruntime() {
 }
 
 #[test]
+fn averages_that_floats_decide_equal_onnxruntime() {
+    // Floats of two exponents within reach of one sum.
+    check("averages", 90, &Options::default(), 3);
+}
+
+#[test]
 fn graphs_that_move_elements_equal_onnxruntime() {
     // Parts of what nothing has quantised are not joined again along height or width.
     check("moves", 108, &Options::default(), 10);

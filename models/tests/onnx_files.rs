@@ -240,7 +240,7 @@ fn all_obstacles_are_named_at_once() {
     // Nodes that are refused for their numbers only, each by its name; the advice is not given twice.
     let (bytes, _) = export("static-qdq-channel-windows");
     let text = refusal(&bytes);
-    assert!(text.lines().count() > 2 && text.contains("halfway between two steps"), "{text}");
+    assert!(text.lines().count() > 2 && text.contains("signed 8-bit activations are"), "{text}");
     let options = Options { approximate: true, ..Options::default() };
     let text =
         import::from_bytes(&replaced(&bytes, "Conv", "Sinh"), &options).expect_err("no such operation").to_string();

@@ -228,6 +228,7 @@ impl Layer {
                 let (spec, top) = node::exact(held, node).ok_or_else(|| none("truncated products"))?;
                 making.requantised(spec, top, |lowered| Reads::Accumulator { node: of, lowered })
             }
+            (NonlinearKind::AvgPool { floats: Some(_), .. }, _) => Err(none("an average that sums of floats decide")),
             (NonlinearKind::AvgPool { multiplier, offset, .. }, Operand::Shared(from)) => {
                 let (width, shift) = (step.input_width as u8, node::average_shift(held, node));
                 let spec = Spec { ell: width, shift, bits: step.bits as u8, guard: 0 };

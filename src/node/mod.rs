@@ -173,12 +173,13 @@ pub(crate) fn of(op: &Op) -> Box<dyn Operator + '_> {
             Box::new(requantise::Requantise { input: id(input), bits: *bits, shift, top: *top })
         }
         Op::MaxPool { input, window } => Box::new(max_pool::MaxPool { input: id(input), window }),
-        Op::AvgPool { input, window, multiplier, offset, shift } => Box::new(avg_pool::AvgPool {
+        Op::AvgPool { input, window, multiplier, offset, shift, floats } => Box::new(avg_pool::AvgPool {
             input: id(input),
             window,
             multiplier: *multiplier,
             offset: *offset,
             shift: *shift,
+            floats: floats.as_ref(),
         }),
         Op::SumPool { input, window } => Box::new(sum_pool::SumPool { input: id(input), window }),
         Op::Flatten { input } => Box::new(flatten::Flatten { input: id(input) }),

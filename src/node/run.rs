@@ -76,8 +76,8 @@ impl Nonlinear {
     fn inputs(&self, halves: &Halves, bias: &[i64]) -> Vec<Planes> {
         match &self.kind {
             NonlinearKind::MaxPool { windows } => max_pool::inputs(self, halves, windows),
-            NonlinearKind::AvgPool { windows, multiplier, offset } => {
-                avg_pool::inputs(self, halves, windows, *multiplier, *offset)
+            NonlinearKind::AvgPool { windows, multiplier, offset, floats } => {
+                avg_pool::inputs(self, halves, windows, (*multiplier, *offset), floats.as_ref())
             }
             NonlinearKind::Requantise { lowered } => requantise::inputs(self, halves, *lowered),
             NonlinearKind::Dither { dither } => vec![requantise::tossed(self, halves, *dither)],

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use lowkey_bridge::Schedule;
+use lowkey_mpc::average::Floats;
 use lowkey_mpc::dither::Dither;
 use lowkey_mpc::extend::Finish;
 use lowkey_mpc::layout::LayoutError;
@@ -135,6 +136,8 @@ pub enum NonlinearKind {
         multiplier: i64,
         /// Public.
         offset: i64,
+        /// Where sums of floats lower it.
+        floats: Option<Floats>,
     },
     /// A table look-up.
     Table,

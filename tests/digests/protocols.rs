@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use lowkey_mpc::average::Floats;
 use lowkey_mpc::bits::Planes;
 use lowkey_mpc::carry::Part;
 use lowkey_mpc::channel::{Channel, FrameKind, Recorded, Way};
@@ -17,7 +18,8 @@ use lowkey_mpc::party::{Party, Stage};
 use lowkey_mpc::program::{Program, Time, offline, online};
 use lowkey_mpc::requantise::{Clip, Spec};
 use lowkey_mpc::{
-    argmax, compare, convert, dither, fixed, output, pooled, requantise, rescale, select, table, truncate, widen,
+    argmax, average, compare, convert, dither, fixed, output, pooled, requantise, rescale, select, table, truncate,
+    widen,
 };
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
@@ -154,7 +156,8 @@ fn recorded() -> Vec<(&'static str, Vec<Program>)> {
     let between =
         PoolLayout::Between { low: chain(8), game: chain(5), clip: Layout { low: vec![], ..chained.clone() } };
     let between = between.programs(pooled, upload).unwrap();
-    let average = truncate::Spec { width: 12, shift: 4, bits: 6 };
+    let mean = truncate::Spec { width: 12, shift: 4, bits: 6 };
+    let floats = Floats { unit: 0xb5_04f3, values: [-2, 61], count: 2, reach: 500, least: vec![[3, -4], [7, 9]] };
     let squares: Vec<i64> = (0..16).map(|i| i * i - 40).collect();
     vec![
         ("compare", vec![compare::program(8, &chain(7), early, start).unwrap()]),
@@ -175,7 +178,8 @@ fn recorded() -> Vec<(&'static str, Vec<Program>)> {
         ("max pool", vec![maxpool::program(pool(4), &chain(4), upload).unwrap()]),
         ("max pool of bits", vec![maxpool::program(pool(1), &[], share).unwrap()]),
         ("max pool before the clip", between.values.into_iter().chain([between.windows]).collect()),
-        ("truncate", vec![truncate::program(average, &chain(4), share, start).unwrap()]),
+        ("truncate", vec![truncate::program(mean, &chain(4), share, start).unwrap()]),
+        ("average", vec![average::program(mean, &floats, &chain(4), share).unwrap()]),
         ("table", vec![table::program(4, &squares, upload).unwrap()]),
         ("logits", vec![output::logits(13).unwrap()]),
         ("reveal", vec![output::reveal(13).unwrap()]),

@@ -128,6 +128,13 @@ fn networks() -> Vec<(String, Network, ChaCha20Rng)> {
         let network = random::network(&mut rng, &Size { clips: seed % 2 == 1, ..Size::default() });
         all.push((format!("random-{seed}"), network, rng));
     }
+    let with_floats = |seed| {
+        let mut rng = seeded(seed);
+        let plain = random::network(&mut rng, &Size::default());
+        let network = random::floats(&mut rng, &plain);
+        network.architecture().has_floats().then_some(("floats".to_owned(), network, rng))
+    };
+    all.extend((0..).find_map(with_floats));
     all
 }
 

@@ -9,9 +9,10 @@ use ndarray::{Array4, Axis};
 
 use crate::answer::ClassRule;
 use crate::bounds::linear_bounds;
-use crate::check::{MAX_NAME, MAX_WEIGHT_BITS, TensorInfo};
+use crate::check::{MAX_NAME, MAX_WEIGHT_BITS, TensorInfo, window_range};
 use crate::coding::OutputCoding;
 use crate::error::ModelError;
+use crate::floats::Floats;
 use crate::import::report::Report;
 use crate::import::twin::Twin;
 use crate::limits::MAX_RING;
@@ -270,10 +271,41 @@ impl Builder {
         zero_point: i64,
         rule: impl Fn(i64) -> i64,
     ) -> Result<TensorId, Obstacle> {
-        let count = (window.kernel[0] * window.kernel[1]) as i64;
-        let range = self.tensor(input).range;
-        let range = if window.padding == [0; 4] { range } else { range.with_zero() };
-        let domain = Range { lo: range.lo.saturating_mul(count), hi: range.hi.saturating_mul(count) };
+        if let Some(Affine { multiplier, offset, shift }) = self.affine_average(input, &window, zero_point, &rule)? {
+            return self.node(name, Op::AvgPool { input, window, multiplier, offset, shift, floats: None }, None);
+        }
+        let least = rule(self.window_sums(input, &window).lo);
+        let sum = self.node(&format!("{name}/sum"), Op::SumPool { input, window }, None)?;
+        let channels = self.tensor(sum).shape[0];
+        let least = least.min(zero_point);
+        self.requantise(name, Sum::identity(sum, channels), zero_point - least, |_, z| rule(z) - least)
+    }
+
+    /// The same, one less where floats lower it; `None` where only a clip has the rule.
+    pub fn average_by_floats(
+        &mut self,
+        name: &str,
+        (input, window): (TensorId, Window),
+        zero_point: i64,
+        rule: impl Fn(i64) -> i64,
+        floats: Floats,
+    ) -> Result<Option<TensorId>, Obstacle> {
+        let Some(Affine { multiplier, offset, shift }) = self.affine_average(input, &window, zero_point, &rule)? else {
+            return Ok(None);
+        };
+        let op = Op::AvgPool { input, window, multiplier, offset, shift, floats: Some(floats) };
+        self.node(name, op, None).map(Some)
+    }
+
+    /// The line that has an average's rule, if there is one.
+    fn affine_average(
+        &self,
+        input: TensorId,
+        window: &Window,
+        zero_point: i64,
+        rule: &impl Fn(i64) -> i64,
+    ) -> Result<Option<Affine>, Obstacle> {
+        let domain = self.window_sums(input, window);
         // With all values above 0 and below the top, nothing is clamped.
         let (least, most) = (rule(domain.lo), rule(domain.hi));
         if most.saturating_sub(least) > 255 {
@@ -281,15 +313,23 @@ impl Builder {
         }
         let steps = Steps::of(domain, |z| rule(z) - least + 1)
             .map_err(|NotMonotone { at }| Obstacle::NotMonotone { channel: 0, at })?;
-        if let Some(fit) = fit(&[steps], i64::MAX) {
+        Ok(fit(&[steps], i64::MAX).map(|fit| {
             let Affine { multiplier, offset, shift } = fit[0];
             let offset = offset.saturating_add((least - 1 - zero_point) << shift);
-            return self.node(name, Op::AvgPool { input, window, multiplier, offset, shift, floats: None }, None);
-        }
-        let sum = self.node(&format!("{name}/sum"), Op::SumPool { input, window }, None)?;
-        let channels = self.tensor(sum).shape[0];
-        let least = least.min(zero_point);
-        self.requantise(name, Sum::identity(sum, channels), zero_point - least, |_, z| rule(z) - least)
+            Affine { multiplier, offset, shift }
+        }))
+    }
+
+    /// The values that windows of a tensor have, padding included.
+    pub fn window_values(&self, input: TensorId, window: &Window) -> Range {
+        window_range(self.tensor(input).range, window)
+    }
+
+    /// Their sums.
+    pub fn window_sums(&self, input: TensorId, window: &Window) -> Range {
+        let count = (window.kernel[0] * window.kernel[1]) as i64;
+        let range = self.window_values(input, window);
+        Range { lo: range.lo.saturating_mul(count), hi: range.hi.saturating_mul(count) }
     }
 
     /// A vector of a tensor's elements, row-major; the tensor itself if it is one.

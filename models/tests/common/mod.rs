@@ -29,7 +29,10 @@ pub fn network_and_inputs(seed: u64) -> (Network, Vec<Tensor>) {
         Size { blocks: 9, channels: 6, side: 9, clips: true, ..Size::default() },
         Size { weight_bits: 2, activation_bits: 2, ..Size::default() },
     ];
-    let network = random::network(&mut rng, &sizes[seed as usize % sizes.len()]);
+    let mut network = random::network(&mut rng, &sizes[seed as usize % sizes.len()]);
+    if seed % 5 == 4 {
+        network = random::floats(&mut rng, &network);
+    }
     let inputs = (0..3).map(|_| random::input(&mut rng, &network.architecture().input)).collect();
     (network, inputs)
 }

@@ -9,11 +9,14 @@
 //! How many bits a float drops depends on T_k and U_k alone, so all of them become bits at once, and what follows one from another is L bits
 //! wide, those of an error. t(S) is a public table, read by one AND for each half of the index: rows times sums of columns.
 
-use super::carry::{Pair, ands, gate, step};
+use super::carry::{Pair, ands, carry};
 use crate::party::Party;
-use crate::program::{Bit, Builder, Gate, Share};
-use crate::spec::Floats;
+use crate::program::{Bit, Builder, Share};
 use crate::spec::floats::SIGNIFICAND;
+use crate::spec::{Floats, Part};
+
+/// Bits of a digit between those that are needed.
+const MIDDLE: usize = 3;
 
 /// The bit; `terms` are shares of m x_i in rings of [`Floats::term_bits`] at least, those of the sum's ring, and `index` of S less the
 /// smallest.
@@ -23,14 +26,14 @@ pub(crate) fn below(b: &mut Builder, floats: &Floats, terms: &[Share], index: &S
     let mut v: Option<Vec<Bit>> = None;
     for term in terms {
         let narrow = resize(b, term, floats.term_bits());
-        let bits = bits_of(b, &narrow);
-        let dropped = beyond(b, &bits);
-        let x = near(b, &bits[..width], &dropped);
+        let [bits, above] = bits_of(b, &narrow, width);
+        let dropped = beyond(b, &above);
+        let x = near(b, &bits, &dropped);
         v = Some(match (&sum, v) {
             (Some(before), Some(v)) => {
                 let total = b.add_shares(before, term);
-                let bits = bits_of(b, &total);
-                let dropped = beyond(b, &bits);
+                let [_, above] = bits_of(b, &total, 0);
+                let dropped = beyond(b, &above);
                 let exact = plus(b, &v, &x, None);
                 sum = Some(total);
                 near(b, &exact, &dropped)
@@ -42,7 +45,7 @@ pub(crate) fn below(b: &mut Builder, floats: &Floats, terms: &[Share], index: &S
         });
     }
     let v = v.expect("a window has values");
-    let index = bits_of(b, index);
+    let [index, _] = bits_of(b, index, index.server.width());
     let threshold = look_up(b, &index, &floats.thresholds(), width);
     // v - t = not (not v + t).
     let flipped: Vec<Bit> = v.iter().map(|bit| b.flip(*bit)).collect();
@@ -54,27 +57,32 @@ fn resize(b: &Builder, x: &Share, width: usize) -> Share {
     Share { client: b.resize(&x.client, width), server: b.resize(&x.server, width) }
 }
 
-/// The bits of a number that is shared by addition.
-fn bits_of(b: &mut Builder, x: &Share) -> Vec<Bit> {
+/// The bits of a number that is shared by addition: the lowest ones, and those from [`SIGNIFICAND`] on, between which carries go in digits.
+fn bits_of(b: &mut Builder, x: &Share, low: usize) -> [Vec<Bit>; 2] {
     let pair = Pair::new(b, &x.server, &x.client);
-    let (mut bits, mut carry) = (Vec::new(), None);
-    for (i, (v, c)) in pair.server.iter().zip(&pair.client).enumerate() {
-        let own = pair.bit(b, i);
-        bits.push(carry.map_or(own, |carry| b.xor_bits(own, carry)));
-        carry = match carry {
-            _ if i + 1 == pair.server.len() => None,
-            None => Some(gate(b, Gate::First(1), &pair.slice(i..i + 1), None)[0]),
-            Some(carry) => Some(step(b, carry, *v, *c)),
-        };
+    let (mut bits, mut above) = (Vec::new(), Vec::new());
+    let (mut known, mut at) = (None, 0);
+    while at < x.server.width() {
+        let step = if at < low || at >= SIGNIFICAND { 1 } else { MIDDLE.min(SIGNIFICAND - at) };
+        let of = if at < low { Some(&mut bits) } else { (at >= SIGNIFICAND).then_some(&mut above) };
+        if let Some(list) = of {
+            let own = pair.bit(b, at);
+            list.push(known.map_or(own, |carry| b.xor_bits(own, carry)));
+        }
+        let end = at + step;
+        if end < x.server.width() {
+            known = carry(b, &[Part::Digit(step as u8)], &pair.slice(at..end), known);
+        }
+        at = end;
     }
-    bits
+    [bits, above]
 }
 
-/// Entry i is one where a float of z drops more than i bits.
-fn beyond(b: &mut Builder, z: &[Bit]) -> Vec<Bit> {
-    let (sign, rest) = z.split_last().expect("a number has a sign");
+/// Entry i is one where a float of z drops more than i bits, by the bits of z from [`SIGNIFICAND`] on.
+fn beyond(b: &mut Builder, above: &[Bit]) -> Vec<Bit> {
+    let Some((sign, rest)) = above.split_last() else { return Vec::new() };
     let mut dropped: Vec<Bit> = Vec::new();
-    for bit in rest.iter().skip(SIGNIFICAND).rev() {
+    for bit in rest.iter().rev() {
         let bit = b.xor_bits(*bit, *sign);
         let any = match dropped.last() {
             None => bit,

@@ -19,6 +19,7 @@
 //! | `quantise` | nodes that quantise |
 //! | `requantise`, `fused`, `pairs`, `both`, `finely` | from accumulators, sums and products to activations |
 //! | `whole` | dialects whose accumulators stay integers |
+//! | `chain` | averages that ONNX Runtime computes as a chain of floats |
 //! | `doubts`, `chance` | what floats decide, how often, and how far exact arithmetic is from them |
 //! | `output`, `outputs` | what the network answers |
 //! | [`float`] | networks of real numbers, which are to be quantised |
@@ -40,6 +41,7 @@ mod ahead;
 mod arrays;
 mod both;
 mod calm;
+mod chain;
 mod chance;
 mod client;
 mod constants;

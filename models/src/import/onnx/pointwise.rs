@@ -546,9 +546,9 @@ impl<'m> Walk<'m> {
             _ if both.is_some() => both,
             Origin::Pair(a, b) if typed(a) && typed(b) => Some(self.integer_add(node, *a, *b, quantiser, more)?),
             Origin::Average { input, window, mean } if typed(input) && *mean != Mean::Reduced => {
-                Some(self.integer_average(node, *input, window, *mean == Mean::Global, quantiser)?)
+                Some(self.integer_average(node, *input, window, *mean == Mean::Global, quantiser, more)?)
             }
-            source @ Origin::Pieces { .. } => self.integer_pieces(node, source, quantiser, typed)?,
+            source @ Origin::Pieces { .. } => self.integer_pieces(node, source, (quantiser, more), typed)?,
             _ => None,
         };
         id.map(|id| self.later(node, real, id)).transpose()

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::chain::Chain;
 use super::doubts::Doubts;
 use super::fused::FUSED;
 use super::graph::Node;
@@ -171,20 +172,20 @@ impl<'m> Walk<'m> {
         let input = Scale { id: x.id, unit, error: 0.0, quantised: Some((zero, x.element)) };
         let even = global || (window.padding == [0; 4] && node.int("ceil_mode", 0) == 0) || self.counts_padding(node);
         let id = if even {
-            self.integer_average(node, input, &window, global, &quantiser)?
+            self.integer_average(node, input, &window, global, &quantiser, 0)?
         } else {
             let real = Real::tensor(input, shape[0], x.layout);
             match self.uneven_average(node, input, window, &real)? {
                 Origin::Average { input, window, .. } => {
-                    self.integer_average(node, input, &window, false, &quantiser)?
+                    self.integer_average(node, input, &window, false, &quantiser, 0)?
                 }
-                source => self.integer_pieces(node, &source, &quantiser, |_| true)?.expect("pieces of averages"),
+                source => self.integer_pieces(node, &source, (&quantiser, 0), |_| true)?.expect("pieces of averages"),
             }
         };
         Ok(Value::Ints(Ints { id, zero: quantiser.zero as i64, element, layout: x.layout }))
     }
 
-    /// ONNX Runtime's averages of integers: of a whole image in integers, of windows in floats.
+    /// ONNX Runtime's averages of integers: of a whole image in integers, of windows in floats. Its integers are those of the file and `more`.
     pub(super) fn integer_average(
         &mut self,
         node: Node<'m>,
@@ -192,6 +193,7 @@ impl<'m> Walk<'m> {
         window: &Window,
         global: bool,
         quantiser: &Quantiser,
+        more: i64,
     ) -> Result<TensorId, Stop> {
         let zero = quantiser.zero as i64;
         if global {
@@ -213,12 +215,51 @@ impl<'m> Walk<'m> {
         // Sums that are floats are divided once.
         let whole = input.error == 0.0 && most * odd_factor(unit) < (1 << 24) as f64;
         let offset = offset_rule(quantiser);
-        let rule = |sum: i64| if whole { offset.index(0, sum as f32 * unit / count) } else { rule(sum) };
+        // The zero point is added in floats too.
+        let moved = quantiser.moved(more);
+        let unsure = quantiser.lo < 0 && self.becomes_one_quantiser(node);
+        if !whole
+            && !unsure
+            && let Some(id) = self.average_of_chain(node, input, window, zero + more, &offset_rule(&moved))?
+        {
+            return Ok(id);
+        }
+        let whole_rule = offset_rule(&moved);
+        let rule = |sum: i64| if whole { whole_rule.index(0, sum as f32 * unit / count) - more } else { rule(sum) };
         let id = self.builder.average(node.name(), input.id, *window, zero, rule)?;
         let source = Origin::Average { input, window: *window, mean: Mean::Windows };
         self.measure(&Real { source, ..Real::tensor(input, 1, Layout::of_rank(4)) }, &offset, &doubts);
         self.settle_average(node, &doubts, count as usize, [unit, quantiser.scale])?;
         Ok(id)
+    }
+
+    /// ONNX Runtime's average of a window, as its chain of floats decides; `None` where that is not known, or no line has its rule.
+    fn average_of_chain(
+        &mut self,
+        node: Node<'m>,
+        input: Scale,
+        window: &Window,
+        zero: i64,
+        quantiser: &Quantiser,
+    ) -> Result<Option<TensorId>, Stop> {
+        let (values, count) = (self.builder.window_values(input.id, window), window.kernel[0] * window.kernel[1]);
+        let Some(chain) = Chain::of(input.unit, values, count, quantiser).filter(|_| input.error == 0.0) else {
+            return Ok(None);
+        };
+        let rule = |sum: i64| chain.result(sum);
+        if chain.floats.least.is_empty() {
+            return Ok(Some(self.builder.average(node.name(), input.id, *window, zero, rule)?));
+        }
+        let place = (input.id, *window);
+        Ok(self.builder.average_by_floats(node.name(), place, zero, rule, chain.floats.clone())?)
+    }
+
+    /// True if what a quantiser makes is quantised again, with nothing in between but clips. Where these are left out, the runtime has one
+    /// quantiser of the two, and what it makes may be of another type than this import finds, which decides whether the average is of integers.
+    fn becomes_one_quantiser(&self, node: Node<'m>) -> bool {
+        let mut after = self.graph.forth(node.output());
+        after.next().is_some_and(|node| node.op() == "DequantizeLinear")
+            && after.find(|node| !matches!(node.op(), "Relu" | "Clip")).is_some_and(|node| node.is_quantiser())
     }
 
     /// The average of values with this sum, quantised; in exact arithmetic where floats do not determine it.

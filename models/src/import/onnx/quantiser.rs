@@ -78,6 +78,11 @@ impl Quantiser {
         Ok(self)
     }
 
+    /// The same, whose integers are larger by so much.
+    pub fn moved(&self, by: i64) -> Quantiser {
+        Quantiser { zero: self.zero + by as f64, lo: self.lo + by, hi: self.hi + by, ..self.clone() }
+    }
+
     /// The integer for v, within lo..=hi.
     pub fn index(&self, channel: usize, v: f32) -> i64 {
         let (lo, hi) = (self.lo, self.hi);

@@ -320,18 +320,11 @@ impl<'m> Walk<'m> {
                 .average(self.builder.bounds(sum), |channel, z| ends(channel, float.near(channel, z, unit[channel]))),
             Origin::Average { input, window, .. } => {
                 let average = self.average_value(*input, window);
-                doubts.average([self.sums(*input, window)], |channel, sum| ends(channel, average(sum)));
+                doubts
+                    .average([self.builder.window_sums(input.id, window)], |channel, sum| ends(channel, average(sum)));
             }
             Origin::Pair(..) | Origin::Concat(_) | Origin::Pieces { .. } => {}
         }
-    }
-
-    /// The sums that windows of a tensor can have.
-    fn sums(&self, input: Scale, window: &Window) -> Range {
-        let count = (window.kernel[0] * window.kernel[1]) as i64;
-        let range = self.builder.tensor(input.id).range;
-        let range = if window.padding == [0; 4] { range } else { range.with_zero() };
-        Range { lo: range.lo.saturating_mul(count), hi: range.hi.saturating_mul(count) }
     }
 
     /// A tensor whose declared range is wider than the type of its values, clipped to that; `None` if nothing says the type.

@@ -123,7 +123,7 @@ impl<'m> Walk<'m> {
         &mut self,
         node: Node<'m>,
         source: &Origin<'m>,
-        quantiser: &Quantiser,
+        (quantiser, more): (&Quantiser, i64),
         typed: impl Fn(&Scale) -> bool,
     ) -> Result<Option<TensorId>, Stop> {
         let average = |part: &Real<'m>| match part.source {
@@ -136,7 +136,7 @@ impl<'m> Walk<'m> {
         }
         let id = self.pieces(node, (parts, *shape, places), |walk, part| {
             let (input, window) = average(part).expect("all are averages");
-            walk.integer_average(node, input, &window, false, quantiser)
+            walk.integer_average(node, input, &window, false, quantiser, more)
         })?;
         Ok(Some(id))
     }

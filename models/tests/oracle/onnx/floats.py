@@ -5,12 +5,8 @@ from onnx import TensorProto
 
 from qdq import Qdq
 
-KINDS = ["window", "scaled", "excluded", "ceil", "signed", "dedicated", "pruned"]
+KINDS = ["signed", "dedicated", "pruned"]
 WORDS = {
-    "window": "halfway between two steps, where the rounding of ONNX Runtime's floats decides; give it an output scale of its own",
-    "scaled": "halfway between two steps, where the rounding of ONNX Runtime's floats decides; choose another output scale",
-    "excluded": "halfway between two steps",
-    "ceil": "halfway between two steps",
     "signed": "signed 8-bit activations are the file's input or output, or read by several nodes",
     "dedicated": "what the layer makes is read by several nodes",
     "pruned": "an operation stands between the layer and its quantiser",
@@ -29,17 +25,7 @@ def run(rng, samples, index):
     graph.unit = None
     graph.enter()
     x, channels = graph.real(), graph.shape[0]
-    pools = {
-        "window": {"kernel_shape": [2, 2], "strides": [2, 2]},
-        "scaled": {"kernel_shape": [2, 2], "strides": [2, 2]},
-        "excluded": {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1], "count_include_pad": 0},
-        "ceil": {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1},
-    }
-    if kind in pools:
-        y = graph.node("AveragePool", [x], **pools[kind])
-        if kind == "scaled":
-            graph.scale = np.float32(1.5 * graph.scale)
-    elif kind == "signed":
+    if kind == "signed":
         # x is read twice.
         y = layer(graph, x, channels)
         graph.quantised(y, graph.sigma)

@@ -17,7 +17,7 @@ import onnx
 warnings.filterwarnings("ignore")
 SAMPLES = 6
 # Dialects that have a file of their own, of the same name.
-OWN = ("steps", "moves", "shapes", "floats", "functions", "wide", "integers", "ties", "products", "between", "rows", "ends", "dedicated")
+OWN = ("steps", "moves", "shapes", "floats", "functions", "wide", "integers", "ties", "products", "between", "rows", "ends", "dedicated", "averages")
 
 
 def run_qdq(rng, dialect):
