@@ -10,14 +10,17 @@ use crate::floats::{Floats, beyond};
 use crate::limits::{MAX_FLOAT_VALUE, MAX_FLOATS};
 use crate::network::Range;
 
+/// How far below a half a mean is rounded up, so that one line has all of them: floats lower it again.
+const MARGIN: f64 = 1e-3;
+
 /// What becomes of all sums of a window.
 pub(super) struct Chain {
     /// The smallest sum.
     lowest: i64,
-    /// The larger result of each sum.
+    /// The result of each sum, halves up.
     results: Vec<i64>,
-    /// Which of them the floats lower.
-    pub floats: Floats,
+    /// Which of them the floats lower; `None` where no sum has two results: then these are they.
+    pub floats: Option<Floats>,
 }
 
 impl Chain {
@@ -39,26 +42,37 @@ impl Chain {
         let result = |v: i64| quantiser.index(0, (v as f64 * last_place) as f32 / count as f32);
         let reach = Floats::reach(significand, range, count);
         let (lowest, highest) = (range.lo * count as i64, range.hi * count as i64);
-        let (mut results, mut least) = (Vec::new(), Vec::new());
+        let ratio = f64::from(unit) / f64::from(quantiser.scale) / count as f64;
+        let rounded = |sum: i64| (sum as f64 * ratio + quantiser.zero + 0.5 + MARGIN).floor() as i64;
+        let (mut lower, mut results, mut least) = (Vec::new(), Vec::new(), Vec::new());
+        let mut decides = false;
         for sum in lowest..=highest {
             let z = significand * sum;
             // The first and the last float within reach.
             let r = beyond(z);
             let (first, last) = (-((reach - z) >> r << r), (z + reach) >> r << r);
             let (low, high) = (result(first), result(last));
-            if high - low > 1 {
+            let raised = rounded(sum).clamp(quantiser.lo, quantiser.hi).max(high);
+            if raised - low > 1 {
                 return None;
             }
             if low != high {
                 let raised = (first..=last).step_by(1 << r).find(|&v| result(v) == high)?;
                 least.push([sum, raised - z]);
+                decides = true;
+            } else if raised != high {
+                least.push([sum, reach + 1]);
             }
-            results.push(high);
+            lower.push(low);
+            results.push(raised);
         }
-        Some(Chain { lowest, results, floats: Floats { unit: significand, least } })
+        if !decides {
+            return Some(Chain { lowest, results: lower, floats: None });
+        }
+        Some(Chain { lowest, results, floats: Some(Floats { unit: significand, least }) })
     }
 
-    /// The larger result of a sum.
+    /// The result of a sum, before floats lower it.
     pub fn result(&self, sum: i64) -> i64 {
         self.results[(sum - self.lowest) as usize]
     }
@@ -84,7 +98,8 @@ mod tests {
                 let v = window.iter().fold(0.0f32, |v, &x| v + x as f32 * unit);
                 let want = quantiser.index(0, v / window.len() as f32);
                 let sum = window.iter().sum();
-                let lower = chain.floats.lowers(sum, window.iter().copied());
+                let floats = chain.floats.as_ref();
+                let lower = floats.map_or(0, |floats| floats.lowers(sum, window.iter().copied()));
                 assert_eq!(chain.result(sum) - lower, want, "{unit} {scale} {zero} {window:?}");
                 (tried, lowered) = (tried + 1, lowered + lower);
             };

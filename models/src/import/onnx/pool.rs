@@ -247,11 +247,11 @@ impl<'m> Walk<'m> {
             return Ok(None);
         };
         let rule = |sum: i64| chain.result(sum);
-        if chain.floats.least.is_empty() {
-            return Ok(Some(self.builder.average(node.name(), input.id, *window, zero, rule)?));
+        let (name, place) = (node.name(), (input.id, *window));
+        match chain.floats.clone() {
+            None => Ok(Some(self.builder.average(name, input.id, *window, zero, rule)?)),
+            Some(floats) => Ok(self.builder.average_by_floats(name, place, zero, rule, floats)?),
         }
-        let place = (input.id, *window);
-        Ok(self.builder.average_by_floats(node.name(), place, zero, rule, chain.floats.clone())?)
     }
 
     /// True if what a quantiser makes is quantised again, with nothing in between but clips. Where these are left out, the runtime has one
