@@ -61,6 +61,7 @@ pub fn ideal(spec: Spec, floats: &Floats, values: &[i64], sum: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::layout::Search;
+    use crate::party::Stage;
     use crate::primitive::bits::Planes;
     use crate::program::testing::{opened, run, share};
     use rand::{Rng, SeedableRng};
@@ -124,6 +125,23 @@ mod tests {
             }
         }
         assert!(lowered > 200, "{lowered}");
+    }
+
+    /// Of 2 x 2, 3 x 2 and 3 x 3 bytes: bits of a lane, OTs, flights.
+    #[test]
+    fn costs_what_the_text_says() {
+        let of = |count: usize| {
+            let reach = [0, 0, 0, 0, 1792, 0, 3584, 0, 0, 7040][count];
+            let floats = Floats { unit: 0xb5_04f3, values: [0, 255], count, reach, least: vec![] };
+            let spec = Spec { width: 13, shift: 4, bits: 8 };
+            let form = Finish::Upload { ring: floats.sum_bits() as u8 };
+            let program = program(spec, &floats, &[Part::Digit(2), Part::Digit(2)], form).unwrap();
+            let tally = program.tally();
+            let bits = |stage| Party::Client.both(|party| tally.bits(stage, party));
+            let bits: u64 = [Stage::Offline, Stage::Online].map(bits).iter().sum();
+            [bits, tally.demand.ots.total(), program.cost(1).flights().into()]
+        };
+        assert_eq!([4, 6, 9].map(of), [[3424, 848, 84], [5941, 1393, 116], [8260, 2105, 156]]);
     }
 
     #[test]
