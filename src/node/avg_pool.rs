@@ -34,8 +34,9 @@ impl AvgPool<'_> {
         let values = if self.window.padding == [0; 4] { values } else { values.with_zero() };
         let count = self.window.kernel[0] * self.window.kernel[1];
         let reach = lowkey_models::floats::Floats::reach(floats.unit, values, count);
-        let least = floats.least.clone();
-        Some(Floats { unit: floats.unit, values: [values.lo, values.hi], count, reach, least })
+        let near_powers = lowkey_models::floats::Floats::is_near_powers(floats.unit, values, count);
+        let (values, least) = ([values.lo, values.hi], floats.least.clone());
+        Some(Floats { unit: floats.unit, values, count, reach, near_powers, least })
     }
 
     fn spec(&self, node: NodeId, held: &Held<'_>) -> truncate::Spec {

@@ -157,7 +157,14 @@ fn recorded() -> Vec<(&'static str, Vec<Program>)> {
         PoolLayout::Between { low: chain(8), game: chain(5), clip: Layout { low: vec![], ..chained.clone() } };
     let between = between.programs(pooled, upload).unwrap();
     let mean = truncate::Spec { width: 12, shift: 4, bits: 6 };
-    let floats = Floats { unit: 0xb5_04f3, values: [-2, 61], count: 2, reach: 500, least: vec![[3, -4], [7, 9]] };
+    let floats = Floats {
+        unit: 0xb5_04f3,
+        values: [-2, 61],
+        count: 2,
+        reach: 500,
+        near_powers: true,
+        least: vec![[3, -4], [7, 9]],
+    };
     let squares: Vec<i64> = (0..16).map(|i| i * i - 40).collect();
     vec![
         ("compare", vec![compare::program(8, &chain(7), early, start).unwrap()]),

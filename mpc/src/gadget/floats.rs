@@ -1,13 +1,14 @@
 //! [v < t(S)], an XOR-shared bit: whether the sum v of a window, rounded value by value and sum by sum as floats are, lies below a threshold.
 //!
-//! With near(t, z) as in [`crate::average`], T_k = m x_k and U_k = T_1 + .. + T_k, both shared by addition and known at the start:
+//! With near as in [`crate::average`], T_k = m x_k and U_k = T_1 + .. + T_k, both shared by addition and known at the start:
 //!
 //! ```text
-//! v_1 = near(T_1, T_1)       v_k = near(v_(k-1) + near(T_k, T_k), U_k)       [v_n - t(S) < 0]      modulo 2^L
+//! v_1 = near(T_1)       v_k = near(t_k), t_k = v_(k-1) + near(T_k)       [v_n - t(S) < 0]      modulo 2^L
 //! ```
 //!
-//! How many bits a float drops depends on T_k and U_k alone, so all of them become bits at once, and what follows one from another is L bits
-//! wide, those of an error. t(S) is a public table, read by one AND for each half of the index: rows times sums of columns.
+//! U_k is within reach of t_k. Where no power of two lies within reach of any U_k, t_k drops as many bits as U_k. Else it drops as many as U_k - reach
+//! or U_k + reach, and where these differ, 2^L divides the power of two between them: the top bit of t_k mod 2^L says on which side of that
+//! t_k is. So all of these become bits at once, and what follows one from another is L bits wide, those of an error. t(S) is a public table, read by one AND for each half of the index: rows times sums of columns.
 
 use super::carry::{Pair, ands, carry};
 use crate::party::Party;
@@ -32,9 +33,19 @@ pub(crate) fn below(b: &mut Builder, floats: &Floats, terms: &[Share], index: &S
         v = Some(match (&sum, v) {
             (Some(before), Some(v)) => {
                 let total = b.add_shares(before, term);
-                let [_, above] = bits_of(b, &total, 0);
-                let dropped = beyond(b, &above);
                 let exact = plus(b, &v, &x, None);
+                let dropped = if floats.near_powers {
+                    let [less, more] = [-floats.reach, floats.reach].map(|by| {
+                        let by = b.constant(Party::Server, by as u64, total.server.width());
+                        let moved = Share { client: total.client.clone(), server: b.add(&total.server, &by) };
+                        let [_, above] = bits_of(b, &moved, 0);
+                        beyond(b, &above)
+                    });
+                    choose(b, exact[width - 1], &more, &less)
+                } else {
+                    let [_, above] = bits_of(b, &total, 0);
+                    beyond(b, &above)
+                };
                 sum = Some(total);
                 near(b, &exact, &dropped)
             }
@@ -51,6 +62,13 @@ pub(crate) fn below(b: &mut Builder, floats: &Floats, terms: &[Share], index: &S
     let flipped: Vec<Bit> = v.iter().map(|bit| b.flip(*bit)).collect();
     let difference = plus(b, &flipped, &threshold, None);
     b.flip(difference[width - 1])
+}
+
+/// `one` where the bit is one, else `zero`.
+fn choose(b: &mut Builder, bit: Bit, zero: &[Bit], one: &[Bit]) -> Vec<Bit> {
+    let change: Vec<Bit> = zero.iter().zip(one).map(|(zero, one)| b.xor_bits(*zero, *one)).collect();
+    let change = ands(b, bit, &change);
+    zero.iter().zip(change).map(|(zero, change)| b.xor_bits(*zero, change)).collect()
 }
 
 fn resize(b: &Builder, x: &Share, width: usize) -> Share {

@@ -21,6 +21,8 @@ pub struct Floats {
     pub count: usize,
     /// No error d of a sum is larger.
     pub reach: i64,
+    /// Whether errors decide how many bits some sums have.
+    pub near_powers: bool,
     /// Sums S with the least d at which nothing is lowered.
     pub least: Vec<[i64; 2]>,
 }
@@ -41,10 +43,10 @@ impl Floats {
         length(self.magnitude()) + 1
     }
 
-    /// Bits of the ring of m S: every value has to be shared in one as wide.
+    /// Bits of the ring of m S and what is within reach of it: every value has to be shared in one as wide.
     #[must_use]
     pub fn sum_bits(&self) -> usize {
-        length(self.magnitude() * self.count as u64) + 1
+        length(self.magnitude() * self.count as u64 + self.reach.unsigned_abs()) + 1
     }
 
     /// Bits of S less the smallest S.

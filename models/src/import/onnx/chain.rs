@@ -24,8 +24,7 @@ pub(super) struct Chain {
 }
 
 impl Chain {
-    /// The averages of `count` values in `range` in steps of `unit`; `None` where a sum has more than two results, or floats of different
-    /// exponents are within its reach.
+    /// The averages of `count` values in `range` in steps of `unit`; `None` where a sum has more than two results.
     pub fn of(unit: f32, range: Range, count: usize, quantiser: &Quantiser) -> Option<Chain> {
         let values = Range { lo: -MAX_FLOAT_VALUE, hi: MAX_FLOAT_VALUE };
         // No sum or quotient leaves the normal floats.
@@ -35,9 +34,6 @@ impl Chain {
             return None;
         }
         let significand = i64::from(unit.to_bits() & 0x7f_ffff | 0x80_0000);
-        if !Floats::is_float(significand, range, count) {
-            return None;
-        }
         let last_place = f64::from(unit) / significand as f64;
         let result = |v: i64| quantiser.index(0, (v as f64 * last_place) as f32 / count as f32);
         let reach = Floats::reach(significand, range, count);
@@ -48,8 +44,8 @@ impl Chain {
         let mut decides = false;
         for sum in lowest..=highest {
             let z = significand * sum;
-            // The first and the last float within reach.
-            let r = beyond(z);
+            // The first and the last float within reach, of which the smallest have the fewest bits.
+            let r = beyond(z - reach).min(beyond(z + reach));
             let (first, last) = (-((reach - z) >> r << r), (z + reach) >> r << r);
             let (low, high) = (result(first), result(last));
             let raised = rounded(sum).clamp(quantiser.lo, quantiser.hi).max(high);
