@@ -117,8 +117,13 @@ pub fn floats<R: Rng + ?Sized>(rng: &mut R, network: &Network) -> Network {
         }
         let near = Floats::reach(unit, values, count) / 4;
         let sums = values.lo * count as i64..=values.hi * count as i64;
-        let drawn = sums.filter_map(|sum| (rng.random_range(0..3) > 0).then(|| [sum, rng.random_range(-near..=near)]));
-        *floats = Some(Floats { unit, least: drawn.collect() });
+        let mut least = Vec::new();
+        for sum in sums {
+            if rng.random_range(0..3) > 0 {
+                least.push([sum, rng.random_range(-near..=near)]);
+            }
+        }
+        *floats = Some(Floats { unit, least });
         // Where the average that is one lower fits what reads it.
         if let Ok(network) = Network::new(architecture, weights) {
             found = network;
