@@ -76,7 +76,7 @@ impl Cost {
     }
 
     fn of(net: &Net, rate: u8, owner: Party, aim: Aim) -> Result<Self, CostError> {
-        let plan = StepPlan::new(net, Format::of(net), rate, owner, FLIGHTS, aim).map_err(CostError::of)?;
+        let plan = StepPlan::new(net, Format::NARROW, rate, owner, FLIGHTS, aim).map_err(CostError::of)?;
         let (programs, (_, lattice)) = (plan.cost(), answers(&plan).map_err(CostError::of)?);
         let headers = (HEADER_BYTES * (programs.frames + lattice.frames)) as u64;
         // Keys are one flight, a product two: bodies and hints.

@@ -44,7 +44,7 @@ pub struct Format {
     pub forward: u8,
     /// Ring of delta W^T.
     pub back: u8,
-    /// Ring of X^T delta.
+    /// Ring of X^T delta, but for [`Self::update_of`].
     pub update: u8,
     /// Ring of masters and momenta.
     pub held: u8,
@@ -66,13 +66,6 @@ impl Format {
         update: 19,
         held: 25,
     };
-
-    /// What `net` is trained in: [`Self::NARROW`], but with a bit more for the gradients of weights where there are pools. What
-    /// [`Net::c`](Net::c) adds up comes within 1.2 bits of the narrow ring, and within two of no other.
-    pub fn of(net: &Net) -> Self {
-        let pools = (0..net.layers()).any(|i| net.windows(i).is_some());
-        Self { update: Self::NARROW.update + u8::from(pools), ..Self::NARROW }
-    }
 
     /// All fields, in their order.
     pub fn bytes(&self) -> [u8; 11] {
@@ -111,6 +104,12 @@ impl Format {
         (self.input_of(i) + self.gradient_of(net, i) + BATCH_BITS + rate).saturating_sub(self.master)
     }
 
+    /// Ring of X^T delta of layer `i`: a bit more for the last one behind pools, whose sums come within 1.2 bits of the ring that is enough for
+    /// all others.
+    pub fn update_of(&self, net: &Net, i: usize) -> u8 {
+        self.update + u8::from(i + 1 == net.layers() && net.has_pools())
+    }
+
     /// Bits that a master loses to become a weight of a product.
     pub fn weight_drop(&self) -> u8 {
         self.master - self.weight
@@ -124,7 +123,7 @@ impl Format {
     /// The softmax of `net`.
     pub fn softmax(&self, net: &Net) -> softmax::Spec {
         let (classes, width) = (CLASSES as u8, self.logit_width(net));
-        softmax::Spec { classes, width, fraction: self.logit, result: self.gradient, to: self.operand() }
+        softmax::Spec { classes, width, fraction: self.logit, result: self.gradient, to: self.operand_of(net) }
     }
 
     /// The score of `net` on samples of `owner`.
@@ -132,7 +131,12 @@ impl Format {
         score::Spec { classes: CLASSES as u8, width: self.logit_width(net), fraction: self.logit, owner }
     }
 
-    /// Ring of activations and gradients that enter products.
+    /// Ring of activations and gradients of `net` that enter products.
+    pub fn operand_of(&self, net: &Net) -> u8 {
+        self.operand().max(self.update_of(net, net.layers() - 1))
+    }
+
+    /// The same where there are no pools, and of shared features.
     pub fn operand(&self) -> u8 {
         self.forward.max(self.back).max(self.update)
     }
@@ -150,7 +154,7 @@ impl Format {
         if self.held < DECAY_DROP + 2 {
             return refuse("the ring of masters leaves no room for what momenta lose");
         }
-        if self.logit < 3 || self.gradient > 20 || self.held > 48 || self.operand() > 48 {
+        if self.logit < 3 || self.gradient > 20 || self.held > 48 || self.operand_of(net) > 48 {
             return refuse("logits have less than 3, gradients more than 20 fractional bits, or a ring more than 48");
         }
         if self.weight >= self.master || self.held < self.weight_drop() + self.forward.max(self.back) {
@@ -168,7 +172,7 @@ impl Format {
             if self.input_of(i) + self.gradient_of(net, i) + BATCH_BITS + rate < self.master {
                 return refuse("the rate is so large that gradients would have to be multiplied");
             }
-            if self.update_drop(net, i, rate) + 3 > self.update {
+            if self.update_drop(net, i, rate) + 3 > self.update_of(net, i) {
                 return refuse("the rate is so small that products of inputs and gradients leave less than three bits");
             }
             if i > 0 && self.gradient_of(net, i) + self.weight < self.gradient_of(net, i - 1) {
@@ -321,6 +325,11 @@ impl Net {
         let Layer { outputs, maps, pool, .. } = &self.layers[i];
         let side = maps.as_ref()?.patches();
         (*pool > 1).then_some(Windows { pool: *pool, side, channels: *outputs })
+    }
+
+    /// True if there is a max pool behind any layer.
+    fn has_pools(&self) -> bool {
+        (0..self.layers()).any(|i| self.windows(i).is_some())
     }
 
     /// Values of a sample.

@@ -72,7 +72,7 @@ impl Kept {
                 part.pictures().map(|pictures| of.run(pictures, |_, _| ())).transpose()?;
                 backbone = Some(of);
             }
-            Some(network) => masters = Some(export::masters(&wish.net, &Format::of(&wish.net), network)?),
+            Some(network) => masters = Some(export::masters(&wish.net, &Format::NARROW, network)?),
             None => {}
         }
         wish.check()?;
@@ -92,7 +92,7 @@ impl Kept {
         }
         let brought = part.brought(backbone.as_ref(), wish.evaluates)?;
         let found = match settings.resume {
-            true => checkpoint::read(path, part.party(), &wish.net, &Format::of(&wish.net), &brought)?,
+            true => checkpoint::read(path, part.party(), &wish.net, &Format::NARROW, &brought)?,
             false => Vec::new(),
         };
         if !wish.evaluates {

@@ -220,7 +220,8 @@ impl StepPlan {
                 join::program(ell.into(), terms).map(|program| run(program, values))
             };
             let extend = |from| extend::Spec { from, to: format.held, signed: true };
-            let rectifier = |from| relu::Spec { from, to: format.operand() };
+            let (operand, ring) = (format.operand_of(net), format.update_of(net, i));
+            let rectifier = |from| relu::Spec { from, to: operand };
             let rectify = if last {
                 None
             } else {
@@ -242,10 +243,10 @@ impl StepPlan {
                 passed = Some(run(program?, values));
                 back = Some(join(format.back, values)?);
             }
-            let widened = [format.update - format.update_drop(net, i, rate), format.held - DECAY_DROP].map(extend);
+            let widened = [ring - format.update_drop(net, i, rate), format.held - DECAY_DROP].map(extend);
             let (mut update, mut widen) = (None, None);
             if !aim.evaluates {
-                update = Some(join(format.update, k * n)?);
+                update = Some(join(ring, k * n)?);
                 widen = Some(run(extend::joint_program(&widened, at, at)?, net.weights(i)));
             }
             layers.push(LayerRuns { forward: join(format.forward, rows * n)?, rectify, update, back, passed, widen });
@@ -259,7 +260,7 @@ impl StepPlan {
         let (k, n) = (self.net.inputs(layer), self.net.outputs(layer));
         let (rows, inner, columns, ell) = match kind {
             Kind::Forward => (rows, k, n, format.forward),
-            Kind::Update => (k, rows, n, format.update),
+            Kind::Update => (k, rows, n, format.update_of(&self.net, layer)),
             Kind::Back => match self.net.maps(layer) {
                 None => (rows, n, k, format.back),
                 // A convolution of the gradients.
@@ -296,7 +297,7 @@ impl StepPlan {
         let format = &self.format;
         let (width, dropped) = match kind {
             Kind::Forward => (format.forward, format.forward_drop(&self.net, layer)),
-            Kind::Update => (format.update, format.update_drop(&self.net, layer, self.rate)),
+            Kind::Update => (format.update_of(&self.net, layer), format.update_drop(&self.net, layer, self.rate)),
             Kind::Back => (format.back, format.back_drop(&self.net, layer)),
         };
         truncate::Spec { width, dropped }
@@ -362,7 +363,7 @@ mod tests {
     /// Gradients of a convolution's inputs are a convolution of those of its outputs: one output of the product for each value.
     #[test]
     fn products_of_a_convolution() {
-        let plan = StepPlan::new(&Net::c(), Format::of(&Net::c()), 4, Party::Client, [8, 40], Aim::default()).unwrap();
+        let plan = StepPlan::new(&Net::c(), Format::NARROW, 4, Party::Client, [8, 40], Aim::default()).unwrap();
         let of = |layer, kind| {
             let p = plan.product(layer, kind);
             (p.rows, p.inner, p.columns, p.crosses())

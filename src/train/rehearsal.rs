@@ -47,7 +47,7 @@ pub fn rehearse(wish: &Wish, samples: &Samples, told: impl Fn(u64, u64, Option<S
         return Err(Error::usage("a head, and no network that it belongs to", "name that network"));
     }
     let mut start = Start::draw()?;
-    let (net, format) = (&wish.net, Format::of(&wish.net));
+    let (net, format) = (&wish.net, Format::NARROW);
     let masters = start::masters(net, &format, &mut start.rng);
     let (twin, steps) = run(wish, net, samples, masters, start, &told)?;
     finish(&twin, steps, export::network(net, &format, &twin.state.masters, &format!("trained-{net}"))?)
@@ -108,7 +108,7 @@ fn run(
     mut start: Start,
     told: Told<'_>,
 ) -> Result<(Twin, u64)> {
-    let (format, terms) = (Format::of(net), Terms::alone(wish, Counts { client: samples.len() as u64, server: 0 }));
+    let (format, terms) = (Format::NARROW, Terms::alone(wish, Counts { client: samples.len() as u64, server: 0 }));
     let mut twin = Twin::new(net.clone(), format, State::new(net, masters));
     let mut order = Vec::new();
     for step in 0..terms.steps() {

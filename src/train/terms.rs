@@ -182,7 +182,7 @@ impl Terms {
     pub(super) fn alone(wish: &Wish, samples: Counts) -> Self {
         let Wish { net, weights_to, score_to, evaluates, epochs, rates, every, reopen: _ } = wish.clone();
         let (epochs, every, rates) = (epochs.unwrap_or(1), every.unwrap_or(EVERY), rates.unwrap_or_else(|| vec![RATE]));
-        let format = Format::of(&net);
+        let format = Format::NARROW;
         Self { net, format, samples, epochs, rates, weights_to, score_to, evaluates, every, from: None }
     }
 
@@ -268,7 +268,7 @@ impl Ask {
             positions: small(positions),
             widths: widths.into_iter().map(small).collect(),
             on_features: wish.net.is_on_features(),
-            format: Format::of(&wish.net).bytes(),
+            format: Format::NARROW.bytes(),
             batch: small(BATCH),
             weights_to: wish.weights_to,
             score_to: wish.score_to,
@@ -377,7 +377,7 @@ impl Wish {
             return Err(Error::usage("that many rates", format!("give 1 to {MOST_RATES}; the last one stays")));
         }
         for rate in rates.unwrap_or(&[RATE]) {
-            let checked = Format::of(&self.net).check(&self.net, *rate);
+            let checked = Format::NARROW.check(&self.net, *rate);
             checked.map_err(|error| Error::usage(format!("rate 2^-{rate}: {error}"), "give 1 to 8, as in 4,4,6"))?;
         }
         Ok(())
@@ -448,10 +448,10 @@ fn merge(wish: &Wish, own: &Ask, theirs: &Ask, peer: Party) -> Result<Terms> {
     }?;
     let from = common_mark(own, theirs, peer)?;
     // Rates of the peer are as public as one's own, and have to fit too.
-    let format = Format::of(&net);
-    if let Some(rate) = rates.iter().find(|rate| format.check(&net, **rate).is_err()) {
+    if let Some(rate) = rates.iter().find(|rate| Format::NARROW.check(&net, **rate).is_err()) {
         return Err(ProtocolError::protocol("a rate of the training", "one that the network trains at", rate).into());
     }
+    let format = Format::NARROW;
     let Wish { weights_to, score_to, evaluates, .. } = *wish;
     let terms = Terms { net, format, samples, epochs, rates, weights_to, score_to, evaluates, every, from };
     match terms.second_opening() {

@@ -232,7 +232,7 @@ impl<C: Coins> Pass<'_, C> {
         let Self { net, format, rounding, .. } = self;
         let g = multiply(&transpose(x, net.inputs(layer) + 1), delta, net.rows(layer), net.outputs(layer));
         let drop = format.update_drop(net, layer, rate);
-        rounding.truncate(Site { value: Value::Update, layer }, &g, drop, format.update)
+        rounding.truncate(Site { value: Value::Update, layer }, &g, drop, format.update_of(net, layer))
     }
 
     /// D' of the layer before.
@@ -396,7 +396,7 @@ mod tests {
 
     /// Masters and momenta after every step are those of the twin in Python.
     fn repeats(case: &str, steps: usize, net: &Net) {
-        let format = Format::of(net);
+        let format = Format::NARROW;
         format.check(net, 4).unwrap();
         let mut twin = Twin::new(net.clone(), format, State::new(net, first_masters(net, format)));
         let (mut images, mut labels, mut coins) = (SplitMix(1), SplitMix(2), SplitMix(4));

@@ -94,14 +94,13 @@ async fn sessions<P: Products>(
     let (mut client, mut server) = Channel::pair();
     let (mut c, mut s) = (ChaCha20Rng::seed_from_u64(seed + 1), ChaCha20Rng::seed_from_u64(seed + 2));
     let both = tokio::join!(Correlations::setup(&mut client, &mut c), Correlations::setup(&mut server, &mut s));
-    let format = Format::of(net);
     let agreed = tokio::join!(
-        agree(&mut client, Party::Client, net, &format, None, &[0; 32], [1; 32]),
-        agree(&mut server, Party::Server, net, &format, None, &[0; 32], [2; 32])
+        agree(&mut client, Party::Client, net, &Format::NARROW, None, &[0; 32], [1; 32]),
+        agree(&mut server, Party::Server, net, &Format::NARROW, None, &[0; 32], [2; 32])
     );
     let session = |party, masters, channel, correlations, agreed: Agreed| {
         let (held, products) =
-            (WeightShares::first(party, net, &Format::of(net), masters, &agreed), products(party, &agreed));
+            (WeightShares::first(party, net, &Format::NARROW, masters, &agreed), products(party, &agreed));
         Session { trainer: Trainer::new(party, agreed, products, held).unwrap(), channel, correlations }
     };
     [
@@ -116,7 +115,7 @@ fn plan(net: &Net, rate: u8) -> StepPlan {
 
 fn plan_of(net: &Net, rate: u8, owner: Party) -> StepPlan {
     let aim = Aim { coins: true, score: true, evaluates: false };
-    StepPlan::new(net, Format::of(net), rate, owner, [8, 40], aim).unwrap()
+    StepPlan::new(net, Format::NARROW, rate, owner, [8, 40], aim).unwrap()
 }
 
 const PARTIES: [Party; 2] = [Party::Client, Party::Server];
@@ -176,7 +175,7 @@ async fn repeats<P: Products>(
     steps: usize,
     seed: u64,
 ) {
-    let format = Format::of(&net);
+    let format = Format::NARROW;
     let mut rng = ChaCha20Rng::seed_from_u64(seed);
     let mut layer = |i| {
         let wide = u8::from(net.inputs(i) > 200);
@@ -245,7 +244,7 @@ async fn repeats<P: Products>(
 /// Batches of an evaluation on shares and in the clear, the last of them not full: the score is that of the twin, masters and momenta stay
 /// what they are, and the bytes are those of the plan.
 async fn evaluates(net: Net, answers: Answers, seed: u64) {
-    let (format, aim) = (Format::of(&net), Aim { evaluates: true, score: true, coins: true });
+    let (format, aim) = (Format::NARROW, Aim { evaluates: true, score: true, coins: true });
     let plans = PARTIES.map(|owner| StepPlan::new(&net, format, 4, owner, [8, 40], aim).unwrap());
     let mut rng = ChaCha20Rng::seed_from_u64(seed);
     let mut layer = |i| (0..net.weights(i)).map(|_| (rng.next_u64() % 4096) as i64 - 2048).collect();
@@ -322,7 +321,7 @@ async fn small(seed: u64) -> (Net, [Session<Open>; 2]) {
 /// A step of both, and what came of it at the client and at the server.
 async fn step_both([client, server]: &mut [Session<Open>; 2], net: &Net, plans: [&StepPlan; 2]) -> [Result<()>; 2] {
     let (inputs, labels) = (vec![3; net.rows(0) * net.inputs(0)], vec![1; BATCH]);
-    let batch = Batch::new(net, &Format::of(net), &inputs, &labels).unwrap();
+    let batch = Batch::new(net, &Format::NARROW, &inputs, &labels).unwrap();
     let both = tokio::join!(
         client.trainer.step(plans[0], &mut client.channel, &mut client.correlations, Some(batch), None),
         server.trainer.step(plans[1], &mut server.channel, &mut server.correlations, None, None)
@@ -360,7 +359,7 @@ async fn a_step_after_a_failed_one_is_an_error() {
     let (net, [mut client, mut server]) = small(8).await;
     let plan = plan(&net, 4);
     let (inputs, labels) = (vec![3; net.rows(0) * net.inputs(0)], vec![1; BATCH]);
-    let batch = Batch::new(&net, &Format::of(&net), &inputs, &labels).unwrap();
+    let batch = Batch::new(&net, &Format::NARROW, &inputs, &labels).unwrap();
     let leave = async {
         let opening = server.trainer.agreed.opening(&plan, 0);
         server.trainer.products.begin(&mut server.channel, plan.owner, opening).await.unwrap();

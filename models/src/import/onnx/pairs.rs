@@ -94,17 +94,23 @@ impl<'m> Walk<'m> {
         {
             return Ok(id);
         }
-        if let Some((root, [xa, xb])) = root {
-            let lo = self.builder.tensor(root).range.lo;
-            let value = |channel: usize, x: i64| {
-                let at = (x - lo) as usize;
-                doubts.note((rule.value)(channel, xa[at], xb[at]))
-            };
-            return self.function_of_one(node.name(), root, rule.channels > 1, quantiser, value);
-        }
         let second = |x: i64| rule.summands[1](sign * x);
-        let grids = Grid::all([rule.summands[0], &second], ra, rb, rule.step);
-        self.grids_pair(node, inputs, quantiser, (&tables, &of), grids)
+        let by_grids = |walk: &mut Self| {
+            let grids = Grid::all([rule.summands[0], &second], ra, rb, rule.step);
+            walk.grids_pair(node, inputs, quantiser, (&tables, &of), grids)
+        };
+        let Some((root, [xa, xb])) = root else { return by_grids(self) };
+        let lo = self.builder.tensor(root).range.lo;
+        let value = |channel: usize, x: i64| {
+            let at = (x - lo) as usize;
+            doubts.note((rule.value)(channel, xa[at], xb[at]))
+        };
+        let by_channel = rule.channels > 1;
+        match self.function_of_one(node.name(), root, by_channel, quantiser, value) {
+            // A table has one row for all channels.
+            Err(no) if by_channel && !all.any() => by_grids(self).map_err(|_| no),
+            done => done,
+        }
     }
 
     /// By the first grid that tells all pairs apart that differ.
