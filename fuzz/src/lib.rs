@@ -25,8 +25,8 @@ pub struct Decoder {
 /// All of them.
 pub const ALL: [Decoder; 19] = [
     Decoder { name: "architecture", run: files::architecture, seeds: files::architectures, memory: 4 },
-    Decoder { name: "plan", run: files::plan, seeds: files::plans, memory: 512 },
-    Decoder { name: "package", run: files::package, seeds: files::packages, memory: 512 },
+    Decoder { name: "plan", run: files::plan, seeds: files::plans, memory: 768 },
+    Decoder { name: "package", run: files::package, seeds: files::packages, memory: 768 },
     Decoder { name: "records", run: files::records, seeds: files::record_files, memory: 16 },
     Decoder { name: "layout", run: files::layout, seeds: files::layouts, memory: 64 },
     Decoder { name: "network", run: files::network, seeds: files::networks, memory: 512 },

@@ -19,8 +19,8 @@ use crate::node::{ByTensor, Choices, Holding, LinearChoice, NodeId, PlanError, T
 const MAX_TAPS: u64 = 1 << 12;
 /// Largest stride: a stride of t makes t^2 subgrids of a channel.
 const MAX_STRIDE: u64 = 64;
-/// Largest packing of all terms together, in words (see [`Packing::size`]): what a stranger's plan may take of our memory, 0.5 GiB. A
-/// ResNet-50 and a MobileNet on images of 224 pixels fit half of it, one on 640 by 480 does not.
+/// Largest packing of all terms together, in words (see [`Packing::size`]): what a stranger's plan may take of our memory, 0.5 GiB, and up
+/// to 0.7 while it is derived. A ResNet-50 and a MobileNet on images of 224 pixels fit half of it, one on 640 by 480 does not.
 pub(crate) const MAX_PACKED: u64 = (1 << 26) / NARROW;
 
 /// Most coefficients of all hints together: terms x output ciphertexts x N. Of so many a client keeps what travels ([`Kept::Packed`]), 8 bytes of
