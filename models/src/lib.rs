@@ -20,7 +20,7 @@
 //! | [`declared`], [`rings`], [`coins`] | what is chosen beyond operations: rings in which sums wrap, found by data, and roundings by coins |
 //! | [`floats`] | averages that the rounding errors of floats decide |
 //! | [`bounds`] | reachable accumulators, hence the width of the ring of each layer |
-//! | [`fold`] | the equivalent network with one shift per layer and small biases |
+//! | `fold` | the equivalent network with one shift per layer and small biases |
 //! | [`json`], [`mod@file`] | the architecture as JSON, the network as a safetensors file |
 //! | [`data`] | inputs from PNG, IDX, NPY and CSV files |
 //! | [`coding`], [`answer`] | how the file of an imported network codes its input and output, and what an answer means |
