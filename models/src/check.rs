@@ -146,7 +146,7 @@ fn check_node(index: usize, node: &Node, tensors: &[TensorInfo], weights: &mut u
                 let mut range = average_range(x.range, window, *multiplier, *offset, *shift)?;
                 if let Some(floats) = floats {
                     let (count, sums) = (window.kernel[0] * window.kernel[1], sum_range(x.range, window)?);
-                    floats.check(window_range(x.range, window), count, sums)?;
+                    floats.check(window.values(x.range), count, sums)?;
                     let lowered = |&[sum, _]: &[i64; 2]| ((multiplier * sum + offset) >> shift) - 1;
                     range.lo = floats.least.iter().map(lowered).fold(range.lo, i64::min);
                     within("an average", range.lo.into(), -i128::from(MAX_ACTIVATION), range.hi.into())?;
@@ -389,14 +389,9 @@ fn average_range(range: Range, window: &Window, multiplier: i64, offset: i64, sh
     Ok(Range { lo: ends[0], hi: ends[1] })
 }
 
-/// The values that windows have, padding included.
-pub(crate) fn window_range(range: Range, window: &Window) -> Range {
-    if window.padding == [0; 4] { range } else { range.with_zero() }
-}
-
 fn sum_range(range: Range, window: &Window) -> Result<Range, Problem> {
     let count = window.kernel[0] as i128 * window.kernel[1] as i128;
-    let range = window_range(range, window);
+    let range = window.values(range);
     let limit = i128::from(MAX_ACTIVATION);
     let mut ends = [0; 2];
     for (end, value) in ends.iter_mut().zip([range.lo, range.hi]) {

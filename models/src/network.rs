@@ -371,6 +371,11 @@ impl Window {
         [0, 1].map(|axis| self.dilation[axis] * (self.kernel[axis] - 1) + 1)
     }
 
+    /// What values it has where it moves over those of `range`: padding is 0.
+    pub fn values(&self, range: Range) -> Range {
+        if self.padding == [0; 4] { range } else { range.with_zero() }
+    }
+
     /// Height and width of the padded input.
     pub fn padded(&self, [height, width]: [usize; 2]) -> [usize; 2] {
         let [top, left, bottom, right] = self.padding;

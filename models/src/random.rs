@@ -9,7 +9,7 @@ use ndarray::{Array4, Axis};
 use rand::{Rng, RngExt};
 
 use crate::bounds::linear_bounds;
-use crate::check::{MAX_SHIFT, TensorInfo, weight_range, window_range};
+use crate::check::{MAX_SHIFT, TensorInfo, weight_range};
 use crate::declared::LEAST_ABOVE;
 use crate::error::Kind;
 use crate::floats::Floats;
@@ -109,7 +109,7 @@ pub fn floats<R: Rng + ?Sized>(rng: &mut R, network: &Network) -> Network {
         let tensors = found.tensors().to_vec();
         let Op::AvgPool { input, window, floats, .. } = &mut architecture.nodes[index].op else { continue };
         let count = window.kernel[0] * window.kernel[1];
-        let values = window_range(tensors[*input].range, window);
+        let values = window.values(tensors[*input].range);
         // 0.1 has sums that are nearly powers of two.
         let unit = if rng.random_range(0..3) > 0 { rng.random_range(1 << 23..1 << 24) } else { 0xcc_cccd };
         if values.magnitude() > MAX_FLOAT_VALUE as u64 || count > 16 {

@@ -30,8 +30,7 @@ impl AvgPool<'_> {
     /// What sums of floats decide.
     fn chain(&self, context: &Context<'_>) -> Option<Floats> {
         let floats = self.floats?;
-        let values = context.tensors[self.input].range;
-        let values = if self.window.padding == [0; 4] { values } else { values.with_zero() };
+        let values = self.window.values(context.tensors[self.input].range);
         let count = self.window.kernel[0] * self.window.kernel[1];
         let reach = lowkey_models::floats::Floats::reach(floats.unit, values, count);
         let near_powers = lowkey_models::floats::Floats::is_near_powers(floats.unit, values, count);

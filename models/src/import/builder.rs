@@ -9,7 +9,7 @@ use ndarray::{Array4, Axis};
 
 use crate::answer::ClassRule;
 use crate::bounds::linear_bounds;
-use crate::check::{MAX_NAME, MAX_WEIGHT_BITS, TensorInfo, window_range};
+use crate::check::{MAX_NAME, MAX_WEIGHT_BITS, TensorInfo};
 use crate::coding::OutputCoding;
 use crate::error::ModelError;
 use crate::floats::Floats;
@@ -322,7 +322,7 @@ impl Builder {
 
     /// The values that windows of a tensor have, padding included.
     pub fn window_values(&self, input: TensorId, window: &Window) -> Range {
-        window_range(self.tensor(input).range, window)
+        window.values(self.tensor(input).range)
     }
 
     /// Their sums.

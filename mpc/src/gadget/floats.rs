@@ -8,7 +8,8 @@
 //!
 //! U_k is within reach of t_k. Where no power of two lies within reach of any U_k, t_k drops as many bits as U_k. Else it drops as many as U_k - reach
 //! or U_k + reach, and where these differ, 2^L divides the power of two between them: the top bit of t_k mod 2^L says on which side of that
-//! t_k is. So all of these become bits at once, and what follows one from another is L bits wide, those of an error. t(S) is a public table, read by one AND for each half of the index: rows times sums of columns.
+//! t_k is. So all of these become bits at once, and what follows one from another is L bits wide, those of an error. t(S) is a public table,
+//! read by one AND for each half of the index: rows times sums of columns.
 
 use super::carry::{Pair, ands, carry};
 use crate::party::Party;

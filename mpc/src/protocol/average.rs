@@ -6,8 +6,8 @@
 //! v_1 = near(m x_1)       v_k = near(v_(k-1) + near(m x_k))
 //! ```
 //!
-//! near(t) is the float nearest to t: a multiple of 2^r, where t has r bits beyond 24, halves go to even multiples. t(S) = m S + (the least error at which S is not lowered), a public table. Both parties multiply
-//! and add up locally; `gadget/floats.rs` makes the bit.
+//! near(t) is the float nearest to t: a multiple of 2^r, where t has r bits beyond 24, halves go to even multiples. t(S) = m S + (the least
+//! error at which S is not lowered), a public table. Both parties multiply and add up locally; `gadget/floats.rs` makes the bit.
 
 use crate::gadget::convert::bit_to_ring;
 use crate::gadget::floats::below;

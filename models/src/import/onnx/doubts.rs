@@ -220,23 +220,20 @@ impl<'m> Walk<'m> {
             );
         }
         if !unsigned(fused.elements.0) || result.is_some_and(|result| !unsigned(result)) {
-            let mixed = self.kernels == Kernels::Int8;
-            let hint = if mixed {
-                "quantise activations as unsigned bytes (activation_type=QuantType.QUInt8), or all of the layer as signed ones"
-            } else {
-                AS_INT8
-            };
-            let reason = if mixed {
-                "its signed 8-bit activations have unsigned weights or unsigned results: ONNX Runtime computes this in floats, whose order \
-                 of summation decides results"
-            } else if self.clips.is_empty() {
+            if self.kernels == Kernels::Int8 {
+                let hint = "quantise activations as unsigned bytes (activation_type=QuantType.QUInt8), or all of the layer as signed ones";
+                let reason = "its signed 8-bit activations have unsigned weights or unsigned results: ONNX Runtime computes this in \
+                              floats, whose order of summation decides results";
+                return Why::new(reason, hint);
+            }
+            let reason = if self.clips.is_empty() {
                 "its signed 8-bit activations are the file's input or output, or read by several nodes: ONNX Runtime on x86 computes \
                  this in floats, whose order of summation decides results"
             } else {
                 "its signed 8-bit activations are clipped or read by several nodes: ONNX Runtime on x86 computes this in floats, whose \
                  order of summation decides results"
             };
-            return Why::new(reason, hint);
+            return Why::new(reason, AS_INT8);
         }
         let reason = "an operation stands between the layer and its quantiser: ONNX Runtime computes this in floats, whose order of \
                       summation decides results";

@@ -211,21 +211,20 @@ impl<'m> Walk<'m> {
         let doubts = Doubts::default();
         let (count, unit) = ((window.kernel[0] * window.kernel[1]) as f32, input.unit);
         let most = f64::from(count) * self.builder.tensor(input.id).range.magnitude() as f64;
-        let rule = self.average_rule(input, window, offset_rule(quantiser), &doubts);
+        let offset = offset_rule(quantiser);
+        let rule = self.average_rule(input, window, offset.clone(), &doubts);
         // Sums that are floats are divided once.
         let whole = input.error == 0.0 && most * odd_factor(unit) < (1 << 24) as f64;
-        let offset = offset_rule(quantiser);
         // The zero point is added in floats too.
-        let moved = quantiser.moved(more);
+        let moved = offset_rule(&quantiser.moved(more));
         let unsure = quantiser.lo < 0 && self.becomes_one_quantiser(node);
         if !whole
             && !unsure
-            && let Some(id) = self.average_of_chain(node, input, window, zero + more, &offset_rule(&moved))?
+            && let Some(id) = self.average_of_chain(node, input, window, zero + more, &moved)?
         {
             return Ok(id);
         }
-        let whole_rule = offset_rule(&moved);
-        let rule = |sum: i64| if whole { whole_rule.index(0, sum as f32 * unit / count) - more } else { rule(sum) };
+        let rule = |sum: i64| if whole { moved.index(0, sum as f32 * unit / count) - more } else { rule(sum) };
         let id = self.builder.average(node.name(), input.id, *window, zero, rule)?;
         let source = Origin::Average { input, window: *window, mean: Mean::Windows };
         self.measure(&Real { source, ..Real::tensor(input, 1, Layout::of_rank(4)) }, &offset, &doubts);

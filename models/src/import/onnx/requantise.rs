@@ -96,20 +96,14 @@ impl<'m> Walk<'m> {
         doubts: &Doubts,
     ) -> Result<TensorId, Stop> {
         let (name, steps) = (node.name(), &real.post);
-        let (factor, offset, _) = quantiser.means()?;
         let rule =
             |channel: usize, x: i64| doubts.note(quantised(quantiser, channel, apply(steps, channel, scale.near(x))));
-        let value = |x: i64| factor * rule(0, x) - offset;
-        let range = self.builder.tensor(scale.id).range;
         let by_channel = steps.iter().any(Post::differs) || quantiser.differs();
-        let wide = range.count() > 256;
+        let wide = self.builder.tensor(scale.id).range.count() > 256;
         // A table needs a tensor of 8 bits.
         let table = wide && !by_channel && !steps.iter().all(Post::rises);
         let narrow = if table { self.narrowed(node, &scale)? } else { None };
-        if let Some(id) = narrow {
-            return Ok(self.builder.apply(name, id, value)?);
-        }
-        self.function_of_one(name, scale.id, by_channel, quantiser, rule)
+        self.function_of_one(name, narrow.unwrap_or(scale.id), by_channel, quantiser, rule)
     }
 
     /// A function of one tensor, which is that of channel 0 on all channels unless `by_channel`: a table where it is one of at most 256
