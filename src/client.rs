@@ -11,6 +11,7 @@ use lowkey_mpc::ot::{Correlations, OtCount};
 use lowkey_mpc::party::{Party, Stage};
 
 use crate::answer::Output;
+use crate::boxed::Boxed;
 use crate::coins::Coins;
 use crate::error::{AbortCode, Error, Misbehaviour, Result};
 use crate::guard::exchange::Debts;
@@ -213,19 +214,21 @@ impl Session {
         Self::open_from(stream, options, Erasing::new(seed)).await
     }
 
-    async fn open_from(stream: Box<dyn Stream>, options: Options, randomness: Erasing) -> Result<Self> {
-        let mut channel = Channel::new(stream, Party::Client, options.limits);
-        match Self::set_up(&mut channel, &options, randomness).await {
-            Ok(opened) => {
-                let Opened { model, ot, randomness, setup, not_kept, guarded } = opened;
-                let (next_slot, kept, broken) = (0, Vec::new(), false);
-                Ok(Self { channel, model, ot, randomness, next_slot, setup, not_kept, kept, guarded, broken })
+    fn open_from(stream: Box<dyn Stream>, options: Options, randomness: Erasing) -> Boxed<'static, Result<Self>> {
+        Box::pin(async move {
+            let mut channel = Channel::new(stream, Party::Client, options.limits);
+            match Self::set_up(&mut channel, &options, randomness).await {
+                Ok(opened) => {
+                    let Opened { model, ot, randomness, setup, not_kept, guarded } = opened;
+                    let (next_slot, kept, broken) = (0, Vec::new(), false);
+                    Ok(Self { channel, model, ot, randomness, next_slot, setup, not_kept, kept, guarded, broken })
+                }
+                Err(error) => {
+                    give_up(&mut channel, &error).await;
+                    Err(error.or_declined())
+                }
             }
-            Err(error) => {
-                give_up(&mut channel, &error).await;
-                Err(error.or_declined())
-            }
-        }
+        })
     }
 
     async fn set_up(channel: &mut Channel, options: &Options, mut randomness: Erasing) -> Result<Opened> {
@@ -309,24 +312,26 @@ impl Session {
         self.end(outcome).await
     }
 
-    async fn prepare_slot(&mut self, number: u64, reveal: Reveal) -> Result<Prepared> {
-        let mut measurement = Measurement::start(&mut self.channel, Stage::Offline);
-        self.request(Action::Prepare { slot: number, reveal }).await?;
-        if let Some(guarded) = &mut self.guarded {
-            let (channel, model, ot, next) = (&mut self.channel, &self.model, &mut self.ot, &mut self.next_slot);
-            let (slot, audits) = guarded.prepare(channel, model, ot, &mut self.randomness, next, reveal).await?;
-            let circuits = guarded.circuits();
-            measurement.charge(cost::demand(circuits, reveal) * (audits as usize + 1));
+    fn prepare_slot(&mut self, number: u64, reveal: Reveal) -> Boxed<'_, Result<Prepared>> {
+        Box::pin(async move {
+            let mut measurement = Measurement::start(&mut self.channel, Stage::Offline);
+            self.request(Action::Prepare { slot: number, reveal }).await?;
+            if let Some(guarded) = &mut self.guarded {
+                let (channel, model, ot, next) = (&mut self.channel, &self.model, &mut self.ot, &mut self.next_slot);
+                let (slot, audits) = guarded.prepare(channel, model, ot, &mut self.randomness, next, reveal).await?;
+                let circuits = guarded.circuits();
+                measurement.charge(cost::demand(circuits, reveal) * (audits as usize + 1));
+                let measured = measurement.finish(&self.channel);
+                let measured = cost::charged(measured, Party::Client, circuits.triples(reveal));
+                return Ok(Prepared { slot: Slot::Guarded(slot), reveal, audits, measured });
+            }
+            let key = (self.ot.session(), number);
+            let rng = &mut self.randomness.next_rng();
+            let slot = offline::client(&mut self.channel, &self.model, &mut self.ot, key, reveal, rng).await?;
+            measurement.charge(self.model.plan.demand(reveal));
             let measured = measurement.finish(&self.channel);
-            let measured = cost::charged(measured, Party::Client, circuits.triples(reveal));
-            return Ok(Prepared { slot: Slot::Guarded(slot), reveal, audits, measured });
-        }
-        let key = (self.ot.session(), number);
-        let rng = &mut self.randomness.next_rng();
-        let slot = offline::client(&mut self.channel, &self.model, &mut self.ot, key, reveal, rng).await?;
-        measurement.charge(self.model.plan.demand(reveal));
-        let measured = measurement.finish(&self.channel);
-        Ok(Prepared { slot: Slot::Plain(slot), reveal, audits: 0, measured })
+            Ok(Prepared { slot: Slot::Plain(slot), reveal, audits: 0, measured })
+        })
     }
 
     /// Answers an input with a prepared slot, which is used up as soon as anything is sent. `input` has the values of the input tensor,
@@ -356,18 +361,26 @@ impl Session {
         Ok(Inference { output, offline: measured.stage, audits, online: online.stage, layers, coins })
     }
 
-    async fn run_slot(&mut self, slot: Slot, input: &[i64], times: &mut Times) -> Result<((Output, Coins), Measured)> {
-        let measurement = Measurement::start(&mut self.channel, Stage::Online);
-        self.request(Action::Run { slot: slot.key().1 }).await?;
-        let output = match slot {
-            Slot::Plain(slot) => online::client(&mut self.channel, &self.model, slot, input, times).await?,
-            Slot::Guarded(slot) => {
-                let guarded = self.guarded.as_mut().ok_or_else(|| Error::internal("a slot of a guarded session"))?;
-                (guarded.infer(&mut self.channel, &self.model, slot, input, times).await?, Coins::default())
-            }
-        };
-        self.done().await?;
-        Ok((output, measurement.finish(&self.channel)))
+    fn run_slot<'a>(
+        &'a mut self,
+        slot: Slot,
+        input: &'a [i64],
+        times: &'a mut Times,
+    ) -> Boxed<'a, Result<((Output, Coins), Measured)>> {
+        Box::pin(async move {
+            let measurement = Measurement::start(&mut self.channel, Stage::Online);
+            self.request(Action::Run { slot: slot.key().1 }).await?;
+            let output = match slot {
+                Slot::Plain(slot) => online::client(&mut self.channel, &self.model, slot, input, times).await?,
+                Slot::Guarded(slot) => {
+                    let guarded =
+                        self.guarded.as_mut().ok_or_else(|| Error::internal("a slot of a guarded session"))?;
+                    (guarded.infer(&mut self.channel, &self.model, slot, input, times).await?, Coins::default())
+                }
+            };
+            self.done().await?;
+            Ok((output, measurement.finish(&self.channel)))
+        })
     }
 
     /// Answers an input in the direct schedule: nothing was prepared.
@@ -388,21 +401,23 @@ impl Session {
         Ok(Inference { output, offline: none.stage, audits: 0, online: online.stage, layers, coins })
     }
 
-    async fn run_direct(
-        &mut self,
+    fn run_direct<'a>(
+        &'a mut self,
         number: u64,
         reveal: Reveal,
-        input: &[i64],
-        times: &mut Times,
-    ) -> Result<((Output, Coins), Measured)> {
-        let mut measurement = Measurement::start(&mut self.channel, Stage::Online);
-        self.request(Action::Direct { slot: number, reveal }).await?;
-        let (channel, model, ot) = (&mut self.channel, &self.model, &mut self.ot);
-        let rng = &mut self.randomness.next_rng();
-        let output = online::client_direct(channel, model, ot, reveal, input, rng, times).await?;
-        self.done().await?;
-        measurement.charge(self.model.plan.demand(reveal));
-        Ok((output, measurement.finish(&self.channel)))
+        input: &'a [i64],
+        times: &'a mut Times,
+    ) -> Boxed<'a, Result<((Output, Coins), Measured)>> {
+        Box::pin(async move {
+            let mut measurement = Measurement::start(&mut self.channel, Stage::Online);
+            self.request(Action::Direct { slot: number, reveal }).await?;
+            let (channel, model, ot) = (&mut self.channel, &self.model, &mut self.ot);
+            let rng = &mut self.randomness.next_rng();
+            let output = online::client_direct(channel, model, ot, reveal, input, rng, times).await?;
+            self.done().await?;
+            measurement.charge(self.model.plan.demand(reveal));
+            Ok((output, measurement.finish(&self.channel)))
+        })
     }
 
     /// Prepares and infers.

@@ -71,6 +71,7 @@ mod abort;
 mod admission;
 pub mod answer;
 mod api;
+mod boxed;
 #[cfg(not(target_arch = "wasm32"))]
 mod catalogue;
 #[cfg(feature = "cli")]

@@ -8,6 +8,7 @@ use lowkey_mpc::erasing::Erasing;
 use lowkey_mpc::ot::Correlations;
 use lowkey_mpc::party::{Party, Stage};
 
+use crate::boxed::Boxed;
 use crate::catalogue::{Catalogue, Served};
 use crate::client::give_up;
 use crate::error::{Error, Misbehaviour, Result};
@@ -52,17 +53,19 @@ pub async fn serve_guarded(
     serve_guarded_from(stream, model, options, guarding, randomness).await
 }
 
-async fn serve_guarded_from(
+fn serve_guarded_from(
     stream: Box<dyn Stream>,
     model: Arc<ServerModel>,
     options: Options,
     guarding: Guarding,
     randomness: Erasing,
-) -> Result<SessionReport> {
-    let guarded = GuardedModel::new(&model, guarding, options.visitor.shown())?;
-    let name = name_of(&model.plan.architecture.name);
-    let catalogue = Catalogue::from(Served::new(name, model).guarded(guarded));
-    Greeted::meet(stream, options.limits).await?.serve_from(catalogue.into(), options, randomness).await
+) -> Boxed<'static, Result<SessionReport>> {
+    Box::pin(async move {
+        let guarded = GuardedModel::new(&model, guarding, options.visitor.shown())?;
+        let name = name_of(&model.plan.architecture.name);
+        let catalogue = Catalogue::from(Served::new(name, model).guarded(guarded));
+        Greeted::meet(stream, options.limits).await?.serve_from(catalogue.into(), options, randomness).await
+    })
 }
 
 /// As [`serve_guarded`], with a seed of the caller's.
@@ -94,13 +97,15 @@ pub async fn serve_seeded(
     serve_from(stream, model, options, Erasing::new(seed)).await
 }
 
-async fn serve_from(
+fn serve_from(
     stream: Box<dyn Stream>,
     model: Arc<ServerModel>,
     options: Options,
     randomness: Erasing,
-) -> Result<SessionReport> {
-    Greeted::meet(stream, options.limits).await?.serve_from(Catalogue::one(model).into(), options, randomness).await
+) -> Boxed<'static, Result<SessionReport>> {
+    Box::pin(async move {
+        Greeted::meet(stream, options.limits).await?.serve_from(Catalogue::one(model).into(), options, randomness).await
+    })
 }
 
 /// A client that has said hello, and has no session yet.
@@ -112,16 +117,18 @@ pub(crate) struct Greeted {
 
 impl Greeted {
     /// Waits for a client's hello. Others are told why not.
-    pub(crate) async fn meet(stream: Box<dyn Stream>, limits: Limits) -> Result<Self> {
-        let mut channel = Channel::new(stream, Party::Server, limits);
-        let setup = Measurement::start(&mut channel, Stage::Setup);
-        match hello(&mut channel).await {
-            Ok(ask) => Ok(Self { channel, setup, ask }),
-            Err(error) => {
-                give_up(&mut channel, &error).await;
-                Err(error)
+    pub(crate) fn meet(stream: Box<dyn Stream>, limits: Limits) -> Boxed<'static, Result<Self>> {
+        Box::pin(async move {
+            let mut channel = Channel::new(stream, Party::Server, limits);
+            let setup = Measurement::start(&mut channel, Stage::Setup);
+            match hello(&mut channel).await {
+                Ok(ask) => Ok(Self { channel, setup, ask }),
+                Err(error) => {
+                    give_up(&mut channel, &error).await;
+                    Err(error)
+                }
             }
-        }
+        })
     }
 
     /// What it waits for, to be looked at from elsewhere.

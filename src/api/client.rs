@@ -14,7 +14,8 @@ use lowkey_mpc::channel::Limits;
 use super::Async;
 use super::answer::Answer;
 use super::values::Values;
-use crate::client::{Options, Prepared, Session};
+use crate::boxed::Boxed;
+use crate::client::{Inference, Options, Prepared, Session};
 use crate::error::{Error, Result};
 use crate::guard::Debts;
 use crate::net::{self, Stream, Trust};
@@ -217,17 +218,22 @@ impl ClientBuilder {
         crate::client::models(stream, self.session.limits).await
     }
 
-    async fn reach(&self, address: &str) -> Result<Box<dyn Stream>> {
-        let trust = match &self.trust {
-            Some(trust) => trust.clone(),
-            None if self.plain_anywhere || net::is_loopback(address).await? => Trust::Plain,
-            None => {
-                let what = format!("nothing says how to recognise the server at {address}");
-                return Err(Error::unprotected(what, "name an authority or a pin; plain TCP where it is asked for"));
-            }
-        };
-        let identity = self.identity.as_ref().map(|(chain, key)| (&**chain, &**key));
-        net::connect_as(address, &trust, identity, self.session.limits.timeout).await
+    fn reach<'a>(&'a self, address: &'a str) -> Boxed<'a, Result<Box<dyn Stream>>> {
+        Box::pin(async move {
+            let trust = match &self.trust {
+                Some(trust) => trust.clone(),
+                None if self.plain_anywhere || net::is_loopback(address).await? => Trust::Plain,
+                None => {
+                    let what = format!("nothing says how to recognise the server at {address}");
+                    return Err(Error::unprotected(
+                        what,
+                        "name an authority or a pin; plain TCP where it is asked for",
+                    ));
+                }
+            };
+            let identity = self.identity.as_ref().map(|(chain, key)| (&**chain, &**key));
+            net::connect_as(address, &trust, identity, self.session.limits.timeout).await
+        })
     }
 
     /// Opens a session over a stream of bytes to a server, which is known as `name`.
@@ -235,27 +241,33 @@ impl ClientBuilder {
     /// # Errors
     /// As [`connect`](Self::connect).
     pub async fn over(self, stream: impl Stream + 'static, name: impl ToString) -> Result<Client> {
-        let Self { mut session, state, schedule, reveal, .. } = self;
-        if session.guard.is_some() && schedule == Schedule::Direct {
-            return Err(Error::usage("a guarded session has no direct schedule", "leave the schedule out"));
-        }
-        let reveal = reveal.unwrap_or_else(|| Reveal::default_for(session.guard.is_some()));
-        session.address = name.to_string();
-        if let Some(folder) = state {
-            session.store = Some(Store::open(Some(folder))?);
-        }
-        let session = threads::converse(async move || Session::open(Box::new(stream), session).await).await??;
-        let (model, setup) = (session.model().clone(), session.setup().clone());
-        let architecture = &model.plan.architecture;
-        let refused = not_revealed(architecture, model.plan.answer.lanes, reveal);
-        let mut client = Client { session: Some(session), ready: VecDeque::new(), schedule, reveal, model, setup };
-        match refused {
-            None => Ok(client),
-            Some(error) => {
-                let _ = client.end().await;
-                Err(error)
+        self.open(Box::new(stream), name.to_string()).await
+    }
+
+    fn open(self, stream: Box<dyn Stream>, name: String) -> Boxed<'static, Result<Client>> {
+        Box::pin(async move {
+            let Self { mut session, state, schedule, reveal, .. } = self;
+            if session.guard.is_some() && schedule == Schedule::Direct {
+                return Err(Error::usage("a guarded session has no direct schedule", "leave the schedule out"));
             }
-        }
+            let reveal = reveal.unwrap_or_else(|| Reveal::default_for(session.guard.is_some()));
+            session.address = name;
+            if let Some(folder) = state {
+                session.store = Some(Store::open(Some(folder))?);
+            }
+            let session = threads::converse(async move || Session::open(stream, session).await).await??;
+            let (model, setup) = (session.model().clone(), session.setup().clone());
+            let architecture = &model.plan.architecture;
+            let refused = not_revealed(architecture, model.plan.answer.lanes, reveal);
+            let mut client = Client { session: Some(session), ready: VecDeque::new(), schedule, reveal, model, setup };
+            match refused {
+                None => Ok(client),
+                Some(error) => {
+                    let _ = client.end().await;
+                    Err(error)
+                }
+            }
+        })
     }
 }
 
@@ -288,16 +300,21 @@ impl Client {
     /// (the session is over). There is no retry.
     pub async fn infer<'a>(&mut self, input: impl Into<Values<'a>>) -> Result<Answer> {
         let values = input.into().read(self.architecture())?;
-        self.session()?.check_input(&values)?;
-        let (schedule, reveal) = (self.schedule, self.reveal);
-        let ready = self.ready.pop_front();
-        let inference = self
-            .step(async move |session: &mut Session| match ready {
+        let inference = self.answer(values).await?;
+        Ok(Answer::new(inference, self.architecture()))
+    }
+
+    fn answer(&mut self, values: Vec<i64>) -> Boxed<'_, Result<Inference>> {
+        Box::pin(async move {
+            self.session()?.check_input(&values)?;
+            let (schedule, reveal) = (self.schedule, self.reveal);
+            let ready = self.ready.pop_front();
+            self.step(async move |session: &mut Session| match ready {
                 Some(slot) => session.infer(slot, &values).await,
                 None => session.answer(schedule, reveal, &values).await,
             })
-            .await?;
-        Ok(Answer::new(inference, self.architecture()))
+            .await
+        })
     }
 
     /// Does everything for `count` more answers that does not depend on their inputs.
@@ -311,12 +328,18 @@ impl Client {
         if self.ready.len().saturating_add(count) > MAX_SLOTS {
             return Err(Error::usage(format!("more than {MAX_SLOTS} prepared answers"), "use some of them first"));
         }
-        let reveal = self.reveal;
         for _ in 0..count {
-            let slot = self.step(async move |session: &mut Session| session.prepare(reveal).await).await?;
+            let slot = self.prepare_one().await?;
             self.ready.push_back(slot);
         }
         Ok(())
+    }
+
+    fn prepare_one(&mut self) -> Boxed<'_, Result<Prepared>> {
+        Box::pin(async move {
+            let reveal = self.reveal;
+            self.step(async move |session: &mut Session| session.prepare(reveal).await).await
+        })
     }
 
     /// Answers that are prepared.
@@ -366,11 +389,13 @@ impl Client {
         self.end().await
     }
 
-    async fn end(&mut self) -> Result<()> {
-        match self.session.take() {
-            Some(session) => threads::converse(async move || session.close().await).await?,
-            None => Ok(()),
-        }
+    fn end(&mut self) -> Boxed<'_, Result<()>> {
+        Box::pin(async move {
+            match self.session.take() {
+                Some(session) => threads::converse(async move || session.close().await).await?,
+                None => Ok(()),
+            }
+        })
     }
 
     fn session(&self) -> Result<&Session> {

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::model::Model;
 use super::publisher::Publisher;
 use crate::admission::{Admission, Attendance, Cut, GOODBYE};
+use crate::boxed::Boxed;
 use crate::catalogue::{Catalogue, Served};
 use crate::error::{Error, Result};
 use crate::net::{Incoming, Listener, ServerIdentity, Stream, pin_of};
@@ -136,39 +137,50 @@ impl Server {
     /// # Errors
     /// When the server listens nowhere, runs already or has done so, or its key comes to its end.
     pub async fn run(self) -> Result<()> {
-        let Some(listener) = self.0.take_listener() else {
-            return Err(Error::usage("the server listens nowhere, or did so before", "bind one, or hand it streams"));
-        };
-        let mut stop = self.0.options.stop.clone();
-        if !stop.is_asked() {
-            self.0.readiness.begins();
-        }
-        let outcome = tokio::select! {
-            () = stop.asked() => Ok(()),
-            outcome = self.watch_key() => outcome,
-            () = self.0.watch.count() => Ok(()),
-            outcome = self.accept(&listener) => outcome,
-        };
-        drop(listener);
-        self.shutdown().await;
-        outcome
+        self.serve_all().await
     }
 
-    async fn accept(&self, listener: &Listener) -> Result<()> {
-        loop {
-            match listener.accept().await {
-                Ok((incoming, address)) => {
-                    let visit = self.0.clone().visit(incoming, address.ip());
-                    // What becomes of it is told where it happens.
-                    tokio::spawn(visit);
-                }
-                Err(error) => {
-                    // Out of file descriptors, say: others are still being served.
-                    tracing::warn!("accept: {error}");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+    fn serve_all(self) -> Boxed<'static, Result<()>> {
+        Box::pin(async move {
+            let Some(listener) = self.0.take_listener() else {
+                return Err(Error::usage(
+                    "the server listens nowhere, or did so before",
+                    "bind one, or hand it streams",
+                ));
+            };
+            let mut stop = self.0.options.stop.clone();
+            if !stop.is_asked() {
+                self.0.readiness.begins();
+            }
+            let outcome = tokio::select! {
+                () = stop.asked() => Ok(()),
+                outcome = self.watch_key() => outcome,
+                () = self.0.watch.count() => Ok(()),
+                outcome = self.accept(&listener) => outcome,
+            };
+            drop(listener);
+            self.shutdown().await;
+            outcome
+        })
+    }
+
+    fn accept<'a>(&'a self, listener: &'a Listener) -> Boxed<'a, Result<()>> {
+        Box::pin(async move {
+            loop {
+                match listener.accept().await {
+                    Ok((incoming, address)) => {
+                        let visit = self.0.clone().visit(incoming, address.ip());
+                        // What becomes of it is told where it happens.
+                        tokio::spawn(visit);
+                    }
+                    Err(error) => {
+                        // Out of file descriptors, say: others are still being served.
+                        tracing::warn!("accept: {error}");
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
                 }
             }
-        }
+        })
     }
 
     /// Ends when the key does.
@@ -261,28 +273,30 @@ impl Inner {
     }
 
     /// A connection: hello, and a session if there is room.
-    async fn visit(self: Arc<Self>, incoming: Incoming, client: IpAddr) -> Result<SessionReport> {
-        let knock = self.admission.knock();
-        let mut stop = self.options.stop.clone();
-        let late = std::io::Error::from(std::io::ErrorKind::TimedOut);
-        let greeted = tokio::select! {
-            greeted = tokio::time::timeout(self.hello, self.greet(incoming)) => greeted.unwrap_or_else(|_| Err(hello(late))),
-            () = knock.turned_away() => Err(hello(std::io::Error::other("too many connections that say nothing"))),
-            () = stop.asked() => Err(hello(std::io::Error::other("the server ends"))),
-        };
-        let (greeted, certificate) = greeted.inspect_err(|error| self.watch.dismissed(client, error))?;
-        drop(knock);
-        let client = match self.policy.identify(client, certificate.as_deref()) {
-            Ok(client) => client,
-            Err(refusal) => {
-                let pin = certificate.map_or_else(String::new, |certificate| hex::encode(pin_of(&certificate)));
-                self.watch.stranger(client, &pin);
-                let error = greeted.refuse(refusal).await;
-                self.watch.dismissed(client, &error);
-                return Err(error);
-            }
-        };
-        self.session(greeted, client).await
+    fn visit(self: Arc<Self>, incoming: Incoming, client: IpAddr) -> Boxed<'static, Result<SessionReport>> {
+        Box::pin(async move {
+            let knock = self.admission.knock();
+            let mut stop = self.options.stop.clone();
+            let late = std::io::Error::from(std::io::ErrorKind::TimedOut);
+            let greeted = tokio::select! {
+                greeted = tokio::time::timeout(self.hello, self.greet(incoming)) => greeted.unwrap_or_else(|_| Err(hello(late))),
+                () = knock.turned_away() => Err(hello(std::io::Error::other("too many connections that say nothing"))),
+                () = stop.asked() => Err(hello(std::io::Error::other("the server ends"))),
+            };
+            let (greeted, certificate) = greeted.inspect_err(|error| self.watch.dismissed(client, error))?;
+            drop(knock);
+            let client = match self.policy.identify(client, certificate.as_deref()) {
+                Ok(client) => client,
+                Err(refusal) => {
+                    let pin = certificate.map_or_else(String::new, |certificate| hex::encode(pin_of(&certificate)));
+                    self.watch.stranger(client, &pin);
+                    let error = greeted.refuse(refusal).await;
+                    self.watch.dismissed(client, &error);
+                    return Err(error);
+                }
+            };
+            self.session(greeted, client).await
+        })
     }
 
     /// With the certificate that the client has shown.
@@ -292,34 +306,36 @@ impl Inner {
     }
 
     /// A session, on a thread of its own.
-    async fn session(self: Arc<Self>, greeted: Greeted, client: Identity) -> Result<SessionReport> {
-        let catalogue = self.catalogue();
-        // Whoever asks for none, or for none that is there, is told so once it is admitted.
-        let served = catalogue.find(greeted.ask()).ok().flatten();
-        let memory = served.map_or(0, |served| served.memory().with_slots(1));
-        let name = served.map_or_else(String::new, |served| served.offer.name.clone());
-        let came = Instant::now();
-        let seat = match self.admission.seat(&client, greeted.attention(), memory).await {
-            Ok(seat) => seat,
-            Err(refusal) => {
-                let error = greeted.refuse(refusal).await;
-                self.watch.dismissed(client.address, &error);
-                return Err(error);
-            }
-        };
-        let watch = self.watch.session(client.clone(), &name, came.elapsed());
-        let visitor = Visitor::new(self.policy.clone(), client);
-        let stop = self.options.stop.clone().or(seat.leave());
-        let options = Options { visitor, stop, watch: watch.clone(), room: seat.room(), ..self.options.clone() };
-        let session = threads::converse(async move || greeted.serve(catalogue, options).await);
-        let cut = |after| Err(Error::Session(ProtocolError::Timeout { after }));
-        let outcome = match seat.keep(session, self.cut.subscribe()).await {
-            Ok(outcome) => outcome.flatten(),
-            Err(Cut::ForRoom) => cut(GOODBYE),
-            Err(Cut::AtTheEnd) => cut(self.drain.unwrap_or_default()),
-        };
-        watch.ended(outcome.as_ref().map(|_| ()));
-        outcome
+    fn session(self: Arc<Self>, greeted: Greeted, client: Identity) -> Boxed<'static, Result<SessionReport>> {
+        Box::pin(async move {
+            let catalogue = self.catalogue();
+            // Whoever asks for none, or for none that is there, is told so once it is admitted.
+            let served = catalogue.find(greeted.ask()).ok().flatten();
+            let memory = served.map_or(0, |served| served.memory().with_slots(1));
+            let name = served.map_or_else(String::new, |served| served.offer.name.clone());
+            let came = Instant::now();
+            let seat = match self.admission.seat(&client, greeted.attention(), memory).await {
+                Ok(seat) => seat,
+                Err(refusal) => {
+                    let error = greeted.refuse(refusal).await;
+                    self.watch.dismissed(client.address, &error);
+                    return Err(error);
+                }
+            };
+            let watch = self.watch.session(client.clone(), &name, came.elapsed());
+            let visitor = Visitor::new(self.policy.clone(), client);
+            let stop = self.options.stop.clone().or(seat.leave());
+            let options = Options { visitor, stop, watch: watch.clone(), room: seat.room(), ..self.options.clone() };
+            let session = threads::converse(async move || greeted.serve(catalogue, options).await);
+            let cut = |after| Err(Error::Session(ProtocolError::Timeout { after }));
+            let outcome = match seat.keep(session, self.cut.subscribe()).await {
+                Ok(outcome) => outcome.flatten(),
+                Err(Cut::ForRoom) => cut(GOODBYE),
+                Err(Cut::AtTheEnd) => cut(self.drain.unwrap_or_default()),
+            };
+            watch.ended(outcome.as_ref().map(|_| ()));
+            outcome
+        })
     }
 }
 

@@ -14,6 +14,7 @@ use super::model::Model;
 use super::publisher::{Publisher, check};
 use super::server::{Inner, Server, most_bytes};
 use crate::admission::{self, Admission};
+use crate::boxed::Boxed;
 use crate::error::{Error, Result};
 use crate::guard::{self, AuditRate, Guarding, Registry};
 #[cfg(feature = "websocket")]
@@ -379,60 +380,63 @@ impl ServerBuilder {
         self.reveal.unwrap_or_else(|| Reveal::default_for(self.guard.is_some()))
     }
 
-    async fn publish(self, listener: Option<Listener>, identity: Option<ServerIdentity>) -> Result<Server> {
-        let reveal = self.most_revealed();
-        let Self { models, target, state, store, quota, sessions, per_address, limits, idle, drain, .. } = self;
-        let (progress, readiness, memory, allow, watch) =
-            (self.progress, self.readiness, self.memory, self.allow, Watch::new(self.watcher));
-        check(&models, reveal)?;
-        let store = match state {
-            Some(folder) => Some(Store::open(Some(folder))?),
-            None => store,
-        };
-        let (key, uses) = match &store {
-            None => (Key::fresh()?, None),
-            Some(store) => own_key(store).map(|(key, uses)| (key, Some(uses)))?,
-        };
-        let guard = self.guard.map(|rate| guarding(rate, store.as_ref())).transpose()?;
-        let publisher = Publisher { target, reveal, memory, key: Arc::new(key), guard };
-        let catalogue = publisher.publish(models, Vec::new(), progress).await?;
-        let (stop, asked) = watch::channel(false);
-        let options = Options { limits, idle, stop: Stop::new(asked), ..Options::default() };
-        let policy = Arc::new(Policy {
-            class_only: reveal == Reveal::Class,
-            quota: quota.map(Quota::new).unwrap_or_default(),
-            allow: RwLock::new(allow),
-            uses,
-        });
-        let admission = Admission::new(sessions.into(), per_address.map(usize::from), memory, most_bytes(&catalogue));
-        let hello = HELLO.min(limits.timeout);
-        if listener.is_none() {
-            // Whoever has it hands it streams; a listener takes clients when the server runs.
-            readiness.begins();
-        }
-        let address = listener.as_ref().map(Listener::address).transpose().map_err(Error::internal)?;
-        let browsers =
-            listener.as_ref().map(Listener::websocket_address).transpose().map_err(Error::internal)?.flatten();
-        let listener = Mutex::new(listener);
-        Ok(Server(Arc::new(Inner {
-            catalogue: Mutex::new(Arc::new(catalogue)),
-            publisher,
-            reloading: tokio::sync::Mutex::default(),
-            listener,
-            address,
-            browsers,
-            identity,
-            policy,
-            store,
-            options,
-            admission,
-            watch,
-            hello,
-            drain,
-            stop,
-            cut: watch::Sender::new(false),
-            readiness,
-        })))
+    fn publish(self, listener: Option<Listener>, identity: Option<ServerIdentity>) -> Boxed<'static, Result<Server>> {
+        Box::pin(async move {
+            let reveal = self.most_revealed();
+            let Self { models, target, state, store, quota, sessions, per_address, limits, idle, drain, .. } = self;
+            let (progress, readiness, memory, allow, watch) =
+                (self.progress, self.readiness, self.memory, self.allow, Watch::new(self.watcher));
+            check(&models, reveal)?;
+            let store = match state {
+                Some(folder) => Some(Store::open(Some(folder))?),
+                None => store,
+            };
+            let (key, uses) = match &store {
+                None => (Key::fresh()?, None),
+                Some(store) => own_key(store).map(|(key, uses)| (key, Some(uses)))?,
+            };
+            let guard = self.guard.map(|rate| guarding(rate, store.as_ref())).transpose()?;
+            let publisher = Publisher { target, reveal, memory, key: Arc::new(key), guard };
+            let catalogue = publisher.publish(models, Vec::new(), progress).await?;
+            let (stop, asked) = watch::channel(false);
+            let options = Options { limits, idle, stop: Stop::new(asked), ..Options::default() };
+            let policy = Arc::new(Policy {
+                class_only: reveal == Reveal::Class,
+                quota: quota.map(Quota::new).unwrap_or_default(),
+                allow: RwLock::new(allow),
+                uses,
+            });
+            let admission =
+                Admission::new(sessions.into(), per_address.map(usize::from), memory, most_bytes(&catalogue));
+            let hello = HELLO.min(limits.timeout);
+            if listener.is_none() {
+                // Whoever has it hands it streams; a listener takes clients when the server runs.
+                readiness.begins();
+            }
+            let address = listener.as_ref().map(Listener::address).transpose().map_err(Error::internal)?;
+            let browsers =
+                listener.as_ref().map(Listener::websocket_address).transpose().map_err(Error::internal)?.flatten();
+            let listener = Mutex::new(listener);
+            Ok(Server(Arc::new(Inner {
+                catalogue: Mutex::new(Arc::new(catalogue)),
+                publisher,
+                reloading: tokio::sync::Mutex::default(),
+                listener,
+                address,
+                browsers,
+                identity,
+                policy,
+                store,
+                options,
+                admission,
+                watch,
+                hello,
+                drain,
+                stop,
+                cut: watch::Sender::new(false),
+                readiness,
+            })))
+        })
     }
 }
 

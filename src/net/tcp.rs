@@ -23,6 +23,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 #[cfg(feature = "websocket")]
 use super::websocket::{self, Origins};
 use super::{Stream, Trust};
+use crate::boxed::Boxed;
 use crate::error::{Error, Result};
 
 fn provider() -> Arc<CryptoProvider> {
@@ -148,45 +149,51 @@ pub async fn connect_as(
     tokio::time::timeout(timeout, connect_patiently(address, trust, identity)).await.map_err(|_| late())?
 }
 
-async fn connect_patiently(address: &str, trust: &Trust, identity: Option<(&Path, &Path)>) -> Result<Box<dyn Stream>> {
-    let failed = |source| Error::Connect { address: address.to_owned(), source };
-    let builder = ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(|error| Error::internal(error.to_string()))?;
-    let builder = match trust {
-        Trust::Plain => None,
-        Trust::Authority(path) => Some(builder.with_root_certificates(authorities(path)?)),
-        Trust::System => Some(builder.with_root_certificates(system_authorities()?)),
-        Trust::Pin(pin) => {
-            let pinned = Arc::new(Pinned { pin: *pin, provider: provider() });
-            Some(builder.dangerous().with_custom_certificate_verifier(pinned))
-        }
-    };
-    let config = match (builder, identity) {
-        (None, None) => None,
-        (None, Some(_)) => {
-            return Err(Error::usage(
-                "a certificate is shown over TLS, and this would be plain TCP",
-                "say how the server is recognised: by a pin or an authority",
-            ));
-        }
-        (Some(builder), None) => Some(builder.with_no_client_auth()),
-        (Some(builder), Some((certificate, key))) => {
-            let config = builder.with_client_auth_cert(certificates(certificate)?, private_key(key)?);
-            Some(config.map_err(|error| mismatch(key, error))?)
-        }
-    };
-    let stream = TcpStream::connect(address).await.map_err(failed)?;
-    stream.set_nodelay(true).map_err(failed)?;
-    let Some(config) = config else { return Ok(Box::new(stream)) };
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let name = match host.parse::<IpAddr>() {
-        Ok(ip) => ServerName::from(ip),
-        Err(_) => ServerName::try_from(host.to_owned()).map_err(|error| failed(tls(error)))?,
-    };
-    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
-    Ok(Box::new(stream.map_err(|error| handshake_error(address, error))?))
+fn connect_patiently<'a>(
+    address: &'a str,
+    trust: &'a Trust,
+    identity: Option<(&'a Path, &'a Path)>,
+) -> Boxed<'a, Result<Box<dyn Stream>>> {
+    Box::pin(async move {
+        let failed = |source| Error::Connect { address: address.to_owned(), source };
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(|error| Error::internal(error.to_string()))?;
+        let builder = match trust {
+            Trust::Plain => None,
+            Trust::Authority(path) => Some(builder.with_root_certificates(authorities(path)?)),
+            Trust::System => Some(builder.with_root_certificates(system_authorities()?)),
+            Trust::Pin(pin) => {
+                let pinned = Arc::new(Pinned { pin: *pin, provider: provider() });
+                Some(builder.dangerous().with_custom_certificate_verifier(pinned))
+            }
+        };
+        let config = match (builder, identity) {
+            (None, None) => None,
+            (None, Some(_)) => {
+                return Err(Error::usage(
+                    "a certificate is shown over TLS, and this would be plain TCP",
+                    "say how the server is recognised: by a pin or an authority",
+                ));
+            }
+            (Some(builder), None) => Some(builder.with_no_client_auth()),
+            (Some(builder), Some((certificate, key))) => {
+                let config = builder.with_client_auth_cert(certificates(certificate)?, private_key(key)?);
+                Some(config.map_err(|error| mismatch(key, error))?)
+            }
+        };
+        let stream = TcpStream::connect(address).await.map_err(failed)?;
+        stream.set_nodelay(true).map_err(failed)?;
+        let Some(config) = config else { return Ok(Box::new(stream) as Box<dyn Stream>) };
+        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let name = match host.parse::<IpAddr>() {
+            Ok(ip) => ServerName::from(ip),
+            Err(_) => ServerName::try_from(host.to_owned()).map_err(|error| failed(tls(error)))?,
+        };
+        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
+        Ok(Box::new(stream.map_err(|error| handshake_error(address, error))?))
+    })
 }
 
 /// Tells a certificate that is not trusted from a connection that failed.

@@ -30,6 +30,7 @@ use super::meeting::Met;
 use super::run::Run;
 use super::settings::{Contribution, Progress, Settings, Trained};
 use super::terms::{Ask, Receivers, Terms};
+use crate::boxed::Boxed;
 use crate::client::give_up;
 use crate::error::Result;
 use crate::net::Stream;
@@ -88,28 +89,30 @@ impl Met {
 }
 
 /// The same, where the peer may have said what it asks for.
-async fn train_over(
+fn train_over(
     mut channel: Channel,
     heard: Option<Ask>,
     part: Contribution,
     settings: Settings,
     randomness: Erasing,
-) -> Result<Trained> {
-    threads::converse(async move || {
-        let kept = Kept::read(&part, &settings)?;
-        match follow(&mut channel, part, &settings, kept, heard, randomness).await {
-            Ok(trained) => {
-                // The weights are there, whatever becomes of the connection.
-                let _ = channel.close().await;
-                Ok(trained)
+) -> Boxed<'static, Result<Trained>> {
+    Box::pin(async move {
+        threads::converse(async move || {
+            let kept = Kept::read(&part, &settings)?;
+            match follow(&mut channel, part, &settings, kept, heard, randomness).await {
+                Ok(trained) => {
+                    // The weights are there, whatever becomes of the connection.
+                    let _ = channel.close().await;
+                    Ok(trained)
+                }
+                Err(error) => {
+                    give_up(&mut channel, &error).await;
+                    Err(error.or_declined())
+                }
             }
-            Err(error) => {
-                give_up(&mut channel, &error).await;
-                Err(error.or_declined())
-            }
-        }
+        })
+        .await?
     })
-    .await?
 }
 
 /// The whole session.
