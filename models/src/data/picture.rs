@@ -5,8 +5,9 @@
 
 use std::io::Cursor;
 
-use fast_image_resize::images::Image;
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::{InnerPixel, U8, U8x3};
+use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 use png::{ColorType, Decoder, Limits, Transformations};
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::zune_core::bytestream::ZCursor;
@@ -151,16 +152,25 @@ impl Picture {
     /// Scaled so that it covers the size, and the middle of that: what torchvision's `Resize` (bilinear, antialiased) and
     /// `CenterCrop` do, up to the rounding of positions.
     fn scaled(self, height: usize, width: usize) -> Result<Self, DataProblem> {
+        match self.colours {
+            1 => self.scaled_as::<U8>(height, width),
+            _ => self.scaled_as::<U8x3>(height, width),
+        }
+    }
+
+    /// The same, of pixels of one kind: [`Resizer::resize`] is compiled for every kind that there is.
+    fn scaled_as<P: InnerPixel + PixelTrait>(self, height: usize, width: usize) -> Result<Self, DataProblem> {
         let failed = |error: &dyn std::fmt::Display| header("picture", format!("it cannot be scaled: {error}"));
-        let kind = if self.colours == 1 { PixelType::U8 } else { PixelType::U8x3 };
         let side = |side: usize| u32::try_from(side).expect("sizes were checked");
-        let from = Image::from_vec_u8(side(self.width), side(self.height), self.data, kind);
+        let from = TypedImageRef::<P>::from_buffer(side(self.width), side(self.height), &self.data);
         let from = from.map_err(|error| failed(&error))?;
-        let mut to = Image::new(side(width), side(height), kind);
+        let mut data = vec![0; height * width * self.colours];
+        let to = TypedImage::<P>::from_buffer(side(width), side(height), &mut data);
         let options = ResizeOptions::new()
             .resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
             .fit_into_destination(Some((0.5, 0.5)));
-        Resizer::new().resize(&from, &mut to, &options).map_err(|error| failed(&error))?;
-        Ok(Self { height, width, colours: self.colours, data: to.into_vec() })
+        let scaled = Resizer::new().resize_typed(&from, &mut to.map_err(|error| failed(&error))?, &options);
+        scaled.map_err(|error| failed(&error))?;
+        Ok(Self { height, width, colours: self.colours, data })
     }
 }
