@@ -17,6 +17,7 @@
 //! No branch and no address depends on the values.
 
 use crate::simd::vectorize;
+use crate::word::TorusWord;
 
 const P0: u32 = 0x3f5a_0001;
 const P1: u32 = 0x3f5d_0001;
@@ -83,6 +84,57 @@ fn reduce_word(x: u32, p: u32) -> u32 {
     once(x - (x >> 30) * p, p)
 }
 
+/// x mod p as (high word mod p) * 2^32 + (low word mod p).
+#[inline(always)]
+fn residue<const P: u32>(x: u64) -> u32 {
+    let high = const { Factor::new(1 << 32, P) }.times((x >> 32) as u32, P);
+    once(high + reduce_word(x as u32, P), P)
+}
+
+/// Residues modulo the first two primes of `values` as signed integers, without the `zeros` low bits, which are zeros. At most 48 bits are left.
+pub(crate) fn reduce_multiples<W: TorusWord>(values: &[W], zeros: u32, residues: &mut [u32]) {
+    /// Of a signed integer of at most 48 bits: a multiple of p above 2^47 is added.
+    #[inline(always)]
+    fn signed<const P: u32>(x: i64) -> u32 {
+        residue::<P>((x + ((P as i64) << 18)) as u64)
+    }
+    let (r0, r1) = residues.split_at_mut(values.len());
+    vectorize(
+        #[inline(always)]
+        || {
+            for ((&x, r0), r1) in values.iter().zip(r0).zip(r1) {
+                let x = x.to_i64() >> zeros;
+                *r0 = signed::<P0>(x);
+                *r1 = signed::<P1>(x);
+            }
+        },
+    );
+}
+
+/// The inverse of [`reduce_multiples`], for integers within the limit of two primes: times 2^zeros, mod q, after division by the degree.
+pub(crate) fn reconstruct_multiples<W: TorusWord>(
+    residues: &[u32],
+    inverse_degree: &[Factor],
+    zeros: u32,
+    values: &mut [W],
+) {
+    const M: u64 = P0 as u64 * P1 as u64;
+    let (r0, r1) = residues.split_at(values.len());
+    let (n0, n1) = (inverse_degree[0], inverse_degree[1]);
+    vectorize(
+        #[inline(always)]
+        || {
+            for ((x, &r0), &r1) in values.iter_mut().zip(r0).zip(r1) {
+                let v0 = n0.times(r0, P0);
+                let v1 = P0_INVERSE.times(n1.times(r1, P1) + 2 * P1 - v0, P1);
+                let negative = u64::from(v1 > P1 / 2).wrapping_neg();
+                let value = (u64::from(v0) + u64::from(v1) * u64::from(P0)).wrapping_sub(negative & M);
+                *x = W::from_u64(value).shl(zeros);
+            }
+        },
+    );
+}
+
 /// Each residue of a small signed integer: p is added to the negative ones. |x| < p.
 #[inline(always)]
 pub(crate) fn reduce_small(x: i64, p: u32) -> u32 {
@@ -136,12 +188,6 @@ impl Residues for u64 {
     const LIMIT: u128 = P0 as u128 * P1 as u128 * (P2 / 2) as u128;
 
     fn reduce(values: &[Self], residues: &mut [u32]) {
-        /// x mod p as (high word mod p) * 2^32 + (low word mod p).
-        #[inline(always)]
-        fn residue<const P: u32>(x: u64) -> u32 {
-            let high = const { Factor::new(1 << 32, P) }.times((x >> 32) as u32, P);
-            once(high + reduce_word(x as u32, P), P)
-        }
         let (r0, rest) = residues.split_at_mut(values.len());
         let (r1, r2) = rest.split_at_mut(values.len());
         vectorize(
@@ -221,6 +267,30 @@ mod tests {
         }
         assert_ne!(reconstructed::<u32>(-limit32 - 1), (-limit32 - 1) as u32);
         assert_ne!(reconstructed::<u64>(-limit64 - 1), (-limit64 - 1) as u64);
+    }
+
+    /// Up to 48 bits and the limit of two primes, whatever was cut off.
+    #[test]
+    fn multiples_come_back() {
+        let one: Vec<Factor> = u64::PRIMES.iter().map(|&p| Factor::new(1, p)).collect();
+        for zeros in [16, 24, 40, 63] {
+            let most = 1i64 << (63 - zeros);
+            for x in [-most, 1 - most, -1, 0, most - 1, most / 3] {
+                let word = (x << zeros) as u64;
+                let mut residues = [0; 2];
+                reduce_multiples(&[word], zeros, &mut residues);
+                assert_eq!(&residues[..], residues_of(x.into(), u32::PRIMES), "{x} {zeros}");
+            }
+            let limit = u32::LIMIT as i128;
+            for x in [-limit, 1 - limit, -1, 0, 1, limit - 1, limit, -limit - 1] {
+                let mut word = [0u64];
+                reconstruct_multiples(&residues_of(x, u32::PRIMES), &one, zeros, &mut word);
+                assert_eq!(word[0] == (x as u64) << zeros, x >= -limit, "{x} {zeros}");
+            }
+        }
+        let mut word = [0u32];
+        reconstruct_multiples(&residues_of(-5, u32::PRIMES), &one, 3, &mut word);
+        assert_eq!(word, [-40i32 as u32]);
     }
 
     proptest! {

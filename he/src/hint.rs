@@ -182,7 +182,7 @@ impl<W: TorusWord> Hint<W> {
 
     /// Its transform, for [`Secret::phase_share`](crate::secret::Secret::phase_share).
     pub fn ntt(&self) -> NttPoly<W> {
-        self.ring.forward(&self.coefficients)
+        self.ring.forward_multiples(&self.coefficients, self.rh)
     }
 
     /// Its window, for [`Secret::phase_share_at`](crate::secret::Secret::phase_share_at).
@@ -233,6 +233,13 @@ impl<W: TorusWord> Rerandomiser<W> {
         }
     }
 
+    /// Drops the residues of the transform that products with a b*_0 have no use for whose `r0` lowest bits are zeros.
+    pub fn shorten(&mut self, r0: u32) {
+        if let Some(ntt) = &mut self.ntt {
+            ntt.shorten(self.ring.set(), r0);
+        }
+    }
+
     /// |u_o|^2, which is also |u_o|_1.
     pub fn norm2(&self) -> f64 {
         self.coefficients.iter().map(|&u| u32::from(u.unsigned_abs())).sum::<u32>().into()
@@ -240,7 +247,7 @@ impl<W: TorusWord> Rerandomiser<W> {
 
     /// b*_0 * u_o, all N coefficients.
     pub fn apply(&self, b0: &NttPoly<W>) -> Zeroizing<Vec<W>> {
-        let mut product = Zeroizing::new(self.ring.zero());
+        let mut product = Zeroizing::new(self.ring.zero_like(b0));
         let mut out = Zeroizing::new(vec![W::default(); self.ring.degree()]);
         self.apply_acc(b0, &mut product);
         self.ring.inverse_into(&mut product, &mut out);
@@ -251,7 +258,7 @@ impl<W: TorusWord> Rerandomiser<W> {
     pub fn apply_acc(&self, b0: &NttPoly<W>, acc: &mut NttPoly<W>) {
         match &self.ntt {
             Some(ntt) => self.ring.mul_acc(acc, b0, ntt),
-            None => self.ring.mul_acc(acc, b0, &Zeroizing::new(self.ring.forward_ternary(&self.coefficients))),
+            None => self.ring.mul_acc(acc, b0, &Zeroizing::new(self.ring.forward_ternary_for(&self.coefficients, b0))),
         }
     }
 

@@ -11,6 +11,10 @@
 //! with an error, [`Ring::mul_acc`] asserts the limit for the sum: check [`NttSmall::norm1`] of weights that nothing
 //! else has bounded. Ternary factors count N, whatever their values.
 //!
+//! **Multiples.** Of hints and of b*_0 the lowest r bits were rounded off. What is left of a word, as a signed number of BITS - r bits, has a
+//! ternary product of magnitude at most N 2^(BITS-r-1). Where that is within the limit of two primes, two are enough on the
+//! 64-bit torus too: [`Ring::forward_multiples`] leaves the third out, and [`Ring::inverse_into`] puts the zeros back.
+//!
 //! Polynomials in coefficient form are slices of N words, in ascending order of degree. No branch and no address
 //! depends on coefficients.
 
@@ -22,7 +26,7 @@ use bytemuck::{Pod, Zeroable};
 use tfhe_ntt::prime32::Plan;
 use zeroize::Zeroize;
 
-use crate::crt::{Factor, reduce_small};
+use crate::crt::{Factor, Residues, reconstruct_multiples, reduce_multiples, reduce_small};
 use crate::error::HeError;
 use crate::params::ParameterSet;
 use crate::simd::vectorize;
@@ -46,12 +50,23 @@ static RINGS: [OnceLock<Box<dyn Any + Send + Sync>>; 4] = [const { OnceLock::new
 #[derive(Clone, PartialEq, Eq)]
 pub struct NttPoly<W: TorusWord> {
     residues: Lines,
-    /// Bound on the integer coefficients behind the residues, in units of q - 1.
+    /// Bound on the integer coefficients behind the residues, in units of [`Ring::most`].
     growth: u64,
+    form: Form,
     word: PhantomData<W>,
 }
 
-/// A small signed polynomial in the transformed domain, with a bound on its 1-norm.
+/// What the residues of a polynomial are those of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// The words, from 0 to q - 1, modulo every prime.
+    Whole,
+    /// The words without this many low bits, which are zeros, as signed numbers; modulo the first two primes of three.
+    Multiples(u32),
+}
+
+/// A small signed polynomial in the transformed domain, with a bound on its 1-norm. One that meets nothing but
+/// [multiples](Ring::forward_multiples) has residues of two primes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct NttSmall<W: TorusWord> {
     residues: Lines,
@@ -94,7 +109,7 @@ impl<W: TorusWord> Ring<W> {
 
     /// Largest total 1-norm of the small factors of one exact sum of products.
     pub fn max_norm1(&self) -> u64 {
-        (W::LIMIT / ((1u128 << W::BITS) - 1)) as u64
+        Self::most(Form::Whole)
     }
 
     /// An error unless `set` is this ring's.
@@ -107,7 +122,36 @@ impl<W: TorusWord> Ring<W> {
 
     /// The zero polynomial: the start of an accumulation.
     pub fn zero(&self) -> NttPoly<W> {
-        NttPoly { residues: Lines::zero(self.degree() * W::PRIMES.len()), growth: 0, word: PhantomData }
+        self.zero_as(Form::Whole)
+    }
+
+    /// The zero polynomial as the start of a sum of products of polynomials like this one.
+    pub fn zero_like(&self, poly: &NttPoly<W>) -> NttPoly<W> {
+        self.zero_as(poly.form)
+    }
+
+    fn zero_as(&self, form: Form) -> NttPoly<W> {
+        let primes = match form {
+            Form::Whole => W::PRIMES.len(),
+            Form::Multiples(_) => u32::PRIMES.len(),
+        };
+        NttPoly { residues: Lines::zero(self.degree() * primes), growth: 0, form, word: PhantomData }
+    }
+
+    /// Largest total 1-norm of the small factors of one exact sum of products with polynomials of a form.
+    fn most(form: Form) -> u64 {
+        match form {
+            Form::Whole => (W::LIMIT / ((1u128 << W::BITS) - 1)) as u64,
+            Form::Multiples(zeros) => (u32::LIMIT >> (W::BITS - zeros - 1)) as u64,
+        }
+    }
+
+    /// Residues per coefficient of a polynomial whose `zeros` lowest bits are zeros, of whoever meets nothing but ternary factors: 2 or 3.
+    pub fn primes_of_multiples(set: &ParameterSet, zeros: u32) -> usize {
+        match form_of::<W>(set.degree, zeros) {
+            Form::Whole => W::PRIMES.len(),
+            Form::Multiples(_) => u32::PRIMES.len(),
+        }
     }
 
     /// The transform of a torus polynomial of N coefficients.
@@ -117,9 +161,30 @@ impl<W: TorusWord> Ring<W> {
         out
     }
 
-    /// [`forward`](Self::forward) into an existing polynomial.
-    pub fn forward_into(&self, torus: &[W], out: &mut NttPoly<W>) {
+    /// The transform of N multiples of 2^zeros, for a product with one ternary polynomial: in two residues where these are enough.
+    ///
+    /// # Panics
+    /// If there are not N, or `zeros` is not below the torus width.
+    pub fn forward_multiples(&self, torus: &[W], zeros: u32) -> NttPoly<W> {
+        let form = form_of::<W>(self.degree(), zeros);
+        if form == Form::Whole {
+            return self.forward(torus);
+        }
         assert_eq!(torus.len(), self.degree());
+        debug_assert!(torus.iter().all(|word| word.shr(zeros).shl(zeros) == *word), "multiples of 2^{zeros}");
+        let mut out = self.zero_as(form);
+        reduce_multiples(torus, zeros, out.residues.words_mut());
+        self.transform(out.residues.words_mut());
+        out.growth = 1;
+        out
+    }
+
+    /// [`forward`](Self::forward) into an existing polynomial.
+    ///
+    /// # Panics
+    /// If that is one of [multiples](Self::forward_multiples).
+    pub fn forward_into(&self, torus: &[W], out: &mut NttPoly<W>) {
+        assert_eq!((torus.len(), out.form), (self.degree(), Form::Whole));
         W::reduce(torus, out.residues.words_mut());
         self.transform(out.residues.words_mut());
         out.growth = 1;
@@ -148,8 +213,18 @@ impl<W: TorusWord> Ring<W> {
 
     /// The transform of a polynomial with coefficients -1, 0 and 1. Its norm counts as N.
     pub fn forward_ternary(&self, ternary: &[i8]) -> NttSmall<W> {
+        self.ternary_modulo(ternary, W::PRIMES.len())
+    }
+
+    /// [`forward_ternary`](Self::forward_ternary) for products with `poly` and its like: in as many residues.
+    pub fn forward_ternary_for(&self, ternary: &[i8], poly: &NttPoly<W>) -> NttSmall<W> {
+        self.ternary_modulo(ternary, poly.residues.words().len() / self.degree())
+    }
+
+    fn ternary_modulo(&self, ternary: &[i8], primes: usize) -> NttSmall<W> {
         assert_eq!(ternary.len(), self.degree());
-        let mut out = self.zero_small();
+        let residues = Lines::zero(self.degree() * primes);
+        let mut out = NttSmall { residues, norm1: 0, word: PhantomData };
         self.small_into(ternary, self.degree() as u64, &mut out);
         out
     }
@@ -184,10 +259,13 @@ impl<W: TorusWord> Ring<W> {
     /// acc += torus * small.
     ///
     /// # Panics
-    /// If the small factors of the accumulation exceed [`max_norm1`](Self::max_norm1) together.
+    /// If the small factors of the accumulation exceed together what keeps it exact: [`max_norm1`](Self::max_norm1), and N where they meet
+    /// [multiples](Self::forward_multiples). If `acc` and `torus` are not alike, or `small` has fewer residues than they.
     pub fn mul_acc(&self, acc: &mut NttPoly<W>, torus: &NttPoly<W>, small: &NttSmall<W>) {
         acc.growth = acc.growth.saturating_add(torus.growth.saturating_mul(small.norm1));
-        assert!(acc.growth <= self.max_norm1(), "small factors of total 1-norm {} in one sum", acc.growth);
+        assert!(acc.growth <= Self::most(acc.form), "small factors of total 1-norm {} in one sum", acc.growth);
+        assert_eq!(acc.form, torus.form, "a sum of products of one form");
+        assert!(small.residues.words().len() >= acc.residues.words().len(), "a residue for every prime");
         let n = self.degree();
         let runs = acc.residues.words_mut().chunks_exact_mut(n);
         let factors = torus.residues.words().chunks_exact(n).zip(small.residues.words().chunks_exact(n));
@@ -210,7 +288,12 @@ impl<W: TorusWord> Ring<W> {
         for (plan, residues) in self.plans.iter().zip(poly.residues.words_mut().chunks_exact_mut(self.degree())) {
             plan.inv(residues);
         }
-        W::reconstruct(poly.residues.words(), &self.inverse_degree, out);
+        match poly.form {
+            Form::Whole => W::reconstruct(poly.residues.words(), &self.inverse_degree, out),
+            Form::Multiples(zeros) => {
+                reconstruct_multiples(poly.residues.words(), &self.inverse_degree, zeros, out);
+            }
+        }
         poly.clear();
     }
 
@@ -233,7 +316,23 @@ impl<W: TorusWord> NttPoly<W> {
     }
 }
 
+/// How multiples of 2^zeros are transformed that meet one ternary polynomial.
+fn form_of<W: TorusWord>(degree: usize, zeros: u32) -> Form {
+    assert!(zeros < W::BITS, "{zeros} bits of {}", W::BITS);
+    // Every prime is above 2^29.9, and a sum may have N terms of BITS - zeros - 1 bits and a sign.
+    match W::PRIMES.len() > u32::PRIMES.len() && (degree as u128) << (W::BITS - zeros - 1) <= u32::LIMIT {
+        true => Form::Multiples(zeros),
+        false => Form::Whole,
+    }
+}
+
 impl<W: TorusWord> NttSmall<W> {
+    /// Forgets the residues that products with multiples of 2^zeros have no use for.
+    pub(crate) fn shorten(&mut self, set: &ParameterSet, zeros: u32) {
+        let words = set.degree * Ring::<W>::primes_of_multiples(set, zeros);
+        self.residues.shorten(words);
+    }
+
     /// An upper bound on the sum of the magnitudes of the coefficients (N for ternary polynomials).
     pub fn norm1(&self) -> u64 {
         self.norm1
@@ -280,6 +379,13 @@ struct Lines(Vec<Line>);
 impl Lines {
     fn zero(words: usize) -> Self {
         Self(vec![Line::zeroed(); words / 16])
+    }
+
+    /// Keeps the first words; the others are wiped.
+    fn shorten(&mut self, words: usize) {
+        self.words_mut()[words..].zeroize();
+        self.0.truncate(words / 16);
+        self.0.shrink_to_fit();
     }
 
     fn words(&self) -> &[u32] {

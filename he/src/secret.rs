@@ -86,7 +86,7 @@ impl<W: TorusWord> Secret<W> {
 
     /// -hint*s: the client's torus share of the phase of an output ciphertext, all N coefficients.
     pub fn phase_share(&self, hint: &NttPoly<W>) -> Zeroizing<Vec<W>> {
-        let mut scratch = Zeroizing::new(self.ring.zero());
+        let mut scratch = Zeroizing::new(self.ring.zero_like(hint));
         let mut out = Zeroizing::new(vec![W::default(); self.ring.degree()]);
         self.phase_acc(hint, &mut scratch);
         self.ring.inverse_into(&mut scratch, &mut out);

@@ -6,8 +6,8 @@ use common::{ring, schoolbook, seeded, signed, uniform};
 use lowkey_he::hint::MAX_TRIES;
 use lowkey_he::params::{T32N1024, T32N2048, T64N2048, T64N4096};
 use lowkey_he::{
-    Draw, Drawn, EpochSeed, Evaluator, HeError, Hint, Mask, MaskId, ParameterSet, TorusWord, Window, publication_rng,
-    publish,
+    Draw, Drawn, EpochSeed, Evaluator, HeError, Hint, Mask, MaskId, ParameterSet, Ring, Secret, TorusWord, Window,
+    publication_rng, publish,
 };
 use rand_chacha::ChaCha20Rng;
 use sha2::{Digest, Sha256};
@@ -228,6 +228,49 @@ fn encoding<W: TorusWord>(set: &'static ParameterSet) {
 #[test]
 fn hints_survive_their_encoding_and_wrong_lengths_do_not() {
     for_every_set!(encoding);
+}
+
+/// On the torus of 64 bits what was rounded is multiplied in two residues instead of three, with the same result; what was not, in three.
+#[test]
+fn what_was_rounded_has_the_same_products_in_fewer_residues() {
+    let mut rng = seeded(17);
+    for set in [&T64N2048, &T64N4096] {
+        let ring = ring::<u64>(set);
+        let secret = Secret::generate(ring, &mut rng);
+        for (zeros, primes) in [(0, 3), (16, if set.degree == 2048 { 2 } else { 3 }), (17, 2), (40, 2), (63, 2)] {
+            assert_eq!(Ring::<u64>::primes_of_multiples(set, zeros), primes, "{} {zeros}", set.name);
+            let mut words = uniform::<u64>(&mut rng, set.degree);
+            // The ends of the range, too.
+            (words[..8].fill(1 << 63), words[8..16].fill(u64::MAX >> 1));
+            words.iter_mut().for_each(|word| *word = *word >> zeros << zeros);
+            let (short, whole) = (ring.forward_multiples(&words, zeros), ring.forward(&words));
+            assert_eq!((ring.inverse(&short), ring.inverse(&whole)), (words.clone(), words.clone()));
+            assert_eq!(secret.phase_share(&short), secret.phase_share(&whole));
+            let (_, mut rerandomiser) =
+                publish(&[evaluated::<u64>(set)], &mask0(set), &mut rng, 4, |_| true).unwrap().remove(0);
+            let expected = rerandomiser.apply(&whole);
+            assert_eq!(rerandomiser.apply(&short), expected);
+            rerandomiser.shorten(zeros);
+            assert_eq!(rerandomiser.apply(&short), expected);
+            rerandomiser.compact();
+            assert_eq!(rerandomiser.apply(&short), expected);
+            // The largest sums: every coefficient near the end of the range, every factor -1.
+            let word = (1u64 << 63).wrapping_add(1 << zeros);
+            let ones = ring.forward_ternary(&vec![-1; set.degree]);
+            let mut sums = ring.zero_like(&short);
+            ring.mul_acc(&mut sums, &ring.forward_multiples(&vec![word; set.degree], zeros), &ones);
+            let last = ring.inverse(&sums)[set.degree - 1];
+            assert_eq!(last, word.wrapping_mul(set.degree as u64).wrapping_neg(), "{} {zeros}", set.name);
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "a sum of products of one form")]
+fn products_of_two_forms_are_not_added_up() {
+    let ring = ring::<u64>(&T64N2048);
+    let mut acc = ring.zero();
+    ring.mul_acc(&mut acc, &ring.forward_multiples(&vec![0; 2048], 40), &ring.forward_ternary(&[1; 2048]));
 }
 
 #[test]

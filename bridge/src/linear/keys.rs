@@ -162,7 +162,7 @@ impl SetPlan {
         for bytes in bytes.chunks_exact(self.polynomial_len()) {
             let mut b0: Vec<W> = pack::read(bytes, self.set.degree, self.width())?;
             b0.iter_mut().for_each(|word| *word = word.shl(self.b0_rounding));
-            b0s.push(PreparedB0 { ntt: ring.forward(&b0), window: Window::new(&b0) });
+            b0s.push(PreparedB0 { ntt: ring.forward_multiples(&b0, self.b0_rounding), window: Window::new(&b0) });
         }
         Ok(b0s)
     }

@@ -5,6 +5,7 @@ use std::fmt;
 use lowkey_he::mask::{EpochSeed, Mask, MaskId};
 use lowkey_he::pack;
 use lowkey_he::ring::Ring;
+use lowkey_he::with_word;
 use lowkey_he::word::TorusWord;
 use rayon::prelude::*;
 
@@ -126,18 +127,19 @@ impl LayerPlan {
     /// Bytes of memory that the client's half of the layer takes, and the server's, about: hints and masks in the form in which they meet a secret,
     /// and what re-randomises hints; kernels of both stages.
     pub fn model_bytes(&self, kept: Kept) -> [usize; 2] {
-        let set = self.parameters.set;
-        // Residues of three primes, or two.
-        let coefficient = if set.torus_bits > 32 { 12 } else { 8 };
+        let LayerParameters { set, rounding, .. } = self.parameters;
+        // A residue takes four bytes.
+        let bytes = |zeros| 4 * with_word!(set, W => Ring::<W>::primes_of_multiples(set, zeros));
+        let [of_mask, of_hint, of_rerandomiser] = [0, rounding.hint, rounding.b0].map(bytes);
         let of_term = |term: &TermPlan| {
             let hints = self.output_ciphertexts() * set.degree;
             let weights = term.packing.shape().out_channels * term.packing.shape().fan_in();
             let own = match kept {
-                Kept::Ready => hints * coefficient,
+                Kept::Ready => hints * of_hint,
                 Kept::Packed => self.output_ciphertexts() * self.one_hint_len(),
             };
-            let theirs = hints + if term.keeps_transforms(kept) { hints * coefficient } else { 0 };
-            [own + term.packing.ciphertexts() * set.degree * coefficient, theirs + 8 * weights]
+            let theirs = hints + if term.keeps_transforms(kept) { hints * of_rerandomiser } else { 0 };
+            [own + term.packing.ciphertexts() * set.degree * of_mask, theirs + 8 * weights]
         };
         self.terms.iter().map(of_term).fold([0, 0], |[c, v], [own, theirs]| [c + own, v + theirs])
     }

@@ -142,6 +142,7 @@ impl<'a, W: LinearWord> Publication<'a, W> {
             if !term.keeps_transforms(self.kept) {
                 rerandomiser.compact();
             }
+            rerandomiser.shorten(self.plan.parameters.rounding.b0);
             (hint.to_bytes(), rerandomiser)
         };
         Ok(published.into_iter().zip(&self.plan.terms).map(keep).collect())
