@@ -2,15 +2,20 @@
 
 use lowkey_mpc::ot::OtCount;
 
-use super::{NodeId, Nonlinear, Plan, Reveal, Step};
+use super::{Link, NodeId, Nonlinear, Plan, Reveal, Step};
 
-/// OTs that are agreed on together, unless a layer takes more: 50 MB of seeds.
-const TOGETHER: usize = 1 << 25;
+/// OTs that are agreed on together, unless a layer takes more: 12 MB of seeds, or 50 MB where the three flights of each part take long.
+fn together(link: Link) -> usize {
+    match link {
+        Link::Loopback | Link::Lan => 1 << 23,
+        Link::Wan | Link::Metered => 1 << 25,
+    }
+}
 
 impl Plan {
     /// What is agreed on together, in order: before which node, and how many. The first before anything.
     pub(crate) fn ot_parts(&self, reveal: Reveal) -> Vec<(NodeId, OtCount)> {
-        self.ot_parts_of(reveal, TOGETHER)
+        self.ot_parts_of(reveal, together(self.choices.link))
     }
 
     fn ot_parts_of(&self, reveal: Reveal, most: usize) -> Vec<(NodeId, OtCount)> {
@@ -46,6 +51,7 @@ mod tests {
         for reveal in [Reveal::Logits, Reveal::Class] {
             let all = plan.demand(reveal).ots;
             assert_eq!(plan.ot_parts(reveal), [(NodeId::new(0), all)], "a small network has one part");
+            assert!(together(Link::Lan) < together(Link::Wan), "fewer flights where they are long");
             for most in [1, 100_000, 200_000] {
                 let parts = plan.ot_parts_of(reveal, most);
                 assert_eq!(parts.iter().map(|(_, ots)| *ots).sum::<OtCount>(), all, "{most}");
