@@ -91,12 +91,12 @@ fn residue<const P: u32>(x: u64) -> u32 {
     once(high + reduce_word(x as u32, P), P)
 }
 
-/// Residues modulo the first two primes of `values` as signed integers, without the `zeros` low bits, which are zeros. At most 48 bits are left.
+/// Residues modulo the first two primes of `values` as signed integers, without the `zeros` low bits, which are zeros. At most 50 bits are left.
 pub(crate) fn reduce_multiples<W: TorusWord>(values: &[W], zeros: u32, residues: &mut [u32]) {
-    /// Of a signed integer of at most 48 bits: a multiple of p above 2^47 is added.
+    /// Of a signed integer of at most 50 bits: a multiple of p above 2^49 is added.
     #[inline(always)]
     fn signed<const P: u32>(x: i64) -> u32 {
-        residue::<P>((x + ((P as i64) << 18)) as u64)
+        residue::<P>((x + ((P as i64) << 20)) as u64)
     }
     let (r0, r1) = residues.split_at_mut(values.len());
     vectorize(
@@ -273,7 +273,7 @@ mod tests {
     #[test]
     fn multiples_come_back() {
         let one: Vec<Factor> = u64::PRIMES.iter().map(|&p| Factor::new(1, p)).collect();
-        for zeros in [16, 24, 40, 63] {
+        for zeros in [14, 16, 24, 40, 63] {
             let most = 1i64 << (63 - zeros);
             for x in [-most, 1 - most, -1, 0, most - 1, most / 3] {
                 let word = (x << zeros) as u64;

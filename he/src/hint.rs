@@ -226,7 +226,7 @@ impl<W: TorusWord> Rerandomiser<W> {
         Self { ring, coefficients, ntt: Some(ntt) }
     }
 
-    /// Drops the transform, twelve bytes of thirteen, which every product makes again from now on.
+    /// Drops the transform, all but one byte of a coefficient, which every product makes again from now on.
     pub fn compact(&mut self) {
         if let Some(mut ntt) = self.ntt.take() {
             ntt.zeroize();
