@@ -40,7 +40,6 @@ mod tests {
     use lowkey_models::zoo;
 
     use super::*;
-    use crate::plan::Link;
     use crate::planner;
 
     /// Whatever is agreed on at a time, it is all that is spent, and of no more than one layer or the limit.
