@@ -241,7 +241,8 @@ fn what_was_rounded_has_the_same_products_in_fewer_residues() {
             assert_eq!(Ring::<u64>::primes_of_multiples(set, zeros), primes, "{} {zeros}", set.name);
             let mut words = uniform::<u64>(&mut rng, set.degree);
             // The ends of the range, too.
-            (words[..8].fill(1 << 63), words[8..16].fill(u64::MAX >> 1));
+            words[..8].fill(1 << 63);
+            words[8..16].fill(u64::MAX >> 1);
             words.iter_mut().for_each(|word| *word = *word >> zeros << zeros);
             let (short, whole) = (ring.forward_multiples(&words, zeros), ring.forward(&words));
             assert_eq!((ring.inverse(&short), ring.inverse(&whole)), (words.clone(), words.clone()));
