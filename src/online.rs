@@ -300,7 +300,7 @@ async fn client_program(
         let low = results.pop().ok_or_else(|| Error::internal("a program that tosses coins shows them"))?;
         coins.keep(plan.name(step.node), dither, low);
     }
-    if let Some(result) = results.into_iter().next() {
+    if let Some(result) = step.result(results) {
         step.keep(halves, result, &[]);
     }
     Ok(())
@@ -315,7 +315,7 @@ async fn server_program(
     halves: &mut Halves,
 ) -> Result<()> {
     let inputs = step.late(halves, &model.biases[step.node]);
-    if let Some(result) = program::online(ready, channel, inputs).await?.into_iter().next() {
+    if let Some(result) = step.result(program::online(ready, channel, inputs).await?) {
         step.keep(halves, result, &model.biases[step.node]);
     }
     Ok(())

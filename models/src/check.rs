@@ -5,12 +5,13 @@
 
 use std::collections::HashMap;
 
+use crate::blocks::{self, Patch};
 use crate::error::{Kind, ModelError, Place, Problem};
 use crate::network::{Architecture, Input, Node, Op, Range, Shape, TensorId, Term, Window};
 
 pub use crate::limits::{
-    MAX_ACCUMULATOR, MAX_ACTIVATION, MAX_ACTIVATION_BITS, MAX_DIMENSION, MAX_ELEMENTS, MAX_MULTIPLIER, MAX_NAME,
-    MAX_NODES, MAX_REACHED, MAX_RING, MAX_SHIFT, MAX_TERMS, MAX_TOTAL_ELEMENTS, MAX_WEIGHT_BITS, MAX_WEIGHTS,
+    MAX_ACCUMULATOR, MAX_ACTIVATION, MAX_ACTIVATION_BITS, MAX_BLOCK_BITS, MAX_DIMENSION, MAX_ELEMENTS, MAX_MULTIPLIER, MAX_NAME,
+    MAX_NODES, MAX_PATCH, MAX_REACHED, MAX_RING, MAX_SHIFT, MAX_TERMS, MAX_TOTAL_ELEMENTS, MAX_WEIGHT_BITS, MAX_WEIGHTS,
 };
 
 /// What is known of a tensor without the weights.
@@ -51,6 +52,7 @@ impl Architecture {
 
         let tensors = self.check_nodes()?;
         self.check_output(&tensors)?;
+        self.check_blocks()?;
         self.check_declared(&tensors)?;
         Ok(tensors)
     }
@@ -139,6 +141,8 @@ fn check_node(index: usize, node: &Node, tensors: &[TensorInfo], weights: &mut u
             }
             Op::Requantise { input, bits, shift, top, zero_point } => read(tensors, *input, Kind::Accumulator)
                 .and_then(|x| check_requantise(x, *bits, shift, *top, *zero_point)),
+            Op::Block { input, bits, shift, patch } => read(tensors, *input, Kind::Accumulator)
+                .and_then(|x| check_block(x, *bits, *shift, *patch)),
             Op::MaxPool { input, window } => activation(*input)
                 .and_then(|x| check_pool(x.shape, window, true).map(|shape| TensorInfo { shape, ..x })),
             Op::AvgPool { input, window, multiplier, offset, shift, floats } => activation(*input).and_then(|x| {
@@ -330,6 +334,19 @@ fn check_requantise(
     }
     let range = Range { lo: -zero_point, hi: top.unwrap_or(largest) - zero_point };
     Ok(TensorInfo { shape: x.shape, kind: Kind::Activation, range })
+}
+
+fn check_block(x: TensorInfo, bits: u32, shift: u32, patch: Patch) -> Result<TensorInfo, Problem> {
+    within("the width of a block's values", bits.into(), 2, MAX_BLOCK_BITS.into())?;
+    // One bit more, which its protocol needs.
+    within("the shift of a block", shift.into(), 0, i128::from(MAX_RING - 1 - bits))?;
+    if let Some([height, width]) = patch {
+        let [_, rows, columns] = x.shape;
+        within("the height of a patch", height as i128, 1, rows as i128)?;
+        within("the width of a patch", width as i128, 1, columns as i128)?;
+        at_most("the number of pixels of a patch", height * width, MAX_PATCH)?;
+    }
+    Ok(TensorInfo { shape: x.shape, kind: Kind::Activation, range: blocks::values_of(bits) })
 }
 
 fn check_quantiser(bits: u32, zero_point: i64) -> Result<(), Problem> {

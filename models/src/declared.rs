@@ -100,7 +100,10 @@ impl Architecture {
         let mut above: Option<Vec<u32>> = None;
         for reader in self.consumers(index + 1) {
             let Op::Requantise { bits, shift, top, .. } = &self.nodes[reader].op else {
-                return Err("a scale reads it");
+                return Err(match self.nodes[reader].op {
+                    Op::Block { .. } => "a block reads it, which needs one bit more than its ring has",
+                    _ => "a scale reads it",
+                });
             };
             if *bits < 2 || *top == Some(1) {
                 return Err("a requantisation to one bit reads it, which needs one more than the ring has");

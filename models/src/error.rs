@@ -258,6 +258,12 @@ pub enum Problem {
         /// What stands against it.
         why: &'static str,
     },
+    /// A block that cannot be.
+    #[error("it cannot be a block: {why}")]
+    Block {
+        /// What stands against it.
+        why: &'static str,
+    },
     /// A number of class names that is not that of the classes.
     #[error("it names {found} class{}, the output has {wanted}", if *found == 1 { "" } else { "es" })]
     Classes {

@@ -2,7 +2,7 @@
 //!
 //! | part | what |
 //! |---|---|
-//! | `__metadata__["lowkey.format"]` | `"1"`; or `"2: "` and what the file chooses, in this order, with commas: `rings`, `coins` ([`declared`](crate::declared)), `floats` ([`floats`](crate::floats)), `digest` |
+//! | `__metadata__["lowkey.format"]` | `"1"`; or `"2: "` and what the file chooses, in this order, with commas: `rings`, `coins` ([`declared`](crate::declared)), `blocks` ([`blocks`](crate::blocks)), `floats` ([`floats`](crate::floats)), `digest` |
 //! | `__metadata__["lowkey.sha256"]` | there if `digest` is chosen: SHA-256 of the file, 64 hexadecimal digits, which count as zeros in it |
 //! | `__metadata__["lowkey.architecture"]` | JSON of an [`Architecture`] |
 //! | tensor `<node>.<term>.weight` | I8, I16 or I32, `[out_channels, in_channels / groups, kernel h, kernel w]`, a matrix `[outputs, inputs]` |
@@ -39,6 +39,8 @@ const CHOOSING: &str = "2: ";
 const RINGS: &str = "rings";
 /// A choice: roundings by coins.
 const COINS: &str = "coins";
+/// A choice: one sign for a patch.
+const BLOCKS: &str = "blocks";
 /// A choice: averages that sums of floats decide.
 const FLOATS: &str = "floats";
 /// A choice: a digest of the file, in the file.
@@ -108,7 +110,7 @@ pub enum FileProblem {
     NoFormat,
     /// A version that this program does not read.
     #[error(
-        "the file has format {found:?}, this program reads {FORMAT:?} and \"{CHOOSING}{RINGS}, {COINS}, {FLOATS}, {DIGEST}\""
+        "the file has format {found:?}, this program reads {FORMAT:?} and \"{CHOOSING}{RINGS}, {COINS}, {BLOCKS}, {FLOATS}, {DIGEST}\""
     )]
     UnknownFormat {
         /// The version.
@@ -301,6 +303,7 @@ fn format_of(architecture: &Architecture, is_digested: bool) -> String {
     let choices = [
         (architecture.has_rings(), RINGS),
         (architecture.has_coins(), COINS),
+        (architecture.has_blocks(), BLOCKS),
         (architecture.has_floats(), FLOATS),
         (is_digested, DIGEST),
     ];
@@ -315,7 +318,7 @@ fn check_format(format: &str) -> Result<(), FileProblem> {
     }
     let unknown = || FileProblem::UnknownFormat { found: printable(format) };
     let choices = format.strip_prefix(CHOOSING).ok_or_else(unknown)?;
-    match choices.split(", ").find(|choice| ![RINGS, COINS, FLOATS, DIGEST].contains(choice)) {
+    match choices.split(", ").find(|choice| ![RINGS, COINS, BLOCKS, FLOATS, DIGEST].contains(choice)) {
         None => Ok(()),
         Some(choice) => Err(FileProblem::UnknownChoice { choice: printable(choice) }),
     }

@@ -3,6 +3,7 @@
 
 use ndarray::{Array3, Array4, Axis};
 
+use crate::blocks::block;
 use crate::check::TensorInfo;
 use crate::declared;
 use crate::error::InputError;
@@ -111,6 +112,7 @@ pub(crate) fn step(
         Op::Requantise { input, bits, shift, top, zero_point } => {
             requantise(&tensors[*input], top.unwrap_or((1 << bits) - 1), shift, *zero_point)
         }
+        Op::Block { input, shift, patch, .. } => block(&tensors[*input], *shift, *patch),
         Op::MaxPool { input, window } => {
             pool(&tensors[*input], window, shape, |values| values.max().expect("a value in every window"))
         }

@@ -18,6 +18,7 @@
 //! | [`weights`] | the private half, and [`Network`]: both halves, checked |
 //! | [`interpret`] | the reference interpreter; [`Network::run_batch`] is a faster one with the same results |
 //! | [`declared`], [`rings`], [`coins`] | what is chosen beyond operations: rings in which sums wrap, found by data, and roundings by coins |
+//! | [`blocks`] | one sign for a patch of pixels |
 //! | [`floats`] | averages that the rounding errors of floats decide |
 //! | [`bounds`] | reachable accumulators, hence the width of the ring of each layer |
 //! | `fold` | the equivalent network with one shift per layer and small biases |
@@ -43,6 +44,7 @@
 //! ```
 
 pub mod answer;
+pub mod blocks;
 pub mod bounds;
 pub mod check;
 pub mod choose;

@@ -33,5 +33,9 @@ pub const MAX_RING: u32 = 56;
 pub const MAX_FLOATS: usize = 64;
 /// Largest magnitude of these values.
 pub const MAX_FLOAT_VALUE: i64 = 1 << 8;
+/// Widest value of a block, in bits.
+pub const MAX_BLOCK_BITS: u32 = 24;
+/// Most pixels of a patch.
+pub const MAX_PATCH: usize = 1024;
 /// Longest name, in bytes.
 pub const MAX_NAME: usize = 128;

@@ -117,6 +117,19 @@ pub enum Op {
         #[serde(default)]
         zero_point: i64,
     },
+    /// y = t where the sum of t over its patch is positive, else 0, with t = z >> shift, signed; without a patch y = t
+    /// ([`blocks`](crate::blocks)).
+    Block {
+        /// An accumulator of a linear node.
+        input: TensorId,
+        /// |t| < 2^(bits-1), whatever the input is.
+        bits: u32,
+        /// Arithmetic right shift.
+        shift: u32,
+        /// Height and width of the patches of a channel.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        patch: Option<[usize; 2]>,
+    },
     /// Largest value of each window; padding never wins.
     MaxPool {
         /// An activation.
@@ -306,6 +319,7 @@ impl Op {
             Op::Concat { inputs } => inputs.iter_mut().for_each(|input| *input = new(*input)),
             Op::Scale { input, .. }
             | Op::Requantise { input, .. }
+            | Op::Block { input, .. }
             | Op::MaxPool { input, .. }
             | Op::AvgPool { input, .. }
             | Op::SumPool { input, .. }
@@ -322,6 +336,7 @@ impl Op {
             Op::Concat { inputs } => inputs.clone(),
             Op::Scale { input, .. }
             | Op::Requantise { input, .. }
+            | Op::Block { input, .. }
             | Op::MaxPool { input, .. }
             | Op::AvgPool { input, .. }
             | Op::SumPool { input, .. }

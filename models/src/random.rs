@@ -88,6 +88,20 @@ pub fn rings<R: Rng + ?Sized>(rng: &mut R, network: &Network) -> Network {
     network.with_rings(rings).expect("rings that their readers can hold")
 }
 
+/// The network with blocks of random patches, some of them identities, in place of most requantisations that can become one.
+pub fn blocks<R: Rng + ?Sized>(rng: &mut R, network: &Network) -> Network {
+    let mut changed = network.clone();
+    for (index, node) in network.architecture().nodes.iter().enumerate() {
+        let [_, height, width] = network.tensors()[index + 1].shape;
+        let patch = [rng.random_range(1..=height), rng.random_range(1..=width)];
+        let patch = (rng.random_range(0..4) > 0).then_some(patch);
+        if rng.random_range(0..4) > 0 {
+            changed = changed.with_blocks(&[(node.name.clone(), patch)].into()).unwrap_or(changed);
+        }
+    }
+    changed
+}
+
 /// The network with random coins at most requantisations that can have one.
 pub fn coins<R: Rng + ?Sized>(rng: &mut R, network: &Network) -> Network {
     let (mut architecture, weights) = network.clone().into_parts();

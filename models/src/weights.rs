@@ -52,7 +52,7 @@ impl Network {
     /// # Errors
     /// The first rule broken: those of [`Architecture::check`]; weights of the shapes that the terms ask for and within their
     /// width ({-1, +1} for one bit, two's complement for more); one bias per channel, at most [`MAX_ACCUMULATOR`] in magnitude, of a scale
-    /// [`MAX_REACHED`].
+    /// [`MAX_REACHED`]; values of blocks within their bits.
     pub fn new(architecture: Architecture, weights: Weights) -> Result<Network, ModelError> {
         let tensors = architecture.check()?;
         let (found, wanted) = (weights.linear.len(), architecture.nodes.len());
@@ -72,6 +72,7 @@ impl Network {
         }
         let network = Network { architecture, weights, tensors };
         network.check_scales()?;
+        network.check_block_values()?;
         Ok(network)
     }
 

@@ -88,6 +88,17 @@ fn brute_force(network: &Network, input: &Tensor) -> Vec<Array3<i128>> {
                     x(*input)[at].div_euclid(step).max(0).min(top) - i128::from(*zero_point)
                 })
             }
+            Op::Block { input, shift, patch, .. } => {
+                let t = x(*input).mapv(|z| z.div_euclid(1 << shift));
+                let Some([rows, columns]) = patch else { tensors.push(t); continue };
+                Array3::from_shape_fn(t.dim(), |(channel, row, column)| {
+                    let same = |&((c, r, k), _): &((usize, usize, usize), &i128)| {
+                        c == channel && r / rows == row / rows && k / columns == column / columns
+                    };
+                    let sum: i128 = t.indexed_iter().filter(same).map(|(_, t)| t).sum();
+                    if sum > 0 { t[(channel, row, column)] } else { 0 }
+                })
+            }
             Op::MaxPool { input, window } => {
                 windows(x(*input), window, i128::MIN, |patch| patch.into_iter().max().unwrap())
             }
@@ -282,6 +293,7 @@ fn random_networks_have_every_feature() {
                         seen.insert("binary activation");
                     }
                 }
+                Op::Block { .. } => drop(seen.insert("block")),
                 Op::MaxPool { .. } => drop(seen.insert("max pool")),
                 Op::AvgPool { floats, .. } => {
                     seen.insert("average pool");

@@ -204,7 +204,7 @@ fn versions_and_other_files_are_told_apart() {
     let newer = problem(&[("lowkey.format", "3"), ("lowkey.architecture", SMALL)]);
     assert_eq!(
         newer.to_string(),
-        "the file has format \"3\", this program reads \"1\" and \"2: rings, coins, floats, digest\""
+        "the file has format \"3\", this program reads \"1\" and \"2: rings, coins, blocks, floats, digest\""
     );
     assert!(matches!(problem(&[("lowkey.format", "1")]), FileProblem::NoArchitecture));
     let text = problem(&[("lowkey.format", "1"), ("lowkey.architecture", "{")]);

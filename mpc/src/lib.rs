@@ -14,7 +14,7 @@
 //! | `spec/` | re-exported where it is used | public numbers of protocols: sizes, digits, forms of a result; what of them is valid, and [`layout::LayoutError`] |
 //! | `program/` | [`program`] | protocols recorded once for both roles, compiled, run on bit planes |
 //! | `gadget/` | [`carry`], [`clamp`], [`compare`], [`convert`], [`extend`], [`select`], [`widen`] | what protocols are recorded from |
-//! | `protocol/` | [`requantise`], [`dither`], [`rescale`], [`maxpool`], [`pooled`], [`truncate`], [`average`], [`table`], [`argmax`], [`output`] | whole protocols: specification, ideal version, program |
+//! | `protocol/` | [`requantise`], [`dither`], [`rescale`], [`maxpool`], [`pooled`], [`patch`], [`truncate`], [`average`], [`table`], [`argmax`], [`output`] | whole protocols: specification, ideal version, program |
 //! | `guard/` | [`guard`] | authenticated bits, triples and circuits against a client that deviates |
 //! | `fixed/` | [`fixed`] | fixed point on shares, for training: refresh, truncation by a coin, extension, rectifiers and their way back |
 //! | `layout/` | [`layout`] | the search for digits, with the protocols as its cost functions |
@@ -55,5 +55,5 @@ mod transport;
 pub use correlation::{demand, ot};
 pub use gadget::{carry, clamp, compare, convert, extend, select, widen};
 pub use primitive::{bits, block, erasing, hash, prg};
-pub use protocol::{argmax, average, dither, maxpool, output, pooled, requantise, rescale, table, truncate};
+pub use protocol::{argmax, average, dither, maxpool, output, patch, pooled, requantise, rescale, table, truncate};
 pub use transport::{channel, runtime, wire};

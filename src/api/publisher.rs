@@ -54,6 +54,12 @@ fn check_guarded(name: &str, architecture: &Architecture) -> Result<()> {
             "serve a network whose rings hold every sum",
         ));
     }
+    if architecture.has_blocks() {
+        return Err(Error::usage(
+            format!("{name} has blocks, one sign for a patch of pixels, and the guarded mode has no circuit for them"),
+            "serve a network without blocks",
+        ));
+    }
     if architecture.has_coins() {
         return Err(Error::usage(
             format!("{name} rounds by coins of the client, and in the guarded mode a client could choose them"),

@@ -249,6 +249,7 @@ impl Layer {
                 let circuit = circuits::table(bits as usize, &entries, ring).map_err(|error| making.failed(error))?;
                 Ok(making.layer(circuit, bits as usize, Reads::Kept { from, reader: node }))
             }
+            (NonlinearKind::Block { .. }, _) => Err(none("a block")),
             (NonlinearKind::Dither { .. }, _) => Err(none("a rounding by coins")),
             (NonlinearKind::AvgPool { .. }, _) => Err(none("an average of what is not masked")),
             (NonlinearKind::Scale { .. }, _) => Err(none("a scale that other layers than requantisations read")),

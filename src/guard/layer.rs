@@ -247,6 +247,7 @@ fn windows(plan: &Plan, node: NodeId) -> Option<&Windows> {
         | NonlinearKind::AvgPool { windows, .. } => Some(windows),
         NonlinearKind::Requantise { .. }
         | NonlinearKind::Dither { .. }
+        | NonlinearKind::Block { .. }
         | NonlinearKind::Rescale { .. }
         | NonlinearKind::Carries
         | NonlinearKind::Table

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use lowkey_models::{Architecture, Op};
 use lowkey_mpc::carry::Part;
 use lowkey_mpc::layout::Layout;
+use lowkey_mpc::patch::Chains;
 use serde::{Deserialize, Serialize};
 
 use super::id::{ByNode, NodeId};
@@ -169,6 +170,8 @@ pub enum LayoutChoice {
         /// As above.
         spare: bool,
     },
+    /// Of a block.
+    Patch(Chains),
     /// Of the one carry chain of an average pool, a max pool's comparison, or an arg max's.
     Chain(Vec<Part>),
 }
@@ -184,7 +187,7 @@ pub struct Choices {
     pub scales: Vec<ScaleChoice>,
     /// Every set in use, by ascending id.
     pub sets: Vec<SetChoice>,
-    /// Digits of every requantisation, average pool and max pool in order of the nodes, then of the arg max.
+    /// Digits of every requantisation, block, average pool and max pool in order of the nodes, then of the arg max.
     pub layouts: Vec<LayoutChoice>,
 }
 

@@ -144,11 +144,13 @@ impl Held<'_> {
             Operand::Shared(root) => self.tensors[root].range.lo,
             Operand::Accumulator(_) | Operand::Scaled(_) | Operand::Small(_) => 0,
         };
+        let lanes = kind.patches().map_or(made.elements(), Windows::count);
         Step::Nonlinear(Box::new(Nonlinear {
             node,
             operand,
             kind,
-            lanes: made.elements(),
+            lanes,
+            elements: made.elements(),
             input_width,
             bits,
             programs,

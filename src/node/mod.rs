@@ -5,6 +5,7 @@
 //! | `linear.rs` | a sum of convolutions, matrices, multiples | accumulator | ciphertexts, before the input is known |
 //! | `scale.rs` | a multiplied accumulator | scaled, or never made | a program, or each party alone |
 //! | `requantise.rs` | a shift and a clip | activation | a program |
+//! | `block.rs` | a shift and a sign for each patch | activation | a program, a lane per patch |
 //! | `max_pool.rs`, `avg_pool.rs` | the largest, the average of each window | activation | a program |
 //! | `table.rs` | a function of 8 bits | activation | a program |
 //! | `sum_pool.rs`, `concat.rs`, `select.rs` | sums, other orders | activation | each party alone |
@@ -29,6 +30,7 @@
 
 mod asked;
 mod avg_pool;
+mod block;
 mod choices;
 mod chooser;
 mod concat;
@@ -171,6 +173,9 @@ pub(crate) fn of(op: &Op) -> Box<dyn Operator + '_> {
         Op::Scale { input, multiplier } => Box::new(scale::Scale { input: id(input), multiplier }),
         Op::Requantise { input, bits, shift, top, zero_point: _ } => {
             Box::new(requantise::Requantise { input: id(input), bits: *bits, shift, top: *top })
+        }
+        Op::Block { input, bits, shift, patch } => {
+            Box::new(block::Block { input: id(input), bits: *bits, shift: *shift, patch: *patch })
         }
         Op::MaxPool { input, window } => Box::new(max_pool::MaxPool { input: id(input), window }),
         Op::AvgPool { input, window, multiplier, offset, shift, floats } => Box::new(avg_pool::AvgPool {

@@ -5,7 +5,8 @@ use lowkey_mpc::party::Party;
 
 use super::halves::Halves;
 use super::step::{Nonlinear, NonlinearKind, Operand};
-use super::{NodeId, avg_pool, max_pool, requantise, scale};
+use super::{NodeId, avg_pool, block, max_pool, requantise, scale};
+use crate::share::{RingShare, ToPlanes};
 
 impl Nonlinear {
     /// What its program reads before the input is known, the pad of its result excepted. The server gives nothing, but for
@@ -19,6 +20,7 @@ impl Nonlinear {
             NonlinearKind::Requantise { .. }
             | NonlinearKind::Dither { .. }
             | NonlinearKind::Rescale { .. }
+            | NonlinearKind::Block { .. }
             | NonlinearKind::Carries
             | NonlinearKind::MaxPool { .. }
             | NonlinearKind::AvgPool { .. }
@@ -33,6 +35,7 @@ impl Nonlinear {
             NonlinearKind::Dither { .. } => vec![requantise::lowest(share)],
             NonlinearKind::Requantise { .. }
             | NonlinearKind::Rescale { .. }
+            | NonlinearKind::Block { .. }
             | NonlinearKind::Carries
             | NonlinearKind::MaxPool { .. }
             | NonlinearKind::Pooled { .. }
@@ -58,6 +61,7 @@ impl Nonlinear {
             NonlinearKind::Requantise { .. }
             | NonlinearKind::Dither { .. }
             | NonlinearKind::Rescale { .. }
+            | NonlinearKind::Block { .. }
             | NonlinearKind::Carries
             | NonlinearKind::MaxPool { .. }
             | NonlinearKind::AvgPool { .. }
@@ -80,12 +84,29 @@ impl Nonlinear {
                 avg_pool::inputs(self, halves, windows, (*multiplier, *offset), floats.as_ref())
             }
             NonlinearKind::Requantise { lowered } => requantise::inputs(self, halves, *lowered),
+            NonlinearKind::Block { windows } => block::inputs(self, halves, windows),
             NonlinearKind::Dither { dither } => vec![requantise::tossed(self, halves, *dither)],
             NonlinearKind::Rescale { factors, lowered } => requantise::products(self, halves, factors, *lowered, bias),
             NonlinearKind::Carries | NonlinearKind::Table | NonlinearKind::Scale { .. } => {
                 vec![self.planes(self.counted(halves).words())]
             }
             NonlinearKind::Pooled { .. } => unreachable!("reads its inputs at two times"),
+        }
+    }
+
+    /// The client's pads of its result, of which it has one for each pixel of a patch.
+    pub(crate) fn pads(&self, pad: &RingShare) -> Vec<Planes> {
+        match self.kind.patches() {
+            Some(windows) => block::pads(windows, pad),
+            None => vec![pad.planes()],
+        }
+    }
+
+    /// What its program leaves one party of its result, if anything.
+    pub(crate) fn result(&self, mut results: Vec<Planes>) -> Option<Planes> {
+        match self.kind.patches() {
+            Some(windows) => block::joined(windows, &results, self.elements),
+            None => (!results.is_empty()).then(|| results.swap_remove(0)),
         }
     }
 
@@ -99,6 +120,7 @@ impl Nonlinear {
             NonlinearKind::Requantise { .. }
             | NonlinearKind::Dither { .. }
             | NonlinearKind::Rescale { .. }
+            | NonlinearKind::Block { .. }
             | NonlinearKind::Carries
             | NonlinearKind::MaxPool { .. }
             | NonlinearKind::Pooled { .. }

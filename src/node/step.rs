@@ -53,8 +53,10 @@ pub struct Nonlinear {
     pub operand: Operand,
     /// Which protocol.
     pub kind: NonlinearKind,
-    /// Elements of the result.
+    /// Lanes of its program: elements of the result, of a block its patches.
     pub lanes: usize,
+    /// Elements of the result.
+    pub(super) elements: usize,
     /// Width of the shares that the program reads.
     pub input_width: u32,
     /// Width of the values that it makes.
@@ -112,6 +114,11 @@ pub enum NonlinearKind {
         /// Subtracted from every product by the server.
         lowered: i64,
     },
+    /// Of accumulators, with one sign for each patch: one lane per patch.
+    Block {
+        /// The patches.
+        windows: Windows,
+    },
     /// The carries out of the low bits of accumulators, whose clip comes after a max pool.
     Carries,
     /// The largest value of each window.
@@ -148,6 +155,24 @@ pub enum NonlinearKind {
         /// Width of the result.
         ell: u32,
     },
+}
+
+impl NonlinearKind {
+    /// The patches of a block.
+    pub(super) fn patches(&self) -> Option<&Windows> {
+        match self {
+            Self::Block { windows } => Some(windows),
+            Self::Requantise { .. }
+            | Self::Dither { .. }
+            | Self::Rescale { .. }
+            | Self::Carries
+            | Self::MaxPool { .. }
+            | Self::Pooled { .. }
+            | Self::AvgPool { .. }
+            | Self::Table
+            | Self::Scale { .. } => None,
+        }
+    }
 }
 
 /// The programs of a node: they differ in how the result ends.

@@ -47,9 +47,27 @@ impl Windows {
         self.taps.iter().map(move |tap| tap.iter().map(read).collect())
     }
 
+    /// Windows: entries of each tap.
+    pub fn count(&self) -> usize {
+        self.taps.first().map_or(0, Vec::len)
+    }
+
+    /// What belongs to each of so many elements, of values by tap as [`gather`](Self::gather) gives them; those of the padding go.
+    pub fn scatter(&self, taps: impl Iterator<Item = impl AsRef<[u64]>>, elements: usize) -> Vec<u64> {
+        let mut all = vec![0; elements];
+        for (tap, values) in self.taps.iter().zip(taps) {
+            for (&index, value) in tap.iter().zip(values.as_ref()) {
+                if index != PADDING {
+                    all[index as usize] = *value;
+                }
+            }
+        }
+        all
+    }
+
     /// The sum of each window, wrapping; padding counts as 0.
     pub fn sum(&self, values: &[u64]) -> Vec<u64> {
-        let mut sum = vec![0u64; self.taps.first().map_or(0, Vec::len)];
+        let mut sum = vec![0u64; self.count()];
         for tap in &self.taps {
             for (sum, &index) in sum.iter_mut().zip(tap) {
                 if index != PADDING {
@@ -81,6 +99,9 @@ mod tests {
         // Rows (padding, 0) and (1, 2), columns (0, 1), both channels.
         assert_eq!(windows.sum(&values), [3, 18, 15, 42]);
         let taps: Vec<_> = windows.gather(&values, 99).collect();
+        let patches = Windows::new(&lowkey_models::blocks::patches([2, 2], [3, 3]), [1, 3, 3], [2, 2]);
+        let map: Vec<u64> = (1..=9).collect();
+        assert_eq!(patches.scatter(patches.gather(&map, 0), 9), map);
         assert_eq!(taps, [[99, 3, 99, 9], [99, 4, 99, 10], [1, 5, 7, 11], [2, 6, 8, 12]]);
     }
 }

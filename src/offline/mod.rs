@@ -97,7 +97,7 @@ pub(crate) async fn client_programs(
                 channel.scope(plan.name(step.node));
                 let mut inputs = step.early(halves);
                 if let Holding::Shared { root, .. } = plan.holdings[step.node.output()] {
-                    inputs.push(halves.shared[root].planes());
+                    inputs.extend(step.pads(&halves.shared[root]));
                 }
                 Some(offline(channel, step, Schedule::Prepared, ot, inputs).await?)
             }

@@ -58,7 +58,7 @@ fn before(architecture: &Architecture, node: usize) -> BTreeSet<usize> {
             waiting.extend(makers.filter(|&maker| seen.insert(maker)));
         }
     }
-    seen.retain(|&node| matches!(architecture.nodes[node].op, Op::Linear { .. } | Op::Requantise { .. }));
+    seen.retain(|&node| matches!(architecture.nodes[node].op, Op::Linear { .. } | Op::Requantise { .. } | Op::Block { .. }));
     seen
 }
 
@@ -125,7 +125,7 @@ fn readers(architecture: &Architecture, tensor: usize) -> BTreeSet<(usize, usize
                         waiting.push(reader + 1);
                     }
                 }
-                Op::Scale { .. } | Op::Requantise { .. } | Op::Table { .. } => {}
+                Op::Scale { .. } | Op::Requantise { .. } | Op::Block { .. } | Op::Table { .. } => {}
             }
         }
     }

@@ -183,9 +183,11 @@ impl Plan {
         self.sets.iter().map(SetPlan::message_len).sum()
     }
 
-    /// Nonlinear activations: results of requantisations.
+    /// Nonlinear activations: results of requantisations and blocks.
     pub fn activations(&self) -> usize {
-        let requantised = |node: &NodeId| matches!(self.architecture.nodes[node.index()].op, Op::Requantise { .. });
+        let requantised = |node: &NodeId| {
+            matches!(self.architecture.nodes[node.index()].op, Op::Requantise { .. } | Op::Block { .. })
+        };
         self.steps.ids().filter(requantised).map(|node| self.tensors[node.output()].elements()).sum()
     }
 
@@ -250,6 +252,7 @@ fn check_choices(architecture: &Architecture, chosen: &Chosen) -> Result<(), Pla
                 }
             }
             Op::Requantise { .. }
+            | Op::Block { .. }
             | Op::MaxPool { .. }
             | Op::AvgPool { .. }
             | Op::SumPool { .. }

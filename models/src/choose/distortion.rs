@@ -433,7 +433,7 @@ impl Measuring {
         let maker = |name: &String| {
             let index = index_of(architecture, name)?;
             Ok(match &architecture.nodes[index].op {
-                Op::Requantise { input, .. } => input - 1,
+                Op::Requantise { input, .. } | Op::Block { input, .. } => input - 1,
                 _ => index,
             })
         };

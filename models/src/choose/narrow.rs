@@ -115,7 +115,7 @@ pub fn origins(architecture: &Architecture, tensor: TensorId) -> BTreeSet<usize>
                 waiting.push(*input);
             }
             Op::Concat { inputs } => waiting.extend(inputs),
-            Op::Linear { .. } | Op::Scale { .. } | Op::AvgPool { .. } | Op::Table { .. } => {}
+            Op::Linear { .. } | Op::Scale { .. } | Op::Block { .. } | Op::AvgPool { .. } | Op::Table { .. } => {}
         }
     }
     found
@@ -157,6 +157,8 @@ impl Narrowing<'_> {
                 self.new.nodes[index].op = Op::Requantise { input: *input, bits, shift, top, zero_point: *zero_point };
                 by
             }
+            // Nothing divides what it reads.
+            Op::Block { .. } => 0,
             Op::MaxPool { input, .. }
             | Op::SumPool { input, .. }
             | Op::Flatten { input }

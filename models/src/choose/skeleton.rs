@@ -79,7 +79,7 @@ impl<'a> Skeletons<'a> {
                 | Op::Flatten { input }
                 | Op::Select { input, .. } => skeleton.units[*input],
                 Op::Concat { inputs } => skeleton.units[inputs[0]],
-                Op::Scale { .. } | Op::AvgPool { .. } | Op::Table { .. } => 0,
+                Op::Scale { .. } | Op::Block { .. } | Op::AvgPool { .. } | Op::Table { .. } => 0,
             };
         }
         for (index, above) in above.into_iter().enumerate() {

@@ -89,6 +89,10 @@ impl<'n> Made<'n> {
                 let top = top.unwrap_or((1 << bits) - 1);
                 self.requantise(index, name, at(input), shift, [*zero_point, top])
             }
+            Op::Block { input, shift, .. } => {
+                self.refused.push(name.to_owned());
+                self.requantise(index, name, at(input), &[*shift], [0, 1])
+            }
             Op::MaxPool { input, window } => self.push(name, RealOp::MaxPool { input: at(input), window: *window }),
             Op::SumPool { input, window } => {
                 self.push(name, RealOp::AveragePool { input: at(input), window: *window, divisor: 1.0 })

@@ -2,6 +2,7 @@
 
 mod argmax;
 mod fixed;
+mod patch;
 mod pool;
 mod search;
 

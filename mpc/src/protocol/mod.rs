@@ -5,6 +5,7 @@ pub mod average;
 pub mod dither;
 pub mod maxpool;
 pub mod output;
+pub mod patch;
 pub mod pooled;
 pub mod requantise;
 pub mod rescale;
