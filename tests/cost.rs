@@ -200,6 +200,16 @@ fn reports_sockets_and_predictions_agree_where_roundings_have_coins() {
     check(&network, Link::Lan, Schedule::Direct, Reveal::Class);
 }
 
+#[test]
+fn reports_sockets_and_predictions_agree_where_layers_have_blocks() {
+    let plain = zoo::find("digits").unwrap().network();
+    for patch in [Some([2, 3]), None] {
+        let network = plain.with_blocks(&[("relu1".to_owned(), patch)].into()).unwrap();
+        check(&network, Link::Metered, Schedule::Prepared, Reveal::Logits);
+        check(&network, Link::Lan, Schedule::Direct, Reveal::Class);
+    }
+}
+
 /// Bytes per activation offline and online together, OTs charged by consumption: few flights, or few bytes; setup within 3 MB.
 #[test]
 fn traffic_of_the_mnist_model() {

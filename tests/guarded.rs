@@ -212,6 +212,19 @@ async fn what_a_guarded_server_needs() {
     assert!(matches!(&error, Error::Usage { what, .. } if what.contains("coins of the client")), "{error}");
 }
 
+/// Blocks have no circuit, and a guarded server says so before it starts.
+#[tokio::test]
+async fn blocks_are_refused() {
+    let digits = model("digits");
+    let network = digits.network().with_blocks(&[("relu1".to_owned(), Some([2, 2]))].into()).unwrap();
+    let blocked = Model::from(network);
+    let error = Circuits::derive(&blocked.plan(Link::Lan).expect("it can be planned")).unwrap_err();
+    assert!(matches!(&error, PlanError::NoCircuit { what: "a block", .. }), "{error}");
+    let (_folder, builder) = guarded(blocked);
+    let error = builder.build().await.unwrap_err();
+    assert!(matches!(&error, Error::Usage { what, .. } if what.contains("one sign for a patch")), "{error}");
+}
+
 /// Unless it is said, a guarded server shows the class alone, and a client asks for nothing else.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_class_alone_is_the_default() {

@@ -32,6 +32,11 @@ fn choosing() -> Network {
         .expect("inputs of it")
 }
 
+/// With a block and an identity.
+fn blocked() -> Network {
+    digits().with_blocks(&[("relu1".into(), Some([3, 2])), ("relu2".into(), None)].into()).expect("valid")
+}
+
 /// A published model.
 pub fn model() -> &'static Arc<ServerModel> {
     static MODEL: OnceLock<Arc<ServerModel>> = OnceLock::new();
@@ -48,7 +53,7 @@ pub fn architecture(bytes: &[u8]) {
 
 pub fn architectures() -> Vec<Vec<u8>> {
     let all = zoo::ALL.iter().map(|bundled| bundled.network());
-    all.chain([choosing()]).map(|network| network.architecture().to_json().into_bytes()).collect()
+    all.chain([choosing(), blocked()]).map(|network| network.architecture().to_json().into_bytes()).collect()
 }
 
 /// The file in which a server counts the uses of its keys.
@@ -88,7 +93,7 @@ pub fn plans() -> Vec<Vec<u8>> {
     use rand::SeedableRng;
     let mut plans = vec![model().package.plan.clone()];
     let random = |seed| random::network(&mut rand_chacha::ChaCha20Rng::seed_from_u64(seed), &Size::default());
-    for network in (1..=6).map(random).chain([choosing()]) {
+    for network in (1..=6).map(random).chain([choosing(), blocked()]) {
         if let Ok(model) = ServerModel::publish(&network, Link::Lan, &[7; 32].into(), &|_, _| {}) {
             plans.push(model.package.plan.clone());
         }
@@ -189,7 +194,7 @@ pub fn network(bytes: &[u8]) {
 pub fn networks() -> Vec<Vec<u8>> {
     // Without a digest, which would refuse whatever is changed; and one with, whose own checks are to be met.
     let bare = |network: Network| network.to_bytes_without_digest().expect("it can be written");
-    vec![bare(digits()), bare(choosing()), digits().to_bytes().expect("it can be written")]
+    vec![bare(digits()), bare(choosing()), bare(blocked()), digits().to_bytes().expect("it can be written")]
 }
 
 /// A file of another program.

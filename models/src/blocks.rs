@@ -121,6 +121,13 @@ impl Network {
         Ok(())
     }
 
+    /// Results of blocks of one inference.
+    pub fn blocked(&self) -> u64 {
+        let nodes = self.architecture().nodes.iter().zip(&self.tensors()[1..]);
+        let blocks = nodes.filter(|(node, _)| matches!(node.op, Op::Block { .. }));
+        blocks.map(|(_, tensor)| tensor.elements() as u64).sum()
+    }
+
     /// What the sums of a linear node can be by its weights.
     fn sums_of(&self, node: usize) -> Range {
         let (terms, weights) = self.linear(node).expect("a block reads a linear node");

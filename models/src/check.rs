@@ -10,8 +10,9 @@ use crate::error::{Kind, ModelError, Place, Problem};
 use crate::network::{Architecture, Input, Node, Op, Range, Shape, TensorId, Term, Window};
 
 pub use crate::limits::{
-    MAX_ACCUMULATOR, MAX_ACTIVATION, MAX_ACTIVATION_BITS, MAX_BLOCK_BITS, MAX_DIMENSION, MAX_ELEMENTS, MAX_MULTIPLIER, MAX_NAME,
-    MAX_NODES, MAX_PATCH, MAX_REACHED, MAX_RING, MAX_SHIFT, MAX_TERMS, MAX_TOTAL_ELEMENTS, MAX_WEIGHT_BITS, MAX_WEIGHTS,
+    MAX_ACCUMULATOR, MAX_ACTIVATION, MAX_ACTIVATION_BITS, MAX_BLOCK_BITS, MAX_DIMENSION, MAX_ELEMENTS, MAX_MULTIPLIER,
+    MAX_NAME, MAX_NODES, MAX_PATCH, MAX_REACHED, MAX_RING, MAX_SHIFT, MAX_TERMS, MAX_TOTAL_ELEMENTS, MAX_WEIGHT_BITS,
+    MAX_WEIGHTS,
 };
 
 /// What is known of a tensor without the weights.
@@ -141,8 +142,9 @@ fn check_node(index: usize, node: &Node, tensors: &[TensorInfo], weights: &mut u
             }
             Op::Requantise { input, bits, shift, top, zero_point } => read(tensors, *input, Kind::Accumulator)
                 .and_then(|x| check_requantise(x, *bits, shift, *top, *zero_point)),
-            Op::Block { input, bits, shift, patch } => read(tensors, *input, Kind::Accumulator)
-                .and_then(|x| check_block(x, *bits, *shift, *patch)),
+            Op::Block { input, bits, shift, patch } => {
+                read(tensors, *input, Kind::Accumulator).and_then(|x| check_block(x, *bits, *shift, *patch))
+            }
             Op::MaxPool { input, window } => activation(*input)
                 .and_then(|x| check_pool(x.shape, window, true).map(|shape| TensorInfo { shape, ..x })),
             Op::AvgPool { input, window, multiplier, offset, shift, floats } => activation(*input).and_then(|x| {

@@ -90,7 +90,10 @@ fn brute_force(network: &Network, input: &Tensor) -> Vec<Array3<i128>> {
             }
             Op::Block { input, shift, patch, .. } => {
                 let t = x(*input).mapv(|z| z.div_euclid(1 << shift));
-                let Some([rows, columns]) = patch else { tensors.push(t); continue };
+                let Some([rows, columns]) = patch else {
+                    tensors.push(t);
+                    continue;
+                };
                 Array3::from_shape_fn(t.dim(), |(channel, row, column)| {
                     let same = |&((c, r, k), _): &((usize, usize, usize), &i128)| {
                         c == channel && r / rows == row / rows && k / columns == column / columns

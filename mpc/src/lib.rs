@@ -26,6 +26,7 @@
 //! | \[Bea95\] | Beaver: Precomputing oblivious transfer. Crypto 1995 |
 //! | \[GGM86\] | Goldreich, Goldwasser, Micali: How to construct random functions. J. ACM 33(4) |
 //! | \[Gil99\] | Gilboa: Two party RSA key generation. Crypto 1999 |
+//! | \[GJA23\] | Gorski, Jevnisek, Avidan: Securing neural networks with knapsack optimization. 2023 |
 //! | \[GKW+20\] | Guo, Katz, Wang, Weng, Yu: Better concrete security for half-gates garbling (in the multi-instance setting). CRYPTO 2020, ePrint 2019/1168 |
 //! | \[GKWY20\] | Guo, Katz, Wang, Yu: Efficient and secure multiparty computation from fixed-key block ciphers. IEEE S&P 2020, ePrint 2019/074 |
 //! | \[GYW+23\] | Guo, Yang, Wang, Zhang, Xie, Zhang, Liu: Half-tree: halving the cost of tree expansion in COT and DPF. Eurocrypt 2023, ePrint 2022/1431 |

@@ -51,6 +51,10 @@ pub struct Arguments {
     /// image then differ a little from each other; see SECURITY.md for what that shows.
     #[arg(long, value_name = "LEFT", value_parser = clap::value_parser!(u32).range(0..=8))]
     coins: Option<u32>,
+    /// One sign for each patch of pixels of these layers in place of one for each pixel: names with HxW, the size of a patch, with map
+    /// for the whole map, or with identity for no sign at all. Costs accuracy; see docs/quantise.md.
+    #[arg(long, value_name = "LAYER:PATCH,..", value_delimiter = ',', value_parser = parse_block)]
+    blocks: Vec<(String, Shape)>,
     /// How many images units and shifts are chosen by.
     #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     calibrate: u32,
@@ -68,6 +72,30 @@ pub struct Arguments {
     json: bool,
     #[command(flatten)]
     options: ImportOptions,
+}
+
+/// The patches of a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shape {
+    Patch([usize; 2]),
+    Map,
+    Identity,
+}
+
+/// A layer's name and its patches.
+fn parse_block(text: &str) -> std::result::Result<(String, Shape), String> {
+    let wrong = || "give a layer's name, a colon, and HxW, map or identity".to_owned();
+    let (name, shape) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let shape = match shape {
+        "map" => Shape::Map,
+        "identity" => Shape::Identity,
+        sides => {
+            let (height, width) = sides.split_once('x').ok_or_else(wrong)?;
+            let side = |text: &str| text.parse().map_err(|_| wrong());
+            Shape::Patch([side(height)?, side(width)?])
+        }
+    };
+    Ok((name.to_owned(), shape))
 }
 
 /// How wide sums may get.
@@ -143,13 +171,35 @@ fn about(arguments: &Arguments, before: &Before, data: &Data) -> Vec<String> {
     notes
 }
 
-/// The network with the coins and the rings that were asked for.
+/// The network with these blocks.
+fn with_blocks(network: &Network, blocks: &[(String, Shape)]) -> Result<Network> {
+    let patch_of = |(name, shape): &(String, Shape)| {
+        let map = || {
+            let index = network.architecture().position(name)?;
+            let [_, height, width] = network.tensors()[index + 1].shape;
+            Some([height, width])
+        };
+        let patch = match shape {
+            Shape::Patch(patch) => Some(*patch),
+            Shape::Map => map(),
+            Shape::Identity => None,
+        };
+        (name.clone(), patch)
+    };
+    network.with_blocks(&blocks.iter().map(patch_of).collect()).map_err(|error| Error::Model(Box::new(error)))
+}
+
+/// The network with the blocks, the coins and the rings that were asked for.
 fn declared(
     arguments: &Arguments,
     mut network: Network,
     samples: &[Sample],
     notes: &mut Vec<String>,
 ) -> Result<Network> {
+    if !arguments.blocks.is_empty() {
+        network = with_blocks(&network, &arguments.blocks)?;
+        notes.push(format!("{} pixels of an inference have a sign for each patch alone", network.blocked()));
+    }
     if let Some(left) = arguments.coins {
         network = network.with_coins(left).map_err(|error| Error::Model(Box::new(error)))?;
         notes.push(match Tossed::of(&network, toss::SEED) {

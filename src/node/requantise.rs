@@ -248,10 +248,16 @@ impl Operator for Requantise<'_> {
                 let factors = scale::factors(held, made(self.input), dropped);
                 held.nonlinear(node, operand, NonlinearKind::Rescale { factors, lowered }, widths, programs)
             }
-            (Some(LayoutChoice::Carries(_)
-                | LayoutChoice::Pooled { .. }
-                | LayoutChoice::Patch(_)
-                | LayoutChoice::Chain(_)) | None, _) => {
+            (
+                Some(
+                    LayoutChoice::Carries(_)
+                    | LayoutChoice::Pooled { .. }
+                    | LayoutChoice::Patch(_)
+                    | LayoutChoice::Chain(_),
+                )
+                | None,
+                _,
+            ) => {
                 return Err(held.misplaced(node));
             }
         })

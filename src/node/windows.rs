@@ -48,12 +48,12 @@ impl Windows {
     }
 
     /// Windows: entries of each tap.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.taps.first().map_or(0, Vec::len)
     }
 
     /// What belongs to each of so many elements, of values by tap as [`gather`](Self::gather) gives them; those of the padding go.
-    pub fn scatter(&self, taps: impl Iterator<Item = impl AsRef<[u64]>>, elements: usize) -> Vec<u64> {
+    pub(super) fn scatter(&self, taps: impl Iterator<Item = impl AsRef<[u64]>>, elements: usize) -> Vec<u64> {
         let mut all = vec![0; elements];
         for (tap, values) in self.taps.iter().zip(taps) {
             for (&index, value) in tap.iter().zip(values.as_ref()) {

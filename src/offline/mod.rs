@@ -33,7 +33,7 @@ use crate::plan::{Holding, Nonlinear, Reveal, Step, TensorId};
 use crate::publication::{ClientModel, ServerModel};
 use crate::scope::{CONTROL, KEYS, OUTPUT};
 use crate::session;
-use crate::share::{Ring, RingShare, ToPlanes};
+use crate::share::{Ring, RingShare};
 use crate::slot::{ClientSlot, OfflineShares, ServerSlot};
 
 pub(crate) use lattice::{Draws, Lattice, Message};

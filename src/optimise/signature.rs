@@ -58,7 +58,9 @@ fn before(architecture: &Architecture, node: usize) -> BTreeSet<usize> {
             waiting.extend(makers.filter(|&maker| seen.insert(maker)));
         }
     }
-    seen.retain(|&node| matches!(architecture.nodes[node].op, Op::Linear { .. } | Op::Requantise { .. } | Op::Block { .. }));
+    seen.retain(|&node| {
+        matches!(architecture.nodes[node].op, Op::Linear { .. } | Op::Requantise { .. } | Op::Block { .. })
+    });
     seen
 }
 

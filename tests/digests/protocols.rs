@@ -15,11 +15,12 @@ use lowkey_mpc::maxpool;
 use lowkey_mpc::ot::price::OTS_OF_SETUP;
 use lowkey_mpc::ot::{Correlations, OtCount};
 use lowkey_mpc::party::{Party, Stage};
+use lowkey_mpc::patch::Chains;
 use lowkey_mpc::program::{Program, Time, offline, online};
 use lowkey_mpc::requantise::{Clip, Spec};
 use lowkey_mpc::{
-    argmax, average, compare, convert, dither, fixed, output, pooled, requantise, rescale, select, table, truncate,
-    widen,
+    argmax, average, compare, convert, dither, fixed, output, patch, pooled, requantise, rescale, select, table,
+    truncate, widen,
 };
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
@@ -151,6 +152,7 @@ fn recorded() -> Vec<(&'static str, Vec<Program>)> {
     // What is left of it without its low bits is requantised as the last.
     let tossed = Dither { spec: Spec { ell: 17, shift: 11, bits: 4, guard: 1 }, coin: 3 };
     assert_eq!(tossed.cut().unwrap(), rescaled);
+    let patched = patch::Spec { ell: 15, shift: 7, guard: 1, bits: 7, pixels: 3, gated: true };
     let pooled = pooled::Spec { layer: spec, clip, window: 3 };
     let pool = |bits| maxpool::Spec { bits, window: 4, client: start, server: start };
     let between =
@@ -182,6 +184,7 @@ fn recorded() -> Vec<(&'static str, Vec<Program>)> {
         ),
         ("rescale", vec![rescale::program(rescaled, Clip::default(), &tabled, upload).unwrap()]),
         ("dither", vec![dither::program(tossed, clip, &chained, upload).unwrap()]),
+        ("block", vec![patch::program(patched, &Chains { low: chain(8), gate: chain(8) }, upload).unwrap()]),
         ("max pool", vec![maxpool::program(pool(4), &chain(4), upload).unwrap()]),
         ("max pool of bits", vec![maxpool::program(pool(1), &[], share).unwrap()]),
         ("max pool before the clip", between.values.into_iter().chain([between.windows]).collect()),

@@ -135,6 +135,9 @@ fn networks() -> Vec<(String, Network, ChaCha20Rng)> {
         network.architecture().has_floats().then_some(("floats".to_owned(), network, rng))
     };
     all.extend((0..).find_map(with_floats));
+    let blocks = [("relu1".to_owned(), Some([3, 2])), ("relu2".to_owned(), None)].into();
+    let blocked = zoo::find("digits").unwrap().network().with_blocks(&blocks).unwrap();
+    all.push(("blocks".to_owned(), blocked, seeded(1)));
     all
 }
 
@@ -151,6 +154,7 @@ fn the_networks_have_every_operator() {
         Op::Linear { .. } => "linear",
         Op::Scale { .. } => "scale",
         Op::Requantise { .. } => "requantise",
+        Op::Block { .. } => "block",
         Op::MaxPool { .. } => "max pool",
         Op::AvgPool { .. } => "average pool",
         Op::SumPool { .. } => "sum pool",
@@ -162,6 +166,6 @@ fn the_networks_have_every_operator() {
     let networks = networks();
     let nodes = networks.iter().flat_map(|(_, network, _)| &network.architecture().nodes);
     let seen: BTreeSet<&str> = nodes.map(name).collect();
-    let all = "linear, scale, requantise, max pool, average pool, sum pool, flatten, concat, select, table";
+    let all = "linear, scale, requantise, block, max pool, average pool, sum pool, flatten, concat, select, table";
     assert_eq!(seen, all.split(", ").collect());
 }

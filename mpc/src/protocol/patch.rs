@@ -271,9 +271,8 @@ mod tests {
                 let z = (rng.next_u64() % ((2 * reach as u64 + 1) << shift)) as i64;
                 z - (reach << shift)
             };
-            let mut patches: Vec<Vec<i64>> = [-reach << shift, ((reach + 1) << shift) - 1, 0, 1 << shift, -1]
-                .map(|z| vec![z; pixels.into()])
-                .into();
+            let mut patches: Vec<Vec<i64>> =
+                [-reach << shift, ((reach + 1) << shift) - 1, 0, 1 << shift, -1].map(|z| vec![z; pixels.into()]).into();
             patches.extend((0..60).map(|i| (0..pixels).map(|_| value(if i % 2 == 0 { 1 } else { reach })).collect()));
             for chains in [found(spec, form).swap_remove(0), found(spec, form).pop().unwrap()] {
                 check(spec, &chains, form, &patches, seed as u64);

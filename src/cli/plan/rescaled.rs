@@ -62,7 +62,7 @@ pub fn rescaled(network: &Network, bits: u32) -> Result<Network, String> {
                 shift.iter_mut().for_each(|shift| *shift = (i64::from(*shift) + more).max(0) as u32);
             }
             Op::MaxPool { .. } | Op::AvgPool { .. } | Op::SumPool { .. } | Op::Flatten { .. } | Op::Concat { .. } => {}
-            Op::Scale { .. } | Op::Select { .. } | Op::Table { .. } => {
+            Op::Scale { .. } | Op::Block { .. } | Op::Select { .. } | Op::Table { .. } => {
                 return Err(format!("{} is neither linear nor a shift", node.name));
             }
         }
