@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 
 use ndarray::Axis;
 
-use crate::bounds::linear_bounds;
+use crate::bounds::{LinearBounds, linear_bounds};
 use crate::error::{ModelError, Place, Problem};
 use crate::interpret::Tensor;
 use crate::network::{Architecture, Declared, Op, Range, Window};
@@ -131,11 +131,7 @@ impl Network {
     /// What the sums of a linear node can be by its weights.
     fn sums_of(&self, node: usize) -> Range {
         let (terms, weights) = self.linear(node).expect("a block reads a linear node");
-        let channels = linear_bounds(terms, weights, self.tensors());
-        let ends = |range: &Range| [range.lo, range.hi];
-        let lo = channels.iter().flat_map(ends).min();
-        let hi = channels.iter().flat_map(ends).max();
-        Range { lo: lo.expect("at least one channel"), hi: hi.expect("at least one channel") }
+        LinearBounds { channels: linear_bounds(terms, weights, self.tensors()) }.range()
     }
 
     /// The network with blocks in place of requantisations, by name; rings and coins of theirs go. The values that they make are as wide as

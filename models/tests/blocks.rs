@@ -1,7 +1,5 @@
 //! Blocks: what the interpreter makes of patches, what is refused, and what files say.
 
-mod common;
-
 use lowkey_models::blocks::{Patch, patches};
 use lowkey_models::check::MAX_PATCH;
 use lowkey_models::random;
@@ -92,7 +90,7 @@ fn values_are_as_wide_as_the_weights_need_it() {
     let narrower = |bits| {
         let (mut architecture, weights) = block.clone().into_parts();
         architecture.nodes[1].op = Op::Block { input: 1, bits, shift: 2, patch: None };
-        Network::new(architecture, weights).map_err(|error| error.problem)
+        Network::new(architecture, weights).map_err(|error| *error.problem)
     };
     assert!(narrower(6).is_ok() && narrower(7).is_ok());
     let problem = narrower(5).unwrap_err();
@@ -114,14 +112,14 @@ fn blocks_need_room() {
     assert!(refused.to_string().contains("a block reads it"), "{refused}");
     let (mut architecture, weights) = block.into_parts();
     architecture.declared.insert("relu".into(), Declared { ring: vec![], coin: 1 });
-    assert!(matches!(Network::new(architecture, weights).unwrap_err().problem, Problem::Coin { .. }));
+    assert!(matches!(*Network::new(architecture, weights).unwrap_err().problem, Problem::Coin { .. }));
 }
 
 #[test]
 fn refusals() {
     let plain = small([1, 40, 40]);
     let refused = |network: &Network, name: &str, patch: Patch| {
-        network.with_blocks(&[(name.to_owned(), patch)].into()).unwrap_err().problem
+        *network.with_blocks(&[(name.to_owned(), patch)].into()).unwrap_err().problem
     };
     assert!(matches!(refused(&plain, "relux", None), Problem::Undeclared { .. }));
     assert!(matches!(refused(&plain, "first", None), Problem::Block { .. }));
