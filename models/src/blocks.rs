@@ -1,4 +1,5 @@
-//! Blocks: one sign for a patch of pixels in place of one for each, after [GJA23].
+//! Blocks: one sign for a patch of pixels in place of one for each, after Gorski, Jevnisek and Avidan (*Securing neural networks with knapsack
+//! optimization*).
 //!
 //! A block reads the sums z of a linear node. With t = floor(z / 2^s), pixel by pixel,
 //!
@@ -14,8 +15,6 @@
 //! by the weights and the ranges of what its linear node reads ([`Network::new`] checks it), and the ring of z has one bit more, which the
 //! planner sees to. A ring that is declared for the sums that a block reads is refused: sums that wrap in it leave no room. Sums over patches
 //! are made in a ring that holds them.
-//!
-//! [GJA23]: Gorski, Jevnisek and Avidan, *Securing Neural Networks with Knapsack Optimization*.
 
 use std::collections::BTreeMap;
 

@@ -179,9 +179,10 @@ fn sum(b: &mut Builder, spec: Spec, values: &[Share]) -> Share {
     let width = spec.sum_bits();
     let mut sum: Option<Share> = None;
     for t in values {
-        let t = match width > t.server.width() {
-            true => extend_signed(b, t, width),
-            false => Share { client: b.resize(&t.client, width), server: b.resize(&t.server, width) },
+        let t = if width > t.server.width() {
+            extend_signed(b, t, width)
+        } else {
+            Share { client: b.resize(&t.client, width), server: b.resize(&t.server, width) }
         };
         sum = Some(match sum {
             None => t,
