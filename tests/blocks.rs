@@ -54,7 +54,8 @@ fn random_networks_with_blocks() {
     for seed in 1..=40 {
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
         let size = Size { weight_bits: 3, activation_bits: 4, ..Size::default() };
-        let network = random::blocks(&mut rng, &random::network(&mut rng, &size));
+        let plain = random::network(&mut rng, &size);
+        let network = random::blocks(&mut rng, &plain);
         if !network.architecture().has_blocks() || network.folded().is_err() {
             continue;
         }

@@ -169,7 +169,8 @@ fn random_blocks_keep_their_ranges() {
     let mut blocks = 0;
     for seed in 0..60 {
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
-        let network = random::blocks(&mut rng, &random::network(&mut rng, &random::Size::default()));
+        let plain = random::network(&mut rng, &random::Size::default());
+        let network = random::blocks(&mut rng, &plain);
         let folded = network.folded().ok();
         for _ in 0..3 {
             let input = random::input(&mut rng, &network.architecture().input);
