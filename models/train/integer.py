@@ -1,7 +1,7 @@
 """A second evaluation of a model file, in numpy, that shares nothing with the training code.
 
 It covers what the training code writes: linear nodes of convolutions, matrices and identities, one shift per layer, pools of
-windows side by side, flatten. Products are summed as 64-bit floats, which are exact for integers below 2^53.
+windows side by side, flatten; and rings and coins as `lowkey optimise` declares them. Products are summed as 64-bit floats, which are exact for integers below 2^53.
 """
 
 import json
@@ -10,31 +10,48 @@ import numpy as np
 from safetensors import safe_open
 
 
+FORMATS = ("1", "2: digest", "2: rings, digest", "2: coins, digest", "2: rings, coins, digest")
+
+
 class IntegerNet:
     """A model file."""
 
     def __init__(self, path):
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata()
-            assert metadata["lowkey.format"] in ("1", "2: digest"), metadata["lowkey.format"]
+            assert metadata["lowkey.format"] in FORMATS, metadata["lowkey.format"]
             self.architecture = json.loads(metadata["lowkey.architecture"])
             self.tensors = {name: file.get_tensor(name) for name in file.keys()}
 
-    def __call__(self, x):
-        """The integer logits [B, classes] of integer inputs [B, C, H, W]."""
+    def __call__(self, x, coins=None):
+        """The integer logits [B, classes] of integer inputs [B, C, H, W].
+
+        coins: by name of the requantisation, one for each of its results; where there are none roundings are the usual ones.
+        """
         values = [x.astype(np.int64)]
         for node in self.architecture["nodes"]:
-            values.append(self.node(node, values))
+            values.append(self.node(node, values, coins or {}))
         return values[self.architecture["output"]]
 
-    def node(self, node, values):
+    def declared(self, name, what):
+        """The ring or the coin that is declared for a node; 0 for none."""
+        found = self.architecture.get("declared", {}).get(name, {}).get(what, 0)
+        if isinstance(found, list):
+            assert len(set(found)) <= 1, f"{name}: a ring for each channel"
+            found = found[0] if found else 0
+        return found
+
+    def node(self, node, values, coins):
         if node["op"] == "linear":
             terms = enumerate(node["terms"])
             z = sum(product(values[term["input"]], term, self.tensors.get(f"{node['name']}.{i}.weight")) for i, term in terms)
             b = self.tensors[node["name"] + ".bias"].astype(np.int64)
-            return z + b.reshape(-1, *[1] * (z.ndim - 2))
+            return wrapped(z + b.reshape(-1, *[1] * (z.ndim - 2)), self.declared(node["name"], "ring"))
         x = values[node["input"]]
         if node["op"] == "requantise":
+            if node["name"] in coins:
+                ring = self.declared(self.architecture["nodes"][node["input"] - 1]["name"], "ring")
+                x = wrapped(x - 2 ** self.declared(node["name"], "coin") // 2 + coins[node["name"]], ring)
             return np.clip(x >> node["shift"][0], 0, 2 ** node["bits"] - 1)
         if node["op"] == "flatten":
             return x.reshape(len(x), -1)
@@ -79,6 +96,12 @@ class IntegerNet:
                 rows.append([node["name"], " + ".join(shapes), bits, None, None, accumulator, int(np.abs(b).max())])
                 highest.append(None)
         return rows
+
+
+def wrapped(z, ring):
+    """The signed number of `ring` bits that is congruent to z; z itself for a ring of 0 bits."""
+    half = 2**ring // 2
+    return (z + half) % (2 * half) - half if ring else z
 
 
 def product(x, term, weight):

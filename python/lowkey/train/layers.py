@@ -130,11 +130,13 @@ class QuantisedSum(nn.Module):
         ranges: Sequence[Range],
         zero_point: int = 0,
         top: int | None = None,
+        weight_bits: Sequence[int] | None = None,
     ) -> None:
         """weights: latent, [O, I, h, w] or [O, I], of each term that has some; beta: [O], in units of y; shift: None for the answer.
 
         multipliers: of each term that has no weights; ranges: of the tensor that each term reads; top: the largest y + zero_point,
-        where it is less than what the width holds.
+        where it is less than what the width holds; weight_bits: of each term that has weights, where they have other widths than the
+        layer: all of one bit, or none.
         """
         super().__init__()
         self.step_of, self.shift, self.width, self.zero_point = step, shift, width, zero_point
@@ -143,6 +145,7 @@ class QuantisedSum(nn.Module):
         self.weighted = [position for position, kind in enumerate(kinds) if kind]
         self.multipliers = dict(zip([position for position, kind in enumerate(kinds) if not kind], multipliers, strict=True))
         self.ranges = list(ranges)
+        self.weight_bits = [width.weights] * len(weights) if weight_bits is None else list(weight_bits)
         # What the forward pass needs of the user's modules, without holding them.
         self.windows = [term.window for term in step.terms]
         self.groups = [term.groups if term.window else 1 for term in step.terms]
@@ -167,9 +170,10 @@ class QuantisedSum(nn.Module):
 
     def weight(self, term: int) -> Tensor:
         """Integer weights; term: of those with weights."""
-        top = top_weight(self.width.weights)
+        bits = self.weight_bits[term]
+        top = top_weight(bits)
         v = self.latent(term).clamp(-top, top)
-        return straight_through(v, torch.where(v < 0, -1.0, 1.0) if self.width.weights == 1 else v.round())
+        return straight_through(v, torch.where(v < 0, -1.0, 1.0) if bits == 1 else v.round())
 
     def bias(self) -> Tensor:
         """b without what the zero point adds."""
@@ -186,7 +190,18 @@ class QuantisedSum(nn.Module):
         """y, or z for the answer; inputs: the tensor of each term."""
         centring = self.centred and self.training
         # Powers of two: dividing by the unit is exact.
-        bias = None if centring else self.bias() / self.unit()
+        t = self.scaled(inputs, None if centring else self.bias() / self.unit())
+        if self.shift is None:
+            return t
+        ends = self.range.lo, self.range.hi
+        if not centring:
+            return call(Requantise, t, *ends)
+        mean = t.detach().mean(others(t))
+        self.mean.lerp_(mean, 0.1)
+        return call(CentredRequantise, t, mean, self.beta + 0.5, *ends)
+
+    def scaled(self, inputs: Sequence[Tensor], bias: Tensor | None) -> Tensor:
+        """z / 2^s; bias: [O], of that."""
         t: Tensor | None = None
         for number, position in enumerate(self.weighted):
             weight = self.weight(number) / self.unit()
@@ -199,14 +214,7 @@ class QuantisedSum(nn.Module):
             else:
                 t = x * factor if bias is None else x * factor + per_channel(bias, x)
         assert t is not None, "a sum has terms"
-        if self.shift is None:
-            return t
-        ends = self.range.lo, self.range.hi
-        if not centring:
-            return call(Requantise, t, *ends)
-        mean = t.detach().mean(others(t))
-        self.mean.lerp_(mean, 0.1)
-        return call(CentredRequantise, t, mean, self.beta + 0.5, *ends)
+        return t
 
     def product(self, x: Tensor, weight: Tensor, bias: Tensor | None, position: int) -> Tensor:
         window = self.windows[position]
@@ -234,14 +242,14 @@ class QuantisedSum(nn.Module):
     @torch.no_grad()
     def project(self) -> None:
         """Keeps latent values in range and every reachable accumulator within the layer's width."""
-        top = top_weight(self.width.weights)
+        narrow = 1 in self.weight_bits
         half = 2 ** (self.width.accumulator - 1)
         below, above = self.fixed()
         reads = [self.ranges[position] for position in self.weighted]
         sizes = [v[0].numel() for v in self.v]
         if not reads:
             lowest, highest = torch.tensor(-float(half + below)), torch.tensor(float(half - 1 - above))
-        elif self.width.weights > 1:
+        elif not narrow:
             # A bias of at most half of one sign's range leaves room for the weights.
             lowest, highest = torch.tensor(-(half + below) / 2), torch.tensor((half - above) / 2)
         else:
@@ -257,8 +265,9 @@ class QuantisedSum(nn.Module):
         self.beta.clamp_(lowest / self.unit() + offset, highest / self.unit() + offset)
         if not reads:
             return
-        latent = [self.latent(number).clamp_(-top - 0.49, top + 0.49) for number in range(len(reads))]
-        if self.width.weights > 1:
+        tops = [top_weight(bits) + 0.49 for bits in self.weight_bits]
+        latent = [self.latent(number).clamp_(-top, top) for number, top in enumerate(tops)]
+        if not narrow:
             b = self.bias()
             rows = torch.cat([v.flatten(1) for v in latent], 1)
             hi = torch.cat([rows.new_full((size,), read.hi) for size, read in zip(sizes, reads)])

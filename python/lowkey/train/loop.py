@@ -55,7 +55,7 @@ def train(
     """A one-cycle rate; `rates` has the highest rate of each parameter group of the optimiser.
 
     `teacher`, if given, adds its soft labels (distillation). A model's method `begin` is called before each epoch, with the part of
-    the training that is over, `project` after each step. `checkpoint`: a file that is written after each epoch; if it is there at the
+    the training that is over, `project` after each step; what its method `penalty` says of the last batch is added to the loss. `checkpoint`: a file that is written after each epoch; if it is there at the
     start, training goes on from it, or, with `stop`, ends. Returns CPU seconds and epochs.
     """
     steps = len(batches)
@@ -63,6 +63,7 @@ def train(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, highest, total_steps=epochs * steps, pct_start=0.15)
     project: Callable[[], None] = getattr(model, "project", lambda: None)
     begin: Callable[[float], None] = getattr(model, "begin", lambda progress: None)
+    penalty: Callable[[], Tensor] | None = getattr(model, "penalty", None)
     first, seconds = 0, 0.0
     if checkpoint is not None and checkpoint.exists():
         state = torch.load(checkpoint)
@@ -87,6 +88,8 @@ def train(
         for x, y in batches:
             logits = model(x)
             loss = loss_of(logits, y, None if teacher is None else teacher, x)
+            if penalty is not None:
+                loss = loss + penalty()
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
             optimiser.step()
