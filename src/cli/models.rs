@@ -23,6 +23,7 @@ use super::plots::panels::{self, Panel, Width};
 use super::table::{Table, number, text};
 use super::{LinkArgument, Places, TimeoutArgument, model, print_json, progress, say};
 
+mod cheaper;
 mod offered;
 
 #[derive(Args)]
@@ -44,6 +45,9 @@ pub struct Arguments {
     /// Draw bytes against accuracy into an SVG file instead, beside the same networks at 32-bit integers.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["json", "server"])]
     plot: Option<PathBuf>,
+    /// Draw the networks of this file instead, which were made cheaper, beside the bundled ones that they come from.
+    #[arg(long, value_name = "FILE", requires = "plot")]
+    cheaper: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -77,9 +81,20 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         ));
     }
     model::writable(&arguments.plot)?;
-    let rows = rows(arguments.link.link)?;
+    if let (Some(path), Some(cheaper)) = (&arguments.plot, &arguments.cheaper) {
+        model::spare(Some(path), &[cheaper])?;
+    }
+    let every: Vec<&Bundled> = zoo::ALL.iter().collect();
+    let rows = match &arguments.cheaper {
+        None => rows(&every, arguments.link.link)?,
+        Some(_) => Vec::new(),
+    };
     if let Some(path) = &arguments.plot {
-        let svg = panels::draw(&panels(&rows, arguments.link.link)?);
+        let panels = match &arguments.cheaper {
+            None => panels(&rows, arguments.link.link)?,
+            Some(file) => cheaper::panels(file)?,
+        };
+        let svg = panels::draw(&panels);
         fs::write(path, svg).map_err(|error| Error::file(path, error))?;
         say(format_args!("wrote {}", path.display()))?;
         return Ok(ExitCode::SUCCESS);
@@ -115,16 +130,16 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// All bundled networks, in their order.
-fn rows(link: Link) -> Result<Vec<Row>> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(zoo::ALL.len());
+/// Bundled networks, in their order.
+fn rows(networks: &[&Bundled], link: Link) -> Result<Vec<Row>> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(networks.len());
     let next = AtomicUsize::new(0);
-    let bar = progress::bar("planning", zoo::ALL.len() as u64);
+    let bar = progress::bar("planning", networks.len() as u64);
     let work = || -> Result<Vec<(usize, Row)>> {
         let mut done = Vec::new();
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(bundled) = zoo::ALL.get(index) else { return Ok(done) };
+            let Some(bundled) = networks.get(index) else { return Ok(done) };
             done.push((index, row(bundled, link)?));
             bar.inc(1);
         }

@@ -1,10 +1,11 @@
 //! Bytes against accuracy, a panel for each architecture.
 
 use lowkey::report::human_bytes;
+use serde::Deserialize;
 
 use super::families;
 use super::labels::{Area, Places, along};
-use super::svg::{Anchor, At, BLUE, Canvas, GREEN, GREY, INK, Ink, PALE, RED};
+use super::svg::{Anchor, At, BLUE, Canvas, Colour, GREEN, GREY, INK, Ink, PALE, RED};
 
 /// An architecture at some widths.
 pub struct Panel {
@@ -18,6 +19,57 @@ pub struct Panel {
     pub baseline: Option<(u32, f64)>,
     /// Bytes of another program, which computes the network in fixed point.
     pub peer: Option<f64>,
+    /// Networks that were made cheaper, each kind from few bytes to many.
+    pub cheaper: Vec<(Way, Vec<Cheaper>)>,
+}
+
+/// How a network was made cheaper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Way {
+    /// Narrower rings and activations.
+    Exact,
+    /// And coins.
+    Coins,
+    /// And trained with them.
+    Trained,
+}
+
+impl Way {
+    const ALL: [Way; 3] = [Way::Exact, Way::Coins, Way::Trained];
+
+    fn colour(self) -> Colour {
+        match self {
+            Self::Exact => GREEN,
+            Self::Coins => RED,
+            Self::Trained => INK,
+        }
+    }
+
+    fn mark(self, canvas: &mut Canvas, at: At) {
+        match self {
+            Self::Exact => canvas.disc(at, self.colour()),
+            Self::Coins => canvas.triangle(at, self.colour()),
+            Self::Trained => canvas.square(at, self.colour()),
+        }
+    }
+
+    fn words(self) -> [&'static str; 2] {
+        match self {
+            Self::Exact => ["w4 with narrower rings and", "activations, nothing trained"],
+            Self::Coins => ["and coins of the client for", "some roundings, nothing trained"],
+            Self::Trained => ["the same, fine-tuned with", "its choices in the loop"],
+        }
+    }
+}
+
+/// A network that was made cheaper.
+#[derive(Clone, Copy)]
+pub struct Cheaper {
+    /// As of a [`Width`].
+    pub bytes: f64,
+    /// Percent.
+    pub accuracy: f64,
 }
 
 /// A network.
@@ -34,7 +86,8 @@ impl Panel {
     /// An empty one of a family.
     pub fn of(family: &str) -> Self {
         let peer = families::peer(family);
-        Self { title: families::title(family).to_owned(), float: None, widths: Vec::new(), baseline: None, peer }
+        let title = families::title(family).to_owned();
+        Self { title, float: None, widths: Vec::new(), baseline: None, peer, cheaper: Vec::new() }
     }
 }
 
@@ -88,8 +141,16 @@ impl<'p> Scaled<'p> {
             bottom: corner.1 + PANEL.1 - 36.0,
         };
         let others = panel.baseline.map(|(_, bytes)| bytes).into_iter().chain(panel.peer);
-        let bytes: Vec<f64> = panel.widths.iter().map(|width| width.bytes).chain(others).collect();
-        let accuracies: Vec<f64> = panel.widths.iter().map(|width| width.accuracy).chain(panel.float).collect();
+        let cheaper = || panel.cheaper.iter().flat_map(|(_, networks)| networks);
+        let bytes: Vec<f64> =
+            panel.widths.iter().map(|width| width.bytes).chain(others).chain(cheaper().map(|one| one.bytes)).collect();
+        let accuracies: Vec<f64> = panel
+            .widths
+            .iter()
+            .map(|width| width.accuracy)
+            .chain(panel.float)
+            .chain(cheaper().map(|one| one.accuracy))
+            .collect();
         let ends = |values: &[f64]| {
             let least = values.iter().copied().fold(f64::MAX, f64::min);
             [least, values.iter().copied().fold(f64::MIN, f64::max)]
@@ -128,6 +189,15 @@ impl<'p> Scaled<'p> {
             places.lines.extend(along((frame.left, height), (frame.right, height)));
         }
         canvas.path(&points, BLUE, 2.0);
+        for (way, networks) in &panel.cheaper {
+            let points: Vec<At> = networks.iter().map(|one| self.at(one.bytes, one.accuracy)).collect();
+            canvas.path(&points, way.colour(), 1.5);
+            places.lines.extend(points.windows(2).flat_map(|ends| along(ends[0], ends[1])));
+            for at in points {
+                way.mark(canvas, at);
+                places.taken.push(Area::around(at, 6.0));
+            }
+        }
         let own = |bits: u32| panel.widths.iter().find(|width| width.bits == bits);
         if let Some((own, bytes)) = panel.baseline.and_then(|(bits, bytes)| Some((own(bits)?, bytes))) {
             let (from, to) = (self.at(own.bytes, own.accuracy), self.at(bytes, own.accuracy));
@@ -234,6 +304,14 @@ fn key(canvas: &mut Canvas, corner: At, panels: &[Panel]) {
         canvas.line((at.0 - 14.0, at.1), (at.0 + 14.0, at.1), BLUE, 2.0);
         canvas.disc(at, BLUE);
     });
+    for way in Way::ALL {
+        if panels.iter().any(|panel| panel.cheaper.iter().any(|(other, _)| *other == way)) {
+            entry(&way.words(), &|canvas, at| {
+                canvas.line((at.0 - 14.0, at.1), (at.0 + 14.0, at.1), way.colour(), 1.5);
+                way.mark(canvas, at);
+            });
+        }
+    }
     if panels.iter().any(|panel| panel.baseline.is_some()) {
         entry(&["the w4 network in 32-bit integers,", "and what its own widths save"], &|canvas, at| {
             canvas.dashes((at.0 - 14.0, at.1), (at.0, at.1), RED);
@@ -294,5 +372,21 @@ mod tests {
         for text in ["MNIST, MiniONN", ">w1<", ">w2<", ">w4<", "w4 saves 75 %", "SPU 4.06 MB", "float 99.40 %"] {
             assert!(svg.contains(text), "{text} is missing:\n{svg}");
         }
+        assert!(!svg.contains("nothing trained"), "{svg}");
+    }
+
+    /// Networks that were made cheaper are a line of their own, with a line of the key, and the axes reach them.
+    #[test]
+    fn a_panel_has_the_networks_that_were_made_cheaper() {
+        let widths = vec![Width { bits: 4, bytes: 4e6, accuracy: 89.0 }, Width { bits: 8, bytes: 8e6, accuracy: 89.5 }];
+        let cheaper =
+            vec![(Way::Trained, vec![Cheaper { bytes: 1e6, accuracy: 80.0 }, Cheaper { bytes: 2e6, accuracy: 88.0 }])];
+        let panel = Panel { widths, cheaper, peer: None, ..Panel::of("cifar10-resnet20") };
+        let least = Scaled::new(&panel, (0.0, 0.0)).at(1e6, 80.0);
+        let frame = Scaled::new(&panel, (0.0, 0.0)).frame;
+        assert!(least.0 > frame.left && least.1 < frame.bottom, "{least:?} {frame:?}");
+        let svg = draw(&[panel]);
+        assert!(svg.contains("fine-tuned with") && !svg.contains("nothing trained"), "{svg}");
+        assert!(svg.contains(&format!("stroke=\"{}\" stroke-width=\"1.5\"", INK.0)), "{svg}");
     }
 }

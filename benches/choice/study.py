@@ -1,0 +1,121 @@
+"""Networks of the zoo, made cheaper: distortions, a choice for each budget, right answers on all test images.
+
+    LOWKEY_DATA=<folder> python benches/choice/study.py [--lowkey target/release/lowkey] [--work target/choice] [--only TEXT]
+    LOWKEY_DATA=<folder> python benches/choice/study.py --add tuned.lowkey --from cifar10-resnet20-w4a4 --link lan
+
+Files go to the folder of --work, what is there is not made again. Records go to benches/results/choice/networks.json, which
+`lowkey models --plot docs/choose.svg --cheaper benches/results/choice/networks.json` draws. --add measures a network that was trained
+with its choices (models/train/finetune.py). It takes some hours; --only takes the runs whose name has TEXT.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+RESULTS = pathlib.Path(__file__).parent.parent / "results" / "choice" / "networks.json"
+#: The images that distortions are measured on, by data set.
+COUNT = {"mnist": 256, "cifar10": 128}
+RESNET, SMALL, MNIST = "cifar10-resnet20-w4a4", "cifar10-minionn-w4a4", "mnist-minionn-w4a4"
+#: (network, link, with coins or not, what an inference may take).
+RUNS = [
+    *((RESNET, "lan", "coins", budget) for budget in ("75%", "60%", "2MB", "1.75MB", "1.6MB")),
+    *((RESNET, "metered", "coins", budget) for budget in ("75%", "60%", "1.75MB", "1.6MB", "1.5MB")),
+    *((RESNET, "lan", "exact", budget) for budget in ("75%", "2.5MB")),
+    *((RESNET, "metered", "exact", budget) for budget in ("75%", "2.3MB")),
+    *((network, link, "coins", budget) for network in (SMALL, MNIST) for link in ("lan", "metered") for budget in ("75%", "50%")),
+]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--lowkey", default="target/release/lowkey", help="the command")
+    parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path("target/choice"), help="where files go")
+    parser.add_argument("--only", default="", metavar="TEXT", help="runs whose name has this")
+    parser.add_argument("--add", type=pathlib.Path, metavar="FILE", help="a network that was trained with its choices")
+    parser.add_argument("--from", dest="source", help="the network of the zoo that it was made from")
+    parser.add_argument("--link", choices=["loopback", "lan", "wan", "metered"], help="the line that it is planned for")
+    options = parser.parse_args()
+    if "LOWKEY_DATA" not in os.environ:
+        sys.exit("LOWKEY_DATA must name the folder that holds mnist/ and cifar10/")
+    options.work.mkdir(parents=True, exist_ok=True)
+    if options.add:
+        if not (options.source and options.link):
+            parser.error("--add needs --from and --link")
+        keep(options.add.stem, measured(options, options.add, options.source, options.link, "trained"))
+        return
+    for network, link, way, budget in RUNS:
+        name = f"{network}-{link}-{way}-{budget.replace('%', '')}"
+        if options.only in name and name not in known():
+            keep(name, chosen(options, name, network, link, way, budget))
+
+
+def chosen(options, name, network, link, way, budget):
+    """The record of a run; of one whose budget is too small, why."""
+    distortion = distortions(options, network, way)
+    file = options.work / f"{name}.lowkey"
+    command = ["optimise", network, "--distortion", str(distortion), "--budget", budget, "--link", link, "-o", str(file), "--json"]
+    run = subprocess.run([options.lowkey, *command, "--count", "1"], capture_output=True, text=True)
+    if run.returncode:
+        return {"from": network, "link": link, "way": way, "budget": budget, "refused": run.stderr.strip()}
+    found = json.loads(run.stdout)
+    made = measured(options, file, network, link, way)
+    return made | {"budget": budget, "distortion": found["distortion"]}
+
+
+def distortions(options, network, way):
+    """The file of a network's distortions, those of coins apart: with them among the choices some are taken."""
+    data = network.split("-")[0]
+    file = options.work / f"{network}-{way}.json"
+    if not file.exists():
+        coins = ["--coins", "0"] if way == "coins" else []
+        said(options, "distort", network, "--count", str(COUNT[data]), "--fewer", "2", *coins, "-o", str(file))
+    return file
+
+
+def measured(options, file, network, link, way):
+    """Bytes, flights and right answers of a network."""
+    data = pathlib.Path(os.environ["LOWKEY_DATA"]) / network.split("-")[0]
+    plan = json.loads(said(options, "plan", str(file), "--link", link, "--json"))
+    total = plan["total"]
+    answers = json.loads(said(options, "eval", "--model", str(file), "--data", str(data), "--json"))
+    return {
+        "from": network,
+        "link": link,
+        "way": way,
+        "bytes": total["offline_bytes"] + total["online_bytes"],
+        "flights": total["flights"],
+        "tossed": plan.get("tossed", 0),
+        "wraps": answers["wraps"]["sums"],
+        "right": answers["correct"],
+        "images": answers["images"],
+    }
+
+
+def said(options, *command):
+    run = subprocess.run([options.lowkey, *command], stdout=subprocess.PIPE, text=True)
+    if run.returncode:
+        sys.exit(f"{' '.join(command)}: exit code {run.returncode}")
+    return run.stdout
+
+
+def known():
+    return {record["name"] for record in read()}
+
+
+def read():
+    return json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+
+
+def keep(name, record):
+    """Writes a record, in place of an older one of that name."""
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    records = [one for one in read() if one["name"] != name] + [{"name": name} | record]
+    RESULTS.write_text("[\n" + ",\n".join(json.dumps(one) for one in records) + "\n]\n")
+    print(json.dumps(record), flush=True)
+
+
+if __name__ == "__main__":
+    main()
