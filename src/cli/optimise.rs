@@ -27,12 +27,12 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     distortion: PathBuf,
     /// What an inference may take, offline and online, as `lowkey plan` counts it: bytes (900kB, 2MB), or a part of what it takes
-    /// now (0.75, 75%).
-    #[arg(long, value_name = "BYTES")]
-    budget: Budget,
+    /// now (0.75, 75%). Several, with commas between them, share the planning.
+    #[arg(long, value_name = "BYTES", required = true, value_delimiter = ',')]
+    budget: Vec<Budget>,
     #[command(flatten)]
     link: LinkArgument,
-    /// Where the network goes; only a report unless given.
+    /// Where the network goes; only a report unless given. Of several budgets: less-1.lowkey, less-2.lowkey, ... for less.lowkey.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Name of the network; as before unless given.
@@ -46,11 +46,31 @@ pub struct Arguments {
     /// Draw distortion against bytes, from the network as it is to the cheapest: an SVG file.
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
-    /// Print one JSON object instead of text.
+    /// Print one JSON object for each budget instead of text.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     import: ImportOptions,
+}
+
+impl Arguments {
+    /// The files that the networks go to, by budget.
+    fn outputs(&self) -> Vec<Option<PathBuf>> {
+        let numbered = |number: usize| {
+            let path = self.output.as_ref()?;
+            if self.budget.len() == 1 {
+                return Some(path.clone());
+            }
+            let mut name = path.file_stem()?.to_owned();
+            name.push(format!("-{number}"));
+            if let Some(extension) = path.extension() {
+                name.push(".");
+                name.push(extension);
+            }
+            Some(path.with_file_name(name))
+        };
+        (1..=self.budget.len()).map(numbered).collect()
+    }
 }
 
 /// What an inference may take.
@@ -88,7 +108,8 @@ impl Budget {
 
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let sources = [&arguments.model, &arguments.distortion].map(PathBuf::as_path);
-    for written in [&arguments.output, &arguments.plot] {
+    let outputs = arguments.outputs();
+    for written in outputs.iter().chain([&arguments.plot]) {
         model::spare(written.as_deref(), &sources)?;
         model::writable(written)?;
     }
@@ -100,29 +121,37 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         let bar = progress::callback("planning");
         Search::new(model.network(), &file.table, arguments.link.link, &bar).map_err(refused)?
     };
-    let budget = arguments.budget.bytes(search.whole());
-    let found = search.within(budget).map_err(refused)?;
-    let after = Model::from(named(&found.network, arguments.name.as_deref().unwrap_or(model.name()))?);
-    let accuracy = images.map(|images| accuracy(&before, &after, &images, arguments.count as usize)).transpose()?;
-    let record = Record::new(&before, &after, &file.table, &search, &found, budget, arguments.link.link, accuracy)?;
-    if let Some(path) = &arguments.plot {
-        let svg = plot::draw(&search, before.name(), found.bytes).map_err(refused)?;
-        std::fs::write(path, svg).map_err(|error| Error::file(path, error))?;
-    }
-    if let Some(output) = &arguments.output {
-        after.write(output)?;
-    }
-    if arguments.json {
-        print_json(&record)?;
-    } else {
+    let mut chosen = Vec::new();
+    for (number, (budget, output)) in arguments.budget.iter().zip(&outputs).enumerate() {
+        let budget = budget.bytes(search.whole());
+        let found = search.within(budget).map_err(refused)?;
+        let after = Model::from(named(&found.network, arguments.name.as_deref().unwrap_or(model.name()))?);
+        let accuracy =
+            images.as_ref().map(|images| accuracy(&before, &after, images, arguments.count as usize)).transpose()?;
+        let record = Record::new(&before, &after, &file.table, &search, &found, budget, arguments.link.link, accuracy)?;
+        chosen.push(found.bytes);
+        if let Some(output) = output {
+            after.write(output)?;
+        }
+        if arguments.json {
+            print_json(&record)?;
+            continue;
+        }
+        if number > 0 {
+            say("")?;
+        }
         say(record.text().trim_end())?;
-        if let Some(output) = &arguments.output {
+        if let Some(output) = output {
             say(format_args!(
                 "wrote {}; next: lowkey serve --model {0} --link {1}",
                 output.display(),
                 arguments.link.link
             ))?;
         }
+    }
+    if let Some(path) = &arguments.plot {
+        let svg = plot::draw(&search, before.name(), &chosen).map_err(refused)?;
+        std::fs::write(path, svg).map_err(|error| Error::file(path, error))?;
     }
     Ok(ExitCode::SUCCESS)
 }

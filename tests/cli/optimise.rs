@@ -34,6 +34,14 @@ fn a_model_within_fewer_bytes() {
     let said = lowkey(&[&ask[..], &["--budget", "90%"]].concat()).prints();
     fits(&said);
     assert!(said.contains("distortion") && said.contains("the same class on"), "{said}");
+    // Several budgets have a report and a file each, and are what each is alone.
+    let records = lowkey(&[&ask[..], &["--budget", "90%,95%", "-o", &less, "--json"]].concat()).records();
+    assert_eq!(records.len(), 2);
+    assert_eq!(&records[0], record);
+    assert!(records[1]["bytes"].as_u64() > record["bytes"].as_u64(), "{records:?}");
+    let whole = std::fs::read(&less).unwrap();
+    assert_eq!(std::fs::read(path("less-1.lowkey")).unwrap(), whole);
+    assert_ne!(std::fs::read(path("less-2.lowkey")).unwrap(), whole);
 }
 
 #[test]
@@ -50,6 +58,13 @@ fn what_cannot_be_had_is_refused() {
     for written in [["-o", &other], ["-o", &file], ["--plot", &model]] {
         lowkey(&[&ask[..], &["0.9", &model], &written].concat()).fails(2, "would be written over it", "another file");
     }
+    let numbered = path("digits-2.lowkey");
+    std::fs::copy(&model, &numbered).unwrap();
+    lowkey(&[&ask[..], &["0.9,0.8", &numbered, "-o", &model]].concat()).fails(
+        2,
+        "would be written over it",
+        "another file",
+    );
     assert_eq!(std::fs::read(&model).unwrap(), lowkey_models::zoo::find("digits").unwrap().file());
     lowkey(&[&ask[..], &["1kB", "digits"]].concat()).fails(2, "no choice takes less than", "larger budget");
     lowkey(&[&ask[..], &["0.9", "mnist-hcnn-w2a2"]].concat()).fails(2, "another network", "lowkey distort");

@@ -23,8 +23,8 @@ struct Point {
     tossed: bool,
 }
 
-/// Solves for many budgets and draws what they bring; `chosen` are the bytes of the one that was asked for.
-pub fn draw(search: &Search<'_>, name: &str, chosen: u64) -> Result<String, OptimiseError> {
+/// Solves for many budgets and draws what they bring; `chosen` are the bytes of those that were asked for.
+pub fn draw(search: &Search<'_>, name: &str, chosen: &[u64]) -> Result<String, OptimiseError> {
     let mut points = vec![];
     for step in (1..=STEPS).rev() {
         match search.by_prices(search.whole() * step / STEPS) {
@@ -41,7 +41,7 @@ pub fn draw(search: &Search<'_>, name: &str, chosen: u64) -> Result<String, Opti
     Ok(picture(name, search.whole(), &points, chosen))
 }
 
-fn picture(name: &str, whole: u64, points: &[Point], chosen: u64) -> String {
+fn picture(name: &str, whole: u64, points: &[Point], chosen: &[u64]) -> String {
     let [left, top, right, bottom] = FRAME;
     let title = format!("{name}: distortion against bytes");
     let mut canvas = Canvas::new(SIZE.0, SIZE.1, &title);
@@ -77,7 +77,7 @@ fn picture(name: &str, whole: u64, points: &[Point], chosen: u64) -> String {
     canvas.path(&places, BLUE, 2.0);
     for (point, place) in points.iter().zip(places) {
         let colour = if point.tossed { GREEN } else { BLUE };
-        canvas.disc(place, if point.bytes == chosen { RED } else { colour });
+        canvas.disc(place, if chosen.contains(&point.bytes) { RED } else { colour });
     }
     canvas.svg()
 }
@@ -91,8 +91,8 @@ mod tests {
         let tossed = Point { bytes: 75, distortion: 0.1, tossed: true };
         let [dear, cheap] =
             [(100, 0.0), (50, 1.0)].map(|(bytes, distortion)| Point { bytes, distortion, tossed: false });
-        assert!(picture("a", 100, &[cheap, tossed, dear], 50).contains("green: coins"));
-        let svg = picture("a", 100, &[cheap, dear], 50);
+        assert!(picture("a", 100, &[cheap, tossed, dear], &[50]).contains("green: coins"));
+        let svg = picture("a", 100, &[cheap, dear], &[50]);
         assert!(!svg.contains("coins"), "{svg}");
         // Half of the width at the top, all of it at the bottom.
         assert!(svg.contains("points=\"347,64 616,372\""), "{svg}");
