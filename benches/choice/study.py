@@ -60,13 +60,12 @@ def chosen(options, name, network, link, way, budgets):
     left = [budget for budget in budgets if f"{name}-{budget}" not in known()]
     if not left:
         return
-    # A second one, so that files have numbers.
-    asked = left if len(left) > 1 else left * 2
     file = options.work / f"{name}.lowkey"
-    command = ["optimise", network, "--distortion", str(distortions(options, network, way)), "--budget", ",".join(asked), "--link", link]
+    command = ["optimise", network, "--distortion", str(distortions(options, network, way)), "--budget", ",".join(left), "--link", link]
     run = subprocess.run([options.lowkey, *command, "-o", str(file), "--json", "--count", "1"], stdout=subprocess.PIPE, text=True)
     for number, (budget, line) in enumerate(zip(left, run.stdout.splitlines()), 1):
-        made = measured(options, file.with_name(f"{name}-{number}.lowkey"), network, link, way)
+        own = file if len(left) == 1 else file.with_name(f"{name}-{number}.lowkey")
+        made = measured(options, own, network, link, way)
         keep(f"{name}-{budget}", made | {"distortion": json.loads(line)["distortion"]})
 
 

@@ -1,4 +1,4 @@
-"""Trains a network with its choices in the loop: `python3 -m train.finetune LESS.lowkey --teacher ENTRY --steps N -o OUT.lowkey` in models/.
+"""Trains a network with its choices in the loop: `python3 -m train.finetune LESS.lowkey --teacher ENTRY -o OUT.lowkey` in models/.
 
 LESS.lowkey is what `lowkey optimise` wrote: its sums wrap in declared rings, its activations have fewer bits, coins round some of
 them. Training starts from its integer weights, as latent ones, and computes what the file computes, wraps and coins included. What
@@ -322,11 +322,13 @@ def tuned(file, source, teacher, *, steps, rate=0.3, wraps=1.0, checkpoint=None,
 def main():
     parser = argparse.ArgumentParser(prog="python3 -m train.finetune", description=__doc__.splitlines()[0])
     parser.add_argument("file", type=pathlib.Path, help="what lowkey optimise wrote")
-    parser.add_argument("--teacher", required=True, choices=[entry.name for entry in ENTRIES], help="the network of the zoo it was made from")
+    names = [entry.name for entry in ENTRIES]
+    parser.add_argument("--teacher", required=True, choices=names, help="the network of the zoo it was made from")
     parser.add_argument("-o", "--output", type=pathlib.Path, required=True, help="where the network goes")
-    parser.add_argument("--steps", type=int, default=1000, help="batches of training images; a multiple of %d" % ROUND)
+    parser.add_argument("--steps", type=int, default=1000, help=f"batches of training images; a multiple of {ROUND}")
     parser.add_argument("--rate", type=float, default=0.3, help="of the rate that the network was trained at first")
     parser.add_argument("--wraps", type=float, default=1.0, help="how much sums near the ends of their rings count")
+    parser.add_argument("--count", type=int, default=10000, help="test images that right answers are counted on, evenly spread")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--checkpoint", type=pathlib.Path, help="a file that is written on the way; training goes on from it")
     parser.add_argument("--export", action="store_true", help="write the network of the checkpoint as it is, without training on")
@@ -340,6 +342,8 @@ def main():
     require(file.architecture["input"]["bits"] == entry.input_bits, f"inputs of {file.architecture['input']['bits']} bits")
     source = data.SOURCES[entry.data](entry.input_bits)
     x, y = source.test
+    every = torch.arange(min(options.count, len(x))) * len(x) // min(options.count, len(x))
+    x, y = x[every], y[every]
     teacher = File(zoo).network().eval()
     compare(teacher, zoo, x[:100])
     before = file.network()
@@ -360,7 +364,7 @@ def main():
     with tempfile.NamedTemporaryFile(dir=options.output.parent, suffix=".lowkey") as part:
         part.write(written)
         part.flush()
-        compare(net, part.name, x[:1000])
+        compare(net, part.name, x[:: max(1, len(x) // 200)])
     options.output.write_bytes(written)
     tell_of(*measured(net, x, y), len(x), f"after {done} steps")
     print(f"wrote {options.output}; {seconds:.0f} CPU s", flush=True)

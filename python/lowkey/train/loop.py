@@ -55,8 +55,9 @@ def train(
     """A one-cycle rate; `rates` has the highest rate of each parameter group of the optimiser.
 
     `teacher`, if given, adds its soft labels (distillation). A model's method `begin` is called before each epoch, with the part of
-    the training that is over, `project` after each step; what its method `penalty` says of the last batch is added to the loss. `checkpoint`: a file that is written after each epoch; if it is there at the
-    start, training goes on from it, or, with `stop`, ends. Returns CPU seconds and epochs.
+    the training that is over, `project` after each step; what its method `penalty` says of the last batch is added to the loss.
+    `checkpoint`: a file that is written after each epoch; if it is there at the start, training goes on from it, or, with `stop`, ends.
+    Returns CPU seconds and epochs.
     """
     steps = len(batches)
     highest: Any = rates
