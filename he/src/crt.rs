@@ -17,7 +17,6 @@
 //! No branch and no address depends on the values.
 
 use crate::simd::vectorize;
-use crate::word::TorusWord;
 
 const P0: u32 = 0x3f5a_0001;
 const P1: u32 = 0x3f5d_0001;
@@ -91,8 +90,8 @@ fn residue<const P: u32>(x: u64) -> u32 {
     once(high + reduce_word(x as u32, P), P)
 }
 
-/// Residues modulo the first two primes of `values` as signed integers, without the `zeros` low bits, which are zeros. At most 50 bits are left.
-pub(crate) fn reduce_multiples<W: TorusWord>(values: &[W], zeros: u32, residues: &mut [u32]) {
+/// Residues modulo the first two primes of words as signed integers of at most 50 bits, which `integer` makes of them.
+pub(crate) fn reduce_multiples<W: Copy>(values: &[W], integer: impl Fn(W) -> i64, residues: &mut [u32]) {
     /// Of a signed integer of at most 50 bits: a multiple of p above 2^49 is added.
     #[inline(always)]
     fn signed<const P: u32>(x: i64) -> u32 {
@@ -103,7 +102,7 @@ pub(crate) fn reduce_multiples<W: TorusWord>(values: &[W], zeros: u32, residues:
         #[inline(always)]
         || {
             for ((&x, r0), r1) in values.iter().zip(r0).zip(r1) {
-                let x = x.to_i64() >> zeros;
+                let x = integer(x);
                 *r0 = signed::<P0>(x);
                 *r1 = signed::<P1>(x);
             }
@@ -111,11 +110,12 @@ pub(crate) fn reduce_multiples<W: TorusWord>(values: &[W], zeros: u32, residues:
     );
 }
 
-/// The inverse of [`reduce_multiples`], for integers within the limit of two primes: times 2^zeros, mod q, after division by the degree.
-pub(crate) fn reconstruct_multiples<W: TorusWord>(
+/// The inverse of [`reduce_multiples`], for integers within the limit of two primes, after division by the degree: modulo 2^64, and then
+/// by `word`.
+pub(crate) fn reconstruct_multiples<W: Copy>(
     residues: &[u32],
     inverse_degree: &[Factor],
-    zeros: u32,
+    word: impl Fn(u64) -> W,
     values: &mut [W],
 ) {
     const M: u64 = P0 as u64 * P1 as u64;
@@ -129,7 +129,7 @@ pub(crate) fn reconstruct_multiples<W: TorusWord>(
                 let v1 = P0_INVERSE.times(n1.times(r1, P1) + 2 * P1 - v0, P1);
                 let negative = u64::from(v1 > P1 / 2).wrapping_neg();
                 let value = (u64::from(v0) + u64::from(v1) * u64::from(P0)).wrapping_sub(negative & M);
-                *x = W::from_u64(value).shl(zeros);
+                *x = word(value);
             }
         },
     );
@@ -278,18 +278,18 @@ mod tests {
             for x in [-most, 1 - most, -1, 0, most - 1, most / 3] {
                 let word = (x << zeros) as u64;
                 let mut residues = [0; 2];
-                reduce_multiples(&[word], zeros, &mut residues);
+                reduce_multiples(&[word], |x: u64| x.cast_signed() >> zeros, &mut residues);
                 assert_eq!(&residues[..], residues_of(x.into(), u32::PRIMES), "{x} {zeros}");
             }
             let limit = u32::LIMIT as i128;
             for x in [-limit, 1 - limit, -1, 0, 1, limit - 1, limit, -limit - 1] {
                 let mut word = [0u64];
-                reconstruct_multiples(&residues_of(x, u32::PRIMES), &one, zeros, &mut word);
+                reconstruct_multiples(&residues_of(x, u32::PRIMES), &one, |x| x << zeros, &mut word);
                 assert_eq!(word[0] == (x as u64) << zeros, x >= -limit, "{x} {zeros}");
             }
         }
         let mut word = [0u32];
-        reconstruct_multiples(&residues_of(-5, u32::PRIMES), &one, 3, &mut word);
+        reconstruct_multiples(&residues_of(-5, u32::PRIMES), &one, |x| (x as u32) << 3, &mut word);
         assert_eq!(word, [-40i32 as u32]);
     }
 

@@ -173,7 +173,7 @@ impl<W: TorusWord> Ring<W> {
         assert_eq!(torus.len(), self.degree());
         debug_assert!(torus.iter().all(|word| word.shr(zeros).shl(zeros) == *word), "multiples of 2^{zeros}");
         let mut out = self.zero_as(form);
-        reduce_multiples(torus, zeros, out.residues.words_mut());
+        reduce_multiples(torus, |x| x.to_i64() >> zeros, out.residues.words_mut());
         self.transform(out.residues.words_mut());
         out.growth = 1;
         out
@@ -291,7 +291,7 @@ impl<W: TorusWord> Ring<W> {
         match poly.form {
             Form::Whole => W::reconstruct(poly.residues.words(), &self.inverse_degree, out),
             Form::Multiples(zeros) => {
-                reconstruct_multiples(poly.residues.words(), &self.inverse_degree, zeros, out);
+                reconstruct_multiples(poly.residues.words(), &self.inverse_degree, |x| W::from_u64(x).shl(zeros), out);
             }
         }
         poly.clear();

@@ -18,51 +18,19 @@
 
 use std::collections::BTreeMap;
 
-use ndarray::Axis;
-
 use crate::bounds::{LinearBounds, linear_bounds};
 use crate::error::{ModelError, Place, Problem};
-use crate::interpret::Tensor;
-use crate::network::{Architecture, Declared, Op, Range, Window};
+use crate::network::{Architecture, Declared, Op, Range};
+use crate::patch::values_of;
 use crate::weights::Network;
 
 pub use crate::limits::{MAX_BLOCK_BITS, MAX_PATCH};
-
-/// Height and width of a patch; `None` for an identity.
-pub type Patch = Option<[usize; 2]>;
-
-/// The patches of a map, side by side; the last of a row or column may reach beyond it.
-pub fn patches(patch: [usize; 2], map: [usize; 2]) -> Window {
-    let beyond = |axis: usize| map[axis].next_multiple_of(patch[axis]) - map[axis];
-    Window { kernel: patch, stride: patch, padding: [0, 0, beyond(0), beyond(1)], dilation: [1, 1] }
-}
-
-/// The values of a block: |t| < 2^(bits-1).
-pub(crate) fn values_of(bits: u32) -> Range {
-    let end = 1 << (bits - 1);
-    Range { lo: 1 - end, hi: end - 1 }
-}
+pub use crate::patch::{Patch, patches};
 
 /// The fewest bits, 2 at least, of a block whose sums are in `sums`.
 fn bits_of(sums: Range, shift: u32) -> u32 {
     let most = (sums.lo >> shift).unsigned_abs().max((sums.hi >> shift).unsigned_abs());
     (u64::BITS - most.leading_zeros() + 1).max(2)
-}
-
-/// y of sums z.
-pub(crate) fn block(z: &Tensor, shift: u32, patch: Patch) -> Tensor {
-    let mut values = z.mapv(|z| z >> shift);
-    let Some([rows, columns]) = patch else { return values };
-    for mut plane in values.outer_iter_mut() {
-        for mut strip in plane.axis_chunks_iter_mut(Axis(0), rows) {
-            for mut patch in strip.axis_chunks_iter_mut(Axis(1), columns) {
-                if patch.sum() <= 0 {
-                    patch.fill(0);
-                }
-            }
-        }
-    }
-    values
 }
 
 impl Architecture {

@@ -5,9 +5,9 @@
 
 use std::collections::HashMap;
 
-use crate::blocks::{self, Patch};
 use crate::error::{Kind, ModelError, Place, Problem};
 use crate::network::{Architecture, Input, Node, Op, Range, Shape, TensorId, Term, Window};
+use crate::patch::{self, Patch};
 
 pub use crate::limits::{
     MAX_ACCUMULATOR, MAX_ACTIVATION, MAX_ACTIVATION_BITS, MAX_BLOCK_BITS, MAX_DIMENSION, MAX_ELEMENTS, MAX_MULTIPLIER,
@@ -348,7 +348,7 @@ fn check_block(x: TensorInfo, bits: u32, shift: u32, patch: Patch) -> Result<Ten
         within("the width of a patch", width as i128, 1, columns as i128)?;
         at_most("the number of pixels of a patch", height * width, MAX_PATCH)?;
     }
-    Ok(TensorInfo { shape: x.shape, kind: Kind::Activation, range: blocks::values_of(bits) })
+    Ok(TensorInfo { shape: x.shape, kind: Kind::Activation, range: patch::values_of(bits) })
 }
 
 fn check_quantiser(bits: u32, zero_point: i64) -> Result<(), Problem> {

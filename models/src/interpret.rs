@@ -3,11 +3,11 @@
 
 use ndarray::{Array3, Array4, Axis};
 
-use crate::blocks::block;
 use crate::check::TensorInfo;
 use crate::declared;
 use crate::error::InputError;
 use crate::network::{Input, Op, Range, Shape, Term, Window, selected};
+use crate::patch::block;
 use crate::shape::of_channel;
 use crate::weights::{LinearWeights, Network};
 

@@ -63,6 +63,7 @@ pub mod json;
 mod limits;
 pub mod network;
 pub mod parallel;
+mod patch;
 pub mod ptq;
 #[cfg(feature = "random")]
 pub mod random;
