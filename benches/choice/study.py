@@ -73,9 +73,9 @@ def distortions(options, network, way):
     """The file of a network's distortions, those of coins apart: with them among the choices some are taken."""
     data = network.split("-")[0]
     file = options.work / f"{network}-{way}.json"
-    if not file.exists():
-        coins = ["--coins", "0"] if way == "coins" else []
-        said(options, "distort", network, "--count", str(COUNT[data]), "--fewer", "2", *coins, "-o", str(file))
+    coins = ["--coins", "0"] if way == "coins" else []
+    # What it has already is not measured again.
+    said(options, "distort", network, "--count", str(COUNT[data]), "--fewer", "2", *coins, "-o", str(file))
     return file
 
 

@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use lowkey::{Error, Model, Result};
 use lowkey_models::ptq::{self, PtqError, Quantised, Sample, Settings};
 use lowkey_models::rings::{self, CalibrationError};
-use lowkey_models::{Labelled, Network, Tensor, zoo};
+use lowkey_models::{Labelled, Network, Op, Tensor, zoo};
 
 use super::foreign::ImportOptions;
 use super::toss::{self, Tossed};
@@ -173,9 +173,15 @@ fn about(arguments: &Arguments, before: &Before, data: &Data) -> Vec<String> {
 
 /// The network with these blocks.
 fn with_blocks(network: &Network, blocks: &[(String, Shape)]) -> Result<Network> {
+    let architecture = network.architecture();
+    if let Some((name, _)) = blocks.iter().find(|(name, _)| architecture.position(name).is_none()) {
+        let rounding = architecture.nodes.iter().filter(|node| matches!(node.op, Op::Requantise { .. }));
+        let known: Vec<&str> = rounding.map(|node| node.name.as_str()).collect();
+        return Err(Error::usage(format!("no layer is called {name:?}"), format!("one of {}", known.join(", "))));
+    }
     let patch_of = |(name, shape): &(String, Shape)| {
         let map = || {
-            let index = network.architecture().position(name)?;
+            let index = architecture.position(name)?;
             let [_, height, width] = network.tensors()[index + 1].shape;
             Some([height, width])
         };
@@ -186,7 +192,8 @@ fn with_blocks(network: &Network, blocks: &[(String, Shape)]) -> Result<Network>
         };
         (name.clone(), patch)
     };
-    network.with_blocks(&blocks.iter().map(patch_of).collect()).map_err(|error| Error::Model(Box::new(error)))
+    let made = network.with_blocks(&blocks.iter().map(patch_of).collect());
+    made.map_err(|error| Error::usage(error, "give the layer another patch, or leave it out"))
 }
 
 /// The network with the blocks, the coins and the rings that were asked for.

@@ -144,6 +144,24 @@ fn coins_are_tossed_by_a_seed_and_shown_by_private_answers() {
 }
 
 #[test]
+fn blocks_are_asked_for_by_layer() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = text(&folder.path().join("blocks.lowkey")).to_owned();
+    let (images, labels) = ("models/zoo/digits-images.npy", "models/zoo/digits-labels.npy");
+    assert!(Path::new(images).exists() && Path::new(labels).exists());
+    let quantise =
+        |blocks: &str| lowkey(&["quantise", "digits", "--keep", "--blocks", blocks, "--data", images, "-o", &made]);
+    let said = quantise("relu1:2x2,relu2:map").prints();
+    assert!(said.contains("768 pixels of an inference have a sign for each patch alone"), "{said}");
+    let plan = lowkey(&["plan", &made]).prints();
+    assert_eq!(plan.matches("  block  ").count(), 2, "{plan}");
+    lowkey(&["plan", &made, "--guard"]).fails(2, "a block has no circuit", "guarded");
+    quantise("nope:2x2").fails(2, "no layer is called \"nope\"", "one of relu1, relu2");
+    quantise("relu1:2y2").fails(2, "give a layer's name, a colon, and HxW, map or identity", "");
+    quantise("relu1:9x9").fails(2, "the height of a patch is 9", "another patch");
+}
+
+#[test]
 fn quantise_says_what_it_did_and_what_was_not_there() {
     let folder = tempfile::tempdir().unwrap();
     let bytes = chain(8);
