@@ -126,7 +126,7 @@ pub(crate) fn reconstruct_multiples<W: Copy>(
         || {
             for ((x, &r0), &r1) in values.iter_mut().zip(r0).zip(r1) {
                 let v0 = n0.times(r0, P0);
-                let v1 = P0_INVERSE.times(n1.times(r1, P1) + 2 * P1 - v0, P1);
+                let v1 = second_digit(v0, n1.times(r1, P1));
                 let negative = u64::from(v1 > P1 / 2).wrapping_neg();
                 let value = (u64::from(v0) + u64::from(v1) * u64::from(P0)).wrapping_sub(negative & M);
                 *x = word(value);
@@ -147,6 +147,12 @@ const P0_INVERSE: Factor = Factor::inverse(P0 as u64, P1);
 const P01_INVERSE: Factor = Factor::inverse(P0 as u64 * P1 as u64, P2);
 /// p_0 mod p_2.
 const P0_FACTOR: Factor = Factor::new(P0 as u64, P2);
+
+/// v1 of the number v0 + v1 p_0 + .. that has the residue r1 modulo p_1.
+#[inline(always)]
+fn second_digit(v0: u32, r1: u32) -> u32 {
+    P0_INVERSE.times(r1 + 2 * P1 - v0, P1)
+}
 
 impl Residues for u32 {
     const PRIMES: &'static [u32] = &[P0, P1];
@@ -174,7 +180,7 @@ impl Residues for u32 {
             || {
                 for ((x, &r0), &r1) in values.iter_mut().zip(r0).zip(r1) {
                     let v0 = n0.times(r0, P0);
-                    let v1 = P0_INVERSE.times(n1.times(r1, P1) + 2 * P1 - v0, P1);
+                    let v1 = second_digit(v0, n1.times(r1, P1));
                     let negative = u32::from(v1 > P1 / 2).wrapping_neg();
                     *x = v0.wrapping_add(v1.wrapping_mul(P0)).wrapping_sub(negative & M);
                 }
@@ -213,7 +219,7 @@ impl Residues for u64 {
             || {
                 for (((x, &r0), &r1), &r2) in values.iter_mut().zip(r0).zip(r1).zip(r2) {
                     let v0 = n0.times(r0, P0);
-                    let v1 = P0_INVERSE.times(n1.times(r1, P1) + 2 * P1 - v0, P1);
+                    let v1 = second_digit(v0, n1.times(r1, P1));
                     let lower = v0 + P0_FACTOR.times(v1, P2);
                     let v2 = P01_INVERSE.times(n2.times(r2, P2) + 2 * P2 - lower, P2);
                     let negative = u64::from(v2 > P2 / 2).wrapping_neg();

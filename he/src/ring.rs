@@ -131,11 +131,7 @@ impl<W: TorusWord> Ring<W> {
     }
 
     fn zero_as(&self, form: Form) -> NttPoly<W> {
-        let primes = match form {
-            Form::Whole => W::PRIMES.len(),
-            Form::Multiples(_) => u32::PRIMES.len(),
-        };
-        NttPoly { residues: Lines::zero(self.degree() * primes), growth: 0, form, word: PhantomData }
+        NttPoly { residues: Lines::zero(self.degree() * Self::primes(form)), growth: 0, form, word: PhantomData }
     }
 
     /// Largest total 1-norm of the small factors of one exact sum of products with polynomials of a form.
@@ -148,7 +144,12 @@ impl<W: TorusWord> Ring<W> {
 
     /// Residues per coefficient of a polynomial whose `zeros` lowest bits are zeros, of whoever meets nothing but ternary factors: 2 or 3.
     pub fn primes_of_multiples(set: &ParameterSet, zeros: u32) -> usize {
-        match form_of::<W>(set.degree, zeros) {
+        Self::primes(form_of::<W>(set.degree, zeros))
+    }
+
+    /// Residues per coefficient of a form.
+    fn primes(form: Form) -> usize {
+        match form {
             Form::Whole => W::PRIMES.len(),
             Form::Multiples(_) => u32::PRIMES.len(),
         }
@@ -218,7 +219,7 @@ impl<W: TorusWord> Ring<W> {
 
     /// [`forward_ternary`](Self::forward_ternary) for products with `poly` and its like: in as many residues.
     pub fn forward_ternary_for(&self, ternary: &[i8], poly: &NttPoly<W>) -> NttSmall<W> {
-        self.ternary_modulo(ternary, poly.residues.words().len() / self.degree())
+        self.ternary_modulo(ternary, Self::primes(poly.form))
     }
 
     fn ternary_modulo(&self, ternary: &[i8], primes: usize) -> NttSmall<W> {

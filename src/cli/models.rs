@@ -84,14 +84,10 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     if let (Some(path), Some(cheaper)) = (&arguments.plot, &arguments.cheaper) {
         model::spare(Some(path), &[cheaper])?;
     }
-    let every: Vec<&Bundled> = zoo::ALL.iter().collect();
-    let rows = match &arguments.cheaper {
-        None => rows(&every, arguments.link.link)?,
-        Some(_) => Vec::new(),
-    };
+    let every = || rows(&zoo::ALL.iter().collect::<Vec<_>>(), arguments.link.link);
     if let Some(path) = &arguments.plot {
         let panels = match &arguments.cheaper {
-            None => panels(&rows, arguments.link.link)?,
+            None => panels(&every()?, arguments.link.link)?,
             Some(file) => cheaper::panels(file)?,
         };
         let svg = panels::draw(&panels);
@@ -99,6 +95,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         say(format_args!("wrote {}", path.display()))?;
         return Ok(ExitCode::SUCCESS);
     }
+    let rows = every()?;
     if arguments.json {
         rows.iter().try_for_each(print_json)?;
         return Ok(ExitCode::SUCCESS);

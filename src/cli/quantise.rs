@@ -174,26 +174,23 @@ fn about(arguments: &Arguments, before: &Before, data: &Data) -> Vec<String> {
 /// The network with these blocks.
 fn with_blocks(network: &Network, blocks: &[(String, Shape)]) -> Result<Network> {
     let architecture = network.architecture();
-    if let Some((name, _)) = blocks.iter().find(|(name, _)| architecture.position(name).is_none()) {
+    let unknown = |name: &str| {
         let rounding = architecture.nodes.iter().filter(|node| matches!(node.op, Op::Requantise { .. }));
         let known: Vec<&str> = rounding.map(|node| node.name.as_str()).collect();
-        return Err(Error::usage(format!("no layer is called {name:?}"), format!("one of {}", known.join(", "))));
-    }
+        Error::usage(format!("no layer is called {name:?}"), format!("one of {}", known.join(", ")))
+    };
     let patch_of = |(name, shape): &(String, Shape)| {
-        let map = || {
-            let index = architecture.position(name)?;
-            let [_, height, width] = network.tensors()[index + 1].shape;
-            Some([height, width])
-        };
+        let index = architecture.position(name).ok_or_else(|| unknown(name))?;
+        let [_, height, width] = network.tensors()[index + 1].shape;
         let patch = match shape {
             Shape::Patch(patch) => Some(*patch),
-            Shape::Map => map(),
+            Shape::Map => Some([height, width]),
             Shape::Identity => None,
         };
-        (name.clone(), patch)
+        Ok((name.clone(), patch))
     };
-    let made = network.with_blocks(&blocks.iter().map(patch_of).collect());
-    made.map_err(|error| Error::usage(error, "give the layer another patch, or leave it out"))
+    let patches = blocks.iter().map(patch_of).collect::<Result<_>>()?;
+    network.with_blocks(&patches).map_err(|error| Error::usage(error, "give the layer another patch, or leave it out"))
 }
 
 /// The network with the blocks, the coins and the rings that were asked for.

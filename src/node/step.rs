@@ -160,18 +160,7 @@ pub enum NonlinearKind {
 impl NonlinearKind {
     /// The patches of a block.
     pub(super) fn patches(&self) -> Option<&Windows> {
-        match self {
-            Self::Block { windows } => Some(windows),
-            Self::Requantise { .. }
-            | Self::Dither { .. }
-            | Self::Rescale { .. }
-            | Self::Carries
-            | Self::MaxPool { .. }
-            | Self::Pooled { .. }
-            | Self::AvgPool { .. }
-            | Self::Table
-            | Self::Scale { .. } => None,
-        }
+        if let Self::Block { windows } = self { Some(windows) } else { None }
     }
 }
 

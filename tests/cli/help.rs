@@ -101,15 +101,28 @@ fn widths_compared() {
     assert_eq!(wrong.code, Some(2));
 }
 
-/// The picture of the README is what the command draws today.
+/// The pictures of the README are what the command draws today.
 #[test]
-fn the_picture_is_of_this_planner() {
+fn the_pictures_are_of_this_planner() {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("bytes.svg");
-    lowkey(&["models", "--plot", text(&file)]).prints();
-    let drawn = std::fs::read_to_string(&file).unwrap();
-    let kept = include_str!("../../docs/bytes.svg");
-    assert!(drawn == kept, "`lowkey models --plot docs/bytes.svg` draws it anew: look at it, and commit it");
+    for (name, more, kept) in [
+        ("bytes.svg", &[][..], include_str!("../../docs/bytes.svg")),
+        ("choose.svg", &["--cheaper", "benches/results/choice/networks.json"], include_str!("../../docs/choose.svg")),
+    ] {
+        let file = folder.path().join(name);
+        lowkey(&[&["models", "--plot", text(&file)], more].concat()).prints();
+        let drawn = std::fs::read_to_string(&file).unwrap();
+        assert!(drawn == kept, "`lowkey models --plot docs/{name}` {more:?} draws it anew: look at it, and commit it");
+    }
+    let wrong = folder.path().join("wrong.json");
+    for (record, said) in [
+        ("[", "EOF"),
+        (r#"[{"from": "none", "link": "lan", "way": "coins", "bytes": 1, "right": 1, "images": 1}]"#, "is not bundled"),
+    ] {
+        std::fs::write(&wrong, record).unwrap();
+        let file = folder.path().join("none.svg");
+        lowkey(&["models", "--plot", text(&file), "--cheaper", text(&wrong)]).fails(2, said, "benches/results/choice");
+    }
 }
 
 /// A study's pictures can be drawn again of what it measured.
