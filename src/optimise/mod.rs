@@ -202,7 +202,6 @@ impl<'a> Search<'a> {
         let mut asked = budget.saturating_sub(self.rest);
         let mut best: Option<Optimised> = None;
         let mut least = u64::MAX;
-        let mut missed = 0;
         for _ in 0..CORRECTIONS {
             let found = match problem.solve(asked) {
                 // The cheapest by its prices may be cheaper by its plan.
@@ -220,13 +219,11 @@ impl<'a> Search<'a> {
             if bytes <= budget && best.as_ref().is_none_or(better) {
                 best = Some(own);
             }
-            // What the plan takes beyond the prices is taken off, twice as much whenever that was not enough, or given back as far as
-            // nothing was found there before.
+            // What the plan takes beyond the prices is taken off, or given back as far as nothing was found there before.
             let corrected = match bytes <= budget {
                 true => told + (budget - bytes),
-                false => asked.min(told).saturating_sub((bytes - budget) << missed),
+                false => asked.min(told).saturating_sub(bytes - budget),
             };
-            missed += u32::from(bytes > budget);
             if corrected == asked || (bytes <= budget && corrected <= asked) {
                 break;
             }
