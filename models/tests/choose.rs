@@ -17,7 +17,7 @@ fn inputs(network: &Network, seed: u64, count: usize) -> Vec<Tensor> {
     (0..count).map(|_| random::input(&mut rng, &network.architecture().input)).collect()
 }
 
-const KINDS: Kinds = Kinds { fewer: 2, coins: Some(0) };
+const KINDS: Kinds = Kinds { fewer: 2, weights: 1, coins: Some(0) };
 
 /// Coins of an input, always the same.
 fn coins_of(input: usize) -> Toss {
@@ -61,7 +61,7 @@ fn difference(one: &Network, other: &Network, inputs: &[Tensor]) -> Measured {
 
 #[test]
 fn each_entry_is_the_change_of_the_networks_answers() {
-    let (mut rings, mut widths, mut coins, mut moved) = (0, 0, 0, 0);
+    let (mut rings, mut widths, mut weights, mut coins, mut moved) = (0, 0, 0, 0, 0);
     for seed in 0..60 {
         let (network, _) = network_and_inputs(seed);
         let plain = network.with_rings(BTreeMap::new()).unwrap();
@@ -77,6 +77,7 @@ fn each_entry_is_the_change_of_the_networks_answers() {
                 match entry.change {
                     Change::Spare(_) => rings += 1,
                     Change::Fewer(_) => widths += 1,
+                    Change::Weights(_) => weights += 1,
                     Change::Coin { left } => {
                         let (architecture, index) = (changed.architecture(), node_of(&changed, &of.nodes[0]));
                         assert_eq!(architecture.coin(index), architecture.tossable(index).unwrap() - left);
@@ -87,6 +88,7 @@ fn each_entry_is_the_change_of_the_networks_answers() {
         }
     }
     assert!(rings > 20 && widths > 20 && coins > 20, "{rings} rings, {widths} widths, {coins} coins");
+    assert!(weights > 20, "{weights} widths of weights");
     assert!(moved > 40, "{moved} that moved answers");
 }
 
@@ -101,7 +103,7 @@ fn coins_that_are_there_already() {
         if !plain.architecture().has_coins() {
             continue;
         }
-        let (table, measured) = filled_with(&network, seed, Kinds { fewer: 1, coins: None });
+        let (table, measured) = filled_with(&network, seed, Kinds { fewer: 1, weights: 0, coins: None });
         for (variable, of) in table.variables.iter().enumerate() {
             for (option, entry) in of.options.iter().enumerate() {
                 let mut selection = vec![0; table.variables.len()];
@@ -137,7 +139,7 @@ fn calibrated_rings_have_room_for_coins_that_may_be_chosen() {
             };
             table.variables.iter().filter_map(of).collect()
         };
-        let [exact, tossed] = [None, Some(0)].map(|coins| above(Kinds { fewer: 0, coins }));
+        let [exact, tossed] = [None, Some(0)].map(|coins| above(Kinds { fewer: 0, weights: 0, coins }));
         for (name, bits) in &tossed {
             // A half of a step moves the longest sum by a bit at most.
             let before = exact.get(name).copied().unwrap_or(*bits);

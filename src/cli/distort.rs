@@ -39,6 +39,10 @@ pub struct Arguments {
     /// Bits that an activation may give up at most.
     #[arg(long, default_value_t = 2, value_name = "BITS", value_parser = clap::value_parser!(u32).range(0..=7))]
     fewer: u32,
+    /// Bits that the weights of a layer may give up at most. Training makes up for them (models/train/finetune.py); there is little to
+    /// gain without.
+    #[arg(long, default_value_t = 0, value_name = "BITS", value_parser = clap::value_parser!(u32).range(0..=7))]
+    weights: u32,
     /// Measure coins of the client, too: of all bits of a shift but these, and of all but one. They change what a client
     /// learns: see SECURITY.md.
     #[arg(long, value_name = "LEFT", value_parser = clap::value_parser!(u32).range(0..=8))]
@@ -126,7 +130,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let (calibration, measured): (Vec<_>, Vec<_>) = images.iter().enumerate().partition(|(at, _)| at % 2 == 0);
     let [calibration, measured] =
         [calibration, measured].map(|part| part.into_iter().map(|(_, image)| image.clone()).collect::<Vec<Tensor>>());
-    let kinds = Kinds { fewer: arguments.fewer, coins: arguments.coins };
+    let kinds = Kinds { fewer: arguments.fewer, weights: arguments.weights, coins: arguments.coins };
     let coins_of = |image| -> Toss { Box::new(toss::coins_of(toss::SEED, image)) };
     let (measuring, table) =
         Measuring::start(model.network(), &calibration, measured, kinds, coins_of).map_err(refused)?;
@@ -220,6 +224,8 @@ fn text(file: &File) -> String {
                 Change::Spare(spare) => format!("ring, {spare} to spare"),
                 Change::Fewer(1) => "1 bit fewer".to_owned(),
                 Change::Fewer(bits) => format!("{bits} bits fewer"),
+                Change::Weights(1) => "weights, 1 bit fewer".to_owned(),
+                Change::Weights(bits) => format!("weights, {bits} bits fewer"),
                 Change::Coin { left } => format!("coin, {left} left"),
             };
             let distortion = table.distortion(variable, option + 1).map_or_else(String::new, |d| format!("{d:.4}"));

@@ -253,7 +253,7 @@ fn worth_trying(architecture: &Architecture, table: &Table, variable: usize) -> 
     // From the narrowest on.
     order.sort_by_key(|&at| match of.options[at].change {
         Change::Spare(spare) => i64::from(spare),
-        Change::Fewer(bits) => -i64::from(bits),
+        Change::Fewer(bits) | Change::Weights(bits) => -i64::from(bits),
         Change::Coin { left } => i64::from(left),
     });
     let mut least = f64::INFINITY;

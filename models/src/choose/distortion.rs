@@ -19,6 +19,7 @@ use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
 
 use super::narrow::{LEAST_BITS, NarrowError};
+use crate::check::MAX_WEIGHT_BITS;
 use crate::declared::LEAST_ABOVE;
 use crate::error::{InputError, ModelError};
 use crate::interpret::Tensor;
@@ -39,6 +40,8 @@ pub enum Change {
     Spare(i32),
     /// So many bits fewer for activations.
     Fewer(u32),
+    /// So many bits fewer for weights.
+    Weights(u32),
     /// A coin of all bits of the shift but `left`, which the exact rounding keeps.
     Coin {
         /// How many.
@@ -51,6 +54,8 @@ pub enum Change {
 pub struct Kinds {
     /// Bits that activations give up at most.
     pub fewer: u32,
+    /// Bits that weights give up at most.
+    pub weights: u32,
     /// Bits of a shift that coins leave at least; `None` for no coins.
     pub coins: Option<u32>,
 }
@@ -77,7 +82,7 @@ pub struct Entry {
     pub measured: Option<Measured>,
 }
 
-/// What is decided together: the ring of a linear node, the widths of some requantisations, or the coin of one.
+/// What is decided together: the ring of a linear node, the width of its weights, the widths of some requantisations, or the coin of one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Variable {
     /// Names of the nodes.
@@ -197,23 +202,25 @@ impl Table {
         let mut seen = BTreeSet::new();
         for variable in &self.variables {
             let ring = variable.above.is_some();
+            let weights = matches!(variable.options.first(), Some(Entry { change: Change::Weights(_), .. }));
             if variable.nodes.is_empty() || (ring && variable.nodes.len() > 1) {
                 return wrong(format!("a variable of {} nodes", variable.nodes.len()));
             }
             for name in &variable.nodes {
                 let is_linear = matches!(architecture.nodes[index_of(architecture, name)?].op, Op::Linear { .. });
-                if is_linear != ring {
+                if is_linear != (ring || weights) {
                     return wrong(format!("{name:?} is another operation"));
                 }
             }
             let coin = variable.is_coin();
-            if !variable.nodes.iter().all(|name| seen.insert((name, coin))) {
+            if !variable.nodes.iter().all(|name| seen.insert((name, ring, coin))) {
                 return wrong(format!("{:?} are decided twice", variable.nodes));
             }
             let fits = |entry: &Entry| match entry.change {
                 Change::Spare(spare) => variable.above.is_some_and(|above| above <= MAX_RING) && spare.abs() <= 64,
-                Change::Fewer(bits) => !ring && !coin && (1..=MAX_ACTIVATION_BITS).contains(&bits),
-                Change::Coin { left } => !ring && coin && variable.nodes.len() == 1 && left <= MAX_SHIFT,
+                Change::Fewer(bits) => !ring && !coin && !weights && (1..=MAX_ACTIVATION_BITS).contains(&bits),
+                Change::Weights(bits) => !ring && weights && (1..=MAX_WEIGHT_BITS).contains(&bits),
+                Change::Coin { left } => !ring && !weights && coin && variable.nodes.len() == 1 && left <= MAX_SHIFT,
             };
             if !variable.options.iter().all(fits) {
                 return wrong(format!("{:?} has a change that is none of its own", variable.nodes));
@@ -234,7 +241,7 @@ impl Table {
         for (variable, &option) in self.variables.iter().zip(selection) {
             match chosen(variable, option) {
                 None => {}
-                Some(Change::Fewer(bits)) => {
+                Some(Change::Fewer(bits) | Change::Weights(bits)) => {
                     widths.extend(variable.nodes.iter().map(|name| (name.clone(), bits)));
                 }
                 Some(Change::Spare(spare)) => spares.push((variable, spare)),
@@ -356,6 +363,11 @@ impl Measuring {
             let most = group.iter().map(bits).min().unwrap_or(LEAST_BITS) - LEAST_BITS;
             add(&group, None, (1..=most.min(kinds.fewer)).map(|bits| entry(Change::Fewer(bits))).collect());
         }
+        for index in if kinds.weights > 0 { self.plain.lighter() } else { Vec::new() } {
+            let bits =
+                (1..=kinds.weights).filter(|&bits| self.plain.narrowed(&self.plain.named(&[index], bits)).is_ok());
+            add(&[index], None, bits.map(|bits| entry(Change::Weights(bits))).collect());
+        }
         for index in 0..architecture.nodes.len() {
             let (Some(least), Ok(shift)) = (kinds.coins, architecture.tossable(index)) else { continue };
             let left = (least..=least.max(1)).rev().filter(|left| *left < shift);
@@ -399,7 +411,7 @@ impl Measuring {
         let of = &table.variables[variable];
         // Where no sum wraps, nothing changes.
         let touched: Vec<usize> = match of.options[option].change {
-            Change::Fewer(_) | Change::Coin { .. } => (0..self.inputs.len()).collect(),
+            Change::Fewer(_) | Change::Weights(_) | Change::Coin { .. } => (0..self.inputs.len()).collect(),
             Change::Spare(spare) => {
                 let index = index_of(self.plain.architecture(), &of.nodes[0])?;
                 let ring = (i64::from(of.above.unwrap_or(0)) + i64::from(spare)).max(LEAST_ABOVE.into());

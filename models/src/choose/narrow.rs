@@ -1,4 +1,4 @@
-//! Activations of fewer bits.
+//! Activations and weights of fewer bits.
 //!
 //! A requantisation that gives up k bits makes y' = clamp((z + r) >> (s + k), 0, top'), where r = 2^(s + k - 1) - 2^(s - 1) moves its rounding
 //! constant to the new step. Its values count units of 2^k: whatever reads them computes as if it read 2^k y', exactly.
@@ -6,6 +6,8 @@
 //! - *Linear nodes.* Let 2^c divide every term, by the unit of what it reads and, of an identity, by its multiplier. Where requantisations
 //!   alone read z, z' = floor(z / 2^c) is computed instead, with biases floor(b / 2^c), and their shifts are c smaller:
 //!   floor(floor(z / 2^c) / 2^(s - c)) = floor(z / 2^s). What is left of a unit multiplies the weights. A declared ring loses c bits.
+//! - *Weights* that give up k bits are rounded to multiples of 2^k, ties of a filter down and up in turn, so that they do not add up; where
+//!   all that is summed divides by 2^k, as above, the weights are that much smaller, and else multiples of it.
 //! - *Coins* leave as many bits of the shift as they did.
 //! - *Average pools* take the unit off their shift, or multiply by it. *Max pools, sum pools, other orders* pass it on.
 //! - *Concatenations* need one unit for all that they read; *tables* and the answer of a network need 1.
@@ -20,10 +22,10 @@ use crate::network::{Architecture, Declared, Op, TensorId, Term};
 use crate::shape::of_channel;
 use crate::weights::{LinearWeights, Network};
 
-/// Fewest bits of a narrowed activation: a ring is declared for sums that become two bits at least.
+/// Fewest bits of a narrowed activation or weight: a ring is declared for sums that become two bits at least.
 pub const LEAST_BITS: u32 = 2;
 
-/// Why activations cannot be narrowed.
+/// Why activations or weights cannot be narrowed.
 #[derive(Debug, thiserror::Error)]
 pub enum NarrowError {
     /// Of this node.
@@ -40,10 +42,10 @@ pub enum NarrowError {
 }
 
 impl Network {
-    /// The network with activations of fewer bits: by the name of their requantisation, how many fewer.
+    /// The network with fewer bits, by name: of a requantisation for its results, of a linear node for its weights.
     ///
     /// # Errors
-    /// A name that is no requantisation's, or one whose result cannot have another unit (see the module's text).
+    /// A name that is neither's, results that cannot have another unit (see the module's text), weights that have not so many bits.
     pub fn narrowed(&self, by: &BTreeMap<String, u32>) -> Result<Network, NarrowError> {
         let architecture = self.architecture();
         let mut narrowing = Narrowing {
@@ -55,8 +57,8 @@ impl Network {
         };
         for (name, &bits) in by.iter().filter(|(_, bits)| **bits > 0) {
             let at = architecture.position(name);
-            let index = at.filter(|&at| matches!(architecture.nodes[at].op, Op::Requantise { .. }));
-            let index = index.ok_or_else(|| refused(name, "there is no such requantisation"))?;
+            let index = at.filter(|&at| matches!(architecture.nodes[at].op, Op::Requantise { .. } | Op::Linear { .. }));
+            let index = index.ok_or_else(|| refused(name, "there is no such requantisation or linear node"))?;
             if bits > MAX_ACTIVATION_BITS {
                 return Err(refused(name, "it has not so many bits"));
             }
@@ -93,6 +95,17 @@ impl Network {
         groups.sort();
         groups.retain(|group| !group.is_empty() && self.narrowed(&self.named(group, 1)).is_ok());
         groups
+    }
+
+    /// The linear nodes whose sums get smaller when their weights give up a bit.
+    pub fn lighter(&self) -> Vec<usize> {
+        let gives = |&index: &usize| {
+            let Op::Linear { terms } = &self.architecture().nodes[index].op else { return false };
+            let units = units_of_terms(terms, &vec![0; index + 1], 1);
+            let by = vec![0; self.architecture().nodes.len()];
+            common(self.architecture(), index, &units, &by) > 0 && self.narrowed(&self.named(&[index], 1)).is_ok()
+        };
+        (0..self.architecture().nodes.len()).filter(gives).collect()
     }
 
     /// So many bits fewer for each of these nodes.
@@ -194,7 +207,7 @@ impl Narrowing<'_> {
 
     /// Divides what can be divided, and multiplies what is left; returns log2 of the unit of the sums.
     fn linear(&mut self, index: usize, terms: &[Term]) -> Result<u32, &'static str> {
-        let units: Vec<u32> = terms.iter().map(|term| self.units[term.input()]).collect();
+        let units = units_of_terms(terms, &self.units, self.by[index]);
         let common = common(self.network.architecture(), index, &units, &self.by);
         self.round(index, common)?;
         if units.iter().all(|&unit| unit == 0) && common == 0 {
@@ -206,6 +219,7 @@ impl Narrowing<'_> {
             match (term, array) {
                 (Term::Identity { multiplier, .. }, _) => *multiplier = (*multiplier << unit) >> common,
                 (Term::Conv { weight_bits, .. } | Term::Dense { weight_bits, .. }, Some(array)) => {
+                    *weight_bits = rounded(array, *weight_bits, self.by[index])?;
                     *weight_bits = multiply(array, *weight_bits, unit - common)?;
                 }
                 (Term::Conv { .. } | Term::Dense { .. }, None) => {
@@ -233,7 +247,8 @@ impl Narrowing<'_> {
     /// The biases of an accumulator: with the rounding constant of a narrower requantisation, over 2^common.
     fn round(&mut self, index: usize, common: u32) -> Result<u32, &'static str> {
         let architecture = self.network.architecture();
-        let narrower = architecture.consumers(index + 1).find(|&reader| self.by[reader] > 0);
+        let requantises = |&reader: &usize| matches!(architecture.nodes[reader].op, Op::Requantise { .. });
+        let narrower = architecture.consumers(index + 1).filter(requantises).find(|&reader| self.by[reader] > 0);
         let alone = architecture.consumers(index + 1).count() == 1 && architecture.output != index + 1;
         if narrower.is_some() && !alone {
             return Err("others read the sums that a narrower requantisation reads");
@@ -252,7 +267,16 @@ impl Narrowing<'_> {
     }
 }
 
-/// log2 of what divides all terms of linear node `index`, whose inputs have these units; 0 where others than requantisations read the sums.
+/// log2 of the unit of each term's weights or multiplier: of what it reads, and of weights that give up `by` bits.
+pub(super) fn units_of_terms(terms: &[Term], units: &[u32], by: u32) -> Vec<u32> {
+    let unit = |term: &Term| match term {
+        Term::Identity { input, .. } => units[*input],
+        Term::Conv { input, .. } | Term::Dense { input, .. } => units[*input] + by,
+    };
+    terms.iter().map(unit).collect()
+}
+
+/// log2 of what divides all terms of linear node `index`, which have these units; 0 where others than requantisations read the sums.
 pub(super) fn common(architecture: &Architecture, index: usize, units: &[u32], by: &[u32]) -> u32 {
     let Op::Linear { terms } = &architecture.nodes[index].op else { return 0 };
     let factor = |(term, unit): (&Term, &u32)| match term {
@@ -268,6 +292,27 @@ pub(super) fn common(architecture: &Architecture, index: usize, units: &[u32], b
     }
     let of_terms = terms.iter().zip(units).map(factor).min().unwrap_or(0);
     architecture.consumers(index + 1).map(least).fold(of_terms, u32::min)
+}
+
+/// Weights over 2^by, to the nearest, ties of each filter down and up in turn; and the width that they have then.
+fn rounded(array: &mut Array4<i32>, bits: u32, by: u32) -> Result<u32, &'static str> {
+    if by == 0 {
+        return Ok(bits);
+    }
+    if bits < LEAST_BITS + by {
+        return Err("its weights have two bits at least");
+    }
+    let bits = bits - by;
+    let (half, end) = (1 << by >> 1, 1 << (bits - 1));
+    for mut filter in array.outer_iter_mut() {
+        let mut up = 0;
+        for w in &mut filter {
+            let tie = *w & ((1 << by) - 1) == half;
+            *w = ((*w + half - i32::from(tie && up == 0)) >> by).clamp(-end, end - 1);
+            up ^= i32::from(tie);
+        }
+    }
+    Ok(bits)
 }
 
 /// Weights times 2^by, and the width that they have then.
@@ -345,6 +390,64 @@ mod tests {
             }
         }
         assert!(groups > 200 && narrowed > 200 && together > 50, "{groups} groups, {narrowed} and {together} networks");
+    }
+
+    /// Weights by definition: multiples of 2^k, in the units of the network that was.
+    fn lighter(network: &Network, by: &BTreeMap<String, u32>) -> Network {
+        let (architecture, mut weights) = network.clone().into_parts();
+        for (node, own) in architecture.nodes.iter().zip(&mut weights.linear) {
+            let (Op::Linear { terms }, Some(own), Some(&k)) = (&node.op, own, by.get(&node.name)) else { continue };
+            for (term, array) in terms.iter().zip(&mut own.terms) {
+                let (Term::Conv { weight_bits, .. } | Term::Dense { weight_bits, .. }, Some(array)) = (term, array)
+                else {
+                    continue;
+                };
+                let (least, most) = (-(1 << (weight_bits - k - 1)), (1 << (weight_bits - k - 1)) - 1);
+                for mut filter in array.outer_iter_mut() {
+                    let mut ties = 0;
+                    for w in &mut filter {
+                        let (below, rest) = (w.div_euclid(1 << k), w.rem_euclid(1 << k));
+                        ties += usize::from(2 * rest == 1 << k);
+                        let up = 2 * rest > 1 << k || (2 * rest == 1 << k && ties % 2 == 0);
+                        *w = (below + i32::from(up)).clamp(least, most) << k;
+                    }
+                }
+            }
+        }
+        Network::new(architecture, weights).unwrap()
+    }
+
+    #[test]
+    fn weights_that_give_up_bits_are_multiples_of_them() {
+        let (mut alone, mut together, mut divided) = (0, 0, 0);
+        for seed in 0..300 {
+            let mut rng = ChaCha20Rng::seed_from_u64(seed);
+            let network = random::network(&mut rng, &Size { blocks: 4, clips: seed % 2 == 0, ..Size::default() });
+            let inputs: Vec<Tensor> = (0..3).map(|_| random::input(&mut rng, &network.architecture().input)).collect();
+            let mut all = BTreeMap::new();
+            for index in network.lighter() {
+                for k in 1..=2 {
+                    let by = network.named(&[index], k);
+                    let Ok(own) = network.narrowed(&by) else { continue };
+                    let expected = lighter(&network, &by).run_batch(&inputs).unwrap();
+                    assert_eq!(own.run_batch(&inputs).unwrap(), expected, "seed {seed}, {by:?}");
+                    alone += 1;
+                    let bits =
+                        |network: &Network| network.bounds()[index].as_ref().map(|bounds| bounds.accumulator_bits());
+                    divided += usize::from(bits(&own) < bits(&network));
+                }
+                all.extend(network.named(&[index], 1));
+            }
+            let weights = all.clone();
+            for (at, group) in network.narrowable().into_iter().enumerate() {
+                all.extend(network.named(&group, 1 + at as u32 % 2));
+            }
+            let Ok(own) = network.narrowed(&all) else { continue };
+            let expected = narrower(&lighter(&network, &weights), &all, &inputs);
+            assert_eq!(own.run_batch(&inputs).unwrap(), expected, "seed {seed}, {all:?}");
+            together += usize::from(!weights.is_empty() && all.len() > weights.len());
+        }
+        assert!(alone > 200 && divided > 100 && together > 30, "{alone}, of them {divided}, and {together} networks");
     }
 
     /// A coin leaves as many bits of its shift as before; a shift that has no more has no coin.

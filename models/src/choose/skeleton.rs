@@ -1,7 +1,7 @@
 //! What a selection makes of each node, without its weights: what a planner's price of a node depends on.
 
 use crate::choose::distortion::{Change, Table};
-use crate::choose::narrow::common;
+use crate::choose::narrow::{common, units_of_terms};
 use crate::declared::LEAST_ABOVE;
 use crate::network::{Architecture, Op};
 
@@ -10,7 +10,7 @@ use crate::network::{Architecture, Op};
 pub struct Skeleton {
     /// By tensor, log2 of the unit of its values.
     pub units: Vec<u32>,
-    /// By node, the bits that a requantisation gives up.
+    /// By node, the bits that the results of a requantisation or the weights of a linear node give up.
     pub by: Vec<u32>,
     /// By node, log2 of what the terms of a linear node are divided by.
     pub common: Vec<u32>,
@@ -58,7 +58,7 @@ impl<'a> Skeletons<'a> {
             let Some(entry) = option.checked_sub(1) else { continue };
             for &index in nodes {
                 match variable.options[entry].change {
-                    Change::Fewer(bits) => skeleton.by[index] = bits,
+                    Change::Fewer(bits) | Change::Weights(bits) => skeleton.by[index] = bits,
                     Change::Coin { left } => skeleton.left[index] = Some(left),
                     Change::Spare(spare) => {
                         above[index] = variable.above.map(|above| i64::from(above) + i64::from(spare))
@@ -69,7 +69,7 @@ impl<'a> Skeletons<'a> {
         for (index, node) in architecture.nodes.iter().enumerate() {
             skeleton.units[index + 1] = match &node.op {
                 Op::Linear { terms } => {
-                    let units: Vec<u32> = terms.iter().map(|term| skeleton.units[term.input()]).collect();
+                    let units = units_of_terms(terms, &skeleton.units, skeleton.by[index]);
                     skeleton.common[index] = common(architecture, index, &units, &skeleton.by);
                     skeleton.common[index]
                 }

@@ -7,7 +7,7 @@ use lowkey::planner::Widths;
 use lowkey::report::human_bytes;
 use lowkey::{Link, Model, Result};
 use lowkey_models::choose::distortion::Table as Distortions;
-use lowkey_models::{Architecture, Op};
+use lowkey_models::{Architecture, Op, Term};
 use serde::Serialize;
 
 use super::super::table::{Table, number, text as words};
@@ -40,6 +40,10 @@ struct Layer {
     bits: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     bits_before: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weight_bits: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weight_bits_before: Option<u32>,
     /// Of roundings by coins: bits of the coin, and of the whole shift.
     #[serde(skip_serializing_if = "Option::is_none")]
     coin_bits: Option<u32>,
@@ -88,6 +92,8 @@ impl Layer {
             }
             _ => None,
         };
+        let weights = [old, new].map(|network| weight_bits(&network.nodes[index].op));
+        let weights = weights[0].zip(weights[1]).filter(|(before, after)| before != after);
         let coin = Some(new.coin(index)).filter(|&coin| coin > 0);
         Layer {
             name: node.name.clone(),
@@ -95,6 +101,8 @@ impl Layer {
             ring_bits_before: ringed.then_some(ring_before),
             bits: bits.map(|(_, after)| after),
             bits_before: bits.map(|(before, _)| before),
+            weight_bits: weights.map(|(_, after)| after),
+            weight_bits_before: weights.map(|(before, _)| before),
             coin_bits: coin,
             shift_bits: coin.and_then(|_| new.tossable(index).ok()),
             distortion: 0.0,
@@ -102,6 +110,12 @@ impl Layer {
             bytes_before,
         }
     }
+}
+
+/// The widest weights of a linear node.
+fn weight_bits(op: &Op) -> Option<u32> {
+    let Op::Linear { terms } = op else { return None };
+    terms.iter().filter_map(Term::weight_bits).max()
 }
 
 impl Record {
@@ -163,12 +177,14 @@ impl Record {
             let ring = layer.ring_bits.zip(layer.ring_bits_before);
             let bits = layer.bits.zip(layer.bits_before);
             let ring = ring.map(|(after, before)| format!("ring of {after} bits, was {before}"));
+            let weights = layer.weight_bits.zip(layer.weight_bits_before);
+            let weights = weights.map(|(after, before)| format!("weights of {after} bits, were {before}"));
             let bits = bits.map(|(after, before)| format!("{after} bits, were {before}"));
             let coin = layer.coin_bits.zip(layer.shift_bits).map(|(coin, shift)| match coin == shift {
                 true => format!("a coin for all {shift} bits of the shift"),
                 false => format!("a coin for {coin} of {shift} bits of the shift"),
             });
-            let change = [ring, bits, coin].into_iter().flatten().collect::<Vec<_>>().join("; ");
+            let change = [ring, weights, bits, coin].into_iter().flatten().collect::<Vec<_>>().join("; ");
             let distortion = if change.is_empty() { String::new() } else { format!("{:.4}", layer.distortion) };
             let [bytes, before] = [layer.bytes, layer.bytes_before].map(human_bytes);
             table.row([layer.name.clone(), change, distortion, bytes, before]);
