@@ -1,11 +1,12 @@
 """Networks of the zoo, made cheaper: distortions, a choice for each budget, right answers on all test images.
 
     LOWKEY_DATA=<folder> python benches/choice/study.py [--lowkey target/release/lowkey] [--work target/choice] [--only TEXT]
-    LOWKEY_DATA=<folder> python benches/choice/study.py --add tuned.lowkey --from cifar10-resnet20-w4a4 --link lan
+    LOWKEY_DATA=<folder> python benches/choice/study.py --add tuned.lowkey --from cifar10-resnet20-w4a4 --link lan [--way trained]
 
 Files go to the folder of --work, what is there is not made again. Records go to benches/results/choice/networks.json, which
-`lowkey models --plot docs/choose.svg --cheaper benches/results/choice/networks.json` draws. --add measures a network that was trained
-with its choices (models/train/finetune.py). It takes some hours; --only takes the runs whose name has TEXT.
+`lowkey models --plot docs/choose.svg --cheaper benches/results/choice/networks.json` draws. --add measures a network that was made
+otherwise: trained with its choices (models/train/finetune.py), or with blocks (docs/quantise.md). It takes some hours; --only takes
+the runs whose name has TEXT.
 """
 
 import argparse
@@ -19,16 +20,27 @@ RESULTS = pathlib.Path(__file__).parent.parent / "results" / "choice" / "network
 #: The images that distortions are measured on, by data set.
 COUNT = {"mnist": 256, "cifar10": 128}
 RESNET, SMALL, MNIST = "cifar10-resnet20-w4a4", "cifar10-minionn-w4a4", "mnist-minionn-w4a4"
-#: (network, link, with coins or not, what an inference may take, from much to little).
+#: The kinds of changes of each way; coins are measured by those that have them and by those of one kind, which share the file.
+WAYS = {
+    "rings": ["spare"],
+    "widths": ["fewer"],
+    "tosses": ["coin"],
+    "exact": ["spare", "fewer"],
+    "coins": ["spare", "fewer", "coin"],
+}
+#: (network, link, way, what an inference may take, from much to little).
 RUNS = [
     (RESNET, "lan", "coins", ["75%", "60%", "2MB", "1.75MB"]),
-    (RESNET, "metered", "coins", ["75%", "60%", "1.75MB", "1.6MB"]),
-    (RESNET, "lan", "exact", ["75%"]),
+    (RESNET, "metered", "coins", ["75%", "60%", "1.75MB"]),
+    (RESNET, "lan", "exact", ["75%", "60%"]),
     (RESNET, "metered", "exact", ["75%"]),
-    (SMALL, "lan", "coins", ["75%", "50%"]),
-    (SMALL, "metered", "coins", ["75%", "50%"]),
-    (MNIST, "lan", "coins", ["75%", "50%"]),
-    (MNIST, "metered", "coins", ["75%", "50%"]),
+    (RESNET, "lan", "rings", ["85%", "75%"]),
+    (RESNET, "lan", "widths", ["85%", "75%"]),
+    (RESNET, "lan", "tosses", ["85%", "75%"]),
+    (SMALL, "lan", "coins", ["75%", "50%", "35%"]),
+    (SMALL, "metered", "coins", ["75%", "50%", "35%"]),
+    (MNIST, "lan", "coins", ["75%", "50%", "35%"]),
+    (MNIST, "metered", "coins", ["75%", "50%", "35%"]),
 ]
 
 
@@ -37,9 +49,10 @@ def main():
     parser.add_argument("--lowkey", default="target/release/lowkey", help="the command")
     parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path("target/choice"), help="where files go")
     parser.add_argument("--only", default="", metavar="TEXT", help="runs whose name has this")
-    parser.add_argument("--add", type=pathlib.Path, metavar="FILE", help="a network that was trained with its choices")
+    parser.add_argument("--add", type=pathlib.Path, metavar="FILE", help="a network that was made otherwise")
     parser.add_argument("--from", dest="source", help="the network of the zoo that it was made from")
     parser.add_argument("--link", choices=["loopback", "lan", "wan", "metered"], help="the line that it is planned for")
+    parser.add_argument("--way", default="trained", choices=["trained", "blocks"], help="how --add's was made")
     options = parser.parse_args()
     if "LOWKEY_DATA" not in os.environ:
         sys.exit("LOWKEY_DATA must name the folder that holds mnist/ and cifar10/")
@@ -47,7 +60,7 @@ def main():
     if options.add:
         if not (options.source and options.link):
             parser.error("--add needs --from and --link")
-        keep(options.add.stem, measured(options, options.add, options.source, options.link, "trained"))
+        keep(options.add.stem, measured(options, options.add, options.source, options.link, options.way))
         return
     for network, link, way, budgets in RUNS:
         name = f"{network}-{link}-{way}"
@@ -56,7 +69,7 @@ def main():
 
 
 def chosen(options, name, network, link, way, budgets):
-    """Finds the networks of some budgets, and keeps their records; what no choice takes as little as is said and left out."""
+    """Finds the networks of some budgets, and keeps their records; what no choice takes as little as is said, and ends a run."""
     left = [budget for budget in budgets if f"{name}-{budget}" not in known()]
     if not left:
         return
@@ -70,12 +83,18 @@ def chosen(options, name, network, link, way, budgets):
 
 
 def distortions(options, network, way):
-    """The file of a network's distortions, those of coins apart: with them among the choices some are taken."""
+    """The file of a network's distortions under the changes of a way."""
     data = network.split("-")[0]
-    file = options.work / f"{network}-{way}.json"
-    coins = ["--coins", "0"] if way == "coins" else []
+    tossed = way != "exact"
+    file = options.work / f"{network}-{'coins' if tossed else 'exact'}.json"
     # What it has already is not measured again.
-    said(options, "distort", network, "--count", str(COUNT[data]), "--fewer", "2", *coins, "-o", str(file))
+    said(options, "distort", network, "--count", str(COUNT[data]), "--fewer", "2", *(["--coins", "0"] if tossed else []), "-o", str(file))
+    if way in ("coins", "exact"):
+        return file
+    record = json.loads(file.read_text())
+    record["variables"] = [one for one in record["variables"] if any(kind in one["options"][0]["change"] for kind in WAYS[way])]
+    file = options.work / f"{network}-{way}.json"
+    file.write_text(json.dumps(record))
     return file
 
 

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::families;
 use super::labels::{Area, Places, along};
-use super::svg::{Anchor, At, BLUE, Canvas, Colour, GREEN, GREY, INK, Ink, PALE, RED};
+use super::svg::{Anchor, At, BLUE, Canvas, Colour, GREEN, GREY, INK, Ink, MINT, PALE, RED, ROSE, SAND, SKY};
 
 /// An architecture at some widths.
 pub struct Panel {
@@ -27,6 +27,14 @@ pub struct Panel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Way {
+    /// Narrower rings alone.
+    Rings,
+    /// Narrower activations alone.
+    Widths,
+    /// Coins alone.
+    Tosses,
+    /// Blocks of pixels with one sign each, with narrower rings.
+    Blocks,
     /// Narrower rings and activations.
     Exact,
     /// And coins.
@@ -36,10 +44,14 @@ pub enum Way {
 }
 
 impl Way {
-    const ALL: [Way; 3] = [Way::Exact, Way::Coins, Way::Trained];
+    const ALL: [Way; 7] = [Way::Rings, Way::Widths, Way::Tosses, Way::Blocks, Way::Exact, Way::Coins, Way::Trained];
 
     fn colour(self) -> Colour {
         match self {
+            Self::Rings => SKY,
+            Self::Widths => SAND,
+            Self::Tosses => ROSE,
+            Self::Blocks => MINT,
             Self::Exact => GREEN,
             Self::Coins => RED,
             Self::Trained => INK,
@@ -48,14 +60,19 @@ impl Way {
 
     fn mark(self, canvas: &mut Canvas, at: At) {
         match self {
-            Self::Exact => canvas.disc(at, self.colour()),
-            Self::Coins => canvas.triangle(at, self.colour()),
+            Self::Rings | Self::Widths | Self::Exact => canvas.disc(at, self.colour()),
+            Self::Blocks => canvas.square(at, self.colour()),
+            Self::Tosses | Self::Coins => canvas.triangle(at, self.colour()),
             Self::Trained => canvas.square(at, self.colour()),
         }
     }
 
     fn words(self) -> [&'static str; 2] {
         match self {
+            Self::Rings => ["w4 with narrower rings alone,", "nothing trained"],
+            Self::Widths => ["w4 with narrower activations", "alone, nothing trained"],
+            Self::Tosses => ["w4 with coins of the client", "alone, nothing trained"],
+            Self::Blocks => ["w4 with a sign for 2x2 pixels in", "two layers, and narrower rings"],
             Self::Exact => ["w4 with narrower rings and", "activations, nothing trained"],
             Self::Coins => ["and coins of the client for", "some roundings, nothing trained"],
             Self::Trained => ["the same, fine-tuned with", "its choices in the loop"],
