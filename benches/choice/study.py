@@ -111,7 +111,7 @@ def measured(options, file, network, link, way):
         "bytes": total["offline_bytes"] + total["online_bytes"],
         "flights": total["flights"],
         "tossed": plan.get("tossed", 0),
-        "wraps": answers["wraps"]["sums"],
+        "wraps": answers.get("wraps", {}).get("sums", 0),
         "right": answers["correct"],
         "images": answers["images"],
     }

@@ -92,6 +92,34 @@ fn each_entry_is_the_change_of_the_networks_answers() {
     assert!(moved > 40, "{moved} that moved answers");
 }
 
+/// Wraps count a tenth where training follows, and nothing else does.
+#[test]
+fn tables_to_train_by() {
+    let (mut rings, mut others) = (0, 0);
+    for seed in 0..60 {
+        let (table, _) = filled(&network_and_inputs(seed).0, seed);
+        let trained = table.clone().to_train();
+        for (variable, of) in table.variables.iter().enumerate() {
+            for option in 1..=of.options.len() {
+                let [before, after] =
+                    [&table, &trained].map(|table| table.distortion(variable, option).expect("it is filled"));
+                if of.above.is_some() {
+                    // Whole numbers are divided, of the change and of its floor.
+                    assert!((before / 10.0 - after).abs() <= 2.0 / table.spread.max(1.0), "seed {seed}: {of:?}");
+                    rings += usize::from(before > 0.0);
+                } else {
+                    assert_eq!(before, after, "seed {seed}: {of:?}");
+                    others += 1;
+                }
+            }
+        }
+        let all: Vec<usize> = table.variables.iter().map(|variable| variable.options.len()).collect();
+        let sum: f64 = (0..all.len()).map(|at| table.distortion(at, all[at]).unwrap()).sum();
+        assert!((table.sum(&all) - sum).abs() <= 1e-9 * sum.max(1.0));
+    }
+    assert!(rings > 10 && others > 50, "{rings} rings, {others} others");
+}
+
 /// Coins that a network has already stay as long as nobody chooses them: both runs have them, and calibrated rings have room for them.
 #[test]
 fn coins_that_are_there_already() {

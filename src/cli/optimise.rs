@@ -43,6 +43,10 @@ pub struct Arguments {
     /// How many images of the test part both networks are compared on, evenly spread.
     #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     count: u32,
+    /// Choose for a network that will be trained with its choices (models/train/finetune.py): wraps count a tenth, because training gets
+    /// them back. Before that it is less accurate.
+    #[arg(long, conflicts_with = "plot")]
+    to_train: bool,
     /// Draw distortion against bytes, from the network as it is to the cheapest: an SVG file.
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
@@ -117,9 +121,10 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let file = File::read(&arguments.distortion, model.network())?;
     let images = images(&arguments, model.network())?;
     let before = Model::from(named(model.network(), model.name())?);
+    let table = if arguments.to_train { file.table.clone().to_train() } else { file.table.clone() };
     let search = {
         let bar = progress::callback("planning");
-        Search::new(model.network(), &file.table, arguments.link.link, &bar).map_err(refused)?
+        Search::new(model.network(), &table, arguments.link.link, &bar).map_err(refused)?
     };
     let mut chosen = Vec::new();
     for (number, (budget, output)) in arguments.budget.iter().zip(&outputs).enumerate() {

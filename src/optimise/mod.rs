@@ -185,8 +185,7 @@ impl<'a> Search<'a> {
             let Ok(planned) = Planned::new(&network, self.link) else { continue };
             let bytes = planned.bytes();
             if bytes <= budget {
-                let each = selection.iter().enumerate();
-                let distortion = each.filter_map(|(variable, &option)| self.table.distortion(variable, option)).sum();
+                let distortion = self.table.sum(&selection);
                 return Ok(Some(Optimised { network, selection, distortion, bytes }));
             }
         }

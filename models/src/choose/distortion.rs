@@ -29,6 +29,10 @@ use crate::parallel;
 use crate::rings::most_above;
 use crate::weights::Network;
 
+/// How much less a wrap counts where the network will be trained: a loss term keeps sums within their rings, and most of what wraps broke
+/// comes back in some hundred steps, sooner than what fewer bits of an activation broke.
+const TRAINED: u64 = 10;
+
 /// Bits to spare that rings are measured with.
 const SPARES: [i32; 5] = [3, 2, 1, 0, -1];
 
@@ -161,6 +165,22 @@ impl Table {
             inputs => floor.squared as f64 * (own.inputs as f64 / inputs as f64).min(1.0),
         };
         Some((own.squared as f64 - floor).max(0.0) / self.spread.max(1.0))
+    }
+
+    /// The table to choose by where the network will be trained with its choices: what rings do counts a tenth.
+    pub fn to_train(mut self) -> Table {
+        for variable in self.variables.iter_mut().filter(|variable| variable.above.is_some()) {
+            let measured = variable.options.iter_mut().filter_map(|entry| entry.measured.as_mut());
+            measured.chain(&mut variable.floor).for_each(|measured| measured.squared /= TRAINED);
+        }
+        self
+    }
+
+    /// What the options of a selection do together, if distortions add up.
+    pub fn sum(&self, selection: &[usize]) -> f64 {
+        // The sum of no numbers is -0.
+        let each = selection.iter().enumerate().filter_map(|(variable, &option)| self.distortion(variable, option));
+        each.fold(0.0, |sum, own| sum + own)
     }
 
     /// How many measurements there are, and how many of them are done.

@@ -294,7 +294,7 @@ pub(super) fn common(architecture: &Architecture, index: usize, units: &[u32], b
     architecture.consumers(index + 1).map(least).fold(of_terms, u32::min)
 }
 
-/// Weights over 2^by, to the nearest, ties of each filter down and up in turn; and the width that they have then.
+/// Weights over 2^by, to the nearest, ties of each filter down and up in turn, as far down as up; and the width that they have then.
 fn rounded(array: &mut Array4<i32>, bits: u32, by: u32) -> Result<u32, &'static str> {
     if by == 0 {
         return Ok(bits);
@@ -308,7 +308,7 @@ fn rounded(array: &mut Array4<i32>, bits: u32, by: u32) -> Result<u32, &'static 
         let mut up = 0;
         for w in &mut filter {
             let tie = *w & ((1 << by) - 1) == half;
-            *w = ((*w + half - i32::from(tie && up == 0)) >> by).clamp(-end, end - 1);
+            *w = ((*w + half - i32::from(tie && up == 0)) >> by).clamp(1 - end, end - 1);
             up ^= i32::from(tie);
         }
     }
@@ -402,14 +402,14 @@ mod tests {
                 else {
                     continue;
                 };
-                let (least, most) = (-(1 << (weight_bits - k - 1)), (1 << (weight_bits - k - 1)) - 1);
+                let most = (1 << (weight_bits - k - 1)) - 1;
                 for mut filter in array.outer_iter_mut() {
                     let mut ties = 0;
                     for w in &mut filter {
                         let (below, rest) = (w.div_euclid(1 << k), w.rem_euclid(1 << k));
                         ties += usize::from(2 * rest == 1 << k);
                         let up = 2 * rest > 1 << k || (2 * rest == 1 << k && ties % 2 == 0);
-                        *w = (below + i32::from(up)).clamp(least, most) << k;
+                        *w = (below + i32::from(up)).clamp(-most, most) << k;
                     }
                 }
             }

@@ -155,7 +155,7 @@ impl Record {
             bytes_before: bytes(&plans[0]),
             flights: plans[1].total.flights,
             flights_before: plans[0].total.flights,
-            distortion: found.distortion,
+            distortion: table.sum(&found.selection),
             plans: search.plans(),
             layers,
             coins: Tossed::of(after.network(), toss::SEED),
