@@ -67,15 +67,15 @@ impl Way {
         }
     }
 
-    fn words(self) -> [&'static str; 2] {
+    fn words(self) -> &'static [&'static str] {
         match self {
-            Self::Rings => ["w4 with narrower rings alone,", "nothing trained"],
-            Self::Widths => ["w4 with narrower activations", "alone, nothing trained"],
-            Self::Tosses => ["w4 with coins of the client", "alone, nothing trained"],
-            Self::Blocks => ["w4 with a sign for 2x2 pixels in", "two layers, and narrower rings"],
-            Self::Exact => ["w4 with narrower rings and", "activations, nothing trained"],
-            Self::Coins => ["and coins of the client for", "some roundings, nothing trained"],
-            Self::Trained => ["the same, fine-tuned with", "its choices in the loop"],
+            Self::Rings => &["w4 with narrower rings alone,", "nothing trained"],
+            Self::Widths => &["w4 with narrower activations", "alone, nothing trained"],
+            Self::Tosses => &["w4 with coins of the client", "alone, nothing trained"],
+            Self::Blocks => &["w4 with a sign for 2x2 pixels in", "two layers, and narrower rings"],
+            Self::Exact => &["w4 with narrower rings and", "activations, nothing trained"],
+            Self::Coins => &["and coins of the client for", "some roundings, nothing trained"],
+            Self::Trained => &["the same, fine-tuned with", "its choices in the loop"],
         }
     }
 }
@@ -111,14 +111,25 @@ impl Panel {
 const PANEL: (f64, f64) = (312.0, 292.0);
 /// Above the panels.
 const TITLE: f64 = 84.0;
+/// Of a cell's height, for the key; of its lines, and between its entries.
+const KEY: f64 = 235.0;
+const LINE: f64 = 18.0;
+const BETWEEN: f64 = 11.0;
 const NAME: Ink = Ink::new(13.0, INK);
 const SMALL: Ink = Ink::new(12.0, GREY);
 
 /// Draws them: an SVG file.
 pub fn draw(panels: &[Panel]) -> String {
-    // A cell more for the key.
-    let cells = panels.len() + 1;
+    // Cells more for the key.
+    let key = key(panels);
+    let cells = panels.len() + key.len();
     let columns = if cells == 4 { 2 } else { cells.min(3) };
+    // The key's are in one row.
+    let first = match panels.len() % columns + key.len() <= columns {
+        true => panels.len(),
+        false => panels.len().next_multiple_of(columns),
+    };
+    let cells = first + key.len();
     let rows = cells.div_ceil(columns);
     let title = "What a private answer sends, and how accurate it is";
     let mut canvas = Canvas::new(PANEL.0 * columns as f64 + 12.0, TITLE + PANEL.1 * rows as f64, title);
@@ -134,7 +145,9 @@ pub fn draw(panels: &[Panel]) -> String {
     for (index, panel) in panels.iter().enumerate() {
         Scaled::new(panel, corner(index)).draw(&mut canvas);
     }
-    key(&mut canvas, corner(panels.len()), panels);
+    for (index, entries) in key.iter().enumerate() {
+        draw_key(&mut canvas, corner(first + index), entries);
+    }
     canvas.svg()
 }
 
@@ -306,51 +319,76 @@ fn short_bytes(bytes: f64) -> String {
     }
 }
 
-/// What the marks mean.
-fn key(canvas: &mut Canvas, corner: At, panels: &[Panel]) {
-    let (x, mut y) = (corner.0 + 50.0, corner.1 + 50.0);
-    let mut entry = |lines: &[&str], mark: &dyn Fn(&mut Canvas, At)| {
-        mark(canvas, (x, y));
-        for line in lines {
-            canvas.text(line, (x + 24.0, y), Anchor::Start, NAME);
-            y += 18.0;
-        }
-        y += 11.0;
-    };
-    entry(&["Lowkey, exact answers: weights and", "activations of 1 to 8 bits (w1 .. w8)"], &|canvas, at| {
-        canvas.line((at.0 - 14.0, at.1), (at.0 + 14.0, at.1), BLUE, 2.0);
-        canvas.disc(at, BLUE);
-    });
+/// A line of the key: what it says, and what draws its mark.
+type Entry = (&'static [&'static str], Box<dyn Fn(&mut Canvas, At)>);
+
+/// What the marks mean, as far as panels have them, cell by cell.
+fn key(panels: &[Panel]) -> Vec<Vec<Entry>> {
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut entry = |lines, mark: Box<dyn Fn(&mut Canvas, At)>| entries.push((lines, mark));
+    entry(
+        &["Lowkey, exact answers: weights and", "activations of 1 to 8 bits (w1 .. w8)"],
+        Box::new(|canvas, at| {
+            canvas.line((at.0 - 14.0, at.1), (at.0 + 14.0, at.1), BLUE, 2.0);
+            canvas.disc(at, BLUE);
+        }),
+    );
     for way in Way::ALL {
         if panels.iter().any(|panel| panel.cheaper.iter().any(|(other, _)| *other == way)) {
-            entry(&way.words(), &|canvas, at| {
+            let mark = move |canvas: &mut Canvas, at: At| {
                 canvas.line((at.0 - 14.0, at.1), (at.0 + 14.0, at.1), way.colour(), 1.5);
                 way.mark(canvas, at);
-            });
+            };
+            entry(way.words(), Box::new(mark));
         }
     }
     if panels.iter().any(|panel| panel.baseline.is_some()) {
-        entry(&["the w4 network in 32-bit integers,", "and what its own widths save"], &|canvas, at| {
-            canvas.dashes((at.0 - 14.0, at.1), (at.0, at.1), RED);
-            canvas.triangle(at, RED);
-        });
+        entry(
+            &["the w4 network in 32-bit integers,", "and what its own widths save"],
+            Box::new(|canvas, at| {
+                canvas.dashes((at.0 - 14.0, at.1), (at.0, at.1), RED);
+                canvas.triangle(at, RED);
+            }),
+        );
     }
     if panels.iter().any(|panel| panel.float.is_some()) {
-        entry(&["the network in floating point"], &|canvas, at| {
-            canvas.dashes((at.0 - 14.0, at.1), (at.0 + 14.0, at.1), GREEN);
-        });
+        entry(
+            &["the network in floating point"],
+            Box::new(|canvas, at| canvas.dashes((at.0 - 14.0, at.1), (at.0 + 14.0, at.1), GREEN)),
+        );
     }
     if panels.iter().any(|panel| panel.float.is_some() && panel.peer.is_some()) {
-        entry(
-            &[
-                "SecretFlow SPU 0.9.5 (Cheetah):",
-                "fixed point, approximate rounding,",
-                "about the float network's accuracy",
-            ],
-            &|canvas, at| {
-                canvas.square(at, INK);
-            },
-        );
+        let words: &[&str] = &[
+            "SecretFlow SPU 0.9.5 (Cheetah):",
+            "fixed point, approximate rounding,",
+            "about the float network's accuracy",
+        ];
+        entry(words, Box::new(|canvas, at| canvas.square(at, INK)));
+    }
+    let mut cells = vec![Vec::new()];
+    let mut left = KEY;
+    for own in entries {
+        let height = LINE * own.0.len() as f64 + BETWEEN;
+        if height > left {
+            cells.push(Vec::new());
+            left = KEY;
+        }
+        left -= height;
+        cells.last_mut().expect("there is one").push(own);
+    }
+    cells
+}
+
+/// Draws a cell of the key.
+fn draw_key(canvas: &mut Canvas, corner: At, entries: &[Entry]) {
+    let (x, mut y) = (corner.0 + 50.0, corner.1 + 50.0);
+    for (lines, mark) in entries {
+        mark(canvas, (x, y));
+        for line in *lines {
+            canvas.text(line, (x + 24.0, y), Anchor::Start, NAME);
+            y += LINE;
+        }
+        y += BETWEEN;
     }
 }
 
