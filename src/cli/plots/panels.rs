@@ -319,13 +319,15 @@ fn short_bytes(bytes: f64) -> String {
     }
 }
 
-/// A line of the key: what it says, and what draws its mark.
-type Entry = (&'static [&'static str], Box<dyn Fn(&mut Canvas, At)>);
+/// Draws a mark of the key.
+type Mark = Box<dyn Fn(&mut Canvas, At)>;
+/// A line of the key: what it says, and its mark.
+type Entry = (&'static [&'static str], Mark);
 
 /// What the marks mean, as far as panels have them, cell by cell.
 fn key(panels: &[Panel]) -> Vec<Vec<Entry>> {
     let mut entries: Vec<Entry> = Vec::new();
-    let mut entry = |lines, mark: Box<dyn Fn(&mut Canvas, At)>| entries.push((lines, mark));
+    let mut entry = |lines, mark: Mark| entries.push((lines, mark));
     entry(
         &["Lowkey, exact answers: weights and", "activations of 1 to 8 bits (w1 .. w8)"],
         Box::new(|canvas, at| {
