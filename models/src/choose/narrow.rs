@@ -98,7 +98,7 @@ impl Network {
     }
 
     /// The linear nodes whose sums get smaller when their weights give up a bit.
-    pub fn lighter(&self) -> Vec<usize> {
+    pub(super) fn lighter(&self) -> Vec<usize> {
         let gives = |&index: &usize| {
             let Op::Linear { terms } = &self.architecture().nodes[index].op else { return false };
             let units = units_of_terms(terms, &vec![0; index + 1], 1);
