@@ -20,14 +20,8 @@ RESULTS = pathlib.Path(__file__).parent.parent / "results" / "choice" / "network
 #: The images that distortions are measured on, by data set.
 COUNT = {"mnist": 256, "cifar10": 128}
 RESNET, SMALL, MNIST = "cifar10-resnet20-w4a4", "cifar10-minionn-w4a4", "mnist-minionn-w4a4"
-#: The kinds of changes of each way; coins are measured by those that have them and by those of one kind, which share the file.
-WAYS = {
-    "rings": ["spare"],
-    "widths": ["fewer"],
-    "tosses": ["coin"],
-    "exact": ["spare", "fewer"],
-    "coins": ["spare", "fewer", "coin"],
-}
+#: The ways that have one kind of change, by its name in a file of distortions.
+ALONE = {"rings": "spare", "widths": "fewer", "tosses": "coin"}
 #: (network, link, way, what an inference may take, from much to little).
 RUNS = [
     (RESNET, "lan", "coins", ["75%", "60%", "2MB", "1.75MB"]),
@@ -83,16 +77,16 @@ def chosen(options, name, network, link, way, budgets):
 
 
 def distortions(options, network, way):
-    """The file of a network's distortions under the changes of a way."""
+    """The file of a network's distortions under the changes of a way: of one kind alone, those of the file with coins."""
     data = network.split("-")[0]
-    tossed = way != "exact"
-    file = options.work / f"{network}-{'coins' if tossed else 'exact'}.json"
+    file = options.work / f"{network}-{'coins' if way in ALONE else way}.json"
+    coins = [] if way == "exact" else ["--coins", "0"]
     # What it has already is not measured again.
-    said(options, "distort", network, "--count", str(COUNT[data]), "--fewer", "2", *(["--coins", "0"] if tossed else []), "-o", str(file))
-    if way in ("coins", "exact"):
+    said(options, "distort", network, "--count", str(COUNT[data]), "--fewer", "2", *coins, "-o", str(file))
+    if way not in ALONE:
         return file
     record = json.loads(file.read_text())
-    record["variables"] = [one for one in record["variables"] if any(kind in one["options"][0]["change"] for kind in WAYS[way])]
+    record["variables"] = [one for one in record["variables"] if ALONE[way] in one["options"][0]["change"]]
     file = options.work / f"{network}-{way}.json"
     file.write_text(json.dumps(record))
     return file

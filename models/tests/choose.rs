@@ -205,10 +205,14 @@ fn tables_with_other_changes_are_refused() {
         let at = |is: fn(&Change) -> bool| table.variables.iter().position(|of| is(&of.options[0].change));
         let coin = at(|change| matches!(change, Change::Coin { .. }))?;
         let width = at(|change| matches!(change, Change::Fewer(_)))?;
+        // With one option alone it could as well be a coin's.
+        let width = Some(width).filter(|&width| table.variables[width].options.len() > 1)?;
         let ring = at(|change| matches!(change, Change::Spare(_)))?;
-        Some((network, table, coin, width, ring))
+        let weights = at(|change| matches!(change, Change::Weights(_)))?;
+        Some((network, table, coin, width, ring, weights))
     };
-    let (network, table, coin, width, ring) = (0..60).find_map(of_all_kinds).expect("a network with all kinds");
+    let (network, table, coin, width, ring, weights) =
+        (0..60).find_map(of_all_kinds).expect("a network with all kinds");
     let architecture = network.architecture();
     assert!(table.check(architecture).is_ok());
     let refused = |change: &dyn Fn(&mut Table), why: &str| {
@@ -223,6 +227,11 @@ fn tables_with_other_changes_are_refused() {
     refused(&|t| t.variables[coin].options[0].change = Change::Coin { left: 1 << 20 }, "none of its own");
     refused(&|t| t.variables.push(t.variables[coin].clone()), "decided twice");
     refused(&|t| t.variables.push(t.variables[ring].clone()), "decided twice");
+    refused(&|t| t.variables[width].options[0].change = Change::Weights(1), "another operation");
+    refused(&|t| t.variables[ring].options[0].change = Change::Weights(1), "none of its own");
+    refused(&|t| t.variables[weights].options[0].change = Change::Fewer(1), "another operation");
+    refused(&|t| t.variables[weights].options[0].change = Change::Weights(17), "none of its own");
+    refused(&|t| t.variables.push(t.variables[weights].clone()), "decided twice");
 }
 
 /// A skeleton says of rings and units what the changed network has.

@@ -121,10 +121,11 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let file = File::read(&arguments.distortion, model.network())?;
     let images = images(&arguments, model.network())?;
     let before = Model::from(named(model.network(), model.name())?);
-    let table = if arguments.to_train { file.table.clone().to_train() } else { file.table.clone() };
+    let trained = arguments.to_train.then(|| file.table.clone().to_train());
+    let table = trained.as_ref().unwrap_or(&file.table);
     let search = {
         let bar = progress::callback("planning");
-        Search::new(model.network(), &table, arguments.link.link, &bar).map_err(refused)?
+        Search::new(model.network(), table, arguments.link.link, &bar).map_err(refused)?
     };
     let mut chosen = Vec::new();
     for (number, (budget, output)) in arguments.budget.iter().zip(&outputs).enumerate() {

@@ -18,7 +18,7 @@ use crate::report::charged_bytes;
 use crate::scope::INPUT;
 
 /// Most combinations that one node may depend on.
-const MAX_COMBINATIONS: usize = 1 << 19;
+const MAX_COMBINATIONS: usize = 1 << 17;
 
 /// The prices of a network's nodes, the input's last.
 pub struct Prices {

@@ -70,15 +70,15 @@ fn made(architecture: &Architecture, skeleton: &Skeleton, node: usize, all: &mut
     let units = inputs.into_iter().map(|input| i64::from(skeleton.units[input]));
     let common = i64::from(skeleton.common[node]);
     all.push(skeleton.by[node].into());
-    match skeleton.rings[node] {
-        Some(ring) => all.extend([ring.into(), common]),
-        None => all.extend([UNDECLARED, common]),
-    }
     // What weights are multiplied by, and without a ring how far the inputs go, and how far coins and the roundings of wider steps move
     // the sums.
     match skeleton.rings[node] {
-        Some(_) => all.extend(units.map(|unit| unit - common)),
+        Some(ring) => {
+            all.extend([ring.into(), common]);
+            all.extend(units.map(|unit| unit - common));
+        }
         None => {
+            all.extend([UNDECLARED, common]);
             all.extend(units);
             all.extend(
                 architecture

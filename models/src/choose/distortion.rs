@@ -143,6 +143,11 @@ impl Variable {
         self.options.first().map(|entry| discriminant(&entry.change))
     }
 
+    /// True if it decides about the width of weights.
+    fn is_weights(&self) -> bool {
+        matches!(self.options.first(), Some(Entry { change: Change::Weights(_), .. }))
+    }
+
     /// True if it decides about a coin; the options of a [checked](Table::check) table's variable are of one kind.
     pub fn is_coin(&self) -> bool {
         matches!(self.options.first(), Some(Entry { change: Change::Coin { .. }, .. }))
@@ -222,7 +227,7 @@ impl Table {
         let mut seen = BTreeSet::new();
         for variable in &self.variables {
             let ring = variable.above.is_some();
-            let weights = matches!(variable.options.first(), Some(Entry { change: Change::Weights(_), .. }));
+            let weights = variable.is_weights();
             if variable.nodes.is_empty() || (ring && variable.nodes.len() > 1) {
                 return wrong(format!("a variable of {} nodes", variable.nodes.len()));
             }

@@ -4,7 +4,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`narrow`] | activations of fewer bits |
+//! | [`narrow`] | activations and weights of fewer bits |
 //! | [`crate::declared`] | sums that wrap in narrower rings, roundings by coins |
 //! | [`distortion`] | how much each change alone moves the answers, over inputs |
 //! | [`skeleton`] | what a selection makes of each node, without its weights |

@@ -61,9 +61,8 @@ impl Way {
     fn mark(self, canvas: &mut Canvas, at: At) {
         match self {
             Self::Rings | Self::Widths | Self::Exact => canvas.disc(at, self.colour()),
-            Self::Blocks => canvas.square(at, self.colour()),
             Self::Tosses | Self::Coins => canvas.triangle(at, self.colour()),
-            Self::Trained => canvas.square(at, self.colour()),
+            Self::Blocks | Self::Trained => canvas.square(at, self.colour()),
         }
     }
 
